@@ -1,0 +1,54 @@
+"""Where the content folders (suites, attacks, judges, reports) live: the repository root in a checkout, the package in a wheel."""
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from dpaudit.errors import UsageError
+
+FOLDERS = ("suites", "attacks", "judges", "reports")
+
+
+def shipped(folder: str) -> Path:
+    """The folder of shipped content named `folder`; only this module knows which of its two homes is in use."""
+    package = Path(__file__).parent
+    inside = package / "_content" / folder
+    return inside if inside.is_dir() else package.parent / folder
+
+
+def listing(folder: str, own: Path | None = None) -> dict[str, Path]:
+    """Name (file stem) -> YAML file, the user's own folder (`./FOLDER`, or `own`) before the shipped one."""
+    places = [shipped(folder), own if own is not None else Path.cwd() / folder]
+    return {file.stem: file for place in places if place.is_dir() for file in sorted(place.glob("*.yaml"))}
+
+
+def find(folder: str, name: str, own: Path | None = None) -> Path:
+    """The YAML file that `name` means: a path as typed, or the stem of a file in `listing`. Raises UsageError."""
+    if name.endswith((".yaml", ".yml")):
+        typed = Path(name)
+        if typed.is_file():
+            return typed
+        name = typed.stem if typed.parent.name in (folder, "") else name
+    known = listing(folder, own)
+    if name not in known:
+        raise UsageError(f"{folder}/{name}", expected=f"one of {', '.join(sorted(known))}", got="no such file",
+                         remedy=f"name a file or put {name}.yaml into ./{folder}")  # fmt: skip
+    return known[name]
+
+
+def load_yaml(path: Path) -> dict[str, Any]:
+    """The mapping in a YAML file, read by the safe loader. Raises UsageError with the line of a syntax error."""
+    try:
+        data = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UsageError(str(path), expected="a readable file", got=error.strerror or "an error") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        mark = getattr(error, "problem_mark", None)
+        place = f"{path}:{mark.line + 1}" if mark else str(path)
+        raise UsageError(
+            place, expected="valid YAML", got=str(getattr(error, "problem", "undecodable text"))
+        ) from error
+    if not isinstance(data, dict):
+        raise UsageError(str(path), expected="a mapping of keys", got=type(data).__name__)
+    return data

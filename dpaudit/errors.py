@@ -1,0 +1,27 @@
+"""Errors that a user can mend, each told in one line; the command line turns them into exit codes."""
+
+
+class UsageError(Exception):
+    """A user's mistake: exit code 2 and one line that names place, expectation, finding and remedy.
+
+    Never put training text, a canary's secret or a patient's field into any argument.
+    """
+
+    exit_code = 2
+
+    def __init__(self, where: str, *, expected: str, got: str, remedy: str = "") -> None:
+        self.where, self.expected, self.got, self.remedy = where, expected, got, remedy
+        line = f"{where}: expected {expected}, got {got}"
+        super().__init__(f"{line}; {remedy}" if remedy else line)
+
+
+class PartialError(Exception):
+    """Work that stopped half way and resumes when the command is typed again: exit code 3."""
+
+    exit_code = 3
+
+
+class GuardError(Exception):
+    """A privacy guard that fired while training: the arm stops, with what was seen and expected (exit code 3)."""
+
+    exit_code = 3

@@ -1,0 +1,101 @@
+"""Strict construction of frozen dataclasses from YAML: an unknown key, a wrong type, a missing key is one line."""
+
+import difflib
+import types
+import typing
+from dataclasses import MISSING, fields, is_dataclass
+from typing import Any, TypeVar, cast
+
+from dpaudit.errors import UsageError
+
+T = TypeVar("T")
+
+
+def build(cls: type[T], data: object, *, file: str, key: str = "") -> T:
+    """An instance of the dataclass `cls` made from the mapping `data`, nested dataclasses included.
+
+    `file` and `key` name the place in messages. Raises UsageError on an unknown or missing key, a value
+    of another type, or a ValueError from the dataclass's own `__post_init__`.
+    """
+    where = f"{file}: {key}" if key else file
+    if not isinstance(data, dict):
+        raise UsageError(where, expected="a mapping of keys", got=_kind(data))
+    hints = typing.get_type_hints(cls)
+    known = {f.name: f for f in fields(cast(Any, cls))}
+    for name in data:
+        if name not in known:
+            near = difflib.get_close_matches(str(name), known, n=1)
+            remedy = f"did you mean {near[0]}?" if near else "remove it"
+            raise UsageError(f"{file}: {_join(key, name)}", expected=f"one of {', '.join(known)}", got="an unknown key",
+                             remedy=remedy)  # fmt: skip
+    values: dict[str, Any] = {}
+    for name, field in known.items():
+        if name in data:
+            values[name] = convert(hints[name], data[name], file=file, key=_join(key, name))
+        elif field.default is MISSING and field.default_factory is MISSING:
+            raise UsageError(
+                f"{file}: {_join(key, name)}", expected="a value", got="nothing", remedy="add the key"
+            )
+    try:
+        return cls(**values)
+    except ValueError as error:
+        raise UsageError(where, expected="values that fit together", got=str(error)) from error
+
+
+def convert(hint: Any, value: object, *, file: str, key: str) -> Any:
+    """`value` as the annotated type `hint`; raises UsageError where it is of another kind."""
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if origin in (typing.Union, types.UnionType):
+        return _convert_union(arguments, value, file=file, key=key)
+    if is_dataclass(hint):
+        return build(cast(Any, hint), value, file=file, key=key)
+    if origin is tuple:
+        if not isinstance(value, list | tuple):
+            raise UsageError(f"{file}: {key}", expected="a list", got=_kind(value))
+        return tuple(convert(arguments[0], v, file=file, key=f"{key}[{i}]") for i, v in enumerate(value))
+    if origin is dict:
+        if not isinstance(value, dict):
+            raise UsageError(f"{file}: {key}", expected="a mapping of keys", got=_kind(value))
+        return {k: convert(arguments[1], v, file=file, key=_join(key, k)) for k, v in value.items()}
+    if origin is typing.Literal:
+        if value not in arguments:
+            raise UsageError(
+                f"{file}: {key}", expected=f"one of {', '.join(map(str, arguments))}", got=repr(value)
+            )
+        return value
+    return _convert_plain(hint, value, file=file, key=key)
+
+
+def _convert_union(arguments: tuple[Any, ...], value: object, *, file: str, key: str) -> Any:
+    if value is None and type(None) in arguments:
+        return None
+    inner = [a for a in arguments if a is not type(None)]
+    for candidate in inner[:-1]:
+        try:
+            return convert(candidate, value, file=file, key=key)
+        except UsageError:
+            continue
+    return convert(inner[-1], value, file=file, key=key)
+
+
+def _convert_plain(hint: Any, value: object, *, file: str, key: str) -> Any:
+    if hint is Any:
+        return value
+    if hint is float and isinstance(value, int | float | str) and not isinstance(value, bool):
+        try:
+            return float(value)  # YAML reads 1e-5 as a string
+        except ValueError:
+            pass
+    elif hint is int and isinstance(value, int) and not isinstance(value, bool):
+        return value
+    elif hint in (str, bool) and isinstance(value, hint):
+        return value
+    raise UsageError(f"{file}: {key}", expected=f"a value of type {hint.__name__}", got=_kind(value))
+
+
+def _kind(value: object) -> str:
+    return "nothing" if value is None else f"{type(value).__name__} {value!r:.40}"
+
+
+def _join(key: str, name: object) -> str:
+    return f"{key}.{name}" if key else str(name)

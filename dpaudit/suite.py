@@ -1,0 +1,246 @@
+"""Suites: what a run does. Frozen dataclasses that mirror suites/*.yaml key by key, and the plan that a run keeps."""
+
+import math
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+
+from dpaudit import content
+from dpaudit.errors import UsageError
+from dpaudit.schema import build
+
+Unit = Literal["record", "patient"]
+
+
+@dataclass(frozen=True)
+class Model:
+    base: str = "builtin:tiny"  # builtin:tiny, a Hugging Face folder, or a hub id
+    max_length: int = 96  # tokens; what is longer is truncated and counted
+    dtype: Literal["float32", "bfloat16"] = "float32"
+
+
+@dataclass(frozen=True)
+class Data:
+    source: str = "builtin:clinic"  # or a JSONL file
+    preference: str | None = None  # pairs for DPO: builtin:clinic, a JSONL file, or none
+    patients: int = 4000  # builtin:clinic only
+    heldout: int = 300  # records kept for held-out quality; no arm trains on them
+    limit: int | None = None  # at most so many records of a file
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """Units whose membership a coin decides. Extraction canaries: half planted, half controls."""
+
+    canaries: int = 500
+    records: int = 300
+    extraction: int = 64
+    extraction_repetitions: int = 4
+
+
+@dataclass(frozen=True)
+class Lora:
+    rank: int = 8
+    alpha: int = 16
+    dropout: float = 0.0
+    targets: str | tuple[str, ...] = "all-linear"
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """How one kind of arm steps. `batch` is the expected number of units a step."""
+
+    batch: int
+    steps: int
+    learning_rate: float
+    warmup: float = 0.05
+    decay: Literal["constant", "cosine", "linear"] = "linear"
+    weight_decay: float = 0.0
+
+
+@dataclass(frozen=True)
+class Training:
+    private: Schedule
+    nonprivate: Schedule
+    dpo_private: Schedule | None = None
+    dpo_nonprivate: Schedule | None = None
+    dpo_beta: float = 0.1
+    unit: Unit = "patient"
+    relation: Literal["add_or_remove"] = "add_or_remove"
+    delta: float = 1e-5
+    clip: float = 1.0
+    population: int | None = None  # public number of units; None: the count is used and the page names it
+    micro_batch: int = 256  # sequences in one forward pass; never changes the step
+    lora: Lora = field(default_factory=Lora)
+
+
+@dataclass(frozen=True)
+class Grid:
+    epsilons: tuple[float, ...] = (8.0, 4.0, 1.0)
+    baseline: bool = True  # the non-private arm beside them
+    dpo: tuple[str, ...] = ()
+    dpo_epsilons: tuple[float, ...] | None = None  # None: as epsilons (and inf with the baseline)
+    seeds: int = 1
+
+    def __post_init__(self) -> None:
+        for epsilon in (*self.epsilons, *(self.dpo_epsilons or ())):
+            if not epsilon > 0:
+                raise ValueError(
+                    f"epsilon {epsilon} (an epsilon must be above 0; inf is the non-private arm)"
+                )
+
+
+@dataclass(frozen=True)
+class Task:
+    """One benchmark: an lm-eval task name, or a YAML of suites/tasks/ with the file that holds its items."""
+
+    name: str
+    data: str | None = None  # builtin:clinic, a JSONL file, or none for a task that brings its own
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    tasks: tuple[Task, ...] = ()
+    limit: int | None = None
+    margin: float = 0.05  # non-inferiority margin in accuracy, declared before the run
+    batch: int = 64
+
+
+@dataclass(frozen=True)
+class Judging:
+    rubric: str = "likelihood"  # a file of judges/
+    prompts: int = 100
+    max_new_tokens: int = 40
+    against: tuple[str, ...] = ("inf", "base")
+
+
+@dataclass(frozen=True)
+class Suite:
+    name: str
+    training: Training
+    description: str = ""
+    model: Model = field(default_factory=Model)
+    data: Data = field(default_factory=Data)
+    candidates: Candidates = field(default_factory=Candidates)
+    grid: Grid = field(default_factory=Grid)
+    attacks: tuple[str, ...] = ("mia", "extract")
+    primary: str = "calibrated"  # the one recipe that verdicts come from, registered before the run
+    evaluation: Evaluation = field(default_factory=Evaluation)
+    judging: Judging | None = field(default_factory=Judging)
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One trained model of the grid."""
+
+    method: Literal["sft", "dpo"]
+    loss: str  # "sft", or the name of a DPO loss
+    epsilon: float  # inf: non-private
+    seed: int = 0
+
+    @property
+    def private(self) -> bool:
+        return math.isfinite(self.epsilon)
+
+    @property
+    def name(self) -> str:
+        stem = self.method if self.method == "sft" else f"dpo-{self.loss}"
+        return f"{stem}-{epsilon_label(self.epsilon)}" + (f"-s{self.seed}" if self.seed else "")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A resolved suite with the seeds: all that a run depends on. Kept as plan.json and never edited."""
+
+    suite: Suite
+    seed: int = 0
+    insecure_seed: int | None = None  # fixes coins, sampling and noise too: then no epsilon is claimed
+    versions: dict[str, str] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Any]:
+        return _finite(asdict(self))
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any], file: str = "plan.json") -> "Plan":
+        return build(cls, data, file=file)
+
+
+def load(name: str, overrides: dict[str, Any] | None = None) -> Suite:
+    """The suite called `name` (a file, or a name of `suites/`), with dotted keys of `overrides` put over it.
+
+    Raises UsageError with file and key on anything unknown or ill-typed.
+    """
+    path = content.find("suites", name)
+    data = content.load_yaml(path)
+    for key, value in (overrides or {}).items():
+        _put(data, key, value)
+    return build(Suite, data, file=str(path))
+
+
+def parse_override(text: str) -> tuple[str, Any]:
+    """`training.private.steps=20` as key and YAML value. Raises UsageError where there is no `=`."""
+    key, equals, value = text.partition("=")
+    if not equals or not key:
+        raise UsageError(
+            f"--set {text}",
+            expected="KEY=VALUE",
+            got="no `=`",
+            remedy="for example --set training.private.steps=20",
+        )
+    return key, yaml.safe_load(value)
+
+
+def arms(suite: Suite) -> list[Arm]:
+    """The grid, largest epsilon first; SFT arms before DPO arms."""
+    grid = suite.grid
+    ladder = _ladder(grid.epsilons, grid.baseline)
+    dpo_ladder = ladder if grid.dpo_epsilons is None else _ladder(grid.dpo_epsilons, False)
+    return [Arm("sft", "sft", e, s) for s in range(grid.seeds) for e in ladder] + [
+        Arm("dpo", loss, e, s) for s in range(grid.seeds) for loss in grid.dpo for e in dpo_ladder
+    ]
+
+
+def epsilon_label(epsilon: float) -> str:
+    return "inf" if math.isinf(epsilon) else f"eps{epsilon:g}"
+
+
+def parse_epsilons(text: str) -> tuple[float, ...]:
+    """`1,4,8` or `inf,8` as numbers. Raises UsageError on anything that is no epsilon above 0."""
+    try:
+        values = tuple(float(part) for part in text.split(",") if part.strip())
+    except ValueError:
+        values = ()
+    if not values or any(not value > 0 for value in values):
+        raise UsageError("--eps", expected="numbers above 0 with commas between, such as 1,4,8", got=text,
+                         remedy="write inf for the non-private arm")  # fmt: skip
+    return values
+
+
+def _ladder(epsilons: tuple[float, ...], baseline: bool) -> list[float]:
+    return sorted({*epsilons, *((math.inf,) if baseline else ())}, reverse=True)
+
+
+def _put(data: dict[str, Any], key: str, value: Any) -> None:
+    *parents, last = key.split(".")
+    for parent in parents:
+        inner = data.setdefault(parent, {})
+        if not isinstance(inner, dict):
+            raise UsageError(f"--set {key}", expected=f"{parent} to hold keys", got=type(inner).__name__)
+        data = inner
+    data[last] = value
+
+
+def _finite(value: Any) -> Any:
+    """JSON has no infinity: it is kept as the text "inf", which `build` reads back as a number."""
+    if isinstance(value, dict):
+        return {key: _finite(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(inner) for inner in value]
+    return "inf" if isinstance(value, float) and math.isinf(value) else value
+
+
+def path_or_builtin(source: str) -> Path | None:
+    """The path that a data source names; None for `builtin:clinic`."""
+    return None if source.startswith("builtin:") else Path(source)
