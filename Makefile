@@ -1,0 +1,47 @@
+# Two commands from a fresh clone: `make demo` and `make test`. Both need Python 3.11+ and nothing else.
+SHELL := bash
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
+TORCH := $(shell grep '^torch==' constraints.txt)
+PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3; do \
+	$$p -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
+
+.PHONY: demo test check test-slow format builtin-model clean
+
+demo: $(STAMP)
+	@$(BIN)/dpaudit demo
+
+test: $(STAMP)
+	@$(MAKE) --no-print-directory check
+
+check: $(STAMP)
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/python -m pytest
+
+test-slow: $(STAMP)
+	@mkdir -p build
+	set -o pipefail; $(BIN)/python -m pytest -m slow -rA --durations=0 | tee build/slow.txt
+	$(BIN)/python tests/slow_summary.py build/slow.txt > build/SLOW.md && mv build/SLOW.md tests/SLOW.md
+
+format: $(STAMP)
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+builtin-model: $(STAMP)
+	$(BIN)/python -m dpaudit.builtin.pretrain
+
+clean:
+	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache *.egg-info
+
+# torch first and alone: resolved with the rest, a newer and far larger build may be taken
+$(STAMP): pyproject.toml constraints.txt
+	@test -n "$(PYTHON)" || { echo "dpaudit needs Python 3.11 or newer with venv: install it, or name it: make PYTHON=/path/to/python3.11" >&2; exit 2; }
+	@echo "installing into $(VENV) with $(PYTHON): about 2 minutes and 2 GB, once" >&2
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(PIP) $(TORCH)
+	@$(PIP) -e '.[dev]'
+	@touch $@
