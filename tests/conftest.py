@@ -1,0 +1,76 @@
+"""Fixtures that several test modules share."""
+
+from pathlib import Path
+
+import pytest
+
+SENTENCES = [
+    "I have a sore throat and a mild fever since Monday. What should I take?",
+    "Take 500 mg of paracetamol every six hours and drink plenty of water.",
+    "Do not take it with alcohol. See a doctor if the fever lasts three days.",
+    "My code is amber tulip crane delta. Your record number is 4711.",
+    "我头疼两天了，应该吃什么药？请按时服药，注意休息。",
+]
+SPECIAL = ["<pad>", "<|user|>", "<|assistant|>", "<|system|>", "<|end|>"]
+TEMPLATE = (
+    "{% for m in messages %}<|{{ m['role'] }}|>{{ m['content'] }}<|end|>{% endfor %}"
+    "{% if add_generation_prompt %}<|assistant|>{% endif %}"
+)
+
+
+@pytest.fixture(scope="session")
+def toy_model_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a random two-layer Llama (hidden 32) and a byte-level BPE tokenizer with a chat template."""
+    import tokenizers
+    import torch
+    import transformers
+
+    folder = tmp_path_factory.mktemp("models") / "toy"
+    backend = tokenizers.Tokenizer(tokenizers.models.BPE())
+    backend.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False)
+    backend.decoder = tokenizers.decoders.ByteLevel()
+    trainer = tokenizers.trainers.BpeTrainer(
+        vocab_size=320,
+        special_tokens=SPECIAL,
+        initial_alphabet=sorted(tokenizers.pre_tokenizers.ByteLevel.alphabet()),
+        show_progress=False,
+    )
+    backend.train_from_iterator(SENTENCES * 3, trainer)
+    tokenizer = transformers.PreTrainedTokenizerFast(
+        tokenizer_object=backend, pad_token="<pad>", eos_token="<|end|>", model_max_length=256
+    )
+    tokenizer.chat_template = TEMPLATE
+    tokenizer.save_pretrained(folder)
+    config = transformers.LlamaConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        num_key_value_heads=2,
+        max_position_embeddings=256,
+        pad_token_id=tokenizer.pad_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        bos_token_id=None,
+        initializer_range=0.3,  # wide, so that distributions are far from uniform
+    )
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        transformers.LlamaForCausalLM(config).save_pretrained(folder, safe_serialization=True)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def toy_adapter_dir(toy_model_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A LoRA adapter of the toy model (rank 2, all linear layers) whose weights are all non-zero."""
+    import peft
+    import torch
+    import transformers
+
+    folder = tmp_path_factory.mktemp("adapters") / "toy"
+    model = transformers.AutoModelForCausalLM.from_pretrained(toy_model_dir)
+    with torch.random.fork_rng():
+        torch.manual_seed(1)
+        config = peft.LoraConfig(r=2, target_modules="all-linear", init_lora_weights=False)
+        peft.get_peft_model(model, config).save_pretrained(folder, safe_serialization=True)
+    return folder
