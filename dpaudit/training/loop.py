@@ -1,0 +1,330 @@
+"""The training loop, one for private and non-private arms: draw units, add up gradients, add noise, step."""
+
+import math
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from dpaudit.errors import GuardError
+from dpaudit.models.encode import Encoded
+from dpaudit.privacy import Mechanism
+from dpaudit.suite import Schedule
+from dpaudit.training import dpsgd, losses
+
+
+@dataclass(frozen=True)
+class Example:
+    """One loss term: a record's sequence, or the chosen and the rejected sequence of a pair.
+
+    `reference` has the sequences' log-probabilities under the reference model (pairs only).
+    """
+
+    sequences: tuple[Encoded, ...]
+    reference: tuple[float, ...] = ()
+
+
+GUARDS = ("loss finite", "noise on every trainable weight", "weights moved", "steps as in the ledger")
+
+Unit = Sequence[Example]  # all that one unit contributes
+
+
+@dataclass(frozen=True)
+class Objective:
+    """`loss` is "sft" or a key of losses.LOSSES; `beta` is for the latter."""
+
+    loss: str = "sft"
+    beta: float = 0.1
+
+
+@dataclass(frozen=True)
+class Step:
+    """What one step did. Counts and loss come from private data without noise: internal, not covered by epsilon."""
+
+    step: int
+    units: int
+    clipped_share: float  # of the step's units; 0 where nothing is clipped
+    loss: float | None  # mean per example; None in an empty batch
+    learning_rate: float
+    seconds: float
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class Result:
+    steps: tuple[Step, ...]
+    tokens: int  # of all sequences that went through the model, padding not counted
+    seconds: float
+    guards: tuple[str, ...]  # what was checked and held
+
+
+def train(
+    model: nn.Module,
+    units: Sequence[Unit],
+    schedule: Schedule,
+    mechanism: Mechanism,
+    *,
+    sampling: np.random.Generator,
+    noise: torch.Generator,
+    objective: Objective | None = None,
+    micro_batch: int = 256,
+    advance: Callable[[int], None] = lambda n: None,
+) -> Result:
+    """Trains the model's trainable weights in place and returns what each step did.
+
+    `mechanism` says how units are sampled, clipped and noised; with an infinite clip nothing is clipped or
+    noised and the same sampler is used. The summed gradient is divided by `schedule.batch`, a public
+    constant. `micro_batch` bounds the sequences of one forward pass and never changes the step.
+    Raises GuardError where a loss is not finite, a weight got no noise or never moved, or a step went uncounted.
+    """
+    objective = objective or Objective()
+    parameters = dpsgd.trainable(model)
+    start = {name: p.detach().clone() for name, p in parameters.items()}
+    optimizer = torch.optim.AdamW(parameters.values(), weight_decay=schedule.weight_decay)
+    sampler = dpsgd.PoissonSampler(len(units), mechanism.sampling_rate, sampling)
+    collector = dpsgd.PerExampleGradients(model)
+    private = math.isfinite(mechanism.clip)
+    steps, tokens, began = [], 0, time.perf_counter()
+    model.train()
+    for number in range(schedule.steps):
+        step_began = time.perf_counter()
+        drawn = [units[i] for i in sampler.draw()]
+        groups = grouped(drawn, micro_batch)
+        if private:
+            total = private_sum(model, collector, groups, objective, mechanism, noise)
+        else:
+            total = plain_sum(model, groups, objective)
+        check_finite(total.loss, number)
+        for name, parameter in parameters.items():
+            parameter.grad = (total.gradients[name] / schedule.batch).to(parameter.dtype)
+        rate = learning_rate(schedule, number)
+        for settings in optimizer.param_groups:
+            settings["lr"] = rate
+        optimizer.step()
+        optimizer.zero_grad()
+        examples = [example for unit in drawn for example in unit]
+        tokens += sum(len(s.input_ids) for example in examples for s in example.sequences)
+        steps.append(
+            Step(
+                step=number,
+                units=len(drawn),
+                clipped_share=total.clipped / max(len(drawn), 1),
+                loss=total.loss / len(examples) if examples else None,
+                learning_rate=rate,
+                seconds=time.perf_counter() - step_began,
+            )
+        )
+        advance(1)
+    model.eval()
+    check_counted(len(steps), mechanism)
+    check_moved(parameters, start, private)
+    guards = GUARDS if private else tuple(guard for guard in GUARDS if guard != GUARDS[1])
+    return Result(tuple(steps), tokens, time.perf_counter() - began, guards)
+
+
+@dataclass(frozen=True)
+class Group:
+    """Units that are clipped together, as forward passes of (example, index of its unit in the group)."""
+
+    units: int
+    passes: tuple[tuple[tuple[Example, int], ...], ...]
+
+
+def grouped(units: Sequence[Unit], micro_batch: int) -> Iterator[Group]:
+    """The units in groups of at most `micro_batch` sequences, alike in length to save padding.
+
+    Units stay whole: one that alone exceeds the bound is a group of several passes, whose gradients add up
+    before the clip. The sequences of one example are never parted.
+    """
+    waiting: list[tuple[Example, int]] = []
+    count = 0
+    for unit in sorted(units, key=_longest):
+        if waiting and _rows(waiting) + sum(len(e.sequences) for e in unit) > micro_batch:
+            yield Group(count, tuple(_passes(waiting, micro_batch)))
+            waiting, count = [], 0
+        waiting += [(example, count) for example in unit]
+        count += 1
+    if count:
+        yield Group(count, tuple(_passes(waiting, micro_batch)))
+
+
+@dataclass(frozen=True)
+class GradientSum:
+    """What the units of one step add up to."""
+
+    gradients: dpsgd.Gradients  # noisy where the arm is private
+    loss: float  # sum over examples, nats
+    clipped: int  # units
+
+
+def private_sum(
+    model: nn.Module,
+    collector: dpsgd.PerExampleGradients,
+    groups: Iterable[Group],
+    objective: Objective,
+    mechanism: Mechanism,
+    generator: torch.Generator,
+) -> GradientSum:
+    """The sum of clipped unit gradients plus Gaussian noise; of no units at all, the noise alone."""
+    total = dpsgd.gaussian_noise(collector.parameters, mechanism.noise_multiplier * mechanism.clip, generator)
+    check_noised(total, collector.parameters, mechanism.noise_multiplier)
+    loss_sum, clipped = 0.0, 0
+    for group in groups:
+        gradients, loss = unit_gradients(model, collector, group, objective)
+        sums, group_clipped = dpsgd.clipped_sum(gradients, mechanism.clip)
+        total = {name: total[name] + sums[name] for name in total}
+        loss_sum, clipped = loss_sum + loss, clipped + group_clipped
+    return GradientSum(total, loss_sum, clipped)
+
+
+def unit_gradients(
+    model: nn.Module, collector: dpsgd.PerExampleGradients, group: Group, objective: Objective
+) -> tuple[dpsgd.Gradients, float]:
+    """The unclipped gradient of every unit of a group, {name: (units, *shape)}, and the sum of the losses."""
+    total: dpsgd.Gradients = {}
+    loss_sum = 0.0
+    for examples in group.passes:
+        rows = [unit for example, unit in examples for _ in example.sequences]
+        with collector.collecting(len(rows)):
+            loss = example_losses(model, [example for example, _ in examples], objective).sum()
+            loss.backward()  # type: ignore[no-untyped-call]
+        model.zero_grad()  # autograd's own sum over rows is not used
+        index = torch.tensor(rows, device=loss.device)
+        part = dpsgd.sum_rows(collector.rows, index, group.units)
+        total = {name: total[name] + part[name] for name in part} if total else part
+        loss_sum += loss.item()
+    return total, loss_sum
+
+
+def plain_sum(model: nn.Module, groups: Iterable[Group], objective: Objective) -> GradientSum:
+    """The sum of gradients by ordinary backward passes: nothing clipped, nothing noised."""
+    loss_sum = 0.0
+    for group in groups:
+        for examples in group.passes:
+            loss = example_losses(model, [example for example, _ in examples], objective).sum()
+            loss.backward()  # type: ignore[no-untyped-call]
+            loss_sum += loss.item()
+    gradients = {
+        name: torch.zeros_like(p) if p.grad is None else p.grad for name, p in dpsgd.trainable(model).items()
+    }
+    return GradientSum(gradients, loss_sum, 0)
+
+
+def example_losses(model: nn.Module, examples: Sequence[Example], objective: Objective) -> Tensor:
+    """The loss of each example, shape (examples,), in nats."""
+    log_probs, tokens = answer_log_probs(model, [s for e in examples for s in e.sequences])
+    if objective.loss == "sft":
+        return losses.sft(log_probs, tokens)
+    reference = log_probs.new_tensor([e.reference for e in examples])  # (pairs, 2)
+    policy = log_probs.view(-1, 2)
+    return losses.LOSSES[objective.loss](
+        policy[:, 0], policy[:, 1], reference[:, 0], reference[:, 1], objective.beta
+    )
+
+
+def answer_log_probs(model: nn.Module, sequences: Sequence[Encoded]) -> tuple[Tensor, Tensor]:
+    """Summed log-probability of each sequence's answer tokens, in nats, and their number; both (sequences,).
+
+    Padding is on the right and causal attention never looks there, so no mask is needed and rows stay
+    independent. Only columns in which some row predicts an answer token go through the output layer.
+    """
+    device = next(model.parameters()).device
+    tokens = _padded([s.input_ids for s in sequences]).to(device)  # (rows, tokens)
+    answers = _padded([s.answer_mask for s in sequences]).to(device).bool()[:, 1:]  # predicted from the left
+    columns = answers.any(0).nonzero().squeeze(1)
+    logits = model(input_ids=tokens, use_cache=False, logits_to_keep=columns).logits  # (rows, columns, words)
+    row, column = answers[:, columns].nonzero(as_tuple=True)
+    negative = nn.functional.cross_entropy(
+        logits[row, column].float(), tokens[:, 1:][:, columns][row, column], reduction="none"
+    )
+    sums = negative.new_zeros(len(sequences)).index_add(0, row, -negative)
+    return sums, answers.sum(1)
+
+
+@torch.no_grad()
+def with_reference(model: Any, units: Sequence[Unit], micro_batch: int = 256) -> list[list[Example]]:
+    """The units with every sequence's log-probability under the base model (adapter off) filled in, once."""
+    rows = [s for unit in units for example in unit for s in example.sequences]
+    order = sorted(range(len(rows)), key=lambda i: len(rows[i].input_ids))
+    found = np.zeros(len(rows))
+    model.eval()
+    with model.disable_adapter():
+        for first in range(0, len(order), micro_batch):
+            part = order[first : first + micro_batch]
+            found[part] = answer_log_probs(model, [rows[i] for i in part])[0].cpu().numpy()
+    values = iter(found.tolist())
+    return [[replace(e, reference=tuple(next(values) for _ in e.sequences)) for e in unit] for unit in units]
+
+
+def learning_rate(schedule: Schedule, step: int) -> float:
+    """The learning rate of `step` (from 0): a linear rise over the warm-up, then the decay; never 0."""
+    warm = round(schedule.warmup * schedule.steps)
+    if step < warm:
+        return schedule.learning_rate * (step + 1) / warm
+    progress = (step - warm) / max(schedule.steps - warm, 1)
+    factors = {
+        "constant": 1.0,
+        "linear": 1 - progress,
+        "cosine": 0.5 * (1 + math.cos(math.pi * progress)),
+    }
+    return schedule.learning_rate * factors[schedule.decay]
+
+
+def check_finite(loss_sum: float, step: int) -> None:
+    if not math.isfinite(loss_sum):
+        raise GuardError(f"loss of step {step}: expected a finite number, seen {loss_sum}")
+
+
+def check_noised(
+    noise: dpsgd.Gradients, parameters: dict[str, nn.Parameter], noise_multiplier: float
+) -> None:
+    """Raises GuardError unless every trainable weight has noise of its shape, none of it all zero."""
+    for name, parameter in parameters.items():
+        seen = tuple(noise[name].shape) if name in noise else "none"
+        if seen != tuple(parameter.shape):
+            raise GuardError(f"noise on {name}: expected shape {tuple(parameter.shape)}, seen {seen}")
+        if noise_multiplier > 0 and not noise[name].any():
+            raise GuardError(f"noise on {name}: expected {noise_multiplier:g} times the clip, seen 0")
+
+
+def check_counted(steps: int, mechanism: Mechanism) -> None:
+    if steps != mechanism.steps:
+        raise GuardError(f"steps: expected {mechanism.steps} as the ledger says, seen {steps}")
+
+
+def check_moved(parameters: dict[str, nn.Parameter], start: dict[str, Tensor], private: bool) -> None:
+    """Raises GuardError where a weight is what it was; without noise only if no weight moved at all."""
+    still = [name for name, p in parameters.items() if torch.equal(p.detach(), start[name])]
+    if still and (private or len(still) == len(parameters)):
+        raise GuardError(f"weights at the end: expected all moved, seen {len(still)} of {len(parameters)} "
+                         f"unchanged, {still[0]} first")  # fmt: skip
+
+
+def _passes(
+    waiting: list[tuple[Example, int]], micro_batch: int
+) -> Iterator[tuple[tuple[Example, int], ...]]:
+    part: list[tuple[Example, int]] = []
+    for item in waiting:
+        if part and _rows(part) + len(item[0].sequences) > micro_batch:
+            yield tuple(part)
+            part = []
+        part.append(item)
+    yield tuple(part)
+
+
+def _rows(items: Sequence[tuple[Example, int]]) -> int:
+    return sum(len(example.sequences) for example, _ in items)
+
+
+def _longest(unit: Unit) -> int:
+    return max(len(s.input_ids) for example in unit for s in example.sequences)
+
+
+def _padded(rows: Sequence[Sequence[int]]) -> Tensor:
+    return nn.utils.rnn.pad_sequence([torch.tensor(row, dtype=torch.long) for row in rows], batch_first=True)
