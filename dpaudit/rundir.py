@@ -74,8 +74,7 @@ class RunDir:
 
     def keyed_digest(self, relative: str) -> str:
         """HMAC-SHA-256 of a private file under the run's secret key: a plain hash would confirm a guessed corpus."""
-        key = self.secret_file("hash.key").read_bytes()
-        return hmac.new(key, self.file(relative).read_bytes(), hashlib.sha256).hexdigest()[:32]
+        return keyed_file_digest(self.file(relative), self.secret_file("hash.key").read_bytes())
 
     def secret_file(self, name: str) -> Path:
         """A file in `secret/` (mode 0700). Only prepare, train and audit may ask for one."""
@@ -127,6 +126,14 @@ class RunDir:
         temporary.rename(final)
 
 
+def keyed_file_digest(path: Path, key: bytes) -> str:
+    """HMAC-SHA-256 of a file's bytes. Raises UsageError where it cannot be read."""
+    try:
+        return hmac.new(key, path.read_bytes(), hashlib.sha256).hexdigest()[:32]
+    except OSError as error:
+        raise UsageError(str(path), expected="a readable file", got=error.strerror or "an error") from error
+
+
 def write_text(path: Path, text: str) -> None:
     """Writes under a temporary name and renames last: the file's presence means it is whole."""
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -146,6 +153,8 @@ def missing(path: Path, command: str = "") -> UsageError:
     stages = {"train": "train", "attack": "attack mia", "audit": "attack mia", "evaluate": "eval", "judge": "judge",
               "report": "report html"}  # fmt: skip
     stage = next((stages[part] for part in reversed(path.parts) if part in stages), "train")
+    if stage == "attack mia" and path.stem == "extraction":
+        stage = "attack extract"
     return UsageError(str(path), expected="a finished output", got="no such file",
                       remedy=f"type `{command or 'dpaudit ' + stage}` first")  # fmt: skip
 
@@ -179,19 +188,27 @@ def find(name: str | None, runs: Path = RUNS) -> RunDir:
     )
 
 
+def located(plan: dict[str, Any], name: str, runs: Path = RUNS) -> RunDir:
+    """Where the run of exactly this plan is or would be: the run is called `name` and a hash of the plan."""
+    return RunDir(runs / f"{name}-{hashlib.sha256(_plan_text(plan).encode()).hexdigest()[:8]}")
+
+
 def open_or_create(plan: dict[str, Any], name: str, runs: Path = RUNS) -> RunDir:
     """The run of exactly this plan: the existing one (to resume), or a new one holding plan.json and nothing else.
 
-    `plan` is the resolved suite with seeds and versions; the run is called `name` and a hash of it.
+    `plan` is the resolved suite with seeds and versions.
     """
-    text = json.dumps(plan, ensure_ascii=False, indent=1, sort_keys=True) + "\n"
-    run = RunDir(runs / f"{name}-{hashlib.sha256(text.encode()).hexdigest()[:8]}")
+    run = located(plan, name, runs)
     if run.file("plan.json").is_file():
         os.utime(run.path)  # the run used last is the one that the next command finds
         return run
     with RunDir(runs).whole_directory(run.name) as temporary:
-        (temporary / "plan.json").write_text(text, encoding="utf-8")
+        (temporary / "plan.json").write_text(_plan_text(plan), encoding="utf-8")
     return run
+
+
+def _plan_text(plan: dict[str, Any]) -> str:
+    return json.dumps(plan, ensure_ascii=False, indent=1, sort_keys=True) + "\n"
 
 
 def _plain(value: object) -> Any:

@@ -34,9 +34,12 @@ class Data:
 class Candidates:
     """Units whose membership a coin decides. Extraction canaries: half planted, half controls."""
 
+    family: Literal["portal_phrase", "record_number"] = "record_number"
     canaries: int = 500
+    canary_length: int = 6  # symbols in the secret of a membership canary
     records: int = 300
     extraction: int = 64
+    extraction_length: int = 4
     extraction_repetitions: int = 4
 
 
@@ -160,7 +163,7 @@ class Plan:
     versions: dict[str, str] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
-        return _finite(asdict(self))
+        return dict(_finite(asdict(self)))
 
     @classmethod
     def from_json(cls, data: dict[str, Any], file: str = "plan.json") -> "Plan":
