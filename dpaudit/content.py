@@ -29,7 +29,9 @@ def find(folder: str, name: str, own: Path | None = None) -> Path:
         typed = Path(name)
         if typed.is_file():
             return typed
-        name = typed.stem if typed.parent.name in (folder, "") else name
+        if str(typed.parent) not in (folder, "."):
+            raise UsageError(name, expected=f"a YAML file for {folder}", got="no such file")
+        name = typed.stem
     known = listing(folder, own)
     if name not in known:
         raise UsageError(f"{folder}/{name}", expected=f"one of {', '.join(sorted(known))}", got="no such file",

@@ -12,6 +12,7 @@ from dpaudit.errors import UsageError
 from dpaudit.schema import build
 
 Unit = Literal["record", "patient"]
+AttackKind = Literal["mia", "extract"]
 
 
 @dataclass(frozen=True)
@@ -19,6 +20,9 @@ class Model:
     base: str = "builtin:tiny"  # builtin:tiny, a Hugging Face folder, or a hub id
     max_length: int = 96  # tokens; what is longer is truncated and counted
     dtype: Literal["float32", "bfloat16"] = "float32"
+
+    def __post_init__(self) -> None:
+        _at_least(2, max_length=self.max_length)
 
 
 @dataclass(frozen=True)
@@ -28,6 +32,10 @@ class Data:
     patients: int = 4000  # builtin:clinic only
     heldout: int = 300  # records kept for held-out quality; no arm trains on them
     limit: int | None = None  # at most so many records of a file
+
+    def __post_init__(self) -> None:
+        _at_least(1, patients=self.patients, limit=self.limit)
+        _at_least(0, heldout=self.heldout)
 
 
 @dataclass(frozen=True)
@@ -42,6 +50,10 @@ class Candidates:
     extraction_length: int = 4
     extraction_repetitions: int = 4
 
+    def __post_init__(self) -> None:
+        _at_least(0, canaries=self.canaries, records=self.records, extraction=self.extraction)
+        _at_least(1, extraction_repetitions=self.extraction_repetitions)
+
 
 @dataclass(frozen=True)
 class Lora:
@@ -49,6 +61,10 @@ class Lora:
     alpha: int = 16
     dropout: float = 0.0
     targets: str | tuple[str, ...] = "all-linear"
+
+    def __post_init__(self) -> None:
+        _at_least(1, rank=self.rank, alpha=self.alpha)
+        _between(0, 1, dropout=self.dropout)
 
 
 @dataclass(frozen=True)
@@ -61,6 +77,11 @@ class Schedule:
     warmup: float = 0.05
     decay: Literal["constant", "cosine", "linear"] = "linear"
     weight_decay: float = 0.0
+
+    def __post_init__(self) -> None:
+        _at_least(1, batch=self.batch, steps=self.steps)
+        _above_zero(learning_rate=self.learning_rate)
+        _between(0, 1, warmup=self.warmup, weight_decay=self.weight_decay)
 
 
 @dataclass(frozen=True)
@@ -78,6 +99,11 @@ class Training:
     micro_batch: int = 256  # sequences in one forward pass; never changes the step
     lora: Lora = field(default_factory=Lora)
 
+    def __post_init__(self) -> None:
+        _above_zero(delta=self.delta, clip=self.clip, dpo_beta=self.dpo_beta)
+        _between(0, 1, delta=self.delta)
+        _at_least(1, population=self.population, micro_batch=self.micro_batch)
+
 
 @dataclass(frozen=True)
 class Grid:
@@ -93,6 +119,7 @@ class Grid:
                 raise ValueError(
                     f"epsilon {epsilon} (an epsilon must be above 0; inf is the non-private arm)"
                 )
+        _at_least(1, seeds=self.seeds)
 
 
 @dataclass(frozen=True)
@@ -128,7 +155,7 @@ class Suite:
     data: Data = field(default_factory=Data)
     candidates: Candidates = field(default_factory=Candidates)
     grid: Grid = field(default_factory=Grid)
-    attacks: tuple[str, ...] = ("mia", "extract")
+    attacks: tuple[AttackKind, ...] = ("mia", "extract")
     primary: str = "calibrated"  # the one recipe that verdicts come from, registered before the run
     evaluation: Evaluation = field(default_factory=Evaluation)
     judging: Judging | None = field(default_factory=Judging)
@@ -192,7 +219,10 @@ def parse_override(text: str) -> tuple[str, Any]:
             got="no `=`",
             remedy="for example --set training.private.steps=20",
         )
-    return key, yaml.safe_load(value)
+    try:
+        return key, yaml.safe_load(value)
+    except yaml.YAMLError as error:
+        raise UsageError(f"--set {key}", expected="a YAML value", got=f"{value!r:.40}") from error
 
 
 def arms(suite: Suite) -> list[Arm]:
@@ -242,6 +272,25 @@ def _finite(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [_finite(inner) for inner in value]
     return "inf" if isinstance(value, float) and math.isinf(value) else value
+
+
+def _at_least(least: int, **values: int | None) -> None:
+    for name, value in values.items():
+        if value is not None and value < least:
+            raise ValueError(f"{name} {value} (it must be at least {least})")
+
+
+def _above_zero(**values: float) -> None:
+    for name, value in values.items():
+        if not 0 < value < math.inf:
+            raise ValueError(f"{name} {value} (it must be above 0)")
+
+
+def _between(low: float, high: float, **values: float) -> None:
+    """Holds low <= value < high; a NaN is outside."""
+    for name, value in values.items():
+        if not low <= value < high:
+            raise ValueError(f"{name} {value} (it must be at least {low} and below {high})")
 
 
 def path_or_builtin(source: str) -> Path | None:

@@ -1,0 +1,188 @@
+"""What a run holds, read back from its directory: rows for `ls`, `show` and the lines that each command ends with."""
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from dpaudit import suite
+from dpaudit.errors import UsageError
+from dpaudit.formats import show
+from dpaudit.rundir import RunDir
+from dpaudit.suite import Plan
+
+PAGE = "report/index.html"
+Row = dict[str, Any]
+Rows = list[Row]
+
+
+def plan_of(run_dir: RunDir) -> Plan:
+    """The plan that the run was made with. Raises UsageError where it was written by another version of dpaudit."""
+    return Plan.from_json(run_dir.read_json("plan.json"), file=str(run_dir.file("plan.json")))
+
+
+def run_row(run_dir: RunDir) -> Row:
+    """One line of `dpaudit ls`: run, suite, arms trained of those planned, stages begun or done, verdicts."""
+    plan = plan_of(run_dir)
+    trained = [arm for arm in arm_rows(run_dir, plan) if arm["trained"]]
+    return {
+        "run": run_dir.name,
+        "suite": plan.suite.name,
+        "arms": f"{len(trained)}/{len(suite.arms(plan.suite))}",
+        "stages": [stage for stage, state in stage_states(run_dir, plan).items() if state == "done"],
+        "verdicts": {row["arm"]: row["verdict"] for row in verdict_rows(run_dir, plan) if row["primary"]},
+    }
+
+
+def stage_states(run_dir: RunDir, plan: Plan) -> dict[str, str]:
+    """Stage -> "done" (all its outputs are there and current), "stale", "begun" or "open"."""
+    names = [arm.name for arm in suite.arms(plan.suite)]
+    wanted = {
+        "prepare": ["corpus/manifest.json"],
+        "train": [f"train/{name}/{file}" for name in names for file in ("privacy.json", "train.json")],
+        "attack": [f"audit/{name}/{recipe}.json" for name in names for recipe in _recipes(plan)],
+        "eval": [f"evaluate/{name}.json" for name in ("base", *names)],
+        "judge": ["judge/summary.json"] if plan.suite.judging else [],
+        "report": [PAGE],
+    }
+    return {stage: _state(run_dir, files) for stage, files in wanted.items() if files}
+
+
+def _recipes(plan: Plan) -> list[str]:
+    mia = [plan.suite.primary] if "mia" in plan.suite.attacks else []
+    return mia + (["extraction"] if "extract" in plan.suite.attacks else [])
+
+
+def _state(run_dir: RunDir, files: Sequence[str]) -> str:
+    present = [file for file in files if run_dir.file(file).is_file()]
+    if not present:
+        return "open"
+    if any(not is_current(run_dir, file) for file in present):
+        return "stale"
+    return "done" if len(present) == len(files) else "begun"
+
+
+def is_current(run_dir: RunDir, relative: str) -> bool:
+    """Whether a file was made from its inputs as they are now; a file that names no inputs counts as current."""
+    if Path(relative).suffix not in (".json", ".parquet"):
+        return True
+    try:
+        return run_dir.is_current(relative, run_dir.recorded_inputs(relative))
+    except UsageError:
+        return False
+
+
+def arm_rows(run_dir: RunDir, plan: Plan) -> Rows:
+    """Per arm of the plan: what is claimed, with which mechanism, and what the ledger says was spent."""
+    rows = []
+    for arm in suite.arms(plan.suite):
+        ledger = _optional(run_dir, f"train/{arm.name}/privacy.json")
+        mechanism = ledger.get("mechanism", {})
+        rows.append(
+            {
+                "arm": arm.name,
+                "epsilon": "inf" if not arm.private else arm.epsilon,
+                "delta": plan.suite.training.delta if arm.private else None,
+                "unit": plan.suite.training.unit,
+                "noise_multiplier": mechanism.get("noise_multiplier"),
+                "sampling_rate": mechanism.get("sampling_rate"),
+                "steps": mechanism.get("steps"),
+                "clip": mechanism.get("clip"),
+                "epsilon_spent": ledger.get("epsilon_pld"),
+                "trained": run_dir.file(f"train/{arm.name}/adapter").is_dir(),
+            }
+        )
+    return rows
+
+
+def verdict_rows(run_dir: RunDir, plan: Plan) -> Rows:
+    """Per arm and membership recipe: the claim, the lower bound with its ceiling, the canary AUC, the verdict."""
+    rows = []
+    for arm, name, found in _audits(run_dir, plan):
+        if "bound" not in found:
+            continue
+        bound, canaries = found["bound"] or {}, found.get("canaries") or {}
+        rows.append(
+            {
+                "arm": arm,
+                "recipe": name,
+                "primary": bool(found.get("primary")),
+                "claim": (found.get("claim") or {}).get("epsilon"),
+                "epsilon_lower": bound.get("epsilon_lower"),
+                "ceiling": bound.get("ceiling"),
+                "notion": bound.get("notion"),
+                "auc": canaries.get("auc"),
+                "auc_lower": canaries.get("auc_lower"),
+                "auc_upper": canaries.get("auc_upper"),
+                "verdict": (found.get("verdict") or {}).get("verdict"),
+            }
+        )
+    return rows
+
+
+def extraction_rows(run_dir: RunDir, plan: Plan) -> Rows:
+    """Per arm: planted secrets that came out, never-planted ones that did, with the upper bound of each rate."""
+    kept = ("planted", "planted_found", "found_upper", "controls", "controls_found", "controls_upper")
+    return [
+        {"arm": arm, **{key: found.get(key) for key in kept}}
+        for arm, _, found in _audits(run_dir, plan)
+        if "planted_found" in found
+    ]
+
+
+def _audits(run_dir: RunDir, plan: Plan) -> Iterable[tuple[str, str, Row]]:
+    for arm in suite.arms(plan.suite):
+        for file in sorted(run_dir.file(f"audit/{arm.name}").glob("*.json")):
+            yield arm.name, file.stem, run_dir.read_json(f"audit/{arm.name}/{file.name}")
+
+
+def quality_rows(run_dir: RunDir, plan: Plan) -> Rows:
+    """Per arm and measure: held-out bits per byte (lower is better) and each benchmark's accuracy, with 95 % limits."""
+    rows: Rows = []
+    for arm in ("base", *(arm.name for arm in suite.arms(plan.suite))):
+        found = _optional(run_dir, f"evaluate/{arm}.json")
+        bits = found.get("bits_per_byte")
+        if bits:
+            rows.append(
+                {"arm": arm, "measure": "bits per byte", "items": bits.get("records"), **_limits(bits, "")}
+            )
+        for task, figures in found.get("tasks", {}).items():
+            row = {"arm": arm, "measure": task, "items": figures.get("items"), **_limits(figures, "accuracy")}
+            rows.append(row | {"uninformative": bool(figures.get("uninformative"))})
+    return rows
+
+
+def _limits(figures: Row, stem: str) -> Row:
+    lower, upper = (f"{stem}_lower", f"{stem}_upper") if stem else ("lower", "upper")
+    return {"value": figures.get(stem or "value"), "lower": figures.get(lower), "upper": figures.get(upper)}
+
+
+def judge_summary(run_dir: RunDir) -> Row:
+    """The judge's fitness and its win rates; empty where nothing was judged."""
+    found = _optional(run_dir, "judge/summary.json")
+    return {key: found.get(key) for key in ("rubric", "fit", "pairs")} if found else {}
+
+
+def output_rows(run_dir: RunDir) -> Rows:
+    """Every output that names its inputs, with "current" or "stale"."""
+    files = [p for part in ("corpus", "train", "attack", "audit", "evaluate", "judge", "report")
+             for p in sorted(run_dir.file(part).rglob("*")) if p.suffix in (".json", ".parquet")]  # fmt: skip
+    named = [file.relative_to(run_dir.path).as_posix() for file in files if "adapter" not in file.parts]
+    return [{"file": name, "state": "current" if is_current(run_dir, name) else "stale"} for name in named]
+
+
+def _optional(run_dir: RunDir, relative: str) -> Row:
+    return run_dir.read_json(relative) if run_dir.file(relative).is_file() else {}
+
+
+def table(rows: Rows, columns: dict[str, tuple[str, str]]) -> str:
+    """Rows as aligned plain text; `columns` is key -> (heading, style of `formats.show`). Empty without rows."""
+    if not rows:
+        return ""
+    lines = [[heading for heading, _ in columns.values()]]
+    lines += [[show(row.get(key), style) for key, (_, style) in columns.items()] for row in rows]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    padded = (
+        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
+        for line in lines
+    )
+    return "\n".join(padded)
