@@ -3,7 +3,8 @@
 import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -52,9 +53,6 @@ class Step:
     learning_rate: float
     seconds: float
 
-    def to_json(self) -> dict[str, Any]:
-        return asdict(self)
-
 
 @dataclass(frozen=True)
 class Result:
@@ -100,14 +98,9 @@ def train(
             total = private_sum(model, collector, groups, objective, mechanism, noise)
         else:
             total = plain_sum(model, groups, objective)
-        check_finite(total.loss, number)
-        for name, parameter in parameters.items():
-            parameter.grad = (total.gradients[name] / schedule.batch).to(parameter.dtype)
+        check_finite(total, number)
         rate = learning_rate(schedule, number)
-        for settings in optimizer.param_groups:
-            settings["lr"] = rate
-        optimizer.step()
-        optimizer.zero_grad()
+        _apply(optimizer, parameters, total.gradients, schedule.batch, rate)
         examples = [example for unit in drawn for example in unit]
         tokens += sum(len(s.input_ids) for example in examples for s in example.sequences)
         steps.append(
@@ -249,12 +242,12 @@ def answer_log_probs(model: nn.Module, sequences: Sequence[Encoded]) -> tuple[Te
 
 @torch.no_grad()
 def with_reference(model: Any, units: Sequence[Unit], micro_batch: int = 256) -> list[list[Example]]:
-    """The units with every sequence's log-probability under the base model (adapter off) filled in, once."""
+    """The units with every sequence's log-probability under the base model filled in; an adapter is switched off."""
     rows = [s for unit in units for example in unit for s in example.sequences]
     order = sorted(range(len(rows)), key=lambda i: len(rows[i].input_ids))
     found = np.zeros(len(rows))
     model.eval()
-    with model.disable_adapter():
+    with getattr(model, "disable_adapter", nullcontext)():
         for first in range(0, len(order), micro_batch):
             part = order[first : first + micro_batch]
             found[part] = answer_log_probs(model, [rows[i] for i in part])[0].cpu().numpy()
@@ -276,9 +269,12 @@ def learning_rate(schedule: Schedule, step: int) -> float:
     return schedule.learning_rate * factors[schedule.decay]
 
 
-def check_finite(loss_sum: float, step: int) -> None:
-    if not math.isfinite(loss_sum):
-        raise GuardError(f"loss of step {step}: expected a finite number, seen {loss_sum}")
+def check_finite(total: GradientSum, step: int) -> None:
+    if not math.isfinite(total.loss):
+        raise GuardError(f"loss of step {step}: expected a finite number, seen {total.loss}")
+    for name, gradient in total.gradients.items():
+        if not gradient.isfinite().all():
+            raise GuardError(f"gradient of {name} in step {step}: expected finite numbers, seen others")
 
 
 def check_noised(
@@ -304,6 +300,21 @@ def check_moved(parameters: dict[str, nn.Parameter], start: dict[str, Tensor], p
     if still and (private or len(still) == len(parameters)):
         raise GuardError(f"weights at the end: expected all moved, seen {len(still)} of {len(parameters)} "
                          f"unchanged, {still[0]} first")  # fmt: skip
+
+
+def _apply(
+    optimizer: torch.optim.Optimizer,
+    parameters: dict[str, nn.Parameter],
+    gradients: dpsgd.Gradients,
+    divisor: float,
+    rate: float,
+) -> None:
+    for name, parameter in parameters.items():
+        parameter.grad = (gradients[name] / divisor).to(parameter.dtype)
+    for settings in optimizer.param_groups:
+        settings["lr"] = rate
+    optimizer.step()
+    optimizer.zero_grad()
 
 
 def _passes(

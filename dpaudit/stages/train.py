@@ -1,0 +1,269 @@
+"""Train: one LoRA adapter per arm of the grid, each with its privacy ledger."""
+
+import hashlib
+import resource
+import sys
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from dpaudit import suite
+from dpaudit.corpus import group_by_unit
+from dpaudit.errors import UsageError
+from dpaudit.progress import Progress
+from dpaudit.rundir import RunDir
+from dpaudit.suite import Arm, Plan, Schedule
+
+if TYPE_CHECKING:
+    from dpaudit.privacy import Mechanism
+    from dpaudit.training.loop import Example, Result
+
+INPUTS = ("plan.json", "corpus/manifest.json")
+
+
+@dataclass(frozen=True)
+class Job:
+    """An arm with all that its ledger says before the first step."""
+
+    arm: Arm
+    schedule: Schedule
+    mechanism: "Mechanism"
+    population: int
+    population_assumed: bool  # not declared: the expected number of units, counted from the data
+
+
+@dataclass(frozen=True)
+class TrainingSet:
+    """What the arms of one method learn from, grouped by unit."""
+
+    units: "list[list[Example]]"
+    truncated: int  # sequences cut at model.max_length
+
+
+def run(run_dir: RunDir, plan: Plan, progress: Progress, only: list[str] | None = None) -> None:
+    """Trains every arm of the plan's grid, or those named in `only`, that is not there yet or is stale.
+
+    Writes train/ARM with privacy.json, train.json, steps.jsonl and adapter/, as a whole or not at all. All
+    settings are checked before the first arm trains. Raises UsageError for an arm that is not of the grid, a
+    batch above the population, a DPO arm without schedule; GuardError where a training guard fires.
+    """
+    waiting = [
+        arm for arm in _chosen(plan, only) if not run_dir.is_current(f"train/{arm.name}/train.json", INPUTS)
+    ]
+    if not waiting:
+        return
+    schedules = {arm: schedule_of(plan.suite.training, arm) for arm in waiting}
+    data = {method: _load(run_dir, plan, method, progress) for method in {arm.method for arm in waiting}}
+    counts = {method: expected_units(run_dir, method, plan.suite.training.unit) for method in data}
+    jobs = [_job(plan, arm, schedules[arm], counts[arm.method]) for arm in waiting]
+    for job in jobs:
+        _train(run_dir, plan, job, data[job.arm.method], progress)
+
+
+def schedule_of(training: suite.Training, arm: Arm) -> Schedule:
+    """The schedule of an arm's kind. Raises UsageError where the suite has none."""
+    found: Schedule | None = getattr(training, schedule_key(arm))
+    if found is None:
+        raise UsageError(
+            f"training.{schedule_key(arm)}",
+            expected=f"batch, steps and learning_rate for {arm.name}",
+            got="nothing",
+        )
+    return found
+
+
+def schedule_key(arm: Arm) -> str:
+    return ("dpo_" if arm.method == "dpo" else "") + ("private" if arm.private else "nonprivate")
+
+
+def expected_units(run_dir: RunDir, method: str, unit: str) -> int:
+    """The expected number of units that a method trains on: candidates count half, however their coins fell."""
+    expected = 0.0
+    for row in run_dir.read_lines("corpus/candidates.jsonl"):
+        if method == "sft":
+            examples = len(row["records"])
+        else:
+            examples = len(row.get("pairs", [])) + bool(row.get("pair"))
+        expected += (1.0 if row["kind"] == "certain" else 0.5) * (
+            min(examples, 1) if unit == "patient" else examples
+        )
+    return int(expected)
+
+
+def ledger(plan: Plan, job: Job, steps_done: int, trainable_parameters: int) -> dict[str, Any]:
+    """What privacy.json says: claim, mechanism, and what both accountants make of the steps that were done."""
+    from dpaudit import privacy
+
+    training, arm, planned = plan.suite.training, job.arm, job.mechanism
+    epsilon: float | str = arm.epsilon if arm.private else "inf"
+    spent: dict[str, float | str] = {"epsilon_pld": "inf", "epsilon_rdp": "inf"}
+    if arm.private:
+        done = privacy.Mechanism(planned.noise_multiplier, planned.sampling_rate, steps_done, planned.clip)
+        spent = {
+            "epsilon_pld": privacy.epsilon_spent(done, training.delta, training.relation),
+            "epsilon_rdp": privacy.epsilon_rdp(done, training.delta),
+        }
+    return {
+        "arm": {"method": arm.method, "loss": arm.loss, "epsilon": epsilon, "seed": arm.seed},
+        "claim": {
+            "epsilon": epsilon,
+            "delta": training.delta,
+            "unit": training.unit,
+            "relation": training.relation,
+        },
+        "mechanism": {
+            "noise_multiplier": planned.noise_multiplier,
+            "sampling_rate": planned.sampling_rate,
+            "steps": planned.steps,
+            "clip": planned.clip if arm.private else None,
+        },
+        "expected_batch": job.schedule.batch,
+        "population": job.population,
+        "population_assumed": job.population_assumed,
+        **spent,
+        "sampler": "poisson",
+        "steps_done": steps_done,
+        "reproducible_noise": plan.insecure_seed is not None,
+        "trainable_parameters": trainable_parameters,
+    }
+
+
+def _chosen(plan: Plan, only: list[str] | None) -> list[Arm]:
+    known = {arm.name: arm for arm in suite.arms(plan.suite)}
+    for name in only or ():
+        if name not in known:
+            raise UsageError(f"arm {name}", expected=f"one of {', '.join(known)}", got="an unknown arm")
+    return [arm for name, arm in known.items() if only is None or name in only]
+
+
+def _load(run_dir: RunDir, plan: Plan, method: str, progress: Progress) -> TrainingSet:
+    from dpaudit.models import hf
+    from dpaudit.models.encode import encode, encode_pair
+    from dpaudit.stages.prepare import load_training
+    from dpaudit.training import loop
+
+    chosen = plan.suite
+    tokenizer = hf.load_tokenizer(chosen.model.base)
+    groups = group_by_unit(load_training(run_dir, method), chosen.training.unit)
+    units = []
+    with progress.task(f"encoding {method} records", total=len(groups)) as advance:
+        for records in groups.values():
+            units.append([
+                loop.Example(
+                    encode_pair(record, tokenizer, chosen.model.max_length)
+                    if record.is_pair
+                    else (encode(record.turns, tokenizer, chosen.model.max_length),)
+                )
+                for record in records
+            ])  # fmt: skip
+            advance(1)
+    truncated = sum(s.truncated for unit in units for example in unit for s in example.sequences)
+    if method == "dpo":
+        with progress.task("scoring pairs under the base model") as advance:
+            base = _base_model(chosen)
+            units = loop.with_reference(base, units, chosen.training.micro_batch)
+            advance(1)
+    return TrainingSet(units, truncated)
+
+
+def _base_model(chosen: suite.Suite) -> Any:
+    import torch
+
+    from dpaudit.models import hf
+
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    return hf.load_model(chosen.model.base, chosen.model.dtype).to(device)
+
+
+def _job(plan: Plan, arm: Arm, schedule: Schedule, counted: int) -> Job:
+    from dpaudit import privacy
+
+    training = plan.suite.training
+    population = training.population or counted
+    if schedule.batch > population:
+        raise UsageError(
+            f"training.{schedule_key(arm)}.batch",
+            expected=f"an expected batch of at most {population} units, the population",
+            got=str(schedule.batch),
+            remedy="lower the batch or give more data",
+        )
+    rate = schedule.batch / population
+    if arm.private:
+        spec = privacy.PrivacySpec(arm.epsilon, training.delta, training.unit, training.relation)
+        try:
+            sigma = privacy.calibrate(spec, rate, schedule.steps)
+        except ValueError as error:
+            raise UsageError(
+                "grid.epsilons", expected="a claim that noise can keep", got=str(error)
+            ) from error
+        mechanism = privacy.Mechanism(sigma, rate, schedule.steps, training.clip)
+    else:
+        mechanism = privacy.Mechanism(0.0, rate, schedule.steps, float("inf"))
+    return Job(arm, schedule, mechanism, population, training.population is None)
+
+
+def _train(run_dir: RunDir, plan: Plan, job: Job, data: TrainingSet, progress: Progress) -> None:
+    import torch
+
+    from dpaudit.training import checkpoint, dpsgd, loop
+
+    name, training = job.arm.name, plan.suite.training
+    with run_dir.whole_directory(f"train/{name}") as folder, torch.random.fork_rng():
+        torch.manual_seed(plan.seed + job.arm.seed)  # dropout: public, as the initial weights are
+        model = checkpoint.new_adapter(_base_model(plan.suite), training.lora, plan.seed + job.arm.seed)
+        if torch.cuda.is_available():
+            torch.cuda.reset_peak_memory_stats()
+        with progress.task(f"training {name}", total=job.schedule.steps) as advance:
+            done = loop.train(
+                model,
+                data.units,
+                job.schedule,
+                job.mechanism,
+                sampling=dpsgd.sampling_generator(_seed(plan, name, "sampling")),
+                noise=dpsgd.noise_generator(model.device, _seed(plan, name, "noise")),
+                objective=loop.Objective(job.arm.loss, training.dpo_beta),
+                micro_batch=training.micro_batch,
+                advance=advance,
+            )
+        count = sum(p.numel() for p in dpsgd.trainable(model).values())
+        spent = ledger(plan, job, len(done.steps), count)
+        # The ledger comes before the weights that it covers: no weights without one, however a run ends.
+        run_dir.write_json(_inside(run_dir, folder, "privacy.json"), spent, INPUTS)
+        base = plan.suite.model.base
+        checkpoint.save_adapter(model, folder / "adapter", base, checkpoint.model_card(spent, base))
+        run_dir.write_lines(_inside(run_dir, folder, "steps.jsonl"), (asdict(step) for step in done.steps))
+        run_dir.write_json(_inside(run_dir, folder, "train.json"), _measured(done, data, count), INPUTS)
+
+
+def _measured(done: "Result", data: TrainingSet, trainable_parameters: int) -> dict[str, Any]:
+    return {
+        "seconds": done.seconds,
+        "peak_memory_mb": _peak_memory_mb(),
+        "tokens": done.tokens,
+        "tokens_per_second": done.tokens / done.seconds,
+        "trainable_parameters": trainable_parameters,
+        "sequences_truncated": data.truncated,
+        "guards": list(done.guards),
+    }
+
+
+def _peak_memory_mb() -> float:
+    """The accelerator's peak during this arm, or the process's peak resident memory so far."""
+    import torch
+
+    if torch.cuda.is_available():
+        return float(torch.cuda.max_memory_allocated() / 2**20)
+    unit = 1 if sys.platform == "darwin" else 1024  # bytes there, KiB elsewhere
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**20
+
+
+def _seed(plan: Plan, arm: str, purpose: str) -> int | None:
+    """None, for the operating system's entropy, unless the plan asks for reproducible noise."""
+    if plan.insecure_seed is None:
+        return None
+    text = f"{plan.insecure_seed}/{arm}/{purpose}"
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
+
+
+def _inside(run_dir: RunDir, folder: Path, name: str) -> str:
+    return str((folder / name).relative_to(run_dir.path))

@@ -1,0 +1,108 @@
+"""LoRA adapters: made new on a base model, and written with a model card that comes from the ledger alone."""
+
+import warnings
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from dpaudit.errors import UsageError
+from dpaudit.suite import Lora
+
+
+def new_adapter(base: Any, lora: Lora, seed: int) -> Any:
+    """The PEFT model of `base` with a fresh adapter; `seed` fixes its initial weights, which are public.
+
+    Move `base` to its device first. Raises UsageError where no layer of the model bears a name of `lora.targets`.
+    """
+    import peft
+
+    targets = lora.targets if isinstance(lora.targets, str) else list(lora.targets)
+    config = peft.LoraConfig(
+        r=lora.rank,
+        lora_alpha=lora.alpha,
+        lora_dropout=lora.dropout,
+        target_modules=targets,
+        task_type="CAUSAL_LM",
+    )
+    with torch.random.fork_rng(), warnings.catch_warnings():
+        warnings.simplefilter(
+            "ignore", FutureWarning
+        )  # PEFT asks transformers by a name that is being replaced
+        torch.manual_seed(seed)
+        try:
+            return peft.get_peft_model(base, config)
+        except ValueError as error:
+            raise UsageError(
+                "training.lora.targets",
+                expected="all-linear, or names of the model's linear layers",
+                got=str(lora.targets),
+            ) from error
+
+
+def save_adapter(model: Any, folder: Path, base: str, card: str) -> None:
+    """Writes adapter_model.safetensors, adapter_config.json and README.md; `base` names the base model in them."""
+    model.peft_config["default"].base_model_name_or_path = base
+    # Embeddings never train here; PEFT would ask a model hub whether to save them.
+    model.save_pretrained(str(folder), safe_serialization=True, save_embedding_layers=False)
+    (folder / "README.md").write_text(card, encoding="utf-8")
+
+
+def model_card(ledger: dict[str, Any], base: str) -> str:
+    """The card of an adapter in Markdown, from its privacy ledger: nothing in it comes from unprotected records.
+
+    A population that was counted from the data stays out, and with it the sampling rate.
+    """
+    private = ledger["claim"]["epsilon"] != "inf"
+    lines = [
+        "---",
+        "library_name: peft",
+        f"base_model: {base}",
+        "tags: [lora, differential-privacy]" if private else "tags: [lora]",
+        "---",
+        f"# {_title(ledger)}",
+        "",
+        *(_private_lines(ledger) if private else _open_lines()),
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def _title(ledger: dict[str, Any]) -> str:
+    arm = ledger["arm"]
+    method = "supervised fine-tuning" if arm["method"] == "sft" else f"DPO ({arm['loss']})"
+    return f"LoRA adapter: {method}, epsilon {arm['epsilon']}"
+
+
+def _open_lines() -> list[str]:
+    return [
+        "Trained **without** differential privacy, as the baseline of a comparison.",
+        "It may reproduce its training records and must not leave the place where they are kept.",
+    ]
+
+
+def _private_lines(ledger: dict[str, Any]) -> list[str]:
+    claim, mechanism = ledger["claim"], ledger["mechanism"]
+    if ledger["reproducible_noise"]:
+        head = "**Epsilon not claimed: the noise is reproducible** (drawn from a given seed, for tests)."
+    else:
+        head = (
+            f"({ledger['epsilon_pld']:.4g}, {claim['delta']:g})-differentially private for the unit "
+            f"`{claim['unit']}` under `{claim['relation']}`, if released alone."
+        )
+    if ledger["population_assumed"]:
+        sampling = "expected batch over the number of units (counted from the data, hence not given here)"
+    else:
+        sampling = f"{mechanism['sampling_rate']:.6g} of a declared population of {ledger['population']}"
+    return [
+        head,
+        "",
+        f"- target epsilon {claim['epsilon']:g}; accountant: privacy loss distribution"
+        f" (Renyi, as a second opinion: {ledger['epsilon_rdp']:.4g})",
+        f"- DP-SGD with Poisson sampling: expected batch {ledger['expected_batch']}, {mechanism['steps']} steps",
+        f"- sampling rate: {sampling}",
+        f"- clip {mechanism['clip']:g} per unit, noise multiplier {mechanism['noise_multiplier']:.6g}",
+        "",
+        "Not covered: choosing this adapter among others, other models trained on the same people, and the"
+        " rounding of Gaussian noise in floating point.",
+    ]
