@@ -6,7 +6,6 @@ from typing import Any
 
 from dpaudit import suite
 from dpaudit.errors import UsageError
-from dpaudit.formats import show
 from dpaudit.rundir import RunDir
 from dpaudit.suite import Plan
 
@@ -162,6 +161,15 @@ def judge_summary(run_dir: RunDir) -> Row:
     return {key: found.get(key) for key in ("rubric", "fit", "pairs")} if found else {}
 
 
+def control_rows(run_dir: RunDir) -> Rows:
+    """The judge's passport: per kind of planted fault or twin, how many of them it got right."""
+    passport = _optional(run_dir, "judge/passport.json")
+    kinds = {**passport.get("faults", {}), **passport.get("twins", {})}
+    if passport.get("swap"):
+        kinds["order swap"] = passport["swap"]
+    return [{"control": kind, **figures} for kind, figures in kinds.items()]
+
+
 def output_rows(run_dir: RunDir) -> Rows:
     """Every output that names its inputs, with "current" or "stale"."""
     files = [p for part in ("corpus", "train", "attack", "audit", "evaluate", "judge", "report")
@@ -174,15 +182,37 @@ def _optional(run_dir: RunDir, relative: str) -> Row:
     return run_dir.read_json(relative) if run_dir.file(relative).is_file() else {}
 
 
-def table(rows: Rows, columns: dict[str, tuple[str, str]]) -> str:
-    """Rows as aligned plain text; `columns` is key -> (heading, style of `formats.show`). Empty without rows."""
-    if not rows:
-        return ""
-    lines = [[heading for heading, _ in columns.values()]]
-    lines += [[show(row.get(key), style) for key, (_, style) in columns.items()] for row in rows]
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    padded = (
-        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
-        for line in lines
-    )
-    return "\n".join(padded)
+def recipe_rows() -> Rows:
+    """One line per attack recipe, shipped and own."""
+    from dpaudit import recipe
+
+    kept = ("name", "kind", "title", "access", "signal", "minimum_canaries", "cost", "source")
+    return [{key: getattr(found, key) for key in kept} for found in recipe.load_all()]
+
+
+def results(run_dir: RunDir, plan: Plan) -> Row:
+    """What a finished run found, as `run` and `demo` print it."""
+    return {
+        "arms": arm_rows(run_dir, plan),
+        "verdicts": [row for row in verdict_rows(run_dir, plan) if row["primary"]],
+        "extraction": extraction_rows(run_dir, plan),
+        "quality": quality_rows(run_dir, plan),
+        **judge_summary(run_dir),
+        "page": str(run_dir.file(PAGE)),
+    }
+
+
+def details(run_dir: RunDir, plan: Plan) -> Row:
+    """What `show` prints: the plan in short, its arms, every output's state, the page where there is one."""
+    chosen = plan.suite
+    return {
+        "suite": chosen.name,
+        "model": chosen.model.base,
+        "data": chosen.data.source,
+        "seed": plan.seed,
+        "insecure_seed": plan.insecure_seed,
+        "stages": stage_states(run_dir, plan),
+        "arms": arm_rows(run_dir, plan),
+        "outputs": output_rows(run_dir),
+        "page": str(run_dir.file(PAGE)) if run_dir.file(PAGE).is_file() else None,
+    }

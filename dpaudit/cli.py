@@ -1,0 +1,299 @@
+"""The command line: parses, calls a stage, prints. Results go to stdout, progress and errors to stderr."""
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from dpaudit import __version__, overview, pipeline, rundir, tables
+from dpaudit.errors import GuardError, PartialError, UsageError
+from dpaudit.progress import Progress
+from dpaudit.rundir import RunDir
+from dpaudit.suite import AttackKind, Plan
+
+UNFIT = 4
+INTERRUPTED = 130
+ORDER = ("demo", "run", "train", "attack", "eval", "judge", "report", "ls", "show")  # as the work goes
+SETTINGS: dict[str, Any] = {
+    "invoke_without_command": True,
+    "add_completion": False,
+    "rich_markup_mode": None,
+    "pretty_exceptions_enable": False,  # its tracebacks can show local variables, and those hold patients' texts
+    "context_settings": {"help_option_names": ["-h", "--help"]},
+}
+
+
+class InOrder(TyperGroup):
+    def list_commands(self, ctx: object) -> list[str]:
+        return sorted(self.commands, key=ORDER.index)
+
+
+app = typer.Typer(
+    cls=InOrder, help="Verifies the differential-privacy claim of a fine-tuned language model.", **SETTINGS
+)
+attack_app = typer.Typer(help="What an attacker can do: scores, then bounds and verdicts.", **SETTINGS)
+judge_app = typer.Typer(help="Compare the arms' answers in pairs.", **SETTINGS)
+report_app = typer.Typer(help="The page of a run.", **SETTINGS)
+app.add_typer(attack_app, name="attack")
+app.add_typer(judge_app, name="judge")
+app.add_typer(report_app, name="report")
+
+SuiteArgument = Annotated[str, typer.Argument(metavar="SUITE", help="A name of suites/, or a YAML file.")]
+SuiteOption = Annotated[str, typer.Option("--suite", help="A name of suites/, or a YAML file.")]
+EpsOption = Annotated[
+    str | None, typer.Option("--eps", metavar="1,4,8", help="One private arm for each epsilon.")
+]
+DpoOption = Annotated[str | None, typer.Option("--dpo", metavar="LOSSES", help="DPO arms, such as sigmoid.")]
+ModelOption = Annotated[
+    str | None, typer.Option("--model", metavar="DIR", help="The base: a folder or a hub id.")
+]
+DataOption = Annotated[
+    str | None, typer.Option("--data", metavar="FILE", help="Dialogues to fine-tune on, JSONL.")
+]
+UnitOption = Annotated[
+    str | None, typer.Option("--unit", help="Whose presence is hidden: record or patient.")
+]
+SeedOption = Annotated[int, typer.Option("--seed", help="Fixes corpus, split, initialisation and decoding.")]
+InsecureOption = Annotated[
+    int | None,
+    typer.Option("--insecure-seed", help="Fixes coins, sampling and noise too: then no epsilon is claimed."),
+]
+SetOption = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Changes a key of the suite; may be given again."),
+]
+BaselineOption = Annotated[bool, typer.Option("--no-baseline", help="Leave out the non-private arm.")]
+ArmOption = Annotated[
+    list[str] | None, typer.Option("--arm", metavar="ARM", help="Only this arm; may be given again.")
+]
+EgressOption = Annotated[
+    list[str] | None,
+    typer.Option("--allow-egress", metavar="HOST", help="An endpoint that answers may be sent to."),
+]
+RunOption = Annotated[
+    str | None, typer.Option("--run", metavar="NAME", help="A run; without it the one used last.")
+]
+RunsOption = Annotated[Path, typer.Option("--runs", metavar="DIR", help="The folder that holds runs.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")]
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"dpaudit {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    context: typer.Context,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    """Verifies the differential-privacy claim of a fine-tuned language model."""
+    _help(context)
+
+
+@attack_app.callback()
+@report_app.callback()
+def _help(context: typer.Context) -> None:
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help())
+
+
+@app.command()
+def demo(
+    seed: SeedOption = 0,
+    insecure_seed: InsecureOption = None,
+    runs: RunsOption = rundir.RUNS,
+    as_json: JsonOption = False,
+) -> None:
+    """Run the whole lab on the embedded teaching model and clinic."""
+    plan = pipeline.resolve("demo", {}, seed, insecure_seed)
+    _tell_run(pipeline.everything(plan, runs, Progress()), plan, as_json)
+
+
+@app.command()
+def run(
+    suite: SuiteArgument,
+    eps: EpsOption = None,
+    dpo: DpoOption = None,
+    model: ModelOption = None,
+    data: DataOption = None,
+    unit: UnitOption = None,
+    seed: SeedOption = 0,
+    insecure_seed: InsecureOption = None,
+    settings: SetOption = None,
+    no_baseline: BaselineOption = False,
+    allow_egress: EgressOption = None,
+    runs: RunsOption = rundir.RUNS,
+    as_json: JsonOption = False,
+) -> None:
+    """Run every stage of a suite; typed again, it resumes."""
+    changed = pipeline.overrides(eps, dpo, model, data, unit, not no_baseline, settings or ())
+    plan = pipeline.resolve(suite, changed, seed, insecure_seed)
+    _tell_run(pipeline.everything(plan, runs, Progress(), allow_egress or ()), plan, as_json)
+
+
+@app.command()
+def train(
+    eps: EpsOption = None,
+    dpo: DpoOption = None,
+    suite: SuiteOption = "demo",
+    model: ModelOption = None,
+    data: DataOption = None,
+    unit: UnitOption = None,
+    seed: SeedOption = 0,
+    insecure_seed: InsecureOption = None,
+    settings: SetOption = None,
+    no_baseline: BaselineOption = False,
+    arm: ArmOption = None,
+    runs: RunsOption = rundir.RUNS,
+    as_json: JsonOption = False,
+) -> None:
+    """Train one adapter for each epsilon, and the non-private arm."""
+    changed = pipeline.overrides(eps, dpo, model, data, unit, not no_baseline, settings or ())
+    plan = pipeline.resolve(suite, changed, seed, insecure_seed)
+    run_dir = pipeline.train(plan, runs, Progress(), arm)
+    _tell(run_dir, {"arms": overview.arm_rows(run_dir, plan)}, as_json)
+
+
+@attack_app.command("mia")
+def attack_mia(run: RunOption = None, runs: RunsOption = rundir.RUNS, as_json: JsonOption = False) -> None:
+    """Membership inference on canaries and records."""
+    run_dir, plan = _attacked(run, runs, "mia")
+    _tell(run_dir, {"verdicts": overview.verdict_rows(run_dir, plan)}, as_json)
+
+
+@attack_app.command("extract")
+def attack_extract(
+    run: RunOption = None, runs: RunsOption = rundir.RUNS, as_json: JsonOption = False
+) -> None:
+    """Exposure and greedy extraction of planted secrets."""
+    run_dir, plan = _attacked(run, runs, "extract")
+    _tell(run_dir, {"extraction": overview.extraction_rows(run_dir, plan)}, as_json)
+
+
+@attack_app.command("list")
+def attack_list(as_json: JsonOption = False) -> None:
+    """List the attack recipes."""
+    _print({"recipes": overview.recipe_rows()}, as_json)
+
+
+def _attacked(name: str | None, runs: Path, kind: AttackKind) -> tuple[RunDir, Plan]:
+    run_dir, plan = _opened(name, runs)
+    pipeline.attack(run_dir, plan, Progress(), kind)
+    return run_dir, plan
+
+
+@app.command("eval")
+def evaluate(run: RunOption = None, runs: RunsOption = rundir.RUNS, as_json: JsonOption = False) -> None:
+    """Measure quality: benchmarks and held-out bits per byte."""
+    from dpaudit.stages import evaluate
+
+    run_dir, plan = _opened(run, runs)
+    evaluate.run(run_dir, plan, Progress())
+    _tell(run_dir, {"quality": overview.quality_rows(run_dir, plan)}, as_json)
+
+
+@judge_app.callback()
+def judge(
+    context: typer.Context,
+    run: RunOption = None,
+    allow_egress: EgressOption = None,
+    runs: RunsOption = rundir.RUNS,
+    as_json: JsonOption = False,
+) -> None:
+    """Compare the arms' answers in pairs, in both orders."""
+    if context.invoked_subcommand is None:
+        from dpaudit.stages import judge
+
+        run_dir, plan = _opened(run, runs)
+        judge.run(run_dir, plan, Progress(), allow_egress=allow_egress or ())
+        _tell(run_dir, overview.judge_summary(run_dir), as_json)
+
+
+@judge_app.command("validate")
+def judge_validate(
+    run: RunOption = None,
+    allow_egress: EgressOption = None,
+    runs: RunsOption = rundir.RUNS,
+    as_json: JsonOption = False,
+) -> None:
+    """Check the judge on planted faults; exit code 4 where it is unfit."""
+    from dpaudit.stages import judge
+
+    run_dir, plan = _opened(run, runs)
+    fit = judge.validate(run_dir, plan, Progress(), allow_egress=allow_egress or ())
+    _tell(run_dir, {"fit": fit, "controls": overview.control_rows(run_dir)}, as_json)
+    raise typer.Exit(0 if fit else UNFIT)
+
+
+@report_app.command("html")
+def report_html(run: RunOption = None, runs: RunsOption = rundir.RUNS, as_json: JsonOption = False) -> None:
+    """Write the page: one HTML file that needs no network."""
+    from dpaudit.stages import report
+
+    run_dir, plan = _opened(run, runs)
+    _tell(run_dir, {"page": str(report.run(run_dir, plan, Progress()))}, as_json)
+
+
+@app.command("ls")
+def list_runs(runs: RunsOption = rundir.RUNS, as_json: JsonOption = False) -> None:
+    """List the runs, the one used last at the end."""
+    _print({"runs": [overview.run_row(run_dir) for run_dir in rundir.existing(runs)]}, as_json)
+
+
+@app.command()
+def show(
+    run: Annotated[
+        str | None, typer.Argument(metavar="[RUN]", help="A run; without it the one used last.")
+    ] = None,
+    runs: RunsOption = rundir.RUNS,
+    as_json: JsonOption = False,
+) -> None:
+    """Show a run: its plan, its arms, which outputs are current, its page."""
+    run_dir = rundir.find(run, runs)
+    _tell(run_dir, overview.details(run_dir, overview.plan_of(run_dir)), as_json)
+
+
+def _opened(name: str | None, runs: Path) -> tuple[RunDir, Plan]:
+    run_dir = rundir.find(name, runs)
+    return run_dir, overview.plan_of(run_dir)
+
+
+def _tell_run(run_dir: RunDir, plan: Plan, as_json: bool) -> None:
+    _tell(run_dir, overview.results(run_dir, plan), as_json)
+
+
+def _tell(run_dir: RunDir, found: dict[str, Any], as_json: bool) -> None:
+    _print({"run": run_dir.name, "path": str(run_dir.path), **found}, as_json)
+
+
+def _print(found: dict[str, Any], as_json: bool) -> None:
+    typer.echo(json.dumps(found, ensure_ascii=False, indent=1) if as_json else tables.as_text(found))
+
+
+def main() -> None:
+    """The entry point: runs the command and turns its end into an exit code."""
+    try:
+        code = app(prog_name="dpaudit", standalone_mode=False)
+    except (UsageError, PartialError, GuardError) as error:
+        code = _failed(str(error), error.exit_code)
+    except typer.TyperException as error:  # an unknown command or option
+        code = _failed(error.format_message(), error.exit_code)
+    if code == INTERRUPTED:
+        _failed("interrupted; the same command resumes", INTERRUPTED)
+    sys.exit(code)
+
+
+def _failed(message: str, code: int) -> int:
+    print("dpaudit:", " ".join(message.split()), file=sys.stderr)
+    return code
+
+
+if __name__ == "__main__":
+    main()

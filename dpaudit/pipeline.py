@@ -1,0 +1,152 @@
+"""From what was typed to a finished run: the plan, what can be checked before anything is written, the stages in order."""
+
+import shutil
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from dpaudit import rundir, suite
+from dpaudit.errors import UsageError
+from dpaudit.progress import Progress
+from dpaudit.rundir import RunDir
+from dpaudit.suite import AttackKind, Plan, Suite
+
+VERSIONED = ("dpaudit", "torch", "transformers", "peft", "opacus", "dp-accounting", "lm-eval", "numpy")
+
+
+def overrides(
+    epsilons: str | None = None,
+    dpo: str | None = None,
+    model: str | None = None,
+    data: str | None = None,
+    unit: str | None = None,
+    baseline: bool = True,
+    settings: Iterable[str] = (),
+) -> dict[str, Any]:
+    """The suite's dotted keys that options change; `settings` are KEY=VALUE and come last, so they win."""
+    changed: dict[str, Any] = {}
+    if epsilons is not None:
+        changed["grid.epsilons"] = sorted(set(suite.parse_epsilons(epsilons)), reverse=True)
+    if dpo is not None:
+        changed["grid.dpo"] = [loss.strip() for loss in dpo.split(",") if loss.strip()]
+    for key, value in {"model.base": model, "data.source": data, "training.unit": unit}.items():
+        if value is not None:
+            changed[key] = value
+    if not baseline:
+        changed["grid.baseline"] = False
+    return changed | dict(suite.parse_override(setting) for setting in settings)
+
+
+def resolve(name: str, changed: dict[str, Any], seed: int = 0, insecure_seed: int | None = None) -> Plan:
+    """The plan of a suite with overrides. Raises UsageError for whatever can be known before a run exists."""
+    return Plan(suite.load(name, changed), seed, insecure_seed, versions())
+
+
+def versions() -> dict[str, str]:
+    """The installed versions that a figure may depend on; a package that is not installed is left out."""
+    found = {}
+    for name in VERSIONED:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def train(plan: Plan, runs: Path, progress: Progress, only: list[str] | None = None) -> RunDir:
+    """The run of this plan with its corpus drawn and its arms trained, new or resumed.
+
+    A plan with a fault leaves no new run behind: what failed before the first arm was written is removed.
+    """
+    from dpaudit.stages import prepare, train
+
+    written = plan.to_json()
+    is_new = not rundir.located(written, plan.suite.name, runs).path.exists()
+    if is_new:
+        check(plan)
+    with _no_remains(rundir.located(written, plan.suite.name, runs), is_new):
+        run_dir = rundir.open_or_create(written, plan.suite.name, runs)
+        prepare.run(run_dir, plan, progress)
+        train.run(run_dir, plan, progress, only)
+    return run_dir
+
+
+def attack(run_dir: RunDir, plan: Plan, progress: Progress, kind: AttackKind) -> None:
+    """Scores, then bounds and verdicts."""
+    from dpaudit.stages import attack, audit
+
+    attack.run(run_dir, plan, progress, kind=kind)
+    audit.run(run_dir, plan, progress, kind=kind)
+
+
+def everything(plan: Plan, runs: Path, progress: Progress, allow_egress: Sequence[str] = ()) -> RunDir:
+    """The run of this plan with every stage that its suite asks for; what is current is skipped."""
+    from dpaudit.stages import evaluate, judge, report
+
+    run_dir = train(plan, runs, progress)
+    for kind in plan.suite.attacks:
+        attack(run_dir, plan, progress, kind)
+    evaluate.run(run_dir, plan, progress)
+    judge.run(run_dir, plan, progress, allow_egress=allow_egress)
+    report.run(run_dir, plan, progress)
+    return run_dir
+
+
+@contextmanager
+def _no_remains(run_dir: RunDir, is_new: bool) -> Iterator[None]:
+    had_runs = run_dir.path.parent.exists()
+    try:
+        yield
+    except UsageError:
+        if is_new and not run_dir.file("train").exists():
+            shutil.rmtree(run_dir.path if had_runs else run_dir.path.parent, ignore_errors=True)
+        raise
+
+
+def check(plan: Plan) -> None:
+    """Raises UsageError for losses, schedules, attacks, a rubric or a model that cannot work; writes nothing.
+
+    The data is not read here: stage prepare does that first of all.
+    """
+    from dpaudit.stages.train import schedule_of
+
+    _check_losses(plan.suite)
+    for arm in suite.arms(plan.suite):
+        schedule_of(plan.suite.training, arm)
+    _check_content(plan.suite)
+    _check_model(plan.suite)
+
+
+def _check_content(chosen: Suite) -> None:
+    """The recipes that will run, the one that verdicts come from, and the rubric."""
+    from dpaudit import recipe, rubric
+
+    recipes = [found for found in recipe.load_all() if found.kind in chosen.attacks]
+    recipe.check_minimum(recipes, chosen.candidates.canaries, chosen.candidates.extraction)
+    if "mia" in chosen.attacks and recipe.load(chosen.primary).kind != "mia":
+        raise UsageError("primary", expected="a recipe of kind mia", got=chosen.primary, remedy="see `dpaudit attack list`")  # fmt: skip
+    if chosen.judging is not None:
+        rubric.load(chosen.judging.rubric)
+
+
+def _check_losses(chosen: Suite) -> None:
+    if not chosen.grid.dpo:
+        return
+    from dpaudit.training.losses import LOSSES
+
+    for loss in chosen.grid.dpo:
+        if loss not in LOSSES:
+            raise UsageError(
+                f"grid.dpo: {loss}", expected=f"one of {', '.join(LOSSES)}", got="an unknown loss"
+            )
+    if chosen.data.preference is None:
+        raise UsageError("data.preference", expected="preference pairs for the DPO arms", got="nothing",
+                         remedy="--set data.preference=FILE, or train without --dpo")  # fmt: skip
+
+
+def _check_model(chosen: Suite) -> None:
+    from dpaudit.models import hf
+
+    hf.resolve(chosen.model.base)

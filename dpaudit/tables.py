@@ -1,0 +1,121 @@
+"""What a command found as plain text: aligned tables, one line for every other value."""
+
+from typing import Any
+
+from dpaudit.formats import show
+
+Row = dict[str, Any]
+
+# key of a command's findings -> column of a row -> (heading, style of `formats.show`)
+COLUMNS: dict[str, dict[str, tuple[str, str]]] = {
+    "runs": {
+        "run": ("run", "text"),
+        "suite": ("suite", "text"),
+        "arms": ("arms", "text"),
+        "stages": ("stages done", "text"),
+        "verdicts": ("verdicts", "pairs"),
+    },
+    "arms": {
+        "arm": ("arm", "text"),
+        "epsilon": ("claimed epsilon", "epsilon"),
+        "delta": ("delta", "delta"),
+        "unit": ("unit", "text"),
+        "noise_multiplier": ("sigma", "sigma"),
+        "sampling_rate": ("rate", "number"),
+        "steps": ("steps", "count"),
+        "clip": ("clip", "number"),
+        "epsilon_spent": ("epsilon spent", "three_up"),
+        "trained": ("trained", "yes"),
+    },
+    "verdicts": {
+        "arm": ("arm", "text"),
+        "recipe": ("recipe", "text"),
+        "claim": ("claimed epsilon", "epsilon"),
+        "epsilon_lower": ("lower bound", "two_down"),
+        "ceiling": ("ceiling", "two_up"),
+        "auc": ("AUC", "three"),
+        "auc_lower": ("from", "three_down"),
+        "auc_upper": ("to", "three_up"),
+        "verdict": ("verdict", "text"),
+    },
+    "extraction": {
+        "arm": ("arm", "text"),
+        "planted_found": ("extracted", "count"),
+        "planted": ("of planted", "count"),
+        "found_upper": ("rate at most", "percent_up"),
+        "controls_found": ("controls extracted", "count"),
+        "controls": ("of controls", "count"),
+    },
+    "quality": {
+        "arm": ("arm", "text"),
+        "measure": ("measure", "text"),
+        "value": ("value", "three"),
+        "lower": ("from", "three_down"),
+        "upper": ("to", "three_up"),
+        "items": ("items", "count"),
+        "uninformative": ("uninformative", "yes"),
+    },
+    "pairs": {
+        "arm": ("arm", "text"),
+        "against": ("against", "text"),
+        "prompts": ("prompts", "count"),
+        "win_rate": ("win rate", "percent_one"),
+        "lower": ("from", "percent_down"),
+        "upper": ("to", "percent_up"),
+        "invalid": ("invalid", "count"),
+    },
+    "recipes": {
+        "name": ("recipe", "text"),
+        "kind": ("kind", "text"),
+        "title": ("what it is", "text"),
+        "access": ("access", "text"),
+        "minimum_canaries": ("canaries at least", "count"),
+        "source": ("source", "text"),
+    },
+    "controls": {
+        "control": ("control", "text"),
+        "passed": ("passed", "count"),
+        "items": ("of", "count"),
+        "rate": ("rate", "percent_one"),
+        "lower": ("at least", "percent_down"),
+    },
+    "outputs": {"file": ("output", "text"), "state": ("state", "text")},
+}
+
+
+def as_text(found: Row) -> str:
+    """What a command found, as it is printed: tables under their names, every other value on a line of its own."""
+    parts = [_part(key, value) for key, value in found.items() if value not in (None, [], {})]
+    return "\n".join(parts).strip("\n") or "nothing yet"
+
+
+def _part(key: str, value: Any) -> str:
+    if key in COLUMNS and isinstance(value, list):
+        return f"\n{table(value, COLUMNS[key])}\n"
+    return f"{key.replace('_', ' ')}: {_plain(value)}"
+
+
+def _plain(value: Any) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, dict):
+        return ", ".join(f"{name} {_plain(inner)}" for name, inner in value.items())
+    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+
+
+def _cell(value: Any, style: str) -> str:
+    return _plain(value) if style in ("pairs", "yes") else show(value, style)
+
+
+def table(rows: list[Row], columns: dict[str, tuple[str, str]]) -> str:
+    """Rows as aligned plain text; `columns` is key -> (heading, style of `formats.show`). Empty without rows."""
+    if not rows:
+        return ""
+    lines = [[heading for heading, _ in columns.values()]]
+    lines += [[_cell(row.get(key), style) for key, (_, style) in columns.items()] for row in rows]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    padded = (
+        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
+        for line in lines
+    )
+    return "\n".join(padded)
