@@ -1,0 +1,158 @@
+"""Benchmarks through the lm-eval package: tasks from configurations, answers as items of numbers."""
+
+import contextlib
+import functools
+import logging
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from dpaudit.corpus import Turn
+from dpaudit.errors import UsageError
+from dpaudit.models.encode import render
+from dpaudit.models.hf import HFModel
+from dpaudit.quality import Item
+
+
+@dataclass(frozen=True)
+class Answers:
+    """How one model answered one task. `chance` is what guessing, or always giving the commonest answer, scores."""
+
+    items: tuple[Item, ...]
+    chance: float
+
+
+def load_tasks(
+    specs: Mapping[str, dict[str, Any] | None], data: Mapping[str, Path], cache: Path
+) -> dict[str, Any]:
+    """Name -> lm-eval task for `specs`: name -> configuration, or None for a task that lm-eval itself knows.
+
+    `data` names the JSONL file of each configured task; `cache` is a folder for the read data sets. Raises
+    UsageError for a name that lm-eval does not know, and for a file whose rows do not fit the configuration.
+    """
+    with _quiet():
+        from lm_eval.tasks import TaskManager
+
+        manager = TaskManager(include_defaults=any(config is None for config in specs.values()))
+        tasks: dict[str, Any] = {}
+        for name, config in specs.items():
+            if config is None and name not in manager.all_tasks:
+                raise UsageError(f"evaluation.tasks: {name}", expected="a YAML of suites/tasks/ or a task of lm-eval",
+                                 got="an unknown name", remedy="see `lm-eval ls tasks`")  # fmt: skip
+            spec = name if config is None else _with_data(config, data[name], cache)
+            tasks.update(_load(manager, spec, str(data.get(name, name)))["tasks"])
+    for name, task in tasks.items():
+        if task.OUTPUT_TYPE != "multiple_choice":
+            raise UsageError(f"evaluation.tasks: {name}", expected="a multiple-choice task",
+                             got=f"output_type {task.OUTPUT_TYPE}", remedy="name another task")  # fmt: skip
+    return tasks
+
+
+def harness_model(model: HFModel, batch: int) -> Any:
+    """The lm-eval view of a loaded model; whichever adapter is active when it is asked answers."""
+    with _quiet():
+        from lm_eval.models.huggingface import HFLM
+
+        lm = HFLM(pretrained=model.model, tokenizer=model.tokenizer, batch_size=batch, add_bos_token=False)
+        lm.loglikelihood = functools.partial(lm.loglikelihood, disable_tqdm=True)
+        if model.tokenizer.chat_template is None:
+            lm.apply_chat_template = functools.partial(_render, model.tokenizer)
+    return lm
+
+
+def answer(lm: Any, name: str, task: Any, limit: int | None) -> Answers:
+    """How the model answered a task's first `limit` items, prompts in the chat template that training used."""
+    with _quiet():
+        # `simple_evaluate` does this and adds 2 s of environment report to every call
+        from lm_eval.evaluator import evaluate
+
+        found = evaluate(
+            lm,
+            {"tasks": {name: task}},
+            limit=limit,
+            bootstrap_iters=0,
+            apply_chat_template=True,
+            fewshot_as_multiturn=True,
+        )
+    return _answers(found["samples"][name], task)
+
+
+def _with_data(config: dict[str, Any], file: Path, cache: Path) -> dict[str, Any]:
+    files = {config.get("test_split", "test"): str(file.resolve())}
+    return {**config, "dataset_kwargs": {"data_files": files, "cache_dir": str(cache)}}
+
+
+def _load(manager: Any, spec: str | dict[str, Any], where: str) -> Any:
+    import datasets
+    import jinja2
+
+    try:
+        return manager.load([spec])
+    except (
+        datasets.exceptions.DatasetsError,
+        jinja2.TemplateError,
+        ValueError,
+        KeyError,
+        TypeError,
+    ) as error:
+        reason = next(iter(str(error).splitlines()), "")
+        raise UsageError(where, expected="a benchmark whose rows have the fields that its task names",
+                         got=f"{type(error).__name__}: {reason:.100}",
+                         remedy="compare the file with the YAML in suites/tasks/") from error  # fmt: skip
+
+
+def _answers(samples: Sequence[dict[str, Any]], task: Any) -> Answers:
+    field = (task.config.metadata or {}).get("cluster")
+    numbers: dict[str, int] = {}
+    items, right, guess = [], Counter[str](), 0.0
+    for sample in sorted(samples, key=lambda sample: sample["doc_id"]):
+        doc, choices = sample["doc"], [arguments[1].strip() for arguments in sample["arguments"]]
+        logprobs = [float(response[0]) for response in sample["filtered_resps"]]
+        gold = _gold(sample["target"], choices)
+        margin = logprobs[gold] - max(score for index, score in enumerate(logprobs) if index != gold)
+        identity = str(doc.get("id", sample["doc_id"]))
+        group = str(doc[field]) if field else identity
+        # a number and not the field's own text, which may be a whole passage
+        cluster = f"{field}-{numbers.setdefault(group, len(numbers))}" if field else identity
+        items.append(Item(identity, int(sample.get("acc", margin > 0)), margin, cluster))
+        right[choices[gold]] += 1
+        guess += 1 / len(choices)
+    return Answers(tuple(items), max(guess, max(right.values())) / len(items))
+
+
+def _gold(target: Any, choices: Sequence[str]) -> int:
+    first = target[0] if isinstance(target, list) else target
+    return first if isinstance(first, int) else choices.index(str(first).strip())
+
+
+def _render(tokenizer: Any, history: list[dict[str, str]], add_generation_prompt: bool = True) -> str:
+    """A tokenizer without a chat template gets the lines that training gave it."""
+    turns: tuple[Any, ...] = tuple(Turn(message["role"], message["content"]) for message in history)  # type: ignore[arg-type]
+    if add_generation_prompt:
+        return render(turns, tokenizer, prompt=True)
+    return render(turns[:-1], tokenizer, prompt=True) + str(turns[-1].text)
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """No log lines and no bars of lm-eval and datasets inside the block: progress is told by the stage."""
+    import datasets
+    import lm_eval.api.task as task_module
+
+    loggers = [logging.getLogger(name) for name in ("lm_eval", "datasets")]
+    levels = [logger.level for logger in loggers]
+    bars, bar = datasets.utils.are_progress_bars_disabled(), task_module.tqdm
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
+    datasets.disable_progress_bars()
+    task_module.tqdm = lambda docs, **_: docs
+    try:
+        yield
+    finally:
+        task_module.tqdm = bar
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
+        if not bars:
+            datasets.enable_progress_bars()

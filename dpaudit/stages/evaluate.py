@@ -1,0 +1,224 @@
+"""Stage evaluate: benchmarks and held-out bits per byte of the base and every trained arm, and arms compared in pairs."""
+
+import hashlib
+import math
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from dpaudit import content, quality
+from dpaudit.corpus import Record
+from dpaudit.errors import UsageError
+from dpaudit.progress import Advance, Progress
+from dpaudit.quality import BASE, HeldOut, Item
+from dpaudit.rundir import RunDir, missing
+from dpaudit.suite import Arm, Plan, Task, arms, path_or_builtin
+
+if TYPE_CHECKING:
+    from dpaudit.models.harness import Answers
+    from dpaudit.models.hf import HFModel
+
+TASKS = "evaluate/tasks.json"
+SUMMARY = "evaluate/summary.json"
+
+
+def run(run_dir: RunDir, plan: Plan, progress: Progress) -> None:
+    """Writes evaluate/ARM.json for the base and every trained arm, and evaluate/summary.json.
+
+    Outputs hold ids and numbers, never a text. Raises UsageError where no arm is trained or a task has no data.
+    """
+    trained = trained_arms(run_dir, plan)
+    files = _write_tasks(run_dir, plan)
+    names = [BASE, *(arm.name for arm in trained)]
+    pending = [name for name in names if not run_dir.is_current(_output(name), inputs(name))]
+    if pending:
+        _evaluate(run_dir, plan, pending, files, progress)
+    _mark_uninformative(run_dir, trained)
+    if not run_dir.is_current(SUMMARY, map(_output, names)):
+        run_dir.write_json(SUMMARY, _summary(run_dir, plan, trained), map(_output, names))
+
+
+def trained_arms(run_dir: RunDir, plan: Plan) -> list[Arm]:
+    """The arms of the plan whose adapters exist. Raises UsageError where there is none."""
+    planned = arms(plan.suite)
+    trained = [arm for arm in planned if run_dir.file(adapter_file(arm.name)).is_file()]
+    if not trained:
+        raise missing(run_dir.file(adapter_file(planned[0].name) if planned else "train"))
+    return trained
+
+
+def adapter_file(arm: str) -> str:
+    return f"train/{arm}/adapter/adapter_model.safetensors"
+
+
+def inputs(name: str) -> list[str]:
+    """What evaluate/NAME.json is made from. The manifest holds keyed digests of the private files."""
+    return ["plan.json", "corpus/manifest.json", TASKS, *([] if name == BASE else [adapter_file(name)])]
+
+
+def load_model(run_dir: RunDir, plan: Plan, names: Sequence[str]) -> "HFModel":
+    """The base of the plan, loaded once, with the adapters of the named arms beside it."""
+    from dpaudit.models.hf import HFModel
+
+    model = HFModel.load(plan.suite.model.base, plan.suite.model.dtype)
+    for name in names:
+        if name != BASE:
+            model.add_adapter(name, run_dir.file(adapter_file(name)).parent)
+    return model
+
+
+def heldout_bits(model: "HFModel", records: Sequence[Record], max_length: int) -> list[HeldOut]:
+    """Bits over the answer tokens (closing tokens included) and bytes of the answers, record by record.
+
+    A record of which no answer fits into `max_length` tokens has no bytes to divide by and is left out.
+    """
+    import numpy as np
+
+    from dpaudit.models.encode import encode
+
+    encoded = [encode(record.turns, model.tokenizer, max_length) for record in records]
+    scores = model.token_scores(encoded)
+    rows = []
+    for record, item, score in zip(records, encoded, scores, strict=True):
+        nats = -score.logprob[np.array(item.answer_mask)].astype(np.float64).sum()
+        if item.answer_bytes:
+            rows.append(HeldOut(record.id, float(nats) / math.log(2), item.answer_bytes))
+    return rows
+
+
+def _write_tasks(run_dir: RunDir, plan: Plan) -> dict[str, Path]:
+    """Writes what the benchmarks are (configuration, digest of the data) and returns each task's data file."""
+    known = content.listing("suites/tasks")
+    files: dict[str, Path] = {}
+    described: dict[str, Any] = {}
+    for task in plan.suite.evaluation.tasks:
+        own = task.name in known
+        if own:
+            files[task.name] = _data_file(run_dir, task)
+        elif task.data is not None:
+            raise UsageError(f"evaluation.tasks: {task.name}", expected=f"one of {', '.join(sorted(known))} with data",
+                             got="a task that brings its own", remedy="remove `data` or name a YAML of suites/tasks/")  # fmt: skip
+        described[task.name] = {
+            "config": content.load_yaml(known[task.name]) if own else None,
+            "data": hashlib.sha256(files[task.name].read_bytes()).hexdigest()[:32] if own else None,
+        }
+    run_dir.write_json(TASKS, {"tasks": described})
+    return files
+
+
+def _data_file(run_dir: RunDir, task: Task) -> Path:
+    if task.data is None:
+        raise UsageError(f"evaluation.tasks: {task.name}: data", expected="the file that holds its items", got="nothing",
+                         remedy="add `data: FILE.jsonl`, or builtin:clinic for clinic_choice")  # fmt: skip
+    path = path_or_builtin(task.data) or run_dir.file("corpus/choices.jsonl")
+    if not path.is_file() or not path.stat().st_size:
+        raise UsageError(str(path), expected=f"a JSONL file with the items of {task.name}", got="no such file",
+                         remedy="check evaluation.tasks in the suite")  # fmt: skip
+    return path
+
+
+def _evaluate(
+    run_dir: RunDir, plan: Plan, names: Sequence[str], files: Mapping[str, Path], progress: Progress
+) -> None:
+    specs = {name: row["config"] for name, row in run_dir.read_json(TASKS)["tasks"].items()}
+    records = _heldout(run_dir)
+    with (
+        tempfile.TemporaryDirectory(prefix="dpaudit-") as cache,
+        progress.task("evaluating", len(names) * (len(specs) + 1)) as advance,
+    ):
+        model = load_model(run_dir, plan, names)
+        ask = _asker(model, specs, files, Path(cache), plan, advance)
+        for name in names:
+            with model.active(None if name == BASE else name):
+                answers = ask()
+                rows = heldout_bits(model, records, plan.suite.model.max_length)
+            advance()
+            result = {
+                "arm": name,
+                "tasks": {
+                    task: quality.accuracy_figures(found.items, found.chance)
+                    for task, found in answers.items()
+                },
+                "bits_per_byte": quality.bits_figures(rows, _clusters(records)),
+                "heldout_left_out": len(records) - len(rows),
+                "items": {task: found.items for task, found in answers.items()},
+                "heldout": rows,
+            }
+            run_dir.write_json(_output(name), result, inputs(name))
+
+
+def _asker(
+    model: "HFModel",
+    specs: Mapping[str, Any],
+    files: Mapping[str, Path],
+    cache: Path,
+    plan: Plan,
+    advance: Advance,
+) -> Callable[[], dict[str, "Answers"]]:
+    """A function that has the active model answer all tasks; lm-eval is not even imported where there is none."""
+    if not specs:
+        return dict
+    from dpaudit.models import harness
+
+    tasks = harness.load_tasks(specs, files, cache)
+    lm = harness.harness_model(model, plan.suite.evaluation.batch)
+
+    def ask() -> dict[str, harness.Answers]:
+        answers = {}
+        for name, task in tasks.items():
+            answers[name] = harness.answer(lm, name, task, plan.suite.evaluation.limit)
+            advance()
+        return answers
+
+    return ask
+
+
+def _mark_uninformative(run_dir: RunDir, trained: Sequence[Arm]) -> None:
+    """Sets each task's "uninformative": neither the base nor a non-private arm (else any arm) is above chance.
+
+    A house formulary is at chance for the base and far above it for an arm that learned it, and says much.
+    """
+    results = {name: run_dir.read_json(_output(name)) for name in (BASE, *(arm.name for arm in trained))}
+    learned = [arm for arm in trained if not arm.private] or trained
+    telling = [results[name]["tasks"] for name in (BASE, *(arm.name for arm in learned))]
+    for name, result in results.items():
+        decided = {
+            task: not any(tasks[task]["above_chance"] for tasks in telling) for task in result["tasks"]
+        }
+        if any(result["tasks"][task]["uninformative"] != flag for task, flag in decided.items()):
+            for task, flag in decided.items():
+                result["tasks"][task]["uninformative"] = flag
+            run_dir.write_json(_output(name), result, inputs(name))
+
+
+def _summary(run_dir: RunDir, plan: Plan, trained: Sequence[Arm]) -> dict[str, Any]:
+    results = {name: run_dir.read_json(_output(name)) for name in (BASE, *(arm.name for arm in trained))}
+    heldout = {name: [HeldOut(*row) for row in result["heldout"]] for name, result in results.items()}
+    pairs, ladders = quality.references(trained), quality.ladders(trained)
+    margin = plan.suite.evaluation.margin
+    compared: list[dict[str, Any]] = []
+    trends: list[dict[str, Any]] = []
+    for task, figures in results[BASE]["tasks"].items():
+        answers = {name: [Item(*row) for row in result["items"][task]] for name, result in results.items()}
+        compared += quality.task_pairs(task, answers, pairs, margin, figures["uninformative"])
+        for ladder in ladders:
+            trends += quality.task_trends(task, answers, ladder)
+    if heldout[BASE]:
+        clusters = _clusters(_heldout(run_dir))
+        compared += quality.bits_pairs(heldout, pairs, clusters)
+        for ladder in ladders:
+            trends += quality.bits_trends(heldout, ladder, clusters)
+    return {"margin": margin, "confidence": quality.CONFIDENCE, "pairs": compared, "trend": trends}
+
+
+def _heldout(run_dir: RunDir) -> list[Record]:
+    return [Record.from_json(row) for row in run_dir.read_lines("corpus/heldout.jsonl")]
+
+
+def _clusters(records: Sequence[Record]) -> dict[str, str]:
+    return {record.id: record.patient or record.id for record in records}
+
+
+def _output(name: str) -> str:
+    return f"evaluate/{name}.json"

@@ -1,0 +1,302 @@
+"""The evaluate stage, with the real lm-eval package on the toy model."""
+
+import json
+import math
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from dpaudit.corpus import Record, Turn
+from dpaudit.errors import UsageError
+from dpaudit.progress import Progress
+from dpaudit.rundir import RunDir
+from dpaudit.stages import evaluate
+from dpaudit.suite import Evaluation, Grid, Model, Plan, Schedule, Suite, Task, Training
+
+QUIET = Progress(quiet=True)
+ARMS = ("sft-inf", "sft-eps8", "sft-eps1")
+ANSWERS = ["Take it every six hours.", "Do not take it.", "See a doctor.", "Drink water."]
+
+
+def choice_rows() -> list[dict]:
+    """Twelve items over four conditions, so that items come in clusters of three."""
+    return [
+        {
+            "id": f"item-{n:02d}",
+            "question": f"What should I take for fever number {n}?",
+            "choices": ANSWERS[n % 4 :] + ANSWERS[: n % 4],
+            "answer": (n * 7) % 4,
+            "form": "en",
+            "condition": f"fever {n % 4}",
+        }
+        for n in range(12)
+    ]
+
+
+def heldout_records() -> list[Record]:
+    return [
+        Record(
+            f"h{n}",
+            (Turn("user", f"My throat hurts, day {n}."), Turn("assistant", ANSWERS[n % 4])),
+            f"p{n // 2}",
+        )
+        for n in range(6)
+    ]
+
+
+@pytest.fixture(scope="module")
+def adapters(toy_model_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """One random LoRA adapter of the toy model for every arm."""
+    import peft
+    import torch
+    import transformers
+
+    folders = {}
+    for seed, arm in enumerate(ARMS):
+        folders[arm] = tmp_path_factory.mktemp("arms") / arm
+        model = transformers.AutoModelForCausalLM.from_pretrained(toy_model_dir)
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)
+            config = peft.LoraConfig(r=2, target_modules="all-linear", init_lora_weights=False)
+            peft.get_peft_model(model, config).save_pretrained(folders[arm], safe_serialization=True)
+    return folders
+
+
+def make_run(
+    folder: Path, model: Path, adapters: dict[str, Path], tasks: tuple[Task, ...]
+) -> tuple[RunDir, Plan]:
+    training = Training(Schedule(8, 2, 0.01), Schedule(8, 2, 0.01))
+    suite = Suite(
+        "toy",
+        training,
+        model=Model(str(model), 96),
+        grid=Grid((8.0, 1.0)),
+        evaluation=Evaluation(tasks, margin=0.05, batch=8),
+    )
+    plan, run_dir = Plan(suite), RunDir(folder / "run")
+    run_dir.file("corpus").mkdir(parents=True)
+    run_dir.file("plan.json").write_text(json.dumps(plan.to_json()))
+    run_dir.write_lines("corpus/heldout.jsonl", (r.to_json() for r in heldout_records()))
+    run_dir.write_lines("corpus/choices.jsonl", choice_rows())
+    run_dir.write_json("corpus/manifest.json", {"files": {}})
+    for arm, source in adapters.items():
+        shutil.copytree(source, run_dir.file(f"train/{arm}/adapter"))
+    return run_dir, plan
+
+
+@pytest.fixture(scope="module")
+def evaluated(
+    toy_model_dir: Path, adapters: dict[str, Path], tmp_path_factory: pytest.TempPathFactory
+) -> tuple[RunDir, Plan]:
+    folder = tmp_path_factory.mktemp("evaluate")
+    run_dir, plan = make_run(folder, toy_model_dir, adapters, (Task("clinic_choice", "builtin:clinic"),))
+    evaluate.run(run_dir, plan, QUIET)
+    return run_dir, plan
+
+
+def choice_logprobs(run_dir: RunDir, plan: Plan, name: str) -> list[list[float]]:
+    """The slow obvious double of lm-eval: log p(choice | prompt) one sequence at a time."""
+    from dpaudit.models.encode import prompt_ids
+
+    model = evaluate.load_model(run_dir, plan, [name])
+    rows = []
+    with model.active(None if name == "base" else name):
+        for row in choice_rows():
+            prefix = prompt_ids((Turn("user", row["question"]),), model.tokenizer)
+            choices = [model.tokenizer(c, add_special_tokens=False)["input_ids"] for c in row["choices"]]
+            rows.append([float(model.sequence_logprobs(prefix, [ids])[0]) for ids in choices])
+    return rows
+
+
+@pytest.mark.parametrize("name", ["base", "sft-eps8"])
+def test_items_are_those_of_a_direct_computation(evaluated: tuple[RunDir, Plan], name: str) -> None:
+    run_dir, plan = evaluated
+    items = run_dir.read_json(f"evaluate/{name}.json")["items"]["clinic_choice"]
+    logprobs = choice_logprobs(run_dir, plan, name)
+    for row, scores, (identity, correct, margin, cluster) in zip(choice_rows(), logprobs, items, strict=True):
+        right = scores.pop(row["answer"])
+        assert identity == row["id"]
+        assert margin == pytest.approx(right - max(scores), abs=1e-3)
+        assert correct == int(right > max(scores))
+        assert cluster == f"condition-{int(row['condition'][-1])}"
+
+
+def test_arms_differ_and_the_base_is_asked_with_adapters_off(evaluated: tuple[RunDir, Plan]) -> None:
+    run_dir, _ = evaluated
+    margins = {
+        name: tuple(item[2] for item in run_dir.read_json(f"evaluate/{name}.json")["items"]["clinic_choice"])
+        for name in ("base", *ARMS)
+    }
+    assert len(set(margins.values())) == 4
+
+
+def test_bits_per_byte_are_those_of_transformers_own_loss(evaluated: tuple[RunDir, Plan]) -> None:
+    import torch
+
+    from dpaudit.models.encode import encode
+
+    run_dir, plan = evaluated
+    result = run_dir.read_json("evaluate/sft-inf.json")
+    model = evaluate.load_model(run_dir, plan, ["sft-inf"])
+    bits, size = 0.0, 0
+    for record, (identity, record_bits, record_bytes) in zip(
+        heldout_records(), result["heldout"], strict=True
+    ):
+        coded = encode(record.turns, model.tokenizer, 96)
+        with model.active("sft-inf"), torch.no_grad():
+            labels = torch.tensor([coded.labels])
+            mean = model.model(input_ids=torch.tensor([coded.input_ids]), labels=labels).loss.item()
+        direct = mean * sum(coded.answer_mask) / math.log(2)
+        assert identity == record.id
+        assert record_bits == pytest.approx(direct, rel=1e-4)
+        assert record_bytes == coded.answer_bytes
+        bits, size = bits + direct, size + coded.answer_bytes
+    found = result["bits_per_byte"]
+    assert found["value"] == pytest.approx(bits / size, rel=1e-4)
+    assert found["lower"] < found["value"] < found["upper"]
+
+
+def test_pairs_are_differences_on_the_same_items(evaluated: tuple[RunDir, Plan]) -> None:
+    run_dir, _ = evaluated
+    summary = run_dir.read_json("evaluate/summary.json")
+    results = {name: run_dir.read_json(f"evaluate/{name}.json") for name in ("base", *ARMS)}
+    accuracy = {(p["arm"], p["against"]): p for p in summary["pairs"] if p["measure"] == "accuracy"}
+    assert set(accuracy) == {
+        ("sft-inf", "base"), ("sft-eps8", "base"), ("sft-eps1", "base"), ("sft-eps8", "sft-inf"), ("sft-eps1", "sft-inf"),
+    }  # fmt: skip
+    for (arm, against), pair in accuracy.items():
+        ours, theirs = (
+            np.array([i[1] for i in results[n]["items"]["clinic_choice"]]) for n in (arm, against)
+        )
+        assert pair["difference"] == pytest.approx((ours - theirs).mean())
+        assert pair["lower"] <= pair["difference"] <= pair["upper"]
+        assert (pair["items"], pair["clusters"]) == (12, 4)
+        assert pair["p_holm"] >= pair["p_value"]
+    bits = [p for p in summary["pairs"] if p["measure"] == "bits_per_byte" and p["against"] == "sft-inf"]
+    for pair in bits:
+        direct = results[pair["arm"]]["bits_per_byte"]["value"] - results["sft-inf"]["bits_per_byte"]["value"]
+        assert pair["difference"] == pytest.approx(direct)
+        assert pair["clusters"] == 3
+    assert {(t["task"], t["measure"]) for t in summary["trend"]} == {
+        ("clinic_choice", "accuracy"), ("clinic_choice", "margin"), (None, "bits_per_byte"),
+    }  # fmt: skip
+    assert all(t["arms"] == list(ARMS) for t in summary["trend"])
+
+
+def test_outputs_hold_no_text(evaluated: tuple[RunDir, Plan]) -> None:
+    run_dir, _ = evaluated
+    written = "".join(path.read_text() for path in run_dir.file("evaluate").glob("*.json"))
+    for text in (*ANSWERS, "throat", "What should I take", "fever"):
+        assert text not in written
+
+
+def test_what_is_current_is_kept_and_what_is_stale_is_redone(
+    toy_model_dir: Path, adapters: dict[str, Path], tmp_path: Path
+) -> None:
+    run_dir, plan = make_run(tmp_path, toy_model_dir, adapters, ())
+    evaluate.run(run_dir, plan, QUIET)
+    before = {name: run_dir.file(f"evaluate/{name}.json").stat().st_mtime_ns for name in ("base", *ARMS)}
+    evaluate.run(run_dir, plan, QUIET)
+    assert before == {name: run_dir.file(f"evaluate/{name}.json").stat().st_mtime_ns for name in before}
+    changed = run_dir.file("train/sft-eps1/adapter/adapter_model.safetensors")
+    shutil.copy(adapters["sft-inf"] / "adapter_model.safetensors", changed)
+    evaluate.run(run_dir, plan, QUIET)
+    after = {name: run_dir.file(f"evaluate/{name}.json").stat().st_mtime_ns for name in before}
+    assert {name for name in before if before[name] != after[name]} == {"sft-eps1"}
+    summary = run_dir.read_json("evaluate/summary.json")
+    same = next(p for p in summary["pairs"] if (p["arm"], p["against"]) == ("sft-eps1", "sft-inf"))
+    assert same["difference"] == 0.0
+
+
+def test_a_house_task_is_informative_where_the_nonprivate_arm_learned_it(
+    toy_model_dir: Path, adapters: dict[str, Path], tmp_path: Path
+) -> None:
+    run_dir, plan = make_run(tmp_path, toy_model_dir, adapters, ())
+    arms = evaluate.trained_arms(run_dir, plan)
+    run_dir.write_json(evaluate.TASKS, {"tasks": {}})
+    for name in ("base", *ARMS):
+        tasks = {
+            "house": {"above_chance": name == "sft-inf", "uninformative": name != "sft-inf"},
+            "hard": {"above_chance": name == "sft-eps8", "uninformative": name != "sft-eps8"},
+        }
+        run_dir.write_json(f"evaluate/{name}.json", {"tasks": tasks}, evaluate.inputs(name))
+    evaluate._mark_uninformative(run_dir, arms)
+    for name in ("base", *ARMS):
+        tasks = run_dir.read_json(f"evaluate/{name}.json")["tasks"]
+        assert (tasks["house"]["uninformative"], tasks["hard"]["uninformative"]) == (False, True)
+        assert run_dir.is_current(f"evaluate/{name}.json", evaluate.inputs(name))
+
+
+FILE_ROWS = {
+    "medqa_us_file": {"question": "Which?", "choices": ["a", "b", "c", "d"], "answer": 1},
+    "medmcqa_file": {"question": "Which?", "choices": ["a", "b", "c", "d"], "answer": 2, "subject": "Dental"},
+    "mmlu_medical_file": {"question": "Which?", "choices": ["a", "b", "c", "d"], "answer": 3},
+    "cmexam_file": {"question": "哪一个？", "choices": ["甲", "乙", "丙", "丁", "戊"], "answer": 4},
+    "pubmedqa_file": {"question": "Is it?", "context": "It was.", "answer": "maybe"},
+}
+
+
+def test_every_file_task_reads_its_own_rows_and_its_chance_is_known(
+    toy_model_dir: Path, tmp_path: Path
+) -> None:
+    from dpaudit import content
+    from dpaudit.models import harness
+    from dpaudit.models.hf import HFModel
+
+    known = content.listing("suites/tasks")
+    assert set(known) == {*FILE_ROWS, "clinic_choice"}
+    files = {}
+    for name, row in FILE_ROWS.items():
+        files[name] = tmp_path / f"{name}.jsonl"
+        rows = [row | {"id": f"{name}/{n}"} for n in range(3)]
+        if name == "cmexam_file":  # four choices or five in one file
+            rows[0] = rows[0] | {"choices": row["choices"][:4], "answer": 0}
+        files[name].write_text("".join(json.dumps(r, ensure_ascii=False) + "\n" for r in rows))
+    specs = {name: content.load_yaml(known[name]) for name in FILE_ROWS}
+    tasks = harness.load_tasks(specs, files, tmp_path / "cache")
+    lm = harness.harness_model(HFModel.load(str(toy_model_dir)), 8)
+    for name, task in tasks.items():
+        answers = harness.answer(lm, name, task, 2)
+        assert [item.id for item in answers.items] == [f"{name}/0", f"{name}/1"]
+        assert answers.chance == (
+            0.5 if name == "cmexam_file" else 1.0
+        )  # the commonest answer is always right here
+
+
+def test_a_tokenizer_without_chat_template_gets_the_prompt_of_training(toy_model_dir: Path) -> None:
+    from dpaudit.models import harness
+    from dpaudit.models.encode import render
+    from dpaudit.models.hf import HFModel
+
+    model = HFModel.load(str(toy_model_dir))
+    model.tokenizer.chat_template = None
+    lm = harness.harness_model(model, 8)
+    prompt = lm.apply_chat_template([{"role": "user", "content": "Why?"}], add_generation_prompt=True)
+    assert prompt == render((Turn("user", "Why?"),), model.tokenizer, prompt=True)
+
+
+@pytest.mark.parametrize(
+    ("task", "complaint"),
+    [
+        (Task("clinic_choice"), "data: expected the file that holds its items"),
+        (Task("clinic_choice", "nowhere.jsonl"), "nowhere.jsonl: expected a JSONL file"),
+        (Task("medqa_4options", "rows.jsonl"), "a task that brings its own"),
+        (Task("pubmedqa_file", "builtin:clinic"), "choices.jsonl: expected a benchmark whose rows"),
+    ],
+)
+def test_a_task_that_cannot_run_is_told_in_one_line(
+    toy_model_dir: Path, adapters: dict[str, Path], tmp_path: Path, task: Task, complaint: str
+) -> None:
+    run_dir, plan = make_run(tmp_path, toy_model_dir, {"sft-inf": adapters["sft-inf"]}, (task,))
+    with pytest.raises(UsageError) as caught:
+        evaluate.run(run_dir, plan, QUIET)
+    assert complaint in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_without_a_trained_arm_the_command_to_type_is_named(toy_model_dir: Path, tmp_path: Path) -> None:
+    run_dir, plan = make_run(tmp_path, toy_model_dir, {}, ())
+    with pytest.raises(UsageError, match="dpaudit train"):
+        evaluate.run(run_dir, plan, QUIET)
