@@ -1,0 +1,307 @@
+"""Stage train on a toy model: what it writes, skips, refuses and never leaves half made."""
+
+import json
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dpaudit import rundir, suite
+from dpaudit.errors import GuardError, UsageError
+from dpaudit.progress import Progress
+from dpaudit.rundir import RunDir
+from dpaudit.stages import prepare, train
+from dpaudit.suite import Candidates, Data, Grid, Lora, Model, Plan, Schedule, Suite, Training
+
+QUIET = Progress(quiet=True)
+STEPS = Schedule(batch=8, steps=3, learning_rate=0.01)
+
+
+def make_plan(model: Path, **training: Any) -> Plan:
+    settings = {"private": STEPS, "nonprivate": STEPS, "dpo_private": replace(STEPS, steps=2), "clip": 0.5,
+                "micro_batch": 16, "lora": Lora(rank=2), **training}  # fmt: skip
+    chosen = Suite(
+        name="toy",
+        training=Training(**settings),
+        model=Model(str(model), max_length=80),
+        data=Data(preference="builtin:clinic", patients=24, heldout=4),
+        candidates=Candidates(canaries=6, records=4, extraction=4, extraction_repetitions=2),
+        grid=Grid(epsilons=(4.0,), dpo=("sigmoid",), dpo_epsilons=(4.0,)),
+    )
+    return Plan(chosen, seed=3)
+
+
+def prepared(plan: Plan, runs: Path) -> RunDir:
+    run_dir = rundir.open_or_create(plan.to_json(), "toy", runs)
+    prepare.run(run_dir, plan, QUIET)
+    return run_dir
+
+
+@pytest.fixture(scope="module")
+def finished(toy_model_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[RunDir, Plan]:
+    """A run with all arms trained. Tests only read it."""
+    plan = make_plan(toy_model_dir)
+    run_dir = prepared(plan, tmp_path_factory.mktemp("runs"))
+    train.run(run_dir, plan, QUIET)
+    return run_dir, plan
+
+
+ARMS = ["sft-inf", "sft-eps4", "dpo-sigmoid-eps4"]
+
+
+def test_every_arm_is_there_and_nothing_else(finished: tuple[RunDir, Plan]) -> None:
+    run_dir, plan = finished
+    assert [arm.name for arm in suite.arms(plan.suite)] == ARMS
+    assert sorted(p.name for p in run_dir.file("train").iterdir()) == sorted(ARMS)
+    for arm in ARMS:
+        folder = run_dir.file(f"train/{arm}")
+        assert {p.name for p in folder.iterdir()} == {"adapter", "privacy.json", "steps.jsonl", "train.json"}
+        assert {p.name for p in (folder / "adapter").iterdir()} == {
+            "README.md",
+            "adapter_config.json",
+            "adapter_model.safetensors",
+        }
+
+
+@pytest.mark.parametrize("arm", ARMS)
+def test_the_ledger_adds_up(arm: str, finished: tuple[RunDir, Plan]) -> None:
+    """Claim, mechanism and both accountants' epsilon belong together, and the claim is kept but not wasted."""
+    from dpaudit.privacy import Mechanism, epsilon_rdp, epsilon_spent
+
+    run_dir, plan = finished
+    ledger = run_dir.read_json(f"train/{arm}/privacy.json")
+    found = ledger["mechanism"]
+    schedule = plan.suite.training.dpo_private if arm.startswith("dpo") else STEPS
+    assert schedule is not None
+    assert ledger["steps_done"] == found["steps"] == schedule.steps
+    assert found["sampling_rate"] == ledger["expected_batch"] / ledger["population"]
+    assert ledger["population_assumed"] is True
+    assert ledger["sampler"] == "poisson"
+    assert ledger["reproducible_noise"] is False
+    if arm == "sft-inf":
+        assert (ledger["claim"]["epsilon"], ledger["epsilon_pld"], ledger["epsilon_rdp"]) == ("inf",) * 3
+        assert found["noise_multiplier"] == 0
+        assert found["clip"] is None
+        return
+    assert ledger["claim"] == {"epsilon": 4, "delta": 1e-5, "unit": "patient", "relation": "add_or_remove"}
+    mechanism = Mechanism(**found)
+    assert ledger["epsilon_pld"] == pytest.approx(epsilon_spent(mechanism, 1e-5), rel=1e-9)
+    assert ledger["epsilon_rdp"] == pytest.approx(epsilon_rdp(mechanism, 1e-5), rel=1e-9)
+    assert 0.99 * 4 <= ledger["epsilon_pld"] <= 4
+
+
+@pytest.mark.parametrize("arm", ARMS)
+def test_training_figures_and_steps(arm: str, finished: tuple[RunDir, Plan]) -> None:
+    run_dir, _ = finished
+    figures = run_dir.read_json(f"train/{arm}/train.json")
+    assert figures["inputs"] == run_dir.digests(train.INPUTS)
+    assert figures["tokens"] > 0
+    assert figures["seconds"] > 0
+    assert figures["peak_memory_mb"] > 50
+    assert figures["trainable_parameters"] == 2 * 2 * (4 * 64 + 3 * 96)  # layers x rank x (in + out)
+    assert "weights moved" in figures["guards"]
+    assert ("noise on every trainable weight" in figures["guards"]) == (arm != "sft-inf")
+    steps = run_dir.read_lines(f"train/{arm}/steps.jsonl")
+    assert [step["step"] for step in steps] == list(range(len(steps)))
+    keys = {"step", "units", "clipped_share", "loss", "learning_rate", "seconds"}
+    assert all(step.keys() == keys for step in steps)
+
+
+def test_no_file_holds_infinity_that_json_does_not_know(finished: tuple[RunDir, Plan]) -> None:
+    run_dir, _ = finished
+
+    def refuse(constant: str) -> None:
+        raise AssertionError(constant)
+
+    for path in run_dir.file("train").rglob("*.json*"):
+        for line in path.read_text().splitlines() if path.suffix == ".jsonl" else [path.read_text()]:
+            json.loads(line, parse_constant=refuse)
+
+
+def test_population_does_not_depend_on_the_coins(finished: tuple[RunDir, Plan]) -> None:
+    """24 patients less the held-out ones; of 4 flipped patients, 6 canaries and 4 extraction canaries half each."""
+    run_dir, _ = finished
+    rows = run_dir.read_lines("corpus/candidates.jsonl")
+    certain = sum(row["kind"] == "certain" for row in rows)
+    assert len(rows) - certain == 14
+    ledger = run_dir.read_json("train/sft-eps4/privacy.json")
+    assert ledger["population"] == certain + 7
+    coins = prepare.load_membership(run_dir)
+    run_dir.write_json("secret/coins.json", {"coins": dict.fromkeys(coins, True)})
+    try:
+        assert train.expected_units(run_dir, "sft", "patient") == certain + 7
+    finally:
+        run_dir.write_json("secret/coins.json", {"coins": coins})
+
+
+def test_record_units_count_each_record(finished: tuple[RunDir, Plan]) -> None:
+    run_dir, _ = finished
+    rows = run_dir.read_lines("corpus/candidates.jsonl")
+    expected = sum(len(row["records"]) * (1 if row["kind"] == "certain" else 0.5) for row in rows)
+    assert train.expected_units(run_dir, "sft", "record") == int(expected)
+
+
+def test_adapters_load_and_differ(finished: tuple[RunDir, Plan]) -> None:
+    from safetensors.numpy import load_file
+
+    run_dir, plan = finished
+    weights = [load_file(run_dir.file(f"train/{arm}/adapter/adapter_model.safetensors")) for arm in ARMS]
+    assert len(weights[0]) == 28
+    for name, first in weights[0].items():
+        assert not (first == weights[1][name]).all(), name
+    config = json.loads(run_dir.file("train/sft-inf/adapter/adapter_config.json").read_text())
+    assert config["base_model_name_or_path"] == plan.suite.model.base
+
+
+def test_model_cards_say_the_claim_and_nothing_counted(finished: tuple[RunDir, Plan]) -> None:
+    run_dir, _ = finished
+    card = run_dir.file("train/sft-eps4/adapter/README.md").read_text()
+    ledger = run_dir.read_json("train/sft-eps4/privacy.json")
+    assert f"({ledger['epsilon_pld']:.4g}, 1e-05)-differentially private for the unit `patient`" in card
+    assert f"noise multiplier {ledger['mechanism']['noise_multiplier']:.6g}" in card
+    assert f"{ledger['mechanism']['sampling_rate']:.4g}" not in card  # it would give the population away
+    assert "loss" not in card.replace("privacy loss distribution", "")
+    assert "must not leave" in run_dir.file("train/sft-inf/adapter/README.md").read_text()
+
+
+def test_a_finished_run_is_skipped_and_a_stale_arm_is_made_again(toy_model_dir: Path, tmp_path: Path) -> None:
+    plan = make_plan(toy_model_dir)
+    run_dir = prepared(plan, tmp_path)
+    train.run(run_dir, plan, QUIET, only=["sft-inf"])
+    assert [p.name for p in run_dir.file("train").iterdir()] == ["sft-inf"]
+    weights = run_dir.file("train/sft-inf/adapter/adapter_model.safetensors")
+    before = weights.read_bytes()
+    train.run(run_dir, plan, QUIET, only=["sft-inf"])
+    assert weights.read_bytes() == before
+    manifest = run_dir.read_json("corpus/manifest.json")
+    run_dir.write_json("corpus/manifest.json", {**manifest, "changed": True})
+    train.run(run_dir, plan, QUIET, only=["sft-inf"])
+    assert weights.read_bytes() != before  # sampling comes from the system
+    assert run_dir.is_current("train/sft-inf/train.json", train.INPUTS)
+
+
+def test_the_insecure_seed_fixes_the_weights_and_withdraws_the_claim(
+    toy_model_dir: Path, tmp_path: Path
+) -> None:
+    plan = replace(make_plan(toy_model_dir), insecure_seed=5)
+    found = []
+    for folder in ("one", "two"):
+        run_dir = prepared(plan, tmp_path / folder)
+        train.run(run_dir, plan, QUIET, only=["sft-eps4"])
+        found.append(run_dir.file("train/sft-eps4/adapter/adapter_model.safetensors").read_bytes())
+    assert found[0] == found[1]
+    assert run_dir.read_json("train/sft-eps4/privacy.json")["reproducible_noise"] is True
+    card = run_dir.file("train/sft-eps4/adapter/README.md").read_text()
+    assert "Epsilon not claimed: the noise is reproducible" in card
+    assert "-differentially private" not in card
+
+
+def test_a_declared_population_sets_the_rate(toy_model_dir: Path, tmp_path: Path) -> None:
+    plan = make_plan(toy_model_dir, population=64)
+    run_dir = prepared(plan, tmp_path)
+    train.run(run_dir, plan, QUIET, only=["sft-eps4"])
+    ledger = run_dir.read_json("train/sft-eps4/privacy.json")
+    assert (ledger["population"], ledger["population_assumed"]) == (64, False)
+    assert ledger["mechanism"]["sampling_rate"] == 8 / 64
+    assert (
+        "0.125 of a declared population of 64" in run_dir.file("train/sft-eps4/adapter/README.md").read_text()
+    )
+
+
+# ---- bad input, and stops
+
+
+@pytest.mark.parametrize(
+    ("settings", "only", "message"),
+    [
+        (
+            {"private": replace(STEPS, batch=5000)},
+            None,
+            r"training\.private\.batch: expected an expected batch",
+        ),
+        ({"dpo_private": None}, None, r"training\.dpo_private: expected batch, steps and learning_rate"),
+        ({"lora": Lora(targets=("no_such_layer",))}, None, r"training\.lora\.targets: expected all-linear"),
+        ({}, ["sft-eps3"], r"arm sft-eps3: expected one of sft-inf, sft-eps4, dpo-sigmoid-eps4"),
+    ],
+)
+def test_bad_settings_are_one_line_and_leave_nothing(
+    settings: dict[str, Any], only: list[str] | None, message: str, toy_model_dir: Path, tmp_path: Path
+) -> None:
+    plan = make_plan(toy_model_dir, **settings)
+    run_dir = prepared(plan, tmp_path)
+    with pytest.raises(UsageError, match=message) as caught:
+        train.run(run_dir, plan, QUIET, only)
+    assert "\n" not in str(caught.value)
+    assert not list(run_dir.path.glob("train/*"))
+    assert not list(run_dir.path.glob("train/.*"))
+
+
+class Interrupting(Progress):
+    """Types Ctrl-C in the second step of training."""
+
+    def __init__(self) -> None:
+        super().__init__(quiet=True)
+
+    def task(self, description: str, total: int | None = None) -> Any:
+        from contextlib import contextmanager
+
+        @contextmanager
+        def interrupted() -> Any:
+            steps = 0
+
+            def advance(n: int = 1) -> None:
+                nonlocal steps
+                steps += n
+                if description.startswith("training") and steps == 2:
+                    raise KeyboardInterrupt
+
+            yield advance
+
+        return interrupted()
+
+
+def test_an_interrupt_leaves_no_half_made_arm(toy_model_dir: Path, tmp_path: Path) -> None:
+    plan = make_plan(toy_model_dir)
+    run_dir = prepared(plan, tmp_path)
+    with pytest.raises(KeyboardInterrupt):
+        train.run(run_dir, plan, Interrupting())
+    assert list(run_dir.file("train").iterdir()) == []
+    train.run(run_dir, plan, QUIET, only=["sft-inf"])
+    assert run_dir.file("train/sft-inf/adapter/adapter_model.safetensors").is_file()
+
+
+def test_the_ledger_is_written_before_the_weights(
+    toy_model_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from dpaudit.training import checkpoint
+
+    seen: list[bool] = []
+    save = checkpoint.save_adapter
+
+    def spy(model: Any, folder: Path, *rest: Any) -> None:
+        seen.append((folder.parent / "privacy.json").is_file())
+        save(model, folder, *rest)
+
+    monkeypatch.setattr(checkpoint, "save_adapter", spy)
+    plan = make_plan(toy_model_dir)
+    train.run(prepared(plan, tmp_path), plan, QUIET, only=["sft-eps4"])
+    assert seen == [True]
+
+
+def test_a_guard_stops_the_arm(toy_model_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from dpaudit.training import dpsgd
+
+    monkeypatch.setattr(dpsgd, "gaussian_noise", lambda parameters, std, generator: {})
+    plan = make_plan(toy_model_dir)
+    run_dir = prepared(plan, tmp_path)
+    with pytest.raises(GuardError, match="noise on"):
+        train.run(run_dir, plan, QUIET, only=["sft-eps4"])
+    assert list(run_dir.file("train").iterdir()) == []
+
+
+def test_importing_the_stage_loads_no_torch() -> None:
+    code = "import sys, dpaudit.stages.train; sys.exit(any(m in sys.modules for m in ('torch', 'transformers', 'peft')))"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
