@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dpaudit.corpus import Turn
+from dpaudit.extraction import TokenTrie
 from dpaudit.models.encode import Encoded
 
 Advance = Callable[[int], None]  # told how many sequences are done; drives a progress bar
@@ -16,15 +17,17 @@ Advance = Callable[[int], None]  # told how many sequences are done; drives a pr
 
 @dataclass(frozen=True, eq=False)
 class TokenScores:
-    """What a model says of one sequence, in nats, float32, one entry a token and NaN at the first.
+    """What a model says of one sequence, in nats, one entry a token; NaN (False) at the first, which nothing predicts.
 
-    `mean` and `std` are those of the log-probability under the model's own distribution at that position:
+    Greedy decoding of what stands before a run of tokens gives that run exactly where `greedy` is true for all of
+    it. `mean` and `std` are those of the log-probability under the model's own distribution at that position:
     E_p[log p] and sqrt(Var_p[log p]) (Zhang et al. 2024, arXiv 2404.02936, eq. 3).
     """
 
     logprob: NDArray[np.float32]  # (tokens,), of the token that stands there
     mean: NDArray[np.float32]  # (tokens,)
     std: NDArray[np.float32]  # (tokens,)
+    greedy: NDArray[np.bool_]  # (tokens,), whether the token that stands there is the most probable one
 
 
 class LanguageModel(Protocol):
@@ -35,7 +38,7 @@ class LanguageModel(Protocol):
     ) -> list[TokenScores]: ...
 
     def sequence_logprobs(
-        self, prefix_ids: Sequence[int], continuations: Sequence[Sequence[int]]
+        self, prefix_ids: Sequence[int], continuations: TokenTrie | Sequence[Sequence[int]]
     ) -> NDArray[np.float64]: ...
 
     def generate(

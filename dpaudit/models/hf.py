@@ -17,13 +17,14 @@ from torch import Tensor
 
 from dpaudit.corpus import Turn
 from dpaudit.errors import UsageError
+from dpaudit.extraction import TokenTrie
 from dpaudit.models import Advance, TokenScores
 from dpaudit.models.encode import Encoded, prompt_ids
 
 BATCH_TOKENS = 8192  # tokens in one forward pass, padding included
 LOGIT_ELEMENTS = 2**26  # tokens x vocabulary of one forward pass: 256 MB in float32
 CHUNK_ELEMENTS = 2**21  # tokens x vocabulary of one log-softmax
-CACHE_TOKENS = 2**15  # rows x positions of one expanded key-value cache
+CACHE_BYTES = 2**23  # one expanded key-value cache; larger ones only miss the processor's caches
 
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
@@ -104,8 +105,9 @@ class HFModel:
 
     @classmethod
     def load(cls, base: str, dtype: str = "float32") -> "HFModel":
-        """The base of a suite with its tokenizer. Raises UsageError as `load_model` does."""
-        return cls(load_model(base, dtype), load_tokenizer(base))
+        """The base of a suite with its tokenizer, on the accelerator if there is one. Raises UsageError as `load_model` does."""
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+        return cls(load_model(base, dtype).to(device), load_tokenizer(base))
 
     def add_adapter(self, name: str, folder: Path) -> None:
         """Loads the adapter in `folder` under `name`; `active(name)` switches it on."""
@@ -130,7 +132,7 @@ class HFModel:
 
     @torch.inference_mode()
     def token_scores(self, encoded: Sequence[Encoded], advance: Advance | None = None) -> list[TokenScores]:
-        """Log-probability, mean and standard deviation at every token, in the order of `encoded`.
+        """What the model says of every token of every sequence, in the order of `encoded`.
 
         Sequences are sorted by length and batched; statistics are float32 whatever the model's dtype.
         """
@@ -139,40 +141,29 @@ class HFModel:
             rows = [encoded[index].input_ids for index in batch]
             ids, mask = self._padded(rows)
             logits = self.model(input_ids=ids, attention_mask=mask, use_cache=False).logits
-            statistics = _statistics(logits, ids).cpu().numpy()  # (batch, tokens, 3)
+            statistics = _statistics(logits, ids).cpu().numpy()  # (batch, tokens, 4)
             for row, index in enumerate(batch):
-                kept = statistics[row, : len(rows[row])]
-                scores[index] = TokenScores(*(np.ascontiguousarray(kept[:, k]) for k in range(3)))
+                logprob, mean, std, greedy = statistics[row, : len(rows[row])].T.copy()
+                scores[index] = TokenScores(logprob, mean, std, greedy == 1)
             if advance:
                 advance(len(batch))
         return [score for score in scores if score is not None]
 
     @torch.inference_mode()
     def sequence_logprobs(
-        self, prefix_ids: Sequence[int], continuations: Sequence[Sequence[int]]
+        self, prefix_ids: Sequence[int], continuations: TokenTrie | Sequence[Sequence[int]]
     ) -> NDArray[np.float64]:
         """log p(continuation | prefix) in nats for every continuation, shape (continuations,).
 
         Exact: continuations that begin alike share their forward passes (a trie of token ids, level by level)
-        and all share the prefix's key-value cache. The last token of a branch needs no pass at all. Both the
-        prefix and every continuation hold at least one token.
+        and all share the prefix's key-value cache; the last token of a branch needs no pass at all. Both the
+        prefix and every continuation hold at least one token. A trie may be handed in and used many times.
         """
-        trie = _Trie(continuations)
+        trie = continuations if isinstance(continuations, TokenTrie) else TokenTrie(continuations)
+        found = [np.zeros(len(tokens)) for tokens in trie.token]
         output = self.model(input_ids=self._tensor([list(prefix_ids)]), use_cache=True)
-        self._descend(trie, 0, np.zeros(1, np.int64), output.logits[:, -1], output.past_key_values)
-        return trie.leaf_scores()
-
-    @torch.inference_mode()
-    def greedy_ids(self, prefix_ids: Sequence[int], length: int) -> list[int]:
-        """The `length` most probable next tokens, one after the other; end of text does not stop it."""
-        output = self.model(input_ids=self._tensor([list(prefix_ids)]), use_cache=True)
-        chosen = [int(output.logits[0, -1].argmax())]
-        while len(chosen) < length:
-            output = self.model(
-                input_ids=self._tensor([[chosen[-1]]]), past_key_values=output.past_key_values, use_cache=True
-            )
-            chosen.append(int(output.logits[0, -1].argmax()))
-        return chosen
+        self._descend(trie, found, 0, np.zeros(1, np.int64), output.logits[:, -1], output.past_key_values)
+        return trie.totals(found)
 
     @torch.inference_mode()
     def generate(
@@ -194,23 +185,31 @@ class HFModel:
         return answers
 
     def _descend(
-        self, trie: "_Trie", level: int, parents: NDArray[np.int64], logits: Tensor, cache: Any
+        self,
+        trie: TokenTrie,
+        found: list[NDArray[np.float64]],
+        level: int,
+        parents: NDArray[np.int64],
+        logits: Tensor,
+        cache: Any,
     ) -> None:
-        """Scores the children of `parents`, nodes of one level whose next-token logits and cache rows are given."""
+        """Puts the log-probabilities of everything under `parents` into `found`, one array a level.
+
+        `parents` are consecutive nodes of the level above; `logits` (parents, vocabulary) and `cache` are theirs.
+        """
         children = trie.children(level, parents)
         rows = trie.parent[level][children] - parents[0]
         tokens = trie.token[level][children]
-        gathered = _log_softmax_at(logits, self._tensor(rows), self._tensor(tokens))
-        trie.add(level, children, gathered.cpu().numpy().astype(np.float64))
-        inner = np.flatnonzero(trie.has_children[level][children])
-        size = max(1, CACHE_TOKENS // (cache.get_seq_length() + 1))
-        for run in trie.contiguous(children[inner], size):
-            position = run - children[0]
-            branch = _selected(cache, self._tensor(rows[position]))
+        found[level][children] = (
+            _log_softmax_at(logits, self._tensor(rows), self._tensor(tokens)).cpu().numpy()
+        )
+        for run in trie.branching(level, children, _rows_that_fit(cache)):
+            place = run - children[0]
+            branch = _selected(cache, self._tensor(rows[place]))
             output = self.model(
-                input_ids=self._tensor(tokens[position])[:, None], past_key_values=branch, use_cache=True
+                input_ids=self._tensor(tokens[place])[:, None], past_key_values=branch, use_cache=True
             )
-            self._descend(trie, level + 1, run, output.logits[:, -1], output.past_key_values)
+            self._descend(trie, found, level + 1, run, output.logits[:, -1], output.past_key_values)
 
     def _greedy(self, max_new_tokens: int) -> Any:
         """Plain greedy decoding, whatever sampling or penalties the model's own generation config names."""
@@ -247,66 +246,10 @@ class HFModel:
         return torch.as_tensor(values, dtype=torch.long, device=self.model.device)
 
 
-class _Trie:
-    """Distinct prefixes of token sequences, by level. A level's nodes are numbered in the order of their parents."""
-
-    def __init__(self, sequences: Sequence[Sequence[int]]) -> None:
-        if not sequences or not all(len(sequence) for sequence in sequences):
-            raise ValueError("expected continuations of at least one token each")
-        self.lengths = np.array([len(sequence) for sequence in sequences])
-        depth = int(self.lengths.max())
-        table = np.zeros((len(sequences), depth), np.int64)  # (sequences, depth), 0 behind a sequence's end
-        for index, sequence in enumerate(sequences):
-            table[index, : len(sequence)] = sequence
-        self.parent: list[NDArray[np.int64]] = []
-        self.token: list[NDArray[np.int64]] = []
-        self.node: list[
-            NDArray[np.int64]
-        ] = []  # (sequences,): the node that each sequence passes, -1 behind its end
-        passed, width = np.zeros(len(sequences), np.int64), int(table.max()) + 1
-        for level in range(depth):
-            alive = self.lengths > level
-            keys, inverse = np.unique(passed[alive] * width + table[alive, level], return_inverse=True)
-            self.parent.append(keys // width)
-            self.token.append(keys % width)
-            passed = np.full(len(sequences), -1, np.int64)
-            passed[alive] = inverse
-            self.node.append(passed)
-        self.total = [np.zeros(len(nodes)) for nodes in self.parent]
-        self.has_children = [
-            np.isin(np.arange(len(nodes)), self.parent[level + 1]) if level + 1 < depth else np.zeros(len(nodes), bool)
-            for level, nodes in enumerate(self.parent)
-        ]  # fmt: skip
-
-    def children(self, level: int, parents: NDArray[np.int64]) -> NDArray[np.int64]:
-        """The nodes of `level` under a contiguous run of nodes of the level above."""
-        start, stop = np.searchsorted(self.parent[level], [parents[0], parents[-1] + 1])
-        return np.arange(start, stop)
-
-    def add(self, level: int, nodes: NDArray[np.int64], logprobs: NDArray[np.float64]) -> None:
-        above = self.total[level - 1][self.parent[level][nodes]] if level else 0.0
-        self.total[level][nodes] = above + logprobs
-
-    def leaf_scores(self) -> NDArray[np.float64]:
-        """The score of each sequence's last node, shape (sequences,)."""
-        scores = np.empty(len(self.lengths))
-        for level, nodes in enumerate(self.node):
-            ends = self.lengths == level + 1
-            scores[ends] = self.total[level][nodes[ends]]
-        return scores
-
-    @staticmethod
-    def contiguous(nodes: NDArray[np.int64], size: int) -> Iterator[NDArray[np.int64]]:
-        """Runs of consecutive node numbers, at most `size` long each."""
-        for run in np.split(nodes, np.flatnonzero(np.diff(nodes) != 1) + 1):
-            for start in range(0, len(run), size):
-                yield run[start : start + size]
-
-
 def _statistics(logits: Tensor, ids: Tensor) -> Tensor:
-    """(batch, tokens, 3): log-probability of each token, mean and deviation over the vocabulary; NaN at token 0."""
+    """(batch, tokens, 4): the fields of `TokenScores`, the last as 0 or 1; NaN at token 0."""
     batch, tokens, vocabulary = logits.shape
-    found = torch.full((batch, tokens, 3), math.nan, device=logits.device)
+    found = torch.full((batch, tokens, 4), math.nan, device=logits.device)
     predictions = logits[:, :-1].reshape(-1, vocabulary)
     targets = ids[:, 1:].reshape(-1, 1)
     step = max(1, CHUNK_ELEMENTS // vocabulary)
@@ -316,10 +259,12 @@ def _statistics(logits: Tensor, ids: Tensor) -> Tensor:
         probability = logp.exp()
         mean = (probability * logp).nansum(-1)  # 0 * -inf counts as 0
         variance = (probability * (logp - mean[:, None]).square()).nansum(-1)
-        chosen = logp.gather(1, targets[start : start + step]).squeeze(1)
-        parts.append(torch.stack([chosen, mean, variance.sqrt()], dim=-1))
+        target = targets[start : start + step]
+        chosen = logp.gather(1, target).squeeze(1)
+        greedy = logp.argmax(-1) == target.squeeze(1)
+        parts.append(torch.stack([chosen, mean, variance.sqrt(), greedy.float()], dim=-1))
     if parts:
-        found[:, 1:] = torch.cat(parts).reshape(batch, tokens - 1, 3)
+        found[:, 1:] = torch.cat(parts).reshape(batch, tokens - 1, 4)
     return found
 
 
@@ -333,8 +278,19 @@ def _selected(cache: Any, rows: Tensor) -> Any:
     """A new cache with the given rows; the old one, whose tensors are replaced and never written, stays whole."""
     branch = copy.copy(cache)
     branch.layers = [copy.copy(layer) for layer in cache.layers]
-    branch.batch_select_indices(rows)
+    for layer in branch.layers:  # cache.batch_select_indices is four times slower
+        layer.keys, layer.values = (
+            part.expand(len(rows), *part.shape[1:]) if len(part) == 1 else part.index_select(0, rows)
+            for part in (layer.keys, layer.values)
+        )
     return branch
+
+
+def _rows_that_fit(cache: Any) -> int:
+    """How many rows of this cache, one token longer, fit into CACHE_BYTES."""
+    parts = [part for layer in cache.layers for part in (layer.keys, layer.values)]
+    row = sum(part[0].numel() * part.element_size() for part in parts)
+    return int(max(1, CACHE_BYTES // (row + row // cache.get_seq_length())))
 
 
 def _batches(lengths: Sequence[int], tokens: int) -> Iterator[list[int]]:

@@ -36,7 +36,8 @@ def naive(lm: HFModel, item: Encoded) -> TokenScores:
     chosen = [logp[i, token] for i, token in enumerate(item.input_ids[1:])]
     mean = [(row.exp() * row).sum() for row in logp[:-1]]
     std = [(row.exp() * row**2).sum().sub(m**2).sqrt() for row, m in zip(logp[:-1], mean, strict=True)]
-    return TokenScores(*(np.array([np.nan, *map(float, v)], np.float32) for v in (chosen, mean, std)))
+    greedy = np.array([False, *(logp[:-1].argmax(-1) == torch.tensor(item.input_ids[1:])).tolist()])
+    return TokenScores(*(np.array([np.nan, *map(float, v)], np.float32) for v in (chosen, mean, std)), greedy)
 
 
 @pytest.mark.parametrize("adapter", [None, "sft-eps0.5"])
@@ -48,6 +49,7 @@ def test_token_scores_are_those_of_one_sequence_at_a_time(lm: HFModel, adapter: 
             assert len(score.logprob) == len(item.input_ids) and np.isnan(score.logprob[0])
             for name in ("logprob", "mean", "std"):
                 np.testing.assert_allclose(getattr(score, name), getattr(slow, name), atol=2e-5)
+            np.testing.assert_array_equal(score.greedy, slow.greedy)
 
 
 def test_small_batches_and_chunks_change_nothing(lm: HFModel, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -76,11 +78,11 @@ def test_switching_adapters_off_restores_the_base(
     assert np.nanmax(np.abs(on[0].logprob - off[0].logprob)) > 1e-3
 
 
-@pytest.mark.parametrize("cache_tokens", [1, 40, 2**15])
+@pytest.mark.parametrize("cache_bytes", [1, 50_000, 2**26])
 def test_trie_scores_equal_brute_force(
-    lm: HFModel, cache_tokens: int, monkeypatch: pytest.MonkeyPatch
+    lm: HFModel, cache_bytes: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("dpaudit.models.hf.CACHE_TOKENS", cache_tokens)
+    monkeypatch.setattr("dpaudit.models.hf.CACHE_BYTES", cache_bytes)
     generator = np.random.default_rng(0)
     prefix = prompt_ids(DIALOGUES[0][:1], lm.tokenizer)
     rows = [tuple(generator.integers(5, 9, size=generator.integers(1, 5)).tolist()) for _ in range(60)]
@@ -104,14 +106,15 @@ def test_batched_generation_equals_single(lm: HFModel) -> None:
     assert any(batched)
 
 
-def test_greedy_ids_follow_the_most_probable_token(lm: HFModel) -> None:
-    prefix = prompt_ids(DIALOGUES[0][:1], lm.tokenizer)
-    ids = lm.greedy_ids(prefix, 5)
-    assert len(ids) == 5
-    for count in range(5):
+def test_greedy_flags_are_those_of_greedy_decoding(lm: HFModel) -> None:
+    ids = prompt_ids(DIALOGUES[0][:1], lm.tokenizer)
+    start = len(ids)
+    for _ in range(5):
         with torch.no_grad():
-            logits = lm.model(input_ids=torch.tensor([[*prefix, *ids[:count]]])).logits
-        assert int(logits[0, -1].argmax()) == ids[count]
+            ids.append(int(lm.model(input_ids=torch.tensor([ids])).logits[0, -1].argmax()))
+    ids[-1] = (ids[-1] + 1) % len(lm.tokenizer)
+    flags = lm.token_scores([Encoded(tuple(ids), (), (), False, 0)])[0].greedy
+    assert flags[start:].tolist() == [True] * 4 + [False] and not flags[0]
 
 
 def test_bad_folders_are_one_line(tmp_path: Path, toy_model_dir: Path) -> None:

@@ -1,0 +1,117 @@
+"""A canary's candidate space as token ids: what has to be scored to rank its secret exactly."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from dpaudit.canary import Canary
+from dpaudit.errors import UsageError
+from dpaudit.extraction import TokenTrie, candidate_secrets
+from dpaudit.models.encode import Encoded, encode, render
+
+
+@dataclass(frozen=True, eq=False)
+class Space:
+    """The candidates of one canary, as continuations of the same prefix.
+
+    What follows the secret in the text is left out of the ranking: a candidate's score is the probability of its
+    tokens after everything that stands before them. Whatever the score, the rank of a secret that was drawn
+    uniformly and never seen is uniform.
+    """
+
+    encoded: Encoded  # the canary's own text, with the mask of its secret
+    prefix: tuple[int, ...]
+    trie: TokenTrie  # one sequence a candidate, in the order of `candidate_secrets`
+    secret_index: int
+
+
+@dataclass(frozen=True, eq=False)
+class _Candidates:
+    """Token ids of every candidate between two pieces of text."""
+
+    trie: TokenTrie
+    index: dict[str, int]
+    own: list[tuple[int, ...]]
+
+
+class Spaces:
+    """Makes spaces for one tokenizer; canaries with the same words around secrets of one alphabet share theirs."""
+
+    def __init__(self, tokenizer: Any, max_length: int) -> None:
+        self.tokenizer, self.max_length = tokenizer, max_length
+        self._known: dict[tuple[Any, ...], _Candidates] = {}
+
+    def of(self, canary: Canary) -> Space:
+        """The space of a canary, from its first record. Raises UsageError where model.max_length cuts its secret.
+
+        Candidates are tokenised between the word before the secret and what follows up to the next blank. Where
+        that does not give the secret's tokens in the whole text, the whole text is used, which takes longer.
+        """
+        item = encoded_secret(canary, self.tokenizer, self.max_length)
+        text = render(canary.records[0].turns, self.tokenizer)
+        start = text.rfind(canary.secret)
+        stop = start + len(canary.secret)
+        near = (text[_word_before(text, start) : start], text[stop : _blank_behind(text, stop)])
+        for left, right in (near, (text[:start], text[stop:])):
+            candidates = self._candidates(canary, left, right)
+            place = candidates.index[canary.secret]
+            own = candidates.own[place]
+            end = int(np.flatnonzero(item.secret_mask)[-1]) + 1
+            if item.input_ids[end - len(own) : end] == own and end > len(own):
+                return Space(item, item.input_ids[: end - len(own)], candidates.trie, place)
+        raise UsageError(f"canary {canary.id}", expected="a secret whose tokens do not begin the text",
+                         got="one that does", remedy="use a chat template that opens with the question")  # fmt: skip
+
+    def _candidates(self, canary: Canary, left: str, right: str) -> _Candidates:
+        key = (left, right, canary.alphabet, canary.length, canary.separator)
+        if key not in self._known:
+            secrets = candidate_secrets(canary)
+            own = _continuations(self.tokenizer, left, secrets, right)
+            index = {secret: place for place, secret in enumerate(secrets)}
+            self._known[key] = _Candidates(TokenTrie(own), index, own)
+        return self._known[key]
+
+
+def encoded_secret(canary: Canary, tokenizer: Any, max_length: int) -> Encoded:
+    """The canary's first record with its secret marked. Raises UsageError where `max_length` cuts the secret."""
+    item = encode(canary.records[0].turns, tokenizer, max_length, secret=canary.secret)
+    if not any(item.secret_mask) or (item.truncated and item.secret_mask[-1]):
+        raise UsageError("model.max_length", expected=f"room for the secret of canary {canary.id}",
+                         got=f"{max_length} tokens, which cut it", remedy="raise model.max_length")  # fmt: skip
+    return item
+
+
+def _continuations(tokenizer: Any, left: str, secrets: list[str], right: str) -> list[tuple[int, ...]]:
+    """Per secret its tokens in `left + secret + right`, from the first place where any two of them may differ."""
+    coded = tokenizer(
+        [left + secret + right for secret in secrets], add_special_tokens=False, return_offsets_mapping=True
+    )
+    ids: list[list[int]] = coded["input_ids"]
+    spans = []
+    for secret, offsets in zip(secrets, coded["offset_mapping"], strict=True):
+        stop = len(left) + len(secret)
+        inside = [
+            i for i, (begin, end) in enumerate(offsets) if end > begin and begin < stop and end > len(left)
+        ]
+        spans.append((inside[0], inside[-1] + 1))
+    begin = min(first for first, _ in spans)
+    while any(row[:begin] != ids[0][:begin] for row in ids):
+        begin -= 1
+    return [tuple(row[begin:end]) for row, (_, end) in zip(ids, spans, strict=True)]
+
+
+def _word_before(text: str, start: int) -> int:
+    """Where the word before position `start` begins, its leading blank included."""
+    place = start - 1
+    while place > 0 and text[place].isspace():
+        place -= 1
+    while place > 0 and not text[place].isspace():
+        place -= 1
+    return max(place, 0)
+
+
+def _blank_behind(text: str, stop: int) -> int:
+    while stop < len(text) and not text[stop].isspace():
+        stop += 1
+    return stop

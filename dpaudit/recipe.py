@@ -1,0 +1,134 @@
+"""Attack recipes: frozen dataclasses that mirror attacks/*.yaml key by key. Every decision is made before a score is read."""
+
+import hashlib
+import json
+import math
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from dpaudit import content
+from dpaudit.errors import UsageError
+from dpaudit.schema import build
+from dpaudit.signals import SIGNALS, Signal
+from dpaudit.suite import Suite
+
+Kind = Literal["mia", "extract"]
+
+
+@dataclass(frozen=True)
+class Guess:
+    """Which coins the attacker guesses: the top `fraction` of canaries by score, as members. It abstains on the rest."""
+
+    side: Literal["in"]
+    fraction: float  # of the canaries that count
+
+    def __post_init__(self) -> None:
+        if not 0 < self.fraction <= 1:
+            raise ValueError(f"fraction must be in (0, 1], got {self.fraction:g}")
+
+    def count(self, canaries: int) -> int:
+        """The number of guesses, fixed by the number of canaries alone."""
+        return math.floor(self.fraction * canaries)
+
+
+@dataclass(frozen=True)
+class Bound:
+    """How a lower bound on epsilon is made from the scores."""
+
+    method: Literal["one-run"]  # Steinke, Nasr, Jagielski 2023
+    guess: Guess
+    confidence: float
+
+    def __post_init__(self) -> None:
+        if not 0.5 <= self.confidence < 1:
+            raise ValueError(f"confidence must be in [0.5, 1), got {self.confidence:g}")
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """One attack. `signal` is a key of SIGNALS for kind `mia`, and `exact_rank` for kind `extract`."""
+
+    name: str
+    title: str
+    kind: Kind
+    access: Literal["logprobs"]  # what the attacker sees: the log-probability of any text it chooses
+    signal: str
+    unit: Literal["claimed"]  # the unit whose membership is guessed: the one that the run's claim names
+    direction: Literal["higher"]  # a higher score = more likely a member
+    minimum_canaries: int
+    cost: str
+    source: str
+    parameters: dict[str, Any] = field(default_factory=dict)
+    bound: Bound | None = None  # none: the attack describes and proves nothing
+
+    def __post_init__(self) -> None:
+        known = sorted(SIGNALS) if self.kind == "mia" else ["exact_rank"]
+        if self.signal not in known:
+            raise ValueError(f"signal {self.signal!r} (known for kind {self.kind}: {', '.join(known)})")
+        if self.minimum_canaries < 1:
+            raise ValueError(f"minimum_canaries must be at least 1, got {self.minimum_canaries}")
+
+    @property
+    def digest(self) -> str:
+        """Names the recipe's content: scores made under another digest are out of date."""
+        text = json.dumps(asdict(self), sort_keys=True, ensure_ascii=False)
+        return hashlib.sha256(text.encode()).hexdigest()[:32]
+
+    def make_signal(self, file: str = "") -> Signal:
+        """The signal with the recipe's parameters. Raises UsageError naming `file` and key for bad ones."""
+        made: Signal = build(SIGNALS[self.signal], self.parameters, file=file or self.name, key="parameters")
+        return made
+
+
+def load(name: str, own: Path | None = None) -> Recipe:
+    """The recipe called `name` (a file, or a name of `attacks/`). Raises UsageError with file and key."""
+    path = content.find("attacks", name, own)
+    recipe = build(Recipe, content.load_yaml(path), file=str(path))
+    if recipe.name != path.stem:
+        raise UsageError(
+            f"{path}: name", expected=path.stem, got=recipe.name, remedy="name the recipe as its file"
+        )
+    if recipe.kind == "mia":
+        recipe.make_signal(str(path))
+    elif recipe.parameters:
+        raise UsageError(
+            f"{path}: parameters", expected="none for kind extract", got=", ".join(recipe.parameters)
+        )
+    return recipe
+
+
+def load_all(
+    kind: Kind | None = None, names: Iterable[str] | None = None, own: Path | None = None
+) -> list[Recipe]:
+    """The named recipes, or every one in the shipped and the user's own folder; only those of `kind` if given."""
+    chosen = sorted(content.listing("attacks", own)) if names is None else list(names)
+    recipes = [load(name, own) for name in chosen]
+    return [recipe for recipe in recipes if kind is None or recipe.kind == kind]
+
+
+def check_candidates(suite: Suite) -> None:
+    """Raises UsageError where the suite's attacks ask for what it does not have. Called before anything is written."""
+    primary = load(suite.primary)
+    if primary.kind != "mia" or primary.bound is None:
+        raise UsageError("primary", expected="a recipe of kind mia with a bound", got=suite.primary,
+                         remedy="--set primary=calibrated")  # fmt: skip
+    for kind in suite.attacks:
+        if kind not in get_args(Kind):
+            raise UsageError("attacks", expected=f"some of {', '.join(get_args(Kind))}", got=kind)
+    wanted = [recipe for recipe in load_all() if recipe.kind in suite.attacks]
+    check_minimum(wanted, suite.candidates.canaries, suite.candidates.extraction)
+
+
+def check_minimum(recipes: Iterable[Recipe], mia: int, extraction: int) -> None:
+    """Raises UsageError where a run has fewer canaries than a recipe asks for. Writes nothing."""
+    for recipe in recipes:
+        key, found = ("canaries", mia) if recipe.kind == "mia" else ("extraction", extraction)
+        if found < recipe.minimum_canaries:
+            raise UsageError(
+                f"candidates.{key}",
+                expected=f"at least {recipe.minimum_canaries} canaries for attacks/{recipe.name}.yaml",
+                got=str(found),
+                remedy=f"--set candidates.{key}={recipe.minimum_canaries}",
+            )

@@ -1,0 +1,368 @@
+"""Stage audit: joins scores with the coins; bounds, curves and verdicts. Nothing written here names a text or a coin."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import cache
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dpaudit import recipe
+from dpaudit.corpus import Record
+from dpaudit.errors import UsageError
+from dpaudit.progress import Progress
+from dpaudit.recipe import Bound, Kind, Recipe
+from dpaudit.rundir import RunDir
+from dpaudit.stages.attack import (
+    Score,
+    read_scores,
+    score_file,
+    score_inputs,
+    scores_are_current,
+    trained_arms,
+)
+from dpaudit.stages.prepare import load_candidates, load_membership
+from dpaudit.stats import epsilon, roc
+from dpaudit.suite import Arm, Plan
+from dpaudit.verdict import Claim, Verdict, decide
+
+BLIND = "audit/blind.json"
+SUMMARY = "audit/summary.json"
+CONFIDENCE = 0.95  # of intervals; a bound's confidence is its recipe's
+FPR = 0.01
+NOTION = "(eps,delta)"
+REPRODUCIBLE = "epsilon not claimed: the noise is reproducible"
+
+
+@dataclass(frozen=True, eq=False)
+class Labelled:
+    """The scores of one kind of example with the coins: arrays of shape (examples,)."""
+
+    scores: NDArray[np.float64]
+    members: NDArray[np.bool_]
+    once: NDArray[np.bool_]  # occurs once in training, if at all: only these support a bound
+
+    @property
+    def usable(self) -> bool:
+        """Whether there are both members and controls."""
+        return bool(self.members.any() and not self.members.all())
+
+
+def run(
+    run_dir: RunDir,
+    plan: Plan,
+    progress: Progress,
+    kind: Kind,
+    arms: Sequence[str] | None = None,
+    recipes: Sequence[str] | None = None,
+) -> None:
+    """Writes audit/ARM/RECIPE.json for every trained arm, and for kind `mia` the summary with one verdict a claim.
+
+    Raises UsageError where scores are missing or out of date, or the coins name fewer examples than were scored.
+    """
+    chosen = recipe.load_all(kind, recipes)
+    named = trained_arms(run_dir, plan, progress, arms)
+    for arm in named:
+        for made_by in chosen:
+            _require_scores(run_dir, arm, made_by)
+    if kind == "extract":
+        for arm in named:
+            for made_by in chosen:
+                _audit_extraction(run_dir, arm, made_by)
+        return
+    with progress.task("audit: bounds and verdicts", total=len(named) * len(chosen) + 1) as advance:
+        blind = _blind(run_dir, plan)
+        advance(1)
+        for arm in named:
+            for made_by in chosen:
+                _audit_membership(run_dir, plan, arm, made_by, blind)
+                advance(1)
+        _summarise(run_dir, plan, trained_arms(run_dir, plan, Progress(quiet=True)))
+
+
+def audit_file(arm: str, name: str) -> str:
+    return f"audit/{arm}/{name}.json"
+
+
+def audit_inputs(arm: str, name: str) -> list[str]:
+    ledger = f"train/{arm}/privacy.json"
+    return ["plan.json", "corpus/manifest.json", ledger, score_file(arm, name)]
+
+
+def guess_members(scores: NDArray[np.float64], members: NDArray[np.bool_], bound: Bound) -> tuple[int, int]:
+    """(guesses, correct) when the top share of `scores` is called members; among ties, controls are taken first.
+
+    Both arrays have shape (canaries,). The number of guesses depends on the number of canaries alone.
+    """
+    guesses = bound.guess.count(len(scores))
+    order = np.lexsort((members, -scores))  # by falling score, then controls before members
+    return guesses, int(members[order[:guesses]].sum())
+
+
+def _require_scores(run_dir: RunDir, arm: Arm, made_by: Recipe) -> None:
+    command = f"dpaudit attack {made_by.kind}"
+    run_dir.require_current(score_file(arm.name, made_by.name), score_inputs(arm.name), command)
+    if not scores_are_current(run_dir, arm.name, made_by):
+        raise UsageError(str(run_dir.file(score_file(arm.name, made_by.name))),
+                         expected=f"scores under the present attacks/{made_by.name}.yaml", got="an earlier recipe's",
+                         remedy=f"type `{command}` again")  # fmt: skip
+
+
+# ---- membership inference
+
+
+def _audit_membership(run_dir: RunDir, plan: Plan, arm: Arm, made_by: Recipe, blind: dict[str, Any]) -> None:
+    file, inputs = audit_file(arm.name, made_by.name), [*audit_inputs(arm.name, made_by.name), BLIND]
+    if run_dir.is_current(file, inputs):
+        return
+    kinds = _labelled(run_dir, read_scores(run_dir, arm.name, made_by.name))
+    canaries, records = kinds.get("canary"), kinds.get("record")
+    if canaries is None or not canaries.usable:
+        raise UsageError("secret/coins.json", expected="canaries on both sides of the coin", got="one side only",
+                         remedy="raise candidates.canaries")  # fmt: skip
+    claim, primary = _claim(run_dir, arm), made_by.name == plan.suite.primary
+    bound = _bound(canaries, made_by.bound, plan.suite.training.delta) if made_by.bound else None
+    found = {
+        "arm": arm.name,
+        "recipe": made_by.name,
+        "primary": primary,
+        "signal": made_by.signal,
+        "claim": asdict(claim) if claim else None,
+        "canaries": _performance(canaries, plan.seed),
+        "records": None,
+        "bound": bound,
+        "blind": blind["canaries"],
+        "verdict": _verdict(claim, bound, primary),
+    }
+    if records is not None and records.usable:
+        found["records"] = {**_performance(records, plan.seed), "blind": blind["records"]}
+    run_dir.write_json(file, found, inputs)
+
+
+def _labelled(run_dir: RunDir, rows: Sequence[Score]) -> dict[str, Labelled]:
+    """Scores with coins, by kind. Raises UsageError where an example has no coin."""
+    coins = load_membership(run_dir)
+    copies = {c.id: len(c.records) for c in load_candidates(run_dir).canaries}
+    without = sum(row.example not in coins for row in rows)
+    if without:
+        raise UsageError("secret/coins.json", expected="a coin for every scored example", got=f"none for {without}",
+                         remedy="restore the run's secret/ folder")  # fmt: skip
+    found = {}
+    for kind in sorted({row.kind for row in rows}):
+        chosen = [row for row in rows if row.kind == kind]
+        found[kind] = Labelled(
+            np.array([row.value for row in chosen], dtype=np.float64),
+            np.array([coins[row.example] for row in chosen], dtype=bool),
+            np.array([copies.get(row.example, 1) == 1 for row in chosen], dtype=bool),
+        )
+    return found
+
+
+def _performance(examples: Labelled, seed: int) -> dict[str, Any]:
+    """AUC, ROC curve with pointwise intervals of its true positive rate, and the rate at 1 % false positives."""
+    area = roc.auc_interval(examples.scores, examples.members, CONFIDENCE)
+    curve = roc.roc_curve(examples.scores, examples.members)
+    members = int(examples.members.sum())
+    tpr = [_rate_interval(round(rate * members), members) for rate in curve.tpr]
+    low = roc.tpr_at_fpr(examples.scores, examples.members, FPR, CONFIDENCE, seed)
+    return {
+        "n": len(examples.scores),
+        "members": members,
+        "auc": area.auc,
+        "auc_lower": area.lower,
+        "auc_upper": area.upper,
+        "confidence": CONFIDENCE,
+        "roc": {
+            "fpr": curve.fpr.tolist(),
+            "tpr": curve.tpr.tolist(),
+            "tpr_lower": [interval.lower for interval in tpr],
+            "tpr_upper": [interval.upper for interval in tpr],
+        },
+        # On the curve itself, for any number of controls; its threshold is chosen on the same controls.
+        "tpr_at_fpr": {**asdict(replace(low, threshold=None)), "tpr_on_curve": _tpr_on_curve(curve)},
+    }
+
+
+def _tpr_on_curve(curve: roc.Roc) -> float:
+    return float(curve.tpr[curve.fpr <= FPR].max())
+
+
+@cache
+def _rate_interval(successes: int, trials: int) -> roc.Interval:
+    return roc.proportion_interval(successes, trials, CONFIDENCE)
+
+
+def _bound(canaries: Labelled, bound: Bound, delta: float) -> dict[str, Any]:
+    """The one-run lower bound with its ceiling, from canaries that occur once."""
+    scores, members = canaries.scores[canaries.once], canaries.members[canaries.once]
+    guesses, correct = guess_members(scores, members, bound)
+    at = {"canaries": len(scores), "guesses": guesses, "delta": delta, "confidence": bound.confidence}
+    return {
+        "epsilon_lower": epsilon.epsilon_lower_one_run(
+            canaries=len(scores), guesses=guesses, correct=correct, delta=delta, confidence=bound.confidence
+        ),
+        "ceiling": epsilon.epsilon_ceiling_one_run(
+            canaries=len(scores), guesses=guesses, delta=delta, confidence=bound.confidence
+        ),
+        **at,
+        "correct": correct,
+        "method": bound.method,
+        "notion": NOTION,
+        "rule": f"the {bound.guess.fraction:.0%} of canaries with the highest scores are called members, no other "
+        "is guessed; a tie counts against the bound",
+    }
+
+
+def _claim(run_dir: RunDir, arm: Arm) -> Claim | None:
+    """What the arm's ledger claims; None for an arm that claims nothing."""
+    ledger = run_dir.read_json(f"train/{arm.name}/privacy.json")["claim"]
+    claimed = float(ledger["epsilon"])
+    if math.isinf(claimed):
+        return None
+    return Claim(claimed, float(ledger["delta"]), ledger["unit"], ledger["relation"])
+
+
+def _verdict(claim: Claim | None, bound: dict[str, Any] | None, primary: bool) -> dict[str, Any]:
+    if not primary or bound is None:
+        return {"verdict": None, "reason": "another recipe was named before training to carry the verdict"}
+    if claim is None:
+        return {"verdict": None, "reason": "the arm claims nothing: see the positive control"}
+    return asdict(decide(claim, bound["epsilon_lower"], bound["ceiling"]))
+
+
+# ---- the text-only baseline
+
+
+def _blind(run_dir: RunDir, plan: Plan) -> dict[str, Any]:
+    """What the text alone tells of membership, by kind; worked out once a run. None for too few coins."""
+    inputs = ["plan.json", "corpus/manifest.json"]
+    if not run_dir.is_current(BLIND, inputs):
+        candidates, coins = load_candidates(run_dir), load_membership(run_dir)
+        texts = {
+            "canaries": {c.id: _text(c.records[:1]) for c in candidates.canaries if c.purpose == "mia"},
+            "records": {unit: _text(records) for unit, records in candidates.records.items()},
+        }
+        run_dir.write_json(
+            BLIND, {kind: _baseline(of, coins, plan.seed) for kind, of in texts.items()}, inputs
+        )
+    return run_dir.read_json(BLIND)
+
+
+def _text(records: Sequence[Record]) -> str:
+    return "\n".join(turn.text for record in records for turn in record.turns)
+
+
+def _baseline(texts: dict[str, str], coins: dict[str, bool], seed: int) -> dict[str, Any] | None:
+    from dpaudit import blind
+
+    members = [coins[name] for name in texts]
+    if min(sum(members), len(members) - sum(members)) < 2 * blind.FOLDS:
+        return None
+    return asdict(blind.baseline(list(texts.values()), members, seed=seed, confidence=CONFIDENCE))
+
+
+# ---- one verdict a claim
+
+
+def _summarise(run_dir: RunDir, plan: Plan, arms: Sequence[Arm]) -> None:
+    """Writes the summary: a row an arm, and apart from them what the audit says of the arm without noise."""
+    files = {arm.name: audit_file(arm.name, plan.suite.primary) for arm in arms}
+    present = [arm for arm in arms if run_dir.file(files[arm.name]).is_file()]
+    inputs = [path for arm in present for path in (files[arm.name], f"train/{arm.name}/privacy.json")]
+    if not present or run_dir.is_current(SUMMARY, inputs):
+        return
+    audits = [run_dir.read_json(files[arm.name]) for arm in present]
+    claims = [Claim(**audit["claim"]) for audit in audits if audit["claim"]]
+    smallest = min(claims, key=lambda claim: claim.epsilon, default=None)
+    controls = [_control(audit, smallest) for audit in audits if not audit["claim"] and smallest]
+    rows = [_row(audit, audit["verdict"]) for audit in audits]
+    summary = {
+        "primary": plan.suite.primary,
+        "family": f"each claim is tested once, by the recipe {plan.suite.primary} that was named before training",
+        "rows": rows,
+        "positive_control": controls,
+        **_released_together(run_dir, plan, [arm for arm in present if arm.private]),
+        "caveat": REPRODUCIBLE if plan.insecure_seed is not None else None,
+    }
+    run_dir.write_json(SUMMARY, summary, inputs)
+
+
+def _row(audit: dict[str, Any], verdict: dict[str, Any]) -> dict[str, Any]:
+    bound = audit["bound"]
+    kept = {key: bound[key] for key in ("epsilon_lower", "ceiling", "confidence", "notion")}
+    return {"arm": audit["arm"], "recipe": audit["recipe"], "claim": audit["claim"], **kept, **verdict}
+
+
+def _control(audit: dict[str, Any], claim: Claim) -> dict[str, Any]:
+    """The arm without noise, measured as if it made the smallest claim of the run. Never a real claim."""
+    verdict: Verdict = decide(claim, audit["bound"]["epsilon_lower"], audit["bound"]["ceiling"])
+    label = f"positive control: what the audit says of an un-noised adapter that claims eps={claim.epsilon:g}"
+    return {**_row(audit, asdict(verdict)), "claim": asdict(claim), "label": label}
+
+
+def _released_together(run_dir: RunDir, plan: Plan, arms: Sequence[Arm]) -> dict[str, Any]:
+    """The epsilon of releasing all private arms, which learnt from the same units, at the run's delta."""
+    if not arms:
+        return {"composed_epsilon": None, "composed_delta": None}
+    from dpaudit import privacy
+
+    training = plan.suite.training
+    mechanisms = [_mechanism(run_dir.read_json(f"train/{arm.name}/privacy.json")) for arm in arms]
+    spent = privacy.compose(mechanisms, training.delta, training.relation)
+    return {"composed_epsilon": spent, "composed_delta": training.delta}
+
+
+def _mechanism(ledger: dict[str, Any]) -> Any:
+    from dpaudit import privacy
+
+    said = ledger["mechanism"]
+    return privacy.Mechanism(said["noise_multiplier"], said["sampling_rate"], said["steps"], said["clip"])
+
+
+# ---- extraction
+
+
+def _audit_extraction(run_dir: RunDir, arm: Arm, made_by: Recipe) -> None:
+    file, inputs = audit_file(arm.name, made_by.name), audit_inputs(arm.name, made_by.name)
+    if run_dir.is_current(file, inputs):
+        return
+    planted = load_membership(run_dir)
+    values: dict[bool, dict[str, dict[str, float]]] = {True: {}, False: {}}
+    for row in read_scores(run_dir, arm.name, made_by.name):
+        values[planted[row.example]].setdefault(row.example, {})[row.signal] = row.value
+    found = {"arm": arm.name, "recipe": made_by.name, **_extracted(values[True], values[False])}
+    run_dir.write_json(file, found, inputs)
+
+
+def _extracted(planted: dict[str, dict[str, float]], controls: dict[str, dict[str, float]]) -> dict[str, Any]:
+    """Counts of secrets that greedy decoding wrote, their Clopper-Pearson bounds, and exposures in bits.
+
+    `found_lower, found_upper` is the two-sided interval for secrets like the planted ones; `controls_upper` is
+    one-sided. Exposures are sorted, so that nothing links them to a canary.
+    """
+    written, chance = (sum(bool(c["greedy_match"]) for c in of.values()) for of in (planted, controls))
+    interval = roc.proportion_interval(written, len(planted), CONFIDENCE)
+    exposures = [sorted(c["exposure"] for c in of.values()) for of in (planted, controls)]
+    space = max((c["space"] for c in (*planted.values(), *controls.values())), default=1.0)
+    return {
+        "confidence": CONFIDENCE,
+        "planted": len(planted),
+        "planted_found": written,
+        "found_rate": written / len(planted) if planted else None,
+        "found_lower": interval.lower,
+        "found_upper": interval.upper,
+        "controls": len(controls),
+        "controls_found": chance,
+        "controls_upper": roc.proportion_upper(chance, len(controls), CONFIDENCE),
+        "rank_first_planted": sum(c["rank"] == 1 for c in planted.values()),
+        "rank_first_controls": sum(c["rank"] == 1 for c in controls.values()),
+        "exposure": {
+            "planted": exposures[0],
+            "controls": exposures[1],
+            "space_bits": math.log2(space),
+            "median_planted": float(np.median(exposures[0])) if exposures[0] else None,
+            "median_control": float(np.median(exposures[1])) if exposures[1] else None,
+        },
+    }
