@@ -147,6 +147,11 @@ def _check_losses(chosen: Suite) -> None:
 
 
 def _check_model(chosen: Suite) -> None:
+    """A folder must hold weights; a word that names no folder is a slip, since a hub id is OWNER/NAME."""
     from dpaudit.models import hf
 
-    hf.resolve(chosen.model.base)
+    base = chosen.model.base
+    if "/" not in base and ":" not in base and not Path(base).is_dir():
+        raise UsageError(f"--model {base}", expected="a model folder, a hub id OWNER/NAME or builtin:tiny", got="no such folder",
+                         remedy="check the path")  # fmt: skip
+    hf.resolve(base)

@@ -170,21 +170,21 @@ def existing(runs: Path = RUNS) -> list[RunDir]:
 def find(name: str | None, runs: Path = RUNS) -> RunDir:
     """The run named `name` or, for None, the one used last. Raises UsageError where there is none."""
     known = existing(runs)
+    if not known:
+        raise UsageError(
+            f"{runs}/{name or ''}",
+            expected="a run",
+            got="none at all",
+            remedy="type `dpaudit train` or `dpaudit demo` first",
+        )
     if name is None:
-        if not known:
-            raise UsageError(
-                f"{runs}/",
-                expected="a run",
-                got="none",
-                remedy="type `dpaudit train` or `dpaudit demo` first",
-            )
         return known[-1]
     for run in known:
         if run.name == Path(name).name:
             return run
-    names = ", ".join(run.name for run in known) or "no run at all"
+    names = ", ".join(run.name for run in known)
     raise UsageError(
-        f"{runs}/{name}", expected=f"one of: {names}", got="no such run", remedy="see `dpaudit ls`"
+        f"{runs}/{name}", expected=f"one of {names}", got="no such run", remedy="see `dpaudit ls`"
     )
 
 

@@ -116,9 +116,7 @@ class Grid:
     def __post_init__(self) -> None:
         for epsilon in (*self.epsilons, *(self.dpo_epsilons or ())):
             if not epsilon > 0:
-                raise ValueError(
-                    f"epsilon {epsilon} (an epsilon must be above 0; inf is the non-private arm)"
-                )
+                raise ValueError(f"epsilons {epsilon:g} (each must be above 0; inf is the non-private arm)")
         _at_least(1, seeds=self.seeds)
 
 
