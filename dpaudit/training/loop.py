@@ -225,19 +225,30 @@ def answer_log_probs(model: nn.Module, sequences: Sequence[Encoded]) -> tuple[Te
     """Summed log-probability of each sequence's answer tokens, in nats, and their number; both (sequences,).
 
     Padding is on the right and causal attention never looks there, so no mask is needed and rows stay
-    independent. Only columns in which some row predicts an answer token go through the output layer.
+    independent.
     """
     device = next(model.parameters()).device
     tokens = _padded([s.input_ids for s in sequences]).to(device)  # (rows, tokens)
     answers = _padded([s.answer_mask for s in sequences]).to(device).bool()[:, 1:]  # predicted from the left
-    columns = answers.any(0).nonzero().squeeze(1)
-    logits = model(input_ids=tokens, use_cache=False, logits_to_keep=columns).logits  # (rows, columns, words)
-    row, column = answers[:, columns].nonzero(as_tuple=True)
-    negative = nn.functional.cross_entropy(
-        logits[row, column].float(), tokens[:, 1:][:, columns][row, column], reduction="none"
-    )
+    row, column = answers.nonzero(as_tuple=True)
+    logits = answer_logits(model, tokens, row, column)
+    negative = nn.functional.cross_entropy(logits.float(), tokens[row, column + 1], reduction="none")
     sums = negative.new_zeros(len(sequences)).index_add(0, row, -negative)
     return sums, answers.sum(1)
+
+
+def answer_logits(model: Any, tokens: Tensor, row: Tensor, column: Tensor) -> Tensor:
+    """Logits (positions, words) at the given rows and columns; the output layer computes no others."""
+    head = model.get_output_embeddings() if hasattr(model, "get_output_embeddings") else None
+    if not isinstance(head, nn.Linear):  # adapted itself (its rows have to stay apart), or out of reach
+        logits: Tensor = model(input_ids=tokens, use_cache=False).logits[row, column]
+        return logits
+    handle = head.register_forward_pre_hook(lambda _, inputs: (inputs[0][row, column][None],))
+    try:
+        chosen: Tensor = model(input_ids=tokens, use_cache=False).logits[0]
+        return chosen
+    finally:
+        handle.remove()
 
 
 @torch.no_grad()
