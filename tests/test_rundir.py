@@ -1,0 +1,153 @@
+"""The run directory: whole files only, inputs named, stale outputs refused, runs found by name or by last use."""
+
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from dpaudit import rundir
+from dpaudit.errors import UsageError
+from dpaudit.rundir import RunDir
+
+
+@pytest.fixture
+def run_dir(tmp_path: Path) -> RunDir:
+    return rundir.open_or_create({"a": 1}, "x", tmp_path / "runs")
+
+
+def test_a_run_is_named_by_its_plan(tmp_path: Path) -> None:
+    runs = tmp_path / "runs"
+    first = rundir.open_or_create({"a": 1, "b": 2}, "x", runs)
+    assert rundir.open_or_create({"b": 2, "a": 1}, "x", runs) == first
+    assert rundir.open_or_create({"a": 2, "b": 2}, "x", runs) != first
+    assert rundir.located({"a": 1, "b": 2}, "x", runs) == first
+    assert first.read_json("plan.json") == {"a": 1, "b": 2}
+    assert [path.name for path in first.path.iterdir()] == ["plan.json"]
+
+
+def test_find_takes_the_run_used_last(tmp_path: Path) -> None:
+    runs = tmp_path / "runs"
+    older, newer = (rundir.open_or_create({"a": n}, "x", runs) for n in (1, 2))
+    os.utime(older.path, (1, 1))
+    os.utime(newer.path, (2, 2))
+    assert rundir.find(None, runs) == newer
+    rundir.open_or_create({"a": 1}, "x", runs)
+    assert rundir.find(None, runs) == older
+    assert rundir.find(newer.name, runs) == newer
+    assert rundir.find(f"runs/{newer.name}", runs) == newer
+    with pytest.raises(UsageError, match=f"expected one of .*{newer.name}.*, got no such run"):
+        rundir.find("y", runs)
+
+
+@pytest.mark.parametrize("name", [None, "y"])
+def test_find_without_any_run(tmp_path: Path, name: str | None) -> None:
+    with pytest.raises(UsageError, match="expected a run, got none at all; type `dpaudit train`"):
+        rundir.find(name, tmp_path / "runs")
+
+
+def test_a_plan_half_made_is_no_run(tmp_path: Path) -> None:
+    half = tmp_path / ".x.abcd.tmp"
+    half.mkdir()
+    (half / "plan.json").write_text("{}")
+    (tmp_path / "empty").mkdir()
+    assert rundir.existing(tmp_path) == []
+
+
+def test_outputs_name_their_inputs(run_dir: RunDir) -> None:
+    run_dir.write_json("a.json", {"n": np.int64(3), "v": np.array([1.5])})
+    run_dir.write_json("b.json", {"x": 1}, inputs=["a.json"])
+    assert run_dir.read_json("a.json") == {"n": 3, "v": [1.5], "inputs": {}}
+    assert run_dir.is_current("b.json", ["a.json"])
+    run_dir.require_current("b.json", ["a.json"], "dpaudit train")
+    run_dir.write_json("a.json", {"n": 4})
+    assert not run_dir.is_current("b.json", ["a.json"])
+    with pytest.raises(
+        UsageError, match=r"b\.json: expected a file made from the present a\.json.*`dpaudit train` again"
+    ):
+        run_dir.require_current("b.json", ["a.json"], "dpaudit train")
+
+
+def test_other_inputs_than_recorded_are_not_current(run_dir: RunDir) -> None:
+    run_dir.write_json("a.json", {})
+    run_dir.write_json("b.json", {}, inputs=["a.json"])
+    assert not run_dir.is_current("b.json", [])
+    assert not run_dir.is_current("b.json", ["a.json", "gone.json"])
+    assert not run_dir.is_current("c.json", [])
+
+
+def test_parquet_carries_inputs_in_its_metadata(run_dir: RunDir) -> None:
+    import pyarrow
+    import pyarrow.parquet
+
+    run_dir.write_json("a.json", {})
+    table = pyarrow.table({"value": [1.0]})
+    table = table.replace_schema_metadata({"inputs": json.dumps(run_dir.digests(["a.json"]))})
+    pyarrow.parquet.write_table(table, run_dir.file("s.parquet"))
+    assert run_dir.is_current("s.parquet", ["a.json"])
+
+
+def test_a_failed_write_leaves_the_old_file(run_dir: RunDir) -> None:
+    run_dir.write_json("a.json", {"n": 1})
+    with pytest.raises(TypeError):
+        run_dir.write_json("a.json", {"n": object()})
+    with pytest.raises(ZeroDivisionError):
+        run_dir.write_lines("a.json", ({"n": 1 // n} for n in (1, 0)))
+    assert run_dir.read_json("a.json")["n"] == 1
+    assert sorted(path.name for path in run_dir.path.iterdir()) == ["a.json", "plan.json"]
+
+
+def test_a_directory_is_whole_or_not_there(run_dir: RunDir) -> None:
+    with pytest.raises(KeyboardInterrupt), run_dir.whole_directory("train/arm") as folder:
+        (folder / "part").write_text("half")
+        raise KeyboardInterrupt
+    assert list(run_dir.file("train").iterdir()) == []
+    for text in ("one", "two"):
+        with run_dir.whole_directory("train/arm") as folder:
+            (folder / "part").write_text(text)
+    assert run_dir.file("train/arm/part").read_text() == "two"
+    assert len(list(run_dir.file("train").iterdir())) == 1
+
+
+@pytest.mark.parametrize(
+    ("relative", "command"),
+    [
+        ("train/sft-eps8/privacy.json", "dpaudit train"),
+        ("corpus/manifest.json", "dpaudit train"),
+        ("attack/sft-eps8/loss.parquet", "dpaudit attack mia"),
+        ("audit/sft-eps8/extraction.json", "dpaudit attack extract"),
+        ("evaluate/base.json", "dpaudit eval"),
+        ("judge/summary.json", "dpaudit judge"),
+        ("report/report.json", "dpaudit report html"),
+    ],
+)
+def test_a_missing_output_names_the_command_that_makes_it(
+    run_dir: RunDir, relative: str, command: str
+) -> None:
+    with pytest.raises(UsageError, match=f"{relative}: expected .* type `{command}` first"):
+        run_dir.read_json(relative)
+
+
+def test_broken_json_is_one_line(run_dir: RunDir) -> None:
+    run_dir.file("a.json").write_text("{\n oops")
+    with pytest.raises(UsageError, match="expected JSON, got a syntax error in line 2"):
+        run_dir.read_json("a.json")
+    run_dir.file("a.json").write_text("[1]")
+    with pytest.raises(UsageError, match="expected a JSON object, got list"):
+        run_dir.read_json("a.json")
+
+
+def test_a_digest_of_private_data_is_keyed(run_dir: RunDir) -> None:
+    run_dir.file("secret").mkdir()
+    digests = set()
+    for key in (b"k1", b"k2"):
+        run_dir.secret_file("hash.key").write_bytes(key)
+        digests.add(run_dir.keyed_digest("plan.json"))
+    assert len(digests) == 2 and run_dir.digest("plan.json") not in digests
+
+
+def test_lines_keep_their_text(run_dir: RunDir) -> None:
+    rows = [{"t": "头疼"}, {"t": "a\u2028b"}]
+    run_dir.write_lines("rows.jsonl", rows)
+    assert run_dir.read_lines("rows.jsonl") == rows
