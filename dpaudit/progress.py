@@ -30,7 +30,7 @@ class Progress:
     def say(self, line: str) -> None:
         """Prints one line, as it is, above any bar."""
         if not self.quiet:
-            self.console.print(line, markup=False, soft_wrap=True)
+            self.console.print(line, markup=False, highlight=False, soft_wrap=True)
 
     @contextmanager
     def task(self, description: str, total: int | None = None) -> Iterator[Advance]:

@@ -1,0 +1,119 @@
+"""Suites, grids and plans: every shipped suite loads, a plan survives its file, a slip is one line."""
+
+import json
+import math
+from typing import Any
+
+import pytest
+
+from dpaudit import content, suite
+from dpaudit.errors import UsageError
+from dpaudit.suite import Arm, Plan
+
+SUITES = sorted(content.listing("suites"))
+
+
+@pytest.mark.parametrize("name", SUITES)
+def test_every_shipped_suite_loads_and_survives_its_plan(name: str) -> None:
+    plan = Plan(suite.load(name), seed=3, insecure_seed=4, versions={"torch": "2.13.0"})
+    text = json.dumps(plan.to_json(), allow_nan=False)
+    assert Plan.from_json(json.loads(text)) == plan
+    assert plan.suite.name == name
+    assert len({arm.name for arm in suite.arms(plan.suite)}) == len(suite.arms(plan.suite))
+
+
+def test_a_plan_keeps_infinity() -> None:
+    plan = Plan(suite.load("demo", {"grid.epsilons": [math.inf, 8], "grid.baseline": False}))
+    kept = Plan.from_json(json.loads(json.dumps(plan.to_json(), allow_nan=False)))
+    assert kept.suite.grid.epsilons == (math.inf, 8.0)
+
+
+def test_arms_go_from_inf_downward() -> None:
+    changed = {"grid.epsilons": [1, 8], "grid.dpo": ["sigmoid"], "grid.dpo_epsilons": None, "grid.seeds": 2}
+    names = [arm.name for arm in suite.arms(suite.load("demo", changed))]
+    assert names == [
+        "sft-inf", "sft-eps8", "sft-eps1", "sft-inf-s1", "sft-eps8-s1", "sft-eps1-s1",
+        "dpo-sigmoid-inf", "dpo-sigmoid-eps8", "dpo-sigmoid-eps1",
+        "dpo-sigmoid-inf-s1", "dpo-sigmoid-eps8-s1", "dpo-sigmoid-eps1-s1",
+    ]  # fmt: skip
+
+
+def test_dpo_epsilons_stand_alone() -> None:
+    changed = {"grid.epsilons": [8, 1], "grid.dpo": ["sigmoid"], "grid.dpo_epsilons": [4]}
+    assert [a.name for a in suite.arms(suite.load("demo", changed)) if a.method == "dpo"] == [
+        "dpo-sigmoid-eps4"
+    ]
+
+
+def test_no_baseline() -> None:
+    changed = {"grid.epsilons": [1], "grid.baseline": False, "grid.dpo": []}
+    assert suite.arms(suite.load("demo", changed)) == [Arm("sft", "sft", 1.0)]
+
+
+def test_arm_names() -> None:
+    assert Arm("sft", "sft", math.inf).name == "sft-inf"
+    assert Arm("dpo", "ipo", 0.5, 2).name == "dpo-ipo-eps0.5-s2"
+    assert not Arm("sft", "sft", math.inf).private
+
+
+@pytest.mark.parametrize(
+    ("text", "values"), [("1,4,8", (1, 4, 8)), ("inf, 0.5", (math.inf, 0.5)), ("2,", (2,))]
+)
+def test_parse_epsilons(text: str, values: tuple[float, ...]) -> None:
+    assert suite.parse_epsilons(text) == values
+
+
+@pytest.mark.parametrize("text", ["0", "-1", "1,0", "nan", "one", "", ",", "1;2"])
+def test_an_epsilon_must_be_above_zero(text: str) -> None:
+    with pytest.raises(UsageError, match="--eps: expected numbers above 0") as caught:
+        suite.parse_epsilons(text)
+    assert caught.value.got == text
+
+
+@pytest.mark.parametrize(
+    ("text", "pair"),
+    [
+        ("a.b=3", ("a.b", 3)),
+        ("a=[1, 2]", ("a", [1, 2])),
+        ("a=x=y", ("a", "x=y")),
+        ("a=null", ("a", None)),
+        ("a=", ("a", None)),
+    ],
+)
+def test_parse_override(text: str, pair: tuple[str, Any]) -> None:
+    assert suite.parse_override(text) == pair
+
+
+@pytest.mark.parametrize("text", ["a.b", "=3", "a=["])
+def test_an_override_is_key_and_yaml(text: str) -> None:
+    with pytest.raises(UsageError, match="--set"):
+        suite.parse_override(text)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "wanted"),
+    [
+        ("grid.sed", 1, "grid.sed: expected one of .*seeds.* an unknown key; did you mean seeds?"),
+        ("grid.epsilons", [0], "grid: .*epsilons 0 .each must be above 0"),
+        ("grid.epsilons", [float("nan")], "grid: .*epsilons nan"),
+        ("grid.seeds", 0, "grid: .*seeds 0"),
+        ("training.private.batch", 0, "training.private: .*batch 0 .it must be at least 1"),
+        ("training.private.learning_rate", -0.1, "learning_rate -0.1 .it must be above 0"),
+        ("training.delta", 1, "delta 1.0"),
+        ("training.delta", 0, "delta 0.0"),
+        ("training.clip", math.inf, "clip inf"),
+        ("training.unit", "word", "training.unit: expected one of record, patient, got 'word'"),
+        ("training.population", 0, "population 0"),
+        ("training.lora.rank", 0, "training.lora: .*rank 0"),
+        ("candidates.canaries", -1, "canaries -1"),
+        ("data.limit", 0, "limit 0"),
+        ("attacks", ["mai"], r"attacks\[0\]: expected one of mia, extract, got 'mai'"),
+        ("model", 3, "model: expected a mapping"),
+        ("name.first", "x", "--set name.first: expected name to hold keys, got str"),
+    ],
+)
+def test_a_slip_is_one_line_with_file_and_key(key: str, value: Any, wanted: str) -> None:
+    with pytest.raises(UsageError, match=wanted) as caught:
+        suite.load("demo", {key: value})
+    assert "\n" not in str(caught.value)
+    assert "demo.yaml" in str(caught.value) or "--set" in str(caught.value)
