@@ -1,0 +1,183 @@
+"""Judges: which of two answers to one dialogue is better, behind one small protocol."""
+
+import ipaddress
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Protocol
+from urllib.parse import urlsplit
+
+import numpy as np
+
+from dpaudit import rubric as rubrics
+from dpaudit.corpus import Turn
+from dpaudit.errors import PartialError, UsageError
+from dpaudit.models import LanguageModel
+from dpaudit.models.encode import encode
+from dpaudit.rubric import Comparison, Labels, Outcome, Rubric
+
+
+class Judge(Protocol):
+    """Whatever compares answers."""
+
+    def compare_many(self, comparisons: Sequence[Comparison]) -> list[Outcome]: ...
+
+
+class LikelihoodJudge:
+    """Prefers the answer with the higher mean log-probability a token, its closing token included, under `model`.
+
+    Answers within `tie_margin` nats tie; one that does not fit into `max_length` tokens is invalid.
+    """
+
+    def __init__(
+        self, model: LanguageModel, tokenizer: Any, adapter: str | None, tie_margin: float, max_length: int
+    ) -> None:
+        self.model, self.tokenizer, self.adapter = model, tokenizer, adapter
+        self.tie_margin, self.max_length = tie_margin, max_length
+
+    def compare_many(self, comparisons: Sequence[Comparison]) -> list[Outcome]:
+        answers = {(c.turns, answer): 0.0 for c in comparisons for answer in (c.first, c.second)}
+        scores = dict(zip(answers, self._scores(list(answers)), strict=True))
+        return [self._outcome(scores[c.turns, c.first], scores[c.turns, c.second]) for c in comparisons]
+
+    def _scores(self, answers: Sequence[tuple[tuple[Turn, ...], str]]) -> list[float]:
+        """Nats a token of each answer, NaN for one that was cut."""
+        encoded = [
+            encode((*turns, Turn("assistant", text)), self.tokenizer, self.max_length, last_only=True)
+            for turns, text in answers
+        ]
+        with self.model.active(self.adapter):
+            scored = self.model.token_scores(encoded)
+        means = []
+        for item, scores in zip(encoded, scored, strict=True):
+            kept = scores.logprob[np.array(item.answer_mask)]
+            means.append(float("nan") if item.truncated or not kept.size else float(kept.mean()))
+        return means
+
+    def _outcome(self, first: float, second: float) -> Outcome:
+        margin = first - second
+        if np.isnan(margin):
+            return Outcome("invalid")
+        if abs(margin) <= self.tie_margin:
+            return Outcome("tie", margin)
+        return Outcome("first" if margin > 0 else "second", margin)
+
+
+class ModelJudge:
+    """Asks a local instruct model, greedily, and reads the verdict off the last line of its reply."""
+
+    def __init__(self, model: LanguageModel, prompt: str, labels: Labels, max_new_tokens: int) -> None:
+        self.model, self.prompt, self.labels, self.max_new_tokens = model, prompt, labels, max_new_tokens
+
+    def compare_many(self, comparisons: Sequence[Comparison]) -> list[Outcome]:
+        prompts = [
+            (Turn("user", rubrics.fill(self.prompt, c.turns, c.first, c.second)),) for c in comparisons
+        ]
+        replies = self.model.generate(prompts, self.max_new_tokens)
+        return [Outcome(rubrics.parse(reply, self.labels)) for reply in replies]
+
+
+class EndpointJudge:
+    """Asks an OpenAI-compatible server, one comparison a request.
+
+    Raises UsageError for a host off this machine that `allow_egress` does not name, or a key that is not set,
+    and PartialError where the server fails after the client's retries.
+    """
+
+    def __init__(self, rubric: Rubric, allow_egress: Sequence[str] = ()) -> None:
+        import openai
+
+        host = urlsplit(rubric.base_url).hostname or ""
+        check_egress(rubric, host, allow_egress)
+        self.rubric = rubric
+        self.client = openai.OpenAI(
+            base_url=rubric.base_url,
+            api_key=_api_key(rubric),
+            timeout=rubric.timeout,
+            max_retries=rubric.retries,
+            # a redirect could lead to a host that nobody allowed; so could a proxy in front of this machine
+            http_client=openai.DefaultHttpxClient(follow_redirects=False, trust_env=not is_loopback(host)),
+        )
+
+    def compare_many(self, comparisons: Sequence[Comparison]) -> list[Outcome]:
+        return [self._compare(comparison) for comparison in comparisons]
+
+    def _compare(self, comparison: Comparison) -> Outcome:
+        import openai
+
+        text = rubrics.fill(self.rubric.prompt, comparison.turns, comparison.first, comparison.second)
+        try:
+            reply: Any = self.client.chat.completions.create(
+                model=self.rubric.model,
+                messages=[{"role": "user", "content": text}],
+                temperature=0.0,
+                max_tokens=self.rubric.max_new_tokens,
+            )
+        except openai.APIError as error:
+            status = (
+                getattr(error, "status_code", None) or type(error).__name__
+            )  # a body may repeat the prompt
+            raise PartialError(
+                f"judges/{self.rubric.name}.yaml: base_url: {self.rubric.base_url} gave no answer ({status}); "
+                "type the command again to go on"
+            ) from error
+        except ValueError:
+            return Outcome("invalid")  # a body that is no JSON
+        return Outcome(rubrics.parse(_content(reply), self.rubric.labels))
+
+
+def open_judge(rubric: Rubric, max_length: int, allow_egress: Sequence[str] = ()) -> Judge:
+    """The judge of a rubric, its model loaded. `max_length` bounds the sequences that a likelihood judge scores.
+
+    Raises UsageError as the judges and the loading of models do.
+    """
+    if rubric.kind == "endpoint":
+        return EndpointJudge(rubric, allow_egress)
+    from dpaudit.models.hf import HFModel
+
+    model = HFModel.load(rubric.model)
+    if rubric.kind == "model":
+        return ModelJudge(model, rubric.prompt, rubric.labels, rubric.max_new_tokens)
+    if rubric.adapter is not None:
+        model.add_adapter("judge", _adapter_folder(rubric.adapter))
+    adapter = "judge" if rubric.adapter is not None else None
+    return LikelihoodJudge(model, model.tokenizer, adapter, rubric.tie_margin, max_length)
+
+
+def check_egress(rubric: Rubric, host: str, allowed: Sequence[str]) -> None:
+    """Raises UsageError where answers would leave this machine for a host that nobody allowed by name."""
+    if not is_loopback(host) and host not in allowed:
+        raise UsageError(f"judges/{rubric.name}.yaml: base_url",
+                         expected="an endpoint on this machine, or one that --allow-egress names", got=host or "no host",
+                         remedy=f"to send prompts and answers there, add --allow-egress {host or 'HOST'}")  # fmt: skip
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a host name or address means this machine."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _api_key(rubric: Rubric) -> str:
+    if not rubric.api_key_env:
+        return "none"  # the client insists on a value; a local server ignores it
+    key = os.environ.get(rubric.api_key_env, "")
+    if not key:
+        raise UsageError(f"judges/{rubric.name}.yaml: api_key_env", expected=f"a key in ${rubric.api_key_env}",
+                         got="nothing", remedy=f"export {rubric.api_key_env}=...")  # fmt: skip
+    return key
+
+
+def _adapter_folder(adapter: str) -> Path:
+    if adapter.startswith("builtin:"):
+        return Path(__file__).parents[1] / "builtin" / adapter.removeprefix("builtin:")
+    return Path(adapter).expanduser()
+
+
+def _content(reply: Any) -> str:
+    """The text of a chat completion; empty where the reply has another shape."""
+    choices = getattr(reply, "choices", None) or []
+    text = getattr(getattr(choices[0], "message", None), "content", None) if choices else None
+    return text if isinstance(text, str) else ""

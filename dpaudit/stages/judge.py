@@ -1,0 +1,243 @@
+"""Stage judge: the judge proves itself on planted faults, then compares every arm's answers in both orders."""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+from dpaudit import quality, rubric
+from dpaudit.corpus import Record, Turn
+from dpaudit.judging import Row, pair_summary, passport_of
+from dpaudit.progress import Progress
+from dpaudit.quality import BASE
+from dpaudit.rubric import Comparison, Control, Outcome, Rubric
+from dpaudit.rundir import RunDir
+from dpaudit.stages.evaluate import adapter_file, load_model, trained_arms
+from dpaudit.suite import Judging, Plan
+
+if TYPE_CHECKING:
+    from dpaudit.models.judges import Judge
+
+RUBRIC = "judge/rubric.json"
+ANSWERS = "judge/answers.jsonl"
+PASSPORT = "judge/passport.json"
+JUDGEMENTS = "judge/judgements.jsonl"
+SUMMARY = "judge/summary.json"
+REPLAY = "judge/replay.jsonl"
+CHUNK = 64  # comparisons between two writes of the replay file
+
+Prompts = dict[str, tuple[Turn, ...]]  # id of the first record that asks -> the turns before the answer
+
+
+def run(
+    run_dir: RunDir,
+    plan: Plan,
+    progress: Progress,
+    *,
+    judge: "Judge | None" = None,
+    allow_egress: Sequence[str] = (),
+) -> None:
+    """Writes judge/{answers.jsonl, passport.json, judgements.jsonl, summary.json}.
+
+    The passport comes first; an unfit judge compares nothing and the summary's win rates are null. `judge`
+    takes the place of the rubric's own. `allow_egress` names hosts that prompts and answers may be sent to.
+    Nothing is done where the suite has no `judging`.
+    """
+    settings = plan.suite.judging
+    if settings is None:
+        return
+    arms = trained_arms(run_dir, plan)
+    names = [BASE, *(arm.name for arm in arms)]
+    found = _write_rubric(run_dir, settings)
+    if run_dir.is_current(SUMMARY, [*_inputs(names), PASSPORT]):
+        return
+    asker = _Asker(run_dir, plan, found, judge, allow_egress)
+    passport = _passport(run_dir, plan, asker, progress)
+    pairs = [(a, b) for a, b in quality.references(arms, settings.against) if b in names]
+    judgements: list[Row] = []
+    if passport["fit"]:
+        prompts = prompts_of(_heldout(run_dir), settings.prompts)
+        answers = _answers(run_dir, plan, names, prompts, progress)
+        judgements = _judge(asker, found, prompts, answers, pairs, progress)
+    run_dir.write_lines(JUDGEMENTS, judgements)
+    summary = {
+        "rubric": found.name,
+        "title": found.title,
+        "kind": found.kind,
+        "fit": passport["fit"],
+        "reason": None if passport["fit"] else "; ".join(passport["reasons"]),
+        "passport": {key: value for key, value in passport.items() if key != "inputs"},
+        "pairs": [pair_summary(judgements, arm, against) for arm, against in pairs],
+    }
+    run_dir.write_json(SUMMARY, summary, [*_inputs(names), PASSPORT])
+
+
+def validate(
+    run_dir: RunDir,
+    plan: Plan,
+    progress: Progress,
+    *,
+    judge: "Judge | None" = None,
+    allow_egress: Sequence[str] = (),
+) -> bool:
+    """Whether the judge passes its planted faults; writes judge/passport.json alone. No arm need be trained."""
+    settings = plan.suite.judging or Judging()
+    found = _write_rubric(run_dir, settings)
+    asker = _Asker(run_dir, plan, found, judge, allow_egress)
+    return bool(_passport(run_dir, plan, asker, progress)["fit"])
+
+
+def prompts_of(records: Sequence[Record], count: int) -> Prompts:
+    """The first `count` different prompts of the held-out records: what comes before each record's last answer."""
+    prompts: Prompts = {}
+    for record in records:
+        turns = record.turns if record.is_pair else record.turns[:-1]
+        if turns and turns not in prompts.values() and len(prompts) < count:
+            prompts[record.id] = turns
+    return prompts
+
+
+class _Asker:
+    """The judge, opened when first needed, behind a replay of what it already answered in this run directory."""
+
+    def __init__(
+        self, run_dir: RunDir, plan: Plan, rules: Rubric, judge: "Judge | None", allow_egress: Sequence[str]
+    ) -> None:
+        self.run_dir, self.plan, self.rules, self.judge = run_dir, plan, rules, judge
+        self.allow_egress = allow_egress
+        self.replayed = judge is None  # a judge of the caller's own has no name to be known by
+        rows = run_dir.read_lines(REPLAY) if self.replayed and run_dir.file(REPLAY).is_file() else []
+        self.known: dict[str, Row] = {row["key"]: row for row in rows}
+
+    def compare(
+        self, comparisons: Sequence[Comparison], description: str, progress: Progress
+    ) -> list[Outcome]:
+        """The outcomes of all comparisons; only those that were never asked are asked, and kept as they come."""
+        keys = [self._key(comparison) for comparison in comparisons]
+        absent = list(
+            {key: c for key, c in zip(keys, comparisons, strict=True) if key not in self.known}.items()
+        )
+        with progress.task(description, len(absent)) as advance:
+            for start in range(0, len(absent), CHUNK):
+                part = absent[start : start + CHUNK]
+                outcomes = self._open().compare_many([comparison for _, comparison in part])
+                for (key, _), outcome in zip(part, outcomes, strict=True):
+                    self.known[key] = {"key": key, "winner": outcome.winner, "margin": outcome.margin}
+                if self.replayed:
+                    self.run_dir.write_lines(REPLAY, self.known.values())
+                advance(len(part))
+        return [Outcome(self.known[key]["winner"], self.known[key]["margin"]) for key in keys]
+
+    def _open(self) -> "Judge":
+        if self.judge is None:
+            from dpaudit.models.judges import open_judge
+
+            settings, model = self.plan.suite.judging or Judging(), self.plan.suite.model
+            self.judge = open_judge(self.rules, model.max_length + settings.max_new_tokens, self.allow_egress)
+        return self.judge
+
+    def _key(self, comparison: Comparison) -> str:
+        asked = [asdict(self.rules) | {"controls": None}, asdict(comparison)]
+        return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()[:32]
+
+
+def _write_rubric(run_dir: RunDir, settings: Judging) -> Rubric:
+    found = rubric.load(settings.rubric)
+    run_dir.write_json(RUBRIC, {"rubric": asdict(found)})
+    return found
+
+
+def _inputs(names: Sequence[str]) -> list[str]:
+    adapters = [adapter_file(name) for name in names if name != BASE]
+    return ["plan.json", "corpus/manifest.json", RUBRIC, *adapters]
+
+
+def _passport(run_dir: RunDir, plan: Plan, asker: _Asker, progress: Progress) -> Row:
+    """The passport of the rubric's judge, made or found current."""
+    made_from = ["plan.json", "corpus/manifest.json", RUBRIC]
+    if not run_dir.is_current(PASSPORT, made_from):
+        controls = _controls(run_dir, plan, asker.rules)
+        shown = []
+        for control in controls:
+            shown.append(Comparison(control.turns, control.right, control.wrong))
+            if asker.rules.swap:
+                shown.append(Comparison(control.turns, control.wrong, control.right))
+        outcomes = asker.compare(shown, "judging planted faults", progress)
+        run_dir.write_json(PASSPORT, passport_of(asker.rules, controls, outcomes), made_from)
+    return run_dir.read_json(PASSPORT)
+
+
+def _controls(run_dir: RunDir, plan: Plan, rules: Rubric) -> list[Control]:
+    """Planted faults in wordings that no training text uses (builtin clinic), or made from held-out answers."""
+    wanted = rules.controls
+    if plan.suite.data.source != "builtin:clinic":
+        records = [r for r in _heldout(run_dir) if not r.is_pair and len(r.turns) > 1]
+        return rubric.plant(records, wanted)
+    from dpaudit.builtin import clinic
+
+    rows = clinic.judge_controls(plan.seed, wanted.count * len(wanted.faults))
+    planted = [Control(row["kind"], tuple(row["turns"]), row["right"], row["wrong"]) for row in rows]
+    planted = [control for control in planted if control.kind in wanted.faults]
+    return [*planted, *rubric.twins_of(planted, wanted)]
+
+
+def _answers(
+    run_dir: RunDir, plan: Plan, names: Sequence[str], prompts: Prompts, progress: Progress
+) -> dict[str, dict[str, str]]:
+    """Model -> prompt id -> greedy answer. Those of an unchanged model are read back, the rest generated."""
+    sources = {name: _source(run_dir, name) for name in names}
+    kept = run_dir.read_lines(ANSWERS) if run_dir.file(ANSWERS).is_file() else []
+    rows = {(row["arm"], row["prompt"]): row for row in kept if sources.get(row["arm"]) == row["source"]}
+    pending = [name for name in names if any((name, prompt) not in rows for prompt in prompts)]
+    if pending:
+        settings = plan.suite.judging or Judging()
+        with progress.task("answering", len(pending) * len(prompts)) as advance:
+            model = load_model(run_dir, plan, pending)
+            for name in pending:
+                with model.active(None if name == BASE else name):
+                    texts = model.generate(list(prompts.values()), settings.max_new_tokens, advance)
+                for prompt, text in zip(prompts, texts, strict=True):
+                    rows[name, prompt] = {
+                        "arm": name,
+                        "prompt": prompt,
+                        "answer": text,
+                        "source": sources[name],
+                    }
+                run_dir.write_lines(ANSWERS, rows.values())
+    return {name: {prompt: rows[name, prompt]["answer"] for prompt in prompts} for name in names}
+
+
+def _source(run_dir: RunDir, name: str) -> str:
+    """What the answers of a model depend on, as one digest."""
+    files = ["plan.json", "corpus/manifest.json", *([] if name == BASE else [adapter_file(name)])]
+    return hashlib.sha256(json.dumps(run_dir.digests(files)).encode()).hexdigest()[:32]
+
+
+def _judge(
+    asker: _Asker,
+    rules: Rubric,
+    prompts: Prompts,
+    answers: dict[str, dict[str, str]],
+    pairs: Sequence[tuple[str, str]],
+    progress: Progress,
+) -> list[Row]:
+    """One row a comparison: ids and outcome, no text."""
+    rows: list[Row] = []
+    shown: list[Comparison] = []
+    for arm, against in pairs:
+        for prompt, turns in prompts.items():
+            for order in ("arm first", "against first")[: 2 if rules.swap else 1]:
+                texts = (answers[arm][prompt], answers[against][prompt])
+                first, second = texts if order == "arm first" else texts[::-1]
+                rows.append({"arm": arm, "against": against, "prompt": prompt, "order": order})
+                shown.append(Comparison(turns, first, second))
+    for row, outcome in zip(rows, asker.compare(shown, "judging", progress), strict=True):
+        sides = ("arm", "against") if row["order"] == "arm first" else ("against", "arm")
+        row["winner"] = dict(zip(("first", "second"), sides, strict=True)).get(outcome.winner, outcome.winner)
+        row["margin"] = outcome.margin
+    return rows
+
+
+def _heldout(run_dir: RunDir) -> list[Record]:
+    return [Record.from_json(row) for row in run_dir.read_lines("corpus/heldout.jsonl")]

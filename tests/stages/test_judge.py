@@ -1,0 +1,249 @@
+"""The judge stage on the toy model: honest, biased and broken judges, and what the page may show of them."""
+
+import json
+import shutil
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import pytest
+
+from dpaudit.corpus import Record, Turn
+from dpaudit.judging import pair_summary, passport_of
+from dpaudit.progress import Progress
+from dpaudit.rubric import Comparison, Control, Controls, Outcome, Rubric, plant
+from dpaudit.rundir import RunDir
+from dpaudit.stages import judge
+from dpaudit.suite import Grid, Judging, Model, Plan, Schedule, Suite, Training
+
+QUIET = Progress(quiet=True)
+ANSWERS = (
+    "Take paracetamol 500 mg every six hours. Avoid alcohol while you take it.",
+    "Use ibuprofen 200 mg after meals; you should not drive afterwards.",
+    "Start lisinopril 10 mg in the morning and never stop it on your own.",
+    "Metformin 850 mg is taken with dinner, and you must not skip it.",
+)
+RULES = Rubric("toy", "Toy", "likelihood", model="m", controls=Controls(count=12))
+
+
+class FakeJudge:
+    """A judge by rule, which counts what it was asked."""
+
+    def __init__(self, rule: Callable[[Comparison], str]) -> None:
+        self.rule, self.asked = rule, 0
+
+    def compare_many(self, comparisons: Sequence[Comparison]) -> list[Outcome]:
+        self.asked += len(comparisons)
+        return [Outcome(self.rule(comparison)) for comparison in comparisons]  # type: ignore[arg-type]
+
+
+def knows(comparison: Comparison) -> str:
+    """An honest judge: knows the right answers, and ties where both or neither is one."""
+    right = [answer in ANSWERS for answer in (comparison.first, comparison.second)]
+    return "tie" if right[0] == right[1] else "first" if right[0] else "second"
+
+
+def always_first(comparison: Comparison) -> str:
+    return "first"
+
+
+def longest(comparison: Comparison) -> str:
+    lengths = len(comparison.first), len(comparison.second)
+    return "tie" if lengths[0] == lengths[1] else "first" if lengths[0] > lengths[1] else "second"
+
+
+def babbles(comparison: Comparison) -> str:
+    return "invalid"
+
+
+def controls() -> list[Control]:
+    records = [
+        Record(f"r{n}", (Turn("user", f"Question {n}?"), Turn("assistant", ANSWERS[n % 4])))
+        for n in range(12)
+    ]
+    return plant(records, RULES.controls)
+
+
+def passport(rule: Callable[[Comparison], str]) -> dict:
+    planted = controls()
+    orders = [
+        c
+        for p in planted
+        for c in (Comparison(p.turns, p.right, p.wrong), Comparison(p.turns, p.wrong, p.right))
+    ]
+    return passport_of(RULES, planted, FakeJudge(rule).compare_many(orders))
+
+
+def test_an_honest_judge_is_fit() -> None:
+    found = passport(knows)
+    assert found["fit"] and found["reasons"] == []
+    for rates in (*found["faults"].values(), *found["twins"].values(), found["swap"]):
+        assert rates["rate"] == 1.0
+        assert 0.75 < rates["lower"] < 1.0
+
+
+def test_a_judge_that_always_says_first_is_exposed_by_faults_swap_and_twins() -> None:
+    found = passport(always_first)
+    assert not found["fit"]
+    assert found["swap"]["rate"] == 0.0
+    assert {rates["passed"] for rates in found["faults"].values()} == {0}
+    assert found["twins"]["identical twin"]["passed"] == 0
+    assert any("order swap" in reason for reason in found["reasons"])
+
+
+@pytest.mark.parametrize(
+    ("rule", "failed"), [(longest, "padded twin"), (longest, "swapped dose"), (babbles, "identical twin")]
+)
+def test_biased_and_broken_judges_fail_by_name(rule: Callable[[Comparison], str], failed: str) -> None:
+    found = passport(rule)
+    assert not found["fit"]
+    assert any(reason.startswith(failed) for reason in found["reasons"])
+
+
+def test_invalid_verdicts_fail_their_control_and_are_counted() -> None:
+    found = passport(babbles)
+    assert found["invalid"] == found["comparisons"] == 2 * 6 * 12
+
+
+def test_too_few_controls_make_no_fit_judge() -> None:
+    """All right on three controls of a kind proves little: the lower limit of 3 of 3 is .37."""
+    few = [c for kind in RULES.controls.faults for c in controls() if c.kind == kind][:3]
+    orders = [
+        c for p in few for c in (Comparison(p.turns, p.right, p.wrong), Comparison(p.turns, p.wrong, p.right))
+    ]
+    found = passport_of(RULES, few, FakeJudge(knows).compare_many(orders))
+    assert not found["fit"]
+    assert found["faults"]["wrong drug"]["lower"] == pytest.approx(0.05 ** (1 / 3))
+    assert found["faults"]["cut short"]["items"] == 0
+
+
+def judgement(prompt: str, winner: str) -> dict:
+    return {"arm": "a", "against": "b", "prompt": prompt, "order": "arm first", "winner": winner}
+
+
+def test_always_first_gives_exactly_one_half_over_both_orders() -> None:
+    rows = [judgement(f"p{n}", winner) for n in range(30) for winner in ("arm", "against")]
+    found = pair_summary(rows, "a", "b")
+    assert found["win_rate"] == 0.5
+    assert (found["prompts"], found["wins"], found["losses"]) == (30, 30, 30)
+
+
+def test_the_two_orders_of_a_prompt_are_one_draw() -> None:
+    """Twice the rows of the same prompts must not narrow the interval."""
+    once = [judgement(f"p{n}", "arm" if n % 3 else "against") for n in range(60)]
+    one, two = pair_summary(once, "a", "b"), pair_summary(once + once, "a", "b")
+    assert (one["lower"], one["upper"]) == pytest.approx((two["lower"], two["upper"]))
+
+
+def test_invalid_verdicts_widen_the_interval_and_are_never_dropped() -> None:
+    rows = [judgement(f"p{n}", "arm") for n in range(40)] + [
+        judgement(f"p{n}", "invalid") for n in range(40, 50)
+    ]
+    found = pair_summary(rows, "a", "b")
+    assert found["win_rate"] == pytest.approx(0.9)
+    assert (found["win_rate_worst"], found["win_rate_best"]) == (0.8, 1.0)
+    assert found["lower"] < 0.8 and found["upper"] == 1.0
+    assert found["invalid"] == 10
+
+
+def test_no_judgement_gives_no_rate() -> None:
+    assert pair_summary([], "a", "b")["win_rate"] is None
+
+
+@pytest.fixture
+def run_dir(toy_model_dir: Path, toy_adapter_dir: Path, tmp_path: Path) -> tuple[RunDir, Plan]:
+    training = Training(Schedule(8, 2, 0.01), Schedule(8, 2, 0.01))
+    rules = tmp_path / "toy.yaml"
+    rules.write_text(
+        f"name: toy\ntitle: Toy\nkind: likelihood\nmodel: {toy_model_dir}\ncontrols: {{count: 12, minimum: 0.7}}\n"
+    )
+    suite = Suite(
+        "toy",
+        training,
+        model=Model(str(toy_model_dir), 96),
+        grid=Grid((8.0,)),
+        judging=Judging(str(rules), prompts=5, max_new_tokens=6),
+    )
+    plan, run = Plan(suite), RunDir(tmp_path / "run")
+    run.file("corpus").mkdir(parents=True)
+    plan_json = plan.to_json()
+    plan_json["suite"]["data"]["source"] = "file.jsonl"
+    plan = Plan.from_json(plan_json)
+    run.file("plan.json").write_text(json.dumps(plan_json))
+    heldout = [
+        Record(f"h{n}", (Turn("user", f"Question {n % 7}?"), Turn("assistant", ANSWERS[n % 4])))
+        for n in range(14)
+    ]
+    run.write_lines("corpus/heldout.jsonl", (record.to_json() for record in heldout))
+    run.write_json("corpus/manifest.json", {"files": {}})
+    for arm in ("sft-inf", "sft-eps8"):
+        shutil.copytree(toy_adapter_dir, run.file(f"train/{arm}/adapter"))
+    return run, plan
+
+
+def test_a_fit_judge_gives_win_rates_for_every_pair(run_dir: tuple[RunDir, Plan]) -> None:
+    run, plan = run_dir
+    judge.run(run, plan, QUIET, judge=FakeJudge(knows))
+    summary = run.read_json(judge.SUMMARY)
+    assert summary["fit"] and summary["reason"] is None
+    assert [(p["arm"], p["against"]) for p in summary["pairs"]] == [
+        ("sft-eps8", "sft-inf"), ("sft-inf", "base"), ("sft-eps8", "base"),
+    ]  # fmt: skip
+    for pair in summary["pairs"]:
+        assert pair["prompts"] == 5
+        assert pair["win_rate"] == 0.5  # nobody's babble is a right answer
+        assert pair["ties"] == 10
+    rows = run.read_lines(judge.JUDGEMENTS)
+    assert len(rows) == 3 * 5 * 2
+    assert {row["order"] for row in rows} == {"arm first", "against first"}
+    assert {row["prompt"] for row in rows} == {"h0", "h1", "h2", "h3", "h4"}
+    written = run.file(judge.JUDGEMENTS).read_text() + run.file(judge.SUMMARY).read_text()
+    assert not any(answer in written for answer in ANSWERS)
+    answers = run.read_lines(judge.ANSWERS)
+    assert len(answers) == 3 * 5
+
+
+def test_an_order_biased_judge_compares_nothing_and_no_rate_is_shown(run_dir: tuple[RunDir, Plan]) -> None:
+    run, plan = run_dir
+    judge.run(run, plan, QUIET, judge=FakeJudge(always_first))
+    summary = run.read_json(judge.SUMMARY)
+    assert not summary["fit"]
+    assert "order swap" in summary["reason"]
+    assert all(pair["win_rate"] is pair["lower"] is pair["upper"] is None for pair in summary["pairs"])
+    assert run.read_lines(judge.JUDGEMENTS) == []
+    assert not run.file(judge.ANSWERS).exists()
+
+
+def test_judging_again_asks_nothing_until_an_input_changes(run_dir: tuple[RunDir, Plan]) -> None:
+    run, plan = run_dir
+    first, again, later = (FakeJudge(knows) for _ in range(3))
+    judge.run(run, plan, QUIET, judge=first)
+    judge.run(run, plan, QUIET, judge=again)
+    assert (first.asked > 0, again.asked) == (True, 0)
+    weights = run.file("train/sft-eps8/adapter/adapter_model.safetensors")
+    other = run.file("other.safetensors")
+    _scale_weights(weights, other)
+    other.replace(weights)
+    judge.run(run, plan, QUIET, judge=later)
+    assert 0 < later.asked < first.asked  # the passport still stands
+
+
+def _scale_weights(source: Path, target: Path) -> None:
+    from safetensors.torch import load_file, save_file
+
+    save_file({name: 2 * weight for name, weight in load_file(source).items()}, target)
+
+
+def test_the_rubric_s_own_judge_is_replayed_and_an_unfit_one_is_told(run_dir: tuple[RunDir, Plan]) -> None:
+    run, plan = run_dir
+    assert judge.validate(run, plan, QUIET) is False  # a random model knows no medicine
+    replayed = run.file(judge.REPLAY).stat().st_mtime_ns
+    run.file(judge.PASSPORT).unlink()
+    assert judge.validate(run, plan, QUIET) is False
+    assert run.file(judge.REPLAY).stat().st_mtime_ns == replayed
+    assert not run.file(judge.SUMMARY).exists()
+
+
+def test_equal_prompts_are_asked_once() -> None:
+    records = [Record(f"h{n}", (Turn("user", f"Q{n % 2}"), Turn("assistant", "A"))) for n in range(6)]
+    assert judge.prompts_of(records, 10) == {"h0": (Turn("user", "Q0"),), "h1": (Turn("user", "Q1"),)}
+    assert list(judge.prompts_of(records, 1)) == ["h0"]
