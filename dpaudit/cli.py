@@ -12,7 +12,7 @@ from dpaudit import __version__, overview, pipeline, rundir, tables
 from dpaudit.errors import GuardError, PartialError, UsageError
 from dpaudit.progress import Progress
 from dpaudit.rundir import RunDir
-from dpaudit.suite import AttackKind, Plan
+from dpaudit.suite import Plan
 
 UNFIT = 4
 INTERRUPTED = 130
@@ -72,6 +72,9 @@ ArmOption = Annotated[
 EgressOption = Annotated[
     list[str] | None,
     typer.Option("--allow-egress", metavar="HOST", help="An endpoint that answers may be sent to."),
+]
+RecipeOption = Annotated[
+    list[str] | None, typer.Option("--recipe", metavar="NAME", help="Only this recipe; may be given again.")
 ]
 RunOption = Annotated[
     str | None, typer.Option("--run", metavar="NAME", help="A run; without it the one used last.")
@@ -162,18 +165,30 @@ def train(
 
 
 @attack_app.command("mia")
-def attack_mia(run: RunOption = None, runs: RunsOption = rundir.RUNS, as_json: JsonOption = False) -> None:
+def attack_mia(
+    run: RunOption = None,
+    arm: ArmOption = None,
+    recipe: RecipeOption = None,
+    runs: RunsOption = rundir.RUNS,
+    as_json: JsonOption = False,
+) -> None:
     """Membership inference on canaries and records."""
-    run_dir, plan = _attacked(run, runs, "mia")
+    run_dir, plan = _opened(run, runs)
+    pipeline.attack(run_dir, plan, Progress(), "mia", arm, recipe)
     _tell(run_dir, {"verdicts": overview.verdict_rows(run_dir, plan)}, as_json)
 
 
 @attack_app.command("extract")
 def attack_extract(
-    run: RunOption = None, runs: RunsOption = rundir.RUNS, as_json: JsonOption = False
+    run: RunOption = None,
+    arm: ArmOption = None,
+    recipe: RecipeOption = None,
+    runs: RunsOption = rundir.RUNS,
+    as_json: JsonOption = False,
 ) -> None:
     """Exposure and greedy extraction of planted secrets."""
-    run_dir, plan = _attacked(run, runs, "extract")
+    run_dir, plan = _opened(run, runs)
+    pipeline.attack(run_dir, plan, Progress(), "extract", arm, recipe)
     _tell(run_dir, {"extraction": overview.extraction_rows(run_dir, plan)}, as_json)
 
 
@@ -181,12 +196,6 @@ def attack_extract(
 def attack_list(as_json: JsonOption = False) -> None:
     """List the attack recipes."""
     _print({"recipes": overview.recipe_rows()}, as_json)
-
-
-def _attacked(name: str | None, runs: Path, kind: AttackKind) -> tuple[RunDir, Plan]:
-    run_dir, plan = _opened(name, runs)
-    pipeline.attack(run_dir, plan, Progress(), kind)
-    return run_dir, plan
 
 
 @app.command("eval")

@@ -73,12 +73,19 @@ def train(plan: Plan, runs: Path, progress: Progress, only: list[str] | None = N
     return run_dir
 
 
-def attack(run_dir: RunDir, plan: Plan, progress: Progress, kind: AttackKind) -> None:
-    """Scores, then bounds and verdicts."""
+def attack(
+    run_dir: RunDir,
+    plan: Plan,
+    progress: Progress,
+    kind: AttackKind,
+    arms: Sequence[str] | None = None,
+    recipes: Sequence[str] | None = None,
+) -> None:
+    """Scores, then bounds and verdicts, for all trained arms and all recipes of `kind` or those named."""
     from dpaudit.stages import attack, audit
 
-    attack.run(run_dir, plan, progress, kind=kind)
-    audit.run(run_dir, plan, progress, kind=kind)
+    attack.run(run_dir, plan, progress, kind, arms, recipes)
+    audit.run(run_dir, plan, progress, kind, arms, recipes)
 
 
 def everything(plan: Plan, runs: Path, progress: Progress, allow_egress: Sequence[str] = ()) -> RunDir:
