@@ -1,0 +1,196 @@
+"""Puts what the other stages left behind into report/report.json and on one page. Copies; computes no number."""
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from dpaudit.errors import UsageError
+from dpaudit.progress import Progress
+from dpaudit.rundir import RunDir, missing, write_text
+from dpaudit.suite import Arm, Plan, arms
+
+# What each copied file must hold, and what it may hold. Nothing else is copied, so no text can slip through.
+PRIVACY = ("claim", "mechanism", "population", "population_assumed", "epsilon_pld", "reproducible_noise")
+PRIVACY_ALSO = ("epsilon_rdp", "expected_batch", "sampler", "steps_done", "trainable_parameters")
+TRAINING = ("seconds",)
+TRAINING_ALSO = (
+    "peak_memory_mb",
+    "tokens",
+    "tokens_per_second",
+    "trainable_parameters",
+    "sequences_truncated",
+)
+MEMBERSHIP = ("arm", "recipe", "primary", "signal", "claim", "canaries", "bound", "verdict")
+MEMBERSHIP_ALSO = ("records", "blind")
+EXTRACTION = ("arm", "recipe", "planted", "planted_found", "found_lower", "found_upper", "controls", "controls_found",
+              "controls_upper", "exposure")  # fmt: skip
+EXTRACTION_ALSO = ("confidence", "found_rate", "rank_first_planted", "rank_first_controls")
+COPIED = {"membership": (MEMBERSHIP, MEMBERSHIP_ALSO), "extraction": (EXTRACTION, EXTRACTION_ALSO)}
+TOGETHER = ("composed_epsilon", "composed_delta", "positive_control")
+QUALITY = ("arm", "tasks", "bits_per_byte")
+COMPARED = ("pairs", "trend", "margin", "confidence")
+JUDGING = ("rubric", "fit", "passport", "pairs")
+JUDGING_ALSO = ("title", "kind")
+STEP = ("step", "loss", "clipped_share")
+
+
+class Reading:
+    """The outputs of one run as they are read: which files the page is made from, and which were out of date."""
+
+    def __init__(self, run_dir: RunDir) -> None:
+        self.run_dir = run_dir
+        self.files: list[str] = []
+        self.stale: list[str] = []
+
+    def copy(self, file: str, needed: Sequence[str], also: Sequence[str] = ()) -> dict[str, Any] | None:
+        """The named keys of a JSON output; None where there is no such file, or an outdated one.
+
+        Raises UsageError naming file and key where a needed key is missing.
+        """
+        if not self.run_dir.file(file).is_file():
+            return None
+        if not self.run_dir.is_current(file, self.run_dir.recorded_inputs(file)):
+            self.stale.append(file)
+            return None
+        self.files.append(file)
+        return pick(self.run_dir.read_json(file), needed, also, str(self.run_dir.file(file)))
+
+
+def run(run_dir: RunDir, plan: Plan, progress: Progress) -> Path:
+    """Writes report/report.json and report/index.html; returns the page's path.
+
+    A stage that has not run, or whose output is out of date, is named on the page. Raises UsageError where no
+    arm is trained, or where an output lacks a key that it must have.
+    """
+    from dpaudit import page
+
+    reading = Reading(run_dir)
+    report = assemble(reading, plan)
+    run_dir.write_json("report/report.json", report, reading.files)
+    place = run_dir.file("report/index.html")
+    write_text(place, page.render(run_dir.read_json("report/report.json")))
+    progress.say(f"report: {place}")
+    return place
+
+
+def assemble(reading: Reading, plan: Plan) -> dict[str, Any]:
+    """All that the page shows, as one JSON object; see the keys below. Infinity is the text "inf"."""
+    grid = arms(plan.suite)
+    trained = [entry for arm in grid if (entry := _arm(reading, arm)) is not None]
+    if not trained:
+        raise missing(reading.run_dir.file("train"), "dpaudit train")
+    names = [entry["arm"] for entry in trained]
+    audits = [audit for name in names for audit in _audits(reading, name, "membership")]
+    extraction = [audit for name in names for audit in _audits(reading, name, "extraction")]
+    quality = [found for name in ["base", *names] if (found := _quality(reading, name)) is not None]
+    report = {
+        "run": _run(reading.run_dir, plan, trained),
+        "arms": trained,
+        "audits": audits,
+        "together": reading.copy("audit/summary.json", TOGETHER) or {},
+        "extraction": extraction,
+        "quality": quality,
+        "comparisons": reading.copy("evaluate/summary.json", COMPARED) or {},
+        "judge": _judge(reading),
+    }
+    return {**report, "stages": _stages(report, [arm.name for arm in grid], plan, reading)}
+
+
+def pick(data: dict[str, Any], needed: Iterable[str], also: Iterable[str], file: str) -> dict[str, Any]:
+    """The named keys of `data`, in that order. Raises UsageError naming file and key where a needed one is absent."""
+    needed = list(needed)
+    for key in needed:
+        if key not in data:
+            raise UsageError(f"{file}: {key}", expected="a value", got="nothing",
+                             remedy="delete the file and type its command again")  # fmt: skip
+    return {key: data[key] for key in (*needed, *also) if key in data}
+
+
+def _run(run_dir: RunDir, plan: Plan, trained: list[dict[str, Any]]) -> dict[str, Any]:
+    suite = plan.suite
+    return {
+        "name": run_dir.name,
+        "suite": suite.name,
+        "description": suite.description,
+        "model": suite.model.base,
+        "data": suite.data.source,
+        "max_length": suite.model.max_length,
+        "unit": suite.training.unit,
+        "relation": suite.training.relation,
+        "delta": suite.training.delta,
+        "primary": suite.primary,
+        "margin": suite.evaluation.margin,
+        "seed": plan.seed,
+        "insecure_seed": plan.insecure_seed,
+        "reproducible_noise": any(arm["privacy"]["reproducible_noise"] for arm in trained),
+        "versions": plan.versions,
+    }
+
+
+def _arm(reading: Reading, arm: Arm) -> dict[str, Any] | None:
+    folder = f"train/{arm.name}"
+    training = reading.copy(f"{folder}/train.json", TRAINING, TRAINING_ALSO)
+    privacy = reading.copy(f"{folder}/privacy.json", PRIVACY, PRIVACY_ALSO) if training else None
+    if training is None or privacy is None:
+        return None
+    epsilon = arm.epsilon if arm.private else "inf"
+    named = {"arm": arm.name, "method": arm.method, "loss": arm.loss, "epsilon": epsilon, "seed": arm.seed}
+    steps = _steps(reading, f"{folder}/steps.jsonl")
+    return {**named, "private": arm.private, "privacy": privacy, "training": training, "steps": steps}
+
+
+def _steps(reading: Reading, file: str) -> dict[str, list[Any]]:
+    """The training curves, column by column; private figures, which the page sets apart."""
+    if not reading.run_dir.file(file).is_file():
+        return {}
+    rows = reading.run_dir.read_lines(file)
+    reading.files.append(file)
+    return {key: [row.get(key) for row in rows] for key in STEP}
+
+
+def _audits(reading: Reading, arm: str, kind: str) -> list[dict[str, Any]]:
+    """What the recipes of a kind found on an arm, the primary one first."""
+    found = []
+    for path in sorted(reading.run_dir.file(f"audit/{arm}").glob("*.json")):
+        file = f"audit/{arm}/{path.name}"
+        if (kind == "extraction") == ("planted_found" in reading.run_dir.read_json(file)):
+            found.append(reading.copy(file, *COPIED[kind]))
+    return sorted((audit for audit in found if audit), key=lambda audit: not audit.get("primary"))
+
+
+def _quality(reading: Reading, arm: str) -> dict[str, Any] | None:
+    found = reading.copy(f"evaluate/{arm}.json", QUALITY)
+    if found is None:
+        return None
+    tasks = [{"task": name, **task} for name, task in found["tasks"].items()]
+    return {**found, "tasks": tasks}
+
+
+def _judge(reading: Reading) -> dict[str, Any]:
+    """The judge's passport, and the win rates if it is fit: an unfit judge's win rates are not shown anywhere."""
+    found = reading.copy("judge/summary.json", JUDGING, JUDGING_ALSO) or {}
+    return found if found.get("fit") else {key: found[key] for key in found if key != "pairs"}
+
+
+def _stages(report: dict[str, Any], grid: list[str], plan: Plan, reading: Reading) -> dict[str, Any]:
+    """For each section whether its stage is done, for which arms it is not, and what to type."""
+    trained = [entry["arm"] for entry in report["arms"]]
+    primary = {audit["arm"] for audit in report["audits"] if audit["primary"] and audit["bound"]}
+    judged = trained if report["judge"] else []
+    done = {
+        "train": (grid, trained, "dpaudit train"),
+        "audit": (trained, primary, "dpaudit attack mia"),
+        "extraction": (trained, [e["arm"] for e in report["extraction"]], "dpaudit attack extract"),
+        "quality": (["base", *trained], [e["arm"] for e in report["quality"]], "dpaudit eval"),
+        "judge": (trained, judged, "dpaudit judge"),
+    }
+    folders = {"train": "train/", "quality": "evaluate/", "judge": "judge/"}
+    stages = {}
+    for name, (expected, present, command) in done.items():
+        absent = [arm for arm in expected if arm not in present]
+        stale = [file for file in reading.stale if file.startswith(folders.get(name, "audit/"))]
+        state = "done" if not absent else "partial" if present else "out of date" if stale else "not run"
+        if name == "judge" and plan.suite.judging is None:
+            state, absent = "not planned", []
+        stages[name] = {"state": state, "command": command, "absent": absent, "stale": stale}
+    return stages

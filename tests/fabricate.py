@@ -1,0 +1,329 @@
+"""A run directory as the stages would leave it, made up in a moment: for tests of what reads finished runs."""
+
+import math
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from dpaudit import rundir, suite
+from dpaudit.rundir import RunDir
+from dpaudit.stats import epsilon, roc
+from dpaudit.suite import Arm, Grid, Plan, Schedule, Suite, Training
+
+ALL = ("train", "audit", "extraction", "evaluate", "judge")
+SECRET = "amber-quill-seven-lantern"  # stands in the corpus of a fabricated run, and must stand nowhere else
+TEXT = "Patient Wilhelmina Achterberg was prescribed something that no page may repeat"
+CANARIES, PLANTED, SPACE_BITS = 500, 32, 20.0
+TASKS = {"clinic_dialogue": 0.25, "clinic_short": 0.25}
+
+# arm: (separation of canary scores, sigma, accuracies, bits per byte, planted secrets found)
+WORLD = {
+    "base": (0.0, 0.0, (0.23, 0.22), 0.842, 0),
+    "sft-inf": (2.6, 0.0, (0.99, 0.76), 0.016, 30),
+    "sft-eps8": (0.34, 0.92, (0.97, 0.68), 0.050, 1),
+    "sft-eps4": (0.25, 1.35, (0.95, 0.64), 0.105, 0),
+    "sft-eps1": (0.08, 3.77, (0.71, 0.46), 0.552, 0),
+    "dpo-sigmoid-eps8": (0.28, 0.92, (0.66, 0.44), 0.902, 0),
+}
+
+
+def run(
+    runs: Path,
+    stages: tuple[str, ...] = ALL,
+    *,
+    name: str = "clinic",
+    insecure_seed: int | None = None,
+    judge_fit: bool = True,
+) -> tuple[RunDir, Plan]:
+    """A run with the outputs of `stages`, its arms sft-inf, -eps8, -eps4, -eps1 and dpo-sigmoid-eps8."""
+    plan = plan_named(name, insecure_seed)
+    run_dir = rundir.open_or_create(plan.to_json(), "fabricated", runs)
+    _corpus(run_dir)
+    for arm in suite.arms(plan.suite):
+        if "train" in stages:
+            train(run_dir, plan, arm)
+        if "audit" in stages:
+            for index, recipe in enumerate(("calibrated", "loss", "min_k_pp", "zlib")):
+                audit(run_dir, plan, arm, recipe, shrink=1 - 0.2 * index)
+        if "extraction" in stages:
+            extraction(run_dir, arm)
+    if "audit" in stages:
+        summary(run_dir)
+    if "evaluate" in stages:
+        evaluate(run_dir, plan)
+    if "judge" in stages:
+        judge(run_dir, plan, judge_fit)
+    return run_dir, plan
+
+
+def plan_named(name: str, insecure_seed: int | None = None) -> Plan:
+    schedules = {"private": Schedule(512, 60, 0.01), "nonprivate": Schedule(64, 480, 0.005)}
+    training = Training(**schedules, dpo_private=Schedule(512, 60, 0.01), clip=0.05)
+    grid = Grid((8.0, 4.0, 1.0), dpo=("sigmoid",), dpo_epsilons=(8.0,))
+    about = "A synthetic clinic: what a claim of 1, 4 and 8 is worth, and what it cost."
+    made = Suite(name, training, description=about, grid=grid)
+    return Plan(made, seed=0, insecure_seed=insecure_seed, versions={"dpaudit": "0.1.0", "torch": "2.13.0"})
+
+
+def train(run_dir: RunDir, plan: Plan, arm: Arm) -> None:
+    training = plan.suite.training
+    schedule = training.private if arm.private else training.nonprivate
+    claimed: float | str = arm.epsilon if arm.private else "inf"
+    ledger = {
+        "arm": {"method": arm.method, "loss": arm.loss, "epsilon": claimed, "seed": arm.seed},
+        "claim": {"epsilon": claimed, "delta": 1e-5, "unit": training.unit, "relation": training.relation},
+        "mechanism": {
+            "noise_multiplier": WORLD[arm.name][1],
+            "sampling_rate": schedule.batch / 4000,
+            "steps": schedule.steps,
+            "clip": training.clip if arm.private else None,
+        },
+        "expected_batch": schedule.batch,
+        "population": 4000,
+        "population_assumed": True,
+        "epsilon_pld": arm.epsilon * 0.9996 if arm.private else "inf",
+        "epsilon_rdp": arm.epsilon * 1.083 if arm.private else "inf",
+        "sampler": "poisson",
+        "steps_done": schedule.steps,
+        "reproducible_noise": plan.insecure_seed is not None,
+        "trainable_parameters": 39_168,
+    }
+    measured = {
+        "seconds": 46.2 if arm.private else 71.9,
+        "peak_memory_mb": 1214.3,
+        "tokens": 1_350_123,
+        "tokens_per_second": 28_944.1,
+        "trainable_parameters": 39_168,
+        "sequences_truncated": 0 if arm.method == "sft" else 3,
+        "guards": ["loss finite"],
+    }
+    folder = f"train/{arm.name}"
+    run_dir.write_json(f"{folder}/privacy.json", ledger, ["plan.json"])
+    run_dir.write_lines(f"{folder}/steps.jsonl", map(_step(arm), range(schedule.steps)))
+    run_dir.write_json(f"{folder}/train.json", measured, ["plan.json"])
+
+
+def audit(run_dir: RunDir, plan: Plan, arm: Arm, recipe: str, shrink: float = 1.0) -> None:
+    primary, bound = recipe == plan.suite.primary, _bound(arm.name, shrink)
+    lower, ceiling = bound["epsilon_lower"], bound["ceiling"]
+    word = "refuted" if lower > arm.epsilon else "not refuted" if ceiling > arm.epsilon else "no power"
+    claim = {"epsilon": arm.epsilon, "delta": 1e-5, "unit": "patient", "relation": "add_or_remove"}
+    blind = {"auc": 0.511, "auc_lower": 0.46, "auc_upper": 0.562, "p_value": 0.66, "alarm": False}
+    found = {
+        "arm": arm.name,
+        "recipe": recipe,
+        "primary": primary,
+        "signal": recipe,
+        "claim": claim if arm.private else None,
+        "canaries": _performance(arm.name, shrink, CANARIES),
+        "records": {**_performance(arm.name, shrink / 3, 300), "blind": blind},
+        "bound": bound,
+        "blind": blind,
+        "verdict": {"verdict": word if primary and arm.private else None, "reason": "as the bound says"},
+    }
+    run_dir.write_json(f"audit/{arm.name}/{recipe}.json", found, ["plan.json"])
+
+
+def summary(run_dir: RunDir) -> None:
+    """What audit says of all arms together, the control held against the smallest claim among it."""
+    lower = _bound("sft-inf", 1.0)["epsilon_lower"]
+    control = {"arm": "sft-inf", "claim": {"epsilon": 1.0}, "epsilon_lower": lower, "verdict": "refuted"}
+    found = {"composed_epsilon": 11.8, "composed_delta": 1e-5, "positive_control": [control], "rows": []}
+    run_dir.write_json("audit/summary.json", found, ["plan.json"])
+
+
+def extraction(run_dir: RunDir, arm: Arm) -> None:
+    came_out = WORLD[arm.name][4]
+    drawn = np.sort(np.random.default_rng(len(arm.name)).exponential(1.44, (2, PLANTED)))
+    lift = np.where(np.arange(PLANTED) < came_out, SPACE_BITS, 4.0 * WORLD[arm.name][0])
+    planted = np.minimum(drawn[0] + lift, SPACE_BITS)
+    interval = roc.proportion_interval(came_out, PLANTED, 0.95)
+    found = {
+        "arm": arm.name,
+        "recipe": "extraction",
+        "planted": PLANTED,
+        "planted_found": came_out,
+        "found_rate": came_out / PLANTED,
+        "found_lower": interval.lower,
+        "found_upper": interval.upper,
+        "controls": PLANTED,
+        "controls_found": 0,
+        "controls_upper": roc.proportion_upper(0, PLANTED, 0.95),
+        "exposure": {
+            "planted": planted,
+            "controls": drawn[1],
+            "space_bits": SPACE_BITS,
+            "median_planted": float(np.median(planted)),
+            "median_control": float(np.median(drawn[1])),
+        },
+        "rank_first_planted": came_out,
+        "rank_first_controls": 0,
+        "confidence": 0.95,
+    }
+    run_dir.write_json(f"audit/{arm.name}/extraction.json", found, ["plan.json"])
+
+
+def evaluate(run_dir: RunDir, plan: Plan) -> None:
+    for name, (_, _, accuracies, bits, _) in WORLD.items():
+        tasks = {
+            task: _accuracy(accuracy, chance)
+            for (task, chance), accuracy in zip(TASKS.items(), accuracies, strict=True)
+        }
+        found = {
+            "arm": name,
+            "tasks": tasks,
+            "bits_per_byte": {"value": bits, "lower": bits * 0.94, "upper": bits * 1.07, "records": 300},
+            "items": {task: [["item-1", 1, 0.3, "c1"]] for task in TASKS},
+            "heldout": [["r1", 40.1, 80]],
+        }
+        run_dir.write_json(f"evaluate/{name}.json", found, ["plan.json"])
+    pairs = [row for arm in suite.arms(plan.suite) for row in _comparisons(arm.name)]
+    trend = {"task": None, "measure": "bits_per_byte", "arms": ["sft-inf", "sft-eps8", "sft-eps4", "sft-eps1"],
+             "means": [0.016, 0.05, 0.105, 0.552], "direction": "rising", "ordered": True, "p_value": 1e-9,
+             "clusters": 120}  # fmt: skip
+    summary = {"margin": 0.05, "confidence": 0.95, "pairs": pairs, "trend": [trend]}
+    run_dir.write_json("evaluate/summary.json", summary, ["plan.json"])
+
+
+def judge(run_dir: RunDir, plan: Plan, fit: bool) -> None:
+    pairs = [
+        {"arm": arm.name, "against": "base", "prompts": 100, "win_rate": 0.81, "lower": 0.74, "upper": 0.87,
+         "wins": 78, "ties": 6, "losses": 16, "invalid": 0}
+        for arm in suite.arms(plan.suite)
+    ]  # fmt: skip
+    if not fit:
+        pairs = [row | {"win_rate": None, "lower": None, "upper": None} for row in pairs]
+    low = {"items": 40, "passed": 40 if fit else 22, "rate": 1.0 if fit else 0.55, "lower": 0.928 if fit else 0.41,
+           "upper": 1.0 if fit else 0.69}  # fmt: skip
+    good = {"items": 40, "passed": 40, "rate": 1.0, "lower": 0.928, "upper": 1.0}
+    passport = {
+        "rubric": "likelihood",
+        "fit": fit,
+        "reasons": [],
+        "minimum": 0.75,
+        "confidence": 0.95,
+        "faults": {"wrong drug": good, "swapped dose": good, "negated warning": low, "cut short": good},
+        "twins": {"identical twin": good, "padded twin": good},
+        "swap": good,
+        "invalid": 0,
+        "comparisons": 480,
+    }
+    about = {"rubric": "likelihood", "title": "Likelihood under the embedded reference", "kind": "likelihood"}
+    summary = {**about, "fit": fit, "reason": None, "passport": passport, "pairs": pairs}
+    run_dir.write_json("judge/summary.json", summary, ["plan.json"])
+    run_dir.write_lines("judge/answers.jsonl", [{"arm": "sft-inf", "answer": TEXT}])
+
+
+def _corpus(run_dir: RunDir) -> None:
+    run_dir.write_json("corpus/manifest.json", {"units": 4000, "counts": {}, "files": {}})
+    run_dir.write_lines("corpus/candidates.jsonl", [{"kind": "canary", "secret": SECRET, "text": TEXT}])
+
+
+def _step(arm: Arm) -> Any:
+    end = 0.1 if arm.private else 0.02
+
+    def row(step: int) -> dict[str, Any]:
+        wobble = 0.05 * math.sin(step * 1.7)
+        loss = None if step == 7 and arm.private else end + 2.4 * math.exp(-step / 14) + wobble
+        clipped = min(1.0, 0.95 - 0.4 * math.exp(-step / 9)) if arm.private else 0.0
+        return {
+            "step": step,
+            "units": 500,
+            "clipped_share": clipped,
+            "loss": loss,
+            "learning_rate": 0.01,
+            "seconds": 0.8,
+        }
+
+    return row
+
+
+@cache
+def _scores(arm: str, shrink: float, count: int) -> tuple[Any, Any]:
+    draw = np.random.default_rng(int.from_bytes(arm.encode()[-4:], "big"))
+    members = draw.random(count) < 0.5
+    return draw.normal(size=count) + members * WORLD[arm][0] * shrink, members
+
+
+@cache
+def _bound(arm: str, shrink: float) -> dict[str, Any]:
+    scores, members = _scores(arm, shrink, CANARIES)
+    counts = {"canaries": CANARIES, "guesses": CANARIES // 10}
+    correct = int(members[np.argsort(-scores)[: counts["guesses"]]].sum())
+    at = {"delta": 1e-5, "confidence": 0.95}
+    return {
+        "epsilon_lower": epsilon.epsilon_lower_one_run(**counts, correct=correct, **at),
+        "ceiling": epsilon.epsilon_ceiling_one_run(**counts, **at),
+        **at,
+        **counts,
+        "correct": correct,
+        "method": "one-run",
+        "notion": "(eps,delta)",
+        "rule": "the highest tenth of canaries are called members, no other is guessed; a tie counts against the bound",
+    }
+
+
+@cache
+def _performance(arm: str, shrink: float, count: int) -> dict[str, Any]:
+    scores, members = _scores(arm, shrink, count)
+    curve, area = roc.roc_curve(scores, members), roc.auc_interval(scores, members, 0.95)
+    inside = int(members.sum())
+    band = [_rate(round(rate * inside), inside) for rate in curve.tpr]
+    return {
+        "n": count,
+        "members": inside,
+        "auc": area.auc,
+        "auc_lower": area.lower,
+        "auc_upper": area.upper,
+        "confidence": 0.95,
+        "roc": {
+            "fpr": curve.fpr,
+            "tpr": curve.tpr,
+            "tpr_lower": [interval.lower for interval in band],
+            "tpr_upper": [interval.upper for interval in band],
+        },
+        "tpr_at_fpr": {
+            "measurable": False,
+            "fpr_target": 0.01,
+            "controls": count - inside,
+            "members": inside,
+            "tpr": None,
+            "tpr_lower": None,
+            "tpr_upper": None,
+            "fpr_measured": None,
+            "fpr_upper": None,
+            "tpr_on_curve": float(curve.tpr[curve.fpr <= 0.01].max()),
+        },
+    }
+
+
+@cache
+def _rate(successes: int, trials: int) -> roc.Interval:
+    return roc.proportion_interval(successes, trials, 0.95)
+
+
+def _accuracy(accuracy: float, chance: float) -> dict[str, Any]:
+    lower, upper = roc.proportion_interval(round(300 * accuracy), 300, 0.95)
+    return {"accuracy": accuracy, "accuracy_lower": lower, "accuracy_upper": upper, "items": 300, "clusters": 300,
+            "margin": 4 * (accuracy - 0.3), "chance": chance, "above_chance": lower > chance,
+            "uninformative": False}  # fmt: skip
+
+
+def _comparisons(arm: str) -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = []
+    for against in ("sft-inf", "base"):
+        if against == arm:
+            continue
+        named = {"arm": arm, "against": against, "items": 300, "clusters": 300}
+        for index, task in enumerate(TASKS):
+            gap = WORLD[arm][2][index] - WORLD[against][2][index]
+            found = {"difference": gap, "lower": gap - 0.04, "upper": gap + 0.04, "uninformative": False}
+            rows.append({**named, "task": task, "measure": "accuracy", **found, "p_value": 0.01, "p_holm": 0.03,
+                         "non_inferior": gap > -0.02, "one_sided_lower": gap - 0.03})  # fmt: skip
+            rows.append({**named, "task": task, "measure": "margin", **found})
+        gap = WORLD[arm][3] - WORLD[against][3]
+        rows.append({**named, "task": None, "measure": "bits_per_byte", "difference": gap, "lower": gap - 0.02,
+                     "upper": gap + 0.02})  # fmt: skip
+    return rows

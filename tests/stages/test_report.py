@@ -1,0 +1,293 @@
+"""The page: every number from report.json, nothing from outside, nothing private, nothing left unsaid."""
+
+import json
+import re
+import subprocess
+import sys
+from dataclasses import replace
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import fabricate
+import pytest
+
+from dpaudit import formats, page
+from dpaudit.errors import UsageError
+from dpaudit.progress import Progress
+from dpaudit.rundir import RunDir
+from dpaudit.stages import report
+from dpaudit.suite import Plan
+
+QUIET = Progress(quiet=True)
+
+
+class Seen(HTMLParser):
+    """What a page holds: data elements as (attributes, text), and digits that stand outside of any."""
+
+    WATCHED = ("td", "dd", "p", "li")
+    EXEMPT = ("data", "code", "svg", "h1", "th", "strong")  # names of arms and of the model may hold digits
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open: list[tuple[str, dict[str, str | None]]] = []
+        self.data: list[tuple[dict[str, str | None], str]] = []
+        self.loose: list[str] = []
+        self.tags: set[str] = set()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.add(tag)
+        if tag not in ("meta", "br"):
+            self.open.append((tag, dict(attrs)))
+        if tag == "data":
+            self.data.append((dict(attrs), ""))
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open and self.open[-1][0] == tag, f"{tag} closes {self.open[-1:]}"
+        self.open.pop()
+
+    def handle_data(self, data: str) -> None:
+        tags = [tag for tag, _ in self.open]
+        if "data" in tags:
+            attributes, text = self.data[-1]
+            self.data[-1] = (attributes, text + data)
+        lead = any(attributes.get("class") in ("lead", "facts") for _, attributes in self.open)
+        watched = any(tag in self.WATCHED for tag in tags) and not any(tag in self.EXEMPT for tag in tags)
+        if watched and not lead and re.search(r"\d", data):
+            self.loose.append(data.strip())
+
+
+def _page(runs: Path, *stages: str, **options: Any) -> tuple[str, dict[str, Any]]:
+    run_dir, plan = fabricate.run(runs, stages or fabricate.ALL, **options)
+    return _reported(run_dir, plan)
+
+
+def _reported(run_dir: RunDir, plan: Plan) -> tuple[str, dict[str, Any]]:
+    html = report.run(run_dir, plan, QUIET).read_text(encoding="utf-8")
+    return html, json.loads(run_dir.file("report/report.json").read_text(encoding="utf-8"))
+
+
+def _seen(html: str) -> Seen:
+    seen = Seen()
+    seen.feed(html)
+    assert not seen.open, seen.open
+    return seen
+
+
+def _words(html: str) -> str:
+    """The page's text, spaces folded."""
+    return " ".join(re.sub(r"<[^>]+>", " ", html.split("<body>")[1]).split())
+
+
+@pytest.mark.parametrize(
+    "stages", [fabricate.ALL, ("train",), ("train", "audit"), ("train", "evaluate", "judge")]
+)
+def test_every_number_is_the_one_in_report_json(tmp_path: Path, stages: tuple[str, ...]) -> None:
+    html, data = _page(tmp_path, *stages)
+    seen = _seen(html)
+    assert len(seen.data) > 40
+    for attributes, text in seen.data:
+        value = page.look_up(data, attributes["data-key"] or "")
+        exact = "" if value is None else repr(value) if isinstance(value, float) else str(value)
+        assert attributes["value"] == exact
+        assert text == formats.show(value, attributes["data-style"] or "")
+
+
+def test_no_number_stands_on_the_page_without_its_key(tmp_path: Path) -> None:
+    assert _seen(_page(tmp_path)[0]).loose == []
+
+
+def test_the_page_fetches_nothing_and_runs_nothing(tmp_path: Path) -> None:
+    html, _ = _page(tmp_path)
+    assert "default-src 'none'; style-src 'unsafe-inline'; img-src data:" in html
+    assert "https:" not in html and "http:" not in html
+    assert not re.search(r"<script|\ssrc=|url\(|@import|\son\w+=|javascript:", html)
+    assert set(re.findall(r'href="([^"]*)"', html)) <= {
+        f"#{name}" for name in re.findall(r'<section id="(\w+)"', html)
+    }
+    assert not _seen(html).tags & {"script", "iframe", "img", "link", "object", "embed", "form"}
+
+
+def test_neither_texts_nor_secrets_reach_the_page(tmp_path: Path) -> None:
+    html, data = _page(tmp_path)
+    for text in (fabricate.SECRET, fabricate.TEXT):
+        assert text not in html and text not in json.dumps(data)
+    assert "item-1" not in json.dumps(data)
+
+
+def test_markup_in_a_name_is_text(tmp_path: Path) -> None:
+    html, _ = _page(tmp_path, name='<script>alert("1")</script>&')
+    assert "<script" not in html
+    assert "<h1>&lt;script&gt;alert(&#34;1&#34;)&lt;/script&gt;&amp;</h1>" in html
+
+
+@pytest.mark.parametrize(
+    ("stages", "command"),
+    [
+        (("train", "extraction", "evaluate", "judge"), "dpaudit attack mia"),
+        (("train", "audit", "evaluate", "judge"), "dpaudit attack extract"),
+        (("train", "audit", "extraction", "judge"), "dpaudit eval"),
+        (("train", "audit", "extraction", "evaluate"), "dpaudit judge"),
+    ],
+)
+def test_a_stage_that_did_not_run_is_named_with_its_command(
+    tmp_path: Path, stages: tuple[str, ...], command: str
+) -> None:
+    html, data = _page(tmp_path, *stages)
+    assert f"Not run: type <code>{command}</code>" in html
+    assert [stage["command"] for stage in data["stages"].values() if stage["state"] != "done"] == [command]
+
+
+def test_nothing_trained_is_one_line(tmp_path: Path) -> None:
+    run_dir, plan = fabricate.run(tmp_path, ())
+    with pytest.raises(UsageError, match="type `dpaudit train` first"):
+        report.run(run_dir, plan, QUIET)
+    assert not run_dir.file("report").exists()
+
+
+def test_arms_that_are_not_trained_yet_are_named(tmp_path: Path) -> None:
+    run_dir, plan = fabricate.run(tmp_path)
+    run_dir.file("train/sft-eps1/train.json").unlink()
+    html, data = _reported(run_dir, plan)
+    assert data["stages"]["train"]["absent"] == ["sft-eps1"]
+    assert "Not complete: type <code>dpaudit train</code> for <code>sft-eps1</code>" in html
+
+
+def test_an_outdated_file_is_named_and_not_shown(tmp_path: Path) -> None:
+    run_dir, plan = fabricate.run(tmp_path)
+    stale = run_dir.read_json("audit/sft-eps8/calibrated.json")
+    stale["inputs"] = {"plan.json": "0" * 32}
+    run_dir.file("audit/sft-eps8/calibrated.json").write_text(json.dumps(stale))
+    html, data = _reported(run_dir, plan)
+    assert data["stages"]["audit"]["stale"] == ["audit/sft-eps8/calibrated.json"]
+    assert ("sft-eps8", "calibrated") not in [(audit["arm"], audit["recipe"]) for audit in data["audits"]]
+    assert "Not complete: type <code>dpaudit attack mia</code> for <code>sft-eps8</code>" in html
+
+
+def test_a_missing_key_names_file_and_key(tmp_path: Path) -> None:
+    run_dir, plan = fabricate.run(tmp_path)
+    broken = run_dir.read_json("train/sft-eps4/privacy.json")
+    del broken["epsilon_pld"]
+    run_dir.file("train/sft-eps4/privacy.json").write_text(json.dumps(broken))
+    with pytest.raises(UsageError, match=r"train/sft-eps4/privacy\.json: epsilon_pld"):
+        report.run(run_dir, plan, QUIET)
+
+
+def test_the_same_run_gives_the_same_bytes(tmp_path: Path) -> None:
+    run_dir, plan = fabricate.run(tmp_path)
+    assert _reported(run_dir, plan) == _reported(run_dir, plan)
+
+
+def test_an_insecure_seed_is_a_banner(tmp_path: Path) -> None:
+    words = "Epsilon not claimed: the noise is reproducible"
+    assert words in _page(tmp_path, insecure_seed=3)[0]
+    assert words not in _page(tmp_path / "other")[0]
+
+
+def test_the_embedded_model_is_called_a_teaching_model(tmp_path: Path) -> None:
+    assert "builtin:tiny is a teaching model" in _words(_page(tmp_path)[0])
+
+
+def test_an_unfit_judge_shows_no_win_rate(tmp_path: Path) -> None:
+    html, data = _page(tmp_path, judge_fit=False)
+    assert "is not fit, so no win rate is shown" in html
+    assert "pairs" not in data["judge"] and "/judge/pairs" not in html
+    assert "✕ below the minimum" in html
+
+
+def test_a_suite_without_judging_is_not_told_to_judge(tmp_path: Path) -> None:
+    run_dir, plan = fabricate.run(tmp_path, ("train", "audit", "extraction", "evaluate"))
+    silent = replace(plan, suite=replace(plan.suite, judging=None))
+    html, data = _reported(run_dir, silent)
+    assert data["stages"]["judge"]["state"] == "not planned"
+    assert "dpaudit judge" not in html and "The suite asks for no judging." in _words(html)
+
+
+def test_every_verdict_is_said_in_a_sentence(tmp_path: Path) -> None:
+    run_dir, plan = fabricate.run(tmp_path)
+    refuted = run_dir.read_json("audit/sft-eps1/calibrated.json")
+    refuted["bound"]["epsilon_lower"], refuted["verdict"]["verdict"] = 2.345, "refuted"
+    run_dir.file("audit/sft-eps1/calibrated.json").write_text(json.dumps(refuted))
+    words = _words(_reported(run_dir, plan)[0])
+    assert (
+        "The claim is false: what the attack guessed right proves an ε of at least 2.34 , with 95 % confidence"
+        in words
+    )
+    assert "This audit cannot tell." in words
+    assert "This adapter gives training data away and must not leave" in words
+
+
+def test_no_verdict_is_worded_as_a_proof(tmp_path: Path) -> None:
+    words = _words(_page(tmp_path)[0]).lower()
+    assert not re.search(r"claim holds|is safe|is private\b|verified|certified", words)
+    assert "“not refuted” presumes a trainer who did not filter the canaries out" in words
+
+
+def test_a_control_that_shows_nothing_is_told(tmp_path: Path) -> None:
+    run_dir, plan = fabricate.run(tmp_path)
+    found = run_dir.read_json("audit/sft-inf/calibrated.json")
+    found["bound"]["epsilon_lower"] = 0.0
+    run_dir.file("audit/sft-inf/calibrated.json").write_text(json.dumps(found))
+    assert "It does not: nothing was proven even here." in _reported(run_dir, plan)[0]
+
+
+def test_the_composed_epsilon_is_shown_where_it_was_computed(tmp_path: Path) -> None:
+    run_dir, plan = fabricate.run(tmp_path)
+    run_dir.file("audit/summary.json").unlink()
+    assert "the composed ε is not among" in _reported(run_dir, plan)[0]
+    found = {"composed_epsilon": 11.803, "composed_delta": 1e-5, "positive_control": []}
+    run_dir.write_json("audit/summary.json", found, ["plan.json"])
+    assert "Whoever receives all private adapters together faces ε = 11.81 at δ = 1e−5" in _words(
+        _reported(run_dir, plan)[0]
+    )
+
+
+def test_the_control_is_held_against_the_smallest_claim(tmp_path: Path) -> None:
+    words = _words(_page(tmp_path)[0])
+    assert "Had it claimed ε ≤ 1 , that claim would be refuted." in words
+
+
+def test_a_rate_without_a_threshold_of_its_own_is_marked(tmp_path: Path) -> None:
+    html, data = _page(tmp_path)
+    assert not data["audits"][0]["canaries"]["tpr_at_fpr"]["measurable"]
+    assert 'data-key="/audits/0/canaries/tpr_at_fpr/tpr_on_curve"' in html
+    assert "too few controls" in _words(html)
+
+
+def test_a_recipe_without_a_bound_and_without_a_baseline_is_shown(tmp_path: Path) -> None:
+    run_dir, plan = fabricate.run(tmp_path)
+    found = run_dir.read_json("audit/sft-eps4/zlib.json") | {"bound": None, "blind": None, "records": None}
+    run_dir.file("audit/sft-eps4/zlib.json").write_text(json.dumps(found))
+    _, data = _reported(run_dir, plan)
+    assert ("sft-eps4", None) in [(audit["arm"], audit["bound"]) for audit in data["audits"]]
+
+
+def test_private_curves_stand_under_their_heading(tmp_path: Path) -> None:
+    html, _ = _page(tmp_path)
+    internal = html.split('<section id="internal"')[1].split("</section>")[0]
+    assert "<h2>Internal: not covered by epsilon</h2>" in internal
+    assert 'id="loss-title"' in internal and 'id="clipped-share-title"' in internal
+    assert html.count('id="loss-title"') == 1
+    assert internal.count("/records/auc") == html.count("/records/auc") > 0
+
+
+def test_ids_occur_once(tmp_path: Path) -> None:
+    ids = re.findall(r'\sid="([^"]+)"', _page(tmp_path)[0])
+    assert len(ids) == len(set(ids))
+
+
+@pytest.mark.parametrize("pointer", ["/a/b", "/list/7", "/list/x", "/text/0/1"])
+def test_a_pointer_to_nothing_is_an_error(pointer: str) -> None:
+    with pytest.raises(KeyError, match=pointer):
+        page.look_up({"a": {}, "list": [1], "text": "t"}, pointer)
+
+
+def test_a_pointer_holds_any_key() -> None:
+    pointer = page.join("/tasks", "mmlu/anatomy~1", 0)
+    assert page.look_up({"tasks": {"mmlu/anatomy~1": [5]}}, pointer) == 5
+
+
+def test_the_stage_loads_nothing_heavy() -> None:
+    code = "import sys, dpaudit.stages.report; print([m for m in ('torch', 'jinja2', 'numpy') if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
