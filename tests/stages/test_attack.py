@@ -1,0 +1,221 @@
+import shutil
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from dpaudit import rundir, suite
+from dpaudit.errors import UsageError
+from dpaudit.models.encode import encode
+from dpaudit.models.hf import HFModel
+from dpaudit.progress import Progress
+from dpaudit.rundir import RunDir
+from dpaudit.stages import attack, prepare
+from dpaudit.suite import Arm, Candidates, Data, Grid, Model, Plan, Schedule, Suite, Training
+
+QUIET = Progress(quiet=True)
+MIA = ("calibrated", "loss", "min_k_pp", "zlib")
+SIZES = Candidates(
+    family="record_number", canaries=100, canary_length=4, records=12, extraction=4, extraction_length=2
+)
+
+
+def plan_of(base: Path, **changes: object) -> Plan:
+    schedule = Schedule(16, 4, 0.01)
+    training = Training(schedule, schedule, dpo_private=schedule)
+    made = Suite(
+        "attacked",
+        training,
+        model=Model(str(base), max_length=160),
+        data=Data(preference="builtin:clinic", patients=60, heldout=4),
+        candidates=SIZES,
+        grid=Grid((1.0,), dpo=("sigmoid",), dpo_epsilons=(1.0,)),
+    )
+    return Plan(replace(made, **changes))  # type: ignore[arg-type]
+
+
+def fabricate_training(run_dir: RunDir, plan: Plan, arm: Arm, adapter: Path) -> None:
+    """What stage train leaves of an arm, with a ready adapter."""
+    training = plan.suite.training
+    folder = f"train/{arm.name}"
+    shutil.copytree(adapter, run_dir.file(f"{folder}/adapter"))
+    claimed: float | str = arm.epsilon if arm.private else "inf"
+    ledger = {
+        "claim": {"epsilon": claimed, "delta": training.delta, "unit": training.unit, "relation": training.relation},
+        "mechanism": {
+            "noise_multiplier": 2.0 if arm.private else 0.0,
+            "sampling_rate": 0.1,
+            "steps": 4,
+            "clip": training.clip if arm.private else None,
+        },
+    }  # fmt: skip
+    inputs = ["plan.json", "corpus/manifest.json"]
+    run_dir.write_json(f"{folder}/privacy.json", ledger, inputs)
+    run_dir.write_json(f"{folder}/train.json", {"seconds": 1.0}, inputs)
+
+
+def scaled(adapter: Path, folder: Path, factor: float) -> Path:
+    """A copy of an adapter with its weights times `factor`: another arm."""
+    from safetensors.torch import load_file, save_file
+
+    shutil.copytree(adapter, folder)
+    file = folder / "adapter_model.safetensors"
+    save_file({name: factor * weight for name, weight in load_file(file).items()}, file)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def attacked(
+    toy_model_dir: Path, toy_adapter_dir: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[RunDir, Plan]]:
+    """A run whose attacks ran while secret/ was out of reach."""
+    place = tmp_path_factory.mktemp("attack")
+    plan = plan_of(toy_model_dir)
+    run_dir = rundir.open_or_create(plan.to_json(), plan.suite.name, place / "runs")
+    prepare.run(run_dir, plan, QUIET)
+    for number, arm in enumerate(suite.arms(plan.suite)):
+        fabricate_training(
+            run_dir, plan, arm, scaled(toy_adapter_dir, place / f"a{number}", 1 - 0.3 * number)
+        )
+    hidden = place / "elsewhere"
+    run_dir.file("secret").rename(hidden)
+    for kind in ("mia", "extract"):
+        attack.run(run_dir, plan, QUIET, kind)  # type: ignore[arg-type]
+    hidden.rename(run_dir.file("secret"))
+    yield run_dir, plan
+
+
+def test_the_attack_never_needs_the_coins(attacked: tuple[RunDir, Plan]) -> None:
+    run_dir, plan = attacked
+    for arm in suite.arms(plan.suite):
+        found = sorted(path.stem for path in run_dir.file(f"attack/{arm.name}").glob("*.parquet"))
+        assert found == sorted((*MIA, "extraction"))
+
+
+@pytest.mark.parametrize("name", MIA)
+def test_every_candidate_has_one_number_a_recipe(attacked: tuple[RunDir, Plan], name: str) -> None:
+    run_dir, plan = attacked
+    candidates = prepare.load_candidates(run_dir)
+    for arm in suite.arms(plan.suite):
+        rows = attack.read_scores(run_dir, arm.name, name)
+        canaries = {row.example for row in rows if row.kind == "canary"}
+        assert canaries == {c.id for c in candidates.canaries if c.purpose == "mia"}
+        assert {row.example for row in rows if row.kind == "record"} == set(candidates.records)
+        assert len(rows) == SIZES.canaries + SIZES.records
+        assert {row.signal for row in rows} == {name} and np.isfinite([row.value for row in rows]).all()
+
+
+def test_arms_differ_and_scores_are_those_of_the_span(attacked: tuple[RunDir, Plan]) -> None:
+    run_dir, plan = attacked
+    canary = prepare.load_candidates(run_dir).canaries[7]
+    model = HFModel.load(plan.suite.model.base)
+    item = encode(canary.records[0].turns, model.tokenizer, 160, secret=canary.secret)
+    ids, mask = torch.tensor([item.input_ids]), np.array(item.secret_mask)
+
+    def logprobs() -> np.ndarray:
+        with torch.no_grad():
+            logp = torch.log_softmax(model.model(input_ids=ids).logits[0], -1)
+        return np.array([float(logp[i - 1, item.input_ids[i]]) for i in np.flatnonzero(mask)])
+
+    base, seen = logprobs(), []
+    for arm in suite.arms(plan.suite):
+        model.add_adapter(arm.name, run_dir.file(f"train/{arm.name}/adapter"))
+        with model.active(arm.name):
+            tuned = logprobs()
+        for name, value in {"loss": tuned.mean(), "calibrated": (tuned - base).mean()}.items():
+            row = next(r for r in attack.read_scores(run_dir, arm.name, name) if r.example == canary.id)
+            assert row.value == pytest.approx(value, abs=1e-4)
+        seen.append(tuned.mean())
+    assert len(set(seen)) == len(seen)
+
+
+def test_a_units_score_is_the_mean_over_its_records(attacked: tuple[RunDir, Plan]) -> None:
+    run_dir, plan = attacked
+    unit, records = max(prepare.load_candidates(run_dir).records.items(), key=lambda pair: len(pair[1]))
+    assert len(records) > 1
+    model = HFModel.load(plan.suite.model.base)
+    model.add_adapter("sft-eps1", run_dir.file("train/sft-eps1/adapter"))
+    items = [encode(record.turns, model.tokenizer, 160) for record in records]
+    with model.active("sft-eps1"):
+        scores = model.token_scores(items)
+    means = [s.logprob[np.array(i.answer_mask)].mean() for s, i in zip(scores, items, strict=True)]
+    row = next(r for r in attack.read_scores(run_dir, "sft-eps1", "loss") if r.example == unit)
+    assert row.value == pytest.approx(np.mean(means), abs=1e-4)
+
+
+def test_extraction_gives_rank_space_exposure_and_match(attacked: tuple[RunDir, Plan]) -> None:
+    run_dir, _ = attacked
+    rows = attack.read_scores(run_dir, "sft-inf", "extraction")
+    by_signal = {s: {r.example: r.value for r in rows if r.signal == s} for s in {r.signal for r in rows}}
+    assert set(by_signal) == {"rank", "space", "exposure", "greedy_match"}
+    assert len(by_signal["rank"]) == SIZES.extraction
+    for example, place in by_signal["rank"].items():
+        assert by_signal["space"][example] == 100 and 1 <= place <= 100
+        assert by_signal["exposure"][example] == pytest.approx(np.log2(100 / place))
+        assert by_signal["greedy_match"][example] in (0, 1)
+
+
+def test_what_is_current_is_left_alone_and_what_is_stale_is_made_anew(
+    attacked: tuple[RunDir, Plan], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run_dir, plan = attacked
+    files = sorted(run_dir.file("attack").glob("*/*.parquet"))
+    before = {file: file.stat().st_mtime_ns for file in files}
+    monkeypatch.setattr(attack, "_load", lambda *_: pytest.fail("loaded a model for nothing"))
+    attack.run(run_dir, plan, QUIET, "mia")
+    monkeypatch.undo()
+    run_dir.file(attack.score_file("sft-inf", "loss")).unlink()
+    attack.run(run_dir, plan, QUIET, "mia")
+    changed = {file for file in files if file.stat().st_mtime_ns != before[file]}
+    assert changed == {run_dir.file(attack.score_file("sft-inf", "loss"))}
+
+
+def test_no_text_and_no_secret_is_in_any_score_file(attacked: tuple[RunDir, Plan]) -> None:
+    run_dir, _ = attacked
+    candidates = prepare.load_candidates(run_dir)
+    words = {canary.records[0].turns[0].text for canary in candidates.canaries}
+    words |= {turn.text for records in candidates.records.values() for r in records for turn in r.turns}
+    for file in run_dir.file("attack").glob("*/*.parquet"):
+        content = file.read_bytes()
+        assert not any(word.encode() in content for word in words)
+
+
+def test_faults_are_one_line_and_write_nothing(
+    toy_model_dir: Path, toy_adapter_dir: Path, tmp_path: Path
+) -> None:
+    few = plan_of(toy_model_dir, candidates=replace(SIZES, canaries=99))
+    run_dir = rundir.open_or_create(few.to_json(), "few", tmp_path)
+    prepare.run(run_dir, few, QUIET)
+    with pytest.raises(UsageError, match=r"candidates\.canaries.*at least 100.*got 99"):
+        attack.run(run_dir, few, QUIET, "mia")
+    with pytest.raises(UsageError, match="dpaudit train"):
+        attack.run(run_dir, few, QUIET, "extract")
+    with pytest.raises(UsageError, match="no such arm"):
+        attack.run(run_dir, few, QUIET, "extract", arms=["sft-eps3"])
+    with pytest.raises(UsageError, match="attacks/lira"):
+        attack.run(run_dir, few, QUIET, "mia", recipes=["lira"])
+    short = plan_of(toy_model_dir, model=Model(str(toy_model_dir), max_length=8))
+    cut = rundir.open_or_create(short.to_json(), "short", tmp_path)
+    prepare.run(cut, short, QUIET)
+    fabricate_training(cut, short, suite.arms(short.suite)[0], toy_adapter_dir)
+    for kind in ("mia", "extract"):
+        with pytest.raises(UsageError, match=r"model\.max_length"):
+            attack.run(cut, short, QUIET, kind)  # type: ignore[arg-type]
+    assert not run_dir.file("attack").exists() and not cut.file("attack").exists()
+
+
+def test_an_adapter_that_diverged_is_one_line(
+    toy_model_dir: Path, toy_adapter_dir: Path, tmp_path: Path
+) -> None:
+    plan = plan_of(toy_model_dir)
+    run_dir = rundir.open_or_create(plan.to_json(), "diverged", tmp_path / "runs")
+    prepare.run(run_dir, plan, QUIET)
+    broken = scaled(toy_adapter_dir, tmp_path / "broken", float("nan"))
+    fabricate_training(run_dir, plan, suite.arms(plan.suite)[0], broken)
+    for kind in ("mia", "extract"):
+        with pytest.raises(UsageError, match="learning rate"):
+            attack.run(run_dir, plan, QUIET, kind)  # type: ignore[arg-type]
+    assert not run_dir.file("attack").exists()

@@ -1,0 +1,264 @@
+import json
+import math
+import re
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from dpaudit import recipe, rundir, suite
+from dpaudit.errors import UsageError
+from dpaudit.progress import Progress
+from dpaudit.recipe import Bound, Guess
+from dpaudit.rundir import RunDir
+from dpaudit.stages import attack, audit, prepare
+from dpaudit.stages.attack import Score
+from dpaudit.stages.audit import Labelled, guess_members
+from dpaudit.stats.epsilon import epsilon_lower_one_run
+from dpaudit.suite import Candidates, Data, Grid, Plan, Schedule, Suite, Training
+
+QUIET = Progress(quiet=True)
+BOUND = Bound("one-run", Guess("in", 0.1), 0.95)
+LEAK = {
+    "sft-inf": 8.0,
+    "sft-eps8": 0.0,
+    "sft-eps1": 8.0,
+}  # how far members' scores lie above controls'; eps1 is broken
+
+
+def plan_with(insecure_seed: int | None = None) -> Plan:
+    schedule = Schedule(16, 4, 0.01)
+    made = Suite(
+        "audited",
+        Training(schedule, schedule),
+        data=Data(patients=200, heldout=4),
+        candidates=Candidates(canaries=300, canary_length=4, records=60, extraction=12, extraction_length=3),
+        grid=Grid((8.0, 1.0)),
+    )
+    return Plan(made, insecure_seed=insecure_seed)
+
+
+def scored_run(place: Path, plan: Plan, leak: dict[str, float]) -> RunDir:
+    """A run as stage attack leaves it, its scores drawn from two Gaussians; the stage itself has its own tests."""
+    run_dir = rundir.open_or_create(plan.to_json(), plan.suite.name, place)
+    prepare.run(run_dir, plan, QUIET)
+    for arm in suite.arms(plan.suite):
+        train(run_dir, plan, arm)
+        score(run_dir, arm.name, leak[arm.name])
+    return run_dir
+
+
+def train(run_dir: RunDir, plan: Plan, arm: suite.Arm) -> None:
+    folder, inputs = f"train/{arm.name}", ["plan.json", "corpus/manifest.json"]
+    claimed: float | str = arm.epsilon if arm.private else "inf"
+    sigma = {8.0: 1.0, 1.0: 4.0, math.inf: 0.0}[arm.epsilon]
+    ledger = {
+        "claim": {"epsilon": claimed, "delta": 1e-5, "unit": "patient", "relation": "add_or_remove"},
+        "mechanism": {"noise_multiplier": sigma, "sampling_rate": 0.1, "steps": 4, "clip": 1.0},
+    }
+    run_dir.file(f"{folder}/adapter").mkdir(parents=True)
+    run_dir.file(f"{folder}/adapter/adapter_model.safetensors").write_bytes(arm.name.encode())
+    run_dir.write_json(f"{folder}/privacy.json", ledger, inputs)
+    run_dir.write_json(f"{folder}/train.json", {}, inputs)
+
+
+def score(run_dir: RunDir, arm: str, leak: float) -> None:
+    coins, candidates = prepare.load_membership(run_dir), prepare.load_candidates(run_dir)
+    generator = np.random.default_rng(len(arm))
+    units = [(c.id, "canary") for c in candidates.canaries if c.purpose == "mia"]
+    units += [(unit, "record") for unit in candidates.records]
+    for made_by in recipe.load_all("mia"):
+        values = [generator.normal() + leak * coins[unit] for unit, _ in units]
+        rows = [Score(u, k, made_by.signal, v) for (u, k), v in zip(units, values, strict=True)]
+        attack.write_scores(run_dir, arm, made_by, rows)
+    for made_by in recipe.load_all("extract"):
+        rows = []
+        for canary in candidates.canaries:
+            if canary.purpose == "extraction":
+                place = 1 if leak and coins[canary.id] else int(generator.integers(2, 1001))
+                found = {
+                    "rank": place,
+                    "space": 1000,
+                    "exposure": math.log2(1000 / place),
+                    "greedy_match": place == 1,
+                }
+                rows += [Score(canary.id, "canary", signal, float(value)) for signal, value in found.items()]
+        attack.write_scores(run_dir, arm, made_by, rows)
+
+
+@pytest.fixture(scope="module")
+def audited(tmp_path_factory: pytest.TempPathFactory) -> tuple[RunDir, Plan]:
+    plan = plan_with()
+    run_dir = scored_run(tmp_path_factory.mktemp("audit"), plan, LEAK)
+    for kind in ("mia", "extract"):
+        audit.run(run_dir, plan, QUIET, kind)  # type: ignore[arg-type]
+    return run_dir, plan
+
+
+def primary(run_dir: RunDir, arm: str) -> dict[str, Any]:
+    return run_dir.read_json(f"audit/{arm}/calibrated.json")
+
+
+def test_a_leaking_arm_is_refuted_and_a_silent_one_is_not(audited: tuple[RunDir, Plan]) -> None:
+    run_dir, _ = audited
+    broken, honest = primary(run_dir, "sft-eps1"), primary(run_dir, "sft-eps8")
+    assert broken["verdict"]["verdict"] == "refuted" and broken["bound"]["epsilon_lower"] > 1
+    assert honest["bound"]["epsilon_lower"] == 0
+    # 300 canaries, 30 guesses: even a perfect attacker proves far less than 8
+    assert honest["verdict"]["verdict"] == "no power" and honest["bound"]["ceiling"] < 8
+
+
+def test_the_bound_is_that_of_the_frozen_rule(audited: tuple[RunDir, Plan]) -> None:
+    run_dir, plan = audited
+    found = primary(run_dir, "sft-inf")["bound"]
+    assert (found["canaries"], found["guesses"], found["correct"]) == (300, 30, 30)
+    assert (
+        found["epsilon_lower"]
+        == found["ceiling"]
+        == epsilon_lower_one_run(
+            canaries=300, guesses=30, correct=30, delta=plan.suite.training.delta, confidence=0.95
+        )
+    )
+    assert found["notion"] == "(eps,delta)" and "10%" in found["rule"]
+
+
+def test_curves_have_intervals_and_areas(audited: tuple[RunDir, Plan]) -> None:
+    run_dir, _ = audited
+    coins = prepare.load_membership(run_dir)
+    for arm, leak in LEAK.items():
+        found = primary(run_dir, arm)
+        for kind, count in (("canaries", 300), ("records", 60)):
+            one = found[kind]
+            assert one["n"] == count and 0 < one["members"] < count
+            assert one["auc_lower"] <= one["auc"] <= one["auc_upper"]
+            assert (one["auc"] > 0.99) == (leak > 0)
+            curve = one["roc"]
+            assert all(
+                low <= tpr <= high
+                for low, tpr, high in zip(curve["tpr_lower"], curve["tpr"], curve["tpr_upper"], strict=True)
+            )
+        assert found["canaries"]["members"] == sum(v for k, v in coins.items() if k.startswith("mia"))
+        low = found["canaries"]["tpr_at_fpr"]
+        assert (
+            low["measurable"] is False and low["tpr"] is None
+        )  # 1 % of 150 controls cannot be told from zero
+        assert (low["tpr_on_curve"] > 0.9) == (leak > 0)
+
+
+def test_only_the_primary_recipe_carries_a_verdict(audited: tuple[RunDir, Plan]) -> None:
+    run_dir, plan = audited
+    for arm in LEAK:
+        for file in run_dir.file(f"audit/{arm}").glob("*.json"):
+            found = json.loads(file.read_text())
+            if file.stem not in ("extraction", plan.suite.primary):
+                assert not found["primary"] and found["verdict"]["verdict"] is None
+    assert primary(run_dir, "sft-inf")["claim"] is None
+    assert primary(run_dir, "sft-inf")["verdict"]["verdict"] is None
+
+
+def test_the_summary_keeps_the_positive_control_apart(audited: tuple[RunDir, Plan]) -> None:
+    run_dir, _ = audited
+    found = run_dir.read_json("audit/summary.json")
+    assert {row["arm"]: row["verdict"] for row in found["rows"]} == {
+        "sft-inf": None,
+        "sft-eps8": "no power",
+        "sft-eps1": "refuted",
+    }
+    (control,) = found["positive_control"]
+    assert control["arm"] == "sft-inf" and control["verdict"] == "refuted"
+    assert (
+        control["label"] == "positive control: what the audit says of an un-noised adapter that claims eps=1"
+    )
+    assert found["composed_epsilon"] > 0 and found["composed_delta"] == 1e-5
+    assert found["caveat"] is None and "before training" in found["family"]
+
+
+def test_the_blind_baseline_is_shown_and_silent(audited: tuple[RunDir, Plan]) -> None:
+    run_dir, _ = audited
+    found = primary(run_dir, "sft-inf")
+    for blind in (found["blind"], found["records"]["blind"]):
+        assert not blind["alarm"] and blind["auc_lower"] <= blind["auc"] <= blind["auc_upper"]
+
+
+def test_extraction_is_counted_with_upper_bounds(audited: tuple[RunDir, Plan]) -> None:
+    run_dir, _ = audited
+    leaked, silent = (run_dir.read_json(f"audit/{arm}/extraction.json") for arm in ("sft-inf", "sft-eps8"))
+    assert (leaked["planted"], leaked["planted_found"], leaked["rank_first_planted"]) == (6, 6, 6)
+    assert leaked["found_rate"] == 1.0 and leaked["found_upper"] == 1.0 and leaked["found_lower"] > 0.5
+    assert (silent["planted_found"], silent["controls_found"]) == (0, 0)
+    assert silent["controls_upper"] == pytest.approx(1 - 0.05 ** (1 / 6))  # 0 of 6 at 95 %
+    assert silent["found_upper"] == pytest.approx(1 - 0.025 ** (1 / 6))
+    exposures = leaked["exposure"]
+    assert exposures["space_bits"] == exposures["median_planted"] == pytest.approx(math.log2(1000))
+    assert len(exposures["controls"]) == 6 and exposures["controls"] == sorted(exposures["controls"])
+
+
+def test_nothing_written_names_a_text_a_secret_or_a_coin(audited: tuple[RunDir, Plan]) -> None:
+    run_dir, _ = audited
+    candidates = prepare.load_candidates(run_dir)
+    named = {turn.text for c in candidates.canaries for turn in c.records[0].turns}
+    named |= {c.id for c in candidates.canaries} | set(candidates.records)
+    secrets = {c.secret for c in candidates.canaries}
+    for file in run_dir.file("audit").rglob("*.json"):
+        text = file.read_text()
+        assert not any(name in text for name in named)
+        assert not secrets & set(re.findall(r"(?<![\d.])\d+(?![\d.])", text)) - {"0", "1", "300"}
+
+
+def test_what_is_current_is_left_alone(audited: tuple[RunDir, Plan]) -> None:
+    run_dir, plan = audited
+    before = {file: file.stat().st_mtime_ns for file in run_dir.file("audit").rglob("*.json")}
+    for kind in ("mia", "extract"):
+        audit.run(run_dir, plan, QUIET, kind)  # type: ignore[arg-type]
+    assert before == {file: file.stat().st_mtime_ns for file in run_dir.file("audit").rglob("*.json")}
+
+
+def test_reproducible_noise_is_named(tmp_path: Path) -> None:
+    plan = plan_with(insecure_seed=3)
+    run_dir = scored_run(tmp_path, plan, dict.fromkeys(LEAK, 0.0))
+    audit.run(run_dir, plan, QUIET, "mia")
+    assert (
+        run_dir.read_json("audit/summary.json")["caveat"] == "epsilon not claimed: the noise is reproducible"
+    )
+
+
+def test_stale_or_missing_scores_are_refused_by_name(audited: tuple[RunDir, Plan], tmp_path: Path) -> None:
+    run_dir = RunDir(shutil.copytree(audited[0].path, tmp_path / "copy"))
+    adapter = run_dir.file("train/sft-eps8/adapter/adapter_model.safetensors")
+    adapter.write_bytes(b"other weights")
+    with pytest.raises(UsageError, match=r"sft-eps8/.*adapter_model\.safetensors.*dpaudit attack mia"):
+        audit.run(run_dir, audited[1], QUIET, "mia")
+    run_dir.file("attack/sft-inf/extraction.parquet").unlink()
+    with pytest.raises(UsageError, match=r"extraction\.parquet.*dpaudit attack extract"):
+        audit.run(run_dir, audited[1], QUIET, "extract")
+
+
+def test_null_scores_prove_nothing_and_false_refutations_are_rare() -> None:
+    generator = np.random.default_rng(0)
+    runs, above = 2000, 0
+    for _ in range(runs):
+        members = generator.random(300) < 0.5
+        guesses, correct = guess_members(generator.normal(size=300), members, BOUND)
+        lower = epsilon_lower_one_run(
+            canaries=300, guesses=guesses, correct=correct, delta=1e-5, confidence=0.95
+        )
+        above += lower > 0
+    assert above / runs <= 0.05 + 3 * math.sqrt(0.05 * 0.95 / runs)
+
+
+def test_ties_count_against_the_bound() -> None:
+    members = np.arange(100) % 2 == 0
+    assert guess_members(np.zeros(100), members, BOUND) == (10, 0)
+    scores = np.where(np.arange(100) < 4, 1.0, 0.0)  # two members and two controls on top, all others tied
+    assert guess_members(scores, members, BOUND) == (10, 2)
+    assert guess_members(np.where(members, math.inf, -math.inf), members, BOUND) == (10, 10)
+
+
+def test_canaries_that_occur_more_than_once_support_no_bound() -> None:
+    members = np.arange(200) % 2 == 0
+    once = np.arange(200) < 100
+    scores = np.where(once, 0.0, members * 10.0)  # only the repeated ones leak
+    found = audit._bound(Labelled(scores, members, once), BOUND, 1e-5)
+    assert (found["canaries"], found["guesses"], found["epsilon_lower"]) == (100, 10, 0.0)

@@ -1,0 +1,77 @@
+import numpy as np
+import pytest
+
+from dpaudit import blind
+
+WORDS = [
+    "fever",
+    "cough",
+    "water",
+    "tablet",
+    "doctor",
+    "throat",
+    "evening",
+    "morning",
+    "advice",
+    "sleep",
+    "record",
+    "number",
+]
+
+
+def texts(count: int, seed: int) -> list[str]:
+    generator = np.random.default_rng(seed)
+    return [" ".join(generator.choice(WORDS, 8)) + f" {generator.integers(10**6)}" for _ in range(count)]
+
+
+def test_it_fires_on_a_planted_shift() -> None:
+    members = np.random.default_rng(0).random(200) < 0.5
+    shifted = [
+        t + (" zebra" if m and i % 3 else "")
+        for i, (t, m) in enumerate(zip(texts(200, 1), members, strict=True))
+    ]
+    found = blind.baseline(shifted, members.tolist(), seed=0)
+    assert found.alarm and found.p_value == 1 / (1 + blind.PERMUTATIONS)
+    assert found.auc_lower > 0.6 and found.auc_lower < found.auc < found.auc_upper
+
+
+def test_it_is_silent_on_a_coin(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(blind, "PERMUTATIONS", 199)
+    runs = 200
+    found = [
+        blind.baseline(
+            texts(60, seed), (np.random.default_rng(1000 + seed).random(60) < 0.5).tolist(), seed=seed
+        )
+        for seed in range(runs)
+    ]
+    p_values = np.array([f.p_value for f in found])
+    for level in (0.05, 0.2):
+        assert np.mean(p_values <= level) <= level + 3 * np.sqrt(level * (1 - level) / runs)
+    covered = np.mean([f.auc_lower <= 0.5 <= f.auc_upper for f in found])
+    assert covered >= 0.95 - 3 * np.sqrt(0.95 * 0.05 / runs)
+    assert abs(np.mean([f.auc for f in found]) - 0.5) < 0.03
+
+
+def test_the_smoother_is_a_ridge_fitted_without_the_fold() -> None:
+    generator = np.random.default_rng(0)
+    features, labels, fold = (
+        generator.normal(size=(20, 3)),
+        generator.random(20) < 0.5,
+        np.arange(20) % blind.FOLDS,
+    )
+    found = blind._smoother(features @ features.T, fold) @ labels
+    for number in range(blind.FOLDS):
+        fitted, scored = fold != number, fold == number
+        inner = features[fitted].T @ features[fitted] + blind.PENALTY * np.eye(3)
+        weights = np.linalg.solve(inner, features[fitted].T @ (labels[fitted] - labels[fitted].mean()))
+        np.testing.assert_allclose(found[scored], features[scored] @ weights, atol=1e-12)
+
+
+def test_the_same_seed_gives_the_same_answer() -> None:
+    members = (np.random.default_rng(2).random(60) < 0.5).tolist()
+    assert blind.baseline(texts(60, 2), members, seed=3) == blind.baseline(texts(60, 2), members, seed=3)
+
+
+def test_too_few_members_are_an_error() -> None:
+    with pytest.raises(ValueError, match="at least 10"):
+        blind.baseline(texts(30, 0), [True] * 9 + [False] * 21, seed=0)

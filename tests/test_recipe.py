@@ -1,0 +1,109 @@
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import yaml
+
+from dpaudit import content, recipe
+from dpaudit.errors import UsageError
+from dpaudit.recipe import Guess, Recipe
+from dpaudit.signals import SIGNALS
+from dpaudit.stats.epsilon import epsilon_ceiling_one_run
+from dpaudit.suite import Candidates, Schedule, Suite, Training
+
+NAMES = sorted(path.stem for path in content.shipped("attacks").glob("*.yaml"))
+SUITE = Suite("s", Training(Schedule(8, 4, 0.01), Schedule(8, 4, 0.01)))
+
+
+def test_recipes_and_signals_name_each_other() -> None:
+    assert {recipe.load(name).signal for name in NAMES if recipe.load(name).kind == "mia"} == set(SIGNALS)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_shipped_recipe_is_whole(name: str) -> None:
+    found = recipe.load(name)
+    assert found.name == name and "arXiv" in found.source and len(found.digest) == 32
+    if found.kind == "mia":
+        assert found.bound is not None and callable(found.make_signal())
+        least = found.minimum_canaries
+        guesses = found.bound.guess.count(least)
+        ceiling = epsilon_ceiling_one_run(
+            canaries=least, guesses=guesses, delta=1e-5, confidence=found.bound.confidence
+        )
+        assert ceiling > 1  # with the fewest canaries that it takes, it can still refute epsilon 1
+    else:
+        assert found.bound is None
+
+
+def edited(tmp_path: Path, **changes: object) -> Path:
+    data = content.load_yaml(content.shipped("attacks") / "min_k_pp.yaml") | changes
+    file = tmp_path / "min_k_pp.yaml"
+    file.write_text(yaml.safe_dump({key: value for key, value in data.items() if value is not None}))
+    return file
+
+
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        ({"treshold": 3}, "treshold"),
+        ({"parameters": {"k": 20}}, "percent?"),
+        ({"parameters": {"kk": 0.2}}, "parameters.kk"),
+        ({"parameters": {}}, "parameters.k"),
+        ({"signal": "min_k"}, "known for kind mia"),
+        ({"bound": {"method": "one-run", "guess": {"side": "in", "fraction": 0}, "confidence": 0.95}}, "fraction"),
+        ({"bound": {"method": "one-run", "guess": {"side": "in", "fraction": 0.1}, "confidence": 95}}, "confidence"),
+        ({"direction": "lower"}, "direction"),
+        ({"name": "other"}, "name"),
+        ({"source": None}, "source"),
+    ],
+)  # fmt: skip
+def test_a_bad_recipe_is_one_line_with_file_and_key(
+    tmp_path: Path, changes: dict[str, object], named: str
+) -> None:
+    file = edited(tmp_path, **changes)
+    with pytest.raises(UsageError) as error:
+        recipe.load(str(file))
+    assert str(file) in str(error.value) and named in str(error.value) and "\n" not in str(error.value)
+
+
+def test_an_unknown_recipe_lists_the_known_ones() -> None:
+    with pytest.raises(UsageError, match="calibrated, extraction, loss"):
+        recipe.load("lira")
+
+
+def test_a_users_own_recipe_joins_the_shipped_ones(tmp_path: Path) -> None:
+    data = content.load_yaml(content.shipped("attacks") / "loss.yaml") | {"name": "mine"}
+    (tmp_path / "mine.yaml").write_text(yaml.safe_dump(data))
+    assert "mine" in [found.name for found in recipe.load_all("mia", own=tmp_path)]
+
+
+def test_the_digest_follows_the_content() -> None:
+    found = recipe.load("loss")
+    assert found.digest == recipe.load("loss").digest
+    assert found.bound is not None
+    other: Recipe = replace(found, bound=replace(found.bound, guess=Guess("in", 0.2)))
+    assert other.digest != found.digest
+
+
+@pytest.mark.parametrize("fraction", [0.1, 1.0])
+def test_the_number_of_guesses_depends_on_the_number_of_canaries(fraction: float) -> None:
+    assert [Guess("in", fraction).count(n) for n in (0, 9, 500)] == [
+        math.floor(fraction * n) for n in (0, 9, 500)
+    ]
+
+
+def test_too_few_canaries_are_refused_with_the_remedy() -> None:
+    with pytest.raises(UsageError, match=r"candidates\.canaries.*at least 100.*got 99.*--set"):
+        recipe.check_candidates(replace(SUITE, candidates=Candidates(canaries=99)))
+    with pytest.raises(UsageError, match=r"candidates\.extraction"):
+        recipe.check_candidates(replace(SUITE, candidates=Candidates(extraction=2)))
+    recipe.check_candidates(replace(SUITE, candidates=Candidates(canaries=0), attacks=("extract",)))
+    recipe.check_candidates(SUITE)
+
+
+def test_a_primary_that_proves_nothing_is_refused() -> None:
+    with pytest.raises(UsageError, match="primary"):
+        recipe.check_candidates(replace(SUITE, primary="extraction"))
+    with pytest.raises(UsageError, match="attacks"):
+        recipe.check_candidates(replace(SUITE, attacks=("miaa",)))
