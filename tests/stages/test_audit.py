@@ -1,6 +1,5 @@
 import json
 import math
-import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -34,7 +33,9 @@ def plan_with(insecure_seed: int | None = None) -> Plan:
         "audited",
         Training(schedule, schedule),
         data=Data(patients=200, heldout=4),
-        candidates=Candidates(canaries=300, canary_length=4, records=60, extraction=12, extraction_length=3),
+        candidates=Candidates(
+            canaries=300, canary_length=12, records=60, extraction=12, extraction_length=12
+        ),
         grid=Grid((8.0, 1.0)),
     )
     return Plan(made, insecure_seed=insecure_seed)
@@ -90,7 +91,7 @@ def score(run_dir: RunDir, arm: str, leak: float) -> None:
 
 @pytest.fixture(scope="module")
 def audited(tmp_path_factory: pytest.TempPathFactory) -> tuple[RunDir, Plan]:
-    plan = plan_with()
+    plan = plan_with(insecure_seed=0)  # what is asserted of null scores must not hang on fresh coins
     run_dir = scored_run(tmp_path_factory.mktemp("audit"), plan, LEAK)
     for kind in ("mia", "extract"):
         audit.run(run_dir, plan, QUIET, kind)  # type: ignore[arg-type]
@@ -172,7 +173,7 @@ def test_the_summary_keeps_the_positive_control_apart(audited: tuple[RunDir, Pla
         control["label"] == "positive control: what the audit says of an un-noised adapter that claims eps=1"
     )
     assert found["composed_epsilon"] > 0 and found["composed_delta"] == 1e-5
-    assert found["caveat"] is None and "before training" in found["family"]
+    assert "before training" in found["family"]
 
 
 def test_the_blind_baseline_is_shown_and_silent(audited: tuple[RunDir, Plan]) -> None:
@@ -203,8 +204,7 @@ def test_nothing_written_names_a_text_a_secret_or_a_coin(audited: tuple[RunDir, 
     secrets = {c.secret for c in candidates.canaries}
     for file in run_dir.file("audit").rglob("*.json"):
         text = file.read_text()
-        assert not any(name in text for name in named)
-        assert not secrets & set(re.findall(r"(?<![\d.])\d+(?![\d.])", text)) - {"0", "1", "300"}
+        assert not any(name in text for name in named | secrets)
 
 
 def test_what_is_current_is_left_alone(audited: tuple[RunDir, Plan]) -> None:
@@ -215,13 +215,13 @@ def test_what_is_current_is_left_alone(audited: tuple[RunDir, Plan]) -> None:
     assert before == {file: file.stat().st_mtime_ns for file in run_dir.file("audit").rglob("*.json")}
 
 
-def test_reproducible_noise_is_named(tmp_path: Path) -> None:
-    plan = plan_with(insecure_seed=3)
+def test_reproducible_noise_is_named(audited: tuple[RunDir, Plan], tmp_path: Path) -> None:
+    said = audited[0].read_json("audit/summary.json")["caveat"]
+    assert said == "epsilon not claimed: the noise is reproducible"
+    plan = plan_with()
     run_dir = scored_run(tmp_path, plan, dict.fromkeys(LEAK, 0.0))
     audit.run(run_dir, plan, QUIET, "mia")
-    assert (
-        run_dir.read_json("audit/summary.json")["caveat"] == "epsilon not claimed: the noise is reproducible"
-    )
+    assert run_dir.read_json("audit/summary.json")["caveat"] is None
 
 
 def test_stale_or_missing_scores_are_refused_by_name(audited: tuple[RunDir, Plan], tmp_path: Path) -> None:
