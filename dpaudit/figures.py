@@ -102,7 +102,7 @@ def roc(curves: Sequence[RocCurve], name: str) -> str:
     """
     rates = [v for curve in curves for v in (*curve.fpr, *curve.tpr) if v > 0]
     low = 10.0 ** math.floor(math.log10(max(min(rates, default=0.01), 1e-5)) + 1e-9)
-    low = min(low, 1e-2)
+    low = min(low, 1e-3)  # 1 % FPR stands inside the plot
     left, bottom = 54.0, 346.0
     across = Scale(low, 1.0, left, WIDTH - RIGHT, log=True)
     up = Scale(low, 1.0, bottom, 26.0, log=True)
@@ -154,7 +154,7 @@ def exposure(strips: Sequence[Strip], space_bits: float, name: str) -> str:
     """
     left = 74.0
     ticks = svg.ticks_over(0.0, space_bits, 6)
-    scale = Scale(0.0, max(space_bits, ticks[-1]), left, WIDTH - RIGHT)
+    scale = Scale(0.0, space_bits, left, WIDTH - RIGHT)
     pitch, top = 84.0, 26.0
     bottom = top + pitch * len(strips)
     parts = [

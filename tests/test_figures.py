@@ -122,6 +122,13 @@ def test_a_curve_with_an_interval_has_a_band_and_one_without_has_none() -> None:
     assert len(_elements(_roc(), "band")) == 1
 
 
+def test_one_percent_stands_inside_the_plot_even_with_few_controls() -> None:
+    coarse = RocCurve("few", Look(1), [0.0, 0.5, 1.0], [0.5, 1.0, 1.0])
+    axis = _elements(figures.roc([coarse], "roc"), "axis")[0]
+    mark = _elements(figures.roc([coarse], "roc"), "marker-line")[0]
+    assert float(axis.get("x1", 0)) < float(mark.get("x1", 0)) < float(axis.get("x2", 0))
+
+
 def test_methods_differ_in_marker_and_rungs_in_colour() -> None:
     circles, diamonds = svg.marker(0, 0, Look(1, 0)), svg.marker(0, 0, Look(1, 1))
     assert circles.startswith("<circle") and diamonds.startswith("<path")
