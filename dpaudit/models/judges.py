@@ -16,6 +16,8 @@ from dpaudit.models import LanguageModel
 from dpaudit.models.encode import encode
 from dpaudit.rubric import Comparison, Labels, Outcome, Rubric
 
+Answer = tuple[tuple[Turn, ...], str]  # a dialogue and what was answered to it
+
 
 class Judge(Protocol):
     """Whatever compares answers."""
@@ -34,13 +36,17 @@ class LikelihoodJudge:
     ) -> None:
         self.model, self.tokenizer, self.adapter = model, tokenizer, adapter
         self.tie_margin, self.max_length = tie_margin, max_length
+        self._known: dict[Answer, float] = {}  # an answer meets many others and is scored once
 
     def compare_many(self, comparisons: Sequence[Comparison]) -> list[Outcome]:
-        answers = {(c.turns, answer): 0.0 for c in comparisons for answer in (c.first, c.second)}
-        scores = dict(zip(answers, self._scores(list(answers)), strict=True))
-        return [self._outcome(scores[c.turns, c.first], scores[c.turns, c.second]) for c in comparisons]
+        answers = dict.fromkeys((c.turns, answer) for c in comparisons for answer in (c.first, c.second))
+        new = [answer for answer in answers if answer not in self._known]
+        self._known |= zip(new, self._scores(new), strict=True)
+        return [
+            self._outcome(self._known[c.turns, c.first], self._known[c.turns, c.second]) for c in comparisons
+        ]
 
-    def _scores(self, answers: Sequence[tuple[tuple[Turn, ...], str]]) -> list[float]:
+    def _scores(self, answers: Sequence[Answer]) -> list[float]:
         """Nats a token of each answer, NaN for one that was cut."""
         encoded = [
             encode((*turns, Turn("assistant", text)), self.tokenizer, self.max_length, last_only=True)

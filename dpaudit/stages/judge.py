@@ -25,7 +25,7 @@ PASSPORT = "judge/passport.json"
 JUDGEMENTS = "judge/judgements.jsonl"
 SUMMARY = "judge/summary.json"
 REPLAY = "judge/replay.jsonl"
-CHUNK = 64  # comparisons between two writes of the replay file
+CHUNK = {"likelihood": 1024, "model": 64, "endpoint": 16}  # comparisons between two writes of the replay file
 
 Prompts = dict[str, tuple[Turn, ...]]  # id of the first record that asks -> the turns before the answer
 
@@ -119,8 +119,9 @@ class _Asker:
             {key: c for key, c in zip(keys, comparisons, strict=True) if key not in self.known}.items()
         )
         with progress.task(description, len(absent)) as advance:
-            for start in range(0, len(absent), CHUNK):
-                part = absent[start : start + CHUNK]
+            size = CHUNK[self.rules.kind]
+            for start in range(0, len(absent), size):
+                part = absent[start : start + size]
                 outcomes = self._open().compare_many([comparison for _, comparison in part])
                 for (key, _), outcome in zip(part, outcomes, strict=True):
                     self.known[key] = {"key": key, "winner": outcome.winner, "margin": outcome.margin}
