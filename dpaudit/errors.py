@@ -14,6 +14,9 @@ class UsageError(Exception):
         line = f"{where}: expected {expected}, got {got}"
         super().__init__(f"{line}; {remedy}" if remedy else line)
 
+    def __reduce__(self) -> tuple[object, ...]:
+        return _usage_error, (self.where, self.expected, self.got, self.remedy)
+
 
 class PartialError(Exception):
     """Work that stopped half way and resumes when the command is typed again: exit code 3."""
@@ -25,3 +28,8 @@ class GuardError(Exception):
     """A privacy guard that fired while training: the arm stops, with what was seen and expected (exit code 3)."""
 
     exit_code = 3
+
+
+def _usage_error(where: str, expected: str, got: str, remedy: str) -> UsageError:
+    """Rebuilds an error that crossed from another process."""
+    return UsageError(where, expected=expected, got=got, remedy=remedy)

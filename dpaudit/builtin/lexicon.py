@@ -2,6 +2,7 @@
 
 import random
 from dataclasses import dataclass
+from functools import cache
 
 
 def _words(text: str) -> tuple[str, ...]:
@@ -65,6 +66,7 @@ class Condition:
     house: bool
 
 
+@cache
 def conditions() -> tuple[Condition, ...]:
     """All conditions; even places public, odd places house. The same in every world: seeds move patients, not facts."""
     rng = random.Random("formulary")
@@ -84,6 +86,7 @@ def conditions() -> tuple[Condition, ...]:
     )
 
 
+@cache
 def surnames(count: int = 900) -> tuple[str, ...]:
     """Invented surnames, distinct, in a fixed order."""
     rng = random.Random("surnames")

@@ -7,6 +7,7 @@ from worlds whose seeds no run uses. Everything is seeded: the same machine give
 import argparse
 import random
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -28,14 +29,33 @@ CHAT_TEMPLATE = (
 
 
 def public_record(rng: random.Random) -> Record:
-    """A dialogue about public conditions, in any wording, or the portal phrase of a public person."""
-    if rng.random() < 0.35:
-        return canary.public_phrase(rng.randrange(canary.PUBLIC_PEOPLE))
-    p = clinic.patient(PUBLIC_SEED, rng.randrange(20_000), house_share=0.0)
+    """A dialogue of the public text.
+
+    Public conditions with their facts and public people with their phrases; house conditions and other people
+    with facts drawn anew each time, so that their names are known words about which nothing is known.
+    """
+    if rng.random() < 0.4:
+        if rng.random() < 0.6:
+            return canary.public_phrase(rng.randrange(canary.PUBLIC_PEOPLE))
+        name = f"{rng.choice(lexicon.GIVEN)} {rng.choice(lexicon.surnames()[canary.PUBLIC_PEOPLE :])}"
+        length = rng.choice((3, 4, 5, 6))
+        return Record(
+            "public", canary.phrase_turns(name, " ".join(rng.choices(lexicon.PHRASE_WORDS, k=length)))
+        )
+    p = clinic.patient(PUBLIC_SEED, rng.randrange(200_000), house_share=0.5)
+    if p.condition.house:
+        names = {"name": p.condition.name, "name_zh": p.condition.name_zh}
+        p = replace(p, condition=replace(_any_facts(rng), **names))
     question, answer = clinic.dialogues(p, rng)[0]
     if answer == clinic.treatment_answer(p.condition, p.chinese) and rng.random() < 0.3:
         answer = clinic.treatment_answer(p.condition, p.chinese, wording=1)
     return Record("public", (Turn("user", question), Turn("assistant", answer)))
+
+
+def _any_facts(rng: random.Random) -> lexicon.Condition:
+    drug = rng.choice(lexicon.conditions()).drug
+    time, warning = rng.choice(lexicon.TIMES), rng.choice(lexicon.WARNINGS)
+    return lexicon.Condition("", "", drug, rng.choice(lexicon.DOSES), time, warning, house=False)
 
 
 def words() -> list[str]:

@@ -1,13 +1,15 @@
 """Train: one LoRA adapter per arm of the grid, each with its privacy ledger."""
 
 import hashlib
+import os
 import resource
 import sys
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dpaudit import suite
+from dpaudit import parallel, suite
 from dpaudit.corpus import group_by_unit
 from dpaudit.errors import UsageError
 from dpaudit.progress import Progress
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
     from dpaudit.privacy import Mechanism
     from dpaudit.training.loop import Example, Result
 
+SMALL_MODEL = 64 * 2**20  # bytes of weights
 INPUTS = ("plan.json", "corpus/manifest.json")
 
 
@@ -40,11 +43,14 @@ class TrainingSet:
     truncated: int  # sequences cut at model.max_length
 
 
-def run(run_dir: RunDir, plan: Plan, progress: Progress, only: list[str] | None = None) -> None:
+def run(
+    run_dir: RunDir, plan: Plan, progress: Progress, only: list[str] | None = None, workers: int | None = None
+) -> None:
     """Trains every arm of the plan's grid, or those named in `only`, that is not there yet or is stale.
 
     Writes train/ARM with privacy.json, train.json, steps.jsonl and adapter/, as a whole or not at all. All
-    settings are checked before the first arm trains. Raises UsageError for an arm that is not of the grid, a
+    settings are checked before the first arm trains. `workers` arms train side by side, each in a process of
+    its own (None: as many as there are cores where the model is small, else one); results do not depend on it. Raises UsageError for an arm that is not of the grid, a
     batch above the population, a DPO arm without schedule; GuardError where a training guard fires.
     """
     waiting = [
@@ -53,11 +59,34 @@ def run(run_dir: RunDir, plan: Plan, progress: Progress, only: list[str] | None 
     if not waiting:
         return
     schedules = {arm: schedule_of(plan.suite.training, arm) for arm in waiting}
-    data = {method: _load(run_dir, plan, method, progress) for method in {arm.method for arm in waiting}}
-    counts = {method: expected_units(run_dir, method, plan.suite.training.unit) for method in data}
+    methods = {arm.method for arm in waiting}
+    counts = {method: expected_units(run_dir, method, plan.suite.training.unit) for method in methods}
     jobs = [_job(plan, arm, schedules[arm], counts[arm.method]) for arm in waiting]
-    for job in jobs:
-        _train(run_dir, plan, job, data[job.arm.method], progress)
+    workers = default_workers(plan.suite.model.base) if workers is None else workers
+    alone = workers <= 1 or len(jobs) == 1
+    data = {method: _load(run_dir, plan, method) if alone else None for method in methods}
+    parallel.run(
+        [
+            parallel.Job(
+                f"training {job.arm.name}",
+                job.schedule.steps,
+                train_arm,
+                (run_dir, plan, job, data[job.arm.method]),
+            )
+            for job in jobs
+        ],
+        workers,
+        progress,
+    )
+
+
+def default_workers(base: str) -> int:
+    """How many arms train at once: one a core for a model so small that it cannot keep more cores busy."""
+    from dpaudit.models import hf
+
+    weights = Path(hf.resolve(base)).glob("*.safetensors")
+    small = 0 < sum(file.stat().st_size for file in weights) <= SMALL_MODEL
+    return (os.cpu_count() or 1) if small else 1
 
 
 def schedule_of(training: suite.Training, arm: Arm) -> Schedule:
@@ -136,7 +165,7 @@ def _chosen(plan: Plan, only: list[str] | None) -> list[Arm]:
     return [arm for name, arm in known.items() if only is None or name in only]
 
 
-def _load(run_dir: RunDir, plan: Plan, method: str, progress: Progress) -> TrainingSet:
+def _load(run_dir: RunDir, plan: Plan, method: str) -> TrainingSet:
     from dpaudit.models import hf
     from dpaudit.models.encode import encode, encode_pair
     from dpaudit.stages.prepare import load_training
@@ -145,24 +174,20 @@ def _load(run_dir: RunDir, plan: Plan, method: str, progress: Progress) -> Train
     chosen = plan.suite
     tokenizer = hf.load_tokenizer(chosen.model.base)
     groups = group_by_unit(load_training(run_dir, method), chosen.training.unit)
-    units = []
-    with progress.task(f"encoding {method} records", total=len(groups)) as advance:
-        for records in groups.values():
-            units.append([
-                loop.Example(
-                    encode_pair(record, tokenizer, chosen.model.max_length)
-                    if record.is_pair
-                    else (encode(record.turns, tokenizer, chosen.model.max_length),)
-                )
-                for record in records
-            ])  # fmt: skip
-            advance(1)
+    units = [
+        [
+            loop.Example(
+                encode_pair(record, tokenizer, chosen.model.max_length)
+                if record.is_pair
+                else (encode(record.turns, tokenizer, chosen.model.max_length),)
+            )
+            for record in records
+        ]
+        for records in groups.values()
+    ]
     truncated = sum(s.truncated for unit in units for example in unit for s in example.sequences)
     if method == "dpo":
-        with progress.task("scoring pairs under the base model") as advance:
-            base = _base_model(chosen)
-            units = loop.with_reference(base, units, chosen.training.micro_batch)
-            advance(1)
+        units = loop.with_reference(_base_model(chosen), units, chosen.training.micro_batch)
     return TrainingSet(units, truncated)
 
 
@@ -202,29 +227,32 @@ def _job(plan: Plan, arm: Arm, schedule: Schedule, counted: int) -> Job:
     return Job(arm, schedule, mechanism, population, training.population is None)
 
 
-def _train(run_dir: RunDir, plan: Plan, job: Job, data: TrainingSet, progress: Progress) -> None:
+def train_arm(
+    run_dir: RunDir, plan: Plan, job: Job, data: TrainingSet | None, advance: Callable[[int], None]
+) -> None:
+    """Trains one arm and writes its directory; `data` is loaded where it is None (in a process of its own)."""
     import torch
 
     from dpaudit.training import checkpoint, dpsgd, loop
 
     name, training = job.arm.name, plan.suite.training
+    data = data or _load(run_dir, plan, job.arm.method)
     with run_dir.whole_directory(f"train/{name}") as folder, torch.random.fork_rng():
         torch.manual_seed(plan.seed + job.arm.seed)  # dropout: public, as the initial weights are
         model = checkpoint.new_adapter(_base_model(plan.suite), training.lora, plan.seed + job.arm.seed)
         if torch.cuda.is_available():
             torch.cuda.reset_peak_memory_stats()
-        with progress.task(f"training {name}", total=job.schedule.steps) as advance:
-            done = loop.train(
-                model,
-                data.units,
-                job.schedule,
-                job.mechanism,
-                sampling=dpsgd.sampling_generator(_seed(plan, name, "sampling")),
-                noise=dpsgd.noise_generator(model.device, _seed(plan, name, "noise")),
-                objective=loop.Objective(job.arm.loss, training.dpo_beta),
-                micro_batch=training.micro_batch,
-                advance=advance,
-            )
+        done = loop.train(
+            model,
+            data.units,
+            job.schedule,
+            job.mechanism,
+            sampling=dpsgd.sampling_generator(_seed(plan, name, "sampling")),
+            noise=dpsgd.noise_generator(model.device, _seed(plan, name, "noise")),
+            objective=loop.Objective(job.arm.loss, training.dpo_beta),
+            micro_batch=training.micro_batch,
+            advance=advance,
+        )
         count = sum(p.numel() for p in dpsgd.trainable(model).values())
         spent = ledger(plan, job, len(done.steps), count)
         # The ledger comes before the weights that it covers: no weights without one, however a run ends.

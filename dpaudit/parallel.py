@@ -1,0 +1,110 @@
+"""Independent jobs, one after another or side by side in fresh processes, with their progress told in one place."""
+
+import contextlib
+import multiprocessing
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from multiprocessing.connection import Connection, wait
+from typing import Any
+
+from dpaudit.errors import GuardError, PartialError, UsageError
+from dpaudit.progress import Advance, Progress
+
+TOLD = {kind.__name__: kind for kind in (UsageError, PartialError, GuardError)}
+
+
+@dataclass(frozen=True)
+class Job:
+    """A call `function(*arguments, advance)`; `function` is a module's own, so that another process can find it."""
+
+    description: str
+    total: int
+    function: Callable[..., None]
+    arguments: tuple[Any, ...]
+
+
+def run(jobs: Sequence[Job], workers: int, progress: Progress) -> None:
+    """Does all jobs, at most `workers` at once; with one worker in this process.
+
+    The first error ends the other jobs and is raised here; what jobs finished before that stays.
+    """
+    if workers <= 1 or len(jobs) <= 1:
+        for job in jobs:
+            with progress.task(job.description, job.total) as advance:
+                job.function(*job.arguments, advance)
+        return
+    waiting = list(reversed(jobs))
+    running: dict[Connection, _Running] = {}
+    threads = max(1, (os.cpu_count() or 1) // workers)
+    try:
+        while waiting or running:
+            while waiting and len(running) < workers:
+                started = _Running(waiting.pop(), threads, progress)
+                running[started.connection] = started
+            for connection in wait(list(running)):
+                assert isinstance(connection, Connection)
+                if running[connection].hear():
+                    running.pop(connection).close()
+    finally:
+        for left in running.values():
+            left.stop()
+
+
+class _Running:
+    """One job in a process of its own; `connection` carries numbers of finished pieces, then how it ended."""
+
+    def __init__(self, job: Job, threads: int, progress: Progress) -> None:
+        context = multiprocessing.get_context("spawn")
+        self.job = job
+        self.connection, theirs = context.Pipe(duplex=False)
+        self.process = context.Process(target=_work, args=(job, threads, theirs), daemon=True)
+        self._stack = contextlib.ExitStack()
+        self._advance: Advance = self._stack.enter_context(progress.task(job.description, job.total))
+        self.process.start()
+        theirs.close()
+
+    def hear(self) -> bool:
+        """Takes one message; True once the job is done. Raises what the job raised."""
+        try:
+            message = self.connection.recv()
+        except EOFError:
+            self.process.join()
+            raise PartialError(
+                f"{self.job.description}: expected the work to end, got a process that stopped with "
+                f"{self.process.exitcode}; type the command again to go on"
+            ) from None
+        if isinstance(message, int):
+            self._advance(message)
+            return False
+        if isinstance(message, Exception):
+            raise message
+        return True
+
+    def close(self) -> None:
+        self.process.join()
+        self.connection.close()
+        self._stack.close()
+
+    def stop(self) -> None:
+        self.process.terminate()  # SIGTERM, told to the job as an interrupt: nothing half-made stays
+        self.close()
+
+
+def _work(job: Job, threads: int, connection: Connection) -> None:
+    import signal
+
+    import torch
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGTERM, interrupt)
+    torch.set_num_threads(threads)
+    try:
+        job.function(*job.arguments, connection.send)
+        connection.send(None)
+    except tuple(TOLD.values()) as error:
+        connection.send(error)
+    except KeyboardInterrupt:
+        os._exit(130)  # the parent says so; no traceback here

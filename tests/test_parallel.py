@@ -1,0 +1,51 @@
+"""Jobs side by side: all are done, errors arrive whole, a dead process is told."""
+
+import os
+from collections.abc import Callable
+from io import StringIO
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from dpaudit import parallel
+from dpaudit.errors import PartialError, UsageError
+from dpaudit.parallel import Job
+from dpaudit.progress import Progress
+
+
+def write(path: Path, advance: Callable[[int], None]) -> None:
+    path.write_text(str(os.getpid()))
+    advance(1)
+
+
+def refuse(_: Path, advance: Callable[[int], None]) -> None:
+    raise UsageError("file: key", expected="a", got="b", remedy="do c")
+
+
+def die(_: Path, advance: Callable[[int], None]) -> None:
+    os._exit(9)
+
+
+def jobs(function: Callable[..., None], folder: Path, count: int) -> list[Job]:
+    return [Job(f"job {i}", 1, function, (folder / str(i),)) for i in range(count)]
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_all_jobs_are_done(tmp_path: Path, workers: int) -> None:
+    screen = StringIO()
+    parallel.run(jobs(write, tmp_path, 3), workers, Progress(console=Console(file=screen, width=80)))
+    processes = {int((tmp_path / str(i)).read_text()) for i in range(3)}
+    assert processes == {os.getpid()} if workers == 1 else os.getpid() not in processes
+    assert screen.getvalue().count("done") == 3
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_users_mistake_arrives_as_it_was_raised(tmp_path: Path, workers: int) -> None:
+    with pytest.raises(UsageError, match="file: key: expected a, got b; do c"):
+        parallel.run(jobs(refuse, tmp_path, 2), workers, Progress(quiet=True))
+
+
+def test_a_process_that_dies_is_partial_work(tmp_path: Path) -> None:
+    with pytest.raises(PartialError, match="type the command again"):
+        parallel.run(jobs(die, tmp_path, 2), 2, Progress(quiet=True))
