@@ -5,6 +5,7 @@ Weights are read from safetensors only and no code of a model repository is ever
 
 import copy
 import math
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -25,6 +26,9 @@ BATCH_TOKENS = 8192  # tokens in one forward pass, padding included
 LOGIT_ELEMENTS = 2**26  # tokens x vocabulary of one forward pass: 256 MB in float32
 CHUNK_ELEMENTS = 2**21  # tokens x vocabulary of one log-softmax
 CACHE_BYTES = 2**23  # one expanded key-value cache; larger ones only miss the processor's caches
+
+# PEFT 0.21 reads a name that Transformers 5 has renamed; nothing that a user could mend.
+warnings.filterwarnings("ignore", message="`is_gradient_checkpointing`", category=FutureWarning)
 
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
@@ -67,6 +71,7 @@ def load_model(base: str, dtype: str = "float32") -> Any:
 
     if dtype not in _DTYPES:
         raise UsageError("model.dtype", expected=f"one of {', '.join(_DTYPES)}", got=repr(dtype))
+    transformers.utils.logging.disable_progress_bar()  # stages show their own
     try:
         model = transformers.AutoModelForCausalLM.from_pretrained(
             resolve(base), dtype=_DTYPES[dtype], use_safetensors=True, trust_remote_code=False
