@@ -1,7 +1,9 @@
 """The command line: parses, calls a stage, prints. Results go to stdout, progress and errors to stderr."""
 
 import json
+import os
 import sys
+import warnings
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -288,6 +290,7 @@ def _print(found: dict[str, Any], as_json: bool) -> None:
 
 def main() -> None:
     """The entry point: runs the command and turns its end into an exit code."""
+    _hush_libraries()
     try:
         code = app(prog_name="dpaudit", standalone_mode=False)
     except (UsageError, PartialError, GuardError) as error:
@@ -297,6 +300,14 @@ def main() -> None:
     if code == INTERRUPTED:
         _failed("interrupted; the same command resumes", INTERRUPTED)
     sys.exit(code)
+
+
+def _hush_libraries() -> None:
+    """Bars and notices of the libraries would break into ours; their errors still come."""
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    warnings.filterwarnings("ignore", category=FutureWarning)
 
 
 def _failed(message: str, code: int) -> int:

@@ -28,7 +28,11 @@ def run_row(run_dir: RunDir) -> Row:
         "suite": plan.suite.name,
         "arms": f"{len(trained)}/{len(suite.arms(plan.suite))}",
         "stages": [stage for stage, state in stage_states(run_dir, plan).items() if state == "done"],
-        "verdicts": {row["arm"]: row["verdict"] for row in verdict_rows(run_dir, plan) if row["primary"]},
+        "verdicts": {
+            row["arm"]: row["verdict"]
+            for row in verdict_rows(run_dir, plan)
+            if row["primary"] and row["verdict"]
+        },
     }
 
 
@@ -129,9 +133,12 @@ def extraction_rows(run_dir: RunDir, plan: Plan) -> Rows:
 
 
 def _audits(run_dir: RunDir, plan: Plan) -> Iterable[tuple[str, str, Row]]:
+    """Arm, recipe and findings of every audit that is current: a stale one speaks of an adapter that is gone."""
     for arm in suite.arms(plan.suite):
         for file in sorted(run_dir.file(f"audit/{arm.name}").glob("*.json")):
-            yield arm.name, file.stem, run_dir.read_json(f"audit/{arm.name}/{file.name}")
+            relative = f"audit/{arm.name}/{file.name}"
+            if is_current(run_dir, relative):
+                yield arm.name, file.stem, run_dir.read_json(relative)
 
 
 def quality_rows(run_dir: RunDir, plan: Plan) -> Rows:

@@ -107,7 +107,7 @@ def _no_remains(run_dir: RunDir, is_new: bool) -> Iterator[None]:
     try:
         yield
     except UsageError:
-        if is_new and not run_dir.file("train").exists():
+        if is_new and not list(run_dir.path.glob("train/*/train.json")):
             shutil.rmtree(run_dir.path if had_runs else run_dir.path.parent, ignore_errors=True)
         raise
 

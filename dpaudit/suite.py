@@ -256,7 +256,7 @@ def _ladder(epsilons: tuple[float, ...], baseline: bool) -> list[float]:
 def _put(data: dict[str, Any], key: str, value: Any) -> None:
     *parents, last = key.split(".")
     for parent in parents:
-        inner = data.setdefault(parent, {})
+        inner = data[parent] = {} if data.get(parent) is None else data[parent]
         if not isinstance(inner, dict):
             raise UsageError(f"--set {key}", expected=f"{parent} to hold keys", got=type(inner).__name__)
         data = inner

@@ -5,6 +5,7 @@ from typing import Any
 from dpaudit.formats import show
 
 Row = dict[str, Any]
+PLAIN = ("pairs", "yes")  # styles of this module's own: a mapping as words, a truth value as yes or no
 
 # key of a command's findings -> column of a row -> (heading, style of `formats.show`)
 COLUMNS: dict[str, dict[str, tuple[str, str]]] = {
@@ -86,7 +87,7 @@ COLUMNS: dict[str, dict[str, tuple[str, str]]] = {
 def as_text(found: Row) -> str:
     """What a command found, as it is printed: tables under their names, every other value on a line of its own."""
     parts = [_part(key, value) for key, value in found.items() if value not in (None, [], {})]
-    return "\n".join(parts).strip("\n") or "nothing yet"
+    return "\n".join(parts).strip("\n").replace("\n\n\n", "\n\n") or "nothing yet"
 
 
 def _part(key: str, value: Any) -> str:
@@ -104,7 +105,11 @@ def _plain(value: Any) -> str:
 
 
 def _cell(value: Any, style: str) -> str:
-    return _plain(value) if style in ("pairs", "yes") else show(value, style)
+    return (
+        _plain(value)
+        if style in PLAIN and value is not None
+        else show(value, "text" if style in PLAIN else style)
+    )
 
 
 def table(rows: list[Row], columns: dict[str, tuple[str, str]]) -> str:

@@ -1,0 +1,289 @@
+"""The command line: help, one line for each kind of bad input, and the whole lab on a toy model."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+import yaml
+
+from dpaudit import cli, rundir
+
+COMMANDS = [
+    "", "demo", "run", "train", "attack", "attack mia", "attack extract", "attack list", "eval", "judge",
+    "judge validate", "report", "report html", "ls", "show",
+]  # fmt: skip
+MINI: dict[str, Any] = {
+    "name": "mini",
+    "model": {"max_length": 200},
+    "data": {"source": "builtin:clinic", "patients": 150, "heldout": 12},
+    "candidates": {"canaries": 100, "records": 20, "extraction": 4, "extraction_repetitions": 2},
+    "training": {
+        "clip": 0.1,
+        "private": {"batch": 32, "steps": 2, "learning_rate": 0.01},
+        "nonprivate": {"batch": 16, "steps": 2, "learning_rate": 0.01},
+        "lora": {"rank": 2, "alpha": 4},
+    },
+    "grid": {"epsilons": [8]},
+    "attacks": ["mia"],
+    "evaluation": {"tasks": [{"name": "clinic_choice", "data": "builtin:clinic"}], "limit": 10},
+    "judging": None,
+}
+
+
+class Outcome(NamedTuple):
+    code: int
+    out: str
+    err: str
+
+
+Call = Callable[..., Outcome]
+
+
+@pytest.fixture
+def call(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], toy_model_dir: Path
+) -> Call:
+    """Types `dpaudit ...` in an empty folder that holds nothing but mini.yaml."""
+    monkeypatch.chdir(tmp_path)
+    suite = MINI | {"model": MINI["model"] | {"base": str(toy_model_dir)}}
+    (tmp_path / "mini.yaml").write_text(yaml.safe_dump(suite))
+
+    def typed(*words: str) -> Outcome:
+        monkeypatch.setattr(sys, "argv", ["dpaudit", *words])
+        capfd.readouterr()
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        return Outcome(int(ended.value.code or 0), *capfd.readouterr())
+
+    return typed
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help(call: Call, command: str) -> None:
+    done = call(*command.split(), "--help")
+    assert (done.code, done.err) == (0, "")
+    assert done.out.startswith(f"Usage: dpaudit{' ' * bool(command)}{command}")
+    assert max(map(len, done.out.splitlines())) <= 80
+
+
+@pytest.mark.parametrize("group", ["", "attack", "report"])
+def test_a_group_alone_shows_its_help(call: Call, group: str) -> None:
+    assert call(*group.split()) == call(*group.split(), "--help")
+
+
+def test_every_command_is_in_the_list(call: Call) -> None:
+    shown = call("--help").out.split("Commands:")[1]
+    named = [line.split()[0] for line in shown.splitlines() if line.startswith("  ")]
+    assert named == list(cli.ORDER)
+
+
+def test_version(call: Call) -> None:
+    assert call("--version") == (0, f"dpaudit {cli.__version__}\n", "")
+
+
+def one_line(done: Outcome, *wanted: str) -> None:
+    """Exit code 2, nothing on stdout, one line on stderr with every part, and no run left behind."""
+    assert done.code == 2, done
+    assert done.out == "" and done.err.count("\n") == 1, done.err
+    assert done.err.startswith("dpaudit: ")
+    for part in wanted:
+        assert part in done.err
+    assert not Path("runs").exists()
+
+
+def test_data_file_that_is_missing(call: Call) -> None:
+    done = call("train", "--suite", "mini.yaml", "--data", "none.jsonl", "--set", "grid.dpo=[]")
+    one_line(
+        Outcome(done.code, done.out, last(done.err)),
+        "none.jsonl",
+        "a readable JSONL file",
+        "No such file",
+        "--data",
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "wanted"),
+    [
+        ('{"conversations": [\n', ["d.jsonl:1", "expected one JSON object", "got a syntax error"]),
+        ('{"conversations": [{"from": "human", "value": "q"}]}\n', ["d.jsonl:1", "ends with the assistant", "got user last"]),
+        ("", ["d.jsonl", "at least one record", "an empty file"]),
+        ('{"prompt": "q", "chosen": "a", "rejected": "b"}\n', ["d.jsonl", "dialogues", "got preference pairs"]),
+    ],
+)  # fmt: skip
+def test_data_file_that_is_malformed(call: Call, text: str, wanted: list[str]) -> None:
+    Path("d.jsonl").write_text(text)
+    done = call("train", "--suite", "mini.yaml", "--data", "d.jsonl")
+    one_line(Outcome(done.code, done.out, last(done.err)), *wanted)
+
+
+def test_unit_patient_without_patients(call: Call) -> None:
+    Path("d.jsonl").write_text(
+        '{"messages": [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}]}\n'
+    )
+    done = call("train", "--suite", "mini.yaml", "--data", "d.jsonl", "--unit", "patient")
+    one_line(Outcome(done.code, done.out, last(done.err)), "patient_id", "got none", "unit record")
+
+
+def last(err: str) -> str:
+    """The last line: what comes before it is the progress of the reading."""
+    *before, line = err.splitlines()
+    assert all(text.endswith("...") for text in before)
+    return line + "\n"
+
+
+def test_unknown_key_in_a_suite(call: Call) -> None:
+    Path("own.yaml").write_text(yaml.safe_dump(MINI | {"evalution": {}}))
+    one_line(call("run", "own.yaml"), "own.yaml: evalution", "an unknown key", "did you mean evaluation?")
+
+
+def test_suite_that_is_no_yaml(call: Call) -> None:
+    Path("own.yaml").write_text("name: [\n")
+    one_line(call("run", "own.yaml"), "own.yaml:2", "expected valid YAML")
+
+
+def test_model_folder_without_weights(call: Call) -> None:
+    Path("bare").mkdir()
+    one_line(call("train", "--suite", "mini.yaml", "--model", "bare"), "--model bare", "config.json")
+    Path("bare/config.json").write_text("{}")
+    one_line(call("train", "--suite", "mini.yaml", "--model", "bare"), "--model bare", "safetensors")
+
+
+@pytest.mark.parametrize("model", ["nowhere", "./nowhere", "builtin:huge"])
+def test_model_that_is_not_there(call: Call, model: str) -> None:
+    one_line(call("train", "--suite", "mini.yaml", "--model", model), f"--model {model}", "no such folder")
+
+
+@pytest.mark.parametrize("epsilon", ["0", "-1", "8,0", "nan", "x"])
+def test_epsilon_of_zero_or_below(call: Call, epsilon: str) -> None:
+    done = call("train", "--suite", "mini.yaml", f"--eps={epsilon}")
+    one_line(done, "--eps", "numbers above 0", f"got {epsilon}")
+
+
+def test_epsilon_of_zero_in_the_suite(call: Call) -> None:
+    done = call("train", "--suite", "mini.yaml", "--set", "grid.epsilons=[0]")
+    one_line(done, "mini.yaml: grid", "epsilons 0", "above 0")
+
+
+@pytest.mark.parametrize(
+    ("key", "kinds", "minimum"), [("canaries", "[mia]", 100), ("extraction", "[extract]", 4)]
+)
+def test_fewer_canaries_than_the_recipe_asks_for(call: Call, key: str, kinds: str, minimum: int) -> None:
+    done = call("train", "--suite", "mini.yaml", "--set", f"candidates.{key}=3", "--set", f"attacks={kinds}")
+    one_line(done, f"candidates.{key}", f"at least {minimum}", "attacks/", "got 3", "--set")
+
+
+@pytest.mark.parametrize(
+    "command", ["attack mia", "attack extract", "eval", "judge", "judge validate", "report html"]
+)
+def test_a_run_that_does_not_exist(call: Call, command: str) -> None:
+    one_line(call(*command.split(), "--run", "gone"), "runs/gone", "expected a run", "dpaudit train")
+    one_line(call(*command.split()), "runs/", "expected a run", "dpaudit train")
+
+
+def test_show_a_run_that_does_not_exist(call: Call) -> None:
+    one_line(call("show", "gone"), "runs/gone", "expected a run")
+
+
+@pytest.mark.parametrize(
+    ("words", "wanted"),
+    [
+        ("train --suite nope", ["suites/nope", "demo", "no such file"]),
+        ("train --suite mini.yaml --dpo nope", ["grid.dpo: nope", "sigmoid", "an unknown loss"]),
+        ("train --suite mini.yaml --dpo sigmoid", ["data.preference", "preference pairs", "nothing"]),
+        ("train --suite mini.yaml --unit word", ["training.unit", "record, patient", "'word'"]),
+        ("train --suite mini.yaml --set primary=nope", ["attacks/nope", "calibrated"]),
+        ("train --suite mini.yaml --set primary=extraction", ["primary", "kind mia", "extraction"]),
+        ("train --suite mini.yaml --set judging.rubric=nope", ["judges/nope", "likelihood"]),
+        ("train --suite mini.yaml --set steps", ["--set steps", "KEY=VALUE"]),
+        ("trian", ["trian", "train"]),
+        ("train --esp 3", ["--esp"]),
+        ("train --seed x", ["--seed", "valid integer"]),
+    ],
+)
+def test_other_slips(call: Call, words: str, wanted: list[str]) -> None:
+    one_line(call(*words.split()), *wanted)
+
+
+def test_a_batch_above_the_population_leaves_no_run(call: Call) -> None:
+    done = call("train", "--suite", "mini.yaml", "--set", "training.private.batch=9999")
+    assert done.code == 2 and "training.private.batch" in done.err.splitlines()[-1]
+    assert not Path("runs").exists()
+
+
+def test_a_failed_plan_leaves_other_runs_alone(call: Call) -> None:
+    kept = rundir.open_or_create({"a": 1}, "other", Path("runs"))
+    done = call("train", "--suite", "mini.yaml", "--data", "none.jsonl")
+    assert done.code == 2
+    assert [path.name for path in Path("runs").iterdir()] == [kept.name]
+
+
+def test_a_fault_of_ours_keeps_its_traceback_and_shows_no_variables(
+    call: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(runs: Path) -> list[object]:
+        patient = "a patient's words"  # must not be printed
+        raise RuntimeError(str(len(patient)))
+
+    monkeypatch.setattr(rundir, "existing", broken)
+    monkeypatch.setattr(sys, "argv", ["dpaudit", "ls"])
+    with pytest.raises(RuntimeError):
+        cli.main()
+    assert cli.app.pretty_exceptions_enable is False
+
+
+def test_the_lab_on_a_toy_model(call: Call) -> None:
+    """Each stage in sequence with no option; what is done is skipped; `--json` is one object."""
+    trained = call("train", "--suite", "mini.yaml", "--insecure-seed", "5", "--json")
+    assert trained.code == 0
+    found = json.loads(trained.out)
+    assert [(row["arm"], row["trained"]) for row in found["arms"]] == [("sft-inf", True), ("sft-eps8", True)]
+    assert 7.9 < found["arms"][1]["epsilon_spent"] <= 8
+    early = call("report", "html")
+    assert early.code == 0 and Path(found["path"], "report/index.html").is_file()
+    attacked = json.loads(call("attack", "mia", "--json").out)
+    assert {row["recipe"] for row in attacked["verdicts"]} >= {"loss", "calibrated", "min_k_pp", "zlib"}
+    assert [
+        row["verdict"] for row in attacked["verdicts"] if row["arm"] == "sft-eps8" and row["primary"]
+    ] == ["no power"]
+    measured = json.loads(call("eval", "--json").out)
+    assert {(row["arm"], row["measure"]) for row in measured["quality"]} == {
+        (arm, measure) for arm in ("base", "sft-inf", "sft-eps8") for measure in ("bits per byte", "clinic_choice")
+    }  # fmt: skip
+    page = Path(json.loads(call("report", "html", "--json").out)["page"])
+    assert page.read_text(encoding="utf-8").startswith("<!DOCTYPE html>")
+    again = call("run", "mini.yaml", "--insecure-seed", "5")
+    assert again.code == 0 and str(page) in again.out and "training" not in again.err
+    listed = json.loads(call("ls", "--json").out)["runs"]
+    assert [(row["arms"], row["verdicts"]) for row in listed] == [("2/2", {"sft-eps8": "no power"})]
+    assert listed[0]["stages"] == ["prepare", "train", "attack", "eval", "report"]
+    shown = call("show").out
+    assert "sft-eps8" in shown and "stale" not in shown and str(page) in shown
+
+
+def test_interrupt(call: Call, tmp_path: Path) -> None:
+    """Ctrl-C while an arm trains: one line, exit code 130, and the run resumes."""
+    command = [sys.executable, "-m", "dpaudit.cli", "train", "--suite", "mini.yaml", "--set", "training.nonprivate.steps=100000"]  # fmt: skip
+    root = str(Path(cli.__file__).parents[1])
+    with subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+                          env=os.environ | {"PYTHONPATH": root}) as process:  # fmt: skip
+        assert process.stderr is not None
+        seen = ""
+        while not seen.startswith("training sft-inf"):
+            seen = process.stderr.readline()
+            assert seen, "the command ended before an arm trained"
+        time.sleep(0.5)
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert out == "" and err.splitlines()[-1] == "dpaudit: interrupted; the same command resumes"
+    assert "Traceback" not in err
+    (run_dir,) = rundir.existing(tmp_path / "runs")
+    assert not list(run_dir.path.glob("train/*"))
