@@ -17,7 +17,7 @@ from dpaudit.stages.evaluate import adapter_file, load_model, trained_arms
 from dpaudit.suite import Judging, Plan
 
 if TYPE_CHECKING:
-    from dpaudit.models.judges import Judge
+    from dpaudit.models.judge import Judge
 
 RUBRIC = "judge/rubric.json"
 ANSWERS = "judge/answers.jsonl"
@@ -132,7 +132,7 @@ class _Asker:
 
     def _open(self) -> "Judge":
         if self.judge is None:
-            from dpaudit.models.judges import open_judge
+            from dpaudit.models.judge import open_judge
 
             settings, model = self.plan.suite.judging or Judging(), self.plan.suite.model
             self.judge = open_judge(self.rules, model.max_length + settings.max_new_tokens, self.allow_egress)

@@ -12,7 +12,7 @@ import pytest
 from dpaudit.corpus import Turn
 from dpaudit.errors import PartialError, UsageError
 from dpaudit.models.hf import HFModel
-from dpaudit.models.judges import EndpointJudge, LikelihoodJudge, ModelJudge, is_loopback, open_judge
+from dpaudit.models.judge import EndpointJudge, LikelihoodJudge, ModelJudge, is_loopback, open_judge
 from dpaudit.rubric import Comparison, Labels, Rubric
 
 ASK = "{question}\n<A>{first}</A>\n<B>{second}</B>"
