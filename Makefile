@@ -8,7 +8,7 @@ TORCH := $(shell grep '^torch==' constraints.txt)
 PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3; do \
 	$$p -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 
-.PHONY: demo test check test-slow format builtin-model clean
+.PHONY: demo test check test-slow format docs builtin-model clean
 
 demo: $(STAMP)
 	@$(BIN)/dpaudit demo
@@ -30,6 +30,9 @@ test-slow: $(STAMP)
 format: $(STAMP)
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+docs: $(STAMP)
+	$(BIN)/python tests/regenerate_docs.py
 
 builtin-model: $(STAMP)
 	$(BIN)/python -m dpaudit.builtin.pretrain

@@ -1,0 +1,110 @@
+"""The docs say what is there: commands, options and targets exist, the help shown is the program's, nothing lacks a line."""
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+from regenerate_docs import ROOT, commands, commands_page, help_of, readme
+
+from dpaudit import content
+from dpaudit.training.losses import LOSSES
+
+PAGES = [
+    ROOT / name
+    for name in ("README.md", "CONTRIBUTING.md", "ARCHITECTURE.md", "CHANGELOG.md", "docs/content.md")
+]
+FENCE = re.compile(r"^```sh\n(.*?)^```", re.MULTILINE | re.DOTALL)
+INLINE = re.compile(r"`((?:dpaudit|make) [^`\n]+)`")
+
+
+def typed() -> list[str]:
+    """Every command that a page tells the reader to type."""
+    found = []
+    for page in PAGES:
+        text = page.read_text(encoding="utf-8")
+        found += [line for block in FENCE.findall(text) for line in block.splitlines() if line.strip()]
+        found += INLINE.findall(text)
+    return sorted(set(found))
+
+
+def test_the_pages_show_commands() -> None:
+    assert {"make demo", "make test", "dpaudit train --eps 1,4,8", "dpaudit report html"} <= set(typed())
+
+
+@pytest.mark.parametrize("line", [line for line in typed() if line.startswith("dpaudit ")])
+def test_commands_and_options_exist(line: str) -> None:
+    words = shlex.split(line)[1:]
+    command = ""
+    while words and f"{command} {words[0]}".strip() in commands():
+        command = f"{command} {words.pop(0)}".strip()
+    assert command, f"no such command: {line}"
+    shown = help_of(command)
+    for word in words:
+        if word.startswith("-"):
+            assert re.search(rf"^\s+(-\w, )?{re.escape(word.partition('=')[0])}\b", shown, re.MULTILINE), line
+
+
+@pytest.mark.parametrize("line", [line for line in typed() if line.startswith("make ")])
+def test_make_targets_exist(line: str) -> None:
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    for target in line.split()[1:]:
+        assert re.search(rf"^{target}:", makefile, re.MULTILINE), line
+
+
+def test_only_known_programs_are_typed() -> None:
+    assert {line.split()[0] for line in typed()} == {"dpaudit", "make"}
+
+
+def test_the_help_shown_is_the_programs() -> None:
+    assert (ROOT / "README.md").read_text(encoding="utf-8") == readme(), "type `make docs`"
+    assert (ROOT / "docs/commands.md").read_text(encoding="utf-8") == commands_page(), "type `make docs`"
+
+
+def documented(heading: str) -> set[str]:
+    """The names in the first column of a table of docs/content.md."""
+    text = (ROOT / "docs/content.md").read_text(encoding="utf-8")
+    section = next(part for part in text.split("\n## ") if part.startswith(heading))
+    return set(re.findall(r"^\| `(\w[\w-]*)`", section, re.MULTILINE))
+
+
+@pytest.mark.parametrize(
+    ("heading", "names"),
+    [
+        ("Suites", {path.stem for path in content.shipped("suites").glob("*.yaml")}),
+        ("Attack recipes", {path.stem for path in content.shipped("attacks").glob("*.yaml")}),
+        ("Judges", {path.stem for path in content.shipped("judges").glob("*.yaml")}),
+        ("Tasks", {path.stem for path in (content.shipped("suites") / "tasks").glob("*.yaml")}),
+        ("DPO losses", set(LOSSES)),
+    ],
+)
+def test_everything_has_a_line(heading: str, names: set[str]) -> None:
+    assert documented(heading) == names
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_and_paths_lead_somewhere(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    links = [link for link in re.findall(r"\]\(([^)#]+)\)", text) if not link.startswith("https://")]
+    paths = re.findall(r"`((?:tests|dpaudit|suites|attacks|judges|docs)/[\w/.-]+)`", text)
+    for name in (*links, *paths):
+        if not re.search(r"NAME|SLOW|dpaudit/_content", name):
+            assert (page.parent / name).exists() or (ROOT / name).exists(), f"{page.name}: {name}"
+
+
+def test_architecture_names_every_module() -> None:
+    text = (ROOT / "ARCHITECTURE.md").read_text(encoding="utf-8")
+    package = ROOT / "dpaudit"
+    modules = [path.stem for path in package.glob("*.py")] + [
+        f"{p.name}/" for p in package.iterdir() if p.is_dir()
+    ]
+    for name in modules:
+        if not name.startswith(("_", ".")):
+            assert f"`{name}" in text, f"ARCHITECTURE.md has no place for {name}"
+
+
+def test_the_version_has_a_change_log() -> None:
+    import dpaudit
+
+    text = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+    assert f"## [{dpaudit.__version__}]" in text and "### Numbers changed" in text
