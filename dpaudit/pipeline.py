@@ -13,6 +13,7 @@ from dpaudit.progress import Progress
 from dpaudit.rundir import RunDir
 from dpaudit.suite import AttackKind, Plan, Suite
 
+RESERVED_SEEDS = 900  # worlds from here on belong to `make builtin-model`
 VERSIONED = ("dpaudit", "torch", "transformers", "peft", "opacus", "dp-accounting", "lm-eval", "numpy")
 
 
@@ -119,11 +120,22 @@ def check(plan: Plan) -> None:
     """
     from dpaudit.stages.train import schedule_of
 
+    _check_seed(plan)
     _check_losses(plan.suite)
     for arm in suite.arms(plan.suite):
         schedule_of(plan.suite.training, arm)
     _check_content(plan.suite)
     _check_model(plan.suite)
+
+
+def _check_seed(plan: Plan) -> None:
+    """The embedded model and judge come from worlds of their own seeds, which no run may use."""
+    from dpaudit.builtin import clinic
+
+    if plan.suite.data.source == "builtin:clinic" and not 0 <= plan.seed < RESERVED_SEEDS:
+        raise UsageError("--seed", expected=f"a number from 0 to {RESERVED_SEEDS - 1} for builtin:clinic", got=str(plan.seed))  # fmt: skip
+    if plan.suite.data.patients > clinic.MAX_PATIENTS:
+        raise UsageError("data.patients", expected=f"at most {clinic.MAX_PATIENTS}", got=str(plan.suite.data.patients))  # fmt: skip
 
 
 def _check_content(chosen: Suite) -> None:

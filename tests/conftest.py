@@ -1,8 +1,12 @@
 """Fixtures that several test modules share."""
 
+import os
 from pathlib import Path
 
 import pytest
+
+# Toy models gain nothing from threads, and threads that wait for each other on a busy machine cost ten times the work
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 SENTENCES = [
     "I have a sore throat and a mild fever since Monday. What should I take?",

@@ -205,6 +205,8 @@ def test_show_a_run_that_does_not_exist(call: Call) -> None:
         ("train --suite mini.yaml --set steps", ["--set steps", "KEY=VALUE"]),
         ("trian", ["trian", "train"]),
         ("train --esp 3", ["--esp"]),
+        ("train --suite mini.yaml --seed 900", ["--seed", "0 to 899", "got 900"]),
+        ("train --suite mini.yaml --set data.patients=1000001", ["data.patients", "at most 1000000"]),
         ("train --seed x", ["--seed", "valid integer"]),
     ],
 )
@@ -287,3 +289,18 @@ def test_interrupt(call: Call, tmp_path: Path) -> None:
     assert "Traceback" not in err
     (run_dir,) = rundir.existing(tmp_path / "runs")
     assert not list(run_dir.path.glob("train/*"))
+
+
+@pytest.mark.slow
+def test_four_commands_in_an_empty_folder(tmp_path: Path) -> None:
+    """What the README types one after the other, on the embedded model, with no other option."""
+    environment = os.environ | {"PYTHONPATH": str(Path(cli.__file__).parents[1])}
+    done = []
+    for words in ("train --eps 1,4,8", "attack mia", "judge", "report html", "judge validate"):
+        command = [sys.executable, "-m", "dpaudit.cli", *words.split()]
+        done.append(subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True))
+        assert done[-1].returncode == 0, f"{words}: {done[-1].stderr}"
+    (run_dir,) = rundir.existing(tmp_path / "runs")
+    assert run_dir.file("report/index.html").is_file()
+    for arm in ("sft-inf", "sft-eps8", "sft-eps4", "sft-eps1"):
+        assert all(arm in result.stdout for result in done[:2])
