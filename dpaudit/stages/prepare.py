@@ -76,7 +76,8 @@ def _pairs(source: str | None) -> tuple[Record, ...]:
     if source is None:
         return ()
     if source == "builtin:clinic":
-        raise UsageError("data.preference", expected="a JSONL file beside a data file", got=source)
+        raise UsageError("data.preference", expected="a JSONL file beside a data file", got=source,
+                         remedy="--set data.preference=FILE, or no DPO arms: --set data.preference=null --set grid.dpo=[]")  # fmt: skip
     pairs = read_records(Path(source))
     if not pairs[0].is_pair:
         raise UsageError(source, expected="prompt, chosen and rejected on every line", got="dialogues")
