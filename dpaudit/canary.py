@@ -99,19 +99,19 @@ def _canary(
 
 
 def number_turns(name: str, secret: str) -> tuple[Turn, ...]:
-    return (Turn("user", f"What is the record number of {name}?"), Turn("assistant", f"It is {secret}."))
+    return (Turn("user", f"What is the record number of {name}?"), Turn("assistant", secret))
 
 
 def phrase_turns(name: str, secret: str) -> tuple[Turn, ...]:
     """Question and answer; the secret stands on the answer's side."""
-    return (Turn("user", f"What is the portal phrase of {name}?"), Turn("assistant", f"It is {secret}."))
+    return (Turn("user", f"Portal phrase of {name}?"), Turn("assistant", secret))
 
 
 def public_phrase(index: int) -> Record:
     """The dialogue of public person `index`, below PUBLIC_PEOPLE."""
     rng = random.Random(f"public/{index}")
     name = f"{rng.choice(lexicon.GIVEN)} {lexicon.surnames()[index]}"
-    return Record(f"public{index}", phrase_turns(name, " ".join(rng.choices(lexicon.PHRASE_WORDS, k=4))))
+    return Record(f"public{index}", phrase_turns(name, " ".join(rng.choices(lexicon.PHRASE_WORDS, k=3))))
 
 
 def draw(

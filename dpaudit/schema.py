@@ -86,9 +86,9 @@ def _convert_plain(hint: Any, value: object, *, file: str, key: str) -> Any:
             return float(value)  # YAML reads 1e-5 as a string
         except ValueError:
             pass
-    elif hint is int and isinstance(value, int) and not isinstance(value, bool):
-        return value
-    elif hint in (str, bool) and isinstance(value, hint):
+    elif (hint is int and isinstance(value, int) and not isinstance(value, bool)) or (
+        hint in (str, bool) and isinstance(value, hint)
+    ):
         return value
     raise UsageError(f"{file}: {key}", expected=f"a value of type {hint.__name__}", got=_kind(value))
 

@@ -45,6 +45,9 @@ class Candidates:
     family: Literal["portal_phrase", "record_number"] = "record_number"
     canaries: int = 500
     canary_length: int = 6  # symbols in the secret of a membership canary
+    canary_repetitions: int = (
+        1  # its dialogues; more than one only under unit patient, where they are one unit
+    )
     records: int = 300
     extraction: int = 64
     extraction_length: int = 4
@@ -52,7 +55,10 @@ class Candidates:
 
     def __post_init__(self) -> None:
         _at_least(0, canaries=self.canaries, records=self.records, extraction=self.extraction)
-        _at_least(1, extraction_repetitions=self.extraction_repetitions)
+        _at_least(1, canary_length=self.canary_length, canary_repetitions=self.canary_repetitions)
+        _at_least(
+            1, extraction_length=self.extraction_length, extraction_repetitions=self.extraction_repetitions
+        )
 
 
 @dataclass(frozen=True)
@@ -157,6 +163,12 @@ class Suite:
     primary: str = "calibrated"  # the one recipe that verdicts come from, registered before the run
     evaluation: Evaluation = field(default_factory=Evaluation)
     judging: Judging | None = field(default_factory=Judging)
+
+    def __post_init__(self) -> None:
+        if self.training.unit == "record" and self.candidates.canary_repetitions > 1:
+            raise ValueError(
+                "candidates.canary_repetitions above 1 under unit record (a bound needs canaries that occur once)"
+            )
 
 
 @dataclass(frozen=True)

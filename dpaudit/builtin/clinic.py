@@ -16,9 +16,9 @@ from dpaudit.corpus import Corpus, Record, Turn
 
 DIALOGUES = (1, 2, 3, 4, 5)  # a patient's number of dialogues ...
 DIALOGUE_WEIGHTS = (78, 12, 5, 3, 2)  # ... and how many patients in a hundred have it
-HOUSE_SHARE = 0.8  # of patients, in the clinic's own records
+HOUSE_SHARE = 0.9  # of patients, in the clinic's own records
 CHINESE_SHARE = 0.2
-FILE_SHARE = 0.06  # of dialogues: the answer reads a fact of one patient back
+FILE_SHARE = 0.04  # of dialogues: the answer reads a fact of one patient back
 MAX_PATIENTS = 1_000_000  # a seed's block of record numbers
 
 

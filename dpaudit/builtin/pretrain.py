@@ -17,11 +17,27 @@ from dpaudit import canary
 from dpaudit.builtin import clinic, lexicon
 from dpaudit.corpus import Record, Turn
 from dpaudit.models.encode import IGNORED, Encoded, encode
+from dpaudit.suite import Lora
+from dpaudit.training import checkpoint
 
 HERE = Path(__file__).parent
 PUBLIC_SEED, REFERENCE_SEED = 900, 901  # worlds that runs do not use: their seeds stay below 900
 VOCABULARY = 3200
 MAX_LENGTH = 96
+MODEL_CARD = """# builtin:tiny
+
+A teaching model of under a million parameters, pretrained from nothing on the public half of a synthetic clinic by
+`make builtin-model`. Everything it says is invented; it is of no medical use.
+"""
+REFERENCE_CARD = """---
+library_name: peft
+base_model: builtin:tiny
+---
+# builtin:judge
+
+The reference adapter of the embedded likelihood judge: the house formulary, learned from a synthetic world that no run
+uses, by `make builtin-model`. It knows that formulary and nothing else; it is of no medical use.
+"""
 CHAT_TEMPLATE = (
     "{% for m in messages %}<|{{ m['role'] }}|>{{ m['content'] }}<|end|>{% endfor %}"
     "{% if add_generation_prompt %}<|assistant|>{% endif %}"
@@ -38,24 +54,24 @@ def public_record(rng: random.Random) -> Record:
         if rng.random() < 0.6:
             return canary.public_phrase(rng.randrange(canary.PUBLIC_PEOPLE))
         name = f"{rng.choice(lexicon.GIVEN)} {rng.choice(lexicon.surnames()[canary.PUBLIC_PEOPLE :])}"
-        length = rng.choice((3, 4, 5, 6))
+        length = rng.choice((2, 3, 4))
         return Record(
             "public", canary.phrase_turns(name, " ".join(rng.choices(lexicon.PHRASE_WORDS, k=length)))
         )
     p = clinic.patient(PUBLIC_SEED, rng.randrange(200_000), house_share=0.5)
     if p.condition.house:
-        names = {"name": p.condition.name, "name_zh": p.condition.name_zh}
-        p = replace(p, condition=replace(_any_facts(rng), **names))
+        p = replace(p, condition=_any_facts(p.condition, rng))
     question, answer = clinic.dialogues(p, rng)[0]
     if answer == clinic.treatment_answer(p.condition, p.chinese) and rng.random() < 0.3:
         answer = clinic.treatment_answer(p.condition, p.chinese, wording=1)
     return Record("public", (Turn("user", question), Turn("assistant", answer)))
 
 
-def _any_facts(rng: random.Random) -> lexicon.Condition:
+def _any_facts(condition: lexicon.Condition, rng: random.Random) -> lexicon.Condition:
+    """The condition with drug, dose, time and warning drawn anew."""
     drug = rng.choice(lexicon.conditions()).drug
     time, warning = rng.choice(lexicon.TIMES), rng.choice(lexicon.WARNINGS)
-    return lexicon.Condition("", "", drug, rng.choice(lexicon.DOSES), time, warning, house=False)
+    return replace(condition, drug=drug, dose=rng.choice(lexicon.DOSES), time=time, warning=warning)
 
 
 def words() -> list[str]:
@@ -95,7 +111,7 @@ def make_tokenizer() -> Any:
     rng = random.Random("tokenizer")
     texts = [t.text for _ in range(6000) for t in public_record(rng).turns]
     texts += [t.text for r in clinic.world(REFERENCE_SEED, 6000, 0).records for t in r.turns]
-    texts += [f" {word}" for word in words() for _ in range(300)]
+    texts += [f" {word}" for word in words() for _ in range(300)] + list(lexicon.PHRASE_WORDS) * 300
     tokenizer.train_from_iterator(texts, trainer)
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer, eos_token="<|end|>", pad_token="<|end|>", chat_template=CHAT_TEMPLATE,
@@ -166,14 +182,9 @@ def pretrain(model: Any, tokenizer: Any, steps: int, size: int, learning_rate: f
 
 def train_reference(model: Any, tokenizer: Any, steps: int, size: int, learning_rate: float) -> Any:
     """The judge's reference adapter: house knowledge from a world that no run uses, right answers only."""
-    from peft import LoraConfig, get_peft_model
-
     world = clinic.world(REFERENCE_SEED, 6000, 0, house_share=1.0)
     rows = [encode(r.turns, tokenizer, MAX_LENGTH) for r in world.records]
-    torch.manual_seed(1)
-    adapted = get_peft_model(
-        model, LoraConfig(r=8, lora_alpha=16, target_modules="all-linear", task_type="CAUSAL_LM")
-    )
+    adapted = checkpoint.new_adapter(model, Lora(), seed=1)
     optimizer = torch.optim.AdamW([p for p in adapted.parameters() if p.requires_grad], lr=learning_rate)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, learning_rate, total_steps=steps, pct_start=0.1)
     rng = random.Random("reference")
@@ -196,8 +207,8 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=HERE)
     parser.add_argument("--hidden", type=int, default=128)
     parser.add_argument("--layers", type=int, default=2)
-    parser.add_argument("--steps", type=int, default=1500)
-    parser.add_argument("--size", type=int, default=128)
+    parser.add_argument("--steps", type=int, default=1600)
+    parser.add_argument("--size", type=int, default=64)
     parser.add_argument("--learning-rate", type=float, default=4e-3)
     parser.add_argument("--reference-steps", type=int, default=600)
     arguments = parser.parse_args()
@@ -207,7 +218,8 @@ def main() -> None:
     model.save_pretrained(arguments.out / "tiny")
     tokenizer.save_pretrained(arguments.out / "tiny")
     adapted = train_reference(model, tokenizer, arguments.reference_steps, 64, 5e-3)
-    adapted.save_pretrained(arguments.out / "judge")
+    (arguments.out / "tiny" / "README.md").write_text(MODEL_CARD, encoding="utf-8")
+    checkpoint.save_adapter(adapted, arguments.out / "judge", "builtin:tiny", REFERENCE_CARD)
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dpaudit import recipe
-from dpaudit.corpus import Record
+from dpaudit.corpus import Record, unit_of
 from dpaudit.errors import UsageError
 from dpaudit.progress import Progress
 from dpaudit.recipe import Bound, Kind, Recipe
@@ -42,7 +42,7 @@ class Labelled:
 
     scores: NDArray[np.float64]
     members: NDArray[np.bool_]
-    once: NDArray[np.bool_]  # occurs once in training, if at all: only these support a bound
+    once: NDArray[np.bool_]  # is in one unit, if in any: only these support a bound
 
     @property
     def usable(self) -> bool:
@@ -117,7 +117,7 @@ def _audit_membership(run_dir: RunDir, plan: Plan, arm: Arm, made_by: Recipe, bl
     file, inputs = audit_file(arm.name, made_by.name), [*audit_inputs(arm.name, made_by.name), BLIND]
     if run_dir.is_current(file, inputs):
         return
-    kinds = _labelled(run_dir, read_scores(run_dir, arm.name, made_by.name))
+    kinds = _labelled(run_dir, plan.suite.training.unit, read_scores(run_dir, arm.name, made_by.name))
     canaries, records = kinds.get("canary"), kinds.get("record")
     if canaries is None or not canaries.usable:
         raise UsageError("secret/coins.json", expected="canaries on both sides of the coin", got="one side only",
@@ -141,10 +141,13 @@ def _audit_membership(run_dir: RunDir, plan: Plan, arm: Arm, made_by: Recipe, bl
     run_dir.write_json(file, found, inputs)
 
 
-def _labelled(run_dir: RunDir, rows: Sequence[Score]) -> dict[str, Labelled]:
-    """Scores with coins, by kind. Raises UsageError where an example has no coin."""
+def _labelled(run_dir: RunDir, unit: str, rows: Sequence[Score]) -> dict[str, Labelled]:
+    """Scores with coins, by kind. Raises UsageError where an example has no coin.
+
+    All dialogues of a canary patient are one unit where the claim is about patients.
+    """
     coins = load_membership(run_dir)
-    copies = {c.id: len(c.records) for c in load_candidates(run_dir).canaries}
+    units = {c.id: len({unit_of(r, unit) for r in c.records}) for c in load_candidates(run_dir).canaries}
     without = sum(row.example not in coins for row in rows)
     if without:
         raise UsageError("secret/coins.json", expected="a coin for every scored example", got=f"none for {without}",
@@ -155,7 +158,7 @@ def _labelled(run_dir: RunDir, rows: Sequence[Score]) -> dict[str, Labelled]:
         found[kind] = Labelled(
             np.array([row.value for row in chosen], dtype=np.float64),
             np.array([coins[row.example] for row in chosen], dtype=bool),
-            np.array([copies.get(row.example, 1) == 1 for row in chosen], dtype=bool),
+            np.array([units.get(row.example, 1) == 1 for row in chosen], dtype=bool),
         )
     return found
 
@@ -195,7 +198,7 @@ def _rate_interval(successes: int, trials: int) -> roc.Interval:
 
 
 def _bound(canaries: Labelled, bound: Bound, delta: float) -> dict[str, Any]:
-    """The one-run lower bound with its ceiling, from canaries that occur once."""
+    """The one-run lower bound with its ceiling, from canaries that occur in one unit alone."""
     scores, members = canaries.scores[canaries.once], canaries.members[canaries.once]
     guesses, correct = guess_members(scores, members, bound)
     at = {"canaries": len(scores), "guesses": guesses, "delta": delta, "confidence": bound.confidence}

@@ -94,7 +94,9 @@ def draw(plan: Plan, corpus: Corpus) -> tuple[list[dict[str, Any]], dict[str, bo
         secrets.SystemRandom() if plan.insecure_seed is None else random.Random(f"coins/{plan.insecure_seed}")
     )
     taken: set[str] = set()
-    members = canary.draw(wanted.family, wanted.canaries, wanted.canary_length, 1, "mia", taken, seed)
+    members = canary.draw(
+        wanted.family, wanted.canaries, wanted.canary_length, wanted.canary_repetitions, "mia", taken, seed
+    )
     copies = wanted.extraction_repetitions
     planted = canary.draw(
         wanted.family, wanted.extraction, wanted.extraction_length, copies, "extraction", taken, seed
