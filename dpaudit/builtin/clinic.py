@@ -203,7 +203,7 @@ def preference(p: Patient, rng: random.Random) -> Record:
 
 
 def judge_controls(seed: int, count: int) -> list[dict[str, Any]]:
-    """Planted-fault controls for a judge: questions and answers in wordings that no training text uses.
+    """Planted-fault controls for a judge: right answers and faults in a wording that no training text uses.
 
     Each has kind (of `FAULTS`), turns, right and wrong.
     """
@@ -212,7 +212,7 @@ def judge_controls(seed: int, count: int) -> list[dict[str, Any]]:
     made = []
     for number in range(count):
         c, fault, chinese = rng.choice(house), FAULTS[number % len(FAULTS)], rng.random() < CHINESE_SHARE
-        question = f"{c.name_zh}请给出用药方案。" if chinese else f"Please give the plan for {c.name}."
+        question = f"{c.name_zh}怎么治疗？" if chinese else f"What helps with {c.name}?"
         right = treatment_answer(c, chinese, wording=1)
         wrong = faulty_answer(c, fault, chinese, rng, wording=1)
         made.append({"kind": fault, "turns": (Turn("user", question),), "right": right, "wrong": wrong})

@@ -71,14 +71,13 @@ def test_pairs_set_the_right_answer_against_every_kind_of_fault() -> None:
             assert len({right, *wrong}) == 1 + len(clinic.FAULTS)
 
 
-def test_judge_controls_use_wordings_that_no_training_text_has(world: Corpus) -> None:
+def test_judge_controls_use_a_wording_that_no_training_text_has(world: Corpus) -> None:
     controls = clinic.judge_controls(seed=0, count=40)
     texts = {turn.text for r in (*world.records, *world.pairs) for turn in r.turns}
     texts |= {text for pair in world.pairs for text in (pair.chosen, pair.rejected) if text}
     assert {c["kind"] for c in controls} == set(clinic.FAULTS)
     for control in controls:
         assert control["right"] not in texts and control["wrong"] not in texts
-        assert control["turns"][0].text not in texts
 
 
 def test_choices_are_many_unambiguous_and_balanced() -> None:
