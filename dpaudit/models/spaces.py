@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from dpaudit.canary import Canary
+from dpaudit.corpus import Turn
 from dpaudit.errors import UsageError
 from dpaudit.extraction import TokenTrie, candidate_secrets
 from dpaudit.models.encode import Encoded, encode, render
@@ -45,14 +46,18 @@ class Spaces:
     def of(self, canary: Canary) -> Space:
         """The space of a canary, from its first record. Raises UsageError where model.max_length cuts its secret.
 
-        Candidates are tokenised between the word before the secret and what follows up to the next blank. Where
-        that does not give the secret's tokens in the whole text, the whole text is used, which takes longer.
+        Candidates are tokenised between the word before the secret, or what opens the answer if the secret comes
+        first, and what follows up to the next blank. Where that does not give the secret's tokens in the whole
+        text, the whole text is used, which takes longer.
         """
         item = encoded_secret(canary, self.tokenizer, self.max_length)
-        text = render(canary.records[0].turns, self.tokenizer)
+        turns = canary.records[0].turns
+        text = render(turns, self.tokenizer)
         start = text.rfind(canary.secret)
         stop = start + len(canary.secret)
-        near = (text[_word_before(text, start) : start], text[stop : _blank_behind(text, stop)])
+        opening = self._opening(turns)
+        left = opening if text[:start].endswith(opening) else text[_word_before(text, start) : start]
+        near = (left, text[stop : _blank_behind(text, stop)])
         for left, right in (near, (text[:start], text[stop:])):
             candidates = self._candidates(canary, left, right)
             place = candidates.index[canary.secret]
@@ -62,6 +67,11 @@ class Spaces:
                 return Space(item, item.input_ids[: end - len(own)], candidates.trie, place)
         raise UsageError(f"canary {canary.id}", expected="a secret whose tokens do not begin the text",
                          got="one that does", remedy="use a chat template that opens with the question")  # fmt: skip
+
+    def _opening(self, turns: tuple[Turn, ...]) -> str:
+        """What the chat template writes between the last question and its answer."""
+        question = render(turns[:-1], self.tokenizer)
+        return render(turns[:-1], self.tokenizer, prompt=True)[len(question) :]
 
     def _candidates(self, canary: Canary, left: str, right: str) -> _Candidates:
         key = (left, right, canary.alphabet, canary.length, canary.separator)
