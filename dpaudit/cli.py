@@ -78,6 +78,12 @@ EgressOption = Annotated[
 RecipeOption = Annotated[
     list[str] | None, typer.Option("--recipe", metavar="NAME", help="Only this recipe; may be given again.")
 ]
+WorkersOption = Annotated[
+    int | None,
+    typer.Option(
+        "--workers", metavar="N", min=1, help="Arms trained at once; without it chosen by model and machine."
+    ),
+]
 RunOption = Annotated[
     str | None, typer.Option("--run", metavar="NAME", help="A run; without it the one used last.")
 ]
@@ -113,12 +119,13 @@ def _help(context: typer.Context) -> None:
 def demo(
     seed: SeedOption = 0,
     insecure_seed: InsecureOption = None,
+    workers: WorkersOption = None,
     runs: RunsOption = rundir.RUNS,
     as_json: JsonOption = False,
 ) -> None:
     """Run the whole lab on the embedded teaching model and clinic."""
     plan = pipeline.resolve("demo", {}, seed, insecure_seed)
-    _tell_run(pipeline.everything(plan, runs, Progress()), plan, as_json)
+    _tell_run(pipeline.everything(plan, runs, Progress(), workers=workers), plan, as_json)
 
 
 @app.command()
@@ -134,13 +141,14 @@ def run(
     settings: SetOption = None,
     no_baseline: BaselineOption = False,
     allow_egress: EgressOption = None,
+    workers: WorkersOption = None,
     runs: RunsOption = rundir.RUNS,
     as_json: JsonOption = False,
 ) -> None:
     """Run every stage of a suite; typed again, it resumes."""
     changed = pipeline.overrides(eps, dpo, model, data, unit, not no_baseline, settings or ())
     plan = pipeline.resolve(suite, changed, seed, insecure_seed)
-    _tell_run(pipeline.everything(plan, runs, Progress(), allow_egress or ()), plan, as_json)
+    _tell_run(pipeline.everything(plan, runs, Progress(), allow_egress or (), workers), plan, as_json)
 
 
 @app.command()
@@ -156,13 +164,14 @@ def train(
     settings: SetOption = None,
     no_baseline: BaselineOption = False,
     arm: ArmOption = None,
+    workers: WorkersOption = None,
     runs: RunsOption = rundir.RUNS,
     as_json: JsonOption = False,
 ) -> None:
     """Train one adapter for each epsilon, and the non-private arm."""
     changed = pipeline.overrides(eps, dpo, model, data, unit, not no_baseline, settings or ())
     plan = pipeline.resolve(suite, changed, seed, insecure_seed)
-    run_dir = pipeline.train(plan, runs, Progress(), arm)
+    run_dir = pipeline.train(plan, runs, Progress(), arm, workers)
     _tell(run_dir, {"arms": overview.arm_rows(run_dir, plan)}, as_json)
 
 

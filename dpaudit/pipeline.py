@@ -32,6 +32,7 @@ def overrides(
         changed["grid.epsilons"] = sorted(set(suite.parse_epsilons(epsilons)), reverse=True)
     if dpo is not None:
         changed["grid.dpo"] = [loss.strip() for loss in dpo.split(",") if loss.strip()]
+        changed["grid.dpo_epsilons"] = None  # as --eps, whatever the suite has for its own
     for key, value in {"model.base": model, "data.source": data, "training.unit": unit}.items():
         if value is not None:
             changed[key] = value
@@ -56,7 +57,9 @@ def versions() -> dict[str, str]:
     return found
 
 
-def train(plan: Plan, runs: Path, progress: Progress, only: list[str] | None = None) -> RunDir:
+def train(
+    plan: Plan, runs: Path, progress: Progress, only: list[str] | None = None, workers: int | None = None
+) -> RunDir:
     """The run of this plan with its corpus drawn and its arms trained, new or resumed.
 
     A plan with a fault leaves no new run behind: what failed before the first arm was written is removed.
@@ -70,7 +73,7 @@ def train(plan: Plan, runs: Path, progress: Progress, only: list[str] | None = N
     with _no_remains(rundir.located(written, plan.suite.name, runs), is_new):
         run_dir = rundir.open_or_create(written, plan.suite.name, runs)
         prepare.run(run_dir, plan, progress)
-        train.run(run_dir, plan, progress, only)
+        train.run(run_dir, plan, progress, only, workers)
     return run_dir
 
 
@@ -89,11 +92,17 @@ def attack(
     audit.run(run_dir, plan, progress, kind, arms, recipes)
 
 
-def everything(plan: Plan, runs: Path, progress: Progress, allow_egress: Sequence[str] = ()) -> RunDir:
+def everything(
+    plan: Plan,
+    runs: Path,
+    progress: Progress,
+    allow_egress: Sequence[str] = (),
+    workers: int | None = None,
+) -> RunDir:
     """The run of this plan with every stage that its suite asks for; what is current is skipped."""
     from dpaudit.stages import evaluate, judge, report
 
-    run_dir = train(plan, runs, progress)
+    run_dir = train(plan, runs, progress, workers=workers)
     for kind in plan.suite.attacks:
         attack(run_dir, plan, progress, kind)
     evaluate.run(run_dir, plan, progress)

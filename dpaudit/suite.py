@@ -145,6 +145,7 @@ class Evaluation:
 @dataclass(frozen=True)
 class Judging:
     rubric: str = "likelihood"  # a file of judges/
+    model: str | None = None  # in place of the rubric's: a folder, a hub id, or `base` for the run's own base
     prompts: int = 100
     max_new_tokens: int = 40
     against: tuple[str, ...] = ("inf", "base")

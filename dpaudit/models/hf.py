@@ -32,6 +32,8 @@ warnings.filterwarnings("ignore", message="`is_gradient_checkpointing`", categor
 
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
+SMALL_MODEL = 64 * 2**20  # bytes of weights
+
 
 def resolve(base: str) -> str:
     """The folder or hub id that `base` means; `builtin:NAME` is a folder inside the package.
@@ -46,6 +48,12 @@ def resolve(base: str) -> str:
     if folder.is_dir() or base.startswith((".", "/", "~")) or base.count("/") > 1:
         return str(_checked_folder(folder, base))
     return base
+
+
+def is_small(base: str) -> bool:
+    """Whether the model is so small that one core is enough for it (its weights are in a folder, and few)."""
+    weights = Path(resolve(base)).glob("*.safetensors")
+    return 0 < sum(file.stat().st_size for file in weights) <= SMALL_MODEL
 
 
 def load_tokenizer(base: str) -> Any:
@@ -110,7 +118,12 @@ class HFModel:
 
     @classmethod
     def load(cls, base: str, dtype: str = "float32") -> "HFModel":
-        """The base of a suite with its tokenizer, on the accelerator if there is one. Raises UsageError as `load_model` does."""
+        """The base of a suite with its tokenizer, on the accelerator if there is one. Raises UsageError as `load_model` does.
+
+        A small model is given one thread: more would hardly help it, and on a busy machine they wait for each other.
+        """
+        if is_small(base):
+            torch.set_num_threads(1)
         device = "cuda" if torch.cuda.is_available() else "cpu"
         return cls(load_model(base, dtype).to(device), load_tokenizer(base))
 

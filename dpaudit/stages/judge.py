@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING
 
 from dpaudit import quality, rubric
@@ -49,7 +49,7 @@ def run(
         return
     arms = trained_arms(run_dir, plan)
     names = [BASE, *(arm.name for arm in arms)]
-    found = _write_rubric(run_dir, settings)
+    found = _write_rubric(run_dir, settings, plan.suite.model.base)
     if run_dir.is_current(SUMMARY, [*_inputs(names), PASSPORT]):
         return
     asker = _Asker(run_dir, plan, found, judge, allow_egress)
@@ -83,7 +83,7 @@ def validate(
 ) -> bool:
     """Whether the judge passes its planted faults; writes judge/passport.json alone. No arm need be trained."""
     settings = plan.suite.judging or Judging()
-    found = _write_rubric(run_dir, settings)
+    found = _write_rubric(run_dir, settings, plan.suite.model.base)
     asker = _Asker(run_dir, plan, found, judge, allow_egress)
     return bool(_passport(run_dir, plan, asker, progress)["fit"])
 
@@ -143,8 +143,11 @@ class _Asker:
         return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()[:32]
 
 
-def _write_rubric(run_dir: RunDir, settings: Judging) -> Rubric:
+def _write_rubric(run_dir: RunDir, settings: Judging, base: str) -> Rubric:
+    """The suite's rubric with the suite's choice of model (`base`: the run's own) in it, kept beside the results."""
     found = rubric.load(settings.rubric)
+    if settings.model is not None:
+        found = replace(found, model=base if settings.model == "base" else settings.model)
     run_dir.write_json(RUBRIC, {"rubric": asdict(found)})
     return found
 

@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from dpaudit.privacy import Mechanism
     from dpaudit.training.loop import Example, Result
 
-SMALL_MODEL = 64 * 2**20  # bytes of weights
 INPUTS = ("plan.json", "corpus/manifest.json")
 
 
@@ -84,9 +83,7 @@ def default_workers(base: str) -> int:
     """How many arms train at once: one a core for a model so small that it cannot keep more cores busy."""
     from dpaudit.models import hf
 
-    weights = Path(hf.resolve(base)).glob("*.safetensors")
-    small = 0 < sum(file.stat().st_size for file in weights) <= SMALL_MODEL
-    return (os.cpu_count() or 1) if small else 1
+    return (os.cpu_count() or 1) if hf.is_small(base) else 1
 
 
 def schedule_of(training: suite.Training, arm: Arm) -> Schedule:
