@@ -36,6 +36,8 @@ def overrides(
     for key, value in {"model.base": model, "data.source": data, "training.unit": unit}.items():
         if value is not None:
             changed[key] = value
+    if unit == "record":
+        changed["candidates.canary_repetitions"] = 1  # a canary that occurs twice would be two units
     if not baseline:
         changed["grid.baseline"] = False
     return changed | dict(suite.parse_override(setting) for setting in settings)

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from dpaudit import content, suite
+from dpaudit import content, pipeline, suite
 from dpaudit.errors import UsageError
 from dpaudit.suite import Arm, Plan
 
@@ -117,3 +117,13 @@ def test_a_slip_is_one_line_with_file_and_key(key: str, value: Any, wanted: str)
         suite.load("demo", {key: value})
     assert "\n" not in str(caught.value)
     assert "demo.yaml" in str(caught.value) or "--set" in str(caught.value)
+
+
+def test_repeated_canaries_are_refused_where_the_unit_is_a_record() -> None:
+    with pytest.raises(UsageError, match="canary_repetitions above 1 under unit record"):
+        suite.load("demo", {"training.unit": "record"})
+    assert suite.load("demo", {"training.unit": "record", "candidates.canary_repetitions": 1})
+
+
+def test_the_option_for_unit_record_takes_the_repetition_away() -> None:
+    assert suite.load("demo", pipeline.overrides(unit="record")).candidates.canary_repetitions == 1

@@ -1,6 +1,7 @@
 import json
 import math
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -114,15 +115,15 @@ def test_a_leaking_arm_is_refuted_and_a_silent_one_is_not(audited: tuple[RunDir,
 def test_the_bound_is_that_of_the_frozen_rule(audited: tuple[RunDir, Plan]) -> None:
     run_dir, plan = audited
     found = primary(run_dir, "sft-inf")["bound"]
-    assert (found["canaries"], found["guesses"], found["correct"]) == (300, 30, 30)
+    assert (found["canaries"], found["guesses"], found["correct"]) == (300, 120, 120)
     assert (
         found["epsilon_lower"]
         == found["ceiling"]
         == epsilon_lower_one_run(
-            canaries=300, guesses=30, correct=30, delta=plan.suite.training.delta, confidence=0.95
+            canaries=300, guesses=120, correct=120, delta=plan.suite.training.delta, confidence=0.95
         )
     )
-    assert found["notion"] == "(eps,delta)" and "10%" in found["rule"]
+    assert found["notion"] == "(eps,delta)" and "40%" in found["rule"]
 
 
 def test_curves_have_intervals_and_areas(audited: tuple[RunDir, Plan]) -> None:
@@ -262,3 +263,16 @@ def test_canaries_that_occur_more_than_once_support_no_bound() -> None:
     scores = np.where(once, 0.0, members * 10.0)  # only the repeated ones leak
     found = audit._bound(Labelled(scores, members, once), BOUND, 1e-5)
     assert (found["canaries"], found["guesses"], found["epsilon_lower"]) == (100, 10, 0.0)
+
+
+def test_two_dialogues_of_a_canary_patient_are_one_unit_of_patients_and_two_of_records(
+    tmp_path: Path,
+) -> None:
+    plan = plan_with()
+    twice = replace(plan.suite.candidates, canary_repetitions=2)
+    plan = replace(plan, suite=replace(plan.suite, candidates=twice))
+    run_dir = rundir.open_or_create(plan.to_json(), "twice", tmp_path)
+    prepare.run(run_dir, plan, QUIET)
+    rows = [Score(c.id, "canary", "loss", 0.0) for c in prepare.load_candidates(run_dir).canaries]
+    assert audit._labelled(run_dir, "patient", rows)["canary"].once.all()
+    assert not audit._labelled(run_dir, "record", rows)["canary"].once.any()
