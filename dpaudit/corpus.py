@@ -69,14 +69,14 @@ def read_records(path: Path, limit: int | None = None) -> tuple[Record, ...]:
 
     Every line must have the same shape. Raises UsageError naming file and line, never the text itself.
     """
-    rows: list[Record] = []
+    rows: dict[int, Record] = {}  # by line
     try:
-        with path.open(encoding="utf-8") as stream:
+        with path.open(encoding="utf-8-sig") as stream:  # a byte order mark is no part of the first record
             for number, line in enumerate(stream, 1):
                 if limit is not None and len(rows) >= limit:
                     break
                 if line.strip():
-                    rows.append(_parse_line(line, f"{path}:{number}", number))
+                    rows[number] = _parse_line(line, f"{path}:{number}", number)
     except OSError as error:
         raise UsageError(str(path), expected="a readable JSONL file", got=error.strerror or "an error",
                          remedy="give the path with --data") from error  # fmt: skip
@@ -85,18 +85,34 @@ def read_records(path: Path, limit: int | None = None) -> tuple[Record, ...]:
     if not rows:
         raise UsageError(str(path), expected="at least one record", got="an empty file")
     _check_one_shape(rows, path)
-    return tuple(rows)
+    return tuple(rows.values())
 
 
 def _parse_line(line: str, where: str, number: int) -> Record:
+    record = _parse_row(_parse_json(line, where), where, number)
+    turns = (turn.text for turn in record.turns)
+    for text in (record.id, record.patient, record.chosen, record.rejected, *turns):
+        if text is not None and not _is_unicode(text):
+            raise UsageError(where, expected="text that is valid Unicode", got="half of a surrogate pair")
+    return record
+
+
+def _parse_json(line: str, where: str) -> dict[str, Any]:
+    expected = "one JSON object on the line"
     try:
         row = json.loads(line)
     except json.JSONDecodeError as error:
-        raise UsageError(
-            where, expected="one JSON object on the line", got=f"a syntax error at column {error.colno}"
-        ) from None
+        raise UsageError(where, expected=expected, got=f"a syntax error at column {error.colno}") from None
+    except ValueError:  # Python's limit on the digits of an integer
+        raise UsageError(where, expected=expected, got="a number of too many digits") from None
+    except RecursionError:
+        raise UsageError(where, expected=expected, got="too many nested brackets") from None
     if not isinstance(row, dict):
-        raise UsageError(where, expected="one JSON object on the line", got=f"a {type(row).__name__}")
+        raise UsageError(where, expected=expected, got=f"a {type(row).__name__}")
+    return row
+
+
+def _parse_row(row: dict[str, Any], where: str, number: int) -> Record:
     identity = str(row.get("id") or row.get("name_key") or f"r{number}")
     patient = row.get("patient_id", row.get("patient"))
     named = None if patient is None else str(patient)
@@ -122,7 +138,7 @@ def _parse_turns(value: object, where: str, key: str) -> tuple[Turn, ...]:
         place = f"{where}: {key}[{index}]"
         role = turn.get("from", turn.get("role")) if isinstance(turn, dict) else None
         text = turn.get("value", turn.get("content")) if isinstance(turn, dict) else None
-        if role not in ROLES:
+        if not isinstance(role, str) or role not in ROLES:
             raise UsageError(place, expected=f"a role of {', '.join(ROLES)}", got=_kind(role))
         if not isinstance(text, str) or not text.strip():
             raise UsageError(place, expected="a non-empty text", got=_kind(text))
@@ -137,20 +153,18 @@ def _parse_pair(row: dict[str, Any], where: str, identity: str, patient: str | N
     return Record(identity, (Turn("user", row["prompt"]),), patient, row["chosen"], row["rejected"])
 
 
-def _check_one_shape(rows: list[Record], path: Path) -> None:
-    for number, record in enumerate(rows, 1):
-        if record.is_pair != rows[0].is_pair:
+def _check_one_shape(rows: dict[int, Record], path: Path) -> None:
+    is_pair = next(iter(rows.values())).is_pair
+    seen: set[str] = set()
+    for number, record in rows.items():
+        if record.is_pair != is_pair:
             raise UsageError(
-                f"{path}: record {number}",
+                f"{path}:{number}",
                 expected="the shape of the first record",
                 got="a mix of dialogues and pairs",
             )
-    seen: set[str] = set()
-    for number, record in enumerate(rows, 1):
         if record.id in seen:
-            raise UsageError(
-                f"{path}: record {number}: id", expected="an id that occurs once", got="a repeated one"
-            )
+            raise UsageError(f"{path}:{number}: id", expected="an id that occurs once", got="a repeated one")
         seen.add(record.id)
 
 
@@ -174,3 +188,12 @@ def group_by_unit(records: Iterable[Record], unit: str) -> dict[str, list[Record
 
 def _kind(value: object) -> str:
     return "nothing" if value is None else f"a {type(value).__name__}"
+
+
+def _is_unicode(text: str) -> bool:
+    """False where a surrogate stands alone: JSON can spell it, and no file or tokenizer can hold it."""
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True

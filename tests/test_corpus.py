@@ -59,8 +59,19 @@ def test_limit(tmp_path: Path) -> None:
         ([{"conversations": [{"from": "human", "value": " "}]}], "expected a non-empty text"),
         ([{"conversations": [{"from": "human", "value": SECRET}]}], "ends with the assistant, got user last"),
         ([{"chosen": "a", "rejected": "b"}], "d.jsonl:1: prompt: expected a non-empty text, got nothing"),
-        ([dialogue(), {"prompt": "q", "chosen": "a", "rejected": "b"}], "record 2: expected the shape"),
-        ([dialogue(id="x"), dialogue(id="x")], "record 2: id: expected an id that occurs once"),
+        ([dialogue(), {"prompt": "q", "chosen": "a", "rejected": "b"}], "d.jsonl:2: expected the shape"),
+        ([dialogue(id="x"), "", dialogue(id="x")], "d.jsonl:3: id: expected an id that occurs once"),
+        ([{"messages": [{"from": ["x"], "value": SECRET}]}], "messages[0]: expected a role of system"),
+        ([dialogue(), '{"n": ' + "7" * 5000 + "}"], "d.jsonl:2: expected one JSON object"),
+        (["[" * 100_000], "d.jsonl:1: expected one JSON object on the line, got too many nested brackets"),
+        (
+            [json.dumps({"prompt": "q", "chosen": "\ud800", "rejected": SECRET})],
+            "d.jsonl:1: expected text that",
+        ),
+        (
+            [dialogue(), json.dumps(dialogue(patient="\ud800"))],
+            "d.jsonl:2: expected text that is valid Unicode",
+        ),
         ([], "d.jsonl: expected at least one record, got an empty file"),
     ],
 )
@@ -79,6 +90,12 @@ def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:
     (tmp_path / "latin.jsonl").write_bytes(b'{"prompt": "\xff"}\n')
     with pytest.raises(UsageError, match="UTF-8"):
         read_records(tmp_path / "latin.jsonl")
+
+
+def test_a_byte_order_mark_is_no_text(tmp_path: Path) -> None:
+    path = tmp_path / "d.jsonl"
+    path.write_text(json.dumps(dialogue()), encoding="utf-8-sig")
+    assert read_records(path) == read_records(write(tmp_path / "plain.jsonl", dialogue()))
 
 
 def test_units() -> None:
