@@ -1,6 +1,7 @@
 """Suites: what a run does. Frozen dataclasses that mirror suites/*.yaml key by key, and the plan that a run keeps."""
 
 import math
+import re
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -13,6 +14,7 @@ from dpaudit.schema import build
 
 Unit = Literal["record", "patient"]
 AttackKind = Literal["mia", "extract"]
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")  # it becomes the name of a folder
 
 
 @dataclass(frozen=True)
@@ -166,6 +168,10 @@ class Suite:
     judging: Judging | None = field(default_factory=Judging)
 
     def __post_init__(self) -> None:
+        if not NAME.fullmatch(self.name):
+            raise ValueError(
+                f"name {self.name!r:.40} (letters, digits, . _ - and a letter or digit first: it names a folder)"
+            )
         if self.training.unit == "record" and self.candidates.canary_repetitions > 1:
             raise ValueError(
                 "candidates.canary_repetitions above 1 under unit record (a bound needs canaries that occur once)"
@@ -247,7 +253,11 @@ def arms(suite: Suite) -> list[Arm]:
 
 
 def epsilon_label(epsilon: float) -> str:
-    return "inf" if math.isinf(epsilon) else f"eps{epsilon:g}"
+    """The epsilon in an arm's name, short where that is exact: no two epsilons share one."""
+    if math.isinf(epsilon):
+        return "inf"
+    short = f"{epsilon:g}"
+    return f"eps{short if float(short) == epsilon else repr(float(epsilon))}"
 
 
 def parse_epsilons(text: str) -> tuple[float, ...]:

@@ -56,6 +56,11 @@ def test_arm_names() -> None:
     assert not Arm("sft", "sft", math.inf).private
 
 
+def test_epsilons_that_differ_have_names_that_differ() -> None:
+    labels = [suite.epsilon_label(e) for e in (1.0, 1.0000001, 1.0000002, 123456.0, 123456.1, 1e-7)]
+    assert labels == ["eps1", "eps1.0000001", "eps1.0000002", "eps123456", "eps123456.1", "eps1e-07"]
+
+
 @pytest.mark.parametrize(
     ("text", "values"), [("1,4,8", (1, 4, 8)), ("inf, 0.5", (math.inf, 0.5)), ("2,", (2,))]
 )
@@ -109,6 +114,10 @@ def test_an_override_is_key_and_yaml(text: str) -> None:
         ("data.limit", 0, "limit 0"),
         ("attacks", ["mai"], r"attacks\[0\]: expected one of mia, extract, got 'mai'"),
         ("model", 3, "model: expected a mapping"),
+        ("name", "../../evil", "name '../../evil' .letters, digits, . _ -"),
+        ("name", "", "name ''"),
+        ("name", "..", "name '..'"),
+        ("name", "a\n", "name 'a"),
         ("name.first", "x", "--set name.first: expected name to hold keys, got str"),
     ],
 )
