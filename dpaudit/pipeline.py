@@ -2,7 +2,7 @@
 
 import shutil
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -45,7 +45,10 @@ def overrides(
 
 def resolve(name: str, changed: dict[str, Any], seed: int = 0, insecure_seed: int | None = None) -> Plan:
     """The plan of a suite with overrides. Raises UsageError for whatever can be known before a run exists."""
-    return Plan(suite.load(name, changed), seed, insecure_seed, versions())
+    from dpaudit import recipe
+
+    chosen = suite.load(name, changed)
+    return Plan(chosen, seed, insecure_seed, versions(), recipe.load(chosen.primary).digest)
 
 
 def versions() -> dict[str, str]:
@@ -69,11 +72,12 @@ def train(
     from dpaudit.stages import prepare, train
 
     written = plan.to_json()
-    is_new = not rundir.located(written, plan.suite.name, runs).path.exists()
-    if is_new:
+    place = rundir.located(written, plan.suite.name, runs)
+    if not place.path.exists():
         check(plan)
-    with _no_remains(rundir.located(written, plan.suite.name, runs), is_new):
+    with rundir.locked(place), _no_remains(place, is_new=not place.path.exists()):
         run_dir = rundir.open_or_create(written, plan.suite.name, runs)
+        rundir.sweep(run_dir)
         prepare.run(run_dir, plan, progress)
         train.run(run_dir, plan, progress, only, workers)
     return run_dir
@@ -115,12 +119,14 @@ def everything(
 
 @contextmanager
 def _no_remains(run_dir: RunDir, is_new: bool) -> Iterator[None]:
-    had_runs = run_dir.path.parent.exists()
+    """Takes a run away again that this command began and that failed before an arm was written; never any other."""
     try:
         yield
-    except UsageError:
-        if is_new and not list(run_dir.path.glob("train/*/train.json")):
-            shutil.rmtree(run_dir.path if had_runs else run_dir.path.parent, ignore_errors=True)
+    except (UsageError, OSError):
+        if is_new and not run_dir.file("train").exists():
+            shutil.rmtree(run_dir.path, ignore_errors=True)
+            with suppress(OSError):  # another run is in it, or it was never made
+                run_dir.path.parent.rmdir()
         raise
 
 

@@ -1,11 +1,13 @@
 """The run directory: the only interface between stages. Outputs are renamed into place last and name their inputs."""
 
+import fcntl
 import hashlib
 import hmac
 import json
 import os
 import secrets
 import shutil
+import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -74,7 +76,15 @@ class RunDir:
 
     def keyed_digest(self, relative: str) -> str:
         """HMAC-SHA-256 of a private file under the run's secret key: a plain hash would confirm a guessed corpus."""
-        return keyed_file_digest(self.file(relative), self.secret_file("hash.key").read_bytes())
+        return keyed_file_digest(self.file(relative), self.hash_key())
+
+    def hash_key(self) -> bytes:
+        """The key of `keyed_digest`. Raises UsageError where the run's secret folder is gone."""
+        try:
+            return self.secret_file("hash.key").read_bytes()
+        except OSError as error:
+            raise UsageError(str(self.secret_file("hash.key")), expected="the run's secret key",
+                             got=error.strerror or "an error", remedy="restore the run's secret/ folder") from error  # fmt: skip
 
     def secret_file(self, name: str) -> Path:
         """A file in `secret/` (mode 0700). Only prepare, train and audit may ask for one."""
@@ -115,7 +125,7 @@ class RunDir:
         """A temporary directory that becomes `relative` when the block ends without an error, else vanishes."""
         final = self.file(relative)
         temporary = final.with_name(f".{final.name}.{secrets.token_hex(4)}.tmp")
-        temporary.mkdir(parents=True)
+        temporary.mkdir(parents=True, mode=0o700)  # texts and secrets are in it
         try:
             yield temporary
         except BaseException:
@@ -157,6 +167,28 @@ def missing(path: Path, command: str = "") -> UsageError:
         stage = "attack extract"
     return UsageError(str(path), expected="a finished output", got="no such file",
                       remedy=f"type `{command or 'dpaudit ' + stage}` first")  # fmt: skip
+
+
+@contextmanager
+def locked(run_dir: RunDir) -> Iterator[None]:
+    """Keeps a second command on this machine from training the same run. Raises UsageError where one is at it.
+
+    The lock is the process's own and ends with it, however it ends; nothing of it is in the run.
+    """
+    name = hashlib.sha256(str(run_dir.path.resolve()).encode()).hexdigest()[:16]
+    with (Path(tempfile.gettempdir()) / f"dpaudit-{name}.lock").open("w") as stream:
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UsageError(str(run_dir.path), expected="a run that nobody is training", got="another dpaudit at work on it",
+                             remedy="wait for it to end") from None  # fmt: skip
+        yield
+
+
+def sweep(run_dir: RunDir) -> None:
+    """Removes what killed commands left under temporary names. Only under `locked`."""
+    for left in run_dir.path.glob("**/.*.tmp"):
+        shutil.rmtree(left, ignore_errors=True) if left.is_dir() else left.unlink(missing_ok=True)
 
 
 def existing(runs: Path = RUNS) -> list[RunDir]:

@@ -151,3 +151,23 @@ def test_lines_keep_their_text(run_dir: RunDir) -> None:
     rows = [{"t": "头疼"}, {"t": "a\u2028b"}]
     run_dir.write_lines("rows.jsonl", rows)
     assert run_dir.read_lines("rows.jsonl") == rows
+
+
+def test_a_second_command_is_kept_from_the_same_run(tmp_path: Path) -> None:
+    run_dir = RunDir(tmp_path / "runs" / "one")
+    with rundir.locked(run_dir):
+        with pytest.raises(UsageError, match="another dpaudit at work"), rundir.locked(run_dir):
+            pass
+        with rundir.locked(RunDir(tmp_path / "runs" / "two")):
+            pass
+    with rundir.locked(run_dir):
+        pass
+
+
+def test_what_a_killed_command_left_is_swept(tmp_path: Path) -> None:
+    run_dir = RunDir(tmp_path / "one")
+    (run_dir.path / "train" / ".sft-inf.abcd.tmp").mkdir(parents=True)
+    (run_dir.path / "train" / "sft-eps8").mkdir()
+    (run_dir.path / ".plan.json.abcd.tmp").write_text("{")
+    rundir.sweep(run_dir)
+    assert sorted(p.name for p in run_dir.path.rglob("*")) == ["sft-eps8", "train"]

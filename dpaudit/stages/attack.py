@@ -112,8 +112,8 @@ def trained_arms(
 
 def score_inputs(arm: str) -> list[str]:
     """What the scores of an arm are made from, beside the recipe."""
-    adapter = f"train/{arm}/adapter/adapter_model.safetensors"
-    return ["plan.json", "corpus/manifest.json", f"train/{arm}/privacy.json", adapter]
+    adapter = [f"train/{arm}/adapter/{name}" for name in ("adapter_model.safetensors", "adapter_config.json")]
+    return ["plan.json", "corpus/manifest.json", f"train/{arm}/privacy.json", *adapter]
 
 
 def score_file(arm: str, name: str) -> str:

@@ -23,7 +23,7 @@ from dpaudit.stages.attack import (
     scores_are_current,
     trained_arms,
 )
-from dpaudit.stages.prepare import load_candidates, load_membership
+from dpaudit.stages.prepare import check_prepared, load_candidates, load_membership
 from dpaudit.stats import epsilon, roc
 from dpaudit.suite import Arm, Plan
 from dpaudit.verdict import Claim, Verdict, decide
@@ -63,6 +63,8 @@ def run(
     Raises UsageError where scores are missing or out of date, or the coins name fewer examples than were scored.
     """
     chosen = recipe.load_all(kind, recipes)
+    _require_frozen(plan, chosen)
+    check_prepared(run_dir)
     named = trained_arms(run_dir, plan, progress, arms)
     for arm in named:
         for made_by in chosen:
@@ -87,8 +89,7 @@ def audit_file(arm: str, name: str) -> str:
 
 
 def audit_inputs(arm: str, name: str) -> list[str]:
-    ledger = f"train/{arm}/privacy.json"
-    return ["plan.json", "corpus/manifest.json", ledger, score_file(arm, name)]
+    return [*score_inputs(arm), score_file(arm, name)]
 
 
 def guess_members(scores: NDArray[np.float64], members: NDArray[np.bool_], bound: Bound) -> tuple[int, int]:
@@ -99,6 +100,15 @@ def guess_members(scores: NDArray[np.float64], members: NDArray[np.bool_], bound
     guesses = bound.guess.count(len(scores))
     order = np.lexsort((members, -scores))  # by falling score, then controls before members
     return guesses, int(members[order[:guesses]].sum())
+
+
+def _require_frozen(plan: Plan, recipes: Sequence[Recipe]) -> None:
+    """Raises UsageError where the recipe that carries the verdicts is not what it was before training."""
+    for made_by in recipes:
+        if made_by.name == plan.suite.primary and plan.primary_digest not in (None, made_by.digest):
+            raise UsageError(f"attacks/{made_by.name}.yaml", expected="the recipe as it was before training, since it "
+                             "carries the verdicts", got="a changed one",
+                             remedy="restore it, or train a new run under the changed one")  # fmt: skip
 
 
 def _require_scores(run_dir: RunDir, arm: Arm, made_by: Recipe) -> None:
@@ -270,10 +280,13 @@ def _baseline(texts: dict[str, str], coins: dict[str, bool], seed: int) -> dict[
 
 
 def _summarise(run_dir: RunDir, plan: Plan, arms: Sequence[Arm]) -> None:
-    """Writes the summary: a row an arm, and apart from them what the audit says of the arm without noise."""
+    """Writes the summary: a row an arm, and apart from them what the audit says of the arm without noise.
+
+    `arms` are all that are trained: whoever gets the private ones gets those that were not audited, too.
+    """
     files = {arm.name: audit_file(arm.name, plan.suite.primary) for arm in arms}
     present = [arm for arm in arms if run_dir.file(files[arm.name]).is_file()]
-    inputs = [path for arm in present for path in (files[arm.name], f"train/{arm.name}/privacy.json")]
+    inputs = [files[arm.name] for arm in present] + [f"train/{arm.name}/privacy.json" for arm in arms]
     if not present or run_dir.is_current(SUMMARY, inputs):
         return
     audits = [run_dir.read_json(files[arm.name]) for arm in present]
@@ -286,7 +299,7 @@ def _summarise(run_dir: RunDir, plan: Plan, arms: Sequence[Arm]) -> None:
         "family": f"each claim is tested once, by the recipe {plan.suite.primary} that was named before training",
         "rows": rows,
         "positive_control": controls,
-        **_released_together(run_dir, plan, [arm for arm in present if arm.private]),
+        **_released_together(run_dir, plan, [arm for arm in arms if arm.private]),
         "caveat": REPRODUCIBLE if plan.insecure_seed is not None else None,
     }
     run_dir.write_json(SUMMARY, summary, inputs)

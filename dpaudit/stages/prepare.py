@@ -108,6 +108,9 @@ def draw(plan: Plan, corpus: Corpus) -> tuple[list[dict[str, Any]], dict[str, bo
     unit = plan.suite.training.unit
     records, pairs = group_by_unit(corpus.records, unit), group_by_unit(corpus.pairs, unit)
     units = list(dict.fromkeys((*records, *pairs)))
+    if set(units) & coins.keys():
+        raise UsageError("data: ids", expected="no unit named as a canary is", got="one that is",
+                         remedy="rename units that begin with mia or extraction")  # fmt: skip
     if wanted.records > len(units) // 2:
         raise UsageError(
             "candidates.records", expected=f"at most half of the {len(units)} units", got=str(wanted.records)
@@ -131,6 +134,8 @@ def write_secrets(run_dir: RunDir, coins: dict[str, bool]) -> None:
     folder.chmod(0o700)
     run_dir.secret_file("hash.key").write_bytes(secrets.token_bytes(32))
     run_dir.write_json("secret/coins.json", {"coins": coins})
+    for name in ("hash.key", "coins.json"):
+        run_dir.secret_file(name).chmod(0o600)
 
 
 def manifest(run_dir: RunDir, plan: Plan, rows: list[dict[str, Any]], corpus: Corpus) -> dict[str, Any]:
@@ -159,16 +164,25 @@ def source_digests(run_dir: RunDir, plan: Plan) -> dict[str, str]:
     """Keyed digests of the data files that the plan names."""
     named = (plan.suite.data.source, plan.suite.data.preference)
     paths = [path for source in named if source and (path := suite.path_or_builtin(source))]
-    key = run_dir.secret_file("hash.key").read_bytes()
+    key = run_dir.hash_key()
     return {str(path): keyed_file_digest(path, key) for path in paths}
 
 
 def check_unchanged(run_dir: RunDir, plan: Plan) -> None:
-    """Raises UsageError where the data file or a prepared file is not what the run began with."""
-    known = run_dir.read_json("corpus/manifest.json")
-    now = {name: run_dir.keyed_digest(name) for name in FILES} | source_digests(run_dir, plan)
+    """Raises UsageError where a data file or a prepared file is not what the run began with."""
+    check_prepared(run_dir)
+    _compare(run_dir, "sources", source_digests(run_dir, plan))
+
+
+def check_prepared(run_dir: RunDir) -> None:
+    """Raises UsageError where the candidates, the coins or another prepared file was changed."""
+    _compare(run_dir, "files", {name: run_dir.keyed_digest(name) for name in FILES})
+
+
+def _compare(run_dir: RunDir, part: str, now: dict[str, str]) -> None:
+    known = run_dir.read_json("corpus/manifest.json")[part]
     for name, digest in now.items():
-        if {**known["files"], **known["sources"]}.get(name) != digest:
+        if known.get(name) != digest:
             raise UsageError(name, expected="the file that this run began with", got="a changed one",
                              remedy=f"restore it, or delete {run_dir.path} to begin again")  # fmt: skip
 

@@ -51,7 +51,7 @@ def save_adapter(model: Any, folder: Path, base: str, card: str) -> None:
 def model_card(ledger: dict[str, Any], base: str) -> str:
     """The card of an adapter in Markdown, from its privacy ledger: nothing in it comes from unprotected records.
 
-    A population that was counted from the data stays out, and with it the sampling rate.
+    A population that was counted from the data stays out, and with it all that would tell it.
     """
     private = ledger["claim"]["epsilon"] != "inf"
     lines = [
@@ -87,22 +87,33 @@ def _private_lines(ledger: dict[str, Any]) -> list[str]:
         head = "**Epsilon not claimed: the noise is reproducible** (drawn from a given seed, for tests)."
     else:
         head = (
-            f"({ledger['epsilon_pld']:.4g}, {claim['delta']:g})-differentially private for the unit "
+            f"({claim['epsilon']:g}, {claim['delta']:g})-differentially private for the unit "
             f"`{claim['unit']}` under `{claim['relation']}`, if released alone."
         )
-    if ledger["population_assumed"]:
-        sampling = "expected batch over the number of units (counted from the data, hence not given here)"
-    else:
-        sampling = f"{mechanism['sampling_rate']:.6g} of a declared population of {ledger['population']}"
     return [
         head,
         "",
-        f"- target epsilon {claim['epsilon']:g}; accountant: privacy loss distribution"
-        f" (Renyi, as a second opinion: {ledger['epsilon_rdp']:.4g})",
-        f"- DP-SGD with Poisson sampling: expected batch {ledger['expected_batch']}, {mechanism['steps']} steps",
-        f"- sampling rate: {sampling}",
-        f"- clip {mechanism['clip']:g} per unit, noise multiplier {mechanism['noise_multiplier']:.6g}",
+        "- accountant: privacy loss distribution",
+        "- DP-SGD with Poisson sampling, Gaussian noise on every trained weight,"
+        f" clip {mechanism['clip']:g} per unit",
+        *_mechanism_lines(ledger),
         "",
         "Not covered: choosing this adapter among others, other models trained on the same people, and the"
         " rounding of Gaussian noise in floating point.",
+    ]
+
+
+def _mechanism_lines(ledger: dict[str, Any]) -> list[str]:
+    """Rate, steps and noise, unless the population was counted from the data: any two would tell it."""
+    if ledger["population_assumed"]:
+        return [
+            "- rate, steps and noise multiplier: in the ledger that stays with the run, since they would tell the"
+            " number of units, which was counted from the data"
+        ]
+    mechanism = ledger["mechanism"]
+    return [
+        f"- expected batch {ledger['expected_batch']} of a declared population of {ledger['population']}"
+        f" (rate {mechanism['sampling_rate']:.6g}), {mechanism['steps']} steps",
+        f"- noise multiplier {mechanism['noise_multiplier']:.6g}; spent epsilon {ledger['epsilon_pld']:.4g}"
+        f" (Renyi, as a second opinion: {ledger['epsilon_rdp']:.4g})",
     ]

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from dpaudit.errors import GuardError, UsageError
 
 Gradients = dict[str, Tensor]  # parameter name -> float32
+_STATE_BEGIN, _STATE_WORDS = 24, 624  # of the Mersenne twister in a CPU generator's state: 64 bits a word
 
 
 class PoissonSampler:
@@ -36,9 +37,18 @@ def sampling_generator(seed: int | None = None) -> np.random.Generator:
 
 
 def noise_generator(device: torch.device, seed: int | None = None) -> torch.Generator:
-    """A generator for the noise on `device`, from the operating system's entropy unless `seed` fixes it."""
+    """A generator for the noise on `device`, from the operating system's entropy unless `seed` fixes it.
+
+    PyTorch's CPU generator keeps only 32 bits of a seed, few enough to try them all: without `seed` its whole
+    state of 624 words is filled instead.
+    """
     generator = torch.Generator(device)
     generator.manual_seed(secrets.randbits(63) if seed is None else seed % 2**63)
+    if seed is None and generator.device.type == "cpu":
+        state = generator.get_state().numpy().copy()
+        words = state[_STATE_BEGIN : _STATE_BEGIN + 8 * _STATE_WORDS].view(np.uint64)
+        words[:] = np.frombuffer(secrets.token_bytes(4 * _STATE_WORDS), dtype=np.uint32)
+        generator.set_state(torch.from_numpy(state))
     return generator
 
 

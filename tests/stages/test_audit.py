@@ -62,6 +62,7 @@ def train(run_dir: RunDir, plan: Plan, arm: suite.Arm) -> None:
     }
     run_dir.file(f"{folder}/adapter").mkdir(parents=True)
     run_dir.file(f"{folder}/adapter/adapter_model.safetensors").write_bytes(arm.name.encode())
+    run_dir.file(f"{folder}/adapter/adapter_config.json").write_text("{}")
     run_dir.write_json(f"{folder}/privacy.json", ledger, inputs)
     run_dir.write_json(f"{folder}/train.json", {}, inputs)
 
@@ -276,3 +277,54 @@ def test_two_dialogues_of_a_canary_patient_are_one_unit_of_patients_and_two_of_r
     rows = [Score(c.id, "canary", "loss", 0.0) for c in prepare.load_candidates(run_dir).canaries]
     assert audit._labelled(run_dir, "patient", rows)["canary"].once.all()
     assert not audit._labelled(run_dir, "record", rows)["canary"].once.any()
+
+
+def test_a_recipe_changed_after_training_carries_no_verdict(
+    audited: tuple[RunDir, Plan], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run_dir, plan = audited
+    frozen = replace(plan, primary_digest=recipe.load("calibrated").digest)
+    audit.run(run_dir, frozen, QUIET, "mia")
+    own = tmp_path / "attacks" / "calibrated.yaml"
+    own.parent.mkdir()
+    shipped = (Path(attack.__file__).parents[2] / "attacks" / "calibrated.yaml").read_text()
+    own.write_text(shipped.replace("fraction: 0.4", "fraction: 0.01"))
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(
+        UsageError, match=r"attacks/calibrated\.yaml: expected the recipe as it was before training"
+    ):
+        audit.run(run_dir, frozen, QUIET, "mia")
+
+
+def test_changed_coins_are_refused(audited: tuple[RunDir, Plan], tmp_path: Path) -> None:
+    run_dir = RunDir(tmp_path / "copy")
+    shutil.copytree(audited[0].path, run_dir.path)
+    coins = run_dir.secret_file("coins.json")
+    coins.write_text(
+        coins.read_text().replace("true", "TRUE").replace("false", "true").replace("TRUE", "false")
+    )
+    with pytest.raises(UsageError, match=r"secret/coins\.json"):
+        audit.run(run_dir, audited[1], QUIET, "mia")
+
+
+def test_another_adapter_makes_the_verdict_stale(audited: tuple[RunDir, Plan], tmp_path: Path) -> None:
+    run_dir = RunDir(tmp_path / "copy")
+    shutil.copytree(audited[0].path, run_dir.path)
+    file, inputs = (
+        audit.audit_file("sft-eps1", "calibrated"),
+        [*audit.audit_inputs("sft-eps1", "calibrated"), audit.BLIND],
+    )
+    assert run_dir.is_current(file, inputs)
+    run_dir.file("train/sft-eps1/adapter/adapter_model.safetensors").write_bytes(b"another")
+    assert not run_dir.is_current(file, inputs)
+
+
+def test_released_together_are_all_trained_arms_and_not_the_audited_alone(
+    audited: tuple[RunDir, Plan], tmp_path: Path
+) -> None:
+    run_dir = RunDir(tmp_path / "copy")
+    shutil.copytree(audited[0].path, run_dir.path)
+    together = run_dir.read_json(audit.SUMMARY)["composed_epsilon"]
+    shutil.rmtree(run_dir.file("audit"))
+    audit.run(run_dir, audited[1], QUIET, "mia", arms=["sft-eps1"])
+    assert run_dir.read_json(audit.SUMMARY)["composed_epsilon"] == pytest.approx(together)

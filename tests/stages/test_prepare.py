@@ -124,7 +124,13 @@ def test_a_file_is_split_by_unit_and_watched(
     tmp_path: Path, prepared: Callable[..., tuple[RunDir, Plan]]
 ) -> None:
     data = dialogues(tmp_path / "data.jsonl", 100)
-    options = {"data.source": str(data), "data.preference": None, "training.unit": "record", "grid.dpo": []}
+    options = {
+        "data.source": str(data),
+        "data.preference": None,
+        "training.unit": "record",
+        "grid.dpo": [],
+        "candidates.canary_repetitions": 1,
+    }
     run_dir, plan = prepared(**options)
     held = {row["id"] for row in run_dir.read_lines("corpus/heldout.jsonl")}
     assert len(held) == 5 and not held & {r.id for r in prepare.load_training(run_dir, "sft")}

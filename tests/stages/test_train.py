@@ -207,7 +207,8 @@ def test_a_declared_population_sets_the_rate(toy_model_dir: Path, tmp_path: Path
     assert (ledger["population"], ledger["population_assumed"]) == (64, False)
     assert ledger["mechanism"]["sampling_rate"] == 8 / 64
     assert (
-        "0.125 of a declared population of 64" in run_dir.file("train/sft-eps4/adapter/README.md").read_text()
+        "of a declared population of 64 (rate 0.125)"
+        in run_dir.file("train/sft-eps4/adapter/README.md").read_text()
     )
 
 

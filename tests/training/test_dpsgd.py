@@ -305,3 +305,27 @@ def test_a_record_whose_answer_was_cut_off_has_a_zero_gradient() -> None:
     total = private_sum(model, [[loop.Example((cut,))]], SFT, Mechanism(0.0, 1.0, 1, 1.0))
     assert total.loss == 0
     assert float(flat(total.gradients).norm()) == 0
+
+
+def test_noise_from_the_system_has_more_than_the_32_bits_that_a_seed_is_cut_to() -> None:
+    """PyTorch's CPU generator drops the upper half of a seed: its own state must come from the system."""
+    cut = [torch.Generator().manual_seed(seed) for seed in (5, 5 + 2**40)]
+    assert torch.equal(*(torch.randn(50, generator=g) for g in cut))  # the reason for the test
+    words = [
+        dpsgd.noise_generator(torch.device("cpu")).get_state().numpy()[24 : 24 + 8 * 624].view(np.uint64)
+        for _ in range(2)
+    ]
+    for state in words:
+        seeded = 1812433253 * (state[:-1] ^ (state[:-1] >> np.uint64(30))) + np.arange(
+            1, 624, dtype=np.uint64
+        )
+        assert (state[1:] == seeded % 2**32).mean() < 0.01  # no word follows from the one before
+        assert len(set(state.tolist())) > 600 and state.max() < 2**32
+    assert (words[0] == words[1]).mean() < 0.01
+
+
+def test_noise_from_the_system_is_standard_normal() -> None:
+    """200,000 draws: mean and variance within 4 standard errors (false alarm 1e-4)."""
+    drawn = torch.randn(200_000, generator=dpsgd.noise_generator(torch.device("cpu")), dtype=torch.float64)
+    assert abs(drawn.mean().item()) < 4 / 200_000**0.5
+    assert abs(drawn.var().item() - 1) < 4 * (2 / 200_000) ** 0.5
