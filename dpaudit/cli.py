@@ -18,6 +18,12 @@ from dpaudit.suite import Plan
 
 UNFIT = 4
 INTERRUPTED = 130
+REFUSED: dict[type[OSError], str] = {
+    NotADirectoryError: "a folder",
+    IsADirectoryError: "a file",
+    FileNotFoundError: "an existing path",
+    PermissionError: "a path with permission to read and write",
+}
 ORDER = ("demo", "run", "train", "attack", "eval", "judge", "report", "ls", "show")  # as the work goes
 SETTINGS: dict[str, Any] = {
     "invoke_without_command": True,
@@ -306,6 +312,11 @@ def main() -> None:
         code = _failed(str(error), error.exit_code)
     except typer.TyperException as error:  # an unknown command or option
         code = _failed(error.format_message(), error.exit_code)
+    except (OSError, ValueError) as error:
+        told = _refused(error) if isinstance(error, OSError) else _broken(error)
+        if told is None:
+            raise
+        code = _failed(str(told), told.exit_code)
     if code == INTERRUPTED:
         _failed("interrupted; the same command resumes", INTERRUPTED)
     sys.exit(code)
@@ -317,6 +328,26 @@ def _hush_libraries() -> None:
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     warnings.filterwarnings("ignore", category=FutureWarning)
+
+
+def _refused(error: OSError) -> UsageError | None:
+    """What the system would not do with a path; None where it is not about a path, which is a fault of ours."""
+    if error.filename is None or error.strerror is None:
+        return None
+    expected = next((words for kind, words in REFUSED.items() if isinstance(error, kind)), "a usable path")
+    return UsageError(str(error.filename), expected=expected, got=error.strerror)
+
+
+def _broken(error: ValueError) -> UsageError | None:
+    """A file of a run that is not what a stage wrote; None for any other fault. Never quotes the file."""
+    if isinstance(error, json.JSONDecodeError):
+        expected, got = "JSON", f"a syntax error in line {error.lineno}"
+    elif type(error).__name__ == "ArrowInvalid" and type(error).__module__ == "pyarrow.lib":
+        expected, got = "Parquet", "something else"
+    else:
+        return None
+    return UsageError("a file of the run", expected=expected, got=got,
+                      remedy="delete the file (`dpaudit show` lists a broken one as stale) and type the command again")  # fmt: skip
 
 
 def _failed(message: str, code: int) -> int:

@@ -65,12 +65,15 @@ def _state(run_dir: RunDir, files: Sequence[str]) -> str:
 
 
 def is_current(run_dir: RunDir, relative: str) -> bool:
-    """Whether a file was made from its inputs as they are now; a file that names no inputs counts as current."""
+    """Whether a file was made from its inputs as they are now; a file that names no inputs counts as current.
+
+    One that cannot be read is not.
+    """
     if Path(relative).suffix not in (".json", ".parquet"):
         return True
     try:
         return run_dir.is_current(relative, run_dir.recorded_inputs(relative))
-    except UsageError:
+    except (UsageError, ValueError):  # pyarrow's own error for what is no Parquet is a ValueError
         return False
 
 

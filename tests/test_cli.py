@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -10,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import fabricate
 import pytest
 import yaml
 
@@ -218,6 +220,60 @@ def test_a_batch_above_the_population_leaves_no_run(call: Call) -> None:
     done = call("train", "--suite", "mini.yaml", "--set", "training.private.batch=9999")
     assert done.code == 2 and "training.private.batch" in done.err.splitlines()[-1]
     assert not Path("runs").exists()
+
+
+def test_a_suite_name_that_leaves_the_folder(call: Call) -> None:
+    one_line(
+        call("train", "--suite", "mini.yaml", "--set", "name=../../evil"), "mini.yaml", "letters, digits"
+    )
+
+
+def test_runs_that_is_a_file(call: Call) -> None:
+    Path("taken").write_text("text")
+    done = call("train", "--suite", "mini.yaml", "--runs", "taken")
+    one_line(done, "taken", "expected a folder, got Not a directory")
+
+
+@pytest.mark.parametrize(
+    "error", [PermissionError(13, "Permission denied", "p/q"), FileNotFoundError(2, "No such file", "p/q")]
+)
+def test_a_path_that_the_system_refuses(call: Call, monkeypatch: pytest.MonkeyPatch, error: OSError) -> None:
+    def refused(runs: Path) -> list[object]:
+        raise error
+
+    monkeypatch.setattr(rundir, "existing", refused)
+    one_line(call("ls"), "p/q: expected ", f"got {error.strerror}")
+
+
+def test_a_broken_file_of_a_run(call: Call) -> None:
+    """Neither kind is quoted; `show` still works and says which file it is."""
+    run_dir, _ = fabricate.run(Path("runs"), ("train",))
+    run_dir.file("attack/sft-inf").mkdir(parents=True)
+    run_dir.file("attack/sft-inf/scores.parquet").write_text("a patient's words")
+    shown = call("show")
+    assert shown.code == 0 and re.search(r"attack/sft-inf/scores.parquet +stale", shown.out)
+
+
+def broken_json() -> None:
+    json.loads("{a patient's words")
+
+
+def broken_parquet() -> None:
+    import io
+
+    import pyarrow.parquet
+
+    pyarrow.parquet.read_table(io.BytesIO(b"a patient's words"))
+
+
+@pytest.mark.parametrize("reading", [broken_json, broken_parquet])
+def test_what_is_broken_is_not_quoted(
+    call: Call, monkeypatch: pytest.MonkeyPatch, reading: Callable[[], None]
+) -> None:
+    monkeypatch.setattr(rundir, "existing", lambda runs: reading())
+    done = call("ls")
+    one_line(done, "a file of the run: expected ", "delete the file", "type the command again")
+    assert "patient" not in done.err
 
 
 def test_a_failed_plan_leaves_other_runs_alone(call: Call) -> None:
