@@ -178,7 +178,7 @@ def train(
     changed = pipeline.overrides(eps, dpo, model, data, unit, not no_baseline, settings or ())
     plan = pipeline.resolve(suite, changed, seed, insecure_seed)
     run_dir = pipeline.train(plan, runs, Progress(), arm, workers)
-    _tell(run_dir, {"arms": overview.arm_rows(run_dir, plan)}, as_json)
+    _tell(run_dir, plan, {"arms": overview.arm_rows(run_dir, plan)}, as_json)
 
 
 @attack_app.command("mia")
@@ -192,7 +192,7 @@ def attack_mia(
     """Membership inference on canaries and records."""
     run_dir, plan = _opened(run, runs)
     pipeline.attack(run_dir, plan, Progress(), "mia", arm, recipe)
-    _tell(run_dir, {"verdicts": overview.verdict_rows(run_dir, plan)}, as_json)
+    _tell(run_dir, plan, {"verdicts": overview.verdict_rows(run_dir, plan)}, as_json)
 
 
 @attack_app.command("extract")
@@ -206,7 +206,7 @@ def attack_extract(
     """Exposure and greedy extraction of planted secrets."""
     run_dir, plan = _opened(run, runs)
     pipeline.attack(run_dir, plan, Progress(), "extract", arm, recipe)
-    _tell(run_dir, {"extraction": overview.extraction_rows(run_dir, plan)}, as_json)
+    _tell(run_dir, plan, {"extraction": overview.extraction_rows(run_dir, plan)}, as_json)
 
 
 @attack_app.command("list")
@@ -222,7 +222,7 @@ def evaluate(run: RunOption = None, runs: RunsOption = rundir.RUNS, as_json: Jso
 
     run_dir, plan = _opened(run, runs)
     evaluate.run(run_dir, plan, Progress())
-    _tell(run_dir, {"quality": overview.quality_rows(run_dir, plan)}, as_json)
+    _tell(run_dir, plan, {"quality": overview.quality_rows(run_dir, plan)}, as_json)
 
 
 @judge_app.callback()
@@ -239,7 +239,7 @@ def judge(
 
         run_dir, plan = _opened(run, runs)
         judge.run(run_dir, plan, Progress(), allow_egress=allow_egress or ())
-        _tell(run_dir, overview.judge_summary(run_dir), as_json)
+        _tell(run_dir, plan, overview.judge_summary(run_dir), as_json)
 
 
 @judge_app.command("validate")
@@ -254,7 +254,7 @@ def judge_validate(
 
     run_dir, plan = _opened(run, runs)
     fit = judge.validate(run_dir, plan, Progress(), allow_egress=allow_egress or ())
-    _tell(run_dir, {"fit": fit, "controls": overview.control_rows(run_dir)}, as_json)
+    _tell(run_dir, plan, {"fit": fit, "controls": overview.control_rows(run_dir)}, as_json)
     raise typer.Exit(0 if fit else UNFIT)
 
 
@@ -264,13 +264,14 @@ def report_html(run: RunOption = None, runs: RunsOption = rundir.RUNS, as_json: 
     from dpaudit.stages import report
 
     run_dir, plan = _opened(run, runs)
-    _tell(run_dir, {"page": str(report.run(run_dir, plan, Progress()))}, as_json)
+    _tell(run_dir, plan, {"page": str(report.run(run_dir, plan, Progress()))}, as_json)
 
 
 @app.command("ls")
 def list_runs(runs: RunsOption = rundir.RUNS, as_json: JsonOption = False) -> None:
     """List the runs, the one used last at the end."""
-    _print({"runs": [overview.run_row(run_dir) for run_dir in rundir.existing(runs)]}, as_json)
+    rows = [overview.run_row(run_dir) for run_dir in rundir.existing(runs)]
+    _print({"runs": rows, "caveat": overview.caveat_of(rows)}, as_json)
 
 
 @app.command()
@@ -283,7 +284,8 @@ def show(
 ) -> None:
     """Show a run: its plan, its arms, which outputs are current, its page."""
     run_dir = rundir.find(run, runs)
-    _tell(run_dir, overview.details(run_dir, overview.plan_of(run_dir)), as_json)
+    plan = overview.plan_of(run_dir)
+    _tell(run_dir, plan, overview.details(run_dir, plan), as_json)
 
 
 def _opened(name: str | None, runs: Path) -> tuple[RunDir, Plan]:
@@ -292,11 +294,12 @@ def _opened(name: str | None, runs: Path) -> tuple[RunDir, Plan]:
 
 
 def _tell_run(run_dir: RunDir, plan: Plan, as_json: bool) -> None:
-    _tell(run_dir, overview.results(run_dir, plan), as_json)
+    _tell(run_dir, plan, overview.results(run_dir, plan), as_json)
 
 
-def _tell(run_dir: RunDir, found: dict[str, Any], as_json: bool) -> None:
-    _print({"run": run_dir.name, "path": str(run_dir.path), **found}, as_json)
+def _tell(run_dir: RunDir, plan: Plan, found: dict[str, Any], as_json: bool) -> None:
+    named = {"run": run_dir.name, "path": str(run_dir.path), "caveat": plan.caveat}
+    _print(named | found, as_json)
 
 
 def _print(found: dict[str, Any], as_json: bool) -> None:

@@ -33,7 +33,14 @@ def run_row(run_dir: RunDir) -> Row:
             for row in verdict_rows(run_dir, plan)
             if row["primary"] and row["verdict"]
         },
+        "caveat": plan.caveat,
     }
+
+
+def caveat_of(rows: Rows) -> str | None:
+    """The caveat of those runs in `rows` that have one, with their names; None where there is none."""
+    named = [row["run"] for row in rows if row["caveat"]]
+    return f"{suite.REPRODUCIBLE} ({', '.join(named)})" if named else None
 
 
 def stage_states(run_dir: RunDir, plan: Plan) -> dict[str, str]:

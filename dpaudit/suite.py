@@ -14,6 +14,7 @@ from dpaudit.schema import build
 
 Unit = Literal["record", "patient"]
 AttackKind = Literal["mia", "extract"]
+REPRODUCIBLE = "epsilon not claimed: the noise is reproducible"
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")  # it becomes the name of a folder
 
 
@@ -205,6 +206,14 @@ class Plan:
     seed: int = 0
     insecure_seed: int | None = None  # fixes coins, sampling and noise too: then no epsilon is claimed
     versions: dict[str, str] = field(default_factory=dict)
+    primary_digest: str | None = (
+        None  # of the primary recipe: no other may carry a verdict once scores are seen
+    )
+
+    @property
+    def caveat(self) -> str | None:
+        """What must be said beside every figure of such a run; None where the noise is secret."""
+        return None if self.insecure_seed is None else REPRODUCIBLE
 
     def to_json(self) -> dict[str, Any]:
         return dict(_finite(asdict(self)))

@@ -93,7 +93,7 @@ def as_text(found: Row) -> str:
 def _part(key: str, value: Any) -> str:
     if key in COLUMNS and isinstance(value, list):
         return f"\n{table(value, COLUMNS[key])}\n"
-    return f"{key.replace('_', ' ')}: {_plain(value)}"
+    return str(value) if key == "caveat" else f"{key.replace('_', ' ')}: {_plain(value)}"
 
 
 def _plain(value: Any) -> str:

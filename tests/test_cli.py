@@ -297,11 +297,27 @@ def test_a_fault_of_ours_keeps_its_traceback_and_shows_no_variables(
     assert cli.app.pretty_exceptions_enable is False
 
 
+@pytest.mark.parametrize("seed", [3, None])
+def test_an_insecure_seed_withdraws_the_claim_wherever_it_is_shown(call: Call, seed: int | None) -> None:
+    words, insecure = "epsilon not claimed: the noise is reproducible", seed is not None
+    run_dir, _ = fabricate.run(Path("runs"), insecure_seed=seed)
+    assert (words in call("show").out.splitlines()) == insecure
+    assert (f"{words} ({run_dir.name})" in call("ls").out.splitlines()) == insecure
+    for command in ("show", "ls", "report html"):
+        found = json.loads(call(*command.split(), "--json").out)
+        assert bool(found["caveat"]) == insecure
+    page = " ".join(re.sub(r"<[^>]+>", "", run_dir.file("report/index.html").read_text()).split())
+    assert ("target ε = 8, not claimed" in page) == insecure
+    assert ("claims ε ≤" in page) != insecure
+    assert ("Whoever receives all private adapters" in page) != insecure
+
+
 def test_the_lab_on_a_toy_model(call: Call) -> None:
     """Each stage in sequence with no option; what is done is skipped; `--json` is one object."""
     trained = call("train", "--suite", "mini.yaml", "--insecure-seed", "5", "--json")
     assert trained.code == 0
     found = json.loads(trained.out)
+    assert found["caveat"] == "epsilon not claimed: the noise is reproducible"
     assert [(row["arm"], row["trained"]) for row in found["arms"]] == [("sft-inf", True), ("sft-eps8", True)]
     assert 7.9 < found["arms"][1]["epsilon_spent"] <= 8
     early = call("report", "html")
@@ -319,6 +335,7 @@ def test_the_lab_on_a_toy_model(call: Call) -> None:
     assert page.read_text(encoding="utf-8").startswith("<!DOCTYPE html>")
     again = call("run", "mini.yaml", "--insecure-seed", "5")
     assert again.code == 0 and str(page) in again.out and "training" not in again.err
+    assert found["caveat"] in again.out.splitlines()
     listed = json.loads(call("ls", "--json").out)["runs"]
     assert [(row["arms"], row["verdicts"]) for row in listed] == [("2/2", {"sft-eps8": "no power"})]
     assert listed[0]["stages"] == ["prepare", "train", "attack", "eval", "report"]
