@@ -115,10 +115,12 @@ def test_neither_texts_nor_secrets_reach_the_page(tmp_path: Path) -> None:
     assert "item-1" not in json.dumps(data)
 
 
-def test_markup_in_a_name_is_text(tmp_path: Path) -> None:
-    html, _ = _page(tmp_path, name='<script>alert("1")</script>&')
+def test_markup_in_a_description_is_text(tmp_path: Path) -> None:
+    run_dir, plan = fabricate.run(tmp_path)
+    described = replace(plan.suite, description='<script>alert("1")</script>&')
+    html, _ = _reported(run_dir, replace(plan, suite=described))
     assert "<script" not in html
-    assert "<h1>&lt;script&gt;alert(&#34;1&#34;)&lt;/script&gt;&amp;</h1>" in html
+    assert ">&lt;script&gt;alert(&#34;1&#34;)&lt;/script&gt;&amp;</p>" in html
 
 
 @pytest.mark.parametrize(
