@@ -206,9 +206,7 @@ class Plan:
     seed: int = 0
     insecure_seed: int | None = None  # fixes coins, sampling and noise too: then no epsilon is claimed
     versions: dict[str, str] = field(default_factory=dict)
-    primary_digest: str | None = (
-        None  # of the primary recipe: no other may carry a verdict once scores are seen
-    )
+    primary_digest: str | None = None  # of the primary recipe, which may not change once scores are seen
 
     @property
     def caveat(self) -> str | None:

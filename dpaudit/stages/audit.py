@@ -33,7 +33,6 @@ SUMMARY = "audit/summary.json"
 CONFIDENCE = 0.95  # of intervals; a bound's confidence is its recipe's
 FPR = 0.01
 NOTION = "(eps,delta)"
-REPRODUCIBLE = "epsilon not claimed: the noise is reproducible"
 
 
 @dataclass(frozen=True, eq=False)
@@ -300,7 +299,7 @@ def _summarise(run_dir: RunDir, plan: Plan, arms: Sequence[Arm]) -> None:
         "rows": rows,
         "positive_control": controls,
         **_released_together(run_dir, plan, [arm for arm in arms if arm.private]),
-        "caveat": REPRODUCIBLE if plan.insecure_seed is not None else None,
+        "caveat": plan.caveat,
     }
     run_dir.write_json(SUMMARY, summary, inputs)
 
