@@ -77,7 +77,9 @@ def run(
     jobs = _stale(run_dir, trained_arms(run_dir, plan, progress, arms), chosen)
     if not jobs:
         return
-    model = _load(run_dir, plan, [job.arm for job in jobs])
+    with progress.task(f"attack {kind}: loading the model and its adapters", total=1) as advance:
+        model = _load(run_dir, plan, [job.arm for job in jobs])
+        advance(1)
     if kind == "mia":
         _membership(run_dir, plan, progress, jobs, candidates, model)
     else:
