@@ -149,7 +149,7 @@ def test_the_commands_work_from_the_wheel(installed: Path, tmp_path: Path) -> No
 @pytest.mark.slow
 def test_the_lab_runs_from_the_wheel(installed: Path, tmp_path: Path) -> None:
     """Stages train, attack and report on the embedded model, in a folder that knows nothing of the repository."""
-    small = ["candidates.canaries=100", "candidates.extraction=4", "data.patients=300", "training.private.steps=2",
+    small = ["candidates.canaries=100", "candidates.records=50", "candidates.extraction=4", "data.patients=300", "training.private.steps=2",
              "training.private.batch=32", "training.nonprivate.steps=2", "training.nonprivate.batch=16",
              "evaluation.limit=20", "grid.dpo=[]", "judging.prompts=4"]  # fmt: skip
     settings = [word for setting in small for word in ("--set", setting)]
