@@ -12,7 +12,8 @@ from dpaudit import content
 from dpaudit.errors import UsageError
 from dpaudit.schema import build
 
-Unit = Literal["record", "patient"]
+Unit = Literal["record", "patient", "pair", "label"]
+Method = Literal["cpt", "sft", "dpo"]  # continued pretraining on plain text, dialogues, preference pairs
 AttackKind = Literal["mia", "extract"]
 REPRODUCIBLE = "epsilon not claimed: the noise is reproducible"
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")  # it becomes the name of a folder
@@ -23,6 +24,12 @@ class Model:
     base: str = "builtin:tiny"  # builtin:tiny, a Hugging Face folder, or a hub id
     max_length: int = 96  # tokens; what is longer is truncated and counted
     dtype: Literal["float32", "bfloat16"] = "float32"
+    quantization: Literal["nf4"] | None = None  # of the frozen base, with double quantization
+    attention: str | None = None  # attn_implementation, such as flash_attention_2; None: the library's choice
+    start: str | None = (
+        None  # an adapter to go on from (a run's train/ARM, or an adapter folder with a ledger)
+    )
+    assume_public: bool = False  # takes a start without a ledger for public; the page says so
 
     def __post_init__(self) -> None:
         _at_least(2, max_length=self.max_length)
@@ -31,7 +38,9 @@ class Model:
 @dataclass(frozen=True)
 class Data:
     source: str = "builtin:clinic"  # or a JSONL file
-    preference: str | None = None  # pairs for DPO: builtin:clinic, a JSONL file, or none
+    preference: str | None = None  # pairs for DPO: builtin:clinic, a file, or none
+    text: str | None = None  # plain text for continued pretraining: builtin:clinic, a file, or none
+    rows: str | None = None  # A:B keeps rows A to B of the source, counted from 0
     patients: int = 4000  # builtin:clinic only
     heldout: int = 300  # records kept for held-out quality; no arm trains on them
     limit: int | None = None  # at most so many records of a file
@@ -69,6 +78,7 @@ class Lora:
     rank: int = 8
     alpha: int = 16
     dropout: float = 0.0
+    rslora: bool = False  # alpha / sqrt(rank) in place of alpha / rank
     targets: str | tuple[str, ...] = "all-linear"
 
     def __post_init__(self) -> None:
@@ -86,8 +96,11 @@ class Schedule:
     warmup: float = 0.05
     decay: Literal["constant", "cosine", "linear"] = "linear"
     weight_decay: float = 0.0
+    optimizer: Literal["adamw", "sgd"] = "adamw"
+    momentum: float = 0.0  # sgd only
 
     def __post_init__(self) -> None:
+        _between(0, 1, momentum=self.momentum)
         _at_least(1, batch=self.batch, steps=self.steps)
         _above_zero(learning_rate=self.learning_rate)
         _between(0, 1, warmup=self.warmup, weight_decay=self.weight_decay)
@@ -99,19 +112,29 @@ class Training:
     nonprivate: Schedule
     dpo_private: Schedule | None = None
     dpo_nonprivate: Schedule | None = None
-    dpo_beta: float = 0.1
+    cpt_private: Schedule | None = None
+    cpt_nonprivate: Schedule | None = None
+    dpo_beta: float | None = None  # None: the loss's published value
+    dpo_label_smoothing: float | None = None
     unit: Unit = "patient"
     relation: Literal["add_or_remove"] = "add_or_remove"
     delta: float = 1e-5
     clip: float = 1.0
     population: int | None = None  # public number of units; None: the count is used and the page names it
+    records_per_patient: int | None = None  # at most so many of one patient's records; None: all
     micro_batch: int = 256  # sequences in one forward pass; never changes the step
+    gradient_checkpointing: bool = False  # recomputes activations: less memory, the same step
+    checkpoint_every: int = 50  # steps between two states from which a killed arm goes on
+    allow_delta: bool = False  # lets delta be 1 / population or above
     lora: Lora = field(default_factory=Lora)
 
     def __post_init__(self) -> None:
-        _above_zero(delta=self.delta, clip=self.clip, dpo_beta=self.dpo_beta)
-        _between(0, 1, delta=self.delta)
+        _above_zero(delta=self.delta, clip=self.clip)
+        if self.dpo_beta is not None:
+            _above_zero(dpo_beta=self.dpo_beta)
+        _between(0, 1, delta=self.delta, dpo_label_smoothing=self.dpo_label_smoothing or 0.0)
         _at_least(1, population=self.population, micro_batch=self.micro_batch)
+        _at_least(1, records_per_patient=self.records_per_patient, checkpoint_every=self.checkpoint_every)
 
 
 @dataclass(frozen=True)
@@ -120,9 +143,14 @@ class Grid:
     baseline: bool = True  # the non-private arm beside them
     dpo: tuple[str, ...] = ()
     dpo_epsilons: tuple[float, ...] | None = None  # None: as epsilons (and inf with the baseline)
+    stages: tuple[Method, ...] = ("sft",)  # what is trained beside the DPO arms of `dpo`
+    chain: bool = False  # each stage goes on from the one before; else every arm starts at the base
+    share: float = 0.5  # chain: of a claim, what the stages before may spend
     seeds: int = 1
 
     def __post_init__(self) -> None:
+        if not 0 < self.share < 1:
+            raise ValueError(f"share {self.share} (it must be between 0 and 1)")
         for epsilon in (*self.epsilons, *(self.dpo_epsilons or ())):
             if not epsilon > 0:
                 raise ValueError(f"epsilons {epsilon:g} (each must be above 0; inf is the non-private arm)")
@@ -183,8 +211,8 @@ class Suite:
 class Arm:
     """One trained model of the grid."""
 
-    method: Literal["sft", "dpo"]
-    loss: str  # "sft", or the name of a DPO loss
+    method: Method
+    loss: str  # "sft" (also for cpt), or the name of a DPO loss
     epsilon: float  # inf: non-private
     seed: int = 0
 

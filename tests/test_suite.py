@@ -107,7 +107,7 @@ def test_an_override_is_key_and_yaml(text: str) -> None:
         ("training.delta", 1, "delta 1.0"),
         ("training.delta", 0, "delta 0.0"),
         ("training.clip", math.inf, "clip inf"),
-        ("training.unit", "word", "training.unit: expected one of record, patient, got 'word'"),
+        ("training.unit", "word", "training.unit: expected one of record, patient, pair, label, got 'word'"),
         ("training.population", 0, "population 0"),
         ("training.lora.rank", 0, "training.lora: .*rank 0"),
         ("candidates.canaries", -1, "canaries -1"),

@@ -4,7 +4,7 @@ import json
 import secrets
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,14 +18,12 @@ from dpaudit.recipe import Kind, Recipe
 from dpaudit.rundir import RunDir, missing
 from dpaudit.signals import Span
 from dpaudit.stages.prepare import Candidates, load_candidates
-from dpaudit.suite import Arm, Plan
+from dpaudit.suite import Arm, Method, Plan
 
 if TYPE_CHECKING:
     from dpaudit.models import TokenScores
     from dpaudit.models.encode import Encoded
     from dpaudit.models.hf import HFModel
-
-Method = Literal["sft", "dpo"]
 
 
 @dataclass(frozen=True)

@@ -246,7 +246,7 @@ def train_arm(
             job.mechanism,
             sampling=dpsgd.sampling_generator(_seed(plan, name, "sampling")),
             noise=dpsgd.noise_generator(model.device, _seed(plan, name, "noise")),
-            objective=loop.Objective(job.arm.loss, training.dpo_beta),
+            objective=loop.Objective(job.arm.loss, training.dpo_beta or 0.1),
             micro_batch=training.micro_batch,
             advance=advance,
         )
