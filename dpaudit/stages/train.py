@@ -230,7 +230,7 @@ def train_arm(
     """Trains one arm and writes its directory; `data` is loaded where it is None (in a process of its own)."""
     import torch
 
-    from dpaudit.training import checkpoint, dpsgd, loop
+    from dpaudit.training import checkpoint, dpsgd, fused, loop
 
     name, training = job.arm.name, plan.suite.training
     data = data or _load(run_dir, plan, job.arm.method)
@@ -250,7 +250,7 @@ def train_arm(
             micro_batch=training.micro_batch,
             advance=advance,
         )
-        count = sum(p.numel() for p in dpsgd.trainable(model).values())
+        count = sum(p.numel() for p in fused.trainable(model).values())
         spent = ledger(plan, job, len(done.steps), count)
         # The ledger comes before the weights that it covers: no weights without one, however a run ends.
         run_dir.write_json(_inside(run_dir, folder, "privacy.json"), spent, INPUTS)

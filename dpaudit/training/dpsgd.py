@@ -1,20 +1,18 @@
-"""DP-SGD by parts: Poisson sampling, gradients of single examples, clipping by unit, Gaussian noise.
+"""DP-SGD by parts: Poisson sampling, clipping by unit, Gaussian noise.
 
 A *row* is one sequence of a forward pass; a *unit* is whose presence is hidden. All rows of a unit are summed
-before its norm is taken, so a patient's records, or the two answers of a pair, are clipped as one.
+before its norm is taken, so a patient's records, or the two answers of a pair, are clipped as one. The gradients of
+units come from `fused`.
 """
 
 import secrets
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from dpaudit.errors import GuardError, UsageError
+from dpaudit.training.fused import Gradients
 
-Gradients = dict[str, Tensor]  # parameter name -> float32
 _STATE_BEGIN, _STATE_WORDS = 24, 624  # of the Mersenne twister in a CPU generator's state: 64 bits a word
 
 
@@ -52,64 +50,6 @@ def noise_generator(device: torch.device, seed: int | None = None) -> torch.Gene
     return generator
 
 
-def trainable(model: nn.Module) -> dict[str, nn.Parameter]:
-    """The parameters that train, by name, in the model's order."""
-    return {name: p for name, p in model.named_parameters() if p.requires_grad}
-
-
-class PerExampleGradients:
-    """Collects the gradient of every row of a forward and backward pass, for all trainable weights.
-
-    Within `with collector.collecting(rows):` run one forward pass over `rows` sequences and one backward pass
-    of the SUM of their losses; `collector.rows` then holds {name: (rows, *shape)} in float32, also where the
-    model computes in bfloat16. Raises UsageError on a trainable parameter that is no weight of an `nn.Linear`
-    (LoRA's A and B are), since its rows could not be told apart.
-    """
-
-    def __init__(self, model: nn.Module) -> None:
-        self.parameters = trainable(model)
-        self.rows: Gradients = {}
-        names = {id(p): name for name, p in self.parameters.items()}
-        self._layers = [(names[id(layer.weight)], layer) for layer in _trainable_linears(model)]
-
-    @contextmanager
-    def collecting(self, rows: int) -> Iterator[None]:
-        self.rows = {}
-        handles = [layer.register_forward_hook(self._hook(name, rows)) for name, layer in self._layers]
-        try:
-            yield
-        finally:
-            for handle in handles:
-                handle.remove()
-
-    def _hook(self, name: str, rows: int) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], None]:
-        def keep_input(_: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-            if not output.requires_grad:
-                return
-            activation = inputs[0].detach()  # (rows, tokens, in)
-            if activation.dim() != 3 or len(activation) != rows:
-                raise GuardError(
-                    f"per-example gradients: {name}: expected input of shape ({rows}, tokens, features), "
-                    f"seen {tuple(activation.shape)}"
-                )
-            output.register_hook(  # type: ignore[no-untyped-call]
-                lambda gradient: self._collect(name, activation, gradient)
-            )
-
-        return keep_input
-
-    def _collect(self, name: str, activation: Tensor, gradient: Tensor) -> None:
-        product = torch.einsum("bto,bti->boi", gradient.float(), activation.float())
-        self.rows[name] = self.rows[name] + product if name in self.rows else product
-
-
-def sum_rows(rows: Gradients, unit_of_row: Tensor, units: int) -> Gradients:
-    """The gradients (units, *shape) of units, each the sum of its rows; `unit_of_row` (rows,) holds indices."""
-    return {
-        name: g.new_zeros((units, *g.shape[1:])).index_add_(0, unit_of_row, g) for name, g in rows.items()
-    }
-
-
 def unit_norms(gradients: Gradients) -> Tensor:
     """The L2 norm of each unit's gradient over all parameters together, shape (units,)."""
     norms = torch.stack([torch.linalg.vector_norm(g.flatten(1), dim=1) for g in gradients.values()])
@@ -134,22 +74,3 @@ def gaussian_noise(parameters: dict[str, nn.Parameter], std: float, generator: t
         name: torch.randn(p.shape, generator=generator, device=p.device, dtype=torch.float32) * std
         for name, p in parameters.items()
     }
-
-
-def _trainable_linears(model: nn.Module) -> list[nn.Linear]:
-    found = []
-    for path, module in model.named_modules():
-        for name, parameter in module.named_parameters(recurse=False):
-            if not parameter.requires_grad:
-                continue
-            if not isinstance(module, nn.Linear) or name != "weight":
-                raise UsageError(
-                    f"model: {path}.{name}",
-                    expected="only weights of linear layers to train (LoRA without bias)",
-                    got=f"a trainable {name} of {type(module).__name__}",
-                    remedy="freeze it: its per-example gradients cannot be clipped",
-                )
-            found.append(module)
-    if not found:
-        raise UsageError("model", expected="a trainable LoRA weight", got="none")
-    return found

@@ -16,6 +16,7 @@ from dpaudit.models.encode import Encoded
 from dpaudit.privacy import Mechanism
 from dpaudit.suite import Schedule
 from dpaudit.training import dpsgd, losses
+from dpaudit.training.fused import FusedLora, Gradients, trainable
 
 
 @dataclass(frozen=True)
@@ -82,11 +83,11 @@ def train(
     Raises GuardError where a loss is not finite, a weight got no noise or never moved, or a step went uncounted.
     """
     objective = objective or Objective()
-    parameters = dpsgd.trainable(model)
+    parameters = trainable(model)
     start = {name: p.detach().clone() for name, p in parameters.items()}
     optimizer = torch.optim.AdamW(parameters.values(), weight_decay=schedule.weight_decay)
     sampler = dpsgd.PoissonSampler(len(units), mechanism.sampling_rate, sampling)
-    collector = dpsgd.PerExampleGradients(model)
+    lora = FusedLora(model)
     private = math.isfinite(mechanism.clip)
     steps, tokens, began = [], 0, time.perf_counter()
     model.train()
@@ -94,10 +95,11 @@ def train(
         step_began = time.perf_counter()
         drawn = [units[i] for i in sampler.draw()]
         groups = grouped(drawn, micro_batch)
-        if private:
-            total = private_sum(model, collector, groups, objective, mechanism, noise)
-        else:
-            total = plain_sum(model, groups, objective)
+        with lora.attached():
+            if private:
+                total = private_sum(model, lora, groups, objective, mechanism, noise)
+            else:
+                total = plain_sum(model, groups, objective)
         check_finite(total, number)
         rate = learning_rate(schedule, number)
         _apply(optimizer, parameters, total.gradients, schedule.batch, rate)
@@ -151,46 +153,44 @@ def grouped(units: Sequence[Unit], micro_batch: int) -> Iterator[Group]:
 class GradientSum:
     """What the units of one step add up to."""
 
-    gradients: dpsgd.Gradients  # noisy where the arm is private
+    gradients: Gradients  # noisy where the arm is private
     loss: float  # sum over examples, nats
     clipped: int  # units
 
 
 def private_sum(
     model: nn.Module,
-    collector: dpsgd.PerExampleGradients,
+    lora: FusedLora,
     groups: Iterable[Group],
     objective: Objective,
     mechanism: Mechanism,
     generator: torch.Generator,
 ) -> GradientSum:
     """The sum of clipped unit gradients plus Gaussian noise; of no units at all, the noise alone."""
-    total = dpsgd.gaussian_noise(collector.parameters, mechanism.noise_multiplier * mechanism.clip, generator)
-    check_noised(total, collector.parameters, mechanism.noise_multiplier)
+    total = dpsgd.gaussian_noise(lora.parameters, mechanism.noise_multiplier * mechanism.clip, generator)
+    check_noised(total, lora.parameters, mechanism.noise_multiplier)
     loss_sum, clipped = 0.0, 0
     for group in groups:
-        gradients, loss = unit_gradients(model, collector, group, objective)
+        gradients, loss = unit_gradients(model, lora, group, objective)
         sums, group_clipped = dpsgd.clipped_sum(gradients, mechanism.clip)
-        total = {name: total[name] + sums[name] for name in total}
+        for name, part in sums.items():
+            total[name] += part
         loss_sum, clipped = loss_sum + loss, clipped + group_clipped
     return GradientSum(total, loss_sum, clipped)
 
 
 def unit_gradients(
-    model: nn.Module, collector: dpsgd.PerExampleGradients, group: Group, objective: Objective
-) -> tuple[dpsgd.Gradients, float]:
+    model: nn.Module, lora: FusedLora, group: Group, objective: Objective
+) -> tuple[Gradients, float]:
     """The unclipped gradient of every unit of a group, {name: (units, *shape)}, and the sum of the losses."""
-    total: dpsgd.Gradients = {}
+    total: Gradients = {}
     loss_sum = 0.0
     for examples in group.passes:
         rows = [unit for example, unit in examples for _ in example.sequences]
-        with collector.collecting(len(rows)):
+        with lora.collecting(torch.tensor(rows, device=_device(model)), group.units):
             loss = example_losses(model, [example for example, _ in examples], objective).sum()
             loss.backward()  # type: ignore[no-untyped-call]
-        model.zero_grad()  # autograd's own sum over rows is not used
-        index = torch.tensor(rows, device=loss.device)
-        part = dpsgd.sum_rows(collector.rows, index, group.units)
-        total = {name: total[name] + part[name] for name in part} if total else part
+        total = {name: total[name] + part for name, part in lora.units.items()} if total else lora.units
         loss_sum += loss.item()
     return total, loss_sum
 
@@ -204,7 +204,7 @@ def plain_sum(model: nn.Module, groups: Iterable[Group], objective: Objective) -
             loss.backward()  # type: ignore[no-untyped-call]
             loss_sum += loss.item()
     gradients = {
-        name: torch.zeros_like(p) if p.grad is None else p.grad for name, p in dpsgd.trainable(model).items()
+        name: torch.zeros_like(p) if p.grad is None else p.grad for name, p in trainable(model).items()
     }
     return GradientSum(gradients, loss_sum, 0)
 
@@ -227,7 +227,7 @@ def answer_log_probs(model: nn.Module, sequences: Sequence[Encoded]) -> tuple[Te
     Padding is on the right and causal attention never looks there, so no mask is needed and rows stay
     independent.
     """
-    device = next(model.parameters()).device
+    device = _device(model)
     tokens = _padded([s.input_ids for s in sequences]).to(device)  # (rows, tokens)
     answers = _padded([s.answer_mask for s in sequences]).to(device).bool()[:, 1:]  # predicted from the left
     row, column = answers.nonzero(as_tuple=True)
@@ -288,9 +288,7 @@ def check_finite(total: GradientSum, step: int) -> None:
             raise GuardError(f"gradient of {name} in step {step}: expected finite numbers, seen others")
 
 
-def check_noised(
-    noise: dpsgd.Gradients, parameters: dict[str, nn.Parameter], noise_multiplier: float
-) -> None:
+def check_noised(noise: Gradients, parameters: dict[str, nn.Parameter], noise_multiplier: float) -> None:
     """Raises GuardError unless every trainable weight has noise of its shape, none of it all zero."""
     for name, parameter in parameters.items():
         seen = tuple(noise[name].shape) if name in noise else "none"
@@ -316,7 +314,7 @@ def check_moved(parameters: dict[str, nn.Parameter], start: dict[str, Tensor], p
 def _apply(
     optimizer: torch.optim.Optimizer,
     parameters: dict[str, nn.Parameter],
-    gradients: dpsgd.Gradients,
+    gradients: Gradients,
     divisor: float,
     rate: float,
 ) -> None:
@@ -326,6 +324,10 @@ def _apply(
         settings["lr"] = rate
     optimizer.step()
     optimizer.zero_grad()
+
+
+def _device(model: nn.Module) -> torch.device:
+    return next(model.parameters()).device
 
 
 def _passes(

@@ -15,6 +15,7 @@ from dpaudit.models.encode import Encoded
 from dpaudit.privacy import Mechanism
 from dpaudit.suite import Schedule
 from dpaudit.training import dpsgd, loop
+from dpaudit.training.fused import Gradients, trainable
 
 OPEN = Mechanism(0.0, 0.5, 4, math.inf)
 PRIVATE = Mechanism(0.8, 0.5, 4, 0.5)
@@ -35,14 +36,12 @@ def trained(model: nn.Module, units: list[Any], mechanism: Mechanism, **options:
 
 
 def weights(model: nn.Module) -> Tensor:
-    return torch.cat([p.detach().flatten() for p in dpsgd.trainable(model).values()]).clone()
+    return torch.cat([p.detach().flatten() for p in trainable(model).values()]).clone()
 
 
-def gradients_of_first_step(
-    monkeypatch: pytest.MonkeyPatch, *arguments: Any, **options: Any
-) -> dpsgd.Gradients:
+def gradients_of_first_step(monkeypatch: pytest.MonkeyPatch, *arguments: Any, **options: Any) -> Gradients:
     """What reaches the optimizer in the first step of a run."""
-    seen: list[dpsgd.Gradients] = []
+    seen: list[Gradients] = []
     step = torch.optim.AdamW.step
 
     def spy(optimizer: torch.optim.AdamW) -> None:
@@ -90,7 +89,7 @@ def test_non_private_step_is_the_plain_autograd_mean(monkeypatch: pytest.MonkeyP
     model = worlds.lora_model()
     loss = sum(-_log_prob(model, units[i][0].sequences[0]) for i in drawn) / 5
     loss.backward()  # type: ignore[union-attr, no-untyped-call]
-    expected = [p.grad.clone() for p in dpsgd.trainable(model).values() if p.grad is not None]
+    expected = [p.grad.clone() for p in trainable(model).values() if p.grad is not None]
     model.zero_grad()
     found = gradients_of_first_step(monkeypatch, model, units, mechanism)
     for gradient, value in zip(found.values(), expected, strict=True):
@@ -238,7 +237,7 @@ def test_learning_rate_without_warmup_starts_at_the_top() -> None:
 def test_guard_a_loss_that_is_not_finite(mechanism: Mechanism) -> None:
     model = worlds.lora_model()
     with torch.no_grad():
-        next(iter(dpsgd.trainable(model).values())).fill_(math.nan)
+        next(iter(trainable(model).values())).fill_(math.nan)
     with pytest.raises(GuardError, match="loss of step 0: expected a finite number, seen nan"):
         trained(model, worlds.record_units(10), mechanism)
 
@@ -253,7 +252,7 @@ def test_guard_a_gradient_that_is_not_finite() -> None:
 def test_guard_a_weight_without_noise(fault: str, monkeypatch: pytest.MonkeyPatch) -> None:
     draw = dpsgd.gaussian_noise
 
-    def broken(*arguments: Any) -> dpsgd.Gradients:
+    def broken(*arguments: Any) -> Gradients:
         noise = draw(*arguments)
         name = list(noise)[5]
         if fault == "missing":
@@ -277,7 +276,7 @@ def test_guard_weights_that_never_move(mechanism: Mechanism, monkeypatch: pytest
 
 def test_guard_one_weight_that_never_moves() -> None:
     model = worlds.lora_model()
-    parameters = dpsgd.trainable(model)
+    parameters = trainable(model)
     start = {name: p.detach() + (i != 4) for i, (name, p) in enumerate(parameters.items())}
     with pytest.raises(GuardError, match="seen 1 of 28 unchanged"):
         loop.check_moved(parameters, start, private=True)
