@@ -85,7 +85,7 @@ def train(
     objective = objective or Objective()
     parameters = trainable(model)
     start = {name: p.detach().clone() for name, p in parameters.items()}
-    optimizer = torch.optim.AdamW(parameters.values(), weight_decay=schedule.weight_decay)
+    optimizer = optimizer_of(parameters, schedule)
     sampler = dpsgd.PoissonSampler(len(units), mechanism.sampling_rate, sampling)
     lora = FusedLora(model)
     private = math.isfinite(mechanism.clip)
@@ -121,6 +121,15 @@ def train(
     check_moved(parameters, start, private)
     guards = GUARDS if private else tuple(guard for guard in GUARDS if guard != GUARDS[1])
     return Result(tuple(steps), tokens, time.perf_counter() - began, guards)
+
+
+def optimizer_of(parameters: dict[str, nn.Parameter], schedule: Schedule) -> torch.optim.Optimizer:
+    """The schedule's optimizer over the trainable weights; its learning rate is set anew at every step."""
+    if schedule.optimizer == "sgd":
+        return torch.optim.SGD(
+            parameters.values(), lr=0.0, momentum=schedule.momentum, weight_decay=schedule.weight_decay
+        )
+    return torch.optim.AdamW(parameters.values(), weight_decay=schedule.weight_decay)
 
 
 @dataclass(frozen=True)

@@ -13,8 +13,8 @@ from dpaudit.training.loop import Example
 VOCABULARY = 61
 
 
-def lora_model(**options: Any) -> Any:
-    """A two-layer Llama with tied embeddings and a rank-3 adapter none of whose weights is zero."""
+def lora_model(*, tied: bool = True, dtype: torch.dtype = torch.float32, **options: Any) -> Any:
+    """A two-layer Llama and a rank-3 adapter none of whose weights is zero."""
     with torch.random.fork_rng():
         torch.manual_seed(0)
         config = transformers.LlamaConfig(
@@ -25,10 +25,10 @@ def lora_model(**options: Any) -> Any:
             num_attention_heads=2,
             num_key_value_heads=1,
             max_position_embeddings=64,
-            tie_word_embeddings=True,
+            tie_word_embeddings=tied,
             initializer_range=0.2,
         )
-        base = transformers.LlamaForCausalLM(config)
+        base = transformers.LlamaForCausalLM(config).to(dtype)
         settings = {"r": 3, "target_modules": "all-linear", "init_lora_weights": False, **options}
         return peft.get_peft_model(base, peft.LoraConfig(task_type="CAUSAL_LM", **settings))
 
