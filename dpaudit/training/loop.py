@@ -11,12 +11,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from dpaudit.errors import GuardError
 from dpaudit.models.encode import Encoded
 from dpaudit.privacy import Mechanism
 from dpaudit.suite import Schedule
-from dpaudit.training import dpsgd, losses
+from dpaudit.training import dpsgd, guards, losses
 from dpaudit.training.fused import FusedLora, Gradients, trainable
+from dpaudit.training.ranks import Ranks
+from dpaudit.training.state import Snapshot, capture, restore
 
 
 @dataclass(frozen=True)
@@ -30,9 +31,8 @@ class Example:
     reference: tuple[float, ...] = ()
 
 
-GUARDS = ("loss finite", "noise on every trainable weight", "weights moved", "steps as in the ledger")
-
 Unit = Sequence[Example]  # all that one unit contributes
+ALONE = Ranks()
 
 
 @dataclass(frozen=True)
@@ -74,53 +74,119 @@ def train(
     objective: Objective | None = None,
     micro_batch: int = 256,
     advance: Callable[[int], None] = lambda n: None,
+    ranks: Ranks = ALONE,
+    resume: Snapshot | None = None,
+    keep: Callable[[Snapshot], None] | None = None,
+    keep_every: int = 50,
 ) -> Result:
     """Trains the model's trainable weights in place and returns what each step did.
 
     `mechanism` says how units are sampled, clipped and noised; with an infinite clip nothing is clipped or
     noised and the same sampler is used. The summed gradient is divided by `schedule.batch`, a public
-    constant. `micro_batch` bounds the sequences of one forward pass and never changes the step.
-    Raises GuardError where a loss is not finite, a weight got no noise or never moved, or a step went uncounted.
+    constant. `micro_batch` bounds the sequences of one forward pass and never changes the step; nor does the number
+    of `ranks`, up to rounding. `keep` gets a snapshot after every `keep_every` steps; from one of them, given as
+    `resume` with the model as it was at the very start, training goes on to the same weights.
+    Raises GuardError where a guard fires (see `guards`).
     """
-    objective = objective or Objective()
-    parameters = trainable(model)
-    start = {name: p.detach().clone() for name, p in parameters.items()}
-    optimizer = optimizer_of(parameters, schedule)
+    engine = Engine(model, schedule, mechanism, objective or Objective(), micro_batch, ranks)
+    start = {name: p.detach().clone() for name, p in engine.parameters.items()}
     sampler = dpsgd.PoissonSampler(len(units), mechanism.sampling_rate, sampling)
-    lora = FusedLora(model)
-    private = math.isfinite(mechanism.clip)
-    steps, tokens, began = [], 0, time.perf_counter()
+    steps, tokens, earlier = [], 0, 0.0
     model.train()
-    for number in range(schedule.steps):
-        step_began = time.perf_counter()
-        drawn = [units[i] for i in sampler.draw()]
-        groups = grouped(drawn, micro_batch)
-        with lora.attached():
-            if private:
-                total = private_sum(model, lora, groups, objective, mechanism, noise)
-            else:
-                total = plain_sum(model, groups, objective)
-        check_finite(total, number)
-        rate = learning_rate(schedule, number)
-        _apply(optimizer, parameters, total.gradients, schedule.batch, rate)
-        examples = [example for unit in drawn for example in unit]
-        tokens += sum(len(s.input_ids) for example in examples for s in example.sequences)
-        steps.append(
-            Step(
-                step=number,
-                units=len(drawn),
-                clipped_share=total.clipped / max(len(drawn), 1),
-                loss=total.loss / len(examples) if examples else None,
-                learning_rate=rate,
-                seconds=time.perf_counter() - step_began,
-            )
-        )
+    if engine.private:
+        engine.probe(noise)
+    if resume is not None:
+        restore(resume, engine.parameters, engine.optimizer, sampling, noise)
+        steps, tokens, earlier = list(resume.steps), resume.tokens, resume.seconds
+        advance(len(steps))
+    began = time.perf_counter()
+    for number in range(len(steps), schedule.steps):
+        drawn = [units[i] for i in ranks.shared(sampler.draw() if ranks.first else None)]
+        steps.append(engine.step(number, drawn, noise))
+        tokens += sum(len(s.input_ids) for unit in drawn for example in unit for s in example.sequences)
         advance(1)
+        if keep is not None and (number + 1) % keep_every == 0 and number + 1 < schedule.steps:
+            tensors, secret = capture(engine.parameters, engine.optimizer, sampling, noise)
+            spent = earlier + time.perf_counter() - began
+            keep(Snapshot(tensors, tuple(steps), tokens, spent, secret))
     model.eval()
-    check_counted(len(steps), mechanism)
-    check_moved(parameters, start, private)
-    guards = GUARDS if private else tuple(guard for guard in GUARDS if guard != GUARDS[1])
-    return Result(tuple(steps), tokens, time.perf_counter() - began, guards)
+    guards.check_sampling(steps, len(units), mechanism.sampling_rate)
+    guards.check_counted(len(steps), mechanism)
+    guards.check_moved(engine.parameters, start, engine.private)
+    held = guards.ALWAYS + (guards.PRIVATE if engine.private else ())
+    return Result(tuple(steps), tokens, earlier + time.perf_counter() - began, held)
+
+
+class Engine:
+    """One training step, private or not, for one model: gradients of the units drawn, noise, optimizer."""
+
+    def __init__(
+        self,
+        model: nn.Module,
+        schedule: Schedule,
+        mechanism: Mechanism,
+        objective: Objective,
+        micro_batch: int,
+        ranks: Ranks = ALONE,
+    ) -> None:
+        self.model, self.schedule, self.mechanism = model, schedule, mechanism
+        self.objective, self.micro_batch, self.ranks = objective, micro_batch, ranks
+        self.private = math.isfinite(mechanism.clip)
+        self.lora = FusedLora(model)
+        self.parameters = self.lora.parameters
+        self.optimizer = optimizer_of(self.parameters, schedule)
+
+    def step(self, number: int, drawn: Sequence[Unit], noise: torch.Generator) -> Step:
+        """Moves the weights by one step on the units drawn (over all ranks) and says what it did."""
+        began = time.perf_counter()
+        total = self.gradients(drawn, noise)
+        guards.check_finite(total.loss, total.gradients, number)
+        rate = learning_rate(self.schedule, number)
+        for settings in self.optimizer.param_groups:
+            settings["lr"] = rate
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        examples = sum(len(unit) for unit in drawn)
+        return Step(
+            step=number,
+            units=len(drawn),
+            clipped_share=total.clipped / max(len(drawn), 1),
+            loss=total.loss / examples if examples else None,
+            learning_rate=rate,
+            seconds=time.perf_counter() - began,
+        )
+
+    def gradients(self, drawn: Sequence[Unit], noise: torch.Generator) -> "GradientSum":
+        """The step's gradients, put where the optimizer takes them: the sum, divided by the public batch."""
+        groups = grouped(self.ranks.mine(drawn), self.micro_batch)
+        with self.lora.attached():
+            if self.private:
+                total = private_sum(
+                    self.model, self.lora, groups, self.objective, self.mechanism, noise, self.ranks
+                )
+            else:
+                total = plain_sum(self.model, groups, self.objective, self.ranks)
+        for name, parameter in self.parameters.items():
+            parameter.grad = (total.gradients[name] / self.schedule.batch).to(parameter.dtype)
+        return total
+
+    def probe(self, noise: torch.Generator) -> None:
+        """Checks the noise that steps of an empty batch bring to the optimizer; leaves weights and `noise` as they are."""
+        twin = _cloned(noise)
+
+        def empty_step() -> Gradients:
+            self.gradients([], twin)
+            found = {
+                name: p.grad.float() * self.schedule.batch
+                for name, p in self.parameters.items()
+                if p.grad is not None
+            }
+            self.optimizer.zero_grad()
+            return found
+
+        deviation = self.mechanism.noise_multiplier * self.mechanism.clip
+        if deviation > 0:
+            guards.check_noise(empty_step, guards.probe_count(self.parameters), deviation)
 
 
 def optimizer_of(parameters: dict[str, nn.Parameter], schedule: Schedule) -> torch.optim.Optimizer:
@@ -174,18 +240,26 @@ def private_sum(
     objective: Objective,
     mechanism: Mechanism,
     generator: torch.Generator,
+    ranks: Ranks = ALONE,
 ) -> GradientSum:
-    """The sum of clipped unit gradients plus Gaussian noise; of no units at all, the noise alone."""
+    """The sum of clipped unit gradients plus Gaussian noise; of no units at all, the noise alone.
+
+    `groups` are this rank's; the sum is over all ranks, and the first one's noise is added to it once.
+    """
     total = dpsgd.gaussian_noise(lora.parameters, mechanism.noise_multiplier * mechanism.clip, generator)
-    check_noised(total, lora.parameters, mechanism.noise_multiplier)
-    loss_sum, clipped = 0.0, 0
+    guards.check_noised(total, lora.parameters, mechanism.noise_multiplier)
+    if not ranks.first:
+        total = {name: torch.zeros_like(part) for name, part in total.items()}
+    counts = torch.zeros(2, dtype=torch.float64, device=_device(model))  # loss, units clipped
     for group in groups:
         gradients, loss = unit_gradients(model, lora, group, objective)
-        sums, group_clipped = dpsgd.clipped_sum(gradients, mechanism.clip)
+        sums, clipped = dpsgd.clipped_sum(gradients, mechanism.clip)
+        guards.check_clipped(sums, group.units, mechanism.clip)
         for name, part in sums.items():
             total[name] += part
-        loss_sum, clipped = loss_sum + loss, clipped + group_clipped
-    return GradientSum(total, loss_sum, clipped)
+        counts += torch.tensor([loss, clipped], dtype=torch.float64, device=counts.device)
+    ranks.add_up([*total.values(), counts])
+    return GradientSum(total, float(counts[0]), int(counts[1]))
 
 
 def unit_gradients(
@@ -204,9 +278,11 @@ def unit_gradients(
     return total, loss_sum
 
 
-def plain_sum(model: nn.Module, groups: Iterable[Group], objective: Objective) -> GradientSum:
-    """The sum of gradients by ordinary backward passes: nothing clipped, nothing noised."""
-    loss_sum = 0.0
+def plain_sum(
+    model: nn.Module, groups: Iterable[Group], objective: Objective, ranks: Ranks = ALONE
+) -> GradientSum:
+    """The sum of gradients by ordinary backward passes, over all ranks: nothing clipped, nothing noised."""
+    loss_sum = torch.zeros(1, dtype=torch.float64, device=_device(model))
     for group in groups:
         for examples in group.passes:
             loss = example_losses(model, [example for example, _ in examples], objective).sum()
@@ -215,7 +291,8 @@ def plain_sum(model: nn.Module, groups: Iterable[Group], objective: Objective) -
     gradients = {
         name: torch.zeros_like(p) if p.grad is None else p.grad for name, p in trainable(model).items()
     }
-    return GradientSum(gradients, loss_sum, 0)
+    ranks.add_up([*gradients.values(), loss_sum])
+    return GradientSum(gradients, float(loss_sum), 0)
 
 
 def example_losses(model: nn.Module, examples: Sequence[Example], objective: Objective) -> Tensor:
@@ -289,50 +366,10 @@ def learning_rate(schedule: Schedule, step: int) -> float:
     return schedule.learning_rate * factors[schedule.decay]
 
 
-def check_finite(total: GradientSum, step: int) -> None:
-    if not math.isfinite(total.loss):
-        raise GuardError(f"loss of step {step}: expected a finite number, seen {total.loss}")
-    for name, gradient in total.gradients.items():
-        if not gradient.isfinite().all():
-            raise GuardError(f"gradient of {name} in step {step}: expected finite numbers, seen others")
-
-
-def check_noised(noise: Gradients, parameters: dict[str, nn.Parameter], noise_multiplier: float) -> None:
-    """Raises GuardError unless every trainable weight has noise of its shape, none of it all zero."""
-    for name, parameter in parameters.items():
-        seen = tuple(noise[name].shape) if name in noise else "none"
-        if seen != tuple(parameter.shape):
-            raise GuardError(f"noise on {name}: expected shape {tuple(parameter.shape)}, seen {seen}")
-        if noise_multiplier > 0 and not noise[name].any():
-            raise GuardError(f"noise on {name}: expected {noise_multiplier:g} times the clip, seen 0")
-
-
-def check_counted(steps: int, mechanism: Mechanism) -> None:
-    if steps != mechanism.steps:
-        raise GuardError(f"steps: expected {mechanism.steps} as the ledger says, seen {steps}")
-
-
-def check_moved(parameters: dict[str, nn.Parameter], start: dict[str, Tensor], private: bool) -> None:
-    """Raises GuardError where a weight is what it was; without noise only if no weight moved at all."""
-    still = [name for name, p in parameters.items() if torch.equal(p.detach(), start[name])]
-    if still and (private or len(still) == len(parameters)):
-        raise GuardError(f"weights at the end: expected all moved, seen {len(still)} of {len(parameters)} "
-                         f"unchanged, {still[0]} first")  # fmt: skip
-
-
-def _apply(
-    optimizer: torch.optim.Optimizer,
-    parameters: dict[str, nn.Parameter],
-    gradients: Gradients,
-    divisor: float,
-    rate: float,
-) -> None:
-    for name, parameter in parameters.items():
-        parameter.grad = (gradients[name] / divisor).to(parameter.dtype)
-    for settings in optimizer.param_groups:
-        settings["lr"] = rate
-    optimizer.step()
-    optimizer.zero_grad()
+def _cloned(generator: torch.Generator) -> torch.Generator:
+    twin = torch.Generator(generator.device)
+    twin.set_state(generator.get_state())
+    return twin
 
 
 def _device(model: nn.Module) -> torch.device:

@@ -14,7 +14,7 @@ from dpaudit.errors import GuardError
 from dpaudit.models.encode import Encoded
 from dpaudit.privacy import Mechanism
 from dpaudit.suite import Schedule
-from dpaudit.training import dpsgd, loop
+from dpaudit.training import dpsgd, guards, loop
 from dpaudit.training.fused import Gradients, trainable
 
 OPEN = Mechanism(0.0, 0.5, 4, math.inf)
@@ -191,7 +191,7 @@ def test_steps_say_what_happened() -> None:
     assert [step.step for step in result.steps] == [0, 1, 2, 3]
     assert all(step.clipped_share == 1 for step in result.steps if step.units)
     assert [s.units for s in result.steps] != [5] * 4  # Poisson: sizes vary
-    assert result.guards == loop.GUARDS
+    assert result.guards == guards.ALWAYS + guards.PRIVATE
     assert "noise on every trainable weight" not in trained(worlds.lora_model(), units, OPEN).guards
 
 
@@ -243,9 +243,8 @@ def test_guard_a_loss_that_is_not_finite(mechanism: Mechanism) -> None:
 
 
 def test_guard_a_gradient_that_is_not_finite() -> None:
-    broken = loop.GradientSum({"a": torch.tensor([0.0, math.inf])}, 1.0, 0)
     with pytest.raises(GuardError, match="gradient of a in step 3"):
-        loop.check_finite(broken, 3)
+        guards.check_finite(1.0, {"a": torch.tensor([0.0, math.inf])}, 3)
 
 
 @pytest.mark.parametrize("fault", ["missing", "shape", "zero"])
@@ -279,7 +278,7 @@ def test_guard_one_weight_that_never_moves() -> None:
     parameters = trainable(model)
     start = {name: p.detach() + (i != 4) for i, (name, p) in enumerate(parameters.items())}
     with pytest.raises(GuardError, match="seen 1 of 28 unchanged"):
-        loop.check_moved(parameters, start, private=True)
+        guards.check_moved(parameters, start, private=True)
 
 
 def test_guard_steps_that_the_ledger_does_not_count() -> None:

@@ -1,0 +1,143 @@
+"""What is checked while an arm trains. A breach raises GuardError with what was expected and what was seen.
+
+A statistical guard fires on a correct run with probability at most FALSE_ALARM; there are at most six in a run.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+import torch
+from scipy import stats
+from torch import Tensor, nn
+
+from dpaudit.errors import GuardError
+from dpaudit.privacy import Mechanism
+from dpaudit.training.fused import Gradients
+
+if TYPE_CHECKING:
+    from dpaudit.training.loop import Step
+
+FALSE_ALARM = 1e-6  # of one guard in one run
+PROBE_SAMPLES = 1600  # noise values of a weight: with fewer, a tenth too little would not show
+PROBES_MOST = 64
+
+ALWAYS = ("loss finite", "sampling rate as claimed", "weights moved", "steps as in the ledger")
+PRIVATE = (
+    "noise on every trainable weight",
+    "noise scale as claimed",
+    "noise independent from step to step",
+    "clipped sums within their bound",
+)
+
+
+def check_finite(loss: float, gradients: Gradients, step: int) -> None:
+    if not math.isfinite(loss):
+        raise GuardError(f"loss of step {step}: expected a finite number, seen {loss}")
+    for name, gradient in gradients.items():
+        if not gradient.isfinite().all():
+            raise GuardError(f"gradient of {name} in step {step}: expected finite numbers, seen others")
+
+
+def check_noised(noise: Gradients, parameters: dict[str, nn.Parameter], noise_multiplier: float) -> None:
+    """Raises GuardError unless every trainable weight has noise of its shape, none of it all zero."""
+    for name, parameter in parameters.items():
+        seen = tuple(noise[name].shape) if name in noise else "none"
+        if seen != tuple(parameter.shape):
+            raise GuardError(f"noise on {name}: expected shape {tuple(parameter.shape)}, seen {seen}")
+        if noise_multiplier > 0 and not noise[name].any():
+            raise GuardError(f"noise on {name}: expected {noise_multiplier:g} times the clip, seen 0")
+
+
+def check_clipped(sums: Gradients, units: int, clip: float) -> None:
+    """Raises GuardError where a sum of clipped units is longer than that many clips: then one was not clipped."""
+    norm = math.sqrt(sum(float(part.double().square().sum()) for part in sums.values()))
+    if norm > units * clip * (1 + 1e-3):  # a NaN is for check_finite
+        raise GuardError(
+            f"clipped sum of {units} units: expected norm at most {units * clip:g}, seen {norm:g}"
+        )
+
+
+def probe_count(parameters: dict[str, nn.Parameter]) -> int:
+    """How many empty steps show the noise of the smallest weight well enough; at least two, to compare."""
+    smallest = min(parameter.numel() for parameter in parameters.values())
+    return min(max(2, math.ceil(PROBE_SAMPLES / smallest)), PROBES_MOST)
+
+
+def check_noise(empty_step: Callable[[], Gradients], count: int, std: float) -> None:
+    """Raises GuardError where `count` steps of an empty batch do not hold fresh noise of deviation `std`.
+
+    `empty_step` gives what reaches the optimizer, times the divisor. Every weight is tested for scale (chi-square)
+    and for correlation with the step before (normal), and all weights together, Bonferroni over all of them.
+    """
+    steps = [empty_step() for _ in range(count)]
+    values = {
+        name: torch.stack([s[name].flatten() for s in steps]).double() / std  # (probes, coordinates)
+        for name in steps[0]
+    }
+    values["all trainable weights"] = torch.cat(list(values.values()), dim=1)
+    level = FALSE_ALARM / len(values)
+    for name, found in values.items():
+        _check_scale(name, found, std, level)
+        _check_fresh(name, found, level)
+
+
+def _check_scale(name: str, found: Tensor, std: float, level: float) -> None:
+    total, samples = float(found.square().sum()), found.numel()
+    if _two_sided(stats.chi2(samples), total) < level:
+        seen = math.sqrt(total / samples) * std
+        raise GuardError(f"noise on {name}: expected standard deviation {std:.4g}, seen {seen:.4g}")
+
+
+def _check_fresh(name: str, found: Tensor, level: float) -> None:
+    """Every pair of probes: reused noise may come back after several steps."""
+    products = found @ found.T / math.sqrt(found.shape[1])  # (probes, probes); off the diagonal about N(0, 1)
+    worst = float(products.triu(1).abs().max())
+    pairs = len(found) * (len(found) - 1) / 2
+    # The product of two normals has heavier tails than a normal at few coordinates; hence the tenth of the level.
+    if 2 * stats.norm.sf(worst) < level / pairs / 10:
+        raise GuardError(
+            f"noise on {name}: expected independent steps, seen a correlation of {worst / math.sqrt(found.shape[1]):.2f}"
+        )
+
+
+def check_sampling(steps: "Sequence[Step]", units: int, rate: float) -> None:
+    """Raises GuardError where the units drawn are not those of Poisson sampling at `rate`.
+
+    Their number over all steps is binomial (exact test); its spread from step to step is tested where a step draws
+    at least 5 units on average: a shuffled or fixed-size batch varies too little.
+    """
+    drawn = [step.units for step in steps]
+    if not drawn or not units:
+        return
+    everything = stats.binom(len(drawn) * units, rate)
+    if _two_sided(everything, sum(drawn)) < FALSE_ALARM:
+        seen = sum(drawn) / len(drawn) / units
+        raise GuardError(f"sampling rate: expected {rate:.4g}, seen {seen:.4g} over {len(drawn)} steps")
+    variance = units * rate * (1 - rate)
+    if variance >= 5:
+        spread = sum((n - units * rate) ** 2 for n in drawn) / variance
+        # Binomial counts spread a little less evenly than normal ones; hence the tenth of the level.
+        if _two_sided(stats.chi2(len(drawn)), spread) < FALSE_ALARM / 10:
+            raise GuardError(
+                f"units per step: expected Poisson sampling, a variance of {variance:.3g}, "
+                f"seen {spread * variance / len(drawn):.3g}"
+            )
+
+
+def check_counted(steps: int, mechanism: Mechanism) -> None:
+    if steps != mechanism.steps:
+        raise GuardError(f"steps: expected {mechanism.steps} as the ledger says, seen {steps}")
+
+
+def check_moved(parameters: dict[str, nn.Parameter], start: dict[str, Tensor], private: bool) -> None:
+    """Raises GuardError where a weight is what it was; without noise only if no weight moved at all."""
+    still = [name for name, p in parameters.items() if torch.equal(p.detach(), start[name])]
+    if still and (private or len(still) == len(parameters)):
+        raise GuardError(f"weights at the end: expected all moved, seen {len(still)} of {len(parameters)} "
+                         f"unchanged, {still[0]} first")  # fmt: skip
+
+
+def _two_sided(distribution: object, value: float) -> float:
+    """Twice the smaller tail probability, the value itself included in both."""
+    return 2 * min(float(distribution.cdf(value)), float(distribution.sf(value - 1e-9)))  # type: ignore[attr-defined]
