@@ -54,7 +54,9 @@ SuiteOption = Annotated[str, typer.Option("--suite", help="A name of suites/, or
 EpsOption = Annotated[
     str | None, typer.Option("--eps", metavar="1,4,8", help="One private arm for each epsilon.")
 ]
-DpoOption = Annotated[str | None, typer.Option("--dpo", metavar="LOSSES", help="DPO arms, such as sigmoid.")]
+DpoOption = Annotated[
+    str | None, typer.Option("--dpo", metavar="LOSSES", help="DPO arms, such as sigmoid,simpo.")
+]
 ModelOption = Annotated[
     str | None, typer.Option("--model", metavar="DIR", help="The base: a folder or a hub id.")
 ]

@@ -31,7 +31,7 @@ def overrides(
     if epsilons is not None:
         changed["grid.epsilons"] = sorted(set(suite.parse_epsilons(epsilons)), reverse=True)
     if dpo is not None:
-        changed["grid.dpo"] = [loss.strip() for loss in dpo.split(",") if loss.strip()]
+        changed["grid.dpo"] = list(dict.fromkeys(loss_key(loss) for loss in dpo.split(",") if loss.strip()))
         changed["grid.dpo_epsilons"] = None  # as --eps, whatever the suite has for its own
     for key, value in {"model.base": model, "data.source": data, "training.unit": unit}.items():
         if value is not None:
@@ -41,6 +41,11 @@ def overrides(
     if not baseline:
         changed["grid.baseline"] = False
     return changed | dict(suite.parse_override(setting) for setting in settings)
+
+
+def loss_key(name: str) -> str:
+    """The key of a loss as people write it: cDPO, SimPO and exo-pair are cdpo, simpo and exo_pair."""
+    return name.strip().casefold().replace("-", "_")
 
 
 def resolve(name: str, changed: dict[str, Any], seed: int = 0, insecure_seed: int | None = None) -> Plan:
@@ -170,13 +175,12 @@ def _check_content(chosen: Suite) -> None:
 def _check_losses(chosen: Suite) -> None:
     if not chosen.grid.dpo:
         return
-    from dpaudit.training.losses import LOSSES
+    from dpaudit.training import losses
 
-    for loss in chosen.grid.dpo:
-        if loss not in LOSSES:
-            raise UsageError(
-                f"grid.dpo: {loss}", expected=f"one of {', '.join(LOSSES)}", got="an unknown loss"
-            )
+    for arm in suite.arms(chosen):
+        if arm.method == "dpo":
+            losses.check(arm.loss, arm.private)
+    losses.check_settings(chosen.grid.dpo, chosen.training.dpo_beta, chosen.training.dpo_label_smoothing)
     if chosen.data.preference is None:
         raise UsageError("data.preference", expected="preference pairs for the DPO arms", got="nothing",
                          remedy="--set data.preference=FILE, or train without --dpo")  # fmt: skip

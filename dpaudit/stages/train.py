@@ -166,7 +166,7 @@ def _load(run_dir: RunDir, plan: Plan, method: str) -> TrainingSet:
     from dpaudit.models import hf
     from dpaudit.models.encode import encode, encode_pair
     from dpaudit.stages.prepare import load_training
-    from dpaudit.training import loop
+    from dpaudit.training import loop, losses
 
     chosen = plan.suite
     tokenizer = hf.load_tokenizer(chosen.model.base)
@@ -183,7 +183,7 @@ def _load(run_dir: RunDir, plan: Plan, method: str) -> TrainingSet:
         for records in groups.values()
     ]
     truncated = sum(s.truncated for unit in units for example in unit for s in example.sequences)
-    if method == "dpo":
+    if method == "dpo" and any(losses.needs_reference(loss) for loss in chosen.grid.dpo):
         units = loop.with_reference(_base_model(chosen), units, chosen.training.micro_batch)
     return TrainingSet(units, truncated)
 
@@ -246,7 +246,7 @@ def train_arm(
             job.mechanism,
             sampling=dpsgd.sampling_generator(_seed(plan, name, "sampling")),
             noise=dpsgd.noise_generator(model.device, _seed(plan, name, "noise")),
-            objective=loop.Objective(job.arm.loss, training.dpo_beta or 0.1),
+            objective=loop.Objective(job.arm.loss, training.dpo_beta, training.dpo_label_smoothing),
             micro_batch=training.micro_batch,
             advance=advance,
         )
