@@ -64,7 +64,8 @@ DataOption = Annotated[
     str | None, typer.Option("--data", metavar="FILE", help="Dialogues to fine-tune on, JSONL.")
 ]
 UnitOption = Annotated[
-    str | None, typer.Option("--unit", help="Whose presence is hidden: record or patient.")
+    str | None,
+    typer.Option("--unit", help="Whose presence is hidden: record, patient, pair; label hides preferences."),
 ]
 SeedOption = Annotated[int, typer.Option("--seed", help="Fixes corpus, split, initialisation and decoding.")]
 InsecureOption = Annotated[

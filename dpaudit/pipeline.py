@@ -36,8 +36,13 @@ def overrides(
     for key, value in {"model.base": model, "data.source": data, "training.unit": unit}.items():
         if value is not None:
             changed[key] = value
-    if unit == "record":
+    if unit in ("record", "pair", "label"):
         changed["candidates.canary_repetitions"] = 1  # a canary that occurs twice would be two units
+    if unit == "label":
+        changed |= {
+            "grid.stages": [],
+            "attacks": [],
+        }  # only preferences have a label, and no membership is claimed
     if not baseline:
         changed["grid.baseline"] = False
     return changed | dict(suite.parse_override(setting) for setting in settings)
@@ -98,7 +103,10 @@ def attack(
 ) -> None:
     """Scores, then bounds and verdicts, for all trained arms and all recipes of `kind` or those named."""
     from dpaudit.stages import attack, audit
+    from dpaudit.training import labels
 
+    if kind == "mia" and plan.suite.training.unit == labels.UNIT:
+        labels.refuse_membership("attack mia")
     attack.run(run_dir, plan, progress, kind, arms, recipes)
     audit.run(run_dir, plan, progress, kind, arms, recipes)
 
@@ -141,8 +149,10 @@ def check(plan: Plan) -> None:
     The data is not read here: stage prepare does that first of all.
     """
     from dpaudit.stages.train import schedule_of
+    from dpaudit.training import labels
 
     _check_seed(plan)
+    labels.check(plan.suite)
     _check_losses(plan.suite)
     for arm in suite.arms(plan.suite):
         schedule_of(plan.suite.training, arm)
