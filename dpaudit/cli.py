@@ -54,7 +54,9 @@ SuiteOption = Annotated[str, typer.Option("--suite", help="A name of suites/, or
 EpsOption = Annotated[
     str | None, typer.Option("--eps", metavar="1,4,8", help="One private arm for each epsilon.")
 ]
-DpoOption = Annotated[str | None, typer.Option("--dpo", metavar="LOSSES", help="DPO arms, such as sigmoid.")]
+DpoOption = Annotated[
+    str | None, typer.Option("--dpo", metavar="LOSSES", help="DPO arms, such as sigmoid,simpo.")
+]
 ModelOption = Annotated[
     str | None, typer.Option("--model", metavar="DIR", help="The base: a folder or a hub id.")
 ]
@@ -62,7 +64,8 @@ DataOption = Annotated[
     str | None, typer.Option("--data", metavar="FILE", help="Dialogues to fine-tune on, JSONL.")
 ]
 UnitOption = Annotated[
-    str | None, typer.Option("--unit", help="Whose presence is hidden: record or patient.")
+    str | None,
+    typer.Option("--unit", help="Whose presence is hidden: record, patient, pair; label hides preferences."),
 ]
 SeedOption = Annotated[int, typer.Option("--seed", help="Fixes corpus, split, initialisation and decoding.")]
 InsecureOption = Annotated[

@@ -94,7 +94,7 @@ def arm_rows(run_dir: RunDir, plan: Plan) -> Rows:
             {
                 "arm": arm.name,
                 "epsilon": "inf" if not arm.private else arm.epsilon,
-                "delta": plan.suite.training.delta if arm.private else None,
+                "delta": plan.suite.training.claimed_delta if arm.private else None,
                 "unit": plan.suite.training.unit,
                 "noise_multiplier": mechanism.get("noise_multiplier"),
                 "sampling_rate": mechanism.get("sampling_rate"),

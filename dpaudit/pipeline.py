@@ -31,16 +31,26 @@ def overrides(
     if epsilons is not None:
         changed["grid.epsilons"] = sorted(set(suite.parse_epsilons(epsilons)), reverse=True)
     if dpo is not None:
-        changed["grid.dpo"] = [loss.strip() for loss in dpo.split(",") if loss.strip()]
+        changed["grid.dpo"] = list(dict.fromkeys(loss_key(loss) for loss in dpo.split(",") if loss.strip()))
         changed["grid.dpo_epsilons"] = None  # as --eps, whatever the suite has for its own
     for key, value in {"model.base": model, "data.source": data, "training.unit": unit}.items():
         if value is not None:
             changed[key] = value
-    if unit == "record":
+    if unit in ("record", "pair", "label"):
         changed["candidates.canary_repetitions"] = 1  # a canary that occurs twice would be two units
+    if unit == "label":
+        changed |= {
+            "grid.stages": [],
+            "attacks": [],
+        }  # only preferences have a label, and no membership is claimed
     if not baseline:
         changed["grid.baseline"] = False
     return changed | dict(suite.parse_override(setting) for setting in settings)
+
+
+def loss_key(name: str) -> str:
+    """The key of a loss as people write it: cDPO, SimPO and exo-pair are cdpo, simpo and exo_pair."""
+    return name.strip().casefold().replace("-", "_")
 
 
 def resolve(name: str, changed: dict[str, Any], seed: int = 0, insecure_seed: int | None = None) -> Plan:
@@ -93,7 +103,10 @@ def attack(
 ) -> None:
     """Scores, then bounds and verdicts, for all trained arms and all recipes of `kind` or those named."""
     from dpaudit.stages import attack, audit
+    from dpaudit.training import labels
 
+    if kind == "mia" and plan.suite.training.unit == labels.UNIT:
+        labels.refuse_membership("attack mia")
     attack.run(run_dir, plan, progress, kind, arms, recipes)
     audit.run(run_dir, plan, progress, kind, arms, recipes)
 
@@ -136,8 +149,10 @@ def check(plan: Plan) -> None:
     The data is not read here: stage prepare does that first of all.
     """
     from dpaudit.stages.train import schedule_of
+    from dpaudit.training import labels
 
     _check_seed(plan)
+    labels.check(plan.suite)
     _check_losses(plan.suite)
     for arm in suite.arms(plan.suite):
         schedule_of(plan.suite.training, arm)
@@ -170,13 +185,12 @@ def _check_content(chosen: Suite) -> None:
 def _check_losses(chosen: Suite) -> None:
     if not chosen.grid.dpo:
         return
-    from dpaudit.training.losses import LOSSES
+    from dpaudit.training import losses
 
-    for loss in chosen.grid.dpo:
-        if loss not in LOSSES:
-            raise UsageError(
-                f"grid.dpo: {loss}", expected=f"one of {', '.join(LOSSES)}", got="an unknown loss"
-            )
+    for arm in suite.arms(chosen):
+        if arm.method == "dpo":
+            losses.check(arm.loss, arm.private)
+    losses.check_settings(chosen.grid.dpo, chosen.training.dpo_beta, chosen.training.dpo_label_smoothing)
     if chosen.data.preference is None:
         raise UsageError("data.preference", expected="preference pairs for the DPO arms", got="nothing",
                          remedy="--set data.preference=FILE, or train without --dpo")  # fmt: skip

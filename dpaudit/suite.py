@@ -128,6 +128,14 @@ class Training:
     allow_delta: bool = False  # lets delta be 1 / population or above
     lora: Lora = field(default_factory=Lora)
 
+    @property
+    def claimed_delta(self) -> float:
+        return 0.0 if self.unit == "label" else self.delta  # randomised response needs none
+
+    @property
+    def claimed_relation(self) -> Literal["add_or_remove", "replace"]:
+        return "replace" if self.unit == "label" else self.relation
+
     def __post_init__(self) -> None:
         _above_zero(delta=self.delta, clip=self.clip)
         if self.dpo_beta is not None:
@@ -282,7 +290,8 @@ def arms(suite: Suite) -> list[Arm]:
     grid = suite.grid
     ladder = _ladder(grid.epsilons, grid.baseline)
     dpo_ladder = ladder if grid.dpo_epsilons is None else _ladder(grid.dpo_epsilons, False)
-    return [Arm("sft", "sft", e, s) for s in range(grid.seeds) for e in ladder] + [
+    tuned = ladder if "sft" in grid.stages else []
+    return [Arm("sft", "sft", e, s) for s in range(grid.seeds) for e in tuned] + [
         Arm("dpo", loss, e, s) for s in range(grid.seeds) for loss in grid.dpo for e in dpo_ladder
     ]
 

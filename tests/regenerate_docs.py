@@ -1,4 +1,4 @@
-"""Writes what the docs show of the command line: docs/commands.md, and the help in the README (`make docs`)."""
+"""Writes what the docs show of the program: docs/commands.md, the help in the README, the losses in docs/content.md (`make docs`)."""
 
 import os
 import re
@@ -8,6 +8,7 @@ from functools import cache
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
+LOSS_TABLE = re.compile(r"(<!-- losses -->\n).*?(<!-- /losses -->)", re.DOTALL)
 IN_README = re.compile(r"(<!-- help -->\n```text\n).*?(```\n<!-- /help -->)", re.DOTALL)
 
 
@@ -35,6 +36,46 @@ def commands_page() -> str:
     return "".join(parts)
 
 
+def content_page() -> str:
+    """docs/content.md with the present table of losses between its marks."""
+    text = (ROOT / "docs" / "content.md").read_text(encoding="utf-8")
+    return LOSS_TABLE.sub(lambda marks: marks[1] + loss_table() + "\n" + coupled_table() + marks[2], text)
+
+
+def loss_table() -> str:
+    from dpaudit.training.losses import LOSSES
+
+    rows = [
+        "| Loss | What | beta | Label smoothing | gamma | Reference | Source |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for name, loss in LOSSES.items():
+        settings = loss.settings
+        cells = [
+            f"{value:g}" if value else ""
+            for value in (settings.beta, settings.label_smoothing, settings.gamma)
+        ]
+        cells = [
+            f"`{name}`",
+            loss.title,
+            *cells,
+            "base model" if loss.needs_reference else "none",
+            loss.source,
+        ]
+        rows.append(f"| {' | '.join(cells)} |")
+    return "\n".join(rows) + "\n"
+
+
+def coupled_table() -> str:
+    from dpaudit.training.losses import COUPLED, OPEN_ONLY
+
+    rows = ["| Refused under privacy | Why | With `--eps inf` |", "|---|---|---|"]
+    rows += [
+        f"| {name} | {why} | {'by TRL' if name in OPEN_ONLY else 'no'} |" for name, why in COUPLED.items()
+    ]
+    return "\n".join(rows) + "\n"
+
+
 def readme() -> str:
     """The README with the present help between its marks."""
     text = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -43,4 +84,5 @@ def readme() -> str:
 
 if __name__ == "__main__":
     (ROOT / "docs" / "commands.md").write_text(commands_page(), encoding="utf-8")
+    (ROOT / "docs" / "content.md").write_text(content_page(), encoding="utf-8")
     (ROOT / "README.md").write_text(readme(), encoding="utf-8")

@@ -199,6 +199,18 @@ def test_show_a_run_that_does_not_exist(call: Call) -> None:
     [
         ("train --suite nope", ["suites/nope", "demo", "no such file"]),
         ("train --suite mini.yaml --dpo nope", ["grid.dpo: nope", "sigmoid", "an unknown loss"]),
+        ("train --suite mini.yaml --dpo SimPo,sigmiod", ["grid.dpo: sigmiod", "did you mean sigmoid?"]),
+        (
+            "train --suite mini.yaml --dpo kto --eps 8",
+            ["grid.dpo: kto", "other rows' completions", "--eps inf"],
+        ),
+        ("train --suite mini.yaml --dpo AOT --eps 8", ["grid.dpo: aot", "sorts the whole batch"]),
+        (
+            "train --suite mini.yaml --dpo sft --eps inf",
+            ["grid.dpo: sft", "mean over all tokens of the batch"],
+        ),
+        ("train --suite mini.yaml --unit label", ["grid.dpo", "robust alone", "no loss"]),
+        ("train --suite mini.yaml --unit label --dpo sigmoid", ["grid.dpo", "robust alone", "sigmoid"]),
         ("train --suite mini.yaml --dpo sigmoid", ["data.preference", "preference pairs", "nothing"]),
         ("train --suite mini.yaml --unit word", ["training.unit", "record, patient", "'word'"]),
         ("train --suite mini.yaml --set primary=nope", ["attacks/nope", "calibrated"]),

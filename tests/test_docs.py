@@ -5,7 +5,7 @@ import shlex
 from pathlib import Path
 
 import pytest
-from regenerate_docs import ROOT, commands, commands_page, help_of, readme
+from regenerate_docs import ROOT, commands, commands_page, content_page, help_of, readme
 
 from dpaudit import content
 from dpaudit.training.losses import LOSSES
@@ -59,6 +59,10 @@ def test_only_known_programs_are_typed() -> None:
 def test_the_help_shown_is_the_programs() -> None:
     assert (ROOT / "README.md").read_text(encoding="utf-8") == readme(), "type `make docs`"
     assert (ROOT / "docs/commands.md").read_text(encoding="utf-8") == commands_page(), "type `make docs`"
+
+
+def test_the_losses_shown_are_the_programs() -> None:
+    assert (ROOT / "docs/content.md").read_text(encoding="utf-8") == content_page(), "type `make docs`"
 
 
 def documented(heading: str) -> set[str]:

@@ -116,8 +116,8 @@ def _run(run_dir: RunDir, plan: Plan, trained: list[dict[str, Any]]) -> dict[str
         "data": suite.data.source,
         "max_length": suite.model.max_length,
         "unit": suite.training.unit,
-        "relation": suite.training.relation,
-        "delta": suite.training.delta,
+        "relation": suite.training.claimed_relation,
+        "delta": suite.training.claimed_delta,
         "primary": suite.primary,
         "margin": suite.evaluation.margin,
         "seed": plan.seed,
@@ -192,5 +192,7 @@ def _stages(report: dict[str, Any], grid: list[str], plan: Plan, reading: Readin
         state = "done" if not absent else "partial" if present else "out of date" if stale else "not run"
         if name == "judge" and plan.suite.judging is None:
             state, absent = "not planned", []
+        if name == "audit" and plan.suite.training.unit == "label":
+            state, absent = "not applicable", []
         stages[name] = {"state": state, "command": command, "absent": absent, "stale": stale}
     return stages

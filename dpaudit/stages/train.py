@@ -3,6 +3,7 @@
 import hashlib
 import os
 import resource
+import secrets
 import sys
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -13,12 +14,13 @@ from dpaudit import parallel, suite
 from dpaudit.corpus import group_by_unit
 from dpaudit.errors import UsageError
 from dpaudit.progress import Progress
-from dpaudit.rundir import RunDir
+from dpaudit.rundir import RunDir, write_text
 from dpaudit.suite import Arm, Plan, Schedule
+from dpaudit.training import labels
 
 if TYPE_CHECKING:
     from dpaudit.privacy import Mechanism
-    from dpaudit.training.loop import Example, Result
+    from dpaudit.training.loop import Example, Objective, Result
 
 INPUTS = ("plan.json", "corpus/manifest.json")
 
@@ -39,6 +41,7 @@ class TrainingSet:
     """What the arms of one method learn from, grouped by unit."""
 
     units: "list[list[Example]]"
+    names: list[str]  # of the units
     truncated: int  # sequences cut at model.max_length
 
 
@@ -88,18 +91,24 @@ def default_workers(base: str) -> int:
 
 def schedule_of(training: suite.Training, arm: Arm) -> Schedule:
     """The schedule of an arm's kind. Raises UsageError where the suite has none."""
-    found: Schedule | None = getattr(training, schedule_key(arm))
+    key = schedule_key(arm, training.unit)
+    found: Schedule | None = getattr(training, key)
     if found is None:
         raise UsageError(
-            f"training.{schedule_key(arm)}",
+            f"training.{key}",
             expected=f"batch, steps and learning_rate for {arm.name}",
             got="nothing",
         )
     return found
 
 
-def schedule_key(arm: Arm) -> str:
-    return ("dpo_" if arm.method == "dpo" else "") + ("private" if arm.private else "nonprivate")
+def schedule_key(arm: Arm, unit: str) -> str:
+    return ("dpo_" if arm.method == "dpo" else "") + ("private" if is_noised(arm, unit) else "nonprivate")
+
+
+def is_noised(arm: Arm, unit: str) -> bool:
+    """Whether training itself is private; under unit label what it is given already is."""
+    return arm.private and unit != labels.UNIT
 
 
 def expected_units(run_dir: RunDir, method: str, unit: str) -> int:
@@ -123,7 +132,8 @@ def ledger(plan: Plan, job: Job, steps_done: int, trainable_parameters: int) -> 
     training, arm, planned = plan.suite.training, job.arm, job.mechanism
     epsilon: float | str = arm.epsilon if arm.private else "inf"
     spent: dict[str, float | str] = {"epsilon_pld": "inf", "epsilon_rdp": "inf"}
-    if arm.private:
+    noised = is_noised(arm, training.unit)
+    if noised:
         done = privacy.Mechanism(planned.noise_multiplier, planned.sampling_rate, steps_done, planned.clip)
         spent = {
             "epsilon_pld": privacy.epsilon_spent(done, training.delta, training.relation),
@@ -141,7 +151,7 @@ def ledger(plan: Plan, job: Job, steps_done: int, trainable_parameters: int) -> 
             "noise_multiplier": planned.noise_multiplier,
             "sampling_rate": planned.sampling_rate,
             "steps": planned.steps,
-            "clip": planned.clip if arm.private else None,
+            "clip": planned.clip if noised else None,
         },
         "expected_batch": job.schedule.batch,
         "population": job.population,
@@ -151,6 +161,7 @@ def ledger(plan: Plan, job: Job, steps_done: int, trainable_parameters: int) -> 
         "steps_done": steps_done,
         "reproducible_noise": plan.insecure_seed is not None,
         "trainable_parameters": trainable_parameters,
+        **(labels.entries(arm.epsilon) if training.unit == labels.UNIT else {}),
     }
 
 
@@ -166,7 +177,7 @@ def _load(run_dir: RunDir, plan: Plan, method: str) -> TrainingSet:
     from dpaudit.models import hf
     from dpaudit.models.encode import encode, encode_pair
     from dpaudit.stages.prepare import load_training
-    from dpaudit.training import loop
+    from dpaudit.training import loop, losses
 
     chosen = plan.suite
     tokenizer = hf.load_tokenizer(chosen.model.base)
@@ -183,9 +194,9 @@ def _load(run_dir: RunDir, plan: Plan, method: str) -> TrainingSet:
         for records in groups.values()
     ]
     truncated = sum(s.truncated for unit in units for example in unit for s in example.sequences)
-    if method == "dpo":
+    if method == "dpo" and any(losses.needs_reference(loss) for loss in chosen.grid.dpo):
         units = loop.with_reference(_base_model(chosen), units, chosen.training.micro_batch)
-    return TrainingSet(units, truncated)
+    return TrainingSet(units, list(groups), truncated)
 
 
 def _base_model(chosen: suite.Suite) -> Any:
@@ -204,13 +215,13 @@ def _job(plan: Plan, arm: Arm, schedule: Schedule, counted: int) -> Job:
     population = training.population or counted
     if schedule.batch > population:
         raise UsageError(
-            f"training.{schedule_key(arm)}.batch",
+            f"training.{schedule_key(arm, training.unit)}.batch",
             expected=f"an expected batch of at most {population} units, the population",
             got=str(schedule.batch),
             remedy="lower the batch or give more data",
         )
     rate = schedule.batch / population
-    if arm.private:
+    if is_noised(arm, training.unit):
         spec = privacy.PrivacySpec(arm.epsilon, training.delta, training.unit, training.relation)
         try:
             sigma = privacy.calibrate(spec, rate, schedule.steps)
@@ -239,14 +250,15 @@ def train_arm(
         model = checkpoint.new_adapter(_base_model(plan.suite), training.lora, plan.seed + job.arm.seed)
         if torch.cuda.is_available():
             torch.cuda.reset_peak_memory_stats()
+        units, objective = _lesson(run_dir, plan, job, data)
         done = loop.train(
             model,
-            data.units,
+            units,
             job.schedule,
             job.mechanism,
             sampling=dpsgd.sampling_generator(_seed(plan, name, "sampling")),
             noise=dpsgd.noise_generator(model.device, _seed(plan, name, "noise")),
-            objective=loop.Objective(job.arm.loss, training.dpo_beta or 0.1),
+            objective=objective,
             micro_batch=training.micro_batch,
             advance=advance,
         )
@@ -258,6 +270,31 @@ def train_arm(
         checkpoint.save_adapter(model, folder / "adapter", base, checkpoint.model_card(spent, base))
         run_dir.write_lines(_inside(run_dir, folder, "steps.jsonl"), (asdict(step) for step in done.steps))
         run_dir.write_json(_inside(run_dir, folder, "train.json"), _measured(done, data, count), INPUTS)
+
+
+def _lesson(
+    run_dir: RunDir, plan: Plan, job: Job, data: TrainingSet
+) -> "tuple[list[list[Example]], Objective]":
+    """What the arm learns from and by which loss; under unit label with the labels that randomised response gave."""
+    from dpaudit.training import loop
+
+    arm, training = job.arm, plan.suite.training
+    if training.unit != labels.UNIT:
+        return data.units, loop.Objective(arm.loss, training.dpo_beta, training.dpo_label_smoothing)
+    units = labels.randomised(data.units, data.names, arm.epsilon, _flip_key(run_dir, plan, arm.name))
+    return units, loop.Objective(arm.loss, training.dpo_beta, labels.flip_probability(arm.epsilon))
+
+
+def _flip_key(run_dir: RunDir, plan: Plan, arm: str) -> bytes:
+    """The secret that decides an arm's flips. It stays with the run, beside the labels themselves: an arm that is
+    trained again learns from the same answers and spends nothing more."""
+    if plan.insecure_seed is not None:
+        return hashlib.sha256(f"{plan.insecure_seed}/{arm}/flips".encode()).digest()
+    file = run_dir.secret_file(f"flips-{arm}.key")
+    if not file.is_file():
+        write_text(file, secrets.token_hex(32))
+        file.chmod(0o600)
+    return bytes.fromhex(file.read_text(encoding="utf-8"))
 
 
 def _measured(done: "Result", data: TrainingSet, trainable_parameters: int) -> dict[str, Any]:

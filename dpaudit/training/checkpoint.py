@@ -82,7 +82,7 @@ def _open_lines() -> list[str]:
 
 
 def _private_lines(ledger: dict[str, Any]) -> list[str]:
-    claim, mechanism = ledger["claim"], ledger["mechanism"]
+    claim = ledger["claim"]
     if ledger["reproducible_noise"]:
         head = "**Epsilon not claimed: the noise is reproducible** (drawn from a given seed, for tests)."
     else:
@@ -90,12 +90,28 @@ def _private_lines(ledger: dict[str, Any]) -> list[str]:
             f"({claim['epsilon']:g}, {claim['delta']:g})-differentially private for the unit "
             f"`{claim['unit']}` under `{claim['relation']}`, if released alone."
         )
+    lines = _label_lines if claim["unit"] == "label" else _gaussian_lines
+    return [head, "", *lines(ledger)]
+
+
+def _label_lines(ledger: dict[str, Any]) -> list[str]:
     return [
-        head,
+        "Hidden is only which answer of a pair was preferred. **Prompts and both answers are not protected**: the"
+        " adapter may reproduce them.",
         "",
+        "- randomised response: each preference was turned around with probability"
+        f" {ledger['mechanism']['flip_probability']:.6g}, once, before training",
+        "- the robust DPO loss with that probability; no clipping and no noise, since training costs nothing more",
+        "",
+        "Not covered: choosing this adapter among others, and other models trained on the same preferences.",
+    ]
+
+
+def _gaussian_lines(ledger: dict[str, Any]) -> list[str]:
+    return [
         "- accountant: privacy loss distribution",
         "- DP-SGD with Poisson sampling, Gaussian noise on every trained weight,"
-        f" clip {mechanism['clip']:g} per unit",
+        f" clip {ledger['mechanism']['clip']:g} per unit",
         *_mechanism_lines(ledger),
         "",
         "Not covered: choosing this adapter among others, other models trained on the same people, and the"

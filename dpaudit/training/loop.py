@@ -37,10 +37,11 @@ ALONE = Ranks()
 
 @dataclass(frozen=True)
 class Objective:
-    """`loss` is "sft" or a key of losses.LOSSES; `beta` is for the latter."""
+    """`loss` is "sft" or a key of losses.LOSSES; of the latter, None means the published setting."""
 
     loss: str = "sft"
-    beta: float = 0.1
+    beta: float | None = None
+    label_smoothing: float | None = None
 
 
 @dataclass(frozen=True)
@@ -296,15 +297,20 @@ def plain_sum(
 
 
 def example_losses(model: nn.Module, examples: Sequence[Example], objective: Objective) -> Tensor:
-    """The loss of each example, shape (examples,), in nats."""
+    """The loss of each example, shape (examples,), in nats. Raises ValueError where a reference is needed and absent."""
     log_probs, tokens = answer_log_probs(model, [s for e in examples for s in e.sequences])
     if objective.loss == "sft":
         return losses.sft(log_probs, tokens)
-    reference = log_probs.new_tensor([e.reference for e in examples])  # (pairs, 2)
-    policy = log_probs.view(-1, 2)
-    return losses.LOSSES[objective.loss](
-        policy[:, 0], policy[:, 1], reference[:, 0], reference[:, 1], objective.beta
-    )
+    loss = losses.LOSSES[objective.loss]
+    if loss.needs_reference and not all(e.reference for e in examples):
+        raise ValueError(f"{objective.loss}: expected reference log-probabilities of every pair, got none")
+    policy, counts = log_probs.view(-1, 2), tokens.view(-1, 2)
+    reference = torch.full_like(policy, math.nan)  # a loss that said it needs none and uses it stops the arm
+    if loss.needs_reference:
+        reference = policy.new_tensor([e.reference for e in examples])
+    pairs = losses.PairLogProbs(*policy.unbind(1), *counts.unbind(1), *reference.unbind(1))
+    settings = losses.settings_of(objective.loss, objective.beta, objective.label_smoothing)
+    return loss.function(pairs, settings)
 
 
 def answer_log_probs(model: nn.Module, sequences: Sequence[Encoded]) -> tuple[Tensor, Tensor]:

@@ -1,0 +1,91 @@
+"""Label privacy by randomised response: what is hidden is which answer of a pair was preferred, and nothing else.
+
+Each preference is turned around with a probability that epsilon sets, once, before training. Training sees nothing
+but the answers to that question, so that it needs neither clipping nor noise, and any number of steps costs nothing.
+"""
+
+import hashlib
+import hmac
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from dpaudit.errors import UsageError
+from dpaudit.suite import Suite
+
+if TYPE_CHECKING:
+    from dpaudit.training.loop import Example
+
+UNIT, LOSS = "label", "robust"
+BITS = 256  # of one draw
+ROUNDING = 1e-12  # relative; above the error of the exponential, towards more flips
+
+
+def flip_probability(epsilon: float) -> float:
+    """1 / (1 + exp(epsilon)), in [0, 1/2): the chance of a turned label that makes one (epsilon, 0)-private.
+
+    0 for an infinite epsilon. Source: Warner 1965; Dwork and Roth 2014, section 3.2.
+    """
+    odds = math.exp(-epsilon)
+    return odds / (1 + odds)
+
+
+def is_flipped(name: str, epsilon: float, key: bytes) -> bool:
+    """Whether the label called `name` is turned: the same at every call with the same secret `key`.
+
+    A keyed hash stands for the coin, so that a resumed arm, or one trained again, asks nobody twice. Its 256 bits
+    are compared with the probability rounded up; below 2**-256 it is that, so that the claim is kept at any epsilon.
+    """
+    numerator, denominator = (flip_probability(epsilon) * (1 + ROUNDING)).as_integer_ratio()
+    least = -((-numerator << BITS) // denominator)
+    draw = int.from_bytes(hmac.digest(key, name.encode(), hashlib.sha256), "big")
+    return draw < max(least, 1) and math.isfinite(epsilon)
+
+
+def randomised(
+    units: "Sequence[Sequence[Example]]", names: Sequence[str], epsilon: float, key: bytes
+) -> "list[list[Example]]":
+    """The units with chosen and rejected answer exchanged where the label is turned; `names` are the units' own."""
+    return [
+        [_turned(e) if is_flipped(f"{name}/{i}", epsilon, key) else e for i, e in enumerate(unit)]
+        for name, unit in zip(names, units, strict=True)
+    ]
+
+
+def entries(epsilon: float) -> dict[str, Any]:
+    """What an arm's ledger says in place of DP-SGD's claim and mechanism. The epsilon is exact: no accountant is asked."""
+    told: float | str = epsilon if math.isfinite(epsilon) else "inf"
+    return {
+        "claim": {"epsilon": told, "delta": 0.0, "unit": UNIT, "relation": "replace"},
+        "mechanism": {"name": "randomised response", "flip_probability": flip_probability(epsilon)},
+        "epsilon_pld": told,
+        "epsilon_rdp": told,
+    }
+
+
+def check(suite: Suite) -> None:
+    """Raises UsageError where a suite of unit label asks for more than DPO arms of the robust loss."""
+    if suite.training.unit != UNIT:
+        return
+    if "sft" in suite.grid.stages or "cpt" in suite.grid.stages:
+        raise UsageError("grid.stages", expected="no stage beside the DPO arms under unit label", got=", ".join(suite.grid.stages),
+                         remedy="only preferences have a label: --set grid.stages=[]")  # fmt: skip
+    if set(suite.grid.dpo) != {LOSS}:
+        raise UsageError("grid.dpo", expected=f"{LOSS} alone under unit label, which is unbiased under flipped labels",
+                         got=", ".join(suite.grid.dpo) or "no loss", remedy=f"type --dpo {LOSS}")  # fmt: skip
+    if suite.training.dpo_label_smoothing is not None:
+        raise UsageError("training.dpo_label_smoothing", expected="nothing under unit label, where epsilon sets it",
+                         got=f"{suite.training.dpo_label_smoothing:g}")  # fmt: skip
+    if "mia" in suite.attacks:
+        refuse_membership("attacks")
+
+
+def refuse_membership(where: str) -> None:
+    """Raises UsageError: an attack that finds members refutes no claim that hides labels only."""
+    raise UsageError(where, expected="no membership inference under unit label", got="mia",
+                     remedy="the claim hides which answer was preferred, not who was trained on: --set attacks=[]")  # fmt: skip
+
+
+def _turned(example: "Example") -> "Example":
+    return replace(example, sequences=example.sequences[::-1], reference=example.reference[::-1])
