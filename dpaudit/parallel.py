@@ -3,7 +3,7 @@
 import contextlib
 import multiprocessing
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from typing import Any
@@ -22,6 +22,7 @@ class Job:
     total: int
     function: Callable[..., None]
     arguments: tuple[Any, ...]
+    after: str | None = None  # the description of a job that must be done first, if it is among them
 
 
 def run(jobs: Sequence[Job], workers: int, progress: Progress) -> None:
@@ -34,13 +35,14 @@ def run(jobs: Sequence[Job], workers: int, progress: Progress) -> None:
             with progress.task(job.description, job.total) as advance:
                 job.function(*job.arguments, advance)
         return
-    waiting = list(reversed(jobs))
+    waiting = list(jobs)
     running: dict[Connection, _Running] = {}
     threads = max(1, (os.cpu_count() or 1) // workers)
     try:
         while waiting or running:
-            while waiting and len(running) < workers:
-                started = _Running(waiting.pop(), threads, progress)
+            while len(running) < workers and (ready := _next(waiting, running.values())):
+                waiting.remove(ready)
+                started = _Running(ready, threads, progress)
                 running[started.connection] = started
             for connection in wait(list(running)):
                 assert isinstance(connection, Connection)
@@ -49,6 +51,12 @@ def run(jobs: Sequence[Job], workers: int, progress: Progress) -> None:
     finally:
         for left in running.values():
             left.stop()
+
+
+def _next(waiting: "Sequence[Job]", running: "Iterable[_Running]") -> "Job | None":
+    """The first job that waits for no other; jobs are given in an order that would do one by one."""
+    undone = {job.description for job in (*waiting, *(one.job for one in running))}
+    return next((job for job in waiting if job.after not in undone), None)
 
 
 class _Running:

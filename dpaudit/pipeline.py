@@ -73,7 +73,12 @@ def versions() -> dict[str, str]:
 
 
 def train(
-    plan: Plan, runs: Path, progress: Progress, only: list[str] | None = None, workers: int | None = None
+    plan: Plan,
+    runs: Path,
+    progress: Progress,
+    only: list[str] | None = None,
+    workers: int | None = None,
+    micro_batch: int | None = None,
 ) -> RunDir:
     """The run of this plan with its corpus drawn and its arms trained, new or resumed.
 
@@ -89,7 +94,7 @@ def train(
         run_dir = rundir.open_or_create(written, plan.suite.name, runs)
         rundir.sweep(run_dir)
         prepare.run(run_dir, plan, progress)
-        train.run(run_dir, plan, progress, only, workers)
+        train.run(run_dir, plan, progress, only, workers, micro_batch)
     return run_dir
 
 
@@ -117,11 +122,12 @@ def everything(
     progress: Progress,
     allow_egress: Sequence[str] = (),
     workers: int | None = None,
+    micro_batch: int | None = None,
 ) -> RunDir:
     """The run of this plan with every stage that its suite asks for; what is current is skipped."""
     from dpaudit.stages import evaluate, judge, report
 
-    run_dir = train(plan, runs, progress, workers=workers)
+    run_dir = train(plan, runs, progress, workers=workers, micro_batch=micro_batch)
     for kind in plan.suite.attacks:
         attack(run_dir, plan, progress, kind)
     evaluate.run(run_dir, plan, progress)

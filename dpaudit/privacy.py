@@ -145,8 +145,12 @@ def epsilon_rdp(mechanism: Mechanism, delta: float) -> float:
     return _epsilon_rdp(_event(mechanism), delta)
 
 
-def calibrate(spec: PrivacySpec, sampling_rate: float, steps: int) -> float:
+def calibrate(
+    spec: PrivacySpec, sampling_rate: float, steps: int, stages: tuple[Mechanism, ...] = ()
+) -> float:
     """Return the noise multiplier whose `steps` steps spend at most the claim, and at least 99.9 % of it.
+
+    `stages` are what the same units went through before; the claim covers all of it together.
 
     0.0 for an infinite epsilon, and where `steps` is 0. Where a multiplier below 0.01 would still keep the
     claim, one just below 0.01. Raises ValueError where none up to a million keeps it.
@@ -156,7 +160,7 @@ def calibrate(spec: PrivacySpec, sampling_rate: float, steps: int) -> float:
         return 0.0
 
     def spent(noise_multiplier: float) -> float:
-        mechanism = Mechanism(noise_multiplier, sampling_rate, steps, clip=1.0)
+        mechanism = Mechanism(noise_multiplier, sampling_rate, steps, 1.0, stages)
         return epsilon_spent(mechanism, spec.delta, spec.relation)
 
     return _least_noise(spent, spec.epsilon)

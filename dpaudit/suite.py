@@ -220,7 +220,7 @@ class Arm:
     """One trained model of the grid."""
 
     method: Method
-    loss: str  # "sft" (also for cpt), or the name of a DPO loss
+    loss: str  # as the method, or the name of a DPO loss
     epsilon: float  # inf: non-private
     seed: int = 0
 
@@ -286,14 +286,36 @@ def parse_override(text: str) -> tuple[str, Any]:
 
 
 def arms(suite: Suite) -> list[Arm]:
-    """The grid, largest epsilon first; SFT arms before DPO arms."""
+    """The grid, stage by stage, seed by seed, largest epsilon first; with it the arms that others of it start from."""
     grid = suite.grid
     ladder = _ladder(grid.epsilons, grid.baseline)
     dpo_ladder = ladder if grid.dpo_epsilons is None else _ladder(grid.dpo_epsilons, False)
-    tuned = ladder if "sft" in grid.stages else []
-    return [Arm("sft", "sft", e, s) for s in range(grid.seeds) for e in tuned] + [
-        Arm("dpo", loss, e, s) for s in range(grid.seeds) for loss in grid.dpo for e in dpo_ladder
-    ]
+    asked = [Arm(m, m, e, s) for m in grid.stages for s in range(grid.seeds) for e in ladder]
+    asked += [Arm("dpo", loss, e, s) for s in range(grid.seeds) for loss in grid.dpo for e in dpo_ladder]
+    found = dict.fromkeys(asked)
+    for arm in asked:
+        while (earlier := start_of(suite, arm)) is not None:
+            arm = earlier
+            found.setdefault(arm)
+    methods = [*grid.stages, "dpo"]
+    return sorted(found, key=lambda arm: (methods.index(arm.method), arm.seed, asked_place(arm, grid)))
+
+
+def asked_place(arm: Arm, grid: Grid) -> tuple[int, float]:
+    return (grid.dpo.index(arm.loss) if arm.method == "dpo" else 0, -arm.epsilon)
+
+
+def start_of(suite: Suite, arm: Arm) -> Arm | None:
+    """The arm of the stage before, from whose adapter this one goes on; None where it starts at the base.
+
+    The start may spend `grid.share` of the arm's claim; what is left is for the arm's own steps.
+    """
+    methods = [*suite.grid.stages, "dpo"]
+    place = methods.index(arm.method)
+    if not suite.grid.chain or place == 0:
+        return None
+    earlier = suite.grid.stages[place - 1]
+    return Arm(earlier, earlier, arm.epsilon * suite.grid.share, arm.seed)
 
 
 def epsilon_label(epsilon: float) -> str:

@@ -73,8 +73,14 @@ def load_tokenizer(base: str) -> Any:
     return tokenizer
 
 
-def load_model(base: str, dtype: str = "float32") -> Any:
-    """The causal language model of `base` in evaluation mode. Raises UsageError in one line where there is none."""
+def load_model(
+    base: str, dtype: str = "float32", quantization: str | None = None, attention: str | None = None
+) -> Any:
+    """The causal language model of `base` in evaluation mode. Raises UsageError in one line where there is none.
+
+    `quantization` nf4 holds the weights in 4 bits with doubly quantized scales (bitsandbytes) and computes in
+    `dtype`; `attention` names an implementation of Transformers, such as flash_attention_2.
+    """
     import transformers
 
     if dtype not in _DTYPES:
@@ -82,11 +88,29 @@ def load_model(base: str, dtype: str = "float32") -> Any:
     transformers.utils.logging.disable_progress_bar()  # stages show their own
     try:
         model = transformers.AutoModelForCausalLM.from_pretrained(
-            resolve(base), dtype=_DTYPES[dtype], use_safetensors=True, trust_remote_code=False
+            resolve(base),
+            dtype=_DTYPES[dtype],
+            use_safetensors=True,
+            trust_remote_code=False,
+            quantization_config=_quantization(quantization, dtype),
+            attn_implementation=attention,
         )
     except (OSError, ValueError, ImportError) as error:
         raise _not_loaded(base, "a causal language model in safetensors", error) from None
     return model.eval()
+
+
+def _quantization(name: str | None, dtype: str) -> Any:
+    import transformers
+
+    if name is None:
+        return None
+    return transformers.BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type=name,
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=_DTYPES[dtype],
+    )
 
 
 def with_adapter(model: Any, adapter: Path, name: str = "default") -> Any:

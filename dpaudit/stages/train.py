@@ -1,18 +1,19 @@
 """Train: one LoRA adapter per arm of the grid, each with its privacy ledger."""
 
 import hashlib
+import math
 import os
 import resource
 import secrets
 import sys
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dpaudit import parallel, suite
 from dpaudit.corpus import group_by_unit
-from dpaudit.errors import UsageError
+from dpaudit.errors import PartialError, UsageError
 from dpaudit.progress import Progress
 from dpaudit.rundir import RunDir, write_text
 from dpaudit.suite import Arm, Plan, Schedule
@@ -20,7 +21,9 @@ from dpaudit.training import labels
 
 if TYPE_CHECKING:
     from dpaudit.privacy import Mechanism
-    from dpaudit.training.loop import Example, Objective, Result
+    from dpaudit.training.loop import Example, Objective, Result, Unit
+    from dpaudit.training.ranks import Ranks
+    from dpaudit.training.resume import Checkpoints
 
 INPUTS = ("plan.json", "corpus/manifest.json")
 
@@ -31,9 +34,10 @@ class Job:
 
     arm: Arm
     schedule: Schedule
-    mechanism: "Mechanism"
+    mechanism: "Mechanism"  # with the stages before it
     population: int
     population_assumed: bool  # not declared: the expected number of units, counted from the data
+    start: Arm | None = None  # the arm from whose adapter this one goes on
 
 
 @dataclass(frozen=True)
@@ -46,40 +50,81 @@ class TrainingSet:
 
 
 def run(
-    run_dir: RunDir, plan: Plan, progress: Progress, only: list[str] | None = None, workers: int | None = None
+    run_dir: RunDir,
+    plan: Plan,
+    progress: Progress,
+    only: list[str] | None = None,
+    workers: int | None = None,
+    micro_batch: int | None = None,
 ) -> None:
     """Trains every arm of the plan's grid, or those named in `only`, that is not there yet or is stale.
 
-    Writes train/ARM with privacy.json, train.json, steps.jsonl and adapter/, as a whole or not at all. All
-    settings are checked before the first arm trains. `workers` arms train side by side, each in a process of
-    its own (None: as many as there are cores where the model is small, else one); results do not depend on it. Raises UsageError for an arm that is not of the grid, a
-    batch above the population, a DPO arm without schedule; GuardError where a training guard fires.
+    Writes train/ARM with privacy.json, train.json, steps.jsonl and adapter/, as a whole or not at all; an arm that
+    was killed goes on from its last checkpoint. All settings are checked before the first arm trains. `workers` arms
+    train side by side, each in a process of its own (None: as many as there are cores where the model is small, else
+    one); results do not depend on it, nor on `micro_batch`, which goes before the plan's. Raises UsageError for an
+    arm that is not of the grid, a batch above the population, an arm without schedule; GuardError where a training
+    guard fires; PartialError where memory runs out.
     """
-    waiting = [
-        arm for arm in _chosen(plan, only) if not run_dir.is_current(f"train/{arm.name}/train.json", INPUTS)
-    ]
+    arms = _with_starts(plan, _chosen(plan, only))
+    waiting = [arm for arm in arms if not run_dir.is_current(f"train/{arm.name}/train.json", INPUTS)]
+    for arm in arms:
+        if arm not in waiting:  # a kill may have come before it was tidied up
+            _checkpoints(run_dir, arm.name).clear()
     if not waiting:
         return
-    schedules = {arm: schedule_of(plan.suite.training, arm) for arm in waiting}
+    jobs = _jobs(run_dir, plan, waiting)
+    alone = under_torchrun()
+    workers = 1 if alone else default_workers(plan.suite.model.base) if workers is None else workers
     methods = {arm.method for arm in waiting}
-    counts = {method: expected_units(run_dir, method, plan.suite.training.unit) for method in methods}
-    jobs = [_job(plan, arm, schedules[arm], counts[arm.method]) for arm in waiting]
-    workers = default_workers(plan.suite.model.base) if workers is None else workers
-    alone = workers <= 1 or len(jobs) == 1
-    data = {method: _load(run_dir, plan, method) if alone else None for method in methods}
+    shared = workers <= 1 or len(jobs) == 1
+    data = {method: _load(run_dir, plan, method) if shared else None for method in methods}
     parallel.run(
         [
             parallel.Job(
-                f"training {job.arm.name}",
+                _title(job.arm),
                 job.schedule.steps,
                 train_arm,
-                (run_dir, plan, job, data[job.arm.method]),
+                (run_dir, plan, job, data[job.arm.method], micro_batch),
+                after=_title(job.start) if job.start else None,
             )
             for job in jobs
         ],
         workers,
         progress,
     )
+
+
+def _title(arm: Arm) -> str:
+    return f"training {arm.name}"
+
+
+def under_torchrun() -> bool:
+    """Whether several processes train one arm together; the stages write in the first of them only."""
+    return int(os.environ.get("WORLD_SIZE", "1")) > 1
+
+
+def _with_starts(plan: Plan, chosen: list[Arm]) -> list[Arm]:
+    """The chosen arms and all that they start from, in the grid's order."""
+    wanted = set(chosen)
+    for arm in chosen:
+        while (start := suite.start_of(plan.suite, arm)) is not None:
+            wanted.add(start)
+            arm = start
+    return [arm for arm in suite.arms(plan.suite) if arm in wanted]
+
+
+def _jobs(run_dir: RunDir, plan: Plan, waiting: list[Arm]) -> list[Job]:
+    counts: dict[str, int] = {}
+
+    def job_of(arm: Arm) -> Job:
+        if arm.method not in counts:
+            counts[arm.method] = expected_units(run_dir, arm.method, plan.suite.training.unit)
+        start = suite.start_of(plan.suite, arm)
+        earlier = (job_of(start).mechanism,) if start else ()
+        return _job(plan, arm, schedule_of(plan.suite.training, arm), counts[arm.method], start, earlier)
+
+    return [job_of(arm) for arm in waiting]
 
 
 def default_workers(base: str) -> int:
@@ -103,7 +148,9 @@ def schedule_of(training: suite.Training, arm: Arm) -> Schedule:
 
 
 def schedule_key(arm: Arm, unit: str) -> str:
-    return ("dpo_" if arm.method == "dpo" else "") + ("private" if is_noised(arm, unit) else "nonprivate")
+    return ("" if arm.method == "sft" else f"{arm.method}_") + (
+        "private" if is_noised(arm, unit) else "nonprivate"
+    )
 
 
 def is_noised(arm: Arm, unit: str) -> bool:
@@ -134,7 +181,7 @@ def ledger(plan: Plan, job: Job, steps_done: int, trainable_parameters: int) -> 
     spent: dict[str, float | str] = {"epsilon_pld": "inf", "epsilon_rdp": "inf"}
     noised = is_noised(arm, training.unit)
     if noised:
-        done = privacy.Mechanism(planned.noise_multiplier, planned.sampling_rate, steps_done, planned.clip)
+        done = replace(planned, steps=steps_done)
         spent = {
             "epsilon_pld": privacy.epsilon_spent(done, training.delta, training.relation),
             "epsilon_rdp": privacy.epsilon_rdp(done, training.delta),
@@ -153,6 +200,7 @@ def ledger(plan: Plan, job: Job, steps_done: int, trainable_parameters: int) -> 
             "steps": planned.steps,
             "clip": planned.clip if noised else None,
         },
+        "stages": [_told(stage) for stage in planned.stages],
         "expected_batch": job.schedule.batch,
         "population": job.population,
         "population_assumed": job.population_assumed,
@@ -177,7 +225,7 @@ def _load(run_dir: RunDir, plan: Plan, method: str) -> TrainingSet:
     from dpaudit.models import hf
     from dpaudit.models.encode import encode, encode_pair
     from dpaudit.stages.prepare import load_training
-    from dpaudit.training import loop, losses
+    from dpaudit.training import loop
 
     chosen = plan.suite
     tokenizer = hf.load_tokenizer(chosen.model.base)
@@ -194,8 +242,6 @@ def _load(run_dir: RunDir, plan: Plan, method: str) -> TrainingSet:
         for records in groups.values()
     ]
     truncated = sum(s.truncated for unit in units for example in unit for s in example.sequences)
-    if method == "dpo" and any(losses.needs_reference(loss) for loss in chosen.grid.dpo):
-        units = loop.with_reference(_base_model(chosen), units, chosen.training.micro_batch)
     return TrainingSet(units, list(groups), truncated)
 
 
@@ -205,10 +251,30 @@ def _base_model(chosen: suite.Suite) -> Any:
     from dpaudit.models import hf
 
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    return hf.load_model(chosen.model.base, chosen.model.dtype).to(device)
+    settings = chosen.model
+    model = hf.load_model(settings.base, settings.dtype, settings.quantization, settings.attention)
+    return model if settings.quantization else model.to(device)  # a quantized one is where it was made
 
 
-def _job(plan: Plan, arm: Arm, schedule: Schedule, counted: int) -> Job:
+def _told(mechanism: "Mechanism") -> dict[str, Any]:
+    clip = mechanism.clip if math.isfinite(mechanism.clip) else None
+    return {
+        "noise_multiplier": mechanism.noise_multiplier,
+        "sampling_rate": mechanism.sampling_rate,
+        "steps": mechanism.steps,
+        "clip": clip,
+        "stages": [_told(stage) for stage in mechanism.stages],
+    }
+
+
+def _job(
+    plan: Plan,
+    arm: Arm,
+    schedule: Schedule,
+    counted: int,
+    start: Arm | None = None,
+    stages: "tuple[Mechanism, ...]" = (),
+) -> Job:
     from dpaudit import privacy
 
     training = plan.suite.training
@@ -224,34 +290,101 @@ def _job(plan: Plan, arm: Arm, schedule: Schedule, counted: int) -> Job:
     if is_noised(arm, training.unit):
         spec = privacy.PrivacySpec(arm.epsilon, training.delta, training.unit, training.relation)
         try:
-            sigma = privacy.calibrate(spec, rate, schedule.steps)
+            sigma = privacy.calibrate(spec, rate, schedule.steps, stages)
         except ValueError as error:
             raise UsageError(
                 "grid.epsilons", expected="a claim that noise can keep", got=str(error)
             ) from error
-        mechanism = privacy.Mechanism(sigma, rate, schedule.steps, training.clip)
+        mechanism = privacy.Mechanism(sigma, rate, schedule.steps, training.clip, stages)
     else:
-        mechanism = privacy.Mechanism(0.0, rate, schedule.steps, float("inf"))
-    return Job(arm, schedule, mechanism, population, training.population is None)
+        mechanism = privacy.Mechanism(0.0, rate, schedule.steps, float("inf"), stages)
+    return Job(arm, schedule, mechanism, population, training.population is None, start)
 
 
 def train_arm(
-    run_dir: RunDir, plan: Plan, job: Job, data: TrainingSet | None, advance: Callable[[int], None]
+    run_dir: RunDir,
+    plan: Plan,
+    job: Job,
+    data: TrainingSet | None,
+    micro_batch: int | None,
+    advance: Callable[[int], None],
 ) -> None:
     """Trains one arm and writes its directory; `data` is loaded where it is None (in a process of its own)."""
     import torch
 
-    from dpaudit.training import checkpoint, dpsgd, fused, loop
+    from dpaudit.training import checkpoint, fused, ranks
 
-    name, training = job.arm.name, plan.suite.training
+    several = ranks.of_environment()
     data = data or _load(run_dir, plan, job.arm.method)
-    with run_dir.whole_directory(f"train/{name}") as folder, torch.random.fork_rng():
-        torch.manual_seed(plan.seed + job.arm.seed)  # dropout: public, as the initial weights are
-        model = checkpoint.new_adapter(_base_model(plan.suite), training.lora, plan.seed + job.arm.seed)
-        if torch.cuda.is_available():
-            torch.cuda.reset_peak_memory_stats()
-        units, objective = _lesson(run_dir, plan, job, data)
-        done = loop.train(
+    if torch.cuda.is_available():
+        torch.cuda.reset_peak_memory_stats()
+    with torch.random.fork_rng():
+        model = _at_start(run_dir, plan, job)
+        count = sum(p.numel() for p in fused.trainable(model).values())
+        spent = ledger(plan, job, job.schedule.steps, count)
+        done = _trained(run_dir, plan, job, data, model, spent, micro_batch, several, advance)
+    if several.first:
+        with run_dir.whole_directory(f"train/{job.arm.name}") as folder:
+            # The ledger comes before the weights that it covers: no weights without one, however a run ends.
+            run_dir.write_json(_inside(run_dir, folder, "privacy.json"), spent, INPUTS)
+            base = plan.suite.model.base
+            checkpoint.save_adapter(model, folder / "adapter", base, checkpoint.model_card(spent, base))
+            run_dir.write_lines(
+                _inside(run_dir, folder, "steps.jsonl"), (asdict(step) for step in done.steps)
+            )
+            measured = _measured(done, data, count)
+            run_dir.write_json(_inside(run_dir, folder, "train.json"), measured, INPUTS)
+        _checkpoints(run_dir, job.arm.name).clear()
+    several.wait()
+
+
+def _at_start(run_dir: RunDir, plan: Plan, job: Job) -> Any:
+    """The model with the adapter that the arm begins with: a fresh one, or that of the stage before."""
+    import torch
+
+    from dpaudit.training import checkpoint
+
+    training, seed = plan.suite.training, plan.seed + job.arm.seed
+    torch.manual_seed(seed)  # dropout: public, as the initial weights are
+    model = checkpoint.new_adapter(_base_model(plan.suite), training.lora, seed)
+    if training.gradient_checkpointing:
+        model.gradient_checkpointing_enable({"use_reentrant": False})
+    if job.start is not None:
+        place = f"train/{job.start.name}"
+        _check_start(run_dir, job, run_dir.read_json(f"{place}/privacy.json"))
+        checkpoint.load_adapter(model, run_dir.file(f"{place}/adapter"))
+    return model
+
+
+def _check_start(run_dir: RunDir, job: Job, kept: dict[str, Any]) -> None:
+    """Raises UsageError unless the start's ledger says what this arm's claim was composed with."""
+    assert job.start is not None
+    planned = _told(job.mechanism.stages[0])
+    found = {**kept["mechanism"], "stages": kept["stages"]}
+    if found != planned or kept["steps_done"] != planned["steps"]:
+        raise UsageError(str(run_dir.file(f"train/{job.start.name}/privacy.json")), expected="the ledger that this arm's claim was composed with",
+                         got="another one", remedy="delete that arm's folder and train it again")  # fmt: skip
+
+
+def _trained(
+    run_dir: RunDir,
+    plan: Plan,
+    job: Job,
+    data: TrainingSet,
+    model: Any,
+    spent: dict[str, Any],
+    micro_batch: int | None,
+    several: "Ranks",
+    advance: Callable[[int], None],
+) -> "Result":
+    from dpaudit.training import dpsgd, loop
+
+    training, name = plan.suite.training, job.arm.name
+    rows = micro_batch or training.micro_batch
+    kept = _checkpoints(run_dir, name)
+    try:
+        units, objective = _lesson(run_dir, plan, job, data, model, rows)
+        return loop.train(
             model,
             units,
             job.schedule,
@@ -259,30 +392,54 @@ def train_arm(
             sampling=dpsgd.sampling_generator(_seed(plan, name, "sampling")),
             noise=dpsgd.noise_generator(model.device, _seed(plan, name, "noise")),
             objective=objective,
-            micro_batch=training.micro_batch,
+            micro_batch=rows,
             advance=advance,
+            ranks=several,
+            resume=kept.latest(),
+            keep=(lambda snapshot: kept.keep(snapshot, spent)) if several.first else None,
+            keep_every=training.checkpoint_every,
         )
-        count = sum(p.numel() for p in fused.trainable(model).values())
-        spent = ledger(plan, job, len(done.steps), count)
-        # The ledger comes before the weights that it covers: no weights without one, however a run ends.
-        run_dir.write_json(_inside(run_dir, folder, "privacy.json"), spent, INPUTS)
-        base = plan.suite.model.base
-        checkpoint.save_adapter(model, folder / "adapter", base, checkpoint.model_card(spent, base))
-        run_dir.write_lines(_inside(run_dir, folder, "steps.jsonl"), (asdict(step) for step in done.steps))
-        run_dir.write_json(_inside(run_dir, folder, "train.json"), _measured(done, data, count), INPUTS)
+    except (MemoryError, RuntimeError) as error:
+        if not _is_out_of_memory(error):
+            raise
+        raise PartialError(
+            f"training {name}: expected {rows} sequences to fit into memory, got none left; "
+            f"type the command again with --micro-batch {max(1, rows // 2)} to go on"
+        ) from None
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    import torch
+
+    told = isinstance(error, MemoryError | torch.OutOfMemoryError)
+    return told or "allocate memory" in str(error)  # PyTorch's CPU allocator has no error of its own
+
+
+def _checkpoints(run_dir: RunDir, arm: str) -> "Checkpoints":
+    from dpaudit.training.resume import Checkpoints
+
+    return Checkpoints(run_dir, arm, INPUTS)
 
 
 def _lesson(
-    run_dir: RunDir, plan: Plan, job: Job, data: TrainingSet
-) -> "tuple[list[list[Example]], Objective]":
-    """What the arm learns from and by which loss; under unit label with the labels that randomised response gave."""
-    from dpaudit.training import loop
+    run_dir: RunDir, plan: Plan, job: Job, data: TrainingSet, model: Any, rows: int
+) -> "tuple[Sequence[Unit], Objective]":
+    """What the arm learns from and by which loss; under unit label with the labels that randomised response gave.
+
+    The reference of a DPO loss is the model as it is at the start; its log-probabilities are computed once.
+    """
+    from dpaudit.training import loop, losses
 
     arm, training = job.arm, plan.suite.training
+    if arm.method != "dpo":
+        return data.units, loop.Objective("sft")
+    units: Sequence[Unit] = data.units
+    if losses.needs_reference(arm.loss):
+        units = loop.with_reference(model, units, rows)
     if training.unit != labels.UNIT:
-        return data.units, loop.Objective(arm.loss, training.dpo_beta, training.dpo_label_smoothing)
-    units = labels.randomised(data.units, data.names, arm.epsilon, _flip_key(run_dir, plan, arm.name))
-    return units, loop.Objective(arm.loss, training.dpo_beta, labels.flip_probability(arm.epsilon))
+        return units, loop.Objective(arm.loss, training.dpo_beta, training.dpo_label_smoothing)
+    turned = labels.randomised(units, data.names, arm.epsilon, _flip_key(run_dir, plan, arm.name))
+    return turned, loop.Objective(arm.loss, training.dpo_beta, labels.flip_probability(arm.epsilon))
 
 
 def _flip_key(run_dir: RunDir, plan: Plan, arm: str) -> bytes:

@@ -22,6 +22,7 @@ def new_adapter(base: Any, lora: Lora, seed: int) -> Any:
         r=lora.rank,
         lora_alpha=lora.alpha,
         lora_dropout=lora.dropout,
+        use_rslora=lora.rslora,
         target_modules=targets,
         task_type="CAUSAL_LM",
     )
@@ -38,6 +39,21 @@ def new_adapter(base: Any, lora: Lora, seed: int) -> Any:
                 expected="all-linear, or names of the model's linear layers",
                 got=str(lora.targets),
             ) from error
+
+
+def load_adapter(model: Any, folder: Path) -> None:
+    """Puts the weights of an adapter folder into the model's own adapter, which stays trainable.
+
+    Raises UsageError where the folder's adapter is of another rank or of other layers.
+    """
+    import peft
+
+    weights = peft.load_peft_weights(str(folder), device="cpu")
+    own = peft.get_peft_model_state_dict(model, save_embedding_layers=False)
+    if {name: w.shape for name, w in weights.items()} != {name: w.shape for name, w in own.items()}:
+        raise UsageError(str(folder), expected="an adapter of the plan's rank and layers", got="another one",
+                         remedy="set training.lora as it was trained with")  # fmt: skip
+    peft.set_peft_model_state_dict(model, weights)
 
 
 def save_adapter(model: Any, folder: Path, base: str, card: str) -> None:

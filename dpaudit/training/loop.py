@@ -3,7 +3,6 @@
 import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -33,6 +32,7 @@ class Example:
 
 Unit = Sequence[Example]  # all that one unit contributes
 ALONE = Ranks()
+REFERENCE_CHUNK = 1024  # units whose sequences are sorted by length together
 
 
 @dataclass(frozen=True)
@@ -343,19 +343,42 @@ def answer_logits(model: Any, tokens: Tensor, row: Tensor, column: Tensor) -> Te
         handle.remove()
 
 
+class Referenced(Sequence[Unit]):
+    """Units whose pairs know their log-probabilities under the reference; the units themselves are read as needed."""
+
+    def __init__(
+        self, units: Sequence[Unit], values: np.ndarray[Any, Any], first: np.ndarray[Any, Any]
+    ) -> None:
+        self._units, self._values, self._first = units, values, first  # (sequences,) and (units,)
+
+    def __len__(self) -> int:
+        return len(self._units)
+
+    def __getitem__(self, index: Any) -> Any:
+        values = iter(self._values[self._first[index] :].tolist())
+        return [replace(e, reference=tuple(next(values) for _ in e.sequences)) for e in self._units[index]]
+
+
 @torch.no_grad()
-def with_reference(model: Any, units: Sequence[Unit], micro_batch: int = 256) -> list[list[Example]]:
-    """The units with every sequence's log-probability under the base model filled in; an adapter is switched off."""
-    rows = [s for unit in units for example in unit for s in example.sequences]
-    order = sorted(range(len(rows)), key=lambda i: len(rows[i].input_ids))
-    found = np.zeros(len(rows))
+def with_reference(model: Any, units: Sequence[Unit], micro_batch: int = 256) -> Referenced:
+    """The units with every sequence's log-probability under `model` as it is, its adapter included, in nats."""
+    found: list[np.ndarray[Any, Any]] = []
+    first = np.zeros(len(units), dtype=np.int64)
     model.eval()
-    with getattr(model, "disable_adapter", nullcontext)():
-        for first in range(0, len(order), micro_batch):
-            part = order[first : first + micro_batch]
-            found[part] = answer_log_probs(model, [rows[i] for i in part])[0].cpu().numpy()
-    values = iter(found.tolist())
-    return [[replace(e, reference=tuple(next(values) for _ in e.sequences)) for e in unit] for unit in units]
+    done = 0
+    for start in range(0, len(units), REFERENCE_CHUNK):
+        rows: list[Encoded] = []
+        for index in range(start, min(start + REFERENCE_CHUNK, len(units))):
+            first[index] = done + len(rows)
+            rows += [s for example in units[index] for s in example.sequences]
+        values = np.zeros(len(rows))
+        order = sorted(range(len(rows)), key=lambda i: len(rows[i].input_ids))
+        for place in range(0, len(order), micro_batch):
+            part = order[place : place + micro_batch]
+            values[part] = answer_log_probs(model, [rows[i] for i in part])[0].cpu().numpy()
+        found.append(values)
+        done += len(rows)
+    return Referenced(units, np.concatenate(found) if found else np.zeros(0), first)
 
 
 def learning_rate(schedule: Schedule, step: int) -> float:

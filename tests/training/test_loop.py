@@ -127,17 +127,20 @@ def test_dpo_loss_equals_the_formula_on_one_pair_at_a_time() -> None:
             assert float(loss) == pytest.approx(math.log1p(math.exp(-0.3 * float(margin))), rel=1e-4)
 
 
-def test_reference_is_the_base_model_and_is_the_policy_at_the_start() -> None:
-    fresh = worlds.lora_model(init_lora_weights=True)
-    units = loop.with_reference(fresh, worlds.pair_units([1, 2, 1]), micro_batch=3)
-    losses = loop.example_losses(fresh, [e for unit in units for e in unit], loop.Objective("sigmoid"))
+@pytest.mark.parametrize("options", [{}, {"init_lora_weights": True}], ids=["an adapter", "the base"])
+def test_reference_is_the_policy_at_the_start(
+    options: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So every pair's margin is 0 there and its loss log 2, whatever chunks the reference was computed in."""
+    monkeypatch.setattr(loop, "REFERENCE_CHUNK", 2)
+    model, bare = worlds.lora_model(**options), worlds.pair_units([1, 2, 1])
+    units = loop.with_reference(model, bare, micro_batch=3)
+    losses = loop.example_losses(model, [e for unit in units for e in unit], loop.Objective("sigmoid"))
     torch.testing.assert_close(losses, torch.full((4,), math.log(2)), rtol=1e-5, atol=1e-6)
-    moved = worlds.lora_model()  # same base, another adapter
-    again = loop.with_reference(moved, worlds.pair_units([1, 2, 1]))
-    for unit, other in zip(units, again, strict=True):
-        for example, twin in zip(unit, other, strict=True):
-            assert example.reference == pytest.approx(twin.reference, rel=1e-5)
-            assert example.sequences == twin.sequences
+    assert [[e.sequences for e in unit] for unit in units] == [[e.sequences for e in unit] for unit in bare]
+    other = loop.with_reference(worlds.lora_model(**options, r=2), bare)
+    same = other[1][1].reference == pytest.approx(units[1][1].reference, rel=1e-4)
+    assert same == bool(options)  # a fresh adapter of any rank is the base; another adapter is another policy
 
 
 @pytest.mark.parametrize("micro_batch", [1, 2, 5, 100])

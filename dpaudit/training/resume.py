@@ -1,0 +1,86 @@
+"""Checkpoints of an arm that is being trained, from which it goes on after a kill, to the same bytes.
+
+    train/.ARM.partial/privacy.json     the ledger, written before the weights that it covers
+    train/.ARM.partial/STEPS/           weights, optimizer and dropout state; what the steps did
+    secret/states/ARM.STEPS.json        the sampler's and the noise's generator
+
+They are deleted when the arm ends; what a kill leaves behind is deleted when the arm is next found whole.
+"""
+
+import json
+import shutil
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+
+from dpaudit.errors import UsageError
+from dpaudit.rundir import RunDir, write_text
+from dpaudit.training.loop import Step
+from dpaudit.training.state import Snapshot
+
+
+class Checkpoints:
+    """The checkpoints of one arm. `inputs` are the files of the run that the arm is made from."""
+
+    def __init__(self, run_dir: RunDir, arm: str, inputs: tuple[str, ...]) -> None:
+        self.run_dir, self.arm, self.inputs = run_dir, arm, inputs
+        self.folder = f"train/.{arm}.partial"
+
+    def keep(self, snapshot: Snapshot, ledger: dict[str, Any]) -> None:
+        """Writes a snapshot: generators first, then the ledger, then the weights; older ones go last."""
+        number = len(snapshot.steps)
+        secret = self._secret(number)
+        secret.parent.mkdir(mode=0o700, exist_ok=True)
+        write_text(secret, json.dumps(snapshot.secret))
+        secret.chmod(0o600)
+        self.run_dir.write_json(f"{self.folder}/privacy.json", {**ledger, "steps_done": number}, self.inputs)
+        with self.run_dir.whole_directory(f"{self.folder}/{number}") as place:
+            safetensors.torch.save_file(snapshot.tensors, place / "state.safetensors")
+            told = {"tokens": snapshot.tokens, "seconds": snapshot.seconds, "state": number}
+            steps = [asdict(step) for step in snapshot.steps]
+            relative = str((place / "state.json").relative_to(self.run_dir.path))
+            self.run_dir.write_json(relative, told | {"steps": steps}, self.inputs)
+        self._drop(keep=number)
+
+    def latest(self) -> Snapshot | None:
+        """The newest whole snapshot; None before the first. Raises UsageError for one of another plan or corpus."""
+        numbers = sorted(self._numbers())
+        if not numbers:
+            return None
+        relative = f"{self.folder}/{numbers[-1]}/state.json"
+        told = self.run_dir.read_json(relative)
+        if told["inputs"] != self.run_dir.digests(self.inputs):
+            raise UsageError(str(self.run_dir.file(relative)), expected="a checkpoint of this plan and corpus", got="one of another",
+                             remedy=f"delete {self.run_dir.file(self.folder)} to train {self.arm} from its start")  # fmt: skip
+        try:
+            secret = json.loads(self._secret(told["state"]).read_text(encoding="utf-8"))
+        except OSError as error:
+            raise UsageError(str(self._secret(told["state"])), expected="the checkpoint's generators", got=error.strerror or "an error",
+                             remedy=f"restore it, or delete {self.run_dir.file(self.folder)} to train {self.arm} from its start") from None  # fmt: skip
+        tensors = safetensors.torch.load_file(self.run_dir.file(relative).with_name("state.safetensors"))
+        steps = tuple(Step(**step) for step in told["steps"])
+        return Snapshot(tensors, steps, told["tokens"], told["seconds"], secret)
+
+    def clear(self) -> None:
+        """Deletes every checkpoint and every generator of the arm."""
+        self._drop(keep=None)
+        shutil.rmtree(self.run_dir.file(self.folder), ignore_errors=True)
+
+    def _drop(self, keep: int | None) -> None:
+        for number in list(self._numbers()):
+            if number != keep:
+                shutil.rmtree(self.run_dir.file(f"{self.folder}/{number}"))
+        for file in self.run_dir.secret_file("states").glob(f"{self.arm}.*.json"):
+            if file != (self._secret(keep) if keep is not None else None):
+                file.unlink()
+
+    def _numbers(self) -> Iterator[int]:
+        folder = self.run_dir.file(self.folder)
+        if folder.is_dir():
+            yield from (int(p.name) for p in folder.iterdir() if p.name.isdigit())
+
+    def _secret(self, number: int) -> Path:
+        return self.run_dir.secret_file(f"states/{self.arm}.{number}.json")

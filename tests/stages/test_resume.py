@@ -1,0 +1,274 @@
+"""A killed arm goes on to the same bytes as an unbroken one; its checkpoints say no less than was spent."""
+
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dpaudit import rundir
+from dpaudit.errors import PartialError, UsageError
+from dpaudit.progress import Progress
+from dpaudit.rundir import RunDir
+from dpaudit.stages import prepare, train
+from dpaudit.suite import Candidates, Data, Grid, Lora, Model, Plan, Schedule, Suite, Training
+
+QUIET = Progress(quiet=True)
+STEPS = Schedule(batch=8, steps=9, learning_rate=0.01)
+FINAL = (
+    "adapter/adapter_model.safetensors",
+    "adapter/adapter_config.json",
+    "adapter/README.md",
+    "privacy.json",
+)
+KILLS = 20
+
+
+def make_plan(model: Path, **training: Any) -> Plan:
+    settings: dict[str, Any] = {"private": STEPS, "nonprivate": STEPS, "dpo_private": STEPS, "clip": 0.5,
+                                "lora": Lora(rank=2, dropout=0.1), "checkpoint_every": 2, **training}  # fmt: skip
+    chosen = Suite(
+        name="toy",
+        training=Training(**settings),
+        model=Model(str(model), max_length=80),
+        data=Data(preference="builtin:clinic", patients=24, heldout=4),
+        candidates=Candidates(canaries=6, records=4, extraction=4, extraction_repetitions=2),
+        grid=Grid(epsilons=(4.0,), dpo=("sigmoid",), dpo_epsilons=(4.0,)),
+    )
+    return Plan(chosen, seed=3, insecure_seed=5)
+
+
+def prepared(plan: Plan, runs: Path) -> RunDir:
+    run_dir = rundir.open_or_create(plan.to_json(), "toy", runs)
+    if not run_dir.file("corpus/manifest.json").is_file():
+        prepare.run(run_dir, plan, QUIET)
+    return run_dir
+
+
+def final_bytes(run_dir: RunDir, arm: str) -> dict[str, bytes]:
+    """What an arm leaves, without the hashes of its run's corpus, whose key is another in every run, and times."""
+    found = {name: run_dir.file(f"train/{arm}/{name}").read_bytes() for name in FINAL}
+    ledger = json.loads(found["privacy.json"])
+    del ledger["inputs"]
+    steps = run_dir.read_lines(f"train/{arm}/steps.jsonl")
+    found["privacy.json"] = json.dumps(ledger).encode()
+    found["steps"] = json.dumps(
+        [{k: v for k, v in step.items() if k != "seconds"} for step in steps]
+    ).encode()
+    return found
+
+
+def left_behind(run_dir: RunDir) -> list[str]:
+    states = run_dir.secret_file("states")
+    return [p.name for p in run_dir.file("train").iterdir() if p.name.startswith(".")] + [
+        p.name for p in (states.iterdir() if states.is_dir() else ())
+    ]
+
+
+class StopAfter(Progress):
+    """Interrupts training after so many steps in all."""
+
+    def __init__(self, steps: int) -> None:
+        super().__init__(quiet=True)
+        self.left = steps
+
+    def task(self, description: str, total: int | None = None) -> Any:
+        from contextlib import contextmanager
+
+        def advance(n: int = 1) -> None:
+            self.left -= n
+            if self.left <= 0:
+                raise KeyboardInterrupt
+
+        @contextmanager
+        def opened() -> Any:
+            yield advance
+
+        return opened()
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
+@pytest.mark.parametrize("arm", ["sft-eps4", "sft-inf", "dpo-sigmoid-eps4"])
+def test_an_interrupted_arm_ends_with_the_same_bytes(
+    arm: str, optimizer: str, toy_model_dir: Path, tmp_path: Path
+) -> None:
+    """Dropout, optimizer, sampler and noise go on; interrupted at a checkpoint, after it, and before the first."""
+    steps = replace(STEPS, optimizer=optimizer, momentum=0.9)  # type: ignore[arg-type]
+    plan = make_plan(toy_model_dir, private=steps, nonprivate=steps, dpo_private=steps)
+    unbroken = prepared(plan, tmp_path / "unbroken")
+    train.run(unbroken, plan, QUIET, only=[arm])
+    broken = prepared(plan, tmp_path / "broken")
+    for stop in (1, 3, 5, 8):
+        with pytest.raises(KeyboardInterrupt):
+            train.run(broken, plan, StopAfter(stop), only=[arm])
+        assert not broken.file(f"train/{arm}").exists()
+    train.run(broken, plan, QUIET, only=[arm])
+    assert final_bytes(broken, arm) == final_bytes(unbroken, arm)
+    assert left_behind(broken) == []
+
+
+def interrupted(model: Path, runs: Path, stop: int = 5) -> tuple[RunDir, Plan]:
+    plan = make_plan(model)
+    run_dir = prepared(plan, runs)
+    with pytest.raises(KeyboardInterrupt):
+        train.run(run_dir, plan, StopAfter(stop), only=["sft-eps4"])
+    return run_dir, plan
+
+
+def test_a_checkpoint_holds_its_ledger_and_one_secret_state(toy_model_dir: Path, tmp_path: Path) -> None:
+    run_dir, _ = interrupted(toy_model_dir, tmp_path)
+    place = run_dir.file("train/.sft-eps4.partial")
+    assert sorted(p.name for p in place.iterdir()) == ["4", "privacy.json"]
+    ledger = run_dir.read_json("train/.sft-eps4.partial/privacy.json")
+    assert ledger["steps_done"] == 4
+    assert 3.9 < ledger["epsilon_pld"] <= 4  # of all planned steps: never less than was spent
+    states = list(run_dir.secret_file("states").iterdir())
+    assert [p.name for p in states] == ["sft-eps4.4.json"]
+    assert states[0].stat().st_mode & 0o777 == 0o600
+    assert states[0].parent.stat().st_mode & 0o777 == 0o700
+    secret = states[0].read_text()
+    noise = json.loads(secret)["noise"]
+    assert all(noise.encode() not in p.read_bytes() for p in place.rglob("*") if p.is_file())
+
+
+def test_generators_come_first_then_the_ledger_then_the_weights(
+    toy_model_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A kill between any two of them leaves no weights that a ledger does not cover."""
+    import safetensors.torch
+
+    from dpaudit.training import resume
+
+    order: list[str] = []
+    write, save, text = RunDir.write_json, safetensors.torch.save_file, resume.write_text
+    monkeypatch.setattr(resume, "write_text", lambda path, t: (order.append("generators"), text(path, t))[1])
+
+    def spy(run: RunDir, name: str, *rest: Any, **options: Any) -> None:
+        if name.endswith(".partial/privacy.json"):
+            order.append("ledger")
+        write(run, name, *rest, **options)
+
+    monkeypatch.setattr(RunDir, "write_json", spy)
+    monkeypatch.setattr(
+        safetensors.torch, "save_file", lambda *rest: (order.append("weights"), save(*rest))[1]
+    )
+    interrupted(toy_model_dir, tmp_path, stop=3)
+    assert order[:3] == ["generators", "ledger", "weights"]
+
+
+def test_a_checkpoint_of_another_plan_is_refused_and_kept(toy_model_dir: Path, tmp_path: Path) -> None:
+    run_dir, _ = interrupted(toy_model_dir, tmp_path)
+    other = make_plan(toy_model_dir, clip=0.4)
+    theirs = prepared(other, tmp_path)
+    shutil.copytree(run_dir.file("train/.sft-eps4.partial"), theirs.file("train/.sft-eps4.partial"))
+    shutil.copytree(run_dir.secret_file("states"), theirs.secret_file("states"))
+    with pytest.raises(UsageError, match="expected a checkpoint of this plan and corpus, got one of another"):
+        train.run(theirs, other, QUIET, only=["sft-eps4"])
+    assert theirs.file("train/.sft-eps4.partial/4/state.safetensors").is_file()
+
+
+def test_a_checkpoint_without_its_generators_is_refused(toy_model_dir: Path, tmp_path: Path) -> None:
+    """New noise after the old steps would be safe, the old noise a second time on other data would not: nobody guesses."""
+    run_dir, plan = interrupted(toy_model_dir, tmp_path)
+    shutil.rmtree(run_dir.secret_file("states"))
+    with pytest.raises(UsageError, match="expected the checkpoint's generators"):
+        train.run(run_dir, plan, QUIET, only=["sft-eps4"])
+
+
+def test_what_a_kill_left_after_the_last_step_is_tidied_up(toy_model_dir: Path, tmp_path: Path) -> None:
+    run_dir, plan = interrupted(toy_model_dir, tmp_path)
+    kept = tmp_path / "kept"
+    shutil.copytree(run_dir.file("train/.sft-eps4.partial"), kept / "partial")
+    shutil.copytree(run_dir.secret_file("states"), kept / "states")
+    train.run(run_dir, plan, QUIET, only=["sft-eps4"])
+    shutil.copytree(kept / "partial", run_dir.file("train/.sft-eps4.partial"))
+    shutil.copytree(kept / "states", run_dir.secret_file("states"), dirs_exist_ok=True)
+    train.run(run_dir, plan, QUIET, only=["sft-eps4"])
+    assert left_behind(run_dir) == []
+
+
+def test_out_of_memory_names_the_setting_and_the_run_goes_on(
+    toy_model_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from dpaudit.training import loop
+
+    run_dir, plan = interrupted(toy_model_dir, tmp_path)
+    passes = loop.example_losses
+
+    def greedy(model: Any, examples: Any, objective: Any) -> Any:
+        if len(examples) > 3:
+            raise RuntimeError("[enforce fail at alloc_cpu.cpp] DefaultCPUAllocator: can't allocate memory")
+        return passes(model, examples, objective)
+
+    monkeypatch.setattr(loop, "example_losses", greedy)
+    with pytest.raises(PartialError, match="--micro-batch 128 to go on"):
+        train.run(run_dir, plan, QUIET, only=["sft-eps4"])
+    train.run(run_dir, plan, QUIET, only=["sft-eps4"], micro_batch=3)
+    assert run_dir.read_json("train/sft-eps4/privacy.json")["steps_done"] == 9
+
+
+COMMAND = """
+import sys
+from pathlib import Path
+sys.path.insert(0, {tests!r})
+import test_resume
+from dpaudit.stages import train
+plan = test_resume.slow_plan(Path({model!r}))
+run_dir = test_resume.prepared(plan, Path({runs!r}))
+print("ready", flush=True)
+train.run(run_dir, plan, test_resume.QUIET, only=["sft-eps4"])
+"""
+
+
+def slow_plan(model: Path) -> Plan:
+    return make_plan(model, private=replace(STEPS, steps=120, batch=12), checkpoint_every=20)
+
+
+@pytest.mark.slow
+def test_kill_9_at_twenty_moments_ends_with_the_same_bytes(toy_model_dir: Path, tmp_path: Path) -> None:
+    """Half of the moments are random, half fall into the writing of a checkpoint."""
+    plan = slow_plan(toy_model_dir)
+    unbroken = prepared(plan, tmp_path / "unbroken")
+    train.run(unbroken, plan, QUIET, only=["sft-eps4"])
+    wanted = final_bytes(unbroken, "sft-eps4")
+    pick = random.Random(8)
+    killed = 0
+    for number in range(KILLS):
+        runs = tmp_path / str(number)
+        run_dir = prepared(plan, runs)
+        code = COMMAND.format(tests=str(Path(__file__).parent), model=str(toy_model_dir), runs=str(runs))
+        for attempt in range(8):
+            process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE)
+            if attempt == 0:
+                assert process.stdout is not None and process.stdout.readline() == b"ready\n"
+                wait_for(run_dir, process, number, pick)
+                if process.poll() is None:
+                    os.kill(process.pid, signal.SIGKILL)
+                    killed += 1
+            if process.wait() == 0:
+                break
+        assert final_bytes(run_dir, "sft-eps4") == wanted, f"killed at moment {number}"
+        assert left_behind(run_dir) == []
+    assert killed == KILLS
+
+
+def wait_for(run_dir: RunDir, process: "subprocess.Popen[bytes]", number: int, pick: random.Random) -> None:
+    """Until a random moment; at odd numbers until a state of the generators appears, and up to 20 ms more."""
+    if number % 2 == 0:
+        deadline = time.monotonic() + 60
+        while not run_dir.file("train").exists() and time.monotonic() < deadline and process.poll() is None:
+            time.sleep(0.005)
+        time.sleep(pick.random() * 1.0)
+        return
+    seen = f"sft-eps4.{20 * pick.randint(1, 5)}.json"
+    while not run_dir.secret_file(f"states/{seen}").exists() and process.poll() is None:
+        time.sleep(0.0005)
+    time.sleep(pick.random() * 0.02)
