@@ -58,7 +58,10 @@ def load_adapter(model: Any, folder: Path) -> None:
 
 def save_adapter(model: Any, folder: Path, base: str, card: str) -> None:
     """Writes adapter_model.safetensors, adapter_config.json and README.md; `base` names the base model in them."""
-    model.peft_config["default"].base_model_name_or_path = base
+    config = model.peft_config["default"]
+    config.base_model_name_or_path = base
+    if not isinstance(config.target_modules, str):  # a set, whose order differs from process to process
+        config.target_modules = sorted(config.target_modules)
     # Embeddings never train here; PEFT would ask a model hub whether to save them.
     model.save_pretrained(str(folder), safe_serialization=True, save_embedding_layers=False)
     (folder / "README.md").write_text(card, encoding="utf-8")
