@@ -189,6 +189,10 @@ def _check_content(chosen: Suite) -> None:
 
 
 def _check_losses(chosen: Suite) -> None:
+    if chosen.training.deepspeed is not None:
+        from dpaudit.training import with_trl
+
+        with_trl.check_deepspeed([a.loss for a in suite.arms(chosen) if a.method == "dpo" and not a.private])
     if not chosen.grid.dpo:
         return
     from dpaudit.training import losses

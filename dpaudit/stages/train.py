@@ -205,7 +205,7 @@ def ledger(plan: Plan, job: Job, steps_done: int, trainable_parameters: int) -> 
         "population": job.population,
         "population_assumed": job.population_assumed,
         **spent,
-        "sampler": "poisson",
+        "sampler": "shuffled, by TRL" if is_trls(training, arm) else "poisson",
         "steps_done": steps_done,
         "reproducible_noise": plan.insecure_seed is not None,
         "trainable_parameters": trainable_parameters,
@@ -384,7 +384,8 @@ def _trained(
     kept = _checkpoints(run_dir, name)
     try:
         units, objective = _lesson(run_dir, plan, job, data, model, rows)
-        return loop.train(
+        by_trl = _by_trl(plan, job, model, units, objective, rows, advance)
+        return by_trl or loop.train(
             model,
             units,
             job.schedule,
@@ -440,6 +441,44 @@ def _lesson(
         return units, loop.Objective(arm.loss, training.dpo_beta, training.dpo_label_smoothing)
     turned = labels.randomised(units, data.names, arm.epsilon, _flip_key(run_dir, plan, arm.name))
     return turned, loop.Objective(arm.loss, training.dpo_beta, labels.flip_probability(arm.epsilon))
+
+
+def is_trls(training: suite.Training, arm: Arm) -> bool:
+    """Whether TRL trains the arm, since its loss couples pairs or DeepSpeed is asked for; never a private one."""
+    from dpaudit.training import losses
+
+    wanted = arm.loss in losses.OPEN_ONLY or (training.deepspeed is not None and arm.method == "dpo")
+    return wanted and not arm.private
+
+
+def _by_trl(
+    plan: Plan,
+    job: Job,
+    model: Any,
+    units: "Sequence[Unit]",
+    objective: "Objective",
+    micro_batch: int,
+    advance: Callable[[int], None],
+) -> "Result | None":
+    """What TRL's trainer did with the adapter; None where the arm is not TRL's to train."""
+    training = plan.suite.training
+    if not is_trls(training, job.arm):
+        return None
+    from dpaudit.models import hf
+    from dpaudit.training import with_trl
+
+    return with_trl.train(
+        model,
+        hf.load_tokenizer(plan.suite.model.base),
+        units,
+        job.schedule,
+        objective,
+        seed=plan.seed + job.arm.seed,
+        micro_batch=micro_batch,
+        gradient_checkpointing=training.gradient_checkpointing,
+        zero_1=training.deepspeed == "zero1",
+        advance=advance,
+    )
 
 
 def _flip_key(run_dir: RunDir, plan: Plan, arm: str) -> bytes:

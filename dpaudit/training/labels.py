@@ -84,7 +84,7 @@ def check(suite: Suite) -> None:
 def refuse_membership(where: str) -> None:
     """Raises UsageError: an attack that finds members refutes no claim that hides labels only."""
     raise UsageError(where, expected="no membership inference under unit label", got="mia",
-                     remedy="the claim hides which answer was preferred, not who was trained on: --set attacks=[]")  # fmt: skip
+                     remedy="the claim hides which answer was preferred, not who was trained on (a suite: attacks: [])")  # fmt: skip
 
 
 def _turned(example: "Example") -> "Example":

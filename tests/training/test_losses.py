@@ -7,10 +7,13 @@ from typing import Any
 
 import pytest
 import torch
+import worlds
 from torch import Tensor
 
 from dpaudit.errors import UsageError
-from dpaudit.training import losses
+from dpaudit.privacy import Mechanism
+from dpaudit.suite import Schedule
+from dpaudit.training import dpsgd, fused, loop, losses
 from dpaudit.training.losses import LOSSES, PairLogProbs, Settings
 
 NAMES = list(LOSSES)
@@ -242,6 +245,35 @@ def test_a_reference_is_used_where_it_is_said_to_be_and_nowhere_else(name: str) 
         pairs, reference_chosen=pairs.chosen * math.nan, reference_rejected=pairs.chosen * math.nan
     )
     assert loss_of(name, without).isnan().all() == LOSSES[name].needs_reference
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_private_step_does_not_depend_on_the_micro_batch(name: str) -> None:
+    """Through the real engine; a loss that needs no reference gets none."""
+    found = []
+    for micro_batch in (2, 64):
+        model = worlds.lora_model()
+        units = worlds.pair_units([1, 2, 1, 3])
+        if not LOSSES[name].needs_reference:
+            units = [[replace(example, reference=()) for example in unit] for unit in units]
+        loop.train(
+            model,
+            units,
+            Schedule(batch=4, steps=1, learning_rate=0.01, optimizer="sgd"),
+            Mechanism(1e-3, 1.0, 1, 0.5),
+            sampling=dpsgd.sampling_generator(1),
+            noise=dpsgd.noise_generator(torch.device("cpu"), 2),
+            objective=loop.Objective(name),
+            micro_batch=micro_batch,
+        )
+        found.append([p.detach() for p in fused.trainable(model).values()])
+    torch.testing.assert_close(found[0], found[1], rtol=1e-4, atol=1e-6)
+
+
+def test_a_loss_that_needs_a_reference_does_not_go_without() -> None:
+    pairs = [loop.Example(unit[0].sequences) for unit in worlds.pair_units([1, 1])]
+    with pytest.raises(ValueError, match="ipo: expected reference log-probabilities"):
+        loop.example_losses(worlds.lora_model(), pairs, loop.Objective("ipo"))
 
 
 # ---- settings and names
