@@ -3,6 +3,7 @@
 import hashlib
 import json
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,12 +21,13 @@ _EPSILON_ABOVE = 1.001  # recomputed over recorded; the accountant's own error i
 class Ledger:
     """What a model spent, as its checked privacy.json says. `mechanism` carries the stages before it.
 
-    Where nothing is private the mechanism has no noise and `epsilon` is infinite.
+    Where nothing is private the mechanism has no noise and `epsilon` is infinite. It is None for labels that went
+    through randomised response, which is not composed with anything here.
     """
 
     file: Path
     data: dict[str, Any]
-    mechanism: Mechanism
+    mechanism: Mechanism | None
     epsilon: float  # nats, recorded; covers the stages
     delta: float
     unit: Unit
@@ -34,7 +36,7 @@ class Ledger:
     @property
     def mechanisms(self) -> tuple[Mechanism, ...]:
         """All stages, the last one last, each without the stages before it."""
-        return flat(self.mechanism)
+        return flat(self.mechanism) if self.mechanism else ()
 
 
 def find(folder: Path) -> Ledger | None:
@@ -95,36 +97,55 @@ def _named(folder: Path) -> str | None:
 def _read(file: Path) -> Ledger:
     data = _json(file)
     try:
-        claim = data["claim"]
-        # an infinite epsilon is no claim, but delta, unit and relation are checked all the same
-        spec = PrivacySpec(float(claim["epsilon"]), claim["delta"], claim["unit"], claim["relation"])
-        stages = tuple(_mechanism(stage) for stage in data.get("stages", ()))
-        mechanism = _mechanism(data["mechanism"], stages)
-        epsilon = float(data["epsilon_pld"])
-        int(data["steps_done"])
+        claim, steps = data["claim"], int(data["steps_done"])
+        mechanism = None if _flips(data) else _mechanism(data["mechanism"], data.get("stages", ()))
+        # delta is 0 under randomised response and an infinite epsilon is no claim; the rest is checked all the same
+        PrivacySpec(float(claim["epsilon"]), claim["delta"] if mechanism else 0.5, claim["unit"], claim["relation"])  # fmt: skip
+        found = Ledger(
+            file,
+            data,
+            mechanism,
+            float(data["epsilon_pld"]),
+            claim["delta"],
+            claim["unit"],
+            claim["relation"],
+        )
     except KeyError as error:
         raise UsageError(str(file), expected=f"a privacy ledger with the key {error}", got="none") from None
     except (TypeError, ValueError, AttributeError) as error:
         raise UsageError(str(file), expected="a privacy ledger", got=f"{error!s:.120}") from None
-    return Ledger(file, data, mechanism, epsilon, spec.delta, spec.unit, spec.relation)
+    if mechanism and steps != mechanism.steps:
+        raise UsageError(str(file), expected=f"a ledger of all {mechanism.steps} steps", got=f"one of {steps}",
+                         remedy="finish the training, or keep the ledger of its end")  # fmt: skip
+    return found
 
 
-def _mechanism(found: dict[str, Any], stages: tuple[Mechanism, ...] = ()) -> Mechanism:
+def _flips(data: dict[str, Any]) -> bool:
+    return "flip_probability" in data["mechanism"]
+
+
+def _mechanism(found: dict[str, Any], stages: Iterable[dict[str, Any]] = ()) -> Mechanism:
     clip = math.inf if found["clip"] is None else found["clip"]
-    return Mechanism(found["noise_multiplier"], found["sampling_rate"], found["steps"], clip, stages)
+    earlier = tuple(_mechanism(stage) for stage in stages)
+    return Mechanism(found["noise_multiplier"], found["sampling_rate"], found["steps"], clip, earlier)
 
 
 def _check(found: Ledger) -> None:
-    done, planned = found.data["steps_done"], found.mechanism.steps
-    if done != planned:
-        raise UsageError(str(found.file), expected=f"a ledger of all {planned} steps", got=f"one of {done}",
-                         remedy="finish the training, or keep the ledger of its end")  # fmt: skip
+    """Raises UsageError where the ledger records less epsilon than what it describes spends."""
     if math.isinf(found.epsilon):
         return
-    spent = privacy.epsilon_spent(found.mechanism, found.delta, found.relation)
+    spent = _spent(found)
     if not spent <= found.epsilon * _EPSILON_ABOVE:
         raise UsageError(str(found.file), expected=f"the epsilon that its mechanism and stages spend, {spent:.4g}",
                          got=f"{found.epsilon:.4g}", remedy="restore the ledger as training wrote it")  # fmt: skip
+
+
+def _spent(found: Ledger) -> float:
+    if found.mechanism is not None:
+        return privacy.epsilon_spent(found.mechanism, found.delta, found.relation)
+    probability = float(found.data["mechanism"]["flip_probability"])
+    alone = found.unit == "label" and 0 < probability <= 0.5 and not found.data.get("stages")
+    return math.log((1 - probability) / probability) if alone else math.inf
 
 
 def _json(file: Path) -> dict[str, Any]:
