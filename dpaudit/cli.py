@@ -24,7 +24,19 @@ REFUSED: dict[type[OSError], str] = {
     FileNotFoundError: "an existing path",
     PermissionError: "a path with permission to read and write",
 }
-ORDER = ("demo", "run", "train", "attack", "eval", "judge", "report", "ls", "show")  # as the work goes
+ORDER = (
+    "demo",
+    "run",
+    "train",
+    "attack",
+    "eval",
+    "judge",
+    "report",
+    "account",
+    "merge",
+    "ls",
+    "show",
+)  # as the work goes
 SETTINGS: dict[str, Any] = {
     "invoke_without_command": True,
     "add_completion": False,
@@ -268,6 +280,90 @@ def report_html(run: RunOption = None, runs: RunsOption = rundir.RUNS, as_json: 
 
     run_dir, plan = _opened(run, runs)
     _tell(run_dir, plan, {"page": str(report.run(run_dir, plan, Progress()))}, as_json)
+
+
+@app.command()
+def account(
+    delta: Annotated[float, typer.Option("--delta", metavar="D", help="The claim's delta.")],
+    sigma: Annotated[
+        float | None, typer.Option("--sigma", metavar="S", help="Noise multiplier: tells its epsilon.")
+    ] = None,
+    eps: Annotated[
+        float | None, typer.Option("--eps", metavar="E", help="Epsilon: tells the noise multiplier it needs.")
+    ] = None,
+    rate: Annotated[
+        float | None, typer.Option("--rate", metavar="Q", help="Probability of a unit to be in a step.")
+    ] = None,
+    batch: Annotated[
+        float | None, typer.Option("--batch", metavar="B", help="Expected units a step; with --population.")
+    ] = None,
+    population: Annotated[
+        int | None, typer.Option("--population", metavar="N", help="Number of units.")
+    ] = None,
+    steps: Annotated[int | None, typer.Option("--steps", metavar="T", help="Number of steps.")] = None,
+    stage: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--stage",
+            metavar="sigma=S,rate=Q,steps=T",
+            help="A stage on the same units; given again, all are composed.",
+        ),
+    ] = None,
+    relation: Annotated[
+        str, typer.Option("--relation", help="What neighbours are: add_or_remove or replace.")
+    ] = "add_or_remove",
+    everything: Annotated[
+        bool, typer.Option("--all", help="Two other accountants beside the answer.")
+    ] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Calculate: epsilon of a noise multiplier, or the noise for an epsilon."""
+    from dpaudit import accounting
+
+    question = accounting.Question(
+        delta, sigma, eps, rate, batch, population, steps, relation, tuple(stage or ())
+    )
+    found = accounting.answer(question, everything)
+    if told := accounting.warning(delta, population):
+        typer.echo(told, err=True)
+    _print(found, as_json)
+
+
+@app.command()
+def merge(
+    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Where the model goes; not there yet.")],
+    arm: Annotated[str | None, typer.Option("--arm", metavar="ARM", help="The arm of the run.")] = None,
+    adapter: Annotated[
+        Path | None,
+        typer.Option("--adapter", metavar="DIR", help="An adapter folder outside a run, in place of --arm."),
+    ] = None,
+    model: ModelOption = None,
+    dtype: Annotated[
+        str | None, typer.Option("--dtype", help="float32 or bfloat16; without it the base's.")
+    ] = None,
+    shard_size: Annotated[
+        str, typer.Option("--shard-size", metavar="SIZE", help="Largest file of weights, such as 500MB.")
+    ] = "2GB",
+    assume_public: Annotated[
+        bool, typer.Option("--assume-public", help="Take an adapter without a ledger for public.")
+    ] = False,
+    run: RunOption = None,
+    runs: RunsOption = rundir.RUNS,
+    as_json: JsonOption = False,
+) -> None:
+    """Merge an adapter into its base, with its ledger."""
+    from dpaudit.stages import merge
+
+    if (arm is None) == (adapter is None):
+        raise UsageError(
+            "dpaudit merge", expected="--arm of a run, or --adapter", got="both" if arm else "neither"
+        )
+    if adapter is not None:
+        source = merge.of_folder(adapter, model, dtype, assume_public)
+    else:
+        run_dir, plan = _opened(run, runs)
+        source = merge.of_run(run_dir, plan, str(arm), model, dtype)
+    _print(merge.run(source, out, shard_size, Progress()), as_json)
 
 
 @app.command("ls")

@@ -23,7 +23,11 @@ _INTERVAL_WIDEST = 10.0  # nats; exp(interval) must stay small
 _INTERVAL_FINEST = 1e-5  # nats; finer ones lose more to rounding than they gain
 _INTERVAL_SHRINK = 4.0
 _EPSILON_ACCURACY = 1e-4  # relative
-_CALIBRATION_SLACK = 1e-3  # relative
+_CALIBRATION_SLACK = 2e-4  # relative
+_INTERVAL_REFERENCE = 1e-4  # nats; what a claim is commonly checked at, by dp-accounting's default
+_REFERENCE_EXCESS = (
+    1e-3  # relative; where that interval reads more above the converged value, it is too coarse
+)
 _NOISE_NONE = 1e-100  # the accountants' squares underflow below it
 _NOISE_LEAST, _NOISE_MOST = 1e-2, 1e6
 _EPSILON_HUGE = 1e6  # nats; above it a closed form says as much
@@ -94,9 +98,15 @@ class Mechanism:
             raise ValueError(f"expected clip > 0, got {self.clip}")
 
 
+class _Reading(NamedTuple):
+    epsilon: float
+    interval: float  # nats; the finest that it was read at
+
+
 class _Point(NamedTuple):
     noise: float
     epsilon: float
+    interval: float
 
 
 def epsilon_spent(mechanism: Mechanism, delta: float, relation: Relation = "add_or_remove") -> float:
@@ -116,6 +126,10 @@ def compose(mechanisms: Sequence[Mechanism], delta: float, relation: Relation = 
     Holds also where one starts from what an earlier one put out, noise and steps being fixed beforehand. No
     mechanism costs 0.0. Bounds and errors are those of `epsilon_spent`.
     """
+    return _read(mechanisms, delta, relation).epsilon
+
+
+def _read(mechanisms: Sequence[Mechanism], delta: float, relation: Relation) -> _Reading:
     _check_relation(relation)
     if not DELTA_SMALLEST <= delta < 1:
         raise ValueError(f"expected delta in [{DELTA_SMALLEST:g}, 1), got {delta}")
@@ -124,11 +138,10 @@ def compose(mechanisms: Sequence[Mechanism], delta: float, relation: Relation = 
     rough = _epsilon_rdp(event, delta)
     if rough > _EPSILON_HUGE:
         unsampled = _epsilon_unsampled(mechanisms, delta, relation)
-        return unsampled if relation == "replace" else min(unsampled, rough)
+        return _Reading(unsampled if relation == "replace" else min(unsampled, rough), math.inf)
 
     def at_interval(interval: float) -> float:
-        accountant = pld.PLDAccountant(_NEIGHBOURS[relation], value_discretization_interval=interval)
-        return float(accountant.compose(event).get_epsilon(delta))
+        return _epsilon_pld(event, delta, relation, interval)
 
     return _refined(at_interval, min(max(rough, 1.0) / 1000, _INTERVAL_WIDEST))
 
@@ -148,9 +161,11 @@ def epsilon_rdp(mechanism: Mechanism, delta: float) -> float:
 def calibrate(
     spec: PrivacySpec, sampling_rate: float, steps: int, stages: tuple[Mechanism, ...] = ()
 ) -> float:
-    """Return the noise multiplier whose `steps` steps spend at most the claim, and at least 99.9 % of it.
+    """Return the noise multiplier whose `steps` steps spend at most the claim, and at least 99.8 % of it.
 
-    `stages` are what the same units went through before; the claim covers all of it together.
+    `stages` are what the same units went through before; the claim covers all of it together. Without any, the
+    claim is kept too when it is recomputed at the usual discretisation interval of 1e-4, which reads up to 0.1 %
+    above the converged value (where it reads more, it is too coarse for the claim).
 
     0.0 for an infinite epsilon, and where `steps` is 0. Where a multiplier below 0.01 would still keep the
     claim, one just below 0.01. Raises ValueError where none up to a million keeps it.
@@ -159,11 +174,20 @@ def calibrate(
     if math.isinf(spec.epsilon) or steps == 0:
         return 0.0
 
-    def spent(noise_multiplier: float) -> float:
-        mechanism = Mechanism(noise_multiplier, sampling_rate, steps, 1.0, stages)
-        return epsilon_spent(mechanism, spec.delta, spec.relation)
+    def mechanism(noise_multiplier: float) -> Mechanism:
+        return Mechanism(noise_multiplier, sampling_rate, steps, 1.0, stages)
 
-    return _least_noise(spent, spec.epsilon)
+    def read(noise_multiplier: float) -> _Reading:
+        return _read([mechanism(noise_multiplier)], spec.delta, spec.relation)
+
+    def at_reference(noise_multiplier: float) -> float:
+        event = _event(mechanism(noise_multiplier))
+        return _epsilon_pld(event, spec.delta, spec.relation, _INTERVAL_REFERENCE)
+
+    least = _least_noise(read, spec.epsilon)
+    if stages or least.interval >= _INTERVAL_REFERENCE:  # a coarser interval never reads lower
+        return least.noise
+    return _raised(least.noise, at_reference, spec.epsilon)
 
 
 def _event(mechanism: Mechanism) -> dp_accounting.DpEvent:
@@ -177,6 +201,11 @@ def _event(mechanism: Mechanism) -> dp_accounting.DpEvent:
     elif mechanism.sampling_rate < 1:
         step = dp_accounting.PoissonSampledDpEvent(mechanism.sampling_rate, step)
     return dp_accounting.ComposedDpEvent([*stages, dp_accounting.SelfComposedDpEvent(step, mechanism.steps)])
+
+
+def _epsilon_pld(event: dp_accounting.DpEvent, delta: float, relation: Relation, interval: float) -> float:
+    accountant = pld.PLDAccountant(_NEIGHBOURS[relation], value_discretization_interval=interval)
+    return float(accountant.compose(event).get_epsilon(delta))
 
 
 def _epsilon_rdp(event: dp_accounting.DpEvent, delta: float) -> float:
@@ -201,7 +230,7 @@ def _information(mechanism: Mechanism) -> float:
     return earlier + mechanism.steps / mechanism.noise_multiplier / mechanism.noise_multiplier
 
 
-def _refined(epsilon_at: Callable[[float], float], interval: float) -> float:
+def _refined(epsilon_at: Callable[[float], float], interval: float) -> _Reading:
     """Return epsilon at an interval fine enough for it: at most a thousandth of it, and converged.
 
     The discretisation error falls with the square of the interval, so after a step to a quarter (or less) it
@@ -214,33 +243,47 @@ def _refined(epsilon_at: Callable[[float], float], interval: float) -> float:
         interval, epsilon = finer, epsilon - gain
         if interval <= epsilon / 1000 and gain <= (_INTERVAL_SHRINK**2 - 1) * _EPSILON_ACCURACY * epsilon:
             break
-    return epsilon
+    return _Reading(epsilon, interval)
 
 
-def _least_noise(spent: Callable[[float], float], target: float) -> float:
+def _least_noise(read: Callable[[float], _Reading], target: float) -> _Point:
     """Return a noise multiplier whose epsilon is at most `target` and within the slack below it."""
-    lower, upper = _bracket(spent, target)
+    lower, upper = _bracket(read, target)
     while upper.epsilon < target * (1 - _CALIBRATION_SLACK) and upper.noise > lower.noise * (1 + 1e-9):
         noise = _between(lower, upper, target * (1 - _CALIBRATION_SLACK / 2))
-        point = _Point(noise, spent(noise))
+        point = _Point(noise, *read(noise))
         lower, upper = (lower, point) if point.epsilon <= target else (point, upper)
-    return upper.noise
+    return upper
 
 
-def _bracket(spent: Callable[[float], float], target: float) -> tuple[_Point, _Point]:
+def _raised(noise: float, at_reference: Callable[[float], float], target: float) -> float:
+    """Return the noise, or a little more, so that the reference interval too reads at most `target`.
+
+    Epsilon falls at least as fast as noise grows, so that one step is usually enough.
+    """
+    reading = at_reference(noise)
+    if reading > target * (1 + _REFERENCE_EXCESS):
+        return noise
+    while reading > target:
+        noise *= reading / target * (1 + 1e-6)
+        reading = at_reference(noise)
+    return noise
+
+
+def _bracket(read: Callable[[float], _Reading], target: float) -> tuple[_Point, _Point]:
     """Return two noises, a factor of 2 apart, of which the first breaks the target and the second keeps it.
 
     Both are the same where the target is so loose that the least noise keeps it.
     """
-    here = before = _Point(1.0, spent(1.0))
+    here = before = _Point(1.0, *read(1.0))
     if here.epsilon <= target:
         while here.epsilon <= target and here.noise > _NOISE_LEAST:
-            before, here = here, _Point(here.noise / 2, spent(here.noise / 2))
+            before, here = here, _Point(here.noise / 2, *read(here.noise / 2))
         return (here, here) if here.epsilon <= target else (here, before)
     while here.epsilon > target:
         if here.noise > _NOISE_MOST:
             raise ValueError(f"expected an epsilon that noise up to {_NOISE_MOST:g} can keep, got {target}")
-        before, here = here, _Point(here.noise * 2, spent(here.noise * 2))
+        before, here = here, _Point(here.noise * 2, *read(here.noise * 2))
     return before, here
 
 

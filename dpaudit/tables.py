@@ -80,6 +80,11 @@ COLUMNS: dict[str, dict[str, tuple[str, str]]] = {
         "rate": ("rate", "percent_one"),
         "lower": ("at least", "percent_down"),
     },
+    "stages": {
+        "noise_multiplier": ("sigma", "sigma"),
+        "sampling_rate": ("rate", "number"),
+        "steps": ("steps", "count"),
+    },
     "outputs": {"file": ("output", "text"), "state": ("state", "text")},
 }
 

@@ -16,10 +16,11 @@ import pytest
 import yaml
 
 from dpaudit import cli, rundir
+from dpaudit.errors import UsageError
 
 COMMANDS = [
     "", "demo", "run", "train", "attack", "attack mia", "attack extract", "attack list", "eval", "judge",
-    "judge validate", "report", "report html", "ls", "show",
+    "judge validate", "report", "report html", "account", "merge", "ls", "show",
 ]  # fmt: skip
 MINI: dict[str, Any] = {
     "name": "mini",
@@ -222,6 +223,16 @@ def test_show_a_run_that_does_not_exist(call: Call) -> None:
         ("train --suite mini.yaml --seed 900", ["--seed", "0 to 899", "got 900"]),
         ("train --suite mini.yaml --set data.patients=1000001", ["data.patients", "at most 1000000"]),
         ("train --seed x", ["--seed", "valid integer"]),
+        ("account --rate .1 --steps 5 --delta 1e-5", ["--sigma", "--eps", "got neither"]),
+        ("account --eps 1 --sigma 1 --rate .1 --steps 5 --delta 1e-5", ["got --sigma and --eps"]),
+        ("account --eps 1 --rate 0 --steps 5 --delta 1e-5", ["--rate", "above 0", "got 0"]),
+        ("account --eps 1 --rate .1 --steps 0 --delta 1e-5", ["--steps", "at least 1", "got 0"]),
+        ("account --eps 1 --rate .1 --steps 5 --delta 1", ["--delta", "below 1", "got 1"]),
+        ("account --eps 1 --rate .1 --steps 5", ["--delta"]),
+        ("merge --out model", ["--arm", "--adapter", "got neither"]),
+        ("merge --out model --arm a --adapter b", ["--arm", "--adapter", "got both"]),
+        ("merge --out model --adapter nowhere", ["--adapter nowhere", "adapter_config.json"]),
+        ("merge --out model --arm sft-eps8", ["runs/", "expected a run"]),
     ],
 )
 def test_other_slips(call: Call, words: str, wanted: list[str]) -> None:
@@ -309,6 +320,19 @@ def test_a_fault_of_ours_keeps_its_traceback_and_shows_no_variables(
     assert cli.app.pretty_exceptions_enable is False
 
 
+def test_the_calculator(call: Call) -> None:
+    """There and back; a delta that is too large for the population is told on stderr, and the answer still comes."""
+    schedule = ("--batch", "20", "--population", "2000", "--steps", "200")
+    needed = call("account", "--eps", "2", *schedule, "--delta", "1e-5", "--json")
+    assert (needed.code, needed.err) == (0, "")
+    noise = json.loads(needed.out)["noise_multiplier"]
+    spent = call("account", "--sigma", str(noise), *schedule, "--delta", "1e-5", "--json")
+    assert 1.996 < json.loads(spent.out)["epsilon"] <= 2
+    warned = call("account", "--sigma", str(noise), *schedule, "--delta", "1e-3")
+    assert warned.code == 0 and warned.out.startswith("epsilon: ")
+    assert warned.err.count("\n") == 1 and "not below 1 / population" in warned.err
+
+
 @pytest.mark.parametrize("seed", [3, None])
 def test_an_insecure_seed_withdraws_the_claim_wherever_it_is_shown(call: Call, seed: int | None) -> None:
     words, insecure = "epsilon not claimed: the noise is reproducible", seed is not None
@@ -353,6 +377,27 @@ def test_the_lab_on_a_toy_model(call: Call) -> None:
     assert listed[0]["stages"] == ["prepare", "train", "attack", "eval", "report"]
     shown = call("show").out
     assert "sft-eps8" in shown and "stale" not in shown and str(page) in shown
+
+    _merges_an_arm(call)
+
+
+def _merges_an_arm(call: Call) -> None:
+    """The arm becomes a model whose ledger is checked; what cannot be merged is told in one line and leaves nothing."""
+    from dpaudit import ledger
+
+    told = json.loads(call("merge", "--arm", "sft-eps8", "--out", "model", "--json").out)
+    assert told["model"] == "model" and told["caveat"] == "epsilon not claimed: the noise is reproducible"
+    found = ledger.find(Path("model"))
+    assert found is not None and found.epsilon <= 8 and found.data["merged_from"]["arm"] == "sft-eps8"
+    again = call("merge", "--arm", "sft-eps8", "--out", "model")
+    assert again.code == 2 and "--out model: expected a folder that is not there yet" in again.err
+    unknown = call("merge", "--arm", "sft-eps3", "--out", "other")
+    assert unknown.code == 2 and "--arm sft-eps3: expected one of sft-inf, sft-eps8" in unknown.err
+    spoilt = Path("model/privacy.json")
+    spoilt.write_text(spoilt.read_text().replace('"steps": 2', '"steps": 1'))
+    with pytest.raises(UsageError, match="an edited or exchanged one"):
+        ledger.find(Path("model"))
+    assert not Path("other").exists()
 
 
 def test_interrupt(call: Call, tmp_path: Path) -> None:

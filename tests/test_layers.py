@@ -17,7 +17,7 @@ LAYERS = [  # lowest first; a module is found by its longest name here
     {"errors", "schema", "content", "rundir", "corpus", "suite", "canary", "progress", "parallel", "formats", "svg",
      "builtin", "builtin.clinic", "builtin.lexicon", ""},
     {"stats", "signals", "extraction", "blind", "verdict", "privacy", "rubric", "recipe", "quality", "judging",
-     "figures", "page"},
+     "figures", "page", "ledger", "accounting"},
     {"models", "training", "builtin.pretrain"},
     {"stages"},
     {"pipeline", "overview", "tables"},
@@ -25,7 +25,7 @@ LAYERS = [  # lowest first; a module is found by its longest name here
 ]  # fmt: skip
 HEAVY = {"torch", "transformers", "peft", "lm_eval", "sklearn", "datasets", "trl", "accelerate", "opacus"}
 COMMAND_LINE_NEVER = HEAVY | {"scipy", "numpy", "pyarrow", "dp_accounting", "pandas", "jinja2"}
-STAGES = ("prepare", "train", "attack", "audit", "evaluate", "judge", "report")
+STAGES = ("prepare", "train", "attack", "audit", "evaluate", "judge", "report", "merge")
 
 
 def modules() -> dict[str, Path]:

@@ -1,4 +1,5 @@
-"""LoRA adapters: made new on a base model, and written with a model card that comes from the ledger alone."""
+"""LoRA adapters: made new on a base model, and written with a model card that comes from the ledger alone (the card
+of a merged model too)."""
 
 import warnings
 from pathlib import Path
@@ -67,30 +68,89 @@ def save_adapter(model: Any, folder: Path, base: str, card: str) -> None:
     (folder / "README.md").write_text(card, encoding="utf-8")
 
 
-def model_card(ledger: dict[str, Any], base: str) -> str:
-    """The card of an adapter in Markdown, from its privacy ledger: nothing in it comes from unprotected records.
+def model_card(ledger: dict[str, Any] | None, base: str, merged: bool = False) -> str:
+    """The card of an adapter, or of a model that one was merged into, in Markdown, with how to load it.
 
-    A population that was counted from the data stays out, and with it all that would tell it.
+    It comes from the privacy ledger alone (None: assumed public): nothing in it comes from unprotected records. A
+    population that was counted from the data stays out, and with it all that would tell it.
     """
-    private = ledger["claim"]["epsilon"] != "inf"
+    private = ledger is not None and ledger["claim"]["epsilon"] != "inf"
+    tags = [*(["merged"] if merged else ["lora"]), *(["differential-privacy"] if private else [])]
     lines = [
         "---",
-        "library_name: peft",
+        f"library_name: {'transformers' if merged else 'peft'}",
         f"base_model: {base}",
-        "tags: [lora, differential-privacy]" if private else "tags: [lora]",
+        f"tags: [{', '.join(tags)}]",
         "---",
-        f"# {_title(ledger)}",
+        f"# {'Merged model' if merged else 'LoRA adapter'}: {_title(ledger)}",
         "",
-        *(_private_lines(ledger) if private else _open_lines()),
+        *_claim_lines(ledger),
         "",
+        "## Loading",
+        "",
+        *(_merged_loading() if merged else _adapter_loading(base)),
+        "",
+        *(_merged_lines(base, ledger is not None) if merged else ()),
     ]
     return "\n".join(lines)
 
 
-def _title(ledger: dict[str, Any]) -> str:
+def _title(ledger: dict[str, Any] | None) -> str:
+    if ledger is None:
+        return "no claim"
     arm = ledger["arm"]
-    method = "supervised fine-tuning" if arm["method"] == "sft" else f"DPO ({arm['loss']})"
-    return f"LoRA adapter: {method}, epsilon {arm['epsilon']}"
+    methods = {"sft": "supervised fine-tuning", "cpt": "continued pretraining"}
+    method = methods.get(arm["method"], f"DPO ({arm['loss']})")
+    return f"{method}, epsilon {arm['epsilon']}"
+
+
+def _claim_lines(ledger: dict[str, Any] | None) -> list[str]:
+    if ledger is None:
+        return ["No ledger came with the adapter: it was taken for one that was trained on public data."]
+    return _private_lines(ledger) if ledger["claim"]["epsilon"] != "inf" else _open_lines()
+
+
+def _adapter_loading(base: str) -> list[str]:
+    """`builtin:NAME` is known to this package alone, which says where its folder is."""
+    inside = base.startswith("builtin:")
+    place = f'resolve("{base}")' if inside else f'"{base}"'
+    return [
+        "```python",
+        "from peft import PeftModel",
+        "from transformers import AutoModelForCausalLM, AutoTokenizer",
+        *(["from dpaudit.models.hf import resolve"] if inside else []),
+        "",
+        f"base = {place}",
+        'model = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(base), "FOLDER")',
+        "tokenizer = AutoTokenizer.from_pretrained(base)",
+        "```",
+        "",
+        "`FOLDER` is the folder that this card is in.",
+    ]
+
+
+def _merged_loading() -> list[str]:
+    return [
+        "```python",
+        "from transformers import AutoModelForCausalLM, AutoTokenizer",
+        "",
+        'model = AutoModelForCausalLM.from_pretrained("FOLDER")',
+        'tokenizer = AutoTokenizer.from_pretrained("FOLDER")',
+        "```",
+        "",
+        "`FOLDER` is the folder that this card is in.",
+    ]
+
+
+def _merged_lines(base: str, has_ledger: bool) -> list[str]:
+    kept = (
+        " `privacy.json` is the full ledger, and config.json carries its SHA-256 (`dpaudit_ledger`): it goes where the"
+        " weights go, and who trains on counts it as spent. It tells rate, steps and population."
+    )
+    return [
+        f"The adapter was merged into {base}; nothing else was changed.{kept if has_ledger else ''}",
+        "",
+    ]
 
 
 def _open_lines() -> list[str]:
@@ -110,15 +170,18 @@ def _private_lines(ledger: dict[str, Any]) -> list[str]:
             f"`{claim['unit']}` under `{claim['relation']}`, if released alone."
         )
     lines = _label_lines if claim["unit"] == "label" else _gaussian_lines
-    return [head, "", *lines(ledger)]
+    told = f"- unit: `{claim['unit']}`; neighbouring relation: `{claim['relation']}`"
+    target = f"- target: epsilon {claim['epsilon']:g} at delta {claim['delta']:g}"
+    return [head, "", *lines(ledger, [told, target])]
 
 
-def _label_lines(ledger: dict[str, Any]) -> list[str]:
+def _label_lines(ledger: dict[str, Any], claim: list[str]) -> list[str]:
     return [
         "Hidden is only which answer of a pair was preferred. **Prompts and both answers are not protected**: the"
         " adapter may reproduce them.",
         "",
-        "- randomised response: each preference was turned around with probability"
+        *claim,
+        "- mechanism: randomised response; each preference was turned around with probability"
         f" {ledger['mechanism']['flip_probability']:.6g}, once, before training",
         "- the robust DPO loss with that probability; no clipping and no noise, since training costs nothing more",
         "",
@@ -126,10 +189,11 @@ def _label_lines(ledger: dict[str, Any]) -> list[str]:
     ]
 
 
-def _gaussian_lines(ledger: dict[str, Any]) -> list[str]:
+def _gaussian_lines(ledger: dict[str, Any], claim: list[str]) -> list[str]:
     return [
+        *claim,
         "- accountant: privacy loss distribution",
-        "- DP-SGD with Poisson sampling, Gaussian noise on every trained weight,"
+        "- mechanism: DP-SGD with Poisson sampling, Gaussian noise on every trained weight,"
         f" clip {ledger['mechanism']['clip']:g} per unit",
         *_mechanism_lines(ledger),
         "",

@@ -1,0 +1,158 @@
+"""The privacy ledger of a model that somebody wants to use: found beside its weights, and checked before it is believed."""
+
+import hashlib
+import json
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from dpaudit import privacy
+from dpaudit.errors import UsageError
+from dpaudit.privacy import Mechanism, PrivacySpec, Relation, Unit
+
+FILE = "privacy.json"
+KEY = "dpaudit_ledger"  # of a merged model's config.json: the SHA-256 of its ledger
+_EPSILON_ABOVE = 1.001  # recomputed over recorded; the accountant's own error is a tenth of that
+
+
+@dataclass(frozen=True)
+class Ledger:
+    """What a model spent, as its checked privacy.json says. `mechanism` carries the stages before it.
+
+    Where nothing is private the mechanism has no noise and `epsilon` is infinite. It is None for labels that went
+    through randomised response, which is not composed with anything here.
+    """
+
+    file: Path
+    data: dict[str, Any]
+    mechanism: Mechanism | None
+    epsilon: float  # nats, recorded; covers the stages
+    delta: float
+    unit: Unit
+    relation: Relation
+
+    @property
+    def mechanisms(self) -> tuple[Mechanism, ...]:
+        """All stages, the last one last, each without the stages before it."""
+        return flat(self.mechanism) if self.mechanism else ()
+
+
+def find(folder: Path) -> Ledger | None:
+    """The checked ledger of an adapter folder, of a run's train/ARM or of a merged model; None where there is none.
+
+    An adapter's ledger may lie in the folder above it. Raises UsageError where a ledger is named and not there,
+    is not the one that config.json names, stops before the last step, or records less epsilon than its mechanism
+    and stages spend.
+    """
+    named = _named(folder)
+    file = next((file for file in _places(folder) if file.is_file()), None)
+    if file is None:
+        if named is None and not _trained_here(folder):
+            return None
+        raise UsageError(str(folder / FILE), expected="the ledger that the model was written with", got="no such file",
+                         remedy="restore it beside the weights")  # fmt: skip
+    if named is not None and digest(file) != named:
+        raise UsageError(str(file), expected=f"the ledger that config.json names ({KEY})", got="an edited or exchanged one",
+                         remedy="restore the one that was written with the model")  # fmt: skip
+    found = _read(file)
+    _check(found)
+    return found
+
+
+def digest(file: Path) -> str:
+    """The SHA-256 of a ledger's bytes."""
+    return hashlib.sha256(file.read_bytes()).hexdigest()
+
+
+def flat(mechanism: Mechanism) -> tuple[Mechanism, ...]:
+    """A mechanism and its stages as single stages in the order that they were spent in."""
+    alone = Mechanism(
+        mechanism.noise_multiplier, mechanism.sampling_rate, mechanism.steps, clip=mechanism.clip
+    )
+    return (*(one for stage in mechanism.stages for one in flat(stage)), alone)
+
+
+def _places(folder: Path) -> list[Path]:
+    """Beside the weights; for an adapter also one folder up, where a run keeps it."""
+    above = (folder / "adapter_config.json").is_file()
+    return [folder / FILE, *([folder.absolute().parent / FILE] if above else [])]
+
+
+def _trained_here(folder: Path) -> bool:
+    """Whether this is an arm of a run (or the adapter in it): the stage that made it writes a ledger."""
+    arms = [folder] if (folder / "adapter").is_dir() else []
+    if (folder / "adapter_config.json").is_file():
+        arms.append(folder.absolute().parent)
+    return any((arm / "train.json").is_file() for arm in arms)
+
+
+def _named(folder: Path) -> str | None:
+    config = folder / "config.json"
+    named = _json(config).get(KEY) if config.is_file() else None
+    return None if named is None else str(named)
+
+
+def _read(file: Path) -> Ledger:
+    data = _json(file)
+    try:
+        claim, steps = data["claim"], int(data["steps_done"])
+        mechanism = None if _flips(data) else _mechanism(data["mechanism"], data.get("stages", ()))
+        # delta is 0 under randomised response and an infinite epsilon is no claim; the rest is checked all the same
+        PrivacySpec(float(claim["epsilon"]), claim["delta"] if mechanism else 0.5, claim["unit"], claim["relation"])  # fmt: skip
+        found = Ledger(
+            file,
+            data,
+            mechanism,
+            float(data["epsilon_pld"]),
+            claim["delta"],
+            claim["unit"],
+            claim["relation"],
+        )
+    except KeyError as error:
+        raise UsageError(str(file), expected=f"a privacy ledger with the key {error}", got="none") from None
+    except (TypeError, ValueError, AttributeError) as error:
+        raise UsageError(str(file), expected="a privacy ledger", got=f"{error!s:.120}") from None
+    if mechanism and steps != mechanism.steps:
+        raise UsageError(str(file), expected=f"a ledger of all {mechanism.steps} steps", got=f"one of {steps}",
+                         remedy="finish the training, or keep the ledger of its end")  # fmt: skip
+    return found
+
+
+def _flips(data: dict[str, Any]) -> bool:
+    return "flip_probability" in data["mechanism"]
+
+
+def _mechanism(found: dict[str, Any], stages: Iterable[dict[str, Any]] = ()) -> Mechanism:
+    clip = math.inf if found["clip"] is None else found["clip"]
+    earlier = tuple(_mechanism(stage) for stage in stages)
+    return Mechanism(found["noise_multiplier"], found["sampling_rate"], found["steps"], clip, earlier)
+
+
+def _check(found: Ledger) -> None:
+    """Raises UsageError where the ledger records less epsilon than what it describes spends."""
+    if math.isinf(found.epsilon):
+        return
+    spent = _spent(found)
+    if not spent <= found.epsilon * _EPSILON_ABOVE:
+        raise UsageError(str(found.file), expected=f"the epsilon that its mechanism and stages spend, {spent:.4g}",
+                         got=f"{found.epsilon:.4g}", remedy="restore the ledger as training wrote it")  # fmt: skip
+
+
+def _spent(found: Ledger) -> float:
+    if found.mechanism is not None:
+        return privacy.epsilon_spent(found.mechanism, found.delta, found.relation)
+    probability = float(found.data["mechanism"]["flip_probability"])
+    alone = found.unit == "label" and 0 < probability <= 0.5 and not found.data.get("stages")
+    return math.log((1 - probability) / probability) if alone else math.inf
+
+
+def _json(file: Path) -> dict[str, Any]:
+    try:
+        data = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError):  # JSON and Unicode errors are ValueErrors
+        data = None
+    if not isinstance(data, dict):
+        raise UsageError(str(file), expected="a JSON object", got="something else or an unreadable file")
+    return data

@@ -1,0 +1,138 @@
+"""An adapter merged into its base: a model of its own in sharded safetensors, compared with what it came from."""
+
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from dpaudit.corpus import Turn
+from dpaudit.errors import UsageError
+from dpaudit.models import hf
+from dpaudit.models.encode import prompt_ids
+
+# Of `Reloaded.difference`: weights are rounded once more (by up to 2**-9 relative in bfloat16), and activations differ
+# by as much, which adds up to 0.04 over 30 layers. What is above it is not rounding.
+TOLERANCE = {"float32": 1e-4, "bfloat16": 1e-1}
+_SIZE = re.compile(r"[1-9]\d*(KB|MB|GB)")
+
+
+# Of `Reloaded.adapter_kept`: 0 where the adapter was lost, 1 where it was kept, and about a half where its effect is
+# no larger than rounding.
+_KEPT_LEAST = 0.25
+
+
+@dataclass(frozen=True)
+class Reloaded:
+    """How far the logits of the merged model, read back from disk, are from those of base and adapter.
+
+    `adapter_kept` is the share of the adapter's effect that they show, along its direction; None for an adapter
+    without any.
+    """
+
+    difference: float  # root mean square, over that of the logits
+    tolerance: float
+    adapter_effect: float  # the same of base and adapter against the base alone
+    adapter_kept: float | None
+
+
+def base_of(adapter: Path) -> str:
+    """The base that an adapter's configuration names. Raises UsageError where it names none."""
+    file = adapter / "adapter_config.json"
+    try:
+        base = json.loads(file.read_text(encoding="utf-8"))["base_model_name_or_path"]
+    except (OSError, ValueError, KeyError, TypeError):
+        base = None
+    if not isinstance(base, str) or not base:
+        raise UsageError(str(file), expected="an adapter's configuration that names its base", got="none",
+                         remedy="name the base with --model")  # fmt: skip
+    return base
+
+
+def folder_of(base: str) -> Path | None:
+    """The folder that a base is in; None for a hub id."""
+    folder = Path(hf.resolve(base))
+    return folder if folder.is_dir() else None
+
+
+def own_dtype(base: str) -> str:
+    """The dtype of a base's weights as its config.json says, among those that we load; else float32."""
+    import transformers
+
+    config = transformers.AutoConfig.from_pretrained(hf.resolve(base), trust_remote_code=False)
+    name = str(config.dtype).removeprefix("torch.")
+    return name if name in TOLERANCE else "float32"
+
+
+def check(shard_size: str, dtype: str) -> None:
+    """Raises UsageError for a size or dtype that could not be written."""
+    if not _SIZE.fullmatch(shard_size):
+        raise UsageError("--shard-size", expected="a size such as 2GB or 500MB", got=shard_size)
+    if dtype not in TOLERANCE:
+        raise UsageError("--dtype", expected=f"one of {', '.join(TOLERANCE)}", got=dtype)
+
+
+def merge(
+    base: str,
+    adapter: Path,
+    folder: Path,
+    *,
+    dtype: str,
+    shard_size: str,
+    extra: dict[str, str | None],
+    prompts: Sequence[tuple[Turn, ...]],
+) -> Reloaded:
+    """Writes base plus adapter into `folder` (shards, tokenizer, generation config), reads it back and compares.
+
+    `extra` goes into config.json over what the base's own says; a key whose value is None is left out. Raises UsageError
+    where base or adapter cannot be loaded, and where the merged model's logits are not those of base and adapter.
+    """
+    tokenizer = hf.load_tokenizer(base)
+    rows = [prompt_ids(turns, tokenizer) for turns in prompts]
+    model = hf.load_model(base, dtype)
+    alone = _logits(model, rows)
+    model = hf.with_adapter(model, adapter)
+    expected = _logits(model, rows)
+    if not expected.isfinite().all():
+        raise UsageError(str(adapter), expected=f"finite logits in {dtype}", got="others")
+    merged = model.merge_and_unload()
+    for key, value in extra.items():
+        vars(merged.config).pop(key, None)
+        if value is not None:
+            setattr(merged.config, key, value)
+    merged.save_pretrained(str(folder), max_shard_size=shard_size)
+    tokenizer.save_pretrained(str(folder))
+    del model, merged  # two models of this size need not fit at once
+    found = _logits(hf.load_model(str(folder), dtype), rows)
+    reloaded = _compared(found, expected, alone, TOLERANCE[dtype])
+    _check(reloaded, adapter)
+    return reloaded
+
+
+def _compared(found: Tensor, expected: Tensor, alone: Tensor, tolerance: float) -> Reloaded:
+    size, effect = float(expected.norm()), expected - alone
+    changed = float(effect.norm())
+    kept = float((found - alone) @ effect) / changed**2 if changed else None
+    return Reloaded(float((found - expected).norm()) / size, tolerance, changed / size, kept)
+
+
+def _check(reloaded: Reloaded, adapter: Path) -> None:
+    """Raises UsageError where the merged model is not base and adapter; a NaN is not within anything."""
+    remedy = "" if reloaded.tolerance == TOLERANCE["float32"] else "merge in float32 (--dtype float32)"
+    if not reloaded.difference <= reloaded.tolerance:
+        raise UsageError(str(adapter), expected=f"merged logits within {reloaded.tolerance:g} of base and adapter",
+                         got=f"{reloaded.difference:.3g}", remedy=remedy)  # fmt: skip
+    if reloaded.adapter_kept is not None and not reloaded.adapter_kept >= _KEPT_LEAST:
+        raise UsageError(str(adapter), expected="a merged model that keeps the adapter's effect",
+                         got=f"a share of {reloaded.adapter_kept:.2g}", remedy=remedy)  # fmt: skip
+
+
+@torch.inference_mode()
+def _logits(model: Any, rows: Sequence[Sequence[int]]) -> Tensor:
+    """Of all tokens of all rows in one vector, float32 on the CPU."""
+    ids = [torch.tensor([list(row)]) for row in rows]
+    return torch.cat([model(input_ids=one).logits.float().flatten() for one in ids])

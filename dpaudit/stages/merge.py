@@ -1,0 +1,171 @@
+"""Merge: one adapter and its base become a model of its own, with the ledger that it must keep."""
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from dpaudit.corpus import Turn
+from dpaudit.errors import UsageError
+from dpaudit.progress import Progress
+from dpaudit.rundir import RunDir
+from dpaudit.stages import train
+from dpaudit.suite import Plan, arms
+
+if TYPE_CHECKING:
+    from dpaudit.ledger import Ledger
+
+PROMPTS = tuple(  # public, and the same for every model
+    (Turn("user", text),)
+    for text in (
+        "What should I take for a headache?",
+        "How often may I take it, and what must I not take with it?",
+        "我头疼两天了，应该吃什么药？",
+        "Write one sentence about the sea.",
+    )
+)
+
+
+@dataclass(frozen=True)
+class Source:
+    """What is merged: an adapter folder, its base, and what its ledger will say it was merged from."""
+
+    adapter: Path
+    base: str
+    dtype: str
+    name: str  # of the arm, or of the adapter's folder
+    run: str | None = None
+    assume_public: bool = False
+
+
+def of_run(
+    run_dir: RunDir, plan: Plan, arm: str, model: str | None = None, dtype: str | None = None
+) -> Source:
+    """The source that an arm of a run is. Raises UsageError for an arm that is unknown, not trained or stale."""
+    known = [one.name for one in arms(plan.suite)]
+    if arm not in known:
+        raise UsageError(f"--arm {arm}", expected=f"one of {', '.join(known)}", got="no such arm")
+    run_dir.require_current(f"train/{arm}/train.json", train.INPUTS, "dpaudit train")
+    adapter = run_dir.file(f"train/{arm}/adapter")
+    return Source(adapter, model or _base_of(adapter), dtype or plan.suite.model.dtype, arm, run_dir.name)
+
+
+def of_folder(
+    adapter: Path, model: str | None = None, dtype: str | None = None, assume_public: bool = False
+) -> Source:
+    """The source that an adapter folder outside a run is. Raises UsageError where it is no such folder."""
+    from dpaudit.models import merge
+
+    if not (adapter / "adapter_config.json").is_file():
+        raise UsageError(
+            f"--adapter {adapter}", expected="a folder with adapter_config.json", got="none in it"
+        )
+    base = model or _base_of(adapter)
+    name = adapter.absolute().name
+    return Source(adapter, base, dtype or merge.own_dtype(base), name, assume_public=assume_public)
+
+
+def run(source: Source, out: Path, shard_size: str, progress: Progress) -> dict[str, Any]:
+    """Writes the merged model to `out` as a whole or not at all; returns what the command prints.
+
+    The ledger is written first, and config.json carries its SHA-256. Raises UsageError where `out` exists, where
+    there is no ledger and the adapter is not assumed public, where base and adapter do not share one history, and
+    where the model that was written does not answer as base and adapter do.
+    """
+    from dpaudit import ledger
+    from dpaudit.models import merge
+    from dpaudit.training import checkpoint
+
+    merge.check(shard_size, source.dtype)
+    if out.exists() or out.is_symlink():
+        raise UsageError(f"--out {out}", expected="a folder that is not there yet", got="an existing one")
+    kept = _kept(source)
+    with RunDir(out.parent).whole_directory(out.name) as folder:
+        extra: dict[str, str | None] = {ledger.KEY: None}
+        if kept is not None:
+            _write_ledger(folder / ledger.FILE, kept, source)
+            extra[ledger.KEY] = ledger.digest(folder / ledger.FILE)
+        with progress.task(f"merging {source.name}"):
+            reloaded = merge.merge(
+                source.base,
+                source.adapter,
+                folder,
+                dtype=source.dtype,
+                shard_size=shard_size,
+                extra=extra,
+                prompts=PROMPTS,
+            )
+        data = kept.data if kept else None
+        card = checkpoint.model_card(data, source.base, merged=True)
+        (folder / "README.md").write_text(card, encoding="utf-8")
+        shards = len(list(folder.glob("*.safetensors")))
+    return _told(source, out, kept, shards, asdict(reloaded))
+
+
+def _base_of(adapter: Path) -> str:
+    from dpaudit.models import merge
+
+    return merge.base_of(adapter)
+
+
+def _kept(source: Source) -> "Ledger | None":
+    """The ledger that the merged model keeps: the adapter's, or its base's where the adapter is public.
+
+    Raises UsageError where there is none, and where the base has spent something that the adapter's does not count.
+    """
+    from dpaudit import ledger
+    from dpaudit.models import merge
+
+    folder = merge.folder_of(source.base)
+    before = ledger.find(folder) if folder else None
+    found = ledger.find(source.adapter)
+    if found is None and not source.assume_public:
+        raise UsageError(f"--adapter {source.adapter}", expected="a ledger, privacy.json, in the folder or above it",
+                         got="none", remedy="--assume-public says that it was trained on public data")  # fmt: skip
+    if found is None or before is None:
+        return found or before
+    same = (found.unit, found.relation) == (before.unit, before.relation)
+    earlier = found.mechanisms[: len(before.mechanisms)]
+    if (
+        not same
+        or not before.mechanisms
+        or earlier != before.mechanisms
+        or len(found.mechanisms) == len(earlier)
+    ):
+        raise UsageError(str(found.file), expected=f"a ledger whose first stages are those of its base, {before.file}",
+                         got="another history", remedy="train from the base with `model.start`, so that both count")  # fmt: skip
+    return found
+
+
+def _write_ledger(file: Path, kept: "Ledger", source: Source) -> None:
+    with (source.adapter / "adapter_model.safetensors").open("rb") as stream:
+        weights = hashlib.file_digest(stream, "sha256")
+    origin = {"run": source.run, "arm" if source.run else "adapter": source.name, "base": source.base,
+              "adapter_sha256": weights.hexdigest(), "dtype": source.dtype}  # fmt: skip
+    text = json.dumps({**kept.data, "merged_from": origin}, ensure_ascii=False, indent=1)
+    file.write_text(text + "\n", encoding="utf-8")
+
+
+def _told(source: Source, out: Path, kept: "Ledger | None", shards: int, reload: dict[str, Any]) -> dict[str, Any]:  # fmt: skip
+    claim = kept.data["claim"] if kept else None
+    return {
+        "model": str(out),
+        "base": source.base,
+        "adapter": source.name,
+        "dtype": source.dtype,
+        "shards": shards,
+        "claim": claim,
+        "reload_check": reload,
+        "caveat": _caveat(kept),
+    }
+
+
+def _caveat(kept: "Ledger | None") -> str | None:
+    from dpaudit.suite import REPRODUCIBLE
+
+    if kept is None:
+        return "no ledger: assumed public, nothing is claimed"
+    if kept.data["claim"]["epsilon"] == "inf":
+        return "not private: this model must not leave the place where its records are kept"
+    return REPRODUCIBLE if kept.data.get("reproducible_noise") else None
