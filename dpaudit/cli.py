@@ -99,6 +99,40 @@ EgressOption = Annotated[
 RecipeOption = Annotated[
     list[str] | None, typer.Option("--recipe", metavar="NAME", help="Only this recipe; may be given again.")
 ]
+StageOption = Annotated[
+    str | None,
+    typer.Option(
+        "--stage", metavar="STAGES", help="Stages beside DPO: cpt, sft or cpt,sft; none for DPO alone."
+    ),
+]
+ChainOption = Annotated[
+    bool | None,
+    typer.Option(
+        "--chain/--no-chain", help="Each stage goes on from the one before, or all start at the base."
+    ),
+]
+StartOption = Annotated[
+    str | None,
+    typer.Option("--start", metavar="DIR", help="An adapter to go on from; its ledger is composed."),
+]
+PublicOption = Annotated[
+    bool, typer.Option("--assume-public", help="Take a start without a ledger for public; the page says so.")
+]
+DeltaOption = Annotated[
+    bool, typer.Option("--allow-delta", help="Let delta be 1 / number of units or above.")
+]
+SeedsOption = Annotated[
+    int | None, typer.Option("--seeds", metavar="K", min=1, help="Train every arm K times.")
+]
+MicroBatchOption = Annotated[
+    int | None,
+    typer.Option(
+        "--micro-batch", metavar="N", min=1, help="Sequences in one forward pass; the step stays the same."
+    ),
+]
+DryOption = Annotated[
+    bool, typer.Option("--dry-run", help="Show noise, steps and memory of every arm, and train nothing.")
+]
 WorkersOption = Annotated[
     int | None,
     typer.Option(
@@ -161,15 +195,28 @@ def run(
     insecure_seed: InsecureOption = None,
     settings: SetOption = None,
     no_baseline: BaselineOption = False,
+    stage: StageOption = None,
+    chain: ChainOption = None,
+    seeds: SeedsOption = None,
+    start: StartOption = None,
+    assume_public: PublicOption = False,
+    allow_delta: DeltaOption = False,
+    dry_run: DryOption = False,
+    micro_batch: MicroBatchOption = None,
     allow_egress: EgressOption = None,
     workers: WorkersOption = None,
     runs: RunsOption = rundir.RUNS,
     as_json: JsonOption = False,
 ) -> None:
     """Run every stage of a suite; typed again, it resumes."""
-    changed = pipeline.overrides(eps, dpo, model, data, unit, not no_baseline, settings or ())
+    changed = pipeline.overrides(eps, dpo, model, data, unit, not no_baseline, settings or (),
+                                 pipeline.Grid(stage, chain, seeds, start, assume_public, allow_delta))  # fmt: skip
     plan = pipeline.resolve(suite, changed, seed, insecure_seed)
-    _tell_run(pipeline.everything(plan, runs, Progress(), allow_egress or (), workers), plan, as_json)
+    if dry_run:
+        _forecast(plan, as_json)
+        return
+    run_dir = pipeline.everything(plan, runs, Progress(), allow_egress or (), workers, micro_batch)
+    _tell_run(run_dir, plan, as_json)
 
 
 @app.command()
@@ -184,15 +231,27 @@ def train(
     insecure_seed: InsecureOption = None,
     settings: SetOption = None,
     no_baseline: BaselineOption = False,
+    stage: StageOption = None,
+    chain: ChainOption = None,
+    seeds: SeedsOption = None,
+    start: StartOption = None,
+    assume_public: PublicOption = False,
+    allow_delta: DeltaOption = False,
+    dry_run: DryOption = False,
     arm: ArmOption = None,
+    micro_batch: MicroBatchOption = None,
     workers: WorkersOption = None,
     runs: RunsOption = rundir.RUNS,
     as_json: JsonOption = False,
 ) -> None:
     """Train one adapter for each epsilon, and the non-private arm."""
-    changed = pipeline.overrides(eps, dpo, model, data, unit, not no_baseline, settings or ())
+    changed = pipeline.overrides(eps, dpo, model, data, unit, not no_baseline, settings or (),
+                                 pipeline.Grid(stage, chain, seeds, start, assume_public, allow_delta))  # fmt: skip
     plan = pipeline.resolve(suite, changed, seed, insecure_seed)
-    run_dir = pipeline.train(plan, runs, Progress(), arm, workers)
+    if dry_run:
+        _forecast(plan, as_json)
+        return
+    run_dir = pipeline.train(plan, runs, Progress(), arm, workers, micro_batch)
     _tell(run_dir, plan, {"arms": overview.arm_rows(run_dir, plan)}, as_json)
 
 
@@ -390,6 +449,13 @@ def show(
 def _opened(name: str | None, runs: Path) -> tuple[RunDir, Plan]:
     run_dir = rundir.find(name, runs)
     return run_dir, overview.plan_of(run_dir)
+
+
+def _forecast(plan: Plan, as_json: bool) -> None:
+    from dpaudit.stages import forecast
+
+    pipeline.check(plan, weights=False)
+    _print({"arms": forecast.rows(plan, Progress()), "caveat": plan.caveat}, as_json)
 
 
 def _tell_run(run_dir: RunDir, plan: Plan, as_json: bool) -> None:

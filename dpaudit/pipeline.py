@@ -3,6 +3,7 @@
 import shutil
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,33 @@ RESERVED_SEEDS = 900  # worlds from here on belong to `make builtin-model`
 VERSIONED = ("dpaudit", "torch", "transformers", "peft", "opacus", "dp-accounting", "lm-eval", "numpy")
 
 
+@dataclass(frozen=True)
+class Grid:
+    """What the options of `train` and `run` say of stages and starts; None leaves the suite's."""
+
+    stage: str | None = None  # cpt,sft; none
+    chain: bool | None = None
+    seeds: int | None = None
+    start: str | None = None
+    assume_public: bool = False
+    allow_delta: bool = False
+
+    def overrides(self) -> dict[str, Any]:
+        found: dict[str, Any] = {}
+        if self.stage is not None:
+            found["grid.stages"] = [s.strip() for s in self.stage.split(",") if s.strip() not in ("", "none")]
+        for key, value in {
+            "grid.chain": self.chain,
+            "grid.seeds": self.seeds,
+            "model.start": self.start,
+            "model.assume_public": self.assume_public or None,
+            "training.allow_delta": self.allow_delta or None,
+        }.items():
+            if value is not None:
+                found[key] = value
+        return found
+
+
 def overrides(
     epsilons: str | None = None,
     dpo: str | None = None,
@@ -25,6 +53,7 @@ def overrides(
     unit: str | None = None,
     baseline: bool = True,
     settings: Iterable[str] = (),
+    grid: Grid | None = None,
 ) -> dict[str, Any]:
     """The suite's dotted keys that options change; `settings` are KEY=VALUE and come last, so they win."""
     changed: dict[str, Any] = {}
@@ -45,6 +74,7 @@ def overrides(
         }  # only preferences have a label, and no membership is claimed
     if not baseline:
         changed["grid.baseline"] = False
+    changed |= (grid or Grid()).overrides()
     return changed | dict(suite.parse_override(setting) for setting in settings)
 
 
@@ -149,21 +179,35 @@ def _no_remains(run_dir: RunDir, is_new: bool) -> Iterator[None]:
         raise
 
 
-def check(plan: Plan) -> None:
+def check(plan: Plan, weights: bool = True) -> None:
     """Raises UsageError for losses, schedules, attacks, a rubric or a model that cannot work; writes nothing.
 
     The data is not read here: stage prepare does that first of all.
     """
-    from dpaudit.stages.train import schedule_of
+    from dpaudit.stages.jobs import outside_stages, schedule_of
     from dpaudit.training import labels
 
     _check_seed(plan)
     labels.check(plan.suite)
+    _check_chain(plan.suite)
     _check_losses(plan.suite)
     for arm in suite.arms(plan.suite):
         schedule_of(plan.suite.training, arm)
     _check_content(plan.suite)
-    _check_model(plan.suite)
+    if weights:
+        _check_model(plan.suite)
+    outside_stages(plan)
+
+
+def _check_chain(chosen: Suite) -> None:
+    methods = {arm.method for arm in suite.arms(chosen)}
+    if not methods:
+        raise UsageError("grid", expected="a stage or a DPO loss to train", got="none",
+                         remedy="set grid.stages, or type --dpo")  # fmt: skip
+    if chosen.grid.chain and len(methods) > 1 and chosen.training.unit != "patient":
+        raise UsageError("training.unit", expected="patient where stages go on from one another (grid.chain): other units of two"
+                         " kinds of data may be the same people", got=chosen.training.unit,
+                         remedy="--unit patient, or --set grid.chain=false to start every arm at the base")  # fmt: skip
 
 
 def _check_seed(plan: Plan) -> None:

@@ -16,6 +16,7 @@ Unit = Literal["record", "patient", "pair", "label"]
 Method = Literal["cpt", "sft", "dpo"]  # continued pretraining on plain text, dialogues, preference pairs
 AttackKind = Literal["mia", "extract"]
 REPRODUCIBLE = "epsilon not claimed: the noise is reproducible"
+ASSUMED_PUBLIC = "epsilon covers this run only: what it started from has no ledger and was taken for public"
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")  # it becomes the name of a folder
 
 
@@ -30,6 +31,9 @@ class Model:
         None  # an adapter to go on from (a run's train/ARM, or an adapter folder with a ledger)
     )
     assume_public: bool = False  # takes a start without a ledger for public; the page says so
+    shape: dict[str, int] = field(
+        default_factory=dict
+    )  # sizes of a Llama that is not here; for --dry-run alone
 
     def __post_init__(self) -> None:
         _at_least(2, max_length=self.max_length)
@@ -247,8 +251,11 @@ class Plan:
 
     @property
     def caveat(self) -> str | None:
-        """What must be said beside every figure of such a run; None where the noise is secret."""
-        return None if self.insecure_seed is None else REPRODUCIBLE
+        """What must be said beside every figure of such a run; None where there is nothing."""
+        told = [REPRODUCIBLE] if self.insecure_seed is not None else []
+        if self.suite.model.start and self.suite.model.assume_public:
+            told.append(ASSUMED_PUBLIC)
+        return "; ".join(told) or None
 
     def to_json(self) -> dict[str, Any]:
         return dict(_finite(asdict(self)))

@@ -1,13 +1,12 @@
 """Train: one LoRA adapter per arm of the grid, each with its privacy ledger."""
 
 import hashlib
-import math
 import os
 import resource
 import secrets
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,28 +15,16 @@ from dpaudit.corpus import group_by_unit
 from dpaudit.errors import PartialError, UsageError
 from dpaudit.progress import Progress
 from dpaudit.rundir import RunDir, write_text
-from dpaudit.suite import Arm, Plan, Schedule
+from dpaudit.stages.jobs import Job, is_trls, jobs_of, ledger, told, with_starts
+from dpaudit.suite import Arm, Plan
 from dpaudit.training import labels
 
 if TYPE_CHECKING:
-    from dpaudit.privacy import Mechanism
     from dpaudit.training.loop import Example, Objective, Result, Unit
     from dpaudit.training.ranks import Ranks
     from dpaudit.training.resume import Checkpoints
 
 INPUTS = ("plan.json", "corpus/manifest.json")
-
-
-@dataclass(frozen=True)
-class Job:
-    """An arm with all that its ledger says before the first step."""
-
-    arm: Arm
-    schedule: Schedule
-    mechanism: "Mechanism"  # with the stages before it
-    population: int
-    population_assumed: bool  # not declared: the expected number of units, counted from the data
-    start: Arm | None = None  # the arm from whose adapter this one goes on
 
 
 @dataclass(frozen=True)
@@ -66,7 +53,7 @@ def run(
     arm that is not of the grid, a batch above the population, an arm without schedule; GuardError where a training
     guard fires; PartialError where memory runs out.
     """
-    arms = _with_starts(plan, _chosen(plan, only))
+    arms = with_starts(plan, _chosen(plan, only))
     waiting = [arm for arm in arms if not run_dir.is_current(f"train/{arm.name}/train.json", INPUTS)]
     for arm in arms:
         if arm not in waiting:  # a kill may have come before it was tidied up
@@ -104,27 +91,11 @@ def under_torchrun() -> bool:
     return int(os.environ.get("WORLD_SIZE", "1")) > 1
 
 
-def _with_starts(plan: Plan, chosen: list[Arm]) -> list[Arm]:
-    """The chosen arms and all that they start from, in the grid's order."""
-    wanted = set(chosen)
-    for arm in chosen:
-        while (start := suite.start_of(plan.suite, arm)) is not None:
-            wanted.add(start)
-            arm = start
-    return [arm for arm in suite.arms(plan.suite) if arm in wanted]
-
-
 def _jobs(run_dir: RunDir, plan: Plan, waiting: list[Arm]) -> list[Job]:
-    counts: dict[str, int] = {}
-
-    def job_of(arm: Arm) -> Job:
-        if arm.method not in counts:
-            counts[arm.method] = expected_units(run_dir, arm.method, plan.suite.training.unit)
-        start = suite.start_of(plan.suite, arm)
-        earlier = (job_of(start).mechanism,) if start else ()
-        return _job(plan, arm, schedule_of(plan.suite.training, arm), counts[arm.method], start, earlier)
-
-    return [job_of(arm) for arm in waiting]
+    """The jobs of the arms that wait; the methods that they start from are counted too."""
+    methods = {arm.method for arm in with_starts(plan, waiting)}
+    unit = plan.suite.training.unit
+    return jobs_of(plan, waiting, {method: expected_units(run_dir, method, unit) for method in methods})
 
 
 def default_workers(base: str) -> int:
@@ -132,30 +103,6 @@ def default_workers(base: str) -> int:
     from dpaudit.models import hf
 
     return (os.cpu_count() or 1) if hf.is_small(base) else 1
-
-
-def schedule_of(training: suite.Training, arm: Arm) -> Schedule:
-    """The schedule of an arm's kind. Raises UsageError where the suite has none."""
-    key = schedule_key(arm, training.unit)
-    found: Schedule | None = getattr(training, key)
-    if found is None:
-        raise UsageError(
-            f"training.{key}",
-            expected=f"batch, steps and learning_rate for {arm.name}",
-            got="nothing",
-        )
-    return found
-
-
-def schedule_key(arm: Arm, unit: str) -> str:
-    return ("" if arm.method == "sft" else f"{arm.method}_") + (
-        "private" if is_noised(arm, unit) else "nonprivate"
-    )
-
-
-def is_noised(arm: Arm, unit: str) -> bool:
-    """Whether training itself is private; under unit label what it is given already is."""
-    return arm.private and unit != labels.UNIT
 
 
 def expected_units(run_dir: RunDir, method: str, unit: str) -> int:
@@ -170,47 +117,6 @@ def expected_units(run_dir: RunDir, method: str, unit: str) -> int:
             min(examples, 1) if unit == "patient" else examples
         )
     return int(expected)
-
-
-def ledger(plan: Plan, job: Job, steps_done: int, trainable_parameters: int) -> dict[str, Any]:
-    """What privacy.json says: claim, mechanism, and what both accountants make of the steps that were done."""
-    from dpaudit import privacy
-
-    training, arm, planned = plan.suite.training, job.arm, job.mechanism
-    epsilon: float | str = arm.epsilon if arm.private else "inf"
-    spent: dict[str, float | str] = {"epsilon_pld": "inf", "epsilon_rdp": "inf"}
-    noised = is_noised(arm, training.unit)
-    if noised:
-        done = replace(planned, steps=steps_done)
-        spent = {
-            "epsilon_pld": privacy.epsilon_spent(done, training.delta, training.relation),
-            "epsilon_rdp": privacy.epsilon_rdp(done, training.delta),
-        }
-    return {
-        "arm": {"method": arm.method, "loss": arm.loss, "epsilon": epsilon, "seed": arm.seed},
-        "claim": {
-            "epsilon": epsilon,
-            "delta": training.delta,
-            "unit": training.unit,
-            "relation": training.relation,
-        },
-        "mechanism": {
-            "noise_multiplier": planned.noise_multiplier,
-            "sampling_rate": planned.sampling_rate,
-            "steps": planned.steps,
-            "clip": planned.clip if noised else None,
-        },
-        "stages": [_told(stage) for stage in planned.stages],
-        "expected_batch": job.schedule.batch,
-        "population": job.population,
-        "population_assumed": job.population_assumed,
-        **spent,
-        "sampler": "shuffled, by TRL" if is_trls(training, arm) else "poisson",
-        "steps_done": steps_done,
-        "reproducible_noise": plan.insecure_seed is not None,
-        "trainable_parameters": trainable_parameters,
-        **(labels.entries(arm.epsilon) if training.unit == labels.UNIT else {}),
-    }
 
 
 def _chosen(plan: Plan, only: list[str] | None) -> list[Arm]:
@@ -254,51 +160,6 @@ def _base_model(chosen: suite.Suite) -> Any:
     settings = chosen.model
     model = hf.load_model(settings.base, settings.dtype, settings.quantization, settings.attention)
     return model if settings.quantization else model.to(device)  # a quantized one is where it was made
-
-
-def _told(mechanism: "Mechanism") -> dict[str, Any]:
-    clip = mechanism.clip if math.isfinite(mechanism.clip) else None
-    return {
-        "noise_multiplier": mechanism.noise_multiplier,
-        "sampling_rate": mechanism.sampling_rate,
-        "steps": mechanism.steps,
-        "clip": clip,
-        "stages": [_told(stage) for stage in mechanism.stages],
-    }
-
-
-def _job(
-    plan: Plan,
-    arm: Arm,
-    schedule: Schedule,
-    counted: int,
-    start: Arm | None = None,
-    stages: "tuple[Mechanism, ...]" = (),
-) -> Job:
-    from dpaudit import privacy
-
-    training = plan.suite.training
-    population = training.population or counted
-    if schedule.batch > population:
-        raise UsageError(
-            f"training.{schedule_key(arm, training.unit)}.batch",
-            expected=f"an expected batch of at most {population} units, the population",
-            got=str(schedule.batch),
-            remedy="lower the batch or give more data",
-        )
-    rate = schedule.batch / population
-    if is_noised(arm, training.unit):
-        spec = privacy.PrivacySpec(arm.epsilon, training.delta, training.unit, training.relation)
-        try:
-            sigma = privacy.calibrate(spec, rate, schedule.steps, stages)
-        except ValueError as error:
-            raise UsageError(
-                "grid.epsilons", expected="a claim that noise can keep", got=str(error)
-            ) from error
-        mechanism = privacy.Mechanism(sigma, rate, schedule.steps, training.clip, stages)
-    else:
-        mechanism = privacy.Mechanism(0.0, rate, schedule.steps, float("inf"), stages)
-    return Job(arm, schedule, mechanism, population, training.population is None, start)
 
 
 def train_arm(
@@ -349,6 +210,9 @@ def _at_start(run_dir: RunDir, plan: Plan, job: Job) -> Any:
     model = checkpoint.new_adapter(_base_model(plan.suite), training.lora, seed)
     if training.gradient_checkpointing:
         model.gradient_checkpointing_enable({"use_reentrant": False})
+    if plan.suite.model.start is not None and job.start is None:
+        folder = Path(plan.suite.model.start)
+        checkpoint.load_adapter(model, folder / "adapter" if (folder / "adapter").is_dir() else folder)
     if job.start is not None:
         place = f"train/{job.start.name}"
         _check_start(run_dir, job, run_dir.read_json(f"{place}/privacy.json"))
@@ -358,10 +222,13 @@ def _at_start(run_dir: RunDir, plan: Plan, job: Job) -> Any:
 
 def _check_start(run_dir: RunDir, job: Job, kept: dict[str, Any]) -> None:
     """Raises UsageError unless the start's ledger says what this arm's claim was composed with."""
+    from dpaudit.ledger import flat
+
     assert job.start is not None
-    planned = _told(job.mechanism.stages[0])
-    found = {**kept["mechanism"], "stages": kept["stages"]}
-    if found != planned or kept["steps_done"] != planned["steps"]:
+    *_, start = job.mechanism.stages
+    if [*kept["stages"], kept["mechanism"]] != [told(one) for one in flat(start)] or kept[
+        "steps_done"
+    ] != start.steps:
         raise UsageError(str(run_dir.file(f"train/{job.start.name}/privacy.json")), expected="the ledger that this arm's claim was composed with",
                          got="another one", remedy="delete that arm's folder and train it again")  # fmt: skip
 
@@ -441,14 +308,6 @@ def _lesson(
         return units, loop.Objective(arm.loss, training.dpo_beta, training.dpo_label_smoothing)
     turned = labels.randomised(units, data.names, arm.epsilon, _flip_key(run_dir, plan, arm.name))
     return turned, loop.Objective(arm.loss, training.dpo_beta, labels.flip_probability(arm.epsilon))
-
-
-def is_trls(training: suite.Training, arm: Arm) -> bool:
-    """Whether TRL trains the arm, since its loss couples pairs or DeepSpeed is asked for; never a private one."""
-    from dpaudit.training import losses
-
-    wanted = arm.loss in losses.OPEN_ONLY or (training.deepspeed is not None and arm.method == "dpo")
-    return wanted and not arm.private
 
 
 def _by_trl(

@@ -223,6 +223,7 @@ import test_resume
 from dpaudit.stages import train
 plan = test_resume.slow_plan(Path({model!r}))
 run_dir = test_resume.prepared(plan, Path({runs!r}))
+test_resume.rundir.sweep(run_dir)
 print("ready", flush=True)
 train.run(run_dir, plan, test_resume.QUIET, only=["sft-eps4"])
 """
@@ -255,6 +256,7 @@ def test_kill_9_at_twenty_moments_ends_with_the_same_bytes(toy_model_dir: Path, 
                     killed += 1
             if process.wait() == 0:
                 break
+        assert process.returncode == 0
         assert final_bytes(run_dir, "sft-eps4") == wanted, f"killed at moment {number}"
         assert left_behind(run_dir) == []
     assert killed == KILLS

@@ -1,0 +1,84 @@
+"""How much memory training an arm will take, estimated from the model's configuration; no weights are opened."""
+
+import warnings
+from dataclasses import dataclass
+from typing import Any
+
+from dpaudit.errors import UsageError
+from dpaudit.suite import Model, Training
+
+GIB = 2**30
+BYTES = {"float32": 4, "bfloat16": 2}
+NF4_BYTES = 0.5 + 1 / 64 * 1.03  # 4 bits, and a doubly quantized scale for 64 weights
+SAVED_HIDDEN, SAVED_INNER = 8, 4  # activations that a layer keeps a token, in widths; see `estimate`
+LOGIT_COPIES = 3  # logits, their log-softmax and its gradient, float32
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Bytes, by what they hold. `activations` are those of one micro-batch of the longest sequences."""
+
+    weights: int
+    adapter: int  # LoRA weights, gradients, optimizer state, noisy sum
+    unit_gradients: int  # of one micro-batch, each row its own unit
+    activations: int
+    trainable_parameters: int
+
+    @property
+    def total(self) -> int:
+        return self.weights + self.adapter + self.unit_gradients + self.activations
+
+
+def estimate(model: Model, training: Training, private: bool) -> Memory:
+    """The memory of an arm's training. An estimate: within about a third of what is measured on Llama models.
+
+    A layer of a Llama keeps, for every token, about 8 vectors of the hidden width (norms and their inputs, queries,
+    keys, values, attention's output, residuals) and 4 of the inner width; under gradient checkpointing one hidden
+    vector a layer, and one layer whole. Raises UsageError where the configuration is out of reach or LoRA's targets
+    match no layer.
+    """
+    from dpaudit.training import checkpoint, fused
+
+    config = configuration(model)
+    adapted = checkpoint.new_adapter(_without_weights(config), training.lora, 0)
+    trainable = sum(p.numel() for p in fused.trainable(adapted).values())
+    frozen = sum(p.numel() for p in adapted.parameters()) - trainable
+    width = BYTES[model.dtype]
+    embedding = config.vocab_size * config.hidden_size * (1 if config.tie_word_embeddings else 2)
+    quantized = frozen - embedding if model.quantization else 0
+    inner = getattr(config, "intermediate_size", None) or 4 * config.hidden_size
+    layer = (SAVED_HIDDEN * config.hidden_size + SAVED_INNER * inner) * width
+    layers = config.num_hidden_layers
+    token = layers * config.hidden_size * width + layer if training.gradient_checkpointing else layers * layer
+    tokens = training.micro_batch * model.max_length
+    return Memory(
+        weights=int((frozen - quantized) * width + quantized * NF4_BYTES),
+        adapter=trainable * 4 * 5,
+        unit_gradients=trainable * 4 * training.micro_batch if private else 0,
+        activations=tokens * (token + config.vocab_size * 4 * LOGIT_COPIES),
+        trainable_parameters=trainable,
+    )
+
+
+def configuration(model: Model) -> Any:
+    """The configuration of the base, or the suite's `model.shape` where the base is not on this machine."""
+    import transformers
+
+    from dpaudit.models import hf
+
+    try:
+        return transformers.AutoConfig.from_pretrained(hf.resolve(model.base), trust_remote_code=False)
+    except (OSError, ValueError) as error:
+        if not model.shape:
+            raise UsageError(f"--model {model.base}", expected="a model whose configuration can be read", got="none in reach",
+                             remedy="give a folder, or its sizes as model.shape") from error  # fmt: skip
+        return transformers.LlamaConfig(**model.shape)
+
+
+def _without_weights(config: Any) -> Any:
+    import torch
+    import transformers
+
+    with torch.device("meta"), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return transformers.AutoModelForCausalLM.from_config(config)

@@ -1,0 +1,52 @@
+"""Forecast: what every arm will do, spend and take, without training anything and without leaving anything behind."""
+
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from dpaudit import rundir, suite
+from dpaudit.progress import Progress
+from dpaudit.stages import prepare, train
+from dpaudit.stages.jobs import Job, is_noised, jobs_of
+from dpaudit.suite import Plan
+
+
+def rows(plan: Plan, progress: Progress) -> list[dict[str, Any]]:
+    """One row an arm: what it starts from, noise, rate, steps, clip, and estimated memory in GiB.
+
+    With a declared `training.population` no data is read; without one the units are counted. Raises UsageError as
+    training itself would.
+    """
+    arms = suite.arms(plan.suite)
+    methods: list[str] = sorted({arm.method for arm in arms})
+    declared = plan.suite.training.population
+    counts = {method: declared for method in methods} if declared else _counted(plan, methods, progress)
+    return [_row(plan, job) for job in jobs_of(plan, arms, counts)]
+
+
+def _counted(plan: Plan, methods: list[str], progress: Progress) -> dict[str, int]:
+    with tempfile.TemporaryDirectory() as folder:
+        run_dir = rundir.open_or_create(plan.to_json(), plan.suite.name, Path(folder))
+        prepare.run(run_dir, plan, progress)
+        unit = plan.suite.training.unit
+        return {method: train.expected_units(run_dir, method, unit) for method in methods}
+
+
+def _row(plan: Plan, job: Job) -> dict[str, Any]:
+    from dpaudit.models import memory
+
+    training, mechanism = plan.suite.training, job.mechanism
+    noised = is_noised(job.arm, training.unit)
+    needed = memory.estimate(plan.suite.model, training, noised)
+    return {
+        "arm": job.arm.name,
+        "start": job.start.name if job.start else plan.suite.model.start or "base",
+        "epsilon": job.arm.epsilon if job.arm.private else "inf",
+        "noise_multiplier": mechanism.noise_multiplier if noised else None,
+        "sampling_rate": mechanism.sampling_rate,
+        "steps": mechanism.steps,
+        "batch": job.schedule.batch,
+        "clip": training.clip if noised else None,
+        "trainable_parameters": needed.trainable_parameters,
+        "memory_gib": round(needed.total / memory.GIB, 2),
+    }
