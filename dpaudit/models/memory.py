@@ -72,7 +72,9 @@ def configuration(model: Model) -> Any:
         if not model.shape:
             raise UsageError(f"--model {model.base}", expected="a model whose configuration can be read", got="none in reach",
                              remedy="give a folder, or its sizes as model.shape") from error  # fmt: skip
-        return transformers.LlamaConfig(**model.shape)
+        sizes = dict(model.shape)
+        tied = bool(sizes.pop("tie_word_embeddings", 0))
+        return transformers.LlamaConfig(**sizes, tie_word_embeddings=tied)
 
 
 def _without_weights(config: Any) -> Any:
