@@ -8,7 +8,7 @@ TORCH := $(shell grep '^torch==' constraints.txt)
 PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3; do \
 	$$p -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 
-.PHONY: demo test check test-slow format docs builtin-model clean
+.PHONY: demo test check test-slow format docs builtin-model bench-account clean
 
 demo: $(STAMP)
 	@$(BIN)/dpaudit demo
@@ -36,6 +36,9 @@ docs: $(STAMP)
 
 builtin-model: $(STAMP)
 	$(BIN)/python -m dpaudit.builtin.pretrain
+
+bench-account: $(STAMP)
+	$(BIN)/python benchmarks/account.py --out benchmarks/results/account.json
 
 clean:
 	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache *.egg-info

@@ -28,11 +28,10 @@ _STAGE_KEYS = ("sigma", "rate", "steps")
 
 @dataclass(frozen=True)
 class Question:
-    """What was typed. Exactly one of `sigma`, `epsilon` and `stages` says what is asked for.
+    """What was typed. `sigma` asks for an epsilon, `epsilon` for the least noise multiplier that keeps it.
 
-    `sigma` asks for the epsilon of `steps` steps at `rate`, `epsilon` for the least noise multiplier that keeps
-    it, and `stages` (each "sigma=..,rate=..,steps=..", and `sigma` as one more where given) for the epsilon of
-    all together. `batch` over `population` stands for `rate`.
+    Both are those of `steps` steps at `rate`, or at `batch` over `population`, after `stages` on the same units
+    (each "sigma=..,rate=..,steps=.."). Stages alone ask for their epsilon together.
     """
 
     delta: float
@@ -64,15 +63,17 @@ def answer(question: Question, everything: bool = False) -> dict[str, Any]:
     relation = _checked(question)
     if question.epsilon is not None:
         rate, steps = _rate(question), _steps(question)
-        noise_multiplier = _calibrated(question.epsilon, question.delta, relation, rate, steps)
-        mechanisms = [Mechanism(noise_multiplier, rate, steps, clip=1.0)]
+        earlier = tuple(_stage(text) for text in question.stages)
+        spec = _spec(question.epsilon, question.delta, relation)
+        noise_multiplier = _calibrated(spec, rate, steps, earlier)
+        mechanisms = [*earlier, Mechanism(noise_multiplier, rate, steps, clip=1.0)]
     else:
         mechanisms = _mechanisms(question)
     found = {
         "epsilon": compose(mechanisms, question.delta, relation),
         **({"epsilon_target": question.epsilon} if question.epsilon is not None else {}),
         **(_others(mechanisms, question.delta, relation) if everything else {}),
-        **_described(mechanisms),
+        **_described(question, mechanisms),
         "delta": question.delta,
         "relation": relation,
         "accountant": "privacy loss distribution",
@@ -126,7 +127,8 @@ def _others(mechanisms: Sequence[Mechanism], delta: float, relation: Relation) -
     }
 
 
-def _described(mechanisms: Sequence[Mechanism]) -> dict[str, Any]:
+def _described(question: Question, mechanisms: Sequence[Mechanism]) -> dict[str, Any]:
+    """The schedule that was asked about, and the stages before it as rows of their own."""
     rows = [
         {
             "noise_multiplier": mechanism.noise_multiplier,
@@ -135,7 +137,8 @@ def _described(mechanisms: Sequence[Mechanism]) -> dict[str, Any]:
         }
         for mechanism in mechanisms
     ]
-    return rows[0] if len(rows) == 1 else {"stages": rows}
+    last = {} if question.sigma is None and question.epsilon is None else rows.pop()
+    return {**last, **({"stages": rows} if rows else {})}
 
 
 def _checked(question: Question) -> Relation:
@@ -150,22 +153,16 @@ def _checked(question: Question) -> Relation:
         )
     if question.population is not None and question.population < 1:
         raise UsageError("--population", expected="at least 1 unit", got=str(question.population))
-    given = [
-        name
-        for name, value in (
-            ("--sigma", question.sigma),
-            ("--eps", question.epsilon),
-            ("--stage", question.stages or None),
-        )
-        if value is not None
-    ]
-    if not given or ("--eps" in given and len(given) > 1):
-        raise UsageError(
-            "dpaudit account",
-            expected="--sigma for an epsilon, or --eps for a noise multiplier",
-            got=" and ".join(given) or "neither",
-        )
+    if question.sigma is not None and question.epsilon is not None:
+        raise _either("--sigma and --eps")
+    if question.sigma is None and question.epsilon is None and not question.stages:
+        raise _either("neither")
     return cast("Relation", question.relation)
+
+
+def _either(got: str) -> UsageError:
+    expected = "--sigma for an epsilon, or --eps for a noise multiplier"
+    return UsageError("dpaudit account", expected=expected, got=got)
 
 
 def _mechanisms(question: Question) -> list[Mechanism]:
@@ -197,14 +194,18 @@ def _mechanism(where: str, sigma: float, rate: float, steps: int) -> Mechanism:
     return Mechanism(sigma, rate, steps, clip=1.0)
 
 
-def _calibrated(epsilon: float, delta: float, relation: Relation, rate: float, steps: int) -> float:
+def _spec(epsilon: float, delta: float, relation: Relation) -> PrivacySpec:
     if not 0 < epsilon < math.inf:
         raise UsageError("--eps", expected="a finite number above 0", got=f"{epsilon:g}")
+    return PrivacySpec(epsilon, delta, "record", relation)  # no accountant asks for the unit
+
+
+def _calibrated(spec: PrivacySpec, rate: float, steps: int, earlier: tuple[Mechanism, ...]) -> float:
     try:
-        return calibrate(PrivacySpec(epsilon, delta, "record", relation), rate, steps)
+        return calibrate(spec, rate, steps, earlier)
     except ValueError:
-        raise UsageError("--eps", expected="an epsilon that noise up to a million can keep", got=f"{epsilon:g}",
-                         remedy="raise it, or lower rate or steps") from None  # fmt: skip
+        raise UsageError("--eps", expected="an epsilon that noise up to a million can keep", got=f"{spec.epsilon:g}",
+                         remedy="raise it, or lower rate, steps or what the stages spend") from None  # fmt: skip
 
 
 def _rate(question: Question) -> float:

@@ -365,7 +365,7 @@ def account(
         typer.Option(
             "--stage",
             metavar="sigma=S,rate=Q,steps=T",
-            help="A stage on the same units; given again, all are composed.",
+            help="An earlier stage on the same units, composed; may be given again.",
         ),
     ] = None,
     relation: Annotated[

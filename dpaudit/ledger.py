@@ -3,7 +3,6 @@
 import hashlib
 import json
 import math
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -98,7 +97,9 @@ def _read(file: Path) -> Ledger:
     data = _json(file)
     try:
         claim, steps = data["claim"], int(data["steps_done"])
-        mechanism = None if _flips(data) else _mechanism(data["mechanism"], data.get("stages", ()))
+        mechanism = (
+            None if _flips(data) else _mechanism(data["mechanism"] | {"stages": data.get("stages", ())})
+        )
         # delta is 0 under randomised response and an infinite epsilon is no claim; the rest is checked all the same
         PrivacySpec(float(claim["epsilon"]), claim["delta"] if mechanism else 0.5, claim["unit"], claim["relation"])  # fmt: skip
         found = Ledger(
@@ -124,9 +125,9 @@ def _flips(data: dict[str, Any]) -> bool:
     return "flip_probability" in data["mechanism"]
 
 
-def _mechanism(found: dict[str, Any], stages: Iterable[dict[str, Any]] = ()) -> Mechanism:
+def _mechanism(found: dict[str, Any]) -> Mechanism:
     clip = math.inf if found["clip"] is None else found["clip"]
-    earlier = tuple(_mechanism(stage) for stage in stages)
+    earlier = tuple(_mechanism(stage) for stage in found.get("stages", ()))
     return Mechanism(found["noise_multiplier"], found["sampling_rate"], found["steps"], clip, earlier)
 
 

@@ -51,8 +51,18 @@ def test_stages_are_composed() -> None:
     first, second = Mechanism(1.5, 0.02, 100, 1.0), Mechanism(1.2, 0.01, 300, 1.0)
     together = answer(Question(delta=1e-5, stages=stages))
     assert together["epsilon"] == compose([first, second], 1e-5)
-    assert answer(replace(ASKED, stages=stages[:1])) == together
     assert [row["noise_multiplier"] for row in together["stages"]] == [1.5, 1.2]
+    split = answer(replace(ASKED, stages=stages[:1]))
+    assert split["epsilon"] == together["epsilon"] and split["noise_multiplier"] == 1.2
+    assert split["stages"] == together["stages"][:1]
+
+
+def test_noise_for_what_earlier_stages_left() -> None:
+    stage = "sigma=1.5,rate=0.02,steps=100"
+    alone, after = answer(NEEDED), answer(replace(NEEDED, stages=(stage,)))
+    assert after["noise_multiplier"] > alone["noise_multiplier"]
+    both = [Mechanism(1.5, 0.02, 100, 1.0), Mechanism(after["noise_multiplier"], 0.01, 300, 1.0)]
+    assert 1.996 < compose(both, 1e-5) <= 2
 
 
 def test_two_more_accountants_on_request_only() -> None:
@@ -79,7 +89,7 @@ def test_no_approximation_from_below() -> None:
     [
         (replace(ASKED, epsilon=1.0), "got --sigma and --eps"),
         (replace(ASKED, sigma=None), "or --eps for a noise multiplier, got neither"),
-        (replace(NEEDED, stages=("sigma=1,rate=0.1,steps=1",)), "got --eps and --stage"),
+        (replace(NEEDED, stages=("sigma=0.3,rate=0.1,steps=9",)), "--eps: .* or what the stages spend"),
         (replace(ASKED, rate=0.0), "--rate: expected a sampling rate above 0 and at most 1, got 0"),
         (replace(ASKED, rate=float("nan")), "--rate: .* got nan"),
         (replace(ASKED, rate=None), "--rate, or --batch with --population, got neither"),

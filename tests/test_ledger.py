@@ -119,6 +119,14 @@ def test_stages_count(tmp_path: Path) -> None:
     assert found.mechanisms == (Mechanism(**EARLIER), Mechanism(**STEP))
 
 
+def test_stages_of_stages_count(tmp_path: Path) -> None:
+    nested = Mechanism(**STEP, stages=(Mechanism(**EARLIER, stages=(Mechanism(**STEP),)),))
+    written(tmp_path, stages=[EARLIER | {"stages": [STEP]}], epsilon_pld=epsilon_spent(nested, 1e-5))
+    found = ledger.find(tmp_path)
+    assert found is not None and found.mechanism == nested
+    assert found.mechanisms == (Mechanism(**STEP), Mechanism(**EARLIER), Mechanism(**STEP))
+
+
 def test_an_open_arm_has_a_ledger_too(tmp_path: Path) -> None:
     claim = {"epsilon": "inf", "delta": 1e-5, "unit": "patient", "relation": "add_or_remove"}
     written(

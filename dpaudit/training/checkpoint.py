@@ -101,7 +101,7 @@ def _title(ledger: dict[str, Any] | None) -> str:
     arm = ledger["arm"]
     methods = {"sft": "supervised fine-tuning", "cpt": "continued pretraining"}
     method = methods.get(arm["method"], f"DPO ({arm['loss']})")
-    return f"{method}, epsilon {arm['epsilon']}"
+    return f"{method}, epsilon {float(arm['epsilon']):g}"
 
 
 def _claim_lines(ledger: dict[str, Any] | None) -> list[str]:

@@ -161,12 +161,23 @@ def test_model_cards_say_the_claim_and_nothing_counted(finished: tuple[RunDir, P
     card = run_dir.file("train/sft-eps4/adapter/README.md").read_text().replace(plan.suite.model.base, "BASE")
     ledger = run_dir.read_json("train/sft-eps4/privacy.json")
     assert "(4, 1e-05)-differentially private for the unit `patient`" in card
+    assert "mechanism: DP-SGD" in card and "unit: `patient`; neighbouring relation: `add_or_remove`" in card
     # With the claim, any of these would tell the population, which was counted from the data.
     assert f"{ledger['epsilon_pld']:.6g}" not in card
     for told in (ledger["epsilon_rdp"], *ledger["mechanism"].values()):
         assert told == ledger["mechanism"]["clip"] or f"{told:.4g}" not in card.replace("(4, 1e-05)", "")
     assert "loss" not in card.replace("privacy loss distribution", "")
     assert "must not leave" in run_dir.file("train/sft-inf/adapter/README.md").read_text()
+
+
+def test_the_cards_snippet_loads_the_adapter(finished: tuple[RunDir, Plan]) -> None:
+    run_dir, _ = finished
+    folder = run_dir.file("train/sft-eps4/adapter")
+    snippet = (folder / "README.md").read_text().split("```python\n")[1].split("```")[0]
+    names: dict[str, Any] = {}
+    exec(snippet.replace("FOLDER", str(folder)), names)
+    assert names["model"].peft_config["default"].r == 2
+    assert names["tokenizer"]("fever").input_ids
 
 
 def test_a_finished_run_is_skipped_and_a_stale_arm_is_made_again(toy_model_dir: Path, tmp_path: Path) -> None:
