@@ -57,7 +57,7 @@ def test_training_gets_the_certain_and_the_included_alone(
     assert all((name in patients) == included for name, included in coins.items())
     certain = sum(row["kind"] == "certain" for row in run_dir.read_lines("corpus/candidates.jsonl"))
     assert len(patients) == certain + sum(coins.values())
-    pairs = prepare.load_training(run_dir, "dpo")
+    pairs = list(prepare.load_training(run_dir, "dpo"))
     assert {p.patient for p in pairs} == patients and all(p.is_pair for p in pairs)
 
 
