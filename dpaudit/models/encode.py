@@ -120,10 +120,8 @@ def _answer_spans(
     for index, turn in enumerate(turns):
         if turn.role != "assistant" or (last_only and index < len(turns) - 1):
             continue
-        start = len(render(turns[:index], tokenizer, prompt=True))
-        start = (
-            start if text[:start] == render(turns[:index], tokenizer, prompt=True) else text.rfind(turn.text)
-        )
+        opened = render(turns[:index], tokenizer, prompt=True)
+        start = len(opened) if text.startswith(opened) else text.rfind(turn.text)
         end = len(render(turns[: index + 1], tokenizer).rstrip("\n"))
         spans.append((start, end))
     return spans
