@@ -8,7 +8,7 @@ from dpaudit import rundir, suite
 from dpaudit.progress import Progress
 from dpaudit.stages import prepare, train
 from dpaudit.stages.jobs import Job, is_noised, jobs_of
-from dpaudit.suite import Method, Plan
+from dpaudit.suite import Plan
 
 
 def rows(plan: Plan, progress: Progress) -> list[dict[str, Any]]:
@@ -18,13 +18,13 @@ def rows(plan: Plan, progress: Progress) -> list[dict[str, Any]]:
     training itself would.
     """
     arms = suite.arms(plan.suite)
-    methods: list[Method] = sorted({arm.method for arm in arms})
+    methods: list[str] = sorted({arm.method for arm in arms})
     declared = plan.suite.training.population
     counts = {method: declared for method in methods} if declared else _counted(plan, methods, progress)
     return [_row(plan, job) for job in jobs_of(plan, arms, counts)]
 
 
-def _counted(plan: Plan, methods: list[Method], progress: Progress) -> dict[str, int]:
+def _counted(plan: Plan, methods: list[str], progress: Progress) -> dict[str, int]:
     with tempfile.TemporaryDirectory() as folder:
         run_dir = rundir.open_or_create(plan.to_json(), plan.suite.name, Path(folder))
         prepare.run(run_dir, plan, progress)

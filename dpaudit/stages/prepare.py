@@ -263,7 +263,7 @@ def load_training(run_dir: RunDir, method: Method) -> Iterator[Record]:
             yield from examples_of(row, method)
 
 
-def examples_of(row: dict[str, Any], method: Method) -> list[Record]:
+def examples_of(row: dict[str, Any], method: str) -> list[Record]:
     """What an arm of this method learns from one row of candidates.jsonl."""
     if row["kind"] == "canary" and method != "sft":
         found = Canary.from_json(row)

@@ -106,7 +106,7 @@ def default_workers(base: str) -> int:
     return (os.cpu_count() or 1) if hf.is_small(base) else 1
 
 
-def expected_units(run_dir: RunDir, method: Method, unit: str) -> int:
+def expected_units(run_dir: RunDir, method: str, unit: str) -> int:
     """The expected number of units that a method trains on: candidates count half, however their coins fell."""
     from dpaudit.stages.prepare import examples_of
 
