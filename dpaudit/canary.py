@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from dpaudit.builtin import lexicon
-from dpaudit.corpus import Record, Turn
+from dpaudit.corpus import Record, Turn, as_text
 from dpaudit.errors import UsageError
 
 
@@ -31,6 +31,11 @@ class Canary:
     @property
     def space(self) -> int:
         return int(len(self.alphabet) ** self.length)
+
+    @property
+    def text(self) -> Record:
+        """What continued pretraining sees of the canary: its dialogue as plain text, once however often it is repeated."""
+        return as_text(self.records[0])
 
     def to_json(self) -> dict[str, Any]:
         return {

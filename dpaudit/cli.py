@@ -73,7 +73,16 @@ ModelOption = Annotated[
     str | None, typer.Option("--model", metavar="DIR", help="The base: a folder or a hub id.")
 ]
 DataOption = Annotated[
-    str | None, typer.Option("--data", metavar="FILE", help="Dialogues to fine-tune on, JSONL.")
+    str | None,
+    typer.Option(
+        "--data", metavar="DATA", help="Dialogues: JSONL, JSON, CSV, Parquet, a folder or a hub id."
+    ),
+]
+RowsOption = Annotated[
+    str | None, typer.Option("--rows", metavar="A:B", help="Rows A to B of the data, from 0, B left out.")
+]
+TextOption = Annotated[
+    str | None, typer.Option("--text", metavar="DATA", help="Plain text for continued pretraining.")
 ]
 UnitOption = Annotated[
     str | None,
@@ -190,6 +199,8 @@ def run(
     dpo: DpoOption = None,
     model: ModelOption = None,
     data: DataOption = None,
+    rows: RowsOption = None,
+    text: TextOption = None,
     unit: UnitOption = None,
     seed: SeedOption = 0,
     insecure_seed: InsecureOption = None,
@@ -210,7 +221,7 @@ def run(
 ) -> None:
     """Run every stage of a suite; typed again, it resumes."""
     changed = pipeline.overrides(eps, dpo, model, data, unit, not no_baseline, settings or (),
-                                 pipeline.Grid(stage, chain, seeds, start, assume_public, allow_delta))  # fmt: skip
+                                 pipeline.Grid(stage, chain, seeds, start, assume_public, allow_delta), rows, text)  # fmt: skip
     plan = pipeline.resolve(suite, changed, seed, insecure_seed)
     if dry_run:
         _forecast(plan, as_json)
@@ -226,6 +237,8 @@ def train(
     suite: SuiteOption = "demo",
     model: ModelOption = None,
     data: DataOption = None,
+    rows: RowsOption = None,
+    text: TextOption = None,
     unit: UnitOption = None,
     seed: SeedOption = 0,
     insecure_seed: InsecureOption = None,
@@ -246,7 +259,7 @@ def train(
 ) -> None:
     """Train one adapter for each epsilon, and the non-private arm."""
     changed = pipeline.overrides(eps, dpo, model, data, unit, not no_baseline, settings or (),
-                                 pipeline.Grid(stage, chain, seeds, start, assume_public, allow_delta))  # fmt: skip
+                                 pipeline.Grid(stage, chain, seeds, start, assume_public, allow_delta), rows, text)  # fmt: skip
     plan = pipeline.resolve(suite, changed, seed, insecure_seed)
     if dry_run:
         _forecast(plan, as_json)
@@ -455,7 +468,7 @@ def _forecast(plan: Plan, as_json: bool) -> None:
     from dpaudit.stages import forecast
 
     pipeline.check(plan, weights=False)
-    _print({"arms": forecast.rows(plan, Progress()), "caveat": plan.caveat}, as_json)
+    _print({"forecast": forecast.rows(plan, Progress()), "caveat": plan.caveat}, as_json)
 
 
 def _tell_run(run_dir: RunDir, plan: Plan, as_json: bool) -> None:

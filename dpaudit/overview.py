@@ -89,6 +89,7 @@ def arm_rows(run_dir: RunDir, plan: Plan) -> Rows:
     rows = []
     for arm in suite.arms(plan.suite):
         ledger = _optional(run_dir, f"train/{arm.name}/privacy.json")
+        figures = _optional(run_dir, f"train/{arm.name}/train.json")
         mechanism = ledger.get("mechanism", {})
         rows.append(
             {
@@ -101,6 +102,7 @@ def arm_rows(run_dir: RunDir, plan: Plan) -> Rows:
                 "steps": mechanism.get("steps"),
                 "clip": mechanism.get("clip"),
                 "epsilon_spent": ledger.get("epsilon_pld"),
+                "sequences_truncated": figures.get("sequences_truncated"),
                 "trained": run_dir.file(f"train/{arm.name}/adapter").is_dir(),
             }
         )

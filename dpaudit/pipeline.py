@@ -54,6 +54,8 @@ def overrides(
     baseline: bool = True,
     settings: Iterable[str] = (),
     grid: Grid | None = None,
+    rows: str | None = None,
+    text: str | None = None,
 ) -> dict[str, Any]:
     """The suite's dotted keys that options change; `settings` are KEY=VALUE and come last, so they win."""
     changed: dict[str, Any] = {}
@@ -62,9 +64,14 @@ def overrides(
     if dpo is not None:
         changed["grid.dpo"] = list(dict.fromkeys(loss_key(loss) for loss in dpo.split(",") if loss.strip()))
         changed["grid.dpo_epsilons"] = None  # as --eps, whatever the suite has for its own
-    for key, value in {"model.base": model, "data.source": data, "training.unit": unit}.items():
-        if value is not None:
-            changed[key] = value
+    named = {
+        "model.base": model,
+        "data.source": data,
+        "data.rows": rows,
+        "data.text": text,
+        "training.unit": unit,
+    }
+    changed |= {key: value for key, value in named.items() if value is not None}
     if unit in ("record", "pair", "label"):
         changed["candidates.canary_repetitions"] = 1  # a canary that occurs twice would be two units
     if unit == "label":
@@ -190,6 +197,8 @@ def check(plan: Plan, weights: bool = True) -> None:
     _check_seed(plan)
     labels.check(plan.suite)
     _check_chain(plan.suite)
+    _check_data(plan.suite)
+    _check_unit(plan.suite)
     _check_losses(plan.suite)
     for arm in suite.arms(plan.suite):
         schedule_of(plan.suite.training, arm)
@@ -218,6 +227,32 @@ def _check_seed(plan: Plan) -> None:
         raise UsageError("--seed", expected=f"a number from 0 to {RESERVED_SEEDS - 1} for builtin:clinic", got=str(plan.seed))  # fmt: skip
     if plan.suite.data.patients > clinic.MAX_PATIENTS:
         raise UsageError("data.patients", expected=f"at most {clinic.MAX_PATIENTS}", got=str(plan.suite.data.patients))  # fmt: skip
+
+
+def _check_data(chosen: Suite) -> None:
+    """The rows asked for; the data itself is read later."""
+    from dpaudit import reading
+
+    reading.parse_rows(chosen.data.rows)
+    if chosen.data.rows is not None and chosen.data.source == "builtin:clinic":
+        raise UsageError("data.rows", expected="a data file to take rows of", got="builtin:clinic",
+                         remedy="name a file with --data, or set data.patients")  # fmt: skip
+
+
+def _check_unit(chosen: Suite) -> None:
+    """A pair is a unit of DPO alone, and no canary may have more records than a patient may."""
+    training, candidates = chosen.training, chosen.candidates
+    others = sorted({arm.method for arm in suite.arms(chosen)} - {"dpo"})
+    if training.unit == "pair" and others:
+        raise UsageError("training.unit", expected="unit record or patient for arms that learn from single answers",
+                         got=f"unit pair with {' and '.join(others)} arms",
+                         remedy="no dialogue belongs to a pair: --unit record, or --set grid.stages=[]")  # fmt: skip
+    most = training.records_per_patient
+    for key in ("canary_repetitions", "extraction_repetitions"):
+        copies = getattr(candidates, key)
+        if training.unit == "patient" and most is not None and copies > most:
+            raise UsageError(f"candidates.{key}", expected=f"at most training.records_per_patient = {most}",
+                             got=str(copies), remedy="a canary may not weigh more than a patient does")  # fmt: skip
 
 
 def _check_content(chosen: Suite) -> None:

@@ -54,22 +54,28 @@ class RunDir:
         )
 
     def read_lines(self, relative: str) -> list[dict[str, Any]]:
+        return list(self.iterate_lines(relative))
+
+    def iterate_lines(self, relative: str) -> Iterator[dict[str, Any]]:
+        """The rows of a JSONL file one at a time, for files that are larger than memory."""
         path = self.file(relative)
         if not path.is_file():
             raise missing(path)
         with path.open(encoding="utf-8") as stream:
-            return [json.loads(line) for line in stream if line.strip()]
+            yield from (json.loads(line) for line in stream if line.strip())
 
     def write_lines(self, relative: str, rows: Iterable[dict[str, Any]]) -> None:
+        """Writes the rows one by one; the file appears as a whole or not at all."""
         lines = (json.dumps(row, ensure_ascii=False, default=_plain) + "\n" for row in rows)
-        write_text(self.file(relative), "".join(lines))
+        _write_pieces(self.file(relative), lines)
 
     def digest(self, relative: str) -> str:
         """SHA-256 of a file. Never called on private data: prepare writes keyed hashes of it to corpus/manifest.json."""
         path = self.file(relative)
         if not path.is_file():
             raise missing(path)
-        return hashlib.sha256(path.read_bytes()).hexdigest()[:32]
+        with path.open("rb") as stream:
+            return hashlib.file_digest(stream, "sha256").hexdigest()[:32]
 
     def digests(self, inputs: Iterable[str]) -> dict[str, str]:
         return {relative: self.digest(relative) for relative in inputs}
@@ -120,12 +126,17 @@ class RunDir:
             return dict(json.loads(metadata.get(b"inputs", b"{}")))
         return dict(self.read_json(relative).get("inputs", {}))
 
-    @contextmanager
-    def whole_directory(self, relative: str) -> Iterator[Path]:
-        """A temporary directory that becomes `relative` when the block ends without an error, else vanishes."""
+    def work_folder(self, relative: str) -> Path:
+        """A new folder beside `relative`, mode 0700, whose name `sweep` knows: who asks for it removes it."""
         final = self.file(relative)
         temporary = final.with_name(f".{final.name}.{secrets.token_hex(4)}.tmp")
         temporary.mkdir(parents=True, mode=0o700)  # texts and secrets are in it
+        return temporary
+
+    @contextmanager
+    def whole_directory(self, relative: str) -> Iterator[Path]:
+        """A temporary directory that becomes `relative` when the block ends without an error, else vanishes."""
+        final, temporary = self.file(relative), self.work_folder(relative)
         try:
             yield temporary
         except BaseException:
@@ -137,20 +148,32 @@ class RunDir:
 
 
 def keyed_file_digest(path: Path, key: bytes) -> str:
-    """HMAC-SHA-256 of a file's bytes. Raises UsageError where it cannot be read."""
+    """HMAC-SHA-256 of a file's bytes, or of the names and bytes below a folder. Raises UsageError where it cannot be read."""
+    code = hmac.new(key, digestmod=hashlib.sha256)
+    files = sorted(found for found in path.rglob("*") if found.is_file()) if path.is_dir() else [path]
     try:
-        return hmac.new(key, path.read_bytes(), hashlib.sha256).hexdigest()[:32]
+        for file in files:
+            if path.is_dir():
+                code.update(f"{file.relative_to(path)} {file.stat().st_size}\n".encode())
+            with file.open("rb") as stream:
+                while piece := stream.read(1 << 20):
+                    code.update(piece)
     except OSError as error:
         raise UsageError(str(path), expected="a readable file", got=error.strerror or "an error") from error
+    return code.hexdigest()[:32]
 
 
 def write_text(path: Path, text: str) -> None:
     """Writes under a temporary name and renames last: the file's presence means it is whole."""
+    _write_pieces(path, [text])
+
+
+def _write_pieces(path: Path, pieces: Iterable[str]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
     try:
         with temporary.open("w", encoding="utf-8") as stream:
-            stream.write(text)
+            stream.writelines(pieces)
             stream.flush()
             os.fsync(stream.fileno())
         temporary.replace(path)

@@ -235,7 +235,7 @@ class Arm:
 
     @property
     def name(self) -> str:
-        stem = self.method if self.method == "sft" else f"dpo-{self.loss}"
+        stem = f"dpo-{self.loss}" if self.method == "dpo" else self.method
         return f"{stem}-{epsilon_label(self.epsilon)}" + (f"-s{self.seed}" if self.seed else "")
 
 
@@ -298,7 +298,8 @@ def arms(suite: Suite) -> list[Arm]:
     grid = suite.grid
     ladder = _ladder(grid.epsilons, grid.baseline)
     dpo_ladder = ladder if grid.dpo_epsilons is None else _ladder(grid.dpo_epsilons, False)
-    asked = [Arm(m, m, e, s) for m in grid.stages for s in range(grid.seeds) for e in ladder]
+    shown = grid.stages[-1:] if grid.chain else grid.stages  # of a chain, the rest come as starts
+    asked = [Arm(m, m, e, s) for m in shown for s in range(grid.seeds) for e in ladder]
     asked += [Arm("dpo", loss, e, s) for s in range(grid.seeds) for loss in grid.dpo for e in dpo_ladder]
     found = dict.fromkeys(asked)
     for arm in asked:

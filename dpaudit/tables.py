@@ -26,6 +26,7 @@ COLUMNS: dict[str, dict[str, tuple[str, str]]] = {
         "steps": ("steps", "count"),
         "clip": ("clip", "number"),
         "epsilon_spent": ("epsilon spent", "three_up"),
+        "sequences_truncated": ("cut short", "count"),
         "trained": ("trained", "yes"),
     },
     "verdicts": {

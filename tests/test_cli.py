@@ -15,7 +15,7 @@ import fabricate
 import pytest
 import yaml
 
-from dpaudit import cli, rundir
+from dpaudit import cli, pipeline, rundir, suite
 from dpaudit.errors import UsageError
 
 COMMANDS = [
@@ -106,7 +106,7 @@ def test_data_file_that_is_missing(call: Call) -> None:
     one_line(
         Outcome(done.code, done.out, last(done.err)),
         "none.jsonl",
-        "a readable JSONL file",
+        "a readable data file",
         "No such file",
         "--data",
     )
@@ -125,6 +125,55 @@ def test_data_file_that_is_malformed(call: Call, text: str, wanted: list[str]) -
     Path("d.jsonl").write_text(text)
     done = call("train", "--suite", "mini.yaml", "--data", "d.jsonl")
     one_line(Outcome(done.code, done.out, last(done.err)), *wanted)
+
+
+@pytest.mark.parametrize(
+    ("words", "wanted"),
+    [
+        ("--rows 5", ["data.rows", "A:B with A below B", "got 5", "--rows 0:30000"]),
+        ("--rows 9:3", ["data.rows", "A:B with A below B", "got 9:3"]),
+        ("--rows 0:3", ["data.rows", "rows that d.jsonl has", "beyond its 2 records"]),
+        ("--text none.csv", ["none.csv", "a readable data file", "No such file"]),
+        ("--text d.jsonl", ["d.jsonl", "plain text in every row", "got dialogues", "data.text"]),
+        ("--text builtin:clinic", ["data.text", "a file beside a data file", "--text FILE"]),
+    ],
+)
+def test_rows_and_text_that_cannot_be_read(call: Call, words: str, wanted: list[str]) -> None:
+    turns = [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}]
+    Path("d.jsonl").write_text(2 * (json.dumps({"messages": turns}) + "\n"))
+    done = call("train", "--suite", "mini.yaml", "--data", "d.jsonl", "--unit", "record", *words.split())
+    one_line(Outcome(done.code, done.out, last(done.err) if done.err.count("\n") > 1 else done.err), *wanted)
+
+
+@pytest.mark.parametrize("command", ["train --suite mini.yaml", "run mini.yaml"])
+def test_rows_are_of_a_file(call: Call, command: str) -> None:
+    one_line(
+        call(*command.split(), "--rows", "0:5"), "data.rows", "a data file", "got builtin:clinic", "--data"
+    )
+
+
+@pytest.mark.parametrize(
+    ("settings", "wanted"),
+    [
+        (["--unit", "pair"], ["training.unit", "unit record or patient", "got unit pair with sft arms"]),
+        (["--set", "training.records_per_patient=1"],
+         ["candidates.extraction_repetitions", "at most training.records_per_patient = 1", "got 2"]),
+    ],
+)  # fmt: skip
+def test_units_that_do_not_fit(call: Call, settings: list[str], wanted: list[str]) -> None:
+    one_line(call("train", "--suite", "mini.yaml", *settings), *wanted)
+
+
+def test_unit_pair_is_for_preference_pairs_alone() -> None:
+    only_dpo = pipeline.overrides(unit="pair", dpo="sigmoid", settings=["grid.stages=[]"])
+    pipeline._check_unit(suite.load("demo", only_dpo))
+    with pytest.raises(UsageError, match="no dialogue belongs to a pair"):
+        pipeline._check_unit(suite.load("demo", pipeline.overrides(unit="pair")))
+
+
+def test_options_for_data_are_keys_of_the_suite() -> None:
+    changed = pipeline.overrides(data="d.csv", rows="0:9", text="t.parquet")
+    assert changed == {"data.source": "d.csv", "data.rows": "0:9", "data.text": "t.parquet"}
 
 
 def test_unit_patient_without_patients(call: Call) -> None:

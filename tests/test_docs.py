@@ -12,7 +12,14 @@ from dpaudit.training.losses import LOSSES
 
 PAGES = [
     ROOT / name
-    for name in ("README.md", "CONTRIBUTING.md", "ARCHITECTURE.md", "CHANGELOG.md", "docs/content.md")
+    for name in (
+        "README.md",
+        "CONTRIBUTING.md",
+        "ARCHITECTURE.md",
+        "CHANGELOG.md",
+        "docs/content.md",
+        "docs/data.md",
+    )
 ]
 FENCE = re.compile(r"^```sh\n(.*?)^```", re.MULTILINE | re.DOTALL)
 INLINE = re.compile(r"`((?:dpaudit|make) [^`\n]+)`")

@@ -14,7 +14,7 @@ from dpaudit import content
 
 PACKAGE = Path(dpaudit.__file__).parent
 LAYERS = [  # lowest first; a module is found by its longest name here
-    {"errors", "schema", "content", "rundir", "corpus", "suite", "canary", "progress", "parallel", "formats", "svg",
+    {"errors", "schema", "content", "rundir", "corpus", "corpus_store", "reading", "shapes", "suite", "canary", "progress", "parallel", "formats", "svg",
      "builtin", "builtin.clinic", "builtin.lexicon", ""},
     {"stats", "signals", "extraction", "blind", "verdict", "privacy", "rubric", "recipe", "quality", "judging",
      "figures", "page", "ledger", "accounting"},

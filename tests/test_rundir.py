@@ -1,7 +1,10 @@
 """The run directory: whole files only, inputs named, stale outputs refused, runs found by name or by last use."""
 
+import hashlib
+import hmac
 import json
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -171,3 +174,54 @@ def test_what_a_killed_command_left_is_swept(tmp_path: Path) -> None:
     (run_dir.path / ".plan.json.abcd.tmp").write_text("{")
     rundir.sweep(run_dir)
     assert sorted(p.name for p in run_dir.path.rglob("*")) == ["sft-eps8", "train"]
+
+
+def test_lines_are_written_and_read_one_at_a_time(run_dir: RunDir) -> None:
+    written: list[int] = []
+
+    def rows() -> Iterator[dict[str, int]]:
+        for n in range(3):
+            written.append(n)
+            yield {"n": n}
+
+    run_dir.write_lines("corpus/a.jsonl", rows())
+    assert written == [0, 1, 2]
+    found = run_dir.iterate_lines("corpus/a.jsonl")
+    assert next(found) == {"n": 0} and list(found) == run_dir.read_lines("corpus/a.jsonl")[1:]
+    with pytest.raises(UsageError, match="expected a finished output"):
+        next(run_dir.iterate_lines("corpus/none.jsonl"))
+
+
+def test_rows_that_fail_half_way_leave_no_file(run_dir: RunDir) -> None:
+    with pytest.raises(ZeroDivisionError):
+        run_dir.write_lines("corpus/a.jsonl", ({"n": 1 // n} for n in (1, 0)))
+    assert list(run_dir.file("corpus").iterdir()) == []
+
+
+def test_a_digest_by_pieces_is_that_of_the_whole(run_dir: RunDir) -> None:
+    data = bytes(range(256)) * 12_000  # three pieces
+    run_dir.file("big").write_bytes(data)
+    assert run_dir.digest("big") == hashlib.sha256(data).hexdigest()[:32]
+    whole = hmac.new(b"key", data, hashlib.sha256).hexdigest()[:32]
+    assert rundir.keyed_file_digest(run_dir.file("big"), b"key") == whole
+
+
+def test_a_folders_digest_knows_names_and_bytes(tmp_path: Path) -> None:
+    digests = set()
+    for names in (["a"], ["b"], ["a", "b"], ["a/c"]):
+        for text in ("x", "y"):
+            folder = tmp_path / f"{len(digests)}"
+            for name in names:
+                (folder / name).parent.mkdir(parents=True, exist_ok=True)
+                (folder / name).write_text(text)
+            digests.add(rundir.keyed_file_digest(folder, b"key"))
+            assert rundir.keyed_file_digest(folder, b"key") in digests
+    assert len(digests) == 8
+
+
+def test_a_work_folder_is_the_owners_alone_and_swept(run_dir: RunDir) -> None:
+    folder = run_dir.work_folder("units-sft")
+    assert folder.stat().st_mode & 0o777 == 0o700 and folder != run_dir.work_folder("units-sft")
+    (folder / "tokens").write_text("x")
+    rundir.sweep(run_dir)
+    assert [path.name for path in run_dir.path.iterdir()] == ["plan.json"]

@@ -291,16 +291,24 @@ def _short(
 # ---- whole worlds
 
 
+def told(p: Patient) -> tuple[list[Record], Record]:
+    """A patient's dialogues and preference pair."""
+    rng = random.Random(f"dialogues/{p.id}")
+    records = [record(p, number, *text) for number, text in enumerate(dialogues(p, rng))]
+    return records, preference(p, rng)
+
+
+def heldout_records(seed: int, first: int, count: int) -> list[Record]:
+    """Knowledge records of `count` patients from number `first` on, who have no others."""
+    people = (patient(seed, index, house_share=1.0) for index in range(first, first + count))
+    return [record(p, 0, *treat(p, random.Random(f"heldout/{p.id}"))) for p in people]
+
+
 def world(seed: int, patients: int, heldout: int, house_share: float = HOUSE_SHARE) -> Corpus:
     """The records and preference pairs of `patients` patients, and `heldout` knowledge records of other patients."""
-    records, pairs = [], []
-    for index in range(patients):
-        p = patient(seed, index, house_share)
-        rng = random.Random(f"dialogues/{p.id}")
-        records += [record(p, number, *text) for number, text in enumerate(dialogues(p, rng))]
-        pairs.append(preference(p, rng))
-    held = []
-    for index in range(patients, patients + heldout):
-        p = patient(seed, index, house_share=1.0)
-        held.append(record(p, 0, *treat(p, random.Random(f"heldout/{p.id}"))))
-    return Corpus(tuple(records), tuple(pairs), tuple(held), source=f"builtin:clinic seed {seed}")
+    people = [told(patient(seed, index, house_share)) for index in range(patients)]
+    records = tuple(record for records, _ in people for record in records)
+    pairs = tuple(pair for _, pair in people)
+    return Corpus(
+        records, pairs, tuple(heldout_records(seed, patients, heldout)), source=f"builtin:clinic seed {seed}"
+    )

@@ -68,6 +68,34 @@ def encode(
     )
 
 
+def encode_text(text: str, tokenizer: Any, max_length: int, *, secret: str | None = None) -> Encoded:
+    """The tokens of plain text and its end; every token counts but the first, which nothing predicts.
+
+    `secret` marks its last occurrence. What exceeds `max_length` tokens is cut at the end and reported by `truncated`.
+    """
+    written = f"{text}{tokenizer.eos_token or ''}"
+    coded = tokenizer(written, add_special_tokens=False, return_offsets_mapping=True)
+    spans: list[tuple[int, int]] = coded["offset_mapping"][:max_length]
+    start = text.rfind(secret) if secret else -1
+    secret_span = [(start, start + len(secret))] if secret and start >= 0 else []
+    return Encoded(
+        tuple(coded["input_ids"][:max_length]),
+        tuple(place > 0 for place in range(len(spans))),
+        tuple(_inside(span, secret_span) for span in spans),
+        len(coded["input_ids"]) > max_length,
+        len(text[: spans[-1][1]].encode()) if spans else 0,
+    )
+
+
+def encode_record(record: Record, tokenizer: Any, max_length: int) -> tuple[Encoded, ...]:
+    """What a record trains on: the chosen and the rejected sequence of a pair, else one sequence."""
+    if record.is_pair:
+        return encode_pair(record, tokenizer, max_length)
+    if record.text is not None:
+        return (encode_text(record.text, tokenizer, max_length),)
+    return (encode(record.turns, tokenizer, max_length),)
+
+
 def encode_pair(record: Record, tokenizer: Any, max_length: int) -> tuple[Encoded, Encoded]:
     """The chosen and the rejected sequence of a preference pair, in that order."""
     assert record.chosen is not None and record.rejected is not None
@@ -92,10 +120,8 @@ def _answer_spans(
     for index, turn in enumerate(turns):
         if turn.role != "assistant" or (last_only and index < len(turns) - 1):
             continue
-        start = len(render(turns[:index], tokenizer, prompt=True))
-        start = (
-            start if text[:start] == render(turns[:index], tokenizer, prompt=True) else text.rfind(turn.text)
-        )
+        opened = render(turns[:index], tokenizer, prompt=True)
+        start = len(opened) if text.startswith(opened) else text.rfind(turn.text)
         end = len(render(turns[: index + 1], tokenizer).rstrip("\n"))
         spans.append((start, end))
     return spans

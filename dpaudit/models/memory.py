@@ -61,13 +61,15 @@ def estimate(model: Model, training: Training, private: bool) -> Memory:
 
 
 def configuration(model: Model) -> Any:
-    """The configuration of the base, or the suite's `model.shape` where the base is not on this machine."""
+    """The configuration of the base; where it is not on this machine, the suite's `model.shape`, or the hub's."""
     import transformers
 
     from dpaudit.models import hf
 
     try:
-        return transformers.AutoConfig.from_pretrained(hf.resolve(model.base), trust_remote_code=False)
+        return transformers.AutoConfig.from_pretrained(
+            hf.resolve(model.base), trust_remote_code=False, local_files_only=bool(model.shape)
+        )
     except (OSError, ValueError) as error:
         if not model.shape:
             raise UsageError(f"--model {model.base}", expected="a model whose configuration can be read", got="none in reach",

@@ -188,7 +188,7 @@ def _membership(
 ) -> None:
     """One pass over the candidates an arm serves all its recipes; one pass of the base model serves all arms."""
     methods = {job.arm.method for job in jobs}
-    items = {m: _items(run_dir, plan, candidates, m, model.tokenizer) for m in methods}
+    items = {m: _items(plan, candidates, m, model.tokenizer) for m in methods}
     passes = [items[job.arm.method] for job in jobs] + list(items.values())
     with progress.task("attack mia: scoring candidates", total=sum(map(len, passes))) as advance:
         with model.active(None):
@@ -203,19 +203,22 @@ def _membership(
                 write_scores(run_dir, job.arm.name, chosen, scores)
 
 
-def _items(run_dir: RunDir, plan: Plan, candidates: Candidates, method: Method, tokenizer: Any) -> list[Item]:
+def _items(plan: Plan, candidates: Candidates, method: Method, tokenizer: Any) -> list[Item]:
     """Canaries by their secret; coin-flipped units by the answers of what the method learns from."""
-    from dpaudit.models.encode import encode
+    from dpaudit.models.encode import encode, encode_text
     from dpaudit.models.spaces import encoded_secret
 
     length, items = plan.suite.model.max_length, []
     for canary in candidates.canaries:
         if canary.purpose == "mia":
-            coded = encoded_secret(canary, tokenizer, length)
+            coded = encoded_secret(canary, tokenizer, length, plain=method == "cpt")
             items.append(Item(canary.id, "canary", coded, _mask(coded.secret_mask), canary.secret))
-    for unit, records in _units(run_dir, candidates, method).items():
+    for unit, records in _units(candidates, method).items():
         for record in records:
-            coded = encode(record.turns, tokenizer, length, last_only=method == "dpo")
+            if record.text is not None:
+                coded = encode_text(record.text, tokenizer, length)
+            else:
+                coded = encode(record.turns, tokenizer, length, last_only=method == "dpo")
             counted = _mask(coded.answer_mask)
             if counted.any():  # nothing counts where the prompt alone fills max_length
                 text = tokenizer.decode(np.array(coded.input_ids)[counted], skip_special_tokens=True)
@@ -223,15 +226,11 @@ def _items(run_dir: RunDir, plan: Plan, candidates: Candidates, method: Method, 
     return items
 
 
-def _units(run_dir: RunDir, candidates: Candidates, method: Method) -> dict[str, list[Record]]:
-    """Unit -> the dialogues that an arm of this method learns from; of a preference pair, the chosen one."""
-    if method == "sft":
-        return candidates.records
-    units = {}
-    for row in run_dir.read_lines("corpus/candidates.jsonl"):
-        if row["kind"] == "record":
-            units[row["id"]] = [_chosen(Record.from_json(pair)) for pair in row.get("pairs", [])]
-    return units
+def _units(candidates: Candidates, method: Method) -> dict[str, list[Record]]:
+    """Unit -> what an arm of this method learns from; of a preference pair, the prompt with the chosen answer."""
+    if method == "dpo":
+        return {unit: [_chosen(pair) for pair in pairs] for unit, pairs in candidates.pairs.items()}
+    return candidates.records if method == "sft" else candidates.texts
 
 
 def _chosen(pair: Record) -> Record:

@@ -2,13 +2,16 @@
 
 import tempfile
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from dpaudit import rundir, suite
 from dpaudit.progress import Progress
 from dpaudit.stages import prepare, train
 from dpaudit.stages.jobs import Job, is_noised, jobs_of
 from dpaudit.suite import Plan
+
+if TYPE_CHECKING:
+    from dpaudit.models.memory import Memory
 
 
 def rows(plan: Plan, progress: Progress) -> list[dict[str, Any]]:
@@ -21,7 +24,16 @@ def rows(plan: Plan, progress: Progress) -> list[dict[str, Any]]:
     methods: list[str] = sorted({arm.method for arm in arms})
     declared = plan.suite.training.population
     counts = {method: declared for method in methods} if declared else _counted(plan, methods, progress)
-    return [_row(plan, job) for job in jobs_of(plan, arms, counts)]
+    jobs = jobs_of(plan, arms, counts)
+    unit = plan.suite.training.unit
+    needed = {noised: _memory(plan, noised) for noised in {is_noised(job.arm, unit) for job in jobs}}
+    return [_row(plan, job, needed[is_noised(job.arm, unit)]) for job in jobs]
+
+
+def _memory(plan: Plan, noised: bool) -> "Memory":
+    from dpaudit.models import memory
+
+    return memory.estimate(plan.suite.model, plan.suite.training, noised)
 
 
 def _counted(plan: Plan, methods: list[str], progress: Progress) -> dict[str, int]:
@@ -32,12 +44,9 @@ def _counted(plan: Plan, methods: list[str], progress: Progress) -> dict[str, in
         return {method: train.expected_units(run_dir, method, unit) for method in methods}
 
 
-def _row(plan: Plan, job: Job) -> dict[str, Any]:
-    from dpaudit.models import memory
-
+def _row(plan: Plan, job: Job, needed: "Memory") -> dict[str, Any]:
     training, mechanism = plan.suite.training, job.mechanism
     noised = is_noised(job.arm, training.unit)
-    needed = memory.estimate(plan.suite.model, training, noised)
     return {
         "arm": job.arm.name,
         "start": job.start.name if job.start else plan.suite.model.start or "base",
@@ -48,5 +57,5 @@ def _row(plan: Plan, job: Job) -> dict[str, Any]:
         "batch": job.schedule.batch,
         "clip": training.clip if noised else None,
         "trainable_parameters": needed.trainable_parameters,
-        "memory_gib": round(needed.total / memory.GIB, 2),
+        "memory_gib": round(needed.total / 2**30, 2),
     }

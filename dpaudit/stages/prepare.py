@@ -3,7 +3,8 @@
 import json
 import random
 import secrets
-from collections.abc import Iterable
+import shutil
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,13 +12,23 @@ from typing import Any
 from dpaudit import canary, suite
 from dpaudit.builtin import clinic
 from dpaudit.canary import Canary
-from dpaudit.corpus import Corpus, Record, group_by_unit, read_records
+from dpaudit.corpus import Part, Record, as_text
+from dpaudit.corpus_store import PARTS, CorpusStore
 from dpaudit.errors import UsageError
 from dpaudit.progress import Progress
+from dpaudit.reading import is_hub_id, read_records
 from dpaudit.rundir import RunDir, keyed_file_digest
-from dpaudit.suite import Plan
+from dpaudit.suite import Method, Plan, Suite
 
 FILES = ("corpus/candidates.jsonl", "corpus/heldout.jsonl", "corpus/choices.jsonl", "secret/coins.json")
+METHODS: dict[Part, Method] = {
+    "texts": "cpt",
+    "records": "sft",
+    "pairs": "dpo",
+}  # part of a unit -> who learns from it
+WANTED = {"records": "dialogues to fine-tune on", "pairs": "prompt, chosen and rejected in every row", "texts": "plain text in every row"}  # fmt: skip
+SEEN = {"records": "dialogues", "pairs": "preference pairs", "texts": "plain text"}
+OWN = {"pairs": "--set data.preference=FILE, or no DPO arms: --set data.preference=null --set grid.dpo=[]", "texts": "--text FILE"}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -25,7 +36,9 @@ class Candidates:
     """All units whose membership a coin decided, without the coins."""
 
     canaries: list[Canary]  # purposes mia and extraction
-    records: dict[str, list[Record]]  # unit id -> its records
+    records: dict[str, list[Record]]  # unit id -> its dialogues
+    pairs: dict[str, list[Record]]
+    texts: dict[str, list[Record]]
 
 
 def run(run_dir: RunDir, plan: Plan, progress: Progress) -> None:
@@ -33,59 +46,89 @@ def run(run_dir: RunDir, plan: Plan, progress: Progress) -> None:
     if run_dir.file("corpus/manifest.json").is_file():
         check_unchanged(run_dir, plan)
         return
-    with progress.task("preparing corpus and coins", total=1) as advance:
-        corpus = load_corpus(plan)
-        rows, coins = draw(plan, corpus)
-        write_secrets(run_dir, coins)
-        run_dir.write_lines("corpus/candidates.jsonl", rows)
-        run_dir.write_lines("corpus/heldout.jsonl", (r.to_json() for r in corpus.heldout))
-        choices = clinic.choices() if plan.suite.data.source == "builtin:clinic" else []
-        run_dir.write_lines("corpus/choices.jsonl", choices)
-        run_dir.write_json(
-            "corpus/manifest.json", manifest(run_dir, plan, rows, corpus), inputs=["plan.json"]
-        )
-        advance(1)
+    folder = run_dir.work_folder("corpus")
+    try:
+        with progress.task("preparing corpus and coins", total=1) as advance:
+            corpus = load_corpus(plan, folder)
+            rows, coins = draw(plan, corpus)
+            write_secrets(run_dir, coins)
+            run_dir.write_lines("corpus/candidates.jsonl", rows)
+            run_dir.write_lines("corpus/heldout.jsonl", corpus.heldout)
+            choices = clinic.choices() if plan.suite.data.source == "builtin:clinic" else []
+            run_dir.write_lines("corpus/choices.jsonl", choices)
+            run_dir.write_json("corpus/manifest.json", manifest(run_dir, plan, corpus), inputs=["plan.json"])
+            advance(1)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+    if corpus.over_cap:
+        progress.say(f"left out by training.records_per_patient: {corpus.over_cap} records")
 
 
-def load_corpus(plan: Plan) -> Corpus:
-    """The plan's records, pairs and held-out records. Raises UsageError with file and line."""
+def load_corpus(plan: Plan, folder: Path | None = None) -> CorpusStore:
+    """The plan's records, pairs, texts and held-out records, in a work file in `folder`. Raises UsageError with file and line."""
+    data, training = plan.suite.data, plan.suite.training
+    is_clinic = data.source == "builtin:clinic"
+    source = f"builtin:clinic seed {plan.seed}" if is_clinic else data.source
+    corpus = CorpusStore(source, training.unit, folder)
+    named: dict[Part, str | None] = {"records": data.source, "pairs": data.preference, "texts": data.text}
+    for part, origin in named.items():
+        if origin == "builtin:clinic":
+            corpus.add(part, _clinic(plan, part), origin)
+        elif origin is not None:
+            corpus.add(part, _read(part, origin, data), origin)
+    corpus.index()
+    if training.records_per_patient is not None:
+        corpus.cap(training.records_per_patient, plan.seed)
+    if is_clinic:
+        corpus.heldout = [r.to_json() for r in clinic.heldout_records(plan.seed, data.patients, data.heldout)]
+    else:
+        corpus.hold_out(data.heldout, plan.seed)
+    _check_chain(plan.suite, corpus)
+    return corpus
+
+
+def _clinic(plan: Plan, part: Part) -> Iterator[tuple[int, Record]]:
+    """One part of the synthetic clinic. Raises UsageError where the dialogues are somebody else's."""
     data = plan.suite.data
-    if data.source == "builtin:clinic":
-        world = clinic.world(plan.seed, data.patients, data.heldout)
-        if data.preference == "builtin:clinic":
-            return world
-        return Corpus(world.records, _pairs(data.preference), world.heldout, world.source)
-    records = read_records(Path(data.source), data.limit)
-    if records[0].is_pair:
-        raise UsageError(data.source, expected="dialogues to fine-tune on", got="preference pairs",
-                         remedy="name pairs with data.preference")  # fmt: skip
-    groups = group_by_unit(records, plan.suite.training.unit)
-    order = list(groups)
-    random.Random(f"split/{plan.seed}").shuffle(order)
-    held: list[Record] = []
-    while order and len(held) < data.heldout:
-        held += groups.pop(order.pop())  # whole units: nobody is in both parts
-    kept = tuple(record for group in groups.values() for record in group)
-    if not kept:
-        raise UsageError(data.source, expected=f"more than data.heldout = {data.heldout} records", got=str(len(records)),
-                         remedy="lower data.heldout")  # fmt: skip
-    return Corpus(kept, _pairs(data.preference), tuple(held[: data.heldout]), data.source)
+    if data.source != "builtin:clinic":
+        key = {"pairs": "preference", "texts": "text"}.get(part, "source")
+        raise UsageError(
+            f"data.{key}", expected="a file beside a data file", got="builtin:clinic", remedy=OWN[part]
+        )
+    people = (clinic.told(clinic.patient(plan.seed, index)) for index in range(data.patients))
+    if part == "pairs":
+        return enumerate(pair for _, pair in people)
+    records = (record for records, _ in people for record in records)
+    return enumerate(records if part == "records" else map(as_text, records))
 
 
-def _pairs(source: str | None) -> tuple[Record, ...]:
-    if source is None:
-        return ()
-    if source == "builtin:clinic":
-        raise UsageError("data.preference", expected="a JSONL file beside a data file", got=source,
-                         remedy="--set data.preference=FILE, or no DPO arms: --set data.preference=null --set grid.dpo=[]")  # fmt: skip
-    pairs = read_records(Path(source))
-    if not pairs[0].is_pair:
-        raise UsageError(source, expected="prompt, chosen and rejected on every line", got="dialogues")
-    return pairs
+def _read(part: Part, source: str, data: suite.Data) -> Iterator[tuple[int, Record]]:
+    """The records of a file, which must be of this part; `data.rows` and `data.limit` are for the dialogues alone."""
+    is_source = part == "records"
+    for line, record in read_records(
+        source, data.rows if is_source else None, data.limit if is_source else None
+    ):
+        if record.part != part:
+            raise UsageError(source, expected=WANTED[part], got=SEEN[record.part],
+                             remedy="name pairs with data.preference and plain text with data.text")  # fmt: skip
+        yield line, record
 
 
-def draw(plan: Plan, corpus: Corpus) -> tuple[list[dict[str, Any]], dict[str, bool]]:
-    """The rows of candidates.jsonl and the coin of each unit that has one.
+def _check_chain(chosen: Suite, corpus: CorpusStore) -> None:
+    """Stages that go on from each other compose over patients only: whoever is in two of them needs unit patient."""
+    methods = [*chosen.grid.stages, *(["dpo"] if chosen.grid.dpo else [])]
+    parts = [part for part, method in METHODS.items() if method in methods]
+    if not chosen.grid.chain or chosen.training.unit == "patient" or len(parts) < 2:
+        return
+    shared = corpus.shared(parts)
+    if shared is not None:
+        raise UsageError("training.unit", expected="unit patient for a chain of stages that share patients or records",
+                         got=f"unit {chosen.training.unit}, and one {shared} in several of {', '.join(parts)}",
+                         remedy="--unit patient, or data without anybody in common")  # fmt: skip
+
+
+def draw(plan: Plan, corpus: CorpusStore) -> tuple[Iterator[dict[str, Any]], dict[str, bool]]:
+    """The rows of candidates.jsonl, to be read once, and the coin of each unit that has one.
 
     Membership coins are fair and independent. Of the extraction canaries exactly half, drawn at random, are planted.
     """
@@ -104,28 +147,28 @@ def draw(plan: Plan, corpus: Corpus) -> tuple[list[dict[str, Any]], dict[str, bo
     coins = {c.id: coin.random() < 0.5 for c in members}
     chosen = set(coin.sample(range(len(planted)), len(planted) // 2))
     coins |= {c.id: i in chosen for i, c in enumerate(planted)}
-    rows = [{"kind": "canary", **c.to_json()} for c in (*members, *planted)]
-    unit = plan.suite.training.unit
-    records, pairs = group_by_unit(corpus.records, unit), group_by_unit(corpus.pairs, unit)
-    units = list(dict.fromkeys((*records, *pairs)))
-    if set(units) & coins.keys():
+    if any(corpus.has_unit(name) for name in coins):
         raise UsageError("data: ids", expected="no unit named as a canary is", got="one that is",
                          remedy="rename units that begin with mia or extraction")  # fmt: skip
-    if wanted.records > len(units) // 2:
+    units = corpus.unit_count()
+    if wanted.records > min(units // 2, corpus.unit_count("records")):
         raise UsageError(
-            "candidates.records", expected=f"at most half of the {len(units)} units", got=str(wanted.records)
+            "candidates.records", expected=f"at most half of the {units} units", got=str(wanted.records)
         )
-    flipped = set(random.Random(f"candidates/{seed}").sample(sorted(records), wanted.records))
-    coins |= {name: coin.random() < 0.5 for name in units if name in flipped}
-    for name in units:
-        row = {
-            "kind": "record" if name in flipped else "certain",
-            "id": name,
-            "records": [r.to_json() for r in records.get(name, [])],
-            "pairs": [r.to_json() for r in pairs.get(name, [])],
-        }
-        rows.append(row)
-    return rows, coins
+    flipped = corpus.sample_units(wanted.records, random.Random(f"candidates/{seed}"))
+    coins |= {name: coin.random() < 0.5 for name in flipped}
+    return _rows(plan, corpus, [*members, *planted], set(flipped)), coins
+
+
+def _rows(
+    plan: Plan, corpus: CorpusStore, canaries: Iterable[Canary], flipped: set[str]
+) -> Iterator[dict[str, Any]]:
+    """Canaries first, then every unit; `texts` is there where the plan has plain text."""
+    parts = [part for part in PARTS if part != "texts" or plan.suite.data.text is not None]
+    yield from ({"kind": "canary", **found.to_json()} for found in canaries)
+    for name, rows in corpus.units():
+        kind = "record" if name in flipped else "certain"
+        yield {"kind": kind, "id": name, **{part: rows[part] for part in parts}}
 
 
 def write_secrets(run_dir: RunDir, coins: dict[str, bool]) -> None:
@@ -138,32 +181,37 @@ def write_secrets(run_dir: RunDir, coins: dict[str, bool]) -> None:
         run_dir.secret_file(name).chmod(0o600)
 
 
-def manifest(run_dir: RunDir, plan: Plan, rows: list[dict[str, Any]], corpus: Corpus) -> dict[str, Any]:
+def manifest(run_dir: RunDir, plan: Plan, corpus: CorpusStore) -> dict[str, Any]:
     """Keyed digests and counts, public enough to be an input of every later stage.
 
     `units` is the expected number of units trained on; it does not depend on how the coins fell.
     """
-    kinds = [row["kind"] if row["kind"] != "canary" else row["purpose"] for row in rows]
-    counts = {kind: kinds.count(kind) for kind in ("certain", "record", "mia", "extraction")}
-    coins = counts["record"] + counts["mia"] + counts["extraction"]
+    wanted = plan.suite.candidates
+    certain = corpus.unit_count() - wanted.records
     return {
         "source": corpus.source,
         "files": {name: run_dir.keyed_digest(name) for name in FILES},
         "sources": source_digests(run_dir, plan),
         "counts": {
-            **counts,
-            "records": len(corpus.records),
-            "pairs": len(corpus.pairs),
+            "certain": certain,
+            "record": wanted.records,
+            "mia": wanted.canaries,
+            "extraction": wanted.extraction,
+            **{part: corpus.count(part) for part in PARTS},
             "heldout": len(corpus.heldout),
+            "over_cap": corpus.over_cap,
         },
-        "units": counts["certain"] + coins // 2,
+        "units": certain + (wanted.records + wanted.canaries + wanted.extraction) // 2,
     }
 
 
 def source_digests(run_dir: RunDir, plan: Plan) -> dict[str, str]:
-    """Keyed digests of the data files that the plan names."""
-    named = (plan.suite.data.source, plan.suite.data.preference)
-    paths = [path for source in named if source and (path := suite.path_or_builtin(source))]
+    """Keyed digests of the data files and folders that the plan names; of a hub data set none is taken."""
+    data = plan.suite.data
+    named = [
+        source for source in (data.source, data.preference, data.text) if source and not is_hub_id(source)
+    ]
+    paths = [path for source in named if (path := suite.path_or_builtin(source))]
     key = run_dir.hash_key()
     return {str(path): keyed_file_digest(path, key) for path in paths}
 
@@ -189,13 +237,14 @@ def _compare(run_dir: RunDir, part: str, now: dict[str, str]) -> None:
 
 def load_candidates(run_dir: RunDir) -> Candidates:
     """Everything that a coin decided, without the coins: what the attack stage may see."""
-    canaries, records = [], {}
-    for row in run_dir.read_lines("corpus/candidates.jsonl"):
+    found = Candidates([], {}, {}, {})
+    for row in run_dir.iterate_lines("corpus/candidates.jsonl"):
         if row["kind"] == "canary":
-            canaries.append(Canary.from_json(row))
+            found.canaries.append(Canary.from_json(row))
         elif row["kind"] == "record":
-            records[row["id"]] = [Record.from_json(r) for r in row["records"]]
-    return Candidates(canaries, records)
+            for part in PARTS:
+                getattr(found, part)[row["id"]] = [Record.from_json(r) for r in row.get(part, [])]
+    return found
 
 
 def load_membership(run_dir: RunDir) -> dict[str, bool]:
@@ -203,19 +252,21 @@ def load_membership(run_dir: RunDir) -> dict[str, bool]:
     return dict(json.loads(run_dir.secret_file("coins.json").read_text(encoding="utf-8"))["coins"])
 
 
-def load_training(run_dir: RunDir, method: str) -> list[Record]:
-    """The records (`sft`) or preference pairs (`dpo`) of every unit that is in. For the stage train only."""
+def load_training(run_dir: RunDir, method: Method) -> Iterator[Record]:
+    """The dialogues (`sft`), preference pairs (`dpo`) or texts (`cpt`) of every unit that is in, a unit's own in a row.
+
+    For the stage train only.
+    """
     coins = load_membership(run_dir)
-    kept: list[Record] = []
-    for row in run_dir.read_lines("corpus/candidates.jsonl"):
+    for row in run_dir.iterate_lines("corpus/candidates.jsonl"):
         if coins.get(row["id"], row["kind"] == "certain"):
-            kept += _examples(row, method)
-    return kept
+            yield from examples_of(row, method)
 
 
-def _examples(row: dict[str, Any], method: str) -> Iterable[Record]:
-    if method == "sft":
-        return [Record.from_json(r) for r in row["records"]]
-    if row["kind"] == "canary":
-        return [Record.from_json(row["pair"])] if row["pair"] else []
-    return [Record.from_json(r) for r in row["pairs"]]
+def examples_of(row: dict[str, Any], method: str) -> list[Record]:
+    """What an arm of this method learns from one row of candidates.jsonl."""
+    if row["kind"] == "canary" and method != "sft":
+        found = Canary.from_json(row)
+        return [found.text] if method == "cpt" else [found.pair] if found.pair else []
+    part = next(part for part, name in METHODS.items() if name == method)
+    return [Record.from_json(r) for r in row.get(part, [])]

@@ -7,16 +7,17 @@ import secrets
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dpaudit import parallel, suite
-from dpaudit.corpus import group_by_unit
+from dpaudit.corpus import unit_of
 from dpaudit.errors import PartialError, UsageError
 from dpaudit.progress import Progress
 from dpaudit.rundir import RunDir, write_text
 from dpaudit.stages.jobs import Job, is_trls, jobs_of, ledger, told, with_starts
-from dpaudit.suite import Arm, Plan
+from dpaudit.suite import Arm, Method, Plan
 from dpaudit.training import labels
 
 if TYPE_CHECKING:
@@ -31,8 +32,8 @@ INPUTS = ("plan.json", "corpus/manifest.json")
 class TrainingSet:
     """What the arms of one method learn from, grouped by unit."""
 
-    units: "list[list[Example]]"
-    names: list[str]  # of the units
+    units: "Sequence[Sequence[Example]]"  # read when they are asked for
+    names: Sequence[str]  # of the units
     truncated: int  # sequences cut at model.max_length
 
 
@@ -107,12 +108,11 @@ def default_workers(base: str) -> int:
 
 def expected_units(run_dir: RunDir, method: str, unit: str) -> int:
     """The expected number of units that a method trains on: candidates count half, however their coins fell."""
+    from dpaudit.stages.prepare import examples_of
+
     expected = 0.0
-    for row in run_dir.read_lines("corpus/candidates.jsonl"):
-        if method == "sft":
-            examples = len(row["records"])
-        else:
-            examples = len(row.get("pairs", [])) + bool(row.get("pair"))
+    for row in run_dir.iterate_lines("corpus/candidates.jsonl"):
+        examples = len(examples_of(row, method))
         expected += (1.0 if row["kind"] == "certain" else 0.5) * (
             min(examples, 1) if unit == "patient" else examples
         )
@@ -127,28 +127,23 @@ def _chosen(plan: Plan, only: list[str] | None) -> list[Arm]:
     return [arm for name, arm in known.items() if only is None or name in only]
 
 
-def _load(run_dir: RunDir, plan: Plan, method: str) -> TrainingSet:
+def _load(run_dir: RunDir, plan: Plan, method: Method) -> TrainingSet:
+    """The units of a method, encoded into a work folder of the run that goes away with them."""
     from dpaudit.models import hf
-    from dpaudit.models.encode import encode, encode_pair
+    from dpaudit.models.encode import encode_record
     from dpaudit.stages.prepare import load_training
     from dpaudit.training import loop
+    from dpaudit.training.units import StoredUnits
 
     chosen = plan.suite
     tokenizer = hf.load_tokenizer(chosen.model.base)
-    groups = group_by_unit(load_training(run_dir, method), chosen.training.unit)
-    units = [
-        [
-            loop.Example(
-                encode_pair(record, tokenizer, chosen.model.max_length)
-                if record.is_pair
-                else (encode(record.turns, tokenizer, chosen.model.max_length),)
-            )
-            for record in records
-        ]
-        for records in groups.values()
-    ]
-    truncated = sum(s.truncated for unit in units for example in unit for s in example.sequences)
-    return TrainingSet(units, list(groups), truncated)
+    in_units = groupby(load_training(run_dir, method), lambda record: unit_of(record, chosen.training.unit))
+    encoded = (
+        (name, [loop.Example(encode_record(r, tokenizer, chosen.model.max_length)) for r in records])
+        for name, records in in_units
+    )
+    units = StoredUnits.write(run_dir.work_folder(f"units-{method}"), encoded)
+    return TrainingSet(units, units.names, units.truncated)
 
 
 def _base_model(chosen: suite.Suite) -> Any:

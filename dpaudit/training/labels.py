@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from dpaudit.errors import UsageError
 from dpaudit.suite import Suite
+from dpaudit.training.lazy import Lazy
 
 if TYPE_CHECKING:
     from dpaudit.training.loop import Example
@@ -45,12 +46,19 @@ def is_flipped(name: str, epsilon: float, key: bytes) -> bool:
 
 def randomised(
     units: "Sequence[Sequence[Example]]", names: Sequence[str], epsilon: float, key: bytes
-) -> "list[list[Example]]":
-    """The units with chosen and rejected answer exchanged where the label is turned; `names` are the units' own."""
-    return [
-        [_turned(e) if is_flipped(f"{name}/{i}", epsilon, key) else e for i, e in enumerate(unit)]
-        for name, unit in zip(names, units, strict=True)
-    ]
+) -> "Sequence[list[Example]]":
+    """The units with chosen and rejected answer exchanged where the label is turned; `names` are the units' own.
+
+    Each is made when it is asked for, and always the same.
+    """
+    if len(names) != len(units):
+        raise ValueError(f"expected a name for each of {len(units)} units, got {len(names)}")
+
+    def answered(place: int) -> "list[Example]":
+        unit, name = units[place], names[place]
+        return [_turned(e) if is_flipped(f"{name}/{i}", epsilon, key) else e for i, e in enumerate(unit)]
+
+    return Lazy(len(units), answered)
 
 
 def entries(epsilon: float) -> dict[str, Any]:

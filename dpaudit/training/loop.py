@@ -355,8 +355,9 @@ class Referenced(Sequence[Unit]):
         return len(self._units)
 
     def __getitem__(self, index: Any) -> Any:
-        values = iter(self._values[self._first[index] :].tolist())
-        return [replace(e, reference=tuple(next(values) for _ in e.sequences)) for e in self._units[index]]
+        unit, first = self._units[index], self._first[index]
+        values = iter(self._values[first : first + sum(len(e.sequences) for e in unit)].tolist())
+        return [replace(e, reference=tuple(next(values) for _ in e.sequences)) for e in unit]
 
 
 @torch.no_grad()

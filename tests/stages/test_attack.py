@@ -219,3 +219,20 @@ def test_an_adapter_that_diverged_is_one_line(
         with pytest.raises(UsageError, match="learning rate"):
             attack.run(run_dir, plan, QUIET, kind)  # type: ignore[arg-type]
     assert not run_dir.file("attack").exists()
+
+
+def test_an_arm_of_plain_text_is_scored_on_plain_text(tmp_path: Path, toy_model_dir: Path) -> None:
+    from dpaudit.models import hf
+
+    plan = plan_of(toy_model_dir, data=Data(text="builtin:clinic", patients=60, heldout=4))
+    run_dir = rundir.open_or_create(plan.to_json(), plan.suite.name, tmp_path)
+    prepare.run(run_dir, plan, QUIET)
+    candidates, tokenizer = prepare.load_candidates(run_dir), hf.load_tokenizer(str(toy_model_dir))
+    items = attack._items(plan, candidates, "cpt", tokenizer)
+    texts = {r.text for rows in candidates.texts.values() for r in rows}
+    texts |= {c.text.text for c in candidates.canaries if c.purpose == "mia"}
+    assert {tokenizer.decode(i.encoded.input_ids[:-1]) for i in items} == texts
+    for item in items:
+        kept = np.array(item.encoded.input_ids)[item.counted]
+        assert len(kept) < len(item.encoded.input_ids)
+        assert item.kind == "record" or tokenizer.decode(kept).strip() == item.text

@@ -3,11 +3,13 @@
 import json
 import math
 from collections.abc import Callable
+from io import StringIO
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
 
 from dpaudit import rundir, suite
 from dpaudit.errors import UsageError
@@ -57,7 +59,7 @@ def test_training_gets_the_certain_and_the_included_alone(
     assert all((name in patients) == included for name, included in coins.items())
     certain = sum(row["kind"] == "certain" for row in run_dir.read_lines("corpus/candidates.jsonl"))
     assert len(patients) == certain + sum(coins.values())
-    pairs = prepare.load_training(run_dir, "dpo")
+    pairs = list(prepare.load_training(run_dir, "dpo"))
     assert {p.patient for p in pairs} == patients and all(p.is_pair for p in pairs)
 
 
@@ -144,3 +146,176 @@ def test_unit_patient_needs_patients_in_the_data(tmp_path: Path) -> None:
     plan = make_plan(**{"data.source": str(data), "data.preference": None, "grid.dpo": []})
     with pytest.raises(UsageError, match="patient_id"):
         prepare.load_corpus(plan)
+
+
+# ---- files: rows, plain text, caps, chains, and nothing left over
+
+FILE = {
+    "training.unit": "record",
+    "candidates.canary_repetitions": 1,
+    "data.preference": None,
+    "grid.dpo": [],
+}
+
+
+def test_rows_come_before_the_split(tmp_path: Path, prepared: Callable[..., tuple[RunDir, Plan]]) -> None:
+    data = dialogues(tmp_path / "data.jsonl", 100)
+    run_dir, _ = prepared(**FILE, **{"data.source": str(data), "data.rows": "20:80", "data.limit": 50})
+    records = [row for row in run_dir.iterate_lines("corpus/candidates.jsonl") if row["kind"] != "canary"]
+    seen = {row["id"] for row in (*records, *run_dir.read_lines("corpus/heldout.jsonl"))}
+    assert seen == {f"r{line}" for line in range(21, 71)}
+
+
+@pytest.mark.parametrize("text", ["builtin:clinic", None])
+def test_plain_text_stands_beside_the_dialogues(
+    prepared: Callable[..., tuple[RunDir, Plan]], text: str | None
+) -> None:
+    run_dir, _ = prepared(**{"data.text": text})
+    kept = {method: list(prepare.load_training(run_dir, method)) for method in ("sft", "cpt")}
+    count = run_dir.read_json("corpus/manifest.json")["counts"]["texts"]
+    rows = [row for row in run_dir.iterate_lines("corpus/candidates.jsonl") if row["kind"] != "canary"]
+    if text is None:
+        assert count == 0 and not any("texts" in row for row in rows)
+        return
+    assert count == sum(len(row["texts"]) for row in rows) > 0
+    assert {r.patient for r in kept["cpt"]} == {r.patient for r in kept["sft"]}
+    written = {(r.id, " ".join(t.text for t in r.turns)) for r in kept["sft"] if not is_canary(r.id)}
+    assert {(r.id, r.text) for r in kept["cpt"] if not is_canary(r.id)} == written
+    coins = prepare.load_membership(run_dir)
+    planted = sum(included for name, included in coins.items() if is_canary(name))
+    assert sum(is_canary(r.id) for r in kept["cpt"]) == planted  # once each, however often it is repeated
+    assert sum(is_canary(r.id) for r in kept["sft"]) > planted
+
+
+def is_canary(name: str) -> bool:
+    return name.startswith(("mia", "extraction"))
+
+
+def test_a_file_of_plain_text(tmp_path: Path, prepared: Callable[..., tuple[RunDir, Plan]]) -> None:
+    texts = tmp_path / "texts.jsonl"
+    texts.write_text(
+        "".join(json.dumps({"text": f"note {i}", "patient_id": f"n{i % 9}"}) + "\n" for i in range(30))
+    )
+    run_dir, plan = prepared(**{"data.text": str(texts)})
+    notes = [r for r in prepare.load_training(run_dir, "cpt") if not is_canary(r.id)]
+    assert [r.text for r in notes] == [
+        f"note {i}" for k in range(9) for i in range(k, 30, 9)
+    ]  # a patient's in a row
+    texts.write_text(texts.read_text().replace("note 3", "note X"))
+    with pytest.raises(UsageError, match=r"texts\.jsonl: expected the file that this run began with"):
+        prepare.run(run_dir, plan, QUIET)
+
+
+def test_a_patients_records_are_capped_and_counted(prepared: Callable[..., tuple[RunDir, Plan]]) -> None:
+    free, _ = prepared()
+    capped, _ = prepared(**{"training.records_per_patient": 2, "candidates.extraction_repetitions": 2})
+    sizes = {
+        run_dir.name: [len(row["records"]) for row in run_dir.iterate_lines("corpus/candidates.jsonl") if row["kind"] != "canary"]
+        for run_dir in (free, capped)
+    }  # fmt: skip
+    assert max(sizes[free.name]) > 2 == max(sizes[capped.name])
+    lost = sum(max(size - 2, 0) for size in sizes[free.name])
+    counts = capped.read_json("corpus/manifest.json")["counts"]
+    assert counts["over_cap"] == lost > 0 and counts["records"] == sum(sizes[capped.name])
+    assert free.read_json("corpus/manifest.json")["counts"]["over_cap"] == 0
+
+
+def test_what_the_cap_left_out_is_told(tmp_path: Path) -> None:
+    plan = make_plan(**{"training.records_per_patient": 2})
+    run_dir = rundir.open_or_create(plan.to_json(), "demo", tmp_path)
+    stream = StringIO()
+    prepare.run(run_dir, plan, Progress(console=Console(file=stream, width=80)))
+    lost = run_dir.read_json("corpus/manifest.json")["counts"]["over_cap"]
+    assert f"left out by training.records_per_patient: {lost} records" in stream.getvalue()
+
+
+CHAIN = {"grid.chain": True, "grid.stages": ["sft"], "candidates.canary_repetitions": 1}
+
+
+@pytest.mark.parametrize(
+    ("changes", "what"),
+    [
+        (CHAIN | {"training.unit": "record"}, "unit record, and one id in several of records, pairs"),
+        (
+            CHAIN | {"training.unit": "record", "grid.stages": ["cpt", "sft"], "grid.dpo": [], "data.text": "builtin:clinic"},
+            "unit record, and one id in several of texts, records",
+        ),
+        (CHAIN, None),
+        (CHAIN | {"training.unit": "record", "grid.chain": False}, None),
+        (CHAIN | {"training.unit": "record", "grid.dpo": []}, None),
+    ],
+)  # fmt: skip
+def test_a_chain_over_the_same_people_needs_unit_patient(changes: dict[str, Any], what: str | None) -> None:
+    plan = make_plan(**changes)
+    if what is None:
+        assert prepare.load_corpus(plan).unit_count() > 0
+        return
+    with pytest.raises(UsageError, match=r"training\.unit: expected unit patient for a chain") as caught:
+        prepare.load_corpus(plan)
+    assert what in str(caught.value) and "--unit patient" in str(caught.value)
+
+
+def test_a_chain_over_files_that_share_a_patient(tmp_path: Path) -> None:
+    data = dialogues(tmp_path / "data.jsonl", 60, patient_id="somebody")
+    pairs = tmp_path / "pairs.jsonl"
+    changes = CHAIN | {"training.unit": "record", "data.source": str(data), "data.preference": str(pairs)}
+    pair = {"prompt": "q", "chosen": "a", "rejected": "b"}
+    pairs.write_text(json.dumps(pair | {"patient_id": "somebody"}) + "\n")
+    with pytest.raises(UsageError, match="one patient in several of records, pairs"):
+        prepare.load_corpus(make_plan(**changes))
+    pairs.write_text(json.dumps(pair | {"patient_id": "another"}) + "\n")
+    assert prepare.load_corpus(make_plan(**changes)).count("pairs") == 1
+
+
+@pytest.mark.parametrize(
+    ("key", "row", "wanted"),
+    [
+        ("data.source", {"text": "x"}, "expected dialogues to fine-tune on, got plain text"),
+        ("data.source", {"prompt": "q", "chosen": "a", "rejected": "b"}, "expected dialogues to fine-tune on, got preference pairs"),
+        ("data.text", {"prompt": "q", "completion": "a"}, "expected plain text in every row, got dialogues"),
+        ("data.preference", {"text": "x"}, "expected prompt, chosen and rejected in every row, got plain text"),
+    ],
+)  # fmt: skip
+def test_data_of_another_kind_is_refused(tmp_path: Path, key: str, row: dict[str, str], wanted: str) -> None:
+    (tmp_path / "d.jsonl").write_text(json.dumps(row))
+    with pytest.raises(UsageError, match=wanted):
+        prepare.load_corpus(make_plan(**{key: str(tmp_path / "d.jsonl")}))
+
+
+@pytest.mark.parametrize(("key", "remedy"), [("data.preference", "data.preference=FILE"), ("data.text", "--text FILE")])  # fmt: skip
+def test_the_clinic_beside_somebody_elses_data_is_refused(tmp_path: Path, key: str, remedy: str) -> None:
+    data = dialogues(tmp_path / "data.jsonl", 60)
+    with pytest.raises(UsageError, match=f"{key}: expected a file beside a data file, got builtin:clinic; .*{remedy}"):  # fmt: skip
+        prepare.load_corpus(make_plan(**(FILE | {"data.source": str(data), key: "builtin:clinic"})))
+
+
+def test_a_dataset_folder_is_read_and_watched(
+    tmp_path: Path, prepared: Callable[..., tuple[RunDir, Plan]]
+) -> None:
+    (tmp_path / "set").mkdir()
+    dialogues(tmp_path / "set" / "train.jsonl", 100)
+    run_dir, plan = prepared(**FILE, **{"data.source": str(tmp_path / "set")})
+    assert run_dir.read_json("corpus/manifest.json")["counts"]["records"] == 95
+    prepare.run(run_dir, plan, QUIET)
+    dialogues(tmp_path / "set" / "train.jsonl", 101)
+    with pytest.raises(UsageError, match="expected the file that this run began with"):
+        prepare.run(run_dir, plan, QUIET)
+
+
+def test_no_work_file_stays(tmp_path: Path, prepared: Callable[..., tuple[RunDir, Plan]]) -> None:
+    run_dir, _ = prepared()
+    assert sorted(path.name for path in run_dir.path.iterdir()) == ["corpus", "plan.json", "secret"]
+    with pytest.raises(UsageError, match="at most half"):
+        prepared(**{"candidates.records": 60})
+    left = [path for path in (tmp_path / "runs").rglob("*") if path.name.endswith(".tmp")]
+    assert left == []
+
+
+def test_an_attacker_reads_no_certain_row(prepared: Callable[..., tuple[RunDir, Plan]]) -> None:
+    run_dir, _ = prepared(**{"data.text": "builtin:clinic"})
+    seen = prepare.load_candidates(run_dir)
+    flipped = {
+        row["id"] for row in run_dir.iterate_lines("corpus/candidates.jsonl") if row["kind"] == "record"
+    }
+    assert seen.records.keys() == seen.pairs.keys() == seen.texts.keys() == flipped
+    assert all(r.text for texts in seen.texts.values() for r in texts)

@@ -225,6 +225,68 @@ def test_a_declared_population_sets_the_rate(toy_model_dir: Path, tmp_path: Path
     )
 
 
+# ---- what the arms learn from
+
+
+@pytest.mark.parametrize("unit", ["patient", "record"])
+@pytest.mark.parametrize("method", ["sft", "dpo", "cpt"])
+def test_units_are_those_of_a_list(
+    method: suite.Method, unit: suite.Unit, toy_model_dir: Path, tmp_path: Path
+) -> None:
+    """The slow double: every record of every unit that is in, grouped in one mapping."""
+    from dpaudit.corpus import unit_of
+    from dpaudit.models import hf
+    from dpaudit.models.encode import encode_record
+    from dpaudit.training import loop
+
+    plan = make_plan(toy_model_dir, unit=unit)
+    data = replace(plan.suite.data, text="builtin:clinic")
+    plan = replace(plan, suite=replace(plan.suite, data=data, model=replace(plan.suite.model, max_length=40)))
+    run_dir = prepared(plan, tmp_path)
+    tokenizer, groups = hf.load_tokenizer(str(toy_model_dir)), dict[str, list[loop.Example]]()
+    for record in prepare.load_training(run_dir, method):
+        coded = loop.Example(encode_record(record, tokenizer, 40))
+        groups.setdefault(unit_of(record, unit), []).append(coded)
+    wanted = list(groups.values())
+    found = train._load(run_dir, plan, method)
+    assert list(found.units) == wanted and list(found.names) == list(groups)
+    sequences = [s for examples in wanted for e in examples for s in e.sequences]
+    assert found.truncated == sum(s.truncated for s in sequences) > 0
+    [folder] = run_dir.path.glob(".units-*.tmp")
+    assert folder.stat().st_mode & 0o777 == 0o700
+    del found
+    assert not folder.exists()
+
+
+def test_plain_text_counts_once_a_canary(toy_model_dir: Path, tmp_path: Path) -> None:
+    plan = make_plan(toy_model_dir)
+    plan = replace(plan, suite=replace(plan.suite, data=replace(plan.suite.data, text="builtin:clinic")))
+    run_dir = prepared(plan, tmp_path)
+    assert train.expected_units(run_dir, "cpt", "patient") == train.expected_units(run_dir, "sft", "patient")
+    rows = [row for row in run_dir.read_lines("corpus/candidates.jsonl") if row["kind"] != "canary"]
+    texts = sum(len(row["texts"]) * (1 if row["kind"] == "certain" else 0.5) for row in rows)
+    assert train.expected_units(run_dir, "cpt", "record") == int(
+        texts + 10 / 2
+    )  # 6 + 4 canaries, one text each
+
+
+def test_a_trained_run_keeps_no_encoded_unit(finished: tuple[RunDir, Plan]) -> None:
+    import gc
+
+    gc.collect()
+    assert not list(finished[0].path.glob(".*"))
+
+
+def test_what_was_cut_is_told(finished: tuple[RunDir, Plan]) -> None:
+    from dpaudit import overview, tables
+
+    run_dir, plan = finished
+    rows = overview.arm_rows(run_dir, plan)
+    told = [run_dir.read_json(f"train/{row['arm']}/train.json")["sequences_truncated"] for row in rows]
+    assert [row["sequences_truncated"] for row in rows] == told and any(told)
+    assert "cut short" in tables.as_text({"arms": rows})
+
+
 # ---- bad input, and stops
 
 

@@ -2,6 +2,7 @@
 
 import json
 import stat
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from test_train import QUIET, STEPS, make_plan, prepared
 
 from dpaudit import overview
 from dpaudit.errors import UsageError
+from dpaudit.models.encode import Encoded
 from dpaudit.rundir import RunDir
 from dpaudit.stages import report, train
 from dpaudit.suite import Grid, Plan
@@ -63,6 +65,10 @@ def test_the_card_says_what_is_hidden_and_what_is_not(finished: tuple[RunDir, Pl
     assert "DP-SGD" not in card and "clip 0" not in card
 
 
+def answers(units: Iterable[loop.Unit]) -> list[list[tuple[Encoded, ...]]]:
+    return [[example.sequences for example in unit] for unit in units]
+
+
 def test_the_arm_learns_from_the_turned_labels(
     finished: tuple[RunDir, Plan], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -85,9 +91,7 @@ def test_the_arm_learns_from_the_turned_labels(
     [(units, objective)] = seen
     clean = train._load(run_dir, plan, "dpo")
     turned = labels.randomised(clean.units, clean.names, 2.0, key)
-    sequences = [[example.sequences for example in unit] for unit in units]
-    assert sequences == [[example.sequences for example in unit] for unit in turned]
-    assert sequences != [[example.sequences for example in unit] for unit in clean.units]
+    assert answers(units) == answers(turned) != answers(clean.units)
     assert objective == loop.Objective("robust", None, labels.flip_probability(2.0))
     assert bytes.fromhex(file.read_text()) == key
 

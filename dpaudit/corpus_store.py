@@ -1,0 +1,147 @@
+"""Records on disk, found again by unit: as many as a data file holds, in memory that does not grow with them."""
+
+import json
+import random
+import sqlite3
+from array import array
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from dpaudit.corpus import Part, Record, unit_of
+from dpaudit.errors import UsageError
+
+PARTS: tuple[Part, ...] = ("records", "pairs", "texts")
+PART = (
+    1 << 40
+)  # numbers of one part; a unit's place is that of its first record, and dialogues come before pairs
+Row = dict[str, Any]
+
+
+class CorpusStore:
+    """Dialogues, pairs and texts of one corpus in a work file (in memory without `folder`), grouped by `unit`.
+
+    Units come in the order of their first record. `heldout` are the records that no arm trains on. Fill it with `add`,
+    then `index` it once; everything else comes after that.
+    """
+
+    def __init__(self, source: str, unit: str, folder: Path | None = None) -> None:
+        self.source, self.unit = source, unit
+        self.heldout: list[Row] = []
+        self.over_cap = 0  # records left out by `cap`
+        self._database = sqlite3.connect(":memory:" if folder is None else folder / "corpus.sqlite")
+        for setting in ("journal_mode = OFF", "synchronous = OFF"):  # a killed run begins again
+            self._database.execute(f"PRAGMA {setting}")
+        self._database.execute(
+            "CREATE TABLE entries(number INTEGER PRIMARY KEY, part INTEGER, id TEXT, patient TEXT, unit TEXT, body TEXT)"
+        )
+
+    def add(self, part: Part, found: Iterable[tuple[int, Record]], source: str) -> None:
+        """Stores one part's records, each given with its line. Raises UsageError naming `source` and the line of a repeated id."""
+        base = PARTS.index(part) * PART
+        rows = (
+            (base + line, PARTS.index(part), r.id, r.patient, unit_of(r, self.unit), json.dumps(r.to_json()))
+            for line, r in found
+        )
+        self._database.executemany("INSERT INTO entries VALUES (?, ?, ?, ?, ?, ?)", rows)
+        again = self._one(
+            "SELECT min(later.number) FROM (SELECT id, min(number) AS first FROM entries WHERE part = ? GROUP BY id "
+            "HAVING count(*) > 1) JOIN entries AS later USING (id) WHERE later.part = ? AND later.number > first",
+            PARTS.index(part),
+            PARTS.index(part),
+        )
+        if again is not None:
+            raise UsageError(f"{source}:{again - base}: id", expected="an id that occurs once", got="a repeated one")  # fmt: skip
+
+    def index(self) -> None:
+        """Makes units quick to find; `units` and all else below wants it."""
+        self._database.execute("CREATE INDEX by_unit ON entries(unit, number)")
+
+    def cap(self, most: int, seed: int) -> None:
+        """Keeps at most `most` records of each patient in each part: the first ones of a shuffle that no other patient bears on."""
+        self._database.execute("CREATE INDEX by_patient ON entries(patient, part, number)")
+        self._database.execute("CREATE TABLE dropped(number INTEGER)")
+        crowded = self._database.execute(
+            "SELECT patient, part FROM entries WHERE patient NOT NULL GROUP BY patient, part HAVING count(*) > ?",
+            (most,),
+        )
+        for patient, part in crowded:
+            query = "SELECT number FROM entries WHERE patient = ? AND part = ? ORDER BY number"
+            numbers = self._database.execute(query, (patient, part)).fetchall()
+            random.Random(f"records/{seed}/{PARTS[part]}/{patient}").shuffle(numbers)
+            self._database.executemany("INSERT INTO dropped VALUES (?)", numbers[most:])
+        self.over_cap = self._one("SELECT count(*) FROM dropped")
+        self._database.execute("DELETE FROM entries WHERE number IN (SELECT number FROM dropped)")
+
+    def hold_out(self, count: int, seed: int) -> None:
+        """Takes whole units with dialogues out at random, until `count` dialogues are held out; nobody is in both parts.
+
+        Raises UsageError where nothing is left to train on.
+        """
+        records = self.count("records")
+        self._database.execute("CREATE TABLE places(place INTEGER PRIMARY KEY, unit TEXT)")
+        self._database.execute(
+            "INSERT INTO places(unit) SELECT unit FROM entries WHERE part = 0 GROUP BY unit ORDER BY min(number)"
+        )
+        places = array("I", range(1, 1 + self._one("SELECT count(*) FROM places")))
+        random.Random(f"split/{seed}").shuffle(places)
+        while places and len(self.heldout) < count:
+            unit = self._one("SELECT unit FROM places WHERE place = ?", places.pop())
+            self.heldout += self.rows_of(unit)["records"]
+            self._database.execute("DELETE FROM entries WHERE unit = ?", (unit,))
+        if not places:
+            raise UsageError(self.source, expected=f"more than data.heldout = {count} records", got=str(records),
+                             remedy="lower data.heldout")  # fmt: skip
+        del self.heldout[count:]
+
+    def count(self, part: Part) -> int:
+        return int(self._one("SELECT count(*) FROM entries WHERE part = ?", PARTS.index(part)))
+
+    def unit_count(self, part: Part | None = None) -> int:
+        """The number of units, or of those that have something in `part`."""
+        if part is None:
+            return int(self._one("SELECT count(DISTINCT unit) FROM entries"))
+        return int(self._one("SELECT count(DISTINCT unit) FROM entries WHERE part = ?", PARTS.index(part)))
+
+    def units(self) -> Iterator[tuple[str, dict[Part, list[Row]]]]:
+        """Every unit with its rows by part."""
+        for (unit,) in self._database.execute("SELECT unit FROM entries GROUP BY unit ORDER BY min(number)"):
+            yield unit, self.rows_of(unit)
+
+    def rows_of(self, unit: str) -> dict[Part, list[Row]]:
+        """A unit's records as JSON rows, by part and in the order of the data."""
+        rows: dict[Part, list[Row]] = {part: [] for part in PARTS}
+        query = "SELECT part, body FROM entries WHERE unit = ? ORDER BY number"
+        for part, body in self._database.execute(query, (unit,)):
+            rows[PARTS[part]].append(json.loads(body))
+        return rows
+
+    def has_unit(self, unit: str) -> bool:
+        return self._one("SELECT 1 FROM entries WHERE unit = ? LIMIT 1", unit) is not None
+
+    def sample_units(self, count: int, rng: random.Random) -> list[str]:
+        """`count` units that have dialogues, drawn without replacement, in the order of the corpus."""
+        drawn = set(rng.sample(range(self.unit_count("records")), count))
+        names = self._database.execute("SELECT DISTINCT unit FROM entries WHERE part = 0 ORDER BY unit")
+        chosen = [unit for place, (unit,) in enumerate(names) if place in drawn]
+        return sorted(
+            chosen, key=lambda unit: self._one("SELECT min(number) FROM entries WHERE unit = ?", unit)
+        )
+
+    def shared(self, parts: Sequence[Part]) -> str | None:
+        """`id` or `patient`: what occurs in more than one of the parts; None where nothing does."""
+        numbers = [PARTS.index(part) for part in parts]
+        marks = ", ".join("?" * len(numbers))
+        for column in ("id", "patient"):
+            query = (
+                f"SELECT 1 FROM entries WHERE part IN ({marks}) AND {column} NOT NULL "
+                f"GROUP BY {column} HAVING count(DISTINCT part) > 1 LIMIT 1"
+            )
+            if self._one(query, *numbers) is not None:
+                return column
+        return None
+
+    def _one(self, query: str, *values: object) -> Any:
+        """The first column of the first row; None without a row."""
+        row = self._database.execute(query, values).fetchone()
+        return None if row is None else row[0]

@@ -1,0 +1,152 @@
+"""The corpus on disk: grouped, split, capped and sampled as plain lists would be, whatever order the records come in."""
+
+import json
+import random
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dpaudit.corpus import Part, Record, Turn, unit_of
+from dpaudit.corpus_store import CorpusStore
+from dpaudit.errors import UsageError
+
+PEOPLE = ["ann", "Bob", "Zoë", "李雷", "q\x00x", "\U0001f600", "z", "~", "", "0"]
+
+
+def records(count: int, seed: int = 0, letter: str = "r") -> list[Record]:
+    rng = random.Random(seed)
+    turns = (Turn("user", "q"), Turn("assistant", "ü"))
+    return [Record(f"{letter}{i}", turns, rng.choice(PEOPLE)) for i in range(count)]
+
+
+def pairs(count: int) -> list[Record]:
+    return [Record(r.id, r.turns[:1], r.patient, "a", "b") for r in records(count, 1, "p")]
+
+
+def store(unit: str = "patient", folder: Path | None = None, **parts: Iterable[Record]) -> CorpusStore:
+    found = CorpusStore("d.jsonl", unit, folder)
+    for part in ("records", "pairs", "texts"):
+        found.add(part, enumerate(parts.get(part, ()), 1), f"{part}.jsonl")
+    found.index()
+    return found
+
+
+def rows_of(found: Iterable[Record]) -> list[dict[str, Any]]:
+    return [json.loads(json.dumps(r.to_json())) for r in found]
+
+
+def grouped(found: Iterable[Record], unit: str) -> dict[str, list[Record]]:
+    """The slow double: everything in one mapping."""
+    groups: dict[str, list[Record]] = {}
+    for record in found:
+        groups.setdefault(unit_of(record, unit), []).append(record)
+    return groups
+
+
+@pytest.mark.parametrize("unit", ["patient", "record"])
+@pytest.mark.parametrize("on_disk", [True, False])
+def test_units_come_in_the_order_of_their_first_record(tmp_path: Path, unit: str, on_disk: bool) -> None:
+    dialogues, preferred = records(40), pairs(30)
+    corpus = store(unit, tmp_path if on_disk else None, records=dialogues, pairs=preferred)
+    first, second = grouped(dialogues, unit), grouped(preferred, unit)
+    assert (
+        [(name, rows["records"], rows["pairs"]) for name, rows in corpus.units()]
+        == [
+            (name, rows_of(first.get(name, [])), rows_of(second.get(name, [])))
+            for name in dict.fromkeys((*first, *second))
+        ]
+        != []
+    )
+    assert (corpus.count("records"), corpus.count("pairs"), corpus.count("texts")) == (40, 30, 0)
+    assert corpus.unit_count() == len(first.keys() | second.keys())
+    assert corpus.unit_count("pairs") == len(second)
+
+
+@pytest.mark.parametrize("count", [0, 1, 7, 39])
+def test_the_split_is_that_of_a_shuffled_list(count: int) -> None:
+    dialogues = records(40)
+    groups = grouped(dialogues, "patient")
+    order = list(groups)
+    random.Random("split/5").shuffle(order)
+    held: list[Record] = []
+    while order and len(held) < count:
+        held += groups.pop(order.pop())
+    corpus = store(records=dialogues, pairs=pairs(30))
+    if not groups:
+        with pytest.raises(UsageError, match=f"expected more than data.heldout = {count} records, got 40"):
+            corpus.hold_out(count, 5)
+        return
+    corpus.hold_out(count, 5)
+    assert corpus.heldout == rows_of(held[:count])
+    kept = {name: rows["records"] for name, rows in corpus.units() if rows["records"]}
+    assert kept == {name: rows_of(rows) for name, rows in groups.items()}
+    left = {name for name, _ in corpus.units()}
+    assert not left & {r.patient for r in held}  # their pairs are gone too
+
+
+@pytest.mark.parametrize("count", [0, 3, 10])
+def test_the_sample_is_that_of_a_sorted_list(count: int) -> None:
+    dialogues = records(60)
+    names = sorted({str(r.patient) for r in dialogues})
+    corpus = store(records=dialogues, pairs=[Record("x", (Turn("user", "q"),), "pair alone", "a", "b")])
+    found = corpus.sample_units(count, random.Random("c/1"))
+    order = [name for name, _ in corpus.units()]
+    wanted = random.Random("c/1").sample(names, count)
+    assert found == sorted(wanted, key=order.index)
+
+
+def test_a_cap_is_fixed_by_the_seed_and_by_nobody_else() -> None:
+    dialogues = records(60)
+    corpus = store(records=dialogues, pairs=pairs(30))
+    corpus.cap(2, seed=9)
+    kept = {name: [row["id"] for row in rows["records"]] for name, rows in corpus.units()}
+    assert {len(ids) for ids in kept.values()} == {2}
+    assert corpus.over_cap == 90 - corpus.count("records") - corpus.count("pairs") > 0
+    everything = {name: [r.id for r in rows] for name, rows in grouped(dialogues, "patient").items()}
+    assert any(ids != everything[name][:2] for name, ids in kept.items())  # drawn, not the first two
+    alone = store(records=[r for r in dialogues if r.patient == "Bob"])
+    alone.cap(2, seed=9)
+    assert [row["id"] for row in alone.rows_of("Bob")["records"]] == kept["Bob"]
+    other = store(records=dialogues)
+    other.cap(2, seed=10)
+    assert {name: [row["id"] for row in rows["records"]] for name, rows in other.units()} != kept
+
+
+def test_a_cap_counts_patients_under_unit_record_too_and_spares_nobody_unnamed() -> None:
+    unnamed = [Record(f"x{i}", (Turn("user", "q"), Turn("assistant", "a"))) for i in range(5)]
+    corpus = store("record", records=[*records(60), *unnamed])
+    corpus.cap(1, seed=0)
+    patients = [rows["records"][0].get("patient") for _, rows in corpus.units()]
+    assert patients.count(None) == 5 and len(patients) == 5 + len(set(patients) - {None})
+
+
+def test_a_repeated_id_is_named_by_file_and_line() -> None:
+    twice = [*records(5), Record("other", (), "p"), Record("r2", (), "p"), Record("r1", (), "p")]
+    with pytest.raises(
+        UsageError, match=r"records\.jsonl:7: id: expected an id that occurs once, got a repeated one"
+    ):
+        store(records=twice)
+    store(
+        "record", records=records(5), pairs=[Record("r2", (Turn("user", "q"),), "p", "a", "b")]
+    )  # of two parts: one unit
+
+
+def test_what_two_parts_share() -> None:
+    parts: list[Part] = ["records", "pairs"]
+    assert store(records=records(5), pairs=pairs(9)).shared(parts) == "patient"
+    assert store(records=records(5), pairs=pairs(9)).shared(["records", "texts"]) is None
+    apart = [Record("p0", (Turn("user", "q"),), "somebody else", "a", "b")]
+    assert store(records=records(5), pairs=apart).shared(parts) is None
+    same = [Record("r0", (Turn("user", "q"),), "somebody else", "a", "b")]
+    assert store(records=records(5), pairs=same).shared(parts) == "id"
+    nobody = store("record", records=[Record("a", ())], pairs=[Record("b", (), None, "x", "y")])
+    assert nobody.shared(parts) is None
+
+
+def test_unit_patient_needs_patients() -> None:
+    with pytest.raises(
+        UsageError, match="patient_id: expected a patient for every record under unit patient"
+    ):
+        store(records=[*records(3), Record("x", ())])

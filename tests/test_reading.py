@@ -1,0 +1,392 @@
+"""Reading data: every format and shape is found from the data, and a fault is one line that never quotes the text."""
+
+import csv
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dpaudit.corpus import Record, Turn
+from dpaudit.errors import UsageError
+from dpaudit.reading import CHUNK, is_hub_id, parse_rows, read_records
+
+ROOT = Path(__file__).parents[1]
+SECRET = "my rash began in Zürich"
+
+
+def dialogue(**changed: Any) -> dict[str, Any]:
+    turns = [{"from": "human", "value": SECRET}, {"from": "gpt", "value": "Rest."}]
+    return {"conversations": turns} | changed
+
+
+PAIR = {"prompt": "q", "chosen": "a", "rejected": "b"}
+MESSAGES = [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}]
+
+
+def write(path: Path, *rows: Any) -> Path:
+    text = "".join(
+        (row if isinstance(row, str) else json.dumps(row, ensure_ascii=False)) + "\n" for row in rows
+    )
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def read(path: Path, rows: str | None = None, limit: int | None = None) -> list[Record]:
+    return [record for _, record in read_records(str(path), rows, limit)]
+
+
+# ---- shapes
+
+
+def test_both_spellings_of_sharegpt(tmp_path: Path) -> None:
+    other = {
+        "messages": [{"role": "system", "content": "s"}, *MESSAGES],
+        "name_key": "qa_12",
+        "patient_id": 7,
+    }
+    first, second = read(write(tmp_path / "d.jsonl", dialogue(), "", other))
+    assert first == Record("r1", (Turn("user", SECRET), Turn("assistant", "Rest.")))
+    assert (second.id, second.patient, second.turns[0].role) == ("qa_12", "7", "system")
+
+
+@pytest.mark.parametrize(
+    ("role", "kept"),
+    [*((name, "user") for name in ("human", "user", "patient", "Human", "USER")),
+     *((name, "assistant") for name in ("gpt", "assistant", "bot", "doctor", "GPT")), ("system", "system")],
+)  # fmt: skip
+def test_every_spelling_of_a_role(tmp_path: Path, role: str, kept: str) -> None:
+    turns = [{"from": role, "value": "x"}, {"from": "human", "value": "q"}, {"from": "gpt", "value": "a"}]
+    (record,) = read(write(tmp_path / "d.jsonl", {"conversations": turns}))
+    assert record.turns[0] == Turn(kept, "x")  # type: ignore[arg-type]
+
+
+QUESTION = (Turn("user", "q"), Turn("assistant", "a"))
+
+
+@pytest.mark.parametrize(
+    ("row", "wanted"),
+    [
+        ({"instruction": "q", "output": "a"}, Record("r1", QUESTION)),
+        ({"instruction": "q", "input": "", "output": "a"}, Record("r1", QUESTION)),
+        (
+            {"instruction": "do", "input": "this", "output": "a", "system": "s", "history": [["h", "i"]]},
+            Record(
+                "r1",
+                (Turn("system", "s"), Turn("user", "h"), Turn("assistant", "i"), Turn("user", "do\n\nthis"), Turn("assistant", "a")),
+            ),
+        ),
+        ({"prompt": "q", "completion": "a"}, Record("r1", QUESTION)),
+        ({"prompt": MESSAGES[:1], "completion": MESSAGES[1:]}, Record("r1", QUESTION)),
+        ({"prompt": "q", "response": "a"}, Record("r1", QUESTION)),
+        ({"question": "q", "answer": "a", "patient": "p"}, Record("r1", QUESTION, "p")),
+        (
+            {"question": "q", "choices": ["x", "y"], "answer": 1},
+            Record("r1", (Turn("user", "q\nA. x\nB. y"), Turn("assistant", "B. y"))),
+        ),
+        (PAIR, Record("p1", (Turn("user", "q"),), None, "a", "b")),
+        ({"prompt": MESSAGES[:1], "chosen": MESSAGES[1:], "rejected": "b"}, Record("p1", (Turn("user", "q"),), None, "a", "b")),
+        (
+            {"chosen": MESSAGES, "rejected": [MESSAGES[0], {"role": "assistant", "content": "b"}]},
+            Record("p1", (Turn("user", "q"),), None, "a", "b"),
+        ),
+        (
+            {"conversations": [{"from": "human", "value": "q"}], "chosen": {"from": "gpt", "value": "a"}, "rejected": {"from": "gpt", "value": "b"}},
+            Record("p1", (Turn("user", "q"),), None, "a", "b"),
+        ),
+        ({"text": "plain words", "patient_id": 3}, Record("t1", (), "3", text="plain words")),
+        ({"text": "rendered", "messages": MESSAGES, "label": None}, Record("r1", QUESTION)),
+    ],
+)  # fmt: skip
+def test_a_shape_is_found_by_itself(tmp_path: Path, row: dict[str, Any], wanted: Record) -> None:
+    assert read(write(tmp_path / "d.jsonl", row)) == [wanted]
+
+
+def test_a_patient_that_a_table_leaves_empty_is_nobody(tmp_path: Path) -> None:
+    rows = [dialogue(patient_id=nobody) for nobody in ("", None, float("nan"))]
+    assert {record.patient for record in read(write(tmp_path / "d.jsonl", *rows))} == {None}
+
+
+# ---- formats
+
+ROWS = [
+    {"instruction": f"q{i},\n\n\"quoted\"", "input": "" if i % 2 else "日本", "output": f"a{i} ü", "patient_id": f"0{i % 7}"}
+    for i in range(700)
+]  # fmt: skip
+
+
+def as_jsonl(path: Path) -> Path:
+    return write(path / "d.jsonl", *ROWS)
+
+
+def as_lines_called_json(path: Path) -> Path:
+    return write(path / "d.json", *ROWS)
+
+
+def as_array(path: Path) -> Path:
+    (path / "a.json").write_text("\ufeff \n" + json.dumps(ROWS, indent=2), encoding="utf-8")
+    return path / "a.json"
+
+
+def as_csv(path: Path) -> Path:
+    with (path / "d.csv").open("w", newline="", encoding="utf-8-sig") as stream:
+        writer = csv.DictWriter(stream, list(ROWS[0]))
+        writer.writeheader()
+        writer.writerows(ROWS)
+    return path / "d.csv"
+
+
+def as_parquet(path: Path) -> Path:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    pq.write_table(pa.Table.from_pylist(ROWS), path / "d.parquet")
+    return path / "d.parquet"
+
+
+def as_folder(path: Path) -> Path:
+    (path / "hub").mkdir()
+    as_parquet(path / "hub")
+    return path / "hub"
+
+
+def as_saved(path: Path) -> Path:
+    import datasets
+
+    datasets.Dataset.from_list(ROWS).save_to_disk(path / "saved")
+    return path / "saved"
+
+
+FORMATS = [as_jsonl, as_lines_called_json, as_array, as_csv, as_parquet, as_folder, as_saved]
+
+
+@pytest.mark.parametrize("make", FORMATS)
+def test_every_format_says_the_same(make: Callable[[Path], Path], tmp_path: Path) -> None:
+    found = read(make(tmp_path), rows="100:690", limit=500)
+    assert len(found) == 500
+    for row, record in zip(ROWS[100:600], found, strict=True):
+        question = row["instruction"] + (f"\n\n{row['input']}" if row["input"] else "")
+        assert record.turns == (Turn("user", question), Turn("assistant", row["output"]))
+        assert record.patient == row["patient_id"]  # as written: no number is made of it
+    assert len({record.id for record in found}) == 500
+
+
+def test_an_array_whose_items_are_longer_than_a_piece(tmp_path: Path) -> None:
+    long = "word " * CHUNK
+    (tmp_path / "a.json").write_text(json.dumps([{"text": long}, {"text": "short"}]))
+    assert [record.text for record in read(tmp_path / "a.json")] == [long, "short"]
+
+
+def test_nested_lists_of_parquet(tmp_path: Path) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    pq.write_table(pa.Table.from_pylist([dialogue(id="x"), dialogue(id="y")]), tmp_path / "d.parquet")
+    assert read(tmp_path / "d.parquet") == read(
+        write(tmp_path / "d.jsonl", dialogue(id="x"), dialogue(id="y"))
+    )
+
+
+def test_a_folder_of_several_splits_gives_train(tmp_path: Path) -> None:
+    for name in ("train", "test"):
+        write(tmp_path / f"{name}.jsonl", {"text": name})
+    assert [record.text for record in read(tmp_path)] == ["train"]
+    (tmp_path / "train.jsonl").rename(tmp_path / "validation.jsonl")
+    with pytest.raises(
+        UsageError,
+        match=r"expected a split named train, or one alone, got (validation, test|test, validation)",
+    ):
+        read(tmp_path)
+
+
+def test_what_is_a_hub_id(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert is_hub_id("openlifescienceai/medmcqa") and is_hub_id("a/b-v1.5")
+    assert not any(map(is_hub_id, ("builtin:clinic", "name", "data/d.jsonl", "a/b/c", "./x/y.csv")))
+    Path("a/b").mkdir(parents=True)
+    assert not is_hub_id("a/b")
+
+
+@pytest.mark.network
+def test_a_hub_data_set() -> None:
+    rows = read_records("HuggingFaceH4/no_robots", limit=3)
+    assert all(record.turns for _, record in rows)
+
+
+# ---- rows
+
+
+@pytest.mark.parametrize(
+    ("text", "wanted"),
+    [(None, (0, None)), ("0:30000", (0, 30000)), ("5:", (5, None)), (":7", (0, 7)), (" 1:2 ", (1, 2)), (":", (0, None))],
+)  # fmt: skip
+def test_rows_are_counted_from_0_with_the_end_left_out(text: str | None, wanted: Any) -> None:
+    assert parse_rows(text) == wanted
+
+
+@pytest.mark.parametrize("text", ["5", "a:b", "3:3", "9:2", "-1:4", "1:2:3", "", "٣:٤", "1.5:2"])
+def test_malformed_rows_are_refused(text: str) -> None:
+    with pytest.raises(UsageError, match=r"data\.rows: expected A:B with A below B, counted from 0"):
+        parse_rows(text)
+
+
+def test_rows_come_before_everything_else(tmp_path: Path) -> None:
+    path = write(tmp_path / "d.jsonl", "{broken", "", *({"text": str(i)} for i in range(1, 9)), "{broken")
+    assert [r.text for r in read(path, "1:3")] == ["1", "2"]
+    assert [r.text for r in read(path, "2:9", limit=1)] == ["2"]
+    assert [r.id for r in read(path, "1:2")] == ["t3"]  # named by the line in the whole file
+
+
+@pytest.mark.parametrize("rows", ["0:11", "10:", "10:12", "500:501"])
+def test_rows_beyond_the_end_are_refused(tmp_path: Path, rows: str) -> None:
+    path = write(tmp_path / "d.jsonl", *({"text": str(i)} for i in range(10)))
+    with pytest.raises(
+        UsageError, match=r"data\.rows: expected rows that .*, got an end beyond its 10 records"
+    ):
+        read(path, rows)
+    assert len(read(path, "0:10")) == 10
+
+
+def test_limit(tmp_path: Path) -> None:
+    path = write(tmp_path / "d.jsonl", dialogue(), dialogue(), "{broken")
+    assert len(read(path, limit=2)) == 2
+
+
+# ---- faults
+
+
+@pytest.mark.parametrize(
+    ("rows", "wanted"),
+    [
+        (["{oops"], "d.jsonl:1: expected one JSON object on the line, got a syntax error at column 2"),
+        ([dialogue(), [1]], "d.jsonl:2: expected one JSON object on the line, got a list"),
+        ([{"diagnosis": SECRET, SECRET: 1}], "d.jsonl:1: expected one of: prompt, chosen and rejected; conversations"),
+        ([{"diagnosis": SECRET, SECRET: 1}], "got the columns diagnosis, 1 that are no plain names"),
+        ([{}], "got the columns of none"),
+        ([{"conversations": []}], "conversations: expected a list of turns"),
+        ([{"messages": ""}], "messages: expected a list of turns, got nothing"),
+        (
+            [{"conversations": [{"from": SECRET, "value": "x"}]}],
+            "conversations[0]: expected a role of system",
+        ),
+        ([{"conversations": [{"from": "human", "value": " "}]}], "expected a non-empty text"),
+        ([{"conversations": [{"from": "human", "value": SECRET}]}], "ends with the assistant, got user last"),
+        ([{"chosen": "a", "rejected": "b"}], "d.jsonl:1: prompt: expected a non-empty text, got nothing"),
+        ([{"prompt": MESSAGES, "chosen": "a", "rejected": "b"}], "prompt: expected a dialogue that ends with the user"),
+        ([PAIR | {"chosen": MESSAGES + MESSAGES}], "chosen: expected one answer, alone or behind the prompt, got 4 turns"),
+        ([{"chosen": MESSAGES, "rejected": MESSAGES[1:]}], "prompt: expected one, or the same turns before both"),
+        ([PAIR | {"rejected": 3}], "rejected: expected a non-empty text, got a int"),
+        ([{"instruction": SECRET}], "d.jsonl:1: output: expected a non-empty text, got nothing"),
+        ([{"instruction": "q", "output": "a", "history": [SECRET]}], "history: expected a list of [question, answer]"),
+        ([{"question": "q", "choices": ["x", "y"], "answer": 2}], "answer: expected the index of a choice"),
+        ([{"question": "q", "choices": SECRET, "answer": 0}], "choices: expected a list of 2 to 10 texts"),
+        ([{"question": "q", "answer": 4}], "answer: expected a non-empty text, got a int"),
+        ([{"text": " "}], "d.jsonl:1: text: expected a non-empty text"),
+        ([dialogue(), PAIR], "d.jsonl:2: expected the shape of the first record, conversations or messages, got one with prompt, chosen"),
+        ([dialogue(), "", {"text": SECRET}], "d.jsonl:3: expected the shape of the first record"),
+        ([{"text": SECRET}, {"text": ""}], "d.jsonl:2: text: expected a non-empty text, got nothing"),
+        ([{"messages": [{"from": ["x"], "value": SECRET}]}], "messages[0]: expected a role of system"),
+        ([dialogue(), '{"n": ' + "7" * 5000 + "}"], "d.jsonl:2: expected one JSON object"),
+        (["[" * 100_000], "d.jsonl:1: expected one JSON object on the line, got too many nested brackets"),
+        ([json.dumps(PAIR | {"chosen": "\ud800"})], "d.jsonl:1: expected text that is valid Unicode"),
+        ([json.dumps({"text": "\ud800"})], "d.jsonl:1: expected text that is valid Unicode"),
+        (
+            [dialogue(), json.dumps(dialogue(patient="\ud800"))],
+            "d.jsonl:2: expected text that is valid Unicode",
+        ),
+        ([], "d.jsonl: expected at least one record, got an empty file"),
+    ],
+)  # fmt: skip
+def test_a_fault_is_one_line_without_the_text(tmp_path: Path, rows: list[Any], wanted: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        read(write(tmp_path / "d.jsonl", *rows))
+    line = str(caught.value)
+    assert wanted in line and "\n" not in line and SECRET not in line
+
+
+HEADING = "instruction,output"
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "wanted"),
+    [
+        ("d.csv", "", "d.csv: expected at least one record, got an empty file"),
+        ("d.csv", HEADING, "expected at least one record"),
+        ("d.csv", f"age,note,{SECRET}\n1,{SECRET},3\n", "d.csv:2: expected one of: prompt, chosen"),
+        ("d.csv", f"age,note,{SECRET}\n1,{SECRET},3\n", "got the columns age, note, 1 that are no plain names"),
+        ("d.csv", f"{HEADING}\n{SECRET},a\n{SECRET}\n", "d.csv:3: expected 2 cells, as the heading has, got 1"),
+        ("d.csv", f'{HEADING}\nq,"{SECRET}\n', "d.csv:2: expected a row of CSV, got unexpected end of data"),
+        ("d.csv", f"text,text\n{SECRET},a\n", "d.csv: expected columns of different names"),
+        ("d.csv", f"{HEADING}\nq,a\n{SECRET},\n", "d.csv:3: output: expected a non-empty text, got nothing"),
+        ("a.json", "[]", "a.json: expected at least one record"),
+        ("a.json", "[", "a.json:1: expected a JSON object, got a syntax error"),
+        ("a.json", '[{"text": "x"}, 3]', "a.json:2: expected a JSON object, got a int"),
+        ("a.json", f'[{{"text": "x"}}, {{"text": "{SECRET}"', "a.json:2: expected a JSON object, got a syntax error"),
+        ("a.json", '[{"text": "x"} {"text": "y"}]', "a.json:1: expected a comma or the array's end"),
+        ("a.json", f'[{{"text": "x"}}, {{"instruction": "{SECRET}", "output": "a"}}]', "a.json:2: expected the shape"),
+        ("a.json", "[" + '{"text":' * 30_000, "a.json:1: expected a JSON object, got one beyond what Python reads"),
+        ("d.parquet", SECRET, "d.parquet: expected a Parquet file, got a broken one, or none"),
+        ("d.parquet", f"PAR1{SECRET * 50}PAR1", "expected a Parquet file, got a broken one"),
+    ],
+)  # fmt: skip
+def test_a_fault_of_another_format(tmp_path: Path, name: str, content: str, wanted: str) -> None:
+    (tmp_path / name).write_text(content, encoding="utf-8")
+    with pytest.raises(UsageError) as caught:
+        read(tmp_path / name)
+    line = str(caught.value)
+    assert wanted in line and "\n" not in line and SECRET not in line
+
+
+def test_parquet_without_usable_columns_and_a_damaged_one(tmp_path: Path) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    path = tmp_path / "d.parquet"
+    pq.write_table(pa.table({"age": [3], "note": [SECRET]}), path)
+    with pytest.raises(UsageError, match=r"d\.parquet:1: expected one of: .* got the columns age, note"):
+        read(path)
+    whole = as_parquet(tmp_path).read_bytes()
+    path.write_bytes(whole[:8] + b"\0" * 2000 + whole[2008:])
+    with pytest.raises(UsageError, match=r"d\.parquet: expected a") as caught:
+        read(path)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["d.jsonl", "d.csv"])
+def test_bytes_that_are_not_utf8_are_named_by_line(tmp_path: Path, name: str) -> None:
+    head = b"text\n" if name == "d.csv" else b'{"text": "ok"}\n'
+    (tmp_path / name).write_bytes(head + b'{"text": "\xff"}\n')
+    with pytest.raises(UsageError, match=rf"{name}:2: expected UTF-8 text, got byte 11 of the line is not"):
+        read(tmp_path / name)
+    (tmp_path / "a.json").write_bytes(b'[{"text": "\xff"}]')
+    with pytest.raises(UsageError, match=r"a\.json: expected UTF-8 text"):
+        read(tmp_path / "a.json")
+
+
+def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:
+    for name in ("none.jsonl", "none.csv", "none.json", "none.parquet", "none"):
+        with pytest.raises(UsageError, match=f"{name}: expected a readable data file, got No such file"):
+            read(tmp_path / name)
+    with pytest.raises(UsageError, match="expected a data set: a folder that `datasets` reads"):
+        read(tmp_path)
+
+
+def test_a_hub_data_set_out_of_reach_is_one_line(tmp_path: Path) -> None:
+    code = "from dpaudit.reading import read_records; list(read_records('nobody/nothing-of-this-name'))"
+    offline = os.environ | {"HF_HUB_OFFLINE": "1", "PYTHONPATH": str(ROOT)}  # read once, on import
+    run = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=offline, capture_output=True, text=True, check=False)  # fmt: skip
+    last = run.stderr.splitlines()[-1]
+    assert (
+        "nobody/nothing-of-this-name: expected a data set: a folder that `datasets` reads, or a hub id"
+        in last
+    )
+
+
+def test_a_byte_order_mark_is_no_text(tmp_path: Path) -> None:
+    path = tmp_path / "d.jsonl"
+    path.write_text(json.dumps(dialogue()), encoding="utf-8-sig")
+    assert read(path) == read(write(tmp_path / "plain.jsonl", dialogue()))
