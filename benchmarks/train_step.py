@@ -35,7 +35,7 @@ from opacus.grad_sample import GradSampleModule
 
 from dpaudit.models.encode import Encoded
 from dpaudit.privacy import Mechanism
-from dpaudit.training import dpsgd, loop
+from dpaudit.training import batches, dpsgd, engine, examples
 from dpaudit.training.fused import FusedLora, trainable
 
 VARIANTS = ("dp", "same", "peft", "opacus")
@@ -168,19 +168,22 @@ def step_of(name: str, arguments: argparse.Namespace) -> Callable[[], None]:
     lora = FusedLora(model) if name in ("dp", "same") else None
 
     def step() -> None:
-        groups = loop.grouped(units, arguments.rows)
+        groups = batches.grouped(units, arguments.rows)
         if lora is not None:
             with lora.attached():
                 total = (
-                    loop.private_sum(model, lora, groups, objective, MECHANISM, noise)
+                    engine.private_sum(model, lora, groups, objective, MECHANISM, noise)
                     if name == "dp"
-                    else loop.plain_sum(model, groups, objective)
+                    else engine.plain_sum(model, groups, objective)
                 )
         elif wrapped is not None:
             total = opacus_sum(wrapped, parameters, units, objective, noise)
         else:
-            total = loop.plain_sum(model, groups, objective)
-        loop._apply(optimizer, parameters, total.gradients, len(units), 1e-4)
+            total = engine.plain_sum(model, groups, objective)
+        for parameter_name, parameter in parameters.items():
+            parameter.grad = (total.gradients[parameter_name] / len(units)).to(parameter.dtype)
+        optimizer.step()
+        optimizer.zero_grad()
 
     return step
 
@@ -191,11 +194,11 @@ def opacus_sum(
     units: list[Any],
     objective: Any,
     noise: torch.Generator,
-) -> loop.GradientSum:
+) -> engine.GradientSum:
     """Rows' gradients by Opacus' hooks, summed by unit, clipped and noised as this project does."""
     total = dpsgd.gaussian_noise(parameters, MECHANISM.noise_multiplier * MECHANISM.clip, noise)
     examples = [example for unit in units for example in unit]
-    loss = loop.example_losses(model, examples, objective).sum()
+    loss = examples.example_losses(model, examples, objective).sum()
     loss.backward()  # type: ignore[no-untyped-call]
     sequences = len(examples[0].sequences)
     rows = {name: p.grad_sample.float() for name, p in parameters.items()}  # type: ignore[attr-defined]
@@ -204,7 +207,7 @@ def opacus_sum(
     for name, parameter in parameters.items():
         total[name] += sums[name]
         parameter.grad_sample = None  # type: ignore[attr-defined]
-    return loop.GradientSum(total, loss.item(), clipped)
+    return engine.GradientSum(total, loss.item(), clipped)
 
 
 def lora_model(size: str, dtype: str, checkpointing: bool) -> Any:
@@ -224,7 +227,7 @@ def lora_model(size: str, dtype: str, checkpointing: bool) -> Any:
     return model.train()
 
 
-def batch(unit: str, rows: int, tokens: int) -> tuple[list[Any], loop.Objective]:
+def batch(unit: str, rows: int, tokens: int) -> tuple[list[Any], examples.Objective]:
     random = np.random.default_rng(0)
     kept = tokens // 3
     mask = (False,) * (tokens - kept) + (True,) * kept
@@ -234,9 +237,9 @@ def batch(unit: str, rows: int, tokens: int) -> tuple[list[Any], loop.Objective]
         return Encoded(ids, mask, (False,) * tokens, False, kept)
 
     if unit == "record":
-        return [[loop.Example((sequence(),))] for _ in range(rows)], loop.Objective("sft")
-    pairs = [[loop.Example((sequence(), sequence()), (-90.0, -91.0))] for _ in range(rows // 2)]
-    return pairs, loop.Objective("sigmoid")
+        return [[examples.Example((sequence(),))] for _ in range(rows)], examples.Objective("sft")
+    pairs = [[examples.Example((sequence(), sequence()), (-90.0, -91.0))] for _ in range(rows // 2)]
+    return pairs, examples.Objective("sigmoid")
 
 
 def device() -> torch.device:

@@ -29,6 +29,18 @@ COLUMNS: dict[str, dict[str, tuple[str, str]]] = {
         "sequences_truncated": ("cut short", "count"),
         "trained": ("trained", "yes"),
     },
+    "forecast": {
+        "arm": ("arm", "text"),
+        "start": ("starts at", "text"),
+        "epsilon": ("claimed epsilon", "epsilon"),
+        "noise_multiplier": ("sigma", "sigma"),
+        "sampling_rate": ("rate", "number"),
+        "steps": ("steps", "count"),
+        "batch": ("batch", "count"),
+        "clip": ("clip", "number"),
+        "trainable_parameters": ("trains", "count"),
+        "memory_gib": ("GiB, about", "number"),
+    },
     "verdicts": {
         "arm": ("arm", "text"),
         "recipe": ("recipe", "text"),

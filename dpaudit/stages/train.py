@@ -21,9 +21,10 @@ from dpaudit.suite import Arm, Method, Plan
 from dpaudit.training import labels
 
 if TYPE_CHECKING:
-    from dpaudit.training.loop import Example, Objective, Result, Unit
+    from dpaudit.stages.checkpoints import Checkpoints
+    from dpaudit.training.examples import Example, Objective, Unit
+    from dpaudit.training.loop import Result
     from dpaudit.training.ranks import Ranks
-    from dpaudit.training.resume import Checkpoints
 
 INPUTS = ("plan.json", "corpus/manifest.json")
 
@@ -132,14 +133,14 @@ def _load(run_dir: RunDir, plan: Plan, method: Method) -> TrainingSet:
     from dpaudit.models import hf
     from dpaudit.models.encode import encode_record
     from dpaudit.stages.prepare import load_training
-    from dpaudit.training import loop
+    from dpaudit.training import examples
     from dpaudit.training.units import StoredUnits
 
     chosen = plan.suite
     tokenizer = hf.load_tokenizer(chosen.model.base)
     in_units = groupby(load_training(run_dir, method), lambda record: unit_of(record, chosen.training.unit))
     encoded = (
-        (name, [loop.Example(encode_record(r, tokenizer, chosen.model.max_length)) for r in records])
+        (name, [examples.Example(encode_record(r, tokenizer, chosen.model.max_length)) for r in records])
         for name, records in in_units
     )
     units = StoredUnits.write(run_dir.work_folder(f"units-{method}"), encoded)
@@ -279,7 +280,7 @@ def _is_out_of_memory(error: Exception) -> bool:
 
 
 def _checkpoints(run_dir: RunDir, arm: str) -> "Checkpoints":
-    from dpaudit.training.resume import Checkpoints
+    from dpaudit.stages.checkpoints import Checkpoints
 
     return Checkpoints(run_dir, arm, INPUTS)
 
@@ -291,18 +292,18 @@ def _lesson(
 
     The reference of a DPO loss is the model as it is at the start; its log-probabilities are computed once.
     """
-    from dpaudit.training import loop, losses
+    from dpaudit.training import examples, losses
 
     arm, training = job.arm, plan.suite.training
     if arm.method != "dpo":
-        return data.units, loop.Objective("sft")
+        return data.units, examples.Objective("sft")
     units: Sequence[Unit] = data.units
     if losses.needs_reference(arm.loss):
-        units = loop.with_reference(model, units, rows)
+        units = examples.with_reference(model, units, rows)
     if training.unit != labels.UNIT:
-        return units, loop.Objective(arm.loss, training.dpo_beta, training.dpo_label_smoothing)
+        return units, examples.Objective(arm.loss, training.dpo_beta, training.dpo_label_smoothing)
     turned = labels.randomised(units, data.names, arm.epsilon, _flip_key(run_dir, plan, arm.name))
-    return turned, loop.Objective(arm.loss, training.dpo_beta, labels.flip_probability(arm.epsilon))
+    return turned, examples.Objective(arm.loss, training.dpo_beta, labels.flip_probability(arm.epsilon))
 
 
 def _by_trl(

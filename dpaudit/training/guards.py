@@ -5,7 +5,6 @@ A statistical guard fires on a correct run with probability at most FALSE_ALARM;
 
 import math
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
 
 import torch
 from scipy import stats
@@ -14,9 +13,7 @@ from torch import Tensor, nn
 from dpaudit.errors import GuardError
 from dpaudit.privacy import Mechanism
 from dpaudit.training.fused import Gradients
-
-if TYPE_CHECKING:
-    from dpaudit.training.loop import Step
+from dpaudit.training.state import Step
 
 FALSE_ALARM = 1e-6  # of one guard in one run
 PROBE_SAMPLES = 1600  # noise values of a weight: with fewer, a tenth too little would not show
@@ -101,7 +98,7 @@ def _check_fresh(name: str, found: Tensor, level: float) -> None:
         )
 
 
-def check_sampling(steps: "Sequence[Step]", units: int, rate: float) -> None:
+def check_sampling(steps: Sequence[Step], units: int, rate: float) -> None:
     """Raises GuardError where the units drawn are not those of Poisson sampling at `rate`.
 
     Their number over all steps is binomial (exact test); its spread from step to step is tested where a step draws

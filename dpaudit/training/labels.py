@@ -16,7 +16,7 @@ from dpaudit.suite import Suite
 from dpaudit.training.lazy import Lazy
 
 if TYPE_CHECKING:
-    from dpaudit.training.loop import Example
+    from dpaudit.training.examples import Example
 
 UNIT, LOSS = "label", "robust"
 BITS = 256  # of one draw

@@ -1,14 +1,23 @@
 """All that a killed arm needs to go on: weights, optimizer, generators, and what its steps did."""
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-if TYPE_CHECKING:
-    from dpaudit.training.loop import Step
+
+@dataclass(frozen=True)
+class Step:
+    """What one step did. Counts and loss come from private data without noise: internal, not covered by epsilon."""
+
+    step: int
+    units: int
+    clipped_share: float  # of the step's units; 0 where nothing is clipped
+    loss: float | None  # mean per example; None in an empty batch
+    learning_rate: float
+    seconds: float
 
 
 @dataclass(frozen=True)
@@ -16,7 +25,7 @@ class Snapshot:
     """The state after `len(steps)` steps. `secret` holds the sampler's and the noise's generator: as good as the data."""
 
     tensors: dict[str, Tensor]  # weights/NAME, optimizer/INDEX/KEY, dropout/DEVICE
-    steps: "tuple[Step, ...]"
+    steps: tuple[Step, ...]
     tokens: int
     seconds: float
     secret: dict[str, Any]

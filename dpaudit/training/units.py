@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dpaudit.models.encode import Encoded
+from dpaudit.training.examples import Example
 from dpaudit.training.lazy import Lazy
-from dpaudit.training.loop import Example
 
 SEQUENCE = np.dtype([("start", "<i8"), ("tokens", "<i4"), ("answer_bytes", "<i4"), ("truncated", "?")])
 TOKEN = np.dtype("<i4")

@@ -19,8 +19,9 @@ import torch
 from dpaudit.errors import GuardError, UsageError
 from dpaudit.models.encode import Encoded
 from dpaudit.suite import Schedule
-from dpaudit.training import guards, loop, losses
+from dpaudit.training import engine, examples, guards, loop, losses
 from dpaudit.training.fused import trainable
+from dpaudit.training.state import Step
 
 BETA = 0.1  # of KTO and AOT, as their papers have it
 BY_TRL = ("sigmoid", "robust", "ipo", "hinge", "exo_pair", "nca_pair", "bco_pair", "sppo_hard", "apo_zero",
@@ -38,9 +39,9 @@ ZERO_1: dict[str, Any] = {  # "auto" takes what the trainer's own settings say
 def train(
     model: Any,
     tokenizer: Any,
-    units: Sequence[loop.Unit],
+    units: Sequence[examples.Unit],
     schedule: Schedule,
-    objective: loop.Objective,
+    objective: examples.Objective,
     *,
     seed: int,
     micro_batch: int = 256,
@@ -128,7 +129,7 @@ def _process_group() -> Iterator[None]:
         os.environ.update(before)
 
 
-def _rows(examples: Sequence[loop.Example], loss: str, seed: int) -> Any:
+def _rows(examples: Sequence[examples.Example], loss: str, seed: int) -> Any:
     """The pairs as TRL's trainers take them, tokens and template as in every other arm."""
     from datasets import Dataset
 
@@ -193,15 +194,15 @@ def _settings(folder: str, schedule: Schedule, pairs: int, seed: int) -> dict[st
 
 def _optimizer(parameters: dict[str, Any], schedule: Schedule) -> tuple[Any, Any]:
     """The optimizer and the learning rates of every other arm."""
-    optimizer = loop.optimizer_of(parameters, schedule)
+    optimizer = engine.optimizer_of(parameters, schedule)
     for settings in optimizer.param_groups:
         settings["lr"] = settings["initial_lr"] = schedule.learning_rate
     return optimizer, torch.optim.lr_scheduler.LambdaLR(
-        optimizer, lambda step: loop.learning_rate(schedule, step) / schedule.learning_rate
+        optimizer, lambda step: engine.learning_rate(schedule, step) / schedule.learning_rate
     )
 
 
-def _trainer(objective: loop.Objective, settings: dict[str, Any]) -> tuple[Any, Any]:
+def _trainer(objective: examples.Objective, settings: dict[str, Any]) -> tuple[Any, Any]:
     """TRL's trainer for the loss, made to take rows that have tokens already, and its arguments."""
     import trl
 
@@ -254,7 +255,7 @@ def _log(schedule: Schedule, advance: Callable[[int], None]) -> Any:
 
     class Log(TrainerCallback):  # type: ignore[misc]
         def __init__(self) -> None:
-            self.steps: list[loop.Step] = []
+            self.steps: list[Step] = []
             self.tokens = self.sequences = 0
             self.began = time.perf_counter()
 
@@ -265,11 +266,11 @@ def _log(schedule: Schedule, advance: Callable[[int], None]) -> Any:
             if "loss" not in logs:
                 return
             number = state.global_step - 1
-            rate = loop.learning_rate(schedule, number)
+            rate = engine.learning_rate(schedule, number)
             self.tokens = int(logs.get("num_tokens", 0))
             seconds = time.perf_counter() - self.began
             units = self.sequences // 2 * args.world_size
-            self.steps.append(loop.Step(number, units, 0.0, float(logs["loss"]), rate, seconds))
+            self.steps.append(Step(number, units, 0.0, float(logs["loss"]), rate, seconds))
             self.sequences = 0
             advance(1)
 

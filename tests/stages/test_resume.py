@@ -145,11 +145,13 @@ def test_generators_come_first_then_the_ledger_then_the_weights(
     """A kill between any two of them leaves no weights that a ledger does not cover."""
     import safetensors.torch
 
-    from dpaudit.training import resume
+    from dpaudit.stages import checkpoints
 
     order: list[str] = []
-    write, save, text = RunDir.write_json, safetensors.torch.save_file, resume.write_text
-    monkeypatch.setattr(resume, "write_text", lambda path, t: (order.append("generators"), text(path, t))[1])
+    write, save, text = RunDir.write_json, safetensors.torch.save_file, checkpoints.write_text
+    monkeypatch.setattr(
+        checkpoints, "write_text", lambda path, t: (order.append("generators"), text(path, t))[1]
+    )
 
     def spy(run: RunDir, name: str, *rest: Any, **options: Any) -> None:
         if name.endswith(".partial/privacy.json"):
@@ -198,17 +200,17 @@ def test_what_a_kill_left_after_the_last_step_is_tidied_up(toy_model_dir: Path, 
 def test_out_of_memory_names_the_setting_and_the_run_goes_on(
     toy_model_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from dpaudit.training import loop
+    from dpaudit.training import engine
 
     run_dir, plan = interrupted(toy_model_dir, tmp_path)
-    passes = loop.example_losses
+    passes = engine.example_losses
 
     def greedy(model: Any, examples: Any, objective: Any) -> Any:
         if len(examples) > 3:
             raise RuntimeError("[enforce fail at alloc_cpu.cpp] DefaultCPUAllocator: can't allocate memory")
         return passes(model, examples, objective)
 
-    monkeypatch.setattr(loop, "example_losses", greedy)
+    monkeypatch.setattr(engine, "example_losses", greedy)
     with pytest.raises(PartialError, match="--micro-batch 128 to go on"):
         train.run(run_dir, plan, QUIET, only=["sft-eps4"])
     train.run(run_dir, plan, QUIET, only=["sft-eps4"], micro_batch=3)

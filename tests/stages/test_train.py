@@ -237,15 +237,15 @@ def test_units_are_those_of_a_list(
     from dpaudit.corpus import unit_of
     from dpaudit.models import hf
     from dpaudit.models.encode import encode_record
-    from dpaudit.training import loop
+    from dpaudit.training import examples
 
     plan = make_plan(toy_model_dir, unit=unit)
     data = replace(plan.suite.data, text="builtin:clinic")
     plan = replace(plan, suite=replace(plan.suite, data=data, model=replace(plan.suite.model, max_length=40)))
     run_dir = prepared(plan, tmp_path)
-    tokenizer, groups = hf.load_tokenizer(str(toy_model_dir)), dict[str, list[loop.Example]]()
+    tokenizer, groups = hf.load_tokenizer(str(toy_model_dir)), dict[str, list[examples.Example]]()
     for record in prepare.load_training(run_dir, method):
-        coded = loop.Example(encode_record(record, tokenizer, 40))
+        coded = examples.Example(encode_record(record, tokenizer, 40))
         groups.setdefault(unit_of(record, unit), []).append(coded)
     wanted = list(groups.values())
     found = train._load(run_dir, plan, method)

@@ -15,7 +15,7 @@ from dpaudit.models.encode import Encoded
 from dpaudit.rundir import RunDir
 from dpaudit.stages import report, train
 from dpaudit.suite import Grid, Plan
-from dpaudit.training import labels, loop
+from dpaudit.training import examples, labels, loop
 
 ARM = "dpo-robust-eps2"
 KEY = f"secret/flips-{ARM}.key"
@@ -65,7 +65,7 @@ def test_the_card_says_what_is_hidden_and_what_is_not(finished: tuple[RunDir, Pl
     assert "DP-SGD" not in card and "clip 0" not in card
 
 
-def answers(units: Iterable[loop.Unit]) -> list[list[tuple[Encoded, ...]]]:
+def answers(units: Iterable[examples.Unit]) -> list[list[tuple[Encoded, ...]]]:
     return [[example.sequences for example in unit] for unit in units]
 
 
@@ -81,7 +81,7 @@ def test_the_arm_learns_from_the_turned_labels(
     seen = []
     learn = loop.train
 
-    def spy(model: object, units: list[list[loop.Example]], *rest: object, **options: object) -> object:
+    def spy(model: object, units: list[list[examples.Example]], *rest: object, **options: object) -> object:
         seen.append((units, options["objective"]))
         return learn(model, units, *rest, **options)  # type: ignore[arg-type]
 
@@ -92,7 +92,7 @@ def test_the_arm_learns_from_the_turned_labels(
     clean = train._load(run_dir, plan, "dpo")
     turned = labels.randomised(clean.units, clean.names, 2.0, key)
     assert answers(units) == answers(turned) != answers(clean.units)
-    assert objective == loop.Objective("robust", None, labels.flip_probability(2.0))
+    assert objective == examples.Objective("robust", None, labels.flip_probability(2.0))
     assert bytes.fromhex(file.read_text()) == key
 
 

@@ -13,10 +13,10 @@ from torch import Tensor, nn
 from dpaudit.errors import GuardError, UsageError
 from dpaudit.models.encode import Encoded
 from dpaudit.privacy import Mechanism
-from dpaudit.training import dpsgd, loop
+from dpaudit.training import batches, dpsgd, engine, examples
 from dpaudit.training.fused import FusedLora, Gradients, trainable
 
-SFT, DPO = loop.Objective("sft"), loop.Objective("sigmoid", beta=0.5)
+SFT, DPO = examples.Objective("sft"), examples.Objective("sigmoid", beta=0.5)
 CASES = {
     "record": (worlds.record_units(9), SFT),
     "patient": (worlds.patient_units([1, 4, 2, 7, 1, 3]), SFT),
@@ -25,13 +25,13 @@ CASES = {
 }
 
 
-def one_by_one(model: nn.Module, units: list[Any], objective: loop.Objective) -> list[dict[str, Tensor]]:
+def one_by_one(model: nn.Module, units: list[Any], objective: examples.Objective) -> list[dict[str, Tensor]]:
     """Each unit's gradient by autograd over its examples one after the other."""
     found = []
     for unit in units:
         model.zero_grad()
         for example in unit:
-            loop.example_losses(model, [example], objective).sum().backward()  # type: ignore[no-untyped-call]
+            examples.example_losses(model, [example], objective).sum().backward()  # type: ignore[no-untyped-call]
         found.append({name: p.grad.clone() for name, p in trainable(model).items() if p.grad is not None})
     model.zero_grad()
     return found
@@ -50,14 +50,14 @@ def median_norm(gradients: list[dict[str, Tensor]]) -> float:
 def private_sum(
     model: nn.Module,
     units: list[Any],
-    objective: loop.Objective,
+    objective: examples.Objective,
     mechanism: Mechanism,
     micro_batch: int = 256,
-) -> loop.GradientSum:
+) -> engine.GradientSum:
     collector, generator = FusedLora(model), dpsgd.noise_generator(torch.device("cpu"), 5)
-    groups = loop.grouped(units, micro_batch)
+    groups = batches.grouped(units, micro_batch)
     with collector.attached():
-        return loop.private_sum(model, collector, groups, objective, mechanism, generator)
+        return engine.private_sum(model, collector, groups, objective, mechanism, generator)
 
 
 def flat(gradients: Gradients) -> Tensor:
@@ -98,7 +98,7 @@ def test_rows_agree_with_opacus_hooks() -> None:
     collector = FusedLora(model)
 
     def backward(module: nn.Module) -> None:
-        log_probs, tokens = loop.answer_log_probs(module, sequences)
+        log_probs, tokens = examples.answer_log_probs(module, sequences)
         (-log_probs / tokens).sum().backward()  # type: ignore[no-untyped-call]
 
     with collector.attached(), collector.collecting(torch.arange(len(sequences)), len(sequences)):
@@ -122,7 +122,7 @@ def test_rows_are_float32_under_bfloat16() -> None:
     collector = FusedLora(model)
     units = worlds.record_units(3)
     with collector.attached():
-        gradients, _ = loop.unit_gradients(model, collector, next(loop.grouped(units, 8)), SFT)
+        gradients, _ = engine.unit_gradients(model, collector, next(batches.grouped(units, 8)), SFT)
     assert {g.dtype for g in gradients.values()} == {torch.float32}
     assert {p.dtype for p in collector.parameters.values()} == {torch.bfloat16}
 
@@ -166,7 +166,9 @@ def noise_faults(sums: list[Gradients], std: float) -> list[str]:
 def empty_steps(model: nn.Module, mechanism: Mechanism, count: int) -> list[Gradients]:
     """Sums of steps whose batch is empty, through the code of the real step."""
     collector, generator = FusedLora(model), dpsgd.noise_generator(torch.device("cpu"), 11)
-    return [loop.private_sum(model, collector, [], SFT, mechanism, generator).gradients for _ in range(count)]
+    return [
+        engine.private_sum(model, collector, [], SFT, mechanism, generator).gradients for _ in range(count)
+    ]
 
 
 PLANTED = Mechanism(1.3, 0.1, 1, 0.25)
@@ -337,13 +339,13 @@ def test_without_the_fused_layers_nothing_is_collected_in_silence() -> None:
     model = worlds.lora_model()
     lora = FusedLora(model)
     with pytest.raises(GuardError, match="expected by its LoRA layer alone"):
-        loop.unit_gradients(model, lora, next(loop.grouped(worlds.record_units(3), 8)), SFT)
+        engine.unit_gradients(model, lora, next(batches.grouped(worlds.record_units(3), 8)), SFT)
 
 
 def test_a_record_whose_answer_was_cut_off_has_a_zero_gradient() -> None:
     model = worlds.lora_model()
     cut = Encoded((1, 2, 3), (False,) * 3, (False,) * 3, True, 0)
-    total = private_sum(model, [[loop.Example((cut,))]], SFT, Mechanism(0.0, 1.0, 1, 1.0))
+    total = private_sum(model, [[examples.Example((cut,))]], SFT, Mechanism(0.0, 1.0, 1, 1.0))
     assert total.loss == 0
     assert float(flat(total.gradients).norm()) == 0
 

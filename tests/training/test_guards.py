@@ -13,7 +13,7 @@ from torch import nn
 from dpaudit.errors import GuardError
 from dpaudit.privacy import Mechanism
 from dpaudit.suite import Schedule
-from dpaudit.training import dpsgd, guards, loop
+from dpaudit.training import dpsgd, engine, guards, loop, state
 from dpaudit.training.fused import Gradients
 
 STD = 0.4
@@ -25,8 +25,8 @@ def noise_of(seed: int) -> Callable[[], Gradients]:
     return lambda: dpsgd.gaussian_noise(SHAPES, STD, generator)
 
 
-def steps_of(counts: list[int]) -> list[loop.Step]:
-    return [loop.Step(i, n, 0.0, None, 0.1, 0.0) for i, n in enumerate(counts)]
+def steps_of(counts: list[int]) -> list[state.Step]:
+    return [state.Step(i, n, 0.0, None, 0.1, 0.0) for i, n in enumerate(counts)]
 
 
 def poisson_counts(units: int, rate: float, steps: int, seed: int) -> list[int]:
@@ -128,13 +128,13 @@ def test_noise_divided_by_accumulation_steps_reaches_the_optimizer_and_is_told(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """The fault lies behind the draw: only what reaches the optimizer shows it."""
-    monkeypatch.setattr(loop.Engine, "gradients", _quartered(loop.Engine.gradients))
+    monkeypatch.setattr(engine.Engine, "gradients", _quartered(engine.Engine.gradients))
     with pytest.raises(GuardError, match=r"standard deviation 0\.4, seen 0\.(1|09)"):
         train(worlds.lora_model(), Mechanism(0.8, 0.5, 4, 0.5))
 
 
 def _quartered(gradients: Any) -> Any:
-    def broken(engine: loop.Engine, *arguments: Any) -> Any:
+    def broken(engine: engine.Engine, *arguments: Any) -> Any:
         total = gradients(engine, *arguments)
         for parameter in engine.parameters.values():
             assert parameter.grad is not None
@@ -165,7 +165,7 @@ def test_probes_leave_weights_and_streams_as_they_were(monkeypatch: pytest.Monke
     found = []
     for probed in (True, False):
         if not probed:
-            monkeypatch.setattr(loop.Engine, "probe", lambda engine, noise: None)
+            monkeypatch.setattr(engine.Engine, "probe", lambda engine, noise: None)
         model = worlds.lora_model()
         train(model, Mechanism(0.8, 0.5, 4, 0.5))
         found.append(torch.cat([p.detach().flatten() for p in model.parameters()]))

@@ -14,7 +14,7 @@ from dpaudit.errors import GuardError
 from dpaudit.models.encode import Encoded
 from dpaudit.privacy import Mechanism
 from dpaudit.suite import Schedule
-from dpaudit.training import dpsgd, guards, loop
+from dpaudit.training import batches, dpsgd, engine, examples, guards, loop
 from dpaudit.training.fused import Gradients, trainable
 
 OPEN = Mechanism(0.0, 0.5, 4, math.inf)
@@ -58,13 +58,13 @@ def gradients_of_first_step(monkeypatch: pytest.MonkeyPatch, *arguments: Any, **
 @pytest.mark.parametrize(
     ("units", "objective"),
     [
-        (worlds.patient_units([1, 3, 2, 1, 5, 1, 2, 1, 1, 4]), loop.Objective("sft")),
-        (worlds.pair_units([1, 2, 1, 1, 3, 1]), loop.Objective("sigmoid")),
+        (worlds.patient_units([1, 3, 2, 1, 5, 1, 2, 1, 1, 4]), examples.Objective("sft")),
+        (worlds.pair_units([1, 2, 1, 1, 3, 1]), examples.Objective("sigmoid")),
     ],
     ids=["sft", "dpo"],
 )
 def test_micro_batch_does_not_change_the_step(
-    mechanism: Mechanism, units: list[Any], objective: loop.Objective, monkeypatch: pytest.MonkeyPatch
+    mechanism: Mechanism, units: list[Any], objective: examples.Objective, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     once = replace(mechanism, steps=1)
     found = []
@@ -111,7 +111,7 @@ def test_answer_log_probs_equal_one_sequence_at_a_time() -> None:
     )
     model = worlds.lora_model().eval()
     with torch.no_grad():
-        sums, tokens = loop.answer_log_probs(model, [*sequences, middle])
+        sums, tokens = examples.answer_log_probs(model, [*sequences, middle])
         alone = torch.stack([_log_prob(model, s) for s in [*sequences, middle]])
     torch.testing.assert_close(sums / tokens, alone, rtol=1e-5, atol=1e-5)
 
@@ -120,7 +120,7 @@ def test_dpo_loss_equals_the_formula_on_one_pair_at_a_time() -> None:
     model = worlds.lora_model().eval()
     pairs = [example for unit in worlds.pair_units([1, 1, 1]) for example in unit]
     with torch.no_grad():
-        found = loop.example_losses(model, pairs, loop.Objective("sigmoid", 0.3))
+        found = examples.example_losses(model, pairs, examples.Objective("sigmoid", 0.3))
         for loss, pair in zip(found, pairs, strict=True):
             chosen, rejected = (_log_prob(model, s) * sum(s.answer_mask) for s in pair.sequences)
             margin = chosen - rejected - (pair.reference[0] - pair.reference[1])
@@ -132,13 +132,15 @@ def test_reference_is_the_policy_at_the_start(
     options: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """So every pair's margin is 0 there and its loss log 2, whatever chunks the reference was computed in."""
-    monkeypatch.setattr(loop, "REFERENCE_CHUNK", 2)
+    monkeypatch.setattr(examples, "REFERENCE_CHUNK", 2)
     model, bare = worlds.lora_model(**options), worlds.pair_units([1, 2, 1])
-    units = loop.with_reference(model, bare, micro_batch=3)
-    losses = loop.example_losses(model, [e for unit in units for e in unit], loop.Objective("sigmoid"))
+    units = examples.with_reference(model, bare, micro_batch=3)
+    losses = examples.example_losses(
+        model, [e for unit in units for e in unit], examples.Objective("sigmoid")
+    )
     torch.testing.assert_close(losses, torch.full((4,), math.log(2)), rtol=1e-5, atol=1e-6)
     assert [[e.sequences for e in unit] for unit in units] == [[e.sequences for e in unit] for unit in bare]
-    other = loop.with_reference(worlds.lora_model(**options, r=2), bare)
+    other = examples.with_reference(worlds.lora_model(**options, r=2), bare)
     same = other[1][1].reference == pytest.approx(units[1][1].reference, rel=1e-4)
     assert same == bool(options)  # a fresh adapter of any rank is the base; another adapter is another policy
 
@@ -146,14 +148,14 @@ def test_reference_is_the_policy_at_the_start(
 @pytest.mark.parametrize("micro_batch", [1, 2, 5, 100])
 def test_groups_keep_units_and_pairs_whole(micro_batch: int) -> None:
     units = worlds.pair_units([1, 4, 2, 1, 1])
-    groups = list(loop.grouped(units, micro_batch))
+    groups = list(batches.grouped(units, micro_batch))
     assert sum(group.units for group in groups) == len(units)
     seen = []
     for group in groups:
         sizes = [sum(2 for _ in part) for part in group.passes]
         assert max(sizes) <= max(micro_batch, 2)  # a pair is never parted
         assert group.units == 1 or sum(sizes) <= micro_batch
-        members: dict[int, list[loop.Example]] = {}
+        members: dict[int, list[examples.Example]] = {}
         for part in group.passes:
             for example, unit in part:
                 members.setdefault(unit, []).append(example)
@@ -163,7 +165,7 @@ def test_groups_keep_units_and_pairs_whole(micro_batch: int) -> None:
 
 
 def test_no_units_make_no_group() -> None:
-    assert list(loop.grouped([], 8)) == []
+    assert list(batches.grouped([], 8)) == []
 
 
 def test_an_empty_batch_skips_the_model_adds_noise_and_counts() -> None:
@@ -220,7 +222,7 @@ def test_equal_seeds_give_equal_weights_and_the_system_does_not() -> None:
 @pytest.mark.parametrize("decay", ["constant", "linear", "cosine"])
 def test_learning_rate_rises_then_decays_and_is_never_zero(decay: Any) -> None:
     schedule = Schedule(batch=1, steps=40, learning_rate=2.0, warmup=0.1, decay=decay)
-    rates = [loop.learning_rate(schedule, step) for step in range(40)]
+    rates = [engine.learning_rate(schedule, step) for step in range(40)]
     assert rates[:4] == pytest.approx([0.5, 1.0, 1.5, 2.0])
     assert min(rates) > 0
     assert rates[4] == 2.0
@@ -230,7 +232,7 @@ def test_learning_rate_rises_then_decays_and_is_never_zero(decay: Any) -> None:
 
 
 def test_learning_rate_without_warmup_starts_at_the_top() -> None:
-    assert loop.learning_rate(Schedule(1, 10, 3.0, warmup=0.0), 0) == 3.0
+    assert engine.learning_rate(Schedule(1, 10, 3.0, warmup=0.0), 0) == 3.0
 
 
 # ---- guards

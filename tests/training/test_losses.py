@@ -13,7 +13,7 @@ from torch import Tensor
 from dpaudit.errors import UsageError
 from dpaudit.privacy import Mechanism
 from dpaudit.suite import Schedule
-from dpaudit.training import dpsgd, fused, loop, losses
+from dpaudit.training import dpsgd, examples, fused, loop, losses
 from dpaudit.training.losses import LOSSES, PairLogProbs, Settings
 
 NAMES = list(LOSSES)
@@ -263,7 +263,7 @@ def test_a_private_step_does_not_depend_on_the_micro_batch(name: str) -> None:
             Mechanism(1e-3, 1.0, 1, 0.5),
             sampling=dpsgd.sampling_generator(1),
             noise=dpsgd.noise_generator(torch.device("cpu"), 2),
-            objective=loop.Objective(name),
+            objective=examples.Objective(name),
             micro_batch=micro_batch,
         )
         found.append([p.detach() for p in fused.trainable(model).values()])
@@ -271,9 +271,9 @@ def test_a_private_step_does_not_depend_on_the_micro_batch(name: str) -> None:
 
 
 def test_a_loss_that_needs_a_reference_does_not_go_without() -> None:
-    pairs = [loop.Example(unit[0].sequences) for unit in worlds.pair_units([1, 1])]
+    pairs = [examples.Example(unit[0].sequences) for unit in worlds.pair_units([1, 1])]
     with pytest.raises(ValueError, match="ipo: expected reference log-probabilities"):
-        loop.example_losses(worlds.lora_model(), pairs, loop.Objective("ipo"))
+        examples.example_losses(worlds.lora_model(), pairs, examples.Objective("ipo"))
 
 
 # ---- settings and names

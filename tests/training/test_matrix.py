@@ -11,13 +11,13 @@ from torch import Tensor, nn
 
 from dpaudit.privacy import Mechanism
 from dpaudit.suite import Lora, Schedule
-from dpaudit.training import checkpoint, dpsgd, loop
+from dpaudit.training import batches, checkpoint, dpsgd, engine, examples, loop
 from dpaudit.training.fused import FusedLora, trainable
 
 UNITS = {
-    "record": (worlds.record_units(6), loop.Objective("sft")),
-    "patient": (worlds.patient_units([1, 3, 2, 5]), loop.Objective("sft")),
-    "pair": (worlds.pair_units([1, 1, 1, 1]), loop.Objective("sigmoid", beta=0.5)),
+    "record": (worlds.record_units(6), examples.Objective("sft")),
+    "patient": (worlds.patient_units([1, 3, 2, 5]), examples.Objective("sft")),
+    "pair": (worlds.pair_units([1, 1, 1, 1]), examples.Objective("sigmoid", beta=0.5)),
 }
 SETTINGS = (
     "plain",
@@ -61,13 +61,13 @@ def model_in(setting: str) -> Any:
     return model.train()
 
 
-def one_by_one(model: nn.Module, units: Any, objective: loop.Objective) -> list[Tensor]:
+def one_by_one(model: nn.Module, units: Any, objective: examples.Objective) -> list[Tensor]:
     """Each unit's gradient over all weights, flat, by autograd over its examples one after the other."""
     found = []
     for unit in units:
         model.zero_grad()
         for example in unit:
-            loop.example_losses(model, [example], objective).sum().backward()  # type: ignore[no-untyped-call]
+            examples.example_losses(model, [example], objective).sum().backward()  # type: ignore[no-untyped-call]
         found.append(torch.cat([p.grad.flatten() for p in trainable(model).values() if p.grad is not None]))
     model.zero_grad()
     return found
@@ -97,8 +97,8 @@ def test_three_steps_save_and_reload_equal_a_loop_over_examples(
         gradients = one_by_one(slow, units, objective)
         expected = torch.stack([g * min(1.0, clip / float(g.norm())) for g in gradients]).sum(0)
         with lora.attached():
-            groups = loop.grouped(units, micro_batch)
-            total = loop.private_sum(ours, lora, groups, objective, mechanism, dpsgd.noise_generator(torch.device("cpu"), 5))  # fmt: skip
+            groups = batches.grouped(units, micro_batch)
+            total = engine.private_sum(ours, lora, groups, objective, mechanism, dpsgd.noise_generator(torch.device("cpu"), 5))  # fmt: skip
         found = torch.cat([g.flatten() for g in total.gradients.values()])
         if step == 0:
             assert 0 < total.clipped < len(units)
@@ -127,7 +127,7 @@ def test_bf16_is_as_near_to_float32_as_a_loop_in_bf16_is(unit: str, tmp_path: Pa
             gradients = [g.float() for g in one_by_one(model, units, objective)]
             sums.append(torch.stack([g * min(1.0, clip / float(g.norm())) for g in gradients]).sum(0))
         with lora.attached():
-            total = loop.private_sum(ours, lora, loop.grouped(units, 4), objective, Mechanism(0.0, 1.0, 1, clip),
+            total = engine.private_sum(ours, lora, batches.grouped(units, 4), objective, Mechanism(0.0, 1.0, 1, clip),
                                      dpsgd.noise_generator(torch.device("cpu"), 5))  # fmt: skip
         found = torch.cat([g.flatten() for g in total.gradients.values()])
         assert off(found, sums[0]) <= 1.5 * off(sums[1], sums[0])
@@ -181,7 +181,7 @@ def test_nf4_with_double_quantization_equals_a_loop_over_examples() -> None:
     expected = torch.stack([g * min(1.0, clip / float(g.norm())) for g in gradients]).sum(0)
     lora = FusedLora(model)
     with lora.attached():
-        total = loop.private_sum(model, lora, loop.grouped(units, 4), objective, Mechanism(0.0, 1.0, 1, clip),
+        total = engine.private_sum(model, lora, batches.grouped(units, 4), objective, Mechanism(0.0, 1.0, 1, clip),
                                  dpsgd.noise_generator(torch.device("cpu"), 5))  # fmt: skip
     assert off(torch.cat([g.flatten() for g in total.gradients.values()]), expected) <= 2e-2
     assert off(torch.stack(gradients).sum(0), expected) > 0.1
@@ -192,7 +192,7 @@ def test_without_privacy_the_same_layers_give_the_plain_gradient(setting: str) -
     units, objective = UNITS["record"]
     ours, slow = model_in(setting), model_in(setting)
     with FusedLora(ours).attached():
-        found = loop.plain_sum(ours, loop.grouped(units, 4), objective).gradients
+        found = engine.plain_sum(ours, batches.grouped(units, 4), objective).gradients
     expected = torch.stack(one_by_one(slow, units, objective)).sum(0)
     tolerance = 2e-2 if setting == "bf16" else 1e-5
     assert off(torch.cat([g.flatten() for g in found.values()]), expected) <= tolerance
@@ -212,7 +212,7 @@ def test_schedule_optimizers() -> None:
     model = model_in("plain")
     lora = FusedLora(model)
     with lora.attached():
-        total = loop.private_sum(model, lora, loop.grouped(units, 256), objective, Mechanism(0.5, 1.0, 1, 0.3),
+        total = engine.private_sum(model, lora, batches.grouped(units, 256), objective, Mechanism(0.5, 1.0, 1, 0.3),
                                  dpsgd.noise_generator(torch.device("cpu"), 5))  # fmt: skip
     step = -0.1 * torch.cat([g.flatten() for g in total.gradients.values()]) / 6
     assert off(moved["sgd"], step) <= 1e-5

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 from dpaudit.models.encode import Encoded
-from dpaudit.training import loop
+from dpaudit.training import examples
+from dpaudit.training.examples import Example
 from dpaudit.training.lazy import Lazy
-from dpaudit.training.loop import Example
 from dpaudit.training.units import StoredUnits
 
 Named = list[tuple[str, list[Example]]]
@@ -103,8 +103,8 @@ def test_references_are_those_of_the_whole_list(tmp_path: Path, toy_model_dir: P
 
     model = AutoModelForCausalLM.from_pretrained(toy_model_dir)
     units = some_units(9, 2)
-    found = loop.with_reference(model, stored(tmp_path, units), micro_batch=4)
-    assert list(found) == list(loop.with_reference(model, [examples for _, examples in units], 4))
+    found = examples.with_reference(model, stored(tmp_path, units), micro_batch=4)
+    assert list(found) == list(examples.with_reference(model, [examples for _, examples in units], 4))
 
 
 def test_a_lazy_sequence_makes_what_is_asked_for() -> None:

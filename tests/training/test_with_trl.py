@@ -19,24 +19,24 @@ from dpaudit.models import hf
 from dpaudit.models.encode import Encoded
 from dpaudit.privacy import Mechanism
 from dpaudit.suite import Lora, Schedule
-from dpaudit.training import checkpoint, dpsgd, loop, losses, with_trl
+from dpaudit.training import checkpoint, dpsgd, engine, examples, loop, losses, with_trl
 from dpaudit.training.fused import trainable
 
 SCHEDULE = Schedule(batch=4, steps=3, learning_rate=0.02, warmup=0.0)
 HAS_DEEPSPEED = importlib.util.find_spec("deepspeed") is not None
 
 
-def some_pairs(count: int) -> list[list[loop.Example]]:
+def some_pairs(count: int) -> list[list[examples.Example]]:
     """Pairs whose two answers follow the same prompt."""
     random = np.random.default_rng(3)
 
-    def pair() -> loop.Example:
+    def pair() -> examples.Example:
         prompt = tuple(int(token) for token in random.integers(0, VOCABULARY, random.integers(3, 9)))
         answers = [
             tuple(int(token) for token in random.integers(0, VOCABULARY, random.integers(2, 6)))
             for _ in range(2)
         ]
-        return loop.Example(tuple(_sequence(prompt, answer) for answer in answers))
+        return examples.Example(tuple(_sequence(prompt, answer) for answer in answers))
 
     return [[pair()] for _ in range(count)]
 
@@ -54,7 +54,7 @@ def by_trl(folder: Path, loss: str, pairs: int = 10, **options: Any) -> tuple[lo
     model = options.pop("model", None) or adapted(folder)
     schedule = options.pop("schedule", SCHEDULE)
     done = with_trl.train(model, hf.load_tokenizer(str(folder)), some_pairs(pairs), schedule,
-                          loop.Objective(loss), seed=1, **options)  # fmt: skip
+                          examples.Objective(loss), seed=1, **options)  # fmt: skip
     return done, model
 
 
@@ -67,7 +67,7 @@ def test_a_loss_that_couples_pairs_is_trained(
     done, model = by_trl(toy_model_dir, loss, micro_batch=4, advance=told.append)
     assert [step.step for step in done.steps] == [0, 1, 2] and told == [1, 1, 1]
     assert [step.units for step in done.steps] == [4, 4, 2]  # 10 pairs an epoch
-    rates = [loop.learning_rate(SCHEDULE, i) for i in range(3)]
+    rates = [engine.learning_rate(SCHEDULE, i) for i in range(3)]
     assert [step.learning_rate for step in done.steps] == rates
     assert done.steps[0].loss == pytest.approx(0.5 if loss == "kto" else math.log(2), abs=1e-4)  # no move yet
     assert done.tokens > 0 and done.seconds > 0
@@ -85,12 +85,12 @@ def test_a_step_is_that_of_our_own_loop(loss: str, toy_model_dir: Path) -> None:
     model = adapted(toy_model_dir)
     ours = loop.train(
         model,
-        loop.with_reference(model, some_pairs(6)),
+        examples.with_reference(model, some_pairs(6)),
         schedule,
         Mechanism(0.0, 1.0, 4, math.inf),
         sampling=dpsgd.sampling_generator(1),
         noise=dpsgd.noise_generator(torch.device("cpu"), 2),
-        objective=loop.Objective(loss),
+        objective=examples.Objective(loss),
     )
     assert [s.loss for s in theirs.steps] == pytest.approx([s.loss for s in ours.steps], rel=1e-4)
     for mine, its in zip(trainable(model).values(), trainable(their_model).values(), strict=True):
@@ -132,8 +132,8 @@ def test_an_answer_that_was_cut_off_is_empty() -> None:
 
 def test_kto_gets_both_answers_of_every_pair_in_mixed_order() -> None:
     random = np.random.default_rng(0)
-    examples = [loop.Example((sequence(random), sequence(random))) for _ in range(6)]
-    rows = with_trl._rows(examples, "kto", seed=0)
+    pairs = [examples.Example((sequence(random), sequence(random))) for _ in range(6)]
+    rows = with_trl._rows(pairs, "kto", seed=0)
     assert sorted(rows["label"]) == [False] * 6 + [True] * 6
     assert list(rows["label"]) != [True, False] * 6
 

@@ -8,7 +8,7 @@ import torch
 import transformers
 
 from dpaudit.models.encode import Encoded
-from dpaudit.training.loop import Example
+from dpaudit.training.examples import Example
 
 VOCABULARY = 61
 

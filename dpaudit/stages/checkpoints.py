@@ -18,8 +18,7 @@ import safetensors.torch
 
 from dpaudit.errors import UsageError
 from dpaudit.rundir import RunDir, write_text
-from dpaudit.training.loop import Step
-from dpaudit.training.state import Snapshot
+from dpaudit.training.state import Snapshot, Step
 
 
 class Checkpoints:

@@ -1,0 +1,192 @@
+"""One training step, private or not: unit gradients, clip, noise, optimizer."""
+
+import math
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from dpaudit.privacy import Mechanism
+from dpaudit.suite import Schedule
+from dpaudit.training import dpsgd, guards
+from dpaudit.training.batches import Group, grouped
+from dpaudit.training.examples import Objective, Unit, device_of, example_losses
+from dpaudit.training.fused import FusedLora, Gradients, trainable
+from dpaudit.training.ranks import Ranks
+from dpaudit.training.state import Step
+
+ALONE = Ranks()
+
+
+@dataclass(frozen=True)
+class GradientSum:
+    """What the units of one step add up to."""
+
+    gradients: Gradients  # noisy where the arm is private
+    loss: float  # sum over examples, nats
+    clipped: int  # units
+
+
+def private_sum(
+    model: nn.Module,
+    lora: FusedLora,
+    groups: Iterable[Group],
+    objective: Objective,
+    mechanism: Mechanism,
+    generator: torch.Generator,
+    ranks: Ranks = ALONE,
+) -> GradientSum:
+    """The sum of clipped unit gradients plus Gaussian noise; of no units at all, the noise alone.
+
+    `groups` are this rank's; the sum is over all ranks, and the first one's noise is added to it once.
+    """
+    total = dpsgd.gaussian_noise(lora.parameters, mechanism.noise_multiplier * mechanism.clip, generator)
+    guards.check_noised(total, lora.parameters, mechanism.noise_multiplier)
+    if not ranks.first:
+        total = {name: torch.zeros_like(part) for name, part in total.items()}
+    counts = torch.zeros(2, dtype=torch.float64, device=device_of(model))  # loss, units clipped
+    for group in groups:
+        gradients, loss = unit_gradients(model, lora, group, objective)
+        sums, clipped = dpsgd.clipped_sum(gradients, mechanism.clip)
+        guards.check_clipped(sums, group.units, mechanism.clip)
+        for name, part in sums.items():
+            total[name] += part
+        counts += torch.tensor([loss, clipped], dtype=torch.float64, device=counts.device)
+    ranks.add_up([*total.values(), counts])
+    return GradientSum(total, float(counts[0]), int(counts[1]))
+
+
+def unit_gradients(
+    model: nn.Module, lora: FusedLora, group: Group, objective: Objective
+) -> tuple[Gradients, float]:
+    """The unclipped gradient of every unit of a group, {name: (units, *shape)}, and the sum of the losses."""
+    total: Gradients = {}
+    loss_sum = 0.0
+    for examples in group.passes:
+        rows = [unit for example, unit in examples for _ in example.sequences]
+        with lora.collecting(torch.tensor(rows, device=device_of(model)), group.units):
+            loss = example_losses(model, [example for example, _ in examples], objective).sum()
+            loss.backward()  # type: ignore[no-untyped-call]
+        total = {name: total[name] + part for name, part in lora.units.items()} if total else lora.units
+        loss_sum += loss.item()
+    return total, loss_sum
+
+
+def plain_sum(
+    model: nn.Module, groups: Iterable[Group], objective: Objective, ranks: Ranks = ALONE
+) -> GradientSum:
+    """The sum of gradients by ordinary backward passes, over all ranks: nothing clipped, nothing noised."""
+    loss_sum = torch.zeros(1, dtype=torch.float64, device=device_of(model))
+    for group in groups:
+        for examples in group.passes:
+            loss = example_losses(model, [example for example, _ in examples], objective).sum()
+            loss.backward()  # type: ignore[no-untyped-call]
+            loss_sum += loss.item()
+    gradients = {
+        name: torch.zeros_like(p) if p.grad is None else p.grad for name, p in trainable(model).items()
+    }
+    ranks.add_up([*gradients.values(), loss_sum])
+    return GradientSum(gradients, float(loss_sum), 0)
+
+
+class Engine:
+    """One training step, private or not, for one model: gradients of the units drawn, noise, optimizer."""
+
+    def __init__(
+        self,
+        model: nn.Module,
+        schedule: Schedule,
+        mechanism: Mechanism,
+        objective: Objective,
+        micro_batch: int,
+        ranks: Ranks = ALONE,
+    ) -> None:
+        self.model, self.schedule, self.mechanism = model, schedule, mechanism
+        self.objective, self.micro_batch, self.ranks = objective, micro_batch, ranks
+        self.private = math.isfinite(mechanism.clip)
+        self.lora = FusedLora(model)
+        self.parameters = self.lora.parameters
+        self.optimizer = optimizer_of(self.parameters, schedule)
+
+    def step(self, number: int, drawn: Sequence[Unit], noise: torch.Generator) -> Step:
+        """Moves the weights by one step on the units drawn (over all ranks) and says what it did."""
+        began = time.perf_counter()
+        total = self.gradients(drawn, noise)
+        guards.check_finite(total.loss, total.gradients, number)
+        rate = learning_rate(self.schedule, number)
+        for settings in self.optimizer.param_groups:
+            settings["lr"] = rate
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        examples = sum(len(unit) for unit in drawn)
+        return Step(
+            step=number,
+            units=len(drawn),
+            clipped_share=total.clipped / max(len(drawn), 1),
+            loss=total.loss / examples if examples else None,
+            learning_rate=rate,
+            seconds=time.perf_counter() - began,
+        )
+
+    def gradients(self, drawn: Sequence[Unit], noise: torch.Generator) -> GradientSum:
+        """The step's gradients, put where the optimizer takes them: the sum, divided by the public batch."""
+        groups = grouped(self.ranks.mine(drawn), self.micro_batch)
+        with self.lora.attached():
+            if self.private:
+                total = private_sum(
+                    self.model, self.lora, groups, self.objective, self.mechanism, noise, self.ranks
+                )
+            else:
+                total = plain_sum(self.model, groups, self.objective, self.ranks)
+        for name, parameter in self.parameters.items():
+            parameter.grad = (total.gradients[name] / self.schedule.batch).to(parameter.dtype)
+        return total
+
+    def probe(self, noise: torch.Generator) -> None:
+        """Checks the noise that steps of an empty batch bring to the optimizer; leaves weights and `noise` as they are."""
+        twin = _cloned(noise)
+
+        def empty_step() -> Gradients:
+            self.gradients([], twin)
+            found = {
+                name: p.grad.float() * self.schedule.batch
+                for name, p in self.parameters.items()
+                if p.grad is not None
+            }
+            self.optimizer.zero_grad()
+            return found
+
+        deviation = self.mechanism.noise_multiplier * self.mechanism.clip
+        if deviation > 0:
+            guards.check_noise(empty_step, guards.probe_count(self.parameters), deviation)
+
+
+def optimizer_of(parameters: dict[str, nn.Parameter], schedule: Schedule) -> torch.optim.Optimizer:
+    """The schedule's optimizer over the trainable weights; its learning rate is set anew at every step."""
+    if schedule.optimizer == "sgd":
+        return torch.optim.SGD(
+            parameters.values(), lr=0.0, momentum=schedule.momentum, weight_decay=schedule.weight_decay
+        )
+    return torch.optim.AdamW(parameters.values(), weight_decay=schedule.weight_decay)
+
+
+def learning_rate(schedule: Schedule, step: int) -> float:
+    """The learning rate of `step` (from 0): a linear rise over the warm-up, then the decay; never 0."""
+    warm = round(schedule.warmup * schedule.steps)
+    if step < warm:
+        return schedule.learning_rate * (step + 1) / warm
+    progress = (step - warm) / max(schedule.steps - warm, 1)
+    factors = {
+        "constant": 1.0,
+        "linear": 1 - progress,
+        "cosine": 0.5 * (1 + math.cos(math.pi * progress)),
+    }
+    return schedule.learning_rate * factors[schedule.decay]
+
+
+def _cloned(generator: torch.Generator) -> torch.Generator:
+    twin = torch.Generator(generator.device)
+    twin.set_state(generator.get_state())
+    return twin
