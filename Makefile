@@ -8,7 +8,7 @@ TORCH := $(shell grep '^torch==' constraints.txt)
 PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3; do \
 	$$p -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 
-.PHONY: demo test check test-slow format docs builtin-model bench-account clean
+.PHONY: demo test check test-slow format docs builtin-model bench-account bench-train clean
 
 demo: $(STAMP)
 	@$(BIN)/dpaudit demo
@@ -36,6 +36,10 @@ docs: $(STAMP)
 
 builtin-model: $(STAMP)
 	$(BIN)/python -m dpaudit.builtin.pretrain
+
+# one hour on 2 cores; leave the machine alone meanwhile
+bench-train: $(STAMP)
+	$(BIN)/python benchmarks/train_step.py --out benchmarks/results/train_step.json
 
 bench-account: $(STAMP)
 	$(BIN)/python benchmarks/account.py --out benchmarks/results/account.json

@@ -24,6 +24,8 @@ NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")  # it becomes the name of a fol
 class Model:
     base: str = "builtin:tiny"  # builtin:tiny, a Hugging Face folder, or a hub id
     max_length: int = 96  # tokens; what is longer is truncated and counted
+    pair_prompt: int | None = None  # of a preference pair, at most so many last tokens of the prompt ...
+    pair_answer: int | None = None  # ... and first tokens of each answer
     dtype: Literal["float32", "bfloat16"] = "float32"
     quantization: Literal["nf4"] | None = None  # of the frozen base, with double quantization
     attention: str | None = None  # attn_implementation, such as flash_attention_2; None: the library's choice
@@ -37,6 +39,7 @@ class Model:
 
     def __post_init__(self) -> None:
         _at_least(2, max_length=self.max_length)
+        _at_least(1, pair_prompt=self.pair_prompt, pair_answer=self.pair_answer)
 
 
 @dataclass(frozen=True)

@@ -59,7 +59,7 @@ def loss_table() -> str:
             f"`{name}`",
             loss.title,
             *cells,
-            "base model" if loss.needs_reference else "none",
+            "the policy at the start" if loss.needs_reference else "none",
             loss.source,
         ]
         rows.append(f"| {' | '.join(cells)} |")

@@ -1,6 +1,6 @@
 """Dialogues as token ids, with masks for what is learned (answers) and what is secret (a canary's span)."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from dpaudit.corpus import Record, Turn
@@ -87,13 +87,39 @@ def encode_text(text: str, tokenizer: Any, max_length: int, *, secret: str | Non
     )
 
 
-def encode_record(record: Record, tokenizer: Any, max_length: int) -> tuple[Encoded, ...]:
-    """What a record trains on: the chosen and the rejected sequence of a pair, else one sequence."""
+def encode_record(
+    record: Record,
+    tokenizer: Any,
+    max_length: int,
+    pair_prompt: int | None = None,
+    pair_answer: int | None = None,
+) -> tuple[Encoded, ...]:
+    """What a record trains on: the chosen and the rejected sequence of a pair, else one sequence.
+
+    Of a pair, `pair_prompt` keeps the prompt's last tokens and `pair_answer` each answer's first ones, which are
+    what preference training commonly keeps; `max_length` then bounds the whole.
+    """
     if record.is_pair:
-        return encode_pair(record, tokenizer, max_length)
+        return tuple(
+            _kept(one, pair_prompt, pair_answer) for one in encode_pair(record, tokenizer, max_length)
+        )
     if record.text is not None:
         return (encode_text(record.text, tokenizer, max_length),)
     return (encode(record.turns, tokenizer, max_length),)
+
+
+def _kept(encoded: Encoded, prompt: int | None, answer: int | None) -> Encoded:
+    """The last `prompt` tokens before the answer and the first `answer` tokens of it."""
+    place = encoded.answer_mask.index(True) if any(encoded.answer_mask) else len(encoded.input_ids)
+    start = 0 if prompt is None else max(place - prompt, 0)
+    stop = len(encoded.input_ids) if answer is None else min(place + answer, len(encoded.input_ids))
+    return replace(
+        encoded,
+        input_ids=encoded.input_ids[start:stop],
+        answer_mask=encoded.answer_mask[start:stop],
+        secret_mask=encoded.secret_mask[start:stop],
+        truncated=encoded.truncated or start > 0 or stop < len(encoded.input_ids),
+    )
 
 
 def encode_pair(record: Record, tokenizer: Any, max_length: int) -> tuple[Encoded, Encoded]:

@@ -138,9 +138,10 @@ def _load(run_dir: RunDir, plan: Plan, method: Method) -> TrainingSet:
 
     chosen = plan.suite
     tokenizer = hf.load_tokenizer(chosen.model.base)
+    lengths = (chosen.model.max_length, chosen.model.pair_prompt, chosen.model.pair_answer)
     in_units = groupby(load_training(run_dir, method), lambda record: unit_of(record, chosen.training.unit))
     encoded = (
-        (name, [examples.Example(encode_record(r, tokenizer, chosen.model.max_length)) for r in records])
+        (name, [examples.Example(encode_record(r, tokenizer, *lengths)) for r in records])
         for name, records in in_units
     )
     units = StoredUnits.write(run_dir.work_folder(f"units-{method}"), encoded)

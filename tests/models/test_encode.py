@@ -78,3 +78,21 @@ def test_the_secret_in_a_canarys_plain_text(tokenizer: Any) -> None:
     assert tokenizer.decode(coded.input_ids) == f"{found.text.text}{tokenizer.eos_token}"
     with pytest.raises(UsageError, match="expected room for the secret of canary mia0"):
         encoded_secret(found, tokenizer, 8, plain=True)
+
+
+def test_a_pair_keeps_the_end_of_its_prompt_and_the_start_of_its_answers(tokenizer: Any) -> None:
+    pair = Record(
+        "p",
+        (Turn("user", "My head hurts since Monday. What should I take?"),),
+        None,
+        "Take 500 mg of paracetamol every six hours.",
+        "Do not take anything at all for three days.",
+    )
+    whole = encode_record(pair, tokenizer, 200)
+    cut = encode_record(pair, tokenizer, 200, pair_prompt=5, pair_answer=3)
+    for before, after in zip(whole, cut, strict=True):
+        place = before.answer_mask.index(True)
+        assert after.input_ids == before.input_ids[place - 5 : place + 3]
+        assert after.answer_mask == (False,) * 5 + (True,) * 3
+        assert after.truncated and not before.truncated
+    assert encode_record(pair, tokenizer, 200, pair_prompt=500, pair_answer=500) == whole
