@@ -29,13 +29,26 @@ def test_a_plan_keeps_infinity() -> None:
 
 
 def test_arms_go_from_inf_downward() -> None:
-    changed = {"grid.epsilons": [1, 8], "grid.dpo": ["sigmoid"], "grid.dpo_epsilons": None, "grid.seeds": 2}
+    changed = {"grid.epsilons": [1, 8], "grid.dpo": ["sigmoid"], "grid.dpo_epsilons": None, "grid.seeds": 2, "grid.chain": False}  # fmt: skip
     names = [arm.name for arm in suite.arms(suite.load("demo", changed))]
     assert names == [
         "sft-inf", "sft-eps8", "sft-eps1", "sft-inf-s1", "sft-eps8-s1", "sft-eps1-s1",
         "dpo-sigmoid-inf", "dpo-sigmoid-eps8", "dpo-sigmoid-eps1",
         "dpo-sigmoid-inf-s1", "dpo-sigmoid-eps8-s1", "dpo-sigmoid-eps1-s1",
     ]  # fmt: skip
+
+
+def test_a_chain_brings_the_arms_that_others_start_from() -> None:
+    """Each start may spend half of the claim; of a chain only the last stage and the DPO arms are asked for."""
+    changed = {"grid.epsilons": [8], "grid.dpo": ["sigmoid"], "grid.dpo_epsilons": None, "grid.stages": ["cpt", "sft"]}  # fmt: skip
+    chosen = suite.load("demo", changed)
+    arms = {arm.name: arm for arm in suite.arms(chosen)}
+    assert list(arms) == ["cpt-inf", "cpt-eps4", "cpt-eps2", "sft-inf", "sft-eps8", "sft-eps4", "dpo-sigmoid-inf", "dpo-sigmoid-eps8"]  # fmt: skip
+    starts = {name: suite.start_of(chosen, arm) for name, arm in arms.items()}
+    assert starts["dpo-sigmoid-eps8"] == arms["sft-eps4"]
+    assert starts["sft-eps4"] == arms["cpt-eps2"]
+    assert starts["cpt-eps2"] is None
+    assert starts["dpo-sigmoid-inf"] == arms["sft-inf"]
 
 
 def test_dpo_epsilons_stand_alone() -> None:
