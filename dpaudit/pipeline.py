@@ -95,6 +95,10 @@ def resolve(name: str, changed: dict[str, Any], seed: int = 0, insecure_seed: in
     from dpaudit import recipe
 
     chosen = suite.load(name, changed)
+    if chosen.data.preference == "builtin:clinic" != chosen.data.source and "data.preference" not in changed:
+        chosen = suite.load(
+            name, changed | {"data.preference": "faults"}
+        )  # the clinic's pairs are not theirs
     return Plan(chosen, seed, insecure_seed, versions(), recipe.load(chosen.primary).digest)
 
 

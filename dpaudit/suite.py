@@ -45,7 +45,9 @@ class Model:
 @dataclass(frozen=True)
 class Data:
     source: str = "builtin:clinic"  # or a JSONL file
-    preference: str | None = None  # pairs for DPO: builtin:clinic, a file, or none
+    preference: str | None = (
+        None  # pairs for DPO: builtin:clinic, a file, faults (planted in the source's answers), or none
+    )
     text: str | None = None  # plain text for continued pretraining: builtin:clinic, a file, or none
     rows: str | None = None  # A:B keeps rows A to B of the source, counted from 0
     patients: int = 4000  # builtin:clinic only

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dpaudit import canary, suite
+from dpaudit import canary, rubric, suite
 from dpaudit.builtin import clinic
 from dpaudit.canary import Canary
 from dpaudit.corpus import Part, Record, as_text
@@ -28,6 +28,8 @@ METHODS: dict[Part, Method] = {
 }  # part of a unit -> who learns from it
 WANTED = {"records": "dialogues to fine-tune on", "pairs": "prompt, chosen and rejected in every row", "texts": "plain text in every row"}  # fmt: skip
 SEEN = {"records": "dialogues", "pairs": "preference pairs", "texts": "plain text"}
+FAULTS = "faults"  # data.preference: pairs made from the dialogues themselves
+ALONE = ("swapped dose", "negated warning", "cut short")  # faults that need no other record, the rarest first
 OWN = {"pairs": "--set data.preference=FILE, or no DPO arms: --set data.preference=null --set grid.dpo=[]", "texts": "--text FILE"}  # fmt: skip
 
 
@@ -74,6 +76,8 @@ def load_corpus(plan: Plan, folder: Path | None = None) -> CorpusStore:
     for part, origin in named.items():
         if origin == "builtin:clinic":
             corpus.add(part, _clinic(plan, part), origin)
+        elif origin == FAULTS and part == "pairs":
+            corpus.add(part, _planted(_read("records", data.source, data)), data.source)
         elif origin is not None:
             corpus.add(part, _read(part, origin, data), origin)
     corpus.index()
@@ -112,6 +116,19 @@ def _read(part: Part, source: str, data: suite.Data) -> Iterator[tuple[int, Reco
             raise UsageError(source, expected=WANTED[part], got=SEEN[record.part],
                              remedy="name pairs with data.preference and plain text with data.text")  # fmt: skip
         yield line, record
+
+
+def _planted(records: Iterator[tuple[int, Record]]) -> Iterator[tuple[int, Record]]:
+    """A pair of every dialogue with an answer that a fault can be planted in: as it is, and with the fault.
+
+    The fault comes from the answer alone and never from other records: a pair is its own patient's and nobody else's.
+    """
+    for line, record in records:
+        question, right = rubric.question_of(record.turns[:-1]), record.turns[-1].text
+        found = (rubric.FAULTS[name](question, right, ()) for name in ALONE)
+        wrong = next((text for text in found if text and text.strip() and text != right), None)
+        if wrong is not None and len(record.turns) > 1:
+            yield line, Record(f"{record.id}/fault", record.turns[:-1], record.patient, right, wrong)
 
 
 def _check_chain(chosen: Suite, corpus: CorpusStore) -> None:
@@ -209,7 +226,9 @@ def source_digests(run_dir: RunDir, plan: Plan) -> dict[str, str]:
     """Keyed digests of the data files and folders that the plan names; of a hub data set none is taken."""
     data = plan.suite.data
     named = [
-        source for source in (data.source, data.preference, data.text) if source and not is_hub_id(source)
+        source
+        for source in (data.source, data.preference, data.text)
+        if source and source != FAULTS and not is_hub_id(source)
     ]
     paths = [path for source in named if (path := suite.path_or_builtin(source))]
     key = run_dir.hash_key()

@@ -319,3 +319,31 @@ def test_an_attacker_reads_no_certain_row(prepared: Callable[..., tuple[RunDir, 
     }
     assert seen.records.keys() == seen.pairs.keys() == seen.texts.keys() == flipped
     assert all(r.text for texts in seen.texts.values() for r in texts)
+
+
+def test_pairs_with_planted_faults_depend_on_their_own_record_alone(tmp_path: Path) -> None:
+    """One other record in the file changes no pair: else a pair would tell of somebody else's record."""
+    answers = [
+        "Take 500 mg twice a day.",
+        "You should rest.",
+        "Drink water and sleep well tonight, then call.",
+        "Ok",
+    ]
+    rows = [{"conversations": [{"from": "human", "value": f"Case {i}?"}, {"from": "gpt", "value": text}], "id": f"r{i}",
+             "patient_id": f"p{i % 2}"} for i, text in enumerate(answers)]  # fmt: skip
+    found = []
+    for name, kept in (("all", rows), ("less", rows[1:])):
+        file = tmp_path / f"{name}.jsonl"
+        file.write_text("".join(json.dumps(row) + "\n" for row in kept), encoding="utf-8")
+        plan = make_plan(**{"data.source": str(file), "data.preference": "faults", "data.heldout": 0, "training.unit": "patient",
+                            "candidates.records": 0})  # fmt: skip
+        corpus = prepare.load_corpus(plan)
+        found.append({pair["id"]: pair for _, unit in corpus.units() for pair in unit["pairs"]})
+    assert {"r0/fault", "r1/fault", "r2/fault"} <= found[0].keys()
+    assert found[1] == {name: pair for name, pair in found[0].items() if name != "r0/fault"}
+    first = found[0]["r0/fault"]
+    assert (first["chosen"], first["rejected"], first["patient"]) == (
+        answers[0],
+        "Take 5000 mg twice a day.",
+        "p0",
+    )
