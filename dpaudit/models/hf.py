@@ -4,6 +4,7 @@ Weights are read from safetensors only and no code of a model repository is ever
 """
 
 import copy
+import logging
 import math
 import warnings
 from collections.abc import Iterator, Sequence
@@ -29,6 +30,9 @@ CACHE_BYTES = 2**23  # one expanded key-value cache; larger ones only miss the p
 
 # PEFT 0.21 reads a name that Transformers 5 has renamed; nothing that a user could mend.
 warnings.filterwarnings("ignore", message="`is_gradient_checkpointing`", category=FutureWarning)
+
+# PEFT imports bitsandbytes wherever it is installed, and that tells of kernels which only 4-bit inference would use.
+logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
 
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
