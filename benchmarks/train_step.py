@@ -15,6 +15,7 @@ means that dp is faster, `memory` below 1 that it is smaller.
 """
 
 import argparse
+import itertools
 import json
 import os
 import platform
@@ -45,6 +46,11 @@ SIZES: dict[str, dict[str, Any]] = {
     "60M": {"hidden_size": 512, "intermediate_size": 1376, "num_hidden_layers": 17, "num_attention_heads": 8},
     "1B": {"hidden_size": 2048, "intermediate_size": 5632, "num_hidden_layers": 20, "num_attention_heads": 16},
 }  # fmt: skip
+BATCH = {
+    "5M": (16, 96),
+    "60M": (8, 64),
+    "1B": (8, 256),
+}  # sequences and their tokens, a third of them the answer
 MECHANISM = Mechanism(1.0, 0.1, 1000, 0.5)
 ALLOCATOR = {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "0", "MALLOC_TOP_PAD_": "0"}
 
@@ -55,10 +61,6 @@ def main() -> None:
     )
     parser.add_argument("--sizes", nargs="+", default=["5M", "60M"], choices=SIZES)
     parser.add_argument("--units", nargs="+", default=["record", "pair"], choices=["record", "pair"])
-    parser.add_argument("--rows", type=int, default=16, help="sequences in the batch")
-    parser.add_argument(
-        "--tokens", type=int, default=96, help="tokens of a sequence, a third of them the answer"
-    )
     parser.add_argument("--rounds", type=int, default=20)
     parser.add_argument("--dtype", default="float32", choices=["float32", "bfloat16"])
     parser.add_argument("--checkpointing", action="store_true", help="gradient checkpointing, non-reentrant")
@@ -71,16 +73,15 @@ def main() -> None:
         print(peak(arguments.peak, arguments))
         return
     rows = []
-    for size in arguments.sizes:
-        for unit in arguments.units:
-            arguments.sizes, arguments.units = [size], [unit]
-            seconds = times(arguments)
-            memory = {name: peaks(name, arguments) for name in VARIANTS}
-            rows.append({"model": size, "unit": unit, **ratios(seconds, memory)})
-            print(json.dumps(rows[-1]), flush=True)
-    settings = {
-        key: getattr(arguments, key) for key in ("rows", "tokens", "rounds", "dtype", "checkpointing")
-    }
+    for size, unit in itertools.product(arguments.sizes, arguments.units):
+        arguments.sizes, arguments.units = [size], [unit]
+        seconds = times(arguments)
+        memory = {name: peaks(name, arguments) for name in VARIANTS}
+        sequences, tokens = BATCH[size]
+        told = {"model": size, "unit": unit, "sequences": sequences, "tokens": tokens}
+        rows.append(told | ratios(seconds, memory))
+        print(json.dumps(rows[-1]), flush=True)
+    settings = {key: getattr(arguments, key) for key in ("rounds", "dtype", "checkpointing")}
     if arguments.out:
         found = {"machine": machine(), "settings": settings, "results": rows}
         arguments.out.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
@@ -127,7 +128,7 @@ def peaks(name: str, arguments: argparse.Namespace) -> float:
         "--units",
         *arguments.units,
     ]
-    command += ["--rows", str(arguments.rows), "--tokens", str(arguments.tokens), "--dtype", arguments.dtype]
+    command += ["--dtype", arguments.dtype]
     command += ["--checkpointing"] if arguments.checkpointing else []
     environment = os.environ | ALLOCATOR
     return statistics.median(
@@ -160,7 +161,7 @@ def step_of(name: str, arguments: argparse.Namespace) -> Callable[[], None]:
     """A function that does one whole step of the variant: forward, backward, clip and noise where it has them, AdamW."""
     (size,), (unit,) = arguments.sizes, arguments.units
     model = lora_model(size, arguments.dtype, arguments.checkpointing)
-    units, objective = batch(unit, arguments.rows, arguments.tokens)
+    units, objective = batch(unit, *BATCH[size])
     parameters = trainable(model)
     optimizer = torch.optim.AdamW(parameters.values(), lr=1e-4)
     noise = dpsgd.noise_generator(device(), 1)
@@ -168,7 +169,7 @@ def step_of(name: str, arguments: argparse.Namespace) -> Callable[[], None]:
     lora = FusedLora(model) if name in ("dp", "same") else None
 
     def step() -> None:
-        groups = batches.grouped(units, arguments.rows)
+        groups = batches.grouped(units, BATCH[size][0])
         if lora is not None:
             with lora.attached():
                 total = (
@@ -197,10 +198,10 @@ def opacus_sum(
 ) -> engine.GradientSum:
     """Rows' gradients by Opacus' hooks, summed by unit, clipped and noised as this project does."""
     total = dpsgd.gaussian_noise(parameters, MECHANISM.noise_multiplier * MECHANISM.clip, noise)
-    examples = [example for unit in units for example in unit]
-    loss = examples.example_losses(model, examples, objective).sum()
+    drawn = [example for unit in units for example in unit]
+    loss = examples.example_losses(model, drawn, objective).sum()
     loss.backward()  # type: ignore[no-untyped-call]
-    sequences = len(examples[0].sequences)
+    sequences = len(drawn[0].sequences)
     rows = {name: p.grad_sample.float() for name, p in parameters.items()}  # type: ignore[attr-defined]
     by_unit = {name: g.view(len(units), sequences, *g.shape[1:]).sum(1) if sequences > 1 else g for name, g in rows.items()}  # fmt: skip
     sums, clipped = dpsgd.clipped_sum(by_unit, MECHANISM.clip)
