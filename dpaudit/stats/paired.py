@@ -200,14 +200,14 @@ def _flip_limits(sums: Floats, sizes: Floats, seed: int, flips: int) -> tuple[Fl
 
 def _flip_count(clusters: int, flips: int) -> int:
     """Return how many flips are looked at, the one that turns none among them; a flip and its mirror are one."""
-    return min(2 ** (clusters - 1), flips + 1)
+    return min(1 << (clusters - 1), flips + 1)
 
 
 def _subsets(clusters: int, seed: int, flips: int) -> Floats:
     """Return which clusters keep their sign in each flip but the first, which turns none."""
-    if _flip_count(clusters, flips) == 2 ** (clusters - 1):
-        codes = np.arange(1, 2 ** (clusters - 1), dtype=np.int64)[:, None]
-        return 1.0 - ((codes >> np.arange(clusters)) & 1)
+    if _flip_count(clusters, flips) == 1 << (clusters - 1):
+        codes = np.arange(1, 1 << (clusters - 1), dtype=np.int64)[:, None]
+        return np.asarray(1 - ((codes >> np.arange(clusters)) & 1), dtype=np.float64)
     return np.random.default_rng(seed).integers(0, 2, size=(flips, clusters)).astype(np.float64)
 
 
