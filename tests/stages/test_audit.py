@@ -175,7 +175,16 @@ def test_the_summary_keeps_the_positive_control_apart(audited: tuple[RunDir, Pla
         control["label"] == "positive control: what the audit says of an un-noised adapter that claims eps=1"
     )
     assert found["composed_epsilon"] > 0 and found["composed_delta"] == 1e-5
-    assert "before training" in found["family"]
+    assert [(row["epsilon"], row["verdict"]) for row in control["claims"]] == [
+        (1.0, "refuted"),
+        (8.0, "no power"),
+    ]
+    assert control["weak"] is False
+    assert {row["arm"]: row["control_verdict"] for row in found["claims"]} == {
+        "sft-eps8": "no power",
+        "sft-eps1": "refuted",
+    }
+    assert "before training" in found["family"] and found["family_error"] == pytest.approx(0.1)
 
 
 def test_the_blind_baseline_is_shown_and_silent(audited: tuple[RunDir, Plan]) -> None:
@@ -191,8 +200,9 @@ def test_extraction_is_counted_with_upper_bounds(audited: tuple[RunDir, Plan]) -
     assert (leaked["planted"], leaked["planted_found"], leaked["rank_first_planted"]) == (6, 6, 6)
     assert leaked["found_rate"] == 1.0 and leaked["found_upper"] == 1.0 and leaked["found_lower"] > 0.5
     assert (silent["planted_found"], silent["controls_found"]) == (0, 0)
-    assert silent["controls_upper"] == pytest.approx(1 - 0.05 ** (1 / 6))  # 0 of 6 at 95 %
-    assert silent["found_upper"] == pytest.approx(1 - 0.025 ** (1 / 6))
+    both_sided = 1 - 0.025 ** (1 / 6)  # 0 of 6 at 95 %, the same of both columns
+    assert silent["controls_upper"] == silent["found_upper"] == pytest.approx(both_sided)
+    assert silent["controls_lower"] == silent["found_lower"] == 0.0
     exposures = leaked["exposure"]
     assert exposures["space_bits"] == exposures["median_planted"] == pytest.approx(math.log2(1000))
     assert len(exposures["controls"]) == 6 and exposures["controls"] == sorted(exposures["controls"])
