@@ -195,6 +195,7 @@ def check(plan: Plan, weights: bool = True) -> None:
 
     The data is not read here: stage prepare does that first of all.
     """
+    from dpaudit.stages import evaluate
     from dpaudit.stages.jobs import outside_stages, schedule_of
     from dpaudit.training import labels
 
@@ -207,6 +208,7 @@ def check(plan: Plan, weights: bool = True) -> None:
     for arm in suite.arms(plan.suite):
         schedule_of(plan.suite.training, arm)
     _check_content(plan.suite)
+    evaluate.check_tasks(plan)
     if weights:
         _check_model(plan.suite)
     outside_stages(plan)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dpaudit import control, recipe
+from dpaudit import control, recipe, suite
 from dpaudit.corpus import Record, unit_of
 from dpaudit.errors import UsageError
 from dpaudit.progress import Progress
@@ -304,22 +304,31 @@ def _summarise(run_dir: RunDir, plan: Plan, arms: Sequence[Arm]) -> None:
 
 
 def _released_together(run_dir: RunDir, plan: Plan, arms: Sequence[Arm]) -> dict[str, Any]:
-    """The epsilon of releasing all private arms, which learnt from the same units, at the run's delta."""
+    """The epsilon of releasing all private arms, which learnt from the same units, at the run's delta.
+
+    Each arm's own steps count once, and so does what the run's start had spent, which the ledgers of the arms that
+    start from no other arm name.
+    """
     if not arms:
         return {"composed_epsilon": None, "composed_delta": None}
     from dpaudit import privacy
 
     training = plan.suite.training
-    mechanisms = [_mechanism(run_dir.read_json(f"train/{arm.name}/privacy.json")) for arm in arms]
+    ledgers = {arm: run_dir.read_json(f"train/{arm.name}/privacy.json") for arm in arms}
+    first = [ledger for arm, ledger in ledgers.items() if suite.start_of(plan.suite, arm) is None]
+    outside = first[0].get("stages", []) if first else []
+    mechanisms = [
+        _mechanism(said) for said in (*outside, *(ledger["mechanism"] for ledger in ledgers.values()))
+    ]
     spent = privacy.compose(mechanisms, training.delta, training.relation)
     return {"composed_epsilon": spent, "composed_delta": training.delta}
 
 
-def _mechanism(ledger: dict[str, Any]) -> Any:
+def _mechanism(said: dict[str, Any]) -> Any:
     from dpaudit import privacy
 
-    said = ledger["mechanism"]
-    return privacy.Mechanism(said["noise_multiplier"], said["sampling_rate"], said["steps"], said["clip"])
+    clip = math.inf if said["clip"] is None else said["clip"]
+    return privacy.Mechanism(said["noise_multiplier"], said["sampling_rate"], said["steps"], clip)
 
 
 # ---- extraction

@@ -338,3 +338,22 @@ def test_released_together_are_all_trained_arms_and_not_the_audited_alone(
     shutil.rmtree(run_dir.file("audit"))
     audit.run(run_dir, audited[1], QUIET, "mia", arms=["sft-eps1"])
     assert run_dir.read_json(audit.SUMMARY)["composed_epsilon"] == pytest.approx(together)
+
+
+def test_released_together_counts_what_the_start_had_spent(
+    audited: tuple[RunDir, Plan], tmp_path: Path
+) -> None:
+    """Once, though every arm's ledger names it."""
+    from dpaudit import privacy
+
+    run_dir = RunDir(tmp_path / "copy")
+    shutil.copytree(audited[0].path, run_dir.path)
+    start = {"noise_multiplier": 2.0, "sampling_rate": 0.1, "steps": 4, "clip": 1.0}
+    for arm in ("sft-eps8", "sft-eps1"):
+        told = run_dir.read_json(f"train/{arm}/privacy.json")
+        run_dir.write_json(
+            f"train/{arm}/privacy.json", told | {"stages": [start]}, ["plan.json", "corpus/manifest.json"]
+        )
+    audit._summarise(run_dir, audited[1], suite.arms(audited[1].suite))
+    own = [privacy.Mechanism(sigma, 0.1, 4, 1.0) for sigma in (2.0, 1.0, 4.0)]
+    assert run_dir.read_json(audit.SUMMARY)["composed_epsilon"] == pytest.approx(privacy.compose(own, 1e-5))
