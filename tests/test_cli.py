@@ -549,6 +549,42 @@ def _merges_an_arm(call: Call) -> None:
     assert not Path("other").exists()
 
 
+@pytest.mark.slow
+def test_few_own_records_run_as_the_readme_types_it(call: Call) -> None:
+    """Sixty dialogues, all of the suite `small` but its length; the page bears neither the demo's name nor its words."""
+    Path("ward.jsonl").write_text("".join(dialogue(n) for n in range(60)))
+    done = call("run", "small", "--data", "ward.jsonl", "--set", "training.private.steps=2",
+                "--set", "training.nonprivate.steps=2", "--workers", "1")  # fmt: skip
+    assert done.code == 0, done.err
+    (run_dir,) = rundir.existing(Path("runs"))
+    page = run_dir.file("report/index.html").read_text(encoding="utf-8")
+    assert "<h1>builtin:tiny, fine-tuned on ward.jsonl</h1>" in page
+    assert not re.search(r"\bdemo\b", page)
+    assert "dpaudit run small --data FILE" in (Path(cli.__file__).parents[1] / "README.md").read_text()
+
+
+def test_own_data_under_the_demos_suite_are_evaluated(call: Call) -> None:
+    """The demo's benchmark has no items for them: bits per byte are there all the same, and nothing trains again."""
+    Path("ward.jsonl").write_text("".join(dialogue(n) for n in range(60)))
+    changes = ["data.preference=null", "grid.dpo=[]", "data.heldout=10", "candidates.canaries=100", "candidates.records=20",
+               "training.private.batch=32", "training.private.steps=2", "training.nonprivate.steps=2"]  # fmt: skip
+    words = [word for change in changes for word in ("--set", change)]
+    trained = call(
+        "train", "--data", "ward.jsonl", "--unit", "record", "--eps", "8", "--workers", "1", *words, "--json"
+    )
+    assert trained.code == 0, trained.err
+    assert json.loads(trained.out)["run"].startswith("ward-")
+    done = call("eval", "--json")
+    assert done.code == 0 and "left out: evaluation.tasks: clinic_choice: expected its items" in done.err
+    measured = {(row["arm"], row["measure"]) for row in json.loads(done.out)["quality"]}
+    assert measured == {(arm, "bits per byte") for arm in ("base", "sft-inf", "sft-eps8")}
+    assert call("report", "html").code == 0
+    (run_dir,) = rundir.existing(Path("runs"))
+    page = run_dir.file("report/index.html").read_text(encoding="utf-8")
+    assert "<strong>clinic_choice</strong> was left out" in page and not re.search(r"\bdemo\b", page)
+    assert "type <code>dpaudit eval</code>" not in page
+
+
 def test_interrupt(call: Call, tmp_path: Path) -> None:
     """Ctrl-C while an arm trains: one line, exit code 130, and the run resumes."""
     command = [sys.executable, "-m", "dpaudit.cli", "train", "--suite", "mini.yaml", "--set", "training.nonprivate.steps=100000"]  # fmt: skip

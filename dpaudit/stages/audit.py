@@ -293,7 +293,7 @@ def _summarise(run_dir: RunDir, plan: Plan, arms: Sequence[Arm]) -> None:
     summary = {
         "primary": plan.suite.primary,
         "family": f"each claim is tested once, by the recipe {plan.suite.primary} that was named before training",
-        "family_error": min(1.0, sum(1 - audits[arm]["bound"]["confidence"] for arm in claimed)),
+        "family_error": min(1.0, round(sum(1 - audits[arm]["bound"]["confidence"] for arm in claimed), 12)),
         "rows": [control.row(audit) for audit in audits.values()],
         "claims": [control.behind(arm, claim, audits) for arm, claim in claimed.items()],
         "positive_control": control.of_claims(audits, list(claimed.values())),

@@ -303,7 +303,7 @@ def test_a_summary_of_before_the_control_was_told_still_makes_a_page(tmp_path: P
 def test_each_claim_is_put_in_plain_words(tmp_path: Path) -> None:
     words = _words(_page(tmp_path)[0])
     for limit in ("73.11 %", "98.21 %", "99.97 %"):  # e^eps / (1 + e^eps), rounded up
-        assert f"nobody guesses a fair coin right more often than {limit}" in words
+        assert f"put one patient in or out, nobody guesses more than {limit} right" in words
     assert "much better than by guessing (AUC one half)" not in words
 
 
@@ -389,10 +389,21 @@ def test_what_a_dpo_arm_starts_from_and_lacks_is_told(tmp_path: Path) -> None:
     words = _words(_page(tmp_path)[0])
     assert "dpo-sigmoid-eps8 started from the base model and learnt from preference pairs alone" in words
     assert "No adapter with this loss was trained without noise" in words
+    assert "Its answers lose" not in words
     assert (
         "It finds held-out text less likely than the base model does, by 0.060 bits per byte"
         in words.replace(" ,", ",")
     )
+
+
+def test_answers_that_lose_to_the_base_are_told(tmp_path: Path) -> None:
+    run_dir, plan = fabricate.run(tmp_path)
+    judged = run_dir.read_json("judge/summary.json")
+    for pair in judged["pairs"]:
+        pair |= {"win_rate": 0.01, "lower": 0.0, "upper": 0.03}
+    run_dir.write_json("judge/summary.json", judged, ["plan.json"])
+    told = "Its answers lose to those of the base model: it wins 1.0 % ."
+    assert _words(_reported(run_dir, plan)[0]).count(told) == 1  # of the DPO arm alone
 
 
 def test_a_chained_arm_names_the_arm_that_it_goes_on_from() -> None:
