@@ -64,7 +64,8 @@ app.add_typer(report_app, name="report")
 SuiteArgument = Annotated[str, typer.Argument(metavar="SUITE", help="A name of suites/, or a YAML file.")]
 SuiteOption = Annotated[str, typer.Option("--suite", help="A name of suites/, or a YAML file.")]
 EpsOption = Annotated[
-    str | None, typer.Option("--eps", metavar="1,4,8", help="One private arm for each epsilon.")
+    str | None,
+    typer.Option("--eps", metavar="1,4,8", help="One private arm for each epsilon; inf is there anyway."),
 ]
 DpoOption = Annotated[
     str | None, typer.Option("--dpo", metavar="LOSSES", help="DPO arms, such as sigmoid,simpo.")
@@ -279,7 +280,8 @@ def attack_mia(
     """Membership inference on canaries and records."""
     run_dir, plan = _opened(run, runs)
     pipeline.attack(run_dir, plan, Progress(), "mia", arm, recipe)
-    _tell(run_dir, plan, {"verdicts": overview.verdict_rows(run_dir, plan)}, as_json)
+    found = overview.narrowed(overview.verdict_rows(run_dir, plan), arm, recipe)
+    _tell(run_dir, plan, {"verdicts": found}, as_json)
 
 
 @attack_app.command("extract")
@@ -293,7 +295,8 @@ def attack_extract(
     """Exposure and greedy extraction of planted secrets."""
     run_dir, plan = _opened(run, runs)
     pipeline.attack(run_dir, plan, Progress(), "extract", arm, recipe)
-    _tell(run_dir, plan, {"extraction": overview.extraction_rows(run_dir, plan)}, as_json)
+    found = overview.narrowed(overview.extraction_rows(run_dir, plan), arm, recipe)
+    _tell(run_dir, plan, {"extraction": found}, as_json)
 
 
 @attack_app.command("list")

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from xml.sax.saxutils import escape
 
 from dpaudit import svg
-from dpaudit.svg import LEFT, RIGHT, WIDTH, Look, Scale, Write
+from dpaudit.formats import show
+from dpaudit.svg import LEFT, RIGHT, WIDTH, Look, Scale
 
 
 @dataclass(frozen=True)
@@ -79,7 +80,7 @@ class Trace:
 def claims(rows: Sequence[ClaimRow], name: str) -> str:
     """Claim, proven lower bound and ceiling of each arm, one under another on one epsilon axis.
 
-    A claim to the right of its ceiling could not have been refuted by any attacker: the audit has no power.
+    A claim to the right of its ceiling could not have been refuted by all guesses right: the audit has no power.
     """
     finite = [v for row in rows for v in (row.claimed, row.lower, row.ceiling) if v is not None]
     top = max([v for v in finite if math.isfinite(v)], default=1.0)
@@ -142,7 +143,8 @@ def ladder(
     parts = [svg.y_axis(up, ticks, LEFT, right, unit, write)]
     parts += _levels(up, base, chance, right)
     parts += [_rung_labels(epsilons, bottom), *_rung_marks(series, epsilons, up)]
-    told = f"{unit}; " + "; ".join(_rung_words(rungs, write) for rungs in series)
+    style = "percent_one" if percent else "three"
+    told = f"{unit}; " + "; ".join(_rung_words(rungs, style) for rungs in series)
     key, height = svg.legend(_ladder_key(series, base, chance), 12.0, bottom + 60)
     return svg.drawing(name, bottom + 50 + height, title, told, [*parts, key])
 
@@ -217,7 +219,7 @@ def _claims_key(y: float) -> tuple[str, float]:
         svg.rectangle(12, y - 9, 22, 10, "proven"),
         svg.text(40, y, "proven: epsilon is at least this", "label"),
         svg.rectangle(12, y + 11, 22, 10, "ceiling"),
-        svg.text(40, y + 20, "ceiling: the most that a perfect attacker could have proven", "label"),
+        svg.text(40, y + 20, "ceiling: proven, were all of the guesses right", "label"),
         _claim_mark(23, y + 29),
         svg.text(40, y + 42, "claim: epsilon is at most this", "label"),
     ]
@@ -225,8 +227,14 @@ def _claims_key(y: float) -> tuple[str, float]:
 
 
 def _claim_words(row: ClaimRow) -> str:
-    named = (("claimed", row.claimed), ("proven at least", row.lower), ("ceiling", row.ceiling))
-    return ", ".join([row.label, *(f"{word} {v:.2f}" for word, v in named if v is not None), row.verdict])
+    named = (
+        ("claimed", row.claimed, "epsilon"),
+        ("proven at least", row.lower, "two_down"),
+        ("ceiling", row.ceiling, "two_down"),
+    )
+    return ", ".join(
+        [row.label, *(f"{word} {show(v, style)}" for word, v, style in named if v is not None), row.verdict]
+    )
 
 
 def _curve(curve: RocCurve, across: Scale, up: Scale) -> str:
@@ -294,8 +302,10 @@ def _rung_marks(series: Sequence[Rungs], epsilons: Sequence[float], up: Scale) -
     return parts
 
 
-def _rung_words(rungs: Rungs, write: Write) -> str:
-    told = ", ".join(f"{'inf' if math.isinf(e) else f'{e:g}'}: {write(v.value)}" for e, _, v in rungs.points)
+def _rung_words(rungs: Rungs, style: str) -> str:
+    told = ", ".join(
+        f"{'inf' if math.isinf(e) else f'{e:g}'}: {show(v.value, style)}" for e, _, v in rungs.points
+    )
     return f"{rungs.label} at epsilon {told}"
 
 

@@ -109,6 +109,7 @@ STYLES: dict[str, Callable[[Any], str]] = {
     "percent_one": _percent(1),
     "percent_down": _percent(1, ROUND_FLOOR),
     "percent_up": _percent(1, ROUND_CEILING),
+    "percent_two_up": _percent(2, ROUND_CEILING),
     "points": _points(ROUND_HALF_EVEN),
     "signed_points": _signed(_points(ROUND_HALF_EVEN)),
     "signed_points_down": _signed(_points(ROUND_FLOOR)),

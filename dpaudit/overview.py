@@ -138,10 +138,16 @@ def extraction_rows(run_dir: RunDir, plan: Plan) -> Rows:
     """Per arm: planted secrets that came out, never-planted ones that did, with the upper bound of each rate."""
     kept = ("planted", "planted_found", "found_upper", "controls", "controls_found", "controls_upper")
     return [
-        {"arm": arm, **{key: found.get(key) for key in kept}}
-        for arm, _, found in _audits(run_dir, plan)
+        {"arm": arm, "recipe": name, **{key: found.get(key) for key in kept}}
+        for arm, name, found in _audits(run_dir, plan)
         if "planted_found" in found
     ]
+
+
+def narrowed(rows: Rows, arms: Sequence[str] | None, recipes: Sequence[str] | None) -> Rows:
+    """The rows of the named arms and recipes; None names all."""
+    asked = (("arm", arms), ("recipe", recipes))
+    return [row for row in rows if all(names is None or row[key] in names for key, names in asked)]
 
 
 def _audits(run_dir: RunDir, plan: Plan) -> Iterable[tuple[str, str, Row]]:
@@ -175,9 +181,12 @@ def _limits(figures: Row, stem: str) -> Row:
 
 
 def judge_summary(run_dir: RunDir) -> Row:
-    """The judge's fitness and its win rates; empty where nothing was judged."""
+    """The judge's fitness and its win rates, or why it is unfit and none; empty where nothing was judged."""
     found = _optional(run_dir, "judge/summary.json")
-    return {key: found.get(key) for key in ("rubric", "fit", "pairs")} if found else {}
+    if not found:
+        return {}
+    told = {"rubric": found.get("rubric"), "fit": found.get("fit")}
+    return told | ({"pairs": found.get("pairs")} if found.get("fit") else {"reason": found.get("reason")})
 
 
 def control_rows(run_dir: RunDir) -> Rows:

@@ -1,9 +1,10 @@
 """From what was typed to a finished run: the plan, what can be checked before anything is written, the stages in order."""
 
+import re
 import shutil
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -60,7 +61,7 @@ def overrides(
     """The suite's dotted keys that options change; `settings` are KEY=VALUE and come last, so they win."""
     changed: dict[str, Any] = {}
     if epsilons is not None:
-        changed["grid.epsilons"] = sorted(set(suite.parse_epsilons(epsilons)), reverse=True)
+        changed["grid.epsilons"] = sorted(_once(suite.parse_epsilons(epsilons), epsilons), reverse=True)
     if dpo is not None:
         changed["grid.dpo"] = list(dict.fromkeys(loss_key(loss) for loss in dpo.split(",") if loss.strip()))
         changed["grid.dpo_epsilons"] = None  # as --eps, whatever the suite has for its own
@@ -85,6 +86,14 @@ def overrides(
     return changed | dict(suite.parse_override(setting) for setting in settings)
 
 
+def _once(values: Sequence[float], typed: str) -> Sequence[float]:
+    if len(set(values)) < len(values):
+        raise UsageError(
+            "--eps", expected="each epsilon once", got=typed, remedy="for several runs of one arm: --seeds"
+        )
+    return values
+
+
 def loss_key(name: str) -> str:
     """The key of a loss as people write it: cDPO, SimPO and exo-pair are cdpo, simpo and exo_pair."""
     return name.strip().casefold().replace("-", "_")
@@ -94,12 +103,52 @@ def resolve(name: str, changed: dict[str, Any], seed: int = 0, insecure_seed: in
     """The plan of a suite with overrides. Raises UsageError for whatever can be known before a run exists."""
     from dpaudit import recipe
 
-    chosen = suite.load(name, changed)
+    chosen = _loaded(name, changed)
     if chosen.data.preference == "builtin:clinic" != chosen.data.source and "data.preference" not in changed:
-        chosen = suite.load(
-            name, changed | {"data.preference": "faults"}
-        )  # the clinic's pairs are not theirs
+        chosen = _loaded(name, changed | {"data.preference": "faults"})  # the clinic's pairs are not theirs
+    chosen = _named(name, changed, chosen)
     return Plan(chosen, seed, insecure_seed, versions(), recipe.load(chosen.primary).digest)
+
+
+def _loaded(name: str, changed: dict[str, Any]) -> Suite:
+    """The suite with what was typed over it; a fault in what was typed is not blamed on the suite's file."""
+    try:
+        return suite.load(name, changed)
+    except UsageError as error:
+        found = _typed_key(error, changed)
+        if found is None:
+            raise
+        raise UsageError(
+            f"{found} as typed", expected=error.expected, got=error.got, remedy=error.remedy
+        ) from None
+
+
+def _typed_key(error: UsageError, changed: dict[str, Any]) -> str | None:
+    """The changed key that a complaint is about: it names the key, a part of its value, or what the key is part of."""
+    place = error.where.partition(": ")[2]
+    for key in changed:
+        parent, _, last = key.rpartition(".")
+        if place == key or place.startswith((f"{key}.", f"{key}[")):
+            return f"{key}{place[len(key) :]}"
+        if place == parent and error.got.startswith(f"{last} "):
+            return key
+    return None
+
+
+def _named(name: str, changed: dict[str, Any], chosen: Suite) -> Suite:
+    """The suite under a name of its own where its data or model were exchanged: the description was of the others."""
+    try:
+        before = suite.load(name)
+    except UsageError:  # not whole without what was typed
+        return chosen
+    if (before.data.source, before.model.base) == (chosen.data.source, chosen.model.base):
+        return chosen
+    told = chosen.description if "description" in changed else ""
+    path = suite.path_or_builtin(chosen.data.source)
+    if path is None or "name" in changed or suite.path_or_builtin(before.data.source) is not None:
+        return replace(chosen, description=told)
+    stem = re.sub(r"[^A-Za-z0-9._-]+", "-", path.stem).strip("._-") or "own-data"
+    return replace(chosen, name=stem, description=told)
 
 
 def versions() -> dict[str, str]:
@@ -125,7 +174,7 @@ def train(
 
     A plan with a fault leaves no new run behind: what failed before the first arm was written is removed.
     """
-    from dpaudit.stages import prepare, train
+    from dpaudit.stages import train
 
     written = plan.to_json()
     place = rundir.located(written, plan.suite.name, runs)
@@ -134,9 +183,29 @@ def train(
     with rundir.locked(place), _no_remains(place, is_new=not place.path.exists()):
         run_dir = rundir.open_or_create(written, plan.suite.name, runs)
         rundir.sweep(run_dir)
-        prepare.run(run_dir, plan, progress)
+        _prepare(run_dir, plan, progress)
         train.run(run_dir, plan, progress, only, workers, micro_batch)
     return run_dir
+
+
+def _prepare(run_dir: RunDir, plan: Plan, progress: Progress) -> None:
+    """Stage prepare; where a record lacks its patient, the file that it came from is named."""
+    from dpaudit.reading import read_records
+    from dpaudit.stages import prepare
+
+    data = plan.suite.data
+    try:
+        prepare.run(run_dir, plan, progress)
+    except UsageError as error:
+        for source in (data.source, data.preference, data.text):
+            if error.where != "data: patient_id" or source is None or not Path(source).is_file():
+                continue
+            rows, limit = (data.rows, data.limit) if source == data.source else (None, None)
+            patients = [record.patient for _, record in read_records(source, rows, limit)]
+            if without := patients.count(None):
+                raise UsageError(f"{source}: patient_id", expected=error.expected, got=f"none on {without} of {len(patients)} lines",
+                                 remedy=error.remedy) from None  # fmt: skip
+        raise
 
 
 def attack(
@@ -147,9 +216,20 @@ def attack(
     arms: Sequence[str] | None = None,
     recipes: Sequence[str] | None = None,
 ) -> None:
-    """Scores, then bounds and verdicts, for all trained arms and all recipes of `kind` or those named."""
+    """Scores, then bounds and verdicts, for all trained arms and all recipes of `kind` or those named.
+
+    Raises UsageError for a recipe of another kind.
+    """
+    from dpaudit import recipe
     from dpaudit.stages import attack, audit
     from dpaudit.training import labels
+
+    known = {found.name: found.kind for found in recipe.load_all()}
+    for name in recipes or ():
+        if known.get(name, kind) != kind:
+            fitting = ", ".join(one for one, of in known.items() if of == kind)
+            raise UsageError(f"--recipe {name}", expected=f"a recipe of kind {kind}: {fitting}", got=f"one of kind {known[name]}",
+                             remedy=f"dpaudit attack {known[name]} --recipe {name}")  # fmt: skip
 
     if kind == "mia" and plan.suite.training.unit == labels.UNIT:
         labels.refuse_membership("attack mia")
@@ -195,6 +275,7 @@ def check(plan: Plan, weights: bool = True) -> None:
 
     The data is not read here: stage prepare does that first of all.
     """
+    from dpaudit.stages import evaluate
     from dpaudit.stages.jobs import outside_stages, schedule_of
     from dpaudit.training import labels
 
@@ -207,6 +288,7 @@ def check(plan: Plan, weights: bool = True) -> None:
     for arm in suite.arms(plan.suite):
         schedule_of(plan.suite.training, arm)
     _check_content(plan.suite)
+    evaluate.check_tasks(plan)
     if weights:
         _check_model(plan.suite)
     outside_stages(plan)

@@ -7,13 +7,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dpaudit.errors import UsageError
-from dpaudit.stats.paired import mcnemar, page_trend, paired_difference, win_rate_interval
+from dpaudit.stats.paired import (
+    PairedDifference,
+    mean_interval,
+    page_trend,
+    paired_difference,
+    win_rate_interval,
+)
 from dpaudit.stats.roc import proportion_interval
 from dpaudit.suite import Arm
 
 Floats = NDArray[np.float64]
 CONFIDENCE = 0.95
 BASE = "base"
+ACCURACIES = (-1.0, 1.0)  # between these lies any difference of two
 
 
 class Item(NamedTuple):
@@ -67,8 +74,14 @@ def bits_figures(rows: Sequence[HeldOut], clusters: Mapping[str, str]) -> dict[s
     if not rows:
         return None
     scores = _bits_scores(rows)
-    found = paired_difference(scores, np.zeros_like(scores), [clusters[row.id] for row in rows], CONFIDENCE)
-    return {"value": found.estimate, "lower": found.lower, "upper": found.upper, "records": len(rows)}
+    found = mean_interval(scores, [clusters[row.id] for row in rows], CONFIDENCE)
+    return {
+        "value": found.estimate,
+        "lower": found.lower,
+        "upper": found.upper,
+        "records": found.items,
+        "clusters": found.clusters,
+    }
 
 
 def nonprivate(arm: Arm, arms: Sequence[Arm]) -> Arm | None:
@@ -97,11 +110,12 @@ def task_pairs(
     margin: float,
     uninformative: bool,
 ) -> list[dict[str, Any]]:
-    """Each arm against its reference on one task: accuracy (with McNemar, Holm, non-inferiority) and log-prob margin.
+    """Each arm against its reference on one task: accuracy (with p, Holm, the declared margin) and log-prob margin.
 
-    McNemar counts clusters on which one side is better, which for items without clusters is the exact test on
-    items. Holm is over the arms that share a reference. "non_inferior" is whether the one-sided 95 % lower limit
-    of arm - reference lies above -`margin`; None where the task is uninformative.
+    Interval and "p_value" come from one sign-flip test over clusters, which for items without clusters is the exact
+    McNemar test. Holm is over the arms that share a reference. "non_inferior" is whether the one-sided 95 % lower
+    limit of arm - reference lies above -`margin`, "shown_worse" whether its upper limit lies below -`margin`; with
+    neither, nothing is shown. Both are None where the task is uninformative.
     """
     rows = []
     for arm, against in pairs:
@@ -110,7 +124,7 @@ def task_pairs(
         named = {"arm": arm, "against": against, "task": task}
         rows.append(named | _accuracy_pair(ours, theirs, clusters, margin) | {"uninformative": uninformative})
         if uninformative:
-            rows[-1]["non_inferior"] = None
+            rows[-1] |= {"non_inferior": None, "shown_worse": None}
         margins = paired_difference(
             [i.margin for i in ours], [i.margin for i in theirs], clusters, CONFIDENCE
         )
@@ -202,23 +216,24 @@ def _accuracy_pair(
     ours: Sequence[Item], theirs: Sequence[Item], clusters: list[str], margin: float
 ) -> dict[str, Any]:
     first, second = [float(item.correct) for item in ours], [float(item.correct) for item in theirs]
-    found = paired_difference(first, second, clusters, CONFIDENCE)
-    one_sided = paired_difference(first, second, clusters, 2 * CONFIDENCE - 1).lower
-    gain = _cluster_means(np.array(first) - np.array(second), clusters)
+    found = paired_difference(first, second, clusters, CONFIDENCE, ACCURACIES)
+    one_sided = paired_difference(first, second, clusters, 2 * CONFIDENCE - 1, ACCURACIES)
     return {
         "measure": "accuracy",
         **_interval(found),
-        "p_value": mcnemar(gain > 0, gain < 0),
-        "non_inferior": one_sided > -margin,
-        "one_sided_lower": one_sided,
+        "non_inferior": one_sided.lower > -margin,
+        "shown_worse": one_sided.upper < -margin,
+        "one_sided_lower": one_sided.lower,
+        "one_sided_upper": one_sided.upper,
     }
 
 
-def _interval(found: Any) -> dict[str, Any]:
+def _interval(found: PairedDifference) -> dict[str, Any]:
     return {
         "difference": found.estimate,
         "lower": found.lower,
         "upper": found.upper,
+        "p_value": found.p_value,
         "items": found.items,
         "clusters": found.clusters,
     }

@@ -39,7 +39,7 @@ def build(cls: type[T], data: object, *, file: str, key: str = "") -> T:
     try:
         return cls(**values)
     except ValueError as error:
-        raise UsageError(where, expected="values that fit together", got=str(error)) from error
+        raise UsageError(where, expected="values that are allowed", got=str(error)) from error
 
 
 def convert(hint: Any, value: object, *, file: str, key: str) -> Any:

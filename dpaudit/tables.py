@@ -46,7 +46,7 @@ COLUMNS: dict[str, dict[str, tuple[str, str]]] = {
         "recipe": ("recipe", "text"),
         "claim": ("claimed epsilon", "epsilon"),
         "epsilon_lower": ("lower bound", "two_down"),
-        "ceiling": ("ceiling", "two_up"),
+        "ceiling": ("ceiling", "two_down"),
         "auc": ("AUC", "three"),
         "auc_lower": ("from", "three_down"),
         "auc_upper": ("to", "three_up"),
@@ -91,7 +91,7 @@ COLUMNS: dict[str, dict[str, tuple[str, str]]] = {
         "passed": ("passed", "count"),
         "items": ("of", "count"),
         "rate": ("rate", "percent_one"),
-        "lower": ("at least", "percent_down"),
+        "lower": ("lower limit", "percent_down"),
     },
     "stages": {
         "noise_multiplier": ("sigma", "sigma"),

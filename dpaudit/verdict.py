@@ -1,5 +1,6 @@
 """What an audit says of a claim. "Not refuted" is never to be worded "holds"."""
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -28,10 +29,11 @@ class Verdict:
 
 
 def decide(claim: Claim, epsilon_lower: float, ceiling: float) -> Verdict:
-    """The verdict on a claim from a lower bound at the claim's delta and the most that the audit could have proven.
+    """The verdict on a claim from a lower bound at the claim's delta and the bound had all of its guesses been right.
 
-    `refuted` where the bound exceeds the claim; `no power` where not even a perfect attacker's would have; else
-    `not refuted`, which presumes a trainer who did not filter canaries out. Raises ValueError unless
+    `refuted` where the bound exceeds the claim; `no power` where not even all guesses right would have; else
+    `not refuted`, which presumes a trainer who did not filter canaries out, and says nothing of whether this attack
+    could have come near the ceiling: that is for the positive control. Raises ValueError unless
     0 <= epsilon_lower <= ceiling.
     """
     if not 0 <= epsilon_lower <= ceiling:
@@ -42,10 +44,20 @@ def decide(claim: Claim, epsilon_lower: float, ceiling: float) -> Verdict:
         )
     if ceiling <= claim.epsilon:
         return Verdict(
-            "no power", f"a perfect attacker would have proven {ceiling:.2f}, no more than the claimed {claim.epsilon:g}"
+            "no power", f"all guesses right would have proven {ceiling:.2f}, no more than the claimed {claim.epsilon:g}"
         )  # fmt: skip
     return Verdict(
         "not refuted",
         f"the measured lower bound {epsilon_lower:.2f} is not above the claimed {claim.epsilon:g}; "
-        f"up to {ceiling:.2f} could have been proven",
+        f"all guesses right would have proven {ceiling:.2f}",
     )
+
+
+def guess_limit(epsilon: float, delta: float) -> float:
+    """How often at most anybody guesses right whether a unit was in, of fair coins, if the claim is true; in [0.5, 1].
+
+    The largest accuracy (tpr + 1 - fpr) / 2 under tpr <= e^eps fpr + delta and its mirror: (e^eps + delta) /
+    (e^eps + 1). Source: Kairouz, Oh, Viswanath 2015, Theorem 2.1.
+    """
+    odds = math.exp(-epsilon)
+    return (1 + delta * odds) / (1 + odds)

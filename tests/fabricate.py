@@ -7,10 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from dpaudit import rundir, suite
+from dpaudit import control, rundir, suite
 from dpaudit.rundir import RunDir
 from dpaudit.stats import epsilon, roc
 from dpaudit.suite import Arm, Grid, Plan, Schedule, Suite, Training
+from dpaudit.verdict import Claim
 
 ALL = ("train", "audit", "extraction", "evaluate", "judge")
 SECRET = "amber-quill-seven-lantern"  # stands in the corpus of a fabricated run, and must stand nowhere else
@@ -50,7 +51,7 @@ def run(
         if "extraction" in stages:
             extraction(run_dir, arm)
     if "audit" in stages:
-        summary(run_dir)
+        summary(run_dir, plan)
     if "evaluate" in stages:
         evaluate(run_dir, plan)
     if "judge" in stages:
@@ -97,7 +98,7 @@ def train(run_dir: RunDir, plan: Plan, arm: Arm) -> None:
         "tokens_per_second": 28_944.1,
         "trainable_parameters": 39_168,
         "sequences_truncated": 0 if arm.method == "sft" else 3,
-        "guards": ["loss finite"],
+        "guards": ["loss finite", *(["noise scale as claimed"] if arm.private else [])],
     }
     folder = f"train/{arm.name}"
     run_dir.write_json(f"{folder}/privacy.json", ledger, ["plan.json"])
@@ -126,11 +127,14 @@ def audit(run_dir: RunDir, plan: Plan, arm: Arm, recipe: str, shrink: float = 1.
     run_dir.write_json(f"audit/{arm.name}/{recipe}.json", found, ["plan.json"])
 
 
-def summary(run_dir: RunDir) -> None:
-    """What audit says of all arms together, the control held against the smallest claim among it."""
-    lower = _bound("sft-inf", 1.0)["epsilon_lower"]
-    control = {"arm": "sft-inf", "claim": {"epsilon": 1.0}, "epsilon_lower": lower, "verdict": "refuted"}
-    found = {"composed_epsilon": 11.8, "composed_delta": 1e-5, "positive_control": [control], "rows": []}
+def summary(run_dir: RunDir, plan: Plan) -> None:
+    """What audit says of all arms together, the control held against every claim among it."""
+    audits = {arm: run_dir.read_json(f"audit/{arm.name}/calibrated.json") for arm in suite.arms(plan.suite)}
+    claims = {arm: Claim(**found["claim"]) for arm, found in audits.items() if found["claim"]}
+    told = [control.behind(arm, claim, audits) for arm, claim in claims.items()]
+    controls = control.of_claims(audits, list(claims.values()))
+    found = {"composed_epsilon": 11.8, "composed_delta": 1e-5, "positive_control": controls, "rows": [],
+             "claims": told, "family_error": 0.2}  # fmt: skip
     run_dir.write_json("audit/summary.json", found, ["plan.json"])
 
 
@@ -150,7 +154,8 @@ def extraction(run_dir: RunDir, arm: Arm) -> None:
         "found_upper": interval.upper,
         "controls": PLANTED,
         "controls_found": 0,
-        "controls_upper": roc.proportion_upper(0, PLANTED, 0.95),
+        "controls_lower": 0.0,
+        "controls_upper": roc.proportion_interval(0, PLANTED, 0.95).upper,
         "exposure": {
             "planted": planted,
             "controls": drawn[1],
@@ -211,7 +216,13 @@ def judge(run_dir: RunDir, plan: Plan, fit: bool) -> None:
         "comparisons": 480,
     }
     about = {"rubric": "likelihood", "title": "Likelihood under the embedded reference", "kind": "likelihood"}
-    summary = {**about, "fit": fit, "reason": None, "passport": passport, "pairs": pairs}
+    summary = {
+        **about,
+        "fit": fit,
+        "reason": None if fit else "negated warning: too few seen",
+        "passport": passport,
+        "pairs": pairs,
+    }
     run_dir.write_json("judge/summary.json", summary, ["plan.json"])
     run_dir.write_lines("judge/answers.jsonl", [{"arm": "sft-inf", "answer": TEXT}])
 
@@ -316,12 +327,13 @@ def _comparisons(arm: str) -> list[dict[str, Any]]:
     for against in ("sft-inf", "base"):
         if against == arm:
             continue
-        named = {"arm": arm, "against": against, "items": 300, "clusters": 300}
+        named = {"arm": arm, "against": against, "items": 300, "clusters": 24}
         for index, task in enumerate(TASKS):
             gap = WORLD[arm][2][index] - WORLD[against][2][index]
             found = {"difference": gap, "lower": gap - 0.04, "upper": gap + 0.04, "uninformative": False}
             rows.append({**named, "task": task, "measure": "accuracy", **found, "p_value": 0.01, "p_holm": 0.03,
-                         "non_inferior": gap > -0.02, "one_sided_lower": gap - 0.03})  # fmt: skip
+                         "non_inferior": gap > -0.02, "shown_worse": gap < -0.08, "one_sided_lower": gap - 0.03,
+                         "one_sided_upper": gap + 0.03})  # fmt: skip
             rows.append({**named, "task": task, "measure": "margin", **found})
         gap = WORLD[arm][3] - WORLD[against][3]
         rows.append({**named, "task": None, "measure": "bits_per_byte", "difference": gap, "lower": gap - 0.02,

@@ -15,7 +15,7 @@ import fabricate
 import pytest
 import yaml
 
-from dpaudit import cli, pipeline, rundir, suite
+from dpaudit import cli, overview, pipeline, rundir, suite, tables
 from dpaudit.errors import UsageError
 
 COMMANDS = [
@@ -176,6 +176,90 @@ def test_options_for_data_are_keys_of_the_suite() -> None:
     assert changed == {"data.source": "d.csv", "data.rows": "0:9", "data.text": "t.parquet"}
 
 
+def dialogue(number: int, **more: str) -> str:
+    turns = [{"role": "user", "content": f"q {number}"}, {"role": "assistant", "content": f"a {number}"}]
+    return json.dumps({"messages": turns, **more}) + "\n"
+
+
+def test_the_file_that_lacks_patients_is_named(call: Call) -> None:
+    Path("d.jsonl").write_text("".join(dialogue(n, patient_id=str(n)) for n in range(20)))
+    pairs = [
+        {"prompt": f"q {n}", "chosen": "a", "rejected": "b"} | ({"patient_id": "1"} if n else {})
+        for n in range(3)
+    ]
+    Path("pref.jsonl").write_text("".join(json.dumps(pair) + "\n" for pair in pairs))
+    done = call("train", "--suite", "mini.yaml", "--data", "d.jsonl", "--unit", "patient",
+                "--set", "data.preference=pref.jsonl")  # fmt: skip
+    one_line(
+        Outcome(done.code, done.out, last(done.err)),
+        "pref.jsonl: patient_id",
+        "none on 1 of 3 lines",
+        "unit record",
+    )
+
+
+@pytest.mark.parametrize(
+    ("typed", "name", "is_told"),
+    [
+        ({}, "demo", True),
+        ({"data.source": "my notes/Ward 3.jsonl"}, "Ward-3", False),
+        ({"data.source": "d.jsonl", "name": "mine"}, "mine", False),
+        ({"data.source": "d.jsonl", "description": "Of ward 3."}, "d", True),
+        ({"model.base": "models/own"}, "demo", False),
+    ],
+)
+def test_a_run_on_own_data_does_not_bear_the_demos_name(
+    typed: dict[str, str], name: str, is_told: bool
+) -> None:
+    chosen = pipeline.resolve("demo", typed).suite
+    assert (chosen.name, bool(chosen.description)) == (name, is_told)
+
+
+def test_own_data_in_an_own_suite_keep_its_name(tmp_path: Path) -> None:
+    own = MINI | {"data": {"source": "a.jsonl"}, "description": "Ward a."}
+    (tmp_path / "ward.yaml").write_text(yaml.safe_dump(own))
+    chosen = pipeline.resolve(str(tmp_path / "ward.yaml"), {"data.source": "b.jsonl"}).suite
+    assert (chosen.name, chosen.description) == ("mini", "")
+
+
+@pytest.mark.parametrize(
+    ("words", "wanted"),
+    [
+        ("attack mia --recipe extraction", ["--recipe extraction", "kind mia: calibrated", "attack extract"]),
+        ("attack extract --recipe loss", ["--recipe loss", "kind extract: extraction", "attack mia"]),
+        ("attack mia --recipe nope", ["attacks/nope", "calibrated"]),
+    ],
+)
+def test_a_recipe_of_another_kind_is_refused(call: Call, words: str, wanted: list[str]) -> None:
+    fabricate.run(Path("runs"))
+    done = call(*words.split())
+    assert (done.code, done.out) == (2, "") and all(part in done.err for part in wanted), done
+
+
+def test_an_attack_shows_the_arms_and_recipes_that_were_asked_for(tmp_path: Path) -> None:
+    run_dir, plan = fabricate.run(tmp_path)
+    every = overview.verdict_rows(run_dir, plan)
+    assert overview.narrowed(every, None, None) == every
+    one = overview.narrowed(every, ["sft-eps4"], ["loss"])
+    assert [(row["arm"], row["recipe"]) for row in one] == [("sft-eps4", "loss")]
+    (secrets,) = overview.narrowed(overview.extraction_rows(run_dir, plan), ["sft-inf"], ["extraction"])
+    assert secrets["arm"] == "sft-inf"
+
+
+def test_an_unfit_judge_is_told_with_its_reason_and_no_win_rate(tmp_path: Path) -> None:
+    fit, _ = fabricate.run(tmp_path)
+    assert overview.judge_summary(fit)["pairs"][0]["win_rate"] == 0.81
+    unfit, _ = fabricate.run(tmp_path / "unfit", judge_fit=False)
+    told = overview.judge_summary(unfit)
+    assert "pairs" not in told and told["reason"] == "negated warning: too few seen"
+    assert "reason: negated warning" in tables.as_text(told)
+
+
+def test_a_ceiling_is_rounded_as_on_the_page(tmp_path: Path) -> None:
+    rows = [{"arm": "a", "ceiling": 4.1899}]
+    assert "4.18" in tables.as_text({"verdicts": rows})
+
+
 def test_unit_patient_without_patients(call: Call) -> None:
     Path("d.jsonl").write_text(
         '{"messages": [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}]}\n'
@@ -221,7 +305,10 @@ def test_epsilon_of_zero_or_below(call: Call, epsilon: str) -> None:
 
 def test_epsilon_of_zero_in_the_suite(call: Call) -> None:
     done = call("train", "--suite", "mini.yaml", "--set", "grid.epsilons=[0]")
-    one_line(done, "mini.yaml: grid", "epsilons 0", "above 0")
+    one_line(done, "grid.epsilons as typed", "epsilons 0", "above 0")
+    assert "mini.yaml" not in done.err
+    Path("own.yaml").write_text(yaml.safe_dump(MINI | {"grid": {"epsilons": [0]}}))
+    one_line(call("train", "--suite", "own.yaml"), "own.yaml: grid", "epsilons 0", "above 0")
 
 
 @pytest.mark.parametrize(
@@ -267,6 +354,19 @@ def test_show_a_run_that_does_not_exist(call: Call) -> None:
         ("train --suite mini.yaml --set primary=extraction", ["primary", "kind mia", "extraction"]),
         ("train --suite mini.yaml --set judging.rubric=nope", ["judges/nope", "likelihood"]),
         ("train --suite mini.yaml --set steps", ["--set steps", "KEY=VALUE"]),
+        ("train --suite mini.yaml --set foo=1", ["foo as typed", "an unknown key"]),
+        ("train --suite mini.yaml --set training.clipp=1", ["training.clipp as typed", "did you mean clip?"]),
+        (
+            "train --suite mini.yaml --set training.clip=-1",
+            ["training.clip as typed", "clip -1.0 (it must be above 0)"],
+        ),
+        ("train --suite mini.yaml --set grid.dpo=[1]", ["grid.dpo[0] as typed", "of type str"]),
+        ("train --suite mini.yaml --eps 1,1", ["--eps", "each epsilon once", "got 1,1"]),
+        ("train --suite mini.yaml --eps 1,8,1.0", ["--eps", "each epsilon once", "got 1,8,1.0"]),
+        (
+            'train --suite mini.yaml --set evaluation.tasks=[{"name":"cmexam_file","data":"no.jsonl"}]',
+            ["evaluation.tasks: cmexam_file: data", "no such file", "no.jsonl"],
+        ),
         ("trian", ["trian", "train"]),
         ("train --esp 3", ["--esp"]),
         ("train --suite mini.yaml --seed 900", ["--seed", "0 to 899", "got 900"]),
@@ -296,7 +396,7 @@ def test_a_batch_above_the_population_leaves_no_run(call: Call) -> None:
 
 def test_a_suite_name_that_leaves_the_folder(call: Call) -> None:
     one_line(
-        call("train", "--suite", "mini.yaml", "--set", "name=../../evil"), "mini.yaml", "letters, digits"
+        call("train", "--suite", "mini.yaml", "--set", "name=../../evil"), "name as typed", "letters, digits"
     )
 
 
@@ -447,6 +547,42 @@ def _merges_an_arm(call: Call) -> None:
     with pytest.raises(UsageError, match="an edited or exchanged one"):
         ledger.find(Path("model"))
     assert not Path("other").exists()
+
+
+@pytest.mark.slow
+def test_few_own_records_run_as_the_readme_types_it(call: Call) -> None:
+    """Sixty dialogues, all of the suite `small` but its length; the page bears neither the demo's name nor its words."""
+    Path("ward.jsonl").write_text("".join(dialogue(n) for n in range(60)))
+    done = call("run", "small", "--data", "ward.jsonl", "--set", "training.private.steps=2",
+                "--set", "training.nonprivate.steps=2", "--workers", "1")  # fmt: skip
+    assert done.code == 0, done.err
+    (run_dir,) = rundir.existing(Path("runs"))
+    page = run_dir.file("report/index.html").read_text(encoding="utf-8")
+    assert "<h1>builtin:tiny, fine-tuned on ward.jsonl</h1>" in page
+    assert not re.search(r"\bdemo\b", page)
+    assert "dpaudit run small --data FILE" in (Path(cli.__file__).parents[1] / "README.md").read_text()
+
+
+def test_own_data_under_the_demos_suite_are_evaluated(call: Call) -> None:
+    """The demo's benchmark has no items for them: bits per byte are there all the same, and nothing trains again."""
+    Path("ward.jsonl").write_text("".join(dialogue(n) for n in range(60)))
+    changes = ["data.preference=null", "grid.dpo=[]", "data.heldout=10", "candidates.canaries=100", "candidates.records=20",
+               "training.private.batch=32", "training.private.steps=2", "training.nonprivate.steps=2"]  # fmt: skip
+    words = [word for change in changes for word in ("--set", change)]
+    trained = call(
+        "train", "--data", "ward.jsonl", "--unit", "record", "--eps", "8", "--workers", "1", *words, "--json"
+    )
+    assert trained.code == 0, trained.err
+    assert json.loads(trained.out)["run"].startswith("ward-")
+    done = call("eval", "--json")
+    assert done.code == 0 and "left out: evaluation.tasks: clinic_choice: expected its items" in done.err
+    measured = {(row["arm"], row["measure"]) for row in json.loads(done.out)["quality"]}
+    assert measured == {(arm, "bits per byte") for arm in ("base", "sft-inf", "sft-eps8")}
+    assert call("report", "html").code == 0
+    (run_dir,) = rundir.existing(Path("runs"))
+    page = run_dir.file("report/index.html").read_text(encoding="utf-8")
+    assert "<strong>clinic_choice</strong> was left out" in page and not re.search(r"\bdemo\b", page)
+    assert "type <code>dpaudit eval</code>" not in page
 
 
 def test_interrupt(call: Call, tmp_path: Path) -> None:

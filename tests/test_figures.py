@@ -168,3 +168,13 @@ def test_thinning_keeps_both_ends_and_moves_nothing_by_half_a_unit() -> None:
     kept = svg.thinned(line)
     assert kept[0] == line[0] and kept[-1] == line[-1] and len(kept) < 250
     assert all(min(math.dist(p, k) for k in kept) < 0.5 for p in line)
+
+
+def test_spoken_figures_are_rounded_as_in_the_tables() -> None:
+    rows = [ClaimRow("sft-eps4", Look(1), "not refuted", 4.0, 0.179, 4.1899)]
+    assert "sft-eps4, claimed 4, proven at least 0.17, ceiling 4.18, not refuted" in figures.claims(rows, "c")
+    points = [(1.0, Look(3), Estimate(0.348214)), (INF, Look(0), Estimate(0.036))]
+    bits = figures.ladder([Rungs("SFT", 0, points)], "b", title="Bits", unit="bits per byte")
+    assert "1: 0.348, inf: 0.036" in bits
+    shares = figures.ladder([Rungs("SFT", 0, points)], "s", title="Share", unit="accuracy", percent=True)
+    assert "1: 34.8 %, inf: 3.6 %" in shares

@@ -84,28 +84,34 @@ def test_references_are_the_nonprivate_arm_of_the_same_method_and_the_base() -> 
     assert ladders([ONE, INF, EIGHT, DPO]) == [["sft-inf", "sft-eps8", "sft-eps1"]]
 
 
-def test_pairs_carry_mcnemar_holm_and_the_noninferiority_verdict() -> None:
+def test_pairs_carry_the_p_value_holm_and_what_is_shown_of_the_margin() -> None:
     answers = {
         "sft-inf": items([1] * 95 + [0] * 5),
         "sft-eps8": items([1] * 94 + [0] * 6),
+        "sft-eps4": items([1] * 89 + [0] * 11),
         "sft-eps1": items([1] * 60 + [0] * 40),
     }
-    pairs = [("sft-eps8", "sft-inf"), ("sft-eps1", "sft-inf")]
+    pairs = [(arm, "sft-inf") for arm in ("sft-eps8", "sft-eps4", "sft-eps1")]
     rows = task_pairs("t", answers, pairs, margin=0.05, uninformative=False)
-    eight, one = (row for row in rows if row["measure"] == "accuracy")
-    assert (eight["non_inferior"], one["non_inferior"]) == (True, False)
-    assert one["p_value"] == pytest.approx(2 * 0.5**35)
-    assert one["p_holm"] == pytest.approx(2 * one["p_value"])
+    eight, four, one = (row for row in rows if row["measure"] == "accuracy")
+    shown = [(row["non_inferior"], row["shown_worse"]) for row in (eight, four, one)]
+    assert shown == [(True, False), (False, False), (False, True)]
+    assert one["p_value"] == pytest.approx(1e-4)  # the least that drawn flips can give
+    assert one["p_holm"] == pytest.approx(3 * one["p_value"])
     assert eight["p_value"] == eight["p_holm"] == 1.0
+    for row in (eight, four, one):
+        assert (row["p_value"] <= 0.05) == (not row["lower"] <= 0 <= row["upper"])
     useless = task_pairs("t", answers, pairs, margin=0.05, uninformative=True)
-    assert all(row["non_inferior"] is None for row in useless if row["measure"] == "accuracy")
+    told = [row for row in useless if row["measure"] == "accuracy"]
+    assert all(row["non_inferior"] is None and row["shown_worse"] is None for row in told)
 
 
-def test_mcnemar_counts_clusters_and_not_their_items() -> None:
+def test_clusters_count_and_not_their_items() -> None:
     clusters = [str(n // 10) for n in range(60)]
     answers = {"sft-eps8": items([0] * 60, clusters), "sft-inf": items([1] * 60, clusters)}
     row = task_pairs("t", answers, [("sft-eps8", "sft-inf")], 0.05, uninformative=False)[0]
     assert row["p_value"] == pytest.approx(2 * 0.5**6)
+    assert (row["items"], row["clusters"], row["lower"]) == (60, 6, -1.0)
 
 
 def test_arms_that_answered_other_items_are_refused() -> None:

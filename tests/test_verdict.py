@@ -1,6 +1,8 @@
+import math
+
 import pytest
 
-from dpaudit.verdict import Claim, decide
+from dpaudit.verdict import Claim, decide, guess_limit
 
 CLAIM = Claim(1.0, 1e-5, "patient", "add_or_remove")
 
@@ -37,3 +39,22 @@ def test_a_bound_outside_its_ceiling_is_an_error(epsilon_lower: float, ceiling: 
 
 def test_a_claim_names_all_of_its_terms() -> None:
     assert str(CLAIM) == "epsilon 1 at delta 1e-05, unit patient, add_or_remove"
+
+
+@pytest.mark.parametrize(
+    ("epsilon", "delta", "right"), [(0.0, 0.0, 0.5), (math.log(3), 0.0, 0.75), (0.0, 0.2, 0.6)]
+)
+def test_a_claim_limits_how_often_anybody_guesses_right(epsilon: float, delta: float, right: float) -> None:
+    assert guess_limit(epsilon, delta) == pytest.approx(right)
+    assert guess_limit(1000.0, delta) == pytest.approx(1.0)
+
+
+def test_the_guess_limit_is_the_best_of_all_attacks_that_the_claim_allows() -> None:
+    """A slow double: the best accuracy over a fine grid of false positive rates under both constraints."""
+    epsilon, delta = 1.3, 0.05
+    rates = [k / 20_000 for k in range(20_001)]
+    allowed = [
+        (f, min(math.exp(epsilon) * f + delta, 1 - math.exp(-epsilon) * (1 - delta - f), 1.0)) for f in rates
+    ]
+    best = max((tpr + 1 - fpr) / 2 for fpr, tpr in allowed)
+    assert guess_limit(epsilon, delta) == pytest.approx(best, abs=1e-4)

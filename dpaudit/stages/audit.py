@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dpaudit import recipe
+from dpaudit import control, recipe, suite
 from dpaudit.corpus import Record, unit_of
 from dpaudit.errors import UsageError
 from dpaudit.progress import Progress
@@ -26,7 +26,7 @@ from dpaudit.stages.attack import (
 from dpaudit.stages.prepare import check_prepared, load_candidates, load_membership
 from dpaudit.stats import epsilon, roc
 from dpaudit.suite import Arm, Plan
-from dpaudit.verdict import Claim, Verdict, decide
+from dpaudit.verdict import Claim, decide
 
 BLIND = "audit/blind.json"
 SUMMARY = "audit/summary.json"
@@ -288,52 +288,47 @@ def _summarise(run_dir: RunDir, plan: Plan, arms: Sequence[Arm]) -> None:
     inputs = [files[arm.name] for arm in present] + [f"train/{arm.name}/privacy.json" for arm in arms]
     if not present or run_dir.is_current(SUMMARY, inputs):
         return
-    audits = [run_dir.read_json(files[arm.name]) for arm in present]
-    claims = [Claim(**audit["claim"]) for audit in audits if audit["claim"]]
-    smallest = min(claims, key=lambda claim: claim.epsilon, default=None)
-    controls = [_control(audit, smallest) for audit in audits if not audit["claim"] and smallest]
-    rows = [_row(audit, audit["verdict"]) for audit in audits]
+    audits = {arm: run_dir.read_json(files[arm.name]) for arm in present}
+    claimed = {arm: Claim(**audit["claim"]) for arm, audit in audits.items() if audit["claim"]}
     summary = {
         "primary": plan.suite.primary,
         "family": f"each claim is tested once, by the recipe {plan.suite.primary} that was named before training",
-        "rows": rows,
-        "positive_control": controls,
+        "family_error": min(1.0, round(sum(1 - audits[arm]["bound"]["confidence"] for arm in claimed), 12)),
+        "rows": [control.row(audit) for audit in audits.values()],
+        "claims": [control.behind(arm, claim, audits) for arm, claim in claimed.items()],
+        "positive_control": control.of_claims(audits, list(claimed.values())),
         **_released_together(run_dir, plan, [arm for arm in arms if arm.private]),
         "caveat": plan.caveat,
     }
     run_dir.write_json(SUMMARY, summary, inputs)
 
 
-def _row(audit: dict[str, Any], verdict: dict[str, Any]) -> dict[str, Any]:
-    bound = audit["bound"]
-    kept = {key: bound[key] for key in ("epsilon_lower", "ceiling", "confidence", "notion")}
-    return {"arm": audit["arm"], "recipe": audit["recipe"], "claim": audit["claim"], **kept, **verdict}
-
-
-def _control(audit: dict[str, Any], claim: Claim) -> dict[str, Any]:
-    """The arm without noise, measured as if it made the smallest claim of the run. Never a real claim."""
-    verdict: Verdict = decide(claim, audit["bound"]["epsilon_lower"], audit["bound"]["ceiling"])
-    label = f"positive control: what the audit says of an un-noised adapter that claims eps={claim.epsilon:g}"
-    return {**_row(audit, asdict(verdict)), "claim": asdict(claim), "label": label}
-
-
 def _released_together(run_dir: RunDir, plan: Plan, arms: Sequence[Arm]) -> dict[str, Any]:
-    """The epsilon of releasing all private arms, which learnt from the same units, at the run's delta."""
+    """The epsilon of releasing all private arms, which learnt from the same units, at the run's delta.
+
+    Each arm's own steps count once, and so does what the run's start had spent, which the ledgers of the arms that
+    start from no other arm name.
+    """
     if not arms:
         return {"composed_epsilon": None, "composed_delta": None}
     from dpaudit import privacy
 
     training = plan.suite.training
-    mechanisms = [_mechanism(run_dir.read_json(f"train/{arm.name}/privacy.json")) for arm in arms]
+    ledgers = {arm: run_dir.read_json(f"train/{arm.name}/privacy.json") for arm in arms}
+    first = [ledger for arm, ledger in ledgers.items() if suite.start_of(plan.suite, arm) is None]
+    outside = first[0].get("stages", []) if first else []
+    mechanisms = [
+        _mechanism(said) for said in (*outside, *(ledger["mechanism"] for ledger in ledgers.values()))
+    ]
     spent = privacy.compose(mechanisms, training.delta, training.relation)
     return {"composed_epsilon": spent, "composed_delta": training.delta}
 
 
-def _mechanism(ledger: dict[str, Any]) -> Any:
+def _mechanism(said: dict[str, Any]) -> Any:
     from dpaudit import privacy
 
-    said = ledger["mechanism"]
-    return privacy.Mechanism(said["noise_multiplier"], said["sampling_rate"], said["steps"], said["clip"])
+    clip = math.inf if said["clip"] is None else said["clip"]
+    return privacy.Mechanism(said["noise_multiplier"], said["sampling_rate"], said["steps"], clip)
 
 
 # ---- extraction
@@ -354,11 +349,11 @@ def _audit_extraction(run_dir: RunDir, arm: Arm, made_by: Recipe) -> None:
 def _extracted(planted: dict[str, dict[str, float]], controls: dict[str, dict[str, float]]) -> dict[str, Any]:
     """Counts of secrets that greedy decoding wrote, their Clopper-Pearson bounds, and exposures in bits.
 
-    `found_lower, found_upper` is the two-sided interval for secrets like the planted ones; `controls_upper` is
-    one-sided. Exposures are sorted, so that nothing links them to a canary.
+    Both intervals are two-sided, for secrets like these. Exposures are sorted, so that nothing links them to a canary.
     """
     written, chance = (sum(bool(c["greedy_match"]) for c in of.values()) for of in (planted, controls))
     interval = roc.proportion_interval(written, len(planted), CONFIDENCE)
+    by_chance = roc.proportion_interval(chance, len(controls), CONFIDENCE)
     exposures = [sorted(c["exposure"] for c in of.values()) for of in (planted, controls)]
     space = max((c["space"] for c in (*planted.values(), *controls.values())), default=1.0)
     return {
@@ -370,7 +365,8 @@ def _extracted(planted: dict[str, dict[str, float]], controls: dict[str, dict[st
         "found_upper": interval.upper,
         "controls": len(controls),
         "controls_found": chance,
-        "controls_upper": roc.proportion_upper(chance, len(controls), CONFIDENCE),
+        "controls_lower": by_chance.lower,
+        "controls_upper": by_chance.upper,
         "rank_first_planted": sum(c["rank"] == 1 for c in planted.values()),
         "rank_first_controls": sum(c["rank"] == 1 for c in controls.values()),
         "exposure": {

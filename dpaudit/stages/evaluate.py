@@ -26,10 +26,11 @@ SUMMARY = "evaluate/summary.json"
 def run(run_dir: RunDir, plan: Plan, progress: Progress) -> None:
     """Writes evaluate/ARM.json for the base and every trained arm, and evaluate/summary.json.
 
-    Outputs hold ids and numbers, never a text. Raises UsageError where no arm is trained or a task has no data.
+    Outputs hold ids and numbers, never a text. A task whose items are not there is left out with a line. Raises
+    UsageError where no arm is trained.
     """
     trained = trained_arms(run_dir, plan)
-    files = _write_tasks(run_dir, plan)
+    files = _write_tasks(run_dir, plan, progress)
     names = [BASE, *(arm.name for arm in trained)]
     pending = [name for name in names if not run_dir.is_current(_output(name), inputs(name))]
     if pending:
@@ -87,34 +88,75 @@ def heldout_bits(model: "HFModel", records: Sequence[Record], max_length: int) -
     return rows
 
 
-def _write_tasks(run_dir: RunDir, plan: Plan) -> dict[str, Path]:
-    """Writes what the benchmarks are (configuration, digest of the data) and returns each task's data file."""
+def check_tasks(plan: Plan) -> None:
+    """Raises UsageError where a task of the suite is not one of ours or names no file that is there.
+
+    Items of builtin:clinic pass: they are made with the corpus, and left out with a line where the data are others.
+    """
+    for task in plan.suite.evaluation.tasks:
+        if _is_ours(task) and not _wants_clinic(task):
+            _own_file(task)
+
+
+def _write_tasks(run_dir: RunDir, plan: Plan, progress: Progress) -> dict[str, Path]:
+    """Writes what the benchmarks are (configuration, digest of the data) and returns each task's data file.
+
+    A task whose items are not there is left out, and the reason kept: adapters that took hours wait for no file.
+    """
     known = content.listing("suites/tasks")
     files: dict[str, Path] = {}
     described: dict[str, Any] = {}
+    skipped: list[dict[str, str]] = []
     for task in plan.suite.evaluation.tasks:
-        own = task.name in known
-        if own:
-            files[task.name] = _data_file(run_dir, task)
-        elif task.data is not None:
-            raise UsageError(f"evaluation.tasks: {task.name}", expected=f"one of {', '.join(sorted(known))} with data",
-                             got="a task that brings its own", remedy="remove `data` or name a YAML of suites/tasks/")  # fmt: skip
+        own = _is_ours(task)
+        try:
+            if own:
+                files[task.name] = _data_file(run_dir, plan, task)
+        except UsageError as error:
+            progress.say(f"left out: {error}")
+            skipped.append({"task": task.name, "expected": error.expected, "got": error.got})
+            continue
         described[task.name] = {
             "config": content.load_yaml(known[task.name]) if own else None,
             "data": hashlib.sha256(files[task.name].read_bytes()).hexdigest()[:32] if own else None,
         }
-    run_dir.write_json(TASKS, {"tasks": described})
+    run_dir.write_json(TASKS, {"tasks": described, "skipped": skipped})
     return files
 
 
-def _data_file(run_dir: RunDir, task: Task) -> Path:
-    if task.data is None:
-        raise UsageError(f"evaluation.tasks: {task.name}: data", expected="the file that holds its items", got="nothing",
-                         remedy="add `data: FILE.jsonl`, or builtin:clinic for clinic_choice")  # fmt: skip
-    path = path_or_builtin(task.data) or run_dir.file("corpus/choices.jsonl")
+def _is_ours(task: Task) -> bool:
+    """Whether the task is a YAML of suites/tasks/, which needs a file. Raises UsageError for data that nobody reads."""
+    known = content.listing("suites/tasks")
+    if task.name not in known and task.data is not None:
+        raise UsageError(f"evaluation.tasks: {task.name}", expected=f"one of {', '.join(sorted(known))} with data",
+                         got="a task that brings its own", remedy="remove `data` or name a YAML of suites/tasks/")  # fmt: skip
+    return task.name in known
+
+
+def _wants_clinic(task: Task) -> bool:
+    return task.data is not None and path_or_builtin(task.data) is None
+
+
+def _data_file(run_dir: RunDir, plan: Plan, task: Task) -> Path:
+    if not _wants_clinic(task):
+        return _own_file(task)
+    path = run_dir.file("corpus/choices.jsonl")
     if not path.is_file() or not path.stat().st_size:
-        raise UsageError(str(path), expected=f"a JSONL file with the items of {task.name}", got="no such file",
-                         remedy="check evaluation.tasks in the suite")  # fmt: skip
+        raise UsageError(f"evaluation.tasks: {task.name}", expected="its items, which are made with builtin:clinic",
+                         got="a run on other data", remedy="name a file of items in a new run, or leave it so")  # fmt: skip
+    return path
+
+
+def _own_file(task: Task) -> Path:
+    where = f"evaluation.tasks: {task.name}: data"
+    if task.data is None:
+        raise UsageError(where, expected="the file that holds its items", got="nothing",
+                         remedy="add `data: FILE.jsonl`, or builtin:clinic for clinic_choice")  # fmt: skip
+    path = Path(task.data)
+    if not path.is_file() or not path.stat().st_size:
+        raise UsageError(where, expected=f"a JSONL file with the items of {task.name}",
+                         got="an empty file" if path.is_file() else "no such file",
+                         remedy=f"put them at {path}, or leave the task out: --set 'evaluation.tasks=[]'")  # fmt: skip
     return path
 
 

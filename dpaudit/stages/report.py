@@ -7,7 +7,7 @@ from typing import Any
 from dpaudit.errors import UsageError
 from dpaudit.progress import Progress
 from dpaudit.rundir import RunDir, missing, write_text
-from dpaudit.suite import Arm, Plan, arms
+from dpaudit.suite import Arm, Plan, arms, start_of
 
 # What each copied file must hold, and what it may hold. Nothing else is copied, so no text can slip through.
 PRIVACY = ("claim", "mechanism", "population", "population_assumed", "epsilon_pld", "reproducible_noise")
@@ -19,14 +19,16 @@ TRAINING_ALSO = (
     "tokens_per_second",
     "trainable_parameters",
     "sequences_truncated",
+    "guards",
 )
 MEMBERSHIP = ("arm", "recipe", "primary", "signal", "claim", "canaries", "bound", "verdict")
 MEMBERSHIP_ALSO = ("records", "blind")
 EXTRACTION = ("arm", "recipe", "planted", "planted_found", "found_lower", "found_upper", "controls", "controls_found",
               "controls_upper", "exposure")  # fmt: skip
-EXTRACTION_ALSO = ("confidence", "found_rate", "rank_first_planted", "rank_first_controls")
+EXTRACTION_ALSO = ("confidence", "controls_lower", "found_rate", "rank_first_planted", "rank_first_controls")
 COPIED = {"membership": (MEMBERSHIP, MEMBERSHIP_ALSO), "extraction": (EXTRACTION, EXTRACTION_ALSO)}
 TOGETHER = ("composed_epsilon", "composed_delta", "positive_control")
+TOGETHER_ALSO = ("claims", "family_error")
 QUALITY = ("arm", "tasks", "bits_per_byte")
 COMPARED = ("pairs", "trend", "margin", "confidence")
 JUDGING = ("rubric", "fit", "passport", "pairs")
@@ -76,7 +78,7 @@ def run(run_dir: RunDir, plan: Plan, progress: Progress) -> Path:
 def assemble(reading: Reading, plan: Plan) -> dict[str, Any]:
     """All that the page shows, as one JSON object; see the keys below. Infinity is the text "inf"."""
     grid = arms(plan.suite)
-    trained = [entry for arm in grid if (entry := _arm(reading, arm)) is not None]
+    trained = [entry for arm in grid if (entry := _arm(reading, plan, arm)) is not None]
     if not trained:
         raise missing(reading.run_dir.file("train"), "dpaudit train")
     names = [entry["arm"] for entry in trained]
@@ -87,9 +89,10 @@ def assemble(reading: Reading, plan: Plan) -> dict[str, Any]:
         "run": _run(reading.run_dir, plan, trained),
         "arms": trained,
         "audits": audits,
-        "together": reading.copy("audit/summary.json", TOGETHER) or {},
+        "together": reading.copy("audit/summary.json", TOGETHER, TOGETHER_ALSO) or {},
         "extraction": extraction,
         "quality": quality,
+        "skipped": (reading.copy("evaluate/tasks.json", (), ("skipped",)) or {}).get("skipped", []),
         "comparisons": reading.copy("evaluate/summary.json", COMPARED) or {},
         "judge": _judge(reading),
     }
@@ -110,6 +113,7 @@ def _run(run_dir: RunDir, plan: Plan, trained: list[dict[str, Any]]) -> dict[str
     suite = plan.suite
     return {
         "name": run_dir.name,
+        "title": f"{_short(suite.model.base)}, fine-tuned on {_short(suite.data.source)}",
         "suite": suite.name,
         "description": suite.description,
         "model": suite.model.base,
@@ -122,12 +126,18 @@ def _run(run_dir: RunDir, plan: Plan, trained: list[dict[str, Any]]) -> dict[str
         "margin": suite.evaluation.margin,
         "seed": plan.seed,
         "insecure_seed": plan.insecure_seed,
+        "assumed_public": suite.model.start is not None and suite.model.assume_public,
         "reproducible_noise": any(arm["privacy"]["reproducible_noise"] for arm in trained),
         "versions": plan.versions,
     }
 
 
-def _arm(reading: Reading, arm: Arm) -> dict[str, Any] | None:
+def _short(source: str) -> str:
+    """A model or data source as a title names it: the last part of a path or hub id; a builtin as it is."""
+    return source if source.startswith("builtin:") else Path(source).name or source
+
+
+def _arm(reading: Reading, plan: Plan, arm: Arm) -> dict[str, Any] | None:
     folder = f"train/{arm.name}"
     training = reading.copy(f"{folder}/train.json", TRAINING, TRAINING_ALSO)
     privacy = reading.copy(f"{folder}/privacy.json", PRIVACY, PRIVACY_ALSO) if training else None
@@ -135,8 +145,17 @@ def _arm(reading: Reading, arm: Arm) -> dict[str, Any] | None:
         return None
     epsilon = arm.epsilon if arm.private else "inf"
     named = {"arm": arm.name, "method": arm.method, "loss": arm.loss, "epsilon": epsilon, "seed": arm.seed}
+    named["starts_from"] = _start(plan, arm)
     steps = _steps(reading, f"{folder}/steps.jsonl")
     return {**named, "private": arm.private, "privacy": privacy, "training": training, "steps": steps}
+
+
+def _start(plan: Plan, arm: Arm) -> str:
+    """What the arm goes on from: another arm of the run, the adapter that the run was given, or the base model."""
+    earlier = start_of(plan.suite, arm)
+    if earlier is not None:
+        return earlier.name
+    return "the base model" if plan.suite.model.start is None else "the adapter that the run began with"
 
 
 def _steps(reading: Reading, file: str) -> dict[str, list[Any]]:

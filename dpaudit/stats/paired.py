@@ -7,7 +7,7 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.stats import binomtest, norm, page_trend_test, t
+from scipy.stats import norm, page_trend_test, t
 
 from dpaudit.stats.roc import proportion_upper
 
@@ -19,7 +19,22 @@ _DRAWS_AT_ONCE = 1_000_000  # bounds the memory of the bootstrap's index matrix
 
 @dataclass(frozen=True)
 class PairedDifference:
-    """Mean treatment minus control over items, with a two-sided interval; positive = treatment higher."""
+    """Mean treatment minus control over items; positive = treatment higher.
+
+    `lower, upper` is the two-sided interval and `p_value` that of "no difference", both from one test.
+    """
+
+    estimate: float
+    lower: float
+    upper: float
+    p_value: float
+    items: int
+    clusters: int
+
+
+@dataclass(frozen=True)
+class Mean:
+    """Mean of the items' values with a two-sided interval."""
 
     estimate: float
     lower: float
@@ -44,26 +59,71 @@ def paired_difference(
     control: ArrayLike,
     clusters: Labels | None = None,
     confidence: float = 0.95,
+    bounds: tuple[float, float] = (-math.inf, math.inf),
     seed: int = 0,
-    resamples: int = 2000,
+    flips: int = 9999,
 ) -> PairedDifference:
-    """Return the mean paired difference treatment - control with its cluster bootstrap interval.
+    """Return the mean paired difference treatment - control with the interval and p-value of one sign-flip test.
 
-    `treatment` and `control` have shape (items,) and hold the two arms' scores of the same items. Items with
-    one label in `clusters` (a passage, a patient) are drawn together; without labels each item is its own
-    cluster. Where no cluster differs from another the bootstrap knows no spread; the interval is then
+    `treatment` and `control` have shape (items,) and hold the two arms' scores of the same items. Items with one
+    label in `clusters` (a passage, a patient) turn their sign together; without labels each item is its own
+    cluster, and for right and wrong answers the test is then the exact McNemar test. Under "the difference is d"
+    the clusters' residuals are taken to be symmetric about zero; the p-value of d is the share of sign flips whose
+    sum of residuals is at least as far from zero. The interval holds every d whose p-value is above
+    1 - `confidence`, so that it excludes 0 exactly where `p_value` is at most that. All flips are counted where
+    there are at most `flips` + 1 of them; else `flips` are drawn from `seed`, and the p-value is at least
+    1 / (flips + 1). With so few clusters that no flip is rare enough (below 6 at 95 %) the interval is `bounds`,
+    between which the difference is known to lie.
+
+    Where no cluster's mean differs from another the flips know no spread; the interval is then
     estimate +- span * u, u being the Clopper-Pearson upper bound of 0 of `clusters`, and span the range of
     the scores but at least 1. No items, NaN, or a length mismatch raise ValueError.
 
-    Source: percentile bootstrap over clusters, expanded for their number (Hesterberg 2015, section 4.2).
+    Source: Hartigan 1969 (the limits are order statistics of means over random subsets); Canay, Romano and Shaikh
+    2017 (few clusters).
     """
     first, second = _finite_vector("treatment", treatment), _finite_vector("control", control)
     if first.size != second.size:
         raise ValueError(f"expected the same items in both arms, got {first.size} and {second.size}")
-    span = max(1.0, float(np.ptp(np.concatenate([first, second]))))
+    _check_confidence(confidence)
+    if flips < 99:
+        raise ValueError(f"expected at least 99 flips, got {flips}")
     sums, sizes = _cluster_totals(first - second, clusters)
+    estimate = float(np.mean(first - second))
+    low, high = _flip_limits(sums, sizes, seed, flips)
+    if np.ptp(sums / sizes) == 0:
+        span = max(1.0, float(np.ptp(np.concatenate([first, second]))))
+        lower, upper, p_value = _without_spread(estimate, span, sums.size, confidence)
+    else:
+        share = np.arange(1, low.size + 1) / low.size  # of flips at least as far out as each limit
+        lower = _first_within(low, share, 1 - confidence)
+        upper = -_first_within(-high[::-1], share, 1 - confidence)
+        p_value = _share_covering(low, high, 0.0)
+    kept = max(lower, bounds[0]), min(upper, bounds[1])
+    return PairedDifference(estimate, *kept, p_value, first.size, sums.size)
+
+
+def mean_interval(
+    values: ArrayLike,
+    clusters: Labels | None = None,
+    confidence: float = 0.95,
+    seed: int = 0,
+    resamples: int = 2000,
+) -> Mean:
+    """Return the mean of `values`, of shape (items,), with its cluster bootstrap interval.
+
+    Items with one label in `clusters` are drawn together; without labels each item is its own cluster. Where no
+    cluster differs from another the bootstrap knows no spread; the interval is then estimate +- span * u, u being
+    the Clopper-Pearson upper bound of 0 of `clusters`, and span the range of the values but at least 1. No items,
+    NaN, or a length mismatch raise ValueError.
+
+    Source: percentile bootstrap over clusters, expanded for their number (Hesterberg 2015, section 4.2).
+    """
+    found = _finite_vector("values", values)
+    span = max(1.0, float(np.ptp(found)))
+    sums, sizes = _cluster_totals(found, clusters)
     lower, upper = _bootstrap_interval(sums, sizes, span, confidence, seed, resamples)
-    return PairedDifference(float(np.mean(first - second)), lower, upper, first.size, sums.size)
+    return Mean(float(np.mean(found)), lower, upper, found.size, sums.size)
 
 
 def win_rate_interval(
@@ -77,7 +137,7 @@ def win_rate_interval(
 
     `outcomes` has shape (comparisons,): 1 a win, 0.5 a tie, 0 a loss. `clusters` names the prompt of each
     comparison: the two orders of one prompt carry one label, since they are one draw and not two. Any other
-    outcome, no outcomes, or a length mismatch raise ValueError. Method as in `paired_difference`.
+    outcome, no outcomes, or a length mismatch raise ValueError. Method as in `mean_interval`.
     """
     outcome = _finite_vector("outcomes", outcomes)
     if not np.isin(outcome, [0.0, 0.5, 1.0]).all():
@@ -85,25 +145,6 @@ def win_rate_interval(
     sums, sizes = _cluster_totals(outcome, clusters)
     lower, upper = _bootstrap_interval(sums, sizes, 1.0, confidence, seed, resamples)
     return WinRate(float(np.mean(outcome)), max(lower, 0.0), min(upper, 1.0), outcome.size, sums.size)
-
-
-def mcnemar(a_correct: ArrayLike, b_correct: ArrayLike) -> float:
-    """Return the exact two-sided p-value of "a and b are equally often correct"; small = they differ.
-
-    Both have shape (items,) and are true where the answer to that item was correct. Only the items on which
-    the two disagree count; with none the p-value is 1. Items must be independent. Raises ValueError for no
-    items, a length mismatch, or values other than true and false.
-
-    Source: McNemar 1947, in its exact binomial form.
-    """
-    first, second = _finite_vector("a_correct", a_correct), _finite_vector("b_correct", b_correct)
-    if first.size != second.size:
-        raise ValueError(f"expected the same items for a and b, got {first.size} and {second.size}")
-    if not np.isin(np.concatenate([first, second]), [0.0, 1.0]).all():
-        raise ValueError("expected correctness to be true or false, got other values")
-    only_first = int(np.sum(first > second))
-    disagreements = int(np.sum(first != second))
-    return float(binomtest(only_first, disagreements).pvalue) if disagreements else 1.0
 
 
 def page_trend(matrix: ArrayLike, direction: Literal["rising", "falling"] = "rising") -> float:
@@ -140,11 +181,62 @@ def _cluster_totals(values: Floats, clusters: Labels | None) -> tuple[Floats, Fl
     return sums, sizes
 
 
+def _flip_limits(sums: Floats, sizes: Floats, seed: int, flips: int) -> tuple[Floats, Floats]:
+    """Return the sorted lower and the sorted upper ends, one each a flip, of the differences that it does not refute.
+
+    With A the clusters that keep their sign and B those that turn it, |sum of flipped residuals| >= |their sum|
+    holds at d exactly between the mean over A and the mean over B. A flip that turns none, or all, refutes nothing.
+    """
+    keep = _subsets(sums.size, seed, flips)  # (flips, clusters), 0 or 1
+    keep = keep[(keep.sum(axis=1) > 0) & (keep.sum(axis=1) < sums.size)]
+    inside, count = keep @ sums, keep @ sizes
+    total, items = sums.sum(), sizes.sum()
+    ends = np.stack([inside / count, (total - inside) / (items - count)])
+    # Equal means in exact arithmetic are equal here: a rounding error must not put 0 outside of [0, 0].
+    ends = np.where(np.isclose(ends, total / items, rtol=1e-12, atol=1e-12), total / items, ends)
+    whole = np.full(max(1, _flip_count(sums.size, flips) - len(keep)), np.inf)
+    return np.sort(np.append(ends.min(axis=0), -whole)), np.sort(np.append(ends.max(axis=0), whole))
+
+
+def _flip_count(clusters: int, flips: int) -> int:
+    """Return how many flips are looked at, the one that turns none among them; a flip and its mirror are one."""
+    return min(1 << (clusters - 1), flips + 1)
+
+
+def _subsets(clusters: int, seed: int, flips: int) -> Floats:
+    """Return which clusters keep their sign in each flip but the first, which turns none."""
+    if _flip_count(clusters, flips) == 1 << (clusters - 1):
+        codes = np.arange(1, 1 << (clusters - 1), dtype=np.int64)[:, None]
+        return np.asarray(1 - ((codes >> np.arange(clusters)) & 1), dtype=np.float64)
+    return np.random.default_rng(seed).integers(0, 2, size=(flips, clusters)).astype(np.float64)
+
+
+def _first_within(ends: Floats, share: Floats, error: float) -> float:
+    """Return the least end (ends rising) at which the share of flips that reach as far is above `error`."""
+    return float(ends[np.argmax(share > error + 1e-12)])
+
+
+def _share_covering(low: Floats, high: Floats, difference: float) -> float:
+    """Return the p-value of a difference: the share of flips that do not refute it."""
+    return float(min(np.mean(low <= difference), np.mean(high >= difference)))
+
+
+def _without_spread(
+    estimate: float, span: float, clusters: int, confidence: float
+) -> tuple[float, float, float]:
+    """Return interval and p-value where all clusters agree, from the chance that another kind was never drawn."""
+    margin = span * proportion_upper(0, clusters, (1 + confidence) / 2)
+    p_value = 2 * max(1 - abs(estimate) / span, 0.0) ** clusters
+    least = 2.0 ** (1 - clusters)  # of any sign-flip test
+    if least > 1 - confidence:
+        margin = math.inf
+    return estimate - margin, estimate + margin, min(max(p_value, least), 1.0)
+
+
 def _bootstrap_interval(
     sums: Floats, sizes: Floats, span: float, confidence: float, seed: int, resamples: int
 ) -> tuple[float, float]:
-    if not 0 < confidence < 1:
-        raise ValueError(f"expected confidence in (0, 1), got {confidence}")
+    _check_confidence(confidence)
     if resamples < 100:
         raise ValueError(f"expected at least 100 resamples, got {resamples}")
     means = sums / sizes
@@ -172,6 +264,11 @@ def _expanded_tail(clusters: int, confidence: float) -> float:
     """Return the tail probability at which to cut, so that few clusters give a t-sized interval."""
     quantile = t.isf((1 - confidence) / 2, clusters - 1)
     return float(norm.sf(math.sqrt(clusters / (clusters - 1)) * quantile))
+
+
+def _check_confidence(confidence: float) -> None:
+    if not 0 < confidence < 1:
+        raise ValueError(f"expected confidence in (0, 1), got {confidence}")
 
 
 def _finite_vector(name: str, values: ArrayLike) -> Floats:

@@ -175,7 +175,16 @@ def test_the_summary_keeps_the_positive_control_apart(audited: tuple[RunDir, Pla
         control["label"] == "positive control: what the audit says of an un-noised adapter that claims eps=1"
     )
     assert found["composed_epsilon"] > 0 and found["composed_delta"] == 1e-5
-    assert "before training" in found["family"]
+    assert [(row["epsilon"], row["verdict"]) for row in control["claims"]] == [
+        (1.0, "refuted"),
+        (8.0, "no power"),
+    ]
+    assert control["weak"] is False
+    assert {row["arm"]: row["control_verdict"] for row in found["claims"]} == {
+        "sft-eps8": "no power",
+        "sft-eps1": "refuted",
+    }
+    assert "before training" in found["family"] and found["family_error"] == pytest.approx(0.1)
 
 
 def test_the_blind_baseline_is_shown_and_silent(audited: tuple[RunDir, Plan]) -> None:
@@ -191,8 +200,9 @@ def test_extraction_is_counted_with_upper_bounds(audited: tuple[RunDir, Plan]) -
     assert (leaked["planted"], leaked["planted_found"], leaked["rank_first_planted"]) == (6, 6, 6)
     assert leaked["found_rate"] == 1.0 and leaked["found_upper"] == 1.0 and leaked["found_lower"] > 0.5
     assert (silent["planted_found"], silent["controls_found"]) == (0, 0)
-    assert silent["controls_upper"] == pytest.approx(1 - 0.05 ** (1 / 6))  # 0 of 6 at 95 %
-    assert silent["found_upper"] == pytest.approx(1 - 0.025 ** (1 / 6))
+    both_sided = 1 - 0.025 ** (1 / 6)  # 0 of 6 at 95 %, the same of both columns
+    assert silent["controls_upper"] == silent["found_upper"] == pytest.approx(both_sided)
+    assert silent["controls_lower"] == silent["found_lower"] == 0.0
     exposures = leaked["exposure"]
     assert exposures["space_bits"] == exposures["median_planted"] == pytest.approx(math.log2(1000))
     assert len(exposures["controls"]) == 6 and exposures["controls"] == sorted(exposures["controls"])
@@ -328,3 +338,22 @@ def test_released_together_are_all_trained_arms_and_not_the_audited_alone(
     shutil.rmtree(run_dir.file("audit"))
     audit.run(run_dir, audited[1], QUIET, "mia", arms=["sft-eps1"])
     assert run_dir.read_json(audit.SUMMARY)["composed_epsilon"] == pytest.approx(together)
+
+
+def test_released_together_counts_what_the_start_had_spent(
+    audited: tuple[RunDir, Plan], tmp_path: Path
+) -> None:
+    """Once, though every arm's ledger names it."""
+    from dpaudit import privacy
+
+    run_dir = RunDir(tmp_path / "copy")
+    shutil.copytree(audited[0].path, run_dir.path)
+    start = {"noise_multiplier": 2.0, "sampling_rate": 0.1, "steps": 4, "clip": 1.0}
+    for arm in ("sft-eps8", "sft-eps1"):
+        told = run_dir.read_json(f"train/{arm}/privacy.json")
+        run_dir.write_json(
+            f"train/{arm}/privacy.json", told | {"stages": [start]}, ["plan.json", "corpus/manifest.json"]
+        )
+    audit._summarise(run_dir, audited[1], suite.arms(audited[1].suite))
+    own = [privacy.Mechanism(sigma, 0.1, 4, 1.0) for sigma in (2.0, 1.0, 4.0)]
+    assert run_dir.read_json(audit.SUMMARY)["composed_epsilon"] == pytest.approx(privacy.compose(own, 1e-5))

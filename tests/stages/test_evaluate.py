@@ -277,23 +277,69 @@ def test_a_tokenizer_without_chat_template_gets_the_prompt_of_training(toy_model
     assert prompt == render((Turn("user", "Why?"),), model.tokenizer, prompt=True)
 
 
+WITHOUT_ITEMS = [
+    (Task("clinic_choice"), "data: expected the file that holds its items, got nothing"),
+    (Task("clinic_choice", "nowhere.jsonl"), "data: expected a JSONL file with the items of clinic_choice"),
+]
+
+
 @pytest.mark.parametrize(
     ("task", "complaint"),
     [
-        (Task("clinic_choice"), "data: expected the file that holds its items"),
-        (Task("clinic_choice", "nowhere.jsonl"), "nowhere.jsonl: expected a JSONL file"),
+        *WITHOUT_ITEMS,
         (Task("medqa_4options", "rows.jsonl"), "a task that brings its own"),
-        (Task("pubmedqa_file", "builtin:clinic"), "choices.jsonl: expected a benchmark whose rows"),
     ],
 )
-def test_a_task_that_cannot_run_is_told_in_one_line(
-    toy_model_dir: Path, adapters: dict[str, Path], tmp_path: Path, task: Task, complaint: str
-) -> None:
-    run_dir, plan = make_run(tmp_path, toy_model_dir, {"sft-inf": adapters["sft-inf"]}, (task,))
+def test_a_task_that_cannot_run_is_refused_before_training(task: Task, complaint: str) -> None:
+    training = Training(Schedule(8, 2, 0.01), Schedule(8, 2, 0.01))
     with pytest.raises(UsageError) as caught:
-        evaluate.run(run_dir, plan, QUIET)
+        evaluate.check_tasks(Plan(Suite("toy", training, evaluation=Evaluation((task,)))))
     assert complaint in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_tasks_that_can_run_are_not_refused(tmp_path: Path) -> None:
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text("{}\n")
+    tasks = (
+        Task("clinic_choice", "builtin:clinic"),
+        Task("pubmedqa_file", str(rows)),
+        Task("medqa_4options"),
+    )
+    training = Training(Schedule(8, 2, 0.01), Schedule(8, 2, 0.01))
+    evaluate.check_tasks(Plan(Suite("toy", training, evaluation=Evaluation(tasks))))
+
+
+def test_a_task_without_items_is_left_out_and_the_rest_is_measured(
+    toy_model_dir: Path, adapters: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Own data bring no items of the clinic: no adapter need be trained again for that."""
+    tasks = (Task("clinic_choice", "builtin:clinic"), Task("pubmedqa_file", str(tmp_path / "later.jsonl")))
+    run_dir, plan = make_run(tmp_path, toy_model_dir, {"sft-inf": adapters["sft-inf"]}, tasks)
+    run_dir.write_lines("corpus/choices.jsonl", [])
+    evaluate.run(run_dir, plan, Progress())
+    told = [line for line in capsys.readouterr().err.splitlines() if line.startswith("left out: ")]
+    assert len(told) == 2 and "made with builtin:clinic, got a run on other data" in told[0]
+    assert "later.jsonl" in told[1]
+    found = run_dir.read_json("evaluate/sft-inf.json")
+    assert found["tasks"] == {} and found["bits_per_byte"]["value"] > 0
+    assert [row["task"] for row in run_dir.read_json(evaluate.TASKS)["skipped"]] == [
+        "clinic_choice",
+        "pubmedqa_file",
+    ]
+    row = {"id": "a", "question": "Is it?", "context": "It was.", "answer": "maybe"}
+    (tmp_path / "later.jsonl").write_text(json.dumps(row) + "\n")
+    evaluate.run(run_dir, plan, QUIET)
+    assert list(run_dir.read_json("evaluate/sft-inf.json")["tasks"]) == ["pubmedqa_file"]
+
+
+def test_items_of_another_benchmark_are_refused(
+    toy_model_dir: Path, adapters: dict[str, Path], tmp_path: Path
+) -> None:
+    task = Task("pubmedqa_file", "builtin:clinic")
+    run_dir, plan = make_run(tmp_path, toy_model_dir, {"sft-inf": adapters["sft-inf"]}, (task,))
+    with pytest.raises(UsageError, match=r"choices\.jsonl: expected a benchmark whose rows"):
+        evaluate.run(run_dir, plan, QUIET)
 
 
 def test_without_a_trained_arm_the_command_to_type_is_named(toy_model_dir: Path, tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from dpaudit.errors import UsageError
 from dpaudit.progress import Progress
 from dpaudit.rundir import RunDir
 from dpaudit.stages import report
-from dpaudit.suite import Plan
+from dpaudit.suite import Arm, Plan, arms
 
 QUIET = Progress(quiet=True)
 
@@ -216,7 +216,7 @@ def test_every_verdict_is_said_in_a_sentence(tmp_path: Path) -> None:
         in words
     )
     assert "This audit cannot tell." in words
-    assert "This adapter gives training data away and must not leave" in words
+    assert "This trusts nothing that the trainer says." in words
 
 
 def test_no_verdict_is_worded_as_a_proof(tmp_path: Path) -> None:
@@ -225,12 +225,221 @@ def test_no_verdict_is_worded_as_a_proof(tmp_path: Path) -> None:
     assert "“not refuted” presumes a trainer who did not filter the canaries out" in words
 
 
-def test_a_control_that_shows_nothing_is_told(tmp_path: Path) -> None:
+def _with_control(tmp_path: Path, epsilon_lower: float) -> str:
+    """The words of the page where the non-private arm proves so much, and every private arm nothing, under a ceiling of 4.18."""
     run_dir, plan = fabricate.run(tmp_path)
+    for arm in arms(plan.suite):
+        found = run_dir.read_json(f"audit/{arm.name}/calibrated.json")
+        lower = 0.0 if arm.private else epsilon_lower
+        found["bound"] |= {"epsilon_lower": lower, "ceiling": 4.1899}
+        if arm.private:
+            found["verdict"]["verdict"] = "no power" if arm.epsilon > 4.1899 else "not refuted"
+        run_dir.write_json(f"audit/{arm.name}/calibrated.json", found, ["plan.json"])
+    fabricate.summary(run_dir, plan)
+    return _words(_reported(run_dir, plan)[0])
+
+
+def _card(words: str, arm: str) -> str:
+    """What the first section says of an arm, up to the next arm's card."""
+    return words.split("Is each claim true?")[1].split(f" {arm} claims ")[1].split("Membership attack")[0]
+
+
+def test_a_control_that_shows_nothing_is_told(tmp_path: Path) -> None:
+    assert "It finds nothing: nothing was proven even here." in _with_control(tmp_path, 0.0)
+
+
+def test_a_control_that_proves_little_is_called_weak_and_encourages_nobody(tmp_path: Path) -> None:
+    words = _with_control(tmp_path, 0.039)
+    assert (
+        "It finds little, a weak control: an ε of at least 0.03 , which is not above the smallest claim"
+        in words
+    )
+    assert "to show what the attack can find: an ε" not in words
+    assert "there this claim would be refuted" not in words
+    assert "gives training data away" not in words
+    for arm in ("sft-eps4", "sft-eps1"):
+        assert "This attack would not have refuted the claim without noise either" in _card(words, arm)
+
+
+def test_a_claim_above_what_the_control_reached_was_not_really_tested(tmp_path: Path) -> None:
+    """The ceiling lies above 4, and this attack reaches 2.90 without any noise."""
+    words = _with_control(tmp_path, 2.9028)
+    four, one = _card(words, "sft-eps4"), _card(words, "sft-eps1")
+    assert "not refuted nor would it be without noise" in four
+    assert "trained without any, it proved no more than 2.90 ." in four
+    assert "nor would it be" not in one
+    assert "proved an ε of at least 2.90 : there this claim would be refuted." in one
+    assert "could have failed" not in words and "It does:" not in words
+    assert "ε ≤ 1 refuted ; ε ≤ 4 not refuted ; ε ≤ 8 no power ." in words
+
+
+def test_without_a_control_the_power_is_unknown(tmp_path: Path) -> None:
+    run_dir, plan = fabricate.run(tmp_path)
+    for arm in ("sft-inf",):
+        run_dir.file(f"audit/{arm}/calibrated.json").unlink()
+    found = run_dir.read_json("audit/summary.json")
+    claims = [
+        row | dict.fromkeys((k for k in row if k.startswith("control")), None) for row in found["claims"]
+    ]
+    run_dir.write_json(
+        "audit/summary.json", found | {"claims": claims, "positive_control": []}, ["plan.json"]
+    )
+    words = _words(_reported(run_dir, plan)[0])
+    assert "not refuted power unknown" in words
+    assert (
+        "nobody knows whether this attack would have refuted the claim if there were no noise at all" in words
+    )
+
+
+def test_a_summary_of_before_the_control_was_told_still_makes_a_page(tmp_path: Path) -> None:
+    run_dir, plan = fabricate.run(tmp_path)
+    old = {"composed_epsilon": 11.8, "composed_delta": 1e-5}
+    control = {"arm": "sft-inf", "claim": {"epsilon": 1.0}, "epsilon_lower": 2.9, "verdict": "refuted"}
+    run_dir.write_json("audit/summary.json", old | {"positive_control": [control]}, ["plan.json"])
+    words = _words(_reported(run_dir, plan)[0])
+    assert "power unknown" in words and "there this claim would be refuted" not in words
+
+
+def test_each_claim_is_put_in_plain_words(tmp_path: Path) -> None:
+    words = _words(_page(tmp_path)[0])
+    for limit in ("73.11 %", "98.21 %", "99.97 %"):  # e^eps / (1 + e^eps), rounded up
+        assert f"put one patient in or out, nobody guesses more than {limit} right" in words
+    assert "much better than by guessing (AUC one half)" not in words
+
+
+def test_what_refuted_presumes_is_said(tmp_path: Path) -> None:
+    words = _words(_page(tmp_path)[0])
+    assert "“Refuted” presumes nothing about the trainer." in words
+    assert not re.search(r"presumes nothing[.”]", words)
+    assert (
+        "No correction is made for the number of claims: the chance that at least one of them is wrongly refuted is at most 20.0 %"
+        in words
+    )
+
+
+def test_the_margin_has_three_outcomes(tmp_path: Path) -> None:
+    run_dir, plan = fabricate.run(tmp_path)
+    words = _words(_reported(run_dir, plan)[0])
+    assert "no: shown worse" in words and "yes: better" in words and "not shown either way" in words
+    assert "does not mean worse" not in words and "(McNemar)" not in words
+    assert "turns the signs of whole clusters" in words
+
+
+def test_clusters_stand_beside_items(tmp_path: Path) -> None:
+    html, _ = _page(tmp_path)
+    assert 'data-key="/quality/0/tasks/0/clusters"' in html
+
+
+def test_what_was_checked_while_training_is_on_the_page(tmp_path: Path) -> None:
+    html, data = _page(tmp_path)
+    held = {arm["arm"]: arm["training"]["guards"] for arm in data["arms"]}
+    assert held["sft-inf"] == ["loss finite"] and "noise scale as claimed" in held["sft-eps8"]
+    checked = html.split("<h3>Checked while training</h3>")[1].split("</section>")[0]
+    rows = {
+        row.split("</th>")[0].split(">")[-1]: row.count("<td>held</td>") for row in checked.split("<tr>")[2:]
+    }
+    assert rows == {"loss finite": 5, "noise scale as claimed": 4}
+
+
+def test_a_run_of_before_the_checks_were_kept_is_told(tmp_path: Path) -> None:
+    run_dir, plan = fabricate.run(tmp_path)
+    for arm in arms(plan.suite):
+        told = run_dir.read_json(f"train/{arm.name}/train.json")
+        del told["guards"]
+        run_dir.write_json(f"train/{arm.name}/train.json", told, ["plan.json"])
+    assert "No check is on record" in _reported(run_dir, plan)[0]
+
+
+def test_the_full_page_says_that_it_is_internal(tmp_path: Path) -> None:
+    words = _words(_page(tmp_path)[0])
+    assert "This is the full page, for those who hold the records." in words
+    assert "sampling rate, steps and σ, which tell the number of units" in words
+    assert "the expected number of training units, 4,000 , counted from the data" in words
+
+
+def test_a_declared_population_leaves_rate_and_noise_public(tmp_path: Path) -> None:
+    run_dir, plan = fabricate.run(tmp_path)
+    for arm in arms(plan.suite):
+        told = run_dir.read_json(f"train/{arm.name}/privacy.json") | {"population_assumed": False}
+        run_dir.write_json(f"train/{arm.name}/privacy.json", told, ["plan.json"])
+    words = _words(_reported(run_dir, plan)[0])
+    assert "which tell the number of units" not in words and "Assumed population" not in words
+
+
+def test_a_control_at_chance_on_real_records_is_told(tmp_path: Path) -> None:
+    run_dir, plan = fabricate.run(tmp_path)
+    told = "Here the attack tells nothing even of sft-inf , trained without noise"
+    assert told not in _words(_reported(run_dir, plan)[0])
     found = run_dir.read_json("audit/sft-inf/calibrated.json")
-    found["bound"]["epsilon_lower"] = 0.0
-    run_dir.file("audit/sft-inf/calibrated.json").write_text(json.dumps(found))
-    assert "It does not: nothing was proven even here." in _reported(run_dir, plan)[0]
+    found["records"] |= {"auc": 0.519, "auc_lower": 0.452, "auc_upper": 0.585}
+    run_dir.write_json("audit/sft-inf/calibrated.json", found, ["plan.json"])
+    assert told in _words(_reported(run_dir, plan)[0])
+
+
+def test_scores_that_point_the_wrong_way_are_told(tmp_path: Path) -> None:
+    run_dir, plan = fabricate.run(tmp_path)
+    assert "Below one half:" not in _words(_reported(run_dir, plan)[0])
+    found = run_dir.read_json("audit/dpo-sigmoid-eps8/loss.json")
+    found["canaries"] |= {"auc": 0.445, "auc_lower": 0.395, "auc_upper": 0.496}
+    run_dir.write_json("audit/dpo-sigmoid-eps8/loss.json", found, ["plan.json"])
+    assert "Below one half: dpo-sigmoid-eps8 by loss" in _words(_reported(run_dir, plan)[0])
+
+
+def test_what_a_dpo_arm_starts_from_and_lacks_is_told(tmp_path: Path) -> None:
+    words = _words(_page(tmp_path)[0])
+    assert "dpo-sigmoid-eps8 started from the base model and learnt from preference pairs alone" in words
+    assert "No adapter with this loss was trained without noise" in words
+    assert "Its answers lose" not in words
+    assert (
+        "It finds held-out text less likely than the base model does, by 0.060 bits per byte"
+        in words.replace(" ,", ",")
+    )
+
+
+def test_answers_that_lose_to_the_base_are_told(tmp_path: Path) -> None:
+    run_dir, plan = fabricate.run(tmp_path)
+    judged = run_dir.read_json("judge/summary.json")
+    for pair in judged["pairs"]:
+        pair |= {"win_rate": 0.01, "lower": 0.0, "upper": 0.03}
+    run_dir.write_json("judge/summary.json", judged, ["plan.json"])
+    told = "Its answers lose to those of the base model: it wins 1.0 % ."
+    assert _words(_reported(run_dir, plan)[0]).count(told) == 1  # of the DPO arm alone
+
+
+def test_a_chained_arm_names_the_arm_that_it_goes_on_from() -> None:
+    plan = fabricate.plan_named("chained")
+    grid = replace(plan.suite.grid, chain=True, epsilons=(16.0, 8.0, 4.0, 1.0))
+    assert (
+        report._start(replace(plan, suite=replace(plan.suite, grid=grid)), Arm("dpo", "sigmoid", 8.0))
+        == "sft-eps4"
+    )
+    assert report._start(plan, Arm("dpo", "sigmoid", 8.0)) == "the base model"
+
+
+def test_a_task_that_was_left_out_is_told(tmp_path: Path) -> None:
+    run_dir, plan = fabricate.run(tmp_path)
+    row = {"task": "clinic_choice", "expected": "its items", "got": "a run on other data"}
+    run_dir.write_json("evaluate/tasks.json", {"tasks": {}, "skipped": [row]})
+    words = _words(_reported(run_dir, plan)[0])
+    assert "clinic_choice was left out: expected its items, got a run on other data." in words
+
+
+@pytest.mark.parametrize(
+    ("model", "data", "title"),
+    [
+        ("builtin:tiny", "builtin:clinic", "builtin:tiny, fine-tuned on builtin:clinic"),
+        ("models/own/", "d/ward.jsonl", "own, fine-tuned on ward.jsonl"),
+        ("owner/name", "ward.jsonl", "name, fine-tuned on ward.jsonl"),
+    ],
+)
+def test_the_title_names_model_and_data(tmp_path: Path, model: str, data: str, title: str) -> None:
+    run_dir, plan = fabricate.run(tmp_path)
+    chosen = replace(
+        plan.suite, model=replace(plan.suite.model, base=model), data=replace(plan.suite.data, source=data)
+    )
+    html, _ = _reported(run_dir, replace(plan, suite=chosen))
+    assert f"<h1>{title}</h1>" in html
+    assert ("teaching model" in _words(html)) == model.startswith("builtin:")
 
 
 def test_the_composed_epsilon_is_shown_where_it_was_computed(tmp_path: Path) -> None:
@@ -242,11 +451,6 @@ def test_the_composed_epsilon_is_shown_where_it_was_computed(tmp_path: Path) -> 
     assert "Whoever receives all private adapters together faces ε = 11.81 at δ = 1e−5" in _words(
         _reported(run_dir, plan)[0]
     )
-
-
-def test_the_control_is_held_against_the_smallest_claim(tmp_path: Path) -> None:
-    words = _words(_page(tmp_path)[0])
-    assert "Had it claimed ε ≤ 1 , that claim would be refuted." in words
 
 
 def test_a_rate_without_a_threshold_of_its_own_is_marked(tmp_path: Path) -> None:

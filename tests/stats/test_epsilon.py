@@ -317,3 +317,22 @@ def test_gaussian_at_its_ends() -> None:
 def test_gaussian_refuses_bad_arguments(noise_multiplier: float, delta: float) -> None:
     with pytest.raises(ValueError, match=r"expected .*, got"):
         epsilon_gaussian(noise_multiplier=noise_multiplier, delta=delta)
+
+
+def test_what_the_readme_says_of_the_shipped_rule() -> None:
+    """40 % of the canaries guessed at delta 1e-5: the ceiling passes 4 at about 420 canaries, and never 7.4."""
+
+    def ceiling(canaries: int, delta: float = 1e-5) -> float:
+        return epsilon_ceiling_one_run(
+            canaries=canaries, guesses=int(0.4 * canaries), delta=delta, confidence=0.95
+        )
+
+    assert ceiling(410) < 4 < ceiling(440)
+    assert 7.3 < max(ceiling(canaries) for canaries in range(20_000, 60_000, 2_500)) < 7.4
+    assert ceiling(1_000_000) < 7.4
+    perfect = {"correct": 8931, "guesses": 8931, "canaries": 22_330, "delta": 0.0, "confidence": 0.95}
+    assert (
+        epsilon_lower_one_run(**perfect)
+        < 8
+        < epsilon_lower_one_run(**perfect | {"correct": 8932, "guesses": 8932})
+    )
