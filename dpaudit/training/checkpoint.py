@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from dpaudit.errors import UsageError
-from dpaudit.suite import Lora
+from dpaudit.suite import ASSUMED_PUBLIC, Lora
 
 
 def new_adapter(base: Any, lora: Lora, seed: int) -> Any:
@@ -162,6 +162,7 @@ def _open_lines() -> list[str]:
 
 def _private_lines(ledger: dict[str, Any]) -> list[str]:
     claim = ledger["claim"]
+    start = ["", f"**{ASSUMED_PUBLIC}.**"] if ledger.get("start_assumed_public") else []
     if ledger["reproducible_noise"]:
         head = "**Epsilon not claimed: the noise is reproducible** (drawn from a given seed, for tests)."
     else:
@@ -172,7 +173,7 @@ def _private_lines(ledger: dict[str, Any]) -> list[str]:
     lines = _label_lines if claim["unit"] == "label" else _gaussian_lines
     told = f"- unit: `{claim['unit']}`; neighbouring relation: `{claim['relation']}`"
     target = f"- target: epsilon {claim['epsilon']:g} at delta {claim['delta']:g}"
-    return [head, "", *lines(ledger, [told, target])]
+    return [head, *start, "", *lines(ledger, [told, target])]
 
 
 def _label_lines(ledger: dict[str, Any], claim: list[str]) -> list[str]:

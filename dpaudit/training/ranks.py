@@ -125,9 +125,9 @@ def fail(tell: Callable[[], None]) -> None:
     if count() == 1:
         tell()
         return
-    from torch import distributed
+    from torch.distributed.rendezvous import rendezvous
 
-    store, *_ = next(iter(distributed.rendezvous("env://")))
+    store, *_ = next(iter(rendezvous("env://")))
     if store.add("dpaudit/failed", 1) == 1:
         tell()
         store.set("dpaudit/told", "yes")
