@@ -42,7 +42,7 @@ DPO = Grid(epsilons=(8.0,), baseline=False, dpo=("sigmoid",), stages=())
 
 def make_plan(base: Path, grid: Grid, start: Path | None = None, public: bool = False, **training: Any) -> Plan:  # fmt: skip
     settings: dict[str, Any] = {"private": STEPS, "nonprivate": STEPS, "cpt_private": STEPS, "dpo_private": SLOW,
-                                "clip": 0.5, "lora": Lora(rank=2), **training}  # fmt: skip
+                                "clip": 0.5, "lora": Lora(rank=2, alpha=8), **training}  # fmt: skip
     chosen = Suite(
         name="toy",
         training=Training(**settings),
@@ -209,8 +209,10 @@ OPEN = {"claim": {"epsilon": "inf"}, "mechanism": {"noise_multiplier": 0.0, "sam
         ({"claim": {"unit": "record"}}, 4.0, {}, "expected unit patient under add_or_remove, to compose with this run, got unit record under add_or_remove"),
         ({"claim": {"relation": "replace"}}, 4.0, {}, "expected unit patient under add_or_remove, .* got unit patient under replace"),
         (OPEN, 0.0, {}, "expected a private start for private arms, got one trained without privacy"),
-        ({}, 4.0, {"lora": Lora(rank=3)}, "expected an adapter of the plan's rank and layers"),
-        ({}, 4.0, {"lora": Lora(rank=2, targets=("q_proj",))}, "expected an adapter of the plan's rank and layers"),
+        ({}, 4.0, {"lora": Lora(rank=3)}, "expected an adapter with r = 3, as the plan has, got 2"),
+        ({}, 4.0, {"lora": Lora(rank=2, alpha=16)}, "expected an adapter with lora_alpha = 16, as the plan has, got 8"),
+        ({}, 4.0, {"lora": Lora(rank=2, alpha=8, rslora=True)}, "expected an adapter with use_rslora = True, .* got False"),
+        ({}, 4.0, {"lora": Lora(rank=2, alpha=8, targets=("q_proj",))}, "expected an adapter of the plan's layers"),
         ({}, 0.3, {}, "arm sft-eps8: expected a claim above the epsilon of .* that the stages before it spent, got 8; raise --eps"),
         ({"arm": {"method": "dpo"}, "claim": {"unit": "record"}}, 4.0, {"unit": "record"}, "expected a start by sft under unit record, got one by dpo; stages over different data"),
         ({"steps_done": 4}, 4.0, {}, "expected a ledger of all 5 steps, got one of 4"),
