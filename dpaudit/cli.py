@@ -3,6 +3,7 @@
 import json
 import os
 import sys
+import traceback
 import warnings
 from pathlib import Path
 from typing import Annotated, Any
@@ -15,6 +16,7 @@ from dpaudit.errors import GuardError, PartialError, UsageError
 from dpaudit.progress import Progress
 from dpaudit.rundir import RunDir
 from dpaudit.suite import Plan
+from dpaudit.training import ranks
 
 UNFIT = 4
 INTERRUPTED = 130
@@ -170,6 +172,9 @@ def _root(
     ] = False,
 ) -> None:
     """Verifies the differential-privacy claim of a fine-tuned language model."""
+    if ranks.count() > 1 and context.invoked_subcommand != "train":
+        raise UsageError("torchrun", expected="dpaudit train, the one command that several processes share",
+                         got=f"dpaudit {context.invoked_subcommand or ''}".strip(), remedy="type it without torchrun")  # fmt: skip
     _help(context)
 
 
@@ -484,7 +489,8 @@ def _tell(run_dir: RunDir, plan: Plan, found: dict[str, Any], as_json: bool) -> 
 
 
 def _print(found: dict[str, Any], as_json: bool) -> None:
-    typer.echo(json.dumps(found, ensure_ascii=False, indent=1) if as_json else tables.as_text(found))
+    if ranks.leads():
+        typer.echo(json.dumps(found, ensure_ascii=False, indent=1) if as_json else tables.as_text(found))
 
 
 def main() -> None:
@@ -492,18 +498,36 @@ def main() -> None:
     _hush_libraries()
     try:
         code = app(prog_name="dpaudit", standalone_mode=False)
-    except (UsageError, PartialError, GuardError) as error:
-        code = _failed(str(error), error.exit_code)
-    except typer.TyperException as error:  # an unknown command or option
-        code = _failed(error.format_message(), error.exit_code)
-    except (OSError, ValueError) as error:
-        told = _refused(error) if isinstance(error, OSError) else _broken(error)
-        if told is None:
+    except Exception as error:
+        told = _told(error)
+        if told is None and ranks.count() == 1:
             raise
-        code = _failed(str(told), told.exit_code)
+        code = _failed(*told) if told else _fault_of_ours()
     if code == INTERRUPTED:
         _failed("interrupted; the same command resumes", INTERRUPTED)
+    if not code:
+        ranks.leave()
     sys.exit(code)
+
+
+def _told(error: Exception) -> tuple[str, int] | None:
+    """The line and the exit code of an error that is a user's to mend; None for any other."""
+    if isinstance(error, typer.TyperException):  # an unknown command or option
+        return error.format_message(), error.exit_code
+    found: Exception | None = error
+    if isinstance(error, OSError):
+        found = _refused(error)
+    elif isinstance(error, ValueError):
+        found = _broken(error)
+    return (
+        (str(found), found.exit_code) if isinstance(found, UsageError | PartialError | GuardError) else None
+    )
+
+
+def _fault_of_ours() -> int:
+    """Under torchrun: the traceback of the process that failed first, which the others' would only follow."""
+    ranks.fail(traceback.print_exc)
+    return 1
 
 
 def _hush_libraries() -> None:
@@ -535,7 +559,9 @@ def _broken(error: ValueError) -> UsageError | None:
 
 
 def _failed(message: str, code: int) -> int:
-    print("dpaudit:", " ".join(message.split()), file=sys.stderr)
+    """Prints the line, once however many processes fail with it, and returns the code."""
+    line = f"dpaudit: {' '.join(message.split())}"
+    ranks.fail(lambda: print(line, file=sys.stderr, flush=True))
     return code
 
 

@@ -4,7 +4,7 @@ import json
 import random
 import sqlite3
 from array import array
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -127,19 +127,6 @@ class CorpusStore:
         return sorted(
             chosen, key=lambda unit: self._one("SELECT min(number) FROM entries WHERE unit = ?", unit)
         )
-
-    def shared(self, parts: Sequence[Part]) -> str | None:
-        """`id` or `patient`: what occurs in more than one of the parts; None where nothing does."""
-        numbers = [PARTS.index(part) for part in parts]
-        marks = ", ".join("?" * len(numbers))
-        for column in ("id", "patient"):
-            query = (
-                f"SELECT 1 FROM entries WHERE part IN ({marks}) AND {column} NOT NULL "
-                f"GROUP BY {column} HAVING count(DISTINCT part) > 1 LIMIT 1"
-            )
-            if self._one(query, *numbers) is not None:
-                return column
-        return None
 
     def _one(self, query: str, *values: object) -> Any:
         """The first column of the first row; None without a row."""

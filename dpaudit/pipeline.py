@@ -3,7 +3,7 @@
 import re
 import shutil
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -172,19 +172,31 @@ def train(
 ) -> RunDir:
     """The run of this plan with its corpus drawn and its arms trained, new or resumed.
 
-    A plan with a fault leaves no new run behind: what failed before the first arm was written is removed.
+    A plan with a fault leaves no new run behind: what failed before the first arm was written is removed. Under
+    `torchrun` the first process does all but the training itself; the others wait for it and are silent.
     """
     from dpaudit.stages import train
+    from dpaudit.training import ranks
 
+    several = ranks.of_environment()
+    progress = progress if several.first else Progress(quiet=True)
+    with ExitStack() as held:
+        run_dir = several.once(lambda: _begun(plan, runs, progress, held))
+        train.run(run_dir, plan, progress, only, workers, micro_batch)
+    return run_dir
+
+
+def _begun(plan: Plan, runs: Path, progress: Progress, held: ExitStack) -> RunDir:
+    """The plan's run with its corpus, locked until `held` ends."""
     written = plan.to_json()
     place = rundir.located(written, plan.suite.name, runs)
     if not place.path.exists():
         check(plan)
-    with rundir.locked(place), _no_remains(place, is_new=not place.path.exists()):
-        run_dir = rundir.open_or_create(written, plan.suite.name, runs)
-        rundir.sweep(run_dir)
-        _prepare(run_dir, plan, progress)
-        train.run(run_dir, plan, progress, only, workers, micro_batch)
+    held.enter_context(rundir.locked(place))
+    held.enter_context(_no_remains(place, is_new=not place.path.exists()))
+    run_dir = rundir.open_or_create(written, plan.suite.name, runs)
+    rundir.sweep(run_dir)
+    _prepare(run_dir, plan, progress)
     return run_dir
 
 

@@ -394,6 +394,58 @@ def test_a_batch_above_the_population_leaves_no_run(call: Call) -> None:
     assert not Path("runs").exists()
 
 
+@pytest.mark.parametrize(
+    ("words", "wanted"),
+    [
+        ("--eps 1e-9 --set training.delta=1e-10", "grid.epsilons: expected a claim that noise can keep"),
+        ("--set training.delta=0.5", "training.delta: expected less than 1 / "),
+        ("--set training.population=20", "training.private.batch: expected an expected batch of at most 20 units"),
+        ("--set training.lora.targets=[q_prj]", "training.lora.targets: expected all-linear, or names of the model's linear layers, got q_prj; it has q_proj"),
+        ("--set training.lora.use_dora=true", "training.lora.use_dora"),
+        ("--set training.packing=true", "training.packing"),
+        ("--start nowhere", "--start nowhere: expected an adapter with its ledger privacy.json"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_trained_leaves_no_run(call: Call, words: str, wanted: str) -> None:
+    done = call("train", "--suite", "mini.yaml", "--no-baseline", *words.split())
+    assert done.code == 2 and done.out == ""
+    assert done.err.splitlines()[-1].startswith("dpaudit: ") and wanted in done.err.splitlines()[-1]
+    assert "Traceback" not in done.err and not Path("runs").exists()
+
+
+def test_a_large_delta_is_allowed_to_who_asks_for_it(call: Call) -> None:
+    words = ("train", "--suite", "mini.yaml", "--no-baseline", "--set", "training.delta=0.1", "--dry-run", "--json")  # fmt: skip
+    assert "--allow-delta" in call(*words).err
+    done = call(*words, "--allow-delta")
+    assert done.code == 0 and json.loads(done.out)["forecast"][0]["noise_multiplier"] > 0
+    assert not Path("runs").exists()
+
+
+@pytest.mark.parametrize(
+    ("suite", "arms"),
+    [
+        ("dpsgd-lora", ["sft-inf", "sft-eps3", "sft-eps1", "sft-eps0.1", "sft-eps0.01", "sft-eps0.001", "sft-eps0.0001"]),
+        ("medical-dpo-8b", ["cpt-inf", "cpt-eps4", "cpt-eps2", "sft-inf", "sft-eps8", "sft-eps4", "dpo-sigmoid-inf", "dpo-sigmoid-eps8"]),
+    ],
+)  # fmt: skip
+def test_the_origins_suites_are_forecast_with_nothing_at_hand(
+    call: Call, suite: str, arms: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    done = call("train", "--suite", suite, "--dry-run", "--json")
+    assert done.code == 0, done.err
+    rows = json.loads(done.out)["forecast"]
+    assert [row["arm"] for row in rows] == arms
+    noise = [row["noise_multiplier"] for row in rows if row["epsilon"] != "inf"]
+    assert all(value > 0.3 for value in noise)
+    for row in rows:
+        assert (row["noise_multiplier"] is None) == (row["epsilon"] == "inf")
+        assert row["steps"] > 0 and row["memory_gib"] > 0.5
+    if suite == "dpsgd-lora":
+        assert noise == sorted(noise)  # a smaller claim needs more
+    assert sorted(path.name for path in Path().iterdir()) == ["mini.yaml"]
+
+
 def test_a_suite_name_that_leaves_the_folder(call: Call) -> None:
     one_line(
         call("train", "--suite", "mini.yaml", "--set", "name=../../evil"), "name as typed", "letters, digits"

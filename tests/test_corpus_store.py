@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from dpaudit.corpus import Part, Record, Turn, unit_of
+from dpaudit.corpus import Record, Turn, unit_of
 from dpaudit.corpus_store import CorpusStore
 from dpaudit.errors import UsageError
 
@@ -131,18 +131,6 @@ def test_a_repeated_id_is_named_by_file_and_line() -> None:
     store(
         "record", records=records(5), pairs=[Record("r2", (Turn("user", "q"),), "p", "a", "b")]
     )  # of two parts: one unit
-
-
-def test_what_two_parts_share() -> None:
-    parts: list[Part] = ["records", "pairs"]
-    assert store(records=records(5), pairs=pairs(9)).shared(parts) == "patient"
-    assert store(records=records(5), pairs=pairs(9)).shared(["records", "texts"]) is None
-    apart = [Record("p0", (Turn("user", "q"),), "somebody else", "a", "b")]
-    assert store(records=records(5), pairs=apart).shared(parts) is None
-    same = [Record("r0", (Turn("user", "q"),), "somebody else", "a", "b")]
-    assert store(records=records(5), pairs=same).shared(parts) == "id"
-    nobody = store("record", records=[Record("a", ())], pairs=[Record("b", (), None, "x", "y")])
-    assert nobody.shared(parts) is None
 
 
 def test_unit_patient_needs_patients() -> None:

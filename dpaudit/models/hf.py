@@ -61,7 +61,11 @@ def is_small(base: str) -> bool:
 
 
 def load_tokenizer(base: str) -> Any:
-    """The fast tokenizer of a model, with a padding token. Raises UsageError in one line where there is none."""
+    """The fast tokenizer of a model, with a padding token. Raises UsageError in one line where there is none.
+
+    Where the model names no padding token, its end token or else its first token pads: padding is masked and enters
+    neither attention nor a loss, so which token it is changes no figure.
+    """
     import transformers
 
     try:
@@ -72,6 +76,8 @@ def load_tokenizer(base: str) -> Any:
         raise _not_loaded(base, "a model with a tokenizer", error) from None
     if not tokenizer.is_fast:
         raise UsageError(f"--model {base}", expected="a fast tokenizer (tokenizer.json)", got="a slow one")
+    if len(tokenizer) == 0:
+        raise UsageError(f"--model {base}", expected="a tokenizer with tokens", got="an empty one")
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token or tokenizer.convert_ids_to_tokens(0)
     return tokenizer

@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +12,7 @@ from dpaudit.suite import Arm, Plan, Schedule
 from dpaudit.training import labels
 
 if TYPE_CHECKING:
-    from dpaudit.privacy import Mechanism
+    from dpaudit.privacy import Mechanism, PrivacySpec
 
 
 @dataclass(frozen=True)
@@ -117,6 +118,7 @@ def ledger(plan: Plan, job: Job, steps_done: int, trainable_parameters: int) -> 
         "sampler": "shuffled, by TRL" if is_trls(training, arm) else "poisson",
         "steps_done": steps_done,
         "reproducible_noise": plan.insecure_seed is not None,
+        "start_assumed_public": plan.suite.model.start is not None and plan.suite.model.assume_public,
         "trainable_parameters": trainable_parameters,
         **(labels.entries(arm.epsilon) if training.unit == labels.UNIT else {}),
     }
@@ -161,7 +163,7 @@ def job_of(
         _check_reach(training, arm, stages)
         spec = privacy.PrivacySpec(arm.epsilon, training.delta, training.unit, training.relation)
         try:
-            sigma = privacy.calibrate(spec, rate, schedule.steps, stages)
+            sigma = _noise_multiplier(spec, rate, schedule.steps, stages)
         except ValueError as error:
             raise UsageError(
                 "grid.epsilons", expected="a claim that noise can keep", got=str(error)
@@ -170,6 +172,13 @@ def job_of(
     else:
         mechanism = privacy.Mechanism(0.0, rate, schedule.steps, float("inf"), stages)
     return Job(arm, schedule, mechanism, population, training.population is None, start)
+
+
+@lru_cache(maxsize=128)  # seeds, and the starts of several arms, ask for the same; an answer takes seconds
+def _noise_multiplier(spec: "PrivacySpec", rate: float, steps: int, stages: "tuple[Mechanism, ...]") -> float:
+    from dpaudit import privacy
+
+    return privacy.calibrate(spec, rate, steps, stages)
 
 
 def _check_delta(training: suite.Training, population: int) -> None:

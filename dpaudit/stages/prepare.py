@@ -18,7 +18,7 @@ from dpaudit.errors import UsageError
 from dpaudit.progress import Progress
 from dpaudit.reading import is_hub_id, read_records
 from dpaudit.rundir import RunDir, keyed_file_digest
-from dpaudit.suite import Method, Plan, Suite
+from dpaudit.suite import Method, Plan
 
 FILES = ("corpus/candidates.jsonl", "corpus/heldout.jsonl", "corpus/choices.jsonl", "secret/coins.json")
 METHODS: dict[Part, Method] = {
@@ -87,7 +87,6 @@ def load_corpus(plan: Plan, folder: Path | None = None) -> CorpusStore:
         corpus.heldout = [r.to_json() for r in clinic.heldout_records(plan.seed, data.patients, data.heldout)]
     else:
         corpus.hold_out(data.heldout, plan.seed)
-    _check_chain(plan.suite, corpus)
     return corpus
 
 
@@ -129,19 +128,6 @@ def _planted(records: Iterator[tuple[int, Record]]) -> Iterator[tuple[int, Recor
         wrong = next((text for text in found if text and text.strip() and text != right), None)
         if wrong is not None and len(record.turns) > 1:
             yield line, Record(f"{record.id}/fault", record.turns[:-1], record.patient, right, wrong)
-
-
-def _check_chain(chosen: Suite, corpus: CorpusStore) -> None:
-    """Stages that go on from each other compose over patients only: whoever is in two of them needs unit patient."""
-    methods = [*chosen.grid.stages, *(["dpo"] if chosen.grid.dpo else [])]
-    parts = [part for part, method in METHODS.items() if method in methods]
-    if not chosen.grid.chain or chosen.training.unit == "patient" or len(parts) < 2:
-        return
-    shared = corpus.shared(parts)
-    if shared is not None:
-        raise UsageError("training.unit", expected="unit patient for a chain of stages that share patients or records",
-                         got=f"unit {chosen.training.unit}, and one {shared} in several of {', '.join(parts)}",
-                         remedy="--unit patient, or data without anybody in common")  # fmt: skip
 
 
 def draw(plan: Plan, corpus: CorpusStore) -> tuple[Iterator[dict[str, Any]], dict[str, bool]]:

@@ -53,21 +53,21 @@ def run(
     train side by side, each in a process of its own (None: as many as there are cores where the model is small, else
     one); results do not depend on it, nor on `micro_batch`, which goes before the plan's. Raises UsageError for an
     arm that is not of the grid, a batch above the population, an arm without schedule; GuardError where a training
-    guard fires; PartialError where memory runs out.
+    guard fires; PartialError where memory runs out. Under `torchrun` its processes train each arm together.
     """
-    arms = with_starts(plan, _chosen(plan, only))
-    waiting = [arm for arm in arms if not run_dir.is_current(f"train/{arm.name}/train.json", INPUTS)]
-    for arm in arms:
-        if arm not in waiting:  # a kill may have come before it was tidied up
-            _checkpoints(run_dir, arm.name).clear()
-    if not waiting:
+    from dpaudit.training import ranks
+
+    several = ranks.of_environment()
+    jobs = several.once(lambda: _waiting_jobs(run_dir, plan, only))
+    if not jobs:
         return
-    jobs = _jobs(run_dir, plan, waiting)
-    alone = under_torchrun()
-    workers = 1 if alone else default_workers(plan.suite.model.base) if workers is None else workers
-    methods = {arm.method for arm in waiting}
+    if several.count > 1:
+        _check_joint(plan, jobs)
+        workers = 1
+    workers = default_workers(plan.suite.model.base) if workers is None else workers
     shared = workers <= 1 or len(jobs) == 1
-    data = {method: _load(run_dir, plan, method) if shared else None for method in methods}
+    methods = {job.arm.method for job in jobs}
+    data = several.together(lambda: {m: _load(run_dir, plan, m) if shared else None for m in methods})
     parallel.run(
         [
             parallel.Job(
@@ -88,16 +88,27 @@ def _title(arm: Arm) -> str:
     return f"training {arm.name}"
 
 
-def under_torchrun() -> bool:
-    """Whether several processes train one arm together; the stages write in the first of them only."""
-    return int(os.environ.get("WORLD_SIZE", "1")) > 1
+def _waiting_jobs(run_dir: RunDir, plan: Plan, only: list[str] | None) -> list[Job]:
+    """The jobs of the arms that are not there yet or are stale; what a kill left of the others is tidied up.
 
-
-def _jobs(run_dir: RunDir, plan: Plan, waiting: list[Arm]) -> list[Job]:
-    """The jobs of the arms that wait; the methods that they start from are counted too."""
+    The methods that they start from are counted too.
+    """
+    arms = with_starts(plan, _chosen(plan, only))
+    waiting = [arm for arm in arms if not run_dir.is_current(f"train/{arm.name}/train.json", INPUTS)]
+    for arm in arms:
+        if arm not in waiting:
+            _checkpoints(run_dir, arm.name).clear()
     methods = {arm.method for arm in with_starts(plan, waiting)}
     unit = plan.suite.training.unit
     return jobs_of(plan, waiting, {method: expected_units(run_dir, method, unit) for method in methods})
+
+
+def _check_joint(plan: Plan, jobs: list[Job]) -> None:
+    """Raises UsageError for an arm that several processes cannot train together."""
+    for job in jobs:
+        if is_trls(plan.suite.training, job.arm):
+            raise UsageError(f"arm {job.arm.name}", expected="an arm of this package's own trainer under torchrun",
+                             got="one that TRL trains, in one process", remedy="leave it out with --arm, or train it without torchrun")  # fmt: skip
 
 
 def default_workers(base: str) -> int:
@@ -173,11 +184,11 @@ def train_arm(
     from dpaudit.training import checkpoint, fused, ranks
 
     several = ranks.of_environment()
-    data = data or _load(run_dir, plan, job.arm.method)
+    data = _load(run_dir, plan, job.arm.method) if data is None else data
     if torch.cuda.is_available():
         torch.cuda.reset_peak_memory_stats()
     with torch.random.fork_rng():
-        model = _at_start(run_dir, plan, job)
+        model = several.together(lambda: _at_start(run_dir, plan, job))
         count = sum(p.numel() for p in fused.trainable(model).values())
         spent = ledger(plan, job, job.schedule.steps, count)
         done = _trained(run_dir, plan, job, data, model, spent, micro_batch, several, advance)
@@ -193,7 +204,7 @@ def train_arm(
             measured = _measured(done, data, count)
             run_dir.write_json(_inside(run_dir, folder, "train.json"), measured, INPUTS)
         _checkpoints(run_dir, job.arm.name).clear()
-    several.wait()
+    several.wait()  # the next arm may go on from this one
 
 
 def _at_start(run_dir: RunDir, plan: Plan, job: Job) -> Any:
@@ -247,7 +258,7 @@ def _trained(
     rows = micro_batch or training.micro_batch
     kept = _checkpoints(run_dir, name)
     try:
-        units, objective = _lesson(run_dir, plan, job, data, model, rows)
+        units, objective = _lesson(run_dir, plan, job, data, model, rows, several)
         by_trl = _by_trl(plan, job, model, units, objective, rows, advance)
         return by_trl or loop.train(
             model,
@@ -260,7 +271,7 @@ def _trained(
             micro_batch=rows,
             advance=advance,
             ranks=several,
-            resume=kept.latest(),
+            resume=several.together(kept.latest),
             keep=(lambda snapshot: kept.keep(snapshot, spent)) if several.first else None,
             keep_every=training.checkpoint_every,
         )
@@ -287,7 +298,7 @@ def _checkpoints(run_dir: RunDir, arm: str) -> "Checkpoints":
 
 
 def _lesson(
-    run_dir: RunDir, plan: Plan, job: Job, data: TrainingSet, model: Any, rows: int
+    run_dir: RunDir, plan: Plan, job: Job, data: TrainingSet, model: Any, rows: int, several: "Ranks"
 ) -> "tuple[Sequence[Unit], Objective]":
     """What the arm learns from and by which loss; under unit label with the labels that randomised response gave.
 
@@ -303,7 +314,8 @@ def _lesson(
         units = examples.with_reference(model, units, rows)
     if training.unit != labels.UNIT:
         return units, examples.Objective(arm.loss, training.dpo_beta, training.dpo_label_smoothing)
-    turned = labels.randomised(units, data.names, arm.epsilon, _flip_key(run_dir, plan, arm.name))
+    key = several.once(lambda: _flip_key(run_dir, plan, arm.name))
+    turned = labels.randomised(units, data.names, arm.epsilon, key)
     return turned, examples.Objective(arm.loss, training.dpo_beta, labels.flip_probability(arm.epsilon))
 
 

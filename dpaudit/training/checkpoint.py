@@ -1,6 +1,7 @@
 """LoRA adapters: made new on a base model, and written with a model card that comes from the ledger alone (the card
 of a merged model too)."""
 
+import difflib
 import warnings
 from pathlib import Path
 from typing import Any
@@ -8,7 +9,9 @@ from typing import Any
 import torch
 
 from dpaudit.errors import UsageError
-from dpaudit.suite import Lora
+from dpaudit.suite import ASSUMED_PUBLIC, Lora
+
+NAMES_MOST = 12  # of layers, told where none is like the one that was asked for
 
 
 def new_adapter(base: Any, lora: Lora, seed: int) -> Any:
@@ -35,24 +38,39 @@ def new_adapter(base: Any, lora: Lora, seed: int) -> Any:
         try:
             return peft.get_peft_model(base, config)
         except ValueError as error:
-            raise UsageError(
-                "training.lora.targets",
-                expected="all-linear, or names of the model's linear layers",
-                got=str(lora.targets),
-            ) from error
+            raise _no_target(base, lora.targets) from error
+
+
+def _no_target(base: Any, targets: str | tuple[str, ...]) -> UsageError:
+    """The error for names that no layer bears, with the model's own that are most like them."""
+    known = sorted({n.rpartition(".")[2] for n, m in base.named_modules() if isinstance(m, torch.nn.Linear)})
+    asked = [targets] if isinstance(targets, str) else list(targets)
+    near = [name for target in asked for name in difflib.get_close_matches(target, known, n=2)]
+    listed = list(dict.fromkeys(near)) or known[:NAMES_MOST]
+    return UsageError(
+        "training.lora.targets",
+        expected="all-linear, or names of the model's linear layers",
+        got=", ".join(asked),
+        remedy=f"it has {', '.join(listed)}" + (" and others" if len(listed) < len(known) else ""),
+    )
 
 
 def load_adapter(model: Any, folder: Path) -> None:
     """Puts the weights of an adapter folder into the model's own adapter, which stays trainable.
 
-    Raises UsageError where the folder's adapter is of another rank or of other layers.
+    Raises UsageError where the folder's adapter is of another rank, scaling or kind, or of other layers.
     """
     import peft
 
+    kept, planned = peft.PeftConfig.from_pretrained(str(folder)), model.peft_config["default"]
+    for name in ("r", "lora_alpha", "use_rslora", "use_dora"):
+        if (seen := getattr(kept, name, None)) != (wanted := getattr(planned, name)):
+            raise UsageError(str(folder), expected=f"an adapter with {name} = {wanted}, as the plan has", got=f"{seen}",
+                             remedy="set training.lora as it was trained with")  # fmt: skip
     weights = peft.load_peft_weights(str(folder), device="cpu")
     own = peft.get_peft_model_state_dict(model, save_embedding_layers=False)
     if {name: w.shape for name, w in weights.items()} != {name: w.shape for name, w in own.items()}:
-        raise UsageError(str(folder), expected="an adapter of the plan's rank and layers", got="another one",
+        raise UsageError(str(folder), expected="an adapter of the plan's layers", got="one of others",
                          remedy="set training.lora as it was trained with")  # fmt: skip
     peft.set_peft_model_state_dict(model, weights)
 
@@ -162,6 +180,7 @@ def _open_lines() -> list[str]:
 
 def _private_lines(ledger: dict[str, Any]) -> list[str]:
     claim = ledger["claim"]
+    start = ["", f"**{ASSUMED_PUBLIC}.**"] if ledger.get("start_assumed_public") else []
     if ledger["reproducible_noise"]:
         head = "**Epsilon not claimed: the noise is reproducible** (drawn from a given seed, for tests)."
     else:
@@ -172,7 +191,7 @@ def _private_lines(ledger: dict[str, Any]) -> list[str]:
     lines = _label_lines if claim["unit"] == "label" else _gaussian_lines
     told = f"- unit: `{claim['unit']}`; neighbouring relation: `{claim['relation']}`"
     target = f"- target: epsilon {claim['epsilon']:g} at delta {claim['delta']:g}"
-    return [head, "", *lines(ledger, [told, target])]
+    return [head, *start, "", *lines(ledger, [told, target])]
 
 
 def _label_lines(ledger: dict[str, Any], claim: list[str]) -> list[str]:

@@ -13,7 +13,7 @@ from dpaudit.suite import Schedule
 from dpaudit.training import dpsgd, guards
 from dpaudit.training.batches import Group, grouped
 from dpaudit.training.examples import Objective, Unit, device_of, example_losses
-from dpaudit.training.fused import FusedLora, Gradients, trainable
+from dpaudit.training.fused import FusedLora, Gradients, refuse_coupling, trainable
 from dpaudit.training.ranks import Ranks
 from dpaudit.training.state import Step
 
@@ -106,6 +106,8 @@ class Engine:
         self.model, self.schedule, self.mechanism = model, schedule, mechanism
         self.objective, self.micro_batch, self.ranks = objective, micro_batch, ranks
         self.private = math.isfinite(mechanism.clip)
+        if self.private:
+            refuse_coupling(model)
         self.lora = FusedLora(model)
         self.parameters = self.lora.parameters
         self.optimizer = optimizer_of(self.parameters, schedule)

@@ -24,6 +24,26 @@ def trainable(model: nn.Module) -> dict[str, nn.Parameter]:
     return {name: p for name, p in model.named_parameters() if p.requires_grad}
 
 
+def refuse_coupling(model: Any) -> None:
+    """Raises UsageError for a model that mixes the rows of a batch: what one row adds could not be bounded.
+
+    Packed rows and losses over a batch have no setting here. A load-balancing loss that a configuration merely
+    weighs (`router_aux_loss_coef`) is harmless: our losses come from the logits alone, and it is not computed.
+    """
+    for name, layer in model.named_modules():
+        if isinstance(layer, nn.modules.batchnorm._BatchNorm):
+            raise UsageError(f"model: {name}", expected="layers that see each row alone, in a private arm",
+                             got="batch normalisation, whose statistics mix the rows of a batch",
+                             remedy="take a model without it: a row's influence on the others' gradients is not clipped")  # fmt: skip
+    config = getattr(model, "config", None)
+    if getattr(config, "output_router_logits", False):
+        raise UsageError("model: config.json: output_router_logits", expected="false in a private arm", got="true",
+                         remedy="its load-balancing loss is over all rows of a batch, and no row's part of it can be clipped")  # fmt: skip
+    if getattr(config, "expert_capacity", None) is not None:
+        raise UsageError("model: config.json: expert_capacity", expected="experts that take every token, in a private arm",
+                         got="a limit, at which one row crowds out another's tokens", remedy="take a model without it")  # fmt: skip
+
+
 class FusedLora:
     """The LoRA layers of a PEFT model, computed by one autograd node each while `attached`.
 

@@ -1,14 +1,23 @@
-"""Several processes that train one arm under `torchrun`: one draw of units and one draw of noise for all of them."""
+"""Several processes that train one arm under `torchrun`: one draw of units and one draw of noise for all of them.
+
+The first process alone prepares, locks, writes and prints. What fails in it, or in all alike, fails in all of them at
+the same place, so that none waits for another for ever; and one of them says so.
+"""
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, TypeVar
 
-import torch
-from torch import Tensor, distributed
+from dpaudit.errors import GuardError, PartialError, UsageError
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 T = TypeVar("T")
+TOLD = (UsageError, PartialError, GuardError, OSError)  # what a process may tell the others
+PATIENCE = timedelta(seconds=20)  # for the process that failed first to say why
 
 
 @dataclass(frozen=True)
@@ -30,34 +39,105 @@ class Ranks:
         """The first process's `value`, on every process."""
         box: list[Any] = [value]
         if self.count > 1:
+            from torch import distributed
+
             distributed.broadcast_object_list(box, src=0)
         return box[0]  # type: ignore[no-any-return]
 
-    def add_up(self, parts: Iterable[Tensor]) -> None:
+    def once(self, work: Callable[[], T]) -> T:
+        """What `work` returns in the first process, the only one that does it; what it raises, all raise."""
+        if self.count == 1:
+            return work()
+        value, error = _tried(work) if self.first else (None, None)
+        value, told = self.shared((value, error))
+        if told is not None:
+            raise error or told  # the first's own keeps its traceback
+        return value  # type: ignore[return-value]
+
+    def together(self, work: Callable[[], T]) -> T:
+        """What `work` returns, done by every process; where it fails in one, all raise the lowest one's error."""
+        if self.count == 1:
+            return work()
+        from torch import distributed
+
+        value, error = _tried(work)
+        errors: list[Exception | None] = [None] * self.count
+        distributed.all_gather_object(errors, error)
+        for rank, told in enumerate(errors):
+            if told is not None:
+                raise error if error is not None and rank == self.rank else told
+        return value  # type: ignore[return-value]
+
+    def add_up(self, parts: "Iterable[Tensor]") -> None:
         """Replaces every tensor by its sum over the processes."""
         if self.count > 1:
+            from torch import distributed
+
             for part in parts:
                 distributed.all_reduce(part)
 
-    def from_first(self, parts: Iterable[Tensor]) -> None:
-        """Replaces every tensor by the first process's."""
-        if self.count > 1:
-            for part in parts:
-                distributed.broadcast(part, src=0)
-
     def wait(self) -> None:
         if self.count > 1:
+            from torch import distributed
+
             distributed.barrier()
+
+
+def count() -> int:
+    """How many processes `torchrun` started; 1 where it did not."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def leads() -> bool:
+    """Whether this process is the one that prints: the first, or the only one."""
+    return count() == 1 or int(os.environ.get("RANK", "0")) == 0
 
 
 def of_environment() -> Ranks:
     """The processes that `torchrun` started, joined; one process where it did not."""
-    count = int(os.environ.get("WORLD_SIZE", "1"))
-    if count == 1:
+    if count() == 1:
         return Ranks()
+    import torch
+    from torch import distributed
+
     if not distributed.is_initialized():
         on_gpu = torch.cuda.is_available()
         if on_gpu:
             torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
         distributed.init_process_group("nccl" if on_gpu else "gloo")
-    return Ranks(distributed.get_rank(), count)
+    return Ranks(distributed.get_rank(), distributed.get_world_size())
+
+
+def leave() -> None:
+    """Ends what `of_environment` joined; nothing where nothing was."""
+    if count() > 1:
+        from torch import distributed
+
+        if distributed.is_initialized():
+            distributed.destroy_process_group()
+
+
+def fail(tell: Callable[[], None]) -> None:
+    """Calls `tell` in the process that fails first; in the others, waits until it was called.
+
+    A process that ends makes `torchrun` end the others, which must not come before its word.
+    """
+    if count() == 1:
+        tell()
+        return
+    from torch.distributed.rendezvous import rendezvous
+
+    store, *_ = next(iter(rendezvous("env://")))
+    if store.add("dpaudit/failed", 1) == 1:
+        tell()
+        store.set("dpaudit/told", "yes")
+    else:
+        store.wait(["dpaudit/told"], PATIENCE)
+
+
+def _tried(work: Callable[[], T]) -> tuple[T | None, Exception | None]:
+    """What `work` returned or raised, if that can be told; anything else is a fault of ours and goes its way."""
+    try:
+        return work(), None
+    except TOLD as error:
+        return None, error

@@ -229,44 +229,6 @@ def test_what_the_cap_left_out_is_told(tmp_path: Path) -> None:
     assert f"left out by training.records_per_patient: {lost} records" in stream.getvalue()
 
 
-CHAIN = {"grid.chain": True, "grid.stages": ["sft"], "candidates.canary_repetitions": 1}
-
-
-@pytest.mark.parametrize(
-    ("changes", "what"),
-    [
-        (CHAIN | {"training.unit": "record"}, "unit record, and one id in several of records, pairs"),
-        (
-            CHAIN | {"training.unit": "record", "grid.stages": ["cpt", "sft"], "grid.dpo": [], "data.text": "builtin:clinic"},
-            "unit record, and one id in several of texts, records",
-        ),
-        (CHAIN, None),
-        (CHAIN | {"training.unit": "record", "grid.chain": False}, None),
-        (CHAIN | {"training.unit": "record", "grid.dpo": []}, None),
-    ],
-)  # fmt: skip
-def test_a_chain_over_the_same_people_needs_unit_patient(changes: dict[str, Any], what: str | None) -> None:
-    plan = make_plan(**changes)
-    if what is None:
-        assert prepare.load_corpus(plan).unit_count() > 0
-        return
-    with pytest.raises(UsageError, match=r"training\.unit: expected unit patient for a chain") as caught:
-        prepare.load_corpus(plan)
-    assert what in str(caught.value) and "--unit patient" in str(caught.value)
-
-
-def test_a_chain_over_files_that_share_a_patient(tmp_path: Path) -> None:
-    data = dialogues(tmp_path / "data.jsonl", 60, patient_id="somebody")
-    pairs = tmp_path / "pairs.jsonl"
-    changes = CHAIN | {"training.unit": "record", "data.source": str(data), "data.preference": str(pairs)}
-    pair = {"prompt": "q", "chosen": "a", "rejected": "b"}
-    pairs.write_text(json.dumps(pair | {"patient_id": "somebody"}) + "\n")
-    with pytest.raises(UsageError, match="one patient in several of records, pairs"):
-        prepare.load_corpus(make_plan(**changes))
-    pairs.write_text(json.dumps(pair | {"patient_id": "another"}) + "\n")
-    assert prepare.load_corpus(make_plan(**changes)).count("pairs") == 1
-
-
 @pytest.mark.parametrize(
     ("key", "row", "wanted"),
     [

@@ -1,0 +1,304 @@
+"""Stages that go on from one another: what they start at, what their ledgers add up to, and what is refused."""
+
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from dpaudit import pipeline
+from dpaudit.errors import UsageError
+from dpaudit.privacy import Mechanism, epsilon_spent
+from dpaudit.progress import Progress
+from dpaudit.rundir import RunDir
+from dpaudit.stages import merge, train
+from dpaudit.stages.jobs import Job, outside_stages
+from dpaudit.suite import (
+    ASSUMED_PUBLIC,
+    Candidates,
+    Data,
+    Grid,
+    Lora,
+    Model,
+    Plan,
+    Schedule,
+    Suite,
+    Training,
+    arms,
+)
+
+QUIET = Progress(quiet=True)
+STEPS = Schedule(batch=8, steps=2, learning_rate=0.01)
+SLOW = replace(STEPS, learning_rate=1e-5)  # what it starts at still shows in what it ends with
+ARMS = ["cpt-eps2", "sft-eps4", "dpo-sigmoid-eps8"]
+SFT = Grid(epsilons=(8.0,), baseline=False)
+CHAIN = Grid(epsilons=(8.0,), baseline=False, dpo=("sigmoid",), stages=("cpt", "sft"), chain=True)
+DPO = Grid(epsilons=(8.0,), baseline=False, dpo=("sigmoid",), stages=())
+
+
+def make_plan(base: Path, grid: Grid, start: Path | None = None, public: bool = False, **training: Any) -> Plan:  # fmt: skip
+    settings: dict[str, Any] = {"private": STEPS, "nonprivate": STEPS, "cpt_private": STEPS, "dpo_private": SLOW,
+                                "clip": 0.5, "lora": Lora(rank=2, alpha=8), **training}  # fmt: skip
+    chosen = Suite(
+        name="toy",
+        training=Training(**settings),
+        model=Model(str(base), max_length=80, start=str(start) if start else None, assume_public=public),
+        data=Data(preference="builtin:clinic", text="builtin:clinic", patients=24, heldout=4),
+        candidates=Candidates(canaries=6, records=4, extraction=4, extraction_repetitions=1),
+        grid=grid,
+        attacks=(),
+        judging=None,
+    )
+    return Plan(chosen, seed=3)
+
+
+def go(plan: Plan, runs: Path, only: list[str] | None = None) -> RunDir:
+    return pipeline.train(plan, runs, QUIET, only, workers=1)
+
+
+def ledger_of(run_dir: RunDir, arm: str) -> dict[str, Any]:
+    return run_dir.read_json(f"train/{arm}/privacy.json")
+
+
+def weights_of(run_dir: RunDir, arm: str) -> dict[str, torch.Tensor]:
+    return load_file(run_dir.file(f"train/{arm}/adapter/adapter_model.safetensors"))
+
+
+def spent(ledger: dict[str, Any], *, alone: bool = False) -> float:
+    """What the accountant makes of the ledger's mechanism, with its stages unless `alone`."""
+    stages = () if alone else tuple(Mechanism(**stage) for stage in ledger["stages"])
+    return epsilon_spent(Mechanism(**ledger["mechanism"], stages=stages), ledger["claim"]["delta"])
+
+
+def refused(plan: Plan, runs: Path, match: str, only: list[str] | None = None) -> None:
+    """One line, and no run that was not there before."""
+    before = sorted(runs.glob("*"))
+    with pytest.raises(UsageError, match=match) as caught:
+        go(plan, runs, only)
+    assert "\n" not in str(caught.value)
+    assert sorted(runs.glob("*")) == before
+
+
+@pytest.fixture(scope="module")
+def chained(toy_model_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[RunDir, Plan]:
+    """The DPO arm of a chain of three, asked for alone. Tests only read it."""
+    plan = make_plan(toy_model_dir, CHAIN)
+    return go(plan, tmp_path_factory.mktemp("runs"), only=["dpo-sigmoid-eps8"]), plan
+
+
+# ---- a chain in one run
+
+
+def test_an_arm_that_is_asked_for_alone_brings_its_starts(chained: tuple[RunDir, Plan]) -> None:
+    assert sorted(p.name for p in chained[0].file("train").iterdir()) == sorted(ARMS)
+
+
+def test_every_ledger_holds_the_stages_before_it(chained: tuple[RunDir, Plan]) -> None:
+    run_dir, _ = chained
+    before: list[dict[str, Any]] = []
+    for arm, claim in zip(ARMS, (2, 4, 8), strict=True):
+        ledger = ledger_of(run_dir, arm)
+        assert ledger["stages"] == before
+        assert ledger["epsilon_pld"] == pytest.approx(spent(ledger), rel=1e-9)
+        assert 0.99 * claim < ledger["epsilon_pld"] <= claim
+        if before:
+            assert spent(ledger, alone=True) < 0.95 * ledger["epsilon_pld"]
+        before.append(ledger["mechanism"])
+
+
+def test_every_arm_starts_with_the_weights_of_the_one_before(chained: tuple[RunDir, Plan]) -> None:
+    """The last one's steps are so small that its end still shows its start; the middle one's are not."""
+    run_dir, _ = chained
+    cpt, sft, dpo = (weights_of(run_dir, arm) for arm in ARMS)
+    for name, wanted in sft.items():
+        assert 0 < (dpo[name] - wanted).abs().max() < 1e-4 < (sft[name] - cpt[name]).abs().max()
+
+
+def test_a_start_whose_ledger_was_edited_is_refused(chained: tuple[RunDir, Plan], tmp_path: Path) -> None:
+    run_dir, plan = RunDir(tmp_path / chained[0].name), chained[1]
+    shutil.copytree(chained[0].path, run_dir.path)
+    shutil.rmtree(run_dir.file("train/dpo-sigmoid-eps8"))
+    ledger = ledger_of(run_dir, "sft-eps4")
+    ledger["mechanism"]["noise_multiplier"] = 9.0
+    run_dir.file("train/sft-eps4/privacy.json").write_text(json.dumps(ledger))
+    refused(plan, tmp_path, "sft-eps4/privacy.json: expected the ledger that this arm's claim was composed with")  # fmt: skip
+    assert not run_dir.file("train/dpo-sigmoid-eps8").exists()
+
+
+@pytest.mark.parametrize("edit", [{}, {"stages": []}, {"steps_done": 1}, {"mechanism": {}}])
+def test_what_counts_as_edited(edit: dict[str, Any], chained: tuple[RunDir, Plan]) -> None:
+    run_dir, plan = chained
+    *earlier, start, last = (ledger_of(run_dir, arm)["mechanism"] for arm in ARMS)
+    stages = tuple(Mechanism(**one) for one in (*earlier, start))
+    mechanism = Mechanism(**last, stages=(replace(stages[-1], stages=stages[:-1]),))
+    ended, begun = (next(a for a in arms(plan.suite) if a.name == name) for name in (ARMS[2], ARMS[1]))
+    job = Job(ended, SLOW, mechanism, 20, True, begun)
+    kept = ledger_of(run_dir, "sft-eps4") | edit
+    if not edit:
+        train._check_start(run_dir, job, kept)
+        return
+    with pytest.raises(UsageError, match="expected the ledger that this arm's claim was composed with"):
+        train._check_start(run_dir, job, kept)
+
+
+def test_a_chain_under_unit_record_is_refused(toy_model_dir: Path, tmp_path: Path) -> None:
+    plan = make_plan(toy_model_dir, CHAIN, unit="record")
+    refused(plan, tmp_path, "training.unit: expected patient where stages go on from one another .*same people, got record")  # fmt: skip
+
+
+# ---- an adapter of an earlier run as the start
+
+
+def test_a_start_from_another_run_is_composed(
+    chained: tuple[RunDir, Plan], toy_model_dir: Path, tmp_path: Path
+) -> None:
+    start = chained[0].file("train/sft-eps4")
+    both = [outside_stages(make_plan(toy_model_dir, DPO, place)) for place in (start, start / "adapter")]
+    assert len(both[0]) == 2 and both[0] == both[1]
+    run_dir = go(make_plan(toy_model_dir, DPO, start), tmp_path)
+    ledger = ledger_of(run_dir, "dpo-sigmoid-eps8")
+    earlier = [ledger_of(chained[0], arm)["mechanism"] for arm in ARMS[:2]]
+    assert ledger["stages"] == earlier and ledger["start_assumed_public"] is False
+    assert 0.99 * 8 < spent(ledger) == pytest.approx(ledger["epsilon_pld"], rel=1e-9)
+    assert ledger["epsilon_pld"] <= 8
+    ended, began = weights_of(run_dir, "dpo-sigmoid-eps8"), weights_of(chained[0], "sft-eps4")
+    assert all((ended[name] - began[name]).abs().max() < 1e-4 for name in began)
+
+
+def test_a_start_without_a_ledger(toy_adapter_dir: Path, toy_model_dir: Path, tmp_path: Path) -> None:
+    """Refused, unless somebody says that its data were public: then the ledger, the card and every table say who did."""
+    refused(make_plan(toy_model_dir, SFT, toy_adapter_dir), tmp_path, "--start .*: expected an adapter with its ledger")  # fmt: skip
+    plan = make_plan(toy_model_dir, SFT, toy_adapter_dir, public=True)
+    run_dir = go(plan, tmp_path)
+    ledger = ledger_of(run_dir, "sft-eps8")
+    assert ledger["stages"] == [] and ledger["start_assumed_public"] is True
+    assert plan.caveat == ASSUMED_PUBLIC
+    assert "taken for public" in run_dir.file("train/sft-eps8/adapter/README.md").read_text()
+
+
+def start_with(adapter: Path, folder: Path, changes: dict[str, Any], noise: float = 4.0) -> Path:
+    """A copy of an adapter with a ledger that adds up, of unit patient unless `changes` say otherwise."""
+    shutil.copytree(adapter, folder)
+    step = {"noise_multiplier": noise, "sampling_rate": 0.1, "steps": 5, "clip": 0.5}
+    claim = {"epsilon": 8.0, "delta": 1e-5, "unit": "patient", "relation": "add_or_remove"} | changes.pop("claim", {})  # fmt: skip
+    ledger = {
+        "arm": {"method": "sft", "loss": "sft", "epsilon": 8.0, "seed": 0},
+        "claim": claim,
+        "mechanism": step,
+        "stages": [],
+        "steps_done": 5,
+        "epsilon_pld": epsilon_spent(Mechanism(**step), claim["delta"], claim["relation"])
+        if noise
+        else "inf",  # type: ignore[arg-type]
+        **changes,
+    }
+    (folder / "privacy.json").write_text(json.dumps(ledger))
+    return folder
+
+
+OPEN = {"claim": {"epsilon": "inf"}, "mechanism": {"noise_multiplier": 0.0, "sampling_rate": 0.1, "steps": 5, "clip": None}}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("changes", "noise", "training", "wanted"),
+    [
+        ({"claim": {"unit": "record"}}, 4.0, {}, "expected unit patient under add_or_remove, to compose with this run, got unit record under add_or_remove"),
+        ({"claim": {"relation": "replace"}}, 4.0, {}, "expected unit patient under add_or_remove, .* got unit patient under replace"),
+        (OPEN, 0.0, {}, "expected a private start for private arms, got one trained without privacy"),
+        ({}, 4.0, {"lora": Lora(rank=3)}, "expected an adapter with r = 3, as the plan has, got 2"),
+        ({}, 4.0, {"lora": Lora(rank=2, alpha=16)}, "expected an adapter with lora_alpha = 16, as the plan has, got 8"),
+        ({}, 4.0, {"lora": Lora(rank=2, alpha=8, rslora=True)}, "expected an adapter with use_rslora = True, .* got False"),
+        ({}, 4.0, {"lora": Lora(rank=2, alpha=8, targets=("q_proj",))}, "expected an adapter of the plan's layers"),
+        ({}, 0.3, {}, "arm sft-eps8: expected a claim above the epsilon of .* that the stages before it spent, got 8; raise --eps"),
+        ({"arm": {"method": "dpo"}, "claim": {"unit": "record"}}, 4.0, {"unit": "record"}, "expected a start by sft under unit record, got one by dpo; stages over different data"),
+        ({"steps_done": 4}, 4.0, {}, "expected a ledger of all 5 steps, got one of 4"),
+        ({"epsilon_pld": 0.01}, 4.0, {}, "expected the epsilon that its mechanism and stages spend"),
+    ],
+)  # fmt: skip
+def test_starts_that_do_not_fit(
+    changes: dict[str, Any], noise: float, training: dict[str, Any], wanted: str,
+    toy_adapter_dir: Path, toy_model_dir: Path, tmp_path: Path,
+) -> None:  # fmt: skip
+    start = start_with(toy_adapter_dir, tmp_path / "start", dict(changes), noise)
+    (tmp_path / "runs").mkdir()
+    refused(make_plan(toy_model_dir, SFT, start, **training), tmp_path / "runs", wanted)
+
+
+def test_an_open_start_serves_open_arms(toy_adapter_dir: Path, toy_model_dir: Path, tmp_path: Path) -> None:
+    start = start_with(toy_adapter_dir, tmp_path / "start", dict(OPEN), 0.0)
+    run_dir = go(make_plan(toy_model_dir, Grid(epsilons=(), baseline=True), start), tmp_path / "runs")
+    assert ledger_of(run_dir, "sft-inf")["epsilon_pld"] == "inf"
+
+
+# ---- train, merge, train: the first origin system's chain
+
+
+@pytest.fixture(scope="module")
+def merged(toy_model_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
+    """A model that an arm of unit record was merged into, and that arm's ledger. Tests only read it."""
+    folder = tmp_path_factory.mktemp("merged")
+    plan = make_plan(toy_model_dir, replace(SFT, epsilons=(3.0,)), unit="record")
+    run_dir = go(plan, folder / "runs")
+    merge.run(merge.of_run(run_dir, plan, "sft-eps3"), folder / "model", "2GB", QUIET)
+    return folder / "model", ledger_of(run_dir, "sft-eps3")
+
+
+def test_training_on_a_merged_model_composes_with_its_ledger(
+    merged: tuple[Path, dict[str, Any]], tmp_path: Path
+) -> None:
+    base, earlier = merged
+    run_dir = go(make_plan(base, replace(SFT, epsilons=(6.0,)), unit="record"), tmp_path)
+    ledger = ledger_of(run_dir, "sft-eps6")
+    assert ledger["stages"] == [earlier["mechanism"]]
+    assert 0.99 * 6 < ledger["epsilon_pld"] <= 6
+    assert ledger["epsilon_pld"] == pytest.approx(spent(ledger), rel=1e-9)
+    assert spent(ledger, alone=True) < 0.95 * 6
+    refused(make_plan(base, replace(SFT, epsilons=(2.0,)), unit="record"), tmp_path,
+            "arm sft-eps2: expected a claim above the epsilon of 3")  # fmt: skip
+
+
+def test_a_merged_model_of_another_unit_is_refused(
+    merged: tuple[Path, dict[str, Any]], tmp_path: Path
+) -> None:
+    refused(make_plan(merged[0], SFT), tmp_path, "expected unit patient under add_or_remove, .* got unit record")  # fmt: skip
+    refused(make_plan(merged[0], DPO, unit="record"), tmp_path, "expected a start by dpo under unit record")
+
+
+def test_a_merged_model_without_its_own_ledger_is_refused(
+    merged: tuple[Path, dict[str, Any]], tmp_path: Path
+) -> None:
+    shutil.copytree(merged[0], tmp_path / "model")
+    (tmp_path / "runs").mkdir()
+    plan = make_plan(tmp_path / "model", SFT, unit="record")
+    file = tmp_path / "model" / "privacy.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"epsilon_pld": 2.9999}))
+    refused(plan, tmp_path / "runs", "expected the ledger that config.json names .* got an edited")
+    file.unlink()
+    refused(plan, tmp_path / "runs", "expected the ledger that the model was written with, got no such file")
+
+
+# ---- seeds
+
+
+def test_seeds_train_different_adapters_each_with_its_ledger(toy_model_dir: Path, tmp_path: Path) -> None:
+    """Other initial weights, units drawn and noise; the corpus and its coins are the run's."""
+    plan = make_plan(toy_model_dir, replace(CHAIN, stages=("sft",), seeds=2))
+    run_dir = go(plan, tmp_path)
+    names = ["sft-eps8", "sft-eps8-s1", "sft-eps4", "sft-eps4-s1", "dpo-sigmoid-eps8", "dpo-sigmoid-eps8-s1"]
+    assert sorted(p.name for p in run_dir.file("train").iterdir()) == sorted(names)
+    for arm in names[::2]:
+        first, second = (weights_of(run_dir, name) for name in (arm, f"{arm}-s1"))
+        assert not any(torch.equal(first[name], second[name]) for name in first)
+        one, two = (ledger_of(run_dir, name) for name in (arm, f"{arm}-s1"))
+        assert (one["arm"]["seed"], two["arm"]["seed"]) == (0, 1)
+        assert {key: one[key] for key in ("mechanism", "stages", "epsilon_pld")} == {
+            key: two[key] for key in ("mechanism", "stages", "epsilon_pld")
+        }
+    # each goes on from the start of its own seed
+    for end, start in (("dpo-sigmoid-eps8", "sft-eps4"), ("dpo-sigmoid-eps8-s1", "sft-eps4-s1")):
+        ended, began = weights_of(run_dir, end), weights_of(run_dir, start)
+        assert all((ended[name] - began[name]).abs().max() < 1e-4 for name in began)

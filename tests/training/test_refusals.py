@@ -1,0 +1,104 @@
+"""What no private arm can train on, and adapters that do not fit, each refused with its reason."""
+
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import worlds
+from torch import nn
+
+from dpaudit.errors import UsageError
+from dpaudit.models import hf
+from dpaudit.privacy import Mechanism
+from dpaudit.suite import Lora, Schedule
+from dpaudit.training import checkpoint
+from dpaudit.training.engine import Engine
+from dpaudit.training.examples import Objective
+
+STEPS = Schedule(4, 2, 0.01)
+PRIVATE, OPEN = Mechanism(1.0, 0.1, 2, 1.0), Mechanism(0.0, 0.1, 2, math.inf)
+
+
+def normalised(model: Any) -> None:
+    model.get_submodule("base_model.model.model").norm = nn.BatchNorm1d(24).requires_grad_(False)
+
+
+def balanced(model: Any) -> None:
+    model.config.output_router_logits = True
+
+
+def crowded(model: Any) -> None:
+    model.config.expert_capacity = 8
+
+
+@pytest.mark.parametrize(
+    ("coupled", "wanted"),
+    [
+        (normalised, r"model: base_model\.model\.model\.norm: expected layers that see each row alone.* batch normalisation, whose statistics mix"),
+        (balanced, "output_router_logits: expected false in a private arm.* load-balancing loss is over all rows"),
+        (crowded, "expert_capacity: .*crowds out another's tokens"),
+    ],
+)  # fmt: skip
+def test_a_model_that_couples_rows_is_refused_under_privacy_alone(coupled: Any, wanted: str) -> None:
+    model = worlds.lora_model()
+    Engine(model, STEPS, PRIVATE, Objective(), 8)  # silent before
+    coupled(model)
+    with pytest.raises(UsageError, match=wanted) as caught:
+        Engine(model, STEPS, PRIVATE, Objective(), 8)
+    assert "\n" not in str(caught.value)
+    Engine(model, STEPS, OPEN, Objective(), 8)
+
+
+def test_weighing_a_balancing_loss_alone_couples_nothing() -> None:
+    """The same gradients, whatever the weight: the loss is not computed."""
+    import transformers
+
+    from dpaudit.training import engine
+    from dpaudit.training.batches import grouped
+
+    found = []
+    for weight in (0.0, 5.0):
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            config = transformers.MixtralConfig(
+                vocab_size=worlds.VOCABULARY, hidden_size=16, intermediate_size=24, num_hidden_layers=1,
+                num_attention_heads=2, num_key_value_heads=1, num_local_experts=2, router_aux_loss_coef=weight,
+            )  # fmt: skip
+            base = transformers.MixtralForCausalLM(config)
+        model = checkpoint.new_adapter(base, Lora(rank=2, targets=("q_proj", "v_proj")), 0)
+        lora = Engine(model, STEPS, PRIVATE, Objective(), 8).lora
+        [group] = grouped(worlds.record_units(3), 8)
+        with lora.attached():
+            found.append(engine.unit_gradients(model, lora, group, Objective())[0])
+    assert all(torch.equal(found[0][name], found[1][name]) for name in found[0])
+    assert any(part.any() for part in found[0].values())
+
+
+@pytest.mark.parametrize(
+    ("targets", "wanted"),
+    [
+        (("q_prj", "v_prog"), r"got q_prj, v_prog; it has q_proj, .*v_proj.* and others"),
+        (
+            ("zzz",),
+            r"got zzz; it has down_proj, gate_proj, k_proj, lm_head, o_proj, q_proj, up_proj, v_proj$",
+        ),
+    ],
+)
+def test_targets_that_match_no_layer_are_told_the_names(
+    targets: tuple[str, ...], wanted: str, toy_model_dir: Path
+) -> None:
+    with pytest.raises(UsageError, match=wanted):
+        checkpoint.new_adapter(hf.load_model(str(toy_model_dir)), Lora(targets=targets), 0)
+
+
+def test_an_adapter_of_another_kind_is_no_start(toy_model_dir: Path, tmp_path: Path) -> None:
+    import peft
+
+    model = hf.load_model(str(toy_model_dir))
+    config = peft.LoraConfig(r=2, lora_alpha=16, target_modules="all-linear", use_dora=True)
+    peft.get_peft_model(model, config).save_pretrained(tmp_path)
+    fresh = checkpoint.new_adapter(hf.load_model(str(toy_model_dir)), Lora(rank=2), 0)
+    with pytest.raises(UsageError, match="expected an adapter with use_dora = False, as the plan has, got True"):  # fmt: skip
+        checkpoint.load_adapter(fresh, tmp_path)
