@@ -18,6 +18,7 @@ from dpaudit.training.state import Step
 FALSE_ALARM = 1e-6  # of one guard in one run
 PROBE_SAMPLES = 1600  # noise values of a weight: with fewer, a tenth too little would not show
 PROBES_MOST = 64
+TAIL_STEPS = 16  # with fewer, counts above their mean have too long a tail to tell a spread too wide
 
 ALWAYS = ("loss finite", "sampling rate as claimed", "weights moved", "steps as in the ledger")
 PRIVATE = (
@@ -88,11 +89,11 @@ def _check_scale(name: str, found: Tensor, std: float, level: float) -> None:
 
 def _check_fresh(name: str, found: Tensor, level: float) -> None:
     """Every pair of probes: reused noise may come back after several steps."""
-    products = found @ found.T / math.sqrt(found.shape[1])  # (probes, probes); off the diagonal about N(0, 1)
-    worst = float(products.triu(1).abs().max())
+    # A probe's component along another, independent one is N(0, 1) whatever that other one is, and however short.
+    along = found @ (found / torch.linalg.vector_norm(found, dim=1, keepdim=True)).T  # (probes, probes)
+    worst = float(along.triu(1).abs().max())
     pairs = len(found) * (len(found) - 1) / 2
-    # The product of two normals has heavier tails than a normal at few coordinates; hence the tenth of the level.
-    if 2 * stats.norm.sf(worst) < level / pairs / 10:
+    if 2 * stats.norm.sf(worst) < level / pairs:
         raise GuardError(
             f"noise on {name}: expected independent steps, seen a correlation of {worst / math.sqrt(found.shape[1]):.2f}"
         )
@@ -112,14 +113,24 @@ def check_sampling(steps: Sequence[Step], units: int, rate: float) -> None:
         seen = sum(drawn) / len(drawn) / units
         raise GuardError(f"sampling rate: expected {rate:.4g}, seen {seen:.4g} over {len(drawn)} steps")
     variance = units * rate * (1 - rate)
-    if variance >= 5:
-        spread = sum((n - units * rate) ** 2 for n in drawn) / variance
-        # Binomial counts spread a little less evenly than normal ones; hence the tenth of the level.
-        if _two_sided(stats.chi2(len(drawn)), spread) < FALSE_ALARM / 10:
-            raise GuardError(
-                f"units per step: expected Poisson sampling, a variance of {variance:.3g}, "
-                f"seen {spread * variance / len(drawn):.3g}"
-            )
+    if variance >= 5 and _spread_is_odd([abs(n - units * rate) for n in drawn], variance):
+        seen = sum((n - units * rate) ** 2 for n in drawn) / len(drawn)
+        raise GuardError(
+            f"units per step: expected Poisson sampling, a variance of {variance:.3g}, seen {seen:.3g}"
+        )
+
+
+def _spread_is_odd(distances: Sequence[float], variance: float) -> bool:
+    """Whether counts lie nearer to their mean, or farther from it, than those of Poisson sampling would.
+
+    A count stands for all within a half of it, since a few counts often are the mean itself. By convolution of the
+    exact counts, a correct run fires with a probability of at most FALSE_ALARM for any variance from 5 on.
+    """
+    normal = stats.chi2(len(distances))
+    nearest = sum((distance + 0.5) ** 2 for distance in distances) / variance
+    farthest = sum(max(distance - 0.5, 0.0) ** 2 for distance in distances) / variance
+    too_wide = len(distances) >= TAIL_STEPS and normal.sf(farthest) < FALSE_ALARM / 20
+    return bool(too_wide or normal.cdf(nearest) < FALSE_ALARM / 20)
 
 
 def check_counted(steps: int, mechanism: Mechanism) -> None:

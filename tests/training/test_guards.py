@@ -43,6 +43,21 @@ def test_silent_on_200_correct_runs() -> None:
             guards.check_sampling(steps_of(poisson_counts(units, rate, steps, seed)), units, rate)
 
 
+def test_silent_on_the_smallest_weights() -> None:
+    """A rank of 1 on eight features: products of so few normals have tails that no normal has."""
+    shapes = {"a": nn.Parameter(torch.zeros(1, 8)), "b": nn.Parameter(torch.zeros(8, 1))}
+    for seed in range(500):
+        generator = dpsgd.noise_generator(torch.device("cpu"), seed)
+        guards.check_noise(lambda g=generator: dpsgd.gaussian_noise(shapes, STD, g), guards.probe_count(shapes), STD)  # type: ignore[misc]  # fmt: skip
+
+
+@pytest.mark.parametrize("counts", [[64], [64, 64], [64, 64, 64], [10], [101]])
+def test_silent_on_a_few_steps_that_draw_what_is_expected(counts: list[int]) -> None:
+    """One step in twenty draws its mean exactly, and says nothing about the spread of the others."""
+    units = {64: 1280, 10: 200, 101: 2020}[counts[0]]
+    guards.check_sampling(steps_of(counts), units, counts[0] / units)
+
+
 @pytest.mark.parametrize("scale", [0.5, 0.9, 1.1, math.sqrt(0.25)])
 def test_noise_of_another_scale_is_told(scale: float) -> None:
     draw = noise_of(3)
@@ -148,6 +163,15 @@ def test_units_that_are_not_clipped_stop_the_arm(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(dpsgd, "clipped_sum", lambda g, clip: ({n: v.sum(0) for n, v in g.items()}, 0))
     with pytest.raises(GuardError, match="clipped sum of"):
         train(worlds.lora_model(), Mechanism(0.8, 0.5, 4, 1e-3))
+
+
+def test_unclipped_units_that_cancel_out_stop_the_arm(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A clip of a fifth of the units' norms: their sum stays far below as many clips, each of them is above its own."""
+    monkeypatch.setattr(dpsgd, "clipped_sum", lambda g, clip: ({n: v.sum(0) for n, v in g.items()}, 0))
+    schedule = Schedule(batch=100, steps=1, learning_rate=0.01)
+    with pytest.raises(GuardError, match="clipped sum of 1 units"):
+        loop.train(worlds.lora_model(), worlds.record_units(200), schedule, Mechanism(0.8, 0.5, 1, 5.0),
+                   sampling=dpsgd.sampling_generator(1), noise=dpsgd.noise_generator(torch.device("cpu"), 2))  # fmt: skip
 
 
 def test_a_sampler_at_four_times_the_rate_stops_the_arm(monkeypatch: pytest.MonkeyPatch) -> None:
