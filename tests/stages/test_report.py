@@ -416,6 +416,15 @@ def test_a_chained_arm_names_the_arm_that_it_goes_on_from() -> None:
     assert report._start(plan, Arm("dpo", "sigmoid", 8.0)) == "the base model"
 
 
+def test_a_chained_arms_spending_is_explained(tmp_path: Path) -> None:
+    told = "Spent ε covers what an adapter starts from as well"
+    run_dir, plan = fabricate.run(tmp_path)
+    assert told not in _words(_reported(run_dir, plan)[0])
+    chained = replace(plan, suite=replace(plan.suite, grid=replace(plan.suite.grid, chain=True)))
+    words = _words(_reported(run_dir, chained)[0])
+    assert told in words and "dpo-sigmoid-eps8 started from sft-eps4 and learnt" in words
+
+
 def test_a_task_that_was_left_out_is_told(tmp_path: Path) -> None:
     run_dir, plan = fabricate.run(tmp_path)
     row = {"task": "clinic_choice", "expected": "its items", "got": "a run on other data"}
