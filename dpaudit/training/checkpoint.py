@@ -2,6 +2,7 @@
 of a merged model too)."""
 
 import difflib
+import json
 import warnings
 from pathlib import Path
 from typing import Any
@@ -62,9 +63,10 @@ def load_adapter(model: Any, folder: Path) -> None:
     """
     import peft
 
-    kept, planned = peft.PeftConfig.from_pretrained(str(folder)), model.peft_config["default"]
+    kept = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
+    planned = model.peft_config["default"]
     for name in ("r", "lora_alpha", "use_rslora", "use_dora"):
-        if (seen := getattr(kept, name, None)) != (wanted := getattr(planned, name)):
+        if (seen := kept.get(name, False)) != (wanted := getattr(planned, name)):
             raise UsageError(str(folder), expected=f"an adapter with {name} = {wanted}, as the plan has", got=f"{seen}",
                              remedy="set training.lora as it was trained with")  # fmt: skip
     weights = peft.load_peft_weights(str(folder), device="cpu")

@@ -198,12 +198,15 @@ import sys
 from dpaudit import cli, errors
 from dpaudit.training import engine, ranks
 joined, clipped = ranks.of_environment, engine.dpsgd.clipped_sum
+calls = 0
 def broken(*rest):
-    if joined().rank == {rank}:
+    global calls
+    calls += 1
+    if joined().rank == {rank} and calls > {after}:
         raise {error}
     return clipped(*rest)
 engine.dpsgd.clipped_sum = broken
-sys.argv = ["dpaudit", "train", "--suite", "joint.yaml", "--arm", "sft-eps4"]
+sys.argv = ["dpaudit", "train", "--suite", "joint.yaml", "--arm", "sft-eps4", "--insecure-seed", "5", "--json"]
 cli.main()
 """
 
@@ -215,12 +218,37 @@ def test_a_fault_of_one_process_ends_both_with_one_word(
 ) -> None:
     suite_file(toy_model_dir, tmp_path)
     script = tmp_path / "fault.py"
-    script.write_text(FAULT.format(rank=rank, error='RuntimeError("CUDA: cannot allocate memory")'))
+    script.write_text(FAULT.format(rank=rank, after=0, error='RuntimeError("CUDA: cannot allocate memory")'))
     done = torchrun(str(script), cwd=tmp_path)
     [line] = own_lines(done.stderr)
     assert line.startswith("dpaudit: training sft-eps4: expected 16 sequences to fit into memory")
     assert "Connection closed" not in done.stderr and "exitcode  : 3" in done.stderr
-    script.write_text(FAULT.format(rank=rank, error='RuntimeError("a fault of ours")'))
+    script.write_text(FAULT.format(rank=rank, after=0, error='RuntimeError("a fault of ours")'))
     done = torchrun(str(script), cwd=tmp_path)
     assert done.stderr.count("RuntimeError: a fault of ours") == 1
     assert own_lines(done.stderr) == [] and "Connection closed" not in done.stderr
+
+
+@pytest.mark.slow
+def test_a_joint_arm_that_was_killed_goes_on(toy_model_dir: Path, tmp_path: Path) -> None:
+    """From the first process's checkpoint after two steps, to the weights of an unbroken arm in one process."""
+    from safetensors.torch import load_file
+
+    suite_file(toy_model_dir, tmp_path)
+    script = tmp_path / "fault.py"
+    script.write_text(FAULT.format(rank=1, after=3, error='RuntimeError("a fault of ours")'))
+    assert torchrun(str(script), cwd=tmp_path).returncode == 1
+    [run] = (tmp_path / "runs").glob("joint-*")
+    left = run / "train" / ".sft-eps4.partial"
+    assert any(path.name.isdigit() for path in left.iterdir())
+    words = (*TRAIN, "--arm", "sft-eps4", "--insecure-seed", "5")
+    assert torchrun(*words, cwd=tmp_path).returncode == 0
+    assert not left.exists() and not list((run / "secret" / "states").iterdir())
+    subprocess.run([sys.executable, *words, "--runs", "alone"], cwd=tmp_path, capture_output=True, check=True,
+                   env=os.environ | {"PYTHONPATH": str(HERE.parents[1])})  # fmt: skip
+    [alone] = (tmp_path / "alone").glob("joint-*")
+    found, wanted = (load_file(r / "train/sft-eps4/adapter/adapter_model.safetensors") for r in (run, alone))
+    for name, weights in wanted.items():
+        assert (found[name] - weights).norm() < 1e-4 * weights.norm(), name
+    steps = (run / "train/sft-eps4/steps.jsonl").read_text().splitlines()
+    assert [json.loads(line)["step"] for line in steps] == list(range(5))
