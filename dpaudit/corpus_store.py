@@ -1,5 +1,7 @@
 """Records on disk, found again by unit: as many as a data file holds, in memory that does not grow with them."""
 
+import hashlib
+import heapq
 import json
 import random
 import sqlite3
@@ -32,6 +34,7 @@ class CorpusStore:
         self._database = sqlite3.connect(":memory:" if folder is None else folder / "corpus.sqlite")
         for setting in ("journal_mode = OFF", "synchronous = OFF"):  # a killed run begins again
             self._database.execute(f"PRAGMA {setting}")
+        self._database.create_function("lot", 2, _lot, deterministic=True)
         self._database.execute(
             "CREATE TABLE entries(number INTEGER PRIMARY KEY, part INTEGER, id TEXT, patient TEXT, unit TEXT, body TEXT)"
         )
@@ -76,15 +79,17 @@ class CorpusStore:
     def hold_out(self, count: int, seed: int) -> None:
         """Takes whole units with dialogues out at random, until `count` dialogues are held out; nobody is in both parts.
 
+        A unit's lot is its own: another unit in the data moves only units at the edge of the held-out part.
+
         Raises UsageError where nothing is left to train on.
         """
         records = self.count("records")
         self._database.execute("CREATE TABLE places(place INTEGER PRIMARY KEY, unit TEXT)")
         self._database.execute(
-            "INSERT INTO places(unit) SELECT unit FROM entries WHERE part = 0 GROUP BY unit ORDER BY min(number)"
+            "INSERT INTO places(unit) SELECT unit FROM entries WHERE part = 0 GROUP BY unit ORDER BY lot(?, unit) DESC",
+            (f"split/{seed}",),
         )
         places = array("I", range(1, 1 + self._one("SELECT count(*) FROM places")))
-        random.Random(f"split/{seed}").shuffle(places)
         while places and len(self.heldout) < count:
             unit = self._one("SELECT unit FROM places WHERE place = ?", places.pop())
             self.heldout += self.rows_of(unit)["records"]
@@ -119,11 +124,13 @@ class CorpusStore:
     def has_unit(self, unit: str) -> bool:
         return self._one("SELECT 1 FROM entries WHERE unit = ? LIMIT 1", unit) is not None
 
-    def sample_units(self, count: int, rng: random.Random) -> list[str]:
-        """`count` units that have dialogues, drawn without replacement, in the order of the corpus."""
-        drawn = set(rng.sample(range(self.unit_count("records")), count))
-        names = self._database.execute("SELECT DISTINCT unit FROM entries WHERE part = 0 ORDER BY unit")
-        chosen = [unit for place, (unit,) in enumerate(names) if place in drawn]
+    def sample_units(self, count: int, seed: str) -> list[str]:
+        """`count` units that have dialogues, drawn without replacement, in the order of the corpus.
+
+        Those of the lowest lots: one unit more in the data takes at most one other's place.
+        """
+        names = self._database.execute("SELECT DISTINCT unit FROM entries WHERE part = 0")
+        chosen = heapq.nsmallest(count, (unit for (unit,) in names), key=lambda unit: _lot(seed, unit))
         return sorted(
             chosen, key=lambda unit: self._one("SELECT min(number) FROM entries WHERE unit = ?", unit)
         )
@@ -132,3 +139,8 @@ class CorpusStore:
         """The first column of the first row; None without a row."""
         row = self._database.execute(query, values).fetchone()
         return None if row is None else row[0]
+
+
+def _lot(seed: str, unit: str) -> bytes:
+    """A unit's place in a random order that no other unit bears on."""
+    return hashlib.sha256(f"{seed}/{unit}".encode()).digest()

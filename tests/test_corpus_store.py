@@ -1,5 +1,6 @@
 """The corpus on disk: grouped, split, capped and sampled as plain lists would be, whatever order the records come in."""
 
+import hashlib
 import json
 import random
 from collections.abc import Iterable
@@ -37,6 +38,10 @@ def rows_of(found: Iterable[Record]) -> list[dict[str, Any]]:
     return [json.loads(json.dumps(r.to_json())) for r in found]
 
 
+def lot(seed: str, unit: str) -> bytes:
+    return hashlib.sha256(f"{seed}/{unit}".encode()).digest()
+
+
 def grouped(found: Iterable[Record], unit: str) -> dict[str, list[Record]]:
     """The slow double: everything in one mapping."""
     groups: dict[str, list[Record]] = {}
@@ -65,11 +70,10 @@ def test_units_come_in_the_order_of_their_first_record(tmp_path: Path, unit: str
 
 
 @pytest.mark.parametrize("count", [0, 1, 7, 39])
-def test_the_split_is_that_of_a_shuffled_list(count: int) -> None:
+def test_the_split_is_that_of_a_list_sorted_by_lots(count: int) -> None:
     dialogues = records(40)
     groups = grouped(dialogues, "patient")
-    order = list(groups)
-    random.Random("split/5").shuffle(order)
+    order = sorted(groups, key=lambda name: lot("split/5", name), reverse=True)
     held: list[Record] = []
     while order and len(held) < count:
         held += groups.pop(order.pop())
@@ -91,10 +95,25 @@ def test_the_sample_is_that_of_a_sorted_list(count: int) -> None:
     dialogues = records(60)
     names = sorted({str(r.patient) for r in dialogues})
     corpus = store(records=dialogues, pairs=[Record("x", (Turn("user", "q"),), "pair alone", "a", "b")])
-    found = corpus.sample_units(count, random.Random("c/1"))
+    found = corpus.sample_units(count, "c/1")
     order = [name for name, _ in corpus.units()]
-    wanted = random.Random("c/1").sample(names, count)
+    wanted = sorted(names, key=lambda name: lot("c/1", name))[:count]
     assert found == sorted(wanted, key=order.index)
+
+
+def test_one_unit_more_changes_the_training_set_by_one_unit() -> None:
+    """Or a claim about units would be one about as many as the split exchanges."""
+    turns = (Turn("user", "q"), Turn("assistant", "a"))
+    everybody = [Record(f"r{i}", turns, f"p{i}") for i in range(200)]
+    trained, drawn = [], []
+    for place in (None, 0, 60, 199):
+        corpus = store(records=[r for i, r in enumerate(everybody) if i != place])
+        corpus.hold_out(40, 3)
+        trained.append({name for name, _ in corpus.units()})
+        drawn.append(set(corpus.sample_units(30, "c/3")))
+    for other, theirs in zip(trained[1:], drawn[1:], strict=True):
+        assert len(trained[0] ^ other) == 1
+        assert len(drawn[0] - theirs) <= 1
 
 
 def test_a_cap_is_fixed_by_the_seed_and_by_nobody_else() -> None:

@@ -1,8 +1,8 @@
 """Checkpoints of an arm that is being trained, from which it goes on after a kill, to the same bytes.
 
     train/.ARM.partial/privacy.json     the ledger, written before the weights that it covers
-    train/.ARM.partial/STEPS/           weights, optimizer and dropout state; what the steps did
-    secret/states/ARM.STEPS.json        the sampler's and the noise's generator
+    train/.ARM.partial/STEPS/           weights and optimizer; what the steps did
+    secret/states/ARM.STEPS.json        the generators of sampler, noise and dropout
 
 They are deleted when the arm ends; what a kill leaves behind is deleted when the arm is next found whole.
 """
@@ -28,8 +28,11 @@ class Checkpoints:
         self.run_dir, self.arm, self.inputs = run_dir, arm, inputs
         self.folder = f"train/.{arm}.partial"
 
-    def keep(self, snapshot: Snapshot, ledger: dict[str, Any]) -> None:
-        """Writes a snapshot: generators first, then the ledger, then the weights; older ones go last."""
+    def keep(self, snapshot: Snapshot, ledger: dict[str, Any], start: str | None) -> None:
+        """Writes a snapshot: generators first, then the ledger, then the weights; older ones go last.
+
+        `start` is the digest of the adapter that the arm began with, if it began with one.
+        """
         number = len(snapshot.steps)
         secret = self._secret(number)
         secret.parent.mkdir(mode=0o700, exist_ok=True)
@@ -38,14 +41,19 @@ class Checkpoints:
         self.run_dir.write_json(f"{self.folder}/privacy.json", {**ledger, "steps_done": number}, self.inputs)
         with self.run_dir.whole_directory(f"{self.folder}/{number}") as place:
             safetensors.torch.save_file(snapshot.tensors, place / "state.safetensors")
-            told = {"tokens": snapshot.tokens, "seconds": snapshot.seconds, "state": number}
+            told: dict[str, Any] = {"tokens": snapshot.tokens, "seconds": snapshot.seconds, "state": number}
             steps = [asdict(step) for step in snapshot.steps]
+            told["begun"] = _begun(ledger, start)
             relative = str((place / "state.json").relative_to(self.run_dir.path))
             self.run_dir.write_json(relative, told | {"steps": steps}, self.inputs)
         self._drop(keep=number)
 
-    def latest(self) -> Snapshot | None:
-        """The newest whole snapshot; None before the first. Raises UsageError for one of another plan or corpus."""
+    def latest(self, ledger: dict[str, Any], start: str | None) -> Snapshot | None:
+        """The newest whole snapshot; None before the first.
+
+        Raises UsageError for one of another plan or corpus, for one that began with another adapter or under another
+        claim or noise (its first steps would not be those that the ledger tells of), and for a broken one.
+        """
         numbers = sorted(self._numbers())
         if not numbers:
             return None
@@ -54,12 +62,21 @@ class Checkpoints:
         if told["inputs"] != self.run_dir.digests(self.inputs):
             raise UsageError(str(self.run_dir.file(relative)), expected="a checkpoint of this plan and corpus", got="one of another",
                              remedy=f"delete {self.run_dir.file(self.folder)} to train {self.arm} from its start")  # fmt: skip
+        if told["begun"] != _begun(ledger, start):
+            raise UsageError(str(self.run_dir.file(relative)), expected="a checkpoint with the start and the noise that the arm has now",
+                             got="one with others", remedy=f"restore what it started from, or delete {self.run_dir.file(self.folder)}")  # fmt: skip
         try:
             secret = json.loads(self._secret(told["state"]).read_text(encoding="utf-8"))
         except OSError as error:
             raise UsageError(str(self._secret(told["state"])), expected="the checkpoint's generators", got=error.strerror or "an error",
                              remedy=f"restore it, or delete {self.run_dir.file(self.folder)} to train {self.arm} from its start") from None  # fmt: skip
-        tensors = safetensors.torch.load_file(self.run_dir.file(relative).with_name("state.safetensors"))
+        except ValueError:
+            raise self._broken(self._secret(told["state"])) from None
+        weights = self.run_dir.file(relative).with_name("state.safetensors")
+        try:
+            tensors = safetensors.torch.load_file(weights)
+        except (OSError, safetensors.SafetensorError):
+            raise self._broken(weights) from None
         steps = tuple(Step(**step) for step in told["steps"])
         return Snapshot(tensors, steps, told["tokens"], told["seconds"], secret)
 
@@ -67,6 +84,10 @@ class Checkpoints:
         """Deletes every checkpoint and every generator of the arm."""
         self._drop(keep=None)
         shutil.rmtree(self.run_dir.file(self.folder), ignore_errors=True)
+
+    def _broken(self, file: Path) -> UsageError:
+        return UsageError(str(file), expected="a whole file of a checkpoint", got="a broken one",
+                          remedy=f"restore it, or delete {self.run_dir.file(self.folder)} to train {self.arm} from its start")  # fmt: skip
 
     def _drop(self, keep: int | None) -> None:
         for number in list(self._numbers()):
@@ -83,3 +104,9 @@ class Checkpoints:
 
     def _secret(self, number: int) -> Path:
         return self.run_dir.secret_file(f"states/{self.arm}.{number}.json")
+
+
+def _begun(ledger: dict[str, Any], start: str | None) -> dict[str, Any]:
+    """What may not change between the steps of one arm, as JSON keeps it."""
+    kept = {key: ledger[key] for key in ("claim", "mechanism", "stages")}
+    return dict(json.loads(json.dumps(kept | {"start": start})))

@@ -228,6 +228,9 @@ def _check_composable(plan: Plan, earlier: Any) -> None:
     if math.isinf(earlier.epsilon) and any(arm.private for arm in arms):
         raise UsageError(where, expected="a private start for private arms", got="one trained without privacy",
                          remedy="start from a private model, or train --eps inf alone")  # fmt: skip
+    if earlier.data.get("reproducible_noise") and plan.insecure_seed is None and any(a.private for a in arms):
+        raise UsageError(where, expected="a start whose noise nobody can draw again", got="one of reproducible noise, which claims no epsilon",
+                         remedy="train the start without --insecure-seed, or give one here too")  # fmt: skip
     if (earlier.unit, earlier.relation) != (training.unit, training.relation):
         raise UsageError(where, expected=f"unit {training.unit} under {training.relation}, to compose with this run",
                          got=f"unit {earlier.unit} under {earlier.relation}", remedy=f"set --unit {earlier.unit}")  # fmt: skip

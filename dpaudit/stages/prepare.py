@@ -158,7 +158,7 @@ def draw(plan: Plan, corpus: CorpusStore) -> tuple[Iterator[dict[str, Any]], dic
         raise UsageError(
             "candidates.records", expected=f"at most half of the {units} units", got=str(wanted.records)
         )
-    flipped = corpus.sample_units(wanted.records, random.Random(f"candidates/{seed}"))
+    flipped = corpus.sample_units(wanted.records, f"candidates/{seed}")
     coins |= {name: coin.random() < 0.5 for name in flipped}
     return _rows(plan, corpus, [*members, *planted], set(flipped)), coins
 

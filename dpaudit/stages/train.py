@@ -1,6 +1,7 @@
 """Train: one LoRA adapter per arm of the grid, each with its privacy ledger."""
 
 import hashlib
+import math
 import os
 import resource
 import secrets
@@ -214,18 +215,34 @@ def _at_start(run_dir: RunDir, plan: Plan, job: Job) -> Any:
     from dpaudit.training import checkpoint
 
     training, seed = plan.suite.training, plan.seed + job.arm.seed
-    torch.manual_seed(seed)  # dropout: public, as the initial weights are
+    torch.manual_seed(seed)  # public; the dropout of a private arm is seeded later
     model = checkpoint.new_adapter(_base_model(plan.suite), training.lora, seed)
     if training.gradient_checkpointing:
         model.gradient_checkpointing_enable({"use_reentrant": False})
-    if plan.suite.model.start is not None and job.start is None:
-        folder = Path(plan.suite.model.start)
-        checkpoint.load_adapter(model, folder / "adapter" if (folder / "adapter").is_dir() else folder)
     if job.start is not None:
-        place = f"train/{job.start.name}"
-        _check_start(run_dir, job, run_dir.read_json(f"{place}/privacy.json"))
-        checkpoint.load_adapter(model, run_dir.file(f"{place}/adapter"))
+        _check_start(run_dir, job, run_dir.read_json(f"train/{job.start.name}/privacy.json"))
+    if (folder := _start_folder(run_dir, plan, job)) is not None:
+        checkpoint.load_adapter(model, folder)
     return model
+
+
+def _start_folder(run_dir: RunDir, plan: Plan, job: Job) -> Path | None:
+    """The adapter that the arm goes on from: that of the stage before, or the one that the run was given."""
+    if job.start is not None:
+        return run_dir.file(f"train/{job.start.name}/adapter")
+    if plan.suite.model.start is None:
+        return None
+    folder = Path(plan.suite.model.start)
+    return folder / "adapter" if (folder / "adapter").is_dir() else folder
+
+
+def _start_digest(run_dir: RunDir, plan: Plan, job: Job) -> str | None:
+    """The SHA-256 of that adapter's weights."""
+    folder = _start_folder(run_dir, plan, job)
+    if folder is None:
+        return None
+    weights = sorted(file for file in folder.glob("adapter_model*") if file.is_file())
+    return hashlib.sha256(b"".join(file.read_bytes() for file in weights)).hexdigest()
 
 
 def _check_start(run_dir: RunDir, job: Job, kept: dict[str, Any]) -> None:
@@ -255,8 +272,10 @@ def _trained(
     from dpaudit.training import dpsgd, loop
 
     training, name = plan.suite.training, job.arm.name
-    rows = micro_batch or training.micro_batch
+    rows, start = micro_batch or training.micro_batch, _start_digest(run_dir, plan, job)
     kept = _checkpoints(run_dir, name)
+    if math.isfinite(job.mechanism.clip):
+        dpsgd.seed_dropout(_seed(plan, name, "dropout"))
     try:
         units, objective = _lesson(run_dir, plan, job, data, model, rows, several)
         by_trl = _by_trl(plan, job, model, units, objective, rows, advance)
@@ -271,8 +290,8 @@ def _trained(
             micro_batch=rows,
             advance=advance,
             ranks=several,
-            resume=several.together(kept.latest),
-            keep=(lambda snapshot: kept.keep(snapshot, spent)) if several.first else None,
+            resume=several.together(lambda: kept.latest(spent, start)),
+            keep=(lambda snapshot: kept.keep(snapshot, spent, start)) if several.first else None,
             keep_every=training.checkpoint_every,
         )
     except (MemoryError, RuntimeError) as error:

@@ -50,6 +50,18 @@ def noise_generator(device: torch.device, seed: int | None = None) -> torch.Gene
     return generator
 
 
+def seed_dropout(seed: int | None = None) -> None:
+    """Seeds the process's generators, from which dropout draws, from the system's entropy unless `seed` fixes them.
+
+    Under DP the masks must be secret. All of a step's units share one stream, so that one unit more gives every other
+    one another mask: masks that are known would let each of them move by up to two clips. Independent masks that
+    nobody knows are part of the mechanism's randomness, and one unit more changes the sum by one clip under each.
+    """
+    torch.set_rng_state(noise_generator(torch.device("cpu"), seed).get_state())
+    if torch.cuda.is_available():
+        torch.cuda.manual_seed(secrets.randbits(63) if seed is None else seed % 2**63)
+
+
 def unit_norms(gradients: Gradients) -> Tensor:
     """The L2 norm of each unit's gradient over all parameters together, shape (units,)."""
     norms = torch.stack([torch.linalg.vector_norm(g.flatten(1), dim=1) for g in gradients.values()])

@@ -59,6 +59,8 @@ def train(
         engine.probe(noise)
     if resume is not None:
         restore(resume, engine.parameters, engine.optimizer, sampling, noise)
+        if not ranks.first:
+            dpsgd.seed_dropout()  # the snapshot has the first rank's, and no two may draw the same masks
         steps, tokens, earlier = list(resume.steps), resume.tokens, resume.seconds
         advance(len(steps))
     began = time.perf_counter()

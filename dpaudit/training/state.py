@@ -22,9 +22,9 @@ class Step:
 
 @dataclass(frozen=True)
 class Snapshot:
-    """The state after `len(steps)` steps. `secret` holds the sampler's and the noise's generator: as good as the data."""
+    """The state after `len(steps)` steps. `secret` holds the generators of sampler, noise and dropout: as good as the data."""
 
-    tensors: dict[str, Tensor]  # weights/NAME, optimizer/INDEX/KEY, dropout/DEVICE
+    tensors: dict[str, Tensor]  # weights/NAME, optimizer/INDEX/KEY
     steps: tuple[Step, ...]
     tokens: int
     seconds: float
@@ -43,10 +43,13 @@ def capture(
         for key, value in kept.items():
             if value is not None:  # SGD without momentum
                 tensors[f"optimizer/{index}/{key}"] = torch.as_tensor(value).clone()
-    tensors["dropout/cpu"] = torch.get_rng_state()
+    secret = {
+        "sampling": sampling.bit_generator.state,
+        "noise": _text(noise.get_state()),
+        "dropout": _text(torch.get_rng_state()),
+    }
     if torch.cuda.is_available():
-        tensors["dropout/cuda"] = torch.cuda.get_rng_state()
-    secret = {"sampling": sampling.bit_generator.state, "noise": noise.get_state().numpy().tobytes().hex()}
+        secret["dropout_cuda"] = _text(torch.cuda.get_rng_state())
     return tensors, secret
 
 
@@ -68,9 +71,16 @@ def restore(
                 index, _, key = rest.partition("/")
                 kept.setdefault(int(index), {})[key] = tensor
     optimizer.load_state_dict({**optimizer.state_dict(), "state": kept})
-    torch.set_rng_state(snapshot.tensors["dropout/cpu"].cpu())
-    if "dropout/cuda" in snapshot.tensors:
-        torch.cuda.set_rng_state(snapshot.tensors["dropout/cuda"].cpu())
     sampling.bit_generator.state = snapshot.secret["sampling"]
-    words = np.frombuffer(bytes.fromhex(snapshot.secret["noise"]), dtype=np.uint8)
-    noise.set_state(torch.from_numpy(words.copy()))
+    noise.set_state(_state(snapshot.secret["noise"]))
+    torch.set_rng_state(_state(snapshot.secret["dropout"]))
+    if "dropout_cuda" in snapshot.secret:
+        torch.cuda.set_rng_state(_state(snapshot.secret["dropout_cuda"]))
+
+
+def _text(state: Tensor) -> str:
+    return state.numpy().tobytes().hex()
+
+
+def _state(text: str) -> Tensor:
+    return torch.from_numpy(np.frombuffer(bytes.fromhex(text), dtype=np.uint8).copy())

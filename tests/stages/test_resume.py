@@ -185,6 +185,61 @@ def test_a_checkpoint_without_its_generators_is_refused(toy_model_dir: Path, tmp
         train.run(run_dir, plan, QUIET, only=["sft-eps4"])
 
 
+@pytest.mark.parametrize(
+    "file", ["train/.sft-eps4.partial/4/state.safetensors", "secret/states/sft-eps4.4.json"]
+)
+def test_a_torn_checkpoint_is_told_in_one_line(file: str, toy_model_dir: Path, tmp_path: Path) -> None:
+    run_dir, plan = interrupted(toy_model_dir, tmp_path)
+    os.truncate(run_dir.file(file), 9)
+    with pytest.raises(UsageError, match="expected a whole file of a checkpoint, got a broken one"):
+        train.run(run_dir, plan, QUIET, only=["sft-eps4"])
+
+
+def test_a_checkpoint_with_another_start_is_refused(toy_model_dir: Path, tmp_path: Path) -> None:
+    """Its first steps had the noise that the first start left room for; a ledger of the second would not tell it."""
+    started = tmp_path / "started"
+    for epsilon in (1.0, 3.0):
+        plan = make_plan(toy_model_dir)
+        plan = replace(plan, suite=replace(plan.suite, grid=Grid(epsilons=(epsilon,), baseline=False)))
+        train.run(prepared(plan, started), plan, QUIET)
+    arms = {p.name: p for p in started.glob("*/train/*")}
+    start = tmp_path / "start"
+    shutil.copytree(arms["sft-eps1"], start)
+    plan = make_plan(toy_model_dir)
+    plan = replace(plan, suite=replace(plan.suite, model=replace(plan.suite.model, start=str(start)),
+                                       grid=Grid(epsilons=(4.0,), baseline=False)))  # fmt: skip
+    run_dir = prepared(plan, tmp_path / "runs")
+    with pytest.raises(KeyboardInterrupt):
+        train.run(run_dir, plan, StopAfter(5))
+    shutil.rmtree(start)
+    shutil.copytree(arms["sft-eps3"], start)
+    with pytest.raises(UsageError, match="expected a checkpoint with the start and the noise"):
+        train.run(run_dir, plan, QUIET)
+    with pytest.raises(UsageError, match="expected a start whose noise nobody can draw again"):
+        train.run(prepared(replace(plan, insecure_seed=None), tmp_path / "runs"), replace(plan, insecure_seed=None), QUIET)  # fmt: skip
+
+
+def test_the_masks_of_dropout_are_secret_in_a_private_arm(toy_model_dir: Path, tmp_path: Path) -> None:
+    """A stream that follows from --seed would give every unit of a step another mask once one unit more is drawn."""
+    import safetensors.torch
+    import torch
+
+    plan = replace(make_plan(toy_model_dir), insecure_seed=None)
+    run_dir = prepared(plan, tmp_path)
+    seeds = {}
+    for arm in ("sft-eps4", "sft-inf"):
+        with pytest.raises(KeyboardInterrupt):
+            train.run(run_dir, plan, StopAfter(3), only=[arm])
+        kept = safetensors.torch.load_file(run_dir.file(f"train/.{arm}.partial/2/state.safetensors"))
+        assert {name.split("/")[0] for name in kept} == {"weights", "optimizer"}
+        state = json.loads(run_dir.secret_file(f"states/{arm}.2.json").read_text())["dropout"]
+        generator = torch.Generator()
+        generator.set_state(torch.frombuffer(bytearray.fromhex(state), dtype=torch.uint8))
+        seeds[arm] = generator.initial_seed()
+    assert seeds["sft-inf"] == plan.seed
+    assert seeds["sft-eps4"] != plan.seed
+
+
 def test_what_a_kill_left_after_the_last_step_is_tidied_up(toy_model_dir: Path, tmp_path: Path) -> None:
     run_dir, plan = interrupted(toy_model_dir, tmp_path)
     kept = tmp_path / "kept"
