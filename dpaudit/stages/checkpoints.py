@@ -8,6 +8,7 @@ They are deleted when the arm ends; what a kill leaves behind is deleted when th
 """
 
 import json
+import os
 import shutil
 from collections.abc import Iterator
 from dataclasses import asdict
@@ -41,6 +42,8 @@ class Checkpoints:
         self.run_dir.write_json(f"{self.folder}/privacy.json", {**ledger, "steps_done": number}, self.inputs)
         with self.run_dir.whole_directory(f"{self.folder}/{number}") as place:
             safetensors.torch.save_file(snapshot.tensors, place / "state.safetensors")
+            with (place / "state.safetensors").open("rb") as written:
+                os.fsync(written.fileno())  # the folder is renamed into place when this is on the disk
             told: dict[str, Any] = {"tokens": snapshot.tokens, "seconds": snapshot.seconds, "state": number}
             steps = [asdict(step) for step in snapshot.steps]
             told["begun"] = _begun(ledger, start)

@@ -95,13 +95,22 @@ def _waiting_jobs(run_dir: RunDir, plan: Plan, only: list[str] | None) -> list[J
     The methods that they start from are counted too.
     """
     arms = with_starts(plan, _chosen(plan, only))
-    waiting = [arm for arm in arms if not run_dir.is_current(f"train/{arm.name}/train.json", INPUTS)]
+    waiting: list[Arm] = []
     for arm in arms:
-        if arm not in waiting:
+        current = run_dir.is_current(f"train/{arm.name}/train.json", _inputs(plan, arm))
+        if not current or suite.start_of(plan.suite, arm) in waiting:
+            waiting.append(arm)
+        else:
             _checkpoints(run_dir, arm.name).clear()
     methods = {arm.method for arm in with_starts(plan, waiting)}
     unit = plan.suite.training.unit
     return jobs_of(plan, waiting, {method: expected_units(run_dir, method, unit) for method in methods})
+
+
+def _inputs(plan: Plan, arm: Arm) -> tuple[str, ...]:
+    """What an arm is made from: the plan, the corpus, and the weights that it starts from."""
+    start = suite.start_of(plan.suite, arm)
+    return INPUTS if start is None else (*INPUTS, f"train/{start.name}/adapter/adapter_model.safetensors")
 
 
 def _check_joint(plan: Plan, jobs: list[Job]) -> None:
@@ -203,7 +212,7 @@ def train_arm(
                 _inside(run_dir, folder, "steps.jsonl"), (asdict(step) for step in done.steps)
             )
             measured = _measured(done, data, count)
-            run_dir.write_json(_inside(run_dir, folder, "train.json"), measured, INPUTS)
+            run_dir.write_json(_inside(run_dir, folder, "train.json"), measured, _inputs(plan, job.arm))
         _checkpoints(run_dir, job.arm.name).clear()
     several.wait()  # the next arm may go on from this one
 

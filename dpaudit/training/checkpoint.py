@@ -63,18 +63,34 @@ def load_adapter(model: Any, folder: Path) -> None:
     """
     import peft
 
-    kept = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
+    weights, kept = _opened(folder)
     planned = model.peft_config["default"]
     for name in ("r", "lora_alpha", "use_rslora", "use_dora"):
         if (seen := kept.get(name, False)) != (wanted := getattr(planned, name)):
             raise UsageError(str(folder), expected=f"an adapter with {name} = {wanted}, as the plan has", got=f"{seen}",
                              remedy="set training.lora as it was trained with")  # fmt: skip
-    weights = peft.load_peft_weights(str(folder), device="cpu")
     own = peft.get_peft_model_state_dict(model, save_embedding_layers=False)
     if {name: w.shape for name, w in weights.items()} != {name: w.shape for name, w in own.items()}:
         raise UsageError(str(folder), expected="an adapter of the plan's layers", got="one of others",
                          remedy="set training.lora as it was trained with")  # fmt: skip
     peft.set_peft_model_state_dict(model, weights)
+
+
+def _opened(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    """An adapter folder's weights and settings, from safetensors and JSON alone."""
+    import peft
+    from safetensors import SafetensorError
+
+    for name in ("adapter_config.json", "adapter_model.safetensors"):
+        if not (folder / name).is_file():
+            raise UsageError(str(folder / name), expected="an adapter folder with this file", got="none",
+                             remedy="give the folder that training wrote")  # fmt: skip
+    try:
+        kept = dict(json.loads((folder / "adapter_config.json").read_text(encoding="utf-8")))
+        return peft.load_peft_weights(str(folder), device="cpu"), kept
+    except (SafetensorError, ValueError) as error:
+        raise UsageError(str(folder), expected="a whole adapter", got=f"a broken one ({type(error).__name__})",
+                         remedy="copy it again, or train it again") from None  # fmt: skip
 
 
 def save_adapter(model: Any, folder: Path, base: str, card: str) -> None:

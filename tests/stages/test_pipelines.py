@@ -302,3 +302,39 @@ def test_seeds_train_different_adapters_each_with_its_ledger(toy_model_dir: Path
     for end, start in (("dpo-sigmoid-eps8", "sft-eps4"), ("dpo-sigmoid-eps8-s1", "sft-eps4-s1")):
         ended, began = weights_of(run_dir, end), weights_of(run_dir, start)
         assert all((ended[name] - began[name]).abs().max() < 1e-4 for name in began)
+
+
+# ---- what a start does to those that go on from it
+
+
+def test_an_arm_is_trained_again_when_what_it_started_from_is(toy_model_dir: Path, tmp_path: Path) -> None:
+    plan = make_plan(toy_model_dir, replace(CHAIN, stages=("sft",)))
+    run_dir = go(plan, tmp_path)
+    kept = {name: file.stat().st_mtime_ns for name, file in _adapters(run_dir).items()}
+    assert {name: file.stat().st_mtime_ns for name, file in _adapters(go(plan, tmp_path)).items()} == kept
+    shutil.rmtree(run_dir.file("train/sft-eps4"))
+    again = {name: file.stat().st_mtime_ns for name, file in _adapters(go(plan, tmp_path)).items()}
+    assert again["sft-eps8"] == kept["sft-eps8"]
+    assert again["sft-eps4"] != kept["sft-eps4"] and again["dpo-sigmoid-eps8"] != kept["dpo-sigmoid-eps8"]
+
+
+def _adapters(run_dir: RunDir) -> dict[str, Path]:
+    return {
+        file.parts[-3]: file for file in run_dir.file("train").glob("*/adapter/adapter_model.safetensors")
+    }
+
+
+@pytest.mark.parametrize("fault", ["no weights", "cut short", "no settings"])
+def test_a_broken_adapter_folder_is_told_in_one_line(
+    fault: str, toy_adapter_dir: Path, toy_model_dir: Path, tmp_path: Path
+) -> None:
+    start = start_with(toy_adapter_dir, tmp_path / "start", dict(OPEN), 0.0)
+    place = next(start.rglob("adapter_model.safetensors"))
+    if fault == "no settings":
+        (place.parent / "adapter_config.json").write_text("{", encoding="utf-8")
+    elif fault == "no weights":
+        place.unlink()
+    else:
+        place.write_bytes(place.read_bytes()[:200])
+    told = "no such file|got none|an adapter folder" if fault == "no weights" else "expected a whole adapter, got a broken one"  # fmt: skip
+    refused(make_plan(toy_model_dir, Grid(epsilons=(), baseline=True), start), tmp_path / "runs", told)
