@@ -59,7 +59,7 @@ class FusedLora:
         self.units: Gradients = {}
         self._layers = _lora_layers(model, self.parameters)
         self._unit_of_row: Tensor | None = None
-        self._count = 0
+        self._count, self._one_row_each = 0, False
 
     @contextmanager
     def attached(self) -> Iterator[None]:
@@ -79,6 +79,8 @@ class FusedLora:
         Raises GuardError where a weight got a gradient by another way than its layer: that could not be clipped.
         """
         self.units, self._unit_of_row, self._count = {}, unit_of_row, units
+        in_order = torch.arange(units, device=unit_of_row.device)
+        self._one_row_each = torch.equal(unit_of_row, in_order)
         try:
             yield
         finally:
@@ -119,10 +121,10 @@ class FusedLora:
         rows = torch.bmm(left.float().transpose(1, 2), right.float())  # (rows, m, n)
         index = self._unit_of_row
         assert index is not None
-        if len(rows) != self._count or name in self.units:
+        if name in self.units or not self._one_row_each:
             total = self.units.setdefault(name, rows.new_zeros((self._count, *rows.shape[1:])))
             total.index_add_(0, index, rows)
-        else:  # one row a unit, in order
+        else:
             self.units[name] = rows
 
 

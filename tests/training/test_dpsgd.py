@@ -316,6 +316,22 @@ def test_a_layer_used_twice_collects_both_uses() -> None:
         torch.testing.assert_close(lora.units[name].sum(0), parameter.grad, rtol=1e-4, atol=1e-6)
 
 
+def test_rows_go_to_their_units_whatever_the_order() -> None:
+    """As many rows as units, but not one row each: nothing may rest on their numbers alone."""
+    model, group = worlds.lora_model(), next(batches.grouped(worlds.record_units(4), 8))
+    lora = FusedLora(model)
+    rows = [example for part in group.passes for example, _ in part]
+    found = []
+    for units in ([0, 1, 2, 3], [2, 0, 0, 3]):
+        with lora.attached(), lora.collecting(torch.tensor(units), 4):
+            examples.example_losses(model, rows, SFT).sum().backward()  # type: ignore[no-untyped-call]
+        found.append(lora.units)
+    for name, alone in found[0].items():
+        torch.testing.assert_close(found[1][name][0], alone[1] + alone[2])
+        torch.testing.assert_close(found[1][name][2], alone[0])
+        assert not found[1][name][1].any()
+
+
 def test_a_weight_used_outside_its_layer_is_refused() -> None:
     class Leaky(nn.Module):
         def __init__(self) -> None:
