@@ -18,7 +18,7 @@ from dpaudit.training.state import Step
 FALSE_ALARM = 1e-6  # of one guard in one run
 PROBE_SAMPLES = 1600  # noise values of a weight: with fewer, a tenth too little would not show
 PROBES_MOST = 64
-TAIL_STEPS = 16  # with fewer, counts above their mean have too long a tail to tell a spread too wide
+TAIL_STEPS = 20  # with fewer, counts above their mean have too long a tail to tell a spread too wide
 
 ALWAYS = ("loss finite", "sampling rate as claimed", "weights moved", "steps as in the ledger")
 PRIVATE = (
