@@ -83,6 +83,6 @@ def clipped_sum(gradients: Gradients, clip: float) -> tuple[Gradients, int]:
 def gaussian_noise(parameters: dict[str, nn.Parameter], std: float, generator: torch.Generator) -> Gradients:
     """Independent Gaussian noise of standard deviation `std` for every coordinate of every parameter, float32."""
     return {
-        name: torch.randn(p.shape, generator=generator, device=p.device, dtype=torch.float32) * std
+        name: torch.randn(p.shape, generator=generator, device=p.device, dtype=torch.float32).mul_(std)
         for name, p in parameters.items()
     }

@@ -138,9 +138,10 @@ class _LowRank(torch.autograd.Function):
         low = functional.linear(x.to(a.dtype), a)  # (rows, tokens, rank)
         context.save_for_backward(x, low, a, b)
         context.scaling, context.owner, context.names = scaling, owner, names
-        if base.dtype == b.dtype:
-            flat = torch.addmm(base.flatten(0, -2), low.flatten(0, -2), b.T, alpha=scaling)
-            return flat.view(base.shape)
+        if base.dtype == b.dtype and base.is_contiguous() and not base._is_view():
+            context.mark_dirty(base)  # nobody else has it: a linear layer keeps its weight, never its output
+            base.view(-1, base.shape[-1]).addmm_(low.flatten(0, -2), b.T, alpha=scaling)
+            return base
         return torch.add(base, functional.linear(low, b), alpha=scaling).to(base.dtype)
 
     @staticmethod

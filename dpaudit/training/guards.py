@@ -49,7 +49,7 @@ def check_noised(noise: Gradients, parameters: dict[str, nn.Parameter], noise_mu
 
 def check_clipped(sums: Gradients, units: int, clip: float) -> None:
     """Raises GuardError where a sum of clipped units is longer than that many clips: then one was not clipped."""
-    norm = math.sqrt(sum(float(part.double().square().sum()) for part in sums.values()))
+    norm = float(torch.stack(torch._foreach_norm(list(sums.values()))).norm())
     if norm > units * clip * (1 + 1e-3):  # a NaN is for check_finite
         raise GuardError(
             f"clipped sum of {units} units: expected norm at most {units * clip:g}, seen {norm:g}"
