@@ -8,8 +8,9 @@ answer tokens, and AdamW:
   same     the same LoRA kernel without clip and noise
   peft     PEFT's own layers and autograd, without clip and noise
   opacus   Opacus' GradSampleModule hooks on PEFT's layers, then the same clip and noise
-Time: medians over interleaved rounds in one process; a ratio is the median of the rounds' own ratios. Memory: the
-growth of peak resident memory over the state before the step, each variant in a fresh process whose allocator returns
+Time: medians over interleaved rounds in one process, on one thread, whose allocator keeps what was freed: else which
+variant pays for fresh pages hangs on what the others left behind. A ratio is the median of the rounds' own ratios.
+Memory: the growth of peak resident memory over the state before the step, each variant in a fresh process that returns
 freed blocks at once (on an accelerator: the allocator's own peak); medians over three processes. `throughput` above 1
 means that dp is faster, `memory` below 1 that it is smaller.
 """
@@ -52,7 +53,8 @@ BATCH = {
     "1B": (8, 256),
 }  # sequences and their tokens, a third of them the answer
 MECHANISM = Mechanism(1.0, 0.1, 1000, 0.5)
-ALLOCATOR = {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "0", "MALLOC_TOP_PAD_": "0"}
+KEEPING = {"MALLOC_MMAP_THRESHOLD_": str(2**25), "MALLOC_TRIM_THRESHOLD_": str(2**40)}
+RETURNING = {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "0", "MALLOC_TOP_PAD_": "0"}
 
 
 def main() -> None:
@@ -61,7 +63,8 @@ def main() -> None:
     )
     parser.add_argument("--sizes", nargs="+", default=["5M", "60M"], choices=SIZES)
     parser.add_argument("--units", nargs="+", default=["record", "pair"], choices=["record", "pair"])
-    parser.add_argument("--rounds", type=int, default=20)
+    parser.add_argument("--rounds", type=int, default=40)
+    parser.add_argument("--threads", type=int, default=1, help="of a variant's processor work")
     parser.add_argument("--dtype", default="float32", choices=["float32", "bfloat16"])
     parser.add_argument("--checkpointing", action="store_true", help="gradient checkpointing, non-reentrant")
     parser.add_argument("--out", type=Path)
@@ -69,9 +72,12 @@ def main() -> None:
         "--peak", choices=VARIANTS, help=argparse.SUPPRESS
     )  # one process of the memory measure
     arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
     if arguments.peak:
         print(peak(arguments.peak, arguments))
         return
+    if not KEEPING.items() <= os.environ.items():  # read when a process starts
+        os.execve(sys.executable, [sys.executable, *sys.argv], os.environ | KEEPING)
     rows = []
     for size, unit in itertools.product(arguments.sizes, arguments.units):
         arguments.sizes, arguments.units = [size], [unit]
@@ -81,7 +87,7 @@ def main() -> None:
         told = {"model": size, "unit": unit, "sequences": sequences, "tokens": tokens}
         rows.append(told | ratios(seconds, memory))
         print(json.dumps(rows[-1]), flush=True)
-    settings = {key: getattr(arguments, key) for key in ("rounds", "dtype", "checkpointing")}
+    settings = {key: getattr(arguments, key) for key in ("rounds", "threads", "dtype", "checkpointing")}
     if arguments.out:
         found = {"machine": machine(), "settings": settings, "results": rows}
         arguments.out.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
@@ -128,9 +134,9 @@ def peaks(name: str, arguments: argparse.Namespace) -> float:
         "--units",
         *arguments.units,
     ]
-    command += ["--dtype", arguments.dtype]
+    command += ["--dtype", arguments.dtype, "--threads", str(arguments.threads)]
     command += ["--checkpointing"] if arguments.checkpointing else []
-    environment = os.environ | ALLOCATOR
+    environment = os.environ | RETURNING
     return statistics.median(
         float(subprocess.run(command, env=environment, check=True, capture_output=True, text=True).stdout)
         for _ in range(3)

@@ -55,8 +55,7 @@ def private_sum(
             name: part[:1] for name, part in gradients.items()
         }  # a sum of many hardly shows one that is too long
         guards.check_clipped(dpsgd.clipped_sum(first, mechanism.clip)[0], 1, mechanism.clip)
-        for name, part in sums.items():
-            total[name] += part
+        torch._foreach_add_(list(total.values()), [sums[name] for name in total])
         counts += torch.tensor([loss, clipped], dtype=torch.float64, device=counts.device)
     ranks.add_up([*total.values(), counts])
     return GradientSum(total, float(counts[0]), int(counts[1]))

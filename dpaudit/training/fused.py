@@ -118,7 +118,7 @@ class FusedLora:
 
     def collect(self, name: str, left: Tensor, right: Tensor) -> None:
         """Adds sum over tokens of left x right, (rows, tokens, m) and (rows, tokens, n), to each row's unit."""
-        rows = torch.bmm(left.float().transpose(1, 2), right.float())  # (rows, m, n)
+        rows = _products(left.float(), right.float())  # (rows, m, n)
         index = self._unit_of_row
         assert index is not None
         if name in self.units or not self._one_row_each:
@@ -135,7 +135,7 @@ class _LowRank(torch.autograd.Function):
     def forward(
         context: Any, base: Tensor, x: Tensor, a: Tensor, b: Tensor, scaling: float, owner: FusedLora, names: tuple[str, str]
     ) -> Tensor:  # fmt: skip
-        low = functional.linear(x.to(a.dtype), a)  # (rows, tokens, rank)
+        low = _to_rank(x.to(a.dtype), a)  # (rows, tokens, rank)
         context.save_for_backward(x, low, a, b)
         context.scaling, context.owner, context.names = scaling, owner, names
         if base.dtype == b.dtype and base.is_contiguous() and not base._is_view():
@@ -149,16 +149,32 @@ class _LowRank(torch.autograd.Function):
         x, low, a, b = context.saved_tensors
         owner, (name_a, name_b) = context.owner, context.names
         wide = gradient.to(b.dtype)
-        low_gradient = functional.linear(wide, b.T * context.scaling)  # (rows, tokens, rank)
+        low_gradient = _to_rank(wide, b.T * context.scaling)  # (rows, tokens, rank)
         grad_a = grad_b = None
         if owner.apart:
             owner.collect(name_b, wide, low * context.scaling)
             owner.collect(name_a, low_gradient, x)
         else:
-            grad_b = wide.flatten(0, -2).T @ (low.flatten(0, -2) * context.scaling)
+            grad_b = ((low.flatten(0, -2) * context.scaling).T @ wide.flatten(0, -2)).T
             grad_a = low_gradient.flatten(0, -2).T @ x.flatten(0, -2).to(a.dtype)
         grad_x = functional.linear(low_gradient, a.T).to(x.dtype) if context.needs_input_grad[1] else None
         return gradient, grad_x, grad_a, grad_b, None, None, None
+
+
+# Of two products that are each other's transpose, the one whose narrow factor comes first is up to four times as
+# fast on a CPU: its kernels run along the wide rows.
+
+
+def _to_rank(wide: Tensor, matrix: Tensor) -> Tensor:
+    """wide (rows, tokens, n) times the transpose of matrix (rank, n)."""
+    return (matrix @ wide.flatten(0, -2).T).T.contiguous().view(*wide.shape[:-1], len(matrix))
+
+
+def _products(left: Tensor, right: Tensor) -> Tensor:
+    """left^T right of every row: (rows, tokens, m) and (rows, tokens, n) to (rows, m, n)."""
+    if left.shape[-1] <= right.shape[-1]:
+        return torch.bmm(left.transpose(1, 2), right)
+    return torch.bmm(right.transpose(1, 2), left).transpose(1, 2).contiguous()
 
 
 def _lora_layers(model: nn.Module, parameters: dict[str, nn.Parameter]) -> list[tuple[tuple[str, str], Any]]:

@@ -32,8 +32,9 @@ PRIVATE = (
 def check_finite(loss: float, gradients: Gradients, step: int) -> None:
     if not math.isfinite(loss):
         raise GuardError(f"loss of step {step}: expected a finite number, seen {loss}")
-    for name, gradient in gradients.items():
-        if not gradient.isfinite().all():
+    largest = torch.stack(torch._foreach_norm(list(gradients.values()), math.inf))
+    for name, finite in zip(gradients, largest.isfinite().tolist(), strict=True):
+        if not finite:
             raise GuardError(f"gradient of {name} in step {step}: expected finite numbers, seen others")
 
 
@@ -43,7 +44,9 @@ def check_noised(noise: Gradients, parameters: dict[str, nn.Parameter], noise_mu
         seen = tuple(noise[name].shape) if name in noise else "none"
         if seen != tuple(parameter.shape):
             raise GuardError(f"noise on {name}: expected shape {tuple(parameter.shape)}, seen {seen}")
-        if noise_multiplier > 0 and not noise[name].any():
+    lengths = torch.stack(torch._foreach_norm([noise[name] for name in parameters]))
+    for name, length in zip(parameters, lengths.tolist(), strict=True):
+        if noise_multiplier > 0 and length == 0:
             raise GuardError(f"noise on {name}: expected {noise_multiplier:g} times the clip, seen 0")
 
 

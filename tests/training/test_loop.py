@@ -93,7 +93,7 @@ def test_non_private_step_is_the_plain_autograd_mean(monkeypatch: pytest.MonkeyP
     model.zero_grad()
     found = gradients_of_first_step(monkeypatch, model, units, mechanism)
     for gradient, value in zip(found.values(), expected, strict=True):
-        torch.testing.assert_close(gradient, value, rtol=1e-4, atol=1e-7)
+        assert float((gradient - value).norm() / value.norm()) < 1e-5
 
 
 def _log_prob(model: nn.Module, sequence: Encoded) -> Tensor:
