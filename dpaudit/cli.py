@@ -13,6 +13,36 @@ from typer.core import TyperGroup
 
 from dpaudit import __version__, overview, pipeline, rundir, tables
 from dpaudit.errors import GuardError, PartialError, UsageError
+from dpaudit.options import (
+    ArmOption,
+    BaselineOption,
+    ChainOption,
+    DataOption,
+    DeltaOption,
+    DpoOption,
+    DryOption,
+    EgressOption,
+    EpsOption,
+    InsecureOption,
+    JsonOption,
+    MicroBatchOption,
+    ModelOption,
+    PublicOption,
+    RecipeOption,
+    RowsOption,
+    RunOption,
+    RunsOption,
+    SeedOption,
+    SeedsOption,
+    SetOption,
+    StageOption,
+    StartOption,
+    SuiteArgument,
+    SuiteOption,
+    TextOption,
+    UnitOption,
+    WorkersOption,
+)
 from dpaudit.progress import Progress
 from dpaudit.rundir import RunDir
 from dpaudit.suite import Plan
@@ -62,100 +92,6 @@ report_app = typer.Typer(help="The page of a run.", **SETTINGS)
 app.add_typer(attack_app, name="attack")
 app.add_typer(judge_app, name="judge")
 app.add_typer(report_app, name="report")
-
-SuiteArgument = Annotated[str, typer.Argument(metavar="SUITE", help="A name of suites/, or a YAML file.")]
-SuiteOption = Annotated[str, typer.Option("--suite", help="A name of suites/, or a YAML file.")]
-EpsOption = Annotated[
-    str | None,
-    typer.Option("--eps", metavar="1,4,8", help="One private arm for each epsilon; inf is there anyway."),
-]
-DpoOption = Annotated[
-    str | None, typer.Option("--dpo", metavar="LOSSES", help="DPO arms, such as sigmoid,simpo.")
-]
-ModelOption = Annotated[
-    str | None, typer.Option("--model", metavar="DIR", help="The base: a folder or a hub id.")
-]
-DataOption = Annotated[
-    str | None,
-    typer.Option(
-        "--data", metavar="DATA", help="Dialogues: JSONL, JSON, CSV, Parquet, a folder or a hub id."
-    ),
-]
-RowsOption = Annotated[
-    str | None, typer.Option("--rows", metavar="A:B", help="Rows A to B of the data, from 0, B left out.")
-]
-TextOption = Annotated[
-    str | None, typer.Option("--text", metavar="DATA", help="Plain text for continued pretraining.")
-]
-UnitOption = Annotated[
-    str | None,
-    typer.Option("--unit", help="Whose presence is hidden: record, patient, pair; label hides preferences."),
-]
-SeedOption = Annotated[int, typer.Option("--seed", help="Fixes corpus, split, initialisation and decoding.")]
-InsecureOption = Annotated[
-    int | None,
-    typer.Option("--insecure-seed", help="Fixes coins, sampling and noise too: then no epsilon is claimed."),
-]
-SetOption = Annotated[
-    list[str] | None,
-    typer.Option("--set", metavar="KEY=VALUE", help="Changes a key of the suite; may be given again."),
-]
-BaselineOption = Annotated[bool, typer.Option("--no-baseline", help="Leave out the non-private arm.")]
-ArmOption = Annotated[
-    list[str] | None, typer.Option("--arm", metavar="ARM", help="Only this arm; may be given again.")
-]
-EgressOption = Annotated[
-    list[str] | None,
-    typer.Option("--allow-egress", metavar="HOST", help="An endpoint that answers may be sent to."),
-]
-RecipeOption = Annotated[
-    list[str] | None, typer.Option("--recipe", metavar="NAME", help="Only this recipe; may be given again.")
-]
-StageOption = Annotated[
-    str | None,
-    typer.Option(
-        "--stage", metavar="STAGES", help="Stages beside DPO: cpt, sft or cpt,sft; none for DPO alone."
-    ),
-]
-ChainOption = Annotated[
-    bool | None,
-    typer.Option(
-        "--chain/--no-chain", help="Each stage goes on from the one before, or all start at the base."
-    ),
-]
-StartOption = Annotated[
-    str | None,
-    typer.Option("--start", metavar="DIR", help="An adapter to go on from; its ledger is composed."),
-]
-PublicOption = Annotated[
-    bool, typer.Option("--assume-public", help="Take a start without a ledger for public; the page says so.")
-]
-DeltaOption = Annotated[
-    bool, typer.Option("--allow-delta", help="Let delta be 1 / number of units or above.")
-]
-SeedsOption = Annotated[
-    int | None, typer.Option("--seeds", metavar="K", min=1, help="Train every arm K times.")
-]
-MicroBatchOption = Annotated[
-    int | None,
-    typer.Option(
-        "--micro-batch", metavar="N", min=1, help="Sequences in one forward pass; the step stays the same."
-    ),
-]
-DryOption = Annotated[
-    bool, typer.Option("--dry-run", help="Show noise, steps and memory of every arm, and train nothing.")
-]
-WorkersOption = Annotated[
-    int | None,
-    typer.Option(
-        "--workers", metavar="N", min=1, help="Arms trained at once; without it chosen by model and machine."
-    ),
-]
-RunOption = Annotated[
-    str | None, typer.Option("--run", metavar="NAME", help="A run; without it the one used last.")
-]
-RunsOption = Annotated[Path, typer.Option("--runs", metavar="DIR", help="The folder that holds runs.")]
-JsonOption = Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")]
 
 
 def _version(wanted: bool) -> None:

@@ -21,7 +21,7 @@ LAYERS = [  # lowest first; a module is found by its longest name here
     {"models", "training", "builtin.pretrain"},
     {"stages"},
     {"pipeline", "overview", "tables"},
-    {"cli", "__main__"},
+    {"cli", "options", "__main__"},
 ]  # fmt: skip
 HEAVY = {"torch", "transformers", "peft", "lm_eval", "sklearn", "datasets", "trl", "accelerate", "opacus"}
 COMMAND_LINE_NEVER = HEAVY | {"scipy", "numpy", "pyarrow", "dp_accounting", "pandas", "jinja2"}
