@@ -17,6 +17,7 @@ from dpaudit.options import (
     ArmOption,
     BaselineOption,
     ChainOption,
+    ConfidenceOption,
     DataOption,
     DeltaOption,
     DpoOption,
@@ -65,6 +66,7 @@ ORDER = (
     "judge",
     "report",
     "account",
+    "bound",
     "merge",
     "ls",
     "show",
@@ -89,9 +91,11 @@ app = typer.Typer(
 attack_app = typer.Typer(help="What an attacker can do: scores, then bounds and verdicts.", **SETTINGS)
 judge_app = typer.Typer(help="Compare the arms' answers in pairs.", **SETTINGS)
 report_app = typer.Typer(help="The page of a run.", **SETTINGS)
+bound_app = typer.Typer(help="Calculate: the epsilon that an attack's guesses prove.", **SETTINGS)
 app.add_typer(attack_app, name="attack")
 app.add_typer(judge_app, name="judge")
 app.add_typer(report_app, name="report")
+app.add_typer(bound_app, name="bound")
 
 
 def _version(wanted: bool) -> None:
@@ -116,6 +120,7 @@ def _root(
 
 @attack_app.callback()
 @report_app.callback()
+@bound_app.callback()
 def _help(context: typer.Context) -> None:
     if context.invoked_subcommand is None:
         typer.echo(context.get_help())
@@ -343,6 +348,50 @@ def account(
     if told := accounting.warning(delta, population):
         typer.echo(told, err=True)
     _print(found, as_json)
+
+
+@bound_app.command("one-run")
+def bound_one_run(
+    canaries: Annotated[int, typer.Option("--canaries", metavar="M", help="Canaries with a coin each.")],
+    guesses: Annotated[int, typer.Option("--guesses", metavar="R", help="Coins that were guessed.")],
+    correct: Annotated[int, typer.Option("--correct", metavar="V", help="Guesses that were right.")],
+    delta: Annotated[float, typer.Option("--delta", metavar="D", help="The claim's delta.")],
+    confidence: ConfidenceOption = 0.95,
+    method: Annotated[
+        str, typer.Option("--method", help="one-run, or f-dp: inside the Gaussian family.")
+    ] = "one-run",
+    as_json: JsonOption = False,
+) -> None:
+    """From the counts of one training run, with its ceiling."""
+    from dpaudit import bounds
+
+    _print(bounds.one_run(canaries, guesses, correct, delta, confidence, method), as_json)
+
+
+@bound_app.command("scores")
+def bound_scores(
+    file: Annotated[
+        Path, typer.Argument(metavar="FILE", help="CSV or Parquet with columns score, included.")
+    ],
+    delta: Annotated[float, typer.Option("--delta", metavar="D", help="The claim's delta.")],
+    method: Annotated[
+        str, typer.Option("--method", help="one-run, f-dp, clopper-pearson or bayes.")
+    ] = "one-run",
+    guesses: Annotated[
+        int | None,
+        typer.Option("--guesses", metavar="R", help="One run: how many of the highest scores; else 40 %."),
+    ] = None,
+    threshold: Annotated[
+        list[float] | None,
+        typer.Option("--threshold", metavar="T", help="Many runs: declared beforehand; may be given again."),
+    ] = None,
+    confidence: ConfidenceOption = 0.95,
+    as_json: JsonOption = False,
+) -> None:
+    """From anybody's scores and coins."""
+    from dpaudit import bounds
+
+    _print(bounds.of_scores(file, method, delta, confidence, guesses, threshold or ()), as_json)
 
 
 @app.command()

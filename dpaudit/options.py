@@ -98,3 +98,6 @@ RunOption = Annotated[
 ]
 RunsOption = Annotated[Path, typer.Option("--runs", metavar="DIR", help="The folder that holds runs.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")]
+ConfidenceOption = Annotated[
+    float, typer.Option("--confidence", metavar="C", help="Probability that the bound holds.")
+]

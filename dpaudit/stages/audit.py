@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dpaudit import control, recipe, suite
+from dpaudit import bounds, control, recipe, suite
 from dpaudit.corpus import Record, unit_of
 from dpaudit.errors import UsageError
 from dpaudit.progress import Progress
@@ -97,8 +97,7 @@ def guess_members(scores: NDArray[np.float64], members: NDArray[np.bool_], bound
     Both arrays have shape (canaries,). The number of guesses depends on the number of canaries alone.
     """
     guesses = bound.guess.count(len(scores))
-    order = np.lexsort((members, -scores))  # by falling score, then controls before members
-    return guesses, int(members[order[:guesses]].sum())
+    return guesses, bounds.guess_members(scores, members, guesses)
 
 
 def _require_frozen(plan: Plan, recipes: Sequence[Recipe]) -> None:

@@ -29,8 +29,8 @@ def p_value_one_run(*, canaries: int, guesses: int, correct: int, epsilon: float
     X ~ Binomial(guesses, e^eps / (e^eps + 1)),
     p = P[X >= correct] + 2 * canaries * delta * max_{i >= 1} P[correct > X >= correct - i] / i.
     """
-    _check_guesses(canaries, guesses, correct)
-    _check_delta(delta)
+    check_guesses(canaries, guesses, correct)
+    check_delta(delta)
     if not 0 <= epsilon < math.inf:
         raise ValueError(f"expected a finite epsilon >= 0, got {epsilon}")
     accuracy = 1 / (1 + math.exp(-epsilon))
@@ -52,9 +52,9 @@ def epsilon_lower_one_run(
 
     Source: arXiv 2305.08846, Appendix D (the epsilon at which the p-value first reaches 1 - confidence).
     """
-    _check_guesses(canaries, guesses, correct)
-    _check_delta(delta)
-    _check_confidence(confidence)
+    check_guesses(canaries, guesses, correct)
+    check_delta(delta)
+    check_confidence(confidence)
 
     def refuted(epsilon: float) -> bool:
         p_value = p_value_one_run(
@@ -98,8 +98,8 @@ def epsilon_lower_clopper_pearson(
 
     Source: Nasr et al. 2021 (arXiv 2101.04535), section IV; Kairouz, Oh, Viswanath 2015, Theorem 2.1.
     """
-    _check_delta(delta)
-    _check_confidence(confidence)
+    check_delta(delta)
+    check_confidence(confidence)
     each = 1 - (1 - confidence) / 2
     tpr_lower = proportion_lower(true_positives, positives, each)
     fpr_upper = proportion_upper(false_positives, negatives, each)
@@ -116,7 +116,7 @@ def epsilon_gaussian(*, noise_multiplier: float, delta: float) -> float:
 
     Source: Balle and Wang 2018 (arXiv 1805.06530), Theorem 8.
     """
-    _check_delta(delta)
+    check_delta(delta)
     if not noise_multiplier >= 0:
         raise ValueError(f"expected noise_multiplier >= 0, got {noise_multiplier}")
     if math.isinf(noise_multiplier) or _delta_gaussian(0.0, noise_multiplier) <= delta:
@@ -167,7 +167,7 @@ def _ratio(numerator: float, denominator: float) -> float:
     return numerator / denominator if numerator > 0 else 0.0
 
 
-def _check_guesses(canaries: int, guesses: int, correct: int) -> None:
+def check_guesses(canaries: int, guesses: int, correct: int) -> None:
     whole = all(float(count).is_integer() for count in (canaries, guesses, correct))
     if not (whole and 0 <= correct <= guesses <= canaries):
         raise ValueError(
@@ -176,11 +176,11 @@ def _check_guesses(canaries: int, guesses: int, correct: int) -> None:
         )
 
 
-def _check_delta(delta: float) -> None:
+def check_delta(delta: float) -> None:
     if not 0 <= delta < 1:
         raise ValueError(f"expected delta in [0, 1), got {delta}")
 
 
-def _check_confidence(confidence: float) -> None:
+def check_confidence(confidence: float) -> None:
     if not 0 < confidence < 1:
         raise ValueError(f"expected confidence in (0, 1), got {confidence}")

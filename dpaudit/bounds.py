@@ -1,0 +1,240 @@
+"""The calculator behind `dpaudit bound`: a lower bound on epsilon from counts, or from a file of scores, without a run."""
+
+import csv
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import binomtest
+
+from dpaudit.errors import UsageError
+from dpaudit.stats import bayes, epsilon, fdp
+
+METHODS = ("one-run", "f-dp", "clopper-pearson", "bayes")
+NOTIONS = {
+    "one-run": "(eps,delta)",
+    "f-dp": "f-DP/Gaussian family",
+    "clopper-pearson": "(eps,delta), if every score comes from a training of its own",
+    "bayes": "credible interval, which refutes nothing; for scores that each come from a training of their own",
+}
+GUESSED = 0.4  # of the canaries, where nobody says how many: as in the shipped recipes
+SCORES_LEAST = 20
+UNFAIR = 1e-6  # p-value of coins below which they were not fair
+
+
+@dataclass(frozen=True, eq=False)
+class Scored:
+    """Scores with coins: arrays of shape (canaries,)."""
+
+    scores: NDArray[np.float64]  # higher = more likely included
+    included: NDArray[np.bool_]
+
+
+def one_run(
+    canaries: int, guesses: int, correct: int, delta: float, confidence: float, method: str = "one-run"
+) -> dict[str, Any]:
+    """What the guesses of one run prove, and what they would have proven all right; epsilons in nats.
+
+    Raises UsageError in one line for counts, delta or confidence out of range, and for another method.
+    """
+    if method not in ("one-run", "f-dp"):
+        raise UsageError("--method", expected="one-run or f-dp", got=method)
+    _check_numbers(delta, confidence)
+    if not 0 <= correct <= guesses <= canaries or canaries == 0:
+        raise UsageError("dpaudit bound one-run", expected="0 <= correct <= guesses <= canaries, some of them",
+                         got=f"{correct}, {guesses}, {canaries}")  # fmt: skip
+    lower = epsilon.epsilon_lower_one_run if method == "one-run" else fdp.epsilon_lower_fdp_gaussian
+    at = {"canaries": canaries, "guesses": guesses, "delta": delta, "confidence": confidence}
+    return {
+        "epsilon_lower": lower(correct=correct, **at),  # type: ignore[arg-type]
+        "epsilon_ceiling": lower(correct=guesses, **at),  # type: ignore[arg-type]
+        "notion": NOTIONS[method],
+        **at,
+        "correct": correct,
+    }
+
+
+def of_scores(
+    file: Path,
+    method: str,
+    delta: float,
+    confidence: float,
+    guesses: int | None = None,
+    thresholds: Sequence[float] = (),
+) -> dict[str, Any]:
+    """What a file of `score,included` proves by `method`, with the rule that made guesses of the scores.
+
+    One run (`one-run`, `f-dp`): the `guesses` highest scores are called included. Many runs (`clopper-pearson`, `bayes`):
+    a score above a threshold is called included; of several declared `thresholds` the best one counts, each at its
+    share of the error (Bonferroni); without any, one half of the scores, drawn with a fixed seed, chooses and the
+    other half is measured. Raises UsageError in one line for a file that cannot be used.
+    """
+    if method not in METHODS:
+        raise UsageError("--method", expected=f"one of {', '.join(METHODS)}", got=method)
+    _check_numbers(delta, confidence)
+    found = read(file)
+    if method in ("one-run", "f-dp"):
+        if thresholds:
+            raise UsageError("--threshold", expected="none with one-run and f-dp: the highest scores are guessed",
+                             got=str(len(thresholds)), remedy="--guesses N")  # fmt: skip
+        return _of_one_run(file, found, method, delta, confidence, guesses)
+    if guesses is not None:
+        raise UsageError("--guesses", expected="none with clopper-pearson and bayes", got=str(guesses),
+                         remedy="--threshold T")  # fmt: skip
+    return _of_many_runs(found, method, delta, confidence, thresholds)
+
+
+def read(file: Path) -> Scored:
+    """The scores of a CSV or Parquet file with the columns `score` and `included`. Raises UsageError naming the line."""
+    try:
+        columns = _parquet(file) if file.suffix == ".parquet" else _csv(file)
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(str(file), expected="a CSV or Parquet file", got=type(error).__name__) from error
+    scores, included = columns
+    bad = np.flatnonzero(np.isnan(scores))
+    if bad.size:
+        raise UsageError(
+            f"{file}: row {bad[0] + 1}: score", expected="a number", got=f"none, in {bad.size} rows"
+        )
+    members = int(included.sum())
+    if len(scores) < SCORES_LEAST:
+        raise UsageError(str(file), expected=f"at least {SCORES_LEAST} scores", got=str(len(scores)))
+    if members in (0, len(scores)):
+        raise UsageError(f"{file}: included", expected="both true and false", got="one of them only")
+    if np.ptp(scores) == 0:
+        raise UsageError(f"{file}: score", expected="scores that differ", got="one value in all rows")
+    return Scored(scores, included)
+
+
+def guess_members(scores: NDArray[np.float64], members: NDArray[np.bool_], guesses: int) -> int:
+    """How many are right when the `guesses` highest scores are called members; among ties, controls are taken first.
+
+    Both arrays have shape (canaries,).
+    """
+    order = np.lexsort((members, -scores))  # by falling score, then controls before members
+    return int(members[order[:guesses]].sum())
+
+
+def _of_one_run(
+    file: Path, found: Scored, method: str, delta: float, confidence: float, guesses: int | None
+) -> dict[str, Any]:
+    canaries, members = len(found.scores), int(found.included.sum())
+    if binomtest(members, canaries).pvalue < UNFAIR:
+        raise UsageError(f"{file}: included", expected="fair coins, thrown for each canary by itself",
+                         got=f"{members} of {canaries} included", remedy="a one-run bound holds for fair coins alone")  # fmt: skip
+    wanted = math.floor(GUESSED * canaries) if guesses is None else guesses
+    if not 1 <= wanted <= canaries:
+        raise UsageError("--guesses", expected=f"1 to {canaries}, the number of scores", got=str(wanted))
+    right = guess_members(found.scores, found.included, wanted)
+    rule = f"the {wanted} highest scores are called included; ties count against the bound"
+    return one_run(canaries, wanted, right, delta, confidence, method) | {"rule": rule}
+
+
+def _of_many_runs(
+    found: Scored, method: str, delta: float, confidence: float, thresholds: Sequence[float]
+) -> dict[str, Any]:
+    if thresholds:
+        tried, measured = list(thresholds), found
+        rule = f"a score above {', '.join(f'{t:g}' for t in tried)}, declared" + (
+            "; the best counts, each at its share of the error" if len(tried) > 1 else ""
+        )
+    else:
+        choosing, measured = _halves(found)
+        tried = [_best_threshold(choosing, delta, confidence)]
+        rule = f"a score above {tried[0]:g}, chosen on a random half of the rows and counted on the other"
+    each = 1 - (1 - confidence) / len(tried)
+    rows = [_counts(measured, threshold) for threshold in tried]
+    shared = {"delta": delta, "confidence": confidence, "notion": NOTIONS[method], "rule": rule}
+    if method == "bayes":
+        if len(tried) > 1:
+            raise UsageError("--threshold", expected="one with bayes", got=str(len(tried)))
+        interval = bayes.epsilon_credible(**rows[0], delta=delta, confidence=confidence)
+        return {"credible_lower": interval.lower, "credible_upper": interval.upper, **shared, **rows[0]}
+    bounds = [epsilon.epsilon_lower_clopper_pearson(**row, delta=delta, confidence=each) for row in rows]
+    best = int(np.argmax(bounds))
+    perfect = rows[best] | {"true_positives": rows[best]["positives"], "false_positives": 0}
+    ceiling = epsilon.epsilon_lower_clopper_pearson(**perfect, delta=delta, confidence=each)
+    return {"epsilon_lower": bounds[best], "epsilon_ceiling": ceiling, **shared, **rows[best]}
+
+
+def _counts(found: Scored, threshold: float) -> dict[str, int]:
+    called = found.scores > threshold
+    return {
+        "true_positives": int((called & found.included).sum()),
+        "positives": int(found.included.sum()),
+        "false_positives": int((called & ~found.included).sum()),
+        "negatives": int((~found.included).sum()),
+    }
+
+
+def _best_threshold(found: Scored, delta: float, confidence: float) -> float:
+    """The threshold with the largest bound on these scores, the least such."""
+    values = np.unique(found.scores)
+    bounds = [
+        epsilon.epsilon_lower_clopper_pearson(**_counts(found, value), delta=delta, confidence=confidence)
+        for value in values
+    ]
+    return float(values[int(np.argmax(bounds))])
+
+
+def _halves(found: Scored) -> tuple[Scored, Scored]:
+    first, second = np.array_split(np.random.default_rng(0).permutation(len(found.scores)), 2)
+    return Scored(found.scores[first], found.included[first]), Scored(
+        found.scores[second], found.included[second]
+    )
+
+
+def _csv(file: Path) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    with file.open(encoding="utf-8-sig", newline="") as lines:
+        rows = csv.DictReader(lines)
+        if not {"score", "included"} <= set(rows.fieldnames or ()):
+            raise UsageError(str(file), expected="columns score and included",
+                             got=", ".join(rows.fieldnames or ()) or "none")  # fmt: skip
+        pairs = [
+            (_number(file, rows.line_num, r["score"]), _coin(file, rows.line_num, r["included"]))
+            for r in rows
+        ]
+    return np.array([p[0] for p in pairs], dtype=np.float64), np.array([p[1] for p in pairs], dtype=bool)
+
+
+def _number(file: Path, line: int, text: str | None) -> float:
+    try:
+        return float(text or "nan")
+    except ValueError:
+        raise UsageError(f"{file}: line {line}: score", expected="a number", got="something else") from None
+
+
+def _coin(file: Path, line: int, text: str | None) -> bool:
+    word = (text or "").strip().lower()
+    if word not in ("0", "1", "true", "false", "0.0", "1.0"):
+        raise UsageError(
+            f"{file}: line {line}: included", expected="1, 0, true or false", got="something else"
+        )
+    return word in ("1", "true", "1.0")
+
+
+def _parquet(file: Path) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    import pyarrow.lib
+    import pyarrow.parquet
+
+    try:
+        table = pyarrow.parquet.read_table(file, columns=["score", "included"])
+        scores = table["score"].to_numpy().astype(np.float64)
+        included = table["included"].to_numpy()
+    except (pyarrow.lib.ArrowInvalid, KeyError, ValueError) as error:
+        raise UsageError(str(file), expected="Parquet with number columns score and included",
+                         got=type(error).__name__) from error  # fmt: skip
+    if not np.isin(included, [0, 1]).all():
+        raise UsageError(f"{file}: included", expected="1, 0, true or false", got="something else")
+    return scores, included.astype(bool)
+
+
+def _check_numbers(delta: float, confidence: float) -> None:
+    if not 0 <= delta < 1:
+        raise UsageError("--delta", expected="a number in [0, 1)", got=f"{delta:g}")
+    if not 0 < confidence < 1:
+        raise UsageError("--confidence", expected="a number in (0, 1), such as 0.95", got=f"{confidence:g}")
