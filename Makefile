@@ -37,7 +37,7 @@ docs: $(STAMP)
 builtin-model: $(STAMP)
 	$(BIN)/python -m dpaudit.builtin.pretrain
 
-# one hour on 2 cores; leave the machine alone meanwhile
+# half an hour on one core; leave the machine alone meanwhile
 bench-train: $(STAMP)
 	$(BIN)/python benchmarks/train_step.py --out benchmarks/results/train_step.json
 

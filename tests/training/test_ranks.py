@@ -236,7 +236,9 @@ def test_a_joint_arm_that_was_killed_goes_on(toy_model_dir: Path, tmp_path: Path
 
     suite_file(toy_model_dir, tmp_path)
     script = tmp_path / "fault.py"
-    script.write_text(FAULT.format(rank=1, after=3, error='RuntimeError("a fault of ours")'))
+    script.write_text(
+        FAULT.format(rank=1, after=6, error='RuntimeError("a fault of ours")')
+    )  # two calls a step
     assert torchrun(str(script), cwd=tmp_path).returncode == 1
     [run] = (tmp_path / "runs").glob("joint-*")
     left = run / "train" / ".sft-eps4.partial"
