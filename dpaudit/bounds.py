@@ -2,8 +2,9 @@
 
 import csv
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -34,11 +35,33 @@ class Scored:
     included: NDArray[np.bool_]
 
 
+@dataclass(frozen=True)
+class Sampled:
+    """Training whose units were Poisson-sampled: the family of `f-dp` where it is given."""
+
+    rate: float
+    steps: int
+
+
+def sampled(rate: float | None, steps: int | None) -> Sampled | None:
+    """What was typed of the sampling. Raises UsageError for one of both."""
+    if (rate is None) != (steps is None):
+        raise UsageError("--rate, --steps", expected="both or none", got="one of them")
+    return Sampled(rate, steps) if rate is not None and steps is not None else None
+
+
 def one_run(
-    canaries: int, guesses: int, correct: int, delta: float, confidence: float, method: str = "one-run"
+    canaries: int,
+    guesses: int,
+    correct: int,
+    delta: float,
+    confidence: float,
+    method: str = "one-run",
+    sampling: Sampled | None = None,
 ) -> dict[str, Any]:
     """What the guesses of one run prove, and what they would have proven all right; epsilons in nats.
 
+    `f-dp` holds inside the Gaussian family, or, given how units were sampled (`sampling`), inside that of sampled Gaussian steps.
     Raises UsageError in one line for counts, delta or confidence out of range, and for another method.
     """
     if method not in ("one-run", "f-dp"):
@@ -47,12 +70,12 @@ def one_run(
     if not 0 <= correct <= guesses <= canaries or canaries == 0:
         raise UsageError("dpaudit bound one-run", expected="0 <= correct <= guesses <= canaries, some of them",
                          got=f"{correct}, {guesses}, {canaries}")  # fmt: skip
-    lower = epsilon.epsilon_lower_one_run if method == "one-run" else fdp.epsilon_lower_fdp_gaussian
+    lower, notion = _lower(method, sampling)
     at = {"canaries": canaries, "guesses": guesses, "delta": delta, "confidence": confidence}
     return {
-        "epsilon_lower": lower(correct=correct, **at),  # type: ignore[arg-type]
-        "epsilon_ceiling": lower(correct=guesses, **at),  # type: ignore[arg-type]
-        "notion": NOTIONS[method],
+        "epsilon_lower": _finite(lower(correct=correct, **at)),
+        "epsilon_ceiling": _finite(lower(correct=guesses, **at)),
+        "notion": notion,
         **at,
         "correct": correct,
     }
@@ -65,6 +88,7 @@ def of_scores(
     confidence: float,
     guesses: int | None = None,
     thresholds: Sequence[float] = (),
+    sampling: Sampled | None = None,
 ) -> dict[str, Any]:
     """What a file of `score,included` proves by `method`, with the rule that made guesses of the scores.
 
@@ -81,7 +105,7 @@ def of_scores(
         if thresholds:
             raise UsageError("--threshold", expected="none with one-run and f-dp: the highest scores are guessed",
                              got=str(len(thresholds)), remedy="--guesses N")  # fmt: skip
-        return _of_one_run(file, found, method, delta, confidence, guesses)
+        return _of_one_run(file, found, method, delta, confidence, guesses, sampling)
     if guesses is not None:
         raise UsageError("--guesses", expected="none with clopper-pearson and bayes", got=str(guesses),
                          remedy="--threshold T")  # fmt: skip
@@ -110,6 +134,28 @@ def read(file: Path) -> Scored:
     return Scored(scores, included)
 
 
+def _lower(method: str, sampling: Sampled | None) -> tuple[Callable[..., float], str]:
+    if sampling is None:
+        lower = epsilon.epsilon_lower_one_run if method == "one-run" else fdp.epsilon_lower_fdp_gaussian
+        return lower, NOTIONS[method]
+    from dpaudit import subsampled
+
+    if method != "f-dp":
+        raise UsageError("--rate", expected="--method f-dp with --rate and --steps", got=f"--method {method}",
+                         remedy="the (eps,delta) bound needs neither: it holds for any training")  # fmt: skip
+    if not 0 < sampling.rate <= 1 or sampling.steps < 1:
+        raise UsageError("--rate, --steps", expected="a rate in (0, 1] and at least one step",
+                         got=f"{sampling.rate:g}, {sampling.steps}")  # fmt: skip
+    chosen = partial(
+        subsampled.epsilon_lower_fdp_subsampled, sampling_rate=sampling.rate, steps=sampling.steps
+    )
+    return chosen, subsampled.NOTION
+
+
+def _finite(value: float) -> float | str:
+    return value if math.isfinite(value) else "inf"
+
+
 def guess_members(scores: NDArray[np.float64], members: NDArray[np.bool_], guesses: int) -> int:
     """How many are right when the `guesses` highest scores are called members; among ties, controls are taken first.
 
@@ -120,7 +166,13 @@ def guess_members(scores: NDArray[np.float64], members: NDArray[np.bool_], guess
 
 
 def _of_one_run(
-    file: Path, found: Scored, method: str, delta: float, confidence: float, guesses: int | None
+    file: Path,
+    found: Scored,
+    method: str,
+    delta: float,
+    confidence: float,
+    guesses: int | None,
+    sampling: Sampled | None,
 ) -> dict[str, Any]:
     canaries, members = len(found.scores), int(found.included.sum())
     if binomtest(members, canaries).pvalue < UNFAIR:
@@ -131,7 +183,7 @@ def _of_one_run(
         raise UsageError("--guesses", expected=f"1 to {canaries}, the number of scores", got=str(wanted))
     right = guess_members(found.scores, found.included, wanted)
     rule = f"the {wanted} highest scores are called included; ties count against the bound"
-    return one_run(canaries, wanted, right, delta, confidence, method) | {"rule": rule}
+    return one_run(canaries, wanted, right, delta, confidence, method, sampling) | {"rule": rule}
 
 
 def _of_many_runs(

@@ -29,6 +29,7 @@ from dpaudit.options import (
     MicroBatchOption,
     ModelOption,
     PublicOption,
+    RateOption,
     RecipeOption,
     RowsOption,
     RunOption,
@@ -38,6 +39,7 @@ from dpaudit.options import (
     SetOption,
     StageOption,
     StartOption,
+    StepsOption,
     SuiteArgument,
     SuiteOption,
     TextOption,
@@ -312,16 +314,14 @@ def account(
     eps: Annotated[
         float | None, typer.Option("--eps", metavar="E", help="Epsilon: tells the noise multiplier it needs.")
     ] = None,
-    rate: Annotated[
-        float | None, typer.Option("--rate", metavar="Q", help="Probability of a unit to be in a step.")
-    ] = None,
+    rate: RateOption = None,
     batch: Annotated[
         float | None, typer.Option("--batch", metavar="B", help="Expected units a step; with --population.")
     ] = None,
     population: Annotated[
         int | None, typer.Option("--population", metavar="N", help="Number of units.")
     ] = None,
-    steps: Annotated[int | None, typer.Option("--steps", metavar="T", help="Number of steps.")] = None,
+    steps: StepsOption = None,
     stage: Annotated[
         list[str] | None,
         typer.Option(
@@ -360,12 +360,15 @@ def bound_one_run(
     method: Annotated[
         str, typer.Option("--method", help="one-run, or f-dp: inside the Gaussian family.")
     ] = "one-run",
+    rate: RateOption = None,
+    steps: StepsOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """From the counts of one training run, with its ceiling."""
     from dpaudit import bounds
 
-    _print(bounds.one_run(canaries, guesses, correct, delta, confidence, method), as_json)
+    sampled = bounds.sampled(rate, steps)
+    _print(bounds.one_run(canaries, guesses, correct, delta, confidence, method, sampled), as_json)
 
 
 @bound_app.command("scores")
@@ -386,12 +389,17 @@ def bound_scores(
         typer.Option("--threshold", metavar="T", help="Many runs: declared beforehand; may be given again."),
     ] = None,
     confidence: ConfidenceOption = 0.95,
+    rate: RateOption = None,
+    steps: StepsOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """From anybody's scores and coins."""
     from dpaudit import bounds
 
-    _print(bounds.of_scores(file, method, delta, confidence, guesses, threshold or ()), as_json)
+    found = bounds.of_scores(
+        file, method, delta, confidence, guesses, threshold or (), bounds.sampled(rate, steps)
+    )
+    _print(found, as_json)
 
 
 @app.command()

@@ -101,3 +101,7 @@ JsonOption = Annotated[bool, typer.Option("--json", help="One JSON object on std
 ConfidenceOption = Annotated[
     float, typer.Option("--confidence", metavar="C", help="Probability that the bound holds.")
 ]
+RateOption = Annotated[
+    float | None, typer.Option("--rate", metavar="Q", help="Probability of a unit to be in a step.")
+]
+StepsOption = Annotated[int | None, typer.Option("--steps", metavar="T", help="Number of steps.")]
