@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import binomtest
+from scipy.stats import beta, binomtest
 
 from dpaudit.errors import UsageError
 from dpaudit.stats import bayes, epsilon, fdp
@@ -70,6 +70,13 @@ def one_run(
     if not 0 <= correct <= guesses <= canaries or canaries == 0:
         raise UsageError("dpaudit bound one-run", expected="0 <= correct <= guesses <= canaries, some of them",
                          got=f"{correct}, {guesses}, {canaries}")  # fmt: skip
+    if method == "f-dp" and delta == 0:
+        raise UsageError(
+            "--delta",
+            expected="above 0 with f-dp",
+            got="0",
+            remedy="no Gaussian noise has an epsilon at delta 0",
+        )
     lower, notion = _lower(method, sampling)
     at = {"canaries": canaries, "guesses": guesses, "delta": delta, "confidence": confidence}
     return {
@@ -224,13 +231,16 @@ def _counts(found: Scored, threshold: float) -> dict[str, int]:
 
 
 def _best_threshold(found: Scored, delta: float, confidence: float) -> float:
-    """The threshold with the largest bound on these scores, the least such."""
+    """The threshold with the largest Clopper-Pearson bound on these scores, the least such; all at once."""
     values = np.unique(found.scores)
-    bounds = [
-        epsilon.epsilon_lower_clopper_pearson(**_counts(found, value), delta=delta, confidence=confidence)
-        for value in values
-    ]
-    return float(values[int(np.argmax(bounds))])
+    members, controls = np.sort(found.scores[found.included]), np.sort(found.scores[~found.included])
+    caught = len(members) - np.searchsorted(members, values, "right")
+    alarms = len(controls) - np.searchsorted(controls, values, "right")
+    error = (1 - confidence) / 2
+    tpr_lower = np.nan_to_num(beta.ppf(error, caught, len(members) - caught + 1))  # NaN: nothing caught
+    fpr_upper = np.nan_to_num(beta.isf(error, alarms + 1, len(controls) - alarms), nan=1.0)
+    odds = np.maximum((tpr_lower - delta) / fpr_upper, (1 - fpr_upper - delta) / (1 - tpr_lower))
+    return float(values[int(np.argmax(odds))])
 
 
 def _halves(found: Scored) -> tuple[Scored, Scored]:

@@ -14,7 +14,7 @@ NOTION = "f-DP/Poisson-sampled Gaussian family"
 
 _INTERVAL = 1e-3  # nats, of the privacy loss distribution; its curve lies at or below the exact one
 _GRID = 4000  # epsilons at which a curve is read
-_NOISE_LEAST, _NOISE_MOST = 0.05, 1e3
+_NOISE_LEAST, _NOISE_MOST = 0.1, 1e3
 _NOISE_ACCURACY = 1e-4  # relative
 
 
@@ -33,7 +33,7 @@ def epsilon_lower_fdp_subsampled(
     `canaries`, `guesses`, `correct` as in `epsilon_lower_one_run`. Holds at `confidence` if training is `steps` steps of
     Gaussian noise on a sum of clipped contributions, each unit sampled with probability `sampling_rate` in each step,
     whatever the noise is; 0.0 where even a noise of a thousand clips is not refuted. Infinite where every noise down to a
-    twentieth of a clip is. Raises ValueError as `epsilon_lower_one_run` does, and for a rate outside (0, 1].
+    tenth of a clip is. Raises ValueError as `epsilon_lower_one_run` does, and for a rate outside (0, 1].
     """
     check_guesses(canaries, guesses, correct)
     check_delta(delta)

@@ -74,10 +74,10 @@ def test_scores_that_know_nothing_are_refuted_in_five_per_cent_at_most(
     method: str, thresholds: tuple[float, ...], tmp_path: Path
 ) -> None:
     """400 files at epsilon 0: at most 5 % + 3 standard errors have a bound above 0."""
-    above = 0
+    above, delta = 0, 1e-9 if method == "f-dp" else 0.0
     for seed in range(400):
         file = csv_of(tmp_path / "s.csv", *scored(0.0, 200, seed))
-        above += bounds.of_scores(file, method, 0.0, 0.95, thresholds=thresholds)["epsilon_lower"] > 0
+        above += bounds.of_scores(file, method, delta, 0.95, thresholds=thresholds)["epsilon_lower"] > 0
     assert above <= 400 * 0.05 + 3 * math.sqrt(400 * 0.05 * 0.95)
 
 
@@ -134,6 +134,7 @@ def test_files_that_are_none_are_refused(tmp_path: Path) -> None:
     [
         ("guess", {}, "--method"),
         ("one-run", {"delta": 1.0}, "--delta"),
+        ("f-dp", {"delta": 0.0}, "--delta"),
         ("one-run", {"confidence": 0.0}, "--confidence"),
         ("one-run", {"guesses": 0}, "--guesses"),
         ("one-run", {"guesses": 1001}, "--guesses"),
@@ -149,3 +150,43 @@ def test_options_out_of_place_are_refused(
     settings: dict[str, object] = {"delta": 1e-5, "confidence": 0.95} | options
     with pytest.raises(UsageError, match=f"^{told}"):
         bounds.of_scores(file, method, **settings)  # type: ignore[arg-type]
+
+
+def test_the_threshold_chosen_is_the_one_whose_bound_is_largest() -> None:
+    found = bounds.Scored(*scored(1.5, 80, 4))
+    chosen = bounds._best_threshold(found, 1e-5, 0.95)
+
+    def bound(threshold: float) -> float:
+        return epsilon.epsilon_lower_clopper_pearson(
+            **bounds._counts(found, threshold), delta=1e-5, confidence=0.95
+        )
+
+    assert bound(chosen) == max(bound(value) for value in found.scores) > 0
+
+
+def test_how_units_were_sampled_narrows_the_family() -> None:
+    words = [
+        "bound",
+        "one-run",
+        "--canaries",
+        "2000",
+        "--guesses",
+        "400",
+        "--correct",
+        "280",
+        "--delta",
+        "1e-5",
+        "--json",
+    ]
+    plain = json.loads(CliRunner().invoke(app, [*words, "--method", "f-dp"]).stdout)
+    sampled = json.loads(
+        CliRunner().invoke(app, [*words, "--method", "f-dp", "--rate", ".1", "--steps", "50"]).stdout
+    )
+    assert sampled["notion"] == "f-DP/Poisson-sampled Gaussian family"
+    assert sampled["epsilon_lower"] > plain["epsilon_lower"] > 0
+    for odd in (
+        ["--rate", ".1"],
+        ["--rate", ".1", "--steps", "50"],
+        ["--method", "f-dp", "--rate", "2", "--steps", "1"],
+    ):
+        assert isinstance(CliRunner().invoke(app, [*words, *odd]).exception, UsageError)

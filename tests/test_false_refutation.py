@@ -1,0 +1,121 @@
+"""How often a claim that is true is refuted: at most 5 %, plus three standard errors, in 2,000 simulated audits each.
+
+Three trainings that are exactly as private as they claim: one that learns nothing, randomised response, and Gaussian
+noise. Each is audited by every bound whose family it belongs to, under every guess rule that a shipped recipe freezes.
+"""
+
+import math
+from bisect import bisect_right
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from dpaudit import bounds, recipe
+from dpaudit.recipe import Bound
+from dpaudit.stages.audit import guess_members
+from dpaudit.stats import epsilon, fdp
+from dpaudit.verdict import Claim, decide
+
+AUDITS, CANARIES, DELTA = 2000, 500, 1e-5
+RULES = sorted({made_by.bound for made_by in recipe.load_all("mia") if made_by.bound}, key=str)
+Draw = Callable[[np.random.Generator, NDArray[np.bool_]], NDArray[np.float64]]
+
+
+def nothing(random: np.random.Generator, included: NDArray[np.bool_]) -> NDArray[np.float64]:
+    return random.standard_normal(included.shape)
+
+
+def randomised_response(claimed: float) -> Draw:
+    def scores(random: np.random.Generator, included: NDArray[np.bool_]) -> NDArray[np.float64]:
+        kept = random.random(included.shape) < 1 / (1 + math.exp(-claimed))
+        return np.where(kept, included, ~included) + 1e-6 * random.random(included.shape)
+
+    return scores
+
+
+def gaussian(noise: float) -> Draw:
+    def scores(random: np.random.Generator, included: NDArray[np.bool_]) -> NDArray[np.float64]:
+        return included + noise * random.standard_normal(included.shape)
+
+    return scores
+
+
+def at(noise: float) -> float:
+    return epsilon.epsilon_gaussian(noise_multiplier=noise, delta=DELTA)
+
+
+NULLS: list[tuple[str, Draw, float]] = [
+    ("nothing", nothing, 0.0),
+    ("response 0.5", randomised_response(0.5), 0.5),
+    ("response 2", randomised_response(2.0), 2.0),
+    ("gaussian 3", gaussian(3.0), at(3.0)),
+    ("gaussian 1", gaussian(1.0), at(1.0)),
+    ("gaussian 0.6", gaussian(0.6), at(0.6)),
+]
+LOWER = {"one-run": epsilon.epsilon_lower_one_run, "f-dp": fdp.epsilon_lower_fdp_gaussian}
+ALLOWED = AUDITS * 0.05 + 3 * math.sqrt(AUDITS * 0.05 * 0.95)
+
+
+def audits(draw: Draw, seed: int, canaries: int = CANARIES) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    random = np.random.default_rng(seed)
+    included = random.random((AUDITS, canaries)) < 0.5
+    return draw(random, included), included
+
+
+@pytest.mark.parametrize("rule", RULES, ids=str)
+@pytest.mark.parametrize("method", LOWER)
+@pytest.mark.parametrize(("name", "draw", "claimed"), NULLS, ids=[null[0] for null in NULLS])
+def test_one_run(name: str, draw: Draw, claimed: float, method: str, rule: Bound) -> None:
+    if method == "f-dp" and name.startswith("response"):
+        pytest.skip("randomised response is no Gaussian: the bound does not speak of it")
+    guesses = rule.guess.count(CANARIES)
+    scores, included = audits(draw, 11)
+    right = np.array([guess_members(s, i, rule)[1] for s, i in zip(scores, included, strict=True)])
+    settings = {"canaries": CANARIES, "guesses": guesses, "delta": DELTA, "confidence": rule.confidence}
+    first = bisect_right(range(guesses + 1), claimed, key=lambda v: LOWER[method](correct=v, **settings))  # type: ignore[arg-type]
+    assert (right >= first).sum() <= ALLOWED
+    assert right.max() > 0.9 * CANARIES * rule.guess.fraction / 2  # guesses were made, and some were right
+
+
+@pytest.mark.parametrize("confidence", [0.95, 0.5])
+def test_the_error_is_spent_where_the_bound_is_tight(confidence: float) -> None:
+    """At epsilon 0 and delta 0 the one-run bound is a binomial test: its error rate must come near the nominal one."""
+    scores, included = audits(nothing, 12)
+    right = np.array([included[n][np.argsort(-scores[n])[:200]].sum() for n in range(AUDITS)])
+    above = [v for v in range(201) if epsilon.epsilon_lower_one_run(canaries=500, guesses=200, correct=v, delta=0.0, confidence=confidence) > 0]  # fmt: skip
+    rate, nominal = float((right >= above[0]).mean()), 1 - confidence
+    assert 0.5 * nominal < rate <= nominal + 3 * math.sqrt(nominal * (1 - nominal) / AUDITS)
+
+
+@pytest.mark.parametrize(
+    "thresholds", [(), (0.5,), (0.0, 0.5, 1.0)], ids=["split", "declared", "three declared"]
+)
+@pytest.mark.parametrize(("name", "draw", "claimed"), NULLS, ids=[null[0] for null in NULLS])
+def test_many_runs(name: str, draw: Draw, claimed: float, thresholds: tuple[float, ...]) -> None:
+    scores, included = audits(draw, 13, canaries=200)
+    refuted = sum(
+        bounds._of_many_runs(bounds.Scored(s, i), "clopper-pearson", DELTA, 0.95, thresholds)["epsilon_lower"]
+        > claimed
+        for s, i in zip(scores[:400], included[:400], strict=True)
+    )
+    assert refuted <= 400 * 0.05 + 3 * math.sqrt(400 * 0.05 * 0.95)
+
+
+@pytest.mark.parametrize("rule", RULES, ids=str)
+@pytest.mark.parametrize(("name", "draw", "claimed"), NULLS[1:], ids=[null[0] for null in NULLS[1:]])
+def test_the_verdict_on_the_page(name: str, draw: Draw, claimed: float, rule: Bound) -> None:
+    """One claim, one recipe named beforehand: the word `refuted` in at most 5 %."""
+    guesses = rule.guess.count(CANARIES)
+    settings = {"canaries": CANARIES, "guesses": guesses, "delta": DELTA, "confidence": rule.confidence}
+    ceiling = epsilon.epsilon_ceiling_one_run(**settings)  # type: ignore[arg-type]
+    claim = Claim(claimed, DELTA, "record", "add_or_remove")
+    words = {
+        v: decide(claim, epsilon.epsilon_lower_one_run(correct=v, **settings), ceiling).verdict  # type: ignore[arg-type]
+        for v in range(guesses + 1)
+    }
+    scores, included = audits(draw, 14)
+    told = [words[guess_members(s, i, rule)[1]] for s, i in zip(scores, included, strict=True)]
+    assert told.count("refuted") <= ALLOWED
+    assert words[guesses] == ("refuted" if ceiling > claimed else "no power")
