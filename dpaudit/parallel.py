@@ -11,6 +11,7 @@ from typing import Any
 from dpaudit.errors import GuardError, PartialError, UsageError
 from dpaudit.progress import Advance, Progress
 
+STOP_AGAIN = 5.0  # seconds
 TOLD = {kind.__name__: kind for kind in (UsageError, PartialError, GuardError)}
 
 
@@ -95,7 +96,9 @@ class _Running:
         self._stack.close()
 
     def stop(self) -> None:
-        self.process.terminate()  # SIGTERM, told to the job as an interrupt: nothing half-made stays
+        while self.process.is_alive():
+            self.process.terminate()  # SIGTERM, told to the job as an interrupt: nothing half-made stays
+            self.process.join(STOP_AGAIN)  # a library may have swallowed it
         self.close()
 
 

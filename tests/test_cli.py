@@ -639,7 +639,9 @@ def test_own_data_under_the_demos_suite_are_evaluated(call: Call) -> None:
 
 def test_interrupt(call: Call, tmp_path: Path) -> None:
     """Ctrl-C while an arm trains: one line, exit code 130, and the run resumes."""
-    command = [sys.executable, "-m", "dpaudit.cli", "train", "--suite", "mini.yaml", "--set", "training.nonprivate.steps=100000"]  # fmt: skip
+    heeded = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"  # a shell's `&` has it ignored
+    command = [sys.executable, "-c", f"{heeded}; from dpaudit.cli import main; main()",
+               "train", "--suite", "mini.yaml", "--set", "training.nonprivate.steps=100000"]  # fmt: skip
     root = str(Path(cli.__file__).parents[1])
     with subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
                           env=os.environ | {"PYTHONPATH": root}) as process:  # fmt: skip

@@ -1,6 +1,8 @@
 """Jobs side by side: all are done, errors arrive whole, a dead process is told."""
 
+import contextlib
 import os
+import time
 from collections.abc import Callable
 from io import StringIO
 from pathlib import Path
@@ -27,6 +29,18 @@ def die(_: Path, advance: Callable[[int], None]) -> None:
     os._exit(9)
 
 
+def swallow(path: Path, advance: Callable[[int], None]) -> None:
+    """Fails as the first job; as another, takes one interrupt for nothing, as a library's bare except does."""
+    if path.name == "0":
+        while not (path.parent / "1").exists():
+            time.sleep(0.05)
+        raise UsageError("file: key", expected="a", got="b")
+    with contextlib.suppress(KeyboardInterrupt):
+        path.write_text("begun")
+        time.sleep(600)
+    time.sleep(600)
+
+
 def jobs(function: Callable[..., None], folder: Path, count: int) -> list[Job]:
     return [Job(f"job {i}", 1, function, (folder / str(i),)) for i in range(count)]
 
@@ -49,3 +63,11 @@ def test_a_users_mistake_arrives_as_it_was_raised(tmp_path: Path, workers: int) 
 def test_a_process_that_dies_is_partial_work(tmp_path: Path) -> None:
     with pytest.raises(PartialError, match="type the command again"):
         parallel.run(jobs(die, tmp_path, 2), 2, Progress(quiet=True))
+
+
+def test_a_job_that_swallows_its_interrupt_is_interrupted_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(parallel, "STOP_AGAIN", 0.5)
+    with pytest.raises(UsageError, match="file: key"):
+        parallel.run(jobs(swallow, tmp_path, 2), 2, Progress(quiet=True))
