@@ -158,7 +158,8 @@ def guesses_frozen(claimed: SampledGaussian, canaries: int, delta: float, confid
     accuracy = _accuracies(claimed)
     tried = sorted({max(1, round(canaries * share)) for share in np.geomspace(0.005, 0.5, 40)})
     proven = [_mean_bound(canaries, n, accuracy(n / canaries), delta, confidence) for n in tried]
-    return tried[int(np.argmax(proven))]
+    best: int = tried[int(np.argmax(proven))]
+    return best
 
 
 def right_guesses(found: Floats, included: NDArray[np.bool_], guesses: int) -> int:
@@ -237,7 +238,8 @@ def _distributions(claimed: SampledGaussian) -> tuple[Floats, Floats, Floats]:
     low = steps * min(means) - _TAIL * spread - single
     width = (steps * max(means) + _TAIL * spread + single - low) / _CELLS
     found = [_sum_of_steps(middle, c / c.sum(), steps, low, width) for c in chances]
-    return low + width * np.arange(_CELLS + 1), found[0], found[1]
+    edges: Floats = low + width * np.arange(_CELLS + 1, dtype=np.float64)
+    return edges, found[0], found[1]
 
 
 def _sum_of_steps(middle: Floats, chances: Floats, steps: int, low: float, width: float) -> Floats:
