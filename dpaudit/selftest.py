@@ -9,6 +9,7 @@ import multiprocessing
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,7 @@ from dpaudit.errors import GuardError
 from dpaudit.privacy import Mechanism, PrivacySpec, calibrate, epsilon_spent
 from dpaudit.progress import Advance, Progress
 from dpaudit.stats import mechanism as whitebox
-from dpaudit.stats.epsilon import epsilon_lower_one_run
+from dpaudit.stats.epsilon import epsilon_ceiling_one_run, epsilon_lower_one_run
 from dpaudit.stats.roc import proportion_interval, proportion_lower
 from dpaudit.training import catalogue, conformance, dpsgd, dry
 from dpaudit.training.catalogue import ENGINE, FAULTS, Fault
@@ -51,6 +52,8 @@ class Count:
     audits: int
     runs: int
     bounds: tuple[float, ...]  # one-run, one an audit, nats
+    ceiling: float | None = None  # of the one-run bound, nats
+    true_epsilon: float | None = None  # of the mechanism that acts, where it is of the family
     stopped: str = ""  # what a guard of the engine said, which ended the cell
 
 
@@ -89,32 +92,32 @@ def audits_of(cell: Cell) -> Count:
     totals: dict[str, int] = dict.fromkeys(CHECKS, 0)
     bounds: list[float] = []
     setting = dry.Setting(canaries=CANARIES * AUDITS, sequences=cell.fault.sequences)
-    acting = _mechanism(cell, STEPS)
+    told = catalogue.told_to(cell.fault, _mechanism(cell.noise_multiplier))
     for number in range(cell.runs):
         seeds = [cell.seed + number, round(cell.epsilon * 1000), *(ord(letter) for letter in cell.fault.name)]
         coins, sampling = (np.random.default_rng([*seeds, part]) for part in range(2))
         noise = dpsgd.noise_generator(torch.device("cpu"), int(np.random.default_rng(seeds).integers(2**62)))
         try:
-            seen = _trained(cell.fault, setting, acting, coins, sampling, noise)
+            seen = _trained(cell.fault, setting, told, coins, sampling, noise)
         except GuardError as error:
-            return Count(totals, 0, 0, (), str(error))
+            return Count(totals, 0, 0, (), stopped=str(error))
         caught, proven = _judged(seen, cell)
         bounds += proven
         totals = {check: totals[check] + caught[check] for check in CHECKS}
-    return Count(totals, cell.runs * AUDITS, cell.runs, tuple(bounds))
+    return Count(totals, cell.runs * AUDITS, cell.runs, tuple(bounds), _ceiling(cell), _true_epsilon(cell))
 
 
-def _trained(fault: Fault, setting: dry.Setting, acting: Mechanism, *generators: Any) -> dry.Observation:
-    if fault is ENGINE or fault.name == ENGINE.name:  # with its guards
-        return dry.train(setting, acting, *generators)
+def _trained(fault: Fault, setting: dry.Setting, told: Mechanism, *generators: Any) -> dry.Observation:
+    if fault.name == ENGINE.name:  # with its guards
+        return dry.train(setting, told, *generators)
     with catalogue.planted(fault, setting):
-        return dry.train(setting, acting, *generators)
+        return dry.train(setting, told, *generators)
 
 
 def _judged(seen: dry.Observation, cell: Cell) -> tuple[dict[str, int], list[float]]:
     """What each check caught in one run, and the one-run bound of each audit."""
-    ledger = _mechanism(cell, catalogue.claimed_steps(cell.fault, STEPS))
-    claimed = whitebox.SampledGaussian(ledger.noise_multiplier, ledger.sampling_rate, ledger.steps)
+    ledger = catalogue.ledger_of(cell.fault, _mechanism(cell.noise_multiplier))
+    claimed = _family(ledger)
     guesses = whitebox.guesses_frozen(claimed, CANARIES, DELTA, CONFIDENCE)
     refuted, bounds = 0, []
     for part in range(AUDITS):
@@ -138,18 +141,12 @@ def _judged(seen: dry.Observation, cell: Cell) -> tuple[dict[str, int], list[flo
 
 
 def _cells(seed: int, faults: Sequence[Fault]) -> list[Cell]:
-    noise = {
-        (epsilon, steps): calibrate(PrivacySpec(epsilon, DELTA, "record", "add_or_remove"), _rate(), steps)
-        for epsilon in CLAIMS
-        for steps in {catalogue.claimed_steps(fault, STEPS) for fault in (ENGINE, *faults)}
-    }
     made = []
     for epsilon in CLAIMS:
         for start in range(0, ENGINE_RUNS, RUNS_AT_ONCE):
-            made.append(Cell(ENGINE, epsilon, noise[epsilon, STEPS], RUNS_AT_ONCE, 1000 * seed + start))
+            made.append(Cell(ENGINE, epsilon, _noise(ENGINE, epsilon), RUNS_AT_ONCE, 1000 * seed + start))
         for fault in filter(_is_run, faults):
-            steps = catalogue.claimed_steps(fault, STEPS)
-            made.append(Cell(fault, epsilon, noise[epsilon, steps], FAULT_RUNS, 1000 * seed))
+            made.append(Cell(fault, epsilon, _noise(fault, epsilon), FAULT_RUNS, 1000 * seed))
     return made
 
 
@@ -174,8 +171,9 @@ def _named(cell: Cell) -> tuple[str, float, float, int, int]:
 
 
 def _by_name(sent: tuple[str, float, float, int, int]) -> Count:
-    name, *rest = sent
-    return audits_of(Cell(next(f for f in (ENGINE, *FAULTS) if f.name == name), *rest))
+    name, epsilon, noise_multiplier, runs, seed = sent
+    fault = next(fault for fault in (ENGINE, *FAULTS) if fault.name == name)
+    return audits_of(Cell(fault, epsilon, noise_multiplier, runs, seed))
 
 
 def _together(counts: Sequence[Count]) -> Count:
@@ -185,6 +183,8 @@ def _together(counts: Sequence[Count]) -> Count:
         sum(count.audits for count in counts),
         sum(count.runs for count in counts),
         tuple(bound for count in counts for bound in count.bounds),
+        counts[0].ceiling,
+        counts[0].true_epsilon,
         next((count.stopped for count in counts if count.stopped), ""),
     )
 
@@ -195,7 +195,7 @@ def _power_row(fault: Fault, claim: float, count: Count) -> dict[str, Any]:
     return {
         "trainer": fault.name,
         "claim": claim,
-        "true_epsilon": _true_epsilon(fault, claim),
+        "true_epsilon": "inf" if count.true_epsilon == math.inf else count.true_epsilon,
         "seen_by": fault.seen_by,
         "power": meant,
         "power_lower": proportion_lower(
@@ -221,6 +221,7 @@ def _engine_row(claim: float, count: Count) -> dict[str, Any]:
         "upper": upper,
         "refuted_by_bound": count.caught["one-run bound"],
         "failed_checks": others,
+        "ceiling": count.ceiling,
         "mean_bound": float(np.mean(count.bounds)) if count.bounds else None,
         "stopped": count.stopped or None,
         "passed": not count.stopped
@@ -238,23 +239,47 @@ def _tries(count: Count, check: str) -> int:
     return count.audits if check in CHECKS[:2] else count.runs
 
 
-def _true_epsilon(fault: Fault, claim: float) -> float | str | None:
-    """Of the mechanism that acts, where it is of the family; "inf" as text."""
-    if fault.infinite:
-        return "inf"
-    if fault.acting is None:
-        return None
-    spec = PrivacySpec(claim, DELTA, "record", "add_or_remove")
-    noise = calibrate(spec, _rate(), catalogue.claimed_steps(fault, STEPS))
-    return epsilon_spent(fault.acting(Mechanism(noise, _rate(), STEPS, CLIP)), DELTA)
+def _family(ledger: Mechanism) -> whitebox.SampledGaussian:
+    return whitebox.SampledGaussian(ledger.noise_multiplier, ledger.sampling_rate, ledger.steps)
 
 
-def _mechanism(cell: Cell, steps: int) -> Mechanism:
-    return Mechanism(cell.noise_multiplier, _rate(), steps, CLIP)
+def _ceiling(cell: Cell) -> float:
+    claimed = _family(catalogue.ledger_of(cell.fault, _mechanism(cell.noise_multiplier)))
+    guesses = whitebox.guesses_frozen(claimed, CANARIES, DELTA, CONFIDENCE)
+    return epsilon_ceiling_one_run(canaries=CANARIES, guesses=guesses, delta=DELTA, confidence=CONFIDENCE)
 
 
-def _rate() -> float:
-    return dry.Setting().batch / dry.Setting().population
+def _true_epsilon(cell: Cell) -> float | None:
+    if cell.fault.infinite:
+        return math.inf
+    acting = cell.fault.acting
+    return (
+        None
+        if acting is None
+        else _spent(acting(catalogue.told_to(cell.fault, _mechanism(cell.noise_multiplier))))
+    )
+
+
+@cache
+def _spent(mechanism: Mechanism) -> float:
+    return epsilon_spent(mechanism, DELTA)
+
+
+def _noise(fault: Fault, epsilon: float) -> float:
+    """The noise multiplier that the trainer takes for its claim, by the mechanism in its ledger."""
+    ledger = catalogue.ledger_of(fault, _mechanism(1.0))
+    return _calibrated(epsilon, ledger.sampling_rate, ledger.steps)
+
+
+@cache
+def _calibrated(epsilon: float, rate: float, steps: int) -> float:
+    return calibrate(PrivacySpec(epsilon, DELTA, "record", "add_or_remove"), rate, steps)
+
+
+def _mechanism(noise_multiplier: float) -> Mechanism:
+    """The rate and the steps that act, of every trainer."""
+    public = dry.Setting()
+    return Mechanism(noise_multiplier, public.batch / public.population, STEPS, CLIP)
 
 
 def _is_run(fault: Fault) -> bool:

@@ -116,6 +116,7 @@ COLUMNS: dict[str, dict[str, tuple[str, str]]] = {
         "refuted_by_bound": ("by one-run bound", "count"),
         "failed_checks": ("failed checks", "count"),
         "mean_bound": ("mean bound", "two_down"),
+        "ceiling": ("its ceiling", "two_down"),
         "stopped": ("stopped by", "text"),
         "passed": ("passed", "yes"),
     },

@@ -23,12 +23,12 @@ Floats = NDArray[np.float64]
 FAMILY = "mechanism test: Poisson-subsampled Gaussian family"
 DRAWS = 4000  # of the null
 _BLOCK = 250  # draws at a time
-_CELLS = 2**16  # of the grid of a score's distribution
+_CELLS = 2**18  # of the grid of a score's distribution
 _QUANTILES = 2**15
 _TAIL = 10.0  # standard deviations kept on either side of a score's mean
 _TILT_MOST = 500.0  # above it exp overflows, and the logarithm is linear
-_NOISE_FACTOR_MOST = 64.0  # how far from the claim an effective noise is looked for
-_NOISE_TOLERANCE = 2e-3  # relative
+_NOISE_STEP = 1.002  # between two noise multipliers that are tried
+_NOISE_PLACES = 2048  # steps on either side of the claim, a factor of 60
 
 
 @dataclass(frozen=True)
@@ -123,27 +123,27 @@ def noise_upper(
 ) -> float:
     """The largest noise multiplier, at the claimed rate and steps, that is not rejected at `confidence`.
 
-    Looked for within a factor of 64 around the claim: infinite where none in it is rejected, and the least of it where
+    Looked for within a factor of 60 around the claim: infinite where none in it is rejected, and the least of it where
     all are.
     """
     check_confidence(confidence)
 
-    def rejected(noise: float) -> bool:
-        other = SampledGaussian(noise, claimed.sampling_rate, claimed.steps)
+    def noise_at(place: int) -> float:
+        return float(claimed.noise_multiplier * _NOISE_STEP**place)
+
+    def rejected(place: int) -> bool:
+        other = SampledGaussian(noise_at(place), claimed.sampling_rate, claimed.steps)
         return p_value(observed, included, other, draws) <= 1 - confidence
 
-    least, most = (claimed.noise_multiplier * f for f in (1 / _NOISE_FACTOR_MOST, _NOISE_FACTOR_MOST))
-    lower, upper = least, claimed.noise_multiplier
-    while not rejected(upper):
-        lower, upper = upper, upper * 2
-        if upper > most:
-            return math.inf
-    if lower == least and rejected(lower):
-        return least
-    while upper / lower > 1 + _NOISE_TOLERANCE:
-        middle = math.sqrt(lower * upper)
+    lower, upper = -_NOISE_PLACES, _NOISE_PLACES
+    if not rejected(upper):
+        return math.inf
+    if rejected(lower):
+        return noise_at(lower)
+    while upper - lower > 1:  # by halves of the same range, so that the nulls of one audit serve the next
+        middle = (lower + upper) // 2
         lower, upper = (lower, middle) if rejected(middle) else (middle, upper)
-    return upper
+    return noise_at(upper)
 
 
 @lru_cache(maxsize=64)
@@ -183,7 +183,7 @@ def _step_score(values: Floats, noise: float, rate: float) -> Floats:
     return step
 
 
-@lru_cache(maxsize=64)
+@lru_cache(maxsize=256)
 def _null_aucs(claimed: SampledGaussian, canaries: int, draws: int) -> Floats:
     """AUCs of `draws` runs of the claimed mechanism, coins thrown anew in each, shape (draws,)."""
     generator = np.random.default_rng([canaries, draws])
@@ -250,9 +250,8 @@ def _sum_of_steps(middle: Floats, chances: Floats, steps: int, low: float, width
     start = float(middle[0])
     place = (middle - start) / width
     cell = place.astype(np.int64)
-    mass = np.zeros(_CELLS)
-    np.add.at(mass, cell % _CELLS, chances * (1 - (place - cell)))
-    np.add.at(mass, (cell + 1) % _CELLS, chances * (place - cell))
+    mass = np.bincount(cell, chances * (1 - (place - cell)), _CELLS)
+    mass += np.bincount(cell + 1, chances * (place - cell), _CELLS)
     total = np.fft.irfft(
         np.fft.rfft(mass) ** steps, _CELLS
     )  # at steps * start + width * index, wrapped around

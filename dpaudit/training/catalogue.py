@@ -26,12 +26,13 @@ Replaced = tuple[
 
 @dataclass(frozen=True)
 class Fault:
-    """A broken trainer. `acting` turns the mechanism that is run into the one that acts, where that is of the family."""
+    """A broken trainer. `acting` turns the mechanism that it was told to run into the one that acts, where that is of the family."""
 
     name: str
     seen_by: SeenBy
     replaced: Replaced | None = None
     sequences: int = 1  # of a unit
+    rate: float = 1.0  # in the ledger, over the rate that acts; the noise is made for the ledger's
     counted: float = 1.0  # share of the steps that the ledger counts, for which the noise is made
     infinite: bool = False  # the true epsilon is
     acting: Callable[[Mechanism], Mechanism] | None = None
@@ -187,7 +188,7 @@ FAULTS = (
           also="four processes that add a quarter each"),
     Fault("noise quartered", "mechanism test", _scaled_noise(1 / 4), acting=_with_noise(1 / 4),
           also="noise divided by the accumulation steps"),
-    Fault("rate understated by 4", "mechanism test", _sampler(_Fourfold), acting=_with_rate(4)),
+    Fault("rate understated by 4", "mechanism test", _sampler(_Fourfold), rate=1 / 4, acting=_with_rate(4)),
     Fault("shuffled, accounted as Poisson", "conformance", _sampler(_Shuffled)),
     Fault("one of three epochs counted", "ledger", counted=1 / 3, acting=lambda m: m),
     Fault("average clipped", "mechanism test", (dpsgd, "clipped_sum", _clipped_average),
@@ -208,6 +209,12 @@ FAULTS = (
 )  # fmt: skip
 
 
-def claimed_steps(fault: Fault, steps: int) -> int:
-    """What the ledger counts of the steps that are run."""
-    return math.floor(steps * fault.counted)
+def ledger_of(fault: Fault, acting: Mechanism) -> Mechanism:
+    """The mechanism in the trainer's ledger, where `acting` has the rate and the steps that really act."""
+    steps = math.floor(acting.steps * fault.counted)
+    return replace(acting, sampling_rate=acting.sampling_rate * fault.rate, steps=steps)
+
+
+def told_to(fault: Fault, acting: Mechanism) -> Mechanism:
+    """The mechanism that the trainer is started with: the ledger's rate, and all steps."""
+    return replace(ledger_of(fault, acting), steps=acting.steps)

@@ -2,12 +2,13 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from typing import Literal
 
 from torch import nn
 
 from dpaudit.errors import GuardError
-from dpaudit.privacy import Mechanism, PrivacySpec, epsilon_spent
+from dpaudit.privacy import Mechanism, PrivacySpec, Relation, epsilon_spent
 from dpaudit.training import guards
 from dpaudit.training.dry import Observation
 from dpaudit.training.state import Step
@@ -62,6 +63,11 @@ def _check(name: str, guard: Callable[[], None]) -> Check:
 
 
 def _check_spent(ledger: Mechanism, claim: PrivacySpec) -> None:
-    spent = epsilon_spent(ledger, claim.delta, claim.relation)
+    spent = _spent(ledger, claim.delta, claim.relation)
     if not spent <= claim.epsilon * _EPSILON_ABOVE:
         raise GuardError(f"epsilon: expected at most {claim.epsilon:g} as claimed, seen {spent:.4g}")
+
+
+@cache
+def _spent(ledger: Mechanism, delta: float, relation: Relation) -> float:
+    return epsilon_spent(ledger, delta, relation)
