@@ -13,7 +13,6 @@ from functools import cache
 from typing import Any
 
 import numpy as np
-import torch
 
 from dpaudit.errors import GuardError
 from dpaudit.privacy import Mechanism, PrivacySpec, calibrate, epsilon_spent
@@ -88,6 +87,8 @@ def run(
 
 def audits_of(cell: Cell) -> Count:
     """Trains the cell's runs and judges them."""
+    import torch
+
     torch.set_num_threads(1)
     totals: dict[str, int] = dict.fromkeys(CHECKS, 0)
     bounds: list[float] = []

@@ -1,6 +1,8 @@
 """Each broken trainer fails the checks that it should, the engine none; what was replaced comes back."""
 
+import re
 from functools import cache
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -94,3 +96,12 @@ def test_names_are_unique() -> None:
     names = [fault.name for fault in (ENGINE, *FAULTS)]
     assert len(set(names)) == len(names)
     assert FAILED.keys() == set(names) - {ENGINE.name}
+
+
+def test_every_broken_trainer_has_a_line_in_the_docs() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "audit.md").read_text(encoding="utf-8")
+    lines = dict(
+        re.findall(r"^\| ([^|]+?) \| ([^|]+?) \|$", page.partition("## The catalogue")[2], re.MULTILINE)
+    )
+    for fault in FAULTS:
+        assert lines[fault.name].startswith(fault.seen_by)
