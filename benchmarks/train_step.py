@@ -177,9 +177,10 @@ def step_of(name: str, arguments: argparse.Namespace) -> Callable[[], None]:
     def step() -> None:
         groups = batches.grouped(units, BATCH[size][0])
         if lora is not None:
+            source = engine.model_source(model, lora, objective)
             with lora.attached():
                 total = (
-                    engine.private_sum(model, lora, groups, objective, MECHANISM, noise)
+                    engine.private_sum(source, lora.parameters, groups, MECHANISM, noise)
                     if name == "dp"
                     else engine.plain_sum(model, groups, objective)
                 )

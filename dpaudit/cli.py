@@ -70,6 +70,7 @@ ORDER = (
     "account",
     "bound",
     "merge",
+    "doctor",
     "ls",
     "show",
 )  # as the work goes
@@ -437,6 +438,31 @@ def merge(
         run_dir, plan = _opened(run, runs)
         source = merge.of_run(run_dir, plan, str(arm), model, dtype)
     _print(merge.run(source, out, shard_size, Progress()), as_json)
+
+
+@app.command()
+def doctor(
+    self_test: Annotated[
+        bool,
+        typer.Option(
+            "--self-test", help="Audit the auditor: the engine and every broken trainer, without a model."
+        ),
+    ] = False,
+    seed: SeedOption = 0,
+    workers: WorkersOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Check the machine, or with --self-test the auditor itself."""
+    from dpaudit import doctor
+
+    if not self_test:
+        _print(doctor.machine(), as_json)
+        return
+    from dpaudit import selftest
+
+    found = selftest.run(Progress(), seed, workers or doctor.cores())
+    _print(found, as_json)
+    raise typer.Exit(0 if found["passed"] else 1)
 
 
 @app.command("ls")

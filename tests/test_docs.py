@@ -19,6 +19,7 @@ PAGES = [
         "CHANGELOG.md",
         "docs/content.md",
         "docs/data.md",
+        "docs/audit.md",
     )
 ]
 FENCE = re.compile(r"^```sh\n(.*?)^```", re.MULTILINE | re.DOTALL)

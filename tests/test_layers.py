@@ -20,7 +20,7 @@ LAYERS = [  # lowest first; a module is found by its longest name here
      "figures", "page", "ledger", "accounting", "bounds", "subsampled", "control"},
     {"models", "training", "builtin.pretrain"},
     {"stages"},
-    {"pipeline", "overview", "tables"},
+    {"pipeline", "overview", "tables", "doctor", "selftest"},
     {"cli", "options", "__main__"},
 ]  # fmt: skip
 HEAVY = {"torch", "transformers", "peft", "lm_eval", "sklearn", "datasets", "trl", "accelerate", "opacus"}

@@ -2,8 +2,9 @@
 
 import math
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import torch
 from torch import nn
@@ -18,6 +19,7 @@ from dpaudit.training.ranks import Ranks
 from dpaudit.training.state import Step
 
 ALONE = Ranks()
+GroupType = TypeVar("GroupType")
 
 
 @dataclass(frozen=True)
@@ -30,27 +32,30 @@ class GradientSum:
 
 
 def private_sum(
-    model: nn.Module,
-    lora: FusedLora,
-    groups: Iterable[Group],
-    objective: Objective,
+    source: Callable[[GroupType], tuple[Gradients, float]],
+    parameters: dict[str, nn.Parameter],
+    groups: Iterable[GroupType],
     mechanism: Mechanism,
     generator: torch.Generator,
     ranks: Ranks = ALONE,
 ) -> GradientSum:
     """The sum of clipped unit gradients plus Gaussian noise; of no units at all, the noise alone.
 
-    `groups` are this rank's; the sum is over all ranks, and the first one's noise is added to it once.
+    `source` gives a group's unit gradients, {name: (units, *shape)}, and its loss: of a model `model_source`, of
+    a run without one `dry`. `groups` are this rank's; the sum is over all ranks, and the first one's noise is added
+    to it once.
     """
-    total = dpsgd.gaussian_noise(lora.parameters, mechanism.noise_multiplier * mechanism.clip, generator)
-    guards.check_noised(total, lora.parameters, mechanism.noise_multiplier)
+    total = dpsgd.gaussian_noise(parameters, mechanism.noise_multiplier * mechanism.clip, generator)
+    guards.check_noised(total, parameters, mechanism.noise_multiplier)
     if not ranks.first:
         total = {name: torch.zeros_like(part) for name, part in total.items()}
-    counts = torch.zeros(2, dtype=torch.float64, device=device_of(model))  # loss, units clipped
+    device = next(iter(parameters.values())).device
+    counts = torch.zeros(2, dtype=torch.float64, device=device)  # loss, units clipped
     for group in groups:
-        gradients, loss = unit_gradients(model, lora, group, objective)
+        gradients, loss = source(group)
+        units = len(next(iter(gradients.values())))
         sums, clipped = dpsgd.clipped_sum(gradients, mechanism.clip)
-        guards.check_clipped(sums, group.units, mechanism.clip)
+        guards.check_clipped(sums, units, mechanism.clip)
         first = {
             name: part[:1] for name, part in gradients.items()
         }  # a sum of many hardly shows one that is too long
@@ -59,6 +64,13 @@ def private_sum(
         counts += torch.tensor([loss, clipped], dtype=torch.float64, device=counts.device)
     ranks.add_up([*total.values(), counts])
     return GradientSum(total, float(counts[0]), int(counts[1]))
+
+
+def model_source(
+    model: nn.Module, lora: FusedLora, objective: Objective
+) -> Callable[[Group], tuple[Gradients, float]]:
+    """The source of `private_sum` that asks a model, whose fused layers are attached."""
+    return lambda group: unit_gradients(model, lora, group, objective)
 
 
 def unit_gradients(
@@ -140,9 +152,8 @@ class Engine:
         groups = grouped(self.ranks.mine(drawn), self.micro_batch)
         with self.lora.attached():
             if self.private:
-                total = private_sum(
-                    self.model, self.lora, groups, self.objective, self.mechanism, noise, self.ranks
-                )
+                source = model_source(self.model, self.lora, self.objective)
+                total = private_sum(source, self.parameters, groups, self.mechanism, noise, self.ranks)
             else:
                 total = plain_sum(self.model, groups, self.objective, self.ranks)
         for name, parameter in self.parameters.items():

@@ -18,6 +18,7 @@ from dpaudit.training.state import Step
 FALSE_ALARM = 1e-6  # of one guard in one run
 PROBE_SAMPLES = 1600  # noise values of a weight: with fewer, a tenth too little would not show
 PROBES_MOST = 64
+EVEN_UNITS = 1000  # with fewer, the sum of squares is too far from normal
 TAIL_STEPS = 20  # with fewer, counts above their mean have too long a tail to tell a spread too wide
 
 ALWAYS = ("loss finite", "sampling rate as claimed", "weights moved", "steps as in the ledger")
@@ -71,16 +72,27 @@ def check_noise(empty_step: Callable[[], Gradients], count: int, std: float) -> 
     `empty_step` gives what reaches the optimizer, times the divisor. Every weight is tested for scale (chi-square)
     and for correlation with the step before (normal), and all weights together, Bonferroni over all of them.
     """
+    probes = probed(empty_step, count, std)
+    check_scale(probes, std)
+    check_fresh(probes)
+
+
+def probed(empty_step: Callable[[], Gradients], count: int, std: float) -> dict[str, Tensor]:
+    """The noise of `count` empty steps over `std`, by weight and of all together, each (probes, coordinates)."""
     steps = [empty_step() for _ in range(count)]
-    values = {
-        name: torch.stack([s[name].flatten() for s in steps]).double() / std  # (probes, coordinates)
-        for name in steps[0]
-    }
+    values = {name: torch.stack([s[name].flatten() for s in steps]).double() / std for name in steps[0]}
     values["all trainable weights"] = torch.cat(list(values.values()), dim=1)
-    level = FALSE_ALARM / len(values)
-    for name, found in values.items():
-        _check_scale(name, found, std, level)
-        _check_fresh(name, found, level)
+    return values
+
+
+def check_scale(probes: dict[str, Tensor], std: float) -> None:
+    for name, found in probes.items():
+        _check_scale(name, found, std, FALSE_ALARM / len(probes))
+
+
+def check_fresh(probes: dict[str, Tensor]) -> None:
+    for name, found in probes.items():
+        _check_fresh(name, found, FALSE_ALARM / len(probes))
 
 
 def _check_scale(name: str, found: Tensor, std: float, level: float) -> None:
@@ -120,6 +132,24 @@ def check_sampling(steps: Sequence[Step], units: int, rate: float) -> None:
         seen = sum((n - units * rate) ** 2 for n in drawn) / len(drawn)
         raise GuardError(
             f"units per step: expected Poisson sampling, a variance of {variance:.3g}, seen {seen:.3g}"
+        )
+
+
+def check_even(times: Sequence[int], steps: int, rate: float) -> None:
+    """Raises GuardError where units were not drawn equally often, up to chance: `times` says how often each was.
+
+    Their spread around the expected number is normal, by as many units as there are; with fewer than 1,000 of them
+    nothing is checked. Shuffled units are drawn too evenly, weighted ones too unevenly.
+    """
+    expected, variance = steps * rate, steps * rate * (1 - rate)
+    if len(times) < EVEN_UNITS or variance == 0:
+        return
+    spread = sum((n - expected) ** 2 for n in times) / len(times)
+    kurtosis = 3 + (1 - 6 * rate * (1 - rate)) / variance  # of a binomial
+    off = (spread / variance - 1) * math.sqrt(len(times) / (kurtosis - 1))
+    if 2 * stats.norm.sf(abs(off)) < FALSE_ALARM / 20:  # a sum of squares has a longer tail than a normal
+        raise GuardError(
+            f"draws of a unit: expected a variance of {variance:.3g} over {steps} steps, seen {spread:.3g}"
         )
 
 

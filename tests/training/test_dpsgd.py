@@ -56,8 +56,9 @@ def private_sum(
 ) -> engine.GradientSum:
     collector, generator = FusedLora(model), dpsgd.noise_generator(torch.device("cpu"), 5)
     groups = batches.grouped(units, micro_batch)
+    source = engine.model_source(model, collector, objective)
     with collector.attached():
-        return engine.private_sum(model, collector, groups, objective, mechanism, generator)
+        return engine.private_sum(source, collector.parameters, groups, mechanism, generator)
 
 
 def flat(gradients: Gradients) -> Tensor:
@@ -166,8 +167,10 @@ def noise_faults(sums: list[Gradients], std: float) -> list[str]:
 def empty_steps(model: nn.Module, mechanism: Mechanism, count: int) -> list[Gradients]:
     """Sums of steps whose batch is empty, through the code of the real step."""
     collector, generator = FusedLora(model), dpsgd.noise_generator(torch.device("cpu"), 11)
+    source = engine.model_source(model, collector, SFT)
     return [
-        engine.private_sum(model, collector, [], SFT, mechanism, generator).gradients for _ in range(count)
+        engine.private_sum(source, collector.parameters, [], mechanism, generator).gradients
+        for _ in range(count)
     ]
 
 

@@ -98,7 +98,8 @@ def test_three_steps_save_and_reload_equal_a_loop_over_examples(
         expected = torch.stack([g * min(1.0, clip / float(g.norm())) for g in gradients]).sum(0)
         with lora.attached():
             groups = batches.grouped(units, micro_batch)
-            total = engine.private_sum(ours, lora, groups, objective, mechanism, dpsgd.noise_generator(torch.device("cpu"), 5))  # fmt: skip
+            source = engine.model_source(ours, lora, objective)
+            total = engine.private_sum(source, lora.parameters, groups, mechanism, dpsgd.noise_generator(torch.device("cpu"), 5))  # fmt: skip
         found = torch.cat([g.flatten() for g in total.gradients.values()])
         if step == 0:
             assert 0 < total.clipped < len(units)
@@ -127,7 +128,8 @@ def test_bf16_is_as_near_to_float32_as_a_loop_in_bf16_is(unit: str, tmp_path: Pa
             gradients = [g.float() for g in one_by_one(model, units, objective)]
             sums.append(torch.stack([g * min(1.0, clip / float(g.norm())) for g in gradients]).sum(0))
         with lora.attached():
-            total = engine.private_sum(ours, lora, batches.grouped(units, 4), objective, Mechanism(0.0, 1.0, 1, clip),
+            source = engine.model_source(ours, lora, objective)
+            total = engine.private_sum(source, lora.parameters, batches.grouped(units, 4), Mechanism(0.0, 1.0, 1, clip),
                                      dpsgd.noise_generator(torch.device("cpu"), 5))  # fmt: skip
         found = torch.cat([g.flatten() for g in total.gradients.values()])
         assert off(found, sums[0]) <= 1.5 * off(sums[1], sums[0])
@@ -181,7 +183,8 @@ def test_nf4_with_double_quantization_equals_a_loop_over_examples() -> None:
     expected = torch.stack([g * min(1.0, clip / float(g.norm())) for g in gradients]).sum(0)
     lora = FusedLora(model)
     with lora.attached():
-        total = engine.private_sum(model, lora, batches.grouped(units, 4), objective, Mechanism(0.0, 1.0, 1, clip),
+        source = engine.model_source(model, lora, objective)
+        total = engine.private_sum(source, lora.parameters, batches.grouped(units, 4), Mechanism(0.0, 1.0, 1, clip),
                                  dpsgd.noise_generator(torch.device("cpu"), 5))  # fmt: skip
     assert off(torch.cat([g.flatten() for g in total.gradients.values()]), expected) <= 2e-2
     assert off(torch.stack(gradients).sum(0), expected) > 0.1
@@ -212,7 +215,8 @@ def test_schedule_optimizers() -> None:
     model = model_in("plain")
     lora = FusedLora(model)
     with lora.attached():
-        total = engine.private_sum(model, lora, batches.grouped(units, 256), objective, Mechanism(0.5, 1.0, 1, 0.3),
+        source = engine.model_source(model, lora, objective)
+        total = engine.private_sum(source, lora.parameters, batches.grouped(units, 256), Mechanism(0.5, 1.0, 1, 0.3),
                                  dpsgd.noise_generator(torch.device("cpu"), 5))  # fmt: skip
     step = -0.1 * torch.cat([g.flatten() for g in total.gradients.values()]) / 6
     assert off(moved["sgd"], step) <= 1e-5

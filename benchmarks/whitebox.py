@@ -1,0 +1,117 @@
+"""The white-box tier measured: one-run bound, false refutation and power of the mechanism test at claims 1, 4 and 8.
+
+    python benchmarks/whitebox.py --out benchmarks/results/whitebox.json
+
+1,000 canaries among 10,000 units, 64 a step, 468 steps, delta 1e-5, 95 %. `bound`: dry runs of the engine, the number
+of guesses frozen by the claim. `false_refutation` and `power`: audits simulated with NumPy, each drawn anew; `rate x4`
+and `steps x3` are what the ledger says less of, so that the noise is that of the ledger.
+"""
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from dpaudit.privacy import Mechanism, PrivacySpec, calibrate, epsilon_spent
+from dpaudit.stats import mechanism as whitebox
+from dpaudit.stats.epsilon import epsilon_ceiling_one_run, epsilon_lower_one_run
+from dpaudit.stats.mechanism import SampledGaussian
+from dpaudit.stats.roc import proportion_interval
+from dpaudit.training import dpsgd, dry
+
+CLAIMS, DELTA, CONFIDENCE, CANARIES, RATE, STEPS = (1.0, 4.0, 8.0), 1e-5, 0.95, 1000, 64 / 10_000, 468
+LEDGERS = {  # what acts, of what the ledger says: noise, rate, steps
+    "engine": (1.0, 1.0, 1.0),
+    "noise / 2": (0.5, 1.0, 1.0),
+    "rate x4": (1.0, 4.0, 1.0),
+    "steps x3": (1.0, 1.0, 3.0),
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--runs", type=int, default=40)
+    parser.add_argument("--audits", type=int, default=2000, help="of the engine; a fifth of a fault")
+    parser.add_argument("--out", type=Path)
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    rows = []
+    for epsilon in CLAIMS:
+        rows.append({"claim": epsilon, "bound": bound(epsilon, arguments.runs)})
+        for name in LEDGERS:
+            audits = arguments.audits if name == "engine" else arguments.audits // 5
+            rows[-1]["false_refutation" if name == "engine" else name] = refuted(epsilon, name, audits)
+        print(json.dumps(rows[-1]), flush=True)
+    if arguments.out:
+        arguments.out.write_text(json.dumps({"results": rows}, indent=1) + "\n", encoding="utf-8")
+
+
+def claimed(epsilon: float, rate: float = RATE, steps: int = STEPS) -> SampledGaussian:
+    return SampledGaussian(
+        calibrate(PrivacySpec(epsilon, DELTA, "record", "add_or_remove"), rate, steps), rate, steps
+    )
+
+
+def bound(epsilon: float, runs: int) -> dict[str, Any]:
+    family = claimed(epsilon)
+    told = Mechanism(family.noise_multiplier, RATE, STEPS, 0.5)
+    guesses = whitebox.guesses_frozen(family, CANARIES, DELTA, CONFIDENCE)
+    found = []
+    for seed in range(runs):
+        coins, sampling = (np.random.default_rng([seed, part]) for part in range(2))
+        seen = dry.train(
+            dry.Setting(), told, coins, sampling, dpsgd.noise_generator(torch.device("cpu"), seed)
+        )
+        right = whitebox.right_guesses(whitebox.scores(seen.observed, family), seen.included, guesses)
+        found.append(
+            epsilon_lower_one_run(
+                canaries=CANARIES, guesses=guesses, correct=right, delta=DELTA, confidence=CONFIDENCE
+            )
+        )
+    ceiling = epsilon_ceiling_one_run(canaries=CANARIES, guesses=guesses, delta=DELTA, confidence=CONFIDENCE)
+    return {
+        "mean": round(float(np.mean(found)), 3),
+        "standard_error": round(float(np.std(found) / runs**0.5), 3),
+        "runs": runs,
+        "guesses": guesses,
+        "ceiling": round(ceiling, 2),
+    }
+
+
+def refuted(epsilon: float, name: str, audits: int) -> dict[str, Any]:
+    noise, rate, steps = LEDGERS[name]
+    family = claimed(epsilon, RATE / rate, round(STEPS / steps))
+    random = np.random.default_rng([round(epsilon), *name.encode()])
+    hits, guesses_over = 0, 0
+    guesses = whitebox.guesses_frozen(family, CANARIES, DELTA, CONFIDENCE)
+    for _ in range(audits):
+        included = random.random(CANARIES) < 0.5
+        observed = random.standard_normal((STEPS, CANARIES)) * (family.noise_multiplier * noise)
+        observed += (random.random((STEPS, CANARIES)) < RATE) & included
+        hits += whitebox.p_value(observed, included, family) <= 1 - CONFIDENCE
+        right = whitebox.right_guesses(whitebox.scores(observed, family), included, guesses)
+        guesses_over += (
+            epsilon_lower_one_run(
+                canaries=CANARIES, guesses=guesses, correct=right, delta=DELTA, confidence=CONFIDENCE
+            )
+            > epsilon
+        )
+    lower, upper = proportion_interval(hits, audits, CONFIDENCE)
+    acting = Mechanism(family.noise_multiplier * noise, RATE, STEPS, 1.0)
+    return {
+        "share": hits / audits,
+        "lower": round(lower, 4),
+        "upper": round(upper, 4),
+        "audits": audits,
+        "by_one_run_bound": guesses_over / audits,
+        "true_epsilon": round(epsilon_spent(acting, DELTA), 2),
+    }
+
+
+if __name__ == "__main__":
+    main()

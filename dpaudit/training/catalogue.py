@@ -1,0 +1,220 @@
+"""Broken trainers: the real engine with one function replaced, each with the check that is meant to see it.
+
+A stranger's trainer has no guards, so that within `planted` the engine's own are silent; `conformance` calls the same
+guards afterwards, from outside.
+"""
+
+import math
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from dpaudit.privacy import Mechanism
+from dpaudit.training import dpsgd, dry, engine, guards
+from dpaudit.training.fused import Gradients
+
+SeenBy = Literal["mechanism test", "conformance", "ledger", "not observable in one run"]
+Replaced = tuple[
+    Any, str, Callable[[dry.Setting, Any], Any]
+]  # where, which function, the other from setting and original
+
+
+@dataclass(frozen=True)
+class Fault:
+    """A broken trainer. `acting` turns the mechanism that it was told to run into the one that acts, where that is of the family."""
+
+    name: str
+    seen_by: SeenBy
+    replaced: Replaced | None = None
+    sequences: int = 1  # of a unit
+    rate: float = 1.0  # in the ledger, over the rate that acts; the noise is made for the ledger's
+    counted: float = 1.0  # share of the steps that the ledger counts, for which the noise is made
+    infinite: bool = False  # the true epsilon is
+    acting: Callable[[Mechanism], Mechanism] | None = None
+    also: str = ""  # what else to know
+
+
+@contextmanager
+def planted(fault: Fault, setting: dry.Setting) -> Iterator[None]:
+    """The fault in place of the engine's function; the function comes back when the block ends."""
+    with ExitStack() as stack:
+        for guard in ("check_noised", "check_clipped"):
+            stack.enter_context(_replaced(guards, guard, _silent))
+        if fault.replaced is not None:
+            where, name, other = fault.replaced
+            stack.enter_context(_replaced(where, name, other(setting, getattr(where, name))))
+        yield
+
+
+@contextmanager
+def _replaced(where: Any, name: str, other: Any) -> Iterator[None]:
+    original = getattr(where, name)
+    setattr(where, name, other)
+    try:
+        yield
+    finally:
+        setattr(where, name, original)
+
+
+def _silent(*arguments: object) -> None:
+    """No guard."""
+
+
+def _scaled_noise(factor: float) -> Replaced:
+    def other(setting: dry.Setting, draw: Any) -> Any:
+        return lambda parameters, std, generator: draw(parameters, std * factor, generator)
+
+    return dpsgd, "gaussian_noise", other
+
+
+def _noise_once(setting: dry.Setting, draw: Any) -> Any:
+    kept: Gradients = {}
+
+    def noise(parameters: dict[str, nn.Parameter], std: float, generator: torch.Generator) -> Gradients:
+        if not kept:
+            kept.update(draw(parameters, std, generator))
+        return {name: part.clone() for name, part in kept.items()}
+
+    return noise
+
+
+def _noise_on_one(setting: dry.Setting, draw: Any) -> Any:
+    def noise(parameters: dict[str, nn.Parameter], std: float, generator: torch.Generator) -> Gradients:
+        found = draw(parameters, std, generator)
+        return {
+            name: part if name == next(iter(found)) else torch.zeros_like(part)
+            for name, part in found.items()
+        }
+
+    return noise
+
+
+def _clipped_average(setting: dry.Setting, clip_each: Any) -> Any:
+    def clipped(gradients: Gradients, clip: float) -> tuple[Gradients, int]:
+        averages = {name: g.sum(0, keepdim=True) / setting.batch for name, g in gradients.items()}
+        sums, count = clip_each(averages, clip)
+        return {name: part * setting.batch for name, part in sums.items()}, count
+
+    return clipped
+
+
+def _never_stepped(setting: dry.Setting, private_sum: Any) -> Any:
+    def plain(source: Any, parameters: Any, groups: Any, mechanism: Any, generator: Any) -> Any:
+        total = {name: torch.zeros_like(p) for name, p in parameters.items()}
+        for group in groups:
+            total = {name: total[name] + part.sum(0) for name, part in source(group)[0].items()}
+        return engine.GradientSum(total, 0.0, 0)
+
+    return plain
+
+
+def _each_sequence_alone(setting: dry.Setting, summed: Any) -> Any:
+    def alone(rows: Tensor) -> Tensor:
+        return rows.flatten(0, 1)  # as many units as sequences
+
+    return alone
+
+
+class _Sampler(dpsgd.PoissonSampler):
+    """What the faulty samplers share: the same arguments, and the generator."""
+
+    def __init__(self, units: int, rate: float, generator: np.random.Generator) -> None:
+        super().__init__(units, rate, generator)
+        self.generator = generator
+
+
+class _Fourfold(_Sampler):
+    def __init__(self, units: int, rate: float, generator: np.random.Generator) -> None:
+        super().__init__(units, min(4 * rate, 1.0), generator)
+
+
+class _Shuffled(_Sampler):
+    """Batches of one size, every unit once an epoch."""
+
+    def __init__(self, units: int, rate: float, generator: np.random.Generator) -> None:
+        super().__init__(units, rate, generator)
+        self._waiting: list[int] = []
+
+    def draw(self) -> list[int]:
+        size = max(1, round(self.units * self.rate))
+        if len(self._waiting) < size:
+            self._waiting += self.generator.permutation(self.units).tolist()
+        taken, self._waiting = self._waiting[:size], self._waiting[size:]
+        return sorted(taken)
+
+
+class _Weighted(_Sampler):
+    """A tenth of the units, of a rare kind, five times as often as they should be, the others the less."""
+
+    def __init__(self, units: int, rate: float, generator: np.random.Generator) -> None:
+        super().__init__(units, rate, generator)
+        weights = np.where(generator.random(units) < 0.1, 5.0, 5 / 9)
+        self._rates = np.minimum(rate * weights / weights.mean(), 1.0)
+
+    def draw(self) -> list[int]:
+        return [int(i) for i in np.flatnonzero(self.generator.random(self.units) < self._rates)]
+
+
+def _sampler(kind: type[_Sampler]) -> Replaced:
+    return dpsgd, "PoissonSampler", lambda setting, original: kind
+
+
+def _batch_of_data(setting: dry.Setting, divided: Any) -> Any:
+    """The units that are there, half of the canaries among them, in place of the public number."""
+    seen = (setting.population - setting.canaries / 2) / setting.population
+    return lambda total, batch: divided(total, batch * seen)
+
+
+def _still(setting: dry.Setting, move: Any) -> Any:
+    return lambda parameters, gradients: None
+
+
+def _with_noise(factor: float) -> Callable[[Mechanism], Mechanism]:
+    return lambda m: replace(m, noise_multiplier=m.noise_multiplier * factor)
+
+
+def _with_rate(factor: float) -> Callable[[Mechanism], Mechanism]:
+    return lambda m: replace(m, sampling_rate=min(m.sampling_rate * factor, 1.0))
+
+
+ENGINE = Fault("the engine itself", "not observable in one run", acting=lambda m: m)
+FAULTS = (
+    Fault("noise halved", "mechanism test", _scaled_noise(1 / 2), acting=_with_noise(1 / 2),
+          also="four processes that add a quarter each"),
+    Fault("noise quartered", "mechanism test", _scaled_noise(1 / 4), acting=_with_noise(1 / 4),
+          also="noise divided by the accumulation steps"),
+    Fault("rate understated by 4", "mechanism test", _sampler(_Fourfold), rate=1 / 4, acting=_with_rate(4)),
+    Fault("shuffled, accounted as Poisson", "conformance", _sampler(_Shuffled)),
+    Fault("one of three epochs counted", "ledger", counted=1 / 3, acting=lambda m: m),
+    Fault("average clipped", "mechanism test", (dpsgd, "clipped_sum", _clipped_average),
+          also="effective noise multiplier about sigma / 2B"),
+    Fault("same noise every step", "conformance", (dpsgd, "gaussian_noise", _noise_once), infinite=True),
+    Fault("weights without noise", "conformance", (dpsgd, "gaussian_noise", _noise_on_one), infinite=True),
+    Fault("engine never stepped", "mechanism test", (engine, "private_sum", _never_stepped), infinite=True),
+    Fault("pair clipped as two rows", "mechanism test", (dry, "summed_by_unit", _each_sequence_alone), 2,
+          acting=_with_noise(1 / 2)),
+    Fault("patient's records clipped one by one", "mechanism test", (dry, "summed_by_unit", _each_sequence_alone), 4,
+          acting=_with_noise(1 / 4), also="four records a patient"),
+    Fault("divisor from the data", "conformance", (dry, "divided", _batch_of_data),
+          also="seen where the declared number of units is not the private one"),
+    Fault("weighted sampler", "conformance", _sampler(_Weighted), acting=_with_rate(5)),
+    Fault("accountant lost on resume", "ledger", counted=1 / 2, acting=lambda m: m),
+    Fault("weights that never move", "conformance", (dry, "move", _still), also="nothing is learned, and nothing leaks"),
+    Fault("tuning not counted", "not observable in one run", acting=lambda m: m),
+)  # fmt: skip
+
+
+def ledger_of(fault: Fault, acting: Mechanism) -> Mechanism:
+    """The mechanism in the trainer's ledger, where `acting` has the rate and the steps that really act."""
+    steps = math.floor(acting.steps * fault.counted)
+    return replace(acting, sampling_rate=acting.sampling_rate * fault.rate, steps=steps)
+
+
+def told_to(fault: Fault, acting: Mechanism) -> Mechanism:
+    """The mechanism that the trainer is started with: the ledger's rate, and all steps."""
+    return replace(ledger_of(fault, acting), steps=acting.steps)

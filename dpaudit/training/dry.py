@@ -1,0 +1,153 @@
+"""A training without a model: the real sampler, clip and noise on canaries whose gradients are axes of a small space.
+
+A canary is a unit, in the training by a fair coin, all of whose sequences have the same raw gradient: an axis of its own,
+far longer than the clip. Other units have gradients that are orthogonal to all of these axes, hence no coordinates here;
+they are drawn and counted. What a step puts where the optimizer takes it is kept, m floats a step. Everything
+private happens in `dpsgd.PoissonSampler` and `engine.private_sum`, as in a training with a model; only the sum of a
+unit's sequences, which `fused` forms inside the backward pass, is formed by `summed_by_unit` here.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from dpaudit.privacy import Mechanism
+from dpaudit.training import dpsgd, engine, guards
+from dpaudit.training.fused import Gradients
+
+RAW_NORM = 1000.0  # of one sequence's gradient, in clips: what is not clipped shows
+LEARNING_RATE = 0.1
+WEIGHTS = ("lora_A", "lora_B")  # parameter groups, an equal part of the axes each
+PROBES = 32  # empty steps: with fewer, a twentieth too much noise would not show
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What is trained on. `population` and `batch` are public; excluded canaries are part of the population's count."""
+
+    population: int = 10_000  # units, canaries included
+    batch: int = 64  # the divisor
+    canaries: int = 1000
+    sequences: int = 1  # of every unit: 2 in a preference pair, several of a patient
+    per_axis: int = 1  # canaries that share one axis
+
+    def __post_init__(self) -> None:
+        if not 2 * len(WEIGHTS) <= self.canaries <= self.population:
+            raise ValueError(
+                f"expected {2 * len(WEIGHTS)} to {self.population} canaries, got {self.canaries}"
+            )
+        if self.sequences < 1 or self.per_axis < 1 or self.canaries % self.per_axis:
+            raise ValueError("expected canaries in axes of equal number, and at least one sequence a unit")
+
+    @property
+    def axes(self) -> int:
+        return self.canaries // self.per_axis
+
+
+@dataclass(frozen=True, eq=False)
+class Observation:
+    """What one dry run showed. Draws and coins are secrets of the auditor."""
+
+    observed: NDArray[np.float32]  # (steps, axes), released sums over the clip
+    included: NDArray[np.bool_]  # (canaries,); canary j lies along axis j // per_axis
+    drawn: NDArray[np.int64]  # (steps,), units of each step
+    times: NDArray[np.int64]  # (units,), how often each unit that was there was drawn
+    probes: dict[str, Tensor]  # noise of empty steps over its claimed deviation, (probes, axes) by weight
+    one_unit: Gradients  # what one unit adds to a sum
+    start: Gradients  # weights before the first step
+    end: Gradients  # weights after the last one
+
+
+class DryEngine:
+    """One step at a time, as `engine.Engine` does it, of axes in place of a model."""
+
+    def __init__(self, setting: Setting, mechanism: Mechanism, noise: torch.Generator) -> None:
+        self.setting, self.mechanism, self._noise = setting, mechanism, noise
+        first = setting.axes // len(WEIGHTS)
+        sizes = dict(zip(WEIGHTS, (first, setting.axes - first), strict=True))
+        self.parameters = {name: nn.Parameter(torch.zeros(size)) for name, size in sizes.items()}
+
+    def step(self, canaries: Sequence[int]) -> Tensor:
+        """Moves the weights by a step in which these canaries are drawn; the released sum over the clip, (axes,)."""
+        gradients = self.gradients(canaries)
+        move(self.parameters, gradients)
+        return torch.cat(list(gradients.values())) * (self.setting.batch / self.mechanism.clip)
+
+    def gradients(self, canaries: Sequence[int]) -> Gradients:
+        """What the optimizer gets: the noisy sum over the public batch."""
+        groups = [canaries] if len(canaries) else []
+        total = engine.private_sum(self._source, self.parameters, groups, self.mechanism, self._noise)
+        return divided(total.gradients, self.setting.batch)
+
+    def summed(self, canaries: Sequence[int]) -> Gradients:
+        """The sum as the divisor that was claimed gives it back."""
+        return {name: part * self.setting.batch for name, part in self.gradients(canaries).items()}
+
+    def _source(self, canaries: Sequence[int]) -> tuple[Gradients, float]:
+        """Every sequence of a canary along the canary's axis, summed by unit."""
+        axes = torch.tensor(canaries) // self.setting.per_axis
+        rows = torch.zeros(len(canaries), self.setting.sequences, self.setting.axes)
+        rows[torch.arange(len(canaries)), :, axes] = RAW_NORM * self.mechanism.clip
+        units = summed_by_unit(rows)
+        parts = torch.split(units, [p.numel() for p in self.parameters.values()], dim=1)
+        return dict(zip(self.parameters, parts, strict=True)), 0.0
+
+
+def summed_by_unit(rows: Tensor) -> Tensor:
+    """Gradients of units from those of their sequences: (units, sequences, axes) to (units, axes)."""
+    return rows.sum(1)
+
+
+def divided(total: Gradients, batch: int) -> Gradients:
+    return {name: part / batch for name, part in total.items()}
+
+
+def move(parameters: dict[str, nn.Parameter], gradients: Gradients) -> None:
+    """A step of plain gradient descent."""
+    with torch.no_grad():
+        for name, parameter in parameters.items():
+            parameter.sub_(gradients[name], alpha=LEARNING_RATE)
+
+
+def train(
+    setting: Setting,
+    mechanism: Mechanism,
+    coins: np.random.Generator,
+    sampling: np.random.Generator,
+    noise: torch.Generator,
+    advance: Callable[[int], None] = lambda n: None,
+) -> Observation:
+    """One training of `mechanism.steps` steps, and the probes that come before it. Raises GuardError as training does."""
+    included = coins.random(setting.canaries) < 0.5
+    there = np.flatnonzero(included)
+    units = setting.population - setting.canaries + there.size  # the canaries come first
+    sampler = dpsgd.PoissonSampler(units, mechanism.sampling_rate, sampling)
+    dry = DryEngine(setting, mechanism, noise)
+    probes = guards.probed(lambda: dry.summed([]), PROBES, mechanism.noise_multiplier * mechanism.clip)
+    one_unit = _one_unit(setting, mechanism, noise)
+    start = {name: p.detach().clone() for name, p in dry.parameters.items()}
+    observed = np.zeros((mechanism.steps, setting.axes), dtype=np.float32)
+    drawn, times = np.zeros(mechanism.steps, dtype=np.int64), np.zeros(units, dtype=np.int64)
+    for number in range(mechanism.steps):
+        chosen = np.asarray(sampler.draw(), dtype=np.int64)
+        drawn[number] = chosen.size
+        times[chosen] += 1
+        observed[number] = dry.step(there[chosen[chosen < there.size]].tolist()).numpy()
+        advance(1)
+    end = {name: p.detach() for name, p in dry.parameters.items()}
+    return Observation(observed, included, drawn, times, probes, one_unit, start, end)
+
+
+def _one_unit(setting: Setting, mechanism: Mechanism, noise: torch.Generator) -> Gradients:
+    """What one unit adds to a sum: two steps with the same noise, of which one has the unit."""
+    state = noise.get_state()
+    sums = []
+    for canaries in ([0], []):
+        twin = torch.Generator(noise.device)
+        twin.set_state(state)
+        sums.append(DryEngine(setting, mechanism, twin).summed(canaries))
+    return {name: sums[0][name] - sums[1][name] for name in sums[0]}
