@@ -403,6 +403,31 @@ def bound_scores(
     _print(found, as_json)
 
 
+@bound_app.command("power")
+def bound_power(
+    eps: Annotated[float, typer.Option("--eps", metavar="E", help="The claimed epsilon.")],
+    rate: Annotated[
+        float, typer.Option("--rate", metavar="Q", help="Probability of a unit to be in a step.")
+    ],
+    steps: Annotated[int, typer.Option("--steps", metavar="T", help="Number of steps.")],
+    delta: Annotated[float, typer.Option("--delta", metavar="D", help="The claim's delta.")],
+    violation: Annotated[
+        str, typer.Option("--violation", help="What is wrong: noise/2, rate*4, steps*3, or other numbers.")
+    ] = "noise/2",
+    canaries: Annotated[
+        list[int] | None,
+        typer.Option("--canaries", metavar="M", min=20, help="So many canaries; may be given again."),
+    ] = None,
+    confidence: ConfidenceOption = 0.95,
+    as_json: JsonOption = False,
+) -> None:
+    """How many canaries and guesses would detect a violation."""
+    from dpaudit import planning
+
+    plan = planning.Plan(eps, delta, rate, steps, violation)
+    _print(planning.power(plan, canaries or planning.CANARIES, confidence), as_json)
+
+
 @app.command()
 def merge(
     out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Where the model goes; not there yet.")],

@@ -106,6 +106,13 @@ COLUMNS: dict[str, dict[str, tuple[str, str]]] = {
         "ledger": ("ledger", "percent_one"),
         "passed": ("passed", "yes"),
     },
+    "audits": {
+        "canaries": ("canaries", "count"),
+        "guesses": ("guesses", "count"),
+        "epsilon_ceiling": ("ceiling of the bound", "two_down"),
+        "one_run_bound": ("one-run bound refutes", "percent_one"),
+        "mechanism_test": ("mechanism test refutes", "percent_one"),
+    },
     "correct_engine": {
         "claim": ("correct engine at epsilon", "epsilon"),
         "audits": ("audits", "count"),

@@ -155,9 +155,9 @@ def guesses_frozen(claimed: SampledGaussian, canaries: int, delta: float, confid
     """
     check_delta(delta)
     check_confidence(confidence)
-    accuracy = _accuracies(claimed)
+    expected = _accuracies(claimed, claimed)
     tried = sorted({max(1, round(canaries * share)) for share in np.geomspace(0.005, 0.5, 40)})
-    proven = [_mean_bound(canaries, n, accuracy(n / canaries), delta, confidence) for n in tried]
+    proven = [_mean_bound(canaries, n, expected(n / canaries), delta, confidence) for n in tried]
     best: int = tried[int(np.argmax(proven))]
     return best
 
@@ -183,11 +183,35 @@ def _step_score(values: Floats, noise: float, rate: float) -> Floats:
     return step
 
 
+def power(
+    acting: SampledGaussian,
+    claimed: SampledGaussian,
+    canaries: int,
+    confidence: float,
+    draws: int = DRAWS,
+) -> float:
+    """The chance that the test refutes the claim at `confidence` where `acting` is what trains, in [0, 1]."""
+    check_confidence(confidence)
+    null = np.sort(_null_aucs(claimed, canaries, draws))
+    seen = _aucs(acting, claimed, canaries, draws, seed=1)
+    at_least = null.size - np.searchsorted(null, seen - 1e-12)
+    return float(np.mean((1 + at_least) / (1 + null.size) <= 1 - confidence))
+
+
+def accuracy(acting: SampledGaussian, claimed: SampledGaussian, share: float) -> float:
+    """The expected share of included canaries among the `share` of highest scores, where `acting` is what trains."""
+    return _accuracies(acting, claimed)(share)
+
+
 @lru_cache(maxsize=256)
 def _null_aucs(claimed: SampledGaussian, canaries: int, draws: int) -> Floats:
     """AUCs of `draws` runs of the claimed mechanism, coins thrown anew in each, shape (draws,)."""
-    generator = np.random.default_rng([canaries, draws])
-    below = _share_below(claimed)
+    return _aucs(claimed, claimed, canaries, draws, seed=0)
+
+
+def _aucs(acting: SampledGaussian, claimed: SampledGaussian, canaries: int, draws: int, seed: int) -> Floats:
+    generator = np.random.default_rng([canaries, draws, seed])
+    below = _share_below(acting, claimed)
     parts = [
         _drawn_aucs(below, canaries, min(_BLOCK, draws - start), generator)
         for start in range(0, draws, _BLOCK)
@@ -212,9 +236,9 @@ def _drawn_aucs(below: Floats, canaries: int, draws: int, generator: np.random.G
     return found
 
 
-def _share_below(claimed: SampledGaussian) -> Floats:
+def _share_below(acting: SampledGaussian, claimed: SampledGaussian) -> Floats:
     """For each quantile of included scores, on an even grid from 0 to 1, the share of excluded scores below it."""
-    _, included, excluded = _distributions(claimed)
+    _, included, excluded = _distributions(acting, claimed)
     levels = np.linspace(0, 1, _QUANTILES + 1)
     places = np.interp(levels, included, np.arange(included.size))
     found: Floats = np.interp(places, np.arange(excluded.size), excluded)
@@ -222,15 +246,15 @@ def _share_below(claimed: SampledGaussian) -> Floats:
 
 
 @lru_cache(maxsize=16)
-def _distributions(claimed: SampledGaussian) -> tuple[Floats, Floats, Floats]:
-    """The edges of a grid of scores, and at each the chance of a score below it: included and excluded.
+def _distributions(acting: SampledGaussian, claimed: SampledGaussian) -> tuple[Floats, Floats, Floats]:
+    """The edges of a grid of scores under the claim, and at each the chance of a score below it: included and excluded.
 
     A score is a sum of independent steps, so that its distribution is a power in the Fourier domain.
     """
-    noise, rate, steps = claimed.noise_multiplier, claimed.sampling_rate, claimed.steps
+    noise, rate, steps = acting.noise_multiplier, acting.sampling_rate, acting.steps
     reach = np.linspace(-_TAIL * noise, 1 + _TAIL * noise, 200_001)
     weights = np.diff(ndtr(reach / noise)), np.diff(ndtr((reach - 1) / noise))
-    middle = _step_score((reach[1:] + reach[:-1]) / 2, noise, rate)
+    middle = _step_score((reach[1:] + reach[:-1]) / 2, claimed.noise_multiplier, claimed.sampling_rate)
     chances = (1 - rate) * weights[0] + rate * weights[1], weights[0]
     means = [float(c @ middle) for c in chances]
     spread = math.sqrt(steps * max(float(c @ middle**2) - m * m for c, m in zip(chances, means, strict=True)))
@@ -265,16 +289,16 @@ def _sum_of_steps(middle: Floats, chances: Floats, steps: int, low: float, width
     return found
 
 
-def _accuracies(claimed: SampledGaussian) -> Callable[[float], float]:
+def _accuracies(acting: SampledGaussian, claimed: SampledGaussian) -> Callable[[float], float]:
     """The share of included ones among the highest scores, as a function of how large a share of all those are."""
-    _, included, excluded = _distributions(claimed)
+    _, included, excluded = _distributions(acting, claimed)
     above = (2 - included - excluded)[::-1] / 2  # of all canaries, rising
     above_included = (1 - included)[::-1] / 2
 
-    def accuracy(share: float) -> float:
+    def expected(share: float) -> float:
         return float(np.interp(share, above, above_included)) / share
 
-    return accuracy
+    return expected
 
 
 def _mean_bound(canaries: int, guesses: int, accuracy: float, delta: float, confidence: float) -> float:

@@ -68,7 +68,7 @@ def test_distributions_are_those_of_simulated_scores(claimed: SampledGaussian) -
     random = np.random.default_rng(1)
     observed, included = released(claimed, 6000, random)
     found = mechanism.scores(observed, claimed)
-    edges, *distributions = mechanism._distributions(claimed)
+    edges, *distributions = mechanism._distributions(claimed, claimed)
     for below, members in zip(distributions, (included, ~included), strict=True):
         drawn = np.interp(random.random(100_000), below, edges)
         assert ks_2samp(found[members], drawn).pvalue > 1e-3
