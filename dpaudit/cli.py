@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import sys
 import traceback
 import warnings
@@ -348,6 +349,8 @@ def account(
     found = accounting.answer(question, everything)
     if told := accounting.warning(delta, population):
         typer.echo(told, err=True)
+    if everything and relation != "add_or_remove":
+        typer.echo("note: the other accountants know the relation add_or_remove alone", err=True)
     _print(found, as_json)
 
 
@@ -540,6 +543,8 @@ def _print(found: dict[str, Any], as_json: bool) -> None:
 def main() -> None:
     """The entry point: runs the command and turns its end into an exit code."""
     _hush_libraries()
+    if ranks.count() == 1:
+        signal.signal(signal.SIGTERM, _interrupt)  # a job queue's way to say Ctrl-C
     try:
         code = app(prog_name="dpaudit", standalone_mode=False)
     except Exception as error:
@@ -552,6 +557,10 @@ def main() -> None:
     if not code:
         ranks.leave()
     sys.exit(code)
+
+
+def _interrupt(*_: object) -> None:
+    raise KeyboardInterrupt
 
 
 def _told(error: Exception) -> tuple[str, int] | None:

@@ -137,7 +137,7 @@ def _check(found: Ledger) -> None:
         return
     spent = _spent(found)
     if not spent <= found.epsilon * _EPSILON_ABOVE:
-        raise UsageError(str(found.file), expected=f"the epsilon that its mechanism and stages spend, {spent:.4g}",
+        raise UsageError(str(found.file), expected="at least the epsilon that its mechanism and stages spend",
                          got=f"{found.epsilon:.4g}", remedy="restore the ledger as training wrote it")  # fmt: skip
 
 

@@ -38,9 +38,10 @@ def run_row(run_dir: RunDir) -> Row:
 
 
 def caveat_of(rows: Rows) -> str | None:
-    """The caveat of those runs in `rows` that have one, with their names; None where there is none."""
-    named = [row["run"] for row in rows if row["caveat"]]
-    return f"{suite.REPRODUCIBLE} ({', '.join(named)})" if named else None
+    """The caveats of the runs in `rows` that have one, each with their names; None where there is none."""
+    caveats = dict.fromkeys(row["caveat"] for row in rows if row["caveat"])
+    named = {told: ", ".join(row["run"] for row in rows if row["caveat"] == told) for told in caveats}
+    return "; ".join(f"{told} ({runs})" for told, runs in named.items()) or None
 
 
 def stage_states(run_dir: RunDir, plan: Plan) -> dict[str, str]:

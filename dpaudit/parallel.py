@@ -93,13 +93,16 @@ class _Running:
     def close(self) -> None:
         self.process.join()
         self.connection.close()
-        self._stack.close()
+        self._stack.close()  # tells that the job is done
 
     def stop(self) -> None:
         while self.process.is_alive():
             self.process.terminate()  # SIGTERM, told to the job as an interrupt: nothing half-made stays
             self.process.join(STOP_AGAIN)  # a library may have swallowed it
-        self.close()
+        self.connection.close()
+        self._stack.__exit__(
+            InterruptedError, InterruptedError(), None
+        )  # ends the task, and calls it not done
 
 
 def _work(job: Job, threads: int, connection: Connection) -> None:
@@ -113,9 +116,15 @@ def _work(job: Job, threads: int, connection: Connection) -> None:
     signal.signal(signal.SIGTERM, interrupt)
     torch.set_num_threads(threads)
     try:
-        job.function(*job.arguments, connection.send)
-        connection.send(None)
-    except tuple(TOLD.values()) as error:
-        connection.send(error)
+        connection.send(_outcome(job, connection))
     except KeyboardInterrupt:
         os._exit(130)  # the parent says so; no traceback here
+
+
+def _outcome(job: Job, connection: Connection) -> Exception | None:
+    """What is to be told of the job's end: a user's mistake, a guard, work left over, or None."""
+    try:
+        job.function(*job.arguments, connection.send)
+    except tuple(TOLD.values()) as error:
+        return error
+    return None

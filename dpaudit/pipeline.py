@@ -104,8 +104,10 @@ def resolve(name: str, changed: dict[str, Any], seed: int = 0, insecure_seed: in
     from dpaudit import recipe
 
     chosen = _loaded(name, changed)
-    if chosen.data.preference == "builtin:clinic" != chosen.data.source and "data.preference" not in changed:
-        chosen = _loaded(name, changed | {"data.preference": "faults"})  # the clinic's pairs are not theirs
+    clinics = chosen.data.preference == "builtin:clinic" != chosen.data.source  # whose pairs are not theirs
+    missing = chosen.data.preference is None and chosen.grid.dpo
+    if (clinics or missing) and "data.preference" not in changed:
+        chosen = _loaded(name, changed | {"data.preference": "faults"})
     chosen = _named(name, changed, chosen)
     return Plan(chosen, seed, insecure_seed, versions(), recipe.load(chosen.primary).digest)
 

@@ -348,7 +348,10 @@ def test_show_a_run_that_does_not_exist(call: Call) -> None:
         ),
         ("train --suite mini.yaml --unit label", ["grid.dpo", "robust alone", "no loss"]),
         ("train --suite mini.yaml --unit label --dpo sigmoid", ["grid.dpo", "robust alone", "sigmoid"]),
-        ("train --suite mini.yaml --dpo sigmoid", ["data.preference", "preference pairs", "nothing"]),
+        (
+            "train --suite mini.yaml --dpo sigmoid --set data.preference=null",
+            ["data.preference", "preference pairs", "nothing"],
+        ),
         ("train --suite mini.yaml --unit word", ["training.unit", "record, patient", "'word'"]),
         ("train --suite mini.yaml --set primary=nope", ["attacks/nope", "calibrated"]),
         ("train --suite mini.yaml --set primary=extraction", ["primary", "kind mia", "extraction"]),
@@ -403,7 +406,7 @@ def test_a_batch_above_the_population_leaves_no_run(call: Call) -> None:
         ("--set training.lora.targets=[q_prj]", "training.lora.targets: expected all-linear, or names of the model's linear layers, got q_prj; it has q_proj"),
         ("--set training.lora.use_dora=true", "training.lora.use_dora"),
         ("--set training.packing=true", "training.packing"),
-        ("--start nowhere", "--start nowhere: expected an adapter with its ledger privacy.json"),
+        ("--start nowhere", "--start nowhere: expected an adapter folder with adapter_config.json, got no such folder"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_trained_leaves_no_run(call: Call, words: str, wanted: str) -> None:
@@ -673,3 +676,12 @@ def test_four_commands_in_an_empty_folder(tmp_path: Path) -> None:
     assert run_dir.file("report/index.html").is_file()
     for arm in ("sft-inf", "sft-eps8", "sft-eps4", "sft-eps1"):
         assert all(arm in result.stdout for result in done[:2])
+
+
+def test_a_termination_is_an_interrupt(tmp_path: Path) -> None:
+    """What a job queue sends: the same line and exit code as Ctrl-C."""
+    script = "import os, signal\nfrom dpaudit import cli, overview\n" \
+        "overview.recipe_rows = lambda: os.kill(os.getpid(), signal.SIGTERM)\ncli.main()\n"  # fmt: skip
+    done = subprocess.run([sys.executable, "-c", script, "attack", "list"], cwd=tmp_path, capture_output=True, text=True,
+                          env=os.environ | {"PYTHONPATH": str(Path(cli.__file__).parents[1])})  # fmt: skip
+    assert (done.returncode, done.stderr) == (130, "dpaudit: interrupted; the same command resumes\n")

@@ -139,7 +139,7 @@ def test_an_open_arm_has_a_ledger_too(tmp_path: Path) -> None:
 
 def test_an_open_mechanism_that_records_an_epsilon(tmp_path: Path) -> None:
     written(tmp_path, mechanism=STEP | {"clip": None})
-    with pytest.raises(UsageError, match="stages spend, inf, got"):
+    with pytest.raises(UsageError, match="stages spend, got"):
         ledger.find(tmp_path)
 
 
@@ -150,10 +150,10 @@ def test_randomised_labels(tmp_path: Path) -> None:
     found = ledger.find(tmp_path)
     assert found is not None and (found.mechanism, found.unit, found.delta) == (None, "label", 0)
     written(tmp_path, claim=claim, mechanism=mechanism, epsilon_pld=1.5)
-    with pytest.raises(UsageError, match=r"stages spend, 2, got 1\.5"):
+    with pytest.raises(UsageError, match=r"stages spend, got 1\.5"):
         ledger.find(tmp_path)
     written(tmp_path, claim=claim | {"unit": "record"}, mechanism=mechanism, epsilon_pld=2.0)
-    with pytest.raises(UsageError, match="stages spend, inf, got 2"):
+    with pytest.raises(UsageError, match="stages spend, got 2"):
         ledger.find(tmp_path)
 
 

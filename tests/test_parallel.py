@@ -71,3 +71,21 @@ def test_a_job_that_swallows_its_interrupt_is_interrupted_again(
     monkeypatch.setattr(parallel, "STOP_AGAIN", 0.5)
     with pytest.raises(UsageError, match="file: key"):
         parallel.run(jobs(swallow, tmp_path, 2), 2, Progress(quiet=True))
+
+
+def both_refuse(path: Path, advance: Callable[[int], None]) -> None:
+    """Both at the same moment, so that one is stopped while it reports."""
+    (path.parent / f"there-{path.name}").touch()
+    while not all((path.parent / f"there-{i}").exists() for i in range(2)):
+        time.sleep(0.01)
+    raise UsageError("file: key", expected="a", got="b" * 50)
+
+
+def test_two_mistakes_at_once_are_told_as_one_and_nothing_is_called_done(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    screen = StringIO()
+    with pytest.raises(UsageError, match="file: key"):
+        parallel.run(jobs(both_refuse, tmp_path, 2), 2, Progress(console=Console(file=screen, width=80)))
+    assert "Traceback" not in capfd.readouterr().err
+    assert "done" not in screen.getvalue()

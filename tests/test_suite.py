@@ -149,3 +149,14 @@ def test_repeated_canaries_are_refused_where_the_unit_is_a_record() -> None:
 
 def test_the_option_for_unit_record_takes_the_repetition_away() -> None:
     assert suite.load("demo", pipeline.overrides(unit="record")).candidates.canary_repetitions == 1
+
+
+def test_preferences_without_pairs_are_taken_from_the_dialogues() -> None:
+    """Where nobody names pairs; what was named, and a suite without preference arms, stay as they are."""
+    from dpaudit import pipeline
+
+    small = pipeline.resolve("small", {"data.source": "own.jsonl", "grid.dpo": ["sigmoid"]})
+    assert small.suite.data.preference == "faults"
+    assert pipeline.resolve("small", {"data.source": "own.jsonl"}).suite.data.preference is None
+    typed = {"data.source": "own.jsonl", "grid.dpo": ["sigmoid"], "data.preference": "pairs.jsonl"}
+    assert pipeline.resolve("small", typed).suite.data.preference == "pairs.jsonl"

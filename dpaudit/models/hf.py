@@ -68,6 +68,11 @@ def load_tokenizer(base: str) -> Any:
     """
     import transformers
 
+    folder = Path(resolve(base))
+    if folder.is_dir() and not any(folder.glob("tokenizer*")):
+        raise UsageError(
+            f"--model {base}", expected="a model with a tokenizer", got="a folder without tokenizer.json"
+        )
     try:
         tokenizer = transformers.AutoTokenizer.from_pretrained(
             resolve(base), trust_remote_code=False, use_fast=True

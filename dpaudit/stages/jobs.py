@@ -211,6 +211,10 @@ def outside_stages(plan: Plan) -> "tuple[Mechanism, ...]":
     if base.is_dir() and (known := ledger.find(base)) is not None:
         found.append(known)
     if chosen.start is not None:
+        places = (Path(chosen.start), Path(chosen.start) / "adapter")
+        if not any((place / "adapter_config.json").is_file() for place in places):
+            raise UsageError(f"--start {chosen.start}", expected="an adapter folder with adapter_config.json",
+                             got="none" if Path(chosen.start).is_dir() else "no such folder")  # fmt: skip
         known = ledger.find(Path(chosen.start))
         if known is not None:
             found.append(known)

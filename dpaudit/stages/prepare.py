@@ -62,6 +62,8 @@ def run(run_dir: RunDir, plan: Plan, progress: Progress) -> None:
             advance(1)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+    if plan.suite.data.preference == "faults":
+        progress.say("preference pairs: made from the dialogues, by planting a fault in each answer")
     if corpus.over_cap:
         progress.say(f"left out by training.records_per_patient: {corpus.over_cap} records")
 

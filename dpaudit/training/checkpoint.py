@@ -47,7 +47,7 @@ def _no_target(base: Any, targets: str | tuple[str, ...]) -> UsageError:
     known = sorted({n.rpartition(".")[2] for n, m in base.named_modules() if isinstance(m, torch.nn.Linear)})
     asked = [targets] if isinstance(targets, str) else list(targets)
     near = [name for target in asked for name in difflib.get_close_matches(target, known, n=2)]
-    listed = list(dict.fromkeys(near)) or known[:NAMES_MOST]
+    listed = list(dict.fromkeys([*near, *known]))[:NAMES_MOST]
     return UsageError(
         "training.lora.targets",
         expected="all-linear, or names of the model's linear layers",
@@ -181,7 +181,8 @@ def _merged_loading() -> list[str]:
 def _merged_lines(base: str, has_ledger: bool) -> list[str]:
     kept = (
         " `privacy.json` is the full ledger, and config.json carries its SHA-256 (`dpaudit_ledger`): it goes where the"
-        " weights go, and who trains on counts it as spent. It tells rate, steps and population."
+        " weights go, and who trains on counts it as spent. It tells rate, steps and population; where the population was"
+        " counted from the data, that number is told with it."
     )
     return [
         f"The adapter was merged into {base}; nothing else was changed.{kept if has_ledger else ''}",
