@@ -197,6 +197,7 @@ def _power_row(fault: Fault, claim: float, count: Count) -> dict[str, Any]:
         "trainer": fault.name,
         "claim": claim,
         "true_epsilon": "inf" if count.true_epsilon == math.inf else count.true_epsilon,
+        "note": fault.also or None,
         "seen_by": fault.seen_by,
         "power": meant,
         "power_lower": proportion_lower(
