@@ -21,14 +21,6 @@ from dpaudit.stats.epsilon import epsilon_lower_one_run
 
 RATE, STEPS, DELTA = 64 / 10_000, 468, 1e-5
 SETTINGS = [(1000, 1), (250, 4), (125, 8), (1000, 2), (1000, 4), (1000, 8)]  # axes, canaries on each
-    (1000, 1),
-    (500, 2),
-    (250, 4),
-    (125, 8),
-    (1000, 2),
-    (1000, 4),
-    (1000, 8),
-]  # axes, canaries on each
 TRIED = [10, 14, 20, 28, 40, 56, 80, 112, 160, 224, 320, 448, 640, 896, 1280, 1792, 2560]
 
 

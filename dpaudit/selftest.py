@@ -6,7 +6,7 @@ Every figure is of dry runs (`training.dry`) of the real engine. One run has the
 
 import math
 import multiprocessing
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 from functools import cache
@@ -66,10 +66,11 @@ def run(
     `seed` gives the same result every time.
     """
     cells = _cells(seed, faults)
-    counts: dict[tuple[str, float], list[Count]] = {(c.fault.name, c.epsilon): [] for c in cells}
     with progress.task("self-test", sum(cell.runs for cell in cells)) as advance:
-        for cell, count in _done(cells, workers, advance):
-            counts[cell.fault.name, cell.epsilon].append(count)
+        found = dict(_done(cells, workers, advance))
+    counts: dict[tuple[str, float], list[Count]] = {}
+    for cell in cells:  # in this order whichever ended first
+        counts.setdefault((cell.fault.name, cell.epsilon), []).append(found[cell])
     trainers = [(fault, claim) for fault in faults for claim in CLAIMS if _is_run(fault)]
     power = [_power_row(f, claim, _together(counts[f.name, claim])) for f, claim in trainers]
     engine = [_engine_row(claim, _together(counts[ENGINE.name, claim])) for claim in CLAIMS]
@@ -146,7 +147,7 @@ def _cells(seed: int, faults: Sequence[Fault]) -> list[Cell]:
     return made
 
 
-def _done(cells: Sequence[Cell], workers: int, advance: Advance) -> Any:
+def _done(cells: Sequence[Cell], workers: int, advance: Advance) -> Iterator[tuple[Cell, Count]]:
     """Every cell with its count, as they end."""
     if workers <= 1:
         for cell in cells:
