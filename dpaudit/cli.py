@@ -476,8 +476,10 @@ def doctor(
             "--self-test", help="Audit the auditor: the engine and every broken trainer, without a model."
         ),
     ] = False,
-    seed: SeedOption = 0,
-    workers: WorkersOption = None,
+    seed: Annotated[int, typer.Option("--seed", help="Another one draws other runs of the self-test.")] = 0,
+    workers: Annotated[
+        int | None, typer.Option("--workers", metavar="N", min=1, help="Processes; without it one a core.")
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Check the machine, or with --self-test the auditor itself."""

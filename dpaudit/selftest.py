@@ -6,7 +6,7 @@ Every figure is of dry runs (`training.dry`) of the real engine. One run has the
 
 import math
 import multiprocessing
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 from functools import cache
@@ -14,14 +14,15 @@ from typing import Any
 
 import numpy as np
 
+from dpaudit import whitebox
 from dpaudit.errors import GuardError
 from dpaudit.privacy import Mechanism, PrivacySpec, calibrate, epsilon_spent
 from dpaudit.progress import Advance, Progress
-from dpaudit.stats import mechanism as whitebox
-from dpaudit.stats.epsilon import epsilon_ceiling_one_run, epsilon_lower_one_run
+from dpaudit.stats import mechanism as mechanism_test
 from dpaudit.stats.roc import proportion_interval, proportion_lower
 from dpaudit.training import catalogue, conformance, dpsgd, dry
 from dpaudit.training.catalogue import ENGINE, FAULTS, Fault
+from dpaudit.verdict import Claim
 
 CLAIMS = (1.0, 4.0, 8.0)
 DELTA, CONFIDENCE = 1e-5, 0.95
@@ -50,8 +51,7 @@ class Count:
     caught: dict[str, int]  # by check; of audits for the first two, of runs for the others
     audits: int
     runs: int
-    bounds: tuple[float, ...]  # one-run, one an audit, nats
-    ceiling: float | None = None  # of the one-run bound, nats
+    bounds: tuple[whitebox.Bounded, ...]  # one an audit
     true_epsilon: float | None = None  # of the mechanism that acts, where it is of the family
     stopped: str = ""  # what a guard of the engine said, which ended the cell
 
@@ -66,10 +66,11 @@ def run(
     `seed` gives the same result every time.
     """
     cells = _cells(seed, faults)
-    counts: dict[tuple[str, float], list[Count]] = {(c.fault.name, c.epsilon): [] for c in cells}
     with progress.task("self-test", sum(cell.runs for cell in cells)) as advance:
-        for cell, count in _done(cells, workers, advance):
-            counts[cell.fault.name, cell.epsilon].append(count)
+        found = dict(_done(cells, workers, advance))
+    counts: dict[tuple[str, float], list[Count]] = {}
+    for cell in cells:  # in this order whichever ended first
+        counts.setdefault((cell.fault.name, cell.epsilon), []).append(found[cell])
     trainers = [(fault, claim) for fault in faults for claim in CLAIMS if _is_run(fault)]
     power = [_power_row(f, claim, _together(counts[f.name, claim])) for f, claim in trainers]
     engine = [_engine_row(claim, _together(counts[ENGINE.name, claim])) for claim in CLAIMS]
@@ -81,7 +82,7 @@ def run(
         "confidence": CONFIDENCE,
         "delta": DELTA,
         "canaries": CANARIES,
-        "notion": whitebox.FAMILY,
+        "notion": mechanism_test.FAMILY,
     }
 
 
@@ -91,7 +92,7 @@ def audits_of(cell: Cell) -> Count:
 
     torch.set_num_threads(1)
     totals: dict[str, int] = dict.fromkeys(CHECKS, 0)
-    bounds: list[float] = []
+    bounds: list[whitebox.Bounded] = []
     setting = dry.Setting(canaries=CANARIES * AUDITS, sequences=cell.fault.sequences)
     told = catalogue.told_to(cell.fault, _mechanism(cell.noise_multiplier))
     for number in range(cell.runs):
@@ -105,7 +106,7 @@ def audits_of(cell: Cell) -> Count:
         caught, proven = _judged(seen, cell)
         bounds += proven
         totals = {check: totals[check] + caught[check] for check in CHECKS}
-    return Count(totals, cell.runs * AUDITS, cell.runs, tuple(bounds), _ceiling(cell), _true_epsilon(cell))
+    return Count(totals, cell.runs * AUDITS, cell.runs, tuple(bounds), _true_epsilon(cell))
 
 
 def _trained(fault: Fault, setting: dry.Setting, told: Mechanism, *generators: Any) -> dry.Observation:
@@ -115,27 +116,22 @@ def _trained(fault: Fault, setting: dry.Setting, told: Mechanism, *generators: A
         return dry.train(setting, told, *generators)
 
 
-def _judged(seen: dry.Observation, cell: Cell) -> tuple[dict[str, int], list[float]]:
+def _judged(seen: dry.Observation, cell: Cell) -> tuple[dict[str, int], list[whitebox.Bounded]]:
     """What each check caught in one run, and the one-run bound of each audit."""
     ledger = catalogue.ledger_of(cell.fault, _mechanism(cell.noise_multiplier))
-    claimed = _family(ledger)
-    guesses = whitebox.guesses_frozen(claimed, CANARIES, DELTA, CONFIDENCE)
+    claimed = whitebox.family(ledger)
+    claim = Claim(cell.epsilon, DELTA, "record", "add_or_remove")
     refuted, bounds = 0, []
     for part in range(AUDITS):
         mine = slice(part, None, AUDITS)  # of every weight its share
         observed, included = seen.observed[:, mine], seen.included[mine]
-        refuted += whitebox.p_value(observed, included, claimed) <= 1 - CONFIDENCE
-        right = whitebox.right_guesses(whitebox.scores(observed, claimed), included, guesses)
-        bounds.append(
-            epsilon_lower_one_run(
-                canaries=CANARIES, guesses=guesses, correct=right, delta=DELTA, confidence=CONFIDENCE
-            )
-        )
-    claim = PrivacySpec(cell.epsilon, DELTA, "record", "add_or_remove")
-    failed = {check.name for check in conformance.checks(seen, ledger, claim) if check.outcome == "fail"}
+        refuted += mechanism_test.p_value(observed, included, claimed) <= 1 - CONFIDENCE
+        bounds.append(whitebox.bounded(observed, included, ledger, claim, CONFIDENCE))
+    spec = PrivacySpec(cell.epsilon, DELTA, "record", "add_or_remove")
+    failed = {check.name for check in conformance.checks(seen, ledger, spec) if check.outcome == "fail"}
     return {
         "mechanism test": int(refuted),
-        "one-run bound": sum(bound > cell.epsilon for bound in bounds),
+        "one-run bound": sum(bound.verdict == "refuted" for bound in bounds),
         "conformance": int(bool(failed - set(conformance.LEDGER))),
         "ledger": int(bool(failed & set(conformance.LEDGER))),
     }, bounds
@@ -151,7 +147,7 @@ def _cells(seed: int, faults: Sequence[Fault]) -> list[Cell]:
     return made
 
 
-def _done(cells: Sequence[Cell], workers: int, advance: Advance) -> Any:
+def _done(cells: Sequence[Cell], workers: int, advance: Advance) -> Iterator[tuple[Cell, Count]]:
     """Every cell with its count, as they end."""
     if workers <= 1:
         for cell in cells:
@@ -184,7 +180,6 @@ def _together(counts: Sequence[Count]) -> Count:
         sum(count.audits for count in counts),
         sum(count.runs for count in counts),
         tuple(bound for count in counts for bound in count.bounds),
-        counts[0].ceiling,
         counts[0].true_epsilon,
         next((count.stopped for count in counts if count.stopped), ""),
     )
@@ -197,6 +192,7 @@ def _power_row(fault: Fault, claim: float, count: Count) -> dict[str, Any]:
         "trainer": fault.name,
         "claim": claim,
         "true_epsilon": "inf" if count.true_epsilon == math.inf else count.true_epsilon,
+        "note": fault.also or None,
         "seen_by": fault.seen_by,
         "power": meant,
         "power_lower": proportion_lower(
@@ -222,8 +218,8 @@ def _engine_row(claim: float, count: Count) -> dict[str, Any]:
         "upper": upper,
         "refuted_by_bound": count.caught["one-run bound"],
         "failed_checks": others,
-        "ceiling": count.ceiling,
-        "mean_bound": float(np.mean(count.bounds)) if count.bounds else None,
+        "ceiling": count.bounds[0].ceiling if count.bounds else None,
+        "mean_bound": float(np.mean([b.epsilon_lower for b in count.bounds])) if count.bounds else None,
         "stopped": count.stopped or None,
         "passed": not count.stopped
         and max(wrong, count.caught["one-run bound"]) <= most * audits
@@ -238,16 +234,6 @@ def _share(count: Count, check: str) -> float:
 
 def _tries(count: Count, check: str) -> int:
     return count.audits if check in CHECKS[:2] else count.runs
-
-
-def _family(ledger: Mechanism) -> whitebox.SampledGaussian:
-    return whitebox.SampledGaussian(ledger.noise_multiplier, ledger.sampling_rate, ledger.steps)
-
-
-def _ceiling(cell: Cell) -> float:
-    claimed = _family(catalogue.ledger_of(cell.fault, _mechanism(cell.noise_multiplier)))
-    guesses = whitebox.guesses_frozen(claimed, CANARIES, DELTA, CONFIDENCE)
-    return epsilon_ceiling_one_run(canaries=CANARIES, guesses=guesses, delta=DELTA, confidence=CONFIDENCE)
 
 
 def _true_epsilon(cell: Cell) -> float | None:

@@ -17,7 +17,7 @@ LAYERS = [  # lowest first; a module is found by its longest name here
     {"errors", "schema", "content", "rundir", "corpus", "corpus_store", "reading", "shapes", "suite", "canary", "progress", "parallel", "formats", "svg",
      "builtin", "builtin.clinic", "builtin.lexicon", ""},
     {"stats", "signals", "extraction", "blind", "verdict", "privacy", "rubric", "recipe", "quality", "judging",
-     "figures", "page", "ledger", "accounting", "bounds", "subsampled", "planning", "control"},
+     "figures", "page", "ledger", "accounting", "bounds", "subsampled", "planning", "control", "whitebox"},
     {"models", "training", "builtin.pretrain"},
     {"stages"},
     {"pipeline", "overview", "tables", "doctor", "selftest"},

@@ -110,3 +110,12 @@ def test_the_whole_catalogue_passes(monkeypatch: pytest.MonkeyPatch) -> None:
     found = selftest.run(Progress(quiet=True), workers=2)
     assert found["passed"], [row for row in found["power"] + found["correct_engine"] if not row["passed"]]
     assert len(found["power"]) == 3 * 15
+
+
+def test_other_processes_count_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.undo()  # a fresh process has the module as it is
+    cell = selftest.Cell(HALVED, 4.0, 0.6059, 1, 5)
+    ((_, alone),) = selftest._done([cell], 1, lambda n: None)
+    ((_, sent),) = selftest._done([cell], 2, lambda n: None)
+    assert alone == sent
+    assert alone.caught["mechanism test"] == alone.audits == selftest.AUDITS

@@ -19,9 +19,8 @@ from dpaudit.training import dpsgd, dry, engine, guards
 from dpaudit.training.fused import Gradients
 
 SeenBy = Literal["mechanism test", "conformance", "ledger", "not observable in one run"]
-Replaced = tuple[
-    Any, str, Callable[[dry.Setting, Any], Any]
-]  # where, which function, the other from setting and original
+Other = Callable[[dry.Setting, Any], Any]  # what takes a function's place, from the setting and that function
+Replaced = tuple[Any, str, Other]  # module, name of its function, what takes its place
 
 
 @dataclass(frozen=True)

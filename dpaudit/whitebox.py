@@ -1,0 +1,86 @@
+"""What released sums along canaries prove of a claim: the one-run bound and the mechanism test, each with its notion."""
+
+import math
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dpaudit import verdict
+from dpaudit.privacy import Mechanism, epsilon_spent
+from dpaudit.stats import mechanism as mechanism_test
+from dpaudit.stats.epsilon import epsilon_ceiling_one_run, epsilon_lower_one_run
+from dpaudit.verdict import Claim, Word
+
+ONE_RUN = "(eps,delta)"
+
+
+@dataclass(frozen=True)
+class Bounded:
+    """The one-run bound: holds for any mechanism whatever."""
+
+    notion: str
+    epsilon_lower: float  # nats
+    ceiling: float  # the bound had all guesses been right
+    guesses: int
+    correct: int
+    verdict: Word
+
+
+@dataclass(frozen=True)
+class Tested:
+    """The mechanism test: holds if what acted is Poisson-subsampled Gaussian noise at the claimed rate and steps."""
+
+    notion: str
+    epsilon_lower: float  # nats, that the largest noise that is not refuted spends
+    noise_upper: float  # that noise multiplier; infinite where the test refutes none
+    p_value: float
+    auc: float
+    verdict: Word
+
+
+def family(claimed: Mechanism) -> mechanism_test.SampledGaussian:
+    return mechanism_test.SampledGaussian(claimed.noise_multiplier, claimed.sampling_rate, claimed.steps)
+
+
+def bounded(
+    observed: NDArray[np.floating],
+    included: NDArray[np.bool_],
+    claimed: Mechanism,
+    claim: Claim,
+    confidence: float,
+) -> Bounded:
+    """The one-run bound from sums over the clip, (steps, canaries), and fair coins, (canaries,).
+
+    Scores are those of the claimed mechanism, and so is the number of the highest that are guessed: both are fixed
+    before a sum is seen.
+    """
+    of = family(claimed)
+    canaries = included.size
+    guesses = mechanism_test.guesses_frozen(of, canaries, claim.delta, confidence)
+    correct = mechanism_test.right_guesses(mechanism_test.scores(observed, of), included, guesses)
+    lower = epsilon_lower_one_run(
+        canaries=canaries, guesses=guesses, correct=correct, delta=claim.delta, confidence=confidence
+    )
+    ceiling = epsilon_ceiling_one_run(
+        canaries=canaries, guesses=guesses, delta=claim.delta, confidence=confidence
+    )
+    word = verdict.decide(claim, lower, ceiling).verdict
+    return Bounded(ONE_RUN, lower, ceiling, guesses, correct, word)
+
+
+def tested(
+    observed: NDArray[np.floating],
+    included: NDArray[np.bool_],
+    claimed: Mechanism,
+    claim: Claim,
+    confidence: float,
+) -> Tested:
+    """The mechanism test of the same sums. Its epsilon is of this training alone, without the claim's earlier stages."""
+    found = mechanism_test.test(observed, included, family(claimed), confidence)
+    acting = replace(claimed, stages=())
+    lower = 0.0
+    if math.isfinite(found.noise_upper):
+        lower = epsilon_spent(replace(acting, noise_multiplier=found.noise_upper), claim.delta)
+    word: Word = "refuted" if found.p_value <= 1 - confidence else "not refuted"
+    return Tested(mechanism_test.FAMILY, lower, found.noise_upper, found.p_value, found.auc, word)
