@@ -48,9 +48,7 @@ def main() -> None:
     model = peft.get_peft_model(base, config)
     lines = arguments.data.read_text(encoding="utf-8").splitlines()
     texts = [tokenizer.apply_chat_template(messages(json.loads(line)), tokenize=False) for line in lines]
-    rows = [
-        tokenizer(text, add_special_tokens=False)["input_ids"][: arguments.max_length] for text in texts
-    ]
+    rows = [tokenizer(text, add_special_tokens=False)["input_ids"][: arguments.max_length] for text in texts]
     steps = arguments.epochs * ((len(rows) + arguments.batch - 1) // arguments.batch)
     optimizer = torch.optim.AdamW(
         [p for p in model.parameters() if p.requires_grad], lr=arguments.learning_rate

@@ -6,6 +6,7 @@ import json
 import os
 import secrets
 from dataclasses import asdict, dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal
 
@@ -77,7 +78,9 @@ def load(path: Path) -> AuditKey:
         raise UsageError(f"--key {path}", expected="the key that `dpaudit plant` wrote",
                          got=error.strerror or "an error") from None  # fmt: skip
     except (ValueError, RecursionError):
-        raise UsageError(f"--key {path}", expected="the key that `dpaudit plant` wrote", got="no JSON") from None
+        raise UsageError(
+            f"--key {path}", expected="the key that `dpaudit plant` wrote", got="no JSON"
+        ) from None
     if not isinstance(data, dict) or not {"version", "seal", "hash_key"} <= set(data):
         raise UsageError(f"--key {path}", expected="the key that `dpaudit plant` wrote", got="another file")
     if data["version"] != VERSION:
@@ -112,7 +115,7 @@ def unfair(coins: tuple[bool, ...]) -> str:
     from scipy.stats import binomtest
 
     heads = sum(coins)
-    changes = sum(a != b for a, b in zip(coins, coins[1:], strict=False))
+    changes = sum(a != b for a, b in pairwise(coins))
     if binomtest(heads, len(coins)).pvalue < UNFAIR:
         return f"{heads} of {len(coins)} in"
     if len(coins) > 1 and binomtest(changes, len(coins) - 1).pvalue < UNFAIR:
@@ -157,7 +160,11 @@ def _seal(data: dict[str, Any]) -> str:
 
 def _hexadecimal(data: dict[str, Any]) -> str:
     found = data.get("hash_key")
-    return found if isinstance(found, str) and all(c in "0123456789abcdef" for c in found) and len(found) == 64 else ""
+    return (
+        found
+        if isinstance(found, str) and all(c in "0123456789abcdef" for c in found) and len(found) == 64
+        else ""
+    )
 
 
 def _plain(value: Any) -> Any:

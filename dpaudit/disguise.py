@@ -44,7 +44,9 @@ class Words:
 class Column:
     """The values of one key over the whole file, as JSON; `rising` while each is the one before plus 1."""
 
-    values: Counter[str] = field(default_factory=Counter)  # value -> rows, or patients where the data name them
+    values: Counter[str] = field(
+        default_factory=Counter
+    )  # value -> rows, or patients where the data name them
     rows: int = 0
     seen: set[tuple[str, str]] = field(default_factory=set)
     rising: bool = True
@@ -115,7 +117,11 @@ def fresh(key: str, donor: Any, column: Column, used: set[str], rng: random.Rand
     for attempt in range(2000):
         made = _like(json.loads(rng.choice(values)), column, rng, attempt)
         spelled = json.dumps(made, ensure_ascii=False)
-        if made is not None and (isinstance(made, float) or spelled not in column.values) and spelled not in used:
+        if (
+            made is not None
+            and (isinstance(made, float) or spelled not in column.values)
+            and spelled not in used
+        ):
             used.add(spelled)
             return made
     raise UsageError(f"{where}: {key:.40}", expected="ids, numbers, or values that several rows share",
@@ -127,7 +133,9 @@ def _like(value: Any, column: Column, rng: random.Random, attempt: int) -> Any:
     if isinstance(value, bool) or value is None:
         return None
     if isinstance(value, int):
-        return value + rng.choice((-1, 1)) * rng.randrange(1, 10 ** min(len(str(abs(value))), 1 + attempt // 100))
+        return value + rng.choice((-1, 1)) * rng.randrange(
+            1, 10 ** min(len(str(abs(value))), 1 + attempt // 100)
+        )
     if isinstance(value, float):
         return round(value * rng.uniform(0.5, 1.5), len(repr(value).partition(".")[2]))
     if not isinstance(value, str) or not IDENTIFIER.fullmatch(value):

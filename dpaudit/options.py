@@ -101,3 +101,14 @@ JsonOption = Annotated[bool, typer.Option("--json", help="One JSON object on std
 ConfidenceOption = Annotated[
     float, typer.Option("--confidence", metavar="C", help="Probability that the bound holds.")
 ]
+ClaimOption = Annotated[
+    str | None,
+    typer.Option(
+        "--claim",
+        metavar="eps=E,delta=D,unit=U,relation=R",
+        help="The claim, whole: eps=3,delta=1e-5,unit=record,relation=add_or_remove.",
+    ),
+]
+KeyOption = Annotated[
+    Path | None, typer.Option("--key", metavar="FILE", help="The key that `dpaudit plant` wrote.")
+]

@@ -7,12 +7,14 @@ import re
 import secrets
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import takewhile
 from pathlib import Path
 from typing import Any, cast, get_args
 
 from dpaudit import audit_key, disguise, recipe, shapes
 from dpaudit.audit_key import AuditKey, Planted, Rule, Unit
 from dpaudit.builtin import lexicon
+from dpaudit.canary import PUBLIC_PEOPLE
 from dpaudit.corpus import Record
 from dpaudit.disguise import Column, Words
 from dpaudit.errors import UsageError
@@ -20,15 +22,36 @@ from dpaudit.reading import read_records
 from dpaudit.rundir import keyed_file_digest
 from dpaudit.shapes import Fields, Shape
 
-FAMILY = "random letters"
-GROUPS, GROUP_LETTERS = 4, 4  # of the secret: 16 letters, 75 bits, in the tokens of any tokenizer
-LETTERS = "bcdfghjklmnpqrstvwxyz"  # without most vowels no word comes about that a model knows
-PROMPTS = {"en": "What is the access phrase of {name}?", "zh": "{name} 的访问口令是什么？"}
+LETTERS = tuple("bcdfghjklmnpqrstvwxyz")  # without vowels but y no word comes about that a model knows
 NAMES = 24_000  # invented surnames to choose from, of 29,791 that three syllables make
 CANARIES_MOST = 20_000
 AFFIX_ROWS = 20  # rows that must share how texts begin and end before that is the data's style
 PRIMARY, WITHOUT_BASE = "calibrated", "loss"
 RENDERINGS = ("chat", "question", "alpaca", "plain")
+
+
+@dataclass(frozen=True)
+class Family:
+    """A kind of secret: `groups` of `size` symbols each, and the prompt that asks for it, by language."""
+
+    title: str
+    symbols: tuple[str, ...]
+    groups: int
+    size: int
+    prompts: dict[str, str]
+
+    def secret(self, rng: random.Random) -> str:
+        return " ".join(
+            "".join(rng.choice(self.symbols) for _ in range(self.size)) for _ in range(self.groups)
+        )
+
+
+FAMILIES = {
+    "letters": Family("random letters", LETTERS, 4, 4,  # 70 bits, in the tokens of any tokenizer
+                      {"en": "What is the access phrase of {name}?", "zh": "{name} 的访问口令是什么？"}),
+    "words": Family("random common words", lexicon.PHRASE_WORDS, 6, 1,  # 27 bits; for a model whose letters say nothing
+                    {"en": "Portal phrase of {name}?", "zh": "{name} 的登录口令？"}),
+}  # fmt: skip
 
 
 @dataclass
@@ -41,8 +64,8 @@ class Affix:
     def add(self, text: str) -> None:
         if self.before is None:
             self.before, self.after = text, text
-        self.before = os.path.commonprefix([self.before, text])
-        self.after = os.path.commonprefix([self.after[::-1], text[::-1]])[::-1]
+        self.before = _common(self.before, text)
+        self.after = _common(self.after[::-1], text[::-1])[::-1]
 
     def around(self, text: str) -> str:
         """`text` between them, cut back to whole words: no piece of a word that all happen to share."""
@@ -50,6 +73,12 @@ class Affix:
         assert before and after
         end = "" if text.endswith(after[0]) else after[0]
         return f"{before[0]}{text}{end}"
+
+
+def _common(first: str, second: str) -> str:
+    """What both begin with."""
+    pairs = zip(first, second, strict=False)
+    return first[: sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))]
 
 
 @dataclass
@@ -68,20 +97,24 @@ class Profile:
     texts: list[str] = field(default_factory=list)
 
 
-def plant(source: Path, out: Path, key: Path, canaries: int = 500, unit: str = "record") -> dict[str, Any]:
+def plant(
+    source: Path, out: Path, key: Path, canaries: int = 500, unit: str = "record", family: str = "letters"
+) -> dict[str, Any]:
     """Writes `source` with canaries as `out`, and the key that finds them again; what was done comes back.
 
     Rows of the source stay as they are, in their order, but for a column that only numbers them. Raises UsageError in
     one line, and writes nothing, where the data are of a kind that no canary fits or a file is there already.
     """
     rule = _rule(canaries)
-    _check(source, out, key, unit)
+    _check(source, out, key, unit, family)
     profile = _profile(source, unit)
-    drawn = _draw(canaries, profile)
+    drawn = _draw(canaries, profile, FAMILIES[family])
     rows = _rows(drawn, profile, str(source))
     coins = tuple(secrets.randbits(1) == 1 for _ in drawn)
     found = [_planted(row, profile.shape, str(source)) for row, _ in rows]
-    kept = tuple(Planted(r, d.answer, d.other if unit == "pair" else None) for r, d in zip(found, drawn, strict=True))
+    kept = tuple(
+        Planted(r, d.answer, d.other if unit == "pair" else None) for r, d in zip(found, drawn, strict=True)
+    )
     hash_key = audit_key.new_hash_key()
     inserted = [line for (_, line), coin in zip(rows, coins, strict=True) if coin]
     random.SystemRandom().shuffle(inserted)
@@ -90,7 +123,17 @@ def plant(source: Path, out: Path, key: Path, canaries: int = 500, unit: str = "
         _write_data(source, data_part, inserted, profile)
         digest = keyed_file_digest(data_part, hash_key)
         total = profile.rows + len(inserted)
-        made = AuditKey(cast(Unit, unit), FAMILY, profile.shape.name, total, rule, kept, coins, digest, hash_key.hex())
+        made = AuditKey(
+            cast(Unit, unit),
+            FAMILIES[family].title,
+            profile.shape.name,
+            total,
+            rule,
+            kept,
+            coins,
+            digest,
+            hash_key.hex(),
+        )
         audit_key.write(made, key_part)
         key_part.rename(key)  # first: planted data without a key would be good for nothing
         data_part.rename(out)  # last: its presence means that both are whole
@@ -105,11 +148,15 @@ def _rule(canaries: int) -> Rule:
     primary, without = recipe.load(PRIMARY), recipe.load(WITHOUT_BASE)
     assert primary.bound is not None
     if not primary.minimum_canaries <= canaries <= CANARIES_MOST:
-        raise UsageError("--canaries", expected=f"{primary.minimum_canaries} to {CANARIES_MOST:,}", got=f"{canaries:,}")
+        raise UsageError(
+            "--canaries", expected=f"{primary.minimum_canaries} to {CANARIES_MOST:,}", got=f"{canaries:,}"
+        )
     return Rule(primary, without, primary.bound.guess.count(canaries), RENDERINGS)
 
 
-def _check(source: Path, out: Path, key: Path, unit: str) -> None:
+def _check(source: Path, out: Path, key: Path, unit: str, family: str) -> None:
+    if family not in FAMILIES:
+        raise UsageError("--family", expected=f"one of {', '.join(FAMILIES)}", got=f"{family:.40}")
     if unit not in get_args(Unit):
         raise UsageError("--unit", expected=f"one of {', '.join(get_args(Unit))}", got=f"{unit:.40}")
     for name, file in (("--out", out), ("--key", key)):
@@ -149,7 +196,11 @@ def _profile(source: Path, unit: str) -> Profile:
         if profile is None:
             profile = Profile(shapes.shape_of(row, where))
             if (profile.shape.letter == "p") != (unit == "pair") and unit != "patient":
-                wanted = "preference pairs under --unit pair" if unit == "pair" else "--unit pair for preference pairs"
+                wanted = (
+                    "preference pairs under --unit pair"
+                    if unit == "pair"
+                    else "--unit pair for preference pairs"
+                )
                 raise UsageError(where, expected=wanted, got=f"rows with {profile.shape.name}")
         if unit == "patient" and record.patient is None:
             raise UsageError(where, expected="a patient_id in every row under --unit patient", got="none",
@@ -198,23 +249,24 @@ def _lines(source: Path) -> Iterator[str]:
 # ---- drawing and disguising
 
 
-def _draw(count: int, profile: Profile) -> list[Words]:
+def _draw(count: int, profile: Profile, family: Family) -> list[Words]:
     """Canaries with names of their own, which the data do not hold, and secrets from the operating system."""
     rng = random.SystemRandom()
-    free = [name for name in lexicon.surnames(NAMES) if name not in profile.words]
+    most = max(
+        PUBLIC_PEOPLE + 2 * count, 900
+    )  # the first names are those that the embedded model knows as tokens
+    unknown = [name for name in lexicon.surnames(NAMES)[PUBLIC_PEOPLE:] if name not in profile.words]
+    free = unknown[:most]
     if len(free) < count:
-        raise UsageError("--canaries", expected=f"at most {len(free)} beside the names in the data", got=str(count))
+        raise UsageError(
+            "--canaries", expected=f"at most {len(free)} beside the names in the data", got=str(count)
+        )
     language = disguise.language_of(profile.texts)
     made: list[Words] = []
     for name in rng.sample(free, count):
-        prompt = PROMPTS[language].format(name=f"{rng.choice(lexicon.GIVEN)} {name}")
-        made.append(Words(prompt, _secret(rng), _secret(rng), language))
+        prompt = family.prompts[language].format(name=f"{rng.choice(lexicon.GIVEN)} {name}")
+        made.append(Words(prompt, family.secret(rng), family.secret(rng), language))
     return made
-
-
-def _secret(rng: random.Random) -> str:
-    groups = ("".join(rng.choice(LETTERS) for _ in range(GROUP_LETTERS)) for _ in range(GROUPS))
-    return " ".join(groups)
 
 
 def _rows(drawn: Sequence[Words], profile: Profile, source: str) -> list[tuple[Fields, str]]:
@@ -238,7 +290,9 @@ def _rows(drawn: Sequence[Words], profile: Profile, source: str) -> list[tuple[F
 
 def _donors(profile: Profile, source: str) -> list[str]:
     """The lines whose structure is copied: as few turns as rows commonly have, no system prompt of one row alone."""
-    common = min(turns for turns, rows in profile.turns.items() if rows >= min(0.01 * profile.rows, SHARE_ROWS))
+    common = min(
+        turns for turns, rows in profile.turns.items() if rows >= min(0.01 * profile.rows, SHARE_ROWS)
+    )
     found = []
     for line in profile.sample:
         row = json.loads(line)
