@@ -38,12 +38,15 @@ def main() -> None:
     parser.add_argument("--rank", type=int, default=16)
     parser.add_argument("--max-length", type=int, default=96)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--dtype", default="float32")
     arguments = parser.parse_args()
 
     torch.manual_seed(arguments.seed)
     random.seed(arguments.seed)
     tokenizer = transformers.AutoTokenizer.from_pretrained(arguments.model)
-    base = transformers.AutoModelForCausalLM.from_pretrained(arguments.model, dtype=torch.float32)
+    base = transformers.AutoModelForCausalLM.from_pretrained(
+        arguments.model, dtype=getattr(torch, arguments.dtype)
+    )
     config = peft.LoraConfig(r=arguments.rank, lora_alpha=2 * arguments.rank, target_modules="all-linear")
     model = peft.get_peft_model(base, config)
     lines = arguments.data.read_text(encoding="utf-8").splitlines()

@@ -84,6 +84,8 @@ def numbered(value: Any) -> tuple[str, int] | None:
         return None
     if isinstance(value, int):
         return "", value
+    if not IDENTIFIER.fullmatch(value):
+        return None
     found = re.fullmatch(r"(.*?)(0|[1-9]\d{0,15})(\D*)", value, re.ASCII | re.DOTALL)
     return (f"{found[1]}\0{found[3]}", int(found[2])) if found and not found[1][-1:].isdigit() else None
 

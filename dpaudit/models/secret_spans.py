@@ -97,7 +97,7 @@ class LocalModel:
         self.tokenizer = model.tokenizer
 
     def scores(self, texts: Sequence[Text], advance: Advance | None = None) -> list[SecretScores]:
-        """What the model says of each secret. Raises UsageError where a text is too long for the model."""
+        """What the model says of each secret; of a text that is too long for it, the last part is read."""
         encoded = [self._encoded(text) for text in texts]
         with self.model.active(self.adapter):
             found = self.model.token_scores(encoded, advance)
@@ -107,11 +107,14 @@ class LocalModel:
         lead = _beginning(self.tokenizer)
         written = text.text if text.text.startswith(lead) else lead + text.text
         most = min(LONGEST, int(getattr(self.model.model.config, "max_position_embeddings", LONGEST)))
-        coded = encode_text(written, self.tokenizer, most, secret=text.secret)
-        if coded.truncated or not any(coded.secret_mask[1:]):
-            raise UsageError("--model", expected=f"a model that takes a canary's whole text, within {most} tokens",
-                             got="a canary that does not fit")  # fmt: skip
-        return replace(coded, secret_mask=(False, *coded.secret_mask[1:]))
+        coded = encode_text(written, self.tokenizer, len(written) + 8, secret=text.secret)
+        kept = slice(max(0, len(coded.input_ids) - most), None)  # a secret stands at the end of its text
+        ids, mask = coded.input_ids[kept], (False, *coded.secret_mask[kept][1:])
+        if sum(mask) < max(1, sum(coded.secret_mask[1:])):
+            raise UsageError(
+                "--model", expected="a model that takes a canary's whole secret", got=f"one of {most} tokens"
+            )
+        return replace(coded, input_ids=ids, answer_mask=coded.answer_mask[kept], secret_mask=mask)
 
 
 def _beginning(tokenizer: Any) -> str:
