@@ -7,7 +7,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
-from dataclasses import asdict
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from dpaudit import audit_key, claims, detection, planting, rundir
 from dpaudit.cli import app
 from dpaudit.errors import PartialError, UsageError
 from dpaudit.stages import verify
-from dpaudit.suite import DeclaredClaim
+from dpaudit.suite import DeclaredClaim, arms
 from dpaudit.verdict import Claim
 
 CLAIM = "eps=0.5,delta=1e-5,unit=record,relation=add_or_remove"
@@ -29,7 +29,7 @@ CLAIM = "eps=0.5,delta=1e-5,unit=record,relation=add_or_remove"
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory, toy_model_dir: Path) -> Path:
-    """A folder with planted data, its key, and `adapter/`, which a script that knows of no audit trained for 60 epochs."""
+    """A folder with planted data, its key, and `adapter/`, which a script that knows of no audit trained for 40 epochs."""
     folder = tmp_path_factory.mktemp("stranger")
     source = written(folder / "train.jsonl", [sharegpt(i) for i in range(12)])
     planting.plant(source, folder / "planted.jsonl", folder / "key.json", 100)
@@ -41,7 +41,7 @@ def world(tmp_path_factory: pytest.TempPathFactory, toy_model_dir: Path) -> Path
         "--out",
         str(folder / "adapter"),
     ]
-    more = ["--epochs", "60", "--learning-rate", "1e-2", "--batch", "8"]
+    more = ["--epochs", "40", "--learning-rate", "1e-2", "--batch", "8"]
     script = ROOT / "benchmarks" / "stranger.py"
     subprocess.run([sys.executable, str(script), *words, *more], check=True, capture_output=True)
     return folder
@@ -375,8 +375,6 @@ def test_claims_of_a_suite_name_its_arms_and_its_unit() -> None:
 
     plan = fabricate.plan_named("clinic", None)
     unit, relation = plan.suite.training.unit, plan.suite.training.relation
-    from dataclasses import replace
-
     good = DeclaredClaim("sft-eps8", 8, 1e-5, unit, relation)
     assert replace(plan.suite, claims=(good,)).claims == (good,)
     with pytest.raises(ValueError, match="sft-eps99"):
@@ -391,6 +389,49 @@ def test_a_run_without_declared_claims_is_refused(tmp_path: Path) -> None:
     run_dir, plan = fabricate.run(tmp_path / "runs", ("train",))
     with pytest.raises(UsageError, match="claims"):
         verify.declared(run_dir, plan)
+
+
+def declaring(tmp_path: Path, *epsilons: tuple[str, float]) -> tuple[Path, str]:
+    """The folder and name of a made-up run whose suite declares these claims of its arms, audited."""
+    import fabricate
+
+    from dpaudit.stages.audit import audit_file, audit_inputs
+
+    plan = fabricate.plan_named("clinic", None)
+    training = plan.suite.training
+    said = tuple(DeclaredClaim(arm, e, 1e-5, training.unit, training.relation) for arm, e in epsilons)
+    plan = replace(plan, suite=replace(plan.suite, claims=said))
+    run_dir = rundir.open_or_create(plan.to_json(), "declared", tmp_path / "runs")
+    for arm in arms(plan.suite):
+        fabricate.audit(run_dir, plan, arm, "calibrated")
+        file, inputs = audit_file(arm.name, "calibrated"), audit_inputs(arm.name, "calibrated")
+        for name in inputs:
+            if not run_dir.file(name).is_file():
+                rundir.write_text(run_dir.file(name), "whatever the stage wrote")
+        run_dir.write_json(file, run_dir.read_json(file), inputs)
+    return tmp_path / "runs", run_dir.name
+
+
+@pytest.mark.parametrize(
+    ("epsilons", "code"),
+    [
+        ((("sft-eps1", 1.0),), 0),
+        ((("sft-eps1", 1.0), ("sft-eps8", 8.0)), 4),
+        ((("sft-eps8", 8.0), ("sft-inf", 1.0)), 1),
+    ],
+)
+def test_declared_claims_set_the_exit_code(epsilons: Any, code: int, tmp_path: Path) -> None:
+    runs, name = declaring(tmp_path, *epsilons)
+    done = check("--run", name, "--runs", runs)
+    assert done.exit_code == code, done.output
+    assert all(arm in done.output for arm, _ in epsilons)
+
+
+def test_a_stale_audit_sets_no_exit_code(tmp_path: Path) -> None:
+    runs, name = declaring(tmp_path, ("sft-eps1", 1.0))
+    rundir.write_text(runs / name / "train/sft-eps1/adapter/adapter_model.safetensors", "another adapter")
+    done = check("--run", name, "--runs", runs)
+    assert isinstance(done.exception, UsageError) and "present" in str(done.exception)
 
 
 def test_the_callback_records_a_stranger(toy_model_dir: Path, tmp_path: Path) -> None:
