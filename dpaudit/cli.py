@@ -12,12 +12,13 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from dpaudit import __version__, overview, pipeline, rundir, tables
+from dpaudit import __version__, claims, overview, pipeline, rundir, tables
 from dpaudit.errors import GuardError, PartialError, UsageError
 from dpaudit.options import (
     ArmOption,
     BaselineOption,
     ChainOption,
+    ClaimOption,
     ConfidenceOption,
     DataOption,
     DeltaOption,
@@ -27,6 +28,7 @@ from dpaudit.options import (
     EpsOption,
     InsecureOption,
     JsonOption,
+    KeyOption,
     MicroBatchOption,
     ModelOption,
     PublicOption,
@@ -68,6 +70,8 @@ ORDER = (
     "eval",
     "judge",
     "report",
+    "plant",
+    "verify",
     "account",
     "bound",
     "merge",
@@ -305,6 +309,89 @@ def report_html(run: RunOption = None, runs: RunsOption = rundir.RUNS, as_json: 
 
     run_dir, plan = _opened(run, runs)
     _tell(run_dir, plan, {"page": str(report.run(run_dir, plan, Progress()))}, as_json)
+
+
+@app.command()
+def plant(
+    data: Annotated[
+        Path,
+        typer.Argument(metavar="DATA", help="JSONL: ShareGPT, messages, Alpaca, prompts, pairs or text."),
+    ],
+    out: Annotated[Path, typer.Option("--out", metavar="FILE", help="The data to train on; not there yet.")],
+    key: Annotated[
+        Path, typer.Option("--key", metavar="FILE", help="The coins and secrets; keep it from the trainer.")
+    ],
+    canaries: Annotated[
+        int, typer.Option("--canaries", metavar="M", help="How many; about half of them go in.")
+    ] = 500,
+    unit: Annotated[
+        str, typer.Option("--unit", help="What a canary is one of: record, patient or pair.")
+    ] = "record",
+    family: Annotated[
+        str, typer.Option("--family", help="What a secret is made of: letters, or words.")
+    ] = "letters",
+    as_json: JsonOption = False,
+) -> None:
+    """Put canaries into data that somebody else will train on."""
+    from dpaudit import planting
+
+    _print(planting.plant(data, out, key, canaries, unit, family), as_json)
+
+
+@app.command()
+def verify(
+    adapter: Annotated[
+        Path | None, typer.Option("--adapter", metavar="DIR", help="The adapter that came out.")
+    ] = None,
+    model: Annotated[
+        str | None,
+        typer.Option("--model", metavar="DIR", help="A merged model, with --base; of an endpoint, its name."),
+    ] = None,
+    endpoint: Annotated[
+        str | None,
+        typer.Option("--endpoint", metavar="URL", help="An OpenAI-compatible server with prompt log-probs."),
+    ] = None,
+    base: Annotated[
+        str | None,
+        typer.Option("--base", metavar="DIR", help="What was fine-tuned; of an endpoint, its name there."),
+    ] = None,
+    key: KeyOption = None,
+    claim: ClaimOption = None,
+    data: Annotated[
+        Path | None,
+        typer.Option("--data", metavar="FILE", help="The planted file: checks that the key fits."),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", metavar="DIR", help="Where the page goes; else verification/.")
+    ] = None,
+    conformance: Annotated[
+        Path | None,
+        typer.Option("--conformance", metavar="FILE", help="What dpaudit.callback recorded, for the page."),
+    ] = None,
+    allow_egress: EgressOption = None,
+    run: RunOption = None,
+    runs: RunsOption = rundir.RUNS,
+    as_json: JsonOption = False,
+) -> None:
+    """Test a claim: exit code 1 refuted, 4 no power, 0 not refuted."""
+    from dpaudit.stages import verify
+
+    if run is not None:
+        if any(option is not None for option in (adapter, model, endpoint, base, key, claim)):
+            raise UsageError(
+                "--run", expected="the claims that its suite declared, alone", got="options of another model"
+            )
+        run_dir, plan = _opened(run, runs)
+        found = verify.declared(run_dir, plan)
+        _tell(run_dir, plan, {"declared": found}, as_json)
+        raise typer.Exit(verify.exit_code([row["verdict"] for row in found]))
+    if key is None or claim is None:
+        raise UsageError("dpaudit verify", expected="--key FILE and --claim, or --run NAME",
+                         got="no --key" if key is None else "no --claim", remedy=claims.EXAMPLE)  # fmt: skip
+    audited = verify.Audited(adapter, model, endpoint, base, tuple(allow_egress or ()))
+    told = verify.run(audited, key, claims.parse(claim), Progress(), out, data, conformance)
+    _print(told if as_json else verify.summary(told), as_json)
+    raise typer.Exit(verify.exit_code([told["verdict"]["verdict"]]))
 
 
 @app.command()

@@ -105,3 +105,14 @@ RateOption = Annotated[
     float | None, typer.Option("--rate", metavar="Q", help="Probability of a unit to be in a step.")
 ]
 StepsOption = Annotated[int | None, typer.Option("--steps", metavar="T", help="Number of steps.")]
+ClaimOption = Annotated[
+    str | None,
+    typer.Option(
+        "--claim",
+        metavar="eps=E,delta=D,unit=U,relation=R",
+        help="The claim, whole: eps=3,delta=1e-5,unit=record,relation=add_or_remove.",
+    ),
+]
+KeyOption = Annotated[
+    Path | None, typer.Option("--key", metavar="FILE", help="The key that `dpaudit plant` wrote.")
+]

@@ -14,6 +14,38 @@ from dpaudit.svg import Look
 
 def render(report: dict[str, Any]) -> str:
     """The page. Text from the report is escaped; a name that the template misspells is an error."""
+    return _rendered("page.html.j2", report, charts(report))
+
+
+def render_verification(found: dict[str, Any]) -> str:
+    """The page of one claim about a model that others trained."""
+    bound, name = found["bound"], found["audited"]["kind"]
+    row = ClaimRow(
+        name,
+        Look(0, 0),
+        found["verdict"]["verdict"],
+        found["claim"]["epsilon"],
+        bound["epsilon_lower"],
+        bound["ceiling"],
+    )
+    curve = found["performance"]["roc"]
+    drawn = {
+        "claims": Markup(figures.claims([row], "claims")),
+        "roc": Markup(
+            figures.roc(
+                [
+                    RocCurve(
+                        name, Look(0, 0), curve["fpr"], curve["tpr"], curve["tpr_lower"], curve["tpr_upper"]
+                    )
+                ],
+                "roc",
+            )
+        ),
+    }
+    return _rendered("verify.html.j2", found, drawn)
+
+
+def _rendered(template: str, report: dict[str, Any], drawn: dict[str, Any]) -> str:
     folder = content.shipped("reports")
     environment = Environment(
         loader=FileSystemLoader(folder),
@@ -32,7 +64,7 @@ def render(report: dict[str, Any]) -> str:
 
     environment.globals.update(num=num, each=each, ptr=join)
     css = Markup((folder / "page.css").read_text(encoding="utf-8"))
-    return environment.get_template("page.html.j2").render(r=report, css=css, charts=charts(report))
+    return environment.get_template(template).render(r=report, css=css, charts=drawn)
 
 
 def look_up(report: Any, pointer: str) -> Any:

@@ -201,6 +201,21 @@ class Judging:
 
 
 @dataclass(frozen=True)
+class DeclaredClaim:
+    """What one arm is said to be, declared before the run and checked by `dpaudit verify --run`."""
+
+    arm: str
+    epsilon: float
+    delta: float
+    unit: Unit
+    relation: Literal["add_or_remove", "replace"]
+
+    def __post_init__(self) -> None:
+        _between(0, math.inf, epsilon=self.epsilon)
+        _between(0, 1, delta=self.delta)
+
+
+@dataclass(frozen=True)
 class Suite:
     name: str
     training: Training
@@ -213,8 +228,10 @@ class Suite:
     primary: str = "calibrated"  # the one recipe that verdicts come from, registered before the run
     evaluation: Evaluation = field(default_factory=Evaluation)
     judging: Judging | None = field(default_factory=Judging)
+    claims: tuple[DeclaredClaim, ...] = ()
 
     def __post_init__(self) -> None:
+        _check_claims(self)
         if not NAME.fullmatch(self.name):
             raise ValueError(
                 f"name {self.name!r:.40} (letters, digits, . _ - and a letter or digit first: it names a folder)"
@@ -268,6 +285,20 @@ class Plan:
     @classmethod
     def from_json(cls, data: dict[str, Any], file: str = "plan.json") -> "Plan":
         return build(cls, data, file=file)
+
+
+def _check_claims(suite: Suite) -> None:
+    names = [arm.name for arm in arms(suite)] if suite.claims else []
+    for claim in suite.claims:
+        if claim.arm not in names:
+            raise ValueError(f"claims: arm {claim.arm!r:.40} (known: {', '.join(names)})")
+        if (claim.unit, claim.relation) != (suite.training.unit, suite.training.claimed_relation):
+            raise ValueError(
+                f"claims: {claim.arm} with unit {claim.unit}, relation {claim.relation} (the run tests "
+                f"{suite.training.unit}, {suite.training.claimed_relation})"
+            )
+        if claim.unit == "label":
+            raise ValueError(f"claims: {claim.arm} with unit label (membership says nothing of it)")
 
 
 def load(name: str, overrides: dict[str, Any] | None = None) -> Suite:

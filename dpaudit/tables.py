@@ -41,6 +41,14 @@ COLUMNS: dict[str, dict[str, tuple[str, str]]] = {
         "trainable_parameters": ("trains", "count"),
         "memory_gib": ("GiB, about", "number"),
     },
+    "declared": {
+        "arm": ("arm", "text"),
+        "claim": ("claimed epsilon", "epsilon"),
+        "delta": ("delta", "delta"),
+        "epsilon_lower": ("lower bound", "two_down"),
+        "ceiling": ("ceiling", "two_down"),
+        "verdict": ("verdict", "text"),
+    },
     "verdicts": {
         "arm": ("arm", "text"),
         "recipe": ("recipe", "text"),

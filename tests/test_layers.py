@@ -17,15 +17,16 @@ LAYERS = [  # lowest first; a module is found by its longest name here
     {"errors", "schema", "content", "rundir", "corpus", "corpus_store", "reading", "shapes", "suite", "canary", "progress", "parallel", "formats", "svg",
      "builtin", "builtin.clinic", "builtin.lexicon", ""},
     {"stats", "signals", "extraction", "blind", "verdict", "privacy", "rubric", "recipe", "quality", "judging",
-     "figures", "page", "ledger", "accounting", "bounds", "subsampled", "planning", "control", "whitebox"},
-    {"models", "training", "builtin.pretrain"},
+     "figures", "page", "ledger", "accounting", "bounds", "subsampled", "planning", "control", "whitebox", "claims", "detection",
+     "audit_key", "disguise", "planting"},
+    {"models", "training", "builtin.pretrain", "callback"},
     {"stages"},
     {"pipeline", "overview", "tables", "doctor", "selftest"},
     {"cli", "options", "__main__"},
 ]  # fmt: skip
 HEAVY = {"torch", "transformers", "peft", "lm_eval", "sklearn", "datasets", "trl", "accelerate", "opacus"}
 COMMAND_LINE_NEVER = HEAVY | {"scipy", "numpy", "pyarrow", "dp_accounting", "pandas", "jinja2"}
-STAGES = ("prepare", "train", "attack", "audit", "evaluate", "judge", "report", "merge")
+STAGES = ("prepare", "train", "attack", "audit", "evaluate", "judge", "report", "merge", "verify")
 
 
 def modules() -> dict[str, Path]:

@@ -138,14 +138,14 @@ def _audit_membership(run_dir: RunDir, plan: Plan, arm: Arm, made_by: Recipe, bl
         "primary": primary,
         "signal": made_by.signal,
         "claim": asdict(claim) if claim else None,
-        "canaries": _performance(canaries, plan.seed),
+        "canaries": performance(canaries, plan.seed),
         "records": None,
         "bound": bound,
         "blind": blind["canaries"],
         "verdict": _verdict(claim, bound, primary),
     }
     if records is not None and records.usable:
-        found["records"] = {**_performance(records, plan.seed), "blind": blind["records"]}
+        found["records"] = {**performance(records, plan.seed), "blind": blind["records"]}
     run_dir.write_json(file, found, inputs)
 
 
@@ -171,7 +171,7 @@ def _labelled(run_dir: RunDir, unit: str, rows: Sequence[Score]) -> dict[str, La
     return found
 
 
-def _performance(examples: Labelled, seed: int) -> dict[str, Any]:
+def performance(examples: Labelled, seed: int) -> dict[str, Any]:
     """AUC, ROC curve with pointwise intervals of its true positive rate, and the rate at 1 % false positives."""
     area = roc.auc_interval(examples.scores, examples.members, CONFIDENCE)
     curve = roc.roc_curve(examples.scores, examples.members)

@@ -1,0 +1,175 @@
+"""The key of planted canaries: coins, secrets and the guess rule, all fixed before anybody trains. Never part of the data."""
+
+import hashlib
+import hmac
+import json
+import os
+import secrets
+from dataclasses import asdict, dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, Literal
+
+from dpaudit.corpus import Record
+from dpaudit.errors import UsageError
+from dpaudit.recipe import Recipe
+from dpaudit.rundir import keyed_file_digest
+from dpaudit.schema import build
+
+VERSION = 1
+UNFAIR = 1e-6  # p-value below which coins were not fair and independent
+Unit = Literal["record", "patient", "pair"]
+
+
+@dataclass(frozen=True)
+class Planted:
+    """One canary: what a row of it says, and the secret at the end of its answer. Whether it went in is not here."""
+
+    record: Record  # a dialogue, a pair or plain text, as the data's own reader reads the planted row
+    secret: str
+    rejected: str | None = None  # the secret of the rejected answer, of a pair
+
+
+@dataclass(frozen=True)
+class Rule:
+    """How coins will be guessed: the top `guesses` scores are called "in", no other coin is guessed.
+
+    `without_base` scores where no base model can be asked. A score is that of the rendering in which training
+    raised the secrets of all canaries most, which needs no coin.
+    """
+
+    primary: Recipe
+    without_base: Recipe
+    guesses: int
+    renderings: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class AuditKey:
+    unit: Unit
+    family: str
+    shape: str  # of the data, as its reader names it
+    rows: int  # of the planted file
+    rule: Rule
+    canaries: tuple[Planted, ...]
+    coins: tuple[bool, ...]  # one a canary, True = in
+    data_digest: str  # HMAC of the planted file under `hash_key`
+    hash_key: str  # hexadecimal
+    version: int = VERSION
+
+
+def write(key: AuditKey, path: Path) -> None:
+    """Writes the key, readable by its owner alone, with a seal over all of it. `path` must not exist yet."""
+    data = _plain(asdict(key))
+    data["rule"]["primary_digest"] = key.rule.primary.digest
+    text = json.dumps({**data, "seal": _seal(data)}, ensure_ascii=False, indent=1) + "\n"
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
+        stream.write(text)
+        stream.flush()
+        os.fsync(stream.fileno())
+
+
+def load(path: Path) -> AuditKey:
+    """The key in a file. Raises UsageError in one line for one that is edited, of another version or no key at all."""
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UsageError(f"--key {path}", expected="the key that `dpaudit plant` wrote",
+                         got=error.strerror or "an error") from None  # fmt: skip
+    except (ValueError, RecursionError):
+        raise UsageError(
+            f"--key {path}", expected="the key that `dpaudit plant` wrote", got="no JSON"
+        ) from None
+    if not isinstance(data, dict) or not {"version", "seal", "hash_key"} <= set(data):
+        raise UsageError(f"--key {path}", expected="the key that `dpaudit plant` wrote", got="another file")
+    if data["version"] != VERSION:
+        raise UsageError(f"--key {path}", expected=f"a key of version {VERSION}", got="another version",
+                         remedy="verify with the dpaudit that planted")  # fmt: skip
+    seal = data.pop("seal")
+    if not isinstance(seal, str) or not hmac.compare_digest(seal.encode(), _seal(data).encode()):
+        raise _edited(path)
+    return _built(data, path)
+
+
+def check(key: AuditKey, path: Path, data: Path | None = None) -> None:
+    """Raises UsageError where the key cannot support a bound: not its `data`, too few canaries, coins that are not fair."""
+    count, least = len(key.coins), key.rule.primary.minimum_canaries
+    if count < least:
+        raise UsageError(f"--key {path}", expected=f"at least {least} canaries", got=str(count),
+                         remedy=f"plant with --canaries {least} or more")  # fmt: skip
+    unlikely = unfair(key.coins)
+    if unlikely:
+        raise UsageError(f"--key {path}", expected="fair coins, each thrown by itself", got=unlikely,
+                         remedy="a bound holds for fair coins alone; plant again")  # fmt: skip
+    if data is not None and keyed_file_digest(data, bytes.fromhex(key.hash_key)) != key.data_digest:
+        raise UsageError(f"--key {path}", expected=f"the key of {data}", got="the key of another file",
+                         remedy="give the file and the key of one `dpaudit plant`")  # fmt: skip
+
+
+def unfair(coins: tuple[bool, ...]) -> str:
+    """What shows that coins were not thrown fairly and independently; empty where nothing does.
+
+    Of fair coins both the heads and the changes from one to the next are those of a fair coin.
+    """
+    from scipy.stats import binomtest
+
+    heads = sum(coins)
+    changes = sum(a != b for a, b in pairwise(coins))
+    if binomtest(heads, len(coins)).pvalue < UNFAIR:
+        return f"{heads} of {len(coins)} in"
+    if len(coins) > 1 and binomtest(changes, len(coins) - 1).pvalue < UNFAIR:
+        return f"{changes} changes between {len(coins)} neighbours"
+    return ""
+
+
+def new_hash_key() -> bytes:
+    return secrets.token_bytes(32)
+
+
+def _built(data: dict[str, Any], path: Path) -> AuditKey:
+    """The key of sealed data, which must still say what a key says."""
+    digest = data["rule"].pop("primary_digest", None) if isinstance(data.get("rule"), dict) else None
+    try:
+        canaries = tuple(Planted(Record.from_json(c["record"]), c["secret"], c["rejected"]) for c in data.pop("canaries"))  # fmt: skip
+        key = build(AuditKey, {**data, "canaries": []}, file=f"--key {path}")
+    except (KeyError, TypeError, AttributeError):
+        raise _edited(path) from None
+    key = AuditKey(**{**vars(key), "canaries": canaries})
+    fits = (
+        len(canaries) == len(key.coins)
+        and digest == key.rule.primary.digest
+        and key.rule.primary.bound is not None
+        and key.rule.guesses == key.rule.primary.bound.guess.count(len(canaries))
+    )
+    if not fits:
+        raise _edited(path)
+    return key
+
+
+def _edited(path: Path) -> UsageError:
+    return UsageError(f"--key {path}", expected="a key as `dpaudit plant` wrote it", got="an edited or broken one",
+                      remedy="restore it from a copy")  # fmt: skip
+
+
+def _seal(data: dict[str, Any]) -> str:
+    """HMAC of everything in the key: it finds a slip and no forger, who has the key as well."""
+    text = json.dumps(data, sort_keys=True, ensure_ascii=True)
+    return hmac.new(bytes.fromhex(_hexadecimal(data)), text.encode(), hashlib.sha256).hexdigest()
+
+
+def _hexadecimal(data: dict[str, Any]) -> str:
+    found = data.get("hash_key")
+    return (
+        found
+        if isinstance(found, str) and all(c in "0123456789abcdef" for c in found) and len(found) == 64
+        else ""
+    )
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _plain(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(inner) for inner in value]
+    return value

@@ -1,0 +1,79 @@
+"""A Hugging Face `TrainerCallback` that records what somebody else's Trainer did, for `dpaudit verify --conformance`.
+
+It sees the trainer's own program from inside: it finds slips, and no trainer who lies.
+"""
+
+import json
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+from transformers import TrainerCallback
+
+from dpaudit import rundir
+
+
+class ConformanceCallback(TrainerCallback):  # type: ignore[misc]
+    """Writes a JSON of checks to `file` when training ends: `Trainer(..., callbacks=[ConformanceCallback("seen.json")])`.
+
+    Steps, batches, accumulation, epochs, and whether every trainable tensor moved. Holds no text and no weights.
+    """
+
+    def __init__(self, file: str | Path) -> None:
+        self.file = Path(file)
+        self.rows: Counter[int] = Counter()  # rows of a forward pass in training -> how often
+        self.steps = 0
+        self._start: dict[str, Any] = {}
+        self._hook: Any = None
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, model: Any = None, **_: Any) -> None:
+        """Remembers the trainable weights, on the processor, and begins to count rows."""
+        self._start = {n: p.detach().cpu().clone() for n, p in model.named_parameters() if p.requires_grad}
+        self._hook = model.register_forward_pre_hook(self._count, with_kwargs=True)
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        self.steps += 1
+
+    def on_train_end(self, args: Any, state: Any, control: Any, model: Any = None, **_: Any) -> None:
+        self._hook.remove()
+        still = [
+            name
+            for name, p in model.named_parameters()
+            if name in self._start and bool((p.detach().cpu() == self._start[name]).all())
+        ]
+        checks = [
+            self._weights(still),
+            self._steps_done(state),
+            self._batches(),
+            _told("accumulation", "seen", f"{args.gradient_accumulation_steps} batches a step"),
+            _told("epochs", "seen", f"{float(state.epoch or 0):g}"),
+            _told("noise", "not observable", "what is added to a gradient is not shown to a callback"),
+            _told("clipping", "not observable", "gradients of single units are not shown to a callback"),
+        ]
+        found = {"trainer": "Hugging Face Trainer", "checks": checks}
+        rundir.write_text(self.file, json.dumps(found, ensure_ascii=False, indent=1) + "\n")
+
+    def _count(self, module: Any, given: tuple[Any, ...], named: dict[str, Any]) -> None:
+        ids = named.get("input_ids", given[0] if given else None)
+        if module.training and ids is not None:
+            self.rows[int(ids.shape[0])] += 1
+
+    def _weights(self, still: list[str]) -> dict[str, str]:
+        total = len(self._start)
+        result = "pass" if total and not still else "fail"
+        return _told("every trainable tensor moved", result, f"{total - len(still)} of {total}")
+
+    def _steps_done(self, state: Any) -> dict[str, str]:
+        result = "pass" if self.steps == state.global_step else "fail"
+        return _told("steps", result, f"{self.steps} here, {state.global_step} by the Trainer's count")
+
+    def _batches(self) -> dict[str, str]:
+        """Poisson sampling gives batches of many sizes; shuffled epochs give one, and a rest."""
+        sizes = ", ".join(f"{rows} rows × {times}" for rows, times in sorted(self.rows.items())[:8])
+        is_fixed = self.steps >= 10 and len(self.rows) <= 2
+        result = "fail" if is_fixed else "not observable"
+        return _told("batches as Poisson sampling gives them", result, sizes or "none")
+
+
+def _told(check: str, result: str, seen: str) -> dict[str, str]:
+    return {"check": check, "result": result, "seen": seen}

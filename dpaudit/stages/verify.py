@@ -1,0 +1,361 @@
+"""Stage verify: a claim about a model that somebody else trained, tested by the canaries that were planted in its data.
+
+It knows nothing of how the model was trained. What it writes holds no secret, no coin and no text of a canary.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dpaudit import __version__, audit_key, bounds, claims, page, recipe, rundir
+from dpaudit.audit_key import AuditKey
+from dpaudit.errors import UsageError
+from dpaudit.progress import Advance, Progress
+from dpaudit.recipe import Recipe
+from dpaudit.rundir import RunDir
+from dpaudit.signals import Span
+from dpaudit.stages.audit import (
+    CONFIDENCE,
+    NOTION,
+    Labelled,
+    audit_file,
+    audit_inputs,
+    guess_members,
+    performance,
+)
+from dpaudit.stats import epsilon, fdp
+from dpaudit.suite import Plan
+from dpaudit.verdict import Claim, Verdict, decide
+
+if TYPE_CHECKING:
+    from dpaudit.models.secret_spans import SecretScores, Text
+
+EXIT_CODES = {"not refuted": 0, "refuted": 1, "no power": 4}
+NEEDS_DISTRIBUTION = ("min_k_pp",)  # signals that ask for more than the log-probability of the text
+FDP_NOTION = bounds.NOTIONS["f-dp"]
+OUT = Path("verification")
+
+Floats = NDArray[np.float64]
+
+
+class Scorer(Protocol):
+    """A model that gives a text's log-probabilities."""
+
+    tokenizer: Any
+
+    def scores(self, texts: "Sequence[Text]", advance: Advance | None = None) -> "list[SecretScores]": ...
+
+
+@dataclass(frozen=True)
+class Audited:
+    """What is audited: an adapter, a whole model with its base, or a served model (`model` and `base` are its names there)."""
+
+    adapter: Path | None = None
+    model: str | None = None
+    endpoint: str | None = None
+    base: str | None = None
+    allow_egress: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, eq=False)
+class Answers:
+    """What the audited model, and its base where one was asked, say of every secret in one rendering."""
+
+    rendering: str
+    texts: "list[Text]"
+    audited: "list[SecretScores]"
+    base: "list[SecretScores] | None"
+
+
+def run(
+    audited: Audited,
+    key_file: Path,
+    claim: Claim,
+    progress: Progress,
+    out: Path | None = None,
+    data: Path | None = None,
+    conformance: Path | None = None,
+) -> dict[str, Any]:
+    """Writes index.html and verification.json into `out` and returns what the JSON holds.
+
+    Raises UsageError in one line for a key or claim that cannot be tested and a model that cannot be asked.
+    """
+    key = audit_key.load(key_file)
+    audit_key.check(key, key_file, data)
+    claims.check_testable(claim, key.unit)
+    seen = _conformance(conformance)
+    answers, base_name = _ask(audited, key, progress)
+    with progress.task("verify: bounds and blind baseline", total=1) as advance:
+        found = _judged(key, claim, answers) | {
+            "audited": _named(audited, base_name),
+            "key": _key_facts(key, data),
+            "conformance": seen,
+            "version": __version__,
+        }
+        advance(1)
+    folder = out or OUT
+    rundir.write_text(folder / "verification.json", json.dumps(found, ensure_ascii=False, indent=1) + "\n")
+    rundir.write_text(folder / "index.html", page.render_verification(found))
+    return found | {"page": str(folder / "index.html")}
+
+
+def summary(found: dict[str, Any]) -> dict[str, Any]:
+    """The lines of a terminal."""
+    bound = found["bound"]
+    return {
+        "verdict": found["verdict"]["verdict"],
+        "reason": found["verdict"]["reason"],
+        "claim": str(Claim(**found["claim"])),
+        "guessed_right": f"{bound['correct']} of {bound['guesses']}, of {bound['canaries']} canaries",
+        "notion": f"{bound['notion']}, {bound['confidence']:.0%} confidence",
+        "presumes": "nothing of the trainer" if found["verdict"]["verdict"] == "refuted"
+        else "a trainer who did not filter canaries out",
+        "page": found["page"],
+    }  # fmt: skip
+
+
+# ---- asking the model; nothing here knows a coin
+
+
+def _ask(audited: Audited, key: AuditKey, progress: Progress) -> tuple[list[Answers], str | None]:
+    """What the model says in every rendering that can be made, and the name of the base that calibrates."""
+    with progress.task("verify: opening the model", total=1) as advance:
+        model, base, name = _open(audited)
+        advance(1)
+    renderings = {r: texts for r in key.rule.renderings if (texts := _texts(key, r, model))}
+    same = "text" if key.canaries[0].record.text is not None else None
+    if same:  # plain text has one rendering
+        renderings = {same: next(iter(renderings.values()))}
+    is_merged = audited.model is not None and audited.endpoint is None
+    total = sum(map(len, renderings.values())) * (2 if base is not None or is_merged else 1)
+    with progress.task("verify: scoring canaries", total=total) as advance:
+        first = {r: model.scores(texts, advance) for r, texts in renderings.items()}
+        if is_merged:  # two whole models need not fit at once
+            from dpaudit.models import secret_spans
+
+            assert isinstance(model, secret_spans.LocalModel) and audited.base
+            tokenizer = model.tokenizer
+            del model
+            base, name = secret_spans.open_base(audited.base, tokenizer), audited.base
+        second = {r: base.scores(texts, advance) for r, texts in renderings.items()} if base else {}
+    return [Answers(r, texts, first[r], second.get(r)) for r, texts in renderings.items()], name
+
+
+def _texts(key: AuditKey, rendering: str, model: Scorer) -> "list[Text] | None":
+    from dpaudit.models.secret_spans import texts_of
+
+    return texts_of(key.canaries, rendering, model.tokenizer)
+
+
+def _open(audited: Audited) -> tuple[Scorer, Scorer | None, str | None]:
+    if (audited.adapter is not None) + (audited.endpoint is not None or audited.model is not None) != 1:
+        raise UsageError("dpaudit verify", expected="one of --adapter DIR, --model DIR with --base DIR, --endpoint URL",
+                         got="none" if audited.adapter is None else "two")  # fmt: skip
+    if audited.endpoint is not None:
+        from dpaudit.models.prompt_logprobs import Endpoint
+
+        served = Endpoint(audited.endpoint, audited.model, audited.allow_egress)
+        return served, served.beside(audited.base) if audited.base else None, audited.base
+    from dpaudit.models import secret_spans
+
+    if audited.adapter is not None:
+        return secret_spans.open_adapter(audited.adapter, audited.base)
+    if audited.base is None:
+        raise UsageError("--base", expected="the model that was fine-tuned, for a merged model", got="none",
+                         remedy="without it what was learned cannot be told from what was known; add --base DIR")  # fmt: skip
+    secret_spans.check_folder(audited.base, "--base")
+    return secret_spans.open_whole(str(audited.model)), None, None
+
+
+# ---- scores, guesses, verdict
+
+
+def _judged(key: AuditKey, claim: Claim, answers: list[Answers]) -> dict[str, Any]:
+    """All that follows from scores and coins. The verdict comes from the rule that the key froze, and from nothing else."""
+    rule, calibrated = key.rule, answers[0].base is not None
+    primary = rule.primary if calibrated else rule.without_base
+    is_pair = key.unit == "pair" or key.canaries[0].record.is_pair
+    scores = {a.rendering: scores_of(primary, a, is_pair) for a in answers}
+    chosen = max(answers, key=lambda a: float(scores[a.rendering].mean()))
+    coins = np.array(key.coins, dtype=bool)
+    bound = _bound(primary, scores[chosen.rendering], coins, claim)
+    return {
+        "claim": asdict(claim),
+        "bound": bound,
+        "fdp": _fdp(bound),
+        "verdict": asdict(_verdict(claim, bound, scores[chosen.rendering])),
+        "detection": _detection(bound, claim),
+        "rule": {"recipe": primary.name, "title": primary.title, "digest": primary.digest, "calibrated": calibrated,
+                 "rendering": chosen.rendering, "pair_margin": is_pair,
+                 "renderings": {name: float(values.mean()) for name, values in scores.items()}},
+        "performance": performance(Labelled(scores[chosen.rendering], coins, np.ones_like(coins)), seed=0),
+        "recipes": _others(primary, chosen, coins, claim, is_pair),
+        "blind": _blind(key),
+    }  # fmt: skip
+
+
+def scores_of(made_by: Recipe, answers: Answers, is_pair: bool) -> Floats:
+    """One score a canary, shape (canaries,); of a pair, the chosen secret's less the rejected one's.
+
+    Raises UsageError where the model gives no number.
+    """
+    signal = made_by.make_signal()
+    base = answers.base or answers.audited  # a signal that calibrates is asked only where there is a base
+    values = np.array(
+        [
+            signal(Span(a.logprob, a.mean, a.std, _same_tokens(a, b), text.secret))
+            for a, b, text in zip(answers.audited, base, answers.texts, strict=True)
+        ],
+        dtype=np.float64,
+    )
+    bad = int(np.isnan(values).sum())
+    if bad:
+        raise UsageError("dpaudit verify", expected="a model that gives every text a probability",
+                         got=f"NaN for {bad} canaries", remedy="its training diverged: there is nothing to audit")  # fmt: skip
+    return values[0::2] - values[1::2] if is_pair else values
+
+
+def _same_tokens(audited: "SecretScores", base: "SecretScores") -> Any:
+    if len(audited.logprob) != len(base.logprob):
+        raise UsageError("--base", expected="a base with the audited model's tokens", got="other tokens")
+    return base.logprob
+
+
+def _bound(made_by: Recipe, scores: Floats, coins: NDArray[np.bool_], claim: Claim) -> dict[str, Any]:
+    assert made_by.bound is not None
+    guesses, correct = guess_members(scores, coins, made_by.bound)
+    at = {
+        "canaries": len(coins),
+        "guesses": guesses,
+        "delta": claim.delta,
+        "confidence": made_by.bound.confidence,
+    }
+    return {
+        "epsilon_lower": epsilon.epsilon_lower_one_run(correct=correct, **at),  # type: ignore[arg-type]
+        "ceiling": epsilon.epsilon_ceiling_one_run(**at),  # type: ignore[arg-type]
+        **at,
+        "correct": correct,
+        "notion": NOTION,
+        "fraction": made_by.bound.guess.fraction,
+    }
+
+
+def _fdp(bound: dict[str, Any]) -> dict[str, Any]:
+    at = {key: bound[key] for key in ("canaries", "guesses", "delta", "confidence")}
+    return {
+        "epsilon_lower": fdp.epsilon_lower_fdp_gaussian(correct=bound["correct"], **at),
+        "ceiling": fdp.epsilon_lower_fdp_gaussian(correct=bound["guesses"], **at),
+        "notion": FDP_NOTION,
+    }
+
+
+def _verdict(claim: Claim, bound: dict[str, Any], scores: Floats) -> Verdict:
+    if np.ptp(scores) == 0:
+        return Verdict(
+            "no power", "every canary has the same score: this model shows no trace of any of them"
+        )
+    return decide(claim, bound["epsilon_lower"], bound["ceiling"])
+
+
+def _detection(bound: dict[str, Any], claim: Claim) -> dict[str, Any]:
+    from dpaudit import detection
+
+    at = {key: bound[key] for key in ("canaries", "guesses", "delta", "confidence")}
+    return asdict(detection.of_one_run(epsilon=claim.epsilon, **at))
+
+
+def _others(
+    primary: Recipe, answers: Answers, coins: NDArray[np.bool_], claim: Claim, is_pair: bool
+) -> list[dict[str, Any]]:
+    """What other recipes' guesses prove. Information: they decide nothing, and no correction is made for them."""
+    found = []
+    for made_by in recipe.load_all("mia"):
+        unknown = np.isnan(answers.audited[0].mean).any() and made_by.signal in NEEDS_DISTRIBUTION
+        uncalibrated = made_by.signal == "calibrated" and answers.base is None
+        if made_by.digest == primary.digest or made_by.bound is None or unknown or uncalibrated:
+            continue
+        bound = _bound(made_by, scores_of(made_by, answers, is_pair), coins, claim)
+        kept = ("epsilon_lower", "ceiling", "guesses", "correct", "confidence", "notion")
+        found.append({"recipe": made_by.name, "title": made_by.title, **{key: bound[key] for key in kept}})
+    return found
+
+
+def _blind(key: AuditKey) -> dict[str, Any]:
+    """What the canaries' texts alone tell of the coins: nothing, if the coins are what the key says."""
+    from dpaudit import blind
+
+    texts = []
+    for canary in key.canaries:
+        record = canary.record
+        said = [*(turn.text for turn in record.turns), record.text, record.chosen, record.rejected]
+        texts.append("\n".join(text for text in said if text))
+    return asdict(blind.baseline(texts, list(key.coins), seed=0, confidence=CONFIDENCE))
+
+
+# ---- what is told beside it
+
+
+def _named(audited: Audited, base: str | None) -> dict[str, Any]:
+    kind = "adapter" if audited.adapter else "endpoint" if audited.endpoint else "model"
+    name = str(audited.adapter) if audited.adapter else audited.model
+    return {"kind": kind, "name": name, "endpoint": audited.endpoint, "base": base or audited.base}
+
+
+def _key_facts(key: AuditKey, data: Path | None) -> dict[str, Any]:
+    return {"unit": key.unit, "family": key.family, "shape": key.shape, "rows": key.rows, "canaries": len(key.coins),
+            "data_checked": data is not None}  # fmt: skip
+
+
+def _conformance(file: Path | None) -> dict[str, Any] | None:
+    """What `dpaudit.callback` recorded. Raises UsageError for another file."""
+    if file is None:
+        return None
+    try:
+        found = json.loads(file.read_text(encoding="utf-8"))
+        checks = [{key: str(check[key]) for key in ("check", "result", "seen")} for check in found["checks"]]
+    except (OSError, ValueError, KeyError, TypeError):
+        raise UsageError(f"--conformance {file}", expected="the JSON that dpaudit.callback wrote", got="another file, or none") from None  # fmt: skip
+    return {"checks": checks}
+
+
+# ---- the claims that a suite declared
+
+
+def declared(run_dir: RunDir, plan: Plan) -> list[dict[str, Any]]:
+    """The verdict on each claim of the run's suite, from the bounds that the run's audit found.
+
+    Raises UsageError where the suite declares none, and where an audit is missing or out of date.
+    """
+    wanted = plan.suite.claims
+    if not wanted:
+        raise UsageError(f"{run_dir.name}: claims", expected="claims that the suite declared before the run",
+                         got="none", remedy="write them under `claims:` of the suite and run it anew")  # fmt: skip
+    found = []
+    for said in wanted:
+        file = audit_file(said.arm, plan.suite.primary)
+        run_dir.require_current(file, audit_inputs(said.arm, plan.suite.primary), "dpaudit attack mia")
+        bound = run_dir.read_json(file)["bound"]
+        claim = Claim(said.epsilon, said.delta, said.unit, said.relation)
+        at = {key: bound[key] for key in ("canaries", "guesses", "confidence")} | {"delta": said.delta}
+        lower = epsilon.epsilon_lower_one_run(correct=bound["correct"], **at)
+        ceiling = epsilon.epsilon_ceiling_one_run(**at)
+        told = {
+            "arm": said.arm,
+            "claim": said.epsilon,
+            "delta": said.delta,
+            "epsilon_lower": lower,
+            "ceiling": ceiling,
+        }
+        found.append({**told, **asdict(decide(claim, lower, ceiling))})
+    return found
+
+
+def exit_code(verdicts: Sequence[str]) -> int:
+    """1 where any claim is refuted, else 4 where any had no power, else 0."""
+    codes = {EXIT_CODES[verdict] for verdict in verdicts}
+    return 1 if 1 in codes else max(codes, default=0)

@@ -1,0 +1,463 @@
+"""`dpaudit verify` on models that a stranger's script trained: every exit code, every refusal, adapters, models and servers."""
+
+import json
+import math
+import re
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from dataclasses import replace
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+from regenerate_docs import ROOT
+from test_planting import resealed, sharegpt, written
+from typer.testing import CliRunner, Result
+
+from dpaudit import audit_key, claims, detection, planting, rundir
+from dpaudit.cli import app
+from dpaudit.errors import PartialError, UsageError
+from dpaudit.stages import verify
+from dpaudit.suite import DeclaredClaim, arms
+from dpaudit.verdict import Claim
+
+CLAIM = "eps=0.5,delta=1e-5,unit=record,relation=add_or_remove"
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory, toy_model_dir: Path) -> Path:
+    """A folder with planted data, its key, and `adapter/`, which a script that knows of no audit trained for 40 epochs."""
+    folder = tmp_path_factory.mktemp("stranger")
+    source = written(folder / "train.jsonl", [sharegpt(i) for i in range(12)])
+    planting.plant(source, folder / "planted.jsonl", folder / "key.json", 100)
+    words = [
+        "--model",
+        str(toy_model_dir),
+        "--data",
+        str(folder / "planted.jsonl"),
+        "--out",
+        str(folder / "adapter"),
+    ]
+    more = ["--epochs", "40", "--learning-rate", "1e-2", "--batch", "8"]
+    script = ROOT / "benchmarks" / "stranger.py"
+    subprocess.run([sys.executable, str(script), *words, *more], check=True, capture_output=True)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def merged(world: Path, toy_model_dir: Path) -> Path:
+    import peft
+    import transformers
+
+    base = transformers.AutoModelForCausalLM.from_pretrained(toy_model_dir)
+    peft.PeftModel.from_pretrained(base, world / "adapter").merge_and_unload().save_pretrained(
+        world / "merged"
+    )
+    transformers.AutoTokenizer.from_pretrained(toy_model_dir).save_pretrained(world / "merged")
+    return world / "merged"
+
+
+def check(*words: object) -> Result:
+    return CliRunner().invoke(app, ["verify", *map(str, words)])
+
+
+def test_the_stranger_knows_nothing_of_us() -> None:
+    text = (ROOT / "benchmarks" / "stranger.py").read_text()
+    assert not re.search(r"^\s*(import|from)\s+dpaudit", text, re.MULTILINE)
+
+
+# ---- exit codes
+
+
+def test_a_false_claim_is_refuted(world: Path, tmp_path: Path) -> None:
+    done = check("--adapter", world / "adapter", "--key", world / "key.json", "--claim", CLAIM, "--data",
+                 world / "planted.jsonl", "--out", tmp_path, "--json")  # fmt: skip
+    assert done.exit_code == 1, done.output
+    found = json.loads((tmp_path / "verification.json").read_text())
+    assert found["verdict"]["verdict"] == "refuted"
+    assert 0.5 < found["bound"]["epsilon_lower"] <= found["bound"]["ceiling"]
+    assert found["rule"]["recipe"] == "calibrated" and found["bound"]["guesses"] == 40
+    assert {"loss", "min_k_pp", "zlib"} == {row["recipe"] for row in found["recipes"]}
+    page = (tmp_path / "index.html").read_text()
+    for words in ("presumes a trainer who did not filter canaries out", "“refuted” presumes nothing", "Ceiling",
+                  "(eps,delta)", "f-DP/Gaussian family", "95 %", "Blind baseline"):  # fmt: skip
+        assert words in page
+    assert "default-src 'none'" in page and not re.search(r"(src|href)=.https?:", page)
+
+
+def test_nothing_that_is_written_holds_a_secret(world: Path, tmp_path: Path) -> None:
+    check("--adapter", world / "adapter", "--key", world / "key.json", "--claim", CLAIM, "--out", tmp_path)
+    key = audit_key.load(world / "key.json")
+    for file in (tmp_path / "verification.json", tmp_path / "index.html"):
+        text = file.read_text()
+        assert len(text) > 2000
+        for canary in key.canaries:
+            assert canary.secret not in text and canary.record.turns[0].text not in text
+        assert key.hash_key not in text and 'coins":' not in text
+
+
+def test_a_model_that_saw_no_canary_is_not_refuted(
+    world: Path, toy_adapter_dir: Path, tmp_path: Path
+) -> None:
+    done = check("--adapter", toy_adapter_dir, "--key", world / "key.json", "--claim", CLAIM.replace("0.5", "2"), "--out", tmp_path)  # fmt: skip
+    assert done.exit_code == 0, done.output
+    assert "who did not filter" in done.output
+
+
+def test_a_claim_above_the_ceiling_is_no_power(world: Path, tmp_path: Path) -> None:
+    done = check("--adapter", world / "adapter", "--key", world / "key.json", "--claim", CLAIM.replace("0.5", "8"), "--out", tmp_path)  # fmt: skip
+    assert done.exit_code == 4, done.output
+    assert "No number of right guesses" in (tmp_path / "index.html").read_text()
+
+
+def test_ties_everywhere_are_no_power(world: Path, toy_model_dir: Path, tmp_path: Path) -> None:
+    done = check("--model", toy_model_dir, "--base", toy_model_dir, "--key", world / "key.json", "--claim", CLAIM, "--out", tmp_path)  # fmt: skip
+    assert done.exit_code == 4, done.output
+    assert "no trace" in done.output
+
+
+def test_a_merged_model_says_what_its_adapter_says(world: Path, merged: Path, toy_model_dir: Path, tmp_path: Path) -> None:  # fmt: skip
+    done = check("--model", merged, "--base", toy_model_dir, "--key", world / "key.json", "--claim", CLAIM, "--out", tmp_path / "m")  # fmt: skip
+    assert done.exit_code == 1, done.output
+    check(
+        "--adapter", world / "adapter", "--key", world / "key.json", "--claim", CLAIM, "--out", tmp_path / "a"
+    )
+    one, other = (json.loads((tmp_path / name / "verification.json").read_text())["bound"] for name in "ma")
+    assert abs(one["correct"] - other["correct"]) <= 1
+
+
+# ---- refusals, one line each
+
+
+def refused(*words: object) -> str:
+    done = subprocess.run(
+        [sys.executable, "-m", "dpaudit", "verify", *map(str, words)], capture_output=True, text=True
+    )
+    assert done.returncode == 2, done.stderr
+    told = [line for line in done.stderr.splitlines() if line.startswith("dpaudit:")]
+    assert len(told) == 1 and "Traceback" not in done.stderr
+    return told[0]
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("delta=1e-5,unit=record,relation=add_or_remove", "eps"),
+        ("eps=3,unit=record,relation=add_or_remove", "delta"),
+        ("eps=3,delta=1e-5,relation=add_or_remove", "unit"),
+        ("eps=3,delta=1e-5,unit=record", "relation"),
+        ("eps=3,delta=1e-5,unit=record,relation=add_or_remove,sigma=1", "sigma"),
+        ("eps=3,eps=4,delta=1e-5,unit=record,relation=add_or_remove", "twice"),
+        ("eps=three,delta=1e-5,unit=record,relation=add_or_remove", "three"),
+        ("eps=3,delta=1,unit=record,relation=add_or_remove", "below 1"),
+        ("eps=-3,delta=0,unit=record,relation=add_or_remove", "0 or more"),
+        ("eps=3,delta=1e-5,unit=person,relation=add_or_remove", "person"),
+    ],
+)
+def test_claims_that_say_too_little_or_too_much(text: str, told: str) -> None:
+    with pytest.raises(UsageError, match=told):
+        claims.parse(text)
+
+
+def test_a_claim_is_read_whole() -> None:
+    assert claims.parse(" eps=3, delta=1e-5 ,unit=pair,relation=replace") == Claim(
+        3.0, 1e-5, "pair", "replace"
+    )
+
+
+def test_claims_that_the_coins_do_not_test() -> None:
+    with pytest.raises(UsageError, match="replace"):
+        claims.check_testable(Claim(3, 1e-5, "record", "replace"), "record")
+    with pytest.raises(UsageError, match="never compared"):
+        claims.check_testable(Claim(3, 1e-5, "patient", "add_or_remove"), "record")
+    claims.check_testable(Claim(3, 1e-5, "record", "add_or_remove"), "record")
+
+
+def attempt(audited: verify.Audited, key: Path, **more: Any) -> str:
+    from dpaudit.progress import Progress
+
+    with pytest.raises(UsageError) as caught:
+        verify.run(audited, key, claims.parse(CLAIM), Progress(quiet=True), **more)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def test_models_that_cannot_be_opened(
+    world: Path, toy_model_dir: Path, toy_adapter_dir: Path, tmp_path: Path
+) -> None:
+    key, out = world / "key.json", tmp_path / "out"
+    assert "--base" in attempt(verify.Audited(model=str(toy_model_dir)), key, out=out)
+    assert "no such folder" in attempt(verify.Audited(adapter=tmp_path / "none"), key, out=out)
+    assert "two" in attempt(verify.Audited(adapter=toy_adapter_dir, model="m"), key, out=out)
+    assert "one of --adapter" in attempt(verify.Audited(), key, out=out)
+    bare = tmp_path / "bare"
+    bare.mkdir()
+    assert "adapter_config.json" in attempt(verify.Audited(adapter=bare), key, out=out)
+    (bare / "adapter_config.json").write_text("{}")
+    assert "adapter_model.safetensors" in attempt(verify.Audited(adapter=bare), key, out=out)
+    (bare / "adapter_model.safetensors").write_bytes(b"")
+    assert "names a base" in attempt(verify.Audited(adapter=bare), key, out=out)
+    lost = tmp_path / "lost"
+    lost.mkdir()
+    for file in toy_adapter_dir.iterdir():
+        if file.suffix in (".json", ".safetensors"):
+            (lost / file.name).write_bytes(file.read_bytes())
+    config = json.loads((lost / "adapter_config.json").read_text())
+    (lost / "adapter_config.json").write_text(
+        json.dumps(config | {"base_model_name_or_path": "/nowhere/at/all"})
+    )
+    assert "no such folder" in attempt(verify.Audited(adapter=lost), key, out=out)
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    assert "config.json" in attempt(verify.Audited(model=str(empty), base=str(toy_model_dir)), key, out=out)
+    assert "config.json" in attempt(verify.Audited(model=str(toy_model_dir), base=str(empty)), key, out=out)
+    assert not out.exists()
+
+
+def test_keys_that_do_not_fit(world: Path, toy_adapter_dir: Path, tmp_path: Path) -> None:
+    audited, key = verify.Audited(adapter=toy_adapter_dir), audit_key.load(world / "key.json")
+    assert "another file" in attempt(audited, world / "key.json", data=world / "train.jsonl")
+    assert "edited" not in attempt(audited, tmp_path / "none.json")
+    resealed(key, (True,) * 100, tmp_path / "unfair.json")
+    assert "fair coins" in attempt(audited, tmp_path / "unfair.json")
+    resealed(key, key.coins, tmp_path / "few.json", 50)
+    assert "at least 100" in attempt(audited, tmp_path / "few.json")
+
+
+def test_the_command_tells_in_one_line(world: Path, toy_model_dir: Path) -> None:
+    assert "--base" in refused("--model", toy_model_dir, "--key", world / "key.json", "--claim", CLAIM)
+    assert "--key" in refused("--model", toy_model_dir)
+
+
+# ---- endpoints
+
+
+class Server(BaseHTTPRequestHandler):
+    """An OpenAI-compatible server over the toy models: `style` is echo, vllm or none."""
+
+    style = "echo"
+    models: dict[str, Any] = {}  # noqa: RUF012
+    tokenizer: Any = None
+
+    def log_message(self, *_: Any) -> None:
+        pass
+
+    def do_GET(self) -> None:
+        self.reply(200, {"object": "list", "data": [{"id": name, "object": "model"} for name in self.models]})
+
+    def do_POST(self) -> None:
+        asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        choice: dict[str, Any] = {"index": 0, "text": "x", "finish_reason": "length", "logprobs": None}
+        if self.style == "vllm" and asked.get("echo"):
+            self.reply(400, {"error": {"message": "echo is not supported"}})
+            return
+        tokens, values = self.scored(self.models[asked["model"]], asked["prompt"])
+        if self.style == "echo":
+            choice["logprobs"] = {"tokens": [*tokens, "x"], "token_logprobs": [*values, -1.0], "top_logprobs": None,
+                                  "text_offset": [0] * (len(tokens) + 1)}  # fmt: skip
+        if self.style == "vllm" and asked.get("prompt_logprobs"):
+            choice["prompt_logprobs"] = [
+                None if value is None else {"7": {"logprob": value, "rank": 9, "decoded_token": token},
+                                            "8": {"logprob": -0.1, "rank": 1, "decoded_token": "?"}}
+                for token, value in zip(tokens, values, strict=True)
+            ]  # fmt: skip
+        self.reply(
+            200, {"id": "c", "object": "text_completion", "created": 0, "model": "m", "choices": [choice]}
+        )
+
+    def scored(self, model: Any, text: str) -> tuple[list[str], list[float | None]]:
+        import torch
+
+        coded = self.tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
+        ids = torch.tensor([coded["input_ids"][-256:]])
+        with torch.inference_mode():
+            logp = model(input_ids=ids).logits.log_softmax(-1)[0]
+        found = [float(logp[i, ids[0, i + 1]]) for i in range(ids.shape[1] - 1)]
+        return [text[a:b] for a, b in coded["offset_mapping"][-256:]], [None, *found]
+
+    def reply(self, status: int, body: dict[str, Any]) -> None:
+        data = json.dumps(body).encode()
+        self.send_response(status)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(data)))
+        self.end_headers()
+        self.wfile.write(data)
+
+
+@pytest.fixture
+def served(merged: Path, toy_model_dir: Path) -> Iterator[tuple[str, type[Server]]]:
+    import transformers
+
+    class Ours(Server):
+        models = {  # noqa: RUF012
+            name: transformers.AutoModelForCausalLM.from_pretrained(folder).eval()
+            for name, folder in (("tuned", merged), ("base", toy_model_dir))
+        }
+        tokenizer = transformers.AutoTokenizer.from_pretrained(toy_model_dir)
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Ours)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}/v1", Ours
+    server.shutdown()
+    server.server_close()
+
+
+@pytest.mark.parametrize("style", ["echo", "vllm"])
+def test_a_served_model_is_refuted(
+    style: str, served: tuple[str, type[Server]], world: Path, tmp_path: Path
+) -> None:
+    url, server = served
+    server.style = style
+    done = check("--endpoint", url, "--model", "tuned", "--base", "base", "--key", world / "key.json", "--claim", CLAIM, "--out", tmp_path)  # fmt: skip
+    assert done.exit_code == 1, done.output
+    found = json.loads((tmp_path / "verification.json").read_text())
+    assert found["rule"]["calibrated"] and "chat" not in found["rule"]["renderings"]
+
+
+def test_a_served_model_gives_what_its_weights_give(
+    served: tuple[str, type[Server]], merged: Path, world: Path
+) -> None:
+    from dpaudit.models.prompt_logprobs import Endpoint
+    from dpaudit.models.secret_spans import open_whole, texts_of
+
+    texts = texts_of(audit_key.load(world / "key.json").canaries[:3], "question", None)
+    assert texts is not None
+    local, remote = open_whole(str(merged)).scores(texts), Endpoint(served[0], "tuned").scores(texts)
+    for here, there in zip(local, remote, strict=True):
+        assert there.logprob == pytest.approx(here.logprob, abs=1e-3)
+
+
+def test_endpoints_that_cannot_be_asked(
+    served: tuple[str, type[Server]], world: Path, tmp_path: Path
+) -> None:
+    url, server = served
+    key = world / "key.json"
+    assert "tuned, base" in attempt(verify.Audited(endpoint=url), key, out=tmp_path)
+    assert "tuned, base" in attempt(verify.Audited(endpoint=url, model="other"), key, out=tmp_path)
+    assert "--allow-egress" in attempt(verify.Audited(endpoint="http://models.example/v1"), key, out=tmp_path)
+    assert "URL" in attempt(verify.Audited(endpoint="models"), key, out=tmp_path)
+    server.style = "none"
+    assert "log-probabilities" in attempt(verify.Audited(endpoint=url, model="tuned"), key, out=tmp_path)
+    with pytest.raises(PartialError):
+        from dpaudit.models.prompt_logprobs import Endpoint
+
+        Endpoint("http://127.0.0.1:9/v1", None)
+
+
+# ---- what could have been found; declared claims; the callback
+
+
+def test_detection_is_at_the_edge() -> None:
+    from scipy.stats import binom
+
+    from dpaudit.stats.epsilon import epsilon_lower_one_run
+
+    at = {"canaries": 500, "guesses": 200, "delta": 1e-5, "confidence": 0.95}
+    found = detection.of_one_run(epsilon=3, **at)  # type: ignore[arg-type]
+    assert found.correct is not None and found.epsilon is not None
+    assert epsilon_lower_one_run(correct=found.correct, **at) > 3  # type: ignore[arg-type]
+    assert epsilon_lower_one_run(correct=found.correct - 1, **at) <= 3  # type: ignore[arg-type]
+    assert binom.sf(found.correct - 1, 200, 1 / (1 + math.exp(-found.epsilon))) == pytest.approx(0.8)
+    assert detection.of_one_run(epsilon=5, **at) == detection.Detection(None, None)  # type: ignore[arg-type]
+
+
+def test_one_refutation_outranks_the_rest() -> None:
+    assert verify.exit_code(["not refuted", "no power", "refuted"]) == 1
+    assert verify.exit_code(["not refuted", "no power"]) == 4
+    assert verify.exit_code(["not refuted"]) == 0
+
+
+def test_claims_of_a_suite_name_its_arms_and_its_unit() -> None:
+    import fabricate
+
+    plan = fabricate.plan_named("clinic", None)
+    unit, relation = plan.suite.training.unit, plan.suite.training.relation
+    good = DeclaredClaim("sft-eps8", 8, 1e-5, unit, relation)
+    assert replace(plan.suite, claims=(good,)).claims == (good,)
+    with pytest.raises(ValueError, match="sft-eps99"):
+        replace(plan.suite, claims=(replace(good, arm="sft-eps99"),))
+    with pytest.raises(ValueError, match="tests"):
+        replace(plan.suite, claims=(replace(good, relation="replace"),))
+
+
+def test_a_run_without_declared_claims_is_refused(tmp_path: Path) -> None:
+    import fabricate
+
+    run_dir, plan = fabricate.run(tmp_path / "runs", ("train",))
+    with pytest.raises(UsageError, match="claims"):
+        verify.declared(run_dir, plan)
+
+
+def declaring(tmp_path: Path, *epsilons: tuple[str, float]) -> tuple[Path, str]:
+    """The folder and name of a made-up run whose suite declares these claims of its arms, audited."""
+    import fabricate
+
+    from dpaudit.stages.audit import audit_file, audit_inputs
+
+    plan = fabricate.plan_named("clinic", None)
+    training = plan.suite.training
+    said = tuple(DeclaredClaim(arm, e, 1e-5, training.unit, training.relation) for arm, e in epsilons)
+    plan = replace(plan, suite=replace(plan.suite, claims=said))
+    run_dir = rundir.open_or_create(plan.to_json(), "declared", tmp_path / "runs")
+    for arm in arms(plan.suite):
+        fabricate.audit(run_dir, plan, arm, "calibrated")
+        file, inputs = audit_file(arm.name, "calibrated"), audit_inputs(arm.name, "calibrated")
+        for name in inputs:
+            if not run_dir.file(name).is_file():
+                rundir.write_text(run_dir.file(name), "whatever the stage wrote")
+        run_dir.write_json(file, run_dir.read_json(file), inputs)
+    return tmp_path / "runs", run_dir.name
+
+
+@pytest.mark.parametrize(
+    ("epsilons", "code"),
+    [
+        ((("sft-eps1", 1.0),), 0),
+        ((("sft-eps1", 1.0), ("sft-eps8", 8.0)), 4),
+        ((("sft-eps8", 8.0), ("sft-inf", 1.0)), 1),
+    ],
+)
+def test_declared_claims_set_the_exit_code(epsilons: Any, code: int, tmp_path: Path) -> None:
+    runs, name = declaring(tmp_path, *epsilons)
+    done = check("--run", name, "--runs", runs)
+    assert done.exit_code == code, done.output
+    assert all(arm in done.output for arm, _ in epsilons)
+
+
+def test_a_stale_audit_sets_no_exit_code(tmp_path: Path) -> None:
+    runs, name = declaring(tmp_path, ("sft-eps1", 1.0))
+    rundir.write_text(runs / name / "train/sft-eps1/adapter/adapter_model.safetensors", "another adapter")
+    done = check("--run", name, "--runs", runs)
+    assert isinstance(done.exception, UsageError) and "present" in str(done.exception)
+
+
+def test_the_callback_records_a_stranger(toy_model_dir: Path, tmp_path: Path) -> None:
+    import peft
+    import torch
+    import transformers
+
+    from dpaudit.callback import ConformanceCallback
+
+    base = transformers.AutoModelForCausalLM.from_pretrained(toy_model_dir)
+    model = peft.get_peft_model(base, peft.LoraConfig(r=2, target_modules="all-linear"))
+    rows = [{"input_ids": [5, 6, 7, i], "labels": [5, 6, 7, i], "attention_mask": [1] * 4} for i in range(24)]
+    arguments = transformers.TrainingArguments(
+        str(tmp_path / "t"), per_device_train_batch_size=2, num_train_epochs=1, report_to=[], use_cpu=True,
+        save_strategy="no", logging_strategy="no", learning_rate=1e-2, disable_tqdm=True,
+    )  # fmt: skip
+    file = tmp_path / "seen.json"
+    with torch.random.fork_rng():
+        transformers.Trainer(
+            model, arguments, train_dataset=rows, callbacks=[ConformanceCallback(file)]
+        ).train()
+    found = {row["check"]: row for row in json.loads(file.read_text())["checks"]}
+    assert found["steps"]["result"] == "pass" and found["steps"]["seen"].startswith("12 ")
+    assert found["every trainable tensor moved"]["result"] == "pass"
+    assert found["batches as Poisson sampling gives them"]["result"] == "fail"
+    assert found["noise"]["result"] == "not observable"
+    assert verify._conformance(file) is not None
+    with pytest.raises(UsageError, match="conformance"):
+        verify._conformance(tmp_path / "none.json")
