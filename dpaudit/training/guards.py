@@ -73,8 +73,12 @@ def check_noise(empty_step: Callable[[], Gradients], count: int, std: float) -> 
     and for correlation with the step before (normal), and all weights together, Bonferroni over all of them.
     """
     probes = probed(empty_step, count, std)
-    check_scale(probes, std)
-    check_fresh(probes)
+    for (
+        name,
+        found,
+    ) in probes.items():  # one weight after the other: noise that comes back has another scale by chance
+        check_scale({name: found}, std, len(probes))
+        check_fresh({name: found}, len(probes))
 
 
 def probed(empty_step: Callable[[], Gradients], count: int, std: float) -> dict[str, Tensor]:
@@ -85,14 +89,15 @@ def probed(empty_step: Callable[[], Gradients], count: int, std: float) -> dict[
     return values
 
 
-def check_scale(probes: dict[str, Tensor], std: float) -> None:
+def check_scale(probes: dict[str, Tensor], std: float, of: int | None = None) -> None:
+    """`probes` as `probed` gives them; `of` is the number of weights that are tested in all, without it theirs."""
     for name, found in probes.items():
-        _check_scale(name, found, std, FALSE_ALARM / len(probes))
+        _check_scale(name, found, std, FALSE_ALARM / (of or len(probes)))
 
 
-def check_fresh(probes: dict[str, Tensor]) -> None:
+def check_fresh(probes: dict[str, Tensor], of: int | None = None) -> None:
     for name, found in probes.items():
-        _check_fresh(name, found, FALSE_ALARM / len(probes))
+        _check_fresh(name, found, FALSE_ALARM / (of or len(probes)))
 
 
 def _check_scale(name: str, found: Tensor, std: float, level: float) -> None:
