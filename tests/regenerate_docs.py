@@ -24,7 +24,7 @@ def commands(group: str = "") -> list[str]:
     """The group ("" is the program itself) and all commands below it, as they are listed."""
     found = [group]
     listed = help_of(group).partition("Commands:\n")[2]
-    for name in re.findall(r"^  ([a-z]+)", listed, re.MULTILINE):
+    for name in re.findall(r"^  ([a-z-]+)", listed, re.MULTILINE):
         found += commands(f"{group} {name}".strip())
     return found
 
