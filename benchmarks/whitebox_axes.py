@@ -28,7 +28,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--runs", type=int, default=40, help="for choosing, and as many for measuring")
+    parser.add_argument("--runs", type=int, default=16, help="for choosing, and as many for measuring")
     parser.add_argument("--out", type=Path)
     arguments = parser.parse_args()
     rows = []
