@@ -113,7 +113,8 @@ def plant(
     coins = tuple(secrets.randbits(1) == 1 for _ in drawn)
     found = [_planted(row, profile.shape, str(source)) for row, _ in rows]
     kept = tuple(
-        Planted(r, d.answer, d.other if unit == "pair" else None) for r, d in zip(found, drawn, strict=True)
+        Planted(r, d.answer, d.other if profile.shape.letter == "p" else None)
+        for r, d in zip(found, drawn, strict=True)
     )
     hash_key = audit_key.new_hash_key()
     inserted = [line for (_, line), coin in zip(rows, coins, strict=True) if coin]

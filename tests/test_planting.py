@@ -58,6 +58,10 @@ def of_patient(i: int) -> dict[str, Any]:
     return {"patient_id": f"P{100 + i // 2}", **sharegpt(i)}
 
 
+def pair_of_patient(i: int) -> dict[str, Any]:
+    return {"patient_id": f"P{100 + i // 2}", **pair(i)}
+
+
 def plain(i: int) -> dict[str, Any]:
     return {"text": f"Pill {i} is taken at noon."}
 
@@ -70,6 +74,7 @@ SHAPES = {
     "pair": (pair, "pair"),
     "listed_pair": (listed_pair, "pair"),
     "patient": (of_patient, "patient"),
+    "patients_pair": (pair_of_patient, "patient"),
     "text": (plain, "record"),
 }
 
@@ -122,9 +127,10 @@ def test_the_reader_reads_a_planted_row_as_the_key_says(shape: str, tmp_path: Pa
         r = canary.record
         assert ((r.turns, r.chosen, r.rejected, r.text) in found) == coin
         assert (r.chosen or r.text or r.turns[-1].text).find(canary.secret) >= 0
+        assert (canary.rejected is not None) == r.is_pair
         assert canary.rejected is None or canary.rejected in (r.rejected or "")
-    if shape == "patient":
-        people = [r.patient for r in records if any(c.secret in str(r.turns) for c in key.canaries)]
+    if key.unit == "patient":
+        people = [r.patient for r in records if any(c.secret in f"{r.turns}{r.chosen}" for c in key.canaries)]
         assert len(set(people)) == len(people) == sum(key.coins)
         assert set(people).isdisjoint({f"P{100 + i // 2}" for i in range(ROWS)})
 

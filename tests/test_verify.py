@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 from regenerate_docs import ROOT
-from test_planting import resealed, sharegpt, written
+from test_planting import planted, resealed, sharegpt, written
 from typer.testing import CliRunner, Result
 
 from dpaudit import audit_key, claims, detection, planting, rundir
@@ -317,6 +317,26 @@ def test_a_served_model_is_refuted(
     assert found["rule"]["calibrated"] and "chat" not in found["rule"]["renderings"]
 
 
+def test_a_served_model_without_a_base_is_judged_by_the_other_frozen_recipe(
+    served: tuple[str, type[Server]], world: Path, tmp_path: Path
+) -> None:
+    check(
+        "--endpoint",
+        served[0],
+        "--model",
+        "tuned",
+        "--key",
+        world / "key.json",
+        "--claim",
+        CLAIM,
+        "--out",
+        tmp_path,
+    )
+    found = json.loads((tmp_path / "verification.json").read_text())
+    assert found["rule"]["recipe"] == "loss" and not found["rule"]["calibrated"]
+    assert {row["recipe"] for row in found["recipes"]} == {"zlib"}
+
+
 def test_a_served_model_gives_what_its_weights_give(
     served: tuple[str, type[Server]], merged: Path, world: Path
 ) -> None:
@@ -345,6 +365,15 @@ def test_endpoints_that_cannot_be_asked(
         from dpaudit.models.prompt_logprobs import Endpoint
 
         Endpoint("http://127.0.0.1:9/v1", None)
+
+
+def test_pairs_are_scored_by_their_margin(toy_adapter_dir: Path, tmp_path: Path) -> None:
+    out, path, _ = planted(tmp_path, "pair")
+    done = check("--adapter", toy_adapter_dir, "--key", path, "--data", out, "--out", tmp_path / "v",
+                 "--claim", "eps=2,delta=1e-5,unit=pair,relation=add_or_remove")  # fmt: skip
+    assert done.exit_code == 0, done.output
+    found = json.loads((tmp_path / "v" / "verification.json").read_text())
+    assert found["rule"]["pair_margin"] and found["bound"]["canaries"] == 100
 
 
 # ---- what could have been found; declared claims; the callback
