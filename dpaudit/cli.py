@@ -6,6 +6,8 @@ import signal
 import sys
 import traceback
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -632,10 +634,9 @@ def _print(found: dict[str, Any], as_json: bool) -> None:
 def main() -> None:
     """The entry point: runs the command and turns its end into an exit code."""
     _hush_libraries()
-    if ranks.count() == 1:
-        signal.signal(signal.SIGTERM, _interrupt)  # a job queue's way to say Ctrl-C
     try:
-        code = app(prog_name="dpaudit", standalone_mode=False)
+        with _terminated_as_interrupted():
+            code = app(prog_name="dpaudit", standalone_mode=False)
     except Exception as error:
         told = _told(error)
         if told is None and ranks.count() == 1:
@@ -648,8 +649,20 @@ def main() -> None:
     sys.exit(code)
 
 
-def _interrupt(*_: object) -> None:
-    raise KeyboardInterrupt
+@contextmanager
+def _terminated_as_interrupted() -> Iterator[None]:
+    """A job queue's way to say Ctrl-C. Under torchrun it is how the other processes are ended, and stays as it is."""
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.getsignal(signal.SIGTERM)
+    if ranks.count() == 1:
+        signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _told(error: Exception) -> tuple[str, int] | None:
