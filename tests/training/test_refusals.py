@@ -79,7 +79,7 @@ def test_weighing_a_balancing_loss_alone_couples_nothing() -> None:
 @pytest.mark.parametrize(
     ("targets", "wanted"),
     [
-        (("q_prj", "v_prog"), r"got q_prj, v_prog; it has q_proj, .*v_proj.* and others"),
+        (("q_prj", "v_prog"), r"got q_prj, v_prog; it has q_proj, v_proj, down_proj, .*up_proj"),
         (
             ("zzz",),
             r"got zzz; it has down_proj, gate_proj, k_proj, lm_head, o_proj, q_proj, up_proj, v_proj$",
