@@ -117,6 +117,7 @@ def _work(job: Job, threads: int, connection: Connection) -> None:
     torch.set_num_threads(threads)
     try:
         connection.send(_outcome(job, connection))
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)  # an interpreter that ends has nothing left to tell
     except KeyboardInterrupt:
         os._exit(130)  # the parent says so; no traceback here
 

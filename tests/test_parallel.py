@@ -1,7 +1,9 @@
 """Jobs side by side: all are done, errors arrive whole, a dead process is told."""
 
+import atexit
 import contextlib
 import os
+import signal
 import time
 from collections.abc import Callable
 from io import StringIO
@@ -89,3 +91,21 @@ def test_two_mistakes_at_once_are_told_as_one_and_nothing_is_called_done(
         parallel.run(jobs(both_refuse, tmp_path, 2), 2, Progress(console=Console(file=screen, width=80)))
     assert "Traceback" not in capfd.readouterr().err
     assert "done" not in screen.getvalue()
+
+
+def interrupt_oneself() -> None:
+    os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(1)
+
+
+def interrupted_at_its_end(_: Path, advance: Callable[[int], None]) -> None:
+    atexit.register(interrupt_oneself)
+    raise UsageError("file: key", expected="a", got="b")
+
+
+def test_an_interrupt_of_a_process_that_ends_prints_no_traceback(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(UsageError, match="file: key"):
+        parallel.run(jobs(interrupted_at_its_end, tmp_path, 2), 2, Progress(quiet=True))
+    assert "Traceback" not in capfd.readouterr().err
