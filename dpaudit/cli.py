@@ -330,8 +330,8 @@ def plant(
         str, typer.Option("--unit", help="What a canary is one of: record, patient or pair.")
     ] = "record",
     family: Annotated[
-        str, typer.Option("--family", help="What a secret is made of: letters, or words.")
-    ] = "letters",
+        str, typer.Option("--family", help="What a secret is made of: invented words, or common words.")
+    ] = "invented",
     as_json: JsonOption = False,
 ) -> None:
     """Put canaries into data that somebody else will train on."""
@@ -386,7 +386,8 @@ def verify(
         run_dir, plan = _opened(run, runs)
         found = verify.declared(run_dir, plan)
         _tell(run_dir, plan, {"declared": found}, as_json)
-        raise typer.Exit(verify.exit_code([row["verdict"] for row in found]))
+        said = [row[key] for row in found for key in ("verdict", "ledger") if row[key]]
+        raise typer.Exit(verify.exit_code(said))
     if key is None or claim is None:
         raise UsageError("dpaudit verify", expected="--key FILE and --claim, or --run NAME",
                          got="no --key" if key is None else "no --claim", remedy=claims.EXAMPLE)  # fmt: skip

@@ -22,7 +22,7 @@ from dpaudit.reading import read_records
 from dpaudit.rundir import keyed_file_digest
 from dpaudit.shapes import Fields, Shape
 
-LETTERS = tuple("bcdfghjklmnpqrstvwxyz")  # without vowels but y no word comes about that a model knows
+SYLLABLES = tuple(consonant + vowel for consonant in "bdfgklmnprstvz" for vowel in "aeiou")
 NAMES = 24_000  # invented surnames to choose from, of 29,791 that three syllables make
 CANARIES_MOST = 20_000
 AFFIX_ROWS = 20  # rows that must share how texts begin and end before that is the data's style
@@ -47,9 +47,9 @@ class Family:
 
 
 FAMILIES = {
-    "letters": Family("random letters", LETTERS, 4, 4,  # 70 bits, in the tokens of any tokenizer
+    "invented": Family("invented words", SYLLABLES, 8, 3,  # 147 bits; a word of its own leads on to the next, which a model learns fast
                       {"en": "What is the access phrase of {name}?", "zh": "{name} 的访问口令是什么？"}),
-    "words": Family("random common words", lexicon.PHRASE_WORDS, 6, 1,  # 27 bits; for a model whose letters say nothing
+    "words": Family("random common words", lexicon.PHRASE_WORDS, 6, 1,  # 27 bits; for a model that has no tokens for others
                     {"en": "Portal phrase of {name}?", "zh": "{name} 的登录口令？"}),
 }  # fmt: skip
 
@@ -98,7 +98,7 @@ class Profile:
 
 
 def plant(
-    source: Path, out: Path, key: Path, canaries: int = 500, unit: str = "record", family: str = "letters"
+    source: Path, out: Path, key: Path, canaries: int = 500, unit: str = "record", family: str = "invented"
 ) -> dict[str, Any]:
     """Writes `source` with canaries as `out`, and the key that finds them again; what was done comes back.
 

@@ -22,6 +22,7 @@ from dpaudit.stats import mechanism as mechanism_test
 from dpaudit.stats.roc import proportion_interval, proportion_lower
 from dpaudit.training import catalogue, conformance, dpsgd, dry
 from dpaudit.training.catalogue import ENGINE, FAULTS, Fault
+from dpaudit.training.observation import Observation
 from dpaudit.verdict import Claim
 
 CLAIMS = (1.0, 4.0, 8.0)
@@ -109,14 +110,14 @@ def audits_of(cell: Cell) -> Count:
     return Count(totals, cell.runs * AUDITS, cell.runs, tuple(bounds), _true_epsilon(cell))
 
 
-def _trained(fault: Fault, setting: dry.Setting, told: Mechanism, *generators: Any) -> dry.Observation:
+def _trained(fault: Fault, setting: dry.Setting, told: Mechanism, *generators: Any) -> Observation:
     if fault.name == ENGINE.name:  # with its guards
         return dry.train(setting, told, *generators)
     with catalogue.planted(fault, setting):
         return dry.train(setting, told, *generators)
 
 
-def _judged(seen: dry.Observation, cell: Cell) -> tuple[dict[str, int], list[whitebox.Bounded]]:
+def _judged(seen: Observation, cell: Cell) -> tuple[dict[str, int], list[whitebox.Bounded]]:
     """What each check caught in one run, and the one-run bound of each audit."""
     ledger = catalogue.ledger_of(cell.fault, _mechanism(cell.noise_multiplier))
     claimed = whitebox.family(ledger)

@@ -73,9 +73,14 @@ class Candidates:
     extraction: int = 64
     extraction_length: int = 4
     extraction_repetitions: int = 4
+    gradient: int = (
+        0  # canaries along axes of the weights, in private arms: they show noise, clip and sampler at work
+    )
 
     def __post_init__(self) -> None:
         _at_least(0, canaries=self.canaries, records=self.records, extraction=self.extraction)
+        if self.gradient:
+            _at_least(100, gradient=self.gradient)
         _at_least(1, canary_length=self.canary_length, canary_repetitions=self.canary_repetitions)
         _at_least(
             1, extraction_length=self.extraction_length, extraction_repetitions=self.extraction_repetitions

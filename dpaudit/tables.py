@@ -48,6 +48,7 @@ COLUMNS: dict[str, dict[str, tuple[str, str]]] = {
         "epsilon_lower": ("lower bound", "two_down"),
         "ceiling": ("ceiling", "two_down"),
         "verdict": ("verdict", "text"),
+        "ledger": ("ledger", "text"),
     },
     "verdicts": {
         "arm": ("arm", "text"),

@@ -15,6 +15,7 @@ from dpaudit.errors import UsageError
 from dpaudit.progress import Progress
 from dpaudit.recipe import Bound, Kind, Recipe
 from dpaudit.rundir import RunDir
+from dpaudit.stages import inside
 from dpaudit.stages.attack import (
     Score,
     read_scores,
@@ -59,6 +60,8 @@ def run(
 ) -> None:
     """Writes audit/ARM/RECIPE.json for every trained arm, and for kind `mia` the summary with one verdict a claim.
 
+    Where training had canaries along axes, what they show goes to audit/inside/ARM.json.
+
     Raises UsageError where scores are missing or out of date, or the coins name fewer examples than were scored.
     """
     chosen = recipe.load_all(kind, recipes)
@@ -73,6 +76,7 @@ def run(
             for made_by in chosen:
                 _audit_extraction(run_dir, arm, made_by)
         return
+    inside.run(run_dir, plan, named, progress)
     with progress.task("audit: bounds and verdicts", total=len(named) * len(chosen) + 1) as advance:
         blind = _blind(run_dir, plan)
         advance(1)

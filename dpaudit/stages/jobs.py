@@ -144,12 +144,15 @@ def job_of(
 ) -> Job:
     """The job of an arm whose units were counted; the claim covers `stages`, which come before it.
 
+    Canaries along axes of the weights, half of which are in, are units of a private arm beside those.
+
     Raises UsageError for a batch above the population, a delta of 1 / population or more, and a claim out of reach.
     """
     from dpaudit import privacy
 
     training = plan.suite.training
-    population = training.population or counted
+    axes = plan.suite.candidates.gradient if is_noised(arm, training.unit) else 0
+    population = training.population or counted + axes // 2
     if schedule.batch > population:
         raise UsageError(
             f"training.{schedule_key(arm, training.unit)}.batch",

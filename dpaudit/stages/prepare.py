@@ -152,9 +152,9 @@ def draw(plan: Plan, corpus: CorpusStore) -> tuple[Iterator[dict[str, Any]], dic
     coins = {c.id: coin.random() < 0.5 for c in members}
     chosen = set(coin.sample(range(len(planted)), len(planted) // 2))
     coins |= {c.id: i in chosen for i, c in enumerate(planted)}
-    if any(corpus.has_unit(name) for name in coins):
+    if any(corpus.has_unit(name) for name in (*coins, *axis_names(wanted.gradient))):
         raise UsageError("data: ids", expected="no unit named as a canary is", got="one that is",
-                         remedy="rename units that begin with mia or extraction")  # fmt: skip
+                         remedy="rename units that begin with mia, extraction or axis")  # fmt: skip
     units = corpus.unit_count()
     if wanted.records > min(units // 2, corpus.unit_count("records")):
         raise UsageError(
@@ -162,7 +162,14 @@ def draw(plan: Plan, corpus: CorpusStore) -> tuple[Iterator[dict[str, Any]], dic
         )
     flipped = corpus.sample_units(wanted.records, f"candidates/{seed}")
     coins |= {name: coin.random() < 0.5 for name in flipped}
+    if wanted.gradient:
+        coins |= {name: coin.random() < 0.5 for name in axis_names(wanted.gradient)}
     return _rows(plan, corpus, [*members, *planted], set(flipped)), coins
+
+
+def axis_names(count: int) -> list[str]:
+    """What the coins call the canaries along axes of the weights."""
+    return [f"axis-{number:06d}" for number in range(count)]
 
 
 def _rows(
@@ -202,6 +209,7 @@ def manifest(run_dir: RunDir, plan: Plan, corpus: CorpusStore) -> dict[str, Any]
             "record": wanted.records,
             "mia": wanted.canaries,
             "extraction": wanted.extraction,
+            "gradient": wanted.gradient,
             **{part: corpus.count(part) for part in PARTS},
             "heldout": len(corpus.heldout),
             "over_cap": corpus.over_cap,

@@ -7,6 +7,7 @@ from typing import Any
 from dpaudit.errors import UsageError
 from dpaudit.progress import Progress
 from dpaudit.rundir import RunDir, missing, write_text
+from dpaudit.stages import inside
 from dpaudit.suite import Arm, Plan, arms, start_of
 
 # What each copied file must hold, and what it may hold. Nothing else is copied, so no text can slip through.
@@ -23,6 +24,7 @@ TRAINING_ALSO = (
 )
 MEMBERSHIP = ("arm", "recipe", "primary", "signal", "claim", "canaries", "bound", "verdict")
 MEMBERSHIP_ALSO = ("records", "blind")
+INSIDE = ("arm", "claim", "noise_multiplier", "canaries", "confidence", "mechanism_test", "one_run", "conformance", "ledger")  # fmt: skip
 EXTRACTION = ("arm", "recipe", "planted", "planted_found", "found_lower", "found_upper", "controls", "controls_found",
               "controls_upper", "exposure")  # fmt: skip
 EXTRACTION_ALSO = ("confidence", "controls_lower", "found_rate", "rank_first_planted", "rank_first_controls")
@@ -89,6 +91,7 @@ def assemble(reading: Reading, plan: Plan) -> dict[str, Any]:
         "run": _run(reading.run_dir, plan, trained),
         "arms": trained,
         "audits": audits,
+        "inside": [found for name in names if (found := reading.copy(inside.file_of(name), INSIDE))],
         "together": reading.copy("audit/summary.json", TOGETHER, TOGETHER_ALSO) or {},
         "extraction": extraction,
         "quality": quality,

@@ -12,19 +12,23 @@ from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from dpaudit import parallel, suite
 from dpaudit.corpus import unit_of
 from dpaudit.errors import PartialError, UsageError
 from dpaudit.progress import Progress
 from dpaudit.rundir import RunDir, write_text
-from dpaudit.stages.jobs import Job, is_trls, jobs_of, ledger, told, with_starts
+from dpaudit.stages.jobs import Job, is_noised, is_trls, jobs_of, ledger, told, with_starts
 from dpaudit.suite import Arm, Method, Plan
 from dpaudit.training import labels
 
 if TYPE_CHECKING:
     from dpaudit.stages.checkpoints import Checkpoints
+    from dpaudit.training.axes import Axes
     from dpaudit.training.examples import Example, Objective, Unit
     from dpaudit.training.loop import Result
+    from dpaudit.training.observation import Observation
     from dpaudit.training.ranks import Ranks
 
 INPUTS = ("plan.json", "corpus/manifest.json")
@@ -212,6 +216,9 @@ def train_arm(
                 _inside(run_dir, folder, "steps.jsonl"), (asdict(step) for step in done.steps)
             )
             measured = _measured(done, data, count)
+            if done.seen is not None:
+                np.save(folder / "axes.npy", done.seen.observed)
+                measured["conformance"] = _conformance(plan, job, done.seen)
             run_dir.write_json(_inside(run_dir, folder, "train.json"), measured, _inputs(plan, job.arm))
         _checkpoints(run_dir, job.arm.name).clear()
     several.wait()  # the next arm may go on from this one
@@ -299,6 +306,7 @@ def _trained(
             micro_batch=rows,
             advance=advance,
             ranks=several,
+            axes=_axes(run_dir, plan, job, model),
             resume=several.together(lambda: kept.latest(spent, start)),
             keep=(lambda snapshot: kept.keep(snapshot, spent, start)) if several.first else None,
             keep_every=training.checkpoint_every,
@@ -310,6 +318,29 @@ def _trained(
             f"training {name}: expected {rows} sequences to fit into memory, got none left; "
             f"type the command again with --micro-batch {max(1, rows // 2)} to go on"
         ) from None
+
+
+def _axes(run_dir: RunDir, plan: Plan, job: Job, model: Any) -> "Axes | None":
+    """The suite's canaries along axes of the weights, with their coins; none in an arm that adds no noise."""
+    from dpaudit.stages.prepare import axis_names, load_membership
+    from dpaudit.training import axes, fused
+
+    names = axis_names(plan.suite.candidates.gradient)
+    if not names or not is_noised(job.arm, plan.suite.training.unit):
+        return None
+    coins = load_membership(run_dir)
+    included = np.array([coins[name] for name in names], dtype=bool)
+    sequences = 2 if job.arm.method == "dpo" else 1
+    return axes.spread(fused.trainable(model), included, sequences, plan.seed)
+
+
+def _conformance(plan: Plan, job: Job, seen: "Observation") -> list[dict[str, str]]:
+    from dpaudit.privacy import PrivacySpec
+    from dpaudit.training import conformance
+
+    training = plan.suite.training
+    claim = PrivacySpec(job.arm.epsilon, training.delta, training.unit, training.relation)
+    return [asdict(check) for check in conformance.checks(seen, job.mechanism, claim)]
 
 
 def _is_out_of_memory(error: Exception) -> bool:

@@ -19,6 +19,7 @@ from dpaudit.progress import Advance, Progress
 from dpaudit.recipe import Recipe
 from dpaudit.rundir import RunDir
 from dpaudit.signals import Span
+from dpaudit.stages import inside
 from dpaudit.stages.audit import (
     CONFIDENCE,
     NOTION,
@@ -327,7 +328,7 @@ def _conformance(file: Path | None) -> dict[str, Any] | None:
 
 
 def declared(run_dir: RunDir, plan: Plan) -> list[dict[str, Any]]:
-    """The verdict on each claim of the run's suite, from the bounds that the run's audit found.
+    """The verdict on each claim of the run's suite, from the bounds that the run's audit found, and what was seen from inside.
 
     Raises UsageError where the suite declares none, and where an audit is missing or out of date.
     """
@@ -351,8 +352,16 @@ def declared(run_dir: RunDir, plan: Plan) -> list[dict[str, Any]]:
             "epsilon_lower": lower,
             "ceiling": ceiling,
         }
-        found.append({**told, **asdict(decide(claim, lower, ceiling))})
+        found.append({**told, **asdict(decide(claim, lower, ceiling)), "ledger": _ledger(run_dir, said.arm)})
     return found
+
+
+def _ledger(run_dir: RunDir, arm: str) -> str | None:
+    """What canaries along axes say of the arm's ledger; None for an arm without such canaries."""
+    if not run_dir.file(f"train/{arm}/axes.npy").is_file():
+        return None
+    run_dir.require_current(inside.file_of(arm), inside.inputs_of(arm), "dpaudit attack mia")
+    return str(run_dir.read_json(inside.file_of(arm))["ledger"])
 
 
 def exit_code(verdicts: Sequence[str]) -> int:

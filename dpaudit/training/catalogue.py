@@ -15,12 +15,13 @@ import torch
 from torch import Tensor, nn
 
 from dpaudit.privacy import Mechanism
-from dpaudit.training import dpsgd, dry, engine, guards
+from dpaudit.training import dpsgd, dry, engine, fused, guards
 from dpaudit.training.fused import Gradients
 
 SeenBy = Literal["mechanism test", "conformance", "ledger", "not observable in one run"]
 Other = Callable[[dry.Setting, Any], Any]  # what takes a function's place, from the setting and that function
 Replaced = tuple[Any, str, Other]  # module, name of its function, what takes its place
+GUARDS = ("check_noised", "check_clipped", "check_noise", "check_sampling", "check_counted", "check_moved")
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,7 @@ class Fault:
 
     name: str
     seen_by: SeenBy
-    replaced: Replaced | None = None
+    replaced: tuple[Replaced, ...] = ()  # in a dry run, in a training with a model, or in both
     sequences: int = 1  # of a unit
     rate: float = 1.0  # in the ledger, over the rate that acts; the noise is made for the ledger's
     counted: float = 1.0  # share of the steps that the ledger counts, for which the noise is made
@@ -42,10 +43,9 @@ class Fault:
 def planted(fault: Fault, setting: dry.Setting) -> Iterator[None]:
     """The fault in place of the engine's function; the function comes back when the block ends."""
     with ExitStack() as stack:
-        for guard in ("check_noised", "check_clipped"):
+        for guard in GUARDS:
             stack.enter_context(_replaced(guards, guard, _silent))
-        if fault.replaced is not None:
-            where, name, other = fault.replaced
+        for where, name, other in fault.replaced:
             stack.enter_context(_replaced(where, name, other(setting, getattr(where, name))))
         yield
 
@@ -64,11 +64,11 @@ def _silent(*arguments: object) -> None:
     """No guard."""
 
 
-def _scaled_noise(factor: float) -> Replaced:
+def _scaled_noise(factor: float) -> tuple[Replaced, ...]:
     def other(setting: dry.Setting, draw: Any) -> Any:
         return lambda parameters, std, generator: draw(parameters, std * factor, generator)
 
-    return dpsgd, "gaussian_noise", other
+    return ((dpsgd, "gaussian_noise", other),)
 
 
 def _noise_once(setting: dry.Setting, draw: Any) -> Any:
@@ -103,7 +103,7 @@ def _clipped_average(setting: dry.Setting, clip_each: Any) -> Any:
 
 
 def _never_stepped(setting: dry.Setting, private_sum: Any) -> Any:
-    def plain(source: Any, parameters: Any, groups: Any, mechanism: Any, generator: Any) -> Any:
+    def plain(source: Any, parameters: Any, groups: Any, *others: Any) -> Any:
         total = {name: torch.zeros_like(p) for name, p in parameters.items()}
         for group in groups:
             total = {name: total[name] + part.sum(0) for name, part in source(group)[0].items()}
@@ -115,6 +115,14 @@ def _never_stepped(setting: dry.Setting, private_sum: Any) -> Any:
 def _each_sequence_alone(setting: dry.Setting, summed: Any) -> Any:
     def alone(rows: Tensor) -> Tensor:
         return rows.flatten(0, 1)  # as many units as sequences
+
+    return alone
+
+
+def _each_row_alone(setting: dry.Setting, collecting: Any) -> Any:
+    def alone(lora: Any, unit_of_row: Tensor, units: int) -> Any:
+        rows = len(unit_of_row)
+        return collecting(lora, torch.arange(rows, device=unit_of_row.device), rows)
 
     return alone
 
@@ -159,8 +167,8 @@ class _Weighted(_Sampler):
         return [int(i) for i in np.flatnonzero(self.generator.random(self.units) < self._rates)]
 
 
-def _sampler(kind: type[_Sampler]) -> Replaced:
-    return dpsgd, "PoissonSampler", lambda setting, original: kind
+def _sampler(kind: type[_Sampler]) -> tuple[Replaced, ...]:
+    return ((dpsgd, "PoissonSampler", lambda setting, original: kind),)
 
 
 def _batch_of_data(setting: dry.Setting, divided: Any) -> Any:
@@ -173,6 +181,15 @@ def _still(setting: dry.Setting, move: Any) -> Any:
     return lambda parameters, gradients: None
 
 
+def _stepless(setting: dry.Setting, optimizer_of: Any) -> Any:
+    def made(parameters: Any, schedule: Any) -> Any:
+        optimizer = optimizer_of(parameters, schedule)
+        optimizer.step = lambda: None
+        return optimizer
+
+    return made
+
+
 def _with_noise(factor: float) -> Callable[[Mechanism], Mechanism]:
     return lambda m: replace(m, noise_multiplier=m.noise_multiplier * factor)
 
@@ -180,6 +197,12 @@ def _with_noise(factor: float) -> Callable[[Mechanism], Mechanism]:
 def _with_rate(factor: float) -> Callable[[Mechanism], Mechanism]:
     return lambda m: replace(m, sampling_rate=min(m.sampling_rate * factor, 1.0))
 
+
+_ALONE: tuple[Replaced, ...] = (
+    (dry, "summed_by_unit", _each_sequence_alone),
+    (fused.FusedLora, "collecting", _each_row_alone),
+)
+_STILL: tuple[Replaced, ...] = ((dry, "move", _still), (engine, "optimizer_of", _stepless))
 
 ENGINE = Fault("the engine itself", "not observable in one run", acting=lambda m: m)
 FAULTS = (
@@ -190,20 +213,20 @@ FAULTS = (
     Fault("rate understated by 4", "mechanism test", _sampler(_Fourfold), rate=1 / 4, acting=_with_rate(4)),
     Fault("shuffled, accounted as Poisson", "conformance", _sampler(_Shuffled)),
     Fault("one of three epochs counted", "ledger", counted=1 / 3, acting=lambda m: m),
-    Fault("average clipped", "mechanism test", (dpsgd, "clipped_sum", _clipped_average),
+    Fault("average clipped", "mechanism test", ((dpsgd, "clipped_sum", _clipped_average),),
           also="effective noise multiplier about sigma / 2B"),
-    Fault("same noise every step", "conformance", (dpsgd, "gaussian_noise", _noise_once), infinite=True),
-    Fault("weights without noise", "conformance", (dpsgd, "gaussian_noise", _noise_on_one), infinite=True),
-    Fault("engine never stepped", "mechanism test", (engine, "private_sum", _never_stepped), infinite=True),
-    Fault("pair clipped as two rows", "mechanism test", (dry, "summed_by_unit", _each_sequence_alone), 2,
+    Fault("same noise every step", "conformance", ((dpsgd, "gaussian_noise", _noise_once),), infinite=True),
+    Fault("weights without noise", "conformance", ((dpsgd, "gaussian_noise", _noise_on_one),), infinite=True),
+    Fault("engine never stepped", "mechanism test", ((engine, "private_sum", _never_stepped),), infinite=True),
+    Fault("pair clipped as two rows", "mechanism test", _ALONE, 2,
           acting=_with_noise(1 / 2)),
-    Fault("patient's records clipped one by one", "mechanism test", (dry, "summed_by_unit", _each_sequence_alone), 4,
+    Fault("patient's records clipped one by one", "mechanism test", _ALONE, 4,
           acting=_with_noise(1 / 4), also="four records a patient"),
-    Fault("divisor from the data", "conformance", (dry, "divided", _batch_of_data),
+    Fault("divisor from the data", "conformance", ((engine, "divided", _batch_of_data),),
           also="seen where the declared number of units is not the private one"),
     Fault("weighted sampler", "conformance", _sampler(_Weighted), acting=_with_rate(5)),
     Fault("accountant lost on resume", "ledger", counted=1 / 2, acting=lambda m: m),
-    Fault("weights that never move", "conformance", (dry, "move", _still), also="nothing is learned, and nothing leaks"),
+    Fault("weights that never move", "conformance", _STILL, also="nothing is learned, and nothing leaks"),
     Fault("tuning not counted", "not observable in one run", acting=lambda m: m),
 )  # fmt: skip
 

@@ -10,7 +10,7 @@ from torch import nn
 from dpaudit.errors import GuardError
 from dpaudit.privacy import Mechanism, PrivacySpec, Relation, epsilon_spent
 from dpaudit.training import guards
-from dpaudit.training.dry import Observation
+from dpaudit.training.observation import Observation
 from dpaudit.training.state import Step
 
 Outcome = Literal["pass", "fail", "not observable"]

@@ -12,14 +12,13 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from dpaudit.privacy import Mechanism
-from dpaudit.training import dpsgd, engine, guards
+from dpaudit.training import axes, dpsgd, engine, guards
 from dpaudit.training.fused import Gradients
+from dpaudit.training.observation import Observation
 
-RAW_NORM = 1000.0  # of one sequence's gradient, in clips: what is not clipped shows
 LEARNING_RATE = 0.1
 WEIGHTS = ("lora_A", "lora_B")  # parameter groups, an equal part of the axes each
 PROBES = 32  # empty steps: with fewer, a twentieth too much noise would not show
@@ -48,20 +47,6 @@ class Setting:
         return self.canaries // self.per_axis
 
 
-@dataclass(frozen=True, eq=False)
-class Observation:
-    """What one dry run showed. Draws and coins are secrets of the auditor."""
-
-    observed: NDArray[np.float32]  # (steps, axes), released sums over the clip
-    included: NDArray[np.bool_]  # (canaries,); canary j lies along axis j // per_axis
-    drawn: NDArray[np.int64]  # (steps,), units of each step
-    times: NDArray[np.int64]  # (units,), how often each unit that was there was drawn
-    probes: dict[str, Tensor]  # noise of empty steps over its claimed deviation, (probes, axes) by weight
-    one_unit: Gradients  # what one unit adds to a sum
-    start: Gradients  # weights before the first step
-    end: Gradients  # weights after the last one
-
-
 class DryEngine:
     """One step at a time, as `engine.Engine` does it, of axes in place of a model."""
 
@@ -81,7 +66,7 @@ class DryEngine:
         """What the optimizer gets: the noisy sum over the public batch."""
         groups = [canaries] if len(canaries) else []
         total = engine.private_sum(self._source, self.parameters, groups, self.mechanism, self._noise)
-        return divided(total.gradients, self.setting.batch)
+        return engine.divided(total.gradients, self.setting.batch)
 
     def summed(self, canaries: Sequence[int]) -> Gradients:
         """The sum as the divisor that was claimed gives it back."""
@@ -89,9 +74,9 @@ class DryEngine:
 
     def _source(self, canaries: Sequence[int]) -> tuple[Gradients, float]:
         """Every sequence of a canary along the canary's axis, summed by unit."""
-        axes = torch.tensor(canaries) // self.setting.per_axis
+        along = torch.tensor(canaries) // self.setting.per_axis
         rows = torch.zeros(len(canaries), self.setting.sequences, self.setting.axes)
-        rows[torch.arange(len(canaries)), :, axes] = RAW_NORM * self.mechanism.clip
+        rows[torch.arange(len(canaries)), :, along] = axes.RAW_NORM * self.mechanism.clip
         units = summed_by_unit(rows)
         parts = torch.split(units, [p.numel() for p in self.parameters.values()], dim=1)
         return dict(zip(self.parameters, parts, strict=True)), 0.0
@@ -100,10 +85,6 @@ class DryEngine:
 def summed_by_unit(rows: Tensor) -> Tensor:
     """Gradients of units from those of their sequences: (units, sequences, axes) to (units, axes)."""
     return rows.sum(1)
-
-
-def divided(total: Gradients, batch: int) -> Gradients:
-    return {name: part / batch for name, part in total.items()}
 
 
 def move(parameters: dict[str, nn.Parameter], gradients: Gradients) -> None:
@@ -144,10 +125,8 @@ def train(
 
 def _one_unit(setting: Setting, mechanism: Mechanism, noise: torch.Generator) -> Gradients:
     """What one unit adds to a sum: two steps with the same noise, of which one has the unit."""
-    state = noise.get_state()
     sums = []
     for canaries in ([0], []):
-        twin = torch.Generator(noise.device)
-        twin.set_state(state)
+        twin = engine.cloned(noise)
         sums.append(DryEngine(setting, mechanism, twin).summed(canaries))
     return {name: sums[0][name] - sums[1][name] for name in sums[0]}

@@ -2,16 +2,18 @@
 
 import math
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import TypeVar
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from dpaudit.privacy import Mechanism
 from dpaudit.suite import Schedule
 from dpaudit.training import dpsgd, guards
+from dpaudit.training.axes import Axes, Axis
 from dpaudit.training.batches import Group, grouped
 from dpaudit.training.examples import Objective, Unit, device_of, example_losses
 from dpaudit.training.fused import FusedLora, Gradients, refuse_coupling, trainable
@@ -42,7 +44,7 @@ def private_sum(
     """The sum of clipped unit gradients plus Gaussian noise; of no units at all, the noise alone.
 
     `source` gives a group's unit gradients, {name: (units, *shape)}, and its loss: of a model `model_source`, of
-    a run without one `dry`. `groups` are this rank's; the sum is over all ranks, and the first one's noise is added
+    canaries `axes`, of a run without a model `dry`. `groups` are this rank's; the sum is over all ranks, and the first one's noise is added
     to it once.
     """
     total = dpsgd.gaussian_noise(parameters, mechanism.noise_multiplier * mechanism.clip, generator)
@@ -89,6 +91,11 @@ def unit_gradients(
     return total, loss_sum
 
 
+def divided(total: Gradients, batch: int) -> Gradients:
+    """A sum over the public batch."""
+    return {name: part / batch for name, part in total.items()}
+
+
 def plain_sum(
     model: nn.Module, groups: Iterable[Group], objective: Objective, ranks: Ranks = ALONE
 ) -> GradientSum:
@@ -117,8 +124,9 @@ class Engine:
         objective: Objective,
         micro_batch: int,
         ranks: Ranks = ALONE,
+        axes: Axes | None = None,
     ) -> None:
-        self.model, self.schedule, self.mechanism = model, schedule, mechanism
+        self.model, self.schedule, self.mechanism, self.axes = model, schedule, mechanism, axes
         self.objective, self.micro_batch, self.ranks = objective, micro_batch, ranks
         self.private = math.isfinite(mechanism.clip)
         if self.private:
@@ -126,12 +134,15 @@ class Engine:
         self.lora = FusedLora(model)
         self.parameters = self.lora.parameters
         self.optimizer = optimizer_of(self.parameters, schedule)
+        self.observed: list[Tensor] = []  # along the axes, over the clip: (axes,) a step
 
     def step(self, number: int, drawn: Sequence[Unit], noise: torch.Generator) -> Step:
         """Moves the weights by one step on the units drawn (over all ranks) and says what it did."""
         began = time.perf_counter()
         total = self.gradients(drawn, noise)
         guards.check_finite(total.loss, total.gradients, number)
+        if self.axes is not None:
+            self.observed.append(self.axes.along(self.released()) / self.mechanism.clip)
         rate = learning_rate(self.schedule, number)
         for settings in self.optimizer.param_groups:
             settings["lr"] = rate
@@ -149,34 +160,56 @@ class Engine:
 
     def gradients(self, drawn: Sequence[Unit], noise: torch.Generator) -> GradientSum:
         """The step's gradients, put where the optimizer takes them: the sum, divided by the public batch."""
-        groups = grouped(self.ranks.mine(drawn), self.micro_batch)
+        mine = self.ranks.mine(drawn)
+        groups = grouped([unit for unit in mine if not isinstance(unit, Axis)], self.micro_batch)
         with self.lora.attached():
             if self.private:
-                source = model_source(self.model, self.lora, self.objective)
-                total = private_sum(source, self.parameters, groups, self.mechanism, noise, self.ranks)
+                parts: Iterator[Group | Axis] = chain(
+                    groups, (unit for unit in mine if isinstance(unit, Axis))
+                )
+                total = private_sum(self._source, self.parameters, parts, self.mechanism, noise, self.ranks)
             else:
                 total = plain_sum(self.model, groups, self.objective, self.ranks)
-        for name, parameter in self.parameters.items():
-            parameter.grad = (total.gradients[name] / self.schedule.batch).to(parameter.dtype)
+        for name, part in divided(total.gradients, self.schedule.batch).items():
+            self.parameters[name].grad = part.to(self.parameters[name].dtype)
         return total
 
-    def probe(self, noise: torch.Generator) -> None:
-        """Checks the noise that steps of an empty batch bring to the optimizer; leaves weights and `noise` as they are."""
-        twin = _cloned(noise)
+    def _source(self, group: Group | Axis) -> tuple[Gradients, float]:
+        if not isinstance(group, Axis):
+            return unit_gradients(self.model, self.lora, group, self.objective)
+        assert self.axes is not None
+        return self.axes.gradients(group, self.lora, self.mechanism.clip), 0.0
 
-        def empty_step() -> Gradients:
-            self.gradients([], twin)
-            found = {
-                name: p.grad.float() * self.schedule.batch
-                for name, p in self.parameters.items()
-                if p.grad is not None
-            }
-            self.optimizer.zero_grad()
-            return found
+    def released(self) -> Gradients:
+        """The sum as the optimizer has it, brought back by the public batch."""
+        return {
+            n: p.grad.float() * self.schedule.batch for n, p in self.parameters.items() if p.grad is not None
+        }
 
+    def summed(self, drawn: Sequence[Unit], noise: torch.Generator) -> Gradients:
+        """What a step with these units would release; no weight moves."""
+        self.gradients(drawn, noise)
+        found = self.released()
+        self.optimizer.zero_grad()
+        return found
+
+    def probe(self, noise: torch.Generator) -> dict[str, Tensor]:
+        """Checks the noise that steps of an empty batch bring to the optimizer; leaves weights and `noise` as they are.
+
+        Returns it as `guards.probed` does; nothing where the mechanism has no noise.
+        """
+        twin = cloned(noise)
         deviation = self.mechanism.noise_multiplier * self.mechanism.clip
-        if deviation > 0:
-            guards.check_noise(empty_step, guards.probe_count(self.parameters), deviation)
+        if deviation == 0:
+            return {}
+        probes = guards.probed(lambda: self.summed([], twin), guards.probe_count(self.parameters), deviation)
+        guards.check_noise(probes, deviation)
+        return probes
+
+    def one_unit(self, unit: Unit, noise: torch.Generator) -> Gradients:
+        """What one unit adds to a sum: two steps of the same noise, of which one has it. Leaves `noise` as it is."""
+        with_it, without = (self.summed(drawn, cloned(noise)) for drawn in ([unit], []))
+        return {name: with_it[name] - without[name] for name in with_it}
 
 
 def optimizer_of(parameters: dict[str, nn.Parameter], schedule: Schedule) -> torch.optim.Optimizer:
@@ -202,7 +235,8 @@ def learning_rate(schedule: Schedule, step: int) -> float:
     return schedule.learning_rate * factors[schedule.decay]
 
 
-def _cloned(generator: torch.Generator) -> torch.Generator:
+def cloned(generator: torch.Generator) -> torch.Generator:
+    """Another generator in the same state."""
     twin = torch.Generator(generator.device)
     twin.set_state(generator.get_state())
     return twin

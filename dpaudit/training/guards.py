@@ -66,13 +66,12 @@ def probe_count(parameters: dict[str, nn.Parameter]) -> int:
     return min(max(2, math.ceil(PROBE_SAMPLES / smallest)), PROBES_MOST)
 
 
-def check_noise(empty_step: Callable[[], Gradients], count: int, std: float) -> None:
-    """Raises GuardError where `count` steps of an empty batch do not hold fresh noise of deviation `std`.
+def check_noise(probes: dict[str, Tensor], std: float) -> None:
+    """Raises GuardError where steps of an empty batch do not hold fresh noise of deviation `std`.
 
-    `empty_step` gives what reaches the optimizer, times the divisor. Every weight is tested for scale (chi-square)
-    and for correlation with the step before (normal), and all weights together, Bonferroni over all of them.
+    `probes` as `probed` gives them. Every weight is tested for scale (chi-square) and for correlation with the step
+    before (normal), and all weights together, Bonferroni over all of them.
     """
-    probes = probed(empty_step, count, std)
     for (
         name,
         found,
@@ -82,7 +81,10 @@ def check_noise(empty_step: Callable[[], Gradients], count: int, std: float) -> 
 
 
 def probed(empty_step: Callable[[], Gradients], count: int, std: float) -> dict[str, Tensor]:
-    """The noise of `count` empty steps over `std`, by weight and of all together, each (probes, coordinates)."""
+    """The noise of `count` empty steps over `std`, by weight and of all together, each (probes, coordinates).
+
+    `empty_step` gives what reaches the optimizer, times the divisor.
+    """
     steps = [empty_step() for _ in range(count)]
     values = {name: torch.stack([s[name].flatten() for s in steps]).double() / std for name in steps[0]}
     values["all trainable weights"] = torch.cat(list(values.values()), dim=1)

@@ -11,8 +11,10 @@ from torch import nn
 from dpaudit.privacy import Mechanism
 from dpaudit.suite import Schedule
 from dpaudit.training import dpsgd, guards
+from dpaudit.training.axes import Axes, Axis
 from dpaudit.training.engine import ALONE, Engine
 from dpaudit.training.examples import Objective, Unit
+from dpaudit.training.observation import Observation
 from dpaudit.training.ranks import Ranks
 from dpaudit.training.state import Snapshot, Step, capture, restore
 
@@ -23,6 +25,7 @@ class Result:
     tokens: int  # of all sequences that went through the model, padding not counted
     seconds: float
     guards: tuple[str, ...]  # what was checked and held
+    seen: Observation | None = None  # where there were canaries along axes
 
 
 def train(
@@ -40,6 +43,7 @@ def train(
     resume: Snapshot | None = None,
     keep: Callable[[Snapshot], None] | None = None,
     keep_every: int = 50,
+    axes: Axes | None = None,
 ) -> Result:
     """Trains the model's trainable weights in place and returns what each step did.
 
@@ -48,34 +52,48 @@ def train(
     constant. `micro_batch` bounds the sequences of one forward pass and never changes the step; nor does the number
     of `ranks`, up to rounding. `keep` gets a snapshot after every `keep_every` steps; from one of them, given as
     `resume` with the model as it was at the very start, training goes on to the same weights.
+    Canaries along `axes` are units beside the others, and what was seen of them comes back.
     Raises GuardError where a guard fires (see `guards`).
     """
-    engine = Engine(model, schedule, mechanism, objective or Objective(), micro_batch, ranks)
+    engine = Engine(model, schedule, mechanism, objective or Objective(), micro_batch, ranks, axes)
+    units = axes.units(units) if axes else units
     start = {name: p.detach().clone() for name, p in engine.parameters.items()}
     sampler = dpsgd.PoissonSampler(len(units), mechanism.sampling_rate, sampling)
     steps, tokens, earlier = [], 0, 0.0
     model.train()
-    if engine.private:
-        engine.probe(noise)
+    probes = engine.probe(noise) if engine.private else {}
+    one_unit = engine.one_unit(Axis(0), noise) if axes else {}
+    times = np.zeros(len(units) if axes else 0, dtype=np.int64)
     if resume is not None:
         restore(resume, engine.parameters, engine.optimizer, sampling, noise)
         if not ranks.first:
             dpsgd.seed_dropout()  # the snapshot has the first rank's, and no two may draw the same masks
         steps, tokens, earlier = list(resume.steps), resume.tokens, resume.seconds
+        engine.observed, times = list(resume.observed), np.array(resume.times, dtype=np.int64)
         advance(len(steps))
     began = time.perf_counter()
     for number in range(len(steps), schedule.steps):
-        drawn = [units[i] for i in ranks.shared(sampler.draw() if ranks.first else None)]
+        chosen = ranks.shared(sampler.draw() if ranks.first else None)
+        drawn = [units[i] for i in chosen]
         steps.append(engine.step(number, drawn, noise))
+        if axes:
+            times[chosen] += 1
         tokens += sum(len(s.input_ids) for unit in drawn for example in unit for s in example.sequences)
         advance(1)
         if keep is not None and (number + 1) % keep_every == 0 and number + 1 < schedule.steps:
             tensors, secret = capture(engine.parameters, engine.optimizer, sampling, noise)
             spent = earlier + time.perf_counter() - began
-            keep(Snapshot(tensors, tuple(steps), tokens, spent, secret))
+            keep(
+                Snapshot(tensors, tuple(steps), tokens, spent, secret, tuple(engine.observed), times.tolist())
+            )
     model.eval()
     guards.check_sampling(steps, len(units), mechanism.sampling_rate)
     guards.check_counted(len(steps), mechanism)
     guards.check_moved(engine.parameters, start, engine.private)
     held = guards.ALWAYS + (guards.PRIVATE if engine.private else ())
-    return Result(tuple(steps), tokens, earlier + time.perf_counter() - began, held)
+    seen = None
+    if axes:
+        observed, drew = torch.stack(engine.observed).numpy(), np.array([step.units for step in steps])
+        end = {name: p.detach() for name, p in engine.parameters.items()}
+        seen = Observation(observed, axes.included, drew, times, probes, one_unit, start, end)
+    return Result(tuple(steps), tokens, earlier + time.perf_counter() - began, held, seen)

@@ -1,5 +1,6 @@
 """All that a killed arm needs to go on: weights, optimizer, generators, and what its steps did."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,13 +23,18 @@ class Step:
 
 @dataclass(frozen=True)
 class Snapshot:
-    """The state after `len(steps)` steps. `secret` holds the generators of sampler, noise and dropout: as good as the data."""
+    """The state after `len(steps)` steps. `secret` holds the generators of sampler, noise and dropout: as good as the data.
+
+    So do `times`, how often each unit was drawn. `observed` is what was released along canaries' axes, one tensor a step.
+    """
 
     tensors: dict[str, Tensor]  # weights/NAME, optimizer/INDEX/KEY
     steps: tuple[Step, ...]
     tokens: int
     seconds: float
     secret: dict[str, Any]
+    observed: tuple[Tensor, ...] = ()
+    times: Sequence[int] = ()
 
 
 def capture(

@@ -83,13 +83,14 @@ def test_a_ledger_above_its_claim_fails() -> None:
 
 def test_what_was_replaced_comes_back_also_after_an_error() -> None:
     setting = dry.Setting(**SETTING)
-    before = [getattr(*f.replaced[:2]) for f in FAULTS if f.replaced], guards.check_noised
+    places = [place[:2] for fault in FAULTS for place in fault.replaced]
+    places += [(guards, guard) for guard in catalogue.GUARDS]
+    before = [getattr(*place) for place in places]
     for fault in FAULTS:
         with pytest.raises(LookupError), catalogue.planted(fault, setting):
-            if fault.replaced is not None:
-                assert getattr(*fault.replaced[:2]) not in before[0]
+            assert all(getattr(*place[:2]) not in before for place in fault.replaced)
             raise LookupError
-    assert before == ([getattr(*f.replaced[:2]) for f in FAULTS if f.replaced], guards.check_noised)
+    assert before == [getattr(*place) for place in places]
 
 
 def test_names_are_unique() -> None:

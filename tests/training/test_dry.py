@@ -10,14 +10,13 @@ import torch
 from dpaudit.errors import GuardError
 from dpaudit.privacy import Mechanism
 from dpaudit.training import dpsgd, dry, engine, guards
+from dpaudit.training.observation import Observation
 
 MECHANISM = Mechanism(0.7, 0.05, 60, 0.3)
 SETTING = dry.Setting(population=2000, batch=100, canaries=400)
 
 
-def trained(
-    setting: dry.Setting = SETTING, mechanism: Mechanism = MECHANISM, seed: int = 1
-) -> dry.Observation:
+def trained(setting: dry.Setting = SETTING, mechanism: Mechanism = MECHANISM, seed: int = 1) -> Observation:
     coins, sampling = (np.random.default_rng([seed, part]) for part in range(2))
     return dry.train(setting, mechanism, coins, sampling, dpsgd.noise_generator(torch.device("cpu"), seed))
 

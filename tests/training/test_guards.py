@@ -38,7 +38,7 @@ def test_silent_on_200_correct_runs() -> None:
     count = guards.probe_count(SHAPES)
     assert count == math.ceil(guards.PROBE_SAMPLES / 480)
     for seed in range(200):
-        guards.check_noise(noise_of(seed), count, STD)
+        guards.check_noise(guards.probed(noise_of(seed), count, STD), STD)
         for units, rate, steps in ((300, 0.05, 40), (40, 0.02, 10), (1, 0.5, 5), (500, 1.0, 3)):
             guards.check_sampling(steps_of(poisson_counts(units, rate, steps, seed)), units, rate)
 
@@ -48,7 +48,7 @@ def test_silent_on_the_smallest_weights() -> None:
     shapes = {"a": nn.Parameter(torch.zeros(1, 8)), "b": nn.Parameter(torch.zeros(8, 1))}
     for seed in range(500):
         generator = dpsgd.noise_generator(torch.device("cpu"), seed)
-        guards.check_noise(lambda g=generator: dpsgd.gaussian_noise(shapes, STD, g), guards.probe_count(shapes), STD)  # type: ignore[misc]  # fmt: skip
+        guards.check_noise(guards.probed(lambda g=generator: dpsgd.gaussian_noise(shapes, STD, g), guards.probe_count(shapes), STD), STD)  # type: ignore[misc]  # fmt: skip
 
 
 @pytest.mark.parametrize("counts", [[64], [64, 64], [64, 64, 64], [10], [101]])
@@ -62,13 +62,15 @@ def test_silent_on_a_few_steps_that_draw_what_is_expected(counts: list[int]) -> 
 def test_noise_of_another_scale_is_told(scale: float) -> None:
     draw = noise_of(3)
     with pytest.raises(GuardError, match=r"expected standard deviation 0\.4, seen"):
-        guards.check_noise(lambda: {n: g * scale for n, g in draw().items()}, 8, STD)
+        guards.check_noise(guards.probed(lambda: {n: g * scale for n, g in draw().items()}, 8, STD), STD)
 
 
 def test_one_weight_with_half_the_noise_is_told_by_name() -> None:
     draw = noise_of(4)
     with pytest.raises(GuardError, match=r"noise on b: expected standard deviation 0\.4, seen 0\.2"):
-        guards.check_noise(lambda: {n: g * (0.5 if n == "b" else 1) for n, g in draw().items()}, 8, STD)
+        guards.check_noise(
+            guards.probed(lambda: {n: g * (0.5 if n == "b" else 1) for n, g in draw().items()}, 8, STD), STD
+        )
 
 
 @pytest.mark.parametrize("period", [1, 2, 3])
@@ -76,14 +78,16 @@ def test_noise_that_comes_back_is_told(period: int) -> None:
     draws = [noise_of(seed)() for seed in range(period)]
     number = iter(range(100))
     with pytest.raises(GuardError, match=r"expected independent steps, seen a correlation of (1|0\.9)"):
-        guards.check_noise(lambda: draws[next(number) % period], 4, STD)
+        guards.check_noise(guards.probed(lambda: draws[next(number) % period], 4, STD), STD)
 
 
 def test_half_correlated_noise_is_told() -> None:
     draw, shared = noise_of(5), noise_of(6)()
     mix = math.sqrt(0.5)
     with pytest.raises(GuardError, match="expected independent steps"):
-        guards.check_noise(lambda: {n: mix * (g + shared[n]) for n, g in draw().items()}, 8, STD)
+        guards.check_noise(
+            guards.probed(lambda: {n: mix * (g + shared[n]) for n, g in draw().items()}, 8, STD), STD
+        )
 
 
 @pytest.mark.parametrize(("realised", "claimed"), [(0.04, 0.01), (0.012, 0.01), (0.008, 0.01)])

@@ -1,0 +1,122 @@
+"""Canaries in the space of the trainable weights: units whose raw gradient is one coordinate, far longer than the clip.
+
+An axis takes part in training as any unit does: the sampler draws it, its gradient goes through `fused`, clip, sum and
+noise, and what was released along it is read where the optimizer reads. It has no text and costs no forward pass.
+Source: the Dirac canaries of Nasr et al. 2023 (arXiv 2302.07956), many at once as in Steinke et al. 2023.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, overload
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from dpaudit.errors import UsageError
+from dpaudit.training.fused import FusedLora, Gradients
+
+if TYPE_CHECKING:
+    from dpaudit.training.examples import Example, Unit
+
+RAW_NORM = 1000.0  # of one sequence's gradient, in clips: what is not clipped shows
+
+
+class Axis(Sequence["Example"]):
+    """One canary as a unit: no examples, and the number of its coordinate."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+
+    def __len__(self) -> int:
+        return 0
+
+    @overload
+    def __getitem__(self, index: int) -> "Example": ...
+    @overload
+    def __getitem__(self, index: slice) -> "Sequence[Example]": ...
+    def __getitem__(self, index: int | slice) -> "Example | Sequence[Example]":
+        raise IndexError("an axis has no examples")
+
+
+@dataclass(frozen=True, eq=False)
+class Axes:
+    """Coordinates of the trainable weights, one a canary, and the coins: secrets of whoever audits."""
+
+    places: tuple[tuple[str, int], ...]  # weight and place in it, flattened
+    included: NDArray[np.bool_]  # (canaries,)
+    sequences: int = 1  # of every canary, along one axis: 2 in a preference pair
+
+    def units(self, others: "Sequence[Unit]") -> "Sequence[Unit]":
+        """All units of a training: the others, then every canary that is in."""
+        return _Together(others, [Axis(int(number)) for number in np.flatnonzero(self.included)])
+
+    def gradients(self, axis: Axis, lora: FusedLora, clip: float) -> Gradients:
+        """The unclipped gradient of one canary, {name: (1, *shape)}, formed by the layers' own sum over sequences."""
+        name, place = self.places[axis.number]
+        weight = lora.parameters[name]
+        row, column = divmod(place, weight.shape[1])
+        left = torch.zeros(self.sequences, 1, weight.shape[0], device=weight.device)
+        right = torch.zeros(self.sequences, 1, weight.shape[1], device=weight.device)
+        left[..., row], right[..., column] = RAW_NORM * clip, 1.0
+        with lora.collecting(torch.zeros(self.sequences, dtype=torch.long, device=weight.device), 1):
+            lora.collect(name, left, right)
+        found = lora.units[name]
+        return {
+            key: found if key == name else found.new_zeros(len(found), *p.shape)
+            for key, p in lora.parameters.items()
+        }
+
+    def along(self, values: dict[str, Tensor]) -> Tensor:
+        """The coordinates of all canaries, in or not, in `values` (one tensor a weight): shape (canaries,), float32."""
+        found = torch.empty(len(self.places))
+        for name, (numbers, places) in self._of_weights().items():
+            found[numbers] = values[name].detach().flatten()[places].float().cpu()
+        return found
+
+    def _of_weights(self) -> dict[str, tuple[list[int], list[int]]]:
+        found: dict[str, tuple[list[int], list[int]]] = {}
+        for number, (name, place) in enumerate(self.places):
+            numbers, places = found.setdefault(name, ([], []))
+            numbers.append(number)
+            places.append(place)
+        return found
+
+
+class _Together(Sequence["Unit"]):
+    def __init__(self, others: "Sequence[Unit]", axes: list[Axis]) -> None:
+        self._others, self._axes = others, axes
+
+    def __len__(self) -> int:
+        return len(self._others) + len(self._axes)
+
+    @overload
+    def __getitem__(self, index: int) -> "Unit": ...
+    @overload
+    def __getitem__(self, index: slice) -> "Sequence[Unit]": ...
+    def __getitem__(self, index: int | slice) -> "Unit | Sequence[Unit]":
+        if isinstance(index, slice):
+            return [self[i] for i in range(*index.indices(len(self)))]
+        return self._others[index] if index < len(self._others) else self._axes[index - len(self._others)]
+
+
+def spread(
+    parameters: dict[str, nn.Parameter], included: NDArray[np.bool_], sequences: int = 1, seed: int = 0
+) -> Axes:
+    """One coordinate of its own for every canary, as evenly over the weights as can be, drawn by the public `seed`.
+
+    Raises UsageError for more canaries than a weight has coordinates for.
+    """
+    names = list(parameters)
+    places: list[tuple[str, int]] = [("", 0)] * included.size
+    for position, name in enumerate(names):
+        mine = range(position, included.size, len(names))
+        size = parameters[name].numel()
+        if len(mine) > size:
+            raise UsageError("candidates.gradient", expected=f"at most {size} canaries a trainable weight, so many as {name} has coordinates",
+                             got=f"{len(mine)}", remedy="lower it, or raise training.lora.rank")  # fmt: skip
+        chosen = np.random.default_rng([seed, position]).choice(size, len(mine), replace=False)
+        for number, place in zip(mine, chosen, strict=True):
+            places[number] = (name, int(place))
+    return Axes(tuple(places), included, sequences)
