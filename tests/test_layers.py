@@ -144,7 +144,14 @@ def test_only_models_opens_weights() -> None:
     assert not users_of("torch_load", "unsafe_load", "pickle")
 
 
-def test_only_prepare_train_and_audit_read_what_is_secret() -> None:
-    allowed = {"rundir", "stages.prepare", "stages.train", "stages.checkpoints", "stages.audit"}
+def test_only_prepare_train_and_the_audits_read_what_is_secret() -> None:
+    allowed = {
+        "rundir",
+        "stages.prepare",
+        "stages.train",
+        "stages.checkpoints",
+        "stages.audit",
+        "stages.inside",
+    }
     assert users_of("secret_file", "load_membership", "load_training") == allowed
     assert users_of("load_training") == {"stages.prepare", "stages.train"}

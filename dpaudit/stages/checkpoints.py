@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 import safetensors.torch
-import torch
 
 from dpaudit.errors import UsageError
 from dpaudit.rundir import RunDir, write_text
@@ -38,12 +37,11 @@ class Checkpoints:
         number = len(snapshot.steps)
         secret = self._secret(number)
         secret.parent.mkdir(mode=0o700, exist_ok=True)
-        write_text(secret, json.dumps({**snapshot.secret, "times": list(snapshot.times)}))
+        write_text(secret, json.dumps(snapshot.secret))
         secret.chmod(0o600)
         self.run_dir.write_json(f"{self.folder}/privacy.json", {**ledger, "steps_done": number}, self.inputs)
         with self.run_dir.whole_directory(f"{self.folder}/{number}") as place:
-            observed = {"observed": torch.stack(snapshot.observed)} if snapshot.observed else {}
-            safetensors.torch.save_file(snapshot.tensors | observed, place / "state.safetensors")
+            safetensors.torch.save_file(snapshot.tensors, place / "state.safetensors")
             with (place / "state.safetensors").open("rb") as written:
                 os.fsync(written.fileno())  # the folder is renamed into place when this is on the disk
             told: dict[str, Any] = {"tokens": snapshot.tokens, "seconds": snapshot.seconds, "state": number}
@@ -83,9 +81,7 @@ class Checkpoints:
         except (OSError, safetensors.SafetensorError):
             raise self._broken(weights) from None
         steps = tuple(Step(**step) for step in told["steps"])
-        observed = tuple(tensors.pop("observed", torch.empty(0)))
-        times = secret.pop("times")
-        return Snapshot(tensors, steps, told["tokens"], told["seconds"], secret, observed, times)
+        return Snapshot(tensors, steps, told["tokens"], told["seconds"], secret)
 
     def clear(self) -> None:
         """Deletes every checkpoint and every generator of the arm."""

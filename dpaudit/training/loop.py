@@ -69,7 +69,9 @@ def train(
         if not ranks.first:
             dpsgd.seed_dropout()  # the snapshot has the first rank's, and no two may draw the same masks
         steps, tokens, earlier = list(resume.steps), resume.tokens, resume.seconds
-        engine.observed, times = list(resume.observed), np.array(resume.times, dtype=np.int64)
+        if axes:
+            engine.observed = list(resume.tensors["observed"])
+            times = np.array(resume.secret["times"], dtype=np.int64)
         advance(len(steps))
     began = time.perf_counter()
     for number in range(len(steps), schedule.steps):
@@ -82,10 +84,10 @@ def train(
         advance(1)
         if keep is not None and (number + 1) % keep_every == 0 and number + 1 < schedule.steps:
             tensors, secret = capture(engine.parameters, engine.optimizer, sampling, noise)
+            if axes:
+                tensors["observed"], secret["times"] = torch.stack(engine.observed), times.tolist()
             spent = earlier + time.perf_counter() - began
-            keep(
-                Snapshot(tensors, tuple(steps), tokens, spent, secret, tuple(engine.observed), times.tolist())
-            )
+            keep(Snapshot(tensors, tuple(steps), tokens, spent, secret))
     model.eval()
     guards.check_sampling(steps, len(units), mechanism.sampling_rate)
     guards.check_counted(len(steps), mechanism)

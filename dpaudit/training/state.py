@@ -1,6 +1,5 @@
 """All that a killed arm needs to go on: weights, optimizer, generators, and what its steps did."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,16 +24,14 @@ class Step:
 class Snapshot:
     """The state after `len(steps)` steps. `secret` holds the generators of sampler, noise and dropout: as good as the data.
 
-    So do `times`, how often each unit was drawn. `observed` is what was released along canaries' axes, one tensor a step.
+    With canaries along axes it holds `times` as well, how often each unit was drawn.
     """
 
-    tensors: dict[str, Tensor]  # weights/NAME, optimizer/INDEX/KEY
+    tensors: dict[str, Tensor]  # weights/NAME, optimizer/INDEX/KEY; observed, released along axes so far
     steps: tuple[Step, ...]
     tokens: int
     seconds: float
     secret: dict[str, Any]
-    observed: tuple[Tensor, ...] = ()
-    times: Sequence[int] = ()
 
 
 def capture(
