@@ -13,6 +13,8 @@ from dpaudit.stats.epsilon import epsilon_ceiling_one_run, epsilon_lower_one_run
 from dpaudit.verdict import Claim, Word
 
 ONE_RUN = "(eps,delta)"
+CHANCE = 0.8  # of catching what is told to be caught
+POWER_DRAWS = 1000
 
 
 @dataclass(frozen=True)
@@ -37,6 +39,15 @@ class Tested:
     p_value: float
     auc: float
     verdict: Word
+
+
+@dataclass(frozen=True)
+class Caught:
+    """What the mechanism test would have found: a training with this noise, which spends this epsilon, so often."""
+
+    noise_multiplier: float
+    epsilon: float  # nats
+    probability: float
 
 
 def family(claimed: Mechanism) -> mechanism_test.SampledGaussian:
@@ -84,3 +95,23 @@ def tested(
         lower = epsilon_spent(replace(acting, noise_multiplier=found.noise_upper), claim.delta)
     word: Word = "refuted" if found.p_value <= 1 - confidence else "not refuted"
     return Tested(mechanism_test.FAMILY, lower, found.noise_upper, found.p_value, found.auc, word)
+
+
+def caught(claimed: Mechanism, delta: float, canaries: int, confidence: float) -> Caught:
+    """The least breach in noise that the mechanism test catches with probability CHANCE at the claimed rate and steps.
+
+    Looked for down to a sixtieth of the claimed noise, to one part in fifty; that least noise where nothing above it is
+    caught so often.
+    """
+    of = family(claimed)
+
+    def often(noise: float) -> bool:
+        acting = replace(of, noise_multiplier=noise)
+        return mechanism_test.power(acting, of, canaries, confidence, POWER_DRAWS) >= CHANCE
+
+    lower, upper = of.noise_multiplier / 60, of.noise_multiplier
+    while upper / lower > 1.02:
+        middle = math.sqrt(lower * upper)
+        lower, upper = (middle, upper) if often(middle) else (lower, middle)
+    acting = replace(claimed, noise_multiplier=lower, stages=())
+    return Caught(lower, epsilon_spent(acting, delta), CHANCE)

@@ -8,6 +8,7 @@ import pytest
 
 from dpaudit import whitebox
 from dpaudit.privacy import Mechanism, PrivacySpec, calibrate, epsilon_spent
+from dpaudit.stats.mechanism import p_value
 from dpaudit.verdict import Claim
 
 CLAIM = Claim(1.0, 1e-5, "record", "add_or_remove")
@@ -59,3 +60,14 @@ def test_sums_without_any_canary_prove_nothing() -> None:
     test = whitebox.tested(silent, included, CLAIMED, CLAIM, 0.95)
     assert test.verdict == "not refuted"
     assert test.epsilon_lower < 1.0 or math.isinf(test.noise_upper)
+
+
+def test_what_would_be_caught_is_caught_as_often_as_told() -> None:
+    found = whitebox.caught(CLAIMED, 1e-5, 1000, 0.95)
+    assert found.noise_multiplier < CLAIMED.noise_multiplier
+    assert found.epsilon == epsilon_spent(Mechanism(found.noise_multiplier, RATE, STEPS, 0.5), 1e-5)
+    tried = 60
+    of = whitebox.family(CLAIMED)
+    seen = [p_value(*released(found.noise_multiplier, 100 + seed), of) for seed in range(tried)]
+    caught = sum(p <= 0.05 for p in seen)
+    assert abs(caught - 0.8 * tried) <= 3 * math.sqrt(tried * 0.8 * 0.2)

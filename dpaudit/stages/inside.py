@@ -67,6 +67,7 @@ def audited(run_dir: RunDir, plan: Plan, arm: str) -> dict[str, Any]:
             **asdict(tested),
             "noise_upper": "inf" if math.isinf(tested.noise_upper) else tested.noise_upper,
         },
+        "caught": asdict(whitebox.caught(claimed, claim.delta, len(names), CONFIDENCE)),
         "one_run": asdict(bounded),
         "conformance": checks,
         "ledger": "refuted" if failed or tested.verdict == "refuted" else "not refuted",

@@ -24,7 +24,7 @@ TRAINING_ALSO = (
 )
 MEMBERSHIP = ("arm", "recipe", "primary", "signal", "claim", "canaries", "bound", "verdict")
 MEMBERSHIP_ALSO = ("records", "blind")
-INSIDE = ("arm", "claim", "noise_multiplier", "canaries", "confidence", "mechanism_test", "one_run", "conformance", "ledger")  # fmt: skip
+INSIDE = ("arm", "claim", "noise_multiplier", "canaries", "confidence", "mechanism_test", "caught", "one_run", "conformance", "ledger")  # fmt: skip
 EXTRACTION = ("arm", "recipe", "planted", "planted_found", "found_lower", "found_upper", "controls", "controls_found",
               "controls_upper", "exposure")  # fmt: skip
 EXTRACTION_ALSO = ("confidence", "controls_lower", "found_rate", "rank_first_planted", "rank_first_controls")
