@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from dpaudit import verdict
 from dpaudit.privacy import Mechanism, epsilon_spent
 from dpaudit.stats import mechanism as mechanism_test
-from dpaudit.stats.epsilon import epsilon_ceiling_one_run, epsilon_lower_one_run
+from dpaudit.stats import weighted
 from dpaudit.verdict import Claim, Word
 
 ONE_RUN = "(eps,delta)"
@@ -24,8 +24,8 @@ class Bounded:
     notion: str
     epsilon_lower: float  # nats
     ceiling: float  # the bound had all guesses been right
-    guesses: int
-    correct: int
+    guesses: int  # that carry a weight
+    right_share: float  # of the weight of all guesses
     verdict: Word
 
 
@@ -63,21 +63,19 @@ def bounded(
 ) -> Bounded:
     """The one-run bound from sums over the clip, (steps, canaries), and fair coins, (canaries,).
 
-    Scores are those of the claimed mechanism, and so is the number of the highest that are guessed: both are fixed
+    Scores are those of the claimed mechanism, and so are the weights that guesses have by their rank: both are fixed
     before a sum is seen.
     """
     of = family(claimed)
-    canaries = included.size
-    guesses = mechanism_test.guesses_frozen(of, canaries, claim.delta, confidence)
-    correct = mechanism_test.right_guesses(mechanism_test.scores(observed, of), included, guesses)
-    lower = epsilon_lower_one_run(
-        canaries=canaries, guesses=guesses, correct=correct, delta=claim.delta, confidence=confidence
+    weights = weighted.weights_frozen(of, included.size, claim.delta, confidence)
+    right = weighted.right_weight(mechanism_test.scores(observed, of), included, weights)
+    lower = weighted.epsilon_lower_weighted(
+        weights=weights, right=right, delta=claim.delta, confidence=confidence
     )
-    ceiling = epsilon_ceiling_one_run(
-        canaries=canaries, guesses=guesses, delta=claim.delta, confidence=confidence
-    )
+    ceiling = weighted.epsilon_ceiling_weighted(weights=weights, delta=claim.delta, confidence=confidence)
     word = verdict.decide(claim, lower, ceiling).verdict
-    return Bounded(ONE_RUN, lower, ceiling, guesses, correct, word)
+    guesses, share = int(np.count_nonzero(weights)), right / int(np.abs(weights).sum())
+    return Bounded(ONE_RUN, lower, ceiling, guesses, share, word)
 
 
 def tested(

@@ -1,11 +1,12 @@
 """How often a claim that is true is refuted: at most 5 %, plus three standard errors, in 2,000 simulated audits each.
 
 Three trainings that are exactly as private as they claim: one that learns nothing, randomised response, and Gaussian
-noise. Each is audited by every bound whose family it belongs to, under every guess rule that a shipped recipe freezes.
+noise. Each is audited by every bound whose family it belongs to, under every guess rule that a shipped recipe freezes, and
+under the weights that the white-box tier freezes at claims 1, 4 and 8.
 """
 
 import math
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Callable
 
 import numpy as np
@@ -15,7 +16,8 @@ from numpy.typing import NDArray
 from dpaudit import bounds, recipe
 from dpaudit.recipe import Bound
 from dpaudit.stages.audit import guess_members
-from dpaudit.stats import epsilon, fdp
+from dpaudit.stats import epsilon, fdp, weighted
+from dpaudit.stats.mechanism import SampledGaussian
 from dpaudit.verdict import Claim, decide
 
 AUDITS, CANARIES, DELTA = 2000, 500, 1e-5
@@ -31,6 +33,15 @@ def randomised_response(claimed: float) -> Draw:
     def scores(random: np.random.Generator, included: NDArray[np.bool_]) -> NDArray[np.float64]:
         kept = random.random(included.shape) < 1 / (1 + math.exp(-claimed))
         return np.where(kept, included, ~included) + 1e-6 * random.random(included.shape)
+
+    return scores
+
+
+def tied_response(claimed: float) -> Draw:
+    """Two values alone: every guess is among ties."""
+
+    def scores(random: np.random.Generator, included: NDArray[np.bool_]) -> NDArray[np.float64]:
+        return np.round(randomised_response(claimed)(random, included))
 
     return scores
 
@@ -53,6 +64,13 @@ NULLS: list[tuple[str, Draw, float]] = [
     ("gaussian 3", gaussian(3.0), at(3.0)),
     ("gaussian 1", gaussian(1.0), at(1.0)),
     ("gaussian 0.6", gaussian(0.6), at(0.6)),
+]
+WHITEBOX = {1: 0.9202, 4: 0.6059, 8: 0.4888}  # the noise of a claim, at rate .0064 and 468 steps
+MORE = [
+    ("response 1", randomised_response(1.0), 1.0),
+    ("tied response 0.5", tied_response(0.5), 0.5),
+    ("tied response 1", tied_response(1.0), 1.0),
+    ("tied response 2", tied_response(2.0), 2.0),
 ]
 LOWER = {"one-run": epsilon.epsilon_lower_one_run, "f-dp": fdp.epsilon_lower_fdp_gaussian}
 ALLOWED = AUDITS * 0.05 + 3 * math.sqrt(AUDITS * 0.05 * 0.95)
@@ -77,6 +95,26 @@ def test_one_run(name: str, draw: Draw, claimed: float, method: str, rule: Bound
     first = bisect_right(range(guesses + 1), claimed, key=lambda v: LOWER[method](correct=v, **settings))  # type: ignore[arg-type]
     assert (right >= first).sum() <= ALLOWED
     assert right.max() > 0.9 * CANARIES * rule.guess.fraction / 2  # guesses were made, and some were right
+
+
+@pytest.mark.parametrize("rule", WHITEBOX)
+@pytest.mark.parametrize(("name", "draw", "claimed"), NULLS + MORE, ids=[null[0] for null in NULLS + MORE])
+def test_weighted_guesses(name: str, draw: Draw, claimed: float, rule: int) -> None:
+    """Randomised response gives every guess just the chance that the bound grants: there its error is spent."""
+    weights = weighted.weights_frozen(SampledGaussian(WHITEBOX[rule], 0.0064, 468), CANARIES, DELTA, 0.95)
+    every = int(np.abs(weights).sum())
+    scores, included = audits(draw, 15)
+    right = np.array([weighted.right_weight(s, i, weights) for s, i in zip(scores, included, strict=True)])
+    first = bisect_left(
+        range(every + 1),
+        True,
+        key=lambda v: (
+            weighted.p_value_weighted(weights=weights, right=v, epsilon=claimed, delta=DELTA) < 0.05
+        ),
+    )
+    assert (right >= first).sum() <= ALLOWED
+    assert right.mean() > 0.45 * every or name.startswith("tied")
+    assert (right >= first).sum() > 0.02 * AUDITS or name not in ("response 0.5", "response 1")
 
 
 @pytest.mark.parametrize("confidence", [0.95, 0.5])

@@ -12,6 +12,7 @@ from dpaudit.errors import UsageError
 from dpaudit.stats import mechanism
 from dpaudit.stats.epsilon import epsilon_lower_one_run
 from dpaudit.stats.mechanism import SampledGaussian
+from dpaudit.stats.weighted import right_weight
 
 AUDITS = 300
 
@@ -21,12 +22,13 @@ def simulated(
 ) -> tuple[float, float]:
     """Shares of `AUDITS` simulated audits in which the one-run bound and the mechanism test refute."""
     claimed = planning._claimed(plan)
+    highest = (np.arange(canaries) < guesses).astype(np.int64)
     random, by_bound, by_test = np.random.default_rng(9), 0, 0
     for _ in range(AUDITS):
         included = random.random(canaries) < 0.5
         drawn = random.random((acting.steps, canaries)) < acting.sampling_rate
         seen = drawn * included + acting.noise_multiplier * random.standard_normal(drawn.shape)
-        right = mechanism.right_guesses(mechanism.scores(seen, claimed), included, guesses)
+        right = right_weight(mechanism.scores(seen, claimed), included, highest)
         bound = epsilon_lower_one_run(
             canaries=canaries, guesses=guesses, correct=right, delta=plan.delta, confidence=0.95
         )

@@ -150,8 +150,8 @@ def noise_upper(
 def guesses_frozen(claimed: SampledGaussian, canaries: int, delta: float, confidence: float) -> int:
     """How many of the highest scores to call included: the number that proves most if the claim is just kept.
 
-    A function of the claim alone, so that it is fixed before any score is seen: for each number of guesses the mean
-    one-run bound over the number of right ones, which is binomial at the accuracy of the claimed mechanism.
+    A function of the claim alone, for planning with plain guesses: an audit itself weighs them (`stats.weighted`). For
+    each number of guesses the mean one-run bound over the number of right ones, which is binomial at the accuracy of the claimed mechanism.
     """
     check_delta(delta)
     check_confidence(confidence)
@@ -160,12 +160,6 @@ def guesses_frozen(claimed: SampledGaussian, canaries: int, delta: float, confid
     proven = [_mean_bound(canaries, n, expected(n / canaries), delta, confidence) for n in tried]
     best: int = tried[int(np.argmax(proven))]
     return best
-
-
-def right_guesses(found: Floats, included: NDArray[np.bool_], guesses: int) -> int:
-    """How many of the `guesses` highest scores belong to included canaries; among ties, excluded ones are taken first."""
-    order = np.lexsort((included, -found))
-    return int(included[order[:guesses]].sum())
 
 
 def _auc_of(observed: NDArray[np.floating], included: NDArray[np.bool_], claimed: SampledGaussian) -> float:
@@ -178,6 +172,8 @@ def _auc_of(observed: NDArray[np.floating], included: NDArray[np.bool_], claimed
 def _step_score(values: Floats, noise: float, rate: float) -> Floats:
     """log(1 - q + q exp((y - 1/2) / sigma^2)), the log-likelihood ratio of one step."""
     tilt = (values - 0.5) / noise**2
+    if rate == 1:
+        return tilt  # the logarithm below would lose it where it is far below 0
     bounded = np.minimum(tilt, _TILT_MOST)
     step: Floats = np.log1p(rate * np.expm1(bounded)) + (tilt - bounded)
     return step
@@ -201,6 +197,16 @@ def power(
 def accuracy(acting: SampledGaussian, claimed: SampledGaussian, share: float) -> float:
     """The expected share of included canaries among the `share` of highest scores, where `acting` is what trains."""
     return _accuracies(acting, claimed)(share)
+
+
+@lru_cache(maxsize=64)
+def included_by_rank(claimed: SampledGaussian, canaries: int) -> Floats:
+    """The expected share of included canaries at each rank, the highest score first, shape (canaries,); it falls."""
+    shares = np.arange(1, canaries + 1) / canaries
+    expected = _accuracies(claimed, claimed)
+    within = np.array([share * expected(share) for share in shares])
+    found: Floats = np.minimum.accumulate(np.diff(within, prepend=0.0) * canaries)
+    return found
 
 
 @lru_cache(maxsize=256)

@@ -12,6 +12,7 @@ from dpaudit.stats import mechanism
 from dpaudit.stats.epsilon import epsilon_lower_one_run
 from dpaudit.stats.mechanism import SampledGaussian
 from dpaudit.stats.roc import auc_interval
+from dpaudit.stats.weighted import right_weight
 
 SMALL = SampledGaussian(0.8, 0.1, 30)
 CASES = [SMALL, SampledGaussian(0.49, 0.0064, 468), SampledGaussian(3.0, 1.0, 20)]
@@ -47,6 +48,12 @@ def test_scores_stay_finite_where_nothing_was_clipped() -> None:
     assert np.isfinite(found).all()
     assert found[0] == pytest.approx(1e6 / 0.64 + math.log(0.1), rel=1e-5)
     assert found[1] == pytest.approx(math.log(0.9))
+
+
+def test_scores_of_a_full_batch_are_those_of_a_normal_shift() -> None:
+    observed = np.array([[-3.0, 0.0, 0.5, 4.0]])
+    found = mechanism.scores(observed, SampledGaussian(0.1, 1.0, 1))
+    np.testing.assert_allclose(found, (observed[0] - 0.5) / 0.01)
 
 
 @pytest.mark.parametrize("observed", [np.zeros(5), np.full((2, 3), np.nan)])
@@ -152,6 +159,11 @@ def test_noise_upper_is_infinite_where_nothing_is_refuted() -> None:
     assert mechanism.noise_upper(observed, included, SMALL, 0.95, draws=200) == math.inf
 
 
+def highest(number: int, canaries: int) -> Any:
+    """The weights of plain guesses: the highest scores are called included."""
+    return (np.arange(canaries) < number).astype(np.int64)
+
+
 def test_frozen_guesses_are_near_the_best_of_all() -> None:
     claimed = SampledGaussian(0.6059, 0.0064, 468)
     guesses = mechanism.guesses_frozen(claimed, 1000, 1e-5, 0.95)
@@ -162,7 +174,7 @@ def test_frozen_guesses_are_near_the_best_of_all() -> None:
         observed, included = released(claimed, 1000, random)
         found = mechanism.scores(observed, claimed)
         for number in tried:
-            right = mechanism.right_guesses(found, included, number)
+            right = right_weight(found, included, highest(number, 1000))
             totals[number] += epsilon_lower_one_run(
                 canaries=1000, guesses=number, correct=right, delta=1e-5, confidence=0.95
             )
@@ -179,7 +191,7 @@ def test_frozen_guesses_refute_the_claimed_mechanism_no_oftener_than_stated() ->
     bounds = []
     for _ in range(2000):
         observed, included = released(claimed, 100, random)
-        right = mechanism.right_guesses(mechanism.scores(observed, claimed), included, guesses)
+        right = right_weight(mechanism.scores(observed, claimed), included, highest(guesses, 100))
         bounds.append((guesses, right))
     proven = {
         pair: epsilon_lower_one_run(
@@ -189,9 +201,3 @@ def test_frozen_guesses_refute_the_claimed_mechanism_no_oftener_than_stated() ->
     }
     assert sum(proven[pair] > epsilon for pair in bounds) <= allowed(2000, 0.05)
     assert max(proven.values()) > 0
-
-
-def test_ties_are_guessed_wrong_first() -> None:
-    included = np.array([True, False, True, False])
-    assert mechanism.right_guesses(np.array([2.0, 1.0, 1.0, 0.0]), included, 2) == 1
-    assert mechanism.right_guesses(np.zeros(4), included, 2) == 0

@@ -1,0 +1,44 @@
+"""Published figures that a benchmark reproduces, with fewer runs than it keeps."""
+
+import importlib.util
+import json
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pytest
+
+from dpaudit.privacy import Mechanism, epsilon_rdp
+
+BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
+NOISE = 2.4263  # for epsilon 2 at delta 1e-5, rate 1/10 and 100 steps, by RDP
+
+
+@pytest.fixture(scope="module")
+def keinan() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("keinan", BENCHMARKS / "keinan.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.parametrize("each", [1, 8])
+def test_canaries_on_one_coordinate_prove_what_was_published(keinan: ModuleType, each: int) -> None:
+    """Keinan et al. 2025 (arXiv 2503.07199), section 6.2: 0.49 and 0.62, within three Monte Carlo standard errors."""
+    assert epsilon_rdp(Mechanism(NOISE, 0.1, 100, 1.0), 1e-5) == pytest.approx(2.0, abs=1e-3)
+    counts = keinan.right_guesses(NOISE, each, 1000, np.random.default_rng([each, 1]))
+    assert abs(keinan.compared(counts, each, 1e-5)["standard_errors_apart"]) <= 3
+
+
+def test_another_noise_would_show(keinan: ModuleType) -> None:
+    counts = keinan.right_guesses(2.2, 1, 1000, np.random.default_rng(2))
+    assert keinan.compared(counts, 1, 1e-5)["standard_errors_apart"] > 3
+
+
+def test_the_kept_figures_are_within_three_standard_errors() -> None:
+    rows = json.loads((BENCHMARKS / "results" / "keinan.json").read_text(encoding="utf-8"))["results"]
+    described = [row for row in rows if (row["noise"], row["delta"]) == ("rdp", 1e-5) and "published" in row]
+    assert [row["canaries_on_each"] for row in described] == [1, 8]
+    assert all(abs(row["standard_errors_apart"]) <= 3 for row in described)
