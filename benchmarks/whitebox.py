@@ -64,11 +64,12 @@ def claimed(epsilon: float, rate: float = RATE, steps: int = STEPS) -> SampledGa
 def bound(epsilon: float, runs: int, further: int) -> dict[str, Any]:
     family = claimed(epsilon)
     weights = weighted.weights_frozen(family, CANARIES, DELTA, CONFIDENCE)
+    included = mechanism_test.included_by_rank(family, CANARIES)
     found = [dry_bound(epsilon, family.noise_multiplier, seed) for seed in range(runs + further)]
     return {
         **mean([each.epsilon_lower for each in found[:runs]]),
         "further": mean([each.epsilon_lower for each in found[runs:]]) if further else None,
-        "expected": round(weighted.expected_bound(weights, family, DELTA, CONFIDENCE), 3),
+        "expected": round(weighted.expected_bound(weights, included, DELTA, CONFIDENCE), 3),
         "called_in": int((weights > 0).sum()),
         "called_out": int((weights < 0).sum()),
         "ceiling": round(found[0].ceiling, 2),

@@ -1,4 +1,4 @@
-"""What several canaries on one axis, and guesses that see earlier coins, bring to the one-run bound.
+"""What several canaries on one axis, guesses that see earlier coins, and weights bring to the one-run bound.
 
     python benchmarks/whitebox_axes.py --out benchmarks/results/whitebox_axes.json
 
@@ -6,6 +6,8 @@ Claims 1, 4 and 8 exactly kept, 64 of 10,000 units a step, 468 steps, delta 1e-5
 an axis have the likelihood of their number alone. `plain`: the axes whose expected number of included canaries is highest are
 guessed "included" as a whole. `adaptive`: one canary after the other, always the most certain one, each coin being told after
 its guess (Keinan et al. 2025, arXiv 2503.07199). The number of guesses is chosen on half of the runs and measured on the other.
+`weighted` and `adaptive_weighted`: guesses both ways, with the weights of `stats.weighted` by rank or by turn; how certain a rank
+or a turn is on average is taken from half of the runs, and the bound measured on the other.
 """
 
 import argparse
@@ -18,6 +20,7 @@ from scipy.special import comb, logsumexp
 
 from dpaudit.privacy import PrivacySpec, calibrate
 from dpaudit.stats.epsilon import epsilon_lower_one_run
+from dpaudit.stats.weighted import best_weights, epsilon_lower_weighted
 
 RATE, STEPS, DELTA = 64 / 10_000, 468, 1e-5
 SETTINGS = [(1000, 1), (250, 4), (125, 8), (1000, 2), (1000, 4), (1000, 8)]  # axes, canaries on each
@@ -38,6 +41,7 @@ def main() -> None:
             random = np.random.default_rng([round(epsilon), axes, each])
             runs = [one_run(noise, axes, each, random) for _ in range(2 * arguments.runs)]
             found = {kind: measured(runs, kind, axes * each) for kind in ("plain", "adaptive")}
+            found |= {kind: weighed(runs, kind, axes * each) for kind in ("weighted", "adaptive_weighted")}
             rows.append({"claim": epsilon, "axes": axes, "canaries_on_each": each, **found})
             print(json.dumps(rows[-1]), flush=True)
     if arguments.out:
@@ -61,6 +65,30 @@ def measured(runs: list[dict[str, Any]], kind: str, canaries: int) -> dict[str, 
     }
 
 
+def weighed(runs: list[dict[str, Any]], kind: str, canaries: int) -> dict[str, Any]:
+    """The mean bound on the second half of the runs, with weights from what the first half makes of each turn."""
+    half = len(runs) // 2
+    chance = np.full(canaries, 0.5)
+    turns = runs[0][kind][0].size
+    chance[:turns] = np.mean([run[kind][0] for run in runs[:half]], axis=0)
+    order = np.argsort(-chance, kind="stable")
+    weights = best_weights(chance[order], DELTA, 0.95)
+    by_turn = np.zeros(canaries, dtype=np.int64)
+    by_turn[order] = weights
+    rights = [right_weight(by_turn[:turns], run[kind][1]) for run in runs[half:]]
+    bounds = [epsilon_lower_weighted(weights=weights, right=r, delta=DELTA, confidence=0.95) for r in rights]
+    return {
+        "mean": round(float(np.mean(bounds)), 3),
+        "standard_error": round(float(np.std(bounds) / half**0.5), 3),
+        "guesses": int(np.count_nonzero(weights)),
+    }
+
+
+def right_weight(weights: Any, coins: Any) -> int:
+    """Of weights above 0 where "included" is right, below 0 where "excluded" is."""
+    return int(np.where(coins, np.maximum(weights, 0), np.maximum(-weights, 0)).sum())
+
+
 def bound(canaries: int, guesses: int, correct: int) -> float:
     return epsilon_lower_one_run(
         canaries=canaries, guesses=guesses, correct=int(correct), delta=DELTA, confidence=0.95
@@ -73,7 +101,12 @@ def one_run(noise: float, axes: int, each: int, random: np.random.Generator) -> 
     number = coins.sum(1)
     observed = noise * random.standard_normal((STEPS, axes)) + random.binomial(number, RATE, (STEPS, axes))
     likelihood = log_likelihoods(observed, noise, each)
-    return {"plain": plain(likelihood, coins), "adaptive": adaptive(likelihood, coins)}
+    return {
+        "plain": plain(likelihood, coins),
+        "adaptive": adaptive(likelihood, coins),
+        "weighted": ranked(likelihood, coins),
+        "adaptive_weighted": told_one_by_one(likelihood, coins, both_ways=True),
+    }
 
 
 def log_likelihoods(observed: Any, noise: float, each: int) -> Any:
@@ -90,26 +123,43 @@ def log_likelihoods(observed: Any, noise: float, each: int) -> Any:
 
 
 def plain(likelihood: Any, coins: Any) -> Any:
+    return np.cumsum(ranked(likelihood, coins)[1])
+
+
+def ranked(likelihood: Any, coins: Any) -> tuple[Any, Any]:
+    """The chance that each canary is included, and its coin, by falling chance; (canaries,) each."""
     each = coins.shape[1]
     weights = np.log(comb(each, np.arange(each + 1)))[:, None] + likelihood
     expected = (np.exp(weights - logsumexp(weights, axis=0)) * np.arange(each + 1)[:, None]).sum(0)
-    return np.cumsum(coins[np.argsort(-expected)].ravel())
+    order = np.argsort(-expected)
+    return np.repeat(expected[order] / each, each), coins[order].ravel()
 
 
 def adaptive(likelihood: Any, coins: Any) -> Any:
-    """Greedy: the axis whose next canary is most certainly included, then its coin is told."""
+    return np.cumsum(told_one_by_one(likelihood, coins, both_ways=False)[1])
+
+
+def told_one_by_one(likelihood: Any, coins: Any, both_ways: bool) -> tuple[Any, Any]:
+    """Greedy: the axis whose next canary is most certain, then its coin is told. Chances of "included", and coins, by turn.
+
+    Most certain is most certainly included or, with `both_ways`, included or excluded: the coin is then given as whether the
+    guess is right, with the chance of that.
+    """
     axes, each = coins.shape
     told, ones = np.zeros(axes, dtype=int), np.zeros(axes, dtype=int)
     chance = np.array([next_chance(likelihood[:, a], each, 0, 0) for a in range(axes)])
-    right = []
+    chances, right = [], []
     for _ in range(min(axes * each, max(TRIED))):
-        axis = int(np.argmax(chance))
+        left = told < each
+        axis = int(np.argmax(np.where(left, np.abs(chance - 0.5), -1.0) if both_ways else chance))
         coin = bool(coins[axis, told[axis]])
-        right.append(coin)
+        guess = not both_ways or chance[axis] >= 0.5
+        chances.append(chance[axis] if guess else 1 - chance[axis])
+        right.append(coin == guess)
         told[axis] += 1
         ones[axis] += coin
         chance[axis] = next_chance(likelihood[:, axis], each, told[axis], ones[axis])
-    return np.cumsum(right)
+    return np.array(chances), np.array(right)
 
 
 def next_chance(likelihood: Any, each: int, told: int, ones: int) -> float:

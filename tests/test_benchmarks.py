@@ -1,9 +1,10 @@
-"""Published figures that a benchmark reproduces, with fewer runs than it keeps."""
+"""Published figures that a benchmark reproduces, with fewer runs than it keeps; what is kept is what the docs say."""
 
 import importlib.util
 import json
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,6 +13,31 @@ from dpaudit.privacy import Mechanism, epsilon_rdp
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 NOISE = 2.4263  # for epsilon 2 at delta 1e-5, rate 1/10 and 100 steps, by RDP
+
+
+def kept(name: str) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = json.loads(
+        (BENCHMARKS / "results" / f"{name}.json").read_text(encoding="utf-8")
+    )["results"]
+    return found
+
+
+def told(figure: dict[str, Any], places: int = 3) -> str:
+    return f"{figure['mean']:.{places}f} ± {figure['standard_error']:.{places}f}"
+
+
+def test_the_page_on_audits_says_what_was_measured() -> None:
+    text = (BENCHMARKS.parent / "docs" / "audit.md").read_text(encoding="utf-8")
+    for row in kept("whitebox"):
+        bound = row["bound"]
+        assert (
+            f"| {row['claim']:g} | {told(bound)} | {told(bound['further'])} | {bound['expected']:.3f} |"
+            in text
+        )
+    settings = [("rdp", 1e-5), ("rdp", 0.0), ("pld", 1e-5)]
+    for setting in settings:
+        cells = [told(row) for row in kept("keinan") if (row["noise"], row["delta"]) == setting]
+        assert f"| {' | '.join(cells)} |" in text
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +64,8 @@ def test_another_noise_would_show(keinan: ModuleType) -> None:
 
 
 def test_the_kept_figures_are_within_three_standard_errors() -> None:
-    rows = json.loads((BENCHMARKS / "results" / "keinan.json").read_text(encoding="utf-8"))["results"]
-    described = [row for row in rows if (row["noise"], row["delta"]) == ("rdp", 1e-5) and "published" in row]
+    described = [
+        row for row in kept("keinan") if (row["noise"], row["delta"]) == ("rdp", 1e-5) and "published" in row
+    ]
     assert [row["canaries_on_each"] for row in described] == [1, 8]
     assert all(abs(row["standard_errors_apart"]) <= 3 for row in described)

@@ -199,7 +199,6 @@ def accuracy(acting: SampledGaussian, claimed: SampledGaussian, share: float) ->
     return _accuracies(acting, claimed)(share)
 
 
-@lru_cache(maxsize=64)
 def included_by_rank(claimed: SampledGaussian, canaries: int) -> Floats:
     """The expected share of included canaries at each rank, the highest score first, shape (canaries,); it falls."""
     shares = np.arange(1, canaries + 1) / canaries

@@ -82,26 +82,31 @@ def epsilon_ceiling_weighted(*, weights: Weights, delta: float, confidence: floa
 def weights_frozen(claimed: SampledGaussian, canaries: int, delta: float, confidence: float) -> Weights:
     """The weights, (canaries,), that prove most in expectation if the claim is just kept.
 
-    A function of the claim alone, so that they are fixed before any score is seen. A weight is in proportion to what
-    the rank's accuracy under the claim has above a cut, which is near what tells that accuracy from the cut's; the cut is
-    the best of 25.
+    A function of the claim alone, so that they are fixed before any score is seen.
     """
-    check_delta(delta)
-    check_confidence(confidence)
-    included = included_by_rank(claimed, canaries)
-    tried = [_above_cut(included, cut) for cut in _CUTS]
-    proven = [expected_bound(weights, claimed, delta, confidence) for weights in tried]
-    best = tried[int(np.argmax(proven))]
+    best = best_weights(included_by_rank(claimed, canaries), delta, confidence)
     best.setflags(write=False)  # the cache hands out this very array
     return best
 
 
-def expected_bound(weights: Weights, claimed: SampledGaussian, delta: float, confidence: float) -> float:
-    """The mean bound if the claim is just kept: the integral of power over the epsilons to refute.
+def best_weights(included: Floats, delta: float, confidence: float) -> Weights:
+    """The weights that prove most in expectation, of the falling shares of included canaries by rank, (canaries,).
+
+    A weight is in proportion to what the rank's accuracy has above a cut, which is near what best tells that accuracy
+    from the cut's; the cut is the best of 25.
+    """
+    check_delta(delta)
+    check_confidence(confidence)
+    tried = [_above_cut(included, cut) for cut in _CUTS]
+    proven = [expected_bound(weights, included, delta, confidence) for weights in tried]
+    return tried[int(np.argmax(proven))]
+
+
+def expected_bound(weights: Weights, included: Floats, delta: float, confidence: float) -> float:
+    """The mean bound where `included` is the share of included canaries by rank: power, integrated over epsilon.
 
     Guesses are taken for independent, each right with its rank's accuracy.
     """
-    included = included_by_rank(claimed, weights.size)
     counted = _counted(weights)
     accuracy = np.where(weights > 0, included, 1 - included)
     each = np.array([accuracy[np.abs(weights) == size].mean() for size, _ in counted])

@@ -156,7 +156,7 @@ def test_frozen_weights_prove_more_than_plain_guesses(claimed: SampledGaussian, 
     weights = weighted.weights_frozen(claimed, 1000, 1e-5, 0.95)
     assert weights.max() == 32
     assert (np.diff(weights) <= 0).all()
-    expected = weighted.expected_bound(weights, claimed, 1e-5, 0.95)
+    expected = weighted.expected_bound(weights, included_by_rank(claimed, 1000), 1e-5, 0.95)
     assert expected > 1.08 * plain
     edges, *below = _distributions(claimed, claimed)
     random, drawn = np.random.default_rng(7), []
@@ -177,7 +177,8 @@ def test_the_expected_bound_of_plain_guesses(number: int) -> None:
     """The integral of power against the mean over a binomial number of right guesses."""
     claimed = CLAIMS[1][0]
     weights = (np.arange(1000) < number).astype(np.int64)
-    accuracy = included_by_rank(claimed, 1000)[:number].mean()
+    included = included_by_rank(claimed, 1000)
+    accuracy = included[:number].mean()
     counts = np.random.default_rng(8).binomial(number, accuracy, 3000)
     bounds = {
         int(n): epsilon_lower_one_run(
@@ -186,7 +187,7 @@ def test_the_expected_bound_of_plain_guesses(number: int) -> None:
         for n in np.unique(counts)
     }
     drawn = np.array([bounds[n] for n in counts.tolist()])
-    expected = weighted.expected_bound(weights, claimed, 1e-5, 0.95)
+    expected = weighted.expected_bound(weights, included, 1e-5, 0.95)
     assert expected == pytest.approx(drawn.mean(), abs=4 * drawn.std() / 3000**0.5)
 
 
