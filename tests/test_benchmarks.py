@@ -34,10 +34,17 @@ def test_the_page_on_audits_says_what_was_measured() -> None:
             f"| {row['claim']:g} | {told(bound)} | {told(bound['further'])} | {bound['expected']:.3f} |"
             in text
         )
-    settings = [("rdp", 1e-5), ("rdp", 0.0), ("pld", 1e-5)]
-    for setting in settings:
+    for setting in [("rdp", 1e-5), ("rdp", 0.0), ("pld", 1e-5)]:
         cells = [told(row) for row in kept("keinan") if (row["noise"], row["delta"]) == setting]
         assert f"| {' | '.join(cells)} |" in text
+    for row in kept("whitebox_axes"):
+        cells = [told(row[kind], places=2) for kind in ("plain", "weighted", "adaptive_weighted")]
+        (line,) = (
+            line
+            for line in text.splitlines()
+            if line.startswith(f"| {row['axes']} × {row['canaries_on_each']} |")
+        )
+        assert f"| {' | '.join(cells)} |" in line
 
 
 @pytest.fixture(scope="module")
