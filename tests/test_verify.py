@@ -3,6 +3,7 @@
 import json
 import math
 import re
+import shutil
 import subprocess
 import sys
 import threading
@@ -173,6 +174,8 @@ def test_claims_that_the_coins_do_not_test() -> None:
         claims.check_testable(Claim(3, 1e-5, "record", "replace"), "record")
     with pytest.raises(UsageError, match="never compared"):
         claims.check_testable(Claim(3, 1e-5, "patient", "add_or_remove"), "record")
+    with pytest.raises(UsageError, match="no canary is planted"):
+        claims.check_testable(Claim(3, 1e-5, "label", "add_or_remove"), "pair")
     claims.check_testable(Claim(3, 1e-5, "record", "add_or_remove"), "record")
 
 
@@ -230,6 +233,83 @@ def test_keys_that_do_not_fit(world: Path, toy_adapter_dir: Path, tmp_path: Path
 def test_the_command_tells_in_one_line(world: Path, toy_model_dir: Path) -> None:
     assert "--base" in refused("--model", toy_model_dir, "--key", world / "key.json", "--claim", CLAIM)
     assert "--key" in refused("--model", toy_model_dir)
+
+
+def test_an_adapter_of_another_model_is_refused(
+    world: Path, toy_adapter_dir: Path, toy_model_dir: Path, tmp_path: Path
+) -> None:
+    """PEFT only warns where half of an adapter finds no place, and half an adapter tells less."""
+    from safetensors.torch import load_file, save_file
+
+    tensors = load_file(toy_adapter_dir / "adapter_model.safetensors")
+    beyond = {k.replace("layers.0", "layers.7"): v.clone() for k, v in tensors.items() if "layers.0" in k}
+    changes: dict[str, Any] = {
+        "half": dict(list(tensors.items())[:6]),
+        "more": tensors | beyond,
+        "other": {k.replace("layers", "blocks"): v for k, v in tensors.items()},
+    }
+    for name, changed in changes.items():
+        shutil.copytree(toy_adapter_dir, tmp_path / name)
+        save_file(changed, tmp_path / name / "adapter_model.safetensors", metadata={"format": "pt"})
+        told = attempt(verify.Audited(adapter=tmp_path / name), world / "key.json", out=tmp_path / "out")
+        assert "have no place" in told
+    (tmp_path / "half" / "adapter_model.safetensors").write_bytes(b"broken")
+    assert "Safetensor" in attempt(verify.Audited(adapter=tmp_path / "half"), world / "key.json")
+    shutil.copytree(toy_model_dir, tmp_path / "model")
+    (tmp_path / "model" / "model.safetensors").write_bytes(b"x" * 99)
+    broken, sound = str(tmp_path / "model"), str(toy_model_dir)
+    for audited in (verify.Audited(model=broken, base=sound), verify.Audited(model=sound, base=broken)):
+        assert "safetensors" in attempt(audited, world / "key.json")
+
+
+def test_virtual_tokens_are_refused(world: Path, toy_model_dir: Path, tmp_path: Path) -> None:
+    import peft
+    import transformers
+
+    base = transformers.AutoModelForCausalLM.from_pretrained(toy_model_dir)
+    config = peft.PromptTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=4)
+    peft.get_peft_model(base, config).save_pretrained(tmp_path)
+    assert "virtual tokens" in attempt(verify.Audited(adapter=tmp_path), world / "key.json")
+
+
+def test_a_base_that_knows_the_canaries_is_refused(
+    world: Path, merged: Path, toy_model_dir: Path, toy_adapter_dir: Path
+) -> None:
+    """It saw the planted data, or was swapped with the model: what calibration by it leaves is no evidence."""
+    for audited in (
+        verify.Audited(model=str(toy_model_dir), base=str(merged)),
+        verify.Audited(adapter=toy_adapter_dir, base=str(merged)),
+    ):
+        assert "which canaries went in" in attempt(audited, world / "key.json")
+
+
+def test_a_folder_that_cannot_be_written_is_refused_before_the_model_is_opened(
+    world: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "file").write_text("")
+    absent = verify.Audited(adapter=tmp_path / "none")
+    for out in (tmp_path / "file", tmp_path / "file" / "below"):
+        assert attempt(absent, world / "key.json", out=out).startswith("--out")
+    told = attempt(absent, world / "key.json", out=tmp_path / "deep" / "below")
+    assert "no such folder" in told and not (tmp_path / "deep").exists()
+
+
+def test_a_claim_at_delta_0_leaves_out_the_gaussian_family(world: Path, tmp_path: Path) -> None:
+    done = check("--adapter", world / "adapter", "--key", world / "key.json", "--claim",
+                 CLAIM.replace("1e-5", "0"), "--out", tmp_path)  # fmt: skip
+    assert done.exit_code == 1, done.output
+
+    def no_number(name: str) -> None:
+        raise AssertionError(f"{name} is no JSON")
+
+    found = json.loads((tmp_path / "verification.json").read_text(), parse_constant=no_number)
+    assert found["fdp"]["epsilon_lower"] is None and found["bound"]["epsilon_lower"] > 0.5
+
+
+def test_a_conformance_file_nested_too_deep_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "c.json").write_text("[" * 100_000)
+    with pytest.raises(UsageError, match="conformance"):
+        verify._conformance(tmp_path / "c.json")
 
 
 # ---- endpoints
@@ -367,6 +447,58 @@ def test_endpoints_that_cannot_be_asked(
         Endpoint("http://127.0.0.1:9/v1", None)
 
 
+@pytest.mark.parametrize(
+    "url",
+    ["http://localhost:port/v1", "http://[::1", "http://127.0.0.1:99999/v1", "http://me:hush@127.0.0.1:9/v1"],
+)
+def test_addresses_that_are_none_and_passwords_in_them_are_refused(
+    url: str, world: Path, tmp_path: Path
+) -> None:
+    told = attempt(verify.Audited(endpoint=url), world / "key.json", out=tmp_path)
+    assert told.startswith("--endpoint: expected a URL") and "hush" not in told
+
+
+ODD = {
+    "words": lambda tokens: (tokens, ["low"] * len(tokens)),
+    "odds": lambda tokens: (tokens, [2.5] * len(tokens)),  # no logarithm of a probability
+    "truth": lambda tokens: (tokens, [True] * len(tokens)),
+    "short": lambda tokens: (tokens, [-1.0]),
+    "ids": lambda tokens: (list(range(len(tokens))), [-1.0] * len(tokens)),
+}
+
+
+@pytest.mark.parametrize("kind", ["html", "null", "list", "nothing listed", *ODD])
+def test_a_server_that_answers_otherwise_is_told_in_one_line(kind: str, world: Path, tmp_path: Path) -> None:
+    class Odd(Server):
+        def do_GET(self) -> None:
+            listed = {"null": None, "list": [1], "nothing listed": {"data": [1, None]}}
+            if kind == "html":
+                self.send_response(200)
+                self.send_header("Content-Type", "text/html")
+                self.end_headers()
+                self.wfile.write(b"<html>")
+            else:
+                self.reply(200, listed.get(kind, {"data": [{"id": "m"}]}))  # type: ignore[arg-type]
+
+        def do_POST(self) -> None:
+            prompt = json.loads(self.rfile.read(int(self.headers["Content-Length"])))["prompt"]
+            tokens, values = ODD[kind](re.findall(r"\s?\S+|\s", prompt))
+            logprobs = {"tokens": tokens, "token_logprobs": values, "top_logprobs": None, "text_offset": []}
+            self.reply(200, {"id": "c", "object": "text_completion", "created": 0, "model": "m",
+                             "choices": [{"index": 0, "text": "x", "finish_reason": "length", "logprobs": logprobs}]})  # fmt: skip
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Odd)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        told = attempt(verify.Audited(endpoint=f"http://127.0.0.1:{server.server_port}/v1"), world / "key.json", out=tmp_path)  # fmt: skip
+    finally:
+        server.shutdown()
+        server.server_close()
+    assert told.startswith("--endpoint") and not any(
+        canary.secret in told for canary in audit_key.load(world / "key.json").canaries
+    )
+
+
 def test_pairs_are_scored_by_their_margin(toy_adapter_dir: Path, tmp_path: Path) -> None:
     out, path, _ = planted(tmp_path, "pair")
     done = check("--adapter", toy_adapter_dir, "--key", path, "--data", out, "--out", tmp_path / "v",
@@ -463,7 +595,10 @@ def test_a_stale_audit_sets_no_exit_code(tmp_path: Path) -> None:
     assert isinstance(done.exception, UsageError) and "present" in str(done.exception)
 
 
-def test_the_callback_records_a_stranger(toy_model_dir: Path, tmp_path: Path) -> None:
+def trained_under_the_callback(
+    toy_model_dir: Path, tmp_path: Path, file: Path, rows: int = 24, **more: Any
+) -> None:
+    """Somebody's Trainer over that many rows, two a forward pass."""
     import peft
     import torch
     import transformers
@@ -472,16 +607,40 @@ def test_the_callback_records_a_stranger(toy_model_dir: Path, tmp_path: Path) ->
 
     base = transformers.AutoModelForCausalLM.from_pretrained(toy_model_dir)
     model = peft.get_peft_model(base, peft.LoraConfig(r=2, target_modules="all-linear"))
-    rows = [{"input_ids": [5, 6, 7, i], "labels": [5, 6, 7, i], "attention_mask": [1] * 4} for i in range(24)]
+    data = [
+        {"input_ids": [5, 6, 7, i], "labels": [5, 6, 7, i], "attention_mask": [1] * 4} for i in range(rows)
+    ]
     arguments = transformers.TrainingArguments(
         str(tmp_path / "t"), per_device_train_batch_size=2, num_train_epochs=1, report_to=[], use_cpu=True,
-        save_strategy="no", logging_strategy="no", learning_rate=1e-2, disable_tqdm=True,
+        save_strategy="no", logging_strategy="no", learning_rate=1e-2, disable_tqdm=True, **more,
     )  # fmt: skip
-    file = tmp_path / "seen.json"
     with torch.random.fork_rng():
         transformers.Trainer(
-            model, arguments, train_dataset=rows, callbacks=[ConformanceCallback(file)]
+            model, arguments, train_dataset=data, callbacks=[ConformanceCallback(file)]
         ).train()
+
+
+def test_the_callback_counts_the_rows_of_a_step_and_not_of_a_forward_pass(
+    toy_model_dir: Path, tmp_path: Path
+) -> None:
+    """A Poisson batch in parts of one size is no batch of one size."""
+    file = tmp_path / "seen.json"
+    trained_under_the_callback(toy_model_dir, tmp_path, file, gradient_accumulation_steps=4)
+    found = {row["check"]: row for row in json.loads(file.read_text())["checks"]}
+    assert found["batches as Poisson sampling gives them"]["seen"] == "8 rows × 3"
+
+
+def test_the_callback_fails_before_training_where_it_cannot_write(
+    toy_model_dir: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OSError):
+        trained_under_the_callback(toy_model_dir, tmp_path, tmp_path / "file" / "seen.json")
+
+
+def test_the_callback_records_a_stranger(toy_model_dir: Path, tmp_path: Path) -> None:
+    file = tmp_path / "seen.json"
+    trained_under_the_callback(toy_model_dir, tmp_path, file)
     found = {row["check"]: row for row in json.loads(file.read_text())["checks"]}
     assert found["steps"]["result"] == "pass" and found["steps"]["seen"].startswith("12 ")
     assert found["every trainable tensor moved"]["result"] == "pass"
