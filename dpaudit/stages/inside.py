@@ -8,11 +8,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
-import numpy as np
-
-from dpaudit import whitebox
 from dpaudit.errors import UsageError
-from dpaudit.privacy import Mechanism
 from dpaudit.progress import Progress
 from dpaudit.rundir import RunDir
 from dpaudit.stages.prepare import axis_names, load_membership
@@ -43,6 +39,11 @@ def inputs_of(arm: str) -> list[str]:
 
 def audited(run_dir: RunDir, plan: Plan, arm: str) -> dict[str, Any]:
     """The findings on one arm, JSON-ready. Raises UsageError where what was released and the coins do not fit."""
+    import numpy as np
+
+    from dpaudit import whitebox
+    from dpaudit.privacy import Mechanism
+
     ledger = run_dir.read_json(f"train/{arm}/privacy.json")
     observed = _released(run_dir, arm)
     coins, names = load_membership(run_dir), axis_names(plan.suite.candidates.gradient)
@@ -84,6 +85,8 @@ def _is_current(run_dir: RunDir, arm: Arm) -> bool:
 
 def _released(run_dir: RunDir, arm: str) -> Any:
     """What was released along every canary over the clip, (steps, canaries). Raises UsageError for another file."""
+    import numpy as np
+
     file = run_dir.file(f"train/{arm}/axes.npy")
     try:
         observed = np.load(file, allow_pickle=False)
