@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from scipy.stats import beta, binomtest
 
 from dpaudit.errors import UsageError
+from dpaudit.shapes import PLAIN_NAME
 from dpaudit.stats import bayes, epsilon, fdp
 
 METHODS = ("one-run", "f-dp", "clopper-pearson", "bayes")
@@ -24,6 +25,8 @@ NOTIONS = {
 }
 GUESSED = 0.4  # of the canaries, where nobody says how many: as in the shipped recipes
 SCORES_LEAST = 20
+SURE_LEAST = 1e-12  # least confidence, and least error
+CANARIES_MOST = 10**7  # minutes of a processor
 UNFAIR = 1e-6  # p-value of coins below which they were not fair
 
 
@@ -70,6 +73,8 @@ def one_run(
     if not 0 <= correct <= guesses <= canaries or canaries == 0:
         raise UsageError("dpaudit bound one-run", expected="0 <= correct <= guesses <= canaries, some of them",
                          got=f"{correct}, {guesses}, {canaries}")  # fmt: skip
+    if canaries > CANARIES_MOST:
+        raise UsageError("--canaries", expected=f"at most {CANARIES_MOST:,}", got=f"{canaries:,}")
     if method == "f-dp" and delta == 0:
         raise UsageError(
             "--delta",
@@ -116,6 +121,11 @@ def of_scores(
     if guesses is not None:
         raise UsageError("--guesses", expected="none with clopper-pearson and bayes", got=str(guesses),
                          remedy="--threshold T")  # fmt: skip
+    if sampling is not None:
+        raise UsageError("--rate, --steps", expected="none with clopper-pearson and bayes", got="both",
+                         remedy="their figures hold for any training")  # fmt: skip
+    if any(map(math.isnan, thresholds)):
+        raise UsageError("--threshold", expected="a number", got="nan")
     return _of_many_runs(found, method, delta, confidence, thresholds)
 
 
@@ -123,7 +133,7 @@ def read(file: Path) -> Scored:
     """The scores of a CSV or Parquet file with the columns `score` and `included`. Raises UsageError naming the line."""
     try:
         columns = _parquet(file) if file.suffix == ".parquet" else _csv(file)
-    except (OSError, UnicodeDecodeError) as error:
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise UsageError(str(file), expected="a CSV or Parquet file", got=type(error).__name__) from error
     scores, included = columns
     bad = np.flatnonzero(np.isnan(scores))
@@ -136,7 +146,7 @@ def read(file: Path) -> Scored:
         raise UsageError(str(file), expected=f"at least {SCORES_LEAST} scores", got=str(len(scores)))
     if members in (0, len(scores)):
         raise UsageError(f"{file}: included", expected="both true and false", got="one of them only")
-    if np.ptp(scores) == 0:
+    if scores.min() == scores.max():
         raise UsageError(f"{file}: score", expected="scores that differ", got="one value in all rows")
     return Scored(scores, included)
 
@@ -170,6 +180,13 @@ def guess_members(scores: NDArray[np.float64], members: NDArray[np.bool_], guess
     """
     order = np.lexsort((members, -scores))  # by falling score, then controls before members
     return int(members[order[:guesses]].sum())
+
+
+def most_right(scores: NDArray[np.float64], members: NDArray[np.bool_], guesses: int) -> int:
+    """How many of the guesses could be right at most: all but the controls that ties put among them."""
+    cut = np.sort(scores)[len(scores) - guesses] if guesses else math.inf
+    tied, taken = scores == cut, guesses - int((scores > cut).sum())
+    return guesses - (min(taken, int((tied & ~members).sum())) if tied.sum() > taken else 0)
 
 
 def _of_one_run(
@@ -254,13 +271,21 @@ def _csv(file: Path) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
     with file.open(encoding="utf-8-sig", newline="") as lines:
         rows = csv.DictReader(lines)
         if not {"score", "included"} <= set(rows.fieldnames or ()):
-            raise UsageError(str(file), expected="columns score and included",
-                             got=", ".join(rows.fieldnames or ()) or "none")  # fmt: skip
+            raise UsageError(
+                str(file), expected="columns score and included", got=_named(rows.fieldnames or ())
+            )
         pairs = [
             (_number(file, rows.line_num, r["score"]), _coin(file, rows.line_num, r["included"]))
             for r in rows
         ]
     return np.array([p[0] for p in pairs], dtype=np.float64), np.array([p[1] for p in pairs], dtype=bool)
+
+
+def _named(columns: Sequence[str]) -> str:
+    """The columns that have plain names; any other might be somebody's text in a file without a heading."""
+    plain = [name for name in columns if PLAIN_NAME.fullmatch(name)]
+    others = [f"{len(columns) - len(plain)} that are no plain names"] if len(plain) < len(columns) else []
+    return ", ".join(plain[:20] + others) or "none"
 
 
 def _number(file: Path, line: int, text: str | None) -> float:
@@ -282,12 +307,15 @@ def _coin(file: Path, line: int, text: str | None) -> bool:
 def _parquet(file: Path) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
     import pyarrow.lib
     import pyarrow.parquet
+    import pyarrow.types
 
     try:
         table = pyarrow.parquet.read_table(file, columns=["score", "included"])
+        if pyarrow.types.is_temporal(table["score"].type):
+            raise ValueError("a time is no score")
         scores = table["score"].to_numpy().astype(np.float64)
         included = table["included"].to_numpy()
-    except (pyarrow.lib.ArrowInvalid, KeyError, ValueError) as error:
+    except (pyarrow.lib.ArrowException, KeyError, TypeError, ValueError) as error:
         raise UsageError(str(file), expected="Parquet with number columns score and included",
                          got=type(error).__name__) from error  # fmt: skip
     if not np.isin(included, [0, 1]).all():
@@ -295,8 +323,13 @@ def _parquet(file: Path) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
     return scores, included.astype(bool)
 
 
+def check_confidence(confidence: float) -> None:
+    """Raises UsageError for one outside (0, 1), or too near an end."""
+    if not SURE_LEAST <= confidence <= 1 - SURE_LEAST:  # NaN too; beyond, its complement is lost in rounding
+        raise UsageError("--confidence", expected="a number in (0, 1), such as 0.95", got=f"{confidence:g}")
+
+
 def _check_numbers(delta: float, confidence: float) -> None:
     if not 0 <= delta < 1:
         raise UsageError("--delta", expected="a number in [0, 1)", got=f"{delta:g}")
-    if not 0 < confidence < 1:
-        raise UsageError("--confidence", expected="a number in (0, 1), such as 0.95", got=f"{confidence:g}")
+    check_confidence(confidence)

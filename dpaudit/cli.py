@@ -1,5 +1,6 @@
 """The command line: parses, calls a stage, prints. Results go to stdout, progress and errors to stderr."""
 
+import errno
 import json
 import os
 import signal
@@ -64,6 +65,7 @@ REFUSED: dict[type[OSError], str] = {
     FileNotFoundError: "an existing path",
     PermissionError: "a path with permission to read and write",
 }
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # the system names no path with these
 ORDER = (
     "demo",
     "run",
@@ -696,6 +698,8 @@ def _hush_libraries() -> None:
 
 def _refused(error: OSError) -> UsageError | None:
     """What the system would not do with a path; None where it is not about a path, which is a fault of ours."""
+    if error.errno in FULL:
+        return UsageError("the disk", expected="room for what is written", got=str(error.strerror))
     if error.filename is None or error.strerror is None:
         return None
     expected = next((words for kind, words in REFUSED.items() if isinstance(error, kind)), "a usable path")

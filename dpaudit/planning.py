@@ -1,5 +1,6 @@
 """The calculator behind `dpaudit bound power`: what an audit could detect, before anything is spent on it."""
 
+import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -7,12 +8,15 @@ from typing import Any
 
 from scipy.stats import binom
 
+from dpaudit import bounds
 from dpaudit.errors import UsageError
 from dpaudit.privacy import Mechanism, PrivacySpec, calibrate, epsilon_spent
 from dpaudit.stats import mechanism as whitebox
 from dpaudit.stats.epsilon import epsilon_ceiling_one_run, epsilon_lower_one_run
 from dpaudit.stats.mechanism import SampledGaussian
 
+CANARIES_MOST = 100_000  # minutes of a processor
+VIOLATION_MOST = 1e4
 CANARIES = (100, 200, 500, 1000, 2000, 5000, 10_000)
 POWER = 0.8
 VIOLATIONS = ("noise/2", "rate*4", "steps*3")  # as examples: any number may stand there
@@ -37,6 +41,8 @@ def power(plan: Plan, canaries: Sequence[int] = CANARIES, confidence: float = 0.
     that detects the violation with a chance of 80 %, None where none does. Raises UsageError in one line for anything
     out of range.
     """
+    bounds.check_confidence(confidence)
+    _check(plan, canaries)
     claimed = _claimed(plan)
     acting = _violated(plan, claimed)
     rows = [_row(plan, claimed, acting, count, confidence) for count in canaries]
@@ -52,6 +58,15 @@ def power(plan: Plan, canaries: Sequence[int] = CANARIES, confidence: float = 0.
         "access": "white box: every step is seen; whoever sees less, detects less",
         "audits": rows,
     }
+
+
+def _check(plan: Plan, canaries: Sequence[int]) -> None:
+    if max(canaries) > CANARIES_MOST:
+        raise UsageError("--canaries", expected=f"at most {CANARIES_MOST:,}", got=f"{max(canaries):,}")
+    if math.isinf(plan.epsilon):
+        raise UsageError("--eps", expected="a finite number, which can be violated", got="inf")
+    if plan.steps < 1:
+        raise UsageError("--steps", expected="at least one step", got=str(plan.steps))
 
 
 def _row(
@@ -97,8 +112,12 @@ def _violated(plan: Plan, claimed: SampledGaussian) -> SampledGaussian:
         raise UsageError("--violation", expected=f"such as {', '.join(VIOLATIONS)}", got=plan.violation)
     noise, divisor, kind, factor = found.groups()
     number = float(divisor or factor)
-    if number <= 1:
-        raise UsageError("--violation", expected="a number above 1", got=plan.violation)
+    if not 1 < number <= VIOLATION_MOST:
+        raise UsageError(
+            "--violation",
+            expected=f"a number above 1, at most {VIOLATION_MOST:g}",
+            got=f"{plan.violation:.40}",
+        )
     if noise:
         return SampledGaussian(claimed.noise_multiplier / number, plan.rate, plan.steps)
     if kind == "rate":

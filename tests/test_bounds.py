@@ -112,6 +112,9 @@ def test_a_credible_interval_is_not_called_a_bound(tmp_path: Path) -> None:
         ("score,included\n" + "1,1\n2,1\n" * 15, "expected both true and false"),
         ("score,included\n" + "1,1\n1,0\n" * 15, "expected scores that differ"),
         ("score,included\n" + "1,1\n2,1\n" * 50 + "1,0\n" * 20, "expected fair coins"),
+        ("score,included\n" + "inf,1\ninf,0\n" * 15, "expected scores that differ"),
+        ('score,included\n1,"' + "x" * 200_000 + '"\n', "expected a CSV or Parquet file"),
+        ("Her secret is out,she said\n1,1\n", "got 2 that are no plain names"),
     ],
 )
 def test_a_file_that_cannot_be_used_is_refused_in_one_line(text: str, told: str, tmp_path: Path) -> None:
@@ -130,6 +133,39 @@ def test_files_that_are_none_are_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    "score",
+    [
+        pa.array([{"value": 1.0}] * 100),
+        pa.array([[1.0]] * 100),
+        pa.array(range(100), pa.timestamp("s")),
+        pa.array(["high"] * 100),
+    ],
+    ids=lambda column: str(column.type),
+)
+def test_columns_of_odd_types_are_refused(score: pa.Array, tmp_path: Path) -> None:
+    included = [place % 3 == 0 for place in range(100)]
+    pq.write_table(pa.table({"score": score, "included": included}), tmp_path / "s.parquet")
+    with pytest.raises(UsageError, match="Parquet with number columns"):
+        bounds.of_scores(tmp_path / "s.parquet", "clopper-pearson", 1e-5, 0.95)
+
+
+def test_more_canaries_than_can_be_worked_out_are_refused() -> None:
+    with pytest.raises(UsageError, match=r"^--canaries: expected at most 10,000,000"):
+        bounds.one_run(10**12, 10**12, 10**12, 1e-5, 0.95)
+
+
+def test_ties_leave_so_many_guesses_open() -> None:
+    members = np.array([True, False] * 4)
+    assert bounds.most_right(np.arange(8.0), members, 3) == 3  # no ties
+    assert bounds.most_right(np.ones(8), members, 3) == 0  # controls first
+    assert bounds.most_right(np.ones(8), members, 6) == 2
+    assert bounds.most_right(np.ones(8), members, 8) == 8  # all are guessed: no tie decides
+    some = np.array([9.0, 8.0, 1, 1, 1, 1, 1, 1])
+    assert bounds.most_right(some, members, 2) == 2
+    assert bounds.most_right(some, members, 4) == 2
+
+
+@pytest.mark.parametrize(
     ("method", "options", "told"),
     [
         ("guess", {}, "--method"),
@@ -141,6 +177,11 @@ def test_files_that_are_none_are_refused(tmp_path: Path) -> None:
         ("one-run", {"thresholds": [1.0]}, "--threshold"),
         ("bayes", {"guesses": 10}, "--guesses"),
         ("bayes", {"thresholds": [1.0, 2.0]}, "--threshold"),
+        ("clopper-pearson", {"thresholds": [math.nan]}, "--threshold"),
+        ("clopper-pearson", {"confidence": 1e-300}, "--confidence"),
+        ("clopper-pearson", {"confidence": 1 - 1e-16}, "--confidence"),
+        ("one-run", {"confidence": math.nan}, "--confidence"),
+        ("clopper-pearson", {"sampling": bounds.Sampled(0.1, 10)}, "--rate"),
     ],
 )
 def test_options_out_of_place_are_refused(

@@ -1,6 +1,7 @@
 """Power is what simulated audits show; violations that cannot be are refused."""
 
 import json
+import math
 
 import numpy as np
 import pytest
@@ -80,7 +81,10 @@ def test_the_command_prints_a_row_per_number() -> None:
         ({"epsilon": 0.0}, "dpaudit bound power: expected epsilon > 0"),
         ({"delta": 1.0}, "dpaudit bound power: expected delta"),
         ({"rate": 2.0}, "dpaudit bound power: expected sampling_rate"),
-        ({"steps": 0}, "dpaudit bound power: expected"),
+        ({"steps": 0}, "--steps: expected at least one"),
+        ({"epsilon": math.inf}, "--eps: expected a finite"),
+        ({"violation": f"noise/{'9' * 400}"}, "--violation: expected a number above 1"),
+        ({"violation": f"steps*{'9' * 400}"}, "--violation: expected a number above 1"),
     ],
 )
 def test_what_cannot_be_is_refused(change: dict[str, object], told: str) -> None:
@@ -93,3 +97,12 @@ def test_what_cannot_be_is_refused(change: dict[str, object], told: str) -> None
     }
     with pytest.raises(UsageError, match=f"^{told}"):
         planning.power(planning.Plan(**settings | change), [100])  # type: ignore[arg-type]
+
+
+def test_a_confidence_or_a_number_of_canaries_out_of_range_is_refused() -> None:
+    plan = planning.Plan(1.0, 1e-5, 0.05, 40, "noise/2")
+    for confidence in (0.0, 1.0, -1.0, math.nan):
+        with pytest.raises(UsageError, match=r"^--confidence"):
+            planning.power(plan, [100], confidence)
+    with pytest.raises(UsageError, match=r"^--canaries: expected at most 100,000"):
+        planning.power(plan, [100, 10**9])

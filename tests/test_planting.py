@@ -1,8 +1,12 @@
 """Planted files look like the data they came from, their keys find the canaries again, and what cannot be planted is refused."""
 
 import json
+import os
 import re
+import resource
 import stat
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -193,6 +197,22 @@ def test_nothing_is_left_half_made(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(audit_key, "write", full)
     with pytest.raises(OSError, match="No space"):
         planting.plant(source, tmp_path / "out.jsonl", tmp_path / "key.json", 100)
+    assert [p.name for p in tmp_path.iterdir()] == ["train.jsonl"]
+
+
+def test_a_full_disk_is_told_in_one_line(tmp_path: Path) -> None:
+    written(tmp_path / "train.jsonl", [sharegpt(i) for i in range(ROWS)])
+    words = ["plant", "train.jsonl", "--out", "o.jsonl", "--key", "k.json"]
+    done = subprocess.run(
+        [sys.executable, "-m", "dpaudit", *words],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (8192, 8192)),
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 2
+    assert done.stderr == "dpaudit: the disk: expected room for what is written, got File too large\n"
     assert [p.name for p in tmp_path.iterdir()] == ["train.jsonl"]
 
 

@@ -3,6 +3,7 @@
 import json
 import math
 import re
+import shutil
 import subprocess
 import sys
 import threading
@@ -230,6 +231,83 @@ def test_keys_that_do_not_fit(world: Path, toy_adapter_dir: Path, tmp_path: Path
 def test_the_command_tells_in_one_line(world: Path, toy_model_dir: Path) -> None:
     assert "--base" in refused("--model", toy_model_dir, "--key", world / "key.json", "--claim", CLAIM)
     assert "--key" in refused("--model", toy_model_dir)
+
+
+def test_an_adapter_of_another_model_is_refused(
+    world: Path, toy_adapter_dir: Path, toy_model_dir: Path, tmp_path: Path
+) -> None:
+    """PEFT only warns where half of an adapter finds no place, and half an adapter tells less."""
+    from safetensors.torch import load_file, save_file
+
+    tensors = load_file(toy_adapter_dir / "adapter_model.safetensors")
+    beyond = {k.replace("layers.0", "layers.7"): v.clone() for k, v in tensors.items() if "layers.0" in k}
+    changes: dict[str, Any] = {
+        "half": dict(list(tensors.items())[:6]),
+        "more": tensors | beyond,
+        "other": {k.replace("layers", "blocks"): v for k, v in tensors.items()},
+    }
+    for name, changed in changes.items():
+        shutil.copytree(toy_adapter_dir, tmp_path / name)
+        save_file(changed, tmp_path / name / "adapter_model.safetensors", metadata={"format": "pt"})
+        told = attempt(verify.Audited(adapter=tmp_path / name), world / "key.json", out=tmp_path / "out")
+        assert "have no place" in told
+    (tmp_path / "half" / "adapter_model.safetensors").write_bytes(b"broken")
+    assert "Safetensor" in attempt(verify.Audited(adapter=tmp_path / "half"), world / "key.json")
+    shutil.copytree(toy_model_dir, tmp_path / "model")
+    (tmp_path / "model" / "model.safetensors").write_bytes(b"x" * 99)
+    broken, sound = str(tmp_path / "model"), str(toy_model_dir)
+    for audited in (verify.Audited(model=broken, base=sound), verify.Audited(model=sound, base=broken)):
+        assert "safetensors" in attempt(audited, world / "key.json")
+
+
+def test_virtual_tokens_are_refused(world: Path, toy_model_dir: Path, tmp_path: Path) -> None:
+    import peft
+    import transformers
+
+    base = transformers.AutoModelForCausalLM.from_pretrained(toy_model_dir)
+    config = peft.PromptTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=4)
+    peft.get_peft_model(base, config).save_pretrained(tmp_path)
+    assert "virtual tokens" in attempt(verify.Audited(adapter=tmp_path), world / "key.json")
+
+
+def test_a_base_that_knows_the_canaries_is_refused(
+    world: Path, merged: Path, toy_model_dir: Path, toy_adapter_dir: Path
+) -> None:
+    """It saw the planted data, or was swapped with the model: what calibration by it leaves is no evidence."""
+    for audited in (
+        verify.Audited(model=str(toy_model_dir), base=str(merged)),
+        verify.Audited(adapter=toy_adapter_dir, base=str(merged)),
+    ):
+        assert "which canaries went in" in attempt(audited, world / "key.json")
+
+
+def test_a_folder_that_cannot_be_written_is_refused_before_the_model_is_opened(
+    world: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "file").write_text("")
+    absent = verify.Audited(adapter=tmp_path / "none")
+    for out in (tmp_path / "file", tmp_path / "file" / "below"):
+        assert attempt(absent, world / "key.json", out=out).startswith("--out")
+    told = attempt(absent, world / "key.json", out=tmp_path / "deep" / "below")
+    assert "no such folder" in told and not (tmp_path / "deep").exists()
+
+
+def test_a_claim_at_delta_0_leaves_out_the_gaussian_family(world: Path, tmp_path: Path) -> None:
+    done = check("--adapter", world / "adapter", "--key", world / "key.json", "--claim",
+                 CLAIM.replace("1e-5", "0"), "--out", tmp_path)  # fmt: skip
+    assert done.exit_code == 1, done.output
+
+    def no_number(name: str) -> None:
+        raise AssertionError(f"{name} is no JSON")
+
+    found = json.loads((tmp_path / "verification.json").read_text(), parse_constant=no_number)
+    assert found["fdp"]["epsilon_lower"] is None and found["bound"]["epsilon_lower"] > 0.5
+
+
+def test_a_conformance_file_nested_too_deep_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "c.json").write_text("[" * 100_000)
+    with pytest.raises(UsageError, match="conformance"):
+        verify._conformance(tmp_path / "c.json")
 
 
 # ---- endpoints

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from safetensors import SafetensorError
 from torch import Tensor
 
 from dpaudit.corpus import Turn
@@ -110,7 +111,7 @@ def load_model(
             quantization_config=_quantization(quantization, dtype),
             attn_implementation=attention,
         )
-    except (OSError, ValueError, ImportError) as error:
+    except (OSError, ValueError, ImportError, SafetensorError) as error:
         raise _not_loaded(base, "a causal language model in safetensors", error) from None
     return model.eval()
 

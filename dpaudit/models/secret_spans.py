@@ -1,5 +1,6 @@
 """Log-probabilities of canaries' secrets under a model whose training is unknown, in several renderings of a dialogue."""
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -133,6 +134,8 @@ def open_adapter(adapter: Path, base: str | None) -> tuple[LocalModel, LocalMode
 
     Raises UsageError for a folder that is no adapter and for a base that is not found.
     """
+    from safetensors import SafetensorError
+
     from dpaudit.models import merge
 
     if not adapter.is_dir():
@@ -149,11 +152,39 @@ def open_adapter(adapter: Path, base: str | None) -> tuple[LocalModel, LocalMode
                              remedy="--base DIR") from None  # fmt: skip
     model = _load(base, "--base")
     try:
-        model.add_adapter("audited", adapter)
-    except (RuntimeError, ValueError, KeyError) as error:
+        with warnings.catch_warnings():
+            warnings.filterwarnings(
+                "ignore", message="Found missing adapter keys"
+            )  # refused below, in one line
+            model.add_adapter("audited", adapter)
+    except (RuntimeError, ValueError, KeyError, TypeError, SafetensorError) as error:
         raise UsageError(f"--adapter {adapter}", expected=f"an adapter that fits {base}",
                          got=f"a {type(error).__name__} on loading it", remedy="name its base with --base DIR") from None  # fmt: skip
+    _check_whole(model.model, adapter, base)
     return LocalModel(model, "audited"), LocalModel(model), base
+
+
+def _check_whole(model: Any, adapter: Path, base: str) -> None:
+    """Raises UsageError where PEFT left out tensors of the file, or invented some: it only warns, and half an adapter tells less.
+
+    Nor is an adapter of virtual tokens audited: they are no tokens of the text.
+    """
+    import peft
+    from safetensors import safe_open
+
+    slot = model.active_adapter
+    if model.peft_config[slot].is_prompt_learning:
+        raise UsageError(f"--adapter {adapter}", expected="an adapter of the model's layers, such as LoRA",
+                         got="one of virtual tokens")  # fmt: skip
+    with safe_open(adapter / "adapter_model.safetensors", "pt") as file:
+        saved = set(file.keys())
+    loaded = set(peft.get_peft_model_state_dict(model, adapter_name=slot, save_embedding_layers=False))
+    lost, absent = len(saved - loaded), len(loaded - saved)
+    is_embedding = all("embed_tokens" in name or "lm_head" in name for name in saved - loaded)
+    if absent or (lost and not is_embedding):
+        raise UsageError(f"--adapter {adapter}", expected=f"an adapter whose tensors are those of {base}",
+                         got=f"{lost} that have no place in it, and {absent} that are missing",
+                         remedy="name its base with --base DIR, or merge it and give --model")  # fmt: skip
 
 
 def open_whole(folder: str) -> LocalModel:

@@ -4,6 +4,7 @@ It knows nothing of how the model was trained. What it writes holds no secret, n
 """
 
 import json
+import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -89,7 +90,8 @@ def run(
     key = audit_key.load(key_file)
     audit_key.check(key, key_file, data)
     claims.check_testable(claim, key.unit)
-    seen = _conformance(conformance)
+    seen, folder = _conformance(conformance), out or OUT
+    _check_folder(folder)
     answers, base_name = _ask(audited, key, progress)
     with progress.task("verify: bounds and blind baseline", total=1) as advance:
         found = _judged(key, claim, answers) | {
@@ -99,10 +101,17 @@ def run(
             "version": __version__,
         }
         advance(1)
-    folder = out or OUT
     rundir.write_text(folder / "verification.json", json.dumps(found, ensure_ascii=False, indent=1) + "\n")
     rundir.write_text(folder / "index.html", page.render_verification(found))
     return found | {"page": str(folder / "index.html")}
+
+
+def _check_folder(folder: Path) -> None:
+    """Raises UsageError where nothing can be written, before hours of scoring and not after them."""
+    there = next(place for place in (folder, *folder.absolute().parents) if place.exists())
+    if not (there.is_dir() and os.access(there, os.W_OK | os.X_OK)):
+        raise UsageError(f"--out {folder}", expected="a folder to write in, there or to be made",
+                         got="one without permission" if there.is_dir() else f"{there}, a file")  # fmt: skip
 
 
 def summary(found: dict[str, Any]) -> dict[str, Any]:
@@ -176,26 +185,52 @@ def _open(audited: Audited) -> tuple[Scorer, Scorer | None, str | None]:
 # ---- scores, guesses, verdict
 
 
-def _judged(key: AuditKey, claim: Claim, answers: list[Answers]) -> dict[str, Any]:
-    """All that follows from scores and coins. The verdict comes from the rule that the key froze, and from nothing else."""
-    rule, calibrated = key.rule, answers[0].base is not None
-    primary = rule.primary if calibrated else rule.without_base
+@dataclass(frozen=True, eq=False)
+class Conclusion:
+    """What the rule that the key froze says: `scores` of every rendering, shape (canaries,), and what follows from the chosen one's."""
+
+    made_by: Recipe
+    is_pair: bool
+    scores: dict[str, Floats]
+    chosen: Answers
+    bound: dict[str, Any]
+    verdict: Verdict
+
+
+def conclude(key: AuditKey, claim: Claim, answers: Sequence[Answers]) -> Conclusion:
+    """The verdict on a claim, from scores and coins. The rendering is chosen by the scores of all canaries alone, in or out.
+
+    Raises UsageError for a base that tells coins and for a model that gives no numbers.
+    """
+    is_calibrated = answers[0].base is not None
+    made_by = key.rule.primary if is_calibrated else key.rule.without_base
     is_pair = key.unit == "pair" or key.canaries[0].record.is_pair
-    scores = {a.rendering: scores_of(primary, a, is_pair) for a in answers}
+    if is_calibrated:
+        _check_base(key, answers, is_pair)
+    scores = {a.rendering: scores_of(made_by, a, is_pair) for a in answers}
     chosen = max(answers, key=lambda a: float(scores[a.rendering].mean()))
     coins = np.array(key.coins, dtype=bool)
-    bound = _bound(primary, scores[chosen.rendering], coins, claim)
+    bound = _bound(made_by, scores[chosen.rendering], coins, claim)
+    verdict = _verdict(claim, bound, scores[chosen.rendering], coins)
+    return Conclusion(made_by, is_pair, scores, chosen, bound, verdict)
+
+
+def _judged(key: AuditKey, claim: Claim, answers: Sequence[Answers]) -> dict[str, Any]:
+    """All that follows from scores and coins. The verdict comes from the rule that the key froze, and from nothing else."""
+    found, coins = conclude(key, claim, answers), np.array(key.coins, dtype=bool)
+    primary, chosen, bound = found.made_by, found.chosen, found.bound
+    examples = Labelled(found.scores[chosen.rendering], coins, np.ones_like(coins))
     return {
         "claim": asdict(claim),
         "bound": bound,
         "fdp": _fdp(bound),
-        "verdict": asdict(_verdict(claim, bound, scores[chosen.rendering])),
+        "verdict": asdict(found.verdict),
         "detection": _detection(bound, claim),
-        "rule": {"recipe": primary.name, "title": primary.title, "digest": primary.digest, "calibrated": calibrated,
-                 "rendering": chosen.rendering, "pair_margin": is_pair,
-                 "renderings": {name: float(values.mean()) for name, values in scores.items()}},
-        "performance": performance(Labelled(scores[chosen.rendering], coins, np.ones_like(coins)), seed=0),
-        "recipes": _others(primary, chosen, coins, claim, is_pair),
+        "rule": {"recipe": primary.name, "title": primary.title, "digest": primary.digest,
+                 "calibrated": chosen.base is not None, "rendering": chosen.rendering, "pair_margin": found.is_pair,
+                 "renderings": {name: float(values.mean()) for name, values in found.scores.items()}},
+        "performance": performance(examples, seed=0),
+        "recipes": _others(primary, chosen, coins, claim, found.is_pair),
         "blind": _blind(key),
     }  # fmt: skip
 
@@ -203,7 +238,7 @@ def _judged(key: AuditKey, claim: Claim, answers: list[Answers]) -> dict[str, An
 def scores_of(made_by: Recipe, answers: Answers, is_pair: bool) -> Floats:
     """One score a canary, shape (canaries,); of a pair, the chosen secret's less the rejected one's.
 
-    Raises UsageError where the model gives no number.
+    Raises UsageError where the model gives no number, or the probability zero.
     """
     signal = made_by.make_signal()
     base = answers.base or answers.audited  # a signal that calibrates is asked only where there is a base
@@ -214,11 +249,33 @@ def scores_of(made_by: Recipe, answers: Answers, is_pair: bool) -> Floats:
         ],
         dtype=np.float64,
     )
-    bad = int(np.isnan(values).sum())
+    bad = int((~np.isfinite(values)).sum())
     if bad:
         raise UsageError("dpaudit verify", expected="a model that gives every text a probability",
-                         got=f"NaN for {bad} canaries", remedy="its training diverged: there is nothing to audit")  # fmt: skip
+                         got=f"NaN or zero for {bad} of {len(values)} secrets",
+                         remedy="its training diverged: there is nothing to audit")  # fmt: skip
     return values[0::2] - values[1::2] if is_pair else values
+
+
+def _check_base(key: AuditKey, answers: Sequence[Answers], is_pair: bool) -> None:
+    """Raises UsageError where the base alone tells coins: it learned from the planted data, or stands in the other's place.
+
+    Given such a base the coins are fair no more, so that what calibration leaves proves nothing, nor does its silence.
+    """
+    made_by, coins = key.rule.without_base, np.array(key.coins, dtype=bool)
+    assert made_by.bound is not None
+    for given in answers:
+        assert given.base is not None
+        alone = scores_of(made_by, Answers(given.rendering, given.texts, given.base, None), is_pair)
+        for side in (alone, -alone):
+            guesses, right = guess_members(side, coins, made_by.bound)
+            p_value = epsilon.p_value_one_run(
+                canaries=len(coins), guesses=guesses, correct=right, epsilon=0.0, delta=0.0
+            )
+            if p_value < audit_key.UNFAIR:
+                raise UsageError("--base", expected="the model that training started from, which knows no canary",
+                                 got="one that tells which canaries went in",
+                                 remedy="name the model as it was before it saw the planted data")  # fmt: skip
 
 
 def _same_tokens(audited: "SecretScores", base: "SecretScores") -> Any:
@@ -247,6 +304,8 @@ def _bound(made_by: Recipe, scores: Floats, coins: NDArray[np.bool_], claim: Cla
 
 
 def _fdp(bound: dict[str, Any]) -> dict[str, Any]:
+    if bound["delta"] == 0:  # no Gaussian noise has an epsilon there
+        return {"epsilon_lower": None, "ceiling": None, "notion": FDP_NOTION}
     at = {key: bound[key] for key in ("canaries", "guesses", "delta", "confidence")}
     return {
         "epsilon_lower": fdp.epsilon_lower_fdp_gaussian(correct=bound["correct"], **at),
@@ -255,11 +314,17 @@ def _fdp(bound: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _verdict(claim: Claim, bound: dict[str, Any], scores: Floats) -> Verdict:
-    if np.ptp(scores) == 0:
+def _verdict(claim: Claim, bound: dict[str, Any], scores: Floats, coins: NDArray[np.bool_]) -> Verdict:
+    if scores.min() == scores.max():
         return Verdict(
             "no power", "every canary has the same score: this model shows no trace of any of them"
         )
+    most = bounds.most_right(scores, coins, bound["guesses"])
+    at = {key: bound[key] for key in ("canaries", "guesses", "delta", "confidence")}
+    reachable = epsilon.epsilon_lower_one_run(correct=most, **at)
+    if reachable <= claim.epsilon < bound["ceiling"]:
+        return Verdict("no power", f"{bound['guesses'] - most} of {bound['guesses']} guesses are wrong by equal scores: "
+                       f"all others right would have proven {reachable:.2f}, no more than the claimed {claim.epsilon:g}")  # fmt: skip
     return decide(claim, bound["epsilon_lower"], bound["ceiling"])
 
 
@@ -280,7 +345,10 @@ def _others(
         uncalibrated = made_by.signal == "calibrated" and answers.base is None
         if made_by.digest == primary.digest or made_by.bound is None or unknown or uncalibrated:
             continue
-        bound = _bound(made_by, scores_of(made_by, answers, is_pair), coins, claim)
+        try:
+            bound = _bound(made_by, scores_of(made_by, answers, is_pair), coins, claim)
+        except UsageError:  # no number under a signal that decides nothing: the verdict stands without it
+            continue
         kept = ("epsilon_lower", "ceiling", "guesses", "correct", "confidence", "notion")
         found.append({"recipe": made_by.name, "title": made_by.title, **{key: bound[key] for key in kept}})
     return found
@@ -319,7 +387,7 @@ def _conformance(file: Path | None) -> dict[str, Any] | None:
     try:
         found = json.loads(file.read_text(encoding="utf-8"))
         checks = [{key: str(check[key]) for key in ("check", "result", "seen")} for check in found["checks"]]
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         raise UsageError(f"--conformance {file}", expected="the JSON that dpaudit.callback wrote", got="another file, or none") from None  # fmt: skip
     return {"checks": checks}
 

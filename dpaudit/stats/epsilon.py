@@ -37,9 +37,22 @@ def p_value_one_run(*, canaries: int, guesses: int, correct: int, epsilon: float
     chance = float(binom.sf(correct - 1, guesses, accuracy))
     if delta == 0 or correct == 0 or chance >= 1:
         return min(chance, 1.0)
-    below = np.cumsum(binom.pmf(np.arange(correct - 1, -1, -1), guesses, accuracy))
-    slack = float(np.max(below / np.arange(1, correct + 1)))
-    return min(chance + 2 * canaries * delta * slack, 1.0)
+    return min(chance + 2 * canaries * delta * _slack(guesses, correct, accuracy), 1.0)
+
+
+def _slack(guesses: int, correct: int, accuracy: float) -> float:
+    """max_{i >= 1} P[correct > X >= correct - i] / i: the mean of the i probabilities below `correct`.
+
+    They rise to one peak and fall: once their mean falls it rises no more, and the rest need not be looked at.
+    """
+    most = 512
+    while True:
+        places = np.arange(correct - 1, max(correct - 1 - most, -1), -1)
+        means = np.cumsum(binom.pmf(places, guesses, accuracy)) / np.arange(1, len(places) + 1)
+        largest = float(means.max())
+        if len(places) == correct or means[-1] < largest:
+            return largest
+        most *= 4
 
 
 def epsilon_lower_one_run(

@@ -161,6 +161,17 @@ def test_one_run_is_monotone(name: str, values: list[float], sign: int) -> None:
     assert lowers[0] != lowers[-1]
 
 
+@pytest.mark.parametrize(("guesses", "correct"), [(5000, 5000), (5000, 2600), (20_000, 19_000), (3000, 1)])
+@pytest.mark.parametrize("epsilon", [0.0, 0.3, 4.0])
+def test_p_value_looks_at_as_many_terms_as_it_must(guesses: int, correct: int, epsilon: float) -> None:
+    """Against the maximum over all of them."""
+    accuracy = 1 / (1 + math.exp(-epsilon))
+    below = np.cumsum(binom.pmf(np.arange(correct - 1, -1, -1), guesses, accuracy))
+    slack = 2 * guesses * 1e-7 * float(np.max(below / np.arange(1, correct + 1)))
+    found = p_value_one_run(canaries=guesses, guesses=guesses, correct=correct, epsilon=epsilon, delta=1e-7)
+    assert found == pytest.approx(min(float(binom.sf(correct - 1, guesses, accuracy)) + slack, 1), rel=1e-12)
+
+
 def test_no_guesses_refute_nothing() -> None:
     assert p_value_one_run(canaries=10, guesses=0, correct=0, epsilon=0.0, delta=0.0) == 1.0
     assert epsilon_ceiling_one_run(canaries=0, guesses=0, delta=1e-5, confidence=0.95) == 0.0
