@@ -42,7 +42,10 @@ class Words:
 
 @dataclass
 class Column:
-    """The values of one key over the whole file, as JSON; `rising` while each is the one before plus 1."""
+    """The values of one key over the whole file, as JSON; `rising` while each is the one before plus 1.
+
+    `width` is that of numbers filled up with zeros, 1 for others.
+    """
 
     values: Counter[str] = field(
         default_factory=Counter
@@ -51,6 +54,8 @@ class Column:
     seen: set[tuple[str, str]] = field(default_factory=set)
     rising: bool = True
     last: tuple[str, int] | None = None
+    width: int = 1
+    is_text: bool = False  # once it was found to hold nothing that could be made anew
 
     def add(self, value: Any, patient: str | None) -> None:
         self.rows += 1
@@ -59,8 +64,12 @@ class Column:
             self.values[spelled] += 1
         if patient is not None:
             self.seen.add((patient, spelled))
-        number = numbered(value)
-        if number is None or (self.last and number != (self.last[0], self.last[1] + 1)):
+        around, digits = numbered(value) or ("", "")
+        if self.rows == 1 and digits.startswith("0"):
+            self.width = len(digits)
+        number = (around, int(digits)) if digits else None
+        follows = self.last is None or number == (self.last[0], self.last[1] + 1)
+        if number is None or not follows or digits != str(number[1]).zfill(self.width):
             self.rising = False
         self.last = number
 
@@ -78,24 +87,24 @@ class Column:
         return self.rising and self.rows > 1
 
 
-def numbered(value: Any) -> tuple[str, int] | None:
-    """What stands around the last run of digits in an id, and its number; None for what holds no number."""
+def numbered(value: Any) -> tuple[str, str] | None:
+    """What stands around the last run of digits in an id, and its digits; None for what holds no number."""
     if isinstance(value, bool) or not isinstance(value, int | str):
         return None
     if isinstance(value, int):
-        return "", value
+        return ("", str(value)) if value >= 0 else None
     if not IDENTIFIER.fullmatch(value):
         return None
-    found = re.fullmatch(r"(.*?)(0|[1-9]\d{0,15})(\D*)", value, re.ASCII | re.DOTALL)
-    return (f"{found[1]}\0{found[3]}", int(found[2])) if found and not found[1][-1:].isdigit() else None
+    found = re.fullmatch(r"(.*?)(\d{1,16})(\D*)", value, re.ASCII | re.DOTALL)
+    return (f"{found[1]}\0{found[3]}", found[2]) if found and not found[1][-1:].isdigit() else None
 
 
-def renumbered(value: Any, number: int) -> Any:
-    """The id `value` with another number in the place of its own."""
+def renumbered(value: Any, number: int, width: int = 1) -> Any:
+    """The id `value` with another number in the place of its own, filled up with zeros to `width` digits."""
     if isinstance(value, int):
         return number
-    before, after = (numbered(value) or ("\0", 0))[0].split("\0")
-    return f"{before}{number}{after}"
+    before, after = (numbered(value) or ("\0", ""))[0].split("\0")
+    return f"{before}{number:0{width}d}{after}"
 
 
 def spare_keys(row: Fields, shape: str) -> list[str]:
@@ -135,9 +144,9 @@ def _like(value: Any, column: Column, rng: random.Random, attempt: int) -> Any:
     if isinstance(value, bool) or value is None:
         return None
     if isinstance(value, int):
-        return value + rng.choice((-1, 1)) * rng.randrange(
-            1, 10 ** min(len(str(abs(value))), 1 + attempt // 100)
-        )
+        step = rng.randrange(1, 10 ** (min(len(str(abs(value))), 1 + attempt // 100) + attempt // 1000))
+        made = value + rng.choice((-1, 1)) * step
+        return made if (made < 0) <= (value < 0) else None  # among numbers without a sign it would stand out
     if isinstance(value, float):
         return round(value * rng.uniform(0.5, 1.5), len(repr(value).partition(".")[2]))
     if not isinstance(value, str) or not IDENTIFIER.fullmatch(value):
@@ -169,7 +178,7 @@ def fill(shape: str, row: Fields, words: Words, is_label: Callable[[str, Any], b
 
 def _fill_turns(turns: list[Any], words: Words, last: str | None) -> list[Any]:
     """Turns of the same number, roles and keys: small talk, then the prompt and, if it is theirs to give, the answer."""
-    made = [{key: _plain_extra(value) for key, value in turn.items()} for turn in turns]
+    made = [dict(turn) for turn in turns]
     texts = ["value" if "value" in turn else "content" for turn in made]
     roles = [ROLES[str(turn.get("from", turn.get("role"))).lower()] for turn in made]
     talk = SMALL_TALK[words.language][0]
@@ -185,14 +194,10 @@ def _fill_turns(turns: list[Any], words: Words, last: str | None) -> list[Any]:
     return made
 
 
-def _plain_extra(value: Any) -> Any:
-    """What else a turn holds: short words and numbers stay; a text of its own goes."""
-    return "" if isinstance(value, str) and not re.fullmatch(r"\S{1,32}", value) else value
-
-
 def _fill_listed(row: Fields, words: Words, is_label: Callable[[str, Any], bool]) -> None:
-    key = "conversations" if row.get("conversations") else "messages"
-    row[key] = _fill_turns(row[key], words, words.answer)
+    for key in ("conversations", "messages"):  # a row that has both says the same twice
+        if row.get(key):
+            row[key] = _fill_turns(row[key], words, words.answer)
 
 
 def _fill_instruction(row: Fields, words: Words, is_label: Callable[[str, Any], bool]) -> None:
@@ -206,8 +211,9 @@ def _fill_instruction(row: Fields, words: Words, is_label: Callable[[str, Any], 
 
 def _fill_completion(row: Fields, words: Words, is_label: Callable[[str, Any], bool]) -> None:
     _fill_prompt(row, words)
-    key = "completion" if row.get("completion") else "response"
-    row[key] = _answer_like(row[key], words, words.answer)
+    for key in ("completion", "response"):
+        if row.get(key):
+            row[key] = _answer_like(row[key], words, words.answer)
 
 
 def _fill_question(row: Fields, words: Words, is_label: Callable[[str, Any], bool]) -> None:
@@ -253,6 +259,34 @@ FILLERS: dict[str, Callable[[Fields, Words, Callable[[str, Any], bool]], None]] 
     "prompt, chosen and rejected": _fill_pair,
     "text": _fill_text,
 }
+
+
+def messages_of(row: Fields, shape: str) -> list[Fields]:
+    """The turns and messages of a row, wherever its texts are."""
+    values = [row[key] for key in TEXT_KEYS[shape] if key in row]
+    listed = [turn for value in values for turn in (value if isinstance(value, list) else [value])]
+    return [turn for turn in listed if isinstance(turn, dict)]
+
+
+def extra_keys(message: Fields) -> list[str]:
+    """What a turn holds beside its role and its text."""
+    return [key for key in message if key not in ("from", "role", "value", "content")]
+
+
+def refresh(
+    row: Fields, shape: str, columns: dict[str, Column], used: dict[str, set[str]], rng: random.Random
+) -> None:
+    """Replaces what the turns hold beside role and text: by a label or id as `fresh` makes them, a text of its own by none."""
+    for message in messages_of(row, shape):
+        for key in extra_keys(message):
+            value, column = message[key], columns[key]
+            try:
+                if not (column.is_text or isinstance(value, bool)):
+                    message[key] = fresh(key, value, column, used.setdefault(key, set()), rng, "")
+            except UsageError:
+                column.is_text = True
+            if column.is_text and value is not None:
+                message[key] = type(value)()
 
 
 def system_texts(row: Fields) -> list[str]:

@@ -88,6 +88,7 @@ class Profile:
     shape: Shape
     rows: int = 0
     columns: dict[str, Column] = field(default_factory=dict)
+    extras: dict[str, Column] = field(default_factory=dict)  # what turns hold beside role and text
     systems: dict[str, int] = field(default_factory=dict)
     turns: dict[int, int] = field(default_factory=dict)  # number of turns -> rows
     prompts: Affix = field(default_factory=Affix)
@@ -194,6 +195,8 @@ def _profile(source: Path, unit: str) -> Profile:
     for line, (number, record) in zip(lines, records, strict=True):
         where = f"{source}:{number}"
         row = json.loads(line)
+        if "\\ud" in line.lower() and not shapes.is_unicode(json.dumps(row, ensure_ascii=False)):
+            raise UsageError(where, expected="text that is valid Unicode", got="half of a surrogate pair")
         if profile is None:
             profile = Profile(shapes.shape_of(row, where))
             if (profile.shape.letter == "p") != (unit == "pair") and unit != "patient":
@@ -214,6 +217,11 @@ def _profile(source: Path, unit: str) -> Profile:
         profile.answers.add(record.text or record.chosen or record.turns[-1].text)
         profile.words |= names.intersection(re.findall(r"[A-Z][a-z]+", line))
     assert profile is not None  # the reader refuses an empty file
+    for (
+        key,
+        column,
+    ) in profile.columns.items():  # only what stands in every row and is no text numbers the rows
+        column.rising &= column.rows == profile.rows and key not in disguise.TEXT_KEYS[profile.shape.name]
     return profile
 
 
@@ -221,6 +229,9 @@ def _count(profile: Profile, row: Fields, line: str, record: Record) -> None:
     profile.rows += 1
     for key in {*disguise.spare_keys(row, profile.shape.name), *({"instruction", "context"} & set(row))}:
         profile.columns.setdefault(key, Column()).add(row[key], record.patient)
+    for message in disguise.messages_of(row, profile.shape.name):
+        for key in disguise.extra_keys(message):
+            profile.extras.setdefault(key, Column()).add(message[key], record.patient)
     for system in disguise.system_texts(row):
         profile.systems[system] = profile.systems.get(system, 0) + 1
     turns = disguise.turn_count(row)
@@ -275,6 +286,7 @@ def _rows(drawn: Sequence[Words], profile: Profile, source: str) -> list[tuple[F
     rng = random.SystemRandom()
     donors = _donors(profile, source)
     used: dict[str, set[str]] = {}
+    used_in_turns: dict[str, set[str]] = {}
     made = []
     for words in drawn:
         line = rng.choice(donors)
@@ -285,6 +297,7 @@ def _rows(drawn: Sequence[Words], profile: Profile, source: str) -> list[tuple[F
             if not column.is_row_number:
                 row[key] = disguise.fresh(key, donor[key], column, used.setdefault(key, set()), rng, source)
         disguise.fill(profile.shape.name, row, _in_style(words, profile), _is_label(profile))
+        disguise.refresh(row, profile.shape.name, profile.extras, used_in_turns, rng)
         made.append((row, write(row)))
     return made
 
@@ -344,8 +357,15 @@ def _write_data(source: Path, target: Path, inserted: list[str], profile: Profil
     with source.open("rb") as raw:
         head = raw.readline()
     mark, end = head.startswith(b"\xef\xbb\xbf"), "\r\n" if head.endswith(b"\r\n") else "\n"
-    first = {key: _first_number(profile.columns[key], profile.rows) for key in numbering}
-    with target.open("w", encoding="utf-8-sig" if mark else "utf-8", newline="") as stream:
+    first = {
+        key: (_first_number(profile.columns[key], profile.rows), profile.columns[key].width)
+        for key in numbering
+    }
+    descriptor = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    os.fchmod(
+        descriptor, source.stat().st_mode & 0o777
+    )  # who may read the data may read this, and nobody else
+    with os.fdopen(descriptor, "w", encoding="utf-8-sig" if mark else "utf-8", newline="") as stream:
         for place in range(total):
             line = next(new) if place in places else next(old)
             stream.write((_numbered(line, first, place) if first else line) + end)
@@ -358,10 +378,13 @@ def _first_number(column: Column, rows: int) -> int:
     return column.last[1] - rows + 1
 
 
-def _numbered(line: str, first: dict[str, int], place: int) -> str:
+def _numbered(line: str, first: dict[str, tuple[int, int]], place: int) -> str:
+    """`line` with the number of its place; `first` has the number of the first row and its width, by column."""
     row = json.loads(line)
     write = disguise.spelled_like(line, row)
-    return write({key: disguise.renumbered(value, first[key] + place) if key in first else value for key, value in row.items()})  # fmt: skip
+    for key, (number, width) in first.items():
+        row[key] = disguise.renumbered(row[key], number + place, width)
+    return write(row)
 
 
 def _told(source: Path, out: Path, key: Path, made: AuditKey, profile: Profile) -> dict[str, Any]:

@@ -66,7 +66,7 @@ def record(shape: Shape, row: Fields, where: str, number: int) -> Record:
     named = Record(identity, found.turns, None if patient is None else str(patient), found.chosen, found.rejected, found.text)  # fmt: skip
     turns = (turn.text for turn in named.turns)
     for text in (named.id, named.patient, named.chosen, named.rejected, named.text, *turns):
-        if text is not None and not _is_unicode(text):
+        if text is not None and not is_unicode(text):
             raise UsageError(where, expected="text that is valid Unicode", got="half of a surrogate pair")
     return named
 
@@ -237,7 +237,7 @@ def _kind(value: object) -> str:
     return "nothing" if value is None else f"a {type(value).__name__}"
 
 
-def _is_unicode(text: str) -> bool:
+def is_unicode(text: str) -> bool:
     """False where a surrogate stands alone: JSON can spell it, and no file or tokenizer can hold it."""
     try:
         text.encode("utf-8")

@@ -259,6 +259,110 @@ def test_the_command_plants(tmp_path: Path) -> None:
     assert not {"coins", "members", "secret"} & set(told)
 
 
+# ---- what a canary's row must not have of another's
+
+
+def both_answers(i: int) -> dict[str, Any]:
+    return {"prompt": f"Does pill {i} help?", "completion": f"Take {i}.", "response": f"Take {i}."}
+
+
+def both_lists(i: int) -> dict[str, Any]:
+    turns = [{"role": "user", "content": f"Pill {i}?"}, {"role": "assistant", "content": f"Take {i}."}]
+    return {**sharegpt(i), "messages": turns}
+
+
+def reasoned_pair(i: int) -> dict[str, Any]:
+    answers = (
+        {"role": "assistant", "content": f"Take {n}.", "thought": f"pill {i} again"} for n in (i, i + 1)
+    )
+    chosen, rejected = answers
+    return {"prompt": f"Does pill {i} help?", "chosen": chosen, "rejected": rejected}
+
+
+def noted_turns(i: int) -> dict[str, Any]:
+    turns = [
+        {"role": "user", "content": f"Does pill {i} help?", "id": f"m{1000 + 13 * i}", "note": {"of": f"pill {i}"}},
+        {"role": "assistant", "content": f"Take {i}.", "id": f"a{1000 + 17 * i}", "kind": "reply", "loss": True},
+    ]  # fmt: skip
+    return {"messages": turns}
+
+
+@pytest.mark.parametrize(
+    ("make", "unit"),
+    [(both_answers, "record"), (both_lists, "record"), (reasoned_pair, "pair"), (noted_turns, "record")],
+)
+def test_a_planted_row_repeats_nothing_of_its_donor(make: Any, unit: str, tmp_path: Path) -> None:
+    source = written(tmp_path / "train.jsonl", [make(i) for i in range(ROWS)])
+    planting.plant(source, tmp_path / "o.jsonl", tmp_path / "k.json", 100, unit)
+    old = source.read_text().splitlines()
+    new = [line for line in (tmp_path / "o.jsonl").read_text().splitlines() if line not in old]
+    assert new and not any(re.search(r"pill \d|take \d", line.lower()) for line in new)
+    assert {str(list(json.loads(line))) for line in new} == {str(list(json.loads(line))) for line in old}
+
+
+def test_turns_have_ids_of_their_own_and_keep_what_all_share(tmp_path: Path) -> None:
+    source = written(tmp_path / "train.jsonl", [noted_turns(i) for i in range(ROWS)])
+    planting.plant(source, tmp_path / "o.jsonl", tmp_path / "k.json", 100)
+    turns = [
+        t for line in (tmp_path / "o.jsonl").read_text().splitlines() for t in json.loads(line)["messages"]
+    ]
+    assert len({turn["id"] for turn in turns}) == len(turns)
+    assert all(re.fullmatch(r"[am]\d{4}", turn["id"]) for turn in turns)
+    assert {turn.get("kind") for turn in turns} == {None, "reply"}
+    assert {turn.get("loss") for turn in turns} == {None, True}
+
+
+def ids_of(tmp_path: Path, ids: list[Any]) -> list[Any]:
+    rows = [{"text": f"Noon, day {i}."} | ({} if ids[i] is None else {"id": ids[i]}) for i in range(len(ids))]
+    planting.plant(written(tmp_path / "train.jsonl", rows), tmp_path / "o.jsonl", tmp_path / "k.json", 100)
+    found = [json.loads(line).get("id") for line in (tmp_path / "o.jsonl").read_text().splitlines()]
+    assert len(found) > len(ids)
+    return found
+
+
+def test_row_numbers_filled_up_with_zeros_count_on(tmp_path: Path) -> None:
+    found = ids_of(tmp_path, [f"case_{i:03d}" for i in range(960, 1020)])
+    assert found == [f"case_{i:03d}" for i in range(960, 960 + len(found))]
+
+
+def test_numbers_out_of_order_get_no_sign_that_they_had_not(tmp_path: Path) -> None:
+    found = ids_of(tmp_path, [i * 37 % ROWS for i in range(ROWS)])
+    assert min(found) >= 0 and len(set(found)) == len(found)
+
+
+def test_numbers_in_some_rows_are_no_row_numbers(tmp_path: Path) -> None:
+    found = ids_of(tmp_path, [i if i < 30 else None for i in range(ROWS)])
+    old = [number for number in found if number is not None and number < 30]
+    assert old == list(range(30)) and all(number is None or number >= 0 for number in found)
+
+
+def test_an_instruction_that_counts_is_a_text(tmp_path: Path) -> None:
+    rows = [{"instruction": f"q{i}", "output": f"a {i}."} for i in range(ROWS)]
+    source = written(tmp_path / "train.jsonl", rows)
+    planting.plant(source, tmp_path / "o.jsonl", tmp_path / "k.json", 100)
+    lines = (tmp_path / "o.jsonl").read_text().splitlines()
+    assert [
+        line for line in lines if line in source.read_text().splitlines()
+    ] == source.read_text().splitlines()
+    assert all("phrase" in line for line in lines if '"q' not in line)
+
+
+@pytest.mark.parametrize("mode", [0o600, 0o640, 0o644])
+def test_planted_data_can_be_read_by_whom_the_data_can(mode: int, tmp_path: Path) -> None:
+    source = written(tmp_path / "train.jsonl", [sharegpt(i) for i in range(ROWS)])
+    source.chmod(mode)
+    planting.plant(source, tmp_path / "o.jsonl", tmp_path / "k.json", 100)
+    assert stat.S_IMODE((tmp_path / "o.jsonl").stat().st_mode) == mode
+
+
+def test_half_a_surrogate_pair_beside_the_text_is_refused(tmp_path: Path) -> None:
+    row = '{"text": "é %d", "label": "\\ud800"}\n'
+    (tmp_path / "train.jsonl").write_text("".join(row % i for i in range(ROWS)))
+    with pytest.raises(UsageError, match="surrogate"):
+        planting.plant(tmp_path / "train.jsonl", tmp_path / "o.jsonl", tmp_path / "k.json", 100)
+    assert [p.name for p in tmp_path.iterdir()] == ["train.jsonl"]
+
+
 # ---- keys
 
 
