@@ -16,26 +16,38 @@ from dpaudit import rundir
 class ConformanceCallback(TrainerCallback):  # type: ignore[misc]
     """Writes a JSON of checks to `file` when training ends: `Trainer(..., callbacks=[ConformanceCallback("seen.json")])`.
 
-    Steps, batches, accumulation, epochs, and whether every trainable tensor moved. Holds no text and no weights.
+    Steps, batches, accumulation, epochs, and whether every trainable tensor moved. Holds no text and no weights. Of
+    several processes the first one writes, and of batches it tells its own. Raises OSError before the first step where
+    `file` cannot be written.
     """
 
     def __init__(self, file: str | Path) -> None:
         self.file = Path(file)
-        self.rows: Counter[int] = Counter()  # rows of a forward pass in training -> how often
+        self.rows: Counter[int] = Counter()  # rows of a step, all its forward passes together -> how often
         self.steps = 0
+        self._rows_now = 0
         self._start: dict[str, Any] = {}
         self._hook: Any = None
 
     def on_train_begin(self, args: Any, state: Any, control: Any, model: Any = None, **_: Any) -> None:
         """Remembers the trainable weights, on the processor, and begins to count rows."""
+        if state.is_world_process_zero:
+            rundir.write_text(
+                self.file, "{}\n"
+            )  # an error now, and not after the training that it would cost
+            self.file.unlink()
         self._start = {n: p.detach().cpu().clone() for n, p in model.named_parameters() if p.requires_grad}
         self._hook = model.register_forward_pre_hook(self._count, with_kwargs=True)
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         self.steps += 1
+        self.rows[self._rows_now] += 1
+        self._rows_now = 0
 
     def on_train_end(self, args: Any, state: Any, control: Any, model: Any = None, **_: Any) -> None:
         self._hook.remove()
+        if not state.is_world_process_zero:
+            return
         still = [
             name
             for name, p in model.named_parameters()
@@ -56,7 +68,7 @@ class ConformanceCallback(TrainerCallback):  # type: ignore[misc]
     def _count(self, module: Any, given: tuple[Any, ...], named: dict[str, Any]) -> None:
         ids = named.get("input_ids", given[0] if given else None)
         if module.training and ids is not None:
-            self.rows[int(ids.shape[0])] += 1
+            self._rows_now += int(ids.shape[0])
 
     def _weights(self, still: list[str]) -> dict[str, str]:
         total = len(self._start)

@@ -40,8 +40,9 @@ def parse(text: str) -> Claim:
 def check_testable(claim: Claim, unit: str) -> None:
     """Raises UsageError where coins that put a `unit` in or leave it out say nothing of the claim."""
     if claim.unit != unit:
+        remedy = "no canary is planted for it" if claim.unit == "label" else f"plant with --unit {claim.unit}"
         raise UsageError("--claim: unit", expected=f"{unit}, the unit that was planted", got=claim.unit,
-                         remedy=f"claims of different units are never compared; plant with --unit {claim.unit}")  # fmt: skip
+                         remedy=f"claims of different units are never compared; {remedy}")  # fmt: skip
     if claim.relation != "add_or_remove":
         raise UsageError("--claim: relation", expected="add_or_remove, which coins in or out test", got=claim.relation,
                          remedy="a `replace` claim needs twin canaries, which are not planted")  # fmt: skip

@@ -174,6 +174,8 @@ def test_claims_that_the_coins_do_not_test() -> None:
         claims.check_testable(Claim(3, 1e-5, "record", "replace"), "record")
     with pytest.raises(UsageError, match="never compared"):
         claims.check_testable(Claim(3, 1e-5, "patient", "add_or_remove"), "record")
+    with pytest.raises(UsageError, match="no canary is planted"):
+        claims.check_testable(Claim(3, 1e-5, "label", "add_or_remove"), "pair")
     claims.check_testable(Claim(3, 1e-5, "record", "add_or_remove"), "record")
 
 
@@ -445,6 +447,58 @@ def test_endpoints_that_cannot_be_asked(
         Endpoint("http://127.0.0.1:9/v1", None)
 
 
+@pytest.mark.parametrize(
+    "url",
+    ["http://localhost:port/v1", "http://[::1", "http://127.0.0.1:99999/v1", "http://me:hush@127.0.0.1:9/v1"],
+)
+def test_addresses_that_are_none_and_passwords_in_them_are_refused(
+    url: str, world: Path, tmp_path: Path
+) -> None:
+    told = attempt(verify.Audited(endpoint=url), world / "key.json", out=tmp_path)
+    assert told.startswith("--endpoint: expected a URL") and "hush" not in told
+
+
+ODD = {
+    "words": lambda tokens: (tokens, ["low"] * len(tokens)),
+    "odds": lambda tokens: (tokens, [2.5] * len(tokens)),  # no logarithm of a probability
+    "truth": lambda tokens: (tokens, [True] * len(tokens)),
+    "short": lambda tokens: (tokens, [-1.0]),
+    "ids": lambda tokens: (list(range(len(tokens))), [-1.0] * len(tokens)),
+}
+
+
+@pytest.mark.parametrize("kind", ["html", "null", "list", "nothing listed", *ODD])
+def test_a_server_that_answers_otherwise_is_told_in_one_line(kind: str, world: Path, tmp_path: Path) -> None:
+    class Odd(Server):
+        def do_GET(self) -> None:
+            listed = {"null": None, "list": [1], "nothing listed": {"data": [1, None]}}
+            if kind == "html":
+                self.send_response(200)
+                self.send_header("Content-Type", "text/html")
+                self.end_headers()
+                self.wfile.write(b"<html>")
+            else:
+                self.reply(200, listed.get(kind, {"data": [{"id": "m"}]}))  # type: ignore[arg-type]
+
+        def do_POST(self) -> None:
+            prompt = json.loads(self.rfile.read(int(self.headers["Content-Length"])))["prompt"]
+            tokens, values = ODD[kind](re.findall(r"\s?\S+|\s", prompt))
+            logprobs = {"tokens": tokens, "token_logprobs": values, "top_logprobs": None, "text_offset": []}
+            self.reply(200, {"id": "c", "object": "text_completion", "created": 0, "model": "m",
+                             "choices": [{"index": 0, "text": "x", "finish_reason": "length", "logprobs": logprobs}]})  # fmt: skip
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Odd)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        told = attempt(verify.Audited(endpoint=f"http://127.0.0.1:{server.server_port}/v1"), world / "key.json", out=tmp_path)  # fmt: skip
+    finally:
+        server.shutdown()
+        server.server_close()
+    assert told.startswith("--endpoint") and not any(
+        canary.secret in told for canary in audit_key.load(world / "key.json").canaries
+    )
+
+
 def test_pairs_are_scored_by_their_margin(toy_adapter_dir: Path, tmp_path: Path) -> None:
     out, path, _ = planted(tmp_path, "pair")
     done = check("--adapter", toy_adapter_dir, "--key", path, "--data", out, "--out", tmp_path / "v",
@@ -541,7 +595,10 @@ def test_a_stale_audit_sets_no_exit_code(tmp_path: Path) -> None:
     assert isinstance(done.exception, UsageError) and "present" in str(done.exception)
 
 
-def test_the_callback_records_a_stranger(toy_model_dir: Path, tmp_path: Path) -> None:
+def trained_under_the_callback(
+    toy_model_dir: Path, tmp_path: Path, file: Path, rows: int = 24, **more: Any
+) -> None:
+    """Somebody's Trainer over that many rows, two a forward pass."""
     import peft
     import torch
     import transformers
@@ -550,16 +607,40 @@ def test_the_callback_records_a_stranger(toy_model_dir: Path, tmp_path: Path) ->
 
     base = transformers.AutoModelForCausalLM.from_pretrained(toy_model_dir)
     model = peft.get_peft_model(base, peft.LoraConfig(r=2, target_modules="all-linear"))
-    rows = [{"input_ids": [5, 6, 7, i], "labels": [5, 6, 7, i], "attention_mask": [1] * 4} for i in range(24)]
+    data = [
+        {"input_ids": [5, 6, 7, i], "labels": [5, 6, 7, i], "attention_mask": [1] * 4} for i in range(rows)
+    ]
     arguments = transformers.TrainingArguments(
         str(tmp_path / "t"), per_device_train_batch_size=2, num_train_epochs=1, report_to=[], use_cpu=True,
-        save_strategy="no", logging_strategy="no", learning_rate=1e-2, disable_tqdm=True,
+        save_strategy="no", logging_strategy="no", learning_rate=1e-2, disable_tqdm=True, **more,
     )  # fmt: skip
-    file = tmp_path / "seen.json"
     with torch.random.fork_rng():
         transformers.Trainer(
-            model, arguments, train_dataset=rows, callbacks=[ConformanceCallback(file)]
+            model, arguments, train_dataset=data, callbacks=[ConformanceCallback(file)]
         ).train()
+
+
+def test_the_callback_counts_the_rows_of_a_step_and_not_of_a_forward_pass(
+    toy_model_dir: Path, tmp_path: Path
+) -> None:
+    """A Poisson batch in parts of one size is no batch of one size."""
+    file = tmp_path / "seen.json"
+    trained_under_the_callback(toy_model_dir, tmp_path, file, gradient_accumulation_steps=4)
+    found = {row["check"]: row for row in json.loads(file.read_text())["checks"]}
+    assert found["batches as Poisson sampling gives them"]["seen"] == "8 rows × 3"
+
+
+def test_the_callback_fails_before_training_where_it_cannot_write(
+    toy_model_dir: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OSError):
+        trained_under_the_callback(toy_model_dir, tmp_path, tmp_path / "file" / "seen.json")
+
+
+def test_the_callback_records_a_stranger(toy_model_dir: Path, tmp_path: Path) -> None:
+    file = tmp_path / "seen.json"
+    trained_under_the_callback(toy_model_dir, tmp_path, file)
     found = {row["check"]: row for row in json.loads(file.read_text())["checks"]}
     assert found["steps"]["result"] == "pass" and found["steps"]["seen"].startswith("12 ")
     assert found["every trainable tensor moved"]["result"] == "pass"

@@ -14,6 +14,7 @@ from dpaudit.models.secret_spans import SecretScores, Text
 
 KEY_VARIABLE = "OPENAI_API_KEY"
 TIMEOUT, RETRIES = 120.0, 2
+ROUNDING = 1e-3  # nats
 
 
 class Endpoint:
@@ -27,12 +28,7 @@ class Endpoint:
     def __init__(self, url: str, model: str | None, allow_egress: Sequence[str] = ()) -> None:
         import openai
 
-        parts = urlsplit(url)
-        host = parts.hostname or ""
-        if parts.scheme not in ("http", "https") or not host:
-            raise UsageError(
-                "--endpoint", expected="a URL such as http://localhost:8000/v1", got=f"{url:.80}"
-            )
+        host = _host(url)
         if not is_loopback(host) and host not in allow_egress:
             raise UsageError("--endpoint", expected="a server on this machine, or one that --allow-egress names", got=host,
                              remedy=f"to send the canaries' texts there, add --allow-egress {host}")  # fmt: skip
@@ -88,9 +84,9 @@ class Endpoint:
             raise UsageError(f"--endpoint {self.url}", expected="log-probabilities of the prompt's tokens (echo or prompt_logprobs)",
                              got="none in the reply", remedy="serve with vLLM, or audit the weights with --adapter")  # fmt: skip
         at = _overlapping(pieces, text)
-        if not at or any(pieces[index][1] is None for index in at):
+        if not at or not all(_is_logprob(pieces[index][1]) for index in at):
             raise UsageError(f"--endpoint {self.url}", expected="the prompt's own tokens with their log-probabilities",
-                             got="a reply in which the text sent is not found")  # fmt: skip
+                             got="other text, or no log-probabilities")  # fmt: skip
         logprob = np.array([pieces[index][1] for index in at], dtype=np.float32)
         unknown = np.full_like(logprob, np.nan)
         return SecretScores(logprob, unknown, unknown)
@@ -122,11 +118,39 @@ class Endpoint:
             raise
         except openai.BadRequestError:  # a server that knows no `echo` says so like this
             return None
+        except (
+            AttributeError,
+            TypeError,
+            ValueError,
+        ):  # the client takes any JSON for an answer, and any text for JSON
+            raise UsageError(f"--endpoint {self.url}", expected="the answers of an OpenAI-compatible server",
+                             got="others", remedy="the URL commonly ends with /v1") from None  # fmt: skip
         except openai.APIError as error:
             status = getattr(error, "status_code", None) or type(error).__name__  # a body may repeat the text
             raise PartialError(
                 f"--endpoint {self.url} gave no answer ({status}); type the command again"
             ) from error
+
+
+def _host(url: str) -> str:
+    """The host of an endpoint. Raises UsageError for what is no URL of one, and for a password, which the page would show."""
+    try:
+        parts = urlsplit(url)
+        host = parts.hostname if parts.scheme in ("http", "https") and parts.port != 0 else None
+    except ValueError:  # brackets or a port that are none
+        host = None
+    if not host:
+        raise UsageError("--endpoint", expected="a URL such as http://localhost:8000/v1",
+                         got="one with a password" if "@" in url else f"{url:.80}")  # fmt: skip
+    if parts.username is not None or parts.password is not None:
+        raise UsageError("--endpoint", expected="a URL without user and password", got="one with them",
+                         remedy=f"put a key into {KEY_VARIABLE}")  # fmt: skip
+    return host
+
+
+def _is_logprob(value: object) -> bool:
+    """Whether a server may mean it: a number, above 0 by no more than rounding. NaN is told later, with all the others."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and not value > ROUNDING
 
 
 def _echoed(reply: Any, text: Text) -> list[tuple[str, float | None]] | None:
@@ -140,7 +164,12 @@ def _echoed(reply: Any, text: Text) -> list[tuple[str, float | None]] | None:
     logprobs = getattr(choices[0], "logprobs", None)
     tokens = getattr(logprobs, "tokens", None)
     values = getattr(logprobs, "token_logprobs", None)
-    if not tokens or not values or text.secret not in "".join(tokens):
+    if (
+        not tokens
+        or not values
+        or not all(isinstance(token, str) for token in tokens)
+        or text.secret not in "".join(tokens)
+    ):
         return None
     return list(zip(map(str, tokens), values, strict=False))
 
