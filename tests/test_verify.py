@@ -386,15 +386,32 @@ def served(merged: Path, toy_model_dir: Path) -> Iterator[tuple[str, type[Server
 
 
 @pytest.mark.parametrize("style", ["echo", "vllm"])
-def test_a_served_model_is_refuted(
-    style: str, served: tuple[str, type[Server]], world: Path, tmp_path: Path
+def test_a_served_model_is_judged_as_its_weights_are(
+    style: str,
+    served: tuple[str, type[Server]],
+    world: Path,
+    merged: Path,
+    toy_model_dir: Path,
+    tmp_path: Path,
 ) -> None:
+    """In the renderings that need no chat template, which is all that can be asked of a server."""
+    from dpaudit.models.secret_spans import open_whole, texts_of
+
     url, server = served
     server.style = style
     done = check("--endpoint", url, "--model", "tuned", "--base", "base", "--key", world / "key.json", "--claim", CLAIM, "--out", tmp_path)  # fmt: skip
-    assert done.exit_code == 1, done.output
     found = json.loads((tmp_path / "verification.json").read_text())
-    assert found["rule"]["calibrated"] and "chat" not in found["rule"]["renderings"]
+    assert done.exit_code == verify.EXIT_CODES[found["verdict"]["verdict"]], done.output
+    key, models = audit_key.load(world / "key.json"), [open_whole(str(d)) for d in (merged, toy_model_dir)]
+    answers = []
+    for rendering in ("question", "alpaca", "plain"):
+        texts = texts_of(key.canaries, rendering, None)
+        assert texts is not None
+        answers.append(verify.Answers(rendering, texts, *(model.scores(texts) for model in models)))
+    local = verify.conclude(key, claims.parse(CLAIM), answers)
+    assert found["rule"]["calibrated"] and found["rule"]["rendering"] == local.chosen.rendering
+    assert list(found["rule"]["renderings"]) == ["question", "alpaca", "plain"]
+    assert abs(found["bound"]["correct"] - local.bound["correct"]) <= 1
 
 
 def test_a_served_model_without_a_base_is_judged_by_the_other_frozen_recipe(
