@@ -373,6 +373,10 @@ def verify(
         typer.Option("--conformance", metavar="FILE", help="What dpaudit.callback recorded, for the page."),
     ] = None,
     allow_egress: EgressOption = None,
+    tokenizer: Annotated[
+        str | None,
+        typer.Option("--tokenizer", metavar="DIR", help="Of an endpoint: whose chat template to ask in."),
+    ] = None,
     run: RunOption = None,
     runs: RunsOption = rundir.RUNS,
     as_json: JsonOption = False,
@@ -381,7 +385,7 @@ def verify(
     from dpaudit.stages import verify
 
     if run is not None:
-        if any(option is not None for option in (adapter, model, endpoint, base, key, claim)):
+        if any(option is not None for option in (adapter, model, endpoint, base, tokenizer, key, claim)):
             raise UsageError(
                 "--run", expected="the claims that its suite declared, alone", got="options of another model"
             )
@@ -393,7 +397,7 @@ def verify(
     if key is None or claim is None:
         raise UsageError("dpaudit verify", expected="--key FILE and --claim, or --run NAME",
                          got="no --key" if key is None else "no --claim", remedy=claims.EXAMPLE)  # fmt: skip
-    audited = verify.Audited(adapter, model, endpoint, base, tuple(allow_egress or ()))
+    audited = verify.Audited(adapter, model, endpoint, base, tuple(allow_egress or ()), tokenizer)
     told = verify.run(audited, key, claims.parse(claim), Progress(), out, data, conformance)
     _print(told if as_json else verify.summary(told), as_json)
     raise typer.Exit(verify.exit_code([told["verdict"]["verdict"]]))

@@ -412,6 +412,41 @@ def test_a_served_model_is_judged_as_its_weights_are(
     assert found["rule"]["calibrated"] and found["rule"]["rendering"] == local.chosen.rendering
     assert list(found["rule"]["renderings"]) == ["question", "alpaca", "plain"]
     assert abs(found["bound"]["correct"] - local.bound["correct"]) <= 1
+    assert "Asked without a chat template" in (tmp_path / "index.html").read_text(encoding="utf-8")
+
+
+def test_a_served_model_that_is_asked_in_its_template_is_refuted(
+    served: tuple[str, type[Server]], world: Path, toy_model_dir: Path, tmp_path: Path
+) -> None:
+    at = (
+        "--endpoint",
+        served[0],
+        "--model",
+        "tuned",
+        "--base",
+        "base",
+        "--key",
+        world / "key.json",
+        "--claim",
+        CLAIM,
+    )
+    done = check(*at, "--tokenizer", toy_model_dir, "--out", tmp_path)
+    assert done.exit_code == 1, done.output
+    found = json.loads((tmp_path / "verification.json").read_text())
+    assert found["rule"]["rendering"] == "chat"
+    assert "Asked without a chat template" not in (tmp_path / "index.html").read_text(encoding="utf-8")
+
+
+def test_tokenizers_that_are_none_are_refused(
+    served: tuple[str, type[Server]], world: Path, merged: Path, tmp_path: Path
+) -> None:
+    key = world / "key.json"
+    told = attempt(
+        verify.Audited(endpoint=served[0], model="tuned", tokenizer=str(tmp_path)), key, out=tmp_path
+    )
+    assert told.startswith(f"--tokenizer {tmp_path}: expected")
+    local = verify.Audited(model=str(merged), base=str(merged), tokenizer=str(merged))
+    assert "beside --endpoint" in attempt(local, key, out=tmp_path)
 
 
 def test_a_served_model_without_a_base_is_judged_by_the_other_frozen_recipe(

@@ -23,7 +23,7 @@ class Endpoint:
     Raises UsageError for a host off this machine that `allow_egress` does not name, and for a model it does not serve.
     """
 
-    tokenizer = None
+    tokenizer: Any = None  # that of its chat template, where it is at hand
 
     def __init__(self, url: str, model: str | None, allow_egress: Sequence[str] = ()) -> None:
         import openai

@@ -62,6 +62,9 @@ class Audited:
     endpoint: str | None = None
     base: str | None = None
     allow_egress: tuple[str, ...] = ()
+    tokenizer: str | None = (
+        None  # of an endpoint: the folder whose chat template its dialogues are written in
+    )
 
 
 @dataclass(frozen=True, eq=False)
@@ -166,10 +169,15 @@ def _open(audited: Audited) -> tuple[Scorer, Scorer | None, str | None]:
     if (audited.adapter is not None) + (audited.endpoint is not None or audited.model is not None) != 1:
         raise UsageError("dpaudit verify", expected="one of --adapter DIR, --model DIR with --base DIR, --endpoint URL",
                          got="none" if audited.adapter is None else "two")  # fmt: skip
+    if audited.tokenizer is not None and audited.endpoint is None:
+        raise UsageError(
+            "--tokenizer", expected="it beside --endpoint", got="a model on this machine, which has its own"
+        )
     if audited.endpoint is not None:
         from dpaudit.models.prompt_logprobs import Endpoint
 
         served = Endpoint(audited.endpoint, audited.model, audited.allow_egress)
+        served.tokenizer = _templated(audited.tokenizer) if audited.tokenizer else None
         return served, served.beside(audited.base) if audited.base else None, audited.base
     from dpaudit.models import secret_spans
 
@@ -180,6 +188,20 @@ def _open(audited: Audited) -> tuple[Scorer, Scorer | None, str | None]:
                          remedy="without it what was learned cannot be told from what was known; add --base DIR")  # fmt: skip
     secret_spans.check_folder(audited.base, "--base")
     return secret_spans.open_whole(str(audited.model)), None, None
+
+
+def _templated(folder: str) -> Any:
+    """The tokenizer of a folder. Raises UsageError where it has no chat template, which is all that it is for."""
+    from dpaudit.models import hf
+
+    try:
+        found = hf.load_tokenizer(folder)
+    except UsageError as error:
+        raise UsageError(f"--tokenizer {folder}", expected=error.expected, got=error.got, remedy=error.remedy) from None  # fmt: skip
+    if found.chat_template is None:
+        raise UsageError(f"--tokenizer {folder}", expected="a tokenizer with a chat template", got="one without",
+                         remedy="leave the option out")  # fmt: skip
+    return found
 
 
 # ---- scores, guesses, verdict
@@ -228,6 +250,7 @@ def _judged(key: AuditKey, claim: Claim, answers: Sequence[Answers]) -> dict[str
         "detection": _detection(bound, claim),
         "rule": {"recipe": primary.name, "title": primary.title, "digest": primary.digest,
                  "calibrated": chosen.base is not None, "rendering": chosen.rendering, "pair_margin": found.is_pair,
+                 "chat_template": any(a.rendering in ("chat", "text") for a in answers),
                  "renderings": {name: float(values.mean()) for name, values in found.scores.items()}},
         "performance": performance(examples, seed=0),
         "recipes": _others(primary, chosen, coins, claim, found.is_pair),
