@@ -104,8 +104,9 @@ def run(
             "version": __version__,
         }
         advance(1)
+    shown = page.render_verification(found)  # before anything is written
     rundir.write_text(folder / "verification.json", json.dumps(found, ensure_ascii=False, indent=1) + "\n")
-    rundir.write_text(folder / "index.html", page.render_verification(found))
+    rundir.write_text(folder / "index.html", shown)
     return found | {"page": str(folder / "index.html")}
 
 
