@@ -47,6 +47,33 @@ def test_the_page_on_audits_says_what_was_measured() -> None:
         assert f"| {' | '.join(cells)} |" in line
 
 
+def test_the_page_on_audits_says_what_came_of_whole_trainings() -> None:
+    text = (BENCHMARKS.parent / "docs" / "audit.md").read_text(encoding="utf-8")
+    strangers, own = (
+        json.loads((BENCHMARKS / "results" / f"{name}.json").read_text(encoding="utf-8"))
+        for name in ("stranger_audit", "own_engine")
+    )
+    for run in strangers["runs"]:
+        cells = (
+            run["seed"],
+            run["correct"],
+            f"{run['epsilon_lower']:.2f}",
+            f"{run['auc']:.3f}",
+            run["verdict"],
+        )
+        assert f"| {' | '.join(map(str, cells))} |" in text
+    counts = (
+        own["refuted_by_one_run"],
+        own["refuted_from_inside_by_one_run"],
+        own["refuted_by_mechanism_test"],
+    )
+    assert len(own["runs"]) == 20
+    told = (
+        "the one-run bound refutes {} of 20, from inside {} of 20, and the mechanism test, at 5 %, {} of 20"
+    )
+    assert told.format(*counts) in " ".join(text.split())
+
+
 @pytest.fixture(scope="module")
 def keinan() -> ModuleType:
     spec = importlib.util.spec_from_file_location("keinan", BENCHMARKS / "keinan.py")
