@@ -239,7 +239,8 @@ def attack_mia(
     run_dir, plan = _opened(run, runs)
     pipeline.attack(run_dir, plan, Progress(), "mia", arm, recipe)
     found = overview.narrowed(overview.verdict_rows(run_dir, plan), arm, recipe)
-    _tell(run_dir, plan, {"verdicts": found}, as_json)
+    inside = overview.narrowed(overview.inside_rows(run_dir, plan), arm, None)
+    _tell(run_dir, plan, {"verdicts": found, **({"inside": inside} if inside else {})}, as_json)
 
 
 @attack_app.command("extract")
@@ -377,7 +378,9 @@ def verify(
         str | None,
         typer.Option("--tokenizer", metavar="DIR", help="Of an endpoint: whose chat template to ask in."),
     ] = None,
-    run: RunOption = None,
+    run: Annotated[
+        str | None, typer.Option("--run", metavar="NAME", help="A run whose suite declares claims; alone.")
+    ] = None,
     runs: RunsOption = rundir.RUNS,
     as_json: JsonOption = False,
 ) -> None:

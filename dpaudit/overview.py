@@ -110,6 +110,28 @@ def arm_rows(run_dir: RunDir, plan: Plan) -> Rows:
     return rows
 
 
+def inside_rows(run_dir: RunDir, plan: Plan) -> Rows:
+    """Per arm with canaries along axes: what the mechanism test and conformance say of its ledger."""
+    from dpaudit.stages import inside
+
+    rows = []
+    for arm in suite.arms(plan.suite):
+        found = _optional(run_dir, inside.file_of(arm.name))
+        if found:
+            test = found["mechanism_test"]
+            rows.append(
+                {
+                    "arm": arm.name,
+                    "claim": found["claim"]["epsilon"],
+                    "noise_multiplier": found["noise_multiplier"],
+                    **{key: test[key] for key in ("noise_upper", "epsilon_lower", "p_value", "notion")},
+                    "failed": sum(check["outcome"] == "fail" for check in found["conformance"]),
+                    "ledger": found["ledger"],
+                }
+            )
+    return rows
+
+
 def verdict_rows(run_dir: RunDir, plan: Plan) -> Rows:
     """Per arm and membership recipe: the claim, the lower bound with its ceiling, the canary AUC, the verdict."""
     rows = []

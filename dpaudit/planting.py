@@ -26,6 +26,8 @@ SYLLABLES = tuple(consonant + vowel for consonant in "bdfgklmnprstvz" for vowel 
 NAMES = 24_000  # invented surnames to choose from, of 29,791 that three syllables make
 CANARIES_MOST = 20_000
 AFFIX_ROWS = 20  # rows that must share how texts begin and end before that is the data's style
+CROWD = 0.2  # of the planted rows
+CROWDED = "more than a fifth of the rows are canaries: the model learns to speak like them; give more rows or fewer canaries"
 PRIMARY, WITHOUT_BASE = "calibrated", "loss"
 RENDERINGS = ("chat", "question", "alpaca", "plain")
 
@@ -402,11 +404,13 @@ def _told(source: Path, out: Path, key: Path, made: AuditKey, profile: Profile) 
         "shape": profile.shape.name,
         "unit": made.unit,
         "rows": profile.rows,
+        "rows_planted": made.rows,
         "canaries": len(made.coins),
         "guesses": made.rule.guesses,
         "epsilon_ceiling": ceiling,
         "ceiling_delta": 1e-5,
         "renumbered": sorted(key for key, column in profile.columns.items() if column.is_row_number),
+        **({"note": CROWDED} if made.rows - profile.rows > CROWD * made.rows else {}),
         "next": f"train on {out} as always, keep {key} away from the trainer, then: "
         f"dpaudit verify --adapter DIR --key {key} --claim eps=E,delta=D,unit={made.unit},relation=add_or_remove",
     }

@@ -49,6 +49,7 @@ COLUMNS: dict[str, dict[str, tuple[str, str]]] = {
         "ceiling": ("ceiling", "two_down"),
         "verdict": ("verdict", "text"),
         "ledger": ("ledger", "text"),
+        "ledger_reason": ("since", "text"),
     },
     "verdicts": {
         "arm": ("arm", "text"),
@@ -60,6 +61,16 @@ COLUMNS: dict[str, dict[str, tuple[str, str]]] = {
         "auc_lower": ("from", "three_down"),
         "auc_upper": ("to", "three_up"),
         "verdict": ("verdict", "text"),
+    },
+    "inside": {
+        "arm": ("arm", "text"),
+        "claim": ("claimed epsilon", "epsilon"),
+        "noise_multiplier": ("sigma of the ledger", "sigma"),
+        "noise_upper": ("largest not refuted", "two_up"),
+        "epsilon_lower": ("which spends", "two_down"),
+        "p_value": ("p", "p"),
+        "failed": ("checks failed", "count"),
+        "ledger": ("ledger", "text"),
     },
     "extraction": {
         "arm": ("arm", "text"),

@@ -40,17 +40,23 @@ def decide(claim: Claim, epsilon_lower: float, ceiling: float) -> Verdict:
         raise ValueError(f"expected 0 <= epsilon_lower <= ceiling, got {epsilon_lower} and {ceiling}")
     if epsilon_lower > claim.epsilon:
         return Verdict(
-            "refuted", f"the measured lower bound {epsilon_lower:.2f} is above the claimed {claim.epsilon:g}"
+            "refuted",
+            f"the measured lower bound {_down(epsilon_lower)} is above the claimed {claim.epsilon:g}",
         )
     if ceiling <= claim.epsilon:
         return Verdict(
-            "no power", f"all guesses right would have proven {ceiling:.2f}, no more than the claimed {claim.epsilon:g}"
+            "no power", f"all guesses right would have proven {_down(ceiling)}, no more than the claimed {claim.epsilon:g}"
         )  # fmt: skip
     return Verdict(
         "not refuted",
-        f"the measured lower bound {epsilon_lower:.2f} is not above the claimed {claim.epsilon:g}; "
-        f"all guesses right would have proven {ceiling:.2f}",
+        f"the measured lower bound {_down(epsilon_lower)} is not above the claimed {claim.epsilon:g}; "
+        f"all guesses right would have proven {_down(ceiling)}",
     )
+
+
+def _down(bound: float) -> str:
+    """Two places, never more than was found."""
+    return f"{math.floor(bound * 100) / 100:.2f}" if math.isfinite(bound) else "inf"
 
 
 def guess_limit(epsilon: float, delta: float) -> float:

@@ -616,6 +616,7 @@ def declaring(tmp_path: Path, *epsilons: tuple[str, float]) -> tuple[Path, str]:
     plan = replace(plan, suite=replace(plan.suite, claims=said))
     run_dir = rundir.open_or_create(plan.to_json(), "declared", tmp_path / "runs")
     for arm in arms(plan.suite):
+        fabricate.train(run_dir, plan, arm)
         fabricate.audit(run_dir, plan, arm, "calibrated")
         file, inputs = audit_file(arm.name, "calibrated"), audit_inputs(arm.name, "calibrated")
         for name in inputs:
@@ -701,3 +702,35 @@ def test_the_callback_records_a_stranger(toy_model_dir: Path, tmp_path: Path) ->
     assert verify._conformance(file) is not None
     with pytest.raises(UsageError, match="conformance"):
         verify._conformance(tmp_path / "none.json")
+
+
+# ---- what a fresh reader stumbled over
+
+
+def test_another_audits_result_is_not_replaced(
+    world: Path, toy_model_dir: Path, merged: Path, tmp_path: Path
+) -> None:
+    at = ("--model", merged, "--base", toy_model_dir, "--key", world / "key.json", "--out", tmp_path)
+    first = check(*at, "--claim", CLAIM)
+    assert check(*at, "--claim", CLAIM).exit_code == first.exit_code  # the same audit may be done again
+    before = (tmp_path / "verification.json").read_bytes()
+    done = check(*at, "--claim", CLAIM.replace("eps=0.5", "eps=2"))
+    assert isinstance(done.exception, UsageError) and "--out DIR" in str(done.exception)
+    assert (tmp_path / "verification.json").read_bytes() == before
+
+
+def test_a_lower_bound_is_rounded_down_in_words() -> None:
+    from dpaudit.verdict import Claim, decide
+
+    claim = Claim(3.0, 1e-5, "record", "add_or_remove")
+    assert "2.11 is not above" in decide(claim, 2.1173, 4.189).reason
+    assert "4.18" in decide(claim, 2.1173, 4.189).reason
+
+
+def test_a_declared_claim_below_the_arms_own_ledger_fails(tmp_path: Path) -> None:
+    runs, name = declaring(tmp_path, ("sft-eps1", 1.0), ("sft-eps8", 5.0))
+    done = check("--run", name, "--runs", runs, "--json")
+    kept, broken = json.loads(done.output)["declared"]
+    assert (kept["ledger"], kept["ledger_reason"]) == (None, None)
+    assert broken["ledger"] == "refuted" and "its ledger spends an epsilon of" in broken["ledger_reason"]
+    assert done.exit_code == 1

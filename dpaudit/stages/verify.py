@@ -3,7 +3,9 @@
 It knows nothing of how the model was trained. What it writes holds no secret, no coin and no text of a canary.
 """
 
+import hashlib
 import json
+import math
 import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -31,7 +33,7 @@ from dpaudit.stages.audit import (
     performance,
 )
 from dpaudit.stats import epsilon, fdp
-from dpaudit.suite import Plan
+from dpaudit.suite import DeclaredClaim, Plan
 from dpaudit.verdict import Claim, Verdict, decide
 
 if TYPE_CHECKING:
@@ -41,6 +43,8 @@ EXIT_CODES = {"not refuted": 0, "refuted": 1, "no power": 4}
 NEEDS_DISTRIBUTION = ("min_k_pp",)  # signals that ask for more than the log-probability of the text
 FDP_NOTION = bounds.NOTIONS["f-dp"]
 OUT = Path("verification")
+POWER = "unknown, unless the same key refutes a model that was trained on the same data without noise"
+_EPSILON_ABOVE = 1.001  # spent over claimed, to allow for the accountant's own error
 
 Floats = NDArray[np.float64]
 
@@ -94,7 +98,7 @@ def run(
     audit_key.check(key, key_file, data)
     claims.check_testable(claim, key.unit)
     seen, folder = _conformance(conformance), out or OUT
-    _check_folder(folder)
+    _check_folder(folder, audited, claim)
     answers, base_name = _ask(audited, key, progress)
     with progress.task("verify: bounds and blind baseline", total=1) as advance:
         found = _judged(key, claim, answers) | {
@@ -110,12 +114,22 @@ def run(
     return found | {"page": str(folder / "index.html")}
 
 
-def _check_folder(folder: Path) -> None:
-    """Raises UsageError where nothing can be written, before hours of scoring and not after them."""
+def _check_folder(folder: Path, audited: Audited, claim: Claim) -> None:
+    """Raises UsageError where nothing can be written, or only over another audit, before hours of scoring and not after them."""
     there = next(place for place in (folder, *folder.absolute().parents) if place.exists())
     if not (there.is_dir() and os.access(there, os.W_OK | os.X_OK)):
         raise UsageError(f"--out {folder}", expected="a folder to write in, there or to be made",
                          got="one without permission" if there.is_dir() else f"{there}, a file")  # fmt: skip
+    try:
+        known = json.loads((folder / "verification.json").read_text(encoding="utf-8"))
+        same = known["claim"] == asdict(claim) and known["audited"]["name"] == _named(audited, None)["name"]
+    except FileNotFoundError:
+        return
+    except (ValueError, KeyError, TypeError):
+        same = False
+    if not same:
+        raise UsageError(f"{folder / 'verification.json'}", expected="no result of another audit, which this one would replace",
+                         got="one of another model or claim", remedy="name another folder with --out DIR")  # fmt: skip
 
 
 def summary(found: dict[str, Any]) -> dict[str, Any]:
@@ -127,6 +141,7 @@ def summary(found: dict[str, Any]) -> dict[str, Any]:
         "claim": str(Claim(**found["claim"])),
         "guessed_right": f"{bound['correct']} of {bound['guesses']}, of {bound['canaries']} canaries",
         "notion": f"{bound['notion']}, {bound['confidence']:.0%} confidence",
+        **({"power": POWER} if found["verdict"]["verdict"] == "not refuted" else {}),
         "presumes": "nothing of the trainer" if found["verdict"]["verdict"] == "refuted"
         else "a trainer who did not filter canaries out",
         "page": found["page"],
@@ -396,7 +411,15 @@ def _blind(key: AuditKey) -> dict[str, Any]:
 def _named(audited: Audited, base: str | None) -> dict[str, Any]:
     kind = "adapter" if audited.adapter else "endpoint" if audited.endpoint else "model"
     name = str(audited.adapter) if audited.adapter else audited.model
-    return {"kind": kind, "name": name, "endpoint": audited.endpoint, "base": base or audited.base}
+    weights = audited.adapter / "adapter_model.safetensors" if audited.adapter else None
+    digest = hashlib.sha256(weights.read_bytes()).hexdigest() if weights else None
+    return {
+        "kind": kind,
+        "name": name,
+        "sha256": digest,
+        "endpoint": audited.endpoint,
+        "base": base or audited.base,
+    }
 
 
 def _key_facts(key: AuditKey, data: Path | None) -> dict[str, Any]:
@@ -444,16 +467,42 @@ def declared(run_dir: RunDir, plan: Plan) -> list[dict[str, Any]]:
             "epsilon_lower": lower,
             "ceiling": ceiling,
         }
-        found.append({**told, **asdict(decide(claim, lower, ceiling)), "ledger": _ledger(run_dir, said.arm)})
+        ledger, why = _ledger(run_dir, said)
+        verdict = asdict(decide(claim, lower, ceiling))
+        found.append({**told, **verdict, "ledger": ledger, "ledger_reason": why})
     return found
 
 
-def _ledger(run_dir: RunDir, arm: str) -> str | None:
-    """What canaries along axes say of the arm's ledger; None for an arm without such canaries."""
-    if not run_dir.file(f"train/{arm}/axes.npy").is_file():
-        return None
-    run_dir.require_current(inside.file_of(arm), inside.inputs_of(arm), "dpaudit attack mia")
-    return str(run_dir.read_json(inside.file_of(arm))["ledger"])
+def _ledger(run_dir: RunDir, said: DeclaredClaim) -> tuple[str | None, str | None]:
+    """What the arm's own ledger, and canaries along axes where there are any, say of a declared claim, and why.
+
+    "refuted" where the ledger spends more than is claimed; None where nothing but the bound speaks.
+    """
+    ledger = run_dir.read_json(f"train/{said.arm}/privacy.json")
+    spent = _spent(ledger, said)
+    if spent > said.epsilon * _EPSILON_ABOVE:
+        return "refuted", f"its ledger spends an epsilon of {spent:.4g} at delta {said.delta:g}"
+    if not run_dir.file(f"train/{said.arm}/axes.npy").is_file():
+        return None, None
+    run_dir.require_current(inside.file_of(said.arm), inside.inputs_of(said.arm), "dpaudit attack mia")
+    found = str(run_dir.read_json(inside.file_of(said.arm))["ledger"])
+    return found, "seen from inside, training did not run its ledger" if found == "refuted" else None
+
+
+def _spent(ledger: dict[str, Any], said: DeclaredClaim) -> float:
+    """The epsilon, in nats, that a ledger spends at the claim's delta."""
+    from dpaudit import privacy
+
+    if float(ledger["epsilon_pld"]) == math.inf or said.delta == ledger["claim"]["delta"]:
+        return float(ledger["epsilon_pld"])
+    stages = [*ledger.get("stages", ()), ledger["mechanism"]]
+    if any("clip" not in one for one in stages):  # randomised response needs no delta
+        return float(ledger["epsilon_pld"])
+    mechanisms = [
+        privacy.Mechanism(one["noise_multiplier"], one["sampling_rate"], one["steps"], one["clip"])
+        for one in stages
+    ]
+    return privacy.compose(mechanisms, said.delta, "add_or_remove")
 
 
 def exit_code(verdicts: Sequence[str]) -> int:
