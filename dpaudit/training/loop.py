@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from dpaudit.privacy import Mechanism
 from dpaudit.suite import Schedule
@@ -61,7 +61,7 @@ def train(
     sampler = dpsgd.PoissonSampler(len(units), mechanism.sampling_rate, sampling)
     steps, tokens, earlier = [], 0, 0.0
     model.train()
-    probes = engine.probe(noise) if engine.private else {}
+    probes = _probed(engine, noise, keep=axes is not None)
     one_unit = engine.one_unit(Axis(0), noise) if axes else {}
     times = np.zeros(len(units) if axes else 0, dtype=np.int64)
     if resume is not None:
@@ -99,3 +99,9 @@ def train(
         end = {name: p.detach() for name, p in engine.parameters.items()}
         seen = Observation(observed, axes.included, drew, times, probes, one_unit, start, end)
     return Result(tuple(steps), tokens, earlier + time.perf_counter() - began, held, seen)
+
+
+def _probed(engine: Engine, noise: torch.Generator, keep: bool) -> dict[str, Tensor]:
+    """Checks the noise of a private arm, and hands on what was seen where somebody wants it: it is as large as the weights."""
+    found = engine.probe(noise) if engine.private else {}
+    return found if keep else {}
