@@ -385,7 +385,7 @@ def verify(
     as_json: JsonOption = False,
 ) -> None:
     """Test a claim: exit code 1 refuted, 4 no power, 0 not refuted."""
-    from dpaudit.stages import verify
+    from dpaudit.stages import declared, verify
 
     if run is not None:
         if any(option is not None for option in (adapter, model, endpoint, base, tokenizer, key, claim)):
@@ -393,7 +393,7 @@ def verify(
                 "--run", expected="the claims that its suite declared, alone", got="options of another model"
             )
         run_dir, plan = _opened(run, runs)
-        found = verify.declared(run_dir, plan)
+        found = declared.verdicts(run_dir, plan)
         _tell(run_dir, plan, {"declared": found}, as_json)
         said = [row[key] for row in found for key in ("verdict", "ledger") if row[key]]
         raise typer.Exit(verify.exit_code(said))

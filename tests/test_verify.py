@@ -21,7 +21,7 @@ from typer.testing import CliRunner, Result
 from dpaudit import audit_key, claims, detection, planting, rundir
 from dpaudit.cli import app
 from dpaudit.errors import PartialError, UsageError
-from dpaudit.stages import verify
+from dpaudit.stages import declared, verify
 from dpaudit.suite import DeclaredClaim, arms
 from dpaudit.verdict import Claim
 
@@ -601,7 +601,7 @@ def test_a_run_without_declared_claims_is_refused(tmp_path: Path) -> None:
 
     run_dir, plan = fabricate.run(tmp_path / "runs", ("train",))
     with pytest.raises(UsageError, match="claims"):
-        verify.declared(run_dir, plan)
+        declared.verdicts(run_dir, plan)
 
 
 def declaring(tmp_path: Path, *epsilons: tuple[str, float]) -> tuple[Path, str]:

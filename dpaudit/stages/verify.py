@@ -5,7 +5,6 @@ It knows nothing of how the model was trained. What it writes holds no secret, n
 
 import hashlib
 import json
-import math
 import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -20,20 +19,15 @@ from dpaudit.audit_key import AuditKey
 from dpaudit.errors import UsageError
 from dpaudit.progress import Advance, Progress
 from dpaudit.recipe import Recipe
-from dpaudit.rundir import RunDir
 from dpaudit.signals import Span
-from dpaudit.stages import inside
 from dpaudit.stages.audit import (
     CONFIDENCE,
     NOTION,
     Labelled,
-    audit_file,
-    audit_inputs,
     guess_members,
     performance,
 )
 from dpaudit.stats import epsilon, fdp
-from dpaudit.suite import DeclaredClaim, Plan
 from dpaudit.verdict import Claim, Verdict, decide
 
 if TYPE_CHECKING:
@@ -44,7 +38,6 @@ NEEDS_DISTRIBUTION = ("min_k_pp",)  # signals that ask for more than the log-pro
 FDP_NOTION = bounds.NOTIONS["f-dp"]
 OUT = Path("verification")
 POWER = "unknown, unless the same key refutes a model that was trained on the same data without noise"
-_EPSILON_ABOVE = 1.001  # spent over claimed, to allow for the accountant's own error
 
 Floats = NDArray[np.float64]
 
@@ -437,72 +430,6 @@ def _conformance(file: Path | None) -> dict[str, Any] | None:
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         raise UsageError(f"--conformance {file}", expected="the JSON that dpaudit.callback wrote", got="another file, or none") from None  # fmt: skip
     return {"checks": checks}
-
-
-# ---- the claims that a suite declared
-
-
-def declared(run_dir: RunDir, plan: Plan) -> list[dict[str, Any]]:
-    """The verdict on each claim of the run's suite, from the bounds that the run's audit found, and what was seen from inside.
-
-    Raises UsageError where the suite declares none, and where an audit is missing or out of date.
-    """
-    wanted = plan.suite.claims
-    if not wanted:
-        raise UsageError(f"{run_dir.name}: claims", expected="claims that the suite declared before the run",
-                         got="none", remedy="write them under `claims:` of the suite and run it anew")  # fmt: skip
-    found = []
-    for said in wanted:
-        file = audit_file(said.arm, plan.suite.primary)
-        run_dir.require_current(file, audit_inputs(said.arm, plan.suite.primary), "dpaudit attack mia")
-        bound = run_dir.read_json(file)["bound"]
-        claim = Claim(said.epsilon, said.delta, said.unit, said.relation)
-        at = {key: bound[key] for key in ("canaries", "guesses", "confidence")} | {"delta": said.delta}
-        lower = epsilon.epsilon_lower_one_run(correct=bound["correct"], **at)
-        ceiling = epsilon.epsilon_ceiling_one_run(**at)
-        told = {
-            "arm": said.arm,
-            "claim": said.epsilon,
-            "delta": said.delta,
-            "epsilon_lower": lower,
-            "ceiling": ceiling,
-        }
-        ledger, why = _ledger(run_dir, said)
-        verdict = asdict(decide(claim, lower, ceiling))
-        found.append({**told, **verdict, "ledger": ledger, "ledger_reason": why})
-    return found
-
-
-def _ledger(run_dir: RunDir, said: DeclaredClaim) -> tuple[str | None, str | None]:
-    """What the arm's own ledger, and canaries along axes where there are any, say of a declared claim, and why.
-
-    "refuted" where the ledger spends more than is claimed; None where nothing but the bound speaks.
-    """
-    ledger = run_dir.read_json(f"train/{said.arm}/privacy.json")
-    spent = _spent(ledger, said)
-    if spent > said.epsilon * _EPSILON_ABOVE:
-        return "refuted", f"its ledger spends an epsilon of {spent:.4g} at delta {said.delta:g}"
-    if not run_dir.file(f"train/{said.arm}/axes.npy").is_file():
-        return None, None
-    run_dir.require_current(inside.file_of(said.arm), inside.inputs_of(said.arm), "dpaudit attack mia")
-    found = str(run_dir.read_json(inside.file_of(said.arm))["ledger"])
-    return found, "seen from inside, training did not run its ledger" if found == "refuted" else None
-
-
-def _spent(ledger: dict[str, Any], said: DeclaredClaim) -> float:
-    """The epsilon, in nats, that a ledger spends at the claim's delta."""
-    from dpaudit import privacy
-
-    if float(ledger["epsilon_pld"]) == math.inf or said.delta == ledger["claim"]["delta"]:
-        return float(ledger["epsilon_pld"])
-    stages = [*ledger.get("stages", ()), ledger["mechanism"]]
-    if any("clip" not in one for one in stages):  # randomised response needs no delta
-        return float(ledger["epsilon_pld"])
-    mechanisms = [
-        privacy.Mechanism(one["noise_multiplier"], one["sampling_rate"], one["steps"], one["clip"])
-        for one in stages
-    ]
-    return privacy.compose(mechanisms, said.delta, "add_or_remove")
 
 
 def exit_code(verdicts: Sequence[str]) -> int:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from dpaudit.privacy import Mechanism
@@ -14,6 +15,7 @@ from dpaudit.training import dpsgd, guards
 from dpaudit.training.axes import Axes, Axis
 from dpaudit.training.engine import ALONE, Engine
 from dpaudit.training.examples import Objective, Unit
+from dpaudit.training.fused import Gradients
 from dpaudit.training.observation import Observation
 from dpaudit.training.ranks import Ranks
 from dpaudit.training.state import Snapshot, Step, capture, restore
@@ -93,11 +95,7 @@ def train(
     guards.check_counted(len(steps), mechanism)
     guards.check_moved(engine.parameters, start, engine.private)
     held = guards.ALWAYS + (guards.PRIVATE if engine.private else ())
-    seen = None
-    if axes:
-        observed, drew = torch.stack(engine.observed).numpy(), np.array([step.units for step in steps])
-        end = {name: p.detach() for name, p in engine.parameters.items()}
-        seen = Observation(observed, axes.included, drew, times, probes, one_unit, start, end)
+    seen = _seen(engine, axes, steps, times, probes, one_unit, start) if axes else None
     return Result(tuple(steps), tokens, earlier + time.perf_counter() - began, held, seen)
 
 
@@ -105,3 +103,17 @@ def _probed(engine: Engine, noise: torch.Generator, keep: bool) -> dict[str, Ten
     """Checks the noise of a private arm, and hands on what was seen where somebody wants it: it is as large as the weights."""
     found = engine.probe(noise) if engine.private else {}
     return found if keep else {}
+
+
+def _seen(
+    engine: Engine,
+    axes: Axes,
+    steps: Sequence[Step],
+    times: NDArray[np.int64],
+    probes: dict[str, Tensor],
+    one_unit: Gradients,
+    start: Gradients,
+) -> Observation:
+    observed, drawn = torch.stack(engine.observed).numpy(), np.array([step.units for step in steps])
+    end = {name: p.detach() for name, p in engine.parameters.items()}
+    return Observation(observed, axes.included, drawn, times, probes, one_unit, start, end)
