@@ -2,6 +2,8 @@
 
 import itertools
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -10,6 +12,16 @@ from dpaudit.canary import Canary
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class ExactRank:
+    """The secret's rank among all secrets of its space, its exposure, and whether greedy decoding writes it."""
+
+
+MEASURES: dict[str, type[Any]] = {
+    "exact_rank": ExactRank
+}  # what recipes of kind `extract` name as their signal
 
 
 def rank(candidate_scores: ArrayLike, secret_index: int) -> int:

@@ -1,5 +1,6 @@
 """Attack recipes: frozen dataclasses that mirror attacks/*.yaml key by key. Every decision is made before a score is read."""
 
+import difflib
 import hashlib
 import json
 import math
@@ -10,11 +11,20 @@ from typing import Any, Literal, get_args
 
 from dpaudit import content
 from dpaudit.errors import UsageError
+from dpaudit.extraction import MEASURES
 from dpaudit.schema import build
 from dpaudit.signals import SIGNALS, Signal
 from dpaudit.suite import Suite
 
-Kind = Literal["mia", "extract"]
+Kind = Literal["mia", "extract", "preference"]
+Access = Literal["generation", "logprobs", "distribution", "weights"]
+ACCESS = {
+    "generation": "what the model writes",
+    "logprobs": "the log-probability of any text",
+    "distribution": "all next-token probabilities",
+    "weights": "the weights",
+}
+REFERENCES = ("none", "base", "start", "shadows")  # or a model's folder
 
 
 @dataclass(frozen=True)
@@ -48,12 +58,12 @@ class Bound:
 
 @dataclass(frozen=True)
 class Recipe:
-    """One attack. `signal` is a key of SIGNALS for kind `mia`, and `exact_rank` for kind `extract`."""
+    """One attack. `signal` is a key of SIGNALS for kinds `mia` and `preference`, of MEASURES for kind `extract`."""
 
     name: str
     title: str
     kind: Kind
-    access: Literal["logprobs"]  # what the attacker sees: the log-probability of any text it chooses
+    access: Access  # what the attacker sees of the audited model
     signal: str
     unit: Literal["claimed"]  # the unit whose membership is guessed: the one that the run's claim names
     direction: Literal["higher"]  # a higher score = more likely a member
@@ -62,11 +72,18 @@ class Recipe:
     source: str
     parameters: dict[str, Any] = field(default_factory=dict)
     bound: Bound | None = None  # none: the attack describes and proves nothing
+    reference: str = (
+        "none"  # beside the audited model: base, what the arm started from (start), shadows, a model's folder
+    )
 
     def __post_init__(self) -> None:
-        known = sorted(SIGNALS) if self.kind == "mia" else ["exact_rank"]
+        known = sorted(signals_of(self.kind))
         if self.signal not in known:
-            raise ValueError(f"signal {self.signal!r} (known for kind {self.kind}: {', '.join(known)})")
+            near = difflib.get_close_matches(self.signal, known, n=1)
+            meant = f"; did you mean {near[0]}?" if near else ""
+            raise ValueError(
+                f"signal {self.signal!r} (known for kind {self.kind}: {', '.join(known)}{meant})"
+            )
         if self.minimum_canaries < 1:
             raise ValueError(f"minimum_canaries must be at least 1, got {self.minimum_canaries}")
 
@@ -78,8 +95,17 @@ class Recipe:
 
     def make_signal(self, file: str = "") -> Signal:
         """The signal with the recipe's parameters. Raises UsageError naming `file` and key for bad ones."""
-        made: Signal = build(SIGNALS[self.signal], self.parameters, file=file or self.name, key="parameters")
+        made: Signal = build(
+            signals_of(self.kind)[self.signal], self.parameters, file=file or self.name, key="parameters"
+        )
         return made
+
+
+def signals_of(kind: Kind) -> dict[str, type[Any]]:
+    """The signals that recipes of a kind may name."""
+    if kind == "extract":
+        return MEASURES
+    return {name: made for name, made in SIGNALS.items() if made.kind == kind}
 
 
 def load(name: str, own: Path | None = None) -> Recipe:
@@ -90,12 +116,7 @@ def load(name: str, own: Path | None = None) -> Recipe:
         raise UsageError(
             f"{path}: name", expected=path.stem, got=recipe.name, remedy="name the recipe as its file"
         )
-    if recipe.kind == "mia":
-        recipe.make_signal(str(path))
-    elif recipe.parameters:
-        raise UsageError(
-            f"{path}: parameters", expected="none for kind extract", got=", ".join(recipe.parameters)
-        )
+    recipe.make_signal(str(path))
     return recipe
 
 
@@ -124,7 +145,7 @@ def check_candidates(suite: Suite) -> None:
 def check_minimum(recipes: Iterable[Recipe], mia: int, extraction: int) -> None:
     """Raises UsageError where a run has fewer canaries than a recipe asks for. Writes nothing."""
     for recipe in recipes:
-        key, found = ("canaries", mia) if recipe.kind == "mia" else ("extraction", extraction)
+        key, found = ("extraction", extraction) if recipe.kind == "extract" else ("canaries", mia)
         if found < recipe.minimum_canaries:
             raise UsageError(
                 f"candidates.{key}",

@@ -7,7 +7,7 @@ import math
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,6 +34,7 @@ class Span:
 class Loss:
     """The log-probability of the tokens (Yeom et al. 2018, arXiv 1709.01604, section 3)."""
 
+    kind: ClassVar = "mia"
     reduce: Literal["mean", "sum"] = "mean"
 
     def __call__(self, span: Span) -> float:
@@ -47,6 +48,7 @@ class Calibrated:
     Source: Watson et al. 2022 (arXiv 2111.08440), equation 2, with the base model as reference.
     """
 
+    kind: ClassVar = "mia"
     reduce: Literal["mean", "sum"] = "mean"
 
     def __call__(self, span: Span) -> float:
@@ -61,6 +63,7 @@ class MinKPlusPlus:
     Source: Zhang et al. 2024 (arXiv 2404.02936), equation 3; at least one token is taken.
     """
 
+    kind: ClassVar = "mia"
     k: float
 
     def __post_init__(self) -> None:
@@ -82,6 +85,7 @@ class Zlib:
     Source: Carlini et al. 2021 (arXiv 2012.07805), section 5.2: log-perplexity against zlib entropy.
     """
 
+    kind: ClassVar = "mia"
     reduce: Literal["mean", "sum"] = "mean"
 
     def __call__(self, span: Span) -> float:

@@ -151,6 +151,7 @@ def test_only_prepare_train_and_the_audits_read_what_is_secret() -> None:
         "stages.train",
         "stages.checkpoints",
         "stages.audit",
+        "stages.extracted",
         "stages.inside",
     }
     assert users_of("secret_file", "load_membership", "load_training") == allowed

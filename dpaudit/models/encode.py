@@ -1,7 +1,11 @@
 """Dialogues as token ids, with masks for what is learned (answers) and what is secret (a canary's span)."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from dpaudit.corpus import Record, Turn
 
@@ -131,6 +135,13 @@ def encode_pair(record: Record, tokenizer: Any, max_length: int) -> tuple[Encode
         encode(chosen, tokenizer, max_length, last_only=True),
         encode(rejected, tokenizer, max_length, last_only=True),
     )
+
+
+def counted_mask(flags: Sequence[bool]) -> NDArray[np.bool_]:
+    """A mask of tokens as an array; never the first one, which nothing predicts."""
+    mask = np.array(flags, dtype=bool)
+    mask[:1] = False
+    return mask
 
 
 def prompt_ids(turns: tuple[Turn, ...], tokenizer: Any) -> list[int]:

@@ -15,16 +15,10 @@ from dpaudit.errors import UsageError
 from dpaudit.progress import Progress
 from dpaudit.recipe import Bound, Kind, Recipe
 from dpaudit.rundir import RunDir
-from dpaudit.stages import inside
-from dpaudit.stages.attack import (
-    Score,
-    read_scores,
-    score_file,
-    score_inputs,
-    scores_are_current,
-    trained_arms,
-)
+from dpaudit.stages import extracted, inside
+from dpaudit.stages.attack import trained_arms
 from dpaudit.stages.prepare import check_prepared, load_candidates, load_membership
+from dpaudit.stages.scores import Score, read_scores, score_file, score_inputs, scores_are_current
 from dpaudit.stats import epsilon, roc
 from dpaudit.suite import Arm, Plan
 from dpaudit.verdict import Claim, decide
@@ -74,7 +68,7 @@ def run(
     if kind == "extract":
         for arm in named:
             for made_by in chosen:
-                _audit_extraction(run_dir, arm, made_by)
+                extracted.audit(run_dir, arm, made_by)
         return
     inside.run(run_dir, plan, named, progress)
     with progress.task("audit: bounds and verdicts", total=len(named) * len(chosen) + 1) as advance:
@@ -332,51 +326,3 @@ def _mechanism(said: dict[str, Any]) -> Any:
 
     clip = math.inf if said["clip"] is None else said["clip"]
     return privacy.Mechanism(said["noise_multiplier"], said["sampling_rate"], said["steps"], clip)
-
-
-# ---- extraction
-
-
-def _audit_extraction(run_dir: RunDir, arm: Arm, made_by: Recipe) -> None:
-    file, inputs = audit_file(arm.name, made_by.name), audit_inputs(arm.name, made_by.name)
-    if run_dir.is_current(file, inputs):
-        return
-    planted = load_membership(run_dir)
-    values: dict[bool, dict[str, dict[str, float]]] = {True: {}, False: {}}
-    for row in read_scores(run_dir, arm.name, made_by.name):
-        values[planted[row.example]].setdefault(row.example, {})[row.signal] = row.value
-    found = {"arm": arm.name, "recipe": made_by.name, **_extracted(values[True], values[False])}
-    run_dir.write_json(file, found, inputs)
-
-
-def _extracted(planted: dict[str, dict[str, float]], controls: dict[str, dict[str, float]]) -> dict[str, Any]:
-    """Counts of secrets that greedy decoding wrote, their Clopper-Pearson bounds, and exposures in bits.
-
-    Both intervals are two-sided, for secrets like these. Exposures are sorted, so that nothing links them to a canary.
-    """
-    written, chance = (sum(bool(c["greedy_match"]) for c in of.values()) for of in (planted, controls))
-    interval = roc.proportion_interval(written, len(planted), CONFIDENCE)
-    by_chance = roc.proportion_interval(chance, len(controls), CONFIDENCE)
-    exposures = [sorted(c["exposure"] for c in of.values()) for of in (planted, controls)]
-    space = max((c["space"] for c in (*planted.values(), *controls.values())), default=1.0)
-    return {
-        "confidence": CONFIDENCE,
-        "planted": len(planted),
-        "planted_found": written,
-        "found_rate": written / len(planted) if planted else None,
-        "found_lower": interval.lower,
-        "found_upper": interval.upper,
-        "controls": len(controls),
-        "controls_found": chance,
-        "controls_lower": by_chance.lower,
-        "controls_upper": by_chance.upper,
-        "rank_first_planted": sum(c["rank"] == 1 for c in planted.values()),
-        "rank_first_controls": sum(c["rank"] == 1 for c in controls.values()),
-        "exposure": {
-            "planted": exposures[0],
-            "controls": exposures[1],
-            "space_bits": math.log2(space),
-            "median_planted": float(np.median(exposures[0])) if exposures[0] else None,
-            "median_control": float(np.median(exposures[1])) if exposures[1] else None,
-        },
-    }

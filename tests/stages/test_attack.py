@@ -13,7 +13,7 @@ from dpaudit.models.encode import encode
 from dpaudit.models.hf import HFModel
 from dpaudit.progress import Progress
 from dpaudit.rundir import RunDir
-from dpaudit.stages import attack, prepare
+from dpaudit.stages import attack, membership, prepare, scores
 from dpaudit.suite import Arm, Candidates, Data, Grid, Model, Plan, Schedule, Suite, Training
 
 QUIET = Progress(quiet=True)
@@ -100,7 +100,7 @@ def test_every_candidate_has_one_number_a_recipe(attacked: tuple[RunDir, Plan], 
     run_dir, plan = attacked
     candidates = prepare.load_candidates(run_dir)
     for arm in suite.arms(plan.suite):
-        rows = attack.read_scores(run_dir, arm.name, name)
+        rows = scores.read_scores(run_dir, arm.name, name)
         canaries = {row.example for row in rows if row.kind == "canary"}
         assert canaries == {c.id for c in candidates.canaries if c.purpose == "mia"}
         assert {row.example for row in rows if row.kind == "record"} == set(candidates.records)
@@ -126,7 +126,7 @@ def test_arms_differ_and_scores_are_those_of_the_span(attacked: tuple[RunDir, Pl
         with model.active(arm.name):
             tuned = logprobs()
         for name, value in {"loss": tuned.mean(), "calibrated": (tuned - base).mean()}.items():
-            row = next(r for r in attack.read_scores(run_dir, arm.name, name) if r.example == canary.id)
+            row = next(r for r in scores.read_scores(run_dir, arm.name, name) if r.example == canary.id)
             assert row.value == pytest.approx(value, abs=1e-4)
         seen.append(tuned.mean())
     assert len(set(seen)) == len(seen)
@@ -140,15 +140,15 @@ def test_a_units_score_is_the_mean_over_its_records(attacked: tuple[RunDir, Plan
     model.add_adapter("sft-eps1", run_dir.file("train/sft-eps1/adapter"))
     items = [encode(record.turns, model.tokenizer, 160) for record in records]
     with model.active("sft-eps1"):
-        scores = model.token_scores(items)
-    means = [s.logprob[np.array(i.answer_mask)].mean() for s, i in zip(scores, items, strict=True)]
-    row = next(r for r in attack.read_scores(run_dir, "sft-eps1", "loss") if r.example == unit)
+        found = model.token_scores(items)
+    means = [s.logprob[np.array(i.answer_mask)].mean() for s, i in zip(found, items, strict=True)]
+    row = next(r for r in scores.read_scores(run_dir, "sft-eps1", "loss") if r.example == unit)
     assert row.value == pytest.approx(np.mean(means), abs=1e-4)
 
 
 def test_extraction_gives_rank_space_exposure_and_match(attacked: tuple[RunDir, Plan]) -> None:
     run_dir, _ = attacked
-    rows = attack.read_scores(run_dir, "sft-inf", "extraction")
+    rows = scores.read_scores(run_dir, "sft-inf", "extraction")
     by_signal = {s: {r.example: r.value for r in rows if r.signal == s} for s in {r.signal for r in rows}}
     assert set(by_signal) == {"rank", "space", "exposure", "greedy_match"}
     assert len(by_signal["rank"]) == SIZES.extraction
@@ -167,10 +167,10 @@ def test_what_is_current_is_left_alone_and_what_is_stale_is_made_anew(
     monkeypatch.setattr(attack, "_load", lambda *_: pytest.fail("loaded a model for nothing"))
     attack.run(run_dir, plan, QUIET, "mia")
     monkeypatch.undo()
-    run_dir.file(attack.score_file("sft-inf", "loss")).unlink()
+    run_dir.file(scores.score_file("sft-inf", "loss")).unlink()
     attack.run(run_dir, plan, QUIET, "mia")
     changed = {file for file in files if file.stat().st_mtime_ns != before[file]}
-    assert changed == {run_dir.file(attack.score_file("sft-inf", "loss"))}
+    assert changed == {run_dir.file(scores.score_file("sft-inf", "loss"))}
 
 
 def test_no_text_and_no_secret_is_in_any_score_file(attacked: tuple[RunDir, Plan]) -> None:
@@ -228,7 +228,7 @@ def test_an_arm_of_plain_text_is_scored_on_plain_text(tmp_path: Path, toy_model_
     run_dir = rundir.open_or_create(plan.to_json(), plan.suite.name, tmp_path)
     prepare.run(run_dir, plan, QUIET)
     candidates, tokenizer = prepare.load_candidates(run_dir), hf.load_tokenizer(str(toy_model_dir))
-    items = attack._items(plan, candidates, "cpt", tokenizer)
+    items = membership._items(plan, candidates, "cpt", tokenizer)
     texts = {r.text for rows in candidates.texts.values() for r in rows}
     texts |= {c.text.text for c in candidates.canaries if c.purpose == "mia"}
     assert {tokenizer.decode(i.encoded.input_ids[:-1]) for i in items} == texts

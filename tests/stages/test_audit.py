@@ -13,9 +13,9 @@ from dpaudit.errors import UsageError
 from dpaudit.progress import Progress
 from dpaudit.recipe import Bound, Guess
 from dpaudit.rundir import RunDir
-from dpaudit.stages import attack, audit, prepare
-from dpaudit.stages.attack import Score
+from dpaudit.stages import attack, audit, prepare, scores
 from dpaudit.stages.audit import Labelled, guess_members
+from dpaudit.stages.scores import Score
 from dpaudit.stats.epsilon import epsilon_lower_one_run
 from dpaudit.suite import Candidates, Data, Grid, Plan, Schedule, Suite, Training
 
@@ -75,7 +75,7 @@ def score(run_dir: RunDir, arm: str, leak: float) -> None:
     for made_by in recipe.load_all("mia"):
         values = [generator.normal() + leak * coins[unit] for unit, _ in units]
         rows = [Score(u, k, made_by.signal, v) for (u, k), v in zip(units, values, strict=True)]
-        attack.write_scores(run_dir, arm, made_by, rows)
+        scores.write_scores(run_dir, arm, made_by, rows)
     for made_by in recipe.load_all("extract"):
         rows = []
         for canary in candidates.canaries:
@@ -88,7 +88,7 @@ def score(run_dir: RunDir, arm: str, leak: float) -> None:
                     "greedy_match": place == 1,
                 }
                 rows += [Score(canary.id, "canary", signal, float(value)) for signal, value in found.items()]
-        attack.write_scores(run_dir, arm, made_by, rows)
+        scores.write_scores(run_dir, arm, made_by, rows)
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,94 @@
+"""The score files of stage attack: one Parquet file an arm and recipe, no labels, and what each was made from."""
+
+import json
+import secrets
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+
+from dpaudit.errors import UsageError
+from dpaudit.recipe import Recipe
+from dpaudit.rundir import RunDir
+from dpaudit.suite import Arm
+
+
+@dataclass(frozen=True)
+class Score:
+    """One number of one example. `kind` is canary or record; `example` is the id of the canary or unit."""
+
+    example: str
+    kind: str
+    signal: str
+    value: float
+
+
+@dataclass(frozen=True)
+class Job:
+    """An arm with the recipes whose scores of it are missing or out of date."""
+
+    arm: Arm
+    recipes: list[Recipe]
+
+
+def score_inputs(arm: str) -> list[str]:
+    """What the scores of an arm are made from, beside the recipe."""
+    adapter = [f"train/{arm}/adapter/{name}" for name in ("adapter_model.safetensors", "adapter_config.json")]
+    return ["plan.json", "corpus/manifest.json", f"train/{arm}/privacy.json", *adapter]
+
+
+def score_file(arm: str, name: str) -> str:
+    return f"attack/{arm}/{name}.parquet"
+
+
+def write_scores(run_dir: RunDir, arm: str, made_by: Recipe, scores: Iterable[Score]) -> None:
+    """Writes one recipe's scores of one arm as a whole or not at all, with what they were made from."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    rows = list(scores)
+    metadata = {
+        "inputs": json.dumps(run_dir.digests(score_inputs(arm))),
+        "recipe": made_by.digest,
+    }
+    columns = {name: [getattr(row, name) for row in rows] for name in ("example", "kind", "signal")}
+    values = pa.array([row.value for row in rows], pa.float64())
+    table = pa.table({**columns, "value": values}).replace_schema_metadata(metadata)
+    path = run_dir.file(score_file(arm, made_by.name))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+    try:
+        pq.write_table(table, temporary)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def read_scores(run_dir: RunDir, arm: str, name: str) -> list[Score]:
+    """The rows of one recipe's scores of one arm."""
+    import pyarrow.parquet as pq
+
+    return [Score(**row) for row in pq.read_table(run_dir.file(score_file(arm, name))).to_pylist()]
+
+
+def scores_are_current(run_dir: RunDir, arm: str, made_by: Recipe) -> bool:
+    """Whether the scores are there, of the present adapter, and made under the present recipe."""
+    file = score_file(arm, made_by.name)
+    if not run_dir.is_current(file, score_inputs(arm)):
+        return False
+    import pyarrow.parquet as pq
+
+    metadata = pq.read_schema(run_dir.file(file)).metadata or {}
+    return bool(metadata.get(b"recipe") == made_by.digest.encode())
+
+
+def require_numbers(run_dir: RunDir, arm: str, scores: Iterable[Score]) -> None:
+    """Raises UsageError for NaN: the arm's training diverged."""
+    bad = sum(bool(np.isnan(score.value)) for score in scores)
+    if bad:
+        raise UsageError(
+            str(run_dir.file(f"train/{arm}/adapter")),
+            expected="an adapter that gives every text a probability",
+            got=f"NaN for {bad} examples",
+            remedy="train the arm with a lower learning rate",
+        )
