@@ -182,6 +182,19 @@ def guess_members(scores: NDArray[np.float64], members: NDArray[np.bool_], guess
     return int(members[order[:guesses]].sum())
 
 
+def guess_both(scores: NDArray[np.float64], members: NDArray[np.bool_], sides: tuple[int, int]) -> int:
+    """How many are right when the highest scores are called members and the lowest are not; `sides` says how many.
+
+    Among ties whoever makes the guess wrong is taken first, on either side, and no canary is guessed twice. Both
+    arrays have shape (canaries,).
+    """
+    included, excluded = sides
+    order = np.lexsort((members, -scores))  # by falling score, then controls before members
+    rest = order[included:]
+    lowest = rest[np.lexsort((~members[rest], scores[rest]))][:excluded]
+    return int(members[order[:included]].sum()) + int((~members[lowest]).sum())
+
+
 def most_right(scores: NDArray[np.float64], members: NDArray[np.bool_], guesses: int) -> int:
     """How many of the guesses could be right at most: all but the controls that ties put among them."""
     cut = np.sort(scores)[len(scores) - guesses] if guesses else math.inf

@@ -29,9 +29,13 @@ REFERENCES = ("none", "base", "start", "shadows")  # or a model's folder
 
 @dataclass(frozen=True)
 class Guess:
-    """Which coins the attacker guesses: the top `fraction` of canaries by score, as members. It abstains on the rest."""
+    """Which coins the attacker guesses: a `fraction` of the canaries, fixed beforehand. It abstains on the rest.
 
-    side: Literal["in"]
+    `in`: the highest scores, as members. `both`: half of them the highest, as members, and half the lowest, as
+    non-members; for attacks that know a canary that was left out as surely as one that went in.
+    """
+
+    side: Literal["in", "both"]
     fraction: float  # of the canaries that count
 
     def __post_init__(self) -> None:
@@ -40,7 +44,13 @@ class Guess:
 
     def count(self, canaries: int) -> int:
         """The number of guesses, fixed by the number of canaries alone."""
-        return math.floor(self.fraction * canaries)
+        return math.floor(self.fraction * canaries + 1e-9)
+
+    def sides(self, canaries: int) -> tuple[int, int]:
+        """How many of them are guessed in, and how many out."""
+        guesses = self.count(canaries)
+        out = guesses // 2 if self.side == "both" else 0
+        return guesses - out, out
 
 
 @dataclass(frozen=True)
@@ -90,8 +100,17 @@ class Recipe:
     @property
     def digest(self) -> str:
         """Names the recipe's content: scores made under another digest are out of date."""
-        text = json.dumps(asdict(self), sort_keys=True, ensure_ascii=False)
+        parts = [asdict(self), *(recipe.digest for recipe in self.components())]
+        text = json.dumps(parts if len(parts) > 1 else parts[0], sort_keys=True, ensure_ascii=False)
         return hashlib.sha256(text.encode()).hexdigest()[:32]
+
+    def components(self) -> "list[Recipe]":
+        """The recipes that a combination is made of; of any other recipe, none."""
+        return (
+            [load(name) for name in self.parameters.get("recipes", ())]
+            if self.signal == "combination"
+            else []
+        )
 
     def make_signal(self, file: str = "") -> Signal:
         """The signal with the recipe's parameters. Raises UsageError naming `file` and key for bad ones."""
@@ -117,7 +136,29 @@ def load(name: str, own: Path | None = None) -> Recipe:
             f"{path}: name", expected=path.stem, got=recipe.name, remedy="name the recipe as its file"
         )
     recipe.make_signal(str(path))
+    _check_reference(recipe, str(path))
+    for part in recipe.components():
+        if part.kind != recipe.kind or part.signal == "combination":
+            raise UsageError(f"{path}: parameters.recipes", expected=f"recipes of kind {recipe.kind} other than combinations",
+                             got=part.name)  # fmt: skip
+        if part.reference not in ("none", recipe.reference):
+            raise UsageError(f"{path}: parameters.recipes", expected=f"recipes whose reference is none or {recipe.reference}",
+                             got=f"{part.name}, which has {part.reference}", remedy="name another recipe, or the reference")  # fmt: skip
     return recipe
+
+
+def _check_reference(recipe: Recipe, file: str) -> None:
+    """Raises UsageError where the reference is neither a word for one nor a model's folder, or the signal wants another."""
+    wanted = getattr(signals_of(recipe.kind)[recipe.signal], "reference", None)
+    where, named = f"{file}: reference", recipe.reference
+    if named not in REFERENCES and not (Path(named) / "config.json").is_file():
+        raise UsageError(where, expected=f"one of {', '.join(REFERENCES)}, or a model's folder with config.json", got=named,
+                         remedy="write `base` for the model that was fine-tuned")  # fmt: skip
+    if wanted == "model" and named in ("none", "shadows"):
+        raise UsageError(where, expected=f"base, start or a model's folder for signal {recipe.signal}", got=named,
+                         remedy="write `base` for the model that was fine-tuned")  # fmt: skip
+    if wanted == "shadows" and named != "shadows":
+        raise UsageError(where, expected=f"shadows for signal {recipe.signal}", got=named)
 
 
 def load_all(

@@ -173,6 +173,11 @@ class HFModel:
         self.model = with_adapter(self.model, folder, slot)
         self._slots[name] = slot
 
+    @property
+    def adapters(self) -> list[str]:
+        """The names of the adapters that were added."""
+        return list(self._slots)
+
     @contextmanager
     def active(self, adapter: str | None) -> Iterator[None]:
         """Inside the block the model is the base with `adapter`, or the base alone for None."""

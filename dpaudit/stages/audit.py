@@ -4,21 +4,29 @@ import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cache
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
-from dpaudit import bounds, control, recipe, suite
+from dpaudit import bounds, combination, control, recipe, suite
 from dpaudit.corpus import Record, unit_of
 from dpaudit.errors import UsageError
 from dpaudit.progress import Progress
-from dpaudit.recipe import Bound, Kind, Recipe
+from dpaudit.recipe import Bound, Guess, Kind, Recipe
 from dpaudit.rundir import RunDir
+from dpaudit.signals import Combination
 from dpaudit.stages import extracted, inside
 from dpaudit.stages.attack import trained_arms
 from dpaudit.stages.prepare import check_prepared, load_candidates, load_membership
-from dpaudit.stages.scores import Score, read_scores, score_file, score_inputs, scores_are_current
+from dpaudit.stages.scores import (
+    Score,
+    read_counts,
+    read_scores,
+    score_file,
+    score_inputs,
+    scores_are_current,
+)
 from dpaudit.stats import epsilon, roc
 from dpaudit.suite import Arm, Plan
 from dpaudit.verdict import Claim, decide
@@ -37,6 +45,7 @@ class Labelled:
     scores: NDArray[np.float64]
     members: NDArray[np.bool_]
     once: NDArray[np.bool_]  # is in one unit, if in any: only these support a bound
+    names: tuple[str, ...] = ()
 
     @property
     def usable(self) -> bool:
@@ -90,12 +99,12 @@ def audit_inputs(arm: str, name: str) -> list[str]:
 
 
 def guess_members(scores: NDArray[np.float64], members: NDArray[np.bool_], bound: Bound) -> tuple[int, int]:
-    """(guesses, correct) when the top share of `scores` is called members; among ties, controls are taken first.
+    """(guesses, correct) by the rule of `bound`; among ties whoever makes the guess wrong is taken first.
 
     Both arrays have shape (canaries,). The number of guesses depends on the number of canaries alone.
     """
-    guesses = bound.guess.count(len(scores))
-    return guesses, bounds.guess_members(scores, members, guesses)
+    sides = bound.guess.sides(len(scores))
+    return sum(sides), bounds.guess_both(scores, members, sides)
 
 
 def _require_frozen(plan: Plan, recipes: Sequence[Recipe]) -> None:
@@ -124,6 +133,10 @@ def _audit_membership(run_dir: RunDir, plan: Plan, arm: Arm, made_by: Recipe, bl
     if run_dir.is_current(file, inputs):
         return
     kinds = _labelled(run_dir, plan.suite.training.unit, read_scores(run_dir, arm.name, made_by.name))
+    fitted: dict[str, Any] = {}
+    if made_by.signal == "combination":
+        kinds, fitted = _combined(plan, made_by, kinds)
+    cut = read_counts(run_dir, arm.name, made_by.name)
     canaries, records = kinds.get("canary"), kinds.get("record")
     if canaries is None or not canaries.usable:
         raise UsageError("secret/coins.json", expected="canaries on both sides of the coin", got="one side only",
@@ -136,14 +149,19 @@ def _audit_membership(run_dir: RunDir, plan: Plan, arm: Arm, made_by: Recipe, bl
         "primary": primary,
         "signal": made_by.signal,
         "claim": asdict(claim) if claim else None,
-        "canaries": performance(canaries, plan.seed),
+        "canaries": {**performance(canaries, plan.seed), **cut.get("canary", {})},
         "records": None,
         "bound": bound,
         "blind": blind["canaries"],
         "verdict": _verdict(claim, bound, primary),
+        "fitted": fitted or None,
     }
     if records is not None and records.usable:
-        found["records"] = {**performance(records, plan.seed), "blind": blind["records"]}
+        found["records"] = {
+            **performance(records, plan.seed),
+            **cut.get("record", {}),
+            "blind": blind["records"],
+        }
     run_dir.write_json(file, found, inputs)
 
 
@@ -160,13 +178,52 @@ def _labelled(run_dir: RunDir, unit: str, rows: Sequence[Score]) -> dict[str, La
                          remedy="restore the run's secret/ folder")  # fmt: skip
     found = {}
     for kind in sorted({row.kind for row in rows}):
-        chosen = [row for row in rows if row.kind == kind]
+        values: dict[str, list[float]] = {}
+        for row in rows:
+            if row.kind == kind:
+                values.setdefault(row.example, []).append(row.value)
+        scores = np.array(list(values.values()), dtype=np.float64)  # (examples, signals)
         found[kind] = Labelled(
-            np.array([row.value for row in chosen], dtype=np.float64),
-            np.array([coins[row.example] for row in chosen], dtype=bool),
-            np.array([units.get(row.example, 1) == 1 for row in chosen], dtype=bool),
+            scores[:, 0] if scores.shape[1] == 1 else scores,
+            np.array([coins[name] for name in values], dtype=bool),
+            np.array([units.get(name, 1) == 1 for name in values], dtype=bool),
+            tuple(values),
         )
     return found
+
+
+def _combined(
+    plan: Plan, made_by: Recipe, kinds: dict[str, Labelled]
+) -> tuple[dict[str, Labelled], dict[str, Any]]:
+    """The scores of a fitted combination, of the examples that it was not fitted on, and by kind what was fitted.
+
+    A kind of which too few examples fall on either side of the coin has no scores.
+    """
+    signal = cast(Combination, made_by.make_signal())
+    found, told = {}, {}
+    for kind, examples in kinds.items():
+        used = combination.lot(examples.names, signal.share, plan.seed)
+        scores, members, rest = examples.scores, examples.members, ~used
+        if min(int(members[used].sum()), int((~members[used]).sum())) < combination.LEAST:
+            continue
+        made = combination.fit(scores[used], members[used], signal.penalty)
+        place = combination.best(scores[used], members[used], FPR)
+        names = tuple(name for name, kept in zip(examples.names, rest, strict=True) if kept)
+        found[kind] = Labelled(made(scores[rest]), members[rest], examples.once[rest], names)
+        told[kind] = {
+            "examples": int(used.sum()),
+            "weights": dict(zip(signal.recipes, made.weights.tolist(), strict=True)),
+            "picked": signal.recipes[place],
+        }
+        if found[kind].usable:
+            picked = replace(found[kind], scores=scores[rest][:, place])
+            told[kind] |= {"picked_on_rest": _short(performance(picked, plan.seed))}
+    return found, told
+
+
+def _short(found: dict[str, Any]) -> dict[str, Any]:
+    """A performance without its curve."""
+    return {key: value for key, value in found.items() if key != "roc"}
 
 
 def performance(examples: Labelled, seed: int) -> dict[str, Any]:
@@ -219,9 +276,21 @@ def _bound(canaries: Labelled, bound: Bound, delta: float) -> dict[str, Any]:
         "correct": correct,
         "method": bound.method,
         "notion": NOTION,
-        "rule": f"the {bound.guess.fraction:.0%} of canaries with the highest scores are called members, no other "
-        "is guessed; a tie counts against the bound",
+        "rule": rule(bound.guess),
     }
+
+
+def rule(guess: Guess) -> str:
+    """The guess rule in words."""
+    if guess.side == "both":
+        return (
+            f"the {guess.fraction / 2:.0%} of canaries with the highest scores are called members and the "
+            f"{guess.fraction / 2:.0%} with the lowest are not, no other is guessed; a tie counts against the bound"
+        )
+    return (
+        f"the {guess.fraction:.0%} of canaries with the highest scores are called members, no other "
+        "is guessed; a tie counts against the bound"
+    )
 
 
 def _claim(run_dir: RunDir, arm: Arm) -> Claim | None:

@@ -1,37 +1,103 @@
 """Membership inference in stage attack: what a model says of every candidate, and the signals made of it. No labels."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from dpaudit.corpus import Record
-from dpaudit.models.encode import counted_mask
-from dpaudit.progress import Progress
+from dpaudit.progress import Advance, Progress
 from dpaudit.recipe import Recipe
 from dpaudit.rundir import RunDir
-from dpaudit.signals import Span
+from dpaudit.signals import Combination, Neighbourhood, Recall, Span
+from dpaudit.stages import references
+from dpaudit.stages.items import Item, Items, behind, changed, exchange, items_of
 from dpaudit.stages.prepare import Candidates
 from dpaudit.stages.scores import Job, Score, require_numbers, write_scores
-from dpaudit.suite import Method, Plan
+from dpaudit.suite import Plan
 
 if TYPE_CHECKING:
     from dpaudit.models import TokenScores
-    from dpaudit.models.encode import Encoded
     from dpaudit.models.hf import HFModel
 
+Fields = dict[str, Any]  # of a Span, beside its log-probabilities
+Key = tuple[str, str]  # example and kind
 
-@dataclass(frozen=True, eq=False)
-class Item:
-    """One sequence to score, and the tokens of it that count. A unit has one item a record."""
 
-    example: str
-    kind: str
-    encoded: "Encoded"
-    counted: NDArray[np.bool_]
-    text: str
+@dataclass(eq=False)
+class Asked:
+    """One arm's answers, asked for once however many recipes want them."""
+
+    plan: Plan
+    model: "HFModel"
+    arm: str
+    items: list[Item]
+    heldout: list[Record]  # nobody's training data: prefixes and population
+    advance: Advance
+
+    def __post_init__(self) -> None:
+        self.known: dict[tuple[str, Any], list[Fields]] = {}
+
+    def fields(self, signal: Any) -> list[Fields]:
+        """Per item what the signal wants beside the log-probabilities of the arm and its reference."""
+        name = getattr(signal, "evidence", None)
+        if name is None:
+            return [{} for _ in self.items]
+        if (name, signal) not in self.known:
+            with self.model.active(self.arm):
+                self.known[name, signal] = EVIDENCE[name](self, signal)
+        return self.known[name, signal]
+
+    def means(self, items: Sequence[Item]) -> list[float]:
+        """The mean log-probability of the counted tokens of each item, by the adapter that is switched on."""
+        found = token_scores(self.model, items, self.advance)
+        pairs = zip(items, found, strict=True)
+        return [float(np.mean(scored.logprob[i.counted], dtype=np.float64)) for i, scored in pairs]
+
+
+def token_scores(model: "HFModel", items: Sequence[Item], advance: Advance) -> "list[TokenScores]":
+    """What the model, as it is switched, says of the counted tokens of each item."""
+    return model.token_scores([item.encoded for item in items], advance, [item.counted for item in items])
+
+
+def _lowercase(asked: Asked, signal: Any) -> list[Fields]:
+    length, tokenizer = asked.plan.suite.model.max_length, asked.model.tokenizer
+    copies = [changed(item, str.lower, tokenizer, length) for item in asked.items]
+    return [{"lowercase": value} for value in asked.means(copies)]
+
+
+def _prefixed(asked: Asked, signal: Recall) -> list[Fields]:
+    shots = references.rendered(asked.heldout[: signal.shots], asked.model.tokenizer)
+    context = references.context(asked.model)
+    found = asked.means([behind(item, shots, context) for item in asked.items])
+    return [{"prefixed": value} for value in found]
+
+
+def _neighbours(asked: Asked, signal: Neighbourhood) -> list[Fields]:
+    length, tokenizer = asked.plan.suite.model.max_length, asked.model.tokenizer
+    words = sorted({word for i in asked.items if i.source.canary is None for word in i.text.split()})
+    copies = [
+        changed(item, exchange(item, words, signal.share, number), tokenizer, length)
+        for item in asked.items
+        for number in range(signal.neighbours)
+    ]
+    means = np.array(asked.means(copies)).reshape(len(asked.items), signal.neighbours)
+    return [{"neighbours": row} for row in means]
+
+
+def _gradient_norm(asked: Asked, signal: Any) -> list[Fields]:
+    encoded, counted = [i.encoded for i in asked.items], [i.counted for i in asked.items]
+    found = asked.model.gradient_norms(encoded, counted, asked.advance)
+    return [{"gradient_norm": float(value)} for value in found]
+
+
+EVIDENCE: dict[str, Callable[[Asked, Any], list[Fields]]] = {
+    "lowercase": _lowercase,
+    "prefixed": _prefixed,
+    "neighbours": _neighbours,
+    "gradient_norm": _gradient_norm,
+}
 
 
 def score(
@@ -42,71 +108,60 @@ def score(
     candidates: Candidates,
     model: "HFModel",
 ) -> None:
-    """One pass over the candidates an arm serves all its recipes; one pass of the base model serves all arms."""
-    methods = {job.arm.method for job in jobs}
-    items = {m: _items(plan, candidates, m, model.tokenizer) for m in methods}
-    passes = [items[job.arm.method] for job in jobs] + list(items.values())
-    with progress.task("attack mia: scoring candidates", total=sum(map(len, passes))) as advance:
-        with model.active(None):
-            base = {m: model.token_scores([item.encoded for item in items[m]], advance) for m in items}
+    """Writes the scores of all jobs. An arm is asked once for all its recipes, and a reference once for all arms."""
+    items = {m: items_of(plan, candidates, m, model.tokenizer) for m in {job.arm.method for job in jobs}}
+    heldout = [Record.from_json(row) for row in run_dir.iterate_lines("corpus/heldout.jsonl")]
+    known = references.References(run_dir, plan, model)
+    with progress.task("attack mia: scoring candidates", total=_sequences(jobs, items)) as advance:
         for job in jobs:
             rows = items[job.arm.method]
+            asked = Asked(plan, model, job.arm.name, rows.items, heldout, advance)
             with model.active(job.arm.name):
-                found = model.token_scores([item.encoded for item in rows], advance)
+                found = token_scores(model, rows.items, advance)
             for chosen in job.recipes:
-                scores = _signal_scores(chosen, rows, found, base[job.arm.method])
+                reference = known.scores(chosen.reference, job.arm, rows.items, advance)
+                scores = _scores(chosen, asked, found, reference)
                 require_numbers(run_dir, job.arm.name, scores)
-                write_scores(run_dir, job.arm.name, chosen, scores)
+                write_scores(run_dir, job.arm.name, chosen, scores, rows.counts())
 
 
-def _items(plan: Plan, candidates: Candidates, method: Method, tokenizer: Any) -> list[Item]:
-    """Canaries by their secret; coin-flipped units by the answers of what the method learns from."""
-    from dpaudit.models.encode import encode, encode_text
-    from dpaudit.models.spaces import encoded_secret
-
-    length, items = plan.suite.model.max_length, []
-    for canary in candidates.canaries:
-        if canary.purpose == "mia":
-            coded = encoded_secret(canary, tokenizer, length, plain=method == "cpt")
-            items.append(Item(canary.id, "canary", coded, counted_mask(coded.secret_mask), canary.secret))
-    for unit, records in _units(candidates, method).items():
-        for record in records:
-            if record.text is not None:
-                coded = encode_text(record.text, tokenizer, length)
-            else:
-                coded = encode(record.turns, tokenizer, length, last_only=method == "dpo")
-            counted = counted_mask(coded.answer_mask)
-            if counted.any():  # nothing counts where the prompt alone fills max_length
-                text = tokenizer.decode(np.array(coded.input_ids)[counted], skip_special_tokens=True)
-                items.append(Item(unit, "record", coded, counted, text))
-    return items
+def _sequences(jobs: Sequence[Job], items: dict[Any, Items]) -> int:
+    """How many sequences will go through the model, about: references and evidence are counted by recipe."""
+    total = sum(len(rows.items) for rows in items.values())
+    for job in jobs:
+        copies = {s.evidence: passes(s) for r in job.recipes for s in _signals(r) if hasattr(s, "evidence")}
+        total += len(items[job.arm.method].items) * (1 + sum(copies.values()))
+    return total
 
 
-def _units(candidates: Candidates, method: Method) -> dict[str, list[Record]]:
-    """Unit -> what an arm of this method learns from; of a preference pair, the prompt with the chosen answer."""
-    if method == "dpo":
-        return {unit: [_chosen(pair) for pair in pairs] for unit, pairs in candidates.pairs.items()}
-    return candidates.records if method == "sft" else candidates.texts
+def passes(signal: Any) -> int:
+    """How often a signal's evidence sends every item through the model."""
+    return signal.neighbours if isinstance(signal, Neighbourhood) else 1
 
 
-def _chosen(pair: Record) -> Record:
-    from dpaudit.corpus import Turn
-
-    assert pair.chosen is not None
-    return Record(pair.id, (*pair.turns, Turn("assistant", pair.chosen)), pair.patient)
-
-
-def _signal_scores(
-    chosen: Recipe, items: Sequence[Item], arm: Sequence["TokenScores"], base: Sequence["TokenScores"]
-) -> list[Score]:
-    """One score an example: the mean over its records."""
+def _signals(chosen: Recipe) -> list[Any]:
     signal = chosen.make_signal()
-    values: dict[tuple[str, str], list[float]] = {}
-    for item, scored, reference in zip(items, arm, base, strict=True):
+    return [r.make_signal() for r in chosen.components()] if isinstance(signal, Combination) else [signal]
+
+
+def _scores(
+    chosen: Recipe, asked: Asked, arm: Sequence["TokenScores"], reference: Sequence["TokenScores"] | None
+) -> list[Score]:
+    """One score an example; of a combination, one a component, under that one's name."""
+    signal = chosen.make_signal()
+    if isinstance(signal, Combination):
+        return [
+            Score(row.example, row.kind, component.name, row.value)
+            for component in chosen.components()
+            for row in _scores(component, asked, arm, reference)
+        ]
+    values: dict[Key, float] = {}
+    for item, scored, other, fields in zip(
+        asked.items, arm, reference or arm, asked.fields(signal), strict=True
+    ):
         at = item.counted
-        span = Span(scored.logprob[at], scored.mean[at], scored.std[at], reference.logprob[at], item.text)
-        values.setdefault((item.example, item.kind), []).append(signal(span))
-    return [
-        Score(example, kind, chosen.signal, float(np.mean(found)))
-        for (example, kind), found in values.items()
-    ]
+        span = Span(scored.logprob[at], scored.mean[at], scored.std[at], other.logprob[at], item.text,
+                    greedy=scored.greedy[at], **fields)  # fmt: skip
+        key = (item.example, item.kind)
+        values[key] = values.get(key, 0.0) + signal(span)  # a unit's records add up
+    return [Score(example, kind, chosen.signal, value) for (example, kind), value in values.items()]

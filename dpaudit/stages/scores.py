@@ -41,8 +41,16 @@ def score_file(arm: str, name: str) -> str:
     return f"attack/{arm}/{name}.parquet"
 
 
-def write_scores(run_dir: RunDir, arm: str, made_by: Recipe, scores: Iterable[Score]) -> None:
-    """Writes one recipe's scores of one arm as a whole or not at all, with what they were made from."""
+Counts = dict[str, dict[str, int]]  # kind of example -> truncated, unscored
+
+
+def write_scores(
+    run_dir: RunDir, arm: str, made_by: Recipe, scores: Iterable[Score], counts: Counts | None = None
+) -> None:
+    """Writes one recipe's scores of one arm as a whole or not at all, with what they were made from.
+
+    `counts` tells how many examples were cut short and how many could not be scored.
+    """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -50,6 +58,7 @@ def write_scores(run_dir: RunDir, arm: str, made_by: Recipe, scores: Iterable[Sc
     metadata = {
         "inputs": json.dumps(run_dir.digests(score_inputs(arm))),
         "recipe": made_by.digest,
+        "counts": json.dumps(counts or {}),
     }
     columns = {name: [getattr(row, name) for row in rows] for name in ("example", "kind", "signal")}
     values = pa.array([row.value for row in rows], pa.float64())
@@ -69,6 +78,14 @@ def read_scores(run_dir: RunDir, arm: str, name: str) -> list[Score]:
     import pyarrow.parquet as pq
 
     return [Score(**row) for row in pq.read_table(run_dir.file(score_file(arm, name))).to_pylist()]
+
+
+def read_counts(run_dir: RunDir, arm: str, name: str) -> Counts:
+    """How many examples one recipe's scores cut short or left out, by kind."""
+    import pyarrow.parquet as pq
+
+    metadata = pq.read_schema(run_dir.file(score_file(arm, name))).metadata or {}
+    return dict(json.loads(metadata.get(b"counts", b"{}")))
 
 
 def scores_are_current(run_dir: RunDir, arm: str, made_by: Recipe) -> bool:
