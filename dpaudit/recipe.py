@@ -5,7 +5,7 @@ import hashlib
 import json
 import math
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -99,8 +99,12 @@ class Recipe:
 
     @property
     def digest(self) -> str:
-        """Names the recipe's content: scores made under another digest are out of date."""
-        parts = [asdict(self), *(recipe.digest for recipe in self.components())]
+        """Names the recipe's content: scores made under another digest are out of date.
+
+        A key that stands at its default does not count, so that a key which is new to dpaudit changes no recipe.
+        """
+        stated = {f.name: value for f in fields(self) if (value := asdict(self)[f.name]) != f.default}
+        parts = [stated, *(recipe.digest for recipe in self.components())]
         text = json.dumps(parts if len(parts) > 1 else parts[0], sort_keys=True, ensure_ascii=False)
         return hashlib.sha256(text.encode()).hexdigest()[:32]
 
