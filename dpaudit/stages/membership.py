@@ -60,15 +60,16 @@ def score(
 
 
 def _items(plan: Plan, candidates: Candidates, method: Method, tokenizer: Any) -> list[Item]:
-    """Canaries by their secret; coin-flipped units by the answers of what the method learns from."""
+    """Canaries by their secret, in each wording that the method learns from; coin-flipped units by the answers of what the method learns from."""
     from dpaudit.models.encode import encode, encode_text
     from dpaudit.models.spaces import encoded_secret
 
     length, items = plan.suite.model.max_length, []
     for canary in candidates.canaries:
         if canary.purpose == "mia":
-            coded = encoded_secret(canary, tokenizer, length, plain=method == "cpt")
-            items.append(Item(canary.id, "canary", coded, counted_mask(coded.secret_mask), canary.secret))
+            for place in range(len(canary.records) if method == "sft" else 1):
+                coded = encoded_secret(canary, tokenizer, length, plain=method == "cpt", place=place)
+                items.append(Item(canary.id, "canary", coded, counted_mask(coded.secret_mask), canary.secret))
     for unit, records in _units(candidates, method).items():
         for record in records:
             if record.text is not None:
