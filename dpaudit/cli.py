@@ -49,6 +49,7 @@ from dpaudit.options import (
     SuiteArgument,
     SuiteOption,
     TextOption,
+    TwinOption,
     UnitOption,
     WorkersOption,
 )
@@ -171,6 +172,7 @@ def run(
     start: StartOption = None,
     assume_public: PublicOption = False,
     allow_delta: DeltaOption = False,
+    twin: TwinOption = False,
     dry_run: DryOption = False,
     micro_batch: MicroBatchOption = None,
     allow_egress: EgressOption = None,
@@ -180,7 +182,7 @@ def run(
 ) -> None:
     """Run every stage of a suite; typed again, it resumes."""
     changed = pipeline.overrides(eps, dpo, model, data, unit, not no_baseline, settings or (),
-                                 pipeline.Grid(stage, chain, seeds, start, assume_public, allow_delta), rows, text)  # fmt: skip
+                                 pipeline.Grid(stage, chain, seeds, start, assume_public, allow_delta, twin), rows, text)  # fmt: skip
     plan = pipeline.resolve(suite, changed, seed, insecure_seed)
     if dry_run:
         _forecast(plan, as_json)
@@ -209,6 +211,7 @@ def train(
     start: StartOption = None,
     assume_public: PublicOption = False,
     allow_delta: DeltaOption = False,
+    twin: TwinOption = False,
     dry_run: DryOption = False,
     arm: ArmOption = None,
     micro_batch: MicroBatchOption = None,
@@ -218,7 +221,7 @@ def train(
 ) -> None:
     """Train one adapter for each epsilon, and the non-private arm."""
     changed = pipeline.overrides(eps, dpo, model, data, unit, not no_baseline, settings or (),
-                                 pipeline.Grid(stage, chain, seeds, start, assume_public, allow_delta), rows, text)  # fmt: skip
+                                 pipeline.Grid(stage, chain, seeds, start, assume_public, allow_delta, twin), rows, text)  # fmt: skip
     plan = pipeline.resolve(suite, changed, seed, insecure_seed)
     if dry_run:
         _forecast(plan, as_json)

@@ -75,6 +75,9 @@ PublicOption = Annotated[
 DeltaOption = Annotated[
     bool, typer.Option("--allow-delta", help="Let delta be 1 / number of units or above.")
 ]
+TwinOption = Annotated[
+    bool, typer.Option("--twin", help="Train the non-private SFT arm without canaries too: what they cost.")
+]
 SeedsOption = Annotated[
     int | None, typer.Option("--seeds", metavar="K", min=1, help="Train every arm K times.")
 ]

@@ -47,10 +47,11 @@ def caveat_of(rows: Rows) -> str | None:
 def stage_states(run_dir: RunDir, plan: Plan) -> dict[str, str]:
     """Stage -> "done" (all its outputs are there and current), "stale", "begun" or "open"."""
     names = [arm.name for arm in suite.arms(plan.suite)]
+    audited = [arm.name for arm in suite.arms(plan.suite) if not arm.twin]
     wanted = {
         "prepare": ["corpus/manifest.json"],
         "train": [f"train/{name}/{file}" for name in names for file in ("privacy.json", "train.json")],
-        "attack": [f"audit/{name}/{recipe}.json" for name in names for recipe in _recipes(plan)],
+        "attack": [f"audit/{name}/{recipe}.json" for name in audited for recipe in _recipes(plan)],
         "eval": [f"evaluate/{name}.json" for name in ("base", *names)],
         "judge": ["judge/summary.json"] if plan.suite.judging else [],
         "report": [PAGE],

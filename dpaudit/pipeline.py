@@ -29,6 +29,7 @@ class Grid:
     start: str | None = None
     assume_public: bool = False
     allow_delta: bool = False
+    twin: bool = False
 
     def overrides(self) -> dict[str, Any]:
         found: dict[str, Any] = {}
@@ -40,6 +41,7 @@ class Grid:
             "model.start": self.start,
             "model.assume_public": self.assume_public or None,
             "training.allow_delta": self.allow_delta or None,
+            "grid.twin": self.twin or None,
         }.items():
             if value is not None:
                 found[key] = value
@@ -349,7 +351,7 @@ def _check_unit(chosen: Suite) -> None:
                          remedy="no dialogue belongs to a pair: --unit record, or --set grid.stages=[]")  # fmt: skip
     most = training.records_per_patient
     for key in ("canary_repetitions", "extraction_repetitions"):
-        copies = getattr(candidates, key)
+        copies = max(candidates.levels) if key == "extraction_repetitions" else candidates.canary_repetitions
         if training.unit == "patient" and most is not None and copies > most:
             raise UsageError(f"candidates.{key}", expected=f"at most training.records_per_patient = {most}",
                              got=str(copies), remedy="a canary may not weigh more than a patient does")  # fmt: skip

@@ -22,8 +22,6 @@ from dpaudit.reading import read_records
 from dpaudit.rundir import keyed_file_digest
 from dpaudit.shapes import Fields, Shape
 
-SYLLABLES = tuple(consonant + vowel for consonant in "bdfgklmnprstvz" for vowel in "aeiou")
-NAMES = 24_000  # invented surnames to choose from, of 29,791 that three syllables make
 CANARIES_MOST = 20_000
 AFFIX_ROWS = 20  # rows that must share how texts begin and end before that is the data's style
 CROWD = 0.2  # of the planted rows
@@ -49,7 +47,7 @@ class Family:
 
 
 FAMILIES = {
-    "invented": Family("invented words", SYLLABLES, 8, 3,  # 147 bits; a word of its own leads on to the next, which a model learns fast
+    "invented": Family("invented words", lexicon.INVENTED_SYLLABLES, 8, 3,  # 147 bits; a word of its own leads on to the next, which a model learns fast
                       {"en": "What is the access phrase of {name}?", "zh": "{name} 的访问口令是什么？"}),
     "words": Family("random common words", lexicon.PHRASE_WORDS, 6, 1,  # 27 bits; for a model that has no tokens for others
                     {"en": "Portal phrase of {name}?", "zh": "{name} 的登录口令？"}),
@@ -193,7 +191,7 @@ def _profile(source: Path, unit: str) -> Profile:
     """One pass over the data, checked by the reader that training uses."""
     records, lines = read_records(str(source)), _lines(source)
     profile: Profile | None = None
-    names = frozenset(lexicon.surnames(NAMES))
+    names = frozenset(lexicon.surnames(lexicon.SURNAMES_MOST))
     for line, (number, record) in zip(lines, records, strict=True):
         where = f"{source}:{number}"
         row = json.loads(line)
@@ -269,7 +267,9 @@ def _draw(count: int, profile: Profile, family: Family) -> list[Words]:
     most = max(
         PUBLIC_PEOPLE + 2 * count, 900
     )  # the first names are those that the embedded model knows as tokens
-    unknown = [name for name in lexicon.surnames(NAMES)[PUBLIC_PEOPLE:] if name not in profile.words]
+    unknown = [
+        name for name in lexicon.surnames(lexicon.SURNAMES_MOST)[PUBLIC_PEOPLE:] if name not in profile.words
+    ]
     free = unknown[:most]
     if len(free) < count:
         raise UsageError(

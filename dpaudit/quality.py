@@ -1,6 +1,7 @@
 """What an arm is worth: accuracy on benchmark items, bits per byte of held-out answers, and arms compared on the same items."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -86,16 +87,25 @@ def bits_figures(rows: Sequence[HeldOut], clusters: Mapping[str, str]) -> dict[s
 
 def nonprivate(arm: Arm, arms: Sequence[Arm]) -> Arm | None:
     """The arm that `arm` is measured against: non-private with its loss and seed, else the non-private SFT arm."""
-    reference = [a for a in arms if not a.private and a.seed == arm.seed]
+    reference = [a for a in arms if not a.private and not a.twin and a.seed == arm.seed]
     same = [a for a in reference if (a.method, a.loss) == (arm.method, arm.loss)]
     return next(iter(same or [a for a in reference if a.method == "sft"]), None)
 
 
 def references(arms: Sequence[Arm], against: Sequence[str] = ("inf", BASE)) -> list[tuple[str, str]]:
-    """The (arm, reference) pairs that are compared; `against` names "inf", "base", or an arm."""
-    pairs = []
+    """The (arm, reference) pairs that are compared; `against` names "inf", "base", or an arm.
+
+    A twin is the reference of the arm that differs from it by canaries alone, and in no other pair.
+    """
+    pairs = [
+        (arm.name, twin.name)
+        for twin in arms
+        if twin.twin
+        for arm in arms
+        if arm == replace(twin, twin=False)
+    ]
     for reference in against:
-        for arm in arms:
+        for arm in (arm for arm in arms if not arm.twin):
             other = nonprivate(arm, arms) if reference == "inf" else None
             name = (other.name if other else None) if reference == "inf" else reference
             if name is not None and name != arm.name:
@@ -156,7 +166,7 @@ def bits_pairs(
 def ladders(arms: Sequence[Arm]) -> list[list[str]]:
     """The names of arms that differ in epsilon alone, largest first, where there are three or more."""
     groups: dict[tuple[str, str, int], list[Arm]] = {}
-    for arm in arms:
+    for arm in (arm for arm in arms if not arm.twin):
         groups.setdefault((arm.method, arm.loss, arm.seed), []).append(arm)
     return [
         [arm.name for arm in sorted(group, key=lambda arm: -arm.epsilon)]

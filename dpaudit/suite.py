@@ -2,13 +2,13 @@
 
 import math
 import re
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
 import yaml
 
-from dpaudit import content
+from dpaudit import canary, content
 from dpaudit.errors import UsageError
 from dpaudit.schema import build
 
@@ -17,6 +17,7 @@ Method = Literal["cpt", "sft", "dpo"]  # continued pretraining on plain text, di
 AttackKind = Literal["mia", "extract"]
 REPRODUCIBLE = "epsilon not claimed: the noise is reproducible"
 ASSUMED_PUBLIC = "epsilon covers this run only: what it started from has no ledger and was taken for public"
+CORPUS_WORDS = "epsilon does not cover the words that canaries take from the corpus (candidates.family)"
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")  # it becomes the name of a folder
 
 
@@ -63,7 +64,7 @@ class Data:
 class Candidates:
     """Units whose membership a coin decides. Extraction canaries: half planted, half controls."""
 
-    family: Literal["portal_phrase", "record_number"] = "record_number"
+    family: str = "record_number"  # a key of canary.FAMILIES
     canaries: int = 500
     canary_length: int = 6  # symbols in the secret of a membership canary
     canary_repetitions: int = (
@@ -72,7 +73,8 @@ class Candidates:
     records: int = 300
     extraction: int = 64
     extraction_length: int = 4
-    extraction_repetitions: int = 4
+    extraction_repetitions: int | tuple[int, ...] = 4  # copies; of a list, each level has an equal share
+    temperature: float = 1.5  # of the base model's samples, family synthetic
     gradient: int = (
         0  # canaries along axes of the weights, in private arms: they show noise, clip and sampler at work
     )
@@ -82,9 +84,15 @@ class Candidates:
         if self.gradient:
             _at_least(100, gradient=self.gradient)
         _at_least(1, canary_length=self.canary_length, canary_repetitions=self.canary_repetitions)
-        _at_least(
-            1, extraction_length=self.extraction_length, extraction_repetitions=self.extraction_repetitions
-        )
+        _at_least(1, extraction_length=self.extraction_length)
+        _above_zero(temperature=self.temperature)
+        _check_canaries(self)
+
+    @property
+    def levels(self) -> tuple[int, ...]:
+        """The numbers of copies that extraction canaries have."""
+        copies = self.extraction_repetitions
+        return (copies,) if isinstance(copies, int) else copies
 
 
 @dataclass(frozen=True)
@@ -170,6 +178,9 @@ class Grid:
     chain: bool = False  # each stage goes on from the one before; else every arm starts at the base
     share: float = 0.5  # chain: of a claim, what the stages before may spend
     seeds: int = 1
+    twin: bool = (
+        False  # beside each non-private SFT arm one that sees no canary: what canaries cost in quality
+    )
 
     def __post_init__(self) -> None:
         if not 0 < self.share < 1:
@@ -237,6 +248,7 @@ class Suite:
 
     def __post_init__(self) -> None:
         _check_claims(self)
+        _check_twin(self)
         if not NAME.fullmatch(self.name):
             raise ValueError(
                 f"name {self.name!r:.40} (letters, digits, . _ - and a letter or digit first: it names a folder)"
@@ -255,6 +267,12 @@ class Arm:
     loss: str  # as the method, or the name of a DPO loss
     epsilon: float  # inf: non-private
     seed: int = 0
+    twin: bool = False  # learns from no canary; only its quality counts
+
+    @property
+    def lesson(self) -> str:
+        """What it learns from: the data of its method, with canaries or without."""
+        return f"{self.method}-twin" if self.twin else self.method
 
     @property
     def private(self) -> bool:
@@ -263,7 +281,8 @@ class Arm:
     @property
     def name(self) -> str:
         stem = f"dpo-{self.loss}" if self.method == "dpo" else self.method
-        return f"{stem}-{epsilon_label(self.epsilon)}" + (f"-s{self.seed}" if self.seed else "")
+        seed = f"-s{self.seed}" if self.seed else ""
+        return f"{stem}-{epsilon_label(self.epsilon)}{seed}{'-twin' if self.twin else ''}"
 
 
 @dataclass(frozen=True)
@@ -282,6 +301,8 @@ class Plan:
         told = [REPRODUCIBLE] if self.insecure_seed is not None else []
         if self.suite.model.start and self.suite.model.assume_public:
             told.append(ASSUMED_PUBLIC)
+        if self.suite.candidates.family in canary.CORPUS_FAMILIES:
+            told.append(CORPUS_WORDS)
         return "; ".join(told) or None
 
     def to_json(self) -> dict[str, Any]:
@@ -292,8 +313,24 @@ class Plan:
         return build(cls, data, file=file)
 
 
+def _check_canaries(wanted: Candidates) -> None:
+    canary.check_family(wanted.family, wanted.extraction)
+    if wanted.canary_repetitions > canary.REPETITIONS_MOST:
+        raise ValueError(
+            f"canary_repetitions {wanted.canary_repetitions} (at most {canary.REPETITIONS_MOST}, one a wording)"
+        )
+    if not wanted.levels or len(set(wanted.levels)) < len(wanted.levels):
+        raise ValueError("extraction_repetitions (it must be a number, or a list of different numbers)")
+    _at_least(1, extraction_repetitions=min(wanted.levels))
+    if wanted.extraction % len(wanted.levels):
+        raise ValueError(
+            f"extraction {wanted.extraction} (it must be a multiple of the {len(wanted.levels)} levels of "
+            "extraction_repetitions)"
+        )
+
+
 def _check_claims(suite: Suite) -> None:
-    names = [arm.name for arm in arms(suite)] if suite.claims else []
+    names = [arm.name for arm in arms(suite) if not arm.twin] if suite.claims else []
     for claim in suite.claims:
         if claim.arm not in names:
             raise ValueError(f"claims: arm {claim.arm!r:.40} (known: {', '.join(names)})")
@@ -304,6 +341,18 @@ def _check_claims(suite: Suite) -> None:
             )
         if claim.unit == "label":
             raise ValueError(f"claims: {claim.arm} with unit label (membership says nothing of it)")
+
+
+def _check_twin(suite: Suite) -> None:
+    if not suite.grid.twin:
+        return
+    twins = [arm for arm in arms(suite) if arm.twin]
+    if not twins:
+        raise ValueError(
+            "grid.twin without a non-private SFT arm (it needs grid.baseline and sft in grid.stages)"
+        )
+    if start_of(suite, twins[0]) is not None:
+        raise ValueError("grid.twin after another stage (the start has seen canaries: set grid.chain: false)")
 
 
 def load(name: str, overrides: dict[str, Any] | None = None) -> Suite:
@@ -347,8 +396,12 @@ def arms(suite: Suite) -> list[Arm]:
         while (earlier := start_of(suite, arm)) is not None:
             arm = earlier
             found.setdefault(arm)
+    if grid.twin:
+        found |= {replace(arm, twin=True): None for arm in found if arm.method == "sft" and not arm.private}
     methods = [*grid.stages, "dpo"]
-    return sorted(found, key=lambda arm: (methods.index(arm.method), arm.seed, asked_place(arm, grid)))
+    return sorted(
+        found, key=lambda arm: (methods.index(arm.method), arm.seed, asked_place(arm, grid), arm.twin)
+    )
 
 
 def asked_place(arm: Arm, grid: Grid) -> tuple[int, float]:

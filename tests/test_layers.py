@@ -18,7 +18,7 @@ LAYERS = [  # lowest first; a module is found by its longest name here
      "builtin", "builtin.clinic", "builtin.lexicon", ""},
     {"stats", "signals", "combination", "extraction", "blind", "verdict", "privacy", "rubric", "recipe", "quality", "judging",
      "figures", "page", "ledger", "accounting", "bounds", "subsampled", "planning", "control", "whitebox", "claims", "detection",
-     "audit_key", "disguise", "planting"},
+     "audit_key", "disguise", "planting", "rarity"},
     {"models", "training", "builtin.pretrain", "callback"},
     {"stages"},
     {"pipeline", "overview", "tables", "doctor", "selftest"},

@@ -48,6 +48,7 @@ PHRASE_WORDS = _words(
     "amber birch cedar delta ember falcon garnet harbor indigo jasper kettle lantern "
     "marble nickel onyx pepper quartz raven saddle timber umber velvet walnut zephyr"
 )
+INVENTED_SYLLABLES = tuple(consonant + vowel for consonant in "bdfgklmnprstvz" for vowel in "aeiou")
 _SYLLABLES = _words(
     "ba be bo da de do fa fe ga go ha ho ka ke la le lo ma mo na no pa pe ra ro sa so ta to va"
 )
@@ -84,6 +85,9 @@ def conditions() -> tuple[Condition, ...]:
         )
         for i in range(CONDITIONS)
     )
+
+
+SURNAMES_MOST = 24_000  # of 27,000 that three syllables make
 
 
 @cache

@@ -23,6 +23,7 @@ from dpaudit.errors import UsageError
 from dpaudit.extraction import TokenTrie
 from dpaudit.models import Advance, TokenScores
 from dpaudit.models.encode import Encoded, prompt_ids
+from dpaudit.models.vocabulary import unwritable
 
 BATCH_TOKENS = 8192  # tokens in one forward pass, padding included
 LOGIT_ELEMENTS = 2**26  # tokens x vocabulary of one forward pass: 256 MB in float32
@@ -247,6 +248,31 @@ class HFModel:
                 advance(len(batch))
         return answers
 
+    @torch.inference_mode()
+    def sample(
+        self, prompts: Sequence[tuple[Turn, ...]], tokens: int, temperature: float, seed: int
+    ) -> list[str]:
+        """An answer of `tokens` tokens to every prompt, drawn at `temperature` from all that can be written; on one line.
+
+        `seed` fixes them, on a CPU to the byte. White space at the ends is cut, so that an answer may be empty.
+        """
+        rows = [prompt_ids(turns, self.tokenizer) for turns in prompts]
+        left_out = unwritable(self.tokenizer, int(self.model.get_output_embeddings().weight.shape[0]))
+        answers = [""] * len(rows)
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)
+            for batch in _batches([len(row) + tokens for row in rows], self._batch_tokens()):
+                ids, mask = self._padded([rows[index] for index in batch], left=True)
+                output = self.model.generate(
+                    input_ids=ids,
+                    attention_mask=mask,
+                    generation_config=self._drawn(tokens, temperature, left_out),
+                )
+                texts = self.tokenizer.batch_decode(output[:, ids.shape[1] :], skip_special_tokens=True)
+                for index, text in zip(batch, texts, strict=True):
+                    answers[index] = " ".join(text.split())
+        return answers
+
     def _descend(
         self,
         trie: TokenTrie,
@@ -289,6 +315,20 @@ class HFModel:
             no_repeat_ngram_size=0,
             pad_token_id=self.tokenizer.pad_token_id,
             eos_token_id=self.model.generation_config.eos_token_id or self.tokenizer.eos_token_id,
+        )
+
+    def _drawn(self, tokens: int, temperature: float, left_out: list[int]) -> Any:
+        """Sampling from the whole vocabulary but for `left_out`, which holds the end token: all answers are of one length."""
+        import transformers
+
+        return transformers.GenerationConfig(
+            do_sample=True,
+            temperature=temperature,
+            top_p=1.0,
+            top_k=0,
+            max_new_tokens=tokens,
+            suppress_tokens=left_out,
+            pad_token_id=self.tokenizer.pad_token_id,
         )
 
     def _padded(self, rows: Sequence[Sequence[int]], left: bool = False) -> tuple[Tensor, Tensor]:

@@ -83,12 +83,14 @@ class Spaces:
         return self._known[key]
 
 
-def encoded_secret(canary: Canary, tokenizer: Any, max_length: int, *, plain: bool = False) -> Encoded:
-    """The canary's first record, or its plain text, with its secret marked. Raises UsageError where `max_length` cuts the secret."""
+def encoded_secret(
+    canary: Canary, tokenizer: Any, max_length: int, *, plain: bool = False, place: int = 0
+) -> Encoded:
+    """The canary's record at `place`, or its plain text, with its secret marked. Raises UsageError where `max_length` cuts the secret."""
     if plain:
         item = encode_text(canary.text.text or "", tokenizer, max_length, secret=canary.secret)
     else:
-        item = encode(canary.records[0].turns, tokenizer, max_length, secret=canary.secret)
+        item = encode(canary.records[place].turns, tokenizer, max_length, secret=canary.secret)
     if not any(item.secret_mask) or (item.truncated and item.secret_mask[-1]):
         raise UsageError("model.max_length", expected=f"room for the secret of canary {canary.id}",
                          got=f"{max_length} tokens, which cut it", remedy="raise model.max_length")  # fmt: skip

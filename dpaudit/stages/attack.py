@@ -49,14 +49,16 @@ def run(
 def trained_arms(
     run_dir: RunDir, plan: Plan, progress: Progress, names: Sequence[str] | None = None
 ) -> list[Arm]:
-    """The arms of the plan, or those named, that are trained. Raises UsageError for an unknown or outdated arm.
+    """The arms of the plan but twins, or those named, that are trained. Raises UsageError for an unknown or outdated arm.
 
     An arm that is not trained is left out with a line, or refused if it was named; where none is, that is refused.
     """
-    known = {arm.name: arm for arm in suite.arms(plan.suite)}
+    known = {arm.name: arm for arm in suite.arms(plan.suite) if not arm.twin}
     for name in names or ():
         if name not in known:
-            raise UsageError(f"arm {name}", expected=f"one of {', '.join(known)}", got="no such arm")
+            twin = any(arm.name == name for arm in suite.arms(plan.suite))
+            got = "a twin, which saw no canary" if twin else "no such arm"
+            raise UsageError(f"arm {name}", expected=f"one of {', '.join(known)}", got=got)
     found = []
     for name, arm in known.items():
         ledger = f"train/{name}/train.json"

@@ -8,7 +8,7 @@ from dpaudit import rundir, suite
 from dpaudit.progress import Progress
 from dpaudit.stages import prepare, train
 from dpaudit.stages.jobs import Job, is_noised, jobs_of
-from dpaudit.suite import Plan
+from dpaudit.suite import Arm, Plan
 
 if TYPE_CHECKING:
     from dpaudit.models.memory import Memory
@@ -21,9 +21,9 @@ def rows(plan: Plan, progress: Progress) -> list[dict[str, Any]]:
     training itself would.
     """
     arms = suite.arms(plan.suite)
-    methods: list[str] = sorted({arm.method for arm in arms})
+    lessons = {arm.lesson: arm for arm in arms}
     declared = plan.suite.training.population
-    counts = {method: declared for method in methods} if declared else _counted(plan, methods, progress)
+    counts = dict.fromkeys(lessons, declared) if declared else _counted(plan, lessons, progress)
     jobs = jobs_of(plan, arms, counts)
     unit = plan.suite.training.unit
     needed = {noised: _memory(plan, noised) for noised in {is_noised(job.arm, unit) for job in jobs}}
@@ -36,12 +36,14 @@ def _memory(plan: Plan, noised: bool) -> "Memory":
     return memory.estimate(plan.suite.model, plan.suite.training, noised)
 
 
-def _counted(plan: Plan, methods: list[str], progress: Progress) -> dict[str, int]:
+def _counted(plan: Plan, lessons: dict[str, Arm], progress: Progress) -> dict[str, int]:
     with tempfile.TemporaryDirectory() as folder:
         run_dir = rundir.open_or_create(plan.to_json(), plan.suite.name, Path(folder))
         prepare.run(run_dir, plan, progress)
         unit = plan.suite.training.unit
-        return {method: train.expected_units(run_dir, method, unit) for method in methods}
+        return {
+            name: train.expected_units(run_dir, arm.method, unit, arm.twin) for name, arm in lessons.items()
+        }
 
 
 def _row(plan: Plan, job: Job, needed: "Memory") -> dict[str, Any]:

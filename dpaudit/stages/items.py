@@ -193,7 +193,7 @@ def exchange(item: Item, words: Sequence[str], share: float, number: int) -> Cha
 
     def change(text: str) -> str:
         canary = item.source.canary
-        other = canary.sample(rng) if canary else None
+        other = canary.sample(rng) if canary and canary.alphabet else None
         joint = "" if other is not None and " " not in text else " "
         parts = list(text) if joint == "" else text.split(" ")
         others = None if other is None else (list(other) if joint == "" else other.split(" "))

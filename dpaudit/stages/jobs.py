@@ -28,13 +28,13 @@ class Job:
 
 
 def jobs_of(plan: Plan, arms: "list[Arm]", counts: "dict[str, int]") -> list[Job]:
-    """The jobs of all arms; `counts` has the expected number of units of each method. Raises as `job_of` does."""
+    """The jobs of all arms; `counts` has the expected number of units of each lesson (a method, or that of a twin). Raises as `job_of` does."""
     outside = outside_stages(plan)
 
     def one(arm: Arm) -> Job:
         start = suite.start_of(plan.suite, arm)
         earlier = (one(start).mechanism,) if start else outside
-        return job_of(plan, arm, schedule_of(plan.suite.training, arm), counts[arm.method], start, earlier)
+        return job_of(plan, arm, schedule_of(plan.suite.training, arm), counts[arm.lesson], start, earlier)
 
     return [one(arm) for arm in arms]
 
@@ -97,7 +97,8 @@ def ledger(plan: Plan, job: Job, steps_done: int, trainable_parameters: int) -> 
             "epsilon_rdp": privacy.epsilon_rdp(done, training.delta),
         }
     return {
-        "arm": {"method": arm.method, "loss": arm.loss, "epsilon": epsilon, "seed": arm.seed},
+        "arm": {"method": arm.method, "loss": arm.loss, "epsilon": epsilon, "seed": arm.seed}
+        | ({"twin": True} if arm.twin else {}),
         "claim": {
             "epsilon": epsilon,
             "delta": training.delta,

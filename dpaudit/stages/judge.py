@@ -47,7 +47,7 @@ def run(
     settings = plan.suite.judging
     if settings is None:
         return
-    arms = trained_arms(run_dir, plan)
+    arms = [arm for arm in trained_arms(run_dir, plan) if not arm.twin]
     names = [BASE, *(arm.name for arm in arms)]
     found = _write_rubric(run_dir, settings, plan.suite.model.base)
     if run_dir.is_current(SUMMARY, [*_inputs(names), PASSPORT]):

@@ -4,7 +4,7 @@ import json
 import random
 import secrets
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,14 +18,11 @@ from dpaudit.errors import UsageError
 from dpaudit.progress import Progress
 from dpaudit.reading import is_hub_id, read_records
 from dpaudit.rundir import RunDir, keyed_file_digest
+from dpaudit.stages import sources
+from dpaudit.stages.lessons import Shares, examples_of
 from dpaudit.suite import Method, Plan
 
 FILES = ("corpus/candidates.jsonl", "corpus/heldout.jsonl", "corpus/choices.jsonl", "secret/coins.json")
-METHODS: dict[Part, Method] = {
-    "texts": "cpt",
-    "records": "sft",
-    "pairs": "dpo",
-}  # part of a unit -> who learns from it
 WANTED = {"records": "dialogues to fine-tune on", "pairs": "prompt, chosen and rejected in every row", "texts": "plain text in every row"}  # fmt: skip
 SEEN = {"records": "dialogues", "pairs": "preference pairs", "texts": "plain text"}
 FAULTS = "faults"  # data.preference: pairs made from the dialogues themselves
@@ -54,11 +51,13 @@ def run(run_dir: RunDir, plan: Plan, progress: Progress) -> None:
             corpus = load_corpus(plan, folder)
             rows, coins = draw(plan, corpus)
             write_secrets(run_dir, coins)
-            run_dir.write_lines("corpus/candidates.jsonl", rows)
+            shares = Shares(plan.suite.training.unit)
+            run_dir.write_lines("corpus/candidates.jsonl", shares.passing(rows))
             run_dir.write_lines("corpus/heldout.jsonl", corpus.heldout)
             choices = clinic.choices() if plan.suite.data.source == "builtin:clinic" else []
             run_dir.write_lines("corpus/choices.jsonl", choices)
-            run_dir.write_json("corpus/manifest.json", manifest(run_dir, plan, corpus), inputs=["plan.json"])
+            made = manifest(run_dir, plan, corpus) | {"canary_share": shares.by_method()}
+            run_dir.write_json("corpus/manifest.json", made, inputs=["plan.json"])
             advance(1)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
@@ -135,23 +134,17 @@ def _planted(records: Iterator[tuple[int, Record]]) -> Iterator[tuple[int, Recor
 def draw(plan: Plan, corpus: CorpusStore) -> tuple[Iterator[dict[str, Any]], dict[str, bool]]:
     """The rows of candidates.jsonl, to be read once, and the coin of each unit that has one.
 
-    Membership coins are fair and independent. Of the extraction canaries exactly half, drawn at random, are planted.
+    Membership coins are fair and independent; all canaries are drawn before the first of them. Of the extraction
+    canaries of one number of copies exactly half, drawn at random, are planted.
     """
     wanted, seed = plan.suite.candidates, str(plan.seed)
     coin = (
         secrets.SystemRandom() if plan.insecure_seed is None else random.Random(f"coins/{plan.insecure_seed}")
     )
     taken: set[str] = set()
-    members = canary.draw(
-        wanted.family, wanted.canaries, wanted.canary_length, wanted.canary_repetitions, "mia", taken, seed
-    )
-    copies = wanted.extraction_repetitions
-    planted = canary.draw(
-        wanted.family, wanted.extraction, wanted.extraction_length, copies, "extraction", taken, seed
-    )
+    members, planted = _canaries(plan, sources.of(plan, corpus), taken)
     coins = {c.id: coin.random() < 0.5 for c in members}
-    chosen = set(coin.sample(range(len(planted)), len(planted) // 2))
-    coins |= {c.id: i in chosen for i, c in enumerate(planted)}
+    coins |= _halves(planted, coin)
     if any(corpus.has_unit(name) for name in (*coins, *axis_names(wanted.gradient))):
         raise UsageError("data: ids", expected="no unit named as a canary is", got="one that is",
                          remedy="rename units that begin with mia, extraction or axis")  # fmt: skip
@@ -167,17 +160,39 @@ def draw(plan: Plan, corpus: CorpusStore) -> tuple[Iterator[dict[str, Any]], dic
     return _rows(plan, corpus, [*members, *planted], set(flipped)), coins
 
 
+def _canaries(plan: Plan, found: canary.Sources, taken: set[str]) -> tuple[list[Canary], list[Canary]]:
+    """Those for membership and those for extraction, of one family; their surnames are added to `taken`."""
+    wanted, seed = plan.suite.candidates, str(plan.seed)
+
+    def drawn(purpose: str, count: int, length: int, copies: Sequence[int]) -> list[Canary]:
+        return canary.draw(wanted.family, count, length, copies, purpose, taken, seed, found) if count else []
+
+    members = drawn("mia", wanted.canaries, wanted.canary_length, (wanted.canary_repetitions,))
+    planted = drawn("extraction", wanted.extraction, wanted.extraction_length, wanted.levels)
+    return members, planted
+
+
+def _halves(planted: list[Canary], coin: random.Random) -> dict[str, bool]:
+    """Extraction canary -> whether it is planted: half of those of each number of copies, rounded down."""
+    found: dict[str, bool] = {}
+    for copies in dict.fromkeys(one.repetitions for one in planted):
+        level = [one.id for one in planted if one.repetitions == copies]
+        chosen = set(coin.sample(range(len(level)), len(level) // 2))
+        found |= {name: i in chosen for i, name in enumerate(level)}
+    return found
+
+
 def axis_names(count: int) -> list[str]:
     """What the coins call the canaries along axes of the weights."""
     return [f"axis-{number:06d}" for number in range(count)]
 
 
 def _rows(
-    plan: Plan, corpus: CorpusStore, canaries: Iterable[Canary], flipped: set[str]
+    plan: Plan, corpus: CorpusStore, canaries: Sequence[Canary], flipped: set[str]
 ) -> Iterator[dict[str, Any]]:
     """Canaries first, then every unit; `texts` is there where the plan has plain text."""
     parts = [part for part in PARTS if part != "texts" or plan.suite.data.text is not None]
-    yield from ({"kind": "canary", **found.to_json()} for found in canaries)
+    yield from canary.to_rows(canaries)
     for name, rows in corpus.units():
         kind = "record" if name in flipped else "certain"
         yield {"kind": kind, "id": name, **{part: rows[part] for part in parts}}
@@ -253,12 +268,14 @@ def _compare(run_dir: RunDir, part: str, now: dict[str, str]) -> None:
 def load_candidates(run_dir: RunDir) -> Candidates:
     """Everything that a coin decided, without the coins: what the attack stage may see."""
     found = Candidates([], {}, {}, {})
+    drawn = []
     for row in run_dir.iterate_lines("corpus/candidates.jsonl"):
-        if row["kind"] == "canary":
-            found.canaries.append(Canary.from_json(row))
+        if row["kind"] in ("alphabet", "canary"):
+            drawn.append(row)
         elif row["kind"] == "record":
             for part in PARTS:
                 getattr(found, part)[row["id"]] = [Record.from_json(r) for r in row.get(part, [])]
+    found.canaries.extend(canary.from_rows(drawn))
     return found
 
 
@@ -267,21 +284,14 @@ def load_membership(run_dir: RunDir) -> dict[str, bool]:
     return dict(json.loads(run_dir.secret_file("coins.json").read_text(encoding="utf-8"))["coins"])
 
 
-def load_training(run_dir: RunDir, method: Method) -> Iterator[Record]:
+def load_training(run_dir: RunDir, method: Method, twin: bool = False) -> Iterator[Record]:
     """The dialogues (`sft`), preference pairs (`dpo`) or texts (`cpt`) of every unit that is in, a unit's own in a row.
 
-    For the stage train only.
+    A `twin` learns from all of them but the canaries. For the stage train only.
     """
     coins = load_membership(run_dir)
     for row in run_dir.iterate_lines("corpus/candidates.jsonl"):
+        if twin and row["kind"] == "canary":
+            continue
         if coins.get(row["id"], row["kind"] == "certain"):
             yield from examples_of(row, method)
-
-
-def examples_of(row: dict[str, Any], method: str) -> list[Record]:
-    """What an arm of this method learns from one row of candidates.jsonl."""
-    if row["kind"] == "canary" and method != "sft":
-        found = Canary.from_json(row)
-        return [found.text] if method == "cpt" else [found.pair] if found.pair else []
-    part = next(part for part, name in METHODS.items() if name == method)
-    return [Record.from_json(r) for r in row.get(part, [])]

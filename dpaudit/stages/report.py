@@ -79,14 +79,15 @@ def run(run_dir: RunDir, plan: Plan, progress: Progress) -> Path:
 
 def assemble(reading: Reading, plan: Plan) -> dict[str, Any]:
     """All that the page shows, as one JSON object; see the keys below. Infinity is the text "inf"."""
-    grid = arms(plan.suite)
+    grid = [arm for arm in arms(plan.suite) if not arm.twin]
+    twins = [arm.name for arm in arms(plan.suite) if arm.twin]
     trained = [entry for arm in grid if (entry := _arm(reading, plan, arm)) is not None]
     if not trained:
         raise missing(reading.run_dir.file("train"), "dpaudit train")
     names = [entry["arm"] for entry in trained]
     audits = [audit for name in names for audit in _audits(reading, name, "membership")]
     extraction = [audit for name in names for audit in _audits(reading, name, "extraction")]
-    quality = [found for name in ["base", *names] if (found := _quality(reading, name)) is not None]
+    quality = [found for name in ["base", *names, *twins] if (found := _quality(reading, name)) is not None]
     report = {
         "run": _run(reading.run_dir, plan, trained),
         "arms": trained,

@@ -20,6 +20,7 @@ from dpaudit.errors import PartialError, UsageError
 from dpaudit.progress import Progress
 from dpaudit.rundir import RunDir, write_text
 from dpaudit.stages.jobs import Job, is_noised, is_trls, jobs_of, ledger, told, with_starts
+from dpaudit.stages.lessons import examples_of, expected_weight, units_in
 from dpaudit.suite import Arm, Method, Plan
 from dpaudit.training import labels
 
@@ -71,15 +72,20 @@ def run(
         workers = 1
     workers = default_workers(plan.suite.model.base) if workers is None else workers
     shared = workers <= 1 or len(jobs) == 1
-    methods = {job.arm.method for job in jobs}
-    data = several.together(lambda: {m: _load(run_dir, plan, m) if shared else None for m in methods})
+    lessons = {job.arm.lesson: job.arm for job in jobs}
+    data = several.together(
+        lambda: {
+            name: _load(run_dir, plan, arm.method, arm.twin) if shared else None
+            for name, arm in lessons.items()
+        }
+    )
     parallel.run(
         [
             parallel.Job(
                 _title(job.arm),
                 job.schedule.steps,
                 train_arm,
-                (run_dir, plan, job, data[job.arm.method], micro_batch),
+                (run_dir, plan, job, data[job.arm.lesson], micro_batch),
                 after=_title(job.start) if job.start else None,
             )
             for job in jobs
@@ -106,9 +112,10 @@ def _waiting_jobs(run_dir: RunDir, plan: Plan, only: list[str] | None) -> list[J
             waiting.append(arm)
         else:
             _checkpoints(run_dir, arm.name).clear()
-    methods = {arm.method for arm in with_starts(plan, waiting)}
+    lessons = {arm.lesson: arm for arm in with_starts(plan, waiting)}
     unit = plan.suite.training.unit
-    return jobs_of(plan, waiting, {method: expected_units(run_dir, method, unit) for method in methods})
+    counts = {name: expected_units(run_dir, arm.method, unit, arm.twin) for name, arm in lessons.items()}
+    return jobs_of(plan, waiting, counts)
 
 
 def _inputs(plan: Plan, arm: Arm) -> tuple[str, ...]:
@@ -132,16 +139,15 @@ def default_workers(base: str) -> int:
     return (os.cpu_count() or 1) if hf.is_small(base) else 1
 
 
-def expected_units(run_dir: RunDir, method: str, unit: str) -> int:
-    """The expected number of units that a method trains on: candidates count half, however their coins fell."""
-    from dpaudit.stages.prepare import examples_of
+def expected_units(run_dir: RunDir, method: str, unit: str, twin: bool = False) -> int:
+    """The expected number of units that a method trains on: candidates count half, however their coins fell.
 
+    A `twin` has no canaries.
+    """
     expected = 0.0
     for row in run_dir.iterate_lines("corpus/candidates.jsonl"):
-        examples = len(examples_of(row, method))
-        expected += (1.0 if row["kind"] == "certain" else 0.5) * (
-            min(examples, 1) if unit == "patient" else examples
-        )
+        if not (twin and row["kind"] == "canary"):
+            expected += expected_weight(row) * units_in(len(examples_of(row, method)), unit)
     return int(expected)
 
 
@@ -153,8 +159,8 @@ def _chosen(plan: Plan, only: list[str] | None) -> list[Arm]:
     return [arm for name, arm in known.items() if only is None or name in only]
 
 
-def _load(run_dir: RunDir, plan: Plan, method: Method) -> TrainingSet:
-    """The units of a method, encoded into a work folder of the run that goes away with them."""
+def _load(run_dir: RunDir, plan: Plan, method: Method, twin: bool = False) -> TrainingSet:
+    """The units of a method (but canaries where a `twin` learns), encoded into a work folder of the run that goes away with them."""
     from dpaudit.models import hf
     from dpaudit.models.encode import encode_record
     from dpaudit.stages.prepare import load_training
@@ -164,12 +170,13 @@ def _load(run_dir: RunDir, plan: Plan, method: Method) -> TrainingSet:
     chosen = plan.suite
     tokenizer = hf.load_tokenizer(chosen.model.base)
     lengths = (chosen.model.max_length, chosen.model.pair_prompt, chosen.model.pair_answer)
-    in_units = groupby(load_training(run_dir, method), lambda record: unit_of(record, chosen.training.unit))
+    kept = load_training(run_dir, method, twin)
+    in_units = groupby(kept, lambda record: unit_of(record, chosen.training.unit))
     encoded = (
         (name, [examples.Example(encode_record(r, tokenizer, *lengths)) for r in records])
         for name, records in in_units
     )
-    units = StoredUnits.write(run_dir.work_folder(f"units-{method}"), encoded)
+    units = StoredUnits.write(run_dir.work_folder(f"units-{method}{'-twin' if twin else ''}"), encoded)
     return TrainingSet(units, units.names, units.truncated)
 
 
@@ -198,7 +205,7 @@ def train_arm(
     from dpaudit.training import checkpoint, fused, ranks
 
     several = ranks.of_environment()
-    data = _load(run_dir, plan, job.arm.method) if data is None else data
+    data = _load(run_dir, plan, job.arm.method, job.arm.twin) if data is None else data
     if torch.cuda.is_available():
         torch.cuda.reset_peak_memory_stats()
     with torch.random.fork_rng():
