@@ -12,6 +12,8 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from dpaudit.shadow import LiraOffline, LiraOnline, Rmia
+
 Floats = NDArray[np.float32]
 
 
@@ -100,6 +102,9 @@ SIGNALS: dict[str, type[Any]] = {
     "calibrated": Calibrated,
     "min_k_pp": MinKPlusPlus,
     "zlib": Zlib,
+    "lira_online": LiraOnline,
+    "lira_offline": LiraOffline,
+    "rmia": Rmia,
 }
 
 

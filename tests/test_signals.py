@@ -48,7 +48,9 @@ def test_k_outside_the_unit_interval_is_refused(k: float) -> None:
         MinKPlusPlus(k)
 
 
-@pytest.mark.parametrize("name", sorted(SIGNALS))
+@pytest.mark.parametrize(
+    "name", sorted(set(SIGNALS) - {"lira_online", "lira_offline", "rmia"})
+)  # see test_shadow.py
 def test_every_signal_rises_with_the_probability_of_the_text(name: str) -> None:
     parameters = {"k": 0.5} if name == "min_k_pp" else {}
     signal = SIGNALS[name](**parameters)
