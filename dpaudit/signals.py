@@ -12,6 +12,8 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from dpaudit.shadow import LiraOffline, LiraOnline, Rmia
+
 Floats = NDArray[np.float32]
 TINY = 1e-9  # nats a token: a text that the model is certain of
 
@@ -276,6 +278,9 @@ SIGNALS: dict[str, type[Any]] = {
     "error_zone": ErrorZone,
     "window_comparison": WindowComparison,
     "combination": Combination,
+    "lira_online": LiraOnline,
+    "lira_offline": LiraOffline,
+    "rmia": Rmia,
 }
 
 

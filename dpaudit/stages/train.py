@@ -6,7 +6,7 @@ import os
 import resource
 import secrets
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from itertools import groupby
 from pathlib import Path
@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from dpaudit import parallel, suite
-from dpaudit.corpus import unit_of
+from dpaudit.corpus import Record, unit_of
 from dpaudit.errors import PartialError, UsageError
 from dpaudit.progress import Progress
 from dpaudit.rundir import RunDir, write_text
@@ -161,23 +161,29 @@ def _chosen(plan: Plan, only: list[str] | None) -> list[Arm]:
 
 def _load(run_dir: RunDir, plan: Plan, method: Method, twin: bool = False) -> TrainingSet:
     """The units of a method (but canaries where a `twin` learns), encoded into a work folder of the run that goes away with them."""
-    from dpaudit.models import hf
-    from dpaudit.models.encode import encode_record
     from dpaudit.stages.prepare import load_training
-    from dpaudit.training import examples
     from dpaudit.training.units import StoredUnits
 
-    chosen = plan.suite
-    tokenizer = hf.load_tokenizer(chosen.model.base)
-    lengths = (chosen.model.max_length, chosen.model.pair_prompt, chosen.model.pair_answer)
-    kept = load_training(run_dir, method, twin)
-    in_units = groupby(kept, lambda record: unit_of(record, chosen.training.unit))
-    encoded = (
-        (name, [examples.Example(encode_record(r, tokenizer, *lengths)) for r in records])
-        for name, records in in_units
-    )
-    units = StoredUnits.write(run_dir.work_folder(f"units-{method}{'-twin' if twin else ''}"), encoded)
+    unit = plan.suite.training.unit
+    in_units = groupby(load_training(run_dir, method, twin), lambda record: unit_of(record, unit))
+    folder = run_dir.work_folder(f"units-{method}{'-twin' if twin else ''}")
+    units = StoredUnits.write(folder, encoded_units(plan, in_units))
     return TrainingSet(units, units.names, units.truncated)
+
+
+def encoded_units(
+    plan: Plan, units: Iterable[tuple[str, Iterable[Record]]]
+) -> "Iterator[tuple[str, list[Example]]]":
+    """Named units of records as the plan's model reads them, one at a time."""
+    from dpaudit.models import hf
+    from dpaudit.models.encode import encode_record
+    from dpaudit.training import examples
+
+    chosen = plan.suite.model
+    tokenizer = hf.load_tokenizer(chosen.base)
+    lengths = (chosen.max_length, chosen.pair_prompt, chosen.pair_answer)
+    for name, records in units:
+        yield name, [examples.Example(encode_record(record, tokenizer, *lengths)) for record in records]
 
 
 def _base_model(chosen: suite.Suite) -> Any:
@@ -209,7 +215,7 @@ def train_arm(
     if torch.cuda.is_available():
         torch.cuda.reset_peak_memory_stats()
     with torch.random.fork_rng():
-        model = several.together(lambda: _at_start(run_dir, plan, job))
+        model = several.together(lambda: at_start(run_dir, plan, job))
         count = sum(p.numel() for p in fused.trainable(model).values())
         spent = ledger(plan, job, job.schedule.steps, count)
         done = _trained(run_dir, plan, job, data, model, spent, micro_batch, several, advance)
@@ -231,7 +237,7 @@ def train_arm(
     several.wait()  # the next arm may go on from this one
 
 
-def _at_start(run_dir: RunDir, plan: Plan, job: Job) -> Any:
+def at_start(run_dir: RunDir, plan: Plan, job: Job) -> Any:
     """The model with the adapter that the arm begins with: a fresh one, or that of the stage before."""
     import torch
 
@@ -366,23 +372,34 @@ def _checkpoints(run_dir: RunDir, arm: str) -> "Checkpoints":
 def _lesson(
     run_dir: RunDir, plan: Plan, job: Job, data: TrainingSet, model: Any, rows: int, several: "Ranks"
 ) -> "tuple[Sequence[Unit], Objective]":
-    """What the arm learns from and by which loss; under unit label with the labels that randomised response gave.
-
-    The reference of a DPO loss is the model as it is at the start; its log-probabilities are computed once.
-    """
-    from dpaudit.training import examples, losses
+    """What the arm learns from and by which loss; under unit label with the labels that randomised response gave."""
+    from dpaudit.training import examples
 
     arm, training = job.arm, plan.suite.training
-    if arm.method != "dpo":
-        return data.units, examples.Objective("sft")
-    units: Sequence[Unit] = data.units
-    if losses.needs_reference(arm.loss):
-        units = examples.with_reference(model, units, rows)
+    units, objective = lesson(plan, arm, data.units, model, rows)
     if training.unit != labels.UNIT:
-        return units, examples.Objective(arm.loss, training.dpo_beta, training.dpo_label_smoothing)
+        return units, objective
     key = several.once(lambda: _flip_key(run_dir, plan, arm.name))
     turned = labels.randomised(units, data.names, arm.epsilon, key)
     return turned, examples.Objective(arm.loss, training.dpo_beta, labels.flip_probability(arm.epsilon))
+
+
+def lesson(
+    plan: Plan, arm: Arm, units: "Sequence[Unit]", model: Any, rows: int
+) -> "tuple[Sequence[Unit], Objective]":
+    """The units as an arm's loss needs them, and that loss, for labels as they are.
+
+    The reference of a DPO loss is the model as it is at the start; its log-probabilities are computed once, `rows`
+    sequences at a time.
+    """
+    from dpaudit.training import examples, losses
+
+    training = plan.suite.training
+    if arm.method != "dpo":
+        return units, examples.Objective("sft")
+    if losses.needs_reference(arm.loss):
+        units = examples.with_reference(model, units, rows)
+    return units, examples.Objective(arm.loss, training.dpo_beta, training.dpo_label_smoothing)
 
 
 def _by_trl(
