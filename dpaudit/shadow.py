@@ -64,6 +64,8 @@ class LiraOnline:
     """
 
     kind: ClassVar = "mia"
+    evidence: ClassVar = "shadows"
+    reference: ClassVar = "shadows"
     least_shadows: ClassVar = 4
     variance: Literal["per_example", "shared"]
 
@@ -90,6 +92,8 @@ class LiraOffline:
     """
 
     kind: ClassVar = "mia"
+    evidence: ClassVar = "shadows"
+    reference: ClassVar = "shadows"
     least_shadows: ClassVar = 4
 
     def __call__(self, span: ShadowSpan) -> float:
@@ -113,6 +117,8 @@ class Rmia:
     """
 
     kind: ClassVar = "mia"
+    evidence: ClassVar = "shadows"
+    reference: ClassVar = "shadows"
     least_shadows: ClassVar = 2
     gamma: float
     mode: Literal["online", "offline"]

@@ -21,6 +21,7 @@ from dpaudit.stages.attack import trained_arms
 from dpaudit.stages.prepare import check_prepared, load_candidates, load_membership
 from dpaudit.stages.scores import (
     Score,
+    inputs_of,
     read_counts,
     read_scores,
     score_file,
@@ -118,7 +119,9 @@ def _require_frozen(plan: Plan, recipes: Sequence[Recipe]) -> None:
 
 def _require_scores(run_dir: RunDir, arm: Arm, made_by: Recipe) -> None:
     command = f"dpaudit attack {made_by.kind}"
-    run_dir.require_current(score_file(arm.name, made_by.name), score_inputs(arm.name), command)
+    run_dir.require_current(
+        score_file(arm.name, made_by.name), inputs_of(run_dir, arm.name, made_by), command
+    )
     if not scores_are_current(run_dir, arm.name, made_by):
         raise UsageError(str(run_dir.file(score_file(arm.name, made_by.name))),
                          expected=f"scores under the present attacks/{made_by.name}.yaml", got="an earlier recipe's",

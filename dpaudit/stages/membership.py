@@ -6,16 +6,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dpaudit.corpus import Record
+from dpaudit.corpus import Record, as_text
 from dpaudit.progress import Advance, Progress
 from dpaudit.recipe import Recipe
 from dpaudit.rundir import RunDir
 from dpaudit.signals import Combination, Neighbourhood, Recall, Span
-from dpaudit.stages import references
-from dpaudit.stages.items import Item, Items, behind, changed, exchange, items_of
+from dpaudit.stages import references, shadows
+from dpaudit.stages.items import Item, Items, Source, behind, changed, encoded_source, exchange, items_of
 from dpaudit.stages.prepare import Candidates
 from dpaudit.stages.scores import Job, Score, require_numbers, write_scores
-from dpaudit.suite import Plan
+from dpaudit.suite import Arm, Plan
 
 if TYPE_CHECKING:
     from dpaudit.models import TokenScores
@@ -23,15 +23,17 @@ if TYPE_CHECKING:
 
 Fields = dict[str, Any]  # of a Span, beside its log-probabilities
 Key = tuple[str, str]  # example and kind
+POPULATION_MOST = 200  # held-out texts that RMIA compares with
 
 
 @dataclass(eq=False)
 class Asked:
     """One arm's answers, asked for once however many recipes want them."""
 
+    run_dir: RunDir
     plan: Plan
     model: "HFModel"
-    arm: str
+    arm: Arm
     items: list[Item]
     heldout: list[Record]  # nobody's training data: prefixes and population
     advance: Advance
@@ -44,10 +46,11 @@ class Asked:
         name = getattr(signal, "evidence", None)
         if name is None:
             return [{} for _ in self.items]
-        if (name, signal) not in self.known:
-            with self.model.active(self.arm):
-                self.known[name, signal] = EVIDENCE[name](self, signal)
-        return self.known[name, signal]
+        key = (name, None if name == "shadows" else signal)  # shadows answer alike whatever is made of it
+        if key not in self.known:
+            with self.model.active(self.arm.name):
+                self.known[key] = EVIDENCE[name](self, signal)
+        return self.known[key]
 
     def means(self, items: Sequence[Item]) -> list[float]:
         """The mean log-probability of the counted tokens of each item, by the adapter that is switched on."""
@@ -92,11 +95,47 @@ def _gradient_norm(asked: Asked, signal: Any) -> list[Fields]:
     return [{"gradient_norm": float(value)} for value in found]
 
 
+def _shadows(asked: Asked, signal: Any) -> list[Fields]:
+    """What every shadow of the arm says of the items, and of the held-out texts."""
+    known = shadows.require(asked.run_dir, asked.arm, signal.least_shadows)
+    texts = _population(asked)
+    answers, population = [], [asked.means(texts)]
+    for shadow in known:
+        name = f"{asked.arm.name}/{shadow.folder.name}"
+        asked.model.add_adapter(name, shadow.folder / "adapter")
+        with asked.model.active(name):
+            answers.append(asked.means(asked.items))
+            population.append(asked.means(texts))
+    by_item = np.array(answers).T  # (items, shadows)
+    beside = np.array(population).T  # (texts, 1 + shadows)
+    return [
+        {
+            "shadow_logprob": row,
+            "shadow_in": np.array([item.example in shadow.members for shadow in known]),
+            "population": beside,
+        }
+        for item, row in zip(asked.items, by_item, strict=True)
+    ]
+
+
+def _population(asked: Asked) -> list[Item]:
+    """Held-out records as items; of those that model.max_length leaves nothing of, none."""
+    method, length = asked.arm.method, asked.plan.suite.model.max_length
+    found = []
+    for record in asked.heldout[:POPULATION_MOST]:
+        source = Source(as_text(record) if method == "cpt" else record, method == "dpo")
+        encoded, counted = encoded_source(source, asked.model.tokenizer, length)
+        if counted.any():
+            found.append(Item(record.id, "heldout", encoded, counted, "", source))
+    return found
+
+
 EVIDENCE: dict[str, Callable[[Asked, Any], list[Fields]]] = {
     "lowercase": _lowercase,
     "prefixed": _prefixed,
     "neighbours": _neighbours,
     "gradient_norm": _gradient_norm,
+    "shadows": _shadows,
 }
 
 
@@ -112,10 +151,10 @@ def score(
     items = {m: items_of(plan, candidates, m, model.tokenizer) for m in {job.arm.method for job in jobs}}
     heldout = [Record.from_json(row) for row in run_dir.iterate_lines("corpus/heldout.jsonl")]
     known = references.References(run_dir, plan, model)
-    with progress.task("attack mia: scoring candidates", total=_sequences(jobs, items)) as advance:
+    with progress.task("attack mia: scoring candidates", total=_sequences(run_dir, jobs, items)) as advance:
         for job in jobs:
             rows = items[job.arm.method]
-            asked = Asked(plan, model, job.arm.name, rows.items, heldout, advance)
+            asked = Asked(run_dir, plan, model, job.arm, rows.items, heldout, advance)
             with model.active(job.arm.name):
                 found = token_scores(model, rows.items, advance)
             for chosen in job.recipes:
@@ -125,18 +164,21 @@ def score(
                 write_scores(run_dir, job.arm.name, chosen, scores, rows.counts())
 
 
-def _sequences(jobs: Sequence[Job], items: dict[Any, Items]) -> int:
+def _sequences(run_dir: RunDir, jobs: Sequence[Job], items: dict[Any, Items]) -> int:
     """How many sequences will go through the model, about: references and evidence are counted by recipe."""
     total = sum(len(rows.items) for rows in items.values())
     for job in jobs:
-        copies = {s.evidence: passes(s) for r in job.recipes for s in _signals(r) if hasattr(s, "evidence")}
-        total += len(items[job.arm.method].items) * (1 + sum(copies.values()))
+        wanted = {s.evidence: s for r in job.recipes for s in _signals(r) if hasattr(s, "evidence")}
+        passes = sum(_passes(s, shadows.present(run_dir, job.arm)) for s in wanted.values())
+        total += len(items[job.arm.method].items) * (1 + passes)
     return total
 
 
-def passes(signal: Any) -> int:
+def _passes(signal: Any, known: Sequence[shadows.Shadow]) -> int:
     """How often a signal's evidence sends every item through the model."""
-    return signal.neighbours if isinstance(signal, Neighbourhood) else 1
+    if isinstance(signal, Neighbourhood):
+        return signal.neighbours
+    return len(known) if signal.evidence == "shadows" else 1
 
 
 def _signals(chosen: Recipe) -> list[Any]:

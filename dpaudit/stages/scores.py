@@ -37,6 +37,17 @@ def score_inputs(arm: str) -> list[str]:
     return ["plan.json", "corpus/manifest.json", f"train/{arm}/privacy.json", *adapter]
 
 
+def inputs_of(run_dir: RunDir, arm: str, made_by: Recipe) -> list[str]:
+    """What one recipe's scores of an arm are made from: the arm, and its shadows where they are the reference."""
+    if made_by.reference != "shadows":
+        return score_inputs(arm)
+    folders = sorted(run_dir.file(f"attack/{arm}/shadows").glob("shadow-*"))
+    names = ("membership.json", "adapter/adapter_model.safetensors")
+    files = [folder / name for folder in folders for name in names]
+    shadows = [file.relative_to(run_dir.path).as_posix() for file in files if file.is_file()]
+    return [*score_inputs(arm), *shadows]
+
+
 def score_file(arm: str, name: str) -> str:
     return f"attack/{arm}/{name}.parquet"
 
@@ -56,7 +67,7 @@ def write_scores(
 
     rows = list(scores)
     metadata = {
-        "inputs": json.dumps(run_dir.digests(score_inputs(arm))),
+        "inputs": json.dumps(run_dir.digests(inputs_of(run_dir, arm, made_by))),
         "recipe": made_by.digest,
         "counts": json.dumps(counts or {}),
     }
@@ -91,7 +102,7 @@ def read_counts(run_dir: RunDir, arm: str, name: str) -> Counts:
 def scores_are_current(run_dir: RunDir, arm: str, made_by: Recipe) -> bool:
     """Whether the scores are there, of the present adapter, and made under the present recipe."""
     file = score_file(arm, made_by.name)
-    if not run_dir.is_current(file, score_inputs(arm)):
+    if not run_dir.is_current(file, inputs_of(run_dir, arm, made_by)):
         return False
     import pyarrow.parquet as pq
 

@@ -21,7 +21,7 @@ from dpaudit.progress import Progress
 from dpaudit.rundir import RunDir
 from dpaudit.stages import train
 from dpaudit.stages.jobs import Job, is_trls, schedule_of
-from dpaudit.stages.prepare import examples_of
+from dpaudit.stages.lessons import examples_of
 from dpaudit.suite import Arm, Plan
 
 if TYPE_CHECKING:
