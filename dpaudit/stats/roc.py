@@ -29,6 +29,15 @@ class AucInterval(NamedTuple):
     upper: float
 
 
+class AucDifference(NamedTuple):
+    """How much larger the first of two areas is, in [-1, 1], with its standard error and confidence interval."""
+
+    difference: float
+    error: float
+    lower: float
+    upper: float
+
+
 @dataclass(frozen=True, eq=False)
 class Roc:
     """The ROC curve of "a member when score >= threshold", from (0, 0) to (1, 1).
@@ -103,6 +112,31 @@ def auc_interval(scores: ArrayLike, members: ArrayLike, confidence: float) -> Au
     logit = math.log(auc / (1 - auc))
     margin = norm.isf((1 - confidence) / 2) * math.sqrt(variance) / (auc * (1 - auc))
     return AucInterval(auc, _expit(logit - margin), _expit(logit + margin))
+
+
+def auc_difference(
+    first: ArrayLike, second: ArrayLike, members: ArrayLike, confidence: float
+) -> AucDifference:
+    """Return (difference, error, lower, upper) of two scores' areas on the same examples, first minus second.
+
+    Paired: placement values of either score are subtracted example by example, so what both find easy drops out.
+    The interval is DeLong's, a normal one. Raises ValueError as `roc_curve` does, and with fewer than two members
+    or controls, where there is no variance.
+
+    Source: DeLong, DeLong, Clarke-Pearson 1988, the contrast (1, -1).
+    """
+    _check_open_unit("confidence", confidence)
+    placed, placed_controls = _placements(*_split(first, members))
+    other, other_controls = _placements(*_split(second, members))
+    if min(placed.size, placed_controls.size) < 2:
+        raise ValueError("expected at least two members and two controls")
+    variance = (
+        np.var(placed - other, ddof=1) / placed.size
+        + np.var(placed_controls - other_controls, ddof=1) / placed_controls.size
+    )
+    found, error = float(np.mean(placed) - np.mean(other)), math.sqrt(variance)
+    margin = float(norm.isf((1 - confidence) / 2)) * error
+    return AucDifference(found, error, found - margin, found + margin)
 
 
 def tpr_at_fpr(scores: ArrayLike, members: ArrayLike, fpr: float, confidence: float, seed: int) -> TprAtFpr:

@@ -8,6 +8,7 @@ from sklearn.metrics import roc_auc_score
 
 from dpaudit.stats.roc import (
     AucInterval,
+    auc_difference,
     auc_interval,
     proportion_interval,
     proportion_lower,
@@ -224,3 +225,32 @@ def test_bad_counts_are_refused(successes: float, trials: float) -> None:
     for function in (proportion_interval, proportion_lower, proportion_upper):
         with pytest.raises(ValueError, match="expected whole"):
             function(successes, trials, 0.95)  # type: ignore[arg-type]
+
+
+def test_the_paired_difference_of_two_areas_covers_the_truth() -> None:
+    """95 % intervals over 2,000 worlds whose areas differ by .059: at most 5 % + 3 standard errors miss it."""
+    rng, missed, widths = np.random.default_rng(0), 0, []
+    truth = norm.cdf(1 / math.sqrt(2)) - norm.cdf(0.8 / math.sqrt(2))
+    for _ in range(2000):
+        members = np.arange(200) < 100
+        shared = rng.normal(size=200) * 0.8
+        first = shared + rng.normal(size=200) * 0.6 + members
+        second = shared + rng.normal(size=200) * 0.6 + 0.8 * members
+        found = auc_difference(first, second, members, 0.95)
+        missed += not found.lower <= truth <= found.upper
+        widths.append(found.error)
+    assert (
+        missed / 2000 <= 0.05 + 3 * math.sqrt(0.05 * 0.95 / 2000) + 0.005
+    )  # a normal interval, 100 of each kind
+    alone = auc_interval(first, members, 0.95)
+    assert np.mean(widths) < (alone.upper - alone.lower) / 2 / 1.96 * math.sqrt(2)  # pairing gains something
+
+
+def test_the_difference_of_a_score_with_itself_is_nothing() -> None:
+    scores, members = np.arange(20.0), np.arange(20) % 3 == 0
+    assert auc_difference(scores, scores, members, 0.95) == (0.0, 0.0, 0.0, 0.0)
+    assert auc_difference(scores, -scores, members, 0.95).difference == pytest.approx(
+        2 * auc_interval(scores, members, 0.95).auc - 1
+    )
+    with pytest.raises(ValueError, match="at least two"):
+        auc_difference([1, 2, 3], [1, 2, 3], [1, 0, 0], 0.95)
