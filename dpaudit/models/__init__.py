@@ -17,7 +17,8 @@ Advance = Callable[[int], None]  # told how many sequences are done; drives a pr
 
 @dataclass(frozen=True, eq=False)
 class TokenScores:
-    """What a model says of one sequence, in nats, one entry a token; NaN (False) at the first, which nothing predicts.
+    """What a model says of one sequence, in nats, one entry a token; NaN (False) at the first, which nothing
+    predicts, and wherever a token was not counted.
 
     Greedy decoding of what stands before a run of tokens gives that run exactly where `greedy` is true for all of
     it. `mean` and `std` are those of the log-probability under the model's own distribution at that position:
@@ -34,7 +35,10 @@ class LanguageModel(Protocol):
     """A causal language model with named adapters on one loaded base."""
 
     def token_scores(
-        self, encoded: Sequence[Encoded], advance: Advance | None = None
+        self,
+        encoded: Sequence[Encoded],
+        advance: Advance | None = None,
+        counted: Sequence[NDArray[np.bool_]] | None = None,
     ) -> list[TokenScores]: ...
 
     def sequence_logprobs(

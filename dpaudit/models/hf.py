@@ -5,7 +5,6 @@ Weights are read from safetensors only and no code of a model repository is ever
 
 import copy
 import logging
-import math
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -21,13 +20,13 @@ from torch import Tensor
 from dpaudit.corpus import Turn
 from dpaudit.errors import UsageError
 from dpaudit.extraction import TokenTrie
-from dpaudit.models import Advance, TokenScores
+from dpaudit.models import Advance, TokenScores, scoring
 from dpaudit.models.encode import Encoded, prompt_ids
 from dpaudit.models.vocabulary import unwritable
 
 BATCH_TOKENS = 8192  # tokens in one forward pass, padding included
 LOGIT_ELEMENTS = 2**26  # tokens x vocabulary of one forward pass: 256 MB in float32
-CHUNK_ELEMENTS = 2**21  # tokens x vocabulary of one log-softmax
+HIDDEN_ELEMENTS = 2**18  # tokens x width of the hidden states of one forward pass on a processor
 CACHE_BYTES = 2**23  # one expanded key-value cache; larger ones only miss the processor's caches
 
 # PEFT 0.21 reads a name that Transformers 5 has renamed; nothing that a user could mend.
@@ -156,6 +155,7 @@ class HFModel:
     def __init__(self, model: Any, tokenizer: Any) -> None:
         self.model, self.tokenizer = model.eval(), tokenizer
         self._slots: dict[str, str] = {}  # adapter -> PEFT's name of it, which may hold no dot
+        self._known_split: tuple[scoring.Split | None] | None = None
 
     @classmethod
     def load(cls, base: str, dtype: str = "float32") -> "HFModel":
@@ -173,6 +173,7 @@ class HFModel:
         slot = f"arm{len(self._slots)}"
         self.model = with_adapter(self.model, folder, slot)
         self._slots[name] = slot
+        self._known_split = None
 
     @property
     def adapters(self) -> list[str]:
@@ -194,24 +195,128 @@ class HFModel:
         self.model.set_adapter(self._slots[adapter])
         yield
 
-    @torch.inference_mode()
-    def token_scores(self, encoded: Sequence[Encoded], advance: Advance | None = None) -> list[TokenScores]:
-        """What the model says of every token of every sequence, in the order of `encoded`.
+    def token_scores(
+        self,
+        encoded: Sequence[Encoded],
+        advance: Advance | None = None,
+        counted: Sequence[NDArray[np.bool_]] | None = None,
+    ) -> list[TokenScores]:
+        """What the model says of the counted tokens of every sequence, in the order of `encoded`.
 
-        Sequences are sorted by length and batched; statistics are float32 whatever the model's dtype.
+        `counted` has one mask of shape (tokens,) a sequence, None for all but the first token; what is not counted
+        is NaN (False) and costs no head. Statistics are float32 whatever the model's dtype. Raises ValueError for
+        masks that do not fit.
         """
-        scores: list[TokenScores | None] = [None] * len(encoded)
-        for batch in _batches([len(item.input_ids) for item in encoded], self._batch_tokens()):
-            rows = [encoded[index].input_ids for index in batch]
-            ids, mask = self._padded(rows)
-            logits = self.model(input_ids=ids, attention_mask=mask, use_cache=False).logits
-            statistics = _statistics(logits, ids).cpu().numpy()  # (batch, tokens, 4)
-            for row, index in enumerate(batch):
-                logprob, mean, std, greedy = statistics[row, : len(rows[row])].T.copy()
-                scores[index] = TokenScores(logprob, mean, std, greedy == 1)
+        asked = scoring.places(encoded, counted)
+        scores = []
+        for item, at, found in zip(
+            encoded, asked, self._at_places(encoded, asked, scoring.statistics, 4, advance), strict=True
+        ):
+            table = np.full((4, len(item.input_ids)), np.nan, np.float32)
+            table[:, at] = found.T
+            scores.append(TokenScores(table[0], table[1], table[2], table[3] == 1))
+        return scores
+
+    def decoding_logprobs(
+        self,
+        encoded: Sequence[Encoded],
+        counted: Sequence[NDArray[np.bool_]],
+        temperature: float,
+        top_k: int,
+        top_p: float,
+    ) -> list[NDArray[np.float64]]:
+        """Per sequence log p of each counted token, in nats, when the model is sampled from so; shape (counted,).
+
+        Temperature first, then the `top_k` largest (0: all), then the nucleus of `top_p` (1: all) of what is left,
+        renormalised: what Transformers' warpers do. -inf where a token is cut off. Raises ValueError for masks that
+        do not fit and settings out of range; greedy decoding is `TokenScores.greedy`.
+        """
+        scoring.check_decoding(temperature, top_k, top_p)
+        asked = scoring.places(encoded, counted)
+
+        def logprob(logits: Tensor, tokens: Tensor) -> Tensor:
+            return scoring.decoding_logprob(logits, tokens, temperature, top_k, top_p)[:, None]
+
+        return [found[:, 0].astype(np.float64) for found in self._at_places(encoded, asked, logprob, 1)]
+
+    def gradient_norms(
+        self,
+        encoded: Sequence[Encoded],
+        counted: Sequence[NDArray[np.bool_]],
+        advance: Advance | None = None,
+    ) -> NDArray[np.float64]:
+        """The L2 norm of each sequence's gradient with respect to the active adapter's A and B, shape (sequences,).
+
+        The gradient is that of the mean negative log-likelihood (nats) of the counted tokens; NaN where none is
+        counted. The model is left as it was. Raises ValueError for masks that do not fit and where no LoRA adapter
+        is active, and UsageError for an adapter of other layers than plain LoRA (DoRA, LoRA on embeddings).
+        """
+        from dpaudit.models import gradients
+
+        asked = scoring.places(encoded, counted)
+        norms = np.full(len(encoded), np.nan)
+        with gradients.of_adapter(self.model) as lora:
+            for batch in self._batches_at(asked, gradients.rows_that_fit(lora)):
+                norms[batch] = gradients.norms(
+                    self.model, self._split(), lora, self._batch(encoded, asked, batch)
+                )
+                if advance:
+                    advance(len(batch))
+        return norms
+
+    @torch.inference_mode()
+    def _at_places(
+        self,
+        encoded: Sequence[Encoded],
+        asked: Sequence[scoring.Places],
+        statistic: scoring.Statistic,
+        fields: int,
+        advance: Advance | None = None,
+    ) -> list[NDArray[np.float32]]:
+        """Per sequence the statistic of its places, shape (places, fields), in their order."""
+        found = [np.empty((0, fields), np.float32)] * len(encoded)
+        for batch in self._batches_at(asked):
+            chunks = scoring.chunks(self.model, self._split(), self._batch(encoded, asked, batch))
+            values = torch.cat([statistic(logits, tokens) for logits, tokens in chunks]).cpu().numpy()
+            ends = np.cumsum([len(asked[index]) for index in batch])
+            for index, part in zip(batch, np.split(values, ends[:-1]), strict=True):
+                found[index] = part
             if advance:
                 advance(len(batch))
-        return [score for score in scores if score is not None]
+        if advance:
+            advance(sum(not len(at) for at in asked))
+        return found
+
+    def _batches_at(self, asked: Sequence[scoring.Places], rows: int | None = None) -> Iterator[list[int]]:
+        """Batches of the sequences that have counted tokens; with `rows` at most, those of a backward pass."""
+        some = [index for index, at in enumerate(asked) if len(at)]
+        limit = self._batch_tokens() if rows or not self._split() else self._hidden_tokens()
+        for batch in _batches([int(asked[index][-1]) for index in some], limit):
+            for start in range(0, len(batch), rows or len(batch)):
+                yield [some[place] for place in batch[start : start + (rows or len(batch))]]
+
+    def _batch(
+        self, encoded: Sequence[Encoded], asked: Sequence[scoring.Places], batch: Sequence[int]
+    ) -> scoring.Batch:
+        """Sequences up to what predicts their last counted token; nothing behind it can matter."""
+        ids, mask = self._padded([encoded[index].input_ids[: asked[index][-1]] for index in batch])
+        row = np.repeat(np.arange(len(batch)), [len(asked[index]) for index in batch])
+        place = np.concatenate([asked[index] for index in batch])
+        token = [encoded[index].input_ids[at] for index in batch for at in asked[index]]
+        return scoring.Batch(ids, mask, self._tensor(row), self._tensor(place - 1), self._tensor(token))
+
+    def _split(self) -> scoring.Split | None:
+        """Backbone and head, looked into once; see `scoring.split`."""
+        if self._known_split is None:
+            self._known_split = (scoring.split(self.model),)
+        return self._known_split[0]
+
+    def _hidden_tokens(self) -> int:
+        """Tokens of a batch whose hidden states alone are kept. A processor is fastest while they stay in its caches."""
+        if self.model.device.type != "cpu":
+            return BATCH_TOKENS
+        width = int(self.model.get_output_embeddings().weight.shape[1])
+        return min(BATCH_TOKENS, max(256, HIDDEN_ELEMENTS // width))
 
     @torch.inference_mode()
     def sequence_logprobs(
@@ -347,28 +452,6 @@ class HFModel:
 
     def _tensor(self, values: Any) -> Tensor:
         return torch.as_tensor(values, dtype=torch.long, device=self.model.device)
-
-
-def _statistics(logits: Tensor, ids: Tensor) -> Tensor:
-    """(batch, tokens, 4): the fields of `TokenScores`, the last as 0 or 1; NaN at token 0."""
-    batch, tokens, vocabulary = logits.shape
-    found = torch.full((batch, tokens, 4), math.nan, device=logits.device)
-    predictions = logits[:, :-1].reshape(-1, vocabulary)
-    targets = ids[:, 1:].reshape(-1, 1)
-    step = max(1, CHUNK_ELEMENTS // vocabulary)
-    parts = []
-    for start in range(0, len(predictions), step):
-        logp = torch.log_softmax(predictions[start : start + step].float(), dim=-1)
-        probability = logp.exp()
-        mean = (probability * logp).nansum(-1)  # 0 * -inf counts as 0
-        variance = (probability * (logp - mean[:, None]).square()).nansum(-1)
-        target = targets[start : start + step]
-        chosen = logp.gather(1, target).squeeze(1)
-        greedy = logp.argmax(-1) == target.squeeze(1)
-        parts.append(torch.stack([chosen, mean, variance.sqrt(), greedy.float()], dim=-1))
-    if parts:
-        found[:, 1:] = torch.cat(parts).reshape(batch, tokens - 1, 4)
-    return found
 
 
 def _log_softmax_at(logits: Tensor, rows: Tensor, tokens: Tensor) -> Tensor:

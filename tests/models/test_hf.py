@@ -57,7 +57,7 @@ def test_small_batches_and_chunks_change_nothing(lm: HFModel, monkeypatch: pytes
     done: list[int] = []
     whole = lm.token_scores(encoded(lm))
     monkeypatch.setattr("dpaudit.models.hf.BATCH_TOKENS", 1)
-    monkeypatch.setattr("dpaudit.models.hf.CHUNK_ELEMENTS", 700)
+    monkeypatch.setattr("dpaudit.models.scoring.CHUNK_ELEMENTS", 700)
     for a, b in zip(whole, lm.token_scores(encoded(lm), done.append), strict=True):
         np.testing.assert_allclose(a.logprob, b.logprob, atol=2e-5)
         np.testing.assert_allclose(a.std, b.std, atol=2e-5)

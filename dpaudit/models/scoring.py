@@ -1,0 +1,197 @@
+"""What a model says of the tokens that count: its backbone on whole sequences, its head only where it is asked.
+
+The head is by far the widest layer of a small model, and its output the largest array there is. It is applied to the
+counted positions alone, a chunk at a time that stays in the processor's caches, and reduced at once.
+"""
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from dpaudit.models.encode import Encoded
+
+CHUNK_ELEMENTS = 2**21  # tokens x vocabulary of one chunk of logits
+SORTED_FIRST = 1024  # tokens by falling probability that nearly always hold a nucleus
+NEGLIGIBLE = -200.0  # nats below the most probable token: exp of it is 0 in float32
+
+Mask = NDArray[np.bool_]
+Places = NDArray[np.int64]
+Statistic = Callable[[Tensor, Tensor], Tensor]  # logits (n, vocabulary) float32 and tokens (n,) to (n, ...)
+
+
+@dataclass(frozen=True, eq=False)
+class Split:
+    """A model as the module that gives hidden states and the one that makes logits of them."""
+
+    backbone: Any
+    head: Any
+
+
+@dataclass(frozen=True, eq=False)
+class Batch:
+    """Sequences padded on the right, and the counted tokens of all of them, row by row."""
+
+    ids: Tensor  # (rows, tokens)
+    mask: Tensor  # (rows, tokens), 1 on tokens and 0 on padding
+    row: Tensor  # (counted,)
+    before: Tensor  # (counted,), the place whose logits predict the counted token
+    token: Tensor  # (counted,)
+
+
+def places(encoded: Sequence[Encoded], counted: Sequence[Mask] | None) -> list[Places]:
+    """Where the counted tokens of each sequence stand; all but the first for None.
+
+    Raises ValueError for masks that are not one a sequence and one flag a token, or that count a first token, which
+    nothing predicts.
+    """
+    if counted is None:
+        return [np.arange(1, len(item.input_ids)) for item in encoded]
+    if len(counted) != len(encoded):
+        raise ValueError(f"expected one mask a sequence, got {len(counted)} for {len(encoded)}")
+    for item, flags in zip(encoded, counted, strict=True):
+        if len(flags) != len(item.input_ids):
+            raise ValueError(f"expected one flag a token, got {len(flags)} for {len(item.input_ids)}")
+        if len(flags) and flags[0]:
+            raise ValueError("expected a mask without the first token, which nothing predicts (counted_mask)")
+    return [np.flatnonzero(flags) for flags in counted]
+
+
+def split(model: Any) -> Split | None:
+    """The backbone and the head of a model, or None where its logits are not the head's output on hidden states.
+
+    Found out on two short rows: the head must be given what the backbone hands back when it is called alone, with
+    padding on the right and no mask, and what the head returns, made large, must come out as the logits. So logits
+    that are capped or scaled (Gemma 2, Cohere, Granite), virtual tokens, and models in which padding on the right
+    reaches what stands before it are all told apart, and take the model's own logits.
+    """
+    if any(config.is_prompt_learning for config in getattr(model, "peft_config", {}).values()):
+        return None
+    base = model.get_base_model() if hasattr(model, "peft_config") else model
+    backbone, head = getattr(base, base.base_model_prefix, None), base.get_output_embeddings()
+    if backbone is None or head is None:
+        return None
+    found = Split(backbone, head)
+    return found if _is_whole(model, found) else None
+
+
+@torch.no_grad()
+def _is_whole(model: Any, parts: Split) -> bool:
+    vocabulary = int(parts.head.weight.shape[0])
+    ids = torch.arange(1, 9, device=model.device).view(2, 4) % vocabulary
+    mask = torch.tensor([[1, 1, 1, 1], [1, 1, 0, 0]], device=model.device)
+    seen: list[Tensor] = []
+
+    def enlarged(_: Any, given: tuple[Tensor], output: Tensor) -> Tensor:
+        seen.extend((given[0], output * 64))
+        return seen[1]
+
+    hook = parts.head.register_forward_hook(enlarged)
+    try:
+        logits = model(input_ids=ids, attention_mask=mask, use_cache=False).logits
+    finally:
+        hook.remove()
+    hidden = getattr(parts.backbone(input_ids=ids, use_cache=False), "last_hidden_state", None)
+    if hidden is None or len(seen) != 2 or seen[0].shape != hidden.shape or seen[1].shape != logits.shape:
+        return False
+    real = mask.bool()
+    given, alone = seen[0][real].float(), hidden[real].float()  # (tokens, width)
+    apart = (given - alone).norm(dim=-1) / given.norm(dim=-1)
+    is_same = bool((apart < (1e-4 if hidden.dtype == torch.float32 else 0.05)).all())
+    return is_same and torch.equal(seen[1].float(), logits.float())
+
+
+def chunks(model: Any, parts: Split | None, batch: Batch) -> Iterator[tuple[Tensor, Tensor]]:
+    """The logits (n, vocabulary), float32, before the counted tokens and those tokens (n,), a chunk at a time.
+
+    Without `parts` the model's own logits, which then exist for the whole batch in the model's dtype.
+    """
+    if parts is None:
+        source = model(input_ids=batch.ids, attention_mask=batch.mask, use_cache=False).logits
+        width = source.shape[-1]
+    else:  # padding stands behind all that is asked for, and causal attention never looks there
+        source = parts.backbone(input_ids=batch.ids, use_cache=False).last_hidden_state
+        width = int(parts.head.weight.shape[0])
+    step = max(1, CHUNK_ELEMENTS // width)
+    for row, before, token in zip(
+        batch.row.split(step), batch.before.split(step), batch.token.split(step), strict=True
+    ):
+        picked = source[row, before]
+        yield (picked if parts is None else parts.head(picked)).float(), token
+
+
+def statistics(logits: Tensor, tokens: Tensor) -> Tensor:
+    """(n, 4): the fields of `TokenScores`, the last as 0 or 1. Overwrites the logits.
+
+    With d = logit - largest logit and Z = sum of e^d, log p = d - log Z; so mean and variance of log p are those of
+    d under p, shifted. A token so improbable that e^d is 0 adds nothing, as 0 log 0 = 0.
+    """
+    target = tokens[:, None]
+    largest = logits.amax(-1, keepdim=True)
+    greedy = _is_first_largest(logits, tokens, largest)
+    logits -= largest
+    chosen = logits.gather(1, target).squeeze(1)
+    weight = logits.clamp_(min=NEGLIGIBLE).exp()
+    total = weight.sum(-1)
+    mean = torch.linalg.vecdot(weight, logits) / total
+    logits -= mean[:, None]
+    variance = torch.linalg.vecdot(weight.mul_(logits), logits) / total
+    normaliser = total.log()
+    return torch.stack([chosen - normaliser, mean - normaliser, variance.sqrt(), greedy.float()], dim=-1)
+
+
+def _is_first_largest(logits: Tensor, tokens: Tensor, largest: Tensor) -> Tensor:
+    """Whether each token is the one that greedy decoding takes, the first among equals."""
+    found = logits.gather(1, tokens[:, None]).squeeze(1) == largest.squeeze(1)
+    rows = found.nonzero().squeeze(1)
+    found[rows] = logits[rows].argmax(-1) == tokens[rows]
+    return found
+
+
+def check_decoding(temperature: float, top_k: int, top_p: float) -> None:
+    """Raises ValueError for a setting that no decoder has, greedy decoding among them."""
+    if not (temperature > 0 and math.isfinite(temperature)):
+        raise ValueError(f"temperature must be positive and finite, got {temperature} (greedy is a rank)")
+    if top_k < 0:
+        raise ValueError(f"top_k must be 0 (off) or more, got {top_k}")
+    if not 0 < top_p <= 1:
+        raise ValueError(f"top_p must be in (0, 1], got {top_p}")
+
+
+def decoding_logprob(logits: Tensor, tokens: Tensor, temperature: float, top_k: int, top_p: float) -> Tensor:
+    """(n,): log p(token) in nats when sampling so, -inf where the token is cut off. Overwrites the logits.
+
+    The order and the ties are those of Transformers' warpers: temperature, then the k largest with all that equal
+    the last of them, then the smallest set of the most probable tokens that holds at least `top_p` of what is left.
+    """
+    logits /= temperature
+    if 0 < top_k < logits.shape[-1]:
+        logits.masked_fill_(logits < logits.topk(top_k).values[:, -1:], -math.inf)
+    chosen = logits.gather(1, tokens[:, None]).squeeze(1)
+    normaliser = logits.logsumexp(-1)
+    logprob = chosen - normaliser
+    if top_p == 1:
+        return logprob
+    probability = (logits - normaliser[:, None]).exp_()
+    above = logits > chosen[:, None]
+    number = torch.arange(logits.shape[-1], device=logits.device)
+    above |= (logits == chosen[:, None]) & (
+        number > tokens[:, None]
+    )  # the warper sorts upwards, ties in order
+    is_cut = (probability * above).sum(-1) >= top_p
+    return (logprob - _nucleus(probability, top_p).log()).masked_fill(is_cut, -math.inf)
+
+
+def _nucleus(probability: Tensor, top_p: float) -> Tensor:
+    """(n,): the probability of the smallest set of most probable tokens that holds at least `top_p`."""
+    width = probability.shape[-1]
+    falling = probability.topk(min(SORTED_FIRST, width)).values
+    if falling.shape[-1] < width and bool((falling.sum(-1) < top_p).any()):
+        falling = probability.sort(-1, descending=True).values
+    before = falling.cumsum(-1) - falling
+    return (falling * (before < top_p)).sum(-1)
