@@ -14,7 +14,7 @@ from dpaudit.quality import BASE
 from dpaudit.rubric import Comparison, Control, Outcome, Rubric
 from dpaudit.rundir import RunDir
 from dpaudit.stages.evaluate import adapter_file, load_model, trained_arms
-from dpaudit.suite import Judging, Plan
+from dpaudit.suite import Arm, Judging, Plan
 
 if TYPE_CHECKING:
     from dpaudit.models.judge import Judge
@@ -47,7 +47,7 @@ def run(
     settings = plan.suite.judging
     if settings is None:
         return
-    arms = [arm for arm in trained_arms(run_dir, plan) if not arm.twin]
+    arms = compared(run_dir, plan)
     names = [BASE, *(arm.name for arm in arms)]
     found = _write_rubric(run_dir, settings, plan.suite.model.base)
     if run_dir.is_current(SUMMARY, [*_inputs(names), PASSPORT]):
@@ -86,6 +86,11 @@ def validate(
     found = _write_rubric(run_dir, settings, plan.suite.model.base)
     asker = _Asker(run_dir, plan, found, judge, allow_egress)
     return bool(_passport(run_dir, plan, asker, progress)["fit"])
+
+
+def compared(run_dir: RunDir, plan: Plan) -> list[Arm]:
+    """The trained arms whose answers are judged: all but twins."""
+    return [arm for arm in trained_arms(run_dir, plan) if not arm.twin]
 
 
 def prompts_of(records: Sequence[Record], count: int) -> Prompts:

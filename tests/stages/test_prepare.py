@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from dpaudit import rundir, suite
+from dpaudit import pipeline, rundir, suite
+from dpaudit.builtin import lexicon
 from dpaudit.errors import UsageError
 from dpaudit.progress import Progress
 from dpaudit.rundir import RunDir
@@ -309,3 +310,109 @@ def test_pairs_with_planted_faults_depend_on_their_own_record_alone(tmp_path: Pa
         "Take 5000 mg twice a day.",
         "p0",
     )
+
+
+# ---- families, levels, shares, the twin
+
+
+def small(toy_model_dir: Path, family: str, **changes: Any) -> dict[str, Any]:
+    return {"candidates.family": family, "candidates.extraction": 0, "attacks": ["mia"], "model.base": str(toy_model_dir),
+            "candidates.canary_repetitions": 1, "grid.dpo": [], "data.preference": None, **changes}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "family", ["invented", "random_token", "rare_unigram", "rare_bigram", "synthetic", "phone"]
+)
+def test_every_family_is_prepared(
+    toy_model_dir: Path, prepared: Callable[..., tuple[RunDir, Plan]], family: str
+) -> None:
+    """Members and controls come from one draw: the coins move and no canary does."""
+    runs = [prepared(insecure_seed=coins, **small(toy_model_dir, family)) for coins in (0, 1)]
+    first, second = (prepare.load_candidates(run_dir).canaries for run_dir, _ in runs)
+    coins = [prepare.load_membership(run_dir) for run_dir, _ in runs]
+    assert first == second and coins[0] != coins[1] and len(first) == 40
+    assert all(c.secret and c.secret != c.other for c in first)
+    words = family in ("rare_unigram", "rare_bigram")
+    assert ("epsilon does not cover the words" in str(runs[0][1].caveat)) == words
+
+
+def test_words_of_the_corpus_are_in_it(
+    toy_model_dir: Path, prepared: Callable[..., tuple[RunDir, Plan]]
+) -> None:
+    run_dir, _ = prepared(**small(toy_model_dir, "rare_unigram"))
+    rows = [
+        row
+        for row in run_dir.iterate_lines("corpus/candidates.jsonl")
+        if row["kind"] in ("certain", "record")
+    ]
+    texts = " ".join(turn["text"] for row in rows for record in row["records"] for turn in record["turns"])
+    assert all(word in texts for c in prepare.load_candidates(run_dir).canaries for word in c.secret.split())
+
+
+def test_samples_that_never_differ_are_refused_without_showing_one(toy_model_dir: Path) -> None:
+    plan = make_plan(**small(toy_model_dir, "synthetic", **{"candidates.temperature": 1e-4, "candidates.canaries": 20,
+                                                            "candidates.canary_length": 2}))  # fmt: skip
+    with pytest.raises(UsageError, match=r"candidates\.temperature: expected samples .* raise it") as refused:
+        prepare.draw(plan, prepare.load_corpus(plan))
+    assert len(str(refused.value)) < 250
+
+
+@pytest.mark.parametrize(
+    ("levels", "planted"), [([1, 4, 16], {1: 6, 4: 6, 16: 6}), ([2, 5], {2: 9, 5: 9}), (3, {3: 18})]
+)
+def test_half_of_every_level_is_planted(levels: Any, planted: dict[int, int]) -> None:
+    plan = make_plan(**{"candidates.extraction": 36, "candidates.extraction_repetitions": levels})
+    rows, coins = prepare.draw(plan, prepare.load_corpus(plan))
+    found = [row for row in rows if row["kind"] == "canary" and row["purpose"] == "extraction"]
+    counted = {
+        copies: sum(coins[row["id"]] for row in found if row["repetitions"] == copies) for copies in planted
+    }
+    assert counted == planted and len(found) == 2 * sum(planted.values())
+    assert all(len(row["records"]) == row["repetitions"] for row in found)
+
+
+def test_a_list_of_copies_stays_below_a_patients_records() -> None:
+    changed = {
+        "candidates.extraction": 36,
+        "candidates.extraction_repetitions": [1, 16],
+        "training.records_per_patient": 8,
+    }
+    with pytest.raises(
+        UsageError, match=r"candidates\.extraction_repetitions: expected at most .* = 8, got 16"
+    ):
+        pipeline.check(make_plan(**changed))
+
+
+def test_the_share_of_canaries_is_told_and_tells_no_coin(
+    prepared: Callable[..., tuple[RunDir, Plan]],
+) -> None:
+    runs = [prepared(insecure_seed=s)[0] for s in range(3)]
+    run_dir, told = runs[0], [one.read_json("corpus/manifest.json") for one in runs]
+    assert told[0]["canary_share"] == told[1]["canary_share"] == told[2]["canary_share"]
+    counts, share = told[0]["counts"], told[0]["canary_share"]
+    canaries = (counts["mia"] + counts["extraction"]) / 2
+    assert share["sft"]["units"] == pytest.approx(
+        canaries / (canaries + counts["certain"] + counts["record"] / 2)
+    )
+    totals = {True: 0.0, False: 0.0}  # bytes, of canaries and of others
+    for row in run_dir.iterate_lines("corpus/candidates.jsonl"):
+        texts = [turn["text"] for record in row["records"] for turn in record["turns"]]
+        totals[row["kind"] == "canary"] += len("".join(texts).encode()) / (
+            1 if row["kind"] == "certain" else 2
+        )
+    assert share["sft"]["bytes"] == pytest.approx(totals[True] / sum(totals.values()))
+    assert share.keys() == {"sft", "dpo"}
+
+
+def test_a_twin_learns_from_everything_but_canaries(prepared: Callable[..., tuple[RunDir, Plan]]) -> None:
+    run_dir, _ = prepared()
+    whole, twin = (list(prepare.load_training(run_dir, "sft", twin=flag)) for flag in (False, True))
+    assert twin == [record for record in whole if not is_canary(record.id)] != whole
+
+
+def test_chosen_and_rejected_come_from_one_generator(prepared: Callable[..., tuple[RunDir, Plan]]) -> None:
+    run_dir, _ = prepared()
+    pairs = [r for r in prepare.load_training(run_dir, "dpo") if is_canary(r.id)]
+    assert pairs and all(p.rejected and p.chosen != p.rejected for p in pairs)
+    words = {word for p in pairs for text in (p.chosen, p.rejected) for word in str(text).split()}
+    assert words <= set(lexicon.PHRASE_WORDS)
