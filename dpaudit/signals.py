@@ -239,6 +239,60 @@ class WindowComparison:
         return float(np.mean(votes))
 
 
+@dataclass(frozen=True, eq=False)
+class PairSpan:
+    """A preference pair's two answers. The `base_logprob` of either is the reference's: what training started from."""
+
+    chosen: Span
+    rejected: Span
+
+
+@dataclass(frozen=True)
+class PairChosen:
+    """How much more probable than the reference the model finds the chosen answer; nats.
+
+    Source: Feng et al. 2024, PREMIA (arXiv 2407.06443): the ratio of policy to reference for one answer.
+    """
+
+    kind: ClassVar = "preference"
+    reference: ClassVar = "model"
+    reduce: Literal["mean", "sum"] = "sum"
+
+    def __call__(self, pair: PairSpan) -> float:
+        return _shift(pair.chosen, self.reduce)
+
+
+@dataclass(frozen=True)
+class PairRejected:
+    """How much less probable than the reference the model finds the rejected answer; nats.
+
+    Preference training pushes it down, so a member's is lower and this is higher. Source: as PairChosen.
+    """
+
+    kind: ClassVar = "preference"
+    reference: ClassVar = "model"
+    reduce: Literal["mean", "sum"] = "sum"
+
+    def __call__(self, pair: PairSpan) -> float:
+        return -_shift(pair.rejected, self.reduce)
+
+
+@dataclass(frozen=True)
+class PairMargin:
+    """The chosen answer's shift from the reference less the rejected one's: what the loss widens; nats.
+
+    Over beta it is the implicit reward margin of Rafailov et al. 2023 (arXiv 2305.18290), section 5.
+    Source: Feng et al. 2024, PREMIA (arXiv 2407.06443): the contrast of both answers of a pair.
+    """
+
+    kind: ClassVar = "preference"
+    reference: ClassVar = "model"
+    reduce: Literal["mean", "sum"] = "sum"
+
+    def __call__(self, pair: PairSpan) -> float:
+        return _shift(pair.chosen, self.reduce) - _shift(pair.rejected, self.reduce)
+
+
 @dataclass(frozen=True)
 class Combination:
     """A logistic regression over the scores of other `recipes`, fitted on a `share` of the examples and their coins.
@@ -278,6 +332,9 @@ SIGNALS: dict[str, type[Any]] = {
     "error_zone": ErrorZone,
     "window_comparison": WindowComparison,
     "combination": Combination,
+    "pair_chosen": PairChosen,
+    "pair_rejected": PairRejected,
+    "pair_margin": PairMargin,
     "lira_online": LiraOnline,
     "lira_offline": LiraOffline,
     "rmia": Rmia,
@@ -287,6 +344,10 @@ SIGNALS: dict[str, type[Any]] = {
 def _reduced(values: Floats, reduce: str) -> float:
     total = float(np.sum(values, dtype=np.float64))
     return total / values.size if reduce == "mean" else total
+
+
+def _shift(span: Span, reduce: str) -> float:
+    return _reduced(span.logprob - span.base_logprob, reduce)
 
 
 def _mean(span: Span) -> float:

@@ -14,7 +14,7 @@ from dpaudit.schema import build
 
 Unit = Literal["record", "patient", "pair", "label"]
 Method = Literal["cpt", "sft", "dpo"]  # continued pretraining on plain text, dialogues, preference pairs
-AttackKind = Literal["mia", "extract"]
+AttackKind = Literal["mia", "extract", "preference"]
 REPRODUCIBLE = "epsilon not claimed: the noise is reproducible"
 ASSUMED_PUBLIC = "epsilon covers this run only: what it started from has no ledger and was taken for public"
 CORPUS_WORDS = "epsilon does not cover the words that canaries take from the corpus (candidates.family)"

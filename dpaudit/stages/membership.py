@@ -36,6 +36,7 @@ class Asked:
     arm: Arm
     items: list[Item]
     heldout: list[Record]  # nobody's training data: prefixes and population
+    own: list[float]  # mean log-probability of each item's counted tokens under the arm
     advance: Advance
 
     def __post_init__(self) -> None:
@@ -54,9 +55,13 @@ class Asked:
 
     def means(self, items: Sequence[Item]) -> list[float]:
         """The mean log-probability of the counted tokens of each item, by the adapter that is switched on."""
-        found = token_scores(self.model, items, self.advance)
-        pairs = zip(items, found, strict=True)
-        return [float(np.mean(scored.logprob[i.counted], dtype=np.float64)) for i, scored in pairs]
+        return means(items, token_scores(self.model, items, self.advance))
+
+
+def means(items: Sequence[Item], found: Sequence["TokenScores"]) -> list[float]:
+    """The mean log-probability of the counted tokens of each item."""
+    pairs = zip(items, found, strict=True)
+    return [float(np.mean(scored.logprob[item.counted], dtype=np.float64)) for item, scored in pairs]
 
 
 def token_scores(model: "HFModel", items: Sequence[Item], advance: Advance) -> "list[TokenScores]":
@@ -65,9 +70,12 @@ def token_scores(model: "HFModel", items: Sequence[Item], advance: Advance) -> "
 
 
 def _lowercase(asked: Asked, signal: Any) -> list[Fields]:
+    """What has no capitals is its own copy and not asked again: two batches of the same text differ by rounding."""
     length, tokenizer = asked.plan.suite.model.max_length, asked.model.tokenizer
     copies = [changed(item, str.lower, tokenizer, length) for item in asked.items]
-    return [{"lowercase": value} for value in asked.means(copies)]
+    others = [i for i, (a, b) in enumerate(zip(asked.items, copies, strict=True)) if a.encoded != b.encoded]
+    found = dict(zip(others, asked.means([copies[i] for i in others]), strict=True))
+    return [{"lowercase": found.get(i, own)} for i, own in enumerate(asked.own)]
 
 
 def _prefixed(asked: Asked, signal: Recall) -> list[Fields]:
@@ -154,9 +162,10 @@ def score(
     with progress.task("attack mia: scoring candidates", total=_sequences(run_dir, jobs, items)) as advance:
         for job in jobs:
             rows = items[job.arm.method]
-            asked = Asked(run_dir, plan, model, job.arm, rows.items, heldout, advance)
             with model.active(job.arm.name):
                 found = token_scores(model, rows.items, advance)
+            own = means(rows.items, found)
+            asked = Asked(run_dir, plan, model, job.arm, rows.items, heldout, own, advance)
             for chosen in job.recipes:
                 reference = known.scores(chosen.reference, job.arm, rows.items, advance)
                 scores = _scores(chosen, asked, found, reference)
