@@ -261,6 +261,21 @@ def attack_extract(
     _tell(run_dir, plan, {"extraction": found}, as_json)
 
 
+@attack_app.command("preference")
+def attack_preference(
+    run: RunOption = None,
+    arm: ArmOption = None,
+    recipe: RecipeOption = None,
+    runs: RunsOption = rundir.RUNS,
+    as_json: JsonOption = False,
+) -> None:
+    """Membership of preference pairs in the training of DPO arms."""
+    run_dir, plan = _opened(run, runs)
+    pipeline.attack(run_dir, plan, Progress(), "preference", arm, recipe)
+    found = overview.narrowed(overview.verdict_rows(run_dir, plan, "preference"), arm, recipe)
+    _tell(run_dir, plan, {"verdicts": found}, as_json)
+
+
 @attack_app.command("list")
 def attack_list(as_json: JsonOption = False) -> None:
     """List the attack recipes."""

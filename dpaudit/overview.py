@@ -60,7 +60,8 @@ def stage_states(run_dir: RunDir, plan: Plan) -> dict[str, str]:
 
 
 def _recipes(plan: Plan) -> list[str]:
-    mia = [plan.suite.primary] if "mia" in plan.suite.attacks else []
+    kinds = plan.suite.attacks
+    mia = [plan.suite.primary] if "mia" in kinds or "preference" in kinds else []
     return mia + (["extraction"] if "extract" in plan.suite.attacks else [])
 
 
@@ -133,11 +134,11 @@ def inside_rows(run_dir: RunDir, plan: Plan) -> Rows:
     return rows
 
 
-def verdict_rows(run_dir: RunDir, plan: Plan) -> Rows:
-    """Per arm and membership recipe: the claim, the lower bound with its ceiling, the canary AUC, the verdict."""
+def verdict_rows(run_dir: RunDir, plan: Plan, kind: str = "mia") -> Rows:
+    """Per arm and recipe of a kind: the claim, the lower bound with its ceiling, the AUC of canaries and of real units, the verdict."""
     rows = []
     for arm, name, found in _audits(run_dir, plan):
-        if "bound" not in found:
+        if "bound" not in found or found.get("kind", "mia") != kind:
             continue
         bound, canaries = found["bound"] or {}, found.get("canaries") or {}
         rows.append(
@@ -152,6 +153,7 @@ def verdict_rows(run_dir: RunDir, plan: Plan) -> Rows:
                 "auc": canaries.get("auc"),
                 "auc_lower": canaries.get("auc_lower"),
                 "auc_upper": canaries.get("auc_upper"),
+                "records_auc": (found.get("records") or {}).get("auc"),
                 "verdict": (found.get("verdict") or {}).get("verdict"),
             }
         )
@@ -238,8 +240,10 @@ def recipe_rows() -> Rows:
     """One line per attack recipe, shipped and own."""
     from dpaudit import recipe
 
-    kept = ("name", "kind", "title", "access", "signal", "minimum_canaries", "cost", "source")
-    return [{key: getattr(found, key) for key in kept} for found in recipe.load_all()]
+    kept = ("name", "kind", "title", "access", "reference", "signal", "parameters", "minimum_canaries", "cost", "source")
+    return [
+        {**{key: getattr(found, key) for key in kept}, "sees": found.threat} for found in recipe.load_all()
+    ]
 
 
 def results(run_dir: RunDir, plan: Plan) -> Row:

@@ -14,7 +14,7 @@ from dpaudit.errors import UsageError
 from dpaudit.extraction import MEASURES
 from dpaudit.schema import build
 from dpaudit.signals import SIGNALS, Signal
-from dpaudit.suite import Suite
+from dpaudit.suite import Suite, arms
 
 Kind = Literal["mia", "extract", "preference"]
 Access = Literal["generation", "logprobs", "distribution", "weights"]
@@ -108,6 +108,12 @@ class Recipe:
         text = json.dumps(parts if len(parts) > 1 else parts[0], sort_keys=True, ensure_ascii=False)
         return hashlib.sha256(text.encode()).hexdigest()[:32]
 
+    @property
+    def threat(self) -> str:
+        """What the attacker must have, in words."""
+        beside = {"none": "", "base": ", the base model", "start": ", what the arm started from", "shadows": ", the data and trainings of its own"}  # fmt: skip
+        return ACCESS[self.access] + beside.get(self.reference, f", the model {Path(self.reference).name}")
+
     def components(self) -> "list[Recipe]":
         """The recipes that a combination is made of; of any other recipe, none."""
         return (
@@ -176,10 +182,10 @@ def load_all(
 
 def check_candidates(suite: Suite) -> None:
     """Raises UsageError where the suite's attacks ask for what it does not have. Called before anything is written."""
-    primary = load(suite.primary)
-    if primary.kind != "mia" or primary.bound is None:
-        raise UsageError("primary", expected="a recipe of kind mia with a bound", got=suite.primary,
-                         remedy="--set primary=calibrated")  # fmt: skip
+    primary, only_pairs = load(suite.primary), all(arm.method == "dpo" for arm in arms(suite))
+    if primary.bound is None or primary.kind not in (("mia", "preference") if only_pairs else ("mia",)):
+        raise UsageError("primary", expected="a recipe with a bound, of kind mia (or preference, where all arms are DPO arms)",
+                         got=suite.primary, remedy="--set primary=calibrated")  # fmt: skip
     for kind in suite.attacks:
         if kind not in get_args(Kind):
             raise UsageError("attacks", expected=f"some of {', '.join(get_args(Kind))}", got=kind)

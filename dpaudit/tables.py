@@ -60,6 +60,7 @@ COLUMNS: dict[str, dict[str, tuple[str, str]]] = {
         "auc": ("AUC", "three"),
         "auc_lower": ("from", "three_down"),
         "auc_upper": ("to", "three_up"),
+        "records_auc": ("AUC of real units", "three"),
         "verdict": ("verdict", "text"),
     },
     "inside": {
@@ -101,10 +102,9 @@ COLUMNS: dict[str, dict[str, tuple[str, str]]] = {
     "recipes": {
         "name": ("recipe", "text"),
         "kind": ("kind", "text"),
-        "title": ("what it is", "text"),
-        "access": ("access", "text"),
-        "minimum_canaries": ("canaries at least", "count"),
-        "source": ("source", "text"),
+        "sees": ("the attacker has", "text"),
+        "minimum_canaries": ("canaries", "count"),
+        "cost": ("cost", "text"),
     },
     "controls": {
         "control": ("control", "text"),

@@ -149,6 +149,7 @@ def _audit_membership(run_dir: RunDir, plan: Plan, arm: Arm, made_by: Recipe, bl
     found = {
         "arm": arm.name,
         "recipe": made_by.name,
+        "kind": made_by.kind,
         "primary": primary,
         "signal": made_by.signal,
         "claim": asdict(claim) if claim else None,

@@ -23,7 +23,7 @@ TRAINING_ALSO = (
     "guards",
 )
 MEMBERSHIP = ("arm", "recipe", "primary", "signal", "claim", "canaries", "bound", "verdict")
-MEMBERSHIP_ALSO = ("records", "blind")
+MEMBERSHIP_ALSO = ("records", "blind", "kind", "fitted")
 INSIDE = ("arm", "claim", "noise_multiplier", "canaries", "confidence", "mechanism_test", "caught", "one_run", "conformance", "ledger")  # fmt: skip
 EXTRACTION = ("arm", "recipe", "planted", "planted_found", "found_lower", "found_upper", "controls", "controls_found",
               "controls_upper", "exposure")  # fmt: skip
