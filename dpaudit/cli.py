@@ -43,6 +43,7 @@ from dpaudit.options import (
     SeedOption,
     SeedsOption,
     SetOption,
+    ShadowsOption,
     StageOption,
     StartOption,
     StepsOption,
@@ -235,12 +236,14 @@ def attack_mia(
     run: RunOption = None,
     arm: ArmOption = None,
     recipe: RecipeOption = None,
+    shadows: ShadowsOption = None,
+    workers: WorkersOption = None,
     runs: RunsOption = rundir.RUNS,
     as_json: JsonOption = False,
 ) -> None:
     """Membership inference on canaries and records."""
     run_dir, plan = _opened(run, runs)
-    pipeline.attack(run_dir, plan, Progress(), "mia", arm, recipe)
+    pipeline.attack(run_dir, plan, Progress(), "mia", arm, recipe, shadows, workers)
     found = overview.narrowed(overview.verdict_rows(run_dir, plan), arm, recipe)
     inside = overview.narrowed(overview.inside_rows(run_dir, plan), arm, None)
     _tell(run_dir, plan, {"verdicts": found, **({"inside": inside} if inside else {})}, as_json)

@@ -96,6 +96,14 @@ WorkersOption = Annotated[
         "--workers", metavar="N", min=1, help="Arms trained at once; without it chosen by model and machine."
     ),
 ]
+ShadowsOption = Annotated[
+    int | None,
+    typer.Option(
+        "--shadows",
+        metavar="K",
+        help="Train K shadow models of each arm first, for the recipes that need them; even.",
+    ),
+]
 RunOption = Annotated[
     str | None, typer.Option("--run", metavar="NAME", help="A run; without it the one used last.")
 ]

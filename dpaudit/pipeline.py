@@ -231,10 +231,13 @@ def attack(
     kind: AttackKind,
     arms: Sequence[str] | None = None,
     recipes: Sequence[str] | None = None,
+    shadow_count: int | None = None,
+    workers: int | None = None,
 ) -> None:
     """Scores, then bounds and verdicts, for all trained arms and all recipes of `kind` or those named.
 
-    Raises UsageError for a recipe of another kind.
+    Before the scores, as many shadow models of each arm as asked for are trained. Raises UsageError for a recipe of
+    another kind.
     """
     from dpaudit import recipe
     from dpaudit.stages import attack, audit
@@ -249,7 +252,7 @@ def attack(
 
     if kind == "mia" and plan.suite.training.unit == labels.UNIT:
         labels.refuse_membership("attack mia")
-    attack.run(run_dir, plan, progress, kind, arms, recipes)
+    attack.run(run_dir, plan, progress, kind, arms, recipes, shadow_count, workers)
     audit.run(run_dir, plan, progress, kind, arms, recipes)
 
 
@@ -266,7 +269,8 @@ def everything(
 
     run_dir = train(plan, runs, progress, workers=workers, micro_batch=micro_batch)
     for kind in plan.suite.attacks:
-        attack(run_dir, plan, progress, kind)
+        count = plan.suite.shadows or None if kind == "mia" else None
+        attack(run_dir, plan, progress, kind, shadow_count=count, workers=workers)
     evaluate.run(run_dir, plan, progress)
     judge.run(run_dir, plan, progress, allow_egress=allow_egress)
     report.run(run_dir, plan, progress)

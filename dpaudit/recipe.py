@@ -94,6 +94,9 @@ class Recipe:
             raise ValueError(
                 f"signal {self.signal!r} (known for kind {self.kind}: {', '.join(known)}{meant})"
             )
+        if (self.reference == "shadows") != (self.least_shadows > 0):
+            fitting = "shadows" if self.least_shadows else "another than shadows"
+            raise ValueError(f"reference {self.reference!r:.40} (signal {self.signal} needs {fitting})")
         if self.minimum_canaries < 1:
             raise ValueError(f"minimum_canaries must be at least 1, got {self.minimum_canaries}")
 
@@ -121,6 +124,11 @@ class Recipe:
             if self.signal == "combination"
             else []
         )
+
+    @property
+    def least_shadows(self) -> int:
+        """How many shadow models the signal needs; 0 where it asks none."""
+        return int(getattr(signals_of(self.kind)[self.signal], "least_shadows", 0))
 
     def make_signal(self, file: str = "") -> Signal:
         """The signal with the recipe's parameters. Raises UsageError naming `file` and key for bad ones."""

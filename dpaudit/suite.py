@@ -241,6 +241,7 @@ class Suite:
     candidates: Candidates = field(default_factory=Candidates)
     grid: Grid = field(default_factory=Grid)
     attacks: tuple[AttackKind, ...] = ("mia", "extract")
+    shadows: int = 0  # shadow models an arm, for the recipes that compare with them; even
     primary: str = "calibrated"  # the one recipe that verdicts come from, registered before the run
     evaluation: Evaluation = field(default_factory=Evaluation)
     judging: Judging | None = field(default_factory=Judging)
@@ -249,6 +250,10 @@ class Suite:
     def __post_init__(self) -> None:
         _check_claims(self)
         _check_twin(self)
+        if self.shadows < 0 or self.shadows % 2:
+            raise ValueError(
+                f"shadows {self.shadows} (it must be even, so that every candidate is in half of them; 0 trains none)"
+            )
         if not NAME.fullmatch(self.name):
             raise ValueError(
                 f"name {self.name!r:.40} (letters, digits, . _ - and a letter or digit first: it names a folder)"

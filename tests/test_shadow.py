@@ -117,13 +117,13 @@ def test_a_shared_variance_beats_two_of_few_shadows() -> None:
 
 @pytest.mark.parametrize("signal", ALL, ids=str)
 def test_an_arm_that_ignored_the_texts_gives_nothing_away(signal: object) -> None:
-    """Members are drawn anew, beside the audited model: over 10 worlds of 200 the mean AUC errs by 0.013."""
-    rng = np.random.default_rng(7)
+    """Members are drawn anew, beside the audited model: over 40 worlds of 200 the mean AUC errs by 0.0065."""
+    rng = np.random.default_rng(1000)
     found = []
-    for seed in range(10):
+    for seed in range(40):
         spans, _ = world(np.random.default_rng(seed), 200, 8)
         found.append(auc(signal, spans, rng.random(200) < 0.5))
-    assert abs(np.mean(found) - 0.5) < 3 * 0.013
+    assert abs(np.mean(found) - 0.5) < 3 * 0.0065
 
 
 # ---- direction and invariance

@@ -8,7 +8,7 @@ from dpaudit.errors import UsageError
 from dpaudit.progress import Progress
 from dpaudit.recipe import Kind, Recipe
 from dpaudit.rundir import RunDir, missing
-from dpaudit.stages import extract, membership
+from dpaudit.stages import extract, membership, shadows
 from dpaudit.stages.prepare import load_candidates
 from dpaudit.stages.scores import Job, scores_are_current
 from dpaudit.suite import Arm, Plan
@@ -24,17 +24,24 @@ def run(
     kind: Kind,
     arms: Sequence[str] | None = None,
     recipes: Sequence[str] | None = None,
+    shadow_count: int | None = None,
+    workers: int | None = None,
 ) -> None:
     """Writes attack/ARM/RECIPE.parquet for the recipes of `kind` and every trained arm, where it is not current.
 
+    Of kind `mia`, the first `shadow_count` shadow models of each arm are trained before, `workers` at once.
+
     Raises UsageError before anything is written: for too few canaries, an unknown recipe or arm, an arm that
-    is not trained (if named in `arms`), a secret that model.max_length cuts.
+    is not trained or can have no shadow models (if named in `arms`), a secret that model.max_length cuts.
     """
     chosen = recipe.load_all(kind, recipes)
     candidates = load_candidates(run_dir)
     purposes = [canary.purpose for canary in candidates.canaries]
     recipe.check_minimum(chosen, purposes.count("mia"), purposes.count("extraction"))
-    jobs = _stale(run_dir, trained_arms(run_dir, plan, progress, arms), chosen)
+    found = trained_arms(run_dir, plan, progress, arms)
+    if shadow_count is not None:
+        _train_shadows(run_dir, plan, progress, found, arms, shadow_count, workers)
+    jobs = _stale(run_dir, found, chosen, progress, recipes)
     if not jobs:
         return
     with progress.task(f"attack {kind}: loading the model and its adapters", total=1) as advance:
@@ -74,8 +81,63 @@ def trained_arms(
     return found
 
 
-def _stale(run_dir: RunDir, arms: Iterable[Arm], recipes: Sequence[Recipe]) -> list[Job]:
-    jobs = [Job(arm, [r for r in recipes if not scores_are_current(run_dir, arm.name, r)]) for arm in arms]
+def applicable(
+    run_dir: RunDir,
+    arm: Arm,
+    recipes: Iterable[Recipe],
+    progress: Progress,
+    named: Sequence[str] | None = None,
+) -> list[Recipe]:
+    """The recipes that can be run on an arm: some need shadow models.
+
+    One that lacks them is left out with a line, or refused by UsageError if it is among those `named`.
+    """
+    kept: list[Recipe] = []
+    left_out: list[Recipe] = []
+    for made_by in recipes:
+        if named is not None and made_by.least_shadows:
+            shadows.require(run_dir, arm, made_by.least_shadows)
+        enough = made_by.least_shadows == 0 or len(shadows.present(run_dir, arm)) >= made_by.least_shadows
+        (kept if enough else left_out).append(made_by)
+    if left_out:
+        names = ", ".join(made_by.name for made_by in left_out)
+        progress.say(f"{arm.name}: {names} left out, which need shadow models (--shadows 16 trains them)")
+    return kept
+
+
+def _train_shadows(
+    run_dir: RunDir,
+    plan: Plan,
+    progress: Progress,
+    arms: Iterable[Arm],
+    named: Sequence[str] | None,
+    count: int,
+    workers: int | None,
+) -> None:
+    """Shadow models of every arm that can have them; of the others, those that were named are refused first."""
+    shadows.check_count(count)
+    refused = {arm: shadows.refusal(plan, arm) for arm in arms}
+    for error in refused.values():
+        if error is not None and named is not None:
+            raise error
+    for arm, error in refused.items():
+        if error is None:
+            shadows.ensure(run_dir, plan, progress, arm, count, workers)
+        else:
+            progress.say(f"{arm.name}: no shadow models, {error.got}")
+
+
+def _stale(
+    run_dir: RunDir,
+    arms: Iterable[Arm],
+    recipes: Sequence[Recipe],
+    progress: Progress,
+    named: Sequence[str] | None,
+) -> list[Job]:
+    jobs = []
+    for arm in arms:
+        fitting = applicable(run_dir, arm, recipes, progress, named)
+        jobs.append(Job(arm, [r for r in fitting if not scores_are_current(run_dir, arm.name, r)]))
     return [job for job in jobs if job.recipes]
 
 

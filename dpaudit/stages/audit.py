@@ -17,7 +17,7 @@ from dpaudit.recipe import Bound, Guess, Kind, Recipe
 from dpaudit.rundir import RunDir
 from dpaudit.signals import Combination
 from dpaudit.stages import extracted, inside
-from dpaudit.stages.attack import trained_arms
+from dpaudit.stages.attack import applicable, trained_arms
 from dpaudit.stages.prepare import check_prepared, load_candidates, load_membership
 from dpaudit.stages.scores import (
     Score,
@@ -72,22 +72,21 @@ def run(
     _require_frozen(plan, chosen)
     check_prepared(run_dir)
     named = trained_arms(run_dir, plan, progress, arms)
-    for arm in named:
-        for made_by in chosen:
-            _require_scores(run_dir, arm, made_by)
+    quiet = Progress(quiet=True)  # the attack has said what was left out
+    pairs = [(arm, r) for arm in named for r in applicable(run_dir, arm, chosen, quiet, recipes)]
+    for arm, made_by in pairs:
+        _require_scores(run_dir, arm, made_by)
     if kind == "extract":
-        for arm in named:
-            for made_by in chosen:
-                extracted.audit(run_dir, arm, made_by)
+        for arm, made_by in pairs:
+            extracted.audit(run_dir, arm, made_by)
         return
     inside.run(run_dir, plan, named, progress)
-    with progress.task("audit: bounds and verdicts", total=len(named) * len(chosen) + 1) as advance:
+    with progress.task("audit: bounds and verdicts", total=len(pairs) + 1) as advance:
         blind = _blind(run_dir, plan)
         advance(1)
-        for arm in named:
-            for made_by in chosen:
-                _audit_membership(run_dir, plan, arm, made_by, blind)
-                advance(1)
+        for arm, made_by in pairs:
+            _audit_membership(run_dir, plan, arm, made_by, blind)
+            advance(1)
         _summarise(run_dir, plan, trained_arms(run_dir, plan, Progress(quiet=True)))
 
 

@@ -377,6 +377,8 @@ def _others(
         uncalibrated = made_by.signal == "calibrated" and answers.base is None
         if made_by.digest == primary.digest or made_by.bound is None or unknown or uncalibrated:
             continue
+        if made_by.least_shadows:  # nobody here trains as the other side did
+            continue
         try:
             bound = _bound(made_by, scores_of(made_by, answers, is_pair), coins, claim)
         except UsageError:  # no number under a signal that decides nothing: the verdict stands without it
