@@ -1,6 +1,8 @@
-"""How well a model has memorised a secret: its exact rank among all secrets that might have been drawn."""
+"""How well a model has memorised a secret: its rank among all that might have been drawn, and how often sampling writes it."""
 
 import itertools
+import math
+import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -8,19 +10,78 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from dpaudit import pii
 from dpaudit.canary import Canary
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
 
 
+LEAST_MASS = -1022.0  # log2 of the smallest mass that a figure may rest on, where the space has no size
+
+
 @dataclass(frozen=True)
 class ExactRank:
-    """The secret's rank among all secrets of its space, its exposure, and whether greedy decoding writes it."""
+    """The secret's rank among all secrets of its space, its exposure, and whether greedy decoding writes it.
+
+    The space is ranked whole up to `exact_up_to` secrets; of a larger one `samples` others are drawn and the
+    exposure is extrapolated.
+    """
+
+    exact_up_to: int = 100_000
+    samples: int = 2_000
+
+    def __post_init__(self) -> None:
+        if self.exact_up_to < 1:
+            raise ValueError(f"exact_up_to must be at least 1, got {self.exact_up_to}")
+        if self.samples < 100:
+            raise ValueError(f"samples must be at least 100, got {self.samples}")
+
+
+@dataclass(frozen=True)
+class Discoverable:
+    """The probability that sampling once writes the secret, and what that means for `queries` attempts.
+
+    A secret is (n, p)-discoverable where n attempts write it at least once with probability p or more (Hayes et al.
+    2024, arXiv 2410.19482, definition 2). `top_k` null and `top_p` 1 leave all tokens in.
+    """
+
+    temperature: float
+    top_k: int | None
+    top_p: float
+    queries: tuple[int, ...]
+    p: float
+
+    def __post_init__(self) -> None:
+        if not 0 < self.temperature < math.inf:
+            raise ValueError(f"temperature must be above 0, got {self.temperature:g} (0 is greedy decoding: "
+                             "attacks/extraction.yaml)")  # fmt: skip
+        if self.top_k is not None and self.top_k < 1:
+            raise ValueError(f"top_k must be at least 1 or null, got {self.top_k}")
+        if not 0 < self.top_p <= 1:
+            raise ValueError(f"top_p must be in (0, 1], got {self.top_p:g}")
+        if not self.queries or min(self.queries) < 1 or list(self.queries) != sorted(set(self.queries)):
+            raise ValueError(f"queries must be rising numbers from 1, got {list(self.queries)}")
+        if not 0 < self.p < 1:
+            raise ValueError(f"p must be in (0, 1), got {self.p:g}")
+
+
+@dataclass(frozen=True)
+class PiiFields:
+    """Personal fields of real records: whether greedy decoding of what stands before one completes it."""
+
+    fields: tuple[str, ...]  # keys of pii.PATTERNS
+
+    def __post_init__(self) -> None:
+        unknown = [name for name in self.fields if name not in pii.PATTERNS]
+        if unknown or not self.fields:
+            raise ValueError(f"fields must be some of {', '.join(pii.PATTERNS)}, got {', '.join(unknown) or 'none'}")
 
 
 MEASURES: dict[str, type[Any]] = {
-    "exact_rank": ExactRank
+    "exact_rank": ExactRank,
+    "discoverable": Discoverable,
+    "pii_fields": PiiFields,
 }  # what recipes of kind `extract` name as their signal
 
 
@@ -49,9 +110,94 @@ def exposure(candidate_scores: ArrayLike, secret_index: int) -> float:
     return float(np.log2(np.size(candidate_scores)) - np.log2(place))
 
 
+@dataclass(frozen=True)
+class Extrapolated:
+    """An exposure that rests on a fitted distribution and not on a rank."""
+
+    exposure: float  # bits
+    sample_rank: int  # the secret's rank from 1 among itself and the sample
+    capped: bool  # the fit gave more bits than the space has
+
+    @property
+    def beyond_samples(self) -> bool:
+        """Whether the secret is more probable than every sample: the figure then rests on the fit's tail alone."""
+        return self.sample_rank == 1
+
+
+def exposure_extrapolated(sample_logprobs: ArrayLike, secret_logprob: float, space: int | None) -> Extrapolated:
+    """The exposure of a secret whose space is too large to rank, from a sample of the other secrets.
+
+    `sample_logprobs` has shape (samples,), in nats. The mass of secrets at least as probable is that of a skew-normal
+    distribution fitted to their negative log-probabilities; it is taken to be no less than one in `space`, or
+    2^-1022 for None. Where the fit holds, P[exposure >= x] is about 2^-x for a secret that was never seen. Raises
+    ValueError where a value is not finite or there are fewer than ten.
+
+    Source: Carlini et al. 2019 (arXiv 1802.08232), section 4.3.
+    """
+    from dpaudit.stats import skewed
+
+    losses = -np.asarray(sample_logprobs, dtype=np.float64)
+    if not np.isfinite(secret_logprob):
+        raise ValueError(f"expected a finite log-probability, got {secret_logprob}")
+    place = 1 + int(np.sum(losses <= -secret_logprob))  # a tie counts against the attacker
+    if losses.size and np.ptp(losses) == 0:
+        mass = 0.0 if place > 1 else -math.inf
+    else:
+        mass = skewed.fit(losses).log2_mass_at_most(-secret_logprob)
+    least = LEAST_MASS if space is None else -math.log2(space)
+    return Extrapolated(-max(mass, least), place, mass < least)
+
+
+def np_extraction_probability(sequence_probability: float, queries: float) -> float:
+    """The probability in [0, 1] that at least one of `queries` independent attempts writes the sequence.
+
+    `sequence_probability` is that of one attempt. Raises ValueError unless it is in [0, 1] and `queries` at least 0.
+
+    Source: Hayes et al. 2024 (arXiv 2410.19482), equation 1: 1 - (1 - p)^n.
+    """
+    _check_probability("sequence_probability", sequence_probability)
+    if not queries >= 0:
+        raise ValueError(f"queries must be at least 0, got {queries}")
+    if queries == 0 or sequence_probability in (0, 1):
+        return float(sequence_probability) if queries else 0.0
+    return -math.expm1(queries * math.log1p(-sequence_probability))
+
+
+def queries_needed(sequence_probability: float, p: float) -> float:
+    """The fewest attempts that write the sequence at least once with probability `p`: a whole number, or inf.
+
+    The inverse of `np_extraction_probability` in its second argument. Raises ValueError for a number outside [0, 1].
+    """
+    _check_probability("sequence_probability", sequence_probability)
+    _check_probability("p", p)
+    if p <= sequence_probability:
+        return 0.0 if p == 0 else 1.0
+    if sequence_probability == 0 or p == 1:
+        return math.inf
+    found = math.ceil(math.log1p(-p) / math.log1p(-sequence_probability))
+    # the quotient is rounded: one attempt more or fewer may be right
+    return float(next(n for n in (found - 1, found, found + 1)
+                      if np_extraction_probability(sequence_probability, n) >= p or n > found))  # fmt: skip
+
+
+def _check_probability(name: str, value: float) -> None:
+    if not 0 <= value <= 1:
+        raise ValueError(f"{name} must be in [0, 1], got {value}")
+
+
 def candidate_secrets(canary: Canary) -> list[str]:
     """Every secret of the canary's space, in the order of its alphabet, the last symbol changing fastest."""
     return list(map(canary.separator.join, itertools.product(canary.alphabet, repeat=canary.length)))
+
+
+def other_secrets(canary: Canary, count: int, rng: random.Random) -> list[str]:
+    """`count` secrets drawn as the canary's own was, with repetition, none of them its own."""
+    drawn = (_drawn(canary, rng) for _ in itertools.count())
+    return list(itertools.islice((secret for secret in drawn if secret != canary.secret), count))
+
+
+def _drawn(canary: Canary, rng: random.Random) -> str:
+    return canary.separator.join(rng.choice(canary.alphabet) for _ in range(canary.length))
 
 
 class TokenTrie:
