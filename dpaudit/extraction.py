@@ -75,7 +75,9 @@ class PiiFields:
     def __post_init__(self) -> None:
         unknown = [name for name in self.fields if name not in pii.PATTERNS]
         if unknown or not self.fields:
-            raise ValueError(f"fields must be some of {', '.join(pii.PATTERNS)}, got {', '.join(unknown) or 'none'}")
+            raise ValueError(
+                f"fields must be some of {', '.join(pii.PATTERNS)}, got {', '.join(unknown) or 'none'}"
+            )
 
 
 MEASURES: dict[str, type[Any]] = {
@@ -124,7 +126,9 @@ class Extrapolated:
         return self.sample_rank == 1
 
 
-def exposure_extrapolated(sample_logprobs: ArrayLike, secret_logprob: float, space: int | None) -> Extrapolated:
+def exposure_extrapolated(
+    sample_logprobs: ArrayLike, secret_logprob: float, space: int | None
+) -> Extrapolated:
     """The exposure of a secret whose space is too large to rank, from a sample of the other secrets.
 
     `sample_logprobs` has shape (samples,), in nats. The mass of secrets at least as probable is that of a skew-normal

@@ -240,7 +240,18 @@ def recipe_rows() -> Rows:
     """One line per attack recipe, shipped and own."""
     from dpaudit import recipe
 
-    kept = ("name", "kind", "title", "access", "reference", "signal", "parameters", "minimum_canaries", "cost", "source")
+    kept = (
+        "name",
+        "kind",
+        "title",
+        "access",
+        "reference",
+        "signal",
+        "parameters",
+        "minimum_canaries",
+        "cost",
+        "source",
+    )
     return [
         {**{key: getattr(found, key) for key in kept}, "sees": found.threat} for found in recipe.load_all()
     ]

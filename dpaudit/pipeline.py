@@ -365,10 +365,7 @@ def _check_content(chosen: Suite) -> None:
     """The recipes that will run, the one that verdicts come from, and the rubric."""
     from dpaudit import recipe, rubric
 
-    recipes = [found for found in recipe.load_all() if found.kind in chosen.attacks]
-    recipe.check_minimum(recipes, chosen.candidates.canaries, chosen.candidates.extraction)
-    if "mia" in chosen.attacks and recipe.load(chosen.primary).kind != "mia":
-        raise UsageError("primary", expected="a recipe of kind mia", got=chosen.primary, remedy="see `dpaudit attack list`")  # fmt: skip
+    recipe.check_candidates(chosen)
     if chosen.judging is not None:
         rubric.load(chosen.judging.rubric)
 

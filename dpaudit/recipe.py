@@ -7,14 +7,14 @@ import math
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 from dpaudit import content
 from dpaudit.errors import UsageError
 from dpaudit.extraction import MEASURES
 from dpaudit.schema import build
 from dpaudit.signals import SIGNALS, Signal
-from dpaudit.suite import Suite, arms
+from dpaudit.suite import Candidates, Suite, arms
 
 Kind = Literal["mia", "extract", "preference"]
 Access = Literal["generation", "logprobs", "distribution", "weights"]
@@ -189,26 +189,33 @@ def load_all(
 
 
 def check_candidates(suite: Suite) -> None:
-    """Raises UsageError where the suite's attacks ask for what it does not have. Called before anything is written."""
+    """Raises UsageError where the suite has too few canaries for its attacks, or no recipe that verdicts can come from.
+
+    Called before anything is written. A recipe of kind mia or preference that is not the primary one is left out
+    where it lacks canaries; see `lacks`.
+    """
     primary, only_pairs = load(suite.primary), all(arm.method == "dpo" for arm in arms(suite))
     if primary.bound is None or primary.kind not in (("mia", "preference") if only_pairs else ("mia",)):
         raise UsageError("primary", expected="a recipe with a bound, of kind mia (or preference, where all arms are DPO arms)",
                          got=suite.primary, remedy="--set primary=calibrated")  # fmt: skip
-    for kind in suite.attacks:
-        if kind not in get_args(Kind):
-            raise UsageError("attacks", expected=f"some of {', '.join(get_args(Kind))}", got=kind)
-    wanted = [recipe for recipe in load_all() if recipe.kind in suite.attacks]
-    check_minimum(wanted, suite.candidates.canaries, suite.candidates.extraction)
+    wanted = [primary, *load_all("extract")]
+    check_minimum([r for r in wanted if r.kind in suite.attacks], suite.candidates)
 
 
-def check_minimum(recipes: Iterable[Recipe], mia: int, extraction: int) -> None:
+def lacks(recipe: Recipe, candidates: Candidates) -> str | None:
+    """What a recipe asks for that these candidates do not have; None where nothing is missing."""
+    found = candidates.extraction if recipe.kind == "extract" else candidates.canaries
+    return f"{recipe.minimum_canaries} canaries" if found < recipe.minimum_canaries else None
+
+
+def check_minimum(recipes: Iterable[Recipe], candidates: Candidates) -> None:
     """Raises UsageError where a run has fewer canaries than a recipe asks for. Writes nothing."""
     for recipe in recipes:
-        key, found = ("extraction", extraction) if recipe.kind == "extract" else ("canaries", mia)
-        if found < recipe.minimum_canaries:
+        key = "extraction" if recipe.kind == "extract" else "canaries"
+        if lacks(recipe, candidates):
             raise UsageError(
                 f"candidates.{key}",
                 expected=f"at least {recipe.minimum_canaries} canaries for attacks/{recipe.name}.yaml",
-                got=str(found),
+                got=str(getattr(candidates, key)),
                 remedy=f"--set candidates.{key}={recipe.minimum_canaries}",
             )

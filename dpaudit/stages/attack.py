@@ -8,13 +8,16 @@ from dpaudit.errors import UsageError
 from dpaudit.progress import Progress
 from dpaudit.recipe import Kind, Recipe
 from dpaudit.rundir import RunDir, missing
-from dpaudit.stages import extract, membership, shadows
+from dpaudit.stages import extract, membership, preference, shadows
 from dpaudit.stages.prepare import load_candidates
 from dpaudit.stages.scores import Job, scores_are_current
 from dpaudit.suite import Arm, Plan
 
 if TYPE_CHECKING:
     from dpaudit.models.hf import HFModel
+
+
+SCORERS = {"mia": membership.score, "extract": extract.score, "preference": preference.score}
 
 
 def run(
@@ -35,22 +38,21 @@ def run(
     is not trained or can have no shadow models (if named in `arms`), a secret that model.max_length cuts.
     """
     chosen = recipe.load_all(kind, recipes)
+    must = [r for r in chosen if recipes is not None or kind == "extract" or r.name == plan.suite.primary]
+    recipe.check_minimum(must, plan.suite.candidates)
     candidates = load_candidates(run_dir)
-    purposes = [canary.purpose for canary in candidates.canaries]
-    recipe.check_minimum(chosen, purposes.count("mia"), purposes.count("extraction"))
     found = trained_arms(run_dir, plan, progress, arms)
+    if kind == "preference":
+        found = preference.of_pairs(found, arms)
     if shadow_count is not None:
         _train_shadows(run_dir, plan, progress, found, arms, shadow_count, workers)
-    jobs = _stale(run_dir, found, chosen, progress, recipes)
+    jobs = _stale(run_dir, plan, found, chosen, progress, recipes)
     if not jobs:
         return
     with progress.task(f"attack {kind}: loading the model and its adapters", total=1) as advance:
         model = _load(run_dir, plan, [job.arm for job in jobs])
         advance(1)
-    if kind == "mia":
-        membership.score(run_dir, plan, progress, jobs, candidates, model)
-    else:
-        extract.score(run_dir, plan, progress, jobs, candidates, model)
+    SCORERS[kind](run_dir, plan, progress, jobs, candidates, model)
 
 
 def trained_arms(
@@ -83,25 +85,30 @@ def trained_arms(
 
 def applicable(
     run_dir: RunDir,
+    plan: Plan,
     arm: Arm,
     recipes: Iterable[Recipe],
     progress: Progress,
     named: Sequence[str] | None = None,
 ) -> list[Recipe]:
-    """The recipes that can be run on an arm: some need shadow models.
+    """The recipes that can be run on an arm: some need shadow models, or more canaries than there are.
 
-    One that lacks them is left out with a line, or refused by UsageError if it is among those `named`.
+    One that cannot is left out with a line, or refused by UsageError if it is among those `named`.
     """
     kept: list[Recipe] = []
-    left_out: list[Recipe] = []
+    left_out: dict[str, list[str]] = {}
     for made_by in recipes:
         if named is not None and made_by.least_shadows:
             shadows.require(run_dir, arm, made_by.least_shadows)
-        enough = made_by.least_shadows == 0 or len(shadows.present(run_dir, arm)) >= made_by.least_shadows
-        (kept if enough else left_out).append(made_by)
-    if left_out:
-        names = ", ".join(made_by.name for made_by in left_out)
-        progress.say(f"{arm.name}: {names} left out, which need shadow models (--shadows 16 trains them)")
+        missing = recipe.lacks(made_by, plan.suite.candidates)
+        if made_by.least_shadows and len(shadows.present(run_dir, arm)) < made_by.least_shadows:
+            missing = "shadow models (--shadows 16 trains them)"
+        if missing is None:
+            kept.append(made_by)
+        else:
+            left_out.setdefault(missing, []).append(made_by.name)
+    for missing, names in left_out.items():
+        progress.say(f"{arm.name}: left out for want of {missing}: {', '.join(names)}")
     return kept
 
 
@@ -129,6 +136,7 @@ def _train_shadows(
 
 def _stale(
     run_dir: RunDir,
+    plan: Plan,
     arms: Iterable[Arm],
     recipes: Sequence[Recipe],
     progress: Progress,
@@ -136,8 +144,9 @@ def _stale(
 ) -> list[Job]:
     jobs = []
     for arm in arms:
-        fitting = applicable(run_dir, arm, recipes, progress, named)
-        jobs.append(Job(arm, [r for r in fitting if not scores_are_current(run_dir, arm.name, r)]))
+        fitting = applicable(run_dir, plan, arm, recipes, progress, named)
+        again = named is not None  # whoever names a recipe wants it made anew
+        jobs.append(Job(arm, [r for r in fitting if again or not scores_are_current(run_dir, arm.name, r)]))
     return [job for job in jobs if job.recipes]
 
 

@@ -16,7 +16,7 @@ from dpaudit.progress import Progress
 from dpaudit.recipe import Bound, Guess, Kind, Recipe
 from dpaudit.rundir import RunDir
 from dpaudit.signals import Combination
-from dpaudit.stages import extracted, inside
+from dpaudit.stages import extracted, inside, preference
 from dpaudit.stages.attack import applicable, trained_arms
 from dpaudit.stages.prepare import check_prepared, load_candidates, load_membership
 from dpaudit.stages.scores import (
@@ -72,15 +72,18 @@ def run(
     _require_frozen(plan, chosen)
     check_prepared(run_dir)
     named = trained_arms(run_dir, plan, progress, arms)
+    if kind == "preference":
+        named = preference.of_pairs(named, arms)
     quiet = Progress(quiet=True)  # the attack has said what was left out
-    pairs = [(arm, r) for arm in named for r in applicable(run_dir, arm, chosen, quiet, recipes)]
+    pairs = [(arm, r) for arm in named for r in applicable(run_dir, plan, arm, chosen, quiet, recipes)]
     for arm, made_by in pairs:
         _require_scores(run_dir, arm, made_by)
     if kind == "extract":
         for arm, made_by in pairs:
             extracted.audit(run_dir, arm, made_by)
         return
-    inside.run(run_dir, plan, named, progress)
+    if kind == "mia":
+        inside.run(run_dir, plan, named, progress)
     with progress.task("audit: bounds and verdicts", total=len(pairs) + 1) as advance:
         blind = _blind(run_dir, plan)
         advance(1)
