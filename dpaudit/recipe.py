@@ -175,8 +175,6 @@ def _check_reference(recipe: Recipe, file: str) -> None:
     if wanted == "model" and named in ("none", "shadows"):
         raise UsageError(where, expected=f"base, start or a model's folder for signal {recipe.signal}", got=named,
                          remedy="write `base` for the model that was fine-tuned")  # fmt: skip
-    if wanted == "shadows" and named != "shadows":
-        raise UsageError(where, expected=f"shadows for signal {recipe.signal}", got=named)
 
 
 def load_all(

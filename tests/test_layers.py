@@ -16,7 +16,7 @@ PACKAGE = Path(dpaudit.__file__).parent
 LAYERS = [  # lowest first; a module is found by its longest name here
     {"errors", "schema", "content", "rundir", "corpus", "corpus_store", "reading", "shapes", "suite", "canary", "progress", "parallel", "formats", "svg",
      "builtin", "builtin.clinic", "builtin.lexicon", ""},
-    {"stats", "signals", "shadow", "combination", "extraction", "blind", "verdict", "privacy", "rubric", "recipe", "quality", "judging",
+    {"stats", "signals", "shadow", "combination", "pii", "extraction", "blind", "verdict", "privacy", "rubric", "recipe", "quality", "judging",
      "figures", "page", "ledger", "accounting", "bounds", "subsampled", "planning", "control", "whitebox", "claims", "detection",
      "audit_key", "disguise", "planting", "rarity"},
     {"models", "training", "builtin.pretrain", "callback"},

@@ -8,25 +8,30 @@ import yaml
 from dpaudit import content, recipe
 from dpaudit.errors import UsageError
 from dpaudit.recipe import Guess, Recipe
-from dpaudit.signals import SIGNALS
+from dpaudit.signals import SIGNALS, Combination
 from dpaudit.stats.epsilon import epsilon_ceiling_one_run
-from dpaudit.suite import Candidates, Schedule, Suite, Training
+from dpaudit.suite import Candidates, Grid, Schedule, Suite, Training
 
 NAMES = sorted(path.stem for path in content.shipped("attacks").glob("*.yaml"))
 SUITE = Suite("s", Training(Schedule(8, 4, 0.01), Schedule(8, 4, 0.01)))
 
 
 def test_recipes_and_signals_name_each_other() -> None:
-    assert {recipe.load(name).signal for name in NAMES if recipe.load(name).kind == "mia"} == set(SIGNALS)
+    found = [recipe.load(name) for name in NAMES]
+    assert {one.signal for one in found if one.kind != "extract"} == set(SIGNALS)
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_every_shipped_recipe_is_whole(name: str) -> None:
     found = recipe.load(name)
     assert found.name == name and "arXiv" in found.source and len(found.digest) == 32
-    if found.kind == "mia":
-        assert found.bound is not None and callable(found.make_signal())
+    if found.kind != "extract":
+        assert found.bound is not None and found.threat
+        signal = found.make_signal()
+        assert callable(signal) or isinstance(signal, Combination)
         least = found.minimum_canaries
+        if isinstance(signal, Combination):
+            least -= int(signal.share * least)  # what is fitted on does not count
         guesses = found.bound.guess.count(least)
         ceiling = epsilon_ceiling_one_run(
             canaries=least, guesses=guesses, delta=1e-5, confidence=found.bound.confidence
@@ -50,7 +55,14 @@ def edited(tmp_path: Path, **changes: object) -> Path:
         ({"parameters": {"k": 20}}, "percent?"),
         ({"parameters": {"kk": 0.2}}, "parameters.kk"),
         ({"parameters": {}}, "parameters.k"),
-        ({"signal": "min_k"}, "known for kind mia"),
+        ({"signal": "min_kk"}, "did you mean min_k?"),
+        ({"signal": "perplexity"}, "known for kind mia: calibrated"),
+        ({"reference": "bass"}, "reference"),
+        ({"signal": "calibrated", "parameters": {}}, "base, start or a model"),
+        ({"signal": "lira_offline", "parameters": {}}, "lira_offline needs shadows"),
+        ({"signal": "combination", "parameters": {"recipes": ["loss", "pair_margin"]}}, "kind mia"),
+        ({"signal": "combination", "parameters": {"recipes": ["loss", "calibrated"]}}, "whose reference is none"),
+        ({"access": "telepathy"}, "access"),
         ({"bound": {"method": "one-run", "guess": {"side": "in", "fraction": 0}, "confidence": 0.95}}, "fraction"),
         ({"bound": {"method": "one-run", "guess": {"side": "in", "fraction": 0.1}, "confidence": 95}}, "confidence"),
         ({"direction": "lower"}, "direction"),
@@ -68,7 +80,7 @@ def test_a_bad_recipe_is_one_line_with_file_and_key(
 
 
 def test_an_unknown_recipe_lists_the_known_ones() -> None:
-    with pytest.raises(UsageError, match="calibrated, extraction, lira_offline, lira_online, loss"):
+    with pytest.raises(UsageError, match=r"calibrated, calibrated_both, combination, .*lira_online, loss"):
         recipe.load("lira")
 
 
@@ -105,5 +117,12 @@ def test_too_few_canaries_are_refused_with_the_remedy() -> None:
 def test_a_primary_that_proves_nothing_is_refused() -> None:
     with pytest.raises(UsageError, match="primary"):
         recipe.check_candidates(replace(SUITE, primary="extraction"))
-    with pytest.raises(UsageError, match="attacks"):
-        recipe.check_candidates(replace(SUITE, attacks=("miaa",)))
+    with pytest.raises(UsageError, match="primary"):
+        recipe.check_candidates(replace(SUITE, primary="pair_margin"))
+    schedules = replace(
+        SUITE.training, dpo_private=SUITE.training.private, dpo_nonprivate=SUITE.training.private
+    )
+    grid = Grid((8.0,), stages=(), dpo=("sigmoid",))
+    recipe.check_candidates(
+        replace(SUITE, training=schedules, grid=grid, primary="pair_margin", attacks=("preference",))
+    )

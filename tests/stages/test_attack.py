@@ -7,17 +7,20 @@ import numpy as np
 import pytest
 import torch
 
-from dpaudit import rundir, suite
+from dpaudit import recipe, rundir, suite
 from dpaudit.errors import UsageError
 from dpaudit.models.encode import encode
 from dpaudit.models.hf import HFModel
 from dpaudit.progress import Progress
 from dpaudit.rundir import RunDir
-from dpaudit.stages import attack, membership, prepare, scores
+from dpaudit.stages import attack, prepare, scores
+from dpaudit.stages.items import items_of
 from dpaudit.suite import Arm, Candidates, Data, Grid, Model, Plan, Schedule, Suite, Training
 
 QUIET = Progress(quiet=True)
-MIA = ("calibrated", "loss", "min_k_pp", "zlib")
+MIA = ("calibrated", "error_zone", "gradient_norm", "loss", "lowercase", "min_k", "min_k_pp", "neighbourhood", "recall",
+       "window_comparison", "zlib")  # fmt: skip
+SIGNALS = {name: recipe.load(name).signal for name in MIA}
 SIZES = Candidates(
     family="record_number", canaries=100, canary_length=4, records=12, extraction=4, extraction_length=2
 )
@@ -92,7 +95,7 @@ def test_the_attack_never_needs_the_coins(attacked: tuple[RunDir, Plan]) -> None
     run_dir, plan = attacked
     for arm in suite.arms(plan.suite):
         found = sorted(path.stem for path in run_dir.file(f"attack/{arm.name}").glob("*.parquet"))
-        assert found == sorted((*MIA, "extraction"))
+        assert found == sorted((*MIA, "calibrated_both", "extraction"))
 
 
 @pytest.mark.parametrize("name", MIA)
@@ -105,7 +108,9 @@ def test_every_candidate_has_one_number_a_recipe(attacked: tuple[RunDir, Plan], 
         assert canaries == {c.id for c in candidates.canaries if c.purpose == "mia"}
         assert {row.example for row in rows if row.kind == "record"} == set(candidates.records)
         assert len(rows) == SIZES.canaries + SIZES.records
-        assert {row.signal for row in rows} == {name} and np.isfinite([row.value for row in rows]).all()
+        assert {row.signal for row in rows} == {SIGNALS[name]} and np.isfinite(
+            [row.value for row in rows]
+        ).all()
 
 
 def test_arms_differ_and_scores_are_those_of_the_span(attacked: tuple[RunDir, Plan]) -> None:
@@ -132,7 +137,7 @@ def test_arms_differ_and_scores_are_those_of_the_span(attacked: tuple[RunDir, Pl
     assert len(set(seen)) == len(seen)
 
 
-def test_a_units_score_is_the_mean_over_its_records(attacked: tuple[RunDir, Plan]) -> None:
+def test_a_units_score_is_the_sum_over_its_records(attacked: tuple[RunDir, Plan]) -> None:
     run_dir, plan = attacked
     unit, records = max(prepare.load_candidates(run_dir).records.items(), key=lambda pair: len(pair[1]))
     assert len(records) > 1
@@ -143,7 +148,7 @@ def test_a_units_score_is_the_mean_over_its_records(attacked: tuple[RunDir, Plan
         found = model.token_scores(items)
     means = [s.logprob[np.array(i.answer_mask)].mean() for s, i in zip(found, items, strict=True)]
     row = next(r for r in scores.read_scores(run_dir, "sft-eps1", "loss") if r.example == unit)
-    assert row.value == pytest.approx(np.mean(means), abs=1e-4)
+    assert row.value == pytest.approx(np.sum(means), abs=1e-4)
 
 
 def test_extraction_gives_rank_space_exposure_and_match(attacked: tuple[RunDir, Plan]) -> None:
@@ -228,7 +233,7 @@ def test_an_arm_of_plain_text_is_scored_on_plain_text(tmp_path: Path, toy_model_
     run_dir = rundir.open_or_create(plan.to_json(), plan.suite.name, tmp_path)
     prepare.run(run_dir, plan, QUIET)
     candidates, tokenizer = prepare.load_candidates(run_dir), hf.load_tokenizer(str(toy_model_dir))
-    items = membership._items(plan, candidates, "cpt", tokenizer)
+    items = items_of(plan, candidates, "cpt", tokenizer).items
     texts = {r.text for rows in candidates.texts.values() for r in rows}
     texts |= {c.text.text for c in candidates.canaries if c.purpose == "mia"}
     assert {tokenizer.decode(i.encoded.input_ids[:-1]) for i in items} == texts

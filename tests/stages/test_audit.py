@@ -73,8 +73,12 @@ def score(run_dir: RunDir, arm: str, leak: float) -> None:
     units = [(c.id, "canary") for c in candidates.canaries if c.purpose == "mia"]
     units += [(unit, "record") for unit in candidates.records]
     for made_by in recipe.load_all("mia"):
-        values = [generator.normal() + leak * coins[unit] for unit, _ in units]
-        rows = [Score(u, k, made_by.signal, v) for (u, k), v in zip(units, values, strict=True)]
+        names = [component.name for component in made_by.components()] or [made_by.signal]
+        rows = [
+            Score(unit, kind, name, generator.normal() + leak * coins[unit])
+            for name in names
+            for unit, kind in units
+        ]
         scores.write_scores(run_dir, arm, made_by, rows)
     for made_by in recipe.load_all("extract"):
         rows = []
