@@ -8,6 +8,7 @@ import pytest
 from regenerate_docs import ROOT, commands, commands_page, content_page, help_of, readme
 
 from dpaudit import content
+from dpaudit.canary import FAMILIES
 from dpaudit.training.losses import LOSSES
 
 PAGES = [
@@ -88,6 +89,7 @@ def documented(heading: str) -> set[str]:
         ("Judges", {path.stem for path in content.shipped("judges").glob("*.yaml")}),
         ("Tasks", {path.stem for path in (content.shipped("suites") / "tasks").glob("*.yaml")}),
         ("DPO losses", set(LOSSES)),
+        ("Canary families", set(FAMILIES)),
     ],
 )
 def test_everything_has_a_line(heading: str, names: set[str]) -> None:
