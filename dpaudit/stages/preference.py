@@ -28,7 +28,7 @@ def of_pairs(arms: Sequence[Arm], named: Sequence[str] | None) -> list[Arm]:
     others = [arm.name for arm in arms if arm.method != "dpo"]
     if (named is not None and others) or not found:
         raise UsageError(f"arm {', '.join(others)}", expected="a DPO arm, which learns from preference pairs",
-                         got="one that learns from single answers" if found else "no DPO arm",
+                         got="one that learns from single answers" if others else "no DPO arm",
                          remedy="train one with --dpo sigmoid, or name it with --arm")  # fmt: skip
     return found
 
