@@ -119,7 +119,7 @@ def chunks(model: Any, parts: Split | None, batch: Batch) -> Iterator[tuple[Tens
         width = int(parts.head.weight.shape[0])
     step = max(1, CHUNK_ELEMENTS // width)
     for row, before, token in zip(
-        batch.row.split(step), batch.before.split(step), batch.token.split(step), strict=True
+        *(torch.split(part, step) for part in (batch.row, batch.before, batch.token)), strict=True
     ):
         picked = source[row, before]
         yield (picked if parts is None else parts.head(picked)).float(), token

@@ -18,7 +18,7 @@ from dpaudit.stages.scores import Job, Score, require_numbers, write_scores
 from dpaudit.suite import Method, Plan
 
 if TYPE_CHECKING:
-    from dpaudit.models import TokenScores
+    from dpaudit.models import Advance, TokenScores
     from dpaudit.models.encode import Encoded
     from dpaudit.models.hf import HFModel
 
@@ -48,15 +48,19 @@ def score(
     passes = [items[job.arm.method] for job in jobs] + list(items.values())
     with progress.task("attack mia: scoring candidates", total=sum(map(len, passes))) as advance:
         with model.active(None):
-            base = {m: model.token_scores([item.encoded for item in items[m]], advance) for m in items}
+            base = {m: _scores(model, items[m], advance) for m in items}
         for job in jobs:
             rows = items[job.arm.method]
             with model.active(job.arm.name):
-                found = model.token_scores([item.encoded for item in rows], advance)
+                found = _scores(model, rows, advance)
             for chosen in job.recipes:
                 scores = _signal_scores(chosen, rows, found, base[job.arm.method])
                 require_numbers(run_dir, job.arm.name, scores)
                 write_scores(run_dir, job.arm.name, chosen, scores)
+
+
+def _scores(model: "HFModel", items: Sequence[Item], advance: "Advance") -> list["TokenScores"]:
+    return model.token_scores([item.encoded for item in items], advance, [item.counted for item in items])
 
 
 def _items(plan: Plan, candidates: Candidates, method: Method, tokenizer: Any) -> list[Item]:
