@@ -166,8 +166,9 @@ def check_decoding(temperature: float, top_k: int, top_p: float) -> None:
 def decoding_logprob(logits: Tensor, tokens: Tensor, temperature: float, top_k: int, top_p: float) -> Tensor:
     """(n,): log p(token) in nats when sampling so, -inf where the token is cut off. Overwrites the logits.
 
-    The order and the ties are those of Transformers' warpers: temperature, then the k largest with all that equal
-    the last of them, then the smallest set of the most probable tokens that holds at least `top_p` of what is left.
+    As Transformers' warpers do it: temperature, then the k largest with all that equal the last of them, then the
+    smallest set of the most probable tokens that holds at least `top_p` of what is left. Which of several equal
+    tokens at the border of that set are kept is arbitrary there; here the first ones, as greedy decoding would.
     """
     logits /= temperature
     if 0 < top_k < logits.shape[-1]:
@@ -180,9 +181,7 @@ def decoding_logprob(logits: Tensor, tokens: Tensor, temperature: float, top_k: 
     probability = (logits - normaliser[:, None]).exp_()
     above = logits > chosen[:, None]
     number = torch.arange(logits.shape[-1], device=logits.device)
-    above |= (logits == chosen[:, None]) & (
-        number > tokens[:, None]
-    )  # the warper sorts upwards, ties in order
+    above |= (logits == chosen[:, None]) & (number < tokens[:, None])
     is_cut = (probability * above).sum(-1) >= top_p
     return (logprob - _nucleus(probability, top_p).log()).masked_fill(is_cut, -math.inf)
 

@@ -304,10 +304,9 @@ def test_a_decoding_distribution_is_that_of_the_warpers(
     slow = warped(logits.clone(), *setting)
     every = logits.repeat_interleave(1500, 0)
     found = scoring.decoding_logprob(every, torch.arange(1500).repeat(3), *setting).view(3, 1500)
-    knife_edge = (found.isinf() != slow.isinf()).sum(1)  # sums of 1,500 float32 in another order
-    assert (knife_edge <= 1).all()
-    both = found.isfinite() & slow.isfinite()
-    torch.testing.assert_close(found[both], slow[both], atol=3e-3 if knife_edge.any() else 1e-4, rtol=0)
+    torch.testing.assert_close(found.sort().values, slow.sort().values, atol=1e-4, rtol=0)
+    if not ties:  # which of equals the warper keeps hangs on an unstable sort
+        torch.testing.assert_close(found, slow, atol=1e-4, rtol=0)
 
 
 @pytest.mark.parametrize("setting", DECODING)
