@@ -8,7 +8,7 @@ TORCH := $(shell grep '^torch==' constraints.txt)
 PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3; do \
 	$$p -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 
-.PHONY: demo test check test-slow format docs builtin-model bench-account bench-train clean
+.PHONY: demo test check test-slow format docs builtin-model bench-account bench-train bench-score clean
 
 demo: $(STAMP)
 	@$(BIN)/dpaudit demo
@@ -40,6 +40,10 @@ builtin-model: $(STAMP)
 # half an hour on one core; leave the machine alone meanwhile
 bench-train: $(STAMP)
 	$(BIN)/python benchmarks/train_step.py --out benchmarks/results/train_step.json
+
+# ten minutes on two cores
+bench-score: $(STAMP)
+	$(BIN)/python benchmarks/score.py --out benchmarks/results/score.json
 
 bench-account: $(STAMP)
 	$(BIN)/python benchmarks/account.py --out benchmarks/results/account.json

@@ -40,7 +40,10 @@ def score(
         for job in jobs:
             scores: list[Score] = []
             with model.active(job.arm.name):
-                greedy = model.token_scores([space.encoded for space in spaces])
+                greedy = model.token_scores(
+                    [space.encoded for space in spaces],
+                    counted=[counted_mask(space.encoded.secret_mask) for space in spaces],
+                )
                 for canary, space, own in zip(canaries, spaces, greedy, strict=True):
                     scores += _secret_scores(canary, space, own, model)
                     advance(1)
