@@ -361,3 +361,44 @@ def test_released_together_counts_what_the_start_had_spent(
     audit._summarise(run_dir, audited[1], suite.arms(audited[1].suite))
     own = [privacy.Mechanism(sigma, 0.1, 4, 1.0) for sigma in (2.0, 1.0, 4.0)]
     assert run_dir.read_json(audit.SUMMARY)["composed_epsilon"] == pytest.approx(privacy.compose(own, 1e-5))
+
+
+def test_coins_that_the_texts_tell_prove_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The planted fault: a coin file that follows the names. Scores leak, and still nothing is concluded."""
+    plan = plan_with(insecure_seed=1)
+    run_dir = rundir.open_or_create(plan.to_json(), "broken", tmp_path)
+    prepare.run(run_dir, plan, QUIET)
+    coins = prepare.load_membership(run_dir)
+    for canary in prepare.load_candidates(run_dir).canaries:
+        if canary.purpose == "mia":
+            coins[canary.id] = (
+                sum(map(ord, canary.records[0].turns[0].text)) % 2 == 0
+                or "ar" in canary.records[0].turns[0].text
+            )
+    run_dir.write_json("secret/coins.json", {"coins": coins})
+    manifest = run_dir.read_json("corpus/manifest.json")
+    manifest["files"]["secret/coins.json"] = run_dir.keyed_digest("secret/coins.json")
+    run_dir.write_json("corpus/manifest.json", manifest, ["plan.json"])
+    for arm in suite.arms(plan.suite):
+        train(run_dir, plan, arm)
+        score(run_dir, arm.name, LEAK[arm.name])
+    audit.run(run_dir, plan, Progress(), "mia")
+    found = primary(run_dir, "sft-eps1")
+    assert found["blind"]["alarm"] and found["bound"]["epsilon_lower"] > 1
+    assert found["verdict"]["verdict"] == "no power" and "coins are broken" in found["verdict"]["reason"]
+    summary = run_dir.read_json("audit/summary.json")
+    assert {row["verdict"] for row in summary["rows"] if row["claim"]} == {"no power"}
+    assert {row["control_verdict"] for row in summary["claims"]} == {"no power"}
+    told = capsys.readouterr().err
+    assert "canaries are told apart by their texts alone" in told and told.count("coins are broken") == 1
+
+
+def test_near_duplicates_across_the_coin_are_counted(audited: tuple[RunDir, Plan], tmp_path: Path) -> None:
+    """The clinic's short dialogues share templates, so some are nearly the same; the counts agree with the candidates'."""
+    run_dir, _ = audited
+    found = primary(run_dir, "sft-eps8")
+    counts = found["records"]["near_duplicates"]
+    assert counts["members"] + counts["nonmembers"] == 60
+    assert 0 <= counts["nonmembers_in_training"] <= counts["nonmembers"] and "left_out" not in counts
+    assert ("auc_without" in counts) == (counts["nonmembers_in_training"] > 0)
+    assert found["equal_secrets"] == 0 and found["unit"] == "patient"
