@@ -43,11 +43,11 @@ class Discoverable:
     """The probability that sampling once writes the secret, and what that means for `queries` attempts.
 
     A secret is (n, p)-discoverable where n attempts write it at least once with probability p or more (Hayes et al.
-    2024, arXiv 2410.19482, definition 2). `top_k` null and `top_p` 1 leave all tokens in.
+    2024, arXiv 2410.19482, definition 2). `top_k` 0 and `top_p` 1 leave all tokens in.
     """
 
     temperature: float
-    top_k: int | None
+    top_k: int
     top_p: float
     queries: tuple[int, ...]
     p: float
@@ -56,8 +56,8 @@ class Discoverable:
         if not 0 < self.temperature < math.inf:
             raise ValueError(f"temperature must be above 0, got {self.temperature:g} (0 is greedy decoding: "
                              "attacks/extraction.yaml)")  # fmt: skip
-        if self.top_k is not None and self.top_k < 1:
-            raise ValueError(f"top_k must be at least 1 or null, got {self.top_k}")
+        if self.top_k < 0:
+            raise ValueError(f"top_k must be at least 0, which is all, got {self.top_k}")
         if not 0 < self.top_p <= 1:
             raise ValueError(f"top_p must be in (0, 1], got {self.top_p:g}")
         if not self.queries or min(self.queries) < 1 or list(self.queries) != sorted(set(self.queries)):
@@ -191,17 +191,15 @@ def _check_probability(name: str, value: float) -> None:
 
 def candidate_secrets(canary: Canary) -> list[str]:
     """Every secret of the canary's space, in the order of its alphabet, the last symbol changing fastest."""
-    return list(map(canary.separator.join, itertools.product(canary.alphabet, repeat=canary.length)))
+    groups = [canary.group] * (canary.length // canary.group) + [canary.length % canary.group]
+    words = [list(map("".join, itertools.product(canary.alphabet, repeat=size))) for size in groups if size]
+    return list(map(canary.separator.join, itertools.product(*words)))
 
 
 def other_secrets(canary: Canary, count: int, rng: random.Random) -> list[str]:
     """`count` secrets drawn as the canary's own was, with repetition, none of them its own."""
-    drawn = (_drawn(canary, rng) for _ in itertools.count())
+    drawn = (canary.sample(rng) for _ in itertools.count())
     return list(itertools.islice((secret for secret in drawn if secret != canary.secret), count))
-
-
-def _drawn(canary: Canary, rng: random.Random) -> str:
-    return canary.separator.join(rng.choice(canary.alphabet) for _ in range(canary.length))
 
 
 class TokenTrie:

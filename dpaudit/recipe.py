@@ -97,8 +97,9 @@ class Recipe:
         if (self.reference == "shadows") != (self.least_shadows > 0):
             fitting = "shadows" if self.least_shadows else "another than shadows"
             raise ValueError(f"reference {self.reference!r:.40} (signal {self.signal} needs {fitting})")
-        if self.minimum_canaries < 1:
-            raise ValueError(f"minimum_canaries must be at least 1, got {self.minimum_canaries}")
+        least = 0 if self.kind == "extract" else 1  # real records may be tried without any canary
+        if self.minimum_canaries < least:
+            raise ValueError(f"minimum_canaries must be at least {least}, got {self.minimum_canaries}")
 
     @property
     def digest(self) -> str:
@@ -190,13 +191,14 @@ def check_candidates(suite: Suite) -> None:
     """Raises UsageError where the suite has too few canaries for its attacks, or no recipe that verdicts can come from.
 
     Called before anything is written. A recipe of kind mia or preference that is not the primary one is left out
-    where it lacks canaries; see `lacks`.
+    where it lacks canaries, and so are those of kind extract that need canaries where the suite has none for extraction;
+    see `lacks`.
     """
     primary, only_pairs = load(suite.primary), all(arm.method == "dpo" for arm in arms(suite))
     if primary.bound is None or primary.kind not in (("mia", "preference") if only_pairs else ("mia",)):
         raise UsageError("primary", expected="a recipe with a bound, of kind mia (or preference, where all arms are DPO arms)",
                          got=suite.primary, remedy="--set primary=calibrated")  # fmt: skip
-    wanted = [primary, *load_all("extract")]
+    wanted = [primary, *(load_all("extract") if suite.candidates.extraction else ())]
     check_minimum([r for r in wanted if r.kind in suite.attacks], suite.candidates)
 
 

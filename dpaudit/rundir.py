@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from dpaudit import content
 from dpaudit.errors import UsageError
 
 RUNS = Path("runs")
@@ -186,8 +187,8 @@ def missing(path: Path, command: str = "") -> UsageError:
     stages = {"train": "train", "attack": "attack mia", "audit": "attack mia", "evaluate": "eval", "judge": "judge",
               "report": "report html"}  # fmt: skip
     stage = next((stages[part] for part in reversed(path.parts) if part in stages), "train")
-    if stage == "attack mia" and path.stem == "extraction":
-        stage = "attack extract"
+    if stage == "attack mia" and path.stem in content.listing("attacks"):
+        stage = f"attack {content.load_yaml(content.find('attacks', path.stem)).get('kind', 'mia')}"
     return UsageError(str(path), expected="a finished output", got="no such file",
                       remedy=f"type `{command or 'dpaudit ' + stage}` first")  # fmt: skip
 

@@ -1,5 +1,6 @@
-"""A canary's candidate space as token ids: what has to be scored to rank its secret exactly."""
+"""A canary's candidate space, or a sample of it, as token ids: what has to be scored to rank its secret."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,7 +24,7 @@ class Space:
 
     encoded: Encoded  # the canary's own text, with the mask of its secret
     prefix: tuple[int, ...]
-    trie: TokenTrie  # one sequence a candidate, in the order of `candidate_secrets`
+    trie: TokenTrie  # one sequence a candidate, in the order of `candidate_secrets`; of a sample, the secret first
     secret_index: int
 
 
@@ -43,10 +44,10 @@ class Spaces:
         self.tokenizer, self.max_length = tokenizer, max_length
         self._known: dict[tuple[Any, ...], _Candidates] = {}
 
-    def of(self, canary: Canary) -> Space:
-        """The space of a canary, from its first record. Raises UsageError where model.max_length cuts its secret.
+    def of(self, canary: Canary, others: Sequence[str] | None = None) -> Space:
+        """The space of a canary, from its first record; with `others`, its secret and those alone.
 
-        Candidates are tokenised between the word before the secret, or what opens the answer if the secret comes
+        Raises UsageError where model.max_length cuts its secret. Candidates are tokenised between the word before the secret, or what opens the answer if the secret comes
         first, and what follows up to the next blank. Where that does not give the secret's tokens in the whole
         text, the whole text is used, which takes longer.
         """
@@ -59,7 +60,11 @@ class Spaces:
         left = opening if text[:start].endswith(opening) else text[_word_before(text, start) : start]
         near = (left, text[stop : _blank_behind(text, stop)])
         for left, right in (near, (text[:start], text[stop:])):
-            candidates = self._candidates(canary, left, right)
+            candidates = (
+                self._candidates(canary, left, right)
+                if others is None
+                else self._made([canary.secret, *others], left, right)
+            )
             place = candidates.index[canary.secret]
             own = candidates.own[place]
             end = int(np.flatnonzero(item.secret_mask)[-1]) + 1
@@ -74,13 +79,14 @@ class Spaces:
         return render(turns[:-1], self.tokenizer, prompt=True)[len(question) :]
 
     def _candidates(self, canary: Canary, left: str, right: str) -> _Candidates:
-        key = (left, right, canary.alphabet, canary.length, canary.separator)
+        key = (left, right, canary.alphabet, canary.length, canary.separator, canary.group)
         if key not in self._known:
-            secrets = candidate_secrets(canary)
-            own = _continuations(self.tokenizer, left, secrets, right)
-            index = {secret: place for place, secret in enumerate(secrets)}
-            self._known[key] = _Candidates(TokenTrie(own), index, own)
+            self._known[key] = self._made(candidate_secrets(canary), left, right)
         return self._known[key]
+
+    def _made(self, secrets: list[str], left: str, right: str) -> _Candidates:
+        own = _continuations(self.tokenizer, left, secrets, right)
+        return _Candidates(TokenTrie(own), {secret: place for place, secret in enumerate(secrets)}, own)
 
 
 def encoded_secret(

@@ -38,7 +38,8 @@ def run(
     is not trained or can have no shadow models (if named in `arms`), a secret that model.max_length cuts.
     """
     chosen = recipe.load_all(kind, recipes)
-    must = [r for r in chosen if recipes is not None or kind == "extract" or r.name == plan.suite.primary]
+    whole = recipes is not None or (kind == "extract" and plan.suite.candidates.extraction > 0)
+    must = [r for r in chosen if whole or r.name == plan.suite.primary]
     recipe.check_minimum(must, plan.suite.candidates)
     candidates = load_candidates(run_dir)
     found = trained_arms(run_dir, plan, progress, arms)

@@ -80,7 +80,7 @@ def run(
         _require_scores(run_dir, arm, made_by)
     if kind == "extract":
         for arm, made_by in pairs:
-            extracted.audit(run_dir, arm, made_by)
+            extracted.audit(run_dir, plan, arm, made_by)
         return
     if kind == "mia":
         inside.run(run_dir, plan, named, progress)

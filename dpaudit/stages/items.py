@@ -75,7 +75,7 @@ def items_of(plan: Plan, candidates: Candidates, method: Method, tokenizer: Any)
         if canary.purpose == "mia":
             made += _canary_items(canary, method, tokenizer, length)
     whole: set[str] = set()
-    for unit, records in _units(candidates, method).items():
+    for unit, records in learnt_units(candidates, method).items():
         for record in records:
             source = Source(record, last_only)
             encoded, counted = encoded_source(source, tokenizer, length)
@@ -83,7 +83,7 @@ def items_of(plan: Plan, candidates: Candidates, method: Method, tokenizer: Any)
                 text = tokenizer.decode(np.array(encoded.input_ids)[counted], skip_special_tokens=True)
                 made.append(Item(unit, "record", encoded, counted, text, source))
                 whole.add(unit)
-    units = _units(candidates, method)
+    units = learnt_units(candidates, method)
     return Items(made, {unit: "record" for unit in units if units[unit] and unit not in whole})
 
 
@@ -101,7 +101,7 @@ def _canary_items(canary: Canary, method: Method, tokenizer: Any, length: int) -
     return found
 
 
-def _units(candidates: Candidates, method: Method) -> dict[str, list[Record]]:
+def learnt_units(candidates: Candidates, method: Method) -> dict[str, list[Record]]:
     """Unit -> what an arm of this method learns from; of a preference pair, the prompt with the chosen answer."""
     if method == "dpo":
         return {unit: [_chosen(pair) for pair in pairs] for unit, pairs in candidates.pairs.items()}

@@ -31,6 +31,15 @@ class Job:
     recipes: list[Recipe]
 
 
+def by_recipe(jobs: Iterable[Job]) -> list[tuple[Recipe, list[Arm]]]:
+    """Every recipe of the jobs with the arms that want its scores."""
+    found: dict[str, tuple[Recipe, list[Arm]]] = {}
+    for job in jobs:
+        for made_by in job.recipes:
+            found.setdefault(made_by.name, (made_by, []))[1].append(job.arm)
+    return list(found.values())
+
+
 def score_inputs(arm: str) -> list[str]:
     """What the scores of an arm are made from, beside the recipe."""
     adapter = [f"train/{arm}/adapter/{name}" for name in ("adapter_model.safetensors", "adapter_config.json")]

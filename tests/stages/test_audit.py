@@ -371,10 +371,7 @@ def test_coins_that_the_texts_tell_prove_nothing(tmp_path: Path, capsys: pytest.
     coins = prepare.load_membership(run_dir)
     for canary in prepare.load_candidates(run_dir).canaries:
         if canary.purpose == "mia":
-            coins[canary.id] = (
-                sum(map(ord, canary.records[0].turns[0].text)) % 2 == 0
-                or "ar" in canary.records[0].turns[0].text
-            )
+            coins[canary.id] = canary.records[0].turns[0].text.split()[-2] < "L"  # the given name
     run_dir.write_json("secret/coins.json", {"coins": coins})
     manifest = run_dir.read_json("corpus/manifest.json")
     manifest["files"]["secret/coins.json"] = run_dir.keyed_digest("secret/coins.json")
