@@ -175,7 +175,7 @@ def test_what_can_have_no_shadows_is_one_line(run: tuple[RunDir, Plan]) -> None:
         with pytest.raises(UsageError, match="--shadows: expected an even number of at least 2"):
             shadows.ensure(run_dir, plan, QUIET, arm, count)
     chained = replace(plan, suite=replace(plan.suite, grid=replace(plan.suite.grid, chain=True)))
-    with pytest.raises(UsageError, match="an arm that starts at the base.*goes on from sft-inf"):
+    with pytest.raises(UsageError, match=r"an arm that starts at the base.*goes on from sft-inf"):
         shadows.ensure(run_dir, chained, QUIET, arm_of(chained, "dpo-sigmoid-inf"), 2)
     assert shadows.refusal(plan, Arm("dpo", "kto", float("inf"))) is not None
     with rundir.locked(run_dir), pytest.raises(UsageError, match="another dpaudit at work"):
