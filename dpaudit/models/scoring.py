@@ -35,13 +35,17 @@ class Split:
 
 @dataclass(frozen=True, eq=False)
 class Batch:
-    """Sequences padded on the right, and the counted tokens of all of them, row by row."""
+    """Sequences padded on the right, and the counted tokens of all of them, row by row.
+
+    `cache` holds keys and values of what stands before every row, if anything does.
+    """
 
     ids: Tensor  # (rows, tokens)
     mask: Tensor  # (rows, tokens), 1 on tokens and 0 on padding
     row: Tensor  # (counted,)
     before: Tensor  # (counted,), the place whose logits predict the counted token
     token: Tensor  # (counted,)
+    cache: Any = None
 
 
 def places(encoded: Sequence[Encoded], counted: Sequence[Mask] | None) -> list[Places]:
@@ -112,10 +116,17 @@ def chunks(model: Any, parts: Split | None, batch: Batch) -> Iterator[tuple[Tens
     Without `parts` the model's own logits, which then exist for the whole batch in the model's dtype.
     """
     if parts is None:
-        source = model(input_ids=batch.ids, attention_mask=batch.mask, use_cache=False).logits
+        mask = batch.mask
+        if batch.cache is not None:
+            mask = torch.cat([mask.new_ones(len(mask), batch.cache.get_seq_length()), mask], dim=1)
+        source = model(
+            input_ids=batch.ids, attention_mask=mask, past_key_values=batch.cache, use_cache=False
+        ).logits
         width = source.shape[-1]
     else:  # padding stands behind all that is asked for, and causal attention never looks there
-        source = parts.backbone(input_ids=batch.ids, use_cache=False).last_hidden_state
+        source = parts.backbone(
+            input_ids=batch.ids, past_key_values=batch.cache, use_cache=False
+        ).last_hidden_state
         width = int(parts.head.weight.shape[0])
     step = max(1, CHUNK_ELEMENTS // width)
     for row, before, token in zip(

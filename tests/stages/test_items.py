@@ -12,7 +12,7 @@ from dpaudit.corpus import Record, Turn
 from dpaudit.errors import UsageError
 from dpaudit.progress import Progress
 from dpaudit.stages import prepare
-from dpaudit.stages.items import Item, behind, changed, exchange, items_of
+from dpaudit.stages.items import Item, changed, exchange, items_of
 from dpaudit.stages.prepare import Candidates
 from dpaudit.suite import Candidates as Sizes
 from dpaudit.suite import Data, Grid, Model, Plan, Schedule, Suite, Training
@@ -93,15 +93,6 @@ def test_a_neighbour_is_another_text_of_the_same_kind_and_always_the_same_one(to
     words = record.source.record.turns[-1].text.split()
     differing = [new for new, old in zip(told.split("<")[0].split(), words, strict=True) if new != old]
     assert 1 <= len(differing) <= 2 and set(differing) <= {"fever", "rest"}
-
-
-def test_a_prefix_moves_what_counts_and_is_cut_where_the_context_ends(tokenizer: Any) -> None:
-    item = items_of(plan(), candidates(SHORT), "sft", tokenizer).items[-1]
-    length = len(item.encoded.input_ids)
-    moved = behind(item, [[5, 6, 7], [8, 9]], length + 4)
-    assert moved.encoded.input_ids[:4] == (6, 7, 8, 9)  # the beginning of the prefix is cut
-    assert spelled(moved, tokenizer) == spelled(item, tokenizer) and moved.counted.sum() == item.counted.sum()
-    assert behind(item, [[5, 6, 7]], length).encoded.input_ids == item.encoded.input_ids
 
 
 def test_real_candidates_have_an_item_each(tmp_path: Path, toy_model_dir: Path, tokenizer: Any) -> None:
