@@ -8,7 +8,7 @@ TORCH := $(shell grep '^torch==' constraints.txt)
 PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3; do \
 	$$p -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 
-.PHONY: demo test check test-slow format docs builtin-model bench-account bench-train clean
+.PHONY: demo test check test-slow format docs builtin-model bench-account bench-train bench-score clean
 
 demo: $(STAMP)
 	@$(BIN)/dpaudit demo
@@ -20,7 +20,7 @@ check: $(STAMP)
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 
 test-slow: $(STAMP)
 	@mkdir -p build
@@ -40,6 +40,11 @@ builtin-model: $(STAMP)
 # half an hour on one core; leave the machine alone meanwhile
 bench-train: $(STAMP)
 	$(BIN)/python benchmarks/train_step.py --out benchmarks/results/train_step.json
+
+# ten minutes on two cores
+bench-score: $(STAMP)
+	$(BIN)/python benchmarks/score.py --out benchmarks/results/score.json
+	$(BIN)/python benchmarks/attackers.py --out benchmarks/results/attackers.json
 
 bench-account: $(STAMP)
 	$(BIN)/python benchmarks/account.py --out benchmarks/results/account.json

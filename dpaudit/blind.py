@@ -6,6 +6,7 @@ Where it can, a membership result measures a difference between texts and not me
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +18,13 @@ ALARM = 1e-3  # DESIGN §7: with fair coins the baseline alarms below this p-val
 PERMUTATIONS = 4999
 PENALTY = 1.0  # of the ridge; texts have squared norm 2
 
+Finding = Literal["silent", "broken coins", "distribution shift"]
+SUPPORTS_NOTHING = {
+    "broken coins": "the texts alone tell which canaries went in (blind baseline, p < .001): the coins are broken, and "
+    "nothing follows from guessing them",
+    "distribution shift": "members and others are different texts, which a reader without the model tells apart: what was "
+    "measured need not be memory",
+}
 Floats = NDArray[np.float64]
 
 
@@ -30,6 +38,17 @@ class Blind:
     p_value: float
     alarm: bool
     units: int
+
+
+def finding(auc_lower: float, auc_upper: float, p_value: float, *, drawn_by_coin: bool) -> Finding:
+    """What a baseline means for the comparison that it stands beside (DESIGN section 7).
+
+    Of fair coins a text can say nothing, so that only a small p-value is news: the coin file is broken. Where
+    nobody threw coins, an interval of the AUC that leaves out one half is enough: members and others are different texts.
+    """
+    if drawn_by_coin:
+        return "broken coins" if p_value < ALARM else "silent"
+    return "silent" if auc_lower <= 0.5 <= auc_upper else "distribution shift"
 
 
 def baseline(texts: Sequence[str], members: Sequence[bool], *, seed: int, confidence: float = 0.95) -> Blind:

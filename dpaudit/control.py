@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
+from dpaudit import blind
 from dpaudit.quality import nonprivate
 from dpaudit.suite import Arm
 from dpaudit.verdict import Claim, decide, guess_limit
@@ -34,7 +35,11 @@ def behind(arm: Arm, claim: Claim, audits: Audits) -> dict[str, Any]:
         "control": found.name if found else None,
         "control_is_alike": (found.method, found.loss) == (arm.method, arm.loss) if found else None,
         "control_epsilon_lower": bound["epsilon_lower"] if bound else None,
-        "control_verdict": decide(claim, bound["epsilon_lower"], bound["ceiling"]).verdict if bound else None,
+        "control_verdict": (
+            decide(claim, bound["epsilon_lower"], bound["ceiling"], broken(audits[found])).verdict
+            if found and bound
+            else None
+        ),
     }
 
 
@@ -50,7 +55,7 @@ def of_claims(audits: Audits, claims: Sequence[Claim]) -> list[dict[str, Any]]:
 
 def _control(audit: Mapping[str, Any], rising: Sequence[Claim]) -> dict[str, Any]:
     bound, smallest = audit["bound"], rising[0]
-    verdicts = [decide(claim, bound["epsilon_lower"], bound["ceiling"]) for claim in rising]
+    verdicts = [decide(claim, bound["epsilon_lower"], bound["ceiling"], broken(audit)) for claim in rising]
     label = (
         f"positive control: what the audit says of an un-noised adapter that claims eps={smallest.epsilon:g}"
     )
@@ -62,3 +67,12 @@ def _control(audit: Mapping[str, Any], rising: Sequence[Claim]) -> dict[str, Any
         "weak": bound["epsilon_lower"] <= smallest.epsilon,
         "label": label,
     }
+
+
+def broken(audit: Mapping[str, Any]) -> str | None:
+    """Why an audit's guesses prove nothing, by its blind baseline; None where they may. Its canaries had coins."""
+    seen = audit.get("blind")
+    if not seen:
+        return None
+    found = blind.finding(seen["auc_lower"], seen["auc_upper"], seen["p_value"], drawn_by_coin=True)
+    return blind.SUPPORTS_NOTHING.get(found)

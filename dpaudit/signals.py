@@ -298,13 +298,13 @@ class Combination:
     """A logistic regression over the scores of other `recipes`, fitted on a `share` of the examples and their coins.
 
     It is fitted in stage audit, and those examples leave every count. `penalty` is that of the squared weights of
-    standardised scores. Each component enters as it is and as its rank would: clipped to its middle 98 %.
+    standardised scores, each clipped to its middle 98 %.
     """
 
     kind: ClassVar = "mia"
     recipes: tuple[str, ...]
     share: float = 0.5
-    penalty: float = 1.0
+    penalty: float = 100.0
 
     def __post_init__(self) -> None:
         if len(set(self.recipes)) != len(self.recipes) or len(self.recipes) < 2:

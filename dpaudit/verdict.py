@@ -28,16 +28,19 @@ class Verdict:
     reason: str
 
 
-def decide(claim: Claim, epsilon_lower: float, ceiling: float) -> Verdict:
+def decide(claim: Claim, epsilon_lower: float, ceiling: float, broken: str | None = None) -> Verdict:
     """The verdict on a claim from a lower bound at the claim's delta and the bound had all of its guesses been right.
 
     `refuted` where the bound exceeds the claim; `no power` where not even all guesses right would have; else
     `not refuted`, which presumes a trainer who did not filter canaries out, and says nothing of whether this attack
-    could have come near the ceiling: that is for the positive control. Raises ValueError unless
+    could have come near the ceiling: that is for the positive control. `broken` says why guesses prove nothing at all,
+    where that is known; then the verdict is `no power` whatever was guessed. Raises ValueError unless
     0 <= epsilon_lower <= ceiling.
     """
     if not 0 <= epsilon_lower <= ceiling:
         raise ValueError(f"expected 0 <= epsilon_lower <= ceiling, got {epsilon_lower} and {ceiling}")
+    if broken is not None:
+        return Verdict("no power", broken)
     if epsilon_lower > claim.epsilon:
         return Verdict(
             "refuted",

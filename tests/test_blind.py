@@ -1,3 +1,5 @@
+import random
+
 import numpy as np
 import pytest
 
@@ -75,3 +77,42 @@ def test_the_same_seed_gives_the_same_answer() -> None:
 def test_too_few_members_are_an_error() -> None:
     with pytest.raises(ValueError, match="at least 10"):
         blind.baseline(texts(30, 0), [True] * 9 + [False] * 21, seed=0)
+
+
+@pytest.mark.parametrize(
+    ("lower", "upper", "p_value", "drawn_by_coin", "expected"),
+    [
+        (0.45, 0.58, 0.4, True, "silent"),
+        (
+            0.51,
+            0.6,
+            0.02,
+            True,
+            "silent",
+        ),  # one interval in twenty leaves out one half: no news of fair coins
+        (0.7, 0.9, 2e-4, True, "broken coins"),
+        (0.45, 0.58, 0.4, False, "silent"),
+        (0.51, 0.6, 0.02, False, "distribution shift"),
+        (0.3, 0.45, 1.0, False, "distribution shift"),  # turned around it would tell as much
+    ],
+)
+def test_what_a_baseline_means_depends_on_how_membership_was_drawn(
+    lower: float, upper: float, p_value: float, drawn_by_coin: bool, expected: str
+) -> None:
+    found = blind.finding(lower, upper, p_value, drawn_by_coin=drawn_by_coin)
+    assert found == expected
+    assert (found == "silent") == (found not in blind.SUPPORTS_NOTHING)
+
+
+def test_texts_of_another_time_are_a_distribution_shift() -> None:
+    rng = random.Random(0)
+    months = {True: ["march", "april"], False: ["may", "june"]}
+    members = [rng.random() < 0.5 for _ in range(200)]
+    texts = [
+        f"seen in {rng.choice(months[m] + ['winter'] * 4)} by doctor {rng.randint(0, 9)}" for m in members
+    ]
+    found = blind.baseline(texts, members, seed=0)
+    assert (
+        blind.finding(found.auc_lower, found.auc_upper, found.p_value, drawn_by_coin=False)
+        == "distribution shift"
+    )

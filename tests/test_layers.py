@@ -16,7 +16,7 @@ PACKAGE = Path(dpaudit.__file__).parent
 LAYERS = [  # lowest first; a module is found by its longest name here
     {"errors", "schema", "content", "rundir", "corpus", "corpus_store", "reading", "shapes", "suite", "canary", "progress", "parallel", "formats", "svg",
      "builtin", "builtin.clinic", "builtin.lexicon", ""},
-    {"stats", "signals", "shadow", "combination", "pii", "extraction", "blind", "verdict", "privacy", "rubric", "recipe", "quality", "judging",
+    {"stats", "signals", "shadow", "combination", "pii", "near_duplicates", "extraction", "blind", "verdict", "privacy", "rubric", "recipe", "quality", "judging",
      "figures", "page", "ledger", "accounting", "bounds", "subsampled", "planning", "control", "whitebox", "claims", "detection",
      "audit_key", "disguise", "planting", "rarity"},
     {"models", "training", "builtin.pretrain", "callback"},
@@ -152,6 +152,7 @@ def test_only_prepare_train_and_the_audits_read_what_is_secret() -> None:
         "stages.checkpoints",
         "stages.audit",
         "stages.extracted",
+        "stages.baselines",
         "stages.inside",
     }
     assert users_of("secret_file", "load_membership", "load_training") == allowed

@@ -51,7 +51,7 @@ def norms(model: Any, parts: Split | None, lora: FusedLora, batch: Batch) -> NDA
     with lora.collecting(rows, len(rows)):
         logits = _logits(model, parts, batch, counts)
         nll = functional.cross_entropy(logits.float(), batch.token, reduction="none")
-        (nll / counts[batch.row]).sum().backward()
+        (nll / counts[batch.row]).sum().backward()  # type: ignore[no-untyped-call]
     squared = torch.stack([part.flatten(1).norm(dim=1).double().square() for part in lora.units.values()])
     return squared.sum(0).sqrt().cpu().numpy()
 

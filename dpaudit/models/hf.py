@@ -262,6 +262,8 @@ class HFModel:
                 )
                 if advance:
                     advance(len(batch))
+        if advance:
+            advance(sum(not len(at) for at in asked))
         return norms
 
     @torch.inference_mode()

@@ -13,7 +13,7 @@ from dpaudit import rubric as rubrics
 from dpaudit.corpus import Turn
 from dpaudit.errors import PartialError, UsageError
 from dpaudit.models import LanguageModel
-from dpaudit.models.encode import encode
+from dpaudit.models.encode import counted_mask, encode
 from dpaudit.rubric import Comparison, Labels, Outcome, Rubric
 
 Answer = tuple[tuple[Turn, ...], str]  # a dialogue and what was answered to it
@@ -53,7 +53,9 @@ class LikelihoodJudge:
             for turns, text in answers
         ]
         with self.model.active(self.adapter):
-            scored = self.model.token_scores(encoded)
+            scored = self.model.token_scores(
+                encoded, counted=[counted_mask(item.answer_mask) for item in encoded]
+            )
         means = []
         for item, scores in zip(encoded, scored, strict=True):
             kept = scores.logprob[np.array(item.answer_mask)]

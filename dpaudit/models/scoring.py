@@ -119,7 +119,7 @@ def chunks(model: Any, parts: Split | None, batch: Batch) -> Iterator[tuple[Tens
         width = int(parts.head.weight.shape[0])
     step = max(1, CHUNK_ELEMENTS // width)
     for row, before, token in zip(
-        batch.row.split(step), batch.before.split(step), batch.token.split(step), strict=True
+        *(torch.split(part, step) for part in (batch.row, batch.before, batch.token)), strict=True
     ):
         picked = source[row, before]
         yield (picked if parts is None else parts.head(picked)).float(), token
@@ -166,8 +166,9 @@ def check_decoding(temperature: float, top_k: int, top_p: float) -> None:
 def decoding_logprob(logits: Tensor, tokens: Tensor, temperature: float, top_k: int, top_p: float) -> Tensor:
     """(n,): log p(token) in nats when sampling so, -inf where the token is cut off. Overwrites the logits.
 
-    The order and the ties are those of Transformers' warpers: temperature, then the k largest with all that equal
-    the last of them, then the smallest set of the most probable tokens that holds at least `top_p` of what is left.
+    As Transformers' warpers do it: temperature, then the k largest with all that equal the last of them, then the
+    smallest set of the most probable tokens that holds at least `top_p` of what is left. Which of several equal
+    tokens at the border of that set are kept is arbitrary there; here the first ones, as greedy decoding would.
     """
     logits /= temperature
     if 0 < top_k < logits.shape[-1]:
@@ -180,9 +181,7 @@ def decoding_logprob(logits: Tensor, tokens: Tensor, temperature: float, top_k: 
     probability = (logits - normaliser[:, None]).exp_()
     above = logits > chosen[:, None]
     number = torch.arange(logits.shape[-1], device=logits.device)
-    above |= (logits == chosen[:, None]) & (
-        number > tokens[:, None]
-    )  # the warper sorts upwards, ties in order
+    above |= (logits == chosen[:, None]) & (number < tokens[:, None])
     is_cut = (probability * above).sum(-1) >= top_p
     return (logprob - _nucleus(probability, top_p).log()).masked_fill(is_cut, -math.inf)
 

@@ -12,7 +12,7 @@ from dpaudit.audit_key import Planted
 from dpaudit.corpus import Record, Turn
 from dpaudit.errors import UsageError
 from dpaudit.models import Advance, TokenScores
-from dpaudit.models.encode import Encoded, encode_text, render
+from dpaudit.models.encode import Encoded, counted_mask, encode_text, render
 from dpaudit.models.hf import HFModel
 
 LONGEST = 2048  # tokens of one rendered canary
@@ -101,7 +101,9 @@ class LocalModel:
         """What the model says of each secret; of a text that is too long for it, the last part is read."""
         encoded = [self._encoded(text) for text in texts]
         with self.model.active(self.adapter):
-            found = self.model.token_scores(encoded, advance)
+            found = self.model.token_scores(
+                encoded, advance, [counted_mask(item.secret_mask) for item in encoded]
+            )
         return [_at_secret(item, scores) for item, scores in zip(encoded, found, strict=True)]
 
     def _encoded(self, text: Text) -> Encoded:

@@ -10,14 +10,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dpaudit import bounds, combination, control, recipe, suite
-from dpaudit.corpus import Record, unit_of
+from dpaudit.corpus import unit_of
 from dpaudit.errors import UsageError
 from dpaudit.progress import Progress
 from dpaudit.recipe import Bound, Guess, Kind, Recipe
 from dpaudit.rundir import RunDir
 from dpaudit.signals import Combination
-from dpaudit.stages import extracted, inside, preference
+from dpaudit.stages import baselines, extracted, inside, preference
 from dpaudit.stages.attack import applicable, trained_arms
+from dpaudit.stages.baselines import BLIND
 from dpaudit.stages.prepare import check_prepared, load_candidates, load_membership
 from dpaudit.stages.scores import (
     Score,
@@ -32,7 +33,6 @@ from dpaudit.stats import epsilon, roc
 from dpaudit.suite import Arm, Plan
 from dpaudit.verdict import Claim, decide
 
-BLIND = "audit/blind.json"
 SUMMARY = "audit/summary.json"
 CONFIDENCE = 0.95  # of intervals; a bound's confidence is its recipe's
 FPR = 0.01
@@ -85,10 +85,11 @@ def run(
     if kind == "mia":
         inside.run(run_dir, plan, named, progress)
     with progress.task("audit: bounds and verdicts", total=len(pairs) + 1) as advance:
-        blind = _blind(run_dir, plan)
+        beside = baselines.Beside(run_dir, plan, progress)
+        baselines.blind(run_dir, plan)  # an input of every audit
         advance(1)
         for arm, made_by in pairs:
-            _audit_membership(run_dir, plan, arm, made_by, blind)
+            _audit_membership(run_dir, plan, arm, made_by, beside)
             advance(1)
         _summarise(run_dir, plan, trained_arms(run_dir, plan, Progress(quiet=True)))
 
@@ -133,7 +134,9 @@ def _require_scores(run_dir: RunDir, arm: Arm, made_by: Recipe) -> None:
 # ---- membership inference
 
 
-def _audit_membership(run_dir: RunDir, plan: Plan, arm: Arm, made_by: Recipe, blind: dict[str, Any]) -> None:
+def _audit_membership(
+    run_dir: RunDir, plan: Plan, arm: Arm, made_by: Recipe, beside: baselines.Beside
+) -> None:
     file, inputs = audit_file(arm.name, made_by.name), [*audit_inputs(arm.name, made_by.name), BLIND]
     if run_dir.is_current(file, inputs):
         return
@@ -158,17 +161,35 @@ def _audit_membership(run_dir: RunDir, plan: Plan, arm: Arm, made_by: Recipe, bl
         "canaries": {**performance(canaries, plan.seed), **cut.get("canary", {})},
         "records": None,
         "bound": bound,
-        "blind": blind["canaries"],
-        "verdict": _verdict(claim, bound, primary),
+        "unit": plan.suite.training.unit,
+        "blind": beside.blind["canaries"],
+        "equal_secrets": beside.near["canaries"]["nonmembers_in_training"],
+        "verdict": _verdict(claim, bound, primary, control.broken({"blind": beside.blind["canaries"]})),
         "fitted": fitted or None,
     }
+    part = baselines.part_of(arm)
     if records is not None and records.usable:
         found["records"] = {
             **performance(records, plan.seed),
             **cut.get("record", {}),
-            "blind": blind["records"],
+            "blind": beside.blind[part],
+            **_near(records, beside.near[part], beside.alike(part)),
         }
     run_dir.write_json(file, found, inputs)
+
+
+def _near(records: Labelled, counts: dict[str, Any] | None, alike: set[str]) -> dict[str, Any]:
+    """How many real units have a near-duplicate across the coin, and the AUC without all that have any."""
+    if not counts or not counts["nonmembers_in_training"]:
+        return {"near_duplicates": counts}
+    kept = np.array([name not in alike for name in records.names], dtype=bool)
+    rest = Labelled(records.scores[kept], records.members[kept], records.once[kept])
+    if not rest.usable:
+        return {"near_duplicates": counts}
+    found = roc.auc_interval(rest.scores, rest.members, CONFIDENCE)
+    told = {"n_without": len(rest.scores), "auc_without": found.auc, "auc_without_lower": found.lower,
+            "auc_without_upper": found.upper}  # fmt: skip
+    return {"near_duplicates": counts | told}
 
 
 def _labelled(run_dir: RunDir, unit: str, rows: Sequence[Score]) -> dict[str, Labelled]:
@@ -308,43 +329,14 @@ def _claim(run_dir: RunDir, arm: Arm) -> Claim | None:
     return Claim(claimed, float(ledger["delta"]), ledger["unit"], ledger["relation"])
 
 
-def _verdict(claim: Claim | None, bound: dict[str, Any] | None, primary: bool) -> dict[str, Any]:
+def _verdict(
+    claim: Claim | None, bound: dict[str, Any] | None, primary: bool, broken: str | None
+) -> dict[str, Any]:
     if not primary or bound is None:
         return {"verdict": None, "reason": "another recipe was named before training to carry the verdict"}
     if claim is None:
         return {"verdict": None, "reason": "the arm claims nothing: see the positive control"}
-    return asdict(decide(claim, bound["epsilon_lower"], bound["ceiling"]))
-
-
-# ---- the text-only baseline
-
-
-def _blind(run_dir: RunDir, plan: Plan) -> dict[str, Any]:
-    """What the text alone tells of membership, by kind; worked out once a run. None for too few coins."""
-    inputs = ["plan.json", "corpus/manifest.json"]
-    if not run_dir.is_current(BLIND, inputs):
-        candidates, coins = load_candidates(run_dir), load_membership(run_dir)
-        texts = {
-            "canaries": {c.id: _text(c.records[:1]) for c in candidates.canaries if c.purpose == "mia"},
-            "records": {unit: _text(records) for unit, records in candidates.records.items()},
-        }
-        run_dir.write_json(
-            BLIND, {kind: _baseline(of, coins, plan.seed) for kind, of in texts.items()}, inputs
-        )
-    return run_dir.read_json(BLIND)
-
-
-def _text(records: Sequence[Record]) -> str:
-    return "\n".join(turn.text for record in records for turn in record.turns)
-
-
-def _baseline(texts: dict[str, str], coins: dict[str, bool], seed: int) -> dict[str, Any] | None:
-    from dpaudit import blind
-
-    members = [coins[name] for name in texts]
-    if min(sum(members), len(members) - sum(members)) < 2 * blind.FOLDS:
-        return None
-    return asdict(blind.baseline(list(texts.values()), members, seed=seed, confidence=CONFIDENCE))
+    return asdict(decide(claim, bound["epsilon_lower"], bound["ceiling"], broken))
 
 
 # ---- one verdict a claim

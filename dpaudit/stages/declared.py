@@ -4,6 +4,7 @@ import math
 from dataclasses import asdict
 from typing import Any
 
+from dpaudit import control
 from dpaudit.errors import UsageError
 from dpaudit.rundir import RunDir
 from dpaudit.stages import inside
@@ -28,7 +29,8 @@ def verdicts(run_dir: RunDir, plan: Plan) -> list[dict[str, Any]]:
     for said in wanted:
         file = audit_file(said.arm, plan.suite.primary)
         run_dir.require_current(file, audit_inputs(said.arm, plan.suite.primary), "dpaudit attack mia")
-        bound = run_dir.read_json(file)["bound"]
+        audited = run_dir.read_json(file)
+        bound = audited["bound"]
         claim = Claim(said.epsilon, said.delta, said.unit, said.relation)
         at = {key: bound[key] for key in ("canaries", "guesses", "confidence")} | {"delta": said.delta}
         lower = epsilon.epsilon_lower_one_run(correct=bound["correct"], **at)
@@ -41,7 +43,7 @@ def verdicts(run_dir: RunDir, plan: Plan) -> list[dict[str, Any]]:
             "ceiling": ceiling,
         }
         ledger, why = _ledger(run_dir, said)
-        verdict = asdict(decide(claim, lower, ceiling))
+        verdict = asdict(decide(claim, lower, ceiling, control.broken(audited)))
         found.append({**told, **verdict, "ledger": ledger, "ledger_reason": why})
     return found
 

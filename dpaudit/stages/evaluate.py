@@ -76,10 +76,10 @@ def heldout_bits(model: "HFModel", records: Sequence[Record], max_length: int) -
     """
     import numpy as np
 
-    from dpaudit.models.encode import encode
+    from dpaudit.models.encode import counted_mask, encode
 
     encoded = [encode(record.turns, model.tokenizer, max_length) for record in records]
-    scores = model.token_scores(encoded)
+    scores = model.token_scores(encoded, counted=[counted_mask(item.answer_mask) for item in encoded])
     rows = []
     for record, item, score in zip(records, encoded, scores, strict=True):
         nats = -score.logprob[np.array(item.answer_mask)].astype(np.float64).sum()

@@ -79,7 +79,8 @@ def _lowercase(asked: Asked, signal: Any) -> list[Fields]:
 
 
 def _prefixed(asked: Asked, signal: Recall) -> list[Fields]:
-    shots = references.rendered(asked.heldout[: signal.shots], asked.model.tokenizer)
+    length = asked.plan.suite.model.max_length
+    shots = references.rendered(asked.heldout[: signal.shots], asked.model.tokenizer, length)
     context = references.context(asked.model)
     found = asked.means([behind(item, shots, context) for item in asked.items])
     return [{"prefixed": value} for value in found]

@@ -20,6 +20,7 @@ from dpaudit.stats.epsilon import epsilon_lower_one_run
 from dpaudit.suite import Candidates, Data, Grid, Plan, Schedule, Suite, Training
 
 QUIET = Progress(quiet=True)
+EXTRACTION = ("extraction",)  # the recipe whose scores are made up here
 BOUND = Bound("one-run", Guess("in", 0.1), 0.95)
 LEAK = {
     "sft-inf": 8.0,
@@ -80,7 +81,7 @@ def score(run_dir: RunDir, arm: str, leak: float) -> None:
             for unit, kind in units
         ]
         scores.write_scores(run_dir, arm, made_by, rows)
-    for made_by in recipe.load_all("extract"):
+    for made_by in recipe.load_all("extract", EXTRACTION):
         rows = []
         for canary in candidates.canaries:
             if canary.purpose == "extraction":
@@ -99,8 +100,8 @@ def score(run_dir: RunDir, arm: str, leak: float) -> None:
 def audited(tmp_path_factory: pytest.TempPathFactory) -> tuple[RunDir, Plan]:
     plan = plan_with(insecure_seed=0)  # what is asserted of null scores must not hang on fresh coins
     run_dir = scored_run(tmp_path_factory.mktemp("audit"), plan, LEAK)
-    for kind in ("mia", "extract"):
-        audit.run(run_dir, plan, QUIET, kind)  # type: ignore[arg-type]
+    audit.run(run_dir, plan, QUIET, "mia")
+    audit.run(run_dir, plan, QUIET, "extract", recipes=EXTRACTION)
     return run_dir, plan
 
 
@@ -226,8 +227,8 @@ def test_nothing_written_names_a_text_a_secret_or_a_coin(audited: tuple[RunDir, 
 def test_what_is_current_is_left_alone(audited: tuple[RunDir, Plan]) -> None:
     run_dir, plan = audited
     before = {file: file.stat().st_mtime_ns for file in run_dir.file("audit").rglob("*.json")}
-    for kind in ("mia", "extract"):
-        audit.run(run_dir, plan, QUIET, kind)  # type: ignore[arg-type]
+    audit.run(run_dir, plan, QUIET, "mia")
+    audit.run(run_dir, plan, QUIET, "extract", recipes=EXTRACTION)
     assert before == {file: file.stat().st_mtime_ns for file in run_dir.file("audit").rglob("*.json")}
 
 
@@ -248,7 +249,7 @@ def test_stale_or_missing_scores_are_refused_by_name(audited: tuple[RunDir, Plan
         audit.run(run_dir, audited[1], QUIET, "mia")
     run_dir.file("attack/sft-inf/extraction.parquet").unlink()
     with pytest.raises(UsageError, match=r"extraction\.parquet.*dpaudit attack extract"):
-        audit.run(run_dir, audited[1], QUIET, "extract")
+        audit.run(run_dir, audited[1], QUIET, "extract", recipes=EXTRACTION)
 
 
 def test_null_scores_prove_nothing_and_false_refutations_are_rare() -> None:
@@ -361,3 +362,41 @@ def test_released_together_counts_what_the_start_had_spent(
     audit._summarise(run_dir, audited[1], suite.arms(audited[1].suite))
     own = [privacy.Mechanism(sigma, 0.1, 4, 1.0) for sigma in (2.0, 1.0, 4.0)]
     assert run_dir.read_json(audit.SUMMARY)["composed_epsilon"] == pytest.approx(privacy.compose(own, 1e-5))
+
+
+def test_coins_that_the_texts_tell_prove_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The planted fault: a coin file that follows the names. Scores leak, and still nothing is concluded."""
+    plan = plan_with(insecure_seed=1)
+    run_dir = rundir.open_or_create(plan.to_json(), "broken", tmp_path)
+    prepare.run(run_dir, plan, QUIET)
+    coins = prepare.load_membership(run_dir)
+    for canary in prepare.load_candidates(run_dir).canaries:
+        if canary.purpose == "mia":
+            coins[canary.id] = canary.records[0].turns[0].text.split()[-2] < "L"  # the given name
+    run_dir.write_json("secret/coins.json", {"coins": coins})
+    manifest = run_dir.read_json("corpus/manifest.json")
+    manifest["files"]["secret/coins.json"] = run_dir.keyed_digest("secret/coins.json")
+    run_dir.write_json("corpus/manifest.json", manifest, ["plan.json"])
+    for arm in suite.arms(plan.suite):
+        train(run_dir, plan, arm)
+        score(run_dir, arm.name, LEAK[arm.name])
+    audit.run(run_dir, plan, Progress(), "mia")
+    found = primary(run_dir, "sft-eps1")
+    assert found["blind"]["alarm"] and found["bound"]["epsilon_lower"] > 1
+    assert found["verdict"]["verdict"] == "no power" and "coins are broken" in found["verdict"]["reason"]
+    summary = run_dir.read_json("audit/summary.json")
+    assert {row["verdict"] for row in summary["rows"] if row["claim"]} == {"no power"}
+    assert {row["control_verdict"] for row in summary["claims"]} == {"no power"}
+    told = capsys.readouterr().err
+    assert "canaries are told apart by their texts alone" in told and told.count("coins are broken") == 1
+
+
+def test_near_duplicates_across_the_coin_are_counted(audited: tuple[RunDir, Plan], tmp_path: Path) -> None:
+    """The clinic's short dialogues share templates, so some are nearly the same; the counts agree with the candidates'."""
+    run_dir, _ = audited
+    found = primary(run_dir, "sft-eps8")
+    counts = found["records"]["near_duplicates"]
+    assert counts["members"] + counts["nonmembers"] == 60
+    assert 0 <= counts["nonmembers_in_training"] <= counts["nonmembers"] and "left_out" not in counts
+    assert ("auc_without" in counts) == (counts["nonmembers_in_training"] > 0)
+    assert found["equal_secrets"] == 0 and found["unit"] == "patient"
