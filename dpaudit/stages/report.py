@@ -4,6 +4,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from dpaudit import recipe
 from dpaudit.errors import UsageError
 from dpaudit.progress import Progress
 from dpaudit.rundir import RunDir, missing, write_text
@@ -200,9 +201,10 @@ def _stages(report: dict[str, Any], grid: list[str], plan: Plan, reading: Readin
     trained = [entry["arm"] for entry in report["arms"]]
     primary = {audit["arm"] for audit in report["audits"] if audit["primary"] and audit["bound"]}
     judged = trained if report["judge"] else []
+    membership = recipe.load(plan.suite.primary).kind
     done = {
         "train": (grid, trained, "dpaudit train"),
-        "audit": (trained, primary, "dpaudit attack mia"),
+        "audit": (trained, primary, f"dpaudit attack {membership}"),
         "extraction": (trained, [e["arm"] for e in report["extraction"]], "dpaudit attack extract"),
         "quality": (["base", *trained], [e["arm"] for e in report["quality"]], "dpaudit eval"),
         "judge": (trained, judged, "dpaudit judge"),
