@@ -250,8 +250,8 @@ def attack(
             raise UsageError(f"--recipe {name}", expected=f"a recipe of kind {kind}: {fitting}", got=f"one of kind {known[name]}",
                              remedy=f"dpaudit attack {known[name]} --recipe {name}")  # fmt: skip
 
-    if kind == "mia" and plan.suite.training.unit == labels.UNIT:
-        labels.refuse_membership("attack mia")
+    if kind in ("mia", "preference") and plan.suite.training.unit == labels.UNIT:
+        labels.refuse_membership(f"attack {kind}", kind)
     attack.run(run_dir, plan, progress, kind, arms, recipes, shadow_count, workers)
     audit.run(run_dir, plan, progress, kind, arms, recipes)
 
@@ -269,6 +269,9 @@ def everything(
 
     run_dir = train(plan, runs, progress, workers=workers, micro_batch=micro_batch)
     for kind in plan.suite.attacks:
+        if kind == "preference" and all(arm.method != "dpo" for arm in suite.arms(plan.suite)):
+            progress.say("attack preference: left out, no arm learns from preference pairs")
+            continue
         count = plan.suite.shadows or None if kind == "mia" else None
         attack(run_dir, plan, progress, kind, shadow_count=count, workers=workers)
     evaluate.run(run_dir, plan, progress)

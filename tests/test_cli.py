@@ -226,7 +226,10 @@ def test_own_data_in_an_own_suite_keep_its_name(tmp_path: Path) -> None:
     ("words", "wanted"),
     [
         ("attack mia --recipe extraction", ["--recipe extraction", "kind mia: calibrated", "attack extract"]),
-        ("attack extract --recipe loss", ["--recipe loss", "kind extract: extraction", "attack mia"]),
+        (
+            "attack extract --recipe loss",
+            ["--recipe loss", "kind extract: discoverable, extraction, pii", "attack mia"],
+        ),
         ("attack mia --recipe nope", ["attacks/nope", "calibrated"]),
     ],
 )

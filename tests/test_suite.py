@@ -125,7 +125,7 @@ def test_an_override_is_key_and_yaml(text: str) -> None:
         ("training.lora.rank", 0, "training.lora: .*rank 0"),
         ("candidates.canaries", -1, "canaries -1"),
         ("data.limit", 0, "limit 0"),
-        ("attacks", ["mai"], r"attacks\[0\]: expected one of mia, extract, got 'mai'"),
+        ("attacks", ["mai"], r"attacks\[0\]: expected one of mia, extract, preference, got 'mai'"),
         ("model", 3, "model: expected a mapping"),
         ("name", "../../evil", "name '../../evil' .letters, digits, . _ -"),
         ("name", "", "name ''"),

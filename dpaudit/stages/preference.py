@@ -13,7 +13,7 @@ from dpaudit.signals import PairSpan, Span
 from dpaudit.stages.items import Item, Items, Source
 from dpaudit.stages.membership import token_scores
 from dpaudit.stages.prepare import Candidates
-from dpaudit.stages.references import References
+from dpaudit.stages.references import References, start_of
 from dpaudit.stages.scores import Job, Score, require_numbers, write_scores
 from dpaudit.suite import Arm, Plan
 
@@ -44,6 +44,8 @@ def score(
     """Writes the scores of all jobs, whose arms are DPO arms; the pairs are cut as in training."""
     rows = items_of(plan, candidates, model.tokenizer)
     known = References(run_dir, plan, model)
+    for job in jobs:
+        start_of(run_dir, plan, job.arm)  # one that is missing is told before hours of scoring
     total = len(rows.items) * 2 * len(jobs)  # at most one reference an arm
     with progress.task("attack preference: scoring pairs", total=total) as advance:
         for job in jobs:

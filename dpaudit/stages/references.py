@@ -59,9 +59,11 @@ def check_tokens(name: str, theirs: Any, ours: Any) -> None:
 
 
 def start_of(run_dir: RunDir, plan: Plan, arm: Arm) -> str:
-    """The adapter folder that the arm went on from, or `base`."""
+    """The adapter folder that the arm went on from, or `base`. Raises UsageError for an arm that is not trained, or anew."""
     earlier = suite.start_of(plan.suite, arm)
     if earlier is not None:
+        ledger = f"train/{earlier.name}/train.json"
+        run_dir.require_current(ledger, ("plan.json", "corpus/manifest.json"), "dpaudit train")
         return str(run_dir.file(f"train/{earlier.name}/adapter"))
     if plan.suite.model.start is None:
         return "base"

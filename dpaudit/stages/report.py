@@ -4,6 +4,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from dpaudit import recipe
 from dpaudit.errors import UsageError
 from dpaudit.progress import Progress
 from dpaudit.rundir import RunDir, missing, write_text
@@ -223,7 +224,7 @@ def _stages(report: dict[str, Any], grid: list[str], plan: Plan, reading: Readin
     out = report["extraction" if plan.suite.candidates.extraction else "pii"]
     done = {
         "train": (grid, trained, "dpaudit train"),
-        "audit": (trained, primary, "dpaudit attack mia"),
+        "audit": (trained, primary, f"dpaudit attack {recipe.load(plan.suite.primary).kind}"),
         "extraction": (trained, [e["arm"] for e in out], "dpaudit attack extract"),
         "quality": (["base", *trained], [e["arm"] for e in report["quality"]], "dpaudit eval"),
         "judge": (trained, judged, "dpaudit judge"),

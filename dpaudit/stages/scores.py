@@ -7,10 +7,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from dpaudit import suite
 from dpaudit.errors import UsageError
 from dpaudit.recipe import Recipe
 from dpaudit.rundir import RunDir
-from dpaudit.suite import Arm
+from dpaudit.suite import Arm, Plan
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,9 @@ def score_inputs(arm: str) -> list[str]:
 
 
 def inputs_of(run_dir: RunDir, arm: str, made_by: Recipe) -> list[str]:
-    """What one recipe's scores of an arm are made from: the arm, and its shadows where they are the reference."""
+    """What one recipe's scores of an arm are made from: the arm, and its shadows or its start where they are the reference."""
+    if made_by.reference == "start":
+        return [*score_inputs(arm), *_start_adapter(run_dir, arm)]
     if made_by.reference != "shadows":
         return score_inputs(arm)
     folders = sorted(run_dir.file(f"attack/{arm}/shadows").glob("shadow-*"))
@@ -55,6 +58,13 @@ def inputs_of(run_dir: RunDir, arm: str, made_by: Recipe) -> list[str]:
     files = [folder / name for folder in folders for name in names]
     shadows = [file.relative_to(run_dir.path).as_posix() for file in files if file.is_file()]
     return [*score_inputs(arm), *shadows]
+
+
+def _start_adapter(run_dir: RunDir, arm: str) -> list[str]:
+    """The adapter of the run that the arm went on from; nothing where it began at the base or outside of the run."""
+    chosen = Plan.from_json(run_dir.read_json("plan.json")).suite
+    starts = [suite.start_of(chosen, one) for one in suite.arms(chosen) if one.name == arm]
+    return [f"train/{start.name}/adapter/adapter_model.safetensors" for start in starts if start]
 
 
 def score_file(arm: str, name: str) -> str:

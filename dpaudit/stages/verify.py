@@ -374,11 +374,13 @@ def _others(
     found = []
     for made_by in recipe.load_all("mia"):
         unknown = np.isnan(answers.audited[0].mean).any() and made_by.signal in NEEDS_DISTRIBUTION
-        uncalibrated = made_by.signal == "calibrated" and answers.base is None
+        uncalibrated = made_by.reference != "none" and answers.base is None
         if made_by.digest == primary.digest or made_by.bound is None or unknown or uncalibrated:
             continue
-        if made_by.least_shadows:  # nobody here trains as the other side did
-            continue
+        signal = made_by.make_signal()
+        asks_more = getattr(signal, "evidence", None) or made_by.signal == "error_zone"
+        if made_by.least_shadows or not callable(signal) or asks_more:
+            continue  # nobody here trains as the other side did, fits on coins, or asks for more than log-probabilities
         try:
             bound = _bound(made_by, scores_of(made_by, answers, is_pair), coins, claim)
         except UsageError:  # no number under a signal that decides nothing: the verdict stands without it

@@ -85,13 +85,14 @@ def check(suite: Suite) -> None:
     if suite.training.dpo_label_smoothing is not None:
         raise UsageError("training.dpo_label_smoothing", expected="nothing under unit label, where epsilon sets it",
                          got=f"{suite.training.dpo_label_smoothing:g}")  # fmt: skip
-    if "mia" in suite.attacks:
-        refuse_membership("attacks")
+    for kind in ("mia", "preference"):
+        if kind in suite.attacks:
+            refuse_membership("attacks", kind)
 
 
-def refuse_membership(where: str) -> None:
+def refuse_membership(where: str, kind: str) -> None:
     """Raises UsageError: an attack that finds members refutes no claim that hides labels only."""
-    raise UsageError(where, expected="no membership inference under unit label", got="mia",
+    raise UsageError(where, expected="no membership inference under unit label", got=kind,
                      remedy="the claim hides which answer was preferred, not who was trained on (a suite: attacks: [])")  # fmt: skip
 
 

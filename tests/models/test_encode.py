@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from dpaudit.canary import Canary, number_turns
+from dpaudit.canary import Canary
 from dpaudit.corpus import Record, Turn
 from dpaudit.errors import UsageError
 from dpaudit.models.encode import encode, encode_record, encode_text, prompt_ids, render
@@ -70,7 +70,7 @@ def test_a_record_is_encoded_by_what_it_is(tokenizer: Any) -> None:
 
 
 def test_the_secret_in_a_canarys_plain_text(tokenizer: Any) -> None:
-    turns = number_turns("Ann Smith", "90210")
+    turns = (Turn("user", "What is the record number of Ann Smith?"), Turn("assistant", "90210"))
     found = Canary("mia0", (Record("mia0/0", turns, "mia0"),), "90210", tuple("0123456789"), 5, "", "mia")
     coded = encoded_secret(found, tokenizer, 200, plain=True)
     kept = [token for token, flag in zip(coded.input_ids, coded.secret_mask, strict=True) if flag]

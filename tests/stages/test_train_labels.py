@@ -14,7 +14,7 @@ from dpaudit.errors import UsageError
 from dpaudit.models.encode import Encoded
 from dpaudit.rundir import RunDir
 from dpaudit.stages import report, train
-from dpaudit.suite import Grid, Plan
+from dpaudit.suite import AttackKind, Grid, Plan
 from dpaudit.training import examples, labels, loop
 
 ARM = "dpo-robust-eps2"
@@ -120,9 +120,10 @@ def test_the_page_and_the_overview_say_it(finished: tuple[RunDir, Plan]) -> None
     assert "Gaussian noise on every" not in text and "dpaudit attack mia" not in text
 
 
-def test_membership_inference_is_refused(finished: tuple[RunDir, Plan]) -> None:
+@pytest.mark.parametrize("kind", ["mia", "preference"])
+def test_membership_inference_is_refused(finished: tuple[RunDir, Plan], kind: AttackKind) -> None:
     from dpaudit import pipeline
 
     run_dir, plan = finished
     with pytest.raises(UsageError, match="expected no membership inference under unit label"):
-        pipeline.attack(run_dir, plan, QUIET, "mia")
+        pipeline.attack(run_dir, plan, QUIET, kind)

@@ -20,7 +20,7 @@ from dpaudit.training.ranks import Ranks, of_environment
 HERE = Path(__file__).parent
 UNITS, STEPS = 40, 6
 RATES = {"many": 0.4, "few": 0.03}  # at the second, of six steps one is empty and others have one unit
-TIMEOUT = 120
+TIMEOUT = 300
 
 
 def trained(privately: bool, rate: float, ranks: Ranks) -> dict[str, Any]:
