@@ -23,11 +23,12 @@ TRAINING_ALSO = (
     "guards",
 )
 MEMBERSHIP = ("arm", "recipe", "primary", "signal", "claim", "canaries", "bound", "verdict")
-MEMBERSHIP_ALSO = ("records", "blind", "kind", "fitted")
+MEMBERSHIP_ALSO = ("records", "blind", "equal_secrets", "kind", "fitted")
 INSIDE = ("arm", "claim", "noise_multiplier", "canaries", "confidence", "mechanism_test", "caught", "one_run", "conformance", "ledger")  # fmt: skip
 EXTRACTION = ("arm", "recipe", "planted", "planted_found", "found_lower", "found_upper", "controls", "controls_found",
               "controls_upper", "exposure")  # fmt: skip
-EXTRACTION_ALSO = ("confidence", "controls_lower", "found_rate", "rank_first_planted", "rank_first_controls")
+EXTRACTION_ALSO = ("confidence", "controls_lower", "found_rate", "rank_first_planted", "rank_first_controls",
+                   "blind", "near_duplicates")  # fmt: skip
 COPIED = {"membership": (MEMBERSHIP, MEMBERSHIP_ALSO), "extraction": (EXTRACTION, EXTRACTION_ALSO)}
 TOGETHER = ("composed_epsilon", "composed_delta", "positive_control")
 TOGETHER_ALSO = ("claims", "family_error")
