@@ -19,6 +19,7 @@ PERMUTATIONS = 4999
 PENALTY = 1.0  # of the ridge; texts have squared norm 2
 
 Finding = Literal["silent", "broken coins", "distribution shift"]
+NO_BASELINE = "no baseline: too few"  # stands where a finding would
 SUPPORTS_NOTHING = {
     "broken coins": "the texts alone tell which canaries went in (blind baseline, p < .001): the coins are broken, and "
     "nothing follows from guessing them",

@@ -27,6 +27,7 @@ GUESSED = 0.4  # of the canaries, where nobody says how many: as in the shipped 
 SCORES_LEAST = 20
 SURE_LEAST = 1e-12  # least confidence, and least error
 CANARIES_MOST = 10**7  # minutes of a processor
+NOT_BLIND = "none was possible: the scores come without texts, so nobody knows whether the texts alone tell who was included"
 UNFAIR = 1e-6  # p-value of coins below which they were not fair
 
 
@@ -113,6 +114,21 @@ def of_scores(
         raise UsageError("--method", expected=f"one of {', '.join(METHODS)}", got=method)
     _check_numbers(delta, confidence)
     found = read(file)
+    return _of_scored(file, found, method, delta, confidence, guesses, thresholds, sampling) | {
+        "blind_baseline": NOT_BLIND
+    }
+
+
+def _of_scored(
+    file: Path,
+    found: Scored,
+    method: str,
+    delta: float,
+    confidence: float,
+    guesses: int | None,
+    thresholds: Sequence[float],
+    sampling: Sampled | None,
+) -> dict[str, Any]:
     if method in ("one-run", "f-dp"):
         if thresholds:
             raise UsageError("--threshold", expected="none with one-run and f-dp: the highest scores are guessed",

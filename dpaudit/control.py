@@ -70,9 +70,9 @@ def _control(audit: Mapping[str, Any], rising: Sequence[Claim]) -> dict[str, Any
 
 
 def broken(audit: Mapping[str, Any]) -> str | None:
-    """Why an audit's guesses prove nothing, by its blind baseline; None where they may. Its canaries had coins."""
+    """Why an audit's guesses prove nothing, by its blind baseline; None where they may, or there is none. Its canaries had coins."""
     seen = audit.get("blind")
-    if not seen:
+    if not seen or seen["p_value"] is None:
         return None
     found = blind.finding(seen["auc_lower"], seen["auc_upper"], seen["p_value"], drawn_by_coin=True)
     return blind.SUPPORTS_NOTHING.get(found)

@@ -81,7 +81,14 @@ def test_a_false_claim_is_refuted(world: Path, tmp_path: Path) -> None:
     assert found["verdict"]["verdict"] == "refuted"
     assert 0.5 < found["bound"]["epsilon_lower"] <= found["bound"]["ceiling"]
     assert found["rule"]["recipe"] == "calibrated" and found["bound"]["guesses"] == 40
-    assert {"loss", "min_k_pp", "zlib"} == {row["recipe"] for row in found["recipes"]}
+    assert {row["recipe"] for row in found["recipes"]} == {
+        "calibrated_both",
+        "loss",
+        "min_k",
+        "min_k_pp",
+        "window_comparison",
+        "zlib",
+    }
     page = (tmp_path / "index.html").read_text()
     for words in ("presumes a trainer who did not filter canaries out", "“refuted” presumes nothing", "Ceiling",
                   "(eps,delta)", "f-DP/Gaussian family", "95 %", "Blind baseline"):  # fmt: skip
@@ -466,7 +473,7 @@ def test_a_served_model_without_a_base_is_judged_by_the_other_frozen_recipe(
     )
     found = json.loads((tmp_path / "verification.json").read_text())
     assert found["rule"]["recipe"] == "loss" and not found["rule"]["calibrated"]
-    assert {row["recipe"] for row in found["recipes"]} == {"zlib"}
+    assert {row["recipe"] for row in found["recipes"]} == {"min_k", "zlib"}
 
 
 def test_a_served_model_gives_what_its_weights_give(

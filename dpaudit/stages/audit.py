@@ -78,15 +78,18 @@ def run(
     pairs = [(arm, r) for arm in named for r in applicable(run_dir, plan, arm, chosen, quiet, recipes)]
     for arm, made_by in pairs:
         _require_scores(run_dir, arm, made_by)
+    beside = baselines.Beside(run_dir, plan, progress)
     if kind == "extract":
         for arm, made_by in pairs:
-            extracted.audit(run_dir, plan, arm, made_by)
+            extracted.audit(beside, arm, made_by)
+        beside.tell(named, "extraction")
         return
     if kind == "mia":
         inside.run(run_dir, plan, named, progress)
     with progress.task("audit: bounds and verdicts", total=len(pairs) + 1) as advance:
-        beside = baselines.Beside(run_dir, plan, progress)
-        baselines.blind(run_dir, plan)  # an input of every audit
+        beside.tell(
+            named, "canaries"
+        )  # works them out where that was not done: they are inputs of every audit
         advance(1)
         for arm, made_by in pairs:
             _audit_membership(run_dir, plan, arm, made_by, beside)
@@ -149,6 +152,7 @@ def _audit_membership(
     if canaries is None or not canaries.usable:
         raise UsageError("secret/coins.json", expected="canaries on both sides of the coin", got="one side only",
                          remedy="raise candidates.canaries")  # fmt: skip
+    per = beside.per(arm)
     claim, primary = _claim(run_dir, arm), made_by.name == plan.suite.primary
     bound = _bound(canaries, made_by.bound, plan.suite.training.delta) if made_by.bound else None
     found = {
@@ -158,7 +162,7 @@ def _audit_membership(
         "primary": primary,
         "signal": made_by.signal,
         "claim": asdict(claim) if claim else None,
-        "canaries": {**performance(canaries, plan.seed), **cut.get("canary", {})},
+        "canaries": {**performance(canaries, plan.seed), **cut.get("canary", {}), "per": per["canaries"]},
         "records": None,
         "bound": bound,
         "unit": plan.suite.training.unit,
@@ -172,6 +176,7 @@ def _audit_membership(
         found["records"] = {
             **performance(records, plan.seed),
             **cut.get("record", {}),
+            "per": per["records"],
             "blind": beside.blind[part],
             **_near(records, beside.near[part], beside.alike(part)),
         }

@@ -29,7 +29,7 @@ def part_of(arm: Arm) -> str:
 
 
 def blind(run_dir: RunDir, plan: Plan) -> dict[str, Any]:
-    """The blind baseline of every comparison: canaries, their extraction kin, and units by part. None for too few coins."""
+    """The blind baseline of every comparison: canaries, their extraction kin, and units by part. None where there are none."""
     if not run_dir.is_current(BLIND, INPUTS):
         candidates, coins = load_candidates(run_dir), load_membership(run_dir)
         found = {name: _baseline(of, coins, plan.seed) for name, of in _texts(candidates).items()}
@@ -63,9 +63,14 @@ def _baseline(texts: dict[str, str], coins: dict[str, bool], seed: int) -> dict[
     from dpaudit import blind
 
     members = [coins[name] for name in texts]
-    if min(sum(members), len(members) - sum(members)) < 2 * blind.FOLDS:
+    if not members:
         return None
-    return asdict(blind.baseline(list(texts.values()), members, seed=seed, confidence=CONFIDENCE))
+    if min(sum(members), len(members) - sum(members)) < 2 * blind.FOLDS:
+        none = dict.fromkeys(("auc", "auc_lower", "auc_upper", "p_value"))
+        return {**none, "alarm": False, "units": len(members), "finding": blind.NO_BASELINE}
+    seen = blind.baseline(list(texts.values()), members, seed=seed, confidence=CONFIDENCE)
+    found = blind.finding(seen.auc_lower, seen.auc_upper, seen.p_value, drawn_by_coin=True)
+    return {**asdict(seen), "finding": found}
 
 
 @dataclass
@@ -78,20 +83,43 @@ class Beside:
 
     @cached_property
     def blind(self) -> dict[str, Any]:
-        found = blind(self.run_dir, self.plan)
-        tell_blind(self.progress, found)
-        return found
+        return blind(self.run_dir, self.plan)
 
     @cached_property
     def near(self) -> dict[str, Any]:
         """Counts of near-duplicates across the coin, of units by part and of canaries by purpose; None where there are none."""
-        found = near(self.run_dir)
-        tell_near(self.progress, found)
-        return found
+        return near(self.run_dir)
+
+    @cached_property
+    def candidates(self) -> Candidates:
+        return load_candidates(self.run_dir)
+
+    def tell(self, arms: Sequence[Arm], canaries: str) -> None:
+        """Says on stderr, each time, what forbids or weakens the comparisons of `arms`; `canaries` are the ones compared."""
+        asked = [canaries, *dict.fromkeys(map(part_of, arms))]
+        tell_blind(self.progress, {name: self.blind[name] for name in asked})
+        tell_near(self.progress, {name: self.near[name] for name in asked})
+
+    def per(self, arm: Arm) -> dict[str, dict[str, Any]]:
+        """What one score is of, for canaries and for real units: the unit, and under unit patient how many records it sums."""
+        units = getattr(self.candidates, part_of(arm)).values()
+        sizes = {
+            "canaries": [len(c.records) if arm.method == "sft" else 1
+                         for c in self.candidates.canaries if c.purpose == "mia"],
+            "records": [len(records) for records in units if records],
+        }  # fmt: skip
+        return {kind: _per(self.plan.suite.training.unit, counts) for kind, counts in sizes.items()}
 
     def alike(self, part: str) -> set[str]:
         """The units that have a near-duplicate in any other unit, whichever way the coins fell."""
         return set(self.run_dir.read_json(ALIKE)[part]) if self.near[part] else set()
+
+
+def _per(unit: str, counts: Sequence[int]) -> dict[str, Any]:
+    if unit != "patient" or not counts:
+        return {"unit": unit}
+    return {"unit": unit, "score": "the sum over a patient's records", "records_least": min(counts),
+            "records_most": max(counts)}  # fmt: skip
 
 
 def near(run_dir: RunDir) -> dict[str, Any]:

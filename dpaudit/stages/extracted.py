@@ -12,6 +12,7 @@ from dpaudit import pii
 from dpaudit.extraction import np_extraction_probability, queries_needed
 from dpaudit.recipe import Recipe
 from dpaudit.rundir import RunDir
+from dpaudit.stages.baselines import BLIND, Beside, part_of
 from dpaudit.stages.prepare import load_candidates, load_membership
 from dpaudit.stages.scores import read_scores, score_file, score_inputs
 from dpaudit.stats import roc
@@ -30,11 +31,13 @@ class Sides:
     controls: Values
 
 
-def audit(run_dir: RunDir, plan: Plan, arm: Arm, made_by: Recipe) -> None:
+def audit(beside: Beside, arm: Arm, made_by: Recipe) -> None:
     """Writes audit/ARM/RECIPE.json. All intervals are two-sided Clopper-Pearson, each for one figure alone."""
+    run_dir, plan, compared = beside.run_dir, beside.plan, _compared(arm, made_by)
+    blind = beside.blind[compared]  # worked out first: an input of the file
     file, inputs = (
         f"audit/{arm.name}/{made_by.name}.json",
-        [*score_inputs(arm.name), score_file(arm.name, made_by.name)],
+        [*score_inputs(arm.name), score_file(arm.name, made_by.name), BLIND],
     )
     if run_dir.is_current(file, inputs):
         return
@@ -42,7 +45,7 @@ def audit(run_dir: RunDir, plan: Plan, arm: Arm, made_by: Recipe) -> None:
     for row in read_scores(run_dir, arm.name, made_by.name):
         of[not coins[row.example]].setdefault(row.example, {})[row.signal] = row.value
     head = {"arm": arm.name, "recipe": made_by.name, "kind": made_by.kind, "signal": made_by.signal,
-            "confidence": CONFIDENCE}  # fmt: skip
+            "confidence": CONFIDENCE, "blind": blind, "near_duplicates": beside.near[compared]}  # fmt: skip
     sides, measure = Sides(*of), made_by.make_signal()
     if made_by.signal == "pii_fields":
         found = _fields(sides, plan, arm, measure)
@@ -50,6 +53,11 @@ def audit(run_dir: RunDir, plan: Plan, arm: Arm, made_by: Recipe) -> None:
         made = _ranks if made_by.signal == "exact_rank" else _discoverable
         found = {**made(sides, measure), "by_repetitions": _levels(run_dir, sides, made, measure)}
     run_dir.write_json(file, {**head, **found}, inputs)
+
+
+def _compared(arm: Arm, made_by: Recipe) -> str:
+    """Whose baseline stands beside a recipe: real units by what the arm learnt, else the canaries for extraction."""
+    return part_of(arm) if made_by.signal == "pii_fields" else "extraction"
 
 
 def _levels(run_dir: RunDir, sides: Sides, made: Callable[..., Any], measure: Any) -> list[dict[str, Any]]:

@@ -4,7 +4,6 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from dpaudit import recipe
 from dpaudit.errors import UsageError
 from dpaudit.progress import Progress
 from dpaudit.rundir import RunDir, missing, write_text
@@ -24,12 +23,12 @@ TRAINING_ALSO = (
     "guards",
 )
 MEMBERSHIP = ("arm", "recipe", "primary", "signal", "claim", "canaries", "bound", "verdict")
-MEMBERSHIP_ALSO = ("records", "blind", "kind", "fitted")
+MEMBERSHIP_ALSO = ("records", "blind", "equal_secrets", "kind", "fitted")
 INSIDE = ("arm", "claim", "noise_multiplier", "canaries", "confidence", "mechanism_test", "caught", "one_run", "conformance", "ledger")  # fmt: skip
 EXTRACTION = ("arm", "recipe", "planted", "planted_found", "found_lower", "found_upper", "controls", "controls_found",
               "controls_upper", "exposure")  # fmt: skip
 EXTRACTION_ALSO = ("confidence", "controls_lower", "found_rate", "rank_first_planted", "rank_first_controls",
-                   "exposure_extrapolated", "by_repetitions")  # fmt: skip
+                   "exposure_extrapolated", "by_repetitions", "blind", "near_duplicates")  # fmt: skip
 DISCOVERABLE = ("arm", "recipe", "confidence", "p", "decoding", "rates", "fewest_planted", "fewest_controls", "never_planted",
                 "never_controls")  # fmt: skip
 PII = ("arm", "recipe", "confidence", "unit", "trained_on", "members", "non_members", "by_kind")
@@ -221,6 +220,8 @@ def _stages(report: dict[str, Any], grid: list[str], plan: Plan, reading: Readin
     trained = [entry["arm"] for entry in report["arms"]]
     primary = {audit["arm"] for audit in report["audits"] if audit["primary"] and audit["bound"]}
     judged = trained if report["judge"] else []
+    from dpaudit import recipe  # it loads NumPy
+
     out = report["extraction" if plan.suite.candidates.extraction else "pii"]
     done = {
         "train": (grid, trained, "dpaudit train"),

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from dpaudit import __version__, audit_key, bounds, claims, page, recipe, rundir
+from dpaudit import __version__, audit_key, bounds, claims, control, page, recipe, rundir
 from dpaudit.audit_key import AuditKey
 from dpaudit.errors import UsageError
 from dpaudit.progress import Advance, Progress
@@ -249,13 +249,15 @@ def conclude(key: AuditKey, claim: Claim, answers: Sequence[Answers]) -> Conclus
 def _judged(key: AuditKey, claim: Claim, answers: Sequence[Answers]) -> dict[str, Any]:
     """All that follows from scores and coins. The verdict comes from the rule that the key froze, and from nothing else."""
     found, coins = conclude(key, claim, answers), np.array(key.coins, dtype=bool)
+    blind = _blind(key)
+    broken = control.broken({"blind": blind})
     primary, chosen, bound = found.made_by, found.chosen, found.bound
     examples = Labelled(found.scores[chosen.rendering], coins, np.ones_like(coins))
     return {
         "claim": asdict(claim),
         "bound": bound,
         "fdp": _fdp(bound),
-        "verdict": asdict(found.verdict),
+        "verdict": asdict(found.verdict if broken is None else Verdict("no power", broken)),
         "detection": _detection(bound, claim),
         "rule": {"recipe": primary.name, "title": primary.title, "digest": primary.digest,
                  "calibrated": chosen.base is not None, "rendering": chosen.rendering, "pair_margin": found.is_pair,
@@ -263,7 +265,7 @@ def _judged(key: AuditKey, claim: Claim, answers: Sequence[Answers]) -> dict[str
                  "renderings": {name: float(values.mean()) for name, values in found.scores.items()}},
         "performance": performance(examples, seed=0),
         "recipes": _others(primary, chosen, coins, claim, found.is_pair),
-        "blind": _blind(key),
+        "blind": blind,
     }  # fmt: skip
 
 
