@@ -51,6 +51,16 @@ def load_yaml(path: Path) -> dict[str, Any]:
         raise UsageError(
             place, expected="valid YAML", got=str(getattr(error, "problem", "undecodable text"))
         ) from error
+    except (
+        ValueError,
+        ArithmeticError,
+        AttributeError,
+        KeyError,
+        RecursionError,
+    ) as error:  # by PyYAML's constructors
+        raise UsageError(
+            str(path), expected="valid YAML", got=f"a value that is none ({type(error).__name__})"
+        ) from None
     if not isinstance(data, dict):
         raise UsageError(str(path), expected="a mapping of keys", got=type(data).__name__)
     return data

@@ -24,6 +24,7 @@ ACCESS = {
     "distribution": "all next-token probabilities",
     "weights": "the weights",
 }
+FITTED_LEAST = 80  # canaries: twenty on either side of the coin, but for one draw in a million
 REFERENCES = ("none", "base", "start", "shadows")  # or a model's folder
 
 
@@ -98,6 +99,10 @@ class Recipe:
             fitting = "shadows" if self.least_shadows else "another than shadows"
             raise ValueError(f"reference {self.reference!r:.40} (signal {self.signal} needs {fitting})")
         least = 0 if self.kind == "extract" else 1  # real records may be tried without any canary
+        if self.bound is not None and not self.bound.guess.count(self.minimum_canaries):
+            raise ValueError(
+                f"fraction {self.bound.guess.fraction:g} of minimum_canaries {self.minimum_canaries} guesses nothing"
+            )
         if self.minimum_canaries < least:
             raise ValueError(f"minimum_canaries must be at least {least}, got {self.minimum_canaries}")
 
@@ -156,26 +161,51 @@ def load(name: str, own: Path | None = None) -> Recipe:
         )
     recipe.make_signal(str(path))
     _check_reference(recipe, str(path))
-    for part in recipe.components():
-        if part.kind != recipe.kind or part.signal == "combination":
-            raise UsageError(f"{path}: parameters.recipes", expected=f"recipes of kind {recipe.kind} other than combinations",
-                             got=part.name)  # fmt: skip
-        if part.reference not in ("none", recipe.reference):
-            raise UsageError(f"{path}: parameters.recipes", expected=f"recipes whose reference is none or {recipe.reference}",
-                             got=f"{part.name}, which has {part.reference}", remedy="name another recipe, or the reference")  # fmt: skip
+    _check_components(recipe, path, own)
     return recipe
+
+
+def _check_components(recipe: Recipe, path: Path, own: Path | None) -> None:
+    """Raises UsageError for a combination of what cannot be combined; a part's own parts are not read, so it may name itself."""
+    where = f"{path}: parameters.recipes"
+    known = content.listing("attacks", own)
+    for name in recipe.parameters.get("recipes", ()) if recipe.signal == "combination" else ():
+        if name not in known:
+            raise UsageError(where, expected=f"some of {', '.join(sorted(known))}", got=f"{name!s:.40}")
+        if content.load_yaml(known[name]).get("signal") == "combination":
+            raise UsageError(where, expected="recipes other than combinations", got=name)
+        part = load(name, own)
+        if part.kind != recipe.kind:
+            raise UsageError(
+                where, expected=f"recipes of kind {recipe.kind}", got=f"{name}, of kind {part.kind}"
+            )
+        if part.reference not in ("none", recipe.reference):
+            raise UsageError(where, expected=f"recipes whose reference is none or {recipe.reference}",
+                             got=f"{part.name}, which has {part.reference}", remedy="name another recipe, or the reference")  # fmt: skip
+    if recipe.signal == "combination":
+        least = recipe.minimum_canaries * float(recipe.parameters.get("share", 0.5))
+        if least < FITTED_LEAST:
+            raise UsageError(f"{path}: minimum_canaries", expected=f"so many that {FITTED_LEAST} are fitted on",
+                             got=f"{recipe.minimum_canaries}, of which {least:g} are", remedy="raise it, or parameters.share")  # fmt: skip
 
 
 def _check_reference(recipe: Recipe, file: str) -> None:
     """Raises UsageError where the reference is neither a word for one nor a model's folder, or the signal wants another."""
     wanted = getattr(signals_of(recipe.kind)[recipe.signal], "reference", None)
     where, named = f"{file}: reference", recipe.reference
-    if named not in REFERENCES and not (Path(named) / "config.json").is_file():
+    if named not in REFERENCES and not _is_model(named):
         raise UsageError(where, expected=f"one of {', '.join(REFERENCES)}, or a model's folder with config.json", got=named,
                          remedy="write `base` for the model that was fine-tuned")  # fmt: skip
     if wanted == "model" and named in ("none", "shadows"):
         raise UsageError(where, expected=f"base, start or a model's folder for signal {recipe.signal}", got=named,
                          remedy="write `base` for the model that was fine-tuned")  # fmt: skip
+
+
+def _is_model(folder: str) -> bool:
+    try:
+        return (Path(folder) / "config.json").is_file()
+    except (OSError, ValueError):  # no path at all
+        return False
 
 
 def load_all(
@@ -197,6 +227,9 @@ def check_candidates(suite: Suite) -> None:
     primary, only_pairs = load(suite.primary), all(arm.method == "dpo" for arm in arms(suite))
     if primary.bound is None or primary.kind not in (("mia", "preference") if only_pairs else ("mia",)):
         raise UsageError("primary", expected="a recipe with a bound, of kind mia (or preference, where all arms are DPO arms)",
+                         got=suite.primary, remedy="--set primary=calibrated")  # fmt: skip
+    if primary.least_shadows:
+        raise UsageError("primary", expected="a recipe that needs no shadow models, whose number nothing fixes before training",
                          got=suite.primary, remedy="--set primary=calibrated")  # fmt: skip
     wanted = [primary, *(load_all("extract") if suite.candidates.extraction else ())]
     check_minimum([r for r in wanted if r.kind in suite.attacks], suite.candidates)

@@ -104,7 +104,7 @@ class RunDir:
             return False
         try:
             return self.recorded_inputs(relative) == self.digests(inputs)
-        except UsageError:
+        except (UsageError, ValueError):  # pyarrow's own error for what is no Parquet is a ValueError
             return False
 
     def require_current(self, relative: str, inputs: Iterable[str], command: str) -> None:

@@ -84,7 +84,7 @@ def _convert_plain(hint: Any, value: object, *, file: str, key: str) -> Any:
     if hint is float and isinstance(value, int | float | str) and not isinstance(value, bool):
         try:
             return float(value)  # YAML reads 1e-5 as a string
-        except ValueError:
+        except (ValueError, OverflowError):
             pass
     elif (hint is int and isinstance(value, int) and not isinstance(value, bool)) or (
         hint in (str, bool) and isinstance(value, hint)

@@ -63,6 +63,12 @@ def edited(tmp_path: Path, **changes: object) -> Path:
         ({"signal": "combination", "parameters": {"recipes": ["loss", "pair_margin"]}}, "kind mia"),
         ({"signal": "combination", "parameters": {"recipes": ["loss", "calibrated"]}}, "whose reference is none"),
         ({"access": "telepathy"}, "access"),
+        ({"reference": "x" * 5000}, "reference"),
+        ({"parameters": {"k": 10**400}}, "parameters.k"),
+        ({"bound": {"method": "one-run", "guess": {"side": "in", "fraction": 1e-9}, "confidence": 0.95}}, "guesses nothing"),
+        ({"signal": "combination", "parameters": {"recipes": ["loss", "nope"]}}, "parameters.recipes: expected some of"),
+        ({"signal": "combination", "parameters": {"recipes": ["loss", "combination"]}}, "other than combinations"),
+        ({"signal": "combination", "parameters": {"recipes": ["loss", "zlib"], "share": 0.1}}, "are fitted on"),
         ({"bound": {"method": "one-run", "guess": {"side": "in", "fraction": 0}, "confidence": 0.95}}, "fraction"),
         ({"bound": {"method": "one-run", "guess": {"side": "in", "fraction": 0.1}, "confidence": 95}}, "confidence"),
         ({"direction": "lower"}, "direction"),
@@ -126,3 +132,26 @@ def test_a_primary_that_proves_nothing_is_refused() -> None:
     recipe.check_candidates(
         replace(SUITE, training=schedules, grid=grid, primary="pair_margin", attacks=("preference",))
     )
+
+
+def test_combinations_that_name_themselves_or_each_other_are_refused(tmp_path: Path) -> None:
+    data = content.load_yaml(content.shipped("attacks") / "combination.yaml")
+    for name, other in (("me", "me"), ("you", "me")):
+        made = data | {"name": name, "parameters": {"recipes": ["loss", other]}}
+        (tmp_path / f"{name}.yaml").write_text(yaml.safe_dump(made))
+        with pytest.raises(UsageError, match="other than combinations"):
+            recipe.load(name, tmp_path)
+
+
+@pytest.mark.parametrize(
+    "text", ["name: 2020-99-99", "y: !!int abc", "y: !!timestamp zz", "y: !!bool zz", "[" * 3000]
+)
+def test_yaml_that_its_reader_chokes_on_is_one_line(tmp_path: Path, text: str) -> None:
+    (tmp_path / "x.yaml").write_text(text)
+    with pytest.raises(UsageError, match=r"x\.yaml"):
+        recipe.load("x", tmp_path)
+
+
+def test_a_primary_over_shadows_is_refused() -> None:
+    with pytest.raises(UsageError, match="needs no shadow models"):
+        recipe.check_candidates(replace(SUITE, primary="rmia"))

@@ -240,7 +240,12 @@ def _missing(run_dir: RunDir, arm: Arm, count: int) -> list[int]:
 
 
 def _is_current(run_dir: RunDir, arm: Arm, number: int) -> bool:
-    return run_dir.is_current(f"{_folder(arm, number)}/membership.json", _inputs(arm))
+    folder = _folder(arm, number)
+    whole = all(
+        run_dir.file(f"{folder}/adapter/{name}").is_file()
+        for name in ("adapter_model.safetensors", "adapter_config.json")
+    )
+    return whole and run_dir.is_current(f"{folder}/membership.json", _inputs(arm))
 
 
 def _read(run_dir: RunDir, arm: Arm, number: int) -> Shadow:
