@@ -207,7 +207,9 @@ def pii_rows(run_dir: RunDir, plan: Plan) -> Rows:
                         "field": part["field"],
                         "completed": members["completed"],
                         "fields": members["fields"],
-                        "upper": members["upper"],
+                        "upper": members["upper"]
+                        if members["fields"]
+                        else None,  # nothing tried, nothing known
                         "others_completed": others["completed"],
                         "others_fields": others["fields"],
                         "given": members["given"] + others["given"],
