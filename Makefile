@@ -44,6 +44,7 @@ bench-train: $(STAMP)
 # ten minutes on two cores
 bench-score: $(STAMP)
 	$(BIN)/python benchmarks/score.py --out benchmarks/results/score.json
+	$(BIN)/python benchmarks/attackers.py --out benchmarks/results/attackers.json
 
 bench-account: $(STAMP)
 	$(BIN)/python benchmarks/account.py --out benchmarks/results/account.json

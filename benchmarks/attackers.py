@@ -32,9 +32,9 @@ CONFIDENCE = 0.95
 SHADOWS = 16
 AGAINST_LOSS = ("calibrated", "min_k_pp", "lira_online", "lira_offline", "rmia")
 WORLDS: dict[str, list[str]] = {
-    "combination": ["data.patients=300", "candidates.canaries=2400", "candidates.canary_repetitions=1", "candidates.records=100",
-                    "training.nonprivate={batch: 16, steps: 2600, learning_rate: 0.004}"],
-    "shadows": ["data.patients=500", "candidates.canaries=100", "candidates.records=250",
+    "combination": ["data.patients=300", "candidates.canaries=1800", "candidates.canary_repetitions=1", "candidates.records=100",
+                    "training.nonprivate={batch: 16, steps: 1950, learning_rate: 0.004}"],
+    "shadows": ["data.patients=400", "candidates.canaries=100", "candidates.records=200",
                 "training.nonprivate={batch: 16, steps: 300, learning_rate: 0.004}"],
 }  # fmt: skip
 COMMON = ["data.heldout=100", "candidates.extraction=0", "attacks=[mia]", "grid.dpo=[]", "judging=null"]

@@ -257,11 +257,10 @@ def attack_extract(
     runs: RunsOption = rundir.RUNS,
     as_json: JsonOption = False,
 ) -> None:
-    """Exposure and greedy extraction of planted secrets."""
+    """Extraction: planted secrets by rank and by sampling, and personal fields of real records."""
     run_dir, plan = _opened(run, runs)
     pipeline.attack(run_dir, plan, Progress(), "extract", arm, recipe)
-    found = overview.narrowed(overview.extraction_rows(run_dir, plan), arm, recipe)
-    _tell(run_dir, plan, {"extraction": found}, as_json)
+    _tell(run_dir, plan, overview.extract_tables(run_dir, plan, arm, recipe), as_json)
 
 
 @attack_app.command("preference")

@@ -72,6 +72,11 @@ def _scientific(value: float) -> str:
     return f"{mantissa.rstrip('0').rstrip('.')}e{int(exponent)}".replace("e-", "e−")
 
 
+def _attempts(value: float) -> str:
+    """A number of attempts; of a huge one its size, rounded down."""
+    return f"{value:,.0f}" if value < 1e9 else f"over 10^{math.floor(math.log10(value))}"
+
+
 def _p_value(value: float) -> str:
     return "< 0.001" if value < 0.001 else f"{value:.3f}"
 
@@ -115,6 +120,7 @@ STYLES: dict[str, Callable[[Any], str]] = {
     "signed_points_down": _signed(_points(ROUND_FLOOR)),
     "signed_points_up": _signed(_points(ROUND_CEILING)),
     "p": _p_value,
+    "attempts": _attempts,
     "duration": _duration,
     "megabytes": lambda value: f"{value:,.0f} MB",
 }

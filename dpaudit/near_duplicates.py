@@ -1,64 +1,138 @@
-"""Near-duplicates across the coin: non-members of which training held nearly the same text, and members like a non-member.
+"""Near-duplicates across the coin: texts of one side that are all but equal to texts of the other.
 
-A non-member that was learnt all the same makes an attack look weaker than it is. Similarity is that of Jaccard over
-shingles, exact: every pair that shares one is looked at.
+What is left out of training and has a near-duplicate in it looks like a member to any attack, and the other way
+round. Two texts are near-duplicates where the Jaccard similarity of their shingles is at least THRESHOLD. It is exact:
+candidates come from an index of each text's rarest shingles, which two near-duplicates always share (Chaudhuri,
+Ganti, Kaushik 2006; Bayardo, Ma, Srikant 2007), and every one of them is counted out.
 """
 
+import math
 import re
-from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
+import unicodedata
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 
+WIDTH = 3  # words in a shingle; letters where a script sets no blanks
 THRESHOLD = 0.8
-WORDS, CHARACTERS = 3, 8  # of a shingle; characters where a text has hardly a blank
-_WORD = re.compile(r"\w+")
+# Thai to Khmer, kana, Chinese: each letter is a word of its own
+_UNSPACED = "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
+_WORDS = re.compile(f"[{_UNSPACED}]|[^\\W{_UNSPACED}]+")
+_ROUNDING = 1e-9  # 0.8 is no binary fraction
 
 
-def shingles(text: str) -> frozenset[int]:
-    """Hashes of every run of three words, lower case; of eight characters where words are not set apart.
+@dataclass(frozen=True)
+class Unit:
+    """One unit with the texts of its records; `member` is None where no coin decided that it is trained on."""
 
-    A text that is shorter is one shingle.
+    name: str
+    texts: tuple[str, ...]
+    member: bool | None
+
+
+@dataclass(frozen=True)
+class Found:
+    """Units with a coin, of each side, that have a near-duplicate on the other. Those without a coin are trained on.
+
+    `pairs_across` counts pairs of a member and a non-member. `alike` are the units with a coin that have a
+    near-duplicate in any other unit, whichever way the coins fell: what is left without them is still split by fair coins.
     """
-    words = _WORD.findall(text.lower())
-    spaced = sum(map(len, words)) <= 16 * len(words)
-    parts: list[Any] = list(words) if spaced else list("".join(words))
-    width = WORDS if spaced else CHARACTERS
-    runs = [tuple(parts[i : i + width]) for i in range(max(1, len(parts) - width + 1))]
-    return frozenset(map(hash, runs)) if parts else frozenset()
+
+    members: frozenset[str]  # near a non-member
+    nonmembers: frozenset[str]  # near a member, or a unit without a coin
+    pairs_across: int
+    alike: frozenset[str]
 
 
-def similar(
-    mine: Mapping[str, frozenset[int]], others: Iterable[tuple[str, str]]
-) -> Iterator[tuple[str, str]]:
-    """Pairs (one of `mine`, one of `others`) at least THRESHOLD similar; `others` are read once, one at a time."""
-    index: dict[int, list[str]] = defaultdict(list)
-    for name, found in mine.items():
-        for shingle in found:
-            index[shingle].append(name)
-    for other, text in others:
-        theirs = shingles(text)
-        shared = Counter(name for shingle in theirs for name in index.get(shingle, ()))
-        for name, count in shared.items():
-            if name != other and count >= THRESHOLD * (len(mine[name]) + len(theirs) - count):
-                yield name, other
+@dataclass(frozen=True, eq=False)
+class Index:
+    """The different texts of the units with a coin: their shingles as ranks, the rarest first."""
+
+    ranks: Mapping[str, int]  # shingle -> rank
+    texts: Sequence[frozenset[int]]
+    owners: Sequence[frozenset[str]]  # of each text
+    rarest: Mapping[int, Sequence[int]]  # rank -> texts that have it among their rarest
+
+    def near(self, text: str) -> list[int]:
+        """The numbers of the indexed texts that are near-duplicates of `text`."""
+        found = shingles(text)
+        known = sorted(self.ranks[s] for s in found if s in self.ranks)
+        unknown = len(found) - len(known)
+        probed = known[: max(0, _prefix(len(found)) - unknown)]  # unknown shingles are rarer than any
+        ranks, numbers = set(known), {number for rank in probed for number in self.rarest.get(rank, ())}
+        return [n for n in numbers if _similar(len(found), len(self.texts[n]), len(ranks & self.texts[n]))]
 
 
-def across(
-    texts: Mapping[str, str], members: Mapping[str, bool], trained: Iterable[tuple[str, str]]
-) -> dict[str, Any]:
-    """Counts of near-duplicates, and the non-members concerned by name.
+def shingles(text: str) -> frozenset[str]:
+    """WIDTH words in a row, each once; a shorter text is one shingle, an empty one none. Case and punctuation are dropped."""
+    words = _WORDS.findall(unicodedata.normalize("NFKC", text).casefold())
+    if len(words) < WIDTH:
+        return frozenset([" ".join(words)] if words else [])
+    return frozenset(" ".join(words[at : at + WIDTH]) for at in range(len(words) - WIDTH + 1))
 
-    `texts` are the units that a coin decided; `trained` are all that training held, candidates among them.
-    """
-    known = {name: shingles(text) for name, text in texts.items()}
-    outside = {name: found for name, found in known.items() if found and not members[name]}
-    pairs = list(similar(outside, trained))
-    learnt = {name for name, _ in pairs}
-    return {
-        "members": sum(members[name] for name in texts),
-        "nonmembers": sum(not members[name] for name in texts),
-        "nonmembers_in_training": len(learnt),
-        "members_among_nonmembers": len({other for _, other in pairs if other in texts}),
-        "pairs_across": sum(other in texts for _, other in pairs),
-        "left_out": sorted(learnt),
-    }
+
+def similarity(one: str, other: str) -> float:
+    """The Jaccard similarity of two texts' shingles, in [0, 1]; 0 where both have none."""
+    a, b = shingles(one), shingles(other)
+    return len(a & b) / len(a | b) if a | b else 0.0
+
+
+def index_of(units: Iterable[Unit]) -> Index:
+    """The index of all texts of the units; equal texts stand in it once."""
+    owners: dict[frozenset[str], set[str]] = {}
+    for unit in units:
+        for text in unit.texts:
+            if found := shingles(text):
+                owners.setdefault(found, set()).add(unit.name)
+    counted = Counter(shingle for found in owners for shingle in found)
+    ranks = {s: rank for rank, s in enumerate(sorted(counted, key=lambda s: (counted[s], s)))}
+    texts = [frozenset(ranks[s] for s in found) for found in owners]
+    rarest: dict[int, list[int]] = {}
+    for number, ranked in enumerate(texts):
+        for rank in sorted(ranked)[: _prefix(len(ranked))]:
+            rarest.setdefault(rank, []).append(number)
+    return Index(ranks, texts, [frozenset(names) for names in owners.values()], rarest)
+
+
+def across(drawn: Sequence[Unit], corpus: Iterable[Unit]) -> Found:
+    """What is near across the coin: `drawn` are the units with a coin, `corpus` is all units, read once and one at a time."""
+    index = index_of(drawn)
+    outside = {unit.name for unit in drawn if not unit.member}
+    members, nonmembers, alike, pairs = set[str](), set[str](), set[str](), 0
+    for unit in corpus:
+        near = {name for text in unit.texts for number in index.near(text) for name in index.owners[number]}
+        met = near - {unit.name}
+        alike |= met
+        if unit.member is False:
+            continue
+        nonmembers |= met & outside
+        if unit.member and met & outside:
+            members.add(unit.name)
+            pairs += len(met & outside)
+    return Found(frozenset(members), frozenset(nonmembers), pairs, frozenset(alike))
+
+
+def equal_across(secrets: Mapping[str, str], members: Mapping[str, bool]) -> Found:
+    """Canaries whose secret another one has. They share a template, so that nothing but equal secrets counts."""
+    holders: dict[str, list[str]] = {}
+    for name, secret in secrets.items():
+        holders.setdefault(secret, []).append(name)
+    shared = [names for names in holders.values() if len(names) > 1]
+    split = [([n for n in names if members[n]], [n for n in names if not members[n]]) for names in shared]
+    both = [(inside, outside) for inside, outside in split if inside and outside]
+    return Found(
+        frozenset(name for inside, _ in both for name in inside),
+        frozenset(name for _, outside in both for name in outside),
+        sum(len(inside) * len(outside) for inside, outside in both),
+        frozenset(name for names in shared for name in names),
+    )
+
+
+def _prefix(size: int) -> int:
+    """How many of a set's rarest elements hold at least one of those that it shares with any set that is similar."""
+    return size - math.ceil(THRESHOLD * size - _ROUNDING) + 1 if size else 0
+
+
+def _similar(one: int, other: int, shared: int) -> bool:
+    """Whether sets of these sizes have a Jaccard similarity of THRESHOLD or more."""
+    return shared >= THRESHOLD * (one + other - shared) - _ROUNDING

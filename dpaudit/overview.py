@@ -62,7 +62,8 @@ def stage_states(run_dir: RunDir, plan: Plan) -> dict[str, str]:
 def _recipes(plan: Plan) -> list[str]:
     kinds = plan.suite.attacks
     mia = [plan.suite.primary] if "mia" in kinds or "preference" in kinds else []
-    return mia + (["extraction"] if "extract" in plan.suite.attacks else [])
+    extract = ["extraction" if plan.suite.candidates.extraction else "pii"] if "extract" in kinds else []
+    return mia + extract
 
 
 def _state(run_dir: RunDir, files: Sequence[str]) -> str:
@@ -161,13 +162,68 @@ def verdict_rows(run_dir: RunDir, plan: Plan, kind: str = "mia") -> Rows:
 
 
 def extraction_rows(run_dir: RunDir, plan: Plan) -> Rows:
-    """Per arm: planted secrets that came out, never-planted ones that did, with the upper bound of each rate."""
-    kept = ("planted", "planted_found", "found_upper", "controls", "controls_found", "controls_upper")
+    """Per arm: planted secrets that came out, never-planted ones that did, with the upper bound of each rate.
+
+    `extrapolated` counts the secrets whose exposure rests on a sample of their space.
+    """
     return [
-        {"arm": arm, "recipe": name, **{key: found.get(key) for key in kept}}
+        {"arm": arm, "recipe": name, **_kept(found), "extrapolated": _extrapolated(found)}
         for arm, name, found in _audits(run_dir, plan)
         if "planted_found" in found
     ]
+
+
+def _kept(found: Row) -> Row:
+    kept = ("planted", "planted_found", "found_upper", "controls", "controls_found", "controls_upper")
+    return {key: found.get(key) for key in kept}
+
+
+def _extrapolated(found: Row) -> int:
+    told = found.get("exposure_extrapolated") or {}
+    return len(told.get("planted", ())) + len(told.get("controls", ()))
+
+
+def discoverable_rows(run_dir: RunDir, plan: Plan) -> Rows:
+    """Per arm and number of attempts: secrets that come out with the recipe's probability or more."""
+    return [
+        {"arm": arm, "recipe": name, "queries": rate["queries"], "p": found["p"], **_kept(rate)}
+        for arm, name, found in _audits(run_dir, plan)
+        if found.get("signal") == "discoverable"
+        for rate in found["rates"]
+    ]
+
+
+def pii_rows(run_dir: RunDir, plan: Plan) -> Rows:
+    """Per arm: personal fields that were completed, of units trained on and of units left out; a row a kind, then all."""
+    rows = []
+    for arm, name, found in _audits(run_dir, plan):
+        if found.get("signal") == "pii_fields":
+            for part in (*found["by_kind"], {"field": "all", **found}):
+                members, others = part["members"], part["non_members"]
+                rows.append(
+                    {
+                        "arm": arm,
+                        "recipe": name,
+                        "field": part["field"],
+                        "completed": members["completed"],
+                        "fields": members["fields"],
+                        "upper": members["upper"],
+                        "others_completed": others["completed"],
+                        "others_fields": others["fields"],
+                        "given": members["given"] + others["given"],
+                        "units_out": members.get("units_out"),
+                    }
+                )
+    return rows
+
+
+def extract_tables(
+    run_dir: RunDir, plan: Plan, arms: Sequence[str] | None = None, recipes: Sequence[str] | None = None
+) -> dict[str, Rows]:
+    """What the recipes of kind extract found, a table for each that found anything."""
+    tables = {"extraction": extraction_rows, "discoverable": discoverable_rows, "pii": pii_rows}
+    found = {key: narrowed(rows(run_dir, plan), arms, recipes) for key, rows in tables.items()}
+    return {key: rows for key, rows in found.items() if rows or key == "extraction"}
 
 
 def narrowed(rows: Rows, arms: Sequence[str] | None, recipes: Sequence[str] | None) -> Rows:
@@ -262,7 +318,7 @@ def results(run_dir: RunDir, plan: Plan) -> Row:
     return {
         "arms": arm_rows(run_dir, plan),
         "verdicts": [row for row in verdict_rows(run_dir, plan) if row["primary"]],
-        "extraction": extraction_rows(run_dir, plan),
+        **extract_tables(run_dir, plan),
         "quality": quality_rows(run_dir, plan),
         **judge_summary(run_dir),
         "page": str(run_dir.file(PAGE)),

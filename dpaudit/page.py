@@ -101,7 +101,8 @@ def charts(report: dict[str, Any]) -> dict[str, Any]:
         "roc": _roc(primary, looks),
         "bits": _bits(report, looks),
         "tasks": _tasks(report, looks),
-        "exposure": _exposure(report["extraction"], looks),
+        "exposure": _exposure(report["extraction"], looks, "exposure"),
+        "extrapolated": _exposure(report["extraction"], looks, "exposure_extrapolated"),
         "loss": _traces(report["arms"], looks, "loss", "training loss", "Training loss"),
         "clipped": _traces(report["arms"], looks, "clipped_share", "share of units clipped", "Clipping"),
     }
@@ -206,15 +207,15 @@ def _ladder(
     return Markup(figures.ladder(series, name, base=base, **words) if series else "")
 
 
-def _exposure(extraction: list[dict[str, Any]], looks: dict[str, Look]) -> Markup:
-    if not extraction:
+def _exposure(extraction: list[dict[str, Any]], looks: dict[str, Look], key: str) -> Markup:
+    """Exposures by rank, or those that were extrapolated: never both in one figure."""
+    found = [(e["arm"], e[key]) for e in extraction if e.get(key)]
+    found = [(arm, bits) for arm, bits in found if bits["planted"] or bits["controls"]]
+    if not found:
         return Markup("")
-    strips = [
-        Strip(e["arm"], looks[e["arm"]], e["exposure"]["planted"], e["exposure"]["controls"])
-        for e in extraction
-    ]
-    space_bits = max(e["exposure"]["space_bits"] for e in extraction)
-    return Markup(figures.exposure(strips, space_bits, "exposure"))
+    strips = [Strip(arm, looks[arm], bits["planted"], bits["controls"]) for arm, bits in found]
+    space_bits = max(bits["space_bits"] or max(*bits["planted"], *bits["controls"], 1.0) for _, bits in found)
+    return Markup(figures.exposure(strips, space_bits, key.replace("_", "-")))
 
 
 def _traces(arms: list[dict[str, Any]], looks: dict[str, Look], key: str, unit: str, title: str) -> Markup:

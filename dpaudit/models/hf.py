@@ -8,6 +8,7 @@ import logging
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -200,18 +201,19 @@ class HFModel:
         encoded: Sequence[Encoded],
         advance: Advance | None = None,
         counted: Sequence[NDArray[np.bool_]] | None = None,
+        prefix: Sequence[int] = (),
     ) -> list[TokenScores]:
         """What the model says of the counted tokens of every sequence, in the order of `encoded`.
 
+        Of `prefix`, tokens that stand before every sequence, keys and values are computed once.
         `counted` has one mask of shape (tokens,) a sequence, None for all but the first token; what is not counted
         is NaN (False) and costs no head. Statistics are float32 whatever the model's dtype. Raises ValueError for
         masks that do not fit.
         """
         asked = scoring.places(encoded, counted)
         scores = []
-        for item, at, found in zip(
-            encoded, asked, self._at_places(encoded, asked, scoring.statistics, 4, advance), strict=True
-        ):
+        statistics = self._at_places(encoded, asked, scoring.statistics, 4, advance, prefix)
+        for item, at, found in zip(encoded, asked, statistics, strict=True):
             table = np.full((4, len(item.input_ids)), np.nan, np.float32)
             table[:, at] = found.T
             scores.append(TokenScores(table[0], table[1], table[2], table[3] == 1))
@@ -274,11 +276,20 @@ class HFModel:
         statistic: scoring.Statistic,
         fields: int,
         advance: Advance | None = None,
+        prefix: Sequence[int] = (),
     ) -> list[NDArray[np.float32]]:
         """Per sequence the statistic of its places, shape (places, fields), in their order."""
         found = [np.empty((0, fields), np.float32)] * len(encoded)
-        for batch in self._batches_at(asked):
-            chunks = scoring.chunks(self.model, self._split(), self._batch(encoded, asked, batch))
+        cache = (
+            self.model(input_ids=self._tensor([list(prefix)]), use_cache=True).past_key_values
+            if prefix
+            else None
+        )
+        for batch in self._batches_at(asked, before=len(prefix)):
+            rows = self._batch(encoded, asked, batch)
+            if cache is not None:
+                rows = replace(rows, cache=_selected(cache, self._tensor([0] * len(batch))))
+            chunks = scoring.chunks(self.model, self._split(), rows)
             values = torch.cat([statistic(logits, tokens) for logits, tokens in chunks]).cpu().numpy()
             ends = np.cumsum([len(asked[index]) for index in batch])
             for index, part in zip(batch, np.split(values, ends[:-1]), strict=True):
@@ -289,11 +300,16 @@ class HFModel:
             advance(sum(not len(at) for at in asked))
         return found
 
-    def _batches_at(self, asked: Sequence[scoring.Places], rows: int | None = None) -> Iterator[list[int]]:
-        """Batches of the sequences that have counted tokens; with `rows` at most, those of a backward pass."""
+    def _batches_at(
+        self, asked: Sequence[scoring.Places], rows: int | None = None, before: int = 0
+    ) -> Iterator[list[int]]:
+        """Batches of the sequences that have counted tokens; with `rows` at most, those of a backward pass.
+
+        `before` tokens of a prefix take memory in every row.
+        """
         some = [index for index, at in enumerate(asked) if len(at)]
         limit = self._batch_tokens() if rows or not self._split() else self._hidden_tokens()
-        for batch in _batches([int(asked[index][-1]) for index in some], limit):
+        for batch in _batches([int(asked[index][-1]) + before for index in some], limit):
             for start in range(0, len(batch), rows or len(batch)):
                 yield [some[place] for place in batch[start : start + (rows or len(batch))]]
 

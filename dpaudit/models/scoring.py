@@ -18,7 +18,8 @@ from dpaudit.models.encode import Encoded
 
 CHUNK_ELEMENTS = 2**21  # tokens x vocabulary of one chunk of logits
 SORTED_FIRST = 1024  # tokens by falling probability that nearly always hold a nucleus
-NEGLIGIBLE = -200.0  # nats below the most probable token: exp of it is 0 in float32
+CACHED_ELEMENTS = 2**18  # of them, as many as stay in one core's own cache
+NEGLIGIBLE = -80.0  # nats below the most probable token; below -87 exp leaves the fast numbers of float32
 
 Mask = NDArray[np.bool_]
 Places = NDArray[np.int64]
@@ -35,13 +36,17 @@ class Split:
 
 @dataclass(frozen=True, eq=False)
 class Batch:
-    """Sequences padded on the right, and the counted tokens of all of them, row by row."""
+    """Sequences padded on the right, and the counted tokens of all of them, row by row.
+
+    `cache` holds keys and values of what stands before every row, if anything does.
+    """
 
     ids: Tensor  # (rows, tokens)
     mask: Tensor  # (rows, tokens), 1 on tokens and 0 on padding
     row: Tensor  # (counted,)
     before: Tensor  # (counted,), the place whose logits predict the counted token
     token: Tensor  # (counted,)
+    cache: Any = None
 
 
 def places(encoded: Sequence[Encoded], counted: Sequence[Mask] | None) -> list[Places]:
@@ -112,10 +117,17 @@ def chunks(model: Any, parts: Split | None, batch: Batch) -> Iterator[tuple[Tens
     Without `parts` the model's own logits, which then exist for the whole batch in the model's dtype.
     """
     if parts is None:
-        source = model(input_ids=batch.ids, attention_mask=batch.mask, use_cache=False).logits
+        mask = batch.mask
+        if batch.cache is not None:
+            mask = torch.cat([mask.new_ones(len(mask), batch.cache.get_seq_length()), mask], dim=1)
+        source = model(
+            input_ids=batch.ids, attention_mask=mask, past_key_values=batch.cache, use_cache=False
+        ).logits
         width = source.shape[-1]
     else:  # padding stands behind all that is asked for, and causal attention never looks there
-        source = parts.backbone(input_ids=batch.ids, use_cache=False).last_hidden_state
+        source = parts.backbone(
+            input_ids=batch.ids, past_key_values=batch.cache, use_cache=False
+        ).last_hidden_state
         width = int(parts.head.weight.shape[0])
     step = max(1, CHUNK_ELEMENTS // width)
     for row, before, token in zip(
@@ -126,22 +138,27 @@ def chunks(model: Any, parts: Split | None, batch: Batch) -> Iterator[tuple[Tens
 
 
 def statistics(logits: Tensor, tokens: Tensor) -> Tensor:
-    """(n, 4): the fields of `TokenScores`, the last as 0 or 1. Overwrites the logits.
+    """(n, 4): the fields of `TokenScores`, the last as 0 or 1. Overwrites the logits."""
+    step = max(
+        1, CACHED_ELEMENTS // logits.shape[-1]
+    )  # several passes, each over what the last one left in the cache
+    pieces = zip(torch.split(logits, step), torch.split(tokens, step), strict=True)
+    return torch.cat([_statistics(part, token) for part, token in pieces])
 
-    With d = logit - largest logit and Z = sum of e^d, log p = d - log Z; so mean and variance of log p are those of
-    d under p, shifted. A token so improbable that e^d is 0 adds nothing, as 0 log 0 = 0.
+
+def _statistics(logits: Tensor, tokens: Tensor) -> Tensor:
+    """With d = logit - largest logit and Z = sum of e^d, log p = d - log Z; so mean and variance of log p are those
+    of d under p, shifted. A token below NEGLIGIBLE adds less than rounding does, as 0 log 0 = 0.
     """
-    target = tokens[:, None]
     largest = logits.amax(-1, keepdim=True)
     greedy = _is_first_largest(logits, tokens, largest)
     logits -= largest
-    chosen = logits.gather(1, target).squeeze(1)
-    weight = logits.clamp_(min=NEGLIGIBLE).exp()
-    total = weight.sum(-1)
-    mean = torch.linalg.vecdot(weight, logits) / total
+    chosen = logits.gather(1, tokens[:, None]).squeeze(1)
+    probability = torch.softmax(logits.clamp_(min=NEGLIGIBLE), -1)
+    normaliser = -probability.amax(-1).log()  # the largest token's is 1 / Z
+    mean = (probability * logits).sum(-1)
     logits -= mean[:, None]
-    variance = torch.linalg.vecdot(weight.mul_(logits), logits) / total
-    normaliser = total.log()
+    variance = probability.mul_(logits).mul_(logits).sum(-1)
     return torch.stack([chosen - normaliser, mean - normaliser, variance.sqrt(), greedy.float()], dim=-1)
 
 

@@ -163,31 +163,33 @@ def _audit_membership(
         "bound": bound,
         "unit": plan.suite.training.unit,
         "blind": beside.blind["canaries"],
-        "equal_secrets": beside.near["canaries"],
+        "equal_secrets": beside.near["canaries"]["nonmembers_in_training"],
         "verdict": _verdict(claim, bound, primary, control.broken({"blind": beside.blind["canaries"]})),
         "fitted": fitted or None,
     }
+    part = baselines.part_of(arm)
     if records is not None and records.usable:
         found["records"] = {
             **performance(records, plan.seed),
             **cut.get("record", {}),
-            "blind": beside.blind[baselines.part_of(arm)],
-            **_near(records, beside.near[baselines.part_of(arm)]),
+            "blind": beside.blind[part],
+            **_near(records, beside.near[part], beside.alike(part)),
         }
     run_dir.write_json(file, found, inputs)
 
 
-def _near(records: Labelled, found: dict[str, Any] | None) -> dict[str, Any]:
-    """How many real units have a near-duplicate across the coin, and the AUC without non-members that were learnt all the same."""
-    if found is None:
-        return {"near_duplicates": None}
-    left_out = set(found["left_out"])
-    kept = np.array([name not in left_out for name in records.names], dtype=bool)
-    told = {key: value for key, value in found.items() if key != "left_out"}
+def _near(records: Labelled, counts: dict[str, Any] | None, alike: set[str]) -> dict[str, Any]:
+    """How many real units have a near-duplicate across the coin, and the AUC without all that have any."""
+    if not counts or not counts["nonmembers_in_training"]:
+        return {"near_duplicates": counts}
+    kept = np.array([name not in alike for name in records.names], dtype=bool)
     rest = Labelled(records.scores[kept], records.members[kept], records.once[kept])
-    if left_out and rest.usable:
-        told["auc_without"] = roc.auc_interval(rest.scores, rest.members, CONFIDENCE).auc
-    return {"near_duplicates": told}
+    if not rest.usable:
+        return {"near_duplicates": counts}
+    found = roc.auc_interval(rest.scores, rest.members, CONFIDENCE)
+    told = {"n_without": len(rest.scores), "auc_without": found.auc, "auc_without_lower": found.lower,
+            "auc_without_upper": found.upper}  # fmt: skip
+    return {"near_duplicates": counts | told}
 
 
 def _labelled(run_dir: RunDir, unit: str, rows: Sequence[Score]) -> dict[str, Labelled]:

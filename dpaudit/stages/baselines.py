@@ -1,6 +1,6 @@
 """What the texts tell of membership without any model, in stage audit: the blind baseline, and near-duplicates across the coin.
 
-Both stand beside every comparison of members with others. Nothing written names a text, nor a unit that a coin left out.
+Both stand beside every comparison of members with others. Nothing written outside secret/ names a text or a unit.
 """
 
 from collections.abc import Iterator, Sequence
@@ -8,15 +8,16 @@ from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Any
 
-from dpaudit import near_duplicates
-from dpaudit.canary import Canary
 from dpaudit.corpus import Record
+from dpaudit.near_duplicates import THRESHOLD, WIDTH, Found, Unit, across, equal_across
 from dpaudit.progress import Progress
 from dpaudit.rundir import RunDir
 from dpaudit.stages.prepare import Candidates, load_candidates, load_membership
 from dpaudit.suite import Arm, Plan
 
 BLIND = "audit/blind.json"
+NEAR = "audit/near_duplicates.json"
+ALIKE = "secret/near_duplicates.json"  # the units by name
 INPUTS = ("plan.json", "corpus/manifest.json")
 CONFIDENCE = 0.95
 PARTS = {"sft": "records", "cpt": "texts", "dpo": "pairs"}  # method -> what of a unit it learns from
@@ -83,30 +84,62 @@ class Beside:
 
     @cached_property
     def near(self) -> dict[str, Any]:
-        """Near-duplicates across the coin by part of a unit, and canaries with equal secrets on both sides of it."""
-        candidates, coins = load_candidates(self.run_dir), load_membership(self.run_dir)
-        found: dict[str, Any] = {"canaries": _equal_secrets(candidates.canaries, coins)}
-        for part in PARTS.values():
-            mine = {unit: _text(of) for unit, of in getattr(candidates, part).items() if of}
-            trained = _trained(self.run_dir, coins, part)
-            found[part] = near_duplicates.across(mine, coins, trained) if mine else None
+        """Counts of near-duplicates across the coin, of units by part and of canaries by purpose; None where there are none."""
+        found = near(self.run_dir)
         tell_near(self.progress, found)
         return found
 
+    def alike(self, part: str) -> set[str]:
+        """The units that have a near-duplicate in any other unit, whichever way the coins fell."""
+        return set(self.run_dir.read_json(ALIKE)[part]) if self.near[part] else set()
 
-def _trained(run_dir: RunDir, coins: dict[str, bool], part: str) -> Iterator[tuple[str, str]]:
-    """Every unit that went into training, with its text, one at a time."""
+
+def near(run_dir: RunDir) -> dict[str, Any]:
+    """The counts in audit/near_duplicates.json, worked out once a run; the names of the units stay in secret/."""
+    if not (run_dir.is_current(NEAR, INPUTS) and run_dir.file(ALIKE).is_file()):
+        found = _near(run_dir)
+        run_dir.write_json(ALIKE, {part: sorted(of.alike) for part, (_, of) in found.items()})
+        run_dir.file(ALIKE).chmod(0o600)
+        counts = {key: _counts(*of) if of[0] else None for key, of in found.items()}
+        run_dir.write_json(NEAR, {"width": WIDTH, "threshold": THRESHOLD, **counts}, INPUTS)
+    return run_dir.read_json(NEAR)
+
+
+def _near(run_dir: RunDir) -> dict[str, tuple[dict[str, bool], Found]]:
+    """Comparison -> the coins of those compared, and what of them is near."""
+    candidates, coins = load_candidates(run_dir), load_membership(run_dir)
+    found = {}
+    for name, purpose in (("canaries", "mia"), ("extraction", "extraction")):
+        secrets = {c.id: c.secret for c in candidates.canaries if c.purpose == purpose}
+        found[name] = ({one: coins[one] for one in secrets}, equal_across(secrets, coins))
+    for part in PARTS.values():
+        units = getattr(candidates, part).items()
+        drawn = [_unit(name, records, coins[name]) for name, records in units if records]
+        corpus = _corpus(run_dir, coins, part) if drawn else ()
+        found[part] = ({unit.name: coins[unit.name] for unit in drawn}, across(drawn, corpus))
+    return found
+
+
+def _corpus(run_dir: RunDir, coins: dict[str, bool], part: str) -> Iterator[Unit]:
+    """Every unit but canaries, one at a time."""
     for row in run_dir.iterate_lines("corpus/candidates.jsonl"):
-        if row["kind"] in ("record", "certain") and coins.get(row["id"], row["kind"] == "certain"):
-            text = _text([Record.from_json(one) for one in row.get(part, [])])
-            if text:
-                yield row["id"], text
+        if row["kind"] in ("record", "certain") and row.get(part):
+            yield _unit(row["id"], [Record.from_json(one) for one in row[part]], coins.get(row["id"]))
 
 
-def _equal_secrets(canaries: Sequence[Canary], coins: dict[str, bool]) -> int:
-    """Canaries that were left out although another with the same secret went in."""
-    inside = {c.secret for c in canaries if coins[c.id]}
-    return sum(c.secret in inside for c in canaries if not coins[c.id] and c.purpose == "mia")
+def _unit(name: str, records: Sequence[Record], member: bool | None) -> Unit:
+    return Unit(name, tuple(_text([record]) for record in records), member)
+
+
+def _counts(members: dict[str, bool], found: Found) -> dict[str, int]:
+    return {
+        "members": sum(members.values()),
+        "nonmembers": len(members) - sum(members.values()),
+        "nonmembers_in_training": len(found.nonmembers),
+        "members_among_nonmembers": len(found.members),
+        "pairs_across": found.pairs_across,
+        "alike": len(found.alike),
+    }
 
 
 def tell_blind(progress: Progress, seen: dict[str, Any]) -> None:
@@ -119,8 +152,15 @@ def tell_blind(progress: Progress, seen: dict[str, Any]) -> None:
 
 def tell_near(progress: Progress, nearly: dict[str, Any]) -> None:
     """Says on stderr how many non-members were learnt all the same, from a text that is nearly theirs."""
-    for part in PARTS.values():
+    for part, of, alike in (
+        *(
+            (part, f"units with {part}", "a record nearly the same as one that was")
+            for part in PARTS.values()
+        ),
+        ("canaries", "canaries", "the very secret of one that was"),
+        ("extraction", "canaries for extraction", "the very secret of one that was"),
+    ):
         counts = nearly.get(part) or {}
         if counts.get("nonmembers_in_training"):
-            progress.say(f"near-duplicates: of {counts['nonmembers']} {part} that a coin left out, {counts['nonmembers_in_training']} "
-                         "are nearly the same as one that was trained on")  # fmt: skip
+            progress.say(f"near-duplicates: {counts['nonmembers_in_training']} of {counts['nonmembers']} {of} that were not trained on "
+                         f"have {alike}")  # fmt: skip

@@ -1,6 +1,6 @@
 """Personal fields of real records: does greedy decoding of what stands before one complete it? No labels, no text."""
 
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -76,13 +76,14 @@ def _read(plan: Plan, made_by: Recipe, candidates: Candidates, method: Method, t
 
 
 def _scores(records: Sequence[_Read], model: "HFModel") -> list[Score]:
-    totals: dict[str, Counter[str]] = {}
+    totals: dict[str, dict[str, float]] = {}
     for record in records:
-        counted = totals.setdefault(record.unit, Counter())
+        counted = totals.setdefault(record.unit, defaultdict(float))
         counted["records"] += 1
-        counted.update(f"{field.kind}.{field.standing}" for field in record.fields)
+        for field in record.fields:
+            counted[f"{field.kind}.{field.standing}"] += 1
     for unit, signal, value in _tried(records, model):
-        totals[unit][signal] += value  # type: ignore[assignment]
+        totals[unit][signal] += value
     return [
         Score(unit, "record", signal, float(value))
         for unit, counted in totals.items()

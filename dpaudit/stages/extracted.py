@@ -1,7 +1,7 @@
 """Extraction in stage audit: what came out of the planted and of the real, beside what was never trained on."""
 
 import math
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -189,11 +189,11 @@ def _units(of: Values) -> dict[str, Any]:
 
 def _tally(of: Values, kinds: Iterable[str]) -> dict[str, Any]:
     """Fields of some kinds. The interval takes fields for independent, which those of one unit need not be."""
-    total: Counter[str] = Counter()
+    total: dict[str, float] = defaultdict(float)
     for unit in of.values():
         for kind in kinds:
             for what in ("tried", "completed", "given", "untrained", "cut", "logprob"):
-                total[what] += unit.get(f"{kind}.{what}", 0)  # type: ignore[assignment]
+                total[what] += unit.get(f"{kind}.{what}", 0)
     tried, out = int(total["tried"]), int(total["completed"])
     interval = roc.proportion_interval(out, tried, CONFIDENCE)
     return {

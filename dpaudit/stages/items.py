@@ -169,21 +169,6 @@ def _swapped(record: Record, secret: str, other: str, last_only: bool) -> Record
     return replace(record, turns=(*record.turns[:-1], replace(last, text=exchanged(last.text))))
 
 
-def behind(item: Item, shots: Sequence[Sequence[int]], context: int) -> Item:
-    """The item behind other people's records, whose beginning is cut where the model's context ends."""
-    room = max(0, context - len(item.encoded.input_ids))
-    lead = [token for shot in shots for token in shot]
-    lead = lead[max(0, len(lead) - room) :]
-    flags = (False,) * len(lead)
-    encoded = replace(
-        item.encoded,
-        input_ids=(*lead, *item.encoded.input_ids),
-        answer_mask=(*flags, *item.encoded.answer_mask),
-        secret_mask=(*flags, *item.encoded.secret_mask),
-    )
-    return replace(item, encoded=encoded, counted=np.concatenate([np.array(flags, bool), item.counted]))
-
-
 def exchange(item: Item, words: Sequence[str], share: float, number: int) -> Change:
     """The change that makes the item's copy `number`: a `share` of its words, at least one, are other words.
 

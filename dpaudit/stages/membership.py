@@ -12,7 +12,7 @@ from dpaudit.recipe import Recipe
 from dpaudit.rundir import RunDir
 from dpaudit.signals import Combination, Neighbourhood, Recall, Span
 from dpaudit.stages import references, shadows
-from dpaudit.stages.items import Item, Items, Source, behind, changed, encoded_source, exchange, items_of
+from dpaudit.stages.items import Item, Items, Source, changed, encoded_source, exchange, items_of
 from dpaudit.stages.prepare import Candidates
 from dpaudit.stages.scores import Job, Score, require_numbers, write_scores
 from dpaudit.suite import Arm, Plan
@@ -53,9 +53,9 @@ class Asked:
                 self.known[key] = EVIDENCE[name](self, signal)
         return self.known[key]
 
-    def means(self, items: Sequence[Item]) -> list[float]:
+    def means(self, items: Sequence[Item], prefix: Sequence[int] = ()) -> list[float]:
         """The mean log-probability of the counted tokens of each item, by the adapter that is switched on."""
-        return means(items, token_scores(self.model, items, self.advance))
+        return means(items, token_scores(self.model, items, self.advance, prefix))
 
 
 def means(items: Sequence[Item], found: Sequence["TokenScores"]) -> list[float]:
@@ -64,9 +64,12 @@ def means(items: Sequence[Item], found: Sequence["TokenScores"]) -> list[float]:
     return [float(np.mean(scored.logprob[item.counted], dtype=np.float64)) for item, scored in pairs]
 
 
-def token_scores(model: "HFModel", items: Sequence[Item], advance: Advance) -> "list[TokenScores]":
-    """What the model, as it is switched, says of the counted tokens of each item."""
-    return model.token_scores([item.encoded for item in items], advance, [item.counted for item in items])
+def token_scores(
+    model: "HFModel", items: Sequence[Item], advance: Advance, prefix: Sequence[int] = ()
+) -> "list[TokenScores]":
+    """What the model, as it is switched, says of the counted tokens of each item, behind `prefix`."""
+    counted = [item.counted for item in items]
+    return model.token_scores([item.encoded for item in items], advance, counted, prefix)
 
 
 def _lowercase(asked: Asked, signal: Any) -> list[Fields]:
@@ -79,10 +82,13 @@ def _lowercase(asked: Asked, signal: Any) -> list[Fields]:
 
 
 def _prefixed(asked: Asked, signal: Recall) -> list[Fields]:
-    shots = references.rendered(asked.heldout[: signal.shots], asked.model.tokenizer)
-    context = references.context(asked.model)
-    found = asked.means([behind(item, shots, context) for item in asked.items])
-    return [{"prefixed": value} for value in found]
+    """Other people's records before every item; their beginning is cut where the model's context ends."""
+    length = asked.plan.suite.model.max_length
+    shots = references.rendered(asked.heldout[: signal.shots], asked.model.tokenizer, length)
+    longest = max((len(item.encoded.input_ids) for item in asked.items), default=0)
+    room = max(0, references.context(asked.model) - longest)
+    lead = [token for shot in shots for token in shot]
+    return [{"prefixed": v} for v in asked.means(asked.items, lead[max(0, len(lead) - room) :])]
 
 
 def _neighbours(asked: Asked, signal: Neighbourhood) -> list[Fields]:

@@ -71,12 +71,12 @@ def start_of(run_dir: RunDir, plan: Plan, arm: Arm) -> str:
     return str(inside if inside.is_dir() else plan.suite.model.start)
 
 
-def rendered(records: Sequence[Record], tokenizer: Any) -> list[list[int]]:
-    """The tokens of held-out records, each in the form that the model is trained on."""
+def rendered(records: Sequence[Record], tokenizer: Any, length: int) -> list[list[int]]:
+    """The tokens of held-out records, each in the form that the model is trained on and cut at `length`, as there."""
     from dpaudit.models.encode import render
 
     texts = [r.text if r.text is not None else render(r.turns, tokenizer) for r in records]
-    return [list(tokenizer(text, add_special_tokens=False)["input_ids"]) for text in texts]
+    return [list(tokenizer(text, add_special_tokens=False)["input_ids"])[:length] for text in texts]
 
 
 def context(model: "HFModel") -> int:

@@ -28,8 +28,18 @@ MEMBERSHIP_ALSO = ("records", "blind", "kind", "fitted")
 INSIDE = ("arm", "claim", "noise_multiplier", "canaries", "confidence", "mechanism_test", "caught", "one_run", "conformance", "ledger")  # fmt: skip
 EXTRACTION = ("arm", "recipe", "planted", "planted_found", "found_lower", "found_upper", "controls", "controls_found",
               "controls_upper", "exposure")  # fmt: skip
-EXTRACTION_ALSO = ("confidence", "controls_lower", "found_rate", "rank_first_planted", "rank_first_controls")
-COPIED = {"membership": (MEMBERSHIP, MEMBERSHIP_ALSO), "extraction": (EXTRACTION, EXTRACTION_ALSO)}
+EXTRACTION_ALSO = ("confidence", "controls_lower", "found_rate", "rank_first_planted", "rank_first_controls",
+                   "exposure_extrapolated", "by_repetitions")  # fmt: skip
+DISCOVERABLE = ("arm", "recipe", "confidence", "p", "decoding", "rates", "fewest_planted", "fewest_controls", "never_planted",
+                "never_controls")  # fmt: skip
+PII = ("arm", "recipe", "confidence", "unit", "trained_on", "members", "non_members", "by_kind")
+COPIED = {
+    "membership": (MEMBERSHIP, MEMBERSHIP_ALSO),
+    "extraction": (EXTRACTION, EXTRACTION_ALSO),
+    "discoverable": (DISCOVERABLE, ()),
+    "pii": (PII, ()),
+}
+EXTRACTS = {"exact_rank": "extraction", "discoverable": "discoverable", "pii_fields": "pii"}  # by signal
 TOGETHER = ("composed_epsilon", "composed_delta", "positive_control")
 TOGETHER_ALSO = ("claims", "family_error")
 QUALITY = ("arm", "tasks", "bits_per_byte")
@@ -87,7 +97,10 @@ def assemble(reading: Reading, plan: Plan) -> dict[str, Any]:
         raise missing(reading.run_dir.file("train"), "dpaudit train")
     names = [entry["arm"] for entry in trained]
     audits = [audit for name in names for audit in _audits(reading, name, "membership")]
-    extraction = [audit for name in names for audit in _audits(reading, name, "extraction")]
+    extracts = {
+        part: [audit for name in names for audit in _audits(reading, name, part)]
+        for part in EXTRACTS.values()
+    }
     quality = [found for name in ["base", *names, *twins] if (found := _quality(reading, name)) is not None]
     report = {
         "run": _run(reading.run_dir, plan, trained),
@@ -95,7 +108,7 @@ def assemble(reading: Reading, plan: Plan) -> dict[str, Any]:
         "audits": audits,
         "inside": [found for name in names if (found := reading.copy(inside.file_of(name), INSIDE))],
         "together": reading.copy("audit/summary.json", TOGETHER, TOGETHER_ALSO) or {},
-        "extraction": extraction,
+        **extracts,
         "quality": quality,
         "skipped": (reading.copy("evaluate/tasks.json", (), ("skipped",)) or {}).get("skipped", []),
         "comparisons": reading.copy("evaluate/summary.json", COMPARED) or {},
@@ -177,9 +190,16 @@ def _audits(reading: Reading, arm: str, kind: str) -> list[dict[str, Any]]:
     found = []
     for path in sorted(reading.run_dir.file(f"audit/{arm}").glob("*.json")):
         file = f"audit/{arm}/{path.name}"
-        if (kind == "extraction") == ("planted_found" in reading.run_dir.read_json(file)):
+        if _kind(reading.run_dir.read_json(file)) == kind:
             found.append(reading.copy(file, *COPIED[kind]))
     return sorted((audit for audit in found if audit), key=lambda audit: not audit.get("primary"))
+
+
+def _kind(found: dict[str, Any]) -> str:
+    """Which part of the report an audit belongs to; those of before the signals of extraction were named hold ranks."""
+    if "planted_found" in found:
+        return "extraction"
+    return EXTRACTS.get(found.get("signal", ""), "membership") if "bound" not in found else "membership"
 
 
 def _quality(reading: Reading, arm: str) -> dict[str, Any] | None:
@@ -201,11 +221,12 @@ def _stages(report: dict[str, Any], grid: list[str], plan: Plan, reading: Readin
     trained = [entry["arm"] for entry in report["arms"]]
     primary = {audit["arm"] for audit in report["audits"] if audit["primary"] and audit["bound"]}
     judged = trained if report["judge"] else []
-    membership = recipe.load(plan.suite.primary).kind
+    out = report["extraction" if plan.suite.candidates.extraction else "pii"]
+    kind = recipe.load(plan.suite.primary).kind
     done = {
         "train": (grid, trained, "dpaudit train"),
-        "audit": (trained, primary, f"dpaudit attack {membership}"),
-        "extraction": (trained, [e["arm"] for e in report["extraction"]], "dpaudit attack extract"),
+        "audit": (trained, primary, f"dpaudit attack {kind}"),
+        "extraction": (trained, [e["arm"] for e in out], "dpaudit attack extract"),
         "quality": (["base", *trained], [e["arm"] for e in report["quality"]], "dpaudit eval"),
         "judge": (trained, judged, "dpaudit judge"),
     }

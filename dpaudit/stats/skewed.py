@@ -43,8 +43,8 @@ def _log2_tail(z: float, shape: float) -> float:
 
     The density is log-concave, so it falls at least as fast as an exponential of its slope at `z`.
     """
-    nearby = np.asarray(skewnorm.logpdf([z, z - 1e-4], shape))
-    slope = max((nearby[0] - nearby[1]) / 1e-4, 1e-3)
+    here, left = (float(skewnorm.logpdf(at, shape)) for at in (z, z - 1e-4))
+    slope = max((here - left) / 1e-4, 1e-3)
     away = np.linspace(0.0, 40 / slope, STEPS)
     logs = skewnorm.logpdf(z - away, shape)
     weights = np.full(STEPS, away[1])

@@ -12,7 +12,7 @@ import transformers
 from dpaudit.corpus import Turn
 from dpaudit.errors import UsageError
 from dpaudit.models import TokenScores, scoring
-from dpaudit.models.encode import Encoded, counted_mask, encode, prompt_ids
+from dpaudit.models.encode import Encoded, counted_mask, encode, encode_text, prompt_ids
 from dpaudit.models.hf import HFModel, load_model, load_tokenizer, resolve, with_adapter
 
 DIALOGUES = [
@@ -392,3 +392,28 @@ def test_gradients_that_fail_leave_the_model_as_it_was(lm: HFModel, monkeypatch:
         assert [p.requires_grad for p in lm.model.parameters()] == before
         assert not any("forward" in vars(m) for m in lm.model.modules())
         np.testing.assert_array_equal(lm.token_scores(encoded(lm))[0].logprob, scores[0].logprob)
+
+
+@pytest.mark.parametrize("is_split", [True, False])
+def test_a_prefix_before_every_sequence_is_computed_once(
+    toy_model_dir: Path, toy_adapter_dir: Path, is_split: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = HFModel.load(str(toy_model_dir))
+    model.add_adapter("arm", toy_adapter_dir)
+    if not is_split:
+        monkeypatch.setattr(model, "_known_split", (None,))
+    prefix = tuple(range(10, 27))
+    items = [
+        encode_text(text, model.tokenizer, 64)
+        for text in ("I have a fever.", "Take water and rest now.", "Hm")
+    ]
+    with model.active("arm"):
+        found = model.token_scores(items, prefix=prefix)
+        for item, scores in zip(items, found, strict=True):
+            with torch.no_grad():
+                logits = model.model(input_ids=torch.tensor([[*prefix, *item.input_ids]])).logits[0]
+            logp = torch.log_softmax(logits, -1)
+            expected = [float(logp[len(prefix) + i - 1, token]) for i, token in enumerate(item.input_ids)][1:]
+            assert scores.logprob[1:] == pytest.approx(expected, abs=1e-4)
+        again = model.token_scores(items)
+    assert not np.allclose(again[0].logprob[1:], found[0].logprob[1:], atol=1e-3)  # it does reach the model

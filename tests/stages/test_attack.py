@@ -95,7 +95,7 @@ def test_the_attack_never_needs_the_coins(attacked: tuple[RunDir, Plan]) -> None
     run_dir, plan = attacked
     for arm in suite.arms(plan.suite):
         found = sorted(path.stem for path in run_dir.file(f"attack/{arm.name}").glob("*.parquet"))
-        assert found == sorted((*MIA, "calibrated_both", "extraction"))
+        assert found == sorted((*MIA, "calibrated_both", "discoverable", "extraction", "pii"))
 
 
 @pytest.mark.parametrize("name", MIA)
@@ -155,7 +155,8 @@ def test_extraction_gives_rank_space_exposure_and_match(attacked: tuple[RunDir, 
     run_dir, _ = attacked
     rows = scores.read_scores(run_dir, "sft-inf", "extraction")
     by_signal = {s: {r.example: r.value for r in rows if r.signal == s} for s in {r.signal for r in rows}}
-    assert set(by_signal) == {"rank", "space", "exposure", "greedy_match"}
+    assert set(by_signal) == {"rank", "space", "exposure", "greedy_match", "extrapolated"}
+    assert not any(by_signal["extrapolated"].values())
     assert len(by_signal["rank"]) == SIZES.extraction
     for example, place in by_signal["rank"].items():
         assert by_signal["space"][example] == 100 and 1 <= place <= 100

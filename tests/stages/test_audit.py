@@ -20,6 +20,7 @@ from dpaudit.stats.epsilon import epsilon_lower_one_run
 from dpaudit.suite import Candidates, Data, Grid, Plan, Schedule, Suite, Training
 
 QUIET = Progress(quiet=True)
+EXTRACTION = ("extraction",)  # the recipe whose scores are made up here
 BOUND = Bound("one-run", Guess("in", 0.1), 0.95)
 LEAK = {
     "sft-inf": 8.0,
@@ -80,7 +81,7 @@ def score(run_dir: RunDir, arm: str, leak: float) -> None:
             for unit, kind in units
         ]
         scores.write_scores(run_dir, arm, made_by, rows)
-    for made_by in recipe.load_all("extract"):
+    for made_by in recipe.load_all("extract", EXTRACTION):
         rows = []
         for canary in candidates.canaries:
             if canary.purpose == "extraction":
@@ -99,8 +100,8 @@ def score(run_dir: RunDir, arm: str, leak: float) -> None:
 def audited(tmp_path_factory: pytest.TempPathFactory) -> tuple[RunDir, Plan]:
     plan = plan_with(insecure_seed=0)  # what is asserted of null scores must not hang on fresh coins
     run_dir = scored_run(tmp_path_factory.mktemp("audit"), plan, LEAK)
-    for kind in ("mia", "extract"):
-        audit.run(run_dir, plan, QUIET, kind)  # type: ignore[arg-type]
+    audit.run(run_dir, plan, QUIET, "mia")
+    audit.run(run_dir, plan, QUIET, "extract", recipes=EXTRACTION)
     return run_dir, plan
 
 
@@ -226,8 +227,8 @@ def test_nothing_written_names_a_text_a_secret_or_a_coin(audited: tuple[RunDir, 
 def test_what_is_current_is_left_alone(audited: tuple[RunDir, Plan]) -> None:
     run_dir, plan = audited
     before = {file: file.stat().st_mtime_ns for file in run_dir.file("audit").rglob("*.json")}
-    for kind in ("mia", "extract"):
-        audit.run(run_dir, plan, QUIET, kind)  # type: ignore[arg-type]
+    audit.run(run_dir, plan, QUIET, "mia")
+    audit.run(run_dir, plan, QUIET, "extract", recipes=EXTRACTION)
     assert before == {file: file.stat().st_mtime_ns for file in run_dir.file("audit").rglob("*.json")}
 
 
@@ -248,7 +249,7 @@ def test_stale_or_missing_scores_are_refused_by_name(audited: tuple[RunDir, Plan
         audit.run(run_dir, audited[1], QUIET, "mia")
     run_dir.file("attack/sft-inf/extraction.parquet").unlink()
     with pytest.raises(UsageError, match=r"extraction\.parquet.*dpaudit attack extract"):
-        audit.run(run_dir, audited[1], QUIET, "extract")
+        audit.run(run_dir, audited[1], QUIET, "extract", recipes=EXTRACTION)
 
 
 def test_null_scores_prove_nothing_and_false_refutations_are_rare() -> None:
