@@ -223,6 +223,7 @@ def _stages(report: dict[str, Any], grid: list[str], plan: Plan, reading: Readin
     from dpaudit import recipe  # it loads NumPy
 
     out = report["extraction" if plan.suite.candidates.extraction else "pii"]
+    kind = recipe.load(plan.suite.primary).kind
     done = {
         "train": (grid, trained, "dpaudit train"),
         "audit": (trained, primary, f"dpaudit attack {recipe.load(plan.suite.primary).kind}"),
