@@ -226,7 +226,7 @@ def _stages(report: dict[str, Any], grid: list[str], plan: Plan, reading: Readin
     kind = recipe.load(plan.suite.primary).kind
     done = {
         "train": (grid, trained, "dpaudit train"),
-        "audit": (trained, primary, f"dpaudit attack {recipe.load(plan.suite.primary).kind}"),
+        "audit": (trained, primary, f"dpaudit attack {kind}"),
         "extraction": (trained, [e["arm"] for e in out], "dpaudit attack extract"),
         "quality": (["base", *trained], [e["arm"] for e in report["quality"]], "dpaudit eval"),
         "judge": (trained, judged, "dpaudit judge"),

@@ -1,3 +1,4 @@
+import itertools
 import math
 
 import numpy as np
@@ -31,7 +32,7 @@ def test_the_tail_where_it_begins_to_be_integrated_joins_the_rest() -> None:
 def test_the_mass_rises_with_x_and_ends_at_one() -> None:
     found = SkewNormal(4.0, 20.0, 4.0)
     masses = [found.log2_mass_at_most(x) for x in np.linspace(5.0, 60.0, 200)]
-    assert all(a <= b for a, b in zip(masses, masses[1:], strict=False)) and masses[-1] == pytest.approx(0.0)
+    assert all(a <= b for a, b in itertools.pairwise(masses)) and masses[-1] == pytest.approx(0.0)
 
 
 @pytest.mark.parametrize("values", [[1.0] * 50, [1.0, 2.0], [math.nan, *range(20)], [math.inf, *range(20)]])
