@@ -116,3 +116,38 @@ def test_texts_of_another_time_are_a_distribution_shift() -> None:
         blind.finding(found.auc_lower, found.auc_upper, found.p_value, drawn_by_coin=False)
         == "distribution shift"
     )
+
+
+def alarms(runs: int, units: int) -> int:
+    """How many of so many correct runs alarm: fresh texts and fresh coins each."""
+    count = 0
+    for seed in range(runs):
+        members = (np.random.default_rng([7, seed]).random(units) < 0.5).tolist()
+        if min(sum(members), units - sum(members)) >= 2 * blind.FOLDS:
+            count += blind.baseline(texts(units, seed), members, seed=seed).alarm
+    return count
+
+
+@pytest.mark.parametrize(
+    ("runs", "permutations"), [(200, 1999), pytest.param(5000, 4999, marks=pytest.mark.slow)]
+)
+def test_fair_coins_alarm_at_most_once_in_a_thousand_runs(
+    runs: int, permutations: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(blind, "PERMUTATIONS", permutations)
+    error = np.sqrt(blind.ALARM * (1 - blind.ALARM) / runs)
+    assert alarms(runs, 32) / runs <= blind.ALARM + 3 * error
+
+
+def test_a_reader_without_coins_is_accused_as_often_as_its_interval_says(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Members and others of one kind, nobody threw coins: one in twenty is called a shift, at most."""
+    monkeypatch.setattr(blind, "PERMUTATIONS", 199)
+    runs, count = 120, 0
+    for seed in range(runs):
+        found = blind.baseline(texts(40, seed), [i < 20 for i in range(40)], seed=seed)
+        count += (
+            blind.finding(found.auc_lower, found.auc_upper, found.p_value, drawn_by_coin=False) != "silent"
+        )
+    assert count / runs <= 0.05 + 3 * np.sqrt(0.05 * 0.95 / runs)

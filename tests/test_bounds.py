@@ -256,3 +256,12 @@ def test_guesses_on_both_sides_refute_no_more_often_than_they_may() -> None:
             epsilon.p_value_one_run(canaries=200, guesses=100, correct=right, epsilon=0.0, delta=0.0) <= 0.05
         )
     assert refuted / 4000 <= 0.061
+
+
+def test_anybodys_scores_say_that_no_blind_baseline_was_possible(tmp_path: Path) -> None:
+    from dpaudit import tables
+
+    file = csv_of(tmp_path / "s.csv", *scored(2.0))
+    for method in ("one-run", "clopper-pearson", "bayes"):
+        told = tables.as_text(bounds.of_scores(file, method, 1e-5, 0.95))
+        assert "blind baseline: none was possible: the scores come without texts" in told

@@ -741,3 +741,25 @@ def test_a_declared_claim_below_the_arms_own_ledger_fails(tmp_path: Path) -> Non
     assert (kept["ledger"], kept["ledger_reason"]) == (None, None)
     assert broken["ledger"] == "refuted" and "its ledger spends an epsilon of" in broken["ledger_reason"]
     assert done.exit_code == 1
+
+
+def test_a_declared_claim_with_broken_coins_is_neither_kept_nor_refuted(tmp_path: Path) -> None:
+    runs, name = declaring(tmp_path, ("sft-eps1", 1.0))
+    assert check("--run", name, "--runs", runs).exit_code == 0
+    file = runs / name / "audit/sft-eps1/calibrated.json"
+    found = json.loads(file.read_text())
+    found["blind"] |= {"auc": 0.9, "auc_lower": 0.8, "auc_upper": 0.95, "p_value": 2e-4, "alarm": True}
+    file.write_text(json.dumps(found))
+    done = check("--run", name, "--runs", runs)
+    assert done.exit_code == 4 and "not refuted" not in done.output
+
+
+def test_a_key_whose_coins_follow_the_texts_gives_no_verdict(
+    world: Path, toy_model_dir: Path, merged: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    alarm = {"auc": 0.9, "auc_lower": 0.8, "auc_upper": 0.95, "p_value": 2e-4, "alarm": True}
+    monkeypatch.setattr(verify, "_blind", lambda key: alarm)
+    done = check("--model", merged, "--base", toy_model_dir, "--key", world / "key.json", "--out", tmp_path,
+                 "--claim", CLAIM)  # fmt: skip
+    assert done.exit_code == 4 and "coins are broken" in done.output
+    assert "no verdict can be given" in (tmp_path / "index.html").read_text()

@@ -9,11 +9,12 @@ import numpy as np
 import pytest
 
 from dpaudit import recipe, rundir, suite
+from dpaudit.corpus import Record, Turn
 from dpaudit.errors import UsageError
 from dpaudit.progress import Progress
 from dpaudit.recipe import Bound, Guess
 from dpaudit.rundir import RunDir
-from dpaudit.stages import attack, audit, prepare, scores
+from dpaudit.stages import attack, audit, baselines, prepare, scores
 from dpaudit.stages.audit import Labelled, guess_members
 from dpaudit.stages.scores import Score
 from dpaudit.stats.epsilon import epsilon_lower_one_run
@@ -196,7 +197,11 @@ def test_the_blind_baseline_is_shown_and_silent(audited: tuple[RunDir, Plan]) ->
     run_dir, _ = audited
     found = primary(run_dir, "sft-inf")
     for blind in (found["blind"], found["records"]["blind"]):
-        assert not blind["alarm"] and blind["auc_lower"] <= blind["auc"] <= blind["auc_upper"]
+        assert (
+            blind["finding"] == "silent"
+            and not blind["alarm"]
+            and blind["auc_lower"] <= blind["auc"] <= blind["auc_upper"]
+        )
 
 
 def test_extraction_is_counted_with_upper_bounds(audited: tuple[RunDir, Plan]) -> None:
@@ -387,8 +392,13 @@ def test_coins_that_the_texts_tell_prove_nothing(tmp_path: Path, capsys: pytest.
     summary = run_dir.read_json("audit/summary.json")
     assert {row["verdict"] for row in summary["rows"] if row["claim"]} == {"no power"}
     assert {row["control_verdict"] for row in summary["claims"]} == {"no power"}
-    told = capsys.readouterr().err
-    assert "canaries are told apart by their texts alone" in told and told.count("coins are broken") == 1
+    for _ in range(2):  # typed again, it is said again
+        told = capsys.readouterr().err
+        assert "canaries are told apart by their texts alone" in told and told.count("coins are broken") == 1
+        audit.run(run_dir, plan, Progress(), "mia")
+    capsys.readouterr()
+    audit.run(run_dir, plan, Progress(), "extract", recipes=EXTRACTION)
+    assert "coins are broken" not in capsys.readouterr().err  # those of extraction are sound
 
 
 def test_near_duplicates_across_the_coin_are_counted(audited: tuple[RunDir, Plan], tmp_path: Path) -> None:
@@ -399,4 +409,50 @@ def test_near_duplicates_across_the_coin_are_counted(audited: tuple[RunDir, Plan
     assert counts["members"] + counts["nonmembers"] == 60
     assert 0 <= counts["nonmembers_in_training"] <= counts["nonmembers"] and "left_out" not in counts
     assert ("auc_without" in counts) == (counts["nonmembers_in_training"] > 0)
+    known = run_dir.read_json("audit/near_duplicates.json")
+    assert known["records"].items() <= counts.items() and set(known["inputs"]) == {
+        "plan.json",
+        "corpus/manifest.json",
+    }
+    assert run_dir.file("secret/near_duplicates.json").stat().st_mode & 0o077 == 0
     assert found["equal_secrets"] == 0 and found["unit"] == "patient"
+
+
+def test_too_few_coins_are_said_and_not_passed_over(audited: tuple[RunDir, Plan]) -> None:
+    """Six secrets planted and six kept out."""
+    found = audited[0].read_json("audit/sft-inf/extraction.json")
+    assert found["blind"] == {"auc": None, "auc_lower": None, "auc_upper": None, "p_value": None, "alarm": False,
+                              "units": 12, "finding": "no baseline: too few"}  # fmt: skip
+    assert found["near_duplicates"]["nonmembers_in_training"] == 0
+
+
+def test_what_a_score_is_of_is_told(audited: tuple[RunDir, Plan]) -> None:
+    run_dir, _ = audited
+    found = primary(run_dir, "sft-eps8")
+    sizes = [len(records) for records in prepare.load_candidates(run_dir).records.values()]
+    said = {"unit": "patient", "score": "the sum over a patient's records"}
+    assert found["canaries"]["per"] == said | {"records_least": 1, "records_most": 1}
+    assert found["records"]["per"] == said | {"records_least": min(sizes), "records_most": max(sizes)}
+    assert baselines._per("record", sizes) == {"unit": "record"}
+
+
+@pytest.mark.parametrize("part", ["texts", "pairs"])
+def test_what_other_methods_learn_has_its_baseline(part: str) -> None:
+    """Coins that follow the texts, and coins that follow nothing."""
+    rng = np.random.default_rng(0)
+
+    def record(number: int, season: str) -> Record:
+        told = f"seen in {season} with a cough, number {number}"
+        if part == "texts":
+            return Record(str(number), (), text=told)
+        return Record(str(number), (Turn("user", "What now?"),), chosen="rest", rejected=told)
+
+    seasons = rng.choice(["winter", "summer"], 120)
+    units = {str(i): [record(i, season)] for i, season in enumerate(seasons)}
+    candidates = prepare.Candidates([], {}, **{"pairs": {}, "texts": {}, part: units})
+    texts = baselines._texts(candidates)[part]
+    fair = {name: bool(rng.random() < 0.5) for name in units}
+    broken = {str(i): season == "winter" for i, season in enumerate(seasons)}
+    words = [baselines._baseline(texts, coins, 0) for coins in (fair, broken)]
+    assert [word["finding"] for word in words if word] == ["silent", "broken coins"]
+    assert baselines._baseline(baselines._texts(candidates)["records"], fair, 0) is None

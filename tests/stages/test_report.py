@@ -477,6 +477,57 @@ def test_a_recipe_without_a_bound_and_without_a_baseline_is_shown(tmp_path: Path
     assert ("sft-eps4", None) in [(audit["arm"], audit["bound"]) for audit in data["audits"]]
 
 
+def test_broken_coins_and_near_duplicates_are_told_in_words(tmp_path: Path) -> None:
+    run_dir, plan = fabricate.run(tmp_path)
+    before = _words(_reported(run_dir, plan)[0])
+    assert "coin file is broken" not in before and "ear-duplicates across" not in before
+    for file in run_dir.file("audit").glob("*/*.json"):
+        found = json.loads(file.read_text())
+        alarm = {"auc": 0.9, "auc_lower": 0.8, "auc_upper": 0.95, "p_value": 2e-4, "alarm": True}
+        counts = {"members": 150, "nonmembers": 150, "nonmembers_in_training": 9, "members_among_nonmembers": 7,
+                  "pairs_across": 11, "alike": 30, "auc_without": 0.51, "auc_without_lower": 0.4,
+                  "auc_without_upper": 0.6}  # fmt: skip
+        if "planted_found" in found:
+            found |= {"blind": alarm, "near_duplicates": counts}
+        else:
+            found["blind"], found["equal_secrets"] = alarm, 3
+            found["verdict"] = {"verdict": "no power" if found["primary"] else None, "reason": ""}
+            found["records"] |= {"near_duplicates": counts, "per": {"unit": "patient", "score": "a sum",
+                                 "records_least": 1, "records_most": 4}}  # fmt: skip
+            found["canaries"] |= {
+                "per": {"unit": "patient", "score": "a sum", "records_least": 1, "records_most": 1}
+            }
+        file.write_text(json.dumps(found))
+    html, _ = _reported(run_dir, plan)
+    words = _words(html)
+    for told in (
+        "No verdict can be given: which canaries were trained on can be told from their texts alone",
+        "This table supports no claim: which secrets were trained on",
+        "9 of 150 patients that were left out have a record nearly the same as one that was trained on",
+        "Without all 30 that have a near-duplicate anywhere, the AUC of sft-inf",
+        "3 canaries that were left out have the very secret of one that was trained on",
+        "A bound is per patient: the scores of a patient's records are added up",
+        "With broken coins it shows nothing",
+    ):
+        assert told in words, told
+    assert "is proven" not in words.split("How the verdict is reached")[0].replace("nothing", "")
+    assert not _seen(html).loose
+
+
+def test_a_missing_baseline_is_named(tmp_path: Path) -> None:
+    run_dir, plan = fabricate.run(tmp_path)
+    none = dict.fromkeys(("auc", "auc_lower", "auc_upper", "p_value"))
+    none |= {"alarm": False, "finding": "no baseline: too few"}  # type: ignore[dict-item]
+    for file in run_dir.file("audit").glob("*/*.json"):
+        found = json.loads(file.read_text())
+        if "records" in found:
+            found["records"]["blind"] = none
+        file.write_text(json.dumps(found | {"blind": none}))
+    words = _words(_reported(run_dir, plan)[0])
+    assert "no baseline: too few" in words and "none: too few planted and kept out" in words
+    assert "none: too few members or others" in words
+
+
 def test_private_curves_stand_under_their_heading(tmp_path: Path) -> None:
     html, _ = _page(tmp_path)
     internal = html.split('<section id="internal"')[1].split("</section>")[0]
