@@ -7,7 +7,7 @@ import pytest
 from dpaudit import pii
 from dpaudit.builtin import clinic
 
-DATA = Path("/work/shared/data")
+DATA = Path(__file__).parents[2] / "shared" / "data"
 SAID = [
     ("Call 586-555-0115, please.", [("phone", "586-555-0115")]),
     ("Reach me at (586) 555-0115 or +1 586 555 0116.", [("phone", "(586) 555-0115"), ("phone", "+1 586 555 0116")]),
