@@ -195,7 +195,7 @@ def test_a_recipe_over_shadows_is_left_out_or_refused(run: tuple[RunDir, Plan]) 
     run_dir, plan = run
     arm, told = arm_of(plan, "sft-inf"), StringIO()
     console = Console(file=told, width=200)
-    chosen = [replace(one, minimum_canaries=1) for one in recipe.load_all("mia")]
+    chosen = [replace(one, minimum_canaries=3) for one in recipe.load_all("mia")]
     kept = attack.applicable(run_dir, plan, arm, chosen, Progress(console=console))
     left_out = {one.name for one in chosen} - {one.name for one in kept}
     assert left_out == {"lira_online", "lira_offline", "rmia"}
