@@ -167,7 +167,65 @@ def extraction(run_dir: RunDir, arm: Arm) -> None:
         "rank_first_controls": 0,
         "confidence": 0.95,
     }
+    found["kind"], found["signal"] = "extract", "exact_rank"
+    keys = ("planted", "planted_found", "found_lower", "found_upper", "controls", "controls_found", "controls_lower",
+            "controls_upper", "exposure")  # fmt: skip
+    found["exposure_extrapolated"] = {
+        **found["exposure"],
+        "extrapolated": True,
+        "beyond_samples_planted": came_out,
+        "beyond_samples_controls": 0,
+        "capped_planted": came_out,
+        "capped_controls": 0,
+        "samples": 2000,
+    }
+    level = {**{key: found[key] for key in keys}, "exposure_extrapolated": None}
+    found["by_repetitions"] = [{"repetitions": copies, **level} for copies in (1, 4, 16)]
     run_dir.write_json(f"audit/{arm.name}/extraction.json", found, ["plan.json"])
+    discoverable(run_dir, arm, {key: found[key] for key in keys if key != "exposure"})
+    personal(run_dir, arm)
+
+
+def discoverable(run_dir: RunDir, arm: Arm, counts: dict[str, Any]) -> None:
+    found = {
+        **{"arm": arm.name, "recipe": "discoverable", "kind": "extract", "signal": "discoverable", "confidence": 0.95},
+        "p": 0.5,
+        "decoding": {"temperature": 1.0, "top_k": 40, "top_p": 1.0},
+        "rates": [{"queries": queries, **counts} for queries in (1, 100, 10_000)],
+        "queries_needed": {"planted": [3.0, 2.5e11], "controls": []},
+        **{"fewest_planted": 3.0, "fewest_controls": None, "never_planted": 2, "never_controls": PLANTED},
+    }  # fmt: skip
+    run_dir.write_json(f"audit/{arm.name}/discoverable.json", found, ["plan.json"])
+
+
+def personal(run_dir: RunDir, arm: Arm) -> None:
+    came_out = WORLD[arm.name][4]
+
+    def side(out: int) -> dict[str, Any]:
+        low, high = roc.proportion_interval(out, 40, 0.95)
+        return {"fields": 40, "completed": out, "rate": out / 40, "lower": low, "upper": high, "mean_logprob": -20.5,
+                "given": 7, "untrained": 12, "cut": 0}  # fmt: skip
+
+    def whole(out: int) -> dict[str, Any]:
+        low, high = roc.proportion_interval(min(out, 35), 35, 0.95)
+        units = {
+            "units": 150,
+            "units_tried": 35,
+            "units_out": min(out, 35),
+            "units_lower": low,
+            "units_upper": high,
+        }
+        return {**units, **side(out)}
+
+    kinds = [
+        {"field": kind, "members": side(came_out), "non_members": side(0)} for kind in ("phone", "email")
+    ]
+    found = {
+        **{"arm": arm.name, "recipe": "pii", "kind": "extract", "signal": "pii_fields", "confidence": 0.95},
+        **{"unit": "patient", "trained_on": "answers", "members": whole(came_out), "non_members": whole(0)},
+        "by_kind": kinds,
+    }
+    run_dir.write_json(f"audit/{arm.name}/pii.json", found, ["plan.json"])
 
 
 def evaluate(run_dir: RunDir, plan: Plan) -> None:
