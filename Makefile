@@ -41,7 +41,7 @@ builtin-model: $(STAMP)
 bench-train: $(STAMP)
 	$(BIN)/python benchmarks/train_step.py --out benchmarks/results/train_step.json
 
-# ten minutes on two cores
+# leave the machine alone meanwhile; not yet timed as a whole
 bench-score: $(STAMP)
 	$(BIN)/python benchmarks/score.py --out benchmarks/results/score.json
 	$(BIN)/python benchmarks/attackers.py --out benchmarks/results/attackers.json

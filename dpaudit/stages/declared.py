@@ -4,7 +4,7 @@ import math
 from dataclasses import asdict
 from typing import Any
 
-from dpaudit import control
+from dpaudit import control, recipe
 from dpaudit.errors import UsageError
 from dpaudit.rundir import RunDir
 from dpaudit.stages import inside
@@ -25,10 +25,10 @@ def verdicts(run_dir: RunDir, plan: Plan) -> list[dict[str, Any]]:
     if not wanted:
         raise UsageError(f"{run_dir.name}: claims", expected="claims that the suite declared before the run",
                          got="none", remedy="write them under `claims:` of the suite and run it anew")  # fmt: skip
-    found = []
+    found, command = [], f"dpaudit attack {recipe.load(plan.suite.primary).kind}"
     for said in wanted:
         file = audit_file(said.arm, plan.suite.primary)
-        run_dir.require_current(file, audit_inputs(said.arm, plan.suite.primary), "dpaudit attack mia")
+        run_dir.require_current(file, audit_inputs(said.arm, plan.suite.primary), command)
         audited = run_dir.read_json(file)
         bound = audited["bound"]
         claim = Claim(said.epsilon, said.delta, said.unit, said.relation)
