@@ -134,7 +134,7 @@ def _claims(primary: list[dict[str, Any]], looks: dict[str, Look]) -> Markup:
             looks[audit["arm"]],
             audit["verdict"]["verdict"] if audit["claim"] else "no claim",
             float(audit["claim"]["epsilon"]) if audit["claim"] else None,
-            audit["bound"]["epsilon_lower"],
+            None if (audit.get("blind") or {}).get("alarm") else audit["bound"]["epsilon_lower"],
             audit["bound"]["ceiling"],
         )
         for audit in sorted(

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from dpaudit.canary import CORPUS_FAMILIES
 from dpaudit.errors import UsageError
 from dpaudit.progress import Progress
 from dpaudit.rundir import RunDir, missing, write_text
@@ -143,10 +144,20 @@ def _run(run_dir: RunDir, plan: Plan, trained: list[dict[str, Any]]) -> dict[str
         "margin": suite.evaluation.margin,
         "seed": plan.seed,
         "insecure_seed": plan.insecure_seed,
+        "corpus_words": suite.candidates.family in CORPUS_FAMILIES,
+        "canary_share": _canary_share(run_dir),
         "assumed_public": suite.model.start is not None and suite.model.assume_public,
         "reproducible_noise": any(arm["privacy"]["reproducible_noise"] for arm in trained),
         "versions": plan.versions,
     }
+
+
+def _canary_share(run_dir: RunDir) -> dict[str, Any]:
+    """Method -> expected share of canaries among its units and its text; no coin bears on it."""
+    manifest = "corpus/manifest.json"
+    return (
+        dict(run_dir.read_json(manifest).get("canary_share", {})) if run_dir.file(manifest).is_file() else {}
+    )
 
 
 def _short(source: str) -> str:

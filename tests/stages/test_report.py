@@ -479,8 +479,10 @@ def test_a_recipe_without_a_bound_and_without_a_baseline_is_shown(tmp_path: Path
 
 def test_broken_coins_and_near_duplicates_are_told_in_words(tmp_path: Path) -> None:
     run_dir, plan = fabricate.run(tmp_path)
-    before = _words(_reported(run_dir, plan)[0])
+    clean, data = _reported(run_dir, plan)
+    before, bounds = _words(clean), clean.count('/bound/epsilon_lower"')
     assert "coin file is broken" not in before and "ear-duplicates across" not in before
+    assert "withheld" not in before and bounds >= len(data["audits"])
     for file in run_dir.file("audit").glob("*/*.json"):
         found = json.loads(file.read_text())
         alarm = {"auc": 0.9, "auc_lower": 0.8, "auc_upper": 0.95, "p_value": 2e-4, "alarm": True}
@@ -511,7 +513,25 @@ def test_broken_coins_and_near_duplicates_are_told_in_words(tmp_path: Path) -> N
     ):
         assert told in words, told
     assert "is proven" not in words.split("How the verdict is reached")[0].replace("nothing", "")
+    # of bounds from such coins no number is left, in no table and not in the chart
+    assert '/bound/epsilon_lower"' not in html and "control_epsilon_lower" not in html
+    assert words.count("withheld") >= len(data["audits"]) and "proven at least" not in html
     assert not _seen(html).loose
+
+
+def test_words_of_the_corpus_and_the_canaries_share_are_told(tmp_path: Path) -> None:
+    run_dir, plan = fabricate.run(tmp_path)
+    plain = _words(_reported(run_dir, plan)[0])
+    assert "does not cover the words" not in plain and "Canaries weigh" not in plain
+    manifest = run_dir.read_json("corpus/manifest.json")
+    manifest["canary_share"] = {"sft": {"units": 0.282, "bytes": 0.039}}
+    run_dir.write_json("corpus/manifest.json", manifest)
+    rare = replace(plan.suite, candidates=replace(plan.suite.candidates, family="rare_unigram"))
+    html, data = _reported(run_dir, replace(plan, suite=rare))
+    words = _words(html)
+    assert "does not cover the words of the canaries" in words
+    assert "sft 28.2" in words and "of the units and 3.9" in words and not _seen(html).loose
+    assert data["run"]["canary_share"] == {"sft": {"units": 0.282, "bytes": 0.039}}
 
 
 def test_a_missing_baseline_is_named(tmp_path: Path) -> None:
