@@ -21,7 +21,6 @@ import argparse
 import json
 import os
 import platform
-import random
 import statistics
 import subprocess
 import sys
@@ -39,7 +38,7 @@ import torch
 import transformers
 
 from dpaudit.builtin import clinic
-from dpaudit.canary import record_number
+from dpaudit.canary import draw
 from dpaudit.models.encode import Encoded, counted_mask, encode
 from dpaudit.models.hf import HFModel, load_tokenizer
 from dpaudit.models.spaces import Spaces, encoded_secret
@@ -150,7 +149,7 @@ def by_plain_batches(
 
 
 def exposure(model: HFModel, parameters: int, rounds: int) -> dict[str, Any]:
-    canary = record_number("c0", "Zoe Example", random.Random(0), length=4, copies=1, purpose="extraction")
+    (canary,) = draw("record_number", 1, 4, 1, "extraction", set(), "score")
     space = Spaces(model.tokenizer, 512).of(canary)
     whole = candidates(space)
     part = whole if parameters <= SMALL else whole[:: len(whole) // 100]
@@ -270,10 +269,7 @@ def texts(model: HFModel, count: int) -> list[tuple[str, tuple[list[Encoded], li
     sizes = np.random.default_rng(7).lognormal(np.log(2), 0.7, count).round().clip(1, 10).astype(int)
     dialogues = [[turn for _ in range(size) for turn in next(records).turns] for size in sizes]
     items = [encode(tuple(turns), tokenizer, 512) for turns in dialogues]
-    canaries = [
-        record_number(f"c{n}", f"Zoe Example{n}", random.Random(n), length=6, copies=1, purpose="mia")
-        for n in range(count)
-    ]
+    canaries = draw("record_number", count, 6, 1, "mia", set(), "score")
     secrets = [encoded_secret(canary, tokenizer, 512) for canary in canaries]
     if tokenizer is not model.tokenizer:
         items, secrets = spread(items), spread(secrets)

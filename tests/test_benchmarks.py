@@ -103,3 +103,13 @@ def test_the_kept_figures_are_within_three_standard_errors() -> None:
     ]
     assert [row["canaries_on_each"] for row in described] == [1, 8]
     assert all(abs(row["standard_errors_apart"]) <= 3 for row in described)
+
+
+@pytest.mark.parametrize("script", sorted(BENCHMARKS.glob("*.py")), ids=lambda path: path.stem)
+def test_every_benchmark_finds_what_it_imports(script: Path) -> None:
+    """Nothing else runs them, so a renamed function would break them unseen."""
+    spec = importlib.util.spec_from_file_location(f"benchmark_{script.stem}", script)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    assert callable(module.main)
