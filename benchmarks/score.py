@@ -3,10 +3,11 @@
     python benchmarks/score.py --out benchmarks/results/score.json [--model DIR]
 
 scoring    `HFModel.token_scores` against `loop` (one sequence at a time through the model's own logits, log-softmax in
-           float32, gather; log-probabilities alone, without the mean and spread that token_scores adds) and against
-           `padded` (batches of 16 in the order of the data, padded, the same). Texts: one to ten dialogues of
-           builtin:clinic in one text, lengths log-normal, all tokens counted or the answers alone, and canaries, their secret counted. An
-           adapter of rank 8 is on, as in an audit. Bar: loop 1.8 times as slow, log-probabilities of a sequence within 1e-3.
+           float32, gather; log-probabilities alone, without the mean, spread and greedy flag that token_scores adds), against
+           `complete` (that loop with all that token_scores gives) and `padded` (batches of 16 in the order of the data,
+           padded, log-probabilities alone). Texts: one to ten dialogues of builtin:clinic in one text, lengths log-normal,
+           all tokens counted or the answers alone, and canaries, their secret counted. An adapter of rank 8 is on, as in
+           an audit. Bar: loop 1.8 times as slow, log-probabilities of a sequence within 1e-3.
 exposure   `HFModel.sequence_logprobs` over 10,000 record numbers against scoring each whole text, sorted and batched, its
            secret counted. Of a model that is not small a part is recomputed, and the time scaled up. Bar: 7 times.
 arms       peak resident memory of a fresh process that scores texts under each of N adapters on one base, as growth per
@@ -55,7 +56,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--model", action="append", default=[], help="a further model folder")
-    parser.add_argument("--texts", type=int, default=32)
+    parser.add_argument("--texts", type=int, default=128)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--out", type=Path)
@@ -106,8 +107,12 @@ def scoring(
         "ours": ours,
         "loop": lambda: by_plain_batches(model, items, counted, 1),
         "padded": lambda: by_plain_batches(model, items, counted, 16),
+        "complete": lambda: completely(model, items, counted),
     }
-    sums = {name: np.array([row.astype(np.float64).sum() for row in run()]) for name, run in variants.items()}
+    sums = {
+        name: np.array([row.astype(np.float64).sum() for row in variants[name]()])
+        for name in ("ours", "loop")
+    }
     found = rounds_of(variants, rounds)
     difference = float(np.abs(sums["ours"] - sums["loop"]).max())
     lengths = sorted(len(item.input_ids) for item in items)
@@ -118,6 +123,7 @@ def scoring(
                    "shortest": lengths[0], "median": lengths[len(lengths) // 2], "longest": lengths[-1]},
         "loop": loop,
         "padded": ratio(found, "padded"),
+        "complete": ratio(found, "complete"),
         "seconds": seconds(found),
         "largest_difference_nats": difference,
         "held": loop["wall"] >= BARS["scoring"],
@@ -145,6 +151,21 @@ def by_plain_batches(
             values[row, : len(ids_) - 1][counted[start + row][1:]]
             for row, ids_ in enumerate(rows)
         ]  # fmt: skip
+    return found
+
+
+@torch.inference_mode()
+def completely(model: HFModel, items: Sequence[Encoded], counted: Sequence[Any]) -> list[Any]:
+    """log p, mean and spread of log p, and whether greedy decoding takes the token, one sequence at a time."""
+    found = []
+    for item, at in zip(items, counted, strict=True):
+        ids = torch.tensor([item.input_ids], device=model.model.device)
+        logprob = torch.log_softmax(model.model(input_ids=ids).logits[0, :-1].float(), -1)
+        probability, token = logprob.exp(), ids[0, 1:]
+        mean = (probability * logprob).sum(-1)
+        spread = (probability * (logprob - mean[:, None]).square()).sum(-1).sqrt()
+        chosen, is_greedy = logprob.gather(1, token[:, None])[:, 0], logprob.argmax(-1) == token
+        found.append(torch.stack([chosen, mean, spread, is_greedy.float()], -1).cpu().numpy()[at[1:]])
     return found
 
 

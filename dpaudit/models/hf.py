@@ -21,7 +21,7 @@ from torch import Tensor
 from dpaudit.corpus import Turn
 from dpaudit.errors import UsageError
 from dpaudit.extraction import TokenTrie
-from dpaudit.models import Advance, TokenScores, scoring
+from dpaudit.models import Advance, TokenScores, low_rank, scoring
 from dpaudit.models.encode import Encoded, prompt_ids
 from dpaudit.models.vocabulary import unwritable
 
@@ -289,8 +289,10 @@ class HFModel:
             rows = self._batch(encoded, asked, batch)
             if cache is not None:
                 rows = replace(rows, cache=_selected(cache, self._tensor([0] * len(batch))))
-            chunks = scoring.chunks(self.model, self._split(), rows)
-            values = torch.cat([statistic(logits, tokens) for logits, tokens in chunks]).cpu().numpy()
+            parts = self._split()
+            with low_rank.attached(self.model):
+                chunks = scoring.chunks(self.model, parts, rows)
+                values = torch.cat([statistic(logits, tokens) for logits, tokens in chunks]).cpu().numpy()
             ends = np.cumsum([len(asked[index]) for index in batch])
             for index, part in zip(batch, np.split(values, ends[:-1]), strict=True):
                 found[index] = part

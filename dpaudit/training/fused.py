@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from dpaudit.errors import GuardError, UsageError
+from dpaudit.models.low_rank import add_low_rank, is_plain, takes_the_sum, to_rank
 
 Gradients = dict[str, Tensor]  # parameter name -> float32
 Collect = Callable[[str, Tensor], None]
@@ -135,21 +136,19 @@ class _LowRank(torch.autograd.Function):
     def forward(
         context: Any, base: Tensor, x: Tensor, a: Tensor, b: Tensor, scaling: float, owner: FusedLora, names: tuple[str, str]
     ) -> Tensor:  # fmt: skip
-        low = _to_rank(x.to(a.dtype), a)  # (rows, tokens, rank)
+        low = to_rank(x.to(a.dtype), a)  # (rows, tokens, rank)
         context.save_for_backward(x, low, a, b)
         context.scaling, context.owner, context.names = scaling, owner, names
-        if base.dtype == b.dtype and base.is_contiguous() and not base._is_view():
-            context.mark_dirty(base)  # nobody else has it: a linear layer keeps its weight, never its output
-            base.view(-1, base.shape[-1]).addmm_(low.flatten(0, -2), b.T, alpha=scaling)
-            return base
-        return torch.add(base, functional.linear(low, b), alpha=scaling).to(base.dtype)
+        if takes_the_sum(base, b):
+            context.mark_dirty(base)
+        return add_low_rank(base, low, b, scaling)
 
     @staticmethod
     def backward(context: Any, gradient: Tensor) -> tuple[Any, ...]:
         x, low, a, b = context.saved_tensors
         owner, (name_a, name_b) = context.owner, context.names
         wide = gradient.to(b.dtype)
-        low_gradient = _to_rank(wide, b.T * context.scaling)  # (rows, tokens, rank)
+        low_gradient = to_rank(wide, b.T * context.scaling)  # (rows, tokens, rank)
         grad_a = grad_b = None
         if owner.apart:
             owner.collect(name_b, wide, low * context.scaling)
@@ -161,17 +160,11 @@ class _LowRank(torch.autograd.Function):
         return gradient, grad_x, grad_a, grad_b, None, None, None
 
 
-# Of two products that are each other's transpose, the one whose narrow factor comes first is up to four times as
-# fast on a CPU: its kernels run along the wide rows.
-
-
-def _to_rank(wide: Tensor, matrix: Tensor) -> Tensor:
-    """wide (rows, tokens, n) times the transpose of matrix (rank, n)."""
-    return (matrix @ wide.flatten(0, -2).T).T.contiguous().view(*wide.shape[:-1], len(matrix))
-
-
 def _products(left: Tensor, right: Tensor) -> Tensor:
-    """left^T right of every row: (rows, tokens, m) and (rows, tokens, n) to (rows, m, n)."""
+    """left^T right of every row: (rows, tokens, m) and (rows, tokens, n) to (rows, m, n).
+
+    The narrow factor comes first, as in `to_rank`.
+    """
     if left.shape[-1] <= right.shape[-1]:
         return torch.bmm(left.transpose(1, 2), right)
     return torch.bmm(right.transpose(1, 2), left).transpose(1, 2).contiguous()
@@ -186,7 +179,7 @@ def _lora_layers(model: nn.Module, parameters: dict[str, nn.Parameter]) -> list[
     names = {id(parameter): name for name, parameter in parameters.items()}
     found, covered = [], set()
     for layer in model.modules():
-        if not isinstance(layer, lora.LoraLayer) or not _is_plain(layer):
+        if not isinstance(layer, lora.LoraLayer) or not is_plain(layer):
             continue
         adapter = layer.active_adapters[0]
         pair = (id(layer.lora_A[adapter].weight), id(layer.lora_B[adapter].weight))
@@ -201,16 +194,3 @@ def _lora_layers(model: nn.Module, parameters: dict[str, nn.Parameter]) -> list[
             remedy="freeze it (no DoRA, bias or modules_to_save): its gradient cannot be clipped by unit",
         )
     return found
-
-
-def _is_plain(layer: Any) -> bool:
-    """One active adapter over a linear layer, without a variant (DoRA and others change the product)."""
-    active = layer.active_adapters
-    return (
-        len(active) == 1
-        and not layer.merged
-        and active[0] in layer.lora_A
-        and isinstance(layer.lora_A[active[0]], nn.Linear)
-        and active[0] not in layer.lora_variant
-        and layer.lora_B[active[0]].bias is None
-    )
