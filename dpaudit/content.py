@@ -34,15 +34,30 @@ def find(folder: str, name: str, own: Path | None = None) -> Path:
         name = typed.stem
     known = listing(folder, own)
     if name not in known:
-        raise UsageError(f"{folder}/{name}", expected=f"one of {', '.join(sorted(known))}", got="no such file",
+        raise UsageError(f"{folder}/{name}", expected=f"one of {', '.join(sorted(known)) or 'none'}", got="no such file",
                          remedy=f"name a file or put {name}.yaml into ./{folder}")  # fmt: skip
     return known[name]
+
+
+class _Loader(yaml.SafeLoader):
+    """The safe loader, but a key that stands twice is an error: YAML forbids it, and PyYAML takes the last one."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen = set()
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode) and key.tag != "tag:yaml.org,2002:merge":
+                if key.value in seen:
+                    raise yaml.constructor.ConstructorError(
+                        problem=f"key {key.value!r} twice", problem_mark=key.start_mark
+                    )
+                seen.add(key.value)
+        return super().construct_mapping(node, deep)
 
 
 def load_yaml(path: Path) -> dict[str, Any]:
     """The mapping in a YAML file, read by the safe loader. Raises UsageError with the line of a syntax error."""
     try:
-        data = yaml.safe_load(path.read_text(encoding="utf-8"))
+        data = yaml.load(path.read_text(encoding="utf-8"), _Loader)
     except OSError as error:
         raise UsageError(str(path), expected="a readable file", got=error.strerror or "an error") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:

@@ -62,3 +62,13 @@ def test_a_file_that_is_no_mapping(tmp_path: Path, text: str | bytes, got: str) 
     file.write_bytes(text if isinstance(text, bytes) else text.encode())
     with pytest.raises(UsageError, match=got):
         content.load_yaml(file)
+
+
+def test_a_key_that_stands_twice_is_refused(tmp_path: Path) -> None:
+    """PyYAML takes the last one in silence: a recipe would run with another parameter than its reader saw."""
+    file = tmp_path / "twice.yaml"
+    file.write_text("name: a\nparameters:\n  k: 0.1\n  k: 0.9\n")
+    with pytest.raises(UsageError, match=r"twice\.yaml:4: expected valid YAML, got key 'k' twice"):
+        content.load_yaml(file)
+    file.write_text("first: &common {k: 1}\nsecond: {<<: *common, k: 2}\n")
+    assert content.load_yaml(file)["second"] == {"k": 2}

@@ -1,15 +1,17 @@
 """The score files of stage attack: one Parquet file an arm and recipe, no labels, and what each was made from."""
 
+import hashlib
 import json
 import secrets
 from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
 from dpaudit import suite
 from dpaudit.errors import UsageError
-from dpaudit.recipe import Recipe
+from dpaudit.recipe import REFERENCES, Recipe
 from dpaudit.rundir import RunDir
 from dpaudit.suite import Arm, Plan
 
@@ -67,6 +69,21 @@ def _start_adapter(run_dir: RunDir, arm: str) -> list[str]:
     return [f"train/{start.name}/adapter/adapter_model.safetensors" for start in starts if start]
 
 
+def _outside(run_dir: RunDir, arm: str, made_by: Recipe) -> dict[str, str]:
+    """Weights that scores are compared with and that are not the run's own -> SHA-256; a hub id has none here."""
+    named = made_by.reference
+    if named == "start" and not _start_adapter(run_dir, arm):
+        named = Plan.from_json(run_dir.read_json("plan.json")).suite.model.start or "base"
+    folder = Path(named)
+    if named in REFERENCES or not folder.is_dir():
+        return {}
+    found = {}
+    for file in sorted([*folder.glob("*.safetensors"), *folder.glob("adapter/*.safetensors")]):
+        with file.open("rb") as stream:
+            found[f"{named}/{file.name}"] = hashlib.file_digest(stream, "sha256").hexdigest()[:32]
+    return found
+
+
 def score_file(arm: str, name: str) -> str:
     return f"attack/{arm}/{name}.parquet"
 
@@ -87,6 +104,7 @@ def write_scores(
     rows = list(scores)
     metadata = {
         "inputs": json.dumps(run_dir.digests(inputs_of(run_dir, arm, made_by))),
+        "outside": json.dumps(_outside(run_dir, arm, made_by)),
         "recipe": made_by.digest,
         "counts": json.dumps(counts or {}),
     }
@@ -126,7 +144,8 @@ def scores_are_current(run_dir: RunDir, arm: str, made_by: Recipe) -> bool:
     import pyarrow.parquet as pq
 
     metadata = pq.read_schema(run_dir.file(file)).metadata or {}
-    return bool(metadata.get(b"recipe") == made_by.digest.encode())
+    outside = json.loads(metadata.get(b"outside", b"{}"))
+    return metadata.get(b"recipe") == made_by.digest.encode() and outside == _outside(run_dir, arm, made_by)
 
 
 def require_numbers(run_dir: RunDir, arm: str, scores: Iterable[Score]) -> None:

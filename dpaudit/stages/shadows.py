@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from dpaudit import parallel, rundir, suite
 from dpaudit.corpus import Record, unit_of
-from dpaudit.errors import UsageError
+from dpaudit.errors import PartialError, UsageError
 from dpaudit.progress import Progress
 from dpaudit.rundir import RunDir
 from dpaudit.stages import train
@@ -76,7 +76,7 @@ def ensure(
     `workers` processes train side by side (None: as for arms); results do not depend on it. Holds the run's lock.
 
     Raises UsageError for an odd count, an arm that is not trained or is chained, and while another command trains the
-    run; GuardError where a training guard fires.
+    run; GuardError where a training guard fires; PartialError where memory ends, and the shadows before it stay.
     """
     check_count(count)
     if (refused := refusal(plan, arm)) is not None:
@@ -159,7 +159,15 @@ def train_shadows(
                 for name, weight in fused.trainable(model).items():
                     weight.copy_(start[name])
             chosen = members(plan, arm, sources.candidates, number)
-            _train(plan, sources, number, model, _learnt(sources, units, chosen), objective, advance)
+            try:
+                _train(plan, sources, number, model, _learnt(sources, units, chosen), objective, advance)
+            except (MemoryError, RuntimeError) as error:
+                if not train.is_out_of_memory(error):
+                    raise
+                raise PartialError(
+                    f"training shadow {number} of {arm.name}: expected {rows} sequences to fit into memory, got none left; "
+                    "free memory or name fewer --workers, then type the command again to go on"
+                ) from None
             _write(run_dir, plan, arm, number, model, chosen, time.perf_counter() - began)
 
 

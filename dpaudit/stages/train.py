@@ -33,6 +33,10 @@ if TYPE_CHECKING:
     from dpaudit.training.ranks import Ranks
 
 INPUTS = ("plan.json", "corpus/manifest.json")
+SLOW = (
+    "model.dtype bfloat16: this processor has no instructions for it, and a training on such a one took eight times as "
+    "long as with --set model.dtype=float32"
+)
 
 
 @dataclass(frozen=True)
@@ -70,6 +74,8 @@ def run(
     if several.count > 1:
         _check_joint(plan, jobs)
         workers = 1
+    if several.first and is_slow(plan.suite.model.dtype):
+        progress.say(SLOW)
     workers = default_workers(plan.suite.model.base) if workers is None else workers
     shared = workers <= 1 or len(jobs) == 1
     lessons = {job.arm.lesson: job.arm for job in jobs}
@@ -93,6 +99,14 @@ def run(
         workers,
         progress,
     )
+
+
+def is_slow(dtype: str) -> bool:
+    """Whether training would run on a processor that has no instructions for its number format."""
+    import torch
+
+    native = torch.cuda.is_available() or torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    return dtype == "bfloat16" and not native
 
 
 def _title(arm: Arm) -> str:
@@ -325,7 +339,7 @@ def _trained(
             keep_every=training.checkpoint_every,
         )
     except (MemoryError, RuntimeError) as error:
-        if not _is_out_of_memory(error):
+        if not is_out_of_memory(error):
             raise
         raise PartialError(
             f"training {name}: expected {rows} sequences to fit into memory, got none left; "
@@ -356,7 +370,8 @@ def _conformance(plan: Plan, job: Job, seen: "Observation") -> list[dict[str, st
     return [asdict(check) for check in conformance.checks(seen, job.mechanism, claim)]
 
 
-def _is_out_of_memory(error: Exception) -> bool:
+def is_out_of_memory(error: Exception) -> bool:
+    """Whether an error says that memory ended, on a processor or an accelerator."""
     import torch
 
     told = isinstance(error, MemoryError | torch.OutOfMemoryError)

@@ -1,5 +1,6 @@
 """Preferences that go on from an earlier arm: what the attack compares with, and what happens where that is gone."""
 
+import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -142,3 +143,23 @@ def test_nothing_written_holds_a_text_or_a_secret(preferred: tuple[RunDir, Plan]
     for file in files:
         content = file.read_bytes()
         assert not any(word.encode() in content for word in words if word)
+
+
+def test_weights_outside_of_the_run_make_scores_anew(
+    preferred: tuple[RunDir, Plan], toy_model_dir: Path, toy_adapter_dir: Path, tmp_path: Path
+) -> None:
+    """A start and a reference are files that anybody may change; scores know which weights they were made with."""
+    run_dir = RunDir(shutil.copytree(preferred[0].path, tmp_path / "run"))
+    outside = shutil.copytree(toy_adapter_dir, tmp_path / "start")
+    unchained = Grid((), dpo=("sigmoid",), chain=False)
+    plan = plan_of(toy_model_dir, model=Model(str(toy_model_dir), LENGTH, start=str(outside)), grid=unchained)
+    run_dir.file("plan.json").write_text(json.dumps(plan.to_json()))
+    (margin,) = recipe.load_all("preference", ["pair_margin"])
+    (calibrated,) = recipe.load_all("mia", ["calibrated"])
+    model = shutil.copytree(toy_model_dir, tmp_path / "model")
+    for made_by, folder in ((margin, outside), (replace(calibrated, reference=str(model)), model)):
+        scores.write_scores(run_dir, ARM, made_by, [scores.Score("c0", "canary", "margin", 1.0)])
+        assert scores.scores_are_current(run_dir, ARM, made_by)
+        (weights,) = folder.glob("*.safetensors")
+        weights.write_bytes(weights.read_bytes()[:-1] + b"!")
+        assert not scores.scores_are_current(run_dir, ARM, made_by)

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from dpaudit import overview, rundir, suite
-from dpaudit.errors import GuardError, UsageError
+from dpaudit.errors import GuardError, PartialError, UsageError
 from dpaudit.progress import Progress
 from dpaudit.rundir import RunDir
 from dpaudit.stages import attack, prepare, shadows, train
@@ -235,3 +235,23 @@ def test_membership_is_told_and_no_text(run: tuple[RunDir, Plan]) -> None:
     assert set(known["inputs"]) == {"plan.json", "corpus/manifest.json", "train/sft-inf/privacy.json"}
     card = (one.folder / "adapter/README.md").read_text()
     assert "Shadow model of sft-inf" in card and "must not leave" in card
+
+
+def test_out_of_memory_is_one_line_and_the_shadows_before_it_stay(
+    run: tuple[RunDir, Plan], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run_dir, plan = run
+    arm, trained = arm_of(plan, "sft-inf"), shadows._train
+
+    def greedy(plan: Plan, sources: Any, number: int, *others: Any) -> None:
+        if number == 2:
+            raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
+        trained(plan, sources, number, *others)
+
+    monkeypatch.setattr(shadows, "_train", greedy)
+    with pytest.raises(
+        PartialError, match=r"training shadow 2 of sft-inf: expected .* type the command again"
+    ):
+        shadows.ensure(run_dir, plan, QUIET, arm, 4, workers=1)
+    assert len(shadows.present(run_dir, arm)) == 2
+    assert not list(run_dir.path.glob("**/.*.tmp"))

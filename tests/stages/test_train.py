@@ -4,10 +4,13 @@ import json
 import subprocess
 import sys
 from dataclasses import replace
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from rich.console import Console
 
 from dpaudit import rundir, suite
 from dpaudit.errors import GuardError, UsageError
@@ -385,3 +388,23 @@ def test_a_guard_stops_the_arm(toy_model_dir: Path, tmp_path: Path, monkeypatch:
 def test_importing_the_stage_loads_no_torch() -> None:
     code = "import sys, dpaudit.stages.train; sys.exit(any(m in sys.modules for m in ('torch', 'transformers', 'peft')))"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_a_number_format_that_the_processor_lacks_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    lacks = not torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    assert (train.is_slow("float32"), train.is_slow("bfloat16")) == (False, lacks)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert not train.is_slow("bfloat16")
+
+
+@pytest.mark.parametrize("slow", [True, False])
+def test_a_slow_number_format_is_told_before_training(
+    slow: bool, toy_model_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said = StringIO()
+    monkeypatch.setattr(train, "is_slow", lambda dtype: slow)
+    plan = make_plan(toy_model_dir)
+    said_to = Progress(console=Console(file=said, width=200))
+    train.run(prepared(plan, tmp_path), plan, said_to, only=["sft-inf"], workers=1)
+    assert ("--set model.dtype=float32" in said.getvalue()) == slow
