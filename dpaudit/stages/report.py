@@ -26,18 +26,19 @@ TRAINING_ALSO = (
 MEMBERSHIP = ("arm", "recipe", "primary", "signal", "claim", "canaries", "bound", "verdict")
 MEMBERSHIP_ALSO = ("records", "blind", "equal_secrets", "kind", "fitted")
 INSIDE = ("arm", "claim", "noise_multiplier", "canaries", "confidence", "mechanism_test", "caught", "one_run", "conformance", "ledger")  # fmt: skip
+BESIDE = ("blind", "near_duplicates")
 EXTRACTION = ("arm", "recipe", "planted", "planted_found", "found_lower", "found_upper", "controls", "controls_found",
               "controls_upper", "exposure")  # fmt: skip
 EXTRACTION_ALSO = ("confidence", "controls_lower", "found_rate", "rank_first_planted", "rank_first_controls",
-                   "exposure_extrapolated", "by_repetitions", "blind", "near_duplicates")  # fmt: skip
+                   "exposure_extrapolated", "by_repetitions", *BESIDE)  # fmt: skip
 DISCOVERABLE = ("arm", "recipe", "confidence", "p", "decoding", "rates", "fewest_planted", "fewest_controls", "never_planted",
                 "never_controls")  # fmt: skip
 PII = ("arm", "recipe", "confidence", "unit", "trained_on", "members", "non_members", "by_kind")
 COPIED = {
     "membership": (MEMBERSHIP, MEMBERSHIP_ALSO),
     "extraction": (EXTRACTION, EXTRACTION_ALSO),
-    "discoverable": (DISCOVERABLE, ()),
-    "pii": (PII, ()),
+    "discoverable": (DISCOVERABLE, BESIDE),
+    "pii": (PII, BESIDE),
 }
 EXTRACTS = {"exact_rank": "extraction", "discoverable": "discoverable", "pii_fields": "pii"}  # by signal
 TOGETHER = ("composed_epsilon", "composed_delta", "positive_control")

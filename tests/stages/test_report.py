@@ -505,6 +505,9 @@ def test_broken_coins_and_near_duplicates_are_told_in_words(tmp_path: Path) -> N
     for told in (
         "No verdict can be given: which canaries were trained on can be told from their texts alone",
         "This table supports no claim: which secrets were trained on",
+        "This table supports no claim: which patients were trained on",
+        "Blind baseline (answers): from the texts alone, trained on and left out are told apart with an AUC of 0.900",
+        "9 of 150 patients that were left out have a record nearly the same as one that was trained on.",
         "9 of 150 patients that were left out have a record nearly the same as one that was trained on",
         "Without all 30 that have a near-duplicate anywhere, the AUC of sft-inf",
         "3 canaries that were left out have the very secret of one that was trained on",
@@ -546,6 +549,7 @@ def test_a_missing_baseline_is_named(tmp_path: Path) -> None:
     words = _words(_reported(run_dir, plan)[0])
     assert "no baseline: too few" in words and "none: too few planted and kept out" in words
     assert "none: too few members or others" in words
+    assert "none: too few trained on and left out" in words
 
 
 def test_private_curves_stand_under_their_heading(tmp_path: Path) -> None:
