@@ -28,7 +28,9 @@ from dpaudit.models.vocabulary import unwritable
 BATCH_TOKENS = 8192  # tokens in one forward pass, padding included
 LOGIT_ELEMENTS = 2**26  # tokens x vocabulary of one forward pass: 256 MB in float32
 HIDDEN_ELEMENTS = 2**18  # tokens x width of the hidden states of one forward pass on a processor
-CACHE_BYTES = 2**23  # one expanded key-value cache; larger ones only miss the processor's caches
+CACHE_BYTES = 2**23  # one expanded key-value cache; a larger one only misses the processor's caches,
+CACHE_SHARE = 4  # unless the weights are far larger, which each pass reads once for all rows: then 1 / CACHE_SHARE of them,
+CACHE_MOST = 2**27  # at most
 
 # PEFT 0.21 reads a name that Transformers 5 has renamed; nothing that a user could mend.
 warnings.filterwarnings("ignore", message="`is_gradient_checkpointing`", category=FutureWarning)
@@ -350,8 +352,10 @@ class HFModel:
         """
         trie = continuations if isinstance(continuations, TokenTrie) else TokenTrie(continuations)
         found = [np.zeros(len(tokens)) for tokens in trie.token]
-        output = self.model(input_ids=self._tensor([list(prefix_ids)]), use_cache=True)
-        self._descend(trie, found, 0, np.zeros(1, np.int64), output.logits[:, -1], output.past_key_values)
+        with low_rank.attached(self.model):
+            output = self.model(input_ids=self._tensor([list(prefix_ids)]), use_cache=True)
+            first, cache, most = output.logits[:, -1], output.past_key_values, self._cache_bytes()
+            self._descend(trie, found, 0, np.zeros(1, np.int64), first, cache, most)
         return trie.totals(found)
 
     @torch.inference_mode()
@@ -406,10 +410,12 @@ class HFModel:
         parents: NDArray[np.int64],
         logits: Tensor,
         cache: Any,
+        most: int,
     ) -> None:
         """Puts the log-probabilities of everything under `parents` into `found`, one array a level.
 
-        `parents` are consecutive nodes of the level above; `logits` (parents, vocabulary) and `cache` are theirs.
+        `parents` are consecutive nodes of the level above; `logits` (parents, vocabulary) and `cache` are theirs;
+        a cache takes `most` bytes.
         """
         children = trie.children(level, parents)
         rows = trie.parent[level][children] - parents[0]
@@ -417,13 +423,18 @@ class HFModel:
         found[level][children] = (
             _log_softmax_at(logits, self._tensor(rows), self._tensor(tokens)).cpu().numpy()
         )
-        for run in trie.branching(level, children, _rows_that_fit(cache)):
+        for run in trie.branching(level, children, _rows_that_fit(cache, most)):
             place = run - children[0]
             branch = _selected(cache, self._tensor(rows[place]))
             output = self.model(
                 input_ids=self._tensor(tokens[place])[:, None], past_key_values=branch, use_cache=True
             )
-            self._descend(trie, found, level + 1, run, output.logits[:, -1], output.past_key_values)
+            self._descend(trie, found, level + 1, run, output.logits[:, -1], output.past_key_values, most)
+
+    def _cache_bytes(self) -> int:
+        """Bytes of one key-value cache over many continuations. A few such caches are alive at once."""
+        weights = sum(weight.numel() * weight.element_size() for weight in self.model.parameters())
+        return min(max(CACHE_BYTES, int(weights) // CACHE_SHARE), CACHE_MOST)
 
     def _greedy(self, max_new_tokens: int) -> Any:
         """Plain greedy decoding, whatever sampling or penalties the model's own generation config names."""
@@ -492,11 +503,11 @@ def _selected(cache: Any, rows: Tensor) -> Any:
     return branch
 
 
-def _rows_that_fit(cache: Any) -> int:
-    """How many rows of this cache, one token longer, fit into CACHE_BYTES."""
+def _rows_that_fit(cache: Any, most: int) -> int:
+    """How many rows of this cache, one token longer, fit into `most` bytes."""
     parts = [part for layer in cache.layers for part in (layer.keys, layer.values)]
     row = sum(part[0].numel() * part.element_size() for part in parts)
-    return int(max(1, CACHE_BYTES // (row + row // cache.get_seq_length())))
+    return int(max(1, most // (row + row // cache.get_seq_length())))
 
 
 def _batches(lengths: Sequence[int], tokens: int) -> Iterator[list[int]]:
