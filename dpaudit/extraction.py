@@ -236,18 +236,17 @@ class TokenTrie:
         return len(self.token)
 
     def children(self, level: int, parents: Ints) -> Ints:
-        """The nodes of `level` under a run of consecutive nodes of the level above."""
+        """The nodes of `level` under some of the level above, in rising order, between which are none with children."""
         start, stop = np.searchsorted(self.parent[level], [parents[0], parents[-1] + 1])
         return np.arange(start, stop)
 
     def branching(self, level: int, nodes: Ints, size: int) -> Iterator[Ints]:
-        """The `nodes` of a level that have children, in runs of consecutive numbers of at most `size`."""
+        """The `nodes` of a level that have children, in order, at most `size` at a time."""
         if level + 1 >= self.depth or not len(nodes):
             return
         inner = nodes[np.isin(nodes, self.parent[level + 1])]
-        for run in np.split(inner, np.flatnonzero(np.diff(inner) != 1) + 1):
-            for start in range(0, len(run), size):
-                yield run[start : start + size]
+        for start in range(0, len(inner), size):
+            yield inner[start : start + size]
 
     def totals(self, node_logprobs: Sequence[Floats]) -> Floats:
         """The sum of log-probabilities along each sequence, shape (sequences,), from those of each level's nodes."""

@@ -414,11 +414,11 @@ class HFModel:
     ) -> None:
         """Puts the log-probabilities of everything under `parents` into `found`, one array a level.
 
-        `parents` are consecutive nodes of the level above; `logits` (parents, vocabulary) and `cache` are theirs;
+        `parents` are nodes of the level above, as `TokenTrie.branching` gives them; `logits` (parents, vocabulary) and `cache` are theirs;
         a cache takes `most` bytes.
         """
         children = trie.children(level, parents)
-        rows = trie.parent[level][children] - parents[0]
+        rows = np.searchsorted(parents, trie.parent[level][children])
         tokens = trie.token[level][children]
         found[level][children] = (
             _log_softmax_at(logits, self._tensor(rows), self._tensor(tokens)).cpu().numpy()
