@@ -13,10 +13,16 @@ from torch.nn import functional
 
 
 def is_plain(layer: Any) -> bool:
-    """One active adapter over a linear layer, without a variant (DoRA and others change the product)."""
-    active = layer.active_adapters
+    """One active adapter over a linear layer, without a variant (DoRA and others change the product).
+
+    Attention modules and bare parameters have A and B of linear layers too, and another product.
+    """
+    from peft.tuners import lora
+
+    active, is_4_or_8_bit = layer.active_adapters, type(layer).__module__ == "peft.tuners.lora.bnb"
     return (
-        len(active) == 1
+        (isinstance(layer, lora.Linear) or is_4_or_8_bit)
+        and len(active) == 1
         and not layer.merged
         and active[0] in layer.lora_A
         and isinstance(layer.lora_A[active[0]], nn.Linear)

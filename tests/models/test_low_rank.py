@@ -15,9 +15,8 @@ def adapted(**changed: Any) -> Any:
     config = transformers.LlamaConfig(
         vocab_size=64, hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=2
     )
-    wanted = peft.LoraConfig(
-        r=4, target_modules="all-linear", task_type="CAUSAL_LM", init_lora_weights=False, **changed
-    )
+    settings = {"r": 4, "target_modules": "all-linear", "task_type": "CAUSAL_LM", "init_lora_weights": False}
+    wanted = peft.LoraConfig(**{**settings, **changed})
     return peft.get_peft_model(transformers.LlamaForCausalLM(config), wanted).eval()
 
 
@@ -40,9 +39,17 @@ def test_plain_layers_give_what_peft_gives(changed: dict[str, Any]) -> None:
         assert torch.equal(model(input_ids=IDS).logits, expected)
 
 
-@pytest.mark.parametrize("changed", [{"use_dora": True}, {"lora_bias": True}])
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"use_dora": True},
+        {"lora_bias": True},
+        {"target_modules": [], "target_parameters": ["gate_proj.weight"]},
+    ],
+)
 def test_other_layers_are_left_to_peft(changed: dict[str, Any]) -> None:
     model = adapted(**changed)
+    assert any(isinstance(layer, peft.tuners.lora.LoraLayer) for layer in model.modules())
     with low_rank.attached(model):
         assert replaced(model) == 0
 
