@@ -537,6 +537,23 @@ def test_words_of_the_corpus_and_the_canaries_share_are_told(tmp_path: Path) -> 
     assert data["run"]["canary_share"] == {"sft": {"units": 0.282, "bytes": 0.039}}
 
 
+def test_what_was_cut_or_not_scored_is_told_arm_by_arm(tmp_path: Path) -> None:
+    run_dir, plan = fabricate.run(tmp_path)
+    assert "longer than the context" not in _words(_reported(run_dir, plan)[0])
+    for arm, cut in (("sft-inf", 3), ("sft-eps4", 5)):
+        for file in run_dir.file(f"audit/{arm}").glob("*.json"):
+            found = json.loads(file.read_text())
+            if found.get("kind") != "extract":
+                found["canaries"] |= {"truncated": cut, "unscored": 1}
+                file.write_text(json.dumps(found))
+    words = _words(_reported(run_dir, plan)[0])
+    for arm, cut in (("sft-inf", 3), ("sft-eps4", 5)):
+        told = (
+            f"{arm} : {cut} are longer than the context and scored on what fits, and 1 could not be scored."
+        )
+        assert words.replace(f"{arm}:", f"{arm} :").count(told) == 1
+
+
 def test_a_missing_baseline_is_named(tmp_path: Path) -> None:
     run_dir, plan = fabricate.run(tmp_path)
     none = dict.fromkeys(("auc", "auc_lower", "auc_upper", "p_value"))
