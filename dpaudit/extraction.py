@@ -34,8 +34,8 @@ class ExactRank:
     def __post_init__(self) -> None:
         if self.exact_up_to < 1:
             raise ValueError(f"exact_up_to must be at least 1, got {self.exact_up_to}")
-        if self.samples < 100:
-            raise ValueError(f"samples must be at least 100, got {self.samples}")
+        if not 100 <= self.samples <= 10**6:
+            raise ValueError("samples must be in [100, 1,000,000]")
 
 
 @dataclass(frozen=True)
@@ -53,8 +53,8 @@ class Discoverable:
     p: float
 
     def __post_init__(self) -> None:
-        if not 0 < self.temperature < math.inf:
-            raise ValueError(f"temperature must be above 0, got {self.temperature:g} (0 is greedy decoding: "
+        if not 1e-3 <= self.temperature < math.inf:
+            raise ValueError(f"temperature must be at least 0.001, got {self.temperature:g} (0 is greedy decoding: "
                              "attacks/extraction.yaml)")  # fmt: skip
         if self.top_k < 0:
             raise ValueError(f"top_k must be at least 0, which is all, got {self.top_k}")
@@ -62,6 +62,8 @@ class Discoverable:
             raise ValueError(f"top_p must be in (0, 1], got {self.top_p:g}")
         if not self.queries or min(self.queries) < 1 or list(self.queries) != sorted(set(self.queries)):
             raise ValueError(f"queries must be rising numbers from 1, got {list(self.queries)}")
+        if max(self.queries) > 10**18:
+            raise ValueError("queries must be at most 10**18")
         if not 0 < self.p < 1:
             raise ValueError(f"p must be in (0, 1), got {self.p:g}")
 

@@ -151,23 +151,41 @@ def verdict_rows(run_dir: RunDir, plan: Plan, kind: str = "mia") -> Rows:
                 "epsilon_lower": bound.get("epsilon_lower"),
                 "ceiling": bound.get("ceiling"),
                 "notion": bound.get("notion"),
-                "auc": canaries.get("auc"),
-                "auc_lower": canaries.get("auc_lower"),
-                "auc_upper": canaries.get("auc_upper"),
-                "records_auc": (found.get("records") or {}).get("auc"),
+                "confidence": bound.get("confidence"),
+                **{key: canaries.get(key) for key in ("auc", "auc_lower", "auc_upper")},
+                **_of_records(found.get("records") or {}),
+                "blind_auc": (found.get("blind") or {}).get("auc"),
+                "blind_alarm": bool((found.get("blind") or {}).get("alarm")),
                 "verdict": (found.get("verdict") or {}).get("verdict"),
             }
         )
     return rows
 
 
-def extraction_rows(run_dir: RunDir, plan: Plan) -> Rows:
-    """Per arm: planted secrets that came out, never-planted ones that did, with the upper bound of each rate.
+def _of_records(records: Row) -> Row:
+    """The AUC of real units with its limits, how many they are, and the AUC without those that have near-duplicates."""
+    near, blind = records.get("near_duplicates") or {}, records.get("blind") or {}
+    return {
+        **{f"records_{key}": records.get(key) for key in ("n", "auc", "auc_lower", "auc_upper")},
+        "records_auc_without_near_duplicates": near.get("auc_without"),
+        "records_blind_auc": blind.get("auc"),
+    }
 
-    `extrapolated` counts the secrets whose exposure rests on a sample of their space.
+
+def extraction_rows(run_dir: RunDir, plan: Plan) -> Rows:
+    """Per arm: planted secrets that came out, never-planted ones that did, with the upper limit of each rate; their exposures.
+
+    `extrapolated` counts the secrets whose exposure rests on a sample of their space. The medians, in bits, are those of
+    exact exposures, and of extrapolated ones where there is no exact one.
     """
     return [
-        {"arm": arm, "recipe": name, **_kept(found), "extrapolated": _extrapolated(found)}
+        {
+            "arm": arm,
+            "recipe": name,
+            **_kept(found),
+            **_exposures(found),
+            "extrapolated": _extrapolated(found),
+        }
         for arm, name, found in _audits(run_dir, plan)
         if "planted_found" in found
     ]
@@ -176,6 +194,13 @@ def extraction_rows(run_dir: RunDir, plan: Plan) -> Rows:
 def _kept(found: Row) -> Row:
     kept = ("planted", "planted_found", "found_upper", "controls", "controls_found", "controls_upper")
     return {key: found.get(key) for key in kept}
+
+
+def _exposures(found: Row) -> Row:
+    exact = found.get("exposure") or {}
+    is_exact = bool(exact.get("planted") or exact.get("controls"))
+    told = exact if is_exact else found.get("exposure_extrapolated") or {}
+    return {key: told.get(key) for key in ("median_planted", "median_control", "space_bits")}
 
 
 def _extrapolated(found: Row) -> int:
@@ -295,8 +320,8 @@ def _optional(run_dir: RunDir, relative: str) -> Row:
 
 
 def recipe_rows() -> Rows:
-    """One line per attack recipe, shipped and own."""
-    from dpaudit import recipe
+    """One line per attack recipe, shipped and own, with the file that it is read from."""
+    from dpaudit import content, recipe
 
     kept = (
         "name",
@@ -310,8 +335,16 @@ def recipe_rows() -> Rows:
         "cost",
         "source",
     )
+    files, ours = content.listing("attacks"), content.shipped("attacks")
     return [
-        {**{key: getattr(found, key) for key in kept}, "sees": found.threat} for found in recipe.load_all()
+        {
+            **{key: getattr(found, key) for key in kept},
+            "sees": found.threat,
+            "least_shadows": found.least_shadows,
+            "file": str(files[found.name]),
+            "own": files[found.name].parent != ours,
+        }
+        for found in recipe.load_all()
     ]
 
 

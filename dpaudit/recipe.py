@@ -25,6 +25,7 @@ ACCESS = {
     "weights": "the weights",
 }
 FITTED_LEAST = 80  # canaries: twenty on either side of the coin, but for one draw in a million
+MOST_CANARIES = 10**6
 REFERENCES = ("none", "base", "start", "shadows")  # or a model's folder
 
 
@@ -98,11 +99,15 @@ class Recipe:
         if (self.reference == "shadows") != (self.least_shadows > 0):
             fitting = "shadows" if self.least_shadows else "another than shadows"
             raise ValueError(f"reference {self.reference!r:.40} (signal {self.signal} needs {fitting})")
+        if self.minimum_canaries > MOST_CANARIES:
+            raise ValueError(f"minimum_canaries must be at most {MOST_CANARIES:,}")
         least = 0 if self.kind == "extract" else 1  # real records may be tried without any canary
         if self.bound is not None and not self.bound.guess.count(self.minimum_canaries):
             raise ValueError(
                 f"fraction {self.bound.guess.fraction:g} of minimum_canaries {self.minimum_canaries} guesses nothing"
             )
+        if self.kind == "extract" and (self.bound is not None or self.reference != "none"):
+            raise ValueError("kind extract counts what comes out: it has no bound and no reference")
         if self.minimum_canaries < least:
             raise ValueError(f"minimum_canaries must be at least {least}, got {self.minimum_canaries}")
 
@@ -118,9 +123,15 @@ class Recipe:
         return hashlib.sha256(text.encode()).hexdigest()[:32]
 
     @property
+    def needs_heldout(self) -> bool:
+        """Whether it compares with records that nothing was trained on."""
+        own = getattr(signals_of(self.kind)[self.signal], "heldout", False)
+        return own or any(part.needs_heldout for part in self.components())
+
+    @property
     def threat(self) -> str:
         """What the attacker must have, in words."""
-        beside = {"none": "", "base": ", the base model", "start": ", what the arm started from", "shadows": ", the data and trainings of its own"}  # fmt: skip
+        beside = {"none": "", "base": ", the base model", "start": ", what the arm started from", "shadows": f", the data and {self.least_shadows} or more trainings of its own"}  # fmt: skip
         return ACCESS[self.access] + beside.get(self.reference, f", the model {Path(self.reference).name}")
 
     def components(self) -> "list[Recipe]":
@@ -250,5 +261,5 @@ def check_minimum(recipes: Iterable[Recipe], candidates: Candidates) -> None:
                 f"candidates.{key}",
                 expected=f"at least {recipe.minimum_canaries} canaries for attacks/{recipe.name}.yaml",
                 got=str(getattr(candidates, key)),
-                remedy=f"--set candidates.{key}={recipe.minimum_canaries}",
+                remedy=f"train a run with --set candidates.{key}={recipe.minimum_canaries}",
             )

@@ -118,6 +118,7 @@ class Rmia:
 
     kind: ClassVar = "mia"
     evidence: ClassVar = "shadows"
+    heldout: ClassVar = True
     reference: ClassVar = "shadows"
     least_shadows: ClassVar = 2
     gamma: float

@@ -149,6 +149,7 @@ class Recall:
 
     kind: ClassVar = "mia"
     evidence: ClassVar = "prefixed"
+    heldout: ClassVar = True  # without such records it says the same of every text
     shots: int
 
     def __post_init__(self) -> None:
@@ -228,6 +229,8 @@ class WindowComparison:
     def __post_init__(self) -> None:
         _check_count("least", self.least, 10_000)
         _check_count("sizes", self.sizes, 1000)
+        if self.most > 10**6:
+            raise ValueError("most must be at most 1,000,000 tokens")
         if self.most < self.least:
             raise ValueError(f"most must be at least {self.least}, got {self.most}")
 
@@ -313,8 +316,8 @@ class Combination:
             )
         if not 0.1 <= self.share <= 0.9:
             raise ValueError(f"share must be in [0.1, 0.9], got {self.share:g}")
-        if not 0 < self.penalty < math.inf:
-            raise ValueError(f"penalty must be above 0, got {self.penalty:g}")
+        if not 1e-6 <= self.penalty <= 1e6:
+            raise ValueError(f"penalty must be in [1e-6, 1e6], got {self.penalty:g}")
 
 
 Signal = Callable[[Span], float]

@@ -1,11 +1,19 @@
 """What a command found as plain text: aligned tables, one line for every other value."""
 
+import shutil
+from io import StringIO
 from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
 
 from dpaudit.formats import show
 
 Row = dict[str, Any]
 PLAIN = ("pairs", "yes")  # styles of this module's own: a mapping as words, a truth value as yes or no
+MARK, INTERVAL = "mark", "interval"  # yes or nothing; a value with the limits that stand beside it in its row
+WRAPPED = ("recipes",)  # tables of words, which are fitted to the terminal
 
 # key of a command's findings -> column of a row -> (heading, style of `formats.show`)
 COLUMNS: dict[str, dict[str, tuple[str, str]]] = {
@@ -56,11 +64,11 @@ COLUMNS: dict[str, dict[str, tuple[str, str]]] = {
         "recipe": ("recipe", "text"),
         "claim": ("claimed epsilon", "epsilon"),
         "epsilon_lower": ("lower bound", "two_down"),
+        "confidence": ("holds with", "percent"),
         "ceiling": ("ceiling", "two_down"),
-        "auc": ("AUC", "three"),
-        "auc_lower": ("from", "three_down"),
-        "auc_upper": ("to", "three_up"),
-        "records_auc": ("AUC of real units", "three"),
+        "auc": ("AUC of canaries", "interval"),
+        "records_auc": ("AUC of real units", "interval"),
+        "blind_auc": ("blind AUC", "three"),
         "verdict": ("verdict", "text"),
     },
     "inside": {
@@ -80,16 +88,20 @@ COLUMNS: dict[str, dict[str, tuple[str, str]]] = {
         "found_upper": ("rate at most", "percent_up"),
         "controls_found": ("controls extracted", "count"),
         "controls": ("of controls", "count"),
+        "median_planted": ("median exposure, bits", "one"),
+        "median_control": ("of controls", "one"),
+        "space_bits": ("most there can be", "one"),
         "extrapolated": ("exposures extrapolated", "count"),
     },
     "discoverable": {
         "arm": ("arm", "text"),
+        "recipe": ("recipe", "text"),
         "queries": ("attempts", "attempts"),
-        "p": ("come out with chance", "percent"),
-        "planted_found": ("planted", "count"),
+        "p": ("with this chance", "percent"),
+        "planted_found": ("come out", "count"),
         "planted": ("of planted", "count"),
         "found_upper": ("rate at most", "percent_up"),
-        "controls_found": ("controls", "count"),
+        "controls_found": ("controls come out", "count"),
         "controls": ("of controls", "count"),
     },
     "pii": {
@@ -98,7 +110,7 @@ COLUMNS: dict[str, dict[str, tuple[str, str]]] = {
         "completed": ("completed", "count"),
         "fields": ("of fields trained on", "count"),
         "upper": ("rate at most", "percent_up"),
-        "others_completed": ("completed", "count"),
+        "others_completed": ("others completed", "count"),
         "others_fields": ("of fields left out", "count"),
         "given": ("given in the prompt", "count"),
         "units_out": ("units concerned", "count"),
@@ -123,9 +135,10 @@ COLUMNS: dict[str, dict[str, tuple[str, str]]] = {
     },
     "recipes": {
         "name": ("recipe", "text"),
+        "own": ("yours", "mark"),
         "kind": ("kind", "text"),
-        "sees": ("the attacker has", "text"),
         "minimum_canaries": ("canaries", "count"),
+        "sees": ("the attacker has", "text"),
         "cost": ("cost", "text"),
     },
     "controls": {
@@ -191,6 +204,8 @@ def as_text(found: Row) -> str:
 
 
 def _part(key: str, value: Any) -> str:
+    if key in WRAPPED:
+        return f"\n{wrapped(value, COLUMNS[key])}\n"
     if key in COLUMNS and isinstance(value, list):
         return f"\n{table(value, COLUMNS[key])}\n"
     return str(value) if key == "caveat" else f"{key.replace('_', ' ')}: {_plain(value)}"
@@ -204,7 +219,16 @@ def _plain(value: Any) -> str:
     return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
-def _cell(value: Any, style: str) -> str:
+def _cell(row: Row, key: str, style: str) -> str:
+    value = row.get(key)
+    if style == MARK:
+        return "yes" if value else ""
+    if style == INTERVAL:
+        limits = [row.get(f"{key}_lower"), row.get(f"{key}_upper")]
+        around = (
+            "" if None in limits else f" [{show(limits[0], 'three_down')}, {show(limits[1], 'three_up')}]"
+        )
+        return show(value, "three") + around
     return (
         _plain(value)
         if style in PLAIN and value is not None
@@ -216,11 +240,27 @@ def table(rows: list[Row], columns: dict[str, tuple[str, str]]) -> str:
     """Rows as aligned plain text; `columns` is key -> (heading, style of `formats.show`). Empty without rows."""
     if not rows:
         return ""
-    lines = [[heading for heading, _ in columns.values()]]
-    lines += [[_cell(row.get(key), style) for key, (_, style) in columns.items()] for row in rows]
+    lines = _lines(rows, columns)
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     padded = (
         "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
         for line in lines
     )
     return "\n".join(padded)
+
+
+def wrapped(rows: list[Row], columns: dict[str, tuple[str, str]]) -> str:
+    """The same as `table`, with long cells broken into lines so that the whole fits the terminal."""
+    heads, *lines = _lines(rows, columns)
+    made = Table(*heads, box=None, pad_edge=False, header_style="")
+    for line in lines:
+        made.add_row(*map(Text, line))
+    to = Console(file=StringIO(), width=max(60, shutil.get_terminal_size((120, 24)).columns))
+    to.print(made)
+    return "\n".join(line.rstrip() for line in to.file.getvalue().splitlines())  # type: ignore[attr-defined]
+
+
+def _lines(rows: list[Row], columns: dict[str, tuple[str, str]]) -> list[list[str]]:
+    """The headings, then every row's cells."""
+    cells = [[_cell(row, key, style) for key, (_, style) in columns.items()] for row in rows]
+    return [[heading for heading, _ in columns.values()], *cells]

@@ -15,8 +15,9 @@ import fabricate
 import pytest
 import yaml
 
-from dpaudit import cli, overview, pipeline, rundir, suite, tables
+from dpaudit import cli, content, overview, pipeline, rundir, suite, tables
 from dpaudit.errors import UsageError
+from dpaudit.formats import show
 
 COMMANDS = [
     "", "demo", "run", "train", "attack", "attack mia", "attack extract", "attack list", "eval", "judge",
@@ -247,6 +248,28 @@ def test_an_attack_shows_the_arms_and_recipes_that_were_asked_for(tmp_path: Path
     assert [(row["arm"], row["recipe"]) for row in one] == [("sft-eps4", "loss")]
     (secrets,) = overview.narrowed(overview.extraction_rows(run_dir, plan), ["sft-inf"], ["extraction"])
     assert secrets["arm"] == "sft-inf"
+
+
+def test_a_table_of_attacks_has_limits_exposures_and_whose_recipe_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run_dir, plan = fabricate.run(tmp_path)
+    row = overview.verdict_rows(run_dir, plan)[0]
+    told = tables.as_text({"verdicts": [row]})
+    assert f"[{show(row['auc_lower'], 'three_down')}, {show(row['auc_upper'], 'three_up')}]" in told
+    assert "95 %" in told and show(row["blind_auc"], "three") in told and row["records_n"] > 0
+    secrets = overview.extraction_rows(run_dir, plan)[0]
+    assert secrets["median_planted"] is not None and secrets["space_bits"] > 0
+    assert "median exposure" in tables.as_text({"extraction": [secrets]})
+    (tmp_path / "attacks").mkdir()
+    mine = (content.shipped("attacks") / "loss.yaml").read_text().replace("name: loss", "name: mine")
+    (tmp_path / "attacks/mine.yaml").write_text(mine)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "90")
+    rows = overview.recipe_rows()
+    assert [found["name"] for found in rows if found["own"]] == ["mine"]
+    listed = tables.as_text({"recipes": rows}).splitlines()
+    assert max(map(len, listed)) <= 90 and any(line.split()[:2] == ["mine", "yes"] for line in listed)
 
 
 def test_an_unfit_judge_is_told_with_its_reason_and_no_win_rate(tmp_path: Path) -> None:

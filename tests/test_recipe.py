@@ -58,6 +58,7 @@ def edited(tmp_path: Path, **changes: object) -> Path:
         ({"signal": "min_kk"}, "did you mean min_k?"),
         ({"signal": "perplexity"}, "known for kind mia: calibrated"),
         ({"reference": "bass"}, "reference"),
+        ({"minimum_canaries": 10**400}, "minimum_canaries must be at most 1,000,000"),
         ({"signal": "calibrated", "parameters": {}}, "base, start or a model"),
         ({"signal": "lira_offline", "parameters": {}}, "lira_offline needs shadows"),
         ({"signal": "combination", "parameters": {"recipes": ["loss", "pair_margin"]}}, "kind mia"),
@@ -155,3 +156,27 @@ def test_yaml_that_its_reader_chokes_on_is_one_line(tmp_path: Path, text: str) -
 def test_a_primary_over_shadows_is_refused() -> None:
     with pytest.raises(UsageError, match="needs no shadow models"):
         recipe.check_candidates(replace(SUITE, primary="rmia"))
+
+
+@pytest.mark.parametrize("changes", [{"reference": "base"}, {"bound": recipe.load("loss").bound}])
+def test_extraction_has_no_bound_and_no_reference(changes: dict[str, object]) -> None:
+    with pytest.raises(ValueError, match="it has no bound and no reference"):
+        replace(recipe.load("extraction"), **changes)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("name", "parameters", "told"),
+    [
+        ("extraction", {"samples": 10**12}, "samples must be in"),
+        ("discoverable", {"queries": [10**400]}, "queries must be at most"),
+        ("discoverable", {"temperature": 1e-320}, "temperature must be at least"),
+        ("window_comparison", {"most": 10**400}, "most must be at most"),
+        ("combination", {"penalty": 1e-320}, "penalty must be in"),
+    ],
+)
+def test_numbers_that_no_machine_could_serve_are_refused(
+    name: str, parameters: dict[str, object], told: str
+) -> None:
+    made_by = recipe.load(name)
+    with pytest.raises(UsageError, match=told):
+        replace(made_by, parameters=made_by.parameters | parameters).make_signal()

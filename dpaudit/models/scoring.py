@@ -200,7 +200,8 @@ def decoding_logprob(logits: Tensor, tokens: Tensor, temperature: float, top_k: 
     number = torch.arange(logits.shape[-1], device=logits.device)
     above |= (logits == chosen[:, None]) & (number < tokens[:, None])
     is_cut = (probability * above).sum(-1) >= top_p
-    return (logprob - _nucleus(probability, top_p).log()).masked_fill(is_cut, -math.inf)
+    kept = (logprob - _nucleus(probability, top_p).log()).clamp_(max=0)  # rounding may put it above
+    return kept.masked_fill(is_cut, -math.inf)
 
 
 def _nucleus(probability: Tensor, top_p: float) -> Tensor:

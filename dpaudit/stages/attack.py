@@ -102,8 +102,13 @@ def applicable(
         if named is not None and made_by.least_shadows:
             shadows.require(run_dir, arm, made_by.least_shadows)
         missing = recipe.lacks(made_by, plan.suite.candidates)
+        if made_by.needs_heldout and not plan.suite.data.heldout:
+            missing = "held-out records (data.heldout)"
+            if named is not None:
+                raise UsageError("data.heldout", expected=f"held-out records for attacks/{made_by.name}.yaml", got="0",
+                                 remedy="train a run with --set data.heldout=20")  # fmt: skip
         if made_by.least_shadows and len(shadows.present(run_dir, arm)) < made_by.least_shadows:
-            missing = "shadow models (--shadows 16 trains them)"
+            missing = f"{made_by.least_shadows} shadow models (--shadows 16 trains sixteen)"
         if missing is None:
             kept.append(made_by)
         else:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from dpaudit.corpus import Record, as_text
+from dpaudit.errors import UsageError
 from dpaudit.progress import Advance, Progress
 from dpaudit.recipe import Recipe
 from dpaudit.rundir import RunDir
@@ -83,12 +84,17 @@ def _lowercase(asked: Asked, signal: Any) -> list[Fields]:
 
 def _prefixed(asked: Asked, signal: Recall) -> list[Fields]:
     """Other people's records before every item; their beginning is cut where the model's context ends."""
-    length = asked.plan.suite.model.max_length
+    length, context = asked.plan.suite.model.max_length, references.context(asked.model)
     shots = references.rendered(asked.heldout[: signal.shots], asked.model.tokenizer, length)
-    longest = max((len(item.encoded.input_ids) for item in asked.items), default=0)
-    room = max(0, references.context(asked.model) - longest)
     lead = [token for shot in shots for token in shot]
-    return [{"prefixed": v} for v in asked.means(asked.items, lead[max(0, len(lead) - room) :])]
+    by_room: dict[int, list[int]] = {}  # tokens of the prefix -> the items that have room for so many
+    for place, item in enumerate(asked.items):
+        by_room.setdefault(max(0, min(len(lead), context - len(item.encoded.input_ids))), []).append(place)
+    found: dict[int, float] = {}
+    for room, places in by_room.items():
+        values = asked.means([asked.items[place] for place in places], lead[len(lead) - room :])
+        found |= zip(places, values, strict=True)
+    return [{"prefixed": found[place]} for place in range(len(asked.items))]
 
 
 def _neighbours(asked: Asked, signal: Neighbourhood) -> list[Fields]:
@@ -113,6 +119,9 @@ def _shadows(asked: Asked, signal: Any) -> list[Fields]:
     """What every shadow of the arm says of the items, and of the held-out texts."""
     known = shadows.require(asked.run_dir, asked.arm, signal.least_shadows)
     texts = _population(asked)
+    if asked.heldout and not texts:
+        raise UsageError("model.max_length", expected="held-out records of which something is left, to compare shadow models on",
+                         got="none", remedy="train a run with a higher model.max_length or data.heldout")  # fmt: skip
     answers, population = [], [asked.means(texts)]
     for shadow in known:
         name = f"{asked.arm.name}/{shadow.folder.name}"
@@ -120,6 +129,9 @@ def _shadows(asked: Asked, signal: Any) -> list[Fields]:
         with asked.model.active(name):
             answers.append(asked.means(asked.items))
             population.append(asked.means(texts))
+        if not np.isfinite([*answers[-1], *population[-1]]).all():
+            raise UsageError(str(shadow.folder), expected="a shadow model that gives every text a probability", got="NaN",
+                             remedy="its training diverged: train the arm with a lower learning rate")  # fmt: skip
     by_item = np.array(answers).T  # (items, shadows)
     beside = np.array(population).T  # (texts, 1 + shadows)
     return [

@@ -12,7 +12,6 @@ from dpaudit.canary import Canary
 from dpaudit.extraction import ExactRank
 from dpaudit.models.encode import counted_mask
 from dpaudit.progress import Progress
-from dpaudit.recipe import Recipe
 from dpaudit.rundir import RunDir
 from dpaudit.stages.prepare import Candidates
 from dpaudit.stages.scores import Job, Score, by_recipe, require_numbers, write_scores
@@ -33,35 +32,41 @@ def score(
 ) -> None:
     canaries = [canary for canary in candidates.canaries if canary.purpose == "extraction"]
     for made_by, arms in by_recipe(jobs):
-        spaces = _spaces(plan, progress, made_by, canaries, model)
+        measure: Any = made_by.make_signal()
+        sampled = [_others(canary, measure, plan.seed) for canary in canaries]
+        spaces = _spaces(plan, progress, canaries, sampled, model)
         with progress.task("attack extract: ranking secrets", total=len(canaries) * len(arms)) as advance:
             for arm in arms:
                 scores: list[Score] = []
                 with model.active(arm.name):
                     written = _written(model, spaces)
-                    for canary, space, greedy in zip(canaries, spaces, written, strict=True):
-                        scores += _secret_scores(canary, space, greedy, model)
+                    for canary, space, others, greedy in zip(canaries, spaces, sampled, written, strict=True):
+                        scores += _secret_scores(canary, space, others is None, greedy, model)
                         advance(1)
                 require_numbers(run_dir, arm.name, scores)
                 write_scores(run_dir, arm.name, made_by, scores)
 
 
 def _spaces(
-    plan: Plan, progress: Progress, made_by: Recipe, canaries: Sequence[Canary], model: "HFModel"
+    plan: Plan,
+    progress: Progress,
+    canaries: Sequence[Canary],
+    sampled: Sequence[list[str] | None],
+    model: "HFModel",
 ) -> list["Space"]:
-    """Each canary's whole space, or of one that is too large its secret and others of the same space."""
+    """Each canary's whole space, or where others were sampled its secret and those."""
     from dpaudit.models.spaces import Spaces
 
-    measure: Any = made_by.make_signal()
     maker, spaces = Spaces(model.tokenizer, plan.suite.model.max_length), []
     with progress.task("attack extract: listing candidate secrets", total=len(canaries)) as advance:
-        for canary in canaries:
-            spaces.append(maker.of(canary, _others(canary, measure, plan.seed)))
+        for canary, others in zip(canaries, sampled, strict=True):
+            spaces.append(maker.of(canary, others))
             advance(1)
     return spaces
 
 
 def _others(canary: Canary, measure: ExactRank, seed: int) -> list[str] | None:
+    """A sample of the other secrets of a space that is too large; None for one that is ranked whole."""
     if canary.space is not None and canary.space <= measure.exact_up_to:
         return None
     return extraction.other_secrets(canary, measure.samples, random.Random(f"exposure/{seed}/{canary.id}"))
@@ -74,10 +79,11 @@ def _written(model: "HFModel", spaces: Sequence["Space"]) -> list[bool]:
     return [bool(own.greedy[mask].all()) for own, mask in zip(found, masks, strict=True)]
 
 
-def _secret_scores(canary: Canary, space: "Space", written: bool, model: "HFModel") -> list[Score]:
+def _secret_scores(
+    canary: Canary, space: "Space", whole: bool, written: bool, model: "HFModel"
+) -> list[Score]:
     """The figures of one secret; NaN where the model gives no number."""
     logprobs = model.sequence_logprobs(space.prefix, space.trie)
-    whole = len(logprobs) == canary.space
     made = (
         _exact(logprobs, space.secret_index) if whole else _extrapolated(canary, logprobs, space.secret_index)
     )

@@ -5,6 +5,7 @@ import json
 import secrets
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -70,18 +71,28 @@ def _start_adapter(run_dir: RunDir, arm: str) -> list[str]:
 
 
 def _outside(run_dir: RunDir, arm: str, made_by: Recipe) -> dict[str, str]:
-    """Weights that scores are compared with and that are not the run's own -> SHA-256; a hub id has none here."""
+    """Weights that scores come from and that are not the run's own -> SHA-256; a hub id has none here.
+
+    They are those of the base, and of a reference or a start that is a folder.
+    """
+    model = Plan.from_json(run_dir.read_json("plan.json")).suite.model
     named = made_by.reference
     if named == "start" and not _start_adapter(run_dir, arm):
-        named = Plan.from_json(run_dir.read_json("plan.json")).suite.model.start or "base"
-    folder = Path(named)
-    if named in REFERENCES or not folder.is_dir():
-        return {}
-    found = {}
-    for file in sorted([*folder.glob("*.safetensors"), *folder.glob("adapter/*.safetensors")]):
-        with file.open("rb") as stream:
-            found[f"{named}/{file.name}"] = hashlib.file_digest(stream, "sha256").hexdigest()[:32]
-    return found
+        named = model.start or "base"
+    folders = {Path(model.base)} | ({Path(named)} if named not in REFERENCES else set())
+    files = [
+        file
+        for folder in sorted(folders)
+        for file in sorted([*folder.glob("*.safetensors"), *folder.glob("adapter/*.safetensors")])
+    ]
+    return {str(file): _weights(file, (at := file.stat()).st_size, at.st_mtime_ns) for file in files}
+
+
+@cache
+def _weights(file: Path, size: int, changed: int) -> str:
+    """SHA-256 of a file as it was at that time, read once."""
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()[:32]
 
 
 def score_file(arm: str, name: str) -> str:
@@ -103,6 +114,7 @@ def write_scores(
 
     rows = list(scores)
     metadata = {
+        "rows": _digest(rows),
         "inputs": json.dumps(run_dir.digests(inputs_of(run_dir, arm, made_by))),
         "outside": json.dumps(_outside(run_dir, arm, made_by)),
         "recipe": made_by.digest,
@@ -122,10 +134,28 @@ def write_scores(
 
 
 def read_scores(run_dir: RunDir, arm: str, name: str) -> list[Score]:
-    """The rows of one recipe's scores of one arm."""
+    """The rows of one recipe's scores of one arm. Raises UsageError for others than were written."""
     import pyarrow.parquet as pq
 
-    return [Score(**row) for row in pq.read_table(run_dir.file(score_file(arm, name))).to_pylist()]
+    file = run_dir.file(score_file(arm, name))
+    table = pq.read_table(file)
+    try:
+        rows = [Score(**row) for row in table.to_pylist()]
+        is_whole = (table.schema.metadata or {}).get(b"rows") == _digest(rows).encode()
+    except TypeError:  # other columns, or a cell without a value
+        is_whole = False
+    if not is_whole:
+        raise UsageError(str(file), expected="the scores that the attack wrote, whole and in their order", got="others",
+                         remedy="remove the file and type the attack again")  # fmt: skip
+    return rows
+
+
+def _digest(rows: Iterable[Score]) -> str:
+    """SHA-256 of the rows in their order: a row that is lost, moved or changed would change a bound."""
+    found = hashlib.sha256()
+    for row in rows:
+        found.update(f"{row.example}\0{row.kind}\0{row.signal}\0{float(row.value)!r}\n".encode())
+    return found.hexdigest()[:32]
 
 
 def read_counts(run_dir: RunDir, arm: str, name: str) -> Counts:

@@ -29,6 +29,9 @@ if TYPE_CHECKING:
     from dpaudit.training.units import StoredUnits
 
 
+CANDIDATES = ("canary", "record")  # kinds of rows in candidates.jsonl that a coin decides on
+
+
 @dataclass(frozen=True)
 class Shadow:
     """One shadow model. `members` are the candidates, canaries and units, that it learnt from."""
@@ -223,7 +226,7 @@ def _sources(run_dir: RunDir, plan: Plan, arm: Arm) -> Sources:
     encoded = train.encoded_units(plan, _units(run_dir, plan, arm))
     units = StoredUnits.write(run_dir.work_folder(f"units-shadows-{arm.name}"), encoded)
     rows = run_dir.iterate_lines("corpus/candidates.jsonl")
-    return Sources(job, units, tuple(row["id"] for row in rows if row["kind"] != "certain"))
+    return Sources(job, units, tuple(row["id"] for row in rows if row["kind"] in CANDIDATES))
 
 
 def _units(run_dir: RunDir, plan: Plan, arm: Arm) -> Iterator[tuple[str, Iterator[Record]]]:

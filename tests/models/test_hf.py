@@ -417,3 +417,13 @@ def test_a_prefix_before_every_sequence_is_computed_once(
             assert scores.logprob[1:] == pytest.approx(expected, abs=1e-4)
         again = model.token_scores(items)
     assert not np.allclose(again[0].logprob[1:], found[0].logprob[1:], atol=1e-3)  # it does reach the model
+
+
+@pytest.mark.parametrize("top_p", [0.5, 0.9, 0.999])
+def test_no_decoding_gives_a_token_more_than_certainty(top_p: float) -> None:
+    """A memorised secret's tokens are near certain, and rounding alone would lift half of them above."""
+    logits = torch.randn(400, 2000, generator=torch.Generator().manual_seed(0))
+    tokens = torch.arange(400)
+    logits[tokens, tokens] += torch.linspace(10, 30, 400)
+    found = scoring.decoding_logprob(logits, tokens, 1.0, 0, top_p)
+    assert float(found.max()) <= 0 and torch.isfinite(found).all()

@@ -1,11 +1,16 @@
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
+from io import StringIO
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
+from rich.console import Console
 
 from dpaudit import recipe, rundir, suite
 from dpaudit.errors import UsageError
@@ -242,3 +247,80 @@ def test_an_arm_of_plain_text_is_scored_on_plain_text(tmp_path: Path, toy_model_
         kept = np.array(item.encoded.input_ids)[item.counted]
         assert len(kept) < len(item.encoded.input_ids)
         assert item.kind == "record" or tokenizer.decode(kept).strip() == item.text
+
+
+Rows = list[dict[str, Any]]
+EDITS: dict[str, Callable[[Rows], Rows]] = {
+    "a row is lost": lambda rows: rows[1:],
+    "a row stands twice": lambda rows: [*rows, rows[0]],
+    "two rows change places": lambda rows: [rows[1], rows[0], *rows[2:]],
+    "a value is another": lambda rows: [{**rows[0], "value": rows[0]["value"] + 1e-9}, *rows[1:]],
+    "a value is missing": lambda rows: [{**rows[0], "value": None}, *rows[1:]],
+    "records and canaries change names": lambda rows: [
+        {**row, "kind": "record" if row["kind"] == "canary" else "canary"} for row in rows
+    ],
+    "nobody knows the example": lambda rows: [{**rows[0], "example": "nobody"}, *rows[1:]],
+    "nothing is left": lambda rows: rows[:0],
+}
+
+
+@pytest.mark.parametrize("name", ["loss", "extraction"])
+@pytest.mark.parametrize("edit", EDITS)
+def test_scores_that_were_changed_are_refused(
+    edit: str, name: str, attacked: tuple[RunDir, Plan], tmp_path: Path
+) -> None:
+    """A row fewer among the highest would raise a bound; the file still says what it was made from."""
+    run_dir = RunDir(shutil.copytree(attacked[0].path, tmp_path / "run"))
+    assert scores.read_scores(run_dir, "sft-inf", name)
+    file = run_dir.file(f"attack/sft-inf/{name}.parquet")
+    table = pq.read_table(file)
+    pq.write_table(pa.Table.from_pylist(EDITS[edit](table.to_pylist()), table.schema), file)
+    with pytest.raises(UsageError, match="expected the scores that the attack wrote"):
+        scores.read_scores(run_dir, "sft-inf", name)
+
+
+def test_a_prefix_goes_as_far_as_each_text_has_room(
+    attacked: tuple[RunDir, Plan], toy_model_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One record that fills the context takes the prefix from itself alone."""
+    from dpaudit.corpus import Record
+    from dpaudit.stages import items, membership, references
+
+    run_dir, plan = attacked
+    model = HFModel.load(str(toy_model_dir))
+    made = items.items_of(plan, prepare.load_candidates(run_dir), "sft", model.tokenizer).items
+    longest = max(made, key=lambda item: len(item.encoded.input_ids))
+    short = [item for item in made if len(item.encoded.input_ids) < len(longest.encoded.input_ids) - 30][:5]
+    heldout = [Record.from_json(row) for row in run_dir.iterate_lines("corpus/heldout.jsonl")]
+    signal: Any = recipe.load("recall").make_signal()
+
+    def prefixed(context: int, some: list[Any]) -> list[float]:
+        monkeypatch.setattr(references, "context", lambda _: context)
+        own = membership.means(some, membership.token_scores(model, some, lambda n=1: None))
+        arm = suite.arms(plan.suite)[0]
+        asked = membership.Asked(run_dir, plan, model, arm, some, heldout, own, lambda n=1: None)
+        return [row["prefixed"] for row in membership._prefixed(asked, signal)]
+
+    full = len(longest.encoded.input_ids)
+    alone, together = prefixed(full, short), prefixed(full, [*short, longest])
+    assert together[:-1] == pytest.approx(alone, abs=1e-5)
+    plain = membership.means([longest], membership.token_scores(model, [longest], lambda n=1: None))
+    assert together[-1] == pytest.approx(plain[0], abs=1e-5)
+    bare = membership.means(short, membership.token_scores(model, short, lambda n=1: None))
+    assert min(abs(a - b) for a, b in zip(alone, bare, strict=True)) > 1e-4
+
+
+def test_recipes_that_compare_with_held_out_records_want_some(attacked: tuple[RunDir, Plan]) -> None:
+    run_dir, plan = attacked
+    without = replace(plan, suite=replace(plan.suite, data=replace(plan.suite.data, heldout=0)))
+    arm, said = suite.arms(plan.suite)[0], StringIO()
+    chosen = [recipe.load(name) for name in ("loss", "recall", "combination")]
+    chosen = [replace(one, minimum_canaries=100) for one in chosen]
+    kept = attack.applicable(run_dir, without, arm, chosen, Progress(console=Console(file=said, width=200)))
+    assert [one.name for one in kept] == ["loss"]
+    assert "left out for want of held-out records (data.heldout): recall, combination" in said.getvalue()
+    assert len(attack.applicable(run_dir, plan, arm, chosen, QUIET)) == 3
+    with pytest.raises(
+        UsageError, match=r"data\.heldout: expected held-out records for attacks/recall\.yaml, got 0"
+    ):
+        attack.applicable(run_dir, without, arm, [recipe.load("recall")], QUIET, ["recall"])

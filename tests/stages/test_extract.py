@@ -2,6 +2,7 @@
 
 import json
 import math
+import random
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -13,13 +14,13 @@ import torch
 import yaml
 from test_attack import fabricate_training
 
-from dpaudit import content, overview, recipe, rundir, suite, tables
+from dpaudit import content, extraction, overview, recipe, rundir, suite, tables
 from dpaudit.corpus import Record, Turn
 from dpaudit.errors import UsageError
 from dpaudit.models.encode import counted_mask, encode
 from dpaudit.models.field_spans import FieldTokens, fields_of
 from dpaudit.models.hf import HFModel
-from dpaudit.models.spaces import encoded_secret
+from dpaudit.models.spaces import Spaces, encoded_secret
 from dpaudit.progress import Progress
 from dpaudit.rundir import RunDir
 from dpaudit.stages import attack, audit, complete, extracted, prepare, scores
@@ -128,6 +129,20 @@ def test_an_exposure_that_was_extrapolated_says_so_from_scores_to_table(
     assert {"beyond_samples_planted", "beyond_samples_controls", "capped_planted"} <= set(stretched)
     row = overview.extraction_rows(run_dir, plan)[0]
     assert row["extrapolated"] == 8 and "exposures extrapolated" in tables.as_text({"extraction": [row]})
+
+
+def test_a_sample_as_large_as_the_space_is_still_a_sample(
+    extracted_run: tuple[RunDir, Plan], lm: HFModel
+) -> None:
+    """999 draws with repetitions and the secret are as many as the 1,000 secrets, and not the same."""
+    from dpaudit.stages import rank
+
+    canary = next(c for c in prepare.load_candidates(extracted_run[0]).canaries if c.purpose == "extraction")
+    assert canary.space == 1000
+    others = extraction.other_secrets(canary, 999, random.Random(0))
+    space = Spaces(lm.tokenizer, 200).of(canary, others)
+    found = {row.signal: row.value for row in rank._secret_scores(canary, space, False, False, lm)}
+    assert found["extrapolated"] == 1 and "rank" not in found
 
 
 def test_figures_stand_by_number_of_repetitions(extracted_run: tuple[RunDir, Plan]) -> None:

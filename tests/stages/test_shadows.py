@@ -199,8 +199,8 @@ def test_a_recipe_over_shadows_is_left_out_or_refused(run: tuple[RunDir, Plan]) 
     kept = attack.applicable(run_dir, plan, arm, chosen, Progress(console=console))
     left_out = {one.name for one in chosen} - {one.name for one in kept}
     assert left_out == {"lira_online", "lira_offline", "rmia"}
-    assert "sft-inf: left out for want of shadow models" in told.getvalue()
-    assert "(--shadows 16 trains them): lira_offline, lira_online, rmia" in told.getvalue()
+    assert "sft-inf: left out for want of 4 shadow models" in told.getvalue()
+    assert "(--shadows 16 trains sixteen): lira_offline, lira_online" in told.getvalue()
     with pytest.raises(UsageError, match="at least 2 shadow adapters of sft-inf, got 0"):
         attack.applicable(run_dir, plan, arm, [recipe.load("rmia")], QUIET, ["rmia"])
     shadows.ensure(run_dir, plan, QUIET, arm, 2, workers=1)
