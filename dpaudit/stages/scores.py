@@ -175,6 +175,8 @@ def scores_are_current(run_dir: RunDir, arm: str, made_by: Recipe) -> bool:
 
     metadata = pq.read_schema(run_dir.file(file)).metadata or {}
     outside = json.loads(metadata.get(b"outside", b"{}"))
+    if b"rows" not in metadata:  # by an earlier version: nothing tells whether they are whole
+        return False
     return metadata.get(b"recipe") == made_by.digest.encode() and outside == _outside(run_dir, arm, made_by)
 
 
