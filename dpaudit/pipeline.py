@@ -243,12 +243,12 @@ def attack(
     from dpaudit.stages import attack, audit
     from dpaudit.training import labels
 
-    known = {found.name: found.kind for found in recipe.load_all()}
     for name in recipes or ():
-        if known.get(name, kind) != kind:
-            fitting = ", ".join(one for one, of in known.items() if of == kind)
-            raise UsageError(f"--recipe {name}", expected=f"a recipe of kind {kind}: {fitting}", got=f"one of kind {known[name]}",
-                             remedy=f"dpaudit attack {known[name]} --recipe {name}")  # fmt: skip
+        found = recipe.load(name).kind
+        if found != kind:
+            fitting = ", ".join(one.name for one in recipe.load_all(kind))
+            raise UsageError(f"--recipe {name}", expected=f"a recipe of kind {kind}: {fitting}", got=f"one of kind {found}",
+                             remedy=f"dpaudit attack {found} --recipe {name}")  # fmt: skip
 
     if kind in ("mia", "preference") and plan.suite.training.unit == labels.UNIT:
         labels.refuse_membership(f"attack {kind}", kind)

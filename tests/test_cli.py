@@ -240,6 +240,15 @@ def test_a_recipe_of_another_kind_is_refused(call: Call, words: str, wanted: lis
     assert (done.code, done.out) == (2, "") and all(part in done.err for part in wanted), done
 
 
+def test_a_faulty_recipe_of_ones_own_stops_what_would_use_it_alone(call: Call) -> None:
+    fabricate.run(Path("runs"))
+    Path("attacks").mkdir()
+    Path("attacks/mine.yaml").write_text((content.shipped("attacks") / "min_k.yaml").read_text())
+    assert "mine.yaml: name: expected mine, got min_k" in call("attack", "mia").err
+    told = call("attack", "mia", "--recipe", "nope").err
+    assert "attacks/nope" in told and "mine.yaml" not in told
+
+
 def test_an_attack_shows_the_arms_and_recipes_that_were_asked_for(tmp_path: Path) -> None:
     run_dir, plan = fabricate.run(tmp_path)
     every = overview.verdict_rows(run_dir, plan)
