@@ -79,7 +79,7 @@ def _outside(run_dir: RunDir, arm: str, made_by: Recipe) -> dict[str, str]:
     named = made_by.reference
     if named == "start" and not _start_adapter(run_dir, arm):
         named = model.start or "base"
-    folders = {Path(model.base)} | ({Path(named)} if named not in REFERENCES else set())
+    folders = {Path(name).expanduser() for name in {model.base, named} - set(REFERENCES)}
     files = [
         file
         for folder in sorted(folders)

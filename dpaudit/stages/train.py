@@ -105,8 +105,9 @@ def is_slow(dtype: str) -> bool:
     """Whether training would run on a processor that has no instructions for its number format."""
     import torch
 
-    native = torch.cuda.is_available() or torch.ops.mkldnn._is_mkldnn_bf16_supported()
-    return dtype == "bfloat16" and not native
+    if dtype != "bfloat16" or torch.cuda.is_available() or not torch.backends.mkldnn.is_available():
+        return False  # without oneDNN nobody knows
+    return not torch.ops.mkldnn._is_mkldnn_bf16_supported()
 
 
 def _title(arm: Arm) -> str:
