@@ -107,7 +107,7 @@ def is_slow(dtype: str) -> bool:
 
     if dtype != "bfloat16" or torch.cuda.is_available() or not torch.backends.mkldnn.is_available():
         return False  # without oneDNN nobody knows
-    return not torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    return not bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
 def _title(arm: Arm) -> str:
