@@ -105,7 +105,8 @@ def is_slow(dtype: str) -> bool:
     """Whether training would run on a processor that has no instructions for its number format."""
     import torch
 
-    if dtype != "bfloat16" or torch.cuda.is_available() or not torch.backends.mkldnn.is_available():
+    has_onednn = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
+    if dtype != "bfloat16" or torch.cuda.is_available() or not has_onednn:
         return False  # without oneDNN nobody knows
     return not bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
