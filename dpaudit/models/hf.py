@@ -3,7 +3,6 @@
 Weights are read from safetensors only and no code of a model repository is ever run.
 """
 
-import copy
 import logging
 import warnings
 from collections.abc import Iterator, Sequence
@@ -21,16 +20,13 @@ from torch import Tensor
 from dpaudit.corpus import Turn
 from dpaudit.errors import UsageError
 from dpaudit.extraction import TokenTrie
-from dpaudit.models import Advance, TokenScores, low_rank, scoring
+from dpaudit.models import Advance, TokenScores, descent, low_rank, scoring
 from dpaudit.models.encode import Encoded, prompt_ids
 from dpaudit.models.vocabulary import unwritable
 
 BATCH_TOKENS = 8192  # tokens in one forward pass, padding included
 LOGIT_ELEMENTS = 2**26  # tokens x vocabulary of one forward pass: 256 MB in float32
 HIDDEN_ELEMENTS = 2**18  # tokens x width of the hidden states of one forward pass on a processor
-CACHE_BYTES = 2**23  # one expanded key-value cache; a larger one only misses the processor's caches,
-CACHE_SHARE = 4  # unless the weights are far larger, which each pass reads once for all rows: then 1 / CACHE_SHARE of them,
-CACHE_MOST = 2**27  # at most
 
 # PEFT 0.21 reads a name that Transformers 5 has renamed; nothing that a user could mend.
 warnings.filterwarnings("ignore", message="`is_gradient_checkpointing`", category=FutureWarning)
@@ -290,7 +286,7 @@ class HFModel:
         for batch in self._batches_at(asked, before=len(prefix)):
             rows = self._batch(encoded, asked, batch)
             if cache is not None:
-                rows = replace(rows, cache=_selected(cache, self._tensor([0] * len(batch))))
+                rows = replace(rows, cache=descent.selected(cache, self._tensor([0] * len(batch))))
             parts = self._split()
             with low_rank.attached(self.model):
                 chunks = scoring.chunks(self.model, parts, rows)
@@ -351,12 +347,8 @@ class HFModel:
         prefix and every continuation hold at least one token. A trie may be handed in and used many times.
         """
         trie = continuations if isinstance(continuations, TokenTrie) else TokenTrie(continuations)
-        found = [np.zeros(len(tokens)) for tokens in trie.token]
         with low_rank.attached(self.model):
-            output = self.model(input_ids=self._tensor([list(prefix_ids)]), use_cache=True)
-            first, cache, most = output.logits[:, -1], output.past_key_values, self._cache_bytes()
-            self._descend(trie, found, 0, np.zeros(1, np.int64), first, cache, most)
-        return trie.totals(found)
+            return descent.logprobs(self.model, prefix_ids, trie)
 
     @torch.inference_mode()
     def generate(
@@ -401,40 +393,6 @@ class HFModel:
                 for index, text in zip(batch, texts, strict=True):
                     answers[index] = " ".join(text.split())
         return answers
-
-    def _descend(
-        self,
-        trie: TokenTrie,
-        found: list[NDArray[np.float64]],
-        level: int,
-        parents: NDArray[np.int64],
-        logits: Tensor,
-        cache: Any,
-        most: int,
-    ) -> None:
-        """Puts the log-probabilities of everything under `parents` into `found`, one array a level.
-
-        `parents` are nodes of the level above, as `TokenTrie.branching` gives them; `logits` (parents, vocabulary) and `cache` are theirs;
-        a cache takes `most` bytes.
-        """
-        children = trie.children(level, parents)
-        rows = np.searchsorted(parents, trie.parent[level][children])
-        tokens = trie.token[level][children]
-        found[level][children] = (
-            _log_softmax_at(logits, self._tensor(rows), self._tensor(tokens)).cpu().numpy()
-        )
-        for run in trie.branching(level, children, _rows_that_fit(cache, most)):
-            place = run - children[0]
-            branch = _selected(cache, self._tensor(rows[place]))
-            output = self.model(
-                input_ids=self._tensor(tokens[place])[:, None], past_key_values=branch, use_cache=True
-            )
-            self._descend(trie, found, level + 1, run, output.logits[:, -1], output.past_key_values, most)
-
-    def _cache_bytes(self) -> int:
-        """Bytes of one key-value cache over many continuations. A few such caches are alive at once."""
-        weights = sum(weight.numel() * weight.element_size() for weight in self.model.parameters())
-        return min(max(CACHE_BYTES, int(weights) // CACHE_SHARE), CACHE_MOST)
 
     def _greedy(self, max_new_tokens: int) -> Any:
         """Plain greedy decoding, whatever sampling or penalties the model's own generation config names."""
@@ -483,31 +441,6 @@ class HFModel:
 
     def _tensor(self, values: Any) -> Tensor:
         return torch.as_tensor(values, dtype=torch.long, device=self.model.device)
-
-
-def _log_softmax_at(logits: Tensor, rows: Tensor, tokens: Tensor) -> Tensor:
-    """log p(token) under the row's distribution, shape (tokens,)."""
-    normaliser = torch.cat([part.float().logsumexp(-1) for part in torch.split(logits, 256)])
-    return logits[rows, tokens].float() - normaliser[rows]
-
-
-def _selected(cache: Any, rows: Tensor) -> Any:
-    """A new cache with the given rows; the old one, whose tensors are replaced and never written, stays whole."""
-    branch = copy.copy(cache)
-    branch.layers = [copy.copy(layer) for layer in cache.layers]
-    for layer in branch.layers:  # cache.batch_select_indices is four times slower
-        layer.keys, layer.values = (
-            part.expand(len(rows), *part.shape[1:]) if len(part) == 1 else part.index_select(0, rows)
-            for part in (layer.keys, layer.values)
-        )
-    return branch
-
-
-def _rows_that_fit(cache: Any, most: int) -> int:
-    """How many rows of this cache, one token longer, fit into `most` bytes."""
-    parts = [part for layer in cache.layers for part in (layer.keys, layer.values)]
-    row = sum(part[0].numel() * part.element_size() for part in parts)
-    return int(max(1, most // (row + row // cache.get_seq_length())))
 
 
 def _batches(lengths: Sequence[int], tokens: int) -> Iterator[list[int]]:

@@ -86,7 +86,7 @@ def test_switching_adapters_off_restores_the_base(
 def test_trie_scores_equal_brute_force(
     lm: HFModel, cache_bytes: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("dpaudit.models.hf.CACHE_MOST", cache_bytes)
+    monkeypatch.setattr("dpaudit.models.descent.CACHE_MOST", cache_bytes)
     generator = np.random.default_rng(0)
     prefix = prompt_ids(DIALOGUES[0][:1], lm.tokenizer)
     rows = [tuple(generator.integers(5, 9, size=generator.integers(1, 5)).tolist()) for _ in range(60)]
