@@ -7,7 +7,7 @@ from typing import Any
 
 from dpaudit.builtin import lexicon
 from dpaudit.corpus import Record, Turn, as_text
-from dpaudit.errors import UsageError
+from dpaudit.errors import BadValue, UsageError
 
 PUBLIC_PEOPLE = 300  # portal phrases that are public: the embedded base model has learned them
 SHARED = 128  # symbols; a larger alphabet is written once for all canaries that have it
@@ -197,16 +197,14 @@ def public_phrase(index: int) -> Record:
 
 
 def check_family(name: str, extraction: int = 0) -> None:
-    """Raises ValueError for a family that is unknown, that no arm could learn, or that has no space to rank secrets in."""
+    """Raises BadValue for a family that is unknown, that no arm could learn, or that has no space to rank secrets in."""
     if name in REFUSED:
-        raise ValueError(f"family {name} ({REFUSED[name]})")
+        raise BadValue("family", expected="a family that an arm can learn", got=f"{name}, {REFUSED[name]}")
     if name not in FAMILIES:
-        raise ValueError(f"family {name!r:.40} (known: {', '.join(FAMILIES)})")
+        raise BadValue("family", expected=f"one of {', '.join(FAMILIES)}", got=f"{name!r:.40}")
     if FAMILIES[name].space is None and extraction:
-        raise ValueError(
-            f"extraction {extraction} with family {name}, whose secrets come from no space to rank them in (set extraction: 0 "
-            "and attacks: [mia])"
-        )
+        raise BadValue("extraction", expected=f"0 with family {name}, whose secrets come from no space to rank them in",
+                       got=extraction, remedy="set extraction: 0 and attacks: [mia]")  # fmt: skip
 
 
 def draw(

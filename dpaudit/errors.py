@@ -18,6 +18,15 @@ class UsageError(Exception):
         return _usage_error, (self.where, self.expected, self.got, self.remedy)
 
 
+class BadValue(ValueError):
+    """A value that a configuration's dataclass refuses. The schema adds the file and makes a UsageError of it."""
+
+    def __init__(self, key: str, *, expected: str, got: object, remedy: str = "") -> None:
+        self.key, self.expected, self.got, self.remedy = key, expected, str(got), remedy
+        line = f"{key}: expected {expected}, got {got}"
+        super().__init__(f"{line}; {remedy}" if remedy else line)
+
+
 class PartialError(Exception):
     """Work that stopped half way and resumes when the command is typed again: exit code 3."""
 

@@ -5,13 +5,14 @@ import math
 import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from dpaudit import pii
 from dpaudit.canary import Canary
+from dpaudit.errors import BadValue
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
@@ -33,9 +34,13 @@ class ExactRank:
 
     def __post_init__(self) -> None:
         if self.exact_up_to < 1:
-            raise ValueError(f"exact_up_to must be at least 1, got {self.exact_up_to}")
+            raise BadValue("exact_up_to", expected="at least 1", got=self.exact_up_to)
         if not 100 <= self.samples <= 10**6:
-            raise ValueError("samples must be in [100, 1,000,000]")
+            raise BadValue(
+                "samples",
+                expected="a whole number from 100 to 1,000,000",
+                got=self.samples if self.samples < 10**9 else "more",
+            )
 
 
 @dataclass(frozen=True)
@@ -46,6 +51,7 @@ class Discoverable:
     2024, arXiv 2410.19482, definition 2). `top_k` 0 and `top_p` 1 leave all tokens in.
     """
 
+    access: ClassVar = "distribution"  # what stays in at top_k and top_p, and what a temperature makes of it
     temperature: float
     top_k: int
     top_p: float
@@ -54,18 +60,18 @@ class Discoverable:
 
     def __post_init__(self) -> None:
         if not 1e-3 <= self.temperature < math.inf:
-            raise ValueError(f"temperature must be at least 0.001, got {self.temperature:g} (0 is greedy decoding: "
-                             "attacks/extraction.yaml)")  # fmt: skip
+            raise BadValue("temperature", expected="a number of 0.001 or more", got=f"{self.temperature:g}",
+                           remedy="0 is greedy decoding: attacks/extraction.yaml")  # fmt: skip
         if self.top_k < 0:
-            raise ValueError(f"top_k must be at least 0, which is all, got {self.top_k}")
+            raise BadValue("top_k", expected="at least 0, which is all", got=self.top_k)
         if not 0 < self.top_p <= 1:
-            raise ValueError(f"top_p must be in (0, 1], got {self.top_p:g}")
+            raise BadValue("top_p", expected="a number in (0, 1]", got=f"{self.top_p:g}")
         if not self.queries or min(self.queries) < 1 or list(self.queries) != sorted(set(self.queries)):
-            raise ValueError(f"queries must be rising numbers from 1, got {list(self.queries)}")
+            raise BadValue("queries", expected="rising numbers from 1", got=f"{list(self.queries)!s:.40}")
         if max(self.queries) > 10**18:
-            raise ValueError("queries must be at most 10**18")
+            raise BadValue("queries", expected="numbers up to 10**18", got="a larger one")
         if not 0 < self.p < 1:
-            raise ValueError(f"p must be in (0, 1), got {self.p:g}")
+            raise BadValue("p", expected="a number between 0 and 1", got=f"{self.p:g}")
 
 
 @dataclass(frozen=True)
@@ -77,8 +83,10 @@ class PiiFields:
     def __post_init__(self) -> None:
         unknown = [name for name in self.fields if name not in pii.PATTERNS]
         if unknown or not self.fields:
-            raise ValueError(
-                f"fields must be some of {', '.join(pii.PATTERNS)}, got {', '.join(unknown) or 'none'}"
+            raise BadValue(
+                "fields",
+                expected=f"some of {', '.join(pii.PATTERNS)}",
+                got=f"{', '.join(unknown) or 'none':.60}",
             )
 
 

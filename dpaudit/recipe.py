@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from dpaudit import content
-from dpaudit.errors import UsageError
+from dpaudit.errors import BadValue, UsageError
 from dpaudit.extraction import MEASURES
 from dpaudit.schema import build
 from dpaudit.signals import SIGNALS, Signal
@@ -42,7 +42,7 @@ class Guess:
 
     def __post_init__(self) -> None:
         if not 0 < self.fraction <= 1:
-            raise ValueError(f"fraction must be in (0, 1], got {self.fraction:g}")
+            raise BadValue("fraction", expected="a number in (0, 1]", got=f"{self.fraction:g}")
 
     def count(self, canaries: int) -> int:
         """The number of guesses, fixed by the number of canaries alone."""
@@ -65,7 +65,7 @@ class Bound:
 
     def __post_init__(self) -> None:
         if not 0.5 <= self.confidence < 1:
-            raise ValueError(f"confidence must be in [0.5, 1), got {self.confidence:g}")
+            raise BadValue("confidence", expected="a number in [0.5, 1)", got=f"{self.confidence:g}")
 
 
 @dataclass(frozen=True)
@@ -92,24 +92,31 @@ class Recipe:
         known = sorted(signals_of(self.kind))
         if self.signal not in known:
             near = difflib.get_close_matches(self.signal, known, n=1)
-            meant = f"; did you mean {near[0]}?" if near else ""
-            raise ValueError(
-                f"signal {self.signal!r} (known for kind {self.kind}: {', '.join(known)}{meant})"
-            )
+            raise BadValue("signal", expected=f"one of {', '.join(known)} for kind {self.kind}", got=f"{self.signal!r:.40}",
+                           remedy=f"did you mean {near[0]}?" if near else "")  # fmt: skip
         if (self.reference == "shadows") != (self.least_shadows > 0):
             fitting = "shadows" if self.least_shadows else "another than shadows"
-            raise ValueError(f"reference {self.reference!r:.40} (signal {self.signal} needs {fitting})")
+            raise BadValue(
+                "reference", expected=f"{fitting} for signal {self.signal}", got=f"{self.reference:.40}"
+            )
+        needed = getattr(signals_of(self.kind)[self.signal], "access", "logprobs")
+        if self.access not in sufficient(needed):
+            raise BadValue(
+                "access",
+                expected=f"{' or '.join(sufficient(needed))} for signal {self.signal}",
+                got=self.access,
+            )
         if self.minimum_canaries > MOST_CANARIES:
-            raise ValueError(f"minimum_canaries must be at most {MOST_CANARIES:,}")
+            raise BadValue("minimum_canaries", expected=f"at most {MOST_CANARIES:,}", got="more")
         least = 0 if self.kind == "extract" else 1  # real records may be tried without any canary
         if self.bound is not None and not self.bound.guess.count(self.minimum_canaries):
-            raise ValueError(
-                f"fraction {self.bound.guess.fraction:g} of minimum_canaries {self.minimum_canaries} guesses nothing"
-            )
+            raise BadValue("bound.guess.fraction", expected=f"so much that one of minimum_canaries, {self.minimum_canaries}, is guessed",
+                           got=f"{self.bound.guess.fraction:g}")  # fmt: skip
         if self.kind == "extract" and (self.bound is not None or self.reference != "none"):
-            raise ValueError("kind extract counts what comes out: it has no bound and no reference")
+            raise BadValue("bound" if self.bound else "reference", expected="none for kind extract, which counts what comes out",
+                           got="one")  # fmt: skip
         if self.minimum_canaries < least:
-            raise ValueError(f"minimum_canaries must be at least {least}, got {self.minimum_canaries}")
+            raise BadValue("minimum_canaries", expected=f"at least {least}", got=self.minimum_canaries)
 
     @property
     def digest(self) -> str:
@@ -155,6 +162,12 @@ class Recipe:
         return made
 
 
+def sufficient(needed: str) -> list[str]:
+    """The kinds of access that give what `needed` gives. A recipe that names less would tell of a cheaper attacker."""
+    kinds = list(ACCESS)  # from the least to the most
+    return kinds[kinds.index(needed) :]
+
+
 def signals_of(kind: Kind) -> dict[str, type[Any]]:
     """The signals that recipes of a kind may name."""
     if kind == "extract":
@@ -189,6 +202,12 @@ def _check_components(recipe: Recipe, path: Path, own: Path | None) -> None:
         if part.kind != recipe.kind:
             raise UsageError(
                 where, expected=f"recipes of kind {recipe.kind}", got=f"{name}, of kind {part.kind}"
+            )
+        if recipe.access not in sufficient(part.access):
+            raise UsageError(
+                f"{path}: access",
+                expected=f"{' or '.join(sufficient(part.access))} for its part {name}",
+                got=recipe.access,
             )
         if part.reference not in ("none", recipe.reference):
             raise UsageError(where, expected=f"recipes whose reference is none or {recipe.reference}",

@@ -8,6 +8,7 @@ from typing import Literal
 
 from dpaudit import content
 from dpaudit.corpus import Record, Turn
+from dpaudit.errors import BadValue
 from dpaudit.schema import build
 
 Winner = Literal["first", "second", "tie", "invalid"]
@@ -38,9 +39,16 @@ class Controls:
         known = (*FAULTS, *TWINS)
         for kind in (*self.faults, *self.twins):
             if kind not in known:
-                raise ValueError(f"control {kind!r} (known: {', '.join(known)})")
-        if self.count < 1 or not 0 < self.minimum < 1 or not 0 < self.confidence < 1:
-            raise ValueError("count below 1, or minimum or confidence outside (0, 1)")
+                raise BadValue(
+                    "faults" if kind in self.faults else "twins",
+                    expected=f"some of {', '.join(known)}",
+                    got=f"{kind!r:.40}",
+                )
+        if self.count < 1:
+            raise BadValue("count", expected="at least 1", got=self.count)
+        for name, value in (("minimum", self.minimum), ("confidence", self.confidence)):
+            if not 0 < value < 1:
+                raise BadValue(name, expected="a number between 0 and 1", got=value)
 
 
 @dataclass(frozen=True)
@@ -70,15 +78,15 @@ class Rubric:
 
     def __post_init__(self) -> None:
         if not self.model:
-            raise ValueError("no model")
+            raise BadValue("model", expected="a model", got="none")
         if self.kind == "endpoint" and not self.base_url:
-            raise ValueError("kind endpoint without base_url")
+            raise BadValue("base_url", expected="a server's address for kind endpoint", got="none")
         if self.kind != "likelihood":
             absent = [slot for slot in SLOTS if "{" + slot + "}" not in self.prompt]
             if absent:
-                raise ValueError(f"a prompt without {{{absent[0]}}}")
+                raise BadValue("prompt", expected=f"a text with {{{absent[0]}}} in it", got="one without")
         if self.tie_margin < 0:
-            raise ValueError(f"tie_margin {self.tie_margin} (0 or above)")
+            raise BadValue("tie_margin", expected="0 or above", got=self.tie_margin)
 
 
 SLOTS = ("question", "first", "second")

@@ -6,7 +6,7 @@ import typing
 from dataclasses import MISSING, fields, is_dataclass
 from typing import Any, TypeVar, cast
 
-from dpaudit.errors import UsageError
+from dpaudit.errors import BadValue, UsageError
 
 T = TypeVar("T")
 
@@ -15,7 +15,7 @@ def build(cls: type[T], data: object, *, file: str, key: str = "") -> T:
     """An instance of the dataclass `cls` made from the mapping `data`, nested dataclasses included.
 
     `file` and `key` name the place in messages. Raises UsageError on an unknown or missing key, a value
-    of another type, or a ValueError from the dataclass's own `__post_init__`.
+    of another type, or a BadValue from the dataclass's own `__post_init__`.
     """
     where = f"{file}: {key}" if key else file
     if not isinstance(data, dict):
@@ -38,8 +38,9 @@ def build(cls: type[T], data: object, *, file: str, key: str = "") -> T:
             )
     try:
         return cls(**values)
-    except ValueError as error:
-        raise UsageError(where, expected="values that are allowed", got=str(error)) from error
+    except BadValue as error:
+        place = f"{file}: {_join(key, error.key)}"
+        raise UsageError(place, expected=error.expected, got=error.got, remedy=error.remedy) from error
 
 
 def convert(hint: Any, value: object, *, file: str, key: str) -> Any:

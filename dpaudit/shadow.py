@@ -11,6 +11,8 @@ from typing import Any, ClassVar, Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from dpaudit.errors import BadValue
+
 Floats = NDArray[np.float64]
 
 
@@ -127,11 +129,13 @@ class Rmia:
 
     def __post_init__(self) -> None:
         if not 0 < self.gamma < math.inf:
-            raise ValueError(f"gamma must be above 0, got {self.gamma:g}")
+            raise BadValue("gamma", expected="a number above 0", got=f"{self.gamma:g}")
         if self.mode == "online" and self.a is not None:
-            raise ValueError("a belongs to mode offline, got it with online")
+            raise BadValue("a", expected="none with mode online", got=self.a)
         if self.mode == "offline" and not (self.a is not None and 0 <= self.a <= 1):
-            raise ValueError(f"a must be in [0, 1] for mode offline, got {self.a}")
+            raise BadValue(
+                "a", expected="a number in [0, 1] for mode offline", got="none" if self.a is None else self.a
+            )
 
     def __call__(self, span: ShadowSpan) -> float:
         """Raises ValueError for an empty population, and without shadow models on both sides."""

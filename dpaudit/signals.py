@@ -12,6 +12,7 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from dpaudit.errors import BadValue
 from dpaudit.shadow import LiraOffline, LiraOnline, Rmia
 
 Floats = NDArray[np.float32]
@@ -79,6 +80,7 @@ class MinKPlusPlus:
     """
 
     kind: ClassVar = "mia"
+    access: ClassVar = "distribution"  # its mean and deviation
     k: float
 
     def __post_init__(self) -> None:
@@ -188,6 +190,7 @@ class GradientNorm:
     """
 
     kind: ClassVar = "mia"
+    access: ClassVar = "weights"
     evidence: ClassVar = "gradient_norm"
 
     def __call__(self, span: Span) -> float:
@@ -203,6 +206,7 @@ class ErrorZone:
     """
 
     kind: ClassVar = "mia"
+    access: ClassVar = "distribution"  # its likeliest token
     reference: ClassVar = "model"
 
     def __call__(self, span: Span) -> float:
@@ -230,9 +234,9 @@ class WindowComparison:
         _check_count("least", self.least, 10_000)
         _check_count("sizes", self.sizes, 1000)
         if self.most > 10**6:
-            raise ValueError("most must be at most 1,000,000 tokens")
+            raise BadValue("most", expected="at most 1,000,000 tokens", got="more")
         if self.most < self.least:
-            raise ValueError(f"most must be at least {self.least}, got {self.most}")
+            raise BadValue("most", expected=f"at least {self.least}, which is least", got=self.most)
 
     def __call__(self, span: Span) -> float:
         total = np.concatenate([[0.0], np.cumsum(span.logprob.astype(np.float64) - span.base_logprob)])
@@ -311,13 +315,13 @@ class Combination:
 
     def __post_init__(self) -> None:
         if len(set(self.recipes)) != len(self.recipes) or len(self.recipes) < 2:
-            raise ValueError(
-                f"recipes must be two or more different ones, got {', '.join(self.recipes) or 'none'}"
+            raise BadValue(
+                "recipes", expected="two or more different ones", got=", ".join(self.recipes) or "none"
             )
         if not 0.1 <= self.share <= 0.9:
-            raise ValueError(f"share must be in [0.1, 0.9], got {self.share:g}")
+            raise BadValue("share", expected="a number in [0.1, 0.9]", got=f"{self.share:g}")
         if not 1e-6 <= self.penalty <= 1e6:
-            raise ValueError(f"penalty must be in [1e-6, 1e6], got {self.penalty:g}")
+            raise BadValue("penalty", expected="a number in [1e-6, 1e6]", got=f"{self.penalty:g}")
 
 
 Signal = Callable[[Span], float]
@@ -371,9 +375,16 @@ def _given_array(value: NDArray[Any] | None) -> NDArray[Any]:
 
 def _check_share(name: str, value: float) -> None:
     if not 0 < value <= 1:
-        raise ValueError(f"{name} must be in (0, 1], got {value:g}{' (percent?)' if value > 1 else ''}")
+        raise BadValue(
+            name,
+            expected="a number in (0, 1]",
+            got=f"{value:g}",
+            remedy="a share, not percent?" if value > 1 else "",
+        )
 
 
 def _check_count(name: str, value: int, most: int) -> None:
     if not 1 <= value <= most:
-        raise ValueError(f"{name} must be from 1 to {most}, got {value}")
+        raise BadValue(
+            name, expected=f"a whole number from 1 to {most}", got=value if value < 10**9 else "more"
+        )

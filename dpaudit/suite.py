@@ -9,7 +9,7 @@ from typing import Any, Literal
 import yaml
 
 from dpaudit import canary, content
-from dpaudit.errors import UsageError
+from dpaudit.errors import BadValue, UsageError
 from dpaudit.schema import build
 
 Unit = Literal["record", "patient", "pair", "label"]
@@ -184,10 +184,15 @@ class Grid:
 
     def __post_init__(self) -> None:
         if not 0 < self.share < 1:
-            raise ValueError(f"share {self.share} (it must be between 0 and 1)")
+            raise BadValue("share", expected="a number between 0 and 1", got=self.share)
         for epsilon in (*self.epsilons, *(self.dpo_epsilons or ())):
             if not epsilon > 0:
-                raise ValueError(f"epsilons {epsilon:g} (each must be above 0; inf is the non-private arm)")
+                raise BadValue(
+                    "epsilons",
+                    expected="numbers above 0",
+                    got=f"{epsilon:g}",
+                    remedy="inf is the non-private arm",
+                )
         _at_least(1, seeds=self.seeds)
 
 
@@ -251,17 +256,14 @@ class Suite:
         _check_claims(self)
         _check_twin(self)
         if self.shadows < 0 or self.shadows % 2:
-            raise ValueError(
-                f"shadows {self.shadows} (it must be even, so that every candidate is in half of them; 0 trains none)"
-            )
+            raise BadValue("shadows", expected="an even number, so that every candidate is in half of them", got=self.shadows,
+                           remedy="0 trains none")  # fmt: skip
         if not NAME.fullmatch(self.name):
-            raise ValueError(
-                f"name {self.name!r:.40} (letters, digits, . _ - and a letter or digit first: it names a folder)"
-            )
+            raise BadValue("name", expected="letters, digits, . _ -, with a letter or digit first", got=f"{self.name!r:.40}",
+                           remedy="it becomes the name of a folder")  # fmt: skip
         if self.training.unit == "record" and self.candidates.canary_repetitions > 1:
-            raise ValueError(
-                "candidates.canary_repetitions above 1 under unit record (a bound needs canaries that occur once)"
-            )
+            raise BadValue("candidates.canary_repetitions", expected="1 under unit record",
+                           got=self.candidates.canary_repetitions, remedy="a bound needs canaries that occur once")  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -321,31 +323,34 @@ class Plan:
 def _check_canaries(wanted: Candidates) -> None:
     canary.check_family(wanted.family, wanted.extraction)
     if wanted.canary_repetitions > canary.REPETITIONS_MOST:
-        raise ValueError(
-            f"canary_repetitions {wanted.canary_repetitions} (at most {canary.REPETITIONS_MOST}, one a wording)"
+        raise BadValue(
+            "canary_repetitions",
+            expected=f"at most {canary.REPETITIONS_MOST}, one a wording",
+            got=wanted.canary_repetitions,
         )
     if not wanted.levels or len(set(wanted.levels)) < len(wanted.levels):
-        raise ValueError("extraction_repetitions (it must be a number, or a list of different numbers)")
+        raise BadValue("extraction_repetitions", expected="a number, or a list of different numbers",
+                       got=str(list(wanted.levels)))  # fmt: skip
     _at_least(1, extraction_repetitions=min(wanted.levels))
     if wanted.extraction % len(wanted.levels):
-        raise ValueError(
-            f"extraction {wanted.extraction} (it must be a multiple of the {len(wanted.levels)} levels of "
-            "extraction_repetitions)"
-        )
+        raise BadValue("extraction", expected=f"a multiple of the {len(wanted.levels)} levels of extraction_repetitions",
+                       got=wanted.extraction)  # fmt: skip
 
 
 def _check_claims(suite: Suite) -> None:
     names = [arm.name for arm in arms(suite) if not arm.twin] if suite.claims else []
     for claim in suite.claims:
         if claim.arm not in names:
-            raise ValueError(f"claims: arm {claim.arm!r:.40} (known: {', '.join(names)})")
+            raise BadValue("claims", expected=f"one of the arms {', '.join(names)}", got=f"{claim.arm!r:.40}")
         if (claim.unit, claim.relation) != (suite.training.unit, suite.training.claimed_relation):
-            raise ValueError(
-                f"claims: {claim.arm} with unit {claim.unit}, relation {claim.relation} (the run tests "
-                f"{suite.training.unit}, {suite.training.claimed_relation})"
+            tested = (
+                f"unit {suite.training.unit}, relation {suite.training.claimed_relation}, which the run tests"
             )
+            raise BadValue("claims", expected=f"a claim with {tested}",
+                           got=f"{claim.arm} with unit {claim.unit}, relation {claim.relation}")  # fmt: skip
         if claim.unit == "label":
-            raise ValueError(f"claims: {claim.arm} with unit label (membership says nothing of it)")
+            raise BadValue("claims", expected="a unit whose membership an attack can guess",
+                           got=f"{claim.arm} with unit label")  # fmt: skip
 
 
 def _check_twin(suite: Suite) -> None:
@@ -353,11 +358,11 @@ def _check_twin(suite: Suite) -> None:
         return
     twins = [arm for arm in arms(suite) if arm.twin]
     if not twins:
-        raise ValueError(
-            "grid.twin without a non-private SFT arm (it needs grid.baseline and sft in grid.stages)"
-        )
+        raise BadValue("grid.twin", expected="a non-private SFT arm to be the twin of", got="none",
+                       remedy="set grid.baseline: true, and name sft in grid.stages")  # fmt: skip
     if start_of(suite, twins[0]) is not None:
-        raise ValueError("grid.twin after another stage (the start has seen canaries: set grid.chain: false)")
+        raise BadValue("grid.twin", expected="an arm that starts at the base", got="one after a stage that saw canaries",
+                       remedy="set grid.chain: false")  # fmt: skip
 
 
 def load(name: str, overrides: dict[str, Any] | None = None) -> Suite:
@@ -472,20 +477,20 @@ def _finite(value: Any) -> Any:
 def _at_least(least: int, **values: int | None) -> None:
     for name, value in values.items():
         if value is not None and value < least:
-            raise ValueError(f"{name} {value} (it must be at least {least})")
+            raise BadValue(name, expected=f"at least {least}", got=value)
 
 
 def _above_zero(**values: float) -> None:
     for name, value in values.items():
         if not 0 < value < math.inf:
-            raise ValueError(f"{name} {value} (it must be above 0)")
+            raise BadValue(name, expected="a number above 0", got=value)
 
 
 def _between(low: float, high: float, **values: float) -> None:
     """Holds low <= value < high; a NaN is outside."""
     for name, value in values.items():
         if not low <= value < high:
-            raise ValueError(f"{name} {value} (it must be at least {low} and below {high})")
+            raise BadValue(name, expected=f"at least {low} and below {high}", got=value)
 
 
 def path_or_builtin(source: str) -> Path | None:

@@ -206,16 +206,16 @@ def test_an_unknown_family_and_too_many_canaries_are_refused() -> None:
 @pytest.mark.parametrize(
     ("changed", "told"),
     [
-        ({"candidates.family": "shopping_list"}, "known: portal_phrase"),
+        ({"candidates.family": "shopping_list"}, "candidates.family: expected one of portal_phrase"),
         ({"candidates.family": "new_token"}, "whatever training.lora.targets names, .* take random_token"),
         (
             {"candidates.family": "synthetic"},
-            "extraction 64 with family synthetic, whose secrets come from no space",
+            "candidates.extraction: expected 0 with family synthetic, whose secrets come from no space.*, got 64",
         ),
         ({"candidates.canary_repetitions": 9}, "at most 8, one a wording"),
         ({"candidates.extraction_repetitions": [4, 4]}, "a list of different numbers"),
         ({"candidates.extraction_repetitions": [1, 4, 16]}, "a multiple of the 3 levels"),
-        ({"candidates.extraction_repetitions": [0, 4]}, "extraction_repetitions 0"),
+        ({"candidates.extraction_repetitions": [0, 4]}, "extraction_repetitions: expected at least 1, got 0"),
         ({"candidates.temperature": 0}, "temperature"),
     ],
 )

@@ -396,7 +396,7 @@ def test_show_a_run_that_does_not_exist(call: Call) -> None:
         ("train --suite mini.yaml --set training.clipp=1", ["training.clipp as typed", "did you mean clip?"]),
         (
             "train --suite mini.yaml --set training.clip=-1",
-            ["training.clip as typed", "clip -1.0 (it must be above 0)"],
+            ["training.clip as typed: expected a number above 0, got -1.0"],
         ),
         ("train --suite mini.yaml --set grid.dpo=[1]", ["grid.dpo[0] as typed", "of type str"]),
         ("train --suite mini.yaml --eps 1,1", ["--eps", "each epsilon once", "got 1,1"]),

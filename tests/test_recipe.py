@@ -56,17 +56,21 @@ def edited(tmp_path: Path, **changes: object) -> Path:
         ({"parameters": {"kk": 0.2}}, "parameters.kk"),
         ({"parameters": {}}, "parameters.k"),
         ({"signal": "min_kk"}, "did you mean min_k?"),
-        ({"signal": "perplexity"}, "known for kind mia: calibrated"),
+        ({"signal": "perplexity"}, "signal: expected one of calibrated, "),
         ({"reference": "bass"}, "reference"),
-        ({"minimum_canaries": 10**400}, "minimum_canaries must be at most 1,000,000"),
+        ({"minimum_canaries": 10**400}, "minimum_canaries: expected at most 1,000,000"),
         ({"signal": "calibrated", "parameters": {}}, "base, start or a model"),
-        ({"signal": "lira_offline", "parameters": {}}, "lira_offline needs shadows"),
+        ({"signal": "lira_offline", "parameters": {}}, "reference: expected shadows for signal lira_offline"),
         ({"signal": "combination", "parameters": {"recipes": ["loss", "pair_margin"]}}, "kind mia"),
         ({"signal": "combination", "parameters": {"recipes": ["loss", "calibrated"]}}, "whose reference is none"),
         ({"access": "telepathy"}, "access"),
+        ({"access": "generation"}, "access: expected distribution or weights for signal min_k_pp, got generation"),
+        ({"access": "logprobs"}, "access: expected distribution or weights for signal min_k_pp, got logprobs"),
+        ({"signal": "gradient_norm", "parameters": {}}, "access: expected weights for signal gradient_norm"),
+        ({"signal": "combination", "parameters": {"recipes": ["loss", "gradient_norm"]}}, "access: expected weights for its part gradient_norm"),
         ({"reference": "x" * 5000}, "reference"),
         ({"parameters": {"k": 10**400}}, "parameters.k"),
-        ({"bound": {"method": "one-run", "guess": {"side": "in", "fraction": 1e-9}, "confidence": 0.95}}, "guesses nothing"),
+        ({"bound": {"method": "one-run", "guess": {"side": "in", "fraction": 1e-9}, "confidence": 0.95}}, "bound.guess.fraction: expected so much"),
         ({"signal": "combination", "parameters": {"recipes": ["loss", "nope"]}}, "parameters.recipes: expected some of"),
         ({"signal": "combination", "parameters": {"recipes": ["loss", "combination"]}}, "other than combinations"),
         ({"signal": "combination", "parameters": {"recipes": ["loss", "zlib"], "share": 0.1}}, "are fitted on"),
@@ -160,18 +164,18 @@ def test_a_primary_over_shadows_is_refused() -> None:
 
 @pytest.mark.parametrize("changes", [{"reference": "base"}, {"bound": recipe.load("loss").bound}])
 def test_extraction_has_no_bound_and_no_reference(changes: dict[str, object]) -> None:
-    with pytest.raises(ValueError, match="it has no bound and no reference"):
+    with pytest.raises(ValueError, match="expected none for kind extract"):
         replace(recipe.load("extraction"), **changes)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
     ("name", "parameters", "told"),
     [
-        ("extraction", {"samples": 10**12}, "samples must be in"),
-        ("discoverable", {"queries": [10**400]}, "queries must be at most"),
-        ("discoverable", {"temperature": 1e-320}, "temperature must be at least"),
-        ("window_comparison", {"most": 10**400}, "most must be at most"),
-        ("combination", {"penalty": 1e-320}, "penalty must be in"),
+        ("extraction", {"samples": 10**12}, "samples: expected a whole number from 100"),
+        ("discoverable", {"queries": [10**400]}, "queries: expected numbers up to"),
+        ("discoverable", {"temperature": 1e-320}, "temperature: expected a number of 0.001"),
+        ("window_comparison", {"most": 10**400}, "most: expected at most"),
+        ("combination", {"penalty": 1e-320}, "penalty: expected a number in"),
     ],
 )
 def test_numbers_that_no_machine_could_serve_are_refused(

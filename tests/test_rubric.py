@@ -84,11 +84,14 @@ def test_a_dialogue_of_several_turns_keeps_its_roles() -> None:
     [
         ("kind: likelihood\nmodel: m\nthresh: 1", "thresh: expected one of"),
         ("kind: poll\nmodel: m", "kind: expected one of likelihood, model, endpoint"),
-        ("kind: likelihood", "no model"),
+        ("kind: likelihood", "mine.yaml: model: expected a model"),
         ("kind: model\nmodel: m\nprompt: '{question} {first}'", "{second}"),
-        ("kind: endpoint\nmodel: m\nprompt: '{question} {first} {second}'", "without base_url"),
-        ("kind: likelihood\nmodel: m\ncontrols: {faults: [wrong dose]}", "control 'wrong dose'"),
-        ("kind: likelihood\nmodel: m\ncontrols: {minimum: 90}", "outside (0, 1)"),
+        ("kind: endpoint\nmodel: m\nprompt: '{question} {first} {second}'", "mine.yaml: base_url: expected"),
+        ("kind: likelihood\nmodel: m\ncontrols: {faults: [wrong dose]}", "controls.faults: expected some of"),
+        (
+            "kind: likelihood\nmodel: m\ncontrols: {minimum: 90}",
+            "controls.minimum: expected a number between 0 and 1, got 90",
+        ),
     ],
 )
 def test_a_rubric_that_does_not_fit_is_told_in_one_line(tmp_path, text: str, complaint: str) -> None:

@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 import pytest
 
-from dpaudit.errors import UsageError
+from dpaudit.errors import BadValue, UsageError
 from dpaudit.schema import build
 
 
@@ -17,7 +17,7 @@ class Inner:
 
     def __post_init__(self) -> None:
         if self.rate <= 0:
-            raise ValueError(f"rate {self.rate}")
+            raise BadValue("rate", expected="a number above 0", got=self.rate, remedy="raise it")
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ def test_a_union_takes_either_kind() -> None:
         ({"inner": {"rate": 1, "zzz": 2}}, ["f: inner.zzz", "one of rate, kind", "remove it"]),
         ({}, ["f: inner", "a value", "nothing"]),
         ({"inner": {}}, ["f: inner.rate", "nothing"]),
-        ({"inner": {"rate": -1}}, ["f: inner", "rate -1"]),
+        ({"inner": {"rate": -1}}, ["f: inner.rate: expected a number above 0, got -1.0; raise it"]),
         ({"inner": {"rate": "fast"}}, ["f: inner.rate", "type float", "fast"]),
         ({"inner": {"rate": True}}, ["f: inner.rate", "type float", "bool"]),
         ({"inner": {"rate": 1, "kind": "c"}}, ["f: inner.kind", "one of a, b", "'c'"]),

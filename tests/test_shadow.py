@@ -209,5 +209,5 @@ def test_too_few_shadows_and_texts_are_refused() -> None:
      (1, "offline", None), (1, "offline", 1.5), (1, "offline", math.nan)],
 )  # fmt: skip
 def test_parameters_out_of_range_are_refused(gamma: float, mode: str, a: float | None) -> None:
-    with pytest.raises(ValueError, match=r"^(gamma|a) "):
+    with pytest.raises(ValueError, match=r"^(gamma|a): expected"):
         Rmia(gamma, mode, a)  # type: ignore[arg-type]

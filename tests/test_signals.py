@@ -113,16 +113,16 @@ def test_windows_vote_as_a_slow_count_does() -> None:
 @pytest.mark.parametrize(
     ("make", "named"),
     [
-        (lambda: Recall(0), "shots must be from 1"),
-        (lambda: Neighbourhood(0, 0.2), "neighbours must be from 1"),
-        (lambda: Neighbourhood(4, 20), "percent?"),
-        (lambda: MinK(20), "percent?"),
-        (lambda: WindowComparison(5, 4), "most must be at least 5"),
-        (lambda: WindowComparison(sizes=0), "sizes must be from 1"),
+        (lambda: Recall(0), "shots: expected a whole number from 1"),
+        (lambda: Neighbourhood(0, 0.2), "neighbours: expected a whole number from 1"),
+        (lambda: Neighbourhood(4, 20), "not percent"),
+        (lambda: MinK(20), "not percent"),
+        (lambda: WindowComparison(5, 4), "most: expected at least 5"),
+        (lambda: WindowComparison(sizes=0), "sizes: expected a whole number from 1"),
         (lambda: Combination(("loss",)), "two or more"),
         (lambda: Combination(("loss", "loss")), "two or more different"),
-        (lambda: Combination(("loss", "zlib"), share=1), "share must be in"),
-        (lambda: Combination(("loss", "zlib"), penalty=0), r"penalty must be in"),
+        (lambda: Combination(("loss", "zlib"), share=1), "share: expected a number in"),
+        (lambda: Combination(("loss", "zlib"), penalty=0), "penalty: expected a number in"),
     ],
 )
 def test_parameters_out_of_range_are_refused(make: Callable[[], object], named: str) -> None:
@@ -138,7 +138,7 @@ def test_a_signal_without_its_evidence_is_an_error(made: Callable[[Span], float]
 
 @pytest.mark.parametrize("k", [0, -0.1, 20, math.nan])
 def test_k_outside_the_unit_interval_is_refused(k: float) -> None:
-    with pytest.raises(ValueError, match=r"k must be in \(0, 1\]"):
+    with pytest.raises(ValueError, match=r"k: expected a number in \(0, 1\]"):
         MinKPlusPlus(k)
 
 

@@ -112,25 +112,29 @@ def test_an_override_is_key_and_yaml(text: str) -> None:
     ("key", "value", "wanted"),
     [
         ("grid.sed", 1, "grid.sed: expected one of .*seeds.* an unknown key; did you mean seeds?"),
-        ("grid.epsilons", [0], "grid: .*epsilons 0 .each must be above 0"),
-        ("grid.epsilons", [float("nan")], "grid: .*epsilons nan"),
-        ("grid.seeds", 0, "grid: .*seeds 0"),
-        ("training.private.batch", 0, "training.private: .*batch 0 .it must be at least 1"),
-        ("training.private.learning_rate", -0.1, "learning_rate -0.1 .it must be above 0"),
-        ("training.delta", 1, "delta 1.0"),
-        ("training.delta", 0, "delta 0.0"),
-        ("training.clip", math.inf, "clip inf"),
+        ("grid.epsilons", [0], "grid.epsilons: expected numbers above 0, got 0"),
+        ("grid.epsilons", [float("nan")], "grid.epsilons: .*got nan"),
+        ("grid.seeds", 0, "grid.seeds: expected at least 1, got 0"),
+        ("training.private.batch", 0, "training.private.batch: expected at least 1, got 0"),
+        (
+            "training.private.learning_rate",
+            -0.1,
+            "training.private.learning_rate: expected a number above 0, got -0.1",
+        ),
+        ("training.delta", 1, "training.delta: .*got 1.0"),
+        ("training.delta", 0, "training.delta: .*got 0.0"),
+        ("training.clip", math.inf, "training.clip: .*got inf"),
         ("training.unit", "word", "training.unit: expected one of record, patient, pair, label, got 'word'"),
-        ("training.population", 0, "population 0"),
-        ("training.lora.rank", 0, "training.lora: .*rank 0"),
-        ("candidates.canaries", -1, "canaries -1"),
-        ("data.limit", 0, "limit 0"),
+        ("training.population", 0, "training.population: .*got 0"),
+        ("training.lora.rank", 0, "training.lora.rank: .*got 0"),
+        ("candidates.canaries", -1, "candidates.canaries: .*got -1"),
+        ("data.limit", 0, "data.limit: .*got 0"),
         ("attacks", ["mai"], r"attacks\[0\]: expected one of mia, extract, preference, got 'mai'"),
         ("model", 3, "model: expected a mapping"),
-        ("name", "../../evil", "name '../../evil' .letters, digits, . _ -"),
-        ("name", "", "name ''"),
-        ("name", "..", "name '..'"),
-        ("name", "a\n", "name 'a"),
+        ("name", "../../evil", "name: expected letters, digits, . _ -.*, got '../../evil'"),
+        ("name", "", "name: .*got ''"),
+        ("name", "..", "name: .*got '..'"),
+        ("name", "a\n", "name: .*got 'a"),
         ("name.first", "x", "--set name.first: expected name to hold keys, got str"),
     ],
 )
@@ -142,7 +146,10 @@ def test_a_slip_is_one_line_with_file_and_key(key: str, value: Any, wanted: str)
 
 
 def test_repeated_canaries_are_refused_where_the_unit_is_a_record() -> None:
-    with pytest.raises(UsageError, match="canary_repetitions above 1 under unit record"):
+    with pytest.raises(
+        UsageError,
+        match=r"candidates\.canary_repetitions: expected 1 under unit record, got 2; a bound needs",
+    ):
         suite.load("demo", {"training.unit": "record"})
     assert suite.load("demo", {"training.unit": "record", "candidates.canary_repetitions": 1})
 

@@ -8,7 +8,7 @@ from dpaudit.errors import UsageError
 from dpaudit.progress import Progress
 from dpaudit.recipe import Kind, Recipe
 from dpaudit.rundir import RunDir, missing
-from dpaudit.stages import extract, membership, preference, shadows
+from dpaudit.stages import extract, membership, preference, shadows, weights
 from dpaudit.stages.prepare import load_candidates
 from dpaudit.stages.scores import Job, scores_are_current
 from dpaudit.suite import Arm, Plan
@@ -50,6 +50,7 @@ def run(
     jobs = _stale(run_dir, plan, found, chosen, progress, recipes)
     if not jobs:
         return
+    weights.require_base(run_dir, plan, [job.arm.name for job in jobs])
     with progress.task(f"attack {kind}: loading the model and its adapters", total=1) as advance:
         model = _load(run_dir, plan, [job.arm for job in jobs])
         advance(1)

@@ -29,10 +29,10 @@ class Checkpoints:
         self.run_dir, self.arm, self.inputs = run_dir, arm, inputs
         self.folder = f"train/.{arm}.partial"
 
-    def keep(self, snapshot: Snapshot, ledger: dict[str, Any], start: str | None) -> None:
+    def keep(self, snapshot: Snapshot, ledger: dict[str, Any], start: str) -> None:
         """Writes a snapshot: generators first, then the ledger, then the weights; older ones go last.
 
-        `start` is the digest of the adapter that the arm began with, if it began with one.
+        `start` is the digest of the weights that the arm began with.
         """
         number = len(snapshot.steps)
         secret = self._secret(number)
@@ -51,10 +51,10 @@ class Checkpoints:
             self.run_dir.write_json(relative, told | {"steps": steps}, self.inputs)
         self._drop(keep=number)
 
-    def latest(self, ledger: dict[str, Any], start: str | None) -> Snapshot | None:
+    def latest(self, ledger: dict[str, Any], start: str) -> Snapshot | None:
         """The newest whole snapshot; None before the first.
 
-        Raises UsageError for one of another plan or corpus, for one that began with another adapter or under another
+        Raises UsageError for one of another plan or corpus, for one that began with other weights or under another
         claim or noise (its first steps would not be those that the ledger tells of), and for a broken one.
         """
         numbers = sorted(self._numbers())
@@ -109,7 +109,7 @@ class Checkpoints:
         return self.run_dir.secret_file(f"states/{self.arm}.{number}.json")
 
 
-def _begun(ledger: dict[str, Any], start: str | None) -> dict[str, Any]:
+def _begun(ledger: dict[str, Any], start: str) -> dict[str, Any]:
     """What may not change between the steps of one arm, as JSON keeps it."""
     kept = {key: ledger[key] for key in ("claim", "mechanism", "stages")}
     return dict(json.loads(json.dumps(kept | {"start": start})))

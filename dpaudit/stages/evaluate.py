@@ -13,6 +13,7 @@ from dpaudit.errors import UsageError
 from dpaudit.progress import Advance, Progress
 from dpaudit.quality import BASE, HeldOut, Item
 from dpaudit.rundir import RunDir, missing
+from dpaudit.stages import weights
 from dpaudit.suite import Arm, Plan, Task, arms, path_or_builtin
 
 if TYPE_CHECKING:
@@ -62,6 +63,7 @@ def load_model(run_dir: RunDir, plan: Plan, names: Sequence[str]) -> "HFModel":
     """The base of the plan, loaded once, with the adapters of the named arms beside it."""
     from dpaudit.models.hf import HFModel
 
+    weights.require_base(run_dir, plan, names)
     model = HFModel.load(plan.suite.model.base, plan.suite.model.dtype)
     for name in names:
         if name != BASE:

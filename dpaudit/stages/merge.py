@@ -10,7 +10,7 @@ from dpaudit.corpus import Turn
 from dpaudit.errors import UsageError
 from dpaudit.progress import Progress
 from dpaudit.rundir import RunDir
-from dpaudit.stages import train
+from dpaudit.stages import train, weights
 from dpaudit.suite import Plan, arms
 
 if TYPE_CHECKING:
@@ -47,6 +47,7 @@ def of_run(
     if arm not in known:
         raise UsageError(f"--arm {arm}", expected=f"one of {', '.join(known)}", got="no such arm")
     run_dir.require_current(f"train/{arm}/train.json", train.INPUTS, "dpaudit train")
+    weights.require_base(run_dir, plan, [] if model else [arm])
     adapter = run_dir.file(f"train/{arm}/adapter")
     return Source(adapter, model or _base_of(adapter), dtype or plan.suite.model.dtype, arm, run_dir.name)
 
@@ -140,9 +141,9 @@ def _kept(source: Source) -> "Ledger | None":
 
 def _write_ledger(file: Path, kept: "Ledger", source: Source) -> None:
     with (source.adapter / "adapter_model.safetensors").open("rb") as stream:
-        weights = hashlib.file_digest(stream, "sha256")
+        digest = hashlib.file_digest(stream, "sha256")
     origin = {"run": source.run, "arm" if source.run else "adapter": source.name, "base": source.base,
-              "adapter_sha256": weights.hexdigest(), "dtype": source.dtype}  # fmt: skip
+              "adapter_sha256": digest.hexdigest(), "dtype": source.dtype}  # fmt: skip
     text = json.dumps({**kept.data, "merged_from": origin}, ensure_ascii=False, indent=1)
     file.write_text(text + "\n", encoding="utf-8")
 

@@ -5,7 +5,6 @@ import json
 import secrets
 from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +13,7 @@ from dpaudit import suite
 from dpaudit.errors import UsageError
 from dpaudit.recipe import REFERENCES, Recipe
 from dpaudit.rundir import RunDir
+from dpaudit.stages import weights
 from dpaudit.suite import Arm, Plan
 
 
@@ -80,19 +80,7 @@ def _outside(run_dir: RunDir, arm: str, made_by: Recipe) -> dict[str, str]:
     if named == "start" and not _start_adapter(run_dir, arm):
         named = model.start or "base"
     folders = {Path(name).expanduser() for name in {model.base, named} - set(REFERENCES)}
-    files = [
-        file
-        for folder in sorted(folders)
-        for file in sorted([*folder.glob("*.safetensors"), *folder.glob("adapter/*.safetensors")])
-    ]
-    return {str(file): _weights(file, (at := file.stat()).st_size, at.st_mtime_ns) for file in files}
-
-
-@cache
-def _weights(file: Path, size: int, changed: int) -> str:
-    """SHA-256 of a file as it was at that time, read once."""
-    with file.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()[:32]
+    return {str(file): sha for folder in sorted(folders) for file, sha in weights.of_folder(folder).items()}
 
 
 def score_file(arm: str, name: str) -> str:

@@ -19,7 +19,7 @@ from dpaudit.corpus import Record, unit_of
 from dpaudit.errors import PartialError, UsageError
 from dpaudit.progress import Progress
 from dpaudit.rundir import RunDir
-from dpaudit.stages import train
+from dpaudit.stages import train, weights
 from dpaudit.stages.jobs import Job, is_trls, schedule_of
 from dpaudit.stages.lessons import examples_of
 from dpaudit.suite import Arm, Plan
@@ -85,6 +85,7 @@ def ensure(
     if (refused := refusal(plan, arm)) is not None:
         raise refused
     run_dir.require_current(f"train/{arm.name}/train.json", train.INPUTS, "dpaudit train")
+    weights.require_base(run_dir, plan, [arm.name])
     if not (missing := _missing(run_dir, arm, count)):
         return
     workers = train.default_workers(plan.suite.model.base) if workers is None else workers

@@ -1,6 +1,7 @@
 """Train: one LoRA adapter per arm of the grid, each with its privacy ledger."""
 
 import hashlib
+import json
 import math
 import os
 import resource
@@ -19,6 +20,7 @@ from dpaudit.corpus import Record, unit_of
 from dpaudit.errors import PartialError, UsageError
 from dpaudit.progress import Progress
 from dpaudit.rundir import RunDir, write_text
+from dpaudit.stages import weights
 from dpaudit.stages.jobs import Job, is_noised, is_trls, jobs_of, ledger, told, with_starts
 from dpaudit.stages.lessons import examples_of, expected_weight, units_in
 from dpaudit.suite import Arm, Method, Plan
@@ -127,6 +129,7 @@ def _waiting_jobs(run_dir: RunDir, plan: Plan, only: list[str] | None) -> list[J
         if not current or suite.start_of(plan.suite, arm) in waiting:
             waiting.append(arm)
         else:
+            weights.require_base(run_dir, plan, [arm.name])
             _checkpoints(run_dir, arm.name).clear()
     lessons = {arm.lesson: arm for arm in with_starts(plan, waiting)}
     unit = plan.suite.training.unit
@@ -230,6 +233,8 @@ def train_arm(
     data = _load(run_dir, plan, job.arm.method, job.arm.twin) if data is None else data
     if torch.cuda.is_available():
         torch.cuda.reset_peak_memory_stats()
+    base = plan.suite.model.base
+    read = weights.of_base(base)  # before they are loaded: weights that change later are not these
     with torch.random.fork_rng():
         model = several.together(lambda: at_start(run_dir, plan, job))
         count = sum(p.numel() for p in fused.trainable(model).values())
@@ -239,12 +244,11 @@ def train_arm(
         with run_dir.whole_directory(f"train/{job.arm.name}") as folder:
             # The ledger comes before the weights that it covers: no weights without one, however a run ends.
             run_dir.write_json(_inside(run_dir, folder, "privacy.json"), spent, INPUTS)
-            base = plan.suite.model.base
             checkpoint.save_adapter(model, folder / "adapter", base, checkpoint.model_card(spent, base))
             run_dir.write_lines(
                 _inside(run_dir, folder, "steps.jsonl"), (asdict(step) for step in done.steps)
             )
-            measured = _measured(done, data, count)
+            measured = _measured(done, data, count) | {"base": read}
             if done.seen is not None:
                 np.save(folder / "axes.npy", done.seen.observed)
                 measured["conformance"] = _conformance(plan, job, done.seen)
@@ -281,13 +285,15 @@ def _start_folder(run_dir: RunDir, plan: Plan, job: Job) -> Path | None:
     return folder / "adapter" if (folder / "adapter").is_dir() else folder
 
 
-def _start_digest(run_dir: RunDir, plan: Plan, job: Job) -> str | None:
-    """The SHA-256 of that adapter's weights."""
+def _start_digest(run_dir: RunDir, plan: Plan, job: Job) -> str:
+    """SHA-256 of the weights that the arm begins with: the base's, and those of an adapter that it goes on from."""
     folder = _start_folder(run_dir, plan, job)
-    if folder is None:
-        return None
-    weights = sorted(file for file in folder.glob("adapter_model*") if file.is_file())
-    return hashlib.sha256(b"".join(file.read_bytes() for file in weights)).hexdigest()
+    files = sorted(file for file in folder.glob("adapter_model*") if file.is_file()) if folder else []
+    began = [
+        *weights.of_base(plan.suite.model.base).items(),
+        *((file.name, hashlib.sha256(file.read_bytes()).hexdigest()) for file in files),
+    ]
+    return hashlib.sha256(json.dumps(began).encode()).hexdigest()
 
 
 def _check_start(run_dir: RunDir, job: Job, kept: dict[str, Any]) -> None:

@@ -219,6 +219,20 @@ def test_a_checkpoint_with_another_start_is_refused(toy_model_dir: Path, tmp_pat
         train.run(prepared(replace(plan, insecure_seed=None), tmp_path / "runs"), replace(plan, insecure_seed=None), QUIET)  # fmt: skip
 
 
+def test_a_checkpoint_on_other_base_weights_is_refused(toy_model_dir: Path, tmp_path: Path) -> None:
+    from safetensors.torch import load_file, save_file
+
+    base = Path(shutil.copytree(toy_model_dir, tmp_path / "base"))
+    run_dir, plan = interrupted(base, tmp_path / "runs")
+    file = base / "model.safetensors"
+    before, weights = file.read_bytes(), load_file(file)
+    save_file({name: 2 * weight for name, weight in weights.items()}, file, {"format": "pt"})
+    with pytest.raises(UsageError, match="expected a checkpoint with the start and the noise"):
+        train.run(run_dir, plan, QUIET, only=["sft-eps4"])
+    file.write_bytes(before)
+    train.run(run_dir, plan, QUIET, only=["sft-eps4"])
+
+
 def test_the_masks_of_dropout_are_secret_in_a_private_arm(toy_model_dir: Path, tmp_path: Path) -> None:
     """A stream that follows from --seed would give every unit of a step another mask once one unit more is drawn."""
     import safetensors.torch

@@ -1,8 +1,10 @@
 """Stage train on a toy model: what it writes, skips, refuses and never leaves half made."""
 
 import json
+import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from io import StringIO
 from pathlib import Path
@@ -11,12 +13,13 @@ from typing import Any
 import pytest
 import torch
 from rich.console import Console
+from safetensors.torch import load_file, save_file
 
 from dpaudit import rundir, suite
 from dpaudit.errors import GuardError, UsageError
 from dpaudit.progress import Progress
 from dpaudit.rundir import RunDir
-from dpaudit.stages import prepare, train
+from dpaudit.stages import attack, evaluate, merge, prepare, shadows, train
 from dpaudit.suite import Candidates, Data, Grid, Lora, Model, Plan, Schedule, Suite, Training
 
 QUIET = Progress(quiet=True)
@@ -201,6 +204,33 @@ def test_a_finished_run_is_skipped_and_a_stale_arm_is_made_again(toy_model_dir: 
     train.run(run_dir, plan, QUIET, only=["sft-inf"])
     assert weights.read_bytes() != before  # sampling comes from the system
     assert run_dir.is_current("train/sft-inf/train.json", train.INPUTS)
+
+
+def test_an_arm_of_other_weights_than_the_bases_present_ones_is_refused(
+    toy_model_dir: Path, tmp_path: Path
+) -> None:
+    """Its adapter says nothing on another base: an attack would find no member, and the claim would stand."""
+    base = Path(shutil.copytree(toy_model_dir, tmp_path / "base"))
+    plan = make_plan(base)
+    run_dir = prepared(plan, tmp_path / "runs")
+    train.run(run_dir, plan, QUIET, only=["sft-inf"])
+    stages: list[Callable[[], object]] = [
+        lambda: train.run(run_dir, plan, QUIET, only=["sft-inf"]),
+        lambda: attack.run(run_dir, plan, QUIET, "extract", recipes=["extraction"]),
+        lambda: evaluate.load_model(run_dir, plan, ["base", "sft-inf"]),
+        lambda: shadows.ensure(run_dir, plan, QUIET, suite.arms(plan.suite)[0], 2),
+        lambda: merge.of_run(run_dir, plan, "sft-inf"),
+    ]
+    file = base / "model.safetensors"
+    before, weights = file.read_bytes(), load_file(file)
+    save_file({name: 2 * weight for name, weight in weights.items()}, file, {"format": "pt"})
+    for stage in stages:
+        with pytest.raises(UsageError, match=r"train\.json: expected an adapter of the weights that .*base has now, got one of others"):  # fmt: skip
+            stage()
+    assert not run_dir.file("attack").exists()
+    file.write_bytes(before)
+    for stage in stages:
+        stage()
 
 
 def test_the_insecure_seed_fixes_the_weights_and_withdraws_the_claim(
