@@ -124,12 +124,14 @@ class CorpusStore:
     def has_unit(self, unit: str) -> bool:
         return self._one("SELECT 1 FROM entries WHERE unit = ? LIMIT 1", unit) is not None
 
-    def sample_units(self, count: int, seed: str) -> list[str]:
-        """`count` units that have dialogues, drawn without replacement, in the order of the corpus.
+    def sample_units(self, count: int, seed: str, part: Part = "records") -> list[str]:
+        """`count` units that have something in `part`, drawn without replacement, in the order of the corpus.
 
         Those of the lowest lots: one unit more in the data takes at most one other's place.
         """
-        names = self._database.execute("SELECT DISTINCT unit FROM entries WHERE part = 0")
+        names = self._database.execute(
+            "SELECT DISTINCT unit FROM entries WHERE part = ?", (PARTS.index(part),)
+        )
         chosen = heapq.nsmallest(count, (unit for (unit,) in names), key=lambda unit: _lot(seed, unit))
         return sorted(
             chosen, key=lambda unit: self._one("SELECT min(number) FROM entries WHERE unit = ?", unit)

@@ -19,7 +19,7 @@ from dpaudit.progress import Progress
 from dpaudit.reading import is_hub_id, read_records
 from dpaudit.rundir import RunDir, keyed_file_digest
 from dpaudit.stages import sources
-from dpaudit.stages.lessons import Shares, examples_of
+from dpaudit.stages.lessons import METHODS, Shares, examples_of
 from dpaudit.suite import Method, Plan
 
 FILES = ("corpus/candidates.jsonl", "corpus/heldout.jsonl", "corpus/choices.jsonl", "secret/coins.json")
@@ -56,7 +56,7 @@ def run(run_dir: RunDir, plan: Plan, progress: Progress) -> None:
             run_dir.write_lines("corpus/heldout.jsonl", corpus.heldout)
             choices = clinic.choices() if plan.suite.data.source == "builtin:clinic" else []
             run_dir.write_lines("corpus/choices.jsonl", choices)
-            made = manifest(run_dir, plan, corpus) | {"canary_share": shares.by_method()}
+            made = manifest(run_dir, plan, corpus, len(coins)) | {"canary_share": shares.by_method()}
             run_dir.write_json("corpus/manifest.json", made, inputs=["plan.json"])
             advance(1)
     finally:
@@ -137,7 +137,7 @@ def draw(plan: Plan, corpus: CorpusStore) -> tuple[Iterator[dict[str, Any]], dic
     Membership coins are fair and independent; all canaries are drawn before the first of them. Of the extraction
     canaries of one number of copies exactly half, drawn at random, are planted.
     """
-    wanted, seed = plan.suite.candidates, str(plan.seed)
+    wanted = plan.suite.candidates
     coin = (
         secrets.SystemRandom() if plan.insecure_seed is None else random.Random(f"coins/{plan.insecure_seed}")
     )
@@ -148,16 +148,35 @@ def draw(plan: Plan, corpus: CorpusStore) -> tuple[Iterator[dict[str, Any]], dic
     if any(corpus.has_unit(name) for name in (*coins, *axis_names(wanted.gradient))):
         raise UsageError("data: ids", expected="no unit named as a canary is", got="one that is",
                          remedy="rename units that begin with mia, extraction or axis")  # fmt: skip
-    units = corpus.unit_count()
-    if wanted.records > min(units // 2, corpus.unit_count("records")):
-        raise UsageError(
-            "candidates.records", expected=f"at most half of the {units} units", got=str(wanted.records)
-        )
-    flipped = corpus.sample_units(wanted.records, f"candidates/{seed}")
+    flipped = _flipped(plan, corpus)
     coins |= {name: coin.random() < 0.5 for name in flipped}
     if wanted.gradient:
         coins |= {name: coin.random() < 0.5 for name in axis_names(wanted.gradient)}
     return _rows(plan, corpus, [*members, *planted], set(flipped)), coins
+
+
+def _flipped(plan: Plan, corpus: CorpusStore) -> list[str]:
+    """The units of the data that have a coin: `candidates.records` of those that arms learn from.
+
+    Where no unit holds all that the arms learn from, such as a dialogue and a preference pair under unit record, there
+    are so many of each part.
+    """
+    wanted, methods = plan.suite.candidates.records, {arm.method for arm in suite.arms(plan.suite)}
+    if plan.suite.training.unit == "label":
+        return []  # it hides no membership, and a pair that is left out teaches nothing
+    flipped: list[str] = []
+    for part in (part for part in PARTS if METHODS[part] in methods and corpus.unit_count(part)):
+        if any(corpus.rows_of(name)[part] for name in flipped):
+            continue
+        units = corpus.unit_count(part)
+        if wanted > units // 2:
+            raise UsageError(
+                "candidates.records",
+                expected=f"at most half of the {units} units with {SEEN[part]}",
+                got=str(wanted),
+            )
+        flipped += corpus.sample_units(wanted, f"candidates/{plan.seed}", part)
+    return flipped
 
 
 def _canaries(plan: Plan, found: canary.Sources, taken: set[str]) -> tuple[list[Canary], list[Canary]]:
@@ -208,20 +227,21 @@ def write_secrets(run_dir: RunDir, coins: dict[str, bool]) -> None:
         run_dir.secret_file(name).chmod(0o600)
 
 
-def manifest(run_dir: RunDir, plan: Plan, corpus: CorpusStore) -> dict[str, Any]:
-    """Keyed digests and counts, public enough to be an input of every later stage.
+def manifest(run_dir: RunDir, plan: Plan, corpus: CorpusStore, coins: int) -> dict[str, Any]:
+    """Keyed digests and counts, public enough to be an input of every later stage; `coins` is how many were thrown.
 
     `units` is the expected number of units trained on; it does not depend on how the coins fell.
     """
     wanted = plan.suite.candidates
-    certain = corpus.unit_count() - wanted.records
+    flipped = coins - wanted.canaries - wanted.extraction - wanted.gradient
+    certain = corpus.unit_count() - flipped
     return {
         "source": corpus.source,
         "files": {name: run_dir.keyed_digest(name) for name in FILES},
         "sources": source_digests(run_dir, plan),
         "counts": {
             "certain": certain,
-            "record": wanted.records,
+            "record": flipped,
             "mia": wanted.canaries,
             "extraction": wanted.extraction,
             "gradient": wanted.gradient,
@@ -229,7 +249,7 @@ def manifest(run_dir: RunDir, plan: Plan, corpus: CorpusStore) -> dict[str, Any]
             "heldout": len(corpus.heldout),
             "over_cap": corpus.over_cap,
         },
-        "units": certain + (wanted.records + wanted.canaries + wanted.extraction) // 2,
+        "units": certain + (flipped + wanted.canaries + wanted.extraction) // 2,
     }
 
 

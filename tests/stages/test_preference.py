@@ -1,5 +1,6 @@
 """The attack on preference data: scores by a slow double, what separates, and arms that it is not for."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from dpaudit.progress import Progress
 from dpaudit.rundir import RunDir
 from dpaudit.signals import PairChosen, PairMargin, PairRejected, PairSpan, Span
 from dpaudit.stages import prepare, scores
-from dpaudit.suite import Candidates, Data, Grid, Lora, Model, Plan, Schedule, Suite, Training
+from dpaudit.suite import Candidates, Data, Grid, Lora, Model, Plan, Schedule, Suite, Training, Unit
 
 QUIET = Progress(quiet=True)
 RECIPES = ("pair_chosen", "pair_margin", "pair_rejected")
@@ -94,6 +95,50 @@ def test_scores_are_those_of_a_slow_double(attacked: tuple[RunDir, Plan]) -> Non
         for name, value in expected.items():
             rows = scores.read_scores(run_dir, "dpo-sigmoid-inf", name)
             assert next(r.value for r in rows if r.example == example) == pytest.approx(value, abs=2e-3)
+
+
+@pytest.mark.parametrize("unit", ["record", "pair"])
+def test_where_a_pair_is_a_unit_real_pairs_have_coins_of_their_own(unit: Unit, tmp_path: Path) -> None:
+    file, once = tmp_path / "own.jsonl", Schedule(8, 1, 0.001)
+    said = (
+        {"id": f"r{i}", "prompt": f"Fever on day {i}?", "response": f"Take {i + 1} mg daily, then call."}
+        for i in range(80)
+    )
+    file.write_text("".join(json.dumps(row) + "\n" for row in said), encoding="utf-8")
+    made = Suite(
+        "alone",
+        Training(once, once, dpo_private=once, dpo_nonprivate=once, unit=unit),
+        data=Data(str(file), preference="faults", heldout=4),
+        candidates=Candidates(
+            family="portal_phrase", canaries=100, canary_length=2, records=20, extraction=0
+        ),
+        grid=Grid(
+            (), dpo=("sigmoid",), dpo_epsilons=(float("inf"),), stages=("sft",) if unit == "record" else ()
+        ),
+        attacks=("mia", "preference") if unit == "record" else ("preference",),
+        primary="calibrated" if unit == "record" else "pair_margin",
+    )
+    plan = Plan(made, insecure_seed=0)
+    run_dir = pipeline.train(plan, tmp_path, QUIET, workers=1)
+    for kind in made.attacks:
+        pipeline.attack(run_dir, plan, QUIET, kind)
+    candidates, coins = prepare.load_candidates(run_dir), prepare.load_membership(run_dir)
+    dialogues, pairs = (
+        {unit for unit, rows in part.items() if rows} for part in (candidates.records, candidates.pairs)
+    )
+    assert len(pairs) == 20 and not dialogues & pairs and len(dialogues) == (20 if unit == "record" else 0)
+    learnt = {record.id for record in prepare.load_training(run_dir, "dpo")}
+    assert {name for name in pairs if coins[name]} == pairs & learnt and 0 < len(pairs & learnt) < 20
+    found = run_dir.read_json("audit/dpo-sigmoid-inf/pair_margin.json")
+    assert found["records"]["n"] == 20 and found["records"]["members"] == len(pairs & learnt)
+    assert found["blind"] is not None
+    manifest = run_dir.read_json("corpus/manifest.json")["counts"]
+    assert manifest["record"] == len(dialogues | pairs)
+    assert manifest["certain"] == sum(
+        row["kind"] == "certain" for row in run_dir.iterate_lines("corpus/candidates.jsonl")
+    )
+    if unit == "record":
+        assert run_dir.read_json("audit/sft-inf/calibrated.json")["records"]["n"] == 20
 
 
 def test_an_arm_of_single_answers_is_refused(attacked: tuple[RunDir, Plan]) -> None:
