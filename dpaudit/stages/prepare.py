@@ -121,14 +121,15 @@ def _read(part: Part, source: str, data: suite.Data) -> Iterator[tuple[int, Reco
 def _planted(records: Iterator[tuple[int, Record]]) -> Iterator[tuple[int, Record]]:
     """A pair of every dialogue with an answer that a fault can be planted in: as it is, and with the fault.
 
-    The fault comes from the answer alone and never from other records: a pair is its own patient's and nobody else's.
+    It has the dialogue's id, so that both are one unit: one coin, and held out together. The fault comes from the answer
+    alone and never from other records: a pair is its own patient's and nobody else's.
     """
     for line, record in records:
         question, right = rubric.question_of(record.turns[:-1]), record.turns[-1].text
         found = (rubric.FAULTS[name](question, right, ()) for name in ALONE)
         wrong = next((text for text in found if text and text.strip() and text != right), None)
         if wrong is not None and len(record.turns) > 1:
-            yield line, Record(f"{record.id}/fault", record.turns[:-1], record.patient, right, wrong)
+            yield line, Record(record.id, record.turns[:-1], record.patient, right, wrong)
 
 
 def draw(plan: Plan, corpus: CorpusStore) -> tuple[Iterator[dict[str, Any]], dict[str, bool]]:

@@ -97,47 +97,58 @@ def test_scores_are_those_of_a_slow_double(attacked: tuple[RunDir, Plan]) -> Non
             assert next(r.value for r in rows if r.example == example) == pytest.approx(value, abs=2e-3)
 
 
-@pytest.mark.parametrize("unit", ["record", "pair"])
-def test_where_a_pair_is_a_unit_real_pairs_have_coins_of_their_own(unit: Unit, tmp_path: Path) -> None:
-    file, once = tmp_path / "own.jsonl", Schedule(8, 1, 0.001)
-    said = (
-        {"id": f"r{i}", "prompt": f"Fever on day {i}?", "response": f"Take {i + 1} mg daily, then call."}
-        for i in range(80)
-    )
-    file.write_text("".join(json.dumps(row) + "\n" for row in said), encoding="utf-8")
+@pytest.mark.parametrize(
+    ("unit", "own"), [("record", True), ("record", False), ("pair", True), ("pair", False)]
+)
+def test_real_pairs_have_coins_and_none_is_of_a_held_out_record(
+    unit: Unit, own: bool, tmp_path: Path
+) -> None:
+    """Pairs of a file of their own, and those made from the dialogues, which are one unit with theirs."""
+    once = Schedule(8, 1, 0.001)
+    said = [(f"Fever on day {i}?", f"Take {i + 1} mg daily, then call.") for i in range(80)]
+    dialogues = [{"id": f"r{i}", "prompt": ask, "response": answer} for i, (ask, answer) in enumerate(said)]
+    pairs = [
+        {"id": f"q{i}", "prompt": ask, "chosen": answer, "rejected": "Wait."}
+        for i, (ask, answer) in enumerate(said)
+    ]
+    for name, rows in (("dialogues", dialogues), ("pairs", pairs)):
+        text = "".join(json.dumps(row) + "\n" for row in rows)
+        (tmp_path / f"{name}.jsonl").write_text(text, encoding="utf-8")
+    also_sft = unit == "record"
     made = Suite(
         "alone",
         Training(once, once, dpo_private=once, dpo_nonprivate=once, unit=unit),
-        data=Data(str(file), preference="faults", heldout=4),
+        data=Data(
+            str(tmp_path / "dialogues.jsonl"), str(tmp_path / "pairs.jsonl") if own else "faults", heldout=4
+        ),
         candidates=Candidates(
             family="portal_phrase", canaries=100, canary_length=2, records=20, extraction=0
         ),
-        grid=Grid(
-            (), dpo=("sigmoid",), dpo_epsilons=(float("inf"),), stages=("sft",) if unit == "record" else ()
-        ),
-        attacks=("mia", "preference") if unit == "record" else ("preference",),
-        primary="calibrated" if unit == "record" else "pair_margin",
+        grid=Grid((), dpo=("sigmoid",), dpo_epsilons=(float("inf"),), stages=("sft",) if also_sft else ()),
+        attacks=("mia", "preference") if also_sft else ("preference",),
+        primary="calibrated" if also_sft else "pair_margin",
     )
     plan = Plan(made, insecure_seed=0)
-    run_dir = pipeline.train(plan, tmp_path, QUIET, workers=1)
+    run_dir = pipeline.train(plan, tmp_path / "runs", QUIET, workers=1)
     for kind in made.attacks:
         pipeline.attack(run_dir, plan, QUIET, kind)
     candidates, coins = prepare.load_candidates(run_dir), prepare.load_membership(run_dir)
-    dialogues, pairs = (
-        {unit for unit, rows in part.items() if rows} for part in (candidates.records, candidates.pairs)
+    spoken, paired = (
+        {name for name, rows in part.items() if rows} for part in (candidates.records, candidates.pairs)
     )
-    assert len(pairs) == 20 and not dialogues & pairs and len(dialogues) == (20 if unit == "record" else 0)
+    assert len(paired) == 20 and not (own and paired & spoken) and (own or paired == spoken)
+    assert len(spoken) == (0 if own and not also_sft else 20)
     learnt = {record.id for record in prepare.load_training(run_dir, "dpo")}
-    assert {name for name in pairs if coins[name]} == pairs & learnt and 0 < len(pairs & learnt) < 20
+    assert {name for name in paired if coins[name]} == paired & learnt and 0 < len(paired & learnt) < 20
+    assert not learnt & {row["id"] for row in run_dir.iterate_lines("corpus/heldout.jsonl")}
     found = run_dir.read_json("audit/dpo-sigmoid-inf/pair_margin.json")
-    assert found["records"]["n"] == 20 and found["records"]["members"] == len(pairs & learnt)
+    assert found["records"]["n"] == 20 and found["records"]["members"] == len(paired & learnt)
     assert found["blind"] is not None
-    manifest = run_dir.read_json("corpus/manifest.json")["counts"]
-    assert manifest["record"] == len(dialogues | pairs)
-    assert manifest["certain"] == sum(
-        row["kind"] == "certain" for row in run_dir.iterate_lines("corpus/candidates.jsonl")
-    )
-    if unit == "record":
+    kinds = [row["kind"] for row in run_dir.iterate_lines("corpus/candidates.jsonl")]
+    counts = run_dir.read_json("corpus/manifest.json")["counts"]
+    assert counts["record"] == len(spoken | paired) == kinds.count("record")
+    assert counts["certain"] == kinds.count("certain")
+    if also_sft:
         assert run_dir.read_json("audit/sft-inf/calibrated.json")["records"]["n"] == 20
 
 

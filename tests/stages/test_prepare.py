@@ -302,9 +302,9 @@ def test_pairs_with_planted_faults_depend_on_their_own_record_alone(tmp_path: Pa
                             "candidates.records": 0})  # fmt: skip
         corpus = prepare.load_corpus(plan)
         found.append({pair["id"]: pair for _, unit in corpus.units() for pair in unit["pairs"]})
-    assert {"r0/fault", "r1/fault", "r2/fault"} <= found[0].keys()
-    assert found[1] == {name: pair for name, pair in found[0].items() if name != "r0/fault"}
-    first = found[0]["r0/fault"]
+    assert {"r0", "r1", "r2"} <= found[0].keys()
+    assert found[1] == {name: pair for name, pair in found[0].items() if name != "r0"}
+    first = found[0]["r0"]
     assert (first["chosen"], first["rejected"], first["patient"]) == (
         answers[0],
         "Take 5000 mg twice a day.",
