@@ -204,11 +204,23 @@ def as_text(found: Row) -> str:
 
 
 def _part(key: str, value: Any) -> str:
+    value = by_folder(value) if key == "outputs" else value
     if key in WRAPPED:
         return f"\n{wrapped(value, COLUMNS[key])}\n"
     if key in COLUMNS and isinstance(value, list):
         return f"\n{table(value, COLUMNS[key])}\n"
     return str(value) if key == "caveat" else f"{key.replace('_', ' ')}: {_plain(value)}"
+
+
+def by_folder(outputs: list[Row]) -> list[Row]:
+    """Outputs with the current ones of a folder as one row; stale ones stay by themselves, since something is to be done."""
+    current: dict[str, int] = {}
+    for row in outputs:
+        if row["state"] == "current":
+            folder = str(row["file"]).rpartition("/")[0]
+            current[folder] = current.get(folder, 0) + 1
+    whole = [{"file": f"{folder}/", "state": f"{count} current"} for folder, count in current.items()]
+    return whole + [row for row in outputs if row["state"] != "current"]
 
 
 def _plain(value: Any) -> str:

@@ -270,6 +270,19 @@ def test_a_table_of_attacks_has_limits_exposures_and_whose_recipe_it_is(
     secrets = overview.extraction_rows(run_dir, plan)[0]
     assert secrets["median_planted"] is not None and secrets["space_bits"] > 0
     assert "median exposure" in tables.as_text({"extraction": [secrets]})
+
+
+def test_current_outputs_are_told_by_folder_and_stale_ones_by_name() -> None:
+    files = {
+        "audit/sft-inf/loss.json": "current",
+        "audit/sft-inf/zlib.json": "current",
+        "report/report.json": "stale",
+    }
+    told = tables.as_text({"outputs": [{"file": file, "state": state} for file, state in files.items()]})
+    assert [line.split() for line in told.splitlines()[1:]] == [
+        ["audit/sft-inf/", "2", "current"],
+        ["report/report.json", "stale"],
+    ]
     (tmp_path / "attacks").mkdir()
     mine = (content.shipped("attacks") / "loss.yaml").read_text().replace("name: loss", "name: mine")
     (tmp_path / "attacks/mine.yaml").write_text(mine)
