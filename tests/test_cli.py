@@ -259,19 +259,6 @@ def test_an_attack_shows_the_arms_and_recipes_that_were_asked_for(tmp_path: Path
     assert secrets["arm"] == "sft-inf"
 
 
-def test_a_table_of_attacks_has_limits_exposures_and_whose_recipe_it_is(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    run_dir, plan = fabricate.run(tmp_path)
-    row = overview.verdict_rows(run_dir, plan)[0]
-    told = tables.as_text({"verdicts": [row]})
-    assert f"[{show(row['auc_lower'], 'three_down')}, {show(row['auc_upper'], 'three_up')}]" in told
-    assert "95 %" in told and show(row["blind_auc"], "three") in told and row["records_n"] > 0
-    secrets = overview.extraction_rows(run_dir, plan)[0]
-    assert secrets["median_planted"] is not None and secrets["space_bits"] > 0
-    assert "median exposure" in tables.as_text({"extraction": [secrets]})
-
-
 def test_current_outputs_are_told_by_folder_and_stale_ones_by_name() -> None:
     files = {
         "audit/sft-inf/loss.json": "current",
@@ -283,6 +270,19 @@ def test_current_outputs_are_told_by_folder_and_stale_ones_by_name() -> None:
         ["audit/sft-inf/", "2", "current"],
         ["report/report.json", "stale"],
     ]
+
+
+def test_a_table_of_attacks_has_limits_exposures_and_whose_recipe_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run_dir, plan = fabricate.run(tmp_path)
+    row = overview.verdict_rows(run_dir, plan)[0]
+    told = tables.as_text({"verdicts": [row]})
+    assert f"[{show(row['auc_lower'], 'three_down')}, {show(row['auc_upper'], 'three_up')}]" in told
+    assert "95 %" in told and show(row["blind_auc"], "three") in told and row["records_n"] > 0
+    secrets = overview.extraction_rows(run_dir, plan)[0]
+    assert secrets["median_planted"] is not None and secrets["space_bits"] > 0
+    assert "median exposure" in tables.as_text({"extraction": [secrets]})
     (tmp_path / "attacks").mkdir()
     mine = (content.shipped("attacks") / "loss.yaml").read_text().replace("name: loss", "name: mine")
     (tmp_path / "attacks/mine.yaml").write_text(mine)
