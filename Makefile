@@ -41,7 +41,7 @@ builtin-model: $(STAMP)
 bench-train: $(STAMP)
 	$(BIN)/python benchmarks/train_step.py --out benchmarks/results/train_step.json
 
-# leave the machine alone meanwhile; not yet timed as a whole
+# 45 to 90 minutes on 2 cores; leave the machine alone meanwhile
 bench-score: $(STAMP)
 	$(BIN)/python benchmarks/score.py --out benchmarks/results/score.json
 	$(BIN)/python benchmarks/attackers.py --out benchmarks/results/attackers.json
