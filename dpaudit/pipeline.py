@@ -128,14 +128,11 @@ def _loaded(name: str, changed: dict[str, Any]) -> Suite:
 
 
 def _typed_key(error: UsageError, changed: dict[str, Any]) -> str | None:
-    """The changed key that a complaint is about: it names the key, a part of its value, or what the key is part of."""
+    """The changed key that a complaint is about: it names the key, or a part of its value."""
     place = error.where.partition(": ")[2]
     for key in changed:
-        parent, _, last = key.rpartition(".")
         if place == key or place.startswith((f"{key}.", f"{key}[")):
             return f"{key}{place[len(key) :]}"
-        if place == parent and error.got.startswith(f"{last} "):
-            return key
     return None
 
 

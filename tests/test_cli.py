@@ -353,10 +353,10 @@ def test_epsilon_of_zero_or_below(call: Call, epsilon: str) -> None:
 
 def test_epsilon_of_zero_in_the_suite(call: Call) -> None:
     done = call("train", "--suite", "mini.yaml", "--set", "grid.epsilons=[0]")
-    one_line(done, "grid.epsilons as typed", "epsilons 0", "above 0")
+    one_line(done, "grid.epsilons as typed", "numbers above 0, got 0")
     assert "mini.yaml" not in done.err
     Path("own.yaml").write_text(yaml.safe_dump(MINI | {"grid": {"epsilons": [0]}}))
-    one_line(call("train", "--suite", "own.yaml"), "own.yaml: grid", "epsilons 0", "above 0")
+    one_line(call("train", "--suite", "own.yaml"), "own.yaml: grid.epsilons", "numbers above 0, got 0")
 
 
 @pytest.mark.parametrize(
