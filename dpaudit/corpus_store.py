@@ -6,7 +6,7 @@ import json
 import random
 import sqlite3
 from array import array
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -124,15 +124,19 @@ class CorpusStore:
     def has_unit(self, unit: str) -> bool:
         return self._one("SELECT 1 FROM entries WHERE unit = ? LIMIT 1", unit) is not None
 
-    def sample_units(self, count: int, seed: str, part: Part = "records") -> list[str]:
-        """`count` units that have something in `part`, drawn without replacement, in the order of the corpus.
+    def sample_units(
+        self, count: int, seed: str, part: Part = "records", without: Collection[str] = ()
+    ) -> list[str]:
+        """`count` units that have something in `part`, but those in `without`, drawn at random, in the order of the corpus.
 
         Those of the lowest lots: one unit more in the data takes at most one other's place.
         """
         names = self._database.execute(
             "SELECT DISTINCT unit FROM entries WHERE part = ?", (PARTS.index(part),)
         )
-        chosen = heapq.nsmallest(count, (unit for (unit,) in names), key=lambda unit: _lot(seed, unit))
+        chosen = heapq.nsmallest(
+            count, (unit for (unit,) in names if unit not in without), key=lambda unit: _lot(seed, unit)
+        )
         return sorted(
             chosen, key=lambda unit: self._one("SELECT min(number) FROM entries WHERE unit = ?", unit)
         )

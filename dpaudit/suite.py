@@ -18,6 +18,7 @@ AttackKind = Literal["mia", "extract", "preference"]
 REPRODUCIBLE = "epsilon not claimed: the noise is reproducible"
 ASSUMED_PUBLIC = "epsilon covers this run only: what it started from has no ledger and was taken for public"
 CORPUS_WORDS = "epsilon does not cover the words that canaries take from the corpus (candidates.family)"
+SEEDS_MOST = 1000  # trainings of one arm
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")  # it becomes the name of a folder
 
 
@@ -185,15 +186,20 @@ class Grid:
     def __post_init__(self) -> None:
         if not 0 < self.share < 1:
             raise BadValue("share", expected="a number between 0 and 1", got=self.share)
-        for epsilon in (*self.epsilons, *(self.dpo_epsilons or ())):
-            if not epsilon > 0:
-                raise BadValue(
-                    "epsilons",
-                    expected="numbers above 0",
-                    got=f"{epsilon:g}",
-                    remedy="inf is the non-private arm",
-                )
+        for key, epsilons in (("epsilons", self.epsilons), ("dpo_epsilons", self.dpo_epsilons or ())):
+            for epsilon in epsilons:
+                if not epsilon > 0:
+                    raise BadValue(
+                        key,
+                        expected="numbers above 0",
+                        got=f"{epsilon:g}",
+                        remedy="inf is the non-private arm",
+                    )
         _at_least(1, seeds=self.seeds)
+        if self.seeds > SEEDS_MOST:
+            raise BadValue(
+                "seeds", expected=f"at most {SEEDS_MOST}", got=self.seeds if self.seeds < 10**9 else "more"
+            )
 
 
 @dataclass(frozen=True)
@@ -389,7 +395,7 @@ def parse_override(text: str) -> tuple[str, Any]:
         )
     try:
         return key, yaml.safe_load(value)
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError) as error:  # a ValueError for a number of thousands of digits
         raise UsageError(f"--set {key}", expected="a YAML value", got=f"{value!r:.40}") from error
 
 

@@ -102,7 +102,7 @@ def test_parse_override(text: str, pair: tuple[str, Any]) -> None:
     assert suite.parse_override(text) == pair
 
 
-@pytest.mark.parametrize("text", ["a.b", "=3", "a=["])
+@pytest.mark.parametrize("text", ["a.b", "=3", "a=[", f"a={'9' * 5000}"], ids=range(4))
 def test_an_override_is_key_and_yaml(text: str) -> None:
     with pytest.raises(UsageError, match="--set"):
         suite.parse_override(text)
@@ -114,6 +114,8 @@ def test_an_override_is_key_and_yaml(text: str) -> None:
         ("grid.sed", 1, "grid.sed: expected one of .*seeds.* an unknown key; did you mean seeds?"),
         ("grid.epsilons", [0], "grid.epsilons: expected numbers above 0, got 0"),
         ("grid.epsilons", [float("nan")], "grid.epsilons: .*got nan"),
+        ("grid.dpo_epsilons", [-3], "grid.dpo_epsilons: expected numbers above 0, got -3"),
+        ("grid.seeds", 10**12, "grid.seeds: expected at most 1000, got more"),
         ("grid.seeds", 0, "grid.seeds: expected at least 1, got 0"),
         ("training.private.batch", 0, "training.private.batch: expected at least 1, got 0"),
         (

@@ -43,6 +43,7 @@ def run(
     recipe.check_minimum(must, plan.suite.candidates)
     candidates = load_candidates(run_dir)
     found = trained_arms(run_dir, plan, progress, arms)
+    weights.require_base(run_dir, plan)
     if kind == "preference":
         found = preference.of_pairs(found, arms)
     if shadow_count is not None:
@@ -50,7 +51,6 @@ def run(
     jobs = _stale(run_dir, plan, found, chosen, progress, recipes)
     if not jobs:
         return
-    weights.require_base(run_dir, plan, [job.arm.name for job in jobs])
     with progress.task(f"attack {kind}: loading the model and its adapters", total=1) as advance:
         model = _load(run_dir, plan, [job.arm for job in jobs])
         advance(1)

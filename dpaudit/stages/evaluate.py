@@ -31,9 +31,11 @@ def run(run_dir: RunDir, plan: Plan, progress: Progress) -> None:
     UsageError where no arm is trained.
     """
     trained = trained_arms(run_dir, plan)
+    weights.require_base(run_dir, plan)
     files = _write_tasks(run_dir, plan, progress)
     names = [BASE, *(arm.name for arm in trained)]
-    pending = [name for name in names if not run_dir.is_current(_output(name), inputs(name))]
+    base = weights.of_base(plan.suite.model.base)
+    pending = [name for name in names if not _is_current(run_dir, name, base)]
     if pending:
         _evaluate(run_dir, plan, pending, files, progress)
     _mark_uninformative(run_dir, trained)
@@ -59,11 +61,17 @@ def inputs(name: str) -> list[str]:
     return ["plan.json", "corpus/manifest.json", TASKS, *([] if name == BASE else [adapter_file(name)])]
 
 
+def _is_current(run_dir: RunDir, name: str, base: dict[str, str]) -> bool:
+    """Whether a model's figures are there and of these weights of the base."""
+    if not run_dir.is_current(_output(name), inputs(name)):
+        return False
+    return bool(run_dir.read_json(_output(name)).get("base", base) == base)
+
+
 def load_model(run_dir: RunDir, plan: Plan, names: Sequence[str]) -> "HFModel":
     """The base of the plan, loaded once, with the adapters of the named arms beside it."""
     from dpaudit.models.hf import HFModel
 
-    weights.require_base(run_dir, plan, names)
     model = HFModel.load(plan.suite.model.base, plan.suite.model.dtype)
     for name in names:
         if name != BASE:
@@ -188,6 +196,7 @@ def _evaluate(
                 "heldout_left_out": len(records) - len(rows),
                 "items": {task: found.items for task, found in answers.items()},
                 "heldout": rows,
+                "base": weights.of_base(plan.suite.model.base),
             }
             run_dir.write_json(_output(name), result, inputs(name))
 

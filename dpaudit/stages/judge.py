@@ -13,6 +13,7 @@ from dpaudit.progress import Progress
 from dpaudit.quality import BASE
 from dpaudit.rubric import Comparison, Control, Outcome, Rubric
 from dpaudit.rundir import RunDir
+from dpaudit.stages import weights
 from dpaudit.stages.evaluate import adapter_file, load_model, trained_arms
 from dpaudit.suite import Arm, Judging, Plan
 
@@ -48,6 +49,7 @@ def run(
     if settings is None:
         return
     arms = compared(run_dir, plan)
+    weights.require_base(run_dir, plan)
     names = [BASE, *(arm.name for arm in arms)]
     found = _write_rubric(run_dir, settings, plan.suite.model.base)
     if run_dir.is_current(SUMMARY, [*_inputs(names), PASSPORT]):
@@ -195,7 +197,7 @@ def _answers(
     run_dir: RunDir, plan: Plan, names: Sequence[str], prompts: Prompts, progress: Progress
 ) -> dict[str, dict[str, str]]:
     """Model -> prompt id -> greedy answer. Those of an unchanged model are read back, the rest generated."""
-    sources = {name: _source(run_dir, name) for name in names}
+    sources = {name: _source(run_dir, name, plan.suite.model.base) for name in names}
     kept = run_dir.read_lines(ANSWERS) if run_dir.file(ANSWERS).is_file() else []
     rows = {(row["arm"], row["prompt"]): row for row in kept if sources.get(row["arm"]) == row["source"]}
     pending = [name for name in names if any((name, prompt) not in rows for prompt in prompts)]
@@ -217,10 +219,11 @@ def _answers(
     return {name: {prompt: rows[name, prompt]["answer"] for prompt in prompts} for name in names}
 
 
-def _source(run_dir: RunDir, name: str) -> str:
+def _source(run_dir: RunDir, name: str, base: str) -> str:
     """What the answers of a model depend on, as one digest."""
     files = ["plan.json", "corpus/manifest.json", *([] if name == BASE else [adapter_file(name)])]
-    return hashlib.sha256(json.dumps(run_dir.digests(files)).encode()).hexdigest()[:32]
+    made_from = [run_dir.digests(files), weights.of_base(base)]
+    return hashlib.sha256(json.dumps(made_from).encode()).hexdigest()[:32]
 
 
 def _judge(

@@ -47,7 +47,6 @@ def of_run(
     if arm not in known:
         raise UsageError(f"--arm {arm}", expected=f"one of {', '.join(known)}", got="no such arm")
     run_dir.require_current(f"train/{arm}/train.json", train.INPUTS, "dpaudit train")
-    weights.require_base(run_dir, plan, [] if model else [arm])
     adapter = run_dir.file(f"train/{arm}/adapter")
     return Source(adapter, model or _base_of(adapter), dtype or plan.suite.model.dtype, arm, run_dir.name)
 
@@ -81,6 +80,7 @@ def run(source: Source, out: Path, shard_size: str, progress: Progress) -> dict[
     merge.check(shard_size, source.dtype)
     if out.exists() or out.is_symlink():
         raise UsageError(f"--out {out}", expected="a folder that is not there yet", got="an existing one")
+    weights.require_trained_on(source.adapter.parent / "train.json", source.base, "train the adapter anew")
     kept = _kept(source)
     with RunDir(out.parent).whole_directory(out.name) as folder:
         extra: dict[str, str | None] = {ledger.KEY: None}

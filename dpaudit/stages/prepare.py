@@ -159,24 +159,23 @@ def draw(plan: Plan, corpus: CorpusStore) -> tuple[Iterator[dict[str, Any]], dic
 def _flipped(plan: Plan, corpus: CorpusStore) -> list[str]:
     """The units of the data that have a coin: `candidates.records` of those that arms learn from.
 
-    Where no unit holds all that the arms learn from, such as a dialogue and a preference pair under unit record, there
-    are so many of each part.
+    So many of each part that is learnt: a unit that holds a dialogue and a preference pair counts in both, and where
+    they are units apart, such as under unit record, further ones are drawn.
     """
     wanted, methods = plan.suite.candidates.records, {arm.method for arm in suite.arms(plan.suite)}
     if plan.suite.training.unit == "label":
         return []  # it hides no membership, and a pair that is left out teaches nothing
     flipped: list[str] = []
     for part in (part for part in PARTS if METHODS[part] in methods and corpus.unit_count(part)):
-        if any(corpus.rows_of(name)[part] for name in flipped):
-            continue
-        units = corpus.unit_count(part)
-        if wanted > units // 2:
+        units, held = corpus.unit_count(part), sum(bool(corpus.rows_of(name)[part]) for name in flipped)
+        if wanted > units // 2 and not flipped:
             raise UsageError(
                 "candidates.records",
                 expected=f"at most half of the {units} units with {SEEN[part]}",
                 got=str(wanted),
             )
-        flipped += corpus.sample_units(wanted, f"candidates/{plan.seed}", part)
+        if (more := min(wanted, units // 2) - held) > 0:
+            flipped += corpus.sample_units(more, f"candidates/{plan.seed}", part, set(flipped))
     return flipped
 
 

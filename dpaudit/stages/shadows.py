@@ -85,7 +85,7 @@ def ensure(
     if (refused := refusal(plan, arm)) is not None:
         raise refused
     run_dir.require_current(f"train/{arm.name}/train.json", train.INPUTS, "dpaudit train")
-    weights.require_base(run_dir, plan, [arm.name])
+    weights.require_base(run_dir, plan)
     if not (missing := _missing(run_dir, arm, count)):
         return
     workers = train.default_workers(plan.suite.model.base) if workers is None else workers
@@ -210,7 +210,8 @@ def _write(
     with run_dir.whole_directory(_folder(arm, number)) as folder:
         checkpoint.save_adapter(model, folder / "adapter", plan.suite.model.base, card)
         file = (folder / "membership.json").relative_to(run_dir.path).as_posix()
-        run_dir.write_json(file, {"members": sorted(chosen), "seconds": seconds}, _inputs(arm))
+        told = {"members": sorted(chosen), "seconds": seconds, "base": weights.of_base(plan.suite.model.base)}
+        run_dir.write_json(file, told, _inputs(arm))
 
 
 def _sources(run_dir: RunDir, plan: Plan, arm: Arm) -> Sources:
@@ -257,7 +258,10 @@ def _is_current(run_dir: RunDir, arm: Arm, number: int) -> bool:
         run_dir.file(f"{folder}/adapter/{name}").is_file()
         for name in ("adapter_model.safetensors", "adapter_config.json")
     )
-    return whole and run_dir.is_current(f"{folder}/membership.json", _inputs(arm))
+    if not whole or not run_dir.is_current(f"{folder}/membership.json", _inputs(arm)):
+        return False
+    base = run_dir.read_json(f"train/{arm.name}/train.json").get("base")
+    return run_dir.read_json(f"{folder}/membership.json").get("base", base) == base
 
 
 def _read(run_dir: RunDir, arm: Arm, number: int) -> Shadow:

@@ -123,13 +123,13 @@ def _waiting_jobs(run_dir: RunDir, plan: Plan, only: list[str] | None) -> list[J
     The methods that they start from are counted too.
     """
     arms = with_starts(plan, _chosen(plan, only))
+    weights.require_base(run_dir, plan)
     waiting: list[Arm] = []
     for arm in arms:
         current = run_dir.is_current(f"train/{arm.name}/train.json", _inputs(plan, arm))
         if not current or suite.start_of(plan.suite, arm) in waiting:
             waiting.append(arm)
         else:
-            weights.require_base(run_dir, plan, [arm.name])
             _checkpoints(run_dir, arm.name).clear()
     lessons = {arm.lesson: arm for arm in with_starts(plan, waiting)}
     unit = plan.suite.training.unit

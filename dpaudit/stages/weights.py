@@ -1,10 +1,11 @@
 """Weights that a run's results come from and that lie outside of it: its base, a reference, an adapter it goes on from."""
 
 import hashlib
-from collections.abc import Iterable
+import json
 from functools import cache
 from pathlib import Path
 
+from dpaudit import suite
 from dpaudit.errors import UsageError
 from dpaudit.rundir import RunDir
 from dpaudit.suite import Plan
@@ -23,18 +24,29 @@ def of_base(base: str) -> dict[str, str]:
     return {file.name: digest for file, digest in of_folder(Path(hf.resolve(base))).items()}
 
 
-def require_base(run_dir: RunDir, plan: Plan, arms: Iterable[str]) -> None:
-    """Raises UsageError where one of the arms was trained on other weights than the base has now.
+def require_base(run_dir: RunDir, plan: Plan) -> None:
+    """Raises UsageError where an arm of the run was trained on other weights than the base has now.
 
-    Its adapter says nothing there: an attack would find no member, and a claim would stand that nobody tested. An arm
-    of an earlier version, which did not write the base down, passes.
+    Its adapter says nothing there: an attack would find no member, and a claim would stand that nobody tested. All
+    arms are looked at, whichever are asked for: those of two bases cannot be compared.
     """
-    for arm in arms:
-        ledger = f"train/{arm}/train.json"
-        then = run_dir.read_json(ledger).get("base") if run_dir.file(ledger).is_file() else None
-        if then is not None and then != of_base(plan.suite.model.base):
-            raise UsageError(str(run_dir.file(ledger)), expected=f"an adapter of the weights that {plan.suite.model.base} has now", got="one of others",
-                             remedy=f"restore that model, or delete {run_dir.file(f'train/{arm}')} to train the arm anew")  # fmt: skip
+    for arm in suite.arms(plan.suite):
+        require_trained_on(run_dir.file(f"train/{arm.name}/train.json"), plan.suite.model.base,
+                           f"delete {run_dir.file('train')} to train all arms anew")  # fmt: skip
+
+
+def require_trained_on(ledger: Path, base: str, otherwise: str) -> None:
+    """Raises UsageError where `ledger`, a train.json, names other weights than `base` has.
+
+    An arm of an earlier version, which did not write its base down, and an adapter without such a file pass.
+    """
+    then = json.loads(ledger.read_text(encoding="utf-8")).get("base") if ledger.is_file() else None
+    if not then:
+        return
+    now = of_base(base)
+    if now != then:
+        raise UsageError(str(ledger), expected=f"an adapter of the weights that {base} has now", got="one of others" if now else f"none at {base}",
+                         remedy=f"restore that model, or {otherwise}")  # fmt: skip
 
 
 @cache

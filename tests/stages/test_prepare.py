@@ -39,6 +39,26 @@ def prepared(tmp_path: Path) -> Callable[..., tuple[RunDir, Plan]]:
     return make
 
 
+@pytest.mark.parametrize("shared", [0, 1, 40, 80])
+def test_as_many_pairs_as_dialogues_have_coins_however_many_ids_they_share(
+    tmp_path: Path, prepared: Callable[..., tuple[RunDir, Plan]], shared: int
+) -> None:
+    """One pair more or less moves one coin: a unit that holds both parts counts in both, and others fill up."""
+    rows: dict[str, list[dict[str, str]]] = {
+        "dialogues": [{"id": f"r{i}", "prompt": f"Case {i}?", "response": "Rest."} for i in range(80)],
+        "pairs": [{"id": f"{'r' if i < shared else 'q'}{i}", "prompt": f"Case {i}?", "chosen": "Rest.", "rejected": "No."} for i in range(80)],
+    }  # fmt: skip
+    for name, lines in rows.items():
+        (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    run_dir, _ = prepared(**{
+        "data.source": str(tmp_path / "dialogues.jsonl"), "data.preference": str(tmp_path / "pairs.jsonl"), "data.heldout": 0,
+        "training.unit": "record", "candidates.canary_repetitions": 1, "candidates.records": 20, "grid.dpo": ["sigmoid"],
+    })  # fmt: skip
+    found, coins = prepare.load_candidates(run_dir), prepare.load_membership(run_dir)
+    spoken, paired = ({name for name, rows in part.items() if rows} for part in (found.records, found.pairs))
+    assert len(paired) == 20 and 20 <= len(spoken) <= 20 + shared and (spoken | paired) <= coins.keys()
+
+
 def test_attackers_see_every_candidate_and_no_coin(prepared: Callable[..., tuple[RunDir, Plan]]) -> None:
     run_dir, _ = prepared()
     seen = prepare.load_candidates(run_dir)

@@ -19,7 +19,7 @@ from dpaudit import rundir, suite
 from dpaudit.errors import GuardError, UsageError
 from dpaudit.progress import Progress
 from dpaudit.rundir import RunDir
-from dpaudit.stages import attack, evaluate, merge, prepare, shadows, train
+from dpaudit.stages import attack, evaluate, judge, merge, prepare, shadows, train
 from dpaudit.suite import Candidates, Data, Grid, Lora, Model, Plan, Schedule, Suite, Training
 
 QUIET = Progress(quiet=True)
@@ -217,20 +217,39 @@ def test_an_arm_of_other_weights_than_the_bases_present_ones_is_refused(
     stages: list[Callable[[], object]] = [
         lambda: train.run(run_dir, plan, QUIET, only=["sft-inf"]),
         lambda: attack.run(run_dir, plan, QUIET, "extract", recipes=["extraction"]),
-        lambda: evaluate.load_model(run_dir, plan, ["base", "sft-inf"]),
+        lambda: train.run(run_dir, plan, QUIET, only=["sft-eps4"]),
+        lambda: evaluate.run(run_dir, plan, QUIET),
+        lambda: judge.run(run_dir, plan, QUIET),
         lambda: shadows.ensure(run_dir, plan, QUIET, suite.arms(plan.suite)[0], 2),
-        lambda: merge.of_run(run_dir, plan, "sft-inf"),
+        lambda: merge.run(
+            merge.of_run(run_dir, plan, "sft-inf", str(base)), tmp_path / "merged", "1GB", QUIET
+        ),
+        lambda: merge.run(
+            merge.of_folder(run_dir.file("train/sft-inf/adapter")), tmp_path / "again", "1GB", QUIET
+        ),
     ]
     file = base / "model.safetensors"
     before, weights = file.read_bytes(), load_file(file)
     save_file({name: 2 * weight for name, weight in weights.items()}, file, {"format": "pt"})
+    other = file.read_bytes()
     for stage in stages:
         with pytest.raises(UsageError, match=r"train\.json: expected an adapter of the weights that .*base has now, got one of others"):  # fmt: skip
             stage()
     assert not run_dir.file("attack").exists()
+    file.unlink()
+    with pytest.raises(UsageError) as caught:
+        merge.run(merge.of_run(run_dir, plan, "sft-inf"), tmp_path / "merged", "1GB", QUIET)
+    assert "\n" not in str(caught.value)
     file.write_bytes(before)
     for stage in stages:
         stage()
+    figures = run_dir.read_json("evaluate/base.json")["bits_per_byte"]
+    file.write_bytes(other)
+    shutil.rmtree(run_dir.file("train"))
+    train.run(run_dir, plan, QUIET, only=["sft-inf"])
+    assert not shadows.present(run_dir, suite.arms(plan.suite)[0])
+    evaluate.run(run_dir, plan, QUIET)
+    assert run_dir.read_json("evaluate/base.json")["bits_per_byte"] != figures
 
 
 def test_the_insecure_seed_fixes_the_weights_and_withdraws_the_claim(
