@@ -38,10 +38,15 @@ def require_base(run_dir: RunDir, plan: Plan) -> None:
 def require_trained_on(ledger: Path, base: str, otherwise: str) -> None:
     """Raises UsageError where `ledger`, a train.json, names other weights than `base` has.
 
-    An arm of an earlier version, which did not write its base down, and an adapter without such a file pass.
+    An arm of an earlier version, which did not write its base down, and an adapter without such a file pass. Beside an
+    adapter of others a file of that name may hold anything.
     """
-    then = json.loads(ledger.read_text(encoding="utf-8")).get("base") if ledger.is_file() else None
-    if not then:
+    try:
+        told = json.loads(ledger.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return
+    then = told.get("base") if isinstance(told, dict) else None
+    if not then or not isinstance(then, dict):
         return
     now = of_base(base)
     if now != then:

@@ -15,7 +15,7 @@ from dpaudit.models import hf
 from dpaudit.models import merge as merging
 from dpaudit.privacy import Mechanism, epsilon_spent
 from dpaudit.progress import Progress
-from dpaudit.stages import merge
+from dpaudit.stages import merge, weights
 
 QUIET = Progress(quiet=True)
 STEP = {"noise_multiplier": 1.0, "sampling_rate": 0.05, "steps": 40, "clip": 0.5}
@@ -252,3 +252,11 @@ def test_weights_that_are_not_numbers(adapter: Path, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="finite"):
         merged(adapter, tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("text", ["[1, 2]", "no JSON", '{"base": "gpt2"}', "{}"])
+def test_a_file_of_that_name_beside_somebodys_adapter_is_not_read_as_a_runs(
+    tmp_path: Path, text: str
+) -> None:
+    (tmp_path / "train.json").write_text(text)
+    weights.require_trained_on(tmp_path / "train.json", "nobody/nothing", "")
