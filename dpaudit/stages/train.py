@@ -227,6 +227,7 @@ def train_arm(
     """Trains one arm and writes its directory; `data` is loaded where it is None (in a process of its own)."""
     import torch
 
+    from dpaudit.models import hf
     from dpaudit.training import checkpoint, fused, ranks
 
     several = ranks.of_environment()
@@ -235,6 +236,7 @@ def train_arm(
         torch.cuda.reset_peak_memory_stats()
     base = plan.suite.model.base
     read = weights.of_base(base)  # before they are loaded: weights that change later are not these
+    tokenizer = hf.load_tokenizer(base)
     with torch.random.fork_rng():
         model = several.together(lambda: at_start(run_dir, plan, job))
         count = sum(p.numel() for p in fused.trainable(model).values())
@@ -244,7 +246,8 @@ def train_arm(
         with run_dir.whole_directory(f"train/{job.arm.name}") as folder:
             # The ledger comes before the weights that it covers: no weights without one, however a run ends.
             run_dir.write_json(_inside(run_dir, folder, "privacy.json"), spent, INPUTS)
-            checkpoint.save_adapter(model, folder / "adapter", base, checkpoint.model_card(spent, base))
+            card = checkpoint.model_card(spent, base)
+            checkpoint.save_adapter(model, folder / "adapter", base, card, tokenizer)
             run_dir.write_lines(
                 _inside(run_dir, folder, "steps.jsonl"), (asdict(step) for step in done.steps)
             )

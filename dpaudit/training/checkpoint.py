@@ -93,14 +93,20 @@ def _opened(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
                          remedy="copy it again, or train it again") from None  # fmt: skip
 
 
-def save_adapter(model: Any, folder: Path, base: str, card: str) -> None:
-    """Writes adapter_model.safetensors, adapter_config.json and README.md; `base` names the base model in them."""
+def save_adapter(model: Any, folder: Path, base: str, card: str, tokenizer: Any = None) -> None:
+    """Writes adapter_model.safetensors, adapter_config.json and README.md; `base` names the base model in them.
+
+    With a `tokenizer`, its files and chat template too: whoever gets the folder alone then asks the model in the form
+    that it was trained in. Give one as it was loaded: what cut or padded texts keeps that setting in its file.
+    """
     config = model.peft_config["default"]
     config.base_model_name_or_path = base
     if not isinstance(config.target_modules, str):  # a set, whose order differs from process to process
         config.target_modules = sorted(config.target_modules)
     # Embeddings never train here; PEFT would ask a model hub whether to save them.
     model.save_pretrained(str(folder), safe_serialization=True, save_embedding_layers=False)
+    if tokenizer is not None:
+        tokenizer.save_pretrained(str(folder))
     (folder / "README.md").write_text(card, encoding="utf-8")
 
 
@@ -158,7 +164,7 @@ def _adapter_loading(base: str) -> list[str]:
         "",
         f"base = {place}",
         'model = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(base), "FOLDER")',
-        "tokenizer = AutoTokenizer.from_pretrained(base)",
+        'tokenizer = AutoTokenizer.from_pretrained("FOLDER")',
         "```",
         "",
         "`FOLDER` is the folder that this card is in.",

@@ -166,6 +166,32 @@ def test_adapters_load_and_differ(finished: tuple[RunDir, Plan]) -> None:
     assert config["base_model_name_or_path"] == plan.suite.model.base
 
 
+def test_an_adapter_brings_the_tokenizer_that_it_was_trained_with(
+    finished: tuple[RunDir, Plan], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever gets the folder alone asks the model in its own form; nothing is looked up, and nothing is cut."""
+    import socket
+
+    import transformers
+
+    from dpaudit.models import hf
+
+    def refuse(*_: object) -> None:
+        raise AssertionError("a connection")
+
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+    run_dir, plan = finished
+    expected = hf.load_tokenizer(plan.suite.model.base)
+    for arm in ARMS:
+        folder = run_dir.file(f"train/{arm}/adapter")
+        found = transformers.AutoTokenizer.from_pretrained(folder)
+        assert found.chat_template == expected.chat_template
+        assert (found.get_vocab(), found.pad_token) == (expected.get_vocab(), expected.pad_token)
+        assert 'AutoTokenizer.from_pretrained("FOLDER")' in (folder / "README.md").read_text()
+        backend = json.loads((folder / "tokenizer.json").read_text())
+        assert backend["truncation"] is None and backend["padding"] is None
+
+
 def test_model_cards_say_the_claim_and_nothing_counted(finished: tuple[RunDir, Plan]) -> None:
     run_dir, plan = finished
     card = run_dir.file("train/sft-eps4/adapter/README.md").read_text().replace(plan.suite.model.base, "BASE")
