@@ -69,6 +69,9 @@ def test_every_arm_is_there_and_nothing_else(finished: tuple[RunDir, Plan]) -> N
             "README.md",
             "adapter_config.json",
             "adapter_model.safetensors",
+            "chat_template.jinja",
+            "tokenizer.json",
+            "tokenizer_config.json",
         }
 
 
