@@ -2,11 +2,8 @@
 
 import errno
 import json
-import os
 import signal
 import sys
-import traceback
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,7 +12,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from dpaudit import __version__, claims, overview, pipeline, rundir, tables
+from dpaudit import __version__, claims, faults, libraries, overview, pipeline, rundir, tables, terminal
 from dpaudit.errors import GuardError, PartialError, UsageError
 from dpaudit.options import (
     ArmOption,
@@ -61,6 +58,7 @@ from dpaudit.training import ranks
 
 UNFIT = 4
 INTERRUPTED = 130
+READER_LEFT = 141  # as a shell tells SIGPIPE
 REFUSED: dict[type[OSError], str] = {
     NotADirectoryError: "a folder",
     IsADirectoryError: "a file",
@@ -114,7 +112,7 @@ app.add_typer(bound_app, name="bound")
 
 def _version(wanted: bool) -> None:
     if wanted:
-        typer.echo(f"dpaudit {__version__}")
+        terminal.echo(f"dpaudit {__version__}")
         raise typer.Exit
 
 
@@ -137,7 +135,7 @@ def _root(
 @bound_app.callback()
 def _help(context: typer.Context) -> None:
     if context.invoked_subcommand is None:
-        typer.echo(context.get_help())
+        terminal.echo(context.get_help())
 
 
 @app.command()
@@ -467,9 +465,9 @@ def account(
     )
     found = accounting.answer(question, everything)
     if told := accounting.warning(delta, population):
-        typer.echo(told, err=True)
+        terminal.echo(told, error=True)
     if everything and relation != "add_or_remove":
-        typer.echo("note: the other accountants know the relation add_or_remove alone", err=True)
+        terminal.echo("note: the other accountants know the relation add_or_remove alone", error=True)
     _print(found, as_json)
 
 
@@ -658,25 +656,34 @@ def _tell(run_dir: RunDir, plan: Plan, found: dict[str, Any], as_json: bool) -> 
 
 def _print(found: dict[str, Any], as_json: bool) -> None:
     if ranks.leads():
-        typer.echo(json.dumps(found, ensure_ascii=False, indent=1) if as_json else tables.as_text(found))
+        terminal.echo(terminal.as_json(found) if as_json else tables.as_text(found))
 
 
 def main() -> None:
-    """The entry point: runs the command and turns its end into an exit code."""
-    _hush_libraries()
+    """The entry point: runs the command and turns its end into an exit code, which is never a verdict by accident."""
+    libraries.hush()
     try:
+        _check_words(sys.argv[1:])
         with _terminated_as_interrupted():
             code = app(prog_name="dpaudit", standalone_mode=False)
-    except Exception as error:
+    except KeyboardInterrupt:
+        code = INTERRUPTED
+    except BaseException as error:  # noqa: BLE001 (the outermost border; a panic of Rust is no Exception, an exit of a library neither)
         told = _told(error)
-        if told is None and ranks.count() == 1:
-            raise
-        code = _failed(*told) if told else _fault_of_ours()
+        code = _failed(*told) if told else _fault_of_ours(error)
     if code == INTERRUPTED:
         _failed("interrupted; the same command resumes", INTERRUPTED)
     if not code:
         ranks.leave()
     sys.exit(code)
+
+
+def _check_words(words: list[str]) -> None:
+    """Raises UsageError for bytes that are no text: no JSON of a run could name such a file."""
+    for word in words:
+        if not word.isascii() and any("\udc80" <= character <= "\udcff" for character in word):
+            raise UsageError(word, expected="words in UTF-8, names of files too", got="bytes that are none",
+                             remedy="rename the file")  # fmt: skip
 
 
 @contextmanager
@@ -695,11 +702,11 @@ def _terminated_as_interrupted() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
-def _told(error: Exception) -> tuple[str, int] | None:
+def _told(error: BaseException) -> tuple[str, int] | None:
     """The line and the exit code of an error that is a user's to mend; None for any other."""
     if isinstance(error, typer.TyperException):  # an unknown command or option
         return error.format_message(), error.exit_code
-    found: Exception | None = error
+    found: BaseException | None = error
     if isinstance(error, OSError):
         found = _refused(error)
     elif isinstance(error, ValueError):
@@ -709,18 +716,14 @@ def _told(error: Exception) -> tuple[str, int] | None:
     )
 
 
-def _fault_of_ours() -> int:
-    """Under torchrun: the traceback of the process that failed first, which the others' would only follow."""
-    ranks.fail(traceback.print_exc)
-    return 1
-
-
-def _hush_libraries() -> None:
-    """Bars and notices of the libraries would break into ours; their errors still come."""
-    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
-    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    warnings.filterwarnings("ignore", category=FutureWarning)
+def _fault_of_ours(error: BaseException) -> int:
+    """Leaves a log and a line that names it; of several processes, that which fails first does."""
+    if isinstance(error, SystemExit) and isinstance(error.__context__, BrokenPipeError):
+        return READER_LEFT  # Typer's own way, while it prints help
+    ranks.fail(
+        lambda: terminal.echo(f"dpaudit: {terminal.visible(faults.told(faults.report(error)))}", error=True)
+    )
+    return faults.EXIT_CODE
 
 
 def _refused(error: OSError) -> UsageError | None:
@@ -747,8 +750,8 @@ def _broken(error: ValueError) -> UsageError | None:
 
 def _failed(message: str, code: int) -> int:
     """Prints the line, once however many processes fail with it, and returns the code."""
-    line = f"dpaudit: {' '.join(message.split())}"
-    ranks.fail(lambda: print(line, file=sys.stderr, flush=True))
+    line = terminal.visible(f"dpaudit: {' '.join(message.split())}")
+    ranks.fail(lambda: terminal.echo(line, error=True))
     return code
 
 

@@ -1,5 +1,9 @@
 """Errors that a user can mend, each told in one line; the command line turns them into exit codes."""
 
+from dpaudit.terminal import visible
+
+PART_MOST, REMEDY_MOST = 400, 800  # characters of one part of a line; what is longer loses its middle
+
 
 class UsageError(Exception):
     """A user's mistake: exit code 2 and one line that names place, expectation, finding and remedy.
@@ -11,8 +15,8 @@ class UsageError(Exception):
 
     def __init__(self, where: str, *, expected: str, got: str, remedy: str = "") -> None:
         self.where, self.expected, self.got, self.remedy = where, expected, got, remedy
-        line = f"{where}: expected {expected}, got {got}"
-        super().__init__(f"{line}; {remedy}" if remedy else line)
+        line = f"{visible(where, PART_MOST)}: expected {visible(expected, REMEDY_MOST)}, got {visible(got, PART_MOST)}"
+        super().__init__(f"{line}; {visible(remedy, REMEDY_MOST)}" if remedy else line)
 
     def __reduce__(self) -> tuple[object, ...]:
         return _usage_error, (self.where, self.expected, self.got, self.remedy)

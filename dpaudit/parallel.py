@@ -8,7 +8,9 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from typing import Any
 
+from dpaudit import faults, libraries
 from dpaudit.errors import GuardError, PartialError, UsageError
+from dpaudit.faults import FaultError
 from dpaudit.progress import Advance, Progress
 
 STOP_AGAIN = 5.0  # seconds
@@ -114,6 +116,7 @@ def _work(job: Job, threads: int, connection: Connection) -> None:
         raise KeyboardInterrupt
 
     signal.signal(signal.SIGTERM, interrupt)
+    libraries.hush()
     torch.set_num_threads(threads)
     try:
         connection.send(_outcome(job, connection))
@@ -128,4 +131,8 @@ def _outcome(job: Job, connection: Connection) -> Exception | None:
         job.function(*job.arguments, connection.send)
     except tuple(TOLD.values()) as error:
         return error
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # noqa: BLE001 (told by the parent with a log and exit code 70)
+        return FaultError(faults.report(error))
     return None

@@ -4,6 +4,7 @@ The accountant is the privacy loss distribution (PLD) of dp-accounting, whose es
 Renyi accountant stands beside it. No Gaussian-DP approximation is used: it lies below the truth.
 """
 
+import logging
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -12,7 +13,11 @@ from typing import Literal, NamedTuple, get_args
 import dp_accounting
 from dp_accounting import pld, rdp
 
+from dpaudit import libraries
 from dpaudit.stats.epsilon import epsilon_gaussian
+
+# absl makes its logger when it is imported
+logging.getLogger("absl").addFilter(libraries.is_news)
 
 Unit = Literal["record", "patient", "pair", "label"]
 Relation = Literal["add_or_remove", "replace"]

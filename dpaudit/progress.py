@@ -1,5 +1,6 @@
 """Progress on stderr: bars on a terminal, plain lines elsewhere, nothing when quiet. Results never go through it."""
 
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,6 +9,8 @@ from typing import Protocol
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.progress import Progress as Bars
+
+from dpaudit import terminal
 
 LINE_EVERY = 10.0  # seconds between two plain lines of one task
 
@@ -18,19 +21,31 @@ class Advance(Protocol):
     def __call__(self, n: int = 1) -> None: ...
 
 
+class Stderr(Console):
+    """A console on stderr. Work goes on when nobody reads it any longer; rich itself would exit with 1, which is a verdict."""
+
+    def __init__(self) -> None:
+        super().__init__(stderr=True, highlight=False, soft_wrap=True)
+
+    def on_broken_pipe(self) -> None:
+        self.quiet = True
+        if sys.stderr is not None:
+            terminal.discard(sys.stderr)
+
+
 class Progress:
     """Tells how far the work is. `quiet` says nothing at all; `console` is stderr unless a test gives its own."""
 
     def __init__(self, quiet: bool = False, console: Console | None = None) -> None:
         self.quiet = quiet
-        self.console = console or Console(stderr=True, highlight=False, soft_wrap=True)
+        self.console = console or Stderr()
         self._bars: Bars | None = None  # one live display for all tasks that are open
         self._open = 0
 
     def say(self, line: str) -> None:
-        """Prints one line, as it is, above any bar."""
+        """Prints one line, above any bar."""
         if not self.quiet:
-            self.console.print(line, markup=False, highlight=False, soft_wrap=True)
+            self.console.print(terminal.visible(line), markup=False, highlight=False, soft_wrap=True)
 
     @contextmanager
     def task(self, description: str, total: int | None = None) -> Iterator[Advance]:
@@ -47,7 +62,7 @@ class Progress:
     @contextmanager
     def _bar(self, description: str, total: int | None) -> Iterator[Advance]:
         bars = self._bars = self._bars or _bars(self.console)
-        task = bars.add_task(description, total=total)
+        task = bars.add_task(terminal.visible(description), total=total)
         self._open += 1
         bars.start()
 

@@ -9,10 +9,12 @@ from rich.table import Table
 from rich.text import Text
 
 from dpaudit.formats import show
+from dpaudit.terminal import visible
 
 Row = dict[str, Any]
 PLAIN = ("pairs", "yes")  # styles of this module's own: a mapping as words, a truth value as yes or no
 MARK, INTERVAL = "mark", "interval"  # yes or nothing; a value with the limits that stand beside it in its row
+CELL_MOST = 400  # characters
 WRAPPED = ("recipes",)  # tables of words, which are fitted to the terminal
 
 # key of a command's findings -> column of a row -> (heading, style of `formats.show`)
@@ -209,7 +211,7 @@ def _part(key: str, value: Any) -> str:
         return f"\n{wrapped(value, COLUMNS[key])}\n"
     if key in COLUMNS and isinstance(value, list):
         return f"\n{table(value, COLUMNS[key])}\n"
-    return str(value) if key == "caveat" else f"{key.replace('_', ' ')}: {_plain(value)}"
+    return visible(str(value) if key == "caveat" else f"{key.replace('_', ' ')}: {_plain(value)}")
 
 
 def by_folder(outputs: list[Row]) -> list[Row]:
@@ -274,5 +276,7 @@ def wrapped(rows: list[Row], columns: dict[str, tuple[str, str]]) -> str:
 
 def _lines(rows: list[Row], columns: dict[str, tuple[str, str]]) -> list[list[str]]:
     """The headings, then every row's cells."""
-    cells = [[_cell(row, key, style) for key, (_, style) in columns.items()] for row in rows]
+    cells = [
+        [visible(_cell(row, key, style), CELL_MOST) for key, (_, style) in columns.items()] for row in rows
+    ]
     return [[heading for heading, _ in columns.values()], *cells]

@@ -558,20 +558,6 @@ def test_a_failed_plan_leaves_other_runs_alone(call: Call) -> None:
     assert [path.name for path in Path("runs").iterdir()] == [kept.name]
 
 
-def test_a_fault_of_ours_keeps_its_traceback_and_shows_no_variables(
-    call: Call, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def broken(runs: Path) -> list[object]:
-        patient = "a patient's words"  # must not be printed
-        raise RuntimeError(str(len(patient)))
-
-    monkeypatch.setattr(rundir, "existing", broken)
-    monkeypatch.setattr(sys, "argv", ["dpaudit", "ls"])
-    with pytest.raises(RuntimeError):
-        cli.main()
-    assert cli.app.pretty_exceptions_enable is False
-
-
 def test_the_calculator(call: Call) -> None:
     """There and back; a delta that is too large for the population is told on stderr, and the answer still comes."""
     schedule = ("--batch", "20", "--population", "2000", "--steps", "200")

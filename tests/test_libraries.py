@@ -1,0 +1,40 @@
+"""Libraries' notices are silenced by name, and nothing else of theirs."""
+
+import logging
+import warnings
+
+import pytest
+
+from dpaudit import libraries, privacy
+
+
+def test_every_silenced_notice_has_a_reason() -> None:
+    assert all(len(why) > 5 for *_, why in (*libraries.NOTICES, *libraries.LOGGED))
+
+
+def test_the_accountants_excluded_orders_are_not_told_and_its_faults_are(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    from absl import logging as absl_logging
+
+    privacy.epsilon_rdp(privacy.Mechanism(64.0, 0.5, steps=1, clip=1.0), 1e-5)
+    assert not caplog.records
+    absl_logging.warning("Negative Renyi divergence of %s", -1.0)
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
+
+
+def test_a_length_is_not_told_and_other_lines_of_the_tokenizer_are(caplog: pytest.LogCaptureFixture) -> None:
+    libraries.hush()
+    logger = logging.getLogger("transformers.tokenization_utils_base")
+    logger.warning("Token indices sequence length is longer than the specified maximum")
+    logger.warning("a fault")
+    assert [record.message for record in caplog.records] == ["a fault"]
+
+
+def test_a_notice_of_peft_is_not_told_and_its_faults_are() -> None:
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        libraries.hush()
+        warnings.warn("Could not find a config file in x - will assume", UserWarning, stacklevel=1)
+        warnings.warn("Found missing adapter keys while loading", UserWarning, stacklevel=1)
+    assert [str(one.message) for one in told] == ["Found missing adapter keys while loading"]
