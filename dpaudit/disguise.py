@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from dpaudit.errors import UsageError
-from dpaudit.shapes import ROLES, Fields
+from dpaudit.messages import ROLES
+from dpaudit.shapes import Fields
 
 SHARED = 5  # rows (patients, where they are named) that must hold a value before it counts as a label of the data and not as somebody's content
 LABELLED = 0.1  # of the rows must hold such values, for a column to be one of labels

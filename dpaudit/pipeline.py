@@ -189,6 +189,8 @@ def train(
 
 def _begun(plan: Plan, runs: Path, progress: Progress, held: ExitStack) -> RunDir:
     """The plan's run with its corpus, locked until `held` ends."""
+    from dpaudit.stages import prepare
+
     written = plan.to_json()
     place = rundir.located(written, plan.suite.name, runs)
     if not place.path.exists():
@@ -197,28 +199,8 @@ def _begun(plan: Plan, runs: Path, progress: Progress, held: ExitStack) -> RunDi
     held.enter_context(_no_remains(place, is_new=not place.path.exists()))
     run_dir = rundir.open_or_create(written, plan.suite.name, runs)
     rundir.sweep(run_dir)
-    _prepare(run_dir, plan, progress)
+    prepare.run(run_dir, plan, progress)
     return run_dir
-
-
-def _prepare(run_dir: RunDir, plan: Plan, progress: Progress) -> None:
-    """Stage prepare; where a record lacks its patient, the file that it came from is named."""
-    from dpaudit.reading import read_records
-    from dpaudit.stages import prepare
-
-    data = plan.suite.data
-    try:
-        prepare.run(run_dir, plan, progress)
-    except UsageError as error:
-        for source in (data.source, data.preference, data.text):
-            if error.where != "data: patient_id" or source is None or not Path(source).is_file():
-                continue
-            rows, limit = (data.rows, data.limit) if source == data.source else (None, None)
-            patients = [record.patient for _, record in read_records(source, rows, limit)]
-            if without := patients.count(None):
-                raise UsageError(f"{source}: patient_id", expected=error.expected, got=f"none on {without} of {len(patients)} lines",
-                                 remedy=error.remedy) from None  # fmt: skip
-        raise
 
 
 def attack(

@@ -1,53 +1,73 @@
 """Data of any known format as records. Formats and shapes are found from the data; no message quotes a text."""
 
-import csv
-import json
 import re
-from collections.abc import Callable, Iterable, Iterator
-from itertools import islice
+from collections.abc import Iterable, Iterator
+from itertools import chain, count, islice
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
-from dpaudit import shapes
+from dpaudit import folders, rows
 from dpaudit.corpus import Record
 from dpaudit.errors import UsageError
-from dpaudit.shapes import Fields, Shape
+from dpaudit.shapes import Fields, Reader
 
 SUFFIXES = (
-    ".jsonl",
-    ".json",
-    ".ndjson",
-    ".csv",
-    ".parquet",
-    ".txt",
+    *rows.READERS,
+    ".gz",
+    ".zip",
+    ".xlsx",
 )  # what has one is a file, never a hub id
 HUB_ID = re.compile(r"[\w-][\w.-]*/[\w.-]+")
-CHUNK = 1 << 16  # characters of a JSON array read at a time
-LARGEST = 1 << 26  # characters of one item of a JSON array
+COUNTED = 100_000  # rows behind a mistake that are looked at for more of its kind
 
 
 def read_records(
-    source: str, rows: str | None = None, limit: int | None = None
+    source: str, window: str | None = None, limit: int | None = None, reader: Reader | None = None
 ) -> Iterator[tuple[int, Record]]:
     """The records of a file, a dataset folder or a hub data set, one at a time, each with its number.
 
-    The number is the line of a JSONL or CSV file, else the place from 1. `rows` is `A:B`, counted from 0, and comes
-    first; then at most `limit` records. All must have the shape of the first. Raises UsageError naming source
-    and number, never the text itself.
+    The number is the line of a JSONL or CSV file, else the place from 1. `window` is `A:B`, counted from 0, and comes
+    first; then at most `limit` records. All must have the shape of the first. A `reader` given knows afterwards which
+    columns nothing was taken from. Raises UsageError naming source and number, never the text itself; of rows with the
+    same mistake the first is named and all are counted.
     """
-    first: Shape | None = None
-    found = _window(_rows_of(source), parse_rows(rows), source)
-    for number, row in islice(found, limit):
-        where = f"{source}:{number}"
-        fields = _parse_json(row, where) if isinstance(row, str) else row
-        shape = shapes.shape_of(fields, where, first)
-        first = first or shape
-        if shape is not first:
-            raise UsageError(where, expected=f"the shape of the first record, {first.name}", got=f"one with {shape.name}",
-                             remedy="one shape a file")  # fmt: skip
-        yield number, shapes.record(shape, fields, where, number)
-    if first is None:
+    reader = reader or Reader()
+    found = islice(_window(_rows_of(source), parse_rows(window), source), limit)
+    number = None
+    for number, row in found:
+        try:
+            record = _record(reader, row, f"{source}:{number}", number)
+        except UsageError as error:
+            raise _counted(error, reader, source, number, found) from None
+        yield number, record
+    if number is None:
         raise UsageError(source, expected="at least one record", got="an empty file")
+
+
+def _record(reader: Reader, row: Fields | str, where: str, number: int) -> Record:
+    fields = rows.parsed(row, where) if isinstance(row, str) else row
+    return reader.record(fields, where, number)
+
+
+def _counted(
+    error: UsageError, reader: Reader, source: str, number: int, rest: Iterator[tuple[int, Fields | str]]
+) -> UsageError:
+    """The mistake, with the number of rows that have one of its kind: all are told at once."""
+    kind, found = _kind(error, f"{source}:{number}"), 1
+    try:
+        for place, row in islice(rest, COUNTED):
+            try:
+                _record(reader, row, f"{source}:{place}", place)
+            except UsageError as other:
+                found += _kind(other, f"{source}:{place}") == kind
+    except UsageError:  # a mistake of another kind ends the counting
+        pass
+    got = f"{error.got}, in {found:,} rows" if found > 1 else error.got
+    return UsageError(error.where, expected=error.expected, got=got, remedy=error.remedy)
+
+
+def _kind(error: UsageError, where: str) -> tuple[str, str]:
+    return re.sub(r"\[\d+\]", "", error.where.removeprefix(where)), error.expected
 
 
 def parse_rows(text: str | None) -> tuple[int, int | None]:
@@ -83,135 +103,29 @@ def _window(
                          remedy="lower the end of --rows, or leave it out")  # fmt: skip
 
 
-# ---- formats: every reader gives (number, row), a row being a mapping or a line of JSON
-
-
-def _rows_of(source: str) -> Iterator[tuple[int, Any]]:
+def _rows_of(source: str) -> Iterator[tuple[int, Fields | str]]:
+    if is_hub_id(source):
+        return _hub_rows(source)
     path = Path(source)
-    if is_hub_id(source) or path.is_dir():
-        return _dataset_rows(source)
-    readers = {".parquet": _parquet_rows, ".csv": _csv_rows, ".jsonl": _lines, ".ndjson": _lines}
-    return _readable(path, readers.get(path.suffix.lower(), _json_rows))
+    if not path.is_dir():
+        return rows.of_file(path)
+    files = folders.data_files(path)
+    if len(files) == 1:
+        return rows.of_file(files[0])
+    return zip(count(1), (row for _, row in chain.from_iterable(map(rows.of_file, files))), strict=False)
 
 
-def _readable(path: Path, reader: Callable[[Path], Iterator[tuple[int, Any]]]) -> Iterator[tuple[int, Any]]:
-    try:
-        yield from reader(path)
-    except OSError as error:
-        raise UsageError(str(path), expected="a readable data file", got=error.strerror or "a broken one",
-                         remedy="give a JSONL, JSON, CSV or Parquet file, a folder or a hub id with --data") from error  # fmt: skip
-
-
-def _lines(path: Path) -> Iterator[tuple[int, str]]:
-    """The lines that are not blank."""
-    return ((number, line) for number, line in _decoded(path) if line.strip())
-
-
-def _decoded(path: Path) -> Iterator[tuple[int, str]]:
-    """Every line with its number from 1, line ends kept."""
-    with path.open("rb") as stream:
-        for number, line in enumerate(stream, 1):
-            try:  # a byte order mark is no part of the first record
-                text = line.decode("utf-8-sig" if number == 1 else "utf-8")
-            except UnicodeDecodeError as error:
-                got = f"byte {error.start + 1} of the line is not"
-                raise UsageError(f"{path}:{number}", expected="UTF-8 text", got=got) from None
-            yield number, text
-
-
-def _json_rows(path: Path) -> Iterator[tuple[int, Any]]:
-    """JSON by its first character: an array of objects, else one object a line."""
-    with path.open("rb") as stream:
-        is_array = stream.read(CHUNK).removeprefix(b"\xef\xbb\xbf").lstrip().startswith(b"[")
-    if not is_array:
-        yield from _lines(path)
-        return
-    with path.open(encoding="utf-8-sig") as text:
-        try:
-            yield from _array_items(text, path)
-        except UnicodeDecodeError:
-            raise UsageError(str(path), expected="UTF-8 text", got="other bytes") from None
-
-
-def _array_items(stream: TextIO, path: Path) -> Iterator[tuple[int, Any]]:
-    """The objects of a JSON array, however long: at most one of them is in memory, with a chunk of the file."""
-    text = stream.read(CHUNK).lstrip()[1:]
-    number, closing = 0, False
-    while not closing:
-        text = text.lstrip() or stream.read(CHUNK).lstrip()
-        if number == 0 and text.startswith("]"):
-            return
-        number += 1
-        where = f"{path}:{number}"
-        item, text = _next_item(stream, text, where)
-        yield number, item
-        text = text.lstrip() or stream.read(CHUNK).lstrip()
-        closing = text.startswith("]")
-        if not closing and not text.startswith(","):
-            raise UsageError(where, expected="a comma or the array's end behind it", got="neither")
-        text = text[1:]
-
-
-def _next_item(stream: TextIO, text: str, where: str) -> tuple[Any, str]:
-    """The object at the beginning of `text`, read on as far as needed, and what follows it."""
-    while True:
-        try:
-            item, end = json.JSONDecoder().raw_decode(text)
-        except json.JSONDecodeError as error:
-            more = stream.read(max(CHUNK, len(text)))
-            if not more or len(text) > LARGEST:
-                raise UsageError(where, expected="a JSON object", got="a syntax error") from error
-            text = (text + more).lstrip()
-        except (ValueError, RecursionError):
-            raise UsageError(where, expected="a JSON object", got="one beyond what Python reads") from None
-        else:
-            return _mapping(item, where), text[end:]
-
-
-def _csv_rows(path: Path) -> Iterator[tuple[int, Any]]:
-    """The rows below the heading, each with the line that it ends on."""
-    reader = csv.reader((line for _, line in _decoded(path)), strict=True)
-    try:
-        columns = next(reader, [])
-        if len(set(columns)) < len(columns):
-            raise UsageError(str(path), expected="columns of different names", got="one name twice")
-        for cells in filter(None, reader):  # a blank line is no row
-            if len(cells) != len(columns):
-                raise UsageError(f"{path}:{reader.line_num}", expected=f"{len(columns)} cells, as the heading has",
-                                 got=str(len(cells)))  # fmt: skip
-            yield reader.line_num, dict(zip(columns, cells, strict=True))
-    except csv.Error as error:
-        raise UsageError(f"{path}:{reader.line_num}", expected="a row of CSV", got=str(error)) from None
-
-
-def _parquet_rows(path: Path) -> Iterator[tuple[int, Any]]:
-    import pyarrow.parquet
-
-    number = 0
-    try:
-        with path.open("rb"), pyarrow.parquet.ParquetFile(path) as file:
-            batches = file.iter_batches(batch_size=256, use_threads=False)
-            for number, row in enumerate((row for batch in batches for row in batch.to_pylist()), 1):
-                yield number, row
-    except UnicodeDecodeError:
-        raise UsageError(f"{path}:{number + 1}", expected="UTF-8 text", got="other bytes") from None
-    except pyarrow.ArrowException:
-        raise UsageError(str(path), expected="a Parquet file", got="a broken one, or none") from None
-
-
-def _dataset_rows(source: str) -> Iterator[tuple[int, Any]]:
-    """The rows of a dataset folder or a hub data set, streamed: no copy of private data is left in a cache."""
+def _hub_rows(source: str) -> Iterator[tuple[int, Any]]:
+    """The rows of a hub data set, streamed: no copy of private data is left in a cache."""
     import datasets
+    import pyarrow
 
     datasets.disable_progress_bars()
     try:
-        if (Path(source) / "state.json").is_file() or (Path(source) / "dataset_dict.json").is_file():
-            found = datasets.load_from_disk(source)
-        else:
-            found = datasets.load_dataset(source, streaming=True)
-        yield from enumerate(_one_split(found, source), 1)
-    except (OSError, ValueError, datasets.exceptions.DatasetsError) as error:
-        raise UsageError(source, expected="a data set: a folder that `datasets` reads, or a hub id within reach",
+        yield from enumerate(_one_split(datasets.load_dataset(source, streaming=True), source), 1)
+    except (OSError, ValueError, TypeError, KeyError, OverflowError, RuntimeError, ImportError, pyarrow.ArrowException,
+            datasets.exceptions.DatasetsError) as error:  # fmt: skip
+        raise UsageError(source, expected="a data file or folder, or a hub id within reach",
                          got=f"a {type(error).__name__}", remedy="check the name, or give a file") from None  # fmt: skip
 
 
@@ -224,22 +138,3 @@ def _one_split(found: Any, source: str) -> Iterable[Any]:
     if name == "train" or len(found) == 1:
         return _one_split(found[name], source)
     raise UsageError(source, expected="a split named train, or one alone", got=", ".join(map(str, found)))
-
-
-def _parse_json(line: str, where: str) -> Fields:
-    expected = "one JSON object on the line"
-    try:
-        row = json.loads(line)
-    except json.JSONDecodeError as error:
-        raise UsageError(where, expected=expected, got=f"a syntax error at column {error.colno}") from None
-    except ValueError:  # Python's limit on the digits of an integer
-        raise UsageError(where, expected=expected, got="a number of too many digits") from None
-    except RecursionError:
-        raise UsageError(where, expected=expected, got="too many nested brackets") from None
-    return _mapping(row, where, expected)
-
-
-def _mapping(row: object, where: str, expected: str = "a JSON object") -> Fields:
-    if not isinstance(row, dict):
-        raise UsageError(where, expected=expected, got=f"a {type(row).__name__}")
-    return row

@@ -1,41 +1,89 @@
 """The shapes that a row of data may have, and what each says as a record."""
 
-import math
+import json
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
-from dpaudit.corpus import Record, Role, Turn
+from dpaudit import identity, messages
+from dpaudit.corpus import Record, Turn
 from dpaudit.errors import UsageError
+from dpaudit.messages import kind, require_last, truth, turns_of
 
 Fields = dict[str, Any]
-ROLES: dict[str, Role] = {
-    "system": "system",
-    "human": "user",
-    "user": "user",
-    "patient": "user",
-    "assistant": "assistant",
-    "gpt": "assistant",
-    "bot": "assistant",
-    "doctor": "assistant",
-}
 PLAIN_NAME = re.compile(
     r"[A-Za-z_][A-Za-z0-9_.-]{0,31}"
 )  # any other name of a column might be somebody's text
 LETTERS = "ABCDEFGHIJ"
+SYSTEM = ("system", "system_prompt")
+BEFORE = (*SYSTEM, "history")  # what comes before the question
+ASKED = {  # what may hold the question, the first one that is there; and what belongs to it
+    "prompt": (),
+    "conversations": (),
+    "messages": (),
+    "instruction": ("input", "context"),
+    "question": ("context", "choices"),
+}
+LABELS = ("label", "kto_tag")  # TRL and LLaMA-Factory: whether an answer is a good or a bad example
+KTO = "a pair of a good and a bad answer is read as prompt, chosen and rejected; of good answers alone, keep: jq -c 'select(.label) | del(.label)' (rename a column that means something else)"
+HELD_BACK = ("test", "testing", "validation", "valid", "val", "dev", "eval", "evaluation", "heldout", "holdout")  # fmt: skip
+WITHOUT_TEXT = ("chat_template", "chat_template_kwargs")
+CHECKED = frozenset((*messages.LEARNT, *messages.UNLEARNT, *messages.TOOLS, *messages.MEDIA, *WITHOUT_TEXT, *LABELS, *BEFORE, "split"))  # fmt: skip
+MOST_LAYOUTS = 4096
 
 
 @dataclass(frozen=True)
 class Shape:
-    """`name` is told to the user; a row that has one of `keys` is of this shape."""
+    """`name` is told to the user; a row that has one of `keys` is of this shape. Its answers are in the first of `answers`."""
 
     name: str
     keys: tuple[str, ...]
+    answers: tuple[str, ...]
     parse: Callable[
         [Fields, str], Record
     ]  # of fields and the place for messages; id and patient are filled in later
     letter: str  # begins the ids of records that have none, so that no two parts of the data share one
+
+
+@dataclass(frozen=True)
+class Layout:
+    """What rows with the same keys have in common: their shape, what may forbid them, and what is not read."""
+
+    shape: Shape
+    checked: tuple[str, ...]
+    unread: tuple[str, ...]
+
+
+@dataclass
+class Reader:
+    """Turns the rows of one file into records. All have the shape of the first; `unread` are the columns that nothing was taken from."""
+
+    first: Shape | None = None
+    unread: set[str] = field(default_factory=set)
+    _layouts: dict[tuple[str, ...], Layout] = field(default_factory=dict)
+
+    def record(self, row: Fields, where: str, number: int) -> Record:
+        """The record that a row says. Raises UsageError that names the key at fault."""
+        fields = _present(row)
+        layout = self._layouts.get(tuple(fields)) or self._new_layout(fields, row, where)
+        for key in layout.checked:
+            _check_row(key, fields[key], layout.shape, where)
+        return _record(layout.shape, fields, where, number)
+
+    def _new_layout(self, fields: Fields, row: Fields, where: str) -> Layout:
+        shape = shape_of(row, where, self.first)
+        self.first = self.first or shape
+        if shape is not self.first:
+            raise UsageError(where, expected=f"the shape of the first record, {self.first.name}",
+                             got=f"one with {shape.name}", remedy="one shape a file")  # fmt: skip
+        read = _reads(shape, fields)
+        checked = tuple(key for key in fields if key in CHECKED and key not in read)
+        layout = Layout(shape, checked, tuple(key for key in fields if key not in read))
+        self.unread.update(layout.unread)
+        if len(self._layouts) < MOST_LAYOUTS:
+            self._layouts[tuple(fields)] = layout
+        return layout
 
 
 def shape_of(row: Fields, where: str, first: Shape | None = None) -> Shape:
@@ -50,173 +98,297 @@ def shape_of(row: Fields, where: str, first: Shape | None = None) -> Shape:
                 return shape
         if first is not None:
             return first
-    plain = [name for name in row if PLAIN_NAME.fullmatch(str(name))]
-    others = [f"{len(row) - len(plain)} that are no plain names"] if len(plain) < len(row) else []
     expected = "; ".join(shape.name for shape in SHAPES)
-    raise UsageError(where, expected=f"one of: {expected}", got=f"the columns {', '.join(plain + others) or 'of none'}",
-                     remedy="rename the columns")  # fmt: skip
+    raise UsageError(where, expected=f"one of: {expected}", got=f"the columns {told(row) or 'of none'}",
+                     remedy=_remedy(fields))  # fmt: skip
+
+
+def told(names: Any) -> str:
+    """Names of columns as a message may tell them: those that are plain, and how many others there are."""
+    plain = [name for name in names if PLAIN_NAME.fullmatch(str(name))]
+    others = [f"{len(names) - len(plain)} that are no plain names"] if len(plain) < len(names) else []
+    return ", ".join(plain + others)
+
+
+def _remedy(fields: Fields) -> str:
+    for key, value in fields.items():
+        if (
+            isinstance(value, list)
+            and isinstance(next(iter(value), None), dict)
+            and PLAIN_NAME.fullmatch(key)
+        ):
+            return f"if the rows are in it: jq -c '.{key}[]' FILE > ROWS.jsonl"
+    return "rename the columns"
 
 
 def record(shape: Shape, row: Fields, where: str, number: int) -> Record:
     """The record that a row of this shape says. Raises UsageError that names the key at fault."""
-    fields = _present(row)
+    return _record(shape, _present(row), where, number)
+
+
+def _record(shape: Shape, fields: Fields, where: str, number: int) -> Record:
     found = shape.parse(fields, where)
-    identity = str(fields.get("id") or fields.get("name_key") or f"{shape.letter}{number}")
-    patient = fields.get("patient_id", fields.get("patient"))
-    named = Record(identity, found.turns, None if patient is None else str(patient), found.chosen, found.rejected, found.text)  # fmt: skip
-    turns = (turn.text for turn in named.turns)
-    for text in (named.id, named.patient, named.chosen, named.rejected, named.text, *turns):
-        if text is not None and not is_unicode(text):
-            raise UsageError(where, expected="text that is valid Unicode", got="half of a surrogate pair")
-    return named
+    name = _named(fields, ("id", "name_key"), where) or f"{shape.letter}{number}"
+    patient = _named(fields, ("patient_id", "patient"), where)
+    texts = (name, patient, found.chosen, found.rejected, found.text, *(turn.text for turn in found.turns))
+    if not is_unicode("".join(text for text in texts if text)):
+        raise UsageError(where, expected="text that is valid Unicode", got="half of a surrogate pair")
+    return Record(name, found.turns, patient, found.chosen, found.rejected, found.text)
+
+
+def _named(fields: Fields, keys: tuple[str, ...], where: str) -> str | None:
+    """The identity in the first of these keys that holds one."""
+    for key in keys:
+        if key in fields and (found := identity.of(fields[key], f"{where}: {key}")) is not None:
+            return found
+    return None
+
+
+# ---- what a row says beside its texts
+
+
+def _reads(shape: Shape, fields: Fields) -> set[str]:
+    """The keys that a row of this shape is read from."""
+    read = {"id", "name_key", "patient_id"} if "patient_id" in fields else {"id", "name_key", "patient"}
+    if shape.letter == "t":
+        return read | {"text"}
+    if shape.parse is _listed:
+        return read | {*shape.keys, *SYSTEM}
+    asked = _asked_key(shape, fields)
+    more = ASKED[asked] if "input" not in fields else ASKED[asked][:1]
+    return read | {asked, *more, *BEFORE, *shape.answers}
+
+
+def _asked_key(shape: Shape, fields: Fields) -> str:
+    keys = ("instruction",) if shape.parse is _instruction else ASKED
+    return next((key for key in keys if key in fields), "prompt")
+
+
+def _check_row(key: str, value: Any, shape: Shape, where: str) -> None:
+    """Raises UsageError for a column that says something about what is to be learned, which would be lost."""
+    spelled = str(value).strip().lower() if isinstance(value, bool | int | float | str) else ""
+    place = f"{where}: {key}"
+    if key in LABELS and truth(value) is not None and shape.letter != "t":
+        raise UsageError(
+            place, expected="answers to learn from", got="answers marked good or bad, as for KTO", remedy=KTO
+        )
+    if (key in messages.LEARNT and (spelled == "false" or (key == "weight" and truth(value) is False))) or (
+        key in messages.UNLEARNT and spelled == "true"
+    ):
+        raise UsageError(place, expected="a row to learn from", got="one that is not to be", remedy="leave such rows out of the file")  # fmt: skip
+    if key == "split" and spelled in HELD_BACK:
+        raise UsageError(place, expected="rows to learn from", got="one that is held back",
+                         remedy="keep the others: jq -c 'select(.split == \"train\")'")  # fmt: skip
+    if (
+        key in (*messages.TOOLS, *messages.MEDIA, *WITHOUT_TEXT)
+        and value
+        and spelled not in ("[]", "{}", "null", "false")
+    ):
+        remedy = messages.NO_TOOLS if key in messages.TOOLS else f"leave such rows out, or, if the text is whole without it, the column: jq -c 'del(.{key})'"  # fmt: skip
+        raise UsageError(place, expected="text alone", got="more that the model would see", remedy=remedy)
+    if key in BEFORE and value:
+        raise UsageError(place, expected=f"none beside {', '.join(shape.keys)}", got="one",
+                         remedy="write it into the turns or the text, or leave the column out")  # fmt: skip
 
 
 # ---- dialogues
 
 
 def _listed(fields: Fields, where: str) -> Record:
-    key = "conversations" if "conversations" in fields else "messages"
-    turns = _turns(fields.get(key), f"{where}: {key}")
-    _require_last(turns, "assistant", f"{where}: {key}")
-    return Record("", turns)
+    """A list of messages; where a row has two such lists, they say the same."""
+    found = [
+        (key, turns_of(fields[key], f"{where}: {key}"))
+        for key in ("conversations", "messages")
+        if key in fields
+    ]
+    if not found:
+        turns_of(None, f"{where}: messages")
+    key, turns = found[0]
+    if any(other != turns for _, other in found):
+        raise UsageError(where, expected="conversations or messages", got="both, which differ",
+                         remedy="leave one of the columns out")  # fmt: skip
+    require_last(turns, "assistant", f"{where}: {key}")
+    return Record("", _with_system(fields, turns, where))
 
 
 def _instruction(fields: Fields, where: str) -> Record:
-    """Alpaca, with the `system` and `history` (pairs of question and answer) that some add."""
-    question = _text(fields, "instruction", where)
-    question += f"\n\n{_text(fields, 'input', where)}" if "input" in fields else ""
-    turns = [Turn("system", _text(fields, "system", where))] if "system" in fields else []
-    history = fields.get("history", [])
-    if not isinstance(history, list) or not all(_is_exchange(pair) for pair in history):
-        raise UsageError(f"{where}: history", expected="a list of [question, answer]", got="something else")
-    for asked, answered in history:
-        turns += [Turn("user", asked), Turn("assistant", answered)]
-    turns += [Turn("user", question), Turn("assistant", _text(fields, "output", where))]
-    return Record("", tuple(turns))
+    """Alpaca, with the `system` and `history` that some add, or Dolly's names for the same."""
+    if "question" in fields:
+        raise UsageError(
+            where, expected="instruction or question", got="both", remedy="write them into one column"
+        )
+    key = next((name for name in INSTRUCTED if name in fields), "output")
+    answer = _text(fields, key, where)
+    return Record("", (*_prompt(fields, "instruction", where), Turn("assistant", answer)))
 
 
 def _completion(fields: Fields, where: str) -> Record:
-    key = "completion" if "completion" in fields else "response"
+    keys = [key for key in ("completion", "response") if key in fields]
+    if len(keys) == 2 and fields["completion"] != fields["response"]:
+        raise UsageError(where, expected="completion or response", got="both, which differ",
+                         remedy="leave one of the columns out; answers to choose from are read as chosen and rejected")  # fmt: skip
+    key = keys[0] if keys else "completion"
+    prompt = _prompt(fields, _asked_key(COMPLETION, fields), where)
     answer = _answer(fields.get(key), f"{where}: {key}")
-    return Record("", (*_prompt(fields, where), Turn("assistant", answer)))
+    _check_prefix(answer, prompt, f"{where}: {key}")
+    return Record("", (*prompt, answer[-1]))
 
 
 def _question(fields: Fields, where: str) -> Record:
     """Question and answer; `choices` are listed by letter below the question, and `answer` is then an index."""
-    asked = "\n".join(
-        _text(fields, key, where) for key in ("context", "question") if key in fields or key == "question"
-    )
+    prompt = _prompt(fields, "question", where)
     if "choices" not in fields:
-        return Record("", (Turn("user", asked), Turn("assistant", _text(fields, "answer", where))))
-    choices, answer = fields["choices"], fields.get("answer")
+        return Record("", (*prompt, Turn("assistant", _text(fields, "answer", where))))
+    options, answer = _options(fields, where), fields.get("answer")
+    if not isinstance(answer, int) or not 0 <= answer < len(options):
+        raise UsageError(f"{where}: answer", expected="the index of a choice, from 0", got=kind(answer))
+    return Record("", (*prompt, Turn("assistant", options[answer])))
+
+
+def _options(fields: Fields, where: str) -> list[str]:
+    choices = _list_in(fields["choices"])
     if (
         not isinstance(choices, list)
         or not 2 <= len(choices) <= len(LETTERS)
         or not all(isinstance(c, str) for c in choices)
     ):
-        raise UsageError(
-            f"{where}: choices", expected=f"a list of 2 to {len(LETTERS)} texts", got=_kind(choices)
-        )
-    if not isinstance(answer, int) or not 0 <= answer < len(choices):
-        raise UsageError(f"{where}: answer", expected="the index of a choice, from 0", got=_kind(answer))
-    options = [f"{letter}. {choice}" for letter, choice in zip(LETTERS, choices, strict=False)]
-    return Record("", (Turn("user", "\n".join((asked, *options))), Turn("assistant", options[answer])))
+        raise UsageError(f"{where}: choices", expected=f"a list of 2 to {len(LETTERS)} texts", got=kind(choices))  # fmt: skip
+    return [f"{letter}. {choice}" for letter, choice in zip(LETTERS, choices, strict=False)]
 
 
 # ---- preference pairs and plain text
 
 
 def _pair(fields: Fields, where: str) -> Record:
-    """`prompt`, `chosen` and `rejected` as texts or as messages; chosen and rejected may both begin with the prompt."""
-    turns = _prompt(fields, where) if _has_prompt(fields) else _shared_prompt(fields, where)
-    chosen, rejected = (_answer(fields.get(key), f"{where}: {key}", turns) for key in ("chosen", "rejected"))
-    return Record("", turns, chosen=chosen, rejected=rejected)
+    """`chosen` and `rejected` as texts or as messages, both of which may begin with the prompt or hold all that there is of it."""
+    chosen, rejected = (_answer(fields.get(key), f"{where}: {key}") for key in ("chosen", "rejected"))
+    asked = _asked_key(PAIR, fields)
+    if asked in fields or (len(chosen) == len(rejected) == 1 and isinstance(fields["chosen"], str)):
+        prompt = _prompt(fields, asked, where)
+        if chosen[:-1] == rejected[:-1] and _spoken(chosen[:-1]) == prompt:
+            prompt = chosen[:-1]  # with a system turn of their own
+    else:
+        prompt = _shared_prompt(chosen, rejected, where)
+    prompt = _with_system(fields, prompt, where)
+    for key, answer in (("chosen", chosen), ("rejected", rejected)):
+        _check_prefix(answer, prompt, f"{where}: {key}")
+    return Record("", prompt, chosen=chosen[-1].text, rejected=rejected[-1].text)
 
 
-def _has_prompt(fields: Fields) -> bool:
-    listed = isinstance(fields.get("chosen"), list) and isinstance(fields.get("rejected"), list)
-    return not listed or any(key in fields for key in ("prompt", "conversations"))
-
-
-def _shared_prompt(fields: Fields, where: str) -> tuple[Turn, ...]:
+def _shared_prompt(chosen: tuple[Turn, ...], rejected: tuple[Turn, ...], where: str) -> tuple[Turn, ...]:
     """All turns but the last of chosen and rejected, which must be the same in both."""
-    chosen, rejected = (_turns(fields[key], f"{where}: {key}")[:-1] for key in ("chosen", "rejected"))
-    if chosen != rejected or not chosen:
+    if chosen[:-1] != rejected[:-1] or not chosen[:-1]:
         raise UsageError(
             f"{where}: prompt", expected="one, or the same turns before both answers", got="neither"
         )
-    return chosen
+    require_last(chosen[:-1], "user", f"{where}: chosen without its answer")
+    return chosen[:-1]
 
 
 def _plain(fields: Fields, where: str) -> Record:
     return Record("", (), text=_text(fields, "text", where))
 
 
+INSTRUCTED = ("output", "response", "completion", "answer")
+PAIR = Shape("prompt, chosen and rejected", ("chosen", "rejected"), ("chosen", "rejected"), _pair, "p")
+COMPLETION = Shape("prompt and completion", ("completion", "response"), ("completion", "response"), _completion, "r")  # fmt: skip
 SHAPES = (  # the first one that fits a row is its shape: data sets often carry a rendered `text` or a bare `prompt` too
-    Shape("prompt, chosen and rejected", ("chosen", "rejected"), _pair, "p"),
-    Shape("conversations or messages", ("conversations", "messages"), _listed, "r"),
-    Shape("instruction and output", ("instruction",), _instruction, "r"),
-    Shape("prompt and completion", ("completion", "response"), _completion, "r"),
-    Shape("question and answer", ("question",), _question, "r"),
-    Shape("text", ("text",), _plain, "t"),
+    PAIR,
+    Shape("conversations or messages", ("conversations", "messages"), (), _listed, "r"),
+    Shape("instruction and output", ("instruction",), INSTRUCTED, _instruction, "r"),
+    COMPLETION,
+    Shape("question and answer", ("question",), ("answer",), _question, "r"),
+    Shape("text", ("text",), (), _plain, "t"),
 )
 
 
 # ---- pieces
 
 
-def _prompt(fields: Fields, where: str) -> tuple[Turn, ...]:
-    """`prompt` as a text or as messages, which end with the user."""
-    key = "conversations" if "prompt" not in fields and "conversations" in fields else "prompt"
-    if not isinstance(fields.get(key), list):
-        return (Turn("user", _text(fields, key, where)),)
-    turns = _turns(fields[key], f"{where}: {key}")
-    _require_last(turns, "user", f"{where}: {key}")
+def _prompt(fields: Fields, key: str, where: str) -> tuple[Turn, ...]:
+    """System text, history and the question in the column `key`: a text with what belongs to it, or messages that end with the user."""
+    value = messages.unspelled(fields.get(key), f"{where}: {key}")
+    if isinstance(value, list | dict):
+        asked = turns_of(value, f"{where}: {key}")
+        require_last(asked, "user", f"{where}: {key}")
+    else:
+        asked = (Turn("user", _asked(fields, key, where)),)
+    return _with_system(fields, (*_history(fields, where), *asked), where)
+
+
+def _asked(fields: Fields, key: str, where: str) -> str:
+    text = _text(fields, key, where)
+    if key == "instruction":
+        more = next((name for name in ASKED[key] if name in fields), None)
+        return text if more is None else f"{text}\n\n{_text(fields, more, where)}"
+    if key == "question":
+        before = [_text(fields, "context", where)] if "context" in fields else []
+        return "\n".join((*before, text, *(_options(fields, where) if "choices" in fields else ())))
+    return text
+
+
+def _history(fields: Fields, where: str) -> tuple[Turn, ...]:
+    """Earlier turns: pairs of question and answer, or messages."""
+    value = _list_in(fields.get("history", []))
+    if isinstance(value, list) and value and all(isinstance(one, dict) for one in value):
+        turns = turns_of(value, f"{where}: history")
+        require_last(turns, "assistant", f"{where}: history")
+        return turns
+    if not isinstance(value, list) or not all(_is_exchange(pair) for pair in value):
+        raise UsageError(f"{where}: history", expected="a list of [question, answer] or of messages", got="something else")  # fmt: skip
+    return tuple(turn for asked, told in value for turn in (Turn("user", asked), Turn("assistant", told)))
+
+
+def _with_system(fields: Fields, turns: tuple[Turn, ...], where: str) -> tuple[Turn, ...]:
+    """The turns below the row's system text, which they may begin with already."""
+    found = [Turn("system", _text(fields, key, where)) for key in SYSTEM if key in fields]
+    if turns and turns[0].role == "system":
+        found.append(turns[0])
+    if len(set(found)) > 1:
+        raise UsageError(f"{where}: system", expected="one system text", got="several that differ",
+                         remedy="write them into one")  # fmt: skip
+    return (*found[:1], *_spoken(turns)) if found else turns
+
+
+def _spoken(turns: tuple[Turn, ...]) -> tuple[Turn, ...]:
+    """The turns without a system turn that they begin with."""
+    return turns[1:] if turns and turns[0].role == "system" else turns
+
+
+def _answer(value: object, where: str) -> tuple[Turn, ...]:
+    """One answer, a text, a message, or messages that end with it."""
+    value = messages.unspelled(value, where)
+    if isinstance(value, str) and value.strip():
+        return (Turn("assistant", value),)
+    if not isinstance(value, list | dict):
+        raise UsageError(where, expected="a non-empty text", got=kind(value))
+    turns = turns_of(value, where)
+    require_last(turns, "assistant", where)
     return turns
 
 
-def _answer(value: object, where: str, prompt: tuple[Turn, ...] = ()) -> str:
-    """One answer: a text, a message, or messages of which all but the last are the prompt."""
-    if isinstance(value, str) and value.strip():
-        return value
-    if not isinstance(value, list | dict):
-        raise UsageError(where, expected="a non-empty text", got=_kind(value))
-    turns = _turns(value if isinstance(value, list) else [value], where)
-    _require_last(turns, "assistant", where)
-    if turns[:-1] not in ((), prompt):
-        raise UsageError(where, expected="one answer, alone or behind the prompt", got=f"{len(turns)} turns")
-    return turns[-1].text
-
-
-def _turns(value: object, where: str) -> tuple[Turn, ...]:
-    if not isinstance(value, list) or not value:
-        raise UsageError(where, expected="a list of turns", got=_kind(value),
-                         remedy="ShareGPT `conversations` or `messages` are read")  # fmt: skip
-    turns = []
-    for index, turn in enumerate(value):
-        place = f"{where}[{index}]"
-        role = turn.get("from", turn.get("role")) if isinstance(turn, dict) else None
-        text = turn.get("value", turn.get("content")) if isinstance(turn, dict) else None
-        if not isinstance(role, str) or role.lower() not in ROLES:
-            raise UsageError(place, expected=f"a role of {', '.join(ROLES)}", got=_kind(role))
-        if not isinstance(text, str) or not text.strip():
-            raise UsageError(place, expected="a non-empty text", got=_kind(text))
-        turns.append(Turn(ROLES[role.lower()], text))
-    return tuple(turns)
-
-
-def _require_last(turns: tuple[Turn, ...], role: Role, where: str) -> None:
-    if turns[-1].role != role:
-        raise UsageError(
-            where, expected=f"a dialogue that ends with the {role}", got=f"{turns[-1].role} last"
-        )
+def _check_prefix(answer: tuple[Turn, ...], prompt: tuple[Turn, ...], where: str) -> None:
+    """Raises UsageError where other turns than the prompt come before an answer."""
+    if answer[:-1] not in ((), prompt, _spoken(prompt)):
+        raise UsageError(where, expected="one answer, alone or behind the prompt", got=f"{len(answer)} turns",
+                         remedy="write what comes before the answer into the prompt")  # fmt: skip
 
 
 def _text(fields: Fields, key: str, where: str) -> str:
     value = fields.get(key)
     if not isinstance(value, str) or not value.strip():
-        raise UsageError(f"{where}: {key}", expected="a non-empty text", got=_kind(value))
+        raise UsageError(f"{where}: {key}", expected="a non-empty text", got=kind(value))
     return value
+
+
+def _list_in(value: object) -> object:
+    """The list that a text spells as JSON; any other value as it is."""
+    if not isinstance(value, str):
+        return value
+    try:
+        return json.loads(value)
+    except (ValueError, RecursionError):
+        return value
 
 
 def _is_exchange(pair: object) -> bool:
@@ -226,15 +398,13 @@ def _is_exchange(pair: object) -> bool:
 
 def _present(row: Fields) -> Fields:
     """The keys that hold something: tables fill the others with null, NaN or an empty text."""
-    return {key: value for key, value in row.items() if not _is_missing(value)}
-
-
-def _is_missing(value: object) -> bool:
-    return value is None or value == "" or (isinstance(value, float) and math.isnan(value))
-
-
-def _kind(value: object) -> str:
-    return "nothing" if value is None else f"a {type(value).__name__}"
+    return {
+        key: value
+        for key, value in row.items()
+        if value is not None
+        and value == value
+        and not (value.__class__ is str and (not value or value.isspace()))
+    }
 
 
 def is_unicode(text: str) -> bool:

@@ -11,6 +11,7 @@ import yaml
 from dpaudit import canary, content
 from dpaudit.errors import BadValue, UsageError
 from dpaudit.schema import build
+from dpaudit.shapes import is_unicode
 
 Unit = Literal["record", "patient", "pair", "label"]
 Method = Literal["cpt", "sft", "dpo"]  # continued pretraining on plain text, dialogues, preference pairs
@@ -59,6 +60,11 @@ class Data:
     def __post_init__(self) -> None:
         _at_least(1, patients=self.patients, limit=self.limit)
         _at_least(0, heldout=self.heldout)
+        for key in ("source", "preference", "text"):
+            if not is_unicode(getattr(self, key) or ""):
+                raise BadValue(
+                    key, expected="a name in UTF-8", got="one with other bytes", remedy="rename the file"
+                )
 
 
 @dataclass(frozen=True)

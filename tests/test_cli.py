@@ -193,7 +193,7 @@ def test_the_file_that_lacks_patients_is_named(call: Call) -> None:
                 "--set", "data.preference=pref.jsonl")  # fmt: skip
     one_line(
         Outcome(done.code, done.out, last(done.err)),
-        "pref.jsonl: patient_id",
+        "pref.jsonl:1: patient_id",
         "none on 1 of 3 lines",
         "unit record",
     )

@@ -2,7 +2,12 @@
 
 import hashlib
 import json
+import os
 import random
+import resource
+import sqlite3
+import subprocess
+import sys
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -157,3 +162,41 @@ def test_unit_patient_needs_patients() -> None:
         UsageError, match="patient_id: expected a patient for every record under unit patient"
     ):
         store(records=[*records(3), Record("x", ())])
+
+
+def test_a_record_without_a_patient_is_named_by_line_and_all_are_counted() -> None:
+    found = [*records(3), Record("x", ()), *records(2, letter="s"), Record("y", ())]
+    with pytest.raises(
+        UsageError, match=r"records\.jsonl:4: patient_id: .*got none on 2 of 7 lines; name patients"
+    ):
+        store(records=found)
+
+
+def test_people_are_counted_over_all_parts() -> None:
+    unnamed = [Record("x", (Turn("user", "q"), Turn("assistant", "a")))]
+    corpus = store("record", records=[*records(40), *unnamed], pairs=pairs(30))
+    assert corpus.people() == (len({r.patient for r in [*records(40), *pairs(30)]}), 70)
+
+
+def test_a_full_disk_is_one_line(tmp_path: Path) -> None:
+    code = (
+        "import sys; from pathlib import Path; from dpaudit.corpus import Record; from dpaudit.corpus_store import CorpusStore\n"
+        "rows = ((i, Record(f'r{i}', (), text='word ' * 500)) for i in range(20_000))\n"
+        "CorpusStore('d.jsonl', 'record', Path(sys.argv[1])).add('texts', rows, 'd.jsonl')"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path)],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 16, 1 << 16)),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    wanted = "dpaudit.errors.UsageError: the disk: expected room for a copy of the data in the run's folder, got SQLite: "
+    assert done.stderr.splitlines()[-1].startswith(wanted)
+
+
+def test_a_fault_of_ours_is_not_blamed_on_the_disk() -> None:
+    corpus = store(records=records(3))
+    with pytest.raises(sqlite3.OperationalError, match="by_unit already exists"):
+        corpus.index()

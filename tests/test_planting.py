@@ -267,8 +267,9 @@ def both_answers(i: int) -> dict[str, Any]:
 
 
 def both_lists(i: int) -> dict[str, Any]:
-    turns = [{"role": "user", "content": f"Pill {i}?"}, {"role": "assistant", "content": f"Take {i}."}]
-    return {**sharegpt(i), "messages": turns}
+    turns = sharegpt(i)["conversations"]
+    roles = {"human": "user", "gpt": "assistant"}
+    return {**sharegpt(i), "messages": [{"role": roles[t["from"]], "content": t["value"]} for t in turns]}
 
 
 def reasoned_pair(i: int) -> dict[str, Any]:

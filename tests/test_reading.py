@@ -1,6 +1,7 @@
 """Reading data: every format and shape is found from the data, and a fault is one line that never quotes the text."""
 
 import csv
+import gzip
 import json
 import os
 import subprocess
@@ -11,9 +12,12 @@ from typing import Any
 
 import pytest
 
+from dpaudit import shapes
 from dpaudit.corpus import Record, Turn
 from dpaudit.errors import UsageError
-from dpaudit.reading import CHUNK, is_hub_id, parse_rows, read_records
+from dpaudit.reading import is_hub_id, parse_rows, read_records
+from dpaudit.rows import CHUNK
+from dpaudit.shapes import Reader
 
 ROOT = Path(__file__).parents[1]
 SECRET = "my rash began in Zürich"
@@ -111,6 +115,121 @@ def test_a_patient_that_a_table_leaves_empty_is_nobody(tmp_path: Path) -> None:
     assert {record.patient for record in read(write(tmp_path / "d.jsonl", *rows))} == {None}
 
 
+SYSTEM = Turn("system", "s")
+TOLD = [{"role": "user", "content": "q"}, {"role": "assistant", "content": "b"}]
+
+
+@pytest.mark.parametrize(
+    ("row", "wanted"),
+    [
+        ({"conversations": MESSAGES, "system": "s"}, Record("r1", (SYSTEM, *QUESTION))),
+        ({"messages": [{"role": "system", "content": "s"}, *MESSAGES], "system": "s"}, Record("r1", (SYSTEM, *QUESTION))),
+        ({"messages": MESSAGES, "conversations": MESSAGES}, Record("r1", QUESTION)),
+        ({"messages": json.dumps(MESSAGES)}, Record("r1", QUESTION)),
+        ({"messages": [{"role": "developer", "content": "s"}, *MESSAGES]}, Record("r1", (SYSTEM, *QUESTION))),
+        ({"messages": [{"role": "user", "content": [{"type": "text", "text": "q"}]}, {"role": "assistant", "content": ["a"]}]}, Record("r1", QUESTION)),
+        ({"messages": [{"from": None, "value": None, **turn} for turn in MESSAGES]}, Record("r1", QUESTION)),
+        ({"messages": [MESSAGES[0] | {"weight": 0}, MESSAGES[1] | {"weight": 1.0, "train": True, "mask": False, "name": "x"}]}, Record("r1", QUESTION)),
+        ({"prompt": "q", "completion": "a", "system": "s"}, Record("r1", (SYSTEM, *QUESTION))),
+        ({"system_prompt": "s", "question": "q", "response": "a"}, Record("r1", (SYSTEM, *QUESTION))),
+        ({"question": "q", "answer": "a", "system": "s", "history": [["h", "i"]]},
+         Record("r1", (SYSTEM, Turn("user", "h"), Turn("assistant", "i"), *QUESTION))),
+        ({"instruction": "q", "output": "a", "history": json.dumps(MESSAGES)}, Record("r1", (*QUESTION, *QUESTION))),
+        ({"instruction": "q", "context": "c", "response": "a"}, Record("r1", (Turn("user", "q\n\nc"), QUESTION[1]))),
+        ({"instruction": "do", "input": "q", "chosen": "a", "rejected": "b"}, Record("p1", (Turn("user", "do\n\nq"),), None, "a", "b")),
+        ({"system": "s", "question": "q", "chosen": "a", "rejected": "b"}, Record("p1", (SYSTEM, QUESTION[0]), None, "a", "b")),
+        ({"messages": MESSAGES[:1], "chosen": MESSAGES[1], "rejected": TOLD[1], "system": "s"}, Record("p1", (SYSTEM, QUESTION[0]), None, "a", "b")),
+        ({"chosen": MESSAGES, "rejected": TOLD, "system": "s"}, Record("p1", (SYSTEM, QUESTION[0]), None, "a", "b")),
+        ({"chosen": json.dumps(MESSAGES), "rejected": json.dumps(TOLD)}, Record("p1", QUESTION[:1], None, "a", "b")),
+        ({"prompt": "q", "chosen": [{"role": "system", "content": "s"}, *MESSAGES], "rejected": [{"role": "system", "content": "s"}, *TOLD]},
+         Record("p1", (SYSTEM, QUESTION[0]), None, "a", "b")),
+        ({"prompt": "q", "messages": MESSAGES, "chosen": MESSAGES, "rejected": TOLD}, Record("p1", QUESTION[:1], None, "a", "b")),
+        ({"text": "x", "id": 0}, Record("0", (), text="x")),
+        ({"text": "x", "id": "", "name_key": 0.0}, Record("0", (), text="x")),
+    ],
+)  # fmt: skip
+def test_nothing_that_a_public_shape_says_is_lost(
+    tmp_path: Path, row: dict[str, Any], wanted: Record
+) -> None:
+    assert read(write(tmp_path / "d.jsonl", row)) == [wanted]
+
+
+SAID = MESSAGES[1]
+
+
+@pytest.mark.parametrize(
+    ("row", "wanted"),
+    [
+        *(({"messages": [MESSAGES[0], SAID | extra]}, wanted) for extra, wanted in [
+            ({"weight": 0}, "messages[1]: weight: expected a turn that is learned from, got one that is not to be"),
+            ({"weight": "0"}, "weight: expected a turn that is learned from"),
+            ({"weight": 0.5}, "got a weight that is neither 0 nor 1"),
+            ({"loss": False}, "loss: expected a turn that is learned from"),
+            ({"train": False}, "train: expected a turn that is learned from"),
+            ({"mask": True}, "mask: expected a turn that is learned from"),
+            ({"skip": 1}, "skip: expected a turn that is learned from"),
+            ({"train_detail": [{"train": False}]}, "train_detail: expected a turn that is learned from"),
+            ({"tool_calls": [{"name": "f"}]}, "tool_calls: expected role and text alone"),
+            ({"images": ["x.png"]}, "images: expected role and text alone"),
+            ({"reasoning_content": SECRET}, "reasoning_content: expected role and text alone"),
+            ({"value": SECRET}, "messages[1]: expected value or content, got both, which differ"),
+            ({"content": [{"type": "image_url", "image_url": SECRET}]}, "messages[1]: expected parts of type text alone"),
+            ({"role": "tool"}, "got tool; write tool calls and their results as text"),
+            ({"role": "observation"}, "got observation; write tool calls"),
+        ]),
+        ({"messages": [MESSAGES[0] | {"train": True}, SAID]}, "train: expected loss on the assistant's turns alone"),
+        ({"prompt": "q", "completion": "a", "label": False}, "label: expected answers to learn from, got answers marked good or bad"),
+        ({"prompt": "q", "completion": "a", "label": 1}, "jq -c 'select(.label) | del(.label)'"),
+        ({"messages": MESSAGES, "kto_tag": True}, "kto_tag: expected answers to learn from"),
+        ({"messages": MESSAGES, "weight": 0}, "d.jsonl:1: weight: expected a row to learn from"),
+        ({"messages": MESSAGES, "loss": False}, "loss: expected a row to learn from"),
+        ({"messages": MESSAGES, "skip": True}, "skip: expected a row to learn from"),
+        ({"messages": MESSAGES, "split": "test"}, "split: expected rows to learn from, got one that is held back"),
+        ({"messages": MESSAGES, "tools": [{"name": "f"}]}, "tools: expected text alone"),
+        ({"messages": MESSAGES, "images": ["x.png"]}, "images: expected text alone, got more"),
+        ({"messages": MESSAGES, "chat_template_kwargs": {"enable_thinking": False}}, "chat_template_kwargs: expected text alone"),
+        ({"messages": MESSAGES, "history": [["h", "i"]]}, "history: expected none beside conversations, messages"),
+        ({"text": "x", "system": "s"}, "system: expected none beside text"),
+        ({"messages": [{"role": "system", "content": "t"}, *MESSAGES], "system": "s"}, "system: expected one system text, got several that differ"),
+        ({"conversations": MESSAGES, "messages": TOLD}, "expected conversations or messages, got both, which differ"),
+        ({"prompt": "q", "completion": "a", "response": "b"}, "expected completion or response, got both, which differ"),
+        ({"instruction": "do", "question": "q", "answer": "a"}, "expected instruction or question, got both"),
+        ({"messages": str(MESSAGES)}, "messages: expected messages as a list, or as JSON text"),
+        ({"prompt": "q", "completion": str(MESSAGES)}, "completion: expected messages as a list"),
+        ({"prompt": "q", "chosen": MESSAGES, "rejected": [{"role": "user", "content": "other"}, SAID]}, "rejected: expected one answer"),
+        ('{"text": "a", "text": "b"}', "d.jsonl:1: expected each key once in an object, got text twice"),
+        ('{"messages": [{"role": "user", "role": "assistant", "content": "x"}]}', "got role twice"),
+        ('{"text": "a"} {"text": "b"}', "d.jsonl:1: expected one JSON object on the line"),
+        ({"data": [{"text": SECRET}]}, "jq -c '.data[]' FILE"),
+        ({"text": "x", "patient_id": True}, "d.jsonl:1: patient_id: expected a text or a whole number"),
+        ('{"text": "x", "id": Infinity}', "d.jsonl:1: id: expected a text or a whole number"),
+    ],
+)  # fmt: skip
+def test_what_would_be_lost_is_refused(tmp_path: Path, row: Any, wanted: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        read(write(tmp_path / "d.jsonl", row))
+    line = str(caught.value)
+    assert wanted in line and "\n" not in line and SECRET not in line
+
+
+def test_mistakes_of_one_kind_are_told_together(tmp_path: Path) -> None:
+    bad = {"messages": [MESSAGES[0], SAID | {"weight": 0}]}
+    rows = [{"messages": MESSAGES}, bad, {"messages": MESSAGES}, bad, {"messages": [{"role": "x", "content": "y"}]}, bad]  # fmt: skip
+    path = write(tmp_path / "d.jsonl", *rows)
+    with pytest.raises(UsageError, match=r"d\.jsonl:2: messages\[1\]: weight: .*, got one that is not to be, in 3 rows;"):  # fmt: skip
+        read(path)
+    with pytest.raises(UsageError, match=r"d\.jsonl:2: .*got one that is not to be; cut"):
+        read(path, rows="0:3")
+
+
+def test_columns_that_nothing_is_taken_from_are_known(tmp_path: Path) -> None:
+    rows = [{"text": "x", "id": 1, "source": "s"}, {"text": "x", SECRET: 1, "patient_id": 2, "patient": "old"}, {"text": "x", "label": 1, "note": ""}]  # fmt: skip
+    reader = Reader()
+    assert len(list(read_records(str(write(tmp_path / "d.jsonl", *rows)), reader=reader))) == 3
+    assert reader.unread == {"source", SECRET, "patient", "label"}
+    assert shapes.told(sorted(reader.unread)) == "label, patient, source, 1 that are no plain names"
+
+
 # ---- formats
 
 ROWS = [
@@ -161,7 +280,72 @@ def as_saved(path: Path) -> Path:
     return path / "saved"
 
 
-FORMATS = [as_jsonl, as_lines_called_json, as_array, as_csv, as_parquet, as_folder, as_saved]
+def as_semicolons(path: Path) -> Path:
+    as_csv(path)
+    with (path / "d.csv").open(newline="", encoding="utf-8-sig") as stream:
+        rows = list(csv.reader(stream))
+    with (path / "e.csv").open("w", newline="", encoding="utf-16") as stream:
+        csv.writer(stream, delimiter=";").writerows(rows)
+    return path / "e.csv"
+
+
+def as_tabs(path: Path) -> Path:
+    with (path / "d.tsv").open("w", newline="", encoding="utf-8") as stream:
+        writer = csv.DictWriter(stream, list(ROWS[0]), delimiter="\t", lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(ROWS)
+    return path / "d.tsv"
+
+
+def as_wide(path: Path) -> Path:
+    text = as_jsonl(path).read_text(encoding="utf-8")
+    (path / "w.jsonl").write_text(text, encoding="utf-16")
+    return path / "w.jsonl"
+
+
+def as_wide_array(path: Path) -> Path:
+    (path / "w.json").write_text(json.dumps(ROWS, ensure_ascii=False), encoding="utf-16")
+    return path / "w.json"
+
+
+def gzipped(make: Callable[[Path], Path]) -> Callable[[Path], Path]:
+    def made(path: Path) -> Path:
+        plain = make(path)
+        packed = plain.with_name(f"{plain.name}.gz")
+        packed.write_bytes(gzip.compress(plain.read_bytes()))
+        return packed
+
+    return made
+
+
+def as_saved_parts(path: Path) -> Path:
+    import datasets
+
+    found = datasets.DatasetDict(train=datasets.Dataset.from_list(ROWS), test=datasets.Dataset.from_list(ROWS[:3]))  # fmt: skip
+    found.save_to_disk(path / "parts", num_shards={"train": 2, "test": 1})
+    return path / "parts"
+
+
+def as_folder_of_two(path: Path) -> Path:
+    (path / "two" / "data").mkdir(parents=True)
+    write(path / "two" / "data" / "train-00001-of-00002.jsonl", *ROWS[300:])
+    write(path / "two" / "data" / "train-00000-of-00002.jsonl", *ROWS[:300])
+    write(path / "two" / "data" / "test.jsonl", {"text": "of another shape"})
+    write(path / "two" / "README.md", "no settings")
+    return path / "two"
+
+
+def as_declared(path: Path) -> Path:
+    (path / "told" / "part").mkdir(parents=True)
+    write(path / "told" / "part" / "a.jsonl", *ROWS)
+    write(path / "told" / "b.jsonl", {"text": "x"})
+    head = "---\nconfigs:\n- config_name: default\n  data_files:\n  - split: train\n    path: part/*\n---\n"
+    (path / "told" / "README.md").write_text(head)
+    return path / "told"
+
+
+FORMATS = [as_jsonl, as_lines_called_json, as_array, as_csv, as_parquet, as_folder, as_saved, as_semicolons, as_tabs, as_wide, as_wide_array,
+           gzipped(as_jsonl), gzipped(as_array), gzipped(as_csv), as_saved_parts, as_folder_of_two, as_declared]  # fmt: skip
 
 
 @pytest.mark.parametrize("make", FORMATS)
@@ -198,7 +382,7 @@ def test_a_folder_of_several_splits_gives_train(tmp_path: Path) -> None:
     (tmp_path / "train.jsonl").rename(tmp_path / "validation.jsonl")
     with pytest.raises(
         UsageError,
-        match=r"expected a split named train, or one alone, got (validation, test|test, validation)",
+        match=r"expected a data set: a folder with data files of one split, .* got the splits test, validation",
     ):
         read(tmp_path)
 
@@ -371,7 +555,7 @@ def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:
     for name in ("none.jsonl", "none.csv", "none.json", "none.parquet", "none"):
         with pytest.raises(UsageError, match=f"{name}: expected a readable data file, got No such file"):
             read(tmp_path / name)
-    with pytest.raises(UsageError, match="expected a data set: a folder that `datasets` reads"):
+    with pytest.raises(UsageError, match="expected a data set: a folder with data files"):
         read(tmp_path)
 
 
@@ -381,9 +565,150 @@ def test_a_hub_data_set_out_of_reach_is_one_line(tmp_path: Path) -> None:
     run = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=offline, capture_output=True, text=True, check=False)  # fmt: skip
     last = run.stderr.splitlines()[-1]
     assert (
-        "nobody/nothing-of-this-name: expected a data set: a folder that `datasets` reads, or a hub id"
+        "nobody/nothing-of-this-name: expected a data file or folder, or a hub id within reach, got a "
         in last
     )
+
+
+def test_plain_text_is_a_text_a_line(tmp_path: Path) -> None:
+    (tmp_path / "t.txt").write_text("one\n\n two [x]\r\n")
+    assert [r.text for r in read(tmp_path / "t.txt")] == ["one", " two [x]"]
+    (tmp_path / "u.txt").write_text('{"text": "one"}\n')
+    assert [r.text for r in read(tmp_path / "u.txt")] == ["one"]
+
+
+def test_a_cell_longer_than_the_csv_module_takes_by_itself(tmp_path: Path) -> None:
+    long = "word " * 40_000
+    (tmp_path / "d.csv").write_text(f'question,answer\nq,"{long}"\n')
+    assert [r.turns[-1].text for r in read(tmp_path / "d.csv")] == [long]
+
+
+@pytest.mark.parametrize(
+    ("encoding", "remedy"), [("gb18030", "iconv -f GB18030 -t UTF-8"), ("cp1252", "iconv -f WINDOWS-1252 -t UTF-8"), ("utf-16-le", "iconv -f UTF-16LE")]
+)  # fmt: skip
+def test_other_encodings_are_told_with_their_way_out(tmp_path: Path, encoding: str, remedy: str) -> None:
+    text = "头疼两天了，应该吃什么药？" if encoding == "gb18030" else "Zürich, naïve"
+    for name in ("d.jsonl", "d.json"):
+        (tmp_path / name).write_bytes(json.dumps({"text": text}, ensure_ascii=False).encode(encoding))
+        with pytest.raises(UsageError, match=f"expected UTF-8 text, .*; convert it: {remedy}"):
+            read(tmp_path / name)
+
+
+@pytest.mark.parametrize("head", [b"PK\x03\x04", b"BZh91AY", b"\x28\xb5\x2f\xfd", b"\xfd7zXZ"])
+def test_archives_are_refused(tmp_path: Path, head: bytes) -> None:
+    (tmp_path / "d.jsonl").write_bytes(head + b"x" * 20)
+    with pytest.raises(UsageError, match=r"expected a data file, plain or gzipped, got .*; unpack it"):
+        read(tmp_path / "d.jsonl")
+
+
+@pytest.mark.parametrize(
+    "change", [lambda b: b[:-20], lambda b: b[:40] + b"\0" * 30 + b[70:], lambda b: b[:9]]
+)
+def test_a_damaged_gzip_file_is_one_line(tmp_path: Path, change: Callable[[bytes], bytes]) -> None:
+    packed = gzip.compress("".join(json.dumps({"text": f"{i} {i * i}"}) + "\n" for i in range(500)).encode())
+    (tmp_path / "d.jsonl.gz").write_bytes(change(packed))
+    with pytest.raises(UsageError, match=r"d\.jsonl\.gz"):
+        read(tmp_path / "d.jsonl.gz")
+
+
+@pytest.mark.parametrize("rest", ["[]", '[{"text": "y"}]', "x", '{"text": "y"}'])
+@pytest.mark.parametrize("array", ['[{"text": "x"}]', "[]"])
+def test_what_follows_an_array_is_not_passed_over(tmp_path: Path, array: str, rest: str) -> None:
+    (tmp_path / "a.json").write_text(f"{array}\n{' ' * CHUNK}\n{rest}")
+    with pytest.raises(
+        UsageError, match=r"a\.json: expected one JSON array, got more behind its end; .*jq -s add"
+    ):
+        read(tmp_path / "a.json")
+
+
+def test_times_beside_the_texts_are_no_hindrance(tmp_path: Path) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    columns = {
+        "day": pa.array([10**6], pa.date32()), "far": pa.array([10**7], pa.date32()), "at": pa.array([1], pa.timestamp("ns", "UTC")),
+        "lost": pa.array([10**15], pa.timestamp("s")), "took": pa.array([1], pa.duration("ns")), "hour": pa.array([1], pa.time64("ns")),
+        "price": pa.array([1], pa.decimal128(20, 3)), "raw": pa.array([b"\xff"]), "id": ["a"],
+    }  # fmt: skip
+    pq.write_table(pa.table({"text": ["x"], **columns}), tmp_path / "d.parquet")
+    assert read(tmp_path / "d.parquet") == [Record("a", (), text="x")]
+    for name, kind in (("far", "date"), ("lost", "datetime"), ("took", "timedelta"), ("hour", "time"), ("raw", "bytes")):  # fmt: skip
+        pq.write_table(pa.table({"text": ["x"], "patient_id": columns[name]}), tmp_path / "d.parquet")
+        with pytest.raises(UsageError, match=rf"d\.parquet:1: patient_id: expected a text .* got a {kind};"):
+            read(tmp_path / "d.parquet")
+        pq.write_table(pa.table({"text": columns[name]}), tmp_path / "d.parquet")
+        with pytest.raises(UsageError, match=rf"d\.parquet:1: text: expected a non-empty text, got a {kind}"):
+            read(tmp_path / "d.parquet")
+    turns = pa.StructArray.from_arrays(
+        [pa.array(["user", "assistant"]), pa.array(["q", "a"]), pa.array([10**15] * 2, pa.timestamp("s"))],
+        ["role", "content", "at"],
+    )
+    pq.write_table(pa.table({"messages": pa.ListArray.from_arrays([0, 2], turns)}), tmp_path / "d.parquet")
+    with pytest.raises(UsageError, match=r"d\.parquet: expected texts, numbers and lists of them"):
+        read(tmp_path / "d.parquet")
+
+
+@pytest.mark.parametrize(
+    ("head", "wanted"),
+    [
+        ("configs:\n- data_files: http://127.0.0.1:9/d.jsonl", "data_files: expected files in the folder, got an address elsewhere"),
+        ("configs:\n- data_files:\n  - split: train\n    path: [d.jsonl, 'hf://datasets/a/b/d.jsonl']", "got an address elsewhere"),
+        ("configs:\n- data_files: ../other.jsonl", "expected files in the folder, got a path out of it"),
+        ("configs:\n- data_files: /etc/passwd", "expected files in the folder, got a path out of it"),
+        ("configs:\n- data_dir: ../other", "got a path out of it"),
+        ("configs:\n- data_files: [3]", "data_files: expected names of files"),
+        ("configs:\n- {config_name: a, data_files: d.jsonl}\n- {config_name: b, data_files: d.jsonl}", "expected one configuration"),
+        ("configs: [\n", "README.md: expected YAML between the dashes"),
+        ("a: &a [*a]", ""),
+    ],
+)  # fmt: skip
+def test_a_readme_leads_nowhere_else(tmp_path: Path, head: str, wanted: str) -> None:
+    write(tmp_path / "other.jsonl", {"text": "of others"})
+    folder = tmp_path / "set"
+    folder.mkdir()
+    write(folder / "d.jsonl", {"text": "x"})
+    (folder / "README.md").write_text(f"---\n{head}\n---\n")
+    if not wanted:
+        assert [r.text for r in read(folder)] == ["x"]
+        return
+    with pytest.raises(UsageError) as caught:
+        read(folder)
+    assert wanted in str(caught.value) and "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["set.py", ".set.py"])
+def test_a_program_in_a_data_folder_is_refused(tmp_path: Path, name: str) -> None:
+    folder = tmp_path / "set"
+    folder.mkdir()
+    write(folder / "d.jsonl", {"text": "x"})
+    write(folder / "convert.py", "raise SystemExit")
+    assert len(read(folder)) == 1
+    write(folder / name, f"open({str(tmp_path / 'ran')!r}, 'w')")
+    with pytest.raises(UsageError, match="expected data files, got a program that makes the data, which is not run"):  # fmt: skip
+        read(folder)
+    assert not (tmp_path / "ran").exists()
+
+
+def test_files_of_a_split_beside_others_are_ambiguous(tmp_path: Path) -> None:
+    write(tmp_path / "train.jsonl", {"text": "x"})
+    write(tmp_path / "key.json", {"text": "y"})
+    with pytest.raises(UsageError, match="got files of train and others that name no split; name the file"):
+        read(tmp_path)
+
+
+@pytest.mark.parametrize("text", ["[]", "{}", '{"_data_files": [{"filename": "../../x.arrow"}]}', "x"])
+def test_a_damaged_saved_data_set_is_one_line(tmp_path: Path, text: str) -> None:
+    (tmp_path / "state.json").write_text(text)
+    with pytest.raises(UsageError, match=r"state\.json: expected "):
+        read(tmp_path)
+
+
+def test_a_name_that_is_not_utf8(tmp_path: Path) -> None:
+    bad = os.fsencode(tmp_path) + b"/b\xffd.jsonl"
+    with open(bad, "w") as stream:
+        stream.write('{"text": "x"}\n')
+    with pytest.raises(UsageError, match="expected names in UTF-8"):
+        read(tmp_path)
 
 
 def test_a_byte_order_mark_is_no_text(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 from typing import Any
 
 import pytest
@@ -169,3 +170,11 @@ def test_preferences_without_pairs_are_taken_from_the_dialogues() -> None:
     assert pipeline.resolve("small", {"data.source": "own.jsonl"}).suite.data.preference is None
     typed = {"data.source": "own.jsonl", "grid.dpo": ["sigmoid"], "data.preference": "pairs.jsonl"}
     assert pipeline.resolve("small", typed).suite.data.preference == "pairs.jsonl"
+
+
+@pytest.mark.parametrize("key", ["source", "preference", "text"])
+def test_a_data_file_whose_name_is_not_utf8_is_refused(key: str) -> None:
+    with pytest.raises(
+        UsageError, match=rf"data\.{key}: expected a name in UTF-8, got one with other bytes; rename"
+    ):
+        suite.load("demo", {f"data.{key}": os.fsdecode(b"d\xff.jsonl")})

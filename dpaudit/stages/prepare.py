@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dpaudit import canary, rubric, suite
+from dpaudit import canary, rubric, shapes, suite
 from dpaudit.builtin import clinic
 from dpaudit.canary import Canary
 from dpaudit.corpus import Part, Record, as_text
@@ -18,6 +18,7 @@ from dpaudit.errors import UsageError
 from dpaudit.progress import Progress
 from dpaudit.reading import is_hub_id, read_records
 from dpaudit.rundir import RunDir, keyed_file_digest
+from dpaudit.shapes import Reader
 from dpaudit.stages import sources
 from dpaudit.stages.lessons import METHODS, Shares, examples_of
 from dpaudit.suite import Method, Plan
@@ -63,6 +64,8 @@ def run(run_dir: RunDir, plan: Plan, progress: Progress) -> None:
         shutil.rmtree(folder, ignore_errors=True)
     if plan.suite.data.preference == "faults":
         progress.say("preference pairs: made from the dialogues, by planting a fault in each answer")
+    for note in corpus.notes:
+        progress.say(note)
     if corpus.over_cap:
         progress.say(f"left out by training.records_per_patient: {corpus.over_cap} records")
 
@@ -78,10 +81,17 @@ def load_corpus(plan: Plan, folder: Path | None = None) -> CorpusStore:
         if origin == "builtin:clinic":
             corpus.add(part, _clinic(plan, part), origin)
         elif origin == FAULTS and part == "pairs":
-            corpus.add(part, _planted(_read("records", data.source, data)), data.source)
+            corpus.add(part, _planted(_read("records", data.source, data, Reader())), data.source)
         elif origin is not None:
-            corpus.add(part, _read(part, origin, data), origin)
+            reader = Reader()
+            corpus.add(part, _read(part, origin, data, reader), origin)
+            if reader.unread:
+                corpus.notes.append(
+                    f"{origin}: columns that are not read: {shapes.told(sorted(reader.unread))}"
+                )
     corpus.index()
+    if not is_clinic and (note := unit_note(training.unit, *corpus.people())):
+        corpus.notes.append(note)
     if training.records_per_patient is not None:
         corpus.cap(training.records_per_patient, plan.seed)
     if is_clinic:
@@ -89,6 +99,16 @@ def load_corpus(plan: Plan, folder: Path | None = None) -> CorpusStore:
     else:
         corpus.hold_out(data.heldout, plan.seed)
     return corpus
+
+
+def unit_note(unit: str, patients: int, records: int) -> str:
+    """What a unit below the patient means where the data name patients with several records; empty where they do not."""
+    if unit == "patient" or records <= patients:
+        return ""
+    return (
+        f"the data name {patients:,} patients in {records:,} records: unit {unit} hides one {unit}, "
+        "--unit patient hides all of a person"
+    )
 
 
 def _clinic(plan: Plan, part: Part) -> Iterator[tuple[int, Record]]:
@@ -106,11 +126,11 @@ def _clinic(plan: Plan, part: Part) -> Iterator[tuple[int, Record]]:
     return enumerate(records if part == "records" else map(as_text, records))
 
 
-def _read(part: Part, source: str, data: suite.Data) -> Iterator[tuple[int, Record]]:
+def _read(part: Part, source: str, data: suite.Data, reader: Reader) -> Iterator[tuple[int, Record]]:
     """The records of a file, which must be of this part; `data.rows` and `data.limit` are for the dialogues alone."""
     is_source = part == "records"
     for line, record in read_records(
-        source, data.rows if is_source else None, data.limit if is_source else None
+        source, data.rows if is_source else None, data.limit if is_source else None, reader
     ):
         if record.part != part:
             raise UsageError(source, expected=WANTED[part], got=SEEN[record.part],

@@ -250,6 +250,35 @@ def test_what_the_cap_left_out_is_told(tmp_path: Path) -> None:
     assert f"left out by training.records_per_patient: {lost} records" in stream.getvalue()
 
 
+def told_of(folder: Path, **changes: Any) -> str:
+    """What stage prepare says of 60 dialogues of 15 patients, half of them written as floats, and as many pairs."""
+    people = [i % 15 if i % 2 else float(i % 15) for i in range(60)]
+    rows = {
+        "d": [{"prompt": f"Case {i}?", "response": "Rest.", "patient_id": who, "ward": "a"} for i, who in enumerate(people)],
+        "p": [{"prompt": f"Case {i}?", "chosen": "Rest.", "rejected": "No.", "patient_id": who} for i, who in enumerate(people)],
+    }  # fmt: skip
+    for name, lines in rows.items():
+        (folder / f"{name}.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    plan = make_plan(**{"data.source": str(folder / "d.jsonl"), "data.preference": str(folder / "p.jsonl"), "grid.dpo": ["sigmoid"],
+                        "data.heldout": 0, "candidates.records": 5, "candidates.canary_repetitions": 1, **changes})  # fmt: skip
+    run_dir = rundir.open_or_create(plan.to_json(), "demo", folder)
+    stream = StringIO()
+    prepare.run(run_dir, plan, Progress(console=Console(file=stream, width=80)))
+    counts = run_dir.read_json("corpus/manifest.json")["counts"]
+    return f"{counts['certain'] + counts['record']} units\n{stream.getvalue()}"
+
+
+def test_a_unit_below_the_patient_is_told_where_patients_are_named(tmp_path: Path) -> None:
+    told = told_of(tmp_path, **{"training.unit": "record"})
+    assert "the data name 15 patients in 120 records: unit record hides one record, --unit patient hides all of a person" in told  # fmt: skip
+    assert "d.jsonl: columns that are not read: ward" in told and told.startswith("120 units")
+
+
+def test_a_person_written_as_a_whole_number_and_as_a_float_is_one_unit(tmp_path: Path) -> None:
+    told = told_of(tmp_path, **{"training.unit": "patient"})
+    assert told.startswith("15 units") and "hides" not in told
+
+
 @pytest.mark.parametrize(
     ("key", "row", "wanted"),
     [
