@@ -3,8 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-import yaml
-
+from dpaudit import strict_yaml
 from dpaudit.errors import UsageError
 
 FOLDERS = ("suites", "attacks", "judges", "reports")
@@ -39,43 +38,24 @@ def find(folder: str, name: str, own: Path | None = None) -> Path:
     return known[name]
 
 
-class _Loader(yaml.SafeLoader):
-    """The safe loader, but a key that stands twice is an error: YAML forbids it, and PyYAML takes the last one."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        seen = set()
-        for key, _ in node.value:
-            if isinstance(key, yaml.ScalarNode) and key.tag != "tag:yaml.org,2002:merge":
-                if key.value in seen:
-                    raise yaml.constructor.ConstructorError(
-                        problem=f"key {key.value!r} twice", problem_mark=key.start_mark
-                    )
-                seen.add(key.value)
-        return super().construct_mapping(node, deep)
-
-
 def load_yaml(path: Path) -> dict[str, Any]:
-    """The mapping in a YAML file, read by the safe loader. Raises UsageError with the line of a syntax error."""
+    """The mapping in a YAML file. Raises UsageError, with the line of a syntax error, for anything else."""
+    data = strict_yaml.parse(_text(path), str(path))
+    if not isinstance(data, dict):
+        got = "nothing" if data is None else type(data).__name__
+        raise UsageError(str(path), expected="a mapping of keys", got=got)
+    return data
+
+
+def _text(path: Path) -> str:
     try:
-        data = yaml.load(path.read_text(encoding="utf-8"), _Loader)
+        with path.open("rb") as stream:
+            read = stream.read(
+                strict_yaml.MOST_BYTES + 1
+            )  # what is longer is refused, and not read to its end
     except OSError as error:
         raise UsageError(str(path), expected="a readable file", got=error.strerror or "an error") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        mark = getattr(error, "problem_mark", None)
-        place = f"{path}:{mark.line + 1}" if mark else str(path)
-        raise UsageError(
-            place, expected="valid YAML", got=str(getattr(error, "problem", "undecodable text"))
-        ) from error
-    except (
-        ValueError,
-        ArithmeticError,
-        AttributeError,
-        KeyError,
-        RecursionError,
-    ) as error:  # by PyYAML's constructors
-        raise UsageError(
-            str(path), expected="valid YAML", got=f"a value that is none ({type(error).__name__})"
-        ) from None
-    if not isinstance(data, dict):
-        raise UsageError(str(path), expected="a mapping of keys", got=type(data).__name__)
-    return data
+    try:
+        return read.decode("utf-8-sig", errors="strict" if len(read) <= strict_yaml.MOST_BYTES else "replace")
+    except UnicodeDecodeError:
+        raise UsageError(str(path), expected="text in UTF-8", got="another encoding, or no text", remedy="save it as UTF-8") from None  # fmt: skip

@@ -1,6 +1,8 @@
 """Strict construction of frozen dataclasses from YAML: an unknown key, a wrong type, a missing key is one line."""
 
+import contextlib
 import difflib
+import math
 import types
 import typing
 from dataclasses import MISSING, fields, is_dataclass
@@ -61,7 +63,7 @@ def convert(hint: Any, value: object, *, file: str, key: str) -> Any:
     if origin is typing.Literal:
         if value not in arguments:
             raise UsageError(
-                f"{file}: {key}", expected=f"one of {', '.join(map(str, arguments))}", got=repr(value)
+                f"{file}: {key}", expected=f"one of {', '.join(map(str, arguments))}", got=_short(value)
             )
         return value
     return _convert_plain(hint, value, file=file, key=key)
@@ -83,10 +85,10 @@ def _convert_plain(hint: Any, value: object, *, file: str, key: str) -> Any:
     if hint is Any:
         return value
     if hint is float and isinstance(value, int | float | str) and not isinstance(value, bool):
-        try:
-            return float(value)  # YAML reads 1e-5 as a string
-        except (ValueError, OverflowError):
-            pass
+        with contextlib.suppress(ValueError, OverflowError):
+            number = float(value)  # YAML reads 1e-5 as a string
+            if not (isinstance(value, str) and math.isnan(number)):
+                return number
     elif (hint is int and isinstance(value, int) and not isinstance(value, bool)) or (
         hint in (str, bool) and isinstance(value, hint)
     ):
@@ -95,7 +97,14 @@ def _convert_plain(hint: Any, value: object, *, file: str, key: str) -> Any:
 
 
 def _kind(value: object) -> str:
-    return "nothing" if value is None else f"{type(value).__name__} {value!r:.40}"
+    return "nothing" if value is None else f"{type(value).__name__} {_short(value)}"
+
+
+def _short(value: object) -> str:
+    try:
+        return f"{value!r:.40}"
+    except ValueError:  # Python writes no number of thousands of digits
+        return "of thousands of digits"
 
 
 def _join(key: str, name: object) -> str:

@@ -6,9 +6,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
-import yaml
-
-from dpaudit import canary, content
+from dpaudit import canary, content, strict_yaml
 from dpaudit.errors import BadValue, UsageError
 from dpaudit.schema import build
 from dpaudit.shapes import is_unicode
@@ -399,10 +397,9 @@ def parse_override(text: str) -> tuple[str, Any]:
             got="no `=`",
             remedy="for example --set training.private.steps=20",
         )
-    try:
-        return key, yaml.safe_load(value)
-    except (yaml.YAMLError, ValueError) as error:  # a ValueError for a number of thousands of digits
-        raise UsageError(f"--set {key}", expected="a YAML value", got=f"{value!r:.40}") from error
+    if key.count(".") >= strict_yaml.MOST_LEVELS:
+        raise UsageError(f"--set {key}", expected="a key of a suite", got="one of too many levels")
+    return key, strict_yaml.parse(value, f"--set {key}")
 
 
 def arms(suite: Suite) -> list[Arm]:
