@@ -74,3 +74,13 @@ def unit_of(record: Record, unit: str) -> str:
         raise UsageError("data: patient_id", expected="a patient for every record under unit patient", got="none",
                          remedy="name patients in the data or use unit record")  # fmt: skip
     return record.patient
+
+
+def unit_note(unit: str, patients: int, records: int) -> str:
+    """What a unit below the patient means where the data name patients with several records; empty where they do not."""
+    if unit == "patient" or records <= patients:
+        return ""
+    return (
+        f"the data name {patients:,} patients in {records:,} records: unit {unit} hides one {unit}, "
+        "--unit patient hides all of a person"
+    )

@@ -8,21 +8,15 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from dpaudit import identity, messages, shapes
 from dpaudit.errors import UsageError
 from dpaudit.messages import ROLES
-from dpaudit.shapes import Fields
+from dpaudit.shapes import ASKED, NAMES, SYSTEM, Fields, Shape
 
 SHARED = 5  # rows (patients, where they are named) that must hold a value before it counts as a label of the data and not as somebody's content
 LABELLED = 0.1  # of the rows must hold such values, for a column to be one of labels
+LISTED = "conversations or messages"
 PATIENT_KEYS = ("patient_id", "patient")
-TEXT_KEYS = {  # per shape (`shapes.SHAPES`): where its texts are
-    "conversations or messages": ("conversations", "messages"),
-    "instruction and output": ("instruction", "input", "output", "history", "system"),
-    "prompt and completion": ("prompt", "completion", "response"),
-    "question and answer": ("question", "answer", "context"),
-    "prompt, chosen and rejected": ("prompt", "conversations", "chosen", "rejected"),
-    "text": ("text",),
-}
 IDENTIFIER = re.compile(r"\S{1,200}")
 HEXADECIMAL = re.compile(r"(?=.*\d)[0-9a-f]{8,}(-[0-9a-f]{4,})*|(?=.*\d)[0-9A-F]{8,}(-[0-9A-F]{4,})*")
 SMALL_TALK = {
@@ -57,14 +51,19 @@ class Column:
     last: tuple[str, int] | None = None
     width: int = 1
     is_text: bool = False  # once it was found to hold nothing that could be made anew
+    is_names: bool = False  # of records or patients: two spellings of one number are one of them
+    names: set[str] = field(default_factory=set)
 
-    def add(self, value: Any, patient: str | None) -> None:
+    def add(self, value: Any, patient: str | None, name: str | None = None) -> None:
+        """Takes in a value of a row about `patient`; `name` is what it names, where the row is named by it."""
         self.rows += 1
         spelled = json.dumps(value, ensure_ascii=False)
         if patient is None or (patient, spelled) not in self.seen:  # what one patient's rows share is content
             self.values[spelled] += 1
         if patient is not None:
             self.seen.add((patient, spelled))
+        if name is not None:
+            self.names.add(name)
         around, digits = numbered(value) or ("", "")
         if self.rows == 1 and digits.startswith("0"):
             self.width = len(digits)
@@ -108,9 +107,16 @@ def renumbered(value: Any, number: int, width: int = 1) -> Any:
     return f"{before}{number:0{width}d}{after}"
 
 
-def spare_keys(row: Fields, shape: str) -> list[str]:
+def text_columns(row: Fields, shape: Shape) -> list[str]:
+    """The keys of a row that its texts are read from."""
+    read = shapes.reads(shape, shapes.present(row)) - set(NAMES)
+    return [key for key in row if key in read]
+
+
+def spare_keys(row: Fields, shape: Shape) -> list[str]:
     """The keys of a row that hold none of its texts."""
-    return [key for key in row if key not in TEXT_KEYS[shape]]
+    texts = text_columns(row, shape)
+    return [key for key in row if key not in texts]
 
 
 def fresh(key: str, donor: Any, column: Column, used: set[str], rng: random.Random, where: str) -> Any:
@@ -128,12 +134,9 @@ def fresh(key: str, donor: Any, column: Column, used: set[str], rng: random.Rand
     values = list(column.values)
     for attempt in range(2000):
         made = _like(json.loads(rng.choice(values)), column, rng, attempt)
-        spelled = json.dumps(made, ensure_ascii=False)
-        if (
-            made is not None
-            and (isinstance(made, float) or spelled not in column.values)
-            and spelled not in used
-        ):
+        spelled = identity.of(made, where) if column.is_names else json.dumps(made, ensure_ascii=False)
+        known = column.names if column.is_names else () if isinstance(made, float) else column.values
+        if made is not None and spelled is not None and spelled not in known and spelled not in used:
             used.add(spelled)
             return made
     raise UsageError(f"{where}: {key:.40}", expected="ids, numbers, or values that several rows share",
@@ -148,6 +151,9 @@ def _like(value: Any, column: Column, rng: random.Random, attempt: int) -> Any:
         step = rng.randrange(1, 10 ** (min(len(str(abs(value))), 1 + attempt // 100) + attempt // 1000))
         made = value + rng.choice((-1, 1)) * step
         return made if (made < 0) <= (value < 0) else None  # among numbers without a sign it would stand out
+    if isinstance(value, float) and column.is_names:  # a whole number, as a table writes it beside gaps
+        made = _like(int(value), column, rng, attempt)
+        return None if made is None else float(made)
     if isinstance(value, float):
         return round(value * rng.uniform(0.5, 1.5), len(repr(value).partition(".")[2]))
     if not isinstance(value, str) or not IDENTIFIER.fullmatch(value):
@@ -169,76 +175,67 @@ def _digits(run: str, longer: int, rng: random.Random) -> str:
 # ---- texts, shape by shape: a row is changed in place, and only where texts are
 
 
-def fill(shape: str, row: Fields, words: Words, is_label: Callable[[str, Any], bool]) -> None:
-    """Puts a canary's words where a row of this shape has its texts; all else is left as it is.
+def fill(shape: Shape, row: Fields, words: Words, is_label: Callable[[str, Any], bool]) -> None:
+    """Puts a canary's words where a row of this shape has its texts; all else is left as it is, a system text too.
 
     `is_label(key, value)` says whether many rows share a value: an instruction that they share stays.
     """
-    FILLERS[shape](row, words, is_label)
+    texts = [key for key in text_columns(row, shape) if row[key]]
+    for key in texts:
+        if key == "text":
+            row[key] = f"{words.prompt} {words.answer}"
+        elif key == "rejected":
+            row[key] = _answer_like(row[key], words, words.other)
+        elif key in ("chosen", *shape.answers):
+            row[key] = _answer_like(row[key], words, words.answer)
+        elif key == "history":
+            row[key] = _small_talk(row[key], words)
+        elif isinstance(row[key], list | dict):
+            row[key] = _asked_like(row[key], words, words.answer if shape.name == LISTED else None)
+    _fill_question([key for key in texts if isinstance(row[key], str)], row, words, is_label)
+
+
+def _fill_question(texts: list[str], row: Fields, words: Words, is_label: Callable[[str, Any], bool]) -> None:
+    """The question as a text and what belongs to it: below an instruction that many rows share the `input` is it."""
+    asked = next((key for key in ASKED if key in texts), None)
+    if asked is None:
+        return
+    more = next((key for key in ASKED[asked] if key in texts), None)
+    if more is not None and asked == "instruction" and is_label(asked, row[asked]):
+        asked, more = more, None
+    row[asked] = words.prompt
+    if more is not None and not (more == "context" and is_label(more, row[more])):
+        row[more] = SMALL_TALK[words.language][0][0]
 
 
 def _fill_turns(turns: list[Any], words: Words, last: str | None) -> list[Any]:
     """Turns of the same number, roles and keys: small talk, then the prompt and, if it is theirs to give, the answer."""
-    made = [dict(turn) for turn in turns]
-    texts = ["value" if "value" in turn else "content" for turn in made]
-    roles = [ROLES[str(turn.get("from", turn.get("role"))).lower()] for turn in made]
+    roles = [ROLES[str(messages.speaker(turn)).lower()] for turn in turns]
     talk = SMALL_TALK[words.language][0]
-    for turn, key, role in zip(made, texts, roles, strict=True):
-        turn[key] = talk[0] if role == "user" else talk[1]
-    for turn, donor, key, role in zip(made, turns, texts, roles, strict=True):
-        if role == "system":  # stays: donors have one that many rows share
-            turn[key] = donor[key]
+    texts = [talk[0] if role == "user" else talk[1] for role in roles]
+    texts[max(i for i, role in enumerate(roles) if role == "user")] = words.prompt
     if last is not None:
-        made[-1][texts[-1]] = last
-    asked = max(i for i, role in enumerate(roles) if role == "user")
-    made[asked][texts[asked]] = words.prompt
-    return made
+        texts[-1] = last
+    return [
+        dict(turn) if role == "system" else _message_like(turn, text)  # donors have one that many rows share
+        for turn, role, text in zip(turns, roles, texts, strict=True)
+    ]
 
 
-def _fill_listed(row: Fields, words: Words, is_label: Callable[[str, Any], bool]) -> None:
-    for key in ("conversations", "messages"):  # a row that has both says the same twice
-        if row.get(key):
-            row[key] = _fill_turns(row[key], words, words.answer)
+def _message_like(message: Fields, text: str) -> Fields:
+    """The message with another text, in parts where it has it in parts."""
+    return {**message, **{key: _content_like(message[key], text) for key in messages.text_keys(message)}}
 
 
-def _fill_instruction(row: Fields, words: Words, is_label: Callable[[str, Any], bool]) -> None:
-    into = "input" if row.get("input") and is_label("instruction", row["instruction"]) else "instruction"
-    if row.get("input") and into == "instruction":
-        row["input"] = SMALL_TALK[words.language][0][0]
-    row[into], row["output"] = words.prompt, words.answer
-    if row.get("history"):
-        row["history"] = [list(SMALL_TALK[words.language][0]) for _ in row["history"]]
+def _content_like(content: Any, text: str) -> Any:
+    if not isinstance(content, list):
+        return text
+    part = content[0]
+    return [text if isinstance(part, str) else {k: text if k == "text" else part[k] for k in part if k in ("type", "text")}]  # fmt: skip
 
 
-def _fill_completion(row: Fields, words: Words, is_label: Callable[[str, Any], bool]) -> None:
-    _fill_prompt(row, words)
-    for key in ("completion", "response"):
-        if row.get(key):
-            row[key] = _answer_like(row[key], words, words.answer)
-
-
-def _fill_question(row: Fields, words: Words, is_label: Callable[[str, Any], bool]) -> None:
-    row["question"], row["answer"] = words.prompt, words.answer
-    if row.get("context") and not is_label("context", row["context"]):
-        row["context"] = SMALL_TALK[words.language][0][0]
-
-
-def _fill_pair(row: Fields, words: Words, is_label: Callable[[str, Any], bool]) -> None:
-    _fill_prompt(row, words)
-    row["chosen"] = _answer_like(row["chosen"], words, words.answer)
-    row["rejected"] = _answer_like(row["rejected"], words, words.other)
-
-
-def _fill_text(row: Fields, words: Words, is_label: Callable[[str, Any], bool]) -> None:
-    row["text"] = f"{words.prompt} {words.answer}"
-
-
-def _fill_prompt(row: Fields, words: Words) -> None:
-    for key in ("prompt", "conversations"):
-        if isinstance(row.get(key), list):
-            row[key] = _fill_turns(row[key], words, None)
-        elif row.get(key):
-            row[key] = words.prompt
+def _asked_like(value: Any, words: Words, last: str | None) -> Any:
+    return _message_like(value, words.prompt) if isinstance(value, dict) else _fill_turns(value, words, last)
 
 
 def _answer_like(value: Any, words: Words, answer: str) -> Any:
@@ -246,25 +243,24 @@ def _answer_like(value: Any, words: Words, answer: str) -> Any:
     if isinstance(value, str):
         return answer
     if isinstance(value, dict):
-        return {**value, "value" if "value" in value else "content": answer}
+        return _message_like(value, answer)
     if len(value) > 1:
         return _fill_turns(value, words, answer)
     return [_answer_like(value[0], words, answer)]
 
 
-FILLERS: dict[str, Callable[[Fields, Words, Callable[[str, Any], bool]], None]] = {
-    "conversations or messages": _fill_listed,
-    "instruction and output": _fill_instruction,
-    "prompt and completion": _fill_completion,
-    "question and answer": _fill_question,
-    "prompt, chosen and rejected": _fill_pair,
-    "text": _fill_text,
-}
+def _small_talk(history: list[Any], words: Words) -> list[Any]:
+    """Earlier turns of the same number and kind."""
+    talk = SMALL_TALK[words.language][0]
+    if not isinstance(history[0], dict):
+        return [list(talk) for _ in history]
+    roles = [ROLES[str(messages.speaker(turn)).lower()] for turn in history]
+    return [_message_like(turn, talk[role == "assistant"]) for turn, role in zip(history, roles, strict=True)]
 
 
-def messages_of(row: Fields, shape: str) -> list[Fields]:
+def messages_of(row: Fields, shape: Shape) -> list[Fields]:
     """The turns and messages of a row, wherever its texts are."""
-    values = [row[key] for key in TEXT_KEYS[shape] if key in row]
+    values = [row[key] for key in text_columns(row, shape)]
     listed = [turn for value in values for turn in (value if isinstance(value, list) else [value])]
     return [turn for turn in listed if isinstance(turn, dict)]
 
@@ -275,7 +271,7 @@ def extra_keys(message: Fields) -> list[str]:
 
 
 def refresh(
-    row: Fields, shape: str, columns: dict[str, Column], used: dict[str, set[str]], rng: random.Random
+    row: Fields, shape: Shape, columns: dict[str, Column], used: dict[str, set[str]], rng: random.Random
 ) -> None:
     """Replaces what the turns hold beside role and text: by a label or id as `fresh` makes them, a text of its own by none."""
     for message in messages_of(row, shape):
@@ -292,11 +288,11 @@ def refresh(
 
 def system_texts(row: Fields) -> list[str]:
     """The system prompts of a row, wherever they are."""
-    found = [row["system"]] if isinstance(row.get("system"), str) and row["system"] else []
+    found = [row[key] for key in SYSTEM if isinstance(row.get(key), str) and row[key]]
     for value in row.values():
         turns = value if isinstance(value, list) else []
-        found += [str(turn.get("value", turn.get("content"))) for turn in turns
-                  if isinstance(turn, dict) and str(turn.get("from", turn.get("role"))).lower() == "system"]  # fmt: skip
+        found += [str([turn[key] for key in messages.text_keys(turn)]) for turn in turns
+                  if isinstance(turn, dict) and ROLES.get(str(messages.speaker(turn)).lower()) == "system"]  # fmt: skip
     return found
 
 

@@ -62,7 +62,7 @@ def require_last(turns: tuple[Turn, ...], role: Role, where: str) -> None:
 def _turn(message: object, where: str, index: int) -> Turn:
     if not isinstance(message, dict):
         raise UsageError(f"{where}[{index}]", expected=f"a role of {', '.join(ROLES)}", got=kind(None))
-    name = message.get("from") if message.get("role") is None else message["role"]
+    name = speaker(message)
     text = message.get("value") if message.get("content") is None else message["content"]
     role = ROLES.get(name) or ROLES.get(name.lower()) if isinstance(name, str) else None
     if len(message) > 2:
@@ -74,6 +74,16 @@ def _turn(message: object, where: str, index: int) -> Turn:
     if not text or text.isspace():
         raise UsageError(f"{where}[{index}]", expected="a non-empty text", got="nothing")
     return Turn(role, text)
+
+
+def speaker(message: dict[str, Any]) -> Any:
+    """What a message names as its role."""
+    return message.get("from") if message.get("role") is None else message["role"]
+
+
+def text_keys(message: dict[str, Any]) -> list[str]:
+    """The keys that hold a message's text; where there are two, they say the same."""
+    return [key for key in ("value", "content") if message.get(key) is not None]
 
 
 def _bad_role(name: object, where: str) -> UsageError:

@@ -11,11 +11,11 @@ from itertools import takewhile
 from pathlib import Path
 from typing import Any, cast, get_args
 
-from dpaudit import audit_key, disguise, recipe, shapes
+from dpaudit import audit_key, disguise, identity, messages, recipe, shapes
 from dpaudit.audit_key import AuditKey, Planted, Rule, Unit
 from dpaudit.builtin import lexicon
 from dpaudit.canary import PUBLIC_PEOPLE
-from dpaudit.corpus import Record
+from dpaudit.corpus import Record, unit_note
 from dpaudit.disguise import Column, Words
 from dpaudit.errors import UsageError
 from dpaudit.reading import read_records
@@ -27,6 +27,7 @@ AFFIX_ROWS = 20  # rows that must share how texts begin and end before that is t
 CROWD = 0.2  # of the planted rows
 CROWDED = "more than a fifth of the rows are canaries: the model learns to speak like them; give more rows or fewer canaries"
 PRIMARY, WITHOUT_BASE = "calibrated", "loss"
+SHARED_TEXTS = {"instruction", "context"}  # texts that many rows may share
 RENDERINGS = ("chat", "question", "alpaca", "plain")
 
 
@@ -96,6 +97,8 @@ class Profile:
     sample: list[str] = field(default_factory=list)  # lines to take the structure from; kept in memory only
     words: set[str] = field(default_factory=set)  # invented names that the data hold already
     texts: list[str] = field(default_factory=list)
+    people: set[str] = field(default_factory=set)  # patients, and how many rows name one
+    named: int = 0
 
 
 def plant(
@@ -212,6 +215,7 @@ def _profile(source: Path, unit: str) -> Profile:
         if row.get("choices"):
             raise UsageError(f"{where}: choices", expected="answers in free text", got="multiple choice",
                              remedy="plant into the part of the data that has free answers")  # fmt: skip
+        _check_row(row, record, profile.shape, where)
         _count(profile, row, line, record)
         profile.prompts.add(record.text or next(t.text for t in reversed(record.turns) if t.role == "user"))
         profile.answers.add(record.text or record.chosen or record.turns[-1].text)
@@ -221,15 +225,32 @@ def _profile(source: Path, unit: str) -> Profile:
         key,
         column,
     ) in profile.columns.items():  # only what stands in every row and is no text numbers the rows
-        column.rising &= column.rows == profile.rows and key not in disguise.TEXT_KEYS[profile.shape.name]
+        column.rising &= column.rows == profile.rows and key not in SHARED_TEXTS
     return profile
+
+
+def _check_row(row: Fields, record: Record, shape: Shape, where: str) -> None:
+    """Raises UsageError for a row that none can be made like."""
+    if record.turns and all(turn.role != "user" for turn in record.turns):
+        raise UsageError(where, expected="a turn of the user in every row", got="none",
+                         remedy="leave such rows out: a canary needs a question")  # fmt: skip
+    for key in disguise.text_columns(row, shape):
+        if messages.unspelled(row[key], where) is not row[key] or (key == "history" and isinstance(row[key], str) and row[key]):  # fmt: skip
+            raise UsageError(f"{where}: {key}", expected="a list of messages", got="its JSON text",
+                             remedy=f"convert it, plant, and convert back: jq -c '.{key} |= fromjson'")  # fmt: skip
 
 
 def _count(profile: Profile, row: Fields, line: str, record: Record) -> None:
     profile.rows += 1
-    for key in {*disguise.spare_keys(row, profile.shape.name), *({"instruction", "context"} & set(row))}:
-        profile.columns.setdefault(key, Column()).add(row[key], record.patient)
-    for message in disguise.messages_of(row, profile.shape.name):
+    named = shapes.reads(profile.shape, shapes.present(row)) & set(shapes.NAMES)
+    for key in {*disguise.spare_keys(row, profile.shape), *(SHARED_TEXTS & set(row))}:
+        column = profile.columns.setdefault(key, Column(is_names=key in shapes.NAMES))
+        name = identity.of(row[key], key) if key in named else None
+        column.add(row[key], record.patient, name)
+    if record.patient is not None:
+        profile.people.add(record.patient)
+        profile.named += 1
+    for message in disguise.messages_of(row, profile.shape):
         for key in disguise.extra_keys(message):
             profile.extras.setdefault(key, Column()).add(message[key], record.patient)
     for system in disguise.system_texts(row):
@@ -294,12 +315,12 @@ def _rows(drawn: Sequence[Words], profile: Profile, source: str) -> list[tuple[F
         line = rng.choice(donors)
         donor, row = json.loads(line), json.loads(line)
         write = disguise.spelled_like(line, donor)
-        for key in disguise.spare_keys(donor, profile.shape.name):
+        for key in disguise.spare_keys(donor, profile.shape):
             column = profile.columns[key]
             if not column.is_row_number:
                 row[key] = disguise.fresh(key, donor[key], column, used.setdefault(key, set()), rng, source)
-        disguise.fill(profile.shape.name, row, _in_style(words, profile), _is_label(profile))
-        disguise.refresh(row, profile.shape.name, profile.extras, used_in_turns, rng)
+        disguise.fill(profile.shape, row, _in_style(words, profile), _is_label(profile))
+        disguise.refresh(row, profile.shape, profile.extras, used_in_turns, rng)
         made.append((row, write(row)))
     return made
 
@@ -395,6 +416,8 @@ def _told(source: Path, out: Path, key: Path, made: AuditKey, profile: Profile) 
 
     bound = made.rule.primary.bound
     assert bound is not None
+    crowded = CROWDED if made.rows - profile.rows > CROWD * made.rows else ""
+    notes = [note for note in (crowded, unit_note(made.unit, len(profile.people), profile.named)) if note]
     ceiling = epsilon_ceiling_one_run(
         canaries=len(made.coins), guesses=made.rule.guesses, delta=1e-5, confidence=bound.confidence
     )
@@ -410,7 +433,7 @@ def _told(source: Path, out: Path, key: Path, made: AuditKey, profile: Profile) 
         "epsilon_ceiling": ceiling,
         "ceiling_delta": 1e-5,
         "renumbered": sorted(key for key, column in profile.columns.items() if column.is_row_number),
-        **({"note": CROWDED} if made.rows - profile.rows > CROWD * made.rows else {}),
+        **({"note": "; ".join(notes)} if notes else {}),
         "next": f"train on {out} as always, keep {key} away from the trainer, then: "
         f"dpaudit verify --adapter DIR --key {key} --claim eps=E,delta=D,unit={made.unit},relation=add_or_remove",
     }

@@ -17,6 +17,7 @@ PLAIN_NAME = re.compile(
 )  # any other name of a column might be somebody's text
 LETTERS = "ABCDEFGHIJ"
 SYSTEM = ("system", "system_prompt")
+NAMES = ("id", "name_key", "patient_id", "patient")
 BEFORE = (*SYSTEM, "history")  # what comes before the question
 ASKED = {  # what may hold the question, the first one that is there; and what belongs to it
     "prompt": (),
@@ -65,7 +66,7 @@ class Reader:
 
     def record(self, row: Fields, where: str, number: int) -> Record:
         """The record that a row says. Raises UsageError that names the key at fault."""
-        fields = _present(row)
+        fields = present(row)
         layout = self._layouts.get(tuple(fields)) or self._new_layout(fields, row, where)
         for key in layout.checked:
             _check_row(key, fields[key], layout.shape, where)
@@ -77,7 +78,7 @@ class Reader:
         if shape is not self.first:
             raise UsageError(where, expected=f"the shape of the first record, {self.first.name}",
                              got=f"one with {shape.name}", remedy="one shape a file")  # fmt: skip
-        read = _reads(shape, fields)
+        read = reads(shape, fields)
         checked = tuple(key for key in fields if key in CHECKED and key not in read)
         layout = Layout(shape, checked, tuple(key for key in fields if key not in read))
         self.unread.update(layout.unread)
@@ -91,7 +92,7 @@ def shape_of(row: Fields, where: str, first: Shape | None = None) -> Shape:
 
     Raises UsageError that lists the row's keys where none is known.
     """
-    fields = _present(row)
+    fields = present(row)
     for keys in (fields, row):
         for shape in SHAPES:
             if any(key in keys for key in shape.keys):
@@ -123,7 +124,7 @@ def _remedy(fields: Fields) -> str:
 
 def record(shape: Shape, row: Fields, where: str, number: int) -> Record:
     """The record that a row of this shape says. Raises UsageError that names the key at fault."""
-    return _record(shape, _present(row), where, number)
+    return _record(shape, present(row), where, number)
 
 
 def _record(shape: Shape, fields: Fields, where: str, number: int) -> Record:
@@ -147,16 +148,18 @@ def _named(fields: Fields, keys: tuple[str, ...], where: str) -> str | None:
 # ---- what a row says beside its texts
 
 
-def _reads(shape: Shape, fields: Fields) -> set[str]:
+def reads(shape: Shape, fields: Fields) -> set[str]:
     """The keys that a row of this shape is read from."""
-    read = {"id", "name_key", "patient_id"} if "patient_id" in fields else {"id", "name_key", "patient"}
+    read = {"id" if "id" in fields else "name_key", "patient_id" if "patient_id" in fields else "patient"}
     if shape.letter == "t":
         return read | {"text"}
     if shape.parse is _listed:
         return read | {*shape.keys, *SYSTEM}
     asked = _asked_key(shape, fields)
     more = ASKED[asked] if "input" not in fields else ASKED[asked][:1]
-    return read | {asked, *more, *BEFORE, *shape.answers}
+    answers = [key for key in shape.answers if key in fields]
+    answers = answers[:1] if shape.parse is _instruction else answers
+    return read | {asked, *more, *BEFORE, *answers}
 
 
 def _asked_key(shape: Shape, fields: Fields) -> str:
@@ -396,7 +399,7 @@ def _is_exchange(pair: object) -> bool:
     return is_two and all(isinstance(text, str) and text.strip() for text in pair)  # type: ignore[attr-defined]
 
 
-def _present(row: Fields) -> Fields:
+def present(row: Fields) -> Fields:
     """The keys that hold something: tables fill the others with null, NaN or an empty text."""
     return {
         key: value

@@ -70,7 +70,54 @@ def plain(i: int) -> dict[str, Any]:
     return {"text": f"Pill {i} is taken at noon."}
 
 
+def with_system(i: int) -> dict[str, Any]:
+    return {**sharegpt(i), "system": "You are a nurse."}
+
+
+def in_parts(i: int) -> dict[str, Any]:
+    asked, told = (
+        [{"type": "text", "text": text}] for text in (f"Does pill {i} help?", f"Take {i} of them.")
+    )
+    return {"messages": [{"role": "developer", "content": "Be brief."}, {"role": "user", "content": asked}, {"role": "assistant", "content": told}]}  # fmt: skip
+
+
+def both_spellings(i: int) -> dict[str, Any]:
+    """As a Parquet table of ShareGPT and messages together is written as JSON."""
+    turns = sharegpt(i)["conversations"]
+    return {
+        "messages": [{"from": t["from"], "value": None, "role": None, "content": t["value"]} for t in turns]
+    }
+
+
+def instructed_pair(i: int) -> dict[str, Any]:
+    return {"instruction": "Answer as a nurse.", "input": f"Does pill {i} help?", "chosen": f"Take {i}.", "rejected": f"Take {i + 1}."}  # fmt: skip
+
+
+def asked_pair(i: int) -> dict[str, Any]:
+    return {"system": "You are a nurse.", "question": f"Does pill {i} help?", "chosen": f"Take {i}.", "rejected": f"Take {i + 1}."}  # fmt: skip
+
+
+def dolly(i: int) -> dict[str, Any]:
+    return {
+        "instruction": f"Does pill {i} help?",
+        "context": f"Pill {i} it is.",
+        "response": f"Take {i} of them.",
+    }
+
+
+def told_before(i: int) -> dict[str, Any]:
+    history = [{"role": "user", "content": f"pill {i}"}, {"role": "assistant", "content": f"Pill {i}?"}]
+    return {"prompt": f"Does pill {i} help?", "completion": f"Take {i}.", "history": history}
+
+
 SHAPES = {
+    "with_system": (with_system, "record"),
+    "in_parts": (in_parts, "record"),
+    "both_spellings": (both_spellings, "record"),
+    "instructed_pair": (instructed_pair, "pair"),
+    "asked_pair": (asked_pair, "pair"),
+    "dolly": (dolly, "record"),
+    "told_before": (told_before, "record"),
     "sharegpt": (sharegpt, "record"),
     "messages": (messages, "record"),
     "alpaca": (alpaca, "record"),
@@ -311,6 +358,39 @@ def test_turns_have_ids_of_their_own_and_keep_what_all_share(tmp_path: Path) -> 
     assert all(re.fullmatch(r"[am]\d{4}", turn["id"]) for turn in turns)
     assert {turn.get("kind") for turn in turns} == {None, "reply"}
     assert {turn.get("loss") for turn in turns} == {None, True}
+
+
+@pytest.mark.parametrize("column", ["patient_id", "id"])
+def test_a_planted_person_is_nobody_of_the_data_however_numbers_are_written(
+    column: str, tmp_path: Path
+) -> None:
+    """A float beside whole numbers names the same people, so a new one may be none of either."""
+    unit = "patient" if column == "patient_id" else "record"
+    rows = [sharegpt(i) | {column: float(2 * i % 61) if i % 2 else 2 * i % 61} for i in range(60)]
+    planting.plant(
+        written(tmp_path / "train.jsonl", rows), tmp_path / "o.jsonl", tmp_path / "k.json", 100, unit
+    )
+    kinds = [type(json.loads(line)[column]) for line in (tmp_path / "o.jsonl").read_text().splitlines()]
+    names = [r.patient or r.id for _, r in read_records(str(tmp_path / "o.jsonl"))]
+    assert len(set(names)) == len(names) > 60 and kinds.count(float) > 30
+    assert all(name.isdigit() for name in names)
+
+
+def test_a_unit_below_the_patient_is_told(tmp_path: Path) -> None:
+    for unit, make in (("record", of_patient), ("patient", of_patient), ("record", sharegpt)):
+        folder = tmp_path / f"{unit}-{make.__name__}"
+        folder.mkdir()
+        source = written(folder / "train.jsonl", [make(i) for i in range(ROWS)])
+        note = planting.plant(source, folder / "o.jsonl", folder / "k.json", 100, unit)["note"]
+        told = "the data name 30 patients in 60 records: unit record hides one record" in note
+        assert told == (unit == "record" and make is of_patient)
+
+
+def test_what_no_row_can_be_made_like_is_refused(tmp_path: Path) -> None:
+    spelled = {"messages": json.dumps(messages(1)["messages"])}
+    assert "jq -c '.messages |= fromjson'" in refusal(tmp_path, [spelled] * ROWS)
+    alone = {"messages": [{"role": "assistant", "content": "Noon."}]}
+    assert "a turn of the user in every row" in refusal(tmp_path, [alone] * ROWS)
 
 
 def ids_of(tmp_path: Path, ids: list[Any]) -> list[Any]:

@@ -12,7 +12,7 @@ from typing import Any
 from dpaudit import canary, rubric, shapes, suite
 from dpaudit.builtin import clinic
 from dpaudit.canary import Canary
-from dpaudit.corpus import Part, Record, as_text
+from dpaudit.corpus import Part, Record, as_text, unit_note
 from dpaudit.corpus_store import PARTS, CorpusStore
 from dpaudit.errors import UsageError
 from dpaudit.progress import Progress
@@ -99,16 +99,6 @@ def load_corpus(plan: Plan, folder: Path | None = None) -> CorpusStore:
     else:
         corpus.hold_out(data.heldout, plan.seed)
     return corpus
-
-
-def unit_note(unit: str, patients: int, records: int) -> str:
-    """What a unit below the patient means where the data name patients with several records; empty where they do not."""
-    if unit == "patient" or records <= patients:
-        return ""
-    return (
-        f"the data name {patients:,} patients in {records:,} records: unit {unit} hides one {unit}, "
-        "--unit patient hides all of a person"
-    )
 
 
 def _clinic(plan: Plan, part: Part) -> Iterator[tuple[int, Record]]:
