@@ -19,6 +19,8 @@ PART = (
     1 << 40
 )  # numbers of one part; a unit's place is that of its first record, and dialogues come before pairs
 NO_ROOM = ("SQLITE_FULL", "SQLITE_IOERR", "SQLITE_CANTOPEN", "SQLITE_READONLY")
+ZEROS = """SELECT 1 FROM entries AS one JOIN entries AS other ON other.unit = CAST(CAST(one.unit AS INTEGER) AS TEXT)
+WHERE one.unit GLOB '0[0-9]*' AND NOT one.unit GLOB '*[^0-9]*' LIMIT 1"""
 Row = dict[str, Any]
 
 
@@ -82,8 +84,14 @@ class CorpusStore:
                              got=f"none on {without:,} of {lines:,} lines", remedy="name patients in the data or use unit record")  # fmt: skip
 
     def index(self) -> None:
-        """Makes units quick to find; `units` and all else below wants it."""
+        """Makes units quick to find; `units` and all else below wants it.
+
+        Raises UsageError where 003 and 3 would be two patients: a table that takes ids for numbers makes 3 of 003.
+        """
         self._run("CREATE INDEX by_unit ON entries(unit, number)")
+        if self.unit == "patient" and self._one(ZEROS) is not None:
+            raise UsageError("data: patient_id", expected="numbers written in one way", got="one with zeros before it and the same without",
+                             remedy="write both as text, the same in every file")  # fmt: skip
 
     def cap(self, most: int, seed: int) -> None:
         """Keeps at most `most` records of each patient in each part: the first ones of a shuffle that no other patient bears on."""

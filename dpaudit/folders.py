@@ -72,6 +72,10 @@ def _one_split(splits: dict[str, list[Path]], folder: Path) -> list[Path]:
     if not splits or not chosen:
         got = f"the splits {_and(splits)}" if splits else "none that is read"
         raise UsageError(str(folder), expected=EXPECTED, got=got, remedy=REMEDY)
+    formats = {rows.suffix_of(path) for path in chosen}
+    if len(formats) > 1 or len({str(path).removesuffix(".gz") for path in chosen}) < len(chosen):
+        raise UsageError(str(folder), expected="files of one format, which are parts and not copies",
+                         got=f"files in {_and(formats)}", remedy=REMEDY)  # fmt: skip
     return chosen
 
 

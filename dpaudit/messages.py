@@ -19,7 +19,17 @@ ROLES: dict[str, Role] = {
     "doctor": "assistant",
 }
 TOOL_ROLES = ("tool", "observation", "function", "function_call", "function_response", "tool_call", "tool_response", "ipython")  # fmt: skip
-LEARNT = ("weight", "loss", "train", "training", "train_on_turn", "learn", "trainable")  # false: no lesson
+LEARNT = (
+    "weight",
+    "loss",
+    "loss_weight",
+    "loss_mask",
+    "train",
+    "training",
+    "train_on_turn",
+    "learn",
+    "trainable",
+)  # false: no lesson
 UNLEARNT = ("mask", "masked", "skip", "ignore", "ignored", "exclude", "train_detail")  # true: no lesson
 TOOLS = ("tools", "functions", "tool_calls", "function_call")
 MEDIA = ("image", "images", "image_url", "video", "videos", "audio", "audios")

@@ -27,7 +27,7 @@ MARKS = {  # byte order marks, the longer ones first
 }
 GZIP = b"\x1f\x8b"
 ARCHIVES = {b"PK\x03\x04": "a zip archive or a workbook", b"\x28\xb5\x2f\xfd": "zstd", b"BZh": "bzip2", b"\xfd7zXZ": "xz"}  # fmt: skip
-DELIMITERS = (",", ";", "\t")
+DELIMITERS = (",", ";", "\t", "|")
 KNOWN = {key for shape in SHAPES for key in shape.keys} | set(ASKED)
 REMEDY = "give a JSONL, JSON, CSV or Parquet file, a folder or a hub id with --data"
 
@@ -175,7 +175,9 @@ def _no_object(error: Exception, line: str, where: str) -> UsageError:
 
 def _repair(line: str, where: str) -> str:
     """What to do with a line that is no JSON; with an object over several lines, it is one step."""
-    is_begun = line.strip() in ("{", "[") or suffix_of(Path(where.rpartition(":")[0])) == ".json"
+    if line.lstrip().startswith("["):
+        return "a file that is one array is named .json"
+    is_begun = line.strip() == "{" or suffix_of(Path(where.rpartition(":")[0])) == ".json"
     return "of objects over several lines make one a line: jq -c . FILE > NEW.jsonl" if is_begun else ""
 
 
@@ -252,6 +254,8 @@ def _csv_rows(path: Path) -> Iterator[Row]:
     csv.field_size_limit(LARGEST)
     lines = (line for _, line in _lines(path))
     head = next(lines, "")
+    if re.fullmatch(r'"?sep=[,;|\t]"?', head.strip("\r\n")):  # for Excel alone
+        head = next(lines, "")
     reader = csv.reader(_again(head, lines), strict=True, delimiter=_delimiter(head, path))
     try:
         columns = [name.strip() for name in next(reader, [])]

@@ -175,6 +175,8 @@ def _check_row(key: str, value: Any, shape: Shape, where: str) -> None:
         raise UsageError(
             place, expected="answers to learn from", got="answers marked good or bad, as for KTO", remedy=KTO
         )
+    if key in (*messages.LEARNT, *messages.UNLEARNT) and isinstance(value, list) and value:
+        raise UsageError(place, expected="turns that are all learned from", got="a mask of turns or tokens", remedy=messages.CUT)  # fmt: skip
     if (key in messages.LEARNT and (spelled == "false" or (key == "weight" and truth(value) is False))) or (
         key in messages.UNLEARNT and spelled == "true"
     ):
@@ -266,7 +268,9 @@ def _pair(fields: Fields, where: str) -> Record:
     """`chosen` and `rejected` as texts or as messages, both of which may begin with the prompt or hold all that there is of it."""
     chosen, rejected = (_answer(fields.get(key), f"{where}: {key}") for key in ("chosen", "rejected"))
     asked = _asked_key(PAIR, fields)
-    if asked in fields or (len(chosen) == len(rejected) == 1 and isinstance(fields["chosen"], str)):
+    if asked not in fields:
+        chosen, rejected = _transcript(chosen), _transcript(rejected)
+    if asked in fields or len(chosen) == len(rejected) == 1:
         prompt = _prompt(fields, asked, where)
         if chosen[:-1] == rejected[:-1] and _spoken(chosen[:-1]) == prompt:
             prompt = chosen[:-1]  # with a system turn of their own
@@ -278,12 +282,22 @@ def _pair(fields: Fields, where: str) -> Record:
     return Record("", prompt, chosen=chosen[-1].text, rejected=rejected[-1].text)
 
 
+def _transcript(answer: tuple[Turn, ...]) -> tuple[Turn, ...]:
+    """The turns of a text in the form of HH-RLHF, a whole dialogue with its speakers; any other answer as it is."""
+    if len(answer) > 1 or not answer[0].text.lstrip().startswith("Human:"):
+        return answer
+    pieces = re.split(r"(?:^|\n\n)(Human|Assistant): ?", answer[0].text.strip())[1:]
+    spoken = [(who, text.strip()) for who, text in zip(pieces[::2], pieces[1::2], strict=True)]
+    if spoken[-1][0] != "Assistant" or not all(text for _, text in spoken):
+        return answer
+    return tuple(Turn("user" if who == "Human" else "assistant", text) for who, text in spoken)
+
+
 def _shared_prompt(chosen: tuple[Turn, ...], rejected: tuple[Turn, ...], where: str) -> tuple[Turn, ...]:
     """All turns but the last of chosen and rejected, which must be the same in both."""
     if chosen[:-1] != rejected[:-1] or not chosen[:-1]:
-        raise UsageError(
-            f"{where}: prompt", expected="one, or the same turns before both answers", got="neither"
-        )
+        raise UsageError(f"{where}: prompt", expected="one, or the same turns before both answers", got="neither",
+                         remedy="write what both share into a column prompt")  # fmt: skip
     require_last(chosen[:-1], "user", f"{where}: chosen without its answer")
     return chosen[:-1]
 

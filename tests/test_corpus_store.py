@@ -200,3 +200,29 @@ def test_a_fault_of_ours_is_not_blamed_on_the_disk() -> None:
     corpus = store(records=records(3))
     with pytest.raises(sqlite3.OperationalError, match="by_unit already exists"):
         corpus.index()
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "clash"),
+    [
+        ("003", "3", True),
+        ("000", "0", True),
+        ("003", "03", False),
+        ("003", "4", False),
+        ("a003", "a3", False),
+    ],
+)
+def test_a_number_with_zeros_before_it_and_without_are_not_two_patients(
+    first: str, second: str, clash: bool
+) -> None:
+    question = (Turn("user", "q"),)
+    parts = {
+        "records": [Record("r", (*question, Turn("assistant", "a")), first)],
+        "pairs": [Record("p", question, second, "a", "b")],
+    }
+    assert store("record", **parts).unit_count() == 2
+    if not clash:
+        assert store(**parts).unit_count() == 2
+        return
+    with pytest.raises(UsageError, match="patient_id: expected numbers written in one way"):
+        store(**parts)

@@ -144,6 +144,7 @@ TOLD = [{"role": "user", "content": "q"}, {"role": "assistant", "content": "b"}]
         ({"prompt": "q", "chosen": [{"role": "system", "content": "s"}, *MESSAGES], "rejected": [{"role": "system", "content": "s"}, *TOLD]},
          Record("p1", (SYSTEM, QUESTION[0]), None, "a", "b")),
         ({"prompt": "q", "messages": MESSAGES, "chosen": MESSAGES, "rejected": TOLD}, Record("p1", QUESTION[:1], None, "a", "b")),
+        ({"chosen": "\n\nHuman: q\n\nAssistant: a", "rejected": "\n\nHuman: q\n\nAssistant: b"}, Record("p1", QUESTION[:1], None, "a", "b")),
         ({"text": "x", "id": 0}, Record("0", (), text="x")),
         ({"text": "x", "id": "", "name_key": 0.0}, Record("0", (), text="x")),
     ],
@@ -183,6 +184,7 @@ SAID = MESSAGES[1]
         ({"messages": MESSAGES, "kto_tag": True}, "kto_tag: expected answers to learn from"),
         ({"messages": MESSAGES, "weight": 0}, "d.jsonl:1: weight: expected a row to learn from"),
         ({"messages": MESSAGES, "loss": False}, "loss: expected a row to learn from"),
+        ({"messages": MESSAGES, "loss_mask": [0, 1]}, "loss_mask: expected turns that are all learned from, got a mask"),
         ({"messages": MESSAGES, "skip": True}, "skip: expected a row to learn from"),
         ({"messages": MESSAGES, "split": "test"}, "split: expected rows to learn from, got one that is held back"),
         ({"messages": MESSAGES, "tools": [{"name": "f"}]}, "tools: expected text alone"),
@@ -460,6 +462,7 @@ def test_limit(tmp_path: Path) -> None:
         ([{"conversations": [{"from": "human", "value": " "}]}], "expected a non-empty text"),
         ([{"conversations": [{"from": "human", "value": SECRET}]}], "ends with the assistant, got user last"),
         ([{"chosen": "a", "rejected": "b"}], "d.jsonl:1: prompt: expected a non-empty text, got nothing"),
+        ([{"chosen": "Human: q\n\nAssistant: a", "rejected": "Human: other\n\nAssistant: a"}], "prompt: expected one, or the same turns before both answers"),
         ([{"prompt": MESSAGES, "chosen": "a", "rejected": "b"}], "prompt: expected a dialogue that ends with the user"),
         ([PAIR | {"chosen": MESSAGES + MESSAGES}], "chosen: expected one answer, alone or behind the prompt, got 4 turns"),
         ([{"chosen": MESSAGES, "rejected": MESSAGES[1:]}], "prompt: expected one, or the same turns before both"),
@@ -687,6 +690,20 @@ def test_a_program_in_a_data_folder_is_refused(tmp_path: Path, name: str) -> Non
     with pytest.raises(UsageError, match="expected data files, got a program that makes the data, which is not run"):  # fmt: skip
         read(folder)
     assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize("names", [("a.jsonl", "a.jsonl.gz"), ("a.jsonl", "b.csv")])
+def test_copies_in_another_format_are_not_read_twice(tmp_path: Path, names: tuple[str, str]) -> None:
+    for name in names:
+        write(tmp_path / name, {"text": "x"})
+    with pytest.raises(UsageError, match="expected files of one format, which are parts and not copies"):
+        read(tmp_path)
+
+
+def test_a_csv_file_may_tell_its_delimiter_or_divide_by_bars(tmp_path: Path) -> None:
+    for text in ("sep=;\nquestion;answer\nq;a, b\n", "question|answer\nq|a, b\n"):
+        (tmp_path / "d.csv").write_text(text)
+        assert [r.turns[-1].text for r in read(tmp_path / "d.csv")] == ["a, b"]
 
 
 def test_files_of_a_split_beside_others_are_ambiguous(tmp_path: Path) -> None:
