@@ -18,6 +18,7 @@ REPRODUCIBLE = "epsilon not claimed: the noise is reproducible"
 ASSUMED_PUBLIC = "epsilon covers this run only: what it started from has no ledger and was taken for public"
 CORPUS_WORDS = "epsilon does not cover the words that canaries take from the corpus (candidates.family)"
 SEEDS_MOST = 1000  # trainings of one arm
+COPIES_MOST = 1000  # of one extraction canary
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")  # it becomes the name of a folder
 
 
@@ -342,6 +343,8 @@ def _check_canaries(wanted: Candidates) -> None:
         raise BadValue("extraction_repetitions", expected="a number, or a list of different numbers",
                        got=str(list(wanted.levels)))  # fmt: skip
     _at_least(1, extraction_repetitions=min(wanted.levels))
+    if max(wanted.levels) > COPIES_MOST:
+        raise BadValue("extraction_repetitions", expected=f"at most {COPIES_MOST}", got=max(wanted.levels))
     if wanted.extraction % len(wanted.levels):
         raise BadValue("extraction", expected=f"a multiple of the {len(wanted.levels)} levels of extraction_repetitions",
                        got=wanted.extraction)  # fmt: skip

@@ -5,14 +5,13 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol
-from urllib.parse import urlsplit
 
 import numpy as np
 
 from dpaudit import rubric as rubrics
 from dpaudit.corpus import Turn
-from dpaudit.errors import PartialError, UsageError
-from dpaudit.models import LanguageModel
+from dpaudit.errors import UsageError
+from dpaudit.models import LanguageModel, served
 from dpaudit.models.encode import counted_mask, encode
 from dpaudit.rubric import Comparison, Labels, Outcome, Rubric
 
@@ -89,22 +88,16 @@ class EndpointJudge:
     """Asks an OpenAI-compatible server, one comparison a request.
 
     Raises UsageError for a host off this machine that `allow_egress` does not name, or a key that is not set,
-    and PartialError where the server fails after the client's retries.
+    for a server that refuses for good, and PartialError where it fails after the client's retries.
     """
 
     def __init__(self, rubric: Rubric, allow_egress: Sequence[str] = ()) -> None:
-        import openai
-
-        host = urlsplit(rubric.base_url).hostname or ""
+        remedy = "name a variable with a key in api_key_env"
+        host = served.host_of(rubric.base_url, f"judges/{rubric.name}.yaml: base_url", remedy)
         check_egress(rubric, host, allow_egress)
         self.rubric = rubric
-        self.client = openai.OpenAI(
-            base_url=rubric.base_url,
-            api_key=_api_key(rubric),
-            timeout=rubric.timeout,
-            max_retries=rubric.retries,
-            # a redirect could lead to a host that nobody allowed; so could a proxy in front of this machine
-            http_client=openai.DefaultHttpxClient(follow_redirects=False, trust_env=not is_loopback(host)),
+        self.client = served.client(
+            rubric.base_url, _api_key(rubric), rubric.timeout, rubric.retries, is_loopback(host)
         )
 
     def compare_many(self, comparisons: Sequence[Comparison]) -> list[Outcome]:
@@ -122,16 +115,20 @@ class EndpointJudge:
                 max_tokens=self.rubric.max_new_tokens,
             )
         except openai.APIError as error:
-            status = (
-                getattr(error, "status_code", None) or type(error).__name__
-            )  # a body may repeat the prompt
-            raise PartialError(
-                f"judges/{self.rubric.name}.yaml: base_url: {self.rubric.base_url} gave no answer ({status}); "
-                "type the command again to go on"
-            ) from error
+            raise served.told(error, self.where, self._key_remedy()) from error
         except ValueError:
             return Outcome("invalid")  # a body that is no JSON
+        if isinstance(reply, str):  # of another type than JSON: a page, and no answer of a model
+            raise served.not_understood(self.where)
         return Outcome(rubrics.parse(_content(reply), self.rubric.labels))
+
+    @property
+    def where(self) -> str:
+        return f"judges/{self.rubric.name}.yaml: base_url: {self.rubric.base_url}"
+
+    def _key_remedy(self) -> str:
+        variable = self.rubric.api_key_env
+        return f"export {variable}=... with a key for it" if variable else "name a variable with a key for it in api_key_env"  # fmt: skip
 
 
 def open_judge(rubric: Rubric, max_length: int, allow_egress: Sequence[str] = ()) -> Judge:

@@ -3,18 +3,18 @@
 import os
 from collections.abc import Sequence
 from typing import Any
-from urllib.parse import urlsplit
 
 import numpy as np
 
 from dpaudit.errors import PartialError, UsageError
-from dpaudit.models import Advance
+from dpaudit.models import Advance, served
 from dpaudit.models.judge import is_loopback
 from dpaudit.models.secret_spans import SecretScores, Text
 
 KEY_VARIABLE = "OPENAI_API_KEY"
 TIMEOUT, RETRIES = 120.0, 2
 ROUNDING = 1e-3  # nats
+WAYS: tuple[dict[str, Any], ...] = ({"echo": True, "logprobs": 1}, {"extra_body": {"prompt_logprobs": 1}})
 
 
 class Endpoint:
@@ -24,23 +24,16 @@ class Endpoint:
     """
 
     tokenizer: Any = None  # that of its chat template, where it is at hand
+    _ways: tuple[dict[str, Any], ...] = WAYS
 
     def __init__(self, url: str, model: str | None, allow_egress: Sequence[str] = ()) -> None:
-        import openai
-
-        host = _host(url)
+        host = served.host_of(url, "--endpoint", f"put a key into {KEY_VARIABLE}")
         if not is_loopback(host) and host not in allow_egress:
             raise UsageError("--endpoint", expected="a server on this machine, or one that --allow-egress names", got=host,
                              remedy=f"to send the canaries' texts there, add --allow-egress {host}")  # fmt: skip
         self.url = url
-        self.client = openai.OpenAI(
-            base_url=url,
-            api_key=os.environ.get(KEY_VARIABLE) or "none",  # the client insists; a local server ignores it
-            timeout=TIMEOUT,
-            max_retries=RETRIES,
-            # a redirect could lead to a host that nobody allowed; so could a proxy in front of this machine
-            http_client=openai.DefaultHttpxClient(follow_redirects=False, trust_env=not is_loopback(host)),
-        )
+        key = os.environ.get(KEY_VARIABLE) or "none"  # the client insists; a local server ignores it
+        self.client = served.client(url, key, TIMEOUT, RETRIES, is_loopback(host))
         self.model = self._served(model)
 
     def beside(self, model: str) -> "Endpoint":
@@ -60,7 +53,7 @@ class Endpoint:
         return found
 
     def _served(self, model: str | None, option: str = "--model") -> str:
-        names = self._asked(lambda: [found.id for found in self.client.models.list().data]) or []
+        names = self._asked(lambda: [found.id for found in self.client.models.list().data])
         if model in names:
             return str(model)
         if model is None and len(names) == 1:
@@ -69,18 +62,13 @@ class Endpoint:
                          got="none named" if model is None else "another", remedy=f"{option} NAME")  # fmt: skip
 
     def _score(self, text: Text) -> SecretScores:
-        reply = self._asked(
-            lambda: self.client.completions.create(
-                model=self.model,
-                prompt=text.text,
-                max_tokens=1,  # several servers refuse 0
-                temperature=0.0,
-                echo=True,
-                logprobs=1,
-            )
-        )
-        pieces = _echoed(reply, text) or _echoed(self._with_prompt_logprobs(text), text)
+        pieces = None
+        for way in self._ways:
+            if pieces := self._pieces(text, way):
+                self._ways = (way,)  # what a server knows it knows for all texts
+                break
         if pieces is None:
+            self._complete(text, {})  # raises where the server answers nothing at all
             raise UsageError(f"--endpoint {self.url}", expected="log-probabilities of the prompt's tokens (echo or prompt_logprobs)",
                              got="none in the reply", remedy="serve with vLLM, or audit the weights with --adapter")  # fmt: skip
         at = _overlapping(pieces, text)
@@ -91,61 +79,52 @@ class Endpoint:
         unknown = np.full_like(logprob, np.nan)
         return SecretScores(logprob, unknown, unknown)
 
-    def _with_prompt_logprobs(self, text: Text) -> Any:
-        """The reply to vLLM's own way of asking; None from a server that does not know it."""
+    def _pieces(self, text: Text, asked: dict[str, Any]) -> list[tuple[str, float | None]] | None:
+        """The prompt's tokens with their log-probabilities; None from a server that does not know this way of asking."""
         import openai
 
         try:
-            return self._asked(
-                lambda: self.client.completions.create(
-                    model=self.model,
-                    prompt=text.text,
-                    max_tokens=1,
-                    temperature=0.0,
-                    extra_body={"prompt_logprobs": 1},
-                ),
-                openai.BadRequestError,
-            )
-        except openai.BadRequestError:
-            return None
-
-    def _asked(self, question: Any, passed: type[Exception] | tuple[()] = ()) -> Any:
-        import openai
-
-        try:
-            return question()
-        except passed:
+            return _echoed(self._complete(text, asked), text)
+        except UsageError as error:
+            if isinstance(error.__cause__, openai.BadRequestError | openai.UnprocessableEntityError) and served.TOO_LONG_TOLD not in str(error):  # fmt: skip
+                return None
             raise
-        except openai.BadRequestError:  # a server that knows no `echo` says so like this
-            return None
+        except PartialError as error:
+            if (
+                getattr(error.__cause__, "status_code", None) == 500
+            ):  # some fail within where they know no `echo`
+                return None
+            raise
+
+    def _complete(self, text: Text, asked: dict[str, Any]) -> Any:
+        return self._asked(
+            lambda: self.client.completions.create(
+                model=self.model,
+                prompt=text.text,
+                max_tokens=1,  # several servers refuse 0
+                temperature=0.0,
+                **asked,
+            )
+        )
+
+    def _asked(self, question: Any) -> Any:
+        """The answer to one request. Raises UsageError and PartialError as `served.told` has it."""
+        import openai
+
+        where = f"--endpoint {self.url}"
+        try:
+            found = question()
         except (
             AttributeError,
             TypeError,
             ValueError,
         ):  # the client takes any JSON for an answer, and any text for JSON
-            raise UsageError(f"--endpoint {self.url}", expected="the answers of an OpenAI-compatible server",
-                             got="others", remedy="the URL commonly ends with /v1") from None  # fmt: skip
+            raise served.not_understood(where) from None
         except openai.APIError as error:
-            status = getattr(error, "status_code", None) or type(error).__name__  # a body may repeat the text
-            raise PartialError(
-                f"--endpoint {self.url} gave no answer ({status}); type the command again"
-            ) from error
-
-
-def _host(url: str) -> str:
-    """The host of an endpoint. Raises UsageError for what is no URL of one, and for a password, which the page would show."""
-    try:
-        parts = urlsplit(url)
-        host = parts.hostname if parts.scheme in ("http", "https") and parts.port != 0 else None
-    except ValueError:  # brackets or a port that are none
-        host = None
-    if not host:
-        raise UsageError("--endpoint", expected="a URL such as http://localhost:8000/v1",
-                         got="one with a password" if "@" in url else f"{url:.80}")  # fmt: skip
-    if parts.username is not None or parts.password is not None:
-        raise UsageError("--endpoint", expected="a URL without user and password", got="one with them",
-                         remedy=f"put a key into {KEY_VARIABLE}")  # fmt: skip
-    return host
+            raise served.told(error, where, f"export {KEY_VARIABLE}=... with a key for it") from error
+        if isinstance(found, str):  # of another type than JSON: a page, and no answer of a model
+            raise served.not_understood(where)
+        return found
 
 
 def _is_logprob(value: object) -> bool:

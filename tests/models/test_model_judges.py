@@ -117,7 +117,7 @@ def test_the_client_retries_and_a_server_that_stays_down_ends_in_a_resumable_err
 
 def test_a_redirect_is_not_followed(server: Server) -> None:
     server.replies.append((307, "http://example.org/v1/chat/completions"))
-    with pytest.raises(PartialError):
+    with pytest.raises(UsageError, match="a redirect, which is not followed"):
         EndpointJudge(endpoint(server.url)).compare_many([PAIR])
 
 

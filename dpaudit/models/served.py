@@ -1,0 +1,125 @@
+"""Servers that speak OpenAI's protocol: one client for all, and what their refusals mean: which pass by themselves and which never do."""
+
+import socket
+import ssl
+from collections.abc import Iterator
+from typing import Any
+from urllib.parse import urlsplit
+
+from dpaudit.errors import PartialError, UsageError
+
+TEMPORARY = frozenset({408, 409, 425, 429, 500, 502, 503, 504, *range(520, 530)})
+TOO_LONG = (
+    "context_length",
+    "context length",
+    "maximum context",
+    "max_model_len",
+    "too long",
+    "maximum length",
+)
+TOO_LONG_TOLD = "a text longer than the model's context"
+PROTOCOL = "the URL commonly ends with /v1"
+
+
+def client(url: str, api_key: str, timeout: float, retries: int, loopback: bool) -> Any:
+    """An OpenAI client that goes to `url` and nowhere else."""
+    import openai
+
+    return openai.OpenAI(
+        base_url=url,
+        api_key=api_key,
+        timeout=timeout,
+        max_retries=retries,
+        # a redirect could lead to a host that nobody allowed; so could a proxy in front of this machine
+        http_client=openai.DefaultHttpxClient(follow_redirects=False, trust_env=not loopback),
+    )
+
+
+def host_of(url: str, where: str, remedy: str) -> str:
+    """The host of a server's address. Raises UsageError for what is no address, and for a password in it, which a page would show."""
+    try:
+        parts = urlsplit(url)
+        is_usable = parts.scheme in ("http", "https") and parts.port != 0 and url.isascii() and url.isprintable() and " " not in url  # fmt: skip
+        host = parts.hostname if is_usable else None
+    except ValueError:  # brackets or a port that are none
+        host = None
+    if not host:
+        raise UsageError(where, expected="a URL such as http://localhost:8000/v1",
+                         got="one with a password" if "@" in url else url or "nothing")  # fmt: skip
+    if parts.username is not None or parts.password is not None:
+        raise UsageError(
+            where, expected="a URL without user and password", got="one with them", remedy=remedy
+        )
+    return host
+
+
+def told(error: Exception, where: str, key: str) -> UsageError | PartialError:
+    """What a failed request is to a user: a mistake with its remedy, or something that may pass by itself.
+
+    `where` names the option and the URL, `key` what to do about a key. Nothing of a body is quoted: it may repeat the text.
+    """
+    import openai
+
+    if isinstance(error, openai.APIStatusError):
+        return _of_status(error, where, key)
+    if isinstance(error, openai.APIConnectionError):
+        return _of_connection(error, where)
+    return not_understood(where)
+
+
+def not_understood(where: str) -> UsageError:
+    return UsageError(
+        where, expected="the answers of an OpenAI-compatible server", got="others", remedy=PROTOCOL
+    )
+
+
+def _of_status(error: Any, where: str, key: str) -> UsageError | PartialError:
+    status, body = int(error.status_code), str(error.body).lower()
+    if status == 429 and "insufficient_quota" in body:
+        return _refused(where, status, "no quota left", "raise the quota, or use another key")
+    if status in TEMPORARY:
+        return PartialError(f"{where} gave no answer ({status}); type the command again to go on")
+    if status == 401:
+        return _refused(where, status, "a key that the server does not know, or none", key)
+    if status == 403:
+        return _refused(where, status, "a key that may not do this", key)
+    if 300 <= status < 400:
+        return _refused(
+            where, status, "a redirect, which is not followed", "name the address that it leads to"
+        )
+    if status in (404, 405):
+        return _refused(where, status, "no such address or model", f"check the model's name and the URL; {PROTOCOL}")  # fmt: skip
+    if any(words in body for words in TOO_LONG):
+        return _refused(where, status, TOO_LONG_TOLD,
+                        "serve the model with a longer context (vLLM: --max-model-len), or use shorter texts")  # fmt: skip
+    return _refused(
+        where, status, "a request that it refuses", "the server's own log says what it does not take"
+    )
+
+
+def _of_connection(error: Exception, where: str) -> UsageError | PartialError:
+    import httpx2
+    import openai
+
+    causes = list(_causes(error))
+    if any(isinstance(cause, ssl.SSLError) and not isinstance(cause, ssl.SSLEOFError) for cause in causes):
+        return UsageError(where, expected="a server with TLS and a certificate that this machine trusts", got="none",
+                          remedy="check http:// or https:// in the URL, or trust its certificate (SSL_CERT_FILE)")  # fmt: skip
+    if any(isinstance(cause, socket.gaierror) and cause.errno != socket.EAI_AGAIN for cause in causes):
+        return UsageError(where, expected="a host that can be found", got="an unknown name", remedy="check the URL")  # fmt: skip
+    if any(isinstance(cause, httpx2.UnsupportedProtocol | httpx2.InvalidURL) for cause in causes):
+        return UsageError(where, expected="a URL such as http://localhost:8000/v1", got="another")
+    if any(isinstance(c, httpx2.RemoteProtocolError) and "disconnect" not in str(c) for c in causes):
+        return UsageError(where, expected="a server that speaks HTTP", got="another", remedy="check port and http:// or https:// in the URL")  # fmt: skip
+    late = "no answer in time" if isinstance(error, openai.APITimeoutError) else "no connection"
+    return PartialError(f"{where} gave {late}; see that the server runs, then type the command again to go on")  # fmt: skip
+
+
+def _refused(where: str, status: int, what: str, remedy: str) -> UsageError:
+    return UsageError(where, expected="an answer", got=f"{what} (HTTP {status})", remedy=remedy)
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__

@@ -1,0 +1,213 @@
+"""What a server refuses for good is a mistake with its remedy, exit code 2; what may pass by itself is work left over, exit code 3."""
+
+import json
+import socket
+import socketserver
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+import httpx2
+import openai
+import pytest
+
+from dpaudit.corpus import Turn
+from dpaudit.errors import PartialError, UsageError
+from dpaudit.models import prompt_logprobs, served
+from dpaudit.models.judge import EndpointJudge
+from dpaudit.models.prompt_logprobs import Endpoint
+from dpaudit.models.secret_spans import Text
+from dpaudit.rubric import Comparison, Rubric
+
+WORDS = "Ilse Mopana takes calazole"
+TEXT = Text(f"{WORDS}. The code is amber tulip", "amber tulip")
+ASK = "{question} [[A]] {first} [[B]] {second}"
+PAIR = Comparison((Turn("user", WORDS),), "a", "b")
+CONTEXT = {"error": {"message": f"This model's maximum context length is 16 tokens: {WORDS}", "code": "context_length_exceeded"}}  # fmt: skip
+QUOTA = {"error": {"message": "You exceeded your quota", "code": "insufficient_quota"}}
+
+
+class Server(ThreadingHTTPServer):
+    """Answers POST by `status` and `body`, or by what `answer` says of the request."""
+
+    status, body, kind = 200, b"{}", "application/json"
+    answer: Any = None
+    asked = 0
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server_port}/v1"
+
+    def reply(self, status: int, body: Any) -> None:
+        self.status, self.body = status, body if isinstance(body, bytes) else json.dumps(body).encode()
+
+
+class Handler(BaseHTTPRequestHandler):
+    server: Server
+
+    def do_GET(self) -> None:
+        self.send(200, b'{"object": "list", "data": [{"id": "m", "object": "model"}]}', "application/json")
+
+    def do_POST(self) -> None:
+        asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        self.server.asked += 1
+        if self.server.answer is not None:
+            self.server.reply(*self.server.answer(asked))
+        self.send(self.server.status, self.server.body, self.server.kind)
+
+    def send(self, status: int, body: bytes, kind: str) -> None:
+        self.send_response(status)
+        self.send_header("Content-Type", kind)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
+    monkeypatch.setattr(prompt_logprobs, "RETRIES", 0)
+    running = Server(("127.0.0.1", 0), Handler)
+    threading.Thread(target=running.serve_forever, daemon=True).start()
+    yield running
+    running.shutdown()
+    running.server_close()
+
+
+def ask_judge(url: str) -> Any:
+    rubric = Rubric("remote", "Remote", "endpoint", model="m", prompt=ASK, base_url=url, retries=0)  # fmt: skip
+    return EndpointJudge(rubric).compare_many([PAIR])
+
+
+def ask_scores(url: str) -> Any:
+    return Endpoint(url, "m").scores([TEXT])
+
+
+ASKERS = [pytest.param(ask_judge, id="judge"), pytest.param(ask_scores, id="verify")]
+FOR_GOOD = [
+    (401, {}, "a key that the server does not know", ""), (403, {}, "a key that may not", ""), (404, {}, "no such address or model", "ends with /v1"),
+    (405, {}, "no such address", "URL"), (400, CONTEXT, "longer than the model's context", "longer context"), (413, CONTEXT, "longer than", "longer context"),
+    (402, {}, "a request that it refuses", "log"), (501, {}, "a request that it refuses", "log"), (307, {}, "a redirect", "address"),
+    (429, QUOTA, "no quota left", "another key"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("ask", ASKERS)
+@pytest.mark.parametrize(("status", "body", "got", "remedy"), FOR_GOOD)
+def test_a_refusal_for_good_is_told_as_what_it_is(
+    ask: Any, status: int, body: dict[str, Any], got: str, remedy: str, server: Server
+) -> None:
+    server.reply(status, body)
+    with pytest.raises(UsageError) as caught:
+        ask(server.url)
+    told = str(caught.value)
+    assert got in caught.value.got and str(status) in told and remedy in caught.value.remedy
+    assert caught.value.remedy and "type the command again" not in told and "Mopana" not in told
+
+
+@pytest.mark.parametrize("ask", ASKERS)
+@pytest.mark.parametrize("status", [408, 409, 429, 500, 502, 503, 504, 524])
+def test_what_may_pass_is_work_left_over(ask: Any, status: int, server: Server) -> None:
+    server.reply(status, {"error": {"message": WORDS}})
+    with pytest.raises(PartialError, match=f"gave no answer .{status}.; type the command again") as caught:
+        ask(server.url)
+    assert "Mopana" not in str(caught.value)
+
+
+@pytest.mark.parametrize("ask", ASKERS)
+def test_a_page_in_place_of_an_answer(ask: Any, server: Server) -> None:
+    server.reply(200, b"<html>")
+    server.kind = "text/html"
+    with pytest.raises(
+        UsageError, match=r"OpenAI-compatible server, got others; the URL commonly ends with /v1"
+    ):
+        ask(server.url)
+
+
+@pytest.mark.parametrize("ask", ASKERS)
+def test_connections_that_never_come_about(ask: Any, server: Server) -> None:
+    with pytest.raises(UsageError, match=r"TLS and a certificate .* check http:// or https://"):
+        ask(server.url.replace("http:", "https:"))
+
+    class Other(socketserver.BaseRequestHandler):
+        def handle(self) -> None:
+            self.request.recv(10000)
+            self.request.sendall(b"SSH-2.0-OpenSSH_9.9\r\n\r\n")
+
+    with socketserver.TCPServer(("127.0.0.1", 0), Other) as other:
+        threading.Thread(target=other.serve_forever, daemon=True).start()
+        with pytest.raises(UsageError, match="a server that speaks HTTP"):
+            ask(f"http://127.0.0.1:{other.server_address[1]}/v1")
+        other.shutdown()
+
+
+@pytest.mark.parametrize("ask", ASKERS)
+def test_a_server_that_is_not_there_or_hangs_up_may_come_back(ask: Any) -> None:
+    class Silent(socketserver.BaseRequestHandler):
+        def handle(self) -> None:
+            self.request.recv(10000)
+
+    with socketserver.TCPServer(("127.0.0.1", 0), Silent) as silent:
+        threading.Thread(target=silent.serve_forever, daemon=True).start()
+        url = f"http://127.0.0.1:{silent.server_address[1]}/v1"
+        with pytest.raises(PartialError, match="no connection"):
+            ask(url)
+        silent.shutdown()
+    with pytest.raises(PartialError, match="see that the server runs, then type the command again"):
+        ask(url)
+
+
+@pytest.mark.parametrize(
+    ("number", "kind"), [(socket.EAI_NONAME, UsageError), (socket.EAI_AGAIN, PartialError)]
+)
+def test_a_name_that_nobody_knows_is_a_mistake_and_a_resolver_that_is_down_is_none(
+    number: int, kind: type[Exception]
+) -> None:
+    error = openai.APIConnectionError(request=httpx2.Request("POST", "http://nowhere.invalid/v1"))
+    error.__cause__ = socket.gaierror(number, "x")
+    assert isinstance(served.told(error, "--endpoint URL", "KEY"), kind)
+
+
+def fails_on_echo(asked: dict[str, Any]) -> tuple[int, Any]:
+    """As servers that fail within where they know no `echo`; `prompt_logprobs` they take for nothing."""
+    choice = {"index": 0, "text": "x", "finish_reason": "length", "logprobs": None}
+    body = {"id": "c", "object": "text_completion", "created": 0, "model": "m", "choices": [choice]}
+    return (500, {}) if asked.get("echo") else (200, body)
+
+
+def fails_on_log_probs(asked: dict[str, Any]) -> tuple[int, Any]:
+    return (500, {}) if asked.get("prompt_logprobs") else fails_on_echo(asked)
+
+
+def knows_prompt_logprobs(asked: dict[str, Any]) -> tuple[int, Any]:
+    status, body = fails_on_echo(asked)
+    if asked.get("prompt_logprobs"):
+        listed = [None, *({"1": {"logprob": -1.0, "decoded_token": piece}} for piece in (" amber", " tulip"))]
+        body["choices"][0]["prompt_logprobs"] = listed
+    return status, body
+
+
+@pytest.mark.parametrize("answer", [fails_on_echo, fails_on_log_probs])
+def test_a_server_that_fails_on_echo_alone_has_no_log_probabilities(answer: Any, server: Server) -> None:
+    server.answer = answer
+    with pytest.raises(UsageError, match=r"log-probabilities of the prompt's tokens .* serve with vLLM"):
+        ask_scores(server.url)
+
+
+def test_a_way_that_fails_is_not_tried_for_every_text(server: Server) -> None:
+    server.answer = knows_prompt_logprobs
+    scores = Endpoint(server.url, "m").scores([TEXT] * 5)
+    assert [list(one.logprob) for one in scores] == [[-1.0, -1.0]] * 5
+    assert server.asked == 6
+
+
+@pytest.mark.parametrize("ask", ASKERS)
+@pytest.mark.parametrize("url", ["http://[::1", "http://127.0.0.1:x/v1", "localhost:8000", "ftp://localhost/", "http://local host/v1", "http://localhost/\x1b",
+                                 "http://me:hush@localhost/v1"])  # fmt: skip
+def test_what_is_no_address_is_refused_before_anything_is_sent(ask: Any, url: str) -> None:
+    with pytest.raises(UsageError, match="expected a URL") as caught:
+        ask(url)
+    assert "hush" not in str(caught.value)
