@@ -12,7 +12,18 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from dpaudit import __version__, claims, faults, libraries, overview, pipeline, rundir, tables, terminal
+from dpaudit import (
+    __version__,
+    claims,
+    egress,
+    faults,
+    libraries,
+    overview,
+    pipeline,
+    rundir,
+    tables,
+    terminal,
+)
 from dpaudit.errors import GuardError, PartialError, UsageError
 from dpaudit.options import (
     ArmOption,
@@ -183,6 +194,7 @@ def run(
     changed = pipeline.overrides(eps, dpo, model, data, unit, not no_baseline, settings or (),
                                  pipeline.Grid(stage, chain, seeds, start, assume_public, allow_delta, twin), rows, text)  # fmt: skip
     plan = pipeline.resolve(suite, changed, seed, insecure_seed)
+    pipeline.fetch(changed, weights=not dry_run)
     if dry_run:
         _forecast(plan, as_json)
         return
@@ -222,6 +234,7 @@ def train(
     changed = pipeline.overrides(eps, dpo, model, data, unit, not no_baseline, settings or (),
                                  pipeline.Grid(stage, chain, seeds, start, assume_public, allow_delta, twin), rows, text)  # fmt: skip
     plan = pipeline.resolve(suite, changed, seed, insecure_seed)
+    pipeline.fetch(changed, weights=not dry_run)
     if dry_run:
         _forecast(plan, as_json)
         return
@@ -577,6 +590,7 @@ def merge(
         raise UsageError(
             "dpaudit merge", expected="--arm of a run, or --adapter", got="both" if arm else "neither"
         )
+    pipeline.fetch({"model.base": model})
     if adapter is not None:
         source = merge.of_folder(adapter, model, dtype, assume_public)
     else:
@@ -664,7 +678,7 @@ def main() -> None:
     libraries.hush()
     try:
         _check_words(sys.argv[1:])
-        with _terminated_as_interrupted():
+        with _terminated_as_interrupted(), egress.closed():
             code = app(prog_name="dpaudit", standalone_mode=False)
     except KeyboardInterrupt:
         code = INTERRUPTED

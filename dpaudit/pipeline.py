@@ -152,6 +152,19 @@ def _named(name: str, changed: dict[str, Any], chosen: Suite) -> Suite:
     return replace(chosen, name=stem, description=told)
 
 
+def fetch(typed: dict[str, Any], weights: bool = True) -> None:
+    """Gets a typed base that is a hub's, and lets the hub be asked for data that were typed. Other names ask nobody."""
+    from dpaudit import egress
+
+    data = (typed.get(key) for key in ("data.source", "data.preference", "data.text"))
+    egress.allow(*(name for name in data if isinstance(name, str)))
+    base = typed.get("model.base")
+    if isinstance(base, str) and "/" in base:
+        from dpaudit.models import hub
+
+        hub.fetch(base, "--model", weights)
+
+
 def versions() -> dict[str, str]:
     """The installed versions that a figure may depend on; a package that is not installed is left out."""
     found = {}
@@ -370,6 +383,14 @@ def _check_losses(chosen: Suite) -> None:
                          remedy="--set data.preference=FILE, or train without --dpo")  # fmt: skip
 
 
+def _started(chosen: Suite) -> Path | None:
+    """The adapter folder that `model.start` names, if it holds one; another fault of it is told by `outside_stages`."""
+    places = (
+        [] if chosen.model.start is None else [Path(chosen.model.start), Path(chosen.model.start) / "adapter"]
+    )
+    return next((place for place in places if (place / "adapter_config.json").is_file()), None)
+
+
 def _check_model(chosen: Suite) -> None:
     """A folder must hold weights; a word that names no folder is a slip, since a hub id is OWNER/NAME."""
     from dpaudit.models import hf
@@ -378,4 +399,4 @@ def _check_model(chosen: Suite) -> None:
     if "/" not in base and ":" not in base and not Path(base).is_dir():
         raise UsageError(f"--model {base}", expected="a model folder, a hub id OWNER/NAME or builtin:tiny", got="no such folder",
                          remedy="check the path")  # fmt: skip
-    hf.resolve(base)
+    hf.check(base, chosen.model.quantization, _started(chosen))

@@ -6,7 +6,7 @@ from itertools import chain, count, islice
 from pathlib import Path
 from typing import Any
 
-from dpaudit import folders, rows
+from dpaudit import egress, folders, rows
 from dpaudit.corpus import Record
 from dpaudit.errors import UsageError
 from dpaudit.shapes import Fields, Reader
@@ -122,7 +122,8 @@ def _hub_rows(source: str) -> Iterator[tuple[int, Any]]:
 
     datasets.disable_progress_bars()
     try:
-        yield from enumerate(_one_split(datasets.load_dataset(source, streaming=True), source), 1)
+        with egress.asking(source, "--data"):
+            yield from enumerate(_one_split(datasets.load_dataset(source, streaming=True), source), 1)
     except (OSError, ValueError, TypeError, KeyError, OverflowError, RuntimeError, ImportError, pyarrow.ArrowException,
             datasets.exceptions.DatasetsError) as error:  # fmt: skip
         raise UsageError(source, expected="a data file or folder, or a hub id within reach",

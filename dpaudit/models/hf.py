@@ -14,15 +14,15 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors import SafetensorError
 from torch import Tensor
 
 from dpaudit.corpus import Turn
 from dpaudit.errors import UsageError
 from dpaudit.extraction import TokenTrie
-from dpaudit.models import Advance, TokenScores, descent, low_rank, scoring
+from dpaudit.models import Advance, TokenScores, adapters, border, descent, folder, hub, low_rank, scoring
 from dpaudit.models.encode import Encoded, prompt_ids
 from dpaudit.models.vocabulary import unwritable
+from dpaudit.suite import Model
 
 BATCH_TOKENS = 8192  # tokens in one forward pass, padding included
 LOGIT_ELEMENTS = 2**26  # tokens x vocabulary of one forward pass: 256 MB in float32
@@ -36,22 +36,24 @@ logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
 
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
+_AGAIN = "train the arm again or name another folder"
+
 SMALL_MODEL = 64 * 2**20  # bytes of weights
 
 
 def resolve(base: str) -> str:
-    """The folder or hub id that `base` means; `builtin:NAME` is a folder inside the package.
+    """The folder that `base` means: `builtin:NAME` is inside the package, a hub id where it was fetched to, or itself.
 
-    Raises UsageError for a folder that lacks config.json or safetensors weights, and for a path that is none.
+    Nothing is asked of the hub. Raises UsageError for a folder that lacks config.json or safetensors weights, and for a path that is none.
     """
     if base.startswith("builtin:"):
         return str(
             _checked_folder(Path(__file__).parents[1] / "builtin" / base.removeprefix("builtin:"), base)
         )
-    folder = Path(base).expanduser()
-    if folder.is_dir() or base.startswith((".", "/", "~")) or base.count("/") > 1:
-        return str(_checked_folder(folder, base))
-    return base
+    place = Path(base).expanduser()
+    if place.is_dir() or base.startswith((".", "/", "~")) or base.count("/") > 1:
+        return str(_checked_folder(place, base))
+    return str(hub.fetched(base) or base)
 
 
 def is_small(base: str) -> bool:
@@ -68,51 +70,102 @@ def load_tokenizer(base: str) -> Any:
     """
     import transformers
 
-    folder = Path(resolve(base))
-    if folder.is_dir() and not any(folder.glob("tokenizer*")):
-        raise UsageError(
-            f"--model {base}", expected="a model with a tokenizer", got="a folder without tokenizer.json"
-        )
-    try:
+    where = f"--model {base}"
+    place = place_of(base, weights=not hub.is_id(base))
+    if not any(place.glob("tokenizer*")):
+        raise UsageError(where, expected="a model with a tokenizer", got="a folder without tokenizer.json")
+    with border.told(where, expected="a model with a tokenizer that can be read", remedy="copy its tokenizer files again"):  # fmt: skip
         tokenizer = transformers.AutoTokenizer.from_pretrained(
-            resolve(base), trust_remote_code=False, use_fast=True
+            str(place), trust_remote_code=False, use_fast=True, local_files_only=True
         )
-    except (OSError, ValueError, ImportError) as error:
-        raise _not_loaded(base, "a model with a tokenizer", error) from None
     if not tokenizer.is_fast:
-        raise UsageError(f"--model {base}", expected="a fast tokenizer (tokenizer.json)", got="a slow one")
+        raise UsageError(where, expected="a fast tokenizer (tokenizer.json)", got="a slow one")
     if len(tokenizer) == 0:
-        raise UsageError(f"--model {base}", expected="a tokenizer with tokens", got="an empty one")
-    if tokenizer.pad_token is None:
-        tokenizer.pad_token = tokenizer.eos_token or tokenizer.convert_ids_to_tokens(0)
+        raise UsageError(where, expected="a tokenizer with tokens", got="an empty one")
+    with border.told(where, expected="a tokenizer that encodes text", remedy="copy its tokenizer files again"):  # fmt: skip
+        if tokenizer.pad_token is None:
+            tokenizer.pad_token = tokenizer.eos_token or tokenizer.convert_ids_to_tokens(0)
+        tokenizer.decode(tokenizer("a").input_ids)
     return tokenizer
+
+
+def check_tokens(tokenizer: Any, rows: int, where: str) -> None:
+    """Raises UsageError for a tokenizer whose highest id has no row in an embedding of `rows`."""
+    highest = max(tokenizer.get_vocab().values())
+    if highest >= rows:
+        raise UsageError(where, expected=f"a tokenizer whose ids have a row each in the model's embedding of {rows}",
+                         got=f"token id {highest}", remedy="give the model its own tokenizer, or resize the embedding (resize_token_embeddings) and save it")  # fmt: skip
+
+
+def check(base: str, quantization: str | None = None, adapter: Path | None = None) -> None:
+    """Raises UsageError for a base, or an adapter on it, that would not load whole. No weight is read.
+
+    For commands that write: a fault in a model's folder is told before there is anything to write into.
+    """
+    where = f"--model {base}"
+    found = folder.check(place_of(base), where)
+    _check_quantization(found.method, quantization, where)
+    check_tokens(load_tokenizer(base), found.rows, where)
+    if adapter is not None:
+        adapters.check(adapter, found.empty, str(adapter), _AGAIN)
 
 
 def load_model(
     base: str, dtype: str = "float32", quantization: str | None = None, attention: str | None = None
 ) -> Any:
-    """The causal language model of `base` in evaluation mode. Raises UsageError in one line where there is none.
+    """The causal language model of `base` in evaluation mode, all of it read from its files. Raises UsageError in one line where it is not.
 
     `quantization` nf4 holds the weights in 4 bits with doubly quantized scales (bitsandbytes) and computes in
-    `dtype`; `attention` names an implementation of Transformers, such as flash_attention_2.
+    `dtype`; `attention` names an implementation of Transformers, such as flash_attention_2. A checkpoint that is
+    quantized itself is read as it is.
     """
     import transformers
 
     if dtype not in _DTYPES:
         raise UsageError("model.dtype", expected=f"one of {', '.join(_DTYPES)}", got=repr(dtype))
     transformers.utils.logging.disable_progress_bar()  # stages show their own
-    try:
-        model = transformers.AutoModelForCausalLM.from_pretrained(
-            resolve(base),
+    where, place = f"--model {base}", place_of(base)
+    found = folder.check(place, where)
+    _check_quantization(found.method, quantization, where)
+    with border.told(where, expected=folder.ANSWERS, remedy="check its folder"):
+        model, info = transformers.AutoModelForCausalLM.from_pretrained(
+            str(place),
             dtype=_DTYPES[dtype],
             use_safetensors=True,
             trust_remote_code=False,
-            quantization_config=_quantization(quantization, dtype),
+            local_files_only=True,
+            quantization_config=_quantization(quantization, dtype) if found.method is None else None,
             attn_implementation=attention,
+            key_mapping=found.renamed,
+            output_loading_info=True,
         )
-    except (OSError, ValueError, ImportError, SafetensorError) as error:
-        raise _not_loaded(base, "a causal language model in safetensors", error) from None
+    folder.require_whole(info, where)
     return model.eval()
+
+
+def on_device(model: Any) -> Any:
+    """The model on the accelerator if there is one."""
+    return model if is_quantized(model) else model.to("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def is_quantized(model: Any) -> bool:
+    """Whether the weights are packed; such a model stays on the device where it was made."""
+    return getattr(model, "hf_quantizer", None) is not None
+
+
+def place_of(base: str, weights: bool = True) -> Path:
+    """The folder that a base is read from. Raises UsageError for one without what is needed, and for a hub id that was not fetched."""
+    place = Path(resolve(base))
+    if not place.is_dir() or (hub.is_id(base) and weights and not any(place.glob("*.safetensors"))):
+        raise UsageError(f"--model {base}", expected="a model on this machine", got="a hub id that was not fetched",
+                         remedy=f"to ask the hub for it type --model {base}, or `hf download {base}` beforehand")  # fmt: skip
+    return _checked_folder(place, base) if weights else place
+
+
+def _check_quantization(method: str | None, asked: str | None, where: str) -> None:
+    if method is not None and asked is not None and method != "bitsandbytes":
+        raise UsageError("model.quantization", expected="none for a checkpoint that is quantised itself", got=f"{asked} on {method}",
+                         remedy="leave it out, or give the model unquantised")  # fmt: skip
 
 
 def _quantization(name: str | None, dtype: str) -> Any:
@@ -128,21 +181,14 @@ def _quantization(name: str | None, dtype: str) -> Any:
     )
 
 
-def with_adapter(model: Any, adapter: Path, name: str = "default") -> Any:
+def with_adapter(
+    model: Any, adapter: Path, name: str = "default", where: str | None = None, remedy: str = _AGAIN
+) -> Any:
     """The PEFT model of `model` with the adapter of a folder beside those that it has.
 
-    Raises UsageError for a folder without adapter_config.json or adapter_model.safetensors.
+    Raises UsageError for a folder that is no adapter, and for one that does not fit the model in every tensor.
     """
-    import peft
-
-    for needed in ("adapter_config.json", "adapter_model.safetensors"):
-        if not (adapter / needed).is_file():
-            raise UsageError(str(adapter), expected=f"an adapter folder with {needed}", got="no such file",
-                             remedy="train the arm again or name another folder")  # fmt: skip
-    if isinstance(model, peft.PeftModel):
-        model.load_adapter(str(adapter), adapter_name=name, is_trainable=False)
-        return model.eval()
-    return peft.PeftModel.from_pretrained(model, str(adapter), adapter_name=name, is_trainable=False).eval()
+    return adapters.load(model, adapter, name, where or str(adapter), remedy)
 
 
 class HFModel:
@@ -157,20 +203,32 @@ class HFModel:
         self._known_split: tuple[scoring.Split | None] | None = None
 
     @classmethod
-    def load(cls, base: str, dtype: str = "float32") -> "HFModel":
-        """The base of a suite with its tokenizer, on the accelerator if there is one. Raises UsageError as `load_model` does.
+    def load(
+        cls,
+        base: str,
+        dtype: str = "float32",
+        quantization: str | None = None,
+        attention: str | None = None,
+    ) -> "HFModel":
+        """A model with its tokenizer, on the accelerator if there is one. Raises UsageError as `load_model` does.
 
         A small model is given one thread: more would hardly help it, and on a busy machine they wait for each other.
         """
         if is_small(base):
             torch.set_num_threads(1)
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-        return cls(load_model(base, dtype).to(device), load_tokenizer(base))
+        model, tokenizer = on_device(load_model(base, dtype, quantization, attention)), load_tokenizer(base)
+        check_tokens(tokenizer, int(model.get_input_embeddings().weight.shape[0]), f"--model {base}")
+        return cls(model, tokenizer)
 
-    def add_adapter(self, name: str, folder: Path) -> None:
-        """Loads the adapter in `folder` under `name`; `active(name)` switches it on."""
+    @classmethod
+    def as_trained(cls, settings: Model) -> "HFModel":
+        """The base of a suite as its arms are trained on it: in the same dtype, quantization and attention."""
+        return cls.load(settings.base, settings.dtype, settings.quantization, settings.attention)
+
+    def add_adapter(self, name: str, adapter: Path, where: str | None = None, remedy: str = _AGAIN) -> None:
+        """Loads the adapter in a folder under `name`; `active(name)` switches it on. Raises as `with_adapter` does."""
         slot = f"arm{len(self._slots)}"
-        self.model = with_adapter(self.model, folder, slot)
+        self.model = with_adapter(self.model, adapter, slot, where, remedy)
         self._slots[name] = slot
         self._known_split = None
 
@@ -453,19 +511,18 @@ def _batches(lengths: Sequence[int], tokens: int) -> Iterator[list[int]]:
         start += size
 
 
-def _checked_folder(folder: Path, base: str) -> Path:
-    if not folder.is_dir():
+def _checked_folder(place: Path, base: str) -> Path:
+    if not place.is_dir():
         raise UsageError(f"--model {base}", expected="a model folder or a hub id", got="no such folder",
                          remedy="check the path")  # fmt: skip
-    for needed, found in (("config.json", (folder / "config.json").is_file()),
-                          ("*.safetensors", any(folder.glob("*.safetensors")))):  # fmt: skip
+    for needed, found in (("config.json", (place / "config.json").is_file()),
+                          ("*.safetensors", any(place.glob("*.safetensors")))):  # fmt: skip
         if not found:
-            raise UsageError(f"--model {folder}", expected=f"a folder with {needed}", got="none in it",
+            raise UsageError(f"--model {base}", expected=f"a folder with {needed}", got="none in it",
                              remedy="save the model with save_pretrained (safetensors)")  # fmt: skip
-    return folder
-
-
-def _not_loaded(base: str, expected: str, error: Exception) -> UsageError:
-    reason = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
-    return UsageError(f"--model {base}", expected=expected, got=f"{reason:.160}",
-                      remedy="check the folder or hub id, and the network for a hub id")  # fmt: skip
+    if (
+        place / adapters.CONFIG
+    ).exists():  # Transformers would take it for an adapter, and load the base that it names
+        raise UsageError(f"--model {base}", expected="a model's own folder", got=f"one with {adapters.CONFIG}",
+                         remedy="move the adapter's files into a folder of their own")  # fmt: skip
+    return place

@@ -4,7 +4,6 @@ import warnings
 from dataclasses import dataclass
 from typing import Any
 
-from dpaudit.errors import UsageError
 from dpaudit.suite import Model, Training
 
 GIB = 2**30
@@ -61,22 +60,16 @@ def estimate(model: Model, training: Training, private: bool) -> Memory:
 
 
 def configuration(model: Model) -> Any:
-    """The configuration of the base; where it is not on this machine, the suite's `model.shape`, or the hub's."""
+    """The configuration of the base; where it is not on this machine, the suite's `model.shape`."""
     import transformers
 
-    from dpaudit.models import hf
+    from dpaudit.models import folder, hf, hub
 
-    try:
-        return transformers.AutoConfig.from_pretrained(
-            hf.resolve(model.base), trust_remote_code=False, local_files_only=bool(model.shape)
-        )
-    except (OSError, ValueError) as error:
-        if not model.shape:
-            raise UsageError(f"--model {model.base}", expected="a model whose configuration can be read", got="none in reach",
-                             remedy="give a folder, or its sizes as model.shape") from error  # fmt: skip
+    if hub.is_id(model.base) and hub.fetched(model.base) is None and model.shape:
         sizes = dict(model.shape)
         tied = bool(sizes.pop("tie_word_embeddings", 0))
         return transformers.LlamaConfig(**sizes, tie_word_embeddings=tied)
+    return folder.configuration(hf.place_of(model.base, weights=False), f"--model {model.base}")
 
 
 def _without_weights(config: Any) -> Any:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from dpaudit.corpus import Turn
 from dpaudit.errors import UsageError
-from dpaudit.models import hf
+from dpaudit.models import folder, hf
 from dpaudit.models.encode import prompt_ids
 
 # Of `Reloaded.difference`: weights are rounded once more (by up to 2**-9 relative in bfloat16), and activations differ
@@ -55,15 +55,13 @@ def base_of(adapter: Path) -> str:
 
 def folder_of(base: str) -> Path | None:
     """The folder that a base is in; None for a hub id."""
-    folder = Path(hf.resolve(base))
-    return folder if folder.is_dir() else None
+    place = Path(hf.resolve(base))
+    return place if place.is_dir() else None
 
 
 def own_dtype(base: str) -> str:
     """The dtype of a base's weights as its config.json says, among those that we load; else float32."""
-    import transformers
-
-    config = transformers.AutoConfig.from_pretrained(hf.resolve(base), trust_remote_code=False)
+    config = folder.configuration(hf.place_of(base), f"--model {base}")
     name = str(config.dtype).removeprefix("torch.")
     return name if name in TOLERANCE else "float32"
 

@@ -1,7 +1,7 @@
 """Log-probabilities of canaries' secrets under a model whose training is unknown, in several renderings of a dialogue."""
 
-import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -136,57 +136,25 @@ def open_adapter(adapter: Path, base: str | None) -> tuple[LocalModel, LocalMode
 
     Raises UsageError for a folder that is no adapter and for a base that is not found.
     """
-    from safetensors import SafetensorError
+    from dpaudit.models import adapters, folder, hf, merge
 
-    from dpaudit.models import merge
-
+    where = f"--adapter {adapter}"
     if not adapter.is_dir():
-        raise UsageError(f"--adapter {adapter}", expected="an adapter folder", got="no such folder")
-    for needed in ("adapter_config.json", "adapter_model.safetensors"):
-        if not (adapter / needed).is_file():
-            raise UsageError(f"--adapter {adapter}", expected=f"an adapter folder with {needed}", got="no such file",
-                             remedy="save the adapter with save_pretrained (safetensors)")  # fmt: skip
+        raise UsageError(where, expected="an adapter folder", got="no such folder")
+    adapters.require_files(adapter, where, "save the adapter with save_pretrained (safetensors)")
     if base is None:
         try:
             base = merge.base_of(adapter)
         except UsageError:
             raise UsageError(f"--adapter {adapter}", expected="adapter_config.json that names a base", got="none",
                              remedy="--base DIR") from None  # fmt: skip
+    remedy = "name its base with --base DIR, or merge it and give --model"
+    with _named("--base", base):
+        found = folder.check(hf.place_of(base), "")
+    adapters.check(adapter, found.empty, where, remedy)  # before the base's weights are read
     model = _load(base, "--base")
-    try:
-        with warnings.catch_warnings():
-            warnings.filterwarnings(
-                "ignore", message="Found missing adapter keys"
-            )  # refused below, in one line
-            model.add_adapter("audited", adapter)
-    except (RuntimeError, ValueError, KeyError, TypeError, SafetensorError) as error:
-        raise UsageError(f"--adapter {adapter}", expected=f"an adapter that fits {base}",
-                         got=f"a {type(error).__name__} on loading it", remedy="name its base with --base DIR") from None  # fmt: skip
-    _check_whole(model.model, adapter, base)
+    model.add_adapter("audited", adapter, where, remedy)
     return LocalModel(model, "audited"), LocalModel(model), base
-
-
-def _check_whole(model: Any, adapter: Path, base: str) -> None:
-    """Raises UsageError where PEFT left out tensors of the file, or invented some: it only warns, and half an adapter tells less.
-
-    Nor is an adapter of virtual tokens audited: they are no tokens of the text.
-    """
-    import peft
-    from safetensors import safe_open
-
-    slot = model.active_adapter
-    if model.peft_config[slot].is_prompt_learning:
-        raise UsageError(f"--adapter {adapter}", expected="an adapter of the model's layers, such as LoRA",
-                         got="one of virtual tokens")  # fmt: skip
-    with safe_open(adapter / "adapter_model.safetensors", "pt") as file:
-        saved = set(file.keys())
-    loaded = set(peft.get_peft_model_state_dict(model, adapter_name=slot, save_embedding_layers=False))
-    lost, absent = len(saved - loaded), len(loaded - saved)
-    is_embedding = all("embed_tokens" in name or "lm_head" in name for name in saved - loaded)
-    if absent or (lost and not is_embedding):
-        raise UsageError(f"--adapter {adapter}", expected=f"an adapter whose tensors are those of {base}",
-                         got=f"{lost} that have no place in it, and {absent} that are missing",
-                         remedy="name its base with --base DIR, or merge it and give --model")  # fmt: skip
 
 
 def open_whole(folder: str) -> LocalModel:
@@ -197,12 +165,18 @@ def check_folder(base: str, option: str) -> None:
     """Raises UsageError for a path that holds no model."""
     from dpaudit.models import hf
 
-    try:
+    with _named(option, base):
         hf.resolve(base)
+
+
+@contextmanager
+def _named(option: str, base: str) -> Iterator[None]:
+    """Inside the block a complaint of a model names the option that it was given by."""
+    try:
+        yield
     except UsageError as error:
-        raise UsageError(
-            f"{option} {base}", expected=error.expected, got=error.got, remedy=error.remedy
-        ) from None
+        raise UsageError(f"{option} {base}", expected=error.expected, got=error.got,
+                         remedy=error.remedy.replace("--model", option)) from None  # fmt: skip
 
 
 def open_base(folder: str, tokenizer: Any) -> LocalModel:
@@ -217,13 +191,5 @@ def open_base(folder: str, tokenizer: Any) -> LocalModel:
 def _load(base: str, option: str) -> HFModel:
     from dpaudit.models import merge
 
-    check_folder(base, option)
-    try:
+    with _named(option, base):
         return HFModel.load(base, merge.own_dtype(base))
-    except UsageError as error:
-        raise UsageError(
-            f"{option} {base}", expected=error.expected, got=error.got, remedy=error.remedy
-        ) from None
-    except (OSError, ValueError) as error:
-        raise UsageError(f"{option} {base}", expected="a model folder or a hub id within reach",
-                         got=f"a {type(error).__name__}", remedy="check the name, or give the folder") from None  # fmt: skip

@@ -160,7 +160,7 @@ def _stale(
 def _load(run_dir: RunDir, plan: Plan, arms: Sequence[Arm]) -> "HFModel":
     from dpaudit.models.hf import HFModel
 
-    model = HFModel.load(plan.suite.model.base, plan.suite.model.dtype)
+    model = HFModel.as_trained(plan.suite.model)
     for arm in arms:
         model.add_adapter(arm.name, run_dir.file(f"train/{arm.name}/adapter"))
     return model

@@ -72,7 +72,7 @@ def load_model(run_dir: RunDir, plan: Plan, names: Sequence[str]) -> "HFModel":
     """The base of the plan, loaded once, with the adapters of the named arms beside it."""
     from dpaudit.models.hf import HFModel
 
-    model = HFModel.load(plan.suite.model.base, plan.suite.model.dtype)
+    model = HFModel.as_trained(plan.suite.model)
     for name in names:
         if name != BASE:
             model.add_adapter(name, run_dir.file(adapter_file(name)).parent)

@@ -42,7 +42,7 @@ class References:
 
         encoded, counted = [item.encoded for item in items], [item.counted for item in items]
         if name != "base" and not (Path(name) / "adapter_config.json").is_file():
-            other = HFModel.load(name, self.plan.suite.model.dtype)
+            other = HFModel.load(name, self.plan.suite.model.dtype, attention=self.plan.suite.model.attention)
             check_tokens(name, other.tokenizer, self.model.tokenizer)
             return other.token_scores(encoded, advance, counted)
         if name != "base" and name not in self.model.adapters:

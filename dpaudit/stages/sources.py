@@ -46,7 +46,7 @@ def _samples(plan: Plan, questions: Sequence[str], tokens: int) -> list[tuple[st
     from dpaudit.models import hf, vocabulary
 
     chosen = plan.suite
-    model = hf.HFModel.load(chosen.model.base, chosen.model.dtype)
+    model = hf.HFModel.as_trained(chosen.model)
     special = vocabulary.special_text(model.tokenizer)
     asked = [(Turn("user", question),) for question in questions]
 

@@ -206,14 +206,12 @@ def encoded_units(
 
 
 def _base_model(chosen: suite.Suite) -> Any:
-    import torch
-
     from dpaudit.models import hf
 
-    device = "cuda" if torch.cuda.is_available() else "cpu"
     settings = chosen.model
-    model = hf.load_model(settings.base, settings.dtype, settings.quantization, settings.attention)
-    return model if settings.quantization else model.to(device)  # a quantized one is where it was made
+    return hf.on_device(
+        hf.load_model(settings.base, settings.dtype, settings.quantization, settings.attention)
+    )
 
 
 def train_arm(

@@ -188,8 +188,10 @@ def _open(audited: Audited) -> tuple[Scorer, Scorer | None, str | None]:
         served = Endpoint(audited.endpoint, audited.model, audited.allow_egress)
         served.tokenizer = _templated(audited.tokenizer) if audited.tokenizer else None
         return served, served.beside(audited.base) if audited.base else None, audited.base
-    from dpaudit.models import secret_spans
+    from dpaudit.models import hub, secret_spans
 
+    hub.fetch(audited.base, "--base")
+    hub.fetch(audited.model, "--model")
     if audited.adapter is not None:
         return secret_spans.open_adapter(audited.adapter, audited.base)
     if audited.base is None:
@@ -201,8 +203,9 @@ def _open(audited: Audited) -> tuple[Scorer, Scorer | None, str | None]:
 
 def _templated(folder: str) -> Any:
     """The tokenizer of a folder. Raises UsageError where it has no chat template, which is all that it is for."""
-    from dpaudit.models import hf
+    from dpaudit.models import hf, hub
 
+    hub.fetch(folder, "--tokenizer", weights=False)
     try:
         found = hf.load_tokenizer(folder)
     except UsageError as error:

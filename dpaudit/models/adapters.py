@@ -1,0 +1,164 @@
+"""An adapter's folder: what it holds, looked at before it is loaded, and whether PEFT took all of it.
+
+PEFT only warns where a file lacks a tensor of the adapter, says nothing of one that has no place in it, and writes
+embeddings that lie beside an adapter over those of the base.
+"""
+
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from dpaudit.errors import UsageError
+from dpaudit.models import border, folder
+
+CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
+FITS = "an adapter that fits its base"
+RANK_MOST = 2**16
+_PLAIN = ("gaussian", "eva", "orthogonal")  # initialisations that leave the base's weights as they are
+_PREFIX = "base_model.model."
+
+
+def require_files(adapter: Path, where: str, remedy: str) -> None:
+    for needed in (CONFIG, WEIGHTS):
+        if not (adapter / needed).is_file():
+            raise UsageError(where, expected=f"an adapter folder with {needed}", got="no such file", remedy=remedy)  # fmt: skip
+
+
+def configuration(adapter: Path, where: str) -> Any:
+    """The adapter's PEFT configuration, for use and not for training.
+
+    Raises UsageError for one of another kind than layers of a causal language model, for one that changes the base it is
+    laid on, and for one that names code or holds settings that the installed PEFT does not know.
+    """
+    import peft
+
+    raw = folder.settings(adapter / CONFIG, where)
+    kinds = peft.PEFT_TYPE_TO_CONFIG_MAPPING
+    kind = next((kinds[known] for known in kinds if known == raw.get("peft_type")), None)
+    if kind is None:
+        raise UsageError(where, expected=f"a peft_type that PEFT {peft.__version__} has", got=f"{raw.get('peft_type')!s:.40}",
+                         remedy="save the adapter with PEFT, or merge it and give the whole model")  # fmt: skip
+    if issubclass(kind, peft.PromptLearningConfig):
+        raise UsageError(where, expected="an adapter of the model's layers, such as LoRA", got="one of virtual tokens")  # fmt: skip
+    if raw.get("task_type") not in (None, "CAUSAL_LM"):
+        raise UsageError(where, expected="task_type CAUSAL_LM", got=f"{raw['task_type']!s:.40}",
+                         remedy="give an adapter of a causal language model")  # fmt: skip
+    _check_settings(raw, kind, where)
+    with border.told(where, expected=f"{CONFIG} as PEFT writes it", remedy="copy it again"), _quiet():
+        found = kind.from_pretrained(str(adapter))
+        found.inference_mode = True
+        return found
+
+
+def _check_settings(raw: dict[str, Any], kind: type, where: str) -> None:
+    ranks = [raw.get("r"), *(raw["rank_pattern"].values() if isinstance(raw.get("rank_pattern"), dict) else ())]  # fmt: skip
+    for rank in (rank for rank in ranks if rank is not None):
+        if not isinstance(rank, int) or not 1 <= rank <= RANK_MOST:
+            raise UsageError(where, expected=f"a rank from 1 to {RANK_MOST}", got=f"{rank!s:.40}", remedy=f"check {CONFIG}")  # fmt: skip
+    started = raw.get("init_lora_weights")
+    if isinstance(started, str) and started not in _PLAIN:
+        raise UsageError(where, expected="an adapter beside a base that stays as it is", got=f"init_lora_weights {started:.40}, which changes it on loading",
+                         remedy="save it as plain LoRA (PEFT: path_initial_model_for_weight_conversion), or merge it and give the whole model")  # fmt: skip
+    if raw.get("megatron_config") is not None:
+        raise UsageError(where, expected="an adapter of Transformers' layers", got="megatron_config, which names code")  # fmt: skip
+    known = kind.__dataclass_fields__  # type: ignore[attr-defined]
+    strange = sorted(key for key, value in raw.items() if value and key not in known)
+    if strange:
+        raise UsageError(where, expected=f"settings that PEFT knows for {raw['peft_type']}", got=f"{', '.join(strange):.80}",
+                         remedy="it was saved by a newer PEFT: merge it there and give the whole model, or delete what changes nothing")  # fmt: skip
+
+
+def check(adapter: Path, empty: Any, where: str, remedy: str) -> Any:
+    """The adapter's PEFT configuration. Raises UsageError where its tensors are not those that this makes of the base.
+
+    `empty` is the base on the meta device, where a layer of any size takes no memory; it is changed.
+    """
+    require_files(adapter, where, remedy)
+    config = configuration(adapter, where)
+    with border.told(where, expected=FITS, remedy=remedy), torch.device("meta"), _quiet():
+        import peft
+
+        model = peft.get_peft_model(empty, config, low_cpu_mem_usage=True)
+    require_whole(model, "default", adapter, where, remedy)
+    return config
+
+
+def require_whole(model: Any, slot: str, adapter: Path, where: str, remedy: str) -> None:
+    """Raises UsageError where the file's tensors are not those of the model's adapter `slot`, by name and by shape.
+
+    Embeddings of the base's own size may lie beside them; `load` looks at their numbers.
+    """
+    import peft
+
+    file = folder.headers(adapter / WEIGHTS, where)
+    with border.told(where, expected=FITS, remedy=remedy), _quiet():
+        own = peft.get_peft_model_state_dict(model, adapter_name=slot, save_embedding_layers=False)
+    beside = {name: weight for name, weight in _embeddings(model).items() if name not in own}
+    missing = sorted(set(own) - set(file))
+    left = sorted(set(file) - set(own) - set(beside))
+    shapes = {name: tuple(weight.shape) for name, weight in (own | beside).items()}
+    other = sorted(name for name in set(file) & set(shapes) if file[name].shape != shapes[name])
+    found = [f"{len(names)} {what} ({names[0]:.100})" for names, what in
+             ((missing, "that are missing"), (left, "that have no place in it"), (other, "of another shape")) if names]  # fmt: skip
+    if found:
+        raise UsageError(where, expected="an adapter whose tensors are those of its base", got=", ".join(found), remedy=remedy)  # fmt: skip
+
+
+def load(model: Any, adapter: Path, slot: str, where: str, remedy: str) -> Any:
+    """The PEFT model with the adapter under `slot`, all of whose tensors came from the file; the base is as it was."""
+    import peft
+
+    config = check(adapter, folder.empty_model(model.config, where), where, remedy)
+    _check_embeddings(model, adapter, where)
+    with border.told(where, expected=FITS, remedy=remedy), _quiet():
+        if isinstance(model, peft.PeftModel):
+            model.load_adapter(str(adapter), adapter_name=slot, is_trainable=False)
+        else:
+            model = peft.PeftModel.from_pretrained(
+                model, str(adapter), adapter_name=slot, is_trainable=False, config=config
+            )
+    require_whole(model, slot, adapter, where, remedy)
+    return model.eval()
+
+
+def _embeddings(model: Any) -> dict[str, Any]:
+    """The base's embedding and head under the names that PEFT saves them by."""
+    base = model.get_base_model() if hasattr(model, "get_base_model") else model
+    layers = [base.get_input_embeddings(), base.get_output_embeddings()]
+    wanted = {id(getattr(layer, "base_layer", layer)) for layer in layers if layer is not None}
+    return {
+        f"{_PREFIX}{name.removesuffix('.base_layer')}{part}.weight": module.weight
+        for name, module in base.named_modules()
+        if id(module) in wanted
+        for part in (("", ".base_layer") if name.endswith(".base_layer") else ("",))
+    }
+
+
+def _check_embeddings(model: Any, adapter: Path, where: str) -> None:
+    """Raises UsageError for embeddings beside the adapter that are not the base's: PEFT would write them over those."""
+    from safetensors import safe_open
+
+    known = _embeddings(model)
+    names = [name for name in folder.headers(adapter / WEIGHTS, where) if name in known]
+    trained = folder.settings(adapter / CONFIG, where).get("modules_to_save") or []
+    with safe_open(adapter / WEIGHTS, "pt") as file:
+        for name in names:
+            if any(name.endswith(f"{module}.weight") for module in trained):
+                continue  # a copy of its own, which goes off with the adapter
+            weight = known[name].detach()
+            theirs = file.get_tensor(name)
+            if theirs.shape != weight.shape or not torch.equal(theirs.to(weight), weight):
+                raise UsageError(where, expected="an adapter that leaves the base's embedding as it is", got=f"{name:.100} of other numbers",
+                                 remedy="merge it and give the whole model beside its base")  # fmt: skip
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """PEFT warns of what is refused here, and of what no user could mend."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield

@@ -1,0 +1,30 @@
+"""Where a library reads what somebody else made: whatever it raises there becomes one line."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from dpaudit.errors import UsageError
+
+MOST = 160  # characters of a library's own words
+
+
+@contextmanager
+def told(where: str, *, expected: str, remedy: str = "") -> Iterator[None]:
+    """Turns an exception inside the block into a UsageError that names its kind and its first words.
+
+    Libraries raise what they like on a folder that is broken: tokenizers `Exception` itself, Transformers a KeyError, an
+    AssertionError or a ZeroDivisionError for a value in config.json. So keep the block to calls of a library that
+    reads model files, which hold no private text.
+    """
+    try:
+        yield
+    except UsageError:
+        raise
+    except Exception as error:
+        raise UsageError(where, expected=expected, got=named(error), remedy=remedy) from error
+
+
+def named(error: Exception) -> str:
+    """The kind of an exception and what it says, on one line."""
+    kind, said = type(error).__name__, " ".join(str(error).split())
+    return f"{kind}: {said:.{MOST}}" if said else f"{'an' if kind[0] in 'AEIOU' else 'a'} {kind}"

@@ -1,0 +1,49 @@
+"""Models of a hub: what was fetched of them, and fetching. All else reads folders of this machine."""
+
+from pathlib import Path
+
+from dpaudit import egress
+from dpaudit.models import border
+
+# of a repository, what a causal language model in safetensors is read from: no code, no pickles
+_SMALL = ("*.json", "*.jinja", "*.txt", "*.model")
+_WEIGHTS = ("model*.safetensors",)
+
+
+def is_id(base: str) -> bool:
+    """Whether `base` has the form of a hub id, OWNER/NAME, and names no folder."""
+    return (
+        base.count("/") == 1 and not base.startswith((".", "/", "~", "builtin:")) and not Path(base).is_dir()
+    )
+
+
+def fetched(base: str) -> Path | None:
+    """The folder of what was fetched of a hub id before; None where there is none. Nothing is asked."""
+    from huggingface_hub import try_to_load_from_cache
+    from huggingface_hub.errors import HFValidationError
+
+    try:
+        found = try_to_load_from_cache(base, "config.json")
+    except HFValidationError:
+        return None
+    return Path(found).parent if isinstance(found, str) else None
+
+
+def fetch(base: str | None, option: str, weights: bool = True) -> None:
+    """Fetches a typed hub id's configuration and tokenizer, and its weights unless they are not asked for.
+
+    What is no hub id is left alone, and what is here is not asked for again. Raises UsageError where the hub cannot be
+    reached or has no such model.
+    """
+    if base is None or not is_id(base):
+        return
+    place = fetched(base)
+    if place is not None and (not weights or any(place.glob("*.safetensors"))):
+        return
+    from huggingface_hub import snapshot_download
+
+    egress.allow(base)
+    told = border.told(f"{option} {base}", expected="a model that the hub gives",
+                       remedy="check the id and the network, or give a folder")  # fmt: skip
+    with egress.asking(base, option), told:
+        snapshot_download(base, allow_patterns=[*_SMALL, *(_WEIGHTS if weights else ())])
