@@ -10,6 +10,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal
 
+from dpaudit import custody
 from dpaudit.corpus import Record
 from dpaudit.errors import UsageError
 from dpaudit.recipe import Recipe
@@ -56,6 +57,7 @@ class AuditKey:
     data_digest: str  # HMAC of the planted file under `hash_key`
     hash_key: str  # hexadecimal
     version: int = VERSION
+    salt: str = ""  # of the commitment, hexadecimal; a key of before has none
 
 
 def write(key: AuditKey, path: Path) -> None:
@@ -90,6 +92,13 @@ def load(path: Path) -> AuditKey:
     if not isinstance(seal, str) or not hmac.compare_digest(seal.encode(), _seal(data).encode()):
         raise _edited(path)
     return _built(data, path)
+
+
+def commitment(key: AuditKey) -> str | None:
+    """What `plant` said to note down: the hash of the salt and all else that is in the key. None for a key of before."""
+    data = _plain(asdict(key))
+    salt = data.pop("salt")
+    return custody.commitment(salt, data) if salt else None
 
 
 def check(key: AuditKey, path: Path, data: Path | None = None) -> None:

@@ -15,6 +15,7 @@ from typer.core import TyperGroup
 from dpaudit import (
     __version__,
     claims,
+    custody,
     egress,
     faults,
     libraries,
@@ -30,6 +31,7 @@ from dpaudit.options import (
     BaselineOption,
     ChainOption,
     ClaimOption,
+    CommitmentOption,
     ConfidenceOption,
     DataOption,
     DeltaOption,
@@ -67,6 +69,7 @@ from dpaudit.rundir import RunDir
 from dpaudit.suite import Plan
 from dpaudit.training import ranks
 
+FAILED = 1
 UNFIT = 4
 INTERRUPTED = 130
 READER_LEFT = 141  # as a shell tells SIGPIPE
@@ -239,7 +242,8 @@ def train(
         _forecast(plan, as_json)
         return
     run_dir = pipeline.train(plan, runs, Progress(), arm, workers, micro_batch)
-    _tell(run_dir, plan, {"arms": overview.arm_rows(run_dir, plan)}, as_json)
+    noted = run_dir.read_json("corpus/manifest.json").get("commitment")
+    _tell(run_dir, plan, {"arms": overview.arm_rows(run_dir, plan), "commitment": noted}, as_json)
 
 
 @attack_app.command("mia")
@@ -412,10 +416,12 @@ def verify(
     run: Annotated[
         str | None, typer.Option("--run", metavar="NAME", help="A run whose suite declares claims; alone.")
     ] = None,
+    commitment: CommitmentOption = None,
     runs: RunsOption = rundir.RUNS,
     as_json: JsonOption = False,
 ) -> None:
     """Test a claim: exit code 1 refuted, 4 no power, 0 not refuted."""
+    from dpaudit.stages import custody as chain
     from dpaudit.stages import declared, verify
 
     if run is not None:
@@ -425,16 +431,18 @@ def verify(
             )
         run_dir, plan = _opened(run, runs)
         found = declared.verdicts(run_dir, plan)
-        _tell(run_dir, plan, {"declared": found}, as_json)
+        noted = chain.noted(run_dir, commitment) if commitment else {}
+        _tell(run_dir, plan, {"declared": found, **noted}, as_json)
         said = [row[key] for row in found for key in ("verdict", "ledger") if row[key]]
-        raise typer.Exit(verify.exit_code(said))
+        raise typer.Exit(FAILED if noted.get("noted_before") == custody.ANOTHER else verify.exit_code(said))
     if key is None or claim is None:
         raise UsageError("dpaudit verify", expected="--key FILE and --claim, or --run NAME",
                          got="no --key" if key is None else "no --claim", remedy=claims.EXAMPLE)  # fmt: skip
     audited = verify.Audited(adapter, model, endpoint, base, tuple(allow_egress or ()), tokenizer)
-    told = verify.run(audited, key, claims.parse(claim), Progress(), out, data, conformance)
+    told = verify.run(audited, key, claims.parse(claim), Progress(), out, data, conformance, commitment)
     _print(told if as_json else verify.summary(told), as_json)
-    raise typer.Exit(verify.exit_code([told["verdict"]["verdict"]]))
+    kept = told.get("noted_before") != custody.ANOTHER
+    raise typer.Exit(verify.exit_code([told["verdict"]["verdict"]]) if kept else FAILED)
 
 
 @app.command()
@@ -638,18 +646,35 @@ def show(
     run: Annotated[
         str | None, typer.Argument(metavar="[RUN]", help="A run; without it the one used last.")
     ] = None,
+    adapter: Annotated[
+        Path | None,
+        typer.Option(
+            "--adapter", metavar="DIR", help="An adapter that lies anywhere: which arm of a run it is."
+        ),
+    ] = None,
     runs: RunsOption = rundir.RUNS,
     as_json: JsonOption = False,
 ) -> None:
     """Show a run: its plan, its arms, which outputs are current, its page."""
-    run_dir = rundir.find(run, runs)
-    plan = overview.plan_of(run_dir)
+    if adapter is not None:
+        from dpaudit.stages import custody as chain
+
+        among = rundir.existing(runs) if run is None else [rundir.find(run, runs)]
+        _print({"adapter": str(adapter), "origins": chain.origins(adapter, among)}, as_json)
+        return
+    run_dir, plan = _opened(run, runs)
     _tell(run_dir, plan, overview.details(run_dir, plan), as_json)
 
 
 def _opened(name: str | None, runs: Path) -> tuple[RunDir, Plan]:
+    """The run and its plan, once every file that they rest on is found to be as it was written."""
+    from dpaudit.stages import custody as chain
+
     run_dir = rundir.find(name, runs)
-    return run_dir, overview.plan_of(run_dir)
+    chain.require_run(run_dir)
+    plan = overview.plan_of(run_dir)
+    chain.require(run_dir, plan)
+    return run_dir, plan
 
 
 def _forecast(plan: Plan, as_json: bool) -> None:

@@ -7,12 +7,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dpaudit import privacy
+from dpaudit import custody, privacy
 from dpaudit.errors import UsageError
 from dpaudit.privacy import Mechanism, PrivacySpec, Relation, Unit
 
 FILE = "privacy.json"
 KEY = "dpaudit_ledger"  # of a merged model's config.json: the SHA-256 of its ledger
+ADAPTER = "adapter_model.safetensors"
+_COPIES = (
+    "restore weights and ledger from one copy; `dpaudit show --adapter DIR` tells which arm an adapter is"
+)
 _EPSILON_ABOVE = 1.001  # recomputed over recorded; the accountant's own error is a tenth of that
 
 
@@ -57,7 +61,32 @@ def find(folder: Path) -> Ledger | None:
                          remedy="restore the one that was written with the model")  # fmt: skip
     found = _read(file)
     _check(found)
+    _check_weights(folder, found)
     return found
+
+
+def _check_weights(folder: Path, found: Ledger) -> None:
+    """Raises UsageError where a ledger that names its weights lies beside others.
+
+    An adapter's ledger has `adapter_sha256`, a merged model's `weights`: path -> SHA-256.
+    """
+    merged = found.data.get("weights")
+    adapter = found.data.get("adapter_sha256")
+    weights = next(
+        (file for file in (folder / ADAPTER, folder / "adapter" / ADAPTER) if file.is_file()), None
+    )
+    if isinstance(merged, dict) and (folder / "config.json").is_file():
+        known = {folder / str(name): sha for name, sha in merged.items()}
+        files = {*folder.glob("*.safetensors"), *known}
+    elif isinstance(adapter, str) and weights is not None:
+        known, files = {weights: adapter}, {weights}
+    else:
+        return
+    for file in sorted(files):
+        if not file.is_file():
+            raise UsageError(str(file), expected=f"the weights that {found.file} was written for", got="no such file", remedy=_COPIES)  # fmt: skip
+        if custody.file_digest(file) != known.get(file):
+            raise UsageError(str(file), expected=f"the weights that {found.file} was written for", got="others", remedy=_COPIES)  # fmt: skip
 
 
 def digest(file: Path) -> str:
@@ -95,6 +124,11 @@ def _named(folder: Path) -> str | None:
 
 def _read(file: Path) -> Ledger:
     data = _json(file)
+    if (custody.KEY in data or "adapter_sha256" in data) and (
+        wrong := custody.fault(data, "", None)
+    ) is not None:  # seals are the run's to check
+        raise UsageError(str(file), expected="the ledger as training wrote it", got=wrong, remedy="restore it from a copy")  # fmt: skip
+    data.pop(custody.KEY, None)
     try:
         claim, steps = data["claim"], int(data["steps_done"])
         mechanism = (
@@ -152,8 +186,9 @@ def _spent(found: Ledger) -> float:
 def _json(file: Path) -> dict[str, Any]:
     try:
         data = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError):  # JSON and Unicode errors are ValueErrors
+    except (OSError, ValueError, RecursionError):  # JSON and Unicode errors are ValueErrors
         data = None
     if not isinstance(data, dict):
-        raise UsageError(str(file), expected="a JSON object", got="something else or an unreadable file")
+        raise UsageError(str(file), expected="a JSON object", got="something else or an unreadable file",
+                         remedy="restore it from a copy")  # fmt: skip
     return data

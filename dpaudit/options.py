@@ -124,6 +124,14 @@ ClaimOption = Annotated[
         help="The claim, whole: eps=3,delta=1e-5,unit=record,relation=add_or_remove.",
     ),
 ]
+CommitmentOption = Annotated[
+    str | None,
+    typer.Option(
+        "--commitment",
+        metavar="HEX",
+        help="What plant or train said to note down: exit code 1 if it differs.",
+    ),
+]
 KeyOption = Annotated[
     Path | None, typer.Option("--key", metavar="FILE", help="The key that `dpaudit plant` wrote.")
 ]

@@ -21,7 +21,24 @@ def plan_of(run_dir: RunDir) -> Plan:
 
 def run_row(run_dir: RunDir) -> Row:
     """One line of `dpaudit ls`: run, suite, arms trained of those planned, stages begun or done, verdicts."""
-    plan = plan_of(run_dir)
+    from dpaudit.stages import custody
+
+    try:
+        custody.require_run(run_dir)
+        plan = plan_of(run_dir)
+        return _run_row(run_dir, plan)
+    except UsageError as error:
+        return {
+            "run": run_dir.name,
+            "suite": None,
+            "arms": None,
+            "stages": [],
+            "verdicts": {},
+            "caveat": str(error),
+        }
+
+
+def _run_row(run_dir: RunDir, plan: Plan) -> Row:
     trained = [arm for arm in arm_rows(run_dir, plan) if arm["trained"]]
     return {
         "run": run_dir.name,
@@ -45,7 +62,7 @@ def caveat_of(rows: Rows) -> str | None:
 
 
 def stage_states(run_dir: RunDir, plan: Plan) -> dict[str, str]:
-    """Stage -> "done" (all its outputs are there and current), "stale", "begun" or "open"."""
+    """Stage -> "done" (all its outputs are there and current), "stale", "altered", "begun" or "open"."""
     names = [arm.name for arm in suite.arms(plan.suite)]
     audited = [arm.name for arm in suite.arms(plan.suite) if not arm.twin]
     wanted = {
@@ -70,22 +87,20 @@ def _state(run_dir: RunDir, files: Sequence[str]) -> str:
     present = [file for file in files if run_dir.file(file).is_file()]
     if not present:
         return "open"
-    if any(not is_current(run_dir, file) for file in present):
-        return "stale"
+    states = {_state_of(run_dir, file) for file in present} - {"current"}
+    if states:
+        return "stale" if states == {"stale"} else "altered"
     return "done" if len(present) == len(files) else "begun"
 
 
 def is_current(run_dir: RunDir, relative: str) -> bool:
     """Whether a file was made from its inputs as they are now; a file that names no inputs counts as current.
 
-    One that cannot be read is not.
+    Raises UsageError for one that is not as the run wrote it.
     """
     if Path(relative).suffix not in (".json", ".parquet"):
         return True
-    try:
-        return run_dir.is_current(relative, run_dir.recorded_inputs(relative))
-    except (UsageError, ValueError):  # pyarrow's own error for what is no Parquet is a ValueError
-        return False
+    return run_dir.is_current(relative, run_dir.recorded_inputs(relative))
 
 
 def arm_rows(run_dir: RunDir, plan: Plan) -> Rows:
@@ -312,7 +327,18 @@ def output_rows(run_dir: RunDir) -> Rows:
     files = [p for part in ("corpus", "train", "attack", "audit", "evaluate", "judge", "report")
              for p in sorted(run_dir.file(part).rglob("*")) if p.suffix in (".json", ".parquet")]  # fmt: skip
     named = [file.relative_to(run_dir.path).as_posix() for file in files if "adapter" not in file.parts]
-    return [{"file": name, "state": "current" if is_current(run_dir, name) else "stale"} for name in named]
+    return [
+        {"file": name, "state": _state_of(run_dir, name)}
+        for name in named
+        if not name.endswith(".custody.json")
+    ]
+
+
+def _state_of(run_dir: RunDir, relative: str) -> str:
+    try:
+        return "current" if is_current(run_dir, relative) else "stale"
+    except UsageError as error:
+        return error.got
 
 
 def _optional(run_dir: RunDir, relative: str) -> Row:
@@ -362,6 +388,8 @@ def results(run_dir: RunDir, plan: Plan) -> Row:
 
 def details(run_dir: RunDir, plan: Plan) -> Row:
     """What `show` prints: the plan in short, its arms, every output's state, the page where there is one."""
+    from dpaudit.stages import custody
+
     chosen = plan.suite
     return {
         "suite": chosen.name,
@@ -370,6 +398,8 @@ def details(run_dir: RunDir, plan: Plan) -> Row:
         "seed": plan.seed,
         "insecure_seed": plan.insecure_seed,
         "stages": stage_states(run_dir, plan),
+        "custody": custody.seal_state(run_dir),
+        "commitment": _optional(run_dir, "corpus/manifest.json").get("commitment"),
         "arms": arm_rows(run_dir, plan),
         "outputs": output_rows(run_dir),
         "page": str(run_dir.file(PAGE)) if run_dir.file(PAGE).is_file() else None,

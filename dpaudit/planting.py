@@ -138,6 +138,7 @@ def plant(
             coins,
             digest,
             hash_key.hex(),
+            salt=secrets.token_hex(32),
         )
         audit_key.write(made, key_part)
         key_part.rename(key)  # first: planted data without a key would be good for nothing
@@ -432,6 +433,7 @@ def _told(source: Path, out: Path, key: Path, made: AuditKey, profile: Profile) 
         "guesses": made.rule.guesses,
         "epsilon_ceiling": ceiling,
         "ceiling_delta": 1e-5,
+        "commitment": audit_key.commitment(made),
         "renumbered": sorted(key for key, column in profile.columns.items() if column.is_row_number),
         **({"note": "; ".join(notes)} if notes else {}),
         "next": f"train on {out} as always, keep {key} away from the trainer, then: "

@@ -5,6 +5,7 @@ import hashlib
 import hmac
 import json
 import os
+import re
 import secrets
 import shutil
 import tempfile
@@ -14,10 +15,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dpaudit import content
+from dpaudit import content, custody
 from dpaudit.errors import UsageError
 
 RUNS = Path("runs")
+PLAN = "plan.json"
+SEAL_KEY = "custody/seal.key"
+_TEMPORARY = re.compile(r"(^|/)\.([^/]+)\.[0-9a-f]{8}\.tmp(?=/|$)")  # as `RunDir.work_folder` names it
 
 
 @dataclass(frozen=True)
@@ -34,25 +38,73 @@ class RunDir:
         return self.path / relative
 
     def read_json(self, relative: str) -> dict[str, Any]:
-        """The JSON object in `relative`. Raises UsageError where it is missing or broken, with the stage to run."""
+        """The JSON object in `relative`, as this run wrote it there.
+
+        Raises UsageError with the way out where it is missing, broken, altered, or was written for another place or run.
+        plan.json carries no stamp of its own: what was made from it tells its hash.
+        """
         path = self.file(relative)
         try:
             data = json.loads(path.read_text(encoding="utf-8"))
         except FileNotFoundError:
-            raise missing(path) from None
+            raise self.refused(relative, "no such file") if relative == PLAN else missing(path) from None
         except json.JSONDecodeError as error:
-            raise UsageError(str(path), expected="JSON", got=f"a syntax error in line {error.lineno}",
-                             remedy="delete the file and type the command again") from error  # fmt: skip
+            raise self.refused(relative, f"a syntax error in line {error.lineno}", "JSON") from None
+        except (ValueError, RecursionError):  # bytes that are no text, a number of thousands of digits
+            raise self.refused(relative, "something else", "JSON") from None
         if not isinstance(data, dict):
-            raise UsageError(str(path), expected="a JSON object", got=type(data).__name__)
+            raise self.refused(relative, f"a {type(data).__name__}", "a JSON object")
+        if relative == PLAN:
+            return data
+        if (wrong := custody.fault(data, _final(relative), self.seal_key())) is not None:
+            raise self.refused(relative, wrong)
+        del data[custody.KEY]
         return data
 
-    def write_json(self, relative: str, data: dict[str, Any], inputs: Iterable[str] = ()) -> None:
-        """Writes `data` as a whole or not at all; `inputs` (relative paths) are hashed into its key "inputs"."""
-        stamped = {**data, "inputs": self.digests(inputs)}
-        write_text(
-            self.file(relative), json.dumps(stamped, ensure_ascii=False, indent=1, default=_plain) + "\n"
+    def refused(self, relative: str, got: str, expected: str = "the file as this run wrote it") -> UsageError:
+        """The error for a file that is not what the run wrote; the way out follows from its place."""
+        return UsageError(
+            str(self.file(relative)), expected=expected, got=got, remedy=self._way_out(relative)
         )
+
+    def _way_out(self, relative: str) -> str:
+        stage, _, rest = relative.partition("/")
+        name = rest.partition("/")[0]
+        if stage == "train" and name.endswith(".partial"):
+            return f"restore it, or delete {self.file(f'train/{name}')} to train that arm from its start"
+        if stage == "train" and name:
+            return (f"restore it from a copy, or delete {self.file(f'train/{name}')} and type `dpaudit train`: a second "
+                    "training on the same records")  # fmt: skip
+        if stage == "attack" and "/shadows/" in relative:
+            folder = self.path / Path(*Path(relative).parts[:4])
+            return f"delete {folder} and type `dpaudit attack mia` with --shadows again"
+        if stage in ("attack", "audit", "evaluate", "judge", "report"):
+            return f"delete it and type `{_command(Path(relative))}` again"
+        return f"restore it from a copy, or delete {self.path} to begin again"
+
+    def seal_key(self) -> bytes | None:
+        """The key of this run's seals; None where it is not there: then hashes are checked and seals are not.
+
+        Raises UsageError for a broken one.
+        """
+        path = self.file(SEAL_KEY)
+        try:
+            key = path.read_bytes()
+        except FileNotFoundError:
+            return None
+        if len(key) != custody.KEY_BYTES:
+            raise UsageError(str(path), expected=f"a key of {custody.KEY_BYTES} bytes", got=f"{len(key)} bytes",
+                             remedy="restore it from a copy; without it seals cannot be checked")  # fmt: skip
+        return key
+
+    def write_json(self, relative: str, data: dict[str, Any], inputs: Iterable[str] = ()) -> None:
+        """Writes `data` as a whole or not at all; `inputs` (relative paths) are hashed into its key "inputs".
+
+        The file carries the hash of its own content, sealed under the run's key where there is one.
+        """
+        plain = json.loads(json.dumps({**data, "inputs": self.digests(inputs)}, default=_plain))
+        stamped = custody.stamped(plain, _final(relative), self.seal_key())
+        write_text(self.file(relative), json.dumps(stamped, ensure_ascii=False, indent=1) + "\n")
 
     def read_lines(self, relative: str) -> list[dict[str, Any]]:
         return list(self.iterate_lines(relative))
@@ -70,13 +122,37 @@ class RunDir:
         lines = (json.dumps(row, ensure_ascii=False, default=_plain) + "\n" for row in rows)
         _write_pieces(self.file(relative), lines)
 
+    def read_sealed_lines(self, relative: str) -> list[dict[str, Any]]:
+        """The rows of a file that `write_sealed_lines` wrote. Raises UsageError for other bytes than it wrote."""
+        path, told = self.file(relative), self.file(_sidecar(relative))
+        if not path.is_file():
+            raise missing(path)
+        known = self.read_json(_sidecar(relative))["sha256"] if told.is_file() else ()
+        if custody.file_digest(path) not in known:
+            raise self.refused(
+                relative, "an altered one" if known else "one whose hash is not kept beside it"
+            )
+        return self.read_lines(relative)
+
+    def write_sealed_lines(self, relative: str, rows: Iterable[dict[str, Any]]) -> None:
+        """Writes rows of JSON as a whole or not at all, and their hash, sealed, to a file beside them.
+
+        The hash comes first, beside that of the rows before: whenever a kill comes, one of both fits.
+        """
+        text = "".join(json.dumps(row, ensure_ascii=False, default=_plain) + "\n" for row in rows)
+        path, told = self.file(relative), self.file(_sidecar(relative))
+        known = self.read_json(_sidecar(relative))["sha256"] if told.is_file() else ()
+        before = [one for one in known if path.is_file() and one == custody.file_digest(path)]
+        after = hashlib.sha256(text.encode()).hexdigest()
+        self.write_json(_sidecar(relative), {"sha256": [after, *before]})
+        write_text(path, text)
+
     def digest(self, relative: str) -> str:
         """SHA-256 of a file. Never called on private data: prepare writes keyed hashes of it to corpus/manifest.json."""
         path = self.file(relative)
         if not path.is_file():
             raise missing(path)
-        with path.open("rb") as stream:
-            return hashlib.file_digest(stream, "sha256").hexdigest()[:32]
+        return custody.file_digest(path)[:32]
 
     def digests(self, inputs: Iterable[str]) -> dict[str, str]:
         return {relative: self.digest(relative) for relative in inputs}
@@ -98,14 +174,15 @@ class RunDir:
         return self.path / "secret" / name
 
     def is_current(self, relative: str, inputs: Iterable[str]) -> bool:
-        """Whether `relative` exists and was made from `inputs` as they are now (so the work can be skipped)."""
-        path = self.file(relative)
-        if not path.is_file():
+        """Whether `relative` exists and was made from `inputs` as they are now (so the work can be skipped).
+
+        Raises UsageError for a file that is not as this run wrote it: what was altered is told, never made anew in silence.
+        """
+        if not self.file(relative).is_file():
             return False
-        try:
-            return self.recorded_inputs(relative) == self.digests(inputs)
-        except (UsageError, ValueError):  # pyarrow's own error for what is no Parquet is a ValueError
-            return False
+        recorded = self.recorded_inputs(relative)
+        names = list(inputs)
+        return all(self.file(name).is_file() for name in names) and recorded == self.digests(names)
 
     def require_current(self, relative: str, inputs: Iterable[str], command: str) -> None:
         """Raises UsageError where `relative` is missing or stale; `command` is the remedy (`dpaudit train`)."""
@@ -119,13 +196,33 @@ class RunDir:
 
     def recorded_inputs(self, relative: str) -> dict[str, str]:
         """The input hashes that an output carries: key "inputs" of JSON, metadata "inputs" of Parquet."""
-        path = self.file(relative)
-        if path.suffix == ".parquet":
-            import pyarrow.parquet
+        found = self.read_metadata(relative) if relative.endswith(".parquet") else self.read_json(relative)
+        inputs = found.get("inputs", {})
+        if not isinstance(inputs, dict):
+            raise self.refused(relative, "one whose inputs are no mapping")
+        return dict(inputs)
 
-            metadata = pyarrow.parquet.read_schema(path).metadata or {}
-            return dict(json.loads(metadata.get(b"inputs", b"{}")))
-        return dict(self.read_json(relative).get("inputs", {}))
+    def read_metadata(self, relative: str) -> dict[str, Any]:
+        """What a Parquet output tells of itself. Raises UsageError as `read_json` does."""
+        import pyarrow
+        import pyarrow.parquet
+
+        if not self.file(relative).is_file():
+            raise missing(self.file(relative))
+        try:
+            metadata = pyarrow.parquet.read_schema(self.file(relative)).metadata or {}
+            found = json.loads(metadata.get(custody.KEY.encode(), b"null"))
+        except (pyarrow.ArrowException, OSError, ValueError, RecursionError):
+            raise self.refused(relative, "a broken one") from None
+        if not isinstance(found, dict):
+            raise self.refused(relative, "one without its own hash")
+        if (wrong := custody.fault(found, relative, self.seal_key())) is not None:
+            raise self.refused(relative, wrong)
+        return found
+
+    def stamped_metadata(self, relative: str, told: dict[str, Any]) -> dict[str, str]:
+        """The metadata with which a Parquet output tells `told` (what its rows are among it) of itself, under a seal."""
+        return {custody.KEY: json.dumps(custody.stamped(told, relative, self.seal_key()))}
 
     def work_folder(self, relative: str) -> Path:
         """A new folder beside `relative`, mode 0700, whose name `sweep` knows: who asks for it removes it."""
@@ -151,14 +248,12 @@ class RunDir:
 def keyed_file_digest(path: Path, key: bytes) -> str:
     """HMAC-SHA-256 of a file's bytes, or of the names and bytes below a folder. Raises UsageError where it cannot be read."""
     code = hmac.new(key, digestmod=hashlib.sha256)
-    files = sorted(found for found in path.rglob("*") if found.is_file()) if path.is_dir() else [path]
     try:
-        for file in files:
-            if path.is_dir():
-                code.update(f"{file.relative_to(path)} {file.stat().st_size}\n".encode())
-            with file.open("rb") as stream:
-                while piece := stream.read(1 << 20):
-                    code.update(piece)
+        if not path.is_dir():
+            return custody.private_digest(path, key)[:32]
+        for file in sorted(found for found in path.rglob("*") if found.is_file()):
+            code.update(f"{file.relative_to(path)} {file.stat().st_size}\n".encode())
+            code.update(bytes.fromhex(custody.private_digest(file, key)))
     except OSError as error:
         raise UsageError(str(path), expected="a readable file", got=error.strerror or "an error") from error
     return code.hexdigest()[:32]
@@ -184,13 +279,27 @@ def _write_pieces(path: Path, pieces: Iterable[str]) -> None:
 
 def missing(path: Path, command: str = "") -> UsageError:
     """The error for an output that an earlier stage has not made; the stage is known from the path."""
+    return UsageError(str(path), expected="a finished output", got="no such file",
+                      remedy=f"type `{command or _command(path)}` first")  # fmt: skip
+
+
+def _command(path: Path) -> str:
+    """The command that makes an output."""
     stages = {"train": "train", "attack": "attack mia", "audit": "attack mia", "evaluate": "eval", "judge": "judge",
               "report": "report html"}  # fmt: skip
     stage = next((stages[part] for part in reversed(path.parts) if part in stages), "train")
     if stage == "attack mia" and path.stem in content.listing("attacks"):
         stage = f"attack {content.load_yaml(content.find('attacks', path.stem)).get('kind', 'mia')}"
-    return UsageError(str(path), expected="a finished output", got="no such file",
-                      remedy=f"type `{command or 'dpaudit ' + stage}` first")  # fmt: skip
+    return f"dpaudit {stage}"
+
+
+def _final(relative: str) -> str:
+    """The place of a file once the folders that it is written in have their own names."""
+    return _TEMPORARY.sub(r"\1\2", relative)
+
+
+def _sidecar(relative: str) -> str:
+    return f"{relative}.custody.json"
 
 
 @contextmanager
@@ -216,11 +325,10 @@ def sweep(run_dir: RunDir) -> None:
 
 
 def existing(runs: Path = RUNS) -> list[RunDir]:
-    """All whole runs, newest use last."""
-    plans = [p for p in runs.glob("*/plan.json") if not p.parent.name.startswith(".")]
-    return [
-        RunDir(p.parent) for p in sorted(plans, key=lambda p: (p.parent.stat().st_mtime_ns, p.parent.name))
-    ]
+    """All whole runs, newest use last; one whose plan was lost is among them, to be told."""
+    folders = {p.parents[depth] for name, depth in ((PLAN, 0), (SEAL_KEY, 1)) for p in runs.glob(f"*/{name}")}
+    whole = [folder for folder in folders if not folder.name.startswith(".")]
+    return [RunDir(folder) for folder in sorted(whole, key=lambda p: (p.stat().st_mtime_ns, p.name))]
 
 
 def find(name: str | None, runs: Path = RUNS) -> RunDir:
@@ -255,12 +363,21 @@ def open_or_create(plan: dict[str, Any], name: str, runs: Path = RUNS) -> RunDir
     `plan` is the resolved suite with seeds and versions.
     """
     run = located(plan, name, runs)
-    if run.file("plan.json").is_file():
+    if run.path.exists():
+        if run.read_json(PLAN) != json.loads(_plan_text(plan)):
+            raise run.refused(PLAN, "an altered one", "the plan that the run began with")
         os.utime(run.path)  # the run used last is the one that the next command finds
         return run
     with RunDir(runs).whole_directory(run.name) as temporary:
-        (temporary / "plan.json").write_text(_plan_text(plan), encoding="utf-8")
+        (temporary / PLAN).write_text(_plan_text(plan), encoding="utf-8")
+        _write_seal_key(temporary / SEAL_KEY)
     return run
+
+
+def _write_seal_key(file: Path) -> None:
+    file.parent.mkdir(mode=0o700)
+    file.touch(mode=0o600)
+    file.write_bytes(secrets.token_bytes(custody.KEY_BYTES))
 
 
 def _plan_text(plan: dict[str, Any]) -> str:

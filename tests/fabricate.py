@@ -1,5 +1,6 @@
 """A run directory as the stages would leave it, made up in a moment: for tests of what reads finished runs."""
 
+import json
 import math
 from functools import cache
 from pathlib import Path
@@ -7,8 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from dpaudit import control, rundir, suite
+from dpaudit import control, custody, rundir, suite
 from dpaudit.rundir import RunDir
+from dpaudit.stages import custody as chain
 from dpaudit.stats import epsilon, roc
 from dpaudit.suite import Arm, Grid, Plan, Schedule, Suite, Training
 from dpaudit.verdict import Claim
@@ -41,7 +43,7 @@ def run(
     """A run with the outputs of `stages`, its arms sft-inf, -eps8, -eps4, -eps1 and dpo-sigmoid-eps8."""
     plan = plan_named(name, insecure_seed)
     run_dir = rundir.open_or_create(plan.to_json(), "fabricated", runs)
-    _corpus(run_dir)
+    corpus(run_dir)
     for arm in suite.arms(plan.suite):
         if "train" in stages:
             train(run_dir, plan, arm)
@@ -104,6 +106,26 @@ def train(run_dir: RunDir, plan: Plan, arm: Arm) -> None:
     run_dir.write_json(f"{folder}/privacy.json", ledger, ["plan.json"])
     run_dir.write_lines(f"{folder}/steps.jsonl", map(_step(arm), range(schedule.steps)))
     run_dir.write_json(f"{folder}/train.json", measured, ["plan.json"])
+    run_dir.file(f"{folder}/adapter").mkdir(exist_ok=True)
+    run_dir.file(f"{folder}/adapter/adapter_model.safetensors").write_bytes(arm.name.encode())
+    run_dir.file(f"{folder}/adapter/adapter_config.json").write_text("{}")
+    bind(run_dir, arm.name)
+
+
+def bind(run_dir: RunDir, *arms: str) -> None:
+    """Makes the files of arms (without any: of all) those that training wrote, as they are now."""
+    for arm in arms or [folder.name for folder in run_dir.file("train").iterdir()]:
+        folder = run_dir.file(f"train/{arm}")
+        (folder / "manifest.json").unlink(missing_ok=True)
+        chain.write_arm(run_dir, folder, arm, chain.INPUTS, "0" * 64)
+
+
+def rewrite(run_dir: RunDir, relative: str, data: dict[str, Any]) -> None:
+    """Writes other findings, inputs and all, as if a stage had found them."""
+    text = json.dumps(custody.stamped(data, relative, run_dir.seal_key()))
+    run_dir.file(relative).write_text(text, encoding="utf-8")
+    if relative.startswith("train/"):
+        bind(run_dir, relative.split("/")[1])
 
 
 def audit(run_dir: RunDir, plan: Plan, arm: Arm, recipe: str, shrink: float = 1.0) -> None:
@@ -285,8 +307,10 @@ def judge(run_dir: RunDir, plan: Plan, fit: bool) -> None:
     run_dir.write_lines("judge/answers.jsonl", [{"arm": "sft-inf", "answer": TEXT}])
 
 
-def _corpus(run_dir: RunDir) -> None:
-    run_dir.write_json("corpus/manifest.json", {"units": 4000, "counts": {}, "files": {}})
+def corpus(run_dir: RunDir) -> None:
+    run_dir.write_json(
+        "corpus/manifest.json", {"units": 4000, "counts": {}, "files": {chain.COINS: "0" * 32}}, ["plan.json"]
+    )
     run_dir.write_lines("corpus/candidates.jsonl", [{"kind": "canary", "secret": SECRET, "text": TEXT}])
 
 

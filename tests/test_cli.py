@@ -526,7 +526,7 @@ def test_a_broken_file_of_a_run(call: Call) -> None:
     run_dir.file("attack/sft-inf").mkdir(parents=True)
     run_dir.file("attack/sft-inf/scores.parquet").write_text("a patient's words")
     shown = call("show")
-    assert shown.code == 0 and re.search(r"attack/sft-inf/scores.parquet +stale", shown.out)
+    assert shown.code == 0 and re.search(r"attack/sft-inf/scores.parquet +a broken one", shown.out)
 
 
 def broken_json() -> None:

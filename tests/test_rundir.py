@@ -2,7 +2,6 @@
 
 import hashlib
 import hmac
-import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -27,7 +26,7 @@ def test_a_run_is_named_by_its_plan(tmp_path: Path) -> None:
     assert rundir.open_or_create({"a": 2, "b": 2}, "x", runs) != first
     assert rundir.located({"a": 1, "b": 2}, "x", runs) == first
     assert first.read_json("plan.json") == {"a": 1, "b": 2}
-    assert [path.name for path in first.path.iterdir()] == ["plan.json"]
+    assert sorted(path.name for path in first.path.iterdir()) == ["custody", "plan.json"]
 
 
 def test_find_takes_the_run_used_last(tmp_path: Path) -> None:
@@ -86,9 +85,16 @@ def test_parquet_carries_inputs_in_its_metadata(run_dir: RunDir) -> None:
 
     run_dir.write_json("a.json", {})
     table = pyarrow.table({"value": [1.0]})
-    table = table.replace_schema_metadata({"inputs": json.dumps(run_dir.digests(["a.json"]))})
+    told = {"inputs": run_dir.digests(["a.json"])}
+    table = table.replace_schema_metadata(run_dir.stamped_metadata("s.parquet", told))
     pyarrow.parquet.write_table(table, run_dir.file("s.parquet"))
     assert run_dir.is_current("s.parquet", ["a.json"])
+    run_dir.file("s.parquet").rename(run_dir.file("t.parquet"))
+    with pytest.raises(
+        UsageError,
+        match=r"t\.parquet: expected the file as this run wrote it, got an altered one, or another output's",
+    ):
+        run_dir.is_current("t.parquet", ["a.json"])
 
 
 def test_a_failed_write_leaves_the_old_file(run_dir: RunDir) -> None:
@@ -98,7 +104,7 @@ def test_a_failed_write_leaves_the_old_file(run_dir: RunDir) -> None:
     with pytest.raises(ZeroDivisionError):
         run_dir.write_lines("a.json", ({"n": 1 // n} for n in (1, 0)))
     assert run_dir.read_json("a.json")["n"] == 1
-    assert sorted(path.name for path in run_dir.path.iterdir()) == ["a.json", "plan.json"]
+    assert sorted(path.name for path in run_dir.path.iterdir()) == ["a.json", "custody", "plan.json"]
 
 
 def test_a_directory_is_whole_or_not_there(run_dir: RunDir) -> None:
@@ -137,7 +143,7 @@ def test_broken_json_is_one_line(run_dir: RunDir) -> None:
     with pytest.raises(UsageError, match="expected JSON, got a syntax error in line 2"):
         run_dir.read_json("a.json")
     run_dir.file("a.json").write_text("[1]")
-    with pytest.raises(UsageError, match="expected a JSON object, got list"):
+    with pytest.raises(UsageError, match="expected a JSON object, got a list"):
         run_dir.read_json("a.json")
 
 
@@ -224,4 +230,4 @@ def test_a_work_folder_is_the_owners_alone_and_swept(run_dir: RunDir) -> None:
     assert folder.stat().st_mode & 0o777 == 0o700 and folder != run_dir.work_folder("units-sft")
     (folder / "tokens").write_text("x")
     rundir.sweep(run_dir)
-    assert [path.name for path in run_dir.path.iterdir()] == ["plan.json"]
+    assert sorted(path.name for path in run_dir.path.iterdir()) == ["custody", "plan.json"]

@@ -21,6 +21,7 @@ from typer.testing import CliRunner, Result
 from dpaudit import audit_key, claims, detection, planting, rundir
 from dpaudit.cli import app
 from dpaudit.errors import PartialError, UsageError
+from dpaudit.rundir import RunDir
 from dpaudit.stages import declared, verify
 from dpaudit.suite import DeclaredClaim, arms
 from dpaudit.verdict import Claim
@@ -622,6 +623,7 @@ def declaring(tmp_path: Path, *epsilons: tuple[str, float]) -> tuple[Path, str]:
     said = tuple(DeclaredClaim(arm, e, 1e-5, training.unit, training.relation) for arm, e in epsilons)
     plan = replace(plan, suite=replace(plan.suite, claims=said))
     run_dir = rundir.open_or_create(plan.to_json(), "declared", tmp_path / "runs")
+    fabricate.corpus(run_dir)
     for arm in arms(plan.suite):
         fabricate.train(run_dir, plan, arm)
         fabricate.audit(run_dir, plan, arm, "calibrated")
@@ -650,7 +652,12 @@ def test_declared_claims_set_the_exit_code(epsilons: Any, code: int, tmp_path: P
 
 def test_a_stale_audit_sets_no_exit_code(tmp_path: Path) -> None:
     runs, name = declaring(tmp_path, ("sft-eps1", 1.0))
+    import fabricate
+
     rundir.write_text(runs / name / "train/sft-eps1/adapter/adapter_model.safetensors", "another adapter")
+    done = check("--run", name, "--runs", runs)
+    assert isinstance(done.exception, UsageError) and "got an altered one" in str(done.exception)
+    fabricate.bind(RunDir(runs / name), "sft-eps1")  # as if it had been trained again
     done = check("--run", name, "--runs", runs)
     assert isinstance(done.exception, UsageError) and "present" in str(done.exception)
 
@@ -744,12 +751,17 @@ def test_a_declared_claim_below_the_arms_own_ledger_fails(tmp_path: Path) -> Non
 
 
 def test_a_declared_claim_with_broken_coins_is_neither_kept_nor_refuted(tmp_path: Path) -> None:
+    import fabricate
+
     runs, name = declaring(tmp_path, ("sft-eps1", 1.0))
     assert check("--run", name, "--runs", runs).exit_code == 0
     file = runs / name / "audit/sft-eps1/calibrated.json"
     found = json.loads(file.read_text())
     found["blind"] |= {"auc": 0.9, "auc_lower": 0.8, "auc_upper": 0.95, "p_value": 2e-4, "alarm": True}
     file.write_text(json.dumps(found))
+    done = check("--run", name, "--runs", runs)
+    assert isinstance(done.exception, UsageError) and "got an altered one" in str(done.exception)
+    fabricate.rewrite(RunDir(runs / name), "audit/sft-eps1/calibrated.json", found)
     done = check("--run", name, "--runs", runs)
     assert done.exit_code == 4 and "not refuted" not in done.output
 

@@ -81,12 +81,12 @@ def merge(
     *,
     dtype: str,
     shard_size: str,
-    extra: dict[str, str | None],
+    without: Sequence[str],
     prompts: Sequence[tuple[Turn, ...]],
 ) -> Reloaded:
     """Writes base plus adapter into `folder` (shards, tokenizer, generation config), reads it back and compares.
 
-    `extra` goes into config.json over what the base's own says; a key whose value is None is left out. Raises UsageError
+    The keys `without` of the base's config.json are left out. Raises UsageError
     where base or adapter cannot be loaded, and where the merged model's logits are not those of base and adapter.
     """
     tokenizer = hf.load_tokenizer(base)
@@ -98,10 +98,8 @@ def merge(
     if not expected.isfinite().all():
         raise UsageError(str(adapter), expected=f"finite logits in {dtype}", got="others")
     merged = model.merge_and_unload()
-    for key, value in extra.items():
+    for key in without:
         vars(merged.config).pop(key, None)
-        if value is not None:
-            setattr(merged.config, key, value)
     merged.save_pretrained(str(folder), max_shard_size=shard_size)
     tokenizer.save_pretrained(str(folder))
     del model, merged  # two models of this size need not fit at once

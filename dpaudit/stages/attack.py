@@ -8,7 +8,7 @@ from dpaudit.errors import UsageError
 from dpaudit.progress import Progress
 from dpaudit.recipe import Kind, Recipe
 from dpaudit.rundir import RunDir, missing
-from dpaudit.stages import extract, membership, preference, shadows, weights
+from dpaudit.stages import custody, extract, membership, preference, shadows, weights
 from dpaudit.stages.prepare import load_candidates
 from dpaudit.stages.scores import Job, scores_are_current
 from dpaudit.suite import Arm, Plan
@@ -41,6 +41,7 @@ def run(
     whole = recipes is not None or (kind == "extract" and plan.suite.candidates.extraction > 0)
     must = [r for r in chosen if whole or r.name == plan.suite.primary]
     recipe.check_minimum(must, plan.suite.candidates)
+    custody.require(run_dir, plan)
     candidates = load_candidates(run_dir)
     found = trained_arms(run_dir, plan, progress, arms)
     weights.require_base(run_dir, plan)

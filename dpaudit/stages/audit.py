@@ -16,7 +16,7 @@ from dpaudit.progress import Progress
 from dpaudit.recipe import Bound, Guess, Kind, Recipe
 from dpaudit.rundir import RunDir
 from dpaudit.signals import Combination
-from dpaudit.stages import baselines, extracted, inside, preference
+from dpaudit.stages import baselines, custody, extracted, inside, preference
 from dpaudit.stages.attack import applicable, trained_arms
 from dpaudit.stages.baselines import BLIND
 from dpaudit.stages.prepare import check_prepared, load_candidates, load_membership
@@ -70,6 +70,7 @@ def run(
     """
     chosen = recipe.load_all(kind, recipes)
     _require_frozen(plan, chosen)
+    custody.require(run_dir, plan)
     check_prepared(run_dir)
     named = trained_arms(run_dir, plan, progress, arms)
     if kind == "preference":

@@ -17,8 +17,10 @@ from typing import Any
 
 import safetensors.torch
 
+from dpaudit import custody
 from dpaudit.errors import UsageError
-from dpaudit.rundir import RunDir, write_text
+from dpaudit.rundir import RunDir
+from dpaudit.stages.custody import require_files
 from dpaudit.training.state import Snapshot, Step
 
 
@@ -36,9 +38,9 @@ class Checkpoints:
         """
         number = len(snapshot.steps)
         secret = self._secret(number)
-        secret.parent.mkdir(mode=0o700, exist_ok=True)
-        write_text(secret, json.dumps(snapshot.secret))
-        secret.chmod(0o600)
+        self.run_dir.file(secret).parent.mkdir(mode=0o700, exist_ok=True)
+        self.run_dir.write_json(secret, snapshot.secret)
+        self.run_dir.file(secret).chmod(0o600)
         self.run_dir.write_json(f"{self.folder}/privacy.json", {**ledger, "steps_done": number}, self.inputs)
         with self.run_dir.whole_directory(f"{self.folder}/{number}") as place:
             safetensors.torch.save_file(snapshot.tensors, place / "state.safetensors")
@@ -47,6 +49,7 @@ class Checkpoints:
             told: dict[str, Any] = {"tokens": snapshot.tokens, "seconds": snapshot.seconds, "state": number}
             steps = [asdict(step) for step in snapshot.steps]
             told["begun"] = _begun(ledger, start)
+            told["files"] = custody.folder_digests(place)
             relative = str((place / "state.json").relative_to(self.run_dir.path))
             self.run_dir.write_json(relative, told | {"steps": steps}, self.inputs)
         self._drop(keep=number)
@@ -62,19 +65,15 @@ class Checkpoints:
             return None
         relative = f"{self.folder}/{numbers[-1]}/state.json"
         told = self.run_dir.read_json(relative)
+        require_files(self.run_dir, f"{self.folder}/{numbers[-1]}", told["files"], {"state.json"})
+        self._require_ledger(len(told["steps"]))
         if told["inputs"] != self.run_dir.digests(self.inputs):
             raise UsageError(str(self.run_dir.file(relative)), expected="a checkpoint of this plan and corpus", got="one of another",
                              remedy=f"delete {self.run_dir.file(self.folder)} to train {self.arm} from its start")  # fmt: skip
         if told["begun"] != _begun(ledger, start):
             raise UsageError(str(self.run_dir.file(relative)), expected="a checkpoint with the start and the noise that the arm has now",
                              got="one with others", remedy=f"restore what it started from, or delete {self.run_dir.file(self.folder)}")  # fmt: skip
-        try:
-            secret = json.loads(self._secret(told["state"]).read_text(encoding="utf-8"))
-        except OSError as error:
-            raise UsageError(str(self._secret(told["state"])), expected="the checkpoint's generators", got=error.strerror or "an error",
-                             remedy=f"restore it, or delete {self.run_dir.file(self.folder)} to train {self.arm} from its start") from None  # fmt: skip
-        except ValueError:
-            raise self._broken(self._secret(told["state"])) from None
+        secret = self._generators(told["state"])
         weights = self.run_dir.file(relative).with_name("state.safetensors")
         try:
             tensors = safetensors.torch.load_file(weights)
@@ -82,6 +81,26 @@ class Checkpoints:
             raise self._broken(weights) from None
         steps = tuple(Step(**step) for step in told["steps"])
         return Snapshot(tensors, steps, told["tokens"], told["seconds"], secret)
+
+    def _generators(self, number: int) -> dict[str, Any]:
+        """The generators of a checkpoint, as they were written for it. The way out is that of the checkpoint."""
+        place = self._secret(number)
+        try:
+            secret = self.run_dir.read_json(place)
+        except UsageError as error:
+            raise UsageError(error.where, expected="the checkpoint's generators as they were written", got=error.got,
+                             remedy=f"restore it, or delete {self.run_dir.file(self.folder)} to train {self.arm} from its start") from None  # fmt: skip
+        del secret["inputs"]
+        return secret
+
+    def _require_ledger(self, steps: int) -> None:
+        """Raises UsageError where the ledger beside the checkpoints tells of fewer steps than were done, or is gone."""
+        relative = f"{self.folder}/privacy.json"
+        if not self.run_dir.file(relative).is_file():
+            raise self.run_dir.refused(relative, "no such file", "the ledger of the steps that were done")
+        done = int(self.run_dir.read_json(relative)["steps_done"])
+        if done < steps:
+            raise self.run_dir.refused(relative, str(done), f"a ledger of at least {steps} steps")
 
     def clear(self) -> None:
         """Deletes every checkpoint and every generator of the arm."""
@@ -97,7 +116,7 @@ class Checkpoints:
             if number != keep:
                 shutil.rmtree(self.run_dir.file(f"{self.folder}/{number}"))
         for file in self.run_dir.secret_file("states").glob(f"{self.arm}.*.json"):
-            if file != (self._secret(keep) if keep is not None else None):
+            if file != (self.run_dir.file(self._secret(keep)) if keep is not None else None):
                 file.unlink()
 
     def _numbers(self) -> Iterator[int]:
@@ -105,8 +124,8 @@ class Checkpoints:
         if folder.is_dir():
             yield from (int(p.name) for p in folder.iterdir() if p.name.isdigit())
 
-    def _secret(self, number: int) -> Path:
-        return self.run_dir.secret_file(f"states/{self.arm}.{number}.json")
+    def _secret(self, number: int) -> str:
+        return f"secret/states/{self.arm}.{number}.json"
 
 
 def _begun(ledger: dict[str, Any], start: str) -> dict[str, Any]:

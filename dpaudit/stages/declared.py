@@ -7,7 +7,7 @@ from typing import Any
 from dpaudit import control, recipe
 from dpaudit.errors import UsageError
 from dpaudit.rundir import RunDir
-from dpaudit.stages import inside
+from dpaudit.stages import custody, inside
 from dpaudit.stages.audit import audit_file, audit_inputs
 from dpaudit.stats import epsilon
 from dpaudit.suite import DeclaredClaim, Plan
@@ -25,6 +25,7 @@ def verdicts(run_dir: RunDir, plan: Plan) -> list[dict[str, Any]]:
     if not wanted:
         raise UsageError(f"{run_dir.name}: claims", expected="claims that the suite declared before the run",
                          got="none", remedy="write them under `claims:` of the suite and run it anew")  # fmt: skip
+    custody.require(run_dir, plan)
     found, command = [], f"dpaudit attack {recipe.load(plan.suite.primary).kind}"
     for said in wanted:
         file = audit_file(said.arm, plan.suite.primary)
@@ -39,6 +40,7 @@ def verdicts(run_dir: RunDir, plan: Plan) -> list[dict[str, Any]]:
             "arm": said.arm,
             "claim": said.epsilon,
             "delta": said.delta,
+            "adapter_sha256": custody.adapter_digest(run_dir, said.arm),
             "epsilon_lower": lower,
             "ceiling": ceiling,
         }

@@ -13,7 +13,7 @@ from dpaudit.errors import UsageError
 from dpaudit.progress import Advance, Progress
 from dpaudit.quality import BASE, HeldOut, Item
 from dpaudit.rundir import RunDir, missing
-from dpaudit.stages import weights
+from dpaudit.stages import custody, weights
 from dpaudit.suite import Arm, Plan, Task, arms, path_or_builtin
 
 if TYPE_CHECKING:
@@ -31,6 +31,7 @@ def run(run_dir: RunDir, plan: Plan, progress: Progress) -> None:
     UsageError where no arm is trained.
     """
     trained = trained_arms(run_dir, plan)
+    custody.require(run_dir, plan)
     weights.require_base(run_dir, plan)
     files = _write_tasks(run_dir, plan, progress)
     names = [BASE, *(arm.name for arm in trained)]

@@ -13,7 +13,7 @@ from dpaudit.progress import Progress
 from dpaudit.quality import BASE
 from dpaudit.rubric import Comparison, Control, Outcome, Rubric
 from dpaudit.rundir import RunDir
-from dpaudit.stages import weights
+from dpaudit.stages import custody, weights
 from dpaudit.stages.evaluate import adapter_file, load_model, trained_arms
 from dpaudit.suite import Arm, Judging, Plan
 
@@ -49,6 +49,7 @@ def run(
     if settings is None:
         return
     arms = compared(run_dir, plan)
+    custody.require(run_dir, plan)
     weights.require_base(run_dir, plan)
     names = [BASE, *(arm.name for arm in arms)]
     found = _write_rubric(run_dir, settings, plan.suite.model.base)
@@ -62,7 +63,7 @@ def run(
         prompts = prompts_of(_heldout(run_dir), settings.prompts)
         answers = _answers(run_dir, plan, names, prompts, progress)
         judgements = _judge(asker, found, prompts, answers, pairs, progress)
-    run_dir.write_lines(JUDGEMENTS, judgements)
+    run_dir.write_sealed_lines(JUDGEMENTS, judgements)
     summary = {
         "rubric": found.name,
         "title": found.title,
@@ -114,7 +115,7 @@ class _Asker:
         self.run_dir, self.plan, self.rules, self.judge = run_dir, plan, rules, judge
         self.allow_egress = allow_egress
         self.replayed = judge is None  # a judge of the caller's own has no name to be known by
-        rows = run_dir.read_lines(REPLAY) if self.replayed and run_dir.file(REPLAY).is_file() else []
+        rows = run_dir.read_sealed_lines(REPLAY) if self.replayed and run_dir.file(REPLAY).is_file() else []
         self.known: dict[str, Row] = {row["key"]: row for row in rows}
 
     def compare(
@@ -133,7 +134,7 @@ class _Asker:
                 for (key, _), outcome in zip(part, outcomes, strict=True):
                     self.known[key] = {"key": key, "winner": outcome.winner, "margin": outcome.margin}
                 if self.replayed:
-                    self.run_dir.write_lines(REPLAY, self.known.values())
+                    self.run_dir.write_sealed_lines(REPLAY, self.known.values())
                 advance(len(part))
         return [Outcome(self.known[key]["winner"], self.known[key]["margin"]) for key in keys]
 
@@ -198,7 +199,7 @@ def _answers(
 ) -> dict[str, dict[str, str]]:
     """Model -> prompt id -> greedy answer. Those of an unchanged model are read back, the rest generated."""
     sources = {name: _source(run_dir, name, plan.suite.model.base) for name in names}
-    kept = run_dir.read_lines(ANSWERS) if run_dir.file(ANSWERS).is_file() else []
+    kept = run_dir.read_sealed_lines(ANSWERS) if run_dir.file(ANSWERS).is_file() else []
     rows = {(row["arm"], row["prompt"]): row for row in kept if sources.get(row["arm"]) == row["source"]}
     pending = [name for name in names if any((name, prompt) not in rows for prompt in prompts)]
     if pending:
@@ -215,7 +216,7 @@ def _answers(
                         "answer": text,
                         "source": sources[name],
                     }
-                run_dir.write_lines(ANSWERS, rows.values())
+                run_dir.write_sealed_lines(ANSWERS, rows.values())
     return {name: {prompt: rows[name, prompt]["answer"] for prompt in prompts} for name in names}
 
 

@@ -1,15 +1,16 @@
 """Merge: one adapter and its base become a model of its own, with the ledger that it must keep."""
 
-import hashlib
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from dpaudit import custody
 from dpaudit.corpus import Turn
 from dpaudit.errors import UsageError
 from dpaudit.progress import Progress
 from dpaudit.rundir import RunDir
+from dpaudit.stages import custody as chain
 from dpaudit.stages import train, weights
 from dpaudit.suite import Plan, arms
 
@@ -46,6 +47,7 @@ def of_run(
     known = [one.name for one in arms(plan.suite)]
     if arm not in known:
         raise UsageError(f"--arm {arm}", expected=f"one of {', '.join(known)}", got="no such arm")
+    chain.require(run_dir, plan)
     run_dir.require_current(f"train/{arm}/train.json", train.INPUTS, "dpaudit train")
     adapter = run_dir.file(f"train/{arm}/adapter")
     return Source(adapter, model or _base_of(adapter), dtype or plan.suite.model.dtype, arm, run_dir.name)
@@ -69,7 +71,7 @@ def of_folder(
 def run(source: Source, out: Path, shard_size: str, progress: Progress) -> dict[str, Any]:
     """Writes the merged model to `out` as a whole or not at all; returns what the command prints.
 
-    The ledger is written first, and config.json carries its SHA-256. Raises UsageError where `out` exists, where
+    The ledger names the SHA-256 of every file of weights, and config.json that of the ledger. Raises UsageError where `out` exists, where
     there is no ledger and the adapter is not assumed public, where base and adapter do not share one history, and
     where the model that was written does not answer as base and adapter do.
     """
@@ -83,10 +85,6 @@ def run(source: Source, out: Path, shard_size: str, progress: Progress) -> dict[
     weights.require_trained_on(source.adapter.parent / "train.json", source.base, "train the adapter anew")
     kept = _kept(source)
     with RunDir(out.parent).whole_directory(out.name) as folder:
-        extra: dict[str, str | None] = {ledger.KEY: None}
-        if kept is not None:
-            _write_ledger(folder / ledger.FILE, kept, source)
-            extra[ledger.KEY] = ledger.digest(folder / ledger.FILE)
         with progress.task(f"merging {source.name}"):
             reloaded = merge.merge(
                 source.base,
@@ -94,9 +92,11 @@ def run(source: Source, out: Path, shard_size: str, progress: Progress) -> dict[
                 folder,
                 dtype=source.dtype,
                 shard_size=shard_size,
-                extra=extra,
+                without=(ledger.KEY,),
                 prompts=PROMPTS,
             )
+        if kept is not None:
+            _write_ledger(folder, kept, source)
         data = kept.data if kept else None
         card = checkpoint.model_card(data, source.base, merged=True)
         (folder / "README.md").write_text(card, encoding="utf-8")
@@ -139,13 +139,22 @@ def _kept(source: Source) -> "Ledger | None":
     return found
 
 
-def _write_ledger(file: Path, kept: "Ledger", source: Source) -> None:
-    with (source.adapter / "adapter_model.safetensors").open("rb") as stream:
-        digest = hashlib.file_digest(stream, "sha256")
+def _write_ledger(folder: Path, kept: "Ledger", source: Source) -> None:
+    """Binds ledger and weights of a merged model to each other, and its config.json to the ledger."""
+    from dpaudit import ledger
+
     origin = {"run": source.run, "arm" if source.run else "adapter": source.name, "base": source.base,
-              "adapter_sha256": digest.hexdigest(), "dtype": source.dtype}  # fmt: skip
-    text = json.dumps({**kept.data, "merged_from": origin}, ensure_ascii=False, indent=1)
-    file.write_text(text + "\n", encoding="utf-8")
+              "adapter_sha256": _adapter_digest(source), "dtype": source.dtype}  # fmt: skip
+    weights = {file.name: custody.file_digest(file) for file in sorted(folder.glob("*.safetensors"))}
+    text = custody.stamped({**kept.data, "merged_from": origin, "weights": weights}, "", None)
+    (folder / ledger.FILE).write_text(json.dumps(text, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    config[ledger.KEY] = ledger.digest(folder / ledger.FILE)
+    (folder / "config.json").write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+
+
+def _adapter_digest(source: Source) -> str:
+    return custody.file_digest(source.adapter / "adapter_model.safetensors")
 
 
 def _told(source: Source, out: Path, kept: "Ledger | None", shards: int, reload: dict[str, Any]) -> dict[str, Any]:  # fmt: skip
@@ -154,6 +163,7 @@ def _told(source: Source, out: Path, kept: "Ledger | None", shards: int, reload:
         "model": str(out),
         "base": source.base,
         "adapter": source.name,
+        "adapter_sha256": _adapter_digest(source),
         "dtype": source.dtype,
         "shards": shards,
         "claim": claim,

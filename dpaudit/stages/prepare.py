@@ -1,6 +1,5 @@
 """Stage prepare: the corpus, the canaries, and the coins that decide who is a member."""
 
-import json
 import random
 import secrets
 import shutil
@@ -14,12 +13,13 @@ from dpaudit.builtin import clinic
 from dpaudit.canary import Canary
 from dpaudit.corpus import Part, Record, as_text, unit_note
 from dpaudit.corpus_store import PARTS, CorpusStore
+from dpaudit.custody import commitment, key_id, private_digest
 from dpaudit.errors import UsageError
 from dpaudit.progress import Progress
 from dpaudit.reading import is_hub_id, read_records
 from dpaudit.rundir import RunDir, keyed_file_digest
 from dpaudit.shapes import Reader
-from dpaudit.stages import sources
+from dpaudit.stages import custody, sources
 from dpaudit.stages.lessons import METHODS, Shares, examples_of
 from dpaudit.suite import Method, Plan
 
@@ -43,6 +43,7 @@ class Candidates:
 
 def run(run_dir: RunDir, plan: Plan, progress: Progress) -> None:
     """Writes corpus/ and secret/ once. A later call checks that they, and the data file, are still the same."""
+    custody.require_run(run_dir)
     if run_dir.file("corpus/manifest.json").is_file():
         check_unchanged(run_dir, plan)
         return
@@ -58,8 +59,12 @@ def run(run_dir: RunDir, plan: Plan, progress: Progress) -> None:
             choices = clinic.choices() if plan.suite.data.source == "builtin:clinic" else []
             run_dir.write_lines("corpus/choices.jsonl", choices)
             made = manifest(run_dir, plan, corpus, len(coins)) | {"canary_share": shares.by_method()}
+            made["commitment"] = _commit(run_dir)
             run_dir.write_json("corpus/manifest.json", made, inputs=["plan.json"])
             advance(1)
+        progress.say(
+            f"commitment to plan, recipes and coins, to note down before training: {made['commitment']}"
+        )
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     if plan.suite.data.preference == "faults":
@@ -68,6 +73,17 @@ def run(run_dir: RunDir, plan: Plan, progress: Progress) -> None:
         progress.say(note)
     if corpus.over_cap:
         progress.say(f"left out by training.records_per_patient: {corpus.over_cap} records")
+
+
+def _commit(run_dir: RunDir) -> str:
+    """The commitment to plan, recipes and coins; what opens it is kept with the coins."""
+    from dpaudit import recipe  # it loads NumPy
+
+    recipes = {one.name: one.digest for one in recipe.load_all()}
+    salt = secrets.token_hex(32)
+    run_dir.write_json(custody.COMMITMENT, {"salt": salt, "recipes": recipes})
+    run_dir.file(custody.COMMITMENT).chmod(0o600)
+    return commitment(salt, custody.committed(run_dir, recipes))
 
 
 def load_corpus(plan: Plan, folder: Path | None = None) -> CorpusStore:
@@ -248,6 +264,8 @@ def manifest(run_dir: RunDir, plan: Plan, corpus: CorpusStore, coins: int) -> di
     return {
         "source": corpus.source,
         "files": {name: run_dir.keyed_digest(name) for name in FILES},
+        "hash_key": key_id(run_dir.hash_key()),
+        "sealed": _sealed(run_dir),
         "sources": source_digests(run_dir, plan),
         "counts": {
             "certain": certain,
@@ -261,6 +279,16 @@ def manifest(run_dir: RunDir, plan: Plan, corpus: CorpusStore, coins: int) -> di
         },
         "units": certain + (flipped + wanted.canaries + wanted.extraction) // 2,
     }
+
+
+def _sealed(run_dir: RunDir) -> dict[str, str]:
+    """Digests of the prepared files but the coins under the key of the seals, for stages that may not open secret/."""
+    key = run_dir.seal_key()
+    return (
+        {name: private_digest(run_dir.file(name), key) for name in FILES if name != custody.COINS}
+        if key
+        else {}
+    )
 
 
 def source_digests(run_dir: RunDir, plan: Plan) -> dict[str, str]:
@@ -284,6 +312,11 @@ def check_unchanged(run_dir: RunDir, plan: Plan) -> None:
 
 def check_prepared(run_dir: RunDir) -> None:
     """Raises UsageError where the candidates, the coins or another prepared file was changed."""
+    custody.require_run(run_dir)
+    known = run_dir.read_json("corpus/manifest.json").get("hash_key")
+    if known != key_id(run_dir.hash_key()):
+        raise UsageError(str(run_dir.secret_file("hash.key")), expected="the key that this run began with", got="another one",
+                         remedy=f"restore it from a copy, or delete {run_dir.path} to begin again")  # fmt: skip
     _compare(run_dir, "files", {name: run_dir.keyed_digest(name) for name in FILES})
 
 
@@ -291,7 +324,8 @@ def _compare(run_dir: RunDir, part: str, now: dict[str, str]) -> None:
     known = run_dir.read_json("corpus/manifest.json")[part]
     for name, digest in now.items():
         if known.get(name) != digest:
-            raise UsageError(name, expected="the file that this run began with", got="a changed one",
+            where = str(run_dir.file(name)) if part == "files" else name
+            raise UsageError(where, expected="the file that this run began with", got="a changed one",
                              remedy=f"restore it, or delete {run_dir.path} to begin again")  # fmt: skip
 
 
@@ -311,7 +345,7 @@ def load_candidates(run_dir: RunDir) -> Candidates:
 
 def load_membership(run_dir: RunDir) -> dict[str, bool]:
     """Unit or canary id -> whether it was trained on. For the stages train and audit only."""
-    return dict(json.loads(run_dir.secret_file("coins.json").read_text(encoding="utf-8"))["coins"])
+    return dict(run_dir.read_json(custody.COINS)["coins"])
 
 
 def load_training(run_dir: RunDir, method: Method, twin: bool = False) -> Iterator[Record]:

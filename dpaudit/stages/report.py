@@ -8,7 +8,7 @@ from dpaudit.canary import CORPUS_FAMILIES
 from dpaudit.errors import UsageError
 from dpaudit.progress import Progress
 from dpaudit.rundir import RunDir, missing, write_text
-from dpaudit.stages import inside
+from dpaudit.stages import custody, inside
 from dpaudit.suite import Arm, Plan, arms, start_of
 
 # What each copied file must hold, and what it may hold. Nothing else is copied, so no text can slip through.
@@ -80,6 +80,7 @@ def run(run_dir: RunDir, plan: Plan, progress: Progress) -> Path:
     """
     from dpaudit import page
 
+    custody.require(run_dir, plan)
     reading = Reading(run_dir)
     report = assemble(reading, plan)
     run_dir.write_json("report/report.json", report, reading.files)
@@ -150,15 +151,18 @@ def _run(run_dir: RunDir, plan: Plan, trained: list[dict[str, Any]]) -> dict[str
         "assumed_public": suite.model.start is not None and suite.model.assume_public,
         "reproducible_noise": any(arm["privacy"]["reproducible_noise"] for arm in trained),
         "versions": plan.versions,
+        "custody": custody.seal_state(run_dir),
+        "commitment": _manifest(run_dir).get("commitment"),
     }
 
 
 def _canary_share(run_dir: RunDir) -> dict[str, Any]:
     """Method -> expected share of canaries among its units and its text; no coin bears on it."""
-    manifest = "corpus/manifest.json"
-    return (
-        dict(run_dir.read_json(manifest).get("canary_share", {})) if run_dir.file(manifest).is_file() else {}
-    )
+    return dict(_manifest(run_dir).get("canary_share", {}))
+
+
+def _manifest(run_dir: RunDir) -> dict[str, Any]:
+    return run_dir.read_json(custody.CORPUS) if run_dir.file(custody.CORPUS).is_file() else {}
 
 
 def _short(source: str) -> str:
@@ -176,7 +180,8 @@ def _arm(reading: Reading, plan: Plan, arm: Arm) -> dict[str, Any] | None:
     named = {"arm": arm.name, "method": arm.method, "loss": arm.loss, "epsilon": epsilon, "seed": arm.seed}
     named["starts_from"] = _start(plan, arm)
     steps = _steps(reading, f"{folder}/steps.jsonl")
-    return {**named, "private": arm.private, "privacy": privacy, "training": training, "steps": steps}
+    return {**named, "private": arm.private, "privacy": privacy, "training": training, "steps": steps,
+            "adapter_sha256": custody.adapter_digest(reading.run_dir, arm.name)}  # fmt: skip
 
 
 def _start(plan: Plan, arm: Arm) -> str:

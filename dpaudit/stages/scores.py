@@ -1,7 +1,6 @@
 """The score files of stage attack: one Parquet file an arm and recipe, no labels, and what each was made from."""
 
 import hashlib
-import json
 import secrets
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -101,13 +100,14 @@ def write_scores(
     import pyarrow.parquet as pq
 
     rows = list(scores)
-    metadata = {
+    told = {
         "rows": _digest(rows),
-        "inputs": json.dumps(run_dir.digests(inputs_of(run_dir, arm, made_by))),
-        "outside": json.dumps(_outside(run_dir, arm, made_by)),
+        "inputs": run_dir.digests(inputs_of(run_dir, arm, made_by)),
+        "outside": _outside(run_dir, arm, made_by),
         "recipe": made_by.digest,
-        "counts": json.dumps(counts or {}),
+        "counts": counts or {},
     }
+    metadata = run_dir.stamped_metadata(score_file(arm, made_by.name), told)
     columns = {name: [getattr(row, name) for row in rows] for name in ("example", "kind", "signal")}
     values = pa.array([row.value for row in rows], pa.float64())
     table = pa.table({**columns, "value": values}).replace_schema_metadata(metadata)
@@ -123,18 +123,23 @@ def write_scores(
 
 def read_scores(run_dir: RunDir, arm: str, name: str) -> list[Score]:
     """The rows of one recipe's scores of one arm. Raises UsageError for others than were written."""
+    import pyarrow as pa
     import pyarrow.parquet as pq
 
-    file = run_dir.file(score_file(arm, name))
-    table = pq.read_table(file)
+    file = score_file(arm, name)
+    told = run_dir.read_metadata(file)
     try:
-        rows = [Score(**row) for row in table.to_pylist()]
-        is_whole = (table.schema.metadata or {}).get(b"rows") == _digest(rows).encode()
-    except TypeError:  # other columns, or a cell without a value
+        rows = [Score(**row) for row in pq.read_table(run_dir.file(file)).to_pylist()]
+        is_whole = told["rows"] == _digest(rows)
+    except (
+        pa.ArrowException,
+        OSError,
+        ValueError,
+        TypeError,
+    ):  # broken, other columns, or a cell without a value
         is_whole = False
     if not is_whole:
-        raise UsageError(str(file), expected="the scores that the attack wrote, whole and in their order", got="others",
-                         remedy="remove the file and type the attack again")  # fmt: skip
+        raise run_dir.refused(file, "others", "the scores that the attack wrote, whole and in their order")
     return rows
 
 
@@ -148,10 +153,7 @@ def _digest(rows: Iterable[Score]) -> str:
 
 def read_counts(run_dir: RunDir, arm: str, name: str) -> Counts:
     """How many examples one recipe's scores cut short or left out, by kind."""
-    import pyarrow.parquet as pq
-
-    metadata = pq.read_schema(run_dir.file(score_file(arm, name))).metadata or {}
-    return dict(json.loads(metadata.get(b"counts", b"{}")))
+    return dict(run_dir.read_metadata(score_file(arm, name))["counts"])
 
 
 def scores_are_current(run_dir: RunDir, arm: str, made_by: Recipe) -> bool:
@@ -159,13 +161,8 @@ def scores_are_current(run_dir: RunDir, arm: str, made_by: Recipe) -> bool:
     file = score_file(arm, made_by.name)
     if not run_dir.is_current(file, inputs_of(run_dir, arm, made_by)):
         return False
-    import pyarrow.parquet as pq
-
-    metadata = pq.read_schema(run_dir.file(file)).metadata or {}
-    outside = json.loads(metadata.get(b"outside", b"{}"))
-    if b"rows" not in metadata:  # by an earlier version: nothing tells whether they are whole
-        return False
-    return metadata.get(b"recipe") == made_by.digest.encode() and outside == _outside(run_dir, arm, made_by)
+    told = run_dir.read_metadata(file)
+    return bool(told["recipe"] == made_by.digest and told["outside"] == _outside(run_dir, arm, made_by))
 
 
 def require_numbers(run_dir: RunDir, arm: str, scores: Iterable[Score]) -> None:

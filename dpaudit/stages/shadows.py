@@ -16,10 +16,11 @@ from typing import TYPE_CHECKING, Any
 
 from dpaudit import parallel, rundir, suite
 from dpaudit.corpus import Record, unit_of
+from dpaudit.custody import folder_digests
 from dpaudit.errors import PartialError, UsageError
 from dpaudit.progress import Progress
 from dpaudit.rundir import RunDir
-from dpaudit.stages import train, weights
+from dpaudit.stages import custody, train, weights
 from dpaudit.stages.jobs import Job, is_trls, schedule_of
 from dpaudit.stages.lessons import examples_of
 from dpaudit.suite import Arm, Plan
@@ -85,6 +86,7 @@ def ensure(
     if (refused := refusal(plan, arm)) is not None:
         raise refused
     run_dir.require_current(f"train/{arm.name}/train.json", train.INPUTS, "dpaudit train")
+    custody.require(run_dir, plan)
     weights.require_base(run_dir, plan)
     if not (missing := _missing(run_dir, arm, count)):
         return
@@ -210,7 +212,8 @@ def _write(
     with run_dir.whole_directory(_folder(arm, number)) as folder:
         checkpoint.save_adapter(model, folder / "adapter", plan.suite.model.base, card)
         file = (folder / "membership.json").relative_to(run_dir.path).as_posix()
-        told = {"members": sorted(chosen), "seconds": seconds, "base": weights.of_base(plan.suite.model.base)}
+        told = {"members": sorted(chosen), "seconds": seconds, "base": weights.of_base(plan.suite.model.base),
+                "shadow": number, "files": folder_digests(folder)}  # fmt: skip
         run_dir.write_json(file, told, _inputs(arm))
 
 
@@ -254,12 +257,10 @@ def _missing(run_dir: RunDir, arm: Arm, count: int) -> list[int]:
 
 def _is_current(run_dir: RunDir, arm: Arm, number: int) -> bool:
     folder = _folder(arm, number)
-    whole = all(
-        run_dir.file(f"{folder}/adapter/{name}").is_file()
-        for name in ("adapter_model.safetensors", "adapter_config.json")
-    )
-    if not whole or not run_dir.is_current(f"{folder}/membership.json", _inputs(arm)):
+    if not run_dir.is_current(f"{folder}/membership.json", _inputs(arm)):
         return False
+    known = run_dir.read_json(f"{folder}/membership.json")
+    custody.require_files(run_dir, folder, known["files"], {"membership.json"})
     base = run_dir.read_json(f"train/{arm.name}/train.json").get("base")
     return run_dir.read_json(f"{folder}/membership.json").get("base", base) == base
 

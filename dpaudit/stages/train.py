@@ -20,7 +20,7 @@ from dpaudit.corpus import Record, unit_of
 from dpaudit.errors import PartialError, UsageError
 from dpaudit.progress import Progress
 from dpaudit.rundir import RunDir, write_text
-from dpaudit.stages import weights
+from dpaudit.stages import custody, weights
 from dpaudit.stages.jobs import Job, is_noised, is_trls, jobs_of, ledger, told, with_starts
 from dpaudit.stages.lessons import examples_of, expected_weight, units_in
 from dpaudit.suite import Arm, Method, Plan
@@ -123,6 +123,7 @@ def _waiting_jobs(run_dir: RunDir, plan: Plan, only: list[str] | None) -> list[J
     The methods that they start from are counted too.
     """
     arms = with_starts(plan, _chosen(plan, only))
+    custody.require(run_dir, plan)
     weights.require_base(run_dir, plan)
     waiting: list[Arm] = []
     for arm in arms:
@@ -235,6 +236,7 @@ def train_arm(
     base = plan.suite.model.base
     read = weights.of_base(base)  # before they are loaded: weights that change later are not these
     tokenizer = hf.load_tokenizer(base)
+    begun = _start_digest(run_dir, plan, job)
     with torch.random.fork_rng():
         model = several.together(lambda: at_start(run_dir, plan, job))
         count = sum(p.numel() for p in fused.trainable(model).values())
@@ -246,6 +248,8 @@ def train_arm(
             run_dir.write_json(_inside(run_dir, folder, "privacy.json"), spent, INPUTS)
             card = checkpoint.model_card(spent, base)
             checkpoint.save_adapter(model, folder / "adapter", base, card, tokenizer)
+            spent = checkpoint.bound(spent, folder / "adapter", base)
+            run_dir.write_json(_inside(run_dir, folder, "privacy.json"), spent, INPUTS)
             run_dir.write_lines(
                 _inside(run_dir, folder, "steps.jsonl"), (asdict(step) for step in done.steps)
             )
@@ -253,7 +257,9 @@ def train_arm(
             if done.seen is not None:
                 np.save(folder / "axes.npy", done.seen.observed)
                 measured["conformance"] = _conformance(plan, job, done.seen)
-            run_dir.write_json(_inside(run_dir, folder, "train.json"), measured, _inputs(plan, job.arm))
+            inputs = _inputs(plan, job.arm)
+            run_dir.write_json(_inside(run_dir, folder, "train.json"), measured, inputs)
+            custody.write_arm(run_dir, folder, job.arm.name, inputs, begun)
         _checkpoints(run_dir, job.arm.name).clear()
     several.wait()  # the next arm may go on from this one
 

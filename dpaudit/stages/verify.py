@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from dpaudit import __version__, audit_key, bounds, claims, control, page, recipe, rundir
+from dpaudit import __version__, audit_key, bounds, claims, control, custody, page, recipe, rundir
 from dpaudit.audit_key import AuditKey
 from dpaudit.errors import UsageError
 from dpaudit.progress import Advance, Progress
@@ -82,6 +82,7 @@ def run(
     out: Path | None = None,
     data: Path | None = None,
     conformance: Path | None = None,
+    commitment: str | None = None,
 ) -> dict[str, Any]:
     """Writes index.html and verification.json into `out` and returns what the JSON holds.
 
@@ -90,6 +91,7 @@ def run(
     key = audit_key.load(key_file)
     audit_key.check(key, key_file, data)
     claims.check_testable(claim, key.unit)
+    noted = _noted(key, key_file, commitment)
     seen, folder = _conformance(conformance), out or OUT
     _check_folder(folder, audited, claim)
     answers, base_name = _ask(audited, key, progress)
@@ -98,6 +100,7 @@ def run(
             "audited": _named(audited, base_name),
             "key": _key_facts(key, data),
             "conformance": seen,
+            **noted,
             "version": __version__,
         }
         advance(1)
@@ -105,6 +108,17 @@ def run(
     rundir.write_text(folder / "verification.json", json.dumps(found, ensure_ascii=False, indent=1) + "\n")
     rundir.write_text(folder / "index.html", shown)
     return found | {"page": str(folder / "index.html")}
+
+
+def _noted(key: AuditKey, key_file: Path, said: str | None) -> dict[str, str]:
+    """What the key committed to before the training, beside what somebody noted down of it then."""
+    now = audit_key.commitment(key)
+    if said is None:
+        return {} if now is None else {"commitment": now, "noted_before": "not compared"}
+    if now is None:
+        raise UsageError(f"--key {key_file}", expected="a key that has a commitment", got="one of an earlier version",
+                         remedy="leave --commitment out")  # fmt: skip
+    return custody.noted(now, said)
 
 
 def _check_folder(folder: Path, audited: Audited, claim: Claim) -> None:
@@ -133,6 +147,7 @@ def summary(found: dict[str, Any]) -> dict[str, Any]:
         "reason": found["verdict"]["reason"],
         "claim": str(Claim(**found["claim"])),
         "guessed_right": f"{bound['correct']} of {bound['guesses']}, of {bound['canaries']} canaries",
+        **{key: found[key] for key in ("commitment", "noted_before") if key in found},
         "notion": f"{bound['notion']}, {bound['confidence']:.0%} confidence",
         **({"power": POWER} if found["verdict"]["verdict"] == "not refuted" else {}),
         "presumes": "nothing of the trainer" if found["verdict"]["verdict"] == "refuted"

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from dpaudit.custody import file_digest
 from dpaudit.errors import UsageError
 from dpaudit.suite import ASSUMED_PUBLIC, Lora
 
@@ -110,6 +111,13 @@ def save_adapter(model: Any, folder: Path, base: str, card: str, tokenizer: Any 
     (folder / "README.md").write_text(card, encoding="utf-8")
 
 
+def bound(ledger: dict[str, Any], folder: Path, base: str) -> dict[str, Any]:
+    """The ledger with the SHA-256 of the weights that were saved in `folder`, which its card tells as well from now on."""
+    told = {**ledger, "adapter_sha256": file_digest(folder / "adapter_model.safetensors")}
+    (folder / "README.md").write_text(model_card(told, base), encoding="utf-8")
+    return told
+
+
 def model_card(ledger: dict[str, Any] | None, base: str, merged: bool = False) -> str:
     """The card of an adapter, or of a model that one was merged into, in Markdown, with how to load it.
 
@@ -127,6 +135,7 @@ def model_card(ledger: dict[str, Any] | None, base: str, merged: bool = False) -
         f"# {'Merged model' if merged else 'LoRA adapter'}: {_title(ledger)}",
         "",
         *_claim_lines(ledger),
+        *_hash_lines(ledger, merged),
         "",
         "## Loading",
         "",
@@ -135,6 +144,13 @@ def model_card(ledger: dict[str, Any] | None, base: str, merged: bool = False) -
         *(_merged_lines(base, ledger is not None) if merged else ()),
     ]
     return "\n".join(lines)
+
+
+def _hash_lines(ledger: dict[str, Any] | None, merged: bool) -> list[str]:
+    """Which weights the card is of; a merged model's are those of the adapter that went into it."""
+    if ledger is None or "adapter_sha256" not in ledger:
+        return []
+    return ["", f"{'Adapter merged' if merged else 'Weights'}: SHA-256 `{ledger['adapter_sha256']}`"]
 
 
 def _title(ledger: dict[str, Any] | None) -> str:

@@ -5,6 +5,7 @@ from io import StringIO
 from pathlib import Path
 from typing import Any
 
+import fabricate
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -63,6 +64,7 @@ def fabricate_training(run_dir: RunDir, plan: Plan, arm: Arm, adapter: Path) -> 
     inputs = ["plan.json", "corpus/manifest.json"]
     run_dir.write_json(f"{folder}/privacy.json", ledger, inputs)
     run_dir.write_json(f"{folder}/train.json", {"seconds": 1.0}, inputs)
+    fabricate.bind(run_dir, arm.name)
 
 
 def scaled(adapter: Path, folder: Path, factor: float) -> Path:

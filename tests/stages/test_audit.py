@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import fabricate
 import numpy as np
 import pytest
 
@@ -67,6 +68,7 @@ def train(run_dir: RunDir, plan: Plan, arm: suite.Arm) -> None:
     run_dir.file(f"{folder}/adapter/adapter_config.json").write_text("{}")
     run_dir.write_json(f"{folder}/privacy.json", ledger, inputs)
     run_dir.write_json(f"{folder}/train.json", {}, inputs)
+    fabricate.bind(run_dir, arm.name)
 
 
 def score(run_dir: RunDir, arm: str, leak: float) -> None:
@@ -250,6 +252,11 @@ def test_stale_or_missing_scores_are_refused_by_name(audited: tuple[RunDir, Plan
     run_dir = RunDir(shutil.copytree(audited[0].path, tmp_path / "copy"))
     adapter = run_dir.file("train/sft-eps8/adapter/adapter_model.safetensors")
     adapter.write_bytes(b"other weights")
+    with pytest.raises(
+        UsageError, match=r"sft-eps8/adapter/adapter_model\.safetensors: .* got an altered one"
+    ):
+        audit.run(run_dir, audited[1], QUIET, "mia")
+    fabricate.bind(run_dir, "sft-eps8")  # as if it had been trained again
     with pytest.raises(UsageError, match=r"sft-eps8/.*adapter_model\.safetensors.*dpaudit attack mia"):
         audit.run(run_dir, audited[1], QUIET, "mia")
     run_dir.file("attack/sft-inf/extraction.parquet").unlink()

@@ -5,6 +5,7 @@ import math
 import shutil
 from pathlib import Path
 
+import fabricate
 import numpy as np
 import pytest
 
@@ -12,7 +13,7 @@ from dpaudit.corpus import Record, Turn
 from dpaudit.errors import UsageError
 from dpaudit.progress import Progress
 from dpaudit.rundir import RunDir
-from dpaudit.stages import evaluate
+from dpaudit.stages import custody, evaluate
 from dpaudit.suite import Evaluation, Grid, Model, Plan, Schedule, Suite, Task, Training
 
 QUIET = Progress(quiet=True)
@@ -80,9 +81,10 @@ def make_run(
     run_dir.file("plan.json").write_text(json.dumps(plan.to_json()))
     run_dir.write_lines("corpus/heldout.jsonl", (r.to_json() for r in heldout_records()))
     run_dir.write_lines("corpus/choices.jsonl", choice_rows())
-    run_dir.write_json("corpus/manifest.json", {"files": {}})
+    run_dir.write_json("corpus/manifest.json", {"files": {custody.COINS: ""}}, ["plan.json"])
     for arm, source in adapters.items():
         shutil.copytree(source, run_dir.file(f"train/{arm}/adapter"))
+    fabricate.bind(run_dir)
     return run_dir, plan
 
 
@@ -202,6 +204,11 @@ def test_what_is_current_is_kept_and_what_is_stale_is_redone(
     assert before == {name: run_dir.file(f"evaluate/{name}.json").stat().st_mtime_ns for name in before}
     changed = run_dir.file("train/sft-eps1/adapter/adapter_model.safetensors")
     shutil.copy(adapters["sft-inf"] / "adapter_model.safetensors", changed)
+    with pytest.raises(
+        UsageError, match=r"sft-eps1/adapter/adapter_model.safetensors: .* got an altered one"
+    ):
+        evaluate.run(run_dir, plan, QUIET)
+    fabricate.bind(run_dir, "sft-eps1")
     evaluate.run(run_dir, plan, QUIET)
     after = {name: run_dir.file(f"evaluate/{name}.json").stat().st_mtime_ns for name in before}
     assert {name for name in before if before[name] != after[name]} == {"sft-eps1"}

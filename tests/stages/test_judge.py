@@ -5,6 +5,7 @@ import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import fabricate
 import pytest
 
 from dpaudit.corpus import Record, Turn
@@ -12,7 +13,7 @@ from dpaudit.judging import pair_summary, passport_of
 from dpaudit.progress import Progress
 from dpaudit.rubric import Comparison, Control, Controls, Outcome, Rubric, plant
 from dpaudit.rundir import RunDir
-from dpaudit.stages import judge
+from dpaudit.stages import custody, judge
 from dpaudit.suite import Grid, Judging, Model, Plan, Schedule, Suite, Training
 
 QUIET = Progress(quiet=True)
@@ -174,9 +175,10 @@ def run_dir(toy_model_dir: Path, toy_adapter_dir: Path, tmp_path: Path) -> tuple
         for n in range(14)
     ]
     run.write_lines("corpus/heldout.jsonl", (record.to_json() for record in heldout))
-    run.write_json("corpus/manifest.json", {"files": {}})
+    run.write_json("corpus/manifest.json", {"files": {custody.COINS: ""}}, ["plan.json"])
     for arm in ("sft-inf", "sft-eps8"):
         shutil.copytree(toy_adapter_dir, run.file(f"train/{arm}/adapter"))
+    fabricate.bind(run)
     return run, plan
 
 

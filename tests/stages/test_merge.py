@@ -9,7 +9,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from dpaudit import ledger
+from dpaudit import custody, ledger
 from dpaudit.errors import UsageError
 from dpaudit.models import hf
 from dpaudit.models import merge as merging
@@ -89,6 +89,8 @@ def test_what_is_in_the_folder(adapter: Path, tmp_path: Path) -> None:
     assert json.loads((out / "config.json").read_text())[ledger.KEY] == ledger.digest(out / "privacy.json")
     kept = json.loads((out / "privacy.json").read_text())
     origin = kept.pop("merged_from")
+    assert kept.pop("weights") == {"model.safetensors": custody.file_digest(out / "model.safetensors")}
+    del kept["custody"]
     assert kept == data() and origin["adapter"] == "adapter" and len(origin["adapter_sha256"]) == 64
     found = ledger.find(out)
     assert found is not None and found.mechanism == Mechanism(**STEP)

@@ -5,6 +5,7 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 
+import fabricate
 import numpy as np
 import pytest
 import torch
@@ -124,6 +125,9 @@ def test_another_start_makes_the_scores_stale_and_a_missing_one_is_one_line(
     start = run_dir.file("train/sft-inf/adapter/adapter_model.safetensors")
     start.write_bytes(run_dir.file(f"train/{ARM}/adapter/adapter_model.safetensors").read_bytes())
     assert not scores.scores_are_current(run_dir, ARM, made_by)
+    with pytest.raises(UsageError, match=r"sft-inf/adapter/adapter_model.safetensors: .* got an altered one"):
+        audit.run(run_dir, plan, QUIET, "preference")
+    fabricate.bind(run_dir, "sft-inf")  # as if it had been trained again
     with pytest.raises(UsageError, match=r"sft-inf/adapter.*dpaudit attack preference"):
         audit.run(run_dir, plan, QUIET, "preference")
     shutil.rmtree(run_dir.file("train/sft-inf"))

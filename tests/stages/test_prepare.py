@@ -316,7 +316,12 @@ def test_a_dataset_folder_is_read_and_watched(
 
 def test_no_work_file_stays(tmp_path: Path, prepared: Callable[..., tuple[RunDir, Plan]]) -> None:
     run_dir, _ = prepared()
-    assert sorted(path.name for path in run_dir.path.iterdir()) == ["corpus", "plan.json", "secret"]
+    assert sorted(path.name for path in run_dir.path.iterdir()) == [
+        "corpus",
+        "custody",
+        "plan.json",
+        "secret",
+    ]
     with pytest.raises(UsageError, match="at most half"):
         prepared(**{"candidates.records": 60})
     left = [path for path in (tmp_path / "runs").rglob("*") if path.name.endswith(".tmp")]

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -149,7 +150,7 @@ def test_nothing_trained_is_one_line(tmp_path: Path) -> None:
 
 def test_arms_that_are_not_trained_yet_are_named(tmp_path: Path) -> None:
     run_dir, plan = fabricate.run(tmp_path)
-    run_dir.file("train/sft-eps1/train.json").unlink()
+    shutil.rmtree(run_dir.file("train/sft-eps1"))
     html, data = _reported(run_dir, plan)
     assert data["stages"]["train"]["absent"] == ["sft-eps1"]
     assert "Not complete: type <code>dpaudit train</code> for <code>sft-eps1</code>" in html
@@ -159,7 +160,7 @@ def test_an_outdated_file_is_named_and_not_shown(tmp_path: Path) -> None:
     run_dir, plan = fabricate.run(tmp_path)
     stale = run_dir.read_json("audit/sft-eps8/calibrated.json")
     stale["inputs"] = {"plan.json": "0" * 32}
-    run_dir.file("audit/sft-eps8/calibrated.json").write_text(json.dumps(stale))
+    fabricate.rewrite(run_dir, "audit/sft-eps8/calibrated.json", stale)
     html, data = _reported(run_dir, plan)
     assert data["stages"]["audit"]["stale"] == ["audit/sft-eps8/calibrated.json"]
     assert ("sft-eps8", "calibrated") not in [(audit["arm"], audit["recipe"]) for audit in data["audits"]]
@@ -170,7 +171,7 @@ def test_a_missing_key_names_file_and_key(tmp_path: Path) -> None:
     run_dir, plan = fabricate.run(tmp_path)
     broken = run_dir.read_json("train/sft-eps4/privacy.json")
     del broken["epsilon_pld"]
-    run_dir.file("train/sft-eps4/privacy.json").write_text(json.dumps(broken))
+    fabricate.rewrite(run_dir, "train/sft-eps4/privacy.json", broken)
     with pytest.raises(UsageError, match=r"train/sft-eps4/privacy\.json: epsilon_pld"):
         report.run(run_dir, plan, QUIET)
 
@@ -209,7 +210,7 @@ def test_every_verdict_is_said_in_a_sentence(tmp_path: Path) -> None:
     run_dir, plan = fabricate.run(tmp_path)
     refuted = run_dir.read_json("audit/sft-eps1/calibrated.json")
     refuted["bound"]["epsilon_lower"], refuted["verdict"]["verdict"] = 2.345, "refuted"
-    run_dir.file("audit/sft-eps1/calibrated.json").write_text(json.dumps(refuted))
+    fabricate.rewrite(run_dir, "audit/sft-eps1/calibrated.json", refuted)
     words = _words(_reported(run_dir, plan)[0])
     assert (
         "The claim is false: what the attack guessed right proves an ε of at least 2.34 , with 95 % confidence"
@@ -347,6 +348,7 @@ def test_a_run_of_before_the_checks_were_kept_is_told(tmp_path: Path) -> None:
         told = run_dir.read_json(f"train/{arm.name}/train.json")
         del told["guards"]
         run_dir.write_json(f"train/{arm.name}/train.json", told, ["plan.json"])
+        fabricate.bind(run_dir, arm.name)
     assert "No check is on record" in _reported(run_dir, plan)[0]
 
 
@@ -362,6 +364,7 @@ def test_a_declared_population_leaves_rate_and_noise_public(tmp_path: Path) -> N
     for arm in arms(plan.suite):
         told = run_dir.read_json(f"train/{arm.name}/privacy.json") | {"population_assumed": False}
         run_dir.write_json(f"train/{arm.name}/privacy.json", told, ["plan.json"])
+        fabricate.bind(run_dir, arm.name)
     words = _words(_reported(run_dir, plan)[0])
     assert "which tell the number of units" not in words and "Assumed population" not in words
 
@@ -472,7 +475,7 @@ def test_a_rate_without_a_threshold_of_its_own_is_marked(tmp_path: Path) -> None
 def test_a_recipe_without_a_bound_and_without_a_baseline_is_shown(tmp_path: Path) -> None:
     run_dir, plan = fabricate.run(tmp_path)
     found = run_dir.read_json("audit/sft-eps4/zlib.json") | {"bound": None, "blind": None, "records": None}
-    run_dir.file("audit/sft-eps4/zlib.json").write_text(json.dumps(found))
+    fabricate.rewrite(run_dir, "audit/sft-eps4/zlib.json", found)
     _, data = _reported(run_dir, plan)
     assert ("sft-eps4", None) in [(audit["arm"], audit["bound"]) for audit in data["audits"]]
 
@@ -499,7 +502,7 @@ def test_broken_coins_and_near_duplicates_are_told_in_words(tmp_path: Path) -> N
             found["canaries"] |= {
                 "per": {"unit": "patient", "score": "a sum", "records_least": 1, "records_most": 1}
             }
-        file.write_text(json.dumps(found))
+        fabricate.rewrite(run_dir, file.relative_to(run_dir.path).as_posix(), found)
     html, _ = _reported(run_dir, plan)
     words = _words(html)
     for told in (
@@ -528,7 +531,8 @@ def test_words_of_the_corpus_and_the_canaries_share_are_told(tmp_path: Path) -> 
     assert "does not cover the words" not in plain and "Canaries weigh" not in plain
     manifest = run_dir.read_json("corpus/manifest.json")
     manifest["canary_share"] = {"sft": {"units": 0.282, "bytes": 0.039}}
-    run_dir.write_json("corpus/manifest.json", manifest)
+    run_dir.write_json("corpus/manifest.json", manifest, ["plan.json"])
+    fabricate.bind(run_dir)
     rare = replace(plan.suite, candidates=replace(plan.suite.candidates, family="rare_unigram"))
     html, data = _reported(run_dir, replace(plan, suite=rare))
     words = _words(html)
@@ -545,7 +549,7 @@ def test_what_was_cut_or_not_scored_is_told_arm_by_arm(tmp_path: Path) -> None:
             found = json.loads(file.read_text())
             if found.get("kind") != "extract":
                 found["canaries"] |= {"truncated": cut, "unscored": 1}
-                file.write_text(json.dumps(found))
+                fabricate.rewrite(run_dir, file.relative_to(run_dir.path).as_posix(), found)
     words = _words(_reported(run_dir, plan)[0])
     for arm, cut in (("sft-inf", 3), ("sft-eps4", 5)):
         told = (
@@ -562,7 +566,7 @@ def test_a_missing_baseline_is_named(tmp_path: Path) -> None:
         found = json.loads(file.read_text())
         if "records" in found:
             found["records"]["blind"] = none
-        file.write_text(json.dumps(found | {"blind": none}))
+        fabricate.rewrite(run_dir, file.relative_to(run_dir.path).as_posix(), found | {"blind": none})
     words = _words(_reported(run_dir, plan)[0])
     assert "no baseline: too few" in words and "none: too few planted and kept out" in words
     assert "none: too few members or others" in words

@@ -231,7 +231,10 @@ def test_membership_is_told_and_no_text(run: tuple[RunDir, Plan]) -> None:
     shadows.ensure(run_dir, plan, QUIET, arm, 2, workers=1)
     (one, _) = shadows.present(run_dir, arm)
     known = json.loads((one.folder / "membership.json").read_text())
-    assert set(known) == {"members", "seconds", "base", "inputs"} and sorted(one.members) == known["members"]
+    assert (
+        set(known) == {"members", "seconds", "base", "inputs", "shadow", "files", "custody"}
+        and sorted(one.members) == known["members"]
+    )
     assert set(known["inputs"]) == {"plan.json", "corpus/manifest.json", "train/sft-inf/privacy.json"}
     card = (one.folder / "adapter/README.md").read_text()
     assert "Shadow model of sft-inf" in card and "must not leave" in card

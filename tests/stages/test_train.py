@@ -1,5 +1,6 @@
 """Stage train on a toy model: what it writes, skips, refuses and never leaves half made."""
 
+import hashlib
 import json
 import shutil
 import subprocess
@@ -64,7 +65,13 @@ def test_every_arm_is_there_and_nothing_else(finished: tuple[RunDir, Plan]) -> N
     assert sorted(p.name for p in run_dir.file("train").iterdir()) == sorted(ARMS)
     for arm in ARMS:
         folder = run_dir.file(f"train/{arm}")
-        assert {p.name for p in folder.iterdir()} == {"adapter", "privacy.json", "steps.jsonl", "train.json"}
+        assert {p.name for p in folder.iterdir()} == {
+            "adapter",
+            "manifest.json",
+            "privacy.json",
+            "steps.jsonl",
+            "train.json",
+        }
         assert {p.name for p in (folder / "adapter").iterdir()} == {
             "README.md",
             "adapter_config.json",
@@ -199,6 +206,11 @@ def test_model_cards_say_the_claim_and_nothing_counted(finished: tuple[RunDir, P
     run_dir, plan = finished
     card = run_dir.file("train/sft-eps4/adapter/README.md").read_text().replace(plan.suite.model.base, "BASE")
     ledger = run_dir.read_json("train/sft-eps4/privacy.json")
+    digest = hashlib.sha256(
+        run_dir.file("train/sft-eps4/adapter/adapter_model.safetensors").read_bytes()
+    ).hexdigest()
+    assert f"Weights: SHA-256 `{digest}`" in card and ledger["adapter_sha256"] == digest
+    card = card.replace(digest, "")  # its digits are nobody's figures
     assert "(4, 1e-05)-differentially private for the unit `patient`" in card
     assert "mechanism: DP-SGD" in card and "unit: `patient`; neighbouring relation: `add_or_remove`" in card
     # With the claim, any of these would tell the population, which was counted from the data.
@@ -219,7 +231,9 @@ def test_the_cards_snippet_loads_the_adapter(finished: tuple[RunDir, Plan]) -> N
     assert names["tokenizer"]("fever").input_ids
 
 
-def test_a_finished_run_is_skipped_and_a_stale_arm_is_made_again(toy_model_dir: Path, tmp_path: Path) -> None:
+def test_a_finished_run_is_skipped_and_never_trained_again_unasked(
+    toy_model_dir: Path, tmp_path: Path
+) -> None:
     plan = make_plan(toy_model_dir)
     run_dir = prepared(plan, tmp_path)
     train.run(run_dir, plan, QUIET, only=["sft-inf"])
@@ -229,7 +243,13 @@ def test_a_finished_run_is_skipped_and_a_stale_arm_is_made_again(toy_model_dir: 
     train.run(run_dir, plan, QUIET, only=["sft-inf"])
     assert weights.read_bytes() == before
     manifest = run_dir.read_json("corpus/manifest.json")
-    run_dir.write_json("corpus/manifest.json", {**manifest, "changed": True})
+    run_dir.write_json("corpus/manifest.json", {**manifest, "changed": True}, ["plan.json"])
+    with pytest.raises(
+        UsageError, match=r"sft-inf/manifest.json: .* got one of another plan or corpus; .* delete"
+    ):
+        train.run(run_dir, plan, QUIET, only=["sft-inf"])
+    assert weights.read_bytes() == before
+    shutil.rmtree(run_dir.file("train/sft-inf"))  # the way out that the message names
     train.run(run_dir, plan, QUIET, only=["sft-inf"])
     assert weights.read_bytes() != before  # sampling comes from the system
     assert run_dir.is_current("train/sft-inf/train.json", train.INPUTS)

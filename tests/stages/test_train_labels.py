@@ -1,6 +1,7 @@
 """Stage train under unit label: the ledger and card of randomised response, and flips that are drawn once."""
 
 import json
+import shutil
 import stat
 from collections.abc import Iterable
 from dataclasses import replace
@@ -76,7 +77,6 @@ def test_the_arm_learns_from_the_turned_labels(
     run_dir, plan = finished
     file = run_dir.file(KEY)
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
-    manifest = run_dir.read_json("corpus/manifest.json")
     clean = train._load(run_dir, plan, "dpo")
     keys = (bytes([number]) * 32 for number in range(100))
     turning = (k for k in keys if answers(labels.randomised(clean.units, clean.names, 2.0, k)) != answers(clean.units))  # fmt: skip
@@ -90,7 +90,7 @@ def test_the_arm_learns_from_the_turned_labels(
         return learn(model, units, *rest, **options)  # type: ignore[arg-type]
 
     monkeypatch.setattr(loop, "train", spy)
-    run_dir.write_json("corpus/manifest.json", {**manifest, "changed": True})
+    shutil.rmtree(run_dir.file(f"train/{ARM}"))
     train.run(run_dir, plan, QUIET, [ARM], workers=1)
     [(units, objective)] = seen
     turned = labels.randomised(clean.units, clean.names, 2.0, key)

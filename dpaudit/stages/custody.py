@@ -1,0 +1,193 @@
+"""Chain of custody of a run: plan, corpus and coins, and each arm's weights, ledger and steps are those that belong together.
+
+Every stage asks `require` first. What was altered, exchanged or left in is refused by name with the way out.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from dpaudit import custody, suite
+from dpaudit.errors import UsageError
+from dpaudit.rundir import PLAN, SEAL_KEY, RunDir
+from dpaudit.suite import Plan
+
+CORPUS = "corpus/manifest.json"
+ADAPTER = "adapter_model.safetensors"
+INPUTS = (PLAN, CORPUS)
+COINS = "secret/coins.json"
+COMMITMENT = (
+    "secret/commitment.json"  # the salt and what was committed to: with them anybody can check the commitment
+)
+UNSEALED = "hashes agree, seals not checked: custody/seal.key is not there"
+SEALED = "hashes and seals agree"
+
+
+def require(run_dir: RunDir, plan: Plan) -> None:
+    """Raises UsageError where the run, or any arm of it that is trained, is not what was written."""
+    require_run(run_dir)
+    for arm in suite.arms(plan.suite):
+        if run_dir.file(f"train/{arm.name}").exists():
+            require_arm(run_dir, arm.name)
+
+
+def require_run(run_dir: RunDir) -> None:
+    """Raises UsageError where the plan or the corpus is not what the run began with. Reads no coin."""
+    if not run_dir.file(CORPUS).is_file():
+        if any(run_dir.file("train").glob("*")):  # drawing the corpus again would throw other coins
+            raise run_dir.refused(CORPUS, "no such file")
+        return
+    _require_key(run_dir)
+    manifest = run_dir.read_json(CORPUS)
+    if manifest["inputs"].get(PLAN) != run_dir.digest(PLAN):
+        raise run_dir.refused(PLAN, "an altered one", "the plan that the run began with")
+    if (key := run_dir.seal_key()) is None:
+        return
+    for name, digest in manifest.get("sealed", {}).items():
+        if not run_dir.file(name).is_file():
+            raise run_dir.refused(name, "no such file")
+        if custody.private_digest(run_dir.file(name), key) != digest:
+            raise run_dir.refused(name, "an altered one")
+
+
+def _require_key(run_dir: RunDir) -> None:
+    """Raises UsageError naming the key, and not what it sealed, where it is another one."""
+    key = run_dir.seal_key()
+    try:
+        told = json.loads(run_dir.file(CORPUS).read_text(encoding="utf-8"))[custody.KEY]["key"]
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return  # the file is told when it is read
+    if key is not None and told is not None and told != custody.key_id(key):
+        raise UsageError(str(run_dir.file(SEAL_KEY)), expected=f"the key that sealed {CORPUS}", got="another one",
+                         remedy=f"restore the two from one copy; without {SEAL_KEY} seals are not checked")  # fmt: skip
+
+
+def seal_state(run_dir: RunDir) -> str:
+    """What a check of this run can show: with its key, seals; without, that hashes agree."""
+    return UNSEALED if run_dir.seal_key() is None else SEALED
+
+
+# ---- arms
+
+
+def manifest_file(arm: str) -> str:
+    return f"train/{arm}/manifest.json"
+
+
+def write_arm(run_dir: RunDir, folder: Path, arm: str, inputs: tuple[str, ...], begun: str) -> None:
+    """Binds all that stands in an arm's folder, before it gets its name, to the plan, the coins and what it began with.
+
+    `begun` is the digest of the weights that the arm began with.
+    """
+    file = (folder / "manifest.json").relative_to(run_dir.path).as_posix()
+    coins = run_dir.read_json(CORPUS)["files"][COINS]
+    run_dir.write_json(file, {"arm": arm, "files": custody.folder_digests(folder), "coins": coins, "begun": begun}, inputs)  # fmt: skip
+
+
+def require_arm(run_dir: RunDir, arm: str) -> dict[str, Any]:
+    """The manifest of a trained arm. Raises UsageError where a file of it is missing, altered, foreign, or another arm's."""
+    file, folder = manifest_file(arm), run_dir.file(f"train/{arm}")
+    if not run_dir.file(file).is_file():
+        raise run_dir.refused(file, "no such file")
+    manifest = run_dir.read_json(file)
+    if manifest["arm"] != arm:
+        raise run_dir.refused(file, f"that of {manifest['arm']}")
+    require_files(run_dir, f"train/{arm}", manifest["files"], {"manifest.json"})
+    recorded = manifest["inputs"]
+    if run_dir.file(CORPUS).is_file() and any(recorded.get(name) != run_dir.digest(name) for name in INPUTS):
+        raise run_dir.refused(file, "one of another plan or corpus")
+    assert folder.is_dir()
+    return manifest
+
+
+def require_files(run_dir: RunDir, folder: str, known: dict[str, str], beside: set[str]) -> None:
+    """Raises UsageError unless a folder of the run holds exactly the files in `known` (path -> SHA-256) and those `beside` them.
+
+    Hidden files are nobody's: no library reads them.
+    """
+    found = custody.folder_digests(run_dir.file(folder))
+    for name in sorted({*known, *found} - beside):
+        place = f"{folder}/{name}"
+        if name not in found:
+            raise run_dir.refused(place, "no such file")
+        if name not in known:
+            if Path(name).name.startswith("."):
+                continue
+            raise UsageError(str(run_dir.file(place)), expected="files that this run wrote", got="another one",
+                             remedy="move it out of the folder")  # fmt: skip
+        if found[name] != known[name]:
+            raise run_dir.refused(place, "an altered one")
+
+
+def adapter_digest(run_dir: RunDir, arm: str) -> str:
+    """SHA-256 of an arm's weights."""
+    return str(require_arm(run_dir, arm)["files"]["adapter/adapter_model.safetensors"])
+
+
+# ---- the commitment: what was fixed before training, to be noted down outside of the trainer's reach
+
+
+def committed(run_dir: RunDir, recipes: dict[str, str]) -> dict[str, Any]:
+    """What a run commits to: its plan, the digests of the attack recipes, its coins."""
+    coins = custody.file_digest(run_dir.file(COINS))
+    return {"plan": custody.file_digest(run_dir.file(PLAN)), "recipes": recipes, "coins": coins}
+
+
+def commitment_of(run_dir: RunDir) -> str:
+    """The commitment as plan, recipes and coins have it now. Raises UsageError where its salt is gone.
+
+    Reads coins: for stages train and audit and for `verify`.
+    """
+    opening = run_dir.read_json(COMMITMENT)
+    return custody.commitment(opening["salt"], committed(run_dir, opening["recipes"]))
+
+
+def noted(run_dir: RunDir, said: str) -> dict[str, str]:
+    """Whether the commitment that somebody noted down before the training is that of the run as it is now."""
+    return custody.noted(commitment_of(run_dir), said)
+
+
+# ---- an adapter that lies elsewhere
+
+
+def origins(adapter: Path, runs: list[RunDir]) -> list[dict[str, Any]]:
+    """The arms, of all these runs, whose weights and settings an adapter folder holds.
+
+    Raises UsageError where it is none of them, and where its settings or a ledger beside it are not those of its weights.
+    """
+    folder = adapter if (adapter / ADAPTER).is_file() else adapter / "adapter"
+    if not (folder / ADAPTER).is_file():
+        raise UsageError(f"--adapter {adapter}", expected=f"a folder with {ADAPTER}", got="none in it")
+    digest = custody.file_digest(folder / ADAPTER)
+    found = [
+        (run, file.parent.name) for run in runs for file in sorted(run.file("train").glob("*/manifest.json"))
+    ]
+    same = [
+        (run, arm)
+        for run, arm in found
+        if run.read_json(manifest_file(arm))["files"].get(f"adapter/{ADAPTER}") == digest
+    ]
+    if not same:
+        raise UsageError(str(folder / ADAPTER), expected="the weights of an arm of a run here", got="others",
+                         remedy="name the folder of its run with --runs; an altered adapter is nobody's")  # fmt: skip
+    return [_origin(folder, digest, run, arm) for run, arm in same]
+
+
+def _origin(folder: Path, digest: str, run_dir: RunDir, arm: str) -> dict[str, Any]:
+    from dpaudit import ledger
+
+    require_run(run_dir)
+    known = require_arm(run_dir, arm)["files"]
+    for name in ("adapter_config.json",):  # what else makes the weights another model
+        if not (folder / name).is_file() or custody.file_digest(folder / name) != known[f"adapter/{name}"]:
+            raise UsageError(str(folder / name), expected=f"the one of {run_dir.name}, {arm}", got="another one, or none",
+                             remedy=f"copy it from {run_dir.file(f'train/{arm}/adapter')}")  # fmt: skip
+    beside = ledger.find(folder)
+    own = run_dir.read_json(f"train/{arm}/privacy.json")
+    if beside is not None and custody.canonical(beside.data) != custody.canonical(own):
+        raise UsageError(str(beside.file), expected=f"the ledger of {run_dir.name}, {arm}", got="another one",
+                         remedy=f"copy it from {run_dir.file(f'train/{arm}')}")  # fmt: skip
+    claim = own["claim"]
+    return {"run": run_dir.name, "arm": arm, "epsilon": claim["epsilon"], "delta": claim["delta"], "unit": claim["unit"],
+            "relation": claim["relation"], "epsilon_spent": own["epsilon_pld"], "sha256": digest,
+            "ledger_beside": beside is not None, "custody": seal_state(run_dir)}  # fmt: skip
