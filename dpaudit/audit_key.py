@@ -88,10 +88,16 @@ def load(path: Path) -> AuditKey:
     if data["version"] != VERSION:
         raise UsageError(f"--key {path}", expected=f"a key of version {VERSION}", got="another version",
                          remedy="verify with the dpaudit that planted")  # fmt: skip
-    seal = data.pop("seal")
-    if not isinstance(seal, str) or not hmac.compare_digest(seal.encode(), _seal(data).encode()):
-        raise _edited(path)
-    return _built(data, path)
+    try:
+        return _built(data)
+    except (
+        _NoKeyError,
+        UsageError,
+        RecursionError,
+        UnicodeEncodeError,
+    ):  # none is quoted: it may hold secrets
+        raise UsageError(f"--key {path}", expected="a key as `dpaudit plant` wrote it", got="an edited or broken one",
+                         remedy="restore it from a copy") from None  # fmt: skip
 
 
 def commitment(key: AuditKey) -> str | None:
@@ -136,29 +142,61 @@ def new_hash_key() -> bytes:
     return secrets.token_bytes(32)
 
 
-def _built(data: dict[str, Any], path: Path) -> AuditKey:
-    """The key of sealed data, which must still say what a key says."""
-    digest = data["rule"].pop("primary_digest", None) if isinstance(data.get("rule"), dict) else None
-    try:
-        canaries = tuple(Planted(Record.from_json(c["record"]), c["secret"], c["rejected"]) for c in data.pop("canaries"))  # fmt: skip
-        key = build(AuditKey, {**data, "canaries": []}, file=f"--key {path}")
-    except (KeyError, TypeError, AttributeError):
-        raise _edited(path) from None
-    key = AuditKey(**{**vars(key), "canaries": canaries})
-    fits = (
-        len(canaries) == len(key.coins)
-        and digest == key.rule.primary.digest
-        and key.rule.primary.bound is not None
-        and key.rule.guesses == key.rule.primary.bound.guess.count(len(canaries))
-    )
-    if not fits:
-        raise _edited(path)
+class _NoKeyError(Exception):
+    """What a file says is not what a key says."""
+
+
+def _built(data: dict[str, Any]) -> AuditKey:
+    """The key of sealed data, every value of its own type. Whoever holds a key can seal, so that a seal vouches for none."""
+    seal, rule = data.pop("seal"), data.get("rule")
+    if not isinstance(seal, str) or not hmac.compare_digest(seal.encode(), _seal(data).encode()):
+        raise _NoKeyError
+    json.dumps(data, ensure_ascii=False).encode()  # raises for half a character
+    digest = rule.pop("primary_digest", None) if isinstance(rule, dict) else None
+    key = build(AuditKey, data, file="key")
+    if not (
+        _is_rule(key.rule, len(key.canaries)) and digest == key.rule.primary.digest and _hexadecimal(data)
+    ):
+        raise _NoKeyError
+    if len(key.canaries) != len(key.coins) or len({canary.record.part for canary in key.canaries}) > 1:
+        raise _NoKeyError
+    if not all(_is_canary(canary, key.unit) for canary in key.canaries):
+        raise _NoKeyError
     return key
 
 
-def _edited(path: Path) -> UsageError:
-    return UsageError(f"--key {path}", expected="a key as `dpaudit plant` wrote it", got="an edited or broken one",
-                      remedy="restore it from a copy")  # fmt: skip
+def can_be_asked(made_by: Recipe) -> bool:
+    """Whether a recipe needs no more than what any model says of a text, and of its base: all that `verify` asks."""
+    if made_by.kind != "mia" or made_by.access not in ("logprobs", "distribution") or made_by.bound is None:
+        return False
+    signal = made_by.make_signal()
+    needs_more = getattr(signal, "evidence", None) or made_by.needs_heldout or made_by.components()
+    return not needs_more and made_by.reference in ("none", "base")
+
+
+def _is_rule(rule: Rule, canaries: int) -> bool:
+    if (
+        not can_be_asked(rule.primary)
+        or not can_be_asked(rule.without_base)
+        or rule.without_base.reference != "none"
+    ):
+        return False
+    assert rule.primary.bound is not None
+    return rule.guesses == rule.primary.bound.guess.count(canaries) and bool(rule.renderings)
+
+
+def _is_canary(canary: Planted, unit: Unit) -> bool:
+    """Whether its secrets stand in its answers, and these where its kind has them."""
+    record, rejected = canary.record, canary.rejected
+    if record.is_pair:
+        answers = ((record.chosen, canary.secret), (record.rejected, rejected))
+        return bool(record.turns) and all(secret and text and secret in text for text, secret in answers)
+    if unit == "pair" or rejected is not None or record.rejected is not None:
+        return False
+    if record.text is not None:
+        return not record.turns and bool(canary.secret) and canary.secret in record.text
+    has_question = len(record.turns) >= 2 and record.turns[-1].role == "assistant"
+    return has_question and bool(canary.secret) and canary.secret in record.turns[-1].text
 
 
 def _seal(data: dict[str, Any]) -> str:

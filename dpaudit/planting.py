@@ -152,6 +152,10 @@ def plant(
 def _rule(canaries: int) -> Rule:
     """The rule that will guess the coins. Raises UsageError for too few or too many canaries."""
     primary, without = recipe.load(PRIMARY), recipe.load(WITHOUT_BASE)
+    for made_by in (primary, without):
+        if not audit_key.can_be_asked(made_by):
+            raise UsageError(f"attacks/{made_by.name}", expected="a recipe with a bound that needs a model's log-probabilities alone",
+                             got="another", remedy=f"rename the file in ./attacks: `plant` takes the recipe {made_by.name}")  # fmt: skip
     assert primary.bound is not None
     if not primary.minimum_canaries <= canaries <= CANARIES_MOST:
         raise UsageError(
