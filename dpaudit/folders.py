@@ -29,7 +29,7 @@ def data_files(folder: Path) -> list[Path]:
     if (folder / "state.json").is_file():
         return _saved(folder)
     declared = _declared(folder)
-    return _by_name(folder) if declared is None else declared
+    return _by_name(folder, folder) if declared is None else declared
 
 
 def _check_names(folder: Path) -> None:
@@ -43,8 +43,8 @@ def _check_names(folder: Path) -> None:
                              remedy=REMEDY)  # fmt: skip
 
 
-def _by_name(folder: Path) -> list[Path]:
-    """Files by the words in their names and those of the folders between; those without such a word are one split, train."""
+def _by_name(folder: Path, told: Path) -> list[Path]:
+    """Files by the words in their names and those of the folders between; those without such a word are one split, train; messages name `told`."""
     found = [path for path in sorted(folder.rglob("*")) if path.is_file() and _is_data(path, folder)]
     found = [path for path in found if rows.suffix_of(path) != ".txt"] or found
     splits: dict[str, list[Path]] = {}
@@ -52,8 +52,8 @@ def _by_name(folder: Path) -> list[Path]:
         splits.setdefault(_split(path.relative_to(folder)), []).append(path)
     if "" in splits and len(splits) > 1:
         got = f"files of {_and(name for name in splits if name)} and others that name no split"
-        raise UsageError(str(folder), expected=EXPECTED, got=got, remedy=REMEDY)
-    return _one_split(splits, folder)
+        raise UsageError(str(told), expected=EXPECTED, got=got, remedy=REMEDY)
+    return _one_split(splits, told)
 
 
 def _is_data(path: Path, folder: Path) -> bool:
@@ -118,7 +118,7 @@ def _of_config(folder: Path, config: dict[str, Any], where: str) -> list[Path]:
     below = _patterns(config.get("data_dir"), where)
     files = config.get("data_files")
     if files is None:
-        return _by_name(_inside(folder, below[0], where))
+        return _by_name(_inside(folder, below[0], where), folder)
     entries = files if isinstance(files, list) else [files]
     splits: dict[str, list[str]] = {}
     for entry in entries:
