@@ -1,11 +1,9 @@
 """The command line: parses, calls a stage, prints. Results go to stdout, progress and errors to stderr."""
 
-import errno
 import json
-import signal
+import os
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -16,8 +14,10 @@ from dpaudit import (
     __version__,
     claims,
     custody,
+    disk,
     egress,
     faults,
+    interrupts,
     libraries,
     overview,
     pipeline,
@@ -71,7 +71,6 @@ from dpaudit.training import ranks
 
 FAILED = 1
 UNFIT = 4
-INTERRUPTED = 130
 READER_LEFT = 141  # as a shell tells SIGPIPE
 REFUSED: dict[type[OSError], str] = {
     NotADirectoryError: "a folder",
@@ -79,7 +78,6 @@ REFUSED: dict[type[OSError], str] = {
     FileNotFoundError: "an existing path",
     PermissionError: "a path with permission to read and write",
 }
-FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # the system names no path with these
 ORDER = (
     "demo",
     "run",
@@ -701,17 +699,21 @@ def _print(found: dict[str, Any], as_json: bool) -> None:
 def main() -> None:
     """The entry point: runs the command and turns its end into an exit code, which is never a verdict by accident."""
     libraries.hush()
+    alone = ranks.count() == 1
+    if not alone:
+        interrupts.end_with_parent(os.getppid())
     try:
         _check_words(sys.argv[1:])
-        with _terminated_as_interrupted(), egress.closed():
+        # torchrun ends its other processes by SIGTERM, which stays as it is
+        with interrupts.heard() if alone else nullcontext(), egress.closed():
             code = app(prog_name="dpaudit", standalone_mode=False)
     except KeyboardInterrupt:
-        code = INTERRUPTED
+        code = interrupts.CODE
     except BaseException as error:  # noqa: BLE001 (the outermost border; a panic of Rust is no Exception, an exit of a library neither)
         told = _told(error)
         code = _failed(*told) if told else _fault_of_ours(error)
-    if code == INTERRUPTED:
-        _failed("interrupted; the same command resumes", INTERRUPTED)
+    if code == interrupts.CODE:
+        _failed("interrupted; the same command resumes", interrupts.CODE)
     if not code:
         ranks.leave()
     sys.exit(code)
@@ -725,28 +727,14 @@ def _check_words(words: list[str]) -> None:
                              remedy="rename the file")  # fmt: skip
 
 
-@contextmanager
-def _terminated_as_interrupted() -> Iterator[None]:
-    """A job queue's way to say Ctrl-C. Under torchrun it is how the other processes are ended, and stays as it is."""
-
-    def interrupt(*_: object) -> None:
-        raise KeyboardInterrupt
-
-    before = signal.getsignal(signal.SIGTERM)
-    if ranks.count() == 1:
-        signal.signal(signal.SIGTERM, interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
-
-
 def _told(error: BaseException) -> tuple[str, int] | None:
     """The line and the exit code of an error that is a user's to mend; None for any other."""
     if isinstance(error, typer.TyperException):  # an unknown command or option
         return error.format_message(), error.exit_code
     found: BaseException | None = error
-    if isinstance(error, OSError):
+    if not isinstance(error, UsageError | PartialError | GuardError) and (got := disk.is_full(error)):
+        found = PartialError(f"the disk: expected room for what is written, got {got}; make room and type the same command again")  # fmt: skip
+    elif isinstance(error, OSError):
         found = _refused(error)
     elif isinstance(error, ValueError):
         found = _broken(error)
@@ -767,8 +755,6 @@ def _fault_of_ours(error: BaseException) -> int:
 
 def _refused(error: OSError) -> UsageError | None:
     """What the system would not do with a path; None where it is not about a path, which is a fault of ours."""
-    if error.errno in FULL:
-        return UsageError("the disk", expected="room for what is written", got=str(error.strerror))
     if error.filename is None or error.strerror is None:
         return None
     expected = next((words for kind, words in REFUSED.items() if isinstance(error, kind)), "a usable path")

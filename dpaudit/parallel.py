@@ -3,17 +3,19 @@
 import contextlib
 import multiprocessing
 import os
+import sys
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from typing import Any
 
-from dpaudit import faults, libraries
+from dpaudit import faults, interrupts, libraries
 from dpaudit.errors import GuardError, PartialError, UsageError
 from dpaudit.faults import FaultError
 from dpaudit.progress import Advance, Progress
 
 STOP_AGAIN = 5.0  # seconds
+STOPS = 3  # before a job is killed
 TOLD = {kind.__name__: kind for kind in (UsageError, PartialError, GuardError)}
 
 
@@ -69,7 +71,7 @@ class _Running:
         context = multiprocessing.get_context("spawn")
         self.job = job
         self.connection, theirs = context.Pipe(duplex=False)
-        self.process = context.Process(target=_work, args=(job, threads, theirs), daemon=True)
+        self.process = context.Process(target=_work, args=(job, threads, os.getpid(), theirs), daemon=True)
         self._stack = contextlib.ExitStack()
         self._advance: Advance = self._stack.enter_context(progress.task(job.description, job.total))
         self.process.start()
@@ -98,31 +100,34 @@ class _Running:
         self._stack.close()  # tells that the job is done
 
     def stop(self) -> None:
-        while self.process.is_alive():
+        for _ in range(STOPS):
             self.process.terminate()  # SIGTERM, told to the job as an interrupt: nothing half-made stays
             self.process.join(STOP_AGAIN)  # a library may have swallowed it
+            if not self.process.is_alive():
+                break
+        else:
+            self.process.kill()
+            self.process.join()
         self.connection.close()
         self._stack.__exit__(
             InterruptedError, InterruptedError(), None
         )  # ends the task, and calls it not done
 
 
-def _work(job: Job, threads: int, connection: Connection) -> None:
-    import signal
+def _work(job: Job, threads: int, parent: int, connection: Connection) -> None:
+    interrupts.end_with_parent(parent)
+    with interrupts.heard():
+        code = 0
+        try:
+            import torch
 
-    import torch
-
-    def interrupt(*_: object) -> None:
-        raise KeyboardInterrupt
-
-    signal.signal(signal.SIGTERM, interrupt)
-    libraries.hush()
-    torch.set_num_threads(threads)
-    try:
-        connection.send(_outcome(job, connection))
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)  # an interpreter that ends has nothing left to tell
-    except KeyboardInterrupt:
-        os._exit(130)  # the parent says so; no traceback here
+            libraries.hush()
+            torch.set_num_threads(threads)
+            connection.send(_outcome(job, connection))
+        except KeyboardInterrupt:
+            code = interrupts.CODE  # the parent says so; no traceback here
+        interrupts.hear_no_more()
+    sys.exit(code)
 
 
 def _outcome(job: Job, connection: Connection) -> Exception | None:

@@ -3,14 +3,14 @@
 import re
 import shutil
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 from dpaudit import rundir, suite
-from dpaudit.errors import UsageError
+from dpaudit.errors import PartialError, UsageError
 from dpaudit.progress import Progress
 from dpaudit.rundir import RunDir
 from dpaudit.suite import AttackKind, Plan, Suite
@@ -208,10 +208,9 @@ def _begun(plan: Plan, runs: Path, progress: Progress, held: ExitStack) -> RunDi
     place = rundir.located(written, plan.suite.name, runs)
     if not place.path.exists():
         check(plan)
-    held.enter_context(rundir.locked(place))
+    held.enter_context(rundir.writing(place, "train"))
     held.enter_context(_no_remains(place, is_new=not place.path.exists()))
     run_dir = rundir.open_or_create(written, plan.suite.name, runs)
-    rundir.sweep(run_dir)
     prepare.run(run_dir, plan, progress)
     return run_dir
 
@@ -277,11 +276,9 @@ def _no_remains(run_dir: RunDir, is_new: bool) -> Iterator[None]:
     """Takes a run away again that this command began and that failed before an arm was written; never any other."""
     try:
         yield
-    except (UsageError, OSError):
+    except (UsageError, PartialError, OSError):
         if is_new and not run_dir.file("train").exists():
             shutil.rmtree(run_dir.path, ignore_errors=True)
-            with suppress(OSError):  # another run is in it, or it was never made
-                run_dir.path.parent.rmdir()
         raise
 
 

@@ -6,12 +6,13 @@ import random
 import re
 import secrets
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import takewhile
 from pathlib import Path
 from typing import Any, cast, get_args
 
-from dpaudit import audit_key, disguise, identity, messages, recipe, shapes
+from dpaudit import audit_key, disguise, identity, lock, messages, recipe, shapes
 from dpaudit.audit_key import AuditKey, Planted, Rule, Unit
 from dpaudit.builtin import lexicon
 from dpaudit.canary import PUBLIC_PEOPLE
@@ -19,7 +20,7 @@ from dpaudit.corpus import Record, unit_note
 from dpaudit.disguise import Column, Words
 from dpaudit.errors import UsageError
 from dpaudit.reading import read_records
-from dpaudit.rundir import keyed_file_digest
+from dpaudit.rundir import keyed_file_digest, left_of, remove_left, whole_file
 from dpaudit.shapes import Fields, Shape
 
 CANARIES_MOST = 20_000
@@ -110,6 +111,17 @@ def plant(
     one line, and writes nothing, where the data are of a kind that no canary fits or a file is there already.
     """
     rule = _rule(canaries)
+    _check_places(out, key)
+    with lock.held(out), lock.held(key):
+        _drop_unfinished(out, key)
+        remove_left(out)
+        remove_left(key)
+        return _plant(source, out, key, canaries, unit, family, rule)
+
+
+def _plant(
+    source: Path, out: Path, key: Path, canaries: int, unit: str, family: str, rule: Rule
+) -> dict[str, Any]:
     _check(source, out, key, unit, family)
     profile = _profile(source, unit)
     drawn = _draw(canaries, profile, FAMILIES[family])
@@ -123,8 +135,7 @@ def plant(
     hash_key = audit_key.new_hash_key()
     inserted = [line for (_, line), coin in zip(rows, coins, strict=True) if coin]
     random.SystemRandom().shuffle(inserted)
-    data_part, key_part = (p.with_name(f".{p.name}.{secrets.token_hex(4)}.tmp") for p in (out, key))
-    try:
+    with whole_file(out) as data_part:  # renamed last: its presence means that both are whole
         _write_data(source, data_part, inserted, profile)
         digest = keyed_file_digest(data_part, hash_key)
         total = profile.rows + len(inserted)
@@ -140,12 +151,8 @@ def plant(
             hash_key.hex(),
             salt=secrets.token_hex(32),
         )
-        audit_key.write(made, key_part)
-        key_part.rename(key)  # first: planted data without a key would be good for nothing
-        data_part.rename(out)  # last: its presence means that both are whole
-    finally:
-        data_part.unlink(missing_ok=True)
-        key_part.unlink(missing_ok=True)
+        with whole_file(key) as key_part:
+            audit_key.write(made, key_part)
     return _told(source, out, key, made, profile)
 
 
@@ -164,6 +171,24 @@ def _rule(canaries: int) -> Rule:
     return Rule(primary, without, primary.bound.guess.count(canaries), RENDERINGS)
 
 
+def _check_places(out: Path, key: Path) -> None:
+    for name, file in (("--out", out), ("--key", key)):
+        if not file.parent.is_dir():
+            raise UsageError(f"{name} {file}", expected="a folder that exists", got="none")
+
+
+def _drop_unfinished(out: Path, key: Path) -> None:
+    """Removes a key whose data a kill kept from their name: nobody can have trained on those, and no other key fits them."""
+    if out.exists() or not key.is_file():
+        return
+    for part in left_of(out):
+        with suppress(UsageError):  # no key of ours
+            made = audit_key.load(key)
+            if keyed_file_digest(part, bytes.fromhex(made.hash_key)) == made.data_digest:
+                key.unlink()
+                return
+
+
 def _check(source: Path, out: Path, key: Path, unit: str, family: str) -> None:
     if family not in FAMILIES:
         raise UsageError("--family", expected=f"one of {', '.join(FAMILIES)}", got=f"{family:.40}")
@@ -173,8 +198,6 @@ def _check(source: Path, out: Path, key: Path, unit: str, family: str) -> None:
         if file.exists() or file.is_symlink():
             raise UsageError(f"{name} {file}", expected="a file that is not there yet", got="an existing one",
                              remedy="name another: an existing file is never overwritten")  # fmt: skip
-        if not file.parent.is_dir():
-            raise UsageError(f"{name} {file}", expected="a folder that exists", got="none")
     if out.resolve() == key.resolve():
         raise UsageError("--key", expected="another file than --out", got="the same")
     _check_lines(source)

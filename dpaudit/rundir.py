@@ -1,6 +1,6 @@
 """The run directory: the only interface between stages. Outputs are renamed into place last and name their inputs."""
 
-import fcntl
+import functools
 import hashlib
 import hmac
 import json
@@ -9,19 +9,31 @@ import re
 import secrets
 import shutil
 import tempfile
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
-from dpaudit import content, custody
+from dpaudit import content, custody, disk, lock
 from dpaudit.errors import UsageError
 
 RUNS = Path("runs")
 PLAN = "plan.json"
 SEAL_KEY = "custody/seal.key"
-_TEMPORARY = re.compile(r"(^|/)\.([^/]+)\.[0-9a-f]{8}\.tmp(?=/|$)")  # as `RunDir.work_folder` names it
+WRITES = {  # the folders of a run that a kind of work writes in: what a killed one left there is swept
+    "train": ("", "corpus/**/", "custody/**/", "secret/**/", "train/**/"),
+    "attack": ("attack/**/",),
+    "shadows": ("attack/*/shadows/",),
+    "audit": ("audit/**/",),
+    "evaluate": ("evaluate/**/",),
+    "judge": ("judge/**/",),
+    "report": ("report/**/",),
+}
+_TEMPORARY = re.compile(r"(^|/)\.([^/]+)\.[0-9a-f]{8}\.tmp(?=/|$)")  # as `RunDir.new_folder` names it
+
+P = ParamSpec("P")
+R = TypeVar("R")
 
 
 @dataclass(frozen=True)
@@ -224,25 +236,33 @@ class RunDir:
         """The metadata with which a Parquet output tells `told` (what its rows are among it) of itself, under a seal."""
         return {custody.KEY: json.dumps(custody.stamped(told, relative, self.seal_key()))}
 
-    def work_folder(self, relative: str) -> Path:
+    def new_folder(self, relative: str) -> Path:
         """A new folder beside `relative`, mode 0700, whose name `sweep` knows: who asks for it removes it."""
         final = self.file(relative)
         temporary = final.with_name(f".{final.name}.{secrets.token_hex(4)}.tmp")
-        temporary.mkdir(parents=True, mode=0o700)  # texts and secrets are in it
+        with disk.room(final.parent):
+            temporary.mkdir(parents=True, mode=0o700)  # texts and secrets are in it
         return temporary
+
+    @contextmanager
+    def work_folder(self, relative: str) -> Iterator[Path]:
+        """A `new_folder` that is gone when the block ends."""
+        folder = self.new_folder(relative)
+        try:
+            with disk.room(folder.parent):
+                yield folder
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
 
     @contextmanager
     def whole_directory(self, relative: str) -> Iterator[Path]:
         """A temporary directory that becomes `relative` when the block ends without an error, else vanishes."""
-        final, temporary = self.file(relative), self.work_folder(relative)
-        try:
+        final = self.file(relative)
+        with self.work_folder(relative) as temporary:
             yield temporary
-        except BaseException:
-            shutil.rmtree(temporary, ignore_errors=True)
-            raise
-        if final.exists():
-            shutil.rmtree(final)
-        temporary.rename(final)
+            if final.exists():
+                shutil.rmtree(final)
+            temporary.rename(final)
 
 
 def keyed_file_digest(path: Path, key: bytes) -> str:
@@ -265,16 +285,23 @@ def write_text(path: Path, text: str) -> None:
 
 
 def _write_pieces(path: Path, pieces: Iterable[str]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
+    with whole_file(path) as temporary, temporary.open("w", encoding="utf-8") as stream:
+        stream.writelines(pieces)
+        stream.flush()
+        os.fsync(stream.fileno())
+
+
+@contextmanager
+def whole_file(path: Path) -> Iterator[Path]:
+    """A temporary name that becomes `path` when the block ends without an error, else vanishes."""
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
-    try:
-        with temporary.open("w", encoding="utf-8") as stream:
-            stream.writelines(pieces)
-            stream.flush()
-            os.fsync(stream.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with disk.room(path.parent):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            yield temporary
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
 
 
 def missing(path: Path, command: str = "") -> UsageError:
@@ -303,25 +330,84 @@ def _sidecar(relative: str) -> str:
 
 
 @contextmanager
-def locked(run_dir: RunDir) -> Iterator[None]:
-    """Keeps a second command on this machine from training the same run. Raises UsageError where one is at it.
+def writing(run_dir: RunDir, work: str) -> Iterator[None]:
+    """Nobody else does the same `work`, a key of WRITES, on this run during the block, and what a killed one left is gone.
 
-    The lock is the process's own and ends with it, however it ends; nothing of it is in the run.
+    Raises UsageError where another is at it.
     """
-    name = hashlib.sha256(str(run_dir.path.resolve()).encode()).hexdigest()[:16]
-    with (Path(tempfile.gettempdir()) / f"dpaudit-{name}.lock").open("w") as stream:
-        try:
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise UsageError(str(run_dir.path), expected="a run that nobody is training", got="another dpaudit at work on it",
-                             remedy="wait for it to end") from None  # fmt: skip
+    with lock.held(run_dir.path, work):
+        sweep(run_dir, work)
         yield
 
 
-def sweep(run_dir: RunDir) -> None:
-    """Removes what killed commands left under temporary names. Only under `locked`."""
-    for left in run_dir.path.glob("**/.*.tmp"):
-        shutil.rmtree(left, ignore_errors=True) if left.is_dir() else left.unlink(missing_ok=True)
+def alone(
+    work: str,
+) -> "Callable[[Callable[Concatenate[RunDir, P], R]], Callable[Concatenate[RunDir, P], R]]":
+    """Makes a function of a run hold `writing(run_dir, work)` while it is at work."""
+
+    def holding(function: "Callable[Concatenate[RunDir, P], R]") -> "Callable[Concatenate[RunDir, P], R]":
+        @functools.wraps(function)
+        def held(run_dir: RunDir, *arguments: P.args, **named: P.kwargs) -> R:
+            with writing(run_dir, work):
+                return function(run_dir, *arguments, **named)
+
+        return held  # type: ignore[return-value]  # the run always comes first
+
+    return holding
+
+
+@contextmanager
+def making(*paths: Path) -> Iterator[None]:
+    """Nobody else makes one of `paths` during the block, and what killed commands left of them is gone."""
+    with ExitStack() as stack:
+        for path in paths:
+            stack.enter_context(lock.held(path))
+            remove_left(path)
+        yield
+
+
+@contextmanager
+def scratch() -> Iterator[Path]:
+    """A folder outside of any run, mode 0700, that is gone when the block ends; where a kill left one, with the next such block."""
+    place = Path(tempfile.gettempdir())
+    for left in place.glob("dpaudit-*"):
+        if left.is_dir() and left.stat().st_uid == os.getuid():
+            with suppress(UsageError), lock.held(left):  # who is at work in it holds its lock
+                _remove([left])
+    folder = place / f"dpaudit-{secrets.token_hex(8)}"
+    with lock.held(folder):
+        folder.mkdir(mode=0o700)
+        try:
+            yield folder
+        finally:
+            _remove([folder])
+
+
+def sweep(run_dir: RunDir, work: str) -> None:
+    """Removes what killed commands of this kind left under temporary names. Only under its lock."""
+    for folder in WRITES[work]:
+        _remove(run_dir.path.glob(f"{folder}.*.tmp"))
+    if work == "train":
+        remove_left(run_dir.path)
+
+
+def remove_left(path: Path) -> None:
+    """Removes what killed commands left of `path` under temporary names beside it. Only under its lock."""
+    _remove(left_of(path))
+
+
+def left_of(path: Path) -> list[Path]:
+    """What carries a temporary name of `path`."""
+    temporary = re.compile(rf"\.{re.escape(path.name)}\.[0-9a-f]{{8}}\.tmp")
+    return [left for left in path.parent.glob(".*.tmp") if temporary.fullmatch(left.name)]
+
+
+def _remove(paths: Iterable[Path]) -> None:
+    for left in list(paths):
+        if left.is_dir() and not left.is_symlink():
+            shutil.rmtree(left, ignore_errors=True)
+        else:
+            left.unlink(missing_ok=True)
 
 
 def existing(runs: Path = RUNS) -> list[RunDir]:

@@ -6,6 +6,7 @@ Every figure is of dry runs (`training.dry`) of the real engine. One run has the
 
 import math
 import multiprocessing
+import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from dpaudit import whitebox
+from dpaudit import interrupts, whitebox
 from dpaudit.errors import GuardError
 from dpaudit.privacy import Mechanism, PrivacySpec, calibrate, epsilon_spent
 from dpaudit.progress import Advance, Progress
@@ -156,7 +157,7 @@ def _done(cells: Sequence[Cell], workers: int, advance: Advance) -> Iterator[tup
             advance(cell.runs)
         return
     fresh = multiprocessing.get_context("spawn")  # a forked process would inherit threads that are not there
-    with ProcessPoolExecutor(workers, mp_context=fresh) as pool:
+    with ProcessPoolExecutor(workers, fresh, interrupts.end_with_parent, (os.getpid(),)) as pool:
         waiting = {pool.submit(_by_name, _named(cell)): cell for cell in cells}
         for future in as_completed(waiting):
             yield waiting[future], future.result()

@@ -152,7 +152,9 @@ class Training:
     records_per_patient: int | None = None  # at most so many of one patient's records; None: all
     micro_batch: int = 256  # sequences in one forward pass; never changes the step
     gradient_checkpointing: bool = False  # recomputes activations: less memory, the same step
-    checkpoint_every: int = 50  # steps between two states from which a killed arm goes on
+    checkpoint_every: int = (
+        50  # at most so many steps between two states from which a killed arm goes on; see loop.KEEP_SECONDS
+    )
     deepspeed: Literal["zero1"] | None = None  # non-private DPO arms only, by TRL
     allow_delta: bool = False  # lets delta be 1 / population or above
     lora: Lora = field(default_factory=Lora)

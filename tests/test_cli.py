@@ -6,7 +6,6 @@ import re
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -506,7 +505,7 @@ def test_a_suite_name_that_leaves_the_folder(call: Call) -> None:
 def test_runs_that_is_a_file(call: Call) -> None:
     Path("taken").write_text("text")
     done = call("train", "--suite", "mini.yaml", "--runs", "taken")
-    one_line(done, "taken", "expected a folder, got Not a directory")
+    one_line(done, "taken", "expected a folder, got a file")
 
 
 @pytest.mark.parametrize(
@@ -675,26 +674,65 @@ def test_own_data_under_the_demos_suite_are_evaluated(call: Call) -> None:
 
 
 def test_interrupt(call: Call, tmp_path: Path) -> None:
-    """Ctrl-C while an arm trains: one line, exit code 130, and the run resumes."""
+    """Ctrl-C while an arm trains: one line, exit code 130, and the run resumes. Nobody else can train it meanwhile."""
+    words = ["train", "--suite", "mini.yaml", "--set", "training.nonprivate.steps=100000"]
+    (tmp_path / "theirs").mkdir()  # as another container has a folder for temporary files of its own
     heeded = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"  # a shell's `&` has it ignored
-    command = [sys.executable, "-c", f"{heeded}; from dpaudit.cli import main; main()",
-               "train", "--suite", "mini.yaml", "--set", "training.nonprivate.steps=100000"]  # fmt: skip
+    command = [sys.executable, "-c", f"{heeded}; from dpaudit.cli import main; main()", *words]
     root = str(Path(cli.__file__).parents[1])
     with subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-                          env=os.environ | {"PYTHONPATH": root}) as process:  # fmt: skip
+                          env=os.environ | {"PYTHONPATH": root, "TMPDIR": str(tmp_path / "theirs")}) as process:  # fmt: skip
         assert process.stderr is not None
         seen = ""
         while not seen.startswith("training sft-inf"):
             seen = process.stderr.readline()
             assert seen, "the command ended before an arm trained"
-        time.sleep(0.5)
+        refused = call(*words)
+        assert (
+            refused.code == 2
+            and "expected nobody else at work on it, got another dpaudit, process" in refused.err
+        )
         process.send_signal(signal.SIGINT)
         out, err = process.communicate(timeout=60)
     assert process.returncode == 130
     assert out == "" and err.splitlines()[-1] == "dpaudit: interrupted; the same command resumes"
     assert "Traceback" not in err
     (run_dir,) = rundir.existing(tmp_path / "runs")
-    assert not list(run_dir.path.glob("train/*"))
+    assert {path.name for path in run_dir.path.glob("train/*")} <= {
+        ".sft-inf.partial"
+    }  # a checkpoint, if it came so far
+    assert not list(tmp_path.glob("runs/**/.*.tmp")) and not list(tmp_path.glob("runs/.*"))
+
+
+@pytest.mark.slow
+def test_two_trainers_of_one_run(call: Call, tmp_path: Path) -> None:
+    """With folders for temporary files of their own, as two containers have: the second is refused, the first goes on."""
+    words = ["train", "--suite", "mini.yaml", "--no-baseline", "--insecure-seed", "5", "--workers", "1"]
+    assert call(*words, "--runs", "alone").code == 0
+    [alone] = rundir.existing(tmp_path / "alone")
+    (tmp_path / "theirs").mkdir()
+    environment = os.environ | {
+        "PYTHONPATH": str(Path(cli.__file__).parents[1]),
+        "TMPDIR": str(tmp_path / "theirs"),
+    }
+    command = [sys.executable, "-m", "dpaudit", *words]
+    with subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment) as first:  # fmt: skip
+        assert first.stderr is not None
+        while not first.stderr.readline().startswith("training sft-eps8"):
+            assert first.poll() is None, "the command ended before an arm trained"
+        first.send_signal(signal.SIGSTOP)  # while it trains
+        [run_dir] = rundir.existing(tmp_path / "runs")
+        before = {file: file.read_bytes() for file in run_dir.path.rglob("*") if file.is_file()}
+        second = call(*words)
+        assert second.code == 2 and second.out == ""
+        assert second.err.startswith(f"dpaudit: runs/{run_dir.name}: expected nobody else at work on it, got another dpaudit, process {first.pid} on ")  # fmt: skip
+        assert {file: file.read_bytes() for file in run_dir.path.rglob("*") if file.is_file()} == before
+        first.send_signal(signal.SIGCONT)
+        first.communicate(timeout=120)
+    assert first.returncode == 0
+    weights = "train/sft-eps8/adapter/adapter_model.safetensors"
+    assert run_dir.file(weights).read_bytes() == alone.file(weights).read_bytes()
+    assert [path.name for path in (tmp_path / "runs").iterdir()] == [run_dir.name]
 
 
 @pytest.mark.slow

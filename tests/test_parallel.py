@@ -4,6 +4,8 @@ import atexit
 import contextlib
 import os
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from io import StringIO
@@ -109,3 +111,72 @@ def test_an_interrupt_of_a_process_that_ends_prints_no_traceback(
     with pytest.raises(UsageError, match="file: key"):
         parallel.run(jobs(interrupted_at_its_end, tmp_path, 2), 2, Progress(quiet=True))
     assert "Traceback" not in capfd.readouterr().err
+
+
+PARENT = """
+import sys
+from pathlib import Path
+from dpaudit import parallel
+from dpaudit.progress import Progress
+sys.path.insert(0, {tests!r})
+import test_parallel
+if __name__ == "__main__":
+    parallel.run(test_parallel.jobs(test_parallel.stay, Path({folder!r}), 2), 2, Progress(quiet=True))
+"""
+
+
+def stay(path: Path, advance: Callable[[int], None]) -> None:
+    path.write_text(str(os.getpid()))
+    with contextlib.suppress(KeyboardInterrupt):  # as a library may
+        time.sleep(600)
+    time.sleep(600)
+
+
+def is_running(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
+    except OSError:
+        return False
+
+
+def waited(condition: Callable[[], bool], seconds: float) -> bool:
+    deadline = time.monotonic() + seconds
+    while not condition() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    return condition()
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="looks at processes in /proc")
+def test_workers_end_with_a_parent_that_is_killed(tmp_path: Path) -> None:
+    script = tmp_path / "parent.py"
+    script.write_text(PARENT.format(tests=str(Path(__file__).parent), folder=str(tmp_path)))
+    root = str(Path(parallel.__file__).parents[1])
+    parent = subprocess.Popen([sys.executable, str(script)], env=os.environ | {"PYTHONPATH": root})
+    assert waited(
+        lambda: all((tmp_path / str(i)).exists() and (tmp_path / str(i)).read_text() for i in range(2)), 60
+    )
+    workers = [int((tmp_path / str(i)).read_text()) for i in range(2)]
+    assert all(map(is_running, workers))
+    parent.kill()
+    parent.wait()
+    assert waited(lambda: not any(map(is_running, workers)), 5)
+
+
+def keep_a_folder(path: Path, advance: Callable[[int], None]) -> None:
+    """A job with a work folder; the first one fails once the other has begun."""
+    if path.name == "0":
+        while not (path.parent / "1").exists():
+            time.sleep(0.05)
+        raise UsageError("file: key", expected="a", got="b")
+    path.mkdir()
+    try:
+        time.sleep(600)
+    finally:
+        time.sleep(0.5)  # a second signal must not break this off
+        path.rmdir()
+
+
+def test_a_job_that_is_stopped_tidies_up(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="file: key"):
+        parallel.run(jobs(keep_a_folder, tmp_path, 2), 2, Progress(quiet=True))
+    assert list(tmp_path.iterdir()) == []

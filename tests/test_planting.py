@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 
 from dpaudit import audit_key, planting
 from dpaudit.cli import app
-from dpaudit.errors import UsageError
+from dpaudit.errors import PartialError, UsageError
 from dpaudit.reading import read_records
 
 ROWS = 60
@@ -242,7 +242,9 @@ def test_nothing_is_left_half_made(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(audit_key, "write", full)
-    with pytest.raises(OSError, match="No space"):
+    with pytest.raises(
+        PartialError, match=f"{tmp_path}: expected room for what is written there, got a full disk"
+    ):
         planting.plant(source, tmp_path / "out.jsonl", tmp_path / "key.json", 100)
     assert [p.name for p in tmp_path.iterdir()] == ["train.jsonl"]
 
@@ -258,8 +260,9 @@ def test_a_full_disk_is_told_in_one_line(tmp_path: Path) -> None:
         capture_output=True,
         text=True,
     )
-    assert done.returncode == 2
-    assert done.stderr == "dpaudit: the disk: expected room for what is written, got File too large\n"
+    assert done.returncode == 3
+    assert done.stderr == f"dpaudit: {tmp_path}: expected room for what is written there, got a limit on the size of files; make room and type" \
+        " the same command again\n"  # fmt: skip
     assert [p.name for p in tmp_path.iterdir()] == ["train.jsonl"]
 
 

@@ -3,6 +3,7 @@
 import hashlib
 import hmac
 import os
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -162,24 +163,62 @@ def test_lines_keep_their_text(run_dir: RunDir) -> None:
     assert run_dir.read_lines("rows.jsonl") == rows
 
 
-def test_a_second_command_is_kept_from_the_same_run(tmp_path: Path) -> None:
+def test_a_second_command_of_a_kind_is_kept_from_the_same_run(tmp_path: Path) -> None:
     run_dir = RunDir(tmp_path / "runs" / "one")
-    with rundir.locked(run_dir):
-        with pytest.raises(UsageError, match="another dpaudit at work"), rundir.locked(run_dir):
+    with rundir.writing(run_dir, "train"):
+        with (
+            pytest.raises(UsageError, match="got another dpaudit, process"),
+            rundir.writing(run_dir, "train"),
+        ):
             pass
-        with rundir.locked(RunDir(tmp_path / "runs" / "two")):
+        with rundir.writing(run_dir, "judge"), rundir.writing(RunDir(tmp_path / "runs" / "two"), "train"):
             pass
-    with rundir.locked(run_dir):
+    with rundir.writing(run_dir, "train"):
         pass
+    assert list(tmp_path.iterdir()) == []
 
 
-def test_what_a_killed_command_left_is_swept(tmp_path: Path) -> None:
+LEFT = {
+    "train": ("train/.sft-inf.0123abcd.tmp", ".units-sft.0123abcd.tmp", ".corpus.0123abcd.tmp", "secret/states/.a.json.0123abcd.tmp"),
+    "attack": ("attack/sft-inf/.loss.parquet.0123abcd.tmp", "attack/sft-inf/shadows/.units.0123abcd.tmp"),
+    "shadows": ("attack/sft-inf/shadows/.shadow-001.0123abcd.tmp", "attack/sft-inf/shadows/.units.0123abcd.tmp"),
+    "audit": ("audit/sft-inf/.loss.json.0123abcd.tmp",),
+    "evaluate": ("evaluate/.cache.0123abcd.tmp", "evaluate/.base.json.0123abcd.tmp"),
+    "judge": ("judge/.answers.jsonl.0123abcd.tmp",),
+    "report": ("report/.index.html.0123abcd.tmp",),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("work", LEFT)
+def test_what_a_killed_command_left_is_swept_by_the_next_of_its_kind(work: str, tmp_path: Path) -> None:
+    """And nothing of another kind, which may be at work."""
     run_dir = RunDir(tmp_path / "one")
-    (run_dir.path / "train" / ".sft-inf.abcd.tmp").mkdir(parents=True)
-    (run_dir.path / "train" / "sft-eps8").mkdir()
-    (run_dir.path / ".plan.json.abcd.tmp").write_text("{")
-    rundir.sweep(run_dir)
-    assert sorted(p.name for p in run_dir.path.rglob("*")) == ["sft-eps8", "train"]
+    places = {run_dir.file(place): kind for kind, found in LEFT.items() for place in found}
+    for place in places:
+        place.mkdir(parents=True)
+        (place / "tokens").write_text("x")
+    half = tmp_path / ".one.0123abcd.tmp"  # a plan that never came into place
+    half.mkdir()
+    rundir.sweep(run_dir, work)
+    gone = {place for place in places if not place.exists()}
+    theirs = (
+        LEFT["attack"] + LEFT["shadows"] if work == "attack" else LEFT[work]
+    )  # shadows are trained in stage attack
+    assert gone == {run_dir.file(place) for place in theirs}
+    assert half.exists() == (work != "train")
+
+
+def test_a_folder_outside_of_a_run_goes_with_its_block_or_with_the_next_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    left = tmp_path / "dpaudit-0123456789abcdef"
+    left.mkdir()
+    with rundir.scratch() as first:
+        assert not left.exists() and first.stat().st_mode & 0o777 == 0o700
+        with rundir.scratch() as second:
+            assert first.is_dir() and second.is_dir()
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_lines_are_written_and_read_one_at_a_time(run_dir: RunDir) -> None:
@@ -226,8 +265,8 @@ def test_a_folders_digest_knows_names_and_bytes(tmp_path: Path) -> None:
 
 
 def test_a_work_folder_is_the_owners_alone_and_swept(run_dir: RunDir) -> None:
-    folder = run_dir.work_folder("units-sft")
-    assert folder.stat().st_mode & 0o777 == 0o700 and folder != run_dir.work_folder("units-sft")
+    folder = run_dir.new_folder("units-sft")
+    assert folder.stat().st_mode & 0o777 == 0o700 and folder != run_dir.new_folder("units-sft")
     (folder / "tokens").write_text("x")
-    rundir.sweep(run_dir)
+    rundir.sweep(run_dir, "train")
     assert sorted(path.name for path in run_dir.path.iterdir()) == ["custody", "plan.json"]

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from dpaudit import disk
 from dpaudit.corpus import Turn
 from dpaudit.errors import UsageError
 from dpaudit.models.encode import render
@@ -42,7 +43,7 @@ def load_tasks(
                 raise UsageError(f"evaluation.tasks: {name}", expected="a YAML of suites/tasks/ or a task of lm-eval",
                                  got="an unknown name", remedy="see `lm-eval ls tasks`")  # fmt: skip
             spec = name if config is None else _with_data(config, data[name], cache)
-            tasks.update(_load(manager, spec, str(data.get(name, name)))["tasks"])
+            tasks.update(_load(manager, spec, str(data.get(name, name)), cache)["tasks"])
     for name, task in tasks.items():
         if task.OUTPUT_TYPE != "multiple_choice":
             raise UsageError(f"evaluation.tasks: {name}", expected="a multiple-choice task",
@@ -84,12 +85,13 @@ def _with_data(config: dict[str, Any], file: Path, cache: Path) -> dict[str, Any
     return {**config, "dataset_kwargs": {"data_files": files, "cache_dir": str(cache)}}
 
 
-def _load(manager: Any, spec: str | dict[str, Any], where: str) -> Any:
+def _load(manager: Any, spec: str | dict[str, Any], where: str, cache: Path) -> Any:
     import datasets
     import jinja2
 
     try:
-        return manager.load([spec])
+        with disk.room(cache):
+            return manager.load([spec])
     except (
         datasets.exceptions.DatasetsError,
         jinja2.TemplateError,

@@ -7,7 +7,7 @@ from dpaudit import recipe, suite
 from dpaudit.errors import UsageError
 from dpaudit.progress import Progress
 from dpaudit.recipe import Kind, Recipe
-from dpaudit.rundir import RunDir, missing
+from dpaudit.rundir import RunDir, alone, missing
 from dpaudit.stages import custody, extract, membership, preference, shadows, weights
 from dpaudit.stages.prepare import load_candidates
 from dpaudit.stages.scores import Job, scores_are_current
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 SCORERS = {"mia": membership.score, "extract": extract.score, "preference": preference.score}
 
 
+@alone("attack")
 def run(
     run_dir: RunDir,
     plan: Plan,

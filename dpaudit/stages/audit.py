@@ -14,7 +14,7 @@ from dpaudit.corpus import unit_of
 from dpaudit.errors import UsageError
 from dpaudit.progress import Progress
 from dpaudit.recipe import Bound, Guess, Kind, Recipe
-from dpaudit.rundir import RunDir
+from dpaudit.rundir import RunDir, alone
 from dpaudit.signals import Combination
 from dpaudit.stages import baselines, custody, extracted, inside, preference
 from dpaudit.stages.attack import applicable, trained_arms
@@ -54,6 +54,7 @@ class Labelled:
         return bool(self.members.any() and not self.members.all())
 
 
+@alone("audit")
 def run(
     run_dir: RunDir,
     plan: Plan,

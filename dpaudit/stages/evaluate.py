@@ -2,7 +2,6 @@
 
 import hashlib
 import math
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,7 +11,7 @@ from dpaudit.corpus import Record
 from dpaudit.errors import UsageError
 from dpaudit.progress import Advance, Progress
 from dpaudit.quality import BASE, HeldOut, Item
-from dpaudit.rundir import RunDir, missing
+from dpaudit.rundir import RunDir, alone, missing
 from dpaudit.stages import custody, weights
 from dpaudit.suite import Arm, Plan, Task, arms, path_or_builtin
 
@@ -24,6 +23,7 @@ TASKS = "evaluate/tasks.json"
 SUMMARY = "evaluate/summary.json"
 
 
+@alone("evaluate")
 def run(run_dir: RunDir, plan: Plan, progress: Progress) -> None:
     """Writes evaluate/ARM.json for the base and every trained arm, and evaluate/summary.json.
 
@@ -177,11 +177,11 @@ def _evaluate(
     specs = {name: row["config"] for name, row in run_dir.read_json(TASKS)["tasks"].items()}
     records = _heldout(run_dir)
     with (
-        tempfile.TemporaryDirectory(prefix="dpaudit-") as cache,
+        run_dir.work_folder("evaluate/cache") as cache,
         progress.task("evaluating", len(names) * (len(specs) + 1)) as advance,
     ):
         model = load_model(run_dir, plan, names)
-        ask = _asker(model, specs, files, Path(cache), plan, advance)
+        ask = _asker(model, specs, files, cache, plan, advance)
         for name in names:
             with model.active(None if name == BASE else name):
                 answers = ask()

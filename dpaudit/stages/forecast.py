@@ -1,7 +1,5 @@
 """Forecast: what every arm will do, spend and take, without training anything and without leaving anything behind."""
 
-import tempfile
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dpaudit import rundir, suite
@@ -37,8 +35,8 @@ def _memory(plan: Plan, noised: bool) -> "Memory":
 
 
 def _counted(plan: Plan, lessons: dict[str, Arm], progress: Progress) -> dict[str, int]:
-    with tempfile.TemporaryDirectory() as folder:
-        run_dir = rundir.open_or_create(plan.to_json(), plan.suite.name, Path(folder))
+    with rundir.scratch() as folder:
+        run_dir = rundir.open_or_create(plan.to_json(), plan.suite.name, folder)
         prepare.run(run_dir, plan, progress)
         unit = plan.suite.training.unit
         return {

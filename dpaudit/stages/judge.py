@@ -12,7 +12,7 @@ from dpaudit.judging import Row, pair_summary, passport_of
 from dpaudit.progress import Progress
 from dpaudit.quality import BASE
 from dpaudit.rubric import Comparison, Control, Outcome, Rubric
-from dpaudit.rundir import RunDir
+from dpaudit.rundir import RunDir, alone
 from dpaudit.stages import custody, weights
 from dpaudit.stages.evaluate import adapter_file, load_model, trained_arms
 from dpaudit.suite import Arm, Judging, Plan
@@ -31,6 +31,7 @@ CHUNK = {"likelihood": 1024, "model": 64, "endpoint": 16}  # comparisons between
 Prompts = dict[str, tuple[Turn, ...]]  # id of the first record that asks -> the turns before the answer
 
 
+@alone("judge")
 def run(
     run_dir: RunDir,
     plan: Plan,
@@ -76,6 +77,7 @@ def run(
     run_dir.write_json(SUMMARY, summary, [*_inputs(names), PASSPORT])
 
 
+@alone("judge")
 def validate(
     run_dir: RunDir,
     plan: Plan,

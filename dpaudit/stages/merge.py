@@ -9,7 +9,7 @@ from dpaudit import custody
 from dpaudit.corpus import Turn
 from dpaudit.errors import UsageError
 from dpaudit.progress import Progress
-from dpaudit.rundir import RunDir
+from dpaudit.rundir import RunDir, making
 from dpaudit.stages import custody as chain
 from dpaudit.stages import train, weights
 from dpaudit.suite import Plan, arms
@@ -84,7 +84,7 @@ def run(source: Source, out: Path, shard_size: str, progress: Progress) -> dict[
         raise UsageError(f"--out {out}", expected="a folder that is not there yet", got="an existing one")
     weights.require_trained_on(source.adapter.parent / "train.json", source.base, "train the adapter anew")
     kept = _kept(source)
-    with RunDir(out.parent).whole_directory(out.name) as folder:
+    with making(out), RunDir(out.parent).whole_directory(out.name) as folder:
         with progress.task(f"merging {source.name}"):
             reloaded = merge.merge(
                 source.base,

@@ -2,7 +2,6 @@
 
 import random
 import secrets
-import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -47,26 +46,23 @@ def run(run_dir: RunDir, plan: Plan, progress: Progress) -> None:
     if run_dir.file("corpus/manifest.json").is_file():
         check_unchanged(run_dir, plan)
         return
-    folder = run_dir.work_folder("corpus")
-    try:
-        with progress.task("preparing corpus and coins", total=1) as advance:
-            corpus = load_corpus(plan, folder)
-            rows, coins = draw(plan, corpus)
-            write_secrets(run_dir, coins)
-            shares = Shares(plan.suite.training.unit)
-            run_dir.write_lines("corpus/candidates.jsonl", shares.passing(rows))
-            run_dir.write_lines("corpus/heldout.jsonl", corpus.heldout)
-            choices = clinic.choices() if plan.suite.data.source == "builtin:clinic" else []
-            run_dir.write_lines("corpus/choices.jsonl", choices)
-            made = manifest(run_dir, plan, corpus, len(coins)) | {"canary_share": shares.by_method()}
-            made["commitment"] = _commit(run_dir)
-            run_dir.write_json("corpus/manifest.json", made, inputs=["plan.json"])
-            advance(1)
-        progress.say(
-            f"commitment to plan, recipes and coins, to note down before training: {made['commitment']}"
-        )
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+    with (
+        run_dir.work_folder("corpus") as folder,
+        progress.task("preparing corpus and coins", total=1) as advance,
+    ):
+        corpus = load_corpus(plan, folder)
+        rows, coins = draw(plan, corpus)
+        write_secrets(run_dir, coins)
+        shares = Shares(plan.suite.training.unit)
+        run_dir.write_lines("corpus/candidates.jsonl", shares.passing(rows))
+        run_dir.write_lines("corpus/heldout.jsonl", corpus.heldout)
+        choices = clinic.choices() if plan.suite.data.source == "builtin:clinic" else []
+        run_dir.write_lines("corpus/choices.jsonl", choices)
+        made = manifest(run_dir, plan, corpus, len(coins)) | {"canary_share": shares.by_method()}
+        made["commitment"] = _commit(run_dir)
+        run_dir.write_json("corpus/manifest.json", made, inputs=["plan.json"])
+        advance(1)
+    progress.say(f"commitment to plan, recipes and coins, to note down before training: {made['commitment']}")
     if plan.suite.data.preference == "faults":
         progress.say("preference pairs: made from the dialogues, by planting a fault in each answer")
     for note in corpus.notes:

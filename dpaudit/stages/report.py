@@ -7,7 +7,7 @@ from typing import Any
 from dpaudit.canary import CORPUS_FAMILIES
 from dpaudit.errors import UsageError
 from dpaudit.progress import Progress
-from dpaudit.rundir import RunDir, missing, write_text
+from dpaudit.rundir import RunDir, alone, missing, write_text
 from dpaudit.stages import custody, inside
 from dpaudit.suite import Arm, Plan, arms, start_of
 
@@ -72,6 +72,7 @@ class Reading:
         return pick(self.run_dir.read_json(file), needed, also, str(self.run_dir.file(file)))
 
 
+@alone("report")
 def run(run_dir: RunDir, plan: Plan, progress: Progress) -> Path:
     """Writes report/report.json and report/index.html; returns the page's path.
 

@@ -1,7 +1,6 @@
 """The score files of stage attack: one Parquet file an arm and recipe, no labels, and what each was made from."""
 
 import hashlib
-import secrets
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +10,7 @@ import numpy as np
 from dpaudit import suite
 from dpaudit.errors import UsageError
 from dpaudit.recipe import REFERENCES, Recipe
-from dpaudit.rundir import RunDir
+from dpaudit.rundir import RunDir, whole_file
 from dpaudit.stages import weights
 from dpaudit.suite import Arm, Plan
 
@@ -112,13 +111,8 @@ def write_scores(
     values = pa.array([row.value for row in rows], pa.float64())
     table = pa.table({**columns, "value": values}).replace_schema_metadata(metadata)
     path = run_dir.file(score_file(arm, made_by.name))
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
-    try:
+    with whole_file(path) as temporary:
         pq.write_table(table, temporary)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def read_scores(run_dir: RunDir, arm: str, name: str) -> list[Score]:

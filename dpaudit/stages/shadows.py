@@ -9,6 +9,7 @@ import math
 import random
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
@@ -77,10 +78,10 @@ def ensure(
     Each copies the arm: all certain units and half of the candidates (extraction canaries too), under the arm's
     schedule, start and mechanism, with its noise and clip; sampling, noise and dropout have public seeds of their own,
     and canaries along axes of the weights are left out. A killed call goes on with the shadows that are missing.
-    `workers` processes train side by side (None: as for arms); results do not depend on it. Holds the run's lock.
+    `workers` processes train side by side (None: as for arms); results do not depend on it.
 
-    Raises UsageError for an odd count, an arm that is not trained or is chained, and while another command trains the
-    run; GuardError where a training guard fires; PartialError where memory ends, and the shadows before it stay.
+    Raises UsageError for an odd count, an arm that is not trained or is chained, and while another command trains
+    shadows of the run; GuardError where a training guard fires; PartialError where memory ends, and the shadows before it stay.
     """
     check_count(count)
     if (refused := refusal(plan, arm)) is not None:
@@ -92,9 +93,7 @@ def ensure(
         return
     workers = train.default_workers(plan.suite.model.base) if workers is None else workers
     parts = [missing[first::workers] for first in range(min(workers, len(missing)))]
-    with rundir.locked(run_dir):
-        rundir.sweep(run_dir)
-        sources = _sources(run_dir, plan, arm)
+    with rundir.writing(run_dir, "shadows"), _sources(run_dir, plan, arm) as sources:
         jobs = [
             parallel.Job(
                 f"training shadows of {arm.name}" + (f", part {place} of {len(parts)}" if len(parts) > 1 else ""),
@@ -217,8 +216,9 @@ def _write(
         run_dir.write_json(file, told, _inputs(arm))
 
 
-def _sources(run_dir: RunDir, plan: Plan, arm: Arm) -> Sources:
-    """The arm's job as its ledger tells it, and all units encoded into a work folder that goes away with them."""
+@contextmanager
+def _sources(run_dir: RunDir, plan: Plan, arm: Arm) -> Iterator[Sources]:
+    """The arm's job as its ledger tells it, and all units encoded into a work folder that is gone when the block ends."""
     from dpaudit.privacy import Mechanism
     from dpaudit.training.units import StoredUnits
 
@@ -229,9 +229,12 @@ def _sources(run_dir: RunDir, plan: Plan, arm: Arm) -> Sources:
     schedule = schedule_of(plan.suite.training, arm)
     job = Job(arm, schedule, mechanism, ledger["population"], ledger["population_assumed"])
     encoded = train.encoded_units(plan, _units(run_dir, plan, arm))
-    units = StoredUnits.write(run_dir.work_folder(f"units-shadows-{arm.name}"), encoded)
+    units = StoredUnits.write(run_dir.new_folder(f"attack/{arm.name}/shadows/units"), encoded)
     rows = run_dir.iterate_lines("corpus/candidates.jsonl")
-    return Sources(job, units, tuple(row["id"] for row in rows if row["kind"] in CANDIDATES))
+    try:
+        yield Sources(job, units, tuple(row["id"] for row in rows if row["kind"] in CANDIDATES))
+    finally:
+        units.close()
 
 
 def _units(run_dir: RunDir, plan: Plan, arm: Arm) -> Iterator[tuple[str, Iterator[Record]]]:

@@ -8,6 +8,7 @@ import resource
 import secrets
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import asdict, dataclass
 from itertools import groupby
 from pathlib import Path
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from dpaudit.training.loop import Result
     from dpaudit.training.observation import Observation
     from dpaudit.training.ranks import Ranks
+    from dpaudit.training.units import StoredUnits
 
 INPUTS = ("plan.json", "corpus/manifest.json")
 SLOW = (
@@ -45,7 +47,7 @@ SLOW = (
 class TrainingSet:
     """What the arms of one method learn from, grouped by unit."""
 
-    units: "Sequence[Sequence[Example]]"  # read when they are asked for
+    units: "StoredUnits"  # read when they are asked for
     names: Sequence[str]  # of the units
     truncated: int  # sequences cut at model.max_length
 
@@ -81,26 +83,27 @@ def run(
     workers = default_workers(plan.suite.model.base) if workers is None else workers
     shared = workers <= 1 or len(jobs) == 1
     lessons = {job.arm.lesson: job.arm for job in jobs}
-    data = several.together(
-        lambda: {
-            name: _load(run_dir, plan, arm.method, arm.twin) if shared else None
-            for name, arm in lessons.items()
-        }
-    )
-    parallel.run(
-        [
-            parallel.Job(
-                _title(job.arm),
-                job.schedule.steps,
-                train_arm,
-                (run_dir, plan, job, data[job.arm.lesson], micro_batch),
-                after=_title(job.start) if job.start else None,
-            )
-            for job in jobs
-        ],
-        workers,
-        progress,
-    )
+    with ExitStack() as stack:
+        data = several.together(
+            lambda: {
+                name: stack.enter_context(_loaded(run_dir, plan, arm.method, arm.twin)) if shared else None
+                for name, arm in lessons.items()
+            }
+        )
+        parallel.run(
+            [
+                parallel.Job(
+                    _title(job.arm),
+                    job.schedule.steps,
+                    train_arm,
+                    (run_dir, plan, job, data[job.arm.lesson], micro_batch),
+                    after=_title(job.start) if job.start else None,
+                )
+                for job in jobs
+            ],
+            workers,
+            progress,
+        )
 
 
 def is_slow(dtype: str) -> bool:
@@ -186,9 +189,19 @@ def _load(run_dir: RunDir, plan: Plan, method: Method, twin: bool = False) -> Tr
 
     unit = plan.suite.training.unit
     in_units = groupby(load_training(run_dir, method, twin), lambda record: unit_of(record, unit))
-    folder = run_dir.work_folder(f"units-{method}{'-twin' if twin else ''}")
+    folder = run_dir.new_folder(f"units-{method}{'-twin' if twin else ''}")
     units = StoredUnits.write(folder, encoded_units(plan, in_units))
     return TrainingSet(units, units.names, units.truncated)
+
+
+@contextmanager
+def _loaded(run_dir: RunDir, plan: Plan, method: Method, twin: bool) -> Iterator[TrainingSet]:
+    """`_load`, whose folder is gone when the block ends, however it ends."""
+    found = _load(run_dir, plan, method, twin)
+    try:
+        yield found
+    finally:
+        found.units.close()
 
 
 def encoded_units(
@@ -224,13 +237,24 @@ def train_arm(
     advance: Callable[[int], None],
 ) -> None:
     """Trains one arm and writes its directory; `data` is loaded where it is None (in a process of its own)."""
+    with _loaded(run_dir, plan, job.arm.method, job.arm.twin) if data is None else nullcontext(data) as found:
+        _train_arm(run_dir, plan, job, found, micro_batch, advance)
+
+
+def _train_arm(
+    run_dir: RunDir,
+    plan: Plan,
+    job: Job,
+    data: TrainingSet,
+    micro_batch: int | None,
+    advance: Callable[[int], None],
+) -> None:
     import torch
 
     from dpaudit.models import hf
     from dpaudit.training import checkpoint, fused, ranks
 
     several = ranks.of_environment()
-    data = _load(run_dir, plan, job.arm.method, job.arm.twin) if data is None else data
     if torch.cuda.is_available():
         torch.cuda.reset_peak_memory_stats()
     base = plan.suite.model.base

@@ -94,19 +94,22 @@ def run(
     noted = _noted(key, key_file, commitment)
     seen, folder = _conformance(conformance), out or OUT
     _check_folder(folder, audited, claim)
-    answers, base_name = _ask(audited, key, progress)
-    with progress.task("verify: bounds and blind baseline", total=1) as advance:
-        found = _judged(key, claim, answers) | {
-            "audited": _named(audited, base_name),
-            "key": _key_facts(key, data),
-            "conformance": seen,
-            **noted,
-            "version": __version__,
-        }
-        advance(1)
-    shown = page.render_verification(found)  # before anything is written
-    rundir.write_text(folder / "verification.json", json.dumps(found, ensure_ascii=False, indent=1) + "\n")
-    rundir.write_text(folder / "index.html", shown)
+    with rundir.making(folder / "verification.json", folder / "index.html"):
+        answers, base_name = _ask(audited, key, progress)
+        with progress.task("verify: bounds and blind baseline", total=1) as advance:
+            found = _judged(key, claim, answers) | {
+                "audited": _named(audited, base_name),
+                "key": _key_facts(key, data),
+                "conformance": seen,
+                **noted,
+                "version": __version__,
+            }
+            advance(1)
+        shown = page.render_verification(found)  # before anything is written
+        rundir.write_text(
+            folder / "verification.json", json.dumps(found, ensure_ascii=False, indent=1) + "\n"
+        )
+        rundir.write_text(folder / "index.html", shown)
     return found | {"page": str(folder / "index.html")}
 
 

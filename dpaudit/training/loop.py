@@ -20,6 +20,8 @@ from dpaudit.training.observation import Observation
 from dpaudit.training.ranks import Ranks
 from dpaudit.training.state import Snapshot, Step, capture, restore
 
+KEEP_SECONDS = 60.0  # of work that a kill may cost, unless a single step takes longer
+
 
 @dataclass(frozen=True)
 class Result:
@@ -52,8 +54,9 @@ def train(
     `mechanism` says how units are sampled, clipped and noised; with an infinite clip nothing is clipped or
     noised and the same sampler is used. The summed gradient is divided by `schedule.batch`, a public
     constant. `micro_batch` bounds the sequences of one forward pass and never changes the step; nor does the number
-    of `ranks`, up to rounding. `keep` gets a snapshot after every `keep_every` steps; from one of them, given as
-    `resume` with the model as it was at the very start, training goes on to the same weights.
+    of `ranks`, up to rounding. `keep` gets a snapshot after `keep_every` steps, or sooner where the next step would end more
+    than KEEP_SECONDS after the last one (or the start); from any of them, given as `resume` with the model as it was at the
+    very start, training goes on to the same weights.
     Canaries along `axes` are units beside the others, and what was seen of them comes back.
     Raises GuardError where a guard fires (see `guards`).
     """
@@ -75,7 +78,8 @@ def train(
             engine.observed = list(resume.tensors["observed"])
             times = np.array(resume.secret["times"], dtype=np.int64)
         advance(len(steps))
-    began = time.perf_counter()
+    began = stepped = time.perf_counter()
+    kept, kept_at = len(steps), began
     for number in range(len(steps), schedule.steps):
         chosen = ranks.shared(sampler.draw() if ranks.first else None)
         drawn = [units[i] for i in chosen]
@@ -84,12 +88,16 @@ def train(
             times[chosen] += 1
         tokens += sum(len(s.input_ids) for unit in drawn for example in unit for s in example.sequences)
         advance(1)
-        if keep is not None and (number + 1) % keep_every == 0 and number + 1 < schedule.steps:
+        now = time.perf_counter()
+        due = number + 1 - kept >= keep_every or now - kept_at + (now - stepped) > KEEP_SECONDS
+        stepped = now
+        if keep is not None and due and number + 1 < schedule.steps:
             tensors, secret = capture(engine.parameters, engine.optimizer, sampling, noise)
             if axes:
                 tensors["observed"], secret["times"] = torch.stack(engine.observed), times.tolist()
             spent = earlier + time.perf_counter() - began
             keep(Snapshot(tensors, tuple(steps), tokens, spent, secret))
+            kept, kept_at = number + 1, time.perf_counter()
     model.eval()
     guards.check_sampling(steps, len(units), mechanism.sampling_rate)
     guards.check_counted(len(steps), mechanism)

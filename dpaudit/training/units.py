@@ -3,7 +3,7 @@
 import os
 import shutil
 import weakref
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, overload
@@ -11,6 +11,7 @@ from typing import Any, overload
 import numpy as np
 from numpy.typing import NDArray
 
+from dpaudit import disk
 from dpaudit.models.encode import Encoded
 from dpaudit.training.examples import Example
 from dpaudit.training.lazy import Lazy
@@ -25,7 +26,7 @@ class StoredUnits(Sequence[Sequence[Example]]):
     """The units in `folder`, each read when it is asked for.
 
     The files are read by position and not mapped: pages of a mapping would count as this process's memory. Masks of
-    secrets are not kept. What `write` returns owns the folder and removes it when it is collected or the process
+    secrets are not kept. What `write` returns owns the folder and removes it when it is closed or collected, or the process
     ends; another process may open the same folder with `StoredUnits(folder)`, or be sent this object.
     """
 
@@ -34,6 +35,7 @@ class StoredUnits(Sequence[Sequence[Example]]):
         self._files = {name: _opened(self, folder / name) for name in FILES}
         self._length = os.fstat(self._files["units"]).st_size // UNIT.itemsize - 1
         self._width = int((folder / "width").read_text())
+        self.close: Callable[[], object] = lambda: None  # a reader owns nothing
 
     @classmethod
     def write(cls, folder: Path, units: Iterable[tuple[str, Sequence[Example]]]) -> "StoredUnits":
@@ -42,12 +44,13 @@ class StoredUnits(Sequence[Sequence[Example]]):
         Where that fails, the folder is gone.
         """
         try:
-            _write(folder, units)
+            with disk.room(folder.parent):
+                _write(folder, units)
         except BaseException:
             shutil.rmtree(folder, ignore_errors=True)
             raise
         found = cls(folder)
-        weakref.finalize(found, _remove, folder, os.getpid())
+        found.close = weakref.finalize(found, _remove, folder, os.getpid())
         return found
 
     @property

@@ -101,7 +101,7 @@ def test_shadows_are_whole_resumed_and_made_anew(run: tuple[RunDir, Plan]) -> No
     assert not same(weights(two[0]), weights(two[1]))
     before = {one.folder: one.folder.stat().st_ino for one in two}
 
-    leftover = run_dir.work_folder(f"attack/{arm.name}/shadows/shadow-002")
+    leftover = run_dir.new_folder(f"attack/{arm.name}/shadows/shadow-002")
     shadows.ensure(run_dir, plan, QUIET, arm, 4, workers=1)
     four = shadows.present(run_dir, arm)
     assert len(four) == 4 and four[:2] == two and not leftover.exists()
@@ -178,7 +178,7 @@ def test_what_can_have_no_shadows_is_one_line(run: tuple[RunDir, Plan]) -> None:
     with pytest.raises(UsageError, match=r"an arm that starts at the base.*goes on from sft-inf"):
         shadows.ensure(run_dir, chained, QUIET, arm_of(chained, "dpo-sigmoid-inf"), 2)
     assert shadows.refusal(plan, Arm("dpo", "kto", float("inf"))) is not None
-    with rundir.locked(run_dir), pytest.raises(UsageError, match="another dpaudit at work"):
+    with rundir.writing(run_dir, "shadows"), pytest.raises(UsageError, match="got another dpaudit, process"):
         shadows.ensure(run_dir, plan, QUIET, arm, 2)
     shutil.rmtree(run_dir.file("train/sft-inf"))
     with pytest.raises(UsageError, match="dpaudit train"):

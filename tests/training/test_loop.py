@@ -2,6 +2,7 @@
 
 import itertools
 import math
+import time
 from dataclasses import replace
 from typing import Any
 
@@ -290,3 +291,22 @@ def test_guard_steps_that_the_ledger_does_not_count() -> None:
     schedule = replace(SCHEDULE, steps=6)
     with pytest.raises(GuardError, match="steps: expected 4 as the ledger says, seen 6"):
         trained(worlds.lora_model(), worlds.record_units(10), PRIVATE, schedule=schedule)
+
+
+def kept_after(seconds: float, every: int, step: float, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """After which of 8 steps a state was kept, where each took at least `step` seconds."""
+    units, kept = worlds.record_units(30), list[int]()
+    monkeypatch.setattr(loop, "KEEP_SECONDS", seconds)
+    trained(worlds.lora_model(), units, replace(OPEN, steps=8), keep_every=every, advance=lambda n: time.sleep(step),
+            keep=lambda snapshot: kept.append(len(snapshot.steps)))  # fmt: skip
+    return kept
+
+
+def test_a_state_is_kept_in_time_whatever_a_step_takes(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert kept_after(0.001, 50, 0.01, monkeypatch) == [1, 2, 3, 4, 5, 6, 7]  # a step takes longer than that
+    slow = [0, *kept_after(0.35, 50, 0.1, monkeypatch), 8]
+    assert (
+        max(later - earlier for earlier, later in itertools.pairwise(slow)) <= 3
+    )  # a fourth step would end too late
+    assert kept_after(60.0, 50, 0, monkeypatch) == []
+    assert kept_after(60.0, 3, 0, monkeypatch) == [3, 6]

@@ -1,0 +1,64 @@
+"""How a command is ended from outside: Ctrl-C, a job queue's SIGTERM, a terminal that closes; and a parent that dies."""
+
+import ctypes
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+CODE = 130
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+DEAF = 2.0  # seconds
+LOOK = 0.5  # seconds between two looks at the parent
+PR_SET_PDEATHSIG = 1  # linux/prctl.h
+
+
+@contextmanager
+def heard() -> Iterator[None]:
+    """Within, each of SIGNALS is a KeyboardInterrupt; but what a shell has ignored stays so (`nohup`, `&`).
+
+    One that comes within DEAF seconds of another is not heard: Ctrl-C reaches parent and workers, the parent tells its
+    workers again, and the second would break off the tidying up after the first.
+    """
+    last = -DEAF
+
+    def interrupt(*_: object) -> None:
+        nonlocal last
+        if time.monotonic() - last >= DEAF:
+            last = time.monotonic()
+            raise KeyboardInterrupt
+
+    before = {one: signal.getsignal(one) for one in SIGNALS}
+    for one, handler in before.items():
+        if handler is not signal.SIG_IGN:
+            signal.signal(one, interrupt)
+    try:
+        yield
+    finally:
+        for one, handler in before.items():
+            if signal.getsignal(one) is interrupt:
+                signal.signal(one, handler)
+
+
+def hear_no_more() -> None:
+    """For a process that has nothing left to do but to tidy up, which is not to be broken off."""
+    for one in SIGNALS:
+        signal.signal(one, signal.SIG_IGN)
+
+
+def end_with_parent(parent: int) -> None:
+    """Ends this process when `parent`, which started it, ends in any way: on Linux by the system, elsewhere by a look now and then."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:  # before the line above
+        os._exit(CODE)
+    threading.Thread(target=_watch, args=(parent,), name="dpaudit parent", daemon=True).start()
+
+
+def _watch(parent: int) -> None:
+    while os.getppid() == parent:
+        time.sleep(LOOK)
+    os._exit(CODE)
