@@ -19,6 +19,7 @@ from dpaudit import content, custody, disk, lock
 from dpaudit.errors import UsageError
 
 RUNS = Path("runs")
+PRIVATE = 0o600  # of files that hold prompts, answers or records, wherever somebody copies them
 PLAN = "plan.json"
 SEAL_KEY = "custody/seal.key"
 WRITES = {  # the folders of a run that a kind of work writes in: what a killed one left there is swept
@@ -130,9 +131,9 @@ class RunDir:
             yield from (json.loads(line) for line in stream if line.strip())
 
     def write_lines(self, relative: str, rows: Iterable[dict[str, Any]]) -> None:
-        """Writes the rows one by one; the file appears as a whole or not at all."""
+        """Writes the rows one by one, for their owner's eyes alone; the file appears as a whole or not at all."""
         lines = (json.dumps(row, ensure_ascii=False, default=_plain) + "\n" for row in rows)
-        _write_pieces(self.file(relative), lines)
+        _write_pieces(self.file(relative), lines, PRIVATE)
 
     def read_sealed_lines(self, relative: str) -> list[dict[str, Any]]:
         """The rows of a file that `write_sealed_lines` wrote. Raises UsageError for other bytes than it wrote."""
@@ -157,7 +158,7 @@ class RunDir:
         before = [one for one in known if path.is_file() and one == custody.file_digest(path)]
         after = hashlib.sha256(text.encode()).hexdigest()
         self.write_json(_sidecar(relative), {"sha256": [after, *before]})
-        write_text(path, text)
+        write_text(path, text, PRIVATE)
 
     def digest(self, relative: str) -> str:
         """SHA-256 of a file. Never called on private data: prepare writes keyed hashes of it to corpus/manifest.json."""
@@ -279,13 +280,16 @@ def keyed_file_digest(path: Path, key: bytes) -> str:
     return code.hexdigest()[:32]
 
 
-def write_text(path: Path, text: str) -> None:
-    """Writes under a temporary name and renames last: the file's presence means it is whole."""
-    _write_pieces(path, [text])
+def write_text(path: Path, text: str, mode: int = 0o666) -> None:
+    """Writes under a temporary name and renames last: the file's presence means it is whole. `mode` as `open(2)` has it."""
+    _write_pieces(path, [text], mode)
 
 
-def _write_pieces(path: Path, pieces: Iterable[str]) -> None:
-    with whole_file(path) as temporary, temporary.open("w", encoding="utf-8") as stream:
+def _write_pieces(path: Path, pieces: Iterable[str], mode: int) -> None:
+    def opened(name: str, flags: int) -> int:
+        return os.open(name, flags, mode)
+
+    with whole_file(path) as temporary, open(temporary, "w", encoding="utf-8", opener=opened) as stream:
         stream.writelines(pieces)
         stream.flush()
         os.fsync(stream.fileno())

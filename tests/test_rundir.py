@@ -3,6 +3,7 @@
 import hashlib
 import hmac
 import os
+import stat
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -161,6 +162,17 @@ def test_lines_keep_their_text(run_dir: RunDir) -> None:
     rows = [{"t": "头疼"}, {"t": "a\u2028b"}]
     run_dir.write_lines("rows.jsonl", rows)
     assert run_dir.read_lines("rows.jsonl") == rows
+
+
+def test_rows_are_for_their_owner_alone_and_pages_for_whom_the_system_lets(run_dir: RunDir) -> None:
+    """Prompts, answers and records stay private where a run is copied to; its own folder alone is no fence then."""
+    run_dir.write_lines("corpus/rows.jsonl", [{"a": 1}])
+    run_dir.write_sealed_lines("judge/rows.jsonl", [{"a": 1}])
+    rundir.write_text(run_dir.file("page.html"), "<p>")
+    modes = [stat.S_IMODE(run_dir.file(name).stat().st_mode) for name in ("corpus/rows.jsonl", "judge/rows.jsonl", "page.html")]  # fmt: skip
+    umask = os.umask(0)
+    os.umask(umask)
+    assert modes == [0o600, 0o600, 0o666 & ~umask]
 
 
 def test_a_second_command_of_a_kind_is_kept_from_the_same_run(tmp_path: Path) -> None:

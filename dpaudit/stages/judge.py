@@ -1,6 +1,7 @@
 """Stage judge: the judge proves itself on planted faults, then compares every arm's answers in both orders."""
 
 import hashlib
+import hmac
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, replace
@@ -116,7 +117,9 @@ class _Asker:
     ) -> None:
         self.run_dir, self.plan, self.rules, self.judge = run_dir, plan, rules, judge
         self.allow_egress = allow_egress
-        self.replayed = judge is None  # a judge of the caller's own has no name to be known by
+        self.secret = run_dir.seal_key()
+        # a judge of the caller's own has no name to be known by; without a key, names would confirm a guess
+        self.replayed = judge is None and self.secret is not None
         rows = run_dir.read_sealed_lines(REPLAY) if self.replayed and run_dir.file(REPLAY).is_file() else []
         self.known: dict[str, Row] = {row["key"]: row for row in rows}
 
@@ -149,8 +152,10 @@ class _Asker:
         return self.judge
 
     def _key(self, comparison: Comparison) -> str:
+        """A name for what was asked that nobody can compute who guesses a held-out prompt: it takes the run's key."""
         asked = [asdict(self.rules) | {"controls": None}, asdict(comparison)]
-        return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()[:32]
+        text = f"replay {json.dumps(asked, sort_keys=True)}"
+        return hmac.digest(self.secret or b"", text.encode(), "sha256").hex()[:32]
 
 
 def _write_rubric(run_dir: RunDir, settings: Judging, base: str) -> Rubric:

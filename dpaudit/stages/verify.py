@@ -28,6 +28,7 @@ from dpaudit.stages.audit import (
     performance,
 )
 from dpaudit.stats import epsilon, fdp
+from dpaudit.terminal import visible
 from dpaudit.verdict import Claim, Verdict, decide
 
 if TYPE_CHECKING:
@@ -37,6 +38,9 @@ EXIT_CODES = {"not refuted": 0, "refuted": 1, "no power": 4}
 NEEDS_DISTRIBUTION = ("min_k_pp",)  # signals that ask for more than the log-probability of the text
 FDP_NOTION = bounds.NOTIONS["f-dp"]
 OUT = Path("verification")
+SEEN_MOST = (
+    400  # characters of what a conformance check saw: it is somebody else's file, and goes onto the page
+)
 POWER = "unknown, unless the same key refutes a model that was trained on the same data without noise"
 
 Floats = NDArray[np.float64]
@@ -107,7 +111,9 @@ def run(
             advance(1)
         shown = page.render_verification(found)  # before anything is written
         rundir.write_text(
-            folder / "verification.json", json.dumps(found, ensure_ascii=False, indent=1) + "\n"
+            folder / "verification.json",
+            json.dumps(found, ensure_ascii=False, indent=1) + "\n",
+            rundir.PRIVATE,
         )
         rundir.write_text(folder / "index.html", shown)
     return found | {"page": str(folder / "index.html")}
@@ -135,7 +141,7 @@ def _check_folder(folder: Path, audited: Audited, claim: Claim) -> None:
         same = known["claim"] == asdict(claim) and known["audited"]["name"] == _named(audited, None)["name"]
     except FileNotFoundError:
         return
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         same = False
     if not same:
         raise UsageError(f"{folder / 'verification.json'}", expected="no result of another audit, which this one would replace",
@@ -453,7 +459,10 @@ def _conformance(file: Path | None) -> dict[str, Any] | None:
         return None
     try:
         found = json.loads(file.read_text(encoding="utf-8"))
-        checks = [{key: str(check[key]) for key in ("check", "result", "seen")} for check in found["checks"]]
+        checks = [
+            {key: visible(str(check[key]), SEEN_MOST) for key in ("check", "result", "seen")}
+            for check in found["checks"]
+        ]
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         raise UsageError(f"--conformance {file}", expected="the JSON that dpaudit.callback wrote", got="another file, or none") from None  # fmt: skip
     return {"checks": checks}

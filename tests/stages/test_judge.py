@@ -1,13 +1,16 @@
 """The judge stage on the toy model: honest, biased and broken judges, and what the page may show of them."""
 
+import hashlib
 import json
 import shutil
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 import fabricate
 import pytest
 
+from dpaudit import rundir
 from dpaudit.corpus import Record, Turn
 from dpaudit.judging import pair_summary, passport_of
 from dpaudit.progress import Progress
@@ -166,6 +169,7 @@ def run_dir(toy_model_dir: Path, toy_adapter_dir: Path, tmp_path: Path) -> tuple
     )
     plan, run = Plan(suite), RunDir(tmp_path / "run")
     run.file("corpus").mkdir(parents=True)
+    rundir._write_seal_key(run.file(rundir.SEAL_KEY))
     plan_json = plan.to_json()
     plan_json["suite"]["data"]["source"] = "file.jsonl"
     plan = Plan.from_json(plan_json)
@@ -243,6 +247,23 @@ def test_the_rubric_s_own_judge_is_replayed_and_an_unfit_one_is_told(run_dir: tu
     assert judge.validate(run, plan, QUIET) is False
     assert run.file(judge.REPLAY).stat().st_mtime_ns == replayed
     assert not run.file(judge.SUMMARY).exists()
+
+
+def test_a_replay_confirms_no_guess_of_what_was_asked(run_dir: tuple[RunDir, Plan]) -> None:
+    """Its names depend on the run's key: whoever has the file and guesses a held-out prompt cannot compute them."""
+    run, plan = run_dir
+    judge.validate(run, plan, QUIET)
+    names = {row["key"] for row in run.read_lines(judge.REPLAY)}
+    asker = judge._Asker(
+        run, plan, judge._write_rubric(run, plan.suite.judging or Judging(), plan.suite.model.base), None, ()
+    )
+    control = judge._controls(run, plan, asker.rules)[0]
+    shown = Comparison(control.turns, control.right, control.wrong)
+    asked = [asdict(asker.rules) | {"controls": None}, asdict(shown)]
+    text = json.dumps(asked, sort_keys=True).encode()
+    assert asker._key(shown) in names and hashlib.sha256(text).hexdigest()[:32] not in names
+    asker.secret = bytes(32)
+    assert asker._key(shown) not in names
 
 
 def test_equal_prompts_are_asked_once() -> None:
