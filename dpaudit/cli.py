@@ -18,6 +18,7 @@ from dpaudit import (
     egress,
     faults,
     interrupts,
+    later,
     libraries,
     overview,
     pipeline,
@@ -42,12 +43,14 @@ from dpaudit.options import (
     InsecureOption,
     JsonOption,
     KeyOption,
+    LaterOption,
     MicroBatchOption,
     ModelOption,
     PublicOption,
     RateOption,
     RecipeOption,
     RowsOption,
+    RubricOption,
     RunOption,
     RunsOption,
     SeedOption,
@@ -59,6 +62,7 @@ from dpaudit.options import (
     StepsOption,
     SuiteArgument,
     SuiteOption,
+    TaskOption,
     TextOption,
     TwinOption,
     UnitOption,
@@ -298,11 +302,18 @@ def attack_list(as_json: JsonOption = False) -> None:
 
 
 @app.command("eval")
-def evaluate(run: RunOption = None, runs: RunsOption = rundir.RUNS, as_json: JsonOption = False) -> None:
+def evaluate(
+    run: RunOption = None,
+    task: TaskOption = None,
+    settings: LaterOption = None,
+    runs: RunsOption = rundir.RUNS,
+    as_json: JsonOption = False,
+) -> None:
     """Measure quality: benchmarks and held-out bits per byte."""
     from dpaudit.stages import evaluate
 
     run_dir, plan = _opened(run, runs)
+    plan = later.evaluation(run_dir, plan, task or (), settings or ())
     evaluate.run(run_dir, plan, Progress())
     _tell(run_dir, plan, {"quality": overview.quality_rows(run_dir, plan)}, as_json)
 
@@ -311,15 +322,24 @@ def evaluate(run: RunOption = None, runs: RunsOption = rundir.RUNS, as_json: Jso
 def judge(
     context: typer.Context,
     run: RunOption = None,
+    rubric: RubricOption = None,
+    settings: LaterOption = None,
     allow_egress: EgressOption = None,
     runs: RunsOption = rundir.RUNS,
     as_json: JsonOption = False,
 ) -> None:
     """Compare the arms' answers in pairs, in both orders."""
-    if context.invoked_subcommand is None:
+    if context.invoked_subcommand is not None:
+        if any((run, rubric, settings, allow_egress, as_json, runs != rundir.RUNS)):
+            raise UsageError("dpaudit judge", expected=f"options behind the word {context.invoked_subcommand}",
+                             got="some before it", remedy=f"dpaudit judge {context.invoked_subcommand} OPTIONS")  # fmt: skip
+    else:
         from dpaudit.stages import judge
 
         run_dir, plan = _opened(run, runs)
+        plan = later.judging(run_dir, plan, rubric, settings or ())
+        if plan.suite.judging is None:
+            raise UsageError(f"{run_dir.name}: judging", expected="a rubric to judge by", got="none", remedy="dpaudit judge --rubric NAME")  # fmt: skip
         judge.run(run_dir, plan, Progress(), allow_egress=allow_egress or ())
         _tell(run_dir, plan, overview.judge_summary(run_dir), as_json)
 
@@ -327,6 +347,8 @@ def judge(
 @judge_app.command("validate")
 def judge_validate(
     run: RunOption = None,
+    rubric: RubricOption = None,
+    settings: LaterOption = None,
     allow_egress: EgressOption = None,
     runs: RunsOption = rundir.RUNS,
     as_json: JsonOption = False,
@@ -335,6 +357,7 @@ def judge_validate(
     from dpaudit.stages import judge
 
     run_dir, plan = _opened(run, runs)
+    plan = later.judging(run_dir, plan, rubric, settings or ())
     fit = judge.validate(run_dir, plan, Progress(), allow_egress=allow_egress or ())
     _tell(run_dir, plan, {"fit": fit, "controls": overview.control_rows(run_dir)}, as_json)
     raise typer.Exit(0 if fit else UNFIT)
@@ -412,7 +435,11 @@ def verify(
         typer.Option("--tokenizer", metavar="DIR", help="Of an endpoint: whose chat template to ask in."),
     ] = None,
     run: Annotated[
-        str | None, typer.Option("--run", metavar="NAME", help="A run whose suite declares claims; alone.")
+        str | None, typer.Option("--run", metavar="NAME", help="A run, for its own claims.")
+    ] = None,
+    arm: Annotated[
+        str | None,
+        typer.Option("--arm", metavar="ARM", help="With --run: the arm of a --claim that is added later."),
     ] = None,
     commitment: CommitmentOption = None,
     runs: RunsOption = rundir.RUNS,
@@ -423,16 +450,17 @@ def verify(
     from dpaudit.stages import declared, verify
 
     if run is not None:
-        if any(option is not None for option in (adapter, model, endpoint, base, tokenizer, key, claim)):
-            raise UsageError(
-                "--run", expected="the claims that its suite declared, alone", got="options of another model"
-            )
+        if any(option is not None for option in (adapter, model, endpoint, base, tokenizer, key)):
+            raise UsageError("--run", expected="the claims of a run, alone", got="options of another model")
         run_dir, plan = _opened(run, runs)
+        plan = later.claim(run_dir, plan, arm, claim)
         found = declared.verdicts(run_dir, plan)
         noted = chain.noted(run_dir, commitment) if commitment else {}
         _tell(run_dir, plan, {"declared": found, **noted}, as_json)
         said = [row[key] for row in found for key in ("verdict", "ledger") if row[key]]
         raise typer.Exit(FAILED if noted.get("noted_before") == custody.ANOTHER else verify.exit_code(said))
+    if arm is not None:
+        raise UsageError("--arm", expected="--run with it, whose arm it is", got="none", remedy="--run NAME")
     if key is None or claim is None:
         raise UsageError("dpaudit verify", expected="--key FILE and --claim, or --run NAME",
                          got="no --key" if key is None else "no --claim", remedy=claims.EXAMPLE)  # fmt: skip

@@ -42,6 +42,23 @@ SetOption = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="Changes a key of the suite; may be given again."),
 ]
+LaterOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        metavar="KEY=VALUE",
+        help="Asks the finished run by another key of this part of its suite, marked as added later.",
+    ),
+]
+TaskOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--task", metavar="NAME[=FILE]", help="One more benchmark, with its items; may be given again."
+    ),
+]
+RubricOption = Annotated[
+    str | None, typer.Option("--rubric", metavar="NAME", help="Another rubric of judges/, or a YAML file.")
+]
 BaselineOption = Annotated[bool, typer.Option("--no-baseline", help="Leave out the non-private arm.")]
 ArmOption = Annotated[
     list[str] | None, typer.Option("--arm", metavar="ARM", help="Only this arm; may be given again.")

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from dpaudit import suite
+from dpaudit import declarations, suite
 from dpaudit.errors import UsageError
 from dpaudit.rundir import RunDir
 from dpaudit.suite import Plan
@@ -15,12 +15,15 @@ Rows = list[Row]
 
 
 def plan_of(run_dir: RunDir) -> Plan:
-    """The plan that the run was made with. Raises UsageError where it was written by another version of dpaudit."""
-    return Plan.from_json(run_dir.read_json("plan.json"), file=str(run_dir.file("plan.json")))
+    """The plan of the run with what its records have in force. Raises UsageError where another version of dpaudit wrote it."""
+    return declarations.plan_of(run_dir)
 
 
 def run_row(run_dir: RunDir) -> Row:
-    """One line of `dpaudit ls`: run, suite, arms trained of those planned, stages begun or done, verdicts."""
+    """One line of `dpaudit ls`: run, suite, arms trained of those planned, stages begun or done, verdicts.
+
+    Of a run that cannot be read it says why, in place of a caveat.
+    """
     from dpaudit.stages import custody
 
     try:
@@ -322,6 +325,15 @@ def control_rows(run_dir: RunDir) -> Rows:
     return [{"control": kind, **figures} for kind, figures in kinds.items()]
 
 
+def record_rows(run_dir: RunDir) -> Rows:
+    """What the run was asked beside its training, entry by entry: when, by what, and whether before training."""
+    return [
+        {"record": record, "date": entry.date, "mark": entry.mark, "by": entry.source}
+        for record in suite.RECORDS
+        for entry in declarations.entries(run_dir, record)
+    ]
+
+
 def output_rows(run_dir: RunDir) -> Rows:
     """Every output that names its inputs, with "current" or "stale"."""
     files = [p for part in ("corpus", "train", "attack", "audit", "evaluate", "judge", "report")
@@ -400,6 +412,7 @@ def details(run_dir: RunDir, plan: Plan) -> Row:
         "stages": stage_states(run_dir, plan),
         "custody": custody.seal_state(run_dir),
         "commitment": _optional(run_dir, "corpus/manifest.json").get("commitment"),
+        "records": record_rows(run_dir),
         "arms": arm_rows(run_dir, plan),
         "outputs": output_rows(run_dir),
         "page": str(run_dir.file(PAGE)) if run_dir.file(PAGE).is_file() else None,

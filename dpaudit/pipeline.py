@@ -9,14 +9,14 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from dpaudit import rundir, suite
+from dpaudit import declarations, rundir, suite
 from dpaudit.errors import PartialError, UsageError
 from dpaudit.progress import Progress
 from dpaudit.rundir import RunDir
 from dpaudit.suite import AttackKind, Plan, Suite
 
 RESERVED_SEEDS = 900  # worlds from here on belong to `make builtin-model`
-VERSIONED = ("dpaudit", "torch", "transformers", "peft", "opacus", "dp-accounting", "lm-eval", "numpy")
+VERSIONED = ("dpaudit", "torch", "transformers", "tokenizers", "peft", "dp-accounting", "numpy")
 
 
 @dataclass(frozen=True)
@@ -111,7 +111,7 @@ def resolve(name: str, changed: dict[str, Any], seed: int = 0, insecure_seed: in
     if (clinics or missing) and "data.preference" not in changed:
         chosen = _loaded(name, changed | {"data.preference": "faults"})
     chosen = _named(name, changed, chosen)
-    return Plan(chosen, seed, insecure_seed, versions(), recipe.load(chosen.primary).digest)
+    return Plan(chosen, seed, insecure_seed, versions(chosen), recipe.load(chosen.primary).digest)
 
 
 def _loaded(name: str, changed: dict[str, Any]) -> Suite:
@@ -165,10 +165,18 @@ def fetch(typed: dict[str, Any], weights: bool = True) -> None:
         hub.fetch(base, "--model", weights)
 
 
-def versions() -> dict[str, str]:
-    """The installed versions that a figure may depend on; a package that is not installed is left out."""
+def versions(chosen: Suite) -> dict[str, str]:
+    """The installed versions that training may depend on; a package that is not installed is left out."""
+    from dpaudit.stages.jobs import is_trls
+
+    by_trl = chosen.grid.dpo and any(is_trls(chosen.training, arm) for arm in suite.arms(chosen))
+    beside = [
+        *(["trl", "accelerate"] if by_trl else []),
+        *(["deepspeed"] if chosen.training.deepspeed else []),
+        *(["bitsandbytes"] if chosen.model.quantization else []),
+    ]
     found = {}
-    for name in VERSIONED:
+    for name in (*VERSIONED, *beside):
         try:
             found[name] = version(name)
         except PackageNotFoundError:
@@ -196,7 +204,7 @@ def train(
     progress = progress if several.first else Progress(quiet=True)
     with ExitStack() as held:
         run_dir = several.once(lambda: _begun(plan, runs, progress, held))
-        train.run(run_dir, plan, progress, only, workers, micro_batch)
+        train.run(run_dir, plan.of_training, progress, only, workers, micro_batch)
     return run_dir
 
 
@@ -206,13 +214,36 @@ def _begun(plan: Plan, runs: Path, progress: Progress, held: ExitStack) -> RunDi
 
     written = plan.to_json()
     place = rundir.located(written, plan.suite.name, runs)
-    if not place.path.exists():
+    is_new = not place.path.exists()
+    if is_new:
+        _tell_earlier(plan, runs, progress)
+    if is_new or declarations.would_change(place, plan):
         check(plan)
     held.enter_context(rundir.writing(place, "train"))
     held.enter_context(_no_remains(place, is_new=not place.path.exists()))
     run_dir = rundir.open_or_create(written, plan.suite.name, runs)
-    prepare.run(run_dir, plan, progress)
+    for record in declarations.keep(run_dir, plan):
+        progress.say(f"{record}: kept as added later; the plan is the same, and nothing is trained for it")
+    prepare.run(run_dir, plan.of_training, progress)
     return run_dir
+
+
+def _tell_earlier(plan: Plan, runs: Path, progress: Progress) -> None:
+    """Says where the same training is already there under other versions: another one is a second release.
+
+    Raises UsageError where an earlier version of dpaudit began it, whose runs this one cannot go on with.
+    """
+    for run_dir in rundir.existing(runs):
+        try:
+            written = run_dir.read_json("plan.json")
+            if not plan.trains_as(written):
+                continue
+        except UsageError:  # no plan, or one with keys that are gone: not this one
+            continue
+        if written.get("format") != suite.PLAN_FORMAT:
+            raise UsageError(str(run_dir.path), expected="no run of this training that another version of dpaudit began", got="one",
+                             remedy=f"go on with that version; to train anew, a second release on the same records, move it out of {runs}")  # fmt: skip
+        progress.say(f"note: {run_dir.path} is this training under other versions or another primary recipe; another one is a second release on the same records")  # fmt: skip
 
 
 def attack(
@@ -259,6 +290,7 @@ def everything(
     from dpaudit.stages import evaluate, judge, report
 
     run_dir = train(plan, runs, progress, workers=workers, micro_batch=micro_batch)
+    plan = declarations.plan_of(run_dir)  # with what commands added since
     for kind in plan.suite.attacks:
         if kind == "preference" and all(arm.method != "dpo" for arm in suite.arms(plan.suite)):
             progress.say("attack preference: left out, no arm learns from preference pairs")
@@ -300,7 +332,7 @@ def check(plan: Plan, weights: bool = True) -> None:
     for arm in suite.arms(plan.suite):
         schedule_of(plan.suite.training, arm)
     _check_content(plan.suite)
-    evaluate.check_tasks(plan)
+    evaluate.check_tasks(plan.suite.evaluation.tasks)
     if weights:
         _check_model(plan.suite)
     outside_stages(plan)

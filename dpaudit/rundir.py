@@ -30,6 +30,7 @@ WRITES = {  # the folders of a run that a kind of work writes in: what a killed 
     "evaluate": ("evaluate/**/",),
     "judge": ("judge/**/",),
     "report": ("report/**/",),
+    "records": ("records/**/",),
 }
 _TEMPORARY = re.compile(r"(^|/)\.([^/]+)\.[0-9a-f]{8}\.tmp(?=/|$)")  # as `RunDir.new_folder` names it
 
@@ -91,6 +92,8 @@ class RunDir:
         if stage == "attack" and "/shadows/" in relative:
             folder = self.path / Path(*Path(relative).parts[:4])
             return f"delete {folder} and type `dpaudit attack mia` with --shadows again"
+        if stage == "records":
+            return "restore it from a copy, or delete it and type `dpaudit run SUITE`, which writes it anew as added later"
         if stage in ("attack", "audit", "evaluate", "judge", "report"):
             return f"delete it and type `{_command(Path(relative))}` again"
         return f"restore it from a copy, or delete {self.path} to begin again"
@@ -161,7 +164,14 @@ class RunDir:
         write_text(path, text, PRIVATE)
 
     def digest(self, relative: str) -> str:
-        """SHA-256 of a file. Never called on private data: prepare writes keyed hashes of it to corpus/manifest.json."""
+        """SHA-256 of a file, or of one key of a JSON file (FILE#KEY).
+
+        Never called on private data: prepare writes keyed hashes of it to corpus/manifest.json.
+        """
+        name, _, key = relative.partition("#")
+        if key:
+            told = json.dumps(self.read_json(name).get(key), sort_keys=True)
+            return hashlib.sha256(told.encode()).hexdigest()[:32]
         path = self.file(relative)
         if not path.is_file():
             raise missing(path)
@@ -195,7 +205,9 @@ class RunDir:
             return False
         recorded = self.recorded_inputs(relative)
         names = list(inputs)
-        return all(self.file(name).is_file() for name in names) and recorded == self.digests(names)
+        return all(
+            self.file(name.partition("#")[0]).is_file() for name in names
+        ) and recorded == self.digests(names)
 
     def require_current(self, relative: str, inputs: Iterable[str], command: str) -> None:
         """Raises UsageError where `relative` is missing or stale; `command` is the remedy (`dpaudit train`)."""

@@ -2,6 +2,7 @@
 
 import math
 import re
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -19,6 +20,17 @@ ASSUMED_PUBLIC = "epsilon covers this run only: what it started from has no ledg
 CORPUS_WORDS = "epsilon does not cover the words that canaries take from the corpus (candidates.family)"
 SEEDS_MOST = 1000  # trainings of one arm
 COPIES_MOST = 1000  # of one extraction canary
+PLAN_FORMAT = 2  # 1 held all of the suite
+# What a run is asked beside its training: name of the record -> keys of the suite. All other keys are the plan, and a
+# change of them is another run; whatever training depends on must be among those.
+RECORDS: dict[str, tuple[str, ...]] = {
+    "evaluation": ("evaluation",),
+    "judging": ("judging",),
+    "claims": ("claims",),
+    "attacks": ("attacks", "shadows"),
+    "placement": ("training.micro_batch", "training.gradient_checkpointing", "training.checkpoint_every", "model.shape"),
+    "description": ("description",),
+}  # fmt: skip
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")  # it becomes the name of a folder
 
 
@@ -307,7 +319,7 @@ class Arm:
 
 @dataclass(frozen=True)
 class Plan:
-    """A resolved suite with the seeds: all that a run depends on. Kept as plan.json and never edited."""
+    """A resolved suite with the seeds. What training depends on is kept as plan.json and never edited; the rest is RECORDS."""
 
     suite: Suite
     seed: int = 0
@@ -326,11 +338,48 @@ class Plan:
         return "; ".join(told) or None
 
     def to_json(self) -> dict[str, Any]:
-        return dict(_finite(asdict(self)))
+        """What training depends on, as plan.json holds it."""
+        told = dict(_finite(asdict(self)))
+        _drop(told["suite"], [key for keys in RECORDS.values() for key in keys])
+        return {"format": PLAN_FORMAT, **told}
 
     @classmethod
     def from_json(cls, data: dict[str, Any], file: str = "plan.json") -> "Plan":
-        return build(cls, data, file=file)
+        """The plan that `to_json` told; what it leaves out has its defaults. Raises UsageError for one of another version."""
+        if data.get("format") != PLAN_FORMAT:
+            raise UsageError(file, expected="a plan as this version of dpaudit writes it", got="one of another version",
+                             remedy="go on with the version that began the run; to train anew is a second release on the same records")  # fmt: skip
+        return build(cls, {key: value for key, value in data.items() if key != "format"}, file=file)
+
+    def trains_as(self, written: dict[str, Any]) -> bool:
+        """Whether another plan.json, of whatever version, is this very training but for versions and the primary recipe.
+
+        Raises UsageError for one with keys that are unknown by now.
+        """
+        other = build(
+            Plan, {key: value for key, value in written.items() if key != "format"}, file="plan.json"
+        )
+        told = [replace(one, versions={}, primary_digest=None).to_json() for one in (self, other)]
+        for one in told:
+            del one["suite"]["primary"]
+        return told[0] == told[1]
+
+    def settings(self, record: str) -> dict[str, Any]:
+        """What the suite says for one of RECORDS: dotted key -> value."""
+        told = _finite(asdict(self.suite))
+        return {key: _get(told, key) for key in RECORDS[record]}
+
+    def with_settings(self, settings: dict[str, Any], file: str) -> "Plan":
+        """This plan with other values of dotted keys. Raises UsageError that names `file` where they do not fit."""
+        told = _finite(asdict(self.suite))
+        for key, value in settings.items():
+            _put(told, key, value)
+        return replace(self, suite=build(Suite, told, file=file))
+
+    @property
+    def of_training(self) -> "Plan":
+        """What the stages that train may see: plan.json, and where and how its steps are computed; all else at its default."""
+        return Plan.from_json(self.to_json()).with_settings(self.settings("placement"), "plan.json")
 
 
 def _check_canaries(wanted: Candidates) -> None:
@@ -477,6 +526,23 @@ def _put(data: dict[str, Any], key: str, value: Any) -> None:
             raise UsageError(f"--set {key}", expected=f"{parent} to hold keys", got=type(inner).__name__)
         data = inner
     data[last] = value
+
+
+def _get(data: dict[str, Any], key: str) -> Any:
+    for part in key.split("."):
+        data = data[part]
+    return data
+
+
+def _drop(data: dict[str, Any], keys: Iterable[str]) -> None:
+    """Takes dotted keys out of nested mappings, where they are there."""
+    for key in keys:
+        *parents, last = key.split(".")
+        inner: Any = data
+        for parent in parents:
+            inner = inner.get(parent) if isinstance(inner, dict) else None
+        if isinstance(inner, dict):
+            inner.pop(last, None)
 
 
 def _finite(value: Any) -> Any:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from dpaudit import control, custody, rundir, suite
+from dpaudit import control, custody, declarations, rundir, suite
 from dpaudit.rundir import RunDir
 from dpaudit.stages import custody as chain
 from dpaudit.stats import epsilon, roc
@@ -39,10 +39,12 @@ def run(
     name: str = "clinic",
     insecure_seed: int | None = None,
     judge_fit: bool = True,
+    plan: Plan | None = None,
 ) -> tuple[RunDir, Plan]:
     """A run with the outputs of `stages`, its arms sft-inf, -eps8, -eps4, -eps1 and dpo-sigmoid-eps8."""
-    plan = plan_named(name, insecure_seed)
+    plan = plan_named(name, insecure_seed) if plan is None else plan
     run_dir = rundir.open_or_create(plan.to_json(), "fabricated", runs)
+    declarations.keep(run_dir, plan)
     corpus(run_dir)
     for arm in suite.arms(plan.suite):
         if "train" in stages:

@@ -14,7 +14,7 @@ from dpaudit import content
 
 PACKAGE = Path(dpaudit.__file__).parent
 LAYERS = [  # lowest first; a module is found by its longest name here
-    {"errors", "schema", "content", "custody", "rundir", "corpus", "corpus_store", "reading", "rows", "folders", "shapes", "messages", "identity", "suite", "canary", "progress", "parallel", "formats", "svg",
+    {"errors", "schema", "content", "custody", "rundir", "corpus", "corpus_store", "reading", "rows", "folders", "shapes", "messages", "identity", "suite", "declarations", "canary", "progress", "parallel", "formats", "svg",
      "terminal", "faults", "strict_yaml", "libraries", "egress", "disk", "lock", "interrupts",
      "builtin", "builtin.clinic", "builtin.lexicon", ""},
     {"stats", "signals", "shadow", "combination", "pii", "near_duplicates", "extraction", "blind", "verdict", "privacy", "rubric", "recipe", "quality", "judging",
@@ -22,7 +22,7 @@ LAYERS = [  # lowest first; a module is found by its longest name here
      "audit_key", "disguise", "planting", "rarity"},
     {"models", "training", "builtin.pretrain", "callback"},
     {"stages"},
-    {"pipeline", "overview", "tables", "doctor", "selftest"},
+    {"pipeline", "later", "overview", "tables", "doctor", "selftest"},
     {"cli", "options", "__main__"},
 ]  # fmt: skip
 HEAVY = {"torch", "transformers", "peft", "lm_eval", "sklearn", "datasets", "trl", "accelerate", "opacus"}

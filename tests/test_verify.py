@@ -18,7 +18,7 @@ from regenerate_docs import ROOT
 from test_planting import planted, resealed, sharegpt, written
 from typer.testing import CliRunner, Result
 
-from dpaudit import audit_key, claims, detection, planting, rundir
+from dpaudit import audit_key, claims, declarations, detection, planting, rundir
 from dpaudit.cli import app
 from dpaudit.errors import PartialError, UsageError
 from dpaudit.rundir import RunDir
@@ -623,6 +623,7 @@ def declaring(tmp_path: Path, *epsilons: tuple[str, float]) -> tuple[Path, str]:
     said = tuple(DeclaredClaim(arm, e, 1e-5, training.unit, training.relation) for arm, e in epsilons)
     plan = replace(plan, suite=replace(plan.suite, claims=said))
     run_dir = rundir.open_or_create(plan.to_json(), "declared", tmp_path / "runs")
+    declarations.keep(run_dir, plan)
     fabricate.corpus(run_dir)
     for arm in arms(plan.suite):
         fabricate.train(run_dir, plan, arm)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dpaudit import disk
+from dpaudit import disk, egress
 from dpaudit.corpus import Turn
 from dpaudit.errors import UsageError
 from dpaudit.models.encode import render
@@ -37,18 +37,35 @@ def load_tasks(
         from lm_eval.tasks import TaskManager
 
         manager = TaskManager(include_defaults=any(config is None for config in specs.values()))
+        _check_known(manager, [name for name, config in specs.items() if config is None])
         tasks: dict[str, Any] = {}
         for name, config in specs.items():
-            if config is None and name not in manager.all_tasks:
-                raise UsageError(f"evaluation.tasks: {name}", expected="a YAML of suites/tasks/ or a task of lm-eval",
-                                 got="an unknown name", remedy="see `lm-eval ls tasks`")  # fmt: skip
-            spec = name if config is None else _with_data(config, data[name], cache)
-            tasks.update(_load(manager, spec, str(data.get(name, name)), cache)["tasks"])
+            if config is None:
+                tasks.update(_load_known(manager, name, cache)["tasks"])
+            else:
+                tasks.update(
+                    _load(manager, _with_data(config, data[name], cache), str(data[name]), cache)["tasks"]
+                )
     for name, task in tasks.items():
         if task.OUTPUT_TYPE != "multiple_choice":
             raise UsageError(f"evaluation.tasks: {name}", expected="a multiple-choice task",
                              got=f"output_type {task.OUTPUT_TYPE}", remedy="name another task")  # fmt: skip
     return tasks
+
+
+def check_known(names: Sequence[str]) -> None:
+    """Raises UsageError for a task that lm-eval does not know."""
+    with _quiet():
+        from lm_eval.tasks import TaskManager
+
+        _check_known(TaskManager(), names)
+
+
+def _check_known(manager: Any, names: Sequence[str]) -> None:
+    for name in names:
+        if name not in manager.all_tasks:
+            raise UsageError(f"evaluation.tasks: {name}", expected="a YAML of suites/tasks/ or a task of lm-eval",
+                             got="an unknown name", remedy="see `lm-eval ls tasks`")  # fmt: skip
 
 
 def harness_model(model: HFModel, batch: int) -> Any:
@@ -85,6 +102,15 @@ def _with_data(config: dict[str, Any], file: Path, cache: Path) -> dict[str, Any
     return {**config, "dataset_kwargs": {"data_files": files, "cache_dir": str(cache)}}
 
 
+def _load_known(manager: Any, name: str, cache: Path) -> Any:
+    """A task of lm-eval's own, whose items are here, or come from the hub if `eval --task` named it."""
+    try:
+        return _load(manager, name, name, cache)
+    except UsageError:
+        with egress.asking(name, "dpaudit eval --task"):
+            return _load(manager, name, name, cache)
+
+
 def _load(manager: Any, spec: str | dict[str, Any], where: str, cache: Path) -> Any:
     import datasets
     import jinja2
@@ -94,6 +120,7 @@ def _load(manager: Any, spec: str | dict[str, Any], where: str, cache: Path) -> 
             return manager.load([spec])
     except (
         datasets.exceptions.DatasetsError,
+        ConnectionError,
         jinja2.TemplateError,
         ValueError,
         KeyError,

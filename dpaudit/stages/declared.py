@@ -1,14 +1,16 @@
-"""The claims that a suite declared before its run, against the bounds, the arms' own ledgers and what was seen from inside."""
+"""The claims of a run, declared before training or added later, against the bounds, the arms' own ledgers and what was seen from inside."""
 
 import math
+import os
 from dataclasses import asdict
 from typing import Any
 
-from dpaudit import control, recipe
+from dpaudit import claims, control, declarations, recipe
 from dpaudit.errors import UsageError
-from dpaudit.rundir import RunDir
+from dpaudit.rundir import RunDir, writing
 from dpaudit.stages import custody, inside
 from dpaudit.stages.audit import audit_file, audit_inputs
+from dpaudit.stages.report import CLAIMS
 from dpaudit.stats import epsilon
 from dpaudit.suite import DeclaredClaim, Plan
 from dpaudit.verdict import Claim, decide
@@ -17,37 +19,55 @@ _EPSILON_ABOVE = 1.001  # spent over claimed, to allow for the accountant's own 
 
 
 def verdicts(run_dir: RunDir, plan: Plan) -> list[dict[str, Any]]:
-    """The verdict on each claim of the run's suite, from the bounds that the run's audit found, and what was seen from inside.
+    """The verdict on each claim of the run, from the bounds that its audit found, and what was seen from inside.
 
-    Raises UsageError where the suite declares none, and where an audit is missing or out of date.
+    Each says when it was made, and whether that was before training; they are kept in audit/claims.json where the run
+    can be written. Raises UsageError where the run has none, and where an audit is missing or out of date.
     """
-    wanted = plan.suite.claims
+    wanted = declarations.claims(run_dir)
     if not wanted:
-        raise UsageError(f"{run_dir.name}: claims", expected="claims that the suite declared before the run",
-                         got="none", remedy="write them under `claims:` of the suite and run it anew")  # fmt: skip
+        raise UsageError(f"{run_dir.name}: claims", expected="claims of this run", got="none",
+                         remedy=f"--arm ARM {claims.EXAMPLE} adds one, marked as added later; those under `claims:` of a suite are declared")  # fmt: skip
     custody.require(run_dir, plan)
-    found, command = [], f"dpaudit attack {recipe.load(plan.suite.primary).kind}"
-    for said in wanted:
-        file = audit_file(said.arm, plan.suite.primary)
-        run_dir.require_current(file, audit_inputs(said.arm, plan.suite.primary), command)
-        audited = run_dir.read_json(file)
-        bound = audited["bound"]
-        claim = Claim(said.epsilon, said.delta, said.unit, said.relation)
-        at = {key: bound[key] for key in ("canaries", "guesses", "confidence")} | {"delta": said.delta}
-        lower = epsilon.epsilon_lower_one_run(correct=bound["correct"], **at)
-        ceiling = epsilon.epsilon_ceiling_one_run(**at)
-        told = {
-            "arm": said.arm,
-            "claim": said.epsilon,
-            "delta": said.delta,
-            "adapter_sha256": custody.adapter_digest(run_dir, said.arm),
-            "epsilon_lower": lower,
-            "ceiling": ceiling,
-        }
-        ledger, why = _ledger(run_dir, said)
-        verdict = asdict(decide(claim, lower, ceiling, control.broken(audited)))
-        found.append({**told, **verdict, "ledger": ledger, "ledger_reason": why})
+    found = [
+        _verdict(run_dir, plan, claim) | {"mark": entry.mark, "date": entry.date} for claim, entry in wanted
+    ]
+    made_from = dict.fromkeys(file for claim, _ in wanted for file in _inputs(run_dir, plan, claim.arm))
+    if os.access(run_dir.path, os.W_OK):
+        with writing(run_dir, "audit"):
+            run_dir.write_json(CLAIMS, {"claims": found}, [*made_from, declarations.input_of("claims")])
     return found
+
+
+def _inputs(run_dir: RunDir, plan: Plan, arm: str) -> list[str]:
+    seen = inside.file_of(arm)
+    files = [audit_file(arm, plan.suite.primary), f"train/{arm}/privacy.json"]
+    return [*files, *([seen] if run_dir.file(seen).is_file() else [])]
+
+
+def _verdict(run_dir: RunDir, plan: Plan, said: DeclaredClaim) -> dict[str, Any]:
+    file, command = (
+        audit_file(said.arm, plan.suite.primary),
+        f"dpaudit attack {recipe.load(plan.suite.primary).kind}",
+    )
+    run_dir.require_current(file, audit_inputs(said.arm, plan.suite.primary), command)
+    audited = run_dir.read_json(file)
+    bound = audited["bound"]
+    claim = Claim(said.epsilon, said.delta, said.unit, said.relation)
+    at = {key: bound[key] for key in ("canaries", "guesses", "confidence")} | {"delta": said.delta}
+    lower = epsilon.epsilon_lower_one_run(correct=bound["correct"], **at)
+    ceiling = epsilon.epsilon_ceiling_one_run(**at)
+    told = {
+        "arm": said.arm,
+        "claim": said.epsilon,
+        "delta": said.delta,
+        "adapter_sha256": custody.adapter_digest(run_dir, said.arm),
+        "epsilon_lower": lower,
+        "ceiling": ceiling,
+    }
+    ledger, why = _ledger(run_dir, said)
+    verdict = asdict(decide(claim, lower, ceiling, control.broken(audited)))
+    return {**told, **verdict, "ledger": ledger, "ledger_reason": why}
 
 
 def _ledger(run_dir: RunDir, said: DeclaredClaim) -> tuple[str | None, str | None]:

@@ -1,12 +1,14 @@
 """Stage evaluate: benchmarks and held-out bits per byte of the base and every trained arm, and arms compared in pairs."""
 
 import hashlib
+import json
 import math
 from collections.abc import Callable, Mapping, Sequence
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dpaudit import content, quality
+from dpaudit import content, declarations, quality
 from dpaudit.corpus import Record
 from dpaudit.errors import UsageError
 from dpaudit.progress import Advance, Progress
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
 
 TASKS = "evaluate/tasks.json"
 SUMMARY = "evaluate/summary.json"
+SETTINGS = declarations.input_of("evaluation")
 
 
 @alone("evaluate")
@@ -38,10 +41,11 @@ def run(run_dir: RunDir, plan: Plan, progress: Progress) -> None:
     base = weights.of_base(plan.suite.model.base)
     pending = [name for name in names if not _is_current(run_dir, name, base)]
     if pending:
-        _evaluate(run_dir, plan, pending, files, progress)
+        _evaluate(run_dir, plan, pending, files, base, progress)
     _mark_uninformative(run_dir, trained)
-    if not run_dir.is_current(SUMMARY, map(_output, names)):
-        run_dir.write_json(SUMMARY, _summary(run_dir, plan, trained), map(_output, names))
+    made_from = [*map(_output, names), SETTINGS]
+    if not run_dir.is_current(SUMMARY, made_from):
+        run_dir.write_json(SUMMARY, _summary(run_dir, plan, trained), made_from)
 
 
 def trained_arms(run_dir: RunDir, plan: Plan) -> list[Arm]:
@@ -59,7 +63,11 @@ def adapter_file(arm: str) -> str:
 
 def inputs(name: str) -> list[str]:
     """What evaluate/NAME.json is made from. The manifest holds keyed digests of the private files."""
-    return ["plan.json", "corpus/manifest.json", TASKS, *([] if name == BASE else [adapter_file(name)])]
+    return [*_weights(name), SETTINGS, TASKS]
+
+
+def _weights(name: str) -> list[str]:
+    return ["plan.json", "corpus/manifest.json", *([] if name == BASE else [adapter_file(name)])]
 
 
 def _is_current(run_dir: RunDir, name: str, base: dict[str, str]) -> bool:
@@ -99,14 +107,20 @@ def heldout_bits(model: "HFModel", records: Sequence[Record], max_length: int) -
     return rows
 
 
-def check_tasks(plan: Plan) -> None:
-    """Raises UsageError where a task of the suite is not one of ours or names no file that is there.
+def check_tasks(tasks: Sequence[Task], are_known: bool = False) -> None:
+    """Raises UsageError where a task is not one of ours or names no file that is there.
 
     Items of builtin:clinic pass: they are made with the corpus, and left out with a line where the data are others.
+    `are_known` asks lm-eval too, which takes seconds, whether it knows the others.
     """
-    for task in plan.suite.evaluation.tasks:
-        if _is_ours(task) and not _wants_clinic(task):
+    others = [task.name for task in tasks if not _is_ours(task)]
+    for task in tasks:
+        if task.name not in others and not _wants_clinic(task):
             _own_file(task)
+    if are_known and others:
+        from dpaudit.models import harness
+
+        harness.check_known(others)
 
 
 def _write_tasks(run_dir: RunDir, plan: Plan, progress: Progress) -> dict[str, Path]:
@@ -130,6 +144,8 @@ def _write_tasks(run_dir: RunDir, plan: Plan, progress: Progress) -> dict[str, P
         described[task.name] = {
             "config": content.load_yaml(known[task.name]) if own else None,
             "data": hashlib.sha256(files[task.name].read_bytes()).hexdigest()[:32] if own else None,
+            "lm-eval": version("lm-eval"),
+            "limit": plan.suite.evaluation.limit,
         }
     run_dir.write_json(TASKS, {"tasks": described, "skipped": skipped})
     return files
@@ -172,34 +188,83 @@ def _own_file(task: Task) -> Path:
 
 
 def _evaluate(
-    run_dir: RunDir, plan: Plan, names: Sequence[str], files: Mapping[str, Path], progress: Progress
+    run_dir: RunDir,
+    plan: Plan,
+    names: Sequence[str],
+    files: Mapping[str, Path],
+    base: dict[str, str],
+    progress: Progress,
 ) -> None:
-    specs = {name: row["config"] for name, row in run_dir.read_json(TASKS)["tasks"].items()}
+    """Writes the figures of the named models. What the same weights were already asked in the same way is kept."""
+    described = run_dir.read_json(TASKS)["tasks"]
+    asked = {task: _digest(row) for task, row in described.items()}
+    known = {name: _known(run_dir, name, base) for name in names}
+    wanted = {name: [task for task in asked if known[name].get("asked", {}).get(task) != asked[task]] for name in names}  # fmt: skip
+    open_names = [name for name in names if wanted[name] or not known[name]]
     records = _heldout(run_dir)
+    for name in names:
+        if name not in open_names:
+            _write(run_dir, name, asked, known[name], base)
+    if not open_names:
+        return
+    specs = {task: described[task]["config"] for task in asked if any(task in wanted[name] for name in names)}
+    steps = sum(len(wanted[name]) + 1 for name in open_names)
     with (
         run_dir.work_folder("evaluate/cache") as cache,
-        progress.task("evaluating", len(names) * (len(specs) + 1)) as advance,
+        progress.task("evaluating", steps) as advance,
     ):
-        model = load_model(run_dir, plan, names)
+        model = load_model(run_dir, plan, open_names)
         ask = _asker(model, specs, files, cache, plan, advance)
-        for name in names:
+        for name in open_names:
             with model.active(None if name == BASE else name):
-                answers = ask()
-                rows = heldout_bits(model, records, plan.suite.model.max_length)
+                answers = ask(wanted[name])
+                rows = _heldout_rows(known[name]) or heldout_bits(model, records, plan.suite.model.max_length)
             advance()
-            result = {
-                "arm": name,
-                "tasks": {
-                    task: quality.accuracy_figures(found.items, found.chance)
-                    for task, found in answers.items()
-                },
+            now = {
+                "tasks": {t: quality.accuracy_figures(a.items, a.chance) for t, a in answers.items()},
+                "items": {task: found.items for task, found in answers.items()},
                 "bits_per_byte": quality.bits_figures(rows, _clusters(records)),
                 "heldout_left_out": len(records) - len(rows),
-                "items": {task: found.items for task, found in answers.items()},
                 "heldout": rows,
-                "base": weights.of_base(plan.suite.model.base),
             }
-            run_dir.write_json(_output(name), result, inputs(name))
+            _write(run_dir, name, asked, _together(known[name], now), base)
+
+
+def _digest(described: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()[:32]
+
+
+def _known(run_dir: RunDir, name: str, base: dict[str, str]) -> dict[str, Any]:
+    """What evaluate/NAME.json tells of the very weights that are there now, whatever it was asked; empty where there is none."""
+    if not run_dir.file(_output(name)).is_file():
+        return {}
+    found = run_dir.read_json(_output(name))
+    same = all(found["inputs"].get(file) == run_dir.digest(file) for file in _weights(name))
+    return found if same and found.get("base") == base else {}
+
+
+def _heldout_rows(known: dict[str, Any]) -> list[HeldOut]:
+    return [HeldOut(*row) for row in known.get("heldout", ())]
+
+
+def _together(known: dict[str, Any], now: dict[str, Any]) -> dict[str, Any]:
+    """What is known of a model with what it answered now, which goes before."""
+    return now | {key: known.get(key, {}) | now[key] for key in ("tasks", "items")}
+
+
+def _write(run_dir: RunDir, name: str, asked: Mapping[str, str], found: dict[str, Any], base: dict[str, str]) -> None:  # fmt: skip
+    """Writes a model's figures: of the tasks that are asked for, and of them alone."""
+    result = {
+        "arm": name,
+        "tasks": {task: found["tasks"][task] for task in asked},
+        "bits_per_byte": found["bits_per_byte"],
+        "heldout_left_out": found["heldout_left_out"],
+        "items": {task: found["items"][task] for task in asked},
+        "heldout": found["heldout"],
+        "base": base,
+        "asked": dict(asked),
+    }
+    run_dir.write_json(_output(name), result, inputs(name))
 
 
 def _asker(
@@ -209,19 +274,19 @@ def _asker(
     cache: Path,
     plan: Plan,
     advance: Advance,
-) -> Callable[[], dict[str, "Answers"]]:
-    """A function that has the active model answer all tasks; lm-eval is not even imported where there is none."""
+) -> "Callable[[Sequence[str]], dict[str, Answers]]":
+    """A function that has the active model answer named tasks; lm-eval is not even imported where there is none."""
     if not specs:
-        return dict
+        return lambda _: {}
     from dpaudit.models import harness
 
     tasks = harness.load_tasks(specs, files, cache)
     lm = harness.harness_model(model, plan.suite.evaluation.batch)
 
-    def ask() -> dict[str, harness.Answers]:
+    def ask(names: Sequence[str]) -> dict[str, harness.Answers]:
         answers = {}
-        for name, task in tasks.items():
-            answers[name] = harness.answer(lm, name, task, plan.suite.evaluation.limit)
+        for name in names:
+            answers[name] = harness.answer(lm, name, tasks[name], plan.suite.evaluation.limit)
             advance()
         return answers
 

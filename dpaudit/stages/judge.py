@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING
 
-from dpaudit import quality, rubric
+from dpaudit import declarations, quality, rubric
 from dpaudit.corpus import Record, Turn
 from dpaudit.judging import Row, pair_summary, passport_of
 from dpaudit.progress import Progress
@@ -27,6 +27,7 @@ PASSPORT = "judge/passport.json"
 JUDGEMENTS = "judge/judgements.jsonl"
 SUMMARY = "judge/summary.json"
 REPLAY = "judge/replay.jsonl"
+SETTINGS = declarations.input_of("judging")
 CHUNK = {"likelihood": 1024, "model": 64, "endpoint": 16}  # comparisons between two writes of the replay file
 
 Prompts = dict[str, tuple[Turn, ...]]  # id of the first record that asks -> the turns before the answer
@@ -54,8 +55,8 @@ def run(
     custody.require(run_dir, plan)
     weights.require_base(run_dir, plan)
     names = [BASE, *(arm.name for arm in arms)]
-    found = _write_rubric(run_dir, settings, plan.suite.model.base)
-    if run_dir.is_current(SUMMARY, [*_inputs(names), PASSPORT]):
+    found = _write_rubric(run_dir, plan, settings)
+    if run_dir.is_current(SUMMARY, [*_inputs(names), SETTINGS, PASSPORT]):
         return
     asker = _Asker(run_dir, plan, found, judge, allow_egress)
     passport = _passport(run_dir, plan, asker, progress)
@@ -75,7 +76,7 @@ def run(
         "passport": {key: value for key, value in passport.items() if key != "inputs"},
         "pairs": [pair_summary(judgements, arm, against) for arm, against in pairs],
     }
-    run_dir.write_json(SUMMARY, summary, [*_inputs(names), PASSPORT])
+    run_dir.write_json(SUMMARY, summary, [*_inputs(names), SETTINGS, PASSPORT])
 
 
 @alone("judge")
@@ -88,8 +89,7 @@ def validate(
     allow_egress: Sequence[str] = (),
 ) -> bool:
     """Whether the judge passes its planted faults; writes judge/passport.json alone. No arm need be trained."""
-    settings = plan.suite.judging or Judging()
-    found = _write_rubric(run_dir, settings, plan.suite.model.base)
+    found = _write_rubric(run_dir, plan, plan.suite.judging or Judging())
     asker = _Asker(run_dir, plan, found, judge, allow_egress)
     return bool(_passport(run_dir, plan, asker, progress)["fit"])
 
@@ -147,24 +147,33 @@ class _Asker:
         if self.judge is None:
             from dpaudit.models.judge import open_judge
 
-            settings, model = self.plan.suite.judging or Judging(), self.plan.suite.model
-            self.judge = open_judge(self.rules, model.max_length + settings.max_new_tokens, self.allow_egress)
+            self.judge = open_judge(self.rules, _longest(self.plan), self.allow_egress)
         return self.judge
 
     def _key(self, comparison: Comparison) -> str:
         """A name for what was asked that nobody can compute who guesses a held-out prompt: it takes the run's key."""
-        asked = [asdict(self.rules) | {"controls": None}, asdict(comparison)]
+        asked = [asdict(self.rules) | {"controls": None}, asdict(comparison), _limit(self.rules, self.plan)]
         text = f"replay {json.dumps(asked, sort_keys=True)}"
         return hmac.digest(self.secret or b"", text.encode(), "sha256").hex()[:32]
 
 
-def _write_rubric(run_dir: RunDir, settings: Judging, base: str) -> Rubric:
-    """The suite's rubric with the suite's choice of model (`base`: the run's own) in it, kept beside the results."""
+def _write_rubric(run_dir: RunDir, plan: Plan, settings: Judging) -> Rubric:
+    """The rubric that is asked for with its choice of model (`base`: the run's own) in it, kept beside the results."""
     found = rubric.load(settings.rubric)
     if settings.model is not None:
-        found = replace(found, model=base if settings.model == "base" else settings.model)
-    run_dir.write_json(RUBRIC, {"rubric": asdict(found)})
+        found = replace(found, model=plan.suite.model.base if settings.model == "base" else settings.model)
+    run_dir.write_json(RUBRIC, {"rubric": asdict(found), "max_length": _limit(found, plan)})
     return found
+
+
+def _longest(plan: Plan) -> int:
+    """Tokens of a prompt with its answer."""
+    return plan.suite.model.max_length + (plan.suite.judging or Judging()).max_new_tokens
+
+
+def _limit(rules: Rubric, plan: Plan) -> int | None:
+    """The tokens beyond which a judge calls an answer invalid; only a likelihood judge does."""
+    return _longest(plan) if rules.kind == "likelihood" else None
 
 
 def _inputs(names: Sequence[str]) -> list[str]:
@@ -205,18 +214,19 @@ def _answers(
     run_dir: RunDir, plan: Plan, names: Sequence[str], prompts: Prompts, progress: Progress
 ) -> dict[str, dict[str, str]]:
     """Model -> prompt id -> greedy answer. Those of an unchanged model are read back, the rest generated."""
-    sources = {name: _source(run_dir, name, plan.suite.model.base) for name in names}
+    settings = plan.suite.judging or Judging()
+    sources = {name: _source(run_dir, name, plan, settings.max_new_tokens) for name in names}
     kept = run_dir.read_sealed_lines(ANSWERS) if run_dir.file(ANSWERS).is_file() else []
     rows = {(row["arm"], row["prompt"]): row for row in kept if sources.get(row["arm"]) == row["source"]}
-    pending = [name for name in names if any((name, prompt) not in rows for prompt in prompts)]
+    pending = {name: new for name in names if (new := [one for one in prompts if (name, one) not in rows])}
     if pending:
-        settings = plan.suite.judging or Judging()
-        with progress.task("answering", len(pending) * len(prompts)) as advance:
-            model = load_model(run_dir, plan, pending)
-            for name in pending:
+        with progress.task("answering", sum(map(len, pending.values()))) as advance:
+            model = load_model(run_dir, plan, list(pending))
+            for name, new in pending.items():
                 with model.active(None if name == BASE else name):
-                    texts = model.generate(list(prompts.values()), settings.max_new_tokens, advance)
-                for prompt, text in zip(prompts, texts, strict=True):
+                    asked = [prompts[one] for one in new]
+                    texts = model.generate(asked, settings.max_new_tokens, advance)
+                for prompt, text in zip(new, texts, strict=True):
                     rows[name, prompt] = {
                         "arm": name,
                         "prompt": prompt,
@@ -227,10 +237,10 @@ def _answers(
     return {name: {prompt: rows[name, prompt]["answer"] for prompt in prompts} for name in names}
 
 
-def _source(run_dir: RunDir, name: str, base: str) -> str:
+def _source(run_dir: RunDir, name: str, plan: Plan, max_new_tokens: int) -> str:
     """What the answers of a model depend on, as one digest."""
     files = ["plan.json", "corpus/manifest.json", *([] if name == BASE else [adapter_file(name)])]
-    made_from = [run_dir.digests(files), weights.of_base(base)]
+    made_from = [run_dir.digests(files), weights.of_base(plan.suite.model.base), max_new_tokens]
     return hashlib.sha256(json.dumps(made_from).encode()).hexdigest()[:32]
 
 

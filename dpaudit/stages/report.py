@@ -4,6 +4,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from dpaudit import declarations
 from dpaudit.canary import CORPUS_FAMILIES
 from dpaudit.errors import UsageError
 from dpaudit.progress import Progress
@@ -47,6 +48,21 @@ QUALITY = ("arm", "tasks", "bits_per_byte")
 COMPARED = ("pairs", "trend", "margin", "confidence")
 JUDGING = ("rubric", "fit", "passport", "pairs")
 JUDGING_ALSO = ("title", "kind")
+SAID = (
+    "arm",
+    "claim",
+    "delta",
+    "epsilon_lower",
+    "ceiling",
+    "verdict",
+    "reason",
+    "ledger",
+    "ledger_reason",
+    "mark",
+    "date",
+)
+CLAIMS = "audit/claims.json"  # the file that `verify --run` leaves
+ASKED = ("evaluation", "judging")
 STEP = ("step", "loss", "clipped_share")
 
 
@@ -116,6 +132,8 @@ def assemble(reading: Reading, plan: Plan) -> dict[str, Any]:
         "skipped": (reading.copy("evaluate/tasks.json", (), ("skipped",)) or {}).get("skipped", []),
         "comparisons": reading.copy("evaluate/summary.json", COMPARED) or {},
         "judge": _judge(reading),
+        "asked": {record: _asked(reading, record) for record in ASKED},
+        "claims": _claims(reading),
     }
     return {**report, "stages": _stages(report, [arm.name for arm in grid], plan, reading)}
 
@@ -231,6 +249,32 @@ def _judge(reading: Reading) -> dict[str, Any]:
     """The judge's passport, and the win rates if it is fit: an unfit judge's win rates are not shown anywhere."""
     found = reading.copy("judge/summary.json", JUDGING, JUDGING_ALSO) or {}
     return found if found.get("fit") else {key: found[key] for key in found if key != "pairs"}
+
+
+def _asked(reading: Reading, record: str) -> dict[str, Any]:
+    """Whether the settings of a stage were declared before training, and when those in force were written."""
+    last = declarations.entries(reading.run_dir, record)[-1]
+    reading.files.append(declarations.file_of(record))
+    return {"mark": last.mark, "date": last.date}
+
+
+def _claims(reading: Reading) -> list[dict[str, Any]]:
+    """The run's own claims, each with its mark; with its verdict where `verify --run` has looked since."""
+    file = declarations.file_of(declarations.CLAIMS)
+    reading.files.append(file)
+    found = (reading.copy(CLAIMS, ("claims",)) or {}).get("claims")
+    if found is not None:
+        return [pick(row, SAID, (), str(reading.run_dir.file(CLAIMS))) for row in found]
+    return [
+        {
+            "arm": claim.arm,
+            "claim": claim.epsilon,
+            "delta": claim.delta,
+            "mark": entry.mark,
+            "date": entry.date,
+        }
+        for claim, entry in declarations.claims(reading.run_dir)
+    ]
 
 
 def _stages(report: dict[str, Any], grid: list[str], plan: Plan, reading: Reading) -> dict[str, Any]:

@@ -9,6 +9,7 @@ import fabricate
 import numpy as np
 import pytest
 
+from dpaudit import declarations
 from dpaudit.corpus import Record, Turn
 from dpaudit.errors import UsageError
 from dpaudit.progress import Progress
@@ -77,8 +78,9 @@ def make_run(
         evaluation=Evaluation(tasks, margin=0.05, batch=8),
     )
     plan, run_dir = Plan(suite), RunDir(folder / "run")
-    run_dir.file("corpus").mkdir(parents=True)
+    run_dir.path.mkdir(parents=True)
     run_dir.file("plan.json").write_text(json.dumps(plan.to_json()))
+    declarations.keep(run_dir, plan)
     run_dir.write_lines("corpus/heldout.jsonl", (r.to_json() for r in heldout_records()))
     run_dir.write_lines("corpus/choices.jsonl", choice_rows())
     run_dir.write_json("corpus/manifest.json", {"files": {custody.COINS: ""}}, ["plan.json"])
@@ -298,9 +300,8 @@ WITHOUT_ITEMS = [
     ],
 )
 def test_a_task_that_cannot_run_is_refused_before_training(task: Task, complaint: str) -> None:
-    training = Training(Schedule(8, 2, 0.01), Schedule(8, 2, 0.01))
     with pytest.raises(UsageError) as caught:
-        evaluate.check_tasks(Plan(Suite("toy", training, evaluation=Evaluation((task,)))))
+        evaluate.check_tasks([task])
     assert complaint in str(caught.value)
     assert "\n" not in str(caught.value)
 
@@ -313,8 +314,7 @@ def test_tasks_that_can_run_are_not_refused(tmp_path: Path) -> None:
         Task("pubmedqa_file", str(rows)),
         Task("medqa_4options"),
     )
-    training = Training(Schedule(8, 2, 0.01), Schedule(8, 2, 0.01))
-    evaluate.check_tasks(Plan(Suite("toy", training, evaluation=Evaluation(tasks))))
+    evaluate.check_tasks(tasks)
 
 
 def test_a_task_without_items_is_left_out_and_the_rest_is_measured(

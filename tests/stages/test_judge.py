@@ -10,7 +10,7 @@ from pathlib import Path
 import fabricate
 import pytest
 
-from dpaudit import rundir
+from dpaudit import declarations, rundir
 from dpaudit.corpus import Record, Turn
 from dpaudit.judging import pair_summary, passport_of
 from dpaudit.progress import Progress
@@ -168,12 +168,11 @@ def run_dir(toy_model_dir: Path, toy_adapter_dir: Path, tmp_path: Path) -> tuple
         judging=Judging(str(rules), prompts=5, max_new_tokens=6),
     )
     plan, run = Plan(suite), RunDir(tmp_path / "run")
-    run.file("corpus").mkdir(parents=True)
+    run.path.mkdir(parents=True)
     rundir._write_seal_key(run.file(rundir.SEAL_KEY))
-    plan_json = plan.to_json()
-    plan_json["suite"]["data"]["source"] = "file.jsonl"
-    plan = Plan.from_json(plan_json)
-    run.file("plan.json").write_text(json.dumps(plan_json))
+    plan = plan.with_settings({"data.source": "file.jsonl"}, "test")
+    run.file("plan.json").write_text(json.dumps(plan.to_json()))
+    declarations.keep(run, plan)
     heldout = [
         Record(f"h{n}", (Turn("user", f"Question {n % 7}?"), Turn("assistant", ANSWERS[n % 4])))
         for n in range(14)

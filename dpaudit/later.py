@@ -1,0 +1,85 @@
+"""What a finished run is asked beyond its suite: other benchmarks, another rubric, one more claim. Nothing is trained for it."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict
+from typing import Any
+
+from dpaudit import claims, declarations, egress, rubric, suite
+from dpaudit.errors import UsageError
+from dpaudit.rundir import RunDir
+from dpaudit.suite import Plan
+
+EXAMPLES = {"evaluation": "evaluation.limit=200", "judging": "judging.prompts=50"}
+
+
+def _asked(run_dir: RunDir, record: str, changed: dict[str, Any]) -> Plan:
+    """The run's plan after an entry was added to one of its records, from dotted keys of it that were typed.
+
+    Raises UsageError, before anything is written, for a key of another part of the suite and for a value that cannot work.
+    """
+    _only(record, changed)
+    before = declarations.plan_of(run_dir)
+    plan = before.with_settings(changed, f"{run_dir.name} as typed")
+    _check(before, plan)
+    declarations.add(run_dir, record, plan.settings(record), "command")
+    return declarations.plan_of(run_dir)
+
+
+def evaluation(run_dir: RunDir, plan: Plan, tasks: Sequence[str], settings: Sequence[str]) -> Plan:
+    """The plan with what `dpaudit eval` was asked for beyond it, kept as added later; as it is where that is nothing."""
+    changed = dict(suite.parse_override(setting) for setting in settings)
+    egress.allow(*tasks)
+    if tasks:
+        _only("evaluation", changed)
+        before = plan.with_settings(changed, f"{run_dir.name} as typed")
+        changed["evaluation.tasks"] = _with_tasks(before, tasks)
+    return _asked(run_dir, "evaluation", changed) if changed else plan
+
+
+def judging(run_dir: RunDir, plan: Plan, named: str | None, settings: Sequence[str]) -> Plan:
+    """Likewise of `dpaudit judge`."""
+    changed = {} if named is None else {"judging.rubric": named}
+    changed |= dict(suite.parse_override(setting) for setting in settings)
+    return _asked(run_dir, "judging", changed) if changed else plan
+
+
+def claim(run_dir: RunDir, plan: Plan, arm: str | None, said: str | None) -> Plan:
+    """Likewise of `dpaudit verify --run`. A claim is added to those that are there and takes the place of none."""
+    if said is None and arm is None:
+        return plan
+    if said is None or arm is None:
+        raise UsageError("dpaudit verify --run", expected="--arm ARM with --claim", got="one without the other",
+                         remedy=f"--arm {suite.arms(plan.suite)[-1].name} {claims.EXAMPLE}")  # fmt: skip
+    made = {"arm": arm, **asdict(claims.parse(said))}
+    before = plan.settings("claims")["claims"]
+    return _asked(run_dir, "claims", {"claims": [*before, made]})
+
+
+def _only(record: str, changed: Iterable[str]) -> None:
+    """Raises UsageError for a key of another part of the suite."""
+    for key in changed:
+        if not any(key == own or key.startswith(f"{own}.") for own in suite.RECORDS[record]):
+            raise UsageError(f"--set {key}", expected=f"a key of {record}, such as {EXAMPLES[record]}", got="another one",
+                             remedy="what training depends on takes a run of its own: `dpaudit run SUITE --set KEY=VALUE`")  # fmt: skip
+
+
+def _check(before: Plan, plan: Plan) -> None:
+    """What can be known of new benchmarks and a new rubric before they are asked for."""
+    from dpaudit.stages import evaluate
+
+    new = [task for task in plan.suite.evaluation.tasks if task not in before.suite.evaluation.tasks]
+    evaluate.check_tasks(new, are_known=True)
+    if plan.suite.judging is not None and plan.suite.judging != before.suite.judging:
+        rubric.load(plan.suite.judging.rubric)
+
+
+def _with_tasks(plan: Plan, typed: Sequence[str]) -> list[dict[str, Any]]:
+    """The benchmarks of a plan with those typed as NAME or NAME=FILE beside them, or in place of those of the same names."""
+    found = {task["name"]: task for task in plan.settings("evaluation")["evaluation"]["tasks"]}
+    for text in typed:
+        name, equals, file = text.partition("=")
+        if not name or (equals and not file):
+            raise UsageError(f"--task {text}", expected="NAME, or NAME=FILE with the file that holds its items", got="one without a name or file",
+                             remedy="for example --task pubmedqa_file=items.jsonl")  # fmt: skip
+        found[name] = {"name": name, "data": file or None}
+    return list(found.values())
