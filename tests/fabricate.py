@@ -116,7 +116,7 @@ def train(run_dir: RunDir, plan: Plan, arm: Arm) -> None:
 
 def bind(run_dir: RunDir, *arms: str) -> None:
     """Makes the files of arms (without any: of all) those that training wrote, as they are now."""
-    for arm in arms or [folder.name for folder in run_dir.file("train").iterdir()]:
+    for arm in arms or [folder.name for folder in run_dir.file("train").glob("*")]:
         folder = run_dir.file(f"train/{arm}")
         (folder / "manifest.json").unlink(missing_ok=True)
         chain.write_arm(run_dir, folder, arm, chain.INPUTS, "0" * 64)

@@ -228,6 +228,7 @@ def test_judging_again_asks_nothing_until_an_input_changes(run_dir: tuple[RunDir
     other = run.file("other.safetensors")
     _scale_weights(weights, other)
     other.replace(weights)
+    fabricate.bind(run, "sft-eps8")  # trained again
     judge.run(run, plan, QUIET, judge=later)
     assert 0 < later.asked < first.asked  # the passport still stands
 
