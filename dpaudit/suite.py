@@ -163,6 +163,9 @@ class Training:
     population: int | None = None  # public number of units; None: the count is used and the page names it
     records_per_patient: int | None = None  # at most so many of one patient's records; None: all
     micro_batch: int = 256  # sequences in one forward pass; never changes the step
+    coupled_pairs: int = (
+        128  # of a loss that couples pairs (KTO, AOT): how many it sees at once, at most; changes the loss
+    )
     gradient_checkpointing: bool = False  # recomputes activations: less memory, the same step
     checkpoint_every: int = (
         50  # at most so many steps between two states from which a killed arm goes on; see loop.KEEP_SECONDS
@@ -184,7 +187,9 @@ class Training:
         if self.dpo_beta is not None:
             _above_zero(dpo_beta=self.dpo_beta)
         _between(0, 1, delta=self.delta, dpo_label_smoothing=self.dpo_label_smoothing or 0.0)
-        _at_least(1, population=self.population, micro_batch=self.micro_batch)
+        _at_least(
+            1, population=self.population, micro_batch=self.micro_batch, coupled_pairs=self.coupled_pairs
+        )
         _at_least(1, records_per_patient=self.records_per_patient, checkpoint_every=self.checkpoint_every)
 
 

@@ -50,7 +50,7 @@ PLAN: dict[str, Any] = {
     "training.private": STEPS | {"steps": 4}, "training.nonprivate": STEPS | {"steps": 4}, "training.dpo_private": STEPS,
     "training.dpo_nonprivate": STEPS, "training.cpt_private": STEPS, "training.cpt_nonprivate": STEPS, "training.dpo_beta": 0.2,
     "training.dpo_label_smoothing": 0.1, "training.unit": "record", "training.delta": 1e-6, "training.clip": 0.7, "training.population": 99,
-    "training.records_per_patient": 3, "training.deepspeed": "zero1", "training.allow_delta": True,
+    "training.records_per_patient": 3, "training.coupled_pairs": 2, "training.deepspeed": "zero1", "training.allow_delta": True,
     "training.lora.rank": 3, "training.lora.alpha": 8, "training.lora.dropout": 0.1, "training.lora.rslora": True, "training.lora.targets": "q_proj",
     "grid.epsilons": [8], "grid.baseline": False, "grid.dpo": ["sigmoid"], "grid.dpo_epsilons": [4], "grid.stages": ["cpt", "sft"],
     "grid.chain": True, "grid.share": 0.4, "grid.seeds": 2, "grid.twin": True,

@@ -381,9 +381,20 @@ def _trained(
         if not is_out_of_memory(error):
             raise
         raise PartialError(
-            f"training {name}: expected {rows} sequences to fit into memory, got none left; "
-            f"type the command again with --micro-batch {max(1, rows // 2)} to go on"
+            f"training {name}: expected {rows} sequences to fit into memory, got none left; {_smaller(plan, job, rows)}"
         ) from None
+
+
+def _smaller(plan: Plan, job: Job, rows: int) -> str:
+    """What to type where memory ran out."""
+    from dpaudit.training import losses
+
+    if job.arm.loss in losses.OPEN_ONLY:
+        pairs = max(1, plan.suite.training.coupled_pairs // 2)
+        return (
+            f"a run of its own with --set training.coupled_pairs={pairs} takes less, and its loss is another"
+        )
+    return f"type the command again with --micro-batch {max(1, rows // 2)} to go on"
 
 
 def _axes(run_dir: RunDir, plan: Plan, job: Job, model: Any) -> "Axes | None":
@@ -480,6 +491,7 @@ def _by_trl(
         objective,
         seed=plan.seed + job.arm.seed,
         micro_batch=micro_batch,
+        coupled_pairs=training.coupled_pairs,
         gradient_checkpointing=training.gradient_checkpointing,
         zero_1=training.deepspeed == "zero1",
         advance=advance,

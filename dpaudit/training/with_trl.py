@@ -45,14 +45,15 @@ def train(
     *,
     seed: int,
     micro_batch: int = 256,
+    coupled_pairs: int = 128,
     gradient_checkpointing: bool = False,
     zero_1: bool = False,
     advance: Callable[[int], None] = lambda n: None,
 ) -> loop.Result:
     """Trains the adapter of `model` in place on all pairs of the units, and returns what each step did.
 
-    A batch is `schedule.batch` pairs. Of a loss that couples pairs it is what `micro_batch` sequences hold, the
-    largest such divisor of the batch: there it changes the loss. The reference is the model as it comes in.
+    A batch is `schedule.batch` pairs. A loss that couples pairs sees the largest divisor of the batch that is not above
+    `coupled_pairs` at once, since that number changes it; `micro_batch` bounds the others. The reference is the model as it comes in.
     Under `zero_1` the optimizer's state is split over the processes of a launcher; without one it is a process alone.
     Raises GuardError where a loss is not finite, no weight moved or steps are missing.
     """
@@ -65,7 +66,8 @@ def train(
     log = _log(schedule, advance)
     began = time.perf_counter()
     with tempfile.TemporaryDirectory() as folder, _process_group() if zero_1 else nullcontext():
-        pairs = min(_divisor(schedule.batch, micro_batch // 2), len(examples))
+        most = coupled_pairs if objective.loss in losses.OPEN_ONLY else micro_batch // 2
+        pairs = min(_divisor(schedule.batch, most), len(examples))
         settings = _settings(folder, schedule, pairs, seed)
         settings |= {
             "gradient_checkpointing": gradient_checkpointing,

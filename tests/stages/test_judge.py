@@ -254,9 +254,7 @@ def test_a_replay_confirms_no_guess_of_what_was_asked(run_dir: tuple[RunDir, Pla
     run, plan = run_dir
     judge.validate(run, plan, QUIET)
     names = {row["key"] for row in run.read_lines(judge.REPLAY)}
-    asker = judge._Asker(
-        run, plan, judge._write_rubric(run, plan.suite.judging or Judging(), plan.suite.model.base), None, ()
-    )
+    asker = judge._Asker(run, plan, judge._write_rubric(run, plan, plan.suite.judging or Judging()), None, ())
     control = judge._controls(run, plan, asker.rules)[0]
     shown = Comparison(control.turns, control.right, control.wrong)
     asked = [asdict(asker.rules) | {"controls": None}, asdict(shown)]

@@ -25,7 +25,13 @@ def test_kto_without_privacy(toy_model_dir: Path, tmp_path: Path) -> None:
     run_dir = prepared(plan, tmp_path)
     train.run(run_dir, plan, QUIET)
     folder = run_dir.file("train/dpo-kto-inf")
-    assert {p.name for p in folder.iterdir()} == {"adapter", "privacy.json", "steps.jsonl", "train.json"}
+    assert {p.name for p in folder.iterdir()} == {
+        "adapter",
+        "manifest.json",
+        "privacy.json",
+        "steps.jsonl",
+        "train.json",
+    }
     assert {p.name for p in (folder / "adapter").iterdir()} == {
         "README.md",
         "adapter_config.json",

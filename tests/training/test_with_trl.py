@@ -64,7 +64,7 @@ def test_a_loss_that_couples_pairs_is_trained(
 ) -> None:
     told: list[int] = []
     before = [p.detach().clone() for p in trainable(adapted(toy_model_dir)).values()]
-    done, model = by_trl(toy_model_dir, loss, micro_batch=4, advance=told.append)
+    done, model = by_trl(toy_model_dir, loss, coupled_pairs=2, advance=told.append)
     assert [step.step for step in done.steps] == [0, 1, 2] and told == [1, 1, 1]
     assert [step.units for step in done.steps] == [4, 4, 2]  # 10 pairs an epoch
     rates = [engine.learning_rate(SCHEDULE, i) for i in range(3)]
@@ -75,6 +75,17 @@ def test_a_loss_that_couples_pairs_is_trained(
     assert list(model.peft_config) == ["default"]
     assert not any(torch.equal(b, p) for b, p in zip(before, trainable(model).values(), strict=True))
     assert capfd.readouterr().out == ""
+
+
+def test_what_a_coupled_loss_is_does_not_follow_from_where_it_is_computed(toy_model_dir: Path) -> None:
+    """Rows of a forward pass are no part of a plan, so that they may not move a weight; the pairs that are coupled are."""
+
+    def weights(**options: Any) -> list[torch.Tensor]:
+        return [p.detach().clone() for p in trainable(by_trl(toy_model_dir, "aot", **options)[1]).values()]
+
+    first = weights(micro_batch=2)
+    assert all(torch.equal(a, b) for a, b in zip(first, weights(micro_batch=64), strict=True))
+    assert not all(torch.equal(a, b) for a, b in zip(first, weights(coupled_pairs=1), strict=True))
 
 
 @pytest.mark.parametrize("loss", ["sigmoid", "ipo"])
