@@ -1,13 +1,27 @@
 """Dialogues as token ids, with masks for what is learned (answers) and what is secret (a canary's span)."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from dpaudit.corpus import Record, Turn
+from dpaudit.models.dialogue import Range, render, write
+from dpaudit.models.templates import Refused
+
+__all__ = [
+    "IGNORED",
+    "Encoded",
+    "counted_mask",
+    "encode",
+    "encode_pair",
+    "encode_record",
+    "encode_text",
+    "prompt_ids",
+    "render",
+]
 
 IGNORED = -100  # label of a token that carries no loss
 
@@ -20,26 +34,14 @@ class Encoded:
     answer_mask: tuple[bool, ...]  # tokens of assistant turns, their closing tokens included
     secret_mask: tuple[bool, ...]  # tokens that overlap the secret; all False where none was named
     truncated: bool
-    answer_bytes: int  # UTF-8 bytes of the assistant texts that were kept
+    answer_bytes: int  # UTF-8 bytes of the assistant texts that were kept, their closing tokens included
+    lost: int = field(default=0, compare=False)  # tokens of answers that were cut
+    notes: frozenset[str] = field(default=frozenset(), compare=False)  # what the chat template changed
 
     @property
     def labels(self) -> tuple[int, ...]:
         pairs = zip(self.input_ids, self.answer_mask, strict=True)
         return tuple(token if kept else IGNORED for token, kept in pairs)
-
-
-def render(turns: tuple[Turn, ...], tokenizer: Any, *, prompt: bool = False) -> str:
-    """The dialogue as the model's chat template writes it; `prompt` opens the next assistant turn.
-
-    A tokenizer without a chat template gets `###Question: … ###Answer: …` lines.
-    """
-    if tokenizer.chat_template is None:
-        names = {"system": "###System: ", "user": "###Question: ", "assistant": "###Answer: "}
-        ends = {"system": "\n", "user": "\n", "assistant": f"{tokenizer.eos_token or ''}\n"}
-        text = "".join(names[turn.role] + turn.text + ends[turn.role] for turn in turns)
-        return text + names["assistant"] if prompt else text
-    messages = [{"role": turn.role, "content": turn.text} for turn in turns]
-    return str(tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=prompt))
 
 
 def encode(
@@ -52,23 +54,30 @@ def encode(
 ) -> Encoded:
     """The tokens of a dialogue. `secret` marks its last occurrence; `last_only` counts the last answer alone.
 
-    What exceeds `max_length` tokens is cut at the end and reported by `truncated`.
+    What counts is what the assistant says and the end of its turns, and nothing that users or system say. What exceeds
+    `max_length` tokens is cut at the end and reported by `truncated`. Raises Refused for a dialogue that the chat
+    template does not take or whose answers it does not write as they are, UsageError for a template that cannot work.
     """
-    text = render(turns, tokenizer)
-    coded = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
-    spans: list[tuple[int, int]] = coded["offset_mapping"]
-    answers = _answer_spans(turns, tokenizer, text, last_only)
-    secret_start = text.rfind(secret) if secret else -1
+    written = write(turns, tokenizer)
+    coded = tokenizer(written.text, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
+    offsets = np.array(coded["offset_mapping"], dtype=np.int64).reshape(-1, 2)
+    answers = written.answers[-1:] if last_only else written.answers
+    learned = _overlapping(offsets, answers)
+    if (learned & _overlapping(offsets, written.others)).any():
+        raise Refused(f"{tokenizer.name_or_path}: chat template", expected="something between a question and its answer",
+                      got="a token that belongs to both", remedy="name a model with another template")  # fmt: skip
+    secret_start = written.text.rfind(secret) if secret else -1
     secret_span = [(secret_start, secret_start + len(secret))] if secret and secret_start >= 0 else []
-    answer_mask = tuple(_inside(span, answers) for span in spans[:max_length])
-    kept_end = spans[min(len(spans), max_length) - 1][1]
-    kept = sum(len(text[start : min(end, kept_end)].encode()) for start, end in answers)
+    kept_end = int(offsets[:max_length][-1, 1]) if len(offsets) else 0
+    kept = sum(len(written.text[start : min(end, kept_end)].encode()) for start, end in answers)
     return Encoded(
         tuple(coded["input_ids"][:max_length]),
-        answer_mask,
-        tuple(_inside(span, secret_span) for span in spans[:max_length]),
-        len(spans) > max_length,
+        tuple(learned[:max_length].tolist()),
+        tuple(_overlapping(offsets[:max_length], secret_span).tolist()),
+        len(offsets) > max_length,
         kept,
+        int(learned[max_length:].sum()),
+        written.notes,
     )
 
 
@@ -78,16 +87,18 @@ def encode_text(text: str, tokenizer: Any, max_length: int, *, secret: str | Non
     `secret` marks its last occurrence. What exceeds `max_length` tokens is cut at the end and reported by `truncated`.
     """
     written = f"{text}{tokenizer.eos_token or ''}"
-    coded = tokenizer(written, add_special_tokens=False, return_offsets_mapping=True)
+    coded = tokenizer(written, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
     spans: list[tuple[int, int]] = coded["offset_mapping"][:max_length]
+    offsets = np.array(spans, dtype=np.int64).reshape(-1, 2)
     start = text.rfind(secret) if secret else -1
     secret_span = [(start, start + len(secret))] if secret and start >= 0 else []
     return Encoded(
         tuple(coded["input_ids"][:max_length]),
         tuple(place > 0 for place in range(len(spans))),
-        tuple(_inside(span, secret_span) for span in spans),
+        tuple(_overlapping(offsets, secret_span).tolist()),
         len(coded["input_ids"]) > max_length,
         len(text[: spans[-1][1]].encode()) if spans else 0,
+        len(coded["input_ids"]) - len(spans),
     )
 
 
@@ -123,6 +134,7 @@ def _kept(encoded: Encoded, prompt: int | None, answer: int | None) -> Encoded:
         answer_mask=encoded.answer_mask[start:stop],
         secret_mask=encoded.secret_mask[start:stop],
         truncated=encoded.truncated or start > 0 or stop < len(encoded.input_ids),
+        lost=encoded.lost + sum(encoded.answer_mask[stop:]),
     )
 
 
@@ -146,24 +158,15 @@ def counted_mask(flags: Sequence[bool]) -> NDArray[np.bool_]:
 
 def prompt_ids(turns: tuple[Turn, ...], tokenizer: Any) -> list[int]:
     """The tokens that come before an answer to `turns` (which end with the user)."""
-    return list(tokenizer(render(turns, tokenizer, prompt=True), add_special_tokens=False)["input_ids"])
+    return list(
+        tokenizer(render(turns, tokenizer, prompt=True), add_special_tokens=False, verbose=False)["input_ids"]
+    )
 
 
-def _answer_spans(
-    turns: tuple[Turn, ...], tokenizer: Any, text: str, last_only: bool
-) -> list[tuple[int, int]]:
-    """Character ranges of assistant turns: from behind the generation prompt to the end of the turn's rendering."""
-    spans = []
-    for index, turn in enumerate(turns):
-        if turn.role != "assistant" or (last_only and index < len(turns) - 1):
-            continue
-        opened = render(turns[:index], tokenizer, prompt=True)
-        start = len(opened) if text.startswith(opened) else text.rfind(turn.text)
-        end = len(render(turns[: index + 1], tokenizer).rstrip("\n"))
-        spans.append((start, end))
-    return spans
-
-
-def _inside(span: tuple[int, int], ranges: list[tuple[int, int]]) -> bool:
-    start, end = span
-    return end > start and any(start < stop and end > begin for begin, stop in ranges)
+def _overlapping(offsets: NDArray[np.int64], ranges: Sequence[Range]) -> NDArray[np.bool_]:
+    """Whether each token, of offsets of shape (tokens, 2), stands in one of the ranges of characters, if only in part."""
+    begin, end = offsets.T
+    found = np.zeros(len(offsets), dtype=bool)
+    for start, stop in ranges:
+        found |= (begin < stop) & (end > start) & (end > begin)
+    return found

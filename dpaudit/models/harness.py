@@ -75,8 +75,7 @@ def harness_model(model: HFModel, batch: int) -> Any:
 
         lm = HFLM(pretrained=model.model, tokenizer=model.tokenizer, batch_size=batch, add_bos_token=False)
         lm.loglikelihood = functools.partial(lm.loglikelihood, disable_tqdm=True)
-        if model.tokenizer.chat_template is None:
-            lm.apply_chat_template = functools.partial(_render, model.tokenizer)
+        lm.apply_chat_template = functools.partial(_render, model.tokenizer)
     return lm
 
 
@@ -157,7 +156,7 @@ def _gold(target: Any, choices: Sequence[str]) -> int:
 
 
 def _render(tokenizer: Any, history: list[dict[str, str]], add_generation_prompt: bool = True) -> str:
-    """A tokenizer without a chat template gets the lines that training gave it."""
+    """What training gave the model: the same bounds and day, system text in the same place."""
     turns: tuple[Any, ...] = tuple(Turn(message["role"], message["content"]) for message in history)  # type: ignore[arg-type]
     if add_generation_prompt:
         return render(turns, tokenizer, prompt=True)

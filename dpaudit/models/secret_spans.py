@@ -14,6 +14,7 @@ from dpaudit.errors import UsageError
 from dpaudit.models import Advance, TokenScores
 from dpaudit.models.encode import Encoded, counted_mask, encode_text, render
 from dpaudit.models.hf import HFModel
+from dpaudit.models.templates import Refused
 
 LONGEST = 2048  # tokens of one rendered canary
 ALPACA = (
@@ -54,10 +55,8 @@ def texts_of(canaries: Sequence[Planted], rendering: str, tokenizer: Any | None)
         for record, secret in _sequences(canary):
             try:
                 made.append(Text(_rendered(record, rendering, tokenizer), secret))
-            except Exception as error:  # whatever a template raises: it does not take such turns
-                if type(error).__module__.startswith("jinja2"):
-                    return None
-                raise
+            except Refused:  # the template does not take such turns
+                return None
     return made
 
 

@@ -1,15 +1,21 @@
 """Forecast: what every arm will do, spend and take, without training anything and without leaving anything behind."""
 
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from dpaudit import rundir, suite
 from dpaudit.progress import Progress
+from dpaudit.rundir import RunDir
 from dpaudit.stages import prepare, train
+from dpaudit.stages.dialogues import Tally
 from dpaudit.stages.jobs import Job, is_noised, jobs_of
-from dpaudit.suite import Arm, Plan
+from dpaudit.stages.lessons import examples_of
+from dpaudit.suite import Arm, Method, Plan
 
 if TYPE_CHECKING:
     from dpaudit.models.memory import Memory
+
+SAMPLE = 1000  # rows that are encoded to see what model.max_length cuts
 
 
 def rows(plan: Plan, progress: Progress) -> list[dict[str, Any]]:
@@ -39,9 +45,24 @@ def _counted(plan: Plan, lessons: dict[str, Arm], progress: Progress) -> dict[st
         run_dir = rundir.open_or_create(plan.to_json(), plan.suite.name, folder)
         prepare.run(run_dir, plan, progress)
         unit = plan.suite.training.unit
+        for method in {arm.method: None for arm in lessons.values()}:
+            for line in _cut(run_dir, plan, method):
+                progress.say(line)
         return {
             name: train.expected_units(run_dir, arm.method, unit, arm.twin) for name, arm in lessons.items()
         }
+
+
+def _cut(run_dir: RunDir, plan: Plan, method: Method) -> list[str]:
+    """What of the first rows is not learned: so that it is known before hours of training."""
+    if plan.suite.model.shape:  # a model that is not here, nor its tokenizer
+        return []
+    found = run_dir.iterate_lines("corpus/candidates.jsonl")
+    records = (record for row in found if row["kind"] != "canary" for record in examples_of(row, method))
+    tally = Tally()
+    for _ in tally.passing(train.encoded_units(plan, ((r.id, [r]) for r in islice(records, SAMPLE)))):
+        pass
+    return tally.lines(plan.suite.model, f"{method}, first {tally.rows:,} rows")
 
 
 def _row(plan: Plan, job: Job, needed: "Memory") -> dict[str, Any]:

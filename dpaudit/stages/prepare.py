@@ -18,7 +18,7 @@ from dpaudit.progress import Progress
 from dpaudit.reading import is_hub_id, read_records
 from dpaudit.rundir import RunDir, keyed_file_digest
 from dpaudit.shapes import Reader
-from dpaudit.stages import custody, sources
+from dpaudit.stages import custody, dialogues, sources
 from dpaudit.stages.lessons import METHODS, Shares, examples_of
 from dpaudit.suite import Method, Plan
 
@@ -88,15 +88,18 @@ def load_corpus(plan: Plan, folder: Path | None = None) -> CorpusStore:
     is_clinic = data.source == "builtin:clinic"
     source = f"builtin:clinic seed {plan.seed}" if is_clinic else data.source
     corpus = CorpusStore(source, training.unit, folder)
+    tokenizer = _tokenizer(plan.suite.model)
     named: dict[Part, str | None] = {"records": data.source, "pairs": data.preference, "texts": data.text}
     for part, origin in named.items():
         if origin == "builtin:clinic":
-            corpus.add(part, _clinic(plan, part), origin)
+            corpus.add(part, dialogues.checked(_clinic(plan, part), origin, tokenizer), origin)
         elif origin == FAULTS and part == "pairs":
-            corpus.add(part, _planted(_read("records", data.source, data, Reader())), data.source)
+            planted = _planted(_read("records", data.source, data, Reader()))
+            corpus.add(part, dialogues.checked(planted, data.source, tokenizer), data.source)
         elif origin is not None:
             reader = Reader()
-            corpus.add(part, _read(part, origin, data, reader), origin)
+            rows = _read(part, origin, data, reader)
+            corpus.add(part, dialogues.checked(rows, origin, tokenizer), origin)
             if reader.unread:
                 corpus.notes.append(
                     f"{origin}: columns that are not read: {shapes.told(sorted(reader.unread))}"
@@ -111,6 +114,13 @@ def load_corpus(plan: Plan, folder: Path | None = None) -> CorpusStore:
     else:
         corpus.hold_out(data.heldout, plan.seed)
     return corpus
+
+
+def _tokenizer(model: suite.Model) -> Any:
+    """The model's tokenizer, whose chat template every row has to pass; None for a model that only a forecast is made of."""
+    from dpaudit.models import hf
+
+    return None if model.shape else hf.load_tokenizer(model.base)
 
 
 def _clinic(plan: Plan, part: Part) -> Iterator[tuple[int, Record]]:

@@ -8,7 +8,7 @@ import resource
 import secrets
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from itertools import groupby
 from pathlib import Path
@@ -22,6 +22,7 @@ from dpaudit.errors import PartialError, UsageError
 from dpaudit.progress import Progress
 from dpaudit.rundir import RunDir, write_text
 from dpaudit.stages import custody, weights
+from dpaudit.stages.dialogues import Tally
 from dpaudit.stages.jobs import Job, is_noised, is_trls, jobs_of, ledger, told, with_starts
 from dpaudit.stages.lessons import examples_of, expected_weight, units_in
 from dpaudit.suite import Arm, Method, Plan
@@ -81,12 +82,12 @@ def run(
     if several.first and is_slow(plan.suite.model.dtype):
         progress.say(SLOW)
     workers = default_workers(plan.suite.model.base) if workers is None else workers
-    shared = workers <= 1 or len(jobs) == 1
     lessons = {job.arm.lesson: job.arm for job in jobs}
+    say = progress.say if several.first else None
     with ExitStack() as stack:
         data = several.together(
             lambda: {
-                name: stack.enter_context(_loaded(run_dir, plan, arm.method, arm.twin)) if shared else None
+                name: stack.enter_context(_loaded(run_dir, plan, arm.method, arm.twin, say))
                 for name, arm in lessons.items()
             }
         )
@@ -182,22 +183,37 @@ def _chosen(plan: Plan, only: list[str] | None) -> list[Arm]:
     return [arm for name, arm in known.items() if only is None or name in only]
 
 
-def _load(run_dir: RunDir, plan: Plan, method: Method, twin: bool = False) -> TrainingSet:
-    """The units of a method (but canaries where a `twin` learns), encoded into a work folder of the run that goes away with them."""
+def _load(
+    run_dir: RunDir,
+    plan: Plan,
+    method: Method,
+    twin: bool = False,
+    say: Callable[[str], None] | None = None,
+) -> TrainingSet:
+    """The units of a method (but canaries where a `twin` learns), encoded into a work folder of the run that goes away with them.
+
+    What of them is not learned is told by `say`.
+    """
     from dpaudit.stages.prepare import load_training
     from dpaudit.training.units import StoredUnits
 
     unit = plan.suite.training.unit
     in_units = groupby(load_training(run_dir, method, twin), lambda record: unit_of(record, unit))
     folder = run_dir.new_folder(f"units-{method}{'-twin' if twin else ''}")
-    units = StoredUnits.write(folder, encoded_units(plan, in_units))
+    tally = Tally()
+    units = StoredUnits.write(folder, tally.passing(encoded_units(plan, in_units)))
+    for line in tally.lines(plan.suite.model, f"training {method}{' without canaries' if twin else ''}"):
+        if say is not None:
+            say(line)
     return TrainingSet(units, units.names, units.truncated)
 
 
 @contextmanager
-def _loaded(run_dir: RunDir, plan: Plan, method: Method, twin: bool) -> Iterator[TrainingSet]:
+def _loaded(
+    run_dir: RunDir, plan: Plan, method: Method, twin: bool, say: Callable[[str], None] | None
+) -> Iterator[TrainingSet]:
     """`_load`, whose folder is gone when the block ends, however it ends."""
-    found = _load(run_dir, plan, method, twin)
+    found = _load(run_dir, plan, method, twin, say)
     try:
         yield found
     finally:
@@ -232,23 +248,11 @@ def train_arm(
     run_dir: RunDir,
     plan: Plan,
     job: Job,
-    data: TrainingSet | None,
-    micro_batch: int | None,
-    advance: Callable[[int], None],
-) -> None:
-    """Trains one arm and writes its directory; `data` is loaded where it is None (in a process of its own)."""
-    with _loaded(run_dir, plan, job.arm.method, job.arm.twin) if data is None else nullcontext(data) as found:
-        _train_arm(run_dir, plan, job, found, micro_batch, advance)
-
-
-def _train_arm(
-    run_dir: RunDir,
-    plan: Plan,
-    job: Job,
     data: TrainingSet,
     micro_batch: int | None,
     advance: Callable[[int], None],
 ) -> None:
+    """Trains one arm and writes its directory."""
     import torch
 
     from dpaudit.models import hf
