@@ -134,12 +134,19 @@ def load_model(
             use_safetensors=True,
             trust_remote_code=False,
             local_files_only=True,
-            quantization_config=_quantization(quantization, dtype) if found.method is None else None,
+            **(_quantization(quantization, dtype) if found.method is None else {}),
             attn_implementation=attention,
             key_mapping=found.renamed,
             output_loading_info=True,
         )
     folder.require_whole(info, where)
+    for layer in model.modules():
+        if hasattr(
+            layer, "support_avx512bf16_for_cpu"
+        ):  # bitsandbytes would repack weights and score in bfloat16,
+            layer.support_avx512bf16_for_cpu = (
+                False  # on processors that can, whatever dtype they were trained in
+            )
     return model.eval()
 
 
@@ -168,17 +175,19 @@ def _check_quantization(method: str | None, asked: str | None, where: str) -> No
                          remedy="leave it out, or give the model unquantised")  # fmt: skip
 
 
-def _quantization(name: str | None, dtype: str) -> Any:
+def _quantization(name: str | None, dtype: str) -> dict[str, Any]:
+    """The option of Transformers' loading; a None there would hide what a checkpoint's own configuration says."""
     import transformers
 
     if name is None:
-        return None
-    return transformers.BitsAndBytesConfig(
+        return {}
+    told = transformers.BitsAndBytesConfig(
         load_in_4bit=True,
         bnb_4bit_quant_type=name,
         bnb_4bit_use_double_quant=True,
         bnb_4bit_compute_dtype=_DTYPES[dtype],
     )
+    return {"quantization_config": told}
 
 
 def with_adapter(

@@ -80,19 +80,23 @@ def merge(
     folder: Path,
     *,
     dtype: str,
+    quantization: str | None,
     shard_size: str,
     without: Sequence[str],
     prompts: Sequence[tuple[Turn, ...]],
 ) -> Reloaded:
     """Writes base plus adapter into `folder` (shards, tokenizer, generation config), reads it back and compares.
 
-    The keys `without` of the base's config.json are left out. Raises UsageError
+    A base that the adapter was trained on in packed form (`quantization`, or its own) is unpacked into `dtype` first: the
+    adapter corrects what packing changed. The keys `without` of the base's config.json are left out. Raises UsageError
     where base or adapter cannot be loaded, and where the merged model's logits are not those of base and adapter.
     """
     tokenizer = hf.load_tokenizer(base)
     rows = [prompt_ids(turns, tokenizer) for turns in prompts]
-    model = hf.load_model(base, dtype)
+    model = hf.load_model(base, dtype, quantization)
     alone = _logits(model, rows)
+    if hf.is_quantized(model):
+        model = unpacked(model, dtype)
     model = hf.with_adapter(model, adapter)
     expected = _logits(model, rows)
     if not expected.isfinite().all():
@@ -107,6 +111,14 @@ def merge(
     reloaded = _compared(found, expected, alone, TOLERANCE[dtype])
     _check(reloaded, adapter)
     return reloaded
+
+
+def unpacked(model: Any, dtype: str) -> Any:
+    """The model with its packed weights as floats; it is no quantised checkpoint any more."""
+    model = model.dequantize(getattr(torch, dtype)).to(getattr(torch, dtype))
+    for name in ("hf_quantizer", "_weight_conversions"):  # by which `save_pretrained` would pack them again
+        vars(model).pop(name, None)
+    return model
 
 
 def _compared(found: Tensor, expected: Tensor, alone: Tensor, tolerance: float) -> Reloaded:
@@ -131,4 +143,4 @@ def _check(reloaded: Reloaded, adapter: Path) -> None:
 def _logits(model: Any, rows: Sequence[Sequence[int]]) -> Tensor:
     """Of all tokens of all rows in one vector, float32 on the CPU."""
     ids = [torch.tensor([list(row)]) for row in rows]
-    return torch.cat([model(input_ids=one).logits.float().flatten() for one in ids])
+    return torch.cat([model(input_ids=one.to(model.device)).logits.float().flatten().cpu() for one in ids])

@@ -38,6 +38,7 @@ class Source:
     name: str  # of the arm, or of the adapter's folder
     run: str | None = None
     assume_public: bool = False
+    quantization: str | None = None  # of the base while the adapter was trained
 
 
 def of_run(
@@ -50,7 +51,15 @@ def of_run(
     chain.require(run_dir, plan)
     run_dir.require_current(f"train/{arm}/train.json", train.INPUTS, "dpaudit train")
     adapter = run_dir.file(f"train/{arm}/adapter")
-    return Source(adapter, model or _base_of(adapter), dtype or plan.suite.model.dtype, arm, run_dir.name)
+    base = plan.suite.model
+    return Source(
+        adapter,
+        model or _base_of(adapter),
+        dtype or base.dtype,
+        arm,
+        run_dir.name,
+        quantization=base.quantization,
+    )
 
 
 def of_folder(
@@ -91,6 +100,7 @@ def run(source: Source, out: Path, shard_size: str, progress: Progress) -> dict[
                 source.adapter,
                 folder,
                 dtype=source.dtype,
+                quantization=source.quantization,
                 shard_size=shard_size,
                 without=(ledger.KEY,),
                 prompts=PROMPTS,
@@ -144,7 +154,7 @@ def _write_ledger(folder: Path, kept: "Ledger", source: Source) -> None:
     from dpaudit import ledger
 
     origin = {"run": source.run, "arm" if source.run else "adapter": source.name, "base": source.base,
-              "adapter_sha256": _adapter_digest(source), "dtype": source.dtype}  # fmt: skip
+              "adapter_sha256": _adapter_digest(source), "dtype": source.dtype, "quantization": source.quantization}  # fmt: skip
     weights = {file.name: custody.file_digest(file) for file in sorted(folder.glob("*.safetensors"))}
     text = custody.stamped({**kept.data, "merged_from": origin, "weights": weights}, "", None)
     (folder / ledger.FILE).write_text(json.dumps(text, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
