@@ -64,6 +64,8 @@ class Checkpoints:
         if not numbers:
             return None
         relative = f"{self.folder}/{numbers[-1]}/state.json"
+        if not self.run_dir.file(relative).is_file():
+            raise self.run_dir.refused(relative, "no such file")
         told = self.run_dir.read_json(relative)
         require_files(self.run_dir, f"{self.folder}/{numbers[-1]}", told["files"], {"state.json"})
         self._require_ledger(len(told["steps"]))

@@ -24,11 +24,11 @@ def verdicts(run_dir: RunDir, plan: Plan) -> list[dict[str, Any]]:
     Each says when it was made, and whether that was before training; they are kept in audit/claims.json where the run
     can be written. Raises UsageError where the run has none, and where an audit is missing or out of date.
     """
+    custody.require(run_dir, plan)
     wanted = declarations.claims(run_dir)
     if not wanted:
         raise UsageError(f"{run_dir.name}: claims", expected="claims of this run", got="none",
                          remedy=f"--arm ARM {claims.EXAMPLE} adds one, marked as added later; those under `claims:` of a suite are declared")  # fmt: skip
-    custody.require(run_dir, plan)
     found = [
         _verdict(run_dir, plan, claim) | {"mark": entry.mark, "date": entry.date} for claim, entry in wanted
     ]

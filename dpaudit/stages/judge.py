@@ -89,6 +89,7 @@ def validate(
     allow_egress: Sequence[str] = (),
 ) -> bool:
     """Whether the judge passes its planted faults; writes judge/passport.json alone. No arm need be trained."""
+    custody.require(run_dir, plan)
     found = _write_rubric(run_dir, plan, plan.suite.judging or Judging())
     asker = _Asker(run_dir, plan, found, judge, allow_egress)
     return bool(_passport(run_dir, plan, asker, progress)["fit"])
