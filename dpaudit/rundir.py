@@ -182,6 +182,8 @@ class RunDir:
 
     def keyed_digest(self, relative: str) -> str:
         """HMAC-SHA-256 of a private file under the run's secret key: a plain hash would confirm a guessed corpus."""
+        if not self.file(relative).is_file():
+            raise self.refused(relative, "no such file")
         return keyed_file_digest(self.file(relative), self.hash_key())
 
     def hash_key(self) -> bytes:

@@ -74,6 +74,15 @@ def manifest_file(arm: str) -> str:
     return f"train/{arm}/manifest.json"
 
 
+def require_if_arms(adapter: Path) -> None:
+    """Raises UsageError for an adapter folder that lies in a run and is not what its arm's manifest binds; others pass."""
+    arm = adapter.absolute().parent
+    run_dir = RunDir(arm.parent.parent)
+    if arm.parent.name == "train" and run_dir.file(PLAN).is_file():
+        require_run(run_dir)
+        require_arm(run_dir, arm.name)
+
+
 def write_arm(run_dir: RunDir, folder: Path, arm: str, inputs: tuple[str, ...], begun: str) -> None:
     """Binds all that stands in an arm's folder, before it gets its name, to the plan, the coins and what it began with.
 

@@ -209,6 +209,7 @@ def outside_stages(plan: Plan) -> "tuple[Mechanism, ...]":
     """
     from dpaudit import ledger
     from dpaudit.models import hf
+    from dpaudit.stages import custody
 
     chosen, found = plan.suite.model, []
     base = Path(hf.resolve(chosen.base))
@@ -219,6 +220,8 @@ def outside_stages(plan: Plan) -> "tuple[Mechanism, ...]":
         if not any((place / "adapter_config.json").is_file() for place in places):
             raise UsageError(f"--start {chosen.start}", expected="an adapter folder with adapter_config.json",
                              got="none" if Path(chosen.start).is_dir() else "no such folder")  # fmt: skip
+        for place in places:
+            custody.require_if_arms(place)
         known = ledger.find(Path(chosen.start))
         if known is not None:
             found.append(known)

@@ -72,6 +72,7 @@ def of_folder(
         raise UsageError(
             f"--adapter {adapter}", expected="a folder with adapter_config.json", got="none in it"
         )
+    chain.require_if_arms(adapter)
     base = model or _base_of(adapter)
     name = adapter.absolute().name
     return Source(adapter, base, dtype or merge.own_dtype(base), name, assume_public=assume_public)

@@ -507,11 +507,11 @@ def _flip_key(run_dir: RunDir, plan: Plan, arm: str) -> bytes:
     trained again learns from the same answers and spends nothing more."""
     if plan.insecure_seed is not None:
         return hashlib.sha256(f"{plan.insecure_seed}/{arm}/flips".encode()).digest()
-    file = run_dir.secret_file(f"flips-{arm}.key")
-    if not file.is_file():
-        write_text(file, secrets.token_hex(32))
-        file.chmod(0o600)
-    return bytes.fromhex(file.read_text(encoding="utf-8"))
+    file = f"secret/flips-{arm}.json"
+    if not run_dir.file(file).is_file():
+        run_dir.write_json(file, {"key": secrets.token_hex(32)})
+        run_dir.file(file).chmod(0o600)
+    return bytes.fromhex(run_dir.read_json(file)["key"])
 
 
 def _measured(done: "Result", data: TrainingSet, trainable_parameters: int) -> dict[str, Any]:
