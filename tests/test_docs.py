@@ -21,6 +21,7 @@ PAGES = [
         "docs/content.md",
         "docs/data.md",
         "docs/audit.md",
+        "docs/custody.md",
     )
 ]
 FENCE = re.compile(r"^```sh\n(.*?)^```", re.MULTILINE | re.DOTALL)

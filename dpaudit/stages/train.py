@@ -20,7 +20,7 @@ from dpaudit import parallel, suite
 from dpaudit.corpus import Record, unit_of
 from dpaudit.errors import PartialError, UsageError
 from dpaudit.progress import Progress
-from dpaudit.rundir import RunDir, write_text
+from dpaudit.rundir import RunDir
 from dpaudit.stages import custody, weights
 from dpaudit.stages.dialogues import Tally
 from dpaudit.stages.jobs import Job, is_noised, is_trls, jobs_of, ledger, told, with_starts

@@ -19,7 +19,7 @@ from dpaudit.suite import AttackKind, Grid, Plan
 from dpaudit.training import examples, labels, loop
 
 ARM = "dpo-robust-eps2"
-KEY = f"secret/flips-{ARM}.key"
+KEY = f"secret/flips-{ARM}.json"
 
 
 def label_plan(model: Path) -> Plan:
@@ -81,7 +81,13 @@ def test_the_arm_learns_from_the_turned_labels(
     keys = (bytes([number]) * 32 for number in range(100))
     turning = (k for k in keys if answers(labels.randomised(clean.units, clean.names, 2.0, k)) != answers(clean.units))  # fmt: skip
     key = next(turning)  # among so few pairs the key that was drawn turns none now and then
-    file.write_text(key.hex())
+    altered = file.read_text()
+    file.write_text(altered.replace('"key": "', '"key": "00', 1))
+    with pytest.raises(
+        UsageError, match=r"flips-.*\.json: .* got an altered one"
+    ):  # other flips would spend more
+        train._flip_key(run_dir, plan, ARM)
+    run_dir.write_json(KEY, {"key": key.hex()})
     seen = []
     learn = loop.train
 
@@ -96,7 +102,7 @@ def test_the_arm_learns_from_the_turned_labels(
     turned = labels.randomised(clean.units, clean.names, 2.0, key)
     assert answers(units) == answers(turned) != answers(clean.units)
     assert objective == examples.Objective("robust", None, labels.flip_probability(2.0))
-    assert bytes.fromhex(file.read_text()) == key
+    assert bytes.fromhex(run_dir.read_json(KEY)["key"]) == key
 
 
 def test_an_insecure_seed_needs_no_key(toy_model_dir: Path, tmp_path: Path) -> None:
