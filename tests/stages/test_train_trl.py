@@ -36,6 +36,9 @@ def test_kto_without_privacy(toy_model_dir: Path, tmp_path: Path) -> None:
         "README.md",
         "adapter_config.json",
         "adapter_model.safetensors",
+        "chat_template.jinja",
+        "tokenizer.json",
+        "tokenizer_config.json",
     }
     ledger = run_dir.read_json("train/dpo-kto-inf/privacy.json")
     assert (ledger["claim"]["epsilon"], ledger["sampler"], ledger["steps_done"]) == (
