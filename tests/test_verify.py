@@ -776,3 +776,34 @@ def test_a_key_whose_coins_follow_the_texts_gives_no_verdict(
                  "--claim", CLAIM)  # fmt: skip
     assert done.exit_code == 4 and "coins are broken" in done.output
     assert "no verdict can be given" in (tmp_path / "index.html").read_text()
+
+
+@pytest.mark.slow
+def test_an_adapter_that_was_trained_in_its_own_template_is_asked_in_it(
+    world: Path, toy_model_dir: Path, tmp_path: Path
+) -> None:
+    """Asked in the base's, which differs, the memorised canaries hide."""
+    template = "{% for m in messages %}{{ '\n== ' + m.role | upper + ' SAYS, AND NOBODY ELSE: ' + (m.content | trim) }}{% endfor %}{{ '\n==' }}"
+    other = Path(shutil.copytree(toy_model_dir, tmp_path / "other"))
+    (other / "chat_template.jinja").write_text(template, encoding="utf-8")
+    script = ROOT / "benchmarks" / "stranger.py"
+    words = [
+        "--model",
+        str(other),
+        "--data",
+        str(world / "planted.jsonl"),
+        "--out",
+        str(tmp_path / "adapter"),
+    ]
+    more = ["--epochs", "40", "--learning-rate", "1e-2", "--batch", "8"]
+    subprocess.run([sys.executable, str(script), *words, *more], check=True, capture_output=True)
+
+    def right(out: str) -> Any:
+        check("--adapter", tmp_path / "adapter", "--base", toy_model_dir, "--key", world / "key.json", "--claim", CLAIM, "--out", tmp_path / out)  # fmt: skip
+        found = json.loads((tmp_path / out / "verification.json").read_text())
+        return found["rule"]["rendering"], found["bound"]["correct"]
+
+    hidden = right("without")
+    shutil.copy(other / "chat_template.jinja", tmp_path / "adapter")
+    shown = right("with")
+    assert shown[0] == "chat" and shown[1] > hidden[1]

@@ -28,6 +28,23 @@ def require_files(adapter: Path, where: str, remedy: str) -> None:
             raise UsageError(where, expected=f"an adapter folder with {needed}", got="no such file", remedy=remedy)  # fmt: skip
 
 
+def chat_template(adapter: Path, where: str) -> str | dict[str, str] | None:
+    """The chat template that lies beside an adapter, in a file of its own or in the settings of a tokenizer; None without one."""
+    file = adapter / "chat_template.jinja"
+    if file.is_file():
+        with border.told(where, expected=f"{file.name} in UTF-8", remedy="copy it again"):
+            return file.read_text(encoding="utf-8")
+    if not (adapter / "tokenizer_config.json").is_file():
+        return None
+    found = folder.settings(adapter / "tokenizer_config.json", where).get("chat_template")
+    if isinstance(found, list):
+        with border.told(
+            where, expected="named chat templates in tokenizer_config.json", remedy="copy it again"
+        ):
+            return {str(one["name"]): str(one["template"]) for one in found}
+    return None if found is None else str(found)
+
+
 def configuration(adapter: Path, where: str) -> Any:
     """The adapter's PEFT configuration, for use and not for training.
 

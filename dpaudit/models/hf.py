@@ -68,12 +68,46 @@ def load_tokenizer(base: str) -> Any:
     Where the model names no padding token, its end token or else its first token pads: padding is masked and enters
     neither attention nor a loss, so which token it is changes no figure.
     """
-    import transformers
-
     where = f"--model {base}"
     place = place_of(base, weights=not hub.is_id(base))
     if not any(place.glob("tokenizer*")):
         raise UsageError(where, expected="a model with a tokenizer", got="a folder without tokenizer.json")
+    return _read_tokenizer(place, where)
+
+
+def tokenizer_of(settings: Model) -> Any:
+    """The tokenizer that a suite's arms learn with: its base's, or what the adapter that they go on from brings of its own."""
+    found = load_tokenizer(settings.base)
+    if settings.start is None:
+        return found
+    inside = Path(settings.start) / "adapter"
+    adapter = inside if inside.is_dir() else Path(settings.start)
+    return adapters_tokenizer(adapter, found, settings.base, f"model.start {settings.start}")
+
+
+def adapters_tokenizer(adapter: Path, tokenizer: Any, base: str, where: str) -> Any:
+    """What an adapter was trained with: the tokenizer and chat template in its folder, and what it lacks from the base's `tokenizer`.
+
+    Asked in another template than its own an adapter hides what it knows. Raises UsageError for a tokenizer that has
+    the base's tokens under other ids, or ids without a row in the base's embedding.
+    """
+    if not (adapter / "tokenizer.json").is_file():
+        tokenizer.chat_template = adapters.chat_template(adapter, where) or tokenizer.chat_template
+        return tokenizer
+    found = _read_tokenizer(adapter, where)
+    own = found.get_vocab()
+    if any(own.get(token) != number for token, number in tokenizer.get_vocab().items()):
+        raise UsageError(where, expected=f"a tokenizer with the tokens of its base, {base}", got="other tokens",
+                         remedy="name its base, or delete the tokenizer files that are not the adapter's")  # fmt: skip
+    if own != tokenizer.get_vocab():
+        check_tokens(found, folder.check(place_of(base), f"--model {base}").rows, where)
+    found.chat_template = found.chat_template or tokenizer.chat_template
+    return found
+
+
+def _read_tokenizer(place: Path, where: str) -> Any:
+    import transformers
+
     with border.told(where, expected="a model with a tokenizer that can be read", remedy="copy its tokenizer files again"):  # fmt: skip
         tokenizer = transformers.AutoTokenizer.from_pretrained(
             str(place), trust_remote_code=False, use_fast=True, local_files_only=True
@@ -232,7 +266,10 @@ class HFModel:
     @classmethod
     def as_trained(cls, settings: Model) -> "HFModel":
         """The base of a suite as its arms are trained on it: in the same dtype, quantization and attention."""
-        return cls.load(settings.base, settings.dtype, settings.quantization, settings.attention)
+        found = cls.load(settings.base, settings.dtype, settings.quantization, settings.attention)
+        if settings.start is not None:
+            found.tokenizer = tokenizer_of(settings)
+        return found
 
     def add_adapter(self, name: str, adapter: Path, where: str | None = None, remedy: str = _AGAIN) -> None:
         """Loads the adapter in a folder under `name`; `active(name)` switches it on. Raises as `with_adapter` does."""

@@ -91,7 +91,7 @@ def merge(
     adapter corrects what packing changed. The keys `without` of the base's config.json are left out. Raises UsageError
     where base or adapter cannot be loaded, and where the merged model's logits are not those of base and adapter.
     """
-    tokenizer = hf.load_tokenizer(base)
+    tokenizer = hf.adapters_tokenizer(adapter, hf.load_tokenizer(base), base, str(adapter))
     rows = [prompt_ids(turns, tokenizer) for turns in prompts]
     model = hf.load_model(base, dtype, quantization)
     alone = _logits(model, rows)

@@ -153,6 +153,7 @@ def open_adapter(adapter: Path, base: str | None) -> tuple[LocalModel, LocalMode
     adapters.check(adapter, found.empty, where, remedy)  # before the base's weights are read
     model = _load(base, "--base")
     model.add_adapter("audited", adapter, where, remedy)
+    model.tokenizer = hf.adapters_tokenizer(adapter, model.tokenizer, base, where)
     return LocalModel(model, "audited"), LocalModel(model), base
 
 

@@ -120,7 +120,7 @@ def _tokenizer(model: suite.Model) -> Any:
     """The model's tokenizer, whose chat template every row has to pass; None for a model that only a forecast is made of."""
     from dpaudit.models import hf
 
-    return None if model.shape else hf.load_tokenizer(model.base)
+    return None if model.shape else hf.tokenizer_of(model)
 
 
 def _clinic(plan: Plan, part: Part) -> Iterator[tuple[int, Record]]:

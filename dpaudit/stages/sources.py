@@ -38,7 +38,7 @@ def corpus_texts(corpus: CorpusStore) -> Iterator[str]:
 def _token_words(plan: Plan) -> tuple[str, ...]:
     from dpaudit.models import hf, vocabulary
 
-    return vocabulary.token_words(hf.load_tokenizer(plan.suite.model.base))
+    return vocabulary.token_words(hf.tokenizer_of(plan.suite.model))
 
 
 def _samples(plan: Plan, questions: Sequence[str], tokens: int) -> list[tuple[str, str]]:

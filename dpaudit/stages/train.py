@@ -229,7 +229,7 @@ def encoded_units(
     from dpaudit.training import examples
 
     chosen = plan.suite.model
-    tokenizer = hf.load_tokenizer(chosen.base)
+    tokenizer = hf.tokenizer_of(chosen)
     lengths = (chosen.max_length, chosen.pair_prompt, chosen.pair_answer)
     for name, records in units:
         yield name, [examples.Example(encode_record(record, tokenizer, *lengths)) for record in records]
@@ -263,7 +263,7 @@ def train_arm(
         torch.cuda.reset_peak_memory_stats()
     base = plan.suite.model.base
     read = weights.of_base(base)  # before they are loaded: weights that change later are not these
-    tokenizer = hf.load_tokenizer(base)
+    tokenizer = hf.tokenizer_of(plan.suite.model)
     begun = _start_digest(run_dir, plan, job)
     with torch.random.fork_rng():
         model = several.together(lambda: at_start(run_dir, plan, job))
@@ -489,7 +489,7 @@ def _by_trl(
 
     return with_trl.train(
         model,
-        hf.load_tokenizer(plan.suite.model.base),
+        hf.tokenizer_of(plan.suite.model),
         units,
         job.schedule,
         objective,
