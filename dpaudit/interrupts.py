@@ -36,11 +36,22 @@ def heard() -> Iterator[None]:
         if handler is not signal.SIG_IGN:
             signal.signal(one, interrupt)
     try:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
         yield
     finally:
         for one, handler in before.items():
             if signal.getsignal(one) is interrupt:
                 signal.signal(one, handler)
+
+
+@contextmanager
+def deaf() -> Iterator[None]:
+    """A process that is started within gets no signal before it is ready, in `heard`: it would end with a traceback."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def hear_no_more() -> None:

@@ -3,10 +3,12 @@
 import contextlib
 import multiprocessing
 import os
+import pickle
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
+from multiprocessing.reduction import ForkingPickler
 from typing import Any
 
 from dpaudit import faults, interrupts, libraries
@@ -69,12 +71,16 @@ class _Running:
 
     def __init__(self, job: Job, threads: int, progress: Progress) -> None:
         context = multiprocessing.get_context("spawn")
+        packed = bytes(
+            ForkingPickler.dumps(job)
+        )  # unpacked by a process that watches its parent: that imports for seconds
         self.job = job
         self.connection, theirs = context.Pipe(duplex=False)
-        self.process = context.Process(target=_work, args=(job, threads, os.getpid(), theirs), daemon=True)
+        self.process = context.Process(target=_work, args=(packed, threads, os.getpid(), theirs), daemon=True)
         self._stack = contextlib.ExitStack()
         self._advance: Advance = self._stack.enter_context(progress.task(job.description, job.total))
-        self.process.start()
+        with interrupts.deaf():
+            self.process.start()
         theirs.close()
 
     def hear(self) -> bool:
@@ -114,19 +120,20 @@ class _Running:
         )  # ends the task, and calls it not done
 
 
-def _work(job: Job, threads: int, parent: int, connection: Connection) -> None:
+def _work(packed: bytes, threads: int, parent: int, connection: Connection) -> None:
     interrupts.end_with_parent(parent)
-    with interrupts.heard():
-        code = 0
-        try:
+    code = 0
+    try:
+        with interrupts.heard():
             import torch
 
             libraries.hush()
             torch.set_num_threads(threads)
-            connection.send(_outcome(job, connection))
-        except KeyboardInterrupt:
-            code = interrupts.CODE  # the parent says so; no traceback here
+            connection.send(_outcome(pickle.loads(packed), connection))
+            interrupts.hear_no_more()
+    except KeyboardInterrupt:
         interrupts.hear_no_more()
+        code = interrupts.CODE  # the parent says so; no traceback here
     sys.exit(code)
 
 

@@ -162,6 +162,19 @@ def test_workers_end_with_a_parent_that_is_killed(tmp_path: Path) -> None:
     assert waited(lambda: not any(map(is_running, workers)), 5)
 
 
+def test_a_job_that_is_stopped_before_it_is_ready_says_nothing(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Ctrl-C reaches workers too, which import for seconds."""
+    begun = [parallel._Running(job, 1, Progress(quiet=True)) for job in jobs(stay, tmp_path, 2)]
+    for one in begun:
+        assert one.process.pid is not None
+        os.kill(one.process.pid, signal.SIGINT)
+        one.stop()
+    assert [one.process.exitcode for one in begun] == [130, 130]
+    assert capfd.readouterr().err == "" and list(tmp_path.iterdir()) == []
+
+
 def keep_a_folder(path: Path, advance: Callable[[int], None]) -> None:
     """A job with a work folder; the first one fails once the other has begun."""
     if path.name == "0":

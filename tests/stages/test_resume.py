@@ -2,12 +2,7 @@
 
 import json
 import os
-import random
 import shutil
-import signal
-import subprocess
-import sys
-import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -286,64 +281,3 @@ def test_out_of_memory_names_the_setting_and_the_run_goes_on(
         train.run(run_dir, plan, QUIET, only=["sft-eps4"])
     train.run(run_dir, plan, QUIET, only=["sft-eps4"], micro_batch=3)
     assert run_dir.read_json("train/sft-eps4/privacy.json")["steps_done"] == 9
-
-
-COMMAND = """
-import sys
-from pathlib import Path
-sys.path.insert(0, {tests!r})
-import test_resume
-from dpaudit.stages import train
-plan = test_resume.slow_plan(Path({model!r}))
-run_dir = test_resume.prepared(plan, Path({runs!r}))
-test_resume.rundir.sweep(run_dir)
-print("ready", flush=True)
-train.run(run_dir, plan, test_resume.QUIET, only=["sft-eps4"])
-"""
-
-
-def slow_plan(model: Path) -> Plan:
-    return make_plan(model, private=replace(STEPS, steps=120, batch=12), checkpoint_every=20)
-
-
-@pytest.mark.slow
-def test_kill_9_at_twenty_moments_ends_with_the_same_bytes(toy_model_dir: Path, tmp_path: Path) -> None:
-    """Half of the moments are random, half fall into the writing of a checkpoint."""
-    plan = slow_plan(toy_model_dir)
-    unbroken = prepared(plan, tmp_path / "unbroken")
-    train.run(unbroken, plan, QUIET, only=["sft-eps4"])
-    wanted = final_bytes(unbroken, "sft-eps4")
-    pick = random.Random(8)
-    killed = 0
-    for number in range(KILLS):
-        runs = tmp_path / str(number)
-        run_dir = prepared(plan, runs)
-        code = COMMAND.format(tests=str(Path(__file__).parent), model=str(toy_model_dir), runs=str(runs))
-        for attempt in range(8):
-            process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE)
-            if attempt == 0:
-                assert process.stdout is not None and process.stdout.readline() == b"ready\n"
-                wait_for(run_dir, process, number, pick)
-                if process.poll() is None:
-                    os.kill(process.pid, signal.SIGKILL)
-                    killed += 1
-            if process.wait() == 0:
-                break
-        assert process.returncode == 0
-        assert final_bytes(run_dir, "sft-eps4") == wanted, f"killed at moment {number}"
-        assert left_behind(run_dir) == []
-    assert killed == KILLS
-
-
-def wait_for(run_dir: RunDir, process: "subprocess.Popen[bytes]", number: int, pick: random.Random) -> None:
-    """Until a random moment; at odd numbers until a state of the generators appears, and up to 20 ms more."""
-    if number % 2 == 0:
-        deadline = time.monotonic() + 60
-        while not run_dir.file("train").exists() and time.monotonic() < deadline and process.poll() is None:
-            time.sleep(0.005)
-        time.sleep(pick.random() * 1.0)
-        return
-    seen = f"sft-eps4.{20 * pick.randint(1, 5)}.json"
-    while not run_dir.secret_file(f"states/{seen}").exists() and process.poll() is None:
-        time.sleep(0.0005)
-    time.sleep(pick.random() * 0.02)
