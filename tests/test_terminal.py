@@ -94,7 +94,7 @@ def test_a_reader_who_has_left_changes_no_exit_code(words: str, code: int, tmp_p
 
 def test_a_full_disk_behind_stdout_is_one_line_and_no_code_of_pythons(tmp_path: Path) -> None:
     code, told = run("> /dev/full", "attack", "list", cwd=tmp_path)
-    assert (code, told.count("\n")) == (2, 1) and "the disk: expected room" in told
+    assert (code, told.count("\n")) == (3, 1) and "the disk: expected room" in told
 
 
 @pytest.mark.parametrize(("words", "code"), [("attack list", 0), ("show nothing", 2)])
