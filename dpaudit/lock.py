@@ -134,7 +134,7 @@ def _found(lock: Path, now: float) -> Found | None:
 def _holder(text: str) -> Holder | None:
     try:
         return Holder(**json.loads(text))
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, RecursionError):
         return None
 
 

@@ -130,8 +130,20 @@ class RunDir:
         path = self.file(relative)
         if not path.is_file():
             raise missing(path)
-        with path.open(encoding="utf-8") as stream:
-            yield from (json.loads(line) for line in stream if line.strip())
+        with path.open("rb") as stream:
+            for number, line in enumerate(stream, start=1):
+                if line.strip():
+                    yield self._row(relative, number, line)
+
+    def _row(self, relative: str, number: int, line: bytes) -> dict[str, Any]:
+        """The JSON object in one line. Raises UsageError for anything else, and never quotes it."""
+        try:
+            row = json.loads(line)
+        except (ValueError, RecursionError):
+            row = None
+        if not isinstance(row, dict):
+            raise self.refused(relative, f"something else in line {number}", "a JSON object a line")
+        return row
 
     def write_lines(self, relative: str, rows: Iterable[dict[str, Any]]) -> None:
         """Writes the rows one by one, for their owner's eyes alone; the file appears as a whole or not at all."""

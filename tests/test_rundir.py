@@ -164,6 +164,32 @@ def test_lines_keep_their_text(run_dir: RunDir) -> None:
     assert run_dir.read_lines("rows.jsonl") == rows
 
 
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"\xff\xfe",
+        b"[" * 100_000,
+        b"{" * 9,
+        b"9" * 6000,
+        b"[1]",
+        b"null",
+        b'"words"',
+        b"\0",
+        b'{"a": "Mopana"',
+    ],
+)
+def test_a_row_of_another_kind_is_one_line_that_quotes_nothing(line: bytes, run_dir: RunDir) -> None:
+    run_dir.write_lines("judge/rows.jsonl", [{"a": 1}])
+    with run_dir.file("judge/rows.jsonl").open("ab") as stream:
+        stream.write(line + b"\n")
+    with pytest.raises(
+        UsageError,
+        match=r"rows.jsonl: expected a JSON object a line, got something else in line 2; .*dpaudit judge",
+    ) as caught:
+        run_dir.read_lines("judge/rows.jsonl")
+    assert "Mopana" not in str(caught.value)
+
+
 def test_rows_are_for_their_owner_alone_and_pages_for_whom_the_system_lets(run_dir: RunDir) -> None:
     """Prompts, answers and records stay private where a run is copied to; its own folder alone is no fence then."""
     run_dir.write_lines("corpus/rows.jsonl", [{"a": 1}])

@@ -45,7 +45,7 @@ def base_of(adapter: Path) -> str:
     file = adapter / "adapter_config.json"
     try:
         base = json.loads(file.read_text(encoding="utf-8"))["base_model_name_or_path"]
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         base = None
     if not isinstance(base, str) or not base:
         raise UsageError(str(file), expected="an adapter's configuration that names its base", got="none",

@@ -43,7 +43,7 @@ def require_trained_on(ledger: Path, base: str, otherwise: str) -> None:
     """
     try:
         told = json.loads(ledger.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return
     then = told.get("base") if isinstance(told, dict) else None
     if not then or not isinstance(then, dict):
