@@ -2,7 +2,6 @@
 of a merged model too)."""
 
 import difflib
-import json
 import warnings
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,8 @@ import torch
 
 from dpaudit.custody import file_digest
 from dpaudit.errors import UsageError
+from dpaudit.models import adapters, border
+from dpaudit.models import folder as folders
 from dpaudit.suite import ASSUMED_PUBLIC, Lora
 
 NAMES_MOST = 12  # of layers, told where none is like the one that was asked for
@@ -77,21 +78,15 @@ def load_adapter(model: Any, folder: Path) -> None:
     peft.set_peft_model_state_dict(model, weights)
 
 
-def _opened(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+def _opened(adapter: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     """An adapter folder's weights and settings, from safetensors and JSON alone."""
     import peft
-    from safetensors import SafetensorError
 
-    for name in ("adapter_config.json", "adapter_model.safetensors"):
-        if not (folder / name).is_file():
-            raise UsageError(str(folder / name), expected="an adapter folder with this file", got="none",
-                             remedy="give the folder that training wrote")  # fmt: skip
-    try:
-        kept = dict(json.loads((folder / "adapter_config.json").read_text(encoding="utf-8")))
-        return peft.load_peft_weights(str(folder), device="cpu"), kept
-    except (SafetensorError, ValueError) as error:
-        raise UsageError(str(folder), expected="a whole adapter", got=f"a broken one ({type(error).__name__})",
-                         remedy="copy it again, or train it again") from None  # fmt: skip
+    where, remedy = str(adapter), "copy it again, or train it again"
+    adapters.require_files(adapter, where, "give the folder that training wrote")
+    kept = folders.settings(adapter / adapters.CONFIG, where)
+    with border.told(where, expected="a whole adapter", remedy=remedy):
+        return peft.load_peft_weights(str(adapter), device="cpu"), kept
 
 
 def save_adapter(model: Any, folder: Path, base: str, card: str, tokenizer: Any = None) -> None:

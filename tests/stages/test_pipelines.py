@@ -336,5 +336,9 @@ def test_a_broken_adapter_folder_is_told_in_one_line(
         place.unlink()
     else:
         place.write_bytes(place.read_bytes()[:200])
-    told = "no such file|got none|an adapter folder" if fault == "no weights" else "expected a whole adapter, got a broken one"  # fmt: skip
+    told = {
+        "no weights": "no such file|got none|an adapter folder",
+        "cut short": "expected adapter_model.safetensors in safetensors, whole",
+        "no settings": "expected adapter_config.json with a JSON object",
+    }[fault]
     refused(make_plan(toy_model_dir, Grid(epsilons=(), baseline=True), start), tmp_path / "runs", told)

@@ -1,0 +1,199 @@
+"""Nothing leaves the machine but a question about a name that was typed."""
+
+import json
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import no_network
+import pytest
+import yaml
+from test_cli import MINI
+
+from dpaudit import cli, egress, planting
+from dpaudit.errors import UsageError
+
+ID = "nobody-here/nothing-of-this-name"
+CLAIM = "eps=3,delta=1e-5,unit=record,relation=add_or_remove"
+Type = Callable[..., tuple[int, str, list[str]]]
+
+
+@pytest.fixture
+def typed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], toy_model_dir: Path) -> Type:  # fmt: skip
+    """Types `dpaudit ...` in this process: exit code, last line of stderr, and what was tried."""
+    monkeypatch.chdir(tmp_path)
+    suite = MINI | {"model": MINI["model"] | {"base": str(toy_model_dir)}}
+    Path("mini.yaml").write_text(yaml.safe_dump(suite))
+
+    def run(*words: str, within: float = 10) -> tuple[int, str, list[str]]:
+        monkeypatch.setattr(sys, "argv", ["dpaudit", *words])
+        start = time.monotonic()
+        with pytest.raises(SystemExit) as ended, no_network.watched() as tried:
+            cli.main()
+        assert time.monotonic() - start < within
+        lines = capfd.readouterr().err.splitlines()
+        return int(ended.value.code or 0), lines[-1] if lines else "", tried
+
+    return run
+
+
+@pytest.fixture
+def lost(toy_adapter_dir: Path, tmp_path: Path) -> Path:
+    """An adapter whose configuration names a base on a hub."""
+    shutil.copytree(toy_adapter_dir, tmp_path / "lost")
+    file = tmp_path / "lost" / "adapter_config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"base_model_name_or_path": ID}))
+    return tmp_path / "lost"
+
+
+def suite_with(**changed: Any) -> str:
+    Path("hub.yaml").write_text(
+        yaml.safe_dump({key: {**MINI.get(key, {}), **value} for key, value in changed.items()} | {k: v for k, v in MINI.items() if k not in changed})
+    )  # fmt: skip
+    return "hub.yaml"
+
+
+def test_the_watch_sees_what_it_should() -> None:
+    with no_network.watched() as tried, pytest.raises(OSError, match="no network"):
+        socket.create_connection(("example.org", 80), timeout=1)
+    assert tried == ["socket.getaddrinfo 'example.org'"]
+    with no_network.watched() as tried, pytest.raises(OSError, match="no network"):
+        socket.create_connection(("192.0.2.1", 80), timeout=1)
+    assert len(tried) == 1
+
+
+def test_a_base_that_an_adapter_names_is_not_looked_up(typed: Type, lost: Path, toy_model_dir: Path) -> None:
+    rows = [{"messages": [{"role": "user", "content": f"Question {i}?"}, {"role": "assistant", "content": f"Answer {i}."}]}
+            for i in range(12)]  # fmt: skip
+    Path("data.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    planting.plant(Path("data.jsonl"), Path("planted.jsonl"), Path("key.json"), 100)
+    for option, words in {
+        "--base": ("verify", "--adapter", str(lost), "--key", "key.json", "--claim", CLAIM),
+        "--model": ("merge", "--adapter", str(lost), "--out", "merged", "--assume-public"),
+    }.items():
+        code, line, tried = typed(*words)
+        assert (code, tried) == (2, [])
+        assert f"{option} {ID}" in line
+    code, _, tried = typed("merge", "--adapter", str(lost), "--model", str(toy_model_dir), "--out", "merged", "--assume-public")  # fmt: skip
+    assert (code, tried) == (0, [])
+
+
+NAMED = {"--model": {"model": {"base": ID}}, "--data": {"data": {"source": ID}}}
+
+
+@pytest.mark.parametrize("option", NAMED)
+def test_a_name_in_a_suite_asks_nobody(option: str, typed: Type, toy_model_dir: Path) -> None:
+    name = suite_with(**({"model": {"base": str(toy_model_dir)}} | NAMED[option]))
+    for words in (("train", "--suite", name), ("run", name, "--dry-run")):
+        code, line, tried = typed(*words)
+        assert (code, tried) == (2, [])
+        assert f"{option} {ID}" in line
+        assert not Path("runs").exists()
+
+
+# the client of data tries again for 23 seconds
+@pytest.mark.parametrize("option", ["--model", pytest.param("--data", marks=pytest.mark.slow)])
+def test_a_typed_name_is_asked_about(option: str, typed: Type) -> None:
+    code, line, tried = typed("train", "--suite", "mini.yaml", option, ID, within=60)
+    assert code == 2 and tried and ID in line
+    assert not Path("runs").exists()
+
+
+def test_training_and_merging_ask_nobody(typed: Type) -> None:
+    """PEFT asks a hub whether a base's vocabulary was changed, as it saves; Transformers whether a tokenizer is patched."""
+    assert typed("train", "--suite", "mini.yaml", "--eps", "8", "--no-baseline", "--workers", "1")[::2] == (
+        0,
+        [],
+    )
+    assert typed("merge", "--arm", "sft-eps8", "--out", "merged")[::2] == (0, [])
+    assert typed("show")[::2] == (0, [])
+
+
+def test_a_users_own_ban_holds_for_typed_names(monkeypatch: pytest.MonkeyPatch) -> None:
+    from huggingface_hub import constants
+
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    with egress.closed():
+        egress.allow(ID)
+        with egress.asking(ID, "--model"):
+            assert constants.HF_HUB_OFFLINE
+
+
+def test_what_was_open_is_open_again() -> None:
+    from huggingface_hub import constants
+
+    before = constants.HF_HUB_OFFLINE
+    with egress.closed():
+        assert constants.HF_HUB_OFFLINE
+        with pytest.raises(UsageError, match=f"type --model {ID}"), egress.asking(ID, "--model"):
+            pass
+        egress.allow(ID)
+        with egress.asking(ID, "--model"):
+            assert not constants.HF_HUB_OFFLINE
+        assert constants.HF_HUB_OFFLINE
+    assert before == constants.HF_HUB_OFFLINE
+
+
+# ---- every command, in processes of their own
+
+FULL = {
+    "data": MINI["data"] | {"preference": "builtin:clinic"},
+    "training": MINI["training"]
+    | {"dpo_private": MINI["training"]["private"], "dpo_nonprivate": MINI["training"]["nonprivate"]},
+    "grid": {"epsilons": [8], "dpo": ["sigmoid"]},
+    "attacks": ["mia", "extract", "preference"],
+    "judging": {"rubric": "likelihood", "prompts": 6},
+}
+EVERY = """
+train --suite own.yaml --workers 2
+attack mia --shadows 2
+attack extract
+attack preference
+attack list
+eval
+judge
+judge validate
+report html
+run own.yaml
+demo --help
+ls
+show
+merge --arm sft-eps8 --out merged
+plant data.jsonl --out planted.jsonl --key key.json --canaries 100
+verify --adapter ADAPTER --base MODEL --key key.json --claim CLAIM
+verify --model merged --base builtin:tiny --key key.json --claim CLAIM --out second
+account --noise 1 --rate 0.1 --steps 10 --delta 1e-5
+bound one-run --canaries 100 --guesses 50 --correct 30 --delta 1e-5
+bound power --eps 8 --rate 0.1 --steps 10 --delta 1e-5
+doctor
+""".strip().splitlines()
+
+
+@pytest.mark.slow
+def test_no_command_tries_to_connect(toy_model_dir: Path, toy_adapter_dir: Path, tmp_path: Path) -> None:
+    (tmp_path / "own.yaml").write_text(
+        yaml.safe_dump(MINI | FULL | {"model": {"base": "builtin:tiny", "max_length": 96}})
+    )
+    rows = [{"messages": [{"role": "user", "content": f"Question {i}?"}, {"role": "assistant", "content": f"Answer {i}."}]}
+            for i in range(12)]  # fmt: skip
+    (tmp_path / "data.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (tmp_path / "hooked").mkdir()
+    environment = no_network.environment(tmp_path / "hooked")
+    probe = "import socket; socket.create_connection(('example.org', 80))"
+    subprocess.run([sys.executable, "-c", probe], env=environment, capture_output=True, check=False)
+    tried = tmp_path / "hooked" / "tried"
+    assert "example.org" in tried.read_text()
+    tried.unlink()
+    named = {"ADAPTER": str(toy_adapter_dir), "MODEL": str(toy_model_dir), "CLAIM": CLAIM}
+    for line in EVERY:
+        words = [named.get(word, word) for word in line.split()]
+        done = subprocess.run([sys.executable, "-m", "dpaudit", *words], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)  # fmt: skip
+        assert done.returncode in (0, 1, 4), (line, done.stderr[-2000:])
+        assert not tried.exists(), (line, tried.read_text())
+    assert {line.split()[0] for line in EVERY} == set(cli.ORDER)
