@@ -9,7 +9,6 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any, Literal
 
-from dpaudit.errors import UsageError
 from dpaudit.rundir import RunDir, alone
 from dpaudit.schema import build
 from dpaudit.suite import RECORDS, DeclaredClaim, Plan
@@ -40,12 +39,9 @@ def input_of(record: str) -> str:
 
 def entries(run_dir: RunDir, record: str) -> list[Entry]:
     """The entries of a record, oldest first. Raises UsageError where the run has no such record."""
-    relative = file_of(record)
-    if not run_dir.file(relative).is_file():
-        raise UsageError(str(run_dir.file(relative)), expected="what the run was asked", got="no such file",
-                         remedy="restore it, or type `dpaudit run SUITE` with the suite of the run, which writes it anew as added later")  # fmt: skip
-    found = run_dir.read_json(relative).get("entries", [])
-    return [build(Entry, entry, file=str(run_dir.file(relative)), key=f"entries[{at}]") for at, entry in enumerate(found)]  # fmt: skip
+    found = run_dir.read_json(file_of(record)).get("entries", [])
+    file = str(run_dir.file(file_of(record)))
+    return [build(Entry, entry, file=file, key=f"entries[{at}]") for at, entry in enumerate(found)]  # fmt: skip
 
 
 def in_force(run_dir: RunDir, record: str) -> Settings:

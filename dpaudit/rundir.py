@@ -61,7 +61,8 @@ class RunDir:
         try:
             data = json.loads(path.read_text(encoding="utf-8"))
         except FileNotFoundError:
-            raise self.refused(relative, "no such file") if relative == PLAN else missing(path) from None
+            is_made_again = relative != PLAN and not relative.startswith("records/")
+            raise missing(path) if is_made_again else self.refused(relative, "no such file") from None
         except json.JSONDecodeError as error:
             raise self.refused(relative, f"a syntax error in line {error.lineno}", "JSON") from None
         except (ValueError, RecursionError):  # bytes that are no text, a number of thousands of digits
@@ -93,7 +94,7 @@ class RunDir:
             folder = self.path / Path(*Path(relative).parts[:4])
             return f"delete {folder} and type `dpaudit attack mia` with --shadows again"
         if stage == "records":
-            return "restore it from a copy, or delete it and type `dpaudit run SUITE`, which writes it anew as added later"
+            return "restore it from a copy, or without it type `dpaudit run SUITE`, which writes it anew as added later"
         if stage in ("attack", "audit", "evaluate", "judge", "report"):
             return f"delete it and type `{_command(Path(relative))}` again"
         return f"restore it from a copy, or delete {self.path} to begin again"

@@ -16,7 +16,7 @@ import torch
 from rich.console import Console
 from safetensors.torch import load_file, save_file
 
-from dpaudit import rundir, suite
+from dpaudit import declarations, rundir, suite
 from dpaudit.errors import GuardError, UsageError
 from dpaudit.progress import Progress
 from dpaudit.rundir import RunDir
@@ -43,6 +43,7 @@ def make_plan(model: Path, **training: Any) -> Plan:
 
 def prepared(plan: Plan, runs: Path) -> RunDir:
     run_dir = rundir.open_or_create(plan.to_json(), "toy", runs)
+    declarations.keep(run_dir, plan)
     prepare.run(run_dir, plan, QUIET)
     return run_dir
 
