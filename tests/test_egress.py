@@ -5,7 +5,6 @@ import shutil
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -30,12 +29,10 @@ def typed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.Capture
     suite = MINI | {"model": MINI["model"] | {"base": str(toy_model_dir)}}
     Path("mini.yaml").write_text(yaml.safe_dump(suite))
 
-    def run(*words: str, within: float = 10) -> tuple[int, str, list[str]]:
+    def run(*words: str) -> tuple[int, str, list[str]]:
         monkeypatch.setattr(sys, "argv", ["dpaudit", *words])
-        start = time.monotonic()
         with pytest.raises(SystemExit) as ended, no_network.watched() as tried:
             cli.main()
-        assert time.monotonic() - start < within
         lines = capfd.readouterr().err.splitlines()
         return int(ended.value.code or 0), lines[-1] if lines else "", tried
 
@@ -99,7 +96,7 @@ def test_a_name_in_a_suite_asks_nobody(option: str, typed: Type, toy_model_dir: 
 # the client of data tries again for 23 seconds
 @pytest.mark.parametrize("option", ["--model", pytest.param("--data", marks=pytest.mark.slow)])
 def test_a_typed_name_is_asked_about(option: str, typed: Type) -> None:
-    code, line, tried = typed("train", "--suite", "mini.yaml", option, ID, within=60)
+    code, line, tried = typed("train", "--suite", "mini.yaml", option, ID)
     assert code == 2 and tried and ID in line
     assert not Path("runs").exists()
 

@@ -116,11 +116,11 @@ def longer(folder: Path) -> None:
 
 
 def refused(what: Callable[[], object]) -> str:
-    start = time.monotonic()
+    start = time.process_time()
     with pytest.raises(UsageError) as error:
         what()
     assert "\n" not in str(error.value) and len(str(error.value)) < 700
-    assert time.monotonic() - start < 5
+    assert time.process_time() - start < 10
     return str(error.value)
 
 
