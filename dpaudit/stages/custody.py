@@ -147,6 +147,9 @@ def commitment_of(run_dir: RunDir) -> str:
 
     Reads coins: for stages train and audit and for `verify`.
     """
+    if not run_dir.file(COMMITMENT).is_file():
+        raise UsageError(str(run_dir.file(COMMITMENT)), expected="the salt of the commitment", got="no such file",
+                         remedy="restore it from a copy: without it no commitment can be compared")  # fmt: skip
     opening = run_dir.read_json(COMMITMENT)
     return custody.commitment(opening["salt"], committed(run_dir, opening["recipes"]))
 

@@ -323,7 +323,7 @@ def check_prepared(run_dir: RunDir) -> None:
     if known != key_id(run_dir.hash_key()):
         raise UsageError(str(run_dir.secret_file("hash.key")), expected="the key that this run began with", got="another one",
                          remedy=f"restore it from a copy, or delete {run_dir.path} to begin again")  # fmt: skip
-    if run_dir.file(custody.COMMITMENT).is_file():  # without it nothing but `verify --commitment` is out of reach
+    if run_dir.file(custody.COMMITMENT).is_file():  # where it is lost, only `verify --commitment` lacks it
         run_dir.read_json(custody.COMMITMENT)
     _compare(run_dir, "files", {name: run_dir.keyed_digest(name) for name in FILES})
 
