@@ -1,5 +1,6 @@
 """Records on disk, found again by unit: as many as a data file holds, in memory that does not grow with them."""
 
+import errno
 import hashlib
 import heapq
 import json
@@ -18,7 +19,12 @@ PARTS: tuple[Part, ...] = ("records", "pairs", "texts")
 PART = (
     1 << 40
 )  # numbers of one part; a unit's place is that of its first record, and dialogues come before pairs
-NO_ROOM = ("SQLITE_FULL", "SQLITE_IOERR", "SQLITE_CANTOPEN", "SQLITE_READONLY")
+NO_ROOM = {
+    "SQLITE_FULL": errno.ENOSPC,
+    "SQLITE_IOERR": errno.ENOSPC,  # what it makes of a limit on the size of files
+    "SQLITE_CANTOPEN": errno.EACCES,
+    "SQLITE_READONLY": errno.EROFS,
+}
 ZEROS = """SELECT 1 FROM entries AS one JOIN entries AS other ON other.unit = CAST(CAST(one.unit AS INTEGER) AS TEXT)
 WHERE one.unit GLOB '0[0-9]*' AND NOT one.unit GLOB '*[^0-9]*' LIMIT 1"""
 Row = dict[str, Any]
@@ -194,14 +200,14 @@ class CorpusStore:
 
 @contextmanager
 def _room() -> Iterator[None]:
-    """Makes one line of what SQLite says where the disk is full, or the work folder is gone or cannot be written."""
+    """Raises what the system says where the disk is full, or the work folder is gone or cannot be written: see `disk`."""
     try:
         yield
     except sqlite3.Error as error:
-        if not error.sqlite_errorname.startswith(NO_ROOM):
+        number = next((one for name, one in NO_ROOM.items() if error.sqlite_errorname.startswith(name)), None)
+        if number is None:
             raise
-        raise UsageError("the disk", expected="room for a copy of the data in the run's folder", got=f"SQLite: {error}",
-                         remedy="make room, then type it again") from None  # fmt: skip
+        raise OSError(number, f"SQLite: {error}") from None
 
 
 def _lot(seed: str, unit: str) -> bytes:

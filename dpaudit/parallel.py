@@ -3,7 +3,6 @@
 import contextlib
 import multiprocessing
 import os
-import pickle
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -129,7 +128,7 @@ def _work(packed: bytes, threads: int, parent: int, connection: Connection) -> N
 
             libraries.hush()
             torch.set_num_threads(threads)
-            connection.send(_outcome(pickle.loads(packed), connection))
+            connection.send(_outcome(ForkingPickler.loads(packed), connection))
             interrupts.hear_no_more()
     except KeyboardInterrupt:
         interrupts.hear_no_more()

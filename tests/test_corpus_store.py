@@ -181,8 +181,10 @@ def test_people_are_counted_over_all_parts() -> None:
 def test_a_full_disk_is_one_line(tmp_path: Path) -> None:
     code = (
         "import sys; from pathlib import Path; from dpaudit.corpus import Record; from dpaudit.corpus_store import CorpusStore\n"
+        "from dpaudit import disk\n"
         "rows = ((i, Record(f'r{i}', (), text='word ' * 500)) for i in range(20_000))\n"
-        "CorpusStore('d.jsonl', 'record', Path(sys.argv[1])).add('texts', rows, 'd.jsonl')"
+        "with disk.room(Path(sys.argv[1])):\n"
+        "    CorpusStore('d.jsonl', 'record', Path(sys.argv[1])).add('texts', rows, 'd.jsonl')"
     )
     done = subprocess.run(
         [sys.executable, "-c", code, str(tmp_path)],
@@ -192,7 +194,9 @@ def test_a_full_disk_is_one_line(tmp_path: Path) -> None:
         text=True,
         check=False,
     )
-    wanted = "dpaudit.errors.UsageError: the disk: expected room for a copy of the data in the run's folder, got SQLite: "
+    wanted = (
+        f"dpaudit.errors.PartialError: {tmp_path}: expected room for what is written there, got a full disk"
+    )
     assert done.stderr.splitlines()[-1].startswith(wanted)
 
 
