@@ -340,6 +340,7 @@ def _parquet(file: Path) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
 
     try:
         table = pyarrow.parquet.read_table(file, columns=["score", "included"])
+        table.validate(full=True)  # numbers whose buffers are too short would be read from elsewhere
         if pyarrow.types.is_temporal(table["score"].type):
             raise ValueError("a time is no score")
         scores = table["score"].to_numpy().astype(np.float64)

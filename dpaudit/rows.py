@@ -332,17 +332,28 @@ def _rows_of_batches(batches: Iterable[Any], schema: Any, path: Path) -> Iterato
         raise UsageError(str(path), expected="columns of different names", got="one name twice")
     number = 0
     for batch in batches:
+        _check_whole(batch, number, path)
         try:
             columns = {name: _values(column) for name, column in zip(schema.names, batch.columns, strict=True)}  # fmt: skip
-        except UnicodeDecodeError:
-            got = f"other bytes in one of rows {number + 1} to {number + batch.num_rows}"
-            raise UsageError(str(path), expected="UTF-8 text", got=got) from None
         except (ValueError, OverflowError, ImportError, KeyError):  # times that Python has no value for
             raise UsageError(str(path), expected="texts, numbers and lists of them", got="others inside a list or a struct",
                              remedy="leave the times in it out, or write them as text") from None  # fmt: skip
         for cells in zip(*columns.values(), strict=True):
             number += 1
             yield number, dict(zip(columns, cells, strict=True))
+
+
+def _check_whole(batch: Any, before: int, path: Path) -> None:
+    """Raises UsageError for text that is no UTF-8, ArrowInvalid for offsets that point elsewhere: reading there would end the process."""
+    import pyarrow
+
+    try:
+        batch.validate(full=True)
+    except pyarrow.ArrowInvalid as error:
+        if "UTF8" not in str(error):
+            raise
+        got = f"other bytes in one of rows {before + 1} to {before + batch.num_rows}"
+        raise UsageError(str(path), expected="UTF-8 text", got=got) from None
 
 
 def _values(column: Any) -> list[Any]:

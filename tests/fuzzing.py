@@ -63,6 +63,23 @@ def mutated(value: Any, draw: random.Random) -> Any:
     return root[0]
 
 
+def nudged(value: Any, draw: random.Random) -> Any:
+    """A copy of a structure in which one to three values are others of their own kind."""
+    root = [copy.deepcopy(value)]
+    for _ in range(draw.randint(1, 3)):
+        holder, key = draw.choice(list(_places(root)))
+        old = holder[key]
+        if isinstance(old, bool):
+            holder[key] = not old
+        elif isinstance(old, int | float):
+            holder[key] = draw.choice([old + 1, old - 1, old * 2, old / 2, old * 1000, old // 2, 0, 1, -old])
+        elif isinstance(old, str):
+            holder[key] = draw.choice([f"{old} ", f"{old}x", old[:-1], old.upper(), old * 30, "a", "é头"])
+        elif isinstance(old, list):
+            holder[key] = draw.choice([old[:-1], old * 2, old[::-1]])
+    return root[0]
+
+
 def _places(holder: Any) -> Iterator[tuple[Any, Any]]:
     keys = list(holder) if isinstance(holder, dict) else range(len(holder))
     for key in keys:
