@@ -585,35 +585,48 @@ def test_an_insecure_seed_withdraws_the_claim_wherever_it_is_shown(call: Call, s
     assert ("Whoever receives all private adapters" in page) != insecure
 
 
+OUR_LINES = re.compile(
+    r"[\w :,.&()'-]+( \.\.\.|: done \(.+ s\)|: \d+(/\d+)? \(\d+ s\))|sft-\w+: left out for want of .*|near-duplicates: .*|report: .*|commitment.*|note.*|blind baseline: .*"
+)
+
+
 def test_the_lab_on_a_toy_model(call: Call) -> None:
-    """Each stage in sequence with no option; what is done is skipped; `--json` is one object."""
-    trained = call("train", "--suite", "mini.yaml", "--insecure-seed", "5", "--json")
+    """Each stage in sequence with no option; what is done is skipped; `--json` is one object; stderr has our lines alone."""
+    said: list[str] = []
+
+    def told(*words: str) -> Outcome:
+        done = call(*words)
+        said.extend(done.err.splitlines())
+        return done
+
+    trained = told("train", "--suite", "mini.yaml", "--insecure-seed", "5", "--json")
     assert trained.code == 0
     found = json.loads(trained.out)
     assert found["caveat"] == "epsilon not claimed: the noise is reproducible"
     assert [(row["arm"], row["trained"]) for row in found["arms"]] == [("sft-inf", True), ("sft-eps8", True)]
     assert 7.9 < found["arms"][1]["epsilon_spent"] <= 8
-    early = call("report", "html")
+    early = told("report", "html")
     assert early.code == 0 and Path(found["path"], "report/index.html").is_file()
-    attacked = json.loads(call("attack", "mia", "--json").out)
+    attacked = json.loads(told("attack", "mia", "--json").out)
     assert {row["recipe"] for row in attacked["verdicts"]} >= {"loss", "calibrated", "min_k_pp", "zlib"}
     assert [
         row["verdict"] for row in attacked["verdicts"] if row["arm"] == "sft-eps8" and row["primary"]
     ] == ["no power"]
-    measured = json.loads(call("eval", "--json").out)
+    measured = json.loads(told("eval", "--json").out)
     assert {(row["arm"], row["measure"]) for row in measured["quality"]} == {
         (arm, measure) for arm in ("base", "sft-inf", "sft-eps8") for measure in ("bits per byte", "clinic_choice")
     }  # fmt: skip
-    page = Path(json.loads(call("report", "html", "--json").out)["page"])
+    page = Path(json.loads(told("report", "html", "--json").out)["page"])
     assert page.read_text(encoding="utf-8").startswith("<!DOCTYPE html>")
-    again = call("run", "mini.yaml", "--insecure-seed", "5")
+    again = told("run", "mini.yaml", "--insecure-seed", "5")
     assert again.code == 0 and str(page) in again.out and "training" not in again.err
     assert found["caveat"] in again.out.splitlines()
-    listed = json.loads(call("ls", "--json").out)["runs"]
+    listed = json.loads(told("ls", "--json").out)["runs"]
     assert [(row["arms"], row["verdicts"]) for row in listed] == [("2/2", {"sft-eps8": "no power"})]
     assert listed[0]["stages"] == ["prepare", "train", "attack", "eval", "report"]
-    shown = call("show").out
+    shown = told("show").out
     assert "sft-eps8" in shown and "stale" not in shown and str(page) in shown
+    assert [line for line in said if not OUR_LINES.fullmatch(line)] == []
 
     _merges_an_arm(call)
 
