@@ -24,9 +24,9 @@ TAG = re.compile(r"<[^<>\s]{1,40}>|◁[^◁▷\s]{1,40}▷|\[/?[A-Z_]{2,20}\]") 
 LAST_TAG = re.compile(rf"(?:{TAG.pattern})$")
 ATOM = re.compile(r"<[^<>]*>|\[[^\[\]]*\]|\s+|\w+|.", re.DOTALL)
 
-TRIMMED = "white space of answers left out"
-REASONING = "reasoning before answers left out"
-FOLDED = "system text put before the first question"
+TRIMMED = "the chat template leaves out white space of answers"
+REASONING = "the chat template leaves out reasoning before answers"
+FOLDED = "system text stands before the first question, the chat template having no place for it"
 
 
 @dataclass(frozen=True)

@@ -80,7 +80,7 @@ class Tally:
     def lines(self, model: Model, which: str) -> list[str]:
         """What is to be told of `which` rows; nothing where all is learned as it is."""
         told = [
-            f"{which}: the chat template has {note} in {count:,} of {self.rows:,} rows"
+            f"{which}: {note}, in {count:,} of {self.rows:,} rows"
             for note, count in sorted(self.notes.items())
         ]
         if not self.cut:

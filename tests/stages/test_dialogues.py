@@ -131,7 +131,7 @@ def test_system_text_is_folded_and_told(
     _, found, lines = loaded(plan, tmp_path / "runs")
     [line] = lines
     assert line.startswith(
-        "training sft: the chat template has system text put before the first question in "
+        "training sft: system text stands before the first question, the chat template having no place for it, in "
     )
     assert f"of {sum(len(unit) for unit in found.units)} rows" in line
 
