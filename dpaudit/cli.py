@@ -3,6 +3,7 @@
 import json
 import os
 import sys
+from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated, Any
@@ -26,7 +27,7 @@ from dpaudit import (
     tables,
     terminal,
 )
-from dpaudit.errors import GuardError, PartialError, UsageError
+from dpaudit.errors import GuardError, Mistakes, PartialError, UsageError
 from dpaudit.options import (
     ArmOption,
     BaselineOption,
@@ -706,7 +707,7 @@ def _opened(name: str | None, runs: Path) -> tuple[RunDir, Plan]:
 def _forecast(plan: Plan, as_json: bool) -> None:
     from dpaudit.stages import forecast
 
-    pipeline.check(plan, weights=False)
+    pipeline.check(plan, is_forecast=True)
     _print({"forecast": forecast.rows(plan, Progress()), "caveat": plan.caveat}, as_json)
 
 
@@ -741,7 +742,7 @@ def main() -> None:
         told = _told(error)
         code = _failed(*told) if told else _fault_of_ours(error)
     if code == interrupts.CODE:
-        _failed("interrupted; the same command resumes", interrupts.CODE)
+        _failed(["interrupted; the same command resumes"], interrupts.CODE)
     if not code:
         ranks.leave()
     sys.exit(code)
@@ -755,10 +756,12 @@ def _check_words(words: list[str]) -> None:
                              remedy="rename the file")  # fmt: skip
 
 
-def _told(error: BaseException) -> tuple[str, int] | None:
-    """The line and the exit code of an error that is a user's to mend; None for any other."""
+def _told(error: BaseException) -> tuple[list[str], int] | None:
+    """The lines and the exit code of an error that is a user's to mend; None for any other."""
     if isinstance(error, typer.TyperException):  # an unknown command or option
-        return error.format_message(), error.exit_code
+        return [error.format_message()], error.exit_code
+    if isinstance(error, Mistakes):
+        return list(map(str, error.found)), error.exit_code
     found: BaseException | None = error
     if not isinstance(error, UsageError | PartialError | GuardError) and (got := disk.is_full(error)):
         found = PartialError(f"the disk: expected room for what is written, got {got}; make room and type the same command again")  # fmt: skip
@@ -767,7 +770,7 @@ def _told(error: BaseException) -> tuple[str, int] | None:
     elif isinstance(error, ValueError):
         found = _broken(error)
     return (
-        (str(found), found.exit_code) if isinstance(found, UsageError | PartialError | GuardError) else None
+        ([str(found)], found.exit_code) if isinstance(found, UsageError | PartialError | GuardError) else None
     )
 
 
@@ -801,10 +804,15 @@ def _broken(error: ValueError) -> UsageError | None:
                       remedy="delete the file (`dpaudit show` lists a broken one as stale) and type the command again")  # fmt: skip
 
 
-def _failed(message: str, code: int) -> int:
-    """Prints the line, once however many processes fail with it, and returns the code."""
-    line = terminal.visible(f"dpaudit: {' '.join(message.split())}")
-    ranks.fail(lambda: terminal.echo(line, error=True))
+def _failed(messages: Sequence[str], code: int) -> int:
+    """Prints a line for each message, once however many processes fail with it, and returns the code."""
+    lines = [terminal.visible(f"dpaudit: {' '.join(message.split())}") for message in messages]
+
+    def tell() -> None:
+        for line in lines:
+            terminal.echo(line, error=True)
+
+    ranks.fail(tell)
     return code
 
 

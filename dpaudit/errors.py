@@ -1,6 +1,12 @@
 """Errors that a user can mend, each told in one line; the command line turns them into exit codes."""
 
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import TypeVar
+
 from dpaudit.terminal import visible
+
+T = TypeVar("T")
 
 PART_MOST, REMEDY_MOST = 400, 800  # characters of one part of a line; what is longer loses its middle
 
@@ -20,6 +26,53 @@ class UsageError(Exception):
 
     def __reduce__(self) -> tuple[object, ...]:
         return _usage_error, (self.where, self.expected, self.got, self.remedy)
+
+
+class Mistakes(UsageError):
+    """Several mistakes that were found in one go: exit code 2 and a line each."""
+
+    def __init__(self, found: Sequence[UsageError]) -> None:
+        self.found, first = tuple(found), found[0]
+        super().__init__(first.where, expected=first.expected, got=first.got, remedy=first.remedy)
+        self.args = ("\n".join(map(str, found)),)
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return Mistakes, (self.found,)
+
+
+@dataclass
+class Gathering:
+    """What checks that do not rest on one another find wrong, to be told together."""
+
+    found: list[UsageError] = field(default_factory=list)
+
+    def add(self, error: UsageError) -> None:
+        """Keeps what was found, once."""
+        known = set(map(str, self.found))
+        each = error.found if isinstance(error, Mistakes) else (error,)
+        self.found += [one for one in each if str(one) not in known]
+
+    def passes(self, check: Callable[..., object], *arguments: object) -> bool:
+        """Whether a check finds nothing wrong; what it finds is kept."""
+        try:
+            check(*arguments)
+        except UsageError as error:
+            self.add(error)
+            return False
+        return True
+
+    def value(self, check: Callable[..., T], *arguments: object) -> T | None:
+        """What a check returns; None where it finds something wrong, which is kept."""
+        try:
+            return check(*arguments)
+        except UsageError as error:
+            self.add(error)
+            return None
+
+    def end(self) -> None:
+        """Raises what was found: the one mistake, or Mistakes."""
+        if self.found:
+            raise self.found[0] if len(self.found) == 1 else Mistakes(self.found)
 
 
 class BadValue(ValueError):

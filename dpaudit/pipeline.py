@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from dpaudit import declarations, rundir, suite
-from dpaudit.errors import PartialError, UsageError
+from dpaudit.errors import Gathering, PartialError, UsageError
 from dpaudit.progress import Progress
 from dpaudit.rundir import RunDir
 from dpaudit.suite import AttackKind, Plan, Suite
@@ -191,11 +191,12 @@ def train(
     only: list[str] | None = None,
     workers: int | None = None,
     micro_batch: int | None = None,
+    allow_egress: Sequence[str] | None = None,
 ) -> RunDir:
     """The run of this plan with its corpus drawn and its arms trained, new or resumed.
 
-    A plan with a fault leaves no new run behind: what failed before the first arm was written is removed. Under
-    `torchrun` the first process does all but the training itself; the others wait for it and are silent.
+    A plan with a fault leaves no new run behind: what failed before the first arm was written is removed. `allow_egress`
+    is given where judging comes next, whose endpoint is then looked at as well. Under `torchrun` the first process does all but the training itself; the others wait for it and are silent.
     """
     from dpaudit.stages import train
     from dpaudit.training import ranks
@@ -203,12 +204,14 @@ def train(
     several = ranks.of_environment()
     progress = progress if several.first else Progress(quiet=True)
     with ExitStack() as held:
-        run_dir = several.once(lambda: _begun(plan, runs, progress, held))
+        run_dir = several.once(lambda: _begun(plan, runs, progress, held, allow_egress))
         train.run(run_dir, plan.of_training, progress, only, workers, micro_batch)
     return run_dir
 
 
-def _begun(plan: Plan, runs: Path, progress: Progress, held: ExitStack) -> RunDir:
+def _begun(
+    plan: Plan, runs: Path, progress: Progress, held: ExitStack, allow_egress: Sequence[str] | None
+) -> RunDir:
     """The plan's run with its corpus, locked until `held` ends."""
     from dpaudit.stages import prepare
 
@@ -218,7 +221,7 @@ def _begun(plan: Plan, runs: Path, progress: Progress, held: ExitStack) -> RunDi
     if is_new:
         _tell_earlier(plan, runs, progress)
     if is_new or declarations.would_change(place, plan):
-        check(plan)
+        check(plan, runs if is_new else None, allow_egress)
     held.enter_context(rundir.writing(place, "train"))
     held.enter_context(_no_remains(place, is_new=not place.path.exists()))
     run_dir = rundir.open_or_create(written, plan.suite.name, runs)
@@ -289,7 +292,7 @@ def everything(
     """The run of this plan with every stage that its suite asks for; what is current is skipped."""
     from dpaudit.stages import evaluate, judge, report
 
-    run_dir = train(plan, runs, progress, workers=workers, micro_batch=micro_batch)
+    run_dir = train(plan, runs, progress, None, workers, micro_batch, allow_egress)
     plan = declarations.plan_of(run_dir)  # with what commands added since
     for kind in plan.suite.attacks:
         if kind == "preference" and all(arm.method != "dpo" for arm in suite.arms(plan.suite)):
@@ -314,28 +317,74 @@ def _no_remains(run_dir: RunDir, is_new: bool) -> Iterator[None]:
         raise
 
 
-def check(plan: Plan, weights: bool = True) -> None:
-    """Raises UsageError for losses, schedules, attacks, a rubric or a model that cannot work; writes nothing.
+def check(
+    plan: Plan, runs: Path | None = None, allow_egress: Sequence[str] | None = None, is_forecast: bool = False
+) -> None:
+    """The one gate that every new run passes before its directory exists. Writes nothing.
 
-    The data is not read here: stage prepare does that first of all.
+    Raises UsageError, or Mistakes for several at once, for settings, a model, first rows of the data, benchmarks, a judge or
+    attacks that cannot work, and where `runs` has too little room. A forecast needs no weights of a hub's model, and no data
+    where the population is declared; `allow_egress` is given where evaluation and judging come next.
     """
-    from dpaudit.stages import evaluate
-    from dpaudit.stages.jobs import outside_stages, schedule_of
+    told = Gathering()
+    is_settled = told.passes(_check_settings, plan)
+    for one in _contents(plan, allow_egress is not None):
+        told.passes(*one)
+    _check_needs(plan, told, runs, allow_egress, is_forecast, is_settled)
+    told.end()
+
+
+def _check_settings(plan: Plan) -> None:
+    """What the suite and the options say by themselves; each of these rests on those before it, so the first fault is told."""
+    from dpaudit.stages.jobs import schedule_of
     from dpaudit.training import labels
 
     _check_seed(plan)
-    labels.check(plan.suite)
-    _check_chain(plan.suite)
-    _check_data(plan.suite)
-    _check_unit(plan.suite)
-    _check_losses(plan.suite)
+    for one in (labels.check, _check_chain, _check_data, _check_unit, _check_losses):
+        one(plan.suite)
     for arm in suite.arms(plan.suite):
         schedule_of(plan.suite.training, arm)
-    _check_content(plan.suite)
-    evaluate.check_tasks(plan.suite.evaluation.tasks)
-    if weights:
-        _check_model(plan.suite)
-    outside_stages(plan)
+
+
+def _contents(plan: Plan, is_measured: bool) -> Iterator[tuple[Any, ...]]:
+    """Checks, with their arguments, of the files of content and the ledger that the plan begins with; none rests on another.
+
+    Where evaluation comes next, lm-eval too is asked for the benchmarks that it should know, which takes seconds.
+    """
+    from dpaudit import recipe
+    from dpaudit.stages import evaluate, gate
+    from dpaudit.stages.jobs import outside_stages
+
+    yield recipe.check_candidates, plan.suite
+    yield gate.check_recipes, plan.suite
+    yield _check_rubric, plan.suite
+    yield evaluate.check_tasks, plan.suite.evaluation.tasks, is_measured
+    yield outside_stages, plan
+
+
+def _check_needs(
+    plan: Plan,
+    told: Gathering,
+    runs: Path | None,
+    allow_egress: Sequence[str] | None,
+    is_forecast: bool,
+    is_settled: bool,
+) -> None:
+    """Adds what is wrong with models, rows and room to what was found; what rests on a thing that failed is left out."""
+    from dpaudit.models import hf, hub
+    from dpaudit.stages import gate, prepare
+
+    model = plan.suite.model
+    is_whole = not is_forecast or not hub.is_id(model.base)
+    base = told.value(hf.check, model.base, model.quantization) if is_whole else None
+    trained = told.value(gate.check_adapter, plan.suite, base, _started(plan.suite)) if base else None
+    if allow_egress is not None:
+        told.passes(gate.check_judge, plan.suite, allow_egress)
+    if is_settled and not (is_forecast and plan.suite.training.population):
+        tokenizer = told.value(prepare.tokenizer_of, model) if base or not is_whole else None
+        told.passes(gate.check_rows, plan, tokenizer, bool(told.found))
+    if runs is not None and trained is not None:
+        told.passes(gate.check_room, plan, runs, trained)
 
 
 def _check_chain(chosen: Suite) -> None:
@@ -385,11 +434,9 @@ def _check_unit(chosen: Suite) -> None:
                              got=str(copies), remedy="a canary may not weigh more than a patient does")  # fmt: skip
 
 
-def _check_content(chosen: Suite) -> None:
-    """The recipes that will run, the one that verdicts come from, and the rubric."""
-    from dpaudit import recipe, rubric
+def _check_rubric(chosen: Suite) -> None:
+    from dpaudit import rubric
 
-    recipe.check_candidates(chosen)
     if chosen.judging is not None:
         rubric.load(chosen.judging.rubric)
 
@@ -418,14 +465,3 @@ def _started(chosen: Suite) -> Path | None:
         [] if chosen.model.start is None else [Path(chosen.model.start), Path(chosen.model.start) / "adapter"]
     )
     return next((place for place in places if (place / "adapter_config.json").is_file()), None)
-
-
-def _check_model(chosen: Suite) -> None:
-    """A folder must hold weights; a word that names no folder is a slip, since a hub id is OWNER/NAME."""
-    from dpaudit.models import hf
-
-    base = chosen.model.base
-    if "/" not in base and ":" not in base and not Path(base).is_dir():
-        raise UsageError(f"--model {base}", expected="a model folder, a hub id OWNER/NAME or builtin:tiny", got="no such folder",
-                         remedy="check the path")  # fmt: skip
-    hf.check(base, chosen.model.quantization, _started(chosen))

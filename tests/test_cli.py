@@ -101,6 +101,23 @@ def one_line(done: Outcome, *wanted: str) -> None:
     assert not Path("runs").exists()
 
 
+@pytest.mark.parametrize("dry", [(), ("--dry-run",)])
+def test_mistakes_of_several_kinds_are_printed_a_line_each(call: Call, dry: tuple[str, ...]) -> None:
+    """Of a wrong LoRA target, a benchmark that is not there and a patient that is missing: one start, three lines."""
+    Path("d.jsonl").write_text(
+        '{"messages": [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}]}\n' * 40
+    )
+    typed = ("--data", "d.jsonl", "--unit", "patient", "--set", "grid.dpo=[]", "--set", "training.lora.targets=[nowhere]",
+             "--set", "evaluation.tasks=[{name: pubmedqa_file, data: none.jsonl}]")  # fmt: skip
+    done = call("train", "--suite", "mini.yaml", *typed, *dry)
+    lines = done.err.splitlines()
+    assert (done.code, done.out, len(lines)) == (2, "", 3), lines
+    assert all(line.startswith("dpaudit: ") for line in lines)
+    for part in ("pubmedqa_file: data: ", "training.lora.targets: ", "d.jsonl:1: patient_id: "):
+        assert part in done.err
+    assert not Path("runs").exists()
+
+
 def test_data_file_that_is_missing(call: Call) -> None:
     done = call("train", "--suite", "mini.yaml", "--data", "none.jsonl", "--set", "grid.dpo=[]")
     one_line(

@@ -19,7 +19,7 @@ LAYERS = [  # lowest first; a module is found by its longest name here
      "builtin", "builtin.clinic", "builtin.lexicon", ""},
     {"stats", "signals", "shadow", "combination", "pii", "near_duplicates", "extraction", "blind", "verdict", "privacy", "rubric", "recipe", "quality", "judging",
      "figures", "page", "ledger", "accounting", "bounds", "subsampled", "planning", "control", "whitebox", "claims", "detection",
-     "audit_key", "disguise", "planting", "rarity"},
+     "audit_key", "disguise", "planting", "rarity", "choices"},
     {"models", "training", "builtin.pretrain", "callback"},
     {"stages"},
     {"pipeline", "later", "overview", "tables", "doctor", "selftest"},

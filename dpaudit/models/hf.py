@@ -131,8 +131,8 @@ def check_tokens(tokenizer: Any, rows: int, where: str) -> None:
                          got=f"token id {highest}", remedy="give the model its own tokenizer, or resize the embedding (resize_token_embeddings) and save it")  # fmt: skip
 
 
-def check(base: str, quantization: str | None = None, adapter: Path | None = None) -> None:
-    """Raises UsageError for a base, or an adapter on it, that would not load whole. No weight is read.
+def check(base: str, quantization: str | None = None, adapter: Path | None = None) -> folder.Checked:
+    """The folder of a base, looked at. Raises UsageError for a base, or an adapter on it, that would not load whole. No weight is read.
 
     For commands that write: a fault in a model's folder is told before there is anything to write into.
     """
@@ -141,7 +141,8 @@ def check(base: str, quantization: str | None = None, adapter: Path | None = Non
     _check_quantization(found.method, quantization, where)
     check_tokens(load_tokenizer(base), found.rows, where)
     if adapter is not None:
-        adapters.check(adapter, found.empty, str(adapter), _AGAIN)
+        adapters.check(adapter, folder.empty_model(found.config, where), str(adapter), _AGAIN)
+    return found
 
 
 def load_model(
@@ -197,6 +198,9 @@ def is_quantized(model: Any) -> bool:
 def place_of(base: str, weights: bool = True) -> Path:
     """The folder that a base is read from. Raises UsageError for one without what is needed, and for a hub id that was not fetched."""
     place = Path(resolve(base))
+    if not place.is_dir() and not hub.is_id(base):
+        raise UsageError(f"--model {base}", expected="a model folder, a hub id OWNER/NAME or builtin:tiny", got="no such folder",
+                         remedy="check the path")  # fmt: skip
     if not place.is_dir() or (hub.is_id(base) and weights and not any(place.glob("*.safetensors"))):
         raise UsageError(f"--model {base}", expected="a model on this machine", got="a hub id that was not fetched",
                          remedy=f"to ask the hub for it type --model {base}, or `hf download {base}` beforehand")  # fmt: skip

@@ -144,7 +144,7 @@ def open_judge(rubric: Rubric, max_length: int, allow_egress: Sequence[str] = ()
     if rubric.kind == "model":
         return ModelJudge(model, rubric.prompt, rubric.labels, rubric.max_new_tokens)
     if rubric.adapter is not None:
-        model.add_adapter("judge", _adapter_folder(rubric.adapter))
+        model.add_adapter("judge", adapter_folder(rubric.adapter))
     adapter = "judge" if rubric.adapter is not None else None
     return LikelihoodJudge(model, model.tokenizer, adapter, rubric.tie_margin, max_length)
 
@@ -175,7 +175,8 @@ def _api_key(rubric: Rubric) -> str:
     return key
 
 
-def _adapter_folder(adapter: str) -> Path:
+def adapter_folder(adapter: str) -> Path:
+    """Where a rubric's adapter lies."""
     if adapter.startswith("builtin:"):
         return Path(__file__).parents[1] / "builtin" / adapter.removeprefix("builtin:")
     return Path(adapter).expanduser()

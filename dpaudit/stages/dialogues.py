@@ -42,6 +42,12 @@ def checked(found: Iterable[tuple[int, Record]], source: str, tokenizer: Any) ->
         raise UsageError(f"{source}:{place}", expected=fault.expected, got=f"{fault.got}{so}", remedy=fault.remedy)  # fmt: skip
 
 
+def check(found: Iterable[tuple[int, Record]], source: str, tokenizer: Any) -> None:
+    """Raises as `checked` does."""
+    for _ in checked(found, source, tokenizer):
+        pass
+
+
 def _dialogues(record: Record) -> list[tuple[Turn, ...]]:
     if record.is_pair:
         answers = (record.chosen, record.rejected)

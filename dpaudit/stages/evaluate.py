@@ -8,9 +8,9 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dpaudit import content, declarations, quality
+from dpaudit import choices, content, declarations, quality
 from dpaudit.corpus import Record
-from dpaudit.errors import UsageError
+from dpaudit.errors import Gathering, UsageError
 from dpaudit.progress import Advance, Progress
 from dpaudit.quality import BASE, HeldOut, Item
 from dpaudit.rundir import RunDir, alone, missing
@@ -108,19 +108,26 @@ def heldout_bits(model: "HFModel", records: Sequence[Record], max_length: int) -
 
 
 def check_tasks(tasks: Sequence[Task], are_known: bool = False) -> None:
-    """Raises UsageError where a task is not one of ours or names no file that is there.
+    """Raises UsageError, or Mistakes, where a task is not one of ours, names no file that is there, or has items that do not fit.
 
     Items of builtin:clinic pass: they are made with the corpus, and left out with a line where the data are others.
     `are_known` asks lm-eval too, which takes seconds, whether it knows the others.
     """
-    others = [task.name for task in tasks if not _is_ours(task)]
+    told, known = Gathering(), content.listing("suites/tasks")
     for task in tasks:
-        if task.name not in others and not _wants_clinic(task):
-            _own_file(task)
+        told.passes(_check_task, task)
+    others = [task.name for task in tasks if task.name not in known and task.data is None]
     if are_known and others:
         from dpaudit.models import harness
 
-        harness.check_known(others)
+        told.passes(harness.check_known, others)
+    told.end()
+
+
+def _check_task(task: Task) -> None:
+    """Raises UsageError, or Mistakes, for a task on a file that is not there or has items that do not fit."""
+    if _is_ours(task) and not _wants_clinic(task):
+        choices.check(_own_file(task), content.load_yaml(content.listing("suites/tasks")[task.name]))
 
 
 def _write_tasks(run_dir: RunDir, plan: Plan, progress: Progress) -> dict[str, Path]:
@@ -166,6 +173,7 @@ def _wants_clinic(task: Task) -> bool:
 
 def _data_file(run_dir: RunDir, plan: Plan, task: Task) -> Path:
     if not _wants_clinic(task):
+        _check_task(task)
         return _own_file(task)
     path = run_dir.file("corpus/choices.jsonl")
     if not path.is_file() or not path.stat().st_size:

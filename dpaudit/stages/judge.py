@@ -16,7 +16,7 @@ from dpaudit.rubric import Comparison, Control, Outcome, Rubric
 from dpaudit.rundir import RunDir, alone
 from dpaudit.stages import custody, weights
 from dpaudit.stages.evaluate import adapter_file, load_model, trained_arms
-from dpaudit.suite import Arm, Judging, Plan
+from dpaudit.suite import Arm, Judging, Plan, Suite
 
 if TYPE_CHECKING:
     from dpaudit.models.judge import Judge
@@ -158,11 +158,17 @@ class _Asker:
         return hmac.digest(self.secret or b"", text.encode(), "sha256").hex()[:32]
 
 
-def _write_rubric(run_dir: RunDir, plan: Plan, settings: Judging) -> Rubric:
-    """The rubric that is asked for with its choice of model (`base`: the run's own) in it, kept beside the results."""
+def rules_of(chosen: Suite, settings: Judging) -> Rubric:
+    """The rubric that is asked for, with its choice of model (`base`: the run's own) in it."""
     found = rubric.load(settings.rubric)
-    if settings.model is not None:
-        found = replace(found, model=plan.suite.model.base if settings.model == "base" else settings.model)
+    if settings.model is None:
+        return found
+    return replace(found, model=chosen.model.base if settings.model == "base" else settings.model)
+
+
+def _write_rubric(run_dir: RunDir, plan: Plan, settings: Judging) -> Rubric:
+    """The rubric that is asked for, kept beside the results."""
+    found = rules_of(plan.suite, settings)
     run_dir.write_json(RUBRIC, {"rubric": asdict(found), "max_length": _limit(found, plan)})
     return found
 

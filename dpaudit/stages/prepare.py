@@ -88,22 +88,16 @@ def load_corpus(plan: Plan, folder: Path | None = None) -> CorpusStore:
     is_clinic = data.source == "builtin:clinic"
     source = f"builtin:clinic seed {plan.seed}" if is_clinic else data.source
     corpus = CorpusStore(source, training.unit, folder)
-    tokenizer = _tokenizer(plan.suite.model)
+    tokenizer = tokenizer_of(plan.suite.model)
     named: dict[Part, str | None] = {"records": data.source, "pairs": data.preference, "texts": data.text}
     for part, origin in named.items():
-        if origin == "builtin:clinic":
-            corpus.add(part, dialogues.checked(_clinic(plan, part), origin, tokenizer), origin)
-        elif origin == FAULTS and part == "pairs":
-            planted = _planted(_read("records", data.source, data, Reader()))
-            corpus.add(part, dialogues.checked(planted, data.source, tokenizer), data.source)
-        elif origin is not None:
-            reader = Reader()
-            rows = _read(part, origin, data, reader)
-            corpus.add(part, dialogues.checked(rows, origin, tokenizer), origin)
-            if reader.unread:
-                corpus.notes.append(
-                    f"{origin}: columns that are not read: {shapes.told(sorted(reader.unread))}"
-                )
+        if origin is None:
+            continue
+        reader, read_from = Reader(), data.source if origin == FAULTS else origin
+        found = rows_of(plan, part, origin, reader)
+        corpus.add(part, dialogues.checked(found, read_from, tokenizer), read_from)
+        if reader.unread and origin != FAULTS:
+            corpus.notes.append(f"{origin}: columns that are not read: {shapes.told(sorted(reader.unread))}")
     corpus.index()
     if not is_clinic and (note := unit_note(training.unit, *corpus.people())):
         corpus.notes.append(note)
@@ -116,7 +110,19 @@ def load_corpus(plan: Plan, folder: Path | None = None) -> CorpusStore:
     return corpus
 
 
-def _tokenizer(model: suite.Model) -> Any:
+def rows_of(
+    plan: Plan, part: Part, origin: str, reader: Reader | None = None
+) -> Iterator[tuple[int, Record]]:
+    """The numbered records of one kind of data, read from their start."""
+    data, reader = plan.suite.data, reader or Reader()
+    if origin == "builtin:clinic":
+        return _clinic(plan, part)
+    if origin == FAULTS and part == "pairs":
+        return _planted(_read("records", data.source, data, reader))
+    return _read(part, origin, data, reader)
+
+
+def tokenizer_of(model: suite.Model) -> Any:
     """The model's tokenizer, whose chat template every row has to pass; None for a model that only a forecast is made of."""
     from dpaudit.models import hf
 

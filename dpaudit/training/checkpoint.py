@@ -59,7 +59,14 @@ def _no_target(base: Any, targets: str | tuple[str, ...]) -> UsageError:
 
 
 def load_adapter(model: Any, folder: Path) -> None:
-    """Puts the weights of an adapter folder into the model's own adapter, which stays trainable.
+    """Puts the weights of an adapter folder into the model's own adapter, which stays trainable. Raises as `fitting`."""
+    import peft
+
+    peft.set_peft_model_state_dict(model, fitting(model, folder))
+
+
+def fitting(model: Any, folder: Path) -> dict[str, Any]:
+    """The weights of an adapter folder that can go on in the model's own adapter.
 
     Raises UsageError where the folder's adapter is of another rank, scaling or kind, or of other layers.
     """
@@ -75,7 +82,7 @@ def load_adapter(model: Any, folder: Path) -> None:
     if {name: w.shape for name, w in weights.items()} != {name: w.shape for name, w in own.items()}:
         raise UsageError(str(folder), expected="an adapter of the plan's layers", got="one of others",
                          remedy="set training.lora as it was trained with")  # fmt: skip
-    peft.set_peft_model_state_dict(model, weights)
+    return weights
 
 
 def _opened(adapter: Path) -> tuple[dict[str, Any], dict[str, Any]]:

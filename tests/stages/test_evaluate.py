@@ -308,7 +308,7 @@ def test_a_task_that_cannot_run_is_refused_before_training(task: Task, complaint
 
 def test_tasks_that_can_run_are_not_refused(tmp_path: Path) -> None:
     rows = tmp_path / "rows.jsonl"
-    rows.write_text("{}\n")
+    rows.write_text('{"context": "c", "question": "q", "answer": "yes"}\n')
     tasks = (
         Task("clinic_choice", "builtin:clinic"),
         Task("pubmedqa_file", str(rows)),
