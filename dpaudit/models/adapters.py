@@ -114,7 +114,7 @@ def require_whole(model: Any, slot: str, adapter: Path, where: str, remedy: str)
     file = folder.headers(adapter / WEIGHTS, where)
     with border.told(where, expected=FITS, remedy=remedy), _quiet():
         own = peft.get_peft_model_state_dict(model, adapter_name=slot, save_embedding_layers=False)
-    beside = {name: weight for name, weight in _embeddings(model).items() if name not in own}
+        beside = {name: weight for name, weight in _embeddings(model).items() if name not in own}
     missing = sorted(set(own) - set(file))
     left = sorted(set(file) - set(own) - set(beside))
     shapes = {name: tuple(weight.shape) for name, weight in (own | beside).items()}

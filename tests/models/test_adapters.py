@@ -72,6 +72,7 @@ FAULTS: dict[str, tuple[Change, str]] = {
     "a start that changes the base": (with_settings(init_lora_weights="pissa"), "pissa, which changes it"),
     "a newer PEFT": (with_settings(use_magic=True), "use_magic"),
     "code by name": (with_settings(megatron_config={"a": 1}, megatron_core="os"), "megatron_config"),
+    "tokens of another type": (with_settings(trainable_token_indices=False), "adapter"),
     "dropout in words": (with_settings(lora_dropout="x"), "adapter"),
     "settings are no JSON": (text("adapter_config.json", "{"), "adapter_config.json"),
     "settings are a list": (text("adapter_config.json", "[]"), "got a list"),
