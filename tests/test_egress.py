@@ -1,11 +1,13 @@
 """Nothing leaves the machine but a question about a name that was typed."""
 
+import http.server
 import json
 import shutil
 import socket
 import subprocess
 import sys
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -194,3 +196,107 @@ def test_no_command_tries_to_connect(toy_model_dir: Path, toy_adapter_dir: Path,
         assert done.returncode in (0, 1, 4), (line, done.stderr[-2000:])
         assert not tried.exists(), (line, tried.read_text())
     assert {line.split()[0] for line in EVERY} == set(cli.ORDER)
+
+
+# ---- a hub on this machine
+
+
+class Hub(http.server.BaseHTTPRequestHandler):
+    """As much of a model hub as fetching needs: one model, the toy's folder."""
+
+    folder: Path
+    asked: list[str]
+    COMMIT = "0" * 40
+
+    def do_HEAD(self) -> None:
+        self._answer(send=False)
+
+    def do_GET(self) -> None:
+        self._answer(send=True)
+
+    def _answer(self, send: bool) -> None:
+        path = self.path.partition("?")[0]
+        self.asked.append(path)
+        name = path.rpartition("/")[2]
+        if path.startswith("/api/models/"):
+            content = self._listed(path)
+        elif (self.folder / name).is_file():
+            content = (self.folder / name).read_bytes()
+        else:
+            self.send_error(404)
+            return
+        self.send_response(200)
+        for key, value in (
+            ("Content-Length", str(len(content))),
+            ("ETag", f'"{name}"'),
+            ("X-Repo-Commit", self.COMMIT),
+        ):
+            self.send_header(key, value)
+        self.end_headers()
+        if send:
+            self.wfile.write(content)
+
+    def _listed(self, path: str) -> bytes:
+        files = [file for file in self.folder.iterdir() if file.is_file()]
+        if "/tree/" in path:
+            rows = [
+                {"type": "file", "oid": file.name, "size": file.stat().st_size, "path": file.name}
+                for file in files
+            ]
+            return json.dumps(rows).encode()
+        found = {"id": ID, "sha": self.COMMIT, "siblings": [{"rfilename": file.name} for file in files]}
+        return json.dumps(found).encode()
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture
+def hub(toy_model_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
+    """What is asked of a hub that has the toy model as ID."""
+    from huggingface_hub import constants
+
+    Hub.folder, Hub.asked = toy_model_dir, []
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Hub)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    address = f"http://127.0.0.1:{server.server_port}"
+    monkeypatch.setattr(constants, "ENDPOINT", address)
+    monkeypatch.setattr(
+        constants, "HUGGINGFACE_CO_URL_TEMPLATE", address + "/{repo_id}/resolve/{revision}/{filename}"
+    )
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
+    yield Hub.asked
+    server.shutdown()
+    server.server_close()
+
+
+def test_a_typed_model_is_fetched_once_and_read_from_its_folder(hub: list[str], toy_model_dir: Path) -> None:
+    from dpaudit.models import hf
+    from dpaudit.models import hub as models
+    from dpaudit.stages import weights
+
+    with egress.closed():
+        with pytest.raises(UsageError, match=f"type --model {ID}"):
+            hf.load_model(ID)
+        models.fetch(ID, "--model", weights=False)
+        assert not any(path.endswith(".safetensors") for path in hub)
+        with pytest.raises(UsageError, match=f"type --model {ID}"):
+            hf.load_model(ID)
+        models.fetch(ID, "--model")
+        asked = len(hub)
+        models.fetch(ID, "--model")
+        hf.check(ID)
+        hf.HFModel.load(ID)
+        assert len(hub) == asked
+        assert weights.of_base(ID) == weights.of_base(str(toy_model_dir))
+
+
+def test_a_hubs_model_without_safetensors_is_told(
+    hub: list[str], toy_model_dir: Path, tmp_path: Path
+) -> None:
+    from dpaudit.models import hub as models
+
+    shutil.copytree(toy_model_dir, tmp_path / "pickled", ignore=shutil.ignore_patterns("*.safetensors"))
+    Hub.folder = tmp_path / "pickled"
+    with egress.closed(), pytest.raises(UsageError, match="a repository without"):
+        models.fetch(ID, "--model")

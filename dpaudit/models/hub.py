@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from dpaudit import egress
+from dpaudit.errors import UsageError
 from dpaudit.models import border
 
 # of a repository, what a causal language model in safetensors is read from: no code, no pickles
@@ -46,4 +47,7 @@ def fetch(base: str | None, option: str, weights: bool = True) -> None:
     told = border.told(f"{option} {base}", expected="a model that the hub gives",
                        remedy="check the id and the network, or give a folder")  # fmt: skip
     with egress.asking(base, option), told:
-        snapshot_download(base, allow_patterns=[*_SMALL, *(_WEIGHTS if weights else ())])
+        place = Path(snapshot_download(base, allow_patterns=[*_SMALL, *(_WEIGHTS if weights else ())]))
+    if weights and not any(place.glob("*.safetensors")):
+        raise UsageError(f"{option} {base}", expected="a model in safetensors", got="a repository without model*.safetensors",
+                         remedy="convert it (save_pretrained) and give the folder")  # fmt: skip
