@@ -79,7 +79,7 @@ def finished(plan: Plan, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def another(plan: Plan, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Another run of the very same plan: other coins, other noise, other keys."""
     run_dir = pipeline.train(plan, tmp_path_factory.mktemp("others"), QUIET, workers=1)
-    finish(run_dir, plan)
+    attack.run(run_dir, plan, QUIET, "mia", recipes=["calibrated"])
     return run_dir.path
 
 
@@ -210,14 +210,14 @@ def test_a_fault_is_named_or_healed(
 def test_every_fault_of_every_file_is_named_or_healed(
     finished: Path, plan: Plan, another: Path, tmp_path: Path
 ) -> None:
+    """135 of them; of score files a byte may change that no row rests on, and of answers the page shows none."""
     assert len(FILES) == 27
+    finish(RunDir(another), plan)
     for number, (file, fault) in enumerate((file, fault) for file in FILES for fault in FAULTS):
         copy = RunDir(Path(shutil.copytree(finished, tmp_path / str(number) / finished.name)))
         page, again = tried(copy, plan, file, fault, another)
         same = (finished / file).read_bytes() == (another / file).read_bytes()
-        if (
-            fault is not delete and not same and file != "judge/answers.jsonl"
-        ):  # the page does not read answers
+        if fault is not delete and not same and not file.endswith((".parquet", "answers.jsonl")):
             assert "named" in (page, again) or file == SEAL_KEY, (file, fault.__name__)
         shutil.rmtree(copy.path)
 
@@ -378,7 +378,11 @@ PARTIAL = f"train/.{ARM}.partial"
 CHECKPOINT = (f"{PARTIAL}/privacy.json", f"{PARTIAL}/2/state.json", f"{PARTIAL}/2/state.safetensors", f"secret/states/{ARM}.2.json")  # fmt: skip
 
 
-@pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.__name__)
+@pytest.mark.parametrize(
+    "fault",
+    [digit, *(pytest.param(fault, marks=pytest.mark.slow) for fault in FAULTS if fault is not digit)],
+    ids=lambda fault: fault.__name__,
+)
 def test_a_checkpoint_that_was_altered_is_refused(
     fault: Callable[[Path, Path], None], halves: tuple[Path, Path], plan: Plan, tmp_path: Path
 ) -> None:
