@@ -17,6 +17,7 @@ from dpaudit.shapes import PLAIN_NAME
 from dpaudit.stats import bayes, epsilon, fdp
 
 METHODS = ("one-run", "f-dp", "clopper-pearson", "bayes")
+CELL_LARGEST = 1 << 17  # characters of a cell: a score has a few
 NOTIONS = {
     "one-run": "(eps,delta)",
     "f-dp": "f-DP/Gaussian family",
@@ -298,6 +299,7 @@ def _halves(found: Scored) -> tuple[Scored, Scored]:
 
 def _csv(file: Path) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
     with file.open(encoding="utf-8-sig", newline="") as lines:
+        csv.field_size_limit(CELL_LARGEST)  # of the whole process: whoever reads texts has raised it
         rows = csv.DictReader(lines)
         if not {"score", "included"} <= set(rows.fieldnames or ()):
             raise UsageError(

@@ -125,7 +125,9 @@ def test_a_start_whose_ledger_was_edited_is_refused(chained: tuple[RunDir, Plan]
     ledger = ledger_of(run_dir, "sft-eps4")
     ledger["mechanism"]["noise_multiplier"] = 9.0
     run_dir.file("train/sft-eps4/privacy.json").write_text(json.dumps(ledger))
-    refused(plan, tmp_path, "sft-eps4/privacy.json: expected the ledger that this arm's claim was composed with")  # fmt: skip
+    refused(
+        plan, tmp_path, "sft-eps4/privacy.json: expected the file as this run wrote it, got .*; restore it"
+    )
     assert not run_dir.file("train/dpo-sigmoid-eps8").exists()
 
 
