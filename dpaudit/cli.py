@@ -1,5 +1,6 @@
 """The command line: parses, calls a stage, prints. Results go to stdout, progress and errors to stderr."""
 
+import atexit
 import json
 import os
 import sys
@@ -731,21 +732,28 @@ def main() -> None:
     alone = ranks.count() == 1
     if not alone:
         interrupts.end_with_parent(os.getppid())
+    listening = interrupts.heard() if alone else nullcontext()  # torchrun ends its others by SIGTERM
+    with listening:
+        code = _ended()
+        if code == interrupts.CODE:
+            _failed(["interrupted; the same command resumes"], interrupts.CODE)
+        if not code:
+            ranks.leave()
+        atexit.register(interrupts.hear_no_more)  # what is said is said: the code is to be that of the work
+    sys.exit(code)
+
+
+def _ended() -> int:
+    """The exit code of the command; a failure is told."""
     try:
         _check_words(sys.argv[1:])
-        # torchrun ends its other processes by SIGTERM, which stays as it is
-        with interrupts.heard() if alone else nullcontext(), egress.closed():
-            code = app(prog_name="dpaudit", standalone_mode=False)
+        with egress.closed():
+            return int(app(prog_name="dpaudit", standalone_mode=False) or 0)
     except KeyboardInterrupt:
-        code = interrupts.CODE
+        return interrupts.CODE
     except BaseException as error:  # noqa: BLE001 (the outermost border; a panic of Rust is no Exception, an exit of a library neither)
         told = _told(error)
-        code = _failed(*told) if told else _fault_of_ours(error)
-    if code == interrupts.CODE:
-        _failed(["interrupted; the same command resumes"], interrupts.CODE)
-    if not code:
-        ranks.leave()
-    sys.exit(code)
+        return _failed(*told) if told else _fault_of_ours(error)
 
 
 def _check_words(words: list[str]) -> None:

@@ -36,7 +36,6 @@ def heard() -> Iterator[None]:
         if handler is not signal.SIG_IGN:
             signal.signal(one, interrupt)
     try:
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
         yield
     finally:
         for one, handler in before.items():
@@ -46,12 +45,17 @@ def heard() -> Iterator[None]:
 
 @contextmanager
 def deaf() -> Iterator[None]:
-    """A process that is started within gets no signal before it is ready, in `heard`: it would end with a traceback."""
+    """A process that is started within gets no signal before it listens: it would end with a traceback."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
     try:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def listen() -> None:
+    """For a process that was started within `deaf`: what came since is told now."""
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
 
 
 def hear_no_more() -> None:

@@ -6,6 +6,7 @@ import os
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from multiprocessing.reduction import ForkingPickler
 from typing import Any
@@ -78,6 +79,7 @@ class _Running:
         self.process = context.Process(target=_work, args=(packed, threads, os.getpid(), theirs), daemon=True)
         self._stack = contextlib.ExitStack()
         self._advance: Advance = self._stack.enter_context(progress.task(job.description, job.total))
+        resource_tracker.ensure_running()  # which would let signals through again, once it is started below
         with interrupts.deaf():
             self.process.start()
         theirs.close()
@@ -122,17 +124,17 @@ class _Running:
 def _work(packed: bytes, threads: int, parent: int, connection: Connection) -> None:
     interrupts.end_with_parent(parent)
     code = 0
-    try:
-        with interrupts.heard():
+    with interrupts.heard():
+        try:
+            interrupts.listen()
             import torch
 
             libraries.hush()
             torch.set_num_threads(threads)
             connection.send(_outcome(ForkingPickler.loads(packed), connection))
-            interrupts.hear_no_more()
-    except KeyboardInterrupt:
+        except KeyboardInterrupt:
+            code = interrupts.CODE  # the parent says so; no traceback here
         interrupts.hear_no_more()
-        code = interrupts.CODE  # the parent says so; no traceback here
     sys.exit(code)
 
 

@@ -780,6 +780,15 @@ def test_four_commands_in_an_empty_folder(tmp_path: Path) -> None:
         assert all(arm in result.stdout for result in done[:2])
 
 
+def test_a_termination_after_the_last_word_changes_nothing(tmp_path: Path) -> None:
+    """An interpreter that ends takes its time, and the code is to be that of the work."""
+    script = "import atexit, os, signal\nfrom dpaudit import cli\n" \
+        "atexit.register(lambda: os.kill(os.getpid(), signal.SIGTERM))\ncli.main()\n"  # fmt: skip
+    done = subprocess.run([sys.executable, "-c", script, "attack", "list"], cwd=tmp_path, capture_output=True, text=True,
+                          env=os.environ | {"PYTHONPATH": str(Path(cli.__file__).parents[1])})  # fmt: skip
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 def test_a_termination_is_an_interrupt(tmp_path: Path) -> None:
     """What a job queue sends: the same line and exit code as Ctrl-C."""
     script = "import os, signal\nfrom dpaudit import cli, overview\n" \

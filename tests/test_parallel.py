@@ -11,6 +11,7 @@ from collections.abc import Callable
 from io import StringIO
 from pathlib import Path
 
+import kills
 import pytest
 from rich.console import Console
 
@@ -132,34 +133,22 @@ def stay(path: Path, advance: Callable[[int], None]) -> None:
     time.sleep(600)
 
 
-def is_running(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
-    except OSError:
-        return False
-
-
-def waited(condition: Callable[[], bool], seconds: float) -> bool:
-    deadline = time.monotonic() + seconds
-    while not condition() and time.monotonic() < deadline:
-        time.sleep(0.05)
-    return condition()
-
-
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="looks at processes in /proc")
 def test_workers_end_with_a_parent_that_is_killed(tmp_path: Path) -> None:
+    """Here while they import, for which they need seconds; test_kills does it at any moment."""
     script = tmp_path / "parent.py"
     script.write_text(PARENT.format(tests=str(Path(__file__).parent), folder=str(tmp_path)))
-    root = str(Path(parallel.__file__).parents[1])
-    parent = subprocess.Popen([sys.executable, str(script)], env=os.environ | {"PYTHONPATH": root})
-    assert waited(
-        lambda: all((tmp_path / str(i)).exists() and (tmp_path / str(i)).read_text() for i in range(2)), 60
-    )
-    workers = [int((tmp_path / str(i)).read_text()) for i in range(2)]
-    assert all(map(is_running, workers))
+    environment = os.environ | {"PYTHONPATH": str(Path(parallel.__file__).parents[1])}
+    parent = subprocess.Popen([sys.executable, str(script)], env=environment, start_new_session=True)
+    deadline = time.monotonic() + 60
+    while (
+        len(list(kills.of_session(parent.pid))) < 4 and time.monotonic() < deadline
+    ):  # with what tracks resources
+        time.sleep(0.01)
+    time.sleep(0.3)
     parent.kill()
     parent.wait()
-    assert waited(lambda: not any(map(is_running, workers)), 5)
+    assert kills.still_running(parent.pid) == []
 
 
 def test_a_job_that_is_stopped_before_it_is_ready_says_nothing(
