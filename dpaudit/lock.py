@@ -186,21 +186,20 @@ def here() -> Holder:
 
 def _started(pid: int) -> str | None:
     """When a process of this machine began, as the system counts; "" where it does not tell; None where none runs."""
-    if not Path("/proc/self/stat").exists():
-        try:
-            os.kill(pid, 0)
-        except ProcessLookupError:
-            return None
-        except PermissionError:
-            pass
-        return ""
     try:
-        state, *fields = (
-            Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
-        )
-    except OSError:
-        return None
+        text = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
+    except OSError:  # not there, not Linux, or another user's where those are hidden
+        return "" if _exists(pid) else None
+    state, *fields = text.rpartition(")")[2].split()
     return None if state in "ZX" else fields[18]  # a zombie has ended, whoever has not asked for it yet
+
+
+def _exists(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except OSError as error:
+        return isinstance(error, PermissionError)
+    return True
 
 
 class _Beat(threading.Thread):

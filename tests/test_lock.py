@@ -77,6 +77,19 @@ def test_a_zombie_is_dead(tmp_path: Path) -> None:
     process.wait()
 
 
+def test_who_runs_where_the_system_tells_no_more_is_alive_while_there_are_beats(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another user's process where those are hidden, and any where there is no /proc."""
+    hidden = Path.read_text
+    monkeypatch.setattr(Path, "read_text", lambda path, **options: hidden(path if path.name != "stat" else path / "no", **options))  # fmt: skip
+    assert (lock._started(os.getpid()), lock._started(ended())) == ("", None)
+    file = leave(tmp_path / "run", replace(lock.here(), started="1"))
+    assert not taken(tmp_path / "run")
+    os.utime(file, (time.time() - lock.PATIENCE - 1,) * 2)
+    assert taken(tmp_path / "run")
+
+
 @pytest.mark.parametrize("is_known", [True, False])
 def test_who_cannot_be_looked_at_is_dead_after_some_missed_beats(is_known: bool, tmp_path: Path) -> None:
     """Another host, another container, or a file that tells nothing; its number means nothing here."""
