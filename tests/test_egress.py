@@ -167,7 +167,7 @@ merge --arm sft-eps8 --out merged
 plant data.jsonl --out planted.jsonl --key key.json --canaries 100
 verify --adapter ADAPTER --base MODEL --key key.json --claim CLAIM
 verify --model merged --base builtin:tiny --key key.json --claim CLAIM --out second
-account --noise 1 --rate 0.1 --steps 10 --delta 1e-5
+account --sigma 1 --rate 0.1 --steps 10 --delta 1e-5
 bound one-run --canaries 100 --guesses 50 --correct 30 --delta 1e-5
 bound power --eps 8 --rate 0.1 --steps 10 --delta 1e-5
 doctor
