@@ -27,7 +27,10 @@ BUFFER_BYTES = 2**30  # of tables that a model makes by itself, such as those of
 COMPILED = "_orig_mod."  # what torch.compile puts before every name
 ANSWERS = "a causal language model in safetensors"
 
-_COUNTS = re.compile(r"(^|_)(layers?|blocks|experts|stages|depths?)$|^n_(layer|block|expert)")
+_LAYERS = re.compile(
+    r"^(?!max_).*layers$|^n_layer$"
+)  # each has a tensor; Qwen's max_window_layers counts none
+_COUNTS = re.compile(r"(^|_)(blocks|experts|stages|depths?)$")
 _FLOATS = ("F64", "F32", "F16", "BF16")
 # suffixes of tensors that only a quantised checkpoint has (GPTQ, AWQ, compressed-tensors, FP8, bitsandbytes, MXFP4)
 _PACKED = re.compile(r"[._](qweight|qzeros|g_idx|scales?|packed|weight_shape|scale_inv|zero_point|absmax|quant_map"
@@ -183,8 +186,15 @@ def _check_values(raw: Mapping[str, Any], tensors: int, where: str) -> None:
     """Refuses what a constructor would loop over for ever, or fetch code by, before it is called."""
     for key, value in _walk(raw):
         name = key.rpartition(".")[2]
-        if isinstance(value, int) and _COUNTS.search(name) and value > min(tensors, LAYERS_MOST):
-            raise UsageError(where, expected=f"{key} of at most {min(tensors, LAYERS_MOST)}, by its {tensors} tensors",
+        most = (
+            min(tensors, LAYERS_MOST)
+            if _LAYERS.search(name)
+            else LAYERS_MOST
+            if _COUNTS.search(name)
+            else None
+        )
+        if isinstance(value, int) and most is not None and value > most:
+            raise UsageError(where, expected=f"{key} of at most {most}, by its {tensors} tensors",
                              got=f"{value:g}" if value < 1e300 else "more", remedy="check config.json")  # fmt: skip
         if name.endswith(("attn_implementation", "experts_implementation")) and "/" in str(value):
             raise UsageError(where, expected=f"{key} that Transformers has", got="code from a hub",

@@ -14,7 +14,7 @@ import transformers
 from safetensors.torch import load_file, save_file
 
 from dpaudit.errors import UsageError
-from dpaudit.models import hf
+from dpaudit.models import folder, hf
 
 Change = Callable[[Path], None]
 Q = "model.layers.1.self_attn.q_proj.weight"
@@ -27,20 +27,20 @@ def copied(toy_model_dir: Path, tmp_path: Path) -> Path:
 
 
 def with_json(name: str, **changed: Any) -> Change:
-    def change(folder: Path) -> None:
-        file = folder / name
+    def change(place: Path) -> None:
+        file = place / name
         file.write_text(json.dumps(json.loads(file.read_text()) | changed))
 
     return change
 
 
 def with_file(name: str, content: bytes) -> Change:
-    return lambda folder: (folder / name).write_bytes(content) and None  # type: ignore[func-returns-value]
+    return lambda place: (place / name).write_bytes(content) and None  # type: ignore[func-returns-value]
 
 
 def with_tensors(changed: Callable[[dict[str, Any]], dict[str, Any]]) -> Change:
-    def change(folder: Path) -> None:
-        file = folder / "model.safetensors"
+    def change(place: Path) -> None:
+        file = place / "model.safetensors"
         save_file(changed(load_file(file)), file, metadata={"format": "pt"})
 
     return change
@@ -108,11 +108,11 @@ FOLDERS: dict[str, tuple[Change, str]] = {
 }  # fmt: skip
 
 
-def longer(folder: Path) -> None:
+def longer(place: Path) -> None:
     """A tokenizer with one token more than the model has rows."""
-    tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
+    tokenizer = transformers.AutoTokenizer.from_pretrained(place)
     tokenizer.add_tokens(["<|new|>"])
-    tokenizer.save_pretrained(folder)
+    tokenizer.save_pretrained(place)
 
 
 def refused(what: Callable[[], object]) -> str:
@@ -144,6 +144,36 @@ def test_sound_folders_pass(copied: Path, toy_adapter_dir: Path) -> None:
     hf.check(str(copied))
     hf.check(str(copied), adapter=toy_adapter_dir)
     hf.check("builtin:tiny")  # whose head is its embedding, and not in its file
+
+
+MIXED = {"num_local_experts": 4, "num_experts_per_tok": 2}
+KINDS: dict[str, dict[str, Any]] = {
+    "qwen2": {},  # tells of more layers than it has
+    "gpt2": {
+        "n_embd": 32,
+        "n_layer": 2,
+        "n_head": 2,
+        "n_positions": 64,
+    },  # transposed, tied, without rotary tables
+    "mixtral": MIXED,  # experts lie apart in the file and together in memory
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_models_of_other_kinds_pass(kind: str, tmp_path: Path) -> None:
+    sizes = {
+        "hidden_size": 32,
+        "intermediate_size": 64,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+        "num_key_value_heads": 2,
+    }
+    common = {"vocab_size": 320, "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2}
+    config = transformers.AutoConfig.for_model(
+        kind, **common, **({} if kind == "gpt2" else sizes), **KINDS[kind]
+    )
+    transformers.AutoModelForCausalLM.from_config(config).save_pretrained(tmp_path)
+    assert folder.check(tmp_path, "here").rows == 320
 
 
 def test_names_of_a_compiled_model_are_read(copied: Path, toy_model_dir: Path) -> None:
