@@ -29,8 +29,9 @@ def run_row(run_dir: RunDir) -> Row:
     try:
         custody.require_run(run_dir)
         plan = plan_of(run_dir)
+        custody.require(run_dir, plan)
         return _run_row(run_dir, plan)
-    except UsageError as error:
+    except (UsageError, OSError) as error:
         return {
             "run": run_dir.name,
             "suite": None,

@@ -39,6 +39,7 @@ def require_run(run_dir: RunDir) -> None:
         return
     _require_key(run_dir)
     manifest = run_dir.read_json(CORPUS)
+    _require_mappings(run_dir, CORPUS, manifest, "inputs", "files", "sealed")
     if manifest["inputs"].get(PLAN) != run_dir.digest(PLAN):
         raise run_dir.refused(PLAN, "an altered one", "the plan that the run began with")
     if (key := run_dir.seal_key()) is None:
@@ -48,6 +49,13 @@ def require_run(run_dir: RunDir) -> None:
             raise run_dir.refused(name, "no such file")
         if custody.private_digest(run_dir.file(name), key) != digest:
             raise run_dir.refused(name, "an altered one")
+
+
+def _require_mappings(run_dir: RunDir, file: str, found: dict[str, Any], *keys: str) -> None:
+    """Raises UsageError where a hash is right and what it is of is not: whoever has no seal key can write that."""
+    for key in keys:
+        if not isinstance(found.get(key, {}), dict):
+            raise run_dir.refused(file, f"one whose {key} are no mapping")
 
 
 def _require_key(run_dir: RunDir) -> None:
@@ -99,6 +107,9 @@ def require_arm(run_dir: RunDir, arm: str) -> dict[str, Any]:
     if not run_dir.file(file).is_file():
         raise run_dir.refused(file, "no such file")
     manifest = run_dir.read_json(file)
+    if not {"arm", "files", "inputs"} <= set(manifest):
+        raise run_dir.refused(file, "one that lacks what a manifest tells")
+    _require_mappings(run_dir, file, manifest, "files", "inputs")
     if manifest["arm"] != arm:
         raise run_dir.refused(file, f"that of {manifest['arm']}")
     require_files(run_dir, f"train/{arm}", manifest["files"], {"manifest.json"})
@@ -137,9 +148,14 @@ def adapter_digest(run_dir: RunDir, arm: str) -> str:
 
 
 def committed(run_dir: RunDir, recipes: dict[str, str]) -> dict[str, Any]:
-    """What a run commits to: its plan, the digests of the attack recipes, its coins."""
-    coins = custody.file_digest(run_dir.file(COINS))
-    return {"plan": custody.file_digest(run_dir.file(PLAN)), "recipes": recipes, "coins": coins}
+    """What a run commits to: its plan, the digests of the attack recipes, its coins, and which key seals its files."""
+    coins, key = custody.file_digest(run_dir.file(COINS)), custody.key_id(run_dir.seal_key())
+    return {
+        "plan": custody.file_digest(run_dir.file(PLAN)),
+        "recipes": recipes,
+        "coins": coins,
+        "seal_key": key,
+    }
 
 
 def commitment_of(run_dir: RunDir) -> str:
@@ -151,7 +167,15 @@ def commitment_of(run_dir: RunDir) -> str:
         raise UsageError(str(run_dir.file(COMMITMENT)), expected="the salt of the commitment", got="no such file",
                          remedy="restore it from a copy: without it no commitment can be compared")  # fmt: skip
     opening = run_dir.read_json(COMMITMENT)
-    return custody.commitment(opening["salt"], committed(run_dir, opening["recipes"]))
+    return custody.commitment(opening["salt"], committed(run_dir, _present(opening["recipes"])))
+
+
+def _present(recipes: dict[str, str]) -> dict[str, str]:
+    """The digests that the recipes of these names have now; one that is gone has none."""
+    from dpaudit import recipe
+
+    now = {one.name: one.digest for one in recipe.load_all()}
+    return {name: now.get(name, "") for name in recipes}
 
 
 def noted(run_dir: RunDir, said: str) -> dict[str, str]:
@@ -190,10 +214,15 @@ def _origin(folder: Path, digest: str, run_dir: RunDir, arm: str) -> dict[str, A
 
     require_run(run_dir)
     known = require_arm(run_dir, arm)["files"]
-    for name in ("adapter_config.json",):  # what else makes the weights another model
-        if not (folder / name).is_file() or custody.file_digest(folder / name) != known[f"adapter/{name}"]:
+    beside_it = {file.name for file in folder.iterdir() if not file.name.startswith(".")}
+    for name in sorted(
+        {"adapter_config.json", *beside_it} - {"README.md", ledger.FILE}
+    ):  # each can make it another model
+        if not (folder / name).is_file() or custody.file_digest(folder / name) != known.get(
+            f"adapter/{name}"
+        ):
             raise UsageError(str(folder / name), expected=f"the one of {run_dir.name}, {arm}", got="another one, or none",
-                             remedy=f"copy it from {run_dir.file(f'train/{arm}/adapter')}")  # fmt: skip
+                             remedy=f"copy it from {run_dir.file(f'train/{arm}/adapter')}, or move it out")  # fmt: skip
     beside = ledger.find(folder)
     own = run_dir.read_json(f"train/{arm}/privacy.json")
     if beside is not None and custody.canonical(beside.data) != custody.canonical(own):

@@ -190,4 +190,6 @@ def _caveat(kept: "Ledger | None") -> str | None:
         return "no ledger: assumed public, nothing is claimed"
     if kept.data["claim"]["epsilon"] == "inf":
         return "not private: this model must not leave the place where its records are kept"
+    if not {"adapter_sha256", "weights"} & set(kept.data):
+        return "the ledger names no weights: nothing shows that it is that of this adapter"
     return REPRODUCIBLE if kept.data.get("reproducible_noise") else None

@@ -53,7 +53,7 @@ def test_verify_asks_in_the_adapters_own_template(how: str, adapter: Path, toy_m
 def test_a_merged_model_keeps_it(adapter: Path, toy_model_dir: Path, tmp_path: Path) -> None:
     beside(adapter, "file", toy_model_dir)
     merge.merge(
-        str(toy_model_dir), adapter, tmp_path / "out", dtype="float32", shard_size="2GB", without=(), prompts=[TURNS[:1]]
+        str(toy_model_dir), adapter, tmp_path / "out", dtype="float32", quantization=None, shard_size="2GB", without=(), prompts=[TURNS[:1]]
     )  # fmt: skip
     assert render(TURNS, hf.load_tokenizer(str(tmp_path / "out"))) == OWN
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from dpaudit import rundir
+from dpaudit import declarations, rundir
 from dpaudit.cli import app
 from dpaudit.errors import UsageError
 from dpaudit.progress import Progress
@@ -41,6 +41,7 @@ def plan() -> Plan:
 def audited(place: Path, fault: catalogue.Fault) -> tuple[RunDir, Plan]:
     chosen = plan()
     run_dir = rundir.open_or_create(chosen.to_json(), "inside", place)
+    declarations.keep(run_dir, chosen)
     prepare.run(run_dir, chosen, QUIET)
     with catalogue.planted(fault, dry.Setting(2000, 30, AXES)):
         train.run(run_dir, chosen, QUIET, workers=1)
