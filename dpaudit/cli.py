@@ -455,12 +455,16 @@ def verify(
         if any(option is not None for option in (adapter, model, endpoint, base, tokenizer, key)):
             raise UsageError("--run", expected="the claims of a run, alone", got="options of another model")
         run_dir, plan = _opened(run, runs)
+        noted = chain.noted(run_dir, commitment) if commitment else {}
+        alone = claim is None and not plan.suite.claims
+        if noted and (alone or noted["noted_before"] == custody.ANOTHER):  # asked first: it needs no attack
+            _tell(run_dir, plan, noted, as_json)
+            raise typer.Exit(FAILED if noted["noted_before"] == custody.ANOTHER else 0)
         plan = later.claim(run_dir, plan, arm, claim)
         found = declared.verdicts(run_dir, plan)
-        noted = chain.noted(run_dir, commitment) if commitment else {}
         _tell(run_dir, plan, {"declared": found, **noted}, as_json)
         said = [row[key] for row in found for key in ("verdict", "ledger") if row[key]]
-        raise typer.Exit(FAILED if noted.get("noted_before") == custody.ANOTHER else verify.exit_code(said))
+        raise typer.Exit(verify.exit_code(said))
     if arm is not None:
         raise UsageError("--arm", expected="--run with it, whose arm it is", got="none", remedy="--run NAME")
     if key is None or claim is None:

@@ -8,10 +8,13 @@ seal shows accidents, and edits by whoever lacks the key; who trains holds the k
 import hashlib
 import hmac
 import json
+import re
 from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
+
+from dpaudit.errors import UsageError
 
 KEY = "custody"  # of a JSON output and of a Parquet file's metadata
 KEY_BYTES = 32
@@ -99,7 +102,14 @@ def commitment(salt: str, parts: dict[str, Any]) -> str:
 
 def noted(now: str, said: str) -> dict[str, str]:
     """The commitment as it is, and whether it is the one that was noted down; case and spaces do not count."""
-    same = hmac.compare_digest("".join(said.split()).lower().encode(), now.encode())
+    typed = "".join(said.split()).lower()
+    if re.fullmatch("[0-9a-f]{64}", typed, re.ASCII) is None:
+        raise UsageError(
+            "--commitment",
+            expected="64 hexadecimal digits, as `train` or `plant` printed them",
+            got=f"{said!r:.80}",
+        )
+    same = hmac.compare_digest(typed.encode(), now.encode())
     return {"commitment": now, "noted_before": "the same" if same else ANOTHER}
 
 

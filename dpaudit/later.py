@@ -59,8 +59,11 @@ def _only(record: str, changed: Iterable[str]) -> None:
     """Raises UsageError for a key of another part of the suite."""
     for key in changed:
         if not any(key == own or key.startswith(f"{own}.") for own in suite.RECORDS[record]):
+            others = {"evaluation": "dpaudit eval", "judging": "dpaudit judge"}
+            way = others.get(key.partition(".")[0])
             raise UsageError(f"--set {key}", expected=f"a key of {record}, such as {EXAMPLES[record]}", got="another one",
-                             remedy="what training depends on takes a run of its own: `dpaudit run SUITE --set KEY=VALUE`")  # fmt: skip
+                             remedy=f"type `{way} --set {key}=VALUE`" if way else
+                             "what training depends on takes a run of its own: `dpaudit run SUITE --set KEY=VALUE`")  # fmt: skip
 
 
 def _check(before: Plan, plan: Plan) -> None:

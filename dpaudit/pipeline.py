@@ -213,7 +213,7 @@ def _begun(
     plan: Plan, runs: Path, progress: Progress, held: ExitStack, allow_egress: Sequence[str] | None
 ) -> RunDir:
     """The plan's run with its corpus, locked until `held` ends."""
-    from dpaudit.stages import prepare
+    from dpaudit.stages import custody, prepare
 
     written = plan.to_json()
     place = rundir.located(written, plan.suite.name, runs)
@@ -227,7 +227,11 @@ def _begun(
     run_dir = rundir.open_or_create(written, plan.suite.name, runs)
     for record in declarations.keep(run_dir, plan):
         progress.say(f"{record}: kept as added later; the plan is the same, and nothing is trained for it")
+    is_drawn = run_dir.file(custody.CORPUS).is_file()
     prepare.run(run_dir, plan.of_training, progress)
+    if not is_drawn:
+        noted = run_dir.read_json(custody.CORPUS)["commitment"]
+        progress.say(f"commitment to plan, recipes and coins, to note down before training: {noted}")
     return run_dir
 
 

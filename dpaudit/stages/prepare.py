@@ -62,7 +62,6 @@ def run(run_dir: RunDir, plan: Plan, progress: Progress) -> None:
         made["commitment"] = _commit(run_dir)
         run_dir.write_json("corpus/manifest.json", made, inputs=["plan.json"])
         advance(1)
-    progress.say(f"commitment to plan, recipes and coins, to note down before training: {made['commitment']}")
     if plan.suite.data.preference == "faults":
         progress.say("preference pairs: made from the dialogues, by planting a fault in each answer")
     for note in corpus.notes:

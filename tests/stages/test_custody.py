@@ -486,3 +486,24 @@ def test_the_commitment_of_a_key_binds_all_of_it(tmp_path: Path) -> None:
     flipped = audit_key.AuditKey(**{**vars(key), "coins": (not key.coins[0], *key.coins[1:])})
     assert audit_key.commitment(flipped) != told["commitment"]
     assert audit_key.commitment(audit_key.AuditKey(**{**vars(key), "salt": ""})) is None
+
+
+def test_a_commitment_is_compared_before_anything_else_is_asked_for(run_dir: RunDir, cli: Any) -> None:
+    said = run_dir.read_json("corpus/manifest.json")["commitment"]
+    assert cli(run_dir, said) == 0 and cli(run_dir, "0" * 64) == 1
+    with pytest.raises(UsageError, match="--commitment: expected 64 hexadecimal digits"):
+        chain.noted(run_dir, "abc")
+
+
+@pytest.fixture
+def cli() -> Callable[[RunDir, str], int]:
+    """The exit code of `verify --run NAME --commitment HEX`."""
+    from typer.testing import CliRunner
+
+    from dpaudit import cli as commands
+
+    def typed(run_dir: RunDir, said: str) -> int:
+        words = ["verify", "--run", run_dir.name, "--runs", str(run_dir.path.parent), "--commitment", said]
+        return CliRunner().invoke(commands.app, words).exit_code
+
+    return typed
