@@ -80,7 +80,7 @@ def merge(
     folder: Path,
     *,
     dtype: str,
-    quantization: str | None,
+    quantization: str | None = None,
     shard_size: str,
     without: Sequence[str],
     prompts: Sequence[tuple[Turn, ...]],
