@@ -137,7 +137,7 @@ FILES = (
       "adapter/adapter_model.safetensors", "adapter/adapter_config.json", "adapter/README.md", "adapter/tokenizer.json")),
     f"attack/{ARM}/calibrated.parquet", f"attack/{ARM}/extraction.parquet",
     f"audit/{ARM}/calibrated.json", f"audit/{ARM}/extraction.json", "audit/blind.json", "audit/summary.json",
-    f"evaluate/{ARM}.json", "evaluate/summary.json", "judge/summary.json", "judge/answers.jsonl",
+    f"evaluate/{ARM}.json", "evaluate/summary.json", "judge/summary.json", "judge/replay.jsonl",
 )  # fmt: skip
 
 
@@ -210,14 +210,14 @@ def test_a_fault_is_named_or_healed(
 def test_every_fault_of_every_file_is_named_or_healed(
     finished: Path, plan: Plan, another: Path, tmp_path: Path
 ) -> None:
-    """135 of them; of score files a byte may change that no row rests on, and of answers the page shows none."""
+    """135 of them; of score files a byte may change that no row rests on, and a judge that is done reads no replay."""
     assert len(FILES) == 27
     finish(RunDir(another), plan)
     for number, (file, fault) in enumerate((file, fault) for file in FILES for fault in FAULTS):
         copy = RunDir(Path(shutil.copytree(finished, tmp_path / str(number) / finished.name)))
         page, again = tried(copy, plan, file, fault, another)
         same = (finished / file).read_bytes() == (another / file).read_bytes()
-        if fault is not delete and not same and not file.endswith((".parquet", "answers.jsonl")):
+        if fault is not delete and not same and not file.endswith((".parquet", "replay.jsonl")):
             assert "named" in (page, again) or file == SEAL_KEY, (file, fault.__name__)
         shutil.rmtree(copy.path)
 
