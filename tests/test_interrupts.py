@@ -11,6 +11,8 @@ from dpaudit import interrupts
 
 @pytest.mark.parametrize("number", interrupts.SIGNALS)
 def test_a_signal_is_an_interrupt_and_handlers_come_back(number: signal.Signals) -> None:
+    if signal.getsignal(number) is signal.SIG_IGN:  # as nohup leaves it
+        signal.signal(number, signal.SIG_DFL)
     before = [signal.getsignal(one) for one in interrupts.SIGNALS]
     with pytest.raises(KeyboardInterrupt), interrupts.heard():
         os.kill(os.getpid(), number)
