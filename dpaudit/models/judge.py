@@ -35,15 +35,12 @@ class LikelihoodJudge:
     ) -> None:
         self.model, self.tokenizer, self.adapter = model, tokenizer, adapter
         self.tie_margin, self.max_length = tie_margin, max_length
-        self._known: dict[Answer, float] = {}  # an answer meets many others and is scored once
 
     def compare_many(self, comparisons: Sequence[Comparison]) -> list[Outcome]:
-        answers = dict.fromkeys((c.turns, answer) for c in comparisons for answer in (c.first, c.second))
-        new = [answer for answer in answers if answer not in self._known]
-        self._known |= zip(new, self._scores(new), strict=True)
-        return [
-            self._outcome(self._known[c.turns, c.first], self._known[c.turns, c.second]) for c in comparisons
-        ]
+        """Each answer is scored once, with those of this call alone: what was asked before a kill must change no last digit."""
+        answers = list(dict.fromkeys((c.turns, text) for c in comparisons for text in (c.first, c.second)))
+        known = dict(zip(answers, self._scores(answers), strict=True))
+        return [self._outcome(known[c.turns, c.first], known[c.turns, c.second]) for c in comparisons]
 
     def _scores(self, answers: Sequence[Answer]) -> list[float]:
         """Nats a token of each answer, NaN for one that was cut."""

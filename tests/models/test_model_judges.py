@@ -177,6 +177,21 @@ def test_likelihood_has_no_favourite_place_and_ties_within_its_margin(toy_model_
     assert generous.winner == "tie"
 
 
+def test_what_was_asked_before_does_not_change_what_is_scored_together(
+    toy_model_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A batch of others rounds otherwise: a judge that was killed and goes on is to end with the same bytes."""
+    model = HFModel.load(str(toy_model_dir))
+    asked: list[int] = []
+    scores = model.token_scores
+    monkeypatch.setattr(model, "token_scores", lambda encoded, **rest: (asked.append(len(encoded)), scores(encoded, **rest))[1])  # fmt: skip
+    other = Comparison(TURNS, PAIR.first, "a third answer, and a longer one")
+    going_on, anew = (LikelihoodJudge(model, model.tokenizer, None, 0.0, 96) for _ in range(2))
+    going_on.compare_many([PAIR])
+    assert going_on.compare_many([other]) == anew.compare_many([other])
+    assert asked == [2, 2, 2]
+
+
 def test_an_answer_that_does_not_fit_is_invalid_and_not_scored_by_its_head(toy_model_dir: Path) -> None:
     model = HFModel.load(str(toy_model_dir))
     long = Comparison(TURNS, "Drink water. " * 60, "Drink water.")
