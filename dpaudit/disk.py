@@ -12,11 +12,12 @@ FULL = {
     errno.EDQUOT: "a quota that is used up",
     errno.EFBIG: "a limit on the size of files",
 }
-WORDS = {  # of libraries whose errors have no number: safetensors, tokenizers, sqlite3, numpy
+WORDS = {  # of libraries whose errors have no number: safetensors, tokenizers, sqlite3, datasets, numpy
     "No space left on device": errno.ENOSPC,
     "quota exceeded": errno.EDQUOT,
     "File too large": errno.EFBIG,
     "database or disk is full": errno.ENOSPC,
+    "Not enough disk space": errno.ENOSPC,
     " requested and ": errno.ENOSPC,  # "N requested and M written"
 }
 CLOSED = (errno.EROFS, errno.EACCES, errno.EPERM)

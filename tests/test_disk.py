@@ -4,7 +4,7 @@ import os
 import sqlite3
 import subprocess
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 
 import numpy as np
@@ -71,7 +71,15 @@ def tokenizer(folder: Path) -> None:
     tokenizers.Tokenizer(tokenizers.models.WordLevel(words, unk_token="word0")).save(str(folder / "a.json"))
 
 
-WRITERS = [text, array, tensors, table, database, tokenizer]
+def dataset(folder: Path) -> None:
+    import datasets
+
+    source = folder.parent / "rows.jsonl"
+    source.write_text("".join(f'{{"a": "{number:0100}"}}\n' for number in range(20_000)))
+    datasets.load_dataset("json", data_files=str(source), cache_dir=str(folder))
+
+
+WRITERS = [text, array, tensors, table, database, tokenizer, dataset]
 
 
 @pytest.mark.parametrize("write", WRITERS)
@@ -83,6 +91,14 @@ def test_a_full_disk_in_every_library_that_we_write_with(
     assert str(told.value) == (
         f"{small_disk}: expected room for what is written there, got a full disk; make room and type the same command again"
     )
+
+
+def test_a_disk_that_was_full_before(small_disk: Path) -> None:
+    """`datasets` looks beforehand, and has words of its own."""
+    with suppress(OSError):
+        text(small_disk)
+    with pytest.raises(PartialError, match="got a full disk"), disk.room(small_disk):
+        dataset(small_disk)
 
 
 @pytest.mark.parametrize("write", WRITERS)
