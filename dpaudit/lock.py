@@ -14,7 +14,7 @@ import shutil
 import signal
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -59,41 +59,58 @@ def held(path: Path, work: str = "") -> Iterator[None]:
         raise UsageError(str(path.parent), expected="a folder", got="a file")
     made = [place for place in (folder, *folder.parents) if not place.exists()]
     lock = folder / (f".{path.name}.{work}.lock" if work else f".{path.name}.lock")
-    with disk.room(path.parent):
-        folder.mkdir(parents=True, exist_ok=True)
-        mine = _taken(lock, path)
-    beat = _Beat(mine)
-    beat.start()
+    token = secrets.token_hex(8)  # known before the lock is: a signal may come as soon as it is taken
+    beat = _Beat(lock / token)
     try:
-        yield
+        try:
+            try:
+                with disk.room(path.parent):
+                    folder.mkdir(parents=True, exist_ok=True)
+                    _take(lock, path, token)
+            except UsageError:
+                made.clear()  # whoever is at work there may count on them
+                raise
+            beat.start()
+            yield
+        finally:
+            _let_go(lock, token, beat, made)
     except KeyboardInterrupt:
+        _let_go(lock, token, beat, made)  # once more: it may be what was broken off
         if not beat.lost:
             raise
         raise PartialError(f"{path}: expected this process to keep its lock, got none: it gave no sign of life for {PATIENCE:.0f} s, and"
                            " another may be at work; once that ends, the same command goes on") from None  # fmt: skip
-    finally:
-        beat.stop()
-        _remove(lock, mine.name)
-        with contextlib.suppress(OSError):  # something is in it
-            for place in made:
-                place.rmdir()
 
 
-def _taken(lock: Path, path: Path) -> Path:
-    """The file that shows that this process holds `lock`."""
-    token = secrets.token_hex(8)
+def _let_go(lock: Path, token: str, beat: "_Beat", made: Sequence[Path]) -> None:
+    """Removes what `held` put there, however much of it there is; may be called again."""
+    beat.stop()
+    shutil.rmtree(_prepared(lock, token), ignore_errors=True)
+    _remove(lock, token)
+    with contextlib.suppress(OSError):  # something is in it
+        for place in made:
+            place.rmdir()
+
+
+def _prepared(lock: Path, token: str) -> Path:
+    """Where a lock's folder is made before it gets its name."""
+    return lock.with_name(f"{lock.name}.{token}.tmp")
+
+
+def _take(lock: Path, path: Path, token: str) -> None:
+    """Puts `token` into `lock`, which shows that this process holds it. Nothing of it stays where that fails."""
     for _ in range(TRIES):
         if lock.is_symlink() or (lock.exists() and not lock.is_dir()):
             raise UsageError(str(lock), expected="nothing, or a lock of dpaudit, which is a folder", got="a link or a file",
                              remedy="remove it")  # fmt: skip
-        prepared = lock.with_name(f"{lock.name}.{token}.tmp")
+        prepared = _prepared(lock, token)
         now = _prepare(prepared, token)
         with contextlib.suppress(OSError):
             prepared.rename(lock)
         if (lock / token).exists():  # asked and not believed: NFS may say that a rename failed which did not
             for left in lock.parent.glob(f"{lock.name}.*.tmp"):
                 shutil.rmtree(left, ignore_errors=True)
-            return lock / token
+            return
         shutil.rmtree(prepared, ignore_errors=True)
         found = _found(lock, now)
         if found is not None and not is_dead(found):
@@ -112,9 +129,10 @@ def _prepare(folder: Path, token: str) -> float:
             with open(os.open(folder / token, flags, 0o600), "w", encoding="utf-8") as stream:
                 json.dump(asdict(here()), stream)
             return (folder / token).stat().st_mtime
-        except FileNotFoundError:  # who got the lock swept it
+        except FileNotFoundError:  # who got the lock sweeps it, and may be in the middle of that
             if not folder.parent.is_dir():
                 raise
+            shutil.rmtree(folder, ignore_errors=True)
         except OSError:
             shutil.rmtree(folder, ignore_errors=True)
             raise
@@ -223,7 +241,8 @@ class _Beat(threading.Thread):
 
     def stop(self) -> None:
         self._ended.set()
-        self.join()
+        if self.is_alive():
+            self.join()
 
 
 def _interrupt() -> None:
