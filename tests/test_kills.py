@@ -21,6 +21,16 @@ KILLS = int(os.environ.get("DPAUDIT_KILLS", "200"))
 SPARE = (0, 8, 40, 120, 400)  # KiB that are left
 
 
+@contextmanager
+def collected(wrong: list[str]) -> Iterator[None]:
+    """Goes on after what did not hold, which is put into `wrong`."""
+    try:
+        yield
+    except AssertionError as error:
+        wrong.append(str(error))
+        print(error, flush=True)
+
+
 def mount(folder: Path, options: str) -> bool:
     command = ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(folder)]
     return not subprocess.run(command, capture_output=True).returncode
@@ -109,11 +119,18 @@ def test_a_disk_that_fills_while_an_arm_trains(small: World) -> None:
 
 @pytest.mark.slow
 def test_a_full_disk_and_one_that_takes_no_writing_in_every_stage(whole: World) -> None:
+    wrong: list[str] = []
     for stage in STAGES:
-        closed(whole, stage)
-        too_little = [spare for spare in SPARE if filled(whole, stage, spare)]
+        with collected(wrong):
+            closed(whole, stage)
+        too_little: list[int] = []
+        for spare in SPARE:
+            with collected(wrong):
+                too_little += [spare] * filled(whole, stage, spare)
         print(stage.name, too_little, flush=True)
-        assert too_little
+        if not too_little:
+            wrong.append(f"{stage.name}: no disk was too small")
+    assert wrong == []
 
 
 @pytest.mark.slow
@@ -121,11 +138,14 @@ def test_kills_at_any_moment_of_every_stage(whole: World) -> None:
     """Every stage and signal in turn."""
     pick = random.Random(int(os.environ.get("DPAUDIT_KILLS_SEED", "8")))
     chosen = [stage for stage in STAGES if os.environ.get("DPAUDIT_KILLS_STAGE", stage.name) == stage.name]
-    hits = dict[str, int]()
+    hits, wrong = dict[str, int](), list[str]()
     for number in range(KILLS):
         stage, sent = chosen[number % len(chosen)], SIGNALS[number // len(chosen) % 3]
-        hit = kills.killed(whole, stage, sent, pick)
+        hit = False
+        with collected(wrong):
+            hit = kills.killed(whole, stage, sent, pick)
         hits[stage.name] = hits.get(stage.name, 0) + hit
-        print(number, stage.name, sent.name, "hit" if hit else "had ended", flush=True)
+        print(number, stage.name, sent.name, "hit" if hit else "had ended, or is wrong", flush=True)
     print(sum(hits.values()), "of", KILLS, "came while a command was at work:", hits)
+    assert wrong == []
     assert sum(hits.values()) > KILLS / 2
