@@ -13,6 +13,7 @@ from typing import Any
 
 import no_network
 import pytest
+import typer
 import yaml
 from test_cli import MINI
 
@@ -139,19 +140,20 @@ def test_what_was_open_is_open_again() -> None:
     assert before == constants.HF_HUB_OFFLINE
 
 
-# ---- every command, in processes of their own
+# ---- every command, in a process of its own
 
 FULL = {
-    "data": MINI["data"] | {"preference": "builtin:clinic"},
+    "data": MINI["data"] | {"preference": "builtin:clinic", "patients": 120, "heldout": 6},
     "training": MINI["training"]
     | {"dpo_private": MINI["training"]["private"], "dpo_nonprivate": MINI["training"]["nonprivate"]},
-    "grid": {"epsilons": [8], "dpo": ["sigmoid"]},
+    "grid": {"epsilons": [8], "dpo": ["sigmoid"], "dpo_epsilons": [8]},
     "attacks": ["mia", "extract", "preference"],
-    "judging": {"rubric": "likelihood", "prompts": 6},
+    "judging": {"rubric": "likelihood", "prompts": 2},
+    "evaluation": MINI["evaluation"] | {"limit": 4},
 }
 EVERY = """
 train --suite own.yaml --workers 2
-attack mia --shadows 2
+attack mia --shadows 2 --arm sft-eps8
 attack extract
 attack preference
 attack list
@@ -160,28 +162,70 @@ judge
 judge validate
 report html
 run own.yaml
-demo --help
 ls
 show
+show --adapter merged-from
 merge --arm sft-eps8 --out merged
 plant data.jsonl --out planted.jsonl --key key.json --canaries 100
 verify --adapter ADAPTER --base MODEL --key key.json --claim CLAIM
 verify --model merged --base builtin:tiny --key key.json --claim CLAIM --out second
+verify --run NAME --arm sft-eps8 --claim eps=3,delta=1e-5,unit=patient,relation=add_or_remove
 account --sigma 1 --rate 0.1 --steps 10 --delta 1e-5
 bound one-run --canaries 100 --guesses 50 --correct 30 --delta 1e-5
-bound power --eps 8 --rate 0.1 --steps 10 --delta 1e-5
+bound scores scores.csv --delta 1e-5
+bound power --eps 8 --rate 0.1 --steps 10 --delta 1e-5 --canaries 100
 doctor
 """.strip().splitlines()
+ALIKE = {"demo": "run"}  # the same work on another suite, which takes a minute
+TYPES = """
+import sys
+from pathlib import Path
+from dpaudit import cli
+for line in sys.stdin.read().splitlines():
+    run = max(Path("runs").glob("mini-*"), default=Path("none"))
+    named = {"NAME": run.name, "merged-from": str(run / "train" / "sft-eps8")}
+    sys.argv = ["dpaudit", *(named.get(word, word) for word in line.split())]
+    try:
+        cli.main()
+    except SystemExit as ended:
+        print(f"ended {int(ended.code or 0)} {line}", file=sys.stderr, flush=True)
+"""
+
+
+def commands() -> list[str]:
+    """All that can be typed, from the command line's own tables: `attack mia`; a group that works alone too, as `judge` does."""
+
+    def below(words: list[str], command: Any) -> Iterator[str]:
+        inner = getattr(command, "commands", {})
+        if not inner or "run" in {option.name for option in command.params}:
+            yield " ".join(words)
+        for name, one in inner.items():
+            yield from below([*words, name], one)
+
+    return sorted(below([], typer.main.get_command(cli.app)))
+
+
+def typed_as(line: str) -> str:
+    """The command of a line of `EVERY`."""
+    return next(
+        known for known in sorted(commands(), key=len, reverse=True) if f"{line} ".startswith(f"{known} ")
+    )
+
+
+def test_the_watch_goes_over_every_command_that_there_is() -> None:
+    assert {typed_as(line) for line in EVERY} | set(ALIKE) == set(commands())
 
 
 @pytest.mark.slow
 def test_no_command_tries_to_connect(toy_model_dir: Path, toy_adapter_dir: Path, tmp_path: Path) -> None:
+    """One new process types them all, since loading libraries takes longer than most of them; workers are its own."""
     (tmp_path / "own.yaml").write_text(
         yaml.safe_dump(MINI | FULL | {"model": {"base": "builtin:tiny", "max_length": 96}})
     )
     rows = [{"messages": [{"role": "user", "content": f"Question {i}?"}, {"role": "assistant", "content": f"Answer {i}."}]}
             for i in range(12)]  # fmt: skip
     (tmp_path / "data.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (tmp_path / "scores.csv").write_text("score,included\n" + "".join(f"{i},{i % 2}\n" for i in range(100)))
     (tmp_path / "hooked").mkdir()
     environment = no_network.environment(tmp_path / "hooked")
     probe = "import socket; socket.create_connection(('example.org', 80))"
@@ -190,12 +234,12 @@ def test_no_command_tries_to_connect(toy_model_dir: Path, toy_adapter_dir: Path,
     assert "example.org" in tried.read_text()
     tried.unlink()
     named = {"ADAPTER": str(toy_adapter_dir), "MODEL": str(toy_model_dir), "CLAIM": CLAIM}
-    for line in EVERY:
-        words = [named.get(word, word) for word in line.split()]
-        done = subprocess.run([sys.executable, "-m", "dpaudit", *words], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)  # fmt: skip
-        assert done.returncode in (0, 1, 4), (line, done.stderr[-2000:])
-        assert not tried.exists(), (line, tried.read_text())
-    assert {line.split()[0] for line in EVERY} == set(cli.ORDER)
+    lines = [" ".join(named.get(word, word) for word in line.split()) for line in EVERY]
+    done = subprocess.run([sys.executable, "-c", TYPES], cwd=tmp_path, env=environment, input="\n".join(lines), capture_output=True, text=True, check=False)  # fmt: skip
+    ended = [line.split(maxsplit=2)[1:] for line in done.stderr.splitlines() if line.startswith("ended ")]
+    assert [line for _, line in ended] == lines, done.stderr[-2000:]
+    assert {code for code, _ in ended} <= {"0", "1", "4"}, done.stderr[-2000:]
+    assert not tried.exists(), tried.read_text()
 
 
 # ---- a hub on this machine
