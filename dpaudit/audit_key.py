@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from dpaudit import custody
 from dpaudit.corpus import Record
-from dpaudit.errors import UsageError
+from dpaudit.errors import UsageError, unread
 from dpaudit.recipe import Recipe
 from dpaudit.rundir import keyed_file_digest
 from dpaudit.schema import build
@@ -77,8 +77,7 @@ def load(path: Path) -> AuditKey:
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise UsageError(f"--key {path}", expected="the key that `dpaudit plant` wrote",
-                         got=error.strerror or "an error") from None  # fmt: skip
+        raise unread(f"--key {path}", "the key that `dpaudit plant` wrote", error) from None
     except (ValueError, RecursionError):
         raise UsageError(
             f"--key {path}", expected="the key that `dpaudit plant` wrote", got="no JSON"

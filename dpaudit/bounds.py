@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import beta, binomtest
 
-from dpaudit.errors import UsageError
+from dpaudit.errors import UsageError, unread
 from dpaudit.shapes import PLAIN_NAME
 from dpaudit.stats import bayes, epsilon, fdp
 
@@ -150,7 +150,9 @@ def read(file: Path) -> Scored:
     """The scores of a CSV or Parquet file with the columns `score` and `included`. Raises UsageError naming the line."""
     try:
         columns = _parquet(file) if file.suffix == ".parquet" else _csv(file)
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
+    except OSError as error:
+        raise unread(file, "a CSV or Parquet file", error) from error
+    except (UnicodeDecodeError, csv.Error) as error:
         raise UsageError(str(file), expected="a CSV or Parquet file", got=type(error).__name__) from error
     scores, included = columns
     bad = np.flatnonzero(np.isnan(scores))

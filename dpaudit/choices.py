@@ -14,7 +14,7 @@ from typing import Any
 from dpaudit import rows
 from dpaudit.errors import Gathering, UsageError
 
-REMEDY = "mend the file, or leave the task out: --set 'evaluation.tasks=[]'"
+REMEDY = "mend the file (docs/content.md has the keys of each task), or leave the task out: --set 'evaluation.tasks=[]'"
 OTHERS = (
     ".csv",
     ".tsv",
@@ -47,6 +47,11 @@ def check(file: Path, config: Mapping[str, Any]) -> None:
     if not seen.items and not told.first:
         raise UsageError(str(file), expected="at least one item", got="none", remedy=REMEDY)
     told.end()
+
+
+def keys(config: Mapping[str, Any]) -> frozenset[str]:
+    """The keys that a row of a task must have; `config` is the task's YAML."""
+    return _Task.of(config).fields
 
 
 @dataclass
@@ -122,7 +127,16 @@ class _Task:
 
 def _wrong(task: _Task, item: Item) -> Iterator[Wrong]:
     """What is wrong with one row by itself."""
-    empty = [name for name in sorted(task.fields) if _is_empty(item.get(name))]
+    if missing := [name for name in sorted(task.fields) if name not in item]:
+        keys, lost = _listed(sorted(task.fields)), _listed(missing)
+        yield (
+            f"without {lost}",
+            lost,
+            f"rows with the keys {keys}, which the task asks with",
+            f"none named {lost}",
+        )
+        return
+    empty = [name for name in sorted(task.fields) if _is_empty(item[name])]
     for name in empty:
         yield f"empty {name}", name, "something in every row, since the task asks with it", "nothing"
     if empty:
@@ -138,6 +152,10 @@ def _wrong(task: _Task, item: Item) -> Iterator[Wrong]:
         yield "many", "choices", f"at most {len(options)} choices, which the task has letters for", str(len(own))  # fmt: skip
     elif task.target and not _is_place(item[task.target], options):
         yield "answer", task.target, *_answer(item[task.target], options)
+
+
+def _listed(names: list[str]) -> str:
+    return " and ".join(filter(None, (", ".join(names[:-1]), names[-1])))
 
 
 def _is_empty(value: Any) -> bool:

@@ -28,7 +28,7 @@ from dpaudit import (
     tables,
     terminal,
 )
-from dpaudit.errors import GuardError, Mistakes, PartialError, UsageError
+from dpaudit.errors import GuardError, Mistakes, PartialError, UsageError, unread
 from dpaudit.options import (
     ArmOption,
     BaselineOption,
@@ -385,7 +385,7 @@ def plant(
         Path, typer.Option("--key", metavar="FILE", help="The coins and secrets; keep it from the trainer.")
     ],
     canaries: Annotated[
-        int, typer.Option("--canaries", metavar="M", help="How many; about half of them go in.")
+        int, typer.Option("--canaries", metavar="M", help="How many, 100 to 20,000; about half go in.")
     ] = 500,
     unit: Annotated[
         str, typer.Option("--unit", help="What a canary is one of: record, patient or pair.")
@@ -692,7 +692,8 @@ def show(
         from dpaudit.stages import custody as chain
 
         among = rundir.existing(runs) if run is None else [rundir.find(run, runs)]
-        _print({"adapter": str(adapter), "origins": chain.origins(adapter, among)}, as_json)
+        found = chain.origins(adapter, among)
+        _print({"adapter": str(adapter), "sha256": found[0]["sha256"], "origins": found}, as_json)
         return
     run_dir, plan = _opened(run, runs)
     _tell(run_dir, plan, overview.details(run_dir, plan), as_json)
@@ -733,6 +734,8 @@ def _print(found: dict[str, Any], as_json: bool) -> None:
 def main() -> None:
     """The entry point: runs the command and turns its end into an exit code, which is never a verdict by accident."""
     libraries.hush()
+    if ranks.leads():
+        libraries.announce(lambda line: terminal.echo(line, error=True))
     alone = ranks.count() == 1
     if not alone:
         interrupts.end_with_parent(os.getppid())
@@ -801,7 +804,7 @@ def _refused(error: OSError) -> UsageError | None:
     if error.filename is None or error.strerror is None:
         return None
     expected = next((words for kind, words in REFUSED.items() if isinstance(error, kind)), "a usable path")
-    return UsageError(str(error.filename), expected=expected, got=error.strerror)
+    return unread(error.filename, expected, error)
 
 
 def _broken(error: ValueError) -> UsageError | None:

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from dpaudit import strict_yaml
-from dpaudit.errors import UsageError
+from dpaudit.errors import UsageError, unread
 
 FOLDERS = ("suites", "attacks", "judges", "reports")
 
@@ -54,7 +54,7 @@ def _text(path: Path) -> str:
                 strict_yaml.MOST_BYTES + 1
             )  # what is longer is refused, and not read to its end
     except OSError as error:
-        raise UsageError(str(path), expected="a readable file", got=error.strerror or "an error") from error
+        raise unread(path, "a readable file", error) from error
     try:
         return read.decode("utf-8-sig", errors="strict" if len(read) <= strict_yaml.MOST_BYTES else "replace")
     except UnicodeDecodeError:

@@ -77,8 +77,10 @@ def unit_of(record: Record, unit: str) -> str:
 
 
 def unit_note(unit: str, patients: int, records: int) -> str:
-    """What a unit below the patient means where the data name patients with several records; empty where they do not."""
-    if unit == "patient" or records <= patients:
+    """How many patients the data name and what that means for the unit; empty where each has one record, or none is named."""
+    if unit == "patient":
+        return f"unit patient: {patients:,} patients in {records:,} records, each hidden with all of theirs"
+    if records <= patients:
         return ""
     return (
         f"the data name {patients:,} patients in {records:,} records: unit {unit} hides one {unit}, "

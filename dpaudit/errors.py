@@ -10,6 +10,13 @@ T = TypeVar("T")
 
 PART_MOST, REMEDY_MOST = 400, 800  # characters of one part of a line; what is longer loses its middle
 
+UNREAD: dict[type[OSError], str] = {
+    IsADirectoryError: "name the file itself",
+    NotADirectoryError: "a part of the path is a file: check it",
+    FileNotFoundError: "check the name and the folder",
+    PermissionError: "change its permissions, or name another",
+}
+
 
 class UsageError(Exception):
     """A user's mistake: exit code 2 and one line that names place, expectation, finding and remedy.
@@ -26,6 +33,14 @@ class UsageError(Exception):
 
     def __reduce__(self) -> tuple[object, ...]:
         return _usage_error, (self.where, self.expected, self.got, self.remedy)
+
+
+def unread(where: object, expected: str, error: OSError, remedy: str = "") -> UsageError:
+    """The error for a file that the system would not read, with what to do about it where the caller knows nothing better."""
+    got = "a folder" if isinstance(error, IsADirectoryError) else error.strerror or "an error"
+    ways = (way for kind, way in UNREAD.items() if isinstance(error, kind))
+    own = "" if isinstance(error, IsADirectoryError) else remedy
+    return UsageError(str(where), expected=expected, got=got, remedy=own or next(ways, ""))
 
 
 class Mistakes(UsageError):

@@ -2,9 +2,10 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
-from dpaudit import claims, declarations, egress, rubric, suite
+from dpaudit import claims, content, declarations, egress, rows, rubric, suite
 from dpaudit.errors import UsageError
 from dpaudit.rundir import RunDir
 from dpaudit.suite import Plan
@@ -84,5 +85,8 @@ def _with_tasks(plan: Plan, typed: Sequence[str]) -> list[dict[str, Any]]:
         if not name or (equals and not file):
             raise UsageError(f"--task {text}", expected="NAME, or NAME=FILE with the file that holds its items", got="one without a name or file",
                              remedy="for example --task pubmedqa_file=items.jsonl")  # fmt: skip
+        if not equals and (Path(name).suffix.lower() in rows.READERS or Path(name).is_file()):
+            raise UsageError(f"--task {text}", expected="NAME=FILE", got="a file without the name of its benchmark",
+                             remedy=f"--task NAME={name}, NAME one of {', '.join(content.listing('suites/tasks'))}")  # fmt: skip
         found[name] = {"name": name, "data": file or None}
     return list(found.values())

@@ -1,8 +1,12 @@
-"""What other people's libraries say on stderr that would break into our lines and helps nobody; their errors still come."""
+"""Other people's libraries: what they say on stderr that helps nobody is left out, their errors still come; and that they take seconds to load is told."""
 
+import importlib.abc
 import logging
 import os
+import sys
 import warnings
+from collections.abc import Callable
+from typing import Any
 
 # A notice that hides a fault is not here: each says why it tells a user nothing.
 NOTICES = (
@@ -18,6 +22,11 @@ LOGGED = (
     ("transformers.tokenization_utils_base", "Token indices sequence length is longer", "we cut or refuse, and count, by model.max_length"),
     ("absl", "Excluding this order from the epsilon", "a Renyi order that is left out can only make that epsilon larger"),
 )  # fmt: skip
+
+SLOW = {
+    "torch": "loading PyTorch and Transformers ...",
+    "dp_accounting": "loading the accountant ...",
+}  # seconds of silence
 
 
 def hush() -> None:
@@ -36,3 +45,22 @@ def hush() -> None:
 def is_news(record: logging.LogRecord) -> bool:
     """Whether a line that a library logs is none of `LOGGED`."""
     return not any(text in str(record.msg) for name, text, _ in LOGGED if name == record.name)
+
+
+class _FirstImport(importlib.abc.MetaPathFinder):
+    """Finds nothing; tells of the first library of `SLOW` that is asked for, and is gone then."""
+
+    def __init__(self, say: Callable[[str], None]) -> None:
+        self._say = say
+
+    def find_spec(self, fullname: str, path: Any = None, target: Any = None) -> None:
+        if fullname in SLOW:
+            sys.meta_path.remove(self)
+            self._say(SLOW[fullname])
+
+
+def announce(say: Callable[[str], None]) -> None:
+    """Has `say` told, once, before a library is loaded that takes seconds. Nothing comes where it is loaded already, or never needed."""
+    sys.meta_path[:] = [finder for finder in sys.meta_path if not isinstance(finder, _FirstImport)]
+    if not SLOW.keys() & sys.modules.keys():
+        sys.meta_path.insert(0, _FirstImport(say))

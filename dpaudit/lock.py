@@ -14,6 +14,7 @@ import shutil
 import signal
 import socket
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -56,9 +57,14 @@ def held(path: Path, work: str = "") -> Iterator[None]:
     """
     folder = path.absolute().parent
     if folder.exists() and not folder.is_dir():
-        raise UsageError(str(path.parent), expected="a folder", got="a file")
+        raise UsageError(
+            str(path.parent),
+            expected="a folder",
+            got="a file",
+            remedy="name another place, or move the file away",
+        )
     made = [place for place in (folder, *folder.parents) if not place.exists()]
-    lock = folder / (f".{path.name}.{work}.lock" if work else f".{path.name}.lock")
+    lock = _place(path, work)
     token = secrets.token_hex(8)  # known before the lock is: a signal may come as soon as it is taken
     beat = _Beat(lock / token)
     try:
@@ -80,6 +86,17 @@ def held(path: Path, work: str = "") -> Iterator[None]:
             raise
         raise PartialError(f"{path}: expected this process to keep its lock, got none: it gave no sign of life for {PATIENCE:.0f} s, and"
                            " another may be at work; once that ends, the same command goes on") from None  # fmt: skip
+
+
+def is_held(path: Path, work: str = "") -> bool:
+    """Whether a process is at this `work` on `path` now. Takes and writes nothing."""
+    found = _found(_place(path, work), time.time())
+    return found is not None and not is_dead(found)
+
+
+def _place(path: Path, work: str) -> Path:
+    """The lock's own folder."""
+    return path.absolute().with_name(f".{path.name}.{work}.lock" if work else f".{path.name}.lock")
 
 
 def _let_go(lock: Path, token: str, beat: "_Beat", made: Sequence[Path]) -> None:

@@ -132,6 +132,43 @@ def arm_rows(run_dir: RunDir, plan: Plan) -> Rows:
     return rows
 
 
+def unfinished_rows(run_dir: RunDir, plan: Plan) -> Rows:
+    """Per arm that is not trained: from which step the same command goes on, of how many; empty before any training."""
+    from dpaudit.stages import jobs
+
+    if not run_dir.file("corpus/manifest.json").is_file():
+        return []
+    return [
+        {
+            "arm": arm.name,
+            "steps_done": _steps_kept(run_dir, arm.name),
+            "steps": jobs.schedule_of(plan.suite.training, arm).steps,
+        }
+        for arm in suite.arms(plan.suite)
+        if not run_dir.file(f"train/{arm.name}/adapter").is_dir()
+    ]
+
+
+def _steps_kept(run_dir: RunDir, arm: str) -> int:
+    """The steps after which an arm's last checkpoint was written (see `stages/checkpoints`, which loads torch); 0 where there is none."""
+    folder = run_dir.file(f"train/.{arm}.partial")
+    return max((int(path.name) for path in folder.glob("[0-9]*") if path.name.isdigit()), default=0)
+
+
+def _unfinished(run_dir: RunDir, plan: Plan) -> Row:
+    """What `show` says of a training that has not come to its end, and what to type."""
+    from dpaudit import lock, pipeline
+
+    rows = unfinished_rows(run_dir, plan)
+    if not rows:
+        return {}
+    if lock.is_held(run_dir.path, "train"):
+        return {"training": "at work now", "unfinished": rows}
+    words = pipeline.command_of(plan, run_dir.path.parent)
+    again = words or "the command that began this run, with the same options"
+    return {"training": "stopped before its end", "unfinished": rows, "to_go_on_type": again}
+
+
 def inside_rows(run_dir: RunDir, plan: Plan) -> Rows:
     """Per arm with canaries along axes: what the mechanism test and conformance say of its ledger."""
     from dpaudit.stages import inside
@@ -415,6 +452,7 @@ def details(run_dir: RunDir, plan: Plan) -> Row:
         "commitment": _optional(run_dir, "corpus/manifest.json").get("commitment"),
         "records": record_rows(run_dir),
         "arms": arm_rows(run_dir, plan),
+        **_unfinished(run_dir, plan),
         "outputs": output_rows(run_dir),
         "page": str(run_dir.file(PAGE)) if run_dir.file(PAGE).is_file() else None,
     }

@@ -1,21 +1,27 @@
 """From what was typed to a finished run: the plan, what can be checked before anything is written, the stages in order."""
 
+import json
 import re
+import shlex
 import shutil
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import asdict, dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from dpaudit import declarations, rundir, suite
+from dpaudit import content, declarations, rundir, suite
 from dpaudit.errors import Gathering, PartialError, UsageError
 from dpaudit.progress import Progress
 from dpaudit.rundir import RunDir
 from dpaudit.suite import AttackKind, Plan, Suite
 
 RESERVED_SEEDS = 900  # worlds from here on belong to `make builtin-model`
+OPTIONS = {
+    "data.source": "--data",
+    "model.base": "--model",
+}  # the options that change that key and nothing else
 VERSIONED = ("dpaudit", "torch", "transformers", "tokenizers", "peft", "dp-accounting", "numpy")
 
 
@@ -150,6 +156,56 @@ def _named(name: str, changed: dict[str, Any], chosen: Suite) -> Suite:
         return replace(chosen, description=told)
     stem = re.sub(r"[^A-Za-z0-9._-]+", "-", path.stem).strip("._-") or "own-data"
     return replace(chosen, name=stem, description=told)
+
+
+def command_of(plan: Plan, runs: Path = rundir.RUNS) -> str | None:
+    """What begins this very plan, or goes on with it: `dpaudit train` on the suite that it differs least from.
+
+    None where no suite that is at hand gives it, as with another version of a package. What it returns was tried.
+    """
+    for name, words in sorted(_ways(plan).items(), key=lambda way: len(way[1])):
+        for typed in (_nameless(words), words):
+            changed = dict(suite.parse_override(word) for word in typed)
+            try:
+                if resolve(name, changed, plan.seed, plan.insecure_seed) == plan:
+                    return _spelled(name, typed, plan, runs)
+            except UsageError:  # a suite of another kind of training
+                continue
+    return None
+
+
+def _ways(plan: Plan) -> dict[str, list[str]]:
+    """Suite -> the settings, KEY=VALUE, in which the plan's differ from it."""
+    found: dict[str, list[str]] = {}
+    own = f"{plan.suite.name}.yaml"  # of people who keep it where they work
+    for name in (*content.listing("suites"), *([own] if Path(own).is_file() else [])):
+        with suppress(UsageError):  # one that is not whole
+            found[name] = list(_differences(asdict(suite.load(name)), asdict(plan.suite)))
+    return found
+
+
+def _differences(before: dict[str, Any], after: dict[str, Any], stem: str = "") -> Iterator[str]:
+    for key, value in after.items():
+        inner = before.get(key)
+        if isinstance(value, dict) and isinstance(inner, dict):
+            yield from _differences(inner, value, f"{stem}{key}.")
+        elif value != inner:
+            yield f"{stem}{key}={value if isinstance(value, str) else json.dumps(value)}"
+
+
+def _nameless(words: Sequence[str]) -> list[str]:
+    """Without what follows from the data by itself."""
+    return [word for word in words if not word.startswith(("name=", "description="))]
+
+
+def _spelled(name: str, settings: Sequence[str], plan: Plan, runs: Path) -> str:
+    words = ["dpaudit", "train", "--suite", name]
+    for setting in settings:
+        key, _, value = setting.partition("=")
+        words += [OPTIONS[key], value] if key in OPTIONS else ["--set", setting]
+    words += ["--seed", str(plan.seed)] if plan.seed else []
+    words += [] if plan.insecure_seed is None else ["--insecure-seed", str(plan.insecure_seed)]
+    return shlex.join([*words, *([] if runs == rundir.RUNS else ["--runs", str(runs)])])
 
 
 def fetch(typed: dict[str, Any], weights: bool = True) -> None:

@@ -18,7 +18,7 @@ from dpaudit.builtin import lexicon
 from dpaudit.canary import PUBLIC_PEOPLE
 from dpaudit.corpus import Record, unit_note
 from dpaudit.disguise import Column, Words
-from dpaudit.errors import UsageError
+from dpaudit.errors import UsageError, unread
 from dpaudit.reading import read_records
 from dpaudit.rundir import keyed_file_digest, left_of, remove_left, whole_file
 from dpaudit.shapes import Fields, Shape
@@ -29,6 +29,14 @@ CROWD = 0.2  # of the planted rows
 CROWDED = "more than a fifth of the rows are canaries: the model learns to speak like them; give more rows or fewer canaries"
 PRIMARY, WITHOUT_BASE = "calibrated", "loss"
 SHARED_TEXTS = {"instruction", "context"}  # texts that many rows may share
+PAIRS = (
+    "preference pairs (chosen and rejected in every row) for the unit pair",
+    "--unit record, or --unit patient",
+)
+DIALOGUES = (
+    "single answers or texts for the unit record",
+    "--unit pair for preference pairs, or --unit patient",
+)
 RENDERINGS = ("chat", "question", "alpaca", "plain")
 
 
@@ -209,7 +217,7 @@ def _check_lines(source: Path) -> None:
         with source.open("rb") as stream:
             start = stream.read(4096).removeprefix(b"\xef\xbb\xbf").lstrip()
     except OSError as error:
-        raise UsageError(str(source), expected="a JSONL file", got=error.strerror or "an error") from None
+        raise unread(source, "a JSONL file", error) from None
     if source.suffix.lower() not in (".jsonl", ".ndjson", ".json") or not start.startswith(b"{"):
         raise UsageError(str(source), expected="JSONL, one JSON object a line", got="another kind of file",
                          remedy="convert it, plant, and convert back")  # fmt: skip
@@ -231,12 +239,8 @@ def _profile(source: Path, unit: str) -> Profile:
         if profile is None:
             profile = Profile(shapes.shape_of(row, where))
             if (profile.shape.letter == "p") != (unit == "pair") and unit != "patient":
-                wanted = (
-                    "preference pairs under --unit pair"
-                    if unit == "pair"
-                    else "--unit pair for preference pairs"
-                )
-                raise UsageError(where, expected=wanted, got=f"rows with {profile.shape.name}")
+                wanted, way = PAIRS if unit == "pair" else DIALOGUES
+                raise UsageError(where, expected=wanted, got=f"{profile.shape.name} under --unit {unit}", remedy=way)  # fmt: skip
         if unit == "patient" and record.patient is None:
             raise UsageError(where, expected="a patient_id in every row under --unit patient", got="none",
                              remedy="--unit record")  # fmt: skip
@@ -454,8 +458,8 @@ def _told(source: Path, out: Path, key: Path, made: AuditKey, profile: Profile) 
         "key": str(key),
         "shape": profile.shape.name,
         "unit": made.unit,
-        "rows": profile.rows,
-        "rows_planted": made.rows,
+        "rows_read": profile.rows,
+        "rows_written": made.rows,
         "canaries": len(made.coins),
         "guesses": made.rule.guesses,
         "epsilon_ceiling": ceiling,

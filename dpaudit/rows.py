@@ -101,15 +101,25 @@ def _lines(path: Path) -> Iterator[tuple[int, str]]:
                 text = line.decode(encoding)
             except UnicodeDecodeError as error:
                 got = f"byte {error.start + 1} of the line is not"
-                raise UsageError(f"{path}:{number}", expected="UTF-8 text", got=got, remedy=_iconv(_guessed(line))) from None  # fmt: skip
+                raise UsageError(f"{path}:{number}", expected="UTF-8 text", got=got, remedy=_either(_guessed(line))) from None  # fmt: skip
             encoding = "utf-8"
             yield number, text
 
 
-def _guessed(line: bytes) -> str:
-    """GB18030 where bytes beyond ASCII come in pairs, as Chinese characters do there; else the Windows encoding of the West."""
+def _guessed(line: bytes) -> tuple[str, str]:
+    """The likelier encoding first: GB18030 where bytes beyond ASCII come in pairs, as Chinese characters do there; else the Windows one of the West.
+
+    Nothing but a reader tells for certain: accents stand in pairs too, and the second byte of a Chinese character may be ASCII.
+    """
     runs = re.findall(rb"[\x80-\xff]+", line)
-    return "GB18030" if all(len(run) % 2 == 0 for run in runs) else "WINDOWS-1252"
+    return (
+        ("GB18030", "WINDOWS-1252") if all(len(run) % 2 == 0 for run in runs) else ("WINDOWS-1252", "GB18030")
+    )
+
+
+def _either(guessed: tuple[str, str] = ("GB18030", "WINDOWS-1252")) -> str:
+    likely, other = guessed
+    return f"{_iconv(likely)}, and look at the result: where its letters are wrong, -f {other} (GB18030 is Chinese, WINDOWS-1252 Western)"
 
 
 def _wide_lines(stream: IO[bytes], encoding: str, path: Path) -> Iterator[tuple[int, str]]:
@@ -194,7 +204,7 @@ def _json_rows(path: Path) -> Iterator[Row]:
             yield from _array_items(text, path)
         except UnicodeError:
             raise UsageError(str(path), expected="UTF-8 text", got="other bytes",
-                             remedy=_iconv("GB18030 (or WINDOWS-1252)")) from None  # fmt: skip
+                             remedy=_either()) from None  # fmt: skip
 
 
 def _array_items(stream: TextIO, path: Path) -> Iterator[Row]:

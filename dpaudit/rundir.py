@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from dpaudit import content, custody, disk, lock
-from dpaudit.errors import UsageError
+from dpaudit.errors import UsageError, unread
 
 RUNS = Path("runs")
 PRIVATE = 0o600  # of files that hold prompts, answers or records, wherever somebody copies them
@@ -303,7 +303,7 @@ def keyed_file_digest(path: Path, key: bytes) -> str:
             code.update(f"{file.relative_to(path)} {file.stat().st_size}\n".encode())
             code.update(bytes.fromhex(custody.private_digest(file, key)))
     except OSError as error:
-        raise UsageError(str(path), expected="a readable file", got=error.strerror or "an error") from error
+        raise unread(path, "a readable file", error) from error
     return code.hexdigest()[:32]
 
 
@@ -449,7 +449,7 @@ def existing(runs: Path = RUNS) -> list[RunDir]:
 
 
 def find(name: str | None, runs: Path = RUNS) -> RunDir:
-    """The run named `name` or, for None, the one used last. Raises UsageError where there is none."""
+    """The run named `name`, in full or without its hash where it is the only one, or for None the one used last. Raises UsageError where there is none."""
     known = existing(runs)
     if not known:
         raise UsageError(
@@ -463,9 +463,15 @@ def find(name: str | None, runs: Path = RUNS) -> RunDir:
     for run in known:
         if run.name == Path(name).name:
             return run
-    names = ", ".join(run.name for run in known)
+    begun = [run for run in known if re.fullmatch(rf"{re.escape(name)}-[0-9a-f]{{8}}", run.name)]
+    if len(begun) == 1:  # the one run of that suite
+        return begun[0]
+    names = ", ".join(run.name for run in begun or known)
     raise UsageError(
-        f"{runs}/{name}", expected=f"one of {names}", got="no such run", remedy="see `dpaudit ls`"
+        f"{runs}/{name}",
+        expected=f"one of {names}",
+        got=f"the name that {len(begun)} runs begin with" if begun else "no such run",
+        remedy="type one of these in full; `dpaudit ls` lists them",
     )
 
 

@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from dpaudit.formats import show
+from dpaudit.formats import ABSENT, show
 from dpaudit.terminal import visible
 
 Row = dict[str, Any]
@@ -195,8 +195,36 @@ COLUMNS: dict[str, dict[str, tuple[str, str]]] = {
         "sampling_rate": ("rate", "number"),
         "steps": ("steps", "count"),
     },
+    "unfinished": {
+        "arm": ("arm not trained", "text"),
+        "steps_done": ("stopped at step", "count"),
+        "steps": ("of", "count"),
+    },
+    "records": {
+        "record": ("record", "text"),
+        "date": ("date", "text"),
+        "mark": ("when", "text"),
+        "by": ("by", "text"),
+    },
+    "origins": {
+        "run": ("run", "text"),
+        "arm": ("arm", "text"),
+        "epsilon": ("claimed epsilon", "epsilon"),
+        "delta": ("delta", "delta"),
+        "unit": ("unit", "text"),
+        "relation": ("relation", "text"),
+        "epsilon_spent": ("epsilon spent", "three_up"),
+        "ledger_beside": ("ledger beside it", "yes"),
+        "custody": ("custody", "text"),
+    },
     "outputs": {"file": ("output", "text"), "state": ("state", "text")},
 }
+VALUES = {  # key of a command's findings -> style, where a value stands alone; others are printed as they are
+    "epsilon_lower": "three_down",
+    "epsilon_ceiling": "three_down",
+    "ceiling_delta": "delta",
+}
+LABELS = {"ceiling_delta": "at delta"}
 
 
 def as_text(found: Row) -> str:
@@ -211,7 +239,16 @@ def _part(key: str, value: Any) -> str:
         return f"\n{wrapped(value, COLUMNS[key])}\n"
     if key in COLUMNS and isinstance(value, list):
         return f"\n{table(value, COLUMNS[key])}\n"
-    return visible(str(value) if key == "caveat" else f"{key.replace('_', ' ')}: {_plain(value)}")
+    if isinstance(value, list) and any(isinstance(row, dict) for row in value):
+        return f"\n{table(value, _as_they_are(value))}\n"
+    told = show(value, VALUES[key]) if key in VALUES else _plain(value)
+    return visible(told if key == "caveat" else f"{LABELS.get(key, key.replace('_', ' '))}: {told}")
+
+
+def _as_they_are(rows: list[Row]) -> dict[str, tuple[str, str]]:
+    """The columns of rows that nobody wrote headings for: no mapping reaches a reader as Python writes it."""
+    keys = dict.fromkeys(key for row in rows for key in row)
+    return {key: (key.replace("_", " "), "pairs") for key in keys}
 
 
 def by_folder(outputs: list[Row]) -> list[Row]:
@@ -230,7 +267,9 @@ def _plain(value: Any) -> str:
         return "yes" if value else "no"
     if isinstance(value, dict):
         return ", ".join(f"{name} {_plain(inner)}" for name, inner in value.items())
-    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+    if value is None:
+        return ABSENT
+    return ", ".join(map(_plain, value)) if isinstance(value, list | tuple) else str(value)
 
 
 def _cell(row: Row, key: str, style: str) -> str:

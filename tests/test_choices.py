@@ -69,6 +69,27 @@ def test_mistakes_of_one_kind_are_counted_and_kinds_told_together(tmp_path: Path
     assert "bench.jsonl:4: choices" in str(second)
 
 
+@pytest.mark.parametrize(
+    ("task", "keys"),
+    [("medqa_us_file", "answer, choices and question"), ("pubmedqa_file", "answer, context and question")],
+)
+def test_columns_of_other_names_are_told_with_those_that_are_wanted(
+    task: str, keys: str, tmp_path: Path
+) -> None:
+    row = {"query": "Which dose?", "options": ["one", "two"], "label": 0}
+    with pytest.raises(UsageError) as caught:
+        choices.check(file_of(tmp_path, row, row), config(task))
+    assert f"bench.jsonl:1: {keys}: expected rows with the keys {keys}" in str(caught.value)
+    assert "in 2 rows" in str(caught.value) and "docs/content.md" in str(caught.value)
+
+
+def test_the_docs_tell_each_tasks_keys() -> None:
+    text = (Path(__file__).parents[1] / "docs" / "content.md").read_text(encoding="utf-8")
+    for name in content.listing("suites/tasks"):
+        (line,) = (line for line in text.splitlines() if line.startswith(f"| `{name}` |"))
+        assert choices.keys(config(name)) and all(f"`{key}`" in line for key in choices.keys(config(name)))
+
+
 def test_answers_are_all_numbers_or_all_texts(tmp_path: Path) -> None:
     spelt = config("clinic_choice")  # whose choices are the texts themselves
     rows = [ITEM | {"condition": "c"}, ITEM | {"condition": "c", "answer": "one"}]

@@ -3,10 +3,12 @@
 import json
 import os
 import re
+import shlex
 import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -38,6 +40,9 @@ MINI: dict[str, Any] = {
     "evaluation": {"tasks": [{"name": "clinic_choice", "data": "builtin:clinic"}], "limit": 10},
     "judging": None,
 }
+
+
+CLAIM = "eps=3,delta=1e-5,unit=record,relation=add_or_remove"
 
 
 class Outcome(NamedTuple):
@@ -162,6 +167,45 @@ def test_rows_and_text_that_cannot_be_read(call: Call, words: str, wanted: list[
     one_line(Outcome(done.code, done.out, last(done.err) if done.err.count("\n") > 1 else done.err), *wanted)
 
 
+def test_too_few_units_for_coins_are_told_with_a_number_that_works(call: Call) -> None:
+    """Sixty rows of sixteen patients, as suite small is tried with unit patient."""
+    Path("d.jsonl").write_text("".join(dialogue(n, patient_id=f"p{n % 16}") for n in range(60)))
+    typed = ("train", "--suite", "mini.yaml", "--data", "d.jsonl", "--unit", "patient", "--set", "grid.baseline=false", "--dry-run")  # fmt: skip
+    refused = last(call(*typed).err)
+    found = re.search(r"; (--set) (candidates\.records=\d+)$", refused)
+    assert found is not None and "got 20" in refused
+    done = call(*typed, *found.groups(), "--set", "training.private.batch=4")
+    assert done.code == 0, done.err
+
+
+def test_how_many_patients_there_are_is_told_when_the_corpus_is_made(call: Call) -> None:
+    Path("d.jsonl").write_text("".join(dialogue(n, patient_id=f"p{n % 40}") for n in range(80)))
+    done = call("train", "--suite", "mini.yaml", "--data", "d.jsonl", "--unit", "patient", "--arm", "sft-eps8",
+                "--set", "training.private.batch=4", "--set", "candidates.records=5")  # fmt: skip
+    assert (
+        done.code == 0
+        and "unit patient: 40 patients in 80 records, each hidden with all of theirs" in done.err.splitlines()
+    )
+
+
+def test_a_row_behind_the_first_fifty_is_told_by_its_number(call: Call) -> None:
+    """The gate reads fifty; the corpus is made of all, and a fault there leaves no run either."""
+    Path("d.jsonl").write_text(
+        "".join(map(dialogue, range(70))) + '{"messages": [{"role": "user", "content": "q"}]}\n'
+    )
+    done = call("train", "--suite", "mini.yaml", "--data", "d.jsonl", "--unit", "record")
+    one_line(Outcome(done.code, done.out, last(done.err)), "d.jsonl:71: ")
+
+
+def test_a_folder_in_place_of_a_file_is_told_with_what_to_do(call: Call) -> None:
+    Path("folder").mkdir()
+    for words in ("bound scores folder --delta 1e-5", "plant folder --out o.jsonl --key k.json",
+                  f"verify --adapter a --base builtin:tiny --key folder --claim {CLAIM}"):  # fmt: skip
+        one_line(call(*words.split()), "folder: expected ", "got a folder; name the file itself")
+    items = "--set", "evaluation.tasks=[{name: medqa_us_file, data: folder}]"
+    one_line(call("run", "mini.yaml", *items), "evaluation.tasks: medqa_us_file", "got a folder; name the file itself")  # fmt: skip
+
+
 @pytest.mark.parametrize("command", ["train --suite mini.yaml", "run mini.yaml"])
 def test_rows_are_of_a_file(call: Call, command: str) -> None:
     one_line(
@@ -179,6 +223,26 @@ def test_rows_are_of_a_file(call: Call, command: str) -> None:
 )  # fmt: skip
 def test_units_that_do_not_fit(call: Call, settings: list[str], wanted: list[str]) -> None:
     one_line(call("train", "--suite", "mini.yaml", *settings), *wanted)
+
+
+@pytest.mark.parametrize(
+    ("name", "words", "seed"),
+    [("small", ["data.source=a file.jsonl", "training.unit=patient", "candidates.records=8"], 0), ("demo", [], 4),
+     ("demo", ["grid.epsilons=[3, 0.5]", "evaluation.tasks=[]", "judging=null"], 1)],
+)  # fmt: skip
+def test_the_command_that_goes_on_with_a_run_makes_the_same_plan(
+    name: str, words: list[str], seed: int
+) -> None:
+    plan = pipeline.resolve(name, pipeline.overrides(settings=words), seed)
+    command = pipeline.command_of(plan, Path("elsewhere"))
+    assert command is not None
+    typed = shlex.split(command)
+    assert typed[:4] == ["dpaudit", "train", "--suite", name] and typed[-2:] == ["--runs", "elsewhere"]
+    said = dict(zip(typed[4::2], typed[5::2], strict=True))
+    settings = [value for option, value in zip(typed[4::2], typed[5::2], strict=True) if option == "--set"]
+    changed = pipeline.overrides(data=said.get("--data"), settings=settings)
+    assert pipeline.resolve(name, changed, int(said.get("--seed", "0"))) == plan
+    assert pipeline.command_of(replace(plan, versions={"torch": "0"})) is None
 
 
 def test_unit_pair_is_for_preference_pairs_alone() -> None:
@@ -317,6 +381,18 @@ def test_an_unfit_judge_is_told_with_its_reason_and_no_win_rate(tmp_path: Path) 
     told = overview.judge_summary(unfit)
     assert "pairs" not in told and told["reason"] == "negated warning: too few seen"
     assert "reason: negated warning" in tables.as_text(told)
+
+
+def test_no_finding_is_printed_as_python_writes_it() -> None:
+    """Nor where nobody wrote headings for it."""
+    rows = [{"of": {"kind": "a", "count": None}, "in": [1, 2], "was_checked": True}]
+    told = tables.as_text({"unforeseen": rows, "other": {"inner": {"list": ["x"], "none": None}}})
+    assert told.splitlines() == [
+        "of               in    was checked",
+        "kind a, count –  1, 2  yes",
+        "",
+        "other: inner list x, none –",
+    ]
 
 
 def test_a_ceiling_is_rounded_as_on_the_page(tmp_path: Path) -> None:
@@ -643,6 +719,9 @@ def test_the_lab_on_a_toy_model(call: Call) -> None:
     assert listed[0]["stages"] == ["prepare", "train", "attack", "eval", "report"]
     shown = told("show").out
     assert "sft-eps8" in shown and "stale" not in shown and str(page) in shown
+    assert "{" not in shown and "to go on type" not in shown
+    named = told("show", "--adapter", str(page.parents[1] / "train" / "sft-eps8")).out
+    assert re.search(r"^run +arm +claimed epsilon", named, re.M) and "{" not in named and "custody" in named
     assert [line for line in said if not OUR_LINES.fullmatch(line)] == []
 
     _merges_an_arm(call)

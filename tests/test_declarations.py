@@ -241,6 +241,7 @@ def test_settings_that_are_not_measured_yet_make_outputs_stale(run: tuple[RunDir
         (("eval", "--task", "pubmedqa_file=nowhere.jsonl"), "no such file"),
         pytest.param(("eval", "--task", "no_such_benchmark"), "an unknown name", marks=pytest.mark.slow),  # all of lm-eval is listed
         (("eval", "--task", "=items.jsonl"), "NAME=FILE"),
+        (("eval", "--task", "items.jsonl"), "--task NAME=items.jsonl, NAME one of "),
         (("judge", "--rubric", "nobody"), "nobody"),
         (("judge", "--set", "evaluation.limit=1"), "a key of judging"),
         (("judge",), "dpaudit judge --rubric NAME"),

@@ -1,7 +1,11 @@
 """Libraries' notices are silenced by name, and nothing else of theirs."""
 
 import logging
+import os
+import subprocess
+import sys
 import warnings
+from pathlib import Path
 
 import pytest
 
@@ -21,6 +25,23 @@ def test_the_accountants_excluded_orders_are_not_told_and_its_faults_are(
     assert not caplog.records
     absl_logging.warning("Negative Renyi divergence of %s", -1.0)
     assert [record.levelname for record in caplog.records] == ["WARNING"]
+
+
+@pytest.mark.parametrize("library", libraries.SLOW)
+def test_what_takes_seconds_to_load_is_told_once_before_it_begins(library: str) -> None:
+    """In a new process, by what looks for a library as `import` does."""
+    script = "import importlib.util, sys\nfrom dpaudit import libraries\nlibraries.announce(lambda line: print(line, 'torch' in sys.modules))\n" \
+        f"for name in ('wave', '{library}', '{library}'):\n    importlib.util.find_spec(name)\n"  # fmt: skip
+    environment = os.environ | {"PYTHONPATH": str(Path(libraries.__file__).parents[1])}
+    done = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=True)  # fmt: skip
+    assert done.stdout == f"{libraries.SLOW[library]} False\n"
+
+
+def test_a_mistake_that_needs_no_library_stays_one_line(tmp_path: Path) -> None:
+    environment = os.environ | {"PYTHONPATH": str(Path(libraries.__file__).parents[1])}
+    command = [sys.executable, "-m", "dpaudit", "train", "--suite", "none"]
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
 
 
 def test_a_length_is_not_told_and_other_lines_of_the_tokenizer_are(caplog: pytest.LogCaptureFixture) -> None:

@@ -14,7 +14,7 @@ import pytest
 from scipy.stats import binomtest
 from typer.testing import CliRunner
 
-from dpaudit import audit_key, planting
+from dpaudit import audit_key, planting, recipe, tables
 from dpaudit.cli import app
 from dpaudit.errors import PartialError, UsageError
 from dpaudit.reading import read_records
@@ -279,8 +279,14 @@ def test_refusals(tmp_path: Path) -> None:
     rows = [sharegpt(i) for i in range(ROWS)]
     assert "100 to" in refusal(tmp_path, rows, canaries=99)
     assert "one of record" in refusal(tmp_path, rows, unit="label")
-    assert "preference pairs" in refusal(tmp_path, rows, unit="pair")
-    assert "--unit pair" in refusal(tmp_path, [pair(i) for i in range(ROWS)])
+    assert (
+        "expected preference pairs (chosen and rejected in every row) for the unit pair, got conversations"
+        in (told := refusal(tmp_path, rows, unit="pair"))
+    )
+    assert told.endswith("; --unit record, or --unit patient")
+    assert refusal(tmp_path, [pair(i) for i in range(ROWS)]).endswith(
+        " under --unit record; --unit pair for preference pairs, or --unit patient"
+    )
     assert "patient_id" in refusal(tmp_path, rows, unit="patient")
     noted = [row | {"note": f"Pill {i} was late"} for i, row in enumerate(rows)]
     assert "note" in refusal(tmp_path, noted)
@@ -307,6 +313,15 @@ def test_the_command_plants(tmp_path: Path) -> None:
     told = json.loads(done.stdout)
     assert told["guesses"] == 200 and 4.18 < told["epsilon_ceiling"] < 4.181
     assert not {"coins", "members", "secret"} & set(told)
+    assert told["rows_read"] == ROWS
+    assert told["rows_written"] == (tmp_path / "o.jsonl").read_text().count("\n")
+    shown = tables.as_text(told).splitlines()
+    assert "epsilon ceiling: 4.180" in shown and "at delta: 1e−5" in shown
+
+
+def test_the_help_tells_how_many_canaries_there_may_be() -> None:
+    least, most = recipe.load(planting.PRIMARY).minimum_canaries, planting.CANARIES_MOST
+    assert f"{least} to {most:,}" in CliRunner().invoke(app, ["plant", "--help"]).stdout
 
 
 # ---- what a canary's row must not have of another's

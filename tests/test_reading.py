@@ -597,6 +597,16 @@ def test_other_encodings_are_told_with_their_way_out(tmp_path: Path, encoding: s
             read(tmp_path / name)
 
 
+@pytest.mark.parametrize("text", ["Ärger mit Ölen", "Gefäßäderung: ÄÖ", "头疼两天了"])
+def test_of_bytes_that_are_no_utf8_both_guesses_are_told(tmp_path: Path, text: str) -> None:
+    """Two letters with accents side by side look like Chinese: only a reader can tell."""
+    encoding = "gb18030" if "头" in text else "latin-1"
+    (tmp_path / "d.jsonl").write_bytes(json.dumps({"text": text}, ensure_ascii=False).encode(encoding))
+    with pytest.raises(UsageError, match=r"iconv -f .*look at the result") as caught:
+        read(tmp_path / "d.jsonl")
+    assert all(f"-f {name}" in str(caught.value) for name in ("GB18030", "WINDOWS-1252"))
+
+
 @pytest.mark.parametrize("head", [b"PK\x03\x04", b"BZh91AY", b"\x28\xb5\x2f\xfd", b"\xfd7zXZ"])
 def test_archives_are_refused(tmp_path: Path, head: bytes) -> None:
     (tmp_path / "d.jsonl").write_bytes(head + b"x" * 20)

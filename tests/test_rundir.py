@@ -45,6 +45,19 @@ def test_find_takes_the_run_used_last(tmp_path: Path) -> None:
         rundir.find("y", runs)
 
 
+def test_a_suites_name_finds_its_one_run(tmp_path: Path) -> None:
+    only = rundir.open_or_create({"a": 1}, "small", tmp_path)
+    other = rundir.open_or_create({"a": 1}, "small-too", tmp_path)
+    assert rundir.find("small", tmp_path) == only
+    second = rundir.open_or_create({"a": 2}, "small", tmp_path)
+    with pytest.raises(
+        UsageError, match="got the name that 2 runs begin with; type one of these in full"
+    ) as caught:
+        rundir.find("small", tmp_path)
+    assert only.name in str(caught.value) and second.name in str(caught.value)
+    assert other.name not in str(caught.value)
+
+
 @pytest.mark.parametrize("name", [None, "y"])
 def test_find_without_any_run(tmp_path: Path, name: str | None) -> None:
     with pytest.raises(UsageError, match="expected a run, got none at all; type `dpaudit train`"):

@@ -119,6 +119,16 @@ def test_an_override_is_key_and_yaml(text: str) -> None:
         ("grid.dpo_epsilons", [-3], "grid.dpo_epsilons: expected numbers above 0, got -3"),
         ("grid.seeds", 10**12, "grid.seeds: expected at most 1000, got more"),
         ("grid.seeds", 0, "grid.seeds: expected at least 1, got 0"),
+        (
+            "candidates.extraction_repetitions",
+            1001,
+            "candidates.extraction_repetitions: expected at most 1000, got 1001",
+        ),
+        (
+            "candidates.extraction_repetitions",
+            [4, 1001],
+            "candidates.extraction_repetitions: expected at most 1000, got 1001",
+        ),
         ("training.private.batch", 0, "training.private.batch: expected at least 1, got 0"),
         (
             "training.private.learning_rate",

@@ -189,9 +189,10 @@ def _own_file(task: Task) -> Path:
                          remedy="add `data: FILE.jsonl`, or builtin:clinic for clinic_choice")  # fmt: skip
     path = Path(task.data)
     if not path.is_file() or not path.stat().st_size:
-        raise UsageError(where, expected=f"a JSONL file with the items of {task.name}",
-                         got="an empty file" if path.is_file() else "no such file",
-                         remedy=f"put them at {path}, or leave the task out: --set 'evaluation.tasks=[]'")  # fmt: skip
+        got = "an empty file" if path.is_file() else "a folder" if path.is_dir() else "no such file"
+        way = "name the file itself" if path.is_dir() else f"put them at {path}"
+        raise UsageError(where, expected=f"a JSONL file with the items of {task.name}", got=got,
+                         remedy=f"{way}, or leave the task out: --set 'evaluation.tasks=[]'")  # fmt: skip
     return path
 
 

@@ -210,6 +210,7 @@ def _flipped(plan: Plan, corpus: CorpusStore) -> list[str]:
                 "candidates.records",
                 expected=f"at most half of the {units} units with {SEEN[part]}",
                 got=str(wanted),
+                remedy=f"--set candidates.records={units // 2}",
             )
         if (more := min(wanted, units // 2) - held) > 0:
             flipped += corpus.sample_units(more, f"candidates/{plan.seed}", part, set(flipped))

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from dpaudit import __version__, audit_key, bounds, claims, control, custody, page, recipe, rundir
 from dpaudit.audit_key import AuditKey
-from dpaudit.errors import UsageError
+from dpaudit.errors import UsageError, unread
 from dpaudit.progress import Advance, Progress
 from dpaudit.recipe import Recipe
 from dpaudit.signals import Span
@@ -463,8 +463,10 @@ def _conformance(file: Path | None) -> dict[str, Any] | None:
             {key: visible(str(check[key]), SEEN_MOST) for key in ("check", "result", "seen")}
             for check in found["checks"]
         ]
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
-        raise UsageError(f"--conformance {file}", expected="the JSON that dpaudit.callback wrote", got="another file, or none") from None  # fmt: skip
+    except OSError as error:
+        raise unread(f"--conformance {file}", "the JSON that dpaudit.callback wrote", error) from None
+    except (ValueError, KeyError, TypeError, RecursionError):
+        raise UsageError(f"--conformance {file}", expected="the JSON that dpaudit.callback wrote", got="another file") from None  # fmt: skip
     return {"checks": checks}
 
 

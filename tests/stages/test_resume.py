@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from dpaudit import rundir
+from dpaudit import declarations, overview, rundir, tables
 from dpaudit.errors import PartialError, UsageError
 from dpaudit.progress import Progress
 from dpaudit.rundir import RunDir
@@ -119,11 +120,17 @@ def interrupted(model: Path, runs: Path, stop: int = 5) -> tuple[RunDir, Plan]:
 
 
 def test_a_checkpoint_holds_its_ledger_and_one_secret_state(toy_model_dir: Path, tmp_path: Path) -> None:
-    run_dir, _ = interrupted(toy_model_dir, tmp_path)
+    run_dir, plan = interrupted(toy_model_dir, tmp_path)
     place = run_dir.file("train/.sft-eps4.partial")
     assert sorted(p.name for p in place.iterdir()) == ["4", "privacy.json"]
     ledger = run_dir.read_json("train/.sft-eps4.partial/privacy.json")
     assert ledger["steps_done"] == 4
+    declarations.keep(run_dir, plan)
+    shown = tables.as_text(overview.details(run_dir, plan))
+    assert "training: stopped before its end" in shown and "to go on type: the command that began" in shown
+    assert re.search(r"^sft-eps4 +4 +9$", shown, re.M) and re.search(r"^sft-inf +0 +9$", shown, re.M)
+    with rundir.writing(run_dir, "train"):
+        assert "training: at work now" in tables.as_text(overview.details(run_dir, plan))
     assert 3.9 < ledger["epsilon_pld"] <= 4  # of all planned steps: never less than was spent
     states = list(run_dir.secret_file("states").iterdir())
     assert [p.name for p in states] == ["sft-eps4.4.json"]
