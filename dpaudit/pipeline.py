@@ -516,7 +516,7 @@ def _check_losses(chosen: Suite) -> None:
     losses.check_settings(chosen.grid.dpo, chosen.training.dpo_beta, chosen.training.dpo_label_smoothing)
     if chosen.data.preference is None:
         raise UsageError("data.preference", expected="preference pairs for the DPO arms", got="nothing",
-                         remedy="--set data.preference=FILE, or train without --dpo")  # fmt: skip
+                         remedy="--set data.preference=FILE, or =faults to make pairs from the dialogues, or train without --dpo")  # fmt: skip
 
 
 def _started(chosen: Suite) -> Path | None:

@@ -490,7 +490,7 @@ def test_show_a_run_that_does_not_exist(call: Call) -> None:
         ("train --suite mini.yaml --unit label --dpo sigmoid", ["grid.dpo", "robust alone", "sigmoid"]),
         (
             "train --suite mini.yaml --dpo sigmoid --set data.preference=null",
-            ["data.preference", "preference pairs", "nothing"],
+            ["data.preference", "preference pairs", "nothing", "--set data.preference=FILE, or =faults"],
         ),
         ("train --suite mini.yaml --unit word", ["training.unit", "record, patient", "'word'"]),
         ("train --suite mini.yaml --set primary=nope", ["attacks/nope", "calibrated"]),

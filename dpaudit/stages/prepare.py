@@ -27,7 +27,7 @@ WANTED = {"records": "dialogues to fine-tune on", "pairs": "prompt, chosen and r
 SEEN = {"records": "dialogues", "pairs": "preference pairs", "texts": "plain text"}
 FAULTS = "faults"  # data.preference: pairs made from the dialogues themselves
 ALONE = ("swapped dose", "negated warning", "cut short")  # faults that need no other record, the rarest first
-OWN = {"pairs": "--set data.preference=FILE, or no DPO arms: --set data.preference=null --set grid.dpo=[]", "texts": "--text FILE"}  # fmt: skip
+OWN = {"pairs": "--set data.preference=FILE, or =faults to make pairs from the dialogues, or no DPO arms: --set data.preference=null --set grid.dpo=[]", "texts": "--text FILE"}  # fmt: skip
 
 
 @dataclass(frozen=True)

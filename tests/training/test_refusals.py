@@ -1,6 +1,7 @@
 """What no private arm can train on, and adapters that do not fit, each refused with its reason."""
 
 import math
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -102,3 +103,17 @@ def test_an_adapter_of_another_kind_is_no_start(toy_model_dir: Path, tmp_path: P
     fresh = checkpoint.new_adapter(hf.load_model(str(toy_model_dir)), Lora(rank=2), 0)
     with pytest.raises(UsageError, match="expected an adapter with use_dora = False, as the plan has, got True"):  # fmt: skip
         checkpoint.load_adapter(fresh, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("file", "data"),
+    [("adapter_config.json", b"[" * 100_000), ("adapter_model.safetensors", (10**5).to_bytes(8, "little") + b"[" * 10**5)],
+)  # fmt: skip
+def test_a_start_that_is_nested_without_end_is_one_line(
+    file: str, data: bytes, toy_model_dir: Path, toy_adapter_dir: Path, tmp_path: Path
+) -> None:
+    fresh = checkpoint.new_adapter(hf.load_model(str(toy_model_dir)), Lora(rank=2), 0)
+    start = Path(shutil.copytree(toy_adapter_dir, tmp_path / "start"))
+    (start / file).write_bytes(data)
+    with pytest.raises(UsageError, match=r"start: expected .*; copy"):
+        checkpoint.load_adapter(fresh, start)
