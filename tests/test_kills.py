@@ -88,7 +88,7 @@ def closed(world: World, stage: Stage) -> None:
     with small_disk(world, stage) as folder:
         assert mount(folder, "remount,ro")
         assert world.server.run(stage.words, folder) == 2, f"{stage.name}: {kills.told(folder)}"
-        assert "Read-only file system" in the_line(folder) or "without permission" in the_line(folder)
+        assert "Read-only file system" in the_line(folder) or "that may not be written in" in the_line(folder)
         assert mount(folder, "remount,rw")
         assert world.server.run(stage.words, folder) == stage.code, f"{stage.name}: {kills.told(folder)}"
 
@@ -118,19 +118,10 @@ def test_a_disk_that_fills_while_an_arm_trains(small: World) -> None:
 
 
 @pytest.mark.slow
-def test_a_full_disk_and_one_that_takes_no_writing_in_every_stage(whole: World) -> None:
-    wrong: list[str] = []
-    for stage in STAGES:
-        with collected(wrong):
-            closed(whole, stage)
-        too_little: list[int] = []
-        for spare in SPARE:
-            with collected(wrong):
-                too_little += [spare] * filled(whole, stage, spare)
-        print(stage.name, too_little, flush=True)
-        if not too_little:
-            wrong.append(f"{stage.name}: no disk was too small")
-    assert wrong == []
+@pytest.mark.parametrize("stage", STAGES, ids=lambda stage: stage.name)
+def test_a_full_disk_and_one_that_takes_no_writing(whole: World, stage: Stage) -> None:
+    closed(whole, stage)
+    assert [spare for spare in SPARE if filled(whole, stage, spare)]
 
 
 @pytest.mark.slow

@@ -134,8 +134,9 @@ def _check_folder(folder: Path, audited: Audited, claim: Claim) -> None:
     """Raises UsageError where nothing can be written, or only over another audit, before hours of scoring and not after them."""
     there = next(place for place in (folder, *folder.absolute().parents) if place.exists())
     if not (there.is_dir() and os.access(there, os.W_OK | os.X_OK)):
-        raise UsageError(f"--out {folder}", expected="a folder to write in, there or to be made",
-                         got="one without permission" if there.is_dir() else f"{there}, a file")  # fmt: skip
+        what = "a folder that may not be written in" if there.is_dir() else "a file"
+        raise UsageError(f"--out {folder}", expected="a folder to write in, there or to be made", got=f"{there.absolute()}, {what}",
+                         remedy="name another folder with --out DIR")  # fmt: skip
     try:
         known = json.loads((folder / "verification.json").read_text(encoding="utf-8"))
         same = known["claim"] == asdict(claim) and known["audited"]["name"] == _named(audited, None)["name"]
