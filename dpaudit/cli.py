@@ -339,7 +339,7 @@ def judge(
         from dpaudit.stages import judge
 
         run_dir, plan = _opened(run, runs)
-        plan = later.judging(run_dir, plan, rubric, settings or ())
+        plan = later.judging(run_dir, plan, rubric, settings or (), allow_egress or ())
         if plan.suite.judging is None:
             raise UsageError(f"{run_dir.name}: judging", expected="a rubric to judge by", got="none", remedy="dpaudit judge --rubric NAME")  # fmt: skip
         judge.run(run_dir, plan, Progress(), allow_egress=allow_egress or ())
@@ -359,7 +359,7 @@ def judge_validate(
     from dpaudit.stages import judge
 
     run_dir, plan = _opened(run, runs)
-    plan = later.judging(run_dir, plan, rubric, settings or ())
+    plan = later.judging(run_dir, plan, rubric, settings or (), allow_egress or (), are_arms_judged=False)
     fit = judge.validate(run_dir, plan, Progress(), allow_egress=allow_egress or ())
     _tell(run_dir, plan, {"fit": fit, "controls": overview.control_rows(run_dir)}, as_json)
     raise typer.Exit(0 if fit else UNFIT)
@@ -462,7 +462,10 @@ def verify(
             raise typer.Exit(FAILED if noted["noted_before"] == custody.ANOTHER else 0)
         plan = later.claim(run_dir, plan, arm, claim)
         found = declared.verdicts(run_dir, plan)
-        _tell(run_dir, plan, {"declared": found, **noted}, as_json)
+        lost = overview.lost_rows(run_dir)
+        _tell(
+            run_dir, plan, {"declared": found, **({"records_lost": lost} if lost else {}), **noted}, as_json
+        )
         said = [row[key] for row in found for key in ("verdict", "ledger") if row[key]]
         raise typer.Exit(verify.exit_code(said))
     if arm is not None:
@@ -816,7 +819,7 @@ def _broken(error: ValueError) -> UsageError | None:
     else:
         return None
     return UsageError("a file of the run", expected=expected, got=got,
-                      remedy="delete the file (`dpaudit show` lists a broken one as stale) and type the command again")  # fmt: skip
+                      remedy="delete the file (`dpaudit show` names it) and type the command again")  # fmt: skip
 
 
 def _failed(messages: Sequence[str], code: int) -> int:

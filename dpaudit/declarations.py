@@ -4,12 +4,13 @@ None of it bears on what an arm learns, so that one more benchmark, rubric or cl
 on the same people. Each entry says whether it was *declared* before training began, or *added later*.
 """
 
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any, Literal
 
-from dpaudit.rundir import RunDir, alone
+from dpaudit import record_chain
+from dpaudit.record_chain import Loss, file_of
+from dpaudit.rundir import RELEASE, RunDir, alone
 from dpaudit.schema import build
 from dpaudit.suite import RECORDS, DeclaredClaim, Plan
 
@@ -28,18 +29,14 @@ class Entry:
     settings: Settings
 
 
-def file_of(record: str) -> str:
-    return f"records/{record}.json"
-
-
 def input_of(record: str) -> str:
     """The name under which an output tells which settings it was made with: those in force, whatever came before them."""
     return f"{file_of(record)}#settings"
 
 
 def entries(run_dir: RunDir, record: str) -> list[Entry]:
-    """The entries of a record, oldest first. Raises UsageError where the run has no such record."""
-    found = run_dir.read_json(file_of(record)).get("entries", [])
+    """The entries of a record, oldest first. Raises UsageError where the record is missing, altered or an older copy."""
+    found = record_chain.read(run_dir, record).get("entries", [])
     file = str(run_dir.file(file_of(record)))
     return [build(Entry, entry, file=file, key=f"entries[{at}]") for at, entry in enumerate(found)]  # fmt: skip
 
@@ -74,15 +71,18 @@ def plan_of(run_dir: RunDir) -> Plan:
 def keep(run_dir: RunDir, plan: Plan) -> list[str]:
     """Writes what the plan's suite asks into the run's records; returns the names of those that got an entry *added later*.
 
-    A suite that says what it said before leaves what was added since by a command. A claim stays once it is made.
+    A suite that says what it said before leaves what was added since by a command. A claim stays once it is made. A record
+    that was lost is written anew, and that it was lost stays known.
     """
+    record_chain.begin(run_dir, list(RECORDS), _now(), _has_begun(run_dir))
     return [record for record in RECORDS if _kept(run_dir, record, plan.settings(record))]
 
 
 def _kept(run_dir: RunDir, record: str, asked: Settings) -> bool:
     if not run_dir.file(file_of(record)).is_file():
+        record_chain.lose(run_dir, record, _now())
         return _write(run_dir, record, [], asked, "suite") == "added later"
-    told = entries(run_dir, record)
+    told = _settled(run_dir, record)
     said = [entry.settings for entry in told if entry.source == "suite"][-1:]
     if record != CLAIMS and asked in (*said, *(entry.settings for entry in told[-1:])):
         return False
@@ -91,6 +91,8 @@ def _kept(run_dir: RunDir, record: str, asked: Settings) -> bool:
 
 def would_change(run_dir: RunDir, plan: Plan) -> bool:
     """Whether the plan's suite asks anything that the run's records do not have in force yet."""
+    if not run_dir.file(record_chain.FILE).is_file():
+        return True
     for record in RECORDS:
         if not run_dir.file(file_of(record)).is_file():
             return True
@@ -109,7 +111,7 @@ def add(run_dir: RunDir, record: str, asked: Settings, source: Literal["suite", 
 
 
 def _add(run_dir: RunDir, record: str, asked: Settings, source: Literal["suite", "command"]) -> Mark | None:
-    told = entries(run_dir, record)
+    told = _settled(run_dir, record)
     known = _in_force(record, told)
     if record == CLAIMS:
         asked = {CLAIMS: [claim for claim in asked[CLAIMS] if claim not in known[CLAIMS]]}
@@ -117,12 +119,30 @@ def _add(run_dir: RunDir, record: str, asked: Settings, source: Literal["suite",
     return None if asked == known else _write(run_dir, record, told, asked, source)
 
 
+def lost(run_dir: RunDir) -> tuple[Loss, ...]:
+    """The records of the run that were lost at some time: what they asked is not known any more."""
+    chain = record_chain.load(run_dir)
+    return () if chain is None else chain.lost
+
+
+def _settled(run_dir: RunDir, record: str) -> list[Entry]:
+    told = entries(run_dir, record)
+    record_chain.settle(run_dir, record)
+    return told
+
+
 def _write(run_dir: RunDir, record: str, told: list[Entry], asked: Settings, source: Literal["suite", "command"]) -> Mark:  # fmt: skip
-    """Training begins with the corpus and its coins: what is written before them was declared."""
-    began = any(run_dir.file(folder).exists() for folder in ("corpus", "train"))
-    mark: Mark = "added later" if began else "declared"
-    date = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-    now = [*told, Entry(date, mark, source, asked)]
-    content: Mapping[str, Any] = {"settings": _in_force(record, now), "entries": [asdict(one) for one in now]}
-    run_dir.write_json(file_of(record), dict(content))
+    mark: Mark = "added later" if _has_begun(run_dir) else "declared"
+    now = [*told, Entry(_now(), mark, source, asked)]
+    content = {"settings": _in_force(record, now), "entries": [asdict(one) for one in now]}
+    record_chain.write(run_dir, record, content)
     return mark
+
+
+def _has_begun(run_dir: RunDir) -> bool:
+    """Whether training has begun, with the corpus and its coins: what is written before them was declared."""
+    return any(run_dir.file(name).exists() for name in ("corpus", "train", RELEASE))
+
+
+def _now() -> str:
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

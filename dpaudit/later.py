@@ -1,27 +1,33 @@
 """What a finished run is asked beyond its suite: other benchmarks, another rubric, one more claim. Nothing is trained for it."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from dpaudit import claims, content, declarations, egress, rows, rubric, suite
 from dpaudit.errors import UsageError
-from dpaudit.rundir import RunDir
+from dpaudit.rundir import RunDir, writing
 from dpaudit.suite import Plan
 
+WORK = {"evaluation": "evaluate", "judging": "judge", "claims": "audit"}  # record -> the work that it is for
 EXAMPLES = {"evaluation": "evaluation.limit=200", "judging": "judging.prompts=50"}
 
 
-def _asked(run_dir: RunDir, record: str, changed: dict[str, Any]) -> Plan:
+def _asked(run_dir: RunDir, record: str, changed: dict[str, Any], require: Callable[[Plan], object]) -> Plan:
     """The run's plan after an entry was added to one of its records, from dotted keys of it that were typed.
 
-    Raises UsageError, before anything is written, for a key of another part of the suite and for a value that cannot work.
+    Raises UsageError, before anything is written, for a key of another part of the suite, for a value that cannot work, and
+    for whatever `require` knows of the work that comes next: what is refused was not asked.
     """
     _only(record, changed)
     before = declarations.plan_of(run_dir)
     plan = before.with_settings(changed, f"{run_dir.name} as typed")
     _check(before, plan)
+    require(plan)
+    with writing(run_dir, WORK[record]):  # nobody else is at it
+        pass
     declarations.add(run_dir, record, plan.settings(record), "command")
     return declarations.plan_of(run_dir)
 
@@ -34,14 +40,34 @@ def evaluation(run_dir: RunDir, plan: Plan, tasks: Sequence[str], settings: Sequ
         _only("evaluation", changed)
         before = plan.with_settings(changed, f"{run_dir.name} as typed")
         changed["evaluation.tasks"] = _with_tasks(before, tasks)
-    return _asked(run_dir, "evaluation", changed) if changed else plan
+    if not changed:
+        return plan
+    from dpaudit.stages import evaluate
+
+    return _asked(run_dir, "evaluation", changed, partial(evaluate.require_ready, run_dir))
 
 
-def judging(run_dir: RunDir, plan: Plan, named: str | None, settings: Sequence[str]) -> Plan:
-    """Likewise of `dpaudit judge`."""
+def judging(
+    run_dir: RunDir,
+    plan: Plan,
+    named: str | None,
+    settings: Sequence[str],
+    allow_egress: Sequence[str] = (),
+    are_arms_judged: bool = True,
+) -> Plan:
+    """Likewise of `dpaudit judge`, and of `dpaudit judge validate`, which needs no arm."""
     changed = {} if named is None else {"judging.rubric": named}
     changed |= dict(suite.parse_override(setting) for setting in settings)
-    return _asked(run_dir, "judging", changed) if changed else plan
+    if not changed:
+        return plan
+    from dpaudit.stages import gate, judge
+
+    def require(asked: Plan) -> None:
+        if are_arms_judged:
+            judge.require_ready(run_dir, asked)
+        gate.check_judge(asked.suite, allow_egress)
+
+    return _asked(run_dir, "judging", changed, require)
 
 
 def claim(run_dir: RunDir, plan: Plan, arm: str | None, said: str | None) -> Plan:
@@ -53,7 +79,9 @@ def claim(run_dir: RunDir, plan: Plan, arm: str | None, said: str | None) -> Pla
                          remedy=f"--arm {suite.arms(plan.suite)[-1].name} {claims.EXAMPLE}")  # fmt: skip
     made = {"arm": arm, **asdict(claims.parse(said))}
     before = plan.settings("claims")["claims"]
-    return _asked(run_dir, "claims", {"claims": [*before, made]})
+    from dpaudit.stages import declared
+
+    return _asked(run_dir, "claims", {"claims": [*before, made]}, partial(declared.require_ready, run_dir))
 
 
 def _only(record: str, changed: Iterable[str]) -> None:

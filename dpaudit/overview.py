@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from dpaudit import declarations, suite
+from dpaudit import declarations, record_chain, suite
 from dpaudit.errors import UsageError
 from dpaudit.rundir import RunDir
 from dpaudit.suite import Plan
@@ -24,12 +24,12 @@ def run_row(run_dir: RunDir) -> Row:
 
     Of a run that cannot be read it says why, in place of a caveat.
     """
-    from dpaudit.stages import custody
+    from dpaudit.stages import custody, outputs
 
     try:
         custody.require_run(run_dir)
         plan = plan_of(run_dir)
-        custody.require(run_dir, plan)
+        outputs.require(run_dir, plan)
         return _run_row(run_dir, plan)
     except (UsageError, OSError) as error:
         return {
@@ -364,12 +364,30 @@ def control_rows(run_dir: RunDir) -> Rows:
 
 
 def record_rows(run_dir: RunDir) -> Rows:
-    """What the run was asked beside its training, entry by entry: when, by what, and whether before training."""
-    return [
+    """What the run was asked beside its training, entry by entry: when, by what, and whether before training.
+
+    What was lost of it is told too.
+    """
+    asked: Rows = [
         {"record": record, "date": entry.date, "mark": entry.mark, "by": entry.source}
         for record in suite.RECORDS
         for entry in declarations.entries(run_dir, record)
     ]
+    return [*asked, *({**row, "by": "suite"} for row in lost_rows(run_dir))]
+
+
+def lost_rows(run_dir: RunDir) -> Rows:
+    """The records of the run that were written anew because what was there was lost."""
+    return [
+        {"record": loss.record, "date": loss.date, "mark": f"written anew: {_lost(loss)} before it lost"}
+        for loss in declarations.lost(run_dir)
+    ]
+
+
+def _lost(loss: record_chain.Loss) -> str:
+    if loss.entries is None:
+        return "entries"
+    return f"{loss.entries} {'entry' if loss.entries == 1 else 'entries'}"
 
 
 def output_rows(run_dir: RunDir) -> Rows:
@@ -437,9 +455,13 @@ def results(run_dir: RunDir, plan: Plan) -> Row:
 
 
 def details(run_dir: RunDir, plan: Plan) -> Row:
-    """What `show` prints: the plan in short, its arms, every output's state, the page where there is one."""
-    from dpaudit.stages import custody
+    """What `show` prints: the plan in short, its arms, every output's state, the page where there is one.
 
+    Raises UsageError where a result is not as the run wrote it.
+    """
+    from dpaudit.stages import custody, outputs
+
+    outputs.require(run_dir, plan)
     chosen = plan.suite
     return {
         "suite": chosen.name,

@@ -281,8 +281,13 @@ def _begun(
     held.enter_context(rundir.writing(place, "train"))
     held.enter_context(_no_remains(place, is_new=not place.path.exists()))
     run_dir = rundir.open_or_create(written, plan.suite.name, runs)
+    before = declarations.lost(run_dir)
     for record in declarations.keep(run_dir, plan):
         progress.say(f"{record}: kept as added later; the plan is the same, and nothing is trained for it")
+    for loss in declarations.lost(run_dir)[len(before) :]:
+        progress.say(
+            f"{loss.record}: lost and written anew; claims and settings that were added before may be missing, and every page says so"
+        )
     is_drawn = run_dir.file(custody.CORPUS).is_file()
     prepare.run(run_dir, plan.of_training, progress)
     if not is_drawn:
@@ -294,8 +299,10 @@ def _begun(
 def _tell_earlier(plan: Plan, runs: Path, progress: Progress) -> None:
     """Says where the same training is already there under other versions: another one is a second release.
 
-    Raises UsageError where an earlier version of dpaudit began it, whose runs this one cannot go on with.
+    Raises UsageError where an earlier version of dpaudit began it, whose runs this one cannot go on with, and where the very
+    run is there under another name.
     """
+    place = rundir.located(plan.to_json(), plan.suite.name, runs)
     for run_dir in rundir.existing(runs):
         try:
             written = run_dir.read_json("plan.json")
@@ -303,6 +310,9 @@ def _tell_earlier(plan: Plan, runs: Path, progress: Progress) -> None:
                 continue
         except UsageError:  # no plan, or one with keys that are gone: not this one
             continue
+        if rundir.located(written, plan.suite.name, runs) == place:
+            raise UsageError(str(run_dir.path), expected=f"a run of this plan to be called {place.name}", got="one under another name",
+                             remedy=f"rename it to {place.path}, or move it out of {runs} to train anew: a second release on the same records")  # fmt: skip
         if written.get("format") != suite.PLAN_FORMAT:
             raise UsageError(str(run_dir.path), expected="no run of this training that another version of dpaudit began", got="one",
                              remedy=f"go on with that version; to train anew, a second release on the same records, move it out of {runs}")  # fmt: skip

@@ -22,15 +22,19 @@ RUNS = Path("runs")
 PRIVATE = 0o600  # of files that hold prompts, answers or records, wherever somebody copies them
 PLAN = "plan.json"
 SEAL_KEY = "custody/seal.key"
+SEAL_LOST = (
+    "custody/seal.lost"  # made by hand, for a key that is gone for good: the run goes on without seals
+)
+RELEASE = "custody/release.json"  # that coins were drawn: others would be a second release
 WRITES = {  # the folders of a run that a kind of work writes in: what a killed one left there is swept
-    "train": ("", "corpus/**/", "custody/**/", "secret/**/", "train/**/"),
+    "train": ("", "corpus/**/", "custody/", "secret/**/", "train/**/"),
     "attack": ("attack/**/",),
     "shadows": ("attack/*/shadows/",),
     "audit": ("audit/**/",),
     "evaluate": ("evaluate/**/",),
     "judge": ("judge/**/",),
     "report": ("report/**/",),
-    "records": ("records/**/",),
+    "records": ("records/**/", "custody/records/"),
 }
 _TEMPORARY = re.compile(r"(^|/)\.([^/]+)\.[0-9a-f]{8}\.tmp(?=/|$)")  # as `RunDir.new_folder` names it
 
@@ -93,18 +97,23 @@ class RunDir:
         if stage == "attack" and "/shadows/" in relative:
             folder = self.path / Path(*Path(relative).parts[:4])
             return f"delete {folder} and type `dpaudit attack mia` with --shadows again"
-        if stage == "records":
-            return "restore it from a copy, or without it type `dpaudit run SUITE`, which writes it anew as added later"
+        if stage == "records" or relative.startswith("custody/records/"):
+            return ("restore it and custody/records/ from one copy, or delete it and type `dpaudit run SUITE`, which writes it anew "
+                    "as added later and notes that entries were lost")  # fmt: skip
         if stage in ("attack", "audit", "evaluate", "judge", "report"):
             return f"delete it and type `{_command(Path(relative))}` again"
-        return f"restore it from a copy, or delete {self.path} to begin again"
+        if relative == RELEASE:
+            return "restore it from a copy, or delete it and type `dpaudit train`, which writes it again from corpus/"
+        return f"restore it from a copy, or delete {self.path} to begin again: a second release on the same records"
 
     def seal_key(self) -> bytes | None:
-        """The key of this run's seals; None where it is not there: then hashes are checked and seals are not.
+        """The key of this run's seals; None where it is not there, or given up: then hashes are checked and seals are not.
 
         Raises UsageError for a broken one.
         """
         path = self.file(SEAL_KEY)
+        if self.file(SEAL_LOST).exists():
+            return None
         try:
             key = path.read_bytes()
         except FileNotFoundError:
@@ -113,6 +122,30 @@ class RunDir:
             raise UsageError(str(path), expected=f"a key of {custody.KEY_BYTES} bytes", got=f"{len(key)} bytes",
                              remedy="restore it from a copy; without it seals cannot be checked")  # fmt: skip
         return key
+
+    def sealed_under(self, relative: str) -> str | None:
+        """Which key sealed a JSON output, as it tells itself; None where it tells none, or cannot be read."""
+        try:
+            told = json.loads(self.file(relative).read_text(encoding="utf-8"))[custody.KEY]["key"]
+        except (OSError, ValueError, KeyError, TypeError, RecursionError):
+            return None
+        return told if isinstance(told, str) else None
+
+    @property
+    def is_sealable(self) -> bool:
+        """Whether what is written now fits what was written before: not where that is sealed and the key is away."""
+        if self.seal_key() is not None or self.file(SEAL_LOST).exists():
+            return True
+        return not any(
+            map(self.sealed_under, ("corpus/manifest.json", RELEASE, "custody/records/chain.json"))
+        )
+
+    def require_sealable(self) -> None:
+        """Raises UsageError where what is written now would be refused once the key is back."""
+        if not self.is_sealable:
+            raise UsageError(str(self.file(SEAL_KEY)), expected="the key that this run's files are sealed under", got="no such file",
+                             remedy="put it back; if it is lost for good, make an empty file "
+                             f"{self.file(SEAL_LOST)}, and the run goes on without seals")  # fmt: skip
 
     def write_json(self, relative: str, data: dict[str, Any], inputs: Iterable[str] = ()) -> None:
         """Writes `data` as a whole or not at all; `inputs` (relative paths) are hashed into its key "inputs".
@@ -153,6 +186,11 @@ class RunDir:
 
     def read_sealed_lines(self, relative: str) -> list[dict[str, Any]]:
         """The rows of a file that `write_sealed_lines` wrote. Raises UsageError for other bytes than it wrote."""
+        self.require_sealed_lines(relative)
+        return self.read_lines(relative)
+
+    def require_sealed_lines(self, relative: str) -> None:
+        """Raises UsageError for a file with other bytes than `write_sealed_lines` wrote."""
         path, told = self.file(relative), self.file(_sidecar(relative))
         if not path.is_file():
             raise missing(path)
@@ -161,7 +199,6 @@ class RunDir:
             raise self.refused(
                 relative, "an altered one" if known else "one whose hash is not kept beside it"
             )
-        return self.read_lines(relative)
 
     def write_sealed_lines(self, relative: str, rows: Iterable[dict[str, Any]]) -> None:
         """Writes rows of JSON as a whole or not at all, and their hash, sealed, to a file beside them.
@@ -364,8 +401,11 @@ def _sidecar(relative: str) -> str:
 def writing(run_dir: RunDir, work: str) -> Iterator[None]:
     """Nobody else does the same `work`, a key of WRITES, on this run during the block, and what a killed one left is gone.
 
-    Raises UsageError where another is at it.
+    Raises UsageError where another is at it, and where the key is away that its outputs are sealed under. A page is no
+    evidence and is made again in a moment: it may be written without.
     """
+    if work != "report":
+        run_dir.require_sealable()
     with lock.held(run_dir.path, work):
         sweep(run_dir, work)
         yield

@@ -306,7 +306,7 @@ def judge(run_dir: RunDir, plan: Plan, fit: bool) -> None:
         "pairs": pairs,
     }
     run_dir.write_json("judge/summary.json", summary, ["plan.json"])
-    run_dir.write_lines("judge/answers.jsonl", [{"arm": "sft-inf", "answer": TEXT}])
+    run_dir.write_sealed_lines("judge/answers.jsonl", [{"arm": "sft-inf", "answer": TEXT}])
 
 
 def corpus(run_dir: RunDir) -> None:

@@ -613,12 +613,13 @@ def test_a_path_that_the_system_refuses(call: Call, monkeypatch: pytest.MonkeyPa
 
 
 def test_a_broken_file_of_a_run(call: Call) -> None:
-    """Neither kind is quoted; `show` still works and says which file it is."""
+    """It is named, and never quoted."""
     run_dir, _ = fabricate.run(Path("runs"), ("train",))
     run_dir.file("attack/sft-inf").mkdir(parents=True)
     run_dir.file("attack/sft-inf/scores.parquet").write_text("a patient's words")
     shown = call("show")
-    assert shown.code == 0 and re.search(r"attack/sft-inf/scores.parquet +a broken one", shown.out)
+    assert shown.code == 2 and shown.out == "" and shown.err.count("\n") == 1
+    assert re.search(r"attack/sft-inf/scores.parquet: .* got a broken one; .* `dpaudit attack", shown.err)
 
 
 def broken_json() -> None:

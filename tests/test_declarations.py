@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 import shutil
 import typing
 from collections.abc import Callable, Iterator
@@ -12,7 +13,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner, Result
 
-from dpaudit import declarations, overview, pipeline, rundir, suite
+from dpaudit import content, declarations, overview, pipeline, recipe, record_chain, rundir, suite
 from dpaudit.cli import app
 from dpaudit.errors import UsageError
 from dpaudit.progress import Progress
@@ -249,6 +250,7 @@ def test_settings_that_are_not_measured_yet_make_outputs_stale(run: tuple[RunDir
         (("verify", "--arm", "sft-eps9", "--claim", "eps=5,delta=1e-5,unit=patient,relation=add_or_remove"), "sft-inf, sft-eps4"),
         (("verify", "--arm", "sft-eps4", "--claim", "eps=5,delta=1e-5,unit=record,relation=add_or_remove"), "unit patient"),
         (("verify",), "adds one, marked as added later"),
+        (("verify", "--arm", "sft-eps4", "--claim", "eps=5,delta=1e-5,unit=patient,relation=add_or_remove"), "dpaudit attack mia"),
     ],
 )  # fmt: skip
 def test_a_slip_writes_nothing(words: tuple[str, ...], told: str, run: tuple[RunDir, Plan]) -> None:
@@ -257,6 +259,37 @@ def test_a_slip_writes_nothing(words: tuple[str, ...], told: str, run: tuple[Run
     assert changes(run_dir, "records", lambda: done.append(typed(run_dir, *words))) == set()
     assert isinstance(done[0].exception, UsageError)
     assert told in str(done[0].exception) and "\n" not in str(done[0].exception)
+
+
+@pytest.mark.parametrize(
+    "words", [("eval", "--set", "evaluation.limit=5"), ("judge", "--rubric", "likelihood")]
+)
+def test_what_is_refused_was_not_asked(words: tuple[str, ...], run: tuple[RunDir, Plan]) -> None:
+    run_dir, _ = run
+    work = {"eval": "evaluate", "judge": "judge"}[words[0]]
+    with rundir.writing(run_dir, work):  # as if another command were at it
+        assert changes(run_dir, "records", lambda: one_of(run_dir, words, "another dpaudit")) == set()
+    shutil.rmtree(run_dir.file("train"))
+    assert changes(run_dir, "records", lambda: one_of(run_dir, words, "dpaudit train")) == set()
+
+
+def test_a_judge_that_may_not_be_asked_was_not_asked_for(run: tuple[RunDir, Plan], tmp_path: Path) -> None:
+    run_dir, _ = run
+    far = tmp_path / "far.yaml"
+    shipped = content.listing("judges")["endpoint"].read_text()
+    far.write_text(
+        re.sub("http://[^/]*", "https://judge.example", shipped).replace("name: endpoint", "name: far")
+    )
+    for words in (("judge",), ("judge", "validate")):
+        asked = (*words, "--rubric", str(far))
+        assert (
+            changes(run_dir, "records", lambda asked=asked: one_of(run_dir, asked, "--allow-egress")) == set()
+        )
+
+
+def one_of(run_dir: RunDir, words: tuple[str, ...], told: str) -> None:
+    done = typed(run_dir, *words)
+    assert isinstance(done.exception, UsageError) and told in str(done.exception)
 
 
 def test_claims_are_added_and_never_replaced(run: tuple[RunDir, Plan]) -> None:
@@ -274,7 +307,7 @@ def test_claims_are_added_and_never_replaced(run: tuple[RunDir, Plan]) -> None:
 def test_verify_and_the_page_tell_a_claim_that_was_declared_from_one_added_later(tmp_path: Path) -> None:
     import fabricate
 
-    from dpaudit.stages import report
+    from dpaudit.stages import report, scores
     from dpaudit.stages.audit import audit_file, audit_inputs
 
     made = fabricate.plan_named("clinic")
@@ -288,7 +321,7 @@ def test_verify_and_the_page_tell_a_claim_that_was_declared_from_one_added_later
         file, inputs = audit_file(arm, "calibrated"), audit_inputs(arm, "calibrated")
         for name in inputs:
             if not run_dir.file(name).is_file():
-                rundir.write_text(run_dir.file(name), "whatever the stage wrote")
+                scores.write_scores(run_dir, arm, recipe.load("calibrated"), [])
         run_dir.write_json(file, run_dir.read_json(file), inputs)
     text = f"eps=8,delta=1e-5,unit={said.unit},relation=add_or_remove"
     done = typed(run_dir, "verify", "--arm", "sft-eps8", "--claim", text, "--json")
@@ -314,13 +347,72 @@ def test_another_rubric_on_a_finished_run(run: tuple[RunDir, Plan]) -> None:
     assert isinstance(done_before.exception, UsageError) and "behind the word" in str(done_before.exception)
 
 
-def test_a_lost_record_is_told_and_written_anew_as_added_later(run: tuple[RunDir, Plan]) -> None:
+def refused(run_dir: RunDir, *told: str) -> None:
+    """Every reader of records says the same."""
+    show = lambda: CliRunner().invoke(app, ["show", run_dir.name, "--runs", str(run_dir.path.parent)])  # noqa: E731
+    readers = [("eval",), ("report", "html"), ("attack", "mia"), ("verify",)]
+    for done in (show(), *(typed(run_dir, *words) for words in readers)):
+        assert isinstance(done.exception, UsageError) and done.exception.exit_code == 2
+        assert all(words in str(done.exception) for words in (*told, "dpaudit run SUITE")), done.exception
+
+
+def test_an_older_record_that_is_put_back_is_told(run: tuple[RunDir, Plan]) -> None:
+    """A claim would be gone, and nobody would know of it."""
     run_dir, plan = run
-    run_dir.file("records/evaluation.json").unlink()
-    done = typed(run_dir, "eval")
-    assert isinstance(done.exception, UsageError) and "dpaudit run SUITE" in str(done.exception)
+    before = {name: run_dir.file(name).read_bytes() for name in ("records/claims.json", record_chain.FILE)}
+    declarations.keep(run_dir, other(plan, "claims", [CLAIM]))
+    for name, data in before.items():
+        now = run_dir.file(name).read_bytes()
+        run_dir.file(name).write_bytes(data)
+        refused(run_dir, "records/claims.json: ", "got another one, such as an older copy")
+        run_dir.file(name).write_bytes(now)
+    assert [claim.epsilon for claim, _ in declarations.claims(run_dir)] == [CLAIM["epsilon"]]
+
+
+def test_a_lost_record_is_told_and_written_anew_and_its_loss_stays_known(run: tuple[RunDir, Plan]) -> None:
+    run_dir, plan = run
+    declarations.keep(run_dir, other(plan, "claims", [CLAIM]))
+    assert overview.lost_rows(run_dir) == []
+    run_dir.file("records/claims.json").unlink()
+    refused(run_dir, "records/claims.json: ", "got no such file")
     assert changes(run_dir, "train", lambda: pipeline.train(plan, run_dir.path.parent, QUIET, workers=1)) == set()  # fmt: skip
-    assert marks(run_dir, "evaluation") == ["added later"]
+    assert marks(run_dir, "claims") == ["added later"]
+    [row] = overview.lost_rows(run_dir)
+    assert (row["record"], row["mark"]) == ("claims", "written anew: 2 entries before it lost")
+    assert row["mark"] in " ".join(typed_show(run_dir).split())
+    assert typed(run_dir, "report", "html").exit_code == 0
+    assert "Some of what this run was asked is lost" in run_dir.file("report/index.html").read_text()
+
+    run_dir.file(record_chain.FILE).unlink()
+    refused(run_dir, f"{record_chain.FILE}: ", "got no such file")
+    pipeline.train(plan, run_dir.path.parent, QUIET, workers=1)
+    assert [row["record"] for row in overview.lost_rows(run_dir)] == [record_chain.ALL]
+
+
+@pytest.mark.parametrize("steps", [1, 2])
+def test_a_record_whose_writing_was_killed_fits(
+    steps: int, run: tuple[RunDir, Plan], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of the three writes, only the first came, or the first two; typed again, no older copy fits any more."""
+    run_dir, plan = run
+    older, asked = run_dir.file("records/claims.json").read_bytes(), other(plan, "claims", [CLAIM])
+    whole, left = RunDir.write_json, iter(range(steps))
+
+    def killed(self: RunDir, *arguments: Any) -> None:
+        if next(left, None) is None:
+            raise KeyboardInterrupt
+        whole(self, *arguments)
+
+    monkeypatch.setattr(RunDir, "write_json", killed)
+    with pytest.raises(KeyboardInterrupt):
+        declarations.keep(run_dir, asked)
+    monkeypatch.undo()
+    assert len(declarations.claims(run_dir)) == steps - 1
+    declarations.keep(run_dir, asked)
+    assert len(declarations.claims(run_dir)) == 1 and overview.lost_rows(run_dir) == []
+    run_dir.file("records/claims.json").write_bytes(older)
+    with pytest.raises(UsageError, match="an older copy"):
+        declarations.claims(run_dir)
 
 
 def old_plan(plan: Plan) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from dpaudit import content
 
 PACKAGE = Path(dpaudit.__file__).parent
 LAYERS = [  # lowest first; a module is found by its longest name here
-    {"errors", "schema", "content", "custody", "rundir", "corpus", "corpus_store", "reading", "rows", "folders", "shapes", "messages", "identity", "suite", "declarations", "canary", "progress", "parallel", "formats", "svg",
+    {"errors", "schema", "content", "custody", "rundir", "corpus", "corpus_store", "reading", "rows", "folders", "shapes", "messages", "identity", "suite", "declarations", "record_chain", "canary", "progress", "parallel", "formats", "svg",
      "terminal", "faults", "strict_yaml", "libraries", "egress", "disk", "lock", "interrupts",
      "builtin", "builtin.clinic", "builtin.lexicon", ""},
     {"stats", "signals", "shadow", "combination", "pii", "near_duplicates", "extraction", "blind", "verdict", "privacy", "rubric", "recipe", "quality", "judging",

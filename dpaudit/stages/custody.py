@@ -3,13 +3,12 @@
 Every stage asks `require` first. What was altered, exchanged or left in is refused by name with the way out.
 """
 
-import json
 from pathlib import Path
 from typing import Any
 
 from dpaudit import custody, suite
 from dpaudit.errors import UsageError
-from dpaudit.rundir import PLAN, SEAL_KEY, RunDir
+from dpaudit.rundir import PLAN, RELEASE, SEAL_KEY, SEAL_LOST, RunDir
 from dpaudit.suite import Plan
 
 CORPUS = "corpus/manifest.json"
@@ -20,7 +19,8 @@ COMMITMENT = (
     "secret/commitment.json"  # the salt and what was committed to: with them anybody can check the commitment
 )
 UNSEALED = "hashes agree, seals not checked: custody/seal.key is not there"
-SEALED = "hashes and seals agree"
+GIVEN_UP = "hashes agree, seals not checked: custody/seal.lost says that their key is lost"
+SEALED = "hashes and seals agree; the coins are looked at by train and attack alone"
 
 
 def require(run_dir: RunDir, plan: Plan) -> None:
@@ -34,7 +34,9 @@ def require(run_dir: RunDir, plan: Plan) -> None:
 def require_run(run_dir: RunDir) -> None:
     """Raises UsageError where the plan or the corpus is not what the run began with. Reads no coin."""
     if not run_dir.file(CORPUS).is_file():
-        if any(run_dir.file("train").glob("*")):  # drawing the corpus again would throw other coins
+        if run_dir.file(RELEASE).is_file() or any(
+            run_dir.file("train").glob("*")
+        ):  # the corpus drawn again has other coins
             raise run_dir.refused(CORPUS, "no such file")
         return
     _require_key(run_dir)
@@ -42,6 +44,10 @@ def require_run(run_dir: RunDir) -> None:
     _require_mappings(run_dir, CORPUS, manifest, "inputs", "files", "sealed")
     if manifest["inputs"].get(PLAN) != run_dir.digest(PLAN):
         raise run_dir.refused(PLAN, "an altered one", "the plan that the run began with")
+    if run_dir.file(RELEASE).is_file() and run_dir.read_json(RELEASE).get("commitment") != manifest.get(
+        "commitment"
+    ):
+        raise run_dir.refused(CORPUS, "that of other coins", f"the one that {RELEASE} tells of")
     if (key := run_dir.seal_key()) is None:
         return
     for name, digest in manifest.get("sealed", {}).items():
@@ -60,11 +66,7 @@ def _require_mappings(run_dir: RunDir, file: str, found: dict[str, Any], *keys: 
 
 def _require_key(run_dir: RunDir) -> None:
     """Raises UsageError naming the key, and not what it sealed, where it is another one."""
-    key = run_dir.seal_key()
-    try:
-        told = json.loads(run_dir.file(CORPUS).read_text(encoding="utf-8"))[custody.KEY]["key"]
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
-        return  # the file is told when it is read
+    key, told = run_dir.seal_key(), run_dir.sealed_under(CORPUS)
     if key is not None and told is not None and told != custody.key_id(key):
         raise UsageError(str(run_dir.file(SEAL_KEY)), expected=f"the key that sealed {CORPUS}", got="another one",
                          remedy=f"restore the two from one copy; without {SEAL_KEY} seals are not checked")  # fmt: skip
@@ -72,7 +74,9 @@ def _require_key(run_dir: RunDir) -> None:
 
 def seal_state(run_dir: RunDir) -> str:
     """What a check of this run can show: with its key, seals; without, that hashes agree."""
-    return UNSEALED if run_dir.seal_key() is None else SEALED
+    if run_dir.seal_key() is not None:
+        return SEALED
+    return GIVEN_UP if run_dir.file(SEAL_LOST).exists() else UNSEALED
 
 
 # ---- arms
@@ -149,7 +153,10 @@ def adapter_digest(run_dir: RunDir, arm: str) -> str:
 
 def committed(run_dir: RunDir, recipes: dict[str, str]) -> dict[str, Any]:
     """What a run commits to: its plan, the digests of the attack recipes, its coins, and which key seals its files."""
-    coins, key = custody.file_digest(run_dir.file(COINS)), custody.key_id(run_dir.seal_key())
+    coins = custody.file_digest(run_dir.file(COINS))
+    key = custody.key_id(run_dir.seal_key()) or run_dir.sealed_under(
+        CORPUS
+    )  # a key that is away is no other one
     return {
         "plan": custody.file_digest(run_dir.file(PLAN)),
         "recipes": recipes,

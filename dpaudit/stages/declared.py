@@ -2,13 +2,14 @@
 
 import math
 import os
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
 from dpaudit import claims, control, declarations, recipe
 from dpaudit.errors import UsageError
 from dpaudit.rundir import RunDir, writing
-from dpaudit.stages import custody, inside
+from dpaudit.stages import custody, inside, outputs
 from dpaudit.stages.audit import audit_file, audit_inputs
 from dpaudit.stages.report import CLAIMS
 from dpaudit.stats import epsilon
@@ -22,21 +23,37 @@ def verdicts(run_dir: RunDir, plan: Plan) -> list[dict[str, Any]]:
     """The verdict on each claim of the run, from the bounds that its audit found, and what was seen from inside.
 
     Each says when it was made, and whether that was before training; they are kept in audit/claims.json where the run
-    can be written. Raises UsageError where the run has none, and where an audit is missing or out of date.
+    can be written and the key of its seals is there. Raises UsageError where the run has none, and where an audit is missing or out of date.
     """
     custody.require(run_dir, plan)
     wanted = declarations.claims(run_dir)
     if not wanted:
         raise UsageError(f"{run_dir.name}: claims", expected="claims of this run", got="none",
                          remedy=f"--arm ARM {claims.EXAMPLE} adds one, marked as added later; those under `claims:` of a suite are declared")  # fmt: skip
+    _require(run_dir, plan, [claim for claim, _ in wanted])
     found = [
         _verdict(run_dir, plan, claim) | {"mark": entry.mark, "date": entry.date} for claim, entry in wanted
     ]
     made_from = dict.fromkeys(file for claim, _ in wanted for file in _inputs(run_dir, plan, claim.arm))
-    if os.access(run_dir.path, os.W_OK):
+    if os.access(run_dir.path, os.W_OK) and run_dir.is_sealable:
         with writing(run_dir, "audit"):
             run_dir.write_json(CLAIMS, {"claims": found}, [*made_from, declarations.input_of("claims")])
     return found
+
+
+def require_ready(run_dir: RunDir, plan: Plan) -> None:
+    """Raises UsageError where a file of the run is another one, and where what a claim of the plan rests on is missing or out of date."""
+    _require(run_dir, plan, plan.suite.claims)
+
+
+def _require(run_dir: RunDir, plan: Plan, said: Sequence[DeclaredClaim]) -> None:
+    outputs.require(run_dir, plan)
+    for name in dict.fromkeys(claim.arm for claim in said):
+        command = f"dpaudit attack {recipe.load(plan.suite.primary).kind}"
+        made_from = audit_inputs(name, plan.suite.primary)
+        run_dir.require_current(audit_file(name, plan.suite.primary), made_from, command)
+        if run_dir.file(f"train/{name}/axes.npy").is_file():
+            run_dir.require_current(inside.file_of(name), inside.inputs_of(name), "dpaudit attack mia")
 
 
 def _inputs(run_dir: RunDir, plan: Plan, arm: str) -> list[str]:
@@ -46,12 +63,7 @@ def _inputs(run_dir: RunDir, plan: Plan, arm: str) -> list[str]:
 
 
 def _verdict(run_dir: RunDir, plan: Plan, said: DeclaredClaim) -> dict[str, Any]:
-    file, command = (
-        audit_file(said.arm, plan.suite.primary),
-        f"dpaudit attack {recipe.load(plan.suite.primary).kind}",
-    )
-    run_dir.require_current(file, audit_inputs(said.arm, plan.suite.primary), command)
-    audited = run_dir.read_json(file)
+    audited = run_dir.read_json(audit_file(said.arm, plan.suite.primary))
     bound = audited["bound"]
     claim = Claim(said.epsilon, said.delta, said.unit, said.relation)
     at = {key: bound[key] for key in ("canaries", "guesses", "confidence")} | {"delta": said.delta}
@@ -81,7 +93,6 @@ def _ledger(run_dir: RunDir, said: DeclaredClaim) -> tuple[str | None, str | Non
         return "refuted", f"its ledger spends an epsilon of {spent:.4g} at delta {said.delta:g}"
     if not run_dir.file(f"train/{said.arm}/axes.npy").is_file():
         return None, None
-    run_dir.require_current(inside.file_of(said.arm), inside.inputs_of(said.arm), "dpaudit attack mia")
     found = str(run_dir.read_json(inside.file_of(said.arm))["ledger"])
     return found, "seen from inside, training did not run its ledger" if found == "refuted" else None
 

@@ -33,9 +33,7 @@ def run(run_dir: RunDir, plan: Plan, progress: Progress) -> None:
     Outputs hold ids and numbers, never a text. A task whose items are not there is left out with a line. Raises
     UsageError where no arm is trained.
     """
-    trained = trained_arms(run_dir, plan)
-    custody.require(run_dir, plan)
-    weights.require_base(run_dir, plan)
+    trained = require_ready(run_dir, plan)
     files = _write_tasks(run_dir, plan, progress)
     names = [BASE, *(arm.name for arm in trained)]
     base = weights.of_base(plan.suite.model.base)
@@ -46,6 +44,14 @@ def run(run_dir: RunDir, plan: Plan, progress: Progress) -> None:
     made_from = [*map(_output, names), SETTINGS]
     if not run_dir.is_current(SUMMARY, made_from):
         run_dir.write_json(SUMMARY, _summary(run_dir, plan, trained), made_from)
+
+
+def require_ready(run_dir: RunDir, plan: Plan) -> list[Arm]:
+    """The trained arms. Raises UsageError where there is none, or where a file of the run or the base is another one."""
+    trained = trained_arms(run_dir, plan)
+    custody.require(run_dir, plan)
+    weights.require_base(run_dir, plan)
+    return trained
 
 
 def trained_arms(run_dir: RunDir, plan: Plan) -> list[Arm]:

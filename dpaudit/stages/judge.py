@@ -14,8 +14,8 @@ from dpaudit.progress import Progress
 from dpaudit.quality import BASE
 from dpaudit.rubric import Comparison, Control, Outcome, Rubric
 from dpaudit.rundir import RunDir, alone
-from dpaudit.stages import custody, weights
-from dpaudit.stages.evaluate import adapter_file, load_model, trained_arms
+from dpaudit.stages import custody, evaluate, weights
+from dpaudit.stages.evaluate import adapter_file, load_model
 from dpaudit.suite import Arm, Judging, Plan, Suite
 
 if TYPE_CHECKING:
@@ -51,9 +51,7 @@ def run(
     settings = plan.suite.judging
     if settings is None:
         return
-    arms = compared(run_dir, plan)
-    custody.require(run_dir, plan)
-    weights.require_base(run_dir, plan)
+    arms = require_ready(run_dir, plan)
     names = [BASE, *(arm.name for arm in arms)]
     found = _write_rubric(run_dir, plan, settings)
     if run_dir.is_current(SUMMARY, [*_inputs(names), SETTINGS, PASSPORT]):
@@ -95,9 +93,9 @@ def validate(
     return bool(_passport(run_dir, plan, asker, progress)["fit"])
 
 
-def compared(run_dir: RunDir, plan: Plan) -> list[Arm]:
-    """The trained arms whose answers are judged: all but twins."""
-    return [arm for arm in trained_arms(run_dir, plan) if not arm.twin]
+def require_ready(run_dir: RunDir, plan: Plan) -> list[Arm]:
+    """The trained arms whose answers are judged: all but twins. Raises UsageError as stage evaluate does."""
+    return [arm for arm in evaluate.require_ready(run_dir, plan) if not arm.twin]
 
 
 def prompts_of(records: Sequence[Record], count: int) -> Prompts:

@@ -16,7 +16,7 @@ from dpaudit.custody import commitment, key_id, private_digest
 from dpaudit.errors import UsageError
 from dpaudit.progress import Progress
 from dpaudit.reading import is_hub_id, read_records
-from dpaudit.rundir import RunDir, keyed_file_digest
+from dpaudit.rundir import RELEASE, RunDir, keyed_file_digest
 from dpaudit.shapes import Reader
 from dpaudit.stages import custody, dialogues, sources
 from dpaudit.stages.lessons import METHODS, Shares, examples_of
@@ -45,6 +45,7 @@ def run(run_dir: RunDir, plan: Plan, progress: Progress) -> None:
     custody.require_run(run_dir)
     if run_dir.file("corpus/manifest.json").is_file():
         check_unchanged(run_dir, plan)
+        _note_release(run_dir)
         return
     with (
         run_dir.work_folder("corpus") as folder,
@@ -61,6 +62,7 @@ def run(run_dir: RunDir, plan: Plan, progress: Progress) -> None:
         made = manifest(run_dir, plan, corpus, len(coins)) | {"canary_share": shares.by_method()}
         made["commitment"] = _commit(run_dir)
         run_dir.write_json("corpus/manifest.json", made, inputs=["plan.json"])
+        _note_release(run_dir)
         advance(1)
     if plan.suite.data.preference == "faults":
         progress.say("preference pairs: made from the dialogues, by planting a fault in each answer")
@@ -68,6 +70,13 @@ def run(run_dir: RunDir, plan: Plan, progress: Progress) -> None:
         progress.say(note)
     if corpus.over_cap:
         progress.say(f"left out by training.records_per_patient: {corpus.over_cap} records")
+
+
+def _note_release(run_dir: RunDir) -> None:
+    """Writes down, apart from corpus/ and train/, that coins were drawn: where both are lost, others are a second release."""
+    if not run_dir.file(RELEASE).is_file():
+        noted = run_dir.read_json("corpus/manifest.json").get("commitment")
+        run_dir.write_json(RELEASE, {"commitment": noted})
 
 
 def _commit(run_dir: RunDir) -> str:
@@ -328,7 +337,7 @@ def check_prepared(run_dir: RunDir) -> None:
     known = run_dir.read_json("corpus/manifest.json").get("hash_key")
     if known != key_id(run_dir.hash_key()):
         raise UsageError(str(run_dir.secret_file("hash.key")), expected="the key that this run began with", got="another one",
-                         remedy=f"restore it from a copy, or delete {run_dir.path} to begin again")  # fmt: skip
+                         remedy=f"restore it from a copy, or delete {run_dir.path} to begin again: a second release on the same records")  # fmt: skip
     if run_dir.file(custody.COMMITMENT).is_file():  # where it is lost, only `verify --commitment` lacks it
         run_dir.read_json(custody.COMMITMENT)
     _compare(run_dir, "files", {name: run_dir.keyed_digest(name) for name in FILES})
@@ -340,7 +349,7 @@ def _compare(run_dir: RunDir, part: str, now: dict[str, str]) -> None:
         if known.get(name) != digest:
             where = str(run_dir.file(name)) if part == "files" else name
             raise UsageError(where, expected="the file that this run began with", got="a changed one",
-                             remedy=f"restore it, or delete {run_dir.path} to begin again")  # fmt: skip
+                             remedy=f"restore it, or delete {run_dir.path} to begin again: a second release on the same records")  # fmt: skip
 
 
 def load_candidates(run_dir: RunDir) -> Candidates:

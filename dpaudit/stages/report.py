@@ -1,15 +1,16 @@
 """Puts what the other stages left behind into report/report.json and on one page. Copies; computes no number."""
 
 from collections.abc import Iterable, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from dpaudit import declarations
+from dpaudit import declarations, record_chain
 from dpaudit.canary import CORPUS_FAMILIES
 from dpaudit.errors import UsageError
 from dpaudit.progress import Progress
 from dpaudit.rundir import RunDir, alone, missing, write_text
-from dpaudit.stages import custody, inside
+from dpaudit.stages import custody, inside, outputs
 from dpaudit.suite import Arm, Plan, arms, start_of
 
 # What each copied file must hold, and what it may hold. Nothing else is copied, so no text can slip through.
@@ -97,7 +98,7 @@ def run(run_dir: RunDir, plan: Plan, progress: Progress) -> Path:
     """
     from dpaudit import page
 
-    custody.require(run_dir, plan)
+    outputs.require(run_dir, plan)
     reading = Reading(run_dir)
     report = assemble(reading, plan)
     run_dir.write_json("report/report.json", report, reading.files)
@@ -134,6 +135,7 @@ def assemble(reading: Reading, plan: Plan) -> dict[str, Any]:
         "judge": _judge(reading),
         "asked": {record: _asked(reading, record) for record in ASKED},
         "claims": _claims(reading),
+        "records_lost": [asdict(loss) for loss in declarations.lost(reading.run_dir)],
     }
     return {**report, "stages": _stages(report, [arm.name for arm in grid], plan, reading)}
 
@@ -254,13 +256,13 @@ def _judge(reading: Reading) -> dict[str, Any]:
 def _asked(reading: Reading, record: str) -> dict[str, Any]:
     """Whether the settings of a stage were declared before training, and when those in force were written."""
     last = declarations.entries(reading.run_dir, record)[-1]
-    reading.files.append(declarations.file_of(record))
+    reading.files.append(record_chain.file_of(record))
     return {"mark": last.mark, "date": last.date}
 
 
 def _claims(reading: Reading) -> list[dict[str, Any]]:
     """The run's own claims, each with its mark; with its verdict where `verify --run` has looked since."""
-    file = declarations.file_of(declarations.CLAIMS)
+    file = record_chain.file_of(declarations.CLAIMS)
     reading.files.append(file)
     found = (reading.copy(CLAIMS, ("claims",)) or {}).get("claims")
     if found is not None:

@@ -117,10 +117,14 @@ def write_scores(
 
 def read_scores(run_dir: RunDir, arm: str, name: str) -> list[Score]:
     """The rows of one recipe's scores of one arm. Raises UsageError for others than were written."""
+    return read_file(run_dir, score_file(arm, name))
+
+
+def read_file(run_dir: RunDir, file: str) -> list[Score]:
+    """The rows of a score file. Raises UsageError for others than were written."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    file = score_file(arm, name)
     told = run_dir.read_metadata(file)
     try:
         rows = [Score(**row) for row in pq.read_table(run_dir.file(file)).to_pylist()]

@@ -3,12 +3,13 @@
 import json
 import shutil
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from dpaudit import audit_key, custody, overview, pipeline, planting, rundir
+from dpaudit import audit_key, custody, overview, pipeline, planting, rundir, suite
 from dpaudit.errors import UsageError
 from dpaudit.progress import Progress
 from dpaudit.rundir import SEAL_KEY, RunDir
@@ -138,6 +139,7 @@ FILES = (
     f"attack/{ARM}/calibrated.parquet", f"attack/{ARM}/extraction.parquet",
     f"audit/{ARM}/calibrated.json", f"audit/{ARM}/extraction.json", "audit/blind.json", "audit/summary.json",
     f"evaluate/{ARM}.json", "evaluate/summary.json", "judge/summary.json", "judge/replay.jsonl",
+    "audit/near_duplicates.json", "records/claims.json", "custody/records/chain.json", rundir.RELEASE,
 )  # fmt: skip
 
 
@@ -210,8 +212,8 @@ def test_a_fault_is_named_or_healed(
 def test_every_fault_of_every_file_is_named_or_healed(
     finished: Path, plan: Plan, another: Path, tmp_path: Path
 ) -> None:
-    """135 of them; of score files a byte may change that no row rests on, and a judge that is done reads no replay."""
-    assert len(FILES) == 27
+    """155 of them; of score files a byte may change that no row rests on, and a judge that is done reads no replay."""
+    assert len(FILES) == 31
     finish(RunDir(another), plan)
     for number, (file, fault) in enumerate((file, fault) for file in FILES for fault in FAULTS):
         copy = RunDir(Path(shutil.copytree(finished, tmp_path / str(number) / finished.name)))
@@ -242,8 +244,6 @@ def stages_of(run_dir: RunDir, plan: Plan, out: Path) -> dict[str, Callable[[], 
 
 
 def arm_of(plan: Plan, name: str) -> Any:
-    from dpaudit import suite
-
     return next(arm for arm in suite.arms(plan.suite) if arm.name == name)
 
 
@@ -295,6 +295,93 @@ def test_without_the_key_hashes_are_checked_and_it_is_said(run_dir: RunDir, plan
     digit(run_dir.file(f"audit/{ARM}/calibrated.json"), run_dir.path)
     with pytest.raises(UsageError, match=r"calibrated\.json: .* got an altered one"):
         report.run(run_dir, plan, QUIET)
+
+
+def test_what_would_be_refused_once_the_key_is_back_is_not_written(
+    run_dir: RunDir, plan: Plan, tmp_path: Path
+) -> None:
+    """Nor is a run without its key at an end: whoever says that it is lost goes on without seals."""
+    measured = run_dir.read_json(f"evaluate/{ARM}.json")["heldout"]
+    said = run_dir.read_json("corpus/manifest.json")["commitment"]
+    run_dir.file(SEAL_KEY).rename(tmp_path / "key")
+    working = {
+        name: work
+        for name, work in stages_of(run_dir, plan, tmp_path / "merged").items()
+        if not name.startswith(("train", "merge", "report", "verify"))
+    }
+    working["train"] = lambda: pipeline.train(plan, run_dir.path.parent, QUIET, workers=1)
+    before = {path: path.stat().st_mtime_ns for path in run_dir.path.rglob("*")}
+    for name, work in working.items():
+        with pytest.raises(UsageError, match=r"seal\.key: .* put it back; if it is lost for good") as error:
+            work()
+        assert error.value.exit_code == 2, name
+    assert {path: path.stat().st_mtime_ns for path in run_dir.path.rglob("*")} == before
+    assert chain.noted(run_dir, said)["noted_before"] == "the same"  # a key that is away is no other plan
+
+    run_dir.file(rundir.SEAL_LOST).touch()
+    run_dir.file(f"evaluate/{ARM}.json").unlink()
+    evaluate.run(run_dir, plan, QUIET)
+    report.run(run_dir, plan, QUIET)
+    assert run_dir.read_json(f"evaluate/{ARM}.json")["heldout"] == measured
+    assert run_dir.read_json("report/report.json")["run"]["custody"] == chain.GIVEN_UP
+
+    run_dir.file(rundir.SEAL_LOST).unlink()
+    (tmp_path / "key").rename(run_dir.file(SEAL_KEY))
+    with pytest.raises(
+        UsageError, match=rf"evaluate/{ARM}\.json: .* got one without a seal; delete it and type"
+    ):
+        report.run(run_dir, plan, QUIET)
+
+
+def rows_changed(file: Path, _: Path) -> None:
+    """Other scores under what the file says of itself."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    table = pq.read_table(file)
+    values = [value + 1 for value in table["value"].to_pylist()]
+    pq.write_table(table.set_column(3, "value", pa.array(values, pa.float64())).replace_schema_metadata(table.schema.metadata), file)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("file", "fault"),
+    [(f"attack/{ARM}/calibrated.parquet", rows_changed), ("audit/near_duplicates.json", digit), ("judge/replay.jsonl", digit)],
+)  # fmt: skip
+def test_a_result_that_was_altered_is_named_alike_by_every_reader(
+    file: str, fault: Callable[[Path, Path], None], run_dir: RunDir, plan: Plan
+) -> None:
+    fault(run_dir.file(file), run_dir.path)
+    claim = suite.DeclaredClaim(ARM, 8.0, 1e-5, plan.suite.training.unit, "add_or_remove")
+    readers = {
+        "report": lambda: report.run(run_dir, plan, QUIET),
+        "show": lambda: overview.details(run_dir, plan),
+        "verify": lambda: declared.require_ready(run_dir, replace(plan, suite=replace(plan.suite, claims=(claim,)))),
+    }  # fmt: skip
+    for name, read in readers.items():
+        with pytest.raises(UsageError, match=rf"{file}: .*; delete it and type `dpaudit ") as error:
+            read()
+        assert error.value.exit_code == 2 and "earlier" not in str(error.value), name
+    assert file in overview.run_row(run_dir)["caveat"]
+
+
+def test_no_other_coins_are_thrown_over_a_release(run_dir: RunDir, plan: Plan) -> None:
+    for folder in ("corpus", "train", "secret"):
+        shutil.rmtree(run_dir.file(folder))
+    with pytest.raises(UsageError, match=r"corpus/manifest\.json: .* got no such file; .* a second release"):
+        pipeline.train(plan, run_dir.path.parent, QUIET, workers=1)
+    assert not any(run_dir.file(folder).exists() for folder in ("corpus", "train", "secret"))
+
+
+def test_a_run_under_another_name_is_told_and_not_trained_again(run_dir: RunDir, plan: Plan) -> None:
+    renamed = RunDir(run_dir.path.rename(run_dir.path.with_name("renamed")))
+    with pytest.raises(
+        UsageError, match=rf"renamed: .* rename it to \S*{run_dir.name}, or .* a second release"
+    ):
+        pipeline.train(plan, run_dir.path.parent, QUIET, workers=1)
+    assert [path.name for path in run_dir.path.parent.glob("[!.]*")] == ["renamed"]
+    report.run(renamed, plan, QUIET)  # whatever else is asked of it goes on
+    renamed.path.rename(run_dir.path)
+    assert pipeline.train(plan, run_dir.path.parent, QUIET, workers=1) == run_dir
 
 
 def test_an_edit_with_its_hash_made_anew_breaks_the_seal(run_dir: RunDir, plan: Plan) -> None:
