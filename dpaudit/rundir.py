@@ -404,9 +404,9 @@ def writing(run_dir: RunDir, work: str) -> Iterator[None]:
     Raises UsageError where another is at it, and where the key is away that its outputs are sealed under. A page is no
     evidence and is made again in a moment: it may be written without.
     """
-    if work != "report":
-        run_dir.require_sealable()
     with lock.held(run_dir.path, work):
+        if work != "report":
+            run_dir.require_sealable()
         sweep(run_dir, work)
         yield
 
