@@ -24,7 +24,7 @@ check: $(STAMP)
 
 test-slow: $(STAMP)
 	@mkdir -p build
-	set -o pipefail; $(BIN)/python -m pytest -m slow -rA --durations=0 | tee build/slow.txt
+	set -o pipefail; $(BIN)/python -m pytest -m slow -rA --durations=0 --numprocesses 2 --dist loadfile | tee build/slow.txt
 	$(BIN)/python tests/slow_summary.py build/slow.txt > build/SLOW.md && mv build/SLOW.md tests/SLOW.md
 
 format: $(STAMP)
