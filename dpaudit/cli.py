@@ -762,6 +762,8 @@ def _ended() -> int:
     except KeyboardInterrupt:
         return interrupts.CODE
     except BaseException as error:  # noqa: BLE001 (the outermost border; a panic of Rust is no Exception, an exit of a library neither)
+        if interrupts.came() and not isinstance(error, PartialError):  # which says what an interrupt left
+            return interrupts.CODE
         told = _told(error)
         return _failed(*told) if told else _fault_of_ours(error)
 

@@ -13,6 +13,7 @@ CODE = 130
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 DEAF = 2.0  # seconds
 LOOK = 0.5  # seconds between two looks at the parent
+_came = False
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 
@@ -23,12 +24,14 @@ def heard() -> Iterator[None]:
     One that comes within DEAF seconds of another is not heard: Ctrl-C reaches parent and workers, the parent tells its
     workers again, and the second would break off the tidying up after the first.
     """
+    global _came
     last = -DEAF
 
     def interrupt(*_: object) -> None:
         nonlocal last
+        global _came
         if time.monotonic() - last >= DEAF:
-            last = time.monotonic()
+            last, _came = time.monotonic(), True
             raise KeyboardInterrupt
 
     before = {one: signal.getsignal(one) for one in SIGNALS}
@@ -38,9 +41,19 @@ def heard() -> Iterator[None]:
     try:
         yield
     finally:
+        _came = False
         for one, handler in before.items():
             if signal.getsignal(one) is interrupt:
                 signal.signal(one, handler)
+
+
+def came() -> bool:
+    """Whether this process was told to end. What is raised then may be the interrupt under another name.
+
+    Python up to 3.11 makes a RuntimeError of one that comes while a class is made, and Transformers a
+    ModuleNotFoundError of that; other libraries lose it on the way through compiled code.
+    """
+    return _came
 
 
 @contextmanager

@@ -6,7 +6,9 @@ import time
 
 import pytest
 
-from dpaudit import interrupts
+from dpaudit import cli, interrupts
+from dpaudit.errors import PartialError, UsageError
+from dpaudit.models import border
 
 
 @pytest.mark.parametrize("number", interrupts.SIGNALS)
@@ -52,3 +54,37 @@ def test_what_the_shell_has_ignored_stays_ignored() -> None:
             time.sleep(0.05)
     finally:
         signal.signal(signal.SIGHUP, before)
+
+
+def interrupted_under_another_name(error: Exception) -> None:
+    """As a library does that turns whatever it meets into an error of its own."""
+    try:
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(1)
+    except KeyboardInterrupt:
+        raise error from None
+
+
+def test_an_interrupt_that_a_library_renamed_is_no_fault_of_the_files_it_read() -> None:
+    with (
+        pytest.raises(KeyboardInterrupt),
+        interrupts.heard(),
+        border.told("model", expected="one that loads"),
+    ):
+        interrupted_under_another_name(RuntimeError("could not import a module"))
+    with pytest.raises(UsageError), interrupts.heard(), border.told("model", expected="one that loads"):
+        raise RuntimeError
+
+
+@pytest.mark.parametrize(
+    ("raised", "code"), [(RuntimeError(), 130), (UsageError("a", expected="b", got="c"), 130), (PartialError("left"), 3)]
+)  # fmt: skip
+def test_a_command_that_was_told_to_end_ends_interrupted(
+    raised: Exception, code: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.argv", ["dpaudit", "ls"])
+    monkeypatch.setattr(cli, "app", lambda **_: interrupted_under_another_name(raised))
+    with interrupts.heard():
+        assert cli._ended() == code
+    monkeypatch.setattr(cli, "app", lambda **_: 0)
+    assert cli._ended() == 0 and not interrupts.came()

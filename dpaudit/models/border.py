@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from dpaudit import interrupts
 from dpaudit.errors import UsageError
 
 MOST = 160  # characters of a library's own words
@@ -21,6 +22,8 @@ def told(where: str, *, expected: str, remedy: str = "") -> Iterator[None]:
     except UsageError:
         raise
     except Exception as error:
+        if interrupts.came():
+            raise KeyboardInterrupt from error
         raise UsageError(where, expected=expected, got=named(error), remedy=remedy) from error
 
 

@@ -148,6 +148,26 @@ def adapter_digest(run_dir: RunDir, arm: str) -> str:
     return str(require_arm(run_dir, arm)["files"]["adapter/adapter_model.safetensors"])
 
 
+# ---- what an arm was before
+
+
+def note_trained(run_dir: RunDir, arm: str) -> None:
+    """Writes down, apart from train/, which weights an arm has: others in their place are a second release."""
+    digest, known = adapter_digest(run_dir, arm), trained_before(run_dir, arm)
+    if digest not in known:
+        run_dir.write_json(_trained_file(arm), {"adapters": [*known, digest]})
+
+
+def trained_before(run_dir: RunDir, arm: str) -> list[str]:
+    """SHA-256 of all weights that an arm ever had, the present ones included once they are noted."""
+    file = _trained_file(arm)
+    return list(run_dir.read_json(file)["adapters"]) if run_dir.file(file).is_file() else []
+
+
+def _trained_file(arm: str) -> str:
+    return f"custody/trained/{arm}.json"
+
+
 # ---- the commitment: what was fixed before training, to be noted down outside of the trainer's reach
 
 

@@ -201,8 +201,10 @@ def _arm(reading: Reading, plan: Plan, arm: Arm) -> dict[str, Any] | None:
     named = {"arm": arm.name, "method": arm.method, "loss": arm.loss, "epsilon": epsilon, "seed": arm.seed}
     named["starts_from"] = _start(plan, arm)
     steps = _steps(reading, f"{folder}/steps.jsonl")
+    digest = custody.adapter_digest(reading.run_dir, arm.name)
+    trainings = len({digest, *custody.trained_before(reading.run_dir, arm.name)})
     return {**named, "private": arm.private, "privacy": privacy, "training": training, "steps": steps,
-            "adapter_sha256": custody.adapter_digest(reading.run_dir, arm.name)}  # fmt: skip
+            "adapter_sha256": digest, "trainings": trainings}  # fmt: skip
 
 
 def _start(plan: Plan, arm: Arm) -> str:

@@ -79,6 +79,9 @@ def run(
     if several.count > 1:
         _check_joint(plan, jobs)
         workers = 1
+    for job in jobs if several.first else ():
+        if job.arm.private and custody.trained_before(run_dir, job.arm.name):
+            progress.say(f"note: {job.arm.name} was trained before; training it again is a second release on the same records, and its epsilon counts one")  # fmt: skip
     if several.first and is_slow(plan.suite.model.dtype):
         progress.say(SLOW)
     workers = default_workers(plan.suite.model.base) if workers is None else workers
@@ -136,6 +139,7 @@ def _waiting_jobs(run_dir: RunDir, plan: Plan, only: list[str] | None) -> list[J
             waiting.append(arm)
         else:
             _checkpoints(run_dir, arm.name).clear()
+            custody.note_trained(run_dir, arm.name)
     lessons = {arm.lesson: arm for arm in with_starts(plan, waiting)}
     unit = plan.suite.training.unit
     counts = {name: expected_units(run_dir, arm.method, unit, arm.twin) for name, arm in lessons.items()}
@@ -288,6 +292,7 @@ def train_arm(
             inputs = _inputs(plan, job.arm)
             run_dir.write_json(_inside(run_dir, folder, "train.json"), measured, inputs)
             custody.write_arm(run_dir, folder, job.arm.name, inputs, begun)
+        custody.note_trained(run_dir, job.arm.name)
         _checkpoints(run_dir, job.arm.name).clear()
     several.wait()  # the next arm may go on from this one
 

@@ -372,6 +372,20 @@ def test_no_other_coins_are_thrown_over_a_release(run_dir: RunDir, plan: Plan) -
     assert not any(run_dir.file(folder).exists() for folder in ("corpus", "train", "secret"))
 
 
+def test_an_arm_that_is_trained_again_is_told(
+    run_dir: RunDir, plan: Plan, capsys: pytest.CaptureFixture[str]
+) -> None:
+    said = f"note: {ARM} was trained before; training it again is a second release"
+    pipeline.train(plan, run_dir.path.parent, Progress(), workers=1)
+    assert said not in capsys.readouterr().err
+    assert "times on the same records" not in report.run(run_dir, plan, QUIET).read_text()
+    shutil.rmtree(run_dir.file(f"train/{ARM}"))
+    pipeline.train(plan, run_dir.path.parent, Progress(), workers=1)
+    assert said in capsys.readouterr().err
+    assert len(chain.trained_before(run_dir, ARM)) == 2
+    assert f"<code>{ARM}</code> was trained" in report.run(run_dir, plan, QUIET).read_text()
+
+
 def test_a_run_under_another_name_is_told_and_not_trained_again(run_dir: RunDir, plan: Plan) -> None:
     renamed = RunDir(run_dir.path.rename(run_dir.path.with_name("renamed")))
     with pytest.raises(
