@@ -153,7 +153,9 @@ def read(file: Path) -> Scored:
     except OSError as error:
         raise unread(file, "a CSV or Parquet file", error) from error
     except (UnicodeDecodeError, csv.Error) as error:
-        raise UsageError(str(file), expected="a CSV or Parquet file", got=type(error).__name__) from error
+        raise UsageError(str(file), expected="a CSV or Parquet file",
+                         got="bytes that are no UTF-8" if isinstance(error, UnicodeDecodeError) else "a row that is no CSV",
+                         remedy="write the table anew") from error  # fmt: skip
     scores, included = columns
     bad = np.flatnonzero(np.isnan(scores))
     if bad.size:
@@ -351,7 +353,7 @@ def _parquet(file: Path) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
         included = table["included"].to_numpy()
     except (pyarrow.lib.ArrowException, KeyError, TypeError, ValueError) as error:
         raise UsageError(str(file), expected="Parquet with number columns score and included",
-                         got=type(error).__name__) from error  # fmt: skip
+                         got="a damaged file, or other columns", remedy="write the table anew") from error  # fmt: skip
     if not np.isin(included, [0, 1]).all():
         raise UsageError(f"{file}: included", expected="1, 0, true or false", got="something else")
     return scores, included.astype(bool)

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from dpaudit import rows
-from dpaudit.errors import Gathering, UsageError
+from dpaudit.errors import Gathering, UsageError, kind_of
 
 REMEDY = "mend the file (docs/content.md has the keys of each task), or leave the task out: --set 'evaluation.tasks=[]'"
 OTHERS = (
@@ -81,7 +81,7 @@ class _Seen:
     """What rows say together: ids that occur once, answers that are all of one type."""
 
     items: int = 0
-    ids: set[str] = field(default_factory=set)
+    ids: dict[str, int] = field(default_factory=dict)  # and the item that has it first
     answers: type | None = None
 
     def wrong(self, task: "_Task", item: Item) -> Iterator[Wrong]:
@@ -89,8 +89,8 @@ class _Seen:
         if item.get("id") is not None:
             name = str(item["id"])
             if name in self.ids:
-                yield "id", "id", "an id that occurs once", "a repeated one"
-            self.ids.add(name)
+                yield "id", "id", "an id that occurs once", f"that of item {self.ids[name]} again"
+            self.ids.setdefault(name, self.items)
         answer = item.get(task.target) if task.target else None
         if isinstance(answer, int | str) and not isinstance(answer, bool):
             self.answers = self.answers or type(answer)
@@ -180,7 +180,7 @@ def _answer(answer: Any, options: list[Any]) -> tuple[str, str]:
     if isinstance(answer, str):
         return f"one of the {len(options)} choices, or its place from 0 to {len(options) - 1}", "a text that is none of them"  # fmt: skip
     is_number = isinstance(answer, int | float) and not isinstance(answer, bool)
-    return f"the place of a choice, from 0 to {len(options) - 1}", f"{answer!s:.40}" if is_number else f"a {type(answer).__name__}"  # fmt: skip
+    return f"the place of a choice, from 0 to {len(options) - 1}", f"{answer!s:.40}" if is_number else kind_of(answer)  # fmt: skip
 
 
 def _names(text: str) -> set[str]:

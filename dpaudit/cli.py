@@ -110,6 +110,18 @@ SETTINGS: dict[str, Any] = {
 }
 
 
+EXAMPLES = {  # a whole command for each that cannot do without an option
+    "dpaudit run": "dpaudit run demo",
+    "dpaudit plant": "dpaudit plant data.jsonl --out planted.jsonl --key key.json",
+    "dpaudit verify": f"dpaudit verify --adapter DIR --key FILE {claims.EXAMPLE}",
+    "dpaudit account": "dpaudit account --delta 1e-5 --sigma 1 --rate 0.01 --steps 1000",
+    "dpaudit bound one-run": "dpaudit bound one-run --canaries 1000 --guesses 400 --correct 260 --delta 1e-5",
+    "dpaudit bound scores": "dpaudit bound scores scores.csv --delta 1e-5",
+    "dpaudit bound power": "dpaudit bound power --eps 8 --rate 0.01 --steps 1000 --delta 1e-5",
+    "dpaudit merge": "dpaudit merge --arm sft-eps8 --out model",
+}
+
+
 class InOrder(TyperGroup):
     def list_commands(self, ctx: object) -> list[str]:
         return sorted(self.commands, key=ORDER.index)
@@ -203,7 +215,7 @@ def run(
     plan = pipeline.resolve(suite, changed, seed, insecure_seed)
     pipeline.fetch(changed, weights=not dry_run)
     if dry_run:
-        _forecast(plan, as_json)
+        _forecast(plan, runs, as_json)
         return
     run_dir = pipeline.everything(plan, runs, Progress(), allow_egress or (), workers, micro_batch)
     _tell_run(run_dir, plan, as_json)
@@ -243,7 +255,7 @@ def train(
     plan = pipeline.resolve(suite, changed, seed, insecure_seed)
     pipeline.fetch(changed, weights=not dry_run)
     if dry_run:
-        _forecast(plan, as_json)
+        _forecast(plan, runs, as_json)
         return
     run_dir = pipeline.train(plan, runs, Progress(), arm, workers, micro_batch)
     noted = run_dir.read_json("corpus/manifest.json").get("commitment")
@@ -472,7 +484,7 @@ def verify(
         raise UsageError("--arm", expected="--run with it, whose arm it is", got="none", remedy="--run NAME")
     if key is None or claim is None:
         raise UsageError("dpaudit verify", expected="--key FILE and --claim, or --run NAME",
-                         got="no --key" if key is None else "no --claim", remedy=claims.EXAMPLE)  # fmt: skip
+                         got="no --key" if key is None else "no --claim", remedy=f"for example: {EXAMPLES['dpaudit verify']}; or: dpaudit verify --run NAME")  # fmt: skip
     audited = verify.Audited(adapter, model, endpoint, base, tuple(allow_egress or ()), tokenizer)
     told = verify.run(audited, key, claims.parse(claim), Progress(), out, data, conformance, commitment)
     _print(told if as_json else verify.summary(told), as_json)
@@ -630,9 +642,8 @@ def merge(
     from dpaudit.stages import merge
 
     if (arm is None) == (adapter is None):
-        raise UsageError(
-            "dpaudit merge", expected="--arm of a run, or --adapter", got="both" if arm else "neither"
-        )
+        raise UsageError("dpaudit merge", expected="--arm of a run, or --adapter", got="both" if arm else "neither",
+                         remedy=f"for example: {EXAMPLES['dpaudit merge']}")  # fmt: skip
     pipeline.fetch({"model.base": model})
     if adapter is not None:
         source = merge.of_folder(adapter, model, dtype, assume_public)
@@ -713,9 +724,10 @@ def _opened(name: str | None, runs: Path) -> tuple[RunDir, Plan]:
     return run_dir, plan
 
 
-def _forecast(plan: Plan, as_json: bool) -> None:
+def _forecast(plan: Plan, runs: Path, as_json: bool) -> None:
     from dpaudit.stages import forecast
 
+    pipeline.tell_earlier(plan, runs, Progress())
     pipeline.check(plan, is_forecast=True)
     _print({"forecast": forecast.rows(plan, Progress()), "caveat": plan.caveat}, as_json)
 
@@ -778,6 +790,8 @@ def _check_words(words: list[str]) -> None:
 
 def _told(error: BaseException) -> tuple[list[str], int] | None:
     """The lines and the exit code of an error that is a user's to mend; None for any other."""
+    if type(error).__name__ == "MissingParameter":
+        return [_missing(error)], UsageError.exit_code
     if isinstance(error, typer.TyperException):  # an unknown command or option
         return [error.format_message()], error.exit_code
     if isinstance(error, Mistakes):
@@ -792,6 +806,12 @@ def _told(error: BaseException) -> tuple[list[str], int] | None:
     return (
         ([str(found)], found.exit_code) if isinstance(found, UsageError | PartialError | GuardError) else None
     )
+
+
+def _missing(error: Any) -> str:
+    """What a command lacks, with a command that lacks nothing."""
+    typed = error.ctx.command_path
+    return f"{error.format_message().rstrip('.')}; for example: {EXAMPLES.get(typed, f'{typed} --help')}"
 
 
 def _fault_of_ours(error: BaseException) -> int:

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from dpaudit import strict_yaml
-from dpaudit.errors import UsageError, unread
+from dpaudit.errors import UsageError, kind_of, unread
 
 FOLDERS = ("suites", "attacks", "judges", "reports")
 
@@ -42,8 +42,7 @@ def load_yaml(path: Path) -> dict[str, Any]:
     """The mapping in a YAML file. Raises UsageError, with the line of a syntax error, for anything else."""
     data = strict_yaml.parse(_text(path), str(path))
     if not isinstance(data, dict):
-        got = "nothing" if data is None else type(data).__name__
-        raise UsageError(str(path), expected="a mapping of keys", got=got)
+        raise UsageError(str(path), expected="a mapping of keys", got=kind_of(data))
     return data
 
 

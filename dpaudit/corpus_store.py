@@ -65,14 +65,18 @@ class CorpusStore:
         )
         with _room():
             self._database.executemany("INSERT INTO entries VALUES (?, ?, ?, ?, ?, ?)", rows)
-        again = self._one(
-            "SELECT min(later.number) FROM (SELECT id, min(number) AS first FROM entries WHERE part = ? GROUP BY id "
-            "HAVING count(*) > 1) JOIN entries AS later USING (id) WHERE later.part = ? AND later.number > first",
-            PARTS.index(part),
-            PARTS.index(part),
+        [(again, first, count)] = (
+            self._all(  # of the row with the least number `first` is told too: SQLite's own rule
+                "SELECT min(later.number), first, count(*) FROM (SELECT id, min(number) AS first FROM entries WHERE part = ? GROUP BY id "
+                "HAVING count(*) > 1) JOIN entries AS later USING (id) WHERE later.part = ? AND later.number > first",
+                PARTS.index(part),
+                PARTS.index(part),
+            )
         )
         if again is not None:
-            raise UsageError(f"{source}:{again - base}: id", expected="an id that occurs once", got="a repeated one")  # fmt: skip
+            more = f", one of {count:,} rows that repeat an id" if count > 1 else ""
+            raise UsageError(f"{source}:{again - base}: id", expected="an id that occurs once", got=f"that of row {first - base} again{more}",
+                             remedy="make ids unique, or leave the column out")  # fmt: skip
 
     def _with_patients(
         self, found: Iterable[tuple[int, Record]], source: str

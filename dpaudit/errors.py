@@ -1,7 +1,9 @@
 """Errors that a user can mend, each told in one line; the command line turns them into exit codes."""
 
+import datetime
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from decimal import Decimal
 from typing import TypeVar
 
 from dpaudit.terminal import visible
@@ -16,6 +18,27 @@ UNREAD: dict[type[OSError], str] = {
     FileNotFoundError: "check the name and the folder",
     PermissionError: "change its permissions, or name another",
 }
+KINDS: dict[type, str] = {  # what a value is, for who does not write Python
+    str: "a text",
+    bool: "true or false",
+    int: "a whole number",
+    float: "a number",
+    Decimal: "a number",
+    list: "a list",
+    dict: "a mapping",
+    bytes: "bytes",
+    tuple: "a pair",
+    set: "a set",
+    datetime.date: "a date",
+    datetime.datetime: "a date",
+    datetime.time: "a time of day",
+    datetime.timedelta: "a span of time",
+}
+
+
+def kind_of(value: object) -> str:
+    """What a value is, in plain words; never the value."""
+    return "nothing" if value is None else KINDS.get(type(value), "a value of another kind")
 
 
 class UsageError(Exception):

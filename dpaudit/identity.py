@@ -6,7 +6,7 @@ import unicodedata
 from decimal import Decimal
 from uuid import UUID
 
-from dpaudit.errors import UsageError
+from dpaudit.errors import UsageError, kind_of
 
 EXACT = 2**53  # from here on a float stands for several whole numbers
 NOBODY = frozenset(
@@ -34,7 +34,7 @@ def of(value: object, where: str) -> str | None:
         return str(value)
     if isinstance(value, float | Decimal):
         return _of_number(value, where)
-    raise _refused(where, f"a {type(value).__name__}")
+    raise _refused(where, kind_of(value))
 
 
 def _of_text(text: str, where: str) -> str | None:

@@ -89,6 +89,26 @@ def _check_weights(folder: Path, found: Ledger) -> None:
             raise UsageError(str(file), expected=f"the weights that {found.file} was written for", got="others", remedy=_COPIES)  # fmt: skip
 
 
+def no_adapter(folder: Path, needed: str) -> UsageError:
+    """The error for a folder that is named as an adapter and lacks a file of one: a merged model tells where it came from."""
+    where, expected = f"--adapter {folder}", f"an adapter's folder, with {needed}"
+    if not folder.is_dir():
+        return UsageError(where, expected=expected, got="no such folder", remedy="check the path")
+    if not (folder / "config.json").is_file() or not any(folder.glob("*.safetensors")):
+        return UsageError(where, expected=expected, got="none in it", remedy="name the folder that the trainer saved the adapter in")  # fmt: skip
+    found = find(folder)
+    origin = found.data.get("merged_from") if found else None
+    if not isinstance(origin, dict):
+        return UsageError(
+            where, expected=expected, got="a whole model", remedy="name the adapter that was trained on it"
+        )
+    run = f" of run {origin['run']}" if origin.get("run") else ""
+    got = f"a merged model, whose {FILE} says: of {origin.get('arm') or origin.get('adapter')}{run}, adapter SHA-256 {origin.get('adapter_sha256')}"
+    return UsageError(
+        where, expected=expected, got=got, remedy="name that adapter's folder, in a run train/ARM/adapter"
+    )
+
+
 def digest(file: Path) -> str:
     """The SHA-256 of a ledger's bytes."""
     return hashlib.sha256(file.read_bytes()).hexdigest()

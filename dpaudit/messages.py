@@ -5,7 +5,7 @@ import re
 from typing import Any
 
 from dpaudit.corpus import Role, Turn
-from dpaudit.errors import UsageError
+from dpaudit.errors import UsageError, kind_of
 
 ROLES: dict[str, Role] = {
     "system": "system",
@@ -38,6 +38,7 @@ TEXT_PARTS = (None, "text", "input_text", "output_text")
 SPELLED = re.compile(r"""\s*\[\s*\{\s*(["'])(?:from|role|value|content)\1\s*:""")
 NO_TOOLS = "write tool calls and their results as text in turns of user and assistant, or leave such rows out"
 CUT = "cut the dialogue off before it, or leave such rows out: every turn of the assistant is learned from"
+OTHERWISE = "name it user or assistant, whichever it stands for, or leave such rows out"
 PLAIN = frozenset(("from", "value", "role", "content"))
 
 
@@ -46,7 +47,7 @@ def turns_of(value: object, where: str) -> tuple[Turn, ...]:
     found = unspelled(value, where)
     messages = [found] if isinstance(found, dict) else found
     if not isinstance(messages, list) or not messages:
-        raise UsageError(where, expected="a list of turns", got=kind(value),
+        raise UsageError(where, expected="a list of turns", got=kind_of(value),
                          remedy="ShareGPT `conversations` or `messages` are read")  # fmt: skip
     return tuple(_turn(message, where, index) for index, message in enumerate(messages))
 
@@ -64,25 +65,25 @@ def unspelled(value: object, where: str) -> object:
 
 def require_last(turns: tuple[Turn, ...], role: Role, where: str) -> None:
     if turns[-1].role != role:
-        raise UsageError(
-            where, expected=f"a dialogue that ends with the {role}", got=f"{turns[-1].role} last"
-        )
+        raise UsageError(where, expected=f"a dialogue that ends with the {role}", got=f"{turns[-1].role} last",
+                         remedy=f"cut off what stands behind the last turn of the {role}, or leave such rows out")  # fmt: skip
 
 
 def _turn(message: object, where: str, index: int) -> Turn:
     if not isinstance(message, dict):
-        raise UsageError(f"{where}[{index}]", expected=f"a role of {', '.join(ROLES)}", got=kind(None))
+        raise UsageError(f"{where}[{index}]", expected=f"a role of {', '.join(ROLES)}, and a text", got=kind_of(message),
+                         remedy='write each turn as {"role": "user", "content": "…"}')  # fmt: skip
     name = speaker(message)
     text = message.get("value") if message.get("content") is None else message["content"]
     role = ROLES.get(name) or ROLES.get(name.lower()) if isinstance(name, str) else None
     if len(message) > 2:
         _check_extras(message, role, f"{where}[{index}]")
     if role is None:
-        raise _bad_role(name, f"{where}[{index}]")
+        raise _bad_role(name, "from" if message.get("role") is None else "role", where, index)
     if not isinstance(text, str):
         text = _joined(text, f"{where}[{index}]")
     if not text or text.isspace():
-        raise UsageError(f"{where}[{index}]", expected="a non-empty text", got="nothing")
+        raise no_text(None, f"{where}[{index}]")
     return Turn(role, text)
 
 
@@ -96,16 +97,30 @@ def text_keys(message: dict[str, Any]) -> list[str]:
     return [key for key in ("value", "content") if message.get(key) is not None]
 
 
-def _bad_role(name: object, where: str) -> UsageError:
+def no_text(value: object, where: str) -> UsageError:
+    """The error for `value` in the place of a text."""
+    remedy = "fill it in, or leave such rows out" if value is None else "write it as text"
+    return UsageError(where, expected="a non-empty text", got=kind_of(value), remedy=remedy)
+
+
+def _bad_role(name: object, key: str, where: str, index: int) -> UsageError:
+    """Names the place alone: a speaker may be a patient, by name."""
+    expected, place = f"a role of {', '.join(ROLES)}", f"{where}[{index}]"
     if isinstance(name, str) and name.lower() in TOOL_ROLES:
-        return UsageError(where, expected=f"a role of {', '.join(ROLES)}", got=name.lower(), remedy=NO_TOOLS)
-    return UsageError(where, expected=f"a role of {', '.join(ROLES)}", got=kind(name))
+        return UsageError(place, expected=expected, got=name.lower(), remedy=NO_TOOLS)
+    if name is None:
+        return UsageError(
+            place, expected=expected, got="none", remedy="write who speaks into each turn, as role"
+        )
+    got = "another" if isinstance(name, str) else kind_of(name)
+    listed = f"jq '.{where.rpartition(' ')[2]}[].{key}' FILE | sort | uniq -c"
+    return UsageError(place, expected=expected, got=got, remedy=f"{OTHERWISE}; of JSONL all roles are listed by: {listed}")  # fmt: skip
 
 
 def _joined(content: object, where: str) -> str:
     """Content in parts, all of which are text, as templates join them."""
     if not isinstance(content, list) or not content:
-        raise UsageError(where, expected="a non-empty text", got=kind(content))
+        raise no_text(content or None, where)
     texts = [part if isinstance(part, str) else _text_of(part) for part in content]
     if any(text is None for text in texts):
         raise UsageError(where, expected="parts of type text alone", got="another part",
@@ -154,7 +169,3 @@ def truth(value: object) -> bool | None:
     """What a flag says as a bool, as 0 or 1, or as the text of either; None for anything else."""
     spelled = str(value).strip().lower() if isinstance(value, bool | int | float | str) else ""
     return {"true": True, "1": True, "1.0": True, "false": False, "0": False, "0.0": False}.get(spelled)
-
-
-def kind(value: object) -> str:
-    return "nothing" if value is None else f"a {type(value).__name__}"

@@ -274,8 +274,7 @@ def _begun(
     written = plan.to_json()
     place = rundir.located(written, plan.suite.name, runs)
     is_new = not place.path.exists()
-    if is_new:
-        _tell_earlier(plan, runs, progress)
+    tell_earlier(plan, runs, progress)
     if is_new or declarations.would_change(place, plan):
         check(plan, runs if is_new else None, allow_egress)
     held.enter_context(rundir.writing(place, "train"))
@@ -296,13 +295,15 @@ def _begun(
     return run_dir
 
 
-def _tell_earlier(plan: Plan, runs: Path, progress: Progress) -> None:
-    """Says where the same training is already there under other versions: another one is a second release.
+def tell_earlier(plan: Plan, runs: Path, progress: Progress) -> None:
+    """Says of a new run where the same training is already there under other versions: another one is a second release.
 
     Raises UsageError where an earlier version of dpaudit began it, whose runs this one cannot go on with, and where the very
     run is there under another name.
     """
     place = rundir.located(plan.to_json(), plan.suite.name, runs)
+    if place.path.exists():
+        return
     for run_dir in rundir.existing(runs):
         try:
             written = run_dir.read_json("plan.json")

@@ -41,7 +41,9 @@ def read_records(
             raise _counted(error, reader, source, number, found) from None
         yield number, record
     if number is None:
-        raise UsageError(source, expected="at least one record", got="an empty file")
+        is_blank = Path(source).is_file() and not Path(source).stat().st_size
+        raise UsageError(source, expected="at least one record", got="an empty file" if is_blank else "none",
+                         remedy="look at what was to write rows into it, or name another file; of CSV the first line is the heading")  # fmt: skip
 
 
 def _record(reader: Reader, row: Fields | str, where: str, number: int) -> Record:

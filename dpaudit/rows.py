@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import IO, Any, TextIO
 
-from dpaudit.errors import UsageError
+from dpaudit.errors import UsageError, kind_of
 from dpaudit.shapes import ASKED, PLAIN_NAME, SHAPES
 
 Row = tuple[int, dict[str, Any] | str]  # a line of JSON is parsed by `parsed`, once it is known to be wanted
@@ -27,9 +27,13 @@ MARKS = {  # byte order marks, the longer ones first
 }
 GZIP = b"\x1f\x8b"
 ARCHIVES = {b"PK\x03\x04": "a zip archive or a workbook", b"\x28\xb5\x2f\xfd": "zstd", b"BZh": "bzip2", b"\xfd7zXZ": "xz"}  # fmt: skip
+QUOTED = 'close it; inside of a cell in quotation marks each one is written twice: ""'
+CELLS = "put a cell that holds a comma or another divider into quotation marks, and leave no cell out"
 DELIMITERS = (",", ";", "\t", "|")
 KNOWN = {key for shape in SHAPES for key in shape.keys} | set(ASKED)
 REMEDY = "give a JSONL, JSON, CSV or Parquet file, a folder or a hub id with --data"
+
+AGAIN = "copy or write the file again"
 
 
 def of_file(path: Path) -> Iterator[Row]:
@@ -37,9 +41,11 @@ def of_file(path: Path) -> Iterator[Row]:
     try:
         yield from _reader(path)(path)
     except EOFError:
-        raise UsageError(str(path), expected="a whole gzip file", got="one that was cut off") from None
+        raise UsageError(
+            str(path), expected="a whole gzip file", got="one that was cut off", remedy=AGAIN
+        ) from None
     except zlib.error:
-        raise UsageError(str(path), expected="a whole gzip file", got="a damaged one") from None
+        raise UsageError(str(path), expected="a whole gzip file", got="a damaged one", remedy=AGAIN) from None
     except OSError as error:
         raise UsageError(str(path), expected="a readable data file", got=error.strerror or "a broken one",
                          remedy=REMEDY) from error  # fmt: skip
@@ -169,26 +175,35 @@ def parsed(line: str, where: str) -> dict[str, Any]:
         raise _no_object(error, line, where) from None
     if not isinstance(row, dict):
         remedy = "one row a line: jq -c '.[]' FILE > NEW.jsonl" if isinstance(row, list) else ""
-        raise UsageError(where, expected=ONE, got=f"a {type(row).__name__}", remedy=remedy)
+        raise UsageError(where, expected=ONE, got=kind_of(row), remedy=remedy)
     return row
 
 
 def _no_object(error: Exception, line: str, where: str) -> UsageError:
     if isinstance(error, json.JSONDecodeError):
-        return UsageError(where, expected=ONE, got=f"a syntax error at column {error.colno}", remedy=_repair(line, where))  # fmt: skip
+        return UsageError(where, expected=ONE, got=f"a syntax error at column {error.colno}", remedy=_repair(error, line, where))  # fmt: skip
     if isinstance(error, _Twice):
-        return UsageError(where, expected="each key once in an object", got=str(error))
+        return UsageError(
+            where, expected="each key once in an object", got=str(error), remedy="leave one of them out"
+        )
     if isinstance(error, RecursionError):
         return UsageError(where, expected=ONE, got="too many nested brackets")
     return UsageError(where, expected=ONE, got="a number of too many digits")  # Python's limit
 
 
-def _repair(line: str, where: str) -> str:
+def _repair(error: json.JSONDecodeError, line: str, where: str) -> str:
     """What to do with a line that is no JSON; with an object over several lines, it is one step."""
     if line.lstrip().startswith("["):
         return "a file that is one array is named .json"
     is_begun = line.strip() == "{" or suffix_of(Path(where.rpartition(":")[0])) == ".json"
-    return "of objects over several lines make one a line: jq -c . FILE > NEW.jsonl" if is_begun else ""
+    if is_begun:
+        return "of objects over several lines make one a line: jq -c . FILE > NEW.jsonl"
+    is_cut = error.msg.startswith("Unterminated string") or error.pos >= len(line.rstrip())
+    return (
+        f"the line breaks off: {AGAIN}, or leave the line out"
+        if is_cut
+        else "write the line as JSON, or leave it out"
+    )
 
 
 def _json_rows(path: Path) -> Iterator[Row]:
@@ -244,15 +259,22 @@ def _next_item(stream: TextIO, text: str, where: str) -> tuple[dict[str, Any], s
         except json.JSONDecodeError as error:
             more = stream.read(max(CHUNK, len(text)))
             if not more or len(text) > LARGEST:
-                raise UsageError(where, expected="a JSON object", got="a syntax error") from error
+                raise UsageError(
+                    where,
+                    expected="a JSON object",
+                    got="a syntax error",
+                    remedy=f"where the file breaks off, {AGAIN}",
+                ) from error
             text = (text + more).lstrip()
         except _Twice as error:
-            raise UsageError(where, expected="each key once in an object", got=str(error)) from None
+            raise UsageError(
+                where, expected="each key once in an object", got=str(error), remedy="leave one of them out"
+            ) from None
         except (ValueError, RecursionError):
             raise UsageError(where, expected="a JSON object", got="one beyond what Python reads") from None
         else:
             if not isinstance(item, dict):
-                raise UsageError(where, expected="a JSON object", got=f"a {type(item).__name__}")
+                raise UsageError(where, expected="a JSON object", got=kind_of(item))
             return item, text[end:]
 
 
@@ -267,17 +289,37 @@ def _csv_rows(path: Path) -> Iterator[Row]:
     if re.fullmatch(r'"?sep=[,;|\t]"?', head.strip("\r\n")):  # for Excel alone
         head = next(lines, "")
     reader = csv.reader(_again(head, lines), strict=True, delimiter=_delimiter(head, path))
+    begun = 1
     try:
         columns = [name.strip() for name in next(reader, [])]
         if len(set(columns)) < len(columns):
-            raise UsageError(str(path), expected="columns of different names", got="one name twice")
+            raise UsageError(
+                str(path),
+                expected="columns of different names",
+                got="one name twice",
+                remedy="rename one of them",
+            )
+        begun = reader.line_num + 1
         for cells in filter(None, reader):  # a blank line is no row
             if len(cells) != len(columns):
                 raise UsageError(f"{path}:{reader.line_num}", expected=f"{len(columns)} cells, as the heading has",
-                                 got=str(len(cells)))  # fmt: skip
+                                 got=str(len(cells)), remedy=CELLS)  # fmt: skip
             yield reader.line_num, dict(zip(columns, cells, strict=True))
+            begun = reader.line_num + 1
     except csv.Error as error:
-        raise UsageError(f"{path}:{reader.line_num}", expected="a row of CSV", got=str(error)) from None
+        raise no_table(error, f"{path}:{reader.line_num}", begun) from None
+
+
+def no_table(error: csv.Error, where: str, begun: int) -> UsageError:
+    """What the csv module would not read, in a row that begins at line `begun` or below."""
+    told = str(error)
+    if "unexpected end" in told or "field larger" in told:
+        got = f"a quotation mark that was opened in line {begun} or below and not closed"
+    elif "expected after" in told:
+        got = f"a quotation mark that was opened in line {begun} or below and not closed, or one inside of a cell that is not doubled"
+    else:
+        return UsageError(where, expected="a row of CSV", got="a stray line end or byte", remedy=AGAIN)
+    return UsageError(where, expected="a row of CSV", got=got, remedy=QUOTED)
 
 
 def _again(first: str, rest: Iterable[str]) -> Iterator[str]:
@@ -317,7 +359,9 @@ def _parquet_rows(path: Path) -> Iterator[Row]:
             batches = file.iter_batches(batch_size=256, use_threads=False)
             yield from _rows_of_batches(batches, file.schema_arrow, path)
     except pyarrow.ArrowException:
-        raise UsageError(str(path), expected="a Parquet file", got="a broken one, or none") from None
+        raise UsageError(
+            str(path), expected="a Parquet file", got="a broken one, or none", remedy=AGAIN
+        ) from None
 
 
 def _arrow_rows(path: Path) -> Iterator[Row]:
@@ -330,7 +374,7 @@ def _arrow_rows(path: Path) -> Iterator[Row]:
                 small = (part for batch in batches for part in _parts(batch))
                 yield from _rows_of_batches(small, batches.schema, path)
         except pyarrow.ArrowException:
-            raise UsageError(str(path), expected="an Arrow stream, as save_to_disk writes", got="a broken one, or none") from None  # fmt: skip
+            raise UsageError(str(path), expected="an Arrow stream, as save_to_disk writes", got="a broken one, or none", remedy=AGAIN) from None  # fmt: skip
 
 
 def _parts(batch: Any) -> Iterator[Any]:
@@ -339,7 +383,12 @@ def _parts(batch: Any) -> Iterator[Any]:
 
 def _rows_of_batches(batches: Iterable[Any], schema: Any, path: Path) -> Iterator[Row]:
     if len(set(schema.names)) < len(schema.names):
-        raise UsageError(str(path), expected="columns of different names", got="one name twice")
+        raise UsageError(
+            str(path),
+            expected="columns of different names",
+            got="one name twice",
+            remedy="rename one of them",
+        )
     number = 0
     for batch in batches:
         _check_whole(batch, number, path)

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from dpaudit import content, custody, disk, lock
-from dpaudit.errors import UsageError, unread
+from dpaudit.errors import UsageError, kind_of, unread
 
 RUNS = Path("runs")
 PRIVATE = 0o600  # of files that hold prompts, answers or records, wherever somebody copies them
@@ -72,7 +72,7 @@ class RunDir:
         except (ValueError, RecursionError):  # bytes that are no text, a number of thousands of digits
             raise self.refused(relative, "something else", "JSON") from None
         if not isinstance(data, dict):
-            raise self.refused(relative, f"a {type(data).__name__}", "a JSON object")
+            raise self.refused(relative, kind_of(data), "a JSON object")
         if relative == PLAN:
             return data
         if (wrong := custody.fault(data, _final(relative), self.seal_key())) is not None:

@@ -8,7 +8,7 @@ import typing
 from dataclasses import MISSING, fields, is_dataclass
 from typing import Any, TypeVar, cast
 
-from dpaudit.errors import BadValue, UsageError
+from dpaudit.errors import KINDS, BadValue, UsageError, kind_of
 
 T = TypeVar("T")
 
@@ -93,11 +93,13 @@ def _convert_plain(hint: Any, value: object, *, file: str, key: str) -> Any:
         hint in (str, bool) and isinstance(value, hint)
     ):
         return value
-    raise UsageError(f"{file}: {key}", expected=f"a value of type {hint.__name__}", got=_kind(value))
+    raise UsageError(f"{file}: {key}", expected=KINDS.get(hint, "another value"), got=_kind(value))
 
 
 def _kind(value: object) -> str:
-    return "nothing" if value is None else f"{type(value).__name__} {_short(value)}"
+    if value is None or isinstance(value, bool):
+        return "nothing" if value is None else str(value).lower()
+    return f"{kind_of(value)}, {_short(value)}"
 
 
 def _short(value: object) -> str:

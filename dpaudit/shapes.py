@@ -8,13 +8,14 @@ from typing import Any
 
 from dpaudit import identity, messages
 from dpaudit.corpus import Record, Turn
-from dpaudit.errors import UsageError
-from dpaudit.messages import kind, require_last, truth, turns_of
+from dpaudit.errors import UsageError, kind_of
+from dpaudit.messages import no_text, require_last, truth, turns_of
 
 Fields = dict[str, Any]
 PLAIN_NAME = re.compile(
     r"[A-Za-z_][A-Za-z0-9_.-]{0,31}"
 )  # any other name of a column might be somebody's text
+TABLE = re.compile(r"\.[ct]sv(\.gz)?:\d+$", re.IGNORECASE)  # a place in a file whose first line is a heading
 LETTERS = "ABCDEFGHIJ"
 SYSTEM = ("system", "system_prompt")
 NAMES = ("id", "name_key", "patient_id", "patient")
@@ -100,8 +101,9 @@ def shape_of(row: Fields, where: str, first: Shape | None = None) -> Shape:
         if first is not None:
             return first
     expected = "; ".join(shape.name for shape in SHAPES)
-    raise UsageError(where, expected=f"one of: {expected}", got=f"the columns {told(row) or 'of none'}",
-                     remedy=_remedy(fields))  # fmt: skip
+    is_told = not row or any(PLAIN_NAME.fullmatch(str(name)) for name in row)
+    got = f"the columns {told(row) or 'of none'}" if is_told else f"{len(row)} columns without a plain name"
+    raise UsageError(where, expected=f"one of: {expected}", got=got, remedy=_remedy(fields, where))
 
 
 def told(names: Any) -> str:
@@ -111,7 +113,9 @@ def told(names: Any) -> str:
     return ", ".join(plain + others)
 
 
-def _remedy(fields: Fields) -> str:
+def _remedy(fields: Fields, where: str) -> str:
+    if TABLE.search(where):
+        return "the first line must be a heading that names the columns: add one, such as question,answer, or rename the columns in it"
     for key, value in fields.items():
         if (
             isinstance(value, list)
@@ -246,7 +250,14 @@ def _question(fields: Fields, where: str) -> Record:
         return Record("", (*prompt, Turn("assistant", _text(fields, "answer", where))))
     options, answer = _options(fields, where), fields.get("answer")
     if not isinstance(answer, int) or not 0 <= answer < len(options):
-        raise UsageError(f"{where}: answer", expected="the index of a choice, from 0", got=kind(answer))
+        got = (
+            f"{answer!s:.40}"
+            if isinstance(answer, int | float) and not isinstance(answer, bool)
+            else kind_of(answer)
+        )
+        raise UsageError(
+            f"{where}: answer", expected=f"the place of a choice, from 0 to {len(options) - 1}", got=got
+        )
     return Record("", (*prompt, Turn("assistant", options[answer])))
 
 
@@ -257,7 +268,8 @@ def _options(fields: Fields, where: str) -> list[str]:
         or not 2 <= len(choices) <= len(LETTERS)
         or not all(isinstance(c, str) for c in choices)
     ):
-        raise UsageError(f"{where}: choices", expected=f"a list of 2 to {len(LETTERS)} texts", got=kind(choices))  # fmt: skip
+        raise UsageError(f"{where}: choices", expected=f"a list of 2 to {len(LETTERS)} texts",
+                         got="another list" if isinstance(choices, list) else kind_of(choices))  # fmt: skip
     return [f"{letter}. {choice}" for letter, choice in zip(LETTERS, choices, strict=False)]
 
 
@@ -378,7 +390,7 @@ def _answer(value: object, where: str) -> tuple[Turn, ...]:
     if isinstance(value, str) and value.strip():
         return (Turn("assistant", value),)
     if not isinstance(value, list | dict):
-        raise UsageError(where, expected="a non-empty text", got=kind(value))
+        raise no_text(value, where)
     turns = turns_of(value, where)
     require_last(turns, "assistant", where)
     return turns
@@ -394,7 +406,7 @@ def _check_prefix(answer: tuple[Turn, ...], prompt: tuple[Turn, ...], where: str
 def _text(fields: Fields, key: str, where: str) -> str:
     value = fields.get(key)
     if not isinstance(value, str) or not value.strip():
-        raise UsageError(f"{where}: {key}", expected="a non-empty text", got=kind(value))
+        raise no_text(value, f"{where}: {key}")
     return value
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import yaml
 
-from dpaudit.errors import UsageError
+from dpaudit.errors import UsageError, kind_of
 
 MOST_BYTES = 2**17  # PyYAML reads some 50 kB a second; the longest suite has 3 kB
 MOST_VALUES = 10_000  # aliases counted wherever they stand: a file of ten lines can mean a billion
@@ -24,7 +24,6 @@ NUMBERS = {  # as in YAML 1.1, but neither 010 nor 1:30 is one
         r"(?:[-+]?[0-9][0-9_]*\.[0-9_]*(?:[eE][-+][0-9]+)?|\.[0-9][0-9_]*(?:[eE][-+][0-9]+)?|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN))$"
     ),
 }
-KINDS = {"bytes": "bytes", "date": "a date", "datetime": "a date", "set": "a set", "tuple": "a pair"}
 
 
 class _Loader(yaml.SafeLoader):
@@ -128,8 +127,7 @@ def _check(value: Any, where: str, key: str) -> None:
         if math.isnan(value):
             raise UsageError(place, expected="a number", got="NaN, which is none")
     elif value is not None:
-        got = KINDS.get(type(value).__name__, type(value).__name__)
-        raise UsageError(place, expected="text, a number, a truth value, a list or keys", got=got, remedy="put text in quotes")  # fmt: skip
+        raise UsageError(place, expected="text, a number, a truth value, a list or keys", got=kind_of(value), remedy="put text in quotes")  # fmt: skip
 
 
 def _check_text(text: str, place: str) -> None:

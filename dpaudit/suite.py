@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from dpaudit import canary, content, strict_yaml
-from dpaudit.errors import BadValue, UsageError
+from dpaudit.errors import BadValue, UsageError, kind_of
 from dpaudit.schema import build
 from dpaudit.shapes import is_unicode
 
@@ -528,7 +528,7 @@ def _put(data: dict[str, Any], key: str, value: Any) -> None:
     for parent in parents:
         inner = data[parent] = {} if data.get(parent) is None else data[parent]
         if not isinstance(inner, dict):
-            raise UsageError(f"--set {key}", expected=f"{parent} to hold keys", got=type(inner).__name__)
+            raise UsageError(f"--set {key}", expected=f"{parent} to hold keys", got=kind_of(inner))
         data = inner
     data[last] = value
 

@@ -38,7 +38,7 @@ def test_items_that_fit_pass(tmp_path: Path) -> None:
         ({"answer": 7}, "answer: expected the place of a choice, from 0 to 2, got 7"),
         ({"answer": -1}, "answer: expected the place of a choice, from 0 to 2, got -1"),
         ({"answer": 1.0}, "got 1.0"),
-        ({"answer": True}, "got a bool"),
+        ({"answer": True}, "got true or false"),
         ({"answer": None}, "answer: expected something in every row"),
         ({"answer": "four"}, "got a text that is none of them"),
         ({"choices": []}, "choices: expected something"),
@@ -47,7 +47,7 @@ def test_items_that_fit_pass(tmp_path: Path) -> None:
         ({"choices": "one or two"}, "choices: expected a list"),
         ({"choices": list("abcdefghi")}, "at most 8 choices, which the task has letters for, got 9"),
         ({"question": " "}, "question: expected something"),
-        ({"id": "a"}, "id: expected an id that occurs once, got a repeated one"),
+        ({"id": "a"}, "id: expected an id that occurs once, got that of item 1 again"),
         ("{", "expected one JSON object on the line"),
     ],
 )

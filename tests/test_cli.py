@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 import fabricate
 import pytest
+import typer
 import yaml
 
 from dpaudit import cli, content, overview, pipeline, rundir, suite, tables
@@ -195,6 +196,17 @@ def test_a_row_behind_the_first_fifty_is_told_by_its_number(call: Call) -> None:
     )
     done = call("train", "--suite", "mini.yaml", "--data", "d.jsonl", "--unit", "record")
     one_line(Outcome(done.code, done.out, last(done.err)), "d.jsonl:71: ")
+
+
+@pytest.mark.parametrize("typed", sorted(cli.EXAMPLES))
+def test_a_command_that_lacks_an_option_is_told_a_whole_one(call: Call, typed: str) -> None:
+    """Nothing is missing from that one."""
+    words, example = typed.split()[1:], cli.EXAMPLES[typed]
+    one_line(call(*words), f"for example: {example}")
+    command: Any = typer.main.get_command(cli.app)
+    for word in words:
+        command = command.commands[word]
+    command.make_context(typed, shlex.split(example)[len(words) + 1 :])
 
 
 def test_a_folder_in_place_of_a_file_is_told_with_what_to_do(call: Call) -> None:
@@ -503,7 +515,10 @@ def test_show_a_run_that_does_not_exist(call: Call) -> None:
             "train --suite mini.yaml --set training.clip=-1",
             ["training.clip as typed: expected a number above 0, got -1.0"],
         ),
-        ("train --suite mini.yaml --set grid.dpo=[1]", ["grid.dpo[0] as typed", "of type str"]),
+        (
+            "train --suite mini.yaml --set grid.dpo=[1]",
+            ["grid.dpo[0] as typed", "expected a text, got a whole number, 1"],
+        ),
         ("train --suite mini.yaml --eps 1,1", ["--eps", "each epsilon once", "got 1,1"]),
         ("train --suite mini.yaml --eps 1,8,1.0", ["--eps", "each epsilon once", "got 1,8,1.0"]),
         (
@@ -521,7 +536,7 @@ def test_show_a_run_that_does_not_exist(call: Call) -> None:
         ("account --eps 1 --rate .1 --steps 0 --delta 1e-5", ["--steps", "at least 1", "got 0"]),
         ("account --eps 1 --rate .1 --steps 5 --delta 1", ["--delta", "below 1", "got 1"]),
         ("account --eps 1 --rate .1 --steps 5", ["--delta"]),
-        ("merge --out model", ["--arm", "--adapter", "got neither"]),
+        ("merge --out model", ["--arm", "--adapter", "got neither; for example: dpaudit merge --arm"]),
         ("merge --out model --arm a --adapter b", ["--arm", "--adapter", "got both"]),
         ("merge --out model --adapter nowhere", ["--adapter nowhere", "adapter_config.json"]),
         ("merge --out model --arm sft-eps8", ["runs/", "expected a run"]),

@@ -149,7 +149,8 @@ def test_a_cap_counts_patients_under_unit_record_too_and_spares_nobody_unnamed()
 def test_a_repeated_id_is_named_by_file_and_line() -> None:
     twice = [*records(5), Record("other", (), "p"), Record("r2", (), "p"), Record("r1", (), "p")]
     with pytest.raises(
-        UsageError, match=r"records\.jsonl:7: id: expected an id that occurs once, got a repeated one"
+        UsageError,
+        match=r"records\.jsonl:7: id: .* got that of row 3 again, one of 2 rows that repeat an id; make ids unique",
     ):
         store(records=twice)
     store(

@@ -445,7 +445,7 @@ def test_the_same_training_under_other_versions_is_told(
     run: tuple[RunDir, Plan], capsys: pytest.CaptureFixture[str]
 ) -> None:
     run_dir, plan = run
-    pipeline._tell_earlier(replace(plan, versions={"torch": "0"}), run_dir.path.parent, Progress())
+    pipeline.tell_earlier(replace(plan, versions={"torch": "0"}), run_dir.path.parent, Progress())
     assert f"{run_dir.path} is this training under other versions" in capsys.readouterr().err
-    pipeline._tell_earlier(other(plan, "training.clip", 0.6), run_dir.path.parent, Progress())
+    pipeline.tell_earlier(other(plan, "training.clip", 0.6), run_dir.path.parent, Progress())
     assert capsys.readouterr().err == ""

@@ -40,7 +40,7 @@ def test_what_tables_write_for_nobody_is_nobody(value: Any) -> None:
 @pytest.mark.parametrize(
     ("value", "got"),
     [
-        (True, "a bool"), ([3], "a list"), ({"id": 3}, "a dict"), (b"3", "a bytes"), (3.5, "a number with a fraction"),
+        (True, "true or false"), ([3], "a list"), ({"id": 3}, "a mapping"), (b"3", "bytes"), (3.5, "a number with a fraction"),
         (Decimal("3.5"), "fraction"), (math.inf, "infinity"), (-math.inf, "infinity"), (2.0**53, r"2\^53"), (-1e300, r"2\^53"),
         ("9007199254740993.0", r"2\^53"), ("1.2345678901234568e+17", "rounded"),
     ],

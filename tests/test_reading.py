@@ -457,26 +457,27 @@ def test_limit(tmp_path: Path) -> None:
         ([{"messages": ""}], "messages: expected a list of turns, got nothing"),
         (
             [{"conversations": [{"from": SECRET, "value": "x"}]}],
-            "conversations[0]: expected a role of system",
+            "assistant, gpt, bot, doctor, got another; name it user or assistant, whichever it stands for, or leave such rows out; "
+            "of JSONL all roles are listed by: jq '.conversations[].from' FILE | sort | uniq -c",
         ),
         ([{"conversations": [{"from": "human", "value": " "}]}], "expected a non-empty text"),
-        ([{"conversations": [{"from": "human", "value": SECRET}]}], "ends with the assistant, got user last"),
+        ([{"conversations": [{"from": "human", "value": SECRET}]}], "ends with the assistant, got user last; cut off what stands behind"),
         ([{"chosen": "a", "rejected": "b"}], "d.jsonl:1: prompt: expected a non-empty text, got nothing"),
         ([{"chosen": "Human: q\n\nAssistant: a", "rejected": "Human: other\n\nAssistant: a"}], "prompt: expected one, or the same turns before both answers"),
         ([{"prompt": MESSAGES, "chosen": "a", "rejected": "b"}], "prompt: expected a dialogue that ends with the user"),
         ([PAIR | {"chosen": MESSAGES + MESSAGES}], "chosen: expected one answer, alone or behind the prompt, got 4 turns"),
         ([{"chosen": MESSAGES, "rejected": MESSAGES[1:]}], "prompt: expected one, or the same turns before both"),
-        ([PAIR | {"rejected": 3}], "rejected: expected a non-empty text, got a int"),
+        ([PAIR | {"rejected": 3}], "rejected: expected a non-empty text, got a whole number; write it as text"),
         ([{"instruction": SECRET}], "d.jsonl:1: output: expected a non-empty text, got nothing"),
         ([{"instruction": "q", "output": "a", "history": [SECRET]}], "history: expected a list of [question, answer]"),
-        ([{"question": "q", "choices": ["x", "y"], "answer": 2}], "answer: expected the index of a choice"),
+        ([{"question": "q", "choices": ["x", "y"], "answer": 2}], "answer: expected the place of a choice, from 0 to 1, got 2"),
         ([{"question": "q", "choices": SECRET, "answer": 0}], "choices: expected a list of 2 to 10 texts"),
-        ([{"question": "q", "answer": 4}], "answer: expected a non-empty text, got a int"),
+        ([{"question": "q", "answer": 4}], "answer: expected a non-empty text, got a whole number; write it as text"),
         ([{"text": " "}], "d.jsonl:1: text: expected a non-empty text"),
         ([dialogue(), PAIR], "d.jsonl:2: expected the shape of the first record, conversations or messages, got one with prompt, chosen"),
         ([dialogue(), "", {"text": SECRET}], "d.jsonl:3: expected the shape of the first record"),
         ([{"text": SECRET}, {"text": ""}], "d.jsonl:2: text: expected a non-empty text, got nothing"),
-        ([{"messages": [{"from": ["x"], "value": SECRET}]}], "messages[0]: expected a role of system"),
+        ([{"messages": [{"from": ["x"], "value": SECRET}]}], "gpt, bot, doctor, got a list; "),
         ([dialogue(), '{"n": ' + "7" * 5000 + "}"], "d.jsonl:2: expected one JSON object"),
         (["[" * 100_000], "d.jsonl:1: expected one JSON object on the line, got too many nested brackets"),
         ([json.dumps(PAIR | {"chosen": "\ud800"})], "d.jsonl:1: expected text that is valid Unicode"),
@@ -485,7 +486,8 @@ def test_limit(tmp_path: Path) -> None:
             [dialogue(), json.dumps(dialogue(patient="\ud800"))],
             "d.jsonl:2: expected text that is valid Unicode",
         ),
-        ([], "d.jsonl: expected at least one record, got an empty file"),
+        ([], "d.jsonl: expected at least one record, got an empty file; look at what was to write rows into it"),
+        ([dialogue(), f'{{"text": "{SECRET}'], "d.jsonl:2: expected one JSON object on the line, got a syntax error at column 34; the line breaks off: copy"),
     ],
 )  # fmt: skip
 def test_a_fault_is_one_line_without_the_text(tmp_path: Path, rows: list[Any], wanted: str) -> None:
@@ -505,13 +507,15 @@ HEADING = "instruction,output"
         ("d.csv", HEADING, "expected at least one record"),
         ("d.csv", f"age,note,{SECRET}\n1,{SECRET},3\n", "d.csv:2: expected one of: prompt, chosen"),
         ("d.csv", f"age,note,{SECRET}\n1,{SECRET},3\n", "got the columns age, note, 1 that are no plain names"),
-        ("d.csv", f"{HEADING}\n{SECRET},a\n{SECRET}\n", "d.csv:3: expected 2 cells, as the heading has, got 1"),
-        ("d.csv", f'{HEADING}\nq,"{SECRET}\n', "d.csv:2: expected a row of CSV, got unexpected end of data"),
+        ("d.csv", f"{HEADING}\n{SECRET},a\n{SECRET}\n", "d.csv:3: expected 2 cells, as the heading has, got 1; put a cell that holds a comma"),
+        ("d.csv", f'{HEADING}\nq,"{SECRET}\n', "d.csv:2: expected a row of CSV, got a quotation mark that was opened in line 2 or below and not closed; close it"),
+        ("d.csv", f'{HEADING}\nq,a\nq,"{SECRET}\nq,"a"\n', "d.csv:4: expected a row of CSV, got a quotation mark that was opened in line 3 or below and not closed, or one inside"),
+        ("d.csv", f"{SECRET},{SECRET}!\nq,a\n", "got 2 columns without a plain name; the first line must be a heading that names the columns: add one"),
         ("d.csv", f"text,text\n{SECRET},a\n", "d.csv: expected columns of different names"),
         ("d.csv", f"{HEADING}\nq,a\n{SECRET},\n", "d.csv:3: output: expected a non-empty text, got nothing"),
         ("a.json", "[]", "a.json: expected at least one record"),
         ("a.json", "[", "a.json:1: expected a JSON object, got a syntax error"),
-        ("a.json", '[{"text": "x"}, 3]', "a.json:2: expected a JSON object, got a int"),
+        ("a.json", '[{"text": "x"}, 3]', "a.json:2: expected a JSON object, got a whole number"),
         ("a.json", f'[{{"text": "x"}}, {{"text": "{SECRET}"', "a.json:2: expected a JSON object, got a syntax error"),
         ("a.json", '[{"text": "x"} {"text": "y"}]', "a.json:1: expected a comma or the array's end"),
         ("a.json", f'[{{"text": "x"}}, {{"instruction": "{SECRET}", "output": "a"}}]', "a.json:2: expected the shape"),
@@ -645,12 +649,12 @@ def test_times_beside_the_texts_are_no_hindrance(tmp_path: Path) -> None:
     }  # fmt: skip
     pq.write_table(pa.table({"text": ["x"], **columns}), tmp_path / "d.parquet")
     assert read(tmp_path / "d.parquet") == [Record("a", (), text="x")]
-    for name, kind in (("far", "date"), ("lost", "datetime"), ("took", "timedelta"), ("hour", "time"), ("raw", "bytes")):  # fmt: skip
+    for name, kind in (("far", "a date"), ("lost", "a date"), ("took", "a span of time"), ("hour", "a time of day"), ("raw", "bytes")):  # fmt: skip
         pq.write_table(pa.table({"text": ["x"], "patient_id": columns[name]}), tmp_path / "d.parquet")
-        with pytest.raises(UsageError, match=rf"d\.parquet:1: patient_id: expected a text .* got a {kind};"):
+        with pytest.raises(UsageError, match=rf"d\.parquet:1: patient_id: expected a text .* got {kind};"):
             read(tmp_path / "d.parquet")
         pq.write_table(pa.table({"text": columns[name]}), tmp_path / "d.parquet")
-        with pytest.raises(UsageError, match=rf"d\.parquet:1: text: expected a non-empty text, got a {kind}"):
+        with pytest.raises(UsageError, match=rf"d\.parquet:1: text: expected a non-empty text, got {kind}"):
             read(tmp_path / "d.parquet")
     turns = pa.StructArray.from_arrays(
         [pa.array(["user", "assistant"]), pa.array(["q", "a"]), pa.array([10**15] * 2, pa.timestamp("s"))],

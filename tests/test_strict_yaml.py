@@ -60,7 +60,7 @@ def test_values_are_what_their_writer_meant(text: str, value: object) -> None:
 @pytest.mark.parametrize(
     ("data", "told"),
     [(b"", "got nothing"), (b"\xef\xbb\xbf", "got nothing"), ("a: 1".encode("utf-16"), "UTF-8"), (b"a: \xff", "UTF-8"), ("a: 你好".encode("gbk"), "UTF-8"),
-     (b"[1]", "got list"), (b"x", "got str"), (b"y" * 10**6, "128 KiB")],
+     (b"[1]", "got a list"), (b"x", "got a text"), (b"y" * 10**6, "128 KiB")],
 )  # fmt: skip
 def test_a_file_that_is_no_configuration(data: bytes, told: str, tmp_path: Path) -> None:
     (tmp_path / "a.yaml").write_bytes(data)
@@ -71,7 +71,7 @@ def test_a_file_that_is_no_configuration(data: bytes, told: str, tmp_path: Path)
 def test_a_mark_of_utf8_is_no_part_of_the_first_key_and_a_folder_is_no_file(tmp_path: Path) -> None:
     (tmp_path / "a.yaml").write_bytes(b"\xef\xbb\xbfa: 1\n")
     assert content.load_yaml(tmp_path / "a.yaml") == {"a": 1}
-    with pytest.raises(UsageError, match="Is a directory"):
+    with pytest.raises(UsageError, match="got a folder"):
         content.load_yaml(tmp_path)
 
 

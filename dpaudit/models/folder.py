@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 
-from dpaudit.errors import UsageError
+from dpaudit.errors import UsageError, kind_of
 from dpaudit.models import border
 
 JSON_MOST = 2**26  # bytes of a configuration
@@ -91,7 +91,7 @@ def settings(file: Path, where: str) -> dict[str, Any]:
             raise UsageError(where, expected=expected, got=f"a file of {file.stat().st_size} bytes")
         found = json.loads(file.read_bytes())
     if not isinstance(found, dict):
-        raise UsageError(where, expected=expected, got=f"a {type(found).__name__}", remedy="copy the folder again")  # fmt: skip
+        raise UsageError(where, expected=expected, got=kind_of(found), remedy="copy the folder again")  # fmt: skip
     return found
 
 
@@ -164,7 +164,7 @@ def quantization(raw: Mapping[str, Any], where: str) -> str | None:
         return None
     expected = "a quantization_config that names its quant_method"
     if not isinstance(told, dict):
-        raise UsageError(where, expected=expected, got=f"a {type(told).__name__}", remedy="check config.json")
+        raise UsageError(where, expected=expected, got=kind_of(told), remedy="check config.json")
     is_4_or_8_bit = told.get("load_in_4bit") or told.get("load_in_8bit")
     method = told.get("quant_method") or ("bitsandbytes" if is_4_or_8_bit else None)
     if not isinstance(method, str):

@@ -218,9 +218,11 @@ def origins(adapter: Path, runs: list[RunDir]) -> list[dict[str, Any]]:
 
     Raises UsageError where it is none of them, and where its settings or a ledger beside it are not those of its weights.
     """
+    from dpaudit import ledger
+
     folder = adapter if (adapter / ADAPTER).is_file() else adapter / "adapter"
     if not (folder / ADAPTER).is_file():
-        raise UsageError(f"--adapter {adapter}", expected=f"a folder with {ADAPTER}", got="none in it")
+        raise ledger.no_adapter(adapter, ADAPTER)
     digest = custody.file_digest(folder / ADAPTER)
     found = [
         (run, file.parent.name) for run in runs for file in sorted(run.file("train").glob("*/manifest.json"))

@@ -66,12 +66,11 @@ def of_folder(
     adapter: Path, model: str | None = None, dtype: str | None = None, assume_public: bool = False
 ) -> Source:
     """The source that an adapter folder outside a run is. Raises UsageError where it is no such folder."""
+    from dpaudit import ledger
     from dpaudit.models import merge
 
     if not (adapter / "adapter_config.json").is_file():
-        raise UsageError(
-            f"--adapter {adapter}", expected="a folder with adapter_config.json", got="none in it"
-        )
+        raise ledger.no_adapter(adapter, "adapter_config.json")
     chain.require_if_arms(adapter)
     base = model or _base_of(adapter)
     name = adapter.absolute().name

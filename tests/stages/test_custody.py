@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from dpaudit import audit_key, custody, overview, pipeline, planting, rundir, suite
+from dpaudit.cli import _forecast
 from dpaudit.errors import UsageError
 from dpaudit.progress import Progress
 from dpaudit.rundir import SEAL_KEY, RunDir
@@ -392,6 +393,8 @@ def test_a_run_under_another_name_is_told_and_not_trained_again(run_dir: RunDir,
         UsageError, match=rf"renamed: .* rename it to \S*{run_dir.name}, or .* a second release"
     ):
         pipeline.train(plan, run_dir.path.parent, QUIET, workers=1)
+    with pytest.raises(UsageError, match=r"renamed: .* a second release"):
+        _forecast(plan, run_dir.path.parent, as_json=True)
     assert [path.name for path in run_dir.path.parent.glob("[!.]*")] == ["renamed"]
     report.run(renamed, plan, QUIET)  # whatever else is asked of it goes on
     renamed.path.rename(run_dir.path)

@@ -97,6 +97,10 @@ def test_what_is_in_the_folder(adapter: Path, tmp_path: Path) -> None:
     card = (out / "README.md").read_text()
     assert "# Merged model" in card and "library_name: transformers" in card and "PeftModel" not in card
     assert "(8, 1e-05)-differentially private for the unit `patient` under `add_or_remove`" in card
+    with pytest.raises(
+        UsageError, match=f"got a merged model, .* adapter SHA-256 {origin['adapter_sha256']}; name"
+    ):
+        merge.of_folder(out)
     assert "0.05" not in card  # the population was counted from the data
 
 
