@@ -149,7 +149,7 @@ def test_an_override_is_key_and_yaml(text: str) -> None:
         ("name", "", "name: .*got ''"),
         ("name", "..", "name: .*got '..'"),
         ("name", "a\n", "name: .*got 'a"),
-        ("name.first", "x", "--set name.first: expected name to hold keys, got str"),
+        ("name.first", "x", "--set name.first: expected name to hold keys, got a text"),
     ],
 )
 def test_a_slip_is_one_line_with_file_and_key(key: str, value: Any, wanted: str) -> None:
