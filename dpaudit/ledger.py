@@ -3,6 +3,7 @@
 import hashlib
 import json
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,10 +15,15 @@ from dpaudit.privacy import Mechanism, PrivacySpec, Relation, Unit
 FILE = "privacy.json"
 KEY = "dpaudit_ledger"  # of a merged model's config.json: the SHA-256 of its ledger
 ADAPTER = "adapter_model.safetensors"
-_COPIES = (
-    "restore weights and ledger from one copy; `dpaudit show --adapter DIR` tells which arm an adapter is"
+CONFIG = "adapter_config.json"
+SETTINGS = "adapter_settings_sha256"
+BASE = "base_weights"  # file -> SHA-256
+# Of an adapter's settings: where the base lies, which PEFT wrote them and how it opens them. All others act.
+_PASSIVE = {"base_model_name_or_path", "revision", "inference_mode", "peft_version", "runtime_config"}
+_COPIES = "restore weights, settings and ledger from one copy; `dpaudit show --adapter DIR` tells which arm an adapter is"
+_EPSILON_ABOVE = (
+    1.001  # recomputed over recorded, recorded over claimed; the accountant's own error is a tenth of that
 )
-_EPSILON_ABOVE = 1.001  # recomputed over recorded; the accountant's own error is a tenth of that
 
 
 @dataclass(frozen=True)
@@ -46,8 +52,8 @@ def find(folder: Path) -> Ledger | None:
     """The checked ledger of an adapter folder, of a run's train/ARM or of a merged model; None where there is none.
 
     An adapter's ledger may lie in the folder above it. Raises UsageError where a ledger is named and not there,
-    is not the one that config.json names, stops before the last step, or records less epsilon than its mechanism
-    and stages spend.
+    is not the one that config.json names, is of other weights or settings, stops before the last step, records less
+    epsilon than its mechanism and stages spend, or claims less than it records.
     """
     named = _named(folder)
     file = next((file for file in _places(folder) if file.is_file()), None)
@@ -61,27 +67,28 @@ def find(folder: Path) -> Ledger | None:
                          remedy="restore the one that was written with the model")  # fmt: skip
     found = _read(file)
     _check(found)
+    _check_claim(found)
     _check_weights(folder, found)
     return found
 
 
 def _check_weights(folder: Path, found: Ledger) -> None:
-    """Raises UsageError where a ledger that names its weights lies beside others.
+    """Raises UsageError where a ledger that names its weights, or an adapter's settings, lies beside others.
 
-    An adapter's ledger has `adapter_sha256`, a merged model's `weights`: path -> SHA-256.
+    An adapter's ledger has `adapter_sha256` and the settings' hash, a merged model's `weights`: path -> SHA-256.
     """
     merged = found.data.get("weights")
-    adapter = found.data.get("adapter_sha256")
-    weights = next(
-        (file for file in (folder / ADAPTER, folder / "adapter" / ADAPTER) if file.is_file()), None
-    )
+    named = found.data.get("adapter_sha256")
+    adapter = next((place for place in (folder, folder / "adapter") if (place / ADAPTER).is_file()), None)
+    known: dict[Path, object] = {}
+    files: set[Path] = set()
     if isinstance(merged, dict) and (folder / "config.json").is_file():
         known = {folder / str(name): sha for name, sha in merged.items()}
         files = {*folder.glob("*.safetensors"), *known}
-    elif isinstance(adapter, str) and weights is not None:
-        known, files = {weights: adapter}, {weights}
-    else:
-        return
+    elif adapter is not None:
+        _check_settings(adapter, found)
+        if isinstance(named, str):
+            known, files = {adapter / ADAPTER: named}, {adapter / ADAPTER}
     for file in sorted(files):
         if not file.is_file():
             raise UsageError(str(file), expected=f"the weights that {found.file} was written for", got="no such file", remedy=_COPIES)  # fmt: skip
@@ -107,6 +114,45 @@ def no_adapter(folder: Path, needed: str) -> UsageError:
     return UsageError(
         where, expected=expected, got=got, remedy="name that adapter's folder, in a run train/ARM/adapter"
     )
+
+
+def _check_settings(adapter: Path, found: Ledger) -> None:
+    named = found.data.get(SETTINGS)
+    if isinstance(named, str) and settings_digest(adapter) != named:
+        raise UsageError(str(adapter / CONFIG), expected=f"the settings that {found.file} was written for", got="others", remedy=_COPIES)  # fmt: skip
+
+
+def settings_digest(adapter: Path) -> str:
+    """The SHA-256 of those settings of an adapter folder that act: its scaling, ranks, layers and kind among them."""
+    acting = {name: value for name, value in _json(adapter / CONFIG).items() if name not in _PASSIVE}
+    return hashlib.sha256(custody.canonical(acting)).hexdigest()
+
+
+def require_base(found: Ledger, base: str, now: Mapping[str, str]) -> None:
+    """Raises UsageError where an adapter's ledger names other weights of its base than the files `now` of `base`.
+
+    A base without any here is not compared: it cannot be loaded.
+    """
+    then = found.data.get(BASE)
+    if not isinstance(then, dict) or not then or not now:
+        return
+    wrong = next((name for name in sorted({*then, *now}) if then.get(name) != now.get(name)), None)
+    if wrong is not None:
+        raise UsageError(str(found.file), expected="a base of the weights that the adapter was trained on",
+                         got=f"{base} with another {wrong}" if wrong in now else f"{base} without {wrong}",
+                         remedy="restore that model, or give the right one with --model")  # fmt: skip
+
+
+def unnamed(found: Ledger) -> tuple[str, ...]:
+    """What a ledger does not name of the model that it is of, so that nothing shows whose it is."""
+    if isinstance(found.data.get("weights"), dict):  # of a merged model
+        return ()
+    kinds = {
+        "weights": isinstance(found.data.get("adapter_sha256"), str),
+        "settings": isinstance(found.data.get(SETTINGS), str),
+        "base": isinstance(found.data.get(BASE), dict) and bool(found.data[BASE]),
+    }
+    return tuple(name for name, told in kinds.items() if not told)
 
 
 def digest(file: Path) -> str:
@@ -192,6 +238,14 @@ def _check(found: Ledger) -> None:
     spent = _spent(found)
     if not spent <= found.epsilon * _EPSILON_ABOVE:
         raise UsageError(str(found.file), expected="at least the epsilon that its mechanism and stages spend",
+                         got=f"{found.epsilon:.4g}", remedy="restore the ledger as training wrote it")  # fmt: skip
+
+
+def _check_claim(found: Ledger) -> None:
+    """Raises UsageError where the ledger claims less epsilon than it records as spent, at the claim's delta."""
+    claimed = float(found.data["claim"]["epsilon"])
+    if not found.epsilon <= claimed * _EPSILON_ABOVE:
+        raise UsageError(str(found.file), expected=f"at most the claimed epsilon {claimed:g} as epsilon_pld",
                          got=f"{found.epsilon:.4g}", remedy="restore the ledger as training wrote it")  # fmt: skip
 
 

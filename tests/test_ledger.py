@@ -12,14 +12,15 @@ from dpaudit.errors import UsageError
 from dpaudit.privacy import Mechanism, epsilon_spent
 
 STEP = {"noise_multiplier": 1.0, "sampling_rate": 0.05, "steps": 40, "clip": 0.5}
+CLAIM = {"epsilon": 9.0, "delta": 1e-5, "unit": "patient", "relation": "add_or_remove"}
 EARLIER = {"noise_multiplier": 2.0, "sampling_rate": 0.1, "steps": 20, "clip": 1.0}
 
 
 def written(folder: Path, **changes: Any) -> dict[str, Any]:
     """A ledger that adds up, but for `changes`, as privacy.json of the folder."""
     data: dict[str, Any] = {
-        "arm": {"method": "sft", "loss": "sft", "epsilon": 2.0, "seed": 0},
-        "claim": {"epsilon": 2.0, "delta": 1e-5, "unit": "patient", "relation": "add_or_remove"},
+        "arm": {"method": "sft", "loss": "sft", "epsilon": 9.0, "seed": 0},
+        "claim": CLAIM,
         "mechanism": STEP,
         "epsilon_pld": epsilon_spent(Mechanism(**STEP), 1e-5),
         "steps_done": 40,
@@ -107,6 +108,74 @@ def test_epsilon_below_what_the_mechanism_spends(tmp_path: Path, share: float, r
         ledger.find(tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("claimed", "refused"), [(1.0, False), (0.9995, False), (0.998, True), (0.01, True), (math.inf, False)]
+)
+def test_a_claim_of_less_epsilon_than_is_spent(tmp_path: Path, claimed: float, refused: bool) -> None:
+    spent = written(tmp_path)["epsilon_pld"]
+    written(tmp_path, claim=CLAIM | {"epsilon": spent * claimed})
+    if not refused:
+        assert ledger.find(tmp_path) is not None
+        return
+    with pytest.raises(UsageError, match=r"at most the claimed epsilon .*, got 2\.468"):
+        ledger.find(tmp_path)
+
+
+def test_a_finite_claim_over_an_infinite_epsilon(tmp_path: Path) -> None:
+    written(tmp_path, epsilon_pld="inf")
+    with pytest.raises(UsageError, match="at most the claimed epsilon 9 as epsilon_pld, got inf"):
+        ledger.find(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("changes", "refused"),
+    [
+        ({"base_model_name_or_path": "elsewhere", "revision": "x", "inference_mode": False, "peft_version": "9"}, False),
+        ({"lora_alpha": 0}, True),
+        ({"alpha_pattern": {"q_proj": 640}}, True),
+        ({"use_rslora": True}, True),
+    ],
+)  # fmt: skip
+def test_settings_that_act_are_those_of_the_ledger(
+    tmp_path: Path, changes: dict[str, Any], refused: bool
+) -> None:
+    config = {"base_model_name_or_path": "here", "lora_alpha": 16, "r": 8, "use_rslora": False}
+    above = arm(tmp_path)
+    (above / "adapter" / ledger.ADAPTER).write_bytes(b"weights")
+    (above / "adapter" / ledger.CONFIG).write_text(json.dumps(config))
+    written(above, **{ledger.SETTINGS: ledger.settings_digest(above / "adapter")})
+    (above / "adapter" / ledger.CONFIG).write_text(json.dumps(config | changes))
+    for folder in (above, above / "adapter"):
+        if not refused:
+            assert ledger.find(folder) is not None
+            continue
+        with pytest.raises(
+            UsageError, match=r"adapter_config\.json: expected the settings that .* got others"
+        ):
+            ledger.find(folder)
+
+
+@pytest.mark.parametrize(
+    ("now", "told"),
+    [
+        ({"a.safetensors": "1", "b.safetensors": "2"}, None),
+        ({}, None),
+        ({"a.safetensors": "1", "b.safetensors": "3"}, r"got BASE with another b\.safetensors"),
+        ({"a.safetensors": "1", "b.safetensors": "2", "c.safetensors": "3"}, r"another c\.safetensors"),
+        ({"a.safetensors": "1"}, r"got BASE without b\.safetensors"),
+    ],
+)
+def test_the_base_is_that_of_the_ledger(tmp_path: Path, now: dict[str, str], told: str | None) -> None:
+    written(tmp_path, **{ledger.BASE: {"a.safetensors": "1", "b.safetensors": "2"}})
+    found = ledger.find(tmp_path)
+    assert found is not None and ledger.unnamed(found) == ("weights", "settings")
+    if told is None:
+        ledger.require_base(found, "BASE", now)
+        return
+    with pytest.raises(UsageError, match=told):
+        ledger.require_base(found, "BASE", now)
+
+
 def test_stages_count(tmp_path: Path) -> None:
     """The epsilon of the last stage alone is too little; that of both together is right, for both stages in order."""
     written(tmp_path, stages=[EARLIER])
@@ -151,6 +220,9 @@ def test_randomised_labels(tmp_path: Path) -> None:
     assert found is not None and (found.mechanism, found.unit, found.delta) == (None, "label", 0)
     written(tmp_path, claim=claim, mechanism=mechanism, epsilon_pld=1.5)
     with pytest.raises(UsageError, match=r"stages spend, got 1\.5"):
+        ledger.find(tmp_path)
+    written(tmp_path, claim=claim | {"epsilon": 1.0}, mechanism=mechanism, epsilon_pld=2.0)
+    with pytest.raises(UsageError, match="at most the claimed epsilon 1 as epsilon_pld, got 2"):
         ledger.find(tmp_path)
     written(tmp_path, claim=claim | {"unit": "record"}, mechanism=mechanism, epsilon_pld=2.0)
     with pytest.raises(UsageError, match="stages spend, got 2"):

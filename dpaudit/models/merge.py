@@ -30,14 +30,13 @@ _KEPT_LEAST = 0.25
 class Reloaded:
     """How far the logits of the merged model, read back from disk, are from those of base and adapter.
 
-    `adapter_kept` is the share of the adapter's effect that they show, along its direction; None for an adapter
-    without any.
+    `adapter_kept` is the share of the adapter's effect that they show, along its direction.
     """
 
     difference: float  # root mean square, over that of the logits
     tolerance: float
     adapter_effect: float  # the same of base and adapter against the base alone
-    adapter_kept: float | None
+    adapter_kept: float
 
 
 def base_of(adapter: Path) -> str:
@@ -89,18 +88,20 @@ def merge(
 
     A base that the adapter was trained on in packed form (`quantization`, or its own) is unpacked into `dtype` first: the
     adapter corrects what packing changed. The keys `without` of the base's config.json are left out. Raises UsageError
-    where base or adapter cannot be loaded, and where the merged model's logits are not those of base and adapter.
+    where base or adapter cannot be loaded, where the adapter has no effect, and where the merged model's logits are not
+    those of base and adapter.
     """
     tokenizer = hf.adapters_tokenizer(adapter, hf.load_tokenizer(base), base, str(adapter))
     rows = [prompt_ids(turns, tokenizer) for turns in prompts]
     model = hf.load_model(base, dtype, quantization)
-    alone = _logits(model, rows)
     if hf.is_quantized(model):
         model = unpacked(model, dtype)
+    alone = _logits(model, rows)
     model = hf.with_adapter(model, adapter)
     expected = _logits(model, rows)
     if not expected.isfinite().all():
         raise UsageError(str(adapter), expected=f"finite logits in {dtype}", got="others")
+    _check_effect(expected, alone, adapter, dtype)
     merged = model.merge_and_unload()
     for key in without:
         vars(merged.config).pop(key, None)
@@ -124,8 +125,18 @@ def unpacked(model: Any, dtype: str) -> Any:
 def _compared(found: Tensor, expected: Tensor, alone: Tensor, tolerance: float) -> Reloaded:
     size, effect = float(expected.norm()), expected - alone
     changed = float(effect.norm())
-    kept = float((found - alone) @ effect) / changed**2 if changed else None
+    kept = float((found - alone) @ effect) / changed**2
     return Reloaded(float((found - expected).norm()) / size, tolerance, changed / size, kept)
+
+
+def _check_effect(expected: Tensor, alone: Tensor, adapter: Path, dtype: str) -> None:
+    """Raises UsageError for an adapter that changes no logit: a ledger would stand beside a model that is the base."""
+    if float((expected - alone).norm()) == 0:
+        remedy = (
+            "or merge in float32 (--dtype float32), where weak effects show" if dtype != "float32" else ""
+        )
+        raise UsageError(str(adapter), expected="an adapter that changes what its base answers", got="one without any effect",
+                         remedy=f"restore its weights and adapter_config.json (lora_alpha) from one copy{remedy and ', ' + remedy}")  # fmt: skip
 
 
 def _check(reloaded: Reloaded, adapter: Path) -> None:
@@ -134,7 +145,7 @@ def _check(reloaded: Reloaded, adapter: Path) -> None:
     if not reloaded.difference <= reloaded.tolerance:
         raise UsageError(str(adapter), expected=f"merged logits within {reloaded.tolerance:g} of base and adapter",
                          got=f"{reloaded.difference:.3g}", remedy=remedy)  # fmt: skip
-    if reloaded.adapter_kept is not None and not reloaded.adapter_kept >= _KEPT_LEAST:
+    if not reloaded.adapter_kept >= _KEPT_LEAST:
         raise UsageError(str(adapter), expected="a merged model that keeps the adapter's effect",
                          got=f"a share of {reloaded.adapter_kept:.2g}", remedy=remedy)  # fmt: skip
 

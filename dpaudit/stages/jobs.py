@@ -204,12 +204,12 @@ def outside_stages(plan: Plan) -> "tuple[Mechanism, ...]":
     """What the model that the run begins with has already spent on the same units, as its ledger says.
 
     The ledger is that of a merged base, of the adapter that `model.start` names, or of both. Raises UsageError for
-    an adapter without one (unless `model.assume_public`), and for a ledger of another unit or relation, without
+    an adapter without one (unless `model.assume_public`) or of another base, and for a ledger of another unit or relation, without
     privacy, or of another kind of data under a unit that cannot tell whose they are.
     """
     from dpaudit import ledger
     from dpaudit.models import hf
-    from dpaudit.stages import custody
+    from dpaudit.stages import custody, weights
 
     chosen, found = plan.suite.model, []
     base = Path(hf.resolve(chosen.base))
@@ -224,6 +224,7 @@ def outside_stages(plan: Plan) -> "tuple[Mechanism, ...]":
             custody.require_if_arms(place)
         known = ledger.find(Path(chosen.start))
         if known is not None:
+            ledger.require_base(known, chosen.base, weights.of_base(chosen.base))
             found.append(known)
         elif not chosen.assume_public:
             raise UsageError(f"--start {chosen.start}", expected="an adapter with its ledger privacy.json", got="none",

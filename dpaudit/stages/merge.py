@@ -81,8 +81,8 @@ def run(source: Source, out: Path, shard_size: str, progress: Progress) -> dict[
     """Writes the merged model to `out` as a whole or not at all; returns what the command prints.
 
     The ledger names the SHA-256 of every file of weights, and config.json that of the ledger. Raises UsageError where `out` exists, where
-    there is no ledger and the adapter is not assumed public, where base and adapter do not share one history, and
-    where the model that was written does not answer as base and adapter do.
+    there is no ledger and the adapter is not assumed public, where base and adapter do not share one history, where
+    the adapter has no effect, and where the model that was written does not answer as base and adapter do.
     """
     from dpaudit import ledger
     from dpaudit.models import merge
@@ -123,7 +123,8 @@ def _base_of(adapter: Path) -> str:
 def _kept(source: Source) -> "Ledger | None":
     """The ledger that the merged model keeps: the adapter's, or its base's where the adapter is public.
 
-    Raises UsageError where there is none, and where the base has spent something that the adapter's does not count.
+    Raises UsageError where there is none, where it is of an adapter on another base, and where the base has spent
+    something that the adapter's does not count.
     """
     from dpaudit import ledger
     from dpaudit.models import merge
@@ -134,6 +135,8 @@ def _kept(source: Source) -> "Ledger | None":
     if found is None and not source.assume_public:
         raise UsageError(f"--adapter {source.adapter}", expected="a ledger, privacy.json, in the folder or above it",
                          got="none", remedy="--assume-public says that it was trained on public data")  # fmt: skip
+    if found is not None:
+        ledger.require_base(found, source.base, weights.of_base(source.base))
     if found is None or before is None:
         return found or before
     same = (found.unit, found.relation) == (before.unit, before.relation)
@@ -183,12 +186,18 @@ def _told(source: Source, out: Path, kept: "Ledger | None", shards: int, reload:
 
 
 def _caveat(kept: "Ledger | None") -> str | None:
+    from dpaudit import ledger
     from dpaudit.suite import REPRODUCIBLE
 
     if kept is None:
         return "no ledger: assumed public, nothing is claimed"
+    told = []
     if kept.data["claim"]["epsilon"] == "inf":
-        return "not private: this model must not leave the place where its records are kept"
-    if not {"adapter_sha256", "weights"} & set(kept.data):
-        return "the ledger names no weights: nothing shows that it is that of this adapter"
-    return REPRODUCIBLE if kept.data.get("reproducible_noise") else None
+        told.append("not private: this model must not leave the place where its records are kept")
+    if lacking := ", no ".join(ledger.unnamed(kept)):
+        told.append(
+            f"the ledger names no {lacking}: nothing shows that it is that of this adapter on this base"
+        )
+    if kept.data.get("reproducible_noise"):
+        told.append(REPRODUCIBLE)
+    return "; ".join(told) or None

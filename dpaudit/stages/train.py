@@ -280,7 +280,7 @@ def train_arm(
             run_dir.write_json(_inside(run_dir, folder, "privacy.json"), spent, INPUTS)
             card = checkpoint.model_card(spent, base)
             checkpoint.save_adapter(model, folder / "adapter", base, card, tokenizer)
-            spent = checkpoint.bound(spent, folder / "adapter", base)
+            spent = checkpoint.bound(spent, folder / "adapter", base, read)
             run_dir.write_json(_inside(run_dir, folder, "privacy.json"), spent, INPUTS)
             run_dir.write_lines(
                 _inside(run_dir, folder, "steps.jsonl"), (asdict(step) for step in done.steps)

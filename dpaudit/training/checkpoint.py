@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from dpaudit import ledger as ledgers
 from dpaudit.custody import file_digest
 from dpaudit.errors import UsageError
 from dpaudit.models import adapters, border
@@ -113,9 +114,17 @@ def save_adapter(model: Any, folder: Path, base: str, card: str, tokenizer: Any 
     (folder / "README.md").write_text(card, encoding="utf-8")
 
 
-def bound(ledger: dict[str, Any], folder: Path, base: str) -> dict[str, Any]:
-    """The ledger with the SHA-256 of the weights that were saved in `folder`, which its card tells as well from now on."""
-    told = {**ledger, "adapter_sha256": file_digest(folder / "adapter_model.safetensors")}
+def bound(ledger: dict[str, Any], folder: Path, base: str, read: dict[str, str]) -> dict[str, Any]:
+    """The ledger with the hashes of what was saved in `folder`, weights and settings, and of the base that was `read`.
+
+    Its card tells that of the weights as well from now on.
+    """
+    told = {
+        **ledger,
+        "adapter_sha256": file_digest(folder / ledgers.ADAPTER),
+        ledgers.SETTINGS: ledgers.settings_digest(folder),
+        ledgers.BASE: read,
+    }
     (folder / "README.md").write_text(model_card(told, base), encoding="utf-8")
     return told
 
@@ -161,7 +170,7 @@ def _title(ledger: dict[str, Any] | None) -> str:
     arm = ledger["arm"]
     methods = {"sft": "supervised fine-tuning", "cpt": "continued pretraining"}
     method = methods.get(arm["method"], f"DPO ({arm['loss']})")
-    return f"{method}, epsilon {float(arm['epsilon']):g}"
+    return f"{method}, epsilon {float(ledger['claim']['epsilon']):g}"
 
 
 def _claim_lines(ledger: dict[str, Any] | None) -> list[str]:

@@ -14,7 +14,7 @@ from dpaudit.cli import _forecast
 from dpaudit.errors import UsageError
 from dpaudit.progress import Progress
 from dpaudit.rundir import SEAL_KEY, RunDir
-from dpaudit.stages import attack, audit, declared, evaluate, judge, merge, report, shadows, train
+from dpaudit.stages import attack, audit, declared, evaluate, judge, merge, report, shadows, train, weights
 from dpaudit.stages import custody as chain
 from dpaudit.suite import (
     Candidates,
@@ -535,6 +535,8 @@ def test_a_copied_adapter_is_told_by_its_run(run_dir: RunDir, tmp_path: Path) ->
     (copy / "adapter_config.json").write_text(json.dumps(config | {"lora_alpha": 80}))
     with pytest.raises(UsageError, match=r"adapter_config\.json: expected the one of"):
         chain.origins(copy, [run_dir])
+    with pytest.raises(UsageError, match=r"adapter_config\.json: expected the settings that .* got others"):
+        merge.run(merge.of_folder(copy), tmp_path / "out", "1GB", QUIET)
     high_bit(copy / "adapter_model.safetensors", copy)
     with pytest.raises(UsageError, match="expected the weights of an arm of a run here, got others"):
         chain.origins(copy, [run_dir])
@@ -559,7 +561,9 @@ def test_a_merged_model_is_bound_to_its_ledger(run_dir: RunDir, plan: Plan, tmp_
         == chain.adapter_digest(run_dir, ARM)
         in (tmp_path / "out/README.md").read_text()
     )
-    assert ledger.find(tmp_path / "out") is not None
+    found = ledger.find(tmp_path / "out")
+    assert told["caveat"] is None and found is not None
+    assert found.data[ledger.BASE] == weights.of_base(plan.suite.model.base)
     high_bit(tmp_path / "out/model.safetensors", tmp_path)
     with pytest.raises(
         UsageError, match=r"model\.safetensors: expected the weights that .* was written for, got others"

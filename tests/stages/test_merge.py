@@ -16,6 +16,7 @@ from dpaudit.models import merge as merging
 from dpaudit.privacy import Mechanism, epsilon_spent
 from dpaudit.progress import Progress
 from dpaudit.stages import merge, weights
+from dpaudit.training import checkpoint
 
 QUIET = Progress(quiet=True)
 STEP = {"noise_multiplier": 1.0, "sampling_rate": 0.05, "steps": 40, "clip": 0.5}
@@ -189,9 +190,66 @@ def test_an_adapter_that_was_lost_shows_however_weak_it_is(
         merged(weak, tmp_path / "lost", dtype=dtype)
 
 
-def test_an_adapter_without_effect_is_merged(adapter: Path, tmp_path: Path) -> None:
-    told = merged(scaled(adapter, 0.0), tmp_path / "out")["reload_check"]
-    assert (told["adapter_effect"], told["adapter_kept"]) == (0, None)
+@pytest.mark.parametrize("how", ["weights", "lora_alpha"])
+def test_an_adapter_without_effect_is_refused(adapter: Path, tmp_path: Path, how: str) -> None:
+    """The model would be the base, beside a ledger of an adapter that is not in it."""
+    if how == "weights":
+        scaled(adapter, 0.0)
+    else:
+        edited(adapter, lora_alpha=0)
+    with pytest.raises(UsageError, match="an adapter that changes what its base answers, got one without"):
+        merged(adapter, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def edited(adapter: Path, **settings: Any) -> None:
+    file = adapter / "adapter_config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | settings))
+
+
+def names_all(adapter: Path) -> dict[str, Any]:
+    """The adapter's ledger as training writes it, with the hashes of weights, settings and base."""
+    read = weights.of_base(merging.base_of(adapter))
+    told = checkpoint.bound(data(), adapter, merging.base_of(adapter), read)
+    (adapter / "privacy.json").write_text(json.dumps(custody.stamped(told, "", None)))
+    return told
+
+
+@pytest.mark.parametrize(
+    "settings", [{"lora_alpha": 3200}, {"alpha_pattern": {"q_proj": 640}}, {"use_rslora": True}]
+)
+def test_settings_that_were_edited_are_refused(
+    adapter: Path, tmp_path: Path, settings: dict[str, Any]
+) -> None:
+    names_all(adapter)
+    edited(adapter, **settings)
+    with pytest.raises(UsageError, match=r"adapter_config\.json: expected the settings that .* got others"):
+        merged(adapter, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_another_base_of_the_same_shape_is_refused(adapter: Path, tmp_path: Path) -> None:
+    names_all(adapter)
+    base = Path(shutil.copytree(merging.base_of(adapter), tmp_path / "base"))
+    told = merged(adapter, tmp_path / "same", model=str(base))  # the same weights elsewhere
+    assert told["caveat"] is None
+    tensors = load_file(base / "model.safetensors")
+    first = min(tensors)
+    save_file(tensors | {first: tensors[first] + 0.05}, base / "model.safetensors", {"format": "pt"})
+    wanted = r"expected a base of the weights that .*, got .*base with another model\.safetensors; .* --model"
+    with pytest.raises(UsageError, match=wanted):
+        merged(adapter, tmp_path / "out", model=str(base))
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("key", "told"), [("adapter_sha256", "weights"), (ledger.SETTINGS, "settings"), (ledger.BASE, "base")]
+)
+def test_what_a_ledger_does_not_name_is_told(adapter: Path, tmp_path: Path, key: str, told: str) -> None:
+    kept = {name: value for name, value in names_all(adapter).items() if name != key}
+    (adapter / "privacy.json").write_text(json.dumps(custody.stamped(kept, "", None)))
+    found = merged(adapter, tmp_path / "out")["caveat"]
+    assert found == f"the ledger names no {told}: nothing shows that it is that of this adapter on this base"
 
 
 def on_top(adapter: Path, base: Path, folder: Path, ledger_of: dict[str, Any] | None) -> Path:

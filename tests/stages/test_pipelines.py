@@ -215,10 +215,12 @@ OPEN = {"claim": {"epsilon": "inf"}, "mechanism": {"noise_multiplier": 0.0, "sam
         ({}, 4.0, {"lora": Lora(rank=2, alpha=16)}, "expected an adapter with lora_alpha = 16, as the plan has, got 8"),
         ({}, 4.0, {"lora": Lora(rank=2, alpha=8, rslora=True)}, "expected an adapter with use_rslora = True, .* got False"),
         ({}, 4.0, {"lora": Lora(rank=2, alpha=8, targets=("q_proj",))}, "expected an adapter of the plan's layers"),
-        ({}, 0.3, {}, "arm sft-eps8: expected a claim above the epsilon of .* that the stages before it spent, got 8; raise --eps"),
+        ({"claim": {"epsilon": 30.0}}, 0.3, {}, "arm sft-eps8: expected a claim above the epsilon of .* that the stages before it spent, got 8; raise --eps"),
         ({"arm": {"method": "dpo"}, "claim": {"unit": "record"}}, 4.0, {"unit": "record"}, "expected a start by sft under unit record, got one by dpo; stages over different data"),
         ({"steps_done": 4}, 4.0, {}, "expected a ledger of all 5 steps, got one of 4"),
         ({"epsilon_pld": 0.01}, 4.0, {}, "expected at least the epsilon that its mechanism and stages spend"),
+        ({"claim": {"epsilon": 0.01}}, 4.0, {}, "expected at most the claimed epsilon 0.01 as epsilon_pld"),
+        ({"base_weights": {"model.safetensors": "0" * 32}}, 4.0, {}, r"expected a base of the weights that .* with another model\.safetensors"),
     ],
 )  # fmt: skip
 def test_starts_that_do_not_fit(
