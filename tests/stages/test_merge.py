@@ -302,7 +302,7 @@ def test_slips(adapter: Path, tmp_path: Path, options: dict[str, Any], wanted: s
 
 
 def test_folders_that_are_no_adapters(adapter: Path, tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=r"a folder with adapter_config\.json, got none"):
+    with pytest.raises(UsageError, match=r"an adapter's folder, with adapter_config\.json, got none"):
         merge.of_folder(tmp_path)
     (adapter / "adapter_config.json").write_text("{}")
     with pytest.raises(UsageError, match="names its base, got none; name the base with --model"):
