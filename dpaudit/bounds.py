@@ -309,6 +309,8 @@ def _csv(file: Path) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
             raise UsageError(
                 str(file), expected="columns score and included", got=_named(rows.fieldnames or ())
             )
+        if twice := [name for name in ("score", "included") if list(rows.fieldnames or ()).count(name) > 1]:
+            raise UsageError(str(file), expected=f"one column {twice[0]}", got="several", remedy="rename or remove the others")  # fmt: skip
         pairs = [
             (_number(file, rows.line_num, r["score"]), _coin(file, rows.line_num, r["included"]))
             for r in rows

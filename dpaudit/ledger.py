@@ -17,7 +17,7 @@ KEY = "dpaudit_ledger"  # of a merged model's config.json: the SHA-256 of its le
 ADAPTER = "adapter_model.safetensors"
 CONFIG = "adapter_config.json"
 SETTINGS = "adapter_settings_sha256"
-BASE = "base_weights"  # file -> SHA-256
+BASE = "base_files"  # file -> SHA-256
 # Of an adapter's settings: where the base lies, which PEFT wrote them and how it opens them. All others act.
 _PASSIVE = {"base_model_name_or_path", "revision", "inference_mode", "peft_version", "runtime_config"}
 _COPIES = "restore weights, settings and ledger from one copy; `dpaudit show --adapter DIR` tells which arm an adapter is"
@@ -129,7 +129,7 @@ def settings_digest(adapter: Path) -> str:
 
 
 def require_base(found: Ledger, base: str, now: Mapping[str, str]) -> None:
-    """Raises UsageError where an adapter's ledger names other weights of its base than the files `now` of `base`.
+    """Raises UsageError where an adapter's ledger names other files of its base than those `now` of `base`.
 
     A base without any here is not compared: it cannot be loaded.
     """
@@ -138,7 +138,7 @@ def require_base(found: Ledger, base: str, now: Mapping[str, str]) -> None:
         return
     wrong = next((name for name in sorted({*then, *now}) if then.get(name) != now.get(name)), None)
     if wrong is not None:
-        raise UsageError(str(found.file), expected="a base of the weights that the adapter was trained on",
+        raise UsageError(str(found.file), expected="the base that the adapter was trained on",
                          got=f"{base} with another {wrong}" if wrong in now else f"{base} without {wrong}",
                          remedy="restore that model, or give the right one with --model")  # fmt: skip
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from dpaudit import declarations, record_chain, suite
 from dpaudit.errors import UsageError
-from dpaudit.rundir import RunDir
+from dpaudit.rundir import RunDir, sidecar
 from dpaudit.suite import Plan
 
 PAGE = "report/index.html"
@@ -75,7 +75,7 @@ def stage_states(run_dir: RunDir, plan: Plan) -> dict[str, str]:
         "attack": [f"audit/{name}/{recipe}.json" for name in audited for recipe in _recipes(plan)],
         "eval": [f"evaluate/{name}.json" for name in ("base", *names)],
         "judge": ["judge/summary.json"] if plan.suite.judging else [],
-        "report": [PAGE],
+        "report": ["report/report.json", sidecar(PAGE), PAGE],
     }
     return {stage: _state(run_dir, files) for stage, files in wanted.items() if files}
 
@@ -192,8 +192,12 @@ def inside_rows(run_dir: RunDir, plan: Plan) -> Rows:
 
 
 def verdict_rows(run_dir: RunDir, plan: Plan, kind: str = "mia") -> Rows:
-    """Per arm and recipe of a kind: the claim, the lower bound with its ceiling, the AUC of canaries and of real units, the verdict."""
-    rows = []
+    """Per arm and recipe of a kind: the claim, the lower bound with its ceiling, the AUC of canaries and of real units, the verdict.
+
+    "control_verdict" is what the same attack says of the same claim on the arm without noise: where that is not
+    "refuted", "not refuted" tells nothing.
+    """
+    rows, controls = [], _controls(run_dir)
     for arm, name, found in _audits(run_dir, plan):
         if "bound" not in found or found.get("kind", "mia") != kind:
             continue
@@ -213,9 +217,17 @@ def verdict_rows(run_dir: RunDir, plan: Plan, kind: str = "mia") -> Rows:
                 "blind_auc": (found.get("blind") or {}).get("auc"),
                 "blind_alarm": bool((found.get("blind") or {}).get("alarm")),
                 "verdict": (found.get("verdict") or {}).get("verdict"),
+                "control_verdict": controls.get(arm) if found.get("primary") else None,
             }
         )
     return rows
+
+
+def _controls(run_dir: RunDir) -> dict[str, str | None]:
+    file = "audit/summary.json"
+    if not (run_dir.file(file).is_file() and is_current(run_dir, file)):
+        return {}
+    return {claim["arm"]: claim["control_verdict"] for claim in run_dir.read_json(file).get("claims", [])}
 
 
 def _of_records(records: Row) -> Row:
@@ -393,7 +405,7 @@ def _lost(loss: record_chain.Loss) -> str:
 def output_rows(run_dir: RunDir) -> Rows:
     """Every output that names its inputs, with "current" or "stale"."""
     files = [p for part in ("corpus", "train", "attack", "audit", "evaluate", "judge", "report")
-             for p in sorted(run_dir.file(part).rglob("*")) if p.suffix in (".json", ".parquet")]  # fmt: skip
+             for p in sorted(run_dir.file(part).rglob("*")) if p.is_file() and p.suffix in (".json", ".parquet")]  # fmt: skip
     named = [file.relative_to(run_dir.path).as_posix() for file in files if "adapter" not in file.parts]
     return [
         {"file": name, "state": _state_of(run_dir, name)}
@@ -475,6 +487,11 @@ def details(run_dir: RunDir, plan: Plan) -> Row:
         "records": record_rows(run_dir),
         "arms": arm_rows(run_dir, plan),
         **_unfinished(run_dir, plan),
+        **(
+            {"gone": [{"file": file, "type": command} for file, command in run_dir.gone().items()]}
+            if run_dir.gone()
+            else {}
+        ),
         "outputs": output_rows(run_dir),
         "page": str(run_dir.file(PAGE)) if run_dir.file(PAGE).is_file() else None,
     }

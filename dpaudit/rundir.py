@@ -27,15 +27,20 @@ SEAL_LOST = (
 )
 RELEASE = "custody/release.json"  # that coins were drawn: others would be a second release
 WRITES = {  # the folders of a run that a kind of work writes in: what a killed one left there is swept
-    "train": ("", "corpus/**/", "custody/", "secret/**/", "train/**/"),
+    "train": ("", "corpus/**/", "custody/", "custody/trained/", "secret/**/", "train/**/"),
     "attack": ("attack/**/",),
     "shadows": ("attack/*/shadows/",),
-    "audit": ("audit/**/",),
-    "evaluate": ("evaluate/**/",),
-    "judge": ("judge/**/",),
+    "audit": ("audit/**/", "custody/results/audit/"),
+    "evaluate": ("evaluate/**/", "custody/results/evaluate/"),
+    "judge": ("judge/**/", "custody/results/judge/"),
     "report": ("report/**/",),
     "records": ("records/**/", "custody/records/"),
 }
+NOTED = ("audit", "evaluate", "judge")  # stages whose results are missed when they are gone
+_SOUND: set[tuple[bytes, str, bytes | None]] = (
+    set()
+)  # hash, place and seal key of outputs that were found as written
+_SEEN: dict[tuple[Path, str], str] = {}  # see `RunDir.read_now`
 _TEMPORARY = re.compile(r"(^|/)\.([^/]+)\.[0-9a-f]{8}\.tmp(?=/|$)")  # as `RunDir.new_folder` names it
 
 P = ParamSpec("P")
@@ -63,7 +68,8 @@ class RunDir:
         """
         path = self.file(relative)
         try:
-            data = json.loads(path.read_text(encoding="utf-8"))
+            text = path.read_text(encoding="utf-8")
+            data = json.loads(text)
         except FileNotFoundError:
             is_made_again = relative != PLAN and not relative.startswith("records/")
             raise missing(path) if is_made_again else self.refused(relative, "no such file") from None
@@ -75,8 +81,12 @@ class RunDir:
             raise self.refused(relative, kind_of(data), "a JSON object")
         if relative == PLAN:
             return data
-        if (wrong := custody.fault(data, _final(relative), self.seal_key())) is not None:
-            raise self.refused(relative, wrong)
+        key, place = self.seal_key(), _final(relative)
+        seen = hashlib.sha256(text.encode()).digest(), place, key
+        if seen not in _SOUND:  # the same bytes at the same place are looked at once
+            if (wrong := custody.fault(data, place, key)) is not None:
+                raise self.refused(relative, wrong)
+            _SOUND.add(seen)
         del data[custody.KEY]
         return data
 
@@ -152,9 +162,27 @@ class RunDir:
 
         The file carries the hash of its own content, sealed under the run's key where there is one.
         """
+        self._note(_final(relative))
         plain = json.loads(json.dumps({**data, "inputs": self.digests(inputs)}, default=_plain))
         stamped = custody.stamped(plain, _final(relative), self.seal_key())
         write_text(self.file(relative), json.dumps(stamped, ensure_ascii=False, indent=1) + "\n")
+
+    def _note(self, relative: str) -> None:
+        """Keeps a list of the results that a stage writes, apart from them, so that one that is deleted is missed."""
+        stage = relative.partition("/")[0]
+        if stage in NOTED and not relative.endswith(sidecar("")):
+            known = self._noted(stage)
+            if relative not in known:
+                self.write_json(_notes(stage), {"files": sorted([*known, relative])})
+
+    def _noted(self, stage: str) -> list[str]:
+        file = _notes(stage)
+        return list(self.read_json(file)["files"]) if self.file(file).is_file() else []
+
+    def gone(self) -> dict[str, str]:
+        """Results that this run had, or was about to write when it was killed, and has not -> the command that makes them."""
+        files = [file for stage in NOTED for file in self._noted(stage) if not self.file(file).is_file()]
+        return {file: _command(Path(file)) for file in files}
 
     def read_lines(self, relative: str) -> list[dict[str, Any]]:
         return list(self.iterate_lines(relative))
@@ -186,32 +214,36 @@ class RunDir:
 
     def read_sealed_lines(self, relative: str) -> list[dict[str, Any]]:
         """The rows of a file that `write_sealed_lines` wrote. Raises UsageError for other bytes than it wrote."""
-        self.require_sealed_lines(relative)
+        self.require_sealed(relative)
         return self.read_lines(relative)
 
-    def require_sealed_lines(self, relative: str) -> None:
-        """Raises UsageError for a file with other bytes than `write_sealed_lines` wrote."""
-        path, told = self.file(relative), self.file(_sidecar(relative))
+    def require_sealed(self, relative: str) -> None:
+        """Raises UsageError for a file with other bytes than `write_sealed` wrote."""
+        path, told = self.file(relative), self.file(sidecar(relative))
         if not path.is_file():
             raise missing(path)
-        known = self.read_json(_sidecar(relative))["sha256"] if told.is_file() else ()
+        known = self.read_json(sidecar(relative))["sha256"] if told.is_file() else ()
         if custody.file_digest(path) not in known:
             raise self.refused(
                 relative, "an altered one" if known else "one whose hash is not kept beside it"
             )
 
     def write_sealed_lines(self, relative: str, rows: Iterable[dict[str, Any]]) -> None:
-        """Writes rows of JSON as a whole or not at all, and their hash, sealed, to a file beside them.
-
-        The hash comes first, beside that of the rows before: whenever a kill comes, one of both fits.
-        """
+        """Writes rows of JSON, for their owner's eyes alone, as `write_sealed` does."""
         text = "".join(json.dumps(row, ensure_ascii=False, default=_plain) + "\n" for row in rows)
-        path, told = self.file(relative), self.file(_sidecar(relative))
-        known = self.read_json(_sidecar(relative))["sha256"] if told.is_file() else ()
+        self.write_sealed(relative, text, PRIVATE)
+
+    def write_sealed(self, relative: str, text: str, mode: int = 0o666, inputs: Iterable[str] = ()) -> None:
+        """Writes a text as a whole or not at all, and its hash, sealed, with those of its inputs, to a file beside it.
+
+        The hash comes first, beside that of the text before: whenever a kill comes, one of both fits.
+        """
+        path, told = self.file(relative), self.file(sidecar(relative))
+        known = self.read_json(sidecar(relative))["sha256"] if told.is_file() else ()
         before = [one for one in known if path.is_file() and one == custody.file_digest(path)]
         after = hashlib.sha256(text.encode()).hexdigest()
-        self.write_json(_sidecar(relative), {"sha256": [after, *before]})
-        write_text(path, text, PRIVATE)
+        self.write_json(sidecar(relative), {"sha256": [after, *before]}, inputs)
+        write_text(path, text, mode)
 
     def digest(self, relative: str) -> str:
         """SHA-256 of a file, or of one key of a JSON file (FILE#KEY).
@@ -228,7 +260,18 @@ class RunDir:
         return custody.file_digest(path)[:32]
 
     def digests(self, inputs: Iterable[str]) -> dict[str, str]:
-        return {relative: self.digest(relative) for relative in inputs}
+        return {name: _SEEN.get((self.path, name)) or self.digest(name) for name in inputs}
+
+    @contextmanager
+    def read_now(self, inputs: Iterable[str]) -> Iterator[None]:
+        """Within, these inputs count as they are at its beginning: whatever takes their place meanwhile was not read."""
+        mine = {(self.path, name): digest for name, digest in self.digests(inputs).items()}
+        _SEEN.update(mine)
+        try:
+            yield
+        finally:
+            for key in mine:
+                _SEEN.pop(key, None)
 
     def keyed_digest(self, relative: str) -> str:
         """HMAC-SHA-256 of a private file under the run's secret key: a plain hash would confirm a guessed corpus."""
@@ -393,7 +436,12 @@ def _final(relative: str) -> str:
     return _TEMPORARY.sub(r"\1\2", relative)
 
 
-def _sidecar(relative: str) -> str:
+def _notes(stage: str) -> str:
+    return f"custody/results/{stage}/files.json"
+
+
+def sidecar(relative: str) -> str:
+    """Where the hash of a file lies that carries none itself."""
     return f"{relative}.custody.json"
 
 

@@ -58,8 +58,10 @@ COLUMNS: dict[str, dict[str, tuple[str, str]]] = {
         "epsilon_lower": ("lower bound", "two_down"),
         "ceiling": ("ceiling", "two_down"),
         "verdict": ("verdict", "text"),
+        "control_verdict": ("without noise", "text"),
         "ledger": ("ledger", "text"),
-        "ledger_reason": ("since", "text"),
+        "ledger_reason": ("because", "text"),
+        "mark": ("made", "text"),
     },
     "verdicts": {
         "arm": ("arm", "text"),
@@ -72,6 +74,7 @@ COLUMNS: dict[str, dict[str, tuple[str, str]]] = {
         "records_auc": ("AUC of real units", "interval"),
         "blind_auc": ("blind AUC", "three"),
         "verdict": ("verdict", "text"),
+        "control_verdict": ("without noise", "text"),
     },
     "inside": {
         "arm": ("arm", "text"),

@@ -1,7 +1,10 @@
 """A run directory as the stages would leave it, made up in a moment: for tests of what reads finished runs."""
 
+import atexit
 import json
 import math
+import shutil
+import tempfile
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -43,6 +46,20 @@ def run(
 ) -> tuple[RunDir, Plan]:
     """A run with the outputs of `stages`, its arms sft-inf, -eps8, -eps4, -eps1 and dpo-sigmoid-eps8."""
     plan = plan_named(name, insecure_seed) if plan is None else plan
+    key = (stages, repr(plan), judge_fit)
+    if key not in _MADE:
+        _MADE[key] = _made(stages, plan, judge_fit)
+    made = _MADE[key]
+    shutil.copytree(made.path, runs / made.name, dirs_exist_ok=True)
+    return RunDir(runs / made.name), plan
+
+
+_MADE: dict[tuple[tuple[str, ...], str, bool], RunDir] = {}  # each test has a copy
+
+
+def _made(stages: tuple[str, ...], plan: Plan, judge_fit: bool) -> RunDir:
+    runs = Path(tempfile.mkdtemp(prefix="fabricated-"))
+    atexit.register(shutil.rmtree, runs, ignore_errors=True)
     run_dir = rundir.open_or_create(plan.to_json(), "fabricated", runs)
     declarations.keep(run_dir, plan)
     corpus(run_dir)
@@ -60,7 +77,7 @@ def run(
         evaluate(run_dir, plan)
     if "judge" in stages:
         judge(run_dir, plan, judge_fit)
-    return run_dir, plan
+    return run_dir
 
 
 def plan_named(name: str, insecure_seed: int | None = None) -> Plan:

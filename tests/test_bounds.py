@@ -104,6 +104,7 @@ def test_a_credible_interval_is_not_called_a_bound(tmp_path: Path) -> None:
     [
         ("", "expected columns score and included, got none"),
         ("score,member\n1,1\n", "expected columns score and included, got score, member"),
+        ("score,score,included\n1,2,1\n", "expected one column score, got several"),
         ("score,included\n" + "1,1\n0,0\n" * 5, "expected at least 20 scores, got 10"),
         ("score,included\nnan,1\n" + "1,1\n0,0\n" * 15, "row 1: score: expected a number"),
         ("score,included\n1,1\n,0\n" + "1,1\n0,0\n" * 15, "row 2: score: expected a number"),

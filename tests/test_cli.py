@@ -695,7 +695,7 @@ def test_an_insecure_seed_withdraws_the_claim_wherever_it_is_shown(call: Call, s
 
 
 OUR_LINES = re.compile(
-    r"[\w :,.&()'-]+( \.\.\.|: done \(.+ s\)|: \d+(/\d+)? \(\d+ s\))|sft-\w+: left out for want of .*|near-duplicates: .*|report: .*|commitment.*|note.*|blind baseline: .*"
+    r"[\w :,.&()'-]+( \.\.\.|: done \(.+ s\)|: \d+(/\d+)? \(\d+ s\))|sft-\w+: left out for want of .*|near-duplicates: .*|report: .*|not on the page: .*|commitment.*|note.*|blind baseline: .*"
 )
 
 

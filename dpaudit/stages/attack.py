@@ -10,7 +10,7 @@ from dpaudit.recipe import Kind, Recipe
 from dpaudit.rundir import RunDir, alone, missing
 from dpaudit.stages import custody, extract, membership, preference, shadows, weights
 from dpaudit.stages.prepare import load_candidates
-from dpaudit.stages.scores import Job, scores_are_current
+from dpaudit.stages.scores import Job, score_inputs, scores_are_current
 from dpaudit.suite import Arm, Plan
 
 if TYPE_CHECKING:
@@ -53,10 +53,11 @@ def run(
     jobs = _stale(run_dir, plan, found, chosen, progress, recipes)
     if not jobs:
         return
-    with progress.task(f"attack {kind}: loading the model and its adapters", total=1) as advance:
-        model = _load(run_dir, plan, [job.arm for job in jobs])
-        advance(1)
-    SCORERS[kind](run_dir, plan, progress, jobs, candidates, model)
+    with run_dir.read_now(dict.fromkeys(file for job in jobs for file in score_inputs(job.arm.name))):
+        with progress.task(f"attack {kind}: loading the model and its adapters", total=1) as advance:
+            model = _load(run_dir, plan, [job.arm for job in jobs])
+            advance(1)
+        SCORERS[kind](run_dir, plan, progress, jobs, candidates, model)
 
 
 def trained_arms(

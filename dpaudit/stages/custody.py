@@ -26,9 +26,12 @@ SEALED = "hashes and seals agree; the coins are looked at by train and attack al
 def require(run_dir: RunDir, plan: Plan) -> None:
     """Raises UsageError where the run, or any arm of it that is trained, is not what was written."""
     require_run(run_dir)
-    for arm in suite.arms(plan.suite):
-        if run_dir.file(f"train/{arm.name}").exists():
-            require_arm(run_dir, arm.name)
+    known = {arm.name for arm in suite.arms(plan.suite)}
+    for folder in sorted(run_dir.file("train").glob("[!.]*")):
+        if folder.name not in known:
+            raise UsageError(str(folder), expected=f"arms of this run's plan: {', '.join(sorted(known))}", got="another one",
+                             remedy="move it out of the run")  # fmt: skip
+        require_arm(run_dir, folder.name)
 
 
 def require_run(run_dir: RunDir) -> None:

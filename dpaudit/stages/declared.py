@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
-from dpaudit import claims, control, declarations, recipe
+from dpaudit import claims, control, declarations, recipe, suite
 from dpaudit.errors import UsageError
 from dpaudit.rundir import RunDir, writing
 from dpaudit.stages import custody, inside, outputs
@@ -79,7 +79,21 @@ def _verdict(run_dir: RunDir, plan: Plan, said: DeclaredClaim) -> dict[str, Any]
     }
     ledger, why = _ledger(run_dir, said)
     verdict = asdict(decide(claim, lower, ceiling, control.broken(audited)))
-    return {**told, **verdict, "ledger": ledger, "ledger_reason": why}
+    beside = {"control_verdict": _without_noise(run_dir, plan, said.arm, claim)}
+    return {**told, **verdict, **beside, "ledger": ledger, "ledger_reason": why}
+
+
+def _without_noise(run_dir: RunDir, plan: Plan, arm: str, claim: Claim) -> str | None:
+    """What the same attack says of the same claim on the arm without noise; None where none was audited."""
+    known = {one.name: one for one in suite.arms(plan.suite) if not one.twin}
+    files = {one: audit_file(one.name, plan.suite.primary) for one in known.values()}
+    audits = {
+        one: run_dir.read_json(file)
+        for one, file in files.items()
+        if run_dir.is_current(file, audit_inputs(one.name, plan.suite.primary))
+    }
+    found: str | None = control.behind(known[arm], claim, audits)["control_verdict"]
+    return found
 
 
 def _ledger(run_dir: RunDir, said: DeclaredClaim) -> tuple[str | None, str | None]:

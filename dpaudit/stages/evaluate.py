@@ -39,7 +39,8 @@ def run(run_dir: RunDir, plan: Plan, progress: Progress) -> None:
     base = weights.of_base(plan.suite.model.base)
     pending = [name for name in names if not _is_current(run_dir, name, base)]
     if pending:
-        _evaluate(run_dir, plan, pending, files, base, progress)
+        with run_dir.read_now(dict.fromkeys(file for name in pending for file in _weights(name))):
+            _evaluate(run_dir, plan, pending, files, base, progress)
     _mark_uninformative(run_dir, trained)
     made_from = [*map(_output, names), SETTINGS]
     if not run_dir.is_current(SUMMARY, made_from):

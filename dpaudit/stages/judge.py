@@ -56,25 +56,26 @@ def run(
     found = _write_rubric(run_dir, plan, settings)
     if run_dir.is_current(SUMMARY, [*_inputs(names), SETTINGS, PASSPORT]):
         return
-    asker = _Asker(run_dir, plan, found, judge, allow_egress)
-    passport = _passport(run_dir, plan, asker, progress)
-    pairs = [(a, b) for a, b in quality.references(arms, settings.against) if b in names]
-    judgements: list[Row] = []
-    if passport["fit"]:
-        prompts = prompts_of(_heldout(run_dir), settings.prompts)
-        answers = _answers(run_dir, plan, names, prompts, progress)
-        judgements = _judge(asker, found, prompts, answers, pairs, progress)
-    run_dir.write_sealed_lines(JUDGEMENTS, judgements)
-    summary = {
-        "rubric": found.name,
-        "title": found.title,
-        "kind": found.kind,
-        "fit": passport["fit"],
-        "reason": None if passport["fit"] else "; ".join(passport["reasons"]),
-        "passport": {key: value for key, value in passport.items() if key != "inputs"},
-        "pairs": [pair_summary(judgements, arm, against) for arm, against in pairs],
-    }
-    run_dir.write_json(SUMMARY, summary, [*_inputs(names), SETTINGS, PASSPORT])
+    with run_dir.read_now(_inputs(names)):
+        asker = _Asker(run_dir, plan, found, judge, allow_egress)
+        passport = _passport(run_dir, plan, asker, progress)
+        pairs = [(a, b) for a, b in quality.references(arms, settings.against) if b in names]
+        judgements: list[Row] = []
+        if passport["fit"]:
+            prompts = prompts_of(_heldout(run_dir), settings.prompts)
+            answers = _answers(run_dir, plan, names, prompts, progress)
+            judgements = _judge(asker, found, prompts, answers, pairs, progress)
+        run_dir.write_sealed_lines(JUDGEMENTS, judgements)
+        summary = {
+            "rubric": found.name,
+            "title": found.title,
+            "kind": found.kind,
+            "fit": passport["fit"],
+            "reason": None if passport["fit"] else "; ".join(passport["reasons"]),
+            "passport": {key: value for key, value in passport.items() if key != "inputs"},
+            "pairs": [pair_summary(judgements, arm, against) for arm, against in pairs],
+        }
+        run_dir.write_json(SUMMARY, summary, [*_inputs(names), SETTINGS, PASSPORT])
 
 
 @alone("judge")

@@ -2,12 +2,13 @@
 
 from pathlib import PurePosixPath
 
-from dpaudit.errors import Gathering
-from dpaudit.rundir import RunDir
+from dpaudit.errors import Gathering, UsageError
+from dpaudit.rundir import RunDir, sidecar
 from dpaudit.stages import custody
 from dpaudit.suite import Plan
 
-RESULTS = ("attack", "audit", "evaluate", "judge")
+KINDS = (".json", ".jsonl", ".parquet", ".html")
+RESULTS = ("attack", "audit", "evaluate", "judge", "report")
 
 
 def require(run_dir: RunDir, plan: Plan) -> None:
@@ -24,26 +25,34 @@ def require(run_dir: RunDir, plan: Plan) -> None:
 
 def results(run_dir: RunDir) -> list[str]:
     """The files that stages wrote about arms, beside what of them is of libraries' or of a killed command's."""
-    files = [file for folder in RESULTS for file in sorted(run_dir.file(folder).rglob("*")) if file.is_file()]
-    parts = [
-        (file.relative_to(run_dir.path).as_posix(), file.relative_to(run_dir.path).parts) for file in files
-    ]
+    found = [file for folder in RESULTS for file in sorted(run_dir.file(folder).rglob("*"))]
+    parts = {file: file.relative_to(run_dir.path).parts for file in found}
     return [
-        name
-        for name, within in parts
-        if "adapter" not in within and not any(p.startswith(".") for p in within)
+        "/".join(within)
+        for file, within in parts.items()
+        if (file.is_symlink() or not file.is_dir() or file.suffix in KINDS)
+        and "adapter" not in within
+        and not any(part.startswith(".") for part in within)
     ]
 
 
 def _require(run_dir: RunDir, file: str) -> None:
+    path = run_dir.file(file)
+    if (
+        path.is_symlink() or not path.is_file()
+    ):  # a folder behind a link would be read by others and not looked at here
+        got = "a link" if path.is_symlink() else "a folder" if path.is_dir() else "something else"
+        raise UsageError(str(path), expected="a file that this run wrote", got=got, remedy="move it away, and put the file in its place")  # fmt: skip
     if file.endswith(".parquet"):
         from dpaudit.stages import scores  # it loads NumPy
 
         scores.read_file(run_dir, file)
-    elif file.endswith(".jsonl"):
-        run_dir.require_sealed_lines(file)
+    elif file.endswith((".jsonl", ".html")):
+        run_dir.require_sealed(file)
     elif file.endswith(".json"):
         found = run_dir.read_json(file)
+        if file.endswith(sidecar("")):
+            run_dir.require_sealed(file.removesuffix(sidecar("")))
         if file.endswith("/membership.json"):  # of a shadow model
             custody.require_files(
                 run_dir, str(PurePosixPath(file).parent), found["files"], {PurePosixPath(file).name}

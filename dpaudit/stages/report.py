@@ -9,7 +9,7 @@ from dpaudit import declarations, record_chain
 from dpaudit.canary import CORPUS_FAMILIES
 from dpaudit.errors import UsageError
 from dpaudit.progress import Progress
-from dpaudit.rundir import RunDir, alone, missing, write_text
+from dpaudit.rundir import RunDir, alone, missing
 from dpaudit.stages import custody, inside, outputs
 from dpaudit.suite import Arm, Plan, arms, start_of
 
@@ -57,11 +57,13 @@ SAID = (
     "ceiling",
     "verdict",
     "reason",
+    "control_verdict",
     "ledger",
     "ledger_reason",
     "mark",
     "date",
 )
+PAGE, FIGURES = "report/index.html", "report/report.json"
 CLAIMS = "audit/claims.json"  # the file that `verify --run` leaves
 ASKED = ("evaluation", "judging")
 STEP = ("step", "loss", "clipped_share")
@@ -101,11 +103,23 @@ def run(run_dir: RunDir, plan: Plan, progress: Progress) -> Path:
     outputs.require(run_dir, plan)
     reading = Reading(run_dir)
     report = assemble(reading, plan)
-    run_dir.write_json("report/report.json", report, reading.files)
-    place = run_dir.file("report/index.html")
-    write_text(place, page.render(run_dir.read_json("report/report.json")))
-    progress.say(f"report: {place}")
-    return place
+    run_dir.write_json(FIGURES, report, reading.files)
+    run_dir.write_sealed(PAGE, page.render(run_dir.read_json(FIGURES)), inputs=[FIGURES])
+    lacking = _lacking(report["stages"]) + [f"{gone['file']}, which is gone, type `{gone['command']}`" for gone in report["gone"]]  # fmt: skip
+    if lacking:
+        progress.say(f"not on the page: {'; '.join(lacking)}")
+    progress.say(f"report: {run_dir.file(PAGE)}")
+    return run_dir.file(PAGE)
+
+
+def _lacking(stages: dict[str, Any]) -> list[str]:
+    """What is not on the page that a command would bring there, and that command."""
+    told = []
+    for name, stage in stages.items():
+        if stage["state"] in ("partial", "out of date", "not run"):
+            arms = f" of {', '.join(stage['absent'])}" if stage["state"] == "partial" else ""
+            told.append(f"{name}{arms}, {'out of date, ' if stage['stale'] else ''}type `{stage['command']}`")
+    return told
 
 
 def assemble(reading: Reading, plan: Plan) -> dict[str, Any]:
@@ -135,6 +149,7 @@ def assemble(reading: Reading, plan: Plan) -> dict[str, Any]:
         "judge": _judge(reading),
         "asked": {record: _asked(reading, record) for record in ASKED},
         "claims": _claims(reading),
+        "gone": [{"file": file, "command": command} for file, command in reading.run_dir.gone().items()],
         "records_lost": [asdict(loss) for loss in declarations.lost(reading.run_dir)],
     }
     return {**report, "stages": _stages(report, [arm.name for arm in grid], plan, reading)}

@@ -13,8 +13,21 @@ from dpaudit import audit_key, custody, overview, pipeline, planting, rundir, su
 from dpaudit.cli import _forecast
 from dpaudit.errors import UsageError
 from dpaudit.progress import Progress
+from dpaudit.recipe import load as load_recipe
 from dpaudit.rundir import SEAL_KEY, RunDir
-from dpaudit.stages import attack, audit, declared, evaluate, judge, merge, report, shadows, train, weights
+from dpaudit.stages import (
+    attack,
+    audit,
+    declared,
+    evaluate,
+    judge,
+    merge,
+    report,
+    scores,
+    shadows,
+    train,
+    weights,
+)
 from dpaudit.stages import custody as chain
 from dpaudit.suite import (
     Candidates,
@@ -346,7 +359,8 @@ def rows_changed(file: Path, _: Path) -> None:
 
 @pytest.mark.parametrize(
     ("file", "fault"),
-    [(f"attack/{ARM}/calibrated.parquet", rows_changed), ("audit/near_duplicates.json", digit), ("judge/replay.jsonl", digit)],
+    [(f"attack/{ARM}/calibrated.parquet", rows_changed), ("audit/near_duplicates.json", digit), ("judge/replay.jsonl", digit),
+     ("judge/judgements.jsonl", delete), ("report/index.html", digit)],
 )  # fmt: skip
 def test_a_result_that_was_altered_is_named_alike_by_every_reader(
     file: str, fault: Callable[[Path, Path], None], run_dir: RunDir, plan: Plan
@@ -359,10 +373,58 @@ def test_a_result_that_was_altered_is_named_alike_by_every_reader(
         "verify": lambda: declared.require_ready(run_dir, replace(plan, suite=replace(plan.suite, claims=(claim,)))),
     }  # fmt: skip
     for name, read in readers.items():
-        with pytest.raises(UsageError, match=rf"{file}: .*; delete it and type `dpaudit ") as error:
+        with pytest.raises(UsageError, match=rf"{file}: .*type `dpaudit ") as error:
             read()
         assert error.value.exit_code == 2 and "earlier" not in str(error.value), name
     assert file in overview.run_row(run_dir)["caveat"]
+
+
+@pytest.mark.parametrize(
+    ("file", "command"),
+    [(f"audit/{ARM}/extraction.json", "attack extract"), ("audit/summary.json", "attack mia"), (f"evaluate/{ARM}.json", "eval")],
+)  # fmt: skip
+def test_a_result_that_is_gone_is_missed(
+    file: str, command: str, run_dir: RunDir, plan: Plan, capsys: Any
+) -> None:
+    assert not run_dir.gone() and "gone" not in overview.details(run_dir, plan)
+    run_dir.file(file).unlink()
+    page = report.run(run_dir, plan, Progress()).read_text()
+    assert f"<code>{file}</code> (type <code>dpaudit {command}</code>)" in page
+    assert f"{file}, which is gone, type `dpaudit {command}`" in capsys.readouterr().err
+    assert overview.details(run_dir, plan)["gone"] == [{"file": file, "type": f"dpaudit {command}"}]
+
+
+def test_results_behind_a_link_and_arms_of_others_are_refused(run_dir: RunDir, plan: Plan) -> None:
+    folder = run_dir.file(f"audit/{ARM}")
+    folder.rename(run_dir.path / "elsewhere")
+    folder.symlink_to(run_dir.path / "elsewhere")
+    with pytest.raises(UsageError, match=rf"audit/{ARM}: expected a file that this run wrote, got a link"):
+        overview.details(run_dir, plan)
+    folder.unlink()
+    shutil.copytree(run_dir.file(f"train/{ARM}"), run_dir.file("train/sft-eps3"))
+    with pytest.raises(
+        UsageError, match=r"train/sft-eps3: expected arms of this run's plan: .*; move it out"
+    ):
+        report.run(run_dir, plan, QUIET)
+
+
+def test_scores_of_an_arm_that_is_exchanged_meanwhile_are_not_those_of_its_successor(
+    run_dir: RunDir, plan: Plan, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loaded = attack._load
+
+    def load(*words: Any) -> Any:
+        model = loaded(*words)
+        shutil.rmtree(run_dir.file(f"train/{ARM}"))
+        train.run(run_dir, plan, QUIET, [ARM], workers=1)
+        return model
+
+    monkeypatch.setattr(attack, "_load", load)
+    attack.run(run_dir, plan, QUIET, "mia", arms=[ARM], recipes=["calibrated"])
+    assert not scores.scores_are_current(run_dir, ARM, load_recipe("calibrated"))
+    monkeypatch.setattr(attack, "_load", loaded)
+    attack.run(run_dir, plan, QUIET, "mia", arms=[ARM], recipes=["calibrated"])
+    assert scores.scores_are_current(run_dir, ARM, load_recipe("calibrated"))
 
 
 def test_no_other_coins_are_thrown_over_a_release(run_dir: RunDir, plan: Plan) -> None:

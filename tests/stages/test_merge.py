@@ -236,7 +236,7 @@ def test_another_base_of_the_same_shape_is_refused(adapter: Path, tmp_path: Path
     tensors = load_file(base / "model.safetensors")
     first = min(tensors)
     save_file(tensors | {first: tensors[first] + 0.05}, base / "model.safetensors", {"format": "pt"})
-    wanted = r"expected a base of the weights that .*, got .*base with another model\.safetensors; .* --model"
+    wanted = r"expected the base that .*, got .*base with another model\.safetensors; .* --model"
     with pytest.raises(UsageError, match=wanted):
         merged(adapter, tmp_path / "out", model=str(base))
     assert not (tmp_path / "out").exists()

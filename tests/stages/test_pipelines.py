@@ -220,7 +220,7 @@ OPEN = {"claim": {"epsilon": "inf"}, "mechanism": {"noise_multiplier": 0.0, "sam
         ({"steps_done": 4}, 4.0, {}, "expected a ledger of all 5 steps, got one of 4"),
         ({"epsilon_pld": 0.01}, 4.0, {}, "expected at least the epsilon that its mechanism and stages spend"),
         ({"claim": {"epsilon": 0.01}}, 4.0, {}, "expected at most the claimed epsilon 0.01 as epsilon_pld"),
-        ({"base_weights": {"model.safetensors": "0" * 32}}, 4.0, {}, r"expected a base of the weights that .* with another model\.safetensors"),
+        ({"base_files": {"model.safetensors": "0" * 32}}, 4.0, {}, "expected the base that .* with another .*; restore that model"),
     ],
 )  # fmt: skip
 def test_starts_that_do_not_fit(

@@ -256,9 +256,7 @@ def test_a_finished_run_is_skipped_and_never_trained_again_unasked(
     assert run_dir.is_current("train/sft-inf/train.json", train.INPUTS)
 
 
-def test_an_arm_of_other_weights_than_the_bases_present_ones_is_refused(
-    toy_model_dir: Path, tmp_path: Path
-) -> None:
+def test_an_arm_of_another_base_than_the_present_one_is_refused(toy_model_dir: Path, tmp_path: Path) -> None:
     """Its adapter says nothing on another base: an attack would find no member, and the claim would stand."""
     base = Path(shutil.copytree(toy_model_dir, tmp_path / "base"))
     plan = make_plan(base)
@@ -283,9 +281,16 @@ def test_an_arm_of_other_weights_than_the_bases_present_ones_is_refused(
     save_file({name: 2 * weight for name, weight in weights.items()}, file, {"format": "pt"})
     other = file.read_bytes()
     for stage in stages:
-        with pytest.raises(UsageError, match=r"train\.json: expected an adapter of the weights that .*base has now, got one of others"):  # fmt: skip
+        with pytest.raises(UsageError, match=r"train\.json: expected an adapter of the model that .*base is now, got one of another model\.safetensors"):  # fmt: skip
             stage()
     assert not run_dir.file("attack").exists()
+    for name in ("config.json", "tokenizer.json", "chat_template.jinja"):
+        known = (base / name).read_text()
+        (base / name).write_text(known + " ")
+        others = ", ".join(sorted((name, file.name)))
+        with pytest.raises(UsageError, match=f"got one of another {others};"):
+            evaluate.run(run_dir, plan, QUIET)
+        (base / name).write_text(known)
     file.unlink()
     with pytest.raises(UsageError) as caught:
         merge.run(merge.of_run(run_dir, plan, "sft-inf"), tmp_path / "merged", "1GB", QUIET)

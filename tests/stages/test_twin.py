@@ -104,7 +104,7 @@ def test_attacks_and_judge_leave_it_out(finished: tuple[RunDir, Plan]) -> None:
     ):
         attack.trained_arms(run_dir, plan, QUIET, ["sft-inf-twin"])
     judged = replace(plan, suite=replace(plan.suite, judging=suite.Judging(rubric="local_short")))
-    assert judge.compared(run_dir, judged) == [INF]
+    assert judge.require_ready(run_dir, judged) == [INF]
 
 
 def test_the_page_holds_what_canaries_cost(finished: tuple[RunDir, Plan]) -> None:
