@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterator
+from functools import cache
 from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
@@ -46,25 +47,28 @@ def render_verification(found: dict[str, Any]) -> str:
 
 
 def _rendered(template: str, report: dict[str, Any], drawn: dict[str, Any]) -> str:
-    folder = content.shipped("reports")
-    environment = Environment(
-        loader=FileSystemLoader(folder),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
-
     def num(pointer: str, style: str = "text") -> Markup:
         return data_element(report, pointer, style)
 
     def each(pointer: str) -> list[tuple[str, Any]]:
         return list(_members(pointer, look_up(report, pointer)))
 
-    environment.globals.update(num=num, each=each, ptr=join)
-    css = Markup((folder / "page.css").read_text(encoding="utf-8"))
-    return environment.get_template(template).render(r=report, css=css, charts=drawn)
+    css = Markup((content.shipped("reports") / "page.css").read_text(encoding="utf-8"))
+    shown = {"r": report, "css": css, "charts": drawn, "num": num, "each": each, "ptr": join}
+    return _environment().get_template(template).render(shown)
+
+
+@cache
+def _environment() -> Environment:
+    """Kept, since a template takes longer to compile than to fill."""
+    return Environment(
+        loader=FileSystemLoader(content.shipped("reports")),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
 
 
 def look_up(report: Any, pointer: str) -> Any:

@@ -8,6 +8,17 @@ import pytest
 # Toy models gain nothing from threads, and threads that wait for each other on a busy machine cost ten times the work
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+LONGEST = (  # files by the time that they take: two processes end together when these begin first
+    "test_cli", "test_report", "test_train", "test_verify", "test_fuzz", "test_privacy", "test_pipelines", "test_resume", "test_parallel",
+    "test_planning", "test_preference", "test_kills", "test_ranks", "test_shadows", "test_axes", "test_accounting", "test_subsampled",
+    "test_audit", "test_inside", "test_false_refutation", "test_selftest", "test_custody", "test_bounds", "test_prepare",
+)  # fmt: skip
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: LONGEST.index(item.path.stem) if item.path.stem in LONGEST else len(LONGEST))
+
+
 SENTENCES = [
     "I have a sore throat and a mild fever since Monday. What should I take?",
     "Take 500 mg of paracetamol every six hours and drink plenty of water.",

@@ -113,10 +113,6 @@ def test_an_arm_that_is_killed_while_it_trains(small: World, sent: signal.Signal
     assert kills.killed(small, BY_NAME["train one"], sent, random.Random(3))
 
 
-def test_a_disk_that_fills_while_an_arm_trains(small: World) -> None:
-    assert filled(small, BY_NAME["train one"], 120)
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("stage", STAGES, ids=lambda stage: stage.name)
 def test_a_full_disk_and_one_that_takes_no_writing(whole: World, stage: Stage) -> None:

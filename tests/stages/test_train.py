@@ -53,7 +53,7 @@ def finished(toy_model_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> t
     """A run with all arms trained. Tests only read it."""
     plan = make_plan(toy_model_dir)
     run_dir = prepared(plan, tmp_path_factory.mktemp("runs"))
-    train.run(run_dir, plan, QUIET)
+    train.run(run_dir, plan, QUIET, workers=1)
     return run_dir, plan
 
 
@@ -268,7 +268,7 @@ def test_an_arm_of_another_base_than_the_present_one_is_refused(toy_model_dir: P
         lambda: train.run(run_dir, plan, QUIET, only=["sft-eps4"]),
         lambda: evaluate.run(run_dir, plan, QUIET),
         lambda: judge.run(run_dir, plan, QUIET),
-        lambda: shadows.ensure(run_dir, plan, QUIET, suite.arms(plan.suite)[0], 2),
+        lambda: shadows.ensure(run_dir, plan, QUIET, suite.arms(plan.suite)[0], 2, workers=1),
         lambda: merge.run(
             merge.of_run(run_dir, plan, "sft-inf", str(base)), tmp_path / "merged", "1GB", QUIET
         ),
@@ -420,7 +420,7 @@ def test_bad_settings_are_one_line_and_leave_nothing(
     plan = make_plan(toy_model_dir, **settings)
     run_dir = prepared(plan, tmp_path)
     with pytest.raises(UsageError, match=message) as caught:
-        train.run(run_dir, plan, QUIET, only)
+        train.run(run_dir, plan, QUIET, only, workers=1)
     assert "\n" not in str(caught.value)
     assert not list(run_dir.path.glob("train/*"))
     assert not list(run_dir.path.glob("train/.*"))
