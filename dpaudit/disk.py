@@ -1,6 +1,7 @@
 """A disk that is full or takes no writing, in one line that names the folder, whatever library met it."""
 
 import errno
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -39,6 +40,35 @@ def room(folder: Path) -> Iterator[None]:
         if told is None:
             raise
         raise told from error
+
+
+def remove(path: Path) -> None:
+    """Removes a file or a folder with all in it, if it is there. An interrupt waits until that is done."""
+    try:
+        _remove(path)
+    except KeyboardInterrupt:
+        _remove(path)
+        raise
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
+
+
+@contextmanager
+def gone_after(path: Path) -> Iterator[None]:
+    """What is made at `path` within is gone when the block ends, whichever step an interrupt breaks off."""
+    try:
+        try:
+            yield
+        finally:
+            remove(path)
+    except KeyboardInterrupt:
+        remove(path)  # it may have come before that began
+        raise
 
 
 def is_full(error: BaseException) -> str | None:

@@ -3,7 +3,6 @@
 import json
 import re
 import shlex
-import shutil
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
@@ -11,7 +10,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from dpaudit import content, declarations, rundir, suite
+from dpaudit import content, declarations, disk, rundir, suite
 from dpaudit.errors import Gathering, PartialError, UsageError
 from dpaudit.progress import Progress
 from dpaudit.rundir import RunDir
@@ -384,7 +383,7 @@ def _no_remains(run_dir: RunDir, is_new: bool) -> Iterator[None]:
         yield
     except (UsageError, PartialError, OSError):
         if is_new and not run_dir.file("train").exists():
-            shutil.rmtree(run_dir.path, ignore_errors=True)
+            disk.remove(run_dir.path)
         raise
 
 

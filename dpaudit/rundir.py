@@ -346,21 +346,20 @@ class RunDir:
 
     def new_folder(self, relative: str) -> Path:
         """A new folder beside `relative`, mode 0700, whose name `sweep` knows: who asks for it removes it."""
+        return _made(self._temporary(relative))
+
+    def _temporary(self, relative: str) -> Path:
         final = self.file(relative)
-        temporary = final.with_name(f".{final.name}.{secrets.token_hex(4)}.tmp")
-        with disk.room(final.parent):
-            temporary.mkdir(parents=True, mode=0o700)  # texts and secrets are in it
-        return temporary
+        return final.with_name(f".{final.name}.{secrets.token_hex(4)}.tmp")
 
     @contextmanager
     def work_folder(self, relative: str) -> Iterator[Path]:
         """A `new_folder` that is gone when the block ends."""
-        folder = self.new_folder(relative)
-        try:
+        folder = self._temporary(relative)
+        with disk.gone_after(folder):
+            _made(folder)
             with disk.room(folder.parent):
                 yield folder
-        finally:
-            shutil.rmtree(folder, ignore_errors=True)
 
     @contextmanager
     def whole_directory(self, relative: str) -> Iterator[Path]:
@@ -371,6 +370,12 @@ class RunDir:
             if final.exists():
                 shutil.rmtree(final)
             temporary.rename(final)
+
+
+def _made(folder: Path) -> Path:
+    with disk.room(folder.parent):
+        folder.mkdir(parents=True, mode=0o700)  # texts and secrets are in it
+    return folder
 
 
 def keyed_file_digest(path: Path, key: bytes) -> str:
@@ -408,11 +413,9 @@ def whole_file(path: Path) -> Iterator[Path]:
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
     with disk.room(path.parent):
         path.parent.mkdir(parents=True, exist_ok=True)
-        try:
+        with disk.gone_after(temporary):
             yield temporary
             temporary.replace(path)
-        finally:
-            temporary.unlink(missing_ok=True)
 
 
 def missing(path: Path, command: str = "") -> UsageError:
@@ -523,10 +526,7 @@ def left_of(path: Path) -> list[Path]:
 
 def _remove(paths: Iterable[Path]) -> None:
     for left in list(paths):
-        if left.is_dir() and not left.is_symlink():
-            shutil.rmtree(left, ignore_errors=True)
-        else:
-            left.unlink(missing_ok=True)
+        disk.remove(left)
 
 
 def existing(runs: Path = RUNS) -> list[RunDir]:

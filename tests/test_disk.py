@@ -6,12 +6,14 @@ import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from dpaudit import disk
 from dpaudit.errors import PartialError, UsageError
+from dpaudit.rundir import RunDir
 
 MiB = 1 << 20
 
@@ -137,3 +139,26 @@ def test_a_folder_that_takes_no_writing_is_named(tmp_path: Path) -> None:
         )
     finally:
         subprocess.run(["umount", str(place)], check=True)
+
+
+@pytest.mark.parametrize("is_after", [False, True])
+@pytest.mark.parametrize("step", ["_remove", "remove", "room"])
+def test_an_interrupt_at_any_step_leaves_no_work_folder(
+    step: str, is_after: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    work, is_first = getattr(disk, step), True
+
+    def broken_off(path: Path) -> Any:
+        nonlocal is_first
+        was_first, is_first = is_first, False
+        if was_first and not is_after:
+            raise KeyboardInterrupt
+        found = work(path)
+        if was_first:
+            raise KeyboardInterrupt
+        return found
+
+    monkeypatch.setattr(disk, step, broken_off)
+    with pytest.raises(KeyboardInterrupt), RunDir(tmp_path).work_folder("evaluate/cache") as folder:
+        (folder / "text").write_text("private")
+    assert not list(tmp_path.rglob("*.tmp"))

@@ -17,7 +17,7 @@ from typing import Any
 
 import safetensors.torch
 
-from dpaudit import custody
+from dpaudit import custody, disk
 from dpaudit.errors import UsageError
 from dpaudit.rundir import RunDir
 from dpaudit.stages.custody import require_files
@@ -107,7 +107,7 @@ class Checkpoints:
     def clear(self) -> None:
         """Deletes every checkpoint and every generator of the arm."""
         self._drop(keep=None)
-        shutil.rmtree(self.run_dir.file(self.folder), ignore_errors=True)
+        disk.remove(self.run_dir.file(self.folder))
 
     def _broken(self, file: Path) -> UsageError:
         return UsageError(str(file), expected="a whole file of a checkpoint", got="a broken one",

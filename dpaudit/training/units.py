@@ -1,7 +1,6 @@
 """Encoded units in files, read back one at a time: a training set of any length takes no memory."""
 
 import os
-import shutil
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
@@ -47,7 +46,7 @@ class StoredUnits(Sequence[Sequence[Example]]):
             with disk.room(folder.parent):
                 _write(folder, units)
         except BaseException:
-            shutil.rmtree(folder, ignore_errors=True)
+            disk.remove(folder)
             raise
         found = cls(folder)
         found.close = weakref.finalize(found, _remove, folder, os.getpid())
@@ -149,4 +148,4 @@ def _opened(owner: StoredUnits, path: Path) -> int:
 
 def _remove(folder: Path, process: int) -> None:
     if os.getpid() == process:  # a forked reader ends before its parent does
-        shutil.rmtree(folder, ignore_errors=True)
+        disk.remove(folder)
