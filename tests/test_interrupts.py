@@ -52,6 +52,7 @@ def test_what_the_shell_has_ignored_stays_ignored() -> None:
         with interrupts.heard():
             os.kill(os.getpid(), signal.SIGHUP)
             time.sleep(0.05)
+            assert not interrupts.came()
     finally:
         signal.signal(signal.SIGHUP, before)
 
