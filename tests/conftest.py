@@ -1,6 +1,7 @@
 """Fixtures that several test modules share."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,16 @@ LONGEST = (  # files by the time that they take: two processes end together when
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: LONGEST.index(item.path.stem) if item.path.stem in LONGEST else len(LONGEST))
+
+
+@pytest.fixture(autouse=True, scope="session")
+def arms_train_in_this_process() -> Iterator[None]:
+    """Another process imports for seconds, and a toy arm trains in less: tests of several processes name `workers`."""
+    from dpaudit.stages import train
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(train, "default_workers", lambda base: 1)
+        yield
 
 
 SENTENCES = [

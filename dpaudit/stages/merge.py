@@ -90,7 +90,8 @@ def run(source: Source, out: Path, shard_size: str, progress: Progress) -> dict[
 
     merge.check(shard_size, source.dtype)
     if out.exists() or out.is_symlink():
-        raise UsageError(f"--out {out}", expected="a folder that is not there yet", got="an existing one")
+        with making(out):  # what a killed merge left beside it goes
+            raise UsageError(f"--out {out}", expected="a folder that is not there yet", got="an existing one")
     weights.require_trained_on(source.adapter.parent / "train.json", source.base, "train the adapter anew")
     kept = _kept(source)
     with making(out), RunDir(out.parent).whole_directory(out.name) as folder:

@@ -2,6 +2,8 @@
 
 import json
 import shutil
+import subprocess
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +11,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from dpaudit import custody, ledger
+from dpaudit import custody, ledger, lock
 from dpaudit.errors import UsageError
 from dpaudit.models import hf
 from dpaudit.models import merge as merging
@@ -122,10 +124,15 @@ def test_the_cards_snippet_loads_it(adapter: Path, tmp_path: Path) -> None:
 
 
 def test_an_existing_folder_is_refused_and_left_alone(adapter: Path, tmp_path: Path) -> None:
+    """A merge that was killed as it ended leaves its lock, which goes with the next one."""
     (tmp_path / "out").mkdir()
+    (tmp_path / ".out.lock").mkdir()
+    process = subprocess.Popen(["true"])
+    process.wait()
+    (tmp_path / ".out.lock" / "token").write_text(json.dumps(asdict(lock.here()) | {"pid": process.pid}))
     with pytest.raises(UsageError, match=r"--out .*: expected a folder that is not there yet"):
         merged(adapter, tmp_path / "out")
-    assert not list((tmp_path / "out").iterdir())
+    assert not list((tmp_path / "out").iterdir()) and not list(tmp_path.glob(".*"))
 
 
 def test_no_ledger_is_refused_unless_assumed_public(adapter: Path, tmp_path: Path) -> None:
