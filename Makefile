@@ -35,7 +35,7 @@ docs: $(STAMP)
 	$(BIN)/python tests/regenerate_docs.py
 
 builtin-model: $(STAMP)
-	$(BIN)/python -m dpaudit.builtin.pretrain
+	$(BIN)/python -m dpaudit.training.pretrain
 
 # half an hour on one core; leave the machine alone meanwhile
 bench-train: $(STAMP)

@@ -76,9 +76,11 @@ def apart(file: Path, unit: str) -> dict[str, float]:
 
 def measured(file: str, unit: str, runs: str) -> dict[str, float]:
     """Peaks so far, in MB, and seconds: after prepare, after building the units, after reading 1,000 of them."""
-    from dpaudit import pipeline, rundir
-    from dpaudit.progress import Progress
-    from dpaudit.stages import prepare, train
+    from dpaudit import pipeline
+    from dpaudit.stages.prepare import prepare
+    from dpaudit.stages.train import train
+    from dpaudit.storage import rundir
+    from dpaudit.system.progress import Progress
 
     changed = pipeline.overrides(data=file, unit=unit, settings=["data.preference=null", "grid.dpo=[]"])
     plan = pipeline.resolve("demo", changed)

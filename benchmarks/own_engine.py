@@ -16,7 +16,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from dpaudit.builtin import clinic
+from dpaudit.data import clinic
 
 CLAIM = "eps=3,delta=1e-5,unit=record,relation=add_or_remove"
 SUITE = """

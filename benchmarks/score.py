@@ -38,8 +38,8 @@ import peft
 import torch
 import transformers
 
-from dpaudit.builtin import clinic
-from dpaudit.canary import draw
+from dpaudit.data import clinic
+from dpaudit.data.canary import draw
 from dpaudit.models.encode import Encoded, counted_mask, encode
 from dpaudit.models.hf import HFModel, load_tokenizer
 from dpaudit.models.spaces import Spaces, encoded_secret

@@ -36,9 +36,9 @@ import transformers
 from opacus.grad_sample import GradSampleModule
 
 from dpaudit.models.encode import Encoded
-from dpaudit.privacy import Mechanism
+from dpaudit.models.fused import FusedLora, trainable
+from dpaudit.privacy.mechanism import Mechanism
 from dpaudit.training import batches, dpsgd, engine, examples
-from dpaudit.training.fused import FusedLora, trainable
 
 VARIANTS = ("dp", "same", "peft", "opacus")
 VOCABULARY = 8192

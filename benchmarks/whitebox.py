@@ -16,14 +16,14 @@ from typing import Any
 import numpy as np
 import torch
 
-from dpaudit import whitebox
-from dpaudit.privacy import Mechanism, PrivacySpec, calibrate, epsilon_spent
+from dpaudit.evidence import whitebox
+from dpaudit.evidence.verdict import Claim
+from dpaudit.privacy.mechanism import Mechanism, PrivacySpec, calibrate, epsilon_spent
 from dpaudit.stats import mechanism as mechanism_test
 from dpaudit.stats import weighted
 from dpaudit.stats.mechanism import SampledGaussian
 from dpaudit.stats.roc import proportion_interval
 from dpaudit.training import dpsgd, dry
-from dpaudit.verdict import Claim
 
 CLAIMS, DELTA, CONFIDENCE, CANARIES, RATE, STEPS = (1.0, 4.0, 8.0), 1e-5, 0.95, 1000, 64 / 10_000, 468
 LEDGERS = {  # what acts, of what the ledger says: noise, rate, steps

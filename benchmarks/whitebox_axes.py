@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from scipy.special import comb, logsumexp
 
-from dpaudit.privacy import PrivacySpec, calibrate
+from dpaudit.privacy.mechanism import PrivacySpec, calibrate
 from dpaudit.stats.epsilon import epsilon_lower_one_run
 from dpaudit.stats.weighted import best_weights, epsilon_lower_weighted
 

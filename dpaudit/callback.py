@@ -10,7 +10,7 @@ from typing import Any
 
 from transformers import TrainerCallback
 
-from dpaudit import rundir
+from dpaudit.storage import rundir
 
 
 class ConformanceCallback(TrainerCallback):  # type: ignore[misc]

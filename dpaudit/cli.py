@@ -12,24 +12,9 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from dpaudit import (
-    __version__,
-    claims,
-    custody,
-    disk,
-    egress,
-    faults,
-    interrupts,
-    later,
-    libraries,
-    overview,
-    pipeline,
-    rundir,
-    tables,
-    terminal,
-)
-from dpaudit.errors import GuardError, Mistakes, PartialError, UsageError, unread
-from dpaudit.options import (
+from dpaudit import __version__, later, pipeline, terminal
+from dpaudit.commands import overview
+from dpaudit.commands.options import (
     ArmOption,
     BaselineOption,
     ChainOption,
@@ -70,9 +55,14 @@ from dpaudit.options import (
     UnitOption,
     WorkersOption,
 )
-from dpaudit.progress import Progress
-from dpaudit.rundir import RunDir
-from dpaudit.suite import Plan
+from dpaudit.errors import GuardError, Mistakes, PartialError, UsageError, unread
+from dpaudit.evidence import claims
+from dpaudit.page import tables
+from dpaudit.storage import custody, disk, rundir
+from dpaudit.storage.rundir import RunDir
+from dpaudit.suite.suite import Plan
+from dpaudit.system import egress, faults, interrupts, libraries
+from dpaudit.system.progress import Progress
 from dpaudit.training import ranks
 
 FAILED = 1
@@ -408,9 +398,9 @@ def plant(
     as_json: JsonOption = False,
 ) -> None:
     """Put canaries into data that somebody else will train on."""
-    from dpaudit import planting
+    from dpaudit.planting import plant
 
-    _print(planting.plant(data, out, key, canaries, unit, family), as_json)
+    _print(plant.plant(data, out, key, canaries, unit, family), as_json)
 
 
 @app.command()
@@ -460,8 +450,8 @@ def verify(
     as_json: JsonOption = False,
 ) -> None:
     """Test a claim: exit code 1 refuted, 4 no power, 0 not refuted."""
-    from dpaudit.stages import custody as chain
     from dpaudit.stages import declared, verify
+    from dpaudit.stages.integrity import custody as chain
 
     if run is not None:
         if any(option is not None for option in (adapter, model, endpoint, base, tokenizer, key)):
@@ -526,7 +516,7 @@ def account(
     as_json: JsonOption = False,
 ) -> None:
     """Calculate: epsilon of a noise multiplier, or the noise for an epsilon."""
-    from dpaudit import accounting
+    from dpaudit.privacy import accounting
 
     question = accounting.Question(
         delta, sigma, eps, rate, batch, population, steps, relation, tuple(stage or ())
@@ -554,7 +544,7 @@ def bound_one_run(
     as_json: JsonOption = False,
 ) -> None:
     """From the counts of one training run, with its ceiling."""
-    from dpaudit import bounds
+    from dpaudit.evidence import bounds
 
     sampled = bounds.sampled(rate, steps)
     _print(bounds.one_run(canaries, guesses, correct, delta, confidence, method, sampled), as_json)
@@ -583,7 +573,7 @@ def bound_scores(
     as_json: JsonOption = False,
 ) -> None:
     """From anybody's scores and coins."""
-    from dpaudit import bounds
+    from dpaudit.evidence import bounds
 
     found = bounds.of_scores(
         file, method, delta, confidence, guesses, threshold or (), bounds.sampled(rate, steps)
@@ -610,7 +600,7 @@ def bound_power(
     as_json: JsonOption = False,
 ) -> None:
     """How many canaries and guesses would detect a violation."""
-    from dpaudit import planning
+    from dpaudit.evidence import planning
 
     plan = planning.Plan(eps, delta, rate, steps, violation)
     _print(planning.power(plan, canaries or planning.CANARIES, confidence), as_json)
@@ -639,7 +629,7 @@ def merge(
     as_json: JsonOption = False,
 ) -> None:
     """Merge an adapter into its base, with its ledger."""
-    from dpaudit.stages import merge
+    from dpaudit.stages.train import merge
 
     if (arm is None) == (adapter is None):
         raise UsageError("dpaudit merge", expected="--arm of a run, or --adapter", got="both" if arm else "neither",
@@ -668,12 +658,12 @@ def doctor(
     as_json: JsonOption = False,
 ) -> None:
     """Check the machine, or with --self-test the auditor itself."""
-    from dpaudit import doctor
+    from dpaudit.commands import doctor
 
     if not self_test:
         _print(doctor.machine(), as_json)
         return
-    from dpaudit import selftest
+    from dpaudit.commands import selftest
 
     found = selftest.run(Progress(), seed, workers or doctor.cores())
     _print(found, as_json)
@@ -703,7 +693,7 @@ def show(
 ) -> None:
     """Show a run: its plan, its arms, which outputs are current, its page."""
     if adapter is not None:
-        from dpaudit.stages import custody as chain
+        from dpaudit.stages.integrity import custody as chain
 
         among = rundir.existing(runs) if run is None else [rundir.find(run, runs)]
         found = chain.origins(adapter, among)
@@ -715,7 +705,7 @@ def show(
 
 def _opened(name: str | None, runs: Path) -> tuple[RunDir, Plan]:
     """The run and its plan, once every file that they rest on is found to be as it was written."""
-    from dpaudit.stages import custody as chain
+    from dpaudit.stages.integrity import custody as chain
 
     run_dir = rundir.find(name, runs)
     chain.require_run(run_dir)
@@ -725,7 +715,7 @@ def _opened(name: str | None, runs: Path) -> tuple[RunDir, Plan]:
 
 
 def _forecast(plan: Plan, runs: Path, as_json: bool) -> None:
-    from dpaudit.stages import forecast
+    from dpaudit.stages.train import forecast
 
     pipeline.tell_earlier(plan, runs, Progress())
     pipeline.check(plan, is_forecast=True)

@@ -6,10 +6,15 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from dpaudit import claims, content, declarations, egress, rows, rubric, suite
+from dpaudit import content
+from dpaudit.data import rows
 from dpaudit.errors import UsageError
-from dpaudit.rundir import RunDir, writing
-from dpaudit.suite import Plan
+from dpaudit.evidence import claims
+from dpaudit.judging import rubric
+from dpaudit.storage.rundir import RunDir, writing
+from dpaudit.suite import declarations, suite
+from dpaudit.suite.suite import Plan
+from dpaudit.system import egress
 
 WORK = {"evaluation": "evaluate", "judging": "judge", "claims": "audit"}  # record -> the work that it is for
 EXAMPLES = {"evaluation": "evaluation.limit=200", "judging": "judging.prompts=50"}

@@ -10,11 +10,13 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from dpaudit import content, declarations, disk, rundir, suite
+from dpaudit import content
 from dpaudit.errors import Gathering, PartialError, UsageError
-from dpaudit.progress import Progress
-from dpaudit.rundir import RunDir
-from dpaudit.suite import AttackKind, Plan, Suite
+from dpaudit.storage import disk, rundir
+from dpaudit.storage.rundir import RunDir
+from dpaudit.suite import declarations, suite
+from dpaudit.suite.suite import AttackKind, Plan, Suite
+from dpaudit.system.progress import Progress
 
 RESERVED_SEEDS = 900  # worlds from here on belong to `make builtin-model`
 OPTIONS = {
@@ -108,7 +110,7 @@ def loss_key(name: str) -> str:
 
 def resolve(name: str, changed: dict[str, Any], seed: int = 0, insecure_seed: int | None = None) -> Plan:
     """The plan of a suite with overrides. Raises UsageError for whatever can be known before a run exists."""
-    from dpaudit import recipe
+    from dpaudit.signals import recipe
 
     chosen = _loaded(name, changed)
     clinics = chosen.data.preference == "builtin:clinic" != chosen.data.source  # whose pairs are not theirs
@@ -209,7 +211,7 @@ def _spelled(name: str, settings: Sequence[str], plan: Plan, runs: Path) -> str:
 
 def fetch(typed: dict[str, Any], weights: bool = True) -> None:
     """Gets a typed base that is a hub's, and lets the hub be asked for data that were typed. Other names ask nobody."""
-    from dpaudit import egress
+    from dpaudit.system import egress
 
     data = (typed.get(key) for key in ("data.source", "data.preference", "data.text"))
     egress.allow(*(name for name in data if isinstance(name, str)))
@@ -222,7 +224,7 @@ def fetch(typed: dict[str, Any], weights: bool = True) -> None:
 
 def versions(chosen: Suite) -> dict[str, str]:
     """The installed versions that training may depend on; a package that is not installed is left out."""
-    from dpaudit.stages.jobs import is_trls
+    from dpaudit.stages.train.jobs import is_trls
 
     by_trl = chosen.grid.dpo and any(is_trls(chosen.training, arm) for arm in suite.arms(chosen))
     beside = [
@@ -253,7 +255,7 @@ def train(
     A plan with a fault leaves no new run behind: what failed before the first arm was written is removed. `allow_egress`
     is given where judging comes next, whose endpoint is then looked at as well. Under `torchrun` the first process does all but the training itself; the others wait for it and are silent.
     """
-    from dpaudit.stages import train
+    from dpaudit.stages.train import train
     from dpaudit.training import ranks
 
     several = ranks.of_environment()
@@ -268,7 +270,8 @@ def _begun(
     plan: Plan, runs: Path, progress: Progress, held: ExitStack, allow_egress: Sequence[str] | None
 ) -> RunDir:
     """The plan's run with its corpus, locked until `held` ends."""
-    from dpaudit.stages import custody, prepare
+    from dpaudit.stages.integrity import custody
+    from dpaudit.stages.prepare import prepare
 
     written = plan.to_json()
     place = rundir.located(written, plan.suite.name, runs)
@@ -334,8 +337,9 @@ def attack(
     Before the scores, as many shadow models of each arm as asked for are trained. Raises UsageError for a recipe of
     another kind.
     """
-    from dpaudit import recipe
-    from dpaudit.stages import attack, audit
+    from dpaudit.signals import recipe
+    from dpaudit.stages.attack import attack
+    from dpaudit.stages.audit import audit
     from dpaudit.training import labels
 
     for name in recipes or ():
@@ -406,7 +410,7 @@ def check(
 
 def _check_settings(plan: Plan) -> None:
     """What the suite and the options say by themselves; each of these rests on those before it, so the first fault is told."""
-    from dpaudit.stages.jobs import schedule_of
+    from dpaudit.stages.train.jobs import schedule_of
     from dpaudit.training import labels
 
     _check_seed(plan)
@@ -421,9 +425,9 @@ def _contents(plan: Plan, is_measured: bool) -> Iterator[tuple[Any, ...]]:
 
     Where evaluation comes next, lm-eval too is asked for the benchmarks that it should know, which takes seconds.
     """
-    from dpaudit import recipe
+    from dpaudit.signals import recipe
     from dpaudit.stages import evaluate, gate
-    from dpaudit.stages.jobs import outside_stages
+    from dpaudit.stages.train.jobs import outside_stages
 
     yield recipe.check_candidates, plan.suite
     yield gate.check_recipes, plan.suite
@@ -442,7 +446,8 @@ def _check_needs(
 ) -> None:
     """Adds what is wrong with models, rows and room to what was found; what rests on a thing that failed is left out."""
     from dpaudit.models import hf, hub
-    from dpaudit.stages import gate, prepare
+    from dpaudit.stages import gate
+    from dpaudit.stages.prepare import prepare
 
     model = plan.suite.model
     is_whole = not is_forecast or not hub.is_id(model.base)
@@ -470,7 +475,7 @@ def _check_chain(chosen: Suite) -> None:
 
 def _check_seed(plan: Plan) -> None:
     """The embedded model and judge come from worlds of their own seeds, which no run may use."""
-    from dpaudit.builtin import clinic
+    from dpaudit.data import clinic
 
     if plan.suite.data.source == "builtin:clinic" and not 0 <= plan.seed < RESERVED_SEEDS:
         raise UsageError("--seed", expected=f"a number from 0 to {RESERVED_SEEDS - 1} for builtin:clinic", got=str(plan.seed))  # fmt: skip
@@ -480,7 +485,7 @@ def _check_seed(plan: Plan) -> None:
 
 def _check_data(chosen: Suite) -> None:
     """The rows asked for; the data itself is read later."""
-    from dpaudit import reading
+    from dpaudit.data import reading
 
     reading.parse_rows(chosen.data.rows)
     if chosen.data.rows is not None and chosen.data.source == "builtin:clinic":
@@ -505,7 +510,7 @@ def _check_unit(chosen: Suite) -> None:
 
 
 def _check_rubric(chosen: Suite) -> None:
-    from dpaudit import rubric
+    from dpaudit.judging import rubric
 
     if chosen.judging is not None:
         rubric.load(chosen.judging.rubric)

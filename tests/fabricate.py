@@ -11,12 +11,14 @@ from typing import Any
 
 import numpy as np
 
-from dpaudit import control, custody, declarations, rundir, suite
-from dpaudit.rundir import RunDir
-from dpaudit.stages import custody as chain
+from dpaudit.evidence import control
+from dpaudit.evidence.verdict import Claim
+from dpaudit.stages.integrity import custody as chain
 from dpaudit.stats import epsilon, roc
-from dpaudit.suite import Arm, Grid, Plan, Schedule, Suite, Training
-from dpaudit.verdict import Claim
+from dpaudit.storage import custody, rundir
+from dpaudit.storage.rundir import RunDir
+from dpaudit.suite import declarations, suite
+from dpaudit.suite.suite import Arm, Grid, Plan, Schedule, Suite, Training
 
 ALL = ("train", "audit", "extraction", "evaluate", "judge")
 SECRET = "amber-quill-seven-lantern"  # stands in the corpus of a fabricated run, and must stand nowhere else

@@ -20,17 +20,17 @@ from typing import Any
 
 import yaml
 
-from dpaudit.rundir import keyed_file_digest
+from dpaudit.storage.rundir import keyed_file_digest
 
 ORPHANS = 5.0  # seconds that a worker may outlive its parent
 VOLATILE = {  # times, and hashes of what has times in it
     "seconds", "tokens_per_second", "peak_memory_mb", "inputs", "custody", "sha256", "files", "outside", "source",
     "milliseconds", "hashes", "manifest", "shadow_seconds",
 }  # fmt: skip
-TRAINING = ("torch", "transformers", "peft", "safetensors.torch", "dpaudit.cli", "dpaudit.stages.train", "dpaudit.stages.checkpoints",
-            "dpaudit.training.loop", "dpaudit.training.checkpoint", "dpaudit.models.hf", "dpaudit.planting")  # fmt: skip
+TRAINING = ("torch", "transformers", "peft", "safetensors.torch", "dpaudit.cli", "dpaudit.stages.train.train", "dpaudit.stages.train.checkpoints",
+            "dpaudit.training.loop", "dpaudit.models.adapter_files", "dpaudit.models.hf", "dpaudit.planting.plant")  # fmt: skip
 ALL = (*TRAINING, "pyarrow.parquet", "scipy.stats", "sklearn.linear_model", "dp_accounting.pld.privacy_loss_distribution", "jinja2",
-       "dpaudit.stages.attack", "dpaudit.stages.audit", "dpaudit.stages.verify", "dpaudit.stages.merge", "dpaudit.stages.report",
+       "dpaudit.stages.attack.attack", "dpaudit.stages.audit.audit", "dpaudit.stages.verify", "dpaudit.stages.train.merge", "dpaudit.stages.report",
        "dpaudit.stages.judge")  # fmt: skip
 
 

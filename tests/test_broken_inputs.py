@@ -11,8 +11,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from dpaudit import claims
 from dpaudit.errors import UsageError
+from dpaudit.evidence import claims
 from dpaudit.stages import verify
 
 CLAIM = "eps=3,delta=1e-5,unit=record,relation=add_or_remove"

@@ -17,9 +17,13 @@ import pytest
 import typer
 import yaml
 
-from dpaudit import cli, content, overview, pipeline, rundir, suite, tables
+from dpaudit import cli, content, pipeline
+from dpaudit.commands import overview
 from dpaudit.errors import UsageError
-from dpaudit.formats import show
+from dpaudit.page import tables
+from dpaudit.page.formats import show
+from dpaudit.storage import rundir
+from dpaudit.suite import suite
 
 COMMANDS = [
     "", "demo", "run", "train", "attack", "attack mia", "attack extract", "attack list", "eval", "judge",
@@ -745,7 +749,7 @@ def test_the_lab_on_a_toy_model(call: Call) -> None:
 
 def _merges_an_arm(call: Call) -> None:
     """The arm becomes a model whose ledger is checked; what cannot be merged is told in one line and leaves nothing."""
-    from dpaudit import ledger
+    from dpaudit.privacy import ledger
 
     told = json.loads(call("merge", "--arm", "sft-eps8", "--out", "model", "--json").out)
     assert told["model"] == "model" and told["caveat"] == "epsilon not claimed: the noise is reproducible"
@@ -886,7 +890,7 @@ def test_a_termination_after_the_last_word_changes_nothing(tmp_path: Path) -> No
 
 def test_a_termination_is_an_interrupt(tmp_path: Path) -> None:
     """What a job queue sends: the same line and exit code as Ctrl-C."""
-    script = "import os, signal\nfrom dpaudit import cli, overview\n" \
+    script = "import os, signal\nfrom dpaudit import cli\nfrom dpaudit.commands import overview\n" \
         "overview.recipe_rows = lambda: os.kill(os.getpid(), signal.SIGTERM)\ncli.main()\n"  # fmt: skip
     done = subprocess.run([sys.executable, "-c", script, "attack", "list"], cwd=tmp_path, capture_output=True, text=True,
                           env=os.environ | {"PYTHONPATH": str(Path(cli.__file__).parents[1])})  # fmt: skip

@@ -8,7 +8,7 @@ import pytest
 from regenerate_docs import ROOT, commands, commands_page, content_page, help_of, readme
 
 from dpaudit import content
-from dpaudit.canary import FAMILIES
+from dpaudit.data.canary import FAMILIES
 from dpaudit.training.losses import LOSSES
 
 PAGES = [

@@ -13,12 +13,13 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from dpaudit import bounds, recipe
-from dpaudit.recipe import Bound
-from dpaudit.stages.audit import guess_members
+from dpaudit.evidence import bounds
+from dpaudit.evidence.verdict import Claim, decide
+from dpaudit.signals import recipe
+from dpaudit.signals.recipe import Bound
+from dpaudit.stages.audit.audit import guess_members
 from dpaudit.stats import epsilon, fdp, weighted
 from dpaudit.stats.mechanism import SampledGaussian
-from dpaudit.verdict import Claim, decide
 
 AUDITS, CANARIES, DELTA = 2000, 500, 1e-5
 RULES = sorted({made_by.bound for made_by in recipe.load_all("mia") if made_by.bound}, key=str)

@@ -36,11 +36,17 @@ from test_audit_key import judged, sealed
 from test_ledger import written
 from test_planting import planted
 
-from dpaudit import audit_key, cli, content, ledger, pipeline, planting, reading, recipe, rubric
-from dpaudit.corpus import Record, Turn
+from dpaudit import cli, content, pipeline
+from dpaudit.data import reading
+from dpaudit.data.corpus import Record, Turn
 from dpaudit.errors import PartialError, UsageError
-from dpaudit.stages import dialogues, merge, prepare
-from dpaudit.suite import Plan
+from dpaudit.judging import rubric
+from dpaudit.planting import audit_key, plant
+from dpaudit.privacy import ledger
+from dpaudit.signals import recipe
+from dpaudit.stages.prepare import dialogues, prepare
+from dpaudit.stages.train import merge
+from dpaudit.suite.suite import Plan
 
 FAST = {"data": 700, "suite": 150, "recipe": 250, "rubric": 250, "key": 150, "claim": 200, "scores": 150, "setting": 100, "model": 30, "adapter": 20}  # fmt: skip
 ALL = {"data": 7100, "suite": 1500, "recipe": 2500, "rubric": 2500, "key": 1500, "claim": 1500, "scores": 1500, "setting": 900, "model": 600, "adapter": 400}  # fmt: skip
@@ -326,7 +332,7 @@ def _read_data(draw: random.Random, place: Path, file: Path, shape: str, bench: 
     is_pair = shape.startswith(("pair", "hh"))
     unit = draw.choice(["record"] * 6 + ["patient", "pair"] + ["pair"] * 6 * is_pair)
     if file.suffix == ".jsonl" and draw.random() < 0.2:
-        return json.dumps(planting.plant(file, place / "out.jsonl", place / "k.json", 100, unit))
+        return json.dumps(plant.plant(file, place / "out.jsonl", place / "k.json", 100, unit))
     key = draw.choice(
         [{"text": "text"}.get(shape, "preference" if is_pair else "source")] * 5
         + ["source", "preference", "text"]

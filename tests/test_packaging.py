@@ -91,7 +91,10 @@ CONFORMANCE = """
 import json, sys
 from pathlib import Path
 import dpaudit
-from dpaudit import content, recipe, rubric, suite
+from dpaudit import content
+from dpaudit.judging import rubric
+from dpaudit.signals import recipe
+from dpaudit.suite import suite
 assert Path(dpaudit.__file__).is_relative_to(sys.argv[1]), dpaudit.__file__
 for name in content.listing("suites"):
     plan = suite.Plan(suite.load(name))

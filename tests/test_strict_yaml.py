@@ -9,8 +9,11 @@ import fuzzing
 import pytest
 import yaml
 
-from dpaudit import content, recipe, rubric, strict_yaml, suite
+from dpaudit import content, strict_yaml
 from dpaudit.errors import UsageError
+from dpaudit.judging import rubric
+from dpaudit.signals import recipe
+from dpaudit.suite import suite
 
 BOMB = "a: &a [x, x, x, x, x, x, x, x, x, x]\n" + "".join(
     f"{b}: &{b} [{', '.join([f'*{a}'] * 10)}]\n" for a, b in zip("abcdefgh", "bcdefghi", strict=True)

@@ -12,9 +12,10 @@ import pytest
 from rich.console import Console
 
 import dpaudit
-from dpaudit import cli, tables, terminal
+from dpaudit import cli, terminal
 from dpaudit.errors import PART_MOST, UsageError
-from dpaudit.progress import Progress
+from dpaudit.page import tables
+from dpaudit.system.progress import Progress
 from dpaudit.terminal import visible
 
 HOSTILE = [

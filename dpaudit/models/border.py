@@ -3,8 +3,8 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from dpaudit import interrupts
 from dpaudit.errors import UsageError
+from dpaudit.system import interrupts
 
 MOST = 160  # characters of a library's own words
 

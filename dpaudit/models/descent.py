@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from dpaudit.extraction import TokenTrie
+from dpaudit.signals.extraction import TokenTrie
 
 CACHE_BYTES = 2**23  # one expanded key-value cache; a larger one only misses the processor's caches,
 CACHE_SHARE = 4  # unless the weights are far larger, which each pass reads once for all rows: then 1 / CACHE_SHARE of them,

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from itertools import accumulate, pairwise, takewhile
 from typing import Any
 
-from dpaudit.corpus import Turn
+from dpaudit.data.corpus import Turn
 from dpaudit.models import templates
 from dpaudit.models.templates import Message, Refused, Template
 

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
+from dpaudit.models.fused import FusedLora
 from dpaudit.models.scoring import Batch, Split
-from dpaudit.training.fused import FusedLora
 
 GRADIENT_BYTES = 2**28  # the gradients of all sequences of one backward pass
 

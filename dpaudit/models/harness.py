@@ -9,12 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dpaudit import disk, egress
-from dpaudit.corpus import Turn
+from dpaudit.data.corpus import Turn
 from dpaudit.errors import UsageError
+from dpaudit.judging.quality import Item
 from dpaudit.models.encode import render
 from dpaudit.models.hf import HFModel
-from dpaudit.quality import Item
+from dpaudit.storage import disk
+from dpaudit.system import egress
 
 
 @dataclass(frozen=True)

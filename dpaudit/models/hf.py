@@ -16,13 +16,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from dpaudit.corpus import Turn
+from dpaudit.data.corpus import Turn
 from dpaudit.errors import UsageError
-from dpaudit.extraction import TokenTrie
-from dpaudit.models import Advance, TokenScores, adapters, border, descent, folder, hub, low_rank, scoring
+from dpaudit.models import adapters, border, descent, folder, hub, low_rank, scoring
 from dpaudit.models.encode import Encoded, prompt_ids
+from dpaudit.models.language_model import Advance, TokenScores
 from dpaudit.models.vocabulary import unwritable
-from dpaudit.suite import Model
+from dpaudit.signals.extraction import TokenTrie
+from dpaudit.suite.suite import Model
 
 BATCH_TOKENS = 8192  # tokens in one forward pass, padding included
 LOGIT_ELEMENTS = 2**26  # tokens x vocabulary of one forward pass: 256 MB in float32

@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
-from dpaudit import egress
 from dpaudit.errors import UsageError
 from dpaudit.models import border
+from dpaudit.system import egress
 
 # of a repository, what a causal language model in safetensors is read from: no code, no pickles
 _SMALL = ("*.json", "*.jinja", "*.txt", "*.model")

@@ -8,12 +8,13 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from dpaudit import rubric as rubrics
-from dpaudit.corpus import Turn
+from dpaudit.data.corpus import Turn
 from dpaudit.errors import UsageError
-from dpaudit.models import LanguageModel, served
+from dpaudit.judging import rubric as rubrics
+from dpaudit.judging.rubric import Comparison, Labels, Outcome, Rubric
+from dpaudit.models import served
 from dpaudit.models.encode import counted_mask, encode
-from dpaudit.rubric import Comparison, Labels, Outcome, Rubric
+from dpaudit.models.language_model import LanguageModel
 
 Answer = tuple[tuple[Turn, ...], str]  # a dialogue and what was answered to it
 

@@ -4,7 +4,7 @@ import warnings
 from dataclasses import dataclass
 from typing import Any
 
-from dpaudit.suite import Model, Training
+from dpaudit.suite.suite import Model, Training
 
 GIB = 2**30
 BYTES = {"float32": 4, "bfloat16": 2}
@@ -36,10 +36,10 @@ def estimate(model: Model, training: Training, private: bool) -> Memory:
     vector a layer, and one layer whole. Raises UsageError where the configuration is out of reach or LoRA's targets
     match no layer.
     """
-    from dpaudit.training import checkpoint, fused
+    from dpaudit.models import adapter_files, fused
 
     config = configuration(model)
-    adapted = checkpoint.new_adapter(_without_weights(config), training.lora, 0)
+    adapted = adapter_files.new_adapter(_without_weights(config), training.lora, 0)
     trainable = sum(p.numel() for p in fused.trainable(adapted).values())
     frozen = sum(p.numel() for p in adapted.parameters()) - trainable
     width = BYTES[model.dtype]

@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 
 from dpaudit.errors import PartialError, UsageError
-from dpaudit.models import Advance, served
+from dpaudit.models import served
 from dpaudit.models.judge import is_loopback
+from dpaudit.models.language_model import Advance
 from dpaudit.models.secret_spans import SecretScores, Text
 
 KEY_VARIABLE = "OPENAI_API_KEY"

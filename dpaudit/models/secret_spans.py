@@ -8,13 +8,13 @@ from typing import Any
 
 import numpy as np
 
-from dpaudit.audit_key import Planted
-from dpaudit.corpus import Record, Turn
+from dpaudit.data.corpus import Record, Turn
 from dpaudit.errors import UsageError
-from dpaudit.models import Advance, TokenScores
 from dpaudit.models.encode import Encoded, counted_mask, encode_text, render
 from dpaudit.models.hf import HFModel
+from dpaudit.models.language_model import Advance, TokenScores
 from dpaudit.models.templates import Refused
+from dpaudit.planting.audit_key import Planted
 
 LONGEST = 2048  # tokens of one rendered canary
 ALPACA = (

@@ -6,11 +6,11 @@ from typing import Any
 
 import numpy as np
 
-from dpaudit.canary import Canary
-from dpaudit.corpus import Turn
+from dpaudit.data.canary import Canary
+from dpaudit.data.corpus import Turn
 from dpaudit.errors import UsageError
-from dpaudit.extraction import TokenTrie, candidate_secrets
 from dpaudit.models.encode import Encoded, encode, encode_text, render
+from dpaudit.signals.extraction import TokenTrie, candidate_secrets
 
 
 @dataclass(frozen=True, eq=False)

@@ -6,15 +6,19 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
-from dpaudit import claims, control, declarations, recipe, suite
 from dpaudit.errors import UsageError
-from dpaudit.rundir import RunDir, writing
-from dpaudit.stages import custody, inside, outputs
-from dpaudit.stages.audit import audit_file, audit_inputs
+from dpaudit.evidence import claims, control
+from dpaudit.evidence.verdict import Claim, decide
+from dpaudit.signals import recipe
+from dpaudit.stages import outputs
+from dpaudit.stages.audit import inside
+from dpaudit.stages.audit.audit import audit_file, audit_inputs
+from dpaudit.stages.integrity import custody
 from dpaudit.stages.report import CLAIMS
 from dpaudit.stats import epsilon
-from dpaudit.suite import DeclaredClaim, Plan
-from dpaudit.verdict import Claim, decide
+from dpaudit.storage.rundir import RunDir, writing
+from dpaudit.suite import declarations, suite
+from dpaudit.suite.suite import DeclaredClaim, Plan
 
 _EPSILON_ABOVE = 1.001  # spent over claimed, to allow for the accountant's own error
 
@@ -113,7 +117,7 @@ def _ledger(run_dir: RunDir, said: DeclaredClaim) -> tuple[str | None, str | Non
 
 def _spent(ledger: dict[str, Any], said: DeclaredClaim) -> float:
     """The epsilon, in nats, that a ledger spends at the claim's delta."""
-    from dpaudit import privacy
+    from dpaudit.privacy import mechanism
 
     if float(ledger["epsilon_pld"]) == math.inf or said.delta == ledger["claim"]["delta"]:
         return float(ledger["epsilon_pld"])
@@ -121,7 +125,7 @@ def _spent(ledger: dict[str, Any], said: DeclaredClaim) -> float:
     if any("clip" not in one for one in stages):  # randomised response needs no delta
         return float(ledger["epsilon_pld"])
     mechanisms = [
-        privacy.Mechanism(one["noise_multiplier"], one["sampling_rate"], one["steps"], one["clip"])
+        mechanism.Mechanism(one["noise_multiplier"], one["sampling_rate"], one["steps"], one["clip"])
         for one in stages
     ]
-    return privacy.compose(mechanisms, said.delta, "add_or_remove")
+    return mechanism.compose(mechanisms, said.delta, "add_or_remove")

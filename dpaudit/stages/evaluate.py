@@ -8,14 +8,17 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dpaudit import choices, content, declarations, quality
-from dpaudit.corpus import Record
+from dpaudit import content
+from dpaudit.data import choices
+from dpaudit.data.corpus import Record
 from dpaudit.errors import Gathering, UsageError
-from dpaudit.progress import Advance, Progress
-from dpaudit.quality import BASE, HeldOut, Item
-from dpaudit.rundir import RunDir, alone, missing
-from dpaudit.stages import custody, weights
-from dpaudit.suite import Arm, Plan, Task, arms, path_or_builtin
+from dpaudit.judging import quality
+from dpaudit.judging.quality import BASE, HeldOut, Item
+from dpaudit.stages.integrity import custody, weights
+from dpaudit.storage.rundir import RunDir, alone, missing
+from dpaudit.suite import declarations
+from dpaudit.suite.suite import Arm, Plan, Task, arms, path_or_builtin
+from dpaudit.system.progress import Advance, Progress
 
 if TYPE_CHECKING:
     from dpaudit.models.harness import Answers

@@ -9,12 +9,15 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dpaudit import reading, recipe, suite
-from dpaudit.corpus import Part, Record
-from dpaudit.corpus_store import CorpusStore
+from dpaudit.data import reading
+from dpaudit.data.corpus import Part, Record
+from dpaudit.data.corpus_store import CorpusStore
 from dpaudit.errors import Gathering, UsageError
-from dpaudit.stages import dialogues, judge, prepare
-from dpaudit.suite import Plan, Suite
+from dpaudit.signals import recipe
+from dpaudit.stages import judge
+from dpaudit.stages.prepare import dialogues, prepare
+from dpaudit.suite import suite
+from dpaudit.suite.suite import Plan, Suite
 
 if TYPE_CHECKING:
     from dpaudit.models.folder import Checked
@@ -34,13 +37,12 @@ def check_adapter(chosen: Suite, base: "Checked", start: Path | None) -> int:
 
     Raises UsageError for LoRA targets that no layer bears, and for a `start` that is no whole adapter or of another kind.
     """
-    from dpaudit.models import hf
-    from dpaudit.training import checkpoint, fused
+    from dpaudit.models import adapter_files, fused, hf
 
-    adapted = checkpoint.new_adapter(base.empty, chosen.training.lora, 0)
+    adapted = adapter_files.new_adapter(base.empty, chosen.training.lora, 0)
     if start is not None:
         hf.check(chosen.model.base, chosen.model.quantization, start)
-        checkpoint.fitting(adapted, start)
+        adapter_files.fitting(adapted, start)
     return sum(p.numel() for p in fused.trainable(adapted).values())
 
 

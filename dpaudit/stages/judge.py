@@ -7,16 +7,18 @@ from collections.abc import Sequence
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING
 
-from dpaudit import declarations, quality, rubric
-from dpaudit.corpus import Record, Turn
-from dpaudit.judging import Row, pair_summary, passport_of
-from dpaudit.progress import Progress
-from dpaudit.quality import BASE
-from dpaudit.rubric import Comparison, Control, Outcome, Rubric
-from dpaudit.rundir import RunDir, alone
-from dpaudit.stages import custody, evaluate, weights
+from dpaudit.data.corpus import Record, Turn
+from dpaudit.judging import quality, rubric
+from dpaudit.judging.passport import Row, pair_summary, passport_of
+from dpaudit.judging.quality import BASE
+from dpaudit.judging.rubric import Comparison, Control, Outcome, Rubric
+from dpaudit.stages import evaluate
 from dpaudit.stages.evaluate import adapter_file, load_model
-from dpaudit.suite import Arm, Judging, Plan, Suite
+from dpaudit.stages.integrity import custody, weights
+from dpaudit.storage.rundir import RunDir, alone
+from dpaudit.suite import declarations
+from dpaudit.suite.suite import Arm, Judging, Plan, Suite
+from dpaudit.system.progress import Progress
 
 if TYPE_CHECKING:
     from dpaudit.models.judge import Judge
@@ -208,7 +210,7 @@ def _controls(run_dir: RunDir, plan: Plan, rules: Rubric) -> list[Control]:
     if plan.suite.data.source != "builtin:clinic":
         records = [r for r in _heldout(run_dir) if not r.is_pair and len(r.turns) > 1]
         return rubric.plant(records, wanted)
-    from dpaudit.builtin import clinic
+    from dpaudit.data import clinic
 
     rows = clinic.judge_controls(plan.seed, wanted.count * len(wanted.faults))
     planted = [Control(row["kind"], tuple(row["turns"]), row["right"], row["wrong"]) for row in rows]

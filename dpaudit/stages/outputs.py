@@ -3,9 +3,9 @@
 from pathlib import PurePosixPath
 
 from dpaudit.errors import Gathering, UsageError
-from dpaudit.rundir import RunDir, sidecar
-from dpaudit.stages import custody
-from dpaudit.suite import Plan
+from dpaudit.stages.integrity import custody
+from dpaudit.storage.rundir import RunDir, sidecar
+from dpaudit.suite.suite import Plan
 
 KINDS = (".json", ".jsonl", ".parquet", ".html")
 RESULTS = ("attack", "audit", "evaluate", "judge", "report")
@@ -44,7 +44,7 @@ def _require(run_dir: RunDir, file: str) -> None:
         got = "a link" if path.is_symlink() else "a folder" if path.is_dir() else "something else"
         raise UsageError(str(path), expected="a file that this run wrote", got=got, remedy="move it away, and put the file in its place")  # fmt: skip
     if file.endswith(".parquet"):
-        from dpaudit.stages import scores  # it loads NumPy
+        from dpaudit.stages.attack import scores  # it loads NumPy
 
         scores.read_file(run_dir, file)
     elif file.endswith((".jsonl", ".html")):

@@ -5,13 +5,16 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from dpaudit import declarations, record_chain
-from dpaudit.canary import CORPUS_FAMILIES
+from dpaudit.data.canary import CORPUS_FAMILIES
 from dpaudit.errors import UsageError
-from dpaudit.progress import Progress
-from dpaudit.rundir import RunDir, alone, missing
-from dpaudit.stages import custody, inside, outputs
-from dpaudit.suite import Arm, Plan, arms, start_of
+from dpaudit.stages import outputs
+from dpaudit.stages.audit import inside
+from dpaudit.stages.integrity import custody
+from dpaudit.storage import record_chain
+from dpaudit.storage.rundir import RunDir, alone, missing
+from dpaudit.suite import declarations
+from dpaudit.suite.suite import Arm, Plan, arms, start_of
+from dpaudit.system.progress import Progress
 
 # What each copied file must hold, and what it may hold. Nothing else is copied, so no text can slip through.
 PRIVACY = ("claim", "mechanism", "population", "population_assumed", "epsilon_pld", "reproducible_noise")
@@ -98,13 +101,13 @@ def run(run_dir: RunDir, plan: Plan, progress: Progress) -> Path:
     A stage that has not run, or whose output is out of date, is named on the page. Raises UsageError where no
     arm is trained, or where an output lacks a key that it must have.
     """
-    from dpaudit import page
+    from dpaudit.page import render
 
     outputs.require(run_dir, plan)
     reading = Reading(run_dir)
     report = assemble(reading, plan)
     run_dir.write_json(FIGURES, report, reading.files)
-    run_dir.write_sealed(PAGE, page.render(run_dir.read_json(FIGURES)), inputs=[FIGURES])
+    run_dir.write_sealed(PAGE, render.render(run_dir.read_json(FIGURES)), inputs=[FIGURES])
     lacking = _lacking(report["stages"]) + [f"{gone['file']}, which is gone, type `{gone['command']}`" for gone in report["gone"]]  # fmt: skip
     if lacking:
         progress.say(f"not on the page: {'; '.join(lacking)}")
@@ -301,7 +304,7 @@ def _stages(report: dict[str, Any], grid: list[str], plan: Plan, reading: Readin
     trained = [entry["arm"] for entry in report["arms"]]
     primary = {audit["arm"] for audit in report["audits"] if audit["primary"] and audit["bound"]}
     judged = trained if report["judge"] else []
-    from dpaudit import recipe  # it loads NumPy
+    from dpaudit.signals import recipe  # it loads NumPy
 
     out = report["extraction" if plan.suite.candidates.extraction else "pii"]
     kind = recipe.load(plan.suite.primary).kind

@@ -14,22 +14,21 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from dpaudit import __version__, audit_key, bounds, claims, control, custody, page, recipe, rundir
-from dpaudit.audit_key import AuditKey
+from dpaudit import __version__
 from dpaudit.errors import UsageError, unread
-from dpaudit.progress import Advance, Progress
-from dpaudit.recipe import Recipe
-from dpaudit.signals import Span
-from dpaudit.stages.audit import (
-    CONFIDENCE,
-    NOTION,
-    Labelled,
-    guess_members,
-    performance,
-)
+from dpaudit.evidence import bounds, claims, control
+from dpaudit.evidence.verdict import Claim, Verdict, decide
+from dpaudit.page import render
+from dpaudit.planting import audit_key
+from dpaudit.planting.audit_key import AuditKey
+from dpaudit.signals import recipe
+from dpaudit.signals.recipe import Recipe
+from dpaudit.signals.text import Span
+from dpaudit.stages.audit.audit import CONFIDENCE, NOTION, Labelled, guess_members, performance
 from dpaudit.stats import epsilon, fdp
+from dpaudit.storage import custody, rundir
+from dpaudit.system.progress import Advance, Progress
 from dpaudit.terminal import visible
-from dpaudit.verdict import Claim, Verdict, decide
 
 if TYPE_CHECKING:
     from dpaudit.models.secret_spans import SecretScores, Text
@@ -109,7 +108,7 @@ def run(
                 "version": __version__,
             }
             advance(1)
-        shown = page.render_verification(found)  # before anything is written
+        shown = render.render_verification(found)  # before anything is written
         rundir.write_text(
             folder / "verification.json",
             json.dumps(found, ensure_ascii=False, indent=1) + "\n",
@@ -391,7 +390,7 @@ def _verdict(claim: Claim, bound: dict[str, Any], scores: Floats, coins: NDArray
 
 
 def _detection(bound: dict[str, Any], claim: Claim) -> dict[str, Any]:
-    from dpaudit import detection
+    from dpaudit.evidence import detection
 
     at = {key: bound[key] for key in ("canaries", "guesses", "delta", "confidence")}
     return asdict(detection.of_one_run(epsilon=claim.epsilon, **at))
@@ -422,7 +421,7 @@ def _others(
 
 def _blind(key: AuditKey) -> dict[str, Any]:
     """What the canaries' texts alone tell of the coins: nothing, if the coins are what the key says."""
-    from dpaudit import blind
+    from dpaudit.evidence import blind
 
     texts = []
     for canary in key.canaries:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from dpaudit.errors import UsageError
-from dpaudit.training.fused import FusedLora, Gradients
+from dpaudit.models.fused import FusedLora, Gradients
 
 if TYPE_CHECKING:
     from dpaudit.training.examples import Example, Unit

@@ -14,9 +14,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from dpaudit.privacy import Mechanism
-from dpaudit.training import dpsgd, dry, engine, fused, guards
-from dpaudit.training.fused import Gradients
+from dpaudit.models import fused
+from dpaudit.models.fused import Gradients
+from dpaudit.privacy.mechanism import Mechanism
+from dpaudit.training import dpsgd, dry, engine, guards
 
 SeenBy = Literal["mechanism test", "conformance", "ledger", "not observable in one run"]
 Other = Callable[[dry.Setting, Any], Any]  # what takes a function's place, from the setting and that function

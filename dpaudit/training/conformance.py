@@ -8,7 +8,7 @@ from typing import Literal
 from torch import nn
 
 from dpaudit.errors import GuardError
-from dpaudit.privacy import Mechanism, PrivacySpec, Relation, epsilon_spent
+from dpaudit.privacy.mechanism import Mechanism, PrivacySpec, Relation, epsilon_spent
 from dpaudit.training import guards
 from dpaudit.training.observation import Observation
 from dpaudit.training.state import Step

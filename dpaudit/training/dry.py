@@ -14,9 +14,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from dpaudit.privacy import Mechanism
+from dpaudit.models.fused import Gradients
+from dpaudit.privacy.mechanism import Mechanism
 from dpaudit.training import axes, dpsgd, engine, guards
-from dpaudit.training.fused import Gradients
 from dpaudit.training.observation import Observation
 
 LEARNING_RATE = 0.1

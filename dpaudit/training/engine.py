@@ -10,13 +10,13 @@ from typing import TypeVar
 import torch
 from torch import Tensor, nn
 
-from dpaudit.privacy import Mechanism
-from dpaudit.suite import Schedule
+from dpaudit.models.fused import FusedLora, Gradients, refuse_coupling, trainable
+from dpaudit.privacy.mechanism import Mechanism
+from dpaudit.suite.suite import Schedule
 from dpaudit.training import dpsgd, guards
 from dpaudit.training.axes import Axes, Axis
 from dpaudit.training.batches import Group, grouped
 from dpaudit.training.examples import Objective, Unit, device_of, example_losses
-from dpaudit.training.fused import FusedLora, Gradients, refuse_coupling, trainable
 from dpaudit.training.ranks import Ranks
 from dpaudit.training.state import Step
 

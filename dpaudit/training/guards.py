@@ -11,8 +11,8 @@ from scipy import stats
 from torch import Tensor, nn
 
 from dpaudit.errors import GuardError
-from dpaudit.privacy import Mechanism
-from dpaudit.training.fused import Gradients
+from dpaudit.models.fused import Gradients
+from dpaudit.privacy.mechanism import Mechanism
 from dpaudit.training.state import Step
 
 FALSE_ALARM = 1e-6  # of one guard in one run

@@ -12,7 +12,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from dpaudit.errors import UsageError
-from dpaudit.suite import Suite
+from dpaudit.suite.suite import Suite
 from dpaudit.training.lazy import Lazy
 
 if TYPE_CHECKING:

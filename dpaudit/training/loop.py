@@ -9,13 +9,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from dpaudit.privacy import Mechanism
-from dpaudit.suite import Schedule
+from dpaudit.models.fused import Gradients
+from dpaudit.privacy.mechanism import Mechanism
+from dpaudit.suite.suite import Schedule
 from dpaudit.training import dpsgd, guards
 from dpaudit.training.axes import Axes, Axis
 from dpaudit.training.engine import ALONE, Engine
 from dpaudit.training.examples import Objective, Unit
-from dpaudit.training.fused import Gradients
 from dpaudit.training.observation import Observation
 from dpaudit.training.ranks import Ranks
 from dpaudit.training.state import Snapshot, Step, capture, restore

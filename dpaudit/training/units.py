@@ -10,8 +10,8 @@ from typing import Any, overload
 import numpy as np
 from numpy.typing import NDArray
 
-from dpaudit import disk
 from dpaudit.models.encode import Encoded
+from dpaudit.storage import disk
 from dpaudit.training.examples import Example
 from dpaudit.training.lazy import Lazy
 

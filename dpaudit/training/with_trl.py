@@ -18,9 +18,9 @@ import torch
 
 from dpaudit.errors import GuardError, UsageError
 from dpaudit.models.encode import Encoded
-from dpaudit.suite import Schedule
+from dpaudit.models.fused import trainable
+from dpaudit.suite.suite import Schedule
 from dpaudit.training import engine, examples, guards, loop, losses
-from dpaudit.training.fused import trainable
 from dpaudit.training.state import Step
 
 BETA = 0.1  # of KTO and AOT, as their papers have it

@@ -7,13 +7,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from dpaudit.builtin import clinic, lexicon
-from dpaudit.corpus import Turn
+from dpaudit.data import clinic, lexicon
+from dpaudit.data.corpus import Turn
 from dpaudit.models import hf
 from dpaudit.models.encode import encode
 from dpaudit.stats import roc
 
-SHIPPED = Path(clinic.__file__).parent
+SHIPPED = Path(clinic.__file__).parents[1] / "builtin"
 
 
 @pytest.fixture(scope="module")
@@ -87,7 +87,7 @@ def test_the_reference_adapter_tells_faults_in_a_wording_it_never_saw(model: Any
 def test_the_script_that_makes_them_runs_from_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from dpaudit.builtin import pretrain
+    from dpaudit.training import pretrain
 
     monkeypatch.setattr(
         "sys.argv", ["pretrain", "--out", str(tmp_path), "--steps", "3", "--reference-steps", "2"]

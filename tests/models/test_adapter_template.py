@@ -9,11 +9,11 @@ import chat_templates
 import pytest
 import transformers
 
-from dpaudit import suite
-from dpaudit.corpus import Turn
+from dpaudit.data.corpus import Turn
 from dpaudit.errors import UsageError
 from dpaudit.models import hf, merge, secret_spans
 from dpaudit.models.dialogue import render
+from dpaudit.suite import suite
 
 TURNS = (Turn("user", "Why?"), Turn("assistant", "Rest."))
 OWN = "<s><turn>user\nWhy?<turn_end>\n<turn>model\nRest.<turn_end>\n"

@@ -7,7 +7,7 @@ import chat_templates
 import pytest
 from chat_templates import ENDS, FAMILIES, STRIPS, TRIMS
 
-from dpaudit.corpus import Record, Turn
+from dpaudit.data.corpus import Record, Turn
 from dpaudit.models.dialogue import FOLDED, REASONING, TRIMMED, render, write
 from dpaudit.models.encode import encode, encode_record
 from dpaudit.models.templates import Refused

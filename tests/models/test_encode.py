@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from dpaudit.canary import Canary
-from dpaudit.corpus import Record, Turn
+from dpaudit.data.canary import Canary
+from dpaudit.data.corpus import Record, Turn
 from dpaudit.errors import UsageError
 from dpaudit.models.encode import encode, encode_record, encode_text, prompt_ids, render
 from dpaudit.models.spaces import encoded_secret

@@ -207,7 +207,7 @@ def test_shards_are_read_and_a_lost_one_is_told(toy_model_dir: Path, copied: Pat
 
 def test_a_run_of_a_broken_model_leaves_no_folder(copied: Path, tmp_path: Path) -> None:
     from dpaudit import pipeline
-    from dpaudit.progress import Progress
+    from dpaudit.system.progress import Progress
 
     TENSORS["missing"][0](copied)
     plan = pipeline.resolve("demo", {"model.base": str(copied)})

@@ -9,11 +9,12 @@ import pytest
 import torch
 import transformers
 
-from dpaudit.corpus import Turn
+from dpaudit.data.corpus import Turn
 from dpaudit.errors import UsageError
-from dpaudit.models import TokenScores, scoring
+from dpaudit.models import scoring
 from dpaudit.models.encode import Encoded, counted_mask, encode, encode_text, prompt_ids
 from dpaudit.models.hf import HFModel, load_model, load_tokenizer, resolve, with_adapter
+from dpaudit.models.language_model import TokenScores
 
 DIALOGUES = [
     (Turn("user", "I have a sore throat."), Turn("assistant", "Take paracetamol.")),

@@ -9,11 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dpaudit.corpus import Turn
+from dpaudit.data.corpus import Turn
 from dpaudit.errors import PartialError, UsageError
+from dpaudit.judging.rubric import Comparison, Labels, Rubric
 from dpaudit.models.hf import HFModel
 from dpaudit.models.judge import EndpointJudge, LikelihoodJudge, ModelJudge, is_loopback, open_judge
-from dpaudit.rubric import Comparison, Labels, Rubric
 
 ASK = "{question}\n<A>{first}</A>\n<B>{second}</B>"
 TURNS = (Turn("user", "What should I take?"),)

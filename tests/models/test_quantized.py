@@ -9,9 +9,10 @@ from safetensors.torch import load_file, save_file
 
 from dpaudit.errors import UsageError
 from dpaudit.models import hf, merge
-from dpaudit.rundir import RunDir
-from dpaudit.stages import attack, evaluate
-from dpaudit.suite import Arm, Grid, Model, Plan, Schedule, Suite, Training, arms
+from dpaudit.stages import evaluate
+from dpaudit.stages.attack import attack
+from dpaudit.storage.rundir import RunDir
+from dpaudit.suite.suite import Arm, Grid, Model, Plan, Schedule, Suite, Training, arms
 
 bitsandbytes = pytest.importorskip("bitsandbytes")
 IDS = torch.tensor([[5, 6, 7, 8, 9, 10]])
@@ -93,7 +94,7 @@ def _loaded(stage: str, run_dir: RunDir, plan: Plan, arm: Arm) -> hf.HFModel:
 def test_an_adapter_is_merged_into_what_it_was_trained_on(
     toy_model_dir: Path, toy_adapter_dir: Path, tmp_path: Path
 ) -> None:
-    from dpaudit.stages.merge import PROMPTS
+    from dpaudit.stages.train.merge import PROMPTS
 
     out = tmp_path / "merged"
     merge.merge(

@@ -12,13 +12,13 @@ import httpx2
 import openai
 import pytest
 
-from dpaudit.corpus import Turn
+from dpaudit.data.corpus import Turn
 from dpaudit.errors import PartialError, UsageError
+from dpaudit.judging.rubric import Comparison, Rubric
 from dpaudit.models import prompt_logprobs, served
 from dpaudit.models.judge import EndpointJudge
 from dpaudit.models.prompt_logprobs import Endpoint
 from dpaudit.models.secret_spans import Text
-from dpaudit.rubric import Comparison, Rubric
 
 WORDS = "Ilse Mopana takes calazole"
 TEXT = Text(f"{WORDS}. The code is amber tulip", "amber tulip")

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from dpaudit.corpus import Turn
+from dpaudit.data.corpus import Turn
 from dpaudit.errors import UsageError
 from dpaudit.models import templates
 from dpaudit.models.dialogue import render

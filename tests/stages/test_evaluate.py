@@ -9,13 +9,14 @@ import fabricate
 import numpy as np
 import pytest
 
-from dpaudit import declarations
-from dpaudit.corpus import Record, Turn
+from dpaudit.data.corpus import Record, Turn
 from dpaudit.errors import UsageError
-from dpaudit.progress import Progress
-from dpaudit.rundir import RunDir
-from dpaudit.stages import custody, evaluate
-from dpaudit.suite import Evaluation, Grid, Model, Plan, Schedule, Suite, Task, Training
+from dpaudit.stages import evaluate
+from dpaudit.stages.integrity import custody
+from dpaudit.storage.rundir import RunDir
+from dpaudit.suite import declarations
+from dpaudit.suite.suite import Evaluation, Grid, Model, Plan, Schedule, Suite, Task, Training
+from dpaudit.system.progress import Progress
 
 QUIET = Progress(quiet=True)
 ARMS = ("sft-inf", "sft-eps8", "sft-eps1")

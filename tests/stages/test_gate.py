@@ -12,11 +12,13 @@ from typing import Any
 import chat_templates
 import pytest
 
-from dpaudit import pipeline, suite
+from dpaudit import pipeline
 from dpaudit.errors import Gathering, Mistakes, UsageError
-from dpaudit.progress import Progress
-from dpaudit.stages import gate, prepare
-from dpaudit.suite import Plan
+from dpaudit.stages import gate
+from dpaudit.stages.prepare import prepare
+from dpaudit.suite import suite
+from dpaudit.suite.suite import Plan
+from dpaudit.system.progress import Progress
 
 QUIET = Progress(quiet=True)
 CASES = Path(__file__).parents[3] / "shared" / "cases"

@@ -10,14 +10,16 @@ from pathlib import Path
 import fabricate
 import pytest
 
-from dpaudit import declarations, rundir
-from dpaudit.corpus import Record, Turn
-from dpaudit.judging import pair_summary, passport_of
-from dpaudit.progress import Progress
-from dpaudit.rubric import Comparison, Control, Controls, Outcome, Rubric, plant
-from dpaudit.rundir import RunDir
-from dpaudit.stages import custody, judge
-from dpaudit.suite import Grid, Judging, Model, Plan, Schedule, Suite, Training
+from dpaudit.data.corpus import Record, Turn
+from dpaudit.judging.passport import pair_summary, passport_of
+from dpaudit.judging.rubric import Comparison, Control, Controls, Outcome, Rubric, plant
+from dpaudit.stages import judge
+from dpaudit.stages.integrity import custody
+from dpaudit.storage import rundir
+from dpaudit.storage.rundir import RunDir
+from dpaudit.suite import declarations
+from dpaudit.suite.suite import Grid, Judging, Model, Plan, Schedule, Suite, Training
+from dpaudit.system.progress import Progress
 
 QUIET = Progress(quiet=True)
 ANSWERS = (

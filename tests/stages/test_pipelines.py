@@ -12,12 +12,11 @@ from safetensors.torch import load_file
 
 from dpaudit import pipeline
 from dpaudit.errors import UsageError
-from dpaudit.privacy import Mechanism, epsilon_spent
-from dpaudit.progress import Progress
-from dpaudit.rundir import RunDir
-from dpaudit.stages import merge, train
-from dpaudit.stages.jobs import Job, outside_stages
-from dpaudit.suite import (
+from dpaudit.privacy.mechanism import Mechanism, epsilon_spent
+from dpaudit.stages.train import merge, train
+from dpaudit.stages.train.jobs import Job, outside_stages
+from dpaudit.storage.rundir import RunDir
+from dpaudit.suite.suite import (
     ASSUMED_PUBLIC,
     Candidates,
     Data,
@@ -30,6 +29,7 @@ from dpaudit.suite import (
     Training,
     arms,
 )
+from dpaudit.system.progress import Progress
 
 QUIET = Progress(quiet=True)
 STEPS = Schedule(batch=8, steps=2, learning_rate=0.01)

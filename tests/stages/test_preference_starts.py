@@ -10,14 +10,18 @@ import numpy as np
 import pytest
 import torch
 
-from dpaudit import pipeline, recipe
+from dpaudit import pipeline
 from dpaudit.errors import UsageError
 from dpaudit.models.encode import encode_pair
 from dpaudit.models.hf import HFModel
-from dpaudit.progress import Progress
-from dpaudit.rundir import RunDir
-from dpaudit.stages import attack, audit, prepare, report, scores
-from dpaudit.suite import Candidates, Data, Grid, Lora, Model, Plan, Schedule, Suite, Training
+from dpaudit.signals import recipe
+from dpaudit.stages import report
+from dpaudit.stages.attack import attack, scores
+from dpaudit.stages.audit import audit
+from dpaudit.stages.prepare import prepare
+from dpaudit.storage.rundir import RunDir
+from dpaudit.suite.suite import Candidates, Data, Grid, Lora, Model, Plan, Schedule, Suite, Training
+from dpaudit.system.progress import Progress
 
 QUIET = Progress(quiet=True)
 RECIPES = ("pair_chosen", "pair_margin", "pair_rejected")

@@ -13,12 +13,12 @@ from typing import Any
 import fabricate
 import pytest
 
-from dpaudit import formats, page
 from dpaudit.errors import UsageError
-from dpaudit.progress import Progress
-from dpaudit.rundir import RunDir
+from dpaudit.page import formats, render
 from dpaudit.stages import report
-from dpaudit.suite import Arm, Plan, arms
+from dpaudit.storage.rundir import RunDir
+from dpaudit.suite.suite import Arm, Plan, arms
+from dpaudit.system.progress import Progress
 
 QUIET = Progress(quiet=True)
 
@@ -88,7 +88,7 @@ def test_every_number_is_the_one_in_report_json(tmp_path: Path, stages: tuple[st
     seen = _seen(html)
     assert len(seen.data) > 40
     for attributes, text in seen.data:
-        value = page.look_up(data, attributes["data-key"] or "")
+        value = render.look_up(data, attributes["data-key"] or "")
         exact = "" if value is None else repr(value) if isinstance(value, float) else str(value)
         assert attributes["value"] == exact
         assert text == formats.show(value, attributes["data-style"] or "")
@@ -590,12 +590,12 @@ def test_ids_occur_once(tmp_path: Path) -> None:
 @pytest.mark.parametrize("pointer", ["/a/b", "/list/7", "/list/x", "/text/0/1"])
 def test_a_pointer_to_nothing_is_an_error(pointer: str) -> None:
     with pytest.raises(KeyError, match=pointer):
-        page.look_up({"a": {}, "list": [1], "text": "t"}, pointer)
+        render.look_up({"a": {}, "list": [1], "text": "t"}, pointer)
 
 
 def test_a_pointer_holds_any_key() -> None:
-    pointer = page.join("/tasks", "mmlu/anatomy~1", 0)
-    assert page.look_up({"tasks": {"mmlu/anatomy~1": [5]}}, pointer) == 5
+    pointer = render.join("/tasks", "mmlu/anatomy~1", 0)
+    assert render.look_up({"tasks": {"mmlu/anatomy~1": [5]}}, pointer) == 5
 
 
 def test_the_stage_loads_nothing_heavy() -> None:

@@ -10,12 +10,16 @@ from typing import Any
 
 import pytest
 
-from dpaudit import declarations, overview, rundir, tables
+from dpaudit.commands import overview
 from dpaudit.errors import PartialError, UsageError
-from dpaudit.progress import Progress
-from dpaudit.rundir import RunDir
-from dpaudit.stages import prepare, train
-from dpaudit.suite import Candidates, Data, Grid, Lora, Model, Plan, Schedule, Suite, Training
+from dpaudit.page import tables
+from dpaudit.stages.prepare import prepare
+from dpaudit.stages.train import train
+from dpaudit.storage import rundir
+from dpaudit.storage.rundir import RunDir
+from dpaudit.suite import declarations
+from dpaudit.suite.suite import Candidates, Data, Grid, Lora, Model, Plan, Schedule, Suite, Training
+from dpaudit.system.progress import Progress
 
 QUIET = Progress(quiet=True)
 STEPS = Schedule(batch=8, steps=9, learning_rate=0.01)

@@ -10,12 +10,13 @@ from pathlib import Path
 import pytest
 from test_train import QUIET, STEPS, make_plan, prepared
 
-from dpaudit import overview
+from dpaudit.commands import overview
 from dpaudit.errors import UsageError
 from dpaudit.models.encode import Encoded
-from dpaudit.rundir import RunDir
-from dpaudit.stages import report, train
-from dpaudit.suite import AttackKind, Grid, Plan
+from dpaudit.stages import report
+from dpaudit.stages.train import train
+from dpaudit.storage.rundir import RunDir
+from dpaudit.suite.suite import AttackKind, Grid, Plan
 from dpaudit.training import examples, labels, loop
 
 ARM = "dpo-robust-eps2"

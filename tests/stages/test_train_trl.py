@@ -8,8 +8,8 @@ from test_train import QUIET, STEPS, make_plan, prepared
 
 from dpaudit import pipeline
 from dpaudit.errors import UsageError
-from dpaudit.stages import train
-from dpaudit.suite import Grid, Plan
+from dpaudit.stages.train import train
+from dpaudit.suite.suite import Grid, Plan
 
 OPEN = Grid(epsilons=(float("inf"),), dpo=("kto",), stages=())
 

@@ -6,12 +6,18 @@ from pathlib import Path
 
 import pytest
 
-from dpaudit import overview, pipeline, quality, suite
+from dpaudit import pipeline
+from dpaudit.commands import overview
 from dpaudit.errors import UsageError
-from dpaudit.progress import Progress
-from dpaudit.rundir import RunDir
-from dpaudit.stages import attack, evaluate, forecast, judge, prepare, report
-from dpaudit.suite import Arm, Candidates, Data, Grid, Lora, Model, Plan, Schedule, Suite, Training
+from dpaudit.judging import quality
+from dpaudit.stages import evaluate, judge, report
+from dpaudit.stages.attack import attack
+from dpaudit.stages.prepare import prepare
+from dpaudit.stages.train import forecast
+from dpaudit.storage.rundir import RunDir
+from dpaudit.suite import suite
+from dpaudit.suite.suite import Arm, Candidates, Data, Grid, Lora, Model, Plan, Schedule, Suite, Training
+from dpaudit.system.progress import Progress
 
 QUIET = Progress(quiet=True)
 STEPS = Schedule(batch=8, steps=2, learning_rate=0.01)

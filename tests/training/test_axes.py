@@ -9,12 +9,12 @@ import torch
 import worlds
 
 from dpaudit.errors import UsageError
-from dpaudit.privacy import Mechanism, PrivacySpec, calibrate
-from dpaudit.suite import Schedule
+from dpaudit.models.fused import trainable
+from dpaudit.privacy.mechanism import Mechanism, PrivacySpec, calibrate
+from dpaudit.suite.suite import Schedule
 from dpaudit.training import axes, catalogue, conformance, dpsgd, dry, loop
 from dpaudit.training.axes import Axes
 from dpaudit.training.catalogue import FAULTS
-from dpaudit.training.fused import trainable
 from dpaudit.training.state import Snapshot
 
 BATCH, STEPS, CLIP = 20, 60, 0.3

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from dpaudit.privacy import Mechanism, PrivacySpec, calibrate
+from dpaudit.privacy.mechanism import Mechanism, PrivacySpec, calibrate
 from dpaudit.training import catalogue, conformance, dpsgd, dry, guards
 from dpaudit.training.catalogue import ENGINE, FAULTS, Fault
 

@@ -7,17 +7,17 @@ import numpy as np
 import pytest
 import torch
 
-from dpaudit import whitebox
-from dpaudit.builtin import clinic
-from dpaudit.models import hf
+from dpaudit.data import clinic
+from dpaudit.evidence import whitebox
+from dpaudit.evidence.verdict import Claim
+from dpaudit.models import adapter_files, hf
 from dpaudit.models.encode import encode_record
-from dpaudit.privacy import Mechanism, PrivacySpec, calibrate
-from dpaudit.suite import Lora, Schedule
-from dpaudit.training import axes, catalogue, checkpoint, conformance, dpsgd, dry, loop
+from dpaudit.models.fused import trainable
+from dpaudit.privacy.mechanism import Mechanism, PrivacySpec, calibrate
+from dpaudit.suite.suite import Lora, Schedule
+from dpaudit.training import axes, catalogue, conformance, dpsgd, dry, loop
 from dpaudit.training.catalogue import ENGINE, FAULTS, Fault
 from dpaudit.training.examples import Example, Unit
-from dpaudit.training.fused import trainable
-from dpaudit.verdict import Claim
 
 BASE, LENGTH = "builtin:tiny", 64
 PUBLIC = dry.Setting(population=2000, batch=40, canaries=1000)
@@ -50,7 +50,7 @@ def trained(fault: Fault, seed: int) -> Caught:
     noise = calibrate(SPEC, blank.sampling_rate, blank.steps)
     acting = Mechanism(noise, rate, STEPS, CLIP)
     ledger = catalogue.ledger_of(fault, acting)
-    model = checkpoint.new_adapter(hf.load_model(BASE, "float32", None, None), Lora(), seed)
+    model = adapter_files.new_adapter(hf.load_model(BASE, "float32", None, None), Lora(), seed)
     included = np.random.default_rng([seed, 1]).random(PUBLIC.canaries) < 0.5
     along = axes.spread(trainable(model), included, fault.sequences)
     with catalogue.planted(fault, PUBLIC):

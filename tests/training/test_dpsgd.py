@@ -12,9 +12,9 @@ from torch import Tensor, nn
 
 from dpaudit.errors import GuardError, UsageError
 from dpaudit.models.encode import Encoded
-from dpaudit.privacy import Mechanism
+from dpaudit.models.fused import FusedLora, Gradients, trainable
+from dpaudit.privacy.mechanism import Mechanism
 from dpaudit.training import batches, dpsgd, engine, examples
-from dpaudit.training.fused import FusedLora, Gradients, trainable
 
 SFT, DPO = examples.Objective("sft"), examples.Objective("sigmoid", beta=0.5)
 CASES = {

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from dpaudit.errors import GuardError
-from dpaudit.privacy import Mechanism
+from dpaudit.privacy.mechanism import Mechanism
 from dpaudit.training import dpsgd, dry, engine, guards
 from dpaudit.training.observation import Observation
 

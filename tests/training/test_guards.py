@@ -11,10 +11,10 @@ import worlds
 from torch import nn
 
 from dpaudit.errors import GuardError
-from dpaudit.privacy import Mechanism
-from dpaudit.suite import Schedule
+from dpaudit.models.fused import Gradients
+from dpaudit.privacy.mechanism import Mechanism
+from dpaudit.suite.suite import Schedule
 from dpaudit.training import dpsgd, engine, guards, loop, state
-from dpaudit.training.fused import Gradients
 
 STD = 0.4
 SHAPES = {"a": nn.Parameter(torch.zeros(8, 60)), "b": nn.Parameter(torch.zeros(60, 8))}

@@ -9,8 +9,8 @@ import pytest
 import torch
 from worlds import pair_units
 
-from dpaudit import suite
 from dpaudit.errors import UsageError
+from dpaudit.suite import suite
 from dpaudit.training import labels, losses
 from dpaudit.training.losses import LOSSES, PairLogProbs
 

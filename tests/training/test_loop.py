@@ -13,10 +13,10 @@ from torch import Tensor, nn
 
 from dpaudit.errors import GuardError
 from dpaudit.models.encode import Encoded
-from dpaudit.privacy import Mechanism
-from dpaudit.suite import Schedule
+from dpaudit.models.fused import Gradients, trainable
+from dpaudit.privacy.mechanism import Mechanism
+from dpaudit.suite.suite import Schedule
 from dpaudit.training import batches, dpsgd, engine, examples, guards, loop
-from dpaudit.training.fused import Gradients, trainable
 
 OPEN = Mechanism(0.0, 0.5, 4, math.inf)
 PRIVATE = Mechanism(0.8, 0.5, 4, 0.5)

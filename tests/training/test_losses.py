@@ -11,9 +11,10 @@ import worlds
 from torch import Tensor
 
 from dpaudit.errors import UsageError
-from dpaudit.privacy import Mechanism
-from dpaudit.suite import Schedule
-from dpaudit.training import dpsgd, examples, fused, loop, losses
+from dpaudit.models import fused
+from dpaudit.privacy.mechanism import Mechanism
+from dpaudit.suite.suite import Schedule
+from dpaudit.training import dpsgd, examples, loop, losses
 from dpaudit.training.losses import LOSSES, PairLogProbs, Settings
 
 NAMES = list(LOSSES)

@@ -9,10 +9,11 @@ import torch
 import worlds
 from torch import Tensor, nn
 
-from dpaudit.privacy import Mechanism
-from dpaudit.suite import Lora, Schedule
-from dpaudit.training import batches, checkpoint, dpsgd, engine, examples, loop
-from dpaudit.training.fused import FusedLora, trainable
+from dpaudit.models import adapter_files
+from dpaudit.models.fused import FusedLora, trainable
+from dpaudit.privacy.mechanism import Mechanism
+from dpaudit.suite.suite import Lora, Schedule
+from dpaudit.training import batches, dpsgd, engine, examples, loop
 
 UNITS = {
     "record": (worlds.record_units(6), examples.Objective("sft")),
@@ -150,7 +151,7 @@ def descend(model: nn.Module, gradient: Tensor) -> None:
 
 
 def check_reload(model: Any, setting: str, folder: Path) -> None:
-    checkpoint.save_adapter(model, folder / "adapter", "base", "card")
+    adapter_files.save_adapter(model, folder / "adapter", "base", "card")
     again = model_in(setting)
     assert off(flat(again), flat(model)) > 1e-3  # else the reload would show nothing
     peft.set_peft_model_state_dict(again, peft.load_peft_weights(str(folder / "adapter")))
@@ -174,7 +175,7 @@ def test_nf4_with_double_quantization_equals_a_loop_over_examples() -> None:
                 )
                 setattr(module, name, four.to("cpu"))
     torch.manual_seed(0)
-    model = checkpoint.new_adapter(base, Lora(rank=2), 1)
+    model = adapter_files.new_adapter(base, Lora(rank=2), 1)
     with torch.no_grad():
         for parameter in trainable(model).values():
             parameter.copy_(torch.randn_like(parameter) * 0.3)

@@ -13,8 +13,8 @@ import pytest
 import torch
 import worlds
 
-from dpaudit.privacy import Mechanism
-from dpaudit.suite import Schedule
+from dpaudit.privacy.mechanism import Mechanism
+from dpaudit.suite.suite import Schedule
 from dpaudit.training import dpsgd, loop
 from dpaudit.training.ranks import Ranks, of_environment
 

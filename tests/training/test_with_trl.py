@@ -15,12 +15,12 @@ import torch
 from worlds import VOCABULARY, sequence
 
 from dpaudit.errors import GuardError, UsageError
-from dpaudit.models import hf
+from dpaudit.models import adapter_files, hf
 from dpaudit.models.encode import Encoded
-from dpaudit.privacy import Mechanism
-from dpaudit.suite import Lora, Schedule
-from dpaudit.training import checkpoint, dpsgd, engine, examples, loop, losses, with_trl
-from dpaudit.training.fused import trainable
+from dpaudit.models.fused import trainable
+from dpaudit.privacy.mechanism import Mechanism
+from dpaudit.suite.suite import Lora, Schedule
+from dpaudit.training import dpsgd, engine, examples, loop, losses, with_trl
 
 SCHEDULE = Schedule(batch=4, steps=3, learning_rate=0.02, warmup=0.0)
 HAS_DEEPSPEED = importlib.util.find_spec("deepspeed") is not None
@@ -47,7 +47,7 @@ def _sequence(prompt: tuple[int, ...], answer: tuple[int, ...]) -> Encoded:
 
 
 def adapted(folder: Path) -> Any:
-    return checkpoint.new_adapter(hf.load_model(str(folder)), Lora(rank=2), 0)
+    return adapter_files.new_adapter(hf.load_model(str(folder)), Lora(rank=2), 0)
 
 
 def by_trl(folder: Path, loss: str, pairs: int = 10, **options: Any) -> tuple[loop.Result, Any]:

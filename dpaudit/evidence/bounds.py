@@ -1,0 +1,373 @@
+"""The calculator behind `dpaudit bound`: a lower bound on epsilon from counts, or from a file of scores, without a run."""
+
+import csv
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import beta, binomtest
+
+from dpaudit.data.shapes import PLAIN_NAME
+from dpaudit.errors import UsageError, unread
+from dpaudit.stats import bayes, epsilon, fdp
+
+METHODS = ("one-run", "f-dp", "clopper-pearson", "bayes")
+CELL_LARGEST = 1 << 17  # characters of a cell: a score has a few
+NOTIONS = {
+    "one-run": "(eps,delta)",
+    "f-dp": "f-DP/Gaussian family",
+    "clopper-pearson": "(eps,delta), if every score comes from a training of its own",
+    "bayes": "credible interval, which refutes nothing; for scores that each come from a training of their own",
+}
+GUESSED = 0.4  # of the canaries, where nobody says how many: as in the shipped recipes
+SCORES_LEAST = 20
+SURE_LEAST = 1e-12  # least confidence, and least error
+CANARIES_MOST = 10**7  # minutes of a processor
+NOT_BLIND = "none was possible: the scores come without texts, so nobody knows whether the texts alone tell who was included"
+UNFAIR = 1e-6  # p-value of coins below which they were not fair
+
+
+@dataclass(frozen=True, eq=False)
+class Scored:
+    """Scores with coins: arrays of shape (canaries,)."""
+
+    scores: NDArray[np.float64]  # higher = more likely included
+    included: NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Sampled:
+    """Training whose units were Poisson-sampled: the family of `f-dp` where it is given."""
+
+    rate: float
+    steps: int
+
+
+def sampled(rate: float | None, steps: int | None) -> Sampled | None:
+    """What was typed of the sampling. Raises UsageError for one of both."""
+    if (rate is None) != (steps is None):
+        raise UsageError("--rate, --steps", expected="both or none", got="one of them")
+    return Sampled(rate, steps) if rate is not None and steps is not None else None
+
+
+def one_run(
+    canaries: int,
+    guesses: int,
+    correct: int,
+    delta: float,
+    confidence: float,
+    method: str = "one-run",
+    sampling: Sampled | None = None,
+) -> dict[str, Any]:
+    """What the guesses of one run prove, and what they would have proven all right; epsilons in nats.
+
+    `f-dp` holds inside the Gaussian family, or, given how units were sampled (`sampling`), inside that of sampled Gaussian steps.
+    Raises UsageError in one line for counts, delta or confidence out of range, and for another method.
+    """
+    if method not in ("one-run", "f-dp"):
+        raise UsageError("--method", expected="one-run or f-dp", got=method)
+    _check_numbers(delta, confidence)
+    if not 0 <= correct <= guesses <= canaries or canaries == 0:
+        raise UsageError("dpaudit bound one-run", expected="0 <= correct <= guesses <= canaries, some of them",
+                         got=f"{correct}, {guesses}, {canaries}")  # fmt: skip
+    if canaries > CANARIES_MOST:
+        raise UsageError("--canaries", expected=f"at most {CANARIES_MOST:,}", got=f"{canaries:,}")
+    if method == "f-dp" and delta == 0:
+        raise UsageError(
+            "--delta",
+            expected="above 0 with f-dp",
+            got="0",
+            remedy="no Gaussian noise has an epsilon at delta 0",
+        )
+    lower, notion = _lower(method, sampling)
+    at = {"canaries": canaries, "guesses": guesses, "delta": delta, "confidence": confidence}
+    return {
+        "epsilon_lower": _finite(lower(correct=correct, **at)),
+        "epsilon_ceiling": _finite(lower(correct=guesses, **at)),
+        "notion": notion,
+        **at,
+        "correct": correct,
+    }
+
+
+def of_scores(
+    file: Path,
+    method: str,
+    delta: float,
+    confidence: float,
+    guesses: int | None = None,
+    thresholds: Sequence[float] = (),
+    sampling: Sampled | None = None,
+) -> dict[str, Any]:
+    """What a file of `score,included` proves by `method`, with the rule that made guesses of the scores.
+
+    One run (`one-run`, `f-dp`): the `guesses` highest scores are called included. Many runs (`clopper-pearson`, `bayes`):
+    a score above a threshold is called included; of several declared `thresholds` the best one counts, each at its
+    share of the error (Bonferroni); without any, one half of the scores, drawn with a fixed seed, chooses and the
+    other half is measured. Raises UsageError in one line for a file that cannot be used.
+    """
+    if method not in METHODS:
+        raise UsageError("--method", expected=f"one of {', '.join(METHODS)}", got=method)
+    _check_numbers(delta, confidence)
+    found = read(file)
+    return _of_scored(file, found, method, delta, confidence, guesses, thresholds, sampling) | {
+        "blind_baseline": NOT_BLIND
+    }
+
+
+def _of_scored(
+    file: Path,
+    found: Scored,
+    method: str,
+    delta: float,
+    confidence: float,
+    guesses: int | None,
+    thresholds: Sequence[float],
+    sampling: Sampled | None,
+) -> dict[str, Any]:
+    if method in ("one-run", "f-dp"):
+        if thresholds:
+            raise UsageError("--threshold", expected="none with one-run and f-dp: the highest scores are guessed",
+                             got=str(len(thresholds)), remedy="--guesses N")  # fmt: skip
+        return _of_one_run(file, found, method, delta, confidence, guesses, sampling)
+    if guesses is not None:
+        raise UsageError("--guesses", expected="none with clopper-pearson and bayes", got=str(guesses),
+                         remedy="--threshold T")  # fmt: skip
+    if sampling is not None:
+        raise UsageError("--rate, --steps", expected="none with clopper-pearson and bayes", got="both",
+                         remedy="their figures hold for any training")  # fmt: skip
+    if any(map(math.isnan, thresholds)):
+        raise UsageError("--threshold", expected="a number", got="nan")
+    return _of_many_runs(found, method, delta, confidence, thresholds)
+
+
+def read(file: Path) -> Scored:
+    """The scores of a CSV or Parquet file with the columns `score` and `included`. Raises UsageError naming the line."""
+    try:
+        columns = _parquet(file) if file.suffix == ".parquet" else _csv(file)
+    except OSError as error:
+        raise unread(file, "a CSV or Parquet file", error) from error
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise UsageError(str(file), expected="a CSV or Parquet file",
+                         got="bytes that are no UTF-8" if isinstance(error, UnicodeDecodeError) else "a row that is no CSV",
+                         remedy="write the table anew") from error  # fmt: skip
+    scores, included = columns
+    bad = np.flatnonzero(np.isnan(scores))
+    if bad.size:
+        raise UsageError(
+            f"{file}: row {bad[0] + 1}: score", expected="a number", got=f"none, in {bad.size} rows"
+        )
+    members = int(included.sum())
+    if len(scores) < SCORES_LEAST:
+        raise UsageError(str(file), expected=f"at least {SCORES_LEAST} scores", got=str(len(scores)))
+    if members in (0, len(scores)):
+        raise UsageError(f"{file}: included", expected="both true and false", got="one of them only")
+    if scores.min() == scores.max():
+        raise UsageError(f"{file}: score", expected="scores that differ", got="one value in all rows")
+    return Scored(scores, included)
+
+
+def _lower(method: str, sampling: Sampled | None) -> tuple[Callable[..., float], str]:
+    if sampling is None:
+        lower = epsilon.epsilon_lower_one_run if method == "one-run" else fdp.epsilon_lower_fdp_gaussian
+        return lower, NOTIONS[method]
+    from dpaudit.evidence import subsampled
+
+    if method != "f-dp":
+        raise UsageError("--rate", expected="--method f-dp with --rate and --steps", got=f"--method {method}",
+                         remedy="the (eps,delta) bound needs neither: it holds for any training")  # fmt: skip
+    if not 0 < sampling.rate <= 1 or sampling.steps < 1:
+        raise UsageError("--rate, --steps", expected="a rate in (0, 1] and at least one step",
+                         got=f"{sampling.rate:g}, {sampling.steps}")  # fmt: skip
+    chosen = partial(
+        subsampled.epsilon_lower_fdp_subsampled, sampling_rate=sampling.rate, steps=sampling.steps
+    )
+    return chosen, subsampled.NOTION
+
+
+def _finite(value: float) -> float | str:
+    return value if math.isfinite(value) else "inf"
+
+
+def guess_members(scores: NDArray[np.float64], members: NDArray[np.bool_], guesses: int) -> int:
+    """How many are right when the `guesses` highest scores are called members; among ties, controls are taken first.
+
+    Both arrays have shape (canaries,).
+    """
+    order = np.lexsort((members, -scores))  # by falling score, then controls before members
+    return int(members[order[:guesses]].sum())
+
+
+def guess_both(scores: NDArray[np.float64], members: NDArray[np.bool_], sides: tuple[int, int]) -> int:
+    """How many are right when the highest scores are called members and the lowest are not; `sides` says how many.
+
+    Among ties whoever makes the guess wrong is taken first, on either side, and no canary is guessed twice. Both
+    arrays have shape (canaries,).
+    """
+    included, excluded = sides
+    order = np.lexsort((members, -scores))  # by falling score, then controls before members
+    rest = order[included:]
+    lowest = rest[np.lexsort((~members[rest], scores[rest]))][:excluded]
+    return int(members[order[:included]].sum()) + int((~members[lowest]).sum())
+
+
+def most_right(scores: NDArray[np.float64], members: NDArray[np.bool_], guesses: int) -> int:
+    """How many of the guesses could be right at most: all but the controls that ties put among them."""
+    cut = np.sort(scores)[len(scores) - guesses] if guesses else math.inf
+    tied, taken = scores == cut, guesses - int((scores > cut).sum())
+    return guesses - (min(taken, int((tied & ~members).sum())) if tied.sum() > taken else 0)
+
+
+def _of_one_run(
+    file: Path,
+    found: Scored,
+    method: str,
+    delta: float,
+    confidence: float,
+    guesses: int | None,
+    sampling: Sampled | None,
+) -> dict[str, Any]:
+    canaries, members = len(found.scores), int(found.included.sum())
+    if binomtest(members, canaries).pvalue < UNFAIR:
+        raise UsageError(f"{file}: included", expected="fair coins, thrown for each canary by itself",
+                         got=f"{members} of {canaries} included", remedy="a one-run bound holds for fair coins alone")  # fmt: skip
+    wanted = math.floor(GUESSED * canaries) if guesses is None else guesses
+    if not 1 <= wanted <= canaries:
+        raise UsageError("--guesses", expected=f"1 to {canaries}, the number of scores", got=str(wanted))
+    right = guess_members(found.scores, found.included, wanted)
+    rule = f"the {wanted} highest scores are called included; ties count against the bound"
+    return one_run(canaries, wanted, right, delta, confidence, method, sampling) | {"rule": rule}
+
+
+def _of_many_runs(
+    found: Scored, method: str, delta: float, confidence: float, thresholds: Sequence[float]
+) -> dict[str, Any]:
+    if thresholds:
+        tried, measured = list(thresholds), found
+        rule = f"a score above {', '.join(f'{t:g}' for t in tried)}, declared" + (
+            "; the best counts, each at its share of the error" if len(tried) > 1 else ""
+        )
+    else:
+        choosing, measured = _halves(found)
+        tried = [_best_threshold(choosing, delta, confidence)]
+        rule = f"a score above {tried[0]:g}, chosen on a random half of the rows and counted on the other"
+    each = 1 - (1 - confidence) / len(tried)
+    rows = [_counts(measured, threshold) for threshold in tried]
+    shared = {"delta": delta, "confidence": confidence, "notion": NOTIONS[method], "rule": rule}
+    if method == "bayes":
+        if len(tried) > 1:
+            raise UsageError("--threshold", expected="one with bayes", got=str(len(tried)))
+        interval = bayes.epsilon_credible(**rows[0], delta=delta, confidence=confidence)
+        return {"credible_lower": interval.lower, "credible_upper": interval.upper, **shared, **rows[0]}
+    bounds = [epsilon.epsilon_lower_clopper_pearson(**row, delta=delta, confidence=each) for row in rows]
+    best = int(np.argmax(bounds))
+    perfect = rows[best] | {"true_positives": rows[best]["positives"], "false_positives": 0}
+    ceiling = epsilon.epsilon_lower_clopper_pearson(**perfect, delta=delta, confidence=each)
+    return {"epsilon_lower": bounds[best], "epsilon_ceiling": ceiling, **shared, **rows[best]}
+
+
+def _counts(found: Scored, threshold: float) -> dict[str, int]:
+    called = found.scores > threshold
+    return {
+        "true_positives": int((called & found.included).sum()),
+        "positives": int(found.included.sum()),
+        "false_positives": int((called & ~found.included).sum()),
+        "negatives": int((~found.included).sum()),
+    }
+
+
+def _best_threshold(found: Scored, delta: float, confidence: float) -> float:
+    """The threshold with the largest Clopper-Pearson bound on these scores, the least such; all at once."""
+    values = np.unique(found.scores)
+    members, controls = np.sort(found.scores[found.included]), np.sort(found.scores[~found.included])
+    caught = len(members) - np.searchsorted(members, values, "right")
+    alarms = len(controls) - np.searchsorted(controls, values, "right")
+    error = (1 - confidence) / 2
+    tpr_lower = np.nan_to_num(beta.ppf(error, caught, len(members) - caught + 1))  # NaN: nothing caught
+    fpr_upper = np.nan_to_num(beta.isf(error, alarms + 1, len(controls) - alarms), nan=1.0)
+    odds = np.maximum((tpr_lower - delta) / fpr_upper, (1 - fpr_upper - delta) / (1 - tpr_lower))
+    return float(values[int(np.argmax(odds))])
+
+
+def _halves(found: Scored) -> tuple[Scored, Scored]:
+    first, second = np.array_split(np.random.default_rng(0).permutation(len(found.scores)), 2)
+    return Scored(found.scores[first], found.included[first]), Scored(
+        found.scores[second], found.included[second]
+    )
+
+
+def _csv(file: Path) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    with file.open(encoding="utf-8-sig", newline="") as lines:
+        csv.field_size_limit(CELL_LARGEST)  # of the whole process: whoever reads texts has raised it
+        rows = csv.DictReader(lines)
+        if not {"score", "included"} <= set(rows.fieldnames or ()):
+            raise UsageError(
+                str(file), expected="columns score and included", got=_named(rows.fieldnames or ())
+            )
+        if twice := [name for name in ("score", "included") if list(rows.fieldnames or ()).count(name) > 1]:
+            raise UsageError(str(file), expected=f"one column {twice[0]}", got="several", remedy="rename or remove the others")  # fmt: skip
+        pairs = [
+            (_number(file, rows.line_num, r["score"]), _coin(file, rows.line_num, r["included"]))
+            for r in rows
+        ]
+    return np.array([p[0] for p in pairs], dtype=np.float64), np.array([p[1] for p in pairs], dtype=bool)
+
+
+def _named(columns: Sequence[str]) -> str:
+    """The columns that have plain names; any other might be somebody's text in a file without a heading."""
+    plain = [name for name in columns if PLAIN_NAME.fullmatch(name)]
+    others = [f"{len(columns) - len(plain)} that are no plain names"] if len(plain) < len(columns) else []
+    return ", ".join(plain[:20] + others) or "none"
+
+
+def _number(file: Path, line: int, text: str | None) -> float:
+    try:
+        return float(text or "nan")
+    except ValueError:
+        raise UsageError(f"{file}: line {line}: score", expected="a number", got="something else") from None
+
+
+def _coin(file: Path, line: int, text: str | None) -> bool:
+    word = (text or "").strip().lower()
+    if word not in ("0", "1", "true", "false", "0.0", "1.0"):
+        raise UsageError(
+            f"{file}: line {line}: included", expected="1, 0, true or false", got="something else"
+        )
+    return word in ("1", "true", "1.0")
+
+
+def _parquet(file: Path) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    import pyarrow.lib
+    import pyarrow.parquet
+    import pyarrow.types
+
+    try:
+        table = pyarrow.parquet.read_table(file, columns=["score", "included"])
+        table.validate(full=True)  # numbers whose buffers are too short would be read from elsewhere
+        if pyarrow.types.is_temporal(table["score"].type):
+            raise ValueError("a time is no score")
+        scores = table["score"].to_numpy().astype(np.float64)
+        included = table["included"].to_numpy()
+    except (pyarrow.lib.ArrowException, KeyError, TypeError, ValueError) as error:
+        raise UsageError(str(file), expected="Parquet with number columns score and included",
+                         got="a damaged file, or other columns", remedy="write the table anew") from error  # fmt: skip
+    if not np.isin(included, [0, 1]).all():
+        raise UsageError(f"{file}: included", expected="1, 0, true or false", got="something else")
+    return scores, included.astype(bool)
+
+
+def check_confidence(confidence: float) -> None:
+    """Raises UsageError for one outside (0, 1), or too near an end."""
+    if not SURE_LEAST <= confidence <= 1 - SURE_LEAST:  # NaN too; beyond, its complement is lost in rounding
+        raise UsageError("--confidence", expected="a number in (0, 1), such as 0.95", got=f"{confidence:g}")
+
+
+def _check_numbers(delta: float, confidence: float) -> None:
+    if not 0 <= delta < 1:
+        raise UsageError("--delta", expected="a number in [0, 1)", got=f"{delta:g}")
+    check_confidence(confidence)

@@ -1,0 +1,194 @@
+"""What the texts tell of membership without any model, in stage audit: the blind baseline, and near-duplicates across the coin.
+
+Both stand beside every comparison of members with others. Nothing written outside secret/ names a text or a unit.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from typing import Any
+
+from dpaudit.data.corpus import Record
+from dpaudit.data.near_duplicates import THRESHOLD, WIDTH, Found, Unit, across, equal_across
+from dpaudit.stages.prepare.prepare import Candidates, load_candidates, load_membership
+from dpaudit.storage.rundir import RunDir
+from dpaudit.suite.suite import Arm, Plan
+from dpaudit.system.progress import Progress
+
+BLIND = "audit/blind.json"
+NEAR = "audit/near_duplicates.json"
+ALIKE = "secret/near_duplicates.json"  # the units by name
+INPUTS = ("plan.json", "corpus/manifest.json")
+CONFIDENCE = 0.95
+PARTS = {"sft": "records", "cpt": "texts", "dpo": "pairs"}  # method -> what of a unit it learns from
+
+
+def part_of(arm: Arm) -> str:
+    """Which part of a real unit an arm learns from: the key of its baseline and of its near-duplicates."""
+    return PARTS[arm.method]
+
+
+def blind(run_dir: RunDir, plan: Plan) -> dict[str, Any]:
+    """The blind baseline of every comparison: canaries, their extraction kin, and units by part. None where there are none."""
+    if not run_dir.is_current(BLIND, INPUTS):
+        candidates, coins = load_candidates(run_dir), load_membership(run_dir)
+        found = {name: _baseline(of, coins, plan.seed) for name, of in _texts(candidates).items()}
+        run_dir.write_json(BLIND, found, INPUTS)
+    return run_dir.read_json(BLIND)
+
+
+def _texts(candidates: Candidates) -> dict[str, dict[str, str]]:
+    canaries = {
+        purpose: {c.id: _text([c.records[0], *([c.pair] if c.pair else [])]) for c in candidates.canaries if c.purpose == purpose}
+        for purpose in ("mia", "extraction")
+    }  # fmt: skip
+    units = {part: getattr(candidates, part) for part in PARTS.values()}
+    return {
+        "canaries": canaries["mia"],
+        "extraction": canaries["extraction"],
+        **{part: {unit: _text(of) for unit, of in found.items() if of} for part, found in units.items()},
+    }
+
+
+def _text(records: Sequence[Record]) -> str:
+    return "\n".join(part for record in records for part in _parts(record))
+
+
+def _parts(record: Record) -> Iterator[str]:
+    yield from (turn.text for turn in record.turns)
+    yield from (part for part in (record.text, record.chosen, record.rejected) if part is not None)
+
+
+def _baseline(texts: dict[str, str], coins: dict[str, bool], seed: int) -> dict[str, Any] | None:
+    from dpaudit.evidence import blind
+
+    members = [coins[name] for name in texts]
+    if not members:
+        return None
+    if min(sum(members), len(members) - sum(members)) < 2 * blind.FOLDS:
+        none = dict.fromkeys(("auc", "auc_lower", "auc_upper", "p_value"))
+        return {**none, "alarm": False, "units": len(members), "finding": blind.NO_BASELINE}
+    seen = blind.baseline(list(texts.values()), members, seed=seed, confidence=CONFIDENCE)
+    found = blind.finding(seen.auc_lower, seen.auc_upper, seen.p_value, drawn_by_coin=True)
+    return {**asdict(seen), "finding": found}
+
+
+@dataclass
+class Beside:
+    """What stands beside the comparisons of a run; each part is worked out when it is first asked for."""
+
+    run_dir: RunDir
+    plan: Plan
+    progress: Progress
+
+    @cached_property
+    def blind(self) -> dict[str, Any]:
+        return blind(self.run_dir, self.plan)
+
+    @cached_property
+    def near(self) -> dict[str, Any]:
+        """Counts of near-duplicates across the coin, of units by part and of canaries by purpose; None where there are none."""
+        return near(self.run_dir)
+
+    @cached_property
+    def candidates(self) -> Candidates:
+        return load_candidates(self.run_dir)
+
+    def tell(self, arms: Sequence[Arm], canaries: str) -> None:
+        """Says on stderr, each time, what forbids or weakens the comparisons of `arms`; `canaries` are the ones compared."""
+        asked = [canaries, *dict.fromkeys(map(part_of, arms))]
+        tell_blind(self.progress, {name: self.blind[name] for name in asked})
+        tell_near(self.progress, {name: self.near[name] for name in asked})
+
+    def per(self, arm: Arm) -> dict[str, dict[str, Any]]:
+        """What one score is of, for canaries and for real units: the unit, and under unit patient how many records it sums."""
+        units = getattr(self.candidates, part_of(arm)).values()
+        sizes = {
+            "canaries": [len(c.records) if arm.method == "sft" else 1
+                         for c in self.candidates.canaries if c.purpose == "mia"],
+            "records": [len(records) for records in units if records],
+        }  # fmt: skip
+        return {kind: _per(self.plan.suite.training.unit, counts) for kind, counts in sizes.items()}
+
+    def alike(self, part: str) -> set[str]:
+        """The units that have a near-duplicate in any other unit, whichever way the coins fell."""
+        return set(self.run_dir.read_json(ALIKE)[part]) if self.near[part] else set()
+
+
+def _per(unit: str, counts: Sequence[int]) -> dict[str, Any]:
+    if unit != "patient" or not counts:
+        return {"unit": unit}
+    return {"unit": unit, "score": "the sum over a patient's records", "records_least": min(counts),
+            "records_most": max(counts)}  # fmt: skip
+
+
+def near(run_dir: RunDir) -> dict[str, Any]:
+    """The counts in audit/near_duplicates.json, worked out once a run; the names of the units stay in secret/."""
+    if not (run_dir.is_current(NEAR, INPUTS) and run_dir.file(ALIKE).is_file()):
+        found = _near(run_dir)
+        run_dir.write_json(ALIKE, {part: sorted(of.alike) for part, (_, of) in found.items()})
+        run_dir.file(ALIKE).chmod(0o600)
+        counts = {key: _counts(*of) if of[0] else None for key, of in found.items()}
+        run_dir.write_json(NEAR, {"width": WIDTH, "threshold": THRESHOLD, **counts}, INPUTS)
+    return run_dir.read_json(NEAR)
+
+
+def _near(run_dir: RunDir) -> dict[str, tuple[dict[str, bool], Found]]:
+    """Comparison -> the coins of those compared, and what of them is near."""
+    candidates, coins = load_candidates(run_dir), load_membership(run_dir)
+    found = {}
+    for name, purpose in (("canaries", "mia"), ("extraction", "extraction")):
+        secrets = {c.id: c.secret for c in candidates.canaries if c.purpose == purpose}
+        found[name] = ({one: coins[one] for one in secrets}, equal_across(secrets, coins))
+    for part in PARTS.values():
+        units = getattr(candidates, part).items()
+        drawn = [_unit(name, records, coins[name]) for name, records in units if records]
+        corpus = _corpus(run_dir, coins, part) if drawn else ()
+        found[part] = ({unit.name: coins[unit.name] for unit in drawn}, across(drawn, corpus))
+    return found
+
+
+def _corpus(run_dir: RunDir, coins: dict[str, bool], part: str) -> Iterator[Unit]:
+    """Every unit but canaries, one at a time."""
+    for row in run_dir.iterate_lines("corpus/candidates.jsonl"):
+        if row["kind"] in ("record", "certain") and row.get(part):
+            yield _unit(row["id"], [Record.from_json(one) for one in row[part]], coins.get(row["id"]))
+
+
+def _unit(name: str, records: Sequence[Record], member: bool | None) -> Unit:
+    return Unit(name, tuple(_text([record]) for record in records), member)
+
+
+def _counts(members: dict[str, bool], found: Found) -> dict[str, int]:
+    return {
+        "members": sum(members.values()),
+        "nonmembers": len(members) - sum(members.values()),
+        "nonmembers_in_training": len(found.nonmembers),
+        "members_among_nonmembers": len(found.members),
+        "pairs_across": found.pairs_across,
+        "alike": len(found.alike),
+    }
+
+
+def tell_blind(progress: Progress, seen: dict[str, Any]) -> None:
+    """Says on stderr where texts tell the coins: a comparison of which nothing follows."""
+    for name, found in seen.items():
+        if isinstance(found, dict) and found.get("alarm"):
+            progress.say(f"blind baseline: {name} are told apart by their texts alone, AUC {found['auc']:.3f}, p {found['p_value']:.1g}: "
+                         "the coins are broken, and nothing follows from guessing them")  # fmt: skip
+
+
+def tell_near(progress: Progress, nearly: dict[str, Any]) -> None:
+    """Says on stderr how many non-members were learnt all the same, from a text that is nearly theirs."""
+    for part, of, alike in (
+        *(
+            (part, f"units with {part}", "a record nearly the same as one that was")
+            for part in PARTS.values()
+        ),
+        ("canaries", "canaries", "the very secret of one that was"),
+        ("extraction", "canaries for extraction", "the very secret of one that was"),
+    ):
+        counts = nearly.get(part) or {}
+        if counts.get("nonmembers_in_training"):
+            progress.say(f"near-duplicates: {counts['nonmembers_in_training']} of {counts['nonmembers']} {of} that were not trained on "
+                         f"have {alike}")  # fmt: skip

@@ -1,0 +1,98 @@
+"""What canaries along axes of the weights show of each private arm: the mechanism test, the one-run bound, conformance.
+
+The arm's ledger is what is tested: a refuted ledger is a broken trainer, whatever the text canaries say.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
+
+from dpaudit.errors import UsageError
+from dpaudit.evidence.verdict import Claim
+from dpaudit.stages.prepare.prepare import axis_names, load_membership
+from dpaudit.storage.rundir import RunDir
+from dpaudit.suite.suite import Arm, Plan
+from dpaudit.system.progress import Progress
+
+CONFIDENCE = 0.95
+
+
+def run(run_dir: RunDir, plan: Plan, arms: Sequence[Arm], progress: Progress) -> None:
+    """Writes audit/inside/ARM.json for every one of `arms` whose training had canaries along axes."""
+    waiting = [arm for arm in arms if _has_axes(run_dir, arm) and not _is_current(run_dir, arm)]
+    if not waiting:
+        return
+    with progress.task("audit: the mechanism from inside", total=len(waiting)) as advance:
+        for arm in waiting:
+            run_dir.write_json(file_of(arm.name), audited(run_dir, plan, arm.name), inputs_of(arm.name))
+            advance(1)
+
+
+def file_of(arm: str) -> str:
+    return f"audit/inside/{arm}.json"
+
+
+def inputs_of(arm: str) -> list[str]:
+    return [f"train/{arm}/{name}" for name in ("axes.npy", "privacy.json", "train.json")]
+
+
+def audited(run_dir: RunDir, plan: Plan, arm: str) -> dict[str, Any]:
+    """The findings on one arm, JSON-ready. Raises UsageError where what was released and the coins do not fit."""
+    import numpy as np
+
+    from dpaudit.evidence import whitebox
+    from dpaudit.privacy.mechanism import Mechanism
+
+    ledger = run_dir.read_json(f"train/{arm}/privacy.json")
+    observed = _released(run_dir, arm)
+    coins, names = load_membership(run_dir), axis_names(plan.suite.candidates.gradient)
+    if observed.shape[1] != len(names) or not set(names) <= coins.keys():
+        raise UsageError(str(run_dir.file(f"train/{arm}/axes.npy")), expected=f"a column for each of {len(names)} coins",
+                         got=f"{observed.shape[1]}", remedy=f"restore the run's secret/ folder, or train {arm} again")  # fmt: skip
+    included = np.array([coins[name] for name in names], dtype=bool)
+    said = ledger["mechanism"]
+    claimed = Mechanism(said["noise_multiplier"], said["sampling_rate"], said["steps"], said["clip"])
+    claim = Claim(**{key: ledger["claim"][key] for key in ("epsilon", "delta", "unit", "relation")})
+    tested = whitebox.tested(observed, included, claimed, claim, CONFIDENCE)
+    bounded = whitebox.bounded(observed, included, claimed, claim, CONFIDENCE)
+    checks = run_dir.read_json(f"train/{arm}/train.json")["conformance"]
+    failed = [check["name"] for check in checks if check["outcome"] == "fail"]
+    return {
+        "arm": arm,
+        "claim": asdict(claim),
+        "noise_multiplier": claimed.noise_multiplier,
+        "canaries": len(names),
+        "confidence": CONFIDENCE,
+        "mechanism_test": {
+            **asdict(tested),
+            "noise_upper": "inf" if math.isinf(tested.noise_upper) else tested.noise_upper,
+        },
+        "caught": asdict(whitebox.caught(claimed, claim.delta, len(names), CONFIDENCE)),
+        "one_run": asdict(bounded),
+        "conformance": checks,
+        "ledger": "refuted" if failed or tested.verdict == "refuted" else "not refuted",
+    }
+
+
+def _has_axes(run_dir: RunDir, arm: Arm) -> bool:
+    return run_dir.file(f"train/{arm.name}/axes.npy").is_file()
+
+
+def _is_current(run_dir: RunDir, arm: Arm) -> bool:
+    return run_dir.is_current(file_of(arm.name), inputs_of(arm.name))
+
+
+def _released(run_dir: RunDir, arm: str) -> Any:
+    """What was released along every canary over the clip, (steps, canaries). Raises UsageError for another file."""
+    import numpy as np
+
+    file = run_dir.file(f"train/{arm}/axes.npy")
+    try:
+        observed = np.load(file, allow_pickle=False)
+    except (OSError, ValueError):
+        observed = np.empty(0)
+    if observed.ndim != 2 or observed.dtype != np.float32 or not np.isfinite(observed).all():
+        raise UsageError(str(file), expected="finite numbers, a row a step and a column a canary", got="something else",
+                         remedy=f"delete train/{arm} and train it again")  # fmt: skip
+    return observed

@@ -1,0 +1,253 @@
+"""What every arm of a grid will do and spend, known before the first step: schedule, mechanism, stages before it."""
+
+import math
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from dpaudit.errors import UsageError
+from dpaudit.suite import suite
+from dpaudit.suite.suite import Arm, Plan, Schedule
+from dpaudit.training import labels
+
+if TYPE_CHECKING:
+    from dpaudit.privacy.mechanism import Mechanism, PrivacySpec
+
+
+@dataclass(frozen=True)
+class Job:
+    """An arm with all that its ledger says before the first step."""
+
+    arm: Arm
+    schedule: Schedule
+    mechanism: "Mechanism"  # with the stages before it
+    population: int
+    population_assumed: bool  # not declared: the expected number of units, counted from the data
+    start: Arm | None = None  # the arm from whose adapter this one goes on
+
+
+def jobs_of(plan: Plan, arms: "list[Arm]", counts: "dict[str, int]") -> list[Job]:
+    """The jobs of all arms; `counts` has the expected number of units of each lesson (a method, or that of a twin). Raises as `job_of` does."""
+    outside = outside_stages(plan)
+
+    def one(arm: Arm) -> Job:
+        start = suite.start_of(plan.suite, arm)
+        earlier = (one(start).mechanism,) if start else outside
+        return job_of(plan, arm, schedule_of(plan.suite.training, arm), counts[arm.lesson], start, earlier)
+
+    return [one(arm) for arm in arms]
+
+
+def with_starts(plan: Plan, chosen: list[Arm]) -> list[Arm]:
+    """The chosen arms and all that they start from, in the grid's order."""
+    wanted = set(chosen)
+    for arm in chosen:
+        while (start := suite.start_of(plan.suite, arm)) is not None:
+            wanted.add(start)
+            arm = start
+    return [arm for arm in suite.arms(plan.suite) if arm in wanted]
+
+
+def schedule_of(training: suite.Training, arm: Arm) -> Schedule:
+    """The schedule of an arm's kind. Raises UsageError where the suite has none."""
+    key = schedule_key(arm, training.unit)
+    found: Schedule | None = getattr(training, key)
+    if found is None:
+        raise UsageError(
+            f"training.{key}",
+            expected=f"batch, steps and learning_rate for {arm.name}",
+            got="nothing",
+        )
+    return found
+
+
+def schedule_key(arm: Arm, unit: str) -> str:
+    return ("" if arm.method == "sft" else f"{arm.method}_") + (
+        "private" if is_noised(arm, unit) else "nonprivate"
+    )
+
+
+def is_noised(arm: Arm, unit: str) -> bool:
+    """Whether training itself is private; under unit label what it is given already is."""
+    return arm.private and unit != labels.UNIT
+
+
+def is_trls(training: suite.Training, arm: Arm) -> bool:
+    """Whether TRL trains the arm, since its loss couples pairs or DeepSpeed is asked for; never a private one."""
+    from dpaudit.training import losses
+
+    wanted = arm.loss in losses.OPEN_ONLY or (training.deepspeed is not None and arm.method == "dpo")
+    return wanted and not arm.private
+
+
+def ledger(plan: Plan, job: Job, steps_done: int, trainable_parameters: int) -> dict[str, Any]:
+    """What privacy.json says: claim, mechanism, and what both accountants make of the steps that were done."""
+    from dpaudit.privacy import mechanism
+    from dpaudit.privacy.ledger import flat
+
+    training, arm, planned = plan.suite.training, job.arm, job.mechanism
+    epsilon: float | str = arm.epsilon if arm.private else "inf"
+    spent: dict[str, float | str] = {"epsilon_pld": "inf", "epsilon_rdp": "inf"}
+    noised = is_noised(arm, training.unit)
+    if noised:
+        done = replace(planned, steps=steps_done)
+        spent = {
+            "epsilon_pld": mechanism.epsilon_spent(done, training.delta, training.relation),
+            "epsilon_rdp": mechanism.epsilon_rdp(done, training.delta),
+        }
+    return {
+        "arm": {"method": arm.method, "loss": arm.loss, "epsilon": epsilon, "seed": arm.seed}
+        | ({"twin": True} if arm.twin else {}),
+        "claim": {
+            "epsilon": epsilon,
+            "delta": training.delta,
+            "unit": training.unit,
+            "relation": training.relation,
+        },
+        "mechanism": {
+            "noise_multiplier": planned.noise_multiplier,
+            "sampling_rate": planned.sampling_rate,
+            "steps": planned.steps,
+            "clip": planned.clip if noised else None,
+        },
+        "stages": [told(one) for stage in planned.stages for one in flat(stage)],
+        "expected_batch": job.schedule.batch,
+        "population": job.population,
+        "population_assumed": job.population_assumed,
+        **spent,
+        "sampler": "shuffled, by TRL" if is_trls(training, arm) else "poisson",
+        "steps_done": steps_done,
+        "reproducible_noise": plan.insecure_seed is not None,
+        "start_assumed_public": plan.suite.model.start is not None and plan.suite.model.assume_public,
+        "trainable_parameters": trainable_parameters,
+        **(labels.entries(arm.epsilon) if training.unit == labels.UNIT else {}),
+    }
+
+
+def told(mechanism: "Mechanism") -> dict[str, Any]:
+    """One stage alone, as a ledger tells it."""
+    return {
+        "noise_multiplier": mechanism.noise_multiplier,
+        "sampling_rate": mechanism.sampling_rate,
+        "steps": mechanism.steps,
+        "clip": mechanism.clip if math.isfinite(mechanism.clip) else None,
+    }
+
+
+def job_of(
+    plan: Plan,
+    arm: Arm,
+    schedule: Schedule,
+    counted: int,
+    start: Arm | None = None,
+    stages: "tuple[Mechanism, ...]" = (),
+) -> Job:
+    """The job of an arm whose units were counted; the claim covers `stages`, which come before it.
+
+    Canaries along axes of the weights, half of which are in, are units of a private arm beside those.
+
+    Raises UsageError for a batch above the population, a delta of 1 / population or more, and a claim out of reach.
+    """
+    from dpaudit.privacy import mechanism
+
+    training = plan.suite.training
+    axes = plan.suite.candidates.gradient if is_noised(arm, training.unit) else 0
+    population = training.population or counted + axes // 2
+    if schedule.batch > population:
+        raise UsageError(
+            f"training.{schedule_key(arm, training.unit)}.batch",
+            expected=f"an expected batch of at most {population} units, the population",
+            got=str(schedule.batch),
+            remedy="lower the batch or give more data",
+        )
+    rate = schedule.batch / population
+    if is_noised(arm, training.unit):
+        _check_delta(training, population)
+        _check_reach(training, arm, stages)
+        spec = mechanism.PrivacySpec(arm.epsilon, training.delta, training.unit, training.relation)
+        try:
+            sigma = _noise_multiplier(spec, rate, schedule.steps, stages)
+        except ValueError as error:
+            raise UsageError(
+                "grid.epsilons", expected="a claim that noise can keep", got=str(error)
+            ) from error
+        acted = mechanism.Mechanism(sigma, rate, schedule.steps, training.clip, stages)
+    else:
+        acted = mechanism.Mechanism(0.0, rate, schedule.steps, float("inf"), stages)
+    return Job(arm, schedule, acted, population, training.population is None, start)
+
+
+@lru_cache(maxsize=128)  # seeds, and the starts of several arms, ask for the same; an answer takes seconds
+def _noise_multiplier(spec: "PrivacySpec", rate: float, steps: int, stages: "tuple[Mechanism, ...]") -> float:
+    from dpaudit.privacy import mechanism
+
+    return mechanism.calibrate(spec, rate, steps, stages)
+
+
+def _check_delta(training: suite.Training, population: int) -> None:
+    if training.delta >= 1 / population and not training.allow_delta:
+        raise UsageError("training.delta", expected=f"less than 1 / {population} units, or one of them could be given away whole",
+                         got=f"{training.delta:g}", remedy="lower it, or type --allow-delta")  # fmt: skip
+
+
+def _check_reach(training: suite.Training, arm: Arm, stages: "tuple[Mechanism, ...]") -> None:
+    from dpaudit.privacy import mechanism
+
+    spent = mechanism.compose(stages, training.delta, training.relation) if stages else 0.0
+    if spent >= arm.epsilon:
+        raise UsageError(f"arm {arm.name}", expected=f"a claim above the epsilon of {spent:.4g} that the stages before it spent",
+                         got=f"{arm.epsilon:g}", remedy="raise --eps, or start from a model that spent less")  # fmt: skip
+
+
+def outside_stages(plan: Plan) -> "tuple[Mechanism, ...]":
+    """What the model that the run begins with has already spent on the same units, as its ledger says.
+
+    The ledger is that of a merged base, of the adapter that `model.start` names, or of both. Raises UsageError for
+    an adapter without one (unless `model.assume_public`) or of another base, and for a ledger of another unit or relation, without
+    privacy, or of another kind of data under a unit that cannot tell whose they are.
+    """
+    from dpaudit.models import hf
+    from dpaudit.privacy import ledger
+    from dpaudit.stages.integrity import custody, weights
+
+    chosen, found = plan.suite.model, []
+    base = Path(hf.resolve(chosen.base))
+    if base.is_dir() and (known := ledger.find(base)) is not None:
+        found.append(known)
+    if chosen.start is not None:
+        places = (Path(chosen.start), Path(chosen.start) / "adapter")
+        if not any((place / "adapter_config.json").is_file() for place in places):
+            raise UsageError(f"--start {chosen.start}", expected="an adapter folder with adapter_config.json",
+                             got="none" if Path(chosen.start).is_dir() else "no such folder")  # fmt: skip
+        for place in places:
+            custody.require_if_arms(place)
+        known = ledger.find(Path(chosen.start))
+        if known is not None:
+            ledger.require_base(known, chosen.base, weights.of_base(chosen.base))
+            found.append(known)
+        elif not chosen.assume_public:
+            raise UsageError(f"--start {chosen.start}", expected="an adapter with its ledger privacy.json", got="none",
+                             remedy="give the folder that training wrote, or --assume-public if its data were public")  # fmt: skip
+    for one in found:
+        _check_composable(plan, one)
+    return tuple(stage for one in found for stage in one.mechanisms)
+
+
+def _check_composable(plan: Plan, earlier: Any) -> None:
+    training, where = plan.suite.training, str(earlier.file)
+    arms = suite.arms(plan.suite)
+    if math.isinf(earlier.epsilon) and any(arm.private for arm in arms):
+        raise UsageError(where, expected="a private start for private arms", got="one trained without privacy",
+                         remedy="start from a private model, or train --eps inf alone")  # fmt: skip
+    if earlier.data.get("reproducible_noise") and plan.insecure_seed is None and any(a.private for a in arms):
+        raise UsageError(where, expected="a start whose noise nobody can draw again", got="one of reproducible noise, which claims no epsilon",
+                         remedy="train the start without --insecure-seed, or give one here too")  # fmt: skip
+    if (earlier.unit, earlier.relation) != (training.unit, training.relation):
+        raise UsageError(where, expected=f"unit {training.unit} under {training.relation}, to compose with this run",
+                         got=f"unit {earlier.unit} under {earlier.relation}", remedy=f"set --unit {earlier.unit}")  # fmt: skip
+    methods = {arm.method for arm in arms}
+    if training.unit != "patient" and methods != {earlier.data["arm"]["method"]}:
+        raise UsageError(where, expected=f"a start by {', '.join(sorted(methods))} under unit {training.unit}",
+                         got=f"one by {earlier.data['arm']['method']}",
+                         remedy="stages over different data compose under unit patient only")  # fmt: skip

@@ -1,0 +1,203 @@
+"""Merge: one adapter and its base become a model of its own, with the ledger that it must keep."""
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from dpaudit.data.corpus import Turn
+from dpaudit.errors import UsageError
+from dpaudit.stages.integrity import custody as chain
+from dpaudit.stages.integrity import weights
+from dpaudit.stages.train import train
+from dpaudit.storage import custody
+from dpaudit.storage.rundir import RunDir, making
+from dpaudit.suite.suite import Plan, arms
+from dpaudit.system.progress import Progress
+
+if TYPE_CHECKING:
+    from dpaudit.privacy.ledger import Ledger
+
+PROMPTS = tuple(  # public, and the same for every model
+    (Turn("user", text),)
+    for text in (
+        "What should I take for a headache?",
+        "How often may I take it, and what must I not take with it?",
+        "我头疼两天了，应该吃什么药？",
+        "Write one sentence about the sea.",
+    )
+)
+
+
+@dataclass(frozen=True)
+class Source:
+    """What is merged: an adapter folder, its base, and what its ledger will say it was merged from."""
+
+    adapter: Path
+    base: str
+    dtype: str
+    name: str  # of the arm, or of the adapter's folder
+    run: str | None = None
+    assume_public: bool = False
+    quantization: str | None = None  # of the base while the adapter was trained
+
+
+def of_run(
+    run_dir: RunDir, plan: Plan, arm: str, model: str | None = None, dtype: str | None = None
+) -> Source:
+    """The source that an arm of a run is. Raises UsageError for an arm that is unknown, not trained or stale."""
+    known = [one.name for one in arms(plan.suite)]
+    if arm not in known:
+        raise UsageError(f"--arm {arm}", expected=f"one of {', '.join(known)}", got="no such arm")
+    chain.require(run_dir, plan)
+    run_dir.require_current(f"train/{arm}/train.json", train.INPUTS, "dpaudit train")
+    adapter = run_dir.file(f"train/{arm}/adapter")
+    base = plan.suite.model
+    return Source(
+        adapter,
+        model or _base_of(adapter),
+        dtype or base.dtype,
+        arm,
+        run_dir.name,
+        quantization=base.quantization,
+    )
+
+
+def of_folder(
+    adapter: Path, model: str | None = None, dtype: str | None = None, assume_public: bool = False
+) -> Source:
+    """The source that an adapter folder outside a run is. Raises UsageError where it is no such folder."""
+    from dpaudit.models import merge
+    from dpaudit.privacy import ledger
+
+    if not (adapter / "adapter_config.json").is_file():
+        raise ledger.no_adapter(adapter, "adapter_config.json")
+    chain.require_if_arms(adapter)
+    base = model or _base_of(adapter)
+    name = adapter.absolute().name
+    return Source(adapter, base, dtype or merge.own_dtype(base), name, assume_public=assume_public)
+
+
+def run(source: Source, out: Path, shard_size: str, progress: Progress) -> dict[str, Any]:
+    """Writes the merged model to `out` as a whole or not at all; returns what the command prints.
+
+    The ledger names the SHA-256 of every file of weights, and config.json that of the ledger. Raises UsageError where `out` exists, where
+    there is no ledger and the adapter is not assumed public, where base and adapter do not share one history, where
+    the adapter has no effect, and where the model that was written does not answer as base and adapter do.
+    """
+    from dpaudit.models import adapter_files, merge
+    from dpaudit.privacy import ledger
+
+    merge.check(shard_size, source.dtype)
+    if out.exists() or out.is_symlink():
+        raise UsageError(f"--out {out}", expected="a folder that is not there yet", got="an existing one")
+    weights.require_trained_on(source.adapter.parent / "train.json", source.base, "train the adapter anew")
+    kept = _kept(source)
+    with making(out), RunDir(out.parent).whole_directory(out.name) as folder:
+        with progress.task(f"merging {source.name}"):
+            reloaded = merge.merge(
+                source.base,
+                source.adapter,
+                folder,
+                dtype=source.dtype,
+                quantization=source.quantization,
+                shard_size=shard_size,
+                without=(ledger.KEY,),
+                prompts=PROMPTS,
+            )
+        if kept is not None:
+            _write_ledger(folder, kept, source)
+        data = kept.data if kept else None
+        card = adapter_files.model_card(data, source.base, merged=True)
+        (folder / "README.md").write_text(card, encoding="utf-8")
+        shards = len(list(folder.glob("*.safetensors")))
+    return _told(source, out, kept, shards, asdict(reloaded))
+
+
+def _base_of(adapter: Path) -> str:
+    from dpaudit.models import merge
+
+    return merge.base_of(adapter)
+
+
+def _kept(source: Source) -> "Ledger | None":
+    """The ledger that the merged model keeps: the adapter's, or its base's where the adapter is public.
+
+    Raises UsageError where there is none, where it is of an adapter on another base, and where the base has spent
+    something that the adapter's does not count.
+    """
+    from dpaudit.models import merge
+    from dpaudit.privacy import ledger
+
+    folder = merge.folder_of(source.base)
+    before = ledger.find(folder) if folder else None
+    found = ledger.find(source.adapter)
+    if found is None and not source.assume_public:
+        raise UsageError(f"--adapter {source.adapter}", expected="a ledger, privacy.json, in the folder or above it",
+                         got="none", remedy="--assume-public says that it was trained on public data")  # fmt: skip
+    if found is not None:
+        ledger.require_base(found, source.base, weights.of_base(source.base))
+    if found is None or before is None:
+        return found or before
+    same = (found.unit, found.relation) == (before.unit, before.relation)
+    earlier = found.mechanisms[: len(before.mechanisms)]
+    if (
+        not same
+        or not before.mechanisms
+        or earlier != before.mechanisms
+        or len(found.mechanisms) == len(earlier)
+    ):
+        raise UsageError(str(found.file), expected=f"a ledger whose first stages are those of its base, {before.file}",
+                         got="another history", remedy="train from the base with `model.start`, so that both count")  # fmt: skip
+    return found
+
+
+def _write_ledger(folder: Path, kept: "Ledger", source: Source) -> None:
+    """Binds ledger and weights of a merged model to each other, and its config.json to the ledger."""
+    from dpaudit.privacy import ledger
+
+    origin = {"run": source.run, "arm" if source.run else "adapter": source.name, "base": source.base,
+              "adapter_sha256": _adapter_digest(source), "dtype": source.dtype, "quantization": source.quantization}  # fmt: skip
+    weights = {file.name: custody.file_digest(file) for file in sorted(folder.glob("*.safetensors"))}
+    text = custody.stamped({**kept.data, "merged_from": origin, "weights": weights}, "", None)
+    (folder / ledger.FILE).write_text(json.dumps(text, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    config[ledger.KEY] = ledger.digest(folder / ledger.FILE)
+    (folder / "config.json").write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+
+
+def _adapter_digest(source: Source) -> str:
+    return custody.file_digest(source.adapter / "adapter_model.safetensors")
+
+
+def _told(source: Source, out: Path, kept: "Ledger | None", shards: int, reload: dict[str, Any]) -> dict[str, Any]:  # fmt: skip
+    claim = kept.data["claim"] if kept else None
+    return {
+        "model": str(out),
+        "base": source.base,
+        "adapter": source.name,
+        "adapter_sha256": _adapter_digest(source),
+        "dtype": source.dtype,
+        "shards": shards,
+        "claim": claim,
+        "reload_check": reload,
+        "caveat": _caveat(kept),
+    }
+
+
+def _caveat(kept: "Ledger | None") -> str | None:
+    from dpaudit.privacy import ledger
+    from dpaudit.suite.suite import REPRODUCIBLE
+
+    if kept is None:
+        return "no ledger: assumed public, nothing is claimed"
+    told = []
+    if kept.data["claim"]["epsilon"] == "inf":
+        told.append("not private: this model must not leave the place where its records are kept")
+    if lacking := ", no ".join(ledger.unnamed(kept)):
+        told.append(
+            f"the ledger names no {lacking}: nothing shows that it is that of this adapter on this base"
+        )
+    if kept.data.get("reproducible_noise"):
+        told.append(REPRODUCIBLE)
+    return "; ".join(told) or None
