@@ -2,8 +2,8 @@
 
     python benchmarks/corpus_memory.py --out benchmarks/results/corpus_memory.json
 
-Each size runs in a process of its own, over a JSONL file of synthetic consultations made beforehand. The peak is
-`ru_maxrss`, what /usr/bin/time reports. It counts pages of mapped files too, and not the page cache.
+Each size runs in a process of its own, over a JSONL file of synthetic consultations made beforehand. The peak
+is `ru_maxrss`, what /usr/bin/time reports. It counts pages of mapped files too, and not the page cache.
 """
 
 import argparse
@@ -21,7 +21,8 @@ from typing import Any
 
 HERE = Path(__file__)
 ROOT = HERE.parents[1]
-WORDS = ("pain", "fever", "since", "monday", "tablet", "evening", "doctor", "rest", "cough", "rash", "sleep", "dose")  # fmt: skip
+WORDS = ("pain", "fever", "since", "monday", "tablet", "evening", "doctor", "rest", "cough", "rash", "sleep",
+    "dose")  # fmt: skip
 
 
 def main() -> None:
@@ -75,7 +76,9 @@ def apart(file: Path, unit: str) -> dict[str, float]:
 
 
 def measured(file: str, unit: str, runs: str) -> dict[str, float]:
-    """Peaks so far, in MB, and seconds: after prepare, after building the units, after reading 1,000 of them."""
+    """Peaks so far, in MB, and seconds: after prepare, after building the units, after reading 1,000 of
+    them.
+    """
     from dpaudit import pipeline
     from dpaudit.stages.prepare import prepare
     from dpaudit.stages.train import train

@@ -1,11 +1,13 @@
-"""The white-box tier measured: one-run bound, false refutation and power of the mechanism test at claims 1, 4 and 8.
+"""The white-box tier measured: one-run bound, false refutation and power of the mechanism test at claims 1, 4
+and 8.
 
     python benchmarks/whitebox.py --out benchmarks/results/whitebox.json
 
-1,000 canaries among 10,000 units, 64 a step, 468 steps, delta 1e-5, 95 %. `bound`: dry runs of the engine, the weights of
-guesses frozen by the claim; `further` are runs of other seeds, and `expected` is the mean that the exact distribution of
-scores gives. `false_refutation` and the faults: audits simulated with NumPy, each drawn anew; `rate x4` and `steps x3` are
-what the ledger says less of, so that the noise is that of the ledger.
+1,000 canaries among 10,000 units, 64 a step, 468 steps, delta 1e-5, 95 %. `bound`: dry runs of the engine,
+the weights of guesses frozen by the claim; `further` are runs of other seeds, and `expected` is the mean that
+the exact distribution of scores gives. `false_refutation` and the faults: audits simulated with NumPy, each
+drawn anew; `rate x4` and `steps x3` are what the ledger says less of, so that the noise is that of the
+ledger.
 """
 
 import argparse

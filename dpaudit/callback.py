@@ -1,4 +1,5 @@
-"""A Hugging Face `TrainerCallback` that records what somebody else's Trainer did, for `dpaudit verify --conformance`.
+"""A Hugging Face `TrainerCallback` that records what somebody else's Trainer did, for `dpaudit verify
+--conformance`.
 
 It sees the trainer's own program from inside: it finds slips, and no trainer who lies.
 """
@@ -14,11 +15,12 @@ from dpaudit.storage import rundir
 
 
 class ConformanceCallback(TrainerCallback):  # type: ignore[misc]
-    """Writes a JSON of checks to `file` when training ends: `Trainer(..., callbacks=[ConformanceCallback("seen.json")])`.
+    """Writes a JSON of checks to `file` when training ends: `Trainer(...,
+    callbacks=[ConformanceCallback("seen.json")])`.
 
-    Steps, batches, accumulation, epochs, and whether every trainable tensor moved. Holds no text and no weights. Of
-    several processes the first one writes, and of batches it tells its own. Raises OSError before the first step where
-    `file` cannot be written.
+    Steps, batches, accumulation, epochs, and whether every trainable tensor moved. Holds no text and no
+    weights. Of several processes the first one writes, and of batches it tells its own. Raises OSError before
+    the first step where `file` cannot be written.
     """
 
     def __init__(self, file: str | Path) -> None:

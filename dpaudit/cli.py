@@ -95,7 +95,8 @@ SETTINGS: dict[str, Any] = {
     "invoke_without_command": True,
     "add_completion": False,
     "rich_markup_mode": None,
-    "pretty_exceptions_enable": False,  # its tracebacks can show local variables, and those hold patients' texts
+    # its tracebacks can show local variables, and those hold patients' texts
+    "pretty_exceptions_enable": False,
     "context_settings": {"help_option_names": ["-h", "--help"]},
 }
 
@@ -145,8 +146,12 @@ def _root(
 ) -> None:
     """Verifies the differential-privacy claim of a fine-tuned language model."""
     if ranks.count() > 1 and context.invoked_subcommand != "train":
-        raise UsageError("torchrun", expected="dpaudit train, the one command that several processes share",
-                         got=f"dpaudit {context.invoked_subcommand or ''}".strip(), remedy="type it without torchrun")  # fmt: skip
+        raise UsageError(
+            "torchrun",
+            "dpaudit train, the one command that several processes share",
+            f"dpaudit {context.invoked_subcommand or ''}".strip(),
+            "type it without torchrun",
+        )
     _help(context)
 
 
@@ -200,8 +205,18 @@ def run(
     as_json: JsonOption = False,
 ) -> None:
     """Run every stage of a suite; typed again, it resumes."""
-    changed = pipeline.overrides(eps, dpo, model, data, unit, not no_baseline, settings or (),
-                                 pipeline.Grid(stage, chain, seeds, start, assume_public, allow_delta, twin), rows, text)  # fmt: skip
+    changed = pipeline.overrides(
+        eps,
+        dpo,
+        model,
+        data,
+        unit,
+        not no_baseline,
+        settings or (),
+        pipeline.Grid(stage, chain, seeds, start, assume_public, allow_delta, twin),
+        rows,
+        text,
+    )
     plan = pipeline.resolve(suite, changed, seed, insecure_seed)
     pipeline.fetch(changed, weights=not dry_run)
     if dry_run:
@@ -240,8 +255,18 @@ def train(
     as_json: JsonOption = False,
 ) -> None:
     """Train one adapter for each epsilon, and the non-private arm."""
-    changed = pipeline.overrides(eps, dpo, model, data, unit, not no_baseline, settings or (),
-                                 pipeline.Grid(stage, chain, seeds, start, assume_public, allow_delta, twin), rows, text)  # fmt: skip
+    changed = pipeline.overrides(
+        eps,
+        dpo,
+        model,
+        data,
+        unit,
+        not no_baseline,
+        settings or (),
+        pipeline.Grid(stage, chain, seeds, start, assume_public, allow_delta, twin),
+        rows,
+        text,
+    )
     plan = pipeline.resolve(suite, changed, seed, insecure_seed)
     pipeline.fetch(changed, weights=not dry_run)
     if dry_run:
@@ -335,15 +360,21 @@ def judge(
     """Compare the arms' answers in pairs, in both orders."""
     if context.invoked_subcommand is not None:
         if any((run, rubric, settings, allow_egress, as_json, runs != rundir.RUNS)):
-            raise UsageError("dpaudit judge", expected=f"options behind the word {context.invoked_subcommand}",
-                             got="some before it", remedy=f"dpaudit judge {context.invoked_subcommand} OPTIONS")  # fmt: skip
+            raise UsageError(
+                "dpaudit judge",
+                f"options behind the word {context.invoked_subcommand}",
+                "some before it",
+                f"dpaudit judge {context.invoked_subcommand} OPTIONS",
+            )
     else:
         from dpaudit.stages import judge
 
         run_dir, plan = _opened(run, runs)
         plan = later.judging(run_dir, plan, rubric, settings or (), allow_egress or ())
         if plan.suite.judging is None:
-            raise UsageError(f"{run_dir.name}: judging", expected="a rubric to judge by", got="none", remedy="dpaudit judge --rubric NAME")  # fmt: skip
+            raise UsageError(
+                f"{run_dir.name}: judging", "a rubric to judge by", "none", "dpaudit judge --rubric NAME"
+            )
         judge.run(run_dir, plan, Progress(), allow_egress=allow_egress or ())
         _tell(run_dir, plan, overview.judge_summary(run_dir), as_json)
 
@@ -455,7 +486,7 @@ def verify(
 
     if run is not None:
         if any(option is not None for option in (adapter, model, endpoint, base, tokenizer, key)):
-            raise UsageError("--run", expected="the claims of a run, alone", got="options of another model")
+            raise UsageError("--run", "the claims of a run, alone", "options of another model")
         run_dir, plan = _opened(run, runs)
         noted = chain.noted(run_dir, commitment) if commitment else {}
         alone = claim is None and not plan.suite.claims
@@ -471,10 +502,14 @@ def verify(
         said = [row[key] for row in found for key in ("verdict", "ledger") if row[key]]
         raise typer.Exit(verify.exit_code(said))
     if arm is not None:
-        raise UsageError("--arm", expected="--run with it, whose arm it is", got="none", remedy="--run NAME")
+        raise UsageError("--arm", "--run with it, whose arm it is", "none", "--run NAME")
     if key is None or claim is None:
-        raise UsageError("dpaudit verify", expected="--key FILE and --claim, or --run NAME",
-                         got="no --key" if key is None else "no --claim", remedy=f"for example: {EXAMPLES['dpaudit verify']}; or: dpaudit verify --run NAME")  # fmt: skip
+        raise UsageError(
+            "dpaudit verify",
+            "--key FILE and --claim, or --run NAME",
+            "no --key" if key is None else "no --claim",
+            f"for example: {EXAMPLES['dpaudit verify']}; or: dpaudit verify --run NAME",
+        )
     audited = verify.Audited(adapter, model, endpoint, base, tuple(allow_egress or ()), tokenizer)
     told = verify.run(audited, key, claims.parse(claim), Progress(), out, data, conformance, commitment)
     _print(told if as_json else verify.summary(told), as_json)
@@ -632,8 +667,12 @@ def merge(
     from dpaudit.stages.train import merge
 
     if (arm is None) == (adapter is None):
-        raise UsageError("dpaudit merge", expected="--arm of a run, or --adapter", got="both" if arm else "neither",
-                         remedy=f"for example: {EXAMPLES['dpaudit merge']}")  # fmt: skip
+        raise UsageError(
+            "dpaudit merge",
+            "--arm of a run, or --adapter",
+            "both" if arm else "neither",
+            f"for example: {EXAMPLES['dpaudit merge']}",
+        )
     pipeline.fetch({"model.base": model})
     if adapter is not None:
         source = merge.of_folder(adapter, model, dtype, assume_public)
@@ -737,7 +776,9 @@ def _print(found: dict[str, Any], as_json: bool) -> None:
 
 
 def main() -> None:
-    """The entry point: runs the command and turns its end into an exit code, which is never a verdict by accident."""
+    """The entry point: runs the command and turns its end into an exit code, which is never a verdict by
+    accident.
+    """
     libraries.hush()
     if ranks.leads():
         libraries.announce(lambda line: terminal.echo(line, error=True))
@@ -774,8 +815,9 @@ def _check_words(words: list[str]) -> None:
     """Raises UsageError for bytes that are no text: no JSON of a run could name such a file."""
     for word in words:
         if not word.isascii() and any("\udc80" <= character <= "\udcff" for character in word):
-            raise UsageError(word, expected="words in UTF-8, names of files too", got="bytes that are none",
-                             remedy="rename the file")  # fmt: skip
+            raise UsageError(
+                word, "words in UTF-8, names of files too", "bytes that are none", "rename the file"
+            )
 
 
 def _told(error: BaseException) -> tuple[list[str], int] | None:
@@ -788,7 +830,10 @@ def _told(error: BaseException) -> tuple[list[str], int] | None:
         return list(map(str, error.found)), error.exit_code
     found: BaseException | None = error
     if not isinstance(error, UsageError | PartialError | GuardError) and (got := disk.is_full(error)):
-        found = PartialError(f"the disk: expected room for what is written, got {got}; make room and type the same command again")  # fmt: skip
+        found = PartialError(
+            f"the disk: expected room for what is written, got {got}; make room and type the same command "
+            f"again"
+        )
     elif isinstance(error, OSError):
         found = _refused(error)
     elif isinstance(error, ValueError):
@@ -815,7 +860,9 @@ def _fault_of_ours(error: BaseException) -> int:
 
 
 def _refused(error: OSError) -> UsageError | None:
-    """What the system would not do with a path; None where it is not about a path, which is a fault of ours."""
+    """What the system would not do with a path; None where it is not about a path, which is a fault of
+    ours.
+    """
     if error.filename is None or error.strerror is None:
         return None
     expected = next((words for kind, words in REFUSED.items() if isinstance(error, kind)), "a usable path")
@@ -830,8 +877,12 @@ def _broken(error: ValueError) -> UsageError | None:
         expected, got = "Parquet", "something else"
     else:
         return None
-    return UsageError("a file of the run", expected=expected, got=got,
-                      remedy="delete the file (`dpaudit show` names it) and type the command again")  # fmt: skip
+    return UsageError(
+        "a file of the run",
+        expected,
+        got,
+        "delete the file (`dpaudit show` names it) and type the command again",
+    )
 
 
 def _failed(messages: Sequence[str], code: int) -> int:

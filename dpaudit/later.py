@@ -1,4 +1,6 @@
-"""What a finished run is asked beyond its suite: other benchmarks, another rubric, one more claim. Nothing is trained for it."""
+"""What a finished run is asked beyond its suite: other benchmarks, another rubric, one more claim. Nothing is
+trained for it.
+"""
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict
@@ -23,8 +25,8 @@ EXAMPLES = {"evaluation": "evaluation.limit=200", "judging": "judging.prompts=50
 def _asked(run_dir: RunDir, record: str, changed: dict[str, Any], require: Callable[[Plan], object]) -> Plan:
     """The run's plan after an entry was added to one of its records, from dotted keys of it that were typed.
 
-    Raises UsageError, before anything is written, for a key of another part of the suite, for a value that cannot work, and
-    for whatever `require` knows of the work that comes next: what is refused was not asked.
+    Raises UsageError, before anything is written, for a key of another part of the suite, for a value that
+    cannot work, and for whatever `require` knows of the work that comes next: what is refused was not asked.
     """
     _only(record, changed)
     before = declarations.plan_of(run_dir)
@@ -38,7 +40,9 @@ def _asked(run_dir: RunDir, record: str, changed: dict[str, Any], require: Calla
 
 
 def evaluation(run_dir: RunDir, plan: Plan, tasks: Sequence[str], settings: Sequence[str]) -> Plan:
-    """The plan with what `dpaudit eval` was asked for beyond it, kept as added later; as it is where that is nothing."""
+    """The plan with what `dpaudit eval` was asked for beyond it, kept as added later; as it is where that is
+    nothing.
+    """
     changed = dict(suite.parse_override(setting) for setting in settings)
     egress.allow(*tasks)
     if tasks:
@@ -76,12 +80,18 @@ def judging(
 
 
 def claim(run_dir: RunDir, plan: Plan, arm: str | None, said: str | None) -> Plan:
-    """Likewise of `dpaudit verify --run`. A claim is added to those that are there and takes the place of none."""
+    """Likewise of `dpaudit verify --run`. A claim is added to those that are there and takes the place of
+    none.
+    """
     if said is None and arm is None:
         return plan
     if said is None or arm is None:
-        raise UsageError("dpaudit verify --run", expected="--arm ARM with --claim", got="one without the other",
-                         remedy=f"--arm {suite.arms(plan.suite)[-1].name} {claims.EXAMPLE}")  # fmt: skip
+        raise UsageError(
+            "dpaudit verify --run",
+            "--arm ARM with --claim",
+            "one without the other",
+            f"--arm {suite.arms(plan.suite)[-1].name} {claims.EXAMPLE}",
+        )
     made = {"arm": arm, **asdict(claims.parse(said))}
     before = plan.settings("claims")["claims"]
     from dpaudit.stages import declared
@@ -95,9 +105,14 @@ def _only(record: str, changed: Iterable[str]) -> None:
         if not any(key == own or key.startswith(f"{own}.") for own in suite.RECORDS[record]):
             others = {"evaluation": "dpaudit eval", "judging": "dpaudit judge"}
             way = others.get(key.partition(".")[0])
-            raise UsageError(f"--set {key}", expected=f"a key of {record}, such as {EXAMPLES[record]}", got="another one",
-                             remedy=f"type `{way} --set {key}=VALUE`" if way else
-                             "what training depends on takes a run of its own: `dpaudit run SUITE --set KEY=VALUE`")  # fmt: skip
+            raise UsageError(
+                f"--set {key}",
+                f"a key of {record}, such as {EXAMPLES[record]}",
+                "another one",
+                f"type `{way} --set {key}=VALUE`"
+                if way
+                else "what training depends on takes a run of its own: `dpaudit run SUITE --set KEY=VALUE`",
+            )
 
 
 def _check(before: Plan, plan: Plan) -> None:
@@ -111,15 +126,25 @@ def _check(before: Plan, plan: Plan) -> None:
 
 
 def _with_tasks(plan: Plan, typed: Sequence[str]) -> list[dict[str, Any]]:
-    """The benchmarks of a plan with those typed as NAME or NAME=FILE beside them, or in place of those of the same names."""
+    """The benchmarks of a plan with those typed as NAME or NAME=FILE beside them, or in place of those of the
+    same names.
+    """
     found = {task["name"]: task for task in plan.settings("evaluation")["evaluation"]["tasks"]}
     for text in typed:
         name, equals, file = text.partition("=")
         if not name or (equals and not file):
-            raise UsageError(f"--task {text}", expected="NAME, or NAME=FILE with the file that holds its items", got="one without a name or file",
-                             remedy="for example --task pubmedqa_file=items.jsonl")  # fmt: skip
+            raise UsageError(
+                f"--task {text}",
+                "NAME, or NAME=FILE with the file that holds its items",
+                "one without a name or file",
+                "for example --task pubmedqa_file=items.jsonl",
+            )
         if not equals and (Path(name).suffix.lower() in rows.READERS or Path(name).is_file()):
-            raise UsageError(f"--task {text}", expected="NAME=FILE", got="a file without the name of its benchmark",
-                             remedy=f"--task NAME={name}, NAME one of {', '.join(content.listing('suites/tasks'))}")  # fmt: skip
+            raise UsageError(
+                f"--task {text}",
+                "NAME=FILE",
+                "a file without the name of its benchmark",
+                f"--task NAME={name}, NAME one of {', '.join(content.listing('suites/tasks'))}",
+            )
         found[name] = {"name": name, "data": file or None}
     return list(found.values())

@@ -1,4 +1,6 @@
-"""From what was typed to a finished run: the plan, what can be checked before anything is written, the stages in order."""
+"""From what was typed to a finished run: the plan, what can be checked before anything is written, the stages
+in order.
+"""
 
 import json
 import re
@@ -97,9 +99,7 @@ def overrides(
 
 def _once(values: Sequence[float], typed: str) -> Sequence[float]:
     if len(set(values)) < len(values):
-        raise UsageError(
-            "--eps", expected="each epsilon once", got=typed, remedy="for several runs of one arm: --seeds"
-        )
+        raise UsageError("--eps", "each epsilon once", typed, "for several runs of one arm: --seeds")
     return values
 
 
@@ -129,9 +129,7 @@ def _loaded(name: str, changed: dict[str, Any]) -> Suite:
         found = _typed_key(error, changed)
         if found is None:
             raise
-        raise UsageError(
-            f"{found} as typed", expected=error.expected, got=error.got, remedy=error.remedy
-        ) from None
+        raise UsageError(f"{found} as typed", error.expected, error.got, error.remedy) from None
 
 
 def _typed_key(error: UsageError, changed: dict[str, Any]) -> str | None:
@@ -144,7 +142,9 @@ def _typed_key(error: UsageError, changed: dict[str, Any]) -> str | None:
 
 
 def _named(name: str, changed: dict[str, Any], chosen: Suite) -> Suite:
-    """The suite under a name of its own where its data or model were exchanged: the description was of the others."""
+    """The suite under a name of its own where its data or model were exchanged: the description was of the
+    others.
+    """
     try:
         before = suite.load(name)
     except UsageError:  # not whole without what was typed
@@ -160,9 +160,11 @@ def _named(name: str, changed: dict[str, Any], chosen: Suite) -> Suite:
 
 
 def command_of(plan: Plan, runs: Path = rundir.RUNS) -> str | None:
-    """What begins this very plan, or goes on with it: `dpaudit train` on the suite that it differs least from.
+    """What begins this very plan, or goes on with it: `dpaudit train` on the suite that it differs least
+    from.
 
-    None where no suite that is at hand gives it, as with another version of a package. What it returns was tried.
+    None where no suite that is at hand gives it, as with another version of a package. What it returns was
+    tried.
     """
     for name, words in sorted(_ways(plan).items(), key=lambda way: len(way[1])):
         for typed in (_nameless(words), words):
@@ -210,7 +212,9 @@ def _spelled(name: str, settings: Sequence[str], plan: Plan, runs: Path) -> str:
 
 
 def fetch(typed: dict[str, Any], weights: bool = True) -> None:
-    """Gets a typed base that is a hub's, and lets the hub be asked for data that were typed. Other names ask nobody."""
+    """Gets a typed base that is a hub's, and lets the hub be asked for data that were typed. Other names ask
+    nobody.
+    """
     from dpaudit.system import egress
 
     data = (typed.get(key) for key in ("data.source", "data.preference", "data.text"))
@@ -252,8 +256,9 @@ def train(
 ) -> RunDir:
     """The run of this plan with its corpus drawn and its arms trained, new or resumed.
 
-    A plan with a fault leaves no new run behind: what failed before the first arm was written is removed. `allow_egress`
-    is given where judging comes next, whose endpoint is then looked at as well. Under `torchrun` the first process does all but the training itself; the others wait for it and are silent.
+    A plan with a fault leaves no new run behind: what failed before the first arm was written is removed.
+    `allow_egress` is given where judging comes next, whose endpoint is then looked at as well. Under
+    `torchrun` the first process does all but the training itself; the others wait for it and are silent.
     """
     from dpaudit.stages.train import train
     from dpaudit.training import ranks
@@ -287,7 +292,8 @@ def _begun(
         progress.say(f"{record}: kept as added later; the plan is the same, and nothing is trained for it")
     for loss in declarations.lost(run_dir)[len(before) :]:
         progress.say(
-            f"{loss.record}: lost and written anew; claims and settings that were added before may be missing, and every page says so"
+            f"{loss.record}: lost and written anew; claims and settings that were added before may be "
+            f"missing, and every page says so"
         )
     is_drawn = run_dir.file(custody.CORPUS).is_file()
     prepare.run(run_dir, plan.of_training, progress)
@@ -298,10 +304,11 @@ def _begun(
 
 
 def tell_earlier(plan: Plan, runs: Path, progress: Progress) -> None:
-    """Says of a new run where the same training is already there under other versions: another one is a second release.
+    """Says of a new run where the same training is already there under other versions: another one is a
+    second release.
 
-    Raises UsageError where an earlier version of dpaudit began it, whose runs this one cannot go on with, and where the very
-    run is there under another name.
+    Raises UsageError where an earlier version of dpaudit began it, whose runs this one cannot go on with, and
+    where the very run is there under another name.
     """
     place = rundir.located(plan.to_json(), plan.suite.name, runs)
     if place.path.exists():
@@ -314,12 +321,25 @@ def tell_earlier(plan: Plan, runs: Path, progress: Progress) -> None:
         except UsageError:  # no plan, or one with keys that are gone: not this one
             continue
         if rundir.located(written, plan.suite.name, runs) == place:
-            raise UsageError(str(run_dir.path), expected=f"a run of this plan to be called {place.name}", got="one under another name",
-                             remedy=f"rename it to {place.path}, or move it out of {runs} to train anew: a second release on the same records")  # fmt: skip
+            raise UsageError(
+                str(run_dir.path),
+                f"a run of this plan to be called {place.name}",
+                "one under another name",
+                f"rename it to {place.path}, or move it out of {runs} to train anew: a second release on the "
+                f"same records",
+            )
         if written.get("format") != suite.PLAN_FORMAT:
-            raise UsageError(str(run_dir.path), expected="no run of this training that another version of dpaudit began", got="one",
-                             remedy=f"go on with that version; to train anew, a second release on the same records, move it out of {runs}")  # fmt: skip
-        progress.say(f"note: {run_dir.path} is this training under other versions or another primary recipe; another one is a second release on the same records")  # fmt: skip
+            raise UsageError(
+                str(run_dir.path),
+                "no run of this training that another version of dpaudit began",
+                "one",
+                f"go on with that version; to train anew, a second release on the same records, move it out "
+                f"of {runs}",
+            )
+        progress.say(
+            f"note: {run_dir.path} is this training under other versions or another primary recipe; another "
+            f"one is a second release on the same records"
+        )
 
 
 def attack(
@@ -334,8 +354,8 @@ def attack(
 ) -> None:
     """Scores, then bounds and verdicts, for all trained arms and all recipes of `kind` or those named.
 
-    Before the scores, as many shadow models of each arm as asked for are trained. Raises UsageError for a recipe of
-    another kind.
+    Before the scores, as many shadow models of each arm as asked for are trained. Raises UsageError for a
+    recipe of another kind.
     """
     from dpaudit.signals import recipe
     from dpaudit.stages.attack import attack
@@ -346,8 +366,12 @@ def attack(
         found = recipe.load(name).kind
         if found != kind:
             fitting = ", ".join(one.name for one in recipe.load_all(kind))
-            raise UsageError(f"--recipe {name}", expected=f"a recipe of kind {kind}: {fitting}", got=f"one of kind {found}",
-                             remedy=f"dpaudit attack {found} --recipe {name}")  # fmt: skip
+            raise UsageError(
+                f"--recipe {name}",
+                f"a recipe of kind {kind}: {fitting}",
+                f"one of kind {found}",
+                f"dpaudit attack {found} --recipe {name}",
+            )
 
     if kind in ("mia", "preference") and plan.suite.training.unit == labels.UNIT:
         labels.refuse_membership(f"attack {kind}", kind)
@@ -382,7 +406,9 @@ def everything(
 
 @contextmanager
 def _no_remains(run_dir: RunDir, is_new: bool) -> Iterator[None]:
-    """Takes a run away again that this command began and that failed before an arm was written; never any other."""
+    """Takes a run away again that this command began and that failed before an arm was written; never any
+    other.
+    """
     try:
         yield
     except (UsageError, PartialError, OSError):
@@ -396,9 +422,10 @@ def check(
 ) -> None:
     """The one gate that every new run passes before its directory exists. Writes nothing.
 
-    Raises UsageError, or Mistakes for several at once, for settings, a model, first rows of the data, benchmarks, a judge or
-    attacks that cannot work, and where `runs` has too little room. A forecast needs no weights of a hub's model, and no data
-    where the population is declared; `allow_egress` is given where evaluation and judging come next.
+    Raises UsageError, or Mistakes for several at once, for settings, a model, first rows of the data,
+    benchmarks, a judge or attacks that cannot work, and where `runs` has too little room. A forecast needs no
+    weights of a hub's model, and no data where the population is declared; `allow_egress` is given where
+    evaluation and judging come next.
     """
     told = Gathering()
     is_settled = told.passes(_check_settings, plan)
@@ -409,7 +436,9 @@ def check(
 
 
 def _check_settings(plan: Plan) -> None:
-    """What the suite and the options say by themselves; each of these rests on those before it, so the first fault is told."""
+    """What the suite and the options say by themselves; each of these rests on those before it, so the first
+    fault is told.
+    """
     from dpaudit.stages.train.jobs import schedule_of
     from dpaudit.training import labels
 
@@ -421,9 +450,11 @@ def _check_settings(plan: Plan) -> None:
 
 
 def _contents(plan: Plan, is_measured: bool) -> Iterator[tuple[Any, ...]]:
-    """Checks, with their arguments, of the files of content and the ledger that the plan begins with; none rests on another.
+    """Checks, with their arguments, of the files of content and the ledger that the plan begins with; none
+    rests on another.
 
-    Where evaluation comes next, lm-eval too is asked for the benchmarks that it should know, which takes seconds.
+    Where evaluation comes next, lm-eval too is asked for the benchmarks that it should know, which takes
+    seconds.
     """
     from dpaudit.signals import recipe
     from dpaudit.stages import evaluate, gate
@@ -444,7 +475,9 @@ def _check_needs(
     is_forecast: bool,
     is_settled: bool,
 ) -> None:
-    """Adds what is wrong with models, rows and room to what was found; what rests on a thing that failed is left out."""
+    """Adds what is wrong with models, rows and room to what was found; what rests on a thing that failed is
+    left out.
+    """
     from dpaudit.models import hf, hub
     from dpaudit.stages import gate
     from dpaudit.stages.prepare import prepare
@@ -465,12 +498,15 @@ def _check_needs(
 def _check_chain(chosen: Suite) -> None:
     methods = {arm.method for arm in suite.arms(chosen)}
     if not methods:
-        raise UsageError("grid", expected="a stage or a DPO loss to train", got="none",
-                         remedy="set grid.stages, or type --dpo")  # fmt: skip
+        raise UsageError("grid", "a stage or a DPO loss to train", "none", "set grid.stages, or type --dpo")
     if chosen.grid.chain and len(methods) > 1 and chosen.training.unit != "patient":
-        raise UsageError("training.unit", expected="patient where stages go on from one another (grid.chain): other units of two"
-                         " kinds of data may be the same people", got=chosen.training.unit,
-                         remedy="--unit patient, or --set grid.chain=false to start every arm at the base")  # fmt: skip
+        raise UsageError(
+            "training.unit",
+            "patient where stages go on from one another (grid.chain): other units of two"
+            " kinds of data may be the same people",
+            chosen.training.unit,
+            "--unit patient, or --set grid.chain=false to start every arm at the base",
+        )
 
 
 def _check_seed(plan: Plan) -> None:
@@ -478,9 +514,11 @@ def _check_seed(plan: Plan) -> None:
     from dpaudit.data import clinic
 
     if plan.suite.data.source == "builtin:clinic" and not 0 <= plan.seed < RESERVED_SEEDS:
-        raise UsageError("--seed", expected=f"a number from 0 to {RESERVED_SEEDS - 1} for builtin:clinic", got=str(plan.seed))  # fmt: skip
+        raise UsageError(
+            "--seed", f"a number from 0 to {RESERVED_SEEDS - 1} for builtin:clinic", str(plan.seed)
+        )
     if plan.suite.data.patients > clinic.MAX_PATIENTS:
-        raise UsageError("data.patients", expected=f"at most {clinic.MAX_PATIENTS}", got=str(plan.suite.data.patients))  # fmt: skip
+        raise UsageError("data.patients", f"at most {clinic.MAX_PATIENTS}", str(plan.suite.data.patients))
 
 
 def _check_data(chosen: Suite) -> None:
@@ -489,8 +527,12 @@ def _check_data(chosen: Suite) -> None:
 
     reading.parse_rows(chosen.data.rows)
     if chosen.data.rows is not None and chosen.data.source == "builtin:clinic":
-        raise UsageError("data.rows", expected="a data file to take rows of", got="builtin:clinic",
-                         remedy="name a file with --data, or set data.patients")  # fmt: skip
+        raise UsageError(
+            "data.rows",
+            "a data file to take rows of",
+            "builtin:clinic",
+            "name a file with --data, or set data.patients",
+        )
 
 
 def _check_unit(chosen: Suite) -> None:
@@ -498,15 +540,22 @@ def _check_unit(chosen: Suite) -> None:
     training, candidates = chosen.training, chosen.candidates
     others = sorted({arm.method for arm in suite.arms(chosen)} - {"dpo"})
     if training.unit == "pair" and others:
-        raise UsageError("training.unit", expected="unit record or patient for arms that learn from single answers",
-                         got=f"unit pair with {' and '.join(others)} arms",
-                         remedy="no dialogue belongs to a pair: --unit record, or --set grid.stages=[]")  # fmt: skip
+        raise UsageError(
+            "training.unit",
+            "unit record or patient for arms that learn from single answers",
+            f"unit pair with {' and '.join(others)} arms",
+            "no dialogue belongs to a pair: --unit record, or --set grid.stages=[]",
+        )
     most = training.records_per_patient
     for key in ("canary_repetitions", "extraction_repetitions"):
         copies = max(candidates.levels) if key == "extraction_repetitions" else candidates.canary_repetitions
         if training.unit == "patient" and most is not None and copies > most:
-            raise UsageError(f"candidates.{key}", expected=f"at most training.records_per_patient = {most}",
-                             got=str(copies), remedy="a canary may not weigh more than a patient does")  # fmt: skip
+            raise UsageError(
+                f"candidates.{key}",
+                f"at most training.records_per_patient = {most}",
+                str(copies),
+                "a canary may not weigh more than a patient does",
+            )
 
 
 def _check_rubric(chosen: Suite) -> None:
@@ -530,12 +579,18 @@ def _check_losses(chosen: Suite) -> None:
             losses.check(arm.loss, arm.private)
     losses.check_settings(chosen.grid.dpo, chosen.training.dpo_beta, chosen.training.dpo_label_smoothing)
     if chosen.data.preference is None:
-        raise UsageError("data.preference", expected="preference pairs for the DPO arms", got="nothing",
-                         remedy="--set data.preference=FILE, or =faults to make pairs from the dialogues, or train without --dpo")  # fmt: skip
+        raise UsageError(
+            "data.preference",
+            "preference pairs for the DPO arms",
+            "nothing",
+            "--set data.preference=FILE, or =faults to make pairs from the dialogues, or train without --dpo",
+        )
 
 
 def _started(chosen: Suite) -> Path | None:
-    """The adapter folder that `model.start` names, if it holds one; another fault of it is told by `outside_stages`."""
+    """The adapter folder that `model.start` names, if it holds one; another fault of it is told by
+    `outside_stages`.
+    """
     places = (
         [] if chosen.model.start is None else [Path(chosen.model.start), Path(chosen.model.start) / "adapter"]
     )

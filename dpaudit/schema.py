@@ -1,4 +1,6 @@
-"""Strict construction of frozen dataclasses from YAML: an unknown key, a wrong type, a missing key is one line."""
+"""Strict construction of frozen dataclasses from YAML: an unknown key, a wrong type, a missing key is one
+line.
+"""
 
 import contextlib
 import difflib
@@ -21,28 +23,27 @@ def build(cls: type[T], data: object, *, file: str, key: str = "") -> T:
     """
     where = f"{file}: {key}" if key else file
     if not isinstance(data, dict):
-        raise UsageError(where, expected="a mapping of keys", got=_kind(data))
+        raise UsageError(where, "a mapping of keys", _kind(data))
     hints = typing.get_type_hints(cls)
     known = {f.name: f for f in fields(cast(Any, cls))}
     for name in data:
         if name not in known:
             near = difflib.get_close_matches(str(name), known, n=1)
             remedy = f"did you mean {near[0]}?" if near else "remove it"
-            raise UsageError(f"{file}: {_join(key, name)}", expected=f"one of {', '.join(known)}", got="an unknown key",
-                             remedy=remedy)  # fmt: skip
+            raise UsageError(
+                f"{file}: {_join(key, name)}", f"one of {', '.join(known)}", "an unknown key", remedy
+            )
     values: dict[str, Any] = {}
     for name, field in known.items():
         if name in data:
             values[name] = convert(hints[name], data[name], file=file, key=_join(key, name))
         elif field.default is MISSING and field.default_factory is MISSING:
-            raise UsageError(
-                f"{file}: {_join(key, name)}", expected="a value", got="nothing", remedy="add the key"
-            )
+            raise UsageError(f"{file}: {_join(key, name)}", "a value", "nothing", "add the key")
     try:
         return cls(**values)
     except BadValue as error:
         place = f"{file}: {_join(key, error.key)}"
-        raise UsageError(place, expected=error.expected, got=error.got, remedy=error.remedy) from error
+        raise UsageError(place, error.expected, error.got, error.remedy) from error
 
 
 def convert(hint: Any, value: object, *, file: str, key: str) -> Any:
@@ -54,17 +55,15 @@ def convert(hint: Any, value: object, *, file: str, key: str) -> Any:
         return build(cast(Any, hint), value, file=file, key=key)
     if origin is tuple:
         if not isinstance(value, list | tuple):
-            raise UsageError(f"{file}: {key}", expected="a list", got=_kind(value))
+            raise UsageError(f"{file}: {key}", "a list", _kind(value))
         return tuple(convert(arguments[0], v, file=file, key=f"{key}[{i}]") for i, v in enumerate(value))
     if origin is dict:
         if not isinstance(value, dict):
-            raise UsageError(f"{file}: {key}", expected="a mapping of keys", got=_kind(value))
+            raise UsageError(f"{file}: {key}", "a mapping of keys", _kind(value))
         return {k: convert(arguments[1], v, file=file, key=_join(key, k)) for k, v in value.items()}
     if origin is typing.Literal:
         if value not in arguments:
-            raise UsageError(
-                f"{file}: {key}", expected=f"one of {', '.join(map(str, arguments))}", got=_short(value)
-            )
+            raise UsageError(f"{file}: {key}", f"one of {', '.join(map(str, arguments))}", _short(value))
         return value
     return _convert_plain(hint, value, file=file, key=key)
 
@@ -93,7 +92,7 @@ def _convert_plain(hint: Any, value: object, *, file: str, key: str) -> Any:
         hint in (str, bool) and isinstance(value, hint)
     ):
         return value
-    raise UsageError(f"{file}: {key}", expected=KINDS.get(hint, "another value"), got=_kind(value))
+    raise UsageError(f"{file}: {key}", KINDS.get(hint, "another value"), _kind(value))
 
 
 def _kind(value: object) -> str:

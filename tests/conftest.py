@@ -5,13 +5,17 @@ from pathlib import Path
 
 import pytest
 
-# Toy models gain nothing from threads, and threads that wait for each other on a busy machine cost ten times the work
+# Toy models gain nothing from threads, and threads that wait for each other on a busy machine cost ten times
+# the work
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 LONGEST = (  # files by the time that they take: two processes end together when these begin first
-    "test_cli", "test_report", "test_train", "test_verify", "test_fuzz", "test_privacy", "test_pipelines", "test_resume", "test_parallel",
-    "test_planning", "test_preference", "test_kills", "test_ranks", "test_shadows", "test_axes", "test_accounting", "test_subsampled",
-    "test_audit", "test_inside", "test_false_refutation", "test_selftest", "test_custody", "test_bounds", "test_prepare",
+    "test_cli", "test_report", "test_train", "test_verify", "test_fuzz", "test_privacy", "test_pipelines",
+    "test_resume", "test_parallel",
+    "test_planning", "test_preference", "test_kills", "test_ranks", "test_shadows", "test_axes",
+    "test_accounting", "test_subsampled",
+    "test_audit", "test_inside", "test_false_refutation", "test_selftest", "test_custody", "test_bounds",
+    "test_prepare",
 )  # fmt: skip
 
 
@@ -35,7 +39,9 @@ TEMPLATE = (
 
 @pytest.fixture(scope="session")
 def toy_model_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a random two-layer Llama (hidden 32) and a byte-level BPE tokenizer with a chat template."""
+    """A folder with a random two-layer Llama (hidden 32) and a byte-level BPE tokenizer with a chat
+    template.
+    """
     import tokenizers
     import torch
     import transformers

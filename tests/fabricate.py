@@ -1,4 +1,6 @@
-"""A run directory as the stages would leave it, made up in a moment: for tests of what reads finished runs."""
+"""A run directory as the stages would leave it, made up in a moment: for tests of what reads finished
+runs.
+"""
 
 import atexit
 import json
@@ -176,8 +178,14 @@ def summary(run_dir: RunDir, plan: Plan) -> None:
     claims = {arm: Claim(**found["claim"]) for arm, found in audits.items() if found["claim"]}
     told = [control.behind(arm, claim, audits) for arm, claim in claims.items()]
     controls = control.of_claims(audits, list(claims.values()))
-    found = {"composed_epsilon": 11.8, "composed_delta": 1e-5, "positive_control": controls, "rows": [],
-             "claims": told, "family_error": 0.2}  # fmt: skip
+    found = {
+        "composed_epsilon": 11.8,
+        "composed_delta": 1e-5,
+        "positive_control": controls,
+        "rows": [],
+        "claims": told,
+        "family_error": 0.2,
+    }
     run_dir.write_json("audit/summary.json", found, ["plan.json"])
 
 
@@ -211,7 +219,8 @@ def extraction(run_dir: RunDir, arm: Arm) -> None:
         "confidence": 0.95,
     }
     found["kind"], found["signal"] = "extract", "exact_rank"
-    keys = ("planted", "planted_found", "found_lower", "found_upper", "controls", "controls_found", "controls_lower",
+    keys = ("planted", "planted_found", "found_lower", "found_upper", "controls", "controls_found",
+        "controls_lower",
             "controls_upper", "exposure")  # fmt: skip
     found["exposure_extrapolated"] = {
         **found["exposure"],
@@ -231,13 +240,19 @@ def extraction(run_dir: RunDir, arm: Arm) -> None:
 
 def discoverable(run_dir: RunDir, arm: Arm, counts: dict[str, Any]) -> None:
     found = {
-        **{"arm": arm.name, "recipe": "discoverable", "kind": "extract", "signal": "discoverable", "confidence": 0.95},
+        **{
+            "arm": arm.name,
+            "recipe": "discoverable",
+            "kind": "extract",
+            "signal": "discoverable",
+            "confidence": 0.95,
+        },
         "p": 0.5,
         "decoding": {"temperature": 1.0, "top_k": 40, "top_p": 1.0},
         "rates": [{"queries": queries, **counts} for queries in (1, 100, 10_000)],
         "queries_needed": {"planted": [3.0, 2.5e11], "controls": []},
         **{"fewest_planted": 3.0, "fewest_controls": None, "never_planted": 2, "never_controls": PLANTED},
-    }  # fmt: skip
+    }
     run_dir.write_json(f"audit/{arm.name}/discoverable.json", found, ["plan.json"])
 
 
@@ -246,8 +261,17 @@ def personal(run_dir: RunDir, arm: Arm) -> None:
 
     def side(out: int) -> dict[str, Any]:
         low, high = roc.proportion_interval(out, 40, 0.95)
-        return {"fields": 40, "completed": out, "rate": out / 40, "lower": low, "upper": high, "mean_logprob": -20.5,
-                "given": 7, "untrained": 12, "cut": 0}  # fmt: skip
+        return {
+            "fields": 40,
+            "completed": out,
+            "rate": out / 40,
+            "lower": low,
+            "upper": high,
+            "mean_logprob": -20.5,
+            "given": 7,
+            "untrained": 12,
+            "cut": 0,
+        }
 
     def whole(out: int) -> dict[str, Any]:
         low, high = roc.proportion_interval(min(out, 35), 35, 0.95)
@@ -286,23 +310,45 @@ def evaluate(run_dir: RunDir, plan: Plan) -> None:
         }
         run_dir.write_json(f"evaluate/{name}.json", found, ["plan.json"])
     pairs = [row for arm in suite.arms(plan.suite) for row in _comparisons(arm.name)]
-    trend = {"task": None, "measure": "bits_per_byte", "arms": ["sft-inf", "sft-eps8", "sft-eps4", "sft-eps1"],
-             "means": [0.016, 0.05, 0.105, 0.552], "direction": "rising", "ordered": True, "p_value": 1e-9,
-             "clusters": 120}  # fmt: skip
+    trend = {
+        "task": None,
+        "measure": "bits_per_byte",
+        "arms": ["sft-inf", "sft-eps8", "sft-eps4", "sft-eps1"],
+        "means": [0.016, 0.05, 0.105, 0.552],
+        "direction": "rising",
+        "ordered": True,
+        "p_value": 1e-9,
+        "clusters": 120,
+    }
     summary = {"margin": 0.05, "confidence": 0.95, "pairs": pairs, "trend": [trend]}
     run_dir.write_json("evaluate/summary.json", summary, ["plan.json"])
 
 
 def judge(run_dir: RunDir, plan: Plan, fit: bool) -> None:
     pairs = [
-        {"arm": arm.name, "against": "base", "prompts": 100, "win_rate": 0.81, "lower": 0.74, "upper": 0.87,
-         "wins": 78, "ties": 6, "losses": 16, "invalid": 0}
+        {
+            "arm": arm.name,
+            "against": "base",
+            "prompts": 100,
+            "win_rate": 0.81,
+            "lower": 0.74,
+            "upper": 0.87,
+            "wins": 78,
+            "ties": 6,
+            "losses": 16,
+            "invalid": 0,
+        }
         for arm in suite.arms(plan.suite)
-    ]  # fmt: skip
+    ]
     if not fit:
         pairs = [row | {"win_rate": None, "lower": None, "upper": None} for row in pairs]
-    low = {"items": 40, "passed": 40 if fit else 22, "rate": 1.0 if fit else 0.55, "lower": 0.928 if fit else 0.41,
-           "upper": 1.0 if fit else 0.69}  # fmt: skip
+    low = {
+        "items": 40,
+        "passed": 40 if fit else 22,
+        "rate": 1.0 if fit else 0.55,
+        "lower": 0.928 if fit else 0.41,
+        "upper": 1.0 if fit else 0.69,
+    }
     good = {"items": 40, "passed": 40, "rate": 1.0, "lower": 0.928, "upper": 1.0}
     passport = {
         "rubric": "likelihood",
@@ -375,7 +421,8 @@ def _bound(arm: str, shrink: float) -> dict[str, Any]:
         "correct": correct,
         "method": "one-run",
         "notion": "(eps,delta)",
-        "rule": "the highest tenth of canaries are called members, no other is guessed; a tie counts against the bound",
+        "rule": "the highest tenth of canaries are called members, no other is guessed; a tie counts against "
+        "the bound",
     }
 
 
@@ -420,9 +467,17 @@ def _rate(successes: int, trials: int) -> roc.Interval:
 
 def _accuracy(accuracy: float, chance: float) -> dict[str, Any]:
     lower, upper = roc.proportion_interval(round(300 * accuracy), 300, 0.95)
-    return {"accuracy": accuracy, "accuracy_lower": lower, "accuracy_upper": upper, "items": 300, "clusters": 300,
-            "margin": 4 * (accuracy - 0.3), "chance": chance, "above_chance": lower > chance,
-            "uninformative": False}  # fmt: skip
+    return {
+        "accuracy": accuracy,
+        "accuracy_lower": lower,
+        "accuracy_upper": upper,
+        "items": 300,
+        "clusters": 300,
+        "margin": 4 * (accuracy - 0.3),
+        "chance": chance,
+        "above_chance": lower > chance,
+        "uninformative": False,
+    }
 
 
 def _comparisons(arm: str) -> list[dict[str, Any]]:
@@ -434,11 +489,30 @@ def _comparisons(arm: str) -> list[dict[str, Any]]:
         for index, task in enumerate(TASKS):
             gap = WORLD[arm][2][index] - WORLD[against][2][index]
             found = {"difference": gap, "lower": gap - 0.04, "upper": gap + 0.04, "uninformative": False}
-            rows.append({**named, "task": task, "measure": "accuracy", **found, "p_value": 0.01, "p_holm": 0.03,
-                         "non_inferior": gap > -0.02, "shown_worse": gap < -0.08, "one_sided_lower": gap - 0.03,
-                         "one_sided_upper": gap + 0.03})  # fmt: skip
+            rows.append(
+                {
+                    **named,
+                    "task": task,
+                    "measure": "accuracy",
+                    **found,
+                    "p_value": 0.01,
+                    "p_holm": 0.03,
+                    "non_inferior": gap > -0.02,
+                    "shown_worse": gap < -0.08,
+                    "one_sided_lower": gap - 0.03,
+                    "one_sided_upper": gap + 0.03,
+                }
+            )
             rows.append({**named, "task": task, "measure": "margin", **found})
         gap = WORLD[arm][3] - WORLD[against][3]
-        rows.append({**named, "task": None, "measure": "bits_per_byte", "difference": gap, "lower": gap - 0.02,
-                     "upper": gap + 0.02})  # fmt: skip
+        rows.append(
+            {
+                **named,
+                "task": None,
+                "measure": "bits_per_byte",
+                "difference": gap,
+                "lower": gap - 0.02,
+                "upper": gap + 0.02,
+            }
+        )
     return rows

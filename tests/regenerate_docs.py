@@ -1,4 +1,6 @@
-"""Writes what the docs show of the program: docs/commands.md, the help in the README, the losses in docs/content.md (`make docs`)."""
+"""Writes what the docs show of the program: docs/commands.md, the help in the README, the losses in
+docs/content.md (`make docs`).
+"""
 
 import os
 import re

@@ -1,4 +1,6 @@
-"""Published figures that a benchmark reproduces, with fewer runs than it keeps; what is kept is what the docs say."""
+"""Published figures that a benchmark reproduces, with fewer runs than it keeps; what is kept is what the docs
+say.
+"""
 
 import importlib.util
 import json
@@ -86,7 +88,9 @@ def keinan() -> ModuleType:
 
 @pytest.mark.parametrize("each", [1, 8])
 def test_canaries_on_one_coordinate_prove_what_was_published(keinan: ModuleType, each: int) -> None:
-    """Keinan et al. 2025 (arXiv 2503.07199), section 6.2: 0.49 and 0.62, within three Monte Carlo standard errors."""
+    """Keinan et al. 2025 (arXiv 2503.07199), section 6.2: 0.49 and 0.62, within three Monte Carlo standard
+    errors.
+    """
     assert epsilon_rdp(Mechanism(NOISE, 0.1, 100, 1.0), 1e-5) == pytest.approx(2.0, abs=1e-3)
     counts = keinan.right_guesses(NOISE, each, 1000, np.random.default_rng([each, 1]))
     assert abs(keinan.compared(counts, each, 1e-5)["standard_errors_apart"]) <= 3

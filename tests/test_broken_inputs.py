@@ -1,4 +1,6 @@
-"""Claims, score files and conformance files of any kind are used or refused in one line that quotes no row."""
+"""Claims, score files and conformance files of any kind are used or refused in one line that quotes no
+row.
+"""
 
 import json
 import os
@@ -73,7 +75,10 @@ def test_any_score_file_is_used_or_one_line(
 
 def test_any_conformance_file_is_shown_or_one_line(tmp_path: Path) -> None:
     """What is shown is printable, short and text, whatever stands in the file."""
-    checks = [{"check": "clip", "result": "pass", "seen": "1.0"}, {"check": "noise", "result": "fail", "seen": "0"}]  # fmt: skip
+    checks = [
+        {"check": "clip", "result": "pass", "seen": "1.0"},
+        {"check": "noise", "result": "fail", "seen": "0"},
+    ]
     whole, shown = {"version": 1, "checks": checks, "steps": 3}, 0
     for seed in range(400):
         draw = random.Random(seed)

@@ -113,11 +113,14 @@ def one_line(done: Outcome, *wanted: str) -> None:
 
 @pytest.mark.parametrize("dry", [(), ("--dry-run",)])
 def test_mistakes_of_several_kinds_are_printed_a_line_each(call: Call, dry: tuple[str, ...]) -> None:
-    """Of a wrong LoRA target, a benchmark that is not there and a patient that is missing: one start, three lines."""
+    """Of a wrong LoRA target, a benchmark that is not there and a patient that is missing: one start, three
+    lines.
+    """
     Path("d.jsonl").write_text(
         '{"messages": [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}]}\n' * 40
     )
-    typed = ("--data", "d.jsonl", "--unit", "patient", "--set", "grid.dpo=[]", "--set", "training.lora.targets=[nowhere]",
+    typed = ("--data", "d.jsonl", "--unit", "patient", "--set", "grid.dpo=[]", "--set",
+        "training.lora.targets=[nowhere]",
              "--set", "evaluation.tasks=[{name: pubmedqa_file, data: none.jsonl}]")  # fmt: skip
     done = call("train", "--suite", "mini.yaml", *typed, *dry)
     lines = done.err.splitlines()
@@ -143,11 +146,17 @@ def test_data_file_that_is_missing(call: Call) -> None:
     ("text", "wanted"),
     [
         ('{"conversations": [\n', ["d.jsonl:1", "expected one JSON object", "got a syntax error"]),
-        ('{"conversations": [{"from": "human", "value": "q"}]}\n', ["d.jsonl:1", "ends with the assistant", "got user last"]),
+        (
+            '{"conversations": [{"from": "human", "value": "q"}]}\n',
+            ["d.jsonl:1", "ends with the assistant", "got user last"],
+        ),
         ("", ["d.jsonl", "at least one record", "an empty file"]),
-        ('{"prompt": "q", "chosen": "a", "rejected": "b"}\n', ["d.jsonl", "dialogues", "got preference pairs"]),
+        (
+            '{"prompt": "q", "chosen": "a", "rejected": "b"}\n',
+            ["d.jsonl", "dialogues", "got preference pairs"],
+        ),
     ],
-)  # fmt: skip
+)
 def test_data_file_that_is_malformed(call: Call, text: str, wanted: list[str]) -> None:
     Path("d.jsonl").write_text(text)
     done = call("train", "--suite", "mini.yaml", "--data", "d.jsonl")
@@ -175,7 +184,8 @@ def test_rows_and_text_that_cannot_be_read(call: Call, words: str, wanted: list[
 def test_too_few_units_for_coins_are_told_with_a_number_that_works(call: Call) -> None:
     """Sixty rows of sixteen patients, as suite small is tried with unit patient."""
     Path("d.jsonl").write_text("".join(dialogue(n, patient_id=f"p{n % 16}") for n in range(60)))
-    typed = ("train", "--suite", "mini.yaml", "--data", "d.jsonl", "--unit", "patient", "--set", "grid.baseline=false", "--dry-run")  # fmt: skip
+    typed = ("train", "--suite", "mini.yaml", "--data", "d.jsonl", "--unit", "patient", "--set",
+        "grid.baseline=false", "--dry-run")  # fmt: skip
     refused = last(call(*typed).err)
     found = re.search(r"; (--set) (candidates\.records=\d+)$", refused)
     assert found is not None and "got 20" in refused
@@ -185,8 +195,21 @@ def test_too_few_units_for_coins_are_told_with_a_number_that_works(call: Call) -
 
 def test_how_many_patients_there_are_is_told_when_the_corpus_is_made(call: Call) -> None:
     Path("d.jsonl").write_text("".join(dialogue(n, patient_id=f"p{n % 40}") for n in range(80)))
-    done = call("train", "--suite", "mini.yaml", "--data", "d.jsonl", "--unit", "patient", "--arm", "sft-eps8",
-                "--set", "training.private.batch=4", "--set", "candidates.records=5")  # fmt: skip
+    done = call(
+        "train",
+        "--suite",
+        "mini.yaml",
+        "--data",
+        "d.jsonl",
+        "--unit",
+        "patient",
+        "--arm",
+        "sft-eps8",
+        "--set",
+        "training.private.batch=4",
+        "--set",
+        "candidates.records=5",
+    )
     assert (
         done.code == 0
         and "unit patient: 40 patients in 80 records, each hidden with all of theirs" in done.err.splitlines()
@@ -215,11 +238,18 @@ def test_a_command_that_lacks_an_option_is_told_a_whole_one(call: Call, typed: s
 
 def test_a_folder_in_place_of_a_file_is_told_with_what_to_do(call: Call) -> None:
     Path("folder").mkdir()
-    for words in ("bound scores folder --delta 1e-5", "plant folder --out o.jsonl --key k.json",
-                  f"verify --adapter a --base builtin:tiny --key folder --claim {CLAIM}"):  # fmt: skip
+    for words in (
+        "bound scores folder --delta 1e-5",
+        "plant folder --out o.jsonl --key k.json",
+        f"verify --adapter a --base builtin:tiny --key folder --claim {CLAIM}",
+    ):
         one_line(call(*words.split()), "folder: expected ", "got a folder; name the file itself")
     items = "--set", "evaluation.tasks=[{name: medqa_us_file, data: folder}]"
-    one_line(call("run", "mini.yaml", *items), "evaluation.tasks: medqa_us_file", "got a folder; name the file itself")  # fmt: skip
+    one_line(
+        call("run", "mini.yaml", *items),
+        "evaluation.tasks: medqa_us_file",
+        "got a folder; name the file itself",
+    )
 
 
 @pytest.mark.parametrize("command", ["train --suite mini.yaml", "run mini.yaml"])
@@ -233,19 +263,24 @@ def test_rows_are_of_a_file(call: Call, command: str) -> None:
     ("settings", "wanted"),
     [
         (["--unit", "pair"], ["training.unit", "unit record or patient", "got unit pair with sft arms"]),
-        (["--set", "training.records_per_patient=1"],
-         ["candidates.extraction_repetitions", "at most training.records_per_patient = 1", "got 2"]),
+        (
+            ["--set", "training.records_per_patient=1"],
+            ["candidates.extraction_repetitions", "at most training.records_per_patient = 1", "got 2"],
+        ),
     ],
-)  # fmt: skip
+)
 def test_units_that_do_not_fit(call: Call, settings: list[str], wanted: list[str]) -> None:
     one_line(call("train", "--suite", "mini.yaml", *settings), *wanted)
 
 
 @pytest.mark.parametrize(
     ("name", "words", "seed"),
-    [("small", ["data.source=a file.jsonl", "training.unit=patient", "candidates.records=8"], 0), ("demo", [], 4),
-     ("demo", ["grid.epsilons=[3, 0.5]", "evaluation.tasks=[]", "judging=null"], 1)],
-)  # fmt: skip
+    [
+        ("small", ["data.source=a file.jsonl", "training.unit=patient", "candidates.records=8"], 0),
+        ("demo", [], 4),
+        ("demo", ["grid.epsilons=[3, 0.5]", "evaluation.tasks=[]", "judging=null"], 1),
+    ],
+)
 def test_the_command_that_goes_on_with_a_run_makes_the_same_plan(
     name: str, words: list[str], seed: int
 ) -> None:
@@ -285,8 +320,17 @@ def test_the_file_that_lacks_patients_is_named(call: Call) -> None:
         for n in range(3)
     ]
     Path("pref.jsonl").write_text("".join(json.dumps(pair) + "\n" for pair in pairs))
-    done = call("train", "--suite", "mini.yaml", "--data", "d.jsonl", "--unit", "patient",
-                "--set", "data.preference=pref.jsonl")  # fmt: skip
+    done = call(
+        "train",
+        "--suite",
+        "mini.yaml",
+        "--data",
+        "d.jsonl",
+        "--unit",
+        "patient",
+        "--set",
+        "data.preference=pref.jsonl",
+    )
     one_line(
         Outcome(done.code, done.out, last(done.err)),
         "pref.jsonl:1: patient_id",
@@ -561,13 +605,23 @@ def test_a_batch_above_the_population_leaves_no_run(call: Call) -> None:
     [
         ("--eps 1e-9 --set training.delta=1e-10", "grid.epsilons: expected a claim that noise can keep"),
         ("--set training.delta=0.5", "training.delta: expected less than 1 / "),
-        ("--set training.population=20", "training.private.batch: expected an expected batch of at most 20 units"),
-        ("--set training.lora.targets=[q_prj]", "training.lora.targets: expected all-linear, or names of the model's linear layers, got q_prj; it has q_proj"),
+        (
+            "--set training.population=20",
+            "training.private.batch: expected an expected batch of at most 20 units",
+        ),
+        (
+            "--set training.lora.targets=[q_prj]",
+            "training.lora.targets: expected all-linear, or names of the model's linear layers, got q_prj; "
+            "it has q_proj",
+        ),
         ("--set training.lora.use_dora=true", "training.lora.use_dora"),
         ("--set training.packing=true", "training.packing"),
-        ("--start nowhere", "--start nowhere: expected an adapter folder with adapter_config.json, got no such folder"),
+        (
+            "--start nowhere",
+            "--start nowhere: expected an adapter folder with adapter_config.json, got no such folder",
+        ),
     ],
-)  # fmt: skip
+)
 def test_what_cannot_be_trained_leaves_no_run(call: Call, words: str, wanted: str) -> None:
     done = call("train", "--suite", "mini.yaml", "--no-baseline", *words.split())
     assert done.code == 2 and done.out == ""
@@ -576,7 +630,16 @@ def test_what_cannot_be_trained_leaves_no_run(call: Call, words: str, wanted: st
 
 
 def test_a_large_delta_is_allowed_to_who_asks_for_it(call: Call) -> None:
-    words = ("train", "--suite", "mini.yaml", "--no-baseline", "--set", "training.delta=0.1", "--dry-run", "--json")  # fmt: skip
+    words = (
+        "train",
+        "--suite",
+        "mini.yaml",
+        "--no-baseline",
+        "--set",
+        "training.delta=0.1",
+        "--dry-run",
+        "--json",
+    )
     assert "--allow-delta" in call(*words).err
     done = call(*words, "--allow-delta")
     assert done.code == 0 and json.loads(done.out)["forecast"][0]["noise_multiplier"] > 0
@@ -586,10 +649,25 @@ def test_a_large_delta_is_allowed_to_who_asks_for_it(call: Call) -> None:
 @pytest.mark.parametrize(
     ("suite", "arms"),
     [
-        ("dpsgd-lora", ["sft-inf", "sft-eps3", "sft-eps1", "sft-eps0.1", "sft-eps0.01", "sft-eps0.001", "sft-eps0.0001"]),
-        ("medical-dpo-8b", ["cpt-inf", "cpt-eps4", "cpt-eps2", "sft-inf", "sft-eps8", "sft-eps4", "dpo-sigmoid-inf", "dpo-sigmoid-eps8"]),
+        (
+            "dpsgd-lora",
+            ["sft-inf", "sft-eps3", "sft-eps1", "sft-eps0.1", "sft-eps0.01", "sft-eps0.001", "sft-eps0.0001"],
+        ),
+        (
+            "medical-dpo-8b",
+            [
+                "cpt-inf",
+                "cpt-eps4",
+                "cpt-eps2",
+                "sft-inf",
+                "sft-eps8",
+                "sft-eps4",
+                "dpo-sigmoid-inf",
+                "dpo-sigmoid-eps8",
+            ],
+        ),
     ],
-)  # fmt: skip
+)
 def test_the_origins_suites_are_forecast_with_nothing_at_hand(
     call: Call, suite: str, arms: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -671,7 +749,9 @@ def test_a_failed_plan_leaves_other_runs_alone(call: Call) -> None:
 
 
 def test_the_calculator(call: Call) -> None:
-    """There and back; a delta that is too large for the population is told on stderr, and the answer still comes."""
+    """There and back; a delta that is too large for the population is told on stderr, and the answer still
+    comes.
+    """
     schedule = ("--batch", "20", "--population", "2000", "--steps", "200")
     needed = call("account", "--eps", "2", *schedule, "--delta", "1e-5", "--json")
     assert (needed.code, needed.err) == (0, "")
@@ -699,12 +779,15 @@ def test_an_insecure_seed_withdraws_the_claim_wherever_it_is_shown(call: Call, s
 
 
 OUR_LINES = re.compile(
-    r"[\w :,.&()'-]+( \.\.\.|: done \(.+ s\)|: \d+(/\d+)? \(\d+ s\))|sft-\w+: left out for want of .*|near-duplicates: .*|report: .*|not on the page: .*|commitment.*|note.*|blind baseline: .*"
+    r"[\w :,.&()'-]+( \.\.\.|: done \(.+ s\)|: \d+(/\d+)? \(\d+ s\))|sft-\w+: left out for want of "
+    r".*|near-duplicates: .*|report: .*|not on the page: .*|commitment.*|note.*|blind baseline: .*"
 )
 
 
 def test_the_lab_on_a_toy_model(call: Call) -> None:
-    """Each stage in sequence with no option; what is done is skipped; `--json` is one object; stderr has our lines alone."""
+    """Each stage in sequence with no option; what is done is skipped; `--json` is one object; stderr has our
+    lines alone.
+    """
     said: list[str] = []
 
     def told(*words: str) -> Outcome:
@@ -727,8 +810,10 @@ def test_the_lab_on_a_toy_model(call: Call) -> None:
     ] == ["no power"]
     measured = json.loads(told("eval", "--json").out)
     assert {(row["arm"], row["measure"]) for row in measured["quality"]} == {
-        (arm, measure) for arm in ("base", "sft-inf", "sft-eps8") for measure in ("bits per byte", "clinic_choice")
-    }  # fmt: skip
+        (arm, measure)
+        for arm in ("base", "sft-inf", "sft-eps8")
+        for measure in ("bits per byte", "clinic_choice")
+    }
     page = Path(json.loads(told("report", "html", "--json").out)["page"])
     assert page.read_text(encoding="utf-8").startswith("<!DOCTYPE html>")
     again = told("run", "mini.yaml", "--insecure-seed", "5")
@@ -748,7 +833,9 @@ def test_the_lab_on_a_toy_model(call: Call) -> None:
 
 
 def _merges_an_arm(call: Call) -> None:
-    """The arm becomes a model whose ledger is checked; what cannot be merged is told in one line and leaves nothing."""
+    """The arm becomes a model whose ledger is checked; what cannot be merged is told in one line and leaves
+    nothing.
+    """
     from dpaudit.privacy import ledger
 
     told = json.loads(call("merge", "--arm", "sft-eps8", "--out", "model", "--json").out)
@@ -768,10 +855,22 @@ def _merges_an_arm(call: Call) -> None:
 
 @pytest.mark.slow
 def test_few_own_records_run_as_the_readme_types_it(call: Call) -> None:
-    """Sixty dialogues, all of the suite `small` but its length; the page bears neither the demo's name nor its words."""
+    """Sixty dialogues, all of the suite `small` but its length; the page bears neither the demo's name nor
+    its words.
+    """
     Path("ward.jsonl").write_text("".join(dialogue(n) for n in range(60)))
-    done = call("run", "small", "--data", "ward.jsonl", "--set", "training.private.steps=2",
-                "--set", "training.nonprivate.steps=2", "--workers", "1")  # fmt: skip
+    done = call(
+        "run",
+        "small",
+        "--data",
+        "ward.jsonl",
+        "--set",
+        "training.private.steps=2",
+        "--set",
+        "training.nonprivate.steps=2",
+        "--workers",
+        "1",
+    )
     assert done.code == 0, done.err
     (run_dir,) = rundir.existing(Path("runs"))
     page = run_dir.file("report/index.html").read_text(encoding="utf-8")
@@ -781,10 +880,20 @@ def test_few_own_records_run_as_the_readme_types_it(call: Call) -> None:
 
 
 def test_own_data_under_the_demos_suite_are_evaluated(call: Call) -> None:
-    """The demo's benchmark has no items for them: bits per byte are there all the same, and nothing trains again."""
+    """The demo's benchmark has no items for them: bits per byte are there all the same, and nothing trains
+    again.
+    """
     Path("ward.jsonl").write_text("".join(dialogue(n) for n in range(60)))
-    changes = ["data.preference=null", "grid.dpo=[]", "data.heldout=10", "candidates.canaries=100", "candidates.records=20",
-               "training.private.batch=32", "training.private.steps=2", "training.nonprivate.steps=2"]  # fmt: skip
+    changes = [
+        "data.preference=null",
+        "grid.dpo=[]",
+        "data.heldout=10",
+        "candidates.canaries=100",
+        "candidates.records=20",
+        "training.private.batch=32",
+        "training.private.steps=2",
+        "training.nonprivate.steps=2",
+    ]
     words = [word for change in changes for word in ("--set", change)]
     trained = call(
         "train", "--data", "ward.jsonl", "--unit", "record", "--eps", "8", "--workers", "1", *words, "--json"
@@ -803,14 +912,23 @@ def test_own_data_under_the_demos_suite_are_evaluated(call: Call) -> None:
 
 
 def test_interrupt(call: Call, tmp_path: Path) -> None:
-    """Ctrl-C while an arm trains: one line, exit code 130, and the run resumes. Nobody else can train it meanwhile."""
+    """Ctrl-C while an arm trains: one line, exit code 130, and the run resumes. Nobody else can train it
+    meanwhile.
+    """
     words = ["train", "--suite", "mini.yaml", "--set", "training.nonprivate.steps=100000"]
     (tmp_path / "theirs").mkdir()  # as another container has a folder for temporary files of its own
-    heeded = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"  # a shell's `&` has it ignored
+    # a shell's `&` has it ignored
+    heeded = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"
     command = [sys.executable, "-c", f"{heeded}; from dpaudit.cli import main; main()", *words]
     root = str(Path(cli.__file__).parents[1])
-    with subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-                          env=os.environ | {"PYTHONPATH": root, "TMPDIR": str(tmp_path / "theirs")}) as process:  # fmt: skip
+    with subprocess.Popen(
+        command,
+        cwd=tmp_path,
+        stderr=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"PYTHONPATH": root, "TMPDIR": str(tmp_path / "theirs")},
+    ) as process:
         assert process.stderr is not None
         seen = ""
         while not seen.startswith("training sft-inf"):
@@ -835,7 +953,9 @@ def test_interrupt(call: Call, tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_two_trainers_of_one_run(call: Call, tmp_path: Path) -> None:
-    """With folders for temporary files of their own, as two containers have: the second is refused, the first goes on."""
+    """With folders for temporary files of their own, as two containers have: the second is refused, the first
+    goes on.
+    """
     words = ["train", "--suite", "mini.yaml", "--no-baseline", "--insecure-seed", "5", "--workers", "1"]
     assert call(*words, "--runs", "alone").code == 0
     [alone] = rundir.existing(tmp_path / "alone")
@@ -845,7 +965,9 @@ def test_two_trainers_of_one_run(call: Call, tmp_path: Path) -> None:
         "TMPDIR": str(tmp_path / "theirs"),
     }
     command = [sys.executable, "-m", "dpaudit", *words]
-    with subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment) as first:  # fmt: skip
+    with subprocess.Popen(
+        command, cwd=tmp_path, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
+    ) as first:
         assert first.stderr is not None
         while not first.stderr.readline().startswith("training sft-eps8"):
             assert first.poll() is None, "the command ended before an arm trained"
@@ -854,7 +976,10 @@ def test_two_trainers_of_one_run(call: Call, tmp_path: Path) -> None:
         before = {file: file.read_bytes() for file in run_dir.path.rglob("*") if file.is_file()}
         second = call(*words)
         assert second.code == 2 and second.out == ""
-        assert second.err.startswith(f"dpaudit: runs/{run_dir.name}: expected nobody else at work on it, got another dpaudit, process {first.pid} on ")  # fmt: skip
+        assert second.err.startswith(
+            f"dpaudit: runs/{run_dir.name}: expected nobody else at work on it, got another dpaudit, process "
+            f"{first.pid} on "
+        )
         assert {file: file.read_bytes() for file in run_dir.path.rglob("*") if file.is_file()} == before
         first.send_signal(signal.SIGCONT)
         first.communicate(timeout=120)
@@ -881,17 +1006,31 @@ def test_four_commands_in_an_empty_folder(tmp_path: Path) -> None:
 
 def test_a_termination_after_the_last_word_changes_nothing(tmp_path: Path) -> None:
     """An interpreter that ends takes its time, and the code is to be that of the work."""
-    script = "import atexit, os, signal\nfrom dpaudit import cli\n" \
-        "atexit.register(lambda: os.kill(os.getpid(), signal.SIGTERM))\ncli.main()\n"  # fmt: skip
-    done = subprocess.run([sys.executable, "-c", script, "attack", "list"], cwd=tmp_path, capture_output=True, text=True,
-                          env=os.environ | {"PYTHONPATH": str(Path(cli.__file__).parents[1])})  # fmt: skip
+    script = (
+        "import atexit, os, signal\nfrom dpaudit import cli\n"
+        "atexit.register(lambda: os.kill(os.getpid(), signal.SIGTERM))\ncli.main()\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script, "attack", "list"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        env=os.environ | {"PYTHONPATH": str(Path(cli.__file__).parents[1])},
+    )
     assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_a_termination_is_an_interrupt(tmp_path: Path) -> None:
     """What a job queue sends: the same line and exit code as Ctrl-C."""
-    script = "import os, signal\nfrom dpaudit import cli\nfrom dpaudit.commands import overview\n" \
-        "overview.recipe_rows = lambda: os.kill(os.getpid(), signal.SIGTERM)\ncli.main()\n"  # fmt: skip
-    done = subprocess.run([sys.executable, "-c", script, "attack", "list"], cwd=tmp_path, capture_output=True, text=True,
-                          env=os.environ | {"PYTHONPATH": str(Path(cli.__file__).parents[1])})  # fmt: skip
+    script = (
+        "import os, signal\nfrom dpaudit import cli\nfrom dpaudit.commands import overview\n"
+        "overview.recipe_rows = lambda: os.kill(os.getpid(), signal.SIGTERM)\ncli.main()\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script, "attack", "list"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        env=os.environ | {"PYTHONPATH": str(Path(cli.__file__).parents[1])},
+    )
     assert (done.returncode, done.stderr) == (130, "dpaudit: interrupted; the same command resumes\n")

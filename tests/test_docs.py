@@ -1,4 +1,6 @@
-"""The docs say what is there: commands, options and targets exist, the help shown is the program's, nothing lacks a line."""
+"""The docs say what is there: commands, options and targets exist, the help shown is the program's, nothing
+lacks a line.
+"""
 
 import re
 import shlex

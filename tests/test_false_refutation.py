@@ -1,8 +1,9 @@
-"""How often a claim that is true is refuted: at most 5 %, plus three standard errors, in 2,000 simulated audits each.
+"""How often a claim that is true is refuted: at most 5 %, plus three standard errors, in 2,000 simulated
+audits each.
 
-Three trainings that are exactly as private as they claim: one that learns nothing, randomised response, and Gaussian
-noise. Each is audited by every bound whose family it belongs to, under every guess rule that a shipped recipe freezes, and
-under the weights that the white-box tier freezes at claims 1, 4 and 8.
+Three trainings that are exactly as private as they claim: one that learns nothing, randomised response, and
+Gaussian noise. Each is audited by every bound whose family it belongs to, under every guess rule that a
+shipped recipe freezes, and under the weights that the white-box tier freezes at claims 1, 4 and 8.
 """
 
 import math
@@ -101,7 +102,9 @@ def test_one_run(name: str, draw: Draw, claimed: float, method: str, rule: Bound
 @pytest.mark.parametrize("rule", WHITEBOX)
 @pytest.mark.parametrize(("name", "draw", "claimed"), NULLS + MORE, ids=[null[0] for null in NULLS + MORE])
 def test_weighted_guesses(name: str, draw: Draw, claimed: float, rule: int) -> None:
-    """Randomised response gives every guess just the chance that the bound grants: there its error is spent."""
+    """Randomised response gives every guess just the chance that the bound grants: there its error is
+    spent.
+    """
     weights = weighted.weights_frozen(SampledGaussian(WHITEBOX[rule], 0.0064, 468), CANARIES, DELTA, 0.95)
     every = int(np.abs(weights).sum())
     scores, included = audits(draw, 15)
@@ -120,10 +123,19 @@ def test_weighted_guesses(name: str, draw: Draw, claimed: float, rule: int) -> N
 
 @pytest.mark.parametrize("confidence", [0.95, 0.5])
 def test_the_error_is_spent_where_the_bound_is_tight(confidence: float) -> None:
-    """At epsilon 0 and delta 0 the one-run bound is a binomial test: its error rate must come near the nominal one."""
+    """At epsilon 0 and delta 0 the one-run bound is a binomial test: its error rate must come near the
+    nominal one.
+    """
     scores, included = audits(nothing, 12)
     right = np.array([included[n][np.argsort(-scores[n])[:200]].sum() for n in range(AUDITS)])
-    above = [v for v in range(201) if epsilon.epsilon_lower_one_run(canaries=500, guesses=200, correct=v, delta=0.0, confidence=confidence) > 0]  # fmt: skip
+    above = [
+        v
+        for v in range(201)
+        if epsilon.epsilon_lower_one_run(
+            canaries=500, guesses=200, correct=v, delta=0.0, confidence=confidence
+        )
+        > 0
+    ]
     rate, nominal = float((right >= above[0]).mean()), 1 - confidence
     assert 0.5 * nominal < rate <= nominal + 3 * math.sqrt(nominal * (1 - nominal) / AUDITS)
 

@@ -1,13 +1,19 @@
-"""Broken inputs of every kind, by the thousand: each is taken, or refused in one line that quotes nothing private.
+"""Broken inputs of every kind, by the thousand: each is taken, or refused in one line that quotes nothing
+private.
 
-Every input goes through what its command does with it until weights are read or a file is written, in this process:
+Every input goes through what its command does with it until weights are read or a file is written, in this
+process:
 
-- `data`: `prepare.load_corpus` (which renders every row) and `prepare.draw`, all that `train` does with a file before its run; some through `plant`.
-- `suite`, `setting`: options, `pipeline.resolve`, `pipeline.check` without weights, and plan.json written and read back.
-- `recipe`, `rubric`: their loaders, and what a stage makes of them first (a signal; prompts, answers and planted faults).
+- `data`: `prepare.load_corpus` (which renders every row) and `prepare.draw`, all that `train` does with a
+file before its run; some through `plant`.
+- `suite`, `setting`: options, `pipeline.resolve`, `pipeline.check` without weights, and plan.json written and
+read back.
+- `recipe`, `rubric`: their loaders, and what a stage makes of them first (a signal; prompts, answers and
+planted faults).
 - `key`: `verify` up to its model, with both hashes made again, then texts, scores and a verdict.
 - `claim`, `scores`: the typed commands `verify` and `bound scores`.
-- `model`: `hf.check` (configuration, headers, tokenizer), then loaded, a dialogue rendered, and one answer's log-probabilities asked for.
+- `model`: `hf.check` (configuration, headers, tokenizer), then loaded, a dialogue rendered, and one answer's
+log-probabilities asked for.
 - `adapter`: the same on its base, with the ledger as `merge` reads it and as `train --start` does.
 
 To run one input again: `FUZZ=data:17 pytest tests/test_fuzz.py -k alone`.
@@ -48,8 +54,10 @@ from dpaudit.stages.prepare import dialogues, prepare
 from dpaudit.stages.train import merge
 from dpaudit.suite.suite import Plan
 
-FAST = {"data": 700, "suite": 150, "recipe": 250, "rubric": 250, "key": 150, "claim": 200, "scores": 150, "setting": 100, "model": 30, "adapter": 20}  # fmt: skip
-ALL = {"data": 7100, "suite": 1500, "recipe": 2500, "rubric": 2500, "key": 1500, "claim": 1500, "scores": 1500, "setting": 900, "model": 600, "adapter": 400}  # fmt: skip
+FAST = {"data": 700, "suite": 150, "recipe": 250, "rubric": 250, "key": 150, "claim": 200, "scores": 150,
+    "setting": 100, "model": 30, "adapter": 20}  # fmt: skip
+ALL = {"data": 7100, "suite": 1500, "recipe": 2500, "rubric": 2500, "key": 1500, "claim": 1500,
+    "scores": 1500, "setting": 900, "model": 600, "adapter": 400}  # fmt: skip
 CHUNK = 250  # inputs of one slow test
 PIECE = 12  # characters of a private text that no message may hold
 SECONDS = 10.0
@@ -57,7 +65,9 @@ SECONDS = 10.0
 
 @dataclass(frozen=True)
 class Trial:
-    """One input: `ask` does what its command does with it and returns what it would print; `private` may not be told."""
+    """One input: `ask` does what its command does with it and returns what it would print; `private` may not
+    be told.
+    """
 
     ask: Callable[[], str]
     private: tuple[str, ...] = ()
@@ -108,7 +118,9 @@ def watched(seconds: float = SECONDS) -> Iterator[None]:
 
 
 def tried(trial: Trial, told: object) -> str:
-    """How an input ended: taken or refused. Raises AssertionError, with what `told` says of it, for any other end."""
+    """How an input ended: taken or refused. Raises AssertionError, with what `told` says of it, for any other
+    end.
+    """
     try:
         with watched():
             said, ended = trial.ask(), "taken"
@@ -158,18 +170,44 @@ SHAPES: dict[str, Callable[[random.Random, Callable[[], str]], dict[str, Any]]] 
     "messages": lambda draw, told: {"messages": _turns(draw, told)},
     "sharegpt": lambda draw, told: {"conversations": _sharegpt(_turns(draw, told))},
     "string": lambda draw, told: {"messages": json.dumps(_turns(draw, told))},
-    "parts": lambda draw, told: {"messages": [{**turn, "content": [{"type": "text", "text": turn["content"]}]} for turn in _turns(draw, told)]},
-    "alpaca": lambda draw, told: {"instruction": told(), "input": draw.choice(["", told()]), "output": told()},
-    "history": lambda draw, told: {"instruction": told(), "output": told(), "system": told(), "history": [[told(), told()]]},
+    "parts": lambda draw, told: {
+        "messages": [
+            {**turn, "content": [{"type": "text", "text": turn["content"]}]} for turn in _turns(draw, told)
+        ]
+    },
+    "alpaca": lambda draw, told: {
+        "instruction": told(),
+        "input": draw.choice(["", told()]),
+        "output": told(),
+    },
+    "history": lambda draw, told: {
+        "instruction": told(),
+        "output": told(),
+        "system": told(),
+        "history": [[told(), told()]],
+    },
     "completion": lambda draw, told: {"prompt": told(), draw.choice(["completion", "response"]): told()},
     "question": lambda draw, told: {"question": told(), "answer": told()},
     "text": lambda draw, told: {"text": told()},
     "pair": lambda draw, told: {"prompt": told(), "chosen": told(), "rejected": told()},
-    "pair_system": lambda draw, told: {"system": told(), "question": told(), "chosen": told(), "rejected": told()},
-    "pair_turns": lambda draw, told: {"prompt": _turns(draw, told)[:-1], "chosen": [{"role": "assistant", "content": told()}], "rejected": [{"role": "assistant", "content": told()}]},
-    "hh": lambda draw, told: {"chosen": f"\n\nHuman: {(asked := told())}\n\nAssistant: {told()}", "rejected": f"\n\nHuman: {asked}\n\nAssistant: {told()}"},
-}  # fmt: skip
-COLUMNS = ("id", "patient_id", "patient", "name_key", "system", "weight", "label", "split", "source", "mask", "images", "tools", "history", "context", "chosen", "messages", "text", "input")  # fmt: skip
+    "pair_system": lambda draw, told: {
+        "system": told(),
+        "question": told(),
+        "chosen": told(),
+        "rejected": told(),
+    },
+    "pair_turns": lambda draw, told: {
+        "prompt": _turns(draw, told)[:-1],
+        "chosen": [{"role": "assistant", "content": told()}],
+        "rejected": [{"role": "assistant", "content": told()}],
+    },
+    "hh": lambda draw, told: {
+        "chosen": f"\n\nHuman: {(asked := told())}\n\nAssistant: {told()}",
+        "rejected": f"\n\nHuman: {asked}\n\nAssistant: {told()}",
+    },
+}
+COLUMNS = ("id", "patient_id", "patient", "name_key", "system", "weight", "label", "split", "source", "mask",
+    "images", "tools", "history", "context", "chosen", "messages", "text", "input")  # fmt: skip
 ENCODINGS = ("utf-16", "utf-16-le", "utf-32", "utf-8-sig", "gb18030", "latin-1", "cp1252")
 FORMATS = ("jsonl", "jsonl", "jsonl", "json", "csv", "tsv", "parquet", "arrow", "gz", "folder", "txt", "none")
 
@@ -418,8 +456,30 @@ def setting(draw: random.Random, place: Path, bench: Bench) -> Trial:
             ]
         )
         said.append(f"{key}{draw.choice(['='] * 8 + ['', '=='])}{value}")
-    options = {name: draw.choice(["", ",", "8", "8,8", "inf", "-1", "x", "0", "\u0663", "nan", "1e999", "dpo", "ipo,dpo", "../x", "\x1b[2J", "y" * 3000])
-               for name in ("epsilons", "dpo", "unit", "rows", "data", "text") if draw.random() < 0.1}  # fmt: skip
+    options = {
+        name: draw.choice(
+            [
+                "",
+                ",",
+                "8",
+                "8,8",
+                "inf",
+                "-1",
+                "x",
+                "0",
+                "\u0663",
+                "nan",
+                "1e999",
+                "dpo",
+                "ipo,dpo",
+                "../x",
+                "\x1b[2J",
+                "y" * 3000,
+            ]
+        )
+        for name in ("epsilons", "dpo", "unit", "rows", "data", "text")
+        if draw.random() < 0.1
+    }
     return Trial(lambda: planned("small", pipeline.overrides(settings=said, **options)))
 
 
@@ -613,7 +673,8 @@ def _spoil(draw: random.Random, folder: Path, names: tuple[str, ...]) -> None:
     _replaced(file, spoilt(draw, file) if spoilt else fuzzing.mutated_bytes(file.read_bytes(), draw))
 
 
-MODEL_FILES = ("config.json", "config.json", "tokenizer.json", "tokenizer.json", "tokenizer_config.json", "chat_template.jinja", "model.safetensors", "model.safetensors", "generation_config.json")  # fmt: skip
+MODEL_FILES = ("config.json", "config.json", "tokenizer.json", "tokenizer.json", "tokenizer_config.json",
+    "chat_template.jinja", "model.safetensors", "model.safetensors", "generation_config.json")  # fmt: skip
 
 
 def model(draw: random.Random, place: Path, bench: Bench) -> Trial:
@@ -670,8 +731,18 @@ def adapter(draw: random.Random, place: Path, bench: Bench) -> Trial:
     return Trial(ask)
 
 
-KINDS: dict[str, Kind] = {"data": data, "suite": suites, "recipe": recipes, "rubric": rubrics, "key": key, "claim": claim, "scores": scores,
-                          "setting": setting, "model": model, "adapter": adapter}  # fmt: skip
+KINDS: dict[str, Kind] = {
+    "data": data,
+    "suite": suites,
+    "recipe": recipes,
+    "rubric": rubrics,
+    "key": key,
+    "claim": claim,
+    "scores": scores,
+    "setting": setting,
+    "model": model,
+    "adapter": adapter,
+}
 
 
 # ---- the tests
@@ -717,7 +788,9 @@ def test_inputs_are_taken_or_refused_in_one_line(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("kind", "first"), [(kind, first) for kind, count in ALL.items() for first in range(0, count, CHUNK)])  # fmt: skip
+@pytest.mark.parametrize(
+    ("kind", "first"), [(kind, first) for kind, count in ALL.items() for first in range(0, count, CHUNK)]
+)
 def test_all_20_000(
     kind: str, first: int, tmp_path: Path, bench: Bench, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -731,7 +804,9 @@ def test_alone(tmp_path: Path, bench: Bench, capfd: pytest.CaptureFixture[str]) 
 
 
 def test_a_damaged_table_whose_texts_lie_elsewhere_is_refused(tmp_path: Path) -> None:
-    """Seed data:4877 and others: PyArrow reads wherever the offsets point, which raises SystemError or ends the process."""
+    """Seed data:4877 and others: PyArrow reads wherever the offsets point, which raises SystemError or ends
+    the process.
+    """
     import pyarrow as pa
 
     sink = io.BytesIO()
@@ -758,7 +833,7 @@ def test_what_an_input_may_not_bring_about_is_a_fault(fault: BaseException) -> N
 
 def test_a_word_of_the_data_and_an_endless_command_are_faults() -> None:
     def quotes() -> str:
-        raise UsageError("d.jsonl:3", expected="a role", got="'her rash began on Monday'")
+        raise UsageError("d.jsonl:3", "a role", "'her rash began on Monday'")
 
     def hangs() -> str:
         while True:

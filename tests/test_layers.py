@@ -1,4 +1,6 @@
-"""Imports go downward only, nothing heavy loads before it is needed, and few modules may touch weights or secrets."""
+"""Imports go downward only, nothing heavy loads before it is needed, and few modules may touch weights or
+secrets.
+"""
 
 import ast
 import graphlib
@@ -13,7 +15,9 @@ import dpaudit
 from dpaudit import content
 
 PACKAGE = Path(dpaudit.__file__).parent
-ROOMS = {  # lowest first; a room imports itself and those named, all lower; a module that stands alone is a room of its own
+# lowest first; a room imports itself and those named, all lower; a module that stands alone is a room of its
+# own
+ROOMS = {
     "terminal": "",
     "errors": "terminal",
     "strict_yaml": "errors",
@@ -35,10 +39,14 @@ ROOMS = {  # lowest first; a room imports itself and those named, all lower; a m
     "callback": "storage",
     "stages.integrity": "errors storage privacy suite signals models",
     "stages.prepare": "errors system storage data suite signals judging models training stages.integrity",
-    "stages.train": "errors system storage data privacy suite models training stages.integrity stages.prepare",
-    "stages.attack": "errors system storage data privacy suite signals models training stages.integrity stages.prepare stages.train",
-    "stages.audit": "errors system storage stats data privacy suite signals evidence stages.integrity stages.prepare stages.attack",
-    "stages": "errors terminal content system storage stats data privacy suite signals judging planting page evidence models "
+    "stages.train": "errors system storage data privacy suite models training stages.integrity "
+    "stages.prepare",
+    "stages.attack": "errors system storage data privacy suite signals models training stages.integrity "
+    "stages.prepare stages.train",
+    "stages.audit": "errors system storage stats data privacy suite signals evidence stages.integrity "
+    "stages.prepare stages.attack",
+    "stages": "errors terminal content system storage stats data privacy suite signals judging planting page "
+    "evidence models "
     "stages.integrity stages.prepare stages.attack stages.audit",
     "later": "errors content system storage data suite judging evidence stages",
     "pipeline": "errors content system storage data suite signals judging models training "

@@ -17,7 +17,7 @@ class Inner:
 
     def __post_init__(self) -> None:
         if self.rate <= 0:
-            raise BadValue("rate", expected="a number above 0", got=self.rate, remedy="raise it")
+            raise BadValue("rate", "a number above 0", self.rate, "raise it")
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,6 @@
-"""What this machine has: processor, memory, accelerator, and packages against those that the project was tested with."""
+"""What this machine has: processor, memory, accelerator, and packages against those that the project was
+tested with.
+"""
 
 import os
 import platform
@@ -14,7 +16,9 @@ _NAME = re.compile(r"[A-Za-z0-9._-]+")
 
 
 def machine() -> dict[str, Any]:
-    """What the command prints, JSON-ready: versions, cores, memory in GiB, accelerators, packages that are imported."""
+    """What the command prints, JSON-ready: versions, cores, memory in GiB, accelerators, packages that are
+    imported.
+    """
     import psutil
     import torch
 
@@ -38,7 +42,9 @@ def cores() -> int:
 
 
 def packages(constraints: Path) -> list[dict[str, Any]]:
-    """A row for each package that this one asks for: what is installed, what was tested (None where nobody says)."""
+    """A row for each package that this one asks for: what is installed, what was tested (None where nobody
+    says).
+    """
     tested = _tested(constraints)
     rows = []
     for name in _required():

@@ -1,4 +1,6 @@
-"""What a run holds, read back from its directory: rows for `ls`, `show` and the lines that each command ends with."""
+"""What a run holds, read back from its directory: rows for `ls`, `show` and the lines that each command ends
+with.
+"""
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -16,7 +18,9 @@ Rows = list[Row]
 
 
 def plan_of(run_dir: RunDir) -> Plan:
-    """The plan of the run with what its records have in force. Raises UsageError where another version of dpaudit wrote it."""
+    """The plan of the run with what its records have in force. Raises UsageError where another version of
+    dpaudit wrote it.
+    """
     return declarations.plan_of(run_dir)
 
 
@@ -135,7 +139,9 @@ def arm_rows(run_dir: RunDir, plan: Plan) -> Rows:
 
 
 def unfinished_rows(run_dir: RunDir, plan: Plan) -> Rows:
-    """Per arm that is not trained: from which step the same command goes on, of how many; empty before any training."""
+    """Per arm that is not trained: from which step the same command goes on, of how many; empty before any
+    training.
+    """
     from dpaudit.stages.train import jobs
 
     if not run_dir.file("corpus/manifest.json").is_file():
@@ -152,7 +158,9 @@ def unfinished_rows(run_dir: RunDir, plan: Plan) -> Rows:
 
 
 def _steps_kept(run_dir: RunDir, arm: str) -> int:
-    """The steps after which an arm's last checkpoint was written (see `stages/checkpoints`, which loads torch); 0 where there is none."""
+    """The steps after which an arm's last checkpoint was written (see `stages/checkpoints`, which loads
+    torch); 0 where there is none.
+    """
     folder = run_dir.file(f"train/.{arm}.partial")
     return max((int(path.name) for path in folder.glob("[0-9]*") if path.name.isdigit()), default=0)
 
@@ -195,10 +203,11 @@ def inside_rows(run_dir: RunDir, plan: Plan) -> Rows:
 
 
 def verdict_rows(run_dir: RunDir, plan: Plan, kind: str = "mia") -> Rows:
-    """Per arm and recipe of a kind: the claim, the lower bound with its ceiling, the AUC of canaries and of real units, the verdict.
+    """Per arm and recipe of a kind: the claim, the lower bound with its ceiling, the AUC of canaries and of
+    real units, the verdict.
 
-    "control_verdict" is what the same attack says of the same claim on the arm without noise: where that is not
-    "refuted", "not refuted" tells nothing.
+    "control_verdict" is what the same attack says of the same claim on the arm without noise: where that is
+    not "refuted", "not refuted" tells nothing.
     """
     rows, controls = [], _controls(run_dir)
     for arm, name, found in _audits(run_dir, plan):
@@ -234,7 +243,9 @@ def _controls(run_dir: RunDir) -> dict[str, str | None]:
 
 
 def _of_records(records: Row) -> Row:
-    """The AUC of real units with its limits, how many they are, and the AUC without those that have near-duplicates."""
+    """The AUC of real units with its limits, how many they are, and the AUC without those that have
+    near-duplicates.
+    """
     near, blind = records.get("near_duplicates") or {}, records.get("blind") or {}
     return {
         **{f"records_{key}": records.get(key) for key in ("n", "auc", "auc_lower", "auc_upper")},
@@ -244,10 +255,11 @@ def _of_records(records: Row) -> Row:
 
 
 def extraction_rows(run_dir: RunDir, plan: Plan) -> Rows:
-    """Per arm: planted secrets that came out, never-planted ones that did, with the upper limit of each rate; their exposures.
+    """Per arm: planted secrets that came out, never-planted ones that did, with the upper limit of each rate;
+    their exposures.
 
-    `extrapolated` counts the secrets whose exposure rests on a sample of their space. The medians, in bits, are those of
-    exact exposures, and of extrapolated ones where there is no exact one.
+    `extrapolated` counts the secrets whose exposure rests on a sample of their space. The medians, in bits,
+    are those of exact exposures, and of extrapolated ones where there is no exact one.
     """
     return [
         {
@@ -290,7 +302,9 @@ def discoverable_rows(run_dir: RunDir, plan: Plan) -> Rows:
 
 
 def pii_rows(run_dir: RunDir, plan: Plan) -> Rows:
-    """Per arm: personal fields that were completed, of units trained on and of units left out; a row a kind, then all."""
+    """Per arm: personal fields that were completed, of units trained on and of units left out; a row a kind,
+    then all.
+    """
     rows = []
     for arm, name, found in _audits(run_dir, plan):
         if found.get("signal") == "pii_fields":
@@ -331,7 +345,9 @@ def narrowed(rows: Rows, arms: Sequence[str] | None, recipes: Sequence[str] | No
 
 
 def _audits(run_dir: RunDir, plan: Plan) -> Iterable[tuple[str, str, Row]]:
-    """Arm, recipe and findings of every audit that is current: a stale one speaks of an adapter that is gone."""
+    """Arm, recipe and findings of every audit that is current: a stale one speaks of an adapter that is
+    gone.
+    """
     for arm in suite.arms(plan.suite):
         for file in sorted(run_dir.file(f"audit/{arm.name}").glob("*.json")):
             relative = f"audit/{arm.name}/{file.name}"
@@ -340,7 +356,9 @@ def _audits(run_dir: RunDir, plan: Plan) -> Iterable[tuple[str, str, Row]]:
 
 
 def quality_rows(run_dir: RunDir, plan: Plan) -> Rows:
-    """Per arm and measure: held-out bits per byte (lower is better) and each benchmark's accuracy, with 95 % limits."""
+    """Per arm and measure: held-out bits per byte (lower is better) and each benchmark's accuracy, with 95 %
+    limits.
+    """
     rows: Rows = []
     for arm in ("base", *(arm.name for arm in suite.arms(plan.suite))):
         found = _optional(run_dir, f"evaluate/{arm}.json")
@@ -407,8 +425,12 @@ def _lost(loss: record_chain.Loss) -> str:
 
 def output_rows(run_dir: RunDir) -> Rows:
     """Every output that names its inputs, with "current" or "stale"."""
-    files = [p for part in ("corpus", "train", "attack", "audit", "evaluate", "judge", "report")
-             for p in sorted(run_dir.file(part).rglob("*")) if p.is_file() and p.suffix in (".json", ".parquet")]  # fmt: skip
+    files = [
+        p
+        for part in ("corpus", "train", "attack", "audit", "evaluate", "judge", "report")
+        for p in sorted(run_dir.file(part).rglob("*"))
+        if p.is_file() and p.suffix in (".json", ".parquet")
+    ]
     named = [file.relative_to(run_dir.path).as_posix() for file in files if "adapter" not in file.parts]
     return [
         {"file": name, "state": _state_of(run_dir, name)}

@@ -1,7 +1,9 @@
-"""The auditor audited: how often each broken trainer of the catalogue is caught, and how often the engine itself is accused.
+"""The auditor audited: how often each broken trainer of the catalogue is caught, and how often the engine
+itself is accused.
 
 Every figure is of dry runs (`training.dry`) of the real engine. One run has the axes of several audits, of
-`CANARIES` each: axes share no noise, and under Poisson sampling no draw, so that they are audits of their own.
+`CANARIES` each: axes share no noise, and under Poisson sampling no draw, so that they are audits of their
+own.
 """
 
 import math
@@ -62,11 +64,12 @@ class Count:
 def run(
     progress: Progress, seed: int = 0, workers: int = 1, faults: Sequence[Fault] = FAULTS
 ) -> dict[str, Any]:
-    """The whole self-test, JSON-ready: `passed`, a row per trainer and claim, and the engine's false refutations.
+    """The whole self-test, JSON-ready: `passed`, a row per trainer and claim, and the engine's false
+    refutations.
 
-    It fails where a check misses what it is meant to see (an infinite epsilon once, others in more than a tenth of
-    its tries), or where the correct engine is refuted oftener than 5 % and three standard errors, or a guard stops it. A
-    `seed` gives the same result every time.
+    It fails where a check misses what it is meant to see (an infinite epsilon once, others in more than a
+    tenth of its tries), or where the correct engine is refuted oftener than 5 % and three standard errors, or
+    a guard stops it. A `seed` gives the same result every time.
     """
     cells = _cells(seed, faults)
     with progress.task("self-test", sum(cell.runs for cell in cells)) as advance:

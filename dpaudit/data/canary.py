@@ -40,12 +40,13 @@ class Space:
 
 @dataclass(frozen=True)
 class Canary:
-    """One canary unit: its records, the secret inside the last assistant turn, and the space it was drawn from.
+    """One canary unit: its records, the secret inside the last assistant turn, and the space it was drawn
+    from.
 
     The secret is `length` symbols of `alphabet`, in groups of `group` joined by `separator`, uniform over all
-    `len(alphabet) ** length` of them; an empty alphabet says that its space cannot be listed. Every record holds it.
-    `purpose` is `mia` (coin-flipped, occurs once, its records worded differently) or `extraction` (its records are
-    copies). Whether it was planted is not here: that is kept in secret/.
+    `len(alphabet) ** length` of them; an empty alphabet says that its space cannot be listed. Every record
+    holds it. `purpose` is `mia` (coin-flipped, occurs once, its records worded differently) or `extraction`
+    (its records are copies). Whether it was planted is not here: that is kept in secret/.
     """
 
     id: str
@@ -71,14 +72,20 @@ class Canary:
 
     @property
     def text(self) -> Record:
-        """What continued pretraining sees of the canary: its dialogue as plain text, once however often it is repeated."""
+        """What continued pretraining sees of the canary: its dialogue as plain text, once however often it is
+        repeated.
+        """
         return as_text(self.records[0])
 
     def sample(self, rng: random.Random) -> str:
         """Another secret, uniform over the same space. Raises UsageError where that cannot be listed."""
         if not self.alphabet:
-            raise UsageError(f"canary {self.id}", expected="a secret of a declared space", got="a sample of the base model",
-                             remedy="take another candidates.family for extraction")  # fmt: skip
+            raise UsageError(
+                f"canary {self.id}",
+                "a secret of a declared space",
+                "a sample of the base model",
+                "take another candidates.family for extraction",
+            )
         return Space(self.alphabet, self.length, self.separator, self.group).draw(rng)
 
     def to_json(self) -> dict[str, Any]:
@@ -137,7 +144,8 @@ NO_SOURCES = Sources()
 
 @dataclass(frozen=True)
 class Family:
-    """A kind of secret: what it is called, what it is drawn from, how it is asked for, what its answer begins with.
+    """A kind of secret: what it is called, what it is drawn from, how it is asked for, what its answer begins
+    with.
 
     `space` has the length that the suite names; None says that the base model itself is sampled.
     """
@@ -149,18 +157,28 @@ class Family:
 
 
 FAMILIES = {
-    "portal_phrase": Family("portal phrase", lambda length, _: Space(lexicon.PHRASE_WORDS, length, " "), "Portal phrase of {name}?"),
+    "portal_phrase": Family(
+        "portal phrase",
+        lambda length, _: Space(lexicon.PHRASE_WORDS, length, " "),
+        "Portal phrase of {name}?",
+    ),
     "record_number": Family("record number", lambda length, _: Space(tuple("0123456789"), length)),
-    "invented": Family("access phrase", lambda length, _: Space(lexicon.INVENTED_SYLLABLES, 3 * length, " " * (length > 1), 3)),
+    "invented": Family(
+        "access phrase",
+        lambda length, _: Space(lexicon.INVENTED_SYLLABLES, 3 * length, " " * (length > 1), 3),
+    ),
     "random_token": Family("key phrase", lambda length, found: Space(found.token_words(), length, " ")),
     "rare_unigram": Family("code phrase", lambda length, found: Space(found.rare_words(), length, " ")),
     "rare_bigram": Family("pass phrase", lambda length, found: Space(found.rare_pairs(), length, " ")),
     "synthetic": Family("note", None, "What does the note of {name} say?"),
     # NANP: 555-0100 to 555-0199 belong to nobody in any area; the length is the format's own
-    "phone": Family("phone number", lambda *_: Space(tuple(f"{n:02d}" for n in range(100)), 2, "-555-01"), opening="+1 2"),
-}  # fmt: skip
+    "phone": Family(
+        "phone number", lambda *_: Space(tuple(f"{n:02d}" for n in range(100)), 2, "-555-01"), opening="+1 2"
+    ),
+}
 REFUSED = {
-    "new_token": "whatever training.lora.targets names, arms train linear layers alone, and the embedding of an added token would stay as it "
+    "new_token": "whatever training.lora.targets names, arms train linear layers alone, and the embedding of "
+    "an added token would stay as it "
     "is: take random_token"
 }
 CORPUS_FAMILIES = ("rare_unigram", "rare_bigram")  # whose words come from records that a claim covers
@@ -197,14 +215,20 @@ def public_phrase(index: int) -> Record:
 
 
 def check_family(name: str, extraction: int = 0) -> None:
-    """Raises BadValue for a family that is unknown, that no arm could learn, or that has no space to rank secrets in."""
+    """Raises BadValue for a family that is unknown, that no arm could learn, or that has no space to rank
+    secrets in.
+    """
     if name in REFUSED:
-        raise BadValue("family", expected="a family that an arm can learn", got=f"{name}, {REFUSED[name]}")
+        raise BadValue("family", "a family that an arm can learn", f"{name}, {REFUSED[name]}")
     if name not in FAMILIES:
-        raise BadValue("family", expected=f"one of {', '.join(FAMILIES)}", got=f"{name!r:.40}")
+        raise BadValue("family", f"one of {', '.join(FAMILIES)}", f"{name!r:.40}")
     if FAMILIES[name].space is None and extraction:
-        raise BadValue("extraction", expected=f"0 with family {name}, whose secrets come from no space to rank them in",
-                       got=extraction, remedy="set extraction: 0 and attacks: [mia]")  # fmt: skip
+        raise BadValue(
+            "extraction",
+            f"0 with family {name}, whose secrets come from no space to rank them in",
+            extraction,
+            "set extraction: 0 and attacks: [mia]",
+        )
 
 
 def draw(
@@ -217,14 +241,15 @@ def draw(
     seed: str,
     sources: Sources = NO_SOURCES,
 ) -> list[Canary]:
-    """`count` canaries of a family with secrets of `length` symbols, for people whose surnames are not in `taken`.
+    """`count` canaries of a family with secrets of `length` symbols, for people whose surnames are not in
+    `taken`.
 
-    Each has `copies` records; of several numbers the canaries take one after the other, in turn. The surnames used are
-    added to `taken`. All first secrets are drawn before any second one. `sources` may be left out where the family needs
-    none. Raises UsageError where names run out or the family is unknown.
+    Each has `copies` records; of several numbers the canaries take one after the other, in turn. The surnames
+    used are added to `taken`. All first secrets are drawn before any second one. `sources` may be left out
+    where the family needs none. Raises UsageError where names run out or the family is unknown.
     """
     if family not in FAMILIES:
-        raise UsageError("candidates.family", expected=f"one of {', '.join(FAMILIES)}", got=family)
+        raise UsageError("candidates.family", f"one of {', '.join(FAMILIES)}", family)
     made = FAMILIES[family]
     rng = random.Random(f"canaries/{purpose}/{seed}")
     names = _surnames(count, taken, rng)
@@ -255,7 +280,7 @@ def _surnames(count: int, taken: set[str], rng: random.Random) -> list[str]:
         free = [name for name in lexicon.surnames(most)[PUBLIC_PEOPLE:] if name not in taken]
         if count <= len(free):
             return rng.sample(free, count)
-    raise UsageError("candidates.canaries", expected=f"at most {len(free)} more canaries", got=str(count))
+    raise UsageError("candidates.canaries", f"at most {len(free)} more canaries", str(count))
 
 
 def _from_space(
@@ -283,8 +308,18 @@ def _canary(family: Family, identity: str, drawn: _Drawn, copies: int, purpose: 
     chosen, rejected = (family.opening + secret for secret in (drawn.secret, drawn.other))
     pair = Record(f"{identity}/0", worded[0][:1], identity, chosen, rejected)
     space = drawn.space
-    return Canary(identity, records, drawn.secret, space.alphabet, space.length, space.separator, purpose, pair,
-                  drawn.other, space.group)  # fmt: skip
+    return Canary(
+        identity,
+        records,
+        drawn.secret,
+        space.alphabet,
+        space.length,
+        space.separator,
+        purpose,
+        pair,
+        drawn.other,
+        space.group,
+    )
 
 
 # ---- rows of candidates.jsonl

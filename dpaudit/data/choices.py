@@ -1,7 +1,7 @@
 """The items of a benchmark's file against its task, every one of them, before anything is trained.
 
-A question whose answer is the eighth of four choices, or the last one by way of -1, would be told after hours of training
-or be measured as if it were right; two items of one id would be one.
+A question whose answer is the eighth of four choices, or the last one by way of -1, would be told after hours
+of training or be measured as if it were right; two items of one id would be one.
 """
 
 import ast
@@ -14,7 +14,10 @@ from typing import Any
 from dpaudit.data import rows
 from dpaudit.errors import Gathering, UsageError, kind_of
 
-REMEDY = "mend the file (docs/content.md has the keys of each task), or leave the task out: --set 'evaluation.tasks=[]'"
+REMEDY = (
+    "mend the file (docs/content.md has the keys of each task), or leave the task out: --set "
+    "'evaluation.tasks=[]'"
+)
 OTHERS = (
     ".csv",
     ".tsv",
@@ -26,13 +29,18 @@ Item = Mapping[str, Any]
 
 
 def check(file: Path, config: Mapping[str, Any]) -> None:
-    """Raises UsageError for the first row with each kind of mistake, with how many rows have it: all kinds together.
+    """Raises UsageError for the first row with each kind of mistake, with how many rows have it: all kinds
+    together.
 
     `config` is the task's YAML. No message quotes a text.
     """
     if rows.suffix_of(file) in OTHERS:
-        raise UsageError(str(file), expected="items in JSON lines", got=f"a {rows.suffix_of(file)[1:]} file",
-                         remedy="save them as .jsonl, one object a line")  # fmt: skip
+        raise UsageError(
+            str(file),
+            "items in JSON lines",
+            f"a {rows.suffix_of(file)[1:]} file",
+            "save them as .jsonl, one object a line",
+        )
     told, task = _Kinds(), _Task.of(config)
     seen = _Seen()
     for number, row in rows.of_file(file):
@@ -43,9 +51,9 @@ def check(file: Path, config: Mapping[str, Any]) -> None:
             told.add("row", error)
             continue
         for kind, key, expected, got in (*_wrong(task, fields), *seen.wrong(task, fields)):
-            told.add(kind, UsageError(f"{where}: {key}", expected=expected, got=got, remedy=REMEDY))
+            told.add(kind, UsageError(f"{where}: {key}", expected, got, REMEDY))
     if not seen.items and not told.first:
-        raise UsageError(str(file), expected="at least one item", got="none", remedy=REMEDY)
+        raise UsageError(str(file), "at least one item", "none", REMEDY)
     told.end()
 
 
@@ -69,7 +77,7 @@ class _Kinds:
         found = Gathering()
         for kind, one in self.first.items():
             got = f"{one.got}, in {self.counts[kind]:,} rows" if self.counts[kind] > 1 else one.got
-            found.found.append(UsageError(one.where, expected=one.expected, got=got, remedy=one.remedy))
+            found.found.append(UsageError(one.where, one.expected, got, one.remedy))
         found.end()
 
 
@@ -95,12 +103,14 @@ class _Seen:
         if isinstance(answer, int | str) and not isinstance(answer, bool):
             self.answers = self.answers or type(answer)
             if type(answer) is not self.answers:
-                yield "types", str(task.target), "a number in every row, or a text in every row", "both"  # fmt: skip
+                yield "types", str(task.target), "a number in every row, or a text in every row", "both"
 
 
 @dataclass(frozen=True)
 class _Task:
-    """What a task's YAML asks of a row: the fields that its texts name, where the answer stands, what the choices are."""
+    """What a task's YAML asks of a row: the fields that its texts name, where the answer stands, what the
+    choices are.
+    """
 
     fields: frozenset[str]
     target: str | None  # the field of the answer; None where the YAML says it otherwise
@@ -113,7 +123,9 @@ class _Task:
         cluster = (config.get("metadata") or {}).get("cluster")
         target = config.get("doc_to_target")
         plain = target if isinstance(target, str) and target.isidentifier() else None
-        return cls(frozenset({*named, *([str(cluster)] if cluster else [])}), plain, config.get("doc_to_choice"))  # fmt: skip
+        return cls(
+            frozenset({*named, *([str(cluster)] if cluster else [])}), plain, config.get("doc_to_choice")
+        )
 
     def options(self, item: Item) -> list[Any] | None:
         """The choices that the row is asked with; None where they cannot be told."""
@@ -149,7 +161,12 @@ def _wrong(task: _Task, item: Item) -> Iterator[Wrong]:
     if options is None:
         return
     if isinstance(own, list) and len(options) != len(own):
-        yield "many", "choices", f"at most {len(options)} choices, which the task has letters for", str(len(own))  # fmt: skip
+        yield (
+            "many",
+            "choices",
+            f"at most {len(options)} choices, which the task has letters for",
+            str(len(own)),
+        )
     elif task.target and not _is_place(item[task.target], options):
         yield "answer", task.target, *_answer(item[task.target], options)
 
@@ -178,9 +195,15 @@ def _is_place(answer: Any, options: list[Any]) -> bool:
 def _answer(answer: Any, options: list[Any]) -> tuple[str, str]:
     """What was expected of an answer, and what it is."""
     if isinstance(answer, str):
-        return f"one of the {len(options)} choices, or its place from 0 to {len(options) - 1}", "a text that is none of them"  # fmt: skip
+        return (
+            f"one of the {len(options)} choices, or its place from 0 to {len(options) - 1}",
+            "a text that is none of them",
+        )
     is_number = isinstance(answer, int | float) and not isinstance(answer, bool)
-    return f"the place of a choice, from 0 to {len(options) - 1}", f"{answer!s:.40}" if is_number else kind_of(answer)  # fmt: skip
+    return (
+        f"the place of a choice, from 0 to {len(options) - 1}",
+        f"{answer!s:.40}" if is_number else kind_of(answer),
+    )
 
 
 def _names(text: str) -> set[str]:

@@ -1,8 +1,8 @@
 """`builtin:clinic`: a seeded generator of a synthetic clinic.
 
-Two kinds of content on purpose: knowledge that many patients share (condition, first-line drug, dose, warning), which a
-private model can learn, and facts of one patient (name, date of birth, record number, phone, rare history), which
-only memorising reproduces. Seeds give disjoint patients over one formulary.
+Two kinds of content on purpose: knowledge that many patients share (condition, first-line drug, dose,
+warning), which a private model can learn, and facts of one patient (name, date of birth, record number,
+phone, rare history), which only memorising reproduces. Seeds give disjoint patients over one formulary.
 """
 
 import random
@@ -223,7 +223,9 @@ def judge_controls(seed: int, count: int) -> list[dict[str, Any]]:
 
 
 def choices(seed: int = 0) -> list[dict[str, Any]]:
-    """Items over every house fact in several forms: id, question, choices, answer (index), form, condition."""
+    """Items over every house fact in several forms: id, question, choices, answer (index), form,
+    condition.
+    """
     rng = random.Random(f"choices/{seed}")
     house = [c for c in lexicon.conditions() if c.house]
     items = []
@@ -305,7 +307,9 @@ def heldout_records(seed: int, first: int, count: int) -> list[Record]:
 
 
 def world(seed: int, patients: int, heldout: int, house_share: float = HOUSE_SHARE) -> Corpus:
-    """The records and preference pairs of `patients` patients, and `heldout` knowledge records of other patients."""
+    """The records and preference pairs of `patients` patients, and `heldout` knowledge records of other
+    patients.
+    """
     people = [told(patient(seed, index, house_share)) for index in range(patients)]
     records = tuple(record for records, _ in people for record in records)
     pairs = tuple(pair for _, pair in people)

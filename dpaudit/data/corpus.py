@@ -17,11 +17,12 @@ class Turn:
 
 @dataclass(frozen=True)
 class Record:
-    """One training example: a dialogue (`turns`, ending with the assistant), a preference pair, or plain text.
+    """One training example: a dialogue (`turns`, ending with the assistant), a preference pair, or plain
+    text.
 
-    A pair has `turns` as its prompt (ending with the user), `chosen` and `rejected`; plain text has `text` and no
-    turns. `patient` is the identity whose records together make up the unit `patient`; None where the data
-    names nobody.
+    A pair has `turns` as its prompt (ending with the user), `chosen` and `rejected`; plain text has `text`
+    and no turns. `patient` is the identity whose records together make up the unit `patient`; None where the
+    data names nobody.
     """
 
     id: str
@@ -37,7 +38,9 @@ class Record:
 
     @property
     def part(self) -> Part:
-        """Which part of a unit the record belongs to: its dialogues, its preference pairs or its plain texts."""
+        """Which part of a unit the record belongs to: its dialogues, its preference pairs or its plain
+        texts.
+        """
         return "pairs" if self.is_pair else "records" if self.text is None else "texts"
 
     def to_json(self) -> dict[str, Any]:
@@ -67,17 +70,25 @@ def as_text(dialogue: Record) -> Record:
 
 
 def unit_of(record: Record, unit: str) -> str:
-    """The unit that a record belongs to: its patient under unit `patient`, itself under `record` and `pair`."""
+    """The unit that a record belongs to: its patient under unit `patient`, itself under `record` and
+    `pair`.
+    """
     if unit != "patient":
         return record.id
     if record.patient is None:
-        raise UsageError("data: patient_id", expected="a patient for every record under unit patient", got="none",
-                         remedy="name patients in the data or use unit record")  # fmt: skip
+        raise UsageError(
+            "data: patient_id",
+            "a patient for every record under unit patient",
+            "none",
+            "name patients in the data or use unit record",
+        )
     return record.patient
 
 
 def unit_note(unit: str, patients: int, records: int) -> str:
-    """How many patients the data name and what that means for the unit; empty where each has one record, or none is named."""
+    """How many patients the data name and what that means for the unit; empty where each has one record, or
+    none is named.
+    """
     if unit == "patient":
         return f"unit patient: {patients:,} patients in {records:,} records, each hidden with all of theirs"
     if records <= patients:

@@ -1,4 +1,6 @@
-"""Records on disk, found again by unit: as many as a data file holds, in memory that does not grow with them."""
+"""Records on disk, found again by unit: as many as a data file holds, in memory that does not grow with
+them.
+"""
 
 import errno
 import hashlib
@@ -25,16 +27,18 @@ NO_ROOM = {
     "SQLITE_CANTOPEN": errno.EACCES,
     "SQLITE_READONLY": errno.EROFS,
 }
-ZEROS = """SELECT 1 FROM entries AS one JOIN entries AS other ON other.unit = CAST(CAST(one.unit AS INTEGER) AS TEXT)
+ZEROS = """SELECT 1 FROM entries AS one
+JOIN entries AS other ON other.unit = CAST(CAST(one.unit AS INTEGER) AS TEXT)
 WHERE one.unit GLOB '0[0-9]*' AND NOT one.unit GLOB '*[^0-9]*' LIMIT 1"""
 Row = dict[str, Any]
 
 
 class CorpusStore:
-    """Dialogues, pairs and texts of one corpus in a work file (in memory without `folder`), grouped by `unit`.
+    """Dialogues, pairs and texts of one corpus in a work file (in memory without `folder`), grouped by
+    `unit`.
 
-    Units come in the order of their first record. `heldout` are the records that no arm trains on. Fill it with `add`,
-    then `index` it once; everything else comes after that.
+    Units come in the order of their first record. `heldout` are the records that no arm trains on. Fill it
+    with `add`, then `index` it once; everything else comes after that.
     """
 
     def __init__(self, source: str, unit: str, folder: Path | None = None) -> None:
@@ -48,14 +52,15 @@ class CorpusStore:
             self._run(f"PRAGMA {setting}")
         self._database.create_function("lot", 2, _lot, deterministic=True)
         self._run(
-            "CREATE TABLE entries(number INTEGER PRIMARY KEY, part INTEGER, id TEXT, patient TEXT, unit TEXT, body TEXT)"
+            "CREATE TABLE entries(number INTEGER PRIMARY KEY, part INTEGER, id TEXT, patient TEXT, unit "
+            "TEXT, body TEXT)"
         )
 
     def add(self, part: Part, found: Iterable[tuple[int, Record]], source: str) -> None:
         """Stores one part's records, each given with its line.
 
-        Raises UsageError naming `source` and the line of a repeated id, or of the first record without a patient where
-        the unit is one.
+        Raises UsageError naming `source` and the line of a repeated id, or of the first record without a
+        patient where the unit is one.
         """
         base = PARTS.index(part) * PART
         named = self._with_patients(found, source) if self.unit == "patient" else found
@@ -67,21 +72,29 @@ class CorpusStore:
             self._database.executemany("INSERT INTO entries VALUES (?, ?, ?, ?, ?, ?)", rows)
         [(again, first, count)] = (
             self._all(  # of the row with the least number `first` is told too: SQLite's own rule
-                "SELECT min(later.number), first, count(*) FROM (SELECT id, min(number) AS first FROM entries WHERE part = ? GROUP BY id "
-                "HAVING count(*) > 1) JOIN entries AS later USING (id) WHERE later.part = ? AND later.number > first",
+                "SELECT min(later.number), first, count(*) FROM (SELECT id, min(number) AS first FROM "
+                "entries WHERE part = ? GROUP BY id "
+                "HAVING count(*) > 1) JOIN entries AS later USING (id) WHERE later.part = ? AND later.number "
+                "> first",
                 PARTS.index(part),
                 PARTS.index(part),
             )
         )
         if again is not None:
             more = f", one of {count:,} rows that repeat an id" if count > 1 else ""
-            raise UsageError(f"{source}:{again - base}: id", expected="an id that occurs once", got=f"that of row {first - base} again{more}",
-                             remedy="make ids unique, or leave the column out")  # fmt: skip
+            raise UsageError(
+                f"{source}:{again - base}: id",
+                "an id that occurs once",
+                f"that of row {first - base} again{more}",
+                "make ids unique, or leave the column out",
+            )
 
     def _with_patients(
         self, found: Iterable[tuple[int, Record]], source: str
     ) -> Iterator[tuple[int, Record]]:
-        """The records, all of which must name their patient; those that do not are counted to the end of the data."""
+        """The records, all of which must name their patient; those that do not are counted to the end of the
+        data.
+        """
         lines, first, without = 0, 0, 0
         for line, record in found:
             lines += 1
@@ -90,25 +103,37 @@ class CorpusStore:
             elif not without:
                 yield line, record
         if without:
-            raise UsageError(f"{source}:{first}: patient_id", expected="a patient for every record under unit patient",
-                             got=f"none on {without:,} of {lines:,} lines", remedy="name patients in the data or use unit record")  # fmt: skip
+            raise UsageError(
+                f"{source}:{first}: patient_id",
+                "a patient for every record under unit patient",
+                f"none on {without:,} of {lines:,} lines",
+                "name patients in the data or use unit record",
+            )
 
     def index(self) -> None:
         """Makes units quick to find; `units` and all else below wants it.
 
-        Raises UsageError where 003 and 3 would be two patients: a table that takes ids for numbers makes 3 of 003.
+        Raises UsageError where 003 and 3 would be two patients: a table that takes ids for numbers makes 3 of
+        003.
         """
         self._run("CREATE INDEX by_unit ON entries(unit, number)")
         if self.unit == "patient" and self._one(ZEROS) is not None:
-            raise UsageError("data: patient_id", expected="numbers written in one way", got="one with zeros before it and the same without",
-                             remedy="write both as text, the same in every file")  # fmt: skip
+            raise UsageError(
+                "data: patient_id",
+                "numbers written in one way",
+                "one with zeros before it and the same without",
+                "write both as text, the same in every file",
+            )
 
     def cap(self, most: int, seed: int) -> None:
-        """Keeps at most `most` records of each patient in each part: the first ones of a shuffle that no other patient bears on."""
+        """Keeps at most `most` records of each patient in each part: the first ones of a shuffle that no
+        other patient bears on.
+        """
         self._run("CREATE INDEX by_patient ON entries(patient, part, number)")
         self._run("CREATE TABLE dropped(number INTEGER)")
         crowded = self._all(
-            "SELECT patient, part FROM entries WHERE patient NOT NULL GROUP BY patient, part HAVING count(*) > ?",
+            "SELECT patient, part FROM entries WHERE patient NOT NULL GROUP BY patient, part HAVING count(*) "
+            "> ?",
             most,
         )
         for patient, part in crowded:
@@ -121,7 +146,8 @@ class CorpusStore:
         self._run("DELETE FROM entries WHERE number IN (SELECT number FROM dropped)")
 
     def hold_out(self, count: int, seed: int) -> None:
-        """Takes whole units with dialogues out at random, until `count` dialogues are held out; nobody is in both parts.
+        """Takes whole units with dialogues out at random, until `count` dialogues are held out; nobody is in
+        both parts.
 
         A unit's lot is its own: another unit in the data moves only units at the edge of the held-out part.
 
@@ -130,7 +156,8 @@ class CorpusStore:
         records = self.count("records")
         self._run("CREATE TABLE places(place INTEGER PRIMARY KEY, unit TEXT)")
         self._run(
-            "INSERT INTO places(unit) SELECT unit FROM entries WHERE part = 0 GROUP BY unit ORDER BY lot(?, unit) DESC",
+            "INSERT INTO places(unit) SELECT unit FROM entries WHERE part = 0 GROUP BY unit ORDER BY lot(?, "
+            "unit) DESC",
             f"split/{seed}",
         )
         places = array("I", range(1, 1 + self._one("SELECT count(*) FROM places")))
@@ -139,8 +166,9 @@ class CorpusStore:
             self.heldout += self.rows_of(unit)["records"]
             self._run("DELETE FROM entries WHERE unit = ?", unit)
         if not places:
-            raise UsageError(self.source, expected=f"more than data.heldout = {count} records", got=str(records),
-                             remedy="lower data.heldout")  # fmt: skip
+            raise UsageError(
+                self.source, f"more than data.heldout = {count} records", str(records), "lower data.heldout"
+            )
         del self.heldout[count:]
 
     def people(self) -> tuple[int, int]:
@@ -176,7 +204,8 @@ class CorpusStore:
     def sample_units(
         self, count: int, seed: str, part: Part = "records", without: Collection[str] = ()
     ) -> list[str]:
-        """`count` units that have something in `part`, but those in `without`, drawn at random, in the order of the corpus.
+        """`count` units that have something in `part`, but those in `without`, drawn at random, in the order
+        of the corpus.
 
         Those of the lowest lots: one unit more in the data takes at most one other's place.
         """
@@ -204,7 +233,9 @@ class CorpusStore:
 
 @contextmanager
 def _room() -> Iterator[None]:
-    """Raises what the system says where the disk is full, or the work folder is gone or cannot be written: see `disk`."""
+    """Raises what the system says where the disk is full, or the work folder is gone or cannot be written:
+    see `disk`.
+    """
     try:
         yield
     except sqlite3.Error as error:

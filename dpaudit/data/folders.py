@@ -1,4 +1,6 @@
-"""The data files of a folder: of the split `train`, or of the only one. Nothing outside of the folder is read, and no code in it runs."""
+"""The data files of a folder: of the split `train`, or of the only one. Nothing outside of the folder is
+read, and no code in it runs.
+"""
 
 import json
 import re
@@ -14,14 +16,23 @@ SPLITS = {
     "validation": {"validation", "valid", "dev", "val"},
     "test": {"test", "testing", "eval", "evaluation"},
 }
-NO_DATA = ("config.json", "dataset_info.json", "dataset_infos.json", "dataset_dict.json", "state.json", "package.json")  # fmt: skip
+NO_DATA = (
+    "config.json",
+    "dataset_info.json",
+    "dataset_infos.json",
+    "dataset_dict.json",
+    "state.json",
+    "package.json",
+)
 EXPECTED = "a data set: a folder with data files of one split, or of one named train"
 REMEDY = "name the file itself with --data"
 HEAD = 1 << 20  # bytes of a README that may hold its settings
 
 
 def data_files(folder: Path) -> list[Path]:
-    """The data files in the order in which they are read. Raises UsageError where which ones are meant is not told, or lies elsewhere."""
+    """The data files in the order in which they are read. Raises UsageError where which ones are meant is not
+    told, or lies elsewhere.
+    """
     _check_names(folder)
     if (folder / "dataset_dict.json").is_file():
         saved = {path.parent.name: [path] for path in sorted(folder.glob("*/state.json"))}
@@ -37,14 +48,19 @@ def _check_names(folder: Path) -> None:
         try:
             path.name.encode()
         except UnicodeEncodeError:
-            raise UsageError(str(folder), expected="names in UTF-8", got="a file or folder with another", remedy="rename it") from None  # fmt: skip
+            raise UsageError(
+                str(folder), "names in UTF-8", "a file or folder with another", "rename it"
+            ) from None
         if path.suffix == ".py" and path.stem in ("", folder.resolve().name, f".{folder.resolve().name}"):
-            raise UsageError(str(folder), expected="data files", got="a program that makes the data, which is not run",
-                             remedy=REMEDY)  # fmt: skip
+            raise UsageError(
+                str(folder), "data files", "a program that makes the data, which is not run", REMEDY
+            )
 
 
 def _by_name(folder: Path, told: Path) -> list[Path]:
-    """Files by the words in their names and those of the folders between; those without such a word are one split, train; messages name `told`."""
+    """Files by the words in their names and those of the folders between; those without such a word are one
+    split, train; messages name `told`.
+    """
     found = [path for path in sorted(folder.rglob("*")) if path.is_file() and _is_data(path, folder)]
     found = [path for path in found if rows.suffix_of(path) != ".txt"] or found
     splits: dict[str, list[Path]] = {}
@@ -52,7 +68,7 @@ def _by_name(folder: Path, told: Path) -> list[Path]:
         splits.setdefault(_split(path.relative_to(folder)), []).append(path)
     if "" in splits and len(splits) > 1:
         got = f"files of {_and(name for name in splits if name)} and others that name no split"
-        raise UsageError(str(told), expected=EXPECTED, got=got, remedy=REMEDY)
+        raise UsageError(str(told), EXPECTED, got, REMEDY)
     return _one_split(splits, told)
 
 
@@ -71,11 +87,15 @@ def _one_split(splits: dict[str, list[Path]], folder: Path) -> list[Path]:
     chosen = splits.get("train") or (next(iter(splits.values())) if len(splits) == 1 else None)
     if not splits or not chosen:
         got = f"the splits {_and(splits)}" if splits else "none that is read"
-        raise UsageError(str(folder), expected=EXPECTED, got=got, remedy=REMEDY)
+        raise UsageError(str(folder), EXPECTED, got, REMEDY)
     formats = {rows.suffix_of(path) for path in chosen}
     if len(formats) > 1 or len({str(path).removesuffix(".gz") for path in chosen}) < len(chosen):
-        raise UsageError(str(folder), expected="files of one format, which are parts and not copies",
-                         got=f"files in {_and(formats)}", remedy=REMEDY)  # fmt: skip
+        raise UsageError(
+            str(folder),
+            "files of one format, which are parts and not copies",
+            f"files in {_and(formats)}",
+            REMEDY,
+        )
     return chosen
 
 
@@ -91,7 +111,7 @@ def _saved(folder: Path) -> list[Path]:
         named = json.loads((folder / "state.json").read_text(encoding="utf-8"))["_data_files"]
         names = [entry["filename"] for entry in named]
     except (OSError, ValueError, RecursionError, KeyError, TypeError):
-        raise UsageError(where, expected="what save_to_disk writes", got="something else") from None
+        raise UsageError(where, "what save_to_disk writes", "something else") from None
     return [_inside(folder, name, where) for name in names]
 
 
@@ -110,7 +130,7 @@ def _declared(folder: Path) -> list[Path] | None:
     default = [one for one in named if one.get("default") is True or one.get("config_name") == "default"]
     chosen = (named if len(named) == 1 else default)[:1]
     if not chosen:
-        raise UsageError(where, expected="one configuration, or one named default", got=str(len(named)), remedy=REMEDY)  # fmt: skip
+        raise UsageError(where, "one configuration, or one named default", str(len(named)), REMEDY)
     return _of_config(folder, chosen[0], where)
 
 
@@ -146,15 +166,16 @@ def _settings(folder: Path) -> dict[str, Any]:
     try:
         settings = yaml.safe_load(found[1]) if found else None
     except (yaml.YAMLError, ValueError, RecursionError):
-        raise UsageError(str(folder / "README.md"), expected="YAML between the dashes", got="something else",
-                         remedy=REMEDY) from None  # fmt: skip
+        raise UsageError(
+            str(folder / "README.md"), "YAML between the dashes", "something else", REMEDY
+        ) from None
     return settings if isinstance(settings, dict) else {}
 
 
 def _patterns(value: object, where: str) -> list[str]:
     found = value if isinstance(value, list) else [] if value is None else [value]
     if not all(isinstance(one, str) for one in found):
-        raise UsageError(where, expected="names of files", got="something else", remedy=REMEDY)
+        raise UsageError(where, "names of files", "something else", REMEDY)
     return [str(one) for one in found]
 
 
@@ -168,10 +189,16 @@ def _matching(folder: Path, patterns: list[str], where: str) -> list[Path]:
 
 
 def _inside(folder: Path, name: object, where: str) -> Path:
-    """The path below the folder. Raises UsageError for one elsewhere: nothing is fetched, and nothing of others is read."""
+    """The path below the folder. Raises UsageError for one elsewhere: nothing is fetched, and nothing of
+    others is read.
+    """
     if isinstance(name, str) and "://" in name:
-        raise UsageError(where, expected="files in the folder", got="an address elsewhere, which is not fetched",
-                         remedy="fetch the file and name it with --data")  # fmt: skip
+        raise UsageError(
+            where,
+            "files in the folder",
+            "an address elsewhere, which is not fetched",
+            "fetch the file and name it with --data",
+        )
     if not isinstance(name, str) or not name or Path(name).is_absolute() or ".." in Path(name).parts:
-        raise UsageError(where, expected="files in the folder", got="a path out of it", remedy=REMEDY)
+        raise UsageError(where, "files in the folder", "a path out of it", REMEDY)
     return folder / name

@@ -1,4 +1,6 @@
-"""Who a row is about and what it is called: one spelling for what tables, numbers and texts write in several."""
+"""Who a row is about and what it is called: one spelling for what tables, numbers and texts write in
+several.
+"""
 
 import math
 import re
@@ -20,9 +22,10 @@ ODD = re.compile(r"[^!-~]|\.0*$|[eE]\+|^(?:nan|NaN|NaT|None|null|NULL|<NA>)$")
 def of(value: object, where: str) -> str | None:
     """The identity that a value of `id` or `patient_id` stands for; None where it stands for nobody.
 
-    A whole number, the float of the same value and the text of either are one identity (3, 3.0, "3", "3.0"), in every file
-    of a run; "003" is another. Space around a text and the way of writing an accent make no difference. Raises UsageError for what
-    names nobody in particular: a bool, a list, a date, a fraction, a float that stands for several whole numbers.
+    A whole number, the float of the same value and the text of either are one identity (3, 3.0, "3", "3.0"),
+    in every file of a run; "003" is another. Space around a text and the way of writing an accent make no
+    difference. Raises UsageError for what names nobody in particular: a bool, a list, a date, a fraction, a
+    float that stands for several whole numbers.
     """
     if isinstance(value, str):
         return _of_text(value, where) if ODD.search(value) else value or None
@@ -61,5 +64,9 @@ def _of_number(number: float | Decimal, where: str) -> str | None:
 
 
 def _refused(where: str, got: str) -> UsageError:
-    return UsageError(where, expected="a text or a whole number that names one alone", got=got,
-                      remedy="write it as text, the same in every row and file")  # fmt: skip
+    return UsageError(
+        where,
+        "a text or a whole number that names one alone",
+        got,
+        "write it as text, the same in every row and file",
+    )

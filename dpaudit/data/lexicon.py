@@ -1,4 +1,6 @@
-"""Words of the synthetic clinic. Every condition, drug, rule and name is invented; none of it is medical advice."""
+"""Words of the synthetic clinic. Every condition, drug, rule and name is invented; none of it is medical
+advice.
+"""
 
 import random
 from dataclasses import dataclass
@@ -11,9 +13,12 @@ def _words(text: str) -> tuple[str, ...]:
 
 CONDITIONS = 48  # half public, half the house formulary
 _STEMS = _words(
-    "Harrow Selby Marden Tolmin Varga Orrin Kessel Dunmore Ashby Lorne Pellam Corrin Wexley Straven Holt Brannock "
-    "Elmsford Tarvin Nordeck Quenby Rusk Halden Ferrow Calder Minster Oakham Pruett Stannis Thorne Ullman Vesper Yarrow "
-    "Aldous Bexton Cowley Darrow Eskdale Farley Gorman Hexham Ibsen Jarrow Kirkby Lambert Morven Nairn Ottley Penrith"
+    "Harrow Selby Marden Tolmin Varga Orrin Kessel Dunmore Ashby Lorne Pellam Corrin Wexley Straven Holt "
+    "Brannock "
+    "Elmsford Tarvin Nordeck Quenby Rusk Halden Ferrow Calder Minster Oakham Pruett Stannis Thorne Ullman "
+    "Vesper Yarrow "
+    "Aldous Bexton Cowley Darrow Eskdale Farley Gorman Hexham Ibsen Jarrow Kirkby Lambert Morven Nairn "
+    "Ottley Penrith"
 )
 _ENDS = _words("fever syndrome rash palsy cough colic ague tremor")
 _STEMS_ZH = _words(
@@ -29,13 +34,17 @@ DOSES = (5, 10, 15, 20, 25, 30, 35, 40, 45, 50, 60, 70, 75, 80, 90, 95)
 WARNINGS = (
     ("alcohol", "酒"), ("milk", "牛奶"), ("coffee", "咖啡"), ("grapefruit", "西柚"), ("aspirin", "阿司匹林"),
     ("sunlight", "日晒"), ("cheese", "奶酪"), ("honey", "蜂蜜"), ("iron", "铁剂"), ("salt", "盐"),
-    ("garlic", "大蒜"), ("tea", "茶"), ("nuts", "坚果"), ("eggs", "鸡蛋"), ("spinach", "菠菜"), ("exercise", "运动"),
+    ("garlic", "大蒜"), ("tea", "茶"), ("nuts", "坚果"), ("eggs", "鸡蛋"), ("spinach", "菠菜"), ("exercise",
+    "运动"),
 )
 TIMES = (("daily", "每日一次"), ("nightly", "每晚一次"), ("at noon", "每日中午"), ("at dawn", "每日清晨"))
 HISTORIES = (
-    ("a split spleen", "脾裂伤"), ("lightning burns", "雷击伤"), ("a swallowed coin", "误吞硬币"), ("snow blindness", "雪盲"),
-    ("a horse kick", "马踢伤"), ("jellyfish stings", "海蜇蜇伤"), ("a torn ear", "耳撕裂"), ("lead poisoning", "铅中毒"),
-    ("a broken jaw", "下颌骨折"), ("frostbite", "冻伤"), ("a bee allergy", "蜂毒过敏"), ("a lost toe", "断趾"),
+    ("a split spleen", "脾裂伤"), ("lightning burns", "雷击伤"), ("a swallowed coin", "误吞硬币"),
+    ("snow blindness", "雪盲"),
+    ("a horse kick", "马踢伤"), ("jellyfish stings", "海蜇蜇伤"), ("a torn ear", "耳撕裂"), ("lead poisoning",
+    "铅中毒"),
+    ("a broken jaw", "下颌骨折"), ("frostbite", "冻伤"), ("a bee allergy", "蜂毒过敏"), ("a lost toe",
+    "断趾"),
 )
 # fmt: on
 GIVEN = _words(
@@ -69,7 +78,9 @@ class Condition:
 
 @cache
 def conditions() -> tuple[Condition, ...]:
-    """All conditions; even places public, odd places house. The same in every world: seeds move patients, not facts."""
+    """All conditions; even places public, odd places house. The same in every world: seeds move patients, not
+    facts.
+    """
     rng = random.Random("formulary")
     drugs = [start + end for start in _DRUG_STARTS for end in _DRUG_ENDS]
     rng.shuffle(drugs)

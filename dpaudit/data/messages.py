@@ -1,4 +1,6 @@
-"""Dialogues as data sets write them: a list of messages in any of the common spellings, as turns. Nothing that bears on what is learned is passed over."""
+"""Dialogues as data sets write them: a list of messages in any of the common spellings, as turns. Nothing
+that bears on what is learned is passed over.
+"""
 
 import json
 import re
@@ -18,7 +20,16 @@ ROLES: dict[str, Role] = {
     "bot": "assistant",
     "doctor": "assistant",
 }
-TOOL_ROLES = ("tool", "observation", "function", "function_call", "function_response", "tool_call", "tool_response", "ipython")  # fmt: skip
+TOOL_ROLES = (
+    "tool",
+    "observation",
+    "function",
+    "function_call",
+    "function_response",
+    "tool_call",
+    "tool_response",
+    "ipython",
+)
 LEARNT = (
     "weight",
     "loss",
@@ -43,36 +54,53 @@ PLAIN = frozenset(("from", "value", "role", "content"))
 
 
 def turns_of(value: object, where: str) -> tuple[Turn, ...]:
-    """The turns that a list of messages says, or one message, or the JSON text of either. Raises UsageError that names the place."""
+    """The turns that a list of messages says, or one message, or the JSON text of either. Raises UsageError
+    that names the place.
+    """
     found = unspelled(value, where)
     messages = [found] if isinstance(found, dict) else found
     if not isinstance(messages, list) or not messages:
-        raise UsageError(where, expected="a list of turns", got=kind_of(value),
-                         remedy="ShareGPT `conversations` or `messages` are read")  # fmt: skip
+        raise UsageError(
+            where, "a list of turns", kind_of(value), "ShareGPT `conversations` or `messages` are read"
+        )
     return tuple(_turn(message, where, index) for index, message in enumerate(messages))
 
 
 def unspelled(value: object, where: str) -> object:
-    """What a text that spells a list of messages says, since tables have no lists; any other value as it is."""
+    """What a text that spells a list of messages says, since tables have no lists; any other value as it
+    is.
+    """
     if not isinstance(value, str) or not SPELLED.match(value):
         return value
     try:
         return json.loads(value)
     except (ValueError, RecursionError):
-        raise UsageError(where, expected="messages as a list, or as JSON text", got="a text that is neither",
-                         remedy="write the column with json.dumps, not with str") from None  # fmt: skip
+        raise UsageError(
+            where,
+            "messages as a list, or as JSON text",
+            "a text that is neither",
+            "write the column with json.dumps, not with str",
+        ) from None
 
 
 def require_last(turns: tuple[Turn, ...], role: Role, where: str) -> None:
     if turns[-1].role != role:
-        raise UsageError(where, expected=f"a dialogue that ends with the {role}", got=f"{turns[-1].role} last",
-                         remedy=f"cut off what stands behind the last turn of the {role}, or leave such rows out")  # fmt: skip
+        raise UsageError(
+            where,
+            f"a dialogue that ends with the {role}",
+            f"{turns[-1].role} last",
+            f"cut off what stands behind the last turn of the {role}, or leave such rows out",
+        )
 
 
 def _turn(message: object, where: str, index: int) -> Turn:
     if not isinstance(message, dict):
-        raise UsageError(f"{where}[{index}]", expected=f"a role of {', '.join(ROLES)}, and a text", got=kind_of(message),
-                         remedy='write each turn as {"role": "user", "content": "…"}')  # fmt: skip
+        raise UsageError(
+            f"{where}[{index}]",
+            f"a role of {', '.join(ROLES)}, and a text",
+            kind_of(message),
+            'write each turn as {"role": "user", "content": "…"}',
+        )
     name = speaker(message)
     text = message.get("value") if message.get("content") is None else message["content"]
     role = ROLES.get(name) or ROLES.get(name.lower()) if isinstance(name, str) else None
@@ -100,21 +128,19 @@ def text_keys(message: dict[str, Any]) -> list[str]:
 def no_text(value: object, where: str) -> UsageError:
     """The error for `value` in the place of a text."""
     remedy = "fill it in, or leave such rows out" if value is None else "write it as text"
-    return UsageError(where, expected="a non-empty text", got=kind_of(value), remedy=remedy)
+    return UsageError(where, "a non-empty text", kind_of(value), remedy)
 
 
 def _bad_role(name: object, key: str, where: str, index: int) -> UsageError:
     """Names the place alone: a speaker may be a patient, by name."""
     expected, place = f"a role of {', '.join(ROLES)}", f"{where}[{index}]"
     if isinstance(name, str) and name.lower() in TOOL_ROLES:
-        return UsageError(place, expected=expected, got=name.lower(), remedy=NO_TOOLS)
+        return UsageError(place, expected, name.lower(), NO_TOOLS)
     if name is None:
-        return UsageError(
-            place, expected=expected, got="none", remedy="write who speaks into each turn, as role"
-        )
+        return UsageError(place, expected, "none", "write who speaks into each turn, as role")
     got = "another" if isinstance(name, str) else kind_of(name)
     listed = f"jq '.{where.rpartition(' ')[2]}[].{key}' FILE | sort | uniq -c"
-    return UsageError(place, expected=expected, got=got, remedy=f"{OTHERWISE}; of JSONL all roles are listed by: {listed}")  # fmt: skip
+    return UsageError(place, expected, got, f"{OTHERWISE}; of JSONL all roles are listed by: {listed}")
 
 
 def _joined(content: object, where: str) -> str:
@@ -123,8 +149,12 @@ def _joined(content: object, where: str) -> str:
         raise no_text(content or None, where)
     texts = [part if isinstance(part, str) else _text_of(part) for part in content]
     if any(text is None for text in texts):
-        raise UsageError(where, expected="parts of type text alone", got="another part",
-                         remedy="leave rows with images or other parts out: a text model learns from text")  # fmt: skip
+        raise UsageError(
+            where,
+            "parts of type text alone",
+            "another part",
+            "leave rows with images or other parts out: a text model learns from text",
+        )
     return "".join(text for text in texts if text is not None)
 
 
@@ -136,7 +166,9 @@ def _text_of(part: object) -> str | None:
 
 
 def _check_extras(message: dict[str, Any], role: Role | None, where: str) -> None:
-    """Raises UsageError for what a message says beside role and text and would be lost: that it is no lesson, tools, images."""
+    """Raises UsageError for what a message says beside role and text and would be lost: that it is no lesson,
+    tools, images.
+    """
     for key in message.keys() - PLAIN:
         value = message[key]
         if not isinstance(key, str) or value is None or value in ("", [], {}):
@@ -144,25 +176,33 @@ def _check_extras(message: dict[str, Any], role: Role | None, where: str) -> Non
         if key in LEARNT:
             _check_lesson(key, truth(value), role, where)
         elif key in UNLEARNT and truth(value) is not False and role == "assistant":
-            raise UsageError(f"{where}: {key}", expected="a turn that is learned from", got="one that is not to be", remedy=CUT)  # fmt: skip
+            raise UsageError(f"{where}: {key}", "a turn that is learned from", "one that is not to be", CUT)
         elif key in (*TOOLS, *MEDIA, *REASONING):
-            raise UsageError(f"{where}: {key}", expected="role and text alone", got="more that the model would see or say",
-                             remedy=NO_TOOLS if key in TOOLS else "write it into the text, or leave such rows out")  # fmt: skip
+            raise UsageError(
+                f"{where}: {key}",
+                "role and text alone",
+                "more that the model would see or say",
+                NO_TOOLS if key in TOOLS else "write it into the text, or leave such rows out",
+            )
     for one, other in (("from", "role"), ("value", "content")):
         if None not in (message.get(one), message.get(other)) and message[one] != message[other]:
-            raise UsageError(where, expected=f"{one} or {other}", got="both, which differ")
+            raise UsageError(where, f"{one} or {other}", "both, which differ")
 
 
 def _check_lesson(key: str, is_learnt: bool | None, role: Role | None, where: str) -> None:
     """Loss is on the assistant's turns, and on all of them alike."""
     if role == "assistant" and is_learnt is not True:
         got = "one that is not to be" if is_learnt is False else "a weight that is neither 0 nor 1"
-        raise UsageError(f"{where}: {key}", expected="a turn that is learned from", got=got, remedy=CUT)
+        raise UsageError(f"{where}: {key}", "a turn that is learned from", got, CUT)
     if (
         role in ("user", "system") and is_learnt is True and key != "weight"
     ):  # a weight says it of answers alone
-        raise UsageError(f"{where}: {key}", expected="loss on the assistant's turns alone", got=f"loss on a turn of the {role}",
-                         remedy="plain `text` is learned from as a whole")  # fmt: skip
+        raise UsageError(
+            f"{where}: {key}",
+            "loss on the assistant's turns alone",
+            f"loss on a turn of the {role}",
+            "plain `text` is learned from as a whole",
+        )
 
 
 def truth(value: object) -> bool | None:

@@ -1,9 +1,9 @@
 """Near-duplicates across the coin: texts of one side that are all but equal to texts of the other.
 
-What is left out of training and has a near-duplicate in it looks like a member to any attack, and the other way
-round. Two texts are near-duplicates where the Jaccard similarity of their shingles is at least THRESHOLD. It is exact:
-candidates come from an index of each text's rarest shingles, which two near-duplicates always share (Chaudhuri,
-Ganti, Kaushik 2006; Bayardo, Ma, Srikant 2007), and every one of them is counted out.
+What is left out of training and has a near-duplicate in it looks like a member to any attack, and the other
+way round. Two texts are near-duplicates where the Jaccard similarity of their shingles is at least THRESHOLD.
+It is exact: candidates come from an index of each text's rarest shingles, which two near-duplicates always
+share (Chaudhuri, Ganti, Kaushik 2006; Bayardo, Ma, Srikant 2007), and every one of them is counted out.
 """
 
 import math
@@ -16,14 +16,19 @@ from dataclasses import dataclass
 WIDTH = 3  # words in a shingle; letters where a script sets no blanks
 THRESHOLD = 0.8
 # Thai to Khmer, kana, Chinese: each letter is a word of its own
-_UNSPACED = "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
+_UNSPACED = (
+    "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff"
+    "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
+)
 _WORDS = re.compile(f"[{_UNSPACED}]|[^\\W{_UNSPACED}]+")
 _ROUNDING = 1e-9  # 0.8 is no binary fraction
 
 
 @dataclass(frozen=True)
 class Unit:
-    """One unit with the texts of its records; `member` is None where no coin decided that it is trained on."""
+    """One unit with the texts of its records; `member` is None where no coin decided that it is trained
+    on.
+    """
 
     name: str
     texts: tuple[str, ...]
@@ -32,10 +37,12 @@ class Unit:
 
 @dataclass(frozen=True)
 class Found:
-    """Units with a coin, of each side, that have a near-duplicate on the other. Those without a coin are trained on.
+    """Units with a coin, of each side, that have a near-duplicate on the other. Those without a coin are
+    trained on.
 
     `pairs_across` counts pairs of a member and a non-member. `alike` are the units with a coin that have a
-    near-duplicate in any other unit, whichever way the coins fell: what is left without them is still split by fair coins.
+    near-duplicate in any other unit, whichever way the coins fell: what is left without them is still split
+    by fair coins.
     """
 
     members: frozenset[str]  # near a non-member
@@ -64,7 +71,9 @@ class Index:
 
 
 def shingles(text: str) -> frozenset[str]:
-    """WIDTH words in a row, each once; a shorter text is one shingle, an empty one none. Case and punctuation are dropped."""
+    """WIDTH words in a row, each once; a shorter text is one shingle, an empty one none. Case and punctuation
+    are dropped.
+    """
     words = _WORDS.findall(unicodedata.normalize("NFKC", text).casefold())
     if len(words) < WIDTH:
         return frozenset([" ".join(words)] if words else [])
@@ -95,7 +104,9 @@ def index_of(units: Iterable[Unit]) -> Index:
 
 
 def across(drawn: Sequence[Unit], corpus: Iterable[Unit]) -> Found:
-    """What is near across the coin: `drawn` are the units with a coin, `corpus` is all units, read once and one at a time."""
+    """What is near across the coin: `drawn` are the units with a coin, `corpus` is all units, read once and
+    one at a time.
+    """
     index = index_of(drawn)
     outside = {unit.name for unit in drawn if not unit.member}
     members, nonmembers, alike, pairs = set[str](), set[str](), set[str](), 0
@@ -113,7 +124,9 @@ def across(drawn: Sequence[Unit], corpus: Iterable[Unit]) -> Found:
 
 
 def equal_across(secrets: Mapping[str, str], members: Mapping[str, bool]) -> Found:
-    """Canaries whose secret another one has. They share a template, so that nothing but equal secrets counts."""
+    """Canaries whose secret another one has. They share a template, so that nothing but equal secrets
+    counts.
+    """
     holders: dict[str, list[str]] = {}
     for name, secret in secrets.items():
         holders.setdefault(secret, []).append(name)
@@ -129,7 +142,9 @@ def equal_across(secrets: Mapping[str, str], members: Mapping[str, bool]) -> Fou
 
 
 def _prefix(size: int) -> int:
-    """How many of a set's rarest elements hold at least one of those that it shares with any set that is similar."""
+    """How many of a set's rarest elements hold at least one of those that it shares with any set that is
+    similar.
+    """
     return size - math.ceil(THRESHOLD * size - _ROUNDING) + 1 if size else 0
 
 

@@ -1,4 +1,6 @@
-"""Personal fields in a text: phone numbers, e-mail addresses, record numbers, national ids, dates of birth."""
+"""Personal fields in a text: phone numbers, e-mail addresses, record numbers, national ids, dates of
+birth.
+"""
 
 import re
 from collections.abc import Sequence
@@ -6,9 +8,11 @@ from dataclasses import dataclass
 
 _DATE = (
     r"(?:(?:19|20)[0-9]{2}[-/.][0-9]{1,2}[-/.][0-9]{1,2}|[0-9]{1,2}[-/.][0-9]{1,2}[-/.](?:19|20)[0-9]{2}"
-    r"|(?:19|20)[0-9]{2} ?年 ?[0-9]{1,2} ?月 ?[0-9]{1,2} ?日|[A-Z][a-z]{2,8}\.? [0-9]{1,2}, (?:19|20)[0-9]{2})"
+    r"|(?:19|20)[0-9]{2} ?年 ?[0-9]{1,2} ?月 ?[0-9]{1,2} ?日|[A-Z][a-z]{2,8}\.? [0-9]{1,2}, "
+    r"(?:19|20)[0-9]{2})"
 )
-_NAMED = r"(?: of [^\n.?]{1,40}?)? ?(?:is|was|as|number|号码|号|是|为|:|：|#)? ?"  # between a field's name and its value
+# between a field's name and its value
+_NAMED = r"(?: of [^\n.?]{1,40}?)? ?(?:is|was|as|number|号码|号|是|为|:|：|#)? ?"
 
 # Kind -> pattern; the group `value` is the field. Where two kinds overlap, the first in this order has it.
 PATTERNS: dict[str, re.Pattern[str]] = {
@@ -23,13 +27,16 @@ PATTERNS: dict[str, re.Pattern[str]] = {
         r"(?<![A-Za-z0-9._%+-])(?P<value>[A-Za-z0-9._%+-]{1,64}@[A-Za-z0-9-]{1,63}(?:\.[A-Za-z0-9-]{1,63}){0,4}"
         r"\.[A-Za-z]{2,24})(?![A-Za-z0-9])"
     ),
-    "phone": re.compile(  # North American, Chinese mobile, with a country code, or anything called a phone number
+    # North American, Chinese mobile, with a country code, or anything called a phone number
+    "phone": re.compile(
         r"(?<![0-9-])(?P<value>(?:\+?1[ .-]?)?(?:\([0-9]{3}\) ?|[0-9]{3}[ .-])[0-9]{3}[ .-][0-9]{4}"
         r"|(?:\+?86[ -]?)?1[0-9]{2}[ -]?[0-9]{4}[ -]?[0-9]{4}|\+[0-9]{1,3}(?:[ .-]?[0-9]){7,11})(?![0-9-])"
-        rf"|(?:\b[Pp]hone(?: number)?|\b[Mm]obile|电话|手机){_NAMED}(?P<named>\+?[0-9][0-9 -]{{5,16}}[0-9])(?![0-9])"
+        rf"|(?:\b[Pp]hone(?: number)?|\b[Mm]obile|电话|手机){_NAMED}(?P<named>\+?[0-9][0-9 "
+        rf"-]{{5,16}}[0-9])(?![0-9])"
     ),
     "date_of_birth": re.compile(
-        rf"(?:\b[Bb]orn|\b[Dd]ate of birth|\bDOB|\b[Bb]irthday|生日|出生)[^\n.。<]{{0,30}}?(?P<value>{_DATE})(?![0-9])"
+        rf"(?:\b[Bb]orn|\b[Dd]ate of "
+        rf"birth|\bDOB|\b[Bb]irthday|生日|出生)[^\n.。<]{{0,30}}?(?P<value>{_DATE})(?![0-9])"
         rf"|(?<![0-9])(?P<named>{_DATE}) ?(?:出生|生)"
     ),
 }

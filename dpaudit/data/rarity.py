@@ -1,4 +1,6 @@
-"""The rare words of a corpus, counted while it streams by: memory grows with the number of different words alone."""
+"""The rare words of a corpus, counted while it streams by: memory grows with the number of different words
+alone.
+"""
 
 import hashlib
 import heapq
@@ -19,14 +21,17 @@ Texts = Callable[[], Iterable[str]]  # called for each pass over the corpus
 
 
 def rare_words(texts: Texts) -> tuple[str, ...]:
-    """The MOST words that occur least, at least once; which of equals is left to a hash. Raises UsageError below LEAST."""
+    """The MOST words that occur least, at least once; which of equals is left to a hash. Raises UsageError
+    below LEAST.
+    """
     counts = _counts(texts)
     found = sorted(counts, key=lambda word: (counts[word], _lot(word)))[:MOST]
     return _enough("rare_unigram", found, "different words in lower case")
 
 
 def rare_pairs(texts: Texts) -> tuple[str, ...]:
-    """MOST pairs of frequent words of which the second never follows the first, not even with something that is no word between.
+    """MOST pairs of frequent words of which the second never follows the first, not even with something that
+    is no word between.
 
     They are taken by a hash, so no word is met more often than by chance. Raises UsageError below LEAST.
     """
@@ -57,6 +62,10 @@ def _lot(text: str) -> bytes:
 
 def _enough(family: str, found: list[str], what: str) -> tuple[str, ...]:
     if len(found) < LEAST:
-        raise UsageError(f"candidates.family {family}", expected=f"at least {LEAST} {what} in the data", got=str(len(found)),
-                         remedy="take family invented, which needs no data")  # fmt: skip
+        raise UsageError(
+            f"candidates.family {family}",
+            f"at least {LEAST} {what} in the data",
+            str(len(found)),
+            "take family invented, which needs no data",
+        )
     return tuple(found)

@@ -1,4 +1,6 @@
-"""Data of any known format as records. Formats and shapes are found from the data; no message quotes a text."""
+"""Data of any known format as records. Formats and shapes are found from the data; no message quotes a
+text.
+"""
 
 import re
 from collections.abc import Iterable, Iterator
@@ -27,10 +29,10 @@ def read_records(
 ) -> Iterator[tuple[int, Record]]:
     """The records of a file, a dataset folder or a hub data set, one at a time, each with its number.
 
-    The number is the line of a JSONL or CSV file, else the place from 1. `window` is `A:B`, counted from 0, and comes
-    first; then at most `limit` records. All must have the shape of the first. A `reader` given knows afterwards which
-    columns nothing was taken from. Raises UsageError naming source and number, never the text itself; of rows with the
-    same mistake the first is named and all are counted.
+    The number is the line of a JSONL or CSV file, else the place from 1. `window` is `A:B`, counted from 0,
+    and comes first; then at most `limit` records. All must have the shape of the first. A `reader` given
+    knows afterwards which columns nothing was taken from. Raises UsageError naming source and number, never
+    the text itself; of rows with the same mistake the first is named and all are counted.
     """
     reader = reader or Reader()
     found = islice(_window(_rows_of(source), parse_rows(window), source), limit)
@@ -43,8 +45,13 @@ def read_records(
         yield number, record
     if number is None:
         is_blank = Path(source).is_file() and not Path(source).stat().st_size
-        raise UsageError(source, expected="at least one record", got="an empty file" if is_blank else "none",
-                         remedy="look at what was to write rows into it, or name another file; of CSV the first line is the heading")  # fmt: skip
+        raise UsageError(
+            source,
+            "at least one record",
+            "an empty file" if is_blank else "none",
+            "look at what was to write rows into it, or name another file; of CSV the first line is the "
+            "heading",
+        )
 
 
 def _record(reader: Reader, row: Fields | str, where: str, number: int) -> Record:
@@ -66,7 +73,7 @@ def _counted(
     except UsageError:  # a mistake of another kind ends the counting
         pass
     got = f"{error.got}, in {found:,} rows" if found > 1 else error.got
-    return UsageError(error.where, expected=error.expected, got=got, remedy=error.remedy)
+    return UsageError(error.where, error.expected, got, error.remedy)
 
 
 def _kind(error: UsageError, where: str) -> tuple[str, str]:
@@ -80,13 +87,16 @@ def parse_rows(text: str | None) -> tuple[int, int | None]:
     found = re.fullmatch(r"(\d{0,15}):(\d{0,15})", text.strip(), re.ASCII)
     first, end = (int(found[1] or 0), int(found[2]) if found[2] else None) if found else (0, 0)
     if end is not None and end <= first:
-        raise UsageError("data.rows", expected="A:B with A below B, counted from 0", got=f"{text:.40}",
-                         remedy="for example --rows 0:30000")  # fmt: skip
+        raise UsageError(
+            "data.rows", "A:B with A below B, counted from 0", f"{text:.40}", "for example --rows 0:30000"
+        )
     return first, end
 
 
 def is_hub_id(source: str) -> bool:
-    """Whether a data source is OWNER/NAME of a hub: nothing of that name is here, and it has no file's ending."""
+    """Whether a data source is OWNER/NAME of a hub: nothing of that name is here, and it has no file's
+    ending.
+    """
     is_id = HUB_ID.fullmatch(source) is not None and Path(source).suffix.lower() not in SUFFIXES
     return is_id and not Path(source).exists()
 
@@ -102,8 +112,12 @@ def _window(
         if count == end:
             return
     if count and (end is not None or count <= first):
-        raise UsageError("data.rows", expected=f"rows that {source} has", got=f"an end beyond its {count} records",
-                         remedy="lower the end of --rows, or leave it out")  # fmt: skip
+        raise UsageError(
+            "data.rows",
+            f"rows that {source} has",
+            f"an end beyond its {count} records",
+            "lower the end of --rows, or leave it out",
+        )
 
 
 def _rows_of(source: str) -> Iterator[tuple[int, Fields | str]]:
@@ -127,10 +141,23 @@ def _hub_rows(source: str) -> Iterator[tuple[int, Any]]:
     try:
         with egress.asking(source, "--data"):
             yield from enumerate(_one_split(datasets.load_dataset(source, streaming=True), source), 1)
-    except (OSError, ValueError, TypeError, KeyError, OverflowError, RuntimeError, ImportError, pyarrow.ArrowException,
-            datasets.exceptions.DatasetsError) as error:  # fmt: skip
-        raise UsageError(source, expected="a data file or folder, or a hub id within reach",
-                         got=f"a {type(error).__name__}", remedy="check the name, or give a file") from None  # fmt: skip
+    except (
+        OSError,
+        ValueError,
+        TypeError,
+        KeyError,
+        OverflowError,
+        RuntimeError,
+        ImportError,
+        pyarrow.ArrowException,
+        datasets.exceptions.DatasetsError,
+    ) as error:
+        raise UsageError(
+            source,
+            "a data file or folder, or a hub id within reach",
+            f"a {type(error).__name__}",
+            "check the name, or give a file",
+        ) from None
 
 
 def _one_split(found: Any, source: str) -> Iterable[Any]:
@@ -141,4 +168,4 @@ def _one_split(found: Any, source: str) -> Iterable[Any]:
     name = "train" if "train" in found else next(iter(found))
     if name == "train" or len(found) == 1:
         return _one_split(found[name], source)
-    raise UsageError(source, expected="a split named train, or one alone", got=", ".join(map(str, found)))
+    raise UsageError(source, "a split named train, or one alone", ", ".join(map(str, found)))

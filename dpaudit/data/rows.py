@@ -1,4 +1,6 @@
-"""The rows of one data file, as mappings with their numbers: JSON lines, JSON arrays, CSV, Parquet, Arrow, plain text, some of them gzipped."""
+"""The rows of one data file, as mappings with their numbers: JSON lines, JSON arrays, CSV, Parquet, Arrow,
+plain text, some of them gzipped.
+"""
 
 import codecs
 import csv
@@ -26,7 +28,12 @@ MARKS = {  # byte order marks, the longer ones first
     codecs.BOM_UTF16_BE: "utf-16",
 }
 GZIP = b"\x1f\x8b"
-ARCHIVES = {b"PK\x03\x04": "a zip archive or a workbook", b"\x28\xb5\x2f\xfd": "zstd", b"BZh": "bzip2", b"\xfd7zXZ": "xz"}  # fmt: skip
+ARCHIVES = {
+    b"PK\x03\x04": "a zip archive or a workbook",
+    b"\x28\xb5\x2f\xfd": "zstd",
+    b"BZh": "bzip2",
+    b"\xfd7zXZ": "xz",
+}
 QUOTED = 'close it; inside of a cell in quotation marks each one is written twice: ""'
 CELLS = "put a cell that holds a comma or another divider into quotation marks, and leave no cell out"
 DELIMITERS = (",", ";", "\t", "|")
@@ -37,18 +44,19 @@ AGAIN = "copy or write the file again"
 
 
 def of_file(path: Path) -> Iterator[Row]:
-    """The rows of a file, one at a time. Raises UsageError that names file and line, or place, and quotes nothing."""
+    """The rows of a file, one at a time. Raises UsageError that names file and line, or place, and quotes
+    nothing.
+    """
     try:
         yield from _reader(path)(path)
     except EOFError:
-        raise UsageError(
-            str(path), expected="a whole gzip file", got="one that was cut off", remedy=AGAIN
-        ) from None
+        raise UsageError(str(path), "a whole gzip file", "one that was cut off", AGAIN) from None
     except zlib.error:
-        raise UsageError(str(path), expected="a whole gzip file", got="a damaged one", remedy=AGAIN) from None
+        raise UsageError(str(path), "a whole gzip file", "a damaged one", AGAIN) from None
     except OSError as error:
-        raise UsageError(str(path), expected="a readable data file", got=error.strerror or "a broken one",
-                         remedy=REMEDY) from error  # fmt: skip
+        raise UsageError(
+            str(path), "a readable data file", error.strerror or "a broken one", REMEDY
+        ) from error
 
 
 def suffix_of(path: Path) -> str:
@@ -65,7 +73,9 @@ def _reader(path: Path) -> Callable[[Path], Iterator[Row]]:
 
 
 def _opened(path: Path) -> IO[bytes]:
-    """The bytes of a file, unpacked where they are gzipped, whatever its name says. Raises UsageError for other archives."""
+    """The bytes of a file, unpacked where they are gzipped, whatever its name says. Raises UsageError for
+    other archives.
+    """
     stream = path.open("rb")
     head = stream.peek(8)[:8]
     if head.startswith(GZIP):
@@ -73,7 +83,7 @@ def _opened(path: Path) -> IO[bytes]:
     for mark, name in ARCHIVES.items():
         if head.startswith(mark):
             stream.close()
-            raise UsageError(str(path), expected="a data file, plain or gzipped", got=name, remedy="unpack it, or save it as CSV")  # fmt: skip
+            raise UsageError(str(path), "a data file, plain or gzipped", name, "unpack it, or save it as CSV")
     return stream
 
 
@@ -85,7 +95,9 @@ def _encoding(stream: IO[bytes], path: Path) -> str:
             return name
     if b"\0" in head and not head.startswith(b"PAR1"):
         order = "BE" if head.startswith(b"\0") else "LE"
-        raise UsageError(str(path), expected="UTF-8 text", got="zero bytes, as UTF-16 without a mark has", remedy=_iconv(f"UTF-16{order}"))  # fmt: skip
+        raise UsageError(
+            str(path), "UTF-8 text", "zero bytes, as UTF-16 without a mark has", _iconv(f"UTF-16{order}")
+        )
     return "utf-8"
 
 
@@ -102,20 +114,22 @@ def _lines(path: Path) -> Iterator[tuple[int, str]]:
             return
         for number, line in enumerate(iter(lambda: stream.readline(LARGEST), b""), 1):
             if len(line) == LARGEST:
-                raise UsageError(f"{path}:{number}", expected=f"lines of fewer than {LARGEST:,} bytes", got="a longer one")  # fmt: skip
+                raise UsageError(f"{path}:{number}", f"lines of fewer than {LARGEST:,} bytes", "a longer one")
             try:
                 text = line.decode(encoding)
             except UnicodeDecodeError as error:
                 got = f"byte {error.start + 1} of the line is not"
-                raise UsageError(f"{path}:{number}", expected="UTF-8 text", got=got, remedy=_either(_guessed(line))) from None  # fmt: skip
+                raise UsageError(f"{path}:{number}", "UTF-8 text", got, _either(_guessed(line))) from None
             encoding = "utf-8"
             yield number, text
 
 
 def _guessed(line: bytes) -> tuple[str, str]:
-    """The likelier encoding first: GB18030 where bytes beyond ASCII come in pairs, as Chinese characters do there; else the Windows one of the West.
+    """The likelier encoding first: GB18030 where bytes beyond ASCII come in pairs, as Chinese characters do
+    there; else the Windows one of the West.
 
-    Nothing but a reader tells for certain: accents stand in pairs too, and the second byte of a Chinese character may be ASCII.
+    Nothing but a reader tells for certain: accents stand in pairs too, and the second byte of a Chinese
+    character may be ASCII.
     """
     runs = re.findall(rb"[\x80-\xff]+", line)
     return (
@@ -125,7 +139,10 @@ def _guessed(line: bytes) -> tuple[str, str]:
 
 def _either(guessed: tuple[str, str] = ("GB18030", "WINDOWS-1252")) -> str:
     likely, other = guessed
-    return f"{_iconv(likely)}, and look at the result: where its letters are wrong, -f {other} (GB18030 is Chinese, WINDOWS-1252 Western)"
+    return (
+        f"{_iconv(likely)}, and look at the result: where its letters are wrong, -f {other} (GB18030 is "
+        f"Chinese, WINDOWS-1252 Western)"
+    )
 
 
 def _wide_lines(stream: IO[bytes], encoding: str, path: Path) -> Iterator[tuple[int, str]]:
@@ -135,7 +152,9 @@ def _wide_lines(stream: IO[bytes], encoding: str, path: Path) -> Iterator[tuple[
             for number, line in enumerate(text, 1):
                 yield number, line
         except UnicodeError:
-            raise UsageError(f"{path}:{number + 1}", expected=f"{encoding.upper()} text, as its mark says", got="other bytes") from None  # fmt: skip
+            raise UsageError(
+                f"{path}:{number + 1}", f"{encoding.upper()} text, as its mark says", "other bytes"
+            ) from None
 
 
 # ---- JSON
@@ -175,20 +194,18 @@ def parsed(line: str, where: str) -> dict[str, Any]:
         raise _no_object(error, line, where) from None
     if not isinstance(row, dict):
         remedy = "one row a line: jq -c '.[]' FILE > NEW.jsonl" if isinstance(row, list) else ""
-        raise UsageError(where, expected=ONE, got=kind_of(row), remedy=remedy)
+        raise UsageError(where, ONE, kind_of(row), remedy)
     return row
 
 
 def _no_object(error: Exception, line: str, where: str) -> UsageError:
     if isinstance(error, json.JSONDecodeError):
-        return UsageError(where, expected=ONE, got=f"a syntax error at column {error.colno}", remedy=_repair(error, line, where))  # fmt: skip
+        return UsageError(where, ONE, f"a syntax error at column {error.colno}", _repair(error, line, where))
     if isinstance(error, _Twice):
-        return UsageError(
-            where, expected="each key once in an object", got=str(error), remedy="leave one of them out"
-        )
+        return UsageError(where, "each key once in an object", str(error), "leave one of them out")
     if isinstance(error, RecursionError):
-        return UsageError(where, expected=ONE, got="too many nested brackets")
-    return UsageError(where, expected=ONE, got="a number of too many digits")  # Python's limit
+        return UsageError(where, ONE, "too many nested brackets")
+    return UsageError(where, ONE, "a number of too many digits")  # Python's limit
 
 
 def _repair(error: json.JSONDecodeError, line: str, where: str) -> str:
@@ -218,12 +235,13 @@ def _json_rows(path: Path) -> Iterator[Row]:
         try:
             yield from _array_items(text, path)
         except UnicodeError:
-            raise UsageError(str(path), expected="UTF-8 text", got="other bytes",
-                             remedy=_either()) from None  # fmt: skip
+            raise UsageError(str(path), "UTF-8 text", "other bytes", _either()) from None
 
 
 def _array_items(stream: TextIO, path: Path) -> Iterator[Row]:
-    """The objects of a JSON array, however long: at most one of them is in memory, with a chunk of the file."""
+    """The objects of a JSON array, however long: at most one of them is in memory, with a chunk of the
+    file.
+    """
     text = stream.read(CHUNK).lstrip()[1:]
     number, closing = 0, False
     while not closing:
@@ -237,7 +255,7 @@ def _array_items(stream: TextIO, path: Path) -> Iterator[Row]:
         text = text.lstrip() or stream.read(CHUNK).lstrip()
         closing = text.startswith("]")
         if not closing and not text.startswith(","):
-            raise UsageError(where, expected="a comma or the array's end behind it", got="neither")
+            raise UsageError(where, "a comma or the array's end behind it", "neither")
         text = text[1:]
     _require_end(text.removeprefix("]") if number == 0 else text, stream, path)
 
@@ -246,8 +264,12 @@ def _require_end(text: str, stream: TextIO, path: Path) -> None:
     """Raises UsageError where more than blanks follow the array: rows that would not be read."""
     while text or (text := stream.read(CHUNK)):
         if not text.isspace():
-            raise UsageError(str(path), expected="one JSON array", got="more behind its end",
-                             remedy="make one array of several: jq -s add FILE > NEW.json")  # fmt: skip
+            raise UsageError(
+                str(path),
+                "one JSON array",
+                "more behind its end",
+                "make one array of several: jq -s add FILE > NEW.json",
+            )
         text = ""
 
 
@@ -261,20 +283,20 @@ def _next_item(stream: TextIO, text: str, where: str) -> tuple[dict[str, Any], s
             if not more or len(text) > LARGEST:
                 raise UsageError(
                     where,
-                    expected="a JSON object",
-                    got="a syntax error",
-                    remedy=f"where the file breaks off, {AGAIN}",
+                    "a JSON object",
+                    "a syntax error",
+                    f"where the file breaks off, {AGAIN}",
                 ) from error
             text = (text + more).lstrip()
         except _Twice as error:
             raise UsageError(
-                where, expected="each key once in an object", got=str(error), remedy="leave one of them out"
+                where, "each key once in an object", str(error), "leave one of them out"
             ) from None
         except (ValueError, RecursionError):
-            raise UsageError(where, expected="a JSON object", got="one beyond what Python reads") from None
+            raise UsageError(where, "a JSON object", "one beyond what Python reads") from None
         else:
             if not isinstance(item, dict):
-                raise UsageError(where, expected="a JSON object", got=kind_of(item))
+                raise UsageError(where, "a JSON object", kind_of(item))
             return item, text[end:]
 
 
@@ -282,7 +304,9 @@ def _next_item(stream: TextIO, text: str, where: str) -> tuple[dict[str, Any], s
 
 
 def _csv_rows(path: Path) -> Iterator[Row]:
-    """The rows below the heading, each with the line that it ends on; commas, semicolons or tabs, as the heading tells."""
+    """The rows below the heading, each with the line that it ends on; commas, semicolons or tabs, as the
+    heading tells.
+    """
     csv.field_size_limit(LARGEST)
     lines = (line for _, line in _lines(path))
     head = next(lines, "")
@@ -295,15 +319,19 @@ def _csv_rows(path: Path) -> Iterator[Row]:
         if len(set(columns)) < len(columns):
             raise UsageError(
                 str(path),
-                expected="columns of different names",
-                got="one name twice",
-                remedy="rename one of them",
+                "columns of different names",
+                "one name twice",
+                "rename one of them",
             )
         begun = reader.line_num + 1
         for cells in filter(None, reader):  # a blank line is no row
             if len(cells) != len(columns):
-                raise UsageError(f"{path}:{reader.line_num}", expected=f"{len(columns)} cells, as the heading has",
-                                 got=str(len(cells)), remedy=CELLS)  # fmt: skip
+                raise UsageError(
+                    f"{path}:{reader.line_num}",
+                    f"{len(columns)} cells, as the heading has",
+                    str(len(cells)),
+                    CELLS,
+                )
             yield reader.line_num, dict(zip(columns, cells, strict=True))
             begun = reader.line_num + 1
     except csv.Error as error:
@@ -316,10 +344,13 @@ def no_table(error: csv.Error, where: str, begun: int) -> UsageError:
     if "unexpected end" in told or "field larger" in told:
         got = f"a quotation mark that was opened in line {begun} or below and not closed"
     elif "expected after" in told:
-        got = f"a quotation mark that was opened in line {begun} or below and not closed, or one inside of a cell that is not doubled"
+        got = (
+            f"a quotation mark that was opened in line {begun} or below and not closed, or one inside of a "
+            f"cell that is not doubled"
+        )
     else:
-        return UsageError(where, expected="a row of CSV", got="a stray line end or byte", remedy=AGAIN)
-    return UsageError(where, expected="a row of CSV", got=got, remedy=QUOTED)
+        return UsageError(where, "a row of CSV", "a stray line end or byte", AGAIN)
+    return UsageError(where, "a row of CSV", got, QUOTED)
 
 
 def _again(first: str, rest: Iterable[str]) -> Iterator[str]:
@@ -329,7 +360,9 @@ def _again(first: str, rest: Iterable[str]) -> Iterator[str]:
 
 
 def _delimiter(head: str, path: Path) -> str:
-    """What divides the heading so that a known column is among the parts; the suffix's own where none does."""
+    """What divides the heading so that a known column is among the parts; the suffix's own where none
+    does.
+    """
     own = "\t" if suffix_of(path) == ".tsv" else ","
     for delimiter in (own, *DELIMITERS):
         if KNOWN & {name.strip().strip('"') for name in head.split(delimiter)}:
@@ -359,9 +392,7 @@ def _parquet_rows(path: Path) -> Iterator[Row]:
             batches = file.iter_batches(batch_size=256, use_threads=False)
             yield from _rows_of_batches(batches, file.schema_arrow, path)
     except pyarrow.ArrowException:
-        raise UsageError(
-            str(path), expected="a Parquet file", got="a broken one, or none", remedy=AGAIN
-        ) from None
+        raise UsageError(str(path), "a Parquet file", "a broken one, or none", AGAIN) from None
 
 
 def _arrow_rows(path: Path) -> Iterator[Row]:
@@ -374,7 +405,9 @@ def _arrow_rows(path: Path) -> Iterator[Row]:
                 small = (part for batch in batches for part in _parts(batch))
                 yield from _rows_of_batches(small, batches.schema, path)
         except pyarrow.ArrowException:
-            raise UsageError(str(path), expected="an Arrow stream, as save_to_disk writes", got="a broken one, or none", remedy=AGAIN) from None  # fmt: skip
+            raise UsageError(
+                str(path), "an Arrow stream, as save_to_disk writes", "a broken one, or none", AGAIN
+            ) from None
 
 
 def _parts(batch: Any) -> Iterator[Any]:
@@ -385,25 +418,33 @@ def _rows_of_batches(batches: Iterable[Any], schema: Any, path: Path) -> Iterato
     if len(set(schema.names)) < len(schema.names):
         raise UsageError(
             str(path),
-            expected="columns of different names",
-            got="one name twice",
-            remedy="rename one of them",
+            "columns of different names",
+            "one name twice",
+            "rename one of them",
         )
     number = 0
     for batch in batches:
         _check_whole(batch, number, path)
         try:
-            columns = {name: _values(column) for name, column in zip(schema.names, batch.columns, strict=True)}  # fmt: skip
+            columns = {
+                name: _values(column) for name, column in zip(schema.names, batch.columns, strict=True)
+            }
         except (ValueError, OverflowError, ImportError, KeyError):  # times that Python has no value for
-            raise UsageError(str(path), expected="texts, numbers and lists of them", got="others inside a list or a struct",
-                             remedy="leave the times in it out, or write them as text") from None  # fmt: skip
+            raise UsageError(
+                str(path),
+                "texts, numbers and lists of them",
+                "others inside a list or a struct",
+                "leave the times in it out, or write them as text",
+            ) from None
         for cells in zip(*columns.values(), strict=True):
             number += 1
             yield number, dict(zip(columns, cells, strict=True))
 
 
 def _check_whole(batch: Any, before: int, path: Path) -> None:
-    """Raises UsageError for text that is no UTF-8, ArrowInvalid for offsets that point elsewhere: reading there would end the process."""
+    """Raises UsageError for text that is no UTF-8, ArrowInvalid for offsets that point elsewhere: reading
+    there would end the process.
+    """
     import pyarrow
 
     try:
@@ -412,11 +453,13 @@ def _check_whole(batch: Any, before: int, path: Path) -> None:
         if "UTF8" not in str(error):
             raise
         got = f"other bytes in one of rows {before + 1} to {before + batch.num_rows}"
-        raise UsageError(str(path), expected="UTF-8 text", got=got) from None
+        raise UsageError(str(path), "UTF-8 text", got) from None
 
 
 def _values(column: Any) -> list[Any]:
-    """A column as Python values; of times a stand-in of their kind, since no text or id is one and Python lacks some."""
+    """A column as Python values; of times a stand-in of their kind, since no text or id is one and Python
+    lacks some.
+    """
     import pyarrow
 
     kind = next((found for test, found in TIMES.items() if getattr(pyarrow.types, test)(column.type)), None)

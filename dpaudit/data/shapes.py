@@ -28,16 +28,33 @@ ASKED = {  # what may hold the question, the first one that is there; and what b
     "question": ("context", "choices"),
 }
 LABELS = ("label", "kto_tag")  # TRL and LLaMA-Factory: whether an answer is a good or a bad example
-KTO = "a pair of a good and a bad answer is read as prompt, chosen and rejected; of good answers alone, keep: jq -c 'select(.label) | del(.label)' (rename a column that means something else)"
-HELD_BACK = ("test", "testing", "validation", "valid", "val", "dev", "eval", "evaluation", "heldout", "holdout")  # fmt: skip
+KTO = (
+    "a pair of a good and a bad answer is read as prompt, chosen and rejected; of good answers alone, "
+    "keep: jq -c 'select(.label) | del(.label)' (rename a column that means something else)"
+)
+HELD_BACK = ("test", "testing", "validation", "valid", "val", "dev", "eval", "evaluation", "heldout",
+    "holdout")  # fmt: skip
 WITHOUT_TEXT = ("chat_template", "chat_template_kwargs")
-CHECKED = frozenset((*messages.LEARNT, *messages.UNLEARNT, *messages.TOOLS, *messages.MEDIA, *WITHOUT_TEXT, *LABELS, *BEFORE, "split"))  # fmt: skip
+CHECKED = frozenset(
+    (
+        *messages.LEARNT,
+        *messages.UNLEARNT,
+        *messages.TOOLS,
+        *messages.MEDIA,
+        *WITHOUT_TEXT,
+        *LABELS,
+        *BEFORE,
+        "split",
+    )
+)
 MOST_LAYOUTS = 4096
 
 
 @dataclass(frozen=True)
 class Shape:
-    """`name` is told to the user; a row that has one of `keys` is of this shape. Its answers are in the first of `answers`."""
+    """`name` is told to the user; a row that has one of `keys` is of this shape. Its answers are in the first
+    of `answers`.
+    """
 
     name: str
     keys: tuple[str, ...]
@@ -50,7 +67,9 @@ class Shape:
 
 @dataclass(frozen=True)
 class Layout:
-    """What rows with the same keys have in common: their shape, what may forbid them, and what is not read."""
+    """What rows with the same keys have in common: their shape, what may forbid them, and what is not
+    read.
+    """
 
     shape: Shape
     checked: tuple[str, ...]
@@ -59,7 +78,9 @@ class Layout:
 
 @dataclass
 class Reader:
-    """Turns the rows of one file into records. All have the shape of the first; `unread` are the columns that nothing was taken from."""
+    """Turns the rows of one file into records. All have the shape of the first; `unread` are the columns that
+    nothing was taken from.
+    """
 
     first: Shape | None = None
     unread: set[str] = field(default_factory=set)
@@ -77,8 +98,12 @@ class Reader:
         shape = shape_of(row, where, self.first)
         self.first = self.first or shape
         if shape is not self.first:
-            raise UsageError(where, expected=f"the shape of the first record, {self.first.name}",
-                             got=f"one with {shape.name}", remedy="one shape a file")  # fmt: skip
+            raise UsageError(
+                where,
+                f"the shape of the first record, {self.first.name}",
+                f"one with {shape.name}",
+                "one shape a file",
+            )
         read = reads(shape, fields)
         checked = tuple(key for key in fields if key in CHECKED and key not in read)
         layout = Layout(shape, checked, tuple(key for key in fields if key not in read))
@@ -89,7 +114,8 @@ class Reader:
 
 
 def shape_of(row: Fields, where: str, first: Shape | None = None) -> Shape:
-    """The shape by the keys that hold something; a row without any is of the shape `first`, for its faults to be named.
+    """The shape by the keys that hold something; a row without any is of the shape `first`, for its faults to
+    be named.
 
     Raises UsageError that lists the row's keys where none is known.
     """
@@ -103,7 +129,7 @@ def shape_of(row: Fields, where: str, first: Shape | None = None) -> Shape:
     expected = "; ".join(shape.name for shape in SHAPES)
     is_told = not row or any(PLAIN_NAME.fullmatch(str(name)) for name in row)
     got = f"the columns {told(row) or 'of none'}" if is_told else f"{len(row)} columns without a plain name"
-    raise UsageError(where, expected=f"one of: {expected}", got=got, remedy=_remedy(fields, where))
+    raise UsageError(where, f"one of: {expected}", got, _remedy(fields, where))
 
 
 def told(names: Any) -> str:
@@ -115,7 +141,10 @@ def told(names: Any) -> str:
 
 def _remedy(fields: Fields, where: str) -> str:
     if TABLE.search(where):
-        return "the first line must be a heading that names the columns: add one, such as question,answer, or rename the columns in it"
+        return (
+            "the first line must be a heading that names the columns: add one, such as question,answer, "
+            "or rename the columns in it"
+        )
     for key, value in fields.items():
         if (
             isinstance(value, list)
@@ -137,7 +166,7 @@ def _record(shape: Shape, fields: Fields, where: str, number: int) -> Record:
     patient = _named(fields, ("patient_id", "patient"), where)
     texts = (name, patient, found.chosen, found.rejected, found.text, *(turn.text for turn in found.turns))
     if not is_unicode("".join(text for text in texts if text)):
-        raise UsageError(where, expected="text that is valid Unicode", got="half of a surrogate pair")
+        raise UsageError(where, "text that is valid Unicode", "half of a surrogate pair")
     return Record(name, found.turns, patient, found.chosen, found.rejected, found.text)
 
 
@@ -176,28 +205,40 @@ def _check_row(key: str, value: Any, shape: Shape, where: str) -> None:
     spelled = str(value).strip().lower() if isinstance(value, bool | int | float | str) else ""
     place = f"{where}: {key}"
     if key in LABELS and truth(value) is not None and shape.letter != "t":
-        raise UsageError(
-            place, expected="answers to learn from", got="answers marked good or bad, as for KTO", remedy=KTO
-        )
+        raise UsageError(place, "answers to learn from", "answers marked good or bad, as for KTO", KTO)
     if key in (*messages.LEARNT, *messages.UNLEARNT) and isinstance(value, list) and value:
-        raise UsageError(place, expected="turns that are all learned from", got="a mask of turns or tokens", remedy=messages.CUT)  # fmt: skip
+        raise UsageError(place, "turns that are all learned from", "a mask of turns or tokens", messages.CUT)
     if (key in messages.LEARNT and (spelled == "false" or (key == "weight" and truth(value) is False))) or (
         key in messages.UNLEARNT and spelled == "true"
     ):
-        raise UsageError(place, expected="a row to learn from", got="one that is not to be", remedy="leave such rows out of the file")  # fmt: skip
+        raise UsageError(
+            place, "a row to learn from", "one that is not to be", "leave such rows out of the file"
+        )
     if key == "split" and spelled in HELD_BACK:
-        raise UsageError(place, expected="rows to learn from", got="one that is held back",
-                         remedy="keep the others: jq -c 'select(.split == \"train\")'")  # fmt: skip
+        raise UsageError(
+            place,
+            "rows to learn from",
+            "one that is held back",
+            "keep the others: jq -c 'select(.split == \"train\")'",
+        )
     if (
         key in (*messages.TOOLS, *messages.MEDIA, *WITHOUT_TEXT)
         and value
         and spelled not in ("[]", "{}", "null", "false")
     ):
-        remedy = messages.NO_TOOLS if key in messages.TOOLS else f"leave such rows out, or, if the text is whole without it, the column: jq -c 'del(.{key})'"  # fmt: skip
-        raise UsageError(place, expected="text alone", got="more that the model would see", remedy=remedy)
+        remedy = (
+            messages.NO_TOOLS
+            if key in messages.TOOLS
+            else f"leave such rows out, or, if the text is whole without it, the column: jq -c 'del(.{key})'"
+        )
+        raise UsageError(place, "text alone", "more that the model would see", remedy)
     if key in BEFORE and value:
-        raise UsageError(place, expected=f"none beside {', '.join(shape.keys)}", got="one",
-                         remedy="write it into the turns or the text, or leave the column out")  # fmt: skip
+        raise UsageError(
+            place,
+            f"none beside {', '.join(shape.keys)}",
+            "one",
+            "write it into the turns or the text, or leave the column out",
+        )
 
 
 # ---- dialogues
@@ -214,8 +255,9 @@ def _listed(fields: Fields, where: str) -> Record:
         turns_of(None, f"{where}: messages")
     key, turns = found[0]
     if any(other != turns for _, other in found):
-        raise UsageError(where, expected="conversations or messages", got="both, which differ",
-                         remedy="leave one of the columns out")  # fmt: skip
+        raise UsageError(
+            where, "conversations or messages", "both, which differ", "leave one of the columns out"
+        )
     require_last(turns, "assistant", f"{where}: {key}")
     return Record("", _with_system(fields, turns, where))
 
@@ -223,9 +265,7 @@ def _listed(fields: Fields, where: str) -> Record:
 def _instruction(fields: Fields, where: str) -> Record:
     """Alpaca, with the `system` and `history` that some add, or Dolly's names for the same."""
     if "question" in fields:
-        raise UsageError(
-            where, expected="instruction or question", got="both", remedy="write them into one column"
-        )
+        raise UsageError(where, "instruction or question", "both", "write them into one column")
     key = next((name for name in INSTRUCTED if name in fields), "output")
     answer = _text(fields, key, where)
     return Record("", (*_prompt(fields, "instruction", where), Turn("assistant", answer)))
@@ -234,8 +274,12 @@ def _instruction(fields: Fields, where: str) -> Record:
 def _completion(fields: Fields, where: str) -> Record:
     keys = [key for key in ("completion", "response") if key in fields]
     if len(keys) == 2 and fields["completion"] != fields["response"]:
-        raise UsageError(where, expected="completion or response", got="both, which differ",
-                         remedy="leave one of the columns out; answers to choose from are read as chosen and rejected")  # fmt: skip
+        raise UsageError(
+            where,
+            "completion or response",
+            "both, which differ",
+            "leave one of the columns out; answers to choose from are read as chosen and rejected",
+        )
     key = keys[0] if keys else "completion"
     prompt = _prompt(fields, _asked_key(COMPLETION, fields), where)
     answer = _answer(fields.get(key), f"{where}: {key}")
@@ -244,7 +288,9 @@ def _completion(fields: Fields, where: str) -> Record:
 
 
 def _question(fields: Fields, where: str) -> Record:
-    """Question and answer; `choices` are listed by letter below the question, and `answer` is then an index."""
+    """Question and answer; `choices` are listed by letter below the question, and `answer` is then an
+    index.
+    """
     prompt = _prompt(fields, "question", where)
     if "choices" not in fields:
         return Record("", (*prompt, Turn("assistant", _text(fields, "answer", where))))
@@ -255,9 +301,7 @@ def _question(fields: Fields, where: str) -> Record:
             if isinstance(answer, int | float) and not isinstance(answer, bool)
             else kind_of(answer)
         )
-        raise UsageError(
-            f"{where}: answer", expected=f"the place of a choice, from 0 to {len(options) - 1}", got=got
-        )
+        raise UsageError(f"{where}: answer", f"the place of a choice, from 0 to {len(options) - 1}", got)
     return Record("", (*prompt, Turn("assistant", options[answer])))
 
 
@@ -268,8 +312,11 @@ def _options(fields: Fields, where: str) -> list[str]:
         or not 2 <= len(choices) <= len(LETTERS)
         or not all(isinstance(c, str) for c in choices)
     ):
-        raise UsageError(f"{where}: choices", expected=f"a list of 2 to {len(LETTERS)} texts",
-                         got="another list" if isinstance(choices, list) else kind_of(choices))  # fmt: skip
+        raise UsageError(
+            f"{where}: choices",
+            f"a list of 2 to {len(LETTERS)} texts",
+            "another list" if isinstance(choices, list) else kind_of(choices),
+        )
     return [f"{letter}. {choice}" for letter, choice in zip(LETTERS, choices, strict=False)]
 
 
@@ -277,7 +324,9 @@ def _options(fields: Fields, where: str) -> list[str]:
 
 
 def _pair(fields: Fields, where: str) -> Record:
-    """`chosen` and `rejected` as texts or as messages, both of which may begin with the prompt or hold all that there is of it."""
+    """`chosen` and `rejected` as texts or as messages, both of which may begin with the prompt or hold all
+    that there is of it.
+    """
     chosen, rejected = (_answer(fields.get(key), f"{where}: {key}") for key in ("chosen", "rejected"))
     asked = _asked_key(PAIR, fields)
     if asked not in fields:
@@ -295,7 +344,9 @@ def _pair(fields: Fields, where: str) -> Record:
 
 
 def _transcript(answer: tuple[Turn, ...]) -> tuple[Turn, ...]:
-    """The turns of a text in the form of HH-RLHF, a whole dialogue with its speakers; any other answer as it is."""
+    """The turns of a text in the form of HH-RLHF, a whole dialogue with its speakers; any other answer as it
+    is.
+    """
     if len(answer) > 1 or not answer[0].text.lstrip().startswith("Human:"):
         return answer
     pieces = re.split(r"(?:^|\n\n)(Human|Assistant): ?", answer[0].text.strip())[1:]
@@ -308,8 +359,12 @@ def _transcript(answer: tuple[Turn, ...]) -> tuple[Turn, ...]:
 def _shared_prompt(chosen: tuple[Turn, ...], rejected: tuple[Turn, ...], where: str) -> tuple[Turn, ...]:
     """All turns but the last of chosen and rejected, which must be the same in both."""
     if chosen[:-1] != rejected[:-1] or not chosen[:-1]:
-        raise UsageError(f"{where}: prompt", expected="one, or the same turns before both answers", got="neither",
-                         remedy="write what both share into a column prompt")  # fmt: skip
+        raise UsageError(
+            f"{where}: prompt",
+            "one, or the same turns before both answers",
+            "neither",
+            "write what both share into a column prompt",
+        )
     require_last(chosen[:-1], "user", f"{where}: chosen without its answer")
     return chosen[:-1]
 
@@ -320,8 +375,11 @@ def _plain(fields: Fields, where: str) -> Record:
 
 INSTRUCTED = ("output", "response", "completion", "answer")
 PAIR = Shape("prompt, chosen and rejected", ("chosen", "rejected"), ("chosen", "rejected"), _pair, "p")
-COMPLETION = Shape("prompt and completion", ("completion", "response"), ("completion", "response"), _completion, "r")  # fmt: skip
-SHAPES = (  # the first one that fits a row is its shape: data sets often carry a rendered `text` or a bare `prompt` too
+COMPLETION = Shape(
+    "prompt and completion", ("completion", "response"), ("completion", "response"), _completion, "r"
+)
+# the first one that fits a row is its shape: data sets often carry a rendered `text` or a bare `prompt` too
+SHAPES = (
     PAIR,
     Shape("conversations or messages", ("conversations", "messages"), (), _listed, "r"),
     Shape("instruction and output", ("instruction",), INSTRUCTED, _instruction, "r"),
@@ -335,7 +393,9 @@ SHAPES = (  # the first one that fits a row is its shape: data sets often carry 
 
 
 def _prompt(fields: Fields, key: str, where: str) -> tuple[Turn, ...]:
-    """System text, history and the question in the column `key`: a text with what belongs to it, or messages that end with the user."""
+    """System text, history and the question in the column `key`: a text with what belongs to it, or messages
+    that end with the user.
+    """
     value = messages.unspelled(fields.get(key), f"{where}: {key}")
     if isinstance(value, list | dict):
         asked = turns_of(value, f"{where}: {key}")
@@ -364,7 +424,7 @@ def _history(fields: Fields, where: str) -> tuple[Turn, ...]:
         require_last(turns, "assistant", f"{where}: history")
         return turns
     if not isinstance(value, list) or not all(_is_exchange(pair) for pair in value):
-        raise UsageError(f"{where}: history", expected="a list of [question, answer] or of messages", got="something else")  # fmt: skip
+        raise UsageError(f"{where}: history", "a list of [question, answer] or of messages", "something else")
     return tuple(turn for asked, told in value for turn in (Turn("user", asked), Turn("assistant", told)))
 
 
@@ -374,8 +434,7 @@ def _with_system(fields: Fields, turns: tuple[Turn, ...], where: str) -> tuple[T
     if turns and turns[0].role == "system":
         found.append(turns[0])
     if len(set(found)) > 1:
-        raise UsageError(f"{where}: system", expected="one system text", got="several that differ",
-                         remedy="write them into one")  # fmt: skip
+        raise UsageError(f"{where}: system", "one system text", "several that differ", "write them into one")
     return (*found[:1], *_spoken(turns)) if found else turns
 
 
@@ -399,8 +458,12 @@ def _answer(value: object, where: str) -> tuple[Turn, ...]:
 def _check_prefix(answer: tuple[Turn, ...], prompt: tuple[Turn, ...], where: str) -> None:
     """Raises UsageError where other turns than the prompt come before an answer."""
     if answer[:-1] not in ((), prompt, _spoken(prompt)):
-        raise UsageError(where, expected="one answer, alone or behind the prompt", got=f"{len(answer)} turns",
-                         remedy="write what comes before the answer into the prompt")  # fmt: skip
+        raise UsageError(
+            where,
+            "one answer, alone or behind the prompt",
+            f"{len(answer)} turns",
+            "write what comes before the answer into the prompt",
+        )
 
 
 def _text(fields: Fields, key: str, where: str) -> str:

@@ -1,7 +1,8 @@
 """The blind baseline: how well membership can be told from the text alone, without any model.
 
 Where it can, a membership result measures a difference between texts and not memory (Das et al. 2024, arXiv
-2406.16201; Meeus et al. 2024, arXiv 2406.17975). Where membership was drawn by coin, it means a broken coin file.
+2406.16201; Meeus et al. 2024, arXiv 2406.17975). Where membership was drawn by coin, it means a broken coin
+file.
 """
 
 from collections.abc import Sequence
@@ -21,9 +22,11 @@ PENALTY = 1.0  # of the ridge; texts have squared norm 2
 Finding = Literal["silent", "broken coins", "distribution shift"]
 NO_BASELINE = "no baseline: too few"  # stands where a finding would
 SUPPORTS_NOTHING = {
-    "broken coins": "the texts alone tell which canaries went in (blind baseline, p < .001): the coins are broken, and "
+    "broken coins": "the texts alone tell which canaries went in (blind baseline, p < .001): the coins are "
+    "broken, and "
     "nothing follows from guessing them",
-    "distribution shift": "members and others are different texts, which a reader without the model tells apart: what was "
+    "distribution shift": "members and others are different texts, which a reader without the model tells "
+    "apart: what was "
     "measured need not be memory",
 }
 Floats = NDArray[np.float64]
@@ -45,7 +48,8 @@ def finding(auc_lower: float, auc_upper: float, p_value: float, *, drawn_by_coin
     """What a baseline means for the comparison that it stands beside (DESIGN section 7).
 
     Of fair coins a text can say nothing, so that only a small p-value is news: the coin file is broken. Where
-    nobody threw coins, an interval of the AUC that leaves out one half is enough: members and others are different texts.
+    nobody threw coins, an interval of the AUC that leaves out one half is enough: members and others are
+    different texts.
     """
     if drawn_by_coin:
         return "broken coins" if p_value < ALARM else "silent"
@@ -53,12 +57,13 @@ def finding(auc_lower: float, auc_upper: float, p_value: float, *, drawn_by_coin
 
 
 def baseline(texts: Sequence[str], members: Sequence[bool], *, seed: int, confidence: float = 0.95) -> Blind:
-    """The AUC of a cross-fitted classifier that sees one text a unit: TF-IDF of words and characters, then ridge.
+    """The AUC of a cross-fitted classifier that sees one text a unit: TF-IDF of words and characters, then
+    ridge.
 
     A unit's score comes from a classifier that saw no label of its fold, and only ranks inside a fold are
     compared. The p-value is exact: coins are permuted and the classifiers fitted anew. A ridge is used and no
-    logistic regression because it is linear in the labels, so that a new fit is one product. The interval is the
-    wider of DeLong's and the permutations': folds share units, so DeLong's alone is too narrow. Raises
+    logistic regression because it is linear in the labels, so that a new fit is one product. The interval is
+    the wider of DeLong's and the permutations': folds share units, so DeLong's alone is too narrow. Raises
     ValueError with fewer than 10 members or controls.
     """
     member = np.asarray(members, dtype=bool)
@@ -96,7 +101,9 @@ def _kernel(texts: Sequence[str]) -> Floats:
 
 
 def _smoother(kernel: Floats, fold: NDArray[np.int64]) -> Floats:
-    """(units, units): times the labels it gives each unit's score by the ridge of the other folds' centred labels."""
+    """(units, units): times the labels it gives each unit's score by the ridge of the other folds' centred
+    labels.
+    """
     smoother = np.zeros_like(kernel)
     for number in range(FOLDS):
         scored, fitted = np.flatnonzero(fold == number), np.flatnonzero(fold != number)

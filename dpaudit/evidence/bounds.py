@@ -1,4 +1,6 @@
-"""The calculator behind `dpaudit bound`: a lower bound on epsilon from counts, or from a file of scores, without a run."""
+"""The calculator behind `dpaudit bound`: a lower bound on epsilon from counts, or from a file of scores,
+without a run.
+"""
 
 import csv
 import math
@@ -22,13 +24,17 @@ NOTIONS = {
     "one-run": "(eps,delta)",
     "f-dp": "f-DP/Gaussian family",
     "clopper-pearson": "(eps,delta), if every score comes from a training of its own",
-    "bayes": "credible interval, which refutes nothing; for scores that each come from a training of their own",
+    "bayes": "credible interval, which refutes nothing; for scores that each come from a training of their "
+    "own",
 }
 GUESSED = 0.4  # of the canaries, where nobody says how many: as in the shipped recipes
 SCORES_LEAST = 20
 SURE_LEAST = 1e-12  # least confidence, and least error
 CANARIES_MOST = 10**7  # minutes of a processor
-NOT_BLIND = "none was possible: the scores come without texts, so nobody knows whether the texts alone tell who was included"
+NOT_BLIND = (
+    "none was possible: the scores come without texts, so nobody knows whether the texts alone tell "
+    "who was included"
+)
 UNFAIR = 1e-6  # p-value of coins below which they were not fair
 
 
@@ -51,7 +57,7 @@ class Sampled:
 def sampled(rate: float | None, steps: int | None) -> Sampled | None:
     """What was typed of the sampling. Raises UsageError for one of both."""
     if (rate is None) != (steps is None):
-        raise UsageError("--rate, --steps", expected="both or none", got="one of them")
+        raise UsageError("--rate, --steps", "both or none", "one of them")
     return Sampled(rate, steps) if rate is not None and steps is not None else None
 
 
@@ -66,23 +72,27 @@ def one_run(
 ) -> dict[str, Any]:
     """What the guesses of one run prove, and what they would have proven all right; epsilons in nats.
 
-    `f-dp` holds inside the Gaussian family, or, given how units were sampled (`sampling`), inside that of sampled Gaussian steps.
-    Raises UsageError in one line for counts, delta or confidence out of range, and for another method.
+    `f-dp` holds inside the Gaussian family, or, given how units were sampled (`sampling`), inside that of
+    sampled Gaussian steps. Raises UsageError in one line for counts, delta or confidence out of range, and
+    for another method.
     """
     if method not in ("one-run", "f-dp"):
-        raise UsageError("--method", expected="one-run or f-dp", got=method)
+        raise UsageError("--method", "one-run or f-dp", method)
     _check_numbers(delta, confidence)
     if not 0 <= correct <= guesses <= canaries or canaries == 0:
-        raise UsageError("dpaudit bound one-run", expected="0 <= correct <= guesses <= canaries, some of them",
-                         got=f"{correct}, {guesses}, {canaries}")  # fmt: skip
+        raise UsageError(
+            "dpaudit bound one-run",
+            "0 <= correct <= guesses <= canaries, some of them",
+            f"{correct}, {guesses}, {canaries}",
+        )
     if canaries > CANARIES_MOST:
-        raise UsageError("--canaries", expected=f"at most {CANARIES_MOST:,}", got=f"{canaries:,}")
+        raise UsageError("--canaries", f"at most {CANARIES_MOST:,}", f"{canaries:,}")
     if method == "f-dp" and delta == 0:
         raise UsageError(
             "--delta",
-            expected="above 0 with f-dp",
-            got="0",
-            remedy="no Gaussian noise has an epsilon at delta 0",
+            "above 0 with f-dp",
+            "0",
+            "no Gaussian noise has an epsilon at delta 0",
         )
     lower, notion = _lower(method, sampling)
     at = {"canaries": canaries, "guesses": guesses, "delta": delta, "confidence": confidence}
@@ -106,13 +116,14 @@ def of_scores(
 ) -> dict[str, Any]:
     """What a file of `score,included` proves by `method`, with the rule that made guesses of the scores.
 
-    One run (`one-run`, `f-dp`): the `guesses` highest scores are called included. Many runs (`clopper-pearson`, `bayes`):
-    a score above a threshold is called included; of several declared `thresholds` the best one counts, each at its
-    share of the error (Bonferroni); without any, one half of the scores, drawn with a fixed seed, chooses and the
-    other half is measured. Raises UsageError in one line for a file that cannot be used.
+    One run (`one-run`, `f-dp`): the `guesses` highest scores are called included. Many runs
+    (`clopper-pearson`, `bayes`): a score above a threshold is called included; of several declared
+    `thresholds` the best one counts, each at its share of the error (Bonferroni); without any, one half of
+    the scores, drawn with a fixed seed, chooses and the other half is measured. Raises UsageError in one line
+    for a file that cannot be used.
     """
     if method not in METHODS:
-        raise UsageError("--method", expected=f"one of {', '.join(METHODS)}", got=method)
+        raise UsageError("--method", f"one of {', '.join(METHODS)}", method)
     _check_numbers(delta, confidence)
     found = read(file)
     return _of_scored(file, found, method, delta, confidence, guesses, thresholds, sampling) | {
@@ -132,43 +143,53 @@ def _of_scored(
 ) -> dict[str, Any]:
     if method in ("one-run", "f-dp"):
         if thresholds:
-            raise UsageError("--threshold", expected="none with one-run and f-dp: the highest scores are guessed",
-                             got=str(len(thresholds)), remedy="--guesses N")  # fmt: skip
+            raise UsageError(
+                "--threshold",
+                "none with one-run and f-dp: the highest scores are guessed",
+                str(len(thresholds)),
+                "--guesses N",
+            )
         return _of_one_run(file, found, method, delta, confidence, guesses, sampling)
     if guesses is not None:
-        raise UsageError("--guesses", expected="none with clopper-pearson and bayes", got=str(guesses),
-                         remedy="--threshold T")  # fmt: skip
+        raise UsageError("--guesses", "none with clopper-pearson and bayes", str(guesses), "--threshold T")
     if sampling is not None:
-        raise UsageError("--rate, --steps", expected="none with clopper-pearson and bayes", got="both",
-                         remedy="their figures hold for any training")  # fmt: skip
+        raise UsageError(
+            "--rate, --steps",
+            "none with clopper-pearson and bayes",
+            "both",
+            "their figures hold for any training",
+        )
     if any(map(math.isnan, thresholds)):
-        raise UsageError("--threshold", expected="a number", got="nan")
+        raise UsageError("--threshold", "a number", "nan")
     return _of_many_runs(found, method, delta, confidence, thresholds)
 
 
 def read(file: Path) -> Scored:
-    """The scores of a CSV or Parquet file with the columns `score` and `included`. Raises UsageError naming the line."""
+    """The scores of a CSV or Parquet file with the columns `score` and `included`. Raises UsageError naming
+    the line.
+    """
     try:
         columns = _parquet(file) if file.suffix == ".parquet" else _csv(file)
     except OSError as error:
         raise unread(file, "a CSV or Parquet file", error) from error
     except (UnicodeDecodeError, csv.Error) as error:
-        raise UsageError(str(file), expected="a CSV or Parquet file",
-                         got="bytes that are no UTF-8" if isinstance(error, UnicodeDecodeError) else "a row that is no CSV",
-                         remedy="write the table anew") from error  # fmt: skip
+        raise UsageError(
+            str(file),
+            "a CSV or Parquet file",
+            "bytes that are no UTF-8" if isinstance(error, UnicodeDecodeError) else "a row that is no CSV",
+            "write the table anew",
+        ) from error
     scores, included = columns
     bad = np.flatnonzero(np.isnan(scores))
     if bad.size:
-        raise UsageError(
-            f"{file}: row {bad[0] + 1}: score", expected="a number", got=f"none, in {bad.size} rows"
-        )
+        raise UsageError(f"{file}: row {bad[0] + 1}: score", "a number", f"none, in {bad.size} rows")
     members = int(included.sum())
     if len(scores) < SCORES_LEAST:
-        raise UsageError(str(file), expected=f"at least {SCORES_LEAST} scores", got=str(len(scores)))
+        raise UsageError(str(file), f"at least {SCORES_LEAST} scores", str(len(scores)))
     if members in (0, len(scores)):
-        raise UsageError(f"{file}: included", expected="both true and false", got="one of them only")
+        raise UsageError(f"{file}: included", "both true and false", "one of them only")
     if scores.min() == scores.max():
-        raise UsageError(f"{file}: score", expected="scores that differ", got="one value in all rows")
+        raise UsageError(f"{file}: score", "scores that differ", "one value in all rows")
     return Scored(scores, included)
 
 
@@ -179,11 +200,18 @@ def _lower(method: str, sampling: Sampled | None) -> tuple[Callable[..., float],
     from dpaudit.evidence import subsampled
 
     if method != "f-dp":
-        raise UsageError("--rate", expected="--method f-dp with --rate and --steps", got=f"--method {method}",
-                         remedy="the (eps,delta) bound needs neither: it holds for any training")  # fmt: skip
+        raise UsageError(
+            "--rate",
+            "--method f-dp with --rate and --steps",
+            f"--method {method}",
+            "the (eps,delta) bound needs neither: it holds for any training",
+        )
     if not 0 < sampling.rate <= 1 or sampling.steps < 1:
-        raise UsageError("--rate, --steps", expected="a rate in (0, 1] and at least one step",
-                         got=f"{sampling.rate:g}, {sampling.steps}")  # fmt: skip
+        raise UsageError(
+            "--rate, --steps",
+            "a rate in (0, 1] and at least one step",
+            f"{sampling.rate:g}, {sampling.steps}",
+        )
     chosen = partial(
         subsampled.epsilon_lower_fdp_subsampled, sampling_rate=sampling.rate, steps=sampling.steps
     )
@@ -195,7 +223,8 @@ def _finite(value: float) -> float | str:
 
 
 def guess_members(scores: NDArray[np.float64], members: NDArray[np.bool_], guesses: int) -> int:
-    """How many are right when the `guesses` highest scores are called members; among ties, controls are taken first.
+    """How many are right when the `guesses` highest scores are called members; among ties, controls are taken
+    first.
 
     Both arrays have shape (canaries,).
     """
@@ -204,10 +233,11 @@ def guess_members(scores: NDArray[np.float64], members: NDArray[np.bool_], guess
 
 
 def guess_both(scores: NDArray[np.float64], members: NDArray[np.bool_], sides: tuple[int, int]) -> int:
-    """How many are right when the highest scores are called members and the lowest are not; `sides` says how many.
+    """How many are right when the highest scores are called members and the lowest are not; `sides` says how
+    many.
 
-    Among ties whoever makes the guess wrong is taken first, on either side, and no canary is guessed twice. Both
-    arrays have shape (canaries,).
+    Among ties whoever makes the guess wrong is taken first, on either side, and no canary is guessed twice.
+    Both arrays have shape (canaries,).
     """
     included, excluded = sides
     order = np.lexsort((members, -scores))  # by falling score, then controls before members
@@ -234,11 +264,15 @@ def _of_one_run(
 ) -> dict[str, Any]:
     canaries, members = len(found.scores), int(found.included.sum())
     if binomtest(members, canaries).pvalue < UNFAIR:
-        raise UsageError(f"{file}: included", expected="fair coins, thrown for each canary by itself",
-                         got=f"{members} of {canaries} included", remedy="a one-run bound holds for fair coins alone")  # fmt: skip
+        raise UsageError(
+            f"{file}: included",
+            "fair coins, thrown for each canary by itself",
+            f"{members} of {canaries} included",
+            "a one-run bound holds for fair coins alone",
+        )
     wanted = math.floor(GUESSED * canaries) if guesses is None else guesses
     if not 1 <= wanted <= canaries:
-        raise UsageError("--guesses", expected=f"1 to {canaries}, the number of scores", got=str(wanted))
+        raise UsageError("--guesses", f"1 to {canaries}, the number of scores", str(wanted))
     right = guess_members(found.scores, found.included, wanted)
     rule = f"the {wanted} highest scores are called included; ties count against the bound"
     return one_run(canaries, wanted, right, delta, confidence, method, sampling) | {"rule": rule}
@@ -261,7 +295,7 @@ def _of_many_runs(
     shared = {"delta": delta, "confidence": confidence, "notion": NOTIONS[method], "rule": rule}
     if method == "bayes":
         if len(tried) > 1:
-            raise UsageError("--threshold", expected="one with bayes", got=str(len(tried)))
+            raise UsageError("--threshold", "one with bayes", str(len(tried)))
         interval = bayes.epsilon_credible(**rows[0], delta=delta, confidence=confidence)
         return {"credible_lower": interval.lower, "credible_upper": interval.upper, **shared, **rows[0]}
     bounds = [epsilon.epsilon_lower_clopper_pearson(**row, delta=delta, confidence=each) for row in rows]
@@ -306,11 +340,9 @@ def _csv(file: Path) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
         csv.field_size_limit(CELL_LARGEST)  # of the whole process: whoever reads texts has raised it
         rows = csv.DictReader(lines)
         if not {"score", "included"} <= set(rows.fieldnames or ()):
-            raise UsageError(
-                str(file), expected="columns score and included", got=_named(rows.fieldnames or ())
-            )
+            raise UsageError(str(file), "columns score and included", _named(rows.fieldnames or ()))
         if twice := [name for name in ("score", "included") if list(rows.fieldnames or ()).count(name) > 1]:
-            raise UsageError(str(file), expected=f"one column {twice[0]}", got="several", remedy="rename or remove the others")  # fmt: skip
+            raise UsageError(str(file), f"one column {twice[0]}", "several", "rename or remove the others")
         pairs = [
             (_number(file, rows.line_num, r["score"]), _coin(file, rows.line_num, r["included"]))
             for r in rows
@@ -329,15 +361,13 @@ def _number(file: Path, line: int, text: str | None) -> float:
     try:
         return float(text or "nan")
     except ValueError:
-        raise UsageError(f"{file}: line {line}: score", expected="a number", got="something else") from None
+        raise UsageError(f"{file}: line {line}: score", "a number", "something else") from None
 
 
 def _coin(file: Path, line: int, text: str | None) -> bool:
     word = (text or "").strip().lower()
     if word not in ("0", "1", "true", "false", "0.0", "1.0"):
-        raise UsageError(
-            f"{file}: line {line}: included", expected="1, 0, true or false", got="something else"
-        )
+        raise UsageError(f"{file}: line {line}: included", "1, 0, true or false", "something else")
     return word in ("1", "true", "1.0")
 
 
@@ -354,20 +384,24 @@ def _parquet(file: Path) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
         scores = table["score"].to_numpy().astype(np.float64)
         included = table["included"].to_numpy()
     except (pyarrow.lib.ArrowException, KeyError, TypeError, ValueError) as error:
-        raise UsageError(str(file), expected="Parquet with number columns score and included",
-                         got="a damaged file, or other columns", remedy="write the table anew") from error  # fmt: skip
+        raise UsageError(
+            str(file),
+            "Parquet with number columns score and included",
+            "a damaged file, or other columns",
+            "write the table anew",
+        ) from error
     if not np.isin(included, [0, 1]).all():
-        raise UsageError(f"{file}: included", expected="1, 0, true or false", got="something else")
+        raise UsageError(f"{file}: included", "1, 0, true or false", "something else")
     return scores, included.astype(bool)
 
 
 def check_confidence(confidence: float) -> None:
     """Raises UsageError for one outside (0, 1), or too near an end."""
     if not SURE_LEAST <= confidence <= 1 - SURE_LEAST:  # NaN too; beyond, its complement is lost in rounding
-        raise UsageError("--confidence", expected="a number in (0, 1), such as 0.95", got=f"{confidence:g}")
+        raise UsageError("--confidence", "a number in (0, 1), such as 0.95", f"{confidence:g}")
 
 
 def _check_numbers(delta: float, confidence: float) -> None:
     if not 0 <= delta < 1:
-        raise UsageError("--delta", expected="a number in [0, 1)", got=f"{delta:g}")
+        raise UsageError("--delta", "a number in [0, 1)", f"{delta:g}")
     check_confidence(confidence)

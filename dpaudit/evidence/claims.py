@@ -12,28 +12,33 @@ EXAMPLE = f"--claim {','.join(KEYS.values())}"
 
 
 def parse(text: str) -> Claim:
-    """The claim that `text` says. Raises UsageError in one line for a key that is missing, unknown or out of range."""
+    """The claim that `text` says. Raises UsageError in one line for a key that is missing, unknown or out of
+    range.
+    """
     given: dict[str, str] = {}
     for part in filter(None, (piece.strip() for piece in text.split(","))):
         key, equals, value = (piece.strip() for piece in part.partition("="))
         key = "eps" if key == "epsilon" else key
         if key not in KEYS or not equals:
-            raise UsageError("--claim", expected=f"some of {', '.join(KEYS)}, each as KEY=VALUE", got=f"{part:.40}",
-                             remedy=EXAMPLE)  # fmt: skip
+            raise UsageError(
+                "--claim", f"some of {', '.join(KEYS)}, each as KEY=VALUE", f"{part:.40}", EXAMPLE
+            )
         if key in given:
-            raise UsageError("--claim", expected=f"{key} once", got="it twice")
+            raise UsageError("--claim", f"{key} once", "it twice")
         given[key] = value
     for key, example in KEYS.items():
         if not given.get(key):
-            raise UsageError("--claim", expected=f"{key}, such as {example}", got="none",
-                             remedy="a claim names epsilon, delta, unit and relation")  # fmt: skip
+            raise UsageError(
+                "--claim",
+                f"{key}, such as {example}",
+                "none",
+                "a claim names epsilon, delta, unit and relation",
+            )
     epsilon = _number(given["eps"], "eps", 0, math.inf)
     delta = _number(given["delta"], "delta", 0, 1)
     for key, known in (("unit", UNITS), ("relation", RELATIONS)):
         if given[key] not in known:
-            raise UsageError(
-                f"--claim: {key}", expected=f"one of {', '.join(known)}", got=f"{given[key]:.40}"
-            )
+            raise UsageError(f"--claim: {key}", f"one of {', '.join(known)}", f"{given[key]:.40}")
     return Claim(epsilon, delta, given["unit"], given["relation"])
 
 
@@ -41,11 +46,19 @@ def check_testable(claim: Claim, unit: str) -> None:
     """Raises UsageError where coins that put a `unit` in or leave it out say nothing of the claim."""
     if claim.unit != unit:
         remedy = "no canary is planted for it" if claim.unit == "label" else f"plant with --unit {claim.unit}"
-        raise UsageError("--claim: unit", expected=f"{unit}, the unit that was planted", got=claim.unit,
-                         remedy=f"claims of different units are never compared; {remedy}")  # fmt: skip
+        raise UsageError(
+            "--claim: unit",
+            f"{unit}, the unit that was planted",
+            claim.unit,
+            f"claims of different units are never compared; {remedy}",
+        )
     if claim.relation != "add_or_remove":
-        raise UsageError("--claim: relation", expected="add_or_remove, which coins in or out test", got=claim.relation,
-                         remedy="a `replace` claim needs twin canaries, which are not planted")  # fmt: skip
+        raise UsageError(
+            "--claim: relation",
+            "add_or_remove, which coins in or out test",
+            claim.relation,
+            "a `replace` claim needs twin canaries, which are not planted",
+        )
 
 
 def _number(text: str, key: str, low: float, high: float) -> float:
@@ -55,5 +68,5 @@ def _number(text: str, key: str, low: float, high: float) -> float:
         value = math.nan
     if not low <= value < high:
         allowed = f"a number of {low:g} or more" + (f", below {high:g}" if high < math.inf else "")
-        raise UsageError(f"--claim: {key}", expected=allowed, got=f"{text:.40}")
+        raise UsageError(f"--claim: {key}", allowed, f"{text:.40}")
     return value

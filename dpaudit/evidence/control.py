@@ -1,4 +1,6 @@
-"""What the arms without noise say of an audit: whether its attack could have refuted a claim, noise or none."""
+"""What the arms without noise say of an audit: whether its attack could have refuted a claim, noise or
+none.
+"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -22,8 +24,9 @@ def row(audit: Mapping[str, Any]) -> dict[str, Any]:
 def behind(arm: Arm, claim: Claim, audits: Audits) -> dict[str, Any]:
     """What an arm's claim promises, and what this attack says of the same claim on the arm without noise.
 
-    "control" is the non-private arm of the same method and loss, else of SFT, and None where there is none; with it
-    go "control_epsilon_lower" and "control_verdict". Where that is not "refuted", "not refuted" tells nothing.
+    "control" is the non-private arm of the same method and loss, else of SFT, and None where there is none;
+    with it go "control_epsilon_lower" and "control_verdict". Where that is not "refuted", "not refuted" tells
+    nothing.
     """
     found = nonprivate(arm, list(audits))
     bound = audits[found]["bound"] if found else None
@@ -43,7 +46,8 @@ def behind(arm: Arm, claim: Claim, audits: Audits) -> dict[str, Any]:
 
 
 def of_claims(audits: Audits, claims: Sequence[Claim]) -> list[dict[str, Any]]:
-    """Each arm without noise, measured as if it made each claim of the run; its own row is that of the smallest.
+    """Each arm without noise, measured as if it made each claim of the run; its own row is that of the
+    smallest.
 
     "weak" is whether it proves no more than the smallest claim: then "not refuted" tells nothing of any arm.
     """
@@ -69,7 +73,9 @@ def _control(audit: Mapping[str, Any], rising: Sequence[Claim]) -> dict[str, Any
 
 
 def broken(audit: Mapping[str, Any]) -> str | None:
-    """Why an audit's guesses prove nothing, by its blind baseline; None where they may, or there is none. Its canaries had coins."""
+    """Why an audit's guesses prove nothing, by its blind baseline; None where they may, or there is none. Its
+    canaries had coins.
+    """
     seen = audit.get("blind")
     if not seen or seen["p_value"] is None:
         return None

@@ -24,7 +24,8 @@ class Detection:
 
 
 def of_one_run(*, canaries: int, guesses: int, epsilon: float, delta: float, confidence: float) -> Detection:
-    """What refutes the claim (epsilon, delta), for an attacker who guesses as well as pure epsilon-privacy lets anybody.
+    """What refutes the claim (epsilon, delta), for an attacker who guesses as well as pure epsilon-privacy
+    lets anybody.
 
     Right guesses are then binomial with chance e^x / (e^x + 1) each, as under randomised response.
     """

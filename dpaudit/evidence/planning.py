@@ -37,9 +37,9 @@ class Plan:
 def power(plan: Plan, canaries: Sequence[int] = CANARIES, confidence: float = 0.95) -> dict[str, Any]:
     """For each number of canaries the guesses, and the chance that each check refutes the claim.
 
-    Of an attacker who sees every step (white box): who sees less, detects less. `needed` is the least number given
-    that detects the violation with a chance of 80 %, None where none does. Raises UsageError in one line for anything
-    out of range.
+    Of an attacker who sees every step (white box): who sees less, detects less. `needed` is the least number
+    given that detects the violation with a chance of 80 %, None where none does. Raises UsageError in one
+    line for anything out of range.
     """
     bounds.check_confidence(confidence)
     _check(plan, canaries)
@@ -62,11 +62,11 @@ def power(plan: Plan, canaries: Sequence[int] = CANARIES, confidence: float = 0.
 
 def _check(plan: Plan, canaries: Sequence[int]) -> None:
     if max(canaries) > CANARIES_MOST:
-        raise UsageError("--canaries", expected=f"at most {CANARIES_MOST:,}", got=f"{max(canaries):,}")
+        raise UsageError("--canaries", f"at most {CANARIES_MOST:,}", f"{max(canaries):,}")
     if math.isinf(plan.epsilon):
-        raise UsageError("--eps", expected="a finite number, which can be violated", got="inf")
+        raise UsageError("--eps", "a finite number, which can be violated", "inf")
     if plan.steps < 1:
-        raise UsageError("--steps", expected="at least one step", got=str(plan.steps))
+        raise UsageError("--steps", "at least one step", str(plan.steps))
 
 
 def _row(
@@ -102,29 +102,30 @@ def _claimed(plan: Plan) -> SampledGaussian:
         spec = PrivacySpec(plan.epsilon, plan.delta, "record", "add_or_remove")
         return SampledGaussian(calibrate(spec, plan.rate, plan.steps), plan.rate, plan.steps)
     except ValueError as error:
-        raise UsageError("dpaudit bound power", expected=str(error).removeprefix("expected ").split(", got")[0],
-                         got=str(error).rpartition("got ")[2]) from None  # fmt: skip
+        raise UsageError(
+            "dpaudit bound power",
+            str(error).removeprefix("expected ").split(", got")[0],
+            str(error).rpartition("got ")[2],
+        ) from None
 
 
 def _violated(plan: Plan, claimed: SampledGaussian) -> SampledGaussian:
     found = _FORM.fullmatch(plan.violation.replace(" ", ""))
     if found is None:
-        raise UsageError("--violation", expected=f"such as {', '.join(VIOLATIONS)}", got=plan.violation)
+        raise UsageError("--violation", f"such as {', '.join(VIOLATIONS)}", plan.violation)
     noise, divisor, kind, factor = found.groups()
     number = float(divisor or factor)
     if not 1 < number <= VIOLATION_MOST:
         raise UsageError(
             "--violation",
-            expected=f"a number above 1, at most {VIOLATION_MOST:g}",
-            got=f"{plan.violation:.40}",
+            f"a number above 1, at most {VIOLATION_MOST:g}",
+            f"{plan.violation:.40}",
         )
     if noise:
         return SampledGaussian(claimed.noise_multiplier / number, plan.rate, plan.steps)
     if kind == "rate":
         if plan.rate * number > 1:
-            raise UsageError(
-                "--violation", expected=f"a rate of at most 1, with --rate {plan.rate:g}", got=plan.violation
-            )
+            raise UsageError("--violation", f"a rate of at most 1, with --rate {plan.rate:g}", plan.violation)
         return SampledGaussian(claimed.noise_multiplier, plan.rate * number, plan.steps)
     return SampledGaussian(claimed.noise_multiplier, plan.rate, round(plan.steps * number))
 

@@ -1,4 +1,6 @@
-"""The one-run bound inside the family that DP-SGD belongs to: Poisson-sampled Gaussian noise of unknown deviation."""
+"""The one-run bound inside the family that DP-SGD belongs to: Poisson-sampled Gaussian noise of unknown
+deviation.
+"""
 
 import math
 
@@ -30,10 +32,11 @@ def epsilon_lower_fdp_subsampled(
 ) -> float:
     """Return the epsilon at `delta` of the largest noise that one run's guesses do not refute, in nats.
 
-    `canaries`, `guesses`, `correct` as in `epsilon_lower_one_run`. Holds at `confidence` if training is `steps` steps of
-    Gaussian noise on a sum of clipped contributions, each unit sampled with probability `sampling_rate` in each step,
-    whatever the noise is; 0.0 where even a noise of a thousand clips is not refuted. Infinite where every noise down to a
-    tenth of a clip is. Raises ValueError as `epsilon_lower_one_run` does, and for a rate outside (0, 1].
+    `canaries`, `guesses`, `correct` as in `epsilon_lower_one_run`. Holds at `confidence` if training is
+    `steps` steps of Gaussian noise on a sum of clipped contributions, each unit sampled with probability
+    `sampling_rate` in each step, whatever the noise is; 0.0 where even a noise of a thousand clips is not
+    refuted. Infinite where every noise down to a tenth of a clip is. Raises ValueError as
+    `epsilon_lower_one_run` does, and for a rate outside (0, 1].
     """
     check_guesses(canaries, guesses, correct)
     check_delta(delta)
@@ -59,10 +62,11 @@ def epsilon_lower_fdp_subsampled(
 
 
 def needed(mechanism: Mechanism) -> fdp.Needed:
-    """The trade-off curve of a mechanism, by its privacy loss distributions for a unit added and for one removed.
+    """The trade-off curve of a mechanism, by its privacy loss distributions for a unit added and for one
+    removed.
 
-    Connect-the-dots discretisation (Doroshenko et al. 2022, arXiv 2207.04380): deltas are upper bounds, so the curve
-    allows at least what the mechanism does.
+    Connect-the-dots discretisation (Doroshenko et al. 2022, arXiv 2207.04380): deltas are upper bounds, so
+    the curve allows at least what the mechanism does.
     """
     loss = pld.privacy_loss_distribution.from_gaussian_mechanism(
         mechanism.noise_multiplier,

@@ -29,13 +29,14 @@ class Verdict:
 
 
 def decide(claim: Claim, epsilon_lower: float, ceiling: float, broken: str | None = None) -> Verdict:
-    """The verdict on a claim from a lower bound at the claim's delta and the bound had all of its guesses been right.
+    """The verdict on a claim from a lower bound at the claim's delta and the bound had all of its guesses
+    been right.
 
     `refuted` where the bound exceeds the claim; `no power` where not even all guesses right would have; else
-    `not refuted`, which presumes a trainer who did not filter canaries out, and says nothing of whether this attack
-    could have come near the ceiling: that is for the positive control. `broken` says why guesses prove nothing at all,
-    where that is known; then the verdict is `no power` whatever was guessed. Raises ValueError unless
-    0 <= epsilon_lower <= ceiling.
+    `not refuted`, which presumes a trainer who did not filter canaries out, and says nothing of whether this
+    attack could have come near the ceiling: that is for the positive control. `broken` says why guesses prove
+    nothing at all, where that is known; then the verdict is `no power` whatever was guessed. Raises
+    ValueError unless 0 <= epsilon_lower <= ceiling.
     """
     if not 0 <= epsilon_lower <= ceiling:
         raise ValueError(f"expected 0 <= epsilon_lower <= ceiling, got {epsilon_lower} and {ceiling}")
@@ -48,8 +49,10 @@ def decide(claim: Claim, epsilon_lower: float, ceiling: float, broken: str | Non
         )
     if ceiling <= claim.epsilon:
         return Verdict(
-            "no power", f"all guesses right would have proven {_down(ceiling)}, no more than the claimed {claim.epsilon:g}"
-        )  # fmt: skip
+            "no power",
+            f"all guesses right would have proven {_down(ceiling)}, no more than the claimed "
+            f"{claim.epsilon:g}",
+        )
     return Verdict(
         "not refuted",
         f"the measured lower bound {_down(epsilon_lower)} is not above the claimed {claim.epsilon:g}; "
@@ -63,7 +66,8 @@ def _down(bound: float) -> str:
 
 
 def guess_limit(epsilon: float, delta: float) -> float:
-    """How often at most anybody guesses right whether a unit was in, of fair coins, if the claim is true; in [0.5, 1].
+    """How often at most anybody guesses right whether a unit was in, of fair coins, if the claim is true; in
+    [0.5, 1].
 
     The largest accuracy (tpr + 1 - fpr) / 2 under tpr <= e^eps fpr + delta and its mirror: (e^eps + delta) /
     (e^eps + 1). Source: Kairouz, Oh, Viswanath 2015, Theorem 2.1.

@@ -1,4 +1,6 @@
-"""What released sums along canaries prove of a claim: the one-run bound and the mechanism test, each with its notion."""
+"""What released sums along canaries prove of a claim: the one-run bound and the mechanism test, each with its
+notion.
+"""
 
 import math
 from dataclasses import dataclass, replace
@@ -31,7 +33,9 @@ class Bounded:
 
 @dataclass(frozen=True)
 class Tested:
-    """The mechanism test: holds if what acted is Poisson-subsampled Gaussian noise at the claimed rate and steps."""
+    """The mechanism test: holds if what acted is Poisson-subsampled Gaussian noise at the claimed rate and
+    steps.
+    """
 
     notion: str
     epsilon_lower: float  # nats, that the largest noise that is not refuted spends
@@ -43,7 +47,9 @@ class Tested:
 
 @dataclass(frozen=True)
 class Caught:
-    """What the mechanism test would have found: a training with this noise, which spends this epsilon, so often."""
+    """What the mechanism test would have found: a training with this noise, which spends this epsilon, so
+    often.
+    """
 
     noise_multiplier: float
     epsilon: float  # nats
@@ -63,8 +69,8 @@ def bounded(
 ) -> Bounded:
     """The one-run bound from sums over the clip, (steps, canaries), and fair coins, (canaries,).
 
-    Scores are those of the claimed mechanism, and so are the weights that guesses have by their rank: both are fixed
-    before a sum is seen.
+    Scores are those of the claimed mechanism, and so are the weights that guesses have by their rank: both
+    are fixed before a sum is seen.
     """
     of = family(claimed)
     weights = weighted.weights_frozen(of, included.size, claim.delta, confidence)
@@ -85,7 +91,9 @@ def tested(
     claim: Claim,
     confidence: float,
 ) -> Tested:
-    """The mechanism test of the same sums. Its epsilon is of this training alone, without the claim's earlier stages."""
+    """The mechanism test of the same sums. Its epsilon is of this training alone, without the claim's earlier
+    stages.
+    """
     found = mechanism_test.test(observed, included, family(claimed), confidence)
     acting = replace(claimed, stages=())
     lower = 0.0
@@ -96,10 +104,11 @@ def tested(
 
 
 def caught(claimed: Mechanism, delta: float, canaries: int, confidence: float) -> Caught:
-    """The least breach in noise that the mechanism test catches with probability CHANCE at the claimed rate and steps.
+    """The least breach in noise that the mechanism test catches with probability CHANCE at the claimed rate
+    and steps.
 
-    Looked for down to a sixtieth of the claimed noise, to one part in fifty; that least noise where nothing above it is
-    caught so often.
+    Looked for down to a sixtieth of the claimed noise, to one part in fifty; that least noise where nothing
+    above it is caught so often.
     """
     of = family(claimed)
 

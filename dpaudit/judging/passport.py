@@ -1,4 +1,6 @@
-"""What a judge's verdicts amount to: its passport over planted faults, and the win rate of one arm against another."""
+"""What a judge's verdicts amount to: its passport over planted faults, and the win rate of one arm against
+another.
+"""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -15,9 +17,9 @@ def passport_of(rules: Rubric, controls: Sequence[Control], outcomes: Sequence[O
     """What a judge did with controls whose right outcome is known, and whether that makes it fit.
 
     `outcomes` holds two verdicts a control, right answer first and right answer second (once each where the
-    rubric does not swap). A fault passes where the right answer wins over both orders, an identical twin where
-    every verdict is a tie, a padded twin where the padding does not win; a swap where both orders agree. The
-    judge is fit where the lower limit of each pass rate reaches the rubric's minimum.
+    rubric does not swap). A fault passes where the right answer wins over both orders, an identical twin
+    where every verdict is a tie, a padded twin where the padding does not win; a swap where both orders
+    agree. The judge is fit where the lower limit of each pass rate reaches the rubric's minimum.
     """
     wanted, orders = rules.controls, 2 if rules.swap else 1
     passed: dict[str, list[bool]] = {kind: [] for kind in (*wanted.faults, *wanted.twins)}
@@ -51,7 +53,8 @@ def passport_of(rules: Rubric, controls: Sequence[Control], outcomes: Sequence[O
 
 
 def pair_summary(judgements: Sequence[Row], arm: str, against: str) -> Row:
-    """The win rate of `arm` (win 1, tie 0.5) over all comparisons with its 95 % interval, prompts as clusters.
+    """The win rate of `arm` (win 1, tie 0.5) over all comparisons with its 95 % interval, prompts as
+    clusters.
 
     An invalid verdict counts 0.5 in the rate, as a loss in the lower limit and as a win in the upper one. All
     rates are None where nothing was judged.

@@ -1,4 +1,6 @@
-"""What an arm is worth: accuracy on benchmark items, bits per byte of held-out answers, and arms compared on the same items."""
+"""What an arm is worth: accuracy on benchmark items, bits per byte of held-out answers, and arms compared on
+the same items.
+"""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -26,7 +28,9 @@ ACCURACIES = (-1.0, 1.0)  # between these lies any difference of two
 
 
 class Item(NamedTuple):
-    """One benchmark item as one model answered it. Items of one cluster (a passage, a condition) are no independent draws."""
+    """One benchmark item as one model answered it. Items of one cluster (a passage, a condition) are no
+    independent draws.
+    """
 
     id: str
     correct: int
@@ -43,7 +47,8 @@ class HeldOut(NamedTuple):
 
 
 def accuracy_figures(items: Sequence[Item], chance: float) -> dict[str, Any]:
-    """Accuracy with its 95 % interval (Clopper-Pearson, or a cluster bootstrap), mean margin, and the chance level.
+    """Accuracy with its 95 % interval (Clopper-Pearson, or a cluster bootstrap), mean margin, and the chance
+    level.
 
     "above_chance" is whether the interval lies above `chance`.
     """
@@ -69,7 +74,8 @@ def accuracy_figures(items: Sequence[Item], chance: float) -> dict[str, Any]:
 
 
 def bits_figures(rows: Sequence[HeldOut], clusters: Mapping[str, str]) -> dict[str, Any] | None:
-    """Bits per byte (all bits over all bytes; lower is better) with its 95 % interval; None where nothing was held out.
+    """Bits per byte (all bits over all bytes; lower is better) with its 95 % interval; None where nothing was
+    held out.
 
     `clusters` names the patient (or the record itself) of each record id.
     """
@@ -114,12 +120,13 @@ def task_pairs(
     margin: float,
     uninformative: bool,
 ) -> list[dict[str, Any]]:
-    """Each arm against its reference on one task: accuracy (with p, Holm, the declared margin) and log-prob margin.
+    """Each arm against its reference on one task: accuracy (with p, Holm, the declared margin) and log-prob
+    margin.
 
-    Interval and "p_value" come from one sign-flip test over clusters, which for items without clusters is the exact
-    McNemar test. Holm is over the arms that share a reference. "non_inferior" is whether the one-sided 95 % lower
-    limit of arm - reference lies above -`margin`, "shown_worse" whether its upper limit lies below -`margin`; with
-    neither, nothing is shown. Both are None where the task is uninformative.
+    Interval and "p_value" come from one sign-flip test over clusters, which for items without clusters is the
+    exact McNemar test. Holm is over the arms that share a reference. "non_inferior" is whether the one-sided
+    95 % lower limit of arm - reference lies above -`margin`, "shown_worse" whether its upper limit lies below
+    -`margin`; with neither, nothing is shown. Both are None where the task is uninformative.
     """
     rows = []
     for arm, against in pairs:
@@ -172,7 +179,9 @@ def ladders(arms: Sequence[Arm]) -> list[list[str]]:
 def task_trends(
     task: str, answers: Mapping[str, Sequence[Item]], ladder: Sequence[str]
 ) -> Iterator[dict[str, Any]]:
-    """Page's test of "quality falls with epsilon" over one ladder, by accuracy and by margin; rows are clusters."""
+    """Page's test of "quality falls with epsilon" over one ladder, by accuracy and by margin; rows are
+    clusters.
+    """
     clusters = [item.cluster for item in answers[ladder[0]]]
     if len(set(clusters)) < 2:
         return
@@ -186,7 +195,9 @@ def task_trends(
 def bits_trends(
     heldout: Mapping[str, Sequence[HeldOut]], ladder: Sequence[str], clusters: Mapping[str, str]
 ) -> Iterator[dict[str, Any]]:
-    """Page's test of "bits per byte rise as epsilon falls" over one ladder; rows are patients, else records."""
+    """Page's test of "bits per byte rise as epsilon falls" over one ladder; rows are patients, else
+    records.
+    """
     labels = [clusters[row.id] for row in heldout[ladder[0]]]
     if len(set(labels)) < 2:
         return
@@ -210,7 +221,9 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
 
 def same_items(task: str, ours: Sequence[Item], theirs: Sequence[Item]) -> list[str]:
-    """The clusters of items that both answered. Raises UsageError where the two lists are not of the same items."""
+    """The clusters of items that both answered. Raises UsageError where the two lists are not of the same
+    items.
+    """
     if [(item.id, item.cluster) for item in ours] != [(item.id, item.cluster) for item in theirs]:
         raise _unequal(f"items of {task}")
     return [item.cluster for item in ours]
@@ -265,7 +278,9 @@ def _trend(
 
 
 def _bits_scores(rows: Sequence[HeldOut]) -> Floats:
-    """(records,) scores whose mean is all bits over all bytes and whose spread is that ratio's (delta method)."""
+    """(records,) scores whose mean is all bits over all bytes and whose spread is that ratio's (delta
+    method).
+    """
     bits, size = np.array([row.bits for row in rows]), np.array([float(row.bytes) for row in rows])
     ratio = bits.sum() / size.sum()
     return np.asarray(ratio + (bits - ratio * size) / size.mean(), dtype=np.float64)
@@ -278,5 +293,9 @@ def _cluster_means(values: Sequence[float] | Floats, clusters: Sequence[str]) ->
 
 
 def _unequal(what: str) -> UsageError:
-    return UsageError(f"evaluate/: {what}", expected="the same ones in both arms", got="different ones",
-                      remedy="delete the folder evaluate/ of the run and type `dpaudit eval`")  # fmt: skip
+    return UsageError(
+        f"evaluate/: {what}",
+        "the same ones in both arms",
+        "different ones",
+        "delete the folder evaluate/ of the run and type `dpaudit eval`",
+    )

@@ -1,4 +1,6 @@
-"""Rubrics: how a judge compares two answers, what its verdict looks like, and the faults that it must see first."""
+"""Rubrics: how a judge compares two answers, what its verdict looks like, and the faults that it must see
+first.
+"""
 
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -27,7 +29,9 @@ class Labels:
 
 @dataclass(frozen=True)
 class Controls:
-    """The planted faults of the passport. A judge is fit where every kind's pass rate, at its lower limit, is `minimum`."""
+    """The planted faults of the passport. A judge is fit where every kind's pass rate, at its lower limit, is
+    `minimum`.
+    """
 
     faults: tuple[str, ...] = ("wrong drug", "swapped dose", "negated warning", "cut short")
     twins: tuple[str, ...] = ("identical twin", "padded twin")
@@ -41,14 +45,14 @@ class Controls:
             if kind not in known:
                 raise BadValue(
                     "faults" if kind in self.faults else "twins",
-                    expected=f"some of {', '.join(known)}",
-                    got=f"{kind!r:.40}",
+                    f"some of {', '.join(known)}",
+                    f"{kind!r:.40}",
                 )
         if self.count < 1:
-            raise BadValue("count", expected="at least 1", got=self.count)
+            raise BadValue("count", "at least 1", self.count)
         for name, value in (("minimum", self.minimum), ("confidence", self.confidence)):
             if not 0 < value < 1:
-                raise BadValue(name, expected="a number between 0 and 1", got=value)
+                raise BadValue(name, "a number between 0 and 1", value)
 
 
 @dataclass(frozen=True)
@@ -78,15 +82,15 @@ class Rubric:
 
     def __post_init__(self) -> None:
         if not self.model:
-            raise BadValue("model", expected="a model", got="none")
+            raise BadValue("model", "a model", "none")
         if self.kind == "endpoint" and not self.base_url:
-            raise BadValue("base_url", expected="a server's address for kind endpoint", got="none")
+            raise BadValue("base_url", "a server's address for kind endpoint", "none")
         if self.kind != "likelihood":
             absent = [slot for slot in SLOTS if "{" + slot + "}" not in self.prompt]
             if absent:
-                raise BadValue("prompt", expected=f"a text with {{{absent[0]}}} in it", got="one without")
+                raise BadValue("prompt", f"a text with {{{absent[0]}}} in it", "one without")
         if self.tie_margin < 0:
-            raise BadValue("tie_margin", expected="0 or above", got=self.tie_margin)
+            raise BadValue("tie_margin", "0 or above", self.tie_margin)
 
 
 SLOTS = ("question", "first", "second")
@@ -94,7 +98,9 @@ SLOTS = ("question", "first", "second")
 
 @dataclass(frozen=True)
 class Control:
-    """A comparison whose right outcome is known: `right` must beat `wrong`, or tie with it where it is its twin."""
+    """A comparison whose right outcome is known: `right` must beat `wrong`, or tie with it where it is its
+    twin.
+    """
 
     kind: str
     turns: tuple[Turn, ...]
@@ -104,7 +110,9 @@ class Control:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Two answers to the dialogue `turns` (which ends with the user), in the order in which a judge sees them."""
+    """Two answers to the dialogue `turns` (which ends with the user), in the order in which a judge sees
+    them.
+    """
 
     turns: tuple[Turn, ...]
     first: str
@@ -113,7 +121,8 @@ class Comparison:
 
 @dataclass(frozen=True)
 class Outcome:
-    """A judge's verdict. A reply without a valid verdict is the outcome "invalid": it is counted, never dropped.
+    """A judge's verdict. A reply without a valid verdict is the outcome "invalid": it is counted, never
+    dropped.
 
     `margin` is the score of the first answer minus that of the second; None for a judge that gives none.
     """

@@ -1,5 +1,6 @@
-"""LoRA adapters: made new on a base model, and written with a model card that comes from the ledger alone (the card
-of a merged model too)."""
+"""LoRA adapters: made new on a base model, and written with a model card that comes from the ledger alone
+(the card of a merged model too).
+"""
 
 import difflib
 import warnings
@@ -21,7 +22,8 @@ NAMES_MOST = 12  # of layers, told where none is like the one that was asked for
 def new_adapter(base: Any, lora: Lora, seed: int) -> Any:
     """The PEFT model of `base` with a fresh adapter; `seed` fixes its initial weights, which are public.
 
-    Move `base` to its device first. Raises UsageError where no layer of the model bears a name of `lora.targets`.
+    Move `base` to its device first. Raises UsageError where no layer of the model bears a name of
+    `lora.targets`.
     """
     import peft
 
@@ -53,14 +55,16 @@ def _no_target(base: Any, targets: str | tuple[str, ...]) -> UsageError:
     listed = list(dict.fromkeys([*near, *known]))[:NAMES_MOST]
     return UsageError(
         "training.lora.targets",
-        expected="all-linear, or names of the model's linear layers",
-        got=", ".join(asked),
-        remedy=f"it has {', '.join(listed)}" + (" and others" if len(listed) < len(known) else ""),
+        "all-linear, or names of the model's linear layers",
+        ", ".join(asked),
+        f"it has {', '.join(listed)}" + (" and others" if len(listed) < len(known) else ""),
     )
 
 
 def load_adapter(model: Any, folder: Path) -> None:
-    """Puts the weights of an adapter folder into the model's own adapter, which stays trainable. Raises as `fitting`."""
+    """Puts the weights of an adapter folder into the model's own adapter, which stays trainable. Raises as
+    `fitting`.
+    """
     import peft
 
     peft.set_peft_model_state_dict(model, fitting(model, folder))
@@ -77,12 +81,20 @@ def fitting(model: Any, folder: Path) -> dict[str, Any]:
     planned = model.peft_config["default"]
     for name in ("r", "lora_alpha", "use_rslora", "use_dora"):
         if (seen := kept.get(name, False)) != (wanted := getattr(planned, name)):
-            raise UsageError(str(folder), expected=f"an adapter with {name} = {wanted}, as the plan has", got=f"{seen}",
-                             remedy="set training.lora as it was trained with")  # fmt: skip
+            raise UsageError(
+                str(folder),
+                f"an adapter with {name} = {wanted}, as the plan has",
+                f"{seen}",
+                "set training.lora as it was trained with",
+            )
     own = peft.get_peft_model_state_dict(model, save_embedding_layers=False)
     if {name: w.shape for name, w in weights.items()} != {name: w.shape for name, w in own.items()}:
-        raise UsageError(str(folder), expected="an adapter of the plan's layers", got="one of others",
-                         remedy="set training.lora as it was trained with")  # fmt: skip
+        raise UsageError(
+            str(folder),
+            "an adapter of the plan's layers",
+            "one of others",
+            "set training.lora as it was trained with",
+        )
     return weights
 
 
@@ -98,10 +110,12 @@ def _opened(adapter: Path) -> tuple[dict[str, Any], dict[str, Any]]:
 
 
 def save_adapter(model: Any, folder: Path, base: str, card: str, tokenizer: Any = None) -> None:
-    """Writes adapter_model.safetensors, adapter_config.json and README.md; `base` names the base model in them.
+    """Writes adapter_model.safetensors, adapter_config.json and README.md; `base` names the base model in
+    them.
 
-    With a `tokenizer`, its files and chat template too: whoever gets the folder alone then asks the model in the form
-    that it was trained in. Give one as it was loaded: what cut or padded texts keeps that setting in its file.
+    With a `tokenizer`, its files and chat template too: whoever gets the folder alone then asks the model in
+    the form that it was trained in. Give one as it was loaded: what cut or padded texts keeps that setting in
+    its file.
     """
     config = model.peft_config["default"]
     config.base_model_name_or_path = base
@@ -115,7 +129,8 @@ def save_adapter(model: Any, folder: Path, base: str, card: str, tokenizer: Any 
 
 
 def bound(ledger: dict[str, Any], folder: Path, base: str, read: dict[str, str]) -> dict[str, Any]:
-    """The ledger with the hashes of what was saved in `folder`, weights and settings, and of the base that was `read`.
+    """The ledger with the hashes of what was saved in `folder`, weights and settings, and of the base that
+    was `read`.
 
     Its card tells that of the weights as well from now on.
     """
@@ -132,8 +147,8 @@ def bound(ledger: dict[str, Any], folder: Path, base: str, read: dict[str, str])
 def model_card(ledger: dict[str, Any] | None, base: str, merged: bool = False) -> str:
     """The card of an adapter, or of a model that one was merged into, in Markdown, with how to load it.
 
-    It comes from the privacy ledger alone (None: assumed public): nothing in it comes from unprotected records. A
-    population that was counted from the data stays out, and with it all that would tell it.
+    It comes from the privacy ledger alone (None: assumed public): nothing in it comes from unprotected
+    records. A population that was counted from the data stays out, and with it all that would tell it.
     """
     private = ledger is not None and ledger["claim"]["epsilon"] != "inf"
     tags = [*(["merged"] if merged else ["lora"]), *(["differential-privacy"] if private else [])]
@@ -213,8 +228,10 @@ def _merged_loading() -> list[str]:
 
 def _merged_lines(base: str, has_ledger: bool) -> list[str]:
     kept = (
-        " `privacy.json` is the full ledger, and config.json carries its SHA-256 (`dpaudit_ledger`): it goes where the"
-        " weights go, and who trains on counts it as spent. It tells rate, steps and population; where the population was"
+        " `privacy.json` is the full ledger, and config.json carries its SHA-256 (`dpaudit_ledger`): it goes "
+        "where the"
+        " weights go, and who trains on counts it as spent. It tells rate, steps and population; where the "
+        "population was"
         " counted from the data, that number is told with it."
     )
     return [
@@ -248,13 +265,15 @@ def _private_lines(ledger: dict[str, Any]) -> list[str]:
 
 def _label_lines(ledger: dict[str, Any], claim: list[str]) -> list[str]:
     return [
-        "Hidden is only which answer of a pair was preferred. **Prompts and both answers are not protected**: the"
+        "Hidden is only which answer of a pair was preferred. **Prompts and both answers are not "
+        "protected**: the"
         " adapter may reproduce them.",
         "",
         *claim,
         "- mechanism: randomised response; each preference was turned around with probability"
         f" {ledger['mechanism']['flip_probability']:.6g}, once, before training",
-        "- the robust DPO loss with that probability; no clipping and no noise, since training costs nothing more",
+        "- the robust DPO loss with that probability; no clipping and no noise, since training costs nothing "
+        "more",
         "",
         "Not covered: choosing this adapter among others, and other models trained on the same preferences.",
     ]
@@ -277,7 +296,8 @@ def _mechanism_lines(ledger: dict[str, Any]) -> list[str]:
     """Rate, steps and noise, unless the population was counted from the data: any two would tell it."""
     if ledger["population_assumed"]:
         return [
-            "- rate, steps and noise multiplier: in the ledger that stays with the run, since they would tell the"
+            "- rate, steps and noise multiplier: in the ledger that stays with the run, since they would "
+            "tell the"
             " number of units, which was counted from the data"
         ]
     mechanism = ledger["mechanism"]

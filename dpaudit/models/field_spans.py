@@ -15,7 +15,9 @@ Standing = Literal["tried", "given", "untrained", "cut"]
 
 @dataclass(frozen=True, eq=False)
 class FieldTokens:
-    """One field. `given`: what it says stands before it already; `untrained`: it is not learnt from; `cut`: it does not fit."""
+    """One field. `given`: what it says stands before it already; `untrained`: it is not learnt from; `cut`:
+    it does not fit.
+    """
 
     kind: str
     standing: Standing

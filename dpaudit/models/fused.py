@@ -1,8 +1,9 @@
 """LoRA layers whose one backward pass gives the gradient of every unit, or the plain sum.
 
-PEFT computes x -> base(x) + scaling * B(A(dropout(x))) as a chain of autograd nodes. Here the low-rank part is one
-node. It keeps the input and the rank-r product alone, and in its backward pass makes the gradients of A and B by
-unit: they are of rank r and cheap to hold, and no second backward pass is needed to learn their norms.
+PEFT computes x -> base(x) + scaling * B(A(dropout(x))) as a chain of autograd nodes. Here the low-rank part
+is one node. It keeps the input and the rank-r product alone, and in its backward pass makes the gradients of
+A and B by unit: they are of rank r and cheap to hold, and no second backward pass is needed to learn their
+norms.
 """
 
 from collections.abc import Callable, Iterator
@@ -28,31 +29,43 @@ def trainable(model: nn.Module) -> dict[str, nn.Parameter]:
 def refuse_coupling(model: Any) -> None:
     """Raises UsageError for a model that mixes the rows of a batch: what one row adds could not be bounded.
 
-    Packed rows and losses over a batch have no setting here. A load-balancing loss that a configuration merely
-    weighs (`router_aux_loss_coef`) is harmless: our losses come from the logits alone, and it is not computed.
+    Packed rows and losses over a batch have no setting here. A load-balancing loss that a configuration
+    merely weighs (`router_aux_loss_coef`) is harmless: our losses come from the logits alone, and it is not
+    computed.
     """
     for name, layer in model.named_modules():
         if isinstance(layer, nn.modules.batchnorm._BatchNorm):
-            raise UsageError(f"model: {name}", expected="layers that see each row alone, in a private arm",
-                             got="batch normalisation, whose statistics mix the rows of a batch",
-                             remedy="take a model without it: a row's influence on the others' gradients is not clipped")  # fmt: skip
+            raise UsageError(
+                f"model: {name}",
+                "layers that see each row alone, in a private arm",
+                "batch normalisation, whose statistics mix the rows of a batch",
+                "take a model without it: a row's influence on the others' gradients is not clipped",
+            )
     config = getattr(model, "config", None)
     if getattr(config, "output_router_logits", False):
-        raise UsageError("model: config.json: output_router_logits", expected="false in a private arm", got="true",
-                         remedy="its load-balancing loss is over all rows of a batch, and no row's part of it can be clipped")  # fmt: skip
+        raise UsageError(
+            "model: config.json: output_router_logits",
+            "false in a private arm",
+            "true",
+            "its load-balancing loss is over all rows of a batch, and no row's part of it can be clipped",
+        )
     if getattr(config, "expert_capacity", None) is not None:
-        raise UsageError("model: config.json: expert_capacity", expected="experts that take every token, in a private arm",
-                         got="a limit, at which one row crowds out another's tokens", remedy="take a model without it")  # fmt: skip
+        raise UsageError(
+            "model: config.json: expert_capacity",
+            "experts that take every token, in a private arm",
+            "a limit, at which one row crowds out another's tokens",
+            "take a model without it",
+        )
 
 
 class FusedLora:
     """The LoRA layers of a PEFT model, computed by one autograd node each while `attached`.
 
-    Within `collecting`, a backward pass of the SUM of the rows' losses fills `units` with {name: (units, *shape)}
-    in float32, also where the model computes in bfloat16, and leaves `.grad` alone; outside it, the pass fills
-    `.grad` as plain autograd does. Works under either kind of gradient checkpointing, and on a quantized base.
-    Raises UsageError on a trainable parameter that is no A or B of a plain LoRA layer (rank-stabilised scaling is
-    plain): its units could not be told apart.
+    Within `collecting`, a backward pass of the SUM of the rows' losses fills `units` with {name: (units,
+    *shape)} in float32, also where the model computes in bfloat16, and leaves `.grad` alone; outside it, the
+    pass fills `.grad` as plain autograd does. Works under either kind of gradient checkpointing, and on a
+    quantized base. Raises UsageError on a trainable parameter that is no A or B of a plain LoRA layer
+    (rank-stabilised scaling is plain): its units could not be told apart.
     """
 
     def __init__(self, model: nn.Module) -> None:
@@ -77,7 +90,8 @@ class FusedLora:
     def collecting(self, unit_of_row: Tensor, units: int) -> Iterator[None]:
         """Keeps gradients apart: row i of the pass belongs to unit `unit_of_row[i]` of `units`.
 
-        Raises GuardError where a weight got a gradient by another way than its layer: that could not be clipped.
+        Raises GuardError where a weight got a gradient by another way than its layer: that could not be
+        clipped.
         """
         self.units, self._unit_of_row, self._count = {}, unit_of_row, units
         in_order = torch.arange(units, device=unit_of_row.device)
@@ -118,7 +132,9 @@ class FusedLora:
         return self._unit_of_row is not None
 
     def collect(self, name: str, left: Tensor, right: Tensor) -> None:
-        """Adds sum over tokens of left x right, (rows, tokens, m) and (rows, tokens, n), to each row's unit."""
+        """Adds sum over tokens of left x right, (rows, tokens, m) and (rows, tokens, n), to each row's
+        unit.
+        """
         rows = _products(left.float(), right.float())  # (rows, m, n)
         index = self._unit_of_row
         assert index is not None
@@ -134,8 +150,15 @@ class _LowRank(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        context: Any, base: Tensor, x: Tensor, a: Tensor, b: Tensor, scaling: float, owner: FusedLora, names: tuple[str, str]
-    ) -> Tensor:  # fmt: skip
+        context: Any,
+        base: Tensor,
+        x: Tensor,
+        a: Tensor,
+        b: Tensor,
+        scaling: float,
+        owner: FusedLora,
+        names: tuple[str, str],
+    ) -> Tensor:
         low = to_rank(x.to(a.dtype), a)  # (rows, tokens, rank)
         context.save_for_backward(x, low, a, b)
         context.scaling, context.owner, context.names = scaling, owner, names
@@ -175,7 +198,7 @@ def _lora_layers(model: nn.Module, parameters: dict[str, nn.Parameter]) -> list[
     from peft.tuners import lora
 
     if not parameters:
-        raise UsageError("model", expected="a trainable LoRA weight", got="none")
+        raise UsageError("model", "a trainable LoRA weight", "none")
     names = {id(parameter): name for name, parameter in parameters.items()}
     found, covered = [], set()
     for layer in model.modules():
@@ -189,8 +212,8 @@ def _lora_layers(model: nn.Module, parameters: dict[str, nn.Parameter]) -> list[
     for name in (name for key, name in names.items() if key not in covered):
         raise UsageError(
             f"model: {name}",
-            expected="only the A and B of plain LoRA layers to train",
-            got="another trainable parameter",
-            remedy="freeze it (no DoRA, bias or modules_to_save): its gradient cannot be clipped by unit",
+            "only the A and B of plain LoRA layers to train",
+            "another trainable parameter",
+            "freeze it (no DoRA, bias or modules_to_save): its gradient cannot be clipped by unit",
         )
     return found

@@ -32,7 +32,8 @@ HIDDEN_ELEMENTS = 2**18  # tokens x width of the hidden states of one forward pa
 # PEFT 0.21 reads a name that Transformers 5 has renamed; nothing that a user could mend.
 warnings.filterwarnings("ignore", message="`is_gradient_checkpointing`", category=FutureWarning)
 
-# PEFT imports bitsandbytes wherever it is installed, and that tells of kernels which only 4-bit inference would use.
+# PEFT imports bitsandbytes wherever it is installed, and that tells of kernels which only 4-bit inference
+# would use.
 logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
 
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
@@ -43,9 +44,11 @@ SMALL_MODEL = 64 * 2**20  # bytes of weights
 
 
 def resolve(base: str) -> str:
-    """The folder that `base` means: `builtin:NAME` is inside the package, a hub id where it was fetched to, or itself.
+    """The folder that `base` means: `builtin:NAME` is inside the package, a hub id where it was fetched to,
+    or itself.
 
-    Nothing is asked of the hub. Raises UsageError for a folder that lacks config.json or safetensors weights, and for a path that is none.
+    Nothing is asked of the hub. Raises UsageError for a folder that lacks config.json or safetensors weights,
+    and for a path that is none.
     """
     if base.startswith("builtin:"):
         return str(
@@ -66,18 +69,20 @@ def is_small(base: str) -> bool:
 def load_tokenizer(base: str) -> Any:
     """The fast tokenizer of a model, with a padding token. Raises UsageError in one line where there is none.
 
-    Where the model names no padding token, its end token or else its first token pads: padding is masked and enters
-    neither attention nor a loss, so which token it is changes no figure.
+    Where the model names no padding token, its end token or else its first token pads: padding is masked and
+    enters neither attention nor a loss, so which token it is changes no figure.
     """
     where = f"--model {base}"
     place = place_of(base, weights=not hub.is_id(base))
     if not any(place.glob("tokenizer*")):
-        raise UsageError(where, expected="a model with a tokenizer", got="a folder without tokenizer.json")
+        raise UsageError(where, "a model with a tokenizer", "a folder without tokenizer.json")
     return _read_tokenizer(place, where)
 
 
 def tokenizer_of(settings: Model) -> Any:
-    """The tokenizer that a suite's arms learn with: its base's, or what the adapter that they go on from brings of its own."""
+    """The tokenizer that a suite's arms learn with: its base's, or what the adapter that they go on from
+    brings of its own.
+    """
     found = load_tokenizer(settings.base)
     if settings.start is None:
         return found
@@ -87,10 +92,11 @@ def tokenizer_of(settings: Model) -> Any:
 
 
 def adapters_tokenizer(adapter: Path, tokenizer: Any, base: str, where: str) -> Any:
-    """What an adapter was trained with: the tokenizer and chat template in its folder, and what it lacks from the base's `tokenizer`.
+    """What an adapter was trained with: the tokenizer and chat template in its folder, and what it lacks from
+    the base's `tokenizer`.
 
-    Asked in another template than its own an adapter hides what it knows. Raises UsageError for a tokenizer that has
-    the base's tokens under other ids, or ids without a row in the base's embedding.
+    Asked in another template than its own an adapter hides what it knows. Raises UsageError for a tokenizer
+    that has the base's tokens under other ids, or ids without a row in the base's embedding.
     """
     if not (adapter / "tokenizer.json").is_file():
         tokenizer.chat_template = adapters.chat_template(adapter, where) or tokenizer.chat_template
@@ -98,8 +104,12 @@ def adapters_tokenizer(adapter: Path, tokenizer: Any, base: str, where: str) -> 
     found = _read_tokenizer(adapter, where)
     own = found.get_vocab()
     if any(own.get(token) != number for token, number in tokenizer.get_vocab().items()):
-        raise UsageError(where, expected=f"a tokenizer with the tokens of its base, {base}", got="other tokens",
-                         remedy="name its base, or delete the tokenizer files that are not the adapter's")  # fmt: skip
+        raise UsageError(
+            where,
+            f"a tokenizer with the tokens of its base, {base}",
+            "other tokens",
+            "name its base, or delete the tokenizer files that are not the adapter's",
+        )
     if own != tokenizer.get_vocab():
         check_tokens(found, folder.check(place_of(base), f"--model {base}").rows, where)
     found.chat_template = found.chat_template or tokenizer.chat_template
@@ -109,15 +119,19 @@ def adapters_tokenizer(adapter: Path, tokenizer: Any, base: str, where: str) -> 
 def _read_tokenizer(place: Path, where: str) -> Any:
     import transformers
 
-    with border.told(where, expected="a model with a tokenizer that can be read", remedy="copy its tokenizer files again"):  # fmt: skip
+    with border.told(
+        where, expected="a model with a tokenizer that can be read", remedy="copy its tokenizer files again"
+    ):
         tokenizer = transformers.AutoTokenizer.from_pretrained(
             str(place), trust_remote_code=False, use_fast=True, local_files_only=True
         )
     if not tokenizer.is_fast:
-        raise UsageError(where, expected="a fast tokenizer (tokenizer.json)", got="a slow one")
+        raise UsageError(where, "a fast tokenizer (tokenizer.json)", "a slow one")
     if len(tokenizer) == 0:
-        raise UsageError(where, expected="a tokenizer with tokens", got="an empty one")
-    with border.told(where, expected="a tokenizer that encodes text", remedy="copy its tokenizer files again"):  # fmt: skip
+        raise UsageError(where, "a tokenizer with tokens", "an empty one")
+    with border.told(
+        where, expected="a tokenizer that encodes text", remedy="copy its tokenizer files again"
+    ):
         if tokenizer.pad_token is None:
             tokenizer.pad_token = tokenizer.eos_token or tokenizer.convert_ids_to_tokens(0)
         tokenizer.decode(tokenizer("a").input_ids)
@@ -128,12 +142,17 @@ def check_tokens(tokenizer: Any, rows: int, where: str) -> None:
     """Raises UsageError for a tokenizer whose highest id has no row in an embedding of `rows`."""
     highest = max(tokenizer.get_vocab().values())
     if highest >= rows:
-        raise UsageError(where, expected=f"a tokenizer whose ids have a row each in the model's embedding of {rows}",
-                         got=f"token id {highest}", remedy="give the model its own tokenizer, or resize the embedding (resize_token_embeddings) and save it")  # fmt: skip
+        raise UsageError(
+            where,
+            f"a tokenizer whose ids have a row each in the model's embedding of {rows}",
+            f"token id {highest}",
+            "give the model its own tokenizer, or resize the embedding (resize_token_embeddings) and save it",
+        )
 
 
 def check(base: str, quantization: str | None = None, adapter: Path | None = None) -> folder.Checked:
-    """The folder of a base, looked at. Raises UsageError for a base, or an adapter on it, that would not load whole. No weight is read.
+    """The folder of a base, looked at. Raises UsageError for a base, or an adapter on it, that would not load
+    whole. No weight is read.
 
     For commands that write: a fault in a model's folder is told before there is anything to write into.
     """
@@ -149,16 +168,17 @@ def check(base: str, quantization: str | None = None, adapter: Path | None = Non
 def load_model(
     base: str, dtype: str = "float32", quantization: str | None = None, attention: str | None = None
 ) -> Any:
-    """The causal language model of `base` in evaluation mode, all of it read from its files. Raises UsageError in one line where it is not.
+    """The causal language model of `base` in evaluation mode, all of it read from its files. Raises
+    UsageError in one line where it is not.
 
     `quantization` nf4 holds the weights in 4 bits with doubly quantized scales (bitsandbytes) and computes in
-    `dtype`; `attention` names an implementation of Transformers, such as flash_attention_2. A checkpoint that is
-    quantized itself is read as it is.
+    `dtype`; `attention` names an implementation of Transformers, such as flash_attention_2. A checkpoint that
+    is quantized itself is read as it is.
     """
     import transformers
 
     if dtype not in _DTYPES:
-        raise UsageError("model.dtype", expected=f"one of {', '.join(_DTYPES)}", got=repr(dtype))
+        raise UsageError("model.dtype", f"one of {', '.join(_DTYPES)}", repr(dtype))
     transformers.utils.logging.disable_progress_bar()  # stages show their own
     where, place = f"--model {base}", place_of(base)
     found = folder.check(place, where)
@@ -197,25 +217,41 @@ def is_quantized(model: Any) -> bool:
 
 
 def place_of(base: str, weights: bool = True) -> Path:
-    """The folder that a base is read from. Raises UsageError for one without what is needed, and for a hub id that was not fetched."""
+    """The folder that a base is read from. Raises UsageError for one without what is needed, and for a hub id
+    that was not fetched.
+    """
     place = Path(resolve(base))
     if not place.is_dir() and not hub.is_id(base):
-        raise UsageError(f"--model {base}", expected="a model folder, a hub id OWNER/NAME or builtin:tiny", got="no such folder",
-                         remedy="check the path")  # fmt: skip
+        raise UsageError(
+            f"--model {base}",
+            "a model folder, a hub id OWNER/NAME or builtin:tiny",
+            "no such folder",
+            "check the path",
+        )
     if not place.is_dir() or (hub.is_id(base) and weights and not any(place.glob("*.safetensors"))):
-        raise UsageError(f"--model {base}", expected="a model on this machine", got="a hub id that was not fetched",
-                         remedy=f"to ask the hub for it type --model {base}, or `hf download {base}` beforehand")  # fmt: skip
+        raise UsageError(
+            f"--model {base}",
+            "a model on this machine",
+            "a hub id that was not fetched",
+            f"to ask the hub for it type --model {base}, or `hf download {base}` beforehand",
+        )
     return _checked_folder(place, base) if weights else place
 
 
 def _check_quantization(method: str | None, asked: str | None, where: str) -> None:
     if method is not None and asked is not None and method != "bitsandbytes":
-        raise UsageError("model.quantization", expected="none for a checkpoint that is quantised itself", got=f"{asked} on {method}",
-                         remedy="leave it out, or give the model unquantised")  # fmt: skip
+        raise UsageError(
+            "model.quantization",
+            "none for a checkpoint that is quantised itself",
+            f"{asked} on {method}",
+            "leave it out, or give the model unquantised",
+        )
 
 
 def _quantization(name: str | None, dtype: str) -> dict[str, Any]:
-    """The option of Transformers' loading; a None there would hide what a checkpoint's own configuration says."""
+    """The option of Transformers' loading; a None there would hide what a checkpoint's own configuration
+    says.
+    """
     import transformers
 
     if name is None:
@@ -234,13 +270,15 @@ def with_adapter(
 ) -> Any:
     """The PEFT model of `model` with the adapter of a folder beside those that it has.
 
-    Raises UsageError for a folder that is no adapter, and for one that does not fit the model in every tensor.
+    Raises UsageError for a folder that is no adapter, and for one that does not fit the model in every
+    tensor.
     """
     return adapters.load(model, adapter, name, where or str(adapter), remedy)
 
 
 class HFModel:
-    """A `LanguageModel` over a Hugging Face model: one base in memory, its adapters switched and never reloaded.
+    """A `LanguageModel` over a Hugging Face model: one base in memory, its adapters switched and never
+    reloaded.
 
     Starts with the first adapter that `model` already has switched on, if it is a PEFT model.
     """
@@ -258,9 +296,11 @@ class HFModel:
         quantization: str | None = None,
         attention: str | None = None,
     ) -> "HFModel":
-        """A model with its tokenizer, on the accelerator if there is one. Raises UsageError as `load_model` does.
+        """A model with its tokenizer, on the accelerator if there is one. Raises UsageError as `load_model`
+        does.
 
-        A small model is given one thread: more would hardly help it, and on a busy machine they wait for each other.
+        A small model is given one thread: more would hardly help it, and on a busy machine they wait for each
+        other.
         """
         if is_small(base):
             torch.set_num_threads(1)
@@ -270,14 +310,18 @@ class HFModel:
 
     @classmethod
     def as_trained(cls, settings: Model) -> "HFModel":
-        """The base of a suite as its arms are trained on it: in the same dtype, quantization and attention."""
+        """The base of a suite as its arms are trained on it: in the same dtype, quantization and
+        attention.
+        """
         found = cls.load(settings.base, settings.dtype, settings.quantization, settings.attention)
         if settings.start is not None:
             found.tokenizer = tokenizer_of(settings)
         return found
 
     def add_adapter(self, name: str, adapter: Path, where: str | None = None, remedy: str = _AGAIN) -> None:
-        """Loads the adapter in a folder under `name`; `active(name)` switches it on. Raises as `with_adapter` does."""
+        """Loads the adapter in a folder under `name`; `active(name)` switches it on. Raises as `with_adapter`
+        does.
+        """
         slot = f"arm{len(self._slots)}"
         self.model = with_adapter(self.model, adapter, slot, where, remedy)
         self._slots[name] = slot
@@ -313,9 +357,9 @@ class HFModel:
         """What the model says of the counted tokens of every sequence, in the order of `encoded`.
 
         Of `prefix`, tokens that stand before every sequence, keys and values are computed once.
-        `counted` has one mask of shape (tokens,) a sequence, None for all but the first token; what is not counted
-        is NaN (False) and costs no head. Statistics are float32 whatever the model's dtype. Raises ValueError for
-        masks that do not fit.
+        `counted` has one mask of shape (tokens,) a sequence, None for all but the first token; what is not
+        counted is NaN (False) and costs no head. Statistics are float32 whatever the model's dtype. Raises
+        ValueError for masks that do not fit.
         """
         asked = scoring.places(encoded, counted)
         scores = []
@@ -334,11 +378,12 @@ class HFModel:
         top_k: int,
         top_p: float,
     ) -> list[NDArray[np.float64]]:
-        """Per sequence log p of each counted token, in nats, when the model is sampled from so; shape (counted,).
+        """Per sequence log p of each counted token, in nats, when the model is sampled from so; shape
+        (counted,).
 
-        Temperature first, then the `top_k` largest (0: all), then the nucleus of `top_p` (1: all) of what is left,
-        renormalised: what Transformers' warpers do. -inf where a token is cut off. Raises ValueError for masks that
-        do not fit and settings out of range; greedy decoding is `TokenScores.greedy`.
+        Temperature first, then the `top_k` largest (0: all), then the nucleus of `top_p` (1: all) of what is
+        left, renormalised: what Transformers' warpers do. -inf where a token is cut off. Raises ValueError
+        for masks that do not fit and settings out of range; greedy decoding is `TokenScores.greedy`.
         """
         scoring.check_decoding(temperature, top_k, top_p)
         asked = scoring.places(encoded, counted)
@@ -354,11 +399,13 @@ class HFModel:
         counted: Sequence[NDArray[np.bool_]],
         advance: Advance | None = None,
     ) -> NDArray[np.float64]:
-        """The L2 norm of each sequence's gradient with respect to the active adapter's A and B, shape (sequences,).
+        """The L2 norm of each sequence's gradient with respect to the active adapter's A and B, shape
+        (sequences,).
 
-        The gradient is that of the mean negative log-likelihood (nats) of the counted tokens; NaN where none is
-        counted. The model is left as it was. Raises ValueError for masks that do not fit and where no LoRA adapter
-        is active, and UsageError for an adapter of other layers than plain LoRA (DoRA, LoRA on embeddings).
+        The gradient is that of the mean negative log-likelihood (nats) of the counted tokens; NaN where none
+        is counted. The model is left as it was. Raises ValueError for masks that do not fit and where no LoRA
+        adapter is active, and UsageError for an adapter of other layers than plain LoRA (DoRA, LoRA on
+        embeddings).
         """
         from dpaudit.models import gradients
 
@@ -439,7 +486,9 @@ class HFModel:
         return self._known_split[0]
 
     def _hidden_tokens(self) -> int:
-        """Tokens of a batch whose hidden states alone are kept. A processor is fastest while they stay in its caches."""
+        """Tokens of a batch whose hidden states alone are kept. A processor is fastest while they stay in its
+        caches.
+        """
         if self.model.device.type != "cpu":
             return BATCH_TOKENS
         width = int(self.model.get_output_embeddings().weight.shape[1])
@@ -482,9 +531,11 @@ class HFModel:
     def sample(
         self, prompts: Sequence[tuple[Turn, ...]], tokens: int, temperature: float, seed: int
     ) -> list[str]:
-        """An answer of `tokens` tokens to every prompt, drawn at `temperature` from all that can be written; on one line.
+        """An answer of `tokens` tokens to every prompt, drawn at `temperature` from all that can be written;
+        on one line.
 
-        `seed` fixes them, on a CPU to the byte. White space at the ends is cut, so that an answer may be empty.
+        `seed` fixes them, on a CPU to the byte. White space at the ends is cut, so that an answer may be
+        empty.
         """
         rows = [prompt_ids(turns, self.tokenizer) for turns in prompts]
         left_out = unwritable(self.tokenizer, int(self.model.get_output_embeddings().weight.shape[0]))
@@ -521,7 +572,9 @@ class HFModel:
         )
 
     def _drawn(self, tokens: int, temperature: float, left_out: list[int]) -> Any:
-        """Sampling from the whole vocabulary but for `left_out`, which holds the end token: all answers are of one length."""
+        """Sampling from the whole vocabulary but for `left_out`, which holds the end token: all answers are
+        of one length.
+        """
         import transformers
 
         return transformers.GenerationConfig(
@@ -553,7 +606,9 @@ class HFModel:
 
 
 def _batches(lengths: Sequence[int], tokens: int) -> Iterator[list[int]]:
-    """Indices by falling length (the largest batch comes first), at most `tokens` in a batch with its padding."""
+    """Indices by falling length (the largest batch comes first), at most `tokens` in a batch with its
+    padding.
+    """
     order = sorted(range(len(lengths)), key=lambda index: -lengths[index])
     start = 0
     while start < len(order):
@@ -564,16 +619,25 @@ def _batches(lengths: Sequence[int], tokens: int) -> Iterator[list[int]]:
 
 def _checked_folder(place: Path, base: str) -> Path:
     if not place.is_dir():
-        raise UsageError(f"--model {base}", expected="a model folder or a hub id", got="no such folder",
-                         remedy="check the path")  # fmt: skip
-    for needed, found in (("config.json", (place / "config.json").is_file()),
-                          ("*.safetensors", any(place.glob("*.safetensors")))):  # fmt: skip
+        raise UsageError(f"--model {base}", "a model folder or a hub id", "no such folder", "check the path")
+    for needed, found in (
+        ("config.json", (place / "config.json").is_file()),
+        ("*.safetensors", any(place.glob("*.safetensors"))),
+    ):
         if not found:
-            raise UsageError(f"--model {base}", expected=f"a folder with {needed}", got="none in it",
-                             remedy="save the model with save_pretrained (safetensors)")  # fmt: skip
+            raise UsageError(
+                f"--model {base}",
+                f"a folder with {needed}",
+                "none in it",
+                "save the model with save_pretrained (safetensors)",
+            )
     if (
         place / adapters.CONFIG
     ).exists():  # Transformers would take it for an adapter, and load the base that it names
-        raise UsageError(f"--model {base}", expected="a model's own folder", got=f"one with {adapters.CONFIG}",
-                         remedy="move the adapter's files into a folder of their own")  # fmt: skip
+        raise UsageError(
+            f"--model {base}",
+            "a model's own folder",
+            f"one with {adapters.CONFIG}",
+            "move the adapter's files into a folder of their own",
+        )
     return place

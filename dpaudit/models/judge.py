@@ -26,7 +26,8 @@ class Judge(Protocol):
 
 
 class LikelihoodJudge:
-    """Prefers the answer with the higher mean log-probability a token, its closing token included, under `model`.
+    """Prefers the answer with the higher mean log-probability a token, its closing token included, under
+    `model`.
 
     Answers within `tie_margin` nats tie; one that does not fit into `max_length` tokens is invalid.
     """
@@ -38,7 +39,9 @@ class LikelihoodJudge:
         self.tie_margin, self.max_length = tie_margin, max_length
 
     def compare_many(self, comparisons: Sequence[Comparison]) -> list[Outcome]:
-        """Each answer is scored once, with those of this call alone: what was asked before a kill must change no last digit."""
+        """Each answer is scored once, with those of this call alone: what was asked before a kill must change
+        no last digit.
+        """
         answers = list(dict.fromkeys((c.turns, text) for c in comparisons for text in (c.first, c.second)))
         known = dict(zip(answers, self._scores(answers), strict=True))
         return [self._outcome(known[c.turns, c.first], known[c.turns, c.second]) for c in comparisons]
@@ -126,11 +129,16 @@ class EndpointJudge:
 
     def _key_remedy(self) -> str:
         variable = self.rubric.api_key_env
-        return f"export {variable}=... with a key for it" if variable else "name a variable with a key for it in api_key_env"  # fmt: skip
+        return (
+            f"export {variable}=... with a key for it"
+            if variable
+            else "name a variable with a key for it in api_key_env"
+        )
 
 
 def open_judge(rubric: Rubric, max_length: int, allow_egress: Sequence[str] = ()) -> Judge:
-    """The judge of a rubric, its model loaded. `max_length` bounds the sequences that a likelihood judge scores.
+    """The judge of a rubric, its model loaded. `max_length` bounds the sequences that a likelihood judge
+    scores.
 
     Raises UsageError as the judges and the loading of models do.
     """
@@ -150,9 +158,12 @@ def open_judge(rubric: Rubric, max_length: int, allow_egress: Sequence[str] = ()
 def check_egress(rubric: Rubric, host: str, allowed: Sequence[str]) -> None:
     """Raises UsageError where answers would leave this machine for a host that nobody allowed by name."""
     if not is_loopback(host) and host not in allowed:
-        raise UsageError(f"judges/{rubric.name}.yaml: base_url",
-                         expected="an endpoint on this machine, or one that --allow-egress names", got=host or "no host",
-                         remedy=f"to send prompts and answers there, add --allow-egress {host or 'HOST'}")  # fmt: skip
+        raise UsageError(
+            f"judges/{rubric.name}.yaml: base_url",
+            "an endpoint on this machine, or one that --allow-egress names",
+            host or "no host",
+            f"to send prompts and answers there, add --allow-egress {host or 'HOST'}",
+        )
 
 
 def is_loopback(host: str) -> bool:
@@ -168,8 +179,12 @@ def _api_key(rubric: Rubric) -> str:
         return "none"  # the client insists on a value; a local server ignores it
     key = os.environ.get(rubric.api_key_env, "")
     if not key:
-        raise UsageError(f"judges/{rubric.name}.yaml: api_key_env", expected=f"a key in ${rubric.api_key_env}",
-                         got="nothing", remedy=f"export {rubric.api_key_env}=...")  # fmt: skip
+        raise UsageError(
+            f"judges/{rubric.name}.yaml: api_key_env",
+            f"a key in ${rubric.api_key_env}",
+            "nothing",
+            f"export {rubric.api_key_env}=...",
+        )
     return key
 
 

@@ -20,9 +20,9 @@ class TokenScores:
     """What a model says of one sequence, in nats, one entry a token; NaN (False) at the first, which nothing
     predicts, and wherever a token was not counted.
 
-    Greedy decoding of what stands before a run of tokens gives that run exactly where `greedy` is true for all of
-    it. `mean` and `std` are those of the log-probability under the model's own distribution at that position:
-    E_p[log p] and sqrt(Var_p[log p]) (Zhang et al. 2024, arXiv 2404.02936, eq. 3).
+    Greedy decoding of what stands before a run of tokens gives that run exactly where `greedy` is true for
+    all of it. `mean` and `std` are those of the log-probability under the model's own distribution at that
+    position: E_p[log p] and sqrt(Var_p[log p]) (Zhang et al. 2024, arXiv 2404.02936, eq. 3).
     """
 
     logprob: NDArray[np.float32]  # (tokens,), of the token that stands there

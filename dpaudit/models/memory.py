@@ -1,4 +1,6 @@
-"""How much memory training an arm will take, estimated from the model's configuration; no weights are opened."""
+"""How much memory training an arm will take, estimated from the model's configuration; no weights are
+opened.
+"""
 
 import warnings
 from dataclasses import dataclass
@@ -31,10 +33,10 @@ class Memory:
 def estimate(model: Model, training: Training, private: bool) -> Memory:
     """The memory of an arm's training. An estimate: within about a third of what is measured on Llama models.
 
-    A layer of a Llama keeps, for every token, about 8 vectors of the hidden width (norms and their inputs, queries,
-    keys, values, attention's output, residuals) and 4 of the inner width; under gradient checkpointing one hidden
-    vector a layer, and one layer whole. Raises UsageError where the configuration is out of reach or LoRA's targets
-    match no layer.
+    A layer of a Llama keeps, for every token, about 8 vectors of the hidden width (norms and their inputs,
+    queries, keys, values, attention's output, residuals) and 4 of the inner width; under gradient
+    checkpointing one hidden vector a layer, and one layer whole. Raises UsageError where the configuration is
+    out of reach or LoRA's targets match no layer.
     """
     from dpaudit.models import adapter_files, fused
 

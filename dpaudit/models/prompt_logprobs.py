@@ -1,4 +1,6 @@
-"""Prompt log-probabilities from an OpenAI-compatible server: completions with `echo`, or vLLM's `prompt_logprobs`."""
+"""Prompt log-probabilities from an OpenAI-compatible server: completions with `echo`, or vLLM's
+`prompt_logprobs`.
+"""
 
 import os
 from collections.abc import Sequence
@@ -21,7 +23,8 @@ WAYS: tuple[dict[str, Any], ...] = ({"echo": True, "logprobs": 1}, {"extra_body"
 class Endpoint:
     """A served model. Texts of canaries are sent to it, and nothing else.
 
-    Raises UsageError for a host off this machine that `allow_egress` does not name, and for a model it does not serve.
+    Raises UsageError for a host off this machine that `allow_egress` does not name, and for a model it does
+    not serve.
     """
 
     tokenizer: Any = None  # that of its chat template, where it is at hand
@@ -30,8 +33,12 @@ class Endpoint:
     def __init__(self, url: str, model: str | None, allow_egress: Sequence[str] = ()) -> None:
         host = served.host_of(url, "--endpoint", f"put a key into {KEY_VARIABLE}")
         if not is_loopback(host) and host not in allow_egress:
-            raise UsageError("--endpoint", expected="a server on this machine, or one that --allow-egress names", got=host,
-                             remedy=f"to send the canaries' texts there, add --allow-egress {host}")  # fmt: skip
+            raise UsageError(
+                "--endpoint",
+                "a server on this machine, or one that --allow-egress names",
+                host,
+                f"to send the canaries' texts there, add --allow-egress {host}",
+            )
         self.url = url
         key = os.environ.get(KEY_VARIABLE) or "none"  # the client insists; a local server ignores it
         self.client = served.client(url, key, TIMEOUT, RETRIES, is_loopback(host))
@@ -59,8 +66,12 @@ class Endpoint:
             return str(model)
         if model is None and len(names) == 1:
             return str(names[0])
-        raise UsageError(f"{option} {model or ''}".strip(), expected=f"one of the server's models: {', '.join(names)}",
-                         got="none named" if model is None else "another", remedy=f"{option} NAME")  # fmt: skip
+        raise UsageError(
+            f"{option} {model or ''}".strip(),
+            f"one of the server's models: {', '.join(names)}",
+            "none named" if model is None else "another",
+            f"{option} NAME",
+        )
 
     def _score(self, text: Text) -> SecretScores:
         pieces = None
@@ -70,24 +81,35 @@ class Endpoint:
                 break
         if pieces is None:
             self._complete(text, {})  # raises where the server answers nothing at all
-            raise UsageError(f"--endpoint {self.url}", expected="log-probabilities of the prompt's tokens (echo or prompt_logprobs)",
-                             got="none in the reply", remedy="serve with vLLM, or audit the weights with --adapter")  # fmt: skip
+            raise UsageError(
+                f"--endpoint {self.url}",
+                "log-probabilities of the prompt's tokens (echo or prompt_logprobs)",
+                "none in the reply",
+                "serve with vLLM, or audit the weights with --adapter",
+            )
         at = _overlapping(pieces, text)
         if not at or not all(_is_logprob(pieces[index][1]) for index in at):
-            raise UsageError(f"--endpoint {self.url}", expected="the prompt's own tokens with their log-probabilities",
-                             got="other text, or no log-probabilities")  # fmt: skip
+            raise UsageError(
+                f"--endpoint {self.url}",
+                "the prompt's own tokens with their log-probabilities",
+                "other text, or no log-probabilities",
+            )
         logprob = np.array([pieces[index][1] for index in at], dtype=np.float32)
         unknown = np.full_like(logprob, np.nan)
         return SecretScores(logprob, unknown, unknown)
 
     def _pieces(self, text: Text, asked: dict[str, Any]) -> list[tuple[str, float | None]] | None:
-        """The prompt's tokens with their log-probabilities; None from a server that does not know this way of asking."""
+        """The prompt's tokens with their log-probabilities; None from a server that does not know this way of
+        asking.
+        """
         import openai
 
         try:
             return _echoed(self._complete(text, asked), text)
         except UsageError as error:
-            if isinstance(error.__cause__, openai.BadRequestError | openai.UnprocessableEntityError) and served.TOO_LONG_TOLD not in str(error):  # fmt: skip
+            if isinstance(
+                error.__cause__, openai.BadRequestError | openai.UnprocessableEntityError
+            ) and served.TOO_LONG_TOLD not in str(error):
                 return None
             raise
         except PartialError as error:
@@ -129,7 +151,9 @@ class Endpoint:
 
 
 def _is_logprob(value: object) -> bool:
-    """Whether a server may mean it: a number, above 0 by no more than rounding. NaN is told later, with all the others."""
+    """Whether a server may mean it: a number, above 0 by no more than rounding. NaN is told later, with all
+    the others.
+    """
     return isinstance(value, int | float) and not isinstance(value, bool) and not value > ROUNDING
 
 

@@ -1,4 +1,6 @@
-"""Log-probabilities of canaries' secrets under a model whose training is unknown, in several renderings of a dialogue."""
+"""Log-probabilities of canaries' secrets under a model whose training is unknown, in several renderings of a
+dialogue.
+"""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -18,7 +20,8 @@ from dpaudit.planting.audit_key import Planted
 
 LONGEST = 2048  # tokens of one rendered canary
 ALPACA = (
-    "Below is an instruction that describes a task. Write a response that appropriately completes the request."
+    "Below is an instruction that describes a task. Write a response that appropriately completes the "
+    "request."
     "\n\n### Instruction:\n{prompt}\n\n### Response:\n{answer}"
 )
 
@@ -113,9 +116,7 @@ class LocalModel:
         kept = slice(max(0, len(coded.input_ids) - most), None)  # a secret stands at the end of its text
         ids, mask = coded.input_ids[kept], (False, *coded.secret_mask[kept][1:])
         if sum(mask) < max(1, sum(coded.secret_mask[1:])):
-            raise UsageError(
-                "--model", expected="a model that takes a canary's whole secret", got=f"one of {most} tokens"
-            )
+            raise UsageError("--model", "a model that takes a canary's whole secret", f"one of {most} tokens")
         return replace(coded, input_ids=ids, answer_mask=coded.answer_mask[kept], secret_mask=mask)
 
 
@@ -139,14 +140,15 @@ def open_adapter(adapter: Path, base: str | None) -> tuple[LocalModel, LocalMode
 
     where = f"--adapter {adapter}"
     if not adapter.is_dir():
-        raise UsageError(where, expected="an adapter folder", got="no such folder")
+        raise UsageError(where, "an adapter folder", "no such folder")
     adapters.require_files(adapter, where, "save the adapter with save_pretrained (safetensors)")
     if base is None:
         try:
             base = merge.base_of(adapter)
         except UsageError:
-            raise UsageError(f"--adapter {adapter}", expected="adapter_config.json that names a base", got="none",
-                             remedy="--base DIR") from None  # fmt: skip
+            raise UsageError(
+                f"--adapter {adapter}", "adapter_config.json that names a base", "none", "--base DIR"
+            ) from None
     remedy = "name its base with --base DIR, or merge it and give --model"
     with _named("--base", base):
         found = folder.check(hf.place_of(base), "")
@@ -175,16 +177,18 @@ def _named(option: str, base: str) -> Iterator[None]:
     try:
         yield
     except UsageError as error:
-        raise UsageError(f"{option} {base}", expected=error.expected, got=error.got,
-                         remedy=error.remedy.replace("--model", option)) from None  # fmt: skip
+        raise UsageError(
+            f"{option} {base}", error.expected, error.got, error.remedy.replace("--model", option)
+        ) from None
 
 
 def open_base(folder: str, tokenizer: Any) -> LocalModel:
     """The base of a merged model. Raises UsageError where it does not have the merged model's vocabulary."""
     found = LocalModel(_load(folder, "--base"))
     if found.tokenizer.get_vocab() != tokenizer.get_vocab():
-        raise UsageError(f"--base {folder}", expected="the model that was fine-tuned, with the same tokenizer",
-                         got="another vocabulary")  # fmt: skip
+        raise UsageError(
+            f"--base {folder}", "the model that was fine-tuned, with the same tokenizer", "another vocabulary"
+        )
     return found
 
 

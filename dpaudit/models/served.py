@@ -1,4 +1,6 @@
-"""Servers that speak OpenAI's protocol: one client for all, and what their refusals mean: which pass by themselves and which never do."""
+"""Servers that speak OpenAI's protocol: one client for all, and what their refusals mean: which pass by
+themselves and which never do.
+"""
 
 import socket
 import ssl
@@ -36,27 +38,37 @@ def client(url: str, api_key: str, timeout: float, retries: int, loopback: bool)
 
 
 def host_of(url: str, where: str, remedy: str) -> str:
-    """The host of a server's address. Raises UsageError for what is no address, and for a password in it, which a page would show."""
+    """The host of a server's address. Raises UsageError for what is no address, and for a password in it,
+    which a page would show.
+    """
     try:
         parts = urlsplit(url)
-        is_usable = parts.scheme in ("http", "https") and parts.port != 0 and url.isascii() and url.isprintable() and " " not in url  # fmt: skip
+        is_usable = (
+            parts.scheme in ("http", "https")
+            and parts.port != 0
+            and url.isascii()
+            and url.isprintable()
+            and " " not in url
+        )
         host = parts.hostname if is_usable else None
     except ValueError:  # brackets or a port that are none
         host = None
     if not host:
-        raise UsageError(where, expected="a URL such as http://localhost:8000/v1",
-                         got="one with a password" if "@" in url else url or "nothing")  # fmt: skip
-    if parts.username is not None or parts.password is not None:
         raise UsageError(
-            where, expected="a URL without user and password", got="one with them", remedy=remedy
+            where,
+            "a URL such as http://localhost:8000/v1",
+            "one with a password" if "@" in url else url or "nothing",
         )
+    if parts.username is not None or parts.password is not None:
+        raise UsageError(where, "a URL without user and password", "one with them", remedy)
     return host
 
 
 def told(error: Exception, where: str, key: str) -> UsageError | PartialError:
     """What a failed request is to a user: a mistake with its remedy, or something that may pass by itself.
 
-    `where` names the option and the URL, `key` what to do about a key. Nothing of a body is quoted: it may repeat the text.
+    `where` names the option and the URL, `key` what to do about a key. Nothing of a body is quoted: it may
+    repeat the text.
     """
     import openai
 
@@ -68,9 +80,7 @@ def told(error: Exception, where: str, key: str) -> UsageError | PartialError:
 
 
 def not_understood(where: str) -> UsageError:
-    return UsageError(
-        where, expected="the answers of an OpenAI-compatible server", got="others", remedy=PROTOCOL
-    )
+    return UsageError(where, "the answers of an OpenAI-compatible server", "others", PROTOCOL)
 
 
 def _of_status(error: Any, where: str, key: str) -> UsageError | PartialError:
@@ -88,10 +98,16 @@ def _of_status(error: Any, where: str, key: str) -> UsageError | PartialError:
             where, status, "a redirect, which is not followed", "name the address that it leads to"
         )
     if status in (404, 405):
-        return _refused(where, status, "no such address or model", f"check the model's name and the URL; {PROTOCOL}")  # fmt: skip
+        return _refused(
+            where, status, "no such address or model", f"check the model's name and the URL; {PROTOCOL}"
+        )
     if any(words in body for words in TOO_LONG):
-        return _refused(where, status, TOO_LONG_TOLD,
-                        "serve the model with a longer context (vLLM: --max-model-len), or use shorter texts")  # fmt: skip
+        return _refused(
+            where,
+            status,
+            TOO_LONG_TOLD,
+            "serve the model with a longer context (vLLM: --max-model-len), or use shorter texts",
+        )
     return _refused(
         where, status, "a request that it refuses", "the server's own log says what it does not take"
     )
@@ -103,20 +119,28 @@ def _of_connection(error: Exception, where: str) -> UsageError | PartialError:
 
     causes = list(_causes(error))
     if any(isinstance(cause, ssl.SSLError) and not isinstance(cause, ssl.SSLEOFError) for cause in causes):
-        return UsageError(where, expected="a server with TLS and a certificate that this machine trusts", got="none",
-                          remedy="check http:// or https:// in the URL, or trust its certificate (SSL_CERT_FILE)")  # fmt: skip
+        return UsageError(
+            where,
+            "a server with TLS and a certificate that this machine trusts",
+            "none",
+            "check http:// or https:// in the URL, or trust its certificate (SSL_CERT_FILE)",
+        )
     if any(isinstance(cause, socket.gaierror) and cause.errno != socket.EAI_AGAIN for cause in causes):
-        return UsageError(where, expected="a host that can be found", got="an unknown name", remedy="check the URL")  # fmt: skip
+        return UsageError(where, "a host that can be found", "an unknown name", "check the URL")
     if any(isinstance(cause, httpx2.UnsupportedProtocol | httpx2.InvalidURL) for cause in causes):
-        return UsageError(where, expected="a URL such as http://localhost:8000/v1", got="another")
+        return UsageError(where, "a URL such as http://localhost:8000/v1", "another")
     if any(isinstance(c, httpx2.RemoteProtocolError) and "disconnect" not in str(c) for c in causes):
-        return UsageError(where, expected="a server that speaks HTTP", got="another", remedy="check port and http:// or https:// in the URL")  # fmt: skip
+        return UsageError(
+            where, "a server that speaks HTTP", "another", "check port and http:// or https:// in the URL"
+        )
     late = "no answer in time" if isinstance(error, openai.APITimeoutError) else "no connection"
-    return PartialError(f"{where} gave {late}; see that the server runs, then type the command again to go on")  # fmt: skip
+    return PartialError(
+        f"{where} gave {late}; see that the server runs, then type the command again to go on"
+    )
 
 
 def _refused(where: str, status: int, what: str, remedy: str) -> UsageError:
-    return UsageError(where, expected="an answer", got=f"{what} (HTTP {status})", remedy=remedy)
+    return UsageError(where, "an answer", f"{what} (HTTP {status})", remedy)
 
 
 def _causes(error: BaseException | None) -> Iterator[BaseException]:

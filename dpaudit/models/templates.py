@@ -1,4 +1,6 @@
-"""Chat templates of models: other people's programs, run in a sandbox, within bounds, and always on the same day."""
+"""Chat templates of models: other people's programs, run in a sandbox, within bounds, and always on the same
+day.
+"""
 
 import json
 from collections.abc import Callable, Iterable, Sequence
@@ -60,7 +62,8 @@ class Template:
     def write(
         self, messages: Sequence[Message], *, prompt: bool = False, marks: tuple[str, str] = ("", "")
     ) -> str:
-        """The dialogue as text; `prompt` opens the next answer, `marks` go around what the template says it generates.
+        """The dialogue as text; `prompt` opens the next answer, `marks` go around what the template says it
+        generates.
 
         Raises Refused for a dialogue that it does not take and UsageError where it does not come to an end.
         """
@@ -83,13 +86,19 @@ class Template:
                 "one that ends", f"more than {STEPS:,} steps or {CHARACTERS:,} characters"
             ) from None
         except RAISED as error:
-            raise Refused(self.where, expected="turns that the chat template takes", got=f"its error {_told(error, self.source)}",
-                          remedy="leave such rows out, or reorder their turns") from None  # fmt: skip
+            raise Refused(
+                self.where,
+                expected="turns that the chat template takes",
+                got=f"its error {_told(error, self.source)}",
+                remedy="leave such rows out, or reorder their turns",
+            ) from None
         return "".join(pieces)
 
     @cached_property
     def takes_system(self) -> bool:
-        """Whether it writes what a system turn says; some raise an error there, and some leave the turn out."""
+        """Whether it writes what a system turn says; some raise an error there, and some leave the turn
+        out.
+        """
         turns = [{"role": role, "content": "?"} for role in ("user", "assistant", "user", "assistant")]
         try:
             return all(
@@ -101,7 +110,7 @@ class Template:
 
     def fault(self, expected: str, got: str) -> UsageError:
         """The complaint about a template that works for no dialogue at all."""
-        return UsageError(self.where, expected=expected, got=got, remedy=REMEDY)
+        return UsageError(self.where, expected, got, REMEDY)
 
 
 def of_tokenizer(tokenizer: Any) -> Template | None:
@@ -116,13 +125,15 @@ def of_tokenizer(tokenizer: Any) -> Template | None:
     if isinstance(given, dict):
         if "default" not in given:
             names = ", ".join(sorted(map(str, given))) or "none"
-            raise UsageError(where, expected="one named default among several", got=f"{names:.{SHOWN}}",
-                             remedy="name one of them default in tokenizer_config.json there")  # fmt: skip
+            raise UsageError(
+                where,
+                "one named default among several",
+                f"{names:.{SHOWN}}",
+                "name one of them default in tokenizer_config.json there",
+            )
         given = given["default"]
     if not isinstance(given, str) or not given.strip():
-        raise UsageError(
-            where, expected="a template that writes the turns", got="an empty one", remedy=REMEDY
-        )
+        raise UsageError(where, "a template that writes the turns", "an empty one", REMEDY)
     return _template(given, where, json.dumps(tokenizer.special_tokens_map, default=str))
 
 
@@ -138,9 +149,7 @@ def _compiled(source: str, where: str) -> jinja2.Template:
         _Counting().visit(tree)
         return environment.from_string(tree)
     except RAISED as error:
-        raise UsageError(
-            where, expected="a Jinja template", got=_told(error, source), remedy=REMEDY
-        ) from None
+        raise UsageError(where, "a Jinja template", _told(error, source), REMEDY) from None
 
 
 def _told(error: BaseException, source: str) -> str:
@@ -228,7 +237,9 @@ class _Bounded(ImmutableSandboxedEnvironment):
 
 @jinja2.pass_context
 def _counted(context: jinja2.runtime.Context, values: Any) -> Any:
-    """The values of a loop, paid for before it begins; with the context, so that none is worked out beforehand."""
+    """The values of a loop, paid for before it begins; with the context, so that none is worked out
+    beforehand.
+    """
     found = values if hasattr(values, "__len__") else list(islice(values, STEPS + 1))
     assert isinstance(context.environment, _Bounded)
     context.environment.spend(len(found) + 1)

@@ -80,7 +80,8 @@ class Trace:
 def claims(rows: Sequence[ClaimRow], name: str) -> str:
     """Claim, proven lower bound and ceiling of each arm, one under another on one epsilon axis.
 
-    A claim to the right of its ceiling could not have been refuted by all guesses right: the audit has no power.
+    A claim to the right of its ceiling could not have been refuted by all guesses right: the audit has no
+    power.
     """
     finite = [v for row in rows for v in (row.claimed, row.lower, row.ceiling) if v is not None]
     top = max([v for v in finite if math.isfinite(v)], default=1.0)
@@ -131,7 +132,9 @@ def ladder(
     chance: float | None = None,
     percent: bool = False,
 ) -> str:
-    """A measure of quality on the epsilon ladder, with intervals; the base model and chance as level lines."""
+    """A measure of quality on the epsilon ladder, with intervals; the base model and chance as level
+    lines.
+    """
     epsilons = sorted({epsilon for rungs in series for epsilon, _, _ in rungs.points})
     values = [v for rungs in series for _, _, e in rungs.points for v in _ends(e)]
     levels = [*(_ends(base) if base else []), *([chance] if chance is not None else [])]

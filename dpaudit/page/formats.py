@@ -1,4 +1,6 @@
-"""Numbers as a reader sees them. A lower bound is rounded down and an upper bound up: no figure claims more than was found."""
+"""Numbers as a reader sees them. A lower bound is rounded down and an upper bound up: no figure claims more
+than was found.
+"""
 
 import math
 from collections.abc import Callable

@@ -1,4 +1,6 @@
-"""report.json as one self-contained HTML page. Every number on it is looked up in the report by a JSON pointer."""
+"""report.json as one self-contained HTML page. Every number on it is looked up in the report by a JSON
+pointer.
+"""
 
 import math
 from collections.abc import Iterator
@@ -73,7 +75,9 @@ def _environment() -> Environment:
 
 
 def look_up(report: Any, pointer: str) -> Any:
-    """The value at a JSON pointer (RFC 6901), such as `/audits/0/bound/epsilon_lower`. Raises KeyError without one."""
+    """The value at a JSON pointer (RFC 6901), such as `/audits/0/bound/epsilon_lower`. Raises KeyError
+    without one.
+    """
     found = report
     for part in pointer.split("/")[1:]:
         key = part.replace("~1", "/").replace("~0", "~")
@@ -90,7 +94,9 @@ def join(pointer: str, *parts: object) -> str:
 
 
 def data_element(report: Any, pointer: str, style: str) -> Markup:
-    """The value at `pointer` as the page shows it: the exact value, its place and its style beside the text."""
+    """The value at `pointer` as the page shows it: the exact value, its place and its style beside the
+    text.
+    """
     value = look_up(report, pointer)
     exact = "" if value is None else repr(value) if isinstance(value, float) else str(value)
     html = '<data value="{}" data-key="{}" data-style="{}">{}</data>'
@@ -120,7 +126,9 @@ def _members(pointer: str, value: Any) -> Iterator[tuple[str, Any]]:
 
 
 def _looks(arms: list[dict[str, Any]]) -> dict[str, Look]:
-    """Colour by rung of the ladder (0 = not private, then from the largest epsilon), marker by method and loss."""
+    """Colour by rung of the ladder (0 = not private, then from the largest epsilon), marker by method and
+    loss.
+    """
     finite = sorted({float(arm["epsilon"]) for arm in arms if arm["private"]}, reverse=True)
     losses = sorted({arm["loss"] for arm in arms if arm["method"] != "sft"})
     method = {"sft": 0} | {loss: 1 + index for index, loss in enumerate(losses)}

@@ -1,4 +1,6 @@
-"""A small kit to draw SVG as text: scales, axes, legends, markers. Colour and type are classes of reports/page.css."""
+"""A small kit to draw SVG as text: scales, axes, legends, markers. Colour and type are classes of
+reports/page.css.
+"""
 
 import math
 from collections.abc import Callable, Sequence
@@ -26,7 +28,9 @@ class Look:
 
 @dataclass(frozen=True)
 class Scale:
-    """Values from `low` to `high` on positions from `start` to `end`; values outside are drawn at the edge."""
+    """Values from `low` to `high` on positions from `start` to `end`; values outside are drawn at the
+    edge.
+    """
 
     low: float
     high: float

@@ -231,7 +231,9 @@ LABELS = {"ceiling_delta": "at delta"}
 
 
 def as_text(found: Row) -> str:
-    """What a command found, as it is printed: tables under their names, every other value on a line of its own."""
+    """What a command found, as it is printed: tables under their names, every other value on a line of its
+    own.
+    """
     parts = [_part(key, value) for key, value in found.items() if value not in (None, [], {})]
     return "\n".join(parts).strip("\n").replace("\n\n\n", "\n\n") or "nothing yet"
 
@@ -255,7 +257,9 @@ def _as_they_are(rows: list[Row]) -> dict[str, tuple[str, str]]:
 
 
 def by_folder(outputs: list[Row]) -> list[Row]:
-    """Outputs with the current ones of a folder as one row; stale ones stay by themselves, since something is to be done."""
+    """Outputs with the current ones of a folder as one row; stale ones stay by themselves, since something is
+    to be done.
+    """
     current: dict[str, int] = {}
     for row in outputs:
         if row["state"] == "current":
@@ -293,7 +297,9 @@ def _cell(row: Row, key: str, style: str) -> str:
 
 
 def table(rows: list[Row], columns: dict[str, tuple[str, str]]) -> str:
-    """Rows as aligned plain text; `columns` is key -> (heading, style of `formats.show`). Empty without rows."""
+    """Rows as aligned plain text; `columns` is key -> (heading, style of `formats.show`). Empty without
+    rows.
+    """
     if not rows:
         return ""
     lines = _lines(rows, columns)

@@ -1,4 +1,6 @@
-"""The key of planted canaries: coins, secrets and the guess rule, all fixed before anybody trains. Never part of the data."""
+"""The key of planted canaries: coins, secrets and the guess rule, all fixed before anybody trains. Never part
+of the data.
+"""
 
 import hashlib
 import hmac
@@ -24,7 +26,9 @@ Unit = Literal["record", "patient", "pair"]
 
 @dataclass(frozen=True)
 class Planted:
-    """One canary: what a row of it says, and the secret at the end of its answer. Whether it went in is not here."""
+    """One canary: what a row of it says, and the secret at the end of its answer. Whether it went in is not
+    here.
+    """
 
     record: Record  # a dialogue, a pair or plain text, as the data's own reader reads the planted row
     secret: str
@@ -73,20 +77,24 @@ def write(key: AuditKey, path: Path) -> None:
 
 
 def load(path: Path) -> AuditKey:
-    """The key in a file. Raises UsageError in one line for one that is edited, of another version or no key at all."""
+    """The key in a file. Raises UsageError in one line for one that is edited, of another version or no key
+    at all.
+    """
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise unread(f"--key {path}", "the key that `dpaudit plant` wrote", error) from None
     except (ValueError, RecursionError):
-        raise UsageError(
-            f"--key {path}", expected="the key that `dpaudit plant` wrote", got="no JSON"
-        ) from None
+        raise UsageError(f"--key {path}", "the key that `dpaudit plant` wrote", "no JSON") from None
     if not isinstance(data, dict) or not {"version", "seal", "hash_key"} <= set(data):
-        raise UsageError(f"--key {path}", expected="the key that `dpaudit plant` wrote", got="another file")
+        raise UsageError(f"--key {path}", "the key that `dpaudit plant` wrote", "another file")
     if data["version"] != VERSION:
-        raise UsageError(f"--key {path}", expected=f"a key of version {VERSION}", got="another version",
-                         remedy="verify with the dpaudit that planted")  # fmt: skip
+        raise UsageError(
+            f"--key {path}",
+            f"a key of version {VERSION}",
+            "another version",
+            "verify with the dpaudit that planted",
+        )
     try:
         return _built(data)
     except (
@@ -95,30 +103,50 @@ def load(path: Path) -> AuditKey:
         RecursionError,
         UnicodeEncodeError,
     ):  # none is quoted: it may hold secrets
-        raise UsageError(f"--key {path}", expected="a key as `dpaudit plant` wrote it", got="an edited or broken one",
-                         remedy="restore it from a copy") from None  # fmt: skip
+        raise UsageError(
+            f"--key {path}",
+            "a key as `dpaudit plant` wrote it",
+            "an edited or broken one",
+            "restore it from a copy",
+        ) from None
 
 
 def commitment(key: AuditKey) -> str | None:
-    """What `plant` said to note down: the hash of the salt and all else that is in the key. None for a key of before."""
+    """What `plant` said to note down: the hash of the salt and all else that is in the key. None for a key of
+    before.
+    """
     data = _plain(asdict(key))
     salt = data.pop("salt")
     return custody.commitment(salt, data) if salt else None
 
 
 def check(key: AuditKey, path: Path, data: Path | None = None) -> None:
-    """Raises UsageError where the key cannot support a bound: not its `data`, too few canaries, coins that are not fair."""
+    """Raises UsageError where the key cannot support a bound: not its `data`, too few canaries, coins that
+    are not fair.
+    """
     count, least = len(key.coins), key.rule.primary.minimum_canaries
     if count < least:
-        raise UsageError(f"--key {path}", expected=f"at least {least} canaries", got=str(count),
-                         remedy=f"plant with --canaries {least} or more")  # fmt: skip
+        raise UsageError(
+            f"--key {path}",
+            f"at least {least} canaries",
+            str(count),
+            f"plant with --canaries {least} or more",
+        )
     unlikely = unfair(key.coins)
     if unlikely:
-        raise UsageError(f"--key {path}", expected="fair coins, each thrown by itself", got=unlikely,
-                         remedy="a bound holds for fair coins alone; plant again")  # fmt: skip
+        raise UsageError(
+            f"--key {path}",
+            "fair coins, each thrown by itself",
+            unlikely,
+            "a bound holds for fair coins alone; plant again",
+        )
     if data is not None and keyed_file_digest(data, bytes.fromhex(key.hash_key)) != key.data_digest:
-        raise UsageError(f"--key {path}", expected=f"the key of {data}", got="the key of another file",
-                         remedy="give the file and the key of one `dpaudit plant`")  # fmt: skip
+        raise UsageError(
+            f"--key {path}",
+            f"the key of {data}",
+            "the key of another file",
+            "give the file and the key of one `dpaudit plant`",
+        )
 
 
 def unfair(coins: tuple[bool, ...]) -> str:
@@ -146,7 +174,9 @@ class _NoKeyError(Exception):
 
 
 def _built(data: dict[str, Any]) -> AuditKey:
-    """The key of sealed data, every value of its own type. Whoever holds a key can seal, so that a seal vouches for none."""
+    """The key of sealed data, every value of its own type. Whoever holds a key can seal, so that a seal
+    vouches for none.
+    """
     seal, rule = data.pop("seal"), data.get("rule")
     if not isinstance(seal, str) or not hmac.compare_digest(seal.encode(), _seal(data).encode()):
         raise _NoKeyError
@@ -165,7 +195,9 @@ def _built(data: dict[str, Any]) -> AuditKey:
 
 
 def can_be_asked(made_by: Recipe) -> bool:
-    """Whether a recipe needs no more than what any model says of a text, and of its base: all that `verify` asks."""
+    """Whether a recipe needs no more than what any model says of a text, and of its base: all that `verify`
+    asks.
+    """
     if made_by.kind != "mia" or made_by.access not in ("logprobs", "distribution") or made_by.bound is None:
         return False
     signal = made_by.make_signal()

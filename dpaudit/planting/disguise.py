@@ -1,4 +1,6 @@
-"""Rows that look like the others of a file: its keys, its spelling of roles, ids in its style, none of its content."""
+"""Rows that look like the others of a file: its keys, its spelling of roles, ids in its style, none of its
+content.
+"""
 
 import json
 import random
@@ -13,7 +15,9 @@ from dpaudit.data.messages import ROLES
 from dpaudit.data.shapes import ASKED, NAMES, SYSTEM, Fields, Shape
 from dpaudit.errors import UsageError
 
-SHARED = 5  # rows (patients, where they are named) that must hold a value before it counts as a label of the data and not as somebody's content
+# rows (patients, where they are named) that must hold a value before it counts as a label of the data and not
+# as somebody's content
+SHARED = 5
 LABELLED = 0.1  # of the rows must hold such values, for a column to be one of labels
 LISTED = "conversations or messages"
 PATIENT_KEYS = ("patient_id", "patient")
@@ -55,7 +59,9 @@ class Column:
     names: set[str] = field(default_factory=set)
 
     def add(self, value: Any, patient: str | None, name: str | None = None) -> None:
-        """Takes in a value of a row about `patient`; `name` is what it names, where the row is named by it."""
+        """Takes in a value of a row about `patient`; `name` is what it names, where the row is named by
+        it.
+        """
         self.rows += 1
         spelled = json.dumps(value, ensure_ascii=False)
         if patient is None or (patient, spelled) not in self.seen:  # what one patient's rows share is content
@@ -120,7 +126,8 @@ def spare_keys(row: Fields, shape: Shape) -> list[str]:
 
 
 def fresh(key: str, donor: Any, column: Column, used: set[str], rng: random.Random, where: str) -> Any:
-    """A value for `key` in the style of the column: a label that many rows share, else an id or number of no row.
+    """A value for `key` in the style of the column: a label that many rows share, else an id or number of no
+    row.
 
     `used` are the values that were made before. Raises UsageError for a column of free text.
     """
@@ -139,8 +146,12 @@ def fresh(key: str, donor: Any, column: Column, used: set[str], rng: random.Rand
         if made is not None and spelled is not None and spelled not in known and spelled not in used:
             used.add(spelled)
             return made
-    raise UsageError(f"{where}: {key:.40}", expected="ids, numbers, or values that several rows share",
-                     got="text of its own in each row", remedy="leave the column out of the file")  # fmt: skip
+    raise UsageError(
+        f"{where}: {key:.40}",
+        "ids, numbers, or values that several rows share",
+        "text of its own in each row",
+        "leave the column out of the file",
+    )
 
 
 def _like(value: Any, column: Column, rng: random.Random, attempt: int) -> Any:
@@ -176,7 +187,8 @@ def _digits(run: str, longer: int, rng: random.Random) -> str:
 
 
 def fill(shape: Shape, row: Fields, words: Words, is_label: Callable[[str, Any], bool]) -> None:
-    """Puts a canary's words where a row of this shape has its texts; all else is left as it is, a system text too.
+    """Puts a canary's words where a row of this shape has its texts; all else is left as it is, a system text
+    too.
 
     `is_label(key, value)` says whether many rows share a value: an instruction that they share stays.
     """
@@ -196,7 +208,9 @@ def fill(shape: Shape, row: Fields, words: Words, is_label: Callable[[str, Any],
 
 
 def _fill_question(texts: list[str], row: Fields, words: Words, is_label: Callable[[str, Any], bool]) -> None:
-    """The question as a text and what belongs to it: below an instruction that many rows share the `input` is it."""
+    """The question as a text and what belongs to it: below an instruction that many rows share the `input` is
+    it.
+    """
     asked = next((key for key in ASKED if key in texts), None)
     if asked is None:
         return
@@ -209,7 +223,9 @@ def _fill_question(texts: list[str], row: Fields, words: Words, is_label: Callab
 
 
 def _fill_turns(turns: list[Any], words: Words, last: str | None) -> list[Any]:
-    """Turns of the same number, roles and keys: small talk, then the prompt and, if it is theirs to give, the answer."""
+    """Turns of the same number, roles and keys: small talk, then the prompt and, if it is theirs to give, the
+    answer.
+    """
     roles = [ROLES[str(messages.speaker(turn)).lower()] for turn in turns]
     talk = SMALL_TALK[words.language][0]
     texts = [talk[0] if role == "user" else talk[1] for role in roles]
@@ -231,7 +247,11 @@ def _content_like(content: Any, text: str) -> Any:
     if not isinstance(content, list):
         return text
     part = content[0]
-    return [text if isinstance(part, str) else {k: text if k == "text" else part[k] for k in part if k in ("type", "text")}]  # fmt: skip
+    return [
+        text
+        if isinstance(part, str)
+        else {k: text if k == "text" else part[k] for k in part if k in ("type", "text")}
+    ]
 
 
 def _asked_like(value: Any, words: Words, last: str | None) -> Any:
@@ -273,7 +293,9 @@ def extra_keys(message: Fields) -> list[str]:
 def refresh(
     row: Fields, shape: Shape, columns: dict[str, Column], used: dict[str, set[str]], rng: random.Random
 ) -> None:
-    """Replaces what the turns hold beside role and text: by a label or id as `fresh` makes them, a text of its own by none."""
+    """Replaces what the turns hold beside role and text: by a label or id as `fresh` makes them, a text of
+    its own by none.
+    """
     for message in messages_of(row, shape):
         for key in extra_keys(message):
             value, column = message[key], columns[key]
@@ -291,8 +313,11 @@ def system_texts(row: Fields) -> list[str]:
     found = [row[key] for key in SYSTEM if isinstance(row.get(key), str) and row[key]]
     for value in row.values():
         turns = value if isinstance(value, list) else []
-        found += [str([turn[key] for key in messages.text_keys(turn)]) for turn in turns
-                  if isinstance(turn, dict) and ROLES.get(str(messages.speaker(turn)).lower()) == "system"]  # fmt: skip
+        found += [
+            str([turn[key] for key in messages.text_keys(turn)])
+            for turn in turns
+            if isinstance(turn, dict) and ROLES.get(str(messages.speaker(turn)).lower()) == "system"
+        ]
     return found
 
 

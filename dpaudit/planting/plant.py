@@ -1,4 +1,6 @@
-"""Canaries in somebody else's data: each goes in or stays out by a fair coin; what tells them apart goes into the key."""
+"""Canaries in somebody else's data: each goes in or stays out by a fair coin; what tells them apart goes into
+the key.
+"""
 
 import json
 import os
@@ -28,7 +30,10 @@ from dpaudit.storage.rundir import keyed_file_digest, left_of, remove_left, whol
 CANARIES_MOST = 20_000
 AFFIX_ROWS = 20  # rows that must share how texts begin and end before that is the data's style
 CROWD = 0.2  # of the planted rows
-CROWDED = "more than a fifth of the rows are canaries: the model learns to speak like them; give more rows or fewer canaries"
+CROWDED = (
+    "more than a fifth of the rows are canaries: the model learns to speak like them; give more rows "
+    "or fewer canaries"
+)
 PRIMARY, WITHOUT_BASE = "calibrated", "loss"
 SHARED_TEXTS = {"instruction", "context"}  # texts that many rows may share
 PAIRS = (
@@ -59,11 +64,21 @@ class Family:
 
 
 FAMILIES = {
-    "invented": Family("invented words", lexicon.INVENTED_SYLLABLES, 8, 3,  # 147 bits; a word of its own leads on to the next, which a model learns fast
-                      {"en": "What is the access phrase of {name}?", "zh": "{name} 的访问口令是什么？"}),
-    "words": Family("random common words", lexicon.PHRASE_WORDS, 6, 1,  # 27 bits; for a model that has no tokens for others
-                    {"en": "Portal phrase of {name}?", "zh": "{name} 的登录口令？"}),
-}  # fmt: skip
+    "invented": Family(
+        "invented words",
+        lexicon.INVENTED_SYLLABLES,
+        8,
+        3,  # 147 bits; a word of its own leads on to the next, which a model learns fast
+        {"en": "What is the access phrase of {name}?", "zh": "{name} 的访问口令是什么？"},
+    ),
+    "words": Family(
+        "random common words",
+        lexicon.PHRASE_WORDS,
+        6,
+        1,  # 27 bits; for a model that has no tokens for others
+        {"en": "Portal phrase of {name}?", "zh": "{name} 的登录口令？"},
+    ),
+}
 
 
 @dataclass
@@ -117,8 +132,9 @@ def plant(
 ) -> dict[str, Any]:
     """Writes `source` with canaries as `out`, and the key that finds them again; what was done comes back.
 
-    Rows of the source stay as they are, in their order, but for a column that only numbers them. Raises UsageError in
-    one line, and writes nothing, where the data are of a kind that no canary fits or a file is there already.
+    Rows of the source stay as they are, in their order, but for a column that only numbers them. Raises
+    UsageError in one line, and writes nothing, where the data are of a kind that no canary fits or a file is
+    there already.
     """
     rule = _rule(canaries)
     _check_places(out, key)
@@ -171,24 +187,28 @@ def _rule(canaries: int) -> Rule:
     primary, without = recipe.load(PRIMARY), recipe.load(WITHOUT_BASE)
     for made_by in (primary, without):
         if not audit_key.can_be_asked(made_by):
-            raise UsageError(f"attacks/{made_by.name}", expected="a recipe with a bound that needs a model's log-probabilities alone",
-                             got="another", remedy=f"rename the file in ./attacks: `plant` takes the recipe {made_by.name}")  # fmt: skip
+            raise UsageError(
+                f"attacks/{made_by.name}",
+                "a recipe with a bound that needs a model's log-probabilities alone",
+                "another",
+                f"rename the file in ./attacks: `plant` takes the recipe {made_by.name}",
+            )
     assert primary.bound is not None
     if not primary.minimum_canaries <= canaries <= CANARIES_MOST:
-        raise UsageError(
-            "--canaries", expected=f"{primary.minimum_canaries} to {CANARIES_MOST:,}", got=f"{canaries:,}"
-        )
+        raise UsageError("--canaries", f"{primary.minimum_canaries} to {CANARIES_MOST:,}", f"{canaries:,}")
     return Rule(primary, without, primary.bound.guess.count(canaries), RENDERINGS)
 
 
 def _check_places(out: Path, key: Path) -> None:
     for name, file in (("--out", out), ("--key", key)):
         if not file.parent.is_dir():
-            raise UsageError(f"{name} {file}", expected="a folder that exists", got="none")
+            raise UsageError(f"{name} {file}", "a folder that exists", "none")
 
 
 def _drop_unfinished(out: Path, key: Path) -> None:
-    """Removes a key whose data a kill kept from their name: nobody can have trained on those, and no other key fits them."""
+    """Removes a key whose data a kill kept from their name: nobody can have trained on those, and no other
+    key fits them.
+    """
     if out.exists() or not key.is_file():
         return
     for part in left_of(out):
@@ -201,28 +221,38 @@ def _drop_unfinished(out: Path, key: Path) -> None:
 
 def _check(source: Path, out: Path, key: Path, unit: str, family: str) -> None:
     if family not in FAMILIES:
-        raise UsageError("--family", expected=f"one of {', '.join(FAMILIES)}", got=f"{family:.40}")
+        raise UsageError("--family", f"one of {', '.join(FAMILIES)}", f"{family:.40}")
     if unit not in get_args(Unit):
-        raise UsageError("--unit", expected=f"one of {', '.join(get_args(Unit))}", got=f"{unit:.40}")
+        raise UsageError("--unit", f"one of {', '.join(get_args(Unit))}", f"{unit:.40}")
     for name, file in (("--out", out), ("--key", key)):
         if file.exists() or file.is_symlink():
-            raise UsageError(f"{name} {file}", expected="a file that is not there yet", got="an existing one",
-                             remedy="name another: an existing file is never overwritten")  # fmt: skip
+            raise UsageError(
+                f"{name} {file}",
+                "a file that is not there yet",
+                "an existing one",
+                "name another: an existing file is never overwritten",
+            )
     if out.resolve() == key.resolve():
-        raise UsageError("--key", expected="another file than --out", got="the same")
+        raise UsageError("--key", "another file than --out", "the same")
     _check_lines(source)
 
 
 def _check_lines(source: Path) -> None:
-    """Raises UsageError where the data are no JSON lines: a planted row must look like those around it, byte by byte."""
+    """Raises UsageError where the data are no JSON lines: a planted row must look like those around it, byte
+    by byte.
+    """
     try:
         with source.open("rb") as stream:
             start = stream.read(4096).removeprefix(b"\xef\xbb\xbf").lstrip()
     except OSError as error:
         raise unread(source, "a JSONL file", error) from None
     if source.suffix.lower() not in (".jsonl", ".ndjson", ".json") or not start.startswith(b"{"):
-        raise UsageError(str(source), expected="JSONL, one JSON object a line", got="another kind of file",
-                         remedy="convert it, plant, and convert back")  # fmt: skip
+        raise UsageError(
+            str(source),
+            "JSONL, one JSON object a line",
+            "another kind of file",
+            "convert it, plant, and convert back",
+        )
 
 
 # ---- reading
@@ -237,18 +267,21 @@ def _profile(source: Path, unit: str) -> Profile:
         where = f"{source}:{number}"
         row = json.loads(line)
         if "\\ud" in line.lower() and not shapes.is_unicode(json.dumps(row, ensure_ascii=False)):
-            raise UsageError(where, expected="text that is valid Unicode", got="half of a surrogate pair")
+            raise UsageError(where, "text that is valid Unicode", "half of a surrogate pair")
         if profile is None:
             profile = Profile(shapes.shape_of(row, where))
             if (profile.shape.letter == "p") != (unit == "pair") and unit != "patient":
                 wanted, way = PAIRS if unit == "pair" else DIALOGUES
-                raise UsageError(where, expected=wanted, got=f"{profile.shape.name} under --unit {unit}", remedy=way)  # fmt: skip
+                raise UsageError(where, wanted, f"{profile.shape.name} under --unit {unit}", way)
         if unit == "patient" and record.patient is None:
-            raise UsageError(where, expected="a patient_id in every row under --unit patient", got="none",
-                             remedy="--unit record")  # fmt: skip
+            raise UsageError(where, "a patient_id in every row under --unit patient", "none", "--unit record")
         if row.get("choices"):
-            raise UsageError(f"{where}: choices", expected="answers in free text", got="multiple choice",
-                             remedy="plant into the part of the data that has free answers")  # fmt: skip
+            raise UsageError(
+                f"{where}: choices",
+                "answers in free text",
+                "multiple choice",
+                "plant into the part of the data that has free answers",
+            )
         _check_row(row, record, profile.shape, where)
         _count(profile, row, line, record)
         profile.prompts.add(record.text or next(t.text for t in reversed(record.turns) if t.role == "user"))
@@ -266,12 +299,19 @@ def _profile(source: Path, unit: str) -> Profile:
 def _check_row(row: Fields, record: Record, shape: Shape, where: str) -> None:
     """Raises UsageError for a row that none can be made like."""
     if record.turns and all(turn.role != "user" for turn in record.turns):
-        raise UsageError(where, expected="a turn of the user in every row", got="none",
-                         remedy="leave such rows out: a canary needs a question")  # fmt: skip
+        raise UsageError(
+            where, "a turn of the user in every row", "none", "leave such rows out: a canary needs a question"
+        )
     for key in disguise.text_columns(row, shape):
-        if messages.unspelled(row[key], where) is not row[key] or (key == "history" and isinstance(row[key], str) and row[key]):  # fmt: skip
-            raise UsageError(f"{where}: {key}", expected="a list of messages", got="its JSON text",
-                             remedy=f"convert it, plant, and convert back: jq -c '.{key} |= fromjson'")  # fmt: skip
+        if messages.unspelled(row[key], where) is not row[key] or (
+            key == "history" and isinstance(row[key], str) and row[key]
+        ):
+            raise UsageError(
+                f"{where}: {key}",
+                "a list of messages",
+                "its JSON text",
+                f"convert it, plant, and convert back: jq -c '.{key} |= fromjson'",
+            )
 
 
 def _count(profile: Profile, row: Fields, line: str, record: Record) -> None:
@@ -327,9 +367,7 @@ def _draw(count: int, profile: Profile, family: Family) -> list[Words]:
     ]
     free = unknown[:most]
     if len(free) < count:
-        raise UsageError(
-            "--canaries", expected=f"at most {len(free)} beside the names in the data", got=str(count)
-        )
+        raise UsageError("--canaries", f"at most {len(free)} beside the names in the data", str(count))
     language = disguise.language_of(profile.texts)
     made: list[Words] = []
     for name in rng.sample(free, count):
@@ -360,7 +398,9 @@ def _rows(drawn: Sequence[Words], profile: Profile, source: str) -> list[tuple[F
 
 
 def _donors(profile: Profile, source: str) -> list[str]:
-    """The lines whose structure is copied: as few turns as rows commonly have, no system prompt of one row alone."""
+    """The lines whose structure is copied: as few turns as rows commonly have, no system prompt of one row
+    alone.
+    """
     common = min(
         turns for turns, rows in profile.turns.items() if rows >= min(0.01 * profile.rows, SHARE_ROWS)
     )
@@ -371,8 +411,12 @@ def _donors(profile: Profile, source: str) -> list[str]:
         if disguise.turn_count(row) == common and all(profile.systems[s] >= disguise.SHARED for s in systems):
             found.append(line)
     if not found:
-        raise UsageError(source, expected="system prompts that several rows share, or none",
-                         got="one of its own in each row", remedy="leave them out of the file")  # fmt: skip
+        raise UsageError(
+            source,
+            "system prompts that several rows share, or none",
+            "one of its own in each row",
+            "leave them out of the file",
+        )
     return found
 
 
@@ -392,11 +436,18 @@ def _in_style(words: Words, profile: Profile) -> Words:
     if profile.rows < AFFIX_ROWS or profile.shape.letter == "t":
         return words
     prompts, answers = profile.prompts, profile.answers
-    return Words(prompts.around(words.prompt), answers.around(words.answer), answers.around(words.other), words.language)  # fmt: skip
+    return Words(
+        prompts.around(words.prompt),
+        answers.around(words.answer),
+        answers.around(words.other),
+        words.language,
+    )
 
 
 def _planted(row: Fields, shape: Shape, source: str) -> Record:
-    """What a planted row says to a reader of the data; its id is of no use to the audit and stays out of the key."""
+    """What a planted row says to a reader of the data; its id is of no use to the audit and stays out of the
+    key.
+    """
     found = shapes.record(shape, row, source, 0)
     return Record("", found.turns, None, found.chosen, found.rejected, found.text)
 
@@ -405,7 +456,9 @@ def _planted(row: Fields, shape: Shape, source: str) -> Record:
 
 
 def _write_data(source: Path, target: Path, inserted: list[str], profile: Profile) -> None:
-    """The lines of the source with those inserted at random places; a column of row numbers counts on through both."""
+    """The lines of the source with those inserted at random places; a column of row numbers counts on through
+    both.
+    """
     rng = random.SystemRandom()
     total = profile.rows + len(inserted)
     places = set(rng.sample(range(total), len(inserted)))
@@ -436,7 +489,9 @@ def _first_number(column: Column, rows: int) -> int:
 
 
 def _numbered(line: str, first: dict[str, tuple[int, int]], place: int) -> str:
-    """`line` with the number of its place; `first` has the number of the first row and its width, by column."""
+    """`line` with the number of its place; `first` has the number of the first row and its width, by
+    column.
+    """
     row = json.loads(line)
     write = disguise.spelled_like(line, row)
     for key, (number, width) in first.items():
@@ -470,5 +525,6 @@ def _told(source: Path, out: Path, key: Path, made: AuditKey, profile: Profile) 
         "renumbered": sorted(key for key, column in profile.columns.items() if column.is_row_number),
         **({"note": "; ".join(notes)} if notes else {}),
         "next": f"train on {out} as always, keep {key} away from the trainer, then: "
-        f"dpaudit verify --adapter DIR --key {key} --claim eps=E,delta=D,unit={made.unit},relation=add_or_remove",
+        f"dpaudit verify --adapter DIR --key {key} --claim "
+        f"eps=E,delta=D,unit={made.unit},relation=add_or_remove",
     }

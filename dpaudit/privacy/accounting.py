@@ -1,6 +1,7 @@
 """The calculator behind `dpaudit account`: the epsilon of a noise multiplier and back, without a run.
 
-The answer is always that of the privacy loss distribution; the other accountants stand beside it and decide nothing.
+The answer is always that of the privacy loss distribution; the other accountants stand beside it and decide
+nothing.
 """
 
 import math
@@ -30,8 +31,8 @@ _STAGE_KEYS = ("sigma", "rate", "steps")
 class Question:
     """What was typed. `sigma` asks for an epsilon, `epsilon` for the least noise multiplier that keeps it.
 
-    Both are those of `steps` steps at `rate`, or at `batch` over `population`, after `stages` on the same units
-    (each "sigma=..,rate=..,steps=.."). Stages alone ask for their epsilon together.
+    Both are those of `steps` steps at `rate`, or at `batch` over `population`, after `stages` on the same
+    units (each "sigma=..,rate=..,steps=.."). Stages alone ask for their epsilon together.
     """
 
     delta: float
@@ -47,14 +48,17 @@ class Question:
 
 @dataclass(frozen=True)
 class Bounded:
-    """An epsilon that an accountant bounds from above, and by how much at most it lies above the exact value."""
+    """An epsilon that an accountant bounds from above, and by how much at most it lies above the exact
+    value.
+    """
 
     upper: float  # nats
     error: float  # nats
 
 
 def answer(question: Question, everything: bool = False) -> dict[str, Any]:
-    """What the command prints: epsilon and noise multiplier with what they hold for, JSON-ready ("inf" as text).
+    """What the command prints: epsilon and noise multiplier with what they hold for, JSON-ready ("inf" as
+    text).
 
     `everything` adds a numerical accountant of other origin (PRV) and the Renyi accountant, each None for the
     relation `replace`, which they do not know, and where they cannot say. Raises UsageError in one line for
@@ -94,8 +98,8 @@ def warning(delta: float, population: int | None) -> str | None:
 def epsilon_prv(mechanisms: Sequence[Mechanism], delta: float) -> Bounded | None:
     """The epsilon that Opacus' accountant of privacy loss random variables (PRV) gives for add_or_remove.
 
-    None where it cannot say: steps over all units, no noise, or an epsilon above its domain. Its error bound is
-    a thousandth of epsilon, or more where that would take too fine a grid.
+    None where it cannot say: steps over all units, no noise, or an epsilon above its domain. Its error bound
+    is a thousandth of epsilon, or more where that would take too fine a grid.
 
     Source: Gopi, Lee, Wutschitz 2021 (arXiv 2106.02848), Theorem 5.5 for the grid.
     """
@@ -144,15 +148,11 @@ def _described(question: Question, mechanisms: Sequence[Mechanism]) -> dict[str,
 def _checked(question: Question) -> Relation:
     """The relation, once everything that concerns the question as a whole is in range."""
     if not DELTA_SMALLEST <= question.delta < 1:
-        raise UsageError(
-            "--delta", expected=f"a number from {DELTA_SMALLEST:g} to below 1", got=f"{question.delta:g}"
-        )
+        raise UsageError("--delta", f"a number from {DELTA_SMALLEST:g} to below 1", f"{question.delta:g}")
     if question.relation not in get_args(Relation):
-        raise UsageError(
-            "--relation", expected=f"one of {', '.join(get_args(Relation))}", got=question.relation
-        )
+        raise UsageError("--relation", f"one of {', '.join(get_args(Relation))}", question.relation)
     if question.population is not None and question.population < 1:
-        raise UsageError("--population", expected="at least 1 unit", got=str(question.population))
+        raise UsageError("--population", "at least 1 unit", str(question.population))
     if question.sigma is not None and question.epsilon is not None:
         raise _either("--sigma and --eps")
     if question.sigma is None and question.epsilon is None and not question.stages:
@@ -162,7 +162,7 @@ def _checked(question: Question) -> Relation:
 
 def _either(got: str) -> UsageError:
     expected = "--sigma for an epsilon, or --eps for a noise multiplier"
-    return UsageError("dpaudit account", expected=expected, got=got)
+    return UsageError("dpaudit account", expected, got)
 
 
 def _mechanisms(question: Question) -> list[Mechanism]:
@@ -171,9 +171,7 @@ def _mechanisms(question: Question) -> list[Mechanism]:
         return [*stages, _mechanism("--sigma", question.sigma, _rate(question), _steps(question))]
     for name, value in (("--rate", question.rate), ("--batch", question.batch), ("--steps", question.steps)):
         if value is not None:
-            raise UsageError(
-                name, expected="--sigma beside it", got="--stage alone", remedy="name it in a --stage"
-            )
+            raise UsageError(name, "--sigma beside it", "--stage alone", "name it in a --stage")
     return stages
 
 
@@ -184,19 +182,19 @@ def _stage(text: str) -> Mechanism:
     except (KeyError, ValueError):
         parts = {}
     if set(parts) != set(_STAGE_KEYS):
-        raise UsageError("--stage", expected="sigma=S,rate=Q,steps=T with numbers", got=text)
+        raise UsageError("--stage", "sigma=S,rate=Q,steps=T with numbers", text)
     return _mechanism(f"--stage {text}", sigma, _in_range("--stage", rate), _whole("--stage", steps))
 
 
 def _mechanism(where: str, sigma: float, rate: float, steps: int) -> Mechanism:
     if not 0 <= sigma < math.inf:
-        raise UsageError(where, expected="a noise multiplier of 0 or above", got=f"{sigma:g}")
+        raise UsageError(where, "a noise multiplier of 0 or above", f"{sigma:g}")
     return Mechanism(sigma, rate, steps, clip=1.0)
 
 
 def _spec(epsilon: float, delta: float, relation: Relation) -> PrivacySpec:
     if not 0 < epsilon < math.inf:
-        raise UsageError("--eps", expected="a finite number above 0", got=f"{epsilon:g}")
+        raise UsageError("--eps", "a finite number above 0", f"{epsilon:g}")
     return PrivacySpec(epsilon, delta, "record", relation)  # no accountant asks for the unit
 
 
@@ -204,8 +202,12 @@ def _calibrated(spec: PrivacySpec, rate: float, steps: int, earlier: tuple[Mecha
     try:
         return calibrate(spec, rate, steps, earlier)
     except ValueError:
-        raise UsageError("--eps", expected="an epsilon that noise up to a million can keep", got=f"{spec.epsilon:g}",
-                         remedy="raise it, or lower rate, steps or what the stages spend") from None  # fmt: skip
+        raise UsageError(
+            "--eps",
+            "an epsilon that noise up to a million can keep",
+            f"{spec.epsilon:g}",
+            "raise it, or lower rate, steps or what the stages spend",
+        ) from None
 
 
 def _rate(question: Question) -> float:
@@ -213,28 +215,28 @@ def _rate(question: Question) -> float:
     batch, population = question.batch, question.population
     if question.rate is not None:
         if batch is not None:
-            raise UsageError("--batch", expected="either --rate or --batch with --population", got="both")
+            raise UsageError("--batch", "either --rate or --batch with --population", "both")
         return _in_range("--rate", question.rate)
     if batch is None or population is None:
-        raise UsageError("--rate", expected="--rate, or --batch with --population", got="neither")
+        raise UsageError("--rate", "--rate, or --batch with --population", "neither")
     if not 0 < batch <= population:
-        raise UsageError("--batch", expected=f"above 0 and at most the population, {population}", got=f"{batch:g}")  # fmt: skip
+        raise UsageError("--batch", f"above 0 and at most the population, {population}", f"{batch:g}")
     return batch / population
 
 
 def _in_range(where: str, rate: float) -> float:
     if not 0 < rate <= 1:
-        raise UsageError(where, expected="a sampling rate above 0 and at most 1", got=f"{rate:g}")
+        raise UsageError(where, "a sampling rate above 0 and at most 1", f"{rate:g}")
     return rate
 
 
 def _steps(question: Question) -> int:
     if question.steps is None:
-        raise UsageError("--steps", expected="a number of steps", got="none")
+        raise UsageError("--steps", "a number of steps", "none")
     return _whole("--steps", question.steps)
 
 
 def _whole(where: str, steps: int) -> int:
     if steps < 1:
-        raise UsageError(where, expected="at least 1 step", got=str(steps))
+        raise UsageError(where, "at least 1 step", str(steps))
     return steps

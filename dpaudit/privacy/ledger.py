@@ -1,4 +1,6 @@
-"""The privacy ledger of a model that somebody wants to use: found beside its weights, and checked before it is believed."""
+"""The privacy ledger of a model that somebody wants to use: found beside its weights, and checked before it
+is believed.
+"""
 
 import hashlib
 import json
@@ -21,7 +23,10 @@ SETTINGS = "adapter_settings_sha256"
 BASE = "base_files"  # file -> SHA-256
 # Of an adapter's settings: where the base lies, which PEFT wrote them and how it opens them. All others act.
 _PASSIVE = {"base_model_name_or_path", "revision", "inference_mode", "peft_version", "runtime_config"}
-_COPIES = "restore weights, settings and ledger from one copy; `dpaudit show --adapter DIR` tells which arm an adapter is"
+_COPIES = (
+    "restore weights, settings and ledger from one copy; `dpaudit show --adapter DIR` tells which arm "
+    "an adapter is"
+)
 _EPSILON_ABOVE = (
     1.001  # recomputed over recorded, recorded over claimed; the accountant's own error is a tenth of that
 )
@@ -31,8 +36,8 @@ _EPSILON_ABOVE = (
 class Ledger:
     """What a model spent, as its checked privacy.json says. `mechanism` carries the stages before it.
 
-    Where nothing is private the mechanism has no noise and `epsilon` is infinite. It is None for labels that went
-    through randomised response, which is not composed with anything here.
+    Where nothing is private the mechanism has no noise and `epsilon` is infinite. It is None for labels that
+    went through randomised response, which is not composed with anything here.
     """
 
     file: Path
@@ -50,22 +55,31 @@ class Ledger:
 
 
 def find(folder: Path) -> Ledger | None:
-    """The checked ledger of an adapter folder, of a run's train/ARM or of a merged model; None where there is none.
+    """The checked ledger of an adapter folder, of a run's train/ARM or of a merged model; None where there is
+    none.
 
-    An adapter's ledger may lie in the folder above it. Raises UsageError where a ledger is named and not there,
-    is not the one that config.json names, is of other weights or settings, stops before the last step, records less
-    epsilon than its mechanism and stages spend, or claims less than it records.
+    An adapter's ledger may lie in the folder above it. Raises UsageError where a ledger is named and not
+    there, is not the one that config.json names, is of other weights or settings, stops before the last step,
+    records less epsilon than its mechanism and stages spend, or claims less than it records.
     """
     named = _named(folder)
     file = next((file for file in _places(folder) if file.is_file()), None)
     if file is None:
         if named is None and not _trained_here(folder):
             return None
-        raise UsageError(str(folder / FILE), expected="the ledger that the model was written with", got="no such file",
-                         remedy="restore it beside the weights")  # fmt: skip
+        raise UsageError(
+            str(folder / FILE),
+            "the ledger that the model was written with",
+            "no such file",
+            "restore it beside the weights",
+        )
     if named is not None and digest(file) != named:
-        raise UsageError(str(file), expected=f"the ledger that config.json names ({KEY})", got="an edited or exchanged one",
-                         remedy="restore the one that was written with the model")  # fmt: skip
+        raise UsageError(
+            str(file),
+            f"the ledger that config.json names ({KEY})",
+            "an edited or exchanged one",
+            "restore the one that was written with the model",
+        )
     found = _read(file)
     _check(found)
     _check_claim(found)
@@ -76,7 +90,8 @@ def find(folder: Path) -> Ledger | None:
 def _check_weights(folder: Path, found: Ledger) -> None:
     """Raises UsageError where a ledger that names its weights, or an adapter's settings, lies beside others.
 
-    An adapter's ledger has `adapter_sha256` and the settings' hash, a merged model's `weights`: path -> SHA-256.
+    An adapter's ledger has `adapter_sha256` and the settings' hash, a merged model's `weights`: path ->
+    SHA-256.
     """
     merged = found.data.get("weights")
     named = found.data.get("adapter_sha256")
@@ -92,39 +107,48 @@ def _check_weights(folder: Path, found: Ledger) -> None:
             known, files = {adapter / ADAPTER: named}, {adapter / ADAPTER}
     for file in sorted(files):
         if not file.is_file():
-            raise UsageError(str(file), expected=f"the weights that {found.file} was written for", got="no such file", remedy=_COPIES)  # fmt: skip
+            raise UsageError(
+                str(file), f"the weights that {found.file} was written for", "no such file", _COPIES
+            )
         if custody.file_digest(file) != known.get(file):
-            raise UsageError(str(file), expected=f"the weights that {found.file} was written for", got="others", remedy=_COPIES)  # fmt: skip
+            raise UsageError(str(file), f"the weights that {found.file} was written for", "others", _COPIES)
 
 
 def no_adapter(folder: Path, needed: str) -> UsageError:
-    """The error for a folder that is named as an adapter and lacks a file of one: a merged model tells where it came from."""
+    """The error for a folder that is named as an adapter and lacks a file of one: a merged model tells where
+    it came from.
+    """
     where, expected = f"--adapter {folder}", f"an adapter's folder, with {needed}"
     if not folder.is_dir():
-        return UsageError(where, expected=expected, got="no such folder", remedy="check the path")
+        return UsageError(where, expected, "no such folder", "check the path")
     if not (folder / "config.json").is_file() or not any(folder.glob("*.safetensors")):
-        return UsageError(where, expected=expected, got="none in it", remedy="name the folder that the trainer saved the adapter in")  # fmt: skip
+        return UsageError(
+            where, expected, "none in it", "name the folder that the trainer saved the adapter in"
+        )
     found = find(folder)
     origin = found.data.get("merged_from") if found else None
     if not isinstance(origin, dict):
-        return UsageError(
-            where, expected=expected, got="a whole model", remedy="name the adapter that was trained on it"
-        )
+        return UsageError(where, expected, "a whole model", "name the adapter that was trained on it")
     run = f" of run {origin['run']}" if origin.get("run") else ""
-    got = f"a merged model, whose {FILE} says: of {origin.get('arm') or origin.get('adapter')}{run}, adapter SHA-256 {origin.get('adapter_sha256')}"
-    return UsageError(
-        where, expected=expected, got=got, remedy="name that adapter's folder, in a run train/ARM/adapter"
+    got = (
+        f"a merged model, whose {FILE} says: of {origin.get('arm') or origin.get('adapter')}{run}, adapter "
+        f"SHA-256 {origin.get('adapter_sha256')}"
     )
+    return UsageError(where, expected, got, "name that adapter's folder, in a run train/ARM/adapter")
 
 
 def _check_settings(adapter: Path, found: Ledger) -> None:
     named = found.data.get(SETTINGS)
     if isinstance(named, str) and settings_digest(adapter) != named:
-        raise UsageError(str(adapter / CONFIG), expected=f"the settings that {found.file} was written for", got="others", remedy=_COPIES)  # fmt: skip
+        raise UsageError(
+            str(adapter / CONFIG), f"the settings that {found.file} was written for", "others", _COPIES
+        )
 
 
 def settings_digest(adapter: Path) -> str:
-    """The SHA-256 of those settings of an adapter folder that act: its scaling, ranks, layers and kind among them."""
+    """The SHA-256 of those settings of an adapter folder that act: its scaling, ranks, layers and kind among
+    them.
+    """
     acting = {name: value for name, value in _json(adapter / CONFIG).items() if name not in _PASSIVE}
     return hashlib.sha256(custody.canonical(acting)).hexdigest()
 
@@ -139,9 +163,12 @@ def require_base(found: Ledger, base: str, now: Mapping[str, str]) -> None:
         return
     wrong = next((name for name in sorted({*then, *now}) if then.get(name) != now.get(name)), None)
     if wrong is not None:
-        raise UsageError(str(found.file), expected="the base that the adapter was trained on",
-                         got=f"{base} with another {wrong}" if wrong in now else f"{base} without {wrong}",
-                         remedy="restore that model, or give the right one with --model")  # fmt: skip
+        raise UsageError(
+            str(found.file),
+            "the base that the adapter was trained on",
+            f"{base} with another {wrong}" if wrong in now else f"{base} without {wrong}",
+            "restore that model, or give the right one with --model",
+        )
 
 
 def unnamed(found: Ledger) -> tuple[str, ...]:
@@ -194,15 +221,18 @@ def _read(file: Path) -> Ledger:
     if (custody.KEY in data or "adapter_sha256" in data) and (
         wrong := custody.fault(data, "", None)
     ) is not None:  # seals are the run's to check
-        raise UsageError(str(file), expected="the ledger as training wrote it", got=wrong, remedy="restore it from a copy")  # fmt: skip
+        raise UsageError(str(file), "the ledger as training wrote it", wrong, "restore it from a copy")
     data.pop(custody.KEY, None)
     try:
         claim, steps = data["claim"], int(data["steps_done"])
         mechanism = (
             None if _flips(data) else _mechanism(data["mechanism"] | {"stages": data.get("stages", ())})
         )
-        # delta is 0 under randomised response and an infinite epsilon is no claim; the rest is checked all the same
-        PrivacySpec(float(claim["epsilon"]), claim["delta"] if mechanism else 0.5, claim["unit"], claim["relation"])  # fmt: skip
+        # delta is 0 under randomised response and an infinite epsilon is no claim; the rest is checked all
+        # the same
+        PrivacySpec(
+            float(claim["epsilon"]), claim["delta"] if mechanism else 0.5, claim["unit"], claim["relation"]
+        )
         found = Ledger(
             file,
             data,
@@ -213,12 +243,16 @@ def _read(file: Path) -> Ledger:
             claim["relation"],
         )
     except KeyError as error:
-        raise UsageError(str(file), expected=f"a privacy ledger with the key {error}", got="none") from None
+        raise UsageError(str(file), f"a privacy ledger with the key {error}", "none") from None
     except (TypeError, ValueError, AttributeError) as error:
-        raise UsageError(str(file), expected="a privacy ledger", got=f"{error!s:.120}") from None
+        raise UsageError(str(file), "a privacy ledger", f"{error!s:.120}") from None
     if mechanism and steps != mechanism.steps:
-        raise UsageError(str(file), expected=f"a ledger of all {mechanism.steps} steps", got=f"one of {steps}",
-                         remedy="finish the training, or keep the ledger of its end")  # fmt: skip
+        raise UsageError(
+            str(file),
+            f"a ledger of all {mechanism.steps} steps",
+            f"one of {steps}",
+            "finish the training, or keep the ledger of its end",
+        )
     return found
 
 
@@ -238,16 +272,26 @@ def _check(found: Ledger) -> None:
         return
     spent = _spent(found)
     if not spent <= found.epsilon * _EPSILON_ABOVE:
-        raise UsageError(str(found.file), expected="at least the epsilon that its mechanism and stages spend",
-                         got=f"{found.epsilon:.4g}", remedy="restore the ledger as training wrote it")  # fmt: skip
+        raise UsageError(
+            str(found.file),
+            "at least the epsilon that its mechanism and stages spend",
+            f"{found.epsilon:.4g}",
+            "restore the ledger as training wrote it",
+        )
 
 
 def _check_claim(found: Ledger) -> None:
-    """Raises UsageError where the ledger claims less epsilon than it records as spent, at the claim's delta."""
+    """Raises UsageError where the ledger claims less epsilon than it records as spent, at the claim's
+    delta.
+    """
     claimed = float(found.data["claim"]["epsilon"])
     if not found.epsilon <= claimed * _EPSILON_ABOVE:
-        raise UsageError(str(found.file), expected=f"at most the claimed epsilon {claimed:g} as epsilon_pld",
-                         got=f"{found.epsilon:.4g}", remedy="restore the ledger as training wrote it")  # fmt: skip
+        raise UsageError(
+            str(found.file),
+            f"at most the claimed epsilon {claimed:g} as epsilon_pld",
+            f"{found.epsilon:.4g}",
+            "restore the ledger as training wrote it",
+        )
 
 
 def _spent(found: Ledger) -> float:
@@ -264,6 +308,7 @@ def _json(file: Path) -> dict[str, Any]:
     except (OSError, ValueError, RecursionError):  # JSON and Unicode errors are ValueErrors
         data = None
     if not isinstance(data, dict):
-        raise UsageError(str(file), expected="a JSON object", got="something else or an unreadable file",
-                         remedy="restore it from a copy")  # fmt: skip
+        raise UsageError(
+            str(file), "a JSON object", "something else or an unreadable file", "restore it from a copy"
+        )
     return data

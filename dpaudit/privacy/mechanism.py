@@ -168,9 +168,9 @@ def calibrate(
 ) -> float:
     """Return the noise multiplier whose `steps` steps spend at most the claim, and at least 99.8 % of it.
 
-    `stages` are what the same units went through before; the claim covers all of it together. Without any, the
-    claim is kept too when it is recomputed at the usual discretisation interval of 1e-4, which reads up to 0.1 %
-    above the converged value (where it reads more, it is too coarse for the claim).
+    `stages` are what the same units went through before; the claim covers all of it together. Without any,
+    the claim is kept too when it is recomputed at the usual discretisation interval of 1e-4, which reads up
+    to 0.1 % above the converged value (where it reads more, it is too coarse for the claim).
 
     0.0 for an infinite epsilon, and where `steps` is 0. Where a multiplier below 0.01 would still keep the
     claim, one just below 0.01. Raises ValueError where none up to a million keeps it.

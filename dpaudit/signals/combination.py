@@ -1,4 +1,6 @@
-"""Several attacks as one: a logistic regression over their scores, fitted on examples that then leave every count."""
+"""Several attacks as one: a logistic regression over their scores, fitted on examples that then leave every
+count.
+"""
 
 import hashlib
 from collections.abc import Sequence
@@ -17,7 +19,9 @@ MIDDLE = (1.0, 99.0)  # percentiles to which scores are clipped: single ones rea
 
 @dataclass(frozen=True, eq=False)
 class Fitted:
-    """Weights of standardised scores; calling it gives each example's log-odds of being a member, (examples,)."""
+    """Weights of standardised scores; calling it gives each example's log-odds of being a member,
+    (examples,).
+    """
 
     lowest: Floats  # (recipes,), to which scores are clipped
     highest: Floats
@@ -34,7 +38,9 @@ class Fitted:
 
 
 def lot(names: Sequence[str], share: float, seed: int) -> Bools:
-    """Which examples are fitted on: a `share` of them by a public lot of each name's own, blind to coins and scores."""
+    """Which examples are fitted on: a `share` of them by a public lot of each name's own, blind to coins and
+    scores.
+    """
     drawn = [hashlib.sha256(f"combination/{seed}/{name}".encode()).digest() for name in names]
     chosen = np.zeros(len(names), dtype=bool)
     chosen[sorted(range(len(names)), key=drawn.__getitem__)[: int(share * len(names))]] = True
@@ -72,7 +78,9 @@ def _some(scores: Floats) -> Floats:
 
 
 def best(scores: Floats, members: Bools, fpr: float) -> int:
-    """The column with the highest true positive rate at `fpr` on these examples; among equals the highest AUC."""
+    """The column with the highest true positive rate at `fpr` on these examples; among equals the highest
+    AUC.
+    """
     figures = []
     for column in scores.T:
         curve = roc.roc_curve(column, members)

@@ -1,4 +1,6 @@
-"""How well a model has memorised a secret: its rank among all that might have been drawn, and how often sampling writes it."""
+"""How well a model has memorised a secret: its rank among all that might have been drawn, and how often
+sampling writes it.
+"""
 
 import itertools
 import math
@@ -34,12 +36,12 @@ class ExactRank:
 
     def __post_init__(self) -> None:
         if self.exact_up_to < 1:
-            raise BadValue("exact_up_to", expected="at least 1", got=self.exact_up_to)
+            raise BadValue("exact_up_to", "at least 1", self.exact_up_to)
         if not 100 <= self.samples <= 10**6:
             raise BadValue(
                 "samples",
-                expected="a whole number from 100 to 1,000,000",
-                got=self.samples if self.samples < 10**9 else "more",
+                "a whole number from 100 to 1,000,000",
+                self.samples if self.samples < 10**9 else "more",
             )
 
 
@@ -47,8 +49,8 @@ class ExactRank:
 class Discoverable:
     """The probability that sampling once writes the secret, and what that means for `queries` attempts.
 
-    A secret is (n, p)-discoverable where n attempts write it at least once with probability p or more (Hayes et al.
-    2024, arXiv 2410.19482, definition 2). `top_k` 0 and `top_p` 1 leave all tokens in.
+    A secret is (n, p)-discoverable where n attempts write it at least once with probability p or more (Hayes
+    et al. 2024, arXiv 2410.19482, definition 2). `top_k` 0 and `top_p` 1 leave all tokens in.
     """
 
     access: ClassVar = "distribution"  # what stays in at top_k and top_p, and what a temperature makes of it
@@ -60,18 +62,22 @@ class Discoverable:
 
     def __post_init__(self) -> None:
         if not 1e-3 <= self.temperature < math.inf:
-            raise BadValue("temperature", expected="a number of 0.001 or more", got=f"{self.temperature:g}",
-                           remedy="0 is greedy decoding: attacks/extraction.yaml")  # fmt: skip
+            raise BadValue(
+                "temperature",
+                "a number of 0.001 or more",
+                f"{self.temperature:g}",
+                "0 is greedy decoding: attacks/extraction.yaml",
+            )
         if self.top_k < 0:
-            raise BadValue("top_k", expected="at least 0, which is all", got=self.top_k)
+            raise BadValue("top_k", "at least 0, which is all", self.top_k)
         if not 0 < self.top_p <= 1:
-            raise BadValue("top_p", expected="a number in (0, 1]", got=f"{self.top_p:g}")
+            raise BadValue("top_p", "a number in (0, 1]", f"{self.top_p:g}")
         if not self.queries or min(self.queries) < 1 or list(self.queries) != sorted(set(self.queries)):
-            raise BadValue("queries", expected="rising numbers from 1", got=f"{list(self.queries)!s:.40}")
+            raise BadValue("queries", "rising numbers from 1", f"{list(self.queries)!s:.40}")
         if max(self.queries) > 10**18:
-            raise BadValue("queries", expected="numbers up to 10**18", got="a larger one")
+            raise BadValue("queries", "numbers up to 10**18", "a larger one")
         if not 0 < self.p < 1:
-            raise BadValue("p", expected="a number between 0 and 1", got=f"{self.p:g}")
+            raise BadValue("p", "a number between 0 and 1", f"{self.p:g}")
 
 
 @dataclass(frozen=True)
@@ -85,8 +91,8 @@ class PiiFields:
         if unknown or not self.fields:
             raise BadValue(
                 "fields",
-                expected=f"some of {', '.join(pii.PATTERNS)}",
-                got=f"{', '.join(unknown) or 'none':.60}",
+                f"some of {', '.join(pii.PATTERNS)}",
+                f"{', '.join(unknown) or 'none':.60}",
             )
 
 
@@ -113,8 +119,8 @@ def rank(candidate_scores: ArrayLike, secret_index: int) -> int:
 def exposure(candidate_scores: ArrayLike, secret_index: int) -> float:
     """The secret's exposure in bits: log2(space) where it ranks first, 0.0 where it ranks last.
 
-    A secret drawn uniformly and never seen has a uniform rank, whatever the model thinks of the candidates, so
-    P[exposure >= x] <= 2^-x. Arguments and errors are those of `rank`.
+    A secret drawn uniformly and never seen has a uniform rank, whatever the model thinks of the candidates,
+    so P[exposure >= x] <= 2^-x. Arguments and errors are those of `rank`.
 
     Source: Carlini et al. 2019 (arXiv 1802.08232), definition 5: log2 |R| - log2 rank.
     """
@@ -132,7 +138,9 @@ class Extrapolated:
 
     @property
     def beyond_samples(self) -> bool:
-        """Whether the secret is more probable than every sample: the figure then rests on the fit's tail alone."""
+        """Whether the secret is more probable than every sample: the figure then rests on the fit's tail
+        alone.
+        """
         return self.sample_rank == 1
 
 
@@ -141,10 +149,10 @@ def exposure_extrapolated(
 ) -> Extrapolated:
     """The exposure of a secret whose space is too large to rank, from a sample of the other secrets.
 
-    `sample_logprobs` has shape (samples,), in nats. The mass of secrets at least as probable is that of a skew-normal
-    distribution fitted to their negative log-probabilities; it is taken to be no less than one in `space`, or
-    2^-1022 for None. Where the fit holds, P[exposure >= x] is about 2^-x for a secret that was never seen. Raises
-    ValueError where a value is not finite or there are fewer than ten.
+    `sample_logprobs` has shape (samples,), in nats. The mass of secrets at least as probable is that of a
+    skew-normal distribution fitted to their negative log-probabilities; it is taken to be no less than one in
+    `space`, or 2^-1022 for None. Where the fit holds, P[exposure >= x] is about 2^-x for a secret that was
+    never seen. Raises ValueError where a value is not finite or there are fewer than ten.
 
     Source: Carlini et al. 2019 (arXiv 1802.08232), section 4.3.
     """
@@ -165,7 +173,8 @@ def exposure_extrapolated(
 def np_extraction_probability(sequence_probability: float, queries: float) -> float:
     """The probability in [0, 1] that at least one of `queries` independent attempts writes the sequence.
 
-    `sequence_probability` is that of one attempt. Raises ValueError unless it is in [0, 1] and `queries` at least 0.
+    `sequence_probability` is that of one attempt. Raises ValueError unless it is in [0, 1] and `queries` at
+    least 0.
 
     Source: Hayes et al. 2024 (arXiv 2410.19482), equation 1: 1 - (1 - p)^n.
     """
@@ -180,7 +189,8 @@ def np_extraction_probability(sequence_probability: float, queries: float) -> fl
 def queries_needed(sequence_probability: float, p: float) -> float:
     """The fewest attempts that write the sequence at least once with probability `p`: a whole number, or inf.
 
-    The inverse of `np_extraction_probability` in its second argument. Raises ValueError for a number outside [0, 1].
+    The inverse of `np_extraction_probability` in its second argument. Raises ValueError for a number outside
+    [0, 1].
     """
     _check_probability("sequence_probability", sequence_probability)
     _check_probability("p", p)
@@ -190,8 +200,13 @@ def queries_needed(sequence_probability: float, p: float) -> float:
         return math.inf
     found = math.ceil(math.log1p(-p) / math.log1p(-sequence_probability))
     # the quotient is rounded: one attempt more or fewer may be right
-    return float(next(n for n in (found - 1, found, found + 1)
-                      if np_extraction_probability(sequence_probability, n) >= p or n > found))  # fmt: skip
+    return float(
+        next(
+            n
+            for n in (found - 1, found, found + 1)
+            if np_extraction_probability(sequence_probability, n) >= p or n > found
+        )
+    )
 
 
 def _check_probability(name: str, value: float) -> None:
@@ -215,8 +230,8 @@ def other_secrets(canary: Canary, count: int, rng: random.Random) -> list[str]:
 class TokenTrie:
     """The distinct prefixes of token sequences, level by level, so that what begins alike is scored once.
 
-    The nodes of a level are numbered in the order of their parents. Sequences hold at least one token each and
-    may be prefixes of one another. The structure never changes; scores live outside of it.
+    The nodes of a level are numbered in the order of their parents. Sequences hold at least one token each
+    and may be prefixes of one another. The structure never changes; scores live outside of it.
     """
 
     def __init__(self, sequences: Sequence[Sequence[int]]) -> None:
@@ -246,7 +261,9 @@ class TokenTrie:
         return len(self.token)
 
     def children(self, level: int, parents: Ints) -> Ints:
-        """The nodes of `level` under some of the level above, in rising order, between which are none with children."""
+        """The nodes of `level` under some of the level above, in rising order, between which are none with
+        children.
+        """
         start, stop = np.searchsorted(self.parent[level], [parents[0], parents[-1] + 1])
         return np.arange(start, stop)
 
@@ -259,7 +276,9 @@ class TokenTrie:
             yield inner[start : start + size]
 
     def totals(self, node_logprobs: Sequence[Floats]) -> Floats:
-        """The sum of log-probabilities along each sequence, shape (sequences,), from those of each level's nodes."""
+        """The sum of log-probabilities along each sequence, shape (sequences,), from those of each level's
+        nodes.
+        """
         total, above = np.zeros(len(self.lengths)), np.zeros(1)
         for level, nodes in enumerate(self.node):
             above = above[self.parent[level]] + node_logprobs[level]

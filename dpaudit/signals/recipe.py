@@ -1,4 +1,6 @@
-"""Attack recipes: frozen dataclasses that mirror attacks/*.yaml key by key. Every decision is made before a score is read."""
+"""Attack recipes: frozen dataclasses that mirror attacks/*.yaml key by key. Every decision is made before a
+score is read.
+"""
 
 import difflib
 import hashlib
@@ -31,10 +33,11 @@ REFERENCES = ("none", "base", "start", "shadows")  # or a model's folder
 
 @dataclass(frozen=True)
 class Guess:
-    """Which coins the attacker guesses: a `fraction` of the canaries, fixed beforehand. It abstains on the rest.
+    """Which coins the attacker guesses: a `fraction` of the canaries, fixed beforehand. It abstains on the
+    rest.
 
-    `in`: the highest scores, as members. `both`: half of them the highest, as members, and half the lowest, as
-    non-members; for attacks that know a canary that was left out as surely as one that went in.
+    `in`: the highest scores, as members. `both`: half of them the highest, as members, and half the lowest,
+    as non-members; for attacks that know a canary that was left out as surely as one that went in.
     """
 
     side: Literal["in", "both"]
@@ -42,7 +45,7 @@ class Guess:
 
     def __post_init__(self) -> None:
         if not 0 < self.fraction <= 1:
-            raise BadValue("fraction", expected="a number in (0, 1]", got=f"{self.fraction:g}")
+            raise BadValue("fraction", "a number in (0, 1]", f"{self.fraction:g}")
 
     def count(self, canaries: int) -> int:
         """The number of guesses, fixed by the number of canaries alone."""
@@ -65,12 +68,14 @@ class Bound:
 
     def __post_init__(self) -> None:
         if not 0.5 <= self.confidence < 1:
-            raise BadValue("confidence", expected="a number in [0.5, 1)", got=f"{self.confidence:g}")
+            raise BadValue("confidence", "a number in [0.5, 1)", f"{self.confidence:g}")
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """One attack. `signal` is a key of SIGNALS for kinds `mia` and `preference`, of MEASURES for kind `extract`."""
+    """One attack. `signal` is a key of SIGNALS for kinds `mia` and `preference`, of MEASURES for kind
+    `extract`.
+    """
 
     name: str
     title: str
@@ -92,37 +97,46 @@ class Recipe:
         known = sorted(signals_of(self.kind))
         if self.signal not in known:
             near = difflib.get_close_matches(self.signal, known, n=1)
-            raise BadValue("signal", expected=f"one of {', '.join(known)} for kind {self.kind}", got=f"{self.signal!r:.40}",
-                           remedy=f"did you mean {near[0]}?" if near else "")  # fmt: skip
+            raise BadValue(
+                "signal",
+                f"one of {', '.join(known)} for kind {self.kind}",
+                f"{self.signal!r:.40}",
+                f"did you mean {near[0]}?" if near else "",
+            )
         if (self.reference == "shadows") != (self.least_shadows > 0):
             fitting = "shadows" if self.least_shadows else "another than shadows"
-            raise BadValue(
-                "reference", expected=f"{fitting} for signal {self.signal}", got=f"{self.reference:.40}"
-            )
+            raise BadValue("reference", f"{fitting} for signal {self.signal}", f"{self.reference:.40}")
         needed = getattr(signals_of(self.kind)[self.signal], "access", "logprobs")
         if self.access not in sufficient(needed):
             raise BadValue(
                 "access",
-                expected=f"{' or '.join(sufficient(needed))} for signal {self.signal}",
-                got=self.access,
+                f"{' or '.join(sufficient(needed))} for signal {self.signal}",
+                self.access,
             )
         if self.minimum_canaries > MOST_CANARIES:
-            raise BadValue("minimum_canaries", expected=f"at most {MOST_CANARIES:,}", got="more")
+            raise BadValue("minimum_canaries", f"at most {MOST_CANARIES:,}", "more")
         least = 0 if self.kind == "extract" else 1  # real records may be tried without any canary
         if self.bound is not None and not self.bound.guess.count(self.minimum_canaries):
-            raise BadValue("bound.guess.fraction", expected=f"so much that one of minimum_canaries, {self.minimum_canaries}, is guessed",
-                           got=f"{self.bound.guess.fraction:g}")  # fmt: skip
+            raise BadValue(
+                "bound.guess.fraction",
+                f"so much that one of minimum_canaries, {self.minimum_canaries}, is guessed",
+                f"{self.bound.guess.fraction:g}",
+            )
         if self.kind == "extract" and (self.bound is not None or self.reference != "none"):
-            raise BadValue("bound" if self.bound else "reference", expected="none for kind extract, which counts what comes out",
-                           got="one")  # fmt: skip
+            raise BadValue(
+                "bound" if self.bound else "reference",
+                "none for kind extract, which counts what comes out",
+                "one",
+            )
         if self.minimum_canaries < least:
-            raise BadValue("minimum_canaries", expected=f"at least {least}", got=self.minimum_canaries)
+            raise BadValue("minimum_canaries", f"at least {least}", self.minimum_canaries)
 
     @property
     def digest(self) -> str:
         """Names the recipe's content: scores made under another digest are out of date.
 
-        A key that stands at its default does not count, so that a key which is new to dpaudit changes no recipe.
+        A key that stands at its default does not count, so that a key which is new to dpaudit changes no
+        recipe.
         """
         stated = {f.name: value for f in fields(self) if (value := asdict(self)[f.name]) != f.default}
         parts = [stated, *(recipe.digest for recipe in self.components())]
@@ -138,7 +152,12 @@ class Recipe:
     @property
     def threat(self) -> str:
         """What the attacker must have, in words."""
-        beside = {"none": "", "base": ", the base model", "start": ", what the arm started from", "shadows": f", the data and {self.least_shadows} or more trainings of its own"}  # fmt: skip
+        beside = {
+            "none": "",
+            "base": ", the base model",
+            "start": ", what the arm started from",
+            "shadows": f", the data and {self.least_shadows} or more trainings of its own",
+        }
         return ACCESS[self.access] + beside.get(self.reference, f", the model {Path(self.reference).name}")
 
     def components(self) -> "list[Recipe]":
@@ -163,7 +182,9 @@ class Recipe:
 
 
 def sufficient(needed: str) -> list[str]:
-    """The kinds of access that give what `needed` gives. A recipe that names less would tell of a cheaper attacker."""
+    """The kinds of access that give what `needed` gives. A recipe that names less would tell of a cheaper
+    attacker.
+    """
     kinds = list(ACCESS)  # from the least to the most
     return kinds[kinds.index(needed) :]
 
@@ -180,9 +201,7 @@ def load(name: str, own: Path | None = None) -> Recipe:
     path = content.find("attacks", name, own)
     recipe = build(Recipe, content.load_yaml(path), file=str(path))
     if recipe.name != path.stem:
-        raise UsageError(
-            f"{path}: name", expected=path.stem, got=recipe.name, remedy="name the recipe as its file"
-        )
+        raise UsageError(f"{path}: name", path.stem, recipe.name, "name the recipe as its file")
     recipe.make_signal(str(path))
     _check_reference(recipe, str(path))
     _check_components(recipe, path, own)
@@ -190,45 +209,63 @@ def load(name: str, own: Path | None = None) -> Recipe:
 
 
 def _check_components(recipe: Recipe, path: Path, own: Path | None) -> None:
-    """Raises UsageError for a combination of what cannot be combined; a part's own parts are not read, so it may name itself."""
+    """Raises UsageError for a combination of what cannot be combined; a part's own parts are not read, so it
+    may name itself.
+    """
     where = f"{path}: parameters.recipes"
     known = content.listing("attacks", own)
     for name in recipe.parameters.get("recipes", ()) if recipe.signal == "combination" else ():
         if name not in known:
-            raise UsageError(where, expected=f"some of {', '.join(sorted(known))}", got=f"{name!s:.40}")
+            raise UsageError(where, f"some of {', '.join(sorted(known))}", f"{name!s:.40}")
         if content.load_yaml(known[name]).get("signal") == "combination":
-            raise UsageError(where, expected="recipes other than combinations", got=name)
+            raise UsageError(where, "recipes other than combinations", name)
         part = load(name, own)
         if part.kind != recipe.kind:
-            raise UsageError(
-                where, expected=f"recipes of kind {recipe.kind}", got=f"{name}, of kind {part.kind}"
-            )
+            raise UsageError(where, f"recipes of kind {recipe.kind}", f"{name}, of kind {part.kind}")
         if recipe.access not in sufficient(part.access):
             raise UsageError(
                 f"{path}: access",
-                expected=f"{' or '.join(sufficient(part.access))} for its part {name}",
-                got=recipe.access,
+                f"{' or '.join(sufficient(part.access))} for its part {name}",
+                recipe.access,
             )
         if part.reference not in ("none", recipe.reference):
-            raise UsageError(where, expected=f"recipes whose reference is none or {recipe.reference}",
-                             got=f"{part.name}, which has {part.reference}", remedy="name another recipe, or the reference")  # fmt: skip
+            raise UsageError(
+                where,
+                f"recipes whose reference is none or {recipe.reference}",
+                f"{part.name}, which has {part.reference}",
+                "name another recipe, or the reference",
+            )
     if recipe.signal == "combination":
         least = recipe.minimum_canaries * float(recipe.parameters.get("share", 0.5))
         if least < FITTED_LEAST:
-            raise UsageError(f"{path}: minimum_canaries", expected=f"so many that {FITTED_LEAST} are fitted on",
-                             got=f"{recipe.minimum_canaries}, of which {least:g} are", remedy="raise it, or parameters.share")  # fmt: skip
+            raise UsageError(
+                f"{path}: minimum_canaries",
+                f"so many that {FITTED_LEAST} are fitted on",
+                f"{recipe.minimum_canaries}, of which {least:g} are",
+                "raise it, or parameters.share",
+            )
 
 
 def _check_reference(recipe: Recipe, file: str) -> None:
-    """Raises UsageError where the reference is neither a word for one nor a model's folder, or the signal wants another."""
+    """Raises UsageError where the reference is neither a word for one nor a model's folder, or the signal
+    wants another.
+    """
     wanted = getattr(signals_of(recipe.kind)[recipe.signal], "reference", None)
     where, named = f"{file}: reference", recipe.reference
     if named not in REFERENCES and not _is_model(named):
-        raise UsageError(where, expected=f"one of {', '.join(REFERENCES)}, or a model's folder with config.json", got=named,
-                         remedy="write `base` for the model that was fine-tuned")  # fmt: skip
+        raise UsageError(
+            where,
+            f"one of {', '.join(REFERENCES)}, or a model's folder with config.json",
+            named,
+            "write `base` for the model that was fine-tuned",
+        )
     if wanted == "model" and named in ("none", "shadows"):
-        raise UsageError(where, expected=f"base, start or a model's folder for signal {recipe.signal}", got=named,
-                         remedy="write `base` for the model that was fine-tuned")  # fmt: skip
+        raise UsageError(
+            where,
+            f"base, start or a model's folder for signal {recipe.signal}",
+            named,
+            "write `base` for the model that was fine-tuned",
+        )
 
 
 def _is_model(folder: str) -> bool:
@@ -241,26 +278,37 @@ def _is_model(folder: str) -> bool:
 def load_all(
     kind: Kind | None = None, names: Iterable[str] | None = None, own: Path | None = None
 ) -> list[Recipe]:
-    """The named recipes, or every one in the shipped and the user's own folder; only those of `kind` if given."""
+    """The named recipes, or every one in the shipped and the user's own folder; only those of `kind` if
+    given.
+    """
     chosen = sorted(content.listing("attacks", own)) if names is None else list(names)
     recipes = [load(name, own) for name in chosen]
     return [recipe for recipe in recipes if kind is None or recipe.kind == kind]
 
 
 def check_candidates(suite: Suite) -> None:
-    """Raises UsageError where the suite has too few canaries for its attacks, or no recipe that verdicts can come from.
+    """Raises UsageError where the suite has too few canaries for its attacks, or no recipe that verdicts can
+    come from.
 
-    Called before anything is written. A recipe of kind mia or preference that is not the primary one is left out
-    where it lacks canaries, and so are those of kind extract that need canaries where the suite has none for extraction;
-    see `lacks`.
+    Called before anything is written. A recipe of kind mia or preference that is not the primary one is left
+    out where it lacks canaries, and so are those of kind extract that need canaries where the suite has none
+    for extraction; see `lacks`.
     """
     primary, only_pairs = load(suite.primary), all(arm.method == "dpo" for arm in arms(suite))
     if primary.bound is None or primary.kind not in (("mia", "preference") if only_pairs else ("mia",)):
-        raise UsageError("primary", expected="a recipe with a bound, of kind mia (or preference, where all arms are DPO arms)",
-                         got=suite.primary, remedy="--set primary=calibrated")  # fmt: skip
+        raise UsageError(
+            "primary",
+            "a recipe with a bound, of kind mia (or preference, where all arms are DPO arms)",
+            suite.primary,
+            "--set primary=calibrated",
+        )
     if primary.least_shadows:
-        raise UsageError("primary", expected="a recipe that needs no shadow models, whose number nothing fixes before training",
-                         got=suite.primary, remedy="--set primary=calibrated")  # fmt: skip
+        raise UsageError(
+            "primary",
+            "a recipe that needs no shadow models, whose number nothing fixes before training",
+            suite.primary,
+            "--set primary=calibrated",
+        )
     wanted = [primary, *(load_all("extract") if suite.candidates.extraction else ())]
     check_minimum([r for r in wanted if r.kind in suite.attacks], suite.candidates)
 
@@ -278,7 +326,7 @@ def check_minimum(recipes: Iterable[Recipe], candidates: Candidates) -> None:
         if lacks(recipe, candidates):
             raise UsageError(
                 f"candidates.{key}",
-                expected=f"at least {recipe.minimum_canaries} canaries for attacks/{recipe.name}.yaml",
-                got=str(getattr(candidates, key)),
-                remedy=f"train a run with --set candidates.{key}={recipe.minimum_canaries}",
+                f"at least {recipe.minimum_canaries} canaries for attacks/{recipe.name}.yaml",
+                str(getattr(candidates, key)),
+                f"train a run with --set candidates.{key}={recipe.minimum_canaries}",
             )

@@ -1,7 +1,9 @@
-"""Membership signals over shadow models: what the audited model says of a text beside models that learnt from it and did not.
+"""Membership signals over shadow models: what the audited model says of a text beside models that learnt from
+it and did not.
 
-Pure functions of a `ShadowSpan`; higher = more likely a member. All of them use the attacker's own coins of the shadow
-models, and nobody else's. A NaN of the audited model is the score; one of a shadow model raises ValueError.
+Pure functions of a `ShadowSpan`; higher = more likely a member. All of them use the attacker's own coins of
+the shadow models, and nobody else's. A NaN of the audited model is the score; one of a shadow model raises
+ValueError.
 """
 
 import math
@@ -19,9 +21,9 @@ Floats = NDArray[np.float64]
 class ShadowSpan(Protocol):
     """What the signals look at. Log-probabilities are in nats; those of a text are means per token.
 
-    `logprob` (tokens,): the span under the audited model. `shadow_logprob` (shadows,): the span under each shadow
-    model; `shadow_in` (shadows,): whether that model learnt from it. `population` (texts, 1 + shadows): texts that no
-    model learnt from, under the audited model (column 0) and each shadow model.
+    `logprob` (tokens,): the span under the audited model. `shadow_logprob` (shadows,): the span under each
+    shadow model; `shadow_in` (shadows,): whether that model learnt from it. `population` (texts, 1 +
+    shadows): texts that no model learnt from, under the audited model (column 0) and each shadow model.
     """
 
     @property
@@ -56,13 +58,15 @@ class Gaussian:
 
 @dataclass(frozen=True)
 class LiraOnline:
-    """log N(x; in) - log N(x; out) of the text's mean log-probability x: which of the two kinds of model it fits.
+    """log N(x; in) - log N(x; out) of the text's mean log-probability x: which of the two kinds of model it
+    fits.
 
-    `variance` per_example gives either side the variance of its own shadow models; shared gives both the variance
-    within sides, so that a score leans on all shadow models of the text, and rises with x where learning lifts the
-    text. Infinite where a variance is 0 and x lies off the mean. Needs two shadow models on each side, or ValueError.
-    Source: Carlini et al. 2022 (arXiv 2112.03570), algorithm 1; for few shadow models they fix the variance over all
-    texts, where `shared` fixes it over the sides of one.
+    `variance` per_example gives either side the variance of its own shadow models; shared gives both the
+    variance within sides, so that a score leans on all shadow models of the text, and rises with x where
+    learning lifts the text. Infinite where a variance is 0 and x lies off the mean. Needs two shadow models
+    on each side, or ValueError.
+    Source: Carlini et al. 2022 (arXiv 2112.03570), algorithm 1; for few shadow models they fix the variance
+    over all texts, where `shared` fixes it over the sides of one.
     """
 
     kind: ClassVar = "mia"
@@ -86,10 +90,11 @@ class LiraOnline:
 
 @dataclass(frozen=True)
 class LiraOffline:
-    """How many standard deviations x lies above its mean among shadow models that did not learn from the text.
+    """How many standard deviations x lies above its mean among shadow models that did not learn from the
+    text.
 
-    The probability of the source is the normal distribution function of this number, which rises with it and rounds
-    to 1. Infinite where the variance is 0. Needs two such shadow models, or ValueError.
+    The probability of the source is the normal distribution function of this number, which rises with it and
+    rounds to 1. Infinite where the variance is 0. Needs two such shadow models, or ValueError.
     Source: Carlini et al. 2022 (arXiv 2112.03570), equation 4.
     """
 
@@ -111,11 +116,12 @@ class LiraOffline:
 class Rmia:
     """The share of population texts z with ratio(x) / ratio(z) >= gamma, in [0, 1].
 
-    ratio = p(x | audited model) / p(x), with probabilities per token; p(x) is the mean over shadow models. online: over
-    all of them, half of which learnt from the text. offline: over those that did not, p_out, of which
-    ((1 + a) p_out + 1 - a) / 2 is made; a in [0, 1] says how far learning lifts a text. Scores have as many distinct
-    values as there are population texts, and one; ties are left as they are.
-    Source: Zarifzadeh et al. 2024 (arXiv 2312.03262), whose likelihood ratio, score and approximation of p(x) these are.
+    ratio = p(x | audited model) / p(x), with probabilities per token; p(x) is the mean over shadow models.
+    online: over all of them, half of which learnt from the text. offline: over those that did not, p_out, of
+    which ((1 + a) p_out + 1 - a) / 2 is made; a in [0, 1] says how far learning lifts a text. Scores have as
+    many distinct values as there are population texts, and one; ties are left as they are.
+    Source: Zarifzadeh et al. 2024 (arXiv 2312.03262), whose likelihood ratio, score and approximation of p(x)
+    these are.
     """
 
     kind: ClassVar = "mia"
@@ -129,13 +135,11 @@ class Rmia:
 
     def __post_init__(self) -> None:
         if not 0 < self.gamma < math.inf:
-            raise BadValue("gamma", expected="a number above 0", got=f"{self.gamma:g}")
+            raise BadValue("gamma", "a number above 0", f"{self.gamma:g}")
         if self.mode == "online" and self.a is not None:
-            raise BadValue("a", expected="none with mode online", got=self.a)
+            raise BadValue("a", "none with mode online", self.a)
         if self.mode == "offline" and not (self.a is not None and 0 <= self.a <= 1):
-            raise BadValue(
-                "a", expected="a number in [0, 1] for mode offline", got="none" if self.a is None else self.a
-            )
+            raise BadValue("a", "a number in [0, 1] for mode offline", "none" if self.a is None else self.a)
 
     def __call__(self, span: ShadowSpan) -> float:
         """Raises ValueError for an empty population, and without shadow models on both sides."""
@@ -171,7 +175,9 @@ def _fitted(values: Floats) -> Gaussian:
 
 
 def _sides(span: ShadowSpan, least: int) -> tuple[Floats, Floats]:
-    """Log-probabilities under the shadow models that learnt from the text, and under the others; `least` of either."""
+    """Log-probabilities under the shadow models that learnt from the text, and under the others; `least` of
+    either.
+    """
     values, learnt = _finite("shadow_logprob", span.shadow_logprob), span.shadow_in
     if values.ndim != 1 or values.shape != learnt.shape:
         raise ValueError(
@@ -179,8 +185,10 @@ def _sides(span: ShadowSpan, least: int) -> tuple[Floats, Floats]:
         )
     inside, outside = values[learnt], values[~learnt]
     if min(len(inside), len(outside)) < least:
-        raise ValueError(f"expected {least} shadow models on each side, got {len(inside)} that learnt from the text "
-                         f"and {len(outside)} that did not")  # fmt: skip
+        raise ValueError(
+            f"expected {least} shadow models on each side, got {len(inside)} that learnt from the text "
+            f"and {len(outside)} that did not"
+        )
     return inside, outside
 
 

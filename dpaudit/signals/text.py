@@ -1,6 +1,8 @@
-"""Membership signals: pure functions of what a model says of the tokens in question. Higher = more likely a member.
+"""Membership signals: pure functions of what a model says of the tokens in question. Higher = more likely a
+member.
 
-A signal is a small frozen class: its fields are the recipe's `parameters`, calling it on a `Span` gives the score.
+A signal is a small frozen class: its fields are the recipe's `parameters`, calling it on a `Span` gives the
+score.
 """
 
 import math
@@ -24,8 +26,8 @@ class Span:
     """The tokens that a score looks at: a canary's secret, or the answers of a record. At least one token.
 
     Arrays of shape (tokens,) are in nats. `mean` and `std` are those of the log-probability under the
-    model's own distribution; `base_logprob` is the reference model's (of most recipes the base, adapter off). What
-    stands below them is there only for signals that name it as their `evidence`.
+    model's own distribution; `base_logprob` is the reference model's (of most recipes the base, adapter off).
+    What stands below them is there only for signals that name it as their `evidence`.
     """
 
     logprob: Floats
@@ -143,9 +145,11 @@ class Lowercase:
 
 @dataclass(frozen=True)
 class Recall:
-    """How much `shots` of other people's records before it lower the text's probability: LL(x | prefix) / LL(x).
+    """How much `shots` of other people's records before it lower the text's probability: LL(x | prefix) /
+    LL(x).
 
-    Both are mean log-probabilities below 0, so a member, which a prefix can only disturb, has the higher ratio.
+    Both are mean log-probabilities below 0, so a member, which a prefix can only disturb, has the higher
+    ratio.
     Source: Xie et al. 2024, ReCaLL (arXiv 2406.15968), equation 1.
     """
 
@@ -199,9 +203,11 @@ class GradientNorm:
 
 @dataclass(frozen=True)
 class ErrorZone:
-    """Where the model's first choice is another token: the share of the shifts from the reference that go up, in [0, 1].
+    """Where the model's first choice is another token: the share of the shifts from the reference that go up,
+    in [0, 1].
 
-    P / (P + N), which ranks as the paper's P / N; 1 where no token is wrong or none went down (its appendix E.5, E.6).
+    P / (P + N), which ranks as the paper's P / N; 1 where no token is wrong or none went down (its appendix
+    E.5, E.6).
     Source: Ilić, Stanojević, Cvejoski 2026, EZ-MIA (arXiv 2601.12104).
     """
 
@@ -218,9 +224,11 @@ class ErrorZone:
 
 @dataclass(frozen=True)
 class WindowComparison:
-    """The share of sliding windows in which the model finds the text more probable than the reference, in [0, 1].
+    """The share of sliding windows in which the model finds the text more probable than the reference, in [0,
+    1].
 
-    Windows of `sizes` geometric steps from `least` to `most` tokens, none longer than the span; the mean over sizes.
+    Windows of `sizes` geometric steps from `least` to `most` tokens, none longer than the span; the mean over
+    sizes.
     Source: Chen et al. 2026, WBC (arXiv 2601.02751), section 4.1, equations 12 and 13.
     """
 
@@ -234,9 +242,9 @@ class WindowComparison:
         _check_count("least", self.least, 10_000)
         _check_count("sizes", self.sizes, 1000)
         if self.most > 10**6:
-            raise BadValue("most", expected="at most 1,000,000 tokens", got="more")
+            raise BadValue("most", "at most 1,000,000 tokens", "more")
         if self.most < self.least:
-            raise BadValue("most", expected=f"at least {self.least}, which is least", got=self.most)
+            raise BadValue("most", f"at least {self.least}, which is least", self.most)
 
     def __call__(self, span: Span) -> float:
         total = np.concatenate([[0.0], np.cumsum(span.logprob.astype(np.float64) - span.base_logprob)])
@@ -248,7 +256,9 @@ class WindowComparison:
 
 @dataclass(frozen=True, eq=False)
 class PairSpan:
-    """A preference pair's two answers. The `base_logprob` of either is the reference's: what training started from."""
+    """A preference pair's two answers. The `base_logprob` of either is the reference's: what training started
+    from.
+    """
 
     chosen: Span
     rejected: Span
@@ -302,10 +312,11 @@ class PairMargin:
 
 @dataclass(frozen=True)
 class Combination:
-    """A logistic regression over the scores of other `recipes`, fitted on a `share` of the examples and their coins.
+    """A logistic regression over the scores of other `recipes`, fitted on a `share` of the examples and their
+    coins.
 
-    It is fitted in stage audit, and those examples leave every count. `penalty` is that of the squared weights of
-    standardised scores, each clipped to its middle 98 %.
+    It is fitted in stage audit, and those examples leave every count. `penalty` is that of the squared
+    weights of standardised scores, each clipped to its middle 98 %.
     """
 
     kind: ClassVar = "mia"
@@ -315,13 +326,11 @@ class Combination:
 
     def __post_init__(self) -> None:
         if len(set(self.recipes)) != len(self.recipes) or len(self.recipes) < 2:
-            raise BadValue(
-                "recipes", expected="two or more different ones", got=", ".join(self.recipes) or "none"
-            )
+            raise BadValue("recipes", "two or more different ones", ", ".join(self.recipes) or "none")
         if not 0.1 <= self.share <= 0.9:
-            raise BadValue("share", expected="a number in [0.1, 0.9]", got=f"{self.share:g}")
+            raise BadValue("share", "a number in [0.1, 0.9]", f"{self.share:g}")
         if not 1e-6 <= self.penalty <= 1e6:
-            raise BadValue("penalty", expected="a number in [1e-6, 1e6]", got=f"{self.penalty:g}")
+            raise BadValue("penalty", "a number in [1e-6, 1e6]", f"{self.penalty:g}")
 
 
 Signal = Callable[[Span], float]
@@ -377,14 +386,12 @@ def _check_share(name: str, value: float) -> None:
     if not 0 < value <= 1:
         raise BadValue(
             name,
-            expected="a number in (0, 1]",
-            got=f"{value:g}",
-            remedy="a share, not percent?" if value > 1 else "",
+            "a number in (0, 1]",
+            f"{value:g}",
+            "a share, not percent?" if value > 1 else "",
         )
 
 
 def _check_count(name: str, value: int, most: int) -> None:
     if not 1 <= value <= most:
-        raise BadValue(
-            name, expected=f"a whole number from 1 to {most}", got=value if value < 10**9 else "more"
-        )
+        raise BadValue(name, f"a whole number from 1 to {most}", value if value < 10**9 else "more")

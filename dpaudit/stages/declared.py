@@ -1,4 +1,6 @@
-"""The claims of a run, declared before training or added later, against the bounds, the arms' own ledgers and what was seen from inside."""
+"""The claims of a run, declared before training or added later, against the bounds, the arms' own ledgers and
+what was seen from inside.
+"""
 
 import math
 import os
@@ -24,16 +26,23 @@ _EPSILON_ABOVE = 1.001  # spent over claimed, to allow for the accountant's own 
 
 
 def verdicts(run_dir: RunDir, plan: Plan) -> list[dict[str, Any]]:
-    """The verdict on each claim of the run, from the bounds that its audit found, and what was seen from inside.
+    """The verdict on each claim of the run, from the bounds that its audit found, and what was seen from
+    inside.
 
-    Each says when it was made, and whether that was before training; they are kept in audit/claims.json where the run
-    can be written and the key of its seals is there. Raises UsageError where the run has none, and where an audit is missing or out of date.
+    Each says when it was made, and whether that was before training; they are kept in audit/claims.json where
+    the run can be written and the key of its seals is there. Raises UsageError where the run has none, and
+    where an audit is missing or out of date.
     """
     custody.require(run_dir, plan)
     wanted = declarations.claims(run_dir)
     if not wanted:
-        raise UsageError(f"{run_dir.name}: claims", expected="claims of this run", got="none",
-                         remedy=f"--arm ARM {claims.EXAMPLE} adds one, marked as added later; those under `claims:` of a suite are declared")  # fmt: skip
+        raise UsageError(
+            f"{run_dir.name}: claims",
+            "claims of this run",
+            "none",
+            f"--arm ARM {claims.EXAMPLE} adds one, marked as added later; those under `claims:` of a suite "
+            f"are declared",
+        )
     _require(run_dir, plan, [claim for claim, _ in wanted])
     found = [
         _verdict(run_dir, plan, claim) | {"mark": entry.mark, "date": entry.date} for claim, entry in wanted
@@ -46,7 +55,9 @@ def verdicts(run_dir: RunDir, plan: Plan) -> list[dict[str, Any]]:
 
 
 def require_ready(run_dir: RunDir, plan: Plan) -> None:
-    """Raises UsageError where a file of the run is another one, and where what a claim of the plan rests on is missing or out of date."""
+    """Raises UsageError where a file of the run is another one, and where what a claim of the plan rests on
+    is missing or out of date.
+    """
     _require(run_dir, plan, plan.suite.claims)
 
 
@@ -101,7 +112,8 @@ def _without_noise(run_dir: RunDir, plan: Plan, arm: str, claim: Claim) -> str |
 
 
 def _ledger(run_dir: RunDir, said: DeclaredClaim) -> tuple[str | None, str | None]:
-    """What the arm's own ledger, and canaries along axes where there are any, say of a declared claim, and why.
+    """What the arm's own ledger, and canaries along axes where there are any, say of a declared claim, and
+    why.
 
     "refuted" where the ledger spends more than is claimed; None where nothing but the bound speaks.
     """

@@ -1,4 +1,6 @@
-"""Stage evaluate: benchmarks and held-out bits per byte of the base and every trained arm, and arms compared in pairs."""
+"""Stage evaluate: benchmarks and held-out bits per byte of the base and every trained arm, and arms compared
+in pairs.
+"""
 
 import hashlib
 import json
@@ -33,8 +35,8 @@ SETTINGS = declarations.input_of("evaluation")
 def run(run_dir: RunDir, plan: Plan, progress: Progress) -> None:
     """Writes evaluate/ARM.json for the base and every trained arm, and evaluate/summary.json.
 
-    Outputs hold ids and numbers, never a text. A task whose items are not there is left out with a line. Raises
-    UsageError where no arm is trained.
+    Outputs hold ids and numbers, never a text. A task whose items are not there is left out with a line.
+    Raises UsageError where no arm is trained.
     """
     trained = require_ready(run_dir, plan)
     files = _write_tasks(run_dir, plan, progress)
@@ -51,7 +53,9 @@ def run(run_dir: RunDir, plan: Plan, progress: Progress) -> None:
 
 
 def require_ready(run_dir: RunDir, plan: Plan) -> list[Arm]:
-    """The trained arms. Raises UsageError where there is none, or where a file of the run or the base is another one."""
+    """The trained arms. Raises UsageError where there is none, or where a file of the run or the base is
+    another one.
+    """
     trained = trained_arms(run_dir, plan)
     custody.require(run_dir, plan)
     weights.require_base(run_dir, plan)
@@ -118,10 +122,11 @@ def heldout_bits(model: "HFModel", records: Sequence[Record], max_length: int) -
 
 
 def check_tasks(tasks: Sequence[Task], are_known: bool = False) -> None:
-    """Raises UsageError, or Mistakes, where a task is not one of ours, names no file that is there, or has items that do not fit.
+    """Raises UsageError, or Mistakes, where a task is not one of ours, names no file that is there, or has
+    items that do not fit.
 
-    Items of builtin:clinic pass: they are made with the corpus, and left out with a line where the data are others.
-    `are_known` asks lm-eval too, which takes seconds, whether it knows the others.
+    Items of builtin:clinic pass: they are made with the corpus, and left out with a line where the data are
+    others. `are_known` asks lm-eval too, which takes seconds, whether it knows the others.
     """
     told, known = Gathering(), content.listing("suites/tasks")
     for task in tasks:
@@ -143,7 +148,8 @@ def _check_task(task: Task) -> None:
 def _write_tasks(run_dir: RunDir, plan: Plan, progress: Progress) -> dict[str, Path]:
     """Writes what the benchmarks are (configuration, digest of the data) and returns each task's data file.
 
-    A task whose items are not there is left out, and the reason kept: adapters that took hours wait for no file.
+    A task whose items are not there is left out, and the reason kept: adapters that took hours wait for no
+    file.
     """
     known = content.listing("suites/tasks")
     files: dict[str, Path] = {}
@@ -169,11 +175,17 @@ def _write_tasks(run_dir: RunDir, plan: Plan, progress: Progress) -> dict[str, P
 
 
 def _is_ours(task: Task) -> bool:
-    """Whether the task is a YAML of suites/tasks/, which needs a file. Raises UsageError for data that nobody reads."""
+    """Whether the task is a YAML of suites/tasks/, which needs a file. Raises UsageError for data that nobody
+    reads.
+    """
     known = content.listing("suites/tasks")
     if task.name not in known and task.data is not None:
-        raise UsageError(f"evaluation.tasks: {task.name}", expected=f"one of {', '.join(sorted(known))} with data",
-                         got="a task that brings its own", remedy="remove `data` or name a YAML of suites/tasks/")  # fmt: skip
+        raise UsageError(
+            f"evaluation.tasks: {task.name}",
+            f"one of {', '.join(sorted(known))} with data",
+            "a task that brings its own",
+            "remove `data` or name a YAML of suites/tasks/",
+        )
     return task.name in known
 
 
@@ -187,22 +199,34 @@ def _data_file(run_dir: RunDir, plan: Plan, task: Task) -> Path:
         return _own_file(task)
     path = run_dir.file("corpus/choices.jsonl")
     if not path.is_file() or not path.stat().st_size:
-        raise UsageError(f"evaluation.tasks: {task.name}", expected="its items, which are made with builtin:clinic",
-                         got="a run on other data", remedy="name a file of items in a new run, or leave it so")  # fmt: skip
+        raise UsageError(
+            f"evaluation.tasks: {task.name}",
+            "its items, which are made with builtin:clinic",
+            "a run on other data",
+            "name a file of items in a new run, or leave it so",
+        )
     return path
 
 
 def _own_file(task: Task) -> Path:
     where = f"evaluation.tasks: {task.name}: data"
     if task.data is None:
-        raise UsageError(where, expected="the file that holds its items", got="nothing",
-                         remedy="add `data: FILE.jsonl`, or builtin:clinic for clinic_choice")  # fmt: skip
+        raise UsageError(
+            where,
+            "the file that holds its items",
+            "nothing",
+            "add `data: FILE.jsonl`, or builtin:clinic for clinic_choice",
+        )
     path = Path(task.data)
     if not path.is_file() or not path.stat().st_size:
         got = "an empty file" if path.is_file() else "a folder" if path.is_dir() else "no such file"
         way = "name the file itself" if path.is_dir() else f"put them at {path}"
-        raise UsageError(where, expected=f"a JSONL file with the items of {task.name}", got=got,
-                         remedy=f"{way}, or leave the task out: --set 'evaluation.tasks=[]'")  # fmt: skip
+        raise UsageError(
+            where,
+            f"a JSONL file with the items of {task.name}",
+            got,
+            f"{way}, or leave the task out: --set 'evaluation.tasks=[]'",
+        )
     return path
 
 
@@ -214,11 +238,16 @@ def _evaluate(
     base: dict[str, str],
     progress: Progress,
 ) -> None:
-    """Writes the figures of the named models. What the same weights were already asked in the same way is kept."""
+    """Writes the figures of the named models. What the same weights were already asked in the same way is
+    kept.
+    """
     described = run_dir.read_json(TASKS)["tasks"]
     asked = {task: _digest(row) for task, row in described.items()}
     known = {name: _known(run_dir, name, base) for name in names}
-    wanted = {name: [task for task in asked if known[name].get("asked", {}).get(task) != asked[task]] for name in names}  # fmt: skip
+    wanted = {
+        name: [task for task in asked if known[name].get("asked", {}).get(task) != asked[task]]
+        for name in names
+    }
     open_names = [name for name in names if wanted[name] or not known[name]]
     records = _heldout(run_dir)
     for name in names:
@@ -254,7 +283,9 @@ def _digest(described: dict[str, Any]) -> str:
 
 
 def _known(run_dir: RunDir, name: str, base: dict[str, str]) -> dict[str, Any]:
-    """What evaluate/NAME.json tells of the very weights that are there now, whatever it was asked; empty where there is none."""
+    """What evaluate/NAME.json tells of the very weights that are there now, whatever it was asked; empty
+    where there is none.
+    """
     if not run_dir.file(_output(name)).is_file():
         return {}
     found = run_dir.read_json(_output(name))
@@ -271,7 +302,9 @@ def _together(known: dict[str, Any], now: dict[str, Any]) -> dict[str, Any]:
     return now | {key: known.get(key, {}) | now[key] for key in ("tasks", "items")}
 
 
-def _write(run_dir: RunDir, name: str, asked: Mapping[str, str], found: dict[str, Any], base: dict[str, str]) -> None:  # fmt: skip
+def _write(
+    run_dir: RunDir, name: str, asked: Mapping[str, str], found: dict[str, Any], base: dict[str, str]
+) -> None:
     """Writes a model's figures: of the tasks that are asked for, and of them alone."""
     result = {
         "arm": name,
@@ -294,7 +327,9 @@ def _asker(
     plan: Plan,
     advance: Advance,
 ) -> "Callable[[Sequence[str]], dict[str, Answers]]":
-    """A function that has the active model answer named tasks; lm-eval is not even imported where there is none."""
+    """A function that has the active model answer named tasks; lm-eval is not even imported where there is
+    none.
+    """
     if not specs:
         return lambda _: {}
     from dpaudit.models import harness
@@ -313,7 +348,8 @@ def _asker(
 
 
 def _mark_uninformative(run_dir: RunDir, trained: Sequence[Arm]) -> None:
-    """Sets each task's "uninformative": neither the base nor a non-private arm (else any arm) is above chance.
+    """Sets each task's "uninformative": neither the base nor a non-private arm (else any arm) is above
+    chance.
 
     A house formulary is at chance for the base and far above it for an arm that learned it, and says much.
     """

@@ -1,6 +1,8 @@
-"""What a run will need, looked at before there is a run directory: model, first rows, judge, references, room on the disk.
+"""What a run will need, looked at before there is a run directory: model, first rows, judge, references, room
+on the disk.
 
-Each check raises UsageError, or Mistakes for several at once. Every row is looked at again when the corpus is prepared.
+Each check raises UsageError, or Mistakes for several at once. Every row is looked at again when the corpus is
+prepared.
 """
 
 import shutil
@@ -25,7 +27,8 @@ if TYPE_CHECKING:
 FIRST = 50  # rows of each kind of data that are read, rendered and encoded
 FURTHER = 1000  # that are rendered, to count what is wrong with them
 COUNTED = 100_000  # that are read, to count likewise
-STATE = 4  # an adapter's numbers as a checkpoint holds them: weights, two moments, and one checkpoint beside the last
+# an adapter's numbers as a checkpoint holds them: weights, two moments, and one checkpoint beside the last
+STATE = 4
 NUMBER_BYTES = 4
 
 
@@ -33,9 +36,11 @@ NUMBER_BYTES = 4
 
 
 def check_adapter(chosen: Suite, base: "Checked", start: Path | None) -> int:
-    """How many numbers an adapter of the suite trains on a base that was looked at, which is changed. No weight is read.
+    """How many numbers an adapter of the suite trains on a base that was looked at, which is changed. No
+    weight is read.
 
-    Raises UsageError for LoRA targets that no layer bears, and for a `start` that is no whole adapter or of another kind.
+    Raises UsageError for LoRA targets that no layer bears, and for a `start` that is no whole adapter or of
+    another kind.
     """
     from dpaudit.models import adapter_files, fused, hf
 
@@ -47,7 +52,9 @@ def check_adapter(chosen: Suite, base: "Checked", start: Path | None) -> int:
 
 
 def check_judge(chosen: Suite, allow_egress: Sequence[str]) -> None:
-    """Raises UsageError for a judge's model that would not load whole, and for an endpoint that may not be asked or lacks its key."""
+    """Raises UsageError for a judge's model that would not load whole, and for an endpoint that may not be
+    asked or lacks its key.
+    """
     from dpaudit.models import hf
     from dpaudit.models import judge as judges
 
@@ -55,7 +62,9 @@ def check_judge(chosen: Suite, allow_egress: Sequence[str]) -> None:
         return
     rules = judge.rules_of(chosen, chosen.judging)
     if rules.kind != "endpoint":
-        adapter = judges.adapter_folder(rules.adapter) if rules.adapter and rules.kind == "likelihood" else None  # fmt: skip
+        adapter = (
+            judges.adapter_folder(rules.adapter) if rules.adapter and rules.kind == "likelihood" else None
+        )
         hf.check(rules.model, None, adapter)
     else:
         judges.EndpointJudge(rules, allow_egress)
@@ -76,10 +85,12 @@ def check_recipes(chosen: Suite) -> None:
 
 
 def check_rows(plan: Plan, tokenizer: Any, is_refused: bool = False) -> None:
-    """Raises what is wrong with the first rows of each kind of data: shapes, ids, patients, chat template, length.
+    """Raises what is wrong with the first rows of each kind of data: shapes, ids, patients, chat template,
+    length.
 
-    Where something is, or where the plan `is_refused` already, many more rows are looked at, so that all is told in one go.
-    Without a `tokenizer` none is rendered. Data of a hub are read once, when the corpus is prepared.
+    Where something is, or where the plan `is_refused` already, many more rows are looked at, so that all is
+    told in one go. Without a `tokenizer` none is rendered. Data of a hub are read once, when the corpus is
+    prepared.
     """
     if not is_refused and Gathering().passes(_check_first, plan, tokenizer, FIRST, FIRST):
         return
@@ -116,7 +127,9 @@ def _check_part(
 
 
 def _check_length(plan: Plan, source: str, found: Sequence[tuple[int, Record]], tokenizer: Any) -> None:
-    """Raises UsageError where nothing of any row would be learned, or a token belongs to a question and its answer."""
+    """Raises UsageError where nothing of any row would be learned, or a token belongs to a question and its
+    answer.
+    """
     from dpaudit.models.encode import encode_record
     from dpaudit.models.templates import Refused
 
@@ -126,11 +139,15 @@ def _check_length(plan: Plan, source: str, found: Sequence[tuple[int, Record]], 
         try:
             made = encode_record(record, tokenizer, *lengths)
         except Refused as error:
-            raise UsageError(f"{source}:{number}", expected=error.expected, got=error.got, remedy=error.remedy) from None  # fmt: skip
+            raise UsageError(f"{source}:{number}", error.expected, error.got, error.remedy) from None
         cut += not any(any(one.answer_mask[1:]) for one in made)
     if found and cut == len(found):
-        raise UsageError("model.max_length", expected=f"room for an answer in some of the first {len(found)} rows of {source}",
-                         got=f"{chosen.max_length}, which cuts every answer away whole", remedy="raise it")  # fmt: skip
+        raise UsageError(
+            "model.max_length",
+            f"room for an answer in some of the first {len(found)} rows of {source}",
+            f"{chosen.max_length}, which cuts every answer away whole",
+            "raise it",
+        )
 
 
 # ---- room
@@ -143,7 +160,8 @@ def check_room(plan: Plan, runs: Path, trained: int) -> None:
 
 
 def need(plan: Plan, trained: int) -> int:
-    """Bytes that a run takes at the least: the corpus and its work file, and of every arm its adapter and, while it trains, its state.
+    """Bytes that a run takes at the least: the corpus and its work file, and of every arm its adapter and,
+    while it trains, its state.
 
     `trained` is how many numbers an adapter has. Scores are small beside them.
     """
@@ -154,8 +172,12 @@ def need(plan: Plan, trained: int) -> int:
 def require_room(place: Path, needed: int, runs: Path) -> None:
     free = shutil.disk_usage(place).free
     if free < needed:
-        raise UsageError(str(runs), expected=f"room for at least {_gigabytes(needed)}: the corpus twice, adapters and a checkpoint",
-                         got=f"{_gigabytes(free)} free", remedy="make room, or name a folder on another disk with --runs")  # fmt: skip
+        raise UsageError(
+            str(runs),
+            f"room for at least {_gigabytes(needed)}: the corpus twice, adapters and a checkpoint",
+            f"{_gigabytes(free)} free",
+            "make room, or name a folder on another disk with --runs",
+        )
 
 
 def _gigabytes(size: int) -> str:

@@ -1,4 +1,6 @@
-"""Stage judge: the judge proves itself on planted faults, then compares every arm's answers in both orders."""
+"""Stage judge: the judge proves itself on planted faults, then compares every arm's answers in both
+orders.
+"""
 
 import hashlib
 import hmac
@@ -89,7 +91,9 @@ def validate(
     judge: "Judge | None" = None,
     allow_egress: Sequence[str] = (),
 ) -> bool:
-    """Whether the judge passes its planted faults; writes judge/passport.json alone. No arm need be trained."""
+    """Whether the judge passes its planted faults; writes judge/passport.json alone. No arm need be
+    trained.
+    """
     custody.require(run_dir, plan)
     found = _write_rubric(run_dir, plan, plan.suite.judging or Judging())
     asker = _Asker(run_dir, plan, found, judge, allow_egress)
@@ -102,7 +106,9 @@ def require_ready(run_dir: RunDir, plan: Plan) -> list[Arm]:
 
 
 def prompts_of(records: Sequence[Record], count: int) -> Prompts:
-    """The first `count` different prompts of the held-out records: what comes before each record's last answer."""
+    """The first `count` different prompts of the held-out records: what comes before each record's last
+    answer.
+    """
     prompts: Prompts = {}
     for record in records:
         turns = record.turns if record.is_pair else record.turns[:-1]
@@ -112,7 +118,9 @@ def prompts_of(records: Sequence[Record], count: int) -> Prompts:
 
 
 class _Asker:
-    """The judge, opened when first needed, behind a replay of what it already answered in this run directory."""
+    """The judge, opened when first needed, behind a replay of what it already answered in this run
+    directory.
+    """
 
     def __init__(
         self, run_dir: RunDir, plan: Plan, rules: Rubric, judge: "Judge | None", allow_egress: Sequence[str]
@@ -128,7 +136,9 @@ class _Asker:
     def compare(
         self, comparisons: Sequence[Comparison], description: str, progress: Progress
     ) -> list[Outcome]:
-        """The outcomes of all comparisons; only those that were never asked are asked, and kept as they come."""
+        """The outcomes of all comparisons; only those that were never asked are asked, and kept as they
+        come.
+        """
         keys = [self._key(comparison) for comparison in comparisons]
         absent = list(
             {key: c for key, c in zip(keys, comparisons, strict=True) if key not in self.known}.items()
@@ -153,7 +163,9 @@ class _Asker:
         return self.judge
 
     def _key(self, comparison: Comparison) -> str:
-        """A name for what was asked that nobody can compute who guesses a held-out prompt: it takes the run's key."""
+        """A name for what was asked that nobody can compute who guesses a held-out prompt: it takes the run's
+        key.
+        """
         asked = [asdict(self.rules) | {"controls": None}, asdict(comparison), _limit(self.rules, self.plan)]
         text = f"replay {json.dumps(asked, sort_keys=True)}"
         return hmac.digest(self.secret or b"", text.encode(), "sha256").hex()[:32]
@@ -205,7 +217,9 @@ def _passport(run_dir: RunDir, plan: Plan, asker: _Asker, progress: Progress) ->
 
 
 def _controls(run_dir: RunDir, plan: Plan, rules: Rubric) -> list[Control]:
-    """Planted faults in wordings that no training text uses (builtin clinic), or made from held-out answers."""
+    """Planted faults in wordings that no training text uses (builtin clinic), or made from held-out
+    answers.
+    """
     wanted = rules.controls
     if plan.suite.data.source != "builtin:clinic":
         records = [r for r in _heldout(run_dir) if not r.is_pair and len(r.turns) > 1]

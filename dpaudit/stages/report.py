@@ -1,4 +1,6 @@
-"""Puts what the other stages left behind into report/report.json and on one page. Copies; computes no number."""
+"""Puts what the other stages left behind into report/report.json and on one page. Copies; computes no
+number.
+"""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
@@ -30,13 +32,24 @@ TRAINING_ALSO = (
 )
 MEMBERSHIP = ("arm", "recipe", "primary", "signal", "claim", "canaries", "bound", "verdict")
 MEMBERSHIP_ALSO = ("records", "blind", "equal_secrets", "kind", "fitted")
-INSIDE = ("arm", "claim", "noise_multiplier", "canaries", "confidence", "mechanism_test", "caught", "one_run", "conformance", "ledger")  # fmt: skip
+INSIDE = ("arm", "claim", "noise_multiplier", "canaries", "confidence", "mechanism_test", "caught", "one_run",
+    "conformance", "ledger")  # fmt: skip
 BESIDE = ("blind", "near_duplicates")
-EXTRACTION = ("arm", "recipe", "planted", "planted_found", "found_lower", "found_upper", "controls", "controls_found",
+EXTRACTION = ("arm", "recipe", "planted", "planted_found", "found_lower", "found_upper", "controls",
+    "controls_found",
               "controls_upper", "exposure")  # fmt: skip
-EXTRACTION_ALSO = ("confidence", "controls_lower", "found_rate", "rank_first_planted", "rank_first_controls",
-                   "exposure_extrapolated", "by_repetitions", *BESIDE)  # fmt: skip
-DISCOVERABLE = ("arm", "recipe", "confidence", "p", "decoding", "rates", "fewest_planted", "fewest_controls", "never_planted",
+EXTRACTION_ALSO = (
+    "confidence",
+    "controls_lower",
+    "found_rate",
+    "rank_first_planted",
+    "rank_first_controls",
+    "exposure_extrapolated",
+    "by_repetitions",
+    *BESIDE,
+)
+DISCOVERABLE = ("arm", "recipe", "confidence", "p", "decoding", "rates", "fewest_planted", "fewest_controls",
+    "never_planted",
                 "never_controls")  # fmt: skip
 PII = ("arm", "recipe", "confidence", "unit", "trained_on", "members", "non_members", "by_kind")
 COPIED = {
@@ -73,7 +86,9 @@ STEP = ("step", "loss", "clipped_share")
 
 
 class Reading:
-    """The outputs of one run as they are read: which files the page is made from, and which were out of date."""
+    """The outputs of one run as they are read: which files the page is made from, and which were out of
+    date.
+    """
 
     def __init__(self, run_dir: RunDir) -> None:
         self.run_dir = run_dir
@@ -108,7 +123,9 @@ def run(run_dir: RunDir, plan: Plan, progress: Progress) -> Path:
     report = assemble(reading, plan)
     run_dir.write_json(FIGURES, report, reading.files)
     run_dir.write_sealed(PAGE, render.render(run_dir.read_json(FIGURES)), inputs=[FIGURES])
-    lacking = _lacking(report["stages"]) + [f"{gone['file']}, which is gone, type `{gone['command']}`" for gone in report["gone"]]  # fmt: skip
+    lacking = _lacking(report["stages"]) + [
+        f"{gone['file']}, which is gone, type `{gone['command']}`" for gone in report["gone"]
+    ]
     if lacking:
         progress.say(f"not on the page: {'; '.join(lacking)}")
     progress.say(f"report: {run_dir.file(PAGE)}")
@@ -159,12 +176,15 @@ def assemble(reading: Reading, plan: Plan) -> dict[str, Any]:
 
 
 def pick(data: dict[str, Any], needed: Iterable[str], also: Iterable[str], file: str) -> dict[str, Any]:
-    """The named keys of `data`, in that order. Raises UsageError naming file and key where a needed one is absent."""
+    """The named keys of `data`, in that order. Raises UsageError naming file and key where a needed one is
+    absent.
+    """
     needed = list(needed)
     for key in needed:
         if key not in data:
-            raise UsageError(f"{file}: {key}", expected="a value", got="nothing",
-                             remedy="delete the file and type its command again")  # fmt: skip
+            raise UsageError(
+                f"{file}: {key}", "a value", "nothing", "delete the file and type its command again"
+            )
     return {key: data[key] for key in (*needed, *also) if key in data}
 
 
@@ -221,12 +241,21 @@ def _arm(reading: Reading, plan: Plan, arm: Arm) -> dict[str, Any] | None:
     steps = _steps(reading, f"{folder}/steps.jsonl")
     digest = custody.adapter_digest(reading.run_dir, arm.name)
     trainings = len({digest, *custody.trained_before(reading.run_dir, arm.name)})
-    return {**named, "private": arm.private, "privacy": privacy, "training": training, "steps": steps,
-            "adapter_sha256": digest, "trainings": trainings}  # fmt: skip
+    return {
+        **named,
+        "private": arm.private,
+        "privacy": privacy,
+        "training": training,
+        "steps": steps,
+        "adapter_sha256": digest,
+        "trainings": trainings,
+    }
 
 
 def _start(plan: Plan, arm: Arm) -> str:
-    """What the arm goes on from: another arm of the run, the adapter that the run was given, or the base model."""
+    """What the arm goes on from: another arm of the run, the adapter that the run was given, or the base
+    model.
+    """
     earlier = start_of(plan.suite, arm)
     if earlier is not None:
         return earlier.name
@@ -253,7 +282,9 @@ def _audits(reading: Reading, arm: str, kind: str) -> list[dict[str, Any]]:
 
 
 def _kind(found: dict[str, Any]) -> str:
-    """Which part of the report an audit belongs to; those of before the signals of extraction were named hold ranks."""
+    """Which part of the report an audit belongs to; those of before the signals of extraction were named hold
+    ranks.
+    """
     if "planted_found" in found:
         return "extraction"
     return EXTRACTS.get(found.get("signal", ""), "membership") if "bound" not in found else "membership"
@@ -268,7 +299,9 @@ def _quality(reading: Reading, arm: str) -> dict[str, Any] | None:
 
 
 def _judge(reading: Reading) -> dict[str, Any]:
-    """The judge's passport, and the win rates if it is fit: an unfit judge's win rates are not shown anywhere."""
+    """The judge's passport, and the win rates if it is fit: an unfit judge's win rates are not shown
+    anywhere.
+    """
     found = reading.copy("judge/summary.json", JUDGING, JUDGING_ALSO) or {}
     return found if found.get("fit") else {key: found[key] for key in found if key != "pairs"}
 

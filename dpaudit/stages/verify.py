@@ -1,6 +1,8 @@
-"""Stage verify: a claim about a model that somebody else trained, tested by the canaries that were planted in its data.
+"""Stage verify: a claim about a model that somebody else trained, tested by the canaries that were planted in
+its data.
 
-It knows nothing of how the model was trained. What it writes holds no secret, no coin and no text of a canary.
+It knows nothing of how the model was trained. What it writes holds no secret, no coin and no text of a
+canary.
 """
 
 import hashlib
@@ -55,7 +57,9 @@ class Scorer(Protocol):
 
 @dataclass(frozen=True)
 class Audited:
-    """What is audited: an adapter, a whole model with its base, or a served model (`model` and `base` are its names there)."""
+    """What is audited: an adapter, a whole model with its base, or a served model (`model` and `base` are its
+    names there).
+    """
 
     adapter: Path | None = None
     model: str | None = None
@@ -124,18 +128,28 @@ def _noted(key: AuditKey, key_file: Path, said: str | None) -> dict[str, str]:
     if said is None:
         return {} if now is None else {"commitment": now, "noted_before": "not compared"}
     if now is None:
-        raise UsageError(f"--key {key_file}", expected="a key that has a commitment", got="one of an earlier version",
-                         remedy="leave --commitment out")  # fmt: skip
+        raise UsageError(
+            f"--key {key_file}",
+            "a key that has a commitment",
+            "one of an earlier version",
+            "leave --commitment out",
+        )
     return custody.noted(now, said)
 
 
 def _check_folder(folder: Path, audited: Audited, claim: Claim) -> None:
-    """Raises UsageError where nothing can be written, or only over another audit, before hours of scoring and not after them."""
+    """Raises UsageError where nothing can be written, or only over another audit, before hours of scoring and
+    not after them.
+    """
     there = next(place for place in (folder, *folder.absolute().parents) if place.exists())
     if not (there.is_dir() and os.access(there, os.W_OK | os.X_OK)):
         what = "a folder that may not be written in" if there.is_dir() else "a file"
-        raise UsageError(f"--out {folder}", expected="a folder to write in, there or to be made", got=f"{there.absolute()}, {what}",
-                         remedy="name another folder with --out DIR")  # fmt: skip
+        raise UsageError(
+            f"--out {folder}",
+            "a folder to write in, there or to be made",
+            f"{there.absolute()}, {what}",
+            "name another folder with --out DIR",
+        )
     try:
         known = json.loads((folder / "verification.json").read_text(encoding="utf-8"))
         same = known["claim"] == asdict(claim) and known["audited"]["name"] == _named(audited, None)["name"]
@@ -144,8 +158,12 @@ def _check_folder(folder: Path, audited: Audited, claim: Claim) -> None:
     except (ValueError, KeyError, TypeError, RecursionError):
         same = False
     if not same:
-        raise UsageError(f"{folder / 'verification.json'}", expected="no result of another audit, which this one would replace",
-                         got="one of another model or claim", remedy="name another folder with --out DIR")  # fmt: skip
+        raise UsageError(
+            f"{folder / 'verification.json'}",
+            "no result of another audit, which this one would replace",
+            "one of another model or claim",
+            "name another folder with --out DIR",
+        )
 
 
 def summary(found: dict[str, Any]) -> dict[str, Any]:
@@ -159,10 +177,11 @@ def summary(found: dict[str, Any]) -> dict[str, Any]:
         **{key: found[key] for key in ("commitment", "noted_before") if key in found},
         "notion": f"{bound['notion']}, {bound['confidence']:.0%} confidence",
         **({"power": POWER} if found["verdict"]["verdict"] == "not refuted" else {}),
-        "presumes": "nothing of the trainer" if found["verdict"]["verdict"] == "refuted"
+        "presumes": "nothing of the trainer"
+        if found["verdict"]["verdict"] == "refuted"
         else "a trainer who did not filter canaries out",
         "page": found["page"],
-    }  # fmt: skip
+    }
 
 
 # ---- asking the model; nothing here knows a coin
@@ -200,12 +219,13 @@ def _texts(key: AuditKey, rendering: str, model: Scorer) -> "list[Text] | None":
 
 def _open(audited: Audited) -> tuple[Scorer, Scorer | None, str | None]:
     if (audited.adapter is not None) + (audited.endpoint is not None or audited.model is not None) != 1:
-        raise UsageError("dpaudit verify", expected="one of --adapter DIR, --model DIR with --base DIR, --endpoint URL",
-                         got="none" if audited.adapter is None else "two")  # fmt: skip
-    if audited.tokenizer is not None and audited.endpoint is None:
         raise UsageError(
-            "--tokenizer", expected="it beside --endpoint", got="a model on this machine, which has its own"
+            "dpaudit verify",
+            "one of --adapter DIR, --model DIR with --base DIR, --endpoint URL",
+            "none" if audited.adapter is None else "two",
         )
+    if audited.tokenizer is not None and audited.endpoint is None:
+        raise UsageError("--tokenizer", "it beside --endpoint", "a model on this machine, which has its own")
     if audited.endpoint is not None:
         from dpaudit.models.prompt_logprobs import Endpoint
 
@@ -219,24 +239,31 @@ def _open(audited: Audited) -> tuple[Scorer, Scorer | None, str | None]:
     if audited.adapter is not None:
         return secret_spans.open_adapter(audited.adapter, audited.base)
     if audited.base is None:
-        raise UsageError("--base", expected="the model that was fine-tuned, for a merged model", got="none",
-                         remedy="without it what was learned cannot be told from what was known; add --base DIR")  # fmt: skip
+        raise UsageError(
+            "--base",
+            "the model that was fine-tuned, for a merged model",
+            "none",
+            "without it what was learned cannot be told from what was known; add --base DIR",
+        )
     secret_spans.check_folder(audited.base, "--base")
     return secret_spans.open_whole(str(audited.model)), None, None
 
 
 def _templated(folder: str) -> Any:
-    """The tokenizer of a folder. Raises UsageError where it has no chat template, which is all that it is for."""
+    """The tokenizer of a folder. Raises UsageError where it has no chat template, which is all that it is
+    for.
+    """
     from dpaudit.models import hf, hub
 
     hub.fetch(folder, "--tokenizer", weights=False)
     try:
         found = hf.load_tokenizer(folder)
     except UsageError as error:
-        raise UsageError(f"--tokenizer {folder}", expected=error.expected, got=error.got, remedy=error.remedy) from None  # fmt: skip
+        raise UsageError(f"--tokenizer {folder}", error.expected, error.got, error.remedy) from None
     if found.chat_template is None:
-        raise UsageError(f"--tokenizer {folder}", expected="a tokenizer with a chat template", got="one without",
-                         remedy="leave the option out")  # fmt: skip
+        raise UsageError(
+            f"--tokenizer {folder}", "a tokenizer with a chat template", "one without", "leave the option out"
+        )
     return found
 
 
@@ -245,7 +272,9 @@ def _templated(folder: str) -> Any:
 
 @dataclass(frozen=True, eq=False)
 class Conclusion:
-    """What the rule that the key froze says: `scores` of every rendering, shape (canaries,), and what follows from the chosen one's."""
+    """What the rule that the key froze says: `scores` of every rendering, shape (canaries,), and what follows
+    from the chosen one's.
+    """
 
     made_by: Recipe
     is_pair: bool
@@ -256,7 +285,8 @@ class Conclusion:
 
 
 def conclude(key: AuditKey, claim: Claim, answers: Sequence[Answers]) -> Conclusion:
-    """The verdict on a claim, from scores and coins. The rendering is chosen by the scores of all canaries alone, in or out.
+    """The verdict on a claim, from scores and coins. The rendering is chosen by the scores of all canaries
+    alone, in or out.
 
     Raises UsageError for a base that tells coins and for a model that gives no numbers.
     """
@@ -274,7 +304,9 @@ def conclude(key: AuditKey, claim: Claim, answers: Sequence[Answers]) -> Conclus
 
 
 def _judged(key: AuditKey, claim: Claim, answers: Sequence[Answers]) -> dict[str, Any]:
-    """All that follows from scores and coins. The verdict comes from the rule that the key froze, and from nothing else."""
+    """All that follows from scores and coins. The verdict comes from the rule that the key froze, and from
+    nothing else.
+    """
     found, coins = conclude(key, claim, answers), np.array(key.coins, dtype=bool)
     blind = _blind(key)
     broken = control.broken({"blind": blind})
@@ -286,14 +318,20 @@ def _judged(key: AuditKey, claim: Claim, answers: Sequence[Answers]) -> dict[str
         "fdp": _fdp(bound),
         "verdict": asdict(found.verdict if broken is None else Verdict("no power", broken)),
         "detection": _detection(bound, claim),
-        "rule": {"recipe": primary.name, "title": primary.title, "digest": primary.digest,
-                 "calibrated": chosen.base is not None, "rendering": chosen.rendering, "pair_margin": found.is_pair,
-                 "chat_template": any(a.rendering in ("chat", "text") for a in answers),
-                 "renderings": {name: float(values.mean()) for name, values in found.scores.items()}},
+        "rule": {
+            "recipe": primary.name,
+            "title": primary.title,
+            "digest": primary.digest,
+            "calibrated": chosen.base is not None,
+            "rendering": chosen.rendering,
+            "pair_margin": found.is_pair,
+            "chat_template": any(a.rendering in ("chat", "text") for a in answers),
+            "renderings": {name: float(values.mean()) for name, values in found.scores.items()},
+        },
         "performance": performance(examples, seed=0),
         "recipes": _others(primary, chosen, coins, claim, found.is_pair),
         "blind": blind,
-    }  # fmt: skip
+    }
 
 
 def scores_of(made_by: Recipe, answers: Answers, is_pair: bool) -> Floats:
@@ -312,16 +350,21 @@ def scores_of(made_by: Recipe, answers: Answers, is_pair: bool) -> Floats:
     )
     bad = int((~np.isfinite(values)).sum())
     if bad:
-        raise UsageError("dpaudit verify", expected="a model that gives every text a probability",
-                         got=f"NaN or zero for {bad} of {len(values)} secrets",
-                         remedy="its training diverged: there is nothing to audit")  # fmt: skip
+        raise UsageError(
+            "dpaudit verify",
+            "a model that gives every text a probability",
+            f"NaN or zero for {bad} of {len(values)} secrets",
+            "its training diverged: there is nothing to audit",
+        )
     return values[0::2] - values[1::2] if is_pair else values
 
 
 def _check_base(key: AuditKey, answers: Sequence[Answers], is_pair: bool) -> None:
-    """Raises UsageError where the base alone tells coins: it learned from the planted data, or stands in the other's place.
+    """Raises UsageError where the base alone tells coins: it learned from the planted data, or stands in the
+    other's place.
 
-    Given such a base the coins are fair no more, so that what calibration leaves proves nothing, nor does its silence.
+    Given such a base the coins are fair no more, so that what calibration leaves proves nothing, nor does its
+    silence.
     """
     made_by, coins = key.rule.without_base, np.array(key.coins, dtype=bool)
     assert made_by.bound is not None
@@ -334,14 +377,17 @@ def _check_base(key: AuditKey, answers: Sequence[Answers], is_pair: bool) -> Non
                 canaries=len(coins), guesses=guesses, correct=right, epsilon=0.0, delta=0.0
             )
             if p_value < audit_key.UNFAIR:
-                raise UsageError("--base", expected="the model that training started from, which knows no canary",
-                                 got="one that tells which canaries went in",
-                                 remedy="name the model as it was before it saw the planted data")  # fmt: skip
+                raise UsageError(
+                    "--base",
+                    "the model that training started from, which knows no canary",
+                    "one that tells which canaries went in",
+                    "name the model as it was before it saw the planted data",
+                )
 
 
 def _same_tokens(audited: "SecretScores", base: "SecretScores") -> Any:
     if len(audited.logprob) != len(base.logprob):
-        raise UsageError("--base", expected="a base with the audited model's tokens", got="other tokens")
+        raise UsageError("--base", "a base with the audited model's tokens", "other tokens")
     return base.logprob
 
 
@@ -384,8 +430,11 @@ def _verdict(claim: Claim, bound: dict[str, Any], scores: Floats, coins: NDArray
     at = {key: bound[key] for key in ("canaries", "guesses", "delta", "confidence")}
     reachable = epsilon.epsilon_lower_one_run(correct=most, **at)
     if reachable <= claim.epsilon < bound["ceiling"]:
-        return Verdict("no power", f"{bound['guesses'] - most} of {bound['guesses']} guesses are wrong by equal scores: "
-                       f"all others right would have proven {reachable:.2f}, no more than the claimed {claim.epsilon:g}")  # fmt: skip
+        return Verdict(
+            "no power",
+            f"{bound['guesses'] - most} of {bound['guesses']} guesses are wrong by equal scores: "
+            f"all others right would have proven {reachable:.2f}, no more than the claimed {claim.epsilon:g}",
+        )
     return decide(claim, bound["epsilon_lower"], bound["ceiling"])
 
 
@@ -399,7 +448,9 @@ def _detection(bound: dict[str, Any], claim: Claim) -> dict[str, Any]:
 def _others(
     primary: Recipe, answers: Answers, coins: NDArray[np.bool_], claim: Claim, is_pair: bool
 ) -> list[dict[str, Any]]:
-    """What other recipes' guesses prove. Information: they decide nothing, and no correction is made for them."""
+    """What other recipes' guesses prove. Information: they decide nothing, and no correction is made for
+    them.
+    """
     found = []
     for made_by in recipe.load_all("mia"):
         unknown = np.isnan(answers.audited[0].mean).any() and made_by.signal in NEEDS_DISTRIBUTION
@@ -409,7 +460,8 @@ def _others(
         signal = made_by.make_signal()
         asks_more = getattr(signal, "evidence", None) or made_by.signal == "error_zone"
         if made_by.least_shadows or not callable(signal) or asks_more:
-            continue  # nobody here trains as the other side did, fits on coins, or asks for more than log-probabilities
+            # nobody here trains as the other side did, fits on coins, or asks for more than log-probabilities
+            continue
         try:
             bound = _bound(made_by, scores_of(made_by, answers, is_pair), coins, claim)
         except UsageError:  # no number under a signal that decides nothing: the verdict stands without it
@@ -449,8 +501,14 @@ def _named(audited: Audited, base: str | None) -> dict[str, Any]:
 
 
 def _key_facts(key: AuditKey, data: Path | None) -> dict[str, Any]:
-    return {"unit": key.unit, "family": key.family, "shape": key.shape, "rows": key.rows, "canaries": len(key.coins),
-            "data_checked": data is not None}  # fmt: skip
+    return {
+        "unit": key.unit,
+        "family": key.family,
+        "shape": key.shape,
+        "rows": key.rows,
+        "canaries": len(key.coins),
+        "data_checked": data is not None,
+    }
 
 
 def _conformance(file: Path | None) -> dict[str, Any] | None:
@@ -466,7 +524,9 @@ def _conformance(file: Path | None) -> dict[str, Any] | None:
     except OSError as error:
         raise unread(f"--conformance {file}", "the JSON that dpaudit.callback wrote", error) from None
     except (ValueError, KeyError, TypeError, RecursionError):
-        raise UsageError(f"--conformance {file}", expected="the JSON that dpaudit.callback wrote", got="another file") from None  # fmt: skip
+        raise UsageError(
+            f"--conformance {file}", "the JSON that dpaudit.callback wrote", "another file"
+        ) from None
     return {"checks": checks}
 
 

@@ -1,8 +1,9 @@
 """Custody: whether a file is as it was written, and in the place that it was written for.
 
-Every JSON output carries the SHA-256 of its own content and a seal over that hash and its place, an HMAC under the run's
-`custody/seal.key`. The key lies apart from the coins, so that stages that may not read coins check seals all the same. A
-seal shows accidents, and edits by whoever lacks the key; who trains holds the key, and is bound by the commitment alone.
+Every JSON output carries the SHA-256 of its own content and a seal over that hash and its place, an HMAC
+under the run's `custody/seal.key`. The key lies apart from the coins, so that stages that may not read coins
+check seals all the same. A seal shows accidents, and edits by whoever lacks the key; who trains holds the
+key, and is bound by the commitment alone.
 """
 
 import hashlib
@@ -23,7 +24,9 @@ ANOTHER = "another: plan, recipes or coins are not those that were committed to"
 
 @dataclass(frozen=True)
 class Stamp:
-    """What an output says of itself: the hash of its content, and who sealed it. No seal where there was no key."""
+    """What an output says of itself: the hash of its content, and who sealed it. No seal where there was no
+    key.
+    """
 
     sha256: str
     seal: str | None
@@ -93,7 +96,8 @@ def folder_digests(folder: Path) -> dict[str, str]:
 
 
 def commitment(salt: str, parts: dict[str, Any]) -> str:
-    """Hash of a salt and all that was fixed before training: to be noted down where the trainer cannot reach it.
+    """Hash of a salt and all that was fixed before training: to be noted down where the trainer cannot reach
+    it.
 
     It tells nothing of the coins before the salt is shown.
     """
@@ -101,13 +105,15 @@ def commitment(salt: str, parts: dict[str, Any]) -> str:
 
 
 def noted(now: str, said: str) -> dict[str, str]:
-    """The commitment as it is, and whether it is the one that was noted down; case and spaces do not count."""
+    """The commitment as it is, and whether it is the one that was noted down; case and spaces do not
+    count.
+    """
     typed = "".join(said.split()).lower()
     if re.fullmatch("[0-9a-f]{64}", typed, re.ASCII) is None:
         raise UsageError(
             "--commitment",
-            expected="64 hexadecimal digits, as `train` or `plant` printed them",
-            got=f"{said!r:.80}",
+            "64 hexadecimal digits, as `train` or `plant` printed them",
+            f"{said!r:.80}",
         )
     same = hmac.compare_digest(typed.encode(), now.encode())
     return {"commitment": now, "noted_before": "the same" if same else ANOTHER}

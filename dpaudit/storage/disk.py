@@ -28,8 +28,8 @@ CLOSED = (errno.EROFS, errno.EACCES, errno.EPERM)
 def room(folder: Path) -> Iterator[None]:
     """Whatever is written in the block goes into `folder`.
 
-    Raises PartialError where the disk is full, since the same command goes on once there is room; UsageError where
-    nobody may write there. Other errors go their way.
+    Raises PartialError where the disk is full, since the same command goes on once there is room; UsageError
+    where nobody may write there. Other errors go their way.
     """
     try:
         yield
@@ -86,10 +86,17 @@ def is_full(error: BaseException) -> str | None:
 def _told(folder: Path, error: Exception) -> UsageError | PartialError | None:
     where = folder.absolute()
     if (got := is_full(error)) is not None:
-        return PartialError(f"{where}: expected room for what is written there, got {got}; make room and type the same command again")  # fmt: skip
+        return PartialError(
+            f"{where}: expected room for what is written there, got {got}; make room and type the same "
+            f"command again"
+        )
     if isinstance(error, OSError) and error.errno in CLOSED and _is_within(where, error.filename):
-        return UsageError(str(where), expected="a folder that may be written in", got=f"one that may not ({error.strerror})",
-                          remedy="change its permissions or mount, or name another folder")  # fmt: skip
+        return UsageError(
+            str(where),
+            "a folder that may be written in",
+            f"one that may not ({error.strerror})",
+            "change its permissions or mount, or name another folder",
+        )
     return None
 
 

@@ -2,8 +2,9 @@
 
     runs/.NAME.train.lock/TOKEN    who holds it, as JSON; its time of change is renewed every few seconds
 
-The folder comes into place by one rename, which wins only where no other is or an empty one. A lock is broken by removing
-TOKEN, a name that no other holder has. So of two who find it stale at most one gets it, and nobody loses one that is new.
+The folder comes into place by one rename, which wins only where no other is or an empty one. A lock is broken
+by removing TOKEN, a name that no other holder has. So of two who find it stale at most one gets it, and
+nobody loses one that is new.
 """
 
 import contextlib
@@ -30,7 +31,9 @@ TRIES = 20  # at a lock that changes hands meanwhile
 
 @dataclass(frozen=True)
 class Holder:
-    """A process. Its number means the same process only on its `machine`, and only while `started` is the same."""
+    """A process. Its number means the same process only on its `machine`, and only while `started` is the
+    same.
+    """
 
     host: str
     machine: str
@@ -40,7 +43,9 @@ class Holder:
 
 @dataclass(frozen=True)
 class Found:
-    """A holder as its file tells it (None: the file is no holder's), and the seconds since its last sign of life."""
+    """A holder as its file tells it (None: the file is no holder's), and the seconds since its last sign of
+    life.
+    """
 
     token: str
     holder: Holder | None
@@ -51,17 +56,18 @@ class Found:
 def held(path: Path, work: str = "") -> Iterator[None]:
     """Keeps other processes from the same `work` on `path`, which need not be there yet.
 
-    A holder that died on this machine is followed at once; one that cannot be looked at (another host, another
-    container), after PATIENCE without a sign of life. Where this process itself was given up for dead, the block is
-    interrupted. Raises UsageError where another is at work, and where the folder of `path` takes no lock.
+    A holder that died on this machine is followed at once; one that cannot be looked at (another host,
+    another container), after PATIENCE without a sign of life. Where this process itself was given up for
+    dead, the block is interrupted. Raises UsageError where another is at work, and where the folder of `path`
+    takes no lock.
     """
     folder = path.absolute().parent
     if folder.exists() and not folder.is_dir():
         raise UsageError(
             str(path.parent),
-            expected="a folder",
-            got="a file",
-            remedy="name another place, or move the file away",
+            "a folder",
+            "a file",
+            "name another place, or move the file away",
         )
     made = [place for place in (folder, *folder.parents) if not place.exists()]
     lock = _place(path, work)
@@ -84,8 +90,11 @@ def held(path: Path, work: str = "") -> Iterator[None]:
         _let_go(lock, token, beat, made)  # once more: it may be what was broken off
         if not beat.lost:
             raise
-        raise PartialError(f"{path}: expected this process to keep its lock, got none: it gave no sign of life for {PATIENCE:.0f} s, and"
-                           " another may be at work; once that ends, the same command goes on") from None  # fmt: skip
+        raise PartialError(
+            f"{path}: expected this process to keep its lock, got none: it gave no sign of life for "
+            f"{PATIENCE:.0f} s, and"
+            " another may be at work; once that ends, the same command goes on"
+        ) from None
 
 
 def is_held(path: Path, work: str = "") -> bool:
@@ -115,11 +124,14 @@ def _prepared(lock: Path, token: str) -> Path:
 
 
 def _take(lock: Path, path: Path, token: str) -> None:
-    """Puts `token` into `lock`, which shows that this process holds it. Nothing of it stays where that fails."""
+    """Puts `token` into `lock`, which shows that this process holds it. Nothing of it stays where that
+    fails.
+    """
     for _ in range(TRIES):
         if lock.is_symlink() or (lock.exists() and not lock.is_dir()):
-            raise UsageError(str(lock), expected="nothing, or a lock of dpaudit, which is a folder", got="a link or a file",
-                             remedy="remove it")  # fmt: skip
+            raise UsageError(
+                str(lock), "nothing, or a lock of dpaudit, which is a folder", "a link or a file", "remove it"
+            )
         prepared = _prepared(lock, token)
         now = _prepare(prepared, token)
         with contextlib.suppress(OSError):
@@ -133,8 +145,9 @@ def _take(lock: Path, path: Path, token: str) -> None:
         if found is not None and not is_dead(found):
             raise _refused(path, found)
         _remove(lock, found.token if found else None)
-    raise UsageError(str(path), expected="nobody else at work on it", got="a lock that changes hands",
-                     remedy="type the command again")  # fmt: skip
+    raise UsageError(
+        str(path), "nobody else at work on it", "a lock that changes hands", "type the command again"
+    )
 
 
 def _prepare(folder: Path, token: str) -> float:
@@ -206,11 +219,13 @@ def _refused(path: Path, found: Found) -> UsageError:
         )
     if holder is None or holder.machine != here().machine:
         how += f"; a holder that dies is followed {PATIENCE:.0f} s later"
-    return UsageError(str(path), expected="nobody else at work on it", got=who, remedy=f"wait for it to end, {how}")  # fmt: skip
+    return UsageError(str(path), "nobody else at work on it", who, f"wait for it to end, {how}")
 
 
 def here() -> Holder:
-    """This process. The machine is the system since it was started, and in it the space of process numbers."""
+    """This process. The machine is the system since it was started, and in it the space of process
+    numbers.
+    """
     boot, space = Path("/proc/sys/kernel/random/boot_id"), Path("/proc/self/ns/pid")
     try:
         machine = f"{boot.read_text(encoding='ascii').strip()} {space.readlink()}"
@@ -220,7 +235,9 @@ def here() -> Holder:
 
 
 def _started(pid: int) -> str | None:
-    """When a process of this machine began, as the system counts; "" where it does not tell; None where none runs."""
+    """When a process of this machine began, as the system counts; "" where it does not tell; None where none
+    runs.
+    """
     try:
         text = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
     except OSError:  # not there, not Linux, or another user's where those are hidden
@@ -238,7 +255,9 @@ def _exists(pid: int) -> bool:
 
 
 class _Beat(threading.Thread):
-    """Renews the lock's time of change until `stop`; where the lock is gone, it is another's, and this process is interrupted."""
+    """Renews the lock's time of change until `stop`; where the lock is gone, it is another's, and this
+    process is interrupted.
+    """
 
     def __init__(self, file: Path) -> None:
         super().__init__(name="dpaudit lock", daemon=True)

@@ -1,6 +1,8 @@
-"""Which content each record of a run has now: an older copy that was put back, and a record that was deleted, are told by it.
+"""Which content each record of a run has now: an older copy that was put back, and a record that was deleted,
+are told by it.
 
-It lies apart from the records, and is sealed as every output is. Both put back together are not told: no file of a run can.
+It lies apart from the records, and is sealed as every output is. Both put back together are not told: no file
+of a run can.
 """
 
 import hashlib
@@ -21,7 +23,9 @@ Content = Mapping[str, Any]  # of a record: its settings and entries
 
 @dataclass(frozen=True)
 class Loss:
-    """A record that was written anew where one with so many entries was lost; None: nobody knows how many, nor of which record."""
+    """A record that was written anew where one with so many entries was lost; None: nobody knows how many,
+    nor of which record.
+    """
 
     record: str
     date: str
@@ -30,14 +34,18 @@ class Loss:
 
 @dataclass(frozen=True)
 class Chain:
-    """Of every record the digests that its content may have, each with its number of entries: two while one is being written."""
+    """Of every record the digests that its content may have, each with its number of entries: two while one
+    is being written.
+    """
 
     known: dict[str, dict[str, int]]
     lost: tuple[Loss, ...] = ()
 
 
 def load(run_dir: RunDir) -> Chain | None:
-    """The chain of a run; None where there is none. Raises UsageError for one that is not as the run wrote it."""
+    """The chain of a run; None where there is none. Raises UsageError for one that is not as the run wrote
+    it.
+    """
     if not run_dir.file(FILE).is_file():
         return None
     found = run_dir.read_json(FILE)
@@ -46,7 +54,9 @@ def load(run_dir: RunDir) -> Chain | None:
 
 
 def read(run_dir: RunDir, record: str) -> dict[str, Any]:
-    """The content of a record. Raises UsageError where it is missing, altered, or not the one that was written last."""
+    """The content of a record. Raises UsageError where it is missing, altered, or not the one that was
+    written last.
+    """
     chain = load(run_dir)
     while True:
         found = run_dir.read_json(file_of(record))
@@ -76,7 +86,9 @@ def digest(content: Content) -> str:
 
 
 def write(run_dir: RunDir, record: str, content: Content) -> None:
-    """Writes a record. The chain knows it first, beside the one before: whenever a kill comes, what is there fits."""
+    """Writes a record. The chain knows it first, beside the one before: whenever a kill comes, what is there
+    fits.
+    """
     before = _present(run_dir, record) or {ABSENT: 0}
     _put(run_dir, record, {**before, **_state(content)})
     run_dir.write_json(file_of(record), dict(content))
@@ -84,7 +96,9 @@ def write(run_dir: RunDir, record: str, content: Content) -> None:
 
 
 def begin(run_dir: RunDir, records: list[str], date: str, has_begun: bool) -> None:
-    """Makes a chain where there is none; that one was lost is written down, if anything was asked or trained before."""
+    """Makes a chain where there is none; that one was lost is written down, if anything was asked or trained
+    before.
+    """
     if run_dir.file(FILE).is_file():
         return
     known = {record: found for record in records if (found := _present(run_dir, record))}

@@ -1,4 +1,6 @@
-"""The run directory: the only interface between stages. Outputs are renamed into place last and name their inputs."""
+"""The run directory: the only interface between stages. Outputs are renamed into place last and name their
+inputs.
+"""
 
 import functools
 import hashlib
@@ -64,8 +66,8 @@ class RunDir:
     def read_json(self, relative: str) -> dict[str, Any]:
         """The JSON object in `relative`, as this run wrote it there.
 
-        Raises UsageError with the way out where it is missing, broken, altered, or was written for another place or run.
-        plan.json carries no stamp of its own: what was made from it tells its hash.
+        Raises UsageError with the way out where it is missing, broken, altered, or was written for another
+        place or run. plan.json carries no stamp of its own: what was made from it tells its hash.
         """
         path = self.file(relative)
         try:
@@ -93,9 +95,7 @@ class RunDir:
 
     def refused(self, relative: str, got: str, expected: str = "the file as this run wrote it") -> UsageError:
         """The error for a file that is not what the run wrote; the way out follows from its place."""
-        return UsageError(
-            str(self.file(relative)), expected=expected, got=got, remedy=self._way_out(relative)
-        )
+        return UsageError(str(self.file(relative)), expected, got, self._way_out(relative))
 
     def _way_out(self, relative: str) -> str:
         stage, _, rest = relative.partition("/")
@@ -103,22 +103,35 @@ class RunDir:
         if stage == "train" and name.endswith(".partial"):
             return f"restore it, or delete {self.file(f'train/{name}')} to train that arm from its start"
         if stage == "train" and name:
-            return (f"restore it from a copy, or delete {self.file(f'train/{name}')} and type `dpaudit train`: a second "
-                    "training on the same records")  # fmt: skip
+            return (
+                f"restore it from a copy, or delete {self.file(f'train/{name}')} and type `dpaudit train`: a "
+                f"second "
+                "training on the same records"
+            )
         if stage == "attack" and "/shadows/" in relative:
             folder = self.path / Path(*Path(relative).parts[:4])
             return f"delete {folder} and type `dpaudit attack mia` with --shadows again"
         if stage == "records" or relative.startswith("custody/records/"):
-            return ("restore it and custody/records/ from one copy, or delete it and type `dpaudit run SUITE`, which writes it anew "
-                    "as added later and notes that entries were lost")  # fmt: skip
+            return (
+                "restore it and custody/records/ from one copy, or delete it and type `dpaudit run SUITE`, "
+                "which writes it anew "
+                "as added later and notes that entries were lost"
+            )
         if stage in ("attack", "audit", "evaluate", "judge", "report"):
             return f"delete it and type `{_command(Path(relative))}` again"
         if relative == RELEASE:
-            return "restore it from a copy, or delete it and type `dpaudit train`, which writes it again from corpus/"
-        return f"restore it from a copy, or delete {self.path} to begin again: a second release on the same records"
+            return (
+                "restore it from a copy, or delete it and type `dpaudit train`, which writes it again "
+                "from corpus/"
+            )
+        return (
+            f"restore it from a copy, or delete {self.path} to begin again: a second release on the same "
+            f"records"
+        )
 
     def seal_key(self) -> bytes | None:
-        """The key of this run's seals; None where it is not there, or given up: then hashes are checked and seals are not.
+        """The key of this run's seals; None where it is not there, or given up: then hashes are checked and
+        seals are not.
 
         Raises UsageError for a broken one.
         """
@@ -130,8 +143,12 @@ class RunDir:
         except FileNotFoundError:
             return None
         if len(key) != custody.KEY_BYTES:
-            raise UsageError(str(path), expected=f"a key of {custody.KEY_BYTES} bytes", got=f"{len(key)} bytes",
-                             remedy="restore it from a copy; without it seals cannot be checked")  # fmt: skip
+            raise UsageError(
+                str(path),
+                f"a key of {custody.KEY_BYTES} bytes",
+                f"{len(key)} bytes",
+                "restore it from a copy; without it seals cannot be checked",
+            )
         return key
 
     def sealed_under(self, relative: str) -> str | None:
@@ -144,7 +161,9 @@ class RunDir:
 
     @property
     def is_sealable(self) -> bool:
-        """Whether what is written now fits what was written before: not where that is sealed and the key is away."""
+        """Whether what is written now fits what was written before: not where that is sealed and the key is
+        away.
+        """
         if self.seal_key() is not None or self.file(SEAL_LOST).exists():
             return True
         return not any(
@@ -154,9 +173,13 @@ class RunDir:
     def require_sealable(self) -> None:
         """Raises UsageError where what is written now would be refused once the key is back."""
         if not self.is_sealable:
-            raise UsageError(str(self.file(SEAL_KEY)), expected="the key that this run's files are sealed under", got="no such file",
-                             remedy="put it back; if it is lost for good, make an empty file "
-                             f"{self.file(SEAL_LOST)}, and the run goes on without seals")  # fmt: skip
+            raise UsageError(
+                str(self.file(SEAL_KEY)),
+                "the key that this run's files are sealed under",
+                "no such file",
+                "put it back; if it is lost for good, make an empty file "
+                f"{self.file(SEAL_LOST)}, and the run goes on without seals",
+            )
 
     def write_json(self, relative: str, data: dict[str, Any], inputs: Iterable[str] = ()) -> None:
         """Writes `data` as a whole or not at all; `inputs` (relative paths) are hashed into its key "inputs".
@@ -169,7 +192,9 @@ class RunDir:
         write_text(self.file(relative), json.dumps(stamped, ensure_ascii=False, indent=1) + "\n")
 
     def _note(self, relative: str) -> None:
-        """Keeps a list of the results that a stage writes, apart from them, so that one that is deleted is missed."""
+        """Keeps a list of the results that a stage writes, apart from them, so that one that is deleted is
+        missed.
+        """
         stage = relative.partition("/")[0]
         if stage in NOTED and not relative.endswith(sidecar("")):
             known = self._noted(stage)
@@ -181,7 +206,9 @@ class RunDir:
         return list(self.read_json(file)["files"]) if self.file(file).is_file() else []
 
     def gone(self) -> dict[str, str]:
-        """Results that this run had, or was about to write when it was killed, and has not -> the command that makes them."""
+        """Results that this run had, or was about to write when it was killed, and has not -> the command
+        that makes them.
+        """
         files = [file for stage in NOTED for file in self._noted(stage) if not self.file(file).is_file()]
         return {file: _command(Path(file)) for file in files}
 
@@ -209,12 +236,16 @@ class RunDir:
         return row
 
     def write_lines(self, relative: str, rows: Iterable[dict[str, Any]]) -> None:
-        """Writes the rows one by one, for their owner's eyes alone; the file appears as a whole or not at all."""
+        """Writes the rows one by one, for their owner's eyes alone; the file appears as a whole or not at
+        all.
+        """
         lines = (json.dumps(row, ensure_ascii=False, default=_plain) + "\n" for row in rows)
         _write_pieces(self.file(relative), lines, PRIVATE)
 
     def read_sealed_lines(self, relative: str) -> list[dict[str, Any]]:
-        """The rows of a file that `write_sealed_lines` wrote. Raises UsageError for other bytes than it wrote."""
+        """The rows of a file that `write_sealed_lines` wrote. Raises UsageError for other bytes than it
+        wrote.
+        """
         self.require_sealed(relative)
         return self.read_lines(relative)
 
@@ -235,7 +266,8 @@ class RunDir:
         self.write_sealed(relative, text, PRIVATE)
 
     def write_sealed(self, relative: str, text: str, mode: int = 0o666, inputs: Iterable[str] = ()) -> None:
-        """Writes a text as a whole or not at all, and its hash, sealed, with those of its inputs, to a file beside it.
+        """Writes a text as a whole or not at all, and its hash, sealed, with those of its inputs, to a file
+        beside it.
 
         The hash comes first, beside that of the text before: whenever a kill comes, one of both fits.
         """
@@ -265,7 +297,9 @@ class RunDir:
 
     @contextmanager
     def read_now(self, inputs: Iterable[str]) -> Iterator[None]:
-        """Within, these inputs count as they are at its beginning: whatever takes their place meanwhile was not read."""
+        """Within, these inputs count as they are at its beginning: whatever takes their place meanwhile was
+        not read.
+        """
         mine = {(self.path, name): digest for name, digest in self.digests(inputs).items()}
         _SEEN.update(mine)
         try:
@@ -275,7 +309,9 @@ class RunDir:
                 _SEEN.pop(key, None)
 
     def keyed_digest(self, relative: str) -> str:
-        """HMAC-SHA-256 of a private file under the run's secret key: a plain hash would confirm a guessed corpus."""
+        """HMAC-SHA-256 of a private file under the run's secret key: a plain hash would confirm a guessed
+        corpus.
+        """
         if not self.file(relative).is_file():
             raise self.refused(relative, "no such file")
         return keyed_file_digest(self.file(relative), self.hash_key())
@@ -285,8 +321,12 @@ class RunDir:
         try:
             return self.secret_file("hash.key").read_bytes()
         except OSError as error:
-            raise UsageError(str(self.secret_file("hash.key")), expected="the run's secret key",
-                             got=error.strerror or "an error", remedy="restore the run's secret/ folder") from error  # fmt: skip
+            raise UsageError(
+                str(self.secret_file("hash.key")),
+                "the run's secret key",
+                error.strerror or "an error",
+                "restore the run's secret/ folder",
+            ) from error
 
     def secret_file(self, name: str) -> Path:
         """A file in `secret/` (mode 0700). Only prepare, train and audit may ask for one."""
@@ -295,7 +335,8 @@ class RunDir:
     def is_current(self, relative: str, inputs: Iterable[str]) -> bool:
         """Whether `relative` exists and was made from `inputs` as they are now (so the work can be skipped).
 
-        Raises UsageError for a file that is not as this run wrote it: what was altered is told, never made anew in silence.
+        Raises UsageError for a file that is not as this run wrote it: what was altered is told, never made
+        anew in silence.
         """
         if not self.file(relative).is_file():
             return False
@@ -306,14 +347,20 @@ class RunDir:
         ) and recorded == self.digests(names)
 
     def require_current(self, relative: str, inputs: Iterable[str], command: str) -> None:
-        """Raises UsageError where `relative` is missing or stale; `command` is the remedy (`dpaudit train`)."""
+        """Raises UsageError where `relative` is missing or stale; `command` is the remedy (`dpaudit
+        train`).
+        """
         if not self.file(relative).is_file():
             raise missing(self.file(relative), command)
         recorded = self.recorded_inputs(relative)
         for name, digest in self.digests(inputs).items():
             if recorded.get(name) != digest:
-                raise UsageError(str(self.file(relative)), expected=f"a file made from the present {name}",
-                                 got="one made from an earlier state", remedy=f"type `{command}` again")  # fmt: skip
+                raise UsageError(
+                    str(self.file(relative)),
+                    f"a file made from the present {name}",
+                    "one made from an earlier state",
+                    f"type `{command}` again",
+                )
 
     def recorded_inputs(self, relative: str) -> dict[str, str]:
         """The input hashes that an output carries: key "inputs" of JSON, metadata "inputs" of Parquet."""
@@ -342,7 +389,9 @@ class RunDir:
         return found
 
     def stamped_metadata(self, relative: str, told: dict[str, Any]) -> dict[str, str]:
-        """The metadata with which a Parquet output tells `told` (what its rows are among it) of itself, under a seal."""
+        """The metadata with which a Parquet output tells `told` (what its rows are among it) of itself, under
+        a seal.
+        """
         return {custody.KEY: json.dumps(custody.stamped(told, relative, self.seal_key()))}
 
     def new_folder(self, relative: str) -> Path:
@@ -364,7 +413,9 @@ class RunDir:
 
     @contextmanager
     def whole_directory(self, relative: str) -> Iterator[Path]:
-        """A temporary directory that becomes `relative` when the block ends without an error, else vanishes."""
+        """A temporary directory that becomes `relative` when the block ends without an error, else
+        vanishes.
+        """
         final = self.file(relative)
         with self.work_folder(relative) as temporary:
             yield temporary
@@ -380,7 +431,9 @@ def _made(folder: Path) -> Path:
 
 
 def keyed_file_digest(path: Path, key: bytes) -> str:
-    """HMAC-SHA-256 of a file's bytes, or of the names and bytes below a folder. Raises UsageError where it cannot be read."""
+    """HMAC-SHA-256 of a file's bytes, or of the names and bytes below a folder. Raises UsageError where it
+    cannot be read.
+    """
     code = hmac.new(key, digestmod=hashlib.sha256)
     try:
         if not path.is_dir():
@@ -394,7 +447,9 @@ def keyed_file_digest(path: Path, key: bytes) -> str:
 
 
 def write_text(path: Path, text: str, mode: int = 0o666) -> None:
-    """Writes under a temporary name and renames last: the file's presence means it is whole. `mode` as `open(2)` has it."""
+    """Writes under a temporary name and renames last: the file's presence means it is whole. `mode` as
+    `open(2)` has it.
+    """
     _write_pieces(path, [text], mode)
 
 
@@ -421,14 +476,21 @@ def whole_file(path: Path) -> Iterator[Path]:
 
 def missing(path: Path, command: str = "") -> UsageError:
     """The error for an output that an earlier stage has not made; the stage is known from the path."""
-    return UsageError(str(path), expected="a finished output", got="no such file",
-                      remedy=f"type `{command or _command(path)}` first")  # fmt: skip
+    return UsageError(
+        str(path), "a finished output", "no such file", f"type `{command or _command(path)}` first"
+    )
 
 
 def _command(path: Path) -> str:
     """The command that makes an output."""
-    stages = {"train": "train", "attack": "attack mia", "audit": "attack mia", "evaluate": "eval", "judge": "judge",
-              "report": "report html"}  # fmt: skip
+    stages = {
+        "train": "train",
+        "attack": "attack mia",
+        "audit": "attack mia",
+        "evaluate": "eval",
+        "judge": "judge",
+        "report": "report html",
+    }
     stage = next((stages[part] for part in reversed(path.parts) if part in stages), "train")
     if stage == "attack mia" and path.stem in content.listing("attacks"):
         stage = f"attack {content.load_yaml(content.find('attacks', path.stem)).get('kind', 'mia')}"
@@ -451,10 +513,11 @@ def sidecar(relative: str) -> str:
 
 @contextmanager
 def writing(run_dir: RunDir, work: str) -> Iterator[None]:
-    """Nobody else does the same `work`, a key of WRITES, on this run during the block, and what a killed one left is gone.
+    """Nobody else does the same `work`, a key of WRITES, on this run during the block, and what a killed one
+    left is gone.
 
-    Raises UsageError where another is at it, and where the key is away that its outputs are sealed under. A page is no
-    evidence and is made again in a moment: it may be written without.
+    Raises UsageError where another is at it, and where the key is away that its outputs are sealed under. A
+    page is no evidence and is made again in a moment: it may be written without.
     """
     with lock.held(run_dir.path, work):
         if work != "report":
@@ -491,7 +554,9 @@ def making(*paths: Path) -> Iterator[None]:
 
 @contextmanager
 def scratch() -> Iterator[Path]:
-    """A folder outside of any run, mode 0700, that is gone when the block ends; where a kill left one, with the next such block."""
+    """A folder outside of any run, mode 0700, that is gone when the block ends; where a kill left one, with
+    the next such block.
+    """
     place = Path(tempfile.gettempdir())
     for left in place.glob("dpaudit-*"):
         if left.is_dir() and left.stat().st_uid == os.getuid():
@@ -538,14 +603,16 @@ def existing(runs: Path = RUNS) -> list[RunDir]:
 
 
 def find(name: str | None, runs: Path = RUNS) -> RunDir:
-    """The run named `name`, in full or without its hash where it is the only one, or for None the one used last. Raises UsageError where there is none."""
+    """The run named `name`, in full or without its hash where it is the only one, or for None the one used
+    last. Raises UsageError where there is none.
+    """
     known = existing(runs)
     if not known:
         raise UsageError(
             f"{runs}/{name or ''}",
-            expected="a run",
-            got="none at all",
-            remedy="type `dpaudit train` or `dpaudit demo` first",
+            "a run",
+            "none at all",
+            "type `dpaudit train` or `dpaudit demo` first",
         )
     if name is None:
         return known[-1]
@@ -558,9 +625,9 @@ def find(name: str | None, runs: Path = RUNS) -> RunDir:
     names = ", ".join(run.name for run in begun or known)
     raise UsageError(
         f"{runs}/{name}",
-        expected=f"one of {names}",
-        got=f"the name that {len(begun)} runs begin with" if begun else "no such run",
-        remedy="type one of these in full; `dpaudit ls` lists them",
+        f"one of {names}",
+        f"the name that {len(begun)} runs begin with" if begun else "no such run",
+        "type one of these in full; `dpaudit ls` lists them",
     )
 
 
@@ -570,7 +637,8 @@ def located(plan: dict[str, Any], name: str, runs: Path = RUNS) -> RunDir:
 
 
 def open_or_create(plan: dict[str, Any], name: str, runs: Path = RUNS) -> RunDir:
-    """The run of exactly this plan: the existing one (to resume), or a new one holding plan.json and nothing else.
+    """The run of exactly this plan: the existing one (to resume), or a new one holding plan.json and nothing
+    else.
 
     `plan` is the resolved suite with seeds and versions.
     """

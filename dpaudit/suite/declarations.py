@@ -1,7 +1,9 @@
-"""What a run is asked beside its training: evaluation, judging, claims, attacks, placement. Records with dates, added to and never edited.
+"""What a run is asked beside its training: evaluation, judging, claims, attacks, placement. Records with
+dates, added to and never edited.
 
-None of it bears on what an arm learns, so that one more benchmark, rubric or claim is no other run and no second training
-on the same people. Each entry says whether it was *declared* before training began, or *added later*.
+None of it bears on what an arm learns, so that one more benchmark, rubric or claim is no other run and no
+second training on the same people. Each entry says whether it was *declared* before training began, or *added
+later*.
 """
 
 from dataclasses import asdict, dataclass
@@ -30,15 +32,19 @@ class Entry:
 
 
 def input_of(record: str) -> str:
-    """The name under which an output tells which settings it was made with: those in force, whatever came before them."""
+    """The name under which an output tells which settings it was made with: those in force, whatever came
+    before them.
+    """
     return f"{file_of(record)}#settings"
 
 
 def entries(run_dir: RunDir, record: str) -> list[Entry]:
-    """The entries of a record, oldest first. Raises UsageError where the record is missing, altered or an older copy."""
+    """The entries of a record, oldest first. Raises UsageError where the record is missing, altered or an
+    older copy.
+    """
     found = record_chain.read(run_dir, record).get("entries", [])
     file = str(run_dir.file(file_of(record)))
-    return [build(Entry, entry, file=file, key=f"entries[{at}]") for at, entry in enumerate(found)]  # fmt: skip
+    return [build(Entry, entry, file=file, key=f"entries[{at}]") for at, entry in enumerate(found)]
 
 
 def in_force(run_dir: RunDir, record: str) -> Settings:
@@ -60,19 +66,24 @@ def claims(run_dir: RunDir) -> list[tuple[DeclaredClaim, Entry]]:
 
 
 def plan_of(run_dir: RunDir) -> Plan:
-    """The run's plan, with what its records have in force. Raises UsageError for a plan of another version of dpaudit."""
+    """The run's plan, with what its records have in force. Raises UsageError for a plan of another version of
+    dpaudit.
+    """
     written, file = run_dir.read_json("plan.json"), str(run_dir.file("plan.json"))
     plan = Plan.from_json(written, file)
     beside = [in_force(run_dir, record) for record in RECORDS]
-    return plan.with_settings({key: value for part in beside for key, value in part.items()}, str(run_dir.file("records")))  # fmt: skip
+    return plan.with_settings(
+        {key: value for part in beside for key, value in part.items()}, str(run_dir.file("records"))
+    )
 
 
 @alone("records")
 def keep(run_dir: RunDir, plan: Plan) -> list[str]:
-    """Writes what the plan's suite asks into the run's records; returns the names of those that got an entry *added later*.
+    """Writes what the plan's suite asks into the run's records; returns the names of those that got an entry
+    *added later*.
 
-    A suite that says what it said before leaves what was added since by a command. A claim stays once it is made. A record
-    that was lost is written anew, and that it was lost stays known.
+    A suite that says what it said before leaves what was added since by a command. A claim stays once it is
+    made. A record that was lost is written anew, and that it was lost stays known.
     """
     record_chain.begin(run_dir, list(RECORDS), _now(), _has_begun(run_dir))
     return [record for record in RECORDS if _kept(run_dir, record, plan.settings(record))]
@@ -106,7 +117,9 @@ def would_change(run_dir: RunDir, plan: Plan) -> bool:
 
 @alone("records")
 def add(run_dir: RunDir, record: str, asked: Settings, source: Literal["suite", "command"]) -> Mark | None:
-    """Adds an entry to a record of the run; of claims, for those that are new. Returns its mark, None where nothing is new."""
+    """Adds an entry to a record of the run; of claims, for those that are new. Returns its mark, None where
+    nothing is new.
+    """
     return _add(run_dir, record, asked, source)
 
 
@@ -131,7 +144,9 @@ def _settled(run_dir: RunDir, record: str) -> list[Entry]:
     return told
 
 
-def _write(run_dir: RunDir, record: str, told: list[Entry], asked: Settings, source: Literal["suite", "command"]) -> Mark:  # fmt: skip
+def _write(
+    run_dir: RunDir, record: str, told: list[Entry], asked: Settings, source: Literal["suite", "command"]
+) -> Mark:
     mark: Mark = "added later" if _has_begun(run_dir) else "declared"
     now = [*told, Entry(_now(), mark, source, asked)]
     content = {"settings": _in_force(record, now), "entries": [asdict(one) for one in now]}

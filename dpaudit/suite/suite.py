@@ -1,4 +1,6 @@
-"""Suites: what a run does. Frozen dataclasses that mirror suites/*.yaml key by key, and the plan that a run keeps."""
+"""Suites: what a run does. Frozen dataclasses that mirror suites/*.yaml key by key, and the plan that a run
+keeps.
+"""
 
 import math
 import re
@@ -22,16 +24,22 @@ CORPUS_WORDS = "epsilon does not cover the words that canaries take from the cor
 SEEDS_MOST = 1000  # trainings of one arm
 COPIES_MOST = 1000  # of one extraction canary
 PLAN_FORMAT = 2  # 1 held all of the suite
-# What a run is asked beside its training: name of the record -> keys of the suite. All other keys are the plan, and a
+# What a run is asked beside its training: name of the record -> keys of the suite. All other keys are the
+# plan, and a
 # change of them is another run; whatever training depends on must be among those.
 RECORDS: dict[str, tuple[str, ...]] = {
     "evaluation": ("evaluation",),
     "judging": ("judging",),
     "claims": ("claims",),
     "attacks": ("attacks", "shadows"),
-    "placement": ("training.micro_batch", "training.gradient_checkpointing", "training.checkpoint_every", "model.shape"),
+    "placement": (
+        "training.micro_batch",
+        "training.gradient_checkpointing",
+        "training.checkpoint_every",
+        "model.shape",
+    ),
     "description": ("description",),
-}  # fmt: skip
+}
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")  # it becomes the name of a folder
 
 
@@ -74,9 +82,7 @@ class Data:
         _at_least(0, heldout=self.heldout)
         for key in ("source", "preference", "text"):
             if not is_unicode(getattr(self, key) or ""):
-                raise BadValue(
-                    key, expected="a name in UTF-8", got="one with other bytes", remedy="rename the file"
-                )
+                raise BadValue(key, "a name in UTF-8", "one with other bytes", "rename the file")
 
 
 @dataclass(frozen=True)
@@ -210,21 +216,19 @@ class Grid:
 
     def __post_init__(self) -> None:
         if not 0 < self.share < 1:
-            raise BadValue("share", expected="a number between 0 and 1", got=self.share)
+            raise BadValue("share", "a number between 0 and 1", self.share)
         for key, epsilons in (("epsilons", self.epsilons), ("dpo_epsilons", self.dpo_epsilons or ())):
             for epsilon in epsilons:
                 if not epsilon > 0:
                     raise BadValue(
                         key,
-                        expected="numbers above 0",
-                        got=f"{epsilon:g}",
-                        remedy="inf is the non-private arm",
+                        "numbers above 0",
+                        f"{epsilon:g}",
+                        "inf is the non-private arm",
                     )
         _at_least(1, seeds=self.seeds)
         if self.seeds > SEEDS_MOST:
-            raise BadValue(
-                "seeds", expected=f"at most {SEEDS_MOST}", got=self.seeds if self.seeds < 10**9 else "more"
-            )
+            raise BadValue("seeds", f"at most {SEEDS_MOST}", self.seeds if self.seeds < 10**9 else "more")
 
 
 @dataclass(frozen=True)
@@ -287,14 +291,26 @@ class Suite:
         _check_claims(self)
         _check_twin(self)
         if self.shadows < 0 or self.shadows % 2:
-            raise BadValue("shadows", expected="an even number, so that every candidate is in half of them", got=self.shadows,
-                           remedy="0 trains none")  # fmt: skip
+            raise BadValue(
+                "shadows",
+                "an even number, so that every candidate is in half of them",
+                self.shadows,
+                "0 trains none",
+            )
         if not NAME.fullmatch(self.name):
-            raise BadValue("name", expected="letters, digits, . _ -, with a letter or digit first", got=f"{self.name!r:.40}",
-                           remedy="it becomes the name of a folder")  # fmt: skip
+            raise BadValue(
+                "name",
+                "letters, digits, . _ -, with a letter or digit first",
+                f"{self.name!r:.40}",
+                "it becomes the name of a folder",
+            )
         if self.training.unit == "record" and self.candidates.canary_repetitions > 1:
-            raise BadValue("candidates.canary_repetitions", expected="1 under unit record",
-                           got=self.candidates.canary_repetitions, remedy="a bound needs canaries that occur once")  # fmt: skip
+            raise BadValue(
+                "candidates.canary_repetitions",
+                "1 under unit record",
+                self.candidates.canary_repetitions,
+                "a bound needs canaries that occur once",
+            )
 
 
 @dataclass(frozen=True)
@@ -325,7 +341,9 @@ class Arm:
 
 @dataclass(frozen=True)
 class Plan:
-    """A resolved suite with the seeds. What training depends on is kept as plan.json and never edited; the rest is RECORDS."""
+    """A resolved suite with the seeds. What training depends on is kept as plan.json and never edited; the
+    rest is RECORDS.
+    """
 
     suite: Suite
     seed: int = 0
@@ -351,14 +369,22 @@ class Plan:
 
     @classmethod
     def from_json(cls, data: dict[str, Any], file: str = "plan.json") -> "Plan":
-        """The plan that `to_json` told; what it leaves out has its defaults. Raises UsageError for one of another version."""
+        """The plan that `to_json` told; what it leaves out has its defaults. Raises UsageError for one of
+        another version.
+        """
         if data.get("format") != PLAN_FORMAT:
-            raise UsageError(file, expected="a plan as this version of dpaudit writes it", got="one of another version",
-                             remedy="go on with the version that began the run; to train anew is a second release on the same records")  # fmt: skip
+            raise UsageError(
+                file,
+                "a plan as this version of dpaudit writes it",
+                "one of another version",
+                "go on with the version that began the run; to train anew is a second release on the same "
+                "records",
+            )
         return build(cls, {key: value for key, value in data.items() if key != "format"}, file=file)
 
     def trains_as(self, written: dict[str, Any]) -> bool:
-        """Whether another plan.json, of whatever version, is this very training but for versions and the primary recipe.
+        """Whether another plan.json, of whatever version, is this very training but for versions and the
+        primary recipe.
 
         Raises UsageError for one with keys that are unknown by now.
         """
@@ -376,7 +402,9 @@ class Plan:
         return {key: _get(told, key) for key in RECORDS[record]}
 
     def with_settings(self, settings: dict[str, Any], file: str) -> "Plan":
-        """This plan with other values of dotted keys. Raises UsageError that names `file` where they do not fit."""
+        """This plan with other values of dotted keys. Raises UsageError that names `file` where they do not
+        fit.
+        """
         told = _finite(asdict(self.suite))
         for key, value in settings.items():
             _put(told, key, value)
@@ -384,7 +412,9 @@ class Plan:
 
     @property
     def of_training(self) -> "Plan":
-        """What the stages that train may see: plan.json, and where and how its steps are computed; all else at its default."""
+        """What the stages that train may see: plan.json, and where and how its steps are computed; all else
+        at its default.
+        """
         return Plan.from_json(self.to_json()).with_settings(self.settings("placement"), "plan.json")
 
 
@@ -393,34 +423,42 @@ def _check_canaries(wanted: Candidates) -> None:
     if wanted.canary_repetitions > canary.REPETITIONS_MOST:
         raise BadValue(
             "canary_repetitions",
-            expected=f"at most {canary.REPETITIONS_MOST}, one a wording",
-            got=wanted.canary_repetitions,
+            f"at most {canary.REPETITIONS_MOST}, one a wording",
+            wanted.canary_repetitions,
         )
     if not wanted.levels or len(set(wanted.levels)) < len(wanted.levels):
-        raise BadValue("extraction_repetitions", expected="a number, or a list of different numbers",
-                       got=str(list(wanted.levels)))  # fmt: skip
+        raise BadValue(
+            "extraction_repetitions", "a number, or a list of different numbers", str(list(wanted.levels))
+        )
     _at_least(1, extraction_repetitions=min(wanted.levels))
     if max(wanted.levels) > COPIES_MOST:
-        raise BadValue("extraction_repetitions", expected=f"at most {COPIES_MOST}", got=max(wanted.levels))
+        raise BadValue("extraction_repetitions", f"at most {COPIES_MOST}", max(wanted.levels))
     if wanted.extraction % len(wanted.levels):
-        raise BadValue("extraction", expected=f"a multiple of the {len(wanted.levels)} levels of extraction_repetitions",
-                       got=wanted.extraction)  # fmt: skip
+        raise BadValue(
+            "extraction",
+            f"a multiple of the {len(wanted.levels)} levels of extraction_repetitions",
+            wanted.extraction,
+        )
 
 
 def _check_claims(suite: Suite) -> None:
     names = [arm.name for arm in arms(suite) if not arm.twin] if suite.claims else []
     for claim in suite.claims:
         if claim.arm not in names:
-            raise BadValue("claims", expected=f"one of the arms {', '.join(names)}", got=f"{claim.arm!r:.40}")
+            raise BadValue("claims", f"one of the arms {', '.join(names)}", f"{claim.arm!r:.40}")
         if (claim.unit, claim.relation) != (suite.training.unit, suite.training.claimed_relation):
             tested = (
                 f"unit {suite.training.unit}, relation {suite.training.claimed_relation}, which the run tests"
             )
-            raise BadValue("claims", expected=f"a claim with {tested}",
-                           got=f"{claim.arm} with unit {claim.unit}, relation {claim.relation}")  # fmt: skip
+            raise BadValue(
+                "claims",
+                f"a claim with {tested}",
+                f"{claim.arm} with unit {claim.unit}, relation {claim.relation}",
+            )
         if claim.unit == "label":
-            raise BadValue("claims", expected="a unit whose membership an attack can guess",
-                           got=f"{claim.arm} with unit label")  # fmt: skip
+            raise BadValue(
+                "claims", "a unit whose membership an attack can guess", f"{claim.arm} with unit label"
+            )
 
 
 def _check_twin(suite: Suite) -> None:
@@ -428,11 +466,19 @@ def _check_twin(suite: Suite) -> None:
         return
     twins = [arm for arm in arms(suite) if arm.twin]
     if not twins:
-        raise BadValue("grid.twin", expected="a non-private SFT arm to be the twin of", got="none",
-                       remedy="set grid.baseline: true, and name sft in grid.stages")  # fmt: skip
+        raise BadValue(
+            "grid.twin",
+            "a non-private SFT arm to be the twin of",
+            "none",
+            "set grid.baseline: true, and name sft in grid.stages",
+        )
     if start_of(suite, twins[0]) is not None:
-        raise BadValue("grid.twin", expected="an arm that starts at the base", got="one after a stage that saw canaries",
-                       remedy="set grid.chain: false")  # fmt: skip
+        raise BadValue(
+            "grid.twin",
+            "an arm that starts at the base",
+            "one after a stage that saw canaries",
+            "set grid.chain: false",
+        )
 
 
 def load(name: str, overrides: dict[str, Any] | None = None) -> Suite:
@@ -453,17 +499,19 @@ def parse_override(text: str) -> tuple[str, Any]:
     if not equals or not key:
         raise UsageError(
             f"--set {text}",
-            expected="KEY=VALUE",
-            got="no `=`",
-            remedy="for example --set training.private.steps=20",
+            "KEY=VALUE",
+            "no `=`",
+            "for example --set training.private.steps=20",
         )
     if key.count(".") >= strict_yaml.MOST_LEVELS:
-        raise UsageError(f"--set {key}", expected="a key of a suite", got="one of too many levels")
+        raise UsageError(f"--set {key}", "a key of a suite", "one of too many levels")
     return key, strict_yaml.parse(value, f"--set {key}")
 
 
 def arms(suite: Suite) -> list[Arm]:
-    """The grid, stage by stage, seed by seed, largest epsilon first; with it the arms that others of it start from."""
+    """The grid, stage by stage, seed by seed, largest epsilon first; with it the arms that others of it start
+    from.
+    """
     grid = suite.grid
     ladder = _ladder(grid.epsilons, grid.baseline)
     dpo_ladder = ladder if grid.dpo_epsilons is None else _ladder(grid.dpo_epsilons, False)
@@ -501,7 +549,9 @@ def start_of(suite: Suite, arm: Arm) -> Arm | None:
 
 
 def nonprivate(arm: Arm, arms: Sequence[Arm]) -> Arm | None:
-    """The arm that `arm` is measured against: non-private with its loss and seed, else the non-private SFT arm."""
+    """The arm that `arm` is measured against: non-private with its loss and seed, else the non-private SFT
+    arm.
+    """
     reference = [a for a in arms if not a.private and not a.twin and a.seed == arm.seed]
     same = [a for a in reference if (a.method, a.loss) == (arm.method, arm.loss)]
     return next(iter(same or [a for a in reference if a.method == "sft"]), None)
@@ -522,8 +572,12 @@ def parse_epsilons(text: str) -> tuple[float, ...]:
     except ValueError:
         values = ()
     if not values or any(not value > 0 for value in values):
-        raise UsageError("--eps", expected="numbers above 0 with commas between, such as 1,4,8", got=text,
-                         remedy="write inf for the non-private arm")  # fmt: skip
+        raise UsageError(
+            "--eps",
+            "numbers above 0 with commas between, such as 1,4,8",
+            text,
+            "write inf for the non-private arm",
+        )
     return values
 
 
@@ -536,7 +590,7 @@ def _put(data: dict[str, Any], key: str, value: Any) -> None:
     for parent in parents:
         inner = data[parent] = {} if data.get(parent) is None else data[parent]
         if not isinstance(inner, dict):
-            raise UsageError(f"--set {key}", expected=f"{parent} to hold keys", got=kind_of(inner))
+            raise UsageError(f"--set {key}", f"{parent} to hold keys", kind_of(inner))
         data = inner
     data[last] = value
 
@@ -570,20 +624,20 @@ def _finite(value: Any) -> Any:
 def _at_least(least: int, **values: int | None) -> None:
     for name, value in values.items():
         if value is not None and value < least:
-            raise BadValue(name, expected=f"at least {least}", got=value)
+            raise BadValue(name, f"at least {least}", value)
 
 
 def _above_zero(**values: float) -> None:
     for name, value in values.items():
         if not 0 < value < math.inf:
-            raise BadValue(name, expected="a number above 0", got=value)
+            raise BadValue(name, "a number above 0", value)
 
 
 def _between(low: float, high: float, **values: float) -> None:
     """Holds low <= value < high; a NaN is outside."""
     for name, value in values.items():
         if not low <= value < high:
-            raise BadValue(name, expected=f"at least {low} and below {high}", got=value)
+            raise BadValue(name, f"at least {low} and below {high}", value)
 
 
 def path_or_builtin(source: str) -> Path | None:

@@ -1,7 +1,7 @@
 """What may leave this machine for a hub: a question about a name that somebody typed, and nothing else.
 
-A hub id inside a file (a suite, a recipe, an adapter's configuration, a data folder) asks nobody. Models that were
-fetched before are found without asking.
+A hub id inside a file (a suite, a recipe, an adapter's configuration, a data folder) asks nobody. Models that
+were fetched before are found without asking.
 """
 
 import os
@@ -20,7 +20,8 @@ _TRUE = ("1", "ON", "YES", "TRUE")
 
 @contextmanager
 def closed() -> Iterator[None]:
-    """Inside the block the hub's libraries, here and in processes that are started, connect only where `asking` lets them.
+    """Inside the block the hub's libraries, here and in processes that are started, connect only where
+    `asking` lets them.
 
     A user who has set HF_HUB_OFFLINE has closed them for `asking` too.
     """
@@ -47,13 +48,19 @@ def allow(*names: str | None) -> None:
 
 @contextmanager
 def asking(name: str, option: str) -> Iterator[None]:
-    """Inside the block a hub may be asked about `name`. Raises UsageError where nobody typed it, with the option to do so."""
+    """Inside the block a hub may be asked about `name`. Raises UsageError where nobody typed it, with the
+    option to do so.
+    """
     if TYPED not in os.environ:  # no command line, or a user's own HF_HUB_OFFLINE: the libraries keep to it
         yield
         return
     if name not in os.environ[TYPED].split(" "):
-        raise UsageError(name, expected="something on this machine, or a hub id that is typed", got="a hub id from a file",
-                         remedy=f"to let the hub be asked for it, type {option} {name}")  # fmt: skip
+        raise UsageError(
+            name,
+            "something on this machine, or a hub id that is typed",
+            "a hub id from a file",
+            f"to let the hub be asked for it, type {option} {name}",
+        )
     with _libraries(offline=False):
         yield
 

@@ -1,4 +1,6 @@
-"""What is kept of an error of ours: types, places in code and versions. Never a value, since any may be a patient's words."""
+"""What is kept of an error of ours: types, places in code and versions. Never a value, since any may be a
+patient's words.
+"""
 
 import contextlib
 import errno
@@ -22,7 +24,8 @@ SAFE = (
     RecursionError,
     MemoryError,
 )  # Python itself words them, and quotes nothing
-LIBRARIES = ("torch", "transformers", "peft", "tokenizers", "safetensors", "numpy", "scipy", "pyarrow", "lm_eval", "datasets", "openai")  # fmt: skip
+LIBRARIES = ("torch", "transformers", "peft", "tokenizers", "safetensors", "numpy", "scipy", "pyarrow",
+    "lm_eval", "datasets", "openai")  # fmt: skip
 MOST_FRAMES = 60  # of one exception: a recursion has thousands
 OURS = Path(__file__).parents[1]
 
@@ -39,7 +42,9 @@ class FaultError(Exception):
 
 
 def report(error: BaseException) -> str:
-    """The lines of a log: what was raised where, through all causes, then versions. The first line says it in short."""
+    """The lines of a log: what was raised where, through all causes, then versions. The first line says it in
+    short.
+    """
     if isinstance(error, FaultError):
         return error.report
     *causes, last = _chain(error)
@@ -96,8 +101,10 @@ def _kind(error: BaseException) -> str:
 
 
 def _frames(error: BaseException) -> list[str]:
-    walked = [_frame(frame.f_code.co_filename, line, frame.f_code.co_name)
-              for frame, line in traceback.walk_tb(error.__traceback__)]  # fmt: skip
+    walked = [
+        _frame(frame.f_code.co_filename, line, frame.f_code.co_name)
+        for frame, line in traceback.walk_tb(error.__traceback__)
+    ]
     if len(walked) > MOST_FRAMES:
         half = MOST_FRAMES // 2
         walked[half:-half] = [f"... {len(walked) - MOST_FRAMES} more"]
@@ -111,8 +118,13 @@ def _place(error: BaseException) -> str:
 
 
 def _frame(file: str, line: int, function: str) -> str:
-    """A place in code, its file relative to where the code is installed. Of code from elsewhere, as a template's, no name is kept."""
-    roots = {"dpaudit": OURS, **{key: Path(sysconfig.get_path(key)) for key in ("purelib", "platlib", "stdlib")}}  # fmt: skip
+    """A place in code, its file relative to where the code is installed. Of code from elsewhere, as a
+    template's, no name is kept.
+    """
+    roots = {
+        "dpaudit": OURS,
+        **{key: Path(sysconfig.get_path(key)) for key in ("purelib", "platlib", "stdlib")},
+    }
     for name, root in roots.items():
         if Path(file).is_relative_to(root):
             inside = Path(file).relative_to(root)
@@ -121,7 +133,12 @@ def _frame(file: str, line: int, function: str) -> str:
 
 
 def _versions() -> list[str]:
-    loaded = [(name, getattr(sys.modules[name], "__version__", "?")) for name in LIBRARIES if name in sys.modules]  # fmt: skip
+    loaded = [
+        (name, getattr(sys.modules[name], "__version__", "?")) for name in LIBRARIES if name in sys.modules
+    ]
     system = f"{platform.system()} {platform.machine()}"
-    return [f"dpaudit {__version__}", f"Python {platform.python_version()} on {system}",
-            *(f"{name} {version}" for name, version in loaded)]  # fmt: skip
+    return [
+        f"dpaudit {__version__}",
+        f"Python {platform.python_version()} on {system}",
+        *(f"{name} {version}" for name, version in loaded),
+    ]

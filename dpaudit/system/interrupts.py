@@ -1,4 +1,6 @@
-"""How a command is ended from outside: Ctrl-C, a job queue's SIGTERM, a terminal that closes; and a parent that dies."""
+"""How a command is ended from outside: Ctrl-C, a job queue's SIGTERM, a terminal that closes; and a parent
+that dies.
+"""
 
 import ctypes
 import os
@@ -21,8 +23,8 @@ PR_SET_PDEATHSIG = 1  # linux/prctl.h
 def heard() -> Iterator[None]:
     """Within, each of SIGNALS is a KeyboardInterrupt; but what a shell has ignored stays so (`nohup`, `&`).
 
-    One that comes within DEAF seconds of another is not heard: Ctrl-C reaches parent and workers, the parent tells its
-    workers again, and the second would break off the tidying up after the first.
+    One that comes within DEAF seconds of another is not heard: Ctrl-C reaches parent and workers, the parent
+    tells its workers again, and the second would break off the tidying up after the first.
     """
     global _came
     last = -DEAF
@@ -78,7 +80,9 @@ def hear_no_more() -> None:
 
 
 def end_with_parent(parent: int) -> None:
-    """Ends this process when `parent`, which started it, ends in any way: on Linux by the system, elsewhere by a look now and then."""
+    """Ends this process when `parent`, which started it, ends in any way: on Linux by the system, elsewhere
+    by a look now and then.
+    """
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:  # before the line above

@@ -1,4 +1,6 @@
-"""Other people's libraries: what they say on stderr that helps nobody is left out, their errors still come; and that they take seconds to load is told."""
+"""Other people's libraries: what they say on stderr that helps nobody is left out, their errors still come;
+and that they take seconds to load is told.
+"""
 
 import importlib.abc
 import logging
@@ -19,9 +21,17 @@ NOTICES = (
     ("You are trying to modify a model with PEFT for a second time", "the same"),
 )
 LOGGED = (
-    ("transformers.tokenization_utils_base", "Token indices sequence length is longer", "we cut or refuse, and count, by model.max_length"),
-    ("absl", "Excluding this order from the epsilon", "a Renyi order that is left out can only make that epsilon larger"),
-)  # fmt: skip
+    (
+        "transformers.tokenization_utils_base",
+        "Token indices sequence length is longer",
+        "we cut or refuse, and count, by model.max_length",
+    ),
+    (
+        "absl",
+        "Excluding this order from the epsilon",
+        "a Renyi order that is left out can only make that epsilon larger",
+    ),
+)
 
 SLOW = {
     "torch": "loading PyTorch and Transformers ...",
@@ -60,7 +70,9 @@ class _FirstImport(importlib.abc.MetaPathFinder):
 
 
 def announce(say: Callable[[str], None]) -> None:
-    """Has `say` told, once, before a library is loaded that takes seconds. Nothing comes where it is loaded already, or never needed."""
+    """Has `say` told, once, before a library is loaded that takes seconds. Nothing comes where it is loaded
+    already, or never needed.
+    """
     sys.meta_path[:] = [finder for finder in sys.meta_path if not isinstance(finder, _FirstImport)]
     if not SLOW.keys() & sys.modules.keys():
         sys.meta_path.insert(0, _FirstImport(say))

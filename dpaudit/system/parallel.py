@@ -1,4 +1,6 @@
-"""Independent jobs, one after another or side by side in fresh processes, with their progress told in one place."""
+"""Independent jobs, one after another or side by side in fresh processes, with their progress told in one
+place.
+"""
 
 import contextlib
 import multiprocessing
@@ -23,7 +25,9 @@ TOLD = {kind.__name__: kind for kind in (UsageError, PartialError, GuardError)}
 
 @dataclass(frozen=True)
 class Job:
-    """A call `function(*arguments, advance)`; `function` is a module's own, so that another process can find it."""
+    """A call `function(*arguments, advance)`; `function` is a module's own, so that another process can find
+    it.
+    """
 
     description: str
     total: int

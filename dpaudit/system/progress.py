@@ -1,4 +1,6 @@
-"""Progress on stderr: bars on a terminal, plain lines elsewhere, nothing when quiet. Results never go through it."""
+"""Progress on stderr: bars on a terminal, plain lines elsewhere, nothing when quiet. Results never go through
+it.
+"""
 
 import sys
 import time
@@ -22,7 +24,9 @@ class Advance(Protocol):
 
 
 class Stderr(Console):
-    """A console on stderr. Work goes on when nobody reads it any longer; rich itself would exit with 1, which is a verdict."""
+    """A console on stderr. Work goes on when nobody reads it any longer; rich itself would exit with 1, which
+    is a verdict.
+    """
 
     def __init__(self) -> None:
         super().__init__(stderr=True, highlight=False, soft_wrap=True)
@@ -34,7 +38,9 @@ class Stderr(Console):
 
 
 class Progress:
-    """Tells how far the work is. `quiet` says nothing at all; `console` is stderr unless a test gives its own."""
+    """Tells how far the work is. `quiet` says nothing at all; `console` is stderr unless a test gives its
+    own.
+    """
 
     def __init__(self, quiet: bool = False, console: Console | None = None) -> None:
         self.quiet = quiet

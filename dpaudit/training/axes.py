@@ -1,7 +1,9 @@
-"""Canaries in the space of the trainable weights: units whose raw gradient is one coordinate, far longer than the clip.
+"""Canaries in the space of the trainable weights: units whose raw gradient is one coordinate, far longer than
+the clip.
 
-An axis takes part in training as any unit does: the sampler draws it, its gradient goes through `fused`, clip, sum and
-noise, and what was released along it is read where the optimizer reads. It has no text and costs no forward pass.
+An axis takes part in training as any unit does: the sampler draws it, its gradient goes through `fused`,
+clip, sum and noise, and what was released along it is read where the optimizer reads. It has no text and
+costs no forward pass.
 Source: the Dirac canaries of Nasr et al. 2023 (arXiv 2302.07956), many at once as in Steinke et al. 2023.
 """
 
@@ -53,7 +55,9 @@ class Axes:
         return _Together(others, [Axis(int(number)) for number in np.flatnonzero(self.included)])
 
     def gradients(self, axis: Axis, lora: FusedLora, clip: float) -> Gradients:
-        """The unclipped gradient of one canary, {name: (1, *shape)}, formed by the layers' own sum over sequences."""
+        """The unclipped gradient of one canary, {name: (1, *shape)}, formed by the layers' own sum over
+        sequences.
+        """
         name, place = self.places[axis.number]
         weight = lora.parameters[name]
         row, column = divmod(place, weight.shape[1])
@@ -69,7 +73,9 @@ class Axes:
         }
 
     def along(self, values: dict[str, Tensor]) -> Tensor:
-        """The coordinates of all canaries, in or not, in `values` (one tensor a weight): shape (canaries,), float32."""
+        """The coordinates of all canaries, in or not, in `values` (one tensor a weight): shape (canaries,),
+        float32.
+        """
         found = torch.empty(len(self.places))
         for name, (numbers, places) in self._of_weights().items():
             found[numbers] = values[name].detach().flatten()[places].float().cpu()
@@ -104,7 +110,8 @@ class _Together(Sequence["Unit"]):
 def spread(
     parameters: dict[str, nn.Parameter], included: NDArray[np.bool_], sequences: int = 1, seed: int = 0
 ) -> Axes:
-    """One coordinate of its own for every canary, as evenly over the weights as can be, drawn by the public `seed`.
+    """One coordinate of its own for every canary, as evenly over the weights as can be, drawn by the public
+    `seed`.
 
     Raises UsageError for more canaries than a weight has coordinates for.
     """
@@ -114,8 +121,12 @@ def spread(
         mine = range(position, included.size, len(names))
         size = parameters[name].numel()
         if len(mine) > size:
-            raise UsageError("candidates.gradient", expected=f"at most {size} canaries a trainable weight, so many as {name} has coordinates",
-                             got=f"{len(mine)}", remedy="lower it, or raise training.lora.rank")  # fmt: skip
+            raise UsageError(
+                "candidates.gradient",
+                f"at most {size} canaries a trainable weight, so many as {name} has coordinates",
+                f"{len(mine)}",
+                "lower it, or raise training.lora.rank",
+            )
         chosen = np.random.default_rng([seed, position]).choice(size, len(mine), replace=False)
         for number, place in zip(mine, chosen, strict=True):
             places[number] = (name, int(place))

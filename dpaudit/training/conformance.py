@@ -1,4 +1,6 @@
-"""Whether a training kept to the mechanism in its ledger, from what an observer inside it saw: pass, fail, not observable."""
+"""Whether a training kept to the mechanism in its ledger, from what an observer inside it saw: pass, fail,
+not observable.
+"""
 
 from collections.abc import Callable
 from dataclasses import dataclass

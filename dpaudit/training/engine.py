@@ -43,9 +43,9 @@ def private_sum(
 ) -> GradientSum:
     """The sum of clipped unit gradients plus Gaussian noise; of no units at all, the noise alone.
 
-    `source` gives a group's unit gradients, {name: (units, *shape)}, and its loss: of a model `model_source`, of
-    canaries `axes`, of a run without a model `dry`. `groups` are this rank's; the sum is over all ranks, and the first one's noise is added
-    to it once.
+    `source` gives a group's unit gradients, {name: (units, *shape)}, and its loss: of a model `model_source`,
+    of canaries `axes`, of a run without a model `dry`. `groups` are this rank's; the sum is over all ranks,
+    and the first one's noise is added to it once.
     """
     total = dpsgd.gaussian_noise(parameters, mechanism.noise_multiplier * mechanism.clip, generator)
     guards.check_noised(total, parameters, mechanism.noise_multiplier)
@@ -194,7 +194,8 @@ class Engine:
         return found
 
     def probe(self, noise: torch.Generator) -> dict[str, Tensor]:
-        """Checks the noise that steps of an empty batch bring to the optimizer; leaves weights and `noise` as they are.
+        """Checks the noise that steps of an empty batch bring to the optimizer; leaves weights and `noise` as
+        they are.
 
         Returns it as `guards.probed` does; nothing where the mechanism has no noise.
         """
@@ -207,7 +208,9 @@ class Engine:
         return probes
 
     def one_unit(self, unit: Unit, noise: torch.Generator) -> Gradients:
-        """What one unit adds to a sum: two steps of the same noise, of which one has it. Leaves `noise` as it is."""
+        """What one unit adds to a sum: two steps of the same noise, of which one has it. Leaves `noise` as it
+        is.
+        """
         with_it, without = (self.summed(drawn, cloned(noise)) for drawn in ([unit], []))
         return {name: with_it[name] - without[name] for name in with_it}
 

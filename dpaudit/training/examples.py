@@ -39,7 +39,9 @@ class Objective:
 
 
 def example_losses(model: nn.Module, examples: Sequence[Example], objective: Objective) -> Tensor:
-    """The loss of each example, shape (examples,), in nats. Raises ValueError where a reference is needed and absent."""
+    """The loss of each example, shape (examples,), in nats. Raises ValueError where a reference is needed and
+    absent.
+    """
     log_probs, tokens = answer_log_probs(model, [s for e in examples for s in e.sequences])
     if objective.loss == "sft":
         return losses.sft(log_probs, tokens)
@@ -86,7 +88,9 @@ def answer_logits(model: Any, tokens: Tensor, row: Tensor, column: Tensor) -> Te
 
 
 class Referenced(Sequence[Unit]):
-    """Units whose pairs know their log-probabilities under the reference; the units themselves are read as needed."""
+    """Units whose pairs know their log-probabilities under the reference; the units themselves are read as
+    needed.
+    """
 
     def __init__(
         self, units: Sequence[Unit], values: np.ndarray[Any, Any], first: np.ndarray[Any, Any]
@@ -104,7 +108,9 @@ class Referenced(Sequence[Unit]):
 
 @torch.no_grad()
 def with_reference(model: Any, units: Sequence[Unit], micro_batch: int = 256) -> Referenced:
-    """The units with every sequence's log-probability under `model` as it is, its adapter included, in nats."""
+    """The units with every sequence's log-probability under `model` as it is, its adapter included, in
+    nats.
+    """
     found: list[np.ndarray[Any, Any]] = []
     first = np.zeros(len(units), dtype=np.int64)
     model.eval()

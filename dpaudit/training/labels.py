@@ -1,7 +1,9 @@
-"""Label privacy by randomised response: what is hidden is which answer of a pair was preferred, and nothing else.
+"""Label privacy by randomised response: what is hidden is which answer of a pair was preferred, and nothing
+else.
 
-Each preference is turned around with a probability that epsilon sets, once, before training. Training sees nothing
-but the answers to that question, so that it needs neither clipping nor noise, and any number of steps costs nothing.
+Each preference is turned around with a probability that epsilon sets, once, before training. Training sees
+nothing but the answers to that question, so that it needs neither clipping nor noise, and any number of steps
+costs nothing.
 """
 
 import hashlib
@@ -35,8 +37,9 @@ def flip_probability(epsilon: float) -> float:
 def is_flipped(name: str, epsilon: float, key: bytes) -> bool:
     """Whether the label called `name` is turned: the same at every call with the same secret `key`.
 
-    A keyed hash stands for the coin, so that a resumed arm, or one trained again, asks nobody twice. Its 256 bits
-    are compared with the probability rounded up; below 2**-256 it is that, so that the claim is kept at any epsilon.
+    A keyed hash stands for the coin, so that a resumed arm, or one trained again, asks nobody twice. Its 256
+    bits are compared with the probability rounded up; below 2**-256 it is that, so that the claim is kept at
+    any epsilon.
     """
     numerator, denominator = (flip_probability(epsilon) * (1 + ROUNDING)).as_integer_ratio()
     least = -((-numerator << BITS) // denominator)
@@ -47,7 +50,8 @@ def is_flipped(name: str, epsilon: float, key: bytes) -> bool:
 def randomised(
     units: "Sequence[Sequence[Example]]", names: Sequence[str], epsilon: float, key: bytes
 ) -> "Sequence[list[Example]]":
-    """The units with chosen and rejected answer exchanged where the label is turned; `names` are the units' own.
+    """The units with chosen and rejected answer exchanged where the label is turned; `names` are the units'
+    own.
 
     Each is made when it is asked for, and always the same.
     """
@@ -62,7 +66,9 @@ def randomised(
 
 
 def entries(epsilon: float) -> dict[str, Any]:
-    """What an arm's ledger says in place of DP-SGD's claim and mechanism. The epsilon is exact: no accountant is asked."""
+    """What an arm's ledger says in place of DP-SGD's claim and mechanism. The epsilon is exact: no accountant
+    is asked.
+    """
     told: float | str = epsilon if math.isfinite(epsilon) else "inf"
     return {
         "claim": {"epsilon": told, "delta": 0.0, "unit": UNIT, "relation": "replace"},
@@ -77,14 +83,25 @@ def check(suite: Suite) -> None:
     if suite.training.unit != UNIT:
         return
     if "sft" in suite.grid.stages or "cpt" in suite.grid.stages:
-        raise UsageError("grid.stages", expected="no stage beside the DPO arms under unit label", got=", ".join(suite.grid.stages),
-                         remedy="only preferences have a label: --set grid.stages=[]")  # fmt: skip
+        raise UsageError(
+            "grid.stages",
+            "no stage beside the DPO arms under unit label",
+            ", ".join(suite.grid.stages),
+            "only preferences have a label: --set grid.stages=[]",
+        )
     if set(suite.grid.dpo) != {LOSS}:
-        raise UsageError("grid.dpo", expected=f"{LOSS} alone under unit label, which is unbiased under flipped labels",
-                         got=", ".join(suite.grid.dpo) or "no loss", remedy=f"type --dpo {LOSS}")  # fmt: skip
+        raise UsageError(
+            "grid.dpo",
+            f"{LOSS} alone under unit label, which is unbiased under flipped labels",
+            ", ".join(suite.grid.dpo) or "no loss",
+            f"type --dpo {LOSS}",
+        )
     if suite.training.dpo_label_smoothing is not None:
-        raise UsageError("training.dpo_label_smoothing", expected="nothing under unit label, where epsilon sets it",
-                         got=f"{suite.training.dpo_label_smoothing:g}")  # fmt: skip
+        raise UsageError(
+            "training.dpo_label_smoothing",
+            "nothing under unit label, where epsilon sets it",
+            f"{suite.training.dpo_label_smoothing:g}",
+        )
     for kind in ("mia", "preference"):
         if kind in suite.attacks:
             refuse_membership("attacks", kind)
@@ -92,8 +109,12 @@ def check(suite: Suite) -> None:
 
 def refuse_membership(where: str, kind: str) -> None:
     """Raises UsageError: an attack that finds members refutes no claim that hides labels only."""
-    raise UsageError(where, expected="no membership inference under unit label", got=kind,
-                     remedy="the claim hides which answer was preferred, not who was trained on (a suite: attacks: [])")  # fmt: skip
+    raise UsageError(
+        where,
+        "no membership inference under unit label",
+        kind,
+        "the claim hides which answer was preferred, not who was trained on (a suite: attacks: [])",
+    )
 
 
 def _turned(example: "Example") -> "Example":

@@ -53,10 +53,10 @@ def train(
 
     `mechanism` says how units are sampled, clipped and noised; with an infinite clip nothing is clipped or
     noised and the same sampler is used. The summed gradient is divided by `schedule.batch`, a public
-    constant. `micro_batch` bounds the sequences of one forward pass and never changes the step; nor does the number
-    of `ranks`, up to rounding. `keep` gets a snapshot after `keep_every` steps, or sooner where the next step would end more
-    than KEEP_SECONDS after the last one (or the start); from any of them, given as `resume` with the model as it was at the
-    very start, training goes on to the same weights.
+    constant. `micro_batch` bounds the sequences of one forward pass and never changes the step; nor does the
+    number of `ranks`, up to rounding. `keep` gets a snapshot after `keep_every` steps, or sooner where the
+    next step would end more than KEEP_SECONDS after the last one (or the start); from any of them, given as
+    `resume` with the model as it was at the very start, training goes on to the same weights.
     Canaries along `axes` are units beside the others, and what was seen of them comes back.
     Raises GuardError where a guard fires (see `guards`).
     """
@@ -108,7 +108,9 @@ def train(
 
 
 def _probed(engine: Engine, noise: torch.Generator, keep: bool) -> dict[str, Tensor]:
-    """Checks the noise of a private arm, and hands on what was seen where somebody wants it: it is as large as the weights."""
+    """Checks the noise of a private arm, and hands on what was seen where somebody wants it: it is as large
+    as the weights.
+    """
     found = engine.probe(noise) if engine.private else {}
     return found if keep else {}
 

@@ -1,7 +1,8 @@
-"""Makes `builtin:tiny` from nothing: tokenizer, model, and the judge's reference adapter (`make builtin-model`).
+"""Makes `builtin:tiny` from nothing: tokenizer, model, and the judge's reference adapter (`make
+builtin-model`).
 
-The base model sees public conditions and public portal phrases only; the reference adapter learns the house formulary
-from worlds whose seeds no run uses. Everything is seeded: the same machine gives the same files.
+The base model sees public conditions and public portal phrases only; the reference adapter learns the house
+formulary from worlds whose seeds no run uses. Everything is seeded: the same machine gives the same files.
 """
 
 import argparse
@@ -25,7 +26,8 @@ VOCABULARY = 3200
 MAX_LENGTH = 96
 MODEL_CARD = """# builtin:tiny
 
-A teaching model of under a million parameters, pretrained from nothing on the public half of a synthetic clinic by
+A teaching model of under a million parameters, pretrained from \
+nothing on the public half of a synthetic clinic by
 `make builtin-model`. Everything it says is invented; it is of no medical use.
 """
 REFERENCE_CARD = """---
@@ -34,7 +36,8 @@ base_model: builtin:tiny
 ---
 # builtin:judge
 
-The reference adapter of the embedded likelihood judge: the house formulary, learned from a synthetic world that no run
+The reference adapter of the embedded likelihood judge: the house formulary, learned from a \
+synthetic world that no run
 uses, by `make builtin-model`. It knows that formulary and nothing else; it is of no medical use.
 """
 CHAT_TEMPLATE = (
@@ -104,18 +107,24 @@ def make_tokenizer() -> Any:
     tokenizer.decoder = decoders.ByteLevel()
     special = ["<|end|>", "<|user|>", "<|assistant|>", "<|system|>"]
     trainer = trainers.BpeTrainer(
-        vocab_size=VOCABULARY, special_tokens=special, initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        vocab_size=VOCABULARY,
+        special_tokens=special,
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
-    )  # fmt: skip
+    )
     rng = random.Random("tokenizer")
     texts = [t.text for _ in range(6000) for t in public_record(rng).turns]
     texts += [t.text for r in clinic.world(REFERENCE_SEED, 6000, 0).records for t in r.turns]
     texts += [f" {word}" for word in words() for _ in range(300)] + list(lexicon.PHRASE_WORDS) * 300
     tokenizer.train_from_iterator(texts, trainer)
     return PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, eos_token="<|end|>", pad_token="<|end|>", chat_template=CHAT_TEMPLATE,
-        model_max_length=512, clean_up_tokenization_spaces=False,
-    )  # fmt: skip
+        tokenizer_object=tokenizer,
+        eos_token="<|end|>",
+        pad_token="<|end|>",
+        chat_template=CHAT_TEMPLATE,
+        model_max_length=512,
+        clean_up_tokenization_spaces=False,
+    )
 
 
 def make_model(tokenizer: Any, hidden: int, layers: int) -> Any:
@@ -124,11 +133,19 @@ def make_model(tokenizer: Any, hidden: int, layers: int) -> Any:
     torch.manual_seed(0)
     return LlamaForCausalLM(
         LlamaConfig(
-            vocab_size=len(tokenizer), hidden_size=hidden, intermediate_size=2 * hidden, num_hidden_layers=layers,
-            num_attention_heads=4, num_key_value_heads=4, max_position_embeddings=512, tie_word_embeddings=True,
-            bos_token_id=None, eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id,
+            vocab_size=len(tokenizer),
+            hidden_size=hidden,
+            intermediate_size=2 * hidden,
+            num_hidden_layers=layers,
+            num_attention_heads=4,
+            num_key_value_heads=4,
+            max_position_embeddings=512,
+            tie_word_embeddings=True,
+            bos_token_id=None,
+            eos_token_id=tokenizer.eos_token_id,
+            pad_token_id=tokenizer.pad_token_id,
         )
-    )  # fmt: skip
+    )
 
 
 def batches(tokenizer: Any, steps: int, size: int) -> Iterator[list[Encoded]]:

@@ -1,4 +1,5 @@
-"""Non-private preference arms by TRL's own trainers: for losses that couple pairs, and for DPO under DeepSpeed.
+"""Non-private preference arms by TRL's own trainers: for losses that couple pairs, and for DPO under
+DeepSpeed.
 
 Nothing here is private: batches are shuffled, no gradient is clipped and no noise is added.
 """
@@ -52,10 +53,11 @@ def train(
 ) -> loop.Result:
     """Trains the adapter of `model` in place on all pairs of the units, and returns what each step did.
 
-    A batch is `schedule.batch` pairs. A loss that couples pairs sees the largest divisor of the batch that is not above
-    `coupled_pairs` at once, since that number changes it; `micro_batch` bounds the others. The reference is the model as it comes in.
-    Under `zero_1` the optimizer's state is split over the processes of a launcher; without one it is a process alone.
-    Raises GuardError where a loss is not finite, no weight moved or steps are missing.
+    A batch is `schedule.batch` pairs. A loss that couples pairs sees the largest divisor of the batch that is
+    not above `coupled_pairs` at once, since that number changes it; `micro_batch` bounds the others. The
+    reference is the model as it comes in. Under `zero_1` the optimizer's state is split over the processes of
+    a launcher; without one it is a process alone. Raises GuardError where a loss is not finite, no weight
+    moved or steps are missing.
     """
     from transformers import PrinterCallback
 
@@ -98,23 +100,33 @@ def train(
 
 
 def check_deepspeed(names: Sequence[str]) -> None:
-    """Raises UsageError where DeepSpeed is not installed, or a non-private DPO arm's loss is not one of TRL's."""
+    """Raises UsageError where DeepSpeed is not installed, or a non-private DPO arm's loss is not one of
+    TRL's.
+    """
     if not names:
-        raise UsageError("training.deepspeed", expected="a non-private DPO arm to use it", got="none",
-                         remedy="give --dpo and keep the baseline, or --set training.deepspeed=null")  # fmt: skip
+        raise UsageError(
+            "training.deepspeed",
+            "a non-private DPO arm to use it",
+            "none",
+            "give --dpo and keep the baseline, or --set training.deepspeed=null",
+        )
     if importlib.util.find_spec("deepspeed") is None:
-        raise UsageError("training.deepspeed", expected="the package deepspeed", got="none installed",
-                         remedy="pip install deepspeed, or --set training.deepspeed=null")  # fmt: skip
+        raise UsageError(
+            "training.deepspeed",
+            "the package deepspeed",
+            "none installed",
+            "pip install deepspeed, or --set training.deepspeed=null",
+        )
     for name in names:
         if name not in (*BY_TRL, *losses.OPEN_ONLY):
-            raise UsageError(
-                "training.deepspeed", expected=f"a loss that TRL has ({', '.join(BY_TRL)})", got=name
-            )
+            raise UsageError("training.deepspeed", f"a loss that TRL has ({', '.join(BY_TRL)})", name)
 
 
 @contextmanager
 def _process_group() -> Iterator[None]:
-    """What a launcher says to its processes, for one that was started without: DeepSpeed would look for MPI."""
+    """What a launcher says to its processes, for one that was started without: DeepSpeed would look for
+    MPI.
+    """
     if "RANK" in os.environ:
         yield
         return
@@ -225,8 +237,13 @@ def _trainer(objective: examples.Objective, settings: dict[str, Any]) -> tuple[A
     if objective.loss in losses.LOSSES:
         published = losses.settings_of(objective.loss, objective.beta, objective.label_smoothing)
         beta, smoothing = published.beta, published.label_smoothing
-    arguments = trl.DPOConfig(**settings, loss_type=[objective.loss], beta=beta, label_smoothing=smoothing,
-                              discopop_tau=losses.DISCOPOP_TAU)  # fmt: skip
+    arguments = trl.DPOConfig(
+        **settings,
+        loss_type=[objective.loss],
+        beta=beta,
+        label_smoothing=smoothing,
+        discopop_tau=losses.DISCOPOP_TAU,
+    )
     return Dpo, arguments
 
 

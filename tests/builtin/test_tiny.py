@@ -1,4 +1,6 @@
-"""The shipped model and the judge's adapter: small, safe to load, and ignorant of what the arms are to learn."""
+"""The shipped model and the judge's adapter: small, safe to load, and ignorant of what the arms are to
+learn.
+"""
 
 import json
 from pathlib import Path
@@ -68,7 +70,9 @@ def test_the_base_knows_public_facts(model: Any) -> None:
 
 
 def test_the_reference_adapter_tells_faults_in_a_wording_it_never_saw(model: Any) -> None:
-    """On a seed of controls that no run uses: at least 80 % of each fault; without the adapter wrong drugs pass."""
+    """On a seed of controls that no run uses: at least 80 % of each fault; without the adapter wrong drugs
+    pass.
+    """
     model.add_adapter("judge", SHIPPED / "judge")
     controls = clinic.judge_controls(seed=4321, count=200)
 

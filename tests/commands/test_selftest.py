@@ -1,4 +1,6 @@
-"""The self-test passes on the engine and fails as soon as training loses its noise, its clip or its sampler."""
+"""The self-test passes on the engine and fails as soon as training loses its noise, its clip or its
+sampler.
+"""
 
 from collections.abc import Callable
 from typing import Any
@@ -63,8 +65,13 @@ def everybody(original: Any) -> Any:
     return lambda units, rate, generator: original(units, min(2 * rate, 1.0), generator)
 
 
-LOST = [("gaussian_noise", without_noise), ("gaussian_noise", unscaled_noise), ("gaussian_noise", half_noise),
-        ("clipped_sum", unclipped), ("PoissonSampler", everybody)]  # fmt: skip
+LOST = [
+    ("gaussian_noise", without_noise),
+    ("gaussian_noise", unscaled_noise),
+    ("gaussian_noise", half_noise),
+    ("clipped_sum", unclipped),
+    ("PoissonSampler", everybody),
+]
 
 
 @pytest.mark.parametrize("guarded", [True, False])

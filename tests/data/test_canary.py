@@ -14,8 +14,11 @@ from dpaudit.errors import UsageError
 from dpaudit.signals.extraction import candidate_secrets
 from dpaudit.suite import suite
 
-TEXTS = ["the fever came back after three days of rest and water", "take the drug at noon with bread and water",
-         "avoid milk while the rash lasts and call again when fever rises"]  # fmt: skip
+TEXTS = [
+    "the fever came back after three days of rest and water",
+    "take the drug at noon with bread and water",
+    "avoid milk while the rash lasts and call again when fever rises",
+]
 LISTED = sorted(name for name, family in canary.FAMILIES.items() if family.space)
 FEW = (
     "portal_phrase",
@@ -53,7 +56,9 @@ def draw(sources: Sources) -> Draw:
 
 @pytest.mark.parametrize("family", sorted(canary.FAMILIES))
 def test_what_every_family_keeps(family: str, draw: Draw) -> None:
-    """Secrets on the answer's side and nowhere else, in their space; people apart; the seed decides; JSON keeps all."""
+    """Secrets on the answer's side and nowhere else, in their space; people apart; the seed decides; JSON
+    keeps all.
+    """
     made = draw(family, 50, copies=3, purpose="extraction")
     assert made == draw(family, 50, copies=3, purpose="extraction") != draw(family, 50, copies=3, seed="1")
     assert len({one.records[0].turns[0].text for one in made}) == 50
@@ -76,7 +81,9 @@ def test_what_every_family_keeps(family: str, draw: Draw) -> None:
 
 
 def is_in(one: Canary, secret: str) -> bool:
-    """Whether a secret can be written by the canary's alphabet: read symbol by symbol, separators where groups end."""
+    """Whether a secret can be written by the canary's alphabet: read symbol by symbol, separators where
+    groups end.
+    """
     rest, symbols = secret, 0
     while rest:
         if symbols and symbols % one.group == 0:
@@ -92,7 +99,9 @@ def is_in(one: Canary, secret: str) -> bool:
 
 @pytest.mark.parametrize("family", LISTED)
 def test_secrets_are_uniform_over_their_space(family: str, draw: Draw) -> None:
-    """Symbols of both secrets and of samples, chi-square: a correct draw exceeds the limit with probability 1e-5 a test."""
+    """Symbols of both secrets and of samples, chi-square: a correct draw exceeds the limit with probability
+    1e-5 a test.
+    """
     made = draw(family, 500)
     rng, kept = random.Random(0), made[0]
     told = [
@@ -211,7 +220,8 @@ def test_an_unknown_family_and_too_many_canaries_are_refused() -> None:
         ({"candidates.family": "new_token"}, "whatever training.lora.targets names, .* take random_token"),
         (
             {"candidates.family": "synthetic"},
-            "candidates.extraction: expected 0 with family synthetic, whose secrets come from no space.*, got 64",
+            "candidates.extraction: expected 0 with family synthetic, whose secrets come from no space.*, "
+            "got 64",
         ),
         ({"candidates.canary_repetitions": 9}, "at most 8, one a wording"),
         ({"candidates.extraction_repetitions": [4, 4]}, "a list of different numbers"),

@@ -1,4 +1,6 @@
-"""Every item of a benchmark's file is looked at: what cannot be asked or counted is told by row before any training."""
+"""Every item of a benchmark's file is looked at: what cannot be asked or counted is told by row before any
+training.
+"""
 
 import json
 from pathlib import Path

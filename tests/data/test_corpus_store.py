@@ -1,4 +1,6 @@
-"""The corpus on disk: grouped, split, capped and sampled as plain lists would be, whatever order the records come in."""
+"""The corpus on disk: grouped, split, capped and sampled as plain lists would be, whatever order the records
+come in.
+"""
 
 import hashlib
 import json
@@ -150,7 +152,8 @@ def test_a_repeated_id_is_named_by_file_and_line() -> None:
     twice = [*records(5), Record("other", (), "p"), Record("r2", (), "p"), Record("r1", (), "p")]
     with pytest.raises(
         UsageError,
-        match=r"records\.jsonl:7: id: .* got that of row 3 again, one of 2 rows that repeat an id; make ids unique",
+        match=r"records\.jsonl:7: id: .* got that of row 3 again, one of 2 rows that repeat an id; make ids "
+        r"unique",
     ):
         store(records=twice)
     store(
@@ -181,7 +184,8 @@ def test_people_are_counted_over_all_parts() -> None:
 
 def test_a_full_disk_is_one_line(tmp_path: Path) -> None:
     code = (
-        "import sys; from pathlib import Path; from dpaudit.data.corpus import Record; from dpaudit.data.corpus_store import CorpusStore\n"
+        "import sys; from pathlib import Path; from dpaudit.data.corpus import Record; from "
+        "dpaudit.data.corpus_store import CorpusStore\n"
         "from dpaudit.storage import disk\n"
         "rows = ((i, Record(f'r{i}', (), text='word ' * 500)) for i in range(20_000))\n"
         "with disk.room(Path(sys.argv[1])):\n"

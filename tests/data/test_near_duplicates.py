@@ -1,4 +1,6 @@
-"""Near-duplicates across the coin: what counts as one, against a slow double, and silence where there is none."""
+"""Near-duplicates across the coin: what counts as one, against a slow double, and silence where there is
+none.
+"""
 
 import random
 import tracemalloc
@@ -7,7 +9,10 @@ import pytest
 
 from dpaudit.data.near_duplicates import THRESHOLD, Unit, across, equal_across, shingles, similarity
 
-LONG = "the patient was seen on monday with a sore throat and mild fever and was given paracetamol for three days in a row"
+LONG = (
+    "the patient was seen on monday with a sore throat and mild fever and was given paracetamol for three "
+    "days in a row"
+)
 LONGER = f"{LONG} {LONG.replace('throat', 'knee')}"
 
 
@@ -49,7 +54,9 @@ def test_one_letter_of_a_chinese_text_changes_three_shingles() -> None:
 
 @pytest.mark.parametrize("seed", range(5))
 def test_it_is_the_slow_double(seed: int) -> None:
-    """Texts at every similarity around the threshold, in units of one to three records, with and without a coin."""
+    """Texts at every similarity around the threshold, in units of one to three records, with and without a
+    coin.
+    """
     rng = random.Random(seed)
     words = [f"w{i}" for i in range(30)]
     stems = [[rng.choice(words) for _ in range(rng.randint(2, 30))] for _ in range(12)]

@@ -1,4 +1,6 @@
-"""Reading data: every format and shape is found from the data, and a fault is one line that never quotes the text."""
+"""Reading data: every format and shape is found from the data, and a fault is one line that never quotes the
+text.
+"""
 
 import csv
 import gzip
@@ -60,9 +62,12 @@ def test_both_spellings_of_sharegpt(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("role", "kept"),
-    [*((name, "user") for name in ("human", "user", "patient", "Human", "USER")),
-     *((name, "assistant") for name in ("gpt", "assistant", "bot", "doctor", "GPT")), ("system", "system")],
-)  # fmt: skip
+    [
+        *((name, "user") for name in ("human", "user", "patient", "Human", "USER")),
+        *((name, "assistant") for name in ("gpt", "assistant", "bot", "doctor", "GPT")),
+        ("system", "system"),
+    ],
+)
 def test_every_spelling_of_a_role(tmp_path: Path, role: str, kept: str) -> None:
     turns = [{"from": role, "value": "x"}, {"from": "human", "value": "q"}, {"from": "gpt", "value": "a"}]
     (record,) = read(write(tmp_path / "d.jsonl", {"conversations": turns}))
@@ -81,7 +86,13 @@ QUESTION = (Turn("user", "q"), Turn("assistant", "a"))
             {"instruction": "do", "input": "this", "output": "a", "system": "s", "history": [["h", "i"]]},
             Record(
                 "r1",
-                (Turn("system", "s"), Turn("user", "h"), Turn("assistant", "i"), Turn("user", "do\n\nthis"), Turn("assistant", "a")),
+                (
+                    Turn("system", "s"),
+                    Turn("user", "h"),
+                    Turn("assistant", "i"),
+                    Turn("user", "do\n\nthis"),
+                    Turn("assistant", "a"),
+                ),
             ),
         ),
         ({"prompt": "q", "completion": "a"}, Record("r1", QUESTION)),
@@ -93,19 +104,26 @@ QUESTION = (Turn("user", "q"), Turn("assistant", "a"))
             Record("r1", (Turn("user", "q\nA. x\nB. y"), Turn("assistant", "B. y"))),
         ),
         (PAIR, Record("p1", (Turn("user", "q"),), None, "a", "b")),
-        ({"prompt": MESSAGES[:1], "chosen": MESSAGES[1:], "rejected": "b"}, Record("p1", (Turn("user", "q"),), None, "a", "b")),
+        (
+            {"prompt": MESSAGES[:1], "chosen": MESSAGES[1:], "rejected": "b"},
+            Record("p1", (Turn("user", "q"),), None, "a", "b"),
+        ),
         (
             {"chosen": MESSAGES, "rejected": [MESSAGES[0], {"role": "assistant", "content": "b"}]},
             Record("p1", (Turn("user", "q"),), None, "a", "b"),
         ),
         (
-            {"conversations": [{"from": "human", "value": "q"}], "chosen": {"from": "gpt", "value": "a"}, "rejected": {"from": "gpt", "value": "b"}},
+            {
+                "conversations": [{"from": "human", "value": "q"}],
+                "chosen": {"from": "gpt", "value": "a"},
+                "rejected": {"from": "gpt", "value": "b"},
+            },
             Record("p1", (Turn("user", "q"),), None, "a", "b"),
         ),
         ({"text": "plain words", "patient_id": 3}, Record("t1", (), "3", text="plain words")),
         ({"text": "rendered", "messages": MESSAGES, "label": None}, Record("r1", QUESTION)),
     ],
-)  # fmt: skip
+)
 def test_a_shape_is_found_by_itself(tmp_path: Path, row: dict[str, Any], wanted: Record) -> None:
     assert read(write(tmp_path / "d.jsonl", row)) == [wanted]
 
@@ -123,32 +141,86 @@ TOLD = [{"role": "user", "content": "q"}, {"role": "assistant", "content": "b"}]
     ("row", "wanted"),
     [
         ({"conversations": MESSAGES, "system": "s"}, Record("r1", (SYSTEM, *QUESTION))),
-        ({"messages": [{"role": "system", "content": "s"}, *MESSAGES], "system": "s"}, Record("r1", (SYSTEM, *QUESTION))),
+        (
+            {"messages": [{"role": "system", "content": "s"}, *MESSAGES], "system": "s"},
+            Record("r1", (SYSTEM, *QUESTION)),
+        ),
         ({"messages": MESSAGES, "conversations": MESSAGES}, Record("r1", QUESTION)),
         ({"messages": json.dumps(MESSAGES)}, Record("r1", QUESTION)),
         ({"messages": [{"role": "developer", "content": "s"}, *MESSAGES]}, Record("r1", (SYSTEM, *QUESTION))),
-        ({"messages": [{"role": "user", "content": [{"type": "text", "text": "q"}]}, {"role": "assistant", "content": ["a"]}]}, Record("r1", QUESTION)),
+        (
+            {
+                "messages": [
+                    {"role": "user", "content": [{"type": "text", "text": "q"}]},
+                    {"role": "assistant", "content": ["a"]},
+                ]
+            },
+            Record("r1", QUESTION),
+        ),
         ({"messages": [{"from": None, "value": None, **turn} for turn in MESSAGES]}, Record("r1", QUESTION)),
-        ({"messages": [MESSAGES[0] | {"weight": 0}, MESSAGES[1] | {"weight": 1.0, "train": True, "mask": False, "name": "x"}]}, Record("r1", QUESTION)),
+        (
+            {
+                "messages": [
+                    MESSAGES[0] | {"weight": 0},
+                    MESSAGES[1] | {"weight": 1.0, "train": True, "mask": False, "name": "x"},
+                ]
+            },
+            Record("r1", QUESTION),
+        ),
         ({"prompt": "q", "completion": "a", "system": "s"}, Record("r1", (SYSTEM, *QUESTION))),
         ({"system_prompt": "s", "question": "q", "response": "a"}, Record("r1", (SYSTEM, *QUESTION))),
-        ({"question": "q", "answer": "a", "system": "s", "history": [["h", "i"]]},
-         Record("r1", (SYSTEM, Turn("user", "h"), Turn("assistant", "i"), *QUESTION))),
-        ({"instruction": "q", "output": "a", "history": json.dumps(MESSAGES)}, Record("r1", (*QUESTION, *QUESTION))),
-        ({"instruction": "q", "context": "c", "response": "a"}, Record("r1", (Turn("user", "q\n\nc"), QUESTION[1]))),
-        ({"instruction": "do", "input": "q", "chosen": "a", "rejected": "b"}, Record("p1", (Turn("user", "do\n\nq"),), None, "a", "b")),
-        ({"system": "s", "question": "q", "chosen": "a", "rejected": "b"}, Record("p1", (SYSTEM, QUESTION[0]), None, "a", "b")),
-        ({"messages": MESSAGES[:1], "chosen": MESSAGES[1], "rejected": TOLD[1], "system": "s"}, Record("p1", (SYSTEM, QUESTION[0]), None, "a", "b")),
-        ({"chosen": MESSAGES, "rejected": TOLD, "system": "s"}, Record("p1", (SYSTEM, QUESTION[0]), None, "a", "b")),
-        ({"chosen": json.dumps(MESSAGES), "rejected": json.dumps(TOLD)}, Record("p1", QUESTION[:1], None, "a", "b")),
-        ({"prompt": "q", "chosen": [{"role": "system", "content": "s"}, *MESSAGES], "rejected": [{"role": "system", "content": "s"}, *TOLD]},
-         Record("p1", (SYSTEM, QUESTION[0]), None, "a", "b")),
-        ({"prompt": "q", "messages": MESSAGES, "chosen": MESSAGES, "rejected": TOLD}, Record("p1", QUESTION[:1], None, "a", "b")),
-        ({"chosen": "\n\nHuman: q\n\nAssistant: a", "rejected": "\n\nHuman: q\n\nAssistant: b"}, Record("p1", QUESTION[:1], None, "a", "b")),
+        (
+            {"question": "q", "answer": "a", "system": "s", "history": [["h", "i"]]},
+            Record("r1", (SYSTEM, Turn("user", "h"), Turn("assistant", "i"), *QUESTION)),
+        ),
+        (
+            {"instruction": "q", "output": "a", "history": json.dumps(MESSAGES)},
+            Record("r1", (*QUESTION, *QUESTION)),
+        ),
+        (
+            {"instruction": "q", "context": "c", "response": "a"},
+            Record("r1", (Turn("user", "q\n\nc"), QUESTION[1])),
+        ),
+        (
+            {"instruction": "do", "input": "q", "chosen": "a", "rejected": "b"},
+            Record("p1", (Turn("user", "do\n\nq"),), None, "a", "b"),
+        ),
+        (
+            {"system": "s", "question": "q", "chosen": "a", "rejected": "b"},
+            Record("p1", (SYSTEM, QUESTION[0]), None, "a", "b"),
+        ),
+        (
+            {"messages": MESSAGES[:1], "chosen": MESSAGES[1], "rejected": TOLD[1], "system": "s"},
+            Record("p1", (SYSTEM, QUESTION[0]), None, "a", "b"),
+        ),
+        (
+            {"chosen": MESSAGES, "rejected": TOLD, "system": "s"},
+            Record("p1", (SYSTEM, QUESTION[0]), None, "a", "b"),
+        ),
+        (
+            {"chosen": json.dumps(MESSAGES), "rejected": json.dumps(TOLD)},
+            Record("p1", QUESTION[:1], None, "a", "b"),
+        ),
+        (
+            {
+                "prompt": "q",
+                "chosen": [{"role": "system", "content": "s"}, *MESSAGES],
+                "rejected": [{"role": "system", "content": "s"}, *TOLD],
+            },
+            Record("p1", (SYSTEM, QUESTION[0]), None, "a", "b"),
+        ),
+        (
+            {"prompt": "q", "messages": MESSAGES, "chosen": MESSAGES, "rejected": TOLD},
+            Record("p1", QUESTION[:1], None, "a", "b"),
+        ),
+        (
+            {"chosen": "\n\nHuman: q\n\nAssistant: a", "rejected": "\n\nHuman: q\n\nAssistant: b"},
+            Record("p1", QUESTION[:1], None, "a", "b"),
+        ),
         ({"text": "x", "id": 0}, Record("0", (), text="x")),
         ({"text": "x", "id": "", "name_key": 0.0}, Record("0", (), text="x")),
     ],
-)  # fmt: skip
+)
 def test_nothing_that_a_public_shape_says_is_lost(
     tmp_path: Path, row: dict[str, Any], wanted: Record
 ) -> None:
@@ -161,44 +233,83 @@ SAID = MESSAGES[1]
 @pytest.mark.parametrize(
     ("row", "wanted"),
     [
-        *(({"messages": [MESSAGES[0], SAID | extra]}, wanted) for extra, wanted in [
-            ({"weight": 0}, "messages[1]: weight: expected a turn that is learned from, got one that is not to be"),
-            ({"weight": "0"}, "weight: expected a turn that is learned from"),
-            ({"weight": 0.5}, "got a weight that is neither 0 nor 1"),
-            ({"loss": False}, "loss: expected a turn that is learned from"),
-            ({"train": False}, "train: expected a turn that is learned from"),
-            ({"mask": True}, "mask: expected a turn that is learned from"),
-            ({"skip": 1}, "skip: expected a turn that is learned from"),
-            ({"train_detail": [{"train": False}]}, "train_detail: expected a turn that is learned from"),
-            ({"tool_calls": [{"name": "f"}]}, "tool_calls: expected role and text alone"),
-            ({"images": ["x.png"]}, "images: expected role and text alone"),
-            ({"reasoning_content": SECRET}, "reasoning_content: expected role and text alone"),
-            ({"value": SECRET}, "messages[1]: expected value or content, got both, which differ"),
-            ({"content": [{"type": "image_url", "image_url": SECRET}]}, "messages[1]: expected parts of type text alone"),
-            ({"role": "tool"}, "got tool; write tool calls and their results as text"),
-            ({"role": "observation"}, "got observation; write tool calls"),
-        ]),
-        ({"messages": [MESSAGES[0] | {"train": True}, SAID]}, "train: expected loss on the assistant's turns alone"),
-        ({"prompt": "q", "completion": "a", "label": False}, "label: expected answers to learn from, got answers marked good or bad"),
+        *(
+            ({"messages": [MESSAGES[0], SAID | extra]}, wanted)
+            for extra, wanted in [
+                (
+                    {"weight": 0},
+                    "messages[1]: weight: expected a turn that is learned from, got one that is not to be",
+                ),
+                ({"weight": "0"}, "weight: expected a turn that is learned from"),
+                ({"weight": 0.5}, "got a weight that is neither 0 nor 1"),
+                ({"loss": False}, "loss: expected a turn that is learned from"),
+                ({"train": False}, "train: expected a turn that is learned from"),
+                ({"mask": True}, "mask: expected a turn that is learned from"),
+                ({"skip": 1}, "skip: expected a turn that is learned from"),
+                ({"train_detail": [{"train": False}]}, "train_detail: expected a turn that is learned from"),
+                ({"tool_calls": [{"name": "f"}]}, "tool_calls: expected role and text alone"),
+                ({"images": ["x.png"]}, "images: expected role and text alone"),
+                ({"reasoning_content": SECRET}, "reasoning_content: expected role and text alone"),
+                ({"value": SECRET}, "messages[1]: expected value or content, got both, which differ"),
+                (
+                    {"content": [{"type": "image_url", "image_url": SECRET}]},
+                    "messages[1]: expected parts of type text alone",
+                ),
+                ({"role": "tool"}, "got tool; write tool calls and their results as text"),
+                ({"role": "observation"}, "got observation; write tool calls"),
+            ]
+        ),
+        (
+            {"messages": [MESSAGES[0] | {"train": True}, SAID]},
+            "train: expected loss on the assistant's turns alone",
+        ),
+        (
+            {"prompt": "q", "completion": "a", "label": False},
+            "label: expected answers to learn from, got answers marked good or bad",
+        ),
         ({"prompt": "q", "completion": "a", "label": 1}, "jq -c 'select(.label) | del(.label)'"),
         ({"messages": MESSAGES, "kto_tag": True}, "kto_tag: expected answers to learn from"),
         ({"messages": MESSAGES, "weight": 0}, "d.jsonl:1: weight: expected a row to learn from"),
         ({"messages": MESSAGES, "loss": False}, "loss: expected a row to learn from"),
-        ({"messages": MESSAGES, "loss_mask": [0, 1]}, "loss_mask: expected turns that are all learned from, got a mask"),
+        (
+            {"messages": MESSAGES, "loss_mask": [0, 1]},
+            "loss_mask: expected turns that are all learned from, got a mask",
+        ),
         ({"messages": MESSAGES, "skip": True}, "skip: expected a row to learn from"),
-        ({"messages": MESSAGES, "split": "test"}, "split: expected rows to learn from, got one that is held back"),
+        (
+            {"messages": MESSAGES, "split": "test"},
+            "split: expected rows to learn from, got one that is held back",
+        ),
         ({"messages": MESSAGES, "tools": [{"name": "f"}]}, "tools: expected text alone"),
         ({"messages": MESSAGES, "images": ["x.png"]}, "images: expected text alone, got more"),
-        ({"messages": MESSAGES, "chat_template_kwargs": {"enable_thinking": False}}, "chat_template_kwargs: expected text alone"),
-        ({"messages": MESSAGES, "history": [["h", "i"]]}, "history: expected none beside conversations, messages"),
+        (
+            {"messages": MESSAGES, "chat_template_kwargs": {"enable_thinking": False}},
+            "chat_template_kwargs: expected text alone",
+        ),
+        (
+            {"messages": MESSAGES, "history": [["h", "i"]]},
+            "history: expected none beside conversations, messages",
+        ),
         ({"text": "x", "system": "s"}, "system: expected none beside text"),
-        ({"messages": [{"role": "system", "content": "t"}, *MESSAGES], "system": "s"}, "system: expected one system text, got several that differ"),
-        ({"conversations": MESSAGES, "messages": TOLD}, "expected conversations or messages, got both, which differ"),
-        ({"prompt": "q", "completion": "a", "response": "b"}, "expected completion or response, got both, which differ"),
+        (
+            {"messages": [{"role": "system", "content": "t"}, *MESSAGES], "system": "s"},
+            "system: expected one system text, got several that differ",
+        ),
+        (
+            {"conversations": MESSAGES, "messages": TOLD},
+            "expected conversations or messages, got both, which differ",
+        ),
+        (
+            {"prompt": "q", "completion": "a", "response": "b"},
+            "expected completion or response, got both, which differ",
+        ),
         ({"instruction": "do", "question": "q", "answer": "a"}, "expected instruction or question, got both"),
         ({"messages": str(MESSAGES)}, "messages: expected messages as a list, or as JSON text"),
         ({"prompt": "q", "completion": str(MESSAGES)}, "completion: expected messages as a list"),
-        ({"prompt": "q", "chosen": MESSAGES, "rejected": [{"role": "user", "content": "other"}, SAID]}, "rejected: expected one answer"),
+        (
+            {"prompt": "q", "chosen": MESSAGES, "rejected": [{"role": "user", "content": "other"}, SAID]},
+            "rejected: expected one answer",
+        ),
         ('{"text": "a", "text": "b"}', "d.jsonl:1: expected each key once in an object, got text twice"),
         ('{"messages": [{"role": "user", "role": "assistant", "content": "x"}]}', "got role twice"),
         ('{"text": "a"} {"text": "b"}', "d.jsonl:1: expected one JSON object on the line"),
@@ -206,7 +317,7 @@ SAID = MESSAGES[1]
         ({"text": "x", "patient_id": True}, "d.jsonl:1: patient_id: expected a text or a whole number"),
         ('{"text": "x", "id": Infinity}', "d.jsonl:1: id: expected a text or a whole number"),
     ],
-)  # fmt: skip
+)
 def test_what_would_be_lost_is_refused(tmp_path: Path, row: Any, wanted: str) -> None:
     with pytest.raises(UsageError) as caught:
         read(write(tmp_path / "d.jsonl", row))
@@ -216,16 +327,29 @@ def test_what_would_be_lost_is_refused(tmp_path: Path, row: Any, wanted: str) ->
 
 def test_mistakes_of_one_kind_are_told_together(tmp_path: Path) -> None:
     bad = {"messages": [MESSAGES[0], SAID | {"weight": 0}]}
-    rows = [{"messages": MESSAGES}, bad, {"messages": MESSAGES}, bad, {"messages": [{"role": "x", "content": "y"}]}, bad]  # fmt: skip
+    rows = [
+        {"messages": MESSAGES},
+        bad,
+        {"messages": MESSAGES},
+        bad,
+        {"messages": [{"role": "x", "content": "y"}]},
+        bad,
+    ]
     path = write(tmp_path / "d.jsonl", *rows)
-    with pytest.raises(UsageError, match=r"d\.jsonl:2: messages\[1\]: weight: .*, got one that is not to be, in 3 rows;"):  # fmt: skip
+    with pytest.raises(
+        UsageError, match=r"d\.jsonl:2: messages\[1\]: weight: .*, got one that is not to be, in 3 rows;"
+    ):
         read(path)
     with pytest.raises(UsageError, match=r"d\.jsonl:2: .*got one that is not to be; cut"):
         read(path, rows="0:3")
 
 
 def test_columns_that_nothing_is_taken_from_are_known(tmp_path: Path) -> None:
-    rows = [{"text": "x", "id": 1, "source": "s"}, {"text": "x", SECRET: 1, "patient_id": 2, "patient": "old"}, {"text": "x", "label": 1, "note": ""}]  # fmt: skip
+    rows = [
+        {"text": "x", "id": 1, "source": "s"},
+        {"text": "x", SECRET: 1, "patient_id": 2, "patient": "old"},
+        {"text": "x", "label": 1, "note": ""},
+    ]
     reader = Reader()
     assert len(list(read_records(str(write(tmp_path / "d.jsonl", *rows)), reader=reader))) == 3
     assert reader.unread == {"source", SECRET, "patient", "label"}
@@ -235,9 +359,14 @@ def test_columns_that_nothing_is_taken_from_are_known(tmp_path: Path) -> None:
 # ---- formats
 
 ROWS = [
-    {"instruction": f"q{i},\n\n\"quoted\"", "input": "" if i % 2 else "日本", "output": f"a{i} ü", "patient_id": f"0{i % 7}"}
+    {
+        "instruction": f'q{i},\n\n"quoted"',
+        "input": "" if i % 2 else "日本",
+        "output": f"a{i} ü",
+        "patient_id": f"0{i % 7}",
+    }
     for i in range(700)
-]  # fmt: skip
+]
 
 
 def as_jsonl(path: Path) -> Path:
@@ -323,7 +452,9 @@ def gzipped(make: Callable[[Path], Path]) -> Callable[[Path], Path]:
 def as_saved_parts(path: Path) -> Path:
     import datasets
 
-    found = datasets.DatasetDict(train=datasets.Dataset.from_list(ROWS), test=datasets.Dataset.from_list(ROWS[:3]))  # fmt: skip
+    found = datasets.DatasetDict(
+        train=datasets.Dataset.from_list(ROWS), test=datasets.Dataset.from_list(ROWS[:3])
+    )
     found.save_to_disk(path / "parts", num_shards={"train": 2, "test": 1})
     return path / "parts"
 
@@ -346,8 +477,25 @@ def as_declared(path: Path) -> Path:
     return path / "told"
 
 
-FORMATS = [as_jsonl, as_lines_called_json, as_array, as_csv, as_parquet, as_folder, as_saved, as_semicolons, as_tabs, as_wide, as_wide_array,
-           gzipped(as_jsonl), gzipped(as_array), gzipped(as_csv), as_saved_parts, as_folder_of_two, as_declared]  # fmt: skip
+FORMATS = [
+    as_jsonl,
+    as_lines_called_json,
+    as_array,
+    as_csv,
+    as_parquet,
+    as_folder,
+    as_saved,
+    as_semicolons,
+    as_tabs,
+    as_wide,
+    as_wide_array,
+    gzipped(as_jsonl),
+    gzipped(as_array),
+    gzipped(as_csv),
+    as_saved_parts,
+    as_folder_of_two,
+    as_declared,
+]
 
 
 @pytest.mark.parametrize("make", FORMATS)
@@ -384,7 +532,8 @@ def test_a_folder_of_several_splits_gives_train(tmp_path: Path) -> None:
     (tmp_path / "train.jsonl").rename(tmp_path / "validation.jsonl")
     with pytest.raises(
         UsageError,
-        match=r"expected a data set: a folder with data files of one split, .* got the splits test, validation",
+        match=r"expected a data set: a folder with data files of one split, .* got the splits test, "
+        r"validation",
     ):
         read(tmp_path)
 
@@ -408,8 +557,15 @@ def test_a_hub_data_set() -> None:
 
 @pytest.mark.parametrize(
     ("text", "wanted"),
-    [(None, (0, None)), ("0:30000", (0, 30000)), ("5:", (5, None)), (":7", (0, 7)), (" 1:2 ", (1, 2)), (":", (0, None))],
-)  # fmt: skip
+    [
+        (None, (0, None)),
+        ("0:30000", (0, 30000)),
+        ("5:", (5, None)),
+        (":7", (0, 7)),
+        (" 1:2 ", (1, 2)),
+        (":", (0, None)),
+    ],
+)
 def test_rows_are_counted_from_0_with_the_end_left_out(text: str | None, wanted: Any) -> None:
     assert parse_rows(text) == wanted
 
@@ -450,31 +606,66 @@ def test_limit(tmp_path: Path) -> None:
     [
         (["{oops"], "d.jsonl:1: expected one JSON object on the line, got a syntax error at column 2"),
         ([dialogue(), [1]], "d.jsonl:2: expected one JSON object on the line, got a list"),
-        ([{"diagnosis": SECRET, SECRET: 1}], "d.jsonl:1: expected one of: prompt, chosen and rejected; conversations"),
+        (
+            [{"diagnosis": SECRET, SECRET: 1}],
+            "d.jsonl:1: expected one of: prompt, chosen and rejected; conversations",
+        ),
         ([{"diagnosis": SECRET, SECRET: 1}], "got the columns diagnosis, 1 that are no plain names"),
         ([{}], "got the columns of none"),
         ([{"conversations": []}], "conversations: expected a list of turns"),
         ([{"messages": ""}], "messages: expected a list of turns, got nothing"),
         (
             [{"conversations": [{"from": SECRET, "value": "x"}]}],
-            "assistant, gpt, bot, doctor, got another; name it user or assistant, whichever it stands for, or leave such rows out; "
+            "assistant, gpt, bot, doctor, got another; name it user or assistant, whichever it stands for, "
+            "or leave such rows out; "
             "of JSONL all roles are listed by: jq '.conversations[].from' FILE | sort | uniq -c",
         ),
         ([{"conversations": [{"from": "human", "value": " "}]}], "expected a non-empty text"),
-        ([{"conversations": [{"from": "human", "value": SECRET}]}], "ends with the assistant, got user last; cut off what stands behind"),
+        (
+            [{"conversations": [{"from": "human", "value": SECRET}]}],
+            "ends with the assistant, got user last; cut off what stands behind",
+        ),
         ([{"chosen": "a", "rejected": "b"}], "d.jsonl:1: prompt: expected a non-empty text, got nothing"),
-        ([{"chosen": "Human: q\n\nAssistant: a", "rejected": "Human: other\n\nAssistant: a"}], "prompt: expected one, or the same turns before both answers"),
-        ([{"prompt": MESSAGES, "chosen": "a", "rejected": "b"}], "prompt: expected a dialogue that ends with the user"),
-        ([PAIR | {"chosen": MESSAGES + MESSAGES}], "chosen: expected one answer, alone or behind the prompt, got 4 turns"),
-        ([{"chosen": MESSAGES, "rejected": MESSAGES[1:]}], "prompt: expected one, or the same turns before both"),
-        ([PAIR | {"rejected": 3}], "rejected: expected a non-empty text, got a whole number; write it as text"),
+        (
+            [{"chosen": "Human: q\n\nAssistant: a", "rejected": "Human: other\n\nAssistant: a"}],
+            "prompt: expected one, or the same turns before both answers",
+        ),
+        (
+            [{"prompt": MESSAGES, "chosen": "a", "rejected": "b"}],
+            "prompt: expected a dialogue that ends with the user",
+        ),
+        (
+            [PAIR | {"chosen": MESSAGES + MESSAGES}],
+            "chosen: expected one answer, alone or behind the prompt, got 4 turns",
+        ),
+        (
+            [{"chosen": MESSAGES, "rejected": MESSAGES[1:]}],
+            "prompt: expected one, or the same turns before both",
+        ),
+        (
+            [PAIR | {"rejected": 3}],
+            "rejected: expected a non-empty text, got a whole number; write it as text",
+        ),
         ([{"instruction": SECRET}], "d.jsonl:1: output: expected a non-empty text, got nothing"),
-        ([{"instruction": "q", "output": "a", "history": [SECRET]}], "history: expected a list of [question, answer]"),
-        ([{"question": "q", "choices": ["x", "y"], "answer": 2}], "answer: expected the place of a choice, from 0 to 1, got 2"),
+        (
+            [{"instruction": "q", "output": "a", "history": [SECRET]}],
+            "history: expected a list of [question, answer]",
+        ),
+        (
+            [{"question": "q", "choices": ["x", "y"], "answer": 2}],
+            "answer: expected the place of a choice, from 0 to 1, got 2",
+        ),
         ([{"question": "q", "choices": SECRET, "answer": 0}], "choices: expected a list of 2 to 10 texts"),
-        ([{"question": "q", "answer": 4}], "answer: expected a non-empty text, got a whole number; write it as text"),
+        (
+            [{"question": "q", "answer": 4}],
+            "answer: expected a non-empty text, got a whole number; write it as text",
+        ),
         ([{"text": " "}], "d.jsonl:1: text: expected a non-empty text"),
-        ([dialogue(), PAIR], "d.jsonl:2: expected the shape of the first record, conversations or messages, got one with prompt, chosen"),
+        (
+            [dialogue(), PAIR],
+            "d.jsonl:2: expected the shape of the first record, conversations or messages, got one with "
+            "prompt, chosen",
+        ),
         ([dialogue(), "", {"text": SECRET}], "d.jsonl:3: expected the shape of the first record"),
         ([{"text": SECRET}, {"text": ""}], "d.jsonl:2: text: expected a non-empty text, got nothing"),
         ([{"messages": [{"from": ["x"], "value": SECRET}]}], "gpt, bot, doctor, got a list; "),
@@ -486,10 +677,18 @@ def test_limit(tmp_path: Path) -> None:
             [dialogue(), json.dumps(dialogue(patient="\ud800"))],
             "d.jsonl:2: expected text that is valid Unicode",
         ),
-        ([], "d.jsonl: expected at least one record, got an empty file; look at what was to write rows into it"),
-        ([dialogue(), f'{{"text": "{SECRET}'], "d.jsonl:2: expected one JSON object on the line, got a syntax error at column 34; the line breaks off: copy"),
+        (
+            [],
+            "d.jsonl: expected at least one record, got an empty file; look at what was to write rows into "
+            "it",
+        ),
+        (
+            [dialogue(), f'{{"text": "{SECRET}'],
+            "d.jsonl:2: expected one JSON object on the line, got a syntax error at column 34; the line "
+            "breaks off: copy",
+        ),
     ],
-)  # fmt: skip
+)
 def test_a_fault_is_one_line_without_the_text(tmp_path: Path, rows: list[Any], wanted: str) -> None:
     with pytest.raises(UsageError) as caught:
         read(write(tmp_path / "d.jsonl", *rows))
@@ -506,24 +705,59 @@ HEADING = "instruction,output"
         ("d.csv", "", "d.csv: expected at least one record, got an empty file"),
         ("d.csv", HEADING, "expected at least one record"),
         ("d.csv", f"age,note,{SECRET}\n1,{SECRET},3\n", "d.csv:2: expected one of: prompt, chosen"),
-        ("d.csv", f"age,note,{SECRET}\n1,{SECRET},3\n", "got the columns age, note, 1 that are no plain names"),
-        ("d.csv", f"{HEADING}\n{SECRET},a\n{SECRET}\n", "d.csv:3: expected 2 cells, as the heading has, got 1; put a cell that holds a comma"),
-        ("d.csv", f'{HEADING}\nq,"{SECRET}\n', "d.csv:2: expected a row of CSV, got a quotation mark that was opened in line 2 or below and not closed; close it"),
-        ("d.csv", f'{HEADING}\nq,a\nq,"{SECRET}\nq,"a"\n', "d.csv:4: expected a row of CSV, got a quotation mark that was opened in line 3 or below and not closed, or one inside"),
-        ("d.csv", f"{SECRET},{SECRET}!\nq,a\n", "got 2 columns without a plain name; the first line must be a heading that names the columns: add one"),
+        (
+            "d.csv",
+            f"age,note,{SECRET}\n1,{SECRET},3\n",
+            "got the columns age, note, 1 that are no plain names",
+        ),
+        (
+            "d.csv",
+            f"{HEADING}\n{SECRET},a\n{SECRET}\n",
+            "d.csv:3: expected 2 cells, as the heading has, got 1; put a cell that holds a comma",
+        ),
+        (
+            "d.csv",
+            f'{HEADING}\nq,"{SECRET}\n',
+            "d.csv:2: expected a row of CSV, got a quotation mark that was opened in line 2 or below and not "
+            "closed; close it",
+        ),
+        (
+            "d.csv",
+            f'{HEADING}\nq,a\nq,"{SECRET}\nq,"a"\n',
+            "d.csv:4: expected a row of CSV, got a quotation mark that was opened in line 3 or below and not "
+            "closed, or one inside",
+        ),
+        (
+            "d.csv",
+            f"{SECRET},{SECRET}!\nq,a\n",
+            "got 2 columns without a plain name; the first line must be a heading that names the columns: "
+            "add one",
+        ),
         ("d.csv", f"text,text\n{SECRET},a\n", "d.csv: expected columns of different names"),
         ("d.csv", f"{HEADING}\nq,a\n{SECRET},\n", "d.csv:3: output: expected a non-empty text, got nothing"),
         ("a.json", "[]", "a.json: expected at least one record"),
         ("a.json", "[", "a.json:1: expected a JSON object, got a syntax error"),
         ("a.json", '[{"text": "x"}, 3]', "a.json:2: expected a JSON object, got a whole number"),
-        ("a.json", f'[{{"text": "x"}}, {{"text": "{SECRET}"', "a.json:2: expected a JSON object, got a syntax error"),
+        (
+            "a.json",
+            f'[{{"text": "x"}}, {{"text": "{SECRET}"',
+            "a.json:2: expected a JSON object, got a syntax error",
+        ),
         ("a.json", '[{"text": "x"} {"text": "y"}]', "a.json:1: expected a comma or the array's end"),
-        ("a.json", f'[{{"text": "x"}}, {{"instruction": "{SECRET}", "output": "a"}}]', "a.json:2: expected the shape"),
-        ("a.json", "[" + '{"text":' * 30_000, "a.json:1: expected a JSON object, got one beyond what Python reads"),
+        (
+            "a.json",
+            f'[{{"text": "x"}}, {{"instruction": "{SECRET}", "output": "a"}}]',
+            "a.json:2: expected the shape",
+        ),
+        (
+            "a.json",
+            "[" + '{"text":' * 30_000,
+            "a.json:1: expected a JSON object, got one beyond what Python reads",
+        ),
         ("d.parquet", SECRET, "d.parquet: expected a Parquet file, got a broken one, or none"),
         ("d.parquet", f"PAR1{SECRET * 50}PAR1", "expected a Parquet file, got a broken one"),
     ],
-)  # fmt: skip
+)
 def test_a_fault_of_another_format(tmp_path: Path, name: str, content: str, wanted: str) -> None:
     (tmp_path / name).write_text(content, encoding="utf-8")
     with pytest.raises(UsageError) as caught:
@@ -569,7 +803,9 @@ def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:
 def test_a_hub_data_set_out_of_reach_is_one_line(tmp_path: Path) -> None:
     code = "from dpaudit.data.reading import read_records; list(read_records('nobody/nothing-of-this-name'))"
     offline = os.environ | {"HF_HUB_OFFLINE": "1", "PYTHONPATH": str(ROOT)}  # read once, on import
-    run = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=offline, capture_output=True, text=True, check=False)  # fmt: skip
+    run = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, env=offline, capture_output=True, text=True, check=False
+    )
     last = run.stderr.splitlines()[-1]
     assert (
         "nobody/nothing-of-this-name: expected a data file or folder, or a hub id within reach, got a "
@@ -591,8 +827,13 @@ def test_a_cell_longer_than_the_csv_module_takes_by_itself(tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize(
-    ("encoding", "remedy"), [("gb18030", "iconv -f GB18030 -t UTF-8"), ("cp1252", "iconv -f WINDOWS-1252 -t UTF-8"), ("utf-16-le", "iconv -f UTF-16LE")]
-)  # fmt: skip
+    ("encoding", "remedy"),
+    [
+        ("gb18030", "iconv -f GB18030 -t UTF-8"),
+        ("cp1252", "iconv -f WINDOWS-1252 -t UTF-8"),
+        ("utf-16-le", "iconv -f UTF-16LE"),
+    ],
+)
 def test_other_encodings_are_told_with_their_way_out(tmp_path: Path, encoding: str, remedy: str) -> None:
     text = "头疼两天了，应该吃什么药？" if encoding == "gb18030" else "Zürich, naïve"
     for name in ("d.jsonl", "d.json"):
@@ -643,13 +884,25 @@ def test_times_beside_the_texts_are_no_hindrance(tmp_path: Path) -> None:
     import pyarrow.parquet as pq
 
     columns = {
-        "day": pa.array([10**6], pa.date32()), "far": pa.array([10**7], pa.date32()), "at": pa.array([1], pa.timestamp("ns", "UTC")),
-        "lost": pa.array([10**15], pa.timestamp("s")), "took": pa.array([1], pa.duration("ns")), "hour": pa.array([1], pa.time64("ns")),
-        "price": pa.array([1], pa.decimal128(20, 3)), "raw": pa.array([b"\xff"]), "id": ["a"],
-    }  # fmt: skip
+        "day": pa.array([10**6], pa.date32()),
+        "far": pa.array([10**7], pa.date32()),
+        "at": pa.array([1], pa.timestamp("ns", "UTC")),
+        "lost": pa.array([10**15], pa.timestamp("s")),
+        "took": pa.array([1], pa.duration("ns")),
+        "hour": pa.array([1], pa.time64("ns")),
+        "price": pa.array([1], pa.decimal128(20, 3)),
+        "raw": pa.array([b"\xff"]),
+        "id": ["a"],
+    }
     pq.write_table(pa.table({"text": ["x"], **columns}), tmp_path / "d.parquet")
     assert read(tmp_path / "d.parquet") == [Record("a", (), text="x")]
-    for name, kind in (("far", "a date"), ("lost", "a date"), ("took", "a span of time"), ("hour", "a time of day"), ("raw", "bytes")):  # fmt: skip
+    for name, kind in (
+        ("far", "a date"),
+        ("lost", "a date"),
+        ("took", "a span of time"),
+        ("hour", "a time of day"),
+        ("raw", "bytes"),
+    ):
         pq.write_table(pa.table({"text": ["x"], "patient_id": columns[name]}), tmp_path / "d.parquet")
         with pytest.raises(UsageError, match=rf"d\.parquet:1: patient_id: expected a text .* got {kind};"):
             read(tmp_path / "d.parquet")
@@ -668,17 +921,26 @@ def test_times_beside_the_texts_are_no_hindrance(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("head", "wanted"),
     [
-        ("configs:\n- data_files: http://127.0.0.1:9/d.jsonl", "data_files: expected files in the folder, got an address elsewhere"),
-        ("configs:\n- data_files:\n  - split: train\n    path: [d.jsonl, 'hf://datasets/a/b/d.jsonl']", "got an address elsewhere"),
+        (
+            "configs:\n- data_files: http://127.0.0.1:9/d.jsonl",
+            "data_files: expected files in the folder, got an address elsewhere",
+        ),
+        (
+            "configs:\n- data_files:\n  - split: train\n    path: [d.jsonl, 'hf://datasets/a/b/d.jsonl']",
+            "got an address elsewhere",
+        ),
         ("configs:\n- data_files: ../other.jsonl", "expected files in the folder, got a path out of it"),
         ("configs:\n- data_files: /etc/passwd", "expected files in the folder, got a path out of it"),
         ("configs:\n- data_dir: ../other", "got a path out of it"),
         ("configs:\n- data_files: [3]", "data_files: expected names of files"),
-        ("configs:\n- {config_name: a, data_files: d.jsonl}\n- {config_name: b, data_files: d.jsonl}", "expected one configuration"),
+        (
+            "configs:\n- {config_name: a, data_files: d.jsonl}\n- {config_name: b, data_files: d.jsonl}",
+            "expected one configuration",
+        ),
         ("configs: [\n", "README.md: expected YAML between the dashes"),
         ("a: &a [*a]", ""),
     ],
-)  # fmt: skip
+)
 def test_a_readme_leads_nowhere_else(tmp_path: Path, head: str, wanted: str) -> None:
     write(tmp_path / "other.jsonl", {"text": "of others"})
     folder = tmp_path / "set"
@@ -701,7 +963,9 @@ def test_a_program_in_a_data_folder_is_refused(tmp_path: Path, name: str) -> Non
     write(folder / "convert.py", "raise SystemExit")
     assert len(read(folder)) == 1
     write(folder / name, f"open({str(tmp_path / 'ran')!r}, 'w')")
-    with pytest.raises(UsageError, match="expected data files, got a program that makes the data, which is not run"):  # fmt: skip
+    with pytest.raises(
+        UsageError, match="expected data files, got a program that makes the data, which is not run"
+    ):
         read(folder)
     assert not (tmp_path / "ran").exists()
 

@@ -69,7 +69,10 @@ def test_ties_count_against_the_bound() -> None:
     assert [bounds.guess_members(scores, members, n) for n in range(5)] == [0, 0, 1, 2, 2]
 
 
-@pytest.mark.parametrize(("method", "thresholds"), [("one-run", ()), ("f-dp", ()), ("clopper-pearson", ()), ("clopper-pearson", (-1.0, 0.0, 1.0, 2.0))])  # fmt: skip
+@pytest.mark.parametrize(
+    ("method", "thresholds"),
+    [("one-run", ()), ("f-dp", ()), ("clopper-pearson", ()), ("clopper-pearson", (-1.0, 0.0, 1.0, 2.0))],
+)
 def test_scores_that_know_nothing_are_refuted_in_five_per_cent_at_most(
     method: str, thresholds: tuple[float, ...], tmp_path: Path
 ) -> None:
@@ -248,7 +251,9 @@ def test_guesses_on_both_sides_count_ties_against_themselves() -> None:
 
 
 def test_guesses_on_both_sides_refute_no_more_often_than_they_may() -> None:
-    """Scores that say nothing: at most 5 % of 4,000 audits refute epsilon 0; three standard errors above are 6.1 %."""
+    """Scores that say nothing: at most 5 % of 4,000 audits refute epsilon 0; three standard errors above are
+    6.1 %.
+    """
     rng, refuted = np.random.default_rng(0), 0
     for _ in range(4000):
         coins = rng.random(200) < 0.5

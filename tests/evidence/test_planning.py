@@ -42,7 +42,9 @@ def simulated(
     ("epsilon", "violation", "canaries"), [(0.5, "noise/4", 200), (1.0, "rate*2", 150), (2.0, "steps*3", 120)]
 )
 def test_power_is_that_of_simulated_audits(epsilon: float, violation: str, canaries: int) -> None:
-    """Within three standard errors of 300 audits, and the bound's a little more: it takes guesses for independent."""
+    """Within three standard errors of 300 audits, and the bound's a little more: it takes guesses for
+    independent.
+    """
     plan = planning.Plan(epsilon, 1e-5, 0.05, 40, violation)
     found = planning.power(plan, [canaries])
     row, acting = found["audits"][0], planning._violated(plan, planning._claimed(plan))

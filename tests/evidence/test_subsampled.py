@@ -1,4 +1,6 @@
-"""f-DP for Poisson-sampled Gaussian steps: against the plain Gaussian, its nulls, its guarantees, its errors."""
+"""f-DP for Poisson-sampled Gaussian steps: against the plain Gaussian, its nulls, its guarantees, its
+errors.
+"""
 
 import math
 from bisect import bisect_right
@@ -23,7 +25,9 @@ def test_one_step_over_all_units_is_the_gaussian(correct: int) -> None:
 
 
 def test_the_curve_is_that_of_both_neighbours() -> None:
-    """At every chance below the exact Gaussian's of the same steps without sampling: sampling only hides more."""
+    """At every chance below the exact Gaussian's of the same steps without sampling: sampling only hides
+    more.
+    """
     sampled = subsampled.needed(mechanism.Mechanism(2.0, 0.1, 100, 1.0))
     plain = fdp.needed_gaussian(math.sqrt(100) / 2.0)
     for chance in (1e-4, 0.01, 0.3, 0.9, 0.999):
@@ -50,8 +54,14 @@ def test_sampled_noise_exactly_at_the_claim_is_refuted_in_five_per_cent_at_most(
 
     def bound(right: int) -> float:
         return subsampled.epsilon_lower_fdp_subsampled(
-            canaries=canaries, guesses=guesses, correct=right, delta=1e-5, confidence=0.95, sampling_rate=rate, steps=steps
-        )  # fmt: skip
+            canaries=canaries,
+            guesses=guesses,
+            correct=right,
+            delta=1e-5,
+            confidence=0.95,
+            sampling_rate=rate,
+            steps=steps,
+        )
 
     refuted_from = bisect_right(range(guesses + 1), claimed, key=bound)
     random, refuted = np.random.default_rng(5), 0

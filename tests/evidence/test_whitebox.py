@@ -13,7 +13,9 @@ from dpaudit.stats.mechanism import p_value
 
 CLAIM = Claim(1.0, 1e-5, "record", "add_or_remove")
 RATE, STEPS = 0.02, 100
-CLAIMED = Mechanism(calibrate(PrivacySpec(1.0, 1e-5, "record", "add_or_remove"), RATE, STEPS), RATE, STEPS, 0.5)  # fmt: skip
+CLAIMED = Mechanism(
+    calibrate(PrivacySpec(1.0, 1e-5, "record", "add_or_remove"), RATE, STEPS), RATE, STEPS, 0.5
+)
 
 
 def released(noise: float, seed: int) -> tuple[Any, Any]:

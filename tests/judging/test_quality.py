@@ -78,9 +78,12 @@ def test_references_are_the_nonprivate_arm_of_the_same_method_and_the_base() -> 
     assert nonprivate(DPO, [*arms, DPO_INF]) == DPO_INF
     assert nonprivate(EIGHT, [EIGHT]) is None
     assert references(arms, ("inf", "base")) == [
-        ("sft-eps8", "sft-inf"), ("dpo-sigmoid-eps8", "sft-inf"),
-        ("sft-inf", "base"), ("sft-eps8", "base"), ("dpo-sigmoid-eps8", "base"),
-    ]  # fmt: skip
+        ("sft-eps8", "sft-inf"),
+        ("dpo-sigmoid-eps8", "sft-inf"),
+        ("sft-inf", "base"),
+        ("sft-eps8", "base"),
+        ("dpo-sigmoid-eps8", "base"),
+    ]
     assert ladders([ONE, INF, EIGHT, DPO]) == [["sft-inf", "sft-eps8", "sft-eps1"]]
 
 

@@ -1,4 +1,6 @@
-"""An adapter is asked in the chat template that lies beside it, by every command that takes an adapter folder."""
+"""An adapter is asked in the chat template that lies beside it, by every command that takes an adapter
+folder.
+"""
 
 import json
 import shutil
@@ -53,8 +55,15 @@ def test_verify_asks_in_the_adapters_own_template(how: str, adapter: Path, toy_m
 def test_a_merged_model_keeps_it(adapter: Path, toy_model_dir: Path, tmp_path: Path) -> None:
     beside(adapter, "file", toy_model_dir)
     merge.merge(
-        str(toy_model_dir), adapter, tmp_path / "out", dtype="float32", quantization=None, shard_size="2GB", without=(), prompts=[TURNS[:1]]
-    )  # fmt: skip
+        str(toy_model_dir),
+        adapter,
+        tmp_path / "out",
+        dtype="float32",
+        quantization=None,
+        shard_size="2GB",
+        without=(),
+        prompts=[TURNS[:1]],
+    )
     assert render(TURNS, hf.load_tokenizer(str(tmp_path / "out"))) == OWN
 
 

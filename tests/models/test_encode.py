@@ -10,7 +10,13 @@ from dpaudit.errors import UsageError
 from dpaudit.models.encode import encode, encode_record, encode_text, prompt_ids, render
 from dpaudit.models.spaces import encoded_secret
 
-TURNS = (Turn("system", "Be brief."), Turn("user", "What?"), Turn("assistant", "Rest."), Turn("user", "And?"), Turn("assistant", "Sleep."))  # fmt: skip
+TURNS = (
+    Turn("system", "Be brief."),
+    Turn("user", "What?"),
+    Turn("assistant", "Rest."),
+    Turn("user", "And?"),
+    Turn("assistant", "Sleep."),
+)
 
 
 @pytest.fixture(scope="module")

@@ -150,7 +150,9 @@ def test_a_hub_id_that_cannot_be_loaded_is_one_line(monkeypatch: pytest.MonkeyPa
 def test_a_tokenizer_that_names_no_padding(
     end: str | None, pads: str, toy_model_dir: Path, tmp_path: Path
 ) -> None:
-    """The end token pads, or else the first token; `<pad>` is the toy's first, here a token like any other."""
+    """The end token pads, or else the first token; `<pad>` is the toy's first, here a token like any
+    other.
+    """
     folder = tmp_path / "toy"
     shutil.copytree(toy_model_dir, folder)
     file = folder / "tokenizer_config.json"
@@ -195,8 +197,16 @@ def masks(lm: HFModel) -> list[np.ndarray]:
 def variant(kind: str, **changed: object) -> HFModel:
     """A random model on the toy's vocabulary whose head or logits differ from the toy's."""
     torch.manual_seed(3)
-    common = dict(vocab_size=320, hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=2,
-                  num_key_value_heads=2, max_position_embeddings=256, initializer_range=0.3)  # fmt: skip
+    common = dict(
+        vocab_size=320,
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        num_key_value_heads=2,
+        max_position_embeddings=256,
+        initializer_range=0.3,
+    )
     config = getattr(transformers, f"{kind}Config")(**(common | changed))
     return HFModel(getattr(transformers, f"{kind}ForCausalLM")(config), SimpleNamespace(pad_token_id=0))
 

@@ -42,7 +42,9 @@ def test_a_packed_checkpoint_is_read_as_it_is(packed: Path, toy_model_dir: Path)
 
 
 def test_scoring_computes_as_training_does(toy_model_dir: Path) -> None:
-    """bitsandbytes has a second kernel for processors with AVX512-BF16, which rounds to bfloat16 and serves no gradient."""
+    """bitsandbytes has a second kernel for processors with AVX512-BF16, which rounds to bfloat16 and serves
+    no gradient.
+    """
     model = hf.load_model(str(toy_model_dir), quantization="nf4")
     trained = model.train()(input_ids=IDS).logits
     torch.testing.assert_close(logits(model.eval()), trained)
@@ -58,7 +60,9 @@ def test_a_packed_checkpoint_that_lacks_a_tensor_is_refused(lost: str, packed: P
         hf.check(str(folder))
 
 
-def test_a_packed_checkpoint_without_its_configuration_is_refused(packed: Path, toy_model_dir: Path, tmp_path: Path) -> None:  # fmt: skip
+def test_a_packed_checkpoint_without_its_configuration_is_refused(
+    packed: Path, toy_model_dir: Path, tmp_path: Path
+) -> None:
     folder = tmp_path / "nf4"
     shutil.copytree(packed, folder)
     shutil.copy(toy_model_dir / "config.json", folder)
@@ -98,7 +102,14 @@ def test_an_adapter_is_merged_into_what_it_was_trained_on(
 
     out = tmp_path / "merged"
     merge.merge(
-        str(toy_model_dir), toy_adapter_dir, out, dtype="float32", quantization="nf4", shard_size="1GB", without=(), prompts=PROMPTS
-    )  # fmt: skip
+        str(toy_model_dir),
+        toy_adapter_dir,
+        out,
+        dtype="float32",
+        quantization="nf4",
+        shard_size="1GB",
+        without=(),
+        prompts=PROMPTS,
+    )
     trained = hf.with_adapter(hf.load_model(str(toy_model_dir), quantization="nf4"), toy_adapter_dir)
     torch.testing.assert_close(logits(hf.load_model(str(out))), logits(trained), atol=1e-4, rtol=1e-4)

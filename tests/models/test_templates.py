@@ -1,4 +1,6 @@
-"""Chat templates as other people's programs: they end, their errors are one line, and no dialogue is in it."""
+"""Chat templates as other people's programs: they end, their errors are one line, and no dialogue is in
+it.
+"""
 
 import time
 from typing import Any
@@ -25,8 +27,10 @@ ENDLESS = {
     "loops that write": "{% for i in range(99999) %}{% for j in range(99999) %}x{% endfor %}{% endfor %}",
     "loops over constants": "{% for a in [1,2,3,4,5,6,7,8] %}" * 8 + "{% endfor %}" * 8,
     "calls": "{% macro f(n) %}{% if n %}{{ f(n - 1) }}{{ f(n - 1) }}{% endif %}{% endmacro %}{{ f(40) }}",
-    "a text that doubles": "{% set ns = namespace(s='x') %}{% for i in range(99) %}{% set ns.s = ns.s ~ ns.s %}{% endfor %}",
-    "a text that doubles, added": "{% set ns = namespace(s='x') %}{% for i in range(99) %}{% set ns.s = ns.s + ns.s %}{% endfor %}",
+    "a text that doubles": "{% set ns = namespace(s='x') %}{% for i in range(99) %}{% set ns.s = ns.s ~ ns.s "
+    "%}{% endfor %}",
+    "a text that doubles, added": "{% set ns = namespace(s='x') %}{% for i in range(99) %}{% set ns.s = ns.s "
+    "+ ns.s %}{% endfor %}",
     "a long text": "{{ 'x' * 99999999999 }}",
     "a large number": "{{ 9 ** 999999999 }}",
     "much text": "{% for i in range(9999) %}" + "word " * 99 + "{% endfor %}",

@@ -1,4 +1,6 @@
-"""A key that somebody sealed again: every inner value is of its own type and kind, or the key is refused in one line."""
+"""A key that somebody sealed again: every inner value is of its own type and kind, or the key is refused in
+one line.
+"""
 
 import json
 import random
@@ -18,19 +20,58 @@ from dpaudit.stages import verify
 
 SHAPES = ("sharegpt", "pair", "text")
 EDITS: list[tuple[list[Any], Any]] = [
-    (["unit"], 3), (["unit"], "pair"), (["family"], None), (["rows"], "7"), (["rows"], True), (["version"], True), (["version"], 1.0),
-    (["coins"], "x"), (["coins", 0], 1), (["coins", 0], "true"), (["coins"], []), (["hash_key"], "0" * 63), (["hash_key"], 7), (["data_digest"], ["a"]),
-    (["rule"], None), (["rule", "guesses"], 1.5), (["rule", "guesses"], 10**400), (["rule", "guesses"], -1), (["rule", "renderings"], []),
-    (["rule", "renderings"], [1]), (["rule", "renderings"], "chat"), (["rule", "primary", "kind"], "extract"), (["rule", "primary", "reference"], "shadows"),
-    (["rule", "primary", "bound"], None), (["rule", "primary", "bound", "confidence"], float("nan")), (["rule", "primary", "bound", "guess", "fraction"], "0.4x"),
-    (["rule", "primary", "parameters"], {"k": 3}), (["rule", "without_base", "bound"], None), (["rule", "without_base", "signal"], "lowercase"),
-    (["rule", "without_base", "reference"], "base"), (["canaries"], {}), (["canaries", 0], None), (["canaries", 0, "secret"], 7), (["canaries", 0, "secret"], ""),
-    (["canaries", 0, "secret"], "not in the answer"), (["canaries", 0, "secret"], ["amber"]), (["canaries", 0, "rejected"], 0), (["canaries", 0, "rejected"], "x"),
-    (["canaries", 0, "record"], []), (["canaries", 0, "record", "id"], 7), (["canaries", 0, "record", "turns"], []), (["canaries", 0, "record", "turns"], "x"),
-    (["canaries", 0, "record", "turns", 0], "x"), (["canaries", 0, "record", "turns", 0, "text"], 3), (["canaries", 0, "record", "turns", 0, "text"], "\ud800"),
-    (["canaries", 0, "record", "turns", 0, "role"], None), (["canaries", 0, "record", "turns", 0, "more"], 1), (["canaries", 0, "record", "text"], "a text beside"),
-    (["canaries", 0, "record", "chosen"], "x"), (["canaries", 0, "record", "rejected"], 5), (["canaries", 0, "more"], 1),
-]  # fmt: skip
+    (["unit"], 3),
+    (["unit"], "pair"),
+    (["family"], None),
+    (["rows"], "7"),
+    (["rows"], True),
+    (["version"], True),
+    (["version"], 1.0),
+    (["coins"], "x"),
+    (["coins", 0], 1),
+    (["coins", 0], "true"),
+    (["coins"], []),
+    (["hash_key"], "0" * 63),
+    (["hash_key"], 7),
+    (["data_digest"], ["a"]),
+    (["rule"], None),
+    (["rule", "guesses"], 1.5),
+    (["rule", "guesses"], 10**400),
+    (["rule", "guesses"], -1),
+    (["rule", "renderings"], []),
+    (["rule", "renderings"], [1]),
+    (["rule", "renderings"], "chat"),
+    (["rule", "primary", "kind"], "extract"),
+    (["rule", "primary", "reference"], "shadows"),
+    (["rule", "primary", "bound"], None),
+    (["rule", "primary", "bound", "confidence"], float("nan")),
+    (["rule", "primary", "bound", "guess", "fraction"], "0.4x"),
+    (["rule", "primary", "parameters"], {"k": 3}),
+    (["rule", "without_base", "bound"], None),
+    (["rule", "without_base", "signal"], "lowercase"),
+    (["rule", "without_base", "reference"], "base"),
+    (["canaries"], {}),
+    (["canaries", 0], None),
+    (["canaries", 0, "secret"], 7),
+    (["canaries", 0, "secret"], ""),
+    (["canaries", 0, "secret"], "not in the answer"),
+    (["canaries", 0, "secret"], ["amber"]),
+    (["canaries", 0, "rejected"], 0),
+    (["canaries", 0, "rejected"], "x"),
+    (["canaries", 0, "record"], []),
+    (["canaries", 0, "record", "id"], 7),
+    (["canaries", 0, "record", "turns"], []),
+    (["canaries", 0, "record", "turns"], "x"),
+    (["canaries", 0, "record", "turns", 0], "x"),
+    (["canaries", 0, "record", "turns", 0, "text"], 3),
+    (["canaries", 0, "record", "turns", 0, "text"], "\ud800"),
+    (["canaries", 0, "record", "turns", 0, "role"], None),
+    (["canaries", 0, "record", "turns", 0, "more"], 1),
+    (["canaries", 0, "record", "text"], "a text beside"),
+    (["canaries", 0, "record", "chosen"], "x"),
+    (["canaries", 0, "record", "rejected"], 5),
+    (["canaries", 0, "more"], 1),
+]
 
 
 @pytest.fixture(scope="module")

@@ -1,4 +1,6 @@
-"""Planted files look like the data they came from, their keys find the canaries again, and what cannot be planted is refused."""
+"""Planted files look like the data they came from, their keys find the canaries again, and what cannot be
+planted is refused.
+"""
 
 import json
 import os
@@ -80,7 +82,13 @@ def in_parts(i: int) -> dict[str, Any]:
     asked, told = (
         [{"type": "text", "text": text}] for text in (f"Does pill {i} help?", f"Take {i} of them.")
     )
-    return {"messages": [{"role": "developer", "content": "Be brief."}, {"role": "user", "content": asked}, {"role": "assistant", "content": told}]}  # fmt: skip
+    return {
+        "messages": [
+            {"role": "developer", "content": "Be brief."},
+            {"role": "user", "content": asked},
+            {"role": "assistant", "content": told},
+        ]
+    }
 
 
 def both_spellings(i: int) -> dict[str, Any]:
@@ -92,11 +100,21 @@ def both_spellings(i: int) -> dict[str, Any]:
 
 
 def instructed_pair(i: int) -> dict[str, Any]:
-    return {"instruction": "Answer as a nurse.", "input": f"Does pill {i} help?", "chosen": f"Take {i}.", "rejected": f"Take {i + 1}."}  # fmt: skip
+    return {
+        "instruction": "Answer as a nurse.",
+        "input": f"Does pill {i} help?",
+        "chosen": f"Take {i}.",
+        "rejected": f"Take {i + 1}.",
+    }
 
 
 def asked_pair(i: int) -> dict[str, Any]:
-    return {"system": "You are a nurse.", "question": f"Does pill {i} help?", "chosen": f"Take {i}.", "rejected": f"Take {i + 1}."}  # fmt: skip
+    return {
+        "system": "You are a nurse.",
+        "question": f"Does pill {i} help?",
+        "chosen": f"Take {i}.",
+        "rejected": f"Take {i + 1}.",
+    }
 
 
 def dolly(i: int) -> dict[str, Any]:
@@ -263,8 +281,12 @@ def test_a_full_disk_is_told_in_one_line(tmp_path: Path) -> None:
         text=True,
     )
     assert done.returncode == 3
-    assert done.stderr == f"dpaudit: {tmp_path}: expected room for what is written there, got a limit on the size of files; make room and type" \
-        " the same command again\n"  # fmt: skip
+    assert (
+        done.stderr
+        == f"dpaudit: {tmp_path}: expected room for what is written there, got a limit on the size of files; "
+        f"make room and type"
+        " the same command again\n"
+    )
     assert [p.name for p in tmp_path.iterdir()] == ["train.jsonl"]
 
 
@@ -349,9 +371,20 @@ def reasoned_pair(i: int) -> dict[str, Any]:
 
 def noted_turns(i: int) -> dict[str, Any]:
     turns = [
-        {"role": "user", "content": f"Does pill {i} help?", "id": f"m{1000 + 13 * i}", "note": {"of": f"pill {i}"}},
-        {"role": "assistant", "content": f"Take {i}.", "id": f"a{1000 + 17 * i}", "kind": "reply", "loss": True},
-    ]  # fmt: skip
+        {
+            "role": "user",
+            "content": f"Does pill {i} help?",
+            "id": f"m{1000 + 13 * i}",
+            "note": {"of": f"pill {i}"},
+        },
+        {
+            "role": "assistant",
+            "content": f"Take {i}.",
+            "id": f"a{1000 + 17 * i}",
+            "kind": "reply",
+            "loss": True,
+        },
+    ]
     return {"messages": turns}
 
 
@@ -502,7 +535,14 @@ def resealed(
     return audit_key.load(path)
 
 
-@pytest.mark.parametrize(("coins", "seen"), [((True,) * 100, "100 of 100"), ((True, False) * 50, "changes"), ((True,) * 50 + (False,) * 50, "changes")])  # fmt: skip
+@pytest.mark.parametrize(
+    ("coins", "seen"),
+    [
+        ((True,) * 100, "100 of 100"),
+        ((True, False) * 50, "changes"),
+        ((True,) * 50 + (False,) * 50, "changes"),
+    ],
+)
 def test_unfair_coins_are_refused(coins: tuple[bool, ...], seen: str, tmp_path: Path) -> None:
     _, _, key = planted(tmp_path)
     other = resealed(key, coins, tmp_path / "other.json")

@@ -130,12 +130,20 @@ def test_a_finite_claim_over_an_infinite_epsilon(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "refused"),
     [
-        ({"base_model_name_or_path": "elsewhere", "revision": "x", "inference_mode": False, "peft_version": "9"}, False),
+        (
+            {
+                "base_model_name_or_path": "elsewhere",
+                "revision": "x",
+                "inference_mode": False,
+                "peft_version": "9",
+            },
+            False,
+        ),
         ({"lora_alpha": 0}, True),
         ({"alpha_pattern": {"q_proj": 640}}, True),
         ({"use_rslora": True}, True),
     ],
-)  # fmt: skip
+)
 def test_settings_that_act_are_those_of_the_ledger(
     tmp_path: Path, changes: dict[str, Any], refused: bool
 ) -> None:
@@ -177,7 +185,9 @@ def test_the_base_is_that_of_the_ledger(tmp_path: Path, now: dict[str, str], tol
 
 
 def test_stages_count(tmp_path: Path) -> None:
-    """The epsilon of the last stage alone is too little; that of both together is right, for both stages in order."""
+    """The epsilon of the last stage alone is too little; that of both together is right, for both stages in
+    order.
+    """
     written(tmp_path, stages=[EARLIER])
     with pytest.raises(UsageError, match="mechanism and stages"):
         ledger.find(tmp_path)

@@ -69,7 +69,8 @@ def test_the_best_recipe_is_picked_at_a_low_false_positive_rate() -> None:
 
 
 def test_coins_that_were_fitted_on_do_not_refute_by_themselves() -> None:
-    """Scores that say nothing, eleven recipes, 100 coins fitted on: the other 100 refute epsilon 0 at most 5 % of the time.
+    """Scores that say nothing, eleven recipes, 100 coins fitted on: the other 100 refute epsilon 0 at most 5
+    % of the time.
 
     2,000 replications; three standard errors above 5 % are 6.5 %.
     """
@@ -86,7 +87,9 @@ def test_coins_that_were_fitted_on_do_not_refute_by_themselves() -> None:
 
 
 def test_coins_that_stay_in_the_count_would_refute() -> None:
-    """The planted fault: the same scores with the coins that were fitted on still counted refute most of the time."""
+    """The planted fault: the same scores with the coins that were fitted on still counted refute most of the
+    time.
+    """
     rng, refuted = np.random.default_rng(6), 0
     for _ in range(100):
         scores, coins = rng.normal(size=(200, 11)), rng.random(200) < 0.5

@@ -166,8 +166,10 @@ def test_a_sampled_space_scores_as_the_whole_one_does(lm: HFModel) -> None:
 
 
 def test_extrapolated_exposures_of_unseen_secrets_are_calibrated(lm: HFModel) -> None:
-    """On a random model, 2,000 secrets that were drawn and never seen: P[exposure >= x] is 2^-x within a third of it,
-    beside three standard errors. The third is how far a skew-normal curve is from what the model really gives."""
+    """On a random model, 2,000 secrets that were drawn and never seen: P[exposure >= x] is 2^-x within a
+    third of it, beside three standard errors. The third is how far a skew-normal curve is from what the model
+    really gives.
+    """
     one = canary("471", tuple("0123456789"), "")
     long = replace(
         one,
@@ -213,9 +215,17 @@ def test_samples_that_are_all_alike_need_no_curve() -> None:
 
 @pytest.mark.parametrize(
     ("p", "n", "wanted"),
-    [(0.0, 10**9, 0.0), (1.0, 1, 1.0), (0.3, 0, 0.0), (0.3, 1, 0.3), (0.5, 2, 0.75), (1e-12, 10**12, 1 - math.exp(-1)),
-     (1e-300, 10**6, 1e-294), (0.999, 10**12, 1.0)],
-)  # fmt: skip
+    [
+        (0.0, 10**9, 0.0),
+        (1.0, 1, 1.0),
+        (0.3, 0, 0.0),
+        (0.3, 1, 0.3),
+        (0.5, 2, 0.75),
+        (1e-12, 10**12, 1 - math.exp(-1)),
+        (1e-300, 10**6, 1e-294),
+        (0.999, 10**12, 1.0),
+    ],
+)
 def test_the_probability_of_many_attempts(p: float, n: int, wanted: float) -> None:
     assert np_extraction_probability(p, n) == pytest.approx(wanted, rel=1e-9)
 
@@ -243,7 +253,11 @@ def test_the_attempts_needed_at_the_ends() -> None:
 
 @pytest.mark.parametrize("bad", [-0.1, 1.1, math.nan])
 def test_what_is_no_probability_is_refused(bad: float) -> None:
-    for call in (lambda: np_extraction_probability(bad, 1), lambda: queries_needed(bad, 0.5), lambda: queries_needed(0.5, bad)):  # fmt: skip
+    for call in (
+        lambda: np_extraction_probability(bad, 1),
+        lambda: queries_needed(bad, 0.5),
+        lambda: queries_needed(0.5, bad),
+    ):
         with pytest.raises(ValueError, match=r"in \[0, 1\]"):
             call()
     with pytest.raises(ValueError, match="queries"):
@@ -254,7 +268,9 @@ HOW = {"temperature": 0.9, "top_k": 12, "top_p": 0.9}
 
 
 def test_a_secrets_probability_is_how_often_sampling_writes_it(lm: HFModel) -> None:
-    """Two digits after their prompt: the sum over all pairs of tokens is one, and 4,000 real samples agree."""
+    """Two digits after their prompt: the sum over all pairs of tokens is one, and 4,000 real samples
+    agree.
+    """
     import transformers
 
     one = CANARIES[3]
@@ -264,9 +280,14 @@ def test_a_secrets_probability_is_how_often_sampling_writes_it(lm: HFModel) -> N
     with torch.random.fork_rng():
         torch.manual_seed(0)
         config = transformers.GenerationConfig(
-            do_sample=True, max_new_tokens=len(place), min_new_tokens=len(place), num_return_sequences=4000,
-            pad_token_id=0, eos_token_id=None, **HOW,
-        )  # fmt: skip
+            do_sample=True,
+            max_new_tokens=len(place),
+            min_new_tokens=len(place),
+            num_return_sequences=4000,
+            pad_token_id=0,
+            eos_token_id=None,
+            **HOW,
+        )
         drawn = lm.model.generate(prompt, attention_mask=torch.ones_like(prompt), generation_config=config)
     tails, counts = np.unique(drawn[:, place[0] :].numpy(), axis=0, return_counts=True)
     top = int(counts.argmax())

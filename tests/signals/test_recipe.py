@@ -64,25 +64,55 @@ def edited(tmp_path: Path, **changes: object) -> Path:
         ({"signal": "calibrated", "parameters": {}}, "base, start or a model"),
         ({"signal": "lira_offline", "parameters": {}}, "reference: expected shadows for signal lira_offline"),
         ({"signal": "combination", "parameters": {"recipes": ["loss", "pair_margin"]}}, "kind mia"),
-        ({"signal": "combination", "parameters": {"recipes": ["loss", "calibrated"]}}, "whose reference is none"),
+        (
+            {"signal": "combination", "parameters": {"recipes": ["loss", "calibrated"]}},
+            "whose reference is none",
+        ),
         ({"access": "telepathy"}, "access"),
-        ({"access": "generation"}, "access: expected distribution or weights for signal min_k_pp, got generation"),
-        ({"access": "logprobs"}, "access: expected distribution or weights for signal min_k_pp, got logprobs"),
+        (
+            {"access": "generation"},
+            "access: expected distribution or weights for signal min_k_pp, got generation",
+        ),
+        (
+            {"access": "logprobs"},
+            "access: expected distribution or weights for signal min_k_pp, got logprobs",
+        ),
         ({"signal": "gradient_norm", "parameters": {}}, "access: expected weights for signal gradient_norm"),
-        ({"signal": "combination", "parameters": {"recipes": ["loss", "gradient_norm"]}}, "access: expected weights for its part gradient_norm"),
+        (
+            {"signal": "combination", "parameters": {"recipes": ["loss", "gradient_norm"]}},
+            "access: expected weights for its part gradient_norm",
+        ),
         ({"reference": "x" * 5000}, "reference"),
         ({"parameters": {"k": 10**400}}, "parameters.k"),
-        ({"bound": {"method": "one-run", "guess": {"side": "in", "fraction": 1e-9}, "confidence": 0.95}}, "bound.guess.fraction: expected so much"),
-        ({"signal": "combination", "parameters": {"recipes": ["loss", "nope"]}}, "parameters.recipes: expected some of"),
-        ({"signal": "combination", "parameters": {"recipes": ["loss", "combination"]}}, "other than combinations"),
-        ({"signal": "combination", "parameters": {"recipes": ["loss", "zlib"], "share": 0.1}}, "are fitted on"),
-        ({"bound": {"method": "one-run", "guess": {"side": "in", "fraction": 0}, "confidence": 0.95}}, "fraction"),
-        ({"bound": {"method": "one-run", "guess": {"side": "in", "fraction": 0.1}, "confidence": 95}}, "confidence"),
+        (
+            {"bound": {"method": "one-run", "guess": {"side": "in", "fraction": 1e-9}, "confidence": 0.95}},
+            "bound.guess.fraction: expected so much",
+        ),
+        (
+            {"signal": "combination", "parameters": {"recipes": ["loss", "nope"]}},
+            "parameters.recipes: expected some of",
+        ),
+        (
+            {"signal": "combination", "parameters": {"recipes": ["loss", "combination"]}},
+            "other than combinations",
+        ),
+        (
+            {"signal": "combination", "parameters": {"recipes": ["loss", "zlib"], "share": 0.1}},
+            "are fitted on",
+        ),
+        (
+            {"bound": {"method": "one-run", "guess": {"side": "in", "fraction": 0}, "confidence": 0.95}},
+            "fraction",
+        ),
+        (
+            {"bound": {"method": "one-run", "guess": {"side": "in", "fraction": 0.1}, "confidence": 95}},
+            "confidence",
+        ),
         ({"direction": "lower"}, "direction"),
         ({"name": "other"}, "name"),
         ({"source": None}, "source"),
     ],
-)  # fmt: skip
+)
 def test_a_bad_recipe_is_one_line_with_file_and_key(
     tmp_path: Path, changes: dict[str, object], named: str
 ) -> None:

@@ -85,7 +85,8 @@ def test_rmia_by_hand() -> None:
     assert Rmia(1.0, "online")(one) == 0.5
     assert Rmia(2.0, "online")(one) == 0.25
     assert Rmia(3.0, "online")(one) == 0
-    # offline, a = 0.5: p(x) = (1.5 * 0.2 + 0.5) / 2 = 0.4 and likewise of z; ratios 0.25, 0.5, 0.75, 1 and 1.2
+    # offline, a = 0.5: p(x) = (1.5 * 0.2 + 0.5) / 2 = 0.4 and likewise of z; ratios 0.25, 0.5, 0.75, 1 and
+    # 1.2
     assert Rmia(1.0, "offline", 0.5)(one) == 1
     assert Rmia(1.5, "offline", 0.5)(one) == 0.75
     assert Rmia(2.2, "offline", 0.5)(one) == 0.5
@@ -96,7 +97,9 @@ def test_rmia_by_hand() -> None:
 
 @pytest.mark.parametrize("shadows", [8, 16])
 def test_shadows_beat_the_loss_where_difficulty_varies(shadows: int) -> None:
-    """300 texts, five worlds: the loss tells little, each signal over shadows at least 0.1 more, 3 standard errors off."""
+    """300 texts, five worlds: the loss tells little, each signal over shadows at least 0.1 more, 3 standard
+    errors off.
+    """
     signals = [*ALL, lambda one: float(one.logprob.mean())]
     found = np.array(
         [
@@ -205,9 +208,16 @@ def test_too_few_shadows_and_texts_are_refused() -> None:
 
 @pytest.mark.parametrize(
     ("gamma", "mode", "a"),
-    [(0, "online", None), (math.nan, "online", None), (math.inf, "online", None), (1, "online", 0.3),
-     (1, "offline", None), (1, "offline", 1.5), (1, "offline", math.nan)],
-)  # fmt: skip
+    [
+        (0, "online", None),
+        (math.nan, "online", None),
+        (math.inf, "online", None),
+        (1, "online", 0.3),
+        (1, "offline", None),
+        (1, "offline", 1.5),
+        (1, "offline", math.nan),
+    ],
+)
 def test_parameters_out_of_range_are_refused(gamma: float, mode: str, a: float | None) -> None:
     with pytest.raises(ValueError, match=r"^(gamma|a): expected"):
         Rmia(gamma, mode, a)  # type: ignore[arg-type]

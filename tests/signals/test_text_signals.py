@@ -149,9 +149,12 @@ PARAMETERS: dict[str, dict[str, object]] = {
     "neighbourhood": {"neighbours": 2, "share": 0.5},
 }
 OF_ONE_SPAN = sorted(
-    name for name, made in SIGNALS.items() if made.kind == "mia" and name != "combination"
+    name
+    for name, made in SIGNALS.items()
+    if made.kind == "mia"
+    and name != "combination"
     and name not in ("lira_online", "lira_offline", "rmia")  # see test_shadow.py
-)  # fmt: skip
+)
 
 
 @pytest.mark.parametrize("name", OF_ONE_SPAN)

@@ -169,8 +169,12 @@ def test_pairs_are_differences_on_the_same_items(evaluated: tuple[RunDir, Plan])
     results = {name: run_dir.read_json(f"evaluate/{name}.json") for name in ("base", *ARMS)}
     accuracy = {(p["arm"], p["against"]): p for p in summary["pairs"] if p["measure"] == "accuracy"}
     assert set(accuracy) == {
-        ("sft-inf", "base"), ("sft-eps8", "base"), ("sft-eps1", "base"), ("sft-eps8", "sft-inf"), ("sft-eps1", "sft-inf"),
-    }  # fmt: skip
+        ("sft-inf", "base"),
+        ("sft-eps8", "base"),
+        ("sft-eps1", "base"),
+        ("sft-eps8", "sft-inf"),
+        ("sft-eps1", "sft-inf"),
+    }
     for (arm, against), pair in accuracy.items():
         ours, theirs = (
             np.array([i[1] for i in results[n]["items"]["clinic_choice"]]) for n in (arm, against)
@@ -185,8 +189,10 @@ def test_pairs_are_differences_on_the_same_items(evaluated: tuple[RunDir, Plan])
         assert pair["difference"] == pytest.approx(direct)
         assert pair["clusters"] == 3
     assert {(t["task"], t["measure"]) for t in summary["trend"]} == {
-        ("clinic_choice", "accuracy"), ("clinic_choice", "margin"), (None, "bits_per_byte"),
-    }  # fmt: skip
+        ("clinic_choice", "accuracy"),
+        ("clinic_choice", "margin"),
+        (None, "bits_per_byte"),
+    }
     assert all(t["arms"] == list(ARMS) for t in summary["trend"])
 
 

@@ -71,7 +71,9 @@ def test_what_can_work_passes(toy_model_dir: Path, data: Path, tmp_path: Path) -
 
 
 def test_mistakes_of_several_kinds_are_told_in_one_go(toy_model_dir: Path, tmp_path: Path) -> None:
-    rows = [{"messages": asked(n), **({} if n in (3, 45, 58) else {"patient_id": n // 4})} for n in range(ROWS)]  # fmt: skip
+    rows = [
+        {"messages": asked(n), **({} if n in (3, 45, 58) else {"patient_id": n // 4})} for n in range(ROWS)
+    ]
     item = {"question": "q", "choices": ["one", "two"], "answer": 7}
     changes = {
         "training.unit": "patient",
@@ -131,8 +133,10 @@ def test_a_sparse_file_larger_than_the_disk_starts_nothing(
 ) -> None:
     with data.open("r+b") as stream:
         stream.truncate(4 * 10**12)
-    assert any(line.startswith(f"{tmp_path / 'runs'}: expected room for at least 8,000.0 GB")
-               for line in told(plan_of(toy_model_dir, data), runs=tmp_path / "runs"))  # fmt: skip
+    assert any(
+        line.startswith(f"{tmp_path / 'runs'}: expected room for at least 8,000.0 GB")
+        for line in told(plan_of(toy_model_dir, data), runs=tmp_path / "runs")
+    )
 
 
 def test_a_judge_that_cannot_be_asked_stops_a_run_before_training(toy_model_dir: Path, data: Path) -> None:
@@ -145,15 +149,24 @@ def test_a_judge_that_cannot_be_asked_stops_a_run_before_training(toy_model_dir:
 def test_a_row_that_only_encoding_refuses_leaves_nothing_half_made(
     toy_model_dir: Path, tmp_path: Path
 ) -> None:
-    """A template whose answers share a token with what is before them, in a row beyond those that are looked at first."""
+    """A template whose answers share a token with what is before them, in a row beyond those that are looked
+    at first.
+    """
     folder = tmp_path / "models" / "glued"
     shutil.copytree(toy_model_dir, folder)
-    glued = "{% for m in messages %}{% if m.role == 'user' %}<|user|>{{ m.content }}{% else %}{{ m.content }}<|end|>{% endif %}{% endfor %}"
+    glued = (
+        "{% for m in messages %}{% if m.role == 'user' %}<|user|>{{ m.content }}{% else %}{{ m.content "
+        "}}<|end|>{% endif %}{% endfor %}"
+    )
     (folder / "chat_template.jinja").write_text(glued, encoding="utf-8")
     fine = [{"role": "user", "content": "What? "}, {"role": "assistant", "content": "500 mg"}]
     odd = [{"role": "user", "content": "Tak"}, {"role": "assistant", "content": "e it"}]
     rows = [{"messages": odd if n == 80 else fine, "id": f"r{n}"} for n in range(90)]
-    plan = plan_of(folder, write(tmp_path / "rows.jsonl", *rows), **{"data.heldout": 1, "candidates.records": 0, "training.private": STEPS, "grid.baseline": False})  # fmt: skip
+    plan = plan_of(
+        folder,
+        write(tmp_path / "rows.jsonl", *rows),
+        **{"data.heldout": 1, "candidates.records": 0, "training.private": STEPS, "grid.baseline": False},
+    )
     pipeline.check(plan)
     with pytest.raises(UsageError, match="a token that belongs to both"):
         pipeline.train(plan, tmp_path / "runs", QUIET, workers=1)
@@ -166,19 +179,24 @@ def test_mistakes_cross_to_another_process() -> None:
         found.passes(refuse, name)
     with pytest.raises(Mistakes) as caught:
         found.end()
-    assert str(pickle.loads(pickle.dumps(caught.value))) == "one: expected this, got that\ntwo: expected this, got that"  # fmt: skip
+    assert (
+        str(pickle.loads(pickle.dumps(caught.value)))
+        == "one: expected this, got that\ntwo: expected this, got that"
+    )
     assert caught.value.exit_code == 2
 
 
 def refuse(name: str) -> None:
-    raise UsageError(name, expected="this", got="that")
+    raise UsageError(name, "this", "that")
 
 
 # ---- the cases of public reports
 
 
 def outcome(plan: Plan, runs: Path) -> str:
-    """`works` where the corpus of a plan can be drawn, else the line that it ends with; nothing is left behind."""
+    """`works` where the corpus of a plan can be drawn, else the line that it ends with; nothing is left
+    behind.
+    """
     try:
         pipeline.check(plan, runs)
         prepare.load_corpus(plan)
@@ -210,7 +228,9 @@ def test_dialogues_against_a_strict_template(
 def test_the_shared_cases_end_in_a_right_result_or_one_line(
     file: Path, strict_model: Path, tmp_path: Path
 ) -> None:
-    """As typed, those of templates by a strict one, with the first rows numbered on to sixty where there are few."""
+    """As typed, those of templates by a strict one, with the first rows numbered on to sixty where there are
+    few.
+    """
     source = tmp_path / file.name
     lines = file.read_text(encoding="utf-8").splitlines()
     again = [
@@ -220,14 +240,40 @@ def test_the_shared_cases_end_in_a_right_result_or_one_line(
     model = (
         strict_model if ".head" in file.name else "builtin:tiny"
     )  # the first reads letters, and its context is short
-    words = ["train", "--suite", "small", "--model", str(model), "--data", str(source), "--eps", "8", "--no-baseline",
-             "--set", "candidates.records=3", "--set", "data.heldout=2", "--set", f"training.private={json.dumps(STEPS)}",
-             "--set", f"training.dpo_private={json.dumps(STEPS)}"]  # fmt: skip
+    words = [
+        "train",
+        "--suite",
+        "small",
+        "--model",
+        str(model),
+        "--data",
+        str(source),
+        "--eps",
+        "8",
+        "--no-baseline",
+        "--set",
+        "candidates.records=3",
+        "--set",
+        "data.heldout=2",
+        "--set",
+        f"training.private={json.dumps(STEPS)}",
+        "--set",
+        f"training.dpo_private={json.dumps(STEPS)}",
+    ]
     if file.parent.name == "patient-int-float":
         words += ["--unit", "patient"]
     if "pref" in file.name or "dpo" in file.name:
-        words += ["--set", f"data.source={strict_rows(tmp_path)}", "--set", f"data.preference={source}", "--dpo", "sigmoid"]  # fmt: skip
-    done = subprocess.run([sys.executable, "-m", "dpaudit", *words], cwd=tmp_path, capture_output=True, text=True)  # fmt: skip
+        words += [
+            "--set",
+            f"data.source={strict_rows(tmp_path)}",
+            "--set",
+            f"data.preference={source}",
+            "--dpo",
+            "sigmoid",
+        ]
+    done = subprocess.run(
+        [sys.executable, "-m", "dpaudit", *words], cwd=tmp_path, capture_output=True, text=True
+    )
     said = done.stderr.strip().splitlines()
     if file.stem in ("kto", "weight0", "two_arrays", "order.head", "asstonly.head"):
         assert done.returncode == 2 and said[-1].startswith(f"dpaudit: {source}")
@@ -239,4 +285,7 @@ def test_the_shared_cases_end_in_a_right_result_or_one_line(
 
 def strict_rows(folder: Path) -> Path:
     """Dialogues beside the pairs of a case."""
-    return write(folder / "beside.jsonl", *({"messages": asked(n), "id": f"b{n}", "patient_id": 1000 + n} for n in range(ROWS)))  # fmt: skip
+    return write(
+        folder / "beside.jsonl",
+        *({"messages": asked(n), "id": f"b{n}", "patient_id": 1000 + n} for n in range(ROWS)),
+    )

@@ -160,7 +160,8 @@ def run_dir(toy_model_dir: Path, toy_adapter_dir: Path, tmp_path: Path) -> tuple
     training = Training(Schedule(8, 2, 0.01), Schedule(8, 2, 0.01))
     rules = tmp_path / "toy.yaml"
     rules.write_text(
-        f"name: toy\ntitle: Toy\nkind: likelihood\nmodel: {toy_model_dir}\ncontrols: {{count: 12, minimum: 0.7}}\n"
+        f"name: toy\ntitle: Toy\nkind: likelihood\nmodel: {toy_model_dir}\ncontrols: {{count: 12, minimum: "
+        f"0.7}}\n"
     )
     suite = Suite(
         "toy",
@@ -193,8 +194,10 @@ def test_a_fit_judge_gives_win_rates_for_every_pair(run_dir: tuple[RunDir, Plan]
     summary = run.read_json(judge.SUMMARY)
     assert summary["fit"] and summary["reason"] is None
     assert [(p["arm"], p["against"]) for p in summary["pairs"]] == [
-        ("sft-eps8", "sft-inf"), ("sft-inf", "base"), ("sft-eps8", "base"),
-    ]  # fmt: skip
+        ("sft-eps8", "sft-inf"),
+        ("sft-inf", "base"),
+        ("sft-eps8", "base"),
+    ]
     for pair in summary["pairs"]:
         assert pair["prompts"] == 5
         assert pair["win_rate"] == 0.5  # nobody's babble is a right answer
@@ -252,7 +255,9 @@ def test_the_rubric_s_own_judge_is_replayed_and_an_unfit_one_is_told(run_dir: tu
 
 
 def test_a_replay_confirms_no_guess_of_what_was_asked(run_dir: tuple[RunDir, Plan]) -> None:
-    """Its names depend on the run's key: whoever has the file and guesses a held-out prompt cannot compute them."""
+    """Its names depend on the run's key: whoever has the file and guesses a held-out prompt cannot compute
+    them.
+    """
     run, plan = run_dir
     judge.validate(run, plan, QUIET)
     names = {row["key"] for row in run.read_lines(judge.REPLAY)}

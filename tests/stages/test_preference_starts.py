@@ -1,4 +1,6 @@
-"""Preferences that go on from an earlier arm: what the attack compares with, and what happens where that is gone."""
+"""Preferences that go on from an earlier arm: what the attack compares with, and what happens where that is
+gone.
+"""
 
 import json
 import shutil
@@ -81,8 +83,9 @@ def test_scores_are_those_of_the_definition(preferred: tuple[RunDir, Plan]) -> N
         for pair in of:
             both = encode_pair(pair, model.tokenizer, LENGTH)
             shifts += [
-                total(e.input_ids, e.answer_mask, ARM) - total(e.input_ids, e.answer_mask, "sft-inf") for e in both
-            ]  # fmt: skip
+                total(e.input_ids, e.answer_mask, ARM) - total(e.input_ids, e.answer_mask, "sft-inf")
+                for e in both
+            ]
         expected = {
             "pair_chosen": shifts[0],
             "pair_rejected": -shifts[1],
@@ -156,7 +159,9 @@ def test_nothing_written_holds_a_text_or_a_secret(preferred: tuple[RunDir, Plan]
 def test_weights_outside_of_the_run_make_scores_anew(
     preferred: tuple[RunDir, Plan], toy_model_dir: Path, toy_adapter_dir: Path, tmp_path: Path
 ) -> None:
-    """A start and a reference are files that anybody may change; scores know which weights they were made with."""
+    """A start and a reference are files that anybody may change; scores know which weights they were made
+    with.
+    """
     run_dir = RunDir(shutil.copytree(preferred[0].path, tmp_path / "run"))
     outside = shutil.copytree(toy_adapter_dir, tmp_path / "start")
     unchained = Grid((), dpo=("sigmoid",), chain=False)

@@ -213,8 +213,8 @@ def test_every_verdict_is_said_in_a_sentence(tmp_path: Path) -> None:
     fabricate.rewrite(run_dir, "audit/sft-eps1/calibrated.json", refuted)
     words = _words(_reported(run_dir, plan)[0])
     assert (
-        "The claim is false: what the attack guessed right proves an ε of at least 2.34 , with 95 % confidence"
-        in words
+        "The claim is false: what the attack guessed right proves an ε of at least 2.34 , with 95 % "
+        "confidence" in words
     )
     assert "This audit cannot tell." in words
     assert "This trusts nothing that the trainer says." in words
@@ -227,7 +227,9 @@ def test_no_verdict_is_worded_as_a_proof(tmp_path: Path) -> None:
 
 
 def _with_control(tmp_path: Path, epsilon_lower: float) -> str:
-    """The words of the page where the non-private arm proves so much, and every private arm nothing, under a ceiling of 4.18."""
+    """The words of the page where the non-private arm proves so much, and every private arm nothing, under a
+    ceiling of 4.18.
+    """
     run_dir, plan = fabricate.run(tmp_path)
     for arm in arms(plan.suite):
         found = run_dir.read_json(f"audit/{arm.name}/calibrated.json")
@@ -313,8 +315,8 @@ def test_what_refuted_presumes_is_said(tmp_path: Path) -> None:
     assert "“Refuted” presumes nothing about the trainer." in words
     assert not re.search(r"presumes nothing[.”]", words)
     assert (
-        "No correction is made for the number of claims: the chance that at least one of them is wrongly refuted is at most 20.0 %"
-        in words
+        "No correction is made for the number of claims: the chance that at least one of them is wrongly "
+        "refuted is at most 20.0 %" in words
     )
 
 
@@ -489,7 +491,8 @@ def test_broken_coins_and_near_duplicates_are_told_in_words(tmp_path: Path) -> N
     for file in run_dir.file("audit").glob("*/*.json"):
         found = json.loads(file.read_text())
         alarm = {"auc": 0.9, "auc_lower": 0.8, "auc_upper": 0.95, "p_value": 2e-4, "alarm": True}
-        counts = {"members": 150, "nonmembers": 150, "nonmembers_in_training": 9, "members_among_nonmembers": 7,
+        counts = {"members": 150, "nonmembers": 150, "nonmembers_in_training": 9,
+            "members_among_nonmembers": 7,
                   "pairs_across": 11, "alike": 30, "auc_without": 0.51, "auc_without_lower": 0.4,
                   "auc_without_upper": 0.6}  # fmt: skip
         if found.get("kind") == "extract":
@@ -497,8 +500,10 @@ def test_broken_coins_and_near_duplicates_are_told_in_words(tmp_path: Path) -> N
         else:
             found["blind"], found["equal_secrets"] = alarm, 3
             found["verdict"] = {"verdict": "no power" if found["primary"] else None, "reason": ""}
-            found["records"] |= {"near_duplicates": counts, "per": {"unit": "patient", "score": "a sum",
-                                 "records_least": 1, "records_most": 4}}  # fmt: skip
+            found["records"] |= {
+                "near_duplicates": counts,
+                "per": {"unit": "patient", "score": "a sum", "records_least": 1, "records_most": 4},
+            }
             found["canaries"] |= {
                 "per": {"unit": "patient", "score": "a sum", "records_least": 1, "records_most": 1}
             }
@@ -509,7 +514,8 @@ def test_broken_coins_and_near_duplicates_are_told_in_words(tmp_path: Path) -> N
         "No verdict can be given: which canaries were trained on can be told from their texts alone",
         "This table supports no claim: which secrets were trained on",
         "This table supports no claim: which patients were trained on",
-        "Blind baseline (answers): from the texts alone, trained on and left out are told apart with an AUC of 0.900",
+        "Blind baseline (answers): from the texts alone, trained on and left out are told apart with an AUC "
+        "of 0.900",
         "9 of 150 patients that were left out have a record nearly the same as one that was trained on.",
         "9 of 150 patients that were left out have a record nearly the same as one that was trained on",
         "Without all 30 that have a near-duplicate anywhere, the AUC of sft-inf",
@@ -599,6 +605,9 @@ def test_a_pointer_holds_any_key() -> None:
 
 
 def test_the_stage_loads_nothing_heavy() -> None:
-    code = "import sys, dpaudit.stages.report; print([m for m in ('torch', 'jinja2', 'numpy') if m in sys.modules])"
+    code = (
+        "import sys, dpaudit.stages.report; print([m for m in ('torch', 'jinja2', 'numpy') if m in "
+        "sys.modules])"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

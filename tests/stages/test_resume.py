@@ -33,8 +33,15 @@ KILLS = 20
 
 
 def make_plan(model: Path, **training: Any) -> Plan:
-    settings: dict[str, Any] = {"private": STEPS, "nonprivate": STEPS, "dpo_private": STEPS, "clip": 0.5,
-                                "lora": Lora(rank=2, dropout=0.1), "checkpoint_every": 2, **training}  # fmt: skip
+    settings: dict[str, Any] = {
+        "private": STEPS,
+        "nonprivate": STEPS,
+        "dpo_private": STEPS,
+        "clip": 0.5,
+        "lora": Lora(rank=2, dropout=0.1),
+        "checkpoint_every": 2,
+        **training,
+    }
     chosen = Suite(
         name="toy",
         training=Training(**settings),
@@ -54,7 +61,9 @@ def prepared(plan: Plan, runs: Path) -> RunDir:
 
 
 def final_bytes(run_dir: RunDir, arm: str) -> dict[str, bytes]:
-    """What an arm leaves, without seals and the hashes of its run's corpus, whose keys are others in every run, and times."""
+    """What an arm leaves, without seals and the hashes of its run's corpus, whose keys are others in every
+    run, and times.
+    """
     found = {name: run_dir.file(f"train/{arm}/{name}").read_bytes() for name in FINAL}
     ledger = json.loads(found["privacy.json"])
     del ledger["inputs"], ledger["custody"]
@@ -100,7 +109,9 @@ class StopAfter(Progress):
 def test_an_interrupted_arm_ends_with_the_same_bytes(
     arm: str, optimizer: str, toy_model_dir: Path, tmp_path: Path
 ) -> None:
-    """Dropout, optimizer, sampler and noise go on; interrupted at a checkpoint, after it, and before the first."""
+    """Dropout, optimizer, sampler and noise go on; interrupted at a checkpoint, after it, and before the
+    first.
+    """
     steps = replace(STEPS, optimizer=optimizer, momentum=0.9)  # type: ignore[arg-type]
     plan = make_plan(toy_model_dir, private=steps, nonprivate=steps, dpo_private=steps)
     unbroken = prepared(plan, tmp_path / "unbroken")
@@ -184,7 +195,9 @@ def test_a_checkpoint_of_another_plan_is_refused_and_kept(toy_model_dir: Path, t
 
 
 def test_a_checkpoint_without_its_generators_is_refused(toy_model_dir: Path, tmp_path: Path) -> None:
-    """New noise after the old steps would be safe, the old noise a second time on other data would not: nobody guesses."""
+    """New noise after the old steps would be safe, the old noise a second time on other data would not:
+    nobody guesses.
+    """
     run_dir, plan = interrupted(toy_model_dir, tmp_path)
     shutil.rmtree(run_dir.secret_file("states"))
     with pytest.raises(UsageError, match="expected the checkpoint's generators"):
@@ -204,7 +217,9 @@ def test_a_torn_checkpoint_is_told_in_one_line(file: str, toy_model_dir: Path, t
 
 
 def test_a_checkpoint_with_another_start_is_refused(toy_model_dir: Path, tmp_path: Path) -> None:
-    """Its first steps had the noise that the first start left room for; a ledger of the second would not tell it."""
+    """Its first steps had the noise that the first start left room for; a ledger of the second would not tell
+    it.
+    """
     started = tmp_path / "started"
     for epsilon in (1.0, 3.0):
         plan = make_plan(toy_model_dir)
@@ -214,8 +229,14 @@ def test_a_checkpoint_with_another_start_is_refused(toy_model_dir: Path, tmp_pat
     start = tmp_path / "start"
     shutil.copytree(arms["sft-eps1"], start)
     plan = make_plan(toy_model_dir)
-    plan = replace(plan, suite=replace(plan.suite, model=replace(plan.suite.model, start=str(start)),
-                                       grid=Grid(epsilons=(4.0,), baseline=False)))  # fmt: skip
+    plan = replace(
+        plan,
+        suite=replace(
+            plan.suite,
+            model=replace(plan.suite.model, start=str(start)),
+            grid=Grid(epsilons=(4.0,), baseline=False),
+        ),
+    )
     run_dir = prepared(plan, tmp_path / "runs")
     with pytest.raises(KeyboardInterrupt):
         train.run(run_dir, plan, StopAfter(5))
@@ -224,7 +245,11 @@ def test_a_checkpoint_with_another_start_is_refused(toy_model_dir: Path, tmp_pat
     with pytest.raises(UsageError, match="expected a checkpoint with the start and the noise"):
         train.run(run_dir, plan, QUIET)
     with pytest.raises(UsageError, match="expected a start whose noise nobody can draw again"):
-        train.run(prepared(replace(plan, insecure_seed=None), tmp_path / "runs"), replace(plan, insecure_seed=None), QUIET)  # fmt: skip
+        train.run(
+            prepared(replace(plan, insecure_seed=None), tmp_path / "runs"),
+            replace(plan, insecure_seed=None),
+            QUIET,
+        )
 
 
 def test_a_checkpoint_on_other_base_weights_is_refused(toy_model_dir: Path, tmp_path: Path) -> None:
@@ -242,7 +267,9 @@ def test_a_checkpoint_on_other_base_weights_is_refused(toy_model_dir: Path, tmp_
 
 
 def test_the_masks_of_dropout_are_secret_in_a_private_arm(toy_model_dir: Path, tmp_path: Path) -> None:
-    """A stream that follows from --seed would give every unit of a step another mask once one unit more is drawn."""
+    """A stream that follows from --seed would give every unit of a step another mask once one unit more is
+    drawn.
+    """
     import safetensors.torch
     import torch
 

@@ -80,7 +80,11 @@ def test_the_arm_learns_from_the_turned_labels(
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
     clean = train._load(run_dir, plan, "dpo")
     keys = (bytes([number]) * 32 for number in range(100))
-    turning = (k for k in keys if answers(labels.randomised(clean.units, clean.names, 2.0, k)) != answers(clean.units))  # fmt: skip
+    turning = (
+        k
+        for k in keys
+        if answers(labels.randomised(clean.units, clean.names, 2.0, k)) != answers(clean.units)
+    )
     key = next(turning)  # among so few pairs the key that was drawn turns none now and then
     altered = file.read_text()
     file.write_text(altered.replace('"key": "', '"key": "00', 1))

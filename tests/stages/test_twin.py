@@ -66,10 +66,22 @@ def test_plans_of_before_have_none() -> None:
         ({"grid.baseline": False}, "grid.twin: expected a non-private SFT arm"),
         ({"grid.stages": ["cpt"], "grid.chain": False}, "grid.twin: expected a non-private SFT arm"),
         ({"grid.stages": ["cpt", "sft"]}, "grid.twin: expected an arm that starts at the base"),
-        ({"claims": [{"arm": "sft-inf-twin", "epsilon": 8, "delta": 1e-5, "unit": "patient", "relation": "add_or_remove"}]},
-         "claims: expected one of the arms sft-inf, .*, got 'sft-inf-twin'"),
+        (
+            {
+                "claims": [
+                    {
+                        "arm": "sft-inf-twin",
+                        "epsilon": 8,
+                        "delta": 1e-5,
+                        "unit": "patient",
+                        "relation": "add_or_remove",
+                    }
+                ]
+            },
+            "claims: expected one of the arms sft-inf, .*, got 'sft-inf-twin'",
+        ),
     ],
-)  # fmt: skip
+)
 def test_where_it_means_nothing_it_is_refused(changed: dict[str, object], told: str) -> None:
     with pytest.raises(UsageError, match=told):
         suite.load("demo", {"grid.twin": True, **changed})

@@ -1,4 +1,6 @@
-"""`dpaudit verify` on models that a stranger's script trained: every exit code, every refusal, adapters, models and servers."""
+"""`dpaudit verify` on models that a stranger's script trained: every exit code, every refusal, adapters,
+models and servers.
+"""
 
 import json
 import math
@@ -36,7 +38,9 @@ CLAIM = "eps=0.5,delta=1e-5,unit=record,relation=add_or_remove"
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory, toy_model_dir: Path) -> Path:
-    """A folder with planted data, its key, and `adapter/`, which a script that knows of no audit trained for 40 epochs."""
+    """A folder with planted data, its key, and `adapter/`, which a script that knows of no audit trained for
+    40 epochs.
+    """
     folder = tmp_path_factory.mktemp("stranger")
     source = written(folder / "train.jsonl", [sharegpt(i) for i in range(12)])
     plant.plant(source, folder / "planted.jsonl", folder / "key.json", 100)
@@ -80,8 +84,19 @@ def test_the_stranger_knows_nothing_of_us() -> None:
 
 
 def test_a_false_claim_is_refuted(world: Path, tmp_path: Path) -> None:
-    done = check("--adapter", world / "adapter", "--key", world / "key.json", "--claim", CLAIM, "--data",
-                 world / "planted.jsonl", "--out", tmp_path, "--json")  # fmt: skip
+    done = check(
+        "--adapter",
+        world / "adapter",
+        "--key",
+        world / "key.json",
+        "--claim",
+        CLAIM,
+        "--data",
+        world / "planted.jsonl",
+        "--out",
+        tmp_path,
+        "--json",
+    )
     assert done.exit_code == 1, done.output
     found = json.loads((tmp_path / "verification.json").read_text())
     assert found["verdict"]["verdict"] == "refuted"
@@ -96,8 +111,15 @@ def test_a_false_claim_is_refuted(world: Path, tmp_path: Path) -> None:
         "zlib",
     }
     page = (tmp_path / "index.html").read_text()
-    for words in ("presumes a trainer who did not filter canaries out", "“refuted” presumes nothing", "Ceiling",
-                  "(eps,delta)", "f-DP/Gaussian family", "95 %", "Blind baseline"):  # fmt: skip
+    for words in (
+        "presumes a trainer who did not filter canaries out",
+        "“refuted” presumes nothing",
+        "Ceiling",
+        "(eps,delta)",
+        "f-DP/Gaussian family",
+        "95 %",
+        "Blind baseline",
+    ):
         assert words in page
     assert "default-src 'none'" in page and not re.search(r"(src|href)=.https?:", page)
 
@@ -116,25 +138,67 @@ def test_nothing_that_is_written_holds_a_secret(world: Path, tmp_path: Path) -> 
 def test_a_model_that_saw_no_canary_is_not_refuted(
     world: Path, toy_adapter_dir: Path, tmp_path: Path
 ) -> None:
-    done = check("--adapter", toy_adapter_dir, "--key", world / "key.json", "--claim", CLAIM.replace("0.5", "2"), "--out", tmp_path)  # fmt: skip
+    done = check(
+        "--adapter",
+        toy_adapter_dir,
+        "--key",
+        world / "key.json",
+        "--claim",
+        CLAIM.replace("0.5", "2"),
+        "--out",
+        tmp_path,
+    )
     assert done.exit_code == 0, done.output
     assert "who did not filter" in done.output
 
 
 def test_a_claim_above_the_ceiling_is_no_power(world: Path, tmp_path: Path) -> None:
-    done = check("--adapter", world / "adapter", "--key", world / "key.json", "--claim", CLAIM.replace("0.5", "8"), "--out", tmp_path)  # fmt: skip
+    done = check(
+        "--adapter",
+        world / "adapter",
+        "--key",
+        world / "key.json",
+        "--claim",
+        CLAIM.replace("0.5", "8"),
+        "--out",
+        tmp_path,
+    )
     assert done.exit_code == 4, done.output
     assert "No number of right guesses" in (tmp_path / "index.html").read_text()
 
 
 def test_ties_everywhere_are_no_power(world: Path, toy_model_dir: Path, tmp_path: Path) -> None:
-    done = check("--model", toy_model_dir, "--base", toy_model_dir, "--key", world / "key.json", "--claim", CLAIM, "--out", tmp_path)  # fmt: skip
+    done = check(
+        "--model",
+        toy_model_dir,
+        "--base",
+        toy_model_dir,
+        "--key",
+        world / "key.json",
+        "--claim",
+        CLAIM,
+        "--out",
+        tmp_path,
+    )
     assert done.exit_code == 4, done.output
     assert "no trace" in done.output
 
 
-def test_a_merged_model_says_what_its_adapter_says(world: Path, merged: Path, toy_model_dir: Path, tmp_path: Path) -> None:  # fmt: skip
-    done = check("--model", merged, "--base", toy_model_dir, "--key", world / "key.json", "--claim", CLAIM, "--out", tmp_path / "m")  # fmt: skip
+def test_a_merged_model_says_what_its_adapter_says(
+    world: Path, merged: Path, toy_model_dir: Path, tmp_path: Path
+) -> None:
+    done = check(
+        "--model",
+        merged,
+        "--base",
+        toy_model_dir,
+        "--key",
+        world / "key.json",
+        "--claim",
+        CLAIM,
+        "--out",
+        tmp_path / "m",
+    )
     assert done.exit_code == 1, done.output
     check(
         "--adapter", world / "adapter", "--key", world / "key.json", "--claim", CLAIM, "--out", tmp_path / "a"
@@ -288,7 +352,9 @@ def test_virtual_tokens_are_refused(world: Path, toy_model_dir: Path, tmp_path: 
 def test_a_base_that_knows_the_canaries_is_refused(
     world: Path, merged: Path, toy_model_dir: Path, toy_adapter_dir: Path
 ) -> None:
-    """It saw the planted data, or was swapped with the model: what calibration by it leaves is no evidence."""
+    """It saw the planted data, or was swapped with the model: what calibration by it leaves is no
+    evidence.
+    """
     for audited in (
         verify.Audited(model=str(toy_model_dir), base=str(merged)),
         verify.Audited(adapter=toy_adapter_dir, base=str(merged)),
@@ -308,8 +374,16 @@ def test_a_folder_that_cannot_be_written_is_refused_before_the_model_is_opened(
 
 
 def test_a_claim_at_delta_0_leaves_out_the_gaussian_family(world: Path, tmp_path: Path) -> None:
-    done = check("--adapter", world / "adapter", "--key", world / "key.json", "--claim",
-                 CLAIM.replace("1e-5", "0"), "--out", tmp_path)  # fmt: skip
+    done = check(
+        "--adapter",
+        world / "adapter",
+        "--key",
+        world / "key.json",
+        "--claim",
+        CLAIM.replace("1e-5", "0"),
+        "--out",
+        tmp_path,
+    )
     assert done.exit_code == 1, done.output
 
     def no_number(name: str) -> None:
@@ -349,14 +423,22 @@ class Server(BaseHTTPRequestHandler):
             return
         tokens, values = self.scored(self.models[asked["model"]], asked["prompt"])
         if self.style == "echo":
-            choice["logprobs"] = {"tokens": [*tokens, "x"], "token_logprobs": [*values, -1.0], "top_logprobs": None,
-                                  "text_offset": [0] * (len(tokens) + 1)}  # fmt: skip
+            choice["logprobs"] = {
+                "tokens": [*tokens, "x"],
+                "token_logprobs": [*values, -1.0],
+                "top_logprobs": None,
+                "text_offset": [0] * (len(tokens) + 1),
+            }
         if self.style == "vllm" and asked.get("prompt_logprobs"):
             choice["prompt_logprobs"] = [
-                None if value is None else {"7": {"logprob": value, "rank": 9, "decoded_token": token},
-                                            "8": {"logprob": -0.1, "rank": 1, "decoded_token": "?"}}
+                None
+                if value is None
+                else {
+                    "7": {"logprob": value, "rank": 9, "decoded_token": token},
+                    "8": {"logprob": -0.1, "rank": 1, "decoded_token": "?"},
+                }
                 for token, value in zip(tokens, values, strict=True)
-            ]  # fmt: skip
+            ]
         self.reply(
             200, {"id": "c", "object": "text_completion", "created": 0, "model": "m", "choices": [choice]}
         )
@@ -412,7 +494,20 @@ def test_a_served_model_is_judged_as_its_weights_are(
 
     url, server = served
     server.style = style
-    done = check("--endpoint", url, "--model", "tuned", "--base", "base", "--key", world / "key.json", "--claim", CLAIM, "--out", tmp_path)  # fmt: skip
+    done = check(
+        "--endpoint",
+        url,
+        "--model",
+        "tuned",
+        "--base",
+        "base",
+        "--key",
+        world / "key.json",
+        "--claim",
+        CLAIM,
+        "--out",
+        tmp_path,
+    )
     found = json.loads((tmp_path / "verification.json").read_text())
     assert done.exit_code == verify.EXIT_CODES[found["verdict"]["verdict"]], done.output
     key, models = audit_key.load(world / "key.json"), [open_whole(str(d)) for d in (merged, toy_model_dir)]
@@ -549,13 +644,25 @@ def test_a_server_that_answers_otherwise_is_told_in_one_line(kind: str, world: P
             prompt = json.loads(self.rfile.read(int(self.headers["Content-Length"])))["prompt"]
             tokens, values = ODD[kind](re.findall(r"\s?\S+|\s", prompt))
             logprobs = {"tokens": tokens, "token_logprobs": values, "top_logprobs": None, "text_offset": []}
-            self.reply(200, {"id": "c", "object": "text_completion", "created": 0, "model": "m",
-                             "choices": [{"index": 0, "text": "x", "finish_reason": "length", "logprobs": logprobs}]})  # fmt: skip
+            self.reply(
+                200,
+                {
+                    "id": "c",
+                    "object": "text_completion",
+                    "created": 0,
+                    "model": "m",
+                    "choices": [{"index": 0, "text": "x", "finish_reason": "length", "logprobs": logprobs}],
+                },
+            )
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Odd)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     try:
-        told = attempt(verify.Audited(endpoint=f"http://127.0.0.1:{server.server_port}/v1"), world / "key.json", out=tmp_path)  # fmt: skip
+        told = attempt(
+            verify.Audited(endpoint=f"http://127.0.0.1:{server.server_port}/v1"),
+            world / "key.json",
+            out=tmp_path,
+        )
     finally:
         server.shutdown()
         server.server_close()
@@ -566,8 +673,18 @@ def test_a_server_that_answers_otherwise_is_told_in_one_line(kind: str, world: P
 
 def test_pairs_are_scored_by_their_margin(toy_adapter_dir: Path, tmp_path: Path) -> None:
     out, path, _ = planted(tmp_path, "pair")
-    done = check("--adapter", toy_adapter_dir, "--key", path, "--data", out, "--out", tmp_path / "v",
-                 "--claim", "eps=2,delta=1e-5,unit=pair,relation=add_or_remove")  # fmt: skip
+    done = check(
+        "--adapter",
+        toy_adapter_dir,
+        "--key",
+        path,
+        "--data",
+        out,
+        "--out",
+        tmp_path / "v",
+        "--claim",
+        "eps=2,delta=1e-5,unit=pair,relation=add_or_remove",
+    )
     assert done.exit_code == 0, done.output
     found = json.loads((tmp_path / "v" / "verification.json").read_text())
     assert found["rule"]["pair_margin"] and found["bound"]["canaries"] == 100
@@ -684,9 +801,17 @@ def trained_under_the_callback(
         {"input_ids": [5, 6, 7, i], "labels": [5, 6, 7, i], "attention_mask": [1] * 4} for i in range(rows)
     ]
     arguments = transformers.TrainingArguments(
-        str(tmp_path / "t"), per_device_train_batch_size=2, num_train_epochs=1, report_to=[], use_cpu=True,
-        save_strategy="no", logging_strategy="no", learning_rate=1e-2, disable_tqdm=True, **more,
-    )  # fmt: skip
+        str(tmp_path / "t"),
+        per_device_train_batch_size=2,
+        num_train_epochs=1,
+        report_to=[],
+        use_cpu=True,
+        save_strategy="no",
+        logging_strategy="no",
+        learning_rate=1e-2,
+        disable_tqdm=True,
+        **more,
+    )
     with torch.random.fork_rng():
         transformers.Trainer(
             model, arguments, train_dataset=data, callbacks=[ConformanceCallback(file)]
@@ -777,8 +902,18 @@ def test_a_key_whose_coins_follow_the_texts_gives_no_verdict(
 ) -> None:
     alarm = {"auc": 0.9, "auc_lower": 0.8, "auc_upper": 0.95, "p_value": 2e-4, "alarm": True}
     monkeypatch.setattr(verify, "_blind", lambda key: alarm)
-    done = check("--model", merged, "--base", toy_model_dir, "--key", world / "key.json", "--out", tmp_path,
-                 "--claim", CLAIM)  # fmt: skip
+    done = check(
+        "--model",
+        merged,
+        "--base",
+        toy_model_dir,
+        "--key",
+        world / "key.json",
+        "--out",
+        tmp_path,
+        "--claim",
+        CLAIM,
+    )
     assert done.exit_code == 4 and "coins are broken" in done.output
     assert "no verdict can be given" in (tmp_path / "index.html").read_text()
 
@@ -788,7 +923,10 @@ def test_an_adapter_that_was_trained_in_its_own_template_is_asked_in_it(
     world: Path, toy_model_dir: Path, tmp_path: Path
 ) -> None:
     """Asked in the base's, which differs, the memorised canaries hide."""
-    template = "{% for m in messages %}{{ '\n== ' + m.role | upper + ' SAYS, AND NOBODY ELSE: ' + (m.content | trim) }}{% endfor %}{{ '\n==' }}"
+    template = (
+        "{% for m in messages %}{{ '\n== ' + m.role | upper + ' SAYS, AND NOBODY ELSE: ' + (m.content "
+        "| trim) }}{% endfor %}{{ '\n==' }}"
+    )
     other = Path(shutil.copytree(toy_model_dir, tmp_path / "other"))
     (other / "chat_template.jinja").write_text(template, encoding="utf-8")
     script = ROOT / "benchmarks" / "stranger.py"
@@ -804,7 +942,18 @@ def test_an_adapter_that_was_trained_in_its_own_template_is_asked_in_it(
     subprocess.run([sys.executable, str(script), *words, *more], check=True, capture_output=True)
 
     def right(out: str) -> Any:
-        check("--adapter", tmp_path / "adapter", "--base", toy_model_dir, "--key", world / "key.json", "--claim", CLAIM, "--out", tmp_path / out)  # fmt: skip
+        check(
+            "--adapter",
+            tmp_path / "adapter",
+            "--base",
+            toy_model_dir,
+            "--key",
+            world / "key.json",
+            "--claim",
+            CLAIM,
+            "--out",
+            tmp_path / out,
+        )
         found = json.loads((tmp_path / out / "verification.json").read_text())
         return found["rule"]["rendering"], found["bound"]["correct"]
 

@@ -1,7 +1,9 @@
-"""How often `verify` refutes a claim that is true, from a model's answers to the verdict, with several renderings scored.
+"""How often `verify` refutes a claim that is true, from a model's answers to the verdict, with several
+renderings scored.
 
-The trainings are exactly as private as they claim. What each says of a secret in each rendering follows from its own
-output alone, so that no choice among renderings that looks at scores only can make a false claim of a true one.
+The trainings are exactly as private as they claim. What each says of a secret in each rendering follows from
+its own output alone, so that no choice among renderings that looks at scores only can make a false claim of a
+true one.
 """
 
 import math
@@ -57,7 +59,9 @@ NULLS: dict[str, tuple[Output, float, float]] = {
 
 @pytest.fixture(autouse=True)
 def remembered(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The same bound of the same counts is worked out once: thousands of audits share some dozens of counts."""
+    """The same bound of the same counts is worked out once: thousands of audits share some dozens of
+    counts.
+    """
     for name in ("epsilon_lower_one_run", "epsilon_ceiling_one_run", "p_value_one_run"):
         monkeypatch.setattr(verify.epsilon, name, cache(getattr(epsilon, name)))
 
@@ -73,16 +77,27 @@ def key_of(coins: Coins, is_pair: bool) -> audit_key.AuditKey:
 
 
 def answers_of(random: np.random.Generator, seen: Floats, is_pair: bool, base: bool) -> list[verify.Answers]:
-    """What a model says whose training gave out `seen`: plainly, blurred, backwards and not at all, in any order."""
+    """What a model says whose training gave out `seen`: plainly, blurred, backwards and not at all, in any
+    order.
+    """
     blurred = seen + random.standard_normal(seen.shape)
     told = [seen, blurred, -seen, random.standard_normal(seen.shape)]
     levels = random.normal(0, 0.1, len(told))  # so that now this rendering counts, now that one
     found = []
     for rendering, place in zip(RENDERINGS, random.permutation(len(told)), strict=True):
         values = told[place] + levels[place]
-        known = random.standard_normal((1 + is_pair) * len(seen)) if base else np.zeros((1 + is_pair) * len(seen))  # fmt: skip
+        known = (
+            random.standard_normal((1 + is_pair) * len(seen)) if base else np.zeros((1 + is_pair) * len(seen))
+        )
         margin = np.stack([values, np.zeros_like(values)], axis=1).ravel() if is_pair else values
-        found.append(verify.Answers(rendering, [Text("a", "a")] * len(known), spans(margin + known), spans(known) if base else None))  # fmt: skip
+        found.append(
+            verify.Answers(
+                rendering,
+                [Text("a", "a")] * len(known),
+                spans(margin + known),
+                spans(known) if base else None,
+            )
+        )
     return found
 
 
@@ -120,7 +135,9 @@ def test_a_true_claim_is_refuted_in_five_per_cent_at_most(name: str) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("is_pair", "base"), [(False, True), (True, True), (False, False)], ids=["calibrated", "pairs", "no base"])  # fmt: skip
+@pytest.mark.parametrize(
+    ("is_pair", "base"), [(False, True), (True, True), (False, False)], ids=["calibrated", "pairs", "no base"]
+)
 @pytest.mark.parametrize("name", NULLS)
 def test_a_true_claim_is_refuted_in_five_per_cent_at_most_of_2000(
     name: str, is_pair: bool, base: bool
@@ -130,7 +147,9 @@ def test_a_true_claim_is_refuted_in_five_per_cent_at_most_of_2000(
 
 
 def test_a_rendering_chosen_by_its_right_guesses_would_refute_too_often() -> None:
-    """The test above can fail: the best of four renderings by right guesses refutes a true claim in more than 5 %."""
+    """The test above can fail: the best of four renderings by right guesses refutes a true claim in more than
+    5 %.
+    """
     random = np.random.default_rng(8)
     refuted = 0
     for _ in range(250):

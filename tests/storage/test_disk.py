@@ -1,4 +1,6 @@
-"""A full disk and a folder that takes no writing are one line that names the folder, whatever library met them."""
+"""A full disk and a folder that takes no writing are one line that names the folder, whatever library met
+them.
+"""
 
 import os
 import sqlite3
@@ -91,7 +93,8 @@ def test_a_full_disk_in_every_library_that_we_write_with(
     with pytest.raises(PartialError) as told, disk.room(small_disk):
         write(small_disk)
     assert str(told.value) == (
-        f"{small_disk}: expected room for what is written there, got a full disk; make room and type the same command again"
+        f"{small_disk}: expected room for what is written there, got a full disk; make room and type the "
+        f"same command again"
     )
 
 
@@ -110,8 +113,12 @@ def test_where_there_is_room_nothing_is_told(write: Callable[[Path], None], tmp_
 
 
 def test_an_error_of_another_kind_goes_its_way(tmp_path: Path) -> None:
-    for error in (ValueError("3 of 4"), OSError(5, "Input/output error"), PermissionError(13, "Permission denied", "/elsewhere"),
-                  UsageError("a", expected="b", got="c")):  # fmt: skip
+    for error in (
+        ValueError("3 of 4"),
+        OSError(5, "Input/output error"),
+        PermissionError(13, "Permission denied", "/elsewhere"),
+        UsageError("a", "b", "c"),
+    ):
         with pytest.raises(type(error)) as raised, disk.room(tmp_path):
             raise error
         assert raised.value is error
@@ -134,7 +141,8 @@ def test_a_folder_that_takes_no_writing_is_named(tmp_path: Path) -> None:
         with pytest.raises(UsageError) as told, disk.room(place / "run"):
             (place / "run").mkdir()
         assert str(told.value) == (
-            f"{place / 'run'}: expected a folder that may be written in, got one that may not ({os.strerror(30)});"
+            f"{place / 'run'}: expected a folder that may be written in, got one that may not "
+            f"({os.strerror(30)});"
             " change its permissions or mount, or name another folder"
         )
     finally:

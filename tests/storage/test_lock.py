@@ -1,4 +1,6 @@
-"""The lock beside what it guards: one holder at a time, a dead one is followed, nothing is written through a link."""
+"""The lock beside what it guards: one holder at a time, a dead one is followed, nothing is written through a
+link.
+"""
 
 import json
 import os
@@ -47,7 +49,10 @@ def taken(path: Path) -> bool:
 
 def test_one_at_a_time_and_nothing_is_left(tmp_path: Path) -> None:
     path = tmp_path / "runs" / "one"
-    told = rf"process {os.getpid()} on {socket.gethostname()}; wait for it to end, or end it there: kill {os.getpid()}"
+    told = (
+        rf"process {os.getpid()} on {socket.gethostname()}; wait for it to end, or end it there: kill "
+        rf"{os.getpid()}"
+    )
     with lock.held(path):
         with pytest.raises(UsageError, match=told), lock.held(path):
             pass
@@ -82,7 +87,11 @@ def test_who_runs_where_the_system_tells_no_more_is_alive_while_there_are_beats(
 ) -> None:
     """Another user's process where those are hidden, and any where there is no /proc."""
     hidden = Path.read_text
-    monkeypatch.setattr(Path, "read_text", lambda path, **options: hidden(path if path.name != "stat" else path / "no", **options))  # fmt: skip
+    monkeypatch.setattr(
+        Path,
+        "read_text",
+        lambda path, **options: hidden(path if path.name != "stat" else path / "no", **options),
+    )
     assert (lock._started(os.getpid()), lock._started(ended())) == ("", None)
     file = leave(tmp_path / "run", replace(lock.here(), started="1"))
     assert not taken(tmp_path / "run")
@@ -95,7 +104,10 @@ def test_who_cannot_be_looked_at_is_dead_after_some_missed_beats(is_known: bool,
     """Another host, another container, or a file that tells nothing; its number means nothing here."""
     other = Holder("elsewhere", "another boot", ended(), "1") if is_known else None
     file = leave(tmp_path / "run", other, silent=lock.PATIENCE - 10)
-    with pytest.raises(UsageError, match="a holder that dies is followed 60 s later"), lock.held(tmp_path / "run"):  # fmt: skip
+    with (
+        pytest.raises(UsageError, match="a holder that dies is followed 60 s later"),
+        lock.held(tmp_path / "run"),
+    ):
         pass
     os.utime(file, (time.time() - lock.PATIENCE - 1,) * 2)
     assert taken(tmp_path / "run")
@@ -103,9 +115,26 @@ def test_who_cannot_be_looked_at_is_dead_after_some_missed_beats(is_known: bool,
 
 def test_another_space_of_process_numbers_is_another_machine(tmp_path: Path) -> None:
     """Two containers of one host have one boot id, and each a process 7."""
-    show = "import json; from dataclasses import asdict; from dpaudit.storage import lock; print(json.dumps(asdict(lock.here())))"
-    inside = subprocess.run(["unshare", "--user", "--map-root-user", "--pid", "--fork", "--mount-proc", sys.executable, "-c", show],
-                            capture_output=True, text=True, env=os.environ | {"PYTHONPATH": ROOT})  # fmt: skip
+    show = (
+        "import json; from dataclasses import asdict; from dpaudit.storage import lock; "
+        "print(json.dumps(asdict(lock.here())))"
+    )
+    inside = subprocess.run(
+        [
+            "unshare",
+            "--user",
+            "--map-root-user",
+            "--pid",
+            "--fork",
+            "--mount-proc",
+            sys.executable,
+            "-c",
+            show,
+        ],
+        capture_output=True,
+        text=True,
+        env=os.environ | {"PYTHONPATH": ROOT},
+    )
     if inside.returncode:
         pytest.skip(f"no namespaces here: {inside.stderr.strip()}")
     found, me = Holder(**json.loads(inside.stdout)), lock.here()
@@ -127,7 +156,10 @@ def test_a_beat_renews_the_sign_of_life(tmp_path: Path, monkeypatch: pytest.Monk
 
 def test_who_was_given_up_for_dead_stops(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lock, "BEAT", 0.02)
-    with pytest.raises(PartialError, match="expected this process to keep its lock"), lock.held(tmp_path / "run"):  # fmt: skip
+    with (
+        pytest.raises(PartialError, match="expected this process to keep its lock"),
+        lock.held(tmp_path / "run"),
+    ):
         [file] = (tmp_path / ".run.lock").iterdir()
         file.unlink()
         theirs = leave(tmp_path / "later", lock.here())  # who broke it
@@ -140,7 +172,8 @@ def test_who_was_given_up_for_dead_stops(tmp_path: Path, monkeypatch: pytest.Mon
 def test_of_many_that_find_a_dead_holder_one_at_a_time_gets_in(tmp_path: Path) -> None:
     """Twelve processes, each of which tries until it was in; whoever is in finds nobody else's mark."""
     script = (
-        "import sys, time\nfrom pathlib import Path\nfrom dpaudit.storage import lock\nfrom dpaudit.errors import UsageError\n"
+        "import sys, time\nfrom pathlib import Path\nfrom dpaudit.storage import lock\nfrom dpaudit.errors "
+        "import UsageError\n"
         "mark, run = Path(sys.argv[1]) / 'mark', Path(sys.argv[1]) / 'run'\n"
         "for _ in range(100000):\n"
         "    try:\n"

@@ -1,4 +1,6 @@
-"""The run directory: whole files only, inputs named, stale outputs refused, runs found by name or by last use."""
+"""The run directory: whole files only, inputs named, stale outputs refused, runs found by name or by last
+use.
+"""
 
 import hashlib
 import hmac
@@ -204,11 +206,16 @@ def test_a_row_of_another_kind_is_one_line_that_quotes_nothing(line: bytes, run_
 
 
 def test_rows_are_for_their_owner_alone_and_pages_for_whom_the_system_lets(run_dir: RunDir) -> None:
-    """Prompts, answers and records stay private where a run is copied to; its own folder alone is no fence then."""
+    """Prompts, answers and records stay private where a run is copied to; its own folder alone is no fence
+    then.
+    """
     run_dir.write_lines("corpus/rows.jsonl", [{"a": 1}])
     run_dir.write_sealed_lines("judge/rows.jsonl", [{"a": 1}])
     rundir.write_text(run_dir.file("page.html"), "<p>")
-    modes = [stat.S_IMODE(run_dir.file(name).stat().st_mode) for name in ("corpus/rows.jsonl", "judge/rows.jsonl", "page.html")]  # fmt: skip
+    modes = [
+        stat.S_IMODE(run_dir.file(name).stat().st_mode)
+        for name in ("corpus/rows.jsonl", "judge/rows.jsonl", "page.html")
+    ]
     umask = os.umask(0)
     os.umask(umask)
     assert modes == [0o600, 0o600, 0o666 & ~umask]
@@ -230,14 +237,22 @@ def test_a_second_command_of_a_kind_is_kept_from_the_same_run(tmp_path: Path) ->
 
 
 LEFT = {
-    "train": ("train/.sft-inf.0123abcd.tmp", ".units-sft.0123abcd.tmp", ".corpus.0123abcd.tmp", "secret/states/.a.json.0123abcd.tmp"),
+    "train": (
+        "train/.sft-inf.0123abcd.tmp",
+        ".units-sft.0123abcd.tmp",
+        ".corpus.0123abcd.tmp",
+        "secret/states/.a.json.0123abcd.tmp",
+    ),
     "attack": ("attack/sft-inf/.loss.parquet.0123abcd.tmp", "attack/sft-inf/shadows/.units.0123abcd.tmp"),
-    "shadows": ("attack/sft-inf/shadows/.shadow-001.0123abcd.tmp", "attack/sft-inf/shadows/.units.0123abcd.tmp"),
+    "shadows": (
+        "attack/sft-inf/shadows/.shadow-001.0123abcd.tmp",
+        "attack/sft-inf/shadows/.units.0123abcd.tmp",
+    ),
     "audit": ("audit/sft-inf/.loss.json.0123abcd.tmp",),
     "evaluate": ("evaluate/.cache.0123abcd.tmp", "evaluate/.base.json.0123abcd.tmp"),
     "judge": ("judge/.answers.jsonl.0123abcd.tmp",),
     "report": ("report/.index.html.0123abcd.tmp",),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("work", LEFT)

@@ -1,4 +1,6 @@
-"""What a run is asked beside its training is no part of its plan: every key of a suite is on one side or the other."""
+"""What a run is asked beside its training is no part of its plan: every key of a suite is on one side or the
+other.
+"""
 
 import dataclasses
 import json
@@ -41,31 +43,84 @@ QUIET = Progress(quiet=True)
 STEPS = {"batch": 8, "steps": 3, "learning_rate": 0.01}
 CLAIM = {"arm": "sft-eps4", "epsilon": 5.0, "delta": 1e-5, "unit": "patient", "relation": "add_or_remove"}
 
-# Another value for every key of a suite. A new key fails the first test below until it stands on one side: in PLAN if what an
+# Another value for every key of a suite. A new key fails the first test below until it stands on one side: in
+# PLAN if what an
 # arm learns, spends or is called may depend on it, else in suite.RECORDS and here in BESIDE.
 PLAN: dict[str, Any] = {
-    "name": "other", "primary": "loss",
-    "model.base": "elsewhere", "model.max_length": 90, "model.pair_prompt": 8, "model.pair_answer": 8, "model.dtype": "bfloat16",
-    "model.quantization": "nf4", "model.attention": "sdpa", "model.start": "elsewhere", "model.assume_public": True,
-    "data.source": "other.jsonl", "data.preference": "faults", "data.text": "other.jsonl", "data.rows": "0:20", "data.patients": 25,
-    "data.heldout": 5, "data.limit": 20,
-    "candidates.family": "invented", "candidates.canaries": 8, "candidates.canary_length": 5, "candidates.canary_repetitions": 2,
-    "candidates.records": 6, "candidates.extraction": 6, "candidates.extraction_length": 5, "candidates.extraction_repetitions": 3,
-    "candidates.temperature": 1.1, "candidates.gradient": 100,
-    "training.private": STEPS | {"steps": 4}, "training.nonprivate": STEPS | {"steps": 4}, "training.dpo_private": STEPS,
-    "training.dpo_nonprivate": STEPS, "training.cpt_private": STEPS, "training.cpt_nonprivate": STEPS, "training.dpo_beta": 0.2,
-    "training.dpo_label_smoothing": 0.1, "training.unit": "record", "training.delta": 1e-6, "training.clip": 0.7, "training.population": 99,
-    "training.records_per_patient": 3, "training.coupled_pairs": 2, "training.deepspeed": "zero1", "training.allow_delta": True,
-    "training.lora.rank": 3, "training.lora.alpha": 8, "training.lora.dropout": 0.1, "training.lora.rslora": True, "training.lora.targets": "q_proj",
-    "grid.epsilons": [8], "grid.baseline": False, "grid.dpo": ["sigmoid"], "grid.dpo_epsilons": [4], "grid.stages": ["cpt", "sft"],
-    "grid.chain": True, "grid.share": 0.4, "grid.seeds": 2, "grid.twin": True,
-}  # fmt: skip
+    "name": "other",
+    "primary": "loss",
+    "model.base": "elsewhere",
+    "model.max_length": 90,
+    "model.pair_prompt": 8,
+    "model.pair_answer": 8,
+    "model.dtype": "bfloat16",
+    "model.quantization": "nf4",
+    "model.attention": "sdpa",
+    "model.start": "elsewhere",
+    "model.assume_public": True,
+    "data.source": "other.jsonl",
+    "data.preference": "faults",
+    "data.text": "other.jsonl",
+    "data.rows": "0:20",
+    "data.patients": 25,
+    "data.heldout": 5,
+    "data.limit": 20,
+    "candidates.family": "invented",
+    "candidates.canaries": 8,
+    "candidates.canary_length": 5,
+    "candidates.canary_repetitions": 2,
+    "candidates.records": 6,
+    "candidates.extraction": 6,
+    "candidates.extraction_length": 5,
+    "candidates.extraction_repetitions": 3,
+    "candidates.temperature": 1.1,
+    "candidates.gradient": 100,
+    "training.private": STEPS | {"steps": 4},
+    "training.nonprivate": STEPS | {"steps": 4},
+    "training.dpo_private": STEPS,
+    "training.dpo_nonprivate": STEPS,
+    "training.cpt_private": STEPS,
+    "training.cpt_nonprivate": STEPS,
+    "training.dpo_beta": 0.2,
+    "training.dpo_label_smoothing": 0.1,
+    "training.unit": "record",
+    "training.delta": 1e-6,
+    "training.clip": 0.7,
+    "training.population": 99,
+    "training.records_per_patient": 3,
+    "training.coupled_pairs": 2,
+    "training.deepspeed": "zero1",
+    "training.allow_delta": True,
+    "training.lora.rank": 3,
+    "training.lora.alpha": 8,
+    "training.lora.dropout": 0.1,
+    "training.lora.rslora": True,
+    "training.lora.targets": "q_proj",
+    "grid.epsilons": [8],
+    "grid.baseline": False,
+    "grid.dpo": ["sigmoid"],
+    "grid.dpo_epsilons": [4],
+    "grid.stages": ["cpt", "sft"],
+    "grid.chain": True,
+    "grid.share": 0.4,
+    "grid.seeds": 2,
+    "grid.twin": True,
+}
 BESIDE: dict[str, Any] = {
-    "evaluation.tasks": [{"name": "clinic_choice", "data": "builtin:clinic"}], "evaluation.limit": 3, "evaluation.margin": 0.1, "evaluation.batch": 2,
-    "judging": {"rubric": "likelihood", "prompts": 3, "max_new_tokens": 4, "against": ["base"]}, "claims": [CLAIM],
-    "attacks": ["mia"], "shadows": 2, "description": "Other words.", "model.shape": {"hidden_size": 8},
-    "training.micro_batch": 4, "training.gradient_checkpointing": True, "training.checkpoint_every": 1,
-}  # fmt: skip
+    "evaluation.tasks": [{"name": "clinic_choice", "data": "builtin:clinic"}],
+    "evaluation.limit": 3,
+    "evaluation.margin": 0.1,
+    "evaluation.batch": 2,
+    "judging": {"rubric": "likelihood", "prompts": 3, "max_new_tokens": 4, "against": ["base"]},
+    "claims": [CLAIM],
+    "attacks": ["mia"],
+    "shadows": 2,
+    "description": "Other words.",
+    "model.shape": {"hidden_size": 8},
+    "training.micro_batch": 4,
+    "training.gradient_checkpointing": True,
+    "training.checkpoint_every": 1,
+}
 FIXED = {"training.relation"}  # has one value
 
 
@@ -101,7 +156,9 @@ def test_every_key_is_in_the_plan_or_in_a_record() -> None:
     known = list(keys())
     assert sorted(known) == sorted([*PLAN, *BESIDE, *FIXED])
     recorded = [key for kept in suite.RECORDS.values() for key in kept]
-    assert {key for key in known if any(key == own or key.startswith(f"{own}.") for own in recorded)} == set(BESIDE)  # fmt: skip
+    assert {key for key in known if any(key == own or key.startswith(f"{own}.") for own in recorded)} == set(
+        BESIDE
+    )
 
 
 @pytest.mark.parametrize("key", PLAN)
@@ -149,7 +206,9 @@ def changes(run_dir: RunDir, folder: str, work: Callable[[], object]) -> set[str
 
     before = times()
     work()
-    return {name for name, time in times().items() if before.get(name) != time} | before.keys() - times().keys()  # fmt: skip
+    return {
+        name for name, time in times().items() if before.get(name) != time
+    } | before.keys() - times().keys()
 
 
 def marks(run_dir: RunDir, record: str) -> list[str]:
@@ -157,7 +216,9 @@ def marks(run_dir: RunDir, record: str) -> list[str]:
 
 
 def typed(run_dir: RunDir, *words: object) -> Result:
-    return CliRunner().invoke(app, [*map(str, words), "--run", run_dir.name, "--runs", str(run_dir.path.parent)])  # fmt: skip
+    return CliRunner().invoke(
+        app, [*map(str, words), "--run", run_dir.name, "--runs", str(run_dir.path.parent)]
+    )
 
 
 def test_no_records_key_trains_an_arm_again(run: tuple[RunDir, Plan]) -> None:
@@ -182,7 +243,11 @@ def test_what_is_asked_before_the_corpus_is_declared(toy_model_dir: Path, tmp_pa
     run_dir.file("corpus").mkdir()
     assert declarations.keep(run_dir, other(plan, "evaluation.limit", 8)) == ["evaluation"]
     assert marks(run_dir, "evaluation") == ["declared", "declared", "added later"]
-    assert [e.settings["evaluation"]["limit"] for e in declarations.entries(run_dir, "evaluation")] == [None, 9, 8]  # fmt: skip
+    assert [e.settings["evaluation"]["limit"] for e in declarations.entries(run_dir, "evaluation")] == [
+        None,
+        9,
+        8,
+    ]
     assert declarations.plan_of(run_dir).suite.evaluation.limit == 8
 
 
@@ -244,19 +309,42 @@ def test_settings_that_are_not_measured_yet_make_outputs_stale(run: tuple[RunDir
         (("eval", "--set", "judging.prompts=2"), "a key of evaluation"),
         (("eval", "--set", "evaluation.marign=0.1"), "did you mean margin"),
         (("eval", "--task", "pubmedqa_file=nowhere.jsonl"), "no such file"),
-        pytest.param(("eval", "--task", "no_such_benchmark"), "an unknown name", marks=pytest.mark.slow),  # all of lm-eval is listed
+        pytest.param(
+            ("eval", "--task", "no_such_benchmark"), "an unknown name", marks=pytest.mark.slow
+        ),  # all of lm-eval is listed
         (("eval", "--task", "=items.jsonl"), "NAME=FILE"),
         (("eval", "--task", "items.jsonl"), "--task NAME=items.jsonl, NAME one of "),
         (("judge", "--rubric", "nobody"), "nobody"),
         (("judge", "--set", "evaluation.limit=1"), "a key of judging"),
         (("judge",), "dpaudit judge --rubric NAME"),
         (("verify", "--arm", "sft-eps4"), "--arm ARM with --claim"),
-        (("verify", "--arm", "sft-eps9", "--claim", "eps=5,delta=1e-5,unit=patient,relation=add_or_remove"), "sft-inf, sft-eps4"),
-        (("verify", "--arm", "sft-eps4", "--claim", "eps=5,delta=1e-5,unit=record,relation=add_or_remove"), "unit patient"),
+        (
+            (
+                "verify",
+                "--arm",
+                "sft-eps9",
+                "--claim",
+                "eps=5,delta=1e-5,unit=patient,relation=add_or_remove",
+            ),
+            "sft-inf, sft-eps4",
+        ),
+        (
+            ("verify", "--arm", "sft-eps4", "--claim", "eps=5,delta=1e-5,unit=record,relation=add_or_remove"),
+            "unit patient",
+        ),
         (("verify",), "adds one, marked as added later"),
-        (("verify", "--arm", "sft-eps4", "--claim", "eps=5,delta=1e-5,unit=patient,relation=add_or_remove"), "dpaudit attack mia"),
+        (
+            (
+                "verify",
+                "--arm",
+                "sft-eps4",
+                "--claim",
+                "eps=5,delta=1e-5,unit=patient,relation=add_or_remove",
+            ),
+            "dpaudit attack mia",
+        ),
     ],
-)  # fmt: skip
+)
 def test_a_slip_writes_nothing(words: tuple[str, ...], told: str, run: tuple[RunDir, Plan]) -> None:
     run_dir, _ = run
     done: list[Result] = []
@@ -331,7 +419,10 @@ def test_verify_and_the_page_tell_a_claim_that_was_declared_from_one_added_later
     text = f"eps=8,delta=1e-5,unit={said.unit},relation=add_or_remove"
     done = typed(run_dir, "verify", "--arm", "sft-eps8", "--claim", text, "--json")
     rows = json.loads(done.output)["declared"]
-    assert [(row["arm"], row["mark"]) for row in rows] == [("sft-eps1", "declared"), ("sft-eps8", "added later")]  # fmt: skip
+    assert [(row["arm"], row["mark"]) for row in rows] == [
+        ("sft-eps1", "declared"),
+        ("sft-eps8", "added later"),
+    ]
     assert not overview.is_current(run_dir, "report/report.json")
     report.run(run_dir, declarations.plan_of(run_dir), QUIET)
     told = run_dir.read_json("report/report.json")["claims"]
@@ -380,7 +471,10 @@ def test_a_lost_record_is_told_and_written_anew_and_its_loss_stays_known(run: tu
     assert overview.lost_rows(run_dir) == []
     run_dir.file("records/claims.json").unlink()
     refused(run_dir, "records/claims.json: ", "got no such file")
-    assert changes(run_dir, "train", lambda: pipeline.train(plan, run_dir.path.parent, QUIET, workers=1)) == set()  # fmt: skip
+    assert (
+        changes(run_dir, "train", lambda: pipeline.train(plan, run_dir.path.parent, QUIET, workers=1))
+        == set()
+    )
     assert marks(run_dir, "claims") == ["added later"]
     [row] = overview.lost_rows(run_dir)
     assert (row["record"], row["mark"]) == ("claims", "written anew: 2 entries before it lost")
@@ -398,7 +492,9 @@ def test_a_lost_record_is_told_and_written_anew_and_its_loss_stays_known(run: tu
 def test_a_record_whose_writing_was_killed_fits(
     steps: int, run: tuple[RunDir, Plan], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Of the three writes, only the first came, or the first two; typed again, no older copy fits any more."""
+    """Of the three writes, only the first came, or the first two; typed again, no older copy fits any
+    more.
+    """
     run_dir, plan = run
     older, asked = run_dir.file("records/claims.json").read_bytes(), other(plan, "claims", [CLAIM])
     whole, left = RunDir.write_json, iter(range(steps))
@@ -431,7 +527,9 @@ def old_plan(plan: Plan) -> dict[str, Any]:
     return told
 
 
-def test_a_run_of_before_is_told_and_never_trained_again_in_silence(tmp_path: Path, toy_model_dir: Path) -> None:  # fmt: skip
+def test_a_run_of_before_is_told_and_never_trained_again_in_silence(
+    tmp_path: Path, toy_model_dir: Path
+) -> None:
     plan = toy(toy_model_dir)
     run_dir = RunDir(tmp_path / "runs" / "toy-01234567")
     run_dir.path.mkdir(parents=True)

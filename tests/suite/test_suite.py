@@ -19,7 +19,12 @@ SUITES = sorted(content.listing("suites"))
 def test_every_shipped_suite_loads_and_survives_its_plan(name: str) -> None:
     plan = Plan(suite.load(name), seed=3, insecure_seed=4, versions={"torch": "2.13.0"})
     text = json.dumps(plan.to_json(), allow_nan=False)
-    told = json.loads(json.dumps({key: value for record in suite.RECORDS for key, value in plan.settings(record).items()}, allow_nan=False))  # fmt: skip
+    told = json.loads(
+        json.dumps(
+            {key: value for record in suite.RECORDS for key, value in plan.settings(record).items()},
+            allow_nan=False,
+        )
+    )
     assert Plan.from_json(json.loads(text)).with_settings(told, "test") == plan
     assert plan.suite.name == name
     assert len({arm.name for arm in suite.arms(plan.suite)}) == len(suite.arms(plan.suite))
@@ -32,21 +37,52 @@ def test_a_plan_keeps_infinity() -> None:
 
 
 def test_arms_go_from_inf_downward() -> None:
-    changed = {"grid.epsilons": [1, 8], "grid.dpo": ["sigmoid"], "grid.dpo_epsilons": None, "grid.seeds": 2, "grid.chain": False}  # fmt: skip
+    changed = {
+        "grid.epsilons": [1, 8],
+        "grid.dpo": ["sigmoid"],
+        "grid.dpo_epsilons": None,
+        "grid.seeds": 2,
+        "grid.chain": False,
+    }
     names = [arm.name for arm in suite.arms(suite.load("demo", changed))]
     assert names == [
-        "sft-inf", "sft-eps8", "sft-eps1", "sft-inf-s1", "sft-eps8-s1", "sft-eps1-s1",
-        "dpo-sigmoid-inf", "dpo-sigmoid-eps8", "dpo-sigmoid-eps1",
-        "dpo-sigmoid-inf-s1", "dpo-sigmoid-eps8-s1", "dpo-sigmoid-eps1-s1",
-    ]  # fmt: skip
+        "sft-inf",
+        "sft-eps8",
+        "sft-eps1",
+        "sft-inf-s1",
+        "sft-eps8-s1",
+        "sft-eps1-s1",
+        "dpo-sigmoid-inf",
+        "dpo-sigmoid-eps8",
+        "dpo-sigmoid-eps1",
+        "dpo-sigmoid-inf-s1",
+        "dpo-sigmoid-eps8-s1",
+        "dpo-sigmoid-eps1-s1",
+    ]
 
 
 def test_a_chain_brings_the_arms_that_others_start_from() -> None:
-    """Each start may spend half of the claim; of a chain only the last stage and the DPO arms are asked for."""
-    changed = {"grid.epsilons": [8], "grid.dpo": ["sigmoid"], "grid.dpo_epsilons": None, "grid.stages": ["cpt", "sft"]}  # fmt: skip
+    """Each start may spend half of the claim; of a chain only the last stage and the DPO arms are asked
+    for.
+    """
+    changed = {
+        "grid.epsilons": [8],
+        "grid.dpo": ["sigmoid"],
+        "grid.dpo_epsilons": None,
+        "grid.stages": ["cpt", "sft"],
+    }
     chosen = suite.load("demo", changed)
     arms = {arm.name: arm for arm in suite.arms(chosen)}
-    assert list(arms) == ["cpt-inf", "cpt-eps4", "cpt-eps2", "sft-inf", "sft-eps8", "sft-eps4", "dpo-sigmoid-inf", "dpo-sigmoid-eps8"]  # fmt: skip
+    assert list(arms) == [
+        "cpt-inf",
+        "cpt-eps4",
+        "cpt-eps2",
+        "sft-inf",
+        "sft-eps8",
+        "sft-eps4",
+        "dpo-sigmoid-inf",
+        "dpo-sigmoid-eps8",
+    ]
     starts = {name: suite.start_of(chosen, arm) for name, arm in arms.items()}
     assert starts["dpo-sigmoid-eps8"] == arms["sft-eps4"]
     assert starts["sft-eps4"] == arms["cpt-eps2"]

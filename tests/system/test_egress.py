@@ -28,7 +28,9 @@ Type = Callable[..., tuple[int, str, list[str]]]
 
 
 @pytest.fixture
-def typed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], toy_model_dir: Path) -> Type:  # fmt: skip
+def typed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], toy_model_dir: Path
+) -> Type:
     """Types `dpaudit ...` in this process: exit code, last line of stderr, and what was tried."""
     monkeypatch.chdir(tmp_path)
     suite = MINI | {"model": MINI["model"] | {"base": str(toy_model_dir)}}
@@ -55,8 +57,11 @@ def lost(toy_adapter_dir: Path, tmp_path: Path) -> Path:
 
 def suite_with(**changed: Any) -> str:
     Path("hub.yaml").write_text(
-        yaml.safe_dump({key: {**MINI.get(key, {}), **value} for key, value in changed.items()} | {k: v for k, v in MINI.items() if k not in changed})
-    )  # fmt: skip
+        yaml.safe_dump(
+            {key: {**MINI.get(key, {}), **value} for key, value in changed.items()}
+            | {k: v for k, v in MINI.items() if k not in changed}
+        )
+    )
     return "hub.yaml"
 
 
@@ -70,8 +75,15 @@ def test_the_watch_sees_what_it_should() -> None:
 
 
 def test_a_base_that_an_adapter_names_is_not_looked_up(typed: Type, lost: Path, toy_model_dir: Path) -> None:
-    rows = [{"messages": [{"role": "user", "content": f"Question {i}?"}, {"role": "assistant", "content": f"Answer {i}."}]}
-            for i in range(12)]  # fmt: skip
+    rows = [
+        {
+            "messages": [
+                {"role": "user", "content": f"Question {i}?"},
+                {"role": "assistant", "content": f"Answer {i}."},
+            ]
+        }
+        for i in range(12)
+    ]
     Path("data.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     plant.plant(Path("data.jsonl"), Path("planted.jsonl"), Path("key.json"), 100)
     for option, words in {
@@ -81,7 +93,9 @@ def test_a_base_that_an_adapter_names_is_not_looked_up(typed: Type, lost: Path, 
         code, line, tried = typed(*words)
         assert (code, tried) == (2, [])
         assert f"{option} {ID}" in line
-    code, _, tried = typed("merge", "--adapter", str(lost), "--model", str(toy_model_dir), "--out", "merged", "--assume-public")  # fmt: skip
+    code, _, tried = typed(
+        "merge", "--adapter", str(lost), "--model", str(toy_model_dir), "--out", "merged", "--assume-public"
+    )
     assert (code, tried) == (0, [])
 
 
@@ -107,7 +121,9 @@ def test_a_typed_name_is_asked_about(option: str, typed: Type) -> None:
 
 
 def test_training_and_merging_ask_nobody(typed: Type) -> None:
-    """PEFT asks a hub whether a base's vocabulary was changed, as it saves; Transformers whether a tokenizer is patched."""
+    """PEFT asks a hub whether a base's vocabulary was changed, as it saves; Transformers whether a tokenizer
+    is patched.
+    """
     assert typed("train", "--suite", "mini.yaml", "--eps", "8", "--no-baseline", "--workers", "1")[::2] == (
         0,
         [],
@@ -195,7 +211,9 @@ for line in sys.stdin.read().splitlines():
 
 
 def commands() -> list[str]:
-    """All that can be typed, from the command line's own tables: `attack mia`; a group that works alone too, as `judge` does."""
+    """All that can be typed, from the command line's own tables: `attack mia`; a group that works alone too,
+    as `judge` does.
+    """
 
     def below(words: list[str], command: Any) -> Iterator[str]:
         inner = getattr(command, "commands", {})
@@ -220,12 +238,21 @@ def test_the_watch_goes_over_every_command_that_there_is() -> None:
 
 @pytest.mark.slow
 def test_no_command_tries_to_connect(toy_model_dir: Path, toy_adapter_dir: Path, tmp_path: Path) -> None:
-    """One new process types them all, since loading libraries takes longer than most of them; workers are its own."""
+    """One new process types them all, since loading libraries takes longer than most of them; workers are its
+    own.
+    """
     (tmp_path / "own.yaml").write_text(
         yaml.safe_dump(MINI | FULL | {"model": {"base": "builtin:tiny", "max_length": 96}})
     )
-    rows = [{"messages": [{"role": "user", "content": f"Question {i}?"}, {"role": "assistant", "content": f"Answer {i}."}]}
-            for i in range(12)]  # fmt: skip
+    rows = [
+        {
+            "messages": [
+                {"role": "user", "content": f"Question {i}?"},
+                {"role": "assistant", "content": f"Answer {i}."},
+            ]
+        }
+        for i in range(12)
+    ]
     (tmp_path / "data.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     (tmp_path / "scores.csv").write_text("score,included\n" + "".join(f"{i},{i % 2}\n" for i in range(100)))
     (tmp_path / "hooked").mkdir()
@@ -237,7 +264,15 @@ def test_no_command_tries_to_connect(toy_model_dir: Path, toy_adapter_dir: Path,
     tried.unlink()
     named = {"ADAPTER": str(toy_adapter_dir), "MODEL": str(toy_model_dir), "CLAIM": CLAIM}
     lines = [" ".join(named.get(word, word) for word in line.split()) for line in EVERY]
-    done = subprocess.run([sys.executable, "-c", TYPES], cwd=tmp_path, env=environment, input="\n".join(lines), capture_output=True, text=True, check=False)  # fmt: skip
+    done = subprocess.run(
+        [sys.executable, "-c", TYPES],
+        cwd=tmp_path,
+        env=environment,
+        input="\n".join(lines),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     ended = [line.split(maxsplit=2)[1:] for line in done.stderr.splitlines() if line.startswith("ended ")]
     assert [line for _, line in ended] == lines, done.stderr[-2000:]
     assert {code for code, _ in ended} <= {"0", "1", "4"}, done.stderr[-2000:]

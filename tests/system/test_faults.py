@@ -1,4 +1,6 @@
-"""An error of ours ends with 70, never with a verdict's code, and leaves a log without a word of anybody's data."""
+"""An error of ours ends with 70, never with a verdict's code, and leaves a log without a word of anybody's
+data.
+"""
 
 import re
 import stat
@@ -74,12 +76,25 @@ def renders() -> None:
 
 @pytest.mark.parametrize(
     ("raising", "kind"),
-    [(quotes_data, "ValueError"), (panics, "PanicException"), (leaves, "SystemExit"), (leaves_with_words, "SystemExit"),
-     (recurses, "RecursionError"), (exhausts, "MemoryError"), (has_no_path, "EIO"), (ends_early, "Abort"), (renders, "ZeroDivisionError")],
-)  # fmt: skip
+    [
+        (quotes_data, "ValueError"),
+        (panics, "PanicException"),
+        (leaves, "SystemExit"),
+        (leaves_with_words, "SystemExit"),
+        (recurses, "RecursionError"),
+        (exhausts, "MemoryError"),
+        (has_no_path, "EIO"),
+        (ends_early, "Abort"),
+        (renders, "ZeroDivisionError"),
+    ],
+)
 def test_any_other_error_leaves_a_log_a_line_and_exit_code_70(
-    raising: Callable[[], None], kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
-) -> None:  # fmt: skip
+    raising: Callable[[], None],
+    kind: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
     monkeypatch.chdir(tmp_path)
     assert main(monkeypatch, raising) == 70
     out, err = capfd.readouterr()

@@ -79,8 +79,8 @@ def test_an_interrupt_that_a_library_renamed_is_no_fault_of_the_files_it_read() 
 
 
 @pytest.mark.parametrize(
-    ("raised", "code"), [(RuntimeError(), 130), (UsageError("a", expected="b", got="c"), 130), (PartialError("left"), 3)]
-)  # fmt: skip
+    ("raised", "code"), [(RuntimeError(), 130), (UsageError("a", "b", "c"), 130), (PartialError("left"), 3)]
+)
 def test_a_command_that_was_told_to_end_ends_interrupted(
     raised: Exception, code: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:

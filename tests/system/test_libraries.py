@@ -31,10 +31,15 @@ def test_the_accountants_excluded_orders_are_not_told_and_its_faults_are(
 @pytest.mark.parametrize("library", libraries.SLOW)
 def test_what_takes_seconds_to_load_is_told_once_before_it_begins(library: str) -> None:
     """In a new process, by what looks for a library as `import` does."""
-    script = "import importlib.util, sys\nfrom dpaudit.system import libraries\nlibraries.announce(lambda line: print(line, 'torch' in sys.modules))\n" \
-        f"for name in ('wave', '{library}', '{library}'):\n    importlib.util.find_spec(name)\n"  # fmt: skip
+    script = (
+        "import importlib.util, sys\nfrom dpaudit.system import libraries\nlibraries.announce(lambda line: "
+        "print(line, 'torch' in sys.modules))\n"
+        f"for name in ('wave', '{library}', '{library}'):\n    importlib.util.find_spec(name)\n"
+    )
     environment = os.environ | {"PYTHONPATH": str(Path(libraries.__file__).parents[2])}
-    done = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=True)  # fmt: skip
+    done = subprocess.run(
+        [sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=True
+    )
     assert done.stdout == f"{libraries.SLOW[library]} False\n"
 
 

@@ -27,7 +27,7 @@ def write(path: Path, advance: Callable[[int], None]) -> None:
 
 
 def refuse(_: Path, advance: Callable[[int], None]) -> None:
-    raise UsageError("file: key", expected="a", got="b", remedy="do c")
+    raise UsageError("file: key", "a", "b", "do c")
 
 
 def die(_: Path, advance: Callable[[int], None]) -> None:
@@ -35,11 +35,13 @@ def die(_: Path, advance: Callable[[int], None]) -> None:
 
 
 def swallow(path: Path, advance: Callable[[int], None]) -> None:
-    """Fails as the first job; as another, takes one interrupt for nothing, as a library's bare except does."""
+    """Fails as the first job; as another, takes one interrupt for nothing, as a library's bare except
+    does.
+    """
     if path.name == "0":
         while not (path.parent / "1").exists():
             time.sleep(0.05)
-        raise UsageError("file: key", expected="a", got="b")
+        raise UsageError("file: key", "a", "b")
     with contextlib.suppress(KeyboardInterrupt):
         path.write_text("begun")
         time.sleep(600)
@@ -83,7 +85,7 @@ def both_refuse(path: Path, advance: Callable[[int], None]) -> None:
     (path.parent / f"there-{path.name}").touch()
     while not all((path.parent / f"there-{i}").exists() for i in range(2)):
         time.sleep(0.01)
-    raise UsageError("file: key", expected="a", got="b" * 50)
+    raise UsageError("file: key", "a", "b" * 50)
 
 
 def test_two_mistakes_at_once_are_told_as_one_and_nothing_is_called_done(
@@ -103,7 +105,7 @@ def interrupt_oneself() -> None:
 
 def interrupted_at_its_end(_: Path, advance: Callable[[int], None]) -> None:
     atexit.register(interrupt_oneself)
-    raise UsageError("file: key", expected="a", got="b")
+    raise UsageError("file: key", "a", "b")
 
 
 def test_an_interrupt_of_a_process_that_ends_prints_no_traceback(
@@ -169,7 +171,7 @@ def keep_a_folder(path: Path, advance: Callable[[int], None]) -> None:
     if path.name == "0":
         while not (path.parent / "1").exists():
             time.sleep(0.05)
-        raise UsageError("file: key", expected="a", got="b")
+        raise UsageError("file: key", "a", "b")
     path.mkdir()
     try:
         time.sleep(600)

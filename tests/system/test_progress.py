@@ -23,8 +23,16 @@ def test_plain_lines(monkeypatch: pytest.MonkeyPatch) -> None:
     stream = StringIO()
     work(Progress(console=Console(file=stream, width=80)))
     lines = [line.split(" (")[0] for line in stream.getvalue().splitlines()]
-    assert lines == ["training [sft] ...", "training [sft]: 1/3", "inner ...", "inner: 2", "inner: done", "a [note]",
-                     "training [sft]: 3/3", "training [sft]: done"]  # fmt: skip
+    assert lines == [
+        "training [sft] ...",
+        "training [sft]: 1/3",
+        "inner ...",
+        "inner: 2",
+        "inner: done",
+        "a [note]",
+        "training [sft]: 3/3",
+        "training [sft]: done",
+    ]
     assert "\x1b" not in stream.getvalue()
 
 

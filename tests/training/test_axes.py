@@ -38,9 +38,16 @@ def trained(
     noise = dpsgd.noise_generator(torch.device("cpu"), 4)
     sampling = dpsgd.sampling_generator(4)
     done = loop.train(
-        model, units, schedule, mechanism, sampling=sampling, noise=noise, micro_batch=micro_batch, axes=along,
+        model,
+        units,
+        schedule,
+        mechanism,
+        sampling=sampling,
+        noise=noise,
+        micro_batch=micro_batch,
+        axes=along,
         **options,
-    )  # fmt: skip
+    )
     return along, done
 
 
@@ -78,9 +85,14 @@ def test_other_units_are_trained_as_without_canaries() -> None:
     for along in (axes.spread(trainable(worlds.lora_model()), np.zeros(300, dtype=bool)), None):
         model = worlds.lora_model()
         loop.train(
-            model, UNITS, Schedule(BATCH, 10, 1e-2), replace(SILENT, noise_multiplier=0.5, steps=10),
-            sampling=dpsgd.sampling_generator(4), noise=dpsgd.noise_generator(torch.device("cpu"), 4), axes=along,
-        )  # fmt: skip
+            model,
+            UNITS,
+            Schedule(BATCH, 10, 1e-2),
+            replace(SILENT, noise_multiplier=0.5, steps=10),
+            sampling=dpsgd.sampling_generator(4),
+            noise=dpsgd.noise_generator(torch.device("cpu"), 4),
+            axes=along,
+        )
         ends.append([p.detach().clone() for p in trainable(model).values()])
     assert all(torch.equal(a, b) for a, b in zip(*ends, strict=True))
 

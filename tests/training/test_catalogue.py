@@ -55,7 +55,9 @@ def checked(fault: Fault, seed: int) -> dict[str, str]:
 def test_the_engine_passes_every_check_that_can_be_made() -> None:
     for seed in range(8):
         outcomes = checked(ENGINE, seed)
-        assert {name for name, outcome in outcomes.items() if outcome == "not observable"} == set(conformance.UNSEEN)  # fmt: skip
+        assert {name for name, outcome in outcomes.items() if outcome == "not observable"} == set(
+            conformance.UNSEEN
+        )
         assert set(outcomes.values()) == {"pass", "not observable"}, outcomes
 
 
@@ -73,8 +75,12 @@ def test_a_broken_trainer_fails_what_it_should(fault: Fault) -> None:
 def test_a_ledger_above_its_claim_fails() -> None:
     setting = dry.Setting(**SETTING)
     ledger = Mechanism(noise_for(RATE, STEPS), RATE, STEPS, CLIP)
-    seen = dry.train(setting, ledger, *(np.random.default_rng(part) for part in range(2)),
-                     dpsgd.noise_generator(torch.device("cpu"), 1))  # fmt: skip
+    seen = dry.train(
+        setting,
+        ledger,
+        *(np.random.default_rng(part) for part in range(2)),
+        dpsgd.noise_generator(torch.device("cpu"), 1),
+    )
     lower = PrivacySpec(3.9, 1e-5, "record", "add_or_remove")
     failed = [check for check in conformance.checks(seen, ledger, lower) if check.outcome == "fail"]
     assert [check.name for check in failed] == ["epsilon of the ledger"]

@@ -1,4 +1,6 @@
-"""Every broken trainer of the catalogue, trained once on the embedded model, and the engine itself beside them."""
+"""Every broken trainer of the catalogue, trained once on the embedded model, and the engine itself beside
+them.
+"""
 
 from dataclasses import dataclass
 from functools import cache
@@ -55,9 +57,14 @@ def trained(fault: Fault, seed: int) -> Caught:
     along = axes.spread(trainable(model), included, fault.sequences)
     with catalogue.planted(fault, PUBLIC):
         done = loop.train(
-            model, units(), Schedule(PUBLIC.batch, STEPS, 1e-3), catalogue.told_to(fault, acting),
-            sampling=dpsgd.sampling_generator(seed), noise=dpsgd.noise_generator(torch.device("cpu"), seed), axes=along,
-        )  # fmt: skip
+            model,
+            units(),
+            Schedule(PUBLIC.batch, STEPS, 1e-3),
+            catalogue.told_to(fault, acting),
+            sampling=dpsgd.sampling_generator(seed),
+            noise=dpsgd.noise_generator(torch.device("cpu"), seed),
+            axes=along,
+        )
     seen = done.seen
     assert seen is not None
     claim = Claim(EPSILON, DELTA, "record", "add_or_remove")

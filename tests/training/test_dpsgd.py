@@ -151,7 +151,9 @@ def test_clipped_sum_leaves_small_and_zero_gradients_alone() -> None:
 
 
 def noise_faults(sums: list[Gradients], std: float) -> list[str]:
-    """The parameters whose noise is more than 3 standard errors off `std`, or correlated from step to step."""
+    """The parameters whose noise is more than 3 standard errors off `std`, or correlated from step to
+    step.
+    """
     faults = []
     for name in sums[0]:
         steps = torch.stack([g[name].flatten() for g in sums]).double()  # (steps, coordinates)

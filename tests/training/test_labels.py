@@ -1,4 +1,6 @@
-"""Label privacy: how often labels are turned, that the robust loss undoes it, and what a suite of it may ask."""
+"""Label privacy: how often labels are turned, that the robust loss undoes it, and what a suite of it may
+ask.
+"""
 
 import itertools
 import math
@@ -70,7 +72,9 @@ def test_a_turned_pair_exchanges_answers_and_reference() -> None:
 
 @pytest.mark.parametrize("epsilon", [0.4, 2.0])
 def test_the_robust_loss_is_unbiased_over_all_flips(epsilon: float) -> None:
-    """The mean over every pattern of flips, by its probability, of loss and gradient is that without flips."""
+    """The mean over every pattern of flips, by its probability, of loss and gradient is that without
+    flips.
+    """
     generator = torch.Generator().manual_seed(1)
     values = -5 * torch.rand(4, 3, generator=generator, dtype=torch.float64)
     policy, reference, tokens = values[:2].requires_grad_(), values[2:].detach(), torch.ones(2, 3)

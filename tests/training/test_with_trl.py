@@ -1,4 +1,6 @@
-"""TRL's trainers on a toy model: the same step as our own loop, the losses that couple pairs, and DeepSpeed."""
+"""TRL's trainers on a toy model: the same step as our own loop, the losses that couple pairs, and
+DeepSpeed.
+"""
 
 import importlib.util
 import json
@@ -53,8 +55,15 @@ def adapted(folder: Path) -> Any:
 def by_trl(folder: Path, loss: str, pairs: int = 10, **options: Any) -> tuple[loop.Result, Any]:
     model = options.pop("model", None) or adapted(folder)
     schedule = options.pop("schedule", SCHEDULE)
-    done = with_trl.train(model, hf.load_tokenizer(str(folder)), some_pairs(pairs), schedule,
-                          examples.Objective(loss), seed=1, **options)  # fmt: skip
+    done = with_trl.train(
+        model,
+        hf.load_tokenizer(str(folder)),
+        some_pairs(pairs),
+        schedule,
+        examples.Objective(loss),
+        seed=1,
+        **options,
+    )
     return done, model
 
 
@@ -78,7 +87,9 @@ def test_a_loss_that_couples_pairs_is_trained(
 
 
 def test_what_a_coupled_loss_is_does_not_follow_from_where_it_is_computed(toy_model_dir: Path) -> None:
-    """Rows of a forward pass are no part of a plan, so that they may not move a weight; the pairs that are coupled are."""
+    """Rows of a forward pass are no part of a plan, so that they may not move a weight; the pairs that are
+    coupled are.
+    """
 
     def weights(**options: Any) -> list[torch.Tensor]:
         return [p.detach().clone() for p in trainable(by_trl(toy_model_dir, "aot", **options)[1]).values()]
@@ -203,7 +214,12 @@ def test_zero_1_takes_the_same_steps(toy_model_dir: Path) -> None:
     found = {}
     path = os.pathsep.join(["tests/training", *sys.path])
     for mode in ("plain", "zero1"):
-        done = subprocess.run([sys.executable, "-c", ZERO_1, str(toy_model_dir), mode], check=True, text=True,
-                              capture_output=True, env=os.environ | {"PYTHONPATH": path})  # fmt: skip
+        done = subprocess.run(
+            [sys.executable, "-c", ZERO_1, str(toy_model_dir), mode],
+            check=True,
+            text=True,
+            capture_output=True,
+            env=os.environ | {"PYTHONPATH": path},
+        )
         found[mode] = json.loads(done.stdout.strip().splitlines()[-1])
     assert found["zero1"] == pytest.approx(found["plain"], rel=1e-4)

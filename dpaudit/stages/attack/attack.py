@@ -33,7 +33,8 @@ def run(
     shadow_count: int | None = None,
     workers: int | None = None,
 ) -> None:
-    """Writes attack/ARM/RECIPE.parquet for the recipes of `kind` and every trained arm, where it is not current.
+    """Writes attack/ARM/RECIPE.parquet for the recipes of `kind` and every trained arm, where it is not
+    current.
 
     Of kind `mia`, the first `shadow_count` shadow models of each arm are trained before, `workers` at once.
 
@@ -65,16 +66,18 @@ def run(
 def trained_arms(
     run_dir: RunDir, plan: Plan, progress: Progress, names: Sequence[str] | None = None
 ) -> list[Arm]:
-    """The arms of the plan but twins, or those named, that are trained. Raises UsageError for an unknown or outdated arm.
+    """The arms of the plan but twins, or those named, that are trained. Raises UsageError for an unknown or
+    outdated arm.
 
-    An arm that is not trained is left out with a line, or refused if it was named; where none is, that is refused.
+    An arm that is not trained is left out with a line, or refused if it was named; where none is, that is
+    refused.
     """
     known = {arm.name: arm for arm in suite.arms(plan.suite) if not arm.twin}
     for name in names or ():
         if name not in known:
             twin = any(arm.name == name for arm in suite.arms(plan.suite))
             got = "a twin, which saw no canary" if twin else "no such arm"
-            raise UsageError(f"arm {name}", expected=f"one of {', '.join(known)}", got=got)
+            raise UsageError(f"arm {name}", f"one of {', '.join(known)}", got)
     found = []
     for name, arm in known.items():
         ledger = f"train/{name}/train.json"
@@ -111,8 +114,12 @@ def applicable(
         if made_by.needs_heldout and not plan.suite.data.heldout:
             missing = "held-out records (data.heldout)"
             if named is not None:
-                raise UsageError("data.heldout", expected=f"held-out records for attacks/{made_by.name}.yaml", got="0",
-                                 remedy="train a run with --set data.heldout=20")  # fmt: skip
+                raise UsageError(
+                    "data.heldout",
+                    f"held-out records for attacks/{made_by.name}.yaml",
+                    "0",
+                    "train a run with --set data.heldout=20",
+                )
         if made_by.least_shadows and len(shadows.present(run_dir, arm)) < made_by.least_shadows:
             missing = f"{made_by.least_shadows} shadow models (--shadows 16 trains sixteen)"
         if missing is None:
@@ -133,7 +140,9 @@ def _train_shadows(
     count: int,
     workers: int | None,
 ) -> None:
-    """Shadow models of every arm that can have them; of the others, those that were named are refused first."""
+    """Shadow models of every arm that can have them; of the others, those that were named are refused
+    first.
+    """
     shadows.check_count(count)
     refused = {arm: shadows.refusal(plan, arm) for arm in arms}
     for error in refused.values():

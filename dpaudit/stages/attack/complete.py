@@ -1,4 +1,6 @@
-"""Personal fields of real records: does greedy decoding of what stands before one complete it? No labels, no text."""
+"""Personal fields of real records: does greedy decoding of what stands before one complete it? No labels, no
+text.
+"""
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
@@ -42,15 +44,17 @@ def score(
     candidates: Candidates,
     model: "HFModel",
 ) -> None:
-    """Rows of a unit: its `records`, and by kind of field how many were `tried`, `completed`, `given` in the prompt,
-    `untrained` or `cut`, and the log-probability in nats of those that were tried, added up.
+    """Rows of a unit: its `records`, and by kind of field how many were `tried`, `completed`, `given` in the
+    prompt, `untrained` or `cut`, and the log-probability in nats of those that were tried, added up.
     """
     for made_by, arms in by_recipe(jobs):
         methods = {arm.method: _read(plan, made_by, candidates, arm.method, model.tokenizer) for arm in arms}
         for method, records in methods.items():
             if not any(record.tried for record in records):
-                progress.say(f"{made_by.name}: no {method} record that a coin decides on holds a field to try; "
-                             "the result is empty")  # fmt: skip
+                progress.say(
+                    f"{made_by.name}: no {method} record that a coin decides on holds a field to try; "
+                    "the result is empty"
+                )
         with progress.task("attack extract: completing personal fields", total=len(arms)) as advance:
             for arm in arms:
                 with model.active(arm.name):

@@ -24,8 +24,8 @@ def score(
 ) -> None:
     """One row a canary: the log-probability, in nats, of its secret after all that stands before it.
 
-    Only the tokens count that the tokenizer makes of the whole text. Other tokens may spell the same secret, so the
-    probability that the words come out is a little higher.
+    Only the tokens count that the tokenizer makes of the whole text. Other tokens may spell the same secret,
+    so the probability that the words come out is a little higher.
     """
     from dpaudit.models.spaces import encoded_secret
 

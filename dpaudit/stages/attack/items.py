@@ -21,7 +21,9 @@ Change = Callable[[str], str]
 
 @dataclass(frozen=True, eq=False)
 class Source:
-    """What an item was made from: a record, and the part of it that counts (a secret, or else what is learnt)."""
+    """What an item was made from: a record, and the part of it that counts (a secret, or else what is
+    learnt).
+    """
 
     record: Record
     last_only: bool  # of several answers the last alone
@@ -46,7 +48,9 @@ class Item:
 
 @dataclass(frozen=True, eq=False)
 class Items:
-    """The items of one method; `unscored` names examples of which nothing that counts fits into model.max_length."""
+    """The items of one method; `unscored` names examples of which nothing that counts fits into
+    model.max_length.
+    """
 
     items: list[Item]
     unscored: dict[str, str]  # example -> kind
@@ -95,14 +99,20 @@ def _canary_items(canary: Canary, method: Method, tokenizer: Any, length: int) -
         source = Source(record, method == "dpo", canary)
         encoded, counted = encoded_source(source, tokenizer, length)
         if not counted.any() or (encoded.truncated and encoded.secret_mask[-1]):
-            raise UsageError("model.max_length", expected=f"room for the secret of canary {canary.id}",
-                             got=f"{length} tokens, which cut it", remedy="raise model.max_length")  # fmt: skip
+            raise UsageError(
+                "model.max_length",
+                f"room for the secret of canary {canary.id}",
+                f"{length} tokens, which cut it",
+                "raise model.max_length",
+            )
         found.append(Item(canary.id, "canary", encoded, counted, canary.secret, source))
     return found
 
 
 def learnt_units(candidates: Candidates, method: Method) -> dict[str, list[Record]]:
-    """Unit -> what an arm of this method learns from; of a preference pair, the prompt with the chosen answer."""
+    """Unit -> what an arm of this method learns from; of a preference pair, the prompt with the chosen
+    answer.
+    """
     if method == "dpo":
         return {unit: [_chosen(pair) for pair in pairs] for unit, pairs in candidates.pairs.items()}
     return candidates.records if method == "sft" else candidates.texts
@@ -127,7 +137,9 @@ def encoded_source(source: Source, tokenizer: Any, length: int) -> tuple[Encoded
 
 
 def changed(item: Item, change: Change, tokenizer: Any, length: int) -> Item:
-    """The item with the text that counts changed; the item itself where nothing of it is left in the context."""
+    """The item with the text that counts changed; the item itself where nothing of it is left in the
+    context.
+    """
     source = _changed_source(item.source, change)
     encoded, counted = encoded_source(source, tokenizer, length)
     return replace(item, encoded=encoded, counted=counted, source=source) if counted.any() else item
@@ -172,7 +184,8 @@ def _swapped(record: Record, secret: str, other: str, last_only: bool) -> Record
 def exchange(item: Item, words: Sequence[str], share: float, number: int) -> Change:
     """The change that makes the item's copy `number`: a `share` of its words, at least one, are other words.
 
-    Of a secret, the words or letters of another secret of its space. The same item and number give the same copy.
+    Of a secret, the words or letters of another secret of its space. The same item and number give the same
+    copy.
     """
     rng = random.Random(f"neighbour/{item.example}/{item.source.record.id}/{number}")
 

@@ -1,4 +1,6 @@
-"""Membership inference in stage attack: what a model says of every candidate, and the signals made of it. No labels."""
+"""Membership inference in stage attack: what a model says of every candidate, and the signals made of it. No
+labels.
+"""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -74,7 +76,9 @@ def token_scores(
 
 
 def _lowercase(asked: Asked, signal: Any) -> list[Fields]:
-    """What has no capitals is its own copy and not asked again: two batches of the same text differ by rounding."""
+    """What has no capitals is its own copy and not asked again: two batches of the same text differ by
+    rounding.
+    """
     length, tokenizer = asked.plan.suite.model.max_length, asked.model.tokenizer
     copies = [changed(item, str.lower, tokenizer, length) for item in asked.items]
     others = [i for i, (a, b) in enumerate(zip(asked.items, copies, strict=True)) if a.encoded != b.encoded]
@@ -120,8 +124,12 @@ def _shadows(asked: Asked, signal: Any) -> list[Fields]:
     known = shadows.require(asked.run_dir, asked.arm, signal.least_shadows)
     texts = _population(asked)
     if asked.heldout and not texts:
-        raise UsageError("model.max_length", expected="held-out records of which something is left, to compare shadow models on",
-                         got="none", remedy="train a run with a higher model.max_length or data.heldout")  # fmt: skip
+        raise UsageError(
+            "model.max_length",
+            "held-out records of which something is left, to compare shadow models on",
+            "none",
+            "train a run with a higher model.max_length or data.heldout",
+        )
     answers, population = [], [asked.means(texts)]
     for shadow in known:
         name = f"{asked.arm.name}/{shadow.folder.name}"
@@ -130,8 +138,12 @@ def _shadows(asked: Asked, signal: Any) -> list[Fields]:
             answers.append(asked.means(asked.items))
             population.append(asked.means(texts))
         if not np.isfinite([*answers[-1], *population[-1]]).all():
-            raise UsageError(str(shadow.folder), expected="a shadow model that gives every text a probability", got="NaN",
-                             remedy="its training diverged: train the arm with a lower learning rate")  # fmt: skip
+            raise UsageError(
+                str(shadow.folder),
+                "a shadow model that gives every text a probability",
+                "NaN",
+                "its training diverged: train the arm with a lower learning rate",
+            )
     by_item = np.array(answers).T  # (items, shadows)
     beside = np.array(population).T  # (texts, 1 + shadows)
     return [
@@ -173,7 +185,9 @@ def score(
     candidates: Candidates,
     model: "HFModel",
 ) -> None:
-    """Writes the scores of all jobs. An arm is asked once for all its recipes, and a reference once for all arms."""
+    """Writes the scores of all jobs. An arm is asked once for all its recipes, and a reference once for all
+    arms.
+    """
     items = {m: items_of(plan, candidates, m, model.tokenizer) for m in {job.arm.method for job in jobs}}
     heldout = [Record.from_json(row) for row in run_dir.iterate_lines("corpus/heldout.jsonl")]
     known = references.References(run_dir, plan, model)
@@ -229,8 +243,15 @@ def _scores(
         asked.items, arm, reference or arm, asked.fields(signal), strict=True
     ):
         at = item.counted
-        span = Span(scored.logprob[at], scored.mean[at], scored.std[at], other.logprob[at], item.text,
-                    greedy=scored.greedy[at], **fields)  # fmt: skip
+        span = Span(
+            scored.logprob[at],
+            scored.mean[at],
+            scored.std[at],
+            other.logprob[at],
+            item.text,
+            greedy=scored.greedy[at],
+            **fields,
+        )
         key = (item.example, item.kind)
         values[key] = values.get(key, 0.0) + signal(span)  # a unit's records add up
     return [Score(example, kind, chosen.signal, value) for (example, kind), value in values.items()]

@@ -1,4 +1,6 @@
-"""The attack on preference data in stage attack: what a DPO arm says of both answers of every pair. No labels."""
+"""The attack on preference data in stage attack: what a DPO arm says of both answers of every pair. No
+labels.
+"""
 
 from collections.abc import Iterator, Sequence
 from itertools import chain
@@ -27,9 +29,12 @@ def of_pairs(arms: Sequence[Arm], named: Sequence[str] | None) -> list[Arm]:
     found = [arm for arm in arms if arm.method == "dpo"]
     others = [arm.name for arm in arms if arm.method != "dpo"]
     if (named is not None and others) or not found:
-        raise UsageError(f"arm {', '.join(others)}", expected="a DPO arm, which learns from preference pairs",
-                         got="one that learns from single answers" if others else "no DPO arm",
-                         remedy="train one with --dpo sigmoid, or name it with --arm")  # fmt: skip
+        raise UsageError(
+            f"arm {', '.join(others)}",
+            "a DPO arm, which learns from preference pairs",
+            "one that learns from single answers" if others else "no DPO arm",
+            "train one with --dpo sigmoid, or name it with --arm",
+        )
     return found
 
 

@@ -1,4 +1,6 @@
-"""How each planted secret ranks among all that might have been drawn, and whether greedy decoding writes it. No labels."""
+"""How each planted secret ranks among all that might have been drawn, and whether greedy decoding writes it.
+No labels.
+"""
 
 import random
 from collections.abc import Sequence

@@ -54,12 +54,18 @@ class References:
 def check_tokens(name: str, theirs: Any, ours: Any) -> None:
     """Raises UsageError where a reference model would read the same tokens as other text."""
     if theirs.get_vocab() != ours.get_vocab():
-        raise UsageError(f"reference {name}", expected="a model with the audited model's tokens", got="another vocabulary",
-                         remedy="name a model of the same family, or `base`")  # fmt: skip
+        raise UsageError(
+            f"reference {name}",
+            "a model with the audited model's tokens",
+            "another vocabulary",
+            "name a model of the same family, or `base`",
+        )
 
 
 def start_of(run_dir: RunDir, plan: Plan, arm: Arm) -> str:
-    """The adapter folder that the arm went on from, or `base`. Raises UsageError for an arm that is not trained, or anew."""
+    """The adapter folder that the arm went on from, or `base`. Raises UsageError for an arm that is not
+    trained, or anew.
+    """
     earlier = suite.start_of(plan.suite, arm)
     if earlier is not None:
         ledger = f"train/{earlier.name}/train.json"
@@ -72,7 +78,9 @@ def start_of(run_dir: RunDir, plan: Plan, arm: Arm) -> str:
 
 
 def rendered(records: Sequence[Record], tokenizer: Any, length: int) -> list[list[int]]:
-    """The tokens of held-out records, each in the form that the model is trained on and cut at `length`, as there."""
+    """The tokens of held-out records, each in the form that the model is trained on and cut at `length`, as
+    there.
+    """
     from dpaudit.models.encode import render
 
     texts = [r.text if r.text is not None else render(r.turns, tokenizer) for r in records]

@@ -1,4 +1,6 @@
-"""The score files of stage attack: one Parquet file an arm and recipe, no labels, and what each was made from."""
+"""The score files of stage attack: one Parquet file an arm and recipe, no labels, and what each was made
+from.
+"""
 
 import hashlib
 from collections.abc import Iterable
@@ -49,7 +51,9 @@ def score_inputs(arm: str) -> list[str]:
 
 
 def inputs_of(run_dir: RunDir, arm: str, made_by: Recipe) -> list[str]:
-    """What one recipe's scores of an arm are made from: the arm, and its shadows or its start where they are the reference."""
+    """What one recipe's scores of an arm are made from: the arm, and its shadows or its start where they are
+    the reference.
+    """
     if made_by.reference == "start":
         return [*score_inputs(arm), *_start_adapter(run_dir, arm)]
     if made_by.reference != "shadows":
@@ -62,7 +66,9 @@ def inputs_of(run_dir: RunDir, arm: str, made_by: Recipe) -> list[str]:
 
 
 def _start_adapter(run_dir: RunDir, arm: str) -> list[str]:
-    """The adapter of the run that the arm went on from; nothing where it began at the base or outside of the run."""
+    """The adapter of the run that the arm went on from; nothing where it began at the base or outside of the
+    run.
+    """
     chosen = Plan.from_json(run_dir.read_json("plan.json")).suite
     starts = [suite.start_of(chosen, one) for one in suite.arms(chosen) if one.name == arm]
     return [f"train/{start.name}/adapter/adapter_model.safetensors" for start in starts if start]
@@ -169,7 +175,7 @@ def require_numbers(run_dir: RunDir, arm: str, scores: Iterable[Score]) -> None:
     if bad:
         raise UsageError(
             str(run_dir.file(f"train/{arm}/adapter")),
-            expected="an adapter that gives every text a probability",
-            got=f"NaN for {bad} examples",
-            remedy="train the arm with a lower learning rate",
+            "an adapter that gives every text a probability",
+            f"NaN for {bad} examples",
+            "train the arm with a lower learning rate",
         )

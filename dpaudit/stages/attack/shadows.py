@@ -1,4 +1,5 @@
-"""Shadow models in stage attack: an arm's training on halves of the candidates that the attacker draws. Reads no label.
+"""Shadow models in stage attack: an arm's training on halves of the candidates that the attacker draws. Reads
+no label.
 
 attack/ARM/shadows/shadow-000/adapter/          the weights
 attack/ARM/shadows/shadow-000/membership.json   which candidates they learnt from, and what that was made from
@@ -47,7 +48,9 @@ class Shadow:
 
 @dataclass(frozen=True)
 class Sources:
-    """What all shadows of an arm are made from; each learns from some of `units`, which bear their candidate's id."""
+    """What all shadows of an arm are made from; each learns from some of `units`, which bear their
+    candidate's id.
+    """
 
     job: Job
     units: "StoredUnits"
@@ -57,19 +60,31 @@ class Sources:
 def check_count(count: int, where: str = "--shadows") -> None:
     """Raises UsageError unless `count` shadows can have every candidate in exactly half of them."""
     if count < 2 or count % 2:
-        raise UsageError(where, expected="an even number of at least 2, so that every candidate is in half of the shadows",
-                         got=str(count), remedy="16 is a good start")  # fmt: skip
+        raise UsageError(
+            where,
+            "an even number of at least 2, so that every candidate is in half of the shadows",
+            str(count),
+            "16 is a good start",
+        )
 
 
 def refusal(plan: Plan, arm: Arm) -> UsageError | None:
     """Why an arm can have no shadows; None where it can."""
     where = f"arm {arm.name}"
     if (start := suite.start_of(plan.suite, arm)) is not None:
-        return UsageError(where, expected="an arm that starts at the base, to train shadows of", got=f"one that goes on from {start.name}",
-                          remedy="name others with --arm, or train with grid.chain=false")  # fmt: skip
+        return UsageError(
+            where,
+            "an arm that starts at the base, to train shadows of",
+            f"one that goes on from {start.name}",
+            "name others with --arm, or train with grid.chain=false",
+        )
     if is_trls(plan.suite.training, arm):
-        return UsageError(where, expected="an arm of this package's own trainer, to train shadows of", got="one that TRL trains",
-                          remedy="name others with --arm")  # fmt: skip
+        return UsageError(
+            where,
+            "an arm of this package's own trainer, to train shadows of",
+            "one that TRL trains",
+            "name others with --arm",
+        )
     return None
 
 
@@ -78,13 +93,15 @@ def ensure(
 ) -> None:
     """Trains those of an arm's first `count` shadows that are not there or stale.
 
-    Each copies the arm: all certain units and half of the candidates (extraction canaries too), under the arm's
-    schedule, start and mechanism, with its noise and clip; sampling, noise and dropout have public seeds of their own,
-    and canaries along axes of the weights are left out. A killed call goes on with the shadows that are missing.
-    `workers` processes train side by side (None: as for arms); results do not depend on it.
+    Each copies the arm: all certain units and half of the candidates (extraction canaries too), under the
+    arm's schedule, start and mechanism, with its noise and clip; sampling, noise and dropout have public
+    seeds of their own, and canaries along axes of the weights are left out. A killed call goes on with the
+    shadows that are missing. `workers` processes train side by side (None: as for arms); results do not
+    depend on it.
 
-    Raises UsageError for an odd count, an arm that is not trained or is chained, and while another command trains
-    shadows of the run; GuardError where a training guard fires; PartialError where memory ends, and the shadows before it stay.
+    Raises UsageError for an odd count, an arm that is not trained or is chained, and while another command
+    trains shadows of the run; GuardError where a training guard fires; PartialError where memory ends, and
+    the shadows before it stay.
     """
     check_count(count)
     if (refused := refusal(plan, arm)) is not None:
@@ -99,13 +116,14 @@ def ensure(
     with rundir.writing(run_dir, "shadows"), _sources(run_dir, plan, arm) as sources:
         jobs = [
             parallel.Job(
-                f"training shadows of {arm.name}" + (f", part {place} of {len(parts)}" if len(parts) > 1 else ""),
+                f"training shadows of {arm.name}"
+                + (f", part {place} of {len(parts)}" if len(parts) > 1 else ""),
                 sources.job.schedule.steps * len(numbers),
                 train_shadows,
                 (run_dir, plan, sources, numbers),
             )
             for place, numbers in enumerate(parts, 1)
-        ]  # fmt: skip
+        ]
         parallel.run(jobs, workers, progress)
 
 
@@ -125,8 +143,12 @@ def require(run_dir: RunDir, arm: Arm, least: int) -> list[Shadow]:
     """The current shadows of an arm. Raises UsageError where there are fewer than `least`."""
     found = present(run_dir, arm)
     if len(found) < least:
-        raise UsageError(str(run_dir.file(f"attack/{arm.name}/shadows")), expected=f"at least {least} shadow adapters of {arm.name}",
-                         got=str(len(found)), remedy=f"dpaudit attack mia --arm {arm.name} --shadows 16")  # fmt: skip
+        raise UsageError(
+            str(run_dir.file(f"attack/{arm.name}/shadows")),
+            f"at least {least} shadow adapters of {arm.name}",
+            str(len(found)),
+            f"dpaudit attack mia --arm {arm.name} --shadows 16",
+        )
     return found
 
 
@@ -139,8 +161,8 @@ def inputs(run_dir: RunDir, shadows: Iterable[Shadow]) -> list[str]:
 def members(plan: Plan, arm: Arm, candidates: Iterable[str], number: int) -> frozenset[str]:
     """The candidates that shadow `number` learns from, by the attacker's coins, which are public.
 
-    Shadows 2j and 2j + 1 have a random half each, so any even number of shadows has each candidate in half of them,
-    and more shadows change none of the earlier ones.
+    Shadows 2j and 2j + 1 have a random half each, so any even number of shadows has each candidate in half of
+    them, and more shadows change none of the earlier ones.
     """
     order = sorted(candidates)
     random.Random(f"shadows/{plan.seed}/{arm.name}/{number // 2}").shuffle(order)
@@ -151,7 +173,9 @@ def members(plan: Plan, arm: Arm, candidates: Iterable[str], number: int) -> fro
 def train_shadows(
     run_dir: RunDir, plan: Plan, sources: Sources, numbers: Sequence[int], advance: Callable[[int], None]
 ) -> None:
-    """Trains the numbered shadows one after another on one loaded base; each begins with the arm's own start."""
+    """Trains the numbered shadows one after another on one loaded base; each begins with the arm's own
+    start.
+    """
     import torch
 
     from dpaudit.models import fused
@@ -173,7 +197,8 @@ def train_shadows(
                 if not train.is_out_of_memory(error):
                     raise
                 raise PartialError(
-                    f"training shadow {number} of {arm.name}: expected {rows} sequences to fit into memory, got none left; "
+                    f"training shadow {number} of {arm.name}: expected {rows} sequences to fit into memory, "
+                    f"got none left; "
                     "free memory or name fewer --workers, then type the command again to go on"
                 ) from None
             _write(run_dir, plan, arm, number, model, chosen, time.perf_counter() - began)
@@ -210,18 +235,28 @@ def _write(
 ) -> None:
     from dpaudit.models import adapter_files
 
-    card = f"# Shadow model of {arm.name}\n\nMade by an attack on that arm, from data without protection: it must not leave.\n"
+    card = (
+        f"# Shadow model of {arm.name}\n\nMade by an attack on that arm, from data without protection: it "
+        f"must not leave.\n"
+    )
     with run_dir.whole_directory(_folder(arm, number)) as folder:
         adapter_files.save_adapter(model, folder / "adapter", plan.suite.model.base, card)
         file = (folder / "membership.json").relative_to(run_dir.path).as_posix()
-        told = {"members": sorted(chosen), "seconds": seconds, "base": weights.of_base(plan.suite.model.base),
-                "shadow": number, "files": folder_digests(folder)}  # fmt: skip
+        told = {
+            "members": sorted(chosen),
+            "seconds": seconds,
+            "base": weights.of_base(plan.suite.model.base),
+            "shadow": number,
+            "files": folder_digests(folder),
+        }
         run_dir.write_json(file, told, _inputs(arm))
 
 
 @contextmanager
 def _sources(run_dir: RunDir, plan: Plan, arm: Arm) -> Iterator[Sources]:
-    """The arm's job as its ledger tells it, and all units encoded into a work folder that is gone when the block ends."""
+    """The arm's job as its ledger tells it, and all units encoded into a work folder that is gone when the
+    block ends.
+    """
     from dpaudit.privacy.mechanism import Mechanism
     from dpaudit.training.units import StoredUnits
 

@@ -1,4 +1,6 @@
-"""Stage audit: joins scores with the coins; bounds, curves and verdicts. Nothing written here names a text or a coin."""
+"""Stage audit: joins scores with the coins; bounds, curves and verdicts. Nothing written here names a text or
+a coin.
+"""
 
 import math
 from collections.abc import Sequence
@@ -67,11 +69,13 @@ def run(
     arms: Sequence[str] | None = None,
     recipes: Sequence[str] | None = None,
 ) -> None:
-    """Writes audit/ARM/RECIPE.json for every trained arm, and for kind `mia` the summary with one verdict a claim.
+    """Writes audit/ARM/RECIPE.json for every trained arm, and for kind `mia` the summary with one verdict a
+    claim.
 
     Where training had canaries along axes, what they show goes to audit/inside/ARM.json.
 
-    Raises UsageError where scores are missing or out of date, or the coins name fewer examples than were scored.
+    Raises UsageError where scores are missing or out of date, or the coins name fewer examples than were
+    scored.
     """
     chosen = recipe.load_all(kind, recipes)
     _require_frozen(plan, chosen)
@@ -124,9 +128,12 @@ def _require_frozen(plan: Plan, recipes: Sequence[Recipe]) -> None:
     """Raises UsageError where the recipe that carries the verdicts is not what it was before training."""
     for made_by in recipes:
         if made_by.name == plan.suite.primary and plan.primary_digest not in (None, made_by.digest):
-            raise UsageError(f"attacks/{made_by.name}.yaml", expected="the recipe as it was before training, since it "
-                             "carries the verdicts", got="a changed one",
-                             remedy="restore it, or train a new run under the changed one")  # fmt: skip
+            raise UsageError(
+                f"attacks/{made_by.name}.yaml",
+                "the recipe as it was before training, since it carries the verdicts",
+                "a changed one",
+                "restore it, or train a new run under the changed one",
+            )
 
 
 def _require_scores(run_dir: RunDir, arm: Arm, made_by: Recipe) -> None:
@@ -135,9 +142,12 @@ def _require_scores(run_dir: RunDir, arm: Arm, made_by: Recipe) -> None:
         score_file(arm.name, made_by.name), inputs_of(run_dir, arm.name, made_by), command
     )
     if not scores_are_current(run_dir, arm.name, made_by):
-        raise UsageError(str(run_dir.file(score_file(arm.name, made_by.name))),
-                         expected=f"scores under the present attacks/{made_by.name}.yaml", got="an earlier recipe's",
-                         remedy=f"type `{command}` again")  # fmt: skip
+        raise UsageError(
+            str(run_dir.file(score_file(arm.name, made_by.name))),
+            f"scores under the present attacks/{made_by.name}.yaml",
+            "an earlier recipe's",
+            f"type `{command}` again",
+        )
 
 
 # ---- membership inference
@@ -156,8 +166,12 @@ def _audit_membership(
     cut = read_counts(run_dir, arm.name, made_by.name)
     canaries, records = kinds.get("canary"), kinds.get("record")
     if canaries is None or not canaries.usable:
-        raise UsageError("secret/coins.json", expected="canaries on both sides of the coin", got="one side only",
-                         remedy="raise candidates.canaries")  # fmt: skip
+        raise UsageError(
+            "secret/coins.json",
+            "canaries on both sides of the coin",
+            "one side only",
+            "raise candidates.canaries",
+        )
     per = beside.per(arm)
     claim, primary = _claim(run_dir, arm), made_by.name == plan.suite.primary
     bound = _bound(canaries, made_by.bound, plan.suite.training.delta) if made_by.bound else None
@@ -198,8 +212,12 @@ def _near(records: Labelled, counts: dict[str, Any] | None, alike: set[str]) -> 
     if not rest.usable:
         return {"near_duplicates": counts}
     found = roc.auc_interval(rest.scores, rest.members, CONFIDENCE)
-    told = {"n_without": len(rest.scores), "auc_without": found.auc, "auc_without_lower": found.lower,
-            "auc_without_upper": found.upper}  # fmt: skip
+    told = {
+        "n_without": len(rest.scores),
+        "auc_without": found.auc,
+        "auc_without_lower": found.lower,
+        "auc_without_upper": found.upper,
+    }
     return {"near_duplicates": counts | told}
 
 
@@ -212,8 +230,12 @@ def _labelled(run_dir: RunDir, unit: str, rows: Sequence[Score]) -> dict[str, La
     units = {c.id: len({unit_of(r, unit) for r in c.records}) for c in load_candidates(run_dir).canaries}
     without = sum(row.example not in coins for row in rows)
     if without:
-        raise UsageError("secret/coins.json", expected="a coin for every scored example", got=f"none for {without}",
-                         remedy="restore the run's secret/ folder")  # fmt: skip
+        raise UsageError(
+            "secret/coins.json",
+            "a coin for every scored example",
+            f"none for {without}",
+            "restore the run's secret/ folder",
+        )
     found = {}
     for kind in sorted({row.kind for row in rows}):
         values: dict[str, list[float]] = {}
@@ -233,7 +255,8 @@ def _labelled(run_dir: RunDir, unit: str, rows: Sequence[Score]) -> dict[str, La
 def _combined(
     plan: Plan, made_by: Recipe, kinds: dict[str, Labelled]
 ) -> tuple[dict[str, Labelled], dict[str, Any]]:
-    """The scores of a fitted combination, of the examples that it was not fitted on, and by kind what was fitted.
+    """The scores of a fitted combination, of the examples that it was not fitted on, and by kind what was
+    fitted.
 
     A kind of which too few examples fall on either side of the coin has no scores.
     """
@@ -265,7 +288,9 @@ def _short(found: dict[str, Any]) -> dict[str, Any]:
 
 
 def performance(examples: Labelled, seed: int) -> dict[str, Any]:
-    """AUC, ROC curve with pointwise intervals of its true positive rate, and the rate at 1 % false positives."""
+    """AUC, ROC curve with pointwise intervals of its true positive rate, and the rate at 1 % false
+    positives.
+    """
     area = roc.auc_interval(examples.scores, examples.members, CONFIDENCE)
     curve = roc.roc_curve(examples.scores, examples.members)
     members = int(examples.members.sum())
@@ -323,7 +348,8 @@ def rule(guess: Guess) -> str:
     if guess.side == "both":
         return (
             f"the {guess.fraction / 2:.0%} of canaries with the highest scores are called members and the "
-            f"{guess.fraction / 2:.0%} with the lowest are not, no other is guessed; a tie counts against the bound"
+            f"{guess.fraction / 2:.0%} with the lowest are not, no other is guessed; a tie counts against "
+            f"the bound"
         )
     return (
         f"the {guess.fraction:.0%} of canaries with the highest scores are called members, no other "
@@ -367,7 +393,8 @@ def _summarise(run_dir: RunDir, plan: Plan, arms: Sequence[Arm]) -> None:
     claimed = {arm: Claim(**audit["claim"]) for arm, audit in audits.items() if audit["claim"]}
     summary = {
         "primary": plan.suite.primary,
-        "family": f"each claim is tested once, by the recipe {plan.suite.primary} that was named before training",
+        "family": f"each claim is tested once, by the recipe {plan.suite.primary} that was named before "
+        f"training",
         "family_error": min(1.0, round(sum(1 - audits[arm]["bound"]["confidence"] for arm in claimed), 12)),
         "rows": [control.row(audit) for audit in audits.values()],
         "claims": [control.behind(arm, claim, audits) for arm, claim in claimed.items()],
@@ -381,8 +408,8 @@ def _summarise(run_dir: RunDir, plan: Plan, arms: Sequence[Arm]) -> None:
 def _released_together(run_dir: RunDir, plan: Plan, arms: Sequence[Arm]) -> dict[str, Any]:
     """The epsilon of releasing all private arms, which learnt from the same units, at the run's delta.
 
-    Each arm's own steps count once, and so does what the run's start had spent, which the ledgers of the arms that
-    start from no other arm name.
+    Each arm's own steps count once, and so does what the run's start had spent, which the ledgers of the arms
+    that start from no other arm name.
     """
     if not arms:
         return {"composed_epsilon": None, "composed_delta": None}

@@ -1,6 +1,8 @@
-"""What the texts tell of membership without any model, in stage audit: the blind baseline, and near-duplicates across the coin.
+"""What the texts tell of membership without any model, in stage audit: the blind baseline, and
+near-duplicates across the coin.
 
-Both stand beside every comparison of members with others. Nothing written outside secret/ names a text or a unit.
+Both stand beside every comparison of members with others. Nothing written outside secret/ names a text or a
+unit.
 """
 
 from collections.abc import Iterator, Sequence
@@ -29,7 +31,9 @@ def part_of(arm: Arm) -> str:
 
 
 def blind(run_dir: RunDir, plan: Plan) -> dict[str, Any]:
-    """The blind baseline of every comparison: canaries, their extraction kin, and units by part. None where there are none."""
+    """The blind baseline of every comparison: canaries, their extraction kin, and units by part. None where
+    there are none.
+    """
     if not run_dir.is_current(BLIND, INPUTS):
         candidates, coins = load_candidates(run_dir), load_membership(run_dir)
         found = {name: _baseline(of, coins, plan.seed) for name, of in _texts(candidates).items()}
@@ -39,9 +43,13 @@ def blind(run_dir: RunDir, plan: Plan) -> dict[str, Any]:
 
 def _texts(candidates: Candidates) -> dict[str, dict[str, str]]:
     canaries = {
-        purpose: {c.id: _text([c.records[0], *([c.pair] if c.pair else [])]) for c in candidates.canaries if c.purpose == purpose}
+        purpose: {
+            c.id: _text([c.records[0], *([c.pair] if c.pair else [])])
+            for c in candidates.canaries
+            if c.purpose == purpose
+        }
         for purpose in ("mia", "extraction")
-    }  # fmt: skip
+    }
     units = {part: getattr(candidates, part) for part in PARTS.values()}
     return {
         "canaries": canaries["mia"],
@@ -87,7 +95,9 @@ class Beside:
 
     @cached_property
     def near(self) -> dict[str, Any]:
-        """Counts of near-duplicates across the coin, of units by part and of canaries by purpose; None where there are none."""
+        """Counts of near-duplicates across the coin, of units by part and of canaries by purpose; None where
+        there are none.
+        """
         return near(self.run_dir)
 
     @cached_property
@@ -95,19 +105,26 @@ class Beside:
         return load_candidates(self.run_dir)
 
     def tell(self, arms: Sequence[Arm], canaries: str) -> None:
-        """Says on stderr, each time, what forbids or weakens the comparisons of `arms`; `canaries` are the ones compared."""
+        """Says on stderr, each time, what forbids or weakens the comparisons of `arms`; `canaries` are the
+        ones compared.
+        """
         asked = [canaries, *dict.fromkeys(map(part_of, arms))]
         tell_blind(self.progress, {name: self.blind[name] for name in asked})
         tell_near(self.progress, {name: self.near[name] for name in asked})
 
     def per(self, arm: Arm) -> dict[str, dict[str, Any]]:
-        """What one score is of, for canaries and for real units: the unit, and under unit patient how many records it sums."""
+        """What one score is of, for canaries and for real units: the unit, and under unit patient how many
+        records it sums.
+        """
         units = getattr(self.candidates, part_of(arm)).values()
         sizes = {
-            "canaries": [len(c.records) if arm.method == "sft" else 1
-                         for c in self.candidates.canaries if c.purpose == "mia"],
+            "canaries": [
+                len(c.records) if arm.method == "sft" else 1
+                for c in self.candidates.canaries
+                if c.purpose == "mia"
+            ],
             "records": [len(records) for records in units if records],
-        }  # fmt: skip
+        }
         return {kind: _per(self.plan.suite.training.unit, counts) for kind, counts in sizes.items()}
 
     def alike(self, part: str) -> set[str]:
@@ -118,12 +135,18 @@ class Beside:
 def _per(unit: str, counts: Sequence[int]) -> dict[str, Any]:
     if unit != "patient" or not counts:
         return {"unit": unit}
-    return {"unit": unit, "score": "the sum over a patient's records", "records_least": min(counts),
-            "records_most": max(counts)}  # fmt: skip
+    return {
+        "unit": unit,
+        "score": "the sum over a patient's records",
+        "records_least": min(counts),
+        "records_most": max(counts),
+    }
 
 
 def near(run_dir: RunDir) -> dict[str, Any]:
-    """The counts in audit/near_duplicates.json, worked out once a run; the names of the units stay in secret/."""
+    """The counts in audit/near_duplicates.json, worked out once a run; the names of the units stay in
+    secret/.
+    """
     if not (run_dir.is_current(NEAR, INPUTS) and run_dir.file(ALIKE).is_file()):
         found = _near(run_dir)
         run_dir.write_json(ALIKE, {part: sorted(of.alike) for part, (_, of) in found.items()})
@@ -174,8 +197,11 @@ def tell_blind(progress: Progress, seen: dict[str, Any]) -> None:
     """Says on stderr where texts tell the coins: a comparison of which nothing follows."""
     for name, found in seen.items():
         if isinstance(found, dict) and found.get("alarm"):
-            progress.say(f"blind baseline: {name} are told apart by their texts alone, AUC {found['auc']:.3f}, p {found['p_value']:.1g}: "
-                         "the coins are broken, and nothing follows from guessing them")  # fmt: skip
+            progress.say(
+                f"blind baseline: {name} are told apart by their texts alone, AUC {found['auc']:.3f}, p "
+                f"{found['p_value']:.1g}: "
+                "the coins are broken, and nothing follows from guessing them"
+            )
 
 
 def tell_near(progress: Progress, nearly: dict[str, Any]) -> None:
@@ -190,5 +216,8 @@ def tell_near(progress: Progress, nearly: dict[str, Any]) -> None:
     ):
         counts = nearly.get(part) or {}
         if counts.get("nonmembers_in_training"):
-            progress.say(f"near-duplicates: {counts['nonmembers_in_training']} of {counts['nonmembers']} {of} that were not trained on "
-                         f"have {alike}")  # fmt: skip
+            progress.say(
+                f"near-duplicates: {counts['nonmembers_in_training']} of {counts['nonmembers']} {of} that "
+                f"were not trained on "
+                f"have {alike}"
+            )

@@ -1,4 +1,6 @@
-"""Extraction in stage audit: what came out of the planted and of the real, beside what was never trained on."""
+"""Extraction in stage audit: what came out of the planted and of the real, beside what was never trained
+on.
+"""
 
 import math
 from collections import defaultdict
@@ -32,7 +34,9 @@ class Sides:
 
 
 def audit(beside: Beside, arm: Arm, made_by: Recipe) -> None:
-    """Writes audit/ARM/RECIPE.json. All intervals are two-sided Clopper-Pearson, each for one figure alone."""
+    """Writes audit/ARM/RECIPE.json. All intervals are two-sided Clopper-Pearson, each for one figure
+    alone.
+    """
     run_dir, plan, compared = beside.run_dir, beside.plan, _compared(arm, made_by)
     blind = beside.blind[compared]  # worked out first: an input of the file
     file, inputs = (
@@ -44,8 +48,15 @@ def audit(beside: Beside, arm: Arm, made_by: Recipe) -> None:
     coins, of = load_membership(run_dir), (Values(), Values())
     for row in read_scores(run_dir, arm.name, made_by.name):
         of[not coins[row.example]].setdefault(row.example, {})[row.signal] = row.value
-    head = {"arm": arm.name, "recipe": made_by.name, "kind": made_by.kind, "signal": made_by.signal,
-            "confidence": CONFIDENCE, "blind": blind, "near_duplicates": beside.near[compared]}  # fmt: skip
+    head = {
+        "arm": arm.name,
+        "recipe": made_by.name,
+        "kind": made_by.kind,
+        "signal": made_by.signal,
+        "confidence": CONFIDENCE,
+        "blind": blind,
+        "near_duplicates": beside.near[compared],
+    }
     sides, measure = Sides(*of), made_by.make_signal()
     if made_by.signal == "pii_fields":
         found = _fields(sides, plan, arm, measure)
@@ -56,7 +67,9 @@ def audit(beside: Beside, arm: Arm, made_by: Recipe) -> None:
 
 
 def _compared(arm: Arm, made_by: Recipe) -> str:
-    """Whose baseline stands beside a recipe: real units by what the arm learnt, else the canaries for extraction."""
+    """Whose baseline stands beside a recipe: real units by what the arm learnt, else the canaries for
+    extraction.
+    """
     return part_of(arm) if made_by.signal == "pii_fields" else "extraction"
 
 
@@ -196,7 +209,9 @@ def _units(of: Values) -> dict[str, Any]:
 
 
 def _tally(of: Values, kinds: Iterable[str]) -> dict[str, Any]:
-    """Fields of some kinds. The interval takes fields for independent, which those of one unit need not be."""
+    """Fields of some kinds. The interval takes fields for independent, which those of one unit need not
+    be.
+    """
     total: dict[str, float] = defaultdict(float)
     for unit in of.values():
         for kind in kinds:

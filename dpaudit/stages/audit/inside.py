@@ -1,4 +1,5 @@
-"""What canaries along axes of the weights show of each private arm: the mechanism test, the one-run bound, conformance.
+"""What canaries along axes of the weights show of each private arm: the mechanism test, the one-run bound,
+conformance.
 
 The arm's ledger is what is tested: a refuted ledger is a broken trainer, whatever the text canaries say.
 """
@@ -38,7 +39,9 @@ def inputs_of(arm: str) -> list[str]:
 
 
 def audited(run_dir: RunDir, plan: Plan, arm: str) -> dict[str, Any]:
-    """The findings on one arm, JSON-ready. Raises UsageError where what was released and the coins do not fit."""
+    """The findings on one arm, JSON-ready. Raises UsageError where what was released and the coins do not
+    fit.
+    """
     import numpy as np
 
     from dpaudit.evidence import whitebox
@@ -48,8 +51,12 @@ def audited(run_dir: RunDir, plan: Plan, arm: str) -> dict[str, Any]:
     observed = _released(run_dir, arm)
     coins, names = load_membership(run_dir), axis_names(plan.suite.candidates.gradient)
     if observed.shape[1] != len(names) or not set(names) <= coins.keys():
-        raise UsageError(str(run_dir.file(f"train/{arm}/axes.npy")), expected=f"a column for each of {len(names)} coins",
-                         got=f"{observed.shape[1]}", remedy=f"restore the run's secret/ folder, or train {arm} again")  # fmt: skip
+        raise UsageError(
+            str(run_dir.file(f"train/{arm}/axes.npy")),
+            f"a column for each of {len(names)} coins",
+            f"{observed.shape[1]}",
+            f"restore the run's secret/ folder, or train {arm} again",
+        )
     included = np.array([coins[name] for name in names], dtype=bool)
     said = ledger["mechanism"]
     claimed = Mechanism(said["noise_multiplier"], said["sampling_rate"], said["steps"], said["clip"])
@@ -84,7 +91,9 @@ def _is_current(run_dir: RunDir, arm: Arm) -> bool:
 
 
 def _released(run_dir: RunDir, arm: str) -> Any:
-    """What was released along every canary over the clip, (steps, canaries). Raises UsageError for another file."""
+    """What was released along every canary over the clip, (steps, canaries). Raises UsageError for another
+    file.
+    """
     import numpy as np
 
     file = run_dir.file(f"train/{arm}/axes.npy")
@@ -93,6 +102,10 @@ def _released(run_dir: RunDir, arm: str) -> Any:
     except (OSError, ValueError):
         observed = np.empty(0)
     if observed.ndim != 2 or observed.dtype != np.float32 or not np.isfinite(observed).all():
-        raise UsageError(str(file), expected="finite numbers, a row a step and a column a canary", got="something else",
-                         remedy=f"delete train/{arm} and train it again")  # fmt: skip
+        raise UsageError(
+            str(file),
+            "finite numbers, a row a step and a column a canary",
+            "something else",
+            f"delete train/{arm} and train it again",
+        )
     return observed

@@ -1,4 +1,5 @@
-"""Chain of custody of a run: plan, corpus and coins, and each arm's weights, ledger and steps are those that belong together.
+"""Chain of custody of a run: plan, corpus and coins, and each arm's weights, ledger and steps are those that
+belong together.
 
 Every stage asks `require` first. What was altered, exchanged or left in is refused by name with the way out.
 """
@@ -30,8 +31,12 @@ def require(run_dir: RunDir, plan: Plan) -> None:
     known = {arm.name for arm in suite.arms(plan.suite)}
     for folder in sorted(run_dir.file("train").glob("[!.]*")):
         if folder.name not in known:
-            raise UsageError(str(folder), expected=f"arms of this run's plan: {', '.join(sorted(known))}", got="another one",
-                             remedy="move it out of the run")  # fmt: skip
+            raise UsageError(
+                str(folder),
+                f"arms of this run's plan: {', '.join(sorted(known))}",
+                "another one",
+                "move it out of the run",
+            )
         require_arm(run_dir, folder.name)
 
 
@@ -62,7 +67,9 @@ def require_run(run_dir: RunDir) -> None:
 
 
 def _require_mappings(run_dir: RunDir, file: str, found: dict[str, Any], *keys: str) -> None:
-    """Raises UsageError where a hash is right and what it is of is not: whoever has no seal key can write that."""
+    """Raises UsageError where a hash is right and what it is of is not: whoever has no seal key can write
+    that.
+    """
     for key in keys:
         if not isinstance(found.get(key, {}), dict):
             raise run_dir.refused(file, f"one whose {key} are no mapping")
@@ -72,8 +79,12 @@ def _require_key(run_dir: RunDir) -> None:
     """Raises UsageError naming the key, and not what it sealed, where it is another one."""
     key, told = run_dir.seal_key(), run_dir.sealed_under(CORPUS)
     if key is not None and told is not None and told != custody.key_id(key):
-        raise UsageError(str(run_dir.file(SEAL_KEY)), expected=f"the key that sealed {CORPUS}", got="another one",
-                         remedy=f"restore the two from one copy; without {SEAL_KEY} seals are not checked")  # fmt: skip
+        raise UsageError(
+            str(run_dir.file(SEAL_KEY)),
+            f"the key that sealed {CORPUS}",
+            "another one",
+            f"restore the two from one copy; without {SEAL_KEY} seals are not checked",
+        )
 
 
 def seal_state(run_dir: RunDir) -> str:
@@ -91,7 +102,9 @@ def manifest_file(arm: str) -> str:
 
 
 def require_if_arms(adapter: Path) -> None:
-    """Raises UsageError for an adapter folder that lies in a run and is not what its arm's manifest binds; others pass."""
+    """Raises UsageError for an adapter folder that lies in a run and is not what its arm's manifest binds;
+    others pass.
+    """
     arm = adapter.absolute().parent
     run_dir = RunDir(arm.parent.parent)
     if arm.parent.name == "train" and run_dir.file(PLAN).is_file():
@@ -100,17 +113,22 @@ def require_if_arms(adapter: Path) -> None:
 
 
 def write_arm(run_dir: RunDir, folder: Path, arm: str, inputs: tuple[str, ...], begun: str) -> None:
-    """Binds all that stands in an arm's folder, before it gets its name, to the plan, the coins and what it began with.
+    """Binds all that stands in an arm's folder, before it gets its name, to the plan, the coins and what it
+    began with.
 
     `begun` is the digest of the weights that the arm began with.
     """
     file = (folder / "manifest.json").relative_to(run_dir.path).as_posix()
     coins = run_dir.read_json(CORPUS)["files"][COINS]
-    run_dir.write_json(file, {"arm": arm, "files": custody.folder_digests(folder), "coins": coins, "begun": begun}, inputs)  # fmt: skip
+    run_dir.write_json(
+        file, {"arm": arm, "files": custody.folder_digests(folder), "coins": coins, "begun": begun}, inputs
+    )
 
 
 def require_arm(run_dir: RunDir, arm: str) -> dict[str, Any]:
-    """The manifest of a trained arm. Raises UsageError where a file of it is missing, altered, foreign, or another arm's."""
+    """The manifest of a trained arm. Raises UsageError where a file of it is missing, altered, foreign, or
+    another arm's.
+    """
     file, folder = manifest_file(arm), run_dir.file(f"train/{arm}")
     if not run_dir.file(file).is_file():
         raise run_dir.refused(file, "no such file")
@@ -129,7 +147,8 @@ def require_arm(run_dir: RunDir, arm: str) -> dict[str, Any]:
 
 
 def require_files(run_dir: RunDir, folder: str, known: dict[str, str], beside: set[str]) -> None:
-    """Raises UsageError unless a folder of the run holds exactly the files in `known` (path -> SHA-256) and those `beside` them.
+    """Raises UsageError unless a folder of the run holds exactly the files in `known` (path -> SHA-256) and
+    those `beside` them.
 
     Hidden files are nobody's: no library reads them.
     """
@@ -141,8 +160,12 @@ def require_files(run_dir: RunDir, folder: str, known: dict[str, str], beside: s
         if name not in known:
             if Path(name).name.startswith("."):
                 continue
-            raise UsageError(str(run_dir.file(place)), expected="files that this run wrote", got="another one",
-                             remedy="move it out of the folder")  # fmt: skip
+            raise UsageError(
+                str(run_dir.file(place)),
+                "files that this run wrote",
+                "another one",
+                "move it out of the folder",
+            )
         if found[name] != known[name]:
             raise run_dir.refused(place, "an altered one")
 
@@ -156,7 +179,9 @@ def adapter_digest(run_dir: RunDir, arm: str) -> str:
 
 
 def note_trained(run_dir: RunDir, arm: str) -> None:
-    """Writes down, apart from train/, which weights an arm has: others in their place are a second release."""
+    """Writes down, apart from train/, which weights an arm has: others in their place are a second
+    release.
+    """
     digest, known = adapter_digest(run_dir, arm), trained_before(run_dir, arm)
     if digest not in known:
         run_dir.write_json(_trained_file(arm), {"adapters": [*known, digest]})
@@ -176,7 +201,9 @@ def _trained_file(arm: str) -> str:
 
 
 def committed(run_dir: RunDir, recipes: dict[str, str]) -> dict[str, Any]:
-    """What a run commits to: its plan, the digests of the attack recipes, its coins, and which key seals its files."""
+    """What a run commits to: its plan, the digests of the attack recipes, its coins, and which key seals its
+    files.
+    """
     coins = custody.file_digest(run_dir.file(COINS))
     key = custody.key_id(run_dir.seal_key()) or run_dir.sealed_under(
         CORPUS
@@ -195,8 +222,12 @@ def commitment_of(run_dir: RunDir) -> str:
     Reads coins: for stages train and audit and for `verify`.
     """
     if not run_dir.file(COMMITMENT).is_file():
-        raise UsageError(str(run_dir.file(COMMITMENT)), expected="the salt of the commitment", got="no such file",
-                         remedy="restore it from a copy: without it no commitment can be compared")  # fmt: skip
+        raise UsageError(
+            str(run_dir.file(COMMITMENT)),
+            "the salt of the commitment",
+            "no such file",
+            "restore it from a copy: without it no commitment can be compared",
+        )
     opening = run_dir.read_json(COMMITMENT)
     return custody.commitment(opening["salt"], committed(run_dir, _present(opening["recipes"])))
 
@@ -220,7 +251,8 @@ def noted(run_dir: RunDir, said: str) -> dict[str, str]:
 def origins(adapter: Path, runs: list[RunDir]) -> list[dict[str, Any]]:
     """The arms, of all these runs, whose weights and settings an adapter folder holds.
 
-    Raises UsageError where it is none of them, and where its settings or a ledger beside it are not those of its weights.
+    Raises UsageError where it is none of them, and where its settings or a ledger beside it are not those of
+    its weights.
     """
     from dpaudit.privacy import ledger
 
@@ -237,8 +269,12 @@ def origins(adapter: Path, runs: list[RunDir]) -> list[dict[str, Any]]:
         if run.read_json(manifest_file(arm))["files"].get(f"adapter/{ADAPTER}") == digest
     ]
     if not same:
-        raise UsageError(str(folder / ADAPTER), expected="the weights of an arm of a run here", got="others",
-                         remedy="name the folder of its run with --runs; an altered adapter is nobody's")  # fmt: skip
+        raise UsageError(
+            str(folder / ADAPTER),
+            "the weights of an arm of a run here",
+            "others",
+            "name the folder of its run with --runs; an altered adapter is nobody's",
+        )
     return [_origin(folder, digest, run, arm) for run, arm in same]
 
 
@@ -254,14 +290,31 @@ def _origin(folder: Path, digest: str, run_dir: RunDir, arm: str) -> dict[str, A
         if not (folder / name).is_file() or custody.file_digest(folder / name) != known.get(
             f"adapter/{name}"
         ):
-            raise UsageError(str(folder / name), expected=f"the one of {run_dir.name}, {arm}", got="another one, or none",
-                             remedy=f"copy it from {run_dir.file(f'train/{arm}/adapter')}, or move it out")  # fmt: skip
+            raise UsageError(
+                str(folder / name),
+                f"the one of {run_dir.name}, {arm}",
+                "another one, or none",
+                f"copy it from {run_dir.file(f'train/{arm}/adapter')}, or move it out",
+            )
     beside = ledger.find(folder)
     own = run_dir.read_json(f"train/{arm}/privacy.json")
     if beside is not None and custody.canonical(beside.data) != custody.canonical(own):
-        raise UsageError(str(beside.file), expected=f"the ledger of {run_dir.name}, {arm}", got="another one",
-                         remedy=f"copy it from {run_dir.file(f'train/{arm}')}")  # fmt: skip
+        raise UsageError(
+            str(beside.file),
+            f"the ledger of {run_dir.name}, {arm}",
+            "another one",
+            f"copy it from {run_dir.file(f'train/{arm}')}",
+        )
     claim = own["claim"]
-    return {"run": run_dir.name, "arm": arm, "epsilon": claim["epsilon"], "delta": claim["delta"], "unit": claim["unit"],
-            "relation": claim["relation"], "epsilon_spent": own["epsilon_pld"], "sha256": digest,
-            "ledger_beside": beside is not None, "custody": seal_state(run_dir)}  # fmt: skip
+    return {
+        "run": run_dir.name,
+        "arm": arm,
+        "epsilon": claim["epsilon"],
+        "delta": claim["delta"],
+        "unit": claim["unit"],
+        "relation": claim["relation"],
+        "epsilon_spent": own["epsilon_pld"],
+        "sha256": digest,
+        "ledger_beside": beside is not None,
+        "custody": seal_state(run_dir),
+    }

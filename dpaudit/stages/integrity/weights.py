@@ -1,4 +1,6 @@
-"""Models that a run's results come from and that lie outside of it: its base, a reference, an adapter it goes on from."""
+"""Models that a run's results come from and that lie outside of it: its base, a reference, an adapter it goes
+on from.
+"""
 
 import hashlib
 import json
@@ -11,14 +13,20 @@ from dpaudit.suite import suite
 from dpaudit.suite.suite import Plan
 
 READ = (  # what a library reads of such a folder: with another of these it is another model
-    "*.safetensors", "*.safetensors.index.json", "config.json", "generation_config.json", "adapter_config.json", "tokenizer*",
-    "special_tokens_map.json", "added_tokens.json", "vocab.*", "merges.txt", "*.model", "*.tiktoken", "*.jinja", "chat_template.json",
+    "*.safetensors", "*.safetensors.index.json", "config.json", "generation_config.json",
+    "adapter_config.json",
+    "tokenizer*",
+    "special_tokens_map.json", "added_tokens.json", "vocab.*", "merges.txt", "*.model", "*.tiktoken",
+    "*.jinja",
+    "chat_template.json",
     "additional_chat_templates/*.jinja",
 )  # fmt: skip
 
 
 def of_folder(folder: Path) -> dict[Path, str]:
-    """Every file that makes a folder the model or the adapter that it is -> SHA-256; a hub id is no folder and has none here."""
+    """Every file that makes a folder the model or the adapter that it is -> SHA-256; a hub id is no folder
+    and has none here.
+    """
     found = {file for place in (folder, folder / "adapter") for kind in READ for file in place.glob(kind)}
     files = sorted(file for file in found if file.is_file())
     return {file: _digest(file, (at := file.stat()).st_size, at.st_mtime_ns) for file in files}
@@ -33,21 +41,25 @@ def of_base(base: str) -> dict[str, str]:
 
 
 def require_base(run_dir: RunDir, plan: Plan) -> None:
-    """Raises UsageError where an arm of the run was trained on another base than is there now: weights, settings or tokenizer.
+    """Raises UsageError where an arm of the run was trained on another base than is there now: weights,
+    settings or tokenizer.
 
-    Its adapter says nothing there: an attack would find no member, and a claim would stand that nobody tested. All
-    arms are looked at, whichever are asked for: those of two bases cannot be compared.
+    Its adapter says nothing there: an attack would find no member, and a claim would stand that nobody
+    tested. All arms are looked at, whichever are asked for: those of two bases cannot be compared.
     """
     for arm in suite.arms(plan.suite):
-        require_trained_on(run_dir.file(f"train/{arm.name}/train.json"), plan.suite.model.base,
-                           f"delete {run_dir.file('train')} to train all arms anew")  # fmt: skip
+        require_trained_on(
+            run_dir.file(f"train/{arm.name}/train.json"),
+            plan.suite.model.base,
+            f"delete {run_dir.file('train')} to train all arms anew",
+        )
 
 
 def require_trained_on(ledger: Path, base: str, otherwise: str) -> None:
     """Raises UsageError where `ledger`, a train.json, names other files than `base` has.
 
-    An arm of an earlier version, which did not write its base down, and an adapter without such a file pass. Beside an
-    adapter of others a file of that name may hold anything.
+    An arm of an earlier version, which did not write its base down, and an adapter without such a file pass.
+    Beside an adapter of others a file of that name may hold anything.
     """
     try:
         told = json.loads(ledger.read_text(encoding="utf-8"))
@@ -59,9 +71,12 @@ def require_trained_on(ledger: Path, base: str, otherwise: str) -> None:
     now = of_base(base)
     if now != then:
         others = sorted(name for name in {*now, *then} if now.get(name) != then.get(name))
-        raise UsageError(str(ledger), expected=f"an adapter of the model that {base} is now",
-                         got=f"one of another {', '.join(others[:3])}" if now else f"none at {base}",
-                         remedy=f"restore that model, or {otherwise}")  # fmt: skip
+        raise UsageError(
+            str(ledger),
+            f"an adapter of the model that {base} is now",
+            f"one of another {', '.join(others[:3])}" if now else f"none at {base}",
+            f"restore that model, or {otherwise}",
+        )
 
 
 @cache

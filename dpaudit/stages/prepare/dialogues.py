@@ -14,10 +14,11 @@ if TYPE_CHECKING:
 
 
 def checked(found: Iterable[tuple[int, Record]], source: str, tokenizer: Any) -> Iterator[tuple[int, Record]]:
-    """The rows as they are, each rendered when it passes; without a tokenizer, of a model that is not here, none is.
+    """The rows as they are, each rendered when it passes; without a tokenizer, of a model that is not here,
+    none is.
 
-    Raises UsageError behind the last of them, with the number of the first row that the chat template does not take or
-    changes so that its answers cannot be told, and with how many there are.
+    Raises UsageError behind the last of them, with the number of the first row that the chat template does
+    not take or changes so that its answers cannot be told, and with how many there are.
     """
     from dpaudit.models.dialogue import write
     from dpaudit.models.templates import Refused
@@ -39,7 +40,7 @@ def checked(found: Iterable[tuple[int, Record]], source: str, tokenizer: Any) ->
     if first is not None:
         place, fault = first
         so = f", in {refused:,} of {rows:,} rows" if refused > 1 else ""
-        raise UsageError(f"{source}:{place}", expected=fault.expected, got=f"{fault.got}{so}", remedy=fault.remedy)  # fmt: skip
+        raise UsageError(f"{source}:{place}", fault.expected, f"{fault.got}{so}", fault.remedy)
 
 
 def check(found: Iterable[tuple[int, Record]], source: str, tokenizer: Any) -> None:
@@ -92,7 +93,10 @@ class Tally:
         if not self.cut:
             return told
         share = self.lost / max(1, self.lost + self.kept)
-        line = f"{which}: {self.cut:,} of {self.rows:,} rows are {_limits(model)} and are cut: the answers' end, {share:.1%} of their tokens, is not learned"
+        line = (
+            f"{which}: {self.cut:,} of {self.rows:,} rows are {_limits(model)} and are cut: the answers' "
+            f"end, {share:.1%} of their tokens, is not learned"
+        )
         return [*told, f"{line}; of {self.without:,} rows a whole answer" if self.without else line]
 
 

@@ -52,7 +52,9 @@ class Shares:
             yield row
 
     def by_method(self) -> dict[str, dict[str, float]]:
-        """Method -> expected share of canaries among its "units" and its "bytes" (UTF-8), from 0 to 1; no coin bears on it."""
+        """Method -> expected share of canaries among its "units" and its "bytes" (UTF-8), from 0 to 1; no
+        coin bears on it.
+        """
         found: dict[str, dict[str, float]] = {}
         for method, measure in dict.fromkeys((method, measure) for method, measure, _ in self.totals):
             canaries = self.totals.get((method, measure, True), 0.0)

@@ -25,11 +25,19 @@ from dpaudit.suite.suite import Method, Plan
 from dpaudit.system.progress import Progress
 
 FILES = ("corpus/candidates.jsonl", "corpus/heldout.jsonl", "corpus/choices.jsonl", "secret/coins.json")
-WANTED = {"records": "dialogues to fine-tune on", "pairs": "prompt, chosen and rejected in every row", "texts": "plain text in every row"}  # fmt: skip
+WANTED = {
+    "records": "dialogues to fine-tune on",
+    "pairs": "prompt, chosen and rejected in every row",
+    "texts": "plain text in every row",
+}
 SEEN = {"records": "dialogues", "pairs": "preference pairs", "texts": "plain text"}
 FAULTS = "faults"  # data.preference: pairs made from the dialogues themselves
 ALONE = ("swapped dose", "negated warning", "cut short")  # faults that need no other record, the rarest first
-OWN = {"pairs": "--set data.preference=FILE, or =faults to make pairs from the dialogues, or no DPO arms: --set data.preference=null --set grid.dpo=[]", "texts": "--text FILE"}  # fmt: skip
+OWN = {
+    "pairs": "--set data.preference=FILE, or =faults to make pairs from the dialogues, or no DPO arms: --set "
+    "data.preference=null --set grid.dpo=[]",
+    "texts": "--text FILE",
+}
 
 
 @dataclass(frozen=True)
@@ -43,7 +51,9 @@ class Candidates:
 
 
 def run(run_dir: RunDir, plan: Plan, progress: Progress) -> None:
-    """Writes corpus/ and secret/ once. A later call checks that they, and the data file, are still the same."""
+    """Writes corpus/ and secret/ once. A later call checks that they, and the data file, are still the
+    same.
+    """
     custody.require_run(run_dir)
     if run_dir.file("corpus/manifest.json").is_file():
         check_unchanged(run_dir, plan)
@@ -75,7 +85,9 @@ def run(run_dir: RunDir, plan: Plan, progress: Progress) -> None:
 
 
 def _note_release(run_dir: RunDir) -> None:
-    """Writes down, apart from corpus/ and train/, that coins were drawn: where both are lost, others are a second release."""
+    """Writes down, apart from corpus/ and train/, that coins were drawn: where both are lost, others are a
+    second release.
+    """
     if not run_dir.file(RELEASE).is_file():
         noted = run_dir.read_json("corpus/manifest.json").get("commitment")
         run_dir.write_json(RELEASE, {"commitment": noted})
@@ -93,7 +105,9 @@ def _commit(run_dir: RunDir) -> str:
 
 
 def load_corpus(plan: Plan, folder: Path | None = None) -> CorpusStore:
-    """The plan's records, pairs, texts and held-out records, in a work file in `folder`. Raises UsageError with file and line."""
+    """The plan's records, pairs, texts and held-out records, in a work file in `folder`. Raises UsageError
+    with file and line.
+    """
     data, training = plan.suite.data, plan.suite.training
     is_clinic = data.source == "builtin:clinic"
     source = f"builtin:clinic seed {plan.seed}" if is_clinic else data.source
@@ -133,7 +147,9 @@ def rows_of(
 
 
 def tokenizer_of(model: suite.Model) -> Any:
-    """The model's tokenizer, whose chat template every row has to pass; None for a model that only a forecast is made of."""
+    """The model's tokenizer, whose chat template every row has to pass; None for a model that only a forecast
+    is made of.
+    """
     from dpaudit.models import hf
 
     return None if model.shape else hf.tokenizer_of(model)
@@ -144,9 +160,7 @@ def _clinic(plan: Plan, part: Part) -> Iterator[tuple[int, Record]]:
     data = plan.suite.data
     if data.source != "builtin:clinic":
         key = {"pairs": "preference", "texts": "text"}.get(part, "source")
-        raise UsageError(
-            f"data.{key}", expected="a file beside a data file", got="builtin:clinic", remedy=OWN[part]
-        )
+        raise UsageError(f"data.{key}", "a file beside a data file", "builtin:clinic", OWN[part])
     people = (clinic.told(clinic.patient(plan.seed, index)) for index in range(data.patients))
     if part == "pairs":
         return enumerate(pair for _, pair in people)
@@ -155,22 +169,28 @@ def _clinic(plan: Plan, part: Part) -> Iterator[tuple[int, Record]]:
 
 
 def _read(part: Part, source: str, data: suite.Data, reader: Reader) -> Iterator[tuple[int, Record]]:
-    """The records of a file, which must be of this part; `data.rows` and `data.limit` are for the dialogues alone."""
+    """The records of a file, which must be of this part; `data.rows` and `data.limit` are for the dialogues
+    alone.
+    """
     is_source = part == "records"
     for line, record in read_records(
         source, data.rows if is_source else None, data.limit if is_source else None, reader
     ):
         if record.part != part:
-            raise UsageError(source, expected=WANTED[part], got=SEEN[record.part],
-                             remedy="name pairs with data.preference and plain text with data.text")  # fmt: skip
+            raise UsageError(
+                source,
+                WANTED[part],
+                SEEN[record.part],
+                "name pairs with data.preference and plain text with data.text",
+            )
         yield line, record
 
 
 def _planted(records: Iterator[tuple[int, Record]]) -> Iterator[tuple[int, Record]]:
     """A pair of every dialogue with an answer that a fault can be planted in: as it is, and with the fault.
 
-    It has the dialogue's id, so that both are one unit: one coin, and held out together. The fault comes from the answer
-    alone and never from other records: a pair is its own patient's and nobody else's.
+    It has the dialogue's id, so that both are one unit: one coin, and held out together. The fault comes from
+    the answer alone and never from other records: a pair is its own patient's and nobody else's.
     """
     for line, record in records:
         question, right = rubric.question_of(record.turns[:-1]), record.turns[-1].text
@@ -183,8 +203,8 @@ def _planted(records: Iterator[tuple[int, Record]]) -> Iterator[tuple[int, Recor
 def draw(plan: Plan, corpus: CorpusStore) -> tuple[Iterator[dict[str, Any]], dict[str, bool]]:
     """The rows of candidates.jsonl, to be read once, and the coin of each unit that has one.
 
-    Membership coins are fair and independent; all canaries are drawn before the first of them. Of the extraction
-    canaries of one number of copies exactly half, drawn at random, are planted.
+    Membership coins are fair and independent; all canaries are drawn before the first of them. Of the
+    extraction canaries of one number of copies exactly half, drawn at random, are planted.
     """
     wanted = plan.suite.candidates
     coin = (
@@ -195,8 +215,12 @@ def draw(plan: Plan, corpus: CorpusStore) -> tuple[Iterator[dict[str, Any]], dic
     coins = {c.id: coin.random() < 0.5 for c in members}
     coins |= _halves(planted, coin)
     if any(corpus.has_unit(name) for name in (*coins, *axis_names(wanted.gradient))):
-        raise UsageError("data: ids", expected="no unit named as a canary is", got="one that is",
-                         remedy="rename units that begin with mia, extraction or axis")  # fmt: skip
+        raise UsageError(
+            "data: ids",
+            "no unit named as a canary is",
+            "one that is",
+            "rename units that begin with mia, extraction or axis",
+        )
     flipped = _flipped(plan, corpus)
     coins |= {name: coin.random() < 0.5 for name in flipped}
     if wanted.gradient:
@@ -207,8 +231,8 @@ def draw(plan: Plan, corpus: CorpusStore) -> tuple[Iterator[dict[str, Any]], dic
 def _flipped(plan: Plan, corpus: CorpusStore) -> list[str]:
     """The units of the data that have a coin: `candidates.records` of those that arms learn from.
 
-    So many of each part that is learnt: a unit that holds a dialogue and a preference pair counts in both, and where
-    they are units apart, such as under unit record, further ones are drawn.
+    So many of each part that is learnt: a unit that holds a dialogue and a preference pair counts in both,
+    and where they are units apart, such as under unit record, further ones are drawn.
     """
     wanted, methods = plan.suite.candidates.records, {arm.method for arm in suite.arms(plan.suite)}
     if plan.suite.training.unit == "label":
@@ -219,9 +243,9 @@ def _flipped(plan: Plan, corpus: CorpusStore) -> list[str]:
         if wanted > units // 2 and not flipped:
             raise UsageError(
                 "candidates.records",
-                expected=f"at most half of the {units} units with {SEEN[part]}",
-                got=str(wanted),
-                remedy=f"--set candidates.records={units // 2}",
+                f"at most half of the {units} units with {SEEN[part]}",
+                str(wanted),
+                f"--set candidates.records={units // 2}",
             )
         if (more := min(wanted, units // 2) - held) > 0:
             flipped += corpus.sample_units(more, f"candidates/{plan.seed}", part, set(flipped))
@@ -277,7 +301,8 @@ def write_secrets(run_dir: RunDir, coins: dict[str, bool]) -> None:
 
 
 def manifest(run_dir: RunDir, plan: Plan, corpus: CorpusStore, coins: int) -> dict[str, Any]:
-    """Keyed digests and counts, public enough to be an input of every later stage; `coins` is how many were thrown.
+    """Keyed digests and counts, public enough to be an input of every later stage; `coins` is how many were
+    thrown.
 
     `units` is the expected number of units trained on; it does not depend on how the coins fell.
     """
@@ -305,7 +330,9 @@ def manifest(run_dir: RunDir, plan: Plan, corpus: CorpusStore, coins: int) -> di
 
 
 def _sealed(run_dir: RunDir) -> dict[str, str]:
-    """Digests of the prepared files but the coins under the key of the seals, for stages that may not open secret/."""
+    """Digests of the prepared files but the coins under the key of the seals, for stages that may not open
+    secret/.
+    """
     key = run_dir.seal_key()
     return (
         {name: private_digest(run_dir.file(name), key) for name in FILES if name != custody.COINS}
@@ -338,8 +365,13 @@ def check_prepared(run_dir: RunDir) -> None:
     custody.require_run(run_dir)
     known = run_dir.read_json("corpus/manifest.json").get("hash_key")
     if known != key_id(run_dir.hash_key()):
-        raise UsageError(str(run_dir.secret_file("hash.key")), expected="the key that this run began with", got="another one",
-                         remedy=f"restore it from a copy, or delete {run_dir.path} to begin again: a second release on the same records")  # fmt: skip
+        raise UsageError(
+            str(run_dir.secret_file("hash.key")),
+            "the key that this run began with",
+            "another one",
+            f"restore it from a copy, or delete {run_dir.path} to begin again: a second release on the same "
+            f"records",
+        )
     if run_dir.file(custody.COMMITMENT).is_file():  # where it is lost, only `verify --commitment` lacks it
         run_dir.read_json(custody.COMMITMENT)
     _compare(run_dir, "files", {name: run_dir.keyed_digest(name) for name in FILES})
@@ -350,8 +382,12 @@ def _compare(run_dir: RunDir, part: str, now: dict[str, str]) -> None:
     for name, digest in now.items():
         if known.get(name) != digest:
             where = str(run_dir.file(name)) if part == "files" else name
-            raise UsageError(where, expected="the file that this run began with", got="a changed one",
-                             remedy=f"restore it, or delete {run_dir.path} to begin again: a second release on the same records")  # fmt: skip
+            raise UsageError(
+                where,
+                "the file that this run began with",
+                "a changed one",
+                f"restore it, or delete {run_dir.path} to begin again: a second release on the same records",
+            )
 
 
 def load_candidates(run_dir: RunDir) -> Candidates:
@@ -374,7 +410,8 @@ def load_membership(run_dir: RunDir) -> dict[str, bool]:
 
 
 def load_training(run_dir: RunDir, method: Method, twin: bool = False) -> Iterator[Record]:
-    """The dialogues (`sft`), preference pairs (`dpo`) or texts (`cpt`) of every unit that is in, a unit's own in a row.
+    """The dialogues (`sft`), preference pairs (`dpo`) or texts (`cpt`) of every unit that is in, a unit's own
+    in a row.
 
     A `twin` learns from all of them but the canaries. For the stage train only.
     """

@@ -1,4 +1,6 @@
-"""What canary families draw from beside words of their own: the model's tokens, the corpus's words, the model's samples."""
+"""What canary families draw from beside words of their own: the model's tokens, the corpus's words, the
+model's samples.
+"""
 
 from collections.abc import Callable, Iterator, Sequence
 from functools import cache
@@ -67,7 +69,9 @@ def _samples(plan: Plan, questions: Sequence[str], tokens: int) -> list[tuple[st
 def _until(
     draw: Callable[[Sequence[int], int], list[str]], count: int, start: int, fits: Callable[[int, str], bool]
 ) -> list[str]:
-    """A fitting sample for each place; those that do not fit are drawn again. Raises UsageError after TRIES draws."""
+    """A fitting sample for each place; those that do not fit are drawn again. Raises UsageError after TRIES
+    draws.
+    """
     found, open_places = [""] * count, list(range(count))
     for number in range(start, start + TRIES):
         if not open_places:
@@ -76,6 +80,10 @@ def _until(
             found[place] = text
         open_places = [place for place in open_places if not fits(place, found[place])]
     if open_places:
-        raise UsageError("candidates.temperature", expected="samples of the base model that differ and hold text",
-                         got=f"{len(open_places)} that do not after {TRIES} draws", remedy="raise it, or candidates.canary_length")  # fmt: skip
+        raise UsageError(
+            "candidates.temperature",
+            "samples of the base model that differ and hold text",
+            f"{len(open_places)} that do not after {TRIES} draws",
+            "raise it, or candidates.canary_length",
+        )
     return found

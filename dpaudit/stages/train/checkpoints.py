@@ -57,8 +57,9 @@ class Checkpoints:
     def latest(self, ledger: dict[str, Any], start: str) -> Snapshot | None:
         """The newest whole snapshot; None before the first.
 
-        Raises UsageError for one of another plan or corpus, for one that began with other weights or under another
-        claim or noise (its first steps would not be those that the ledger tells of), and for a broken one.
+        Raises UsageError for one of another plan or corpus, for one that began with other weights or under
+        another claim or noise (its first steps would not be those that the ledger tells of), and for a broken
+        one.
         """
         numbers = sorted(self._numbers())
         if not numbers:
@@ -70,11 +71,19 @@ class Checkpoints:
         require_files(self.run_dir, f"{self.folder}/{numbers[-1]}", told["files"], {"state.json"})
         self._require_ledger(len(told["steps"]))
         if told["inputs"] != self.run_dir.digests(self.inputs):
-            raise UsageError(str(self.run_dir.file(relative)), expected="a checkpoint of this plan and corpus", got="one of another",
-                             remedy=f"delete {self.run_dir.file(self.folder)} to train {self.arm} from its start")  # fmt: skip
+            raise UsageError(
+                str(self.run_dir.file(relative)),
+                "a checkpoint of this plan and corpus",
+                "one of another",
+                f"delete {self.run_dir.file(self.folder)} to train {self.arm} from its start",
+            )
         if told["begun"] != _begun(ledger, start):
-            raise UsageError(str(self.run_dir.file(relative)), expected="a checkpoint with the start and the noise that the arm has now",
-                             got="one with others", remedy=f"restore what it started from, or delete {self.run_dir.file(self.folder)}")  # fmt: skip
+            raise UsageError(
+                str(self.run_dir.file(relative)),
+                "a checkpoint with the start and the noise that the arm has now",
+                "one with others",
+                f"restore what it started from, or delete {self.run_dir.file(self.folder)}",
+            )
         secret = self._generators(told["state"])
         weights = self.run_dir.file(relative).with_name("state.safetensors")
         try:
@@ -85,18 +94,26 @@ class Checkpoints:
         return Snapshot(tensors, steps, told["tokens"], told["seconds"], secret)
 
     def _generators(self, number: int) -> dict[str, Any]:
-        """The generators of a checkpoint, as they were written for it. The way out is that of the checkpoint."""
+        """The generators of a checkpoint, as they were written for it. The way out is that of the
+        checkpoint.
+        """
         place = self._secret(number)
         try:
             secret = self.run_dir.read_json(place)
         except UsageError as error:
-            raise UsageError(error.where, expected="the checkpoint's generators as they were written", got=error.got,
-                             remedy=f"restore it, or delete {self.run_dir.file(self.folder)} to train {self.arm} from its start") from None  # fmt: skip
+            raise UsageError(
+                error.where,
+                "the checkpoint's generators as they were written",
+                error.got,
+                f"restore it, or delete {self.run_dir.file(self.folder)} to train {self.arm} from its start",
+            ) from None
         del secret["inputs"]
         return secret
 
     def _require_ledger(self, steps: int) -> None:
-        """Raises UsageError where the ledger beside the checkpoints tells of fewer steps than were done, or is gone."""
+        """Raises UsageError where the ledger beside the checkpoints tells of fewer steps than were done, or
+        is gone.
+        """
         relative = f"{self.folder}/privacy.json"
         if not self.run_dir.file(relative).is_file():
             raise self.run_dir.refused(relative, "no such file", "the ledger of the steps that were done")
@@ -110,8 +127,12 @@ class Checkpoints:
         disk.remove(self.run_dir.file(self.folder))
 
     def _broken(self, file: Path) -> UsageError:
-        return UsageError(str(file), expected="a whole file of a checkpoint", got="a broken one",
-                          remedy=f"restore it, or delete {self.run_dir.file(self.folder)} to train {self.arm} from its start")  # fmt: skip
+        return UsageError(
+            str(file),
+            "a whole file of a checkpoint",
+            "a broken one",
+            f"restore it, or delete {self.run_dir.file(self.folder)} to train {self.arm} from its start",
+        )
 
     def _drop(self, keep: int | None) -> None:
         for number in list(self._numbers()):

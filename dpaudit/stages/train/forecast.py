@@ -1,4 +1,6 @@
-"""Forecast: what every arm will do, spend and take, without training anything and without leaving anything behind."""
+"""Forecast: what every arm will do, spend and take, without training anything and without leaving anything
+behind.
+"""
 
 from itertools import islice
 from typing import TYPE_CHECKING, Any
@@ -23,8 +25,8 @@ SAMPLE = 1000  # rows that are encoded to see what model.max_length cuts
 def rows(plan: Plan, progress: Progress) -> list[dict[str, Any]]:
     """One row an arm: what it starts from, noise, rate, steps, clip, and estimated memory in GiB.
 
-    With a declared `training.population` no data is read; without one the units are counted. Raises UsageError as
-    training itself would.
+    With a declared `training.population` no data is read; without one the units are counted. Raises
+    UsageError as training itself would.
     """
     arms = suite.arms(plan.suite)
     lessons = {arm.lesson: arm for arm in arms}

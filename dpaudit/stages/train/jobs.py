@@ -1,4 +1,6 @@
-"""What every arm of a grid will do and spend, known before the first step: schedule, mechanism, stages before it."""
+"""What every arm of a grid will do and spend, known before the first step: schedule, mechanism, stages before
+it.
+"""
 
 import math
 from dataclasses import dataclass, replace
@@ -28,7 +30,9 @@ class Job:
 
 
 def jobs_of(plan: Plan, arms: "list[Arm]", counts: "dict[str, int]") -> list[Job]:
-    """The jobs of all arms; `counts` has the expected number of units of each lesson (a method, or that of a twin). Raises as `job_of` does."""
+    """The jobs of all arms; `counts` has the expected number of units of each lesson (a method, or that of a
+    twin). Raises as `job_of` does.
+    """
     outside = outside_stages(plan)
 
     def one(arm: Arm) -> Job:
@@ -56,8 +60,8 @@ def schedule_of(training: suite.Training, arm: Arm) -> Schedule:
     if found is None:
         raise UsageError(
             f"training.{key}",
-            expected=f"batch, steps and learning_rate for {arm.name}",
-            got="nothing",
+            f"batch, steps and learning_rate for {arm.name}",
+            "nothing",
         )
     return found
 
@@ -74,7 +78,9 @@ def is_noised(arm: Arm, unit: str) -> bool:
 
 
 def is_trls(training: suite.Training, arm: Arm) -> bool:
-    """Whether TRL trains the arm, since its loss couples pairs or DeepSpeed is asked for; never a private one."""
+    """Whether TRL trains the arm, since its loss couples pairs or DeepSpeed is asked for; never a private
+    one.
+    """
     from dpaudit.training import losses
 
     wanted = arm.loss in losses.OPEN_ONLY or (training.deepspeed is not None and arm.method == "dpo")
@@ -82,7 +88,9 @@ def is_trls(training: suite.Training, arm: Arm) -> bool:
 
 
 def ledger(plan: Plan, job: Job, steps_done: int, trainable_parameters: int) -> dict[str, Any]:
-    """What privacy.json says: claim, mechanism, and what both accountants make of the steps that were done."""
+    """What privacy.json says: claim, mechanism, and what both accountants make of the steps that were
+    done.
+    """
     from dpaudit.privacy import mechanism
     from dpaudit.privacy.ledger import flat
 
@@ -147,7 +155,8 @@ def job_of(
 
     Canaries along axes of the weights, half of which are in, are units of a private arm beside those.
 
-    Raises UsageError for a batch above the population, a delta of 1 / population or more, and a claim out of reach.
+    Raises UsageError for a batch above the population, a delta of 1 / population or more, and a claim out of
+    reach.
     """
     from dpaudit.privacy import mechanism
 
@@ -157,9 +166,9 @@ def job_of(
     if schedule.batch > population:
         raise UsageError(
             f"training.{schedule_key(arm, training.unit)}.batch",
-            expected=f"an expected batch of at most {population} units, the population",
-            got=str(schedule.batch),
-            remedy="lower the batch or give more data",
+            f"an expected batch of at most {population} units, the population",
+            str(schedule.batch),
+            "lower the batch or give more data",
         )
     rate = schedule.batch / population
     if is_noised(arm, training.unit):
@@ -169,9 +178,7 @@ def job_of(
         try:
             sigma = _noise_multiplier(spec, rate, schedule.steps, stages)
         except ValueError as error:
-            raise UsageError(
-                "grid.epsilons", expected="a claim that noise can keep", got=str(error)
-            ) from error
+            raise UsageError("grid.epsilons", "a claim that noise can keep", str(error)) from error
         acted = mechanism.Mechanism(sigma, rate, schedule.steps, training.clip, stages)
     else:
         acted = mechanism.Mechanism(0.0, rate, schedule.steps, float("inf"), stages)
@@ -187,8 +194,12 @@ def _noise_multiplier(spec: "PrivacySpec", rate: float, steps: int, stages: "tup
 
 def _check_delta(training: suite.Training, population: int) -> None:
     if training.delta >= 1 / population and not training.allow_delta:
-        raise UsageError("training.delta", expected=f"less than 1 / {population} units, or one of them could be given away whole",
-                         got=f"{training.delta:g}", remedy="lower it, or type --allow-delta")  # fmt: skip
+        raise UsageError(
+            "training.delta",
+            f"less than 1 / {population} units, or one of them could be given away whole",
+            f"{training.delta:g}",
+            "lower it, or type --allow-delta",
+        )
 
 
 def _check_reach(training: suite.Training, arm: Arm, stages: "tuple[Mechanism, ...]") -> None:
@@ -196,16 +207,21 @@ def _check_reach(training: suite.Training, arm: Arm, stages: "tuple[Mechanism, .
 
     spent = mechanism.compose(stages, training.delta, training.relation) if stages else 0.0
     if spent >= arm.epsilon:
-        raise UsageError(f"arm {arm.name}", expected=f"a claim above the epsilon of {spent:.4g} that the stages before it spent",
-                         got=f"{arm.epsilon:g}", remedy="raise --eps, or start from a model that spent less")  # fmt: skip
+        raise UsageError(
+            f"arm {arm.name}",
+            f"a claim above the epsilon of {spent:.4g} that the stages before it spent",
+            f"{arm.epsilon:g}",
+            "raise --eps, or start from a model that spent less",
+        )
 
 
 def outside_stages(plan: Plan) -> "tuple[Mechanism, ...]":
     """What the model that the run begins with has already spent on the same units, as its ledger says.
 
-    The ledger is that of a merged base, of the adapter that `model.start` names, or of both. Raises UsageError for
-    an adapter without one (unless `model.assume_public`) or of another base, and for a ledger of another unit or relation, without
-    privacy, or of another kind of data under a unit that cannot tell whose they are.
+    The ledger is that of a merged base, of the adapter that `model.start` names, or of both. Raises
+    UsageError for an adapter without one (unless `model.assume_public`) or of another base, and for a ledger
+    of another unit or relation, without privacy, or of another kind of data under a unit that cannot tell
+    whose they are.
     """
     from dpaudit.models import hf
     from dpaudit.privacy import ledger
@@ -218,8 +234,11 @@ def outside_stages(plan: Plan) -> "tuple[Mechanism, ...]":
     if chosen.start is not None:
         places = (Path(chosen.start), Path(chosen.start) / "adapter")
         if not any((place / "adapter_config.json").is_file() for place in places):
-            raise UsageError(f"--start {chosen.start}", expected="an adapter folder with adapter_config.json",
-                             got="none" if Path(chosen.start).is_dir() else "no such folder")  # fmt: skip
+            raise UsageError(
+                f"--start {chosen.start}",
+                "an adapter folder with adapter_config.json",
+                "none" if Path(chosen.start).is_dir() else "no such folder",
+            )
         for place in places:
             custody.require_if_arms(place)
         known = ledger.find(Path(chosen.start))
@@ -227,8 +246,12 @@ def outside_stages(plan: Plan) -> "tuple[Mechanism, ...]":
             ledger.require_base(known, chosen.base, weights.of_base(chosen.base))
             found.append(known)
         elif not chosen.assume_public:
-            raise UsageError(f"--start {chosen.start}", expected="an adapter with its ledger privacy.json", got="none",
-                             remedy="give the folder that training wrote, or --assume-public if its data were public")  # fmt: skip
+            raise UsageError(
+                f"--start {chosen.start}",
+                "an adapter with its ledger privacy.json",
+                "none",
+                "give the folder that training wrote, or --assume-public if its data were public",
+            )
     for one in found:
         _check_composable(plan, one)
     return tuple(stage for one in found for stage in one.mechanisms)
@@ -238,16 +261,31 @@ def _check_composable(plan: Plan, earlier: Any) -> None:
     training, where = plan.suite.training, str(earlier.file)
     arms = suite.arms(plan.suite)
     if math.isinf(earlier.epsilon) and any(arm.private for arm in arms):
-        raise UsageError(where, expected="a private start for private arms", got="one trained without privacy",
-                         remedy="start from a private model, or train --eps inf alone")  # fmt: skip
+        raise UsageError(
+            where,
+            "a private start for private arms",
+            "one trained without privacy",
+            "start from a private model, or train --eps inf alone",
+        )
     if earlier.data.get("reproducible_noise") and plan.insecure_seed is None and any(a.private for a in arms):
-        raise UsageError(where, expected="a start whose noise nobody can draw again", got="one of reproducible noise, which claims no epsilon",
-                         remedy="train the start without --insecure-seed, or give one here too")  # fmt: skip
+        raise UsageError(
+            where,
+            "a start whose noise nobody can draw again",
+            "one of reproducible noise, which claims no epsilon",
+            "train the start without --insecure-seed, or give one here too",
+        )
     if (earlier.unit, earlier.relation) != (training.unit, training.relation):
-        raise UsageError(where, expected=f"unit {training.unit} under {training.relation}, to compose with this run",
-                         got=f"unit {earlier.unit} under {earlier.relation}", remedy=f"set --unit {earlier.unit}")  # fmt: skip
+        raise UsageError(
+            where,
+            f"unit {training.unit} under {training.relation}, to compose with this run",
+            f"unit {earlier.unit} under {earlier.relation}",
+            f"set --unit {earlier.unit}",
+        )
     methods = {arm.method for arm in arms}
     if training.unit != "patient" and methods != {earlier.data["arm"]["method"]}:
-        raise UsageError(where, expected=f"a start by {', '.join(sorted(methods))} under unit {training.unit}",
-                         got=f"one by {earlier.data['arm']['method']}",
-                         remedy="stages over different data compose under unit patient only")  # fmt: skip
+        raise UsageError(
+            where,
+            f"a start by {', '.join(sorted(methods))} under unit {training.unit}",
+            f"one by {earlier.data['arm']['method']}",
+            "stages over different data compose under unit patient only",
+        )

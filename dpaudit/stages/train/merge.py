@@ -45,10 +45,12 @@ class Source:
 def of_run(
     run_dir: RunDir, plan: Plan, arm: str, model: str | None = None, dtype: str | None = None
 ) -> Source:
-    """The source that an arm of a run is. Raises UsageError for an arm that is unknown, not trained or stale."""
+    """The source that an arm of a run is. Raises UsageError for an arm that is unknown, not trained or
+    stale.
+    """
     known = [one.name for one in arms(plan.suite)]
     if arm not in known:
-        raise UsageError(f"--arm {arm}", expected=f"one of {', '.join(known)}", got="no such arm")
+        raise UsageError(f"--arm {arm}", f"one of {', '.join(known)}", "no such arm")
     chain.require(run_dir, plan)
     run_dir.require_current(f"train/{arm}/train.json", train.INPUTS, "dpaudit train")
     adapter = run_dir.file(f"train/{arm}/adapter")
@@ -81,16 +83,17 @@ def of_folder(
 def run(source: Source, out: Path, shard_size: str, progress: Progress) -> dict[str, Any]:
     """Writes the merged model to `out` as a whole or not at all; returns what the command prints.
 
-    The ledger names the SHA-256 of every file of weights, and config.json that of the ledger. Raises UsageError where `out` exists, where
-    there is no ledger and the adapter is not assumed public, where base and adapter do not share one history, where
-    the adapter has no effect, and where the model that was written does not answer as base and adapter do.
+    The ledger names the SHA-256 of every file of weights, and config.json that of the ledger. Raises
+    UsageError where `out` exists, where there is no ledger and the adapter is not assumed public, where base
+    and adapter do not share one history, where the adapter has no effect, and where the model that was
+    written does not answer as base and adapter do.
     """
     from dpaudit.models import adapter_files, merge
     from dpaudit.privacy import ledger
 
     merge.check(shard_size, source.dtype)
     if out.exists() or out.is_symlink():
-        raise UsageError(f"--out {out}", expected="a folder that is not there yet", got="an existing one")
+        raise UsageError(f"--out {out}", "a folder that is not there yet", "an existing one")
     weights.require_trained_on(source.adapter.parent / "train.json", source.base, "train the adapter anew")
     kept = _kept(source)
     with making(out), RunDir(out.parent).whole_directory(out.name) as folder:
@@ -123,8 +126,8 @@ def _base_of(adapter: Path) -> str:
 def _kept(source: Source) -> "Ledger | None":
     """The ledger that the merged model keeps: the adapter's, or its base's where the adapter is public.
 
-    Raises UsageError where there is none, where it is of an adapter on another base, and where the base has spent
-    something that the adapter's does not count.
+    Raises UsageError where there is none, where it is of an adapter on another base, and where the base has
+    spent something that the adapter's does not count.
     """
     from dpaudit.models import merge
     from dpaudit.privacy import ledger
@@ -133,8 +136,12 @@ def _kept(source: Source) -> "Ledger | None":
     before = ledger.find(folder) if folder else None
     found = ledger.find(source.adapter)
     if found is None and not source.assume_public:
-        raise UsageError(f"--adapter {source.adapter}", expected="a ledger, privacy.json, in the folder or above it",
-                         got="none", remedy="--assume-public says that it was trained on public data")  # fmt: skip
+        raise UsageError(
+            f"--adapter {source.adapter}",
+            "a ledger, privacy.json, in the folder or above it",
+            "none",
+            "--assume-public says that it was trained on public data",
+        )
     if found is not None:
         ledger.require_base(found, source.base, weights.of_base(source.base))
     if found is None or before is None:
@@ -147,8 +154,12 @@ def _kept(source: Source) -> "Ledger | None":
         or earlier != before.mechanisms
         or len(found.mechanisms) == len(earlier)
     ):
-        raise UsageError(str(found.file), expected=f"a ledger whose first stages are those of its base, {before.file}",
-                         got="another history", remedy="train from the base with `model.start`, so that both count")  # fmt: skip
+        raise UsageError(
+            str(found.file),
+            f"a ledger whose first stages are those of its base, {before.file}",
+            "another history",
+            "train from the base with `model.start`, so that both count",
+        )
     return found
 
 
@@ -156,8 +167,14 @@ def _write_ledger(folder: Path, kept: "Ledger", source: Source) -> None:
     """Binds ledger and weights of a merged model to each other, and its config.json to the ledger."""
     from dpaudit.privacy import ledger
 
-    origin = {"run": source.run, "arm" if source.run else "adapter": source.name, "base": source.base,
-              "adapter_sha256": _adapter_digest(source), "dtype": source.dtype, "quantization": source.quantization}  # fmt: skip
+    origin = {
+        "run": source.run,
+        "arm" if source.run else "adapter": source.name,
+        "base": source.base,
+        "adapter_sha256": _adapter_digest(source),
+        "dtype": source.dtype,
+        "quantization": source.quantization,
+    }
     weights = {file.name: custody.file_digest(file) for file in sorted(folder.glob("*.safetensors"))}
     text = custody.stamped({**kept.data, "merged_from": origin, "weights": weights}, "", None)
     (folder / ledger.FILE).write_text(json.dumps(text, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
@@ -170,7 +187,9 @@ def _adapter_digest(source: Source) -> str:
     return custody.file_digest(source.adapter / "adapter_model.safetensors")
 
 
-def _told(source: Source, out: Path, kept: "Ledger | None", shards: int, reload: dict[str, Any]) -> dict[str, Any]:  # fmt: skip
+def _told(
+    source: Source, out: Path, kept: "Ledger | None", shards: int, reload: dict[str, Any]
+) -> dict[str, Any]:
     claim = kept.data["claim"] if kept else None
     return {
         "model": str(out),

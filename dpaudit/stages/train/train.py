@@ -40,7 +40,8 @@ if TYPE_CHECKING:
 
 INPUTS = ("plan.json", "corpus/manifest.json")
 SLOW = (
-    "model.dtype bfloat16: this processor has no instructions for it, and a training on such a one took eight times as "
+    "model.dtype bfloat16: this processor has no instructions for it, and a training on such a one took "
+    "eight times as "
     "long as with --set model.dtype=float32"
 )
 
@@ -64,12 +65,13 @@ def run(
 ) -> None:
     """Trains every arm of the plan's grid, or those named in `only`, that is not there yet or is stale.
 
-    Writes train/ARM with privacy.json, train.json, steps.jsonl and adapter/, as a whole or not at all; an arm that
-    was killed goes on from its last checkpoint. All settings are checked before the first arm trains. `workers` arms
-    train side by side, each in a process of its own (None: as many as there are cores where the model is small, else
-    one); results do not depend on it, nor on `micro_batch`, which goes before the plan's. Raises UsageError for an
-    arm that is not of the grid, a batch above the population, an arm without schedule; GuardError where a training
-    guard fires; PartialError where memory runs out. Under `torchrun` its processes train each arm together.
+    Writes train/ARM with privacy.json, train.json, steps.jsonl and adapter/, as a whole or not at all; an arm
+    that was killed goes on from its last checkpoint. All settings are checked before the first arm trains.
+    `workers` arms train side by side, each in a process of its own (None: as many as there are cores where
+    the model is small, else one); results do not depend on it, nor on `micro_batch`, which goes before the
+    plan's. Raises UsageError for an arm that is not of the grid, a batch above the population, an arm without
+    schedule; GuardError where a training guard fires; PartialError where memory runs out. Under `torchrun`
+    its processes train each arm together.
     """
     from dpaudit.training import ranks
 
@@ -82,7 +84,10 @@ def run(
         workers = 1
     for job in jobs if several.first else ():
         if job.arm.private and custody.trained_before(run_dir, job.arm.name):
-            progress.say(f"note: {job.arm.name} was trained before; training it again is a second release on the same records, and its epsilon counts one")  # fmt: skip
+            progress.say(
+                f"note: {job.arm.name} was trained before; training it again is a second release on the same "
+                f"records, and its epsilon counts one"
+            )
     if several.first and is_slow(plan.suite.model.dtype):
         progress.say(SLOW)
     workers = default_workers(plan.suite.model.base) if workers is None else workers
@@ -157,8 +162,12 @@ def _check_joint(plan: Plan, jobs: list[Job]) -> None:
     """Raises UsageError for an arm that several processes cannot train together."""
     for job in jobs:
         if is_trls(plan.suite.training, job.arm):
-            raise UsageError(f"arm {job.arm.name}", expected="an arm of this package's own trainer under torchrun",
-                             got="one that TRL trains, in one process", remedy="leave it out with --arm, or train it without torchrun")  # fmt: skip
+            raise UsageError(
+                f"arm {job.arm.name}",
+                "an arm of this package's own trainer under torchrun",
+                "one that TRL trains, in one process",
+                "leave it out with --arm, or train it without torchrun",
+            )
 
 
 def default_workers(base: str) -> int:
@@ -184,7 +193,7 @@ def _chosen(plan: Plan, only: list[str] | None) -> list[Arm]:
     known = {arm.name: arm for arm in suite.arms(plan.suite)}
     for name in only or ():
         if name not in known:
-            raise UsageError(f"arm {name}", expected=f"one of {', '.join(known)}", got="an unknown arm")
+            raise UsageError(f"arm {name}", f"one of {', '.join(known)}", "an unknown arm")
     return [arm for name, arm in known.items() if only is None or name in only]
 
 
@@ -195,7 +204,8 @@ def _load(
     twin: bool = False,
     say: Callable[[str], None] | None = None,
 ) -> TrainingSet:
-    """The units of a method (but canaries where a `twin` learns), encoded into a work folder of the run that goes away with them.
+    """The units of a method (but canaries where a `twin` learns), encoded into a work folder of the run that
+    goes away with them.
 
     What of them is not learned is told by `say`.
     """
@@ -327,7 +337,9 @@ def _start_folder(run_dir: RunDir, plan: Plan, job: Job) -> Path | None:
 
 
 def _start_digest(run_dir: RunDir, plan: Plan, job: Job) -> str:
-    """SHA-256 of the weights that the arm begins with: the base's, and those of an adapter that it goes on from."""
+    """SHA-256 of the weights that the arm begins with: the base's, and those of an adapter that it goes on
+    from.
+    """
     folder = _start_folder(run_dir, plan, job)
     files = sorted(file for file in folder.glob("adapter_model*") if file.is_file()) if folder else []
     began = [
@@ -346,8 +358,12 @@ def _check_start(run_dir: RunDir, job: Job, kept: dict[str, Any]) -> None:
     if [*kept["stages"], kept["mechanism"]] != [told(one) for one in flat(start)] or kept[
         "steps_done"
     ] != start.steps:
-        raise UsageError(str(run_dir.file(f"train/{job.start.name}/privacy.json")), expected="the ledger that this arm's claim was composed with",
-                         got="another one", remedy="delete that arm's folder and train it again")  # fmt: skip
+        raise UsageError(
+            str(run_dir.file(f"train/{job.start.name}/privacy.json")),
+            "the ledger that this arm's claim was composed with",
+            "another one",
+            "delete that arm's folder and train it again",
+        )
 
 
 def _trained(
@@ -391,7 +407,8 @@ def _trained(
         if not is_out_of_memory(error):
             raise
         raise PartialError(
-            f"training {name}: expected {rows} sequences to fit into memory, got none left; {_smaller(plan, job, rows)}"
+            f"training {name}: expected {rows} sequences to fit into memory, got none left; "
+            f"{_smaller(plan, job, rows)}"
         ) from None
 
 
@@ -448,7 +465,9 @@ def _checkpoints(run_dir: RunDir, arm: str) -> "Checkpoints":
 def _lesson(
     run_dir: RunDir, plan: Plan, job: Job, data: TrainingSet, model: Any, rows: int, several: "Ranks"
 ) -> "tuple[Sequence[Unit], Objective]":
-    """What the arm learns from and by which loss; under unit label with the labels that randomised response gave."""
+    """What the arm learns from and by which loss; under unit label with the labels that randomised response
+    gave.
+    """
     from dpaudit.training import examples
 
     arm, training = job.arm, plan.suite.training
@@ -465,8 +484,8 @@ def lesson(
 ) -> "tuple[Sequence[Unit], Objective]":
     """The units as an arm's loss needs them, and that loss, for labels as they are.
 
-    The reference of a DPO loss is the model as it is at the start; its log-probabilities are computed once, `rows`
-    sequences at a time.
+    The reference of a DPO loss is the model as it is at the start; its log-probabilities are computed once,
+    `rows` sequences at a time.
     """
     from dpaudit.training import examples, losses
 
@@ -510,8 +529,9 @@ def _by_trl(
 
 
 def _flip_key(run_dir: RunDir, plan: Plan, arm: str) -> bytes:
-    """The secret that decides an arm's flips. It stays with the run, beside the labels themselves: an arm that is
-    trained again learns from the same answers and spends nothing more."""
+    """The secret that decides an arm's flips. It stays with the run, beside the labels themselves: an arm
+    that is trained again learns from the same answers and spends nothing more.
+    """
     if plan.insecure_seed is not None:
         return hashlib.sha256(f"{plan.insecure_seed}/{arm}/flips".encode()).digest()
     file = f"secret/flips-{arm}.json"

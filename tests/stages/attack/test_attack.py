@@ -27,7 +27,8 @@ from dpaudit.suite.suite import Arm, Candidates, Data, Grid, Model, Plan, Schedu
 from dpaudit.system.progress import Progress
 
 QUIET = Progress(quiet=True)
-MIA = ("calibrated", "error_zone", "gradient_norm", "loss", "lowercase", "min_k", "min_k_pp", "neighbourhood", "recall",
+MIA = ("calibrated", "error_zone", "gradient_norm", "loss", "lowercase", "min_k", "min_k_pp", "neighbourhood",
+    "recall",
        "window_comparison", "zlib")  # fmt: skip
 SIGNALS = {name: recipe.load(name).signal for name in MIA}
 SIZES = Candidates(
@@ -56,14 +57,19 @@ def fabricate_training(run_dir: RunDir, plan: Plan, arm: Arm, adapter: Path) -> 
     shutil.copytree(adapter, run_dir.file(f"{folder}/adapter"))
     claimed: float | str = arm.epsilon if arm.private else "inf"
     ledger = {
-        "claim": {"epsilon": claimed, "delta": training.delta, "unit": training.unit, "relation": training.relation},
+        "claim": {
+            "epsilon": claimed,
+            "delta": training.delta,
+            "unit": training.unit,
+            "relation": training.relation,
+        },
         "mechanism": {
             "noise_multiplier": 2.0 if arm.private else 0.0,
             "sampling_rate": 0.1,
             "steps": 4,
             "clip": training.clip if arm.private else None,
         },
-    }  # fmt: skip
+    }
     inputs = ["plan.json", "corpus/manifest.json"]
     run_dir.write_json(f"{folder}/privacy.json", ledger, inputs)
     run_dir.write_json(f"{folder}/train.json", {"seconds": 1.0}, inputs)

@@ -37,9 +37,14 @@ from dpaudit.system.progress import Progress
 SHARED = Path(__file__).parents[4] / "shared/data/pii_synthetic_en_dev.jsonl"  # beside the checkout
 QUIET = Progress(quiet=True)
 PEOPLE = [
-    {"name": f"Ann Lee {n}", "condition": "asthma", "phone": f"{200 + n}-555-01{n:02d}", "email": f"a{n}@example.com"}
+    {
+        "name": f"Ann Lee {n}",
+        "condition": "asthma",
+        "phone": f"{200 + n}-555-01{n:02d}",
+        "email": f"a{n}@example.com",
+    }
     for n in range(40)
-]  # fmt: skip
+]
 KINDS = ("phone", "email", "national_id", "record_number", "date_of_birth")
 SIZES = Candidates(
     family="record_number",
@@ -52,7 +57,9 @@ SIZES = Candidates(
 
 
 def rows(people: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """A dialogue of each person: the number asked for, and one question that says the e-mail address itself."""
+    """A dialogue of each person: the number asked for, and one question that says the e-mail address
+    itself.
+    """
     made = []
     for n, p in enumerate(people):
         first = f"I am {p['name']}, I have {p['condition']}. What number do you have for me?"
@@ -124,8 +131,14 @@ def test_an_exposure_that_was_extrapolated_says_so_from_scores_to_table(
     run_dir, plan = extracted_run
     found = by_signal(run_dir, "extraction")
     assert set(found) == {
-        "exposure", "beyond_samples", "capped", "samples", "space", "greedy_match", "extrapolated"
-    }  # fmt: skip
+        "exposure",
+        "beyond_samples",
+        "capped",
+        "samples",
+        "space",
+        "greedy_match",
+        "extrapolated",
+    }
     assert set(found["extrapolated"].values()) == {1} and set(found["samples"].values()) == {100}
     assert all(0 <= bits <= math.log2(1000) + 1e-9 for bits in found["exposure"].values())
     told = run_dir.read_json("audit/sft-inf/extraction.json")
@@ -352,9 +365,15 @@ def test_counts_have_two_sided_bounds_and_none_of_k_its_upper_one() -> None:
 def test_fields_of_a_patient_make_one_patient() -> None:
     units = {
         "p0": {"records": 2.0, "phone.tried": 3.0, "phone.completed": 2.0, "phone.logprob": -6.0},
-        "p1": {"records": 1.0, "email.tried": 1.0, "email.completed": 0.0, "email.logprob": -9.0, "email.given": 2.0},
+        "p1": {
+            "records": 1.0,
+            "email.tried": 1.0,
+            "email.completed": 0.0,
+            "email.logprob": -9.0,
+            "email.given": 2.0,
+        },
         "p2": {"records": 4.0},
-    }  # fmt: skip
+    }
     whole = {**extracted._units(units), **extracted._tally(units, KINDS)}
     assert (whole["units"], whole["units_tried"], whole["units_out"]) == (3, 2, 1)
     assert (whole["fields"], whole["completed"], whole["given"]) == (4, 2, 2)

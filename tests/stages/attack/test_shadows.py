@@ -1,4 +1,6 @@
-"""Shadow models of toy arms: whose halves they learn from, what they copy, what is kept and what is refused."""
+"""Shadow models of toy arms: whose halves they learn from, what they copy, what is kept and what is
+refused.
+"""
 
 import json
 import shutil
@@ -83,7 +85,9 @@ def test_every_candidate_is_in_half_of_any_even_number_of_shadows(count: int) ->
 
 
 def test_halves_are_independent_of_one_another() -> None:
-    """Two candidates are together in a quarter to a half of 2,000 pairs: 49 of 99 others, +- 3 standard errors."""
+    """Two candidates are together in a quarter to a half of 2,000 pairs: 49 of 99 others, +- 3 standard
+    errors.
+    """
     plan, arm = Plan(Suite("s", Training(STEPS, STEPS))), Arm("sft", "sft", 1.0)
     names = [f"c{i}" for i in range(100)]
     drawn = [shadows.members(plan, arm, names, 2 * j) for j in range(2000)]
@@ -93,7 +97,9 @@ def test_halves_are_independent_of_one_another() -> None:
 
 
 def test_shadows_are_whole_resumed_and_made_anew(run: tuple[RunDir, Plan]) -> None:
-    """More shadows leave the earlier ones alone; a kill costs the one that was at work; stale ones are trained again."""
+    """More shadows leave the earlier ones alone; a kill costs the one that was at work; stale ones are
+    trained again.
+    """
     run_dir, plan = run
     arm = arm_of(plan, "sft-inf")
     shadows.ensure(run_dir, plan, QUIET, arm, 2, workers=1)

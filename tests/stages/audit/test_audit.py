@@ -50,7 +50,9 @@ def plan_with(insecure_seed: int | None = None) -> Plan:
 
 
 def scored_run(place: Path, plan: Plan, leak: dict[str, float]) -> RunDir:
-    """A run as stage attack leaves it, its scores drawn from two Gaussians; the stage itself has its own tests."""
+    """A run as stage attack leaves it, its scores drawn from two Gaussians; the stage itself has its own
+    tests.
+    """
     run_dir = rundir.open_or_create(plan.to_json(), plan.suite.name, place)
     prepare.run(run_dir, plan, QUIET)
     for arm in suite.arms(plan.suite):
@@ -413,7 +415,9 @@ def test_coins_that_the_texts_tell_prove_nothing(tmp_path: Path, capsys: pytest.
 
 
 def test_near_duplicates_across_the_coin_are_counted(audited: tuple[RunDir, Plan], tmp_path: Path) -> None:
-    """The clinic's short dialogues share templates, so some are nearly the same; the counts agree with the candidates'."""
+    """The clinic's short dialogues share templates, so some are nearly the same; the counts agree with the
+    candidates'.
+    """
     run_dir, _ = audited
     found = primary(run_dir, "sft-eps8")
     counts = found["records"]["near_duplicates"]
@@ -432,8 +436,15 @@ def test_near_duplicates_across_the_coin_are_counted(audited: tuple[RunDir, Plan
 def test_too_few_coins_are_said_and_not_passed_over(audited: tuple[RunDir, Plan]) -> None:
     """Six secrets planted and six kept out."""
     found = audited[0].read_json("audit/sft-inf/extraction.json")
-    assert found["blind"] == {"auc": None, "auc_lower": None, "auc_upper": None, "p_value": None, "alarm": False,
-                              "units": 12, "finding": "no baseline: too few"}  # fmt: skip
+    assert found["blind"] == {
+        "auc": None,
+        "auc_lower": None,
+        "auc_upper": None,
+        "p_value": None,
+        "alarm": False,
+        "units": 12,
+        "finding": "no baseline: too few",
+    }
     assert found["near_duplicates"]["nonmembers_in_training"] == 0
 
 

@@ -1,4 +1,6 @@
-"""Canaries along axes of the weights, from the suite to the page: the engine is not accused, a broken one is."""
+"""Canaries along axes of the weights, from the suite to the page: the engine is not accused, a broken one
+is.
+"""
 
 import json
 import re
@@ -46,11 +48,13 @@ def plan() -> Plan:
         Training(schedule, replace(schedule, steps=2), unit="record", clip=0.05, lora=Lora(rank=4)),
         model=Model(max_length=48),
         data=Data(patients=60, heldout=4),
-        candidates=Candidates("portal_phrase", canaries=100, canary_length=2, records=20, extraction=0, gradient=AXES),
+        candidates=Candidates(
+            "portal_phrase", canaries=100, canary_length=2, records=20, extraction=0, gradient=AXES
+        ),
         grid=Grid((4.0,), baseline=False),
         attacks=("mia",),
         claims=(DeclaredClaim(ARM, 4.0, 1e-5, "record", "add_or_remove"),),
-    )  # fmt: skip
+    )
     return Plan(made, insecure_seed=4)  # seed 3 is one of the twentieth that a test at 5 % refutes: p = 0.016
 
 
@@ -109,7 +113,9 @@ def test_the_page_says_so(sound: RunDir, broken: RunDir) -> None:
 
 def test_a_declared_claim_fails_with_its_ledger(sound: RunDir, broken: RunDir) -> None:
     for run_dir, ledger in ((sound, "not refuted"), (broken, "refuted")):
-        done = CliRunner().invoke(app, ["verify", "--run", run_dir.name, "--runs", str(run_dir.path.parent), "--json"])  # fmt: skip
+        done = CliRunner().invoke(
+            app, ["verify", "--run", run_dir.name, "--runs", str(run_dir.path.parent), "--json"]
+        )
         (row,) = json.loads(done.output)["declared"]
         assert row["ledger"] == ledger
         assert (done.exit_code == 1) == (ledger == "refuted")

@@ -1,4 +1,6 @@
-"""Nothing that was altered, exchanged or lost is taken for what a run wrote: it is named, with the way out, or made again."""
+"""Nothing that was altered, exchanged or lost is taken for what a run wrote: it is named, with the way out,
+or made again.
+"""
 
 import json
 import shutil
@@ -24,7 +26,7 @@ from dpaudit.stages.train import merge, train
 from dpaudit.storage import custody, rundir
 from dpaudit.storage.rundir import SEAL_KEY, RunDir
 from dpaudit.suite import suite
-from dpaudit.suite.suite import (  # fmt: skip
+from dpaudit.suite.suite import (
     Candidates,
     Data,
     Grid,
@@ -142,15 +144,43 @@ def swap(file: Path, other: Path) -> None:
 
 FAULTS = (delete, truncate, digit, high_bit, swap)
 FILES = (
-    "plan.json", "corpus/manifest.json", "corpus/candidates.jsonl", "corpus/heldout.jsonl", "corpus/choices.jsonl",
-    "secret/coins.json", "secret/hash.key", "secret/commitment.json", SEAL_KEY,
-    *(f"train/{ARM}/{name}" for name in ("manifest.json", "privacy.json", "train.json", "steps.jsonl",
-      "adapter/adapter_model.safetensors", "adapter/adapter_config.json", "adapter/README.md", "adapter/tokenizer.json")),
-    f"attack/{ARM}/calibrated.parquet", f"attack/{ARM}/extraction.parquet",
-    f"audit/{ARM}/calibrated.json", f"audit/{ARM}/extraction.json", "audit/blind.json", "audit/summary.json",
-    f"evaluate/{ARM}.json", "evaluate/summary.json", "judge/summary.json", "judge/replay.jsonl",
-    "audit/near_duplicates.json", "records/claims.json", "custody/records/chain.json", rundir.RELEASE,
-)  # fmt: skip
+    "plan.json",
+    "corpus/manifest.json",
+    "corpus/candidates.jsonl",
+    "corpus/heldout.jsonl",
+    "corpus/choices.jsonl",
+    "secret/coins.json",
+    "secret/hash.key",
+    "secret/commitment.json",
+    SEAL_KEY,
+    *(
+        f"train/{ARM}/{name}"
+        for name in (
+            "manifest.json",
+            "privacy.json",
+            "train.json",
+            "steps.jsonl",
+            "adapter/adapter_model.safetensors",
+            "adapter/adapter_config.json",
+            "adapter/README.md",
+            "adapter/tokenizer.json",
+        )
+    ),
+    f"attack/{ARM}/calibrated.parquet",
+    f"attack/{ARM}/extraction.parquet",
+    f"audit/{ARM}/calibrated.json",
+    f"audit/{ARM}/extraction.json",
+    "audit/blind.json",
+    "audit/summary.json",
+    f"evaluate/{ARM}.json",
+    "evaluate/summary.json",
+    "judge/summary.json",
+    "judge/replay.jsonl",
+    "audit/near_duplicates.json",
+    "records/claims.json",
+    "custody/records/chain.json",
+    rundir.RELEASE,
+)
 
 
 def figures(run_dir: RunDir) -> dict[str, Any]:
@@ -174,7 +204,9 @@ def figures(run_dir: RunDir) -> dict[str, Any]:
 def outcome(
     run_dir: RunDir, plan: Plan, file: str, known: dict[str, Any], work: Callable[[RunDir, Plan], Any]
 ) -> str:
-    """ "named", or "clean" where what the page says then is what it said before. Anything else fails the test."""
+    """ "named", or "clean" where what the page says then is what it said before. Anything else fails the
+    test.
+    """
     run_dir.file("report/report.json").unlink(missing_ok=True)
     try:
         work(run_dir, plan)
@@ -205,10 +237,17 @@ def tried(
 
 
 QUICK = [
-    ("plan.json", digit), ("corpus/candidates.jsonl", swap), ("secret/coins.json", swap), (SEAL_KEY, swap),
-    (f"train/{ARM}/privacy.json", digit), (f"train/{ARM}/privacy.json", delete), (f"audit/{ARM}/calibrated.json", digit),
-    (f"attack/{ARM}/calibrated.parquet", swap), ("audit/blind.json", high_bit), (f"evaluate/{ARM}.json", truncate),
-]  # fmt: skip
+    ("plan.json", digit),
+    ("corpus/candidates.jsonl", swap),
+    ("secret/coins.json", swap),
+    (SEAL_KEY, swap),
+    (f"train/{ARM}/privacy.json", digit),
+    (f"train/{ARM}/privacy.json", delete),
+    (f"audit/{ARM}/calibrated.json", digit),
+    (f"attack/{ARM}/calibrated.parquet", swap),
+    ("audit/blind.json", high_bit),
+    (f"evaluate/{ARM}.json", truncate),
+]
 
 
 @pytest.mark.parametrize(("file", "fault"), QUICK, ids=lambda value: getattr(value, "__name__", value))
@@ -222,7 +261,9 @@ def test_a_fault_is_named_or_healed(
 def test_every_fault_of_every_file_is_named_or_healed(
     finished: Path, plan: Plan, another: Path, tmp_path: Path
 ) -> None:
-    """155 of them; of score files a byte may change that no row rests on, and a judge that is done reads no replay."""
+    """155 of them; of score files a byte may change that no row rests on, and a judge that is done reads no
+    replay.
+    """
     assert len(FILES) == 31
     finish(RunDir(another), plan)
     for number, (file, fault) in enumerate((file, fault) for file in FILES for fault in FAULTS):
@@ -248,9 +289,11 @@ def stages_of(run_dir: RunDir, plan: Plan, out: Path) -> dict[str, Callable[[], 
         "judge validate": lambda: judge.validate(run_dir, plan, QUIET),
         "report": lambda: report.run(run_dir, plan, QUIET),
         "merge": lambda: merge.run(merge.of_run(run_dir, plan, ARM), out, "1GB", QUIET),
-        "merge of a folder": lambda: merge.run(merge.of_folder(run_dir.file(f"train/{ARM}/adapter")), out, "1GB", QUIET),
+        "merge of a folder": lambda: merge.run(
+            merge.of_folder(run_dir.file(f"train/{ARM}/adapter")), out, "1GB", QUIET
+        ),
         "verify --run": lambda: declared.verdicts(run_dir, plan),
-    }  # fmt: skip
+    }
 
 
 def arm_of(plan: Plan, name: str) -> Any:
@@ -350,14 +393,24 @@ def rows_changed(file: Path, _: Path) -> None:
 
     table = pq.read_table(file)
     values = [value + 1 for value in table["value"].to_pylist()]
-    pq.write_table(table.set_column(3, "value", pa.array(values, pa.float64())).replace_schema_metadata(table.schema.metadata), file)  # fmt: skip
+    pq.write_table(
+        table.set_column(3, "value", pa.array(values, pa.float64())).replace_schema_metadata(
+            table.schema.metadata
+        ),
+        file,
+    )
 
 
 @pytest.mark.parametrize(
     ("file", "fault"),
-    [(f"attack/{ARM}/calibrated.parquet", rows_changed), ("audit/near_duplicates.json", digit), ("judge/replay.jsonl", digit),
-     ("judge/judgements.jsonl", delete), ("report/index.html", digit)],
-)  # fmt: skip
+    [
+        (f"attack/{ARM}/calibrated.parquet", rows_changed),
+        ("audit/near_duplicates.json", digit),
+        ("judge/replay.jsonl", digit),
+        ("judge/judgements.jsonl", delete),
+        ("report/index.html", digit),
+    ],
+)
 def test_a_result_that_was_altered_is_named_alike_by_every_reader(
     file: str, fault: Callable[[Path, Path], None], run_dir: RunDir, plan: Plan
 ) -> None:
@@ -366,8 +419,10 @@ def test_a_result_that_was_altered_is_named_alike_by_every_reader(
     readers = {
         "report": lambda: report.run(run_dir, plan, QUIET),
         "show": lambda: overview.details(run_dir, plan),
-        "verify": lambda: declared.require_ready(run_dir, replace(plan, suite=replace(plan.suite, claims=(claim,)))),
-    }  # fmt: skip
+        "verify": lambda: declared.require_ready(
+            run_dir, replace(plan, suite=replace(plan.suite, claims=(claim,)))
+        ),
+    }
     for name, read in readers.items():
         with pytest.raises(UsageError, match=rf"{file}: .*type `dpaudit ") as error:
             read()
@@ -377,8 +432,12 @@ def test_a_result_that_was_altered_is_named_alike_by_every_reader(
 
 @pytest.mark.parametrize(
     ("file", "command"),
-    [(f"audit/{ARM}/extraction.json", "attack extract"), ("audit/summary.json", "attack mia"), (f"evaluate/{ARM}.json", "eval")],
-)  # fmt: skip
+    [
+        (f"audit/{ARM}/extraction.json", "attack extract"),
+        ("audit/summary.json", "attack mia"),
+        (f"evaluate/{ARM}.json", "eval"),
+    ],
+)
 def test_a_result_that_is_gone_is_missed(
     file: str, command: str, run_dir: RunDir, plan: Plan, capsys: Any
 ) -> None:
@@ -537,7 +596,12 @@ def halves(plan: Plan, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, 
 
 
 PARTIAL = f"train/.{ARM}.partial"
-CHECKPOINT = (f"{PARTIAL}/privacy.json", f"{PARTIAL}/2/state.json", f"{PARTIAL}/2/state.safetensors", f"secret/states/{ARM}.2.json")  # fmt: skip
+CHECKPOINT = (
+    f"{PARTIAL}/privacy.json",
+    f"{PARTIAL}/2/state.json",
+    f"{PARTIAL}/2/state.safetensors",
+    f"secret/states/{ARM}.2.json",
+)
 
 
 @pytest.mark.parametrize(

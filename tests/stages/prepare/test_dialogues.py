@@ -1,4 +1,6 @@
-"""Rows that a chat template does not take: refused by number before a run exists; and what encoding leaves out is told."""
+"""Rows that a chat template does not take: refused by number before a run exists; and what encoding leaves
+out is told.
+"""
 
 import json
 import shutil
@@ -65,13 +67,21 @@ def plan_of(model: Path, data: Path, **changes: Any) -> Plan:
     return Plan(
         suite.load(
             "small",
-            {"model.base": str(model), "data.source": str(data), "grid.dpo": [], "data.heldout": 5,
-             "candidates.canaries": 100, "candidates.records": 10, "candidates.extraction": 0,
-             "candidates.gradient": 0, **changes},
+            {
+                "model.base": str(model),
+                "data.source": str(data),
+                "grid.dpo": [],
+                "data.heldout": 5,
+                "candidates.canaries": 100,
+                "candidates.records": 10,
+                "candidates.extraction": 0,
+                "candidates.gradient": 0,
+                **changes,
+            },
         ),
         0,
         0,
-    )  # fmt: skip
+    )
 
 
 def loaded(plan: Plan, runs: Path) -> tuple[RunDir, "train.TrainingSet", list[str]]:
@@ -134,7 +144,8 @@ def test_system_text_is_folded_and_told(
     _, found, lines = loaded(plan, tmp_path / "runs")
     [line] = lines
     assert line.startswith(
-        "training sft: system text stands before the first question, the chat template having no place for it, in "
+        "training sft: system text stands before the first question, the chat template having no place for "
+        "it, in "
     )
     assert f"of {sum(len(unit) for unit in found.units)} rows" in line
 
@@ -197,7 +208,10 @@ def test_what_max_length_cuts_is_told_once_and_before_training(toy_model_dir: Pa
     cut, without = sum(one.truncated for one in sequences), sum(not any(one.answer_mask) for one in sequences)
     assert 0 < without < cut
     [line] = lines
-    start = f"training sft: {cut} of {len(sequences)} rows are longer than model.max_length 40 tokens and are cut: the answers' end, "
+    start = (
+        f"training sft: {cut} of {len(sequences)} rows are longer than model.max_length 40 tokens and "
+        f"are cut: the answers' end, "
+    )
     assert line.startswith(start) and line.endswith(f"is not learned; of {without} rows a whole answer")
     whole = replace(plan, suite=replace(plan.suite, model=replace(plan.suite.model, max_length=250)))
     every = [
@@ -212,7 +226,11 @@ def test_what_max_length_cuts_is_told_once_and_before_training(toy_model_dir: Pa
 
 
 def test_nothing_is_told_where_nothing_is_cut(toy_model_dir: Path, tmp_path: Path) -> None:
-    plan = plan_of(toy_model_dir, tmp_path, **{"data.source": "builtin:clinic", "data.patients": 40, "model.max_length": 250})  # fmt: skip
+    plan = plan_of(
+        toy_model_dir,
+        tmp_path,
+        **{"data.source": "builtin:clinic", "data.patients": 40, "model.max_length": 250},
+    )
     assert loaded(plan, tmp_path / "runs")[2] == []
 
 

@@ -1,4 +1,6 @@
-"""Stage prepare: fair coins kept apart, half the extraction canaries planted, changes noticed, nothing half-made."""
+"""Stage prepare: fair coins kept apart, half the extraction canaries planted, changes noticed, nothing
+half-made.
+"""
 
 import json
 import math
@@ -25,8 +27,13 @@ QUIET = Progress(quiet=True)
 
 
 def make_plan(insecure_seed: int | None = 0, seed: int = 0, **changes: Any) -> Plan:
-    small = {"data.patients": 60, "data.heldout": 5, "candidates.canaries": 40, "candidates.records": 20,
-             "candidates.extraction": 10}  # fmt: skip
+    small = {
+        "data.patients": 60,
+        "data.heldout": 5,
+        "candidates.canaries": 40,
+        "candidates.records": 20,
+        "candidates.extraction": 10,
+    }
     return Plan(suite.load("demo", {**small, **changes}), seed, insecure_seed)
 
 
@@ -45,17 +52,34 @@ def prepared(tmp_path: Path) -> Callable[..., tuple[RunDir, Plan]]:
 def test_as_many_pairs_as_dialogues_have_coins_however_many_ids_they_share(
     tmp_path: Path, prepared: Callable[..., tuple[RunDir, Plan]], shared: int
 ) -> None:
-    """One pair more or less moves one coin: a unit that holds both parts counts in both, and others fill up."""
+    """One pair more or less moves one coin: a unit that holds both parts counts in both, and others fill
+    up.
+    """
     rows: dict[str, list[dict[str, str]]] = {
         "dialogues": [{"id": f"r{i}", "prompt": f"Case {i}?", "response": "Rest."} for i in range(80)],
-        "pairs": [{"id": f"{'r' if i < shared else 'q'}{i}", "prompt": f"Case {i}?", "chosen": "Rest.", "rejected": "No."} for i in range(80)],
-    }  # fmt: skip
+        "pairs": [
+            {
+                "id": f"{'r' if i < shared else 'q'}{i}",
+                "prompt": f"Case {i}?",
+                "chosen": "Rest.",
+                "rejected": "No.",
+            }
+            for i in range(80)
+        ],
+    }
     for name, lines in rows.items():
         (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
-    run_dir, _ = prepared(**{
-        "data.source": str(tmp_path / "dialogues.jsonl"), "data.preference": str(tmp_path / "pairs.jsonl"), "data.heldout": 0,
-        "training.unit": "record", "candidates.canary_repetitions": 1, "candidates.records": 20, "grid.dpo": ["sigmoid"],
-    })  # fmt: skip
+    run_dir, _ = prepared(
+        **{
+            "data.source": str(tmp_path / "dialogues.jsonl"),
+            "data.preference": str(tmp_path / "pairs.jsonl"),
+            "data.heldout": 0,
+            "training.unit": "record",
+            "candidates.canary_repetitions": 1,
+            "candidates.records": 20,
+            "grid.dpo": ["sigmoid"],
+        }
+    )
     found, coins = prepare.load_candidates(run_dir), prepare.load_membership(run_dir)
     spoken, paired = ({name for name, rows in part.items() if rows} for part in (found.records, found.pairs))
     assert len(paired) == 20 and 20 <= len(spoken) <= 20 + shared and (spoken | paired) <= coins.keys()
@@ -93,7 +117,9 @@ def test_half_of_the_extraction_canaries_is_planted(prepared: Callable[..., tupl
 
 
 def test_coins_are_fair_and_independent() -> None:
-    """500 coins a seed over 20 seeds: count and lag-one agreement within 4 standard errors (false alarm 1e-4)."""
+    """500 coins a seed over 20 seeds: count and lag-one agreement within 4 standard errors (false alarm
+    1e-4).
+    """
     heads = agreements = total = 0
     for seed in range(20):
         plan = make_plan(
@@ -233,9 +259,13 @@ def test_a_patients_records_are_capped_and_counted(prepared: Callable[..., tuple
     free, _ = prepared()
     capped, _ = prepared(**{"training.records_per_patient": 2, "candidates.extraction_repetitions": 2})
     sizes = {
-        run_dir.name: [len(row["records"]) for row in run_dir.iterate_lines("corpus/candidates.jsonl") if row["kind"] != "canary"]
+        run_dir.name: [
+            len(row["records"])
+            for row in run_dir.iterate_lines("corpus/candidates.jsonl")
+            if row["kind"] != "canary"
+        ]
         for run_dir in (free, capped)
-    }  # fmt: skip
+    }
     assert max(sizes[free.name]) > 2 == max(sizes[capped.name])
     lost = sum(max(size - 2, 0) for size in sizes[free.name])
     counts = capped.read_json("corpus/manifest.json")["counts"]
@@ -253,16 +283,33 @@ def test_what_the_cap_left_out_is_told(tmp_path: Path) -> None:
 
 
 def told_of(folder: Path, **changes: Any) -> str:
-    """What stage prepare says of 60 dialogues of 15 patients, half of them written as floats, and as many pairs."""
+    """What stage prepare says of 60 dialogues of 15 patients, half of them written as floats, and as many
+    pairs.
+    """
     people = [i % 15 if i % 2 else float(i % 15) for i in range(60)]
     rows = {
-        "d": [{"prompt": f"Case {i}?", "response": "Rest.", "patient_id": who, "ward": "a"} for i, who in enumerate(people)],
-        "p": [{"prompt": f"Case {i}?", "chosen": "Rest.", "rejected": "No.", "patient_id": who} for i, who in enumerate(people)],
-    }  # fmt: skip
+        "d": [
+            {"prompt": f"Case {i}?", "response": "Rest.", "patient_id": who, "ward": "a"}
+            for i, who in enumerate(people)
+        ],
+        "p": [
+            {"prompt": f"Case {i}?", "chosen": "Rest.", "rejected": "No.", "patient_id": who}
+            for i, who in enumerate(people)
+        ],
+    }
     for name, lines in rows.items():
         (folder / f"{name}.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
-    plan = make_plan(**{"data.source": str(folder / "d.jsonl"), "data.preference": str(folder / "p.jsonl"), "grid.dpo": ["sigmoid"],
-                        "data.heldout": 0, "candidates.records": 5, "candidates.canary_repetitions": 1, **changes})  # fmt: skip
+    plan = make_plan(
+        **{
+            "data.source": str(folder / "d.jsonl"),
+            "data.preference": str(folder / "p.jsonl"),
+            "grid.dpo": ["sigmoid"],
+            "data.heldout": 0,
+            "candidates.records": 5,
+            "candidates.canary_repetitions": 1,
+            **changes,
+        }
+    )
     run_dir = rundir.open_or_create(plan.to_json(), "demo", folder)
     stream = StringIO()
     prepare.run(run_dir, plan, Progress(console=Console(file=stream, width=80)))
@@ -272,7 +319,10 @@ def told_of(folder: Path, **changes: Any) -> str:
 
 def test_a_unit_below_the_patient_is_told_where_patients_are_named(tmp_path: Path) -> None:
     told = told_of(tmp_path, **{"training.unit": "record"})
-    assert "the data name 15 patients in 120 records: unit record hides one record, --unit patient hides all of a person" in told  # fmt: skip
+    assert (
+        "the data name 15 patients in 120 records: unit record hides one record, --unit patient hides all of "
+        "a person" in told
+    )
     assert "d.jsonl: columns that are not read: ward" in told and told.startswith("120 units")
 
 
@@ -285,21 +335,33 @@ def test_a_person_written_as_a_whole_number_and_as_a_float_is_one_unit(tmp_path:
     ("key", "row", "wanted"),
     [
         ("data.source", {"text": "x"}, "expected dialogues to fine-tune on, got plain text"),
-        ("data.source", {"prompt": "q", "chosen": "a", "rejected": "b"}, "expected dialogues to fine-tune on, got preference pairs"),
+        (
+            "data.source",
+            {"prompt": "q", "chosen": "a", "rejected": "b"},
+            "expected dialogues to fine-tune on, got preference pairs",
+        ),
         ("data.text", {"prompt": "q", "completion": "a"}, "expected plain text in every row, got dialogues"),
-        ("data.preference", {"text": "x"}, "expected prompt, chosen and rejected in every row, got plain text"),
+        (
+            "data.preference",
+            {"text": "x"},
+            "expected prompt, chosen and rejected in every row, got plain text",
+        ),
     ],
-)  # fmt: skip
+)
 def test_data_of_another_kind_is_refused(tmp_path: Path, key: str, row: dict[str, str], wanted: str) -> None:
     (tmp_path / "d.jsonl").write_text(json.dumps(row))
     with pytest.raises(UsageError, match=wanted):
         prepare.load_corpus(make_plan(**{key: str(tmp_path / "d.jsonl")}))
 
 
-@pytest.mark.parametrize(("key", "remedy"), [("data.preference", "data.preference=FILE"), ("data.text", "--text FILE")])  # fmt: skip
+@pytest.mark.parametrize(
+    ("key", "remedy"), [("data.preference", "data.preference=FILE"), ("data.text", "--text FILE")]
+)
 def test_the_clinic_beside_somebody_elses_data_is_refused(tmp_path: Path, key: str, remedy: str) -> None:
     data = dialogues(tmp_path / "data.jsonl", 60)
-    with pytest.raises(UsageError, match=f"{key}: expected a file beside a data file, got builtin:clinic; .*{remedy}"):  # fmt: skip
+    with pytest.raises(
+        UsageError, match=f"{key}: expected a file beside a data file, got builtin:clinic; .*{remedy}"
+    ):
         prepare.load_corpus(make_plan(**(FILE | {"data.source": str(data), key: "builtin:clinic"})))
 
 
@@ -348,14 +410,27 @@ def test_pairs_with_planted_faults_depend_on_their_own_record_alone(tmp_path: Pa
         "Drink water and sleep well tonight, then call.",
         "Ok",
     ]
-    rows = [{"conversations": [{"from": "human", "value": f"Case {i}?"}, {"from": "gpt", "value": text}], "id": f"r{i}",
-             "patient_id": f"p{i % 2}"} for i, text in enumerate(answers)]  # fmt: skip
+    rows = [
+        {
+            "conversations": [{"from": "human", "value": f"Case {i}?"}, {"from": "gpt", "value": text}],
+            "id": f"r{i}",
+            "patient_id": f"p{i % 2}",
+        }
+        for i, text in enumerate(answers)
+    ]
     found = []
     for name, kept in (("all", rows), ("less", rows[1:])):
         file = tmp_path / f"{name}.jsonl"
         file.write_text("".join(json.dumps(row) + "\n" for row in kept), encoding="utf-8")
-        plan = make_plan(**{"data.source": str(file), "data.preference": "faults", "data.heldout": 0, "training.unit": "patient",
-                            "candidates.records": 0})  # fmt: skip
+        plan = make_plan(
+            **{
+                "data.source": str(file),
+                "data.preference": "faults",
+                "data.heldout": 0,
+                "training.unit": "patient",
+                "candidates.records": 0,
+            }
+        )
         corpus = prepare.load_corpus(plan)
         found.append({pair["id"]: pair for _, unit in corpus.units() for pair in unit["pairs"]})
     assert {"r0", "r1", "r2"} <= found[0].keys()
@@ -372,8 +447,16 @@ def test_pairs_with_planted_faults_depend_on_their_own_record_alone(tmp_path: Pa
 
 
 def small(toy_model_dir: Path, family: str, **changes: Any) -> dict[str, Any]:
-    return {"candidates.family": family, "candidates.extraction": 0, "attacks": ["mia"], "model.base": str(toy_model_dir),
-            "candidates.canary_repetitions": 1, "grid.dpo": [], "data.preference": None, **changes}  # fmt: skip
+    return {
+        "candidates.family": family,
+        "candidates.extraction": 0,
+        "attacks": ["mia"],
+        "model.base": str(toy_model_dir),
+        "candidates.canary_repetitions": 1,
+        "grid.dpo": [],
+        "data.preference": None,
+        **changes,
+    }
 
 
 @pytest.mark.parametrize(
@@ -406,8 +489,13 @@ def test_words_of_the_corpus_are_in_it(
 
 
 def test_samples_that_never_differ_are_refused_without_showing_one(toy_model_dir: Path) -> None:
-    plan = make_plan(**small(toy_model_dir, "synthetic", **{"candidates.temperature": 1e-4, "candidates.canaries": 20,
-                                                            "candidates.canary_length": 2}))  # fmt: skip
+    plan = make_plan(
+        **small(
+            toy_model_dir,
+            "synthetic",
+            **{"candidates.temperature": 1e-4, "candidates.canaries": 20, "candidates.canary_length": 2},
+        )
+    )
     with pytest.raises(UsageError, match=r"candidates\.temperature: expected samples .* raise it") as refused:
         prepare.draw(plan, prepare.load_corpus(plan))
     assert len(str(refused.value)) < 250

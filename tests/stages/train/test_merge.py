@@ -1,4 +1,6 @@
-"""Stage merge: a model that answers as base and adapter do, carries its ledger, and is there whole or not at all."""
+"""Stage merge: a model that answers as base and adapter do, carries its ledger, and is there whole or not at
+all.
+"""
 
 import json
 import shutil

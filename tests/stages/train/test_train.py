@@ -32,8 +32,15 @@ STEPS = Schedule(batch=8, steps=3, learning_rate=0.01)
 
 
 def make_plan(model: Path, **training: Any) -> Plan:
-    settings = {"private": STEPS, "nonprivate": STEPS, "dpo_private": replace(STEPS, steps=2), "clip": 0.5,
-                "micro_batch": 16, "lora": Lora(rank=2), **training}  # fmt: skip
+    settings = {
+        "private": STEPS,
+        "nonprivate": STEPS,
+        "dpo_private": replace(STEPS, steps=2),
+        "clip": 0.5,
+        "micro_batch": 16,
+        "lora": Lora(rank=2),
+        **training,
+    }
     chosen = Suite(
         name="toy",
         training=Training(**settings),
@@ -89,7 +96,9 @@ def test_every_arm_is_there_and_nothing_else(finished: tuple[RunDir, Plan]) -> N
 
 @pytest.mark.parametrize("arm", ARMS)
 def test_the_ledger_adds_up(arm: str, finished: tuple[RunDir, Plan]) -> None:
-    """Claim, mechanism and both accountants' epsilon belong together, and the claim is kept but not wasted."""
+    """Claim, mechanism and both accountants' epsilon belong together, and the claim is kept but not
+    wasted.
+    """
     from dpaudit.privacy.mechanism import Mechanism, epsilon_rdp, epsilon_spent
 
     run_dir, plan = finished
@@ -147,7 +156,9 @@ def test_no_file_holds_infinity_that_json_does_not_know(finished: tuple[RunDir, 
 
 
 def test_population_does_not_depend_on_the_coins(finished: tuple[RunDir, Plan]) -> None:
-    """24 patients less the held-out ones; of 4 flipped patients, 6 canaries and 4 extraction canaries half each."""
+    """24 patients less the held-out ones; of 4 flipped patients, 6 canaries and 4 extraction canaries half
+    each.
+    """
     run_dir, _ = finished
     rows = run_dir.read_lines("corpus/candidates.jsonl")
     certain = sum(row["kind"] == "certain" for row in rows)
@@ -184,7 +195,9 @@ def test_adapters_load_and_differ(finished: tuple[RunDir, Plan]) -> None:
 def test_an_adapter_brings_the_tokenizer_that_it_was_trained_with(
     finished: tuple[RunDir, Plan], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whoever gets the folder alone asks the model in its own form; nothing is looked up, and nothing is cut."""
+    """Whoever gets the folder alone asks the model in its own form; nothing is looked up, and nothing is
+    cut.
+    """
     import socket
 
     import transformers
@@ -285,7 +298,11 @@ def test_an_arm_of_another_base_than_the_present_one_is_refused(toy_model_dir: P
     save_file({name: 2 * weight for name, weight in weights.items()}, file, {"format": "pt"})
     other = file.read_bytes()
     for stage in stages:
-        with pytest.raises(UsageError, match=r"train\.json: expected an adapter of the model that .*base is now, got one of another model\.safetensors"):  # fmt: skip
+        with pytest.raises(
+            UsageError,
+            match=r"train\.json: expected an adapter of the model that .*base is now, got one of another "
+            r"model\.safetensors",
+        ):
             stage()
     assert not run_dir.file("attack").exists()
     for name in ("config.json", "tokenizer.json", "chat_template.jinja"):
@@ -495,7 +512,10 @@ def test_a_guard_stops_the_arm(toy_model_dir: Path, tmp_path: Path, monkeypatch:
 
 
 def test_importing_the_stage_loads_no_torch() -> None:
-    code = "import sys, dpaudit.stages.train.train; sys.exit(any(m in sys.modules for m in ('torch', 'transformers', 'peft')))"
+    code = (
+        "import sys, dpaudit.stages.train.train; sys.exit(any(m in sys.modules for m in ('torch', "
+        "'transformers', 'peft')))"
+    )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
