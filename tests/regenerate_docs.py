@@ -1,6 +1,4 @@
-"""Writes what the docs show of the program: docs/commands.md, the help in the README, the losses in
-docs/content.md (`make docs`).
-"""
+"""Writes what the docs show of the program: docs/commands.md, the losses in docs/content.md (`make docs`)."""
 
 import os
 import re
@@ -11,7 +9,6 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 LOSS_TABLE = re.compile(r"(<!-- losses -->\n).*?(<!-- /losses -->)", re.DOTALL)
-IN_README = re.compile(r"(<!-- help -->\n```text\n).*?(```\n<!-- /help -->)", re.DOTALL)
 
 
 @cache
@@ -78,13 +75,6 @@ def coupled_table() -> str:
     return "\n".join(rows) + "\n"
 
 
-def readme() -> str:
-    """The README with the present help between its marks."""
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
-    return IN_README.sub(lambda marks: marks[1] + help_of("") + marks[2], text)
-
-
 if __name__ == "__main__":
     (ROOT / "docs" / "commands.md").write_text(commands_page(), encoding="utf-8")
     (ROOT / "docs" / "content.md").write_text(content_page(), encoding="utf-8")
-    (ROOT / "README.md").write_text(readme(), encoding="utf-8")
