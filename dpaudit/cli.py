@@ -60,7 +60,7 @@ from dpaudit.evidence import claims
 from dpaudit.page import tables
 from dpaudit.storage import custody, disk, rundir
 from dpaudit.storage.rundir import RunDir
-from dpaudit.suite.suite import Plan
+from dpaudit.suite.plan import Plan
 from dpaudit.system import egress, faults, interrupts, libraries
 from dpaudit.system.progress import Progress
 from dpaudit.training import ranks

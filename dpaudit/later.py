@@ -14,8 +14,8 @@ from dpaudit.errors import UsageError
 from dpaudit.evidence import claims
 from dpaudit.judging import rubric
 from dpaudit.storage.rundir import RunDir, writing
-from dpaudit.suite import declarations, suite
-from dpaudit.suite.suite import Plan
+from dpaudit.suite import declarations, loading
+from dpaudit.suite.plan import RECORDS, Plan
 from dpaudit.system import egress
 
 WORK = {"evaluation": "evaluate", "judging": "judge", "claims": "audit"}  # record -> the work that it is for
@@ -43,7 +43,7 @@ def evaluation(run_dir: RunDir, plan: Plan, tasks: Sequence[str], settings: Sequ
     """The plan with what `dpaudit eval` was asked for beyond it, kept as added later; as it is where that is
     nothing.
     """
-    changed = dict(suite.parse_override(setting) for setting in settings)
+    changed = dict(loading.parse_override(setting) for setting in settings)
     egress.allow(*tasks)
     if tasks:
         _only("evaluation", changed)
@@ -66,7 +66,7 @@ def judging(
 ) -> Plan:
     """Likewise of `dpaudit judge`, and of `dpaudit judge validate`, which needs no arm."""
     changed = {} if named is None else {"judging.rubric": named}
-    changed |= dict(suite.parse_override(setting) for setting in settings)
+    changed |= dict(loading.parse_override(setting) for setting in settings)
     if not changed:
         return plan
     from dpaudit.stages import gate, judge
@@ -90,7 +90,7 @@ def claim(run_dir: RunDir, plan: Plan, arm: str | None, said: str | None) -> Pla
             "dpaudit verify --run",
             "--arm ARM with --claim",
             "one without the other",
-            f"--arm {suite.arms(plan.suite)[-1].name} {claims.EXAMPLE}",
+            f"--arm {plan.suite.grid.arms[-1].name} {claims.EXAMPLE}",
         )
     made = {"arm": arm, **asdict(claims.parse(said))}
     before = plan.settings("claims")["claims"]
@@ -102,7 +102,7 @@ def claim(run_dir: RunDir, plan: Plan, arm: str | None, said: str | None) -> Pla
 def _only(record: str, changed: Iterable[str]) -> None:
     """Raises UsageError for a key of another part of the suite."""
     for key in changed:
-        if not any(key == own or key.startswith(f"{own}.") for own in suite.RECORDS[record]):
+        if not any(key == own or key.startswith(f"{own}.") for own in RECORDS[record]):
             others = {"evaluation": "dpaudit eval", "judging": "dpaudit judge"}
             way = others.get(key.partition(".")[0])
             raise UsageError(

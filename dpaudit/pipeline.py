@@ -16,8 +16,9 @@ from dpaudit import content
 from dpaudit.errors import Gathering, PartialError, UsageError
 from dpaudit.storage import disk, rundir
 from dpaudit.storage.rundir import RunDir
-from dpaudit.suite import declarations, suite
-from dpaudit.suite.suite import AttackKind, Plan, Suite
+from dpaudit.suite import declarations, loading, suite
+from dpaudit.suite.plan import PLAN_FORMAT, Plan
+from dpaudit.suite.suite import AttackKind, Suite
 from dpaudit.system.progress import Progress
 
 RESERVED_SEEDS = 900  # worlds from here on belong to `make builtin-model`
@@ -72,7 +73,7 @@ def overrides(
     """The suite's dotted keys that options change; `settings` are KEY=VALUE and come last, so they win."""
     changed: dict[str, Any] = {}
     if epsilons is not None:
-        changed["grid.epsilons"] = sorted(_once(suite.parse_epsilons(epsilons), epsilons), reverse=True)
+        changed["grid.epsilons"] = sorted(_once(loading.parse_epsilons(epsilons), epsilons), reverse=True)
     if dpo is not None:
         changed["grid.dpo"] = list(dict.fromkeys(loss_key(loss) for loss in dpo.split(",") if loss.strip()))
         changed["grid.dpo_epsilons"] = None  # as --eps, whatever the suite has for its own
@@ -94,7 +95,7 @@ def overrides(
     if not baseline:
         changed["grid.baseline"] = False
     changed |= (grid or Grid()).overrides()
-    return changed | dict(suite.parse_override(setting) for setting in settings)
+    return changed | dict(loading.parse_override(setting) for setting in settings)
 
 
 def _once(values: Sequence[float], typed: str) -> Sequence[float]:
@@ -124,7 +125,7 @@ def resolve(name: str, changed: dict[str, Any], seed: int = 0, insecure_seed: in
 def _loaded(name: str, changed: dict[str, Any]) -> Suite:
     """The suite with what was typed over it; a fault in what was typed is not blamed on the suite's file."""
     try:
-        return suite.load(name, changed)
+        return loading.load(name, changed)
     except UsageError as error:
         found = _typed_key(error, changed)
         if found is None:
@@ -146,7 +147,7 @@ def _named(name: str, changed: dict[str, Any], chosen: Suite) -> Suite:
     others.
     """
     try:
-        before = suite.load(name)
+        before = loading.load(name)
     except UsageError:  # not whole without what was typed
         return chosen
     if (before.data.source, before.model.base) == (chosen.data.source, chosen.model.base):
@@ -168,7 +169,7 @@ def command_of(plan: Plan, runs: Path = rundir.RUNS) -> str | None:
     """
     for name, words in sorted(_ways(plan).items(), key=lambda way: len(way[1])):
         for typed in (_nameless(words), words):
-            changed = dict(suite.parse_override(word) for word in typed)
+            changed = dict(loading.parse_override(word) for word in typed)
             try:
                 if resolve(name, changed, plan.seed, plan.insecure_seed) == plan:
                     return _spelled(name, typed, plan, runs)
@@ -183,7 +184,7 @@ def _ways(plan: Plan) -> dict[str, list[str]]:
     own = f"{plan.suite.name}.yaml"  # of people who keep it where they work
     for name in (*content.listing("suites"), *([own] if Path(own).is_file() else [])):
         with suppress(UsageError):  # one that is not whole
-            found[name] = list(_differences(asdict(suite.load(name)), asdict(plan.suite)))
+            found[name] = list(_differences(asdict(loading.load(name)), asdict(plan.suite)))
     return found
 
 
@@ -230,7 +231,7 @@ def versions(chosen: Suite) -> dict[str, str]:
     """The installed versions that training may depend on; a package that is not installed is left out."""
     from dpaudit.stages.train.jobs import is_trls
 
-    by_trl = chosen.grid.dpo and any(is_trls(chosen.training, arm) for arm in suite.arms(chosen))
+    by_trl = chosen.grid.dpo and any(is_trls(chosen.training, arm) for arm in chosen.grid.arms)
     beside = [
         *(["trl", "accelerate"] if by_trl else []),
         *(["deepspeed"] if chosen.training.deepspeed else []),
@@ -328,7 +329,7 @@ def tell_earlier(plan: Plan, runs: Path, progress: Progress) -> None:
                 f"rename it to {place.path}, or move it out of {runs} to train anew: a second release on the "
                 f"same records",
             )
-        if written.get("format") != suite.PLAN_FORMAT:
+        if written.get("format") != PLAN_FORMAT:
             raise UsageError(
                 str(run_dir.path),
                 "no run of this training that another version of dpaudit began",
@@ -393,7 +394,7 @@ def everything(
     run_dir = train(plan, runs, progress, None, workers, micro_batch, allow_egress)
     plan = declarations.plan_of(run_dir)  # with what commands added since
     for kind in plan.suite.attacks:
-        if kind == "preference" and all(arm.method != "dpo" for arm in suite.arms(plan.suite)):
+        if kind == "preference" and all(arm.method != "dpo" for arm in plan.suite.grid.arms):
             progress.say("attack preference: left out, no arm learns from preference pairs")
             continue
         count = plan.suite.shadows or None if kind == "mia" else None
@@ -445,7 +446,7 @@ def _check_settings(plan: Plan) -> None:
     _check_seed(plan)
     for one in (labels.check, _check_chain, _check_data, _check_unit, _check_losses):
         one(plan.suite)
-    for arm in suite.arms(plan.suite):
+    for arm in plan.suite.grid.arms:
         schedule_of(plan.suite.training, arm)
 
 
@@ -496,7 +497,7 @@ def _check_needs(
 
 
 def _check_chain(chosen: Suite) -> None:
-    methods = {arm.method for arm in suite.arms(chosen)}
+    methods = {arm.method for arm in chosen.grid.arms}
     if not methods:
         raise UsageError("grid", "a stage or a DPO loss to train", "none", "set grid.stages, or type --dpo")
     if chosen.grid.chain and len(methods) > 1 and chosen.training.unit != "patient":
@@ -538,7 +539,7 @@ def _check_data(chosen: Suite) -> None:
 def _check_unit(chosen: Suite) -> None:
     """A pair is a unit of DPO alone, and no canary may have more records than a patient may."""
     training, candidates = chosen.training, chosen.candidates
-    others = sorted({arm.method for arm in suite.arms(chosen)} - {"dpo"})
+    others = sorted({arm.method for arm in chosen.grid.arms} - {"dpo"})
     if training.unit == "pair" and others:
         raise UsageError(
             "training.unit",
@@ -569,12 +570,12 @@ def _check_losses(chosen: Suite) -> None:
     if chosen.training.deepspeed is not None:
         from dpaudit.training import with_trl
 
-        with_trl.check_deepspeed([a.loss for a in suite.arms(chosen) if a.method == "dpo" and not a.private])
+        with_trl.check_deepspeed([a.loss for a in chosen.grid.arms if a.method == "dpo" and not a.private])
     if not chosen.grid.dpo:
         return
     from dpaudit.training import losses
 
-    for arm in suite.arms(chosen):
+    for arm in chosen.grid.arms:
         if arm.method == "dpo":
             losses.check(arm.loss, arm.private)
     losses.check_settings(chosen.grid.dpo, chosen.training.dpo_beta, chosen.training.dpo_label_smoothing)

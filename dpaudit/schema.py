@@ -46,6 +46,27 @@ def build(cls: type[T], data: object, *, file: str, key: str = "") -> T:
         raise UsageError(place, error.expected, error.got, error.remedy) from error
 
 
+def at_least(least: int, **values: int | None) -> None:
+    """Raises BadValue for the first value below `least`; None is left alone."""
+    for name, value in values.items():
+        if value is not None and value < least:
+            raise BadValue(name, f"at least {least}", value)
+
+
+def above_zero(**values: float) -> None:
+    """Raises BadValue for the first value that is no finite number above 0."""
+    for name, value in values.items():
+        if not 0 < value < math.inf:
+            raise BadValue(name, "a number above 0", value)
+
+
+def between(low: float, high: float, **values: float) -> None:
+    """Raises BadValue for the first value outside of low <= value < high; a NaN is outside."""
+    for name, value in values.items():
+        if not low <= value < high:
+            raise BadValue(name, f"at least {low} and below {high}", value)
+
+
 def convert(hint: Any, value: object, *, file: str, key: str) -> Any:
     """`value` as the annotated type `hint`; raises UsageError where it is of another kind."""
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)

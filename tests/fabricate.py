@@ -19,8 +19,10 @@ from dpaudit.stages.integrity import custody as chain
 from dpaudit.stats import epsilon, roc
 from dpaudit.storage import custody, rundir
 from dpaudit.storage.rundir import RunDir
-from dpaudit.suite import declarations, suite
-from dpaudit.suite.suite import Arm, Grid, Plan, Schedule, Suite, Training
+from dpaudit.suite import declarations
+from dpaudit.suite.grid import Arm, Grid
+from dpaudit.suite.plan import Plan
+from dpaudit.suite.suite import Schedule, Suite, Training
 
 ALL = ("train", "audit", "extraction", "evaluate", "judge")
 SECRET = "amber-quill-seven-lantern"  # stands in the corpus of a fabricated run, and must stand nowhere else
@@ -67,7 +69,7 @@ def _made(stages: tuple[str, ...], plan: Plan, judge_fit: bool) -> RunDir:
     run_dir = rundir.open_or_create(plan.to_json(), "fabricated", runs)
     declarations.keep(run_dir, plan)
     corpus(run_dir)
-    for arm in suite.arms(plan.suite):
+    for arm in plan.suite.grid.arms:
         if "train" in stages:
             train(run_dir, plan, arm)
         if "audit" in stages:
@@ -174,7 +176,7 @@ def audit(run_dir: RunDir, plan: Plan, arm: Arm, recipe: str, shrink: float = 1.
 
 def summary(run_dir: RunDir, plan: Plan) -> None:
     """What audit says of all arms together, the control held against every claim among it."""
-    audits = {arm: run_dir.read_json(f"audit/{arm.name}/calibrated.json") for arm in suite.arms(plan.suite)}
+    audits = {arm: run_dir.read_json(f"audit/{arm.name}/calibrated.json") for arm in plan.suite.grid.arms}
     claims = {arm: Claim(**found["claim"]) for arm, found in audits.items() if found["claim"]}
     told = [control.behind(arm, claim, audits) for arm, claim in claims.items()]
     controls = control.of_claims(audits, list(claims.values()))
@@ -309,7 +311,7 @@ def evaluate(run_dir: RunDir, plan: Plan) -> None:
             "heldout": [["r1", 40.1, 80]],
         }
         run_dir.write_json(f"evaluate/{name}.json", found, ["plan.json"])
-    pairs = [row for arm in suite.arms(plan.suite) for row in _comparisons(arm.name)]
+    pairs = [row for arm in plan.suite.grid.arms for row in _comparisons(arm.name)]
     trend = {
         "task": None,
         "measure": "bits_per_byte",
@@ -338,7 +340,7 @@ def judge(run_dir: RunDir, plan: Plan, fit: bool) -> None:
             "losses": 16,
             "invalid": 0,
         }
-        for arm in suite.arms(plan.suite)
+        for arm in plan.suite.grid.arms
     ]
     if not fit:
         pairs = [row | {"win_rate": None, "lower": None, "upper": None} for row in pairs]

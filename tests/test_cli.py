@@ -23,7 +23,7 @@ from dpaudit.errors import UsageError
 from dpaudit.page import tables
 from dpaudit.page.formats import show
 from dpaudit.storage import rundir
-from dpaudit.suite import suite
+from dpaudit.suite import loading
 
 COMMANDS = [
     "", "demo", "run", "train", "attack", "attack mia", "attack extract", "attack list", "eval", "judge",
@@ -298,9 +298,9 @@ def test_the_command_that_goes_on_with_a_run_makes_the_same_plan(
 
 def test_unit_pair_is_for_preference_pairs_alone() -> None:
     only_dpo = pipeline.overrides(unit="pair", dpo="sigmoid", settings=["grid.stages=[]"])
-    pipeline._check_unit(suite.load("demo", only_dpo))
+    pipeline._check_unit(loading.load("demo", only_dpo))
     with pytest.raises(UsageError, match="no dialogue belongs to a pair"):
-        pipeline._check_unit(suite.load("demo", pipeline.overrides(unit="pair")))
+        pipeline._check_unit(loading.load("demo", pipeline.overrides(unit="pair")))
 
 
 def test_options_for_data_are_keys_of_the_suite() -> None:

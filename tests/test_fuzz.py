@@ -52,7 +52,7 @@ from dpaudit.privacy import ledger
 from dpaudit.signals import recipe
 from dpaudit.stages.prepare import dialogues, prepare
 from dpaudit.stages.train import merge
-from dpaudit.suite.suite import Plan
+from dpaudit.suite.plan import Plan
 
 FAST = {"data": 700, "suite": 150, "recipe": 250, "rubric": 250, "key": 150, "claim": 200, "scores": 150,
     "setting": 100, "model": 30, "adapter": 20}  # fmt: skip

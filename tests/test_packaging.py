@@ -98,11 +98,12 @@ import dpaudit
 from dpaudit import content
 from dpaudit.judging import rubric
 from dpaudit.signals import recipe
-from dpaudit.suite import suite
+from dpaudit.suite import loading
+from dpaudit.suite.plan import Plan
 assert Path(dpaudit.__file__).is_relative_to(sys.argv[1]), dpaudit.__file__
 for name in content.listing("suites"):
-    plan = suite.Plan(suite.load(name))
-    assert suite.Plan.from_json(json.loads(json.dumps(plan.to_json()))).suite.grid == plan.suite.grid
+    plan = Plan(loading.load(name))
+    assert Plan.from_json(json.loads(json.dumps(plan.to_json()))).suite.grid == plan.suite.grid
 for name in content.listing("judges"):
     assert rubric.load(name).name == name
 for found in recipe.load_all("mia"):

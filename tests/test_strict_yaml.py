@@ -13,7 +13,7 @@ from dpaudit import content, strict_yaml
 from dpaudit.errors import UsageError
 from dpaudit.judging import rubric
 from dpaudit.signals import recipe
-from dpaudit.suite import suite
+from dpaudit.suite import loading
 
 BOMB = "a: &a [x, x, x, x, x, x, x, x, x, x]\n" + "".join(
     f"{b}: &{b} [{', '.join([f'*{a}'] * 10)}]\n" for a, b in zip("abcdefgh", "bcdefghi", strict=True)
@@ -143,7 +143,7 @@ def test_every_shipped_file_is_read_as_pyyaml_reads_it() -> None:
 
 
 @pytest.mark.parametrize(
-    ("folder", "load"), [("suites", suite.load), ("attacks", recipe.load), ("judges", rubric.load)]
+    ("folder", "load"), [("suites", loading.load), ("attacks", recipe.load), ("judges", rubric.load)]
 )
 def test_any_mutation_of_a_shipped_file_is_read_or_one_line(
     folder: str, load: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -9,8 +9,8 @@ from typing import Any
 from dpaudit.errors import UsageError
 from dpaudit.storage import record_chain
 from dpaudit.storage.rundir import RunDir, sidecar
-from dpaudit.suite import declarations, suite
-from dpaudit.suite.suite import Plan
+from dpaudit.suite import declarations
+from dpaudit.suite.plan import RECORDS, Plan
 
 PAGE = "report/index.html"
 Row = dict[str, Any]
@@ -53,7 +53,7 @@ def _run_row(run_dir: RunDir, plan: Plan) -> Row:
     return {
         "run": run_dir.name,
         "suite": plan.suite.name,
-        "arms": f"{len(trained)}/{len(suite.arms(plan.suite))}",
+        "arms": f"{len(trained)}/{len(plan.suite.grid.arms)}",
         "stages": [stage for stage, state in stage_states(run_dir, plan).items() if state == "done"],
         "verdicts": {
             row["arm"]: row["verdict"]
@@ -73,8 +73,8 @@ def caveat_of(rows: Rows) -> str | None:
 
 def stage_states(run_dir: RunDir, plan: Plan) -> dict[str, str]:
     """Stage -> "done" (all its outputs are there and current), "stale", "altered", "begun" or "open"."""
-    names = [arm.name for arm in suite.arms(plan.suite)]
-    audited = [arm.name for arm in suite.arms(plan.suite) if not arm.twin]
+    names = [arm.name for arm in plan.suite.grid.arms]
+    audited = [arm.name for arm in plan.suite.grid.arms if not arm.twin]
     wanted = {
         "prepare": ["corpus/manifest.json"],
         "train": [f"train/{name}/{file}" for name in names for file in ("privacy.json", "train.json")],
@@ -116,7 +116,7 @@ def is_current(run_dir: RunDir, relative: str) -> bool:
 def arm_rows(run_dir: RunDir, plan: Plan) -> Rows:
     """Per arm of the plan: what is claimed, with which mechanism, and what the ledger says was spent."""
     rows = []
-    for arm in suite.arms(plan.suite):
+    for arm in plan.suite.grid.arms:
         ledger = _optional(run_dir, f"train/{arm.name}/privacy.json")
         figures = _optional(run_dir, f"train/{arm.name}/train.json")
         mechanism = ledger.get("mechanism", {})
@@ -152,7 +152,7 @@ def unfinished_rows(run_dir: RunDir, plan: Plan) -> Rows:
             "steps_done": _steps_kept(run_dir, arm.name),
             "steps": jobs.schedule_of(plan.suite.training, arm).steps,
         }
-        for arm in suite.arms(plan.suite)
+        for arm in plan.suite.grid.arms
         if not run_dir.file(f"train/{arm.name}/adapter").is_dir()
     ]
 
@@ -185,7 +185,7 @@ def inside_rows(run_dir: RunDir, plan: Plan) -> Rows:
     from dpaudit.stages.audit import inside
 
     rows = []
-    for arm in suite.arms(plan.suite):
+    for arm in plan.suite.grid.arms:
         found = _optional(run_dir, inside.file_of(arm.name))
         if found:
             test = found["mechanism_test"]
@@ -348,7 +348,7 @@ def _audits(run_dir: RunDir, plan: Plan) -> Iterable[tuple[str, str, Row]]:
     """Arm, recipe and findings of every audit that is current: a stale one speaks of an adapter that is
     gone.
     """
-    for arm in suite.arms(plan.suite):
+    for arm in plan.suite.grid.arms:
         for file in sorted(run_dir.file(f"audit/{arm.name}").glob("*.json")):
             relative = f"audit/{arm.name}/{file.name}"
             if is_current(run_dir, relative):
@@ -360,7 +360,7 @@ def quality_rows(run_dir: RunDir, plan: Plan) -> Rows:
     limits.
     """
     rows: Rows = []
-    for arm in ("base", *(arm.name for arm in suite.arms(plan.suite))):
+    for arm in ("base", *(arm.name for arm in plan.suite.grid.arms)):
         found = _optional(run_dir, f"evaluate/{arm}.json")
         bits = found.get("bits_per_byte")
         if bits:
@@ -403,7 +403,7 @@ def record_rows(run_dir: RunDir) -> Rows:
     """
     asked: Rows = [
         {"record": record, "date": entry.date, "mark": entry.mark, "by": entry.source}
-        for record in suite.RECORDS
+        for record in RECORDS
         for entry in declarations.entries(run_dir, record)
     ]
     return [*asked, *({**row, "by": "suite"} for row in lost_rows(run_dir))]

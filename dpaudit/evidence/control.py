@@ -8,7 +8,7 @@ from typing import Any
 
 from dpaudit.evidence import blind
 from dpaudit.evidence.verdict import Claim, decide, guess_limit
-from dpaudit.suite.suite import Arm, nonprivate
+from dpaudit.suite.grid import Arm, nonprivate
 
 Audits = Mapping[Arm, Mapping[str, Any]]  # what the primary recipe found on each arm
 KEPT = ("epsilon_lower", "ceiling", "confidence", "notion")

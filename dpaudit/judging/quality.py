@@ -18,8 +18,7 @@ from dpaudit.stats.paired import (
     win_rate_interval,
 )
 from dpaudit.stats.roc import proportion_interval
-from dpaudit.suite import suite
-from dpaudit.suite.suite import Arm
+from dpaudit.suite.grid import Arm, nonprivate
 
 Floats = NDArray[np.float64]
 CONFIDENCE = 0.95
@@ -106,7 +105,7 @@ def references(arms: Sequence[Arm], against: Sequence[str] = ("inf", BASE)) -> l
     ]
     for reference in against:
         for arm in (arm for arm in arms if not arm.twin):
-            other = suite.nonprivate(arm, arms) if reference == "inf" else None
+            other = nonprivate(arm, arms) if reference == "inf" else None
             name = (other.name if other else None) if reference == "inf" else reference
             if name is not None and name != arm.name:
                 pairs.append((arm.name, name))

@@ -14,7 +14,8 @@ from dpaudit.models import adapters, border
 from dpaudit.models import folder as folders
 from dpaudit.privacy import ledger as ledgers
 from dpaudit.storage.custody import file_digest
-from dpaudit.suite.suite import ASSUMED_PUBLIC, Lora
+from dpaudit.suite.plan import ASSUMED_PUBLIC
+from dpaudit.suite.suite import Lora
 
 NAMES_MOST = 12  # of layers, told where none is like the one that was asked for
 

@@ -16,7 +16,7 @@ from dpaudit.errors import BadValue, UsageError
 from dpaudit.schema import build
 from dpaudit.signals.extraction import MEASURES
 from dpaudit.signals.text import SIGNALS, Signal
-from dpaudit.suite.suite import Candidates, Suite, arms
+from dpaudit.suite.suite import Candidates, Suite
 
 Kind = Literal["mia", "extract", "preference"]
 Access = Literal["generation", "logprobs", "distribution", "weights"]
@@ -294,7 +294,7 @@ def check_candidates(suite: Suite) -> None:
     out where it lacks canaries, and so are those of kind extract that need canaries where the suite has none
     for extraction; see `lacks`.
     """
-    primary, only_pairs = load(suite.primary), all(arm.method == "dpo" for arm in arms(suite))
+    primary, only_pairs = load(suite.primary), all(arm.method == "dpo" for arm in suite.grid.arms)
     if primary.bound is None or primary.kind not in (("mia", "preference") if only_pairs else ("mia",)):
         raise UsageError(
             "primary",

@@ -19,8 +19,9 @@ from dpaudit.stages.integrity import custody
 from dpaudit.stages.report import CLAIMS
 from dpaudit.stats import epsilon
 from dpaudit.storage.rundir import RunDir, writing
-from dpaudit.suite import declarations, suite
-from dpaudit.suite.suite import DeclaredClaim, Plan
+from dpaudit.suite import declarations
+from dpaudit.suite.plan import Plan
+from dpaudit.suite.suite import DeclaredClaim
 
 _EPSILON_ABOVE = 1.001  # spent over claimed, to allow for the accountant's own error
 
@@ -100,7 +101,7 @@ def _verdict(run_dir: RunDir, plan: Plan, said: DeclaredClaim) -> dict[str, Any]
 
 def _without_noise(run_dir: RunDir, plan: Plan, arm: str, claim: Claim) -> str | None:
     """What the same attack says of the same claim on the arm without noise; None where none was audited."""
-    known = {one.name: one for one in suite.arms(plan.suite) if not one.twin}
+    known = {one.name: one for one in plan.suite.grid.arms if not one.twin}
     files = {one: audit_file(one.name, plan.suite.primary) for one in known.values()}
     audits = {
         one: run_dir.read_json(file)

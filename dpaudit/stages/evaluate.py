@@ -19,7 +19,9 @@ from dpaudit.judging.quality import BASE, HeldOut, Item
 from dpaudit.stages.integrity import custody, weights
 from dpaudit.storage.rundir import RunDir, alone, missing
 from dpaudit.suite import declarations
-from dpaudit.suite.suite import Arm, Plan, Task, arms, path_or_builtin
+from dpaudit.suite.grid import Arm
+from dpaudit.suite.plan import Plan
+from dpaudit.suite.suite import Task, path_or_builtin
 from dpaudit.system.progress import Advance, Progress
 
 if TYPE_CHECKING:
@@ -64,7 +66,7 @@ def require_ready(run_dir: RunDir, plan: Plan) -> list[Arm]:
 
 def trained_arms(run_dir: RunDir, plan: Plan) -> list[Arm]:
     """The arms of the plan whose adapters exist. Raises UsageError where there is none."""
-    planned = arms(plan.suite)
+    planned = plan.suite.grid.arms
     trained = [arm for arm in planned if run_dir.file(adapter_file(arm.name)).is_file()]
     if not trained:
         raise missing(run_dir.file(adapter_file(planned[0].name) if planned else "train"))

@@ -19,7 +19,8 @@ from dpaudit.signals import recipe
 from dpaudit.stages import judge
 from dpaudit.stages.prepare import dialogues, prepare
 from dpaudit.suite import suite
-from dpaudit.suite.suite import Plan, Suite
+from dpaudit.suite.plan import Plan
+from dpaudit.suite.suite import Suite
 
 if TYPE_CHECKING:
     from dpaudit.models.folder import Checked
@@ -165,7 +166,7 @@ def need(plan: Plan, trained: int) -> int:
 
     `trained` is how many numbers an adapter has. Scores are small beside them.
     """
-    adapters = len(suite.arms(plan.suite)) * trained * NUMBER_BYTES
+    adapters = len(plan.suite.grid.arms) * trained * NUMBER_BYTES
     return 2 * _corpus_bytes(plan.suite.data) + adapters + STATE * trained * NUMBER_BYTES
 
 

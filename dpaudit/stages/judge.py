@@ -19,7 +19,9 @@ from dpaudit.stages.evaluate import adapter_file, load_model
 from dpaudit.stages.integrity import custody, weights
 from dpaudit.storage.rundir import RunDir, alone
 from dpaudit.suite import declarations
-from dpaudit.suite.suite import Arm, Judging, Plan, Suite
+from dpaudit.suite.grid import Arm
+from dpaudit.suite.plan import Plan
+from dpaudit.suite.suite import Judging, Suite
 from dpaudit.system.progress import Progress
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from pathlib import PurePosixPath
 from dpaudit.errors import Gathering, UsageError
 from dpaudit.stages.integrity import custody
 from dpaudit.storage.rundir import RunDir, sidecar
-from dpaudit.suite.suite import Plan
+from dpaudit.suite.plan import Plan
 
 KINDS = (".json", ".jsonl", ".parquet", ".html")
 RESULTS = ("attack", "audit", "evaluate", "judge", "report")

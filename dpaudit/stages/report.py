@@ -15,7 +15,8 @@ from dpaudit.stages.integrity import custody
 from dpaudit.storage import record_chain
 from dpaudit.storage.rundir import RunDir, alone, missing
 from dpaudit.suite import declarations
-from dpaudit.suite.suite import Arm, Plan, arms, start_of
+from dpaudit.suite.grid import Arm
+from dpaudit.suite.plan import Plan
 from dpaudit.system.progress import Progress
 
 # What each copied file must hold, and what it may hold. Nothing else is copied, so no text can slip through.
@@ -144,8 +145,8 @@ def _lacking(stages: dict[str, Any]) -> list[str]:
 
 def assemble(reading: Reading, plan: Plan) -> dict[str, Any]:
     """All that the page shows, as one JSON object; see the keys below. Infinity is the text "inf"."""
-    grid = [arm for arm in arms(plan.suite) if not arm.twin]
-    twins = [arm.name for arm in arms(plan.suite) if arm.twin]
+    grid = [arm for arm in plan.suite.grid.arms if not arm.twin]
+    twins = [arm.name for arm in plan.suite.grid.arms if arm.twin]
     trained = [entry for arm in grid if (entry := _arm(reading, plan, arm)) is not None]
     if not trained:
         raise missing(reading.run_dir.file("train"), "dpaudit train")
@@ -256,7 +257,7 @@ def _start(plan: Plan, arm: Arm) -> str:
     """What the arm goes on from: another arm of the run, the adapter that the run was given, or the base
     model.
     """
-    earlier = start_of(plan.suite, arm)
+    earlier = plan.suite.grid.start_of(arm)
     if earlier is not None:
         return earlier.name
     return "the base model" if plan.suite.model.start is None else "the adapter that the run began with"

@@ -14,7 +14,8 @@ from dpaudit.schema import build
 from dpaudit.storage import record_chain
 from dpaudit.storage.record_chain import Loss, file_of
 from dpaudit.storage.rundir import RELEASE, RunDir, alone
-from dpaudit.suite.suite import RECORDS, DeclaredClaim, Plan
+from dpaudit.suite.plan import RECORDS, Plan
+from dpaudit.suite.suite import DeclaredClaim
 
 Mark = Literal["declared", "added later"]
 Settings = dict[str, Any]  # the suite's keys -> their values

@@ -1,45 +1,20 @@
-"""Suites: what a run does. Frozen dataclasses that mirror suites/*.yaml key by key, and the plan that a run
-keeps.
-"""
+"""The settings of a suite: frozen dataclasses that mirror suites/*.yaml key by key."""
 
 import math
 import re
-from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
-from dpaudit import content, strict_yaml
 from dpaudit.data import canary
 from dpaudit.data.shapes import is_unicode
-from dpaudit.errors import BadValue, UsageError, kind_of
-from dpaudit.schema import build
+from dpaudit.errors import BadValue
+from dpaudit.schema import above_zero, at_least, between
+from dpaudit.suite.grid import Grid
 
 Unit = Literal["record", "patient", "pair", "label"]
-Method = Literal["cpt", "sft", "dpo"]  # continued pretraining on plain text, dialogues, preference pairs
 AttackKind = Literal["mia", "extract", "preference"]
-REPRODUCIBLE = "epsilon not claimed: the noise is reproducible"
-ASSUMED_PUBLIC = "epsilon covers this run only: what it started from has no ledger and was taken for public"
-CORPUS_WORDS = "epsilon does not cover the words that canaries take from the corpus (candidates.family)"
-SEEDS_MOST = 1000  # trainings of one arm
 COPIES_MOST = 1000  # of one extraction canary
-PLAN_FORMAT = 2  # 1 held all of the suite
-# What a run is asked beside its training: name of the record -> keys of the suite. All other keys are the
-# plan, and a
-# change of them is another run; whatever training depends on must be among those.
-RECORDS: dict[str, tuple[str, ...]] = {
-    "evaluation": ("evaluation",),
-    "judging": ("judging",),
-    "claims": ("claims",),
-    "attacks": ("attacks", "shadows"),
-    "placement": (
-        "training.micro_batch",
-        "training.gradient_checkpointing",
-        "training.checkpoint_every",
-        "model.shape",
-    ),
-    "description": ("description",),
-}
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")  # it becomes the name of a folder
 
 
@@ -61,8 +36,8 @@ class Model:
     )  # sizes of a Llama that is not here; for --dry-run alone
 
     def __post_init__(self) -> None:
-        _at_least(2, max_length=self.max_length)
-        _at_least(1, pair_prompt=self.pair_prompt, pair_answer=self.pair_answer)
+        at_least(2, max_length=self.max_length)
+        at_least(1, pair_prompt=self.pair_prompt, pair_answer=self.pair_answer)
 
 
 @dataclass(frozen=True)
@@ -78,8 +53,8 @@ class Data:
     limit: int | None = None  # at most so many records of a file
 
     def __post_init__(self) -> None:
-        _at_least(1, patients=self.patients, limit=self.limit)
-        _at_least(0, heldout=self.heldout)
+        at_least(1, patients=self.patients, limit=self.limit)
+        at_least(0, heldout=self.heldout)
         for key in ("source", "preference", "text"):
             if not is_unicode(getattr(self, key) or ""):
                 raise BadValue(key, "a name in UTF-8", "one with other bytes", "rename the file")
@@ -105,12 +80,12 @@ class Candidates:
     )
 
     def __post_init__(self) -> None:
-        _at_least(0, canaries=self.canaries, records=self.records, extraction=self.extraction)
+        at_least(0, canaries=self.canaries, records=self.records, extraction=self.extraction)
         if self.gradient:
-            _at_least(100, gradient=self.gradient)
-        _at_least(1, canary_length=self.canary_length, canary_repetitions=self.canary_repetitions)
-        _at_least(1, extraction_length=self.extraction_length)
-        _above_zero(temperature=self.temperature)
+            at_least(100, gradient=self.gradient)
+        at_least(1, canary_length=self.canary_length, canary_repetitions=self.canary_repetitions)
+        at_least(1, extraction_length=self.extraction_length)
+        above_zero(temperature=self.temperature)
         _check_canaries(self)
 
     @property
@@ -129,8 +104,8 @@ class Lora:
     targets: str | tuple[str, ...] = "all-linear"
 
     def __post_init__(self) -> None:
-        _at_least(1, rank=self.rank, alpha=self.alpha)
-        _between(0, 1, dropout=self.dropout)
+        at_least(1, rank=self.rank, alpha=self.alpha)
+        between(0, 1, dropout=self.dropout)
 
 
 @dataclass(frozen=True)
@@ -147,10 +122,10 @@ class Schedule:
     momentum: float = 0.0  # sgd only
 
     def __post_init__(self) -> None:
-        _between(0, 1, momentum=self.momentum)
-        _at_least(1, batch=self.batch, steps=self.steps)
-        _above_zero(learning_rate=self.learning_rate)
-        _between(0, 1, warmup=self.warmup, weight_decay=self.weight_decay)
+        between(0, 1, momentum=self.momentum)
+        at_least(1, batch=self.batch, steps=self.steps)
+        above_zero(learning_rate=self.learning_rate)
+        between(0, 1, warmup=self.warmup, weight_decay=self.weight_decay)
 
 
 @dataclass(frozen=True)
@@ -190,45 +165,14 @@ class Training:
         return "replace" if self.unit == "label" else self.relation
 
     def __post_init__(self) -> None:
-        _above_zero(delta=self.delta, clip=self.clip)
+        above_zero(delta=self.delta, clip=self.clip)
         if self.dpo_beta is not None:
-            _above_zero(dpo_beta=self.dpo_beta)
-        _between(0, 1, delta=self.delta, dpo_label_smoothing=self.dpo_label_smoothing or 0.0)
-        _at_least(
+            above_zero(dpo_beta=self.dpo_beta)
+        between(0, 1, delta=self.delta, dpo_label_smoothing=self.dpo_label_smoothing or 0.0)
+        at_least(
             1, population=self.population, micro_batch=self.micro_batch, coupled_pairs=self.coupled_pairs
         )
-        _at_least(1, records_per_patient=self.records_per_patient, checkpoint_every=self.checkpoint_every)
-
-
-@dataclass(frozen=True)
-class Grid:
-    epsilons: tuple[float, ...] = (8.0, 4.0, 1.0)
-    baseline: bool = True  # the non-private arm beside them
-    dpo: tuple[str, ...] = ()
-    dpo_epsilons: tuple[float, ...] | None = None  # None: as epsilons (and inf with the baseline)
-    stages: tuple[Method, ...] = ("sft",)  # what is trained beside the DPO arms of `dpo`
-    chain: bool = False  # each stage goes on from the one before; else every arm starts at the base
-    share: float = 0.5  # chain: of a claim, what the stages before may spend
-    seeds: int = 1
-    twin: bool = (
-        False  # beside each non-private SFT arm one that sees no canary: what canaries cost in quality
-    )
-
-    def __post_init__(self) -> None:
-        if not 0 < self.share < 1:
-            raise BadValue("share", "a number between 0 and 1", self.share)
-        for key, epsilons in (("epsilons", self.epsilons), ("dpo_epsilons", self.dpo_epsilons or ())):
-            for epsilon in epsilons:
-                if not epsilon > 0:
-                    raise BadValue(
-                        key,
-                        "numbers above 0",
-                        f"{epsilon:g}",
-                        "inf is the non-private arm",
-                    )
-        _at_least(1, seeds=self.seeds)
-        if self.seeds > SEEDS_MOST:
-            raise BadValue("seeds", f"at most {SEEDS_MOST}", self.seeds if self.seeds < 10**9 else "more")
+        at_least(1, records_per_patient=self.records_per_patient, checkpoint_every=self.checkpoint_every)
 
 
 @dataclass(frozen=True)
@@ -267,8 +211,8 @@ class DeclaredClaim:
     relation: Literal["add_or_remove", "replace"]
 
     def __post_init__(self) -> None:
-        _between(0, math.inf, epsilon=self.epsilon)
-        _between(0, 1, delta=self.delta)
+        between(0, math.inf, epsilon=self.epsilon)
+        between(0, 1, delta=self.delta)
 
 
 @dataclass(frozen=True)
@@ -313,111 +257,6 @@ class Suite:
             )
 
 
-@dataclass(frozen=True)
-class Arm:
-    """One trained model of the grid."""
-
-    method: Method
-    loss: str  # as the method, or the name of a DPO loss
-    epsilon: float  # inf: non-private
-    seed: int = 0
-    twin: bool = False  # learns from no canary; only its quality counts
-
-    @property
-    def lesson(self) -> str:
-        """What it learns from: the data of its method, with canaries or without."""
-        return f"{self.method}-twin" if self.twin else self.method
-
-    @property
-    def private(self) -> bool:
-        return math.isfinite(self.epsilon)
-
-    @property
-    def name(self) -> str:
-        stem = f"dpo-{self.loss}" if self.method == "dpo" else self.method
-        seed = f"-s{self.seed}" if self.seed else ""
-        return f"{stem}-{epsilon_label(self.epsilon)}{seed}{'-twin' if self.twin else ''}"
-
-
-@dataclass(frozen=True)
-class Plan:
-    """A resolved suite with the seeds. What training depends on is kept as plan.json and never edited; the
-    rest is RECORDS.
-    """
-
-    suite: Suite
-    seed: int = 0
-    insecure_seed: int | None = None  # fixes coins, sampling and noise too: then no epsilon is claimed
-    versions: dict[str, str] = field(default_factory=dict)
-    primary_digest: str | None = None  # of the primary recipe, which may not change once scores are seen
-
-    @property
-    def caveat(self) -> str | None:
-        """What must be said beside every figure of such a run; None where there is nothing."""
-        told = [REPRODUCIBLE] if self.insecure_seed is not None else []
-        if self.suite.model.start and self.suite.model.assume_public:
-            told.append(ASSUMED_PUBLIC)
-        if self.suite.candidates.family in canary.CORPUS_FAMILIES:
-            told.append(CORPUS_WORDS)
-        return "; ".join(told) or None
-
-    def to_json(self) -> dict[str, Any]:
-        """What training depends on, as plan.json holds it."""
-        told = dict(_finite(asdict(self)))
-        _drop(told["suite"], [key for keys in RECORDS.values() for key in keys])
-        return {"format": PLAN_FORMAT, **told}
-
-    @classmethod
-    def from_json(cls, data: dict[str, Any], file: str = "plan.json") -> "Plan":
-        """The plan that `to_json` told; what it leaves out has its defaults. Raises UsageError for one of
-        another version.
-        """
-        if data.get("format") != PLAN_FORMAT:
-            raise UsageError(
-                file,
-                "a plan as this version of dpaudit writes it",
-                "one of another version",
-                "go on with the version that began the run; to train anew is a second release on the same "
-                "records",
-            )
-        return build(cls, {key: value for key, value in data.items() if key != "format"}, file=file)
-
-    def trains_as(self, written: dict[str, Any]) -> bool:
-        """Whether another plan.json, of whatever version, is this very training but for versions and the
-        primary recipe.
-
-        Raises UsageError for one with keys that are unknown by now.
-        """
-        other = build(
-            Plan, {key: value for key, value in written.items() if key != "format"}, file="plan.json"
-        )
-        told = [replace(one, versions={}, primary_digest=None).to_json() for one in (self, other)]
-        for one in told:
-            del one["suite"]["primary"]
-        return told[0] == told[1]
-
-    def settings(self, record: str) -> dict[str, Any]:
-        """What the suite says for one of RECORDS: dotted key -> value."""
-        told = _finite(asdict(self.suite))
-        return {key: _get(told, key) for key in RECORDS[record]}
-
-    def with_settings(self, settings: dict[str, Any], file: str) -> "Plan":
-        """This plan with other values of dotted keys. Raises UsageError that names `file` where they do not
-        fit.
-        """
-        told = _finite(asdict(self.suite))
-        for key, value in settings.items():
-            _put(told, key, value)
-        return replace(self, suite=build(Suite, told, file=file))
-
-    @property
-    def of_training(self) -> "Plan":
-        """What the stages that train may see: plan.json, and where and how its steps are computed; all else
-        at its default.
-        """
-        return Plan.from_json(self.to_json()).with_settings(self.settings("placement"), "plan.json")
-
-
 def _check_canaries(wanted: Candidates) -> None:
     canary.check_family(wanted.family, wanted.extraction)
     if wanted.canary_repetitions > canary.REPETITIONS_MOST:
@@ -430,7 +269,7 @@ def _check_canaries(wanted: Candidates) -> None:
         raise BadValue(
             "extraction_repetitions", "a number, or a list of different numbers", str(list(wanted.levels))
         )
-    _at_least(1, extraction_repetitions=min(wanted.levels))
+    at_least(1, extraction_repetitions=min(wanted.levels))
     if max(wanted.levels) > COPIES_MOST:
         raise BadValue("extraction_repetitions", f"at most {COPIES_MOST}", max(wanted.levels))
     if wanted.extraction % len(wanted.levels):
@@ -442,7 +281,7 @@ def _check_canaries(wanted: Candidates) -> None:
 
 
 def _check_claims(suite: Suite) -> None:
-    names = [arm.name for arm in arms(suite) if not arm.twin] if suite.claims else []
+    names = [arm.name for arm in suite.grid.arms if not arm.twin] if suite.claims else []
     for claim in suite.claims:
         if claim.arm not in names:
             raise BadValue("claims", f"one of the arms {', '.join(names)}", f"{claim.arm!r:.40}")
@@ -464,7 +303,7 @@ def _check_claims(suite: Suite) -> None:
 def _check_twin(suite: Suite) -> None:
     if not suite.grid.twin:
         return
-    twins = [arm for arm in arms(suite) if arm.twin]
+    twins = [arm for arm in suite.grid.arms if arm.twin]
     if not twins:
         raise BadValue(
             "grid.twin",
@@ -472,172 +311,13 @@ def _check_twin(suite: Suite) -> None:
             "none",
             "set grid.baseline: true, and name sft in grid.stages",
         )
-    if start_of(suite, twins[0]) is not None:
+    if suite.grid.start_of(twins[0]) is not None:
         raise BadValue(
             "grid.twin",
             "an arm that starts at the base",
             "one after a stage that saw canaries",
             "set grid.chain: false",
         )
-
-
-def load(name: str, overrides: dict[str, Any] | None = None) -> Suite:
-    """The suite called `name` (a file, or a name of `suites/`), with dotted keys of `overrides` put over it.
-
-    Raises UsageError with file and key on anything unknown or ill-typed.
-    """
-    path = content.find("suites", name)
-    data = content.load_yaml(path)
-    for key, value in (overrides or {}).items():
-        _put(data, key, value)
-    return build(Suite, data, file=str(path))
-
-
-def parse_override(text: str) -> tuple[str, Any]:
-    """`training.private.steps=20` as key and YAML value. Raises UsageError where there is no `=`."""
-    key, equals, value = text.partition("=")
-    if not equals or not key:
-        raise UsageError(
-            f"--set {text}",
-            "KEY=VALUE",
-            "no `=`",
-            "for example --set training.private.steps=20",
-        )
-    if key.count(".") >= strict_yaml.MOST_LEVELS:
-        raise UsageError(f"--set {key}", "a key of a suite", "one of too many levels")
-    return key, strict_yaml.parse(value, f"--set {key}")
-
-
-def arms(suite: Suite) -> list[Arm]:
-    """The grid, stage by stage, seed by seed, largest epsilon first; with it the arms that others of it start
-    from.
-    """
-    grid = suite.grid
-    ladder = _ladder(grid.epsilons, grid.baseline)
-    dpo_ladder = ladder if grid.dpo_epsilons is None else _ladder(grid.dpo_epsilons, False)
-    shown = grid.stages[-1:] if grid.chain else grid.stages  # of a chain, the rest come as starts
-    asked = [Arm(m, m, e, s) for m in shown for s in range(grid.seeds) for e in ladder]
-    asked += [Arm("dpo", loss, e, s) for s in range(grid.seeds) for loss in grid.dpo for e in dpo_ladder]
-    found = dict.fromkeys(asked)
-    for arm in asked:
-        while (earlier := start_of(suite, arm)) is not None:
-            arm = earlier
-            found.setdefault(arm)
-    if grid.twin:
-        found |= {replace(arm, twin=True): None for arm in found if arm.method == "sft" and not arm.private}
-    methods = [*grid.stages, "dpo"]
-    return sorted(
-        found, key=lambda arm: (methods.index(arm.method), arm.seed, asked_place(arm, grid), arm.twin)
-    )
-
-
-def asked_place(arm: Arm, grid: Grid) -> tuple[int, float]:
-    return (grid.dpo.index(arm.loss) if arm.method == "dpo" else 0, -arm.epsilon)
-
-
-def start_of(suite: Suite, arm: Arm) -> Arm | None:
-    """The arm of the stage before, from whose adapter this one goes on; None where it starts at the base.
-
-    The start may spend `grid.share` of the arm's claim; what is left is for the arm's own steps.
-    """
-    methods = [*suite.grid.stages, "dpo"]
-    place = methods.index(arm.method)
-    if not suite.grid.chain or place == 0:
-        return None
-    earlier = suite.grid.stages[place - 1]
-    return Arm(earlier, earlier, arm.epsilon * suite.grid.share, arm.seed)
-
-
-def nonprivate(arm: Arm, arms: Sequence[Arm]) -> Arm | None:
-    """The arm that `arm` is measured against: non-private with its loss and seed, else the non-private SFT
-    arm.
-    """
-    reference = [a for a in arms if not a.private and not a.twin and a.seed == arm.seed]
-    same = [a for a in reference if (a.method, a.loss) == (arm.method, arm.loss)]
-    return next(iter(same or [a for a in reference if a.method == "sft"]), None)
-
-
-def epsilon_label(epsilon: float) -> str:
-    """The epsilon in an arm's name, short where that is exact: no two epsilons share one."""
-    if math.isinf(epsilon):
-        return "inf"
-    short = f"{epsilon:g}"
-    return f"eps{short if float(short) == epsilon else repr(float(epsilon))}"
-
-
-def parse_epsilons(text: str) -> tuple[float, ...]:
-    """`1,4,8` or `inf,8` as numbers. Raises UsageError on anything that is no epsilon above 0."""
-    try:
-        values = tuple(float(part) for part in text.split(",") if part.strip())
-    except ValueError:
-        values = ()
-    if not values or any(not value > 0 for value in values):
-        raise UsageError(
-            "--eps",
-            "numbers above 0 with commas between, such as 1,4,8",
-            text,
-            "write inf for the non-private arm",
-        )
-    return values
-
-
-def _ladder(epsilons: tuple[float, ...], baseline: bool) -> list[float]:
-    return sorted({*epsilons, *((math.inf,) if baseline else ())}, reverse=True)
-
-
-def _put(data: dict[str, Any], key: str, value: Any) -> None:
-    *parents, last = key.split(".")
-    for parent in parents:
-        inner = data[parent] = {} if data.get(parent) is None else data[parent]
-        if not isinstance(inner, dict):
-            raise UsageError(f"--set {key}", f"{parent} to hold keys", kind_of(inner))
-        data = inner
-    data[last] = value
-
-
-def _get(data: dict[str, Any], key: str) -> Any:
-    for part in key.split("."):
-        data = data[part]
-    return data
-
-
-def _drop(data: dict[str, Any], keys: Iterable[str]) -> None:
-    """Takes dotted keys out of nested mappings, where they are there."""
-    for key in keys:
-        *parents, last = key.split(".")
-        inner: Any = data
-        for parent in parents:
-            inner = inner.get(parent) if isinstance(inner, dict) else None
-        if isinstance(inner, dict):
-            inner.pop(last, None)
-
-
-def _finite(value: Any) -> Any:
-    """JSON has no infinity: it is kept as the text "inf", which `build` reads back as a number."""
-    if isinstance(value, dict):
-        return {key: _finite(inner) for key, inner in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(inner) for inner in value]
-    return "inf" if isinstance(value, float) and math.isinf(value) else value
-
-
-def _at_least(least: int, **values: int | None) -> None:
-    for name, value in values.items():
-        if value is not None and value < least:
-            raise BadValue(name, f"at least {least}", value)
-
-
-def _above_zero(**values: float) -> None:
-    for name, value in values.items():
-        if not 0 < value < math.inf:
-            raise BadValue(name, "a number above 0", value)
-
-
-def _between(low: float, high: float, **values: float) -> None:
-    """Holds low <= value < high; a NaN is outside."""
-    for name, value in values.items():
-        if not low <= value < high:
-            raise BadValue(name, f"at least {low} and below {high}", value)
 
 
 def path_or_builtin(source: str) -> Path | None:

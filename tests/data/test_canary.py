@@ -12,7 +12,7 @@ from dpaudit.data import canary, rarity
 from dpaudit.data.canary import Canary, Sources
 from dpaudit.errors import UsageError
 from dpaudit.signals.extraction import candidate_secrets
-from dpaudit.suite import suite
+from dpaudit.suite import loading
 
 TEXTS = [
     "the fever came back after three days of rest and water",
@@ -232,7 +232,7 @@ def test_an_unknown_family_and_too_many_canaries_are_refused() -> None:
 )
 def test_suites_that_cannot_be_drawn_are_refused(changed: dict[str, object], told: str) -> None:
     with pytest.raises(UsageError, match=told):
-        suite.load("demo", changed)
+        loading.load("demo", changed)
 
 
 def test_a_sample_of_the_model_has_no_space_to_draw_from(draw: Draw) -> None:

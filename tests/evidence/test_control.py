@@ -7,7 +7,7 @@ import pytest
 
 from dpaudit.evidence import control
 from dpaudit.evidence.verdict import Claim
-from dpaudit.suite.suite import Arm
+from dpaudit.suite.grid import Arm
 
 INF, FOUR, ONE = (Arm("sft", "sft", epsilon) for epsilon in (math.inf, 4.0, 1.0))
 DPO, DPO_INF = Arm("dpo", "sigmoid", 4.0), Arm("dpo", "sigmoid", math.inf)

@@ -20,7 +20,7 @@ from dpaudit.judging.quality import (
     task_pairs,
     task_trends,
 )
-from dpaudit.suite.suite import Arm
+from dpaudit.suite.grid import Arm
 
 INF, EIGHT, ONE = (Arm("sft", "sft", epsilon) for epsilon in (math.inf, 8.0, 1.0))
 DPO, DPO_INF = Arm("dpo", "sigmoid", 8.0), Arm("dpo", "sigmoid", math.inf)

@@ -12,7 +12,9 @@ from dpaudit.models import hf, merge
 from dpaudit.stages import evaluate
 from dpaudit.stages.attack import attack
 from dpaudit.storage.rundir import RunDir
-from dpaudit.suite.suite import Arm, Grid, Model, Plan, Schedule, Suite, Training, arms
+from dpaudit.suite.grid import Arm, Grid
+from dpaudit.suite.plan import Plan
+from dpaudit.suite.suite import Model, Schedule, Suite, Training
 
 bitsandbytes = pytest.importorskip("bitsandbytes")
 IDS = torch.tensor([[5, 6, 7, 8, 9, 10]])
@@ -80,7 +82,7 @@ def test_every_stage_loads_an_arms_base_as_it_was_trained(
         Suite("toy", training=Training(steps, steps), model=base, grid=Grid(epsilons=(8.0,), baseline=False)),
         seed=0,
     )
-    (arm,) = arms(plan.suite)
+    (arm,) = plan.suite.grid.arms
     run_dir = RunDir(tmp_path / "run")
     shutil.copytree(toy_adapter_dir, run_dir.file(f"train/{arm.name}/adapter"))
     model = _loaded(load, run_dir, plan, arm)

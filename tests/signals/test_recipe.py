@@ -11,7 +11,8 @@ from dpaudit.signals import recipe
 from dpaudit.signals.recipe import Guess, Recipe
 from dpaudit.signals.text import SIGNALS, Combination
 from dpaudit.stats.epsilon import epsilon_ceiling_one_run
-from dpaudit.suite.suite import Candidates, Grid, Schedule, Suite, Training
+from dpaudit.suite.grid import Grid
+from dpaudit.suite.suite import Candidates, Schedule, Suite, Training
 
 NAMES = sorted(path.stem for path in content.shipped("attacks").glob("*.yaml"))
 SUITE = Suite("s", Training(Schedule(8, 4, 0.01), Schedule(8, 4, 0.01)))

@@ -15,7 +15,9 @@ from dpaudit.stages import evaluate
 from dpaudit.stages.integrity import custody
 from dpaudit.storage.rundir import RunDir
 from dpaudit.suite import declarations
-from dpaudit.suite.suite import Evaluation, Grid, Model, Plan, Schedule, Suite, Task, Training
+from dpaudit.suite.grid import Grid
+from dpaudit.suite.plan import Plan
+from dpaudit.suite.suite import Evaluation, Model, Schedule, Suite, Task, Training
 from dpaudit.system.progress import Progress
 
 QUIET = Progress(quiet=True)

@@ -16,8 +16,8 @@ from dpaudit import pipeline
 from dpaudit.errors import Gathering, Mistakes, UsageError
 from dpaudit.stages import gate
 from dpaudit.stages.prepare import prepare
-from dpaudit.suite import suite
-from dpaudit.suite.suite import Plan
+from dpaudit.suite import loading
+from dpaudit.suite.plan import Plan
 from dpaudit.system.progress import Progress
 
 QUIET = Progress(quiet=True)
@@ -55,7 +55,9 @@ def strict_model(toy_model_dir: Path, tmp_path: Path) -> Path:
 
 def plan_of(model: Path, source: Path, **changes: Any) -> Plan:
     few = {"data.heldout": 5, "candidates.records": 5, "candidates.canaries": 100, "candidates.extraction": 8}
-    return Plan(suite.load("small", {"model.base": str(model), "data.source": str(source), **few, **changes}))
+    return Plan(
+        loading.load("small", {"model.base": str(model), "data.source": str(source), **few, **changes})
+    )
 
 
 def told(plan: Plan, **options: Any) -> list[str]:

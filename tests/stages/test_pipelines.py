@@ -18,19 +18,9 @@ from dpaudit.privacy.mechanism import Mechanism, epsilon_spent
 from dpaudit.stages.train import merge, train
 from dpaudit.stages.train.jobs import Job, outside_stages
 from dpaudit.storage.rundir import RunDir
-from dpaudit.suite.suite import (
-    ASSUMED_PUBLIC,
-    Candidates,
-    Data,
-    Grid,
-    Lora,
-    Model,
-    Plan,
-    Schedule,
-    Suite,
-    Training,
-    arms,
-)
+from dpaudit.suite.grid import Grid
+from dpaudit.suite.plan import ASSUMED_PUBLIC, Plan
+from dpaudit.suite.suite import Candidates, Data, Lora, Model, Schedule, Suite, Training
 from dpaudit.system.progress import Progress
 
 QUIET = Progress(quiet=True)
@@ -148,7 +138,7 @@ def test_what_counts_as_edited(edit: dict[str, Any], chained: tuple[RunDir, Plan
     *earlier, start, last = (ledger_of(run_dir, arm)["mechanism"] for arm in ARMS)
     stages = tuple(Mechanism(**one) for one in (*earlier, start))
     mechanism = Mechanism(**last, stages=(replace(stages[-1], stages=stages[:-1]),))
-    ended, begun = (next(a for a in arms(plan.suite) if a.name == name) for name in (ARMS[2], ARMS[1]))
+    ended, begun = (next(a for a in plan.suite.grid.arms if a.name == name) for name in (ARMS[2], ARMS[1]))
     job = Job(ended, SLOW, mechanism, 20, True, begun)
     kept = ledger_of(run_dir, "sft-eps4") | edit
     if not edit:

@@ -22,7 +22,9 @@ from dpaudit.stages.attack import attack, scores
 from dpaudit.stages.audit import audit
 from dpaudit.stages.prepare import prepare
 from dpaudit.storage.rundir import RunDir
-from dpaudit.suite.suite import Candidates, Data, Grid, Lora, Model, Plan, Schedule, Suite, Training
+from dpaudit.suite.grid import Grid
+from dpaudit.suite.plan import Plan
+from dpaudit.suite.suite import Candidates, Data, Lora, Model, Schedule, Suite, Training
 from dpaudit.system.progress import Progress
 
 QUIET = Progress(quiet=True)

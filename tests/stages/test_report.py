@@ -17,7 +17,8 @@ from dpaudit.errors import UsageError
 from dpaudit.page import formats, render
 from dpaudit.stages import report
 from dpaudit.storage.rundir import RunDir
-from dpaudit.suite.suite import Arm, Plan, arms
+from dpaudit.suite.grid import Arm
+from dpaudit.suite.plan import Plan
 from dpaudit.system.progress import Progress
 
 QUIET = Progress(quiet=True)
@@ -231,7 +232,7 @@ def _with_control(tmp_path: Path, epsilon_lower: float) -> str:
     ceiling of 4.18.
     """
     run_dir, plan = fabricate.run(tmp_path)
-    for arm in arms(plan.suite):
+    for arm in plan.suite.grid.arms:
         found = run_dir.read_json(f"audit/{arm.name}/calibrated.json")
         lower = 0.0 if arm.private else epsilon_lower
         found["bound"] |= {"epsilon_lower": lower, "ceiling": 4.1899}
@@ -346,7 +347,7 @@ def test_what_was_checked_while_training_is_on_the_page(tmp_path: Path) -> None:
 
 def test_a_run_of_before_the_checks_were_kept_is_told(tmp_path: Path) -> None:
     run_dir, plan = fabricate.run(tmp_path)
-    for arm in arms(plan.suite):
+    for arm in plan.suite.grid.arms:
         told = run_dir.read_json(f"train/{arm.name}/train.json")
         del told["guards"]
         run_dir.write_json(f"train/{arm.name}/train.json", told, ["plan.json"])
@@ -363,7 +364,7 @@ def test_the_full_page_says_that_it_is_internal(tmp_path: Path) -> None:
 
 def test_a_declared_population_leaves_rate_and_noise_public(tmp_path: Path) -> None:
     run_dir, plan = fabricate.run(tmp_path)
-    for arm in arms(plan.suite):
+    for arm in plan.suite.grid.arms:
         told = run_dir.read_json(f"train/{arm.name}/privacy.json") | {"population_assumed": False}
         run_dir.write_json(f"train/{arm.name}/privacy.json", told, ["plan.json"])
         fabricate.bind(run_dir, arm.name)

@@ -18,7 +18,9 @@ from dpaudit.stages.train import train
 from dpaudit.storage import rundir
 from dpaudit.storage.rundir import RunDir
 from dpaudit.suite import declarations
-from dpaudit.suite.suite import Candidates, Data, Grid, Lora, Model, Plan, Schedule, Suite, Training
+from dpaudit.suite.grid import Grid
+from dpaudit.suite.plan import Plan
+from dpaudit.suite.suite import Candidates, Data, Lora, Model, Schedule, Suite, Training
 from dpaudit.system.progress import Progress
 
 QUIET = Progress(quiet=True)

@@ -16,7 +16,9 @@ from dpaudit.models.encode import Encoded
 from dpaudit.stages import report
 from dpaudit.stages.train import train
 from dpaudit.storage.rundir import RunDir
-from dpaudit.suite.suite import AttackKind, Grid, Plan
+from dpaudit.suite.grid import Grid
+from dpaudit.suite.plan import Plan
+from dpaudit.suite.suite import AttackKind
 from dpaudit.training import examples, labels, loop
 
 ARM = "dpo-robust-eps2"

@@ -9,7 +9,8 @@ from test_train import QUIET, STEPS, make_plan, prepared
 from dpaudit import pipeline
 from dpaudit.errors import UsageError
 from dpaudit.stages.train import train
-from dpaudit.suite.suite import Grid, Plan
+from dpaudit.suite.grid import Grid
+from dpaudit.suite.plan import Plan
 
 OPEN = Grid(epsilons=(float("inf"),), dpo=("kto",), stages=())
 

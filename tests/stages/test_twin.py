@@ -15,8 +15,10 @@ from dpaudit.stages.attack import attack
 from dpaudit.stages.prepare import prepare
 from dpaudit.stages.train import forecast
 from dpaudit.storage.rundir import RunDir
-from dpaudit.suite import suite
-from dpaudit.suite.suite import Arm, Candidates, Data, Grid, Lora, Model, Plan, Schedule, Suite, Training
+from dpaudit.suite import loading, suite
+from dpaudit.suite.grid import Arm, Grid
+from dpaudit.suite.plan import Plan
+from dpaudit.suite.suite import Candidates, Data, Lora, Model, Schedule, Suite, Training
 from dpaudit.system.progress import Progress
 
 QUIET = Progress(quiet=True)
@@ -46,18 +48,18 @@ def finished(toy_model_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> t
 
 
 def test_it_stands_behind_its_arm_and_plans_keep_it() -> None:
-    plan = Plan(suite.load("demo", {"grid.twin": True, "grid.seeds": 2}))
-    names = [arm.name for arm in suite.arms(plan.suite) if not arm.private and arm.method == "sft"]
+    plan = Plan(loading.load("demo", {"grid.twin": True, "grid.seeds": 2}))
+    names = [arm.name for arm in plan.suite.grid.arms if not arm.private and arm.method == "sft"]
     assert names == ["sft-inf", "sft-inf-twin", "sft-inf-s1", "sft-inf-s1-twin"]
     assert Plan.from_json(plan.to_json()).suite.grid == plan.suite.grid
-    assert suite.load("demo", pipeline.overrides(grid=pipeline.Grid(twin=True))).grid.twin
+    assert loading.load("demo", pipeline.overrides(grid=pipeline.Grid(twin=True))).grid.twin
 
 
 def test_plans_of_before_have_none() -> None:
-    old = Plan(suite.load("demo")).to_json()
+    old = Plan(loading.load("demo")).to_json()
     del old["suite"]["grid"]["twin"], old["suite"]["candidates"]["temperature"]
-    assert Plan.from_json(old) == Plan.from_json(Plan(suite.load("demo")).to_json())
-    assert not any(arm.twin for arm in suite.arms(Plan.from_json(old).suite))
+    assert Plan.from_json(old) == Plan.from_json(Plan(loading.load("demo")).to_json())
+    assert not any(arm.twin for arm in Plan.from_json(old).suite.grid.arms)
 
 
 @pytest.mark.parametrize(
@@ -84,7 +86,7 @@ def test_plans_of_before_have_none() -> None:
 )
 def test_where_it_means_nothing_it_is_refused(changed: dict[str, object], told: str) -> None:
     with pytest.raises(UsageError, match=told):
-        suite.load("demo", {"grid.twin": True, **changed})
+        loading.load("demo", {"grid.twin": True, **changed})
 
 
 def test_it_is_the_reference_of_its_arm_alone_and_nobodys_control() -> None:

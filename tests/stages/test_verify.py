@@ -31,7 +31,7 @@ from dpaudit.stages.attack import scores
 from dpaudit.storage import rundir
 from dpaudit.storage.rundir import RunDir
 from dpaudit.suite import declarations
-from dpaudit.suite.suite import DeclaredClaim, arms
+from dpaudit.suite.suite import DeclaredClaim
 
 CLAIM = "eps=0.5,delta=1e-5,unit=record,relation=add_or_remove"
 
@@ -747,7 +747,7 @@ def declaring(tmp_path: Path, *epsilons: tuple[str, float]) -> tuple[Path, str]:
     run_dir = rundir.open_or_create(plan.to_json(), "declared", tmp_path / "runs")
     declarations.keep(run_dir, plan)
     fabricate.corpus(run_dir)
-    for arm in arms(plan.suite):
+    for arm in plan.suite.grid.arms:
         fabricate.train(run_dir, plan, arm)
         fabricate.audit(run_dir, plan, arm, "calibrated")
         file, inputs = audit_file(arm.name, "calibrated"), audit_inputs(arm.name, "calibrated")

@@ -22,17 +22,17 @@ from dpaudit.errors import UsageError
 from dpaudit.signals import recipe
 from dpaudit.storage import record_chain, rundir
 from dpaudit.storage.rundir import RunDir
-from dpaudit.suite import declarations, suite
+from dpaudit.suite import declarations, loading
+from dpaudit.suite.grid import Grid
+from dpaudit.suite.plan import RECORDS, Plan
 from dpaudit.suite.suite import (
     Candidates,
     Data,
     DeclaredClaim,
     Evaluation,
-    Grid,
     Judging,
     Lora,
     Model,
-    Plan,
     Schedule,
     Suite,
     Training,
@@ -45,7 +45,7 @@ CLAIM = {"arm": "sft-eps4", "epsilon": 5.0, "delta": 1e-5, "unit": "patient", "r
 
 # Another value for every key of a suite. A new key fails the first test below until it stands on one side: in
 # PLAN if what an
-# arm learns, spends or is called may depend on it, else in suite.RECORDS and here in BESIDE.
+# arm learns, spends or is called may depend on it, else in RECORDS and here in BESIDE.
 PLAN: dict[str, Any] = {
     "name": "other",
     "primary": "loss",
@@ -155,7 +155,7 @@ def other(plan: Plan, key: str, value: Any) -> Plan:
 def test_every_key_is_in_the_plan_or_in_a_record() -> None:
     known = list(keys())
     assert sorted(known) == sorted([*PLAN, *BESIDE, *FIXED])
-    recorded = [key for kept in suite.RECORDS.values() for key in kept]
+    recorded = [key for kept in RECORDS.values() for key in kept]
     assert {key for key in known if any(key == own or key.startswith(f"{own}.") for own in recorded)} == set(
         BESIDE
     )
@@ -177,7 +177,7 @@ def test_another_value_of_a_records_key_is_the_same_run_and_unseen_by_training(k
     changed = other(plan, key, BESIDE[key])
     assert changed != plan
     assert rundir.located(changed.to_json(), "x") == rundir.located(plan.to_json(), "x")
-    assert (changed.of_training == plan.of_training) != (key in suite.RECORDS["placement"])
+    assert (changed.of_training == plan.of_training) != (key in RECORDS["placement"])
 
 
 @pytest.fixture(scope="module")
@@ -231,7 +231,7 @@ def test_no_records_key_trains_an_arm_again(run: tuple[RunDir, Plan]) -> None:
 
         for folder in ("train", "corpus", "secret"):
             assert changes(run_dir, folder, again) == set(), key
-    for record in suite.RECORDS:
+    for record in RECORDS:
         assert marks(run_dir, record)[0] == "declared" and set(marks(run_dir, record)[1:]) == {"added later"}
 
 
@@ -521,9 +521,9 @@ def old_plan(plan: Plan) -> dict[str, Any]:
     told = plan.to_json()
     del told["format"]
     whole = plan.with_settings({}, "test")
-    for record in suite.RECORDS:
+    for record in RECORDS:
         for key, value in whole.settings(record).items():
-            suite._put(told["suite"], key, value)
+            loading.put(told["suite"], key, value)
     return told
 
 

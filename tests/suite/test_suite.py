@@ -9,29 +9,30 @@ import pytest
 
 from dpaudit import content, pipeline
 from dpaudit.errors import UsageError
-from dpaudit.suite import suite
-from dpaudit.suite.suite import Arm, Plan
+from dpaudit.suite import grid, loading
+from dpaudit.suite.grid import Arm
+from dpaudit.suite.plan import RECORDS, Plan
 
 SUITES = sorted(content.listing("suites"))
 
 
 @pytest.mark.parametrize("name", SUITES)
 def test_every_shipped_suite_loads_and_survives_its_plan(name: str) -> None:
-    plan = Plan(suite.load(name), seed=3, insecure_seed=4, versions={"torch": "2.13.0"})
+    plan = Plan(loading.load(name), seed=3, insecure_seed=4, versions={"torch": "2.13.0"})
     text = json.dumps(plan.to_json(), allow_nan=False)
     told = json.loads(
         json.dumps(
-            {key: value for record in suite.RECORDS for key, value in plan.settings(record).items()},
+            {key: value for record in RECORDS for key, value in plan.settings(record).items()},
             allow_nan=False,
         )
     )
     assert Plan.from_json(json.loads(text)).with_settings(told, "test") == plan
     assert plan.suite.name == name
-    assert len({arm.name for arm in suite.arms(plan.suite)}) == len(suite.arms(plan.suite))
+    assert len({arm.name for arm in plan.suite.grid.arms}) == len(plan.suite.grid.arms)
 
 
 def test_a_plan_keeps_infinity() -> None:
-    plan = Plan(suite.load("demo", {"grid.epsilons": [math.inf, 8], "grid.baseline": False}))
+    plan = Plan(loading.load("demo", {"grid.epsilons": [math.inf, 8], "grid.baseline": False}))
     kept = Plan.from_json(json.loads(json.dumps(plan.to_json(), allow_nan=False)))
     assert kept.suite.grid.epsilons == (math.inf, 8.0)
 
@@ -44,7 +45,7 @@ def test_arms_go_from_inf_downward() -> None:
         "grid.seeds": 2,
         "grid.chain": False,
     }
-    names = [arm.name for arm in suite.arms(suite.load("demo", changed))]
+    names = [arm.name for arm in loading.load("demo", changed).grid.arms]
     assert names == [
         "sft-inf",
         "sft-eps8",
@@ -71,8 +72,8 @@ def test_a_chain_brings_the_arms_that_others_start_from() -> None:
         "grid.dpo_epsilons": None,
         "grid.stages": ["cpt", "sft"],
     }
-    chosen = suite.load("demo", changed)
-    arms = {arm.name: arm for arm in suite.arms(chosen)}
+    chosen = loading.load("demo", changed)
+    arms = {arm.name: arm for arm in chosen.grid.arms}
     assert list(arms) == [
         "cpt-inf",
         "cpt-eps4",
@@ -83,7 +84,7 @@ def test_a_chain_brings_the_arms_that_others_start_from() -> None:
         "dpo-sigmoid-inf",
         "dpo-sigmoid-eps8",
     ]
-    starts = {name: suite.start_of(chosen, arm) for name, arm in arms.items()}
+    starts = {name: chosen.grid.start_of(arm) for name, arm in arms.items()}
     assert starts["dpo-sigmoid-eps8"] == arms["sft-eps4"]
     assert starts["sft-eps4"] == arms["cpt-eps2"]
     assert starts["cpt-eps2"] is None
@@ -92,14 +93,14 @@ def test_a_chain_brings_the_arms_that_others_start_from() -> None:
 
 def test_dpo_epsilons_stand_alone() -> None:
     changed = {"grid.epsilons": [8, 1], "grid.dpo": ["sigmoid"], "grid.dpo_epsilons": [4]}
-    assert [a.name for a in suite.arms(suite.load("demo", changed)) if a.method == "dpo"] == [
+    assert [a.name for a in loading.load("demo", changed).grid.arms if a.method == "dpo"] == [
         "dpo-sigmoid-eps4"
     ]
 
 
 def test_no_baseline() -> None:
     changed = {"grid.epsilons": [1], "grid.baseline": False, "grid.dpo": []}
-    assert suite.arms(suite.load("demo", changed)) == [Arm("sft", "sft", 1.0)]
+    assert loading.load("demo", changed).grid.arms == (Arm("sft", "sft", 1.0),)
 
 
 def test_arm_names() -> None:
@@ -109,7 +110,7 @@ def test_arm_names() -> None:
 
 
 def test_epsilons_that_differ_have_names_that_differ() -> None:
-    labels = [suite.epsilon_label(e) for e in (1.0, 1.0000001, 1.0000002, 123456.0, 123456.1, 1e-7)]
+    labels = [grid.epsilon_label(e) for e in (1.0, 1.0000001, 1.0000002, 123456.0, 123456.1, 1e-7)]
     assert labels == ["eps1", "eps1.0000001", "eps1.0000002", "eps123456", "eps123456.1", "eps1e-07"]
 
 
@@ -117,13 +118,13 @@ def test_epsilons_that_differ_have_names_that_differ() -> None:
     ("text", "values"), [("1,4,8", (1, 4, 8)), ("inf, 0.5", (math.inf, 0.5)), ("2,", (2,))]
 )
 def test_parse_epsilons(text: str, values: tuple[float, ...]) -> None:
-    assert suite.parse_epsilons(text) == values
+    assert loading.parse_epsilons(text) == values
 
 
 @pytest.mark.parametrize("text", ["0", "-1", "1,0", "nan", "one", "", ",", "1;2"])
 def test_an_epsilon_must_be_above_zero(text: str) -> None:
     with pytest.raises(UsageError, match="--eps: expected numbers above 0") as caught:
-        suite.parse_epsilons(text)
+        loading.parse_epsilons(text)
     assert caught.value.got == text
 
 
@@ -138,13 +139,13 @@ def test_an_epsilon_must_be_above_zero(text: str) -> None:
     ],
 )
 def test_parse_override(text: str, pair: tuple[str, Any]) -> None:
-    assert suite.parse_override(text) == pair
+    assert loading.parse_override(text) == pair
 
 
 @pytest.mark.parametrize("text", ["a.b", "=3", "a=[", f"a={'9' * 5000}"], ids=range(4))
 def test_an_override_is_key_and_yaml(text: str) -> None:
     with pytest.raises(UsageError, match="--set"):
-        suite.parse_override(text)
+        loading.parse_override(text)
 
 
 @pytest.mark.parametrize(
@@ -191,7 +192,7 @@ def test_an_override_is_key_and_yaml(text: str) -> None:
 )
 def test_a_slip_is_one_line_with_file_and_key(key: str, value: Any, wanted: str) -> None:
     with pytest.raises(UsageError, match=wanted) as caught:
-        suite.load("demo", {key: value})
+        loading.load("demo", {key: value})
     assert "\n" not in str(caught.value)
     assert "demo.yaml" in str(caught.value) or "--set" in str(caught.value)
 
@@ -201,12 +202,12 @@ def test_repeated_canaries_are_refused_where_the_unit_is_a_record() -> None:
         UsageError,
         match=r"candidates\.canary_repetitions: expected 1 under unit record, got 2; a bound needs",
     ):
-        suite.load("demo", {"training.unit": "record"})
-    assert suite.load("demo", {"training.unit": "record", "candidates.canary_repetitions": 1})
+        loading.load("demo", {"training.unit": "record"})
+    assert loading.load("demo", {"training.unit": "record", "candidates.canary_repetitions": 1})
 
 
 def test_the_option_for_unit_record_takes_the_repetition_away() -> None:
-    assert suite.load("demo", pipeline.overrides(unit="record")).candidates.canary_repetitions == 1
+    assert loading.load("demo", pipeline.overrides(unit="record")).candidates.canary_repetitions == 1
 
 
 def test_preferences_without_pairs_are_taken_from_the_dialogues() -> None:
@@ -225,4 +226,4 @@ def test_a_data_file_whose_name_is_not_utf8_is_refused(key: str) -> None:
     with pytest.raises(
         UsageError, match=rf"data\.{key}: expected a name in UTF-8, got one with other bytes; rename"
     ):
-        suite.load("demo", {f"data.{key}": os.fsdecode(b"d\xff.jsonl")})
+        loading.load("demo", {f"data.{key}": os.fsdecode(b"d\xff.jsonl")})

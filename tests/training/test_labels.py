@@ -12,7 +12,9 @@ import torch
 from worlds import pair_units
 
 from dpaudit.errors import UsageError
-from dpaudit.suite import suite
+from dpaudit.suite import loading
+from dpaudit.suite.grid import Grid
+from dpaudit.suite.suite import Suite
 from dpaudit.training import labels, losses
 from dpaudit.training.losses import LOSSES, PairLogProbs
 
@@ -103,14 +105,14 @@ def test_the_robust_loss_is_unbiased_over_all_flips(epsilon: float) -> None:
     assert abs(biased - clean) > 1e-3  # on clean labels it is another loss
 
 
-def label_suite(**changed: Any) -> suite.Suite:
+def label_suite(**changed: Any) -> Suite:
     wanted = {"training.unit": "label", "grid.stages": [], "grid.dpo": ["robust"], "attacks": []}
-    return suite.load("demo", wanted | changed)
+    return loading.load("demo", wanted | changed)
 
 
 def test_a_suite_of_robust_arms_passes() -> None:
     labels.check(label_suite())
-    labels.check(suite.load("demo"))
+    labels.check(loading.load("demo"))
 
 
 @pytest.mark.parametrize(
@@ -130,5 +132,5 @@ def test_what_else_a_suite_asks_is_refused_in_one_line(changed: dict[str, Any], 
 
 
 def test_arms_without_stages_are_those_of_preferences() -> None:
-    assert {arm.method for arm in suite.arms(label_suite())} == {"dpo"}
-    assert {arm.method for arm in suite.arms(replace(label_suite(), grid=suite.Grid()))} == {"sft"}
+    assert {arm.method for arm in label_suite().grid.arms} == {"dpo"}
+    assert {arm.method for arm in replace(label_suite(), grid=Grid()).grid.arms} == {"sft"}

@@ -11,8 +11,8 @@ from dpaudit.stages.attack.scores import Job, score_inputs, scores_are_current
 from dpaudit.stages.integrity import custody, weights
 from dpaudit.stages.prepare.prepare import load_candidates
 from dpaudit.storage.rundir import RunDir, alone, missing
-from dpaudit.suite import suite
-from dpaudit.suite.suite import Arm, Plan
+from dpaudit.suite.grid import Arm
+from dpaudit.suite.plan import Plan
 from dpaudit.system.progress import Progress
 
 if TYPE_CHECKING:
@@ -72,25 +72,17 @@ def trained_arms(
     An arm that is not trained is left out with a line, or refused if it was named; where none is, that is
     refused.
     """
-    known = {arm.name: arm for arm in suite.arms(plan.suite) if not arm.twin}
-    for name in names or ():
-        if name not in known:
-            twin = any(arm.name == name for arm in suite.arms(plan.suite))
-            got = "a twin, which saw no canary" if twin else "no such arm"
-            raise UsageError(f"arm {name}", f"one of {', '.join(known)}", got)
-    found = []
-    for name, arm in known.items():
-        ledger = f"train/{name}/train.json"
-        if names is not None and name not in names:
+    trained = []
+    for arm in plan.suite.grid.named(names, twins=False):
+        measured = f"train/{arm.name}/train.json"
+        if names is None and not run_dir.file(measured).is_file():
+            progress.say(f"{arm.name}: not trained yet, left out")
             continue
-        if names is None and not run_dir.file(ledger).is_file():
-            progress.say(f"{name}: not trained yet, left out")
-            continue
-        run_dir.require_current(ledger, ("plan.json", "corpus/manifest.json"), "dpaudit train")
-        found.append(arm)
-    if not found:
+        run_dir.require_current(measured, ("plan.json", "corpus/manifest.json"), "dpaudit train")
+        trained.append(arm)
+    if not trained:
         raise missing(run_dir.file("train"), "dpaudit train")
-    return found
+    return trained
 
 
 def applicable(

@@ -14,7 +14,8 @@ from dpaudit.stages.attack.items import Source, encoded_source, learnt_units
 from dpaudit.stages.attack.scores import Job, Score, by_recipe, require_numbers, write_scores
 from dpaudit.stages.prepare.prepare import Candidates
 from dpaudit.storage.rundir import RunDir
-from dpaudit.suite.suite import Method, Plan
+from dpaudit.suite.grid import Method
+from dpaudit.suite.plan import Plan
 from dpaudit.system.progress import Progress
 
 if TYPE_CHECKING:

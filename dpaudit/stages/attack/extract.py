@@ -7,7 +7,7 @@ from dpaudit.stages.attack import complete, discover, rank
 from dpaudit.stages.attack.scores import Job
 from dpaudit.stages.prepare.prepare import Candidates
 from dpaudit.storage.rundir import RunDir
-from dpaudit.suite.suite import Plan
+from dpaudit.suite.plan import Plan
 from dpaudit.system.progress import Progress
 
 if TYPE_CHECKING:

@@ -13,7 +13,8 @@ from dpaudit.data.corpus import Record, Turn
 from dpaudit.errors import UsageError
 from dpaudit.models.encode import Encoded, counted_mask, encode, encode_text
 from dpaudit.stages.prepare.prepare import Candidates
-from dpaudit.suite.suite import Method, Plan
+from dpaudit.suite.grid import Method
+from dpaudit.suite.plan import Plan
 
 Mask = NDArray[np.bool_]
 Change = Callable[[str], str]

@@ -17,7 +17,8 @@ from dpaudit.stages.attack.items import Item, Items, Source, changed, encoded_so
 from dpaudit.stages.attack.scores import Job, Score, require_numbers, write_scores
 from dpaudit.stages.prepare.prepare import Candidates
 from dpaudit.storage.rundir import RunDir
-from dpaudit.suite.suite import Arm, Plan
+from dpaudit.suite.grid import Arm
+from dpaudit.suite.plan import Plan
 from dpaudit.system.progress import Advance, Progress
 
 if TYPE_CHECKING:

@@ -16,7 +16,8 @@ from dpaudit.stages.attack.references import References, start_of
 from dpaudit.stages.attack.scores import Job, Score, require_numbers, write_scores
 from dpaudit.stages.prepare.prepare import Candidates
 from dpaudit.storage.rundir import RunDir
-from dpaudit.suite.suite import Arm, Plan
+from dpaudit.suite.grid import Arm
+from dpaudit.suite.plan import Plan
 from dpaudit.system.progress import Progress
 
 if TYPE_CHECKING:

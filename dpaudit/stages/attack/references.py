@@ -8,8 +8,8 @@ from dpaudit.data.corpus import Record
 from dpaudit.errors import UsageError
 from dpaudit.stages.attack.items import Item
 from dpaudit.storage.rundir import RunDir
-from dpaudit.suite import suite
-from dpaudit.suite.suite import Arm, Plan
+from dpaudit.suite.grid import Arm
+from dpaudit.suite.plan import Plan
 from dpaudit.system.progress import Advance
 
 if TYPE_CHECKING:
@@ -66,7 +66,7 @@ def start_of(run_dir: RunDir, plan: Plan, arm: Arm) -> str:
     """The adapter folder that the arm went on from, or `base`. Raises UsageError for an arm that is not
     trained, or anew.
     """
-    earlier = suite.start_of(plan.suite, arm)
+    earlier = plan.suite.grid.start_of(arm)
     if earlier is not None:
         ledger = f"train/{earlier.name}/train.json"
         run_dir.require_current(ledger, ("plan.json", "corpus/manifest.json"), "dpaudit train")

@@ -13,8 +13,8 @@ from dpaudit.errors import UsageError
 from dpaudit.signals.recipe import REFERENCES, Recipe
 from dpaudit.stages.integrity import weights
 from dpaudit.storage.rundir import RunDir, whole_file
-from dpaudit.suite import suite
-from dpaudit.suite.suite import Arm, Plan
+from dpaudit.suite.grid import Arm
+from dpaudit.suite.plan import Plan
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ def _start_adapter(run_dir: RunDir, arm: str) -> list[str]:
     run.
     """
     chosen = Plan.from_json(run_dir.read_json("plan.json")).suite
-    starts = [suite.start_of(chosen, one) for one in suite.arms(chosen) if one.name == arm]
+    starts = [chosen.grid.start_of(one) for one in chosen.grid.arms if one.name == arm]
     return [f"train/{start.name}/adapter/adapter_model.safetensors" for start in starts if start]
 
 

@@ -25,8 +25,8 @@ from dpaudit.stages.train.jobs import Job, is_trls, schedule_of
 from dpaudit.storage import rundir
 from dpaudit.storage.custody import folder_digests
 from dpaudit.storage.rundir import RunDir
-from dpaudit.suite import suite
-from dpaudit.suite.suite import Arm, Plan
+from dpaudit.suite.grid import Arm
+from dpaudit.suite.plan import Plan
 from dpaudit.system import parallel
 from dpaudit.system.progress import Progress
 
@@ -71,7 +71,7 @@ def check_count(count: int, where: str = "--shadows") -> None:
 def refusal(plan: Plan, arm: Arm) -> UsageError | None:
     """Why an arm can have no shadows; None where it can."""
     where = f"arm {arm.name}"
-    if (start := suite.start_of(plan.suite, arm)) is not None:
+    if (start := plan.suite.grid.start_of(arm)) is not None:
         return UsageError(
             where,
             "an arm that starts at the base, to train shadows of",

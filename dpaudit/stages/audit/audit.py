@@ -35,8 +35,8 @@ from dpaudit.stages.integrity import custody
 from dpaudit.stages.prepare.prepare import check_prepared, load_candidates, load_membership
 from dpaudit.stats import epsilon, roc
 from dpaudit.storage.rundir import RunDir, alone
-from dpaudit.suite import suite
-from dpaudit.suite.suite import Arm, Plan
+from dpaudit.suite.grid import Arm
+from dpaudit.suite.plan import Plan
 from dpaudit.system.progress import Progress
 
 SUMMARY = "audit/summary.json"
@@ -417,7 +417,7 @@ def _released_together(run_dir: RunDir, plan: Plan, arms: Sequence[Arm]) -> dict
 
     training = plan.suite.training
     ledgers = {arm: run_dir.read_json(f"train/{arm.name}/privacy.json") for arm in arms}
-    first = [ledger for arm, ledger in ledgers.items() if suite.start_of(plan.suite, arm) is None]
+    first = [ledger for arm, ledger in ledgers.items() if plan.suite.grid.start_of(arm) is None]
     outside = first[0].get("stages", []) if first else []
     mechanisms = [
         _mechanism(said) for said in (*outside, *(ledger["mechanism"] for ledger in ledgers.values()))

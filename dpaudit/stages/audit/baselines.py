@@ -14,7 +14,8 @@ from dpaudit.data.corpus import Record
 from dpaudit.data.near_duplicates import THRESHOLD, WIDTH, Found, Unit, across, equal_across
 from dpaudit.stages.prepare.prepare import Candidates, load_candidates, load_membership
 from dpaudit.storage.rundir import RunDir
-from dpaudit.suite.suite import Arm, Plan
+from dpaudit.suite.grid import Arm
+from dpaudit.suite.plan import Plan
 from dpaudit.system.progress import Progress
 
 BLIND = "audit/blind.json"

@@ -18,7 +18,8 @@ from dpaudit.stages.audit.baselines import BLIND, Beside, part_of
 from dpaudit.stages.prepare.prepare import load_candidates, load_membership
 from dpaudit.stats import roc
 from dpaudit.storage.rundir import RunDir
-from dpaudit.suite.suite import Arm, Plan
+from dpaudit.suite.grid import Arm
+from dpaudit.suite.plan import Plan
 
 CONFIDENCE = 0.95
 LEARNT = {"sft": "answers", "cpt": "whole texts", "dpo": "preferred answers"}  # what an arm's loss counts

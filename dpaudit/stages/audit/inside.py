@@ -13,7 +13,8 @@ from dpaudit.errors import UsageError
 from dpaudit.evidence.verdict import Claim
 from dpaudit.stages.prepare.prepare import axis_names, load_membership
 from dpaudit.storage.rundir import RunDir
-from dpaudit.suite.suite import Arm, Plan
+from dpaudit.suite.grid import Arm
+from dpaudit.suite.plan import Plan
 from dpaudit.system.progress import Progress
 
 CONFIDENCE = 0.95

@@ -10,8 +10,7 @@ from typing import Any
 from dpaudit.errors import UsageError
 from dpaudit.storage import custody
 from dpaudit.storage.rundir import PLAN, RELEASE, SEAL_KEY, SEAL_LOST, RunDir
-from dpaudit.suite import suite
-from dpaudit.suite.suite import Plan
+from dpaudit.suite.plan import Plan
 
 CORPUS = "corpus/manifest.json"
 ADAPTER = "adapter_model.safetensors"
@@ -28,7 +27,7 @@ SEALED = "hashes and seals agree; the coins are looked at by train and attack al
 def require(run_dir: RunDir, plan: Plan) -> None:
     """Raises UsageError where the run, or any arm of it that is trained, is not what was written."""
     require_run(run_dir)
-    known = {arm.name for arm in suite.arms(plan.suite)}
+    known = {arm.name for arm in plan.suite.grid.arms}
     for folder in sorted(run_dir.file("train").glob("[!.]*")):
         if folder.name not in known:
             raise UsageError(

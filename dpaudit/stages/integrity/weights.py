@@ -9,8 +9,7 @@ from pathlib import Path
 
 from dpaudit.errors import UsageError
 from dpaudit.storage.rundir import RunDir
-from dpaudit.suite import suite
-from dpaudit.suite.suite import Plan
+from dpaudit.suite.plan import Plan
 
 READ = (  # what a library reads of such a folder: with another of these it is another model
     "*.safetensors", "*.safetensors.index.json", "config.json", "generation_config.json",
@@ -47,7 +46,7 @@ def require_base(run_dir: RunDir, plan: Plan) -> None:
     Its adapter says nothing there: an attack would find no member, and a claim would stand that nobody
     tested. All arms are looked at, whichever are asked for: those of two bases cannot be compared.
     """
-    for arm in suite.arms(plan.suite):
+    for arm in plan.suite.grid.arms:
         require_trained_on(
             run_dir.file(f"train/{arm.name}/train.json"),
             plan.suite.model.base,

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from dpaudit.data.corpus import Part, Record, as_text
-from dpaudit.suite.suite import Method
+from dpaudit.suite.grid import Method
 
 METHODS: dict[Part, Method] = {
     "texts": "cpt",

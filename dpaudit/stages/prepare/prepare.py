@@ -21,7 +21,8 @@ from dpaudit.stages.prepare.lessons import METHODS, Shares, examples_of
 from dpaudit.storage.custody import commitment, key_id, private_digest
 from dpaudit.storage.rundir import RELEASE, RunDir, keyed_file_digest
 from dpaudit.suite import suite
-from dpaudit.suite.suite import Method, Plan
+from dpaudit.suite.grid import Method
+from dpaudit.suite.plan import Plan
 from dpaudit.system.progress import Progress
 
 FILES = ("corpus/candidates.jsonl", "corpus/heldout.jsonl", "corpus/choices.jsonl", "secret/coins.json")
@@ -234,7 +235,7 @@ def _flipped(plan: Plan, corpus: CorpusStore) -> list[str]:
     So many of each part that is learnt: a unit that holds a dialogue and a preference pair counts in both,
     and where they are units apart, such as under unit record, further ones are drawn.
     """
-    wanted, methods = plan.suite.candidates.records, {arm.method for arm in suite.arms(plan.suite)}
+    wanted, methods = plan.suite.candidates.records, {arm.method for arm in plan.suite.grid.arms}
     if plan.suite.training.unit == "label":
         return []  # it hides no membership, and a pair that is left out teaches nothing
     flipped: list[str] = []

@@ -10,7 +10,7 @@ from dpaudit.data.canary import Sources
 from dpaudit.data.corpus import Turn
 from dpaudit.data.corpus_store import CorpusStore
 from dpaudit.errors import UsageError
-from dpaudit.suite.suite import Plan
+from dpaudit.suite.plan import Plan
 
 TRIES = 20  # draws until two samples differ and none is empty
 

@@ -12,8 +12,8 @@ from dpaudit.stages.train import train
 from dpaudit.stages.train.jobs import Job, is_noised, jobs_of
 from dpaudit.storage import rundir
 from dpaudit.storage.rundir import RunDir
-from dpaudit.suite import suite
-from dpaudit.suite.suite import Arm, Method, Plan
+from dpaudit.suite.grid import Arm, Method
+from dpaudit.suite.plan import Plan
 from dpaudit.system.progress import Progress
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ def rows(plan: Plan, progress: Progress) -> list[dict[str, Any]]:
     With a declared `training.population` no data is read; without one the units are counted. Raises
     UsageError as training itself would.
     """
-    arms = suite.arms(plan.suite)
+    arms = plan.suite.grid.arms
     lessons = {arm.lesson: arm for arm in arms}
     declared = plan.suite.training.population
     counts = dict.fromkeys(lessons, declared) if declared else _counted(plan, lessons, progress)

@@ -3,6 +3,7 @@ it.
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -10,7 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 from dpaudit.errors import UsageError
 from dpaudit.suite import suite
-from dpaudit.suite.suite import Arm, Plan, Schedule
+from dpaudit.suite.grid import Arm
+from dpaudit.suite.plan import Plan
+from dpaudit.suite.suite import Schedule
 from dpaudit.training import labels
 
 if TYPE_CHECKING:
@@ -29,14 +32,14 @@ class Job:
     start: Arm | None = None  # the arm from whose adapter this one goes on
 
 
-def jobs_of(plan: Plan, arms: "list[Arm]", counts: "dict[str, int]") -> list[Job]:
+def jobs_of(plan: Plan, arms: Sequence[Arm], counts: "dict[str, int]") -> list[Job]:
     """The jobs of all arms; `counts` has the expected number of units of each lesson (a method, or that of a
     twin). Raises as `job_of` does.
     """
     outside = outside_stages(plan)
 
     def one(arm: Arm) -> Job:
-        start = suite.start_of(plan.suite, arm)
+        start = plan.suite.grid.start_of(arm)
         earlier = (one(start).mechanism,) if start else outside
         return job_of(plan, arm, schedule_of(plan.suite.training, arm), counts[arm.lesson], start, earlier)
 
@@ -47,10 +50,10 @@ def with_starts(plan: Plan, chosen: list[Arm]) -> list[Arm]:
     """The chosen arms and all that they start from, in the grid's order."""
     wanted = set(chosen)
     for arm in chosen:
-        while (start := suite.start_of(plan.suite, arm)) is not None:
+        while (start := plan.suite.grid.start_of(arm)) is not None:
             wanted.add(start)
             arm = start
-    return [arm for arm in suite.arms(plan.suite) if arm in wanted]
+    return [arm for arm in plan.suite.grid.arms if arm in wanted]
 
 
 def schedule_of(training: suite.Training, arm: Arm) -> Schedule:
@@ -259,7 +262,7 @@ def outside_stages(plan: Plan) -> "tuple[Mechanism, ...]":
 
 def _check_composable(plan: Plan, earlier: Any) -> None:
     training, where = plan.suite.training, str(earlier.file)
-    arms = suite.arms(plan.suite)
+    arms = plan.suite.grid.arms
     if math.isinf(earlier.epsilon) and any(arm.private for arm in arms):
         raise UsageError(
             where,

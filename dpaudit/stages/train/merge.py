@@ -12,7 +12,7 @@ from dpaudit.stages.integrity import weights
 from dpaudit.stages.train import train
 from dpaudit.storage import custody
 from dpaudit.storage.rundir import RunDir, making
-from dpaudit.suite.suite import Plan, arms
+from dpaudit.suite.plan import Plan
 from dpaudit.system.progress import Progress
 
 if TYPE_CHECKING:
@@ -48,9 +48,7 @@ def of_run(
     """The source that an arm of a run is. Raises UsageError for an arm that is unknown, not trained or
     stale.
     """
-    known = [one.name for one in arms(plan.suite)]
-    if arm not in known:
-        raise UsageError(f"--arm {arm}", f"one of {', '.join(known)}", "no such arm")
+    plan.suite.grid.named([arm])
     chain.require(run_dir, plan)
     run_dir.require_current(f"train/{arm}/train.json", train.INPUTS, "dpaudit train")
     adapter = run_dir.file(f"train/{arm}/adapter")
@@ -206,7 +204,7 @@ def _told(
 
 def _caveat(kept: "Ledger | None") -> str | None:
     from dpaudit.privacy import ledger
-    from dpaudit.suite.suite import REPRODUCIBLE
+    from dpaudit.suite.plan import REPRODUCIBLE
 
     if kept is None:
         return "no ledger: assumed public, nothing is claimed"

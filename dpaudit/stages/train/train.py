@@ -24,7 +24,8 @@ from dpaudit.stages.prepare.lessons import examples_of, expected_weight, units_i
 from dpaudit.stages.train.jobs import Job, is_noised, is_trls, jobs_of, ledger, told, with_starts
 from dpaudit.storage.rundir import RunDir
 from dpaudit.suite import suite
-from dpaudit.suite.suite import Arm, Method, Plan
+from dpaudit.suite.grid import Arm, Method
+from dpaudit.suite.plan import Plan
 from dpaudit.system import parallel
 from dpaudit.system.progress import Progress
 from dpaudit.training import labels
@@ -135,13 +136,13 @@ def _waiting_jobs(run_dir: RunDir, plan: Plan, only: list[str] | None) -> list[J
 
     The methods that they start from are counted too.
     """
-    arms = with_starts(plan, _chosen(plan, only))
+    arms = with_starts(plan, plan.suite.grid.named(only))
     custody.require(run_dir, plan)
     weights.require_base(run_dir, plan)
     waiting: list[Arm] = []
     for arm in arms:
         current = run_dir.is_current(f"train/{arm.name}/train.json", _inputs(plan, arm))
-        if not current or suite.start_of(plan.suite, arm) in waiting:
+        if not current or plan.suite.grid.start_of(arm) in waiting:
             waiting.append(arm)
         else:
             _checkpoints(run_dir, arm.name).clear()
@@ -154,7 +155,7 @@ def _waiting_jobs(run_dir: RunDir, plan: Plan, only: list[str] | None) -> list[J
 
 def _inputs(plan: Plan, arm: Arm) -> tuple[str, ...]:
     """What an arm is made from: the plan, the corpus, and the weights that it starts from."""
-    start = suite.start_of(plan.suite, arm)
+    start = plan.suite.grid.start_of(arm)
     return INPUTS if start is None else (*INPUTS, f"train/{start.name}/adapter/adapter_model.safetensors")
 
 
@@ -187,14 +188,6 @@ def expected_units(run_dir: RunDir, method: str, unit: str, twin: bool = False) 
         if not (twin and row["kind"] == "canary"):
             expected += expected_weight(row) * units_in(len(examples_of(row, method)), unit)
     return int(expected)
-
-
-def _chosen(plan: Plan, only: list[str] | None) -> list[Arm]:
-    known = {arm.name: arm for arm in suite.arms(plan.suite)}
-    for name in only or ():
-        if name not in known:
-            raise UsageError(f"arm {name}", f"one of {', '.join(known)}", "an unknown arm")
-    return [arm for name, arm in known.items() if only is None or name in only]
 
 
 def _load(

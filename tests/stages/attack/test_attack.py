@@ -22,8 +22,9 @@ from dpaudit.stages.attack.items import items_of
 from dpaudit.stages.prepare import prepare
 from dpaudit.storage import rundir
 from dpaudit.storage.rundir import RunDir
-from dpaudit.suite import suite
-from dpaudit.suite.suite import Arm, Candidates, Data, Grid, Model, Plan, Schedule, Suite, Training
+from dpaudit.suite.grid import Arm, Grid
+from dpaudit.suite.plan import Plan
+from dpaudit.suite.suite import Candidates, Data, Model, Schedule, Suite, Training
 from dpaudit.system.progress import Progress
 
 QUIET = Progress(quiet=True)
@@ -95,7 +96,7 @@ def attacked(
     plan = plan_of(toy_model_dir)
     run_dir = rundir.open_or_create(plan.to_json(), plan.suite.name, place / "runs")
     prepare.run(run_dir, plan, QUIET)
-    for number, arm in enumerate(suite.arms(plan.suite)):
+    for number, arm in enumerate(plan.suite.grid.arms):
         fabricate_training(
             run_dir, plan, arm, scaled(toy_adapter_dir, place / f"a{number}", 1 - 0.3 * number)
         )
@@ -109,7 +110,7 @@ def attacked(
 
 def test_the_attack_never_needs_the_coins(attacked: tuple[RunDir, Plan]) -> None:
     run_dir, plan = attacked
-    for arm in suite.arms(plan.suite):
+    for arm in plan.suite.grid.arms:
         found = sorted(path.stem for path in run_dir.file(f"attack/{arm.name}").glob("*.parquet"))
         assert found == sorted((*MIA, "calibrated_both", "discoverable", "extraction", "pii"))
 
@@ -118,7 +119,7 @@ def test_the_attack_never_needs_the_coins(attacked: tuple[RunDir, Plan]) -> None
 def test_every_candidate_has_one_number_a_recipe(attacked: tuple[RunDir, Plan], name: str) -> None:
     run_dir, plan = attacked
     candidates = prepare.load_candidates(run_dir)
-    for arm in suite.arms(plan.suite):
+    for arm in plan.suite.grid.arms:
         rows = scores.read_scores(run_dir, arm.name, name)
         canaries = {row.example for row in rows if row.kind == "canary"}
         assert canaries == {c.id for c in candidates.canaries if c.purpose == "mia"}
@@ -142,7 +143,7 @@ def test_arms_differ_and_scores_are_those_of_the_span(attacked: tuple[RunDir, Pl
         return np.array([float(logp[i - 1, item.input_ids[i]]) for i in np.flatnonzero(mask)])
 
     base, seen = logprobs(), []
-    for arm in suite.arms(plan.suite):
+    for arm in plan.suite.grid.arms:
         model.add_adapter(arm.name, run_dir.file(f"train/{arm.name}/adapter"))
         with model.active(arm.name):
             tuned = logprobs()
@@ -222,7 +223,7 @@ def test_faults_are_one_line_and_write_nothing(
     short = plan_of(toy_model_dir, model=Model(str(toy_model_dir), max_length=8))
     cut = rundir.open_or_create(short.to_json(), "short", tmp_path)
     prepare.run(cut, short, QUIET)
-    fabricate_training(cut, short, suite.arms(short.suite)[0], toy_adapter_dir)
+    fabricate_training(cut, short, short.suite.grid.arms[0], toy_adapter_dir)
     for kind in ("mia", "extract"):
         with pytest.raises(UsageError, match=r"model\.max_length"):
             attack.run(cut, short, QUIET, kind)  # type: ignore[arg-type]
@@ -236,7 +237,7 @@ def test_an_adapter_that_diverged_is_one_line(
     run_dir = rundir.open_or_create(plan.to_json(), "diverged", tmp_path / "runs")
     prepare.run(run_dir, plan, QUIET)
     broken = scaled(toy_adapter_dir, tmp_path / "broken", float("nan"))
-    fabricate_training(run_dir, plan, suite.arms(plan.suite)[0], broken)
+    fabricate_training(run_dir, plan, plan.suite.grid.arms[0], broken)
     for kind in ("mia", "extract"):
         with pytest.raises(UsageError, match="learning rate"):
             attack.run(run_dir, plan, QUIET, kind)  # type: ignore[arg-type]
@@ -308,7 +309,7 @@ def test_a_prefix_goes_as_far_as_each_text_has_room(
     def prefixed(context: int, some: list[Any]) -> list[float]:
         monkeypatch.setattr(references, "context", lambda _: context)
         own = membership.means(some, membership.token_scores(model, some, lambda n=1: None))
-        arm = suite.arms(plan.suite)[0]
+        arm = plan.suite.grid.arms[0]
         asked = membership.Asked(run_dir, plan, model, arm, some, heldout, own, lambda n=1: None)
         return [row["prefixed"] for row in membership._prefixed(asked, signal)]
 
@@ -324,7 +325,7 @@ def test_a_prefix_goes_as_far_as_each_text_has_room(
 def test_recipes_that_compare_with_held_out_records_want_some(attacked: tuple[RunDir, Plan]) -> None:
     run_dir, plan = attacked
     without = replace(plan, suite=replace(plan.suite, data=replace(plan.suite.data, heldout=0)))
-    arm, said = suite.arms(plan.suite)[0], StringIO()
+    arm, said = plan.suite.grid.arms[0], StringIO()
     chosen = [recipe.load(name) for name in ("loss", "recall", "combination")]
     chosen = [replace(one, minimum_canaries=100) for one in chosen]
     kept = attack.applicable(run_dir, without, arm, chosen, Progress(console=Console(file=said, width=200)))

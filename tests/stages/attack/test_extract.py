@@ -30,8 +30,9 @@ from dpaudit.stages.audit.extracted import Sides
 from dpaudit.stages.prepare import prepare
 from dpaudit.storage import rundir
 from dpaudit.storage.rundir import RunDir
-from dpaudit.suite import suite
-from dpaudit.suite.suite import Candidates, Data, Grid, Model, Plan, Schedule, Suite, Training
+from dpaudit.suite.grid import Grid
+from dpaudit.suite.plan import Plan
+from dpaudit.suite.suite import Candidates, Data, Model, Schedule, Suite, Training
 from dpaudit.system.progress import Progress
 
 SHARED = Path(__file__).parents[4] / "shared/data/pii_synthetic_en_dev.jsonl"  # beside the checkout
@@ -94,7 +95,7 @@ def plan_of(base: Path, source: str, **changes: object) -> Plan:
 def started(plan: Plan, place: Path, adapter: Path) -> RunDir:
     run_dir = rundir.open_or_create(plan.to_json(), plan.suite.name, place / "runs")
     prepare.run(run_dir, plan, QUIET)
-    for arm in suite.arms(plan.suite):
+    for arm in plan.suite.grid.arms:
         fabricate_training(run_dir, plan, arm, adapter)
     return run_dir
 

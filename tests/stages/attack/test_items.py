@@ -14,8 +14,10 @@ from dpaudit.stages.attack.items import Item, changed, exchange, items_of
 from dpaudit.stages.prepare import prepare
 from dpaudit.stages.prepare.prepare import Candidates
 from dpaudit.storage import rundir
+from dpaudit.suite.grid import Grid
+from dpaudit.suite.plan import Plan
 from dpaudit.suite.suite import Candidates as Sizes
-from dpaudit.suite.suite import Data, Grid, Model, Plan, Schedule, Suite, Training
+from dpaudit.suite.suite import Data, Model, Schedule, Suite, Training
 from dpaudit.system.progress import Progress
 
 QUIET = Progress(quiet=True)

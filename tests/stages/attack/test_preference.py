@@ -17,7 +17,9 @@ from dpaudit.stages.attack import scores
 from dpaudit.stages.prepare import prepare
 from dpaudit.storage import rundir
 from dpaudit.storage.rundir import RunDir
-from dpaudit.suite.suite import Candidates, Data, Grid, Lora, Model, Plan, Schedule, Suite, Training, Unit
+from dpaudit.suite.grid import Grid
+from dpaudit.suite.plan import Plan
+from dpaudit.suite.suite import Candidates, Data, Lora, Model, Schedule, Suite, Training, Unit
 from dpaudit.system.progress import Progress
 
 QUIET = Progress(quiet=True)

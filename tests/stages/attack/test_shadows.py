@@ -19,8 +19,9 @@ from dpaudit.stages.prepare import prepare
 from dpaudit.stages.train import train
 from dpaudit.storage import rundir
 from dpaudit.storage.rundir import RunDir
-from dpaudit.suite import suite
-from dpaudit.suite.suite import Arm, Candidates, Data, Grid, Lora, Model, Plan, Schedule, Suite, Training
+from dpaudit.suite.grid import Arm, Grid
+from dpaudit.suite.plan import Plan
+from dpaudit.suite.suite import Candidates, Data, Lora, Model, Schedule, Suite, Training
 from dpaudit.system.progress import Progress
 
 QUIET = Progress(quiet=True)
@@ -41,7 +42,7 @@ def make_plan(model: Path, **changes: Any) -> Plan:
 
 
 def arm_of(plan: Plan, name: str) -> Arm:
-    return next(arm for arm in suite.arms(plan.suite) if arm.name == name)
+    return next(arm for arm in plan.suite.grid.arms if arm.name == name)
 
 
 def weights(shadow: shadows.Shadow) -> dict[str, Any]:

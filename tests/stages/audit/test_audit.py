@@ -21,8 +21,9 @@ from dpaudit.stages.prepare import prepare
 from dpaudit.stats.epsilon import epsilon_lower_one_run
 from dpaudit.storage import rundir
 from dpaudit.storage.rundir import RunDir
-from dpaudit.suite import suite
-from dpaudit.suite.suite import Candidates, Data, Grid, Plan, Schedule, Suite, Training
+from dpaudit.suite.grid import Arm, Grid
+from dpaudit.suite.plan import Plan
+from dpaudit.suite.suite import Candidates, Data, Schedule, Suite, Training
 from dpaudit.system.progress import Progress
 
 QUIET = Progress(quiet=True)
@@ -55,13 +56,13 @@ def scored_run(place: Path, plan: Plan, leak: dict[str, float]) -> RunDir:
     """
     run_dir = rundir.open_or_create(plan.to_json(), plan.suite.name, place)
     prepare.run(run_dir, plan, QUIET)
-    for arm in suite.arms(plan.suite):
+    for arm in plan.suite.grid.arms:
         train(run_dir, plan, arm)
         score(run_dir, arm.name, leak[arm.name])
     return run_dir
 
 
-def train(run_dir: RunDir, plan: Plan, arm: suite.Arm) -> None:
+def train(run_dir: RunDir, plan: Plan, arm: Arm) -> None:
     folder, inputs = f"train/{arm.name}", ["plan.json", "corpus/manifest.json"]
     claimed: float | str = arm.epsilon if arm.private else "inf"
     sigma = {8.0: 1.0, 1.0: 4.0, math.inf: 0.0}[arm.epsilon]
@@ -377,7 +378,7 @@ def test_released_together_counts_what_the_start_had_spent(
         run_dir.write_json(
             f"train/{arm}/privacy.json", told | {"stages": [start]}, ["plan.json", "corpus/manifest.json"]
         )
-    audit._summarise(run_dir, audited[1], suite.arms(audited[1].suite))
+    audit._summarise(run_dir, audited[1], audited[1].suite.grid.arms)
     own = [mechanism.Mechanism(sigma, 0.1, 4, 1.0) for sigma in (2.0, 1.0, 4.0)]
     assert run_dir.read_json(audit.SUMMARY)["composed_epsilon"] == pytest.approx(mechanism.compose(own, 1e-5))
 
@@ -395,7 +396,7 @@ def test_coins_that_the_texts_tell_prove_nothing(tmp_path: Path, capsys: pytest.
     manifest = run_dir.read_json("corpus/manifest.json")
     manifest["files"]["secret/coins.json"] = run_dir.keyed_digest("secret/coins.json")
     run_dir.write_json("corpus/manifest.json", manifest, ["plan.json"])
-    for arm in suite.arms(plan.suite):
+    for arm in plan.suite.grid.arms:
         train(run_dir, plan, arm)
         score(run_dir, arm.name, LEAK[arm.name])
     audit.run(run_dir, plan, Progress(), "mia")

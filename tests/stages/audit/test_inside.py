@@ -21,18 +21,9 @@ from dpaudit.stages.train import jobs, train
 from dpaudit.storage import rundir
 from dpaudit.storage.rundir import RunDir
 from dpaudit.suite import declarations
-from dpaudit.suite.suite import (
-    Candidates,
-    Data,
-    DeclaredClaim,
-    Grid,
-    Lora,
-    Model,
-    Plan,
-    Schedule,
-    Suite,
-    Training,
-)
+from dpaudit.suite.grid import Grid
+from dpaudit.suite.plan import Plan
+from dpaudit.suite.suite import Candidates, Data, DeclaredClaim, Lora, Model, Schedule, Suite, Training
 from dpaudit.system.progress import Progress
 from dpaudit.training import catalogue, dry
 
@@ -131,9 +122,8 @@ def test_canaries_count_as_units_of_the_private_arm_alone(sound: RunDir) -> None
 
 
 def arms_of(made: Suite) -> list:  # type: ignore[type-arg]
-    from dpaudit.suite import suite
 
-    return suite.arms(made)
+    return made.grid.arms
 
 
 def test_what_does_not_fit_is_refused_in_one_line(sound: RunDir, tmp_path: Path) -> None:

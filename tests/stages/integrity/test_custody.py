@@ -26,18 +26,9 @@ from dpaudit.stages.train import merge, train
 from dpaudit.storage import custody, rundir
 from dpaudit.storage.rundir import SEAL_KEY, RunDir
 from dpaudit.suite import suite
-from dpaudit.suite.suite import (
-    Candidates,
-    Data,
-    Grid,
-    Judging,
-    Lora,
-    Model,
-    Plan,
-    Schedule,
-    Suite,
-    Training,
-)
+from dpaudit.suite.grid import Grid
+from dpaudit.suite.plan import Plan
+from dpaudit.suite.suite import Candidates, Data, Judging, Lora, Model, Schedule, Suite, Training
 from dpaudit.system.progress import Progress
 
 QUIET = Progress(quiet=True)
@@ -297,7 +288,7 @@ def stages_of(run_dir: RunDir, plan: Plan, out: Path) -> dict[str, Callable[[], 
 
 
 def arm_of(plan: Plan, name: str) -> Any:
-    return next(arm for arm in suite.arms(plan.suite) if arm.name == name)
+    return next(arm for arm in plan.suite.grid.arms if arm.name == name)
 
 
 def test_an_adapter_in_anothers_place_is_refused_by_every_stage(

@@ -21,8 +21,8 @@ from dpaudit.stages.prepare import dialogues, prepare
 from dpaudit.stages.train import forecast, train
 from dpaudit.storage import rundir
 from dpaudit.storage.rundir import RunDir
-from dpaudit.suite import suite
-from dpaudit.suite.suite import Plan
+from dpaudit.suite import loading
+from dpaudit.suite.plan import Plan
 from dpaudit.system.progress import Progress
 
 QUIET = Progress(quiet=True)
@@ -65,7 +65,7 @@ def told(number: int) -> Messages:
 
 def plan_of(model: Path, data: Path, **changes: Any) -> Plan:
     return Plan(
-        suite.load(
+        loading.load(
             "small",
             {
                 "model.base": str(model),

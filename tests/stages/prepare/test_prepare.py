@@ -19,8 +19,8 @@ from dpaudit.errors import UsageError
 from dpaudit.stages.prepare import prepare
 from dpaudit.storage import rundir
 from dpaudit.storage.rundir import RunDir
-from dpaudit.suite import suite
-from dpaudit.suite.suite import Plan
+from dpaudit.suite import loading
+from dpaudit.suite.plan import Plan
 from dpaudit.system.progress import Progress
 
 QUIET = Progress(quiet=True)
@@ -34,7 +34,7 @@ def make_plan(insecure_seed: int | None = 0, seed: int = 0, **changes: Any) -> P
         "candidates.records": 20,
         "candidates.extraction": 10,
     }
-    return Plan(suite.load("demo", {**small, **changes}), seed, insecure_seed)
+    return Plan(loading.load("demo", {**small, **changes}), seed, insecure_seed)
 
 
 @pytest.fixture

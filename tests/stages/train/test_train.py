@@ -23,8 +23,10 @@ from dpaudit.stages.prepare import prepare
 from dpaudit.stages.train import merge, train
 from dpaudit.storage import rundir
 from dpaudit.storage.rundir import RunDir
-from dpaudit.suite import declarations, suite
-from dpaudit.suite.suite import Candidates, Data, Grid, Lora, Model, Plan, Schedule, Suite, Training
+from dpaudit.suite import declarations
+from dpaudit.suite.grid import Grid, Method
+from dpaudit.suite.plan import Plan
+from dpaudit.suite.suite import Candidates, Data, Lora, Model, Schedule, Suite, Training, Unit
 from dpaudit.system.progress import Progress
 
 QUIET = Progress(quiet=True)
@@ -73,7 +75,7 @@ ARMS = ["sft-inf", "sft-eps4", "dpo-sigmoid-eps4"]
 
 def test_every_arm_is_there_and_nothing_else(finished: tuple[RunDir, Plan]) -> None:
     run_dir, plan = finished
-    assert [arm.name for arm in suite.arms(plan.suite)] == ARMS
+    assert [arm.name for arm in plan.suite.grid.arms] == ARMS
     assert sorted(p.name for p in run_dir.file("train").iterdir()) == sorted(ARMS)
     for arm in ARMS:
         folder = run_dir.file(f"train/{arm}")
@@ -285,7 +287,7 @@ def test_an_arm_of_another_base_than_the_present_one_is_refused(toy_model_dir: P
         lambda: train.run(run_dir, plan, QUIET, only=["sft-eps4"]),
         lambda: evaluate.run(run_dir, plan, QUIET),
         lambda: judge.run(run_dir, plan, QUIET),
-        lambda: shadows.ensure(run_dir, plan, QUIET, suite.arms(plan.suite)[0], 2, workers=1),
+        lambda: shadows.ensure(run_dir, plan, QUIET, plan.suite.grid.arms[0], 2, workers=1),
         lambda: merge.run(
             merge.of_run(run_dir, plan, "sft-inf", str(base)), tmp_path / "merged", "1GB", QUIET
         ),
@@ -323,7 +325,7 @@ def test_an_arm_of_another_base_than_the_present_one_is_refused(toy_model_dir: P
     file.write_bytes(other)
     shutil.rmtree(run_dir.file("train"))
     train.run(run_dir, plan, QUIET, only=["sft-inf"])
-    assert not shadows.present(run_dir, suite.arms(plan.suite)[0])
+    assert not shadows.present(run_dir, plan.suite.grid.arms[0])
     evaluate.run(run_dir, plan, QUIET)
     assert run_dir.read_json("evaluate/base.json")["bits_per_byte"] != figures
 
@@ -362,9 +364,7 @@ def test_a_declared_population_sets_the_rate(toy_model_dir: Path, tmp_path: Path
 
 @pytest.mark.parametrize("unit", ["patient", "record"])
 @pytest.mark.parametrize("method", ["sft", "dpo", "cpt"])
-def test_units_are_those_of_a_list(
-    method: suite.Method, unit: suite.Unit, toy_model_dir: Path, tmp_path: Path
-) -> None:
+def test_units_are_those_of_a_list(method: Method, unit: Unit, toy_model_dir: Path, tmp_path: Path) -> None:
     """The slow double: every record of every unit that is in, grouped in one mapping."""
     from dpaudit.data.corpus import unit_of
     from dpaudit.models import hf
