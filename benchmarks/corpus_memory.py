@@ -80,12 +80,13 @@ def measured(file: str, unit: str, runs: str) -> dict[str, float]:
     them.
     """
     from dpaudit import pipeline
+    from dpaudit.commands.asked import Asked
     from dpaudit.stages.prepare import prepare
     from dpaudit.stages.train import train
     from dpaudit.storage import rundir
     from dpaudit.system.progress import Progress
 
-    changed = pipeline.overrides(data=file, unit=unit, settings=["data.preference=null", "grid.dpo=[]"])
+    changed = Asked(data=file, unit=unit, settings=["data.preference=null", "grid.dpo=[]"]).overrides()
     plan = pipeline.resolve("demo", changed)
     run_dir = rundir.open_or_create(plan.to_json(), "memory", Path(runs))
     found, began = {}, time.monotonic()

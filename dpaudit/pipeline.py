@@ -2,17 +2,14 @@
 in order.
 """
 
-import json
 import re
-import shlex
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from dpaudit import content
 from dpaudit.errors import Gathering, PartialError, UsageError
 from dpaudit.storage import disk, rundir
 from dpaudit.storage.rundir import RunDir
@@ -22,91 +19,7 @@ from dpaudit.suite.suite import AttackKind, Suite
 from dpaudit.system.progress import Progress
 
 RESERVED_SEEDS = 900  # worlds from here on belong to `make builtin-model`
-OPTIONS = {
-    "data.source": "--data",
-    "model.base": "--model",
-}  # the options that change that key and nothing else
 VERSIONED = ("dpaudit", "torch", "transformers", "tokenizers", "peft", "dp-accounting", "numpy")
-
-
-@dataclass(frozen=True)
-class Grid:
-    """What the options of `train` and `run` say of stages and starts; None leaves the suite's."""
-
-    stage: str | None = None  # cpt,sft; none
-    chain: bool | None = None
-    seeds: int | None = None
-    start: str | None = None
-    assume_public: bool = False
-    allow_delta: bool = False
-    twin: bool = False
-
-    def overrides(self) -> dict[str, Any]:
-        found: dict[str, Any] = {}
-        if self.stage is not None:
-            found["grid.stages"] = [s.strip() for s in self.stage.split(",") if s.strip() not in ("", "none")]
-        for key, value in {
-            "grid.chain": self.chain,
-            "grid.seeds": self.seeds,
-            "model.start": self.start,
-            "model.assume_public": self.assume_public or None,
-            "training.allow_delta": self.allow_delta or None,
-            "grid.twin": self.twin or None,
-        }.items():
-            if value is not None:
-                found[key] = value
-        return found
-
-
-def overrides(
-    epsilons: str | None = None,
-    dpo: str | None = None,
-    model: str | None = None,
-    data: str | None = None,
-    unit: str | None = None,
-    baseline: bool = True,
-    settings: Iterable[str] = (),
-    grid: Grid | None = None,
-    rows: str | None = None,
-    text: str | None = None,
-) -> dict[str, Any]:
-    """The suite's dotted keys that options change; `settings` are KEY=VALUE and come last, so they win."""
-    changed: dict[str, Any] = {}
-    if epsilons is not None:
-        changed["grid.epsilons"] = sorted(_once(loading.parse_epsilons(epsilons), epsilons), reverse=True)
-    if dpo is not None:
-        changed["grid.dpo"] = list(dict.fromkeys(loss_key(loss) for loss in dpo.split(",") if loss.strip()))
-        changed["grid.dpo_epsilons"] = None  # as --eps, whatever the suite has for its own
-    named = {
-        "model.base": model,
-        "data.source": data,
-        "data.rows": rows,
-        "data.text": text,
-        "training.unit": unit,
-    }
-    changed |= {key: value for key, value in named.items() if value is not None}
-    if unit in ("record", "pair", "label"):
-        changed["candidates.canary_repetitions"] = 1  # a canary that occurs twice would be two units
-    if unit == "label":
-        changed |= {
-            "grid.stages": [],
-            "attacks": [],
-        }  # only preferences have a label, and no membership is claimed
-    if not baseline:
-        changed["grid.baseline"] = False
-    changed |= (grid or Grid()).overrides()
-    return changed | dict(loading.parse_override(setting) for setting in settings)
-
-
-def _once(values: Sequence[float], typed: str) -> Sequence[float]:
-    if len(set(values)) < len(values):
-        raise UsageError("--eps", "each epsilon once", typed, "for several runs of one arm: --seeds")
-    return values
-
-
-def loss_key(name: str) -> str:
-    """The key of a loss as people write it: cDPO, SimPO and exo-pair are cdpo, simpo and exo_pair."""
-    return name.strip().casefold().replace("-", "_")
 
 
 def resolve(name: str, changed: dict[str, Any], seed: int = 0, insecure_seed: int | None = None) -> Plan:
@@ -158,58 +71,6 @@ def _named(name: str, changed: dict[str, Any], chosen: Suite) -> Suite:
         return replace(chosen, description=told)
     stem = re.sub(r"[^A-Za-z0-9._-]+", "-", path.stem).strip("._-") or "own-data"
     return replace(chosen, name=stem, description=told)
-
-
-def command_of(plan: Plan, runs: Path = rundir.RUNS) -> str | None:
-    """What begins this very plan, or goes on with it: `dpaudit train` on the suite that it differs least
-    from.
-
-    None where no suite that is at hand gives it, as with another version of a package. What it returns was
-    tried.
-    """
-    for name, words in sorted(_ways(plan).items(), key=lambda way: len(way[1])):
-        for typed in (_nameless(words), words):
-            changed = dict(loading.parse_override(word) for word in typed)
-            try:
-                if resolve(name, changed, plan.seed, plan.insecure_seed) == plan:
-                    return _spelled(name, typed, plan, runs)
-            except UsageError:  # a suite of another kind of training
-                continue
-    return None
-
-
-def _ways(plan: Plan) -> dict[str, list[str]]:
-    """Suite -> the settings, KEY=VALUE, in which the plan's differ from it."""
-    found: dict[str, list[str]] = {}
-    own = f"{plan.suite.name}.yaml"  # of people who keep it where they work
-    for name in (*content.listing("suites"), *([own] if Path(own).is_file() else [])):
-        with suppress(UsageError):  # one that is not whole
-            found[name] = list(_differences(asdict(loading.load(name)), asdict(plan.suite)))
-    return found
-
-
-def _differences(before: dict[str, Any], after: dict[str, Any], stem: str = "") -> Iterator[str]:
-    for key, value in after.items():
-        inner = before.get(key)
-        if isinstance(value, dict) and isinstance(inner, dict):
-            yield from _differences(inner, value, f"{stem}{key}.")
-        elif value != inner:
-            yield f"{stem}{key}={value if isinstance(value, str) else json.dumps(value)}"
-
-
-def _nameless(words: Sequence[str]) -> list[str]:
-    """Without what follows from the data by itself."""
-    return [word for word in words if not word.startswith(("name=", "description="))]
-
-
-def _spelled(name: str, settings: Sequence[str], plan: Plan, runs: Path) -> str:
-    words = ["dpaudit", "train", "--suite", name]
-    for setting in settings:
-        key, _, value = setting.partition("=")
-        words += [OPTIONS[key], value] if key in OPTIONS else ["--set", setting]
-    words += ["--seed", str(plan.seed)] if plan.seed else []
-    words += [] if plan.insecure_seed is None else ["--insecure-seed", str(plan.insecure_seed)]
-    return shlex.join([*words, *([] if runs == rundir.RUNS else ["--runs", str(runs)])])
 
 
 def fetch(typed: dict[str, Any], weights: bool = True) -> None:

@@ -18,7 +18,8 @@ import typer
 import yaml
 
 from dpaudit import cli, content, pipeline
-from dpaudit.commands import overview
+from dpaudit.commands import again, groups, overview
+from dpaudit.commands.asked import Asked
 from dpaudit.errors import UsageError
 from dpaudit.page import tables
 from dpaudit.page.formats import show
@@ -86,7 +87,7 @@ def test_help(call: Call, command: str) -> None:
     assert max(map(len, done.out.splitlines())) <= 80
 
 
-@pytest.mark.parametrize("group", ["", "attack", "report"])
+@pytest.mark.parametrize("group", ["", "attack", "bound"])
 def test_a_group_alone_shows_its_help(call: Call, group: str) -> None:
     assert call(*group.split()) == call(*group.split(), "--help")
 
@@ -94,7 +95,7 @@ def test_a_group_alone_shows_its_help(call: Call, group: str) -> None:
 def test_every_command_is_in_the_list(call: Call) -> None:
     shown = call("--help").out.split("Commands:")[1]
     named = [line.split()[0] for line in shown.splitlines() if line.startswith("  ")]
-    assert named == list(cli.ORDER)
+    assert named == list(cli.COMMANDS)
 
 
 def test_version(call: Call) -> None:
@@ -225,10 +226,10 @@ def test_a_row_behind_the_first_fifty_is_told_by_its_number(call: Call) -> None:
     one_line(Outcome(done.code, done.out, last(done.err)), "d.jsonl:71: ")
 
 
-@pytest.mark.parametrize("typed", sorted(cli.EXAMPLES))
+@pytest.mark.parametrize("typed", sorted(groups.EXAMPLES))
 def test_a_command_that_lacks_an_option_is_told_a_whole_one(call: Call, typed: str) -> None:
     """Nothing is missing from that one."""
-    words, example = typed.split()[1:], cli.EXAMPLES[typed]
+    words, example = typed.split()[1:], groups.EXAMPLES[typed]
     one_line(call(*words), f"for example: {example}")
     command: Any = typer.main.get_command(cli.app)
     for word in words:
@@ -284,27 +285,27 @@ def test_units_that_do_not_fit(call: Call, settings: list[str], wanted: list[str
 def test_the_command_that_goes_on_with_a_run_makes_the_same_plan(
     name: str, words: list[str], seed: int
 ) -> None:
-    plan = pipeline.resolve(name, pipeline.overrides(settings=words), seed)
-    command = pipeline.command_of(plan, Path("elsewhere"))
+    plan = pipeline.resolve(name, Asked(settings=words).overrides(), seed)
+    command = again.command_of(plan, Path("elsewhere"))
     assert command is not None
     typed = shlex.split(command)
     assert typed[:4] == ["dpaudit", "train", "--suite", name] and typed[-2:] == ["--runs", "elsewhere"]
     said = dict(zip(typed[4::2], typed[5::2], strict=True))
     settings = [value for option, value in zip(typed[4::2], typed[5::2], strict=True) if option == "--set"]
-    changed = pipeline.overrides(data=said.get("--data"), settings=settings)
+    changed = Asked(data=said.get("--data"), settings=settings).overrides()
     assert pipeline.resolve(name, changed, int(said.get("--seed", "0"))) == plan
-    assert pipeline.command_of(replace(plan, versions={"torch": "0"})) is None
+    assert again.command_of(replace(plan, versions={"torch": "0"})) is None
 
 
 def test_unit_pair_is_for_preference_pairs_alone() -> None:
-    only_dpo = pipeline.overrides(unit="pair", dpo="sigmoid", settings=["grid.stages=[]"])
+    only_dpo = Asked(unit="pair", dpo="sigmoid", settings=["grid.stages=[]"]).overrides()
     pipeline._check_unit(loading.load("demo", only_dpo))
     with pytest.raises(UsageError, match="no dialogue belongs to a pair"):
-        pipeline._check_unit(loading.load("demo", pipeline.overrides(unit="pair")))
+        pipeline._check_unit(loading.load("demo", Asked(unit="pair").overrides()))
 
 
 def test_options_for_data_are_keys_of_the_suite() -> None:
-    changed = pipeline.overrides(data="d.csv", rows="0:9", text="t.parquet")
+    changed = Asked(data="d.csv", rows="0:9", text="t.parquet").overrides()
     assert changed == {"data.source": "d.csv", "data.rows": "0:9", "data.text": "t.parquet"}
 
 
@@ -776,6 +777,19 @@ def test_an_insecure_seed_withdraws_the_claim_wherever_it_is_shown(call: Call, s
     assert ("target ε = 8, not claimed" in page) == insecure
     assert ("claims ε ≤" in page) != insecure
     assert ("Whoever receives all private adapters" in page) != insecure
+
+
+def test_report_alone_writes_the_page(call: Call) -> None:
+    """As `report html` does; what stands before the word `html` belongs behind it."""
+    run_dir, _ = fabricate.run(Path("runs"))
+    alone = call("report", "--json")
+    assert alone.code == 0 and json.loads(alone.out)["page"] == str(run_dir.file("report/index.html"))
+    page = run_dir.file("report/index.html").read_bytes()
+    assert page.startswith(b"<!DOCTYPE html>")
+    named = call("report", "html", "--json")
+    assert named.out == alone.out and run_dir.file("report/index.html").read_bytes() == page
+    refused = call("report", "--run", run_dir.name, "html")
+    assert refused.code == 2 and "expected options behind the word html" in refused.err
 
 
 OUR_LINES = re.compile(

@@ -43,6 +43,7 @@ from test_ledger import written
 from test_planting import planted
 
 from dpaudit import cli, content, pipeline
+from dpaudit.commands.asked import Asked
 from dpaudit.data import reading
 from dpaudit.data.corpus import Record, Turn
 from dpaudit.errors import PartialError, UsageError
@@ -477,10 +478,10 @@ def setting(draw: random.Random, place: Path, bench: Bench) -> Trial:
                 "y" * 3000,
             ]
         )
-        for name in ("epsilons", "dpo", "unit", "rows", "data", "text")
+        for name in ("eps", "dpo", "unit", "rows", "data", "text")
         if draw.random() < 0.1
     }
-    return Trial(lambda: planned("small", pipeline.overrides(settings=said, **options)))
+    return Trial(lambda: planned("small", Asked(settings=said, **options).overrides()))
 
 
 def _dotted(value: dict[str, Any], before: str = "") -> dict[str, Any]:

@@ -49,12 +49,11 @@ ROOMS = {
     "evidence models "
     "stages.integrity stages.prepare stages.attack stages.audit",
     "later": "errors content system storage data suite judging evidence stages",
-    "pipeline": "errors content system storage data suite signals judging models training "
+    "pipeline": "errors system storage data suite signals judging models training "
     "stages.integrity stages.prepare stages.train stages.attack stages.audit stages",
-    "commands": "errors content system storage stats privacy suite signals evidence training "
-    "stages.integrity stages.train stages.audit stages pipeline",
-    "cli": "errors terminal system storage privacy suite page planting evidence training "
-    "stages.integrity stages.train stages later pipeline commands",
+    "commands": "terminal errors content system storage stats privacy suite signals planting page evidence "
+    "training stages.integrity stages.train stages.audit stages later pipeline",
+    "cli": "terminal errors system storage training commands",
     "__main__": "cli",
 }
 HEAVY = {"torch", "transformers", "peft", "lm_eval", "sklearn", "datasets", "trl", "accelerate", "opacus"}

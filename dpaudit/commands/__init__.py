@@ -1,4 +1,4 @@
-"""What the command line shows beside the stages: options, overviews, the check of the machine, the self-test.
+"""The commands: each reads its options, calls a stage and prints; overviews of a run; the self-test.
 
 May import: everything but `cli`.
 """

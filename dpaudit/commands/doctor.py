@@ -1,18 +1,44 @@
-"""What this machine has: processor, memory, accelerator, and packages against those that the project was
-tested with.
-"""
+"""`dpaudit doctor`: what this machine has, and packages against those that the project was tested with."""
 
 import os
 import platform
 import re
 from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+import typer
 
 from dpaudit import __version__
+from dpaudit.commands import options, output
+from dpaudit.system.progress import Progress
 
 CONSTRAINTS = Path(__file__).parents[2] / "constraints.txt"  # in a checkout; a wheel has none
 _NAME = re.compile(r"[A-Za-z0-9._-]+")
+
+
+def doctor(
+    self_test: Annotated[
+        bool,
+        typer.Option(
+            "--self-test", help="Audit the auditor: the engine and every broken trainer, without a model."
+        ),
+    ] = False,
+    seed: Annotated[int, typer.Option("--seed", help="Another one draws other runs of the self-test.")] = 0,
+    workers: Annotated[
+        int | None, typer.Option("--workers", metavar="N", min=1, help="Processes; without it one a core.")
+    ] = None,
+    as_json: options.Json = False,
+) -> None:
+    """Check the machine, or with --self-test the auditor itself."""
+    if not self_test:
+        output.show(machine(), as_json)
+        return
+    from dpaudit.commands import selftest
+
+    result = selftest.run(Progress(), seed, workers or cores())
+    output.show(result, as_json)
+    raise typer.Exit(0 if result["passed"] else 1)
 
 
 def machine() -> dict[str, Any]:

@@ -1,48 +1,23 @@
-"""The options that several commands share, each with its help."""
+"""The options that several commands share, each with its help, and how a dataclass becomes options."""
 
+import inspect
+from collections.abc import Callable
+from dataclasses import fields, is_dataclass
+from functools import wraps
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, get_type_hints
 
 import typer
 
-SuiteArgument = Annotated[str, typer.Argument(metavar="SUITE", help="A name of suites/, or a YAML file.")]
-SuiteOption = Annotated[str, typer.Option("--suite", help="A name of suites/, or a YAML file.")]
-EpsOption = Annotated[
-    str | None,
-    typer.Option("--eps", metavar="1,4,8", help="One private arm for each epsilon; inf is there anyway."),
-]
-DpoOption = Annotated[
-    str | None, typer.Option("--dpo", metavar="LOSSES", help="DPO arms, such as sigmoid,simpo.")
-]
-ModelOption = Annotated[
-    str | None, typer.Option("--model", metavar="DIR", help="The base: a folder or a hub id.")
-]
-DataOption = Annotated[
-    str | None,
-    typer.Option(
-        "--data", metavar="DATA", help="Dialogues: JSONL, JSON, CSV, Parquet, a folder or a hub id."
-    ),
-]
-RowsOption = Annotated[
-    str | None, typer.Option("--rows", metavar="A:B", help="Rows A to B of the data, from 0, B left out.")
-]
-TextOption = Annotated[
-    str | None, typer.Option("--text", metavar="DATA", help="Plain text for continued pretraining.")
-]
-UnitOption = Annotated[
-    str | None,
-    typer.Option("--unit", help="Whose presence is hidden: record, patient, pair; label hides preferences."),
-]
-SeedOption = Annotated[int, typer.Option("--seed", help="Fixes corpus, split, initialisation and decoding.")]
-InsecureOption = Annotated[
+SuiteName = Annotated[str, typer.Argument(metavar="SUITE", help="A name of suites/, or a YAML file.")]
+Suite = Annotated[str, typer.Option("--suite", help="A name of suites/, or a YAML file.")]
+Model = Annotated[str | None, typer.Option("--model", metavar="DIR", help="The base: a folder or a hub id.")]
+Seed = Annotated[int, typer.Option("--seed", help="Fixes corpus, split, initialisation and decoding.")]
+InsecureSeed = Annotated[
     int | None,
     typer.Option("--insecure-seed", help="Fixes coins, sampling and noise too: then no epsilon is claimed."),
 ]
-SetOption = Annotated[
-    list[str] | None,
-    typer.Option("--set", metavar="KEY=VALUE", help="Changes a key of the suite; may be given again."),
-]
-LaterOption = Annotated[
+Later = Annotated[
     list[str] | None,
     typer.Option(
         "--set",
@@ -50,70 +25,41 @@ LaterOption = Annotated[
         help="Asks the finished run by another key of this part of its suite, marked as added later.",
     ),
 ]
-TaskOption = Annotated[
+Tasks = Annotated[
     list[str] | None,
     typer.Option(
         "--task", metavar="NAME[=FILE]", help="One more benchmark, with its items; may be given again."
     ),
 ]
-RubricOption = Annotated[
+Rubric = Annotated[
     str | None, typer.Option("--rubric", metavar="NAME", help="Another rubric of judges/, or a YAML file.")
 ]
-BaselineOption = Annotated[bool, typer.Option("--no-baseline", help="Leave out the non-private arm.")]
-ArmOption = Annotated[
+Arms = Annotated[
     list[str] | None, typer.Option("--arm", metavar="ARM", help="Only this arm; may be given again.")
 ]
-EgressOption = Annotated[
+Egress = Annotated[
     list[str] | None,
     typer.Option("--allow-egress", metavar="HOST", help="An endpoint that answers may be sent to."),
 ]
-RecipeOption = Annotated[
+Recipes = Annotated[
     list[str] | None, typer.Option("--recipe", metavar="NAME", help="Only this recipe; may be given again.")
 ]
-StageOption = Annotated[
-    str | None,
-    typer.Option(
-        "--stage", metavar="STAGES", help="Stages beside DPO: cpt, sft or cpt,sft; none for DPO alone."
-    ),
-]
-ChainOption = Annotated[
-    bool | None,
-    typer.Option(
-        "--chain/--no-chain", help="Each stage goes on from the one before, or all start at the base."
-    ),
-]
-StartOption = Annotated[
-    str | None,
-    typer.Option("--start", metavar="DIR", help="An adapter to go on from; its ledger is composed."),
-]
-PublicOption = Annotated[
-    bool, typer.Option("--assume-public", help="Take a start without a ledger for public; the page says so.")
-]
-DeltaOption = Annotated[
-    bool, typer.Option("--allow-delta", help="Let delta be 1 / number of units or above.")
-]
-TwinOption = Annotated[
-    bool, typer.Option("--twin", help="Train the non-private SFT arm without canaries too: what they cost.")
-]
-SeedsOption = Annotated[
-    int | None, typer.Option("--seeds", metavar="K", min=1, help="Train every arm K times.")
-]
-MicroBatchOption = Annotated[
+MicroBatch = Annotated[
     int | None,
     typer.Option(
         "--micro-batch", metavar="N", min=1, help="Sequences in one forward pass; the step stays the same."
     ),
 ]
-DryOption = Annotated[
+DryRun = Annotated[
     bool, typer.Option("--dry-run", help="Show noise, steps and memory of every arm, and train nothing.")
 ]
-WorkersOption = Annotated[
+Workers = Annotated[
     int | None,
     typer.Option(
         "--workers", metavar="N", min=1, help="Arms trained at once; without it chosen by model and machine."
     ),
 ]
-ShadowsOption = Annotated[
+Shadows = Annotated[
     int | None,
     typer.Option(
         "--shadows",
@@ -121,19 +67,12 @@ ShadowsOption = Annotated[
         help="Train K shadow models of each arm first, for the recipes that need them; even.",
     ),
 ]
-RunOption = Annotated[
+Run = Annotated[
     str | None, typer.Option("--run", metavar="NAME", help="A run; without it the one used last.")
 ]
-RunsOption = Annotated[Path, typer.Option("--runs", metavar="DIR", help="The folder that holds runs.")]
-JsonOption = Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")]
-ConfidenceOption = Annotated[
-    float, typer.Option("--confidence", metavar="C", help="Probability that the bound holds.")
-]
-RateOption = Annotated[
-    float | None, typer.Option("--rate", metavar="Q", help="Probability of a unit to be in a step.")
-]
-StepsOption = Annotated[int | None, typer.Option("--steps", metavar="T", help="Number of steps.")]
-ClaimOption = Annotated[
+Runs = Annotated[Path, typer.Option("--runs", metavar="DIR", help="The folder that holds runs.")]
+Json = Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")]
+Claim = Annotated[
     str | None,
     typer.Option(
         "--claim",
@@ -141,7 +80,7 @@ ClaimOption = Annotated[
         help="The claim, whole: eps=3,delta=1e-5,unit=record,relation=add_or_remove.",
     ),
 ]
-CommitmentOption = Annotated[
+Commitment = Annotated[
     str | None,
     typer.Option(
         "--commitment",
@@ -149,6 +88,36 @@ CommitmentOption = Annotated[
         help="What plant or train said to note down: exit code 1 if it differs.",
     ),
 ]
-KeyOption = Annotated[
-    Path | None, typer.Option("--key", metavar="FILE", help="The key that `dpaudit plant` wrote.")
+ClaimedDelta = Annotated[float, typer.Option("--delta", metavar="D", help="The claim's delta.")]
+Confidence = Annotated[
+    float, typer.Option("--confidence", metavar="C", help="Probability that the bound holds.")
 ]
+_RATE = typer.Option("--rate", metavar="Q", help="Probability of a unit to be in a step.")
+_STEPS = typer.Option("--steps", metavar="T", help="Number of steps.")
+Rate = Annotated[float, _RATE]
+RateOrNone = Annotated[float | None, _RATE]
+Steps = Annotated[int, _STEPS]
+StepsOrNone = Annotated[int | None, _STEPS]
+
+
+def spread(command: Callable[..., None]) -> Callable[..., None]:
+    """The command with an option for each field of those of its parameters that are dataclasses.
+
+    Typer reads options from a signature alone: so several commands share what stands in a dataclass once.
+    """
+    hints = get_type_hints(command, include_extras=True)
+    kinds: dict[str, Any] = {name: hint for name, hint in hints.items() if is_dataclass(hint)}
+
+    @wraps(command)
+    def called(**typed: Any) -> None:
+        for name, kind in kinds.items():
+            typed[name] = kind(**{field.name: typed.pop(field.name) for field in fields(kind)})
+        command(**typed)
+
+    options: list[inspect.Parameter] = []
+    for name, parameter in inspect.signature(command).parameters.items():
+        source = kinds.get(name)
+        wanted = inspect.signature(source).parameters.values() if source else [parameter]
+        options += [option.replace(kind=inspect.Parameter.KEYWORD_ONLY) for option in wanted]
+    vars(called)["__signature__"] = inspect.Signature(options)
+    return called

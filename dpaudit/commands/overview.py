@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from dpaudit.errors import UsageError
-from dpaudit.storage import record_chain
+from dpaudit.storage import record_chain, rundir
 from dpaudit.storage.rundir import RunDir, sidecar
 from dpaudit.suite import declarations
 from dpaudit.suite.plan import RECORDS, Plan
@@ -17,11 +17,15 @@ Row = dict[str, Any]
 Rows = list[Row]
 
 
-def plan_of(run_dir: RunDir) -> Plan:
-    """The plan of the run with what its records have in force. Raises UsageError where another version of
-    dpaudit wrote it.
-    """
-    return declarations.plan_of(run_dir)
+def opened(name: str | None, runs: Path) -> tuple[RunDir, Plan]:
+    """The run and its plan, once every file that they rest on is as it was written."""
+    from dpaudit.stages.integrity import custody
+
+    run_dir = rundir.find(name, runs)
+    custody.require_run(run_dir)
+    plan = declarations.plan_of(run_dir)
+    custody.require(run_dir, plan)
+    return run_dir, plan
 
 
 def run_row(run_dir: RunDir) -> Row:
@@ -34,7 +38,7 @@ def run_row(run_dir: RunDir) -> Row:
 
     try:
         custody.require_run(run_dir)
-        plan = plan_of(run_dir)
+        plan = declarations.plan_of(run_dir)
         outputs.require(run_dir, plan)
         return _run_row(run_dir, plan)
     except (UsageError, OSError) as error:
@@ -167,7 +171,7 @@ def _steps_kept(run_dir: RunDir, arm: str) -> int:
 
 def _unfinished(run_dir: RunDir, plan: Plan) -> Row:
     """What `show` says of a training that has not come to its end, and what to type."""
-    from dpaudit import pipeline
+    from dpaudit.commands import again
     from dpaudit.storage import lock
 
     rows = unfinished_rows(run_dir, plan)
@@ -175,9 +179,9 @@ def _unfinished(run_dir: RunDir, plan: Plan) -> Row:
         return {}
     if lock.is_held(run_dir.path, "train"):
         return {"training": "at work now", "unfinished": rows}
-    words = pipeline.command_of(plan, run_dir.path.parent)
-    again = words or "the command that began this run, with the same options"
-    return {"training": "stopped before its end", "unfinished": rows, "to_go_on_type": again}
+    words = again.command_of(plan, run_dir.path.parent)
+    command = words or "the command that began this run, with the same options"
+    return {"training": "stopped before its end", "unfinished": rows, "to_go_on_type": command}
 
 
 def inside_rows(run_dir: RunDir, plan: Plan) -> Rows:

@@ -8,6 +8,7 @@ import pytest
 
 from dpaudit import pipeline
 from dpaudit.commands import overview
+from dpaudit.commands.asked import Asked
 from dpaudit.errors import UsageError
 from dpaudit.judging import quality
 from dpaudit.stages import evaluate, judge, report
@@ -52,7 +53,7 @@ def test_it_stands_behind_its_arm_and_plans_keep_it() -> None:
     names = [arm.name for arm in plan.suite.grid.arms if not arm.private and arm.method == "sft"]
     assert names == ["sft-inf", "sft-inf-twin", "sft-inf-s1", "sft-inf-s1-twin"]
     assert Plan.from_json(plan.to_json()).suite.grid == plan.suite.grid
-    assert loading.load("demo", pipeline.overrides(grid=pipeline.Grid(twin=True))).grid.twin
+    assert loading.load("demo", Asked(twin=True).overrides()).grid.twin
 
 
 def test_plans_of_before_have_none() -> None:

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from dpaudit import content, pipeline
+from dpaudit.commands.asked import Asked
 from dpaudit.errors import UsageError
 from dpaudit.suite import grid, loading
 from dpaudit.suite.grid import Arm
@@ -207,12 +208,11 @@ def test_repeated_canaries_are_refused_where_the_unit_is_a_record() -> None:
 
 
 def test_the_option_for_unit_record_takes_the_repetition_away() -> None:
-    assert loading.load("demo", pipeline.overrides(unit="record")).candidates.canary_repetitions == 1
+    assert loading.load("demo", Asked(unit="record").overrides()).candidates.canary_repetitions == 1
 
 
 def test_preferences_without_pairs_are_taken_from_the_dialogues() -> None:
     """Where nobody names pairs; what was named, and a suite without preference arms, stay as they are."""
-    from dpaudit import pipeline
 
     small = pipeline.resolve("small", {"data.source": "own.jsonl", "grid.dpo": ["sigmoid"]})
     assert small.suite.data.preference == "faults"

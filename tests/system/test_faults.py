@@ -102,7 +102,7 @@ def test_any_other_error_leaves_a_log_a_line_and_exit_code_70(
     assert out == "" and err.strip().count("\n") == 0 and log.name in err and kind in err, err
     kept = log.read_text()
     assert stat.S_IMODE(log.stat().st_mode) == 0o600 and kind in kept.splitlines()[0]
-    assert "dpaudit/cli.py:" in kept and "list_runs" in kept and "Python 3" in kept
+    assert "dpaudit/commands/runs.py:" in kept and "list_runs" in kept and "Python 3" in kept
     assert len(kept) < 20_000
     for word in ("Mopana", "amber", "Traceback", str(tmp_path)):
         assert word not in kept + err

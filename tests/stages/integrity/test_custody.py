@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from dpaudit import pipeline
-from dpaudit.cli import _forecast
 from dpaudit.commands import overview
+from dpaudit.commands.lab import _forecast
 from dpaudit.errors import UsageError
 from dpaudit.planting import audit_key, plant
 from dpaudit.signals.recipe import load as load_recipe
@@ -25,7 +25,7 @@ from dpaudit.stages.integrity import weights
 from dpaudit.stages.train import merge, train
 from dpaudit.storage import custody, rundir
 from dpaudit.storage.rundir import SEAL_KEY, RunDir
-from dpaudit.suite import suite
+from dpaudit.suite import declarations, suite
 from dpaudit.suite.grid import Grid
 from dpaudit.suite.plan import Plan
 from dpaudit.suite.suite import Candidates, Data, Judging, Lora, Model, Schedule, Suite, Training
@@ -222,7 +222,7 @@ def tried(
         plan,
         file,
         known,
-        lambda run, plan: (chain.require_run(run), report.run(run, overview.plan_of(run), QUIET)),
+        lambda run, plan: (chain.require_run(run), report.run(run, declarations.plan_of(run), QUIET)),
     )
     return page, outcome(opened, plan, file, known, finish)
 
@@ -528,7 +528,7 @@ def test_a_lost_plan_deletes_nothing(run_dir: RunDir, plan: Plan) -> None:
         pipeline.train(plan, run_dir.path.parent, QUIET, workers=1)
     assert run_dir.file("secret/coins.json").is_file() and run_dir.file(f"train/{ARM}/adapter").is_dir()
     with pytest.raises(UsageError, match=r"plan\.json: .* got no such file"):
-        overview.plan_of(rundir.find(None, run_dir.path.parent))
+        declarations.plan_of(rundir.find(None, run_dir.path.parent))
 
 
 def test_a_lost_manifest_throws_no_other_coins(run_dir: RunDir, plan: Plan) -> None:

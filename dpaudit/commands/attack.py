@@ -1,0 +1,63 @@
+"""`dpaudit attack`: scores, then bounds and verdicts, on a trained run; and the list of recipes."""
+
+from dataclasses import dataclass
+
+import typer
+
+from dpaudit import pipeline
+from dpaudit.commands import options, overview
+from dpaudit.commands.groups import SETTINGS, show_help
+from dpaudit.commands.output import show, show_of_run
+from dpaudit.storage import rundir
+from dpaudit.system.progress import Progress
+
+app = typer.Typer(help="What an attacker can do: scores, then bounds and verdicts.", **SETTINGS)
+app.callback()(show_help)
+
+
+@dataclass(frozen=True)
+class Attacked:
+    """The options that all attacks share."""
+
+    run: options.Run = None
+    arm: options.Arms = None
+    recipe: options.Recipes = None
+    runs: options.Runs = rundir.RUNS
+    as_json: options.Json = False
+
+
+@app.command("mia")
+@options.spread
+def mia(asked: Attacked, shadows: options.Shadows = None, workers: options.Workers = None) -> None:
+    """Membership inference on canaries and records."""
+    run_dir, plan = overview.opened(asked.run, asked.runs)
+    pipeline.attack(run_dir, plan, Progress(), "mia", asked.arm, asked.recipe, shadows, workers)
+    verdicts = overview.narrowed(overview.verdict_rows(run_dir, plan), asked.arm, asked.recipe)
+    inside = overview.narrowed(overview.inside_rows(run_dir, plan), asked.arm, None)
+    values = {"verdicts": verdicts, **({"inside": inside} if inside else {})}
+    show_of_run(run_dir, plan, values, asked.as_json)
+
+
+@app.command("extract")
+@options.spread
+def extract(asked: Attacked) -> None:
+    """Extraction: planted secrets by rank and by sampling, and personal fields of real records."""
+    run_dir, plan = overview.opened(asked.run, asked.runs)
+    pipeline.attack(run_dir, plan, Progress(), "extract", asked.arm, asked.recipe)
+    show_of_run(run_dir, plan, overview.extract_tables(run_dir, plan, asked.arm, asked.recipe), asked.as_json)
+
+
+@app.command("preference")
+@options.spread
+def preference(asked: Attacked) -> None:
+    """Membership of preference pairs in the training of DPO arms."""
+    run_dir, plan = overview.opened(asked.run, asked.runs)
+    pipeline.attack(run_dir, plan, Progress(), "preference", asked.arm, asked.recipe)
+    verdicts = overview.narrowed(overview.verdict_rows(run_dir, plan, "preference"), asked.arm, asked.recipe)
+    show_of_run(run_dir, plan, {"verdicts": verdicts}, asked.as_json)
+
+
+@app.command("list")
+def recipes(as_json: options.Json = False) -> None:
+    """List the attack recipes."""
+    show({"recipes": overview.recipe_rows()}, as_json)
