@@ -68,5 +68,5 @@ def _text(path: Path) -> str:
         return read.decode("utf-8-sig", errors="strict" if len(read) <= strict_yaml.MOST_BYTES else "replace")
     except UnicodeDecodeError:
         raise UsageError(
-            str(path), "text in UTF-8", "another encoding, or no text", "save it as UTF-8"
+            str(path), "text in UTF-8", "another encoding, or a file that is not text", "save it as UTF-8"
         ) from None

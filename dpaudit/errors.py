@@ -38,7 +38,7 @@ KINDS: dict[type, str] = {  # what a value is, for who does not write Python
 
 def kind_of(value: object) -> str:
     """What a value is, in plain words; never the value."""
-    return "nothing" if value is None else KINDS.get(type(value), "a value of another kind")
+    return "no value" if value is None else KINDS.get(type(value), "a value of another kind")
 
 
 class UsageError(Exception):

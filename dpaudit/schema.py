@@ -38,7 +38,7 @@ def build(cls: type[T], data: object, *, file: str, key: str = "") -> T:
         if name in data:
             values[name] = convert(hints[name], data[name], file=file, key=_join(key, name))
         elif field.default is MISSING and field.default_factory is MISSING:
-            raise UsageError(f"{file}: {_join(key, name)}", "a value", "nothing", "add the key")
+            raise UsageError(f"{file}: {_join(key, name)}", "a value", "no value", "add the key")
     try:
         return cls(**values)
     except BadValue as error:
@@ -118,7 +118,7 @@ def _convert_plain(hint: Any, value: object, *, file: str, key: str) -> Any:
 
 def _kind(value: object) -> str:
     if value is None or isinstance(value, bool):
-        return "nothing" if value is None else str(value).lower()
+        return "no value" if value is None else str(value).lower()
     return f"{kind_of(value)}, {_short(value)}"
 
 

@@ -73,7 +73,7 @@ def parse(text: str, where: str) -> Any:
         raise UsageError(
             where,
             f"at most {MOST_BYTES // 1024} KiB of YAML",
-            "more",
+            "a larger file",
             "a suite, recipe or rubric is a page of text; data go into a file of their own",
         )
     try:
@@ -91,7 +91,7 @@ def parse(text: str, where: str) -> Any:
         KeyError,
         TypeError,
     ) as error:  # by PyYAML's constructors
-        raise UsageError(where, "valid YAML", f"a value that is none ({type(error).__name__})") from None
+        raise UsageError(where, "valid YAML", f"an invalid value ({type(error).__name__})") from None
     _measured(found, where, {}, 0)
     _check(found, where, "")
     return found
@@ -111,7 +111,7 @@ def _measured(value: Any, where: str, known: dict[int, tuple[int, int]], level: 
     if level + levels > MOST_LEVELS:
         raise _too_deep(where)
     if count > MOST_VALUES:
-        raise UsageError(where, f"at most {MOST_VALUES} values, aliases written out", "more")
+        raise UsageError(where, f"at most {MOST_VALUES} values, aliases written out", "more values")
     return count, levels
 
 
@@ -131,10 +131,10 @@ def _check(value: Any, where: str, key: str) -> None:
         _check_text(value, place)
     elif isinstance(value, int):
         if abs(value) >= MOST_INTEGER:
-            raise UsageError(place, "a number below 2^63", "more")
+            raise UsageError(place, "a number below 2^63", "a larger number")
     elif isinstance(value, float):
         if math.isnan(value):
-            raise UsageError(place, "a number", "NaN, which is none")
+            raise UsageError(place, "a number", "NaN")
     elif value is not None:
         raise UsageError(
             place, "text, a number, a truth value, a list or keys", kind_of(value), "put text in quotes"
@@ -144,8 +144,8 @@ def _check(value: Any, where: str, key: str) -> None:
 def _check_text(text: str, place: str) -> None:
     """No file and no JSON of a run can hold half a character, and no path a NUL."""
     if "\0" in text or (not text.isascii() and any("\ud800" <= c <= "\udfff" for c in text)):
-        raise UsageError(place, "text", "a character that is none")
+        raise UsageError(place, "text", "an invalid character")
 
 
 def _too_deep(where: str) -> UsageError:
-    return UsageError(where, f"at most {MOST_LEVELS} levels", "more")
+    return UsageError(where, f"at most {MOST_LEVELS} levels", "more levels")

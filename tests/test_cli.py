@@ -213,7 +213,8 @@ def test_how_many_patients_there_are_is_told_when_the_corpus_is_made(call: Call)
     )
     assert (
         done.code == 0
-        and "unit patient: 40 patients in 80 records, each hidden with all of theirs" in done.err.splitlines()
+        and "unit patient: 40 patients in 80 records, all records of a patient are hidden together"
+        in done.err.splitlines()
     )
 
 
@@ -335,7 +336,7 @@ def test_the_file_that_lacks_patients_is_named(call: Call) -> None:
     one_line(
         Outcome(done.code, done.out, last(done.err)),
         "pref.jsonl:1: patient_id",
-        "none on 1 of 3 lines",
+        "no patient on 1 of 3 lines",
         "unit record",
     )
 
@@ -551,7 +552,7 @@ def test_show_a_run_that_does_not_exist(call: Call) -> None:
         ("train --suite mini.yaml --unit label --dpo sigmoid", ["grid.dpo", "robust alone", "sigmoid"]),
         (
             "train --suite mini.yaml --dpo sigmoid --set data.preference=null",
-            ["data.preference", "preference pairs", "nothing", "--set data.preference=FILE, or =faults"],
+            ["data.preference", "preference pairs", "no value", "--set data.preference=FILE, or =faults"],
         ),
         ("train --suite mini.yaml --unit word", ["training.unit", "record, patient", "'word'"]),
         ("train --suite mini.yaml --set primary=nope", ["attacks/nope", "calibrated"]),

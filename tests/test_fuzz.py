@@ -40,7 +40,7 @@ import pytest
 import yaml
 from test_audit_key import judged, sealed
 from test_ledger import written
-from test_planting import planted
+from test_plant import planted
 
 from dpaudit import cli, content, pipeline
 from dpaudit.commands.asked import Asked

@@ -123,7 +123,7 @@ class Canary:
 
 
 def _absent(*_: object) -> Any:
-    raise ValueError("expected the sources of this family, got none")
+    raise ValueError("expected the sources of this family, got no sources")
 
 
 @dataclass(frozen=True)
@@ -177,9 +177,8 @@ FAMILIES = {
     ),
 }
 REFUSED = {
-    "new_token": "whatever training.lora.targets names, arms train linear layers alone, and the embedding of "
-    "an added token would stay as it "
-    "is: take random_token"
+    "new_token": "whose embedding would not change, because arms train linear layers only, whatever "
+    "training.lora.targets names: take random_token"
 }
 CORPUS_FAMILIES = ("rare_unigram", "rare_bigram")  # whose words come from records that a claim covers
 WORDINGS = (
@@ -225,7 +224,7 @@ def check_family(name: str, extraction: int = 0) -> None:
     if FAMILIES[name].space is None and extraction:
         raise BadValue(
             "extraction",
-            f"0 with family {name}, whose secrets come from no space to rank them in",
+            f"0 with family {name}, which has no space of secrets to rank in",
             extraction,
             "set extraction: 0 and attacks: [mia]",
         )

@@ -15,7 +15,7 @@ from dpaudit.data import rows
 from dpaudit.errors import Gathering, UsageError, kind_of
 
 REMEDY = (
-    "mend the file (docs/content.md has the keys of each task), or leave the task out: --set "
+    "correct the file (docs/content.md has the keys of each task), or skip the task: --set "
     "'evaluation.tasks=[]'"
 )
 OTHERS = (
@@ -53,7 +53,7 @@ def check(file: Path, config: Mapping[str, Any]) -> None:
         for kind, key, expected, got in (*_wrong(task, fields), *seen.wrong(task, fields)):
             told.add(kind, UsageError(f"{where}: {key}", expected, got, REMEDY))
     if not seen.items and not told.first:
-        raise UsageError(str(file), "at least one item", "none", REMEDY)
+        raise UsageError(str(file), "at least one item", "no item", REMEDY)
     told.end()
 
 
@@ -97,7 +97,7 @@ class _Seen:
         if item.get("id") is not None:
             name = str(item["id"])
             if name in self.ids:
-                yield "id", "id", "an id that occurs once", f"that of item {self.ids[name]} again"
+                yield "id", "id", "an id that occurs once", f"the id of item {self.ids[name]} again"
             self.ids.setdefault(name, self.items)
         answer = item.get(task.target) if task.target else None
         if isinstance(answer, int | str) and not isinstance(answer, bool):
@@ -144,18 +144,18 @@ def _wrong(task: _Task, item: Item) -> Iterator[Wrong]:
         yield (
             f"without {lost}",
             lost,
-            f"rows with the keys {keys}, which the task asks with",
-            f"none named {lost}",
+            f"rows with the keys {keys}, which the task needs",
+            f"a row without {lost}",
         )
         return
     empty = [name for name in sorted(task.fields) if _is_empty(item[name])]
     for name in empty:
-        yield f"empty {name}", name, "something in every row, since the task asks with it", "nothing"
+        yield f"empty {name}", name, "a value in every row, since the task needs it", "an empty value"
     if empty:
         return
     own = item.get("choices") if "choices" in task.fields else None
     if own is not None and not _are_choices(own):
-        yield "choices", "choices", "a list of two or more texts, none of them empty", "something else"
+        yield "choices", "choices", "a list of two or more texts, none of them empty", "another value"
         return
     options = task.options(item)
     if options is None:
@@ -196,12 +196,12 @@ def _answer(answer: Any, options: list[Any]) -> tuple[str, str]:
     """What was expected of an answer, and what it is."""
     if isinstance(answer, str):
         return (
-            f"one of the {len(options)} choices, or its place from 0 to {len(options) - 1}",
-            "a text that is none of them",
+            f"one of the {len(options)} choices, or its index from 0 to {len(options) - 1}",
+            "a text that is not among them",
         )
     is_number = isinstance(answer, int | float) and not isinstance(answer, bool)
     return (
-        f"the place of a choice, from 0 to {len(options) - 1}",
+        f"the index of a choice, from 0 to {len(options) - 1}",
         f"{answer!s:.40}" if is_number else kind_of(answer),
     )
 

@@ -79,7 +79,7 @@ def unit_of(record: Record, unit: str) -> str:
         raise UsageError(
             "data: patient_id",
             "a patient for every record under unit patient",
-            "none",
+            "a record without a patient",
             "name patients in the data or use unit record",
         )
     return record.patient
@@ -90,10 +90,13 @@ def unit_note(unit: str, patients: int, records: int) -> str:
     none is named.
     """
     if unit == "patient":
-        return f"unit patient: {patients:,} patients in {records:,} records, each hidden with all of theirs"
+        return (
+            f"unit patient: {patients:,} patients in {records:,} records, all records of a patient are "
+            "hidden together"
+        )
     if records <= patients:
         return ""
     return (
         f"the data name {patients:,} patients in {records:,} records: unit {unit} hides one {unit}, "
-        "--unit patient hides all of a person"
+        "--unit patient hides all records of a person"
     )

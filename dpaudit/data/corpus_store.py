@@ -85,7 +85,7 @@ class CorpusStore:
             raise UsageError(
                 f"{source}:{again - base}: id",
                 "an id that occurs once",
-                f"that of row {first - base} again{more}",
+                f"the id of row {first - base} again{more}",
                 "make ids unique, or leave the column out",
             )
 
@@ -106,7 +106,7 @@ class CorpusStore:
             raise UsageError(
                 f"{source}:{first}: patient_id",
                 "a patient for every record under unit patient",
-                f"none on {without:,} of {lines:,} lines",
+                f"no patient on {without:,} of {lines:,} lines",
                 "name patients in the data or use unit record",
             )
 
@@ -121,7 +121,7 @@ class CorpusStore:
             raise UsageError(
                 "data: patient_id",
                 "numbers written in one way",
-                "one with zeros before it and the same without",
+                "the same number with and without leading zeros",
                 "write both as text, the same in every file",
             )
 

@@ -86,7 +86,7 @@ def _split(path: Path) -> str:
 def _one_split(splits: dict[str, list[Path]], folder: Path) -> list[Path]:
     chosen = splits.get("train") or (next(iter(splits.values())) if len(splits) == 1 else None)
     if not splits or not chosen:
-        got = f"the splits {_and(splits)}" if splits else "none that is read"
+        got = f"the splits {_and(splits)}" if splits else "no file of a known format"
         raise UsageError(str(folder), EXPECTED, got, REMEDY)
     formats = {rows.suffix_of(path) for path in chosen}
     if len(formats) > 1 or len({str(path).removesuffix(".gz") for path in chosen}) < len(chosen):
@@ -111,7 +111,7 @@ def _saved(folder: Path) -> list[Path]:
         named = json.loads((folder / "state.json").read_text(encoding="utf-8"))["_data_files"]
         names = [entry["filename"] for entry in named]
     except (OSError, ValueError, RecursionError, KeyError, TypeError):
-        raise UsageError(where, "what save_to_disk writes", "something else") from None
+        raise UsageError(where, "the JSON that save_to_disk writes", "another content") from None
     return [_inside(folder, name, where) for name in names]
 
 
@@ -130,7 +130,8 @@ def _declared(folder: Path) -> list[Path] | None:
     default = [one for one in named if one.get("default") is True or one.get("config_name") == "default"]
     chosen = (named if len(named) == 1 else default)[:1]
     if not chosen:
-        raise UsageError(where, "one configuration, or one named default", str(len(named)), REMEDY)
+        got = f"{len(named)} configurations"
+        raise UsageError(where, "one configuration, or one named default", got, REMEDY)
     return _of_config(folder, chosen[0], where)
 
 
@@ -175,7 +176,7 @@ def _settings(folder: Path) -> dict[str, Any]:
 def _patterns(value: object, where: str) -> list[str]:
     found = value if isinstance(value, list) else [] if value is None else [value]
     if not all(isinstance(one, str) for one in found):
-        raise UsageError(where, "names of files", "something else", REMEDY)
+        raise UsageError(where, "names of files", "another value", REMEDY)
     return [str(one) for one in found]
 
 

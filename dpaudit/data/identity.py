@@ -66,7 +66,7 @@ def _of_number(number: float | Decimal, where: str) -> str | None:
 def _refused(where: str, got: str) -> UsageError:
     return UsageError(
         where,
-        "a text or a whole number that names one alone",
+        "a text or a whole number that names exactly one",
         got,
         "write it as text, the same in every row and file",
     )

@@ -48,7 +48,8 @@ REASONING = ("reasoning_content", "reasoning", "thinking")
 TEXT_PARTS = (None, "text", "input_text", "output_text")
 SPELLED = re.compile(r"""\s*\[\s*\{\s*(["'])(?:from|role|value|content)\1\s*:""")
 NO_TOOLS = "write tool calls and their results as text in turns of user and assistant, or leave such rows out"
-CUT = "cut the dialogue off before it, or leave such rows out: every turn of the assistant is learned from"
+LESSON, NO_LESSON = "a turn to learn from", "a turn marked as not to be learned from"
+CUT = "end the dialogue before it, or leave such rows out: the model learns from every turn of the assistant"
 OTHERWISE = "name it user or assistant, whichever it stands for, or leave such rows out"
 PLAIN = frozenset(("from", "value", "role", "content"))
 
@@ -88,8 +89,8 @@ def require_last(turns: tuple[Turn, ...], role: Role, where: str) -> None:
         raise UsageError(
             where,
             f"a dialogue that ends with the {role}",
-            f"{turns[-1].role} last",
-            f"cut off what stands behind the last turn of the {role}, or leave such rows out",
+            f"a last turn of the {turns[-1].role}",
+            f"remove what follows the last turn of the {role}, or leave such rows out",
         )
 
 
@@ -135,10 +136,10 @@ def _bad_role(name: object, key: str, where: str, index: int) -> UsageError:
     """Names the place alone: a speaker may be a patient, by name."""
     expected, place = f"a role of {', '.join(ROLES)}", f"{where}[{index}]"
     if isinstance(name, str) and name.lower() in TOOL_ROLES:
-        return UsageError(place, expected, name.lower(), NO_TOOLS)
+        return UsageError(place, expected, f"the role {name.lower()}", NO_TOOLS)
     if name is None:
-        return UsageError(place, expected, "none", "write who speaks into each turn, as role")
-    got = "another" if isinstance(name, str) else kind_of(name)
+        return UsageError(place, expected, "no role", "write who speaks into each turn, as role")
+    got = "another role" if isinstance(name, str) else kind_of(name)
     listed = f"jq '.{where.rpartition(' ')[2]}[].{key}' FILE | sort | uniq -c"
     return UsageError(place, expected, got, f"{OTHERWISE}; of JSONL all roles are listed by: {listed}")
 
@@ -176,30 +177,30 @@ def _check_extras(message: dict[str, Any], role: Role | None, where: str) -> Non
         if key in LEARNT:
             _check_lesson(key, truth(value), role, where)
         elif key in UNLEARNT and truth(value) is not False and role == "assistant":
-            raise UsageError(f"{where}: {key}", "a turn that is learned from", "one that is not to be", CUT)
+            raise UsageError(f"{where}: {key}", LESSON, NO_LESSON, CUT)
         elif key in (*TOOLS, *MEDIA, *REASONING):
             raise UsageError(
                 f"{where}: {key}",
-                "role and text alone",
-                "more that the model would see or say",
+                "only role and text",
+                "a key with more text for the model",
                 NO_TOOLS if key in TOOLS else "write it into the text, or leave such rows out",
             )
     for one, other in (("from", "role"), ("value", "content")):
         if None not in (message.get(one), message.get(other)) and message[one] != message[other]:
-            raise UsageError(where, f"{one} or {other}", "both, which differ")
+            raise UsageError(where, f"{one} or {other}", "both, with different content")
 
 
 def _check_lesson(key: str, is_learnt: bool | None, role: Role | None, where: str) -> None:
     """Loss is on the assistant's turns, and on all of them alike."""
     if role == "assistant" and is_learnt is not True:
-        got = "one that is not to be" if is_learnt is False else "a weight that is neither 0 nor 1"
-        raise UsageError(f"{where}: {key}", "a turn that is learned from", got, CUT)
+        got = NO_LESSON if is_learnt is False else "a weight that is neither 0 nor 1"
+        raise UsageError(f"{where}: {key}", LESSON, got, CUT)
     if (
         role in ("user", "system") and is_learnt is True and key != "weight"
     ):  # a weight says it of answers alone
         raise UsageError(
             f"{where}: {key}",
-            "loss on the assistant's turns alone",
+            "loss on the assistant's turns only",
             f"loss on a turn of the {role}",
             "plain `text` is learned from as a whole",
         )

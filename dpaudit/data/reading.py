@@ -48,9 +48,9 @@ def read_records(
         raise UsageError(
             source,
             "at least one record",
-            "an empty file" if is_blank else "none",
-            "look at what was to write rows into it, or name another file; of CSV the first line is the "
-            "heading",
+            "an empty file" if is_blank else "no record",
+            "check what should have written rows into it, or name another file; the first line of a CSV file "
+            "is its heading",
         )
 
 
@@ -155,7 +155,7 @@ def _hub_rows(source: str) -> Iterator[tuple[int, Any]]:
         raise UsageError(
             source,
             "a data file or folder, or a hub id within reach",
-            f"a {type(error).__name__}",
+            f"an error ({type(error).__name__})",
             "check the name, or give a file",
         ) from None
 
@@ -168,4 +168,4 @@ def _one_split(found: Any, source: str) -> Iterable[Any]:
     name = "train" if "train" in found else next(iter(found))
     if name == "train" or len(found) == 1:
         return _one_split(found[name], source)
-    raise UsageError(source, "a split named train, or one alone", ", ".join(map(str, found)))
+    raise UsageError(source, "a split named train, or a single split", ", ".join(map(str, found)))

@@ -294,7 +294,7 @@ def _cluster_means(values: Sequence[float] | Floats, clusters: Sequence[str]) ->
 def _unequal(what: str) -> UsageError:
     return UsageError(
         f"evaluate/: {what}",
-        "the same ones in both arms",
-        "different ones",
+        "the same set in both arms",
+        "different sets",
         "delete the folder evaluate/ of the run and type `dpaudit eval`",
     )

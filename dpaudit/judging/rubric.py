@@ -82,13 +82,13 @@ class Rubric:
 
     def __post_init__(self) -> None:
         if not self.model:
-            raise BadValue("model", "a model", "none")
+            raise BadValue("model", "a model", "no model")
         if self.kind == "endpoint" and not self.base_url:
-            raise BadValue("base_url", "a server's address for kind endpoint", "none")
+            raise BadValue("base_url", "a server's address for kind endpoint", "no address")
         if self.kind != "likelihood":
             absent = [slot for slot in SLOTS if "{" + slot + "}" not in self.prompt]
             if absent:
-                raise BadValue("prompt", f"a text with {{{absent[0]}}} in it", "one without")
+                raise BadValue("prompt", f"a text with {{{absent[0]}}} in it", "a text without it")
         if self.tie_margin < 0:
             raise BadValue("tie_margin", "0 or above", self.tie_margin)
 

@@ -80,14 +80,15 @@ def load(path: Path) -> AuditKey:
     """The key in a file. Raises UsageError in one line for one that is edited, of another version or no key
     at all.
     """
+    expected = "the key that `dpaudit plant` wrote"
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise unread(f"--key {path}", "the key that `dpaudit plant` wrote", error) from None
+        raise unread(f"--key {path}", expected, error) from None
     except (ValueError, RecursionError):
-        raise UsageError(f"--key {path}", "the key that `dpaudit plant` wrote", "no JSON") from None
+        raise UsageError(f"--key {path}", expected, "a file that is not JSON") from None
     if not isinstance(data, dict) or not {"version", "seal", "hash_key"} <= set(data):
-        raise UsageError(f"--key {path}", "the key that `dpaudit plant` wrote", "another file")
+        raise UsageError(f"--key {path}", expected, "another file")
     if data["version"] != VERSION:
         raise UsageError(
             f"--key {path}",
@@ -106,7 +107,7 @@ def load(path: Path) -> AuditKey:
         raise UsageError(
             f"--key {path}",
             "a key as `dpaudit plant` wrote it",
-            "an edited or broken one",
+            "an edited or broken key",
             "restore it from a copy",
         ) from None
 
@@ -136,9 +137,9 @@ def check(key: AuditKey, path: Path, data: Path | None = None) -> None:
     if unlikely:
         raise UsageError(
             f"--key {path}",
-            "fair coins, each thrown by itself",
+            "fair coins, thrown independently",
             unlikely,
-            "a bound holds for fair coins alone; plant again",
+            "a bound holds for fair coins only; plant again",
         )
     if data is not None and keyed_file_digest(data, bytes.fromhex(key.hash_key)) != key.data_digest:
         raise UsageError(

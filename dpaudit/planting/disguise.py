@@ -149,7 +149,7 @@ def fresh(key: str, donor: Any, column: Column, used: set[str], rng: random.Rand
     raise UsageError(
         f"{where}: {key:.40}",
         "ids, numbers, or values that several rows share",
-        "text of its own in each row",
+        "a different text in each row",
         "leave the column out of the file",
     )
 

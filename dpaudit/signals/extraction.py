@@ -41,7 +41,7 @@ class ExactRank:
             raise BadValue(
                 "samples",
                 "a whole number from 100 to 1,000,000",
-                self.samples if self.samples < 10**9 else "more",
+                self.samples if self.samples < 10**9 else "a larger number",
             )
 
 
@@ -69,13 +69,13 @@ class Discoverable:
                 "0 is greedy decoding: attacks/extraction.yaml",
             )
         if self.top_k < 0:
-            raise BadValue("top_k", "at least 0, which is all", self.top_k)
+            raise BadValue("top_k", "at least 0 (0: all tokens)", self.top_k)
         if not 0 < self.top_p <= 1:
             raise BadValue("top_p", "a number in (0, 1]", f"{self.top_p:g}")
         if not self.queries or min(self.queries) < 1 or list(self.queries) != sorted(set(self.queries)):
-            raise BadValue("queries", "rising numbers from 1", f"{list(self.queries)!s:.40}")
+            raise BadValue("queries", "increasing numbers from 1", f"{list(self.queries)!s:.40}")
         if max(self.queries) > 10**18:
-            raise BadValue("queries", "numbers up to 10**18", "a larger one")
+            raise BadValue("queries", "numbers up to 10**18", "a larger number")
         if not 0 < self.p < 1:
             raise BadValue("p", "a number between 0 and 1", f"{self.p:g}")
 
@@ -92,7 +92,7 @@ class PiiFields:
             raise BadValue(
                 "fields",
                 f"some of {', '.join(pii.PATTERNS)}",
-                f"{', '.join(unknown) or 'none':.60}",
+                f"{', '.join(unknown) or 'an empty list':.60}",
             )
 
 

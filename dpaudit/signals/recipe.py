@@ -104,7 +104,7 @@ class Recipe:
                 f"did you mean {near[0]}?" if near else "",
             )
         if (self.reference == "shadows") != (self.least_shadows > 0):
-            fitting = "shadows" if self.least_shadows else "another than shadows"
+            fitting = "shadows" if self.least_shadows else "a reference other than shadows"
             raise BadValue("reference", f"{fitting} for signal {self.signal}", f"{self.reference:.40}")
         needed = getattr(signals_of(self.kind)[self.signal], "access", "logprobs")
         if self.access not in sufficient(needed):
@@ -114,19 +114,19 @@ class Recipe:
                 self.access,
             )
         if self.minimum_canaries > MOST_CANARIES:
-            raise BadValue("minimum_canaries", f"at most {MOST_CANARIES:,}", "more")
+            raise BadValue("minimum_canaries", f"at most {MOST_CANARIES:,}", "a larger number")
         least = 0 if self.kind == "extract" else 1  # real records may be tried without any canary
         if self.bound is not None and not self.bound.guess.count(self.minimum_canaries):
             raise BadValue(
                 "bound.guess.fraction",
-                f"so much that one of minimum_canaries, {self.minimum_canaries}, is guessed",
+                f"a fraction that guesses at least one of minimum_canaries ({self.minimum_canaries})",
                 f"{self.bound.guess.fraction:g}",
             )
         if self.kind == "extract" and (self.bound is not None or self.reference != "none"):
             raise BadValue(
                 "bound" if self.bound else "reference",
-                "none for kind extract, which counts what comes out",
-                "one",
+                f"{'no bound' if self.bound else 'none'} for kind extract, which counts extracted secrets",
+                "a bound" if self.bound else self.reference,
             )
         if self.minimum_canaries < least:
             raise BadValue("minimum_canaries", f"at least {least}", self.minimum_canaries)
@@ -155,7 +155,7 @@ class Recipe:
         beside = {
             "none": "",
             "base": ", the base model",
-            "start": ", what the arm started from",
+            "start": ", the model that the arm started from",
             "shadows": f", the data and {self.least_shadows} or more trainings of its own",
         }
         return ACCESS[self.access] + beside.get(self.reference, f", the model {Path(self.reference).name}")
@@ -240,8 +240,8 @@ def _check_components(recipe: Recipe, path: Path, own: Path | None) -> None:
         if least < FITTED_LEAST:
             raise UsageError(
                 f"{path}: minimum_canaries",
-                f"so many that {FITTED_LEAST} are fitted on",
-                f"{recipe.minimum_canaries}, of which {least:g} are",
+                f"enough canaries to fit on {FITTED_LEAST}",
+                f"{recipe.minimum_canaries}, of which {least:g} are fitted on",
                 "raise it, or parameters.share",
             )
 
@@ -305,7 +305,7 @@ def check_candidates(suite: Suite) -> None:
     if primary.least_shadows:
         raise UsageError(
             "primary",
-            "a recipe that needs no shadow models, whose number nothing fixes before training",
+            "a recipe that needs no shadow models, because their number is not fixed before training",
             suite.primary,
             "--set primary=calibrated",
         )

@@ -137,9 +137,10 @@ class Rmia:
         if not 0 < self.gamma < math.inf:
             raise BadValue("gamma", "a number above 0", f"{self.gamma:g}")
         if self.mode == "online" and self.a is not None:
-            raise BadValue("a", "none with mode online", self.a)
+            raise BadValue("a", "no value with mode online", self.a)
         if self.mode == "offline" and not (self.a is not None and 0 <= self.a <= 1):
-            raise BadValue("a", "a number in [0, 1] for mode offline", "none" if self.a is None else self.a)
+            got = "no value" if self.a is None else self.a
+            raise BadValue("a", "a number in [0, 1] for mode offline", got)
 
     def __call__(self, span: ShadowSpan) -> float:
         """Raises ValueError for an empty population, and without shadow models on both sides."""

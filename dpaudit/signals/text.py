@@ -242,9 +242,9 @@ class WindowComparison:
         _check_count("least", self.least, 10_000)
         _check_count("sizes", self.sizes, 1000)
         if self.most > 10**6:
-            raise BadValue("most", "at most 1,000,000 tokens", "more")
+            raise BadValue("most", "at most 1,000,000 tokens", "a larger number")
         if self.most < self.least:
-            raise BadValue("most", f"at least {self.least}, which is least", self.most)
+            raise BadValue("most", f"at least the value of least ({self.least})", self.most)
 
     def __call__(self, span: Span) -> float:
         total = np.concatenate([[0.0], np.cumsum(span.logprob.astype(np.float64) - span.base_logprob)])
@@ -326,7 +326,8 @@ class Combination:
 
     def __post_init__(self) -> None:
         if len(set(self.recipes)) != len(self.recipes) or len(self.recipes) < 2:
-            raise BadValue("recipes", "two or more different ones", ", ".join(self.recipes) or "none")
+            got = ", ".join(self.recipes) or "an empty list"
+            raise BadValue("recipes", "two or more different recipes", got)
         if not 0.1 <= self.share <= 0.9:
             raise BadValue("share", "a number in [0.1, 0.9]", f"{self.share:g}")
         if not 1e-6 <= self.penalty <= 1e6:
@@ -372,13 +373,13 @@ def _mean(span: Span) -> float:
 
 def _given(value: float | None) -> float:
     if value is None:
-        raise ValueError("expected the evidence that the signal names, got none")
+        raise ValueError("expected the evidence that the signal names, got no evidence")
     return value
 
 
 def _given_array(value: NDArray[Any] | None) -> NDArray[Any]:
     if value is None:
-        raise ValueError("expected the evidence that the signal names, got none")
+        raise ValueError("expected the evidence that the signal names, got no evidence")
     return value
 
 
@@ -394,4 +395,5 @@ def _check_share(name: str, value: float) -> None:
 
 def _check_count(name: str, value: int, most: int) -> None:
     if not 1 <= value <= most:
-        raise BadValue(name, f"a whole number from 1 to {most}", value if value < 10**9 else "more")
+        got = value if value < 10**9 else "a larger number"
+        raise BadValue(name, f"a whole number from 1 to {most}", got)

@@ -216,7 +216,7 @@ def _own_file(task: Task) -> Path:
         raise UsageError(
             where,
             "the file that holds its items",
-            "nothing",
+            "no value",
             "add `data: FILE.jsonl`, or builtin:clinic for clinic_choice",
         )
     path = Path(task.data)

@@ -57,9 +57,9 @@ def asking(name: str, option: str) -> Iterator[None]:
     if name not in os.environ[TYPED].split(" "):
         raise UsageError(
             name,
-            "something on this machine, or a hub id that is typed",
+            "a file or folder on this machine, or a typed hub id",
             "a hub id from a file",
-            f"to let the hub be asked for it, type {option} {name}",
+            f"to ask the hub for it, type {option} {name}",
         )
     with _libraries(offline=False):
         yield

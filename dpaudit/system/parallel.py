@@ -96,7 +96,7 @@ class _Running:
             self.process.join()
             raise PartialError(
                 f"{self.job.description}: expected the work to end, got a process that stopped with "
-                f"{self.process.exitcode}; type the command again to go on"
+                f"{self.process.exitcode}; type the command again to continue"
             ) from None
         if isinstance(message, int):
             self._advance(message)

@@ -217,10 +217,10 @@ def test_an_unknown_family_and_too_many_canaries_are_refused() -> None:
     ("changed", "told"),
     [
         ({"candidates.family": "shopping_list"}, "candidates.family: expected one of portal_phrase"),
-        ({"candidates.family": "new_token"}, "whatever training.lora.targets names, .* take random_token"),
+        ({"candidates.family": "new_token"}, "because arms train linear layers .* take random_token"),
         (
             {"candidates.family": "synthetic"},
-            "candidates.extraction: expected 0 with family synthetic, whose secrets come from no space.*, "
+            "candidates.extraction: expected 0 with family synthetic, which has no space of secrets.*, "
             "got 64",
         ),
         ({"candidates.canary_repetitions": 9}, "at most 8, one a wording"),

@@ -38,19 +38,19 @@ def test_items_that_fit_pass(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("wrong", "complaint"),
     [
-        ({"answer": 7}, "answer: expected the place of a choice, from 0 to 2, got 7"),
-        ({"answer": -1}, "answer: expected the place of a choice, from 0 to 2, got -1"),
+        ({"answer": 7}, "answer: expected the index of a choice, from 0 to 2, got 7"),
+        ({"answer": -1}, "answer: expected the index of a choice, from 0 to 2, got -1"),
         ({"answer": 1.0}, "got 1.0"),
         ({"answer": True}, "got true or false"),
-        ({"answer": None}, "answer: expected something in every row"),
-        ({"answer": "four"}, "got a text that is none of them"),
-        ({"choices": []}, "choices: expected something"),
+        ({"answer": None}, "answer: expected a value in every row"),
+        ({"answer": "four"}, "got a text that is not among them"),
+        ({"choices": []}, "choices: expected a value"),
         ({"choices": ["one"]}, "choices: expected a list of two or more texts"),
         ({"choices": ["one", " ", "three"]}, "none of them empty"),
         ({"choices": "one or two"}, "choices: expected a list"),
         ({"choices": list("abcdefghi")}, "at most 8 choices, which the task has letters for, got 9"),
-        ({"question": " "}, "question: expected something"),
-        ({"id": "a"}, "id: expected an id that occurs once, got that of item 1 again"),
+        ({"question": " "}, "question: expected a value"),
+        ({"id": "a"}, "id: expected an id that occurs once, got the id of item 1 again"),
         ("{", "expected one JSON object on the line"),
     ],
 )
@@ -105,5 +105,5 @@ def test_a_table_or_an_empty_file_is_no_benchmark(tmp_path: Path) -> None:
     table.write_text("question,choices,answer\n")
     with pytest.raises(UsageError, match="items in JSON lines, got a csv file"):
         choices.check(table, config())
-    with pytest.raises(UsageError, match="at least one item, got none"):
+    with pytest.raises(UsageError, match="at least one item, got no item"):
         choices.check(file_of(tmp_path, ""), config())

@@ -152,8 +152,8 @@ def test_a_repeated_id_is_named_by_file_and_line() -> None:
     twice = [*records(5), Record("other", (), "p"), Record("r2", (), "p"), Record("r1", (), "p")]
     with pytest.raises(
         UsageError,
-        match=r"records\.jsonl:7: id: .* got that of row 3 again, one of 2 rows that repeat an id; make ids "
-        r"unique",
+        match=r"records\.jsonl:7: id: .* got the id of row 3 again, one of 2 rows that repeat an id; "
+        r"make ids unique",
     ):
         store(records=twice)
     store(
@@ -171,7 +171,7 @@ def test_unit_patient_needs_patients() -> None:
 def test_a_record_without_a_patient_is_named_by_line_and_all_are_counted() -> None:
     found = [*records(3), Record("x", ()), *records(2, letter="s"), Record("y", ())]
     with pytest.raises(
-        UsageError, match=r"records\.jsonl:4: patient_id: .*got none on 2 of 7 lines; name patients"
+        UsageError, match=r"records\.jsonl:4: patient_id: .*got no patient on 2 of 7 lines; name patients"
     ):
         store(records=found)
 

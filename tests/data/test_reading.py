@@ -238,30 +238,34 @@ SAID = MESSAGES[1]
             for extra, wanted in [
                 (
                     {"weight": 0},
-                    "messages[1]: weight: expected a turn that is learned from, got one that is not to be",
+                    "messages[1]: weight: expected a turn to learn from, got a turn marked as not to be "
+                    "learned from",
                 ),
-                ({"weight": "0"}, "weight: expected a turn that is learned from"),
+                ({"weight": "0"}, "weight: expected a turn to learn from"),
                 ({"weight": 0.5}, "got a weight that is neither 0 nor 1"),
-                ({"loss": False}, "loss: expected a turn that is learned from"),
-                ({"train": False}, "train: expected a turn that is learned from"),
-                ({"mask": True}, "mask: expected a turn that is learned from"),
-                ({"skip": 1}, "skip: expected a turn that is learned from"),
-                ({"train_detail": [{"train": False}]}, "train_detail: expected a turn that is learned from"),
-                ({"tool_calls": [{"name": "f"}]}, "tool_calls: expected role and text alone"),
-                ({"images": ["x.png"]}, "images: expected role and text alone"),
-                ({"reasoning_content": SECRET}, "reasoning_content: expected role and text alone"),
-                ({"value": SECRET}, "messages[1]: expected value or content, got both, which differ"),
+                ({"loss": False}, "loss: expected a turn to learn from"),
+                ({"train": False}, "train: expected a turn to learn from"),
+                ({"mask": True}, "mask: expected a turn to learn from"),
+                ({"skip": 1}, "skip: expected a turn to learn from"),
+                ({"train_detail": [{"train": False}]}, "train_detail: expected a turn to learn from"),
+                ({"tool_calls": [{"name": "f"}]}, "tool_calls: expected only role and text"),
+                ({"images": ["x.png"]}, "images: expected only role and text"),
+                ({"reasoning_content": SECRET}, "reasoning_content: expected only role and text"),
+                (
+                    {"value": SECRET},
+                    "messages[1]: expected value or content, got both, with different content",
+                ),
                 (
                     {"content": [{"type": "image_url", "image_url": SECRET}]},
                     "messages[1]: expected parts of type text alone",
                 ),
-                ({"role": "tool"}, "got tool; write tool calls and their results as text"),
-                ({"role": "observation"}, "got observation; write tool calls"),
+                ({"role": "tool"}, "got the role tool; write tool calls and their results as text"),
+                ({"role": "observation"}, "got the role observation; write tool calls"),
             ]
         ),
         (
             {"messages": [MESSAGES[0] | {"train": True}, SAID]},
-            "train: expected loss on the assistant's turns alone",
+            "train: expected loss on the assistant's turns only",
         ),
         (
             {"prompt": "q", "completion": "a", "label": False},
@@ -337,10 +341,11 @@ def test_mistakes_of_one_kind_are_told_together(tmp_path: Path) -> None:
     ]
     path = write(tmp_path / "d.jsonl", *rows)
     with pytest.raises(
-        UsageError, match=r"d\.jsonl:2: messages\[1\]: weight: .*, got one that is not to be, in 3 rows;"
+        UsageError,
+        match=r"d\.jsonl:2: messages\[1\]: weight: .*, got a turn marked .* learned from, in 3 rows;",
     ):
         read(path)
-    with pytest.raises(UsageError, match=r"d\.jsonl:2: .*got one that is not to be; cut"):
+    with pytest.raises(UsageError, match=r"d\.jsonl:2: .*got a turn marked as not to be learned from; end"):
         read(path, rows="0:3")
 
 
@@ -613,19 +618,19 @@ def test_limit(tmp_path: Path) -> None:
         ([{"diagnosis": SECRET, SECRET: 1}], "got the columns diagnosis, 1 that are no plain names"),
         ([{}], "got the columns of none"),
         ([{"conversations": []}], "conversations: expected a list of turns"),
-        ([{"messages": ""}], "messages: expected a list of turns, got nothing"),
+        ([{"messages": ""}], "messages: expected a list of turns, got no value"),
         (
             [{"conversations": [{"from": SECRET, "value": "x"}]}],
-            "assistant, gpt, bot, doctor, got another; name it user or assistant, whichever it stands for, "
-            "or leave such rows out; "
+            "assistant, gpt, bot, doctor, got another role; name it user or assistant, whichever it stands "
+            "for, or leave such rows out; "
             "of JSONL all roles are listed by: jq '.conversations[].from' FILE | sort | uniq -c",
         ),
         ([{"conversations": [{"from": "human", "value": " "}]}], "expected a non-empty text"),
         (
             [{"conversations": [{"from": "human", "value": SECRET}]}],
-            "ends with the assistant, got user last; cut off what stands behind",
+            "ends with the assistant, got a last turn of the user; remove what follows",
         ),
-        ([{"chosen": "a", "rejected": "b"}], "d.jsonl:1: prompt: expected a non-empty text, got nothing"),
+        ([{"chosen": "a", "rejected": "b"}], "d.jsonl:1: prompt: expected a non-empty text, got no value"),
         (
             [{"chosen": "Human: q\n\nAssistant: a", "rejected": "Human: other\n\nAssistant: a"}],
             "prompt: expected one, or the same turns before both answers",
@@ -646,7 +651,7 @@ def test_limit(tmp_path: Path) -> None:
             [PAIR | {"rejected": 3}],
             "rejected: expected a non-empty text, got a whole number; write it as text",
         ),
-        ([{"instruction": SECRET}], "d.jsonl:1: output: expected a non-empty text, got nothing"),
+        ([{"instruction": SECRET}], "d.jsonl:1: output: expected a non-empty text, got no value"),
         (
             [{"instruction": "q", "output": "a", "history": [SECRET]}],
             "history: expected a list of [question, answer]",
@@ -667,7 +672,7 @@ def test_limit(tmp_path: Path) -> None:
             "prompt, chosen",
         ),
         ([dialogue(), "", {"text": SECRET}], "d.jsonl:3: expected the shape of the first record"),
-        ([{"text": SECRET}, {"text": ""}], "d.jsonl:2: text: expected a non-empty text, got nothing"),
+        ([{"text": SECRET}, {"text": ""}], "d.jsonl:2: text: expected a non-empty text, got no value"),
         ([{"messages": [{"from": ["x"], "value": SECRET}]}], "gpt, bot, doctor, got a list; "),
         ([dialogue(), '{"n": ' + "7" * 5000 + "}"], "d.jsonl:2: expected one JSON object"),
         (["[" * 100_000], "d.jsonl:1: expected one JSON object on the line, got too many nested brackets"),
@@ -734,7 +739,7 @@ HEADING = "instruction,output"
             "add one",
         ),
         ("d.csv", f"text,text\n{SECRET},a\n", "d.csv: expected columns of different names"),
-        ("d.csv", f"{HEADING}\nq,a\n{SECRET},\n", "d.csv:3: output: expected a non-empty text, got nothing"),
+        ("d.csv", f"{HEADING}\nq,a\n{SECRET},\n", "d.csv:3: output: expected a non-empty text, got no value"),
         ("a.json", "[]", "a.json: expected at least one record"),
         ("a.json", "[", "a.json:1: expected a JSON object, got a syntax error"),
         ("a.json", '[{"text": "x"}, 3]', "a.json:2: expected a JSON object, got a whole number"),
@@ -808,7 +813,7 @@ def test_a_hub_data_set_out_of_reach_is_one_line(tmp_path: Path) -> None:
     )
     last = run.stderr.splitlines()[-1]
     assert (
-        "nobody/nothing-of-this-name: expected a data file or folder, or a hub id within reach, got a "
+        "nobody/nothing-of-this-name: expected a data file or folder, or a hub id within reach, got an error "
         in last
     )
 

@@ -10,7 +10,7 @@ from typing import Any
 import fuzzing
 import numpy as np
 import pytest
-from test_planting import planted
+from test_plant import planted
 
 from dpaudit.errors import UsageError
 from dpaudit.evidence.verdict import Claim

@@ -117,7 +117,7 @@ def test_windows_vote_as_a_slow_count_does() -> None:
         (lambda: Neighbourhood(0, 0.2), "neighbours: expected a whole number from 1"),
         (lambda: Neighbourhood(4, 20), "not percent"),
         (lambda: MinK(20), "not percent"),
-        (lambda: WindowComparison(5, 4), "most: expected at least 5"),
+        (lambda: WindowComparison(5, 4), "most: expected at least the value of least"),
         (lambda: WindowComparison(sizes=0), "sizes: expected a whole number from 1"),
         (lambda: Combination(("loss",)), "two or more"),
         (lambda: Combination(("loss", "loss")), "two or more different"),

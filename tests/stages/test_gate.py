@@ -87,7 +87,9 @@ def test_mistakes_of_several_kinds_are_told_in_one_go(toy_model_dir: Path, tmp_p
     assert len(lines) == 3
     assert any("bench.jsonl:1: answer: " in line for line in lines)
     assert any(line.startswith("training.lora.targets: ") for line in lines)
-    assert any("rows.jsonl:4: patient_id: " in line and "none on 3 of 60 lines" in line for line in lines)
+    assert any(
+        "rows.jsonl:4: patient_id: " in line and "no patient on 3 of 60 lines" in line for line in lines
+    )
     with pytest.raises(Mistakes):
         pipeline.train(plan, tmp_path / "runs", QUIET)
     assert not (tmp_path / "runs").exists()
@@ -106,11 +108,13 @@ def test_a_row_beyond_the_first_ones_is_counted_once_another_mistake_stops_the_s
     source = write(tmp_path / "rows.jsonl", *rows)
     by_patient = plan_of(toy_model_dir, source, **{"training.unit": "patient"})
     pipeline.check(by_patient)  # prepare reads every row
-    with pytest.raises(UsageError, match=r"rows\.jsonl:301: patient_id: .* none on 10 of 310 lines"):
+    with pytest.raises(UsageError, match=r"rows\.jsonl:301: patient_id: .* no patient on 10 of 310 lines"):
         pipeline.train(by_patient, tmp_path / "runs", QUIET)
     assert not (tmp_path / "runs").exists()
     both = {"training.unit": "patient", "training.lora.targets": ["nowhere"]}
-    assert any("none on 10 of 310 lines" in line for line in told(plan_of(toy_model_dir, source, **both)))
+    assert any(
+        "no patient on 10 of 310 lines" in line for line in told(plan_of(toy_model_dir, source, **both))
+    )
 
 
 def test_rows_of_which_every_answer_is_cut_away(toy_model_dir: Path, data: Path) -> None:

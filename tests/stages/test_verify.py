@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 from regenerate_docs import ROOT
-from test_planting import planted, resealed, sharegpt, written
+from test_plant import planted, resealed, sharegpt, written
 from typer.testing import CliRunner, Result
 
 from dpaudit.cli import app

@@ -64,7 +64,7 @@ def schedule_of(training: suite.Training, arm: Arm) -> Schedule:
         raise UsageError(
             f"training.{key}",
             f"batch, steps and learning_rate for {arm.name}",
-            "nothing",
+            "no value",
         )
     return found
 
