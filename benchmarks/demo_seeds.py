@@ -81,7 +81,7 @@ def figures(folder: Path) -> dict[str, Any]:
     }
     extracted = {arm: read(run, f"audit/sft-{arm}/extraction.json") for arm in audits}
     quality = {
-        arm: read(run, f"evaluate/{arm}.json")["bits_per_byte"]["value"]
+        arm: read(run, f"evaluate/{arm}.json")["quality"]["bits_per_byte"]["value"]
         for arm in ("base", *(f"sft-{a}" for a in audits))
     }
     pairs = read(run, "evaluate/summary.json")["pairs"]

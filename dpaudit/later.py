@@ -117,10 +117,10 @@ def _only(record: str, changed: Iterable[str]) -> None:
 
 def _check(before: Plan, plan: Plan) -> None:
     """What can be known of new benchmarks and a new rubric before they are asked for."""
-    from dpaudit.stages import evaluate
+    from dpaudit.stages import benchmarks
 
     new = [task for task in plan.suite.evaluation.tasks if task not in before.suite.evaluation.tasks]
-    evaluate.check_tasks(new, are_known=True)
+    benchmarks.check_tasks(new, are_known=True)
     if plan.suite.judging is not None and plan.suite.judging != before.suite.judging:
         rubric.load(plan.suite.judging.rubric)
 

@@ -319,13 +319,13 @@ def _contents(plan: Plan, is_measured: bool) -> Iterator[tuple[Any, ...]]:
     seconds.
     """
     from dpaudit.signals import recipe
-    from dpaudit.stages import evaluate, gate
+    from dpaudit.stages import benchmarks, gate
     from dpaudit.stages.train.jobs import outside_stages
 
     yield recipe.check_candidates, plan.suite
     yield gate.check_recipes, plan.suite
     yield _check_rubric, plan.suite
-    yield evaluate.check_tasks, plan.suite.evaluation.tasks, is_measured
+    yield benchmarks.check_tasks, plan.suite.evaluation.tasks, is_measured
     yield outside_stages, plan
 
 

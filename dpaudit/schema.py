@@ -1,5 +1,5 @@
-"""Strict construction of frozen dataclasses from YAML: an unknown key, a wrong type, a missing key is one
-line.
+"""Strict construction of frozen dataclasses from YAML and JSON: an unknown key, a wrong type, a missing key
+is one line. `plain` is the way back.
 """
 
 import contextlib
@@ -8,6 +8,7 @@ import math
 import types
 import typing
 from dataclasses import MISSING, fields, is_dataclass
+from functools import cache
 from typing import Any, TypeVar, cast
 
 from dpaudit.errors import KINDS, BadValue, UsageError, kind_of
@@ -24,7 +25,7 @@ def build(cls: type[T], data: object, *, file: str, key: str = "") -> T:
     where = f"{file}: {key}" if key else file
     if not isinstance(data, dict):
         raise UsageError(where, "a mapping of keys", _kind(data))
-    hints = typing.get_type_hints(cls)
+    hints = _hints(cast(Any, cls))
     known = {f.name: f for f in fields(cast(Any, cls))}
     for name in data:
         if name not in known:
@@ -67,6 +68,26 @@ def between(low: float, high: float, **values: float) -> None:
             raise BadValue(name, f"at least {low} and below {high}", value)
 
 
+def plain(value: Any) -> Any:
+    """`value` as JSON holds it: a dataclass as a mapping, a tuple as a list, an infinite number as "inf"."""
+    if isinstance(value, float):
+        return str(value) if math.isinf(value) else value
+    if value is None or isinstance(value, str | int):
+        return value
+    if is_dataclass(value):
+        return {field.name: plain(getattr(value, field.name)) for field in fields(value)}
+    if isinstance(value, dict):
+        return {str(key): plain(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(inner) for inner in value]
+    raise TypeError(f"no value of a finding: {type(value).__name__}")
+
+
+@cache
+def _hints(cls: Any) -> dict[str, Any]:
+    return typing.get_type_hints(cls)
+
+
 def convert(hint: Any, value: object, *, file: str, key: str) -> Any:
     """`value` as the annotated type `hint`; raises UsageError where it is of another kind."""
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
@@ -75,9 +96,9 @@ def convert(hint: Any, value: object, *, file: str, key: str) -> Any:
     if is_dataclass(hint):
         return build(cast(Any, hint), value, file=file, key=key)
     if origin is tuple:
-        if not isinstance(value, list | tuple):
-            raise UsageError(f"{file}: {key}", "a list", _kind(value))
-        return tuple(convert(arguments[0], v, file=file, key=f"{key}[{i}]") for i, v in enumerate(value))
+        return tuple(_convert_list(arguments[0], value, file=file, key=key))
+    if isinstance(hint, type) and issubclass(hint, tuple):
+        return _convert_row(hint, value, file=file, key=key)
     if origin is dict:
         if not isinstance(value, dict):
             raise UsageError(f"{file}: {key}", "a mapping of keys", _kind(value))
@@ -87,6 +108,26 @@ def convert(hint: Any, value: object, *, file: str, key: str) -> Any:
             raise UsageError(f"{file}: {key}", f"one of {', '.join(map(str, arguments))}", _short(value))
         return value
     return _convert_plain(hint, value, file=file, key=key)
+
+
+def _convert_list(hint: Any, value: object, *, file: str, key: str) -> list[Any]:
+    if not isinstance(value, list | tuple):
+        raise UsageError(f"{file}: {key}", "a list", _kind(value))
+    if hint is float and all(type(inner) is float for inner in value):  # curves are long
+        return list(value)
+    return [convert(hint, inner, file=file, key=f"{key}[{at}]") for at, inner in enumerate(value)]
+
+
+def _convert_row(cls: Any, value: object, *, file: str, key: str) -> Any:
+    """A NamedTuple, which stands as a list of its values."""
+    names = cls._fields
+    if not isinstance(value, list | tuple) or len(value) != len(names):
+        raise UsageError(f"{file}: {key}", f"a list of {', '.join(names)}", _kind(value))
+    hints = _hints(cls)
+    values = [
+        convert(hints[name], v, file=file, key=_join(key, name)) for name, v in zip(names, value, strict=True)
+    ]
+    return cls(*values)
 
 
 def _convert_union(arguments: tuple[Any, ...], value: object, *, file: str, key: str) -> Any:

@@ -29,12 +29,13 @@ ROOMS = {
     "data": "errors system",
     "privacy": "errors system storage stats",
     "suite": "errors content schema strict_yaml storage data",
+    "findings": "errors schema storage",
     "signals": "errors content schema stats data suite",
-    "judging": "errors content schema stats data suite",
+    "judging": "errors content schema stats data suite findings",
     "planting": "errors schema storage stats data signals",
     "page": "content terminal",
     "evidence": "errors stats data privacy suite",
-    "models": "errors system storage data privacy suite signals planting judging",
+    "models": "errors system storage data privacy suite findings signals planting judging",
     "training": "errors storage data privacy suite models",
     "callback": "storage",
     "stages.integrity": "errors storage privacy suite signals models",
@@ -43,10 +44,10 @@ ROOMS = {
     "stages.prepare",
     "stages.attack": "errors system storage data privacy suite signals models training stages.integrity "
     "stages.prepare stages.train",
-    "stages.audit": "errors system storage stats data privacy suite signals evidence stages.integrity "
-    "stages.prepare stages.attack",
-    "stages": "errors terminal content system storage stats data privacy suite signals judging planting page "
-    "evidence models "
+    "stages.audit": "errors schema system storage stats data privacy suite findings signals evidence "
+    "stages.integrity stages.prepare stages.attack",
+    "stages": "errors schema terminal content system storage stats data privacy suite findings signals "
+    "judging planting page evidence models "
     "stages.integrity stages.prepare stages.attack stages.audit",
     "later": "errors content system storage data suite judging evidence stages",
     "pipeline": "errors system storage data suite signals judging models training "

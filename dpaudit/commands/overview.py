@@ -365,15 +365,15 @@ def quality_rows(run_dir: RunDir, plan: Plan) -> Rows:
     """
     rows: Rows = []
     for arm in ("base", *(arm.name for arm in plan.suite.grid.arms)):
-        found = _optional(run_dir, f"evaluate/{arm}.json")
+        found = _optional(run_dir, f"evaluate/{arm}.json").get("quality", {})
         bits = found.get("bits_per_byte")
         if bits:
             rows.append(
                 {"arm": arm, "measure": "bits per byte", "items": bits.get("records"), **_limits(bits, "")}
             )
-        for task, figures in found.get("tasks", {}).items():
-            row = {"arm": arm, "measure": task, "items": figures.get("items"), **_limits(figures, "accuracy")}
-            rows.append(row | {"uninformative": bool(figures.get("uninformative"))})
+        for figures in found.get("tasks", ()):
+            row = {"arm": arm, "measure": figures["task"], "items": figures["items"]}
+            rows.append(row | _limits(figures, "accuracy") | {"uninformative": figures["uninformative"]})
     return rows
 
 

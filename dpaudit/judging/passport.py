@@ -4,8 +4,10 @@ another.
 
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
+from dpaudit.findings.judgement import Passport, PassRate, WinRate
 from dpaudit.judging.rubric import Control, Outcome, Rubric
 from dpaudit.stats.paired import win_rate_interval
 from dpaudit.stats.roc import proportion_lower, proportion_upper
@@ -13,7 +15,7 @@ from dpaudit.stats.roc import proportion_lower, proportion_upper
 Row = dict[str, Any]
 
 
-def passport_of(rules: Rubric, controls: Sequence[Control], outcomes: Sequence[Outcome]) -> Row:
+def passport_of(rules: Rubric, controls: Sequence[Control], outcomes: Sequence[Outcome]) -> Passport:
     """What a judge did with controls whose right outcome is known, and whether that makes it fit.
 
     `outcomes` holds two verdicts a control, right answer first and right answer second (once each where the
@@ -33,26 +35,25 @@ def passport_of(rules: Rubric, controls: Sequence[Control], outcomes: Sequence[O
     rates = {kind: _rate(results, rules) for kind, results in passed.items()}
     checks = rates | ({"order swap": _rate(stable, rules)} if rules.swap else {})
     reasons = [
-        f"{kind}: {found['passed']} of {found['items']} passed, lower limit {found['lower']:.2f} "
-        f"below {wanted.minimum:g}"
-        for kind, found in checks.items()
-        if found["lower"] < wanted.minimum
+        f"{kind}: {rate.passed} of {rate.items} passed, lower limit {rate.lower:.2f} below {wanted.minimum:g}"
+        for kind, rate in checks.items()
+        if rate.lower < wanted.minimum
     ]
-    return {
-        "rubric": rules.name,
-        "fit": not reasons,
-        "reasons": reasons,
-        "minimum": wanted.minimum,
-        "confidence": wanted.confidence,
-        "faults": {kind: rates[kind] for kind in wanted.faults},
-        "twins": {kind: rates[kind] for kind in wanted.twins},
-        "swap": checks.get("order swap"),
-        "invalid": sum(outcome.winner == "invalid" for outcome in outcomes),
-        "comparisons": len(outcomes),
-    }
+    return Passport(
+        rubric=rules.name,
+        fit=not reasons,
+        reasons=tuple(reasons),
+        minimum=wanted.minimum,
+        confidence=wanted.confidence,
+        faults={kind: rates[kind] for kind in wanted.faults},
+        twins={kind: rates[kind] for kind in wanted.twins},
+        swap=checks.get("order swap"),
+        invalid=sum(outcome.winner == "invalid" for outcome in outcomes),
+        comparisons=len(outcomes),
+    )
 
 
-def pair_summary(judgements: Sequence[Row], arm: str, against: str) -> Row:
+def pair_summary(judgements: Sequence[Row], arm: str, against: str) -> WinRate:
     """The win rate of `arm` (win 1, tie 0.5) over all comparisons with its 95 % interval, prompts as
     clusters.
 
@@ -61,15 +62,22 @@ def pair_summary(judgements: Sequence[Row], arm: str, against: str) -> Row:
     """
     rows = [row for row in judgements if (row["arm"], row["against"]) == (arm, against)]
     counts = Counter(row["winner"] for row in rows)
-    named = {"arm": arm, "against": against, "prompts": len({row["prompt"] for row in rows})}
-    counted = {
-        "wins": counts["arm"],
-        "ties": counts["tie"],
-        "losses": counts["against"],
-        "invalid": counts["invalid"],
-    }
+    unjudged = WinRate(
+        arm=arm,
+        against=against,
+        prompts=len({row["prompt"] for row in rows}),
+        win_rate=None,
+        lower=None,
+        upper=None,
+        wins=counts["arm"],
+        ties=counts["tie"],
+        losses=counts["against"],
+        invalid=counts["invalid"],
+        win_rate_worst=None,
+        win_rate_best=None,
+    )
     if not rows:
-        return {**named, "win_rate": None, "lower": None, "upper": None, **counted}
+        return unjudged
     prompts = [row["prompt"] for row in rows]
     rates = [
         win_rate_interval(
@@ -77,9 +85,14 @@ def pair_summary(judgements: Sequence[Row], arm: str, against: str) -> Row:
         )
         for invalid in (0.0, 0.5, 1.0)
     ]
-    figures = {"win_rate": rates[1].estimate, "lower": rates[0].lower, "upper": rates[2].upper}
-    bounds = {"win_rate_worst": rates[0].estimate, "win_rate_best": rates[2].estimate}
-    return {**named, **figures, **counted, **bounds}
+    return replace(
+        unjudged,
+        win_rate=rates[1].estimate,
+        lower=rates[0].lower,
+        upper=rates[2].upper,
+        win_rate_worst=rates[0].estimate,
+        win_rate_best=rates[2].estimate,
+    )
 
 
 def _points(winner: str, order: int) -> float | None:
@@ -99,12 +112,12 @@ def _passes(kind: str, points: Sequence[float | None]) -> bool:
     return mean >= 0.5 if kind == "padded twin" else mean > 0.5
 
 
-def _rate(results: Sequence[bool], rules: Rubric) -> Row:
+def _rate(results: Sequence[bool], rules: Rubric) -> PassRate:
     passed, items, confidence = sum(results), len(results), rules.controls.confidence
-    return {
-        "items": items,
-        "passed": passed,
-        "rate": passed / items if items else None,
-        "lower": proportion_lower(passed, items, confidence) if items else 0.0,
-        "upper": proportion_upper(passed, items, confidence),
-    }
+    return PassRate(
+        items=items,
+        passed=passed,
+        rate=passed / items if items else None,
+        lower=proportion_lower(passed, items, confidence) if items else 0.0,
+        upper=proportion_upper(passed, items, confidence),
+    )

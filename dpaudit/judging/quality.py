@@ -4,12 +4,13 @@ the same items.
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, Literal, NamedTuple
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from dpaudit.errors import UsageError
+from dpaudit.findings.quality import Bits, Comparison, HeldOut, Item, TaskFigures, Trend
 from dpaudit.stats.paired import (
     PairedDifference,
     mean_interval,
@@ -21,35 +22,17 @@ from dpaudit.stats.roc import proportion_interval
 from dpaudit.suite.grid import Arm, nonprivate
 
 Floats = NDArray[np.float64]
+Measure = Literal["accuracy", "margin", "bits_per_byte"]
+ACCURACY: Measure = "accuracy"
+MARGIN: Measure = "margin"
 CONFIDENCE = 0.95
 BASE = "base"
 ACCURACIES = (-1.0, 1.0)  # between these lies any difference of two
 
 
-class Item(NamedTuple):
-    """One benchmark item as one model answered it. Items of one cluster (a passage, a condition) are no
-    independent draws.
-    """
-
-    id: str
-    correct: int
-    margin: float  # nats: log-probability of the right choice minus that of the best wrong one
-    cluster: str
-
-
-class HeldOut(NamedTuple):
-    """The cost of one held-out record's answers: bits over their tokens, and their UTF-8 bytes."""
-
-    id: str
-    bits: float
-    bytes: int
-
-
-def accuracy_figures(items: Sequence[Item], chance: float) -> dict[str, Any]:
+def accuracy_figures(task: str, items: Sequence[Item], chance: float) -> TaskFigures:
     """Accuracy with its 95 % interval (Clopper-Pearson, or a cluster bootstrap), mean margin, and the chance
     level.
-
-    "above_chance" is whether the interval lies above `chance`.
     """
     correct = [float(item.correct) for item in items]
     clusters = [item.cluster for item in items]
@@ -59,20 +42,22 @@ def accuracy_figures(items: Sequence[Item], chance: float) -> dict[str, Any]:
     else:
         rate = win_rate_interval(correct, clusters, CONFIDENCE)
         lower, upper = rate.lower, rate.upper
-    return {
-        "accuracy": float(np.mean(correct)),
-        "accuracy_lower": lower,
-        "accuracy_upper": upper,
-        "items": len(items),
-        "clusters": distinct,
-        "margin": float(np.mean([item.margin for item in items])),
-        "chance": chance,
-        "above_chance": lower > chance,
-        "uninformative": not lower > chance,
-    }
+    is_above = bool(lower > chance)
+    return TaskFigures(
+        task=task,
+        accuracy=float(np.mean(correct)),
+        accuracy_lower=lower,
+        accuracy_upper=upper,
+        items=len(items),
+        clusters=distinct,
+        margin=float(np.mean([item.margin for item in items])),
+        chance=chance,
+        above_chance=is_above,
+        uninformative=not is_above,
+    )
 
 
-def bits_figures(rows: Sequence[HeldOut], clusters: Mapping[str, str]) -> dict[str, Any] | None:
+def bits_figures(rows: Sequence[HeldOut], clusters: Mapping[str, str]) -> Bits | None:
     """Bits per byte (all bits over all bytes; lower is better) with its 95 % interval; None where nothing was
     held out.
 
@@ -81,14 +66,8 @@ def bits_figures(rows: Sequence[HeldOut], clusters: Mapping[str, str]) -> dict[s
     if not rows:
         return None
     scores = _bits_scores(rows)
-    found = mean_interval(scores, [clusters[row.id] for row in rows], CONFIDENCE)
-    return {
-        "value": found.estimate,
-        "lower": found.lower,
-        "upper": found.upper,
-        "records": found.items,
-        "clusters": found.clusters,
-    }
+    mean = mean_interval(scores, [clusters[row.id] for row in rows], CONFIDENCE)
+    return Bits(mean.estimate, mean.lower, mean.upper, mean.items, mean.clusters)
 
 
 def references(arms: Sequence[Arm], against: Sequence[str] = ("inf", BASE)) -> list[tuple[str, str]]:
@@ -118,37 +97,34 @@ def task_pairs(
     pairs: Sequence[tuple[str, str]],
     margin: float,
     uninformative: bool,
-) -> list[dict[str, Any]]:
+) -> list[Comparison]:
     """Each arm against its reference on one task: accuracy (with p, Holm, the declared margin) and log-prob
     margin.
 
-    Interval and "p_value" come from one sign-flip test over clusters, which for items without clusters is the
-    exact McNemar test. Holm is over the arms that share a reference. "non_inferior" is whether the one-sided
-    95 % lower limit of arm - reference lies above -`margin`, "shown_worse" whether its upper limit lies below
+    Interval and `p_value` come from one sign-flip test over clusters, which for items without clusters is the
+    exact McNemar test. Holm is over the arms that share a reference. `non_inferior` is whether the one-sided
+    95 % lower limit of arm - reference lies above -`margin`, `shown_worse` whether its upper limit lies below
     -`margin`; with neither, nothing is shown. Both are None where the task is uninformative.
     """
-    rows = []
-    for arm, against in pairs:
-        ours, theirs = answers[arm], answers[against]
-        clusters = same_items(task, ours, theirs)
-        named = {"arm": arm, "against": against, "task": task}
-        rows.append(named | _accuracy_pair(ours, theirs, clusters, margin) | {"uninformative": uninformative})
-        if uninformative:
-            rows[-1] |= {"non_inferior": None, "shown_worse": None}
-        margins = paired_difference(
-            [i.margin for i in ours], [i.margin for i in theirs], clusters, CONFIDENCE
-        )
-        rows.append(named | {"measure": "margin", **_interval(margins), "uninformative": uninformative})
-    for against in {against for _, against in pairs}:
-        family = [row for row in rows if row["against"] == against and row["measure"] == "accuracy"]
-        for row, adjusted in zip(family, holm([row["p_value"] for row in family]), strict=True):
-            row["p_holm"] = adjusted
-    return rows
+    accuracies = [_accuracy_pair(task, answers, pair, margin, uninformative) for pair in pairs]
+    margins = [_margin_pair(task, answers, pair, uninformative) for pair in pairs]
+    adjusted = _adjusted(accuracies)
+    return [row for both in zip(adjusted, margins, strict=True) for row in both]
+
+
+def _adjusted(rows: Sequence[Comparison]) -> list[Comparison]:
+    """The rows with Holm's p-values, over those that share a reference."""
+    p_holm: dict[tuple[str, str], float] = {}
+    for against in {row.against for row in rows}:
+        family = [row for row in rows if row.against == against]
+        names = [(row.arm, row.against) for row in family]
+        p_holm |= zip(names, holm([row.p_value for row in family]), strict=True)
+    return [replace(row, p_holm=p_holm[row.arm, row.against]) for row in rows]
 
 
 def bits_pairs(
     heldout: Mapping[str, Sequence[HeldOut]], pairs: Sequence[tuple[str, str]], clusters: Mapping[str, str]
-) -> list[dict[str, Any]]:
+) -> list[Comparison]:
     """Each arm's bits per byte minus its reference's on the same records (negative = the arm is better)."""
     rows = []
     for arm, against in pairs:
@@ -156,10 +132,8 @@ def bits_pairs(
         if [(row.id, row.bytes) for row in ours] != [(row.id, row.bytes) for row in theirs]:
             raise _unequal(f"held-out records of {arm} and {against}")
         labels = [clusters[row.id] for row in ours]
-        found = paired_difference(_bits_scores(ours), _bits_scores(theirs), labels, CONFIDENCE)
-        rows.append(
-            {"arm": arm, "against": against, "task": None, "measure": "bits_per_byte", **_interval(found)}
-        )
+        gap = paired_difference(_bits_scores(ours), _bits_scores(theirs), labels, CONFIDENCE)
+        rows.append(_comparison((arm, against), None, "bits_per_byte", gap, None))
     return rows
 
 
@@ -175,25 +149,23 @@ def ladders(arms: Sequence[Arm]) -> list[list[str]]:
     ]
 
 
-def task_trends(
-    task: str, answers: Mapping[str, Sequence[Item]], ladder: Sequence[str]
-) -> Iterator[dict[str, Any]]:
+def task_trends(task: str, answers: Mapping[str, Sequence[Item]], ladder: Sequence[str]) -> Iterator[Trend]:
     """Page's test of "quality falls with epsilon" over one ladder, by accuracy and by margin; rows are
     clusters.
     """
     clusters = [item.cluster for item in answers[ladder[0]]]
     if len(set(clusters)) < 2:
         return
-    for measure in ("accuracy", "margin"):
-        field = "correct" if measure == "accuracy" else "margin"
-        columns = [[float(getattr(item, field)) for item in answers[arm]] for arm in ladder]
+    right = [[float(item.correct) for item in answers[arm]] for arm in ladder]
+    margins = [[item.margin for item in answers[arm]] for arm in ladder]
+    for measure, columns in ((ACCURACY, right), (MARGIN, margins)):
         matrix = np.column_stack([_cluster_means(column, clusters) for column in columns])
         yield _trend(task, measure, ladder, matrix, "falling")
 
 
 def bits_trends(
     heldout: Mapping[str, Sequence[HeldOut]], ladder: Sequence[str], clusters: Mapping[str, str]
-) -> Iterator[dict[str, Any]]:
+) -> Iterator[Trend]:
     """Page's test of "bits per byte rise as epsilon falls" over one ladder; rows are patients, else
     records.
     """
@@ -229,51 +201,69 @@ def same_items(task: str, ours: Sequence[Item], theirs: Sequence[Item]) -> list[
 
 
 def _accuracy_pair(
-    ours: Sequence[Item], theirs: Sequence[Item], clusters: list[str], margin: float
-) -> dict[str, Any]:
+    task: str,
+    answers: Mapping[str, Sequence[Item]],
+    pair: tuple[str, str],
+    margin: float,
+    uninformative: bool,
+) -> Comparison:
+    ours, theirs = answers[pair[0]], answers[pair[1]]
+    clusters = same_items(task, ours, theirs)
     first, second = [float(item.correct) for item in ours], [float(item.correct) for item in theirs]
-    found = paired_difference(first, second, clusters, CONFIDENCE, ACCURACIES)
+    gap = paired_difference(first, second, clusters, CONFIDENCE, ACCURACIES)
     one_sided = paired_difference(first, second, clusters, 2 * CONFIDENCE - 1, ACCURACIES)
-    return {
-        "measure": "accuracy",
-        **_interval(found),
-        "non_inferior": one_sided.lower > -margin,
-        "shown_worse": one_sided.upper < -margin,
-        "one_sided_lower": one_sided.lower,
-        "one_sided_upper": one_sided.upper,
-    }
+    return replace(
+        _comparison(pair, task, "accuracy", gap, uninformative),
+        non_inferior=None if uninformative else bool(one_sided.lower > -margin),
+        shown_worse=None if uninformative else bool(one_sided.upper < -margin),
+        one_sided_lower=one_sided.lower,
+        one_sided_upper=one_sided.upper,
+    )
 
 
-def _interval(found: PairedDifference) -> dict[str, Any]:
-    return {
-        "difference": found.estimate,
-        "lower": found.lower,
-        "upper": found.upper,
-        "p_value": found.p_value,
-        "items": found.items,
-        "clusters": found.clusters,
-    }
+def _margin_pair(
+    task: str, answers: Mapping[str, Sequence[Item]], pair: tuple[str, str], uninformative: bool
+) -> Comparison:
+    ours, theirs = answers[pair[0]], answers[pair[1]]
+    clusters = same_items(task, ours, theirs)
+    gap = paired_difference([i.margin for i in ours], [i.margin for i in theirs], clusters, CONFIDENCE)
+    return _comparison(pair, task, "margin", gap, uninformative)
+
+
+def _comparison(
+    pair: tuple[str, str],
+    task: str | None,
+    measure: Measure,
+    gap: PairedDifference,
+    uninformative: bool | None,
+) -> Comparison:
+    return Comparison(
+        arm=pair[0],
+        against=pair[1],
+        task=task,
+        measure=measure,
+        difference=gap.estimate,
+        lower=gap.lower,
+        upper=gap.upper,
+        p_value=gap.p_value,
+        items=gap.items,
+        clusters=gap.clusters,
+        uninformative=uninformative,
+    )
 
 
 def _trend(
     task: str | None,
-    measure: str,
+    measure: Measure,
     ladder: Sequence[str],
     matrix: Floats,
     direction: Literal["rising", "falling"],
-) -> dict[str, Any]:
+) -> Trend:
     means = [float(mean) for mean in matrix.mean(axis=0)]
     steps = np.diff(means) * (1 if direction == "rising" else -1)
-    return {
-        "task": task,
-        "measure": measure,
-        "arms": list(ladder),
-        "means": means,
-        "direction": direction,
-        "ordered": bool((steps >= 0).all()),
-        "p_value": page_trend(matrix, direction),
-        "clusters": len(matrix),
-    }
+    is_ordered = bool((steps >= 0).all())
+    p_value = page_trend(matrix, direction)
+    return Trend(task, measure, tuple(ladder), tuple(means), direction, is_ordered, p_value, len(matrix))
 
 
 def _bits_scores(rows: Sequence[HeldOut]) -> Floats:

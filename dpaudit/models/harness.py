@@ -11,7 +11,7 @@ from typing import Any
 
 from dpaudit.data.corpus import Turn
 from dpaudit.errors import UsageError
-from dpaudit.judging.quality import Item
+from dpaudit.findings.quality import Item
 from dpaudit.models.encode import render
 from dpaudit.models.hf import HFModel
 from dpaudit.storage import disk

@@ -60,8 +60,8 @@ def _points(mode: str) -> Callable[[float], str]:
 
 
 def _signed(write: Callable[[float], str]) -> Callable[[float], str]:
-    def signed(value: float) -> str:
-        return f"+{write(value)}" if value > 0 else write(value)
+    def signed(value: float | str) -> str:
+        return f"+{write(float(value))}" if float(value) > 0 else write(float(value))
 
     return signed
 

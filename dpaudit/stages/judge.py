@@ -10,6 +10,7 @@ from dataclasses import asdict, replace
 from typing import TYPE_CHECKING
 
 from dpaudit.data.corpus import Record, Turn
+from dpaudit.findings.judgement import Judgement, Passport
 from dpaudit.judging import quality, rubric
 from dpaudit.judging.passport import Row, pair_summary, passport_of
 from dpaudit.judging.quality import BASE
@@ -59,29 +60,29 @@ def run(
         return
     arms = require_ready(run_dir, plan)
     names = [BASE, *(arm.name for arm in arms)]
-    found = _write_rubric(run_dir, plan, settings)
+    rules = _write_rubric(run_dir, plan, settings)
     if run_dir.is_current(SUMMARY, [*_inputs(names), SETTINGS, PASSPORT]):
         return
     with run_dir.read_now(_inputs(names)):
-        asker = _Asker(run_dir, plan, found, judge, allow_egress)
+        asker = _Asker(run_dir, plan, rules, judge, allow_egress)
         passport = _passport(run_dir, plan, asker, progress)
         pairs = [(a, b) for a, b in quality.references(arms, settings.against) if b in names]
         judgements: list[Row] = []
-        if passport["fit"]:
+        if passport.fit:
             prompts = prompts_of(_heldout(run_dir), settings.prompts)
             answers = _answers(run_dir, plan, names, prompts, progress)
-            judgements = _judge(asker, found, prompts, answers, pairs, progress)
+            judgements = _judge(asker, rules, prompts, answers, pairs, progress)
         run_dir.write_sealed_lines(JUDGEMENTS, judgements)
-        summary = {
-            "rubric": found.name,
-            "title": found.title,
-            "kind": found.kind,
-            "fit": passport["fit"],
-            "reason": None if passport["fit"] else "; ".join(passport["reasons"]),
-            "passport": {key: value for key, value in passport.items() if key != "inputs"},
-            "pairs": [pair_summary(judgements, arm, against) for arm, against in pairs],
-        }
-        run_dir.write_json(SUMMARY, summary, [*_inputs(names), SETTINGS, PASSPORT])
+        judgement = Judgement(
+            rubric=rules.name,
+            title=rules.title,
+            kind=rules.kind,
+            fit=passport.fit,
+            reason=None if passport.fit else "; ".join(passport.reasons),
+            passport=passport,
+            pairs=tuple(pair_summary(judgements, arm, against) for arm, against in pairs),
+        )
+        judgement.write(run_dir, SUMMARY, [*_inputs(names), SETTINGS, PASSPORT])
 
 
 @alone("judge")
@@ -97,9 +98,9 @@ def validate(
     trained.
     """
     custody.require(run_dir, plan)
-    found = _write_rubric(run_dir, plan, plan.suite.judging or Judging())
-    asker = _Asker(run_dir, plan, found, judge, allow_egress)
-    return bool(_passport(run_dir, plan, asker, progress)["fit"])
+    rules = _write_rubric(run_dir, plan, plan.suite.judging or Judging())
+    asker = _Asker(run_dir, plan, rules, judge, allow_egress)
+    return _passport(run_dir, plan, asker, progress).fit
 
 
 def require_ready(run_dir: RunDir, plan: Plan) -> list[Arm]:
@@ -203,7 +204,7 @@ def _inputs(names: Sequence[str]) -> list[str]:
     return ["plan.json", "corpus/manifest.json", RUBRIC, *adapters]
 
 
-def _passport(run_dir: RunDir, plan: Plan, asker: _Asker, progress: Progress) -> Row:
+def _passport(run_dir: RunDir, plan: Plan, asker: _Asker, progress: Progress) -> Passport:
     """The passport of the rubric's judge, made or found current."""
     made_from = ["plan.json", "corpus/manifest.json", RUBRIC]
     if not run_dir.is_current(PASSPORT, made_from):
@@ -214,8 +215,8 @@ def _passport(run_dir: RunDir, plan: Plan, asker: _Asker, progress: Progress) ->
             if asker.rules.swap:
                 shown.append(Comparison(control.turns, control.wrong, control.right))
         outcomes = asker.compare(shown, "judging planted faults", progress)
-        run_dir.write_json(PASSPORT, passport_of(asker.rules, controls, outcomes), made_from)
-    return run_dir.read_json(PASSPORT)
+        passport_of(asker.rules, controls, outcomes).write(run_dir, PASSPORT, made_from)
+    return Passport.read(run_dir, PASSPORT)
 
 
 def _controls(run_dir: RunDir, plan: Plan, rules: Rubric) -> list[Control]:

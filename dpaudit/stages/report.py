@@ -9,6 +9,7 @@ from typing import Any
 
 from dpaudit.data.canary import CORPUS_FAMILIES
 from dpaudit.errors import UsageError
+from dpaudit.findings.quality import Comparisons
 from dpaudit.stages import outputs
 from dpaudit.stages.audit import inside
 from dpaudit.stages.integrity import custody
@@ -62,7 +63,6 @@ COPIED = {
 EXTRACTS = {"exact_rank": "extraction", "discoverable": "discoverable", "pii_fields": "pii"}  # by signal
 TOGETHER = ("composed_epsilon", "composed_delta", "positive_control")
 TOGETHER_ALSO = ("claims", "family_error")
-QUALITY = ("arm", "tasks", "bits_per_byte")
 COMPARED = ("pairs", "trend", "margin", "confidence")
 JUDGING = ("rubric", "fit", "passport", "pairs")
 JUDGING_ALSO = ("title", "kind")
@@ -166,7 +166,7 @@ def assemble(reading: Reading, plan: Plan) -> dict[str, Any]:
         **extracts,
         "quality": quality,
         "skipped": (reading.copy("evaluate/tasks.json", (), ("skipped",)) or {}).get("skipped", []),
-        "comparisons": reading.copy("evaluate/summary.json", COMPARED) or {},
+        "comparisons": _comparisons(reading),
         "judge": _judge(reading),
         "asked": {record: _asked(reading, record) for record in ASKED},
         "claims": _claims(reading),
@@ -292,11 +292,13 @@ def _kind(found: dict[str, Any]) -> str:
 
 
 def _quality(reading: Reading, arm: str) -> dict[str, Any] | None:
-    found = reading.copy(f"evaluate/{arm}.json", QUALITY)
-    if found is None:
-        return None
-    tasks = [{"task": name, **task} for name, task in found["tasks"].items()]
-    return {**found, "tasks": tasks}
+    found = reading.copy(f"evaluate/{arm}.json", ("quality",))
+    return None if found is None else dict(found["quality"])
+
+
+def _comparisons(reading: Reading) -> dict[str, Any]:
+    found = reading.copy("evaluate/summary.json", COMPARED)
+    return {} if found is None else asdict(Comparisons.read(reading.run_dir, "evaluate/summary.json"))
 
 
 def _judge(reading: Reading) -> dict[str, Any]:

@@ -7,20 +7,18 @@ import pytest
 from scipy.stats import binomtest
 
 from dpaudit.errors import UsageError
+from dpaudit.findings.quality import HeldOut, Item
 from dpaudit.judging.quality import (
-    HeldOut,
-    Item,
     accuracy_figures,
     bits_figures,
     bits_pairs,
     holm,
     ladders,
-    nonprivate,
     references,
     task_pairs,
     task_trends,
 )
-from dpaudit.suite.grid import Arm
+from dpaudit.suite.grid import Arm, nonprivate
 
 INF, EIGHT, ONE = (Arm("sft", "sft", epsilon) for epsilon in (math.inf, 8.0, 1.0))
 DPO, DPO_INF = Arm("dpo", "sigmoid", 8.0), Arm("dpo", "sigmoid", math.inf)
@@ -35,25 +33,25 @@ def items(correct: list[int], clusters: list[str] | None = None) -> list[Item]:
 
 
 def test_accuracy_of_independent_items_has_the_clopper_pearson_interval() -> None:
-    found = accuracy_figures(items([1] * 30 + [0] * 10), chance=0.25)
+    found = accuracy_figures("t", items([1] * 30 + [0] * 10), chance=0.25)
     interval = binomtest(30, 40).proportion_ci(0.95, "exact")
-    assert (found["accuracy"], found["margin"]) == (0.75, 0.5)
-    assert (found["accuracy_lower"], found["accuracy_upper"]) == pytest.approx(tuple(interval))
-    assert found["above_chance"] and not found["uninformative"]
+    assert (found.accuracy, found.margin) == (0.75, 0.5)
+    assert (found.accuracy_lower, found.accuracy_upper) == pytest.approx(tuple(interval))
+    assert found.above_chance and not found.uninformative
 
 
 def test_items_of_one_cluster_do_not_count_as_independent() -> None:
     correct = [1, 0] * 20
-    alone = accuracy_figures(items(correct), 0.25)
-    clustered = accuracy_figures(items(correct, ["a", "b"] * 20), 0.25)
-    assert alone["above_chance"] and not clustered["above_chance"]
-    assert clustered["clusters"] == 2
+    alone = accuracy_figures("t", items(correct), 0.25)
+    clustered = accuracy_figures("t", items(correct, ["a", "b"] * 20), 0.25)
+    assert alone.above_chance and not clustered.above_chance
+    assert clustered.clusters == 2
 
 
 def test_bits_per_byte_is_all_bits_over_all_bytes() -> None:
     rows = [HeldOut("a", 10.0, 10), HeldOut("b", 90.0, 30), HeldOut("c", 30.0, 20)]
     found = bits_figures(rows, {"a": "a", "b": "b", "c": "c"})
-    assert found is not None and found["value"] == pytest.approx(130 / 60)
+    assert found is not None and found.value == pytest.approx(130 / 60)
     assert bits_figures([], {}) is None
 
 
@@ -68,7 +66,7 @@ def test_the_interval_of_bits_per_byte_covers_its_true_value() -> None:
         rows = [HeldOut(str(n), float(b), int(s)) for n, (b, s) in enumerate(zip(bits, size, strict=True))]
         found = bits_figures(rows, names)
         assert found is not None
-        missed += not found["lower"] <= 2.0 <= found["upper"]
+        missed += not found.lower <= 2.0 <= found.upper
     assert missed / runs <= 0.05 + 3 * math.sqrt(0.05 * 0.95 / runs)
 
 
@@ -96,25 +94,25 @@ def test_pairs_carry_the_p_value_holm_and_what_is_shown_of_the_margin() -> None:
     }
     pairs = [(arm, "sft-inf") for arm in ("sft-eps8", "sft-eps4", "sft-eps1")]
     rows = task_pairs("t", answers, pairs, margin=0.05, uninformative=False)
-    eight, four, one = (row for row in rows if row["measure"] == "accuracy")
-    shown = [(row["non_inferior"], row["shown_worse"]) for row in (eight, four, one)]
+    eight, four, one = (row for row in rows if row.measure == "accuracy")
+    shown = [(row.non_inferior, row.shown_worse) for row in (eight, four, one)]
     assert shown == [(True, False), (False, False), (False, True)]
-    assert one["p_value"] == pytest.approx(1e-4)  # the least that drawn flips can give
-    assert one["p_holm"] == pytest.approx(3 * one["p_value"])
-    assert eight["p_value"] == eight["p_holm"] == 1.0
+    assert one.p_value == pytest.approx(1e-4)  # the least that drawn flips can give
+    assert one.p_holm == pytest.approx(3 * one.p_value)
+    assert eight.p_value == eight.p_holm == 1.0
     for row in (eight, four, one):
-        assert (row["p_value"] <= 0.05) == (not row["lower"] <= 0 <= row["upper"])
+        assert (row.p_value <= 0.05) == (not row.lower <= 0 <= row.upper)
     useless = task_pairs("t", answers, pairs, margin=0.05, uninformative=True)
-    told = [row for row in useless if row["measure"] == "accuracy"]
-    assert all(row["non_inferior"] is None and row["shown_worse"] is None for row in told)
+    told = [row for row in useless if row.measure == "accuracy"]
+    assert all(row.non_inferior is None and row.shown_worse is None for row in told)
 
 
 def test_clusters_count_and_not_their_items() -> None:
     clusters = [str(n // 10) for n in range(60)]
     answers = {"sft-eps8": items([0] * 60, clusters), "sft-inf": items([1] * 60, clusters)}
     row = task_pairs("t", answers, [("sft-eps8", "sft-inf")], 0.05, uninformative=False)[0]
-    assert row["p_value"] == pytest.approx(2 * 0.5**6)
-    assert (row["items"], row["clusters"], row["lower"]) == (60, 6, -1.0)
+    assert row.p_value == pytest.approx(2 * 0.5**6)
+    assert (row.items, row.clusters, row.lower) == (60, 6, -1.0)
 
 
 def test_arms_that_answered_other_items_are_refused() -> None:
@@ -138,8 +136,8 @@ def test_a_ladder_that_falls_is_found_and_a_flat_one_is_not() -> None:
 
     falling = next(task_trends("t", answers((0.9, 0.7, 0.5)), ladder))
     flat = next(task_trends("t", answers((0.7, 0.7, 0.7)), ladder))
-    assert falling["ordered"] and falling["p_value"] < 1e-4
-    assert flat["p_value"] > 0.01
+    assert falling.ordered and falling.p_value < 1e-4
+    assert flat.p_value > 0.01
 
 
 def test_holm_is_step_down_and_keeps_the_order() -> None:

@@ -16,7 +16,7 @@ from dpaudit.stages.attack import attack
 from dpaudit.stages.prepare import prepare
 from dpaudit.stages.train import forecast
 from dpaudit.storage.rundir import RunDir
-from dpaudit.suite import loading, suite
+from dpaudit.suite import grid, loading, suite
 from dpaudit.suite.grid import Arm, Grid
 from dpaudit.suite.plan import Plan
 from dpaudit.suite.suite import Candidates, Data, Lora, Model, Schedule, Suite, Training
@@ -93,7 +93,7 @@ def test_where_it_means_nothing_it_is_refused(changed: dict[str, object], told: 
 def test_it_is_the_reference_of_its_arm_alone_and_nobodys_control() -> None:
     eight, four, one = (Arm("sft", "sft", epsilon) for epsilon in (8.0, 4.0, 1.0))
     arms = [TWIN, INF, eight, four, one]
-    assert quality.nonprivate(eight, arms) == INF and quality.nonprivate(eight, [TWIN, eight]) is None
+    assert grid.nonprivate(eight, arms) == INF and grid.nonprivate(eight, [TWIN, eight]) is None
     assert quality.references(arms) == [("sft-inf", "sft-inf-twin"), *quality.references(arms[1:])]
     assert quality.ladders(arms) == [["sft-inf", "sft-eps8", "sft-eps4", "sft-eps1"]]
 

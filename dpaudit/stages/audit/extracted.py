@@ -4,17 +4,38 @@ on.
 
 import math
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from dpaudit import schema
 from dpaudit.data import pii
+from dpaudit.findings.baselines import Blind, Near
+from dpaudit.findings.extraction import (
+    Attempts,
+    Counts,
+    Decoding,
+    Discoverable,
+    Exposure,
+    Extract,
+    Extraction,
+    Extrapolated,
+    PersonalFields,
+    Ranks,
+    RanksOfLevel,
+    Rate,
+    Sampled,
+    SampledOfLevel,
+    Tally,
+    TallyOfKind,
+    UnitTally,
+)
 from dpaudit.signals.extraction import np_extraction_probability, queries_needed
 from dpaudit.signals.recipe import Recipe
 from dpaudit.stages.attack.scores import read_scores, score_file, score_inputs
-from dpaudit.stages.audit.baselines import BLIND, Beside, part_of
+from dpaudit.stages.audit.baselines import BLIND, NEAR, Beside, part_of
 from dpaudit.stages.prepare.prepare import load_candidates, load_membership
 from dpaudit.stats import roc
 from dpaudit.storage.rundir import RunDir
@@ -49,22 +70,29 @@ def audit(beside: Beside, arm: Arm, made_by: Recipe) -> None:
     coins, of = load_membership(run_dir), (Values(), Values())
     for row in read_scores(run_dir, arm.name, made_by.name):
         of[not coins[row.example]].setdefault(row.example, {})[row.signal] = row.value
-    head = {
-        "arm": arm.name,
-        "recipe": made_by.name,
-        "kind": made_by.kind,
-        "signal": made_by.signal,
-        "confidence": CONFIDENCE,
-        "blind": blind,
-        "near_duplicates": beside.near[compared],
-    }
-    sides, measure = Sides(*of), made_by.make_signal()
+    head = Extract(
+        arm=arm.name,
+        recipe=made_by.name,
+        kind=made_by.kind,
+        signal=made_by.signal,
+        confidence=CONFIDENCE,
+        blind=schema.convert(Blind | None, blind, file=BLIND, key=compared),
+        near_duplicates=schema.convert(Near | None, beside.near[compared], file=NEAR, key=compared),
+    )
+    _made(run_dir, plan, arm, made_by, Sides(*of), head).write(run_dir, file, inputs)
+
+
+def _made(
+    run_dir: RunDir, plan: Plan, arm: Arm, made_by: Recipe, sides: Sides, head: Extract
+) -> Extraction | Discoverable | PersonalFields:
+    measure: Any = made_by.make_signal()
     if made_by.signal == "pii_fields":
-        found = _fields(sides, plan, arm, measure)
-    else:
-        made = _ranks if made_by.signal == "exact_rank" else _discoverable
-        found = {**made(sides, measure), "by_repetitions": _levels(run_dir, sides, made, measure)}
-    run_dir.write_json(file, {**head, **found}, inputs)
+        kinds = [kind for kind in pii.PATTERNS if kind in measure.fields]
+        return _fields(head, sides, kinds, plan.suite.training.unit, LEARNT[arm.method])
+    levels = _levels(run_dir, sides)
+    if made_by.signal == "exact_rank":
+        return _extraction(head, sides, levels)
+    return _discoverable(head, sides, levels, measure)
 
 
 def _compared(arm: Arm, made_by: Recipe) -> str:
@@ -74,100 +102,118 @@ def _compared(arm: Arm, made_by: Recipe) -> str:
     return part_of(arm) if made_by.signal == "pii_fields" else "extraction"
 
 
-def _levels(run_dir: RunDir, sides: Sides, made: Callable[..., Any], measure: Any) -> list[dict[str, Any]]:
-    """The same figures for the secrets of each number of repetitions alone."""
+def _levels(run_dir: RunDir, sides: Sides) -> dict[int, Sides]:
+    """The secrets of each number of repetitions alone."""
     levels = {c.id: c.repetitions for c in load_candidates(run_dir).canaries if c.purpose == "extraction"}
-    found = []
-    for level in sorted({levels[name] for name in (*sides.planted, *sides.controls)}):
-        of = [
-            {n: v for n, v in part.items() if levels[n] == level} for part in (sides.planted, sides.controls)
-        ]
-        found.append({"repetitions": level, **made(Sides(*of), measure)})
-    return found
+
+    def of_level(part: Values, level: int) -> Values:
+        return {name: values for name, values in part.items() if levels[name] == level}
+
+    present = sorted({levels[name] for name in (*sides.planted, *sides.controls)})
+    return {
+        level: Sides(of_level(sides.planted, level), of_level(sides.controls, level)) for level in present
+    }
 
 
-def _counts(sides: Sides, is_out: Callable[[dict[str, float]], bool]) -> dict[str, Any]:
+def _counts(sides: Sides, is_out: Callable[[dict[str, float]], bool]) -> Counts:
     """How many secrets of each side came out, with the interval of the rate."""
     out, chance = (sum(map(is_out, of.values())) for of in (sides.planted, sides.controls))
     interval = roc.proportion_interval(out, len(sides.planted), CONFIDENCE)
     by_chance = roc.proportion_interval(chance, len(sides.controls), CONFIDENCE)
-    return {
-        "planted": len(sides.planted),
-        "planted_found": out,
-        "found_rate": out / len(sides.planted) if sides.planted else None,
-        "found_lower": interval.lower,
-        "found_upper": interval.upper,
-        "controls": len(sides.controls),
-        "controls_found": chance,
-        "controls_lower": by_chance.lower,
-        "controls_upper": by_chance.upper,
-    }
+    return Counts(
+        planted=len(sides.planted),
+        planted_found=out,
+        found_rate=out / len(sides.planted) if sides.planted else None,
+        found_lower=interval.lower,
+        found_upper=interval.upper,
+        controls=len(sides.controls),
+        controls_found=chance,
+        controls_lower=by_chance.lower,
+        controls_upper=by_chance.upper,
+    )
 
 
 # ---- ranks
 
 
-def _ranks(sides: Sides, _: Any) -> dict[str, Any]:
+def _extraction(head: Extract, sides: Sides, levels: Mapping[int, Sides]) -> Extraction:
+    each = (RanksOfLevel(repetitions=level, **vars(_ranks(of))) for level, of in levels.items())
+    return Extraction(**vars(head), **vars(_ranks(sides)), by_repetitions=tuple(each))
+
+
+def _ranks(sides: Sides) -> Ranks:
     """Secrets that greedy decoding wrote, and exposures: those by rank and those by extrapolation apart."""
     first = [sum(c.get("rank") == 1 for c in of.values()) for of in (sides.planted, sides.controls)]
-    return {
-        **_counts(sides, lambda secret: bool(secret["greedy_match"])),
-        "rank_first_planted": first[0],
-        "rank_first_controls": first[1],
-        "exposure": _exposure(sides, False),
-        "exposure_extrapolated": _exposure(sides, True) if _any(sides, "extrapolated") else None,
-    }
+    return Ranks(
+        **vars(_counts(sides, lambda secret: bool(secret["greedy_match"]))),
+        rank_first_planted=first[0],
+        rank_first_controls=first[1],
+        exposure=_exposure(_secrets(sides, extrapolated=False), False),
+        exposure_extrapolated=_extrapolated(_secrets(sides, extrapolated=True)),
+    )
 
 
-def _any(sides: Sides, signal: str) -> bool:
-    return any(secret.get(signal) for of in (sides.planted, sides.controls) for secret in of.values())
-
-
-def _exposure(sides: Sides, extrapolated: bool) -> dict[str, Any]:
-    """Exposures of one kind in bits, sorted, so that nothing links them to a canary."""
-    of = [
+def _secrets(sides: Sides, *, extrapolated: bool) -> list[list[dict[str, float]]]:
+    """The scores of planted secrets and of controls whose exposure is of one kind."""
+    return [
         [secret for secret in part.values() if bool(secret.get("extrapolated")) == extrapolated]
         for part in (sides.planted, sides.controls)
     ]
+
+
+def _exposure(of: list[list[dict[str, float]]], extrapolated: bool) -> Exposure:
     bits = [sorted(secret["exposure"] for secret in part) for part in of]
     spaces = [secret["space"] for part in of for secret in part if "space" in secret]
-    found = {
-        "extrapolated": extrapolated,
-        "planted": bits[0],
-        "controls": bits[1],
-        "space_bits": math.log2(max(spaces)) if spaces else None if extrapolated else 0.0,
-        "median_planted": float(np.median(bits[0])) if bits[0] else None,
-        "median_control": float(np.median(bits[1])) if bits[1] else None,
-    }
-    if not extrapolated:
-        return found
-    told = {
-        f"{signal}_{side}": sum(bool(secret[signal]) for secret in part)
-        for signal in ("beyond_samples", "capped")
-        for side, part in zip(("planted", "controls"), of, strict=True)
-    }
-    return {**found, **told, "samples": int(min(secret["samples"] for part in of for secret in part))}
+    return Exposure(
+        extrapolated=extrapolated,
+        planted=tuple(bits[0]),
+        controls=tuple(bits[1]),
+        space_bits=math.log2(max(spaces)) if spaces else None if extrapolated else 0.0,
+        median_planted=float(np.median(bits[0])) if bits[0] else None,
+        median_control=float(np.median(bits[1])) if bits[1] else None,
+    )
+
+
+def _extrapolated(of: list[list[dict[str, float]]]) -> Extrapolated | None:
+    if not any(of):
+        return None
+    beyond = [sum(bool(secret["beyond_samples"]) for secret in part) for part in of]
+    capped = [sum(bool(secret["capped"]) for secret in part) for part in of]
+    return Extrapolated(
+        **vars(_exposure(of, True)),
+        beyond_samples_planted=beyond[0],
+        beyond_samples_controls=beyond[1],
+        capped_planted=capped[0],
+        capped_controls=capped[1],
+        samples=int(min(secret["samples"] for part in of for secret in part)),
+    )
 
 
 # ---- sampling
 
 
-def _discoverable(sides: Sides, how: Any) -> dict[str, Any]:
+def _discoverable(head: Extract, sides: Sides, levels: Mapping[int, Sides], how: Any) -> Discoverable:
+    each = (SampledOfLevel(repetitions=level, **vars(_sampled(of, how))) for level, of in levels.items())
+    return Discoverable(**vars(head), **vars(_sampled(sides, how)), by_repetitions=tuple(each))
+
+
+def _sampled(sides: Sides, how: Any) -> Sampled:
     """(n, p)-discoverable secrets for each n, and how many attempts they take."""
     needed = [
         sorted(queries_needed(math.exp(secret["sequence_logprob"]), how.p) for secret in of.values())
         for of in (sides.planted, sides.controls)
     ]
-    return {
-        "p": how.p,
-        "decoding": {"temperature": how.temperature, "top_k": how.top_k, "top_p": how.top_p},
-        "rates": [{"queries": n, **_counts(sides, _is_discoverable(n, how.p))} for n in how.queries],
-        "queries_needed": {"planted": _finite(needed[0]), "controls": _finite(needed[1])},
-        "fewest_planted": next(iter(_finite(needed[0])), None),
-        "fewest_controls": next(iter(_finite(needed[1])), None),
-        "never_planted": sum(math.isinf(n) for n in needed[0]),
-        "never_controls": sum(math.isinf(n) for n in needed[1]),
-    }
+    finite = [_finite(values) for values in needed]
+    return Sampled(
+        p=how.p,
+        decoding=Decoding(how.temperature, how.top_k, how.top_p),
+        rates=tuple(Rate(queries=n, **vars(_counts(sides, _is_discoverable(n, how.p)))) for n in how.queries),
+        queries_needed=Attempts(tuple(finite[0]), tuple(finite[1])),
+        fewest_planted=next(iter(finite[0]), None),
+        fewest_controls=next(iter(finite[1]), None),
+        never_planted=sum(math.isinf(n) for n in needed[0]),
+        never_controls=sum(math.isinf(n) for n in needed[1]),
+    )
 
 
 def _is_discoverable(queries: int, p: float) -> Callable[[dict[str, float]], bool]:
@@ -181,35 +227,35 @@ def _finite(values: Iterable[float]) -> list[float]:
 # ---- personal fields
 
 
-def _fields(sides: Sides, plan: Plan, arm: Arm, measure: Any) -> dict[str, Any]:
+def _fields(head: Extract, sides: Sides, kinds: Sequence[str], unit: str, trained_on: str) -> PersonalFields:
     """Fields and units that came out, of those trained on and of those left out."""
-    kinds = [kind for kind in pii.PATTERNS if kind in measure.fields]
-    both = {"members": sides.planted, "non_members": sides.controls}
-    return {
-        "unit": plan.suite.training.unit,
-        "trained_on": LEARNT[arm.method],
-        **{side: {**_units(of), **_tally(of, kinds)} for side, of in both.items()},
-        "by_kind": [
-            {"field": kind, **{side: _tally(of, [kind]) for side, of in both.items()}} for kind in kinds
-        ],
-    }
+    by_kind = (TallyOfKind(k, _tally(sides.planted, [k]), _tally(sides.controls, [k])) for k in kinds)
+    return PersonalFields(
+        **vars(head),
+        unit=unit,
+        trained_on=trained_on,
+        members=_units(sides.planted, kinds),
+        non_members=_units(sides.controls, kinds),
+        by_kind=tuple(by_kind),
+    )
 
 
-def _units(of: Values) -> dict[str, Any]:
+def _units(of: Values, kinds: Sequence[str]) -> UnitTally:
     """Units with a field that was tried, and of those the ones of which at least one was completed."""
     tried = [unit for unit in of.values() if any(v for key, v in unit.items() if key.endswith(".tried"))]
     out = sum(any(v for key, v in unit.items() if key.endswith(".completed")) for unit in tried)
     interval = roc.proportion_interval(out, len(tried), CONFIDENCE)
-    return {
-        "units": len(of),
-        "units_tried": len(tried),
-        "units_out": out,
-        "units_lower": interval.lower,
-        "units_upper": interval.upper,
-    }
+    return UnitTally(
+        **vars(_tally(of, kinds)),
+        units=len(of),
+        units_tried=len(tried),
+        units_out=out,
+        units_lower=interval.lower,
+        units_upper=interval.upper,
+    )
 
 
-def _tally(of: Values, kinds: Iterable[str]) -> dict[str, Any]:
+def _tally(of: Values, kinds: Iterable[str]) -> Tally:
     """Fields of some kinds. The interval takes fields for independent, which those of one unit need not
     be.
     """
@@ -220,12 +266,14 @@ def _tally(of: Values, kinds: Iterable[str]) -> dict[str, Any]:
                 total[what] += unit.get(f"{kind}.{what}", 0)
     tried, out = int(total["tried"]), int(total["completed"])
     interval = roc.proportion_interval(out, tried, CONFIDENCE)
-    return {
-        "fields": tried,
-        "completed": out,
-        "rate": out / tried if tried else None,
-        "lower": interval.lower,
-        "upper": interval.upper,
-        "mean_logprob": total["logprob"] / tried if tried else None,
-        **{what: int(total[what]) for what in ("given", "untrained", "cut")},
-    }
+    return Tally(
+        fields=tried,
+        completed=out,
+        rate=out / tried if tried else None,
+        lower=interval.lower,
+        upper=interval.upper,
+        mean_logprob=total["logprob"] / tried if tried else None,
+        given=int(total["given"]),
+        untrained=int(total["untrained"]),
+        cut=int(total["cut"]),
+    )

@@ -354,13 +354,13 @@ def test_counts_have_two_sided_bounds_and_none_of_k_its_upper_one() -> None:
     planted = {f"a{n}": {"sequence_logprob": -1.0 if n < 3 else -math.inf} for n in range(10)}
     controls = {f"b{n}": {"sequence_logprob": math.log(1e-4)} for n in range(10)}
     how = recipe.load("discoverable").make_signal()
-    found = extracted._discoverable(Sides(planted, controls), how)
-    one, hundred, many, _ = found["rates"]
-    assert (one["planted_found"], one["controls_found"]) == (0, 0)  # exp(-1) is below one half
-    assert one["found_upper"] == one["controls_upper"] == pytest.approx(1 - 0.025**0.1)
-    assert (hundred["planted_found"], hundred["controls_found"]) == (3, 0)
-    assert (many["planted_found"], many["controls_found"]) == (3, 10)
-    assert found["never_planted"] == 7 and found["fewest_planted"] == 2 and found["fewest_controls"] == 6932
+    found = extracted._sampled(Sides(planted, controls), how)
+    one, hundred, many, _ = found.rates
+    assert (one.planted_found, one.controls_found) == (0, 0)  # exp(-1) is below one half
+    assert one.found_upper == one.controls_upper == pytest.approx(1 - 0.025**0.1)
+    assert (hundred.planted_found, hundred.controls_found) == (3, 0)
+    assert (many.planted_found, many.controls_found) == (3, 10)
+    assert found.never_planted == 7 and found.fewest_planted == 2 and found.fewest_controls == 6932
 
 
 def test_fields_of_a_patient_make_one_patient() -> None:
@@ -375,8 +375,8 @@ def test_fields_of_a_patient_make_one_patient() -> None:
         },
         "p2": {"records": 4.0},
     }
-    whole = {**extracted._units(units), **extracted._tally(units, KINDS)}
-    assert (whole["units"], whole["units_tried"], whole["units_out"]) == (3, 2, 1)
-    assert (whole["fields"], whole["completed"], whole["given"]) == (4, 2, 2)
-    assert whole["rate"] == 0.5 and whole["mean_logprob"] == -3.75
-    assert extracted._tally(units, ["phone"])["fields"] == 3
+    whole = extracted._units(units, KINDS)
+    assert (whole.units, whole.units_tried, whole.units_out) == (3, 2, 1)
+    assert (whole.fields, whole.completed, whole.given) == (4, 2, 2)
+    assert whole.rate == 0.5 and whole.mean_logprob == -3.75
+    assert extracted._tally(units, ["phone"]).fields == 3

@@ -321,13 +321,13 @@ def test_an_arm_of_another_base_than_the_present_one_is_refused(toy_model_dir: P
     file.write_bytes(before)
     for stage in stages:
         stage()
-    figures = run_dir.read_json("evaluate/base.json")["bits_per_byte"]
+    figures = run_dir.read_json("evaluate/base.json")["quality"]["bits_per_byte"]
     file.write_bytes(other)
     shutil.rmtree(run_dir.file("train"))
     train.run(run_dir, plan, QUIET, only=["sft-inf"])
     assert not shadows.present(run_dir, plan.suite.grid.arms[0])
     evaluate.run(run_dir, plan, QUIET)
-    assert run_dir.read_json("evaluate/base.json")["bits_per_byte"] != figures
+    assert run_dir.read_json("evaluate/base.json")["quality"]["bits_per_byte"] != figures
 
 
 def test_the_insecure_seed_fixes_the_weights_and_withdraws_the_claim(
