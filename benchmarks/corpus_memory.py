@@ -79,15 +79,15 @@ def measured(file: str, unit: str, runs: str) -> dict[str, float]:
     """Peaks so far, in MB, and seconds: after prepare, after building the units, after reading 1,000 of
     them.
     """
-    from dpaudit import pipeline
     from dpaudit.commands.asked import Asked
+    from dpaudit.pipeline import plans
     from dpaudit.stages.prepare import prepare
     from dpaudit.stages.train import train
     from dpaudit.storage import rundir
     from dpaudit.system.progress import Progress
 
     changed = Asked(data=file, unit=unit, settings=["data.preference=null", "grid.dpo=[]"]).overrides()
-    plan = pipeline.resolve("demo", changed)
+    plan = plans.resolve("demo", changed)
     run_dir = rundir.open_or_create(plan.to_json(), "memory", Path(runs))
     found, began = {}, time.monotonic()
     prepare.run(run_dir, plan, Progress(quiet=True))

@@ -1,6 +1,7 @@
 """Fixtures that several test modules share."""
 
 import os
+import sys
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,9 @@ import pytest
 # Toy models gain nothing from threads, and threads that wait for each other on a busy machine cost ten times
 # the work
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# a file may take helpers from a file in another folder, also where it is run alone
+sys.path += sorted({str(file.parent) for file in Path(__file__).parent.rglob("test_*.py")} - set(sys.path))
 
 LONGEST = (  # files by the time that they take: two processes end together when these begin first
     "test_cli", "test_report", "test_train", "test_verify", "test_fuzz", "test_privacy", "test_pipelines",

@@ -17,12 +17,13 @@ import pytest
 import typer
 import yaml
 
-from dpaudit import cli, content, pipeline
+from dpaudit import cli, content
 from dpaudit.commands import again, groups, overview
 from dpaudit.commands.asked import Asked
 from dpaudit.errors import UsageError
 from dpaudit.page import tables
 from dpaudit.page.formats import show
+from dpaudit.pipeline import gate, plans
 from dpaudit.storage import rundir
 from dpaudit.suite import loading
 
@@ -286,7 +287,7 @@ def test_units_that_do_not_fit(call: Call, settings: list[str], wanted: list[str
 def test_the_command_that_goes_on_with_a_run_makes_the_same_plan(
     name: str, words: list[str], seed: int
 ) -> None:
-    plan = pipeline.resolve(name, Asked(settings=words).overrides(), seed)
+    plan = plans.resolve(name, Asked(settings=words).overrides(), seed)
     command = again.command_of(plan, Path("elsewhere"))
     assert command is not None
     typed = shlex.split(command)
@@ -294,15 +295,15 @@ def test_the_command_that_goes_on_with_a_run_makes_the_same_plan(
     said = dict(zip(typed[4::2], typed[5::2], strict=True))
     settings = [value for option, value in zip(typed[4::2], typed[5::2], strict=True) if option == "--set"]
     changed = Asked(data=said.get("--data"), settings=settings).overrides()
-    assert pipeline.resolve(name, changed, int(said.get("--seed", "0"))) == plan
+    assert plans.resolve(name, changed, int(said.get("--seed", "0"))) == plan
     assert again.command_of(replace(plan, versions={"torch": "0"})) is None
 
 
 def test_unit_pair_is_for_preference_pairs_alone() -> None:
     only_dpo = Asked(unit="pair", dpo="sigmoid", settings=["grid.stages=[]"]).overrides()
-    pipeline._check_unit(loading.load("demo", only_dpo))
+    gate._check_unit(loading.load("demo", only_dpo))
     with pytest.raises(UsageError, match="no dialogue belongs to a pair"):
-        pipeline._check_unit(loading.load("demo", Asked(unit="pair").overrides()))
+        gate._check_unit(loading.load("demo", Asked(unit="pair").overrides()))
 
 
 def test_options_for_data_are_keys_of_the_suite() -> None:
@@ -354,14 +355,14 @@ def test_the_file_that_lacks_patients_is_named(call: Call) -> None:
 def test_a_run_on_own_data_does_not_bear_the_demos_name(
     typed: dict[str, str], name: str, is_told: bool
 ) -> None:
-    chosen = pipeline.resolve("demo", typed).suite
+    chosen = plans.resolve("demo", typed).suite
     assert (chosen.name, bool(chosen.description)) == (name, is_told)
 
 
 def test_own_data_in_an_own_suite_keep_its_name(tmp_path: Path) -> None:
     own = MINI | {"data": {"source": "a.jsonl"}, "description": "Ward a."}
     (tmp_path / "ward.yaml").write_text(yaml.safe_dump(own))
-    chosen = pipeline.resolve(str(tmp_path / "ward.yaml"), {"data.source": "b.jsonl"}).suite
+    chosen = plans.resolve(str(tmp_path / "ward.yaml"), {"data.source": "b.jsonl"}).suite
     assert (chosen.name, chosen.description) == ("mini", "")
 
 

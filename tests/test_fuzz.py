@@ -6,7 +6,7 @@ process:
 
 - `data`: `prepare.load_corpus` (which renders every row) and `prepare.draw`, all that `train` does with a
 file before its run; some through `plant`.
-- `suite`, `setting`: options, `pipeline.resolve`, `pipeline.check` without weights, and plan.json written and
+- `suite`, `setting`: options, `plans.resolve`, `gate.check` without weights, and plan.json written and
 read back.
 - `recipe`, `rubric`: their loaders, and what a stage makes of them first (a signal; prompts, answers and
 planted faults).
@@ -42,12 +42,13 @@ from test_audit_key import judged, sealed
 from test_ledger import written
 from test_plant import planted
 
-from dpaudit import cli, content, pipeline
+from dpaudit import cli, content
 from dpaudit.commands.asked import Asked
 from dpaudit.data import reading
 from dpaudit.data.corpus import Record, Turn
 from dpaudit.errors import PartialError, UsageError
 from dpaudit.judging import rubric
+from dpaudit.pipeline import gate, plans
 from dpaudit.planting import audit_key, plant
 from dpaudit.privacy import ledger
 from dpaudit.signals import recipe
@@ -418,9 +419,9 @@ def _laid(draw: random.Random, place: Path, folder: str) -> str:
 
 
 def planned(name: str, changed: dict[str, Any]) -> str:
-    plan = pipeline.resolve(name, changed)
-    pipeline._check_settings(plan)  # of the gate what reads no weights and no data
-    for work, *words in pipeline._contents(plan, False):
+    plan = plans.resolve(name, changed)
+    gate._check_settings(plan)  # of the gate what reads no weights and no data
+    for work, *words in gate._contents(plan, False):
         work(*words)
     told = json.loads(json.dumps(plan.to_json(), allow_nan=False))
     assert Plan.from_json(told).to_json() == told
@@ -753,7 +754,7 @@ KINDS: dict[str, Kind] = {
 def bench(toy_model_dir: Path, toy_adapter_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Bench:
     folders = {shape: tmp_path_factory.mktemp(shape) for shape in ("sharegpt", "pair", "text")}
     keys = {shape: planted(folder, shape)[1] for shape, folder in folders.items()}
-    plan = pipeline.resolve("small", {"candidates.canaries": 100, "candidates.records": 2, "data.heldout": 2})
+    plan = plans.resolve("small", {"candidates.canaries": 100, "candidates.records": 2, "data.heldout": 2})
     told = tuple(json.loads(file.read_text()) for file in keys.values())
     return Bench(toy_model_dir, toy_adapter_dir, told, keys["sharegpt"], plan)
 

@@ -47,13 +47,11 @@ ROOMS = {
     "stages.audit": "errors schema system storage stats data privacy suite findings signals evidence "
     "stages.integrity stages.prepare stages.attack",
     "stages": "errors schema terminal content system storage stats data privacy suite findings signals "
-    "judging planting page evidence models "
-    "stages.integrity stages.prepare stages.attack stages.audit",
-    "later": "errors content system storage data suite judging evidence stages",
-    "pipeline": "errors system storage data suite signals judging models training "
+    "judging planting page evidence models stages.integrity stages.attack stages.audit",
+    "pipeline": "errors content system storage data suite signals judging evidence models training "
     "stages.integrity stages.prepare stages.train stages.attack stages.audit stages",
     "commands": "terminal errors content system storage stats privacy suite signals planting page evidence "
-    "training stages.integrity stages.train stages.audit stages later pipeline",
+    "training stages.integrity stages.train stages.audit stages pipeline",
     "cli": "terminal errors system storage training commands",
     "__main__": "cli",
 }

@@ -8,9 +8,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from dpaudit import content, pipeline
+from dpaudit import content
 from dpaudit.commands.asked import ALIASES
 from dpaudit.errors import UsageError
+from dpaudit.pipeline import plans
 from dpaudit.storage import rundir
 from dpaudit.suite import loading
 from dpaudit.suite.plan import Plan
@@ -28,7 +29,7 @@ def command_of(plan: Plan, runs: Path = rundir.RUNS) -> str | None:
         for typed in (_nameless(words), words):
             changed = dict(loading.parse_override(word) for word in typed)
             try:
-                if pipeline.resolve(name, changed, plan.seed, plan.insecure_seed) == plan:
+                if plans.resolve(name, changed, plan.seed, plan.insecure_seed) == plan:
                     return _spelled(name, typed, plan, runs)
             except UsageError:  # a suite of another kind of training
                 continue

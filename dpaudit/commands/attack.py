@@ -4,10 +4,10 @@ from dataclasses import dataclass
 
 import typer
 
-from dpaudit import pipeline
 from dpaudit.commands import options, overview
 from dpaudit.commands.groups import SETTINGS, show_help
 from dpaudit.commands.output import show, show_of_run
+from dpaudit.pipeline import sequence
 from dpaudit.storage import rundir
 from dpaudit.system.progress import Progress
 
@@ -31,7 +31,7 @@ class Attacked:
 def mia(asked: Attacked, shadows: options.Shadows = None, workers: options.Workers = None) -> None:
     """Membership inference on canaries and records."""
     run_dir, plan = overview.opened(asked.run, asked.runs)
-    pipeline.attack(run_dir, plan, Progress(), "mia", asked.arm, asked.recipe, shadows, workers)
+    sequence.attack(run_dir, plan, Progress(), "mia", asked.arm, asked.recipe, shadows, workers)
     verdicts = overview.narrowed(overview.verdict_rows(run_dir, plan), asked.arm, asked.recipe)
     inside = overview.narrowed(overview.inside_rows(run_dir, plan), asked.arm, None)
     values = {"verdicts": verdicts, **({"inside": inside} if inside else {})}
@@ -43,7 +43,7 @@ def mia(asked: Attacked, shadows: options.Shadows = None, workers: options.Worke
 def extract(asked: Attacked) -> None:
     """Extraction: planted secrets by rank and by sampling, and personal fields of real records."""
     run_dir, plan = overview.opened(asked.run, asked.runs)
-    pipeline.attack(run_dir, plan, Progress(), "extract", asked.arm, asked.recipe)
+    sequence.attack(run_dir, plan, Progress(), "extract", asked.arm, asked.recipe)
     show_of_run(run_dir, plan, overview.extract_tables(run_dir, plan, asked.arm, asked.recipe), asked.as_json)
 
 
@@ -52,7 +52,7 @@ def extract(asked: Attacked) -> None:
 def preference(asked: Attacked) -> None:
     """Membership of preference pairs in the training of DPO arms."""
     run_dir, plan = overview.opened(asked.run, asked.runs)
-    pipeline.attack(run_dir, plan, Progress(), "preference", asked.arm, asked.recipe)
+    sequence.attack(run_dir, plan, Progress(), "preference", asked.arm, asked.recipe)
     verdicts = overview.narrowed(overview.verdict_rows(run_dir, plan, "preference"), asked.arm, asked.recipe)
     show_of_run(run_dir, plan, {"verdicts": verdicts}, asked.as_json)
 

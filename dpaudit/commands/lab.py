@@ -5,12 +5,12 @@ from pathlib import Path
 
 import typer
 
-from dpaudit import later, pipeline
 from dpaudit.commands import options, overview
 from dpaudit.commands.asked import Asked
 from dpaudit.commands.groups import SETTINGS, has_command
 from dpaudit.commands.output import show, show_of_run
 from dpaudit.errors import UsageError
+from dpaudit.pipeline import gate, later, plans, sequence
 from dpaudit.storage import rundir
 from dpaudit.storage.rundir import RunDir
 from dpaudit.suite.plan import Plan
@@ -29,8 +29,8 @@ def demo(
     as_json: options.Json = False,
 ) -> None:
     """Run the whole lab on the embedded teaching model and clinic."""
-    plan = pipeline.resolve("demo", {}, seed, insecure_seed)
-    run_dir = pipeline.everything(plan, runs, Progress(), workers=workers)
+    plan = plans.resolve("demo", {}, seed, insecure_seed)
+    run_dir = sequence.everything(plan, runs, Progress(), workers=workers)
     show_of_run(run_dir, plan, overview.results(run_dir, plan), as_json)
 
 
@@ -52,7 +52,7 @@ def run(
     if dry_run:
         _forecast(plan, runs, as_json)
         return
-    run_dir = pipeline.everything(plan, runs, Progress(), allow_egress or (), workers, micro_batch)
+    run_dir = sequence.everything(plan, runs, Progress(), allow_egress or (), workers, micro_batch)
     show_of_run(run_dir, plan, overview.results(run_dir, plan), as_json)
 
 
@@ -74,7 +74,7 @@ def train(
     if dry_run:
         _forecast(plan, runs, as_json)
         return
-    run_dir = pipeline.train(plan, runs, Progress(), arm, workers, micro_batch)
+    run_dir = sequence.train(plan, runs, Progress(), arm, workers, micro_batch)
     commitment = run_dir.read_json("corpus/manifest.json").get("commitment")
     values = {"arms": overview.arm_rows(run_dir, plan), "commitment": commitment}
     show_of_run(run_dir, plan, values, as_json)
@@ -82,16 +82,16 @@ def train(
 
 def _plan(suite: str, asked: Asked, seed: int, insecure_seed: int | None, is_forecast: bool) -> Plan:
     changed = asked.overrides()
-    plan = pipeline.resolve(suite, changed, seed, insecure_seed)
-    pipeline.fetch(changed, weights=not is_forecast)
+    plan = plans.resolve(suite, changed, seed, insecure_seed)
+    plans.fetch(changed, weights=not is_forecast)
     return plan
 
 
 def _forecast(plan: Plan, runs: Path, as_json: bool) -> None:
     from dpaudit.stages.train import forecast
 
-    pipeline.tell_earlier(plan, runs, Progress())
-    pipeline.check(plan, is_forecast=True)
+    sequence.tell_earlier(plan, runs, Progress())
+    gate.check(plan, is_forecast=True)
     show({"forecast": forecast.rows(plan, Progress()), "caveat": plan.caveat}, as_json)
 
 

@@ -6,12 +6,12 @@ from typing import Annotated
 
 import typer
 
-from dpaudit import later
 from dpaudit.commands import options, overview
 from dpaudit.commands.groups import EXAMPLES
 from dpaudit.commands.output import show, show_of_run
 from dpaudit.errors import UsageError
 from dpaudit.evidence import claims
+from dpaudit.pipeline import later
 from dpaudit.storage import custody, rundir
 from dpaudit.system.progress import Progress
 

@@ -5,10 +5,10 @@ from typing import Annotated
 
 import typer
 
-from dpaudit import pipeline
 from dpaudit.commands import options, output, overview
 from dpaudit.commands.groups import EXAMPLES
 from dpaudit.errors import UsageError
+from dpaudit.pipeline import plans
 from dpaudit.storage import rundir
 from dpaudit.system.progress import Progress
 
@@ -75,7 +75,7 @@ def merge(
             "both" if arm else "neither",
             f"for example: {EXAMPLES['dpaudit merge']}",
         )
-    pipeline.fetch({"model.base": model})
+    plans.fetch({"model.base": model})
     if adapter is not None:
         source = merge.of_folder(adapter, model, dtype, assume_public)
     else:

@@ -239,10 +239,10 @@ def test_shards_are_read_and_a_lost_one_is_told(toy_model_dir: Path, copied: Pat
 
 
 def test_a_run_of_a_broken_model_leaves_no_folder(copied: Path, tmp_path: Path) -> None:
-    from dpaudit import pipeline
+    from dpaudit.pipeline import plans, sequence
     from dpaudit.system.progress import Progress
 
     TENSORS["missing"][0](copied)
-    plan = pipeline.resolve("demo", {"model.base": str(copied)})
-    assert "1 missing" in refused(lambda: pipeline.train(plan, tmp_path / "runs", Progress(quiet=True)))
+    plan = plans.resolve("demo", {"model.base": str(copied)})
+    assert "1 missing" in refused(lambda: sequence.train(plan, tmp_path / "runs", Progress(quiet=True)))
     assert not (tmp_path / "runs").exists()

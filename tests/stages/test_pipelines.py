@@ -12,8 +12,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from dpaudit import pipeline
 from dpaudit.errors import UsageError
+from dpaudit.pipeline import sequence
 from dpaudit.privacy.mechanism import Mechanism, epsilon_spent
 from dpaudit.stages.train import merge, train
 from dpaudit.stages.train.jobs import Job, outside_stages
@@ -58,7 +58,7 @@ def make_plan(
 
 
 def go(plan: Plan, runs: Path, only: list[str] | None = None) -> RunDir:
-    return pipeline.train(plan, runs, QUIET, only, workers=1)
+    return sequence.train(plan, runs, QUIET, only, workers=1)
 
 
 def ledger_of(run_dir: RunDir, arm: str) -> dict[str, Any]:

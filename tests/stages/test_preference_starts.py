@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 import torch
 
-from dpaudit import pipeline
 from dpaudit.errors import UsageError
 from dpaudit.models.encode import encode_pair
 from dpaudit.models.hf import HFModel
+from dpaudit.pipeline import sequence
 from dpaudit.signals import recipe
 from dpaudit.stages import report
 from dpaudit.stages.attack import attack, scores
@@ -55,7 +55,7 @@ def plan_of(base: Path, **changes: object) -> Plan:
 @pytest.fixture(scope="module")
 def preferred(toy_model_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[RunDir, Plan]:
     plan = plan_of(toy_model_dir)
-    run_dir = pipeline.train(plan, tmp_path_factory.mktemp("preference"), QUIET, workers=1)
+    run_dir = sequence.train(plan, tmp_path_factory.mktemp("preference"), QUIET, workers=1)
     hidden = run_dir.path.with_name("elsewhere")
     run_dir.file("secret").rename(hidden)  # the attack needs no coin
     attack.run(run_dir, plan, QUIET, "preference")
@@ -103,8 +103,8 @@ def test_where_all_arms_are_dpo_arms_its_recipe_may_carry_the_verdicts(
 ) -> None:
     plan = plan_of(toy_model_dir, grid=Grid((8.0,), dpo=("sigmoid",), stages=()), primary="pair_margin")
     recipe.check_candidates(plan.suite)
-    run_dir = pipeline.train(plan, tmp_path, QUIET, workers=1)
-    pipeline.attack(run_dir, plan, QUIET, "preference")
+    run_dir = sequence.train(plan, tmp_path, QUIET, workers=1)
+    sequence.attack(run_dir, plan, QUIET, "preference")
     verdicts = {row["arm"]: row["verdict"] for row in run_dir.read_json(audit.SUMMARY)["rows"]}
     assert verdicts == {"dpo-sigmoid-inf": None, "dpo-sigmoid-eps8": "no power"}
     page = report.run(run_dir, plan, QUIET).read_text()
@@ -118,10 +118,10 @@ def test_a_run_without_preferences_leaves_it_out_and_goes_on(
     done: list[str] = []
     monkeypatch.setattr("dpaudit.stages.evaluate.run", lambda *_: done.append("eval"))
     monkeypatch.setattr("dpaudit.stages.judge.run", lambda *_, **__: done.append("judge"))
-    run_dir = pipeline.everything(plan, tmp_path, QUIET, workers=1)
+    run_dir = sequence.everything(plan, tmp_path, QUIET, workers=1)
     assert done == ["eval", "judge"] and run_dir.file("report/index.html").is_file()
     with pytest.raises(UsageError, match="expected a DPO arm"):
-        pipeline.attack(run_dir, plan, QUIET, "preference")
+        sequence.attack(run_dir, plan, QUIET, "preference")
 
 
 def test_another_start_makes_the_scores_stale_and_a_missing_one_is_one_line(

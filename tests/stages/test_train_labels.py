@@ -135,8 +135,8 @@ def test_the_page_and_the_overview_say_it(finished: tuple[RunDir, Plan]) -> None
 
 @pytest.mark.parametrize("kind", ["mia", "preference"])
 def test_membership_inference_is_refused(finished: tuple[RunDir, Plan], kind: AttackKind) -> None:
-    from dpaudit import pipeline
+    from dpaudit.pipeline import sequence
 
     run_dir, plan = finished
     with pytest.raises(UsageError, match="expected no membership inference under unit label"):
-        pipeline.attack(run_dir, plan, QUIET, kind)
+        sequence.attack(run_dir, plan, QUIET, kind)

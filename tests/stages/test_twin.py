@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from dpaudit import pipeline
 from dpaudit.commands import overview
 from dpaudit.commands.asked import Asked
 from dpaudit.errors import UsageError
 from dpaudit.judging import quality
+from dpaudit.pipeline import sequence
 from dpaudit.stages import evaluate, judge, report
 from dpaudit.stages.attack import attack
 from dpaudit.stages.prepare import prepare
@@ -41,7 +41,7 @@ def finished(toy_model_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> t
         judging=None,
     )
     plan = Plan(chosen, seed=3)
-    run_dir = pipeline.train(
+    run_dir = sequence.train(
         plan, tmp_path_factory.mktemp("runs"), QUIET, ["sft-inf", "sft-inf-twin"], workers=1
     )
     evaluate.run(run_dir, plan, QUIET)

@@ -15,10 +15,11 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner, Result
 
-from dpaudit import content, pipeline
+from dpaudit import content
 from dpaudit.cli import app
 from dpaudit.commands import overview
 from dpaudit.errors import UsageError
+from dpaudit.pipeline import sequence
 from dpaudit.signals import recipe
 from dpaudit.storage import record_chain, rundir
 from dpaudit.storage.rundir import RunDir
@@ -186,7 +187,7 @@ def finished(toy_model_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> t
     from dpaudit.stages import evaluate
 
     plan = toy(toy_model_dir)
-    run_dir = pipeline.train(plan, tmp_path_factory.mktemp("runs"), QUIET, workers=1)
+    run_dir = sequence.train(plan, tmp_path_factory.mktemp("runs"), QUIET, workers=1)
     evaluate.run(run_dir, plan, QUIET)
     return run_dir, plan
 
@@ -227,7 +228,7 @@ def test_no_records_key_trains_an_arm_again(run: tuple[RunDir, Plan]) -> None:
         changed = other(plan, key, value)
 
         def again(changed: Plan = changed) -> None:
-            assert pipeline.train(changed, run_dir.path.parent, QUIET, workers=1) == run_dir
+            assert sequence.train(changed, run_dir.path.parent, QUIET, workers=1) == run_dir
 
         for folder in ("train", "corpus", "secret"):
             assert changes(run_dir, folder, again) == set(), key
@@ -472,7 +473,7 @@ def test_a_lost_record_is_told_and_written_anew_and_its_loss_stays_known(run: tu
     run_dir.file("records/claims.json").unlink()
     refused(run_dir, "records/claims.json: ", "got no such file")
     assert (
-        changes(run_dir, "train", lambda: pipeline.train(plan, run_dir.path.parent, QUIET, workers=1))
+        changes(run_dir, "train", lambda: sequence.train(plan, run_dir.path.parent, QUIET, workers=1))
         == set()
     )
     assert marks(run_dir, "claims") == ["added later"]
@@ -484,7 +485,7 @@ def test_a_lost_record_is_told_and_written_anew_and_its_loss_stays_known(run: tu
 
     run_dir.file(record_chain.FILE).unlink()
     refused(run_dir, f"{record_chain.FILE}: ", "got no such file")
-    pipeline.train(plan, run_dir.path.parent, QUIET, workers=1)
+    sequence.train(plan, run_dir.path.parent, QUIET, workers=1)
     assert [row["record"] for row in overview.lost_rows(run_dir)] == [record_chain.ALL]
 
 
@@ -538,7 +539,7 @@ def test_a_run_of_before_is_told_and_never_trained_again_in_silence(
         done = typed(run_dir, *words)
         assert isinstance(done.exception, UsageError) and "one of another version" in str(done.exception)
     with pytest.raises(UsageError, match="second release"):
-        pipeline.train(plan, run_dir.path.parent, QUIET, workers=1)
+        sequence.train(plan, run_dir.path.parent, QUIET, workers=1)
     assert [path.name for path in run_dir.path.parent.iterdir()] == [run_dir.name]
     listed = CliRunner().invoke(app, ["ls", "--runs", str(run_dir.path.parent)])
     assert listed.exit_code == 0 and "one of another version" in " ".join(listed.output.split())
@@ -548,7 +549,7 @@ def test_the_same_training_under_other_versions_is_told(
     run: tuple[RunDir, Plan], capsys: pytest.CaptureFixture[str]
 ) -> None:
     run_dir, plan = run
-    pipeline.tell_earlier(replace(plan, versions={"torch": "0"}), run_dir.path.parent, Progress())
+    sequence.tell_earlier(replace(plan, versions={"torch": "0"}), run_dir.path.parent, Progress())
     assert f"{run_dir.path} is this training under other versions" in capsys.readouterr().err
-    pipeline.tell_earlier(other(plan, "training.clip", 0.6), run_dir.path.parent, Progress())
+    sequence.tell_earlier(other(plan, "training.clip", 0.6), run_dir.path.parent, Progress())
     assert capsys.readouterr().err == ""

@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 
-from dpaudit import content, pipeline
+from dpaudit import content
 from dpaudit.commands.asked import Asked
 from dpaudit.errors import UsageError
+from dpaudit.pipeline import plans
 from dpaudit.suite import grid, loading
 from dpaudit.suite.grid import Arm
 from dpaudit.suite.plan import RECORDS, Plan
@@ -214,11 +215,11 @@ def test_the_option_for_unit_record_takes_the_repetition_away() -> None:
 def test_preferences_without_pairs_are_taken_from_the_dialogues() -> None:
     """Where nobody names pairs; what was named, and a suite without preference arms, stay as they are."""
 
-    small = pipeline.resolve("small", {"data.source": "own.jsonl", "grid.dpo": ["sigmoid"]})
+    small = plans.resolve("small", {"data.source": "own.jsonl", "grid.dpo": ["sigmoid"]})
     assert small.suite.data.preference == "faults"
-    assert pipeline.resolve("small", {"data.source": "own.jsonl"}).suite.data.preference is None
+    assert plans.resolve("small", {"data.source": "own.jsonl"}).suite.data.preference is None
     typed = {"data.source": "own.jsonl", "grid.dpo": ["sigmoid"], "data.preference": "pairs.jsonl"}
-    assert pipeline.resolve("small", typed).suite.data.preference == "pairs.jsonl"
+    assert plans.resolve("small", typed).suite.data.preference == "pairs.jsonl"
 
 
 @pytest.mark.parametrize("key", ["source", "preference", "text"])

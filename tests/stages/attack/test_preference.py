@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 import torch
 
-from dpaudit import pipeline
 from dpaudit.errors import UsageError
 from dpaudit.models.encode import encode_pair
 from dpaudit.models.hf import HFModel
+from dpaudit.pipeline import sequence
 from dpaudit.signals.text import PairChosen, PairMargin, PairRejected, PairSpan, Span
 from dpaudit.stages.attack import scores
 from dpaudit.stages.prepare import prepare
@@ -54,8 +54,8 @@ def attacked(tmp_path_factory: pytest.TempPathFactory) -> tuple[RunDir, Plan]:
         attacks=("preference",),
     )
     plan = Plan(made, insecure_seed=0)
-    run_dir = pipeline.train(plan, tmp_path_factory.mktemp("preference"), QUIET, workers=1)
-    pipeline.attack(run_dir, plan, QUIET, "preference")
+    run_dir = sequence.train(plan, tmp_path_factory.mktemp("preference"), QUIET, workers=1)
+    sequence.attack(run_dir, plan, QUIET, "preference")
     return run_dir, plan
 
 
@@ -133,9 +133,9 @@ def test_real_pairs_have_coins_and_none_is_of_a_held_out_record(
         primary="calibrated" if also_sft else "pair_margin",
     )
     plan = Plan(made, insecure_seed=0)
-    run_dir = pipeline.train(plan, tmp_path / "runs", QUIET, workers=1)
+    run_dir = sequence.train(plan, tmp_path / "runs", QUIET, workers=1)
     for kind in made.attacks:
-        pipeline.attack(run_dir, plan, QUIET, kind)
+        sequence.attack(run_dir, plan, QUIET, kind)
     candidates, coins = prepare.load_candidates(run_dir), prepare.load_membership(run_dir)
     spoken, paired = (
         {name for name, rows in part.items() if rows} for part in (candidates.records, candidates.pairs)
@@ -159,19 +159,19 @@ def test_real_pairs_have_coins_and_none_is_of_a_held_out_record(
 def test_an_arm_of_single_answers_is_refused(attacked: tuple[RunDir, Plan]) -> None:
     run_dir, plan = attacked
     with pytest.raises(UsageError, match="sft-inf: expected a DPO arm"):
-        pipeline.attack(run_dir, plan, QUIET, "preference", ["sft-inf"])
+        sequence.attack(run_dir, plan, QUIET, "preference", ["sft-inf"])
     with pytest.raises(UsageError, match="--recipe loss: expected a recipe of kind preference"):
-        pipeline.attack(run_dir, plan, QUIET, "preference", None, ["loss"])
+        sequence.attack(run_dir, plan, QUIET, "preference", None, ["loss"])
 
 
 def test_a_run_without_dpo_arms_is_refused(attacked: tuple[RunDir, Plan], tmp_path: Path) -> None:
     _, plan = attacked
     suite = replace(plan.suite, grid=Grid(()), attacks=("mia",))
     alone = replace(plan, suite=suite)
-    run_dir = pipeline.train(alone, tmp_path, QUIET, workers=1)
+    run_dir = sequence.train(alone, tmp_path, QUIET, workers=1)
     with pytest.raises(
         UsageError,
         match="expected a DPO arm, which learns from preference pairs",
     ):
-        pipeline.attack(run_dir, alone, QUIET, "preference")
+        sequence.attack(run_dir, alone, QUIET, "preference")
     assert rundir.existing(tmp_path) and not run_dir.file("attack").exists()

@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
-from dpaudit import pipeline
 from dpaudit.commands import overview
 from dpaudit.commands.lab import _forecast
 from dpaudit.errors import UsageError
+from dpaudit.pipeline import sequence
 from dpaudit.planting import audit_key, plant
 from dpaudit.signals.recipe import load as load_recipe
 from dpaudit.stages import declared, evaluate, judge, report
@@ -74,7 +74,7 @@ def finish(run_dir: RunDir, plan: Plan) -> None:
 
 @pytest.fixture(scope="module")
 def finished(plan: Plan, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    run_dir = pipeline.train(plan, tmp_path_factory.mktemp("runs"), QUIET, workers=1)
+    run_dir = sequence.train(plan, tmp_path_factory.mktemp("runs"), QUIET, workers=1)
     finish(run_dir, plan)
     return run_dir.path
 
@@ -82,7 +82,7 @@ def finished(plan: Plan, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def another(plan: Plan, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Another run of the very same plan: other coins, other noise, other keys."""
-    run_dir = pipeline.train(plan, tmp_path_factory.mktemp("others"), QUIET, workers=1)
+    run_dir = sequence.train(plan, tmp_path_factory.mktemp("others"), QUIET, workers=1)
     attack.run(run_dir, plan, QUIET, "mia", recipes=["calibrated"])
     return run_dir.path
 
@@ -272,8 +272,8 @@ def test_every_fault_of_every_file_is_named_or_healed(
 def stages_of(run_dir: RunDir, plan: Plan, out: Path) -> dict[str, Callable[[], Any]]:
     return {
         "train": lambda: train.run(run_dir, plan, QUIET, workers=1),
-        "attack mia": lambda: pipeline.attack(run_dir, plan, QUIET, "mia"),
-        "attack extract": lambda: pipeline.attack(run_dir, plan, QUIET, "extract"),
+        "attack mia": lambda: sequence.attack(run_dir, plan, QUIET, "mia"),
+        "attack extract": lambda: sequence.attack(run_dir, plan, QUIET, "extract"),
         "shadows": lambda: shadows.ensure(run_dir, plan, QUIET, arm_of(plan, OTHER), 2, workers=1),
         "eval": lambda: evaluate.run(run_dir, plan, QUIET),
         "judge": lambda: judge.run(run_dir, plan, QUIET),
@@ -353,7 +353,7 @@ def test_what_would_be_refused_once_the_key_is_back_is_not_written(
         for name, work in stages_of(run_dir, plan, tmp_path / "merged").items()
         if not name.startswith(("train", "merge", "report", "verify"))
     }
-    working["train"] = lambda: pipeline.train(plan, run_dir.path.parent, QUIET, workers=1)
+    working["train"] = lambda: sequence.train(plan, run_dir.path.parent, QUIET, workers=1)
     before = {path: path.stat().st_mtime_ns for path in run_dir.path.rglob("*")}
     for name, work in working.items():
         with pytest.raises(UsageError, match=r"seal\.key: .* put it back; if it is lost for good") as error:
@@ -477,7 +477,7 @@ def test_no_other_coins_are_thrown_over_a_release(run_dir: RunDir, plan: Plan) -
     for folder in ("corpus", "train", "secret"):
         shutil.rmtree(run_dir.file(folder))
     with pytest.raises(UsageError, match=r"corpus/manifest\.json: .* got no such file; .* a second release"):
-        pipeline.train(plan, run_dir.path.parent, QUIET, workers=1)
+        sequence.train(plan, run_dir.path.parent, QUIET, workers=1)
     assert not any(run_dir.file(folder).exists() for folder in ("corpus", "train", "secret"))
 
 
@@ -485,11 +485,11 @@ def test_an_arm_that_is_trained_again_is_told(
     run_dir: RunDir, plan: Plan, capsys: pytest.CaptureFixture[str]
 ) -> None:
     said = f"note: {ARM} was trained before; training it again is a second release"
-    pipeline.train(plan, run_dir.path.parent, Progress(), workers=1)
+    sequence.train(plan, run_dir.path.parent, Progress(), workers=1)
     assert said not in capsys.readouterr().err
     assert "times on the same records" not in report.run(run_dir, plan, QUIET).read_text()
     shutil.rmtree(run_dir.file(f"train/{ARM}"))
-    pipeline.train(plan, run_dir.path.parent, Progress(), workers=1)
+    sequence.train(plan, run_dir.path.parent, Progress(), workers=1)
     assert said in capsys.readouterr().err
     assert len(chain.trained_before(run_dir, ARM)) == 2
     assert f"<code>{ARM}</code> was trained" in report.run(run_dir, plan, QUIET).read_text()
@@ -500,13 +500,13 @@ def test_a_run_under_another_name_is_told_and_not_trained_again(run_dir: RunDir,
     with pytest.raises(
         UsageError, match=rf"renamed: .* rename it to \S*{run_dir.name}, or .* a second release"
     ):
-        pipeline.train(plan, run_dir.path.parent, QUIET, workers=1)
+        sequence.train(plan, run_dir.path.parent, QUIET, workers=1)
     with pytest.raises(UsageError, match=r"renamed: .* a second release"):
         _forecast(plan, run_dir.path.parent, as_json=True)
     assert [path.name for path in run_dir.path.parent.glob("[!.]*")] == ["renamed"]
     report.run(renamed, plan, QUIET)  # whatever else is asked of it goes on
     renamed.path.rename(run_dir.path)
-    assert pipeline.train(plan, run_dir.path.parent, QUIET, workers=1) == run_dir
+    assert sequence.train(plan, run_dir.path.parent, QUIET, workers=1) == run_dir
 
 
 def test_an_edit_with_its_hash_made_anew_breaks_the_seal(run_dir: RunDir, plan: Plan) -> None:
@@ -525,7 +525,7 @@ def test_an_edit_with_its_hash_made_anew_breaks_the_seal(run_dir: RunDir, plan: 
 def test_a_lost_plan_deletes_nothing(run_dir: RunDir, plan: Plan) -> None:
     run_dir.file("plan.json").unlink()
     with pytest.raises(UsageError, match=r"plan\.json: .* got no such file"):
-        pipeline.train(plan, run_dir.path.parent, QUIET, workers=1)
+        sequence.train(plan, run_dir.path.parent, QUIET, workers=1)
     assert run_dir.file("secret/coins.json").is_file() and run_dir.file(f"train/{ARM}/adapter").is_dir()
     with pytest.raises(UsageError, match=r"plan\.json: .* got no such file"):
         declarations.plan_of(rundir.find(None, run_dir.path.parent))
@@ -535,7 +535,7 @@ def test_a_lost_manifest_throws_no_other_coins(run_dir: RunDir, plan: Plan) -> N
     coins = run_dir.file("secret/coins.json").read_bytes()
     run_dir.file("corpus/manifest.json").unlink()
     with pytest.raises(UsageError, match=r"corpus/manifest\.json: .* got no such file"):
-        pipeline.train(plan, run_dir.path.parent, QUIET, workers=1)
+        sequence.train(plan, run_dir.path.parent, QUIET, workers=1)
     assert run_dir.file("secret/coins.json").read_bytes() == coins
 
 
@@ -581,7 +581,7 @@ def halves(plan: Plan, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, 
     for name in ("one", "two"):
         runs = tmp_path_factory.mktemp(name)
         with pytest.raises(KeyboardInterrupt):
-            pipeline.train(plan, runs, Stop(3), only=[ARM], workers=1)
+            sequence.train(plan, runs, Stop(3), only=[ARM], workers=1)
         places.append(next(p for p in runs.iterdir() if not p.name.startswith(".")))
     return places[0], places[1]
 

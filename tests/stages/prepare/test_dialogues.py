@@ -14,9 +14,9 @@ import chat_templates
 import pytest
 from rich.console import Console
 
-from dpaudit import pipeline
 from dpaudit.data.corpus import Record, Turn
 from dpaudit.errors import UsageError
+from dpaudit.pipeline import sequence
 from dpaudit.stages.prepare import dialogues, prepare
 from dpaudit.stages.train import forecast, train
 from dpaudit.storage import rundir
@@ -109,7 +109,7 @@ def test_rows_that_a_template_refuses_are_told_together_and_leave_no_run(
     strict = chat_templates.STRICT.replace("Conversation roles", "It speaks in turns: conversation roles")
     plan = plan_of(model_with(strict), data_of(row))
     with pytest.raises(UsageError, match="It speaks in turns") as found:
-        pipeline.train(plan, tmp_path / "runs", QUIET)
+        sequence.train(plan, tmp_path / "runs", QUIET)
     first = next(number for number in range(60) if row(number) != asked(number))
     assert str(found.value).startswith(f"{tmp_path / 'rows.jsonl'}:{first + 1}: expected turns that")
     assert rows in str(found.value) and f"answer {first}" not in str(found.value)
@@ -171,7 +171,7 @@ def test_a_template_that_cannot_work_leaves_no_run(
 ) -> None:
     plan = plan_of(model_with(template), data_of(asked))
     with pytest.raises(UsageError, match=message):
-        pipeline.train(plan, tmp_path / "runs", QUIET)
+        sequence.train(plan, tmp_path / "runs", QUIET)
     with pytest.raises(UsageError, match=message):
         forecast.rows(plan, QUIET)
     assert not (tmp_path / "runs").exists()
@@ -245,7 +245,7 @@ def test_arms_side_by_side_tell_it_once(toy_model_dir: Path, tmp_path: Path) -> 
     }
     plan = plan_of(toy_model_dir, tmp_path, **changes)
     heard = StringIO()
-    pipeline.train(plan, tmp_path / "runs", Progress(console=Console(file=heard, width=300)), workers=2)
+    sequence.train(plan, tmp_path / "runs", Progress(console=Console(file=heard, width=300)), workers=2)
     assert heard.getvalue().count("longer than model.max_length 40 tokens") == 1
 
 

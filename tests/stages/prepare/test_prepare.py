@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from dpaudit import pipeline
 from dpaudit.data import lexicon
 from dpaudit.errors import UsageError
+from dpaudit.pipeline import gate
 from dpaudit.stages.prepare import prepare
 from dpaudit.storage import rundir
 from dpaudit.storage.rundir import RunDir
@@ -524,7 +524,7 @@ def test_a_list_of_copies_stays_below_a_patients_records() -> None:
     with pytest.raises(
         UsageError, match=r"candidates\.extraction_repetitions: expected at most .* = 8, got 16"
     ):
-        pipeline.check(make_plan(**changed))
+        gate.check(make_plan(**changed))
 
 
 def test_the_share_of_canaries_is_told_and_tells_no_coin(

@@ -69,12 +69,13 @@ def judging(
     changed |= dict(loading.parse_override(setting) for setting in settings)
     if not changed:
         return plan
-    from dpaudit.stages import gate, judge
+    from dpaudit.pipeline import needs
+    from dpaudit.stages import judge
 
     def require(asked: Plan) -> None:
         if are_arms_judged:
             judge.require_ready(run_dir, asked)
-        gate.check_judge(asked.suite, allow_egress)
+        needs.check_judge(asked.suite, allow_egress)
 
     return _asked(run_dir, "judging", changed, require)
 

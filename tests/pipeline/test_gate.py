@@ -12,9 +12,8 @@ from typing import Any
 import chat_templates
 import pytest
 
-from dpaudit import pipeline
 from dpaudit.errors import Gathering, Mistakes, UsageError
-from dpaudit.stages import gate
+from dpaudit.pipeline import gate, needs, sequence
 from dpaudit.stages.prepare import prepare
 from dpaudit.suite import loading
 from dpaudit.suite.plan import Plan
@@ -62,13 +61,13 @@ def plan_of(model: Path, source: Path, **changes: Any) -> Plan:
 
 def told(plan: Plan, **options: Any) -> list[str]:
     with pytest.raises(UsageError) as caught:
-        pipeline.check(plan, **options)
+        gate.check(plan, **options)
     return list(map(str, caught.value.found if isinstance(caught.value, Mistakes) else [caught.value]))
 
 
 def test_what_can_work_passes(toy_model_dir: Path, data: Path, tmp_path: Path) -> None:
-    pipeline.check(plan_of(toy_model_dir, data), tmp_path / "runs", ())
-    pipeline.check(plan_of(toy_model_dir, data, **{"training.unit": "patient"}), tmp_path / "runs")
+    gate.check(plan_of(toy_model_dir, data), tmp_path / "runs", ())
+    gate.check(plan_of(toy_model_dir, data, **{"training.unit": "patient"}), tmp_path / "runs")
     assert not (tmp_path / "runs").exists()
 
 
@@ -91,7 +90,7 @@ def test_mistakes_of_several_kinds_are_told_in_one_go(toy_model_dir: Path, tmp_p
         "rows.jsonl:4: patient_id: " in line and "no patient on 3 of 60 lines" in line for line in lines
     )
     with pytest.raises(Mistakes):
-        pipeline.train(plan, tmp_path / "runs", QUIET)
+        sequence.train(plan, tmp_path / "runs", QUIET)
     assert not (tmp_path / "runs").exists()
 
 
@@ -107,9 +106,9 @@ def test_a_row_beyond_the_first_ones_is_counted_once_another_mistake_stops_the_s
     rows = [{"messages": asked(n), **({"patient_id": "p"} if n < 300 else {})} for n in range(310)]
     source = write(tmp_path / "rows.jsonl", *rows)
     by_patient = plan_of(toy_model_dir, source, **{"training.unit": "patient"})
-    pipeline.check(by_patient)  # prepare reads every row
+    gate.check(by_patient)  # prepare reads every row
     with pytest.raises(UsageError, match=r"rows\.jsonl:301: patient_id: .* no patient on 10 of 310 lines"):
-        pipeline.train(by_patient, tmp_path / "runs", QUIET)
+        sequence.train(by_patient, tmp_path / "runs", QUIET)
     assert not (tmp_path / "runs").exists()
     both = {"training.unit": "patient", "training.lora.targets": ["nowhere"]}
     assert any(
@@ -124,14 +123,14 @@ def test_rows_of_which_every_answer_is_cut_away(toy_model_dir: Path, data: Path)
 
 def test_too_little_room_is_told_with_need_and_free(toy_model_dir: Path, data: Path, tmp_path: Path) -> None:
     plan = plan_of(toy_model_dir, data)
-    needed = gate.need(plan, 1000)
+    needed = needs.need(plan, 1000)
     assert needed == 2 * data.stat().st_size + 3 * 4000 + 4 * 4000
-    gate.require_room(tmp_path, needed, Path("runs"))
+    needs.require_room(tmp_path, needed, Path("runs"))
     free = shutil.disk_usage(tmp_path).free
     with pytest.raises(
         UsageError, match=r"runs: expected room for at least [\d,.]+ GB: .* got [\d,.]+ GB free"
     ):
-        gate.require_room(tmp_path, 2 * free + 10**9, Path("runs"))
+        needs.require_room(tmp_path, 2 * free + 10**9, Path("runs"))
 
 
 def test_a_sparse_file_larger_than_the_disk_starts_nothing(
@@ -149,7 +148,7 @@ def test_a_judge_that_cannot_be_asked_stops_a_run_before_training(toy_model_dir:
     asked_of = {"judging": {"rubric": "likelihood", "model": "no/model"}}
     [line] = told(plan_of(toy_model_dir, data, **asked_of), allow_egress=())
     assert line.startswith("--model no/model: ")
-    pipeline.check(plan_of(toy_model_dir, data, **asked_of))  # nothing is judged by `train`
+    gate.check(plan_of(toy_model_dir, data, **asked_of))  # nothing is judged by `train`
 
 
 def test_a_row_that_only_encoding_refuses_leaves_nothing_half_made(
@@ -173,9 +172,9 @@ def test_a_row_that_only_encoding_refuses_leaves_nothing_half_made(
         write(tmp_path / "rows.jsonl", *rows),
         **{"data.heldout": 1, "candidates.records": 0, "training.private": STEPS, "grid.baseline": False},
     )
-    pipeline.check(plan)
+    gate.check(plan)
     with pytest.raises(UsageError, match="a token that belongs to both"):
-        pipeline.train(plan, tmp_path / "runs", QUIET, workers=1)
+        sequence.train(plan, tmp_path / "runs", QUIET, workers=1)
     assert not list((tmp_path / "runs").glob("*"))
 
 
@@ -204,7 +203,7 @@ def outcome(plan: Plan, runs: Path) -> str:
     behind.
     """
     try:
-        pipeline.check(plan, runs)
+        gate.check(plan, runs)
         prepare.load_corpus(plan)
     except UsageError as error:
         assert not runs.exists()
