@@ -18,7 +18,7 @@ import typer
 import yaml
 
 from dpaudit import cli, content
-from dpaudit.commands import again, groups, overview
+from dpaudit.commands import again, attack, groups, outcomes
 from dpaudit.commands.asked import Asked
 from dpaudit.errors import UsageError
 from dpaudit.page import tables
@@ -394,11 +394,11 @@ def test_a_faulty_recipe_of_ones_own_stops_what_would_use_it_alone(call: Call) -
 
 def test_an_attack_shows_the_arms_and_recipes_that_were_asked_for(tmp_path: Path) -> None:
     run_dir, plan = fabricate.run(tmp_path)
-    every = overview.verdict_rows(run_dir, plan)
-    assert overview.narrowed(every, None, None) == every
-    one = overview.narrowed(every, ["sft-eps4"], ["loss"])
+    every = outcomes.verdict_rows(run_dir, plan)
+    assert outcomes.narrowed(every, None, None) == every
+    one = outcomes.narrowed(every, ["sft-eps4"], ["loss"])
     assert [(row["arm"], row["recipe"]) for row in one] == [("sft-eps4", "loss")]
-    (secrets,) = overview.narrowed(overview.extraction_rows(run_dir, plan), ["sft-inf"], ["extraction"])
+    (secrets,) = outcomes.narrowed(outcomes.extraction_rows(run_dir, plan), ["sft-inf"], ["extraction"])
     assert secrets["arm"] == "sft-inf"
 
 
@@ -419,11 +419,11 @@ def test_a_table_of_attacks_has_limits_exposures_and_whose_recipe_it_is(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run_dir, plan = fabricate.run(tmp_path)
-    row = overview.verdict_rows(run_dir, plan)[0]
+    row = outcomes.verdict_rows(run_dir, plan)[0]
     told = tables.as_text({"verdicts": [row]})
     assert f"[{show(row['auc_lower'], 'three_down')}, {show(row['auc_upper'], 'three_up')}]" in told
     assert "95 %" in told and show(row["blind_auc"], "three") in told and row["records_n"] > 0
-    secrets = overview.extraction_rows(run_dir, plan)[0]
+    secrets = outcomes.extraction_rows(run_dir, plan)[0]
     assert secrets["median_planted"] is not None and secrets["space_bits"] > 0
     assert "median exposure" in tables.as_text({"extraction": [secrets]})
     (tmp_path / "attacks").mkdir()
@@ -431,7 +431,7 @@ def test_a_table_of_attacks_has_limits_exposures_and_whose_recipe_it_is(
     (tmp_path / "attacks/mine.yaml").write_text(mine)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "90")
-    rows = overview.recipe_rows()
+    rows = attack.recipe_rows()
     assert [found["name"] for found in rows if found["own"]] == ["mine"]
     listed = tables.as_text({"recipes": rows}).splitlines()
     assert max(map(len, listed)) <= 90 and any(line.split()[:2] == ["mine", "yes"] for line in listed)
@@ -439,9 +439,9 @@ def test_a_table_of_attacks_has_limits_exposures_and_whose_recipe_it_is(
 
 def test_an_unfit_judge_is_told_with_its_reason_and_no_win_rate(tmp_path: Path) -> None:
     fit, _ = fabricate.run(tmp_path)
-    assert overview.judge_summary(fit)["pairs"][0]["win_rate"] == 0.81
+    assert outcomes.judge_summary(fit)["pairs"][0]["win_rate"] == 0.81
     unfit, _ = fabricate.run(tmp_path / "unfit", judge_fit=False)
-    told = overview.judge_summary(unfit)
+    told = outcomes.judge_summary(unfit)
     assert "pairs" not in told and told["reason"] == "negated warning: too few seen"
     assert "reason: negated warning" in tables.as_text(told)
 
@@ -1039,8 +1039,8 @@ def test_a_termination_after_the_last_word_changes_nothing(tmp_path: Path) -> No
 def test_a_termination_is_an_interrupt(tmp_path: Path) -> None:
     """What a job queue sends: the same line and exit code as Ctrl-C."""
     script = (
-        "import os, signal\nfrom dpaudit import cli\nfrom dpaudit.commands import overview\n"
-        "overview.recipe_rows = lambda: os.kill(os.getpid(), signal.SIGTERM)\ncli.main()\n"
+        "import os, signal\nfrom dpaudit import cli\nfrom dpaudit.commands import attack\n"
+        "attack.recipe_rows = lambda: os.kill(os.getpid(), signal.SIGTERM)\ncli.main()\n"
     )
     done = subprocess.run(
         [sys.executable, "-c", script, "attack", "list"],

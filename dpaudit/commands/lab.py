@@ -5,7 +5,7 @@ from pathlib import Path
 
 import typer
 
-from dpaudit.commands import options, overview
+from dpaudit.commands import options, outcomes, overview, states
 from dpaudit.commands.asked import Asked
 from dpaudit.commands.groups import SETTINGS, has_command
 from dpaudit.commands.output import show, show_of_run
@@ -105,10 +105,10 @@ def evaluate(
     """Measure quality: benchmarks and held-out bits per byte."""
     from dpaudit.stages import evaluate
 
-    run_dir, plan = overview.opened(run, runs)
+    run_dir, plan = states.opened(run, runs)
     plan = later.evaluation(run_dir, plan, task or (), settings or ())
     evaluate.run(run_dir, plan, Progress())
-    show_of_run(run_dir, plan, {"quality": overview.quality_rows(run_dir, plan)}, as_json)
+    show_of_run(run_dir, plan, {"quality": outcomes.quality_rows(run_dir, plan)}, as_json)
 
 
 @dataclass(frozen=True)
@@ -124,7 +124,7 @@ class Judged:
 
     def opened(self, are_arms_judged: bool) -> tuple[RunDir, Plan]:
         """The run, and its plan with what these options add to its judging."""
-        run_dir, plan = overview.opened(self.run, self.runs)
+        run_dir, plan = states.opened(self.run, self.runs)
         hosts, settings = self.allow_egress or (), self.settings or ()
         return run_dir, later.judging(run_dir, plan, self.rubric, settings, hosts, are_arms_judged)
 
@@ -143,7 +143,7 @@ def judge(context: typer.Context, asked: Judged) -> None:
             f"{run_dir.name}: judging", "a rubric to judge by", "none", "dpaudit judge --rubric NAME"
         )
     judge.run(run_dir, plan, Progress(), allow_egress=asked.allow_egress or ())
-    show_of_run(run_dir, plan, overview.judge_summary(run_dir), asked.as_json)
+    show_of_run(run_dir, plan, outcomes.judge_summary(run_dir), asked.as_json)
 
 
 @judge_app.command("validate")
@@ -154,7 +154,7 @@ def judge_validate(asked: Judged) -> None:
 
     run_dir, plan = asked.opened(are_arms_judged=False)
     fit = judge.validate(run_dir, plan, Progress(), allow_egress=asked.allow_egress or ())
-    values = {"fit": fit, "controls": overview.control_rows(run_dir)}
+    values = {"fit": fit, "controls": outcomes.control_rows(run_dir)}
     show_of_run(run_dir, plan, values, asked.as_json)
     raise typer.Exit(0 if fit else UNFIT)
 
@@ -186,6 +186,6 @@ def report_html(asked: Page) -> None:
 def _write_page(asked: Page) -> None:
     from dpaudit.stages import report
 
-    run_dir, plan = overview.opened(asked.run, asked.runs)
+    run_dir, plan = states.opened(asked.run, asked.runs)
     page = report.run(run_dir, plan, Progress())
     show_of_run(run_dir, plan, {"page": str(page)}, asked.as_json)

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from dpaudit.commands import options, overview
+from dpaudit.commands import options, overview, states
 from dpaudit.commands.groups import EXAMPLES
 from dpaudit.commands.output import show, show_of_run
 from dpaudit.errors import UsageError
@@ -120,7 +120,7 @@ def _verify_run(of_run: OfRun, claim: str | None, commitment: str | None, as_jso
     from dpaudit.stages import declared, verify
     from dpaudit.stages.integrity import custody as chain
 
-    run_dir, plan = overview.opened(of_run.run, of_run.runs)
+    run_dir, plan = states.opened(of_run.run, of_run.runs)
     noted = chain.noted(run_dir, commitment) if commitment else {}
     is_another = noted.get("noted_before") == custody.ANOTHER
     is_all = claim is None and not plan.suite.claims

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from dpaudit.commands import options, output, overview
+from dpaudit.commands import options, output, overview, states
 from dpaudit.commands.groups import EXAMPLES
 from dpaudit.errors import UsageError
 from dpaudit.pipeline import plans
@@ -40,7 +40,7 @@ def show(
         origins = chain.origins(adapter, among)
         output.show({"adapter": str(adapter), "sha256": origins[0]["sha256"], "origins": origins}, as_json)
         return
-    run_dir, plan = overview.opened(run, runs)
+    run_dir, plan = states.opened(run, runs)
     output.show_of_run(run_dir, plan, overview.details(run_dir, plan), as_json)
 
 
@@ -79,6 +79,6 @@ def merge(
     if adapter is not None:
         source = merge.of_folder(adapter, model, dtype, assume_public)
     else:
-        run_dir, plan = overview.opened(run, runs)
+        run_dir, plan = states.opened(run, runs)
         source = merge.of_run(run_dir, plan, str(arm), model, dtype)
     output.show(merge.run(source, out, shard_size, Progress()), as_json)

@@ -5,7 +5,7 @@ from io import StringIO
 from typing import Any
 
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 
 from dpaudit.page.formats import ABSENT, show
@@ -15,7 +15,8 @@ Row = dict[str, Any]
 PLAIN = ("pairs", "yes")  # styles of this module's own: a mapping as words, a truth value as yes or no
 MARK, INTERVAL = "mark", "interval"  # yes or nothing; a value with the limits that stand beside it in its row
 CELL_MOST = 400  # characters
-WRAPPED = ("recipes",)  # tables of words, which are fitted to the terminal
+FITTED = ("recipes",)  # tables of words, which are fitted to the terminal
+UNBROKEN = 100_000  # characters: wider than any table
 
 # key of a command's findings -> column of a row -> (heading, style of `formats.show`)
 COLUMNS: dict[str, dict[str, tuple[str, str]]] = {
@@ -240,10 +241,9 @@ def as_text(found: Row) -> str:
 
 def _part(key: str, value: Any) -> str:
     value = by_folder(value) if key == "outputs" else value
-    if key in WRAPPED:
-        return f"\n{wrapped(value, COLUMNS[key])}\n"
     if key in COLUMNS and isinstance(value, list):
-        return f"\n{table(value, COLUMNS[key])}\n"
+        width = max(60, shutil.get_terminal_size((120, 24)).columns) if key in FITTED else UNBROKEN
+        return f"\n{table(value, COLUMNS[key], width)}\n"
     if isinstance(value, list) and any(isinstance(row, dict) for row in value):
         return f"\n{table(value, _as_they_are(value))}\n"
     told = show(value, VALUES[key]) if key in VALUES else _plain(value)
@@ -296,30 +296,20 @@ def _cell(row: Row, key: str, style: str) -> str:
     )
 
 
-def table(rows: list[Row], columns: dict[str, tuple[str, str]]) -> str:
-    """Rows as aligned plain text; `columns` is key -> (heading, style of `formats.show`). Empty without
-    rows.
+def table(rows: list[Row], columns: dict[str, tuple[str, str]], width: int = UNBROKEN) -> str:
+    """Rows as aligned plain text; `columns` is key -> (heading, style of `formats.show`). Empty without rows.
+
+    Cells are broken into lines where the whole would be wider than `width` characters.
     """
     if not rows:
         return ""
-    lines = _lines(rows, columns)
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    padded = (
-        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
-        for line in lines
-    )
-    return "\n".join(padded)
-
-
-def wrapped(rows: list[Row], columns: dict[str, tuple[str, str]]) -> str:
-    """The same as `table`, with long cells broken into lines so that the whole fits the terminal."""
     heads, *lines = _lines(rows, columns)
-    made = Table(*heads, box=None, pad_edge=False, header_style="")
+    aligned = Table(*(Column(Text(head)) for head in heads), box=None, pad_edge=False, header_style="")
     for line in lines:
-        made.add_row(*map(Text, line))
-    to = Console(file=StringIO(), width=max(60, shutil.get_terminal_size((120, 24)).columns))
-    to.print(made)
-    return "\n".join(line.rstrip() for line in to.file.getvalue().splitlines())  # type: ignore[attr-defined]
+        aligned.add_row(*map(Text, line))
+    page = StringIO()
+    Console(file=page, width=width).print(aligned)
+    return "\n".join(line.rstrip() for line in page.getvalue().splitlines())
 
 
 def _lines(rows: list[Row], columns: dict[str, tuple[str, str]]) -> list[list[str]]:

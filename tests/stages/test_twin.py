@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from dpaudit.commands import overview
+from dpaudit.commands import outcomes, states
 from dpaudit.commands.asked import Asked
 from dpaudit.errors import UsageError
 from dpaudit.judging import quality
@@ -135,10 +135,10 @@ def test_the_page_holds_what_canaries_cost(finished: tuple[RunDir, Plan]) -> Non
     assert [arm["arm"] for arm in found["arms"]] == ["sft-inf"]
     assert all("sft-inf-twin" not in stage["absent"] for stage in found["stages"].values())
     assert "Against the adapter that saw no canary" in html
-    assert {row["arm"] for row in overview.quality_rows(run_dir, plan)} == {"base", "sft-inf", "sft-inf-twin"}
+    assert {row["arm"] for row in outcomes.quality_rows(run_dir, plan)} == {"base", "sft-inf", "sft-inf-twin"}
     attacked = replace(plan, suite=replace(plan.suite, attacks=("mia",), grid=Grid((), twin=True)))
     run_dir.write_json("audit/sft-inf/calibrated.json", {})
-    assert overview.stage_states(run_dir, attacked)["attack"] == "done"
+    assert states.stage_states(run_dir, attacked)["attack"] == "done"
     run_dir.file("audit/sft-inf/calibrated.json").unlink()
 
 

@@ -17,7 +17,7 @@ from typer.testing import CliRunner, Result
 
 from dpaudit import content
 from dpaudit.cli import app
-from dpaudit.commands import overview
+from dpaudit.commands import overview, states
 from dpaudit.errors import UsageError
 from dpaudit.pipeline import sequence
 from dpaudit.signals import recipe
@@ -295,12 +295,12 @@ def test_settings_that_are_not_measured_yet_make_outputs_stale(run: tuple[RunDir
         *(f"evaluate/{name}.json" for name in ("base", "sft-inf", "summary")),
         "train/sft-inf/train.json",
     ]
-    assert all(overview.is_current(run_dir, file) for file in files)
+    assert all(states.is_current(run_dir, file) for file in files)
     asked = other(plan, "evaluation.limit", 5).settings("evaluation")
     declarations.add(run_dir, "evaluation", asked, "command")
-    assert [overview.is_current(run_dir, file) for file in files] == [False, False, False, True]
+    assert [states.is_current(run_dir, file) for file in files] == [False, False, False, True]
     declarations.add(run_dir, "evaluation", plan.settings("evaluation"), "command")
-    assert all(overview.is_current(run_dir, file) for file in files)  # it is the settings that count
+    assert all(states.is_current(run_dir, file) for file in files)  # it is the settings that count
 
 
 @pytest.mark.parametrize(
@@ -424,7 +424,7 @@ def test_verify_and_the_page_tell_a_claim_that_was_declared_from_one_added_later
         ("sft-eps1", "declared"),
         ("sft-eps8", "added later"),
     ]
-    assert not overview.is_current(run_dir, "report/report.json")
+    assert not states.is_current(run_dir, "report/report.json")
     report.run(run_dir, declarations.plan_of(run_dir), QUIET)
     told = run_dir.read_json("report/report.json")["claims"]
     assert [(row["mark"], row["verdict"]) for row in told] == [(row["mark"], row["verdict"]) for row in rows]

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from dpaudit.commands import overview
+from dpaudit.commands import states
 from dpaudit.errors import GuardError, PartialError, UsageError
 from dpaudit.stages.attack import attack, shadows
 from dpaudit.stages.prepare import prepare
@@ -118,7 +118,7 @@ def test_shadows_are_whole_resumed_and_made_anew(run: tuple[RunDir, Plan]) -> No
     assert len(four) == 4 and four[:2] == two and not leftover.exists()
     assert {one.folder: one.folder.stat().st_ino for one in two} == before
     assert not list(run_dir.path.glob("**/.*.tmp")) and not list(run_dir.path.glob("**/.units*"))
-    listed = [row for row in overview.output_rows(run_dir) if "shadow-" in row["file"]]
+    listed = [row for row in states.output_rows(run_dir) if "shadow-" in row["file"]]
     assert len(listed) == 4 and {row["state"] for row in listed} == {"current"}
 
     third = weights(four[2])
