@@ -150,7 +150,7 @@ def test_data_file_that_is_missing(call: Call) -> None:
         ('{"conversations": [\n', ["d.jsonl:1", "expected one JSON object", "got a syntax error"]),
         (
             '{"conversations": [{"from": "human", "value": "q"}]}\n',
-            ["d.jsonl:1", "ends with the assistant", "got user last"],
+            ["d.jsonl:1", "ends with the assistant", "got a last turn of the user"],
         ),
         ("", ["d.jsonl", "at least one record", "an empty file"]),
         (
@@ -468,7 +468,12 @@ def test_unit_patient_without_patients(call: Call) -> None:
         '{"messages": [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}]}\n'
     )
     done = call("train", "--suite", "mini.yaml", "--data", "d.jsonl", "--unit", "patient")
-    one_line(Outcome(done.code, done.out, last(done.err)), "patient_id", "got none", "unit record")
+    one_line(
+        Outcome(done.code, done.out, last(done.err)),
+        "patient_id",
+        "got no patient on 1 of 1 lines",
+        "unit record",
+    )
 
 
 def last(err: str) -> str:

@@ -111,7 +111,7 @@ def test_streams_that_are_closed(words: str, code: int, tmp_path: Path) -> None:
 
 def test_work_goes_on_when_nobody_reads_stderr(tmp_path: Path) -> None:
     code = (
-        "from dpaudit.progress import Progress\np = Progress()\nfor n in range(3):\n    p.say('x' * "
+        "from dpaudit.system.progress import Progress\np = Progress()\nfor n in range(3):\n    p.say('x' * "
         "100000)\nopen('end', 'w')"
     )
     typed = f'"{sys.executable}" -c "$0" 2>&1 >&- | true; exit ${{PIPESTATUS[0]}}'

@@ -175,7 +175,7 @@ def _check_losses(chosen: Suite) -> None:
         raise UsageError(
             "data.preference",
             "preference pairs for the DPO arms",
-            "nothing",
+            "no value",
             "--set data.preference=FILE, or =faults to make pairs from the dialogues, or train without --dpo",
         )
 
