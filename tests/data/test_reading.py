@@ -684,8 +684,8 @@ def test_limit(tmp_path: Path) -> None:
         ),
         (
             [],
-            "d.jsonl: expected at least one record, got an empty file; look at what was to write rows into "
-            "it",
+            "d.jsonl: expected at least one record, got an empty file; check what should have written rows "
+            "into it",
         ),
         (
             [dialogue(), f'{{"text": "{SECRET}'],

@@ -214,11 +214,11 @@ def test_every_verdict_is_said_in_a_sentence(tmp_path: Path) -> None:
     fabricate.rewrite(run_dir, "audit/sft-eps1/calibrated.json", refuted)
     words = _words(_reported(run_dir, plan)[0])
     assert (
-        "The claim is false: what the attack guessed right proves an ε of at least 2.34 , with 95 % "
+        "The claim is false: the right guesses of the attack prove an ε of at least 2.34 , with 95 % "
         "confidence" in words
     )
     assert "This audit cannot tell." in words
-    assert "This trusts nothing that the trainer says." in words
+    assert "This relies on nothing that the trainer says." in words
 
 
 def test_no_verdict_is_worded_as_a_proof(tmp_path: Path) -> None:
@@ -270,7 +270,7 @@ def test_a_claim_above_what_the_control_reached_was_not_really_tested(tmp_path: 
     words = _with_control(tmp_path, 2.9028)
     four, one = _card(words, "sft-eps4"), _card(words, "sft-eps1")
     assert "not refuted nor would it be without noise" in four
-    assert "trained without any, it proved no more than 2.90 ." in four
+    assert "trained without noise, it proved no more than 2.90 ." in four
     assert "nor would it be" not in one
     assert "proved an ε of at least 2.90 : there this claim would be refuted." in one
     assert "could have failed" not in words and "It does:" not in words
@@ -290,9 +290,7 @@ def test_without_a_control_the_power_is_unknown(tmp_path: Path) -> None:
     )
     words = _words(_reported(run_dir, plan)[0])
     assert "not refuted power unknown" in words
-    assert (
-        "nobody knows whether this attack would have refuted the claim if there were no noise at all" in words
-    )
+    assert "it is not known whether this attack would have refuted the claim without any noise" in words
 
 
 def test_a_summary_of_before_the_control_was_told_still_makes_a_page(tmp_path: Path) -> None:
@@ -326,7 +324,7 @@ def test_the_margin_has_three_outcomes(tmp_path: Path) -> None:
     words = _words(_reported(run_dir, plan)[0])
     assert "no: shown worse" in words and "yes: better" in words and "not shown either way" in words
     assert "does not mean worse" not in words and "(McNemar)" not in words
-    assert "turns the signs of whole clusters" in words
+    assert "flips the signs of whole clusters" in words
 
 
 def test_clusters_stand_beside_items(tmp_path: Path) -> None:
@@ -358,7 +356,7 @@ def test_a_run_of_before_the_checks_were_kept_is_told(tmp_path: Path) -> None:
 def test_the_full_page_says_that_it_is_internal(tmp_path: Path) -> None:
     words = _words(_page(tmp_path)[0])
     assert "This is the full page, for those who hold the records." in words
-    assert "sampling rate, steps and σ, which tell the number of units" in words
+    assert "sampling rate, steps and σ, which reveal the number of units" in words
     assert "the expected number of training units, 4,000 , counted from the data" in words
 
 
@@ -369,12 +367,12 @@ def test_a_declared_population_leaves_rate_and_noise_public(tmp_path: Path) -> N
         run_dir.write_json(f"train/{arm.name}/privacy.json", told, ["plan.json"])
         fabricate.bind(run_dir, arm.name)
     words = _words(_reported(run_dir, plan)[0])
-    assert "which tell the number of units" not in words and "Assumed population" not in words
+    assert "which reveal the number of units" not in words and "Assumed population" not in words
 
 
 def test_a_control_at_chance_on_real_records_is_told(tmp_path: Path) -> None:
     run_dir, plan = fabricate.run(tmp_path)
-    told = "Here the attack tells nothing even of sft-inf , trained without noise"
+    told = "Here the attack finds nothing even on sft-inf , trained without noise"
     assert told not in _words(_reported(run_dir, plan)[0])
     found = run_dir.read_json("audit/sft-inf/calibrated.json")
     found["records"] |= {"auc": 0.519, "auc_lower": 0.452, "auc_upper": 0.585}
@@ -393,7 +391,7 @@ def test_scores_that_point_the_wrong_way_are_told(tmp_path: Path) -> None:
 
 def test_what_a_dpo_arm_starts_from_and_lacks_is_told(tmp_path: Path) -> None:
     words = _words(_page(tmp_path)[0])
-    assert "dpo-sigmoid-eps8 started from the base model and learnt from preference pairs alone" in words
+    assert "dpo-sigmoid-eps8 started from the base model and was trained on preference pairs only" in words
     assert "No adapter with this loss was trained without noise" in words
     assert "Its answers lose" not in words
     assert (
@@ -423,12 +421,12 @@ def test_a_chained_arm_names_the_arm_that_it_goes_on_from() -> None:
 
 
 def test_a_chained_arms_spending_is_explained(tmp_path: Path) -> None:
-    told = "Spent ε covers what an adapter starts from as well"
+    told = "Spent ε includes the stages that an adapter starts from"
     run_dir, plan = fabricate.run(tmp_path)
     assert told not in _words(_reported(run_dir, plan)[0])
     chained = replace(plan, suite=replace(plan.suite, grid=replace(plan.suite.grid, chain=True)))
     words = _words(_reported(run_dir, chained)[0])
-    assert told in words and "dpo-sigmoid-eps8 started from sft-eps4 and learnt" in words
+    assert told in words and "dpo-sigmoid-eps8 started from sft-eps4 and was trained" in words
 
 
 def test_a_task_that_was_left_out_is_told(tmp_path: Path) -> None:
@@ -436,7 +434,7 @@ def test_a_task_that_was_left_out_is_told(tmp_path: Path) -> None:
     row = {"task": "clinic_choice", "expected": "its items", "got": "a run on other data"}
     run_dir.write_json("evaluate/tasks.json", {"tasks": {}, "skipped": [row]})
     words = _words(_reported(run_dir, plan)[0])
-    assert "clinic_choice was left out: expected its items, got a run on other data." in words
+    assert "clinic_choice was skipped: expected its items, got a run on other data." in words
 
 
 @pytest.mark.parametrize(
@@ -463,7 +461,7 @@ def test_the_composed_epsilon_is_shown_where_it_was_computed(tmp_path: Path) -> 
     assert "the composed ε is not among" in _reported(run_dir, plan)[0]
     found = {"composed_epsilon": 11.803, "composed_delta": 1e-5, "positive_control": []}
     run_dir.write_json("audit/summary.json", found, ["plan.json"])
-    assert "Whoever receives all private adapters together faces ε = 11.81 at δ = 1e−5" in _words(
+    assert "Anybody who receives all private adapters together faces ε = 11.81 at δ = 1e−5" in _words(
         _reported(run_dir, plan)[0]
     )
 
@@ -512,15 +510,15 @@ def test_broken_coins_and_near_duplicates_are_told_in_words(tmp_path: Path) -> N
     html, _ = _reported(run_dir, plan)
     words = _words(html)
     for told in (
-        "No verdict can be given: which canaries were trained on can be told from their texts alone",
-        "This table supports no claim: which secrets were trained on",
-        "This table supports no claim: which patients were trained on",
-        "Blind baseline (answers): from the texts alone, trained on and left out are told apart with an AUC "
-        "of 0.900",
-        "9 of 150 patients that were left out have a record nearly the same as one that was trained on.",
-        "9 of 150 patients that were left out have a record nearly the same as one that was trained on",
+        "No verdict can be given: the texts alone show which canaries were trained on",
+        "This table supports no claim: the texts alone show which secrets were trained on",
+        "This table supports no claim: the texts alone show which patients were trained on",
+        "Blind baseline (answers): a classifier that sees the texts alone separates trained on and left out "
+        "with an AUC of 0.900",
+        "9 of 150 patients that were left out have a record nearly the same as a record that was trained on.",
+        "9 of 150 patients that were left out have a record nearly the same as a record that was trained on",
         "Without all 30 that have a near-duplicate anywhere, the AUC of sft-inf",
-        "3 canaries that were left out have the very secret of one that was trained on",
+        "3 canaries that were left out have the same secret as a canary that was trained on",
         "A bound is per patient: the scores of a patient's records are added up",
         "With broken coins it shows nothing",
     ):
@@ -560,7 +558,8 @@ def test_what_was_cut_or_not_scored_is_told_arm_by_arm(tmp_path: Path) -> None:
     words = _words(_reported(run_dir, plan)[0])
     for arm, cut in (("sft-inf", 3), ("sft-eps4", 5)):
         told = (
-            f"{arm} : {cut} are longer than the context and scored on what fits, and 1 could not be scored."
+            f"{arm} : {cut} are longer than the context and were scored on the part that fits, and 1 could "
+            "not be scored."
         )
         assert words.replace(f"{arm}:", f"{arm} :").count(told) == 1
 
