@@ -77,7 +77,7 @@ def _root(
     if ranks.count() > 1 and context.invoked_subcommand != "train":
         raise UsageError(
             "torchrun",
-            "dpaudit train, the one command that several processes share",
+            "dpaudit train, the only command that several processes share",
             f"dpaudit {context.invoked_subcommand or ''}".strip(),
             "type it without torchrun",
         )
@@ -98,7 +98,7 @@ def main() -> None:
     with listening:
         code = _ended()
         if code == interrupts.CODE:
-            _failed(["interrupted; the same command resumes"], interrupts.CODE)
+            _failed(["interrupted; type the same command to resume"], interrupts.CODE)
         if not code:
             ranks.leave()
         atexit.register(interrupts.hear_no_more)  # what is said is said: the code is to be that of the work
@@ -125,7 +125,7 @@ def _check_words(words: list[str]) -> None:
     for word in words:
         if not word.isascii() and any("\udc80" <= character <= "\udcff" for character in word):
             raise UsageError(
-                word, "words in UTF-8, names of files too", "bytes that are none", "rename the file"
+                word, "arguments in UTF-8, also file names", "bytes that are not UTF-8", "rename the file"
             )
 
 
@@ -140,8 +140,7 @@ def _told(error: BaseException) -> tuple[list[str], int] | None:
     found: BaseException | None = error
     if not isinstance(error, UsageError | PartialError | GuardError) and (got := disk.is_full(error)):
         found = PartialError(
-            f"the disk: expected room for what is written, got {got}; make room and type the same command "
-            f"again"
+            f"the disk: expected room for the files, got {got}; make room and type the same command again"
         )
     elif isinstance(error, OSError):
         found = _refused(error)
@@ -183,7 +182,7 @@ def _broken(error: ValueError) -> UsageError | None:
     if isinstance(error, json.JSONDecodeError):
         expected, got = "JSON", f"a syntax error in line {error.lineno}"
     elif type(error).__name__ == "ArrowInvalid" and type(error).__module__ == "pyarrow.lib":
-        expected, got = "Parquet", "something else"
+        expected, got = "Parquet", "another content"
     else:
         return None
     return UsageError(

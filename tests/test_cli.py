@@ -796,7 +796,7 @@ def test_report_alone_writes_the_page(call: Call) -> None:
     named = call("report", "html", "--json")
     assert named.out == alone.out and run_dir.file("report/index.html").read_bytes() == page
     refused = call("report", "--run", run_dir.name, "html")
-    assert refused.code == 2 and "expected options behind the word html" in refused.err
+    assert refused.code == 2 and "expected options after the word html" in refused.err
 
 
 OUR_LINES = re.compile(
@@ -963,7 +963,7 @@ def test_interrupt(call: Call, tmp_path: Path) -> None:
         process.send_signal(signal.SIGINT)
         out, err = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert out == "" and err.splitlines()[-1] == "dpaudit: interrupted; the same command resumes"
+    assert out == "" and err.splitlines()[-1] == "dpaudit: interrupted; type the same command to resume"
     assert "Traceback" not in err
     (run_dir,) = rundir.existing(tmp_path / "runs")
     assert {path.name for path in run_dir.path.glob("train/*")} <= {
@@ -1054,4 +1054,4 @@ def test_a_termination_is_an_interrupt(tmp_path: Path) -> None:
         text=True,
         env=os.environ | {"PYTHONPATH": str(Path(cli.__file__).parents[1])},
     )
-    assert (done.returncode, done.stderr) == (130, "dpaudit: interrupted; the same command resumes\n")
+    assert (done.returncode, done.stderr) == (130, "dpaudit: interrupted; type the same command to resume\n")

@@ -141,4 +141,4 @@ def test_a_name_that_is_no_utf8_is_refused_in_one_line(
         cli.main()
     told = capfd.readouterr().err
     assert (ended.value.code, told.count("\n")) == (2, 1)
-    assert told.startswith(r"dpaudit: a\udcff.json: expected words in UTF-8")
+    assert told.startswith(r"dpaudit: a\udcff.json: expected arguments in UTF-8")

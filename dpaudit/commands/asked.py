@@ -37,7 +37,7 @@ class Asked:
     ] = None
     rows: Annotated[
         str | None,
-        typer.Option("--rows", metavar="A:B", help="Rows A to B of the data, from 0, B left out."),
+        typer.Option("--rows", metavar="A:B", help="Rows A to B of the data, from 0, without B."),
     ] = None
     text: Annotated[
         str | None, typer.Option("--text", metavar="DATA", help="Plain text for continued pretraining.")
@@ -74,14 +74,16 @@ class Asked:
     ] = None
     assume_public: Annotated[
         bool,
-        typer.Option("--assume-public", help="Take a start without a ledger for public; the page says so."),
+        typer.Option("--assume-public", help="Treat a start without a ledger as public; the page says so."),
     ] = False
     allow_delta: Annotated[
-        bool, typer.Option("--allow-delta", help="Let delta be 1 / number of units or above.")
+        bool, typer.Option("--allow-delta", help="Allow a delta of 1 / number of units or above.")
     ] = False
     twin: Annotated[
         bool,
-        typer.Option("--twin", help="Train the non-private SFT arm without canaries too: what they cost."),
+        typer.Option(
+            "--twin", help="Also train the non-private SFT arm without canaries, to show their cost."
+        ),
     ] = False
 
     def overrides(self) -> dict[str, Any]:

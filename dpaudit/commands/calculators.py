@@ -26,7 +26,7 @@ def account(
     ] = None,
     rate: options.RateOrNone = None,
     batch: Annotated[
-        float | None, typer.Option("--batch", metavar="B", help="Expected units a step; with --population.")
+        float | None, typer.Option("--batch", metavar="B", help="Expected units per step; with --population.")
     ] = None,
     population: Annotated[
         int | None, typer.Option("--population", metavar="N", help="Number of units.")
@@ -41,10 +41,10 @@ def account(
         ),
     ] = None,
     relation: Annotated[
-        str, typer.Option("--relation", help="What neighbours are: add_or_remove or replace.")
+        str, typer.Option("--relation", help="Neighbouring relation: add_or_remove or replace.")
     ] = "add_or_remove",
     everything: Annotated[
-        bool, typer.Option("--all", help="Two other accountants beside the answer.")
+        bool, typer.Option("--all", help="Show two other accountants beside the answer.")
     ] = False,
     as_json: options.Json = False,
 ) -> None:
@@ -58,7 +58,7 @@ def account(
     if warning := accounting.warning(delta, population):
         terminal.echo(warning, error=True)
     if everything and relation != "add_or_remove":
-        terminal.echo("note: the other accountants know the relation add_or_remove alone", error=True)
+        terminal.echo("note: the other accountants know the relation add_or_remove only", error=True)
     show(values, as_json)
 
 
@@ -94,11 +94,15 @@ def bound_scores(
     ] = "one-run",
     guesses: Annotated[
         int | None,
-        typer.Option("--guesses", metavar="R", help="One run: how many of the highest scores; else 40 %."),
+        typer.Option(
+            "--guesses", metavar="R", help="One run: number of highest scores to guess; default 40 %."
+        ),
     ] = None,
     threshold: Annotated[
         list[float] | None,
-        typer.Option("--threshold", metavar="T", help="Many runs: declared beforehand; may be given again."),
+        typer.Option(
+            "--threshold", metavar="T", help="Many runs: a threshold declared beforehand; may be given again."
+        ),
     ] = None,
     confidence: options.Confidence = 0.95,
     rate: options.RateOrNone = None,
@@ -121,11 +125,14 @@ def bound_power(
     steps: options.Steps,
     delta: options.ClaimedDelta,
     violation: Annotated[
-        str, typer.Option("--violation", help="What is wrong: noise/2, rate*4, steps*3, or other numbers.")
+        str,
+        typer.Option(
+            "--violation", help="The violation to detect: noise/2, rate*4, steps*3, or other numbers."
+        ),
     ] = "noise/2",
     canaries: Annotated[
         list[int] | None,
-        typer.Option("--canaries", metavar="M", min=20, help="So many canaries; may be given again."),
+        typer.Option("--canaries", metavar="M", min=20, help="Number of canaries; may be given again."),
     ] = None,
     confidence: options.Confidence = 0.95,
     as_json: options.Json = False,

@@ -24,9 +24,10 @@ def doctor(
             "--self-test", help="Audit the auditor: the engine and every broken trainer, without a model."
         ),
     ] = False,
-    seed: Annotated[int, typer.Option("--seed", help="Another one draws other runs of the self-test.")] = 0,
+    seed: Annotated[int, typer.Option("--seed", help="Another seed draws other runs of the self-test.")] = 0,
     workers: Annotated[
-        int | None, typer.Option("--workers", metavar="N", min=1, help="Processes; without it one a core.")
+        int | None,
+        typer.Option("--workers", metavar="N", min=1, help="Number of processes; by default one per core."),
     ] = None,
     as_json: options.Json = False,
 ) -> None:

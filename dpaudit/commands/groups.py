@@ -42,8 +42,8 @@ def has_command(context: typer.Context, *options: object) -> bool:
     if command is not None and any(options):
         raise UsageError(
             group,
-            f"options behind the word {command}",
-            "some before it",
+            f"options after the word {command}",
+            "options before it",
             f"{group} {command} OPTIONS",
         )
     return command is not None

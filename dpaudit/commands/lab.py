@@ -140,7 +140,7 @@ def judge(context: typer.Context, asked: Judged) -> None:
     run_dir, plan = asked.opened(are_arms_judged=True)
     if plan.suite.judging is None:
         raise UsageError(
-            f"{run_dir.name}: judging", "a rubric to judge by", "none", "dpaudit judge --rubric NAME"
+            f"{run_dir.name}: judging", "a rubric to judge by", "no rubric", "dpaudit judge --rubric NAME"
         )
     judge.run(run_dir, plan, Progress(), allow_egress=asked.allow_egress or ())
     show_of_run(run_dir, plan, outcomes.judge_summary(run_dir), asked.as_json)
@@ -149,7 +149,7 @@ def judge(context: typer.Context, asked: Judged) -> None:
 @judge_app.command("validate")
 @options.spread
 def judge_validate(asked: Judged) -> None:
-    """Check the judge on planted faults; exit code 4 where it is unfit."""
+    """Check the judge on planted faults; exit code 4 if it is unfit."""
     from dpaudit.stages import judge
 
     run_dir, plan = asked.opened(are_arms_judged=False)

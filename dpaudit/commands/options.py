@@ -22,7 +22,7 @@ Later = Annotated[
     typer.Option(
         "--set",
         metavar="KEY=VALUE",
-        help="Asks the finished run by another key of this part of its suite, marked as added later.",
+        help="Changes a key of this part of the suite for the finished run; marked as added later.",
     ),
 ]
 Tasks = Annotated[
@@ -39,7 +39,7 @@ Arms = Annotated[
 ]
 Egress = Annotated[
     list[str] | None,
-    typer.Option("--allow-egress", metavar="HOST", help="An endpoint that answers may be sent to."),
+    typer.Option("--allow-egress", metavar="HOST", help="A host that texts may be sent to."),
 ]
 Recipes = Annotated[
     list[str] | None, typer.Option("--recipe", metavar="NAME", help="Only this recipe; may be given again.")
@@ -56,7 +56,7 @@ DryRun = Annotated[
 Workers = Annotated[
     int | None,
     typer.Option(
-        "--workers", metavar="N", min=1, help="Arms trained at once; without it chosen by model and machine."
+        "--workers", metavar="N", min=1, help="Arms trained at once; default: chosen by model and machine."
     ),
 ]
 Shadows = Annotated[
@@ -64,12 +64,10 @@ Shadows = Annotated[
     typer.Option(
         "--shadows",
         metavar="K",
-        help="Train K shadow models of each arm first, for the recipes that need them; even.",
+        help="First train K shadow models of each arm (an even number), for recipes that need them.",
     ),
 ]
-Run = Annotated[
-    str | None, typer.Option("--run", metavar="NAME", help="A run; without it the one used last.")
-]
+Run = Annotated[str | None, typer.Option("--run", metavar="NAME", help="A run; default: the run used last.")]
 Runs = Annotated[Path, typer.Option("--runs", metavar="DIR", help="The folder that holds runs.")]
 Json = Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")]
 Claim = Annotated[
@@ -77,7 +75,7 @@ Claim = Annotated[
     typer.Option(
         "--claim",
         metavar="eps=E,delta=D,unit=U,relation=R",
-        help="The claim, whole: eps=3,delta=1e-5,unit=record,relation=add_or_remove.",
+        help="The complete claim: eps=3,delta=1e-5,unit=record,relation=add_or_remove.",
     ),
 ]
 Commitment = Annotated[
@@ -85,14 +83,14 @@ Commitment = Annotated[
     typer.Option(
         "--commitment",
         metavar="HEX",
-        help="What plant or train said to note down: exit code 1 if it differs.",
+        help="The commitment that plant or train printed; exit code 1 if it differs.",
     ),
 ]
 ClaimedDelta = Annotated[float, typer.Option("--delta", metavar="D", help="The claim's delta.")]
 Confidence = Annotated[
     float, typer.Option("--confidence", metavar="C", help="Probability that the bound holds.")
 ]
-_RATE = typer.Option("--rate", metavar="Q", help="Probability of a unit to be in a step.")
+_RATE = typer.Option("--rate", metavar="Q", help="Probability that a unit is in a step.")
 _STEPS = typer.Option("--steps", metavar="T", help="Number of steps.")
 Rate = Annotated[float, _RATE]
 RateOrNone = Annotated[float | None, _RATE]

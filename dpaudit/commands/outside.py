@@ -23,12 +23,23 @@ def plant(
         Path,
         typer.Argument(metavar="DATA", help="JSONL: ShareGPT, messages, Alpaca, prompts, pairs or text."),
     ],
-    out: Annotated[Path, typer.Option("--out", metavar="FILE", help="The data to train on; not there yet.")],
+    out: Annotated[
+        Path,
+        typer.Option(
+            "--out", metavar="FILE", help="The data file to write, for training; must not exist yet."
+        ),
+    ],
     key: Annotated[
-        Path, typer.Option("--key", metavar="FILE", help="The coins and secrets; keep it from the trainer.")
+        Path,
+        typer.Option(
+            "--key",
+            metavar="FILE",
+            help="The key file to write: coins and secrets. Keep it from the trainer.",
+        ),
     ],
     canaries: Annotated[
-        int, typer.Option("--canaries", metavar="M", help="How many, 100 to 20,000; about half go in.")
+        int,
+        typer.Option("--canaries", metavar="M", help="Number of canaries, 100 to 20,000; about half go in."),
     ] = 500,
     unit: Annotated[
         str, typer.Option("--unit", help="The unit that each canary represents: record, patient or pair.")
@@ -38,7 +49,7 @@ def plant(
     ] = "invented",
     as_json: options.Json = False,
 ) -> None:
-    """Put canaries into data that somebody else will train on."""
+    """Put canaries into data for training elsewhere."""
     from dpaudit.planting import plant
 
     show(plant.plant(data, out, key, canaries, unit, family), as_json)
@@ -48,12 +59,16 @@ def plant(
 class Outside:
     """The options that name a model of others, and what it is audited by."""
 
-    adapter: Annotated[
-        Path | None, typer.Option("--adapter", metavar="DIR", help="The adapter that came out.")
-    ] = None
+    adapter: Annotated[Path | None, typer.Option("--adapter", metavar="DIR", help="The adapter to test.")] = (
+        None
+    )
     model: Annotated[
         str | None,
-        typer.Option("--model", metavar="DIR", help="A merged model, with --base; of an endpoint, its name."),
+        typer.Option(
+            "--model",
+            metavar="DIR",
+            help="A merged model (with --base), or the model's name at the endpoint.",
+        ),
     ] = None
     endpoint: Annotated[
         str | None,
@@ -61,11 +76,15 @@ class Outside:
     ] = None
     base: Annotated[
         str | None,
-        typer.Option("--base", metavar="DIR", help="What was fine-tuned; of an endpoint, its name there."),
+        typer.Option(
+            "--base", metavar="DIR", help="The model that was fine-tuned, or its name at the endpoint."
+        ),
     ] = None
     tokenizer: Annotated[
         str | None,
-        typer.Option("--tokenizer", metavar="DIR", help="Of an endpoint: whose chat template to ask in."),
+        typer.Option(
+            "--tokenizer", metavar="DIR", help="With --endpoint: the folder whose chat template to use."
+        ),
     ] = None
     key: Annotated[
         Path | None, typer.Option("--key", metavar="FILE", help="The key that `dpaudit plant` wrote.")
@@ -75,11 +94,13 @@ class Outside:
         typer.Option("--data", metavar="FILE", help="The planted file: checks that the key fits."),
     ] = None
     out: Annotated[
-        Path | None, typer.Option("--out", metavar="DIR", help="Where the page goes; else verification/.")
+        Path | None, typer.Option("--out", metavar="DIR", help="Folder for the page; default verification/.")
     ] = None
     conformance: Annotated[
         Path | None,
-        typer.Option("--conformance", metavar="FILE", help="What dpaudit.callback recorded, for the page."),
+        typer.Option(
+            "--conformance", metavar="FILE", help="The record of dpaudit.callback, to show on the page."
+        ),
     ] = None
     allow_egress: options.Egress = None
 
@@ -88,12 +109,12 @@ class Outside:
 class OfRun:
     """The options that name a run, whose own claims are tested."""
 
-    run: Annotated[str | None, typer.Option("--run", metavar="NAME", help="A run, for its own claims.")] = (
-        None
-    )
+    run: Annotated[
+        str | None, typer.Option("--run", metavar="NAME", help="A run, to check its own claims.")
+    ] = None
     arm: Annotated[
         str | None,
-        typer.Option("--arm", metavar="ARM", help="With --run: the arm of a --claim that is added later."),
+        typer.Option("--arm", metavar="ARM", help="With --run: the arm of a --claim that you add later."),
     ] = None
     runs: options.Runs = rundir.RUNS
 
@@ -112,7 +133,7 @@ def verify(
         return
     others = (outside.adapter, outside.model, outside.endpoint, outside.base, outside.tokenizer, outside.key)
     if any(option is not None for option in others):
-        raise UsageError("--run", "the claims of a run, alone", "options of another model")
+        raise UsageError("--run", "only the claims of a run", "options of another model")
     _verify_run(of_run, claim, commitment, as_json)
 
 
@@ -142,7 +163,7 @@ def _verify_outside(
     from dpaudit.stages import verify
 
     if of_run.arm is not None:
-        raise UsageError("--arm", "--run with it, whose arm it is", "none", "--run NAME")
+        raise UsageError("--arm", "--run beside it, the run of this arm", "no --run", "--run NAME")
     if outside.key is None or claim is None:
         raise UsageError(
             "dpaudit verify",

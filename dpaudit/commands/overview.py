@@ -138,7 +138,11 @@ def record_rows(run_dir: RunDir) -> Rows:
 def lost_rows(run_dir: RunDir) -> Rows:
     """The records of the run that were written anew because what was there was lost."""
     return [
-        {"record": loss.record, "date": loss.date, "mark": f"written anew: {_lost(loss)} before it lost"}
+        {
+            "record": loss.record,
+            "date": loss.date,
+            "mark": f"written again: {_lost(loss)} of the earlier record lost",
+        }
         for loss in declarations.lost(run_dir)
     ]
 

@@ -21,13 +21,11 @@ def list_runs(runs: options.Runs = rundir.RUNS, as_json: options.Json = False) -
 
 def show(
     run: Annotated[
-        str | None, typer.Argument(metavar="[RUN]", help="A run; without it the one used last.")
+        str | None, typer.Argument(metavar="[RUN]", help="A run; default: the run used last.")
     ] = None,
     adapter: Annotated[
         Path | None,
-        typer.Option(
-            "--adapter", metavar="DIR", help="An adapter that lies anywhere: which arm of a run it is."
-        ),
+        typer.Option("--adapter", metavar="DIR", help="An adapter folder: prints which arm of a run it is."),
     ] = None,
     runs: options.Runs = rundir.RUNS,
     as_json: options.Json = False,
@@ -45,7 +43,9 @@ def show(
 
 
 def merge(
-    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Where the model goes; not there yet.")],
+    out: Annotated[
+        Path, typer.Option("--out", metavar="DIR", help="Folder for the model; must not exist yet.")
+    ],
     arm: Annotated[str | None, typer.Option("--arm", metavar="ARM", help="The arm of the run.")] = None,
     adapter: Annotated[
         Path | None,
@@ -53,13 +53,13 @@ def merge(
     ] = None,
     model: options.Model = None,
     dtype: Annotated[
-        str | None, typer.Option("--dtype", help="float32 or bfloat16; without it the base's.")
+        str | None, typer.Option("--dtype", help="float32 or bfloat16; default: that of the base.")
     ] = None,
     shard_size: Annotated[
         str, typer.Option("--shard-size", metavar="SIZE", help="Largest file of weights, such as 500MB.")
     ] = "2GB",
     assume_public: Annotated[
-        bool, typer.Option("--assume-public", help="Take an adapter without a ledger for public.")
+        bool, typer.Option("--assume-public", help="Treat an adapter without a ledger as public.")
     ] = False,
     run: options.Run = None,
     runs: options.Runs = rundir.RUNS,

@@ -478,7 +478,7 @@ def test_a_lost_record_is_told_and_written_anew_and_its_loss_stays_known(run: tu
     )
     assert marks(run_dir, "claims") == ["added later"]
     [row] = overview.lost_rows(run_dir)
-    assert (row["record"], row["mark"]) == ("claims", "written anew: 2 entries before it lost")
+    assert (row["record"], row["mark"]) == ("claims", "written again: 2 entries of the earlier record lost")
     assert row["mark"] in " ".join(typed_show(run_dir).split())
     assert typed(run_dir, "report", "html").exit_code == 0
     assert "Some of what this run was asked is lost" in run_dir.file("report/index.html").read_text()
