@@ -28,7 +28,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import brentq
 
-from dpaudit.privacy.mechanism import Mechanism, PrivacySpec, calibrate, epsilon_rdp
+from dpaudit.privacy.claim import Claim
+from dpaudit.privacy.mechanism import Mechanism, calibrate, epsilon_rdp
 from dpaudit.stats.epsilon import epsilon_lower_one_run
 
 COORDINATES, STEPS, RATE, EPSILON, DELTA, CONFIDENCE, GUESSES = 1000, 100, 0.1, 2.0, 1e-5, 0.95, 100
@@ -63,7 +64,7 @@ def noise_by_rdp() -> float:
 
 
 def noise_by_pld() -> float:
-    return calibrate(PrivacySpec(EPSILON, DELTA, "record", "add_or_remove"), RATE, STEPS)
+    return calibrate(Claim(EPSILON, DELTA, "record", "add_or_remove"), RATE, STEPS)
 
 
 def right_guesses(noise: float, each: int, runs: int, random: np.random.Generator) -> NDArray[np.int64]:

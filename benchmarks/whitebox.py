@@ -19,8 +19,8 @@ import numpy as np
 import torch
 
 from dpaudit.evidence import whitebox
-from dpaudit.evidence.verdict import Claim
-from dpaudit.privacy.mechanism import Mechanism, PrivacySpec, calibrate, epsilon_spent
+from dpaudit.privacy.claim import Claim
+from dpaudit.privacy.mechanism import Mechanism, calibrate, epsilon_spent
 from dpaudit.stats import mechanism as mechanism_test
 from dpaudit.stats import weighted
 from dpaudit.stats.mechanism import SampledGaussian
@@ -59,7 +59,7 @@ def main() -> None:
 
 def claimed(epsilon: float, rate: float = RATE, steps: int = STEPS) -> SampledGaussian:
     return SampledGaussian(
-        calibrate(PrivacySpec(epsilon, DELTA, "record", "add_or_remove"), rate, steps), rate, steps
+        calibrate(Claim(epsilon, DELTA, "record", "add_or_remove"), rate, steps), rate, steps
     )
 
 

@@ -19,7 +19,8 @@ from typing import Any
 import numpy as np
 from scipy.special import comb, logsumexp
 
-from dpaudit.privacy.mechanism import PrivacySpec, calibrate
+from dpaudit.privacy.claim import Claim
+from dpaudit.privacy.mechanism import calibrate
 from dpaudit.stats.epsilon import epsilon_lower_one_run
 from dpaudit.stats.weighted import best_weights, epsilon_lower_weighted
 
@@ -37,7 +38,7 @@ def main() -> None:
     arguments = parser.parse_args()
     rows = []
     for epsilon in (1.0, 4.0, 8.0):
-        noise = calibrate(PrivacySpec(epsilon, DELTA, "record", "add_or_remove"), RATE, STEPS)
+        noise = calibrate(Claim(epsilon, DELTA, "record", "add_or_remove"), RATE, STEPS)
         for axes, each in SETTINGS:
             random = np.random.default_rng([round(epsilon), axes, each])
             runs = [one_run(noise, axes, each, random) for _ in range(2 * arguments.runs)]

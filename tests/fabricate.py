@@ -15,7 +15,6 @@ from typing import Any
 import numpy as np
 
 from dpaudit.evidence import control
-from dpaudit.evidence.verdict import Claim
 from dpaudit.findings.extraction import (
     Attempts,
     Counts,
@@ -46,6 +45,7 @@ from dpaudit.findings.quality import (
     TaskFigures,
     Trend,
 )
+from dpaudit.privacy.claim import Claim
 from dpaudit.stages.integrity import custody as chain
 from dpaudit.stats import epsilon, roc
 from dpaudit.storage import custody, rundir

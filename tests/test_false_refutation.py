@@ -9,16 +9,19 @@ shipped recipe freezes, and under the weights that the white-box tier freezes at
 import math
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
 from dpaudit.evidence import bounds
-from dpaudit.evidence.verdict import Claim, decide
+from dpaudit.evidence.guesses import Guesses
+from dpaudit.evidence.verdict import conclude
+from dpaudit.privacy.claim import Claim
 from dpaudit.signals import recipe
 from dpaudit.signals.recipe import Bound
-from dpaudit.stages.audit.audit import guess_members
+from dpaudit.stages.audit.audit import guess_by
 from dpaudit.stats import epsilon, fdp, weighted
 from dpaudit.stats.mechanism import SampledGaussian
 
@@ -92,7 +95,7 @@ def test_one_run(name: str, draw: Draw, claimed: float, method: str, rule: Bound
         pytest.skip("randomised response is no Gaussian: the bound does not speak of it")
     guesses = rule.guess.count(CANARIES)
     scores, included = audits(draw, 11)
-    right = np.array([guess_members(s, i, rule)[1] for s, i in zip(scores, included, strict=True)])
+    right = np.array([guess_by(s, i, rule).correct for s, i in zip(scores, included, strict=True)])
     settings = {"canaries": CANARIES, "guesses": guesses, "delta": DELTA, "confidence": rule.confidence}
     first = bisect_right(range(guesses + 1), claimed, key=lambda v: LOWER[method](correct=v, **settings))  # type: ignore[arg-type]
     assert (right >= first).sum() <= ALLOWED
@@ -159,14 +162,10 @@ def test_many_runs(name: str, draw: Draw, claimed: float, thresholds: tuple[floa
 def test_the_verdict_on_the_page(name: str, draw: Draw, claimed: float, rule: Bound) -> None:
     """One claim, one recipe named beforehand: the word `refuted` in at most 5 %."""
     guesses = rule.guess.count(CANARIES)
-    settings = {"canaries": CANARIES, "guesses": guesses, "delta": DELTA, "confidence": rule.confidence}
-    ceiling = epsilon.epsilon_ceiling_one_run(**settings)  # type: ignore[arg-type]
     claim = Claim(claimed, DELTA, "record", "add_or_remove")
-    words = {
-        v: decide(claim, epsilon.epsilon_lower_one_run(correct=v, **settings), ceiling).verdict  # type: ignore[arg-type]
-        for v in range(guesses + 1)
-    }
+    untied = Guesses(CANARIES, guesses, 0, guesses, False, rule.confidence)
+    words = {v: conclude(claim, replace(untied, correct=v)).verdict for v in range(guesses + 1)}
     scores, included = audits(draw, 14)
-    told = [words[guess_members(s, i, rule)[1]] for s, i in zip(scores, included, strict=True)]
+    told = [words[guess_by(s, i, rule).correct] for s, i in zip(scores, included, strict=True)]
     assert told.count("refuted") <= ALLOWED
-    assert words[guesses] == ("refuted" if ceiling > claimed else "no power")
+    assert words[guesses] == ("refuted" if untied.ceiling(DELTA) > claimed else "no power")

@@ -28,7 +28,7 @@ ROOMS = {
     "stats": "",
     "data": "errors system",
     "privacy": "errors system storage stats",
-    "suite": "errors content schema strict_yaml storage data",
+    "suite": "errors content schema strict_yaml storage data privacy",
     "findings": "errors schema storage",
     "signals": "errors content schema stats data suite",
     "judging": "errors content schema stats data suite findings",

@@ -19,8 +19,8 @@ import numpy as np
 
 from dpaudit.errors import GuardError
 from dpaudit.evidence import whitebox
-from dpaudit.evidence.verdict import Claim
-from dpaudit.privacy.mechanism import Mechanism, PrivacySpec, calibrate, epsilon_spent
+from dpaudit.privacy.claim import Claim
+from dpaudit.privacy.mechanism import Mechanism, calibrate, epsilon_spent
 from dpaudit.stats import mechanism as mechanism_test
 from dpaudit.stats.roc import proportion_interval, proportion_lower
 from dpaudit.system import interrupts
@@ -133,7 +133,7 @@ def _judged(seen: Observation, cell: Cell) -> tuple[dict[str, int], list[whitebo
         observed, included = seen.observed[:, mine], seen.included[mine]
         refuted += mechanism_test.p_value(observed, included, claimed) <= 1 - CONFIDENCE
         bounds.append(whitebox.bounded(observed, included, ledger, claim, CONFIDENCE))
-    spec = PrivacySpec(cell.epsilon, DELTA, "record", "add_or_remove")
+    spec = Claim(cell.epsilon, DELTA, "record", "add_or_remove")
     failed = {check.name for check in conformance.checks(seen, ledger, spec) if check.outcome == "fail"}
     return {
         "mechanism test": int(refuted),
@@ -266,7 +266,7 @@ def _noise(fault: Fault, epsilon: float) -> float:
 
 @cache
 def _calibrated(epsilon: float, rate: float, steps: int) -> float:
-    return calibrate(PrivacySpec(epsilon, DELTA, "record", "add_or_remove"), rate, steps)
+    return calibrate(Claim(epsilon, DELTA, "record", "add_or_remove"), rate, steps)
 
 
 def _mechanism(noise_multiplier: float) -> Mechanism:

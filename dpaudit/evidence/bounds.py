@@ -16,6 +16,7 @@ from scipy.stats import beta, binomtest
 
 from dpaudit.data.shapes import PLAIN_NAME
 from dpaudit.errors import UsageError, unread
+from dpaudit.evidence.guesses import guess_both
 from dpaudit.stats import bayes, epsilon, fdp
 
 METHODS = ("one-run", "f-dp", "clopper-pearson", "bayes")
@@ -222,37 +223,6 @@ def _finite(value: float) -> float | str:
     return value if math.isfinite(value) else "inf"
 
 
-def guess_members(scores: NDArray[np.float64], members: NDArray[np.bool_], guesses: int) -> int:
-    """How many are right when the `guesses` highest scores are called members; among ties, controls are taken
-    first.
-
-    Both arrays have shape (canaries,).
-    """
-    order = np.lexsort((members, -scores))  # by falling score, then controls before members
-    return int(members[order[:guesses]].sum())
-
-
-def guess_both(scores: NDArray[np.float64], members: NDArray[np.bool_], sides: tuple[int, int]) -> int:
-    """How many are right when the highest scores are called members and the lowest are not; `sides` says how
-    many.
-
-    Among ties whoever makes the guess wrong is taken first, on either side, and no canary is guessed twice.
-    Both arrays have shape (canaries,).
-    """
-    included, excluded = sides
-    order = np.lexsort((members, -scores))  # by falling score, then controls before members
-    rest = order[included:]
-    lowest = rest[np.lexsort((~members[rest], scores[rest]))][:excluded]
-    return int(members[order[:included]].sum()) + int((~members[lowest]).sum())
-
-
-def most_right(scores: NDArray[np.float64], members: NDArray[np.bool_], guesses: int) -> int:
-    """How many of the guesses could be right at most: all but the controls that ties put among them."""
-    cut = np.sort(scores)[len(scores) - guesses] if guesses else math.inf
-    tied, taken = scores == cut, guesses - int((scores > cut).sum())
-    return guesses - (min(taken, int((tied & ~members).sum())) if tied.sum() > taken else 0)
-
-
 def _of_one_run(
     file: Path,
     found: Scored,
@@ -273,7 +243,7 @@ def _of_one_run(
     wanted = math.floor(GUESSED * canaries) if guesses is None else guesses
     if not 1 <= wanted <= canaries:
         raise UsageError("--guesses", f"1 to {canaries}, the number of scores", str(wanted))
-    right = guess_members(found.scores, found.included, wanted)
+    right = guess_both(found.scores, found.included, (wanted, 0))
     rule = f"the {wanted} highest scores are called included; ties count against the bound"
     return one_run(canaries, wanted, right, delta, confidence, method, sampling) | {"rule": rule}
 

@@ -1,13 +1,13 @@
 """Claims as they are typed: `eps=3,delta=1e-5,unit=record,relation=add_or_remove`."""
 
 import math
+from typing import cast, get_args
 
 from dpaudit.errors import UsageError
-from dpaudit.evidence.verdict import Claim
+from dpaudit.privacy.claim import Claim, Relation, Unit
 
 KEYS = {"eps": "eps=3", "delta": "delta=1e-5", "unit": "unit=record", "relation": "relation=add_or_remove"}
-UNITS = ("record", "patient", "pair", "label")
-RELATIONS = ("add_or_remove", "replace")
+UNITS, RELATIONS = get_args(Unit), get_args(Relation)
 EXAMPLE = f"--claim {','.join(KEYS.values())}"
 
 
@@ -39,7 +39,7 @@ def parse(text: str) -> Claim:
     for key, known in (("unit", UNITS), ("relation", RELATIONS)):
         if given[key] not in known:
             raise UsageError(f"--claim: {key}", f"one of {', '.join(known)}", f"{given[key]:.40}")
-    return Claim(epsilon, delta, given["unit"], given["relation"])
+    return Claim(epsilon, delta, cast(Unit, given["unit"]), cast(Relation, given["relation"]))
 
 
 def check_testable(claim: Claim, unit: str) -> None:

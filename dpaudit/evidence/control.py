@@ -7,7 +7,9 @@ from dataclasses import asdict
 from typing import Any
 
 from dpaudit.evidence import blind
-from dpaudit.evidence.verdict import Claim, decide, guess_limit
+from dpaudit.evidence.guesses import Guesses
+from dpaudit.evidence.verdict import conclude, guess_limit
+from dpaudit.privacy.claim import Claim
 from dpaudit.suite.grid import Arm, nonprivate
 
 Audits = Mapping[Arm, Mapping[str, Any]]  # what the primary recipe found on each arm
@@ -38,7 +40,7 @@ def behind(arm: Arm, claim: Claim, audits: Audits) -> dict[str, Any]:
         "control_is_alike": (found.method, found.loss) == (arm.method, arm.loss) if found else None,
         "control_epsilon_lower": bound["epsilon_lower"] if bound else None,
         "control_verdict": (
-            decide(claim, bound["epsilon_lower"], bound["ceiling"], broken(audits[found])).verdict
+            conclude(claim, Guesses.of_bound(bound), broken(audits[found])).verdict
             if found and bound
             else None
         ),
@@ -58,7 +60,8 @@ def of_claims(audits: Audits, claims: Sequence[Claim]) -> list[dict[str, Any]]:
 
 def _control(audit: Mapping[str, Any], rising: Sequence[Claim]) -> dict[str, Any]:
     bound, smallest = audit["bound"], rising[0]
-    verdicts = [decide(claim, bound["epsilon_lower"], bound["ceiling"], broken(audit)) for claim in rising]
+    guesses, why = Guesses.of_bound(bound), broken(audit)
+    verdicts = [conclude(claim, guesses, why) for claim in rising]
     label = (
         f"positive control: what the audit says of an un-noised adapter that claims eps={smallest.epsilon:g}"
     )

@@ -10,7 +10,8 @@ from scipy.stats import binom
 
 from dpaudit.errors import UsageError
 from dpaudit.evidence import bounds
-from dpaudit.privacy.mechanism import Mechanism, PrivacySpec, calibrate, epsilon_spent
+from dpaudit.privacy.claim import Claim
+from dpaudit.privacy.mechanism import Mechanism, calibrate, epsilon_spent
 from dpaudit.stats import mechanism as whitebox
 from dpaudit.stats.epsilon import epsilon_ceiling_one_run, epsilon_lower_one_run
 from dpaudit.stats.mechanism import SampledGaussian
@@ -99,7 +100,7 @@ def _least_refuting(epsilon: float, at: dict[str, Any]) -> int:
 
 def _claimed(plan: Plan) -> SampledGaussian:
     try:
-        spec = PrivacySpec(plan.epsilon, plan.delta, "record", "add_or_remove")
+        spec = Claim(plan.epsilon, plan.delta, "record", "add_or_remove")
         return SampledGaussian(calibrate(spec, plan.rate, plan.steps), plan.rate, plan.steps)
     except ValueError as error:
         raise UsageError(

@@ -4,20 +4,11 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
+from dpaudit.evidence.guesses import Guesses
+from dpaudit.privacy.claim import Claim
+
 Word = Literal["refuted", "not refuted", "no power"]
-
-
-@dataclass(frozen=True)
-class Claim:
-    """A privacy claim. Claims with different units or relations are never compared."""
-
-    epsilon: float  # nats
-    delta: float
-    unit: str
-    relation: str
-
-    def __str__(self) -> str:
-        return f"epsilon {self.epsilon:g} at delta {self.delta:g}, unit {self.unit}, {self.relation}"
+EQUAL = "every canary has the same score: this model shows no trace of any of them"
 
 
 @dataclass(frozen=True)
@@ -28,20 +19,37 @@ class Verdict:
     reason: str
 
 
-def decide(claim: Claim, epsilon_lower: float, ceiling: float, broken: str | None = None) -> Verdict:
-    """The verdict on a claim from a lower bound at the claim's delta and the bound had all of its guesses
-    been right.
+def conclude(claim: Claim, guesses: Guesses, broken: str | None = None) -> Verdict:
+    """The verdict of guesses on a claim: the one place where ties and broken coins are handled.
+
+    `no power` where the guesses prove nothing, whatever was guessed: `broken` says why, or every canary has
+    the same score, or ties leave too few guesses open; else as `compare`.
+    """
+    if broken is not None:
+        return Verdict("no power", broken)
+    if guesses.equal_scores:
+        return Verdict("no power", EQUAL)
+    reachable, ceiling = guesses.reachable(claim.delta), guesses.ceiling(claim.delta)
+    if reachable <= claim.epsilon < ceiling:
+        return Verdict(
+            "no power",
+            f"{guesses.guesses - guesses.correct_at_most} of {guesses.guesses} guesses are wrong by equal "
+            f"scores: all others right would have proven {_down(reachable)}, no more than the claimed "
+            f"{claim.epsilon:g}",
+        )
+    return compare(claim, guesses.lower(claim.delta), ceiling)
+
+
+def compare(claim: Claim, epsilon_lower: float, ceiling: float) -> Verdict:
+    """The verdict from a lower bound at the claim's delta and the bound had all guesses been right.
 
     `refuted` where the bound exceeds the claim; `no power` where not even all guesses right would have; else
     `not refuted`, which presumes a trainer who did not filter canaries out, and says nothing of whether this
-    attack could have come near the ceiling: that is for the positive control. `broken` says why guesses prove
-    nothing at all, where that is known; then the verdict is `no power` whatever was guessed. Raises
-    ValueError unless 0 <= epsilon_lower <= ceiling.
+    attack could have come near the ceiling: that is for the positive control. Raises ValueError unless
+    0 <= epsilon_lower <= ceiling.
     """
     if not 0 <= epsilon_lower <= ceiling:
         raise ValueError(f"expected 0 <= epsilon_lower <= ceiling, got {epsilon_lower} and {ceiling}")
-    if broken is not None:
-        return Verdict("no power", broken)
     if epsilon_lower > claim.epsilon:
         return Verdict(
             "refuted",

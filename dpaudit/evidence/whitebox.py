@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dpaudit.evidence import verdict
-from dpaudit.evidence.verdict import Claim, Word
+from dpaudit.evidence.verdict import Word
+from dpaudit.privacy.claim import Claim
 from dpaudit.privacy.mechanism import Mechanism, epsilon_spent
 from dpaudit.stats import mechanism as mechanism_test
 from dpaudit.stats import weighted
@@ -79,7 +80,7 @@ def bounded(
         weights=weights, right=right, delta=claim.delta, confidence=confidence
     )
     ceiling = weighted.epsilon_ceiling_weighted(weights=weights, delta=claim.delta, confidence=confidence)
-    word = verdict.decide(claim, lower, ceiling).verdict
+    word = verdict.compare(claim, lower, ceiling).verdict
     guesses, share = int(np.count_nonzero(weights)), right / int(np.abs(weights).sum())
     return Bounded(ONE_RUN, lower, ceiling, guesses, share, word)
 

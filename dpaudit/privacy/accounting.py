@@ -11,15 +11,8 @@ from dataclasses import dataclass
 from typing import Any, cast, get_args
 
 from dpaudit.errors import UsageError
-from dpaudit.privacy.mechanism import (
-    DELTA_SMALLEST,
-    Mechanism,
-    PrivacySpec,
-    Relation,
-    calibrate,
-    compose,
-    epsilon_rdp,
-)
+from dpaudit.privacy.claim import Claim, Relation
+from dpaudit.privacy.mechanism import DELTA_SMALLEST, Mechanism, calibrate, compose, epsilon_rdp
 
 _PRV_ERROR = 1e-3  # of epsilon; Opacus' own 0.01 nats reads 1.010 for 1.000 and 0.110 for 0.100
 _PRV_ERROR_LEAST = 1e-4  # nats; finer takes minutes
@@ -192,13 +185,13 @@ def _mechanism(where: str, sigma: float, rate: float, steps: int) -> Mechanism:
     return Mechanism(sigma, rate, steps, clip=1.0)
 
 
-def _spec(epsilon: float, delta: float, relation: Relation) -> PrivacySpec:
+def _spec(epsilon: float, delta: float, relation: Relation) -> Claim:
     if not 0 < epsilon < math.inf:
         raise UsageError("--eps", "a finite number above 0", f"{epsilon:g}")
-    return PrivacySpec(epsilon, delta, "record", relation)  # no accountant asks for the unit
+    return Claim(epsilon, delta, "record", relation)  # no accountant asks for the unit
 
 
-def _calibrated(spec: PrivacySpec, rate: float, steps: int, earlier: tuple[Mechanism, ...]) -> float:
+def _calibrated(spec: Claim, rate: float, steps: int, earlier: tuple[Mechanism, ...]) -> float:
     try:
         return calibrate(spec, rate, steps, earlier)
     except ValueError:

@@ -12,7 +12,8 @@ from typing import Any
 
 from dpaudit.errors import UsageError
 from dpaudit.privacy import mechanism
-from dpaudit.privacy.mechanism import Mechanism, PrivacySpec, Relation, Unit
+from dpaudit.privacy.claim import Claim, Relation, Unit
+from dpaudit.privacy.mechanism import Mechanism
 from dpaudit.storage import custody
 
 FILE = "privacy.json"
@@ -230,9 +231,7 @@ def _read(file: Path) -> Ledger:
         )
         # delta is 0 under randomised response and an infinite epsilon is no claim; the rest is checked all
         # the same
-        PrivacySpec(
-            float(claim["epsilon"]), claim["delta"] if mechanism else 0.5, claim["unit"], claim["relation"]
-        )
+        Claim(float(claim["epsilon"]), claim["delta"] if mechanism else 0.5, claim["unit"], claim["relation"])
         found = Ledger(
             file,
             data,

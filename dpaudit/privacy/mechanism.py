@@ -8,19 +8,17 @@ import logging
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal, NamedTuple, get_args
+from typing import NamedTuple, get_args
 
 import dp_accounting
 from dp_accounting import pld, rdp
 
+from dpaudit.privacy.claim import Claim, Relation
 from dpaudit.stats.epsilon import epsilon_gaussian
 from dpaudit.system import libraries
 
 # absl makes its logger when it is imported
 logging.getLogger("absl").addFilter(libraries.is_news)
-
-Unit = Literal["record", "patient", "pair", "label"]
-Relation = Literal["add_or_remove", "replace"]
 
 DELTA_SMALLEST = 1e-10  # below it the rounding of the FFT in the PLD shows in epsilon
 
@@ -55,28 +53,6 @@ _NEIGHBOURS = {
     "add_or_remove": dp_accounting.NeighboringRelation.ADD_OR_REMOVE_ONE,
     "replace": dp_accounting.NeighboringRelation.REPLACE_ONE,
 }
-
-
-@dataclass(frozen=True)
-class PrivacySpec:
-    """A privacy claim: (epsilon, delta), for whom, and against which change of the data.
-
-    `unit` is whose presence is hidden, `relation` what neighbouring data sets are. `epsilon` may be infinite
-    (no claim). Raises ValueError for anything out of range, naming what is allowed.
-    """
-
-    epsilon: float  # nats
-    delta: float
-    unit: Unit
-    relation: Relation
-
-    def __post_init__(self) -> None:
-        if not self.epsilon > 0:
-            raise ValueError(f"expected epsilon > 0, got {self.epsilon}")
-        _check_delta(self.delta)
-        if self.unit not in get_args(Unit):
-            raise ValueError(f"expected unit in {get_args(Unit)}, got {self.unit!r}")
-        _check_relation(self.relation)
 
 
 @dataclass(frozen=True)
@@ -163,9 +139,7 @@ def epsilon_rdp(mechanism: Mechanism, delta: float) -> float:
     return _epsilon_rdp(_event(mechanism), delta)
 
 
-def calibrate(
-    spec: PrivacySpec, sampling_rate: float, steps: int, stages: tuple[Mechanism, ...] = ()
-) -> float:
+def calibrate(claim: Claim, sampling_rate: float, steps: int, stages: tuple[Mechanism, ...] = ()) -> float:
     """Return the noise multiplier whose `steps` steps spend at most the claim, and at least 99.8 % of it.
 
     `stages` are what the same units went through before; the claim covers all of it together. Without any,
@@ -176,23 +150,23 @@ def calibrate(
     claim, one just below 0.01. Raises ValueError where none up to a million keeps it.
     """
     _check_sampling(sampling_rate, steps)
-    if math.isinf(spec.epsilon) or steps == 0:
+    if math.isinf(claim.epsilon) or steps == 0:
         return 0.0
 
     def mechanism(noise_multiplier: float) -> Mechanism:
         return Mechanism(noise_multiplier, sampling_rate, steps, 1.0, stages)
 
     def read(noise_multiplier: float) -> _Reading:
-        return _read([mechanism(noise_multiplier)], spec.delta, spec.relation)
+        return _read([mechanism(noise_multiplier)], claim.delta, claim.relation)
 
     def at_reference(noise_multiplier: float) -> float:
         event = _event(mechanism(noise_multiplier))
-        return _epsilon_pld(event, spec.delta, spec.relation, _INTERVAL_REFERENCE)
+        return _epsilon_pld(event, claim.delta, claim.relation, _INTERVAL_REFERENCE)
 
-    least = _least_noise(read, spec.epsilon)
+    least = _least_noise(read, claim.epsilon)
     if stages or least.interval >= _INTERVAL_REFERENCE:  # a coarser interval never reads lower
         return least.noise
-    return _raised(least.noise, at_reference, spec.epsilon)
+    return _raised(least.noise, at_reference, claim.epsilon)
 
 
 def _event(mechanism: Mechanism) -> dp_accounting.DpEvent:

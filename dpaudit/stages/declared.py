@@ -10,18 +10,19 @@ from typing import Any
 
 from dpaudit.errors import UsageError
 from dpaudit.evidence import claims, control
-from dpaudit.evidence.verdict import Claim, decide
+from dpaudit.evidence.guesses import Guesses
+from dpaudit.evidence.verdict import conclude
+from dpaudit.privacy.claim import Claim
 from dpaudit.signals import recipe
 from dpaudit.stages import outputs
 from dpaudit.stages.audit import inside
 from dpaudit.stages.audit.audit import audit_file, audit_inputs
 from dpaudit.stages.integrity import custody
 from dpaudit.stages.report import CLAIMS
-from dpaudit.stats import epsilon
 from dpaudit.storage.rundir import RunDir, writing
 from dpaudit.suite import declarations
 from dpaudit.suite.plan import Plan
-from dpaudit.suite.suite import DeclaredClaim
+from dpaudit.suite.suite import Declared
 
 _EPSILON_ABOVE = 1.001  # spent over claimed, to allow for the accountant's own error
 
@@ -62,7 +63,7 @@ def require_ready(run_dir: RunDir, plan: Plan) -> None:
     _require(run_dir, plan, plan.suite.claims)
 
 
-def _require(run_dir: RunDir, plan: Plan, said: Sequence[DeclaredClaim]) -> None:
+def _require(run_dir: RunDir, plan: Plan, said: Sequence[Declared]) -> None:
     outputs.require(run_dir, plan)
     for name in dict.fromkeys(claim.arm for claim in said):
         command = f"dpaudit attack {recipe.load(plan.suite.primary).kind}"
@@ -78,23 +79,20 @@ def _inputs(run_dir: RunDir, plan: Plan, arm: str) -> list[str]:
     return [*files, *([seen] if run_dir.file(seen).is_file() else [])]
 
 
-def _verdict(run_dir: RunDir, plan: Plan, said: DeclaredClaim) -> dict[str, Any]:
+def _verdict(run_dir: RunDir, plan: Plan, said: Declared) -> dict[str, Any]:
     audited = run_dir.read_json(audit_file(said.arm, plan.suite.primary))
-    bound = audited["bound"]
+    guesses = Guesses.of_bound(audited["bound"])
     claim = Claim(said.epsilon, said.delta, said.unit, said.relation)
-    at = {key: bound[key] for key in ("canaries", "guesses", "confidence")} | {"delta": said.delta}
-    lower = epsilon.epsilon_lower_one_run(correct=bound["correct"], **at)
-    ceiling = epsilon.epsilon_ceiling_one_run(**at)
     told = {
         "arm": said.arm,
         "claim": said.epsilon,
         "delta": said.delta,
         "adapter_sha256": custody.adapter_digest(run_dir, said.arm),
-        "epsilon_lower": lower,
-        "ceiling": ceiling,
+        "epsilon_lower": guesses.lower(said.delta),
+        "ceiling": guesses.ceiling(said.delta),
     }
     ledger, why = _ledger(run_dir, said)
-    verdict = asdict(decide(claim, lower, ceiling, control.broken(audited)))
+    verdict = asdict(conclude(claim, guesses, control.broken(audited)))
     beside = {"control_verdict": _without_noise(run_dir, plan, said.arm, claim)}
     return {**told, **verdict, **beside, "ledger": ledger, "ledger_reason": why}
 
@@ -112,7 +110,7 @@ def _without_noise(run_dir: RunDir, plan: Plan, arm: str, claim: Claim) -> str |
     return found
 
 
-def _ledger(run_dir: RunDir, said: DeclaredClaim) -> tuple[str | None, str | None]:
+def _ledger(run_dir: RunDir, said: Declared) -> tuple[str | None, str | None]:
     """What the arm's own ledger, and canaries along axes where there are any, say of a declared claim, and
     why.
 
@@ -128,7 +126,7 @@ def _ledger(run_dir: RunDir, said: DeclaredClaim) -> tuple[str | None, str | Non
     return found, "seen from inside, training did not run its ledger" if found == "refuted" else None
 
 
-def _spent(ledger: dict[str, Any], said: DeclaredClaim) -> float:
+def _spent(ledger: dict[str, Any], said: Declared) -> float:
     """The epsilon, in nats, that a ledger spends at the claim's delta."""
     from dpaudit.privacy import mechanism
 

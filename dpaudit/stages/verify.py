@@ -19,14 +19,17 @@ from numpy.typing import NDArray
 from dpaudit import __version__
 from dpaudit.errors import UsageError, unread
 from dpaudit.evidence import bounds, claims, control
-from dpaudit.evidence.verdict import Claim, Verdict, decide
+from dpaudit.evidence import verdict as verdicts
+from dpaudit.evidence.guesses import Guesses
+from dpaudit.evidence.verdict import Verdict
 from dpaudit.page import render
 from dpaudit.planting import audit_key
 from dpaudit.planting.audit_key import AuditKey
+from dpaudit.privacy.claim import Claim
 from dpaudit.signals import recipe
 from dpaudit.signals.recipe import Recipe
 from dpaudit.signals.text import Span
-from dpaudit.stages.audit.audit import CONFIDENCE, NOTION, Labelled, guess_members, performance
+from dpaudit.stages.audit.audit import CONFIDENCE, Labelled, guess_by, performance
 from dpaudit.stats import epsilon, fdp
 from dpaudit.storage import custody, rundir
 from dpaudit.system.progress import Advance, Progress
@@ -104,7 +107,7 @@ def run(
     with rundir.making(folder / "verification.json", folder / "index.html"):
         answers, base_name = _ask(audited, key, progress)
         with progress.task("verify: bounds and blind baseline", total=1) as advance:
-            found = _judged(key, claim, answers) | {
+            found = _findings(key, claim, answers) | {
                 "audited": _named(audited, base_name),
                 "key": _key_facts(key, data),
                 "conformance": seen,
@@ -280,11 +283,11 @@ class Conclusion:
     is_pair: bool
     scores: dict[str, Floats]
     chosen: Answers
-    bound: dict[str, Any]
+    guesses: Guesses
     verdict: Verdict
 
 
-def conclude(key: AuditKey, claim: Claim, answers: Sequence[Answers]) -> Conclusion:
+def judged(key: AuditKey, claim: Claim, answers: Sequence[Answers], broken: str | None = None) -> Conclusion:
     """The verdict on a claim, from scores and coins. The rendering is chosen by the scores of all canaries
     alone, in or out.
 
@@ -298,38 +301,39 @@ def conclude(key: AuditKey, claim: Claim, answers: Sequence[Answers]) -> Conclus
     scores = {a.rendering: scores_of(made_by, a, is_pair) for a in answers}
     chosen = max(answers, key=lambda a: float(scores[a.rendering].mean()))
     coins = np.array(key.coins, dtype=bool)
-    bound = _bound(made_by, scores[chosen.rendering], coins, claim)
-    verdict = _verdict(claim, bound, scores[chosen.rendering], coins)
-    return Conclusion(made_by, is_pair, scores, chosen, bound, verdict)
+    guesses = _guesses(made_by, scores[chosen.rendering], coins)
+    verdict = verdicts.conclude(claim, guesses, broken)
+    return Conclusion(made_by, is_pair, scores, chosen, guesses, verdict)
 
 
-def _judged(key: AuditKey, claim: Claim, answers: Sequence[Answers]) -> dict[str, Any]:
+def _findings(key: AuditKey, claim: Claim, answers: Sequence[Answers]) -> dict[str, Any]:
     """All that follows from scores and coins. The verdict comes from the rule that the key froze, and from
     nothing else.
     """
-    found, coins = conclude(key, claim, answers), np.array(key.coins, dtype=bool)
     blind = _blind(key)
-    broken = control.broken({"blind": blind})
-    primary, chosen, bound = found.made_by, found.chosen, found.bound
-    examples = Labelled(found.scores[chosen.rendering], coins, np.ones_like(coins))
+    conclusion = judged(key, claim, answers, control.broken({"blind": blind}))
+    coins = np.array(key.coins, dtype=bool)
+    primary, chosen, guesses = conclusion.made_by, conclusion.chosen, conclusion.guesses
+    assert primary.bound is not None
+    examples = Labelled(conclusion.scores[chosen.rendering], coins, np.ones_like(coins))
     return {
         "claim": asdict(claim),
-        "bound": bound,
-        "fdp": _fdp(bound),
-        "verdict": asdict(found.verdict if broken is None else Verdict("no power", broken)),
-        "detection": _detection(bound, claim),
+        "bound": {**guesses.bound(claim.delta), "fraction": primary.bound.guess.fraction},
+        "fdp": _fdp(guesses, claim.delta),
+        "verdict": asdict(conclusion.verdict),
+        "detection": asdict(guesses.power(claim)),
         "rule": {
             "recipe": primary.name,
             "title": primary.title,
             "digest": primary.digest,
             "calibrated": chosen.base is not None,
             "rendering": chosen.rendering,
-            "pair_margin": found.is_pair,
+            "pair_margin": conclusion.is_pair,
             "chat_template": any(a.rendering in ("chat", "text") for a in answers),
-            "renderings": {name: float(values.mean()) for name, values in found.scores.items()},
+            "renderings": {name: float(values.mean()) for name, values in conclusion.scores.items()},
         },
         "performance": performance(examples, seed=0),
-        "recipes": _others(primary, chosen, coins, claim, found.is_pair),
+        "recipes": _others(primary, chosen, coins, claim, conclusion.is_pair),
         "blind": blind,
     }
 
@@ -367,14 +371,17 @@ def _check_base(key: AuditKey, answers: Sequence[Answers], is_pair: bool) -> Non
     silence.
     """
     made_by, coins = key.rule.without_base, np.array(key.coins, dtype=bool)
-    assert made_by.bound is not None
     for given in answers:
         assert given.base is not None
         alone = scores_of(made_by, Answers(given.rendering, given.texts, given.base, None), is_pair)
         for side in (alone, -alone):
-            guesses, right = guess_members(side, coins, made_by.bound)
+            guesses = _guesses(made_by, side, coins)
             p_value = epsilon.p_value_one_run(
-                canaries=len(coins), guesses=guesses, correct=right, epsilon=0.0, delta=0.0
+                canaries=guesses.canaries,
+                guesses=guesses.guesses,
+                correct=guesses.correct,
+                epsilon=0.0,
+                delta=0.0,
             )
             if p_value < audit_key.UNFAIR:
                 raise UsageError(
@@ -391,58 +398,30 @@ def _same_tokens(audited: "SecretScores", base: "SecretScores") -> Any:
     return base.logprob
 
 
-def _bound(made_by: Recipe, scores: Floats, coins: NDArray[np.bool_], claim: Claim) -> dict[str, Any]:
+def _guesses(made_by: Recipe, scores: Floats, coins: NDArray[np.bool_]) -> Guesses:
     assert made_by.bound is not None
-    guesses, correct = guess_members(scores, coins, made_by.bound)
-    at = {
-        "canaries": len(coins),
-        "guesses": guesses,
-        "delta": claim.delta,
-        "confidence": made_by.bound.confidence,
-    }
-    return {
-        "epsilon_lower": epsilon.epsilon_lower_one_run(correct=correct, **at),  # type: ignore[arg-type]
-        "ceiling": epsilon.epsilon_ceiling_one_run(**at),  # type: ignore[arg-type]
-        **at,
-        "correct": correct,
-        "notion": NOTION,
-        "fraction": made_by.bound.guess.fraction,
-    }
+    return guess_by(scores, coins, made_by.bound)
 
 
-def _fdp(bound: dict[str, Any]) -> dict[str, Any]:
-    if bound["delta"] == 0:  # no Gaussian noise has an epsilon there
+def _fdp(guesses: Guesses, delta: float) -> dict[str, Any]:
+    """The Gaussian-family bound of the same guesses, which decides nothing."""
+    if delta == 0:  # no Gaussian noise has an epsilon there
         return {"epsilon_lower": None, "ceiling": None, "notion": FDP_NOTION}
-    at = {key: bound[key] for key in ("canaries", "guesses", "delta", "confidence")}
+
+    def proven(correct: int) -> float:
+        return fdp.epsilon_lower_fdp_gaussian(
+            canaries=guesses.canaries,
+            guesses=guesses.guesses,
+            correct=correct,
+            delta=delta,
+            confidence=guesses.confidence,
+        )
+
     return {
-        "epsilon_lower": fdp.epsilon_lower_fdp_gaussian(correct=bound["correct"], **at),
-        "ceiling": fdp.epsilon_lower_fdp_gaussian(correct=bound["guesses"], **at),
+        "epsilon_lower": proven(guesses.correct),
+        "ceiling": proven(guesses.guesses),
         "notion": FDP_NOTION,
     }
-
-
-def _verdict(claim: Claim, bound: dict[str, Any], scores: Floats, coins: NDArray[np.bool_]) -> Verdict:
-    if scores.min() == scores.max():
-        return Verdict(
-            "no power", "every canary has the same score: this model shows no trace of any of them"
-        )
-    most = bounds.most_right(scores, coins, bound["guesses"])
-    at = {key: bound[key] for key in ("canaries", "guesses", "delta", "confidence")}
-    reachable = epsilon.epsilon_lower_one_run(correct=most, **at)
-    if reachable <= claim.epsilon < bound["ceiling"]:
-        return Verdict(
-            "no power",
-            f"{bound['guesses'] - most} of {bound['guesses']} guesses are wrong by equal scores: "
-            f"all others right would have proven {reachable:.2f}, no more than the claimed {claim.epsilon:g}",
-        )
-    return decide(claim, bound["epsilon_lower"], bound["ceiling"])
-
-
-def _detection(bound: dict[str, Any], claim: Claim) -> dict[str, Any]:
-    from dpaudit.evidence import detection
-
-    at = {key: bound[key] for key in ("canaries", "guesses", "delta", "confidence")}
-    return asdict(detection.of_one_run(epsilon=claim.epsilon, **at))
 
 
 def _others(
@@ -463,9 +442,10 @@ def _others(
             # nobody here trains as the other side did, fits on coins, or asks for more than log-probabilities
             continue
         try:
-            bound = _bound(made_by, scores_of(made_by, answers, is_pair), coins, claim)
+            guesses = _guesses(made_by, scores_of(made_by, answers, is_pair), coins)
         except UsageError:  # no number under a signal that decides nothing: the verdict stands without it
             continue
+        bound = guesses.bound(claim.delta)
         kept = ("epsilon_lower", "ceiling", "guesses", "correct", "confidence", "notion")
         found.append({"recipe": made_by.name, "title": made_by.title, **{key: bound[key] for key in kept}})
     return found

@@ -15,7 +15,7 @@ from dpaudit.storage import record_chain
 from dpaudit.storage.record_chain import Loss, file_of
 from dpaudit.storage.rundir import RELEASE, RunDir, alone
 from dpaudit.suite.plan import RECORDS, Plan
-from dpaudit.suite.suite import DeclaredClaim
+from dpaudit.suite.suite import Declared
 
 Mark = Literal["declared", "added later"]
 Settings = dict[str, Any]  # the suite's keys -> their values
@@ -59,11 +59,11 @@ def _in_force(record: str, told: list[Entry]) -> Settings:
     return {CLAIMS: [claim for entry in told for claim in entry.settings[CLAIMS]]}
 
 
-def claims(run_dir: RunDir) -> list[tuple[DeclaredClaim, Entry]]:
+def claims(run_dir: RunDir) -> list[tuple[Declared, Entry]]:
     """Every claim of the run with the entry that made it, oldest first."""
     file = str(run_dir.file(file_of(CLAIMS)))
     told = [(claim, entry) for entry in entries(run_dir, CLAIMS) for claim in entry.settings[CLAIMS]]
-    return [(build(DeclaredClaim, claim, file=file, key=CLAIMS), entry) for claim, entry in told]
+    return [(build(Declared, claim, file=file, key=CLAIMS), entry) for claim, entry in told]
 
 
 def plan_of(run_dir: RunDir) -> Plan:

@@ -9,10 +9,10 @@ from typing import Literal
 from dpaudit.data import canary
 from dpaudit.data.shapes import is_unicode
 from dpaudit.errors import BadValue
+from dpaudit.privacy.claim import Claim, Relation, Unit
 from dpaudit.schema import above_zero, at_least, between
 from dpaudit.suite.grid import Grid
 
-Unit = Literal["record", "patient", "pair", "label"]
 AttackKind = Literal["mia", "extract", "preference"]
 COPIES_MOST = 1000  # of one extraction canary
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")  # it becomes the name of a folder
@@ -161,7 +161,7 @@ class Training:
         return 0.0 if self.unit == "label" else self.delta  # randomised response needs none
 
     @property
-    def claimed_relation(self) -> Literal["add_or_remove", "replace"]:
+    def claimed_relation(self) -> Relation:
         return "replace" if self.unit == "label" else self.relation
 
     def __post_init__(self) -> None:
@@ -201,18 +201,22 @@ class Judging:
 
 
 @dataclass(frozen=True)
-class DeclaredClaim:
-    """What one arm is said to be, declared before the run and checked by `dpaudit verify --run`."""
+class Declared:
+    """An entry under `claims`: what an arm is said to keep, which `dpaudit verify --run` checks."""
 
     arm: str
     epsilon: float
     delta: float
     unit: Unit
-    relation: Literal["add_or_remove", "replace"]
+    relation: Relation
 
     def __post_init__(self) -> None:
         between(0, math.inf, epsilon=self.epsilon)
         between(0, 1, delta=self.delta)
+
+    @property
+    def claim(self) -> Claim:
+        return Claim(self.epsilon, self.delta, self.unit, self.relation)
 
 
 @dataclass(frozen=True)
@@ -229,7 +233,7 @@ class Suite:
     primary: str = "calibrated"  # the one recipe that verdicts come from, registered before the run
     evaluation: Evaluation = field(default_factory=Evaluation)
     judging: Judging | None = field(default_factory=Judging)
-    claims: tuple[DeclaredClaim, ...] = ()
+    claims: tuple[Declared, ...] = ()
 
     def __post_init__(self) -> None:
         _check_claims(self)

@@ -10,7 +10,8 @@ from typing import Literal
 from torch import nn
 
 from dpaudit.errors import GuardError
-from dpaudit.privacy.mechanism import Mechanism, PrivacySpec, Relation, epsilon_spent
+from dpaudit.privacy.claim import Claim, Relation
+from dpaudit.privacy.mechanism import Mechanism, epsilon_spent
 from dpaudit.training import guards
 from dpaudit.training.observation import Observation
 from dpaudit.training.state import Step
@@ -35,7 +36,7 @@ class Check:
     detail: str  # what was expected and seen where it failed; else empty, or why nothing can be seen
 
 
-def checks(seen: Observation, ledger: Mechanism, claim: PrivacySpec) -> tuple[Check, ...]:
+def checks(seen: Observation, ledger: Mechanism, claim: Claim) -> tuple[Check, ...]:
     """Every check of one run against its ledger and claim.
 
     A check fails on a correct run with probability at most `guards.FALSE_ALARM`.
@@ -64,7 +65,7 @@ def _check(name: str, guard: Callable[[], None]) -> Check:
     return Check(name, "pass", "")
 
 
-def _check_spent(ledger: Mechanism, claim: PrivacySpec) -> None:
+def _check_spent(ledger: Mechanism, claim: Claim) -> None:
     spent = _spent(ledger, claim.delta, claim.relation)
     if not spent <= claim.epsilon * _EPSILON_ABOVE:
         raise GuardError(f"epsilon: expected at most {claim.epsilon:g} as claimed, seen {spent:.4g}")

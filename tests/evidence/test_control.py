@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from dpaudit.evidence import control
-from dpaudit.evidence.verdict import Claim
+from dpaudit.privacy.claim import Claim
 from dpaudit.suite.grid import Arm
 
 INF, FOUR, ONE = (Arm("sft", "sft", epsilon) for epsilon in (math.inf, 4.0, 1.0))

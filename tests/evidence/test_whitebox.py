@@ -7,15 +7,13 @@ import numpy as np
 import pytest
 
 from dpaudit.evidence import whitebox
-from dpaudit.evidence.verdict import Claim
-from dpaudit.privacy.mechanism import Mechanism, PrivacySpec, calibrate, epsilon_spent
+from dpaudit.privacy.claim import Claim
+from dpaudit.privacy.mechanism import Mechanism, calibrate, epsilon_spent
 from dpaudit.stats.mechanism import p_value
 
 CLAIM = Claim(1.0, 1e-5, "record", "add_or_remove")
 RATE, STEPS = 0.02, 100
-CLAIMED = Mechanism(
-    calibrate(PrivacySpec(1.0, 1e-5, "record", "add_or_remove"), RATE, STEPS), RATE, STEPS, 0.5
-)
+CLAIMED = Mechanism(calibrate(Claim(1.0, 1e-5, "record", "add_or_remove"), RATE, STEPS), RATE, STEPS, 0.5)
 
 
 def released(noise: float, seed: int) -> tuple[Any, Any]:

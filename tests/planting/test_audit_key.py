@@ -13,9 +13,9 @@ import pytest
 from test_plant import planted
 
 from dpaudit.errors import UsageError
-from dpaudit.evidence.verdict import Claim
 from dpaudit.models.secret_spans import SecretScores, texts_of
 from dpaudit.planting import audit_key
+from dpaudit.privacy.claim import Claim
 from dpaudit.stages import verify
 
 SHAPES = ("sharegpt", "pair", "text")

@@ -7,15 +7,8 @@ import pytest
 from scipy.optimize import brentq
 from scipy.stats import norm
 
-from dpaudit.privacy.mechanism import (
-    Mechanism,
-    PrivacySpec,
-    Relation,
-    calibrate,
-    compose,
-    epsilon_rdp,
-    epsilon_spent,
-)
+from dpaudit.privacy.claim import Claim, Relation
+from dpaudit.privacy.mechanism import Mechanism, calibrate, compose, epsilon_rdp, epsilon_spent
 from dpaudit.stats.epsilon import epsilon_gaussian
 
 RATE, STEPS = 64 / 10_000, 469  # 3 epochs of expected batch 64 over 10,000 units
@@ -29,7 +22,7 @@ def mechanism(noise_multiplier: float, sampling_rate: float = 0.1, steps: int = 
 def calibrated(
     epsilon: float, sampling_rate: float, steps: int, relation: Relation = "add_or_remove"
 ) -> float:
-    return calibrate(PrivacySpec(epsilon, 1e-5, "record", relation), sampling_rate, steps)
+    return calibrate(Claim(epsilon, 1e-5, "record", relation), sampling_rate, steps)
 
 
 @pytest.mark.parametrize(("noise_multiplier", "steps"), [(1.0, 1), (5.0, 10), (60.0, 1000)])
@@ -211,9 +204,9 @@ def test_spec_refuses_what_is_out_of_range(wrong: dict[str, object]) -> None:
         "unit": "patient",
         "relation": "add_or_remove",
     }
-    PrivacySpec(**(claim | {"epsilon": math.inf}))  # type: ignore[arg-type]
+    Claim(**(claim | {"epsilon": math.inf}))  # type: ignore[arg-type]
     with pytest.raises(ValueError, match=rf"expected {next(iter(wrong))} .*, got"):
-        PrivacySpec(**(claim | wrong))  # type: ignore[arg-type]
+        Claim(**(claim | wrong))  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
@@ -248,9 +241,9 @@ def test_accounting_refuses_bad_delta_and_relation(delta: float) -> None:
 @pytest.mark.parametrize(("sampling_rate", "steps"), [(0.0, 60), (1.5, 60), (0.1, -1), (0.1, 2.5)])
 def test_calibration_refuses_bad_sampling(sampling_rate: float, steps: int) -> None:
     with pytest.raises(ValueError, match=r"expected .*, got"):
-        calibrate(PrivacySpec(1.0, 1e-5, "record", "add_or_remove"), sampling_rate, steps)
+        calibrate(Claim(1.0, 1e-5, "record", "add_or_remove"), sampling_rate, steps)
 
 
 def test_calibration_refuses_what_no_noise_can_keep() -> None:
     with pytest.raises(ValueError, match=r"expected an epsilon that .*, got 1e-300"):
-        calibrate(PrivacySpec(1e-300, 1e-10, "record", "add_or_remove"), 1.0, 1000)
+        calibrate(Claim(1e-300, 1e-10, "record", "add_or_remove"), 1.0, 1000)

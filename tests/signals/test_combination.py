@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from dpaudit.evidence import bounds
+from dpaudit.evidence.guesses import guess_both
 from dpaudit.signals import combination
 from dpaudit.stats import epsilon, roc
 
@@ -79,7 +79,7 @@ def test_coins_that_were_fitted_on_do_not_refute_by_themselves() -> None:
         scores, coins = rng.normal(size=(200, 11)), rng.random(200) < 0.5
         used = np.arange(200) < 100
         made = combination.fit(scores[used], coins[used], 1.0)(scores[~used])
-        right = bounds.guess_members(made, coins[~used], 40)
+        right = guess_both(made, coins[~used], (40, 0))
         refuted += (
             epsilon.p_value_one_run(canaries=100, guesses=40, correct=right, epsilon=0.0, delta=0.0) <= 0.05
         )
@@ -94,7 +94,7 @@ def test_coins_that_stay_in_the_count_would_refute() -> None:
     for _ in range(100):
         scores, coins = rng.normal(size=(200, 11)), rng.random(200) < 0.5
         made = combination.fit(scores, coins, 1.0)(scores)
-        right = bounds.guess_members(made, coins, 80)
+        right = guess_both(made, coins, (80, 0))
         refuted += (
             epsilon.p_value_one_run(canaries=200, guesses=80, correct=right, epsilon=0.0, delta=0.0) <= 0.05
         )

@@ -23,15 +23,15 @@ from typer.testing import CliRunner, Result
 from dpaudit.cli import app
 from dpaudit.errors import PartialError, UsageError
 from dpaudit.evidence import claims, detection
-from dpaudit.evidence.verdict import Claim
 from dpaudit.planting import audit_key, plant
+from dpaudit.privacy.claim import Claim
 from dpaudit.signals import recipe
 from dpaudit.stages import declared, verify
 from dpaudit.stages.attack import scores
 from dpaudit.storage import rundir
 from dpaudit.storage.rundir import RunDir
 from dpaudit.suite import declarations
-from dpaudit.suite.suite import DeclaredClaim
+from dpaudit.suite.suite import Declared
 
 CLAIM = "eps=0.5,delta=1e-5,unit=record,relation=add_or_remove"
 
@@ -516,7 +516,7 @@ def test_a_served_model_is_judged_as_its_weights_are(
         texts = texts_of(key.canaries, rendering, None)
         assert texts is not None
         answers.append(verify.Answers(rendering, texts, *(model.scores(texts) for model in models)))
-    local = verify.conclude(key, claims.parse(CLAIM), answers)
+    local = verify.judged(key, claims.parse(CLAIM), answers)
     assert found["rule"]["calibrated"] and found["rule"]["rendering"] == local.chosen.rendering
     assert list(found["rule"]["renderings"]) == ["question", "alpaca", "plain"]
     assert abs(found["bound"]["correct"] - local.bound["correct"]) <= 1
@@ -718,7 +718,7 @@ def test_claims_of_a_suite_name_its_arms_and_its_unit() -> None:
 
     plan = fabricate.plan_named("clinic", None)
     unit, relation = plan.suite.training.unit, plan.suite.training.relation
-    good = DeclaredClaim("sft-eps8", 8, 1e-5, unit, relation)
+    good = Declared("sft-eps8", 8, 1e-5, unit, relation)
     assert replace(plan.suite, claims=(good,)).claims == (good,)
     with pytest.raises(ValueError, match="sft-eps99"):
         replace(plan.suite, claims=(replace(good, arm="sft-eps99"),))
@@ -742,7 +742,7 @@ def declaring(tmp_path: Path, *epsilons: tuple[str, float]) -> tuple[Path, str]:
 
     plan = fabricate.plan_named("clinic", None)
     training = plan.suite.training
-    said = tuple(DeclaredClaim(arm, e, 1e-5, training.unit, training.relation) for arm, e in epsilons)
+    said = tuple(Declared(arm, e, 1e-5, training.unit, training.relation) for arm, e in epsilons)
     plan = replace(plan, suite=replace(plan.suite, claims=said))
     run_dir = rundir.open_or_create(plan.to_json(), "declared", tmp_path / "runs")
     declarations.keep(run_dir, plan)
@@ -865,11 +865,12 @@ def test_another_audits_result_is_not_replaced(
 
 
 def test_a_lower_bound_is_rounded_down_in_words() -> None:
-    from dpaudit.evidence.verdict import Claim, decide
+    from dpaudit.evidence.verdict import compare
+    from dpaudit.privacy.claim import Claim
 
     claim = Claim(3.0, 1e-5, "record", "add_or_remove")
-    assert "2.11 is not above" in decide(claim, 2.1173, 4.189).reason
-    assert "4.18" in decide(claim, 2.1173, 4.189).reason
+    assert "2.11 is not above" in compare(claim, 2.1173, 4.189).reason
+    assert "4.18" in compare(claim, 2.1173, 4.189).reason
 
 
 def test_a_declared_claim_below_the_arms_own_ledger_fails(tmp_path: Path) -> None:

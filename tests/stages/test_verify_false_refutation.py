@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 
 from dpaudit.data.corpus import Record, Turn
 from dpaudit.errors import UsageError
-from dpaudit.evidence.verdict import Claim
 from dpaudit.models.secret_spans import SecretScores, Text
 from dpaudit.planting import audit_key, plant
+from dpaudit.privacy.claim import Claim
 from dpaudit.signals import recipe
 from dpaudit.stages import verify
 from dpaudit.stats import epsilon
@@ -117,7 +117,7 @@ def verdicts(
         coins = random.random(CANARIES) < 0.5
         key = key_of(coins, is_pair)
         claim = Claim(claimed, delta, key.unit, "add_or_remove")
-        found = verify.conclude(key, claim, answers_of(random, output(random, coins), is_pair, base))
+        found = verify.judged(key, claim, answers_of(random, output(random, coins), is_pair, base))
         told.append(found.verdict.verdict)
         chosen[found.chosen.rendering] += 1
     return told, chosen
@@ -157,7 +157,7 @@ def test_a_rendering_chosen_by_its_right_guesses_would_refute_too_often() -> Non
         key = key_of(coins, False)
         answers = answers_of(random, nothing(random, coins), False, False)
         claim = Claim(0.0, 0.0, "record", "add_or_remove")
-        refuted += any(verify.conclude(key, claim, [one]).verdict.verdict == "refuted" for one in answers)
+        refuted += any(verify.judged(key, claim, [one]).verdict.verdict == "refuted" for one in answers)
     assert refuted > allowed(250)
 
 
@@ -167,7 +167,7 @@ def test_a_rendering_chosen_by_its_right_guesses_would_refute_too_often() -> Non
 def concluded(audited: Floats, base: Floats, coins: Coins, claimed: float = 0.5, pair: bool = False) -> Any:
     answers = [verify.Answers("plain", [Text("a", "a")] * len(audited), spans(audited), spans(base))]
     unit = "pair" if pair else "record"
-    return verify.conclude(key_of(coins, pair), Claim(claimed, 1e-5, unit, "add_or_remove"), answers).verdict
+    return verify.judged(key_of(coins, pair), Claim(claimed, 1e-5, unit, "add_or_remove"), answers).verdict
 
 
 @pytest.mark.parametrize("odd", [math.nan, math.inf, -math.inf])

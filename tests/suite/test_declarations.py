@@ -29,7 +29,7 @@ from dpaudit.suite.plan import RECORDS, Plan
 from dpaudit.suite.suite import (
     Candidates,
     Data,
-    DeclaredClaim,
+    Declared,
     Evaluation,
     Judging,
     Lora,
@@ -405,7 +405,7 @@ def test_verify_and_the_page_tell_a_claim_that_was_declared_from_one_added_later
     from dpaudit.stages.audit.audit import audit_file, audit_inputs
 
     made = fabricate.plan_named("clinic")
-    said = DeclaredClaim("sft-eps1", 1.0, 1e-5, made.suite.training.unit, "add_or_remove")
+    said = Declared("sft-eps1", 1.0, 1e-5, made.suite.training.unit, "add_or_remove")
     made = replace(made, suite=replace(made.suite, claims=(said,)))
     run_dir, plan = fabricate.run(tmp_path / "runs", plan=made)
     report.run(run_dir, plan, QUIET)

@@ -10,7 +10,8 @@ import worlds
 
 from dpaudit.errors import UsageError
 from dpaudit.models.fused import trainable
-from dpaudit.privacy.mechanism import Mechanism, PrivacySpec, calibrate
+from dpaudit.privacy.claim import Claim
+from dpaudit.privacy.mechanism import Mechanism, calibrate
 from dpaudit.suite.suite import Schedule
 from dpaudit.training import axes, catalogue, conformance, dpsgd, dry, loop
 from dpaudit.training.axes import Axes
@@ -21,7 +22,7 @@ BATCH, STEPS, CLIP = 20, 60, 0.3
 UNITS = worlds.record_units(40)
 INCLUDED = np.random.default_rng(5).random(300) < 0.5
 SILENT = Mechanism(0.0, 0.1, STEPS, CLIP)
-SPEC = PrivacySpec(8.0, 1e-5, "record", "add_or_remove")
+SPEC = Claim(8.0, 1e-5, "record", "add_or_remove")
 
 
 def trained(

@@ -8,13 +8,14 @@ import numpy as np
 import pytest
 import torch
 
-from dpaudit.privacy.mechanism import Mechanism, PrivacySpec, calibrate
+from dpaudit.privacy.claim import Claim
+from dpaudit.privacy.mechanism import Mechanism, calibrate
 from dpaudit.training import catalogue, conformance, dpsgd, dry, guards
 from dpaudit.training.catalogue import ENGINE, FAULTS, Fault
 
 STEPS, RATE, CLIP = 240, 0.01, 0.5
 SETTING = {"population": 6000, "batch": 60, "canaries": 1000}
-CLAIM = PrivacySpec(4.0, 1e-5, "record", "add_or_remove")
+CLAIM = Claim(4.0, 1e-5, "record", "add_or_remove")
 FAILED = {  # by conformance and ledger
     "noise halved": {"noise of every weight"},
     "noise quartered": {"noise of every weight"},
@@ -81,7 +82,7 @@ def test_a_ledger_above_its_claim_fails() -> None:
         *(np.random.default_rng(part) for part in range(2)),
         dpsgd.noise_generator(torch.device("cpu"), 1),
     )
-    lower = PrivacySpec(3.9, 1e-5, "record", "add_or_remove")
+    lower = Claim(3.9, 1e-5, "record", "add_or_remove")
     failed = [check for check in conformance.checks(seen, ledger, lower) if check.outcome == "fail"]
     assert [check.name for check in failed] == ["epsilon of the ledger"]
     assert failed[0].detail == "epsilon: expected at most 3.9 as claimed, seen 4"

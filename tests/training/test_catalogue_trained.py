@@ -11,11 +11,11 @@ import torch
 
 from dpaudit.data import clinic
 from dpaudit.evidence import whitebox
-from dpaudit.evidence.verdict import Claim
 from dpaudit.models import adapter_files, hf
 from dpaudit.models.encode import encode_record
 from dpaudit.models.fused import trainable
-from dpaudit.privacy.mechanism import Mechanism, PrivacySpec, calibrate
+from dpaudit.privacy.claim import Claim
+from dpaudit.privacy.mechanism import Mechanism, calibrate
 from dpaudit.suite.suite import Lora, Schedule
 from dpaudit.training import axes, catalogue, conformance, dpsgd, dry, loop
 from dpaudit.training.catalogue import ENGINE, FAULTS, Fault
@@ -24,7 +24,7 @@ from dpaudit.training.examples import Example, Unit
 BASE, LENGTH = "builtin:tiny", 64
 PUBLIC = dry.Setting(population=2000, batch=40, canaries=1000)
 STEPS, CLIP, DELTA, EPSILON = 150, 0.5, 1e-5, 4.0
-SPEC = PrivacySpec(EPSILON, DELTA, "record", "add_or_remove")
+SPEC = Claim(EPSILON, DELTA, "record", "add_or_remove")
 
 
 @dataclass(frozen=True)

@@ -13,8 +13,10 @@ from numpy.typing import NDArray
 
 from dpaudit.data.corpus import unit_of
 from dpaudit.errors import UsageError
-from dpaudit.evidence import bounds, control
-from dpaudit.evidence.verdict import Claim, decide
+from dpaudit.evidence import control
+from dpaudit.evidence.guesses import Guesses, guess
+from dpaudit.evidence.verdict import conclude
+from dpaudit.privacy.claim import Claim
 from dpaudit.signals import combination, recipe
 from dpaudit.signals.recipe import Bound, Guess, Kind, Recipe
 from dpaudit.signals.text import Combination
@@ -33,7 +35,7 @@ from dpaudit.stages.audit import baselines, extracted, inside
 from dpaudit.stages.audit.baselines import BLIND
 from dpaudit.stages.integrity import custody
 from dpaudit.stages.prepare.prepare import check_prepared, load_candidates, load_membership
-from dpaudit.stats import epsilon, roc
+from dpaudit.stats import roc
 from dpaudit.storage.rundir import RunDir, alone
 from dpaudit.suite.grid import Arm
 from dpaudit.suite.plan import Plan
@@ -42,7 +44,6 @@ from dpaudit.system.progress import Progress
 SUMMARY = "audit/summary.json"
 CONFIDENCE = 0.95  # of intervals; a bound's confidence is its recipe's
 FPR = 0.01
-NOTION = "(eps,delta)"
 
 
 @dataclass(frozen=True, eq=False)
@@ -115,13 +116,9 @@ def audit_inputs(arm: str, name: str) -> list[str]:
     return [*score_inputs(arm), score_file(arm, name)]
 
 
-def guess_members(scores: NDArray[np.float64], members: NDArray[np.bool_], bound: Bound) -> tuple[int, int]:
-    """(guesses, correct) by the rule of `bound`; among ties whoever makes the guess wrong is taken first.
-
-    Both arrays have shape (canaries,). The number of guesses depends on the number of canaries alone.
-    """
-    sides = bound.guess.sides(len(scores))
-    return sum(sides), bounds.guess_both(scores, members, sides)
+def guess_by(scores: NDArray[np.float64], members: NDArray[np.bool_], rule: Bound) -> Guesses:
+    """The guesses of a recipe's rule on arrays of shape (canaries,); their number alone sets how many."""
+    return guess(scores, members, rule.guess.sides(len(scores)), rule.confidence)
 
 
 def _require_frozen(plan: Plan, recipes: Sequence[Recipe]) -> None:
@@ -325,22 +322,8 @@ def _rate_interval(successes: int, trials: int) -> roc.Interval:
 
 def _bound(canaries: Labelled, bound: Bound, delta: float) -> dict[str, Any]:
     """The one-run lower bound with its ceiling, from canaries that occur in one unit alone."""
-    scores, members = canaries.scores[canaries.once], canaries.members[canaries.once]
-    guesses, correct = guess_members(scores, members, bound)
-    at = {"canaries": len(scores), "guesses": guesses, "delta": delta, "confidence": bound.confidence}
-    return {
-        "epsilon_lower": epsilon.epsilon_lower_one_run(
-            canaries=len(scores), guesses=guesses, correct=correct, delta=delta, confidence=bound.confidence
-        ),
-        "ceiling": epsilon.epsilon_ceiling_one_run(
-            canaries=len(scores), guesses=guesses, delta=delta, confidence=bound.confidence
-        ),
-        **at,
-        "correct": correct,
-        "method": bound.method,
-        "notion": NOTION,
-        "rule": rule(bound.guess),
-    }
+    guesses = guess_by(canaries.scores[canaries.once], canaries.members[canaries.once], bound)
+    return {**guesses.bound(delta), "method": bound.method, "rule": rule(bound.guess)}
 
 
 def rule(guess: Guess) -> str:
@@ -373,7 +356,7 @@ def _verdict(
         return {"verdict": None, "reason": "another recipe was named before training to carry the verdict"}
     if claim is None:
         return {"verdict": None, "reason": "the arm claims nothing: see the positive control"}
-    return asdict(decide(claim, bound["epsilon_lower"], bound["ceiling"], broken))
+    return asdict(conclude(claim, Guesses.of_bound(bound), broken))
 
 
 # ---- one verdict a claim

@@ -10,7 +10,7 @@ from dataclasses import asdict
 from typing import Any
 
 from dpaudit.errors import UsageError
-from dpaudit.evidence.verdict import Claim
+from dpaudit.privacy.claim import Claim
 from dpaudit.stages.prepare.prepare import axis_names, load_membership
 from dpaudit.storage.rundir import RunDir
 from dpaudit.suite.grid import Arm

@@ -17,7 +17,8 @@ from dpaudit.suite.suite import Schedule
 from dpaudit.training import labels
 
 if TYPE_CHECKING:
-    from dpaudit.privacy.mechanism import Mechanism, PrivacySpec
+    from dpaudit.privacy.claim import Claim
+    from dpaudit.privacy.mechanism import Mechanism
 
 
 @dataclass(frozen=True)
@@ -177,7 +178,7 @@ def job_of(
     if is_noised(arm, training.unit):
         _check_delta(training, population)
         _check_reach(training, arm, stages)
-        spec = mechanism.PrivacySpec(arm.epsilon, training.delta, training.unit, training.relation)
+        spec = Claim(arm.epsilon, training.delta, training.unit, training.relation)
         try:
             sigma = _noise_multiplier(spec, rate, schedule.steps, stages)
         except ValueError as error:
@@ -189,7 +190,7 @@ def job_of(
 
 
 @lru_cache(maxsize=128)  # seeds, and the starts of several arms, ask for the same; an answer takes seconds
-def _noise_multiplier(spec: "PrivacySpec", rate: float, steps: int, stages: "tuple[Mechanism, ...]") -> float:
+def _noise_multiplier(spec: "Claim", rate: float, steps: int, stages: "tuple[Mechanism, ...]") -> float:
     from dpaudit.privacy import mechanism
 
     return mechanism.calibrate(spec, rate, steps, stages)

@@ -433,11 +433,11 @@ def _axes(run_dir: RunDir, plan: Plan, job: Job, model: Any) -> "Axes | None":
 
 
 def _conformance(plan: Plan, job: Job, seen: "Observation") -> list[dict[str, str]]:
-    from dpaudit.privacy.mechanism import PrivacySpec
+    from dpaudit.privacy.claim import Claim
     from dpaudit.training import conformance
 
     training = plan.suite.training
-    claim = PrivacySpec(job.arm.epsilon, training.delta, training.unit, training.relation)
+    claim = Claim(job.arm.epsilon, training.delta, training.unit, training.relation)
     return [asdict(check) for check in conformance.checks(seen, job.mechanism, claim)]
 
 

@@ -16,7 +16,7 @@ from dpaudit.signals.recipe import Bound, Guess
 from dpaudit.stages.attack import attack, scores
 from dpaudit.stages.attack.scores import Score
 from dpaudit.stages.audit import audit, baselines
-from dpaudit.stages.audit.audit import Labelled, guess_members
+from dpaudit.stages.audit.audit import Labelled, guess_by
 from dpaudit.stages.prepare import prepare
 from dpaudit.stats.epsilon import epsilon_lower_one_run
 from dpaudit.storage import rundir
@@ -276,20 +276,21 @@ def test_null_scores_prove_nothing_and_false_refutations_are_rare() -> None:
     runs, above = 2000, 0
     for _ in range(runs):
         members = generator.random(300) < 0.5
-        guesses, correct = guess_members(generator.normal(size=300), members, BOUND)
-        lower = epsilon_lower_one_run(
-            canaries=300, guesses=guesses, correct=correct, delta=1e-5, confidence=0.95
-        )
-        above += lower > 0
+        above += guess_by(generator.normal(size=300), members, BOUND).lower(1e-5) > 0
     assert above / runs <= 0.05 + 3 * math.sqrt(0.05 * 0.95 / runs)
+
+
+def counts(scores: np.ndarray, members: np.ndarray) -> tuple[int, int]:
+    made = guess_by(scores, members, BOUND)
+    return made.guesses, made.correct
 
 
 def test_ties_count_against_the_bound() -> None:
     members = np.arange(100) % 2 == 0
-    assert guess_members(np.zeros(100), members, BOUND) == (10, 0)
+    assert counts(np.zeros(100), members) == (10, 0)
     scores = np.where(np.arange(100) < 4, 1.0, 0.0)  # two members and two controls on top, all others tied
-    assert guess_members(scores, members, BOUND) == (10, 2)
-    assert guess_members(np.where(members, math.inf, -math.inf), members, BOUND) == (10, 10)
+    assert counts(scores, members) == (10, 2)
+    assert counts(np.where(members, math.inf, -math.inf), members) == (10, 10)
 
 
 def test_canaries_that_occur_more_than_once_support_no_bound() -> None:

@@ -23,7 +23,7 @@ from dpaudit.storage.rundir import RunDir
 from dpaudit.suite import declarations
 from dpaudit.suite.grid import Grid
 from dpaudit.suite.plan import Plan
-from dpaudit.suite.suite import Candidates, Data, DeclaredClaim, Lora, Model, Schedule, Suite, Training
+from dpaudit.suite.suite import Candidates, Data, Declared, Lora, Model, Schedule, Suite, Training
 from dpaudit.system.progress import Progress
 from dpaudit.training import catalogue, dry
 
@@ -44,7 +44,7 @@ def plan() -> Plan:
         ),
         grid=Grid((4.0,), baseline=False),
         attacks=("mia",),
-        claims=(DeclaredClaim(ARM, 4.0, 1e-5, "record", "add_or_remove"),),
+        claims=(Declared(ARM, 4.0, 1e-5, "record", "add_or_remove"),),
     )
     return Plan(made, insecure_seed=4)  # seed 3 is one of the twentieth that a test at 5 % refutes: p = 0.016
 

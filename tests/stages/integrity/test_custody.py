@@ -406,7 +406,7 @@ def test_a_result_that_was_altered_is_named_alike_by_every_reader(
     file: str, fault: Callable[[Path, Path], None], run_dir: RunDir, plan: Plan
 ) -> None:
     fault(run_dir.file(file), run_dir.path)
-    claim = suite.DeclaredClaim(ARM, 8.0, 1e-5, plan.suite.training.unit, "add_or_remove")
+    claim = suite.Declared(ARM, 8.0, 1e-5, plan.suite.training.unit, "add_or_remove")
     readers = {
         "report": lambda: report.run(run_dir, plan, QUIET),
         "show": lambda: overview.details(run_dir, plan),
