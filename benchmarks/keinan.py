@@ -28,8 +28,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import brentq
 
+from dpaudit.privacy.accountants import calibrate, epsilon_rdp
 from dpaudit.privacy.claim import Claim
-from dpaudit.privacy.mechanism import Mechanism, calibrate, epsilon_rdp
+from dpaudit.privacy.mechanism import Mechanism
 from dpaudit.stats.epsilon import epsilon_lower_one_run
 
 COORDINATES, STEPS, RATE, EPSILON, DELTA, CONFIDENCE, GUESSES = 1000, 100, 0.1, 2.0, 1e-5, 0.95, 100

@@ -19,8 +19,8 @@ from typing import Any
 import numpy as np
 from scipy.special import comb, logsumexp
 
+from dpaudit.privacy.accountants import calibrate
 from dpaudit.privacy.claim import Claim
-from dpaudit.privacy.mechanism import calibrate
 from dpaudit.stats.epsilon import epsilon_lower_one_run
 from dpaudit.stats.weighted import best_weights, epsilon_lower_weighted
 

@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from dpaudit.privacy.mechanism import Mechanism, epsilon_rdp
+from dpaudit.privacy.accountants import epsilon_rdp
+from dpaudit.privacy.mechanism import Mechanism
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 NOISE = 2.4263  # for epsilon 2 at delta 1e-5, rate 1/10 and 100 steps, by RDP

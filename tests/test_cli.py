@@ -857,11 +857,11 @@ def _merges_an_arm(call: Call) -> None:
     """The arm becomes a model whose ledger is checked; what cannot be merged is told in one line and leaves
     nothing.
     """
-    from dpaudit.privacy import ledger
+    from dpaudit.privacy import beside
 
     told = json.loads(call("merge", "--arm", "sft-eps8", "--out", "model", "--json").out)
     assert told["model"] == "model" and told["caveat"] == "epsilon not claimed: the noise is reproducible"
-    found = ledger.find(Path("model"))
+    found = beside.find(Path("model"))
     assert found is not None and found.epsilon <= 8 and found.data["merged_from"]["arm"] == "sft-eps8"
     again = call("merge", "--arm", "sft-eps8", "--out", "model")
     assert again.code == 2 and "--out model: expected a folder that is not there yet" in again.err
@@ -870,7 +870,7 @@ def _merges_an_arm(call: Call) -> None:
     spoilt = Path("model/privacy.json")
     spoilt.write_text(spoilt.read_text().replace('"steps": 2', '"steps": 1'))
     with pytest.raises(UsageError, match="an edited or exchanged one"):
-        ledger.find(Path("model"))
+        beside.find(Path("model"))
     assert not Path("other").exists()
 
 

@@ -39,7 +39,7 @@ import fuzzing
 import pytest
 import yaml
 from test_audit_key import judged, sealed
-from test_ledger import written
+from test_beside import written
 from test_plant import planted
 
 from dpaudit import cli, content
@@ -50,7 +50,7 @@ from dpaudit.errors import PartialError, UsageError
 from dpaudit.judging import rubric
 from dpaudit.pipeline import gate, plans
 from dpaudit.planting import audit_key, plant
-from dpaudit.privacy import ledger
+from dpaudit.privacy import beside
 from dpaudit.signals import recipe
 from dpaudit.stages.prepare import dialogues, prepare
 from dpaudit.stages.train import merge
@@ -723,7 +723,7 @@ def adapter(draw: random.Random, place: Path, bench: Bench) -> Trial:
     def ask() -> str:
         from dpaudit.models import hf, secret_spans
 
-        ledger.find(folder)
+        beside.find(folder)
         merge._kept(merge.of_folder(folder, str(bench.model), assume_public=True))
         hf.check(str(bench.model), adapter=folder)
         audited, _, _ = secret_spans.open_adapter(folder, str(bench.model))

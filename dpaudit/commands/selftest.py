@@ -19,8 +19,9 @@ import numpy as np
 
 from dpaudit.errors import GuardError
 from dpaudit.evidence import whitebox
+from dpaudit.privacy.accountants import calibrate, epsilon_spent
 from dpaudit.privacy.claim import Claim
-from dpaudit.privacy.mechanism import Mechanism, calibrate, epsilon_spent
+from dpaudit.privacy.mechanism import Mechanism
 from dpaudit.stats import mechanism as mechanism_test
 from dpaudit.stats.roc import proportion_interval, proportion_lower
 from dpaudit.system import interrupts

@@ -10,8 +10,9 @@ from scipy.stats import binom
 
 from dpaudit.errors import UsageError
 from dpaudit.evidence import bounds
+from dpaudit.privacy.accountants import calibrate, epsilon_spent
 from dpaudit.privacy.claim import Claim
-from dpaudit.privacy.mechanism import Mechanism, calibrate, epsilon_spent
+from dpaudit.privacy.mechanism import Mechanism
 from dpaudit.stats import mechanism as whitebox
 from dpaudit.stats.epsilon import epsilon_ceiling_one_run, epsilon_lower_one_run
 from dpaudit.stats.mechanism import SampledGaussian

@@ -8,7 +8,8 @@ import numpy as np
 from dp_accounting import pld
 from scipy.optimize import brentq
 
-from dpaudit.privacy.mechanism import Mechanism, epsilon_spent
+from dpaudit.privacy.accountants import epsilon_spent
+from dpaudit.privacy.mechanism import Mechanism
 from dpaudit.stats import fdp
 from dpaudit.stats.epsilon import check_confidence, check_delta, check_guesses
 

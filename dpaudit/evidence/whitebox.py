@@ -10,8 +10,9 @@ from numpy.typing import NDArray
 
 from dpaudit.evidence import verdict
 from dpaudit.evidence.verdict import Word
+from dpaudit.privacy.accountants import epsilon_spent
 from dpaudit.privacy.claim import Claim
-from dpaudit.privacy.mechanism import Mechanism, epsilon_spent
+from dpaudit.privacy.mechanism import Mechanism
 from dpaudit.stats import mechanism as mechanism_test
 from dpaudit.stats import weighted
 

@@ -12,7 +12,8 @@ import torch
 from dpaudit.errors import UsageError
 from dpaudit.models import adapters, border
 from dpaudit.models import folder as folders
-from dpaudit.privacy import ledger as ledgers
+from dpaudit.privacy import beside
+from dpaudit.privacy.ledger import Ledger
 from dpaudit.storage.custody import file_digest
 from dpaudit.suite.plan import ASSUMED_PUBLIC
 from dpaudit.suite.suite import Lora
@@ -129,29 +130,25 @@ def save_adapter(model: Any, folder: Path, base: str, card: str, tokenizer: Any 
     (folder / "README.md").write_text(card, encoding="utf-8")
 
 
-def bound(ledger: dict[str, Any], folder: Path, base: str, read: dict[str, str]) -> dict[str, Any]:
+def bound(ledger: Ledger, folder: Path, base: str, read: dict[str, str]) -> Ledger:
     """The ledger with the hashes of what was saved in `folder`, weights and settings, and of the base that
     was `read`.
 
     Its card tells that of the weights as well from now on.
     """
-    told = {
-        **ledger,
-        "adapter_sha256": file_digest(folder / ledgers.ADAPTER),
-        ledgers.SETTINGS: ledgers.settings_digest(folder),
-        ledgers.BASE: read,
-    }
-    (folder / "README.md").write_text(model_card(told, base), encoding="utf-8")
-    return told
+    adapter = file_digest(folder / beside.ADAPTER)
+    bound_ledger = ledger.bound_to(adapter, beside.settings_digest(folder), read)
+    (folder / "README.md").write_text(model_card(bound_ledger, base), encoding="utf-8")
+    return bound_ledger
 
 
-def model_card(ledger: dict[str, Any] | None, base: str, merged: bool = False) -> str:
+def model_card(ledger: Ledger | None, base: str, merged: bool = False) -> str:
     """The card of an adapter, or of a model that one was merged into, in Markdown, with how to load it.
 
     It comes from the privacy ledger alone (None: assumed public): nothing in it comes from unprotected
     records. A population that was counted from the data stays out, and with it all that would tell it.
     """
-    private = ledger is not None and ledger["claim"]["epsilon"] != "inf"
+    private = ledger is not None and ledger.is_private
     tags = [*(["merged"] if merged else ["lora"]), *(["differential-privacy"] if private else [])]
     lines = [
         "---",
@@ -173,26 +170,26 @@ def model_card(ledger: dict[str, Any] | None, base: str, merged: bool = False) -
     return "\n".join(lines)
 
 
-def _hash_lines(ledger: dict[str, Any] | None, merged: bool) -> list[str]:
+def _hash_lines(ledger: Ledger | None, merged: bool) -> list[str]:
     """Which weights the card is of; a merged model's are those of the adapter that went into it."""
-    if ledger is None or "adapter_sha256" not in ledger:
+    if ledger is None or ledger.adapter_sha256 is None:
         return []
-    return ["", f"{'Adapter merged' if merged else 'Weights'}: SHA-256 `{ledger['adapter_sha256']}`"]
+    return ["", f"{'Adapter merged' if merged else 'Weights'}: SHA-256 `{ledger.adapter_sha256}`"]
 
 
-def _title(ledger: dict[str, Any] | None) -> str:
+def _title(ledger: Ledger | None) -> str:
     if ledger is None:
         return "no claim"
-    arm = ledger["arm"]
+    arm = ledger.arm
     methods = {"sft": "supervised fine-tuning", "cpt": "continued pretraining"}
     method = methods.get(arm["method"], f"DPO ({arm['loss']})")
-    return f"{method}, epsilon {float(ledger['claim']['epsilon']):g}"
+    return f"{method}, epsilon {ledger.claim.epsilon:g}"
 
 
-def _claim_lines(ledger: dict[str, Any] | None) -> list[str]:
+def _claim_lines(ledger: Ledger | None) -> list[str]:
     if ledger is None:
         return ["No ledger came with the adapter: it was taken for one that was trained on public data."]
-    return _private_lines(ledger) if ledger["claim"]["epsilon"] != "inf" else _open_lines()
+    return _private_lines(ledger) if ledger.is_private else _open_lines()
 
 
 def _adapter_loading(base: str) -> list[str]:
@@ -248,23 +245,23 @@ def _open_lines() -> list[str]:
     ]
 
 
-def _private_lines(ledger: dict[str, Any]) -> list[str]:
-    claim = ledger["claim"]
-    start = ["", f"**{ASSUMED_PUBLIC}.**"] if ledger.get("start_assumed_public") else []
-    if ledger["reproducible_noise"]:
+def _private_lines(ledger: Ledger) -> list[str]:
+    claim = ledger.claim
+    start = ["", f"**{ASSUMED_PUBLIC}.**"] if ledger.is_start_assumed_public else []
+    if ledger.is_reproducible:
         head = "**Epsilon not claimed: the noise is reproducible** (drawn from a given seed, for tests)."
     else:
         head = (
-            f"({claim['epsilon']:g}, {claim['delta']:g})-differentially private for the unit "
-            f"`{claim['unit']}` under `{claim['relation']}`, if released alone."
+            f"({claim.epsilon:g}, {claim.delta:g})-differentially private for the unit "
+            f"`{claim.unit}` under `{claim.relation}`, if released alone."
         )
-    lines = _label_lines if claim["unit"] == "label" else _gaussian_lines
-    told = f"- unit: `{claim['unit']}`; neighbouring relation: `{claim['relation']}`"
-    target = f"- target: epsilon {claim['epsilon']:g} at delta {claim['delta']:g}"
+    lines = _label_lines if claim.unit == "label" else _gaussian_lines
+    told = f"- unit: `{claim.unit}`; neighbouring relation: `{claim.relation}`"
+    target = f"- target: epsilon {claim.epsilon:g} at delta {claim.delta:g}"
     return [head, *start, "", *lines(ledger, [told, target])]
 
 
-def _label_lines(ledger: dict[str, Any], claim: list[str]) -> list[str]:
+def _label_lines(ledger: Ledger, claim: list[str]) -> list[str]:
     return [
         "Hidden is only which answer of a pair was preferred. **Prompts and both answers are not "
         "protected**: the"
@@ -272,7 +269,7 @@ def _label_lines(ledger: dict[str, Any], claim: list[str]) -> list[str]:
         "",
         *claim,
         "- mechanism: randomised response; each preference was turned around with probability"
-        f" {ledger['mechanism']['flip_probability']:.6g}, once, before training",
+        f" {ledger.flip_probability:.6g}, once, before training",
         "- the robust DPO loss with that probability; no clipping and no noise, since training costs nothing "
         "more",
         "",
@@ -280,12 +277,12 @@ def _label_lines(ledger: dict[str, Any], claim: list[str]) -> list[str]:
     ]
 
 
-def _gaussian_lines(ledger: dict[str, Any], claim: list[str]) -> list[str]:
+def _gaussian_lines(ledger: Ledger, claim: list[str]) -> list[str]:
     return [
         *claim,
         "- accountant: privacy loss distribution",
         "- mechanism: DP-SGD with Poisson sampling, Gaussian noise on every trained weight,"
-        f" clip {ledger['mechanism']['clip']:g} per unit",
+        f" clip {ledger.acting.clip:g} per unit",
         *_mechanism_lines(ledger),
         "",
         "Not covered: choosing this adapter among others, other models trained on the same people, and the"
@@ -293,18 +290,18 @@ def _gaussian_lines(ledger: dict[str, Any], claim: list[str]) -> list[str]:
     ]
 
 
-def _mechanism_lines(ledger: dict[str, Any]) -> list[str]:
+def _mechanism_lines(ledger: Ledger) -> list[str]:
     """Rate, steps and noise, unless the population was counted from the data: any two would tell it."""
-    if ledger["population_assumed"]:
+    if ledger.population_assumed:
         return [
             "- rate, steps and noise multiplier: in the ledger that stays with the run, since they would "
             "tell the"
             " number of units, which was counted from the data"
         ]
-    mechanism = ledger["mechanism"]
+    mechanism = ledger.acting
     return [
-        f"- expected batch {ledger['expected_batch']} of a declared population of {ledger['population']}"
-        f" (rate {mechanism['sampling_rate']:.6g}), {mechanism['steps']} steps",
-        f"- noise multiplier {mechanism['noise_multiplier']:.6g}; spent epsilon {ledger['epsilon_pld']:.4g}"
-        f" (Renyi, as a second opinion: {ledger['epsilon_rdp']:.4g})",
+        f"- expected batch {ledger.expected_batch} of a declared population of {ledger.population}"
+        f" (rate {mechanism.sampling_rate:.6g}), {mechanism.steps} steps",
+        f"- noise multiplier {mechanism.noise_multiplier:.6g}; spent epsilon {ledger.epsilon:.4g}"
+        f" (Renyi, as a second opinion: {ledger.epsilon_rdp:.4g})",
     ]

@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from typing import Any, cast, get_args
 
 from dpaudit.errors import UsageError
+from dpaudit.privacy.accountants import DELTA_SMALLEST, calibrate, compose, epsilon_rdp
 from dpaudit.privacy.claim import Claim, Relation
-from dpaudit.privacy.mechanism import DELTA_SMALLEST, Mechanism, calibrate, compose, epsilon_rdp
+from dpaudit.privacy.mechanism import Mechanism
 
 _PRV_ERROR = 1e-3  # of epsilon; Opacus' own 0.01 nats reads 1.010 for 1.000 and 0.110 for 0.100
 _PRV_ERROR_LEAST = 1e-4  # nats; finer takes minutes

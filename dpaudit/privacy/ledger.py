@@ -1,313 +1,286 @@
-"""The privacy ledger of a model that somebody wants to use: found beside its weights, and checked before it
-is believed.
+"""What a model spent: the ledger that training writes as privacy.json, and the only code that knows its
+keys.
 """
 
 import hashlib
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from dpaudit.errors import UsageError
-from dpaudit.privacy import mechanism
-from dpaudit.privacy.claim import Claim, Relation, Unit
+from dpaudit.privacy.claim import Claim
 from dpaudit.privacy.mechanism import Mechanism
 from dpaudit.storage import custody
+from dpaudit.storage.rundir import RunDir
 
 FILE = "privacy.json"
-KEY = "dpaudit_ledger"  # of a merged model's config.json: the SHA-256 of its ledger
-ADAPTER = "adapter_model.safetensors"
-CONFIG = "adapter_config.json"
-SETTINGS = "adapter_settings_sha256"
-BASE = "base_files"  # file -> SHA-256
-# Of an adapter's settings: where the base lies, which PEFT wrote them and how it opens them. All others act.
-_PASSIVE = {"base_model_name_or_path", "revision", "inference_mode", "peft_version", "runtime_config"}
-_COPIES = (
-    "restore weights, settings and ledger from one copy; `dpaudit show --adapter DIR` tells which arm "
-    "an adapter is"
-)
-_EPSILON_ABOVE = (
-    1.001  # recomputed over recorded, recorded over claimed; the accountant's own error is a tenth of that
-)
+RESPONSE = "randomised response"  # of labels; it is composed with nothing here
 
 
 @dataclass(frozen=True)
 class Ledger:
-    """What a model spent, as its checked privacy.json says. `mechanism` carries the stages before it.
+    """Claim, mechanism and what both accountants make of the steps that were done.
 
-    Where nothing is private the mechanism has no noise and `epsilon` is infinite. It is None for labels that
-    went through randomised response, which is not composed with anything here.
+    It is made by `from_json` or `made`, which refuse what is no ledger.
     """
 
-    file: Path
-    data: dict[str, Any]
-    mechanism: Mechanism | None
-    epsilon: float  # nats, recorded; covers the stages
-    delta: float
-    unit: Unit
-    relation: Relation
+    data: Mapping[str, Any]  # as privacy.json keeps it, but for its hash and seal
+    file: Path | None = field(default=None, compare=False)
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any], file: Path | None = None) -> "Ledger":
+        """The ledger that `data` says. Raises UsageError in one line where a key is missing or makes no
+        sense.
+        """
+        kept = {key: value for key, value in data.items() if key != custody.KEY}
+        ledger = cls(kept, file)
+        where = str(file or FILE)
+        try:
+            ledger._check()
+        except KeyError as error:
+            raise UsageError(where, f"a privacy ledger with the key {error}", "none") from None
+        except (TypeError, ValueError, AttributeError) as error:
+            raise UsageError(where, "a privacy ledger", f"{error!s:.120}") from None
+        return ledger
+
+    def _check(self) -> None:
+        mechanism, claim = self.mechanism, self.claim
+        if not claim.epsilon > 0:
+            raise ValueError(f"expected epsilon > 0, got {claim.epsilon}")
+        if mechanism and not claim.delta > 0:
+            raise ValueError(f"expected delta in (0, 1), got {claim.delta}")
+        float(self.epsilon), int(self.steps_done)
+
+    def to_json(self) -> dict[str, Any]:
+        return dict(self.data)
+
+    @cached_property
+    def claim(self) -> Claim:
+        """What is claimed of the model released alone; an infinite epsilon claims nothing."""
+        said = self.data["claim"]
+        return Claim(float(said["epsilon"]), float(said["delta"]), said["unit"], said["relation"])
+
+    @cached_property
+    def mechanism(self) -> Mechanism | None:
+        """The mechanism with the stages before it. None for labels that went through randomised response.
+
+        Where nothing is private it has no noise and an infinite clip.
+        """
+        if "flip_probability" in self.data["mechanism"]:
+            return None
+        earlier = tuple(_mechanism(stage) for stage in self.data.get("stages", ()))
+        return replace(_mechanism(self.data["mechanism"]), stages=earlier)
 
     @property
     def mechanisms(self) -> tuple[Mechanism, ...]:
-        """All stages, the last one last, each without the stages before it."""
-        return flat(self.mechanism) if self.mechanism else ()
+        """All stages, the last one last, each without the stages before it; none under randomised
+        response.
+        """
+        return self.mechanism.each if self.mechanism else ()
 
+    @property
+    def acting(self) -> Mechanism:
+        """The mechanism of this training alone. Raises ValueError under randomised response."""
+        if self.mechanism is None:
+            raise ValueError("expected a mechanism with noise, got randomised response")
+        return self.mechanisms[-1]
 
-def find(folder: Path) -> Ledger | None:
-    """The checked ledger of an adapter folder, of a run's train/ARM or of a merged model; None where there is
-    none.
+    @property
+    def flip_probability(self) -> float:
+        """Of a label, under randomised response."""
+        return float(self.data["mechanism"]["flip_probability"])
 
-    An adapter's ledger may lie in the folder above it. Raises UsageError where a ledger is named and not
-    there, is not the one that config.json names, is of other weights or settings, stops before the last step,
-    records less epsilon than its mechanism and stages spend, or claims less than it records.
-    """
-    named = _named(folder)
-    file = next((file for file in _places(folder) if file.is_file()), None)
-    if file is None:
-        if named is None and not _trained_here(folder):
-            return None
-        raise UsageError(
-            str(folder / FILE),
-            "the ledger that the model was written with",
-            "no such file",
-            "restore it beside the weights",
+    @property
+    def epsilon(self) -> float:
+        """Recorded as spent at the claim's delta, stages included, in nats; infinite where nothing is
+        private.
+        """
+        return float(self.data["epsilon_pld"])
+
+    @property
+    def epsilon_rdp(self) -> float | None:
+        """The same by the Renyi accountant; None where the ledger has none."""
+        value = self.data.get("epsilon_rdp")
+        return None if value is None else float(value)
+
+    def epsilon_at(self, delta: float) -> float:
+        """What is spent at another delta, in nats; randomised response needs none."""
+        if math.isinf(self.epsilon) or delta == self.claim.delta or self.mechanism is None:
+            return self.epsilon
+        from dpaudit.privacy import accountants
+
+        return accountants.epsilon_spent(self.mechanism, delta, self.claim.relation)
+
+    @property
+    def steps_done(self) -> int:
+        return int(self.data["steps_done"])
+
+    @property
+    def is_private(self) -> bool:
+        """Whether anything is claimed."""
+        return math.isfinite(self.claim.epsilon)
+
+    @property
+    def is_reproducible(self) -> bool:
+        """Whether whoever knows the seed can draw the noise again, so that nothing is claimed after all."""
+        return bool(self.data.get("reproducible_noise"))
+
+    @property
+    def is_start_assumed_public(self) -> bool:
+        return bool(self.data.get("start_assumed_public"))
+
+    @property
+    def population(self) -> int:
+        """Units that the rate was worked out from."""
+        return int(self.data["population"])
+
+    @property
+    def population_assumed(self) -> bool:
+        """Whether the population was counted from the data, where none was declared."""
+        return bool(self.data["population_assumed"])
+
+    @property
+    def expected_batch(self) -> int:
+        return int(self.data["expected_batch"])
+
+    @property
+    def arm(self) -> Mapping[str, Any]:
+        """Method, loss, epsilon and seed of the arm."""
+        return dict(self.data["arm"])
+
+    @property
+    def adapter_sha256(self) -> str | None:
+        return self._text("adapter_sha256")
+
+    @property
+    def settings_sha256(self) -> str | None:
+        """Of those settings of the adapter that act."""
+        return self._text("adapter_settings_sha256")
+
+    @property
+    def base_files(self) -> Mapping[str, str] | None:
+        """The base's files by name, with their SHA-256."""
+        return self._mapping("base_files")
+
+    @property
+    def weights(self) -> Mapping[str, str] | None:
+        """A merged model's files of weights by name, with their SHA-256."""
+        return self._mapping("weights")
+
+    @property
+    def merged_from(self) -> Mapping[str, Any] | None:
+        return self._mapping("merged_from")
+
+    def _text(self, key: str) -> str | None:
+        value = self.data.get(key)
+        return value if isinstance(value, str) else None
+
+    def _mapping(self, key: str) -> Mapping[str, Any] | None:
+        value = self.data.get(key)
+        return value if isinstance(value, dict) else None
+
+    def at_step(self, steps_done: int) -> "Ledger":
+        """The same ledger beside a checkpoint; epsilon stays that of all steps, so that it never says
+        less.
+        """
+        return self._with(steps_done=steps_done)
+
+    def bound_to(self, adapter_sha256: str, settings_sha256: str, base_files: Mapping[str, str]) -> "Ledger":
+        """The ledger of one adapter on one base."""
+        return self._with(
+            adapter_sha256=adapter_sha256,
+            adapter_settings_sha256=settings_sha256,
+            base_files=dict(base_files),
         )
-    if named is not None and digest(file) != named:
-        raise UsageError(
-            str(file),
-            f"the ledger that config.json names ({KEY})",
-            "an edited or exchanged one",
-            "restore the one that was written with the model",
-        )
-    found = _read(file)
-    _check(found)
-    _check_claim(found)
-    _check_weights(folder, found)
-    return found
+
+    def merged(self, origin: Mapping[str, Any], weights: Mapping[str, str]) -> "Ledger":
+        """The ledger of the model that the adapter was merged into."""
+        return self._with(merged_from=dict(origin), weights=dict(weights))
+
+    def _with(self, **changes: Any) -> "Ledger":
+        return Ledger({**self.data, **changes})
+
+    @property
+    def beginning(self) -> dict[str, Any]:
+        """What may not change between the steps of one arm, as JSON keeps it."""
+        kept = {key: self.data[key] for key in ("claim", "mechanism", "stages")}
+        return dict(json.loads(json.dumps(kept)))
 
 
-def _check_weights(folder: Path, found: Ledger) -> None:
-    """Raises UsageError where a ledger that names its weights, or an adapter's settings, lies beside others.
+def made(
+    claim: Claim, mechanism: Mechanism, steps_done: int, arm: Mapping[str, Any], **facts: object
+) -> Ledger:
+    """The ledger of a training with noise, or of one without any (no claim, an infinite clip)."""
+    from dpaudit.privacy import accountants
 
-    An adapter's ledger has `adapter_sha256` and the settings' hash, a merged model's `weights`: path ->
-    SHA-256.
-    """
-    merged = found.data.get("weights")
-    named = found.data.get("adapter_sha256")
-    adapter = next((place for place in (folder, folder / "adapter") if (place / ADAPTER).is_file()), None)
-    known: dict[Path, object] = {}
-    files: set[Path] = set()
-    if isinstance(merged, dict) and (folder / "config.json").is_file():
-        known = {folder / str(name): sha for name, sha in merged.items()}
-        files = {*folder.glob("*.safetensors"), *known}
-    elif adapter is not None:
-        _check_settings(adapter, found)
-        if isinstance(named, str):
-            known, files = {adapter / ADAPTER: named}, {adapter / ADAPTER}
-    for file in sorted(files):
-        if not file.is_file():
-            raise UsageError(
-                str(file), f"the weights that {found.file} was written for", "no such file", _COPIES
-            )
-        if custody.file_digest(file) != known.get(file):
-            raise UsageError(str(file), f"the weights that {found.file} was written for", "others", _COPIES)
+    spent: dict[str, float | str] = {"epsilon_pld": "inf", "epsilon_rdp": "inf"}
+    if math.isfinite(mechanism.clip):
+        acting = replace(mechanism, steps=steps_done)
+        spent = {
+            "epsilon_pld": accountants.epsilon_spent(acting, claim.delta, claim.relation),
+            "epsilon_rdp": accountants.epsilon_rdp(acting, claim.delta),
+        }
+    *earlier, last = mechanism.each
+    stages = [_said(stage) for stage in earlier]
+    head = {"arm": dict(arm), "claim": _claimed(claim), "mechanism": _said(last), "stages": stages}
+    return Ledger({**head, **facts, **spent, "steps_done": steps_done})
 
 
-def no_adapter(folder: Path, needed: str) -> UsageError:
-    """The error for a folder that is named as an adapter and lacks a file of one: a merged model tells where
-    it came from.
-    """
-    where, expected = f"--adapter {folder}", f"an adapter's folder, with {needed}"
-    if not folder.is_dir():
-        return UsageError(where, expected, "no such folder", "check the path")
-    if not (folder / "config.json").is_file() or not any(folder.glob("*.safetensors")):
-        return UsageError(
-            where, expected, "none in it", "name the folder that the trainer saved the adapter in"
-        )
-    found = find(folder)
-    origin = found.data.get("merged_from") if found else None
-    if not isinstance(origin, dict):
-        return UsageError(where, expected, "a whole model", "name the adapter that was trained on it")
-    run = f" of run {origin['run']}" if origin.get("run") else ""
-    got = (
-        f"a merged model, whose {FILE} says: of {origin.get('arm') or origin.get('adapter')}{run}, adapter "
-        f"SHA-256 {origin.get('adapter_sha256')}"
+def of_labels(ledger: Ledger, claim: Claim, flip_probability: float) -> Ledger:
+    """The ledger of a training on labels that randomised response gave: its epsilon is exact."""
+    epsilon = as_json(claim.epsilon)
+    return ledger._with(
+        claim=_claimed(claim),
+        mechanism={"name": RESPONSE, "flip_probability": flip_probability},
+        epsilon_pld=epsilon,
+        epsilon_rdp=epsilon,
     )
-    return UsageError(where, expected, got, "name that adapter's folder, in a run train/ARM/adapter")
 
 
-def _check_settings(adapter: Path, found: Ledger) -> None:
-    named = found.data.get(SETTINGS)
-    if isinstance(named, str) and settings_digest(adapter) != named:
-        raise UsageError(
-            str(adapter / CONFIG), f"the settings that {found.file} was written for", "others", _COPIES
-        )
-
-
-def settings_digest(adapter: Path) -> str:
-    """The SHA-256 of those settings of an adapter folder that act: its scaling, ranks, layers and kind among
-    them.
-    """
-    acting = {name: value for name, value in _json(adapter / CONFIG).items() if name not in _PASSIVE}
-    return hashlib.sha256(custody.canonical(acting)).hexdigest()
-
-
-def require_base(found: Ledger, base: str, now: Mapping[str, str]) -> None:
-    """Raises UsageError where an adapter's ledger names other files of its base than those `now` of `base`.
-
-    A base without any here is not compared: it cannot be loaded.
-    """
-    then = found.data.get(BASE)
-    if not isinstance(then, dict) or not then or not now:
-        return
-    wrong = next((name for name in sorted({*then, *now}) if then.get(name) != now.get(name)), None)
-    if wrong is not None:
-        raise UsageError(
-            str(found.file),
-            "the base that the adapter was trained on",
-            f"{base} with another {wrong}" if wrong in now else f"{base} without {wrong}",
-            "restore that model, or give the right one with --model",
-        )
-
-
-def unnamed(found: Ledger) -> tuple[str, ...]:
-    """What a ledger does not name of the model that it is of, so that nothing shows whose it is."""
-    if isinstance(found.data.get("weights"), dict):  # of a merged model
-        return ()
-    kinds = {
-        "weights": isinstance(found.data.get("adapter_sha256"), str),
-        "settings": isinstance(found.data.get(SETTINGS), str),
-        "base": isinstance(found.data.get(BASE), dict) and bool(found.data[BASE]),
+def _claimed(claim: Claim) -> dict[str, Any]:
+    return {
+        "epsilon": as_json(claim.epsilon),
+        "delta": claim.delta,
+        "unit": claim.unit,
+        "relation": claim.relation,
     }
-    return tuple(name for name, told in kinds.items() if not told)
+
+
+def _said(mechanism: Mechanism) -> dict[str, Any]:
+    """One stage alone."""
+    return {
+        "noise_multiplier": mechanism.noise_multiplier,
+        "sampling_rate": mechanism.sampling_rate,
+        "steps": mechanism.steps,
+        "clip": mechanism.clip if math.isfinite(mechanism.clip) else None,
+    }
+
+
+def _mechanism(said: Mapping[str, Any]) -> Mechanism:
+    clip = math.inf if said["clip"] is None else said["clip"]
+    earlier = tuple(_mechanism(stage) for stage in said.get("stages", ()))
+    return Mechanism(said["noise_multiplier"], said["sampling_rate"], said["steps"], clip, earlier)
+
+
+def as_json(epsilon: float) -> float | str:
+    """JSON has no infinity."""
+    return epsilon if math.isfinite(epsilon) else "inf"
+
+
+def file_of(arm: str) -> str:
+    """The ledger of an arm, in the run directory."""
+    return f"train/{arm}/{FILE}"
+
+
+def of_arm(run_dir: RunDir, arm: str) -> Ledger:
+    """The ledger of an arm of a run. Raises UsageError where there is none, and where it is none."""
+    return Ledger.from_json(run_dir.read_json(file_of(arm)), run_dir.file(file_of(arm)))
 
 
 def digest(file: Path) -> str:
     """The SHA-256 of a ledger's bytes."""
     return hashlib.sha256(file.read_bytes()).hexdigest()
-
-
-def flat(mechanism: Mechanism) -> tuple[Mechanism, ...]:
-    """A mechanism and its stages as single stages in the order that they were spent in."""
-    alone = Mechanism(
-        mechanism.noise_multiplier, mechanism.sampling_rate, mechanism.steps, clip=mechanism.clip
-    )
-    return (*(one for stage in mechanism.stages for one in flat(stage)), alone)
-
-
-def _places(folder: Path) -> list[Path]:
-    """Beside the weights; for an adapter also one folder up, where a run keeps it."""
-    above = (folder / "adapter_config.json").is_file()
-    return [folder / FILE, *([folder.absolute().parent / FILE] if above else [])]
-
-
-def _trained_here(folder: Path) -> bool:
-    """Whether this is an arm of a run (or the adapter in it): the stage that made it writes a ledger."""
-    arms = [folder] if (folder / "adapter").is_dir() else []
-    if (folder / "adapter_config.json").is_file():
-        arms.append(folder.absolute().parent)
-    return any((arm / "train.json").is_file() for arm in arms)
-
-
-def _named(folder: Path) -> str | None:
-    config = folder / "config.json"
-    named = _json(config).get(KEY) if config.is_file() else None
-    return None if named is None else str(named)
-
-
-def _read(file: Path) -> Ledger:
-    data = _json(file)
-    if (custody.KEY in data or "adapter_sha256" in data) and (
-        wrong := custody.fault(data, "", None)
-    ) is not None:  # seals are the run's to check
-        raise UsageError(str(file), "the ledger as training wrote it", wrong, "restore it from a copy")
-    data.pop(custody.KEY, None)
-    try:
-        claim, steps = data["claim"], int(data["steps_done"])
-        mechanism = (
-            None if _flips(data) else _mechanism(data["mechanism"] | {"stages": data.get("stages", ())})
-        )
-        # delta is 0 under randomised response and an infinite epsilon is no claim; the rest is checked all
-        # the same
-        Claim(float(claim["epsilon"]), claim["delta"] if mechanism else 0.5, claim["unit"], claim["relation"])
-        found = Ledger(
-            file,
-            data,
-            mechanism,
-            float(data["epsilon_pld"]),
-            claim["delta"],
-            claim["unit"],
-            claim["relation"],
-        )
-    except KeyError as error:
-        raise UsageError(str(file), f"a privacy ledger with the key {error}", "none") from None
-    except (TypeError, ValueError, AttributeError) as error:
-        raise UsageError(str(file), "a privacy ledger", f"{error!s:.120}") from None
-    if mechanism and steps != mechanism.steps:
-        raise UsageError(
-            str(file),
-            f"a ledger of all {mechanism.steps} steps",
-            f"one of {steps}",
-            "finish the training, or keep the ledger of its end",
-        )
-    return found
-
-
-def _flips(data: dict[str, Any]) -> bool:
-    return "flip_probability" in data["mechanism"]
-
-
-def _mechanism(found: dict[str, Any]) -> Mechanism:
-    clip = math.inf if found["clip"] is None else found["clip"]
-    earlier = tuple(_mechanism(stage) for stage in found.get("stages", ()))
-    return Mechanism(found["noise_multiplier"], found["sampling_rate"], found["steps"], clip, earlier)
-
-
-def _check(found: Ledger) -> None:
-    """Raises UsageError where the ledger records less epsilon than what it describes spends."""
-    if math.isinf(found.epsilon):
-        return
-    spent = _spent(found)
-    if not spent <= found.epsilon * _EPSILON_ABOVE:
-        raise UsageError(
-            str(found.file),
-            "at least the epsilon that its mechanism and stages spend",
-            f"{found.epsilon:.4g}",
-            "restore the ledger as training wrote it",
-        )
-
-
-def _check_claim(found: Ledger) -> None:
-    """Raises UsageError where the ledger claims less epsilon than it records as spent, at the claim's
-    delta.
-    """
-    claimed = float(found.data["claim"]["epsilon"])
-    if not found.epsilon <= claimed * _EPSILON_ABOVE:
-        raise UsageError(
-            str(found.file),
-            f"at most the claimed epsilon {claimed:g} as epsilon_pld",
-            f"{found.epsilon:.4g}",
-            "restore the ledger as training wrote it",
-        )
-
-
-def _spent(found: Ledger) -> float:
-    if found.mechanism is not None:
-        return mechanism.epsilon_spent(found.mechanism, found.delta, found.relation)
-    probability = float(found.data["mechanism"]["flip_probability"])
-    alone = found.unit == "label" and 0 < probability <= 0.5 and not found.data.get("stages")
-    return math.log((1 - probability) / probability) if alone else math.inf
-
-
-def _json(file: Path) -> dict[str, Any]:
-    try:
-        data = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):  # JSON and Unicode errors are ValueErrors
-        data = None
-    if not isinstance(data, dict):
-        raise UsageError(
-            str(file), "a JSON object", "something else or an unreadable file", "restore it from a copy"
-        )
-    return data

@@ -2,7 +2,6 @@
 what was seen from inside.
 """
 
-import math
 import os
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -12,6 +11,7 @@ from dpaudit.errors import UsageError
 from dpaudit.evidence import claims, control
 from dpaudit.evidence.guesses import Guesses
 from dpaudit.evidence.verdict import conclude
+from dpaudit.privacy import ledger
 from dpaudit.privacy.claim import Claim
 from dpaudit.signals import recipe
 from dpaudit.stages import outputs
@@ -23,8 +23,6 @@ from dpaudit.storage.rundir import RunDir, writing
 from dpaudit.suite import declarations
 from dpaudit.suite.plan import Plan
 from dpaudit.suite.suite import Declared
-
-_EPSILON_ABOVE = 1.001  # spent over claimed, to allow for the accountant's own error
 
 
 def verdicts(run_dir: RunDir, plan: Plan) -> list[dict[str, Any]]:
@@ -75,14 +73,14 @@ def _require(run_dir: RunDir, plan: Plan, said: Sequence[Declared]) -> None:
 
 def _inputs(run_dir: RunDir, plan: Plan, arm: str) -> list[str]:
     seen = inside.file_of(arm)
-    files = [audit_file(arm, plan.suite.primary), f"train/{arm}/privacy.json"]
+    files = [audit_file(arm, plan.suite.primary), ledger.file_of(arm)]
     return [*files, *([seen] if run_dir.file(seen).is_file() else [])]
 
 
 def _verdict(run_dir: RunDir, plan: Plan, said: Declared) -> dict[str, Any]:
     audited = run_dir.read_json(audit_file(said.arm, plan.suite.primary))
     guesses = Guesses.of_bound(audited["bound"])
-    claim = Claim(said.epsilon, said.delta, said.unit, said.relation)
+    claim = said.claim
     told = {
         "arm": said.arm,
         "claim": said.epsilon,
@@ -91,10 +89,10 @@ def _verdict(run_dir: RunDir, plan: Plan, said: Declared) -> dict[str, Any]:
         "epsilon_lower": guesses.lower(said.delta),
         "ceiling": guesses.ceiling(said.delta),
     }
-    ledger, why = _ledger(run_dir, said)
+    word, why = _ledger(run_dir, said)
     verdict = asdict(conclude(claim, guesses, control.broken(audited)))
     beside = {"control_verdict": _without_noise(run_dir, plan, said.arm, claim)}
-    return {**told, **verdict, **beside, "ledger": ledger, "ledger_reason": why}
+    return {**told, **verdict, **beside, "ledger": word, "ledger_reason": why}
 
 
 def _without_noise(run_dir: RunDir, plan: Plan, arm: str, claim: Claim) -> str | None:
@@ -116,27 +114,10 @@ def _ledger(run_dir: RunDir, said: Declared) -> tuple[str | None, str | None]:
 
     "refuted" where the ledger spends more than is claimed; None where nothing but the bound speaks.
     """
-    ledger = run_dir.read_json(f"train/{said.arm}/privacy.json")
-    spent = _spent(ledger, said)
-    if spent > said.epsilon * _EPSILON_ABOVE:
+    spent = ledger.of_arm(run_dir, said.arm).epsilon_at(said.delta)
+    if not said.claim.covers(spent):
         return "refuted", f"its ledger spends an epsilon of {spent:.4g} at delta {said.delta:g}"
     if not run_dir.file(f"train/{said.arm}/axes.npy").is_file():
         return None, None
-    found = str(run_dir.read_json(inside.file_of(said.arm))["ledger"])
-    return found, "seen from inside, training did not run its ledger" if found == "refuted" else None
-
-
-def _spent(ledger: dict[str, Any], said: Declared) -> float:
-    """The epsilon, in nats, that a ledger spends at the claim's delta."""
-    from dpaudit.privacy import mechanism
-
-    if float(ledger["epsilon_pld"]) == math.inf or said.delta == ledger["claim"]["delta"]:
-        return float(ledger["epsilon_pld"])
-    stages = [*ledger.get("stages", ()), ledger["mechanism"]]
-    if any("clip" not in one for one in stages):  # randomised response needs no delta
-        return float(ledger["epsilon_pld"])
-    mechanisms = [
-        mechanism.Mechanism(one["noise_multiplier"], one["sampling_rate"], one["steps"], one["clip"])
-        for one in stages
-    ]
-    return mechanism.compose(mechanisms, said.delta, "add_or_remove")
+    word = str(run_dir.read_json(inside.file_of(said.arm))["ledger"])
+    return word, "seen from inside, training did not run its ledger" if word == "refuted" else None

@@ -10,14 +10,14 @@ from typing import Literal
 from torch import nn
 
 from dpaudit.errors import GuardError
+from dpaudit.privacy.accountants import epsilon_spent
 from dpaudit.privacy.claim import Claim, Relation
-from dpaudit.privacy.mechanism import Mechanism, epsilon_spent
+from dpaudit.privacy.mechanism import Mechanism
 from dpaudit.training import guards
 from dpaudit.training.observation import Observation
 from dpaudit.training.state import Step
 
 Outcome = Literal["pass", "fail", "not observable"]
-_EPSILON_ABOVE = 1.001  # spent over claimed; the accountant's own error is a tenth of that
 
 LEDGER = (
     "steps counted",
@@ -67,7 +67,7 @@ def _check(name: str, guard: Callable[[], None]) -> Check:
 
 def _check_spent(ledger: Mechanism, claim: Claim) -> None:
     spent = _spent(ledger, claim.delta, claim.relation)
-    if not spent <= claim.epsilon * _EPSILON_ABOVE:
+    if not claim.covers(spent):
         raise GuardError(f"epsilon: expected at most {claim.epsilon:g} as claimed, seen {spent:.4g}")
 
 

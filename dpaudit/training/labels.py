@@ -11,16 +11,19 @@ import hmac
 import math
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Final
 
 from dpaudit.errors import UsageError
+from dpaudit.privacy.claim import Claim
 from dpaudit.suite.suite import Suite
 from dpaudit.training.lazy import Lazy
 
 if TYPE_CHECKING:
+    from dpaudit.privacy.ledger import Ledger
     from dpaudit.training.examples import Example
 
-UNIT, LOSS = "label", "robust"
+UNIT: Final = "label"
+LOSS: Final = "robust"
 BITS = 256  # of one draw
 ROUNDING = 1e-12  # relative; above the error of the exponential, towards more flips
 
@@ -65,17 +68,13 @@ def randomised(
     return Lazy(len(units), answered)
 
 
-def entries(epsilon: float) -> dict[str, Any]:
-    """What an arm's ledger says in place of DP-SGD's claim and mechanism. The epsilon is exact: no accountant
-    is asked.
-    """
-    told: float | str = epsilon if math.isfinite(epsilon) else "inf"
-    return {
-        "claim": {"epsilon": told, "delta": 0.0, "unit": UNIT, "relation": "replace"},
-        "mechanism": {"name": "randomised response", "flip_probability": flip_probability(epsilon)},
-        "epsilon_pld": told,
-        "epsilon_rdp": told,
-    }
+def ledger_of(made: "Ledger") -> "Ledger":
+    """An arm's ledger with randomised response in place of DP-SGD; no accountant is asked."""
+    from dpaudit.privacy import ledger
+
+    epsilon = made.claim.epsilon
+    claim = Claim(epsilon, 0.0, UNIT, "replace")
+    return ledger.of_labels(made, claim, flip_probability(epsilon))
 
 
 def check(suite: Suite) -> None:

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from dpaudit.evidence import control
+from dpaudit.evidence.guesses import Guesses
 from dpaudit.privacy.claim import Claim
 from dpaudit.suite.grid import Arm
 
@@ -17,46 +18,47 @@ def claim(epsilon: float) -> Claim:
     return Claim(epsilon, 1e-5, "patient", "add_or_remove")
 
 
-def audit(arm: Arm, epsilon_lower: float, ceiling: float = 4.18) -> dict[str, Any]:
-    bound = {"epsilon_lower": epsilon_lower, "ceiling": ceiling, "confidence": 0.95, "notion": "(eps,delta)"}
+def audit(arm: Arm, correct: int) -> dict[str, Any]:
+    """Of 200 guesses on 500 canaries: 100 right prove nothing, 195 an epsilon of 2.90, and all of them
+    4.18.
+    """
+    bound = Guesses(500, 200, correct, 200, False, 0.95).bound(1e-5)
     claimed = {"epsilon": arm.epsilon} if arm.private else None
     said = {"verdict": None, "reason": "as the bound says"}
     return {"arm": arm.name, "recipe": "calibrated", "claim": claimed, "bound": bound, "verdict": said}
 
 
 @pytest.mark.parametrize(
-    ("reached", "of_one", "of_four"), [(2.9, "refuted", "not refuted"), (4.1, "refuted", "refuted")]
+    ("correct", "of_one", "of_four"), [(195, "refuted", "not refuted"), (200, "refuted", "refuted")]
 )
-def test_a_claim_is_held_against_the_control(reached: float, of_one: str, of_four: str) -> None:
-    audits = {INF: audit(INF, reached), FOUR: audit(FOUR, 0.2), ONE: audit(ONE, 0.0)}
+def test_a_claim_is_held_against_the_control(correct: int, of_one: str, of_four: str) -> None:
+    audits = {INF: audit(INF, correct), FOUR: audit(FOUR, 120), ONE: audit(ONE, 100)}
     four, one = control.behind(FOUR, claim(4), audits), control.behind(ONE, claim(1), audits)
     assert (one["control_verdict"], four["control_verdict"]) == (of_one, of_four)
     assert (four["control"], four["control_epsilon_lower"], four["control_is_alike"]) == (
         "sft-inf",
-        reached,
+        audits[INF]["bound"]["epsilon_lower"],
         True,
     )
     assert one["guess_right_at_most"] == pytest.approx((math.e + 1e-5) / (math.e + 1))
 
 
 def test_a_dpo_arm_without_a_control_of_its_own_borrows_that_of_sft() -> None:
-    audits = {INF: audit(INF, 2.9), DPO: audit(DPO, 0.0)}
+    audits = {INF: audit(INF, 195), DPO: audit(DPO, 100)}
     borrowed = control.behind(DPO, claim(4), audits)
     assert (borrowed["control"], borrowed["control_is_alike"]) == ("sft-inf", False)
-    own = control.behind(DPO, claim(4), audits | {DPO_INF: audit(DPO_INF, 0.1)})
+    own = control.behind(DPO, claim(4), audits | {DPO_INF: audit(DPO_INF, 120)})
     assert (own["control"], own["control_is_alike"]) == ("dpo-sigmoid-inf", True)
 
 
 def test_without_a_control_nothing_is_said_of_one() -> None:
-    found = control.behind(FOUR, claim(4), {FOUR: audit(FOUR, 0.2)})
+    found = control.behind(FOUR, claim(4), {FOUR: audit(FOUR, 120)})
     assert {found[key] for key in found if key.startswith("control")} == {None}
 
 
-@pytest.mark.parametrize(("reached", "weak"), [(0.03, True), (1.0, True), (1.01, False)])
-def test_a_control_is_weak_where_it_proves_no_more_than_the_smallest_claim(
-    reached: float, weak: bool
-) -> None:
-    audits = {INF: audit(INF, reached), FOUR: audit(FOUR, 0.2)}
+@pytest.mark.parametrize(("correct", "weak"), [(115, True), (156, True), (157, False)])
+def test_a_control_is_weak_where_it_proves_no_more_than_the_smallest_claim(correct: int, weak: bool) -> None:
+    audits = {INF: audit(INF, correct), FOUR: audit(FOUR, 120)}
     (found,) = control.of_claims(audits, [claim(4), claim(1), claim(4)])
     assert found["weak"] is weak
     assert [row["epsilon"] for row in found["claims"]] == [1.0, 4.0]
@@ -64,4 +66,4 @@ def test_a_control_is_weak_where_it_proves_no_more_than_the_smallest_claim(
 
 
 def test_without_a_claim_there_is_no_control() -> None:
-    assert control.of_claims({INF: audit(INF, 2.9)}, []) == []
+    assert control.of_claims({INF: audit(INF, 195)}, []) == []

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from dpaudit.evidence import subsampled
-from dpaudit.privacy import mechanism
+from dpaudit.privacy import accountants
+from dpaudit.privacy.mechanism import Mechanism
 from dpaudit.stats import fdp
 
 COUNTS = {"canaries": 2000, "guesses": 400, "correct": 280, "delta": 1e-5, "confidence": 0.95}
@@ -28,7 +29,7 @@ def test_the_curve_is_that_of_both_neighbours() -> None:
     """At every chance below the exact Gaussian's of the same steps without sampling: sampling only hides
     more.
     """
-    sampled = subsampled.needed(mechanism.Mechanism(2.0, 0.1, 100, 1.0))
+    sampled = subsampled.needed(Mechanism(2.0, 0.1, 100, 1.0))
     plain = fdp.needed_gaussian(math.sqrt(100) / 2.0)
     for chance in (1e-4, 0.01, 0.3, 0.9, 0.999):
         assert plain(chance) < sampled(chance) < chance
@@ -50,7 +51,7 @@ def scores(
 def test_sampled_noise_exactly_at_the_claim_is_refuted_in_five_per_cent_at_most() -> None:
     """2,000 audits of 300 canaries, 20 steps at rate .2."""
     noise, rate, steps, canaries, guesses = 2.0, 0.2, 20, 300, 60
-    claimed = mechanism.epsilon_spent(mechanism.Mechanism(noise, rate, steps, 1.0), 1e-5)
+    claimed = accountants.epsilon_spent(Mechanism(noise, rate, steps, 1.0), 1e-5)
 
     def bound(right: int) -> float:
         return subsampled.epsilon_lower_fdp_subsampled(

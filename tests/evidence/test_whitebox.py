@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 
 from dpaudit.evidence import whitebox
+from dpaudit.privacy.accountants import calibrate, epsilon_spent
 from dpaudit.privacy.claim import Claim
-from dpaudit.privacy.mechanism import Mechanism, calibrate, epsilon_spent
+from dpaudit.privacy.mechanism import Mechanism
 from dpaudit.stats.mechanism import p_value
 
 CLAIM = Claim(1.0, 1e-5, "record", "add_or_remove")

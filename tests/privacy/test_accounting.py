@@ -9,8 +9,9 @@ from dp_accounting import pld
 
 from dpaudit.errors import UsageError
 from dpaudit.privacy import accounting
+from dpaudit.privacy.accountants import compose, epsilon_spent
 from dpaudit.privacy.accounting import Question, answer, warning
-from dpaudit.privacy.mechanism import Mechanism, compose, epsilon_spent
+from dpaudit.privacy.mechanism import Mechanism
 
 ASKED = Question(delta=1e-5, sigma=1.2, rate=0.01, steps=300)
 NEEDED = Question(delta=1e-5, epsilon=2.0, rate=0.01, steps=300)

@@ -14,7 +14,9 @@ from safetensors.torch import load_file
 
 from dpaudit.errors import UsageError
 from dpaudit.pipeline import sequence
-from dpaudit.privacy.mechanism import Mechanism, epsilon_spent
+from dpaudit.privacy.accountants import epsilon_spent
+from dpaudit.privacy.ledger import Ledger
+from dpaudit.privacy.mechanism import Mechanism
 from dpaudit.stages.train import merge, train
 from dpaudit.stages.train.jobs import Job, outside_stages
 from dpaudit.storage.rundir import RunDir
@@ -132,7 +134,10 @@ def test_a_start_whose_ledger_was_edited_is_refused(chained: tuple[RunDir, Plan]
     assert not run_dir.file("train/dpo-sigmoid-eps8").exists()
 
 
-@pytest.mark.parametrize("edit", [{}, {"stages": []}, {"steps_done": 1}, {"mechanism": {}}])
+OTHER = {"noise_multiplier": 9.0, "sampling_rate": 0.1, "steps": 1, "clip": 1.0}
+
+
+@pytest.mark.parametrize("edit", [{}, {"stages": []}, {"steps_done": 1}, {"mechanism": OTHER}])
 def test_what_counts_as_edited(edit: dict[str, Any], chained: tuple[RunDir, Plan]) -> None:
     run_dir, plan = chained
     *earlier, start, last = (ledger_of(run_dir, arm)["mechanism"] for arm in ARMS)
@@ -140,12 +145,12 @@ def test_what_counts_as_edited(edit: dict[str, Any], chained: tuple[RunDir, Plan
     mechanism = Mechanism(**last, stages=(replace(stages[-1], stages=stages[:-1]),))
     ended, begun = (next(a for a in plan.suite.grid.arms if a.name == name) for name in (ARMS[2], ARMS[1]))
     job = Job(ended, SLOW, mechanism, 20, True, begun)
-    kept = ledger_of(run_dir, "sft-eps4") | edit
+    kept = Ledger.from_json(ledger_of(run_dir, "sft-eps4") | edit)
     if not edit:
-        train._check_start(run_dir, job, kept)
+        train._check_start(job, kept)
         return
     with pytest.raises(UsageError, match="expected the ledger that this arm's claim was composed with"):
-        train._check_start(run_dir, job, kept)
+        train._check_start(job, kept)
 
 
 def test_a_chain_under_unit_record_is_refused(toy_model_dir: Path, tmp_path: Path) -> None:

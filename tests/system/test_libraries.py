@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from dpaudit.privacy import mechanism
+from dpaudit.privacy import accountants
+from dpaudit.privacy.mechanism import Mechanism
 from dpaudit.system import libraries
 
 
@@ -22,7 +23,7 @@ def test_the_accountants_excluded_orders_are_not_told_and_its_faults_are(
 ) -> None:
     from absl import logging as absl_logging
 
-    mechanism.epsilon_rdp(mechanism.Mechanism(64.0, 0.5, steps=1, clip=1.0), 1e-5)
+    accountants.epsilon_rdp(Mechanism(64.0, 0.5, steps=1, clip=1.0), 1e-5)
     assert not caplog.records
     absl_logging.warning("Negative Renyi divergence of %s", -1.0)
     assert [record.levelname for record in caplog.records] == ["WARNING"]

@@ -10,8 +10,9 @@ import worlds
 
 from dpaudit.errors import UsageError
 from dpaudit.models.fused import trainable
+from dpaudit.privacy.accountants import calibrate
 from dpaudit.privacy.claim import Claim
-from dpaudit.privacy.mechanism import Mechanism, calibrate
+from dpaudit.privacy.mechanism import Mechanism
 from dpaudit.suite.suite import Schedule
 from dpaudit.training import axes, catalogue, conformance, dpsgd, dry, loop
 from dpaudit.training.axes import Axes

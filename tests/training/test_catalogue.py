@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 import torch
 
+from dpaudit.privacy.accountants import calibrate
 from dpaudit.privacy.claim import Claim
-from dpaudit.privacy.mechanism import Mechanism, calibrate
+from dpaudit.privacy.mechanism import Mechanism
 from dpaudit.training import catalogue, conformance, dpsgd, dry, guards
 from dpaudit.training.catalogue import ENGINE, FAULTS, Fault
 

@@ -14,8 +14,9 @@ from dpaudit.evidence import whitebox
 from dpaudit.models import adapter_files, hf
 from dpaudit.models.encode import encode_record
 from dpaudit.models.fused import trainable
+from dpaudit.privacy.accountants import calibrate
 from dpaudit.privacy.claim import Claim
-from dpaudit.privacy.mechanism import Mechanism, calibrate
+from dpaudit.privacy.mechanism import Mechanism
 from dpaudit.suite.suite import Lora, Schedule
 from dpaudit.training import axes, catalogue, conformance, dpsgd, dry, loop
 from dpaudit.training.catalogue import ENGINE, FAULTS, Fault

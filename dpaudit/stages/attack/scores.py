@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from dpaudit.errors import UsageError
+from dpaudit.privacy import ledger
 from dpaudit.signals.recipe import REFERENCES, Recipe
 from dpaudit.stages.integrity import weights
 from dpaudit.storage.rundir import RunDir, whole_file
@@ -47,7 +48,7 @@ def by_recipe(jobs: Iterable[Job]) -> list[tuple[Recipe, list[Arm]]]:
 def score_inputs(arm: str) -> list[str]:
     """What the scores of an arm are made from, beside the recipe."""
     adapter = [f"train/{arm}/adapter/{name}" for name in ("adapter_model.safetensors", "adapter_config.json")]
-    return ["plan.json", "corpus/manifest.json", f"train/{arm}/privacy.json", *adapter]
+    return ["plan.json", "corpus/manifest.json", ledger.file_of(arm), *adapter]
 
 
 def inputs_of(run_dir: RunDir, arm: str, made_by: Recipe) -> list[str]:

@@ -6,7 +6,6 @@ attack/ARM/shadows/shadow-000/membership.json   which candidates they learnt fro
 """
 
 import hashlib
-import math
 import random
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -18,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from dpaudit.data.corpus import Record, unit_of
 from dpaudit.errors import PartialError, UsageError
+from dpaudit.privacy import ledger as ledgers
 from dpaudit.stages.integrity import custody, weights
 from dpaudit.stages.prepare.lessons import examples_of
 from dpaudit.stages.train import train
@@ -257,15 +257,11 @@ def _sources(run_dir: RunDir, plan: Plan, arm: Arm) -> Iterator[Sources]:
     """The arm's job as its ledger tells it, and all units encoded into a work folder that is gone when the
     block ends.
     """
-    from dpaudit.privacy.mechanism import Mechanism
     from dpaudit.training.units import StoredUnits
 
-    ledger = run_dir.read_json(f"train/{arm.name}/privacy.json")
-    told = ledger["mechanism"]
-    clip = math.inf if told["clip"] is None else told["clip"]
-    mechanism = Mechanism(told["noise_multiplier"], told["sampling_rate"], told["steps"], clip)
+    ledger = ledgers.of_arm(run_dir, arm.name)
     schedule = schedule_of(plan.suite.training, arm)
-    job = Job(arm, schedule, mechanism, ledger["population"], ledger["population_assumed"])
+    job = Job(arm, schedule, ledger.acting, ledger.population, ledger.population_assumed)
     encoded = train.encoded_units(plan, _units(run_dir, plan, arm))
     units = StoredUnits.write(run_dir.new_folder(f"attack/{arm.name}/shadows/units"), encoded)
     rows = run_dir.iterate_lines("corpus/candidates.jsonl")
@@ -316,7 +312,7 @@ def _folder(arm: Arm, number: int) -> str:
 
 
 def _inputs(arm: Arm) -> tuple[str, ...]:
-    return (*train.INPUTS, f"train/{arm.name}/privacy.json")
+    return (*train.INPUTS, ledgers.file_of(arm.name))
 
 
 def _seed(plan: Plan, arm: Arm, number: int, purpose: str) -> int:

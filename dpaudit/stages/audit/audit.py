@@ -2,7 +2,6 @@
 a coin.
 """
 
-import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cache
@@ -16,6 +15,7 @@ from dpaudit.errors import UsageError
 from dpaudit.evidence import control
 from dpaudit.evidence.guesses import Guesses, guess
 from dpaudit.evidence.verdict import conclude
+from dpaudit.privacy import ledger as ledgers
 from dpaudit.privacy.claim import Claim
 from dpaudit.signals import combination, recipe
 from dpaudit.signals.recipe import Bound, Guess, Kind, Recipe
@@ -342,11 +342,8 @@ def rule(guess: Guess) -> str:
 
 def _claim(run_dir: RunDir, arm: Arm) -> Claim | None:
     """What the arm's ledger claims; None for an arm that claims nothing."""
-    ledger = run_dir.read_json(f"train/{arm.name}/privacy.json")["claim"]
-    claimed = float(ledger["epsilon"])
-    if math.isinf(claimed):
-        return None
-    return Claim(claimed, float(ledger["delta"]), ledger["unit"], ledger["relation"])
+    ledger = ledgers.of_arm(run_dir, arm.name)
+    return ledger.claim if ledger.is_private else None
 
 
 def _verdict(
@@ -369,7 +366,7 @@ def _summarise(run_dir: RunDir, plan: Plan, arms: Sequence[Arm]) -> None:
     """
     files = {arm.name: audit_file(arm.name, plan.suite.primary) for arm in arms}
     present = [arm for arm in arms if run_dir.file(files[arm.name]).is_file()]
-    inputs = [files[arm.name] for arm in present] + [f"train/{arm.name}/privacy.json" for arm in arms]
+    inputs = [files[arm.name] for arm in present] + [ledgers.file_of(arm.name) for arm in arms]
     if not present or run_dir.is_current(SUMMARY, inputs):
         return
     audits = {arm: run_dir.read_json(files[arm.name]) for arm in present}
@@ -396,21 +393,12 @@ def _released_together(run_dir: RunDir, plan: Plan, arms: Sequence[Arm]) -> dict
     """
     if not arms:
         return {"composed_epsilon": None, "composed_delta": None}
-    from dpaudit.privacy import mechanism
+    from dpaudit.privacy import accountants
 
     training = plan.suite.training
-    ledgers = {arm: run_dir.read_json(f"train/{arm.name}/privacy.json") for arm in arms}
-    first = [ledger for arm, ledger in ledgers.items() if plan.suite.grid.start_of(arm) is None]
-    outside = first[0].get("stages", []) if first else []
-    mechanisms = [
-        _mechanism(said) for said in (*outside, *(ledger["mechanism"] for ledger in ledgers.values()))
-    ]
-    spent = mechanism.compose(mechanisms, training.delta, training.relation)
+    kept = {arm: ledgers.of_arm(run_dir, arm.name) for arm in arms}
+    first = [ledger for arm, ledger in kept.items() if plan.suite.grid.start_of(arm) is None]
+    outside = first[0].mechanisms[:-1] if first else ()
+    own = [ledger.acting for ledger in kept.values() if ledger.mechanism]
+    spent = accountants.compose([*outside, *own], training.delta, training.relation)
     return {"composed_epsilon": spent, "composed_delta": training.delta}
-
-
-def _mechanism(said: dict[str, Any]) -> Any:
-    from dpaudit.privacy import mechanism
-
-    clip = math.inf if said["clip"] is None else said["clip"]
-    return mechanism.Mechanism(said["noise_multiplier"], said["sampling_rate"], said["steps"], clip)

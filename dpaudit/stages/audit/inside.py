@@ -10,7 +10,7 @@ from dataclasses import asdict
 from typing import Any
 
 from dpaudit.errors import UsageError
-from dpaudit.privacy.claim import Claim
+from dpaudit.privacy import ledger as ledgers
 from dpaudit.stages.prepare.prepare import axis_names, load_membership
 from dpaudit.storage.rundir import RunDir
 from dpaudit.suite.grid import Arm
@@ -36,7 +36,7 @@ def file_of(arm: str) -> str:
 
 
 def inputs_of(arm: str) -> list[str]:
-    return [f"train/{arm}/{name}" for name in ("axes.npy", "privacy.json", "train.json")]
+    return [f"train/{arm}/axes.npy", ledgers.file_of(arm), f"train/{arm}/train.json"]
 
 
 def audited(run_dir: RunDir, plan: Plan, arm: str) -> dict[str, Any]:
@@ -46,9 +46,8 @@ def audited(run_dir: RunDir, plan: Plan, arm: str) -> dict[str, Any]:
     import numpy as np
 
     from dpaudit.evidence import whitebox
-    from dpaudit.privacy.mechanism import Mechanism
 
-    ledger = run_dir.read_json(f"train/{arm}/privacy.json")
+    ledger = ledgers.of_arm(run_dir, arm)
     observed = _released(run_dir, arm)
     coins, names = load_membership(run_dir), axis_names(plan.suite.candidates.gradient)
     if observed.shape[1] != len(names) or not set(names) <= coins.keys():
@@ -59,9 +58,7 @@ def audited(run_dir: RunDir, plan: Plan, arm: str) -> dict[str, Any]:
             f"restore the run's secret/ folder, or train {arm} again",
         )
     included = np.array([coins[name] for name in names], dtype=bool)
-    said = ledger["mechanism"]
-    claimed = Mechanism(said["noise_multiplier"], said["sampling_rate"], said["steps"], said["clip"])
-    claim = Claim(**{key: ledger["claim"][key] for key in ("epsilon", "delta", "unit", "relation")})
+    claimed, claim = ledger.acting, ledger.claim
     tested = whitebox.tested(observed, included, claimed, claim, CONFIDENCE)
     bounded = whitebox.bounded(observed, included, claimed, claim, CONFIDENCE)
     checks = run_dir.read_json(f"train/{arm}/train.json")["conformance"]

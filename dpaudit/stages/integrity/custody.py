@@ -253,11 +253,11 @@ def origins(adapter: Path, runs: list[RunDir]) -> list[dict[str, Any]]:
     Raises UsageError where it is none of them, and where its settings or a ledger beside it are not those of
     its weights.
     """
-    from dpaudit.privacy import ledger
+    from dpaudit.privacy import beside
 
     folder = adapter if (adapter / ADAPTER).is_file() else adapter / "adapter"
     if not (folder / ADAPTER).is_file():
-        raise ledger.no_adapter(adapter, ADAPTER)
+        raise beside.no_adapter(adapter, ADAPTER)
     digest = custody.file_digest(folder / ADAPTER)
     found = [
         (run, file.parent.name) for run in runs for file in sorted(run.file("train").glob("*/manifest.json"))
@@ -278,7 +278,7 @@ def origins(adapter: Path, runs: list[RunDir]) -> list[dict[str, Any]]:
 
 
 def _origin(folder: Path, digest: str, run_dir: RunDir, arm: str) -> dict[str, Any]:
-    from dpaudit.privacy import ledger
+    from dpaudit.privacy import beside, ledger
 
     require_run(run_dir)
     known = require_arm(run_dir, arm)["files"]
@@ -295,25 +295,20 @@ def _origin(folder: Path, digest: str, run_dir: RunDir, arm: str) -> dict[str, A
                 "another one, or none",
                 f"copy it from {run_dir.file(f'train/{arm}/adapter')}, or move it out",
             )
-    beside = ledger.find(folder)
-    own = run_dir.read_json(f"train/{arm}/privacy.json")
-    if beside is not None and custody.canonical(beside.data) != custody.canonical(own):
+    copy, own = beside.find(folder), ledger.of_arm(run_dir, arm)
+    if copy is not None and custody.canonical(copy.to_json()) != custody.canonical(own.to_json()):
         raise UsageError(
-            str(beside.file),
+            str(copy.file),
             f"the ledger of {run_dir.name}, {arm}",
             "another one",
             f"copy it from {run_dir.file(f'train/{arm}')}",
         )
-    claim = own["claim"]
     return {
         "run": run_dir.name,
         "arm": arm,
-        "epsilon": claim["epsilon"],
-        "delta": claim["delta"],
-        "unit": claim["unit"],
-        "relation": claim["relation"],
-        "epsilon_spent": own["epsilon_pld"],
+        **own.to_json()["claim"],
+        "epsilon_spent": own.to_json()["epsilon_pld"],
         "sha256": digest,
-        "ledger_beside": beside is not None,
+        "ledger_beside": copy is not None,
         "custody": seal_state(run_dir),
     }

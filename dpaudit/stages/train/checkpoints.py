@@ -7,7 +7,6 @@
 They are deleted when the arm ends; what a kill leaves behind is deleted when the arm is next found whole.
 """
 
-import json
 import os
 import shutil
 from collections.abc import Iterator
@@ -18,6 +17,7 @@ from typing import Any
 import safetensors.torch
 
 from dpaudit.errors import UsageError
+from dpaudit.privacy.ledger import FILE, Ledger
 from dpaudit.stages.integrity.custody import require_files
 from dpaudit.storage import custody, disk
 from dpaudit.storage.rundir import RunDir
@@ -31,7 +31,7 @@ class Checkpoints:
         self.run_dir, self.arm, self.inputs = run_dir, arm, inputs
         self.folder = f"train/.{arm}.partial"
 
-    def keep(self, snapshot: Snapshot, ledger: dict[str, Any], start: str) -> None:
+    def keep(self, snapshot: Snapshot, ledger: Ledger, start: str) -> None:
         """Writes a snapshot: generators first, then the ledger, then the weights; older ones go last.
 
         `start` is the digest of the weights that the arm began with.
@@ -41,20 +41,20 @@ class Checkpoints:
         self.run_dir.file(secret).parent.mkdir(mode=0o700, exist_ok=True)
         self.run_dir.write_json(secret, snapshot.secret)
         self.run_dir.file(secret).chmod(0o600)
-        self.run_dir.write_json(f"{self.folder}/privacy.json", {**ledger, "steps_done": number}, self.inputs)
+        self.run_dir.write_json(f"{self.folder}/{FILE}", ledger.at_step(number).to_json(), self.inputs)
         with self.run_dir.whole_directory(f"{self.folder}/{number}") as place:
             safetensors.torch.save_file(snapshot.tensors, place / "state.safetensors")
             with (place / "state.safetensors").open("rb") as written:
                 os.fsync(written.fileno())  # the folder is renamed into place when this is on the disk
             told: dict[str, Any] = {"tokens": snapshot.tokens, "seconds": snapshot.seconds, "state": number}
             steps = [asdict(step) for step in snapshot.steps]
-            told["begun"] = _begun(ledger, start)
+            told["begun"] = ledger.beginning | {"start": start}
             told["files"] = custody.folder_digests(place)
             relative = str((place / "state.json").relative_to(self.run_dir.path))
             self.run_dir.write_json(relative, told | {"steps": steps}, self.inputs)
         self._drop(keep=number)
 
-    def latest(self, ledger: dict[str, Any], start: str) -> Snapshot | None:
+    def latest(self, ledger: Ledger, start: str) -> Snapshot | None:
         """The newest whole snapshot; None before the first.
 
         Raises UsageError for one of another plan or corpus, for one that began with other weights or under
@@ -77,7 +77,7 @@ class Checkpoints:
                 "one of another",
                 f"delete {self.run_dir.file(self.folder)} to train {self.arm} from its start",
             )
-        if told["begun"] != _begun(ledger, start):
+        if told["begun"] != ledger.beginning | {"start": start}:
             raise UsageError(
                 str(self.run_dir.file(relative)),
                 "a checkpoint with the start and the noise that the arm has now",
@@ -114,10 +114,10 @@ class Checkpoints:
         """Raises UsageError where the ledger beside the checkpoints tells of fewer steps than were done, or
         is gone.
         """
-        relative = f"{self.folder}/privacy.json"
+        relative = f"{self.folder}/{FILE}"
         if not self.run_dir.file(relative).is_file():
             raise self.run_dir.refused(relative, "no such file", "the ledger of the steps that were done")
-        done = int(self.run_dir.read_json(relative)["steps_done"])
+        done = Ledger.from_json(self.run_dir.read_json(relative)).steps_done
         if done < steps:
             raise self.run_dir.refused(relative, str(done), f"a ledger of at least {steps} steps")
 
@@ -149,9 +149,3 @@ class Checkpoints:
 
     def _secret(self, number: int) -> str:
         return f"secret/states/{self.arm}.{number}.json"
-
-
-def _begun(ledger: dict[str, Any], start: str) -> dict[str, Any]:
-    """What may not change between the steps of one arm, as JSON keeps it."""
-    kept = {key: ledger[key] for key in ("claim", "mechanism", "stages")}
-    return dict(json.loads(json.dumps(kept | {"start": start})))

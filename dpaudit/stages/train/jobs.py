@@ -4,12 +4,13 @@ it.
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from dpaudit.errors import UsageError
+from dpaudit.privacy.claim import Claim
 from dpaudit.suite import suite
 from dpaudit.suite.grid import Arm
 from dpaudit.suite.plan import Plan
@@ -17,7 +18,7 @@ from dpaudit.suite.suite import Schedule
 from dpaudit.training import labels
 
 if TYPE_CHECKING:
-    from dpaudit.privacy.claim import Claim
+    from dpaudit.privacy.ledger import Ledger
     from dpaudit.privacy.mechanism import Mechanism
 
 
@@ -91,60 +92,27 @@ def is_trls(training: suite.Training, arm: Arm) -> bool:
     return wanted and not arm.private
 
 
-def ledger(plan: Plan, job: Job, steps_done: int, trainable_parameters: int) -> dict[str, Any]:
-    """What privacy.json says: claim, mechanism, and what both accountants make of the steps that were
-    done.
-    """
-    from dpaudit.privacy import mechanism
-    from dpaudit.privacy.ledger import flat
+def ledger_of(plan: Plan, job: Job, steps_done: int, trainable_parameters: int) -> "Ledger":
+    """The ledger of an arm: claim, mechanism, and what both accountants make of the steps that were done."""
+    from dpaudit.privacy import ledger
 
-    training, arm, planned = plan.suite.training, job.arm, job.mechanism
-    epsilon: float | str = arm.epsilon if arm.private else "inf"
-    spent: dict[str, float | str] = {"epsilon_pld": "inf", "epsilon_rdp": "inf"}
-    noised = is_noised(arm, training.unit)
-    if noised:
-        done = replace(planned, steps=steps_done)
-        spent = {
-            "epsilon_pld": mechanism.epsilon_spent(done, training.delta, training.relation),
-            "epsilon_rdp": mechanism.epsilon_rdp(done, training.delta),
-        }
-    return {
-        "arm": {"method": arm.method, "loss": arm.loss, "epsilon": epsilon, "seed": arm.seed}
-        | ({"twin": True} if arm.twin else {}),
-        "claim": {
-            "epsilon": epsilon,
-            "delta": training.delta,
-            "unit": training.unit,
-            "relation": training.relation,
-        },
-        "mechanism": {
-            "noise_multiplier": planned.noise_multiplier,
-            "sampling_rate": planned.sampling_rate,
-            "steps": planned.steps,
-            "clip": planned.clip if noised else None,
-        },
-        "stages": [told(one) for stage in planned.stages for one in flat(stage)],
-        "expected_batch": job.schedule.batch,
-        "population": job.population,
-        "population_assumed": job.population_assumed,
-        **spent,
-        "sampler": "shuffled, by TRL" if is_trls(training, arm) else "poisson",
-        "steps_done": steps_done,
-        "reproducible_noise": plan.insecure_seed is not None,
-        "start_assumed_public": plan.suite.model.start is not None and plan.suite.model.assume_public,
-        "trainable_parameters": trainable_parameters,
-        **(labels.entries(arm.epsilon) if training.unit == labels.UNIT else {}),
-    }
-
-
-def told(mechanism: "Mechanism") -> dict[str, Any]:
-    """One stage alone, as a ledger tells it."""
-    return {
-        "noise_multiplier": mechanism.noise_multiplier,
-        "sampling_rate": mechanism.sampling_rate,
-        "steps": mechanism.steps,
-        "clip": mechanism.clip if math.isfinite(mechanism.clip) else None,
-    }
+    training, arm = plan.suite.training, job.arm
+    epsilon = arm.epsilon if arm.private else math.inf
+    named = {"method": arm.method, "loss": arm.loss, "epsilon": ledger.as_json(epsilon), "seed": arm.seed}
+    made = ledger.made(
+        Claim(epsilon, training.delta, training.unit, training.relation),
+        job.mechanism,
+        steps_done,
+        named | ({"twin": True} if arm.twin else {}),
+        expected_batch=job.schedule.batch,
+        population=job.population,
+        population_assumed=job.population_assumed,
+        sampler="shuffled, by TRL" if is_trls(training, arm) else "poisson",
+        reproducible_noise=plan.insecure_seed is not None,
+        start_assumed_public=plan.suite.model.start is not None and plan.suite.model.assume_public,
+        trainable_parameters=trainable_parameters,
+    )
+    return labels.ledger_of(made) if training.unit == labels.UNIT else made
 
 
 def job_of(
@@ -162,7 +130,7 @@ def job_of(
     Raises UsageError for a batch above the population, a delta of 1 / population or more, and a claim out of
     reach.
     """
-    from dpaudit.privacy import mechanism
+    from dpaudit.privacy.mechanism import Mechanism
 
     training = plan.suite.training
     axes = plan.suite.candidates.gradient if is_noised(arm, training.unit) else 0
@@ -183,17 +151,17 @@ def job_of(
             sigma = _noise_multiplier(spec, rate, schedule.steps, stages)
         except ValueError as error:
             raise UsageError("grid.epsilons", "a claim that noise can keep", str(error)) from error
-        acted = mechanism.Mechanism(sigma, rate, schedule.steps, training.clip, stages)
+        acted = Mechanism(sigma, rate, schedule.steps, training.clip, stages)
     else:
-        acted = mechanism.Mechanism(0.0, rate, schedule.steps, float("inf"), stages)
+        acted = Mechanism(0.0, rate, schedule.steps, float("inf"), stages)
     return Job(arm, schedule, acted, population, training.population is None, start)
 
 
 @lru_cache(maxsize=128)  # seeds, and the starts of several arms, ask for the same; an answer takes seconds
-def _noise_multiplier(spec: "Claim", rate: float, steps: int, stages: "tuple[Mechanism, ...]") -> float:
-    from dpaudit.privacy import mechanism
+def _noise_multiplier(spec: Claim, rate: float, steps: int, stages: "tuple[Mechanism, ...]") -> float:
+    from dpaudit.privacy import accountants
 
-    return mechanism.calibrate(spec, rate, steps, stages)
+    return accountants.calibrate(spec, rate, steps, stages)
 
 
 def _check_delta(training: suite.Training, population: int) -> None:
@@ -207,9 +175,9 @@ def _check_delta(training: suite.Training, population: int) -> None:
 
 
 def _check_reach(training: suite.Training, arm: Arm, stages: "tuple[Mechanism, ...]") -> None:
-    from dpaudit.privacy import mechanism
+    from dpaudit.privacy import accountants
 
-    spent = mechanism.compose(stages, training.delta, training.relation) if stages else 0.0
+    spent = accountants.compose(stages, training.delta, training.relation) if stages else 0.0
     if spent >= arm.epsilon:
         raise UsageError(
             f"arm {arm.name}",
@@ -228,12 +196,12 @@ def outside_stages(plan: Plan) -> "tuple[Mechanism, ...]":
     whose they are.
     """
     from dpaudit.models import hf
-    from dpaudit.privacy import ledger
+    from dpaudit.privacy import beside
     from dpaudit.stages.integrity import custody, weights
 
     chosen, found = plan.suite.model, []
     base = Path(hf.resolve(chosen.base))
-    if base.is_dir() and (known := ledger.find(base)) is not None:
+    if base.is_dir() and (known := beside.find(base)) is not None:
         found.append(known)
     if chosen.start is not None:
         places = (Path(chosen.start), Path(chosen.start) / "adapter")
@@ -245,9 +213,9 @@ def outside_stages(plan: Plan) -> "tuple[Mechanism, ...]":
             )
         for place in places:
             custody.require_if_arms(place)
-        known = ledger.find(Path(chosen.start))
+        known = beside.find(Path(chosen.start))
         if known is not None:
-            ledger.require_base(known, chosen.base, weights.of_base(chosen.base))
+            beside.require_base(known, chosen.base, weights.of_base(chosen.base))
             found.append(known)
         elif not chosen.assume_public:
             raise UsageError(
@@ -261,35 +229,36 @@ def outside_stages(plan: Plan) -> "tuple[Mechanism, ...]":
     return tuple(stage for one in found for stage in one.mechanisms)
 
 
-def _check_composable(plan: Plan, earlier: Any) -> None:
+def _check_composable(plan: Plan, earlier: "Ledger") -> None:
     training, where = plan.suite.training, str(earlier.file)
-    arms = plan.suite.grid.arms
-    if math.isinf(earlier.epsilon) and any(arm.private for arm in arms):
+    arms, claim = plan.suite.grid.arms, earlier.claim
+    private = any(arm.private for arm in arms)
+    if math.isinf(earlier.epsilon) and private:
         raise UsageError(
             where,
             "a private start for private arms",
             "one trained without privacy",
             "start from a private model, or train --eps inf alone",
         )
-    if earlier.data.get("reproducible_noise") and plan.insecure_seed is None and any(a.private for a in arms):
+    if earlier.is_reproducible and plan.insecure_seed is None and private:
         raise UsageError(
             where,
             "a start whose noise nobody can draw again",
             "one of reproducible noise, which claims no epsilon",
             "train the start without --insecure-seed, or give one here too",
         )
-    if (earlier.unit, earlier.relation) != (training.unit, training.relation):
+    if (claim.unit, claim.relation) != (training.unit, training.relation):
         raise UsageError(
             where,
             f"unit {training.unit} under {training.relation}, to compose with this run",
-            f"unit {earlier.unit} under {earlier.relation}",
-            f"set --unit {earlier.unit}",
+            f"unit {claim.unit} under {claim.relation}",
+            f"set --unit {claim.unit}",
         )
     methods = {arm.method for arm in arms}
-    if training.unit != "patient" and methods != {earlier.data["arm"]["method"]}:
+    if training.unit != "patient" and methods != {earlier.arm["method"]}:
         raise UsageError(
             where,
             f"a start by {', '.join(sorted(methods))} under unit {training.unit}",
-            f"one by {earlier.data['arm']['method']}",
+            f"one by {earlier.arm['method']}",
             "stages over different data compose under unit patient only",
         )

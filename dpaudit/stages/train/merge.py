@@ -68,10 +68,10 @@ def of_folder(
 ) -> Source:
     """The source that an adapter folder outside a run is. Raises UsageError where it is no such folder."""
     from dpaudit.models import merge
-    from dpaudit.privacy import ledger
+    from dpaudit.privacy import beside
 
     if not (adapter / "adapter_config.json").is_file():
-        raise ledger.no_adapter(adapter, "adapter_config.json")
+        raise beside.no_adapter(adapter, "adapter_config.json")
     chain.require_if_arms(adapter)
     base = model or _base_of(adapter)
     name = adapter.absolute().name
@@ -87,7 +87,7 @@ def run(source: Source, out: Path, shard_size: str, progress: Progress) -> dict[
     written does not answer as base and adapter do.
     """
     from dpaudit.models import adapter_files, merge
-    from dpaudit.privacy import ledger
+    from dpaudit.privacy import beside
 
     merge.check(shard_size, source.dtype)
     if out.exists() or out.is_symlink():
@@ -103,13 +103,12 @@ def run(source: Source, out: Path, shard_size: str, progress: Progress) -> dict[
                 dtype=source.dtype,
                 quantization=source.quantization,
                 shard_size=shard_size,
-                without=(ledger.KEY,),
+                without=(beside.KEY,),
                 prompts=PROMPTS,
             )
         if kept is not None:
             _write_ledger(folder, kept, source)
-        data = kept.data if kept else None
-        card = adapter_files.model_card(data, source.base, merged=True)
+        card = adapter_files.model_card(kept, source.base, merged=True)
         (folder / "README.md").write_text(card, encoding="utf-8")
         shards = len(list(folder.glob("*.safetensors")))
     return _told(source, out, kept, shards, asdict(reloaded))
@@ -128,11 +127,11 @@ def _kept(source: Source) -> "Ledger | None":
     spent something that the adapter's does not count.
     """
     from dpaudit.models import merge
-    from dpaudit.privacy import ledger
+    from dpaudit.privacy import beside
 
     folder = merge.folder_of(source.base)
-    before = ledger.find(folder) if folder else None
-    found = ledger.find(source.adapter)
+    before = beside.find(folder) if folder else None
+    found = beside.find(source.adapter)
     if found is None and not source.assume_public:
         raise UsageError(
             f"--adapter {source.adapter}",
@@ -141,10 +140,11 @@ def _kept(source: Source) -> "Ledger | None":
             "--assume-public says that it was trained on public data",
         )
     if found is not None:
-        ledger.require_base(found, source.base, weights.of_base(source.base))
+        beside.require_base(found, source.base, weights.of_base(source.base))
     if found is None or before is None:
         return found or before
-    same = (found.unit, found.relation) == (before.unit, before.relation)
+    one, other = found.claim, before.claim
+    same = (one.unit, one.relation) == (other.unit, other.relation)
     earlier = found.mechanisms[: len(before.mechanisms)]
     if (
         not same
@@ -163,7 +163,7 @@ def _kept(source: Source) -> "Ledger | None":
 
 def _write_ledger(folder: Path, kept: "Ledger", source: Source) -> None:
     """Binds ledger and weights of a merged model to each other, and its config.json to the ledger."""
-    from dpaudit.privacy import ledger
+    from dpaudit.privacy import beside, ledger
 
     origin = {
         "run": source.run,
@@ -174,10 +174,10 @@ def _write_ledger(folder: Path, kept: "Ledger", source: Source) -> None:
         "quantization": source.quantization,
     }
     weights = {file.name: custody.file_digest(file) for file in sorted(folder.glob("*.safetensors"))}
-    text = custody.stamped({**kept.data, "merged_from": origin, "weights": weights}, "", None)
+    text = custody.stamped(kept.merged(origin, weights).to_json(), "", None)
     (folder / ledger.FILE).write_text(json.dumps(text, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    config[ledger.KEY] = ledger.digest(folder / ledger.FILE)
+    config[beside.KEY] = ledger.digest(folder / ledger.FILE)
     (folder / "config.json").write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
 
@@ -188,7 +188,7 @@ def _adapter_digest(source: Source) -> str:
 def _told(
     source: Source, out: Path, kept: "Ledger | None", shards: int, reload: dict[str, Any]
 ) -> dict[str, Any]:
-    claim = kept.data["claim"] if kept else None
+    claim = kept.to_json()["claim"] if kept else None
     return {
         "model": str(out),
         "base": source.base,
@@ -203,18 +203,18 @@ def _told(
 
 
 def _caveat(kept: "Ledger | None") -> str | None:
-    from dpaudit.privacy import ledger
+    from dpaudit.privacy import beside
     from dpaudit.suite.plan import REPRODUCIBLE
 
     if kept is None:
         return "no ledger: assumed public, nothing is claimed"
     told = []
-    if kept.data["claim"]["epsilon"] == "inf":
+    if not kept.is_private:
         told.append("not private: this model must not leave the place where its records are kept")
-    if lacking := ", no ".join(ledger.unnamed(kept)):
+    if lacking := ", no ".join(beside.unnamed(kept)):
         told.append(
             f"the ledger names no {lacking}: nothing shows that it is that of this adapter on this base"
         )
-    if kept.data.get("reproducible_noise"):
+    if kept.is_reproducible:
         told.append(REPRODUCIBLE)
     return "; ".join(told) or None

@@ -18,10 +18,11 @@ import numpy as np
 
 from dpaudit.data.corpus import Record, unit_of
 from dpaudit.errors import PartialError, UsageError
+from dpaudit.privacy import ledger as ledgers
 from dpaudit.stages.integrity import custody, weights
 from dpaudit.stages.prepare.dialogues import Tally
 from dpaudit.stages.prepare.lessons import examples_of, expected_weight, units_in
-from dpaudit.stages.train.jobs import Job, is_noised, is_trls, jobs_of, ledger, told, with_starts
+from dpaudit.stages.train.jobs import Job, is_noised, is_trls, jobs_of, ledger_of, with_starts
 from dpaudit.storage.rundir import RunDir
 from dpaudit.suite import suite
 from dpaudit.suite.grid import Arm, Method
@@ -31,6 +32,7 @@ from dpaudit.system.progress import Progress
 from dpaudit.training import labels
 
 if TYPE_CHECKING:
+    from dpaudit.privacy.ledger import Ledger
     from dpaudit.stages.train.checkpoints import Checkpoints
     from dpaudit.training.axes import Axes
     from dpaudit.training.examples import Example, Objective, Unit
@@ -276,16 +278,17 @@ def train_arm(
     with torch.random.fork_rng():
         model = several.together(lambda: at_start(run_dir, plan, job))
         count = sum(p.numel() for p in fused.trainable(model).values())
-        spent = ledger(plan, job, job.schedule.steps, count)
-        done = _trained(run_dir, plan, job, data, model, spent, micro_batch, several, advance)
+        ledger = ledger_of(plan, job, job.schedule.steps, count)
+        done = _trained(run_dir, plan, job, data, model, ledger, micro_batch, several, advance)
     if several.first:
         with run_dir.whole_directory(f"train/{job.arm.name}") as folder:
             # The ledger comes before the weights that it covers: no weights without one, however a run ends.
-            run_dir.write_json(_inside(run_dir, folder, "privacy.json"), spent, INPUTS)
-            card = adapter_files.model_card(spent, base)
+            beside = _inside(run_dir, folder, ledgers.FILE)
+            run_dir.write_json(beside, ledger.to_json(), INPUTS)
+            card = adapter_files.model_card(ledger, base)
             adapter_files.save_adapter(model, folder / "adapter", base, card, tokenizer)
-            spent = adapter_files.bound(spent, folder / "adapter", base, read)
-            run_dir.write_json(_inside(run_dir, folder, "privacy.json"), spent, INPUTS)
+            ledger = adapter_files.bound(ledger, folder / "adapter", base, read)
+            run_dir.write_json(beside, ledger.to_json(), INPUTS)
             run_dir.write_lines(
                 _inside(run_dir, folder, "steps.jsonl"), (asdict(step) for step in done.steps)
             )
@@ -313,7 +316,7 @@ def at_start(run_dir: RunDir, plan: Plan, job: Job) -> Any:
     if training.gradient_checkpointing:
         model.gradient_checkpointing_enable({"use_reentrant": False})
     if job.start is not None:
-        _check_start(run_dir, job, run_dir.read_json(f"train/{job.start.name}/privacy.json"))
+        _check_start(job, ledgers.of_arm(run_dir, job.start.name))
     if (folder := _start_folder(run_dir, plan, job)) is not None:
         adapter_files.load_adapter(model, folder)
     return model
@@ -342,17 +345,12 @@ def _start_digest(run_dir: RunDir, plan: Plan, job: Job) -> str:
     return hashlib.sha256(json.dumps(began).encode()).hexdigest()
 
 
-def _check_start(run_dir: RunDir, job: Job, kept: dict[str, Any]) -> None:
+def _check_start(job: Job, ledger: "Ledger") -> None:
     """Raises UsageError unless the start's ledger says what this arm's claim was composed with."""
-    from dpaudit.privacy.ledger import flat
-
-    assert job.start is not None
     *_, start = job.mechanism.stages
-    if [*kept["stages"], kept["mechanism"]] != [told(one) for one in flat(start)] or kept[
-        "steps_done"
-    ] != start.steps:
+    if ledger.mechanisms != start.each or ledger.steps_done != start.steps:
         raise UsageError(
-            str(run_dir.file(f"train/{job.start.name}/privacy.json")),
+            str(ledger.file),
             "the ledger that this arm's claim was composed with",
             "another one",
             "delete that arm's folder and train it again",
@@ -365,7 +363,7 @@ def _trained(
     job: Job,
     data: TrainingSet,
     model: Any,
-    spent: dict[str, Any],
+    ledger: "Ledger",
     micro_batch: int | None,
     several: "Ranks",
     advance: Callable[[int], None],
@@ -392,8 +390,8 @@ def _trained(
             advance=advance,
             ranks=several,
             axes=_axes(run_dir, plan, job, model),
-            resume=several.together(lambda: kept.latest(spent, start)),
-            keep=(lambda snapshot: kept.keep(snapshot, spent, start)) if several.first else None,
+            resume=several.together(lambda: kept.latest(ledger, start)),
+            keep=(lambda snapshot: kept.keep(snapshot, ledger, start)) if several.first else None,
             keep_every=training.checkpoint_every,
         )
     except (MemoryError, RuntimeError) as error:

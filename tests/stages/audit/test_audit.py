@@ -69,6 +69,8 @@ def train(run_dir: RunDir, plan: Plan, arm: Arm) -> None:
     ledger = {
         "claim": {"epsilon": claimed, "delta": 1e-5, "unit": "patient", "relation": "add_or_remove"},
         "mechanism": {"noise_multiplier": sigma, "sampling_rate": 0.1, "steps": 4, "clip": 1.0},
+        "epsilon_pld": claimed,
+        "steps_done": 4,
     }
     run_dir.file(f"{folder}/adapter").mkdir(parents=True)
     run_dir.file(f"{folder}/adapter/adapter_model.safetensors").write_bytes(arm.name.encode())
@@ -369,7 +371,8 @@ def test_released_together_counts_what_the_start_had_spent(
     audited: tuple[RunDir, Plan], tmp_path: Path
 ) -> None:
     """Once, though every arm's ledger names it."""
-    from dpaudit.privacy import mechanism
+    from dpaudit.privacy import accountants
+    from dpaudit.privacy.mechanism import Mechanism
 
     run_dir = RunDir(tmp_path / "copy")
     shutil.copytree(audited[0].path, run_dir.path)
@@ -380,8 +383,10 @@ def test_released_together_counts_what_the_start_had_spent(
             f"train/{arm}/privacy.json", told | {"stages": [start]}, ["plan.json", "corpus/manifest.json"]
         )
     audit._summarise(run_dir, audited[1], audited[1].suite.grid.arms)
-    own = [mechanism.Mechanism(sigma, 0.1, 4, 1.0) for sigma in (2.0, 1.0, 4.0)]
-    assert run_dir.read_json(audit.SUMMARY)["composed_epsilon"] == pytest.approx(mechanism.compose(own, 1e-5))
+    own = [Mechanism(sigma, 0.1, 4, 1.0) for sigma in (2.0, 1.0, 4.0)]
+    assert run_dir.read_json(audit.SUMMARY)["composed_epsilon"] == pytest.approx(
+        accountants.compose(own, 1e-5)
+    )
 
 
 def test_coins_that_the_texts_tell_prove_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -666,7 +666,7 @@ def test_a_ledger_beside_other_weights_is_refused_anywhere(run_dir: RunDir, tmp_
 
 
 def test_a_merged_model_is_bound_to_its_ledger(run_dir: RunDir, plan: Plan, tmp_path: Path) -> None:
-    from dpaudit.privacy import ledger
+    from dpaudit.privacy import beside
 
     told = merge.run(merge.of_run(run_dir, plan, ARM), tmp_path / "out", "1GB", QUIET)
     assert (
@@ -674,14 +674,14 @@ def test_a_merged_model_is_bound_to_its_ledger(run_dir: RunDir, plan: Plan, tmp_
         == chain.adapter_digest(run_dir, ARM)
         in (tmp_path / "out/README.md").read_text()
     )
-    found = ledger.find(tmp_path / "out")
+    found = beside.find(tmp_path / "out")
     assert told["caveat"] is None and found is not None
-    assert found.data[ledger.BASE] == weights.of_base(plan.suite.model.base)
+    assert found.data["base_files"] == weights.of_base(plan.suite.model.base)
     high_bit(tmp_path / "out/model.safetensors", tmp_path)
     with pytest.raises(
         UsageError, match=r"model\.safetensors: expected the weights that .* was written for, got others"
     ):
-        ledger.find(tmp_path / "out")
+        beside.find(tmp_path / "out")
 
 
 def test_a_commitment_binds_plan_recipes_and_coins(run_dir: RunDir) -> None:

@@ -14,8 +14,10 @@ from safetensors.torch import load_file, save_file
 from dpaudit.errors import UsageError
 from dpaudit.models import adapter_files, hf
 from dpaudit.models import merge as merging
-from dpaudit.privacy import ledger
-from dpaudit.privacy.mechanism import Mechanism, epsilon_spent
+from dpaudit.privacy import beside
+from dpaudit.privacy.accountants import epsilon_spent
+from dpaudit.privacy.ledger import Ledger, digest
+from dpaudit.privacy.mechanism import Mechanism
 from dpaudit.stages.integrity import weights
 from dpaudit.stages.train import merge
 from dpaudit.storage import custody
@@ -90,13 +92,13 @@ def test_what_is_in_the_folder(adapter: Path, tmp_path: Path) -> None:
     }
     assert names | {"privacy.json", "README.md"} <= {path.name for path in out.iterdir()}
     assert not list(out.glob("*.bin")) and not list(tmp_path.glob(".*"))
-    assert json.loads((out / "config.json").read_text())[ledger.KEY] == ledger.digest(out / "privacy.json")
+    assert json.loads((out / "config.json").read_text())[beside.KEY] == digest(out / "privacy.json")
     kept = json.loads((out / "privacy.json").read_text())
     origin = kept.pop("merged_from")
     assert kept.pop("weights") == {"model.safetensors": custody.file_digest(out / "model.safetensors")}
     del kept["custody"]
     assert kept == data() and origin["adapter"] == "adapter" and len(origin["adapter_sha256"]) == 64
-    found = ledger.find(out)
+    found = beside.find(out)
     assert found is not None and found.mechanism == Mechanism(**STEP)
     card = (out / "README.md").read_text()
     assert "# Merged model" in card and "library_name: transformers" in card and "PeftModel" not in card
@@ -113,7 +115,7 @@ def test_the_ledger_is_noticed_after_loading_and_saving(adapter: Path, tmp_path:
     merged(adapter, tmp_path / "out")
     hf.load_model(str(tmp_path / "out")).save_pretrained(tmp_path / "copy")
     with pytest.raises(UsageError, match="no such file"):
-        ledger.find(tmp_path / "copy")
+        beside.find(tmp_path / "copy")
 
 
 def test_the_cards_snippet_loads_it(adapter: Path, tmp_path: Path) -> None:
@@ -138,8 +140,8 @@ def test_no_ledger_is_refused_unless_assumed_public(adapter: Path, tmp_path: Pat
     assert not (tmp_path / "out").exists()
     told = merged(adapter, tmp_path / "out", assume_public=True)
     assert told["claim"] is None and "nothing is claimed" in told["caveat"]
-    assert ledger.find(tmp_path / "out") is None
-    assert ledger.KEY not in json.loads((tmp_path / "out" / "config.json").read_text())
+    assert beside.find(tmp_path / "out") is None
+    assert beside.KEY not in json.loads((tmp_path / "out" / "config.json").read_text())
     assert "taken for one that was trained on public data" in (tmp_path / "out" / "README.md").read_text()
 
 
@@ -213,7 +215,8 @@ def edited(adapter: Path, **settings: Any) -> None:
 def names_all(adapter: Path) -> dict[str, Any]:
     """The adapter's ledger as training writes it, with the hashes of weights, settings and base."""
     read = weights.of_base(merging.base_of(adapter))
-    told = adapter_files.bound(data(), adapter, merging.base_of(adapter), read)
+    ledger = Ledger.from_json(data())
+    told = adapter_files.bound(ledger, adapter, merging.base_of(adapter), read).to_json()
     (adapter / "privacy.json").write_text(json.dumps(custody.stamped(told, "", None)))
     return told
 
@@ -246,7 +249,8 @@ def test_another_base_of_the_same_shape_is_refused(adapter: Path, tmp_path: Path
 
 
 @pytest.mark.parametrize(
-    ("key", "told"), [("adapter_sha256", "weights"), (ledger.SETTINGS, "settings"), (ledger.BASE, "base")]
+    ("key", "told"),
+    [("adapter_sha256", "weights"), ("adapter_settings_sha256", "settings"), ("base_files", "base")],
 )
 def test_what_a_ledger_does_not_name_is_told(adapter: Path, tmp_path: Path, key: str, told: str) -> None:
     kept = {name: value for name, value in names_all(adapter).items() if name != key}
@@ -274,7 +278,7 @@ def test_a_base_that_spent_something_must_be_among_the_stages(adapter: Path, tmp
         merged(forgetful, tmp_path / "second")
     honest = on_top(adapter, first, tmp_path / "honest", data(STEP))
     merged(honest, tmp_path / "second")
-    found = ledger.find(tmp_path / "second")
+    found = beside.find(tmp_path / "second")
     assert found is not None and found.mechanisms == (Mechanism(**STEP),) * 2
     public = on_top(adapter, first, tmp_path / "public", None)
     told = merged(public, tmp_path / "third", assume_public=True)

@@ -101,7 +101,8 @@ def test_the_ledger_adds_up(arm: str, finished: tuple[RunDir, Plan]) -> None:
     """Claim, mechanism and both accountants' epsilon belong together, and the claim is kept but not
     wasted.
     """
-    from dpaudit.privacy.mechanism import Mechanism, epsilon_rdp, epsilon_spent
+    from dpaudit.privacy.accountants import epsilon_rdp, epsilon_spent
+    from dpaudit.privacy.mechanism import Mechanism
 
     run_dir, plan = finished
     ledger = run_dir.read_json(f"train/{arm}/privacy.json")

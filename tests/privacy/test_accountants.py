@@ -7,8 +7,9 @@ import pytest
 from scipy.optimize import brentq
 from scipy.stats import norm
 
+from dpaudit.privacy.accountants import calibrate, compose, epsilon_rdp, epsilon_spent
 from dpaudit.privacy.claim import Claim, Relation
-from dpaudit.privacy.mechanism import Mechanism, calibrate, compose, epsilon_rdp, epsilon_spent
+from dpaudit.privacy.mechanism import Mechanism
 from dpaudit.stats.epsilon import epsilon_gaussian
 
 RATE, STEPS = 64 / 10_000, 469  # 3 epochs of expected batch 64 over 10,000 units

@@ -8,8 +8,11 @@ from typing import Any
 import pytest
 
 from dpaudit.errors import UsageError
-from dpaudit.privacy import ledger
-from dpaudit.privacy.mechanism import Mechanism, epsilon_spent
+from dpaudit.privacy import beside
+from dpaudit.privacy.accountants import epsilon_spent
+from dpaudit.privacy.claim import Claim
+from dpaudit.privacy.ledger import digest
+from dpaudit.privacy.mechanism import Mechanism
 
 STEP = {"noise_multiplier": 1.0, "sampling_rate": 0.05, "steps": 40, "clip": 0.5}
 CLAIM = {"epsilon": 9.0, "delta": 1e-5, "unit": "patient", "relation": "add_or_remove"}
@@ -51,11 +54,11 @@ def test_found_beside_an_adapter_above_it_in_an_arm_and_in_a_merged_model(tmp_pa
     written(above)
     merged = tmp_path / "merged"
     written(merged)
-    (merged / "config.json").write_text(json.dumps({ledger.KEY: ledger.digest(merged / "privacy.json")}))
+    (merged / "config.json").write_text(json.dumps({beside.KEY: digest(merged / "privacy.json")}))
     for folder in (tmp_path / "alone", above, above / "adapter", merged):
-        found = ledger.find(folder)
+        found = beside.find(folder)
         assert found is not None
-        assert (found.unit, found.relation, found.delta) == ("patient", "add_or_remove", 1e-5)
+        assert found.claim == Claim(**CLAIM)
         assert found.mechanism == Mechanism(**STEP) and found.epsilon == data["epsilon_pld"]
         assert found.mechanisms == (Mechanism(**STEP),)
 
@@ -64,35 +67,35 @@ def test_the_folder_above_counts_for_adapters_only(tmp_path: Path) -> None:
     written(tmp_path)
     (tmp_path / "model").mkdir()
     (tmp_path / "model" / "config.json").write_text("{}")
-    assert ledger.find(tmp_path / "model") is None
-    assert ledger.find(adapter(tmp_path / "adapter")) is not None
+    assert beside.find(tmp_path / "model") is None
+    assert beside.find(adapter(tmp_path / "adapter")) is not None
 
 
 def test_no_ledger_where_none_is_named(tmp_path: Path) -> None:
-    assert ledger.find(adapter(tmp_path / "one")) is None
+    assert beside.find(adapter(tmp_path / "one")) is None
 
 
 def test_missing_though_the_model_names_one_or_training_wrote_one(tmp_path: Path) -> None:
     (tmp_path / "merged").mkdir()
-    (tmp_path / "merged" / "config.json").write_text(json.dumps({ledger.KEY: "0" * 64}))
+    (tmp_path / "merged" / "config.json").write_text(json.dumps({beside.KEY: "0" * 64}))
     for folder in (tmp_path / "merged", arm(tmp_path / "arm"), tmp_path / "arm" / "adapter"):
         with pytest.raises(UsageError, match=r"privacy\.json: expected the ledger that .*, got no such file"):
-            ledger.find(folder)
+            beside.find(folder)
 
 
 def test_an_edited_ledger_of_a_merged_model(tmp_path: Path) -> None:
     written(tmp_path)
-    (tmp_path / "config.json").write_text(json.dumps({ledger.KEY: ledger.digest(tmp_path / "privacy.json")}))
-    assert ledger.find(tmp_path) is not None
+    (tmp_path / "config.json").write_text(json.dumps({beside.KEY: digest(tmp_path / "privacy.json")}))
+    assert beside.find(tmp_path) is not None
     written(tmp_path, reproducible_noise=True)
     with pytest.raises(UsageError, match="an edited or exchanged one"):
-        ledger.find(tmp_path)
+        beside.find(tmp_path)
 
 
 def test_one_that_stopped_half_way(tmp_path: Path) -> None:
     written(tmp_path, steps_done=39)
     with pytest.raises(UsageError, match="all 40 steps, got one of 39"):
-        ledger.find(tmp_path)
+        beside.find(tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -102,10 +105,10 @@ def test_epsilon_below_what_the_mechanism_spends(tmp_path: Path, share: float, r
     data = written(tmp_path)
     written(tmp_path, epsilon_pld=data["epsilon_pld"] * share)
     if not refused:
-        assert ledger.find(tmp_path) is not None
+        assert beside.find(tmp_path) is not None
         return
     with pytest.raises(UsageError, match="the epsilon that its mechanism and stages spend"):
-        ledger.find(tmp_path)
+        beside.find(tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -115,16 +118,16 @@ def test_a_claim_of_less_epsilon_than_is_spent(tmp_path: Path, claimed: float, r
     spent = written(tmp_path)["epsilon_pld"]
     written(tmp_path, claim=CLAIM | {"epsilon": spent * claimed})
     if not refused:
-        assert ledger.find(tmp_path) is not None
+        assert beside.find(tmp_path) is not None
         return
     with pytest.raises(UsageError, match=r"at most the claimed epsilon .*, got 2\.468"):
-        ledger.find(tmp_path)
+        beside.find(tmp_path)
 
 
 def test_a_finite_claim_over_an_infinite_epsilon(tmp_path: Path) -> None:
     written(tmp_path, epsilon_pld="inf")
     with pytest.raises(UsageError, match="at most the claimed epsilon 9 as epsilon_pld, got inf"):
-        ledger.find(tmp_path)
+        beside.find(tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -149,18 +152,18 @@ def test_settings_that_act_are_those_of_the_ledger(
 ) -> None:
     config = {"base_model_name_or_path": "here", "lora_alpha": 16, "r": 8, "use_rslora": False}
     above = arm(tmp_path)
-    (above / "adapter" / ledger.ADAPTER).write_bytes(b"weights")
-    (above / "adapter" / ledger.CONFIG).write_text(json.dumps(config))
-    written(above, **{ledger.SETTINGS: ledger.settings_digest(above / "adapter")})
-    (above / "adapter" / ledger.CONFIG).write_text(json.dumps(config | changes))
+    (above / "adapter" / beside.ADAPTER).write_bytes(b"weights")
+    (above / "adapter" / beside.CONFIG).write_text(json.dumps(config))
+    written(above, **{"adapter_settings_sha256": beside.settings_digest(above / "adapter")})
+    (above / "adapter" / beside.CONFIG).write_text(json.dumps(config | changes))
     for folder in (above, above / "adapter"):
         if not refused:
-            assert ledger.find(folder) is not None
+            assert beside.find(folder) is not None
             continue
         with pytest.raises(
             UsageError, match=r"adapter_config\.json: expected the settings that .* got others"
         ):
-            ledger.find(folder)
+            beside.find(folder)
 
 
 @pytest.mark.parametrize(
@@ -174,14 +177,14 @@ def test_settings_that_act_are_those_of_the_ledger(
     ],
 )
 def test_the_base_is_that_of_the_ledger(tmp_path: Path, now: dict[str, str], told: str | None) -> None:
-    written(tmp_path, **{ledger.BASE: {"a.safetensors": "1", "b.safetensors": "2"}})
-    found = ledger.find(tmp_path)
-    assert found is not None and ledger.unnamed(found) == ("weights", "settings")
+    written(tmp_path, **{"base_files": {"a.safetensors": "1", "b.safetensors": "2"}})
+    found = beside.find(tmp_path)
+    assert found is not None and beside.unnamed(found) == ("weights", "settings")
     if told is None:
-        ledger.require_base(found, "BASE", now)
+        beside.require_base(found, "BASE", now)
         return
     with pytest.raises(UsageError, match=told):
-        ledger.require_base(found, "BASE", now)
+        beside.require_base(found, "BASE", now)
 
 
 def test_stages_count(tmp_path: Path) -> None:
@@ -190,10 +193,10 @@ def test_stages_count(tmp_path: Path) -> None:
     """
     written(tmp_path, stages=[EARLIER])
     with pytest.raises(UsageError, match="mechanism and stages"):
-        ledger.find(tmp_path)
+        beside.find(tmp_path)
     both = Mechanism(**STEP, stages=(Mechanism(**EARLIER),))
     written(tmp_path, stages=[EARLIER], epsilon_pld=epsilon_spent(both, 1e-5))
-    found = ledger.find(tmp_path)
+    found = beside.find(tmp_path)
     assert found is not None and found.mechanism == both
     assert found.mechanisms == (Mechanism(**EARLIER), Mechanism(**STEP))
 
@@ -201,7 +204,7 @@ def test_stages_count(tmp_path: Path) -> None:
 def test_stages_of_stages_count(tmp_path: Path) -> None:
     nested = Mechanism(**STEP, stages=(Mechanism(**EARLIER, stages=(Mechanism(**STEP),)),))
     written(tmp_path, stages=[EARLIER | {"stages": [STEP]}], epsilon_pld=epsilon_spent(nested, 1e-5))
-    found = ledger.find(tmp_path)
+    found = beside.find(tmp_path)
     assert found is not None and found.mechanism == nested
     assert found.mechanisms == (Mechanism(**STEP), Mechanism(**EARLIER), Mechanism(**STEP))
 
@@ -211,7 +214,7 @@ def test_an_open_arm_has_a_ledger_too(tmp_path: Path) -> None:
     written(
         tmp_path, claim=claim, mechanism=STEP | {"noise_multiplier": 0.0, "clip": None}, epsilon_pld="inf"
     )
-    found = ledger.find(tmp_path)
+    found = beside.find(tmp_path)
     assert found is not None and found.mechanism is not None
     assert math.isinf(found.epsilon) and math.isinf(found.mechanism.clip)
 
@@ -219,24 +222,24 @@ def test_an_open_arm_has_a_ledger_too(tmp_path: Path) -> None:
 def test_an_open_mechanism_that_records_an_epsilon(tmp_path: Path) -> None:
     written(tmp_path, mechanism=STEP | {"clip": None})
     with pytest.raises(UsageError, match="stages spend, got"):
-        ledger.find(tmp_path)
+        beside.find(tmp_path)
 
 
 def test_randomised_labels(tmp_path: Path) -> None:
     claim = {"epsilon": 2.0, "delta": 0.0, "unit": "label", "relation": "replace"}
     mechanism = {"name": "randomised response", "flip_probability": 1 / (1 + math.exp(2))}
     written(tmp_path, claim=claim, mechanism=mechanism, epsilon_pld=2.0)
-    found = ledger.find(tmp_path)
-    assert found is not None and (found.mechanism, found.unit, found.delta) == (None, "label", 0)
+    found = beside.find(tmp_path)
+    assert found is not None and (found.mechanism, found.claim.unit, found.claim.delta) == (None, "label", 0)
     written(tmp_path, claim=claim, mechanism=mechanism, epsilon_pld=1.5)
     with pytest.raises(UsageError, match=r"stages spend, got 1\.5"):
-        ledger.find(tmp_path)
+        beside.find(tmp_path)
     written(tmp_path, claim=claim | {"epsilon": 1.0}, mechanism=mechanism, epsilon_pld=2.0)
     with pytest.raises(UsageError, match="at most the claimed epsilon 1 as epsilon_pld, got 2"):
-        ledger.find(tmp_path)
+        beside.find(tmp_path)
     written(tmp_path, claim=claim | {"unit": "record"}, mechanism=mechanism, epsilon_pld=2.0)
     with pytest.raises(UsageError, match="stages spend, got 2"):
-        ledger.find(tmp_path)
+        beside.find(tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -252,11 +255,11 @@ def test_randomised_labels(tmp_path: Path) -> None:
 def test_what_is_no_ledger(tmp_path: Path, changes: dict[str, Any], wanted: str) -> None:
     written(tmp_path, **changes)
     with pytest.raises(UsageError, match=wanted):
-        ledger.find(tmp_path)
+        beside.find(tmp_path)
 
 
 def test_what_is_no_json(tmp_path: Path) -> None:
     (tmp_path / "privacy.json").write_text("{a patient's words")
     with pytest.raises(UsageError, match="expected a JSON object") as raised:
-        ledger.find(tmp_path)
+        beside.find(tmp_path)
     assert "words" not in str(raised.value)
