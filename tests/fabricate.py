@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from dpaudit.evidence import control
+from dpaudit.evidence.guesses import guess
 from dpaudit.findings.extraction import (
     Attempts,
     Counts,
@@ -47,7 +48,7 @@ from dpaudit.findings.quality import (
 )
 from dpaudit.privacy.claim import Claim
 from dpaudit.stages.integrity import custody as chain
-from dpaudit.stats import epsilon, roc
+from dpaudit.stats import roc
 from dpaudit.storage import custody, rundir
 from dpaudit.storage.rundir import RunDir
 from dpaudit.suite import declarations
@@ -418,20 +419,12 @@ def _scores(arm: str, shrink: float, count: int) -> tuple[Any, Any]:
 @cache
 def _bound(arm: str, shrink: float) -> dict[str, Any]:
     scores, members = _scores(arm, shrink, CANARIES)
-    counts = {"canaries": CANARIES, "guesses": CANARIES // 10}
-    correct = int(members[np.argsort(-scores)[: counts["guesses"]]].sum())
-    at = {"delta": 1e-5, "confidence": 0.95}
-    return {
-        "epsilon_lower": epsilon.epsilon_lower_one_run(**counts, correct=correct, **at),
-        "ceiling": epsilon.epsilon_ceiling_one_run(**counts, **at),
-        **at,
-        **counts,
-        "correct": correct,
-        "method": "one-run",
-        "notion": "(eps,delta)",
-        "rule": "the highest tenth of canaries are called members, no other is guessed; a tie counts against "
-        "the bound",
-    }
+    rule = (
+        "the highest tenth of canaries are called members, no other is guessed; a tie counts against the "
+        "bound"
+    )
+    made = guess(scores, members, (CANARIES // 10, 0), 0.95).bound(1e-5)
+    return {**made, "method": "one-run", "rule": rule}
 
 
 @cache
