@@ -22,14 +22,15 @@ WORK = {"evaluation": "evaluate", "judging": "judge", "claims": "audit"}  # reco
 EXAMPLES = {"evaluation": "evaluation.limit=200", "judging": "judging.prompts=50"}
 
 
-def _asked(run_dir: RunDir, record: str, changed: dict[str, Any], require: Callable[[Plan], object]) -> Plan:
-    """The run's plan after an entry was added to one of its records, from dotted keys of it that were typed.
+def _asked(
+    run_dir: RunDir, before: Plan, record: str, changed: dict[str, Any], require: Callable[[Plan], object]
+) -> Plan:
+    """The plan `before` with an entry added to one of its records, from dotted keys of it that were typed.
 
     Raises UsageError, before anything is written, for a key of another part of the suite, for a value that
     cannot work, and for whatever `require` knows of the work that comes next: what is refused was not asked.
     """
     _only(record, changed)
-    before = declarations.plan_of(run_dir)
     plan = before.with_settings(changed, f"{run_dir.name} as typed")
     _check(before, plan)
     require(plan)
@@ -53,7 +54,7 @@ def evaluation(run_dir: RunDir, plan: Plan, tasks: Sequence[str], settings: Sequ
         return plan
     from dpaudit.stages import evaluate
 
-    return _asked(run_dir, "evaluation", changed, partial(evaluate.require_ready, run_dir))
+    return _asked(run_dir, plan, "evaluation", changed, partial(evaluate.require_ready, run_dir))
 
 
 def judging(
@@ -77,7 +78,7 @@ def judging(
             judge.require_ready(run_dir, asked)
         needs.check_judge(asked.suite, allow_egress)
 
-    return _asked(run_dir, "judging", changed, require)
+    return _asked(run_dir, plan, "judging", changed, require)
 
 
 def claim(run_dir: RunDir, plan: Plan, arm: str | None, said: str | None) -> Plan:
@@ -97,7 +98,9 @@ def claim(run_dir: RunDir, plan: Plan, arm: str | None, said: str | None) -> Pla
     before = plan.settings("claims")["claims"]
     from dpaudit.stages import declared
 
-    return _asked(run_dir, "claims", {"claims": [*before, made]}, partial(declared.require_ready, run_dir))
+    return _asked(
+        run_dir, plan, "claims", {"claims": [*before, made]}, partial(declared.require_ready, run_dir)
+    )
 
 
 def _only(record: str, changed: Iterable[str]) -> None:

@@ -752,7 +752,11 @@ def declaring(tmp_path: Path, *epsilons: tuple[str, float]) -> tuple[Path, str]:
         fabricate.audit(run_dir, plan, arm, "calibrated")
         file, inputs = audit_file(arm.name, "calibrated"), audit_inputs(arm.name, "calibrated")
         scores.write_scores(
-            run_dir, arm.name, recipe.load("calibrated"), [scores.Score("c1", "canary", "calibrated", 0.0)]
+            run_dir,
+            plan,
+            arm.name,
+            recipe.load("calibrated"),
+            [scores.Score("c1", "canary", "calibrated", 0.0)],
         )
         run_dir.write_json(file, run_dir.read_json(file), inputs)
     return tmp_path / "runs", run_dir.name

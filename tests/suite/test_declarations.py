@@ -415,7 +415,7 @@ def test_verify_and_the_page_tell_a_claim_that_was_declared_from_one_added_later
         file, inputs = audit_file(arm, "calibrated"), audit_inputs(arm, "calibrated")
         for name in inputs:
             if not run_dir.file(name).is_file():
-                scores.write_scores(run_dir, arm, recipe.load("calibrated"), [])
+                scores.write_scores(run_dir, plan, arm, recipe.load("calibrated"), [])
         run_dir.write_json(file, run_dir.read_json(file), inputs)
     text = f"eps=8,delta=1e-5,unit={said.unit},relation=add_or_remove"
     done = typed(run_dir, "verify", "--arm", "sft-eps8", "--claim", text, "--json")

@@ -159,7 +159,8 @@ def _stale(
     for arm in arms:
         fitting = applicable(run_dir, plan, arm, recipes, progress, named)
         again = named is not None  # whoever names a recipe wants it made anew
-        jobs.append(Job(arm, [r for r in fitting if again or not scores_are_current(run_dir, arm.name, r)]))
+        due = [r for r in fitting if again or not scores_are_current(run_dir, plan, arm.name, r)]
+        jobs.append(Job(arm, due))
     return [job for job in jobs if job.recipes]
 
 

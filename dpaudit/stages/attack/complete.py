@@ -61,7 +61,7 @@ def score(
                 with model.active(arm.name):
                     scores = _scores(methods[arm.method], model)
                 require_numbers(run_dir, arm.name, scores)
-                write_scores(run_dir, arm.name, made_by, scores)
+                write_scores(run_dir, plan, arm.name, made_by, scores)
                 advance(1)
 
 

@@ -43,5 +43,5 @@ def score(
                     for canary, tokens in zip(canaries, found, strict=True)
                 ]
                 require_numbers(run_dir, arm.name, scores)
-                write_scores(run_dir, arm.name, made_by, scores)
+                write_scores(run_dir, plan, arm.name, made_by, scores)
                 advance(1)

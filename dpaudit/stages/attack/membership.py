@@ -203,7 +203,7 @@ def score(
                 reference = known.scores(chosen.reference, job.arm, rows.items, advance)
                 scores = _scores(chosen, asked, found, reference)
                 require_numbers(run_dir, job.arm.name, scores)
-                write_scores(run_dir, job.arm.name, chosen, scores, rows.counts())
+                write_scores(run_dir, plan, job.arm.name, chosen, scores, rows.counts())
 
 
 def _sequences(run_dir: RunDir, jobs: Sequence[Job], items: dict[Any, Items]) -> int:

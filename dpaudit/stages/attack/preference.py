@@ -63,7 +63,7 @@ def score(
                 signal = chosen.make_signal()
                 scores = _scores(signal, chosen.signal, rows.items, found, reference)
                 require_numbers(run_dir, job.arm.name, scores)
-                write_scores(run_dir, job.arm.name, chosen, scores, rows.counts())
+                write_scores(run_dir, plan, job.arm.name, chosen, scores, rows.counts())
 
 
 def items_of(plan: Plan, candidates: Candidates, tokenizer: Any) -> Items:

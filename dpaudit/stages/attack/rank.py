@@ -46,7 +46,7 @@ def score(
                         scores += _secret_scores(canary, space, others is None, greedy, model)
                         advance(1)
                 require_numbers(run_dir, arm.name, scores)
-                write_scores(run_dir, arm.name, made_by, scores)
+                write_scores(run_dir, plan, arm.name, made_by, scores)
 
 
 def _spaces(

@@ -51,12 +51,12 @@ def score_inputs(arm: str) -> list[str]:
     return ["plan.json", "corpus/manifest.json", ledger.file_of(arm), *adapter]
 
 
-def inputs_of(run_dir: RunDir, arm: str, made_by: Recipe) -> list[str]:
+def inputs_of(run_dir: RunDir, plan: Plan, arm: str, made_by: Recipe) -> list[str]:
     """What one recipe's scores of an arm are made from: the arm, and its shadows or its start where they are
     the reference.
     """
     if made_by.reference == "start":
-        return [*score_inputs(arm), *_start_adapter(run_dir, arm)]
+        return [*score_inputs(arm), *_start_adapter(plan, arm)]
     if made_by.reference != "shadows":
         return score_inputs(arm)
     folders = sorted(run_dir.file(f"attack/{arm}/shadows").glob("shadow-*"))
@@ -66,23 +66,21 @@ def inputs_of(run_dir: RunDir, arm: str, made_by: Recipe) -> list[str]:
     return [*score_inputs(arm), *shadows]
 
 
-def _start_adapter(run_dir: RunDir, arm: str) -> list[str]:
-    """The adapter of the run that the arm went on from; nothing where it began at the base or outside of the
-    run.
+def _start_adapter(plan: Plan, arm: str) -> list[str]:
+    """The adapter of the run from which the arm continues; empty where it starts at the base or outside of
+    the run.
     """
-    chosen = Plan.from_json(run_dir.read_json("plan.json")).suite
-    starts = [chosen.grid.start_of(one) for one in chosen.grid.arms if one.name == arm]
+    starts = [plan.suite.grid.start_of(chosen) for chosen in plan.suite.grid.named([arm])]
     return [f"train/{start.name}/adapter/adapter_model.safetensors" for start in starts if start]
 
 
-def _outside(run_dir: RunDir, arm: str, made_by: Recipe) -> dict[str, str]:
+def _outside(plan: Plan, arm: str, made_by: Recipe) -> dict[str, str]:
     """Weights that scores come from and that are not the run's own -> SHA-256; a hub id has none here.
 
     They are those of the base, and of a reference or a start that is a folder.
     """
-    model = Plan.from_json(run_dir.read_json("plan.json")).suite.model
-    named = made_by.reference
-    if named == "start" and not _start_adapter(run_dir, arm):
+    model, named = plan.suite.model, made_by.reference
+    if named == "start" and not _start_adapter(plan, arm):
         named = model.start or "base"
     folders = {Path(name).expanduser() for name in {model.base, named} - set(REFERENCES)}
     return {str(file): sha for folder in sorted(folders) for file, sha in weights.of_folder(folder).items()}
@@ -96,7 +94,12 @@ Counts = dict[str, dict[str, int]]  # kind of example -> truncated, unscored
 
 
 def write_scores(
-    run_dir: RunDir, arm: str, made_by: Recipe, scores: Iterable[Score], counts: Counts | None = None
+    run_dir: RunDir,
+    plan: Plan,
+    arm: str,
+    made_by: Recipe,
+    scores: Iterable[Score],
+    counts: Counts | None = None,
 ) -> None:
     """Writes one recipe's scores of one arm as a whole or not at all, with what they were made from.
 
@@ -108,8 +111,8 @@ def write_scores(
     rows = list(scores)
     told = {
         "rows": _digest(rows),
-        "inputs": run_dir.digests(inputs_of(run_dir, arm, made_by)),
-        "outside": _outside(run_dir, arm, made_by),
+        "inputs": run_dir.digests(inputs_of(run_dir, plan, arm, made_by)),
+        "outside": _outside(plan, arm, made_by),
         "recipe": made_by.digest,
         "counts": counts or {},
     }
@@ -161,13 +164,13 @@ def read_counts(run_dir: RunDir, arm: str, name: str) -> Counts:
     return dict(run_dir.read_metadata(score_file(arm, name))["counts"])
 
 
-def scores_are_current(run_dir: RunDir, arm: str, made_by: Recipe) -> bool:
+def scores_are_current(run_dir: RunDir, plan: Plan, arm: str, made_by: Recipe) -> bool:
     """Whether the scores are there, of the present adapter, and made under the present recipe."""
     file = score_file(arm, made_by.name)
-    if not run_dir.is_current(file, inputs_of(run_dir, arm, made_by)):
+    if not run_dir.is_current(file, inputs_of(run_dir, plan, arm, made_by)):
         return False
     told = run_dir.read_metadata(file)
-    return bool(told["recipe"] == made_by.digest and told["outside"] == _outside(run_dir, arm, made_by))
+    return bool(told["recipe"] == made_by.digest and told["outside"] == _outside(plan, arm, made_by))
 
 
 def require_numbers(run_dir: RunDir, arm: str, scores: Iterable[Score]) -> None:

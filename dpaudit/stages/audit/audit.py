@@ -88,7 +88,7 @@ def run(
     quiet = Progress(quiet=True)  # the attack has said what was left out
     pairs = [(arm, r) for arm in named for r in applicable(run_dir, plan, arm, chosen, quiet, recipes)]
     for arm, made_by in pairs:
-        _require_scores(run_dir, arm, made_by)
+        _require_scores(run_dir, plan, arm, made_by)
     beside = baselines.Beside(run_dir, plan, progress)
     if kind == "extract":
         for arm, made_by in pairs:
@@ -133,12 +133,12 @@ def _require_frozen(plan: Plan, recipes: Sequence[Recipe]) -> None:
             )
 
 
-def _require_scores(run_dir: RunDir, arm: Arm, made_by: Recipe) -> None:
+def _require_scores(run_dir: RunDir, plan: Plan, arm: Arm, made_by: Recipe) -> None:
     command = f"dpaudit attack {made_by.kind}"
     run_dir.require_current(
-        score_file(arm.name, made_by.name), inputs_of(run_dir, arm.name, made_by), command
+        score_file(arm.name, made_by.name), inputs_of(run_dir, plan, arm.name, made_by), command
     )
-    if not scores_are_current(run_dir, arm.name, made_by):
+    if not scores_are_current(run_dir, plan, arm.name, made_by):
         raise UsageError(
             str(run_dir.file(score_file(arm.name, made_by.name))),
             f"scores under the present attacks/{made_by.name}.yaml",

@@ -58,7 +58,7 @@ def scored_run(place: Path, plan: Plan, leak: dict[str, float]) -> RunDir:
     prepare.run(run_dir, plan, QUIET)
     for arm in plan.suite.grid.arms:
         train(run_dir, plan, arm)
-        score(run_dir, arm.name, leak[arm.name])
+        score(run_dir, plan, arm.name, leak[arm.name])
     return run_dir
 
 
@@ -80,7 +80,7 @@ def train(run_dir: RunDir, plan: Plan, arm: Arm) -> None:
     fabricate.bind(run_dir, arm.name)
 
 
-def score(run_dir: RunDir, arm: str, leak: float) -> None:
+def score(run_dir: RunDir, plan: Plan, arm: str, leak: float) -> None:
     coins, candidates = prepare.load_membership(run_dir), prepare.load_candidates(run_dir)
     generator = np.random.default_rng(len(arm))
     units = [(c.id, "canary") for c in candidates.canaries if c.purpose == "mia"]
@@ -92,7 +92,7 @@ def score(run_dir: RunDir, arm: str, leak: float) -> None:
             for name in names
             for unit, kind in units
         ]
-        scores.write_scores(run_dir, arm, made_by, rows)
+        scores.write_scores(run_dir, plan, arm, made_by, rows)
     for made_by in recipe.load_all("extract", EXTRACTION):
         rows = []
         for canary in candidates.canaries:
@@ -105,7 +105,7 @@ def score(run_dir: RunDir, arm: str, leak: float) -> None:
                     "greedy_match": place == 1,
                 }
                 rows += [Score(canary.id, "canary", signal, float(value)) for signal, value in found.items()]
-        scores.write_scores(run_dir, arm, made_by, rows)
+        scores.write_scores(run_dir, plan, arm, made_by, rows)
 
 
 @pytest.fixture(scope="module")
@@ -404,7 +404,7 @@ def test_coins_that_the_texts_tell_prove_nothing(tmp_path: Path, capsys: pytest.
     run_dir.write_json("corpus/manifest.json", manifest, ["plan.json"])
     for arm in plan.suite.grid.arms:
         train(run_dir, plan, arm)
-        score(run_dir, arm.name, LEAK[arm.name])
+        score(run_dir, plan, arm.name, LEAK[arm.name])
     audit.run(run_dir, plan, Progress(), "mia")
     found = primary(run_dir, "sft-eps1")
     assert found["blind"]["alarm"] and found["bound"]["epsilon_lower"] > 1

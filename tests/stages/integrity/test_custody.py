@@ -467,10 +467,10 @@ def test_scores_of_an_arm_that_is_exchanged_meanwhile_are_not_those_of_its_succe
 
     monkeypatch.setattr(attack, "_load", load)
     attack.run(run_dir, plan, QUIET, "mia", arms=[ARM], recipes=["calibrated"])
-    assert not scores.scores_are_current(run_dir, ARM, load_recipe("calibrated"))
+    assert not scores.scores_are_current(run_dir, plan, ARM, load_recipe("calibrated"))
     monkeypatch.setattr(attack, "_load", loaded)
     attack.run(run_dir, plan, QUIET, "mia", arms=[ARM], recipes=["calibrated"])
-    assert scores.scores_are_current(run_dir, ARM, load_recipe("calibrated"))
+    assert scores.scores_are_current(run_dir, plan, ARM, load_recipe("calibrated"))
 
 
 def test_no_other_coins_are_thrown_over_a_release(run_dir: RunDir, plan: Plan) -> None:
