@@ -800,7 +800,7 @@ def test_report_alone_writes_the_page(call: Call) -> None:
 
 
 OUR_LINES = re.compile(
-    r"[\w :,.&()'-]+( \.\.\.|: done \(.+ s\)|: \d+(/\d+)? \(\d+ s\))|sft-\w+: left out for want of "
+    r"[\w :,.&()'-]+( \.\.\.|: done \(.+ s\)|: \d+(/\d+)? \(\d+ s\))|sft-\w+: skipped: needs "
     r".*|near-duplicates: .*|report: .*|not on the page: .*|commitment.*|note.*|blind baseline: .*"
 )
 
@@ -864,7 +864,7 @@ def _merges_an_arm(call: Call) -> None:
     found = beside.find(Path("model"))
     assert found is not None and found.epsilon <= 8 and found.data["merged_from"]["arm"] == "sft-eps8"
     again = call("merge", "--arm", "sft-eps8", "--out", "model")
-    assert again.code == 2 and "--out model: expected a folder that is not there yet" in again.err
+    assert again.code == 2 and "--out model: expected a folder that does not exist yet" in again.err
     unknown = call("merge", "--arm", "sft-eps3", "--out", "other")
     assert unknown.code == 2 and "--arm sft-eps3: expected one of sft-inf, sft-eps8" in unknown.err
     spoilt = Path("model/privacy.json")
@@ -922,13 +922,13 @@ def test_own_data_under_the_demos_suite_are_evaluated(call: Call) -> None:
     assert trained.code == 0, trained.err
     assert json.loads(trained.out)["run"].startswith("ward-")
     done = call("eval", "--json")
-    assert done.code == 0 and "left out: evaluation.tasks: clinic_choice: expected its items" in done.err
+    assert done.code == 0 and "skipped: evaluation.tasks: clinic_choice: expected its items" in done.err
     measured = {(row["arm"], row["measure"]) for row in json.loads(done.out)["quality"]}
     assert measured == {(arm, "bits per byte") for arm in ("base", "sft-inf", "sft-eps8")}
     assert call("report", "html").code == 0
     (run_dir,) = rundir.existing(Path("runs"))
     page = run_dir.file("report/index.html").read_text(encoding="utf-8")
-    assert "<strong>clinic_choice</strong> was left out" in page and not re.search(r"\bdemo\b", page)
+    assert "<strong>clinic_choice</strong> was skipped" in page and not re.search(r"\bdemo\b", page)
     assert "type <code>dpaudit eval</code>" not in page
 
 

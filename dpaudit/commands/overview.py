@@ -82,7 +82,7 @@ def arm_rows(run_dir: RunDir, plan: Plan) -> Rows:
 
 
 def unfinished_rows(run_dir: RunDir, plan: Plan) -> Rows:
-    """Per arm that is not trained: from which step the same command goes on, of how many; empty before any
+    """Per arm that is not trained: from which step the same command continues, of how many; empty before any
     training.
     """
     from dpaudit.stages.train import jobs

@@ -33,8 +33,8 @@ SCORES_LEAST = 20
 SURE_LEAST = 1e-12  # least confidence, and least error
 CANARIES_MOST = 10**7  # minutes of a processor
 NOT_BLIND = (
-    "none was possible: the scores come without texts, so nobody knows whether the texts alone tell "
-    "who was included"
+    "not possible: the scores come without texts, so it is not known whether the texts alone show who "
+    "was included"
 )
 UNFAIR = 1e-6  # p-value of coins below which they were not fair
 
@@ -177,8 +177,8 @@ def read(file: Path) -> Scored:
         raise UsageError(
             str(file),
             "a CSV or Parquet file",
-            "bytes that are no UTF-8" if isinstance(error, UnicodeDecodeError) else "a row that is no CSV",
-            "write the table anew",
+            "bytes that are not UTF-8" if isinstance(error, UnicodeDecodeError) else "a row that is not CSV",
+            "write the table again",
         ) from error
     scores, included = columns
     bad = np.flatnonzero(np.isnan(scores))
@@ -358,7 +358,7 @@ def _parquet(file: Path) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
             str(file),
             "Parquet with number columns score and included",
             "a damaged file, or other columns",
-            "write the table anew",
+            "write the table again",
         ) from error
     if not np.isin(included, [0, 1]).all():
         raise UsageError(f"{file}: included", "1, 0, true or false", "something else")

@@ -85,7 +85,7 @@ def fitting(model: Any, folder: Path) -> dict[str, Any]:
         if (seen := kept.get(name, False)) != (wanted := getattr(planned, name)):
             raise UsageError(
                 str(folder),
-                f"an adapter with {name} = {wanted}, as the plan has",
+                f"an adapter with {name} = {wanted}, as in the plan",
                 f"{seen}",
                 "set training.lora as it was trained with",
             )
@@ -94,7 +94,7 @@ def fitting(model: Any, folder: Path) -> dict[str, Any]:
         raise UsageError(
             str(folder),
             "an adapter of the plan's layers",
-            "one of others",
+            "an adapter of other layers",
             "set training.lora as it was trained with",
         )
     return weights
@@ -188,7 +188,7 @@ def _title(ledger: Ledger | None) -> str:
 
 def _claim_lines(ledger: Ledger | None) -> list[str]:
     if ledger is None:
-        return ["No ledger came with the adapter: it was taken for one that was trained on public data."]
+        return ["No ledger came with the adapter: it was assumed to be trained on public data."]
     return _private_lines(ledger) if ledger.is_private else _open_lines()
 
 
@@ -241,7 +241,7 @@ def _merged_lines(base: str, has_ledger: bool) -> list[str]:
 def _open_lines() -> list[str]:
     return [
         "Trained **without** differential privacy, as the baseline of a comparison.",
-        "It may reproduce its training records and must not leave the place where they are kept.",
+        "It may reproduce its training records and must not be released.",
     ]
 
 
@@ -268,7 +268,7 @@ def _label_lines(ledger: Ledger, claim: list[str]) -> list[str]:
         " adapter may reproduce them.",
         "",
         *claim,
-        "- mechanism: randomised response; each preference was turned around with probability"
+        "- mechanism: randomised response; each preference was flipped with probability"
         f" {ledger.flip_probability:.6g}, once, before training",
         "- the robust DPO loss with that probability; no clipping and no noise, since training costs nothing "
         "more",

@@ -66,7 +66,9 @@ def configuration(adapter: Path, where: str) -> Any:
             "save the adapter with PEFT, or merge it and give the whole model",
         )
     if issubclass(kind, peft.PromptLearningConfig):
-        raise UsageError(where, "an adapter of the model's layers, such as LoRA", "one of virtual tokens")
+        raise UsageError(
+            where, "an adapter of the model's layers, such as LoRA", "an adapter of virtual tokens"
+        )
     if raw.get("task_type") not in (None, "CAUSAL_LM"):
         raise UsageError(
             where,
@@ -93,7 +95,7 @@ def _check_settings(raw: dict[str, Any], kind: type, where: str) -> None:
     if isinstance(started, str) and started not in _PLAIN:
         raise UsageError(
             where,
-            "an adapter beside a base that stays as it is",
+            "an adapter that leaves its base unchanged",
             f"init_lora_weights {started:.40}, which changes it on loading",
             "save it as plain LoRA (PEFT: path_initial_model_for_weight_conversion), or merge it and give "
             "the whole model",
@@ -208,7 +210,7 @@ def _check_embeddings(model: Any, adapter: Path, where: str) -> None:
                 raise UsageError(
                     where,
                     "an adapter that leaves the base's embedding as it is",
-                    f"{name:.100} of other numbers",
+                    f"{name:.100} with other numbers",
                     "merge it and give the whole model beside its base",
                 )
 

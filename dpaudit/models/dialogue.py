@@ -26,7 +26,7 @@ ATOM = re.compile(r"<[^<>]*>|\[[^\[\]]*\]|\s+|\w+|.", re.DOTALL)
 
 TRIMMED = "the chat template leaves out white space of answers"
 REASONING = "the chat template leaves out reasoning before answers"
-FOLDED = "system text stands before the first question, the chat template having no place for it"
+FOLDED = "system text stands before the first question, because the chat template has no place for it"
 
 
 @dataclass(frozen=True)
@@ -332,7 +332,7 @@ class _Marking:
     def _generated_end(self, own: Range, generated: Sequence[Range], place: int) -> int:
         found = [end for begin, end in generated if begin <= own[0] and own[1] <= end]
         if len(found) != 1:
-            raise self._refused(f"turn {place + 1} outside of what it says is generated")
+            raise self._refused(f"turn {place + 1} outside of what the template marks as generated")
         return max(own[1], len(self.text[: found[0]].rstrip()))
 
     def _check_order(self, answers: dict[int, Range], others: dict[int, list[Range]]) -> None:

@@ -119,8 +119,8 @@ def configuration(folder: Path, where: str) -> Any:
     if raw.get("auto_map") and str(raw.get("model_type")) not in transformers.CONFIG_MAPPING:
         raise UsageError(
             where,
-            "a model that Transformers has by itself",
-            "one with code of its own (auto_map), which is never run",
+            "a model that Transformers itself has",
+            "a model with its own code (auto_map), which is never run",
             "give a model of a kind that Transformers has",
         )
     with border.told(where, expected=f"the configuration of {ANSWERS}", remedy="check config.json"):
@@ -138,7 +138,7 @@ def read_tensors(folder: Path, raw: Mapping[str, Any], where: str) -> dict[str, 
         for name, tensor in headers(file, where).items():
             if name in found:
                 raise UsageError(
-                    where, "every tensor in one file", f"{name:.80} in two", "copy the folder again"
+                    where, "every tensor in one file", f"{name:.80} in two files", "copy the folder again"
                 )
             found[name] = tensor
     return found
@@ -174,13 +174,13 @@ def _files(folder: Path, raw: Mapping[str, Any], where: str) -> list[Path]:
         raise UsageError(
             where,
             "model.safetensors or model.safetensors.index.json",
-            "neither",
+            "no such file",
             "save the model with save_pretrained (safetensors)",
         )
     told = settings(index, where).get("weight_map")
     names = sorted(set(map(str, told.values()))) if isinstance(told, dict) else []
     if not names or any(Path(name).name != name for name in names):
-        raise UsageError(where, f"{index.name} with a weight_map to files of the folder", "another one")
+        raise UsageError(where, f"{index.name} with a weight_map to files of the folder", "another content")
     lacking = [name for name in names if not (folder / name).is_file()]
     if lacking:
         raise UsageError(
@@ -241,7 +241,7 @@ def _check_values(raw: Mapping[str, Any], tensors: int, where: str) -> None:
             raise UsageError(
                 where,
                 f"{key} of at most {most}, by its {tensors} tensors",
-                f"{value:g}" if value < 1e300 else "more",
+                f"{value:g}" if value < 1e300 else "a larger value",
                 "check config.json",
             )
         if name.endswith(("attn_implementation", "experts_implementation")) and "/" in str(value):

@@ -47,7 +47,7 @@ def refuse_coupling(model: Any) -> None:
             "model: config.json: output_router_logits",
             "false in a private arm",
             "true",
-            "its load-balancing loss is over all rows of a batch, and no row's part of it can be clipped",
+            "its load-balancing loss is over all rows of a batch, and the part of one row cannot be clipped",
         )
     if getattr(config, "expert_capacity", None) is not None:
         raise UsageError(
@@ -102,7 +102,7 @@ class FusedLora:
             self._unit_of_row = None
         for name, parameter in self.parameters.items():
             if parameter.grad is not None:
-                raise GuardError(f"gradient of {name}: expected by its LoRA layer alone, seen another use")
+                raise GuardError(f"gradient of {name}: expected from its LoRA layer only, seen another use")
 
     def _forward(self, names: tuple[str, str], layer: Any) -> Callable[..., Tensor]:
         adapter = layer.active_adapters[0]
@@ -198,7 +198,7 @@ def _lora_layers(model: nn.Module, parameters: dict[str, nn.Parameter]) -> list[
     from peft.tuners import lora
 
     if not parameters:
-        raise UsageError("model", "a trainable LoRA weight", "none")
+        raise UsageError("model", "a trainable LoRA weight", "no such weight")
     names = {id(parameter): name for name, parameter in parameters.items()}
     found, covered = [], set()
     for layer in model.modules():

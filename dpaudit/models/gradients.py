@@ -25,7 +25,7 @@ def of_adapter(model: Any) -> Iterator[FusedLora]:
     """
     wanted = {id(weight) for weight in _active_weights(model)}
     if not wanted:
-        raise ValueError("gradients of a LoRA adapter: expected an active one, got none (use `active(name)`)")
+        raise ValueError("gradients of a LoRA adapter: expected an active adapter (use `active(name)`)")
     before = [(parameter, parameter.requires_grad, parameter.grad) for parameter in model.parameters()]
     try:
         for parameter, _, _ in before:

@@ -126,9 +126,9 @@ def _read_tokenizer(place: Path, where: str) -> Any:
             str(place), trust_remote_code=False, use_fast=True, local_files_only=True
         )
     if not tokenizer.is_fast:
-        raise UsageError(where, "a fast tokenizer (tokenizer.json)", "a slow one")
+        raise UsageError(where, "a fast tokenizer (tokenizer.json)", "a slow tokenizer")
     if len(tokenizer) == 0:
-        raise UsageError(where, "a tokenizer with tokens", "an empty one")
+        raise UsageError(where, "a tokenizer with tokens", "an empty tokenizer")
     with border.told(
         where, expected="a tokenizer that encodes text", remedy="copy its tokenizer files again"
     ):
@@ -242,7 +242,7 @@ def _check_quantization(method: str | None, asked: str | None, where: str) -> No
     if method is not None and asked is not None and method != "bitsandbytes":
         raise UsageError(
             "model.quantization",
-            "none for a checkpoint that is quantised itself",
+            "none for a checkpoint that is already quantised",
             f"{asked} on {method}",
             "leave it out, or give the model unquantised",
         )
@@ -628,7 +628,7 @@ def _checked_folder(place: Path, base: str) -> Path:
             raise UsageError(
                 f"--model {base}",
                 f"a folder with {needed}",
-                "none in it",
+                "no such file in it",
                 "save the model with save_pretrained (safetensors)",
             )
     if (
@@ -637,7 +637,7 @@ def _checked_folder(place: Path, base: str) -> Path:
         raise UsageError(
             f"--model {base}",
             "a model's own folder",
-            f"one with {adapters.CONFIG}",
+            f"a folder with {adapters.CONFIG}",
             "move the adapter's files into a folder of their own",
         )
     return place

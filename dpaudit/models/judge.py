@@ -182,7 +182,7 @@ def _api_key(rubric: Rubric) -> str:
         raise UsageError(
             f"judges/{rubric.name}.yaml: api_key_env",
             f"a key in ${rubric.api_key_env}",
-            "nothing",
+            "no value",
             f"export {rubric.api_key_env}=...",
         )
     return key

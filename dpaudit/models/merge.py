@@ -52,7 +52,10 @@ def base_of(adapter: Path) -> str:
         base = None
     if not isinstance(base, str) or not base:
         raise UsageError(
-            str(file), "an adapter's configuration that names its base", "none", "name the base with --model"
+            str(file),
+            "an adapter's configuration that names its base",
+            "no base",
+            "name the base with --model",
         )
     return base
 
@@ -145,8 +148,8 @@ def _check_effect(expected: Tensor, alone: Tensor, adapter: Path, dtype: str) ->
         )
         raise UsageError(
             str(adapter),
-            "an adapter that changes what its base answers",
-            "one without any effect",
+            "an adapter that changes the answers of its base",
+            "an adapter without any effect",
             f"restore its weights and adapter_config.json (lora_alpha) from one "
             f"copy{remedy and ', ' + remedy}",
         )

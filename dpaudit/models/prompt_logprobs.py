@@ -69,7 +69,7 @@ class Endpoint:
         raise UsageError(
             f"{option} {model or ''}".strip(),
             f"one of the server's models: {', '.join(names)}",
-            "none named" if model is None else "another",
+            "no name" if model is None else "another name",
             f"{option} NAME",
         )
 
@@ -84,7 +84,7 @@ class Endpoint:
             raise UsageError(
                 f"--endpoint {self.url}",
                 "log-probabilities of the prompt's tokens (echo or prompt_logprobs)",
-                "none in the reply",
+                "no log-probabilities in the reply",
                 "serve with vLLM, or audit the weights with --adapter",
             )
         at = _overlapping(pieces, text)

@@ -116,7 +116,9 @@ class LocalModel:
         kept = slice(max(0, len(coded.input_ids) - most), None)  # a secret stands at the end of its text
         ids, mask = coded.input_ids[kept], (False, *coded.secret_mask[kept][1:])
         if sum(mask) < max(1, sum(coded.secret_mask[1:])):
-            raise UsageError("--model", "a model that takes a canary's whole secret", f"one of {most} tokens")
+            raise UsageError(
+                "--model", "a model with room for a canary's whole secret", f"a model of {most} tokens"
+            )
         return replace(coded, input_ids=ids, answer_mask=coded.answer_mask[kept], secret_mask=mask)
 
 
@@ -147,7 +149,7 @@ def open_adapter(adapter: Path, base: str | None) -> tuple[LocalModel, LocalMode
             base = merge.base_of(adapter)
         except UsageError:
             raise UsageError(
-                f"--adapter {adapter}", "adapter_config.json that names a base", "none", "--base DIR"
+                f"--adapter {adapter}", "adapter_config.json that names a base", "no base", "--base DIR"
             ) from None
     remedy = "name its base with --base DIR, or merge it and give --model"
     with _named("--base", base):

@@ -57,10 +57,10 @@ def host_of(url: str, where: str, remedy: str) -> str:
         raise UsageError(
             where,
             "a URL such as http://localhost:8000/v1",
-            "one with a password" if "@" in url else url or "nothing",
+            "a URL with a password" if "@" in url else url or "an empty text",
         )
     if parts.username is not None or parts.password is not None:
-        raise UsageError(where, "a URL without user and password", "one with them", remedy)
+        raise UsageError(where, "a URL without user and password", "a URL with them", remedy)
     return host
 
 
@@ -80,7 +80,7 @@ def told(error: Exception, where: str, key: str) -> UsageError | PartialError:
 
 
 def not_understood(where: str) -> UsageError:
-    return UsageError(where, "the answers of an OpenAI-compatible server", "others", PROTOCOL)
+    return UsageError(where, "the answers of an OpenAI-compatible server", "other answers", PROTOCOL)
 
 
 def _of_status(error: Any, where: str, key: str) -> UsageError | PartialError:
@@ -88,7 +88,7 @@ def _of_status(error: Any, where: str, key: str) -> UsageError | PartialError:
     if status == 429 and "insufficient_quota" in body:
         return _refused(where, status, "no quota left", "raise the quota, or use another key")
     if status in TEMPORARY:
-        return PartialError(f"{where} gave no answer ({status}); type the command again to go on")
+        return PartialError(f"{where} gave no answer ({status}); type the command again to continue")
     if status == 401:
         return _refused(where, status, "a key that the server does not know, or none", key)
     if status == 403:
@@ -128,14 +128,14 @@ def _of_connection(error: Exception, where: str) -> UsageError | PartialError:
     if any(isinstance(cause, socket.gaierror) and cause.errno != socket.EAI_AGAIN for cause in causes):
         return UsageError(where, "a host that can be found", "an unknown name", "check the URL")
     if any(isinstance(cause, httpx2.UnsupportedProtocol | httpx2.InvalidURL) for cause in causes):
-        return UsageError(where, "a URL such as http://localhost:8000/v1", "another")
+        return UsageError(where, "a URL such as http://localhost:8000/v1", "another address")
     if any(isinstance(c, httpx2.RemoteProtocolError) and "disconnect" not in str(c) for c in causes):
         return UsageError(
-            where, "a server that speaks HTTP", "another", "check port and http:// or https:// in the URL"
+            where, "a server that speaks HTTP", "another protocol", "check port and scheme in the URL"
         )
     late = "no answer in time" if isinstance(error, openai.APITimeoutError) else "no connection"
     return PartialError(
-        f"{where} gave {late}; see that the server runs, then type the command again to go on"
+        f"{where} gave {late}; see that the server runs, then type the command again to continue"
     )
 
 

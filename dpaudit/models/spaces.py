@@ -77,7 +77,7 @@ class Spaces:
         raise UsageError(
             f"canary {canary.id}",
             "a secret whose tokens do not begin the text",
-            "one that does",
+            "a secret at the beginning",
             "use a chat template that opens with the question",
         )
 
@@ -111,7 +111,7 @@ def encoded_secret(
         raise UsageError(
             "model.max_length",
             f"room for the secret of canary {canary.id}",
-            f"{max_length} tokens, which cut it",
+            f"{max_length} tokens, which cut the secret",
             "raise model.max_length",
         )
     return item

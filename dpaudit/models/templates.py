@@ -41,7 +41,7 @@ RAISED = (
 )
 SHOWN = 120  # characters of a template's own complaint
 PROBE = "\U0010fffd"  # what no template says itself
-REMEDY = "mend chat_template.jinja or chat_template in tokenizer_config.json there"
+REMEDY = "correct chat_template.jinja or chat_template in tokenizer_config.json there"
 
 Message = dict[str, str]
 
@@ -83,7 +83,7 @@ class Template:
                 pieces.append(piece)
         except _Endless:
             raise self.fault(
-                "one that ends", f"more than {STEPS:,} steps or {CHARACTERS:,} characters"
+                "a template that ends", f"more than {STEPS:,} steps or {CHARACTERS:,} characters"
             ) from None
         except RAISED as error:
             raise Refused(
@@ -127,13 +127,13 @@ def of_tokenizer(tokenizer: Any) -> Template | None:
             names = ", ".join(sorted(map(str, given))) or "none"
             raise UsageError(
                 where,
-                "one named default among several",
+                "a template named default among several",
                 f"{names:.{SHOWN}}",
                 "name one of them default in tokenizer_config.json there",
             )
         given = given["default"]
     if not isinstance(given, str) or not given.strip():
-        raise UsageError(where, "a template that writes the turns", "an empty one", REMEDY)
+        raise UsageError(where, "a template that writes the turns", "an empty template", REMEDY)
     return _template(given, where, json.dumps(tokenizer.special_tokens_map, default=str))
 
 
@@ -155,7 +155,7 @@ def _compiled(source: str, where: str) -> jinja2.Template:
 def _told(error: BaseException, source: str) -> str:
     """What may be told of an error: words of the template itself, which hold nothing of the dialogue."""
     if isinstance(error, jinja2.TemplateSyntaxError):
-        return f"{error.message or 'a fault':.{SHOWN}} (line {error.lineno})"
+        return f"{error.message or 'an error':.{SHOWN}} (line {error.lineno})"
     said = str(error)
     is_own = isinstance(error, jinja2.TemplateError) and said and said in source
     return f"{said:.{SHOWN}}" if is_own else type(error).__name__

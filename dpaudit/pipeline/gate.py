@@ -91,11 +91,13 @@ def _check_needs(
 def _check_chain(chosen: Suite) -> None:
     methods = {arm.method for arm in chosen.grid.arms}
     if not methods:
-        raise UsageError("grid", "a stage or a DPO loss to train", "none", "set grid.stages, or type --dpo")
+        raise UsageError(
+            "grid", "a stage or a DPO loss to train", "no stage", "set grid.stages, or type --dpo"
+        )
     if chosen.grid.chain and len(methods) > 1 and chosen.training.unit != "patient":
         raise UsageError(
             "training.unit",
-            "patient where stages go on from one another (grid.chain): other units of two"
+            "patient where stages continue from one another (grid.chain): other units of two"
             " kinds of data may be the same people",
             chosen.training.unit,
             "--unit patient, or --set grid.chain=false to start every arm at the base",

@@ -146,7 +146,7 @@ def _check_length(plan: Plan, source: str, found: Sequence[tuple[int, Record]], 
         raise UsageError(
             "model.max_length",
             f"room for an answer in some of the first {len(found)} rows of {source}",
-            f"{chosen.max_length}, which cuts every answer away whole",
+            f"{chosen.max_length}, which cuts every answer away",
             "raise it",
         )
 

@@ -72,7 +72,7 @@ def _keep_records(run_dir: RunDir, plan: Plan, progress: Progress) -> None:
         progress.say(f"{record}: kept as added later; the plan is the same, and nothing is trained for it")
     for loss in declarations.lost(run_dir)[len(before) :]:
         progress.say(
-            f"{loss.record}: lost and written anew; claims and settings that were added before may be "
+            f"{loss.record}: lost and written again; claims and settings that were added before may be "
             f"missing, and every page says so"
         )
 
@@ -120,9 +120,9 @@ def _refuse_another(run_dir: RunDir, runs: Path, place: Path | None, plan_format
     if place is not None:
         raise UsageError(
             str(run_dir.path),
-            f"a run of this plan to be called {place.name}",
-            "one under another name",
-            f"rename it to {place}, or move it out of {runs} to train anew: a second release on the "
+            f"a run of this plan with the name {place.name}",
+            "a run under another name",
+            f"rename it to {place}, or move it out of {runs} to train again: a second release on the "
             f"same records",
         )
     if plan_format != PLAN_FORMAT:
@@ -130,7 +130,7 @@ def _refuse_another(run_dir: RunDir, runs: Path, place: Path | None, plan_format
             str(run_dir.path),
             "no run of this training that another version of dpaudit began",
             "one",
-            f"go on with that version; to train anew, a second release on the same records, move it out "
+            f"continue with that version; to train again, a second release on the same records, move it out "
             f"of {runs}",
         )
 
@@ -192,7 +192,7 @@ def everything(
     plan = declarations.plan_of(run_dir)  # with what commands added since
     for kind in plan.suite.attacks:
         if kind == "preference" and all(arm.method != "dpo" for arm in plan.suite.grid.arms):
-            progress.say("attack preference: left out, no arm learns from preference pairs")
+            progress.say("attack preference: skipped, no arm learns from preference pairs")
             continue
         count = plan.suite.shadows or None if kind == "mia" else None
         attack(run_dir, plan, progress, kind, shadow_count=count, workers=workers)

@@ -212,7 +212,7 @@ def _rate(question: Question) -> float:
             raise UsageError("--batch", "either --rate or --batch with --population", "both")
         return _in_range("--rate", question.rate)
     if batch is None or population is None:
-        raise UsageError("--rate", "--rate, or --batch with --population", "neither")
+        raise UsageError("--rate", "--rate, or --batch with --population", "no rate")
     if not 0 < batch <= population:
         raise UsageError("--batch", f"above 0 and at most the population, {population}", f"{batch:g}")
     return batch / population
@@ -226,7 +226,7 @@ def _in_range(where: str, rate: float) -> float:
 
 def _steps(question: Question) -> int:
     if question.steps is None:
-        raise UsageError("--steps", "a number of steps", "none")
+        raise UsageError("--steps", "a number of steps", "no number")
     return _whole("--steps", question.steps)
 
 

@@ -57,7 +57,7 @@ def write_tasks(run_dir: RunDir, plan: Plan, progress: Progress) -> dict[str, Pa
             if own:
                 files[task.name] = _data_file(run_dir, plan, task)
         except UsageError as error:
-            progress.say(f"left out: {error}")
+            progress.say(f"skipped: {error}")
             skipped.append(Skipped(task.name, error.expected, error.got))
             continue
         asked[task.name] = TaskAsked(
@@ -79,7 +79,7 @@ def _is_ours(task: Task) -> bool:
         raise UsageError(
             f"evaluation.tasks: {task.name}",
             f"one of {', '.join(sorted(known))} with data",
-            "a task that brings its own",
+            "a task with data of its own",
             "remove `data` or name a YAML of suites/tasks/",
         )
     return task.name in known
@@ -99,7 +99,7 @@ def _data_file(run_dir: RunDir, plan: Plan, task: Task) -> Path:
             f"evaluation.tasks: {task.name}",
             "its items, which are made with builtin:clinic",
             "a run on other data",
-            "name a file of items in a new run, or leave it so",
+            "name a file of items in a new run, or keep the task skipped",
         )
     return path
 
@@ -121,6 +121,6 @@ def _own_file(task: Task) -> Path:
             where,
             f"a JSONL file with the items of {task.name}",
             got,
-            f"{way}, or leave the task out: --set 'evaluation.tasks=[]'",
+            f"{way}, or skip the task: --set 'evaluation.tasks=[]'",
         )
     return path

@@ -184,7 +184,7 @@ def pick(data: dict[str, Any], needed: Iterable[str], also: Iterable[str], file:
     for key in needed:
         if key not in data:
             raise UsageError(
-                f"{file}: {key}", "a value", "nothing", "delete the file and type its command again"
+                f"{file}: {key}", "a value", "no value", "delete the file and type its command again"
             )
     return {key: data[key] for key in (*needed, *also) if key in data}
 

@@ -94,7 +94,7 @@ def _told(folder: Path, error: Exception) -> UsageError | PartialError | None:
         return UsageError(
             str(where),
             "a folder that may be written in",
-            f"one that may not ({error.strerror})",
+            f"a folder that may not ({error.strerror})",
             "change its permissions or mount, or name another folder",
         )
     return None

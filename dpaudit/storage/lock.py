@@ -93,7 +93,7 @@ def held(path: Path, work: str = "") -> Iterator[None]:
         raise PartialError(
             f"{path}: expected this process to keep its lock, got none: it gave no sign of life for "
             f"{PATIENCE:.0f} s, and"
-            " another may be at work; once that ends, the same command goes on"
+            " another may be at work; once that ends, the same command continues"
         ) from None
 
 

@@ -114,7 +114,7 @@ class RunDir:
         if stage == "records" or relative.startswith("custody/records/"):
             return (
                 "restore it and custody/records/ from one copy, or delete it and type `dpaudit run SUITE`, "
-                "which writes it anew "
+                "which writes it again "
                 "as added later and notes that entries were lost"
             )
         if stage in ("attack", "audit", "evaluate", "judge", "report"):
@@ -178,7 +178,7 @@ class RunDir:
                 "the key that this run's files are sealed under",
                 "no such file",
                 "put it back; if it is lost for good, make an empty file "
-                f"{self.file(SEAL_LOST)}, and the run goes on without seals",
+                f"{self.file(SEAL_LOST)}, and the run continues without seals",
             )
 
     def write_json(self, relative: str, data: dict[str, Any], inputs: Iterable[str] = ()) -> None:
@@ -358,7 +358,7 @@ class RunDir:
                 raise UsageError(
                     str(self.file(relative)),
                     f"a file made from the present {name}",
-                    "one made from an earlier state",
+                    "a file made from an earlier state",
                     f"type `{command}` again",
                 )
 
@@ -611,7 +611,7 @@ def find(name: str | None, runs: Path = RUNS) -> RunDir:
         raise UsageError(
             f"{runs}/{name or ''}",
             "a run",
-            "none at all",
+            "no run",
             "type `dpaudit train` or `dpaudit demo` first",
         )
     if name is None:

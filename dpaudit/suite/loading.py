@@ -33,7 +33,7 @@ def parse_override(text: str) -> tuple[str, Any]:
             "for example --set training.private.steps=20",
         )
     if key.count(".") >= strict_yaml.MOST_LEVELS:
-        raise UsageError(f"--set {key}", "a key of a suite", "one of too many levels")
+        raise UsageError(f"--set {key}", "a key of a suite", "a key of too many levels")
     return key, strict_yaml.parse(value, f"--set {key}")
 
 

@@ -67,9 +67,9 @@ class Plan:
             raise UsageError(
                 file,
                 "a plan as this version of dpaudit writes it",
-                "one of another version",
-                "go on with the version that began the run; to train anew is a second release on the same "
-                "records",
+                "a plan of another version",
+                "continue with the version that began the run; to train again is a second release on the "
+                "same records",
             )
         return build(cls, {key: value for key, value in data.items() if key != "format"}, file=file)
 

@@ -123,7 +123,7 @@ def spread(
         if len(mine) > size:
             raise UsageError(
                 "candidates.gradient",
-                f"at most {size} canaries a trainable weight, so many as {name} has coordinates",
+                f"at most {size} canaries per trainable weight, as many as {name} has coordinates",
                 f"{len(mine)}",
                 "lower it, or raise training.lora.rank",
             )

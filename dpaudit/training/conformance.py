@@ -24,8 +24,8 @@ LEDGER = (
     "epsilon of the ledger",
 )  # these compare with what was written down, the others with what acted
 UNSEEN = {
-    "tuning": "trainings that were thrown away leave no trace in the one that was kept",
-    "stages before": "what the same units went through in another training is known from its ledger alone",
+    "tuning": "discarded trainings leave no trace in the training that was kept",
+    "stages before": "what another training did with the same units is known only from its ledger",
 }
 
 

@@ -47,7 +47,9 @@ def example_losses(model: nn.Module, examples: Sequence[Example], objective: Obj
         return losses.sft(log_probs, tokens)
     loss = losses.LOSSES[objective.loss]
     if loss.needs_reference and not all(e.reference for e in examples):
-        raise ValueError(f"{objective.loss}: expected reference log-probabilities of every pair, got none")
+        raise ValueError(
+            f"{objective.loss}: expected reference log-probabilities of every pair, got none for some"
+        )
     policy, counts = log_probs.view(-1, 2), tokens.view(-1, 2)
     reference = torch.full_like(policy, math.nan)  # a loss that said it needs none and uses it stops the arm
     if loss.needs_reference:

@@ -91,14 +91,14 @@ def check(suite: Suite) -> None:
     if set(suite.grid.dpo) != {LOSS}:
         raise UsageError(
             "grid.dpo",
-            f"{LOSS} alone under unit label, which is unbiased under flipped labels",
+            f"only {LOSS} under unit label, which is unbiased under flipped labels",
             ", ".join(suite.grid.dpo) or "no loss",
             f"type --dpo {LOSS}",
         )
     if suite.training.dpo_label_smoothing is not None:
         raise UsageError(
             "training.dpo_label_smoothing",
-            "nothing under unit label, where epsilon sets it",
+            "no value under unit label, where epsilon sets it",
             f"{suite.training.dpo_label_smoothing:g}",
         )
     for kind in ("mia", "preference"):

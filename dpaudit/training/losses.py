@@ -240,11 +240,11 @@ def check(name: str, private: bool) -> None:
     if name in COUPLED:
         remedy = "train it with --eps inf" if name in OPEN_ONLY else "orpo keeps its own likelihood per pair"
         if name == "aot_pair":
-            remedy = "TRL calls it aot_unpaired now, for --eps inf"
+            remedy = "TRL now calls it aot_unpaired, for --eps inf"
         raise UsageError(
             f"grid.dpo: {name}",
-            "a loss of one pair alone",
-            f"one that couples pairs: {COUPLED[name]}",
+            "a loss of one pair only",
+            f"a loss that couples pairs: {COUPLED[name]}",
             remedy,
         )
     known = [*LOSSES, *OPEN_ONLY]
@@ -290,7 +290,9 @@ def check_settings(names: Sequence[str], beta: float | None, label_smoothing: fl
     smooth = [name for name, loss in LOSSES.items() if loss.settings.label_smoothing]
     if label_smoothing is not None and not set(names) & set(smooth):
         raise UsageError(
-            "training.dpo_label_smoothing", f"a loss that has one ({', '.join(smooth)})", ", ".join(names)
+            "training.dpo_label_smoothing",
+            f"a loss that has this setting ({', '.join(smooth)})",
+            ", ".join(names),
         )
 
 

@@ -114,7 +114,7 @@ def check_deepspeed(names: Sequence[str]) -> None:
         raise UsageError(
             "training.deepspeed",
             "the package deepspeed",
-            "none installed",
+            "no such package",
             "pip install deepspeed, or --set training.deepspeed=null",
         )
     for name in names:

@@ -227,4 +227,4 @@ def test_anybodys_scores_say_that_no_blind_baseline_was_possible(tmp_path: Path)
     file = csv_of(tmp_path / "s.csv", *scored(2.0))
     for method in ("one-run", "clopper-pearson", "bayes"):
         told = tables.as_text(bounds.of_scores(file, method, 1e-5, 0.95))
-        assert "blind baseline: none was possible: the scores come without texts" in told
+        assert "blind baseline: not possible: the scores come without texts" in told

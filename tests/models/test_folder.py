@@ -110,7 +110,7 @@ FOLDERS: dict[str, tuple[Change, str]] = {
     "no language model": (with_json("config.json", model_type="vit"), "config.json"),
     "code of a hub": (
         with_json("config.json", auto_map={"AutoConfig": "a/b--c.D"}, model_type="nope"),
-        "code of its own",
+        "its own code",
     ),
     "a kernel of a hub": (with_json("config.json", _attn_implementation="a/b"), "code from a hub"),
     "weights elsewhere": (

@@ -171,7 +171,7 @@ def test_a_tokenizer_without_tokens_is_one_line(toy_model_dir: Path, tmp_path: P
     file.write_text(json.dumps(kept))
     (folder / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": "PreTrainedTokenizerFast"}))
     (folder / "special_tokens_map.json").unlink(missing_ok=True)
-    with pytest.raises(UsageError, match="expected a tokenizer with tokens, got an empty one"):
+    with pytest.raises(UsageError, match="expected a tokenizer with tokens, got an empty tokenizer"):
         load_tokenizer(str(folder))
 
 
@@ -386,10 +386,10 @@ def test_an_adapter_on_the_head_has_gradients_too(lm: HFModel, toy_model_dir: Pa
 
 
 def test_gradients_that_fail_leave_the_model_as_it_was(lm: HFModel, monkeypatch: pytest.MonkeyPatch) -> None:
-    with lm.active(None), pytest.raises(ValueError, match="expected an active one"):
+    with lm.active(None), pytest.raises(ValueError, match="expected an active adapter"):
         lm.gradient_norms(encoded(lm), masks(lm))
     plain = HFModel(variant("Llama").model, lm.tokenizer)
-    with pytest.raises(ValueError, match="expected an active one"):
+    with pytest.raises(ValueError, match="expected an active adapter"):
         plain.gradient_norms(encoded(lm), masks(lm))
 
     def broken(*_: Any) -> None:

@@ -41,7 +41,7 @@ ENDLESS = {
 def test_a_template_without_an_end_is_stopped(toy: Any, how: str) -> None:
     toy.chat_template = ENDLESS[how]
     began = time.perf_counter()
-    with pytest.raises(UsageError, match=r"toy: chat template: expected one that ends"):
+    with pytest.raises(UsageError, match=r"toy: chat template: expected a template that ends"):
         render(TURNS, toy)
     assert time.perf_counter() - began < 10
 
@@ -58,7 +58,7 @@ UNFIT = {
     "syntax": ("{% for m in messages %}", "Unexpected end of template"),
     "unknown filter": ("{{ messages | nothing_of_that_name }}", "No filter named"),
     "unknown tag": ("{% include_all %}", "unknown tag"),
-    "empty": (" ", "an empty one"),
+    "empty": (" ", "an empty template"),
     "no default among several": ({"rag": "x", "tool_use": "y"}, "rag, tool_use"),
     "an empty list": ({}, "got none"),
     "deep": ("{% if 1 %}" * 3000 + "{% endif %}" * 3000, "expected a Jinja template"),

@@ -306,7 +306,7 @@ WITHOUT_ITEMS = [
     ("task", "complaint"),
     [
         *WITHOUT_ITEMS,
-        (Task("medqa_4options", "rows.jsonl"), "a task that brings its own"),
+        (Task("medqa_4options", "rows.jsonl"), "a task with data of its own"),
     ],
 )
 def test_a_task_that_cannot_run_is_refused_before_training(task: Task, complaint: str) -> None:
@@ -335,7 +335,7 @@ def test_a_task_without_items_is_left_out_and_the_rest_is_measured(
     run_dir, plan = make_run(tmp_path, toy_model_dir, {"sft-inf": adapters["sft-inf"]}, tasks)
     run_dir.write_lines("corpus/choices.jsonl", [])
     evaluate.run(run_dir, plan, Progress())
-    told = [line for line in capsys.readouterr().err.splitlines() if line.startswith("left out: ")]
+    told = [line for line in capsys.readouterr().err.splitlines() if line.startswith("skipped: ")]
     assert len(told) == 2 and "made with builtin:clinic, got a run on other data" in told[0]
     assert "later.jsonl" in told[1]
     found = run_dir.read_json("evaluate/sft-inf.json")

@@ -242,7 +242,7 @@ OPEN = {
             {},
             "expected unit patient under add_or_remove, .* got unit patient under replace",
         ),
-        (OPEN, 0.0, {}, "expected a private start for private arms, got one trained without privacy"),
+        (OPEN, 0.0, {}, "expected a private start for private arms, got a start trained without privacy"),
         ({}, 4.0, {"lora": Lora(rank=3)}, "expected an adapter with r = 3, as the plan has, got 2"),
         (
             {},
@@ -414,7 +414,7 @@ def test_a_broken_adapter_folder_is_told_in_one_line(
     else:
         place.write_bytes(place.read_bytes()[:200])
     told = {
-        "no weights": "no such file|got none|an adapter folder",
+        "no weights": "no such file|an adapter folder",
         "cut short": "expected adapter_model.safetensors in safetensors, whole",
         "no settings": "expected adapter_config.json with a JSON object",
     }[fault]

@@ -246,7 +246,7 @@ def test_a_checkpoint_with_another_start_is_refused(toy_model_dir: Path, tmp_pat
     shutil.copytree(arms["sft-eps3"], start)
     with pytest.raises(UsageError, match="expected a checkpoint with the start and the noise"):
         train.run(run_dir, plan, QUIET)
-    with pytest.raises(UsageError, match="expected a start whose noise nobody can draw again"):
+    with pytest.raises(UsageError, match="expected a start with noise that cannot be drawn again"):
         train.run(
             prepared(replace(plan, insecure_seed=None), tmp_path / "runs"),
             replace(plan, insecure_seed=None),

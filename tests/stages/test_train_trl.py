@@ -47,7 +47,7 @@ def test_kto_without_privacy(toy_model_dir: Path, tmp_path: Path) -> None:
         "shuffled, by TRL",
         2,
     )
-    assert "must not leave" in (folder / "adapter/README.md").read_text()
+    assert "must not be released" in (folder / "adapter/README.md").read_text()
     assert len(run_dir.read_lines("train/dpo-kto-inf/steps.jsonl")) == 2
 
 

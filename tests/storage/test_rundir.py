@@ -62,7 +62,7 @@ def test_a_suites_name_finds_its_one_run(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", [None, "y"])
 def test_find_without_any_run(tmp_path: Path, name: str | None) -> None:
-    with pytest.raises(UsageError, match="expected a run, got none at all; type `dpaudit train`"):
+    with pytest.raises(UsageError, match="expected a run, got no run; type `dpaudit train`"):
         rundir.find(name, tmp_path / "runs")
 
 

@@ -119,9 +119,9 @@ def test_a_suite_of_robust_arms_passes() -> None:
     ("changed", "message"),
     [
         ({"grid.stages": ["sft"]}, r"grid\.stages: expected no stage beside the DPO arms.*got sft"),
-        ({"grid.dpo": ["sigmoid", "robust"]}, r"grid\.dpo: expected robust alone.*got sigmoid, robust"),
-        ({"grid.dpo": []}, r"grid\.dpo: expected robust alone.*got no loss; type --dpo robust"),
-        ({"training.dpo_label_smoothing": 0.1}, r"dpo_label_smoothing: expected nothing.*got 0\.1"),
+        ({"grid.dpo": ["sigmoid", "robust"]}, r"grid\.dpo: expected only robust.*got sigmoid, robust"),
+        ({"grid.dpo": []}, r"grid\.dpo: expected only robust.*got no loss; type --dpo robust"),
+        ({"training.dpo_label_smoothing": 0.1}, r"dpo_label_smoothing: expected no value.*got 0\.1"),
         ({"attacks": ["mia"]}, r"attacks: expected no membership inference under unit label"),
     ],
 )

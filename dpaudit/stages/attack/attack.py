@@ -76,7 +76,7 @@ def trained_arms(
     for arm in plan.suite.grid.named(names, twins=False):
         measured = f"train/{arm.name}/train.json"
         if names is None and not run_dir.file(measured).is_file():
-            progress.say(f"{arm.name}: not trained yet, left out")
+            progress.say(f"{arm.name}: skipped: not trained yet")
             continue
         run_dir.require_current(measured, ("plan.json", "corpus/manifest.json"), "dpaudit train")
         trained.append(arm)
@@ -119,7 +119,7 @@ def applicable(
         else:
             left_out.setdefault(missing, []).append(made_by.name)
     for missing, names in left_out.items():
-        progress.say(f"{arm.name}: left out for want of {missing}: {', '.join(names)}")
+        progress.say(f"{arm.name}: skipped: needs {missing}: {', '.join(names)}")
     return kept
 
 

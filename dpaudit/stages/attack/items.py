@@ -103,7 +103,7 @@ def _canary_items(canary: Canary, method: Method, tokenizer: Any, length: int) -
             raise UsageError(
                 "model.max_length",
                 f"room for the secret of canary {canary.id}",
-                f"{length} tokens, which cut it",
+                f"{length} tokens, which cut the secret",
                 "raise model.max_length",
             )
         found.append(Item(canary.id, "canary", encoded, counted, canary.secret, source))

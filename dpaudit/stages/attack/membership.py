@@ -127,7 +127,7 @@ def _shadows(asked: Asked, signal: Any) -> list[Fields]:
     if asked.heldout and not texts:
         raise UsageError(
             "model.max_length",
-            "held-out records of which something is left, to compare shadow models on",
+            "held-out records with text left after the cut, to compare shadow models on",
             "none",
             "train a run with a higher model.max_length or data.heldout",
         )

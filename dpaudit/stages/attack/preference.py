@@ -33,7 +33,7 @@ def of_pairs(arms: Sequence[Arm], named: Sequence[str] | None) -> list[Arm]:
         raise UsageError(
             f"arm {', '.join(others)}",
             "a DPO arm, which learns from preference pairs",
-            "one that learns from single answers" if others else "no DPO arm",
+            "an arm that learns from single answers" if others else "no DPO arm",
             "train one with --dpo sigmoid, or name it with --arm",
         )
     return found

@@ -75,14 +75,14 @@ def refusal(plan: Plan, arm: Arm) -> UsageError | None:
         return UsageError(
             where,
             "an arm that starts at the base, to train shadows of",
-            f"one that goes on from {start.name}",
+            f"an arm that continues from {start.name}",
             "name others with --arm, or train with grid.chain=false",
         )
     if is_trls(plan.suite.training, arm):
         return UsageError(
             where,
             "an arm of this package's own trainer, to train shadows of",
-            "one that TRL trains",
+            "an arm that TRL trains",
             "name others with --arm",
         )
     return None
@@ -199,7 +199,7 @@ def train_shadows(
                 raise PartialError(
                     f"training shadow {number} of {arm.name}: expected {rows} sequences to fit into memory, "
                     f"got none left; "
-                    "free memory or name fewer --workers, then type the command again to go on"
+                    "free memory or name fewer --workers, then type the command again to continue"
                 ) from None
             _write(run_dir, plan, arm, number, model, chosen, time.perf_counter() - began)
 
@@ -237,7 +237,7 @@ def _write(
 
     card = (
         f"# Shadow model of {arm.name}\n\nMade by an attack on that arm, from data without protection: it "
-        f"must not leave.\n"
+        f"must not be released.\n"
     )
     with run_dir.whole_directory(_folder(arm, number)) as folder:
         adapter_files.save_adapter(model, folder / "adapter", plan.suite.model.base, card)

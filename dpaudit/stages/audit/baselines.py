@@ -199,9 +199,9 @@ def tell_blind(progress: Progress, seen: dict[str, Any]) -> None:
     for name, found in seen.items():
         if isinstance(found, dict) and found.get("alarm"):
             progress.say(
-                f"blind baseline: {name} are told apart by their texts alone, AUC {found['auc']:.3f}, p "
+                f"blind baseline: {name} can be told apart by their texts alone, AUC {found['auc']:.3f}, p "
                 f"{found['p_value']:.1g}: "
-                "the coins are broken, and nothing follows from guessing them"
+                "the coins are broken, so guesses of them prove nothing"
             )
 
 

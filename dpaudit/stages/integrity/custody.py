@@ -272,7 +272,7 @@ def origins(adapter: Path, runs: list[RunDir]) -> list[dict[str, Any]]:
             str(folder / ADAPTER),
             "the weights of an arm of a run here",
             "others",
-            "name the folder of its run with --runs; an altered adapter is nobody's",
+            "name the folder of its run with --runs; an altered adapter belongs to no arm",
         )
     return [_origin(folder, digest, run, arm) for run, arm in same]
 

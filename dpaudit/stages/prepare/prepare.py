@@ -82,7 +82,7 @@ def run(run_dir: RunDir, plan: Plan, progress: Progress) -> None:
     for note in corpus.notes:
         progress.say(note)
     if corpus.over_cap:
-        progress.say(f"left out by training.records_per_patient: {corpus.over_cap} records")
+        progress.say(f"dropped by training.records_per_patient: {corpus.over_cap} records")
 
 
 def _note_release(run_dir: RunDir) -> None:
@@ -122,7 +122,7 @@ def load_corpus(plan: Plan, folder: Path | None = None) -> CorpusStore:
         found = rows_of(plan, part, origin, reader)
         corpus.add(part, dialogues.checked(found, read_from, tokenizer), read_from)
         if reader.unread and origin != FAULTS:
-            corpus.notes.append(f"{origin}: columns that are not read: {shapes.told(sorted(reader.unread))}")
+            corpus.notes.append(f"{origin}: columns that are not used: {shapes.told(sorted(reader.unread))}")
     corpus.index()
     if not is_clinic and (note := unit_note(training.unit, *corpus.people())):
         corpus.notes.append(note)
@@ -218,8 +218,8 @@ def draw(plan: Plan, corpus: CorpusStore) -> tuple[Iterator[dict[str, Any]], dic
     if any(corpus.has_unit(name) for name in (*coins, *axis_names(wanted.gradient))):
         raise UsageError(
             "data: ids",
-            "no unit named as a canary is",
-            "one that is",
+            "no unit with the name of a canary",
+            "a unit with such a name",
             "rename units that begin with mia, extraction or axis",
         )
     flipped = _flipped(plan, corpus)
@@ -368,9 +368,9 @@ def check_prepared(run_dir: RunDir) -> None:
     if known != key_id(run_dir.hash_key()):
         raise UsageError(
             str(run_dir.secret_file("hash.key")),
-            "the key that this run began with",
-            "another one",
-            f"restore it from a copy, or delete {run_dir.path} to begin again: a second release on the same "
+            "the key that this run started with",
+            "another key",
+            f"restore it from a copy, or delete {run_dir.path} to start again: a second release on the same "
             f"records",
         )
     if run_dir.file(custody.COMMITMENT).is_file():  # where it is lost, only `verify --commitment` lacks it
@@ -385,9 +385,9 @@ def _compare(run_dir: RunDir, part: str, now: dict[str, str]) -> None:
             where = str(run_dir.file(name)) if part == "files" else name
             raise UsageError(
                 where,
-                "the file that this run began with",
-                "a changed one",
-                f"restore it, or delete {run_dir.path} to begin again: a second release on the same records",
+                "the file that this run started with",
+                "a changed file",
+                f"restore it, or delete {run_dir.path} to start again: a second release on the same records",
             )
 
 

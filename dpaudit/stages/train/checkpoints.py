@@ -74,14 +74,14 @@ class Checkpoints:
             raise UsageError(
                 str(self.run_dir.file(relative)),
                 "a checkpoint of this plan and corpus",
-                "one of another",
+                "a checkpoint of another",
                 f"delete {self.run_dir.file(self.folder)} to train {self.arm} from its start",
             )
         if told["begun"] != ledger.beginning | {"start": start}:
             raise UsageError(
                 str(self.run_dir.file(relative)),
                 "a checkpoint with the start and the noise that the arm has now",
-                "one with others",
+                "a checkpoint with others",
                 f"restore what it started from, or delete {self.run_dir.file(self.folder)}",
             )
         secret = self._generators(told["state"])
@@ -130,7 +130,7 @@ class Checkpoints:
         return UsageError(
             str(file),
             "a whole file of a checkpoint",
-            "a broken one",
+            "a broken file",
             f"restore it, or delete {self.run_dir.file(self.folder)} to train {self.arm} from its start",
         )
 

@@ -168,7 +168,7 @@ def _check_delta(training: suite.Training, population: int) -> None:
     if training.delta >= 1 / population and not training.allow_delta:
         raise UsageError(
             "training.delta",
-            f"less than 1 / {population} units, or one of them could be given away whole",
+            f"less than 1 / {population} units, because with more one unit could be published whole",
             f"{training.delta:g}",
             "lower it, or type --allow-delta",
         )
@@ -237,15 +237,15 @@ def _check_composable(plan: Plan, earlier: "Ledger") -> None:
         raise UsageError(
             where,
             "a private start for private arms",
-            "one trained without privacy",
-            "start from a private model, or train --eps inf alone",
+            "a start trained without privacy",
+            "start from a private model, or train only --eps inf",
         )
     if earlier.is_reproducible and plan.insecure_seed is None and private:
         raise UsageError(
             where,
-            "a start whose noise nobody can draw again",
-            "one of reproducible noise, which claims no epsilon",
-            "train the start without --insecure-seed, or give one here too",
+            "a start with noise that cannot be drawn again",
+            "a start with reproducible noise, which claims no epsilon",
+            "train the start without --insecure-seed, or give --insecure-seed here too",
         )
     if (claim.unit, claim.relation) != (training.unit, training.relation):
         raise UsageError(

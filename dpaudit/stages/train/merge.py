@@ -91,8 +91,8 @@ def run(source: Source, out: Path, shard_size: str, progress: Progress) -> dict[
 
     merge.check(shard_size, source.dtype)
     if out.exists() or out.is_symlink():
-        raise UsageError(f"--out {out}", "a folder that is not there yet", "an existing one")
-    weights.require_trained_on(source.adapter.parent / "train.json", source.base, "train the adapter anew")
+        raise UsageError(f"--out {out}", "a folder that does not exist yet", "an existing one")
+    weights.require_trained_on(source.adapter.parent / "train.json", source.base, "train the adapter again")
     kept = _kept(source)
     with making(out), RunDir(out.parent).whole_directory(out.name) as folder:
         with progress.task(f"merging {source.name}"):
@@ -210,7 +210,7 @@ def _caveat(kept: "Ledger | None") -> str | None:
         return "no ledger: assumed public, nothing is claimed"
     told = []
     if not kept.is_private:
-        told.append("not private: this model must not leave the place where its records are kept")
+        told.append("not private: this model must not be released")
     if lacking := ", no ".join(beside.unnamed(kept)):
         told.append(
             f"the ledger names no {lacking}: nothing shows that it is that of this adapter on this base"

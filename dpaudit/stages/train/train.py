@@ -167,8 +167,8 @@ def _check_joint(plan: Plan, jobs: list[Job]) -> None:
         if is_trls(plan.suite.training, job.arm):
             raise UsageError(
                 f"arm {job.arm.name}",
-                "an arm of this package's own trainer under torchrun",
-                "one that TRL trains, in one process",
+                "an arm of dpaudit's own trainer under torchrun",
+                "an arm that TRL trains, in one process",
                 "leave it out with --arm, or train it without torchrun",
             )
 
@@ -412,7 +412,7 @@ def _smaller(plan: Plan, job: Job, rows: int) -> str:
         return (
             f"a run of its own with --set training.coupled_pairs={pairs} takes less, and its loss is another"
         )
-    return f"type the command again with --micro-batch {max(1, rows // 2)} to go on"
+    return f"type the command again with --micro-batch {max(1, rows // 2)} to continue"
 
 
 def _axes(run_dir: RunDir, plan: Plan, job: Job, model: Any) -> "Axes | None":

@@ -330,7 +330,7 @@ def test_recipes_that_compare_with_held_out_records_want_some(attacked: tuple[Ru
     chosen = [replace(one, minimum_canaries=100) for one in chosen]
     kept = attack.applicable(run_dir, without, arm, chosen, Progress(console=Console(file=said, width=200)))
     assert [one.name for one in kept] == ["loss"]
-    assert "left out for want of held-out records (data.heldout): recall, combination" in said.getvalue()
+    assert "skipped: needs held-out records (data.heldout): recall, combination" in said.getvalue()
     assert len(attack.applicable(run_dir, plan, arm, chosen, QUIET)) == 3
     with pytest.raises(
         UsageError, match=r"data\.heldout: expected held-out records for attacks/recall\.yaml, got 0"

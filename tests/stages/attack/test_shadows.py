@@ -186,7 +186,7 @@ def test_what_can_have_no_shadows_is_one_line(run: tuple[RunDir, Plan]) -> None:
         with pytest.raises(UsageError, match="--shadows: expected an even number of at least 2"):
             shadows.ensure(run_dir, plan, QUIET, arm, count)
     chained = replace(plan, suite=replace(plan.suite, grid=replace(plan.suite.grid, chain=True)))
-    with pytest.raises(UsageError, match=r"an arm that starts at the base.*goes on from sft-inf"):
+    with pytest.raises(UsageError, match=r"an arm that starts at the base.*continues from sft-inf"):
         shadows.ensure(run_dir, chained, QUIET, arm_of(chained, "dpo-sigmoid-inf"), 2)
     assert shadows.refusal(plan, Arm("dpo", "kto", float("inf"))) is not None
     with rundir.writing(run_dir, "shadows"), pytest.raises(UsageError, match="got another dpaudit, process"):
@@ -210,7 +210,7 @@ def test_a_recipe_over_shadows_is_left_out_or_refused(run: tuple[RunDir, Plan]) 
     kept = attack.applicable(run_dir, plan, arm, chosen, Progress(console=console))
     left_out = {one.name for one in chosen} - {one.name for one in kept}
     assert left_out == {"lira_online", "lira_offline", "rmia"}
-    assert "sft-inf: left out for want of 4 shadow models" in told.getvalue()
+    assert "sft-inf: skipped: needs 4 shadow models" in told.getvalue()
     assert "(--shadows 16 trains sixteen): lira_offline, lira_online" in told.getvalue()
     with pytest.raises(UsageError, match="at least 2 shadow adapters of sft-inf, got 0"):
         attack.applicable(run_dir, plan, arm, [recipe.load("rmia")], QUIET, ["rmia"])
@@ -248,7 +248,7 @@ def test_membership_is_told_and_no_text(run: tuple[RunDir, Plan]) -> None:
     )
     assert set(known["inputs"]) == {"plan.json", "corpus/manifest.json", "train/sft-inf/privacy.json"}
     card = (one.folder / "adapter/README.md").read_text()
-    assert "Shadow model of sft-inf" in card and "must not leave" in card
+    assert "Shadow model of sft-inf" in card and "must not be released" in card
 
 
 def test_out_of_memory_is_one_line_and_the_shadows_before_it_stay(

@@ -541,7 +541,7 @@ def test_a_lost_manifest_throws_no_other_coins(run_dir: RunDir, plan: Plan) -> N
 
 def test_the_hash_key_is_blamed_and_not_what_it_hashed(run_dir: RunDir, plan: Plan) -> None:
     run_dir.file("secret/hash.key").write_bytes(b"0" * 32)
-    with pytest.raises(UsageError, match=r"secret/hash\.key: expected the key that this run began with"):
+    with pytest.raises(UsageError, match=r"secret/hash\.key: expected the key that this run started with"):
         train.run(run_dir, plan, QUIET, workers=1)
         audit.run(run_dir, plan, QUIET, "mia", recipes=["calibrated"])
 

@@ -251,7 +251,7 @@ def test_a_file_of_plain_text(tmp_path: Path, prepared: Callable[..., tuple[RunD
         f"note {i}" for k in range(9) for i in range(k, 30, 9)
     ]  # a patient's in a row
     texts.write_text(texts.read_text().replace("note 3", "note X"))
-    with pytest.raises(UsageError, match=r"texts\.jsonl: expected the file that this run began with"):
+    with pytest.raises(UsageError, match=r"texts\.jsonl: expected the file that this run started with"):
         prepare.run(run_dir, plan, QUIET)
 
 
@@ -279,7 +279,7 @@ def test_what_the_cap_left_out_is_told(tmp_path: Path) -> None:
     stream = StringIO()
     prepare.run(run_dir, plan, Progress(console=Console(file=stream, width=80)))
     lost = run_dir.read_json("corpus/manifest.json")["counts"]["over_cap"]
-    assert f"left out by training.records_per_patient: {lost} records" in stream.getvalue()
+    assert f"dropped by training.records_per_patient: {lost} records" in stream.getvalue()
 
 
 def told_of(folder: Path, **changes: Any) -> str:
@@ -323,7 +323,7 @@ def test_a_unit_below_the_patient_is_told_where_patients_are_named(tmp_path: Pat
         "the data name 15 patients in 120 records: unit record hides one record, --unit patient hides all of "
         "a person" in told
     )
-    assert "d.jsonl: columns that are not read: ward" in told and told.startswith("120 units")
+    assert "d.jsonl: columns that are not used: ward" in told and told.startswith("120 units")
 
 
 def test_a_person_written_as_a_whole_number_and_as_a_float_is_one_unit(tmp_path: Path) -> None:
@@ -374,7 +374,7 @@ def test_a_dataset_folder_is_read_and_watched(
     assert run_dir.read_json("corpus/manifest.json")["counts"]["records"] == 95
     prepare.run(run_dir, plan, QUIET)
     dialogues(tmp_path / "set" / "train.jsonl", 101)
-    with pytest.raises(UsageError, match="expected the file that this run began with"):
+    with pytest.raises(UsageError, match="expected the file that this run started with"):
         prepare.run(run_dir, plan, QUIET)
 
 

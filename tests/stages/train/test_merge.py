@@ -128,7 +128,7 @@ def test_the_cards_snippet_loads_it(adapter: Path, tmp_path: Path) -> None:
 
 def test_an_existing_folder_is_refused_and_left_alone(adapter: Path, tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
-    with pytest.raises(UsageError, match=r"--out .*: expected a folder that is not there yet"):
+    with pytest.raises(UsageError, match=r"--out .*: expected a folder that does not exist yet"):
         merged(adapter, tmp_path / "out")
     assert not list((tmp_path / "out").iterdir())
 
@@ -202,7 +202,9 @@ def test_an_adapter_without_effect_is_refused(adapter: Path, tmp_path: Path, how
         scaled(adapter, 0.0)
     else:
         edited(adapter, lora_alpha=0)
-    with pytest.raises(UsageError, match="an adapter that changes what its base answers, got one without"):
+    with pytest.raises(
+        UsageError, match="an adapter that changes the answers of its base, got an adapter without"
+    ):
         merged(adapter, tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
@@ -312,7 +314,7 @@ def test_folders_that_are_no_adapters(adapter: Path, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"an adapter's folder, with adapter_config\.json, got none"):
         merge.of_folder(tmp_path)
     (adapter / "adapter_config.json").write_text("{}")
-    with pytest.raises(UsageError, match="names its base, got none; name the base with --model"):
+    with pytest.raises(UsageError, match="names its base, got no base; name the base with --model"):
         merge.of_folder(adapter)
 
 

@@ -239,7 +239,7 @@ def test_model_cards_say_the_claim_and_nothing_counted(finished: tuple[RunDir, P
     for told in (ledger["epsilon_rdp"], *ledger["mechanism"].values()):
         assert told == ledger["mechanism"]["clip"] or f"{told:.4g}" not in card.replace("(4, 1e-05)", "")
     assert "loss" not in card.replace("privacy loss distribution", "")
-    assert "must not leave" in run_dir.file("train/sft-inf/adapter/README.md").read_text()
+    assert "must not be released" in run_dir.file("train/sft-inf/adapter/README.md").read_text()
 
 
 def test_the_cards_snippet_loads_the_adapter(finished: tuple[RunDir, Plan]) -> None:
