@@ -322,7 +322,8 @@ def test_a_smoothing_that_no_loss_uses_is_refused() -> None:
     losses.check_settings(["sigmoid", "robust"], None, 0.2)
     losses.check_settings(["sigmoid"], None, None)
     with pytest.raises(
-        UsageError, match=r"expected a loss that has this setting \(cdpo, robust, exo_pair\), got sigmoid, ipo"
+        UsageError,
+        match=r"expected a loss that has this setting \(cdpo, robust, exo_pair\), got sigmoid, ipo",
     ):
         losses.check_settings(["sigmoid", "ipo"], None, 0.2)
 

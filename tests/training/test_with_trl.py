@@ -178,7 +178,9 @@ def test_micro_batches_divide_the_batch(batch: int, most: int, expected: int) ->
 
 @pytest.mark.skipif(HAS_DEEPSPEED, reason="deepspeed is installed")
 def test_deepspeed_that_is_not_installed_is_refused_in_one_line() -> None:
-    with pytest.raises(UsageError, match=r"training\.deepspeed: .*got no such package; pip install") as caught:
+    with pytest.raises(
+        UsageError, match=r"training\.deepspeed: .*got no such package; pip install"
+    ) as caught:
         with_trl.check_deepspeed(["sigmoid"])
     assert "\n" not in str(caught.value)
 

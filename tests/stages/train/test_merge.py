@@ -142,7 +142,7 @@ def test_no_ledger_is_refused_unless_assumed_public(adapter: Path, tmp_path: Pat
     assert told["claim"] is None and "nothing is claimed" in told["caveat"]
     assert beside.find(tmp_path / "out") is None
     assert beside.KEY not in json.loads((tmp_path / "out" / "config.json").read_text())
-    assert "taken for one that was trained on public data" in (tmp_path / "out" / "README.md").read_text()
+    assert "assumed to be trained on public data" in (tmp_path / "out" / "README.md").read_text()
 
 
 def test_a_ledger_that_says_too_little_stops_the_merge(adapter: Path, tmp_path: Path) -> None:
