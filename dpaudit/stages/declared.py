@@ -11,13 +11,13 @@ from dpaudit.errors import UsageError
 from dpaudit.evidence import claims, control
 from dpaudit.evidence.guesses import Guesses
 from dpaudit.evidence.verdict import conclude
-from dpaudit.privacy import ledger
 from dpaudit.privacy.claim import Claim
 from dpaudit.signals import recipe
 from dpaudit.stages import outputs
 from dpaudit.stages.audit import inside
 from dpaudit.stages.audit.audit import audit_file, audit_inputs
 from dpaudit.stages.integrity import custody
+from dpaudit.stages.integrity.trained import TrainedArm
 from dpaudit.stages.report import CLAIMS
 from dpaudit.storage.rundir import RunDir, writing
 from dpaudit.suite import declarations
@@ -67,13 +67,12 @@ def _require(run_dir: RunDir, plan: Plan, said: Sequence[Declared]) -> None:
         command = f"dpaudit attack {recipe.load(plan.suite.primary).kind}"
         made_from = audit_inputs(name, plan.suite.primary)
         run_dir.require_current(audit_file(name, plan.suite.primary), made_from, command)
-        if run_dir.file(f"train/{name}/axes.npy").is_file():
-            run_dir.require_current(inside.file_of(name), inside.inputs_of(name), "dpaudit attack mia")
+        inside.require_current(run_dir, name)
 
 
 def _inputs(run_dir: RunDir, plan: Plan, arm: str) -> list[str]:
     seen = inside.file_of(arm)
-    files = [audit_file(arm, plan.suite.primary), ledger.file_of(arm)]
+    files = [audit_file(arm, plan.suite.primary), TrainedArm(run_dir, arm).ledger_file]
     return [*files, *([seen] if run_dir.file(seen).is_file() else [])]
 
 
@@ -114,10 +113,11 @@ def _ledger(run_dir: RunDir, said: Declared) -> tuple[str | None, str | None]:
 
     "refuted" where the ledger spends more than is claimed; None where nothing but the bound speaks.
     """
-    spent = ledger.of_arm(run_dir, said.arm).epsilon_at(said.delta)
+    arm = TrainedArm(run_dir, said.arm)
+    spent = arm.ledger().epsilon_at(said.delta)
     if not said.claim.covers(spent):
         return "refuted", f"its ledger spends an epsilon of {spent:.4g} at delta {said.delta:g}"
-    if not run_dir.file(f"train/{said.arm}/axes.npy").is_file():
+    if not arm.has_axes:
         return None, None
     word = str(run_dir.read_json(inside.file_of(said.arm))["ledger"])
     return word, "seen from inside, training did not run its ledger" if word == "refuted" else None

@@ -28,6 +28,7 @@ from dpaudit.schema import plain
 from dpaudit.stages import benchmarks
 from dpaudit.stages.benchmarks import TASKS
 from dpaudit.stages.integrity import custody, weights
+from dpaudit.stages.integrity.trained import weights_of
 from dpaudit.storage.rundir import RunDir, alone, missing
 from dpaudit.suite import declarations
 from dpaudit.suite.grid import Arm
@@ -76,14 +77,10 @@ def require_ready(run_dir: RunDir, plan: Plan) -> list[Arm]:
 def trained_arms(run_dir: RunDir, plan: Plan) -> list[Arm]:
     """The arms of the plan whose adapters exist. Raises UsageError where there is none."""
     planned = plan.suite.grid.arms
-    trained = [arm for arm in planned if run_dir.file(adapter_file(arm.name)).is_file()]
+    trained = [arm for arm in planned if run_dir.file(weights_of(arm.name)).is_file()]
     if not trained:
-        raise missing(run_dir.file(adapter_file(planned[0].name) if planned else "train"))
+        raise missing(run_dir.file(weights_of(planned[0].name) if planned else "train"))
     return trained
-
-
-def adapter_file(arm: str) -> str:
-    return f"train/{arm}/adapter/adapter_model.safetensors"
 
 
 def inputs(name: str) -> list[str]:
@@ -92,7 +89,7 @@ def inputs(name: str) -> list[str]:
 
 
 def _weights(name: str) -> list[str]:
-    return ["plan.json", "corpus/manifest.json", *([] if name == BASE else [adapter_file(name)])]
+    return ["plan.json", "corpus/manifest.json", *([] if name == BASE else [weights_of(name)])]
 
 
 def _is_current(run_dir: RunDir, name: str, base: dict[str, str]) -> bool:
@@ -109,7 +106,7 @@ def load_model(run_dir: RunDir, plan: Plan, names: Sequence[str]) -> "HFModel":
     model = HFModel.as_trained(plan.suite.model)
     for name in names:
         if name != BASE:
-            model.add_adapter(name, run_dir.file(adapter_file(name)).parent)
+            model.add_adapter(name, run_dir.file(weights_of(name)).parent)
     return model
 
 

@@ -16,8 +16,9 @@ from dpaudit.judging.passport import Row, pair_summary, passport_of
 from dpaudit.judging.quality import BASE
 from dpaudit.judging.rubric import Comparison, Control, Outcome, Rubric
 from dpaudit.stages import evaluate
-from dpaudit.stages.evaluate import adapter_file, load_model
+from dpaudit.stages.evaluate import load_model
 from dpaudit.stages.integrity import custody, weights
+from dpaudit.stages.integrity.trained import weights_of
 from dpaudit.storage.rundir import RunDir, alone
 from dpaudit.suite import declarations
 from dpaudit.suite.grid import Arm
@@ -200,7 +201,7 @@ def _limit(rules: Rubric, plan: Plan) -> int | None:
 
 
 def _inputs(names: Sequence[str]) -> list[str]:
-    adapters = [adapter_file(name) for name in names if name != BASE]
+    adapters = [weights_of(name) for name in names if name != BASE]
     return ["plan.json", "corpus/manifest.json", RUBRIC, *adapters]
 
 
@@ -264,7 +265,7 @@ def _answers(
 
 def _source(run_dir: RunDir, name: str, plan: Plan, max_new_tokens: int) -> str:
     """What the answers of a model depend on, as one digest."""
-    files = ["plan.json", "corpus/manifest.json", *([] if name == BASE else [adapter_file(name)])]
+    files = ["plan.json", "corpus/manifest.json", *([] if name == BASE else [weights_of(name)])]
     made_from = [run_dir.digests(files), weights.of_base(plan.suite.model.base), max_new_tokens]
     return hashlib.sha256(json.dumps(made_from).encode()).hexdigest()[:32]
 

@@ -7,8 +7,9 @@ from dpaudit.errors import UsageError
 from dpaudit.signals import recipe
 from dpaudit.signals.recipe import Kind, Recipe
 from dpaudit.stages.attack import extract, membership, preference, shadows
-from dpaudit.stages.attack.scores import Job, score_inputs, scores_are_current
+from dpaudit.stages.attack.scores import Job, scores_are_current
 from dpaudit.stages.integrity import custody, weights
+from dpaudit.stages.integrity.trained import TrainedArm, score_inputs
 from dpaudit.stages.prepare.prepare import load_candidates
 from dpaudit.storage.rundir import RunDir, alone, missing
 from dpaudit.suite.grid import Arm
@@ -74,11 +75,11 @@ def trained_arms(
     """
     trained = []
     for arm in plan.suite.grid.named(names, twins=False):
-        measured = f"train/{arm.name}/train.json"
-        if names is None and not run_dir.file(measured).is_file():
+        there = TrainedArm(run_dir, arm.name)
+        if names is None and not there.is_there:
             progress.say(f"{arm.name}: skipped: not trained yet")
             continue
-        run_dir.require_current(measured, ("plan.json", "corpus/manifest.json"), "dpaudit train")
+        there.require_current()
         trained.append(arm)
     if not trained:
         raise missing(run_dir.file("train"), "dpaudit train")
@@ -169,5 +170,5 @@ def _load(run_dir: RunDir, plan: Plan, arms: Sequence[Arm]) -> "HFModel":
 
     model = HFModel.as_trained(plan.suite.model)
     for arm in arms:
-        model.add_adapter(arm.name, run_dir.file(f"train/{arm.name}/adapter"))
+        model.add_adapter(arm.name, TrainedArm(run_dir, arm.name).adapter)
     return model

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from dpaudit.data.corpus import Record
 from dpaudit.errors import UsageError
 from dpaudit.stages.attack.items import Item
+from dpaudit.stages.integrity.trained import TrainedArm
 from dpaudit.storage.rundir import RunDir
 from dpaudit.suite.grid import Arm
 from dpaudit.suite.plan import Plan
@@ -68,9 +69,9 @@ def start_of(run_dir: RunDir, plan: Plan, arm: Arm) -> str:
     """
     earlier = plan.suite.grid.start_of(arm)
     if earlier is not None:
-        ledger = f"train/{earlier.name}/train.json"
-        run_dir.require_current(ledger, ("plan.json", "corpus/manifest.json"), "dpaudit train")
-        return str(run_dir.file(f"train/{earlier.name}/adapter"))
+        start = TrainedArm(run_dir, earlier.name)
+        start.require_current()
+        return str(start.adapter)
     if plan.suite.model.start is None:
         return "base"
     inside = Path(plan.suite.model.start) / "adapter"

@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 
 from dpaudit.errors import UsageError
-from dpaudit.privacy import ledger
 from dpaudit.signals.recipe import REFERENCES, Recipe
 from dpaudit.stages.integrity import weights
+from dpaudit.stages.integrity.trained import TrainedArm, score_inputs, weights_of
 from dpaudit.storage.rundir import RunDir, whole_file
 from dpaudit.suite.grid import Arm
 from dpaudit.suite.plan import Plan
@@ -45,12 +45,6 @@ def by_recipe(jobs: Iterable[Job]) -> list[tuple[Recipe, list[Arm]]]:
     return list(found.values())
 
 
-def score_inputs(arm: str) -> list[str]:
-    """What the scores of an arm are made from, beside the recipe."""
-    adapter = [f"train/{arm}/adapter/{name}" for name in ("adapter_model.safetensors", "adapter_config.json")]
-    return ["plan.json", "corpus/manifest.json", ledger.file_of(arm), *adapter]
-
-
 def inputs_of(run_dir: RunDir, plan: Plan, arm: str, made_by: Recipe) -> list[str]:
     """What one recipe's scores of an arm are made from: the arm, and its shadows or its start where they are
     the reference.
@@ -71,7 +65,7 @@ def _start_adapter(plan: Plan, arm: str) -> list[str]:
     the run.
     """
     starts = [plan.suite.grid.start_of(chosen) for chosen in plan.suite.grid.named([arm])]
-    return [f"train/{start.name}/adapter/adapter_model.safetensors" for start in starts if start]
+    return [weights_of(start.name) for start in starts if start]
 
 
 def _outside(plan: Plan, arm: str, made_by: Recipe) -> dict[str, str]:
@@ -178,7 +172,7 @@ def require_numbers(run_dir: RunDir, arm: str, scores: Iterable[Score]) -> None:
     bad = sum(bool(np.isnan(score.value)) for score in scores)
     if bad:
         raise UsageError(
-            str(run_dir.file(f"train/{arm}/adapter")),
+            str(TrainedArm(run_dir, arm).adapter),
             "an adapter that gives every text a probability",
             f"NaN for {bad} examples",
             "train the arm with a lower learning rate",

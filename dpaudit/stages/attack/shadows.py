@@ -19,6 +19,7 @@ from dpaudit.data.corpus import Record, unit_of
 from dpaudit.errors import PartialError, UsageError
 from dpaudit.privacy import ledger as ledgers
 from dpaudit.stages.integrity import custody, weights
+from dpaudit.stages.integrity.trained import TrainedArm
 from dpaudit.stages.prepare.lessons import examples_of
 from dpaudit.stages.train import train
 from dpaudit.stages.train.jobs import Job, is_trls, schedule_of
@@ -106,7 +107,7 @@ def ensure(
     check_count(count)
     if (refused := refusal(plan, arm)) is not None:
         raise refused
-    run_dir.require_current(f"train/{arm.name}/train.json", train.INPUTS, "dpaudit train")
+    TrainedArm(run_dir, arm.name).require_current()
     custody.require(run_dir, plan)
     weights.require_base(run_dir, plan)
     if not (missing := _missing(run_dir, arm, count)):
@@ -298,7 +299,7 @@ def _is_current(run_dir: RunDir, arm: Arm, number: int) -> bool:
         return False
     known = run_dir.read_json(f"{folder}/membership.json")
     custody.require_files(run_dir, folder, known["files"], {"membership.json"})
-    base = run_dir.read_json(f"train/{arm.name}/train.json").get("base")
+    base = TrainedArm(run_dir, arm.name).figures().get("base")
     return run_dir.read_json(f"{folder}/membership.json").get("base", base) == base
 
 
@@ -312,7 +313,7 @@ def _folder(arm: Arm, number: int) -> str:
 
 
 def _inputs(arm: Arm) -> tuple[str, ...]:
-    return (*train.INPUTS, ledgers.file_of(arm.name))
+    return (*custody.INPUTS, ledgers.file_of(arm.name))
 
 
 def _seed(plan: Plan, arm: Arm, number: int, purpose: str) -> int:

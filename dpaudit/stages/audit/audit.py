@@ -28,12 +28,12 @@ from dpaudit.stages.attack.scores import (
     read_counts,
     read_scores,
     score_file,
-    score_inputs,
     scores_are_current,
 )
 from dpaudit.stages.audit import baselines, extracted, inside
 from dpaudit.stages.audit.baselines import BLIND
 from dpaudit.stages.integrity import custody
+from dpaudit.stages.integrity.trained import score_inputs
 from dpaudit.stages.prepare.prepare import check_prepared, load_candidates, load_membership
 from dpaudit.stats import roc
 from dpaudit.storage.rundir import RunDir, alone

@@ -34,8 +34,9 @@ from dpaudit.findings.extraction import (
 )
 from dpaudit.signals.extraction import np_extraction_probability, queries_needed
 from dpaudit.signals.recipe import Recipe
-from dpaudit.stages.attack.scores import read_scores, score_file, score_inputs
+from dpaudit.stages.attack.scores import read_scores, score_file
 from dpaudit.stages.audit.baselines import BLIND, NEAR, Beside, part_of
+from dpaudit.stages.integrity.trained import score_inputs
 from dpaudit.stages.prepare.prepare import load_candidates, load_membership
 from dpaudit.stats import roc
 from dpaudit.storage.rundir import RunDir

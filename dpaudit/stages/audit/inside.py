@@ -10,7 +10,7 @@ from dataclasses import asdict
 from typing import Any
 
 from dpaudit.errors import UsageError
-from dpaudit.privacy import ledger as ledgers
+from dpaudit.stages.integrity.trained import TrainedArm
 from dpaudit.stages.prepare.prepare import axis_names, load_membership
 from dpaudit.storage.rundir import RunDir
 from dpaudit.suite.grid import Arm
@@ -22,12 +22,14 @@ CONFIDENCE = 0.95
 
 def run(run_dir: RunDir, plan: Plan, arms: Sequence[Arm], progress: Progress) -> None:
     """Writes audit/inside/ARM.json for every one of `arms` whose training had canaries along axes."""
-    waiting = [arm for arm in arms if _has_axes(run_dir, arm) and not _is_current(run_dir, arm)]
+    waiting = [arm for arm in arms if is_tested(run_dir, arm.name) and not is_current(run_dir, arm.name)]
     if not waiting:
         return
     with progress.task("audit: the mechanism from inside", total=len(waiting)) as advance:
         for arm in waiting:
-            run_dir.write_json(file_of(arm.name), audited(run_dir, plan, arm.name), inputs_of(arm.name))
+            run_dir.write_json(
+                file_of(arm.name), audited(run_dir, plan, arm.name), _inputs(run_dir, arm.name)
+            )
             advance(1)
 
 
@@ -35,8 +37,26 @@ def file_of(arm: str) -> str:
     return f"audit/inside/{arm}.json"
 
 
-def inputs_of(arm: str) -> list[str]:
-    return [f"train/{arm}/axes.npy", ledgers.file_of(arm), f"train/{arm}/train.json"]
+def is_tested(run_dir: RunDir, arm: str) -> bool:
+    """Whether training had canaries along axes."""
+    return TrainedArm(run_dir, arm).has_axes
+
+
+def is_current(run_dir: RunDir, arm: str) -> bool:
+    return run_dir.is_current(file_of(arm), _inputs(run_dir, arm))
+
+
+def require_current(run_dir: RunDir, arm: str) -> None:
+    """Raises UsageError where the arm had canaries along axes and what they show is missing or out of
+    date.
+    """
+    if is_tested(run_dir, arm):
+        run_dir.require_current(file_of(arm), _inputs(run_dir, arm), "dpaudit attack mia")
+
+
+def _inputs(run_dir: RunDir, arm: str) -> list[str]:
+    trained = TrainedArm(run_dir, arm)
+    return [trained.axes_file, trained.ledger_file, trained.figures_file]
 
 
 def audited(run_dir: RunDir, plan: Plan, arm: str) -> dict[str, Any]:
@@ -47,12 +67,13 @@ def audited(run_dir: RunDir, plan: Plan, arm: str) -> dict[str, Any]:
 
     from dpaudit.evidence import whitebox
 
-    ledger = ledgers.of_arm(run_dir, arm)
+    trained = TrainedArm(run_dir, arm)
+    ledger = trained.ledger()
     observed = _released(run_dir, arm)
     coins, names = load_membership(run_dir), axis_names(plan.suite.candidates.gradient)
     if observed.shape[1] != len(names) or not set(names) <= coins.keys():
         raise UsageError(
-            str(run_dir.file(f"train/{arm}/axes.npy")),
+            str(run_dir.file(trained.axes_file)),
             f"a column for each of {len(names)} coins",
             f"{observed.shape[1]}",
             f"restore the run's secret/ folder, or train {arm} again",
@@ -61,7 +82,7 @@ def audited(run_dir: RunDir, plan: Plan, arm: str) -> dict[str, Any]:
     claimed, claim = ledger.acting, ledger.claim
     tested = whitebox.tested(observed, included, claimed, claim, CONFIDENCE)
     bounded = whitebox.bounded(observed, included, claimed, claim, CONFIDENCE)
-    checks = run_dir.read_json(f"train/{arm}/train.json")["conformance"]
+    checks = trained.figures()["conformance"]
     failed = [check["name"] for check in checks if check["outcome"] == "fail"]
     return {
         "arm": arm,
@@ -80,21 +101,13 @@ def audited(run_dir: RunDir, plan: Plan, arm: str) -> dict[str, Any]:
     }
 
 
-def _has_axes(run_dir: RunDir, arm: Arm) -> bool:
-    return run_dir.file(f"train/{arm.name}/axes.npy").is_file()
-
-
-def _is_current(run_dir: RunDir, arm: Arm) -> bool:
-    return run_dir.is_current(file_of(arm.name), inputs_of(arm.name))
-
-
 def _released(run_dir: RunDir, arm: str) -> Any:
     """What was released along every canary over the clip, (steps, canaries). Raises UsageError for another
     file.
     """
     import numpy as np
 
-    file = run_dir.file(f"train/{arm}/axes.npy")
+    file = run_dir.file(TrainedArm(run_dir, arm).axes_file)
     try:
         observed = np.load(file, allow_pickle=False)
     except (OSError, ValueError):

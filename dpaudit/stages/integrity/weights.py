@@ -8,6 +8,7 @@ from functools import cache
 from pathlib import Path
 
 from dpaudit.errors import UsageError
+from dpaudit.stages.integrity.trained import TrainedArm
 from dpaudit.storage.rundir import RunDir
 from dpaudit.suite.plan import Plan
 
@@ -48,7 +49,7 @@ def require_base(run_dir: RunDir, plan: Plan) -> None:
     """
     for arm in plan.suite.grid.arms:
         require_trained_on(
-            run_dir.file(f"train/{arm.name}/train.json"),
+            run_dir.file(TrainedArm(run_dir, arm.name).figures_file),
             plan.suite.model.base,
             f"delete {run_dir.file('train')} to train all arms anew",
         )

@@ -9,7 +9,7 @@ from dpaudit.data.corpus import Turn
 from dpaudit.errors import UsageError
 from dpaudit.stages.integrity import custody as chain
 from dpaudit.stages.integrity import weights
-from dpaudit.stages.train import train
+from dpaudit.stages.integrity.trained import TrainedArm
 from dpaudit.storage import custody
 from dpaudit.storage.rundir import RunDir, making
 from dpaudit.suite.plan import Plan
@@ -50,8 +50,9 @@ def of_run(
     """
     plan.suite.grid.named([arm])
     chain.require(run_dir, plan)
-    run_dir.require_current(f"train/{arm}/train.json", train.INPUTS, "dpaudit train")
-    adapter = run_dir.file(f"train/{arm}/adapter")
+    trained = TrainedArm(run_dir, arm)
+    trained.require_current()
+    adapter = trained.adapter
     base = plan.suite.model
     return Source(
         adapter,

@@ -20,6 +20,7 @@ from dpaudit.data.corpus import Record, unit_of
 from dpaudit.errors import PartialError, UsageError
 from dpaudit.privacy import ledger as ledgers
 from dpaudit.stages.integrity import custody, weights
+from dpaudit.stages.integrity.trained import TrainedArm, inputs_of
 from dpaudit.stages.prepare.dialogues import Tally
 from dpaudit.stages.prepare.lessons import examples_of, expected_weight, units_in
 from dpaudit.stages.train.jobs import Job, is_noised, is_trls, jobs_of, ledger_of, with_starts
@@ -41,7 +42,6 @@ if TYPE_CHECKING:
     from dpaudit.training.ranks import Ranks
     from dpaudit.training.units import StoredUnits
 
-INPUTS = ("plan.json", "corpus/manifest.json")
 SLOW = (
     "model.dtype bfloat16: this processor has no instructions for it, and a training on such a one took "
     "eight times as "
@@ -143,7 +143,7 @@ def _waiting_jobs(run_dir: RunDir, plan: Plan, only: list[str] | None) -> list[J
     weights.require_base(run_dir, plan)
     waiting: list[Arm] = []
     for arm in arms:
-        current = run_dir.is_current(f"train/{arm.name}/train.json", _inputs(plan, arm))
+        current = TrainedArm(run_dir, arm.name).is_current(inputs_of(plan, arm))
         if not current or plan.suite.grid.start_of(arm) in waiting:
             waiting.append(arm)
         else:
@@ -153,12 +153,6 @@ def _waiting_jobs(run_dir: RunDir, plan: Plan, only: list[str] | None) -> list[J
     unit = plan.suite.training.unit
     counts = {name: expected_units(run_dir, arm.method, unit, arm.twin) for name, arm in lessons.items()}
     return jobs_of(plan, waiting, counts)
-
-
-def _inputs(plan: Plan, arm: Arm) -> tuple[str, ...]:
-    """What an arm is made from: the plan, the corpus, and the weights that it starts from."""
-    start = plan.suite.grid.start_of(arm)
-    return INPUTS if start is None else (*INPUTS, f"train/{start.name}/adapter/adapter_model.safetensors")
 
 
 def _check_joint(plan: Plan, jobs: list[Job]) -> None:
@@ -281,14 +275,14 @@ def train_arm(
         ledger = ledger_of(plan, job, job.schedule.steps, count)
         done = _trained(run_dir, plan, job, data, model, ledger, micro_batch, several, advance)
     if several.first:
-        with run_dir.whole_directory(f"train/{job.arm.name}") as folder:
+        with run_dir.whole_directory(TrainedArm(run_dir, job.arm.name).folder) as folder:
             # The ledger comes before the weights that it covers: no weights without one, however a run ends.
             beside = _inside(run_dir, folder, ledgers.FILE)
-            run_dir.write_json(beside, ledger.to_json(), INPUTS)
+            run_dir.write_json(beside, ledger.to_json(), custody.INPUTS)
             card = adapter_files.model_card(ledger, base)
             adapter_files.save_adapter(model, folder / "adapter", base, card, tokenizer)
             ledger = adapter_files.bound(ledger, folder / "adapter", base, read)
-            run_dir.write_json(beside, ledger.to_json(), INPUTS)
+            run_dir.write_json(beside, ledger.to_json(), custody.INPUTS)
             run_dir.write_lines(
                 _inside(run_dir, folder, "steps.jsonl"), (asdict(step) for step in done.steps)
             )
@@ -296,7 +290,7 @@ def train_arm(
             if done.seen is not None:
                 np.save(folder / "axes.npy", done.seen.observed)
                 measured["conformance"] = _conformance(plan, job, done.seen)
-            inputs = _inputs(plan, job.arm)
+            inputs = inputs_of(plan, job.arm)
             run_dir.write_json(_inside(run_dir, folder, "train.json"), measured, inputs)
             custody.write_arm(run_dir, folder, job.arm.name, inputs, begun)
         custody.note_trained(run_dir, job.arm.name)
@@ -316,7 +310,7 @@ def at_start(run_dir: RunDir, plan: Plan, job: Job) -> Any:
     if training.gradient_checkpointing:
         model.gradient_checkpointing_enable({"use_reentrant": False})
     if job.start is not None:
-        _check_start(job, ledgers.of_arm(run_dir, job.start.name))
+        _check_start(job, TrainedArm(run_dir, job.start.name).ledger())
     if (folder := _start_folder(run_dir, plan, job)) is not None:
         adapter_files.load_adapter(model, folder)
     return model
@@ -325,7 +319,7 @@ def at_start(run_dir: RunDir, plan: Plan, job: Job) -> Any:
 def _start_folder(run_dir: RunDir, plan: Plan, job: Job) -> Path | None:
     """The adapter that the arm goes on from: that of the stage before, or the one that the run was given."""
     if job.start is not None:
-        return run_dir.file(f"train/{job.start.name}/adapter")
+        return TrainedArm(run_dir, job.start.name).adapter
     if plan.suite.model.start is None:
         return None
     folder = Path(plan.suite.model.start)
@@ -450,7 +444,7 @@ def is_out_of_memory(error: Exception) -> bool:
 def _checkpoints(run_dir: RunDir, arm: str) -> "Checkpoints":
     from dpaudit.stages.train.checkpoints import Checkpoints
 
-    return Checkpoints(run_dir, arm, INPUTS)
+    return Checkpoints(run_dir, arm, custody.INPUTS)
 
 
 def _lesson(

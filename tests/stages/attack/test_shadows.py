@@ -15,6 +15,7 @@ import pytest
 from dpaudit.commands import states
 from dpaudit.errors import GuardError, PartialError, UsageError
 from dpaudit.stages.attack import attack, shadows
+from dpaudit.stages.integrity import custody
 from dpaudit.stages.prepare import prepare
 from dpaudit.stages.train import train
 from dpaudit.storage import rundir
@@ -128,7 +129,7 @@ def test_shadows_are_whole_resumed_and_made_anew(run: tuple[RunDir, Plan]) -> No
     assert same(weights(shadows.present(run_dir, arm)[2]), third)
 
     ledger = run_dir.read_json("train/sft-inf/privacy.json")
-    run_dir.write_json("train/sft-inf/privacy.json", ledger | {"again": 1}, train.INPUTS)
+    run_dir.write_json("train/sft-inf/privacy.json", ledger | {"again": 1}, custody.INPUTS)
     assert shadows.present(run_dir, arm) == []
     with pytest.raises(
         UsageError,

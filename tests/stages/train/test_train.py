@@ -19,6 +19,7 @@ from safetensors.torch import load_file, save_file
 from dpaudit.errors import GuardError, UsageError
 from dpaudit.stages import evaluate, judge
 from dpaudit.stages.attack import attack, shadows
+from dpaudit.stages.integrity import custody
 from dpaudit.stages.prepare import prepare
 from dpaudit.stages.train import merge, train
 from dpaudit.storage import rundir
@@ -130,7 +131,7 @@ def test_the_ledger_adds_up(arm: str, finished: tuple[RunDir, Plan]) -> None:
 def test_training_figures_and_steps(arm: str, finished: tuple[RunDir, Plan]) -> None:
     run_dir, _ = finished
     figures = run_dir.read_json(f"train/{arm}/train.json")
-    assert figures["inputs"] == run_dir.digests(train.INPUTS)
+    assert figures["inputs"] == run_dir.digests(custody.INPUTS)
     assert figures["tokens"] > 0
     assert figures["seconds"] > 0
     assert figures["peak_memory_mb"] > 50
@@ -273,7 +274,7 @@ def test_a_finished_run_is_skipped_and_never_trained_again_unasked(
     shutil.rmtree(run_dir.file("train/sft-inf"))  # the way out that the message names
     train.run(run_dir, plan, QUIET, only=["sft-inf"])
     assert weights.read_bytes() != before  # sampling comes from the system
-    assert run_dir.is_current("train/sft-inf/train.json", train.INPUTS)
+    assert run_dir.is_current("train/sft-inf/train.json", custody.INPUTS)
 
 
 def test_an_arm_of_another_base_than_the_present_one_is_refused(toy_model_dir: Path, tmp_path: Path) -> None:
