@@ -3,6 +3,8 @@
 from dpaudit.commands import again, outcomes, states
 from dpaudit.commands.states import PAGE, Row, Rows, read_if_there
 from dpaudit.errors import UsageError
+from dpaudit.privacy.ledger import FIGURES
+from dpaudit.stages.integrity.trained import TrainedArm
 from dpaudit.storage import record_chain
 from dpaudit.storage.rundir import RunDir
 from dpaudit.suite import declarations
@@ -60,22 +62,18 @@ def arm_rows(run_dir: RunDir, plan: Plan) -> Rows:
     """Per arm of the plan: what is claimed, with which mechanism, and what the ledger says was spent."""
     rows = []
     for arm in plan.suite.grid.arms:
-        ledger = read_if_there(run_dir, f"train/{arm.name}/privacy.json")
-        figures = read_if_there(run_dir, f"train/{arm.name}/train.json")
-        mechanism = ledger.get("mechanism", {})
+        trained = TrainedArm(run_dir, arm.name)
+        has_ledger = run_dir.file(trained.ledger_file).is_file()
+        figures = read_if_there(run_dir, trained.figures_file)
         rows.append(
             {
                 "arm": arm.name,
                 "epsilon": "inf" if not arm.private else arm.epsilon,
                 "delta": plan.suite.training.claimed_delta if arm.private else None,
                 "unit": plan.suite.training.unit,
-                "noise_multiplier": mechanism.get("noise_multiplier"),
-                "sampling_rate": mechanism.get("sampling_rate"),
-                "steps": mechanism.get("steps"),
-                "clip": mechanism.get("clip"),
-                "epsilon_spent": ledger.get("epsilon_pld"),
+                **(trained.ledger().figures() if has_ledger else dict.fromkeys(FIGURES)),
                 "sequences_truncated": figures.get("sequences_truncated"),
-                "trained": run_dir.file(f"train/{arm.name}/adapter").is_dir(),
+                "trained": trained.adapter.is_dir(),
             }
         )
     return rows

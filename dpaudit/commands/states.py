@@ -5,6 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from dpaudit.errors import UsageError
+from dpaudit.privacy import ledger
+from dpaudit.stages.integrity.trained import TrainedArm
 from dpaudit.storage import rundir
 from dpaudit.storage.rundir import RunDir, sidecar
 from dpaudit.suite import declarations
@@ -42,7 +44,9 @@ def stage_states(run_dir: RunDir, plan: Plan) -> dict[str, str]:
     audited = [arm.name for arm in plan.suite.grid.arms if not arm.twin]
     wanted = {
         "prepare": ["corpus/manifest.json"],
-        "train": [f"train/{name}/{file}" for name in names for file in ("privacy.json", "train.json")],
+        "train": [
+            file for name in names for file in (ledger.file_of(name), TrainedArm(run_dir, name).figures_file)
+        ],
         "attack": [f"audit/{name}/{recipe}.json" for name in audited for recipe in _recipes(plan)],
         "eval": [f"evaluate/{name}.json" for name in ("base", *names)],
         "judge": ["judge/summary.json"] if plan.suite.judging else [],

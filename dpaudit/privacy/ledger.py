@@ -18,6 +18,7 @@ from dpaudit.storage import custody
 from dpaudit.storage.rundir import RunDir
 
 FILE = "privacy.json"
+FIGURES = ("noise_multiplier", "sampling_rate", "steps", "clip", "epsilon_spent")
 RESPONSE = "randomised response"  # of labels; it is composed with nothing here
 
 
@@ -114,6 +115,11 @@ class Ledger:
         from dpaudit.privacy import accountants
 
         return accountants.epsilon_spent(self.mechanism, delta, self.claim.relation)
+
+    def figures(self) -> dict[str, float | str | None]:
+        """Mechanism and epsilon, JSON-ready under the names of FIGURES; None for what the mechanism lacks."""
+        said = _said(self.acting) if self.mechanism else {}
+        return {name: said.get(name) for name in FIGURES} | {"epsilon_spent": as_json(self.epsilon)}
 
     @property
     def steps_done(self) -> int:

@@ -10,6 +10,7 @@ from typing import Any
 from dpaudit.data.canary import CORPUS_FAMILIES
 from dpaudit.errors import UsageError
 from dpaudit.findings.quality import Comparisons
+from dpaudit.privacy import ledger
 from dpaudit.stages import outputs
 from dpaudit.stages.audit import inside
 from dpaudit.stages.integrity import custody
@@ -233,7 +234,7 @@ def _short(source: str) -> str:
 def _arm(reading: Reading, plan: Plan, arm: Arm) -> dict[str, Any] | None:
     folder = f"train/{arm.name}"
     training = reading.copy(f"{folder}/train.json", TRAINING, TRAINING_ALSO)
-    privacy = reading.copy(f"{folder}/privacy.json", PRIVACY, PRIVACY_ALSO) if training else None
+    privacy = reading.copy(ledger.file_of(arm.name), PRIVACY, PRIVACY_ALSO) if training else None
     if training is None or privacy is None:
         return None
     epsilon = arm.epsilon if arm.private else "inf"

@@ -307,7 +307,7 @@ def _origin(folder: Path, digest: str, run_dir: RunDir, arm: str) -> dict[str, A
         "run": run_dir.name,
         "arm": arm,
         **own.to_json()["claim"],
-        "epsilon_spent": own.to_json()["epsilon_pld"],
+        "epsilon_spent": own.figures()["epsilon_spent"],
         "sha256": digest,
         "ledger_beside": copy is not None,
         "custody": seal_state(run_dir),

@@ -295,6 +295,23 @@ def test_ties_count_against_the_bound() -> None:
     assert counts(np.where(members, math.inf, -math.inf), members) == (10, 10)
 
 
+def test_scores_that_tie_have_no_power_in_a_run(tmp_path: Path) -> None:
+    """Of 30 guesses ties decide all, so that not even a model that tells everything could be refuted."""
+    plan = plan_with(insecure_seed=2)
+    run_dir = scored_run(tmp_path, plan, LEAK)
+    made_by = next(r for r in recipe.load_all("mia") if r.name == plan.suite.primary)
+    for arm in ("sft-eps1", "sft-inf"):
+        rows = scores.read_scores(run_dir, arm, made_by.name)
+        tied = [replace(row, value=float(row.value > 0)) for row in rows]
+        scores.write_scores(run_dir, plan, arm, made_by, tied)
+    audit.run(run_dir, plan, QUIET, "mia")
+    found = primary(run_dir, "sft-eps1")
+    assert found["bound"]["ceiling"] > 1 > found["bound"]["epsilon_lower"] == 0
+    assert found["verdict"]["verdict"] == "no power" and "equal scores" in found["verdict"]["reason"]
+    (claim,) = (c for c in run_dir.read_json(audit.SUMMARY)["claims"] if c["arm"] == "sft-eps1")
+    assert claim["control_verdict"] == "no power"
+
+
 def test_canaries_that_occur_more_than_once_support_no_bound() -> None:
     members = np.arange(200) % 2 == 0
     once = np.arange(200) < 100
