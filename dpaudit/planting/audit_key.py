@@ -60,8 +60,8 @@ class AuditKey:
     coins: tuple[bool, ...]  # one a canary, True = in
     data_digest: str  # HMAC of the planted file under `hash_key`
     hash_key: str  # hexadecimal
+    salt: str  # of the commitment, hexadecimal
     version: int = VERSION
-    salt: str = ""  # of the commitment, hexadecimal; a key of before has none
 
 
 def write(key: AuditKey, path: Path) -> None:
@@ -112,13 +112,11 @@ def load(path: Path) -> AuditKey:
         ) from None
 
 
-def commitment(key: AuditKey) -> str | None:
-    """What `plant` said to note down: the hash of the salt and all else that is in the key. None for a key of
-    before.
-    """
+def commitment(key: AuditKey) -> str:
+    """What `plant` said to note down: the hash of the salt and all else that is in the key."""
     data = _plain(asdict(key))
     salt = data.pop("salt")
-    return custody.commitment(salt, data) if salt else None
+    return custody.commitment(salt, data)
 
 
 def check(key: AuditKey, path: Path, data: Path | None = None) -> None:

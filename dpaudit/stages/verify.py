@@ -101,7 +101,7 @@ def run(
     key = audit_key.load(key_file)
     audit_key.check(key, key_file, data)
     claims.check_testable(claim, key.unit)
-    noted = _noted(key, key_file, commitment)
+    noted = _noted(key, commitment)
     seen, folder = _conformance(conformance), out or OUT
     _check_folder(folder, audited, claim)
     with rundir.making(folder / "verification.json", folder / "index.html"):
@@ -125,18 +125,11 @@ def run(
     return found | {"page": str(folder / "index.html")}
 
 
-def _noted(key: AuditKey, key_file: Path, said: str | None) -> dict[str, str]:
+def _noted(key: AuditKey, said: str | None) -> dict[str, str]:
     """What the key committed to before the training, beside what somebody noted down of it then."""
     now = audit_key.commitment(key)
     if said is None:
-        return {} if now is None else {"commitment": now, "noted_before": "not compared"}
-    if now is None:
-        raise UsageError(
-            f"--key {key_file}",
-            "a key that has a commitment",
-            "one of an earlier version",
-            "leave --commitment out",
-        )
+        return {"commitment": now, "noted_before": "not compared"}
     return custody.noted(now, said)
 
 
@@ -177,7 +170,8 @@ def summary(found: dict[str, Any]) -> dict[str, Any]:
         "reason": found["verdict"]["reason"],
         "claim": str(Claim(**found["claim"])),
         "guessed_right": f"{bound['correct']} of {bound['guesses']}, of {bound['canaries']} canaries",
-        **{key: found[key] for key in ("commitment", "noted_before") if key in found},
+        "commitment": found["commitment"],
+        "noted_before": found["noted_before"],
         "notion": f"{bound['notion']}, {bound['confidence']:.0%} confidence",
         **({"power": POWER} if found["verdict"]["verdict"] == "not refuted" else {}),
         "presumes": "nothing of the trainer"

@@ -72,7 +72,7 @@ def key_of(coins: Coins, is_pair: bool) -> audit_key.AuditKey:
     rule = audit_key.Rule(*RECIPES, guesses, RENDERINGS)
     unit: Any = "pair" if is_pair else "record"
     return audit_key.AuditKey(
-        unit, "f", "s", 1, rule, (planted,) * len(coins), tuple(coins.tolist()), "", "0" * 64
+        unit, "f", "s", 1, rule, (planted,) * len(coins), tuple(coins.tolist()), "", "0" * 64, "0" * 64
     )
 
 

@@ -58,8 +58,8 @@ def require_base(run_dir: RunDir, plan: Plan) -> None:
 def require_trained_on(ledger: Path, base: str, otherwise: str) -> None:
     """Raises UsageError where `ledger`, a train.json, names other files than `base` has.
 
-    An arm of an earlier version, which did not write its base down, and an adapter without such a file pass.
-    Beside an adapter of others a file of that name may hold anything.
+    An adapter without such a file passes. Beside an adapter that was trained elsewhere a file of that name
+    may hold anything.
     """
     try:
         told = json.loads(ledger.read_text(encoding="utf-8"))
