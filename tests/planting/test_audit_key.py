@@ -152,4 +152,4 @@ def judged(key: audit_key.AuditKey) -> None:
         if texts := texts_of(key.canaries, rendering, None):
             said = [SecretScores(*draw.normal(-3, 1, (3, 4))) for _ in texts]
             answers.append(verify.Answers(rendering, texts, said, None))
-    verify.conclude(key, Claim(3.0, 1e-5, key.unit, "add_or_remove"), answers)
+    verify.judged(key, Claim(3.0, 1e-5, key.unit, "add_or_remove"), answers)
