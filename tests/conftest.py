@@ -5,6 +5,10 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
+from typed import MINI, Call, Outcome
+
+from dpaudit import cli
 
 # Toy models gain nothing from threads, and threads that wait for each other on a busy machine cost ten times
 # the work
@@ -14,12 +18,12 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 sys.path += sorted({str(file.parent) for file in Path(__file__).parent.rglob("test_*.py")} - set(sys.path))
 
 LONGEST = (  # files by the time that they take: two processes end together when these begin first
-    "test_cli", "test_report", "test_train", "test_verify", "test_fuzz", "test_privacy", "test_pipelines",
+    "test_lab", "test_report", "test_train", "test_verify", "test_fuzz", "test_privacy", "test_pipelines",
     "test_resume", "test_parallel",
     "test_planning", "test_preference", "test_kills", "test_ranks", "test_shadows", "test_axes",
     "test_accounting", "test_subsampled",
     "test_audit", "test_inside", "test_false_refutation", "test_selftest", "test_custody", "test_bounds",
-    "test_prepare",
+    "test_prepare", "test_own_data", "test_cli",
 )  # fmt: skip
 
 
@@ -99,3 +103,22 @@ def toy_adapter_dir(toy_model_dir: Path, tmp_path_factory: pytest.TempPathFactor
         config = peft.LoraConfig(r=2, target_modules="all-linear", init_lora_weights=False)
         peft.get_peft_model(model, config).save_pretrained(folder, safe_serialization=True)
     return folder
+
+
+@pytest.fixture
+def call(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], toy_model_dir: Path
+) -> Call:
+    """Types `dpaudit ...` in an empty folder that holds nothing but mini.yaml."""
+    monkeypatch.chdir(tmp_path)
+    suite = MINI | {"model": MINI["model"] | {"base": str(toy_model_dir)}}
+    (tmp_path / "mini.yaml").write_text(yaml.safe_dump(suite))
+
+    def typed(*words: str) -> Outcome:
+        monkeypatch.setattr(sys, "argv", ["dpaudit", *words])
+        capfd.readouterr()
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        return Outcome(int(ended.value.code or 0), *capfd.readouterr())
+
+    return typed

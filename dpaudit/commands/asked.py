@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from dpaudit.commands import options
 from dpaudit.errors import UsageError
 from dpaudit.suite import loading
 
@@ -26,9 +27,7 @@ class Asked:
     dpo: Annotated[
         str | None, typer.Option("--dpo", metavar="LOSSES", help="DPO arms, such as sigmoid,simpo.")
     ] = None
-    model: Annotated[
-        str | None, typer.Option("--model", metavar="DIR", help="The base: a folder or a hub id.")
-    ] = None
+    model: options.Model = None
     data: Annotated[
         str | None,
         typer.Option(

@@ -15,7 +15,7 @@ import no_network
 import pytest
 import typer
 import yaml
-from test_cli import MINI
+from typed import MINI
 
 from dpaudit import cli
 from dpaudit.errors import UsageError
@@ -178,6 +178,7 @@ attack list
 eval
 judge
 judge validate
+report
 report html
 run own.yaml
 ls
