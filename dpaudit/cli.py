@@ -116,8 +116,8 @@ def _ended() -> int:
     except BaseException as error:  # noqa: BLE001 (the outermost border; a panic of Rust is no Exception, an exit of a library neither)
         if interrupts.came() and not isinstance(error, PartialError):  # which says what an interrupt left
             return interrupts.CODE
-        told = _told(error)
-        return _failed(*told) if told else _fault_of_ours(error)
+        explained = _explained(error)
+        return _failed(*explained) if explained else _fault_of_ours(error)
 
 
 def _check_words(words: list[str]) -> None:
@@ -129,7 +129,7 @@ def _check_words(words: list[str]) -> None:
             )
 
 
-def _told(error: BaseException) -> tuple[list[str], int] | None:
+def _explained(error: BaseException) -> tuple[list[str], int] | None:
     """The lines and the exit code of an error that is a user's to mend; None for any other."""
     if type(error).__name__ == "MissingParameter":
         return [_missing(error)], UsageError.exit_code
@@ -137,18 +137,21 @@ def _told(error: BaseException) -> tuple[list[str], int] | None:
         return [error.format_message()], error.exit_code
     if isinstance(error, Mistakes):
         return list(map(str, error.found)), error.exit_code
-    found: BaseException | None = error
-    if not isinstance(error, UsageError | PartialError | GuardError) and (got := disk.is_full(error)):
-        found = PartialError(
-            f"the disk: expected room for the files, got {got}; make room and type the same command again"
+    if isinstance(error, UsageError | PartialError | GuardError):
+        return [str(error)], error.exit_code
+    mistake = _mistake(error)
+    return None if mistake is None else ([str(mistake)], mistake.exit_code)
+
+
+def _mistake(error: BaseException) -> PartialError | UsageError | None:
+    """What a library or the system raised, where a user can mend it."""
+    if full := disk.is_full(error):
+        return PartialError(
+            f"the disk: expected room for the files, got {full}; make room and type the same command again"
         )
-    elif isinstance(error, OSError):
-        found = _refused(error)
-    elif isinstance(error, ValueError):
-        found = _broken(error)
-    return (
-        ([str(found)], found.exit_code) if isinstance(found, UsageError | PartialError | GuardError) else None
-    )
+    if isinstance(error, OSError):
+        return _refused(error)
+    return _broken(error) if isinstance(error, ValueError) else None
 
 
 def _missing(error: Any) -> str:

@@ -38,12 +38,12 @@ def command_of(plan: Plan, runs: Path = rundir.RUNS) -> str | None:
 
 def _ways(plan: Plan) -> dict[str, list[str]]:
     """Suite -> the settings, KEY=VALUE, in which the plan's differ from it."""
-    found: dict[str, list[str]] = {}
+    ways: dict[str, list[str]] = {}
     own = f"{plan.suite.name}.yaml"  # of people who keep it where they work
     for name in (*content.listing("suites"), *([own] if Path(own).is_file() else [])):
         with suppress(UsageError):  # one that is not whole
-            found[name] = list(_differences(asdict(loading.load(name)), asdict(plan.suite)))
-    return found
+            ways[name] = list(_differences(asdict(loading.load(name)), asdict(plan.suite)))
+    return ways
 
 
 def _differences(before: dict[str, Any], after: dict[str, Any], stem: str = "") -> Iterator[str]:

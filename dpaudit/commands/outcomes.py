@@ -15,26 +15,26 @@ def verdict_rows(run_dir: RunDir, plan: Plan, kind: str = "mia") -> Rows:
     not "refuted", "not refuted" tells nothing.
     """
     rows, controls = [], _controls(run_dir)
-    for arm, name, found in _audits(run_dir, plan):
-        if "bound" not in found or found.get("kind", "mia") != kind:
+    for arm, name, finding in _audits(run_dir, plan):
+        if "bound" not in finding or finding.get("kind", "mia") != kind:
             continue
-        bound, canaries = found["bound"] or {}, found.get("canaries") or {}
+        bound, canaries = finding["bound"] or {}, finding.get("canaries") or {}
         rows.append(
             {
                 "arm": arm,
                 "recipe": name,
-                "primary": bool(found.get("primary")),
-                "claim": (found.get("claim") or {}).get("epsilon"),
+                "primary": bool(finding.get("primary")),
+                "claim": (finding.get("claim") or {}).get("epsilon"),
                 "epsilon_lower": bound.get("epsilon_lower"),
                 "ceiling": bound.get("ceiling"),
                 "notion": bound.get("notion"),
                 "confidence": bound.get("confidence"),
                 **{key: canaries.get(key) for key in ("auc", "auc_lower", "auc_upper")},
-                **_of_records(found.get("records") or {}),
-                "blind_auc": (found.get("blind") or {}).get("auc"),
-                "blind_alarm": bool((found.get("blind") or {}).get("alarm")),
-                "verdict": (found.get("verdict") or {}).get("verdict"),
-                "control_verdict": controls.get(arm) if found.get("primary") else None,
+                **_of_records(finding.get("records") or {}),
+                "blind_auc": (finding.get("blind") or {}).get("auc"),
+                "blind_alarm": bool((finding.get("blind") or {}).get("alarm")),
+                "verdict": (finding.get("verdict") or {}).get("verdict"),
+                "control_verdict": controls.get(arm) if finding.get("primary") else None,
             }
         )
     return rows
@@ -65,17 +65,17 @@ def inside_rows(run_dir: RunDir, plan: Plan) -> Rows:
 
     rows = []
     for arm in plan.suite.grid.arms:
-        found = read_if_there(run_dir, inside.file_of(arm.name))
-        if found:
-            test = found["mechanism_test"]
+        finding = read_if_there(run_dir, inside.file_of(arm.name))
+        if finding:
+            test = finding["mechanism_test"]
             rows.append(
                 {
                     "arm": arm.name,
-                    "claim": found["claim"]["epsilon"],
-                    "noise_multiplier": found["noise_multiplier"],
+                    "claim": finding["claim"]["epsilon"],
+                    "noise_multiplier": finding["noise_multiplier"],
                     **{key: test[key] for key in ("noise_upper", "epsilon_lower", "p_value", "notion")},
-                    "failed": sum(check["outcome"] == "fail" for check in found["conformance"]),
-                    "ledger": found["ledger"],
+                    "failed": sum(check["outcome"] == "fail" for check in finding["conformance"]),
+                    "ledger": finding["ledger"],
                 }
             )
     return rows
@@ -92,39 +92,39 @@ def extraction_rows(run_dir: RunDir, plan: Plan) -> Rows:
         {
             "arm": arm,
             "recipe": name,
-            **_kept(found),
-            **_exposures(found),
-            "extrapolated": _extrapolated(found),
+            **_kept(finding),
+            **_exposures(finding),
+            "extrapolated": _extrapolated(finding),
         }
-        for arm, name, found in _audits(run_dir, plan)
-        if "planted_found" in found
+        for arm, name, finding in _audits(run_dir, plan)
+        if "planted_found" in finding
     ]
 
 
-def _kept(found: Row) -> Row:
+def _kept(finding: Row) -> Row:
     kept = ("planted", "planted_found", "found_upper", "controls", "controls_found", "controls_upper")
-    return {key: found.get(key) for key in kept}
+    return {key: finding.get(key) for key in kept}
 
 
-def _exposures(found: Row) -> Row:
-    exact = found.get("exposure") or {}
+def _exposures(finding: Row) -> Row:
+    exact = finding.get("exposure") or {}
     is_exact = bool(exact.get("planted") or exact.get("controls"))
-    told = exact if is_exact else found.get("exposure_extrapolated") or {}
-    return {key: told.get(key) for key in ("median_planted", "median_control", "space_bits")}
+    exposure = exact if is_exact else finding.get("exposure_extrapolated") or {}
+    return {key: exposure.get(key) for key in ("median_planted", "median_control", "space_bits")}
 
 
-def _extrapolated(found: Row) -> int:
-    told = found.get("exposure_extrapolated") or {}
-    return len(told.get("planted", ())) + len(told.get("controls", ()))
+def _extrapolated(finding: Row) -> int:
+    exposure = finding.get("exposure_extrapolated") or {}
+    return len(exposure.get("planted", ())) + len(exposure.get("controls", ()))
 
 
 def discoverable_rows(run_dir: RunDir, plan: Plan) -> Rows:
     """Per arm and number of attempts: secrets that come out with the recipe's probability or more."""
     return [
-        {"arm": arm, "recipe": name, "queries": rate["queries"], "p": found["p"], **_kept(rate)}
-        for arm, name, found in _audits(run_dir, plan)
-        if found.get("signal") == "discoverable"
-        for rate in found["rates"]
+        {"arm": arm, "recipe": name, "queries": rate["queries"], "p": finding["p"], **_kept(rate)}
+        for arm, name, finding in _audits(run_dir, plan)
+        if finding.get("signal") == "discoverable"
+        for rate in finding["rates"]
     ]
 
 
@@ -133,9 +133,9 @@ def pii_rows(run_dir: RunDir, plan: Plan) -> Rows:
     then all.
     """
     rows = []
-    for arm, name, found in _audits(run_dir, plan):
-        if found.get("signal") == "pii_fields":
-            for part in (*found["by_kind"], {"field": "all", **found}):
+    for arm, name, finding in _audits(run_dir, plan):
+        if finding.get("signal") == "pii_fields":
+            for part in (*finding["by_kind"], {"field": "all", **finding}):
                 members, others = part["members"], part["non_members"]
                 rows.append(
                     {
@@ -161,8 +161,8 @@ def extract_tables(
 ) -> dict[str, Rows]:
     """What the recipes of kind extract found, a table for each that found anything."""
     tables = {"extraction": extraction_rows, "discoverable": discoverable_rows, "pii": pii_rows}
-    found = {key: narrowed(rows(run_dir, plan), arms, recipes) for key, rows in tables.items()}
-    return {key: rows for key, rows in found.items() if rows or key == "extraction"}
+    by_table = {key: narrowed(rows(run_dir, plan), arms, recipes) for key, rows in tables.items()}
+    return {key: rows for key, rows in by_table.items() if rows or key == "extraction"}
 
 
 def narrowed(rows: Rows, arms: Sequence[str] | None, recipes: Sequence[str] | None) -> Rows:
@@ -188,13 +188,13 @@ def quality_rows(run_dir: RunDir, plan: Plan) -> Rows:
     """
     rows: Rows = []
     for arm in ("base", *(arm.name for arm in plan.suite.grid.arms)):
-        found = read_if_there(run_dir, f"evaluate/{arm}.json").get("quality", {})
-        bits = found.get("bits_per_byte")
+        quality = read_if_there(run_dir, f"evaluate/{arm}.json").get("quality", {})
+        bits = quality.get("bits_per_byte")
         if bits:
             rows.append(
                 {"arm": arm, "measure": "bits per byte", "items": bits.get("records"), **_limits(bits, "")}
             )
-        for figures in found.get("tasks", ()):
+        for figures in quality.get("tasks", ()):
             row = {"arm": arm, "measure": figures["task"], "items": figures["items"]}
             rows.append(row | _limits(figures, "accuracy") | {"uninformative": figures["uninformative"]})
     return rows
@@ -207,11 +207,11 @@ def _limits(figures: Row, stem: str) -> Row:
 
 def judge_summary(run_dir: RunDir) -> Row:
     """The judge's fitness and its win rates, or why it is unfit and none; empty where nothing was judged."""
-    found = read_if_there(run_dir, "judge/summary.json")
-    if not found:
+    summary = read_if_there(run_dir, "judge/summary.json")
+    if not summary:
         return {}
-    told = {"rubric": found.get("rubric"), "fit": found.get("fit")}
-    return told | ({"pairs": found.get("pairs")} if found.get("fit") else {"reason": found.get("reason")})
+    last = "pairs" if summary.get("fit") else "reason"
+    return {key: summary.get(key) for key in ("rubric", "fit", last)}
 
 
 def control_rows(run_dir: RunDir) -> Rows:

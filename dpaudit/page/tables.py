@@ -231,11 +231,11 @@ VALUES = {  # key of a command's findings -> style, where a value stands alone; 
 LABELS = {"ceiling_delta": "at delta"}
 
 
-def as_text(found: Row) -> str:
+def as_text(values: Row) -> str:
     """What a command found, as it is printed: tables under their names, every other value on a line of its
     own.
     """
-    parts = [_part(key, value) for key, value in found.items() if value not in (None, [], {})]
+    parts = [_part(key, value) for key, value in values.items() if value not in (None, [], {})]
     return "\n".join(parts).strip("\n").replace("\n\n\n", "\n\n") or "nothing yet"
 
 
@@ -246,8 +246,8 @@ def _part(key: str, value: Any) -> str:
         return f"\n{table(value, COLUMNS[key], width)}\n"
     if isinstance(value, list) and any(isinstance(row, dict) for row in value):
         return f"\n{table(value, _as_they_are(value))}\n"
-    told = show(value, VALUES[key]) if key in VALUES else _plain(value)
-    return visible(told if key == "caveat" else f"{LABELS.get(key, key.replace('_', ' '))}: {told}")
+    text = show(value, VALUES[key]) if key in VALUES else _plain(value)
+    return visible(text if key == "caveat" else f"{LABELS.get(key, key.replace('_', ' '))}: {text}")
 
 
 def _as_they_are(rows: list[Row]) -> dict[str, tuple[str, str]]:

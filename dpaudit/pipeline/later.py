@@ -81,20 +81,20 @@ def judging(
     return _asked(run_dir, plan, "judging", changed, require)
 
 
-def claim(run_dir: RunDir, plan: Plan, arm: str | None, said: str | None) -> Plan:
+def claim(run_dir: RunDir, plan: Plan, arm: str | None, typed: str | None) -> Plan:
     """Likewise of `dpaudit verify --run`. A claim is added to those that are there and takes the place of
     none.
     """
-    if said is None and arm is None:
+    if typed is None and arm is None:
         return plan
-    if said is None or arm is None:
+    if typed is None or arm is None:
         raise UsageError(
             "dpaudit verify --run",
             "--arm ARM with --claim",
             "one without the other",
             f"--arm {plan.suite.grid.arms[-1].name} {claims.EXAMPLE}",
         )
-    made = {"arm": arm, **asdict(claims.parse(said))}
+    made = {"arm": arm, **asdict(claims.parse(typed))}
     before = plan.settings("claims")["claims"]
     from dpaudit.stages import declared
 
@@ -133,7 +133,7 @@ def _with_tasks(plan: Plan, typed: Sequence[str]) -> list[dict[str, Any]]:
     """The benchmarks of a plan with those typed as NAME or NAME=FILE beside them, or in place of those of the
     same names.
     """
-    found = {task["name"]: task for task in plan.settings("evaluation")["evaluation"]["tasks"]}
+    tasks = {task["name"]: task for task in plan.settings("evaluation")["evaluation"]["tasks"]}
     for text in typed:
         name, equals, file = text.partition("=")
         if not name or (equals and not file):
@@ -150,5 +150,5 @@ def _with_tasks(plan: Plan, typed: Sequence[str]) -> list[dict[str, Any]]:
                 "a file without the name of its benchmark",
                 f"--task NAME={name}, NAME one of {', '.join(content.listing('suites/tasks'))}",
             )
-        found[name] = {"name": name, "data": file or None}
-    return list(found.values())
+        tasks[name] = {"name": name, "data": file or None}
+    return list(tasks.values())

@@ -75,11 +75,11 @@ def check_recipes(chosen: Suite) -> None:
     """Raises UsageError for an attack's recipe that cannot be read, or whose reference would not load."""
     from dpaudit.models import hf
 
-    told = Gathering()
-    for one in recipe.load_all():
-        if one.kind in chosen.attacks and one.reference not in recipe.REFERENCES:
-            told.passes(hf.check, one.reference)
-    told.end()
+    faults = Gathering()
+    for known in recipe.load_all():
+        if known.kind in chosen.attacks and known.reference not in recipe.REFERENCES:
+            faults.passes(hf.check, known.reference)
+    faults.end()
 
 
 # ---- data
@@ -99,14 +99,14 @@ def check_rows(plan: Plan, tokenizer: Any, is_refused: bool = False) -> None:
 
 
 def _check_first(plan: Plan, tokenizer: Any, read: int, rendered: int) -> None:
-    told, data = Gathering(), plan.suite.data
+    faults, data = Gathering(), plan.suite.data
     corpus = CorpusStore(data.source, plan.suite.training.unit)
     named: dict[Part, str | None] = {"records": data.source, "pairs": data.preference, "texts": data.text}
     for part, origin in named.items():
         if origin is not None and not reading.is_hub_id(origin):
-            told.passes(_check_part, plan, part, origin, corpus, tokenizer, read, rendered)
-    told.passes(corpus.index)
-    told.end()
+            faults.passes(_check_part, plan, part, origin, corpus, tokenizer, read, rendered)
+    faults.passes(corpus.index)
+    faults.end()
 
 
 def _check_part(
@@ -115,19 +115,19 @@ def _check_part(
     """Looks at the first `read` rows of one kind of data, and renders `rendered` of them."""
     source = plan.suite.data.source if origin == prepare.FAULTS else origin
 
-    def found(most: int) -> Iterator[tuple[int, Record]]:
+    def rows(most: int) -> Iterator[tuple[int, Record]]:
         return islice(prepare.rows_of(plan, part, origin), most)
 
-    for _ in found(read):  # nothing further of what cannot be read
+    for _ in rows(read):  # nothing further of what cannot be read
         pass
-    told = Gathering()
-    told.passes(corpus.add, part, found(read), source)
-    if tokenizer is not None and told.passes(dialogues.check, found(rendered), source, tokenizer):
-        told.passes(_check_length, plan, source, list(found(FIRST)), tokenizer)
-    told.end()
+    faults = Gathering()
+    faults.passes(corpus.add, part, rows(read), source)
+    if tokenizer is not None and faults.passes(dialogues.check, rows(rendered), source, tokenizer):
+        faults.passes(_check_length, plan, source, list(rows(FIRST)), tokenizer)
+    faults.end()
 
 
-def _check_length(plan: Plan, source: str, found: Sequence[tuple[int, Record]], tokenizer: Any) -> None:
+def _check_length(plan: Plan, source: str, rows: Sequence[tuple[int, Record]], tokenizer: Any) -> None:
     """Raises UsageError where nothing of any row would be learned, or a token belongs to a question and its
     answer.
     """
@@ -136,16 +136,16 @@ def _check_length(plan: Plan, source: str, found: Sequence[tuple[int, Record]], 
 
     chosen, cut = plan.suite.model, 0
     lengths = (chosen.max_length, chosen.pair_prompt, chosen.pair_answer)
-    for number, record in found:
+    for number, record in rows:
         try:
             made = encode_record(record, tokenizer, *lengths)
         except Refused as error:
             raise UsageError(f"{source}:{number}", error.expected, error.got, error.remedy) from None
-        cut += not any(any(one.answer_mask[1:]) for one in made)
-    if found and cut == len(found):
+        cut += not any(any(encoded.answer_mask[1:]) for encoded in made)
+    if rows and cut == len(rows):
         raise UsageError(
             "model.max_length",
-            f"room for an answer in some of the first {len(found)} rows of {source}",
+            f"room for an answer in some of the first {len(rows)} rows of {source}",
             f"{chosen.max_length}, which cuts every answer away",
             "raise it",
         )
@@ -188,7 +188,7 @@ def _gigabytes(size: int) -> str:
 def _corpus_bytes(data: suite.Data) -> int:
     """The size of the data files; with a window or a limit nobody knows, and none is counted."""
     named = {source for source in (data.source, data.preference, data.text) if source}
-    paths = [Path(one) for one in named if suite.path_or_builtin(one)]
+    paths = [Path(name) for name in named if suite.path_or_builtin(name)]
     if data.rows is not None or data.limit is not None:
         return 0
     files = [file for path in paths for file in (path.rglob("*") if path.is_dir() else [path])]
