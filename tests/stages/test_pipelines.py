@@ -158,7 +158,7 @@ def test_a_chain_under_unit_record_is_refused(toy_model_dir: Path, tmp_path: Pat
     refused(
         plan,
         tmp_path,
-        "training.unit: expected patient where stages go on from one another .*same people, got record",
+        "training.unit: expected patient where stages continue from one another .*same people, got record",
     )
 
 
@@ -243,12 +243,12 @@ OPEN = {
             "expected unit patient under add_or_remove, .* got unit patient under replace",
         ),
         (OPEN, 0.0, {}, "expected a private start for private arms, got a start trained without privacy"),
-        ({}, 4.0, {"lora": Lora(rank=3)}, "expected an adapter with r = 3, as the plan has, got 2"),
+        ({}, 4.0, {"lora": Lora(rank=3)}, "expected an adapter with r = 3, as in the plan, got 2"),
         (
             {},
             4.0,
             {"lora": Lora(rank=2, alpha=16)},
-            "expected an adapter with lora_alpha = 16, as the plan has, got 8",
+            "expected an adapter with lora_alpha = 16, as in the plan, got 8",
         ),
         (
             {},

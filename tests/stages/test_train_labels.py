@@ -64,7 +64,7 @@ def test_the_card_says_what_is_hidden_and_what_is_not(finished: tuple[RunDir, Pl
     run_dir, _ = finished
     card = run_dir.file(f"train/{ARM}/adapter/README.md").read_text()
     assert "(2, 0)-differentially private for the unit `label` under `replace`" in card
-    assert "turned around with probability 0.119203, once" in card
+    assert "flipped with probability 0.119203, once" in card
     assert "Prompts and both answers are not protected" in card
     assert "DP-SGD" not in card and "clip 0" not in card
 
@@ -129,7 +129,7 @@ def test_the_page_and_the_overview_say_it(finished: tuple[RunDir, Plan]) -> None
     rows = {row["arm"]: row for row in overview.arm_rows(run_dir, plan)}
     assert (rows[ARM]["delta"], rows[ARM]["noise_multiplier"], rows[ARM]["epsilon_spent"]) == (0.0, None, 2.0)
     text = report.run(run_dir, plan, QUIET).read_text()
-    assert "labels turned with probability" in text and "Randomised response" in text
+    assert "labels flipped with probability" in text and "Randomised response" in text
     assert "Gaussian noise on every" not in text and "dpaudit attack mia" not in text
 
 

@@ -441,7 +441,7 @@ def test_another_rubric_on_a_finished_run(run: tuple[RunDir, Plan]) -> None:
     assert declarations.plan_of(run_dir).suite.judging == Judging("likelihood", prompts=3)
     assert marks(run_dir, "judging") == ["declared", "added later"]
     done_before = CliRunner().invoke(app, ["judge", "--rubric", "local", "validate"])
-    assert isinstance(done_before.exception, UsageError) and "behind the word" in str(done_before.exception)
+    assert isinstance(done_before.exception, UsageError) and "after the word" in str(done_before.exception)
 
 
 def refused(run_dir: RunDir, *told: str) -> None:
@@ -481,7 +481,7 @@ def test_a_lost_record_is_told_and_written_anew_and_its_loss_stays_known(run: tu
     assert (row["record"], row["mark"]) == ("claims", "written again: 2 entries of the earlier record lost")
     assert row["mark"] in " ".join(typed_show(run_dir).split())
     assert typed(run_dir, "report", "html").exit_code == 0
-    assert "Some of what this run was asked is lost" in run_dir.file("report/index.html").read_text()
+    assert "Some settings of this run are lost" in run_dir.file("report/index.html").read_text()
 
     run_dir.file(record_chain.FILE).unlink()
     refused(run_dir, f"{record_chain.FILE}: ", "got no such file")
@@ -537,12 +537,12 @@ def test_a_run_of_before_is_told_and_never_trained_again_in_silence(
     run_dir.file("plan.json").write_text(json.dumps(old_plan(plan)))
     for words in (("eval",), ("attack", "mia"), ("report", "html")):
         done = typed(run_dir, *words)
-        assert isinstance(done.exception, UsageError) and "one of another version" in str(done.exception)
+        assert isinstance(done.exception, UsageError) and "a plan of another version" in str(done.exception)
     with pytest.raises(UsageError, match="second release"):
         sequence.train(plan, run_dir.path.parent, QUIET, workers=1)
     assert [path.name for path in run_dir.path.parent.iterdir()] == [run_dir.name]
     listed = CliRunner().invoke(app, ["ls", "--runs", str(run_dir.path.parent)])
-    assert listed.exit_code == 0 and "one of another version" in " ".join(listed.output.split())
+    assert listed.exit_code == 0 and "a plan of another version" in " ".join(listed.output.split())
 
 
 def test_the_same_training_under_other_versions_is_told(

@@ -64,7 +64,7 @@ def test_every_canary_has_a_coordinate_of_its_own_and_every_weight_its_part() ->
 
 def test_more_canaries_than_coordinates_are_refused_in_one_line() -> None:
     with pytest.raises(
-        UsageError, match=r"candidates\.gradient: expected at most \d+ canaries a trainable weight"
+        UsageError, match=r"candidates\.gradient: expected at most \d+ canaries per trainable weight"
     ):
         axes.spread(trainable(worlds.lora_model()), np.ones(2000, dtype=bool))
 

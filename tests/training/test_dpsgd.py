@@ -349,7 +349,7 @@ def test_a_weight_used_outside_its_layer_is_refused() -> None:
     model = lora_on(Leaky())
     lora = FusedLora(model)
     with (
-        pytest.raises(GuardError, match=r"lora_A.*expected by its LoRA layer alone"),
+        pytest.raises(GuardError, match=r"lora_A.*expected from its LoRA layer only"),
         lora.attached(),
         lora.collecting(torch.arange(4), 4),
     ):
@@ -359,7 +359,7 @@ def test_a_weight_used_outside_its_layer_is_refused() -> None:
 def test_without_the_fused_layers_nothing_is_collected_in_silence() -> None:
     model = worlds.lora_model()
     lora = FusedLora(model)
-    with pytest.raises(GuardError, match="expected by its LoRA layer alone"):
+    with pytest.raises(GuardError, match="expected from its LoRA layer only"):
         engine.unit_gradients(model, lora, next(batches.grouped(worlds.record_units(3), 8)), SFT)
 
 

@@ -431,7 +431,9 @@ def test_coins_that_the_texts_tell_prove_nothing(tmp_path: Path, capsys: pytest.
     assert {row["control_verdict"] for row in summary["claims"]} == {"no power"}
     for _ in range(2):  # typed again, it is said again
         told = capsys.readouterr().err
-        assert "canaries are told apart by their texts alone" in told and told.count("coins are broken") == 1
+        assert (
+            "canaries can be told apart by their texts alone" in told and told.count("coins are broken") == 1
+        )
         audit.run(run_dir, plan, Progress(), "mia")
     capsys.readouterr()
     audit.run(run_dir, plan, Progress(), "extract", recipes=EXTRACTION)

@@ -144,8 +144,8 @@ def test_system_text_is_folded_and_told(
     _, found, lines = loaded(plan, tmp_path / "runs")
     [line] = lines
     assert line.startswith(
-        "training sft: system text stands before the first question, the chat template having no place for "
-        "it, in "
+        "training sft: system text stands before the first question, because the chat template has no place "
+        "for it, in "
     )
     assert f"of {sum(len(unit) for unit in found.units)} rows" in line
 
@@ -156,7 +156,7 @@ def test_system_text_is_folded_and_told(
         ("{% for m in messages %}", "chat template: expected a Jinja template"),
         (
             "{% for i in range(99999) %}{% for i in range(99999) %}{% endfor %}{% endfor %}",
-            "chat template: expected one that ends",
+            "chat template: expected a template that ends",
         ),
         ("{{ nothing.of.that }}", "UndefinedError, in 60 of 60 rows"),
         ("hello", "left out, in 60 of 60 rows"),

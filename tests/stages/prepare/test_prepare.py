@@ -320,8 +320,8 @@ def told_of(folder: Path, **changes: Any) -> str:
 def test_a_unit_below_the_patient_is_told_where_patients_are_named(tmp_path: Path) -> None:
     told = told_of(tmp_path, **{"training.unit": "record"})
     assert (
-        "the data name 15 patients in 120 records: unit record hides one record, --unit patient hides all of "
-        "a person" in told
+        "the data name 15 patients in 120 records: unit record hides one record, --unit patient hides all "
+        "records of a person" in told
     )
     assert "d.jsonl: columns that are not used: ward" in told and told.startswith("120 units")
 
