@@ -82,7 +82,7 @@ def measured(file: str, unit: str, runs: str) -> dict[str, float]:
     from dpaudit.commands.asked import Asked
     from dpaudit.pipeline import plans
     from dpaudit.stages.prepare import prepare
-    from dpaudit.stages.train import train
+    from dpaudit.stages.train import training_set
     from dpaudit.storage import rundir
     from dpaudit.system.progress import Progress
 
@@ -93,8 +93,8 @@ def measured(file: str, unit: str, runs: str) -> dict[str, float]:
     prepare.run(run_dir, plan, Progress(quiet=True))
     found |= {"prepare_mb": peak(), "prepare_seconds": round(time.monotonic() - began, 1)}
     began = time.monotonic()
-    train.expected_units(run_dir, "sft", unit)
-    data = train._load(run_dir, plan, "sft")
+    training_set.expected_units(run_dir, "sft", unit)
+    data = training_set.load(run_dir, plan, "sft")
     found |= {"units_mb": peak(), "units_seconds": round(time.monotonic() - began, 1)}
     began, rng = time.monotonic(), random.Random(0)
     for _ in range(1000):

@@ -17,7 +17,7 @@ from dpaudit.pipeline import sequence
 from dpaudit.privacy.accountants import epsilon_spent
 from dpaudit.privacy.ledger import Ledger
 from dpaudit.privacy.mechanism import Mechanism
-from dpaudit.stages.train import merge, train
+from dpaudit.stages.train import merge, start
 from dpaudit.stages.train.jobs import Job, outside_stages
 from dpaudit.storage.rundir import RunDir
 from dpaudit.suite.grid import Grid
@@ -140,17 +140,17 @@ OTHER = {"noise_multiplier": 9.0, "sampling_rate": 0.1, "steps": 1, "clip": 1.0}
 @pytest.mark.parametrize("edit", [{}, {"stages": []}, {"steps_done": 1}, {"mechanism": OTHER}])
 def test_what_counts_as_edited(edit: dict[str, Any], chained: tuple[RunDir, Plan]) -> None:
     run_dir, plan = chained
-    *earlier, start, last = (ledger_of(run_dir, arm)["mechanism"] for arm in ARMS)
-    stages = tuple(Mechanism(**one) for one in (*earlier, start))
+    *earlier, before, last = (ledger_of(run_dir, arm)["mechanism"] for arm in ARMS)
+    stages = tuple(Mechanism(**one) for one in (*earlier, before))
     mechanism = Mechanism(**last, stages=(replace(stages[-1], stages=stages[:-1]),))
     ended, begun = (next(a for a in plan.suite.grid.arms if a.name == name) for name in (ARMS[2], ARMS[1]))
     job = Job(ended, SLOW, mechanism, 20, True, begun)
     kept = Ledger.from_json(ledger_of(run_dir, "sft-eps4") | edit)
     if not edit:
-        train._check_start(job, kept)
+        start.check(job, kept)
         return
     with pytest.raises(UsageError, match="expected the ledger that this arm's claim was composed with"):
-        train._check_start(job, kept)
+        start.check(job, kept)
 
 
 def test_a_chain_under_unit_record_is_refused(toy_model_dir: Path, tmp_path: Path) -> None:
@@ -376,8 +376,8 @@ def test_seeds_train_different_adapters_each_with_its_ledger(toy_model_dir: Path
             key: two[key] for key in ("mechanism", "stages", "epsilon_pld")
         }
     # each goes on from the start of its own seed
-    for end, start in (("dpo-sigmoid-eps8", "sft-eps4"), ("dpo-sigmoid-eps8-s1", "sft-eps4-s1")):
-        ended, began = weights_of(run_dir, end), weights_of(run_dir, start)
+    for end, begin in (("dpo-sigmoid-eps8", "sft-eps4"), ("dpo-sigmoid-eps8-s1", "sft-eps4-s1")):
+        ended, began = weights_of(run_dir, end), weights_of(run_dir, begin)
         assert all((ended[name] - began[name]).abs().max() < 1e-4 for name in began)
 
 

@@ -14,7 +14,7 @@ from dpaudit.commands import overview
 from dpaudit.errors import UsageError
 from dpaudit.models.encode import Encoded
 from dpaudit.stages import report
-from dpaudit.stages.train import train
+from dpaudit.stages.train import lesson, train, training_set
 from dpaudit.storage.rundir import RunDir
 from dpaudit.suite.grid import Grid
 from dpaudit.suite.plan import Plan
@@ -80,7 +80,7 @@ def test_the_arm_learns_from_the_turned_labels(
     run_dir, plan = finished
     file = run_dir.file(KEY)
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
-    clean = train._load(run_dir, plan, "dpo")
+    clean = training_set.load(run_dir, plan, "dpo")
     keys = (bytes([number]) * 32 for number in range(100))
     turning = (
         k
@@ -93,7 +93,7 @@ def test_the_arm_learns_from_the_turned_labels(
     with pytest.raises(
         UsageError, match=r"flips-.*\.json: .* got an altered one"
     ):  # other flips would spend more
-        train._flip_key(run_dir, plan, ARM)
+        lesson.flip_key(run_dir, plan, ARM)
     run_dir.write_json(KEY, {"key": key.hex()})
     seen = []
     learn = loop.train

@@ -21,8 +21,12 @@ from dpaudit.privacy import ledger as ledgers
 from dpaudit.stages.integrity import custody, weights
 from dpaudit.stages.integrity.trained import TrainedArm
 from dpaudit.stages.prepare.lessons import examples_of
-from dpaudit.stages.train import train
+from dpaudit.stages.train import lesson
+from dpaudit.stages.train.arm import is_out_of_memory
 from dpaudit.stages.train.jobs import Job, is_trls, schedule_of
+from dpaudit.stages.train.start import at_start
+from dpaudit.stages.train.train import default_workers
+from dpaudit.stages.train.training_set import encoded_units
 from dpaudit.storage import rundir
 from dpaudit.storage.custody import folder_digests
 from dpaudit.storage.rundir import RunDir
@@ -112,7 +116,7 @@ def ensure(
     weights.require_base(run_dir, plan)
     if not (missing := _missing(run_dir, arm, count)):
         return
-    workers = train.default_workers(plan.suite.model.base) if workers is None else workers
+    workers = default_workers(plan.suite.model.base) if workers is None else workers
     parts = [missing[first::workers] for first in range(min(workers, len(missing)))]
     with rundir.writing(run_dir, "shadows"), _sources(run_dir, plan, arm) as sources:
         jobs = [
@@ -183,8 +187,8 @@ def train_shadows(
 
     arm, rows = sources.job.arm, plan.suite.training.micro_batch
     with torch.random.fork_rng():
-        model = train.at_start(run_dir, plan, sources.job)
-        units, objective = train.lesson(plan, arm, sources.units, model, rows)
+        model = at_start(run_dir, plan, sources.job)
+        units, objective = lesson.with_true_labels(plan, arm, sources.units, model, rows)
         start = {name: weight.detach().clone() for name, weight in fused.trainable(model).items()}
         for number in numbers:
             began = time.perf_counter()
@@ -195,7 +199,7 @@ def train_shadows(
             try:
                 _train(plan, sources, number, model, _learnt(sources, units, chosen), objective, advance)
             except (MemoryError, RuntimeError) as error:
-                if not train.is_out_of_memory(error):
+                if not is_out_of_memory(error):
                     raise
                 raise PartialError(
                     f"training shadow {number} of {arm.name}: expected {rows} sequences to fit into memory, "
@@ -263,7 +267,7 @@ def _sources(run_dir: RunDir, plan: Plan, arm: Arm) -> Iterator[Sources]:
     ledger = ledgers.of_arm(run_dir, arm.name)
     schedule = schedule_of(plan.suite.training, arm)
     job = Job(arm, schedule, ledger.acting, ledger.population, ledger.population_assumed)
-    encoded = train.encoded_units(plan, _units(run_dir, plan, arm))
+    encoded = encoded_units(plan, _units(run_dir, plan, arm))
     units = StoredUnits.write(run_dir.new_folder(f"attack/{arm.name}/shadows/units"), encoded)
     rows = run_dir.iterate_lines("corpus/candidates.jsonl")
     try:

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 from dpaudit.stages.prepare import prepare
 from dpaudit.stages.prepare.dialogues import Tally
 from dpaudit.stages.prepare.lessons import examples_of
-from dpaudit.stages.train import train
 from dpaudit.stages.train.jobs import Job, is_noised, jobs_of
+from dpaudit.stages.train.training_set import encoded_units, expected_units
 from dpaudit.storage import rundir
 from dpaudit.storage.rundir import RunDir
 from dpaudit.suite.grid import Arm, Method
@@ -52,9 +52,7 @@ def _counted(plan: Plan, lessons: dict[str, Arm], progress: Progress) -> dict[st
         for method in {arm.method: None for arm in lessons.values()}:
             for line in _cut(run_dir, plan, method):
                 progress.say(line)
-        return {
-            name: train.expected_units(run_dir, arm.method, unit, arm.twin) for name, arm in lessons.items()
-        }
+        return {name: expected_units(run_dir, arm.method, unit, arm.twin) for name, arm in lessons.items()}
 
 
 def _cut(run_dir: RunDir, plan: Plan, method: Method) -> list[str]:
@@ -64,7 +62,7 @@ def _cut(run_dir: RunDir, plan: Plan, method: Method) -> list[str]:
     found = run_dir.iterate_lines("corpus/candidates.jsonl")
     records = (record for row in found if row["kind"] != "canary" for record in examples_of(row, method))
     tally = Tally()
-    for _ in tally.passing(train.encoded_units(plan, ((r.id, [r]) for r in islice(records, SAMPLE)))):
+    for _ in tally.passing(encoded_units(plan, ((r.id, [r]) for r in islice(records, SAMPLE)))):
         pass
     return tally.lines(plan.suite.model, f"{method}, first {tally.rows:,} rows")
 

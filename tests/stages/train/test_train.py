@@ -21,7 +21,7 @@ from dpaudit.stages import evaluate, judge
 from dpaudit.stages.attack import attack, shadows
 from dpaudit.stages.integrity import custody
 from dpaudit.stages.prepare import prepare
-from dpaudit.stages.train import merge, train
+from dpaudit.stages.train import merge, train, training_set
 from dpaudit.storage import rundir
 from dpaudit.storage.rundir import RunDir
 from dpaudit.suite import declarations
@@ -172,7 +172,7 @@ def test_population_does_not_depend_on_the_coins(finished: tuple[RunDir, Plan]) 
     coins = prepare.load_membership(run_dir)
     run_dir.write_json("secret/coins.json", {"coins": dict.fromkeys(coins, True)})
     try:
-        assert train.expected_units(run_dir, "sft", "patient") == certain + 7
+        assert training_set.expected_units(run_dir, "sft", "patient") == certain + 7
     finally:
         run_dir.write_json("secret/coins.json", {"coins": coins})
 
@@ -181,7 +181,7 @@ def test_record_units_count_each_record(finished: tuple[RunDir, Plan]) -> None:
     run_dir, _ = finished
     rows = run_dir.read_lines("corpus/candidates.jsonl")
     expected = sum(len(row["records"]) * (1 if row["kind"] == "certain" else 0.5) for row in rows)
-    assert train.expected_units(run_dir, "sft", "record") == int(expected)
+    assert training_set.expected_units(run_dir, "sft", "record") == int(expected)
 
 
 def test_adapters_load_and_differ(finished: tuple[RunDir, Plan]) -> None:
@@ -382,7 +382,7 @@ def test_units_are_those_of_a_list(method: Method, unit: Unit, toy_model_dir: Pa
         coded = examples.Example(encode_record(record, tokenizer, 40))
         groups.setdefault(unit_of(record, unit), []).append(coded)
     wanted = list(groups.values())
-    found = train._load(run_dir, plan, method)
+    found = training_set.load(run_dir, plan, method)
     assert list(found.units) == wanted and list(found.names) == list(groups)
     sequences = [s for examples in wanted for e in examples for s in e.sequences]
     assert found.truncated == sum(s.truncated for s in sequences) > 0
@@ -396,10 +396,11 @@ def test_plain_text_counts_once_a_canary(toy_model_dir: Path, tmp_path: Path) ->
     plan = make_plan(toy_model_dir)
     plan = replace(plan, suite=replace(plan.suite, data=replace(plan.suite.data, text="builtin:clinic")))
     run_dir = prepared(plan, tmp_path)
-    assert train.expected_units(run_dir, "cpt", "patient") == train.expected_units(run_dir, "sft", "patient")
+    patients = [training_set.expected_units(run_dir, method, "patient") for method in ("cpt", "sft")]
+    assert patients[0] == patients[1]
     rows = [row for row in run_dir.read_lines("corpus/candidates.jsonl") if row["kind"] != "canary"]
     texts = sum(len(row["texts"]) * (1 if row["kind"] == "certain" else 0.5) for row in rows)
-    assert train.expected_units(run_dir, "cpt", "record") == int(
+    assert training_set.expected_units(run_dir, "cpt", "record") == int(
         texts + 10 / 2
     )  # 6 + 4 canaries, one text each
 
