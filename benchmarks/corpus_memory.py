@@ -83,12 +83,12 @@ def measured(file: str, unit: str, runs: str) -> dict[str, float]:
     from dpaudit.pipeline import plans
     from dpaudit.stages.prepare import prepare
     from dpaudit.stages.train import training_set
-    from dpaudit.storage import rundir
+    from dpaudit.storage import run_store
     from dpaudit.system.progress import Progress
 
     changed = Asked(data=file, unit=unit, settings=["data.preference=null", "grid.dpo=[]"]).overrides()
     plan = plans.resolve("demo", changed)
-    run_dir = rundir.open_or_create(plan.to_json(), "memory", Path(runs))
+    run_dir = run_store.open_or_create(plan.to_json(), "memory", Path(runs))
     found, began = {}, time.monotonic()
     prepare.run(run_dir, plan, Progress(quiet=True))
     found |= {"prepare_mb": peak(), "prepare_seconds": round(time.monotonic() - began, 1)}

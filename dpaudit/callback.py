@@ -11,7 +11,7 @@ from typing import Any
 
 from transformers import TrainerCallback
 
-from dpaudit.storage import rundir
+from dpaudit.storage import whole_files
 
 
 class ConformanceCallback(TrainerCallback):  # type: ignore[misc]
@@ -34,7 +34,7 @@ class ConformanceCallback(TrainerCallback):  # type: ignore[misc]
     def on_train_begin(self, args: Any, state: Any, control: Any, model: Any = None, **_: Any) -> None:
         """Remembers the trainable weights, on the processor, and begins to count rows."""
         if state.is_world_process_zero:
-            rundir.write_text(
+            whole_files.write_text(
                 self.file, "{}\n"
             )  # an error now, and not after the training that it would cost
             self.file.unlink()
@@ -65,7 +65,7 @@ class ConformanceCallback(TrainerCallback):  # type: ignore[misc]
             _told("clipping", "not observable", "gradients of single units are not shown to a callback"),
         ]
         found = {"trainer": "Hugging Face Trainer", "checks": checks}
-        rundir.write_text(self.file, json.dumps(found, ensure_ascii=False, indent=1) + "\n")
+        whole_files.write_text(self.file, json.dumps(found, ensure_ascii=False, indent=1) + "\n")
 
     def _count(self, module: Any, given: tuple[Any, ...], named: dict[str, Any]) -> None:
         ids = named.get("input_ids", given[0] if given else None)

@@ -49,8 +49,10 @@ from dpaudit.findings.quality import (
 from dpaudit.privacy.claim import Claim
 from dpaudit.stages.integrity import custody as chain
 from dpaudit.stats import roc
-from dpaudit.storage import custody, rundir
+from dpaudit.storage import custody, run_store
 from dpaudit.storage.rundir import RunDir
+from dpaudit.storage.seals import seal_key
+from dpaudit.storage.sidecars import write_sealed_lines
 from dpaudit.suite import declarations
 from dpaudit.suite.grid import Arm, Grid
 from dpaudit.suite.plan import Plan
@@ -98,7 +100,7 @@ _MADE: dict[tuple[tuple[str, ...], str, bool], RunDir] = {}  # each test has a c
 def _made(stages: tuple[str, ...], plan: Plan, judge_fit: bool) -> RunDir:
     runs = Path(tempfile.mkdtemp(prefix="fabricated-"))
     atexit.register(shutil.rmtree, runs, ignore_errors=True)
-    run_dir = rundir.open_or_create(plan.to_json(), "fabricated", runs)
+    run_dir = run_store.open_or_create(plan.to_json(), "fabricated", runs)
     declarations.keep(run_dir, plan)
     corpus(run_dir)
     for arm in plan.suite.grid.arms:
@@ -179,7 +181,7 @@ def bind(run_dir: RunDir, *arms: str) -> None:
 
 def rewrite(run_dir: RunDir, relative: str, data: dict[str, Any]) -> None:
     """Writes other findings, inputs and all, as if a stage had found them."""
-    text = json.dumps(custody.stamped(data, relative, run_dir.seal_key()))
+    text = json.dumps(custody.stamped(data, relative, seal_key(run_dir.path)))
     run_dir.file(relative).write_text(text, encoding="utf-8")
     if relative.startswith("train/"):
         bind(run_dir, relative.split("/")[1])
@@ -380,7 +382,7 @@ def judge(run_dir: RunDir, plan: Plan, fit: bool) -> None:
         pairs=tuple(pairs),
     )
     found.write(run_dir, "judge/summary.json", ["plan.json"])
-    run_dir.write_sealed_lines("judge/answers.jsonl", [{"arm": "sft-inf", "answer": TEXT}])
+    write_sealed_lines(run_dir, "judge/answers.jsonl", [{"arm": "sft-inf", "answer": TEXT}])
 
 
 def corpus(run_dir: RunDir) -> None:

@@ -21,7 +21,7 @@ from typing import Any
 
 import yaml
 
-from dpaudit.storage.rundir import keyed_file_digest
+from dpaudit.storage.custody import keyed_file_digest
 
 ORPHANS = 5.0  # seconds that a worker may outlive its parent
 VOLATILE = {  # times, and hashes of what has times in it

@@ -16,7 +16,7 @@ from typed import CLAIM, Call, one_line
 
 from dpaudit import cli
 from dpaudit.commands import groups
-from dpaudit.storage import rundir
+from dpaudit.storage import run_store
 
 COMMANDS = [
     "", "demo", "run", "train", "attack", "attack mia", "attack extract", "attack list", "eval", "judge",
@@ -150,7 +150,7 @@ def test_a_path_that_the_system_refuses(call: Call, monkeypatch: pytest.MonkeyPa
     def refused(runs: Path) -> list[object]:
         raise error
 
-    monkeypatch.setattr(rundir, "existing", refused)
+    monkeypatch.setattr(run_store, "existing", refused)
     one_line(call("ls"), "p/q: expected ", f"got {error.strerror}")
 
 
@@ -170,7 +170,7 @@ def broken_parquet() -> None:
 def test_what_is_broken_is_not_quoted(
     call: Call, monkeypatch: pytest.MonkeyPatch, reading: Callable[[], None]
 ) -> None:
-    monkeypatch.setattr(rundir, "existing", lambda runs: reading())
+    monkeypatch.setattr(run_store, "existing", lambda runs: reading())
     done = call("ls")
     one_line(done, "a file of the run: expected ", "delete the file", "type the command again")
     assert "patient" not in done.err
@@ -209,7 +209,7 @@ def test_interrupt(call: Call, tmp_path: Path) -> None:
     assert process.returncode == 130
     assert out == "" and err.splitlines()[-1] == "dpaudit: interrupted; type the same command to resume"
     assert "Traceback" not in err
-    (run_dir,) = rundir.existing(tmp_path / "runs")
+    (run_dir,) = run_store.existing(tmp_path / "runs")
     assert {path.name for path in run_dir.path.glob("train/*")} <= {
         ".sft-inf.partial"
     }  # a checkpoint, if it came so far

@@ -12,14 +12,14 @@ from dpaudit import content
 from dpaudit.commands.asked import ALIASES
 from dpaudit.errors import UsageError
 from dpaudit.pipeline import plans
-from dpaudit.storage import rundir
+from dpaudit.storage import run_store
 from dpaudit.suite import loading
 from dpaudit.suite.plan import Plan
 
 SPELLED = {ALIASES[name]: f"--{name}" for name in ("data", "model")}  # key -> the option to type for it
 
 
-def command_of(plan: Plan, runs: Path = rundir.RUNS) -> str | None:
+def command_of(plan: Plan, runs: Path = run_store.RUNS) -> str | None:
     """What begins this very plan, or continues it: `dpaudit train` on the suite that it differs least from.
 
     None where no suite that is at hand gives it, as with another version of a package. What it returns was
@@ -67,4 +67,4 @@ def _spelled(name: str, settings: Sequence[str], plan: Plan, runs: Path) -> str:
         words += [SPELLED[key], value] if key in SPELLED else ["--set", setting]
     words += ["--seed", str(plan.seed)] if plan.seed else []
     words += [] if plan.insecure_seed is None else ["--insecure-seed", str(plan.insecure_seed)]
-    return shlex.join([*words, *([] if runs == rundir.RUNS else ["--runs", str(runs)])])
+    return shlex.join([*words, *([] if runs == run_store.RUNS else ["--runs", str(runs)])])

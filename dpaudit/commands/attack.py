@@ -10,7 +10,7 @@ from dpaudit.commands import attack, options, outcomes, states
 from dpaudit.commands.groups import SETTINGS, show_help
 from dpaudit.commands.output import show, show_of_run
 from dpaudit.pipeline import sequence
-from dpaudit.storage import rundir
+from dpaudit.storage import run_store
 from dpaudit.system.progress import Progress
 
 RECIPE_KEYS = (  # of a recipe, as they are listed
@@ -36,7 +36,7 @@ class Attacked:
     run: options.Run = None
     arm: options.Arms = None
     recipe: options.Recipes = None
-    runs: options.Runs = rundir.RUNS
+    runs: options.Runs = run_store.RUNS
     as_json: options.Json = False
 
 

@@ -11,7 +11,7 @@ from dpaudit.commands.groups import SETTINGS, has_command
 from dpaudit.commands.output import show, show_of_run
 from dpaudit.errors import UsageError
 from dpaudit.pipeline import gate, later, plans, sequence
-from dpaudit.storage import rundir
+from dpaudit.storage import run_store
 from dpaudit.storage.rundir import RunDir
 from dpaudit.suite.plan import Plan
 from dpaudit.system.progress import Progress
@@ -25,7 +25,7 @@ def demo(
     seed: options.Seed = 0,
     insecure_seed: options.InsecureSeed = None,
     workers: options.Workers = None,
-    runs: options.Runs = rundir.RUNS,
+    runs: options.Runs = run_store.RUNS,
     as_json: options.Json = False,
 ) -> None:
     """Run the whole lab on the embedded teaching model and clinic."""
@@ -44,7 +44,7 @@ def run(
     micro_batch: options.MicroBatch = None,
     allow_egress: options.Egress = None,
     workers: options.Workers = None,
-    runs: options.Runs = rundir.RUNS,
+    runs: options.Runs = run_store.RUNS,
     as_json: options.Json = False,
 ) -> None:
     """Run every stage of a suite; typed again, it resumes."""
@@ -66,7 +66,7 @@ def train(
     arm: options.Arms = None,
     micro_batch: options.MicroBatch = None,
     workers: options.Workers = None,
-    runs: options.Runs = rundir.RUNS,
+    runs: options.Runs = run_store.RUNS,
     as_json: options.Json = False,
 ) -> None:
     """Train one adapter for each epsilon, and the non-private arm."""
@@ -99,7 +99,7 @@ def evaluate(
     run: options.Run = None,
     task: options.Tasks = None,
     settings: options.Later = None,
-    runs: options.Runs = rundir.RUNS,
+    runs: options.Runs = run_store.RUNS,
     as_json: options.Json = False,
 ) -> None:
     """Measure quality: benchmarks and held-out bits per byte."""
@@ -119,7 +119,7 @@ class Judged:
     rubric: options.Rubric = None
     settings: options.Later = None
     allow_egress: options.Egress = None
-    runs: options.Runs = rundir.RUNS
+    runs: options.Runs = run_store.RUNS
     as_json: options.Json = False
 
     def opened(self, are_arms_judged: bool) -> tuple[RunDir, Plan]:
@@ -164,7 +164,7 @@ class Page:
     """The options of `report` and `report html`."""
 
     run: options.Run = None
-    runs: options.Runs = rundir.RUNS
+    runs: options.Runs = run_store.RUNS
     as_json: options.Json = False
 
 

@@ -12,7 +12,7 @@ from dpaudit.commands.output import show, show_of_run
 from dpaudit.errors import UsageError
 from dpaudit.evidence import claims
 from dpaudit.pipeline import later
-from dpaudit.storage import custody, rundir
+from dpaudit.storage import custody, run_store
 from dpaudit.system.progress import Progress
 
 FAILED = 1  # another commitment than was noted down
@@ -116,7 +116,7 @@ class OfRun:
         str | None,
         typer.Option("--arm", metavar="ARM", help="With --run: the arm of a --claim that you add later."),
     ] = None
-    runs: options.Runs = rundir.RUNS
+    runs: options.Runs = run_store.RUNS
 
 
 @options.spread

@@ -9,13 +9,13 @@ from dpaudit.commands import options, output, overview, states
 from dpaudit.commands.groups import EXAMPLES
 from dpaudit.errors import UsageError
 from dpaudit.pipeline import plans
-from dpaudit.storage import rundir
+from dpaudit.storage import run_store
 from dpaudit.system.progress import Progress
 
 
-def list_runs(runs: options.Runs = rundir.RUNS, as_json: options.Json = False) -> None:
+def list_runs(runs: options.Runs = run_store.RUNS, as_json: options.Json = False) -> None:
     """List the runs, the one used last at the end."""
-    rows = [overview.run_row(run_dir) for run_dir in rundir.existing(runs)]
+    rows = [overview.run_row(run_dir) for run_dir in run_store.existing(runs)]
     output.show({"runs": rows, "caveat": overview.caveat_of(rows)}, as_json)
 
 
@@ -27,14 +27,14 @@ def show(
         Path | None,
         typer.Option("--adapter", metavar="DIR", help="An adapter folder: prints which arm of a run it is."),
     ] = None,
-    runs: options.Runs = rundir.RUNS,
+    runs: options.Runs = run_store.RUNS,
     as_json: options.Json = False,
 ) -> None:
     """Show a run: its plan, its arms, which outputs are current, its page."""
     if adapter is not None:
         from dpaudit.stages.integrity import custody as chain
 
-        among = rundir.existing(runs) if run is None else [rundir.find(run, runs)]
+        among = run_store.existing(runs) if run is None else [run_store.find(run, runs)]
         origins = chain.origins(adapter, among)
         output.show({"adapter": str(adapter), "sha256": origins[0]["sha256"], "origins": origins}, as_json)
         return
@@ -62,7 +62,7 @@ def merge(
         bool, typer.Option("--assume-public", help="Treat an adapter without a ledger as public.")
     ] = False,
     run: options.Run = None,
-    runs: options.Runs = rundir.RUNS,
+    runs: options.Runs = run_store.RUNS,
     as_json: options.Json = False,
 ) -> None:
     """Merge an adapter into its base, with its ledger."""

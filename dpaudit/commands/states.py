@@ -7,8 +7,9 @@ from typing import Any
 from dpaudit.errors import UsageError
 from dpaudit.privacy import ledger
 from dpaudit.stages.integrity.trained import TrainedArm
-from dpaudit.storage import rundir
-from dpaudit.storage.rundir import RunDir, sidecar
+from dpaudit.storage import run_store
+from dpaudit.storage.custody import sidecar
+from dpaudit.storage.rundir import RunDir
 from dpaudit.suite import declarations
 from dpaudit.suite.plan import Plan
 
@@ -21,7 +22,7 @@ def opened(name: str | None, runs: Path) -> tuple[RunDir, Plan]:
     """The run and its plan, once every file that they rest on is as it was written."""
     from dpaudit.stages.integrity import custody
 
-    run_dir = rundir.find(name, runs)
+    run_dir = run_store.find(name, runs)
     custody.require_run(run_dir)
     plan = declarations.plan_of(run_dir)
     custody.require(run_dir, plan)

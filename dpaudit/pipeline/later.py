@@ -13,7 +13,8 @@ from dpaudit.data import rows
 from dpaudit.errors import UsageError
 from dpaudit.evidence import claims
 from dpaudit.judging import rubric
-from dpaudit.storage.rundir import RunDir, writing
+from dpaudit.storage.exclusive import writing
+from dpaudit.storage.rundir import RunDir
 from dpaudit.suite import declarations, loading
 from dpaudit.suite.plan import RECORDS, Plan
 from dpaudit.system import egress

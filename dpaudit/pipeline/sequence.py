@@ -6,7 +6,7 @@ from pathlib import Path
 
 from dpaudit.errors import PartialError, UsageError
 from dpaudit.pipeline import gate
-from dpaudit.storage import disk, rundir
+from dpaudit.storage import disk, exclusive, run_store, rundir
 from dpaudit.storage.rundir import RunDir
 from dpaudit.suite import declarations
 from dpaudit.suite.plan import PLAN_FORMAT, Plan
@@ -48,14 +48,14 @@ def _begun(
     from dpaudit.stages.prepare import prepare
 
     written = plan.to_json()
-    place = rundir.located(written, plan.suite.name, runs)
+    place = run_store.located(written, plan.suite.name, runs)
     is_new = not place.path.exists()
     tell_earlier(plan, runs, progress)
     if is_new or declarations.would_change(place, plan):
         gate.check(plan, runs if is_new else None, allow_egress)
-    held.enter_context(rundir.writing(place, "train"))
+    held.enter_context(exclusive.writing(place, "train"))
     held.enter_context(_no_remains(place, is_new=not place.path.exists()))
-    run_dir = rundir.open_or_create(written, plan.suite.name, runs)
+    run_dir = run_store.open_or_create(written, plan.suite.name, runs)
     _keep_records(run_dir, plan, progress)
     is_drawn = run_dir.file(custody.CORPUS).is_file()
     prepare.run(run_dir, plan.of_training, progress)
@@ -97,17 +97,17 @@ def tell_earlier(plan: Plan, runs: Path, progress: Progress) -> None:
     Raises UsageError where an earlier version of dpaudit began it, whose runs this one cannot go on with, and
     where the very run is there under another name.
     """
-    place = rundir.located(plan.to_json(), plan.suite.name, runs)
+    place = run_store.located(plan.to_json(), plan.suite.name, runs)
     if place.path.exists():
         return
-    for run_dir in rundir.existing(runs):
+    for run_dir in run_store.existing(runs):
         try:
             written = run_dir.read_json(rundir.PLAN)
             if not plan.trains_as(written):
                 continue
         except UsageError:  # no plan, or one with keys that are gone: not this one
             continue
-        is_very_run = rundir.located(written, plan.suite.name, runs) == place
+        is_very_run = run_store.located(written, plan.suite.name, runs) == place
         _refuse_another(run_dir, runs, place.path if is_very_run else None, written.get("format"))
         progress.say(
             f"note: {run_dir.path} is this training under other versions or another primary recipe; another "

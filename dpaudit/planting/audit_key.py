@@ -17,7 +17,7 @@ from dpaudit.errors import UsageError, unread
 from dpaudit.schema import build
 from dpaudit.signals.recipe import Recipe
 from dpaudit.storage import custody
-from dpaudit.storage.rundir import keyed_file_digest
+from dpaudit.storage.custody import keyed_file_digest
 
 VERSION = 1
 UNFAIR = 1e-6  # p-value below which coins were not fair and independent

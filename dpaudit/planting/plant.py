@@ -25,7 +25,9 @@ from dpaudit.planting.audit_key import AuditKey, Planted, Rule, Unit
 from dpaudit.planting.disguise import Column, Words
 from dpaudit.signals import recipe
 from dpaudit.storage import lock
-from dpaudit.storage.rundir import keyed_file_digest, left_of, remove_left, whole_file
+from dpaudit.storage.custody import keyed_file_digest
+from dpaudit.storage.exclusive import remove_left
+from dpaudit.storage.whole_files import left_of, whole_file
 
 CANARIES_MOST = 20_000
 AFFIX_ROWS = 20  # rows that must share how texts begin and end before that is the data's style

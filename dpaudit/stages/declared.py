@@ -19,7 +19,9 @@ from dpaudit.stages.audit.audit import audit_file, audit_inputs
 from dpaudit.stages.integrity import custody
 from dpaudit.stages.integrity.trained import TrainedArm
 from dpaudit.stages.report import CLAIMS
-from dpaudit.storage.rundir import RunDir, writing
+from dpaudit.storage.exclusive import writing
+from dpaudit.storage.rundir import RunDir
+from dpaudit.storage.seals import is_sealable
 from dpaudit.suite import declarations
 from dpaudit.suite.plan import Plan
 from dpaudit.suite.suite import Declared
@@ -48,7 +50,7 @@ def verdicts(run_dir: RunDir, plan: Plan) -> list[dict[str, Any]]:
         _verdict(run_dir, plan, claim) | {"mark": entry.mark, "date": entry.date} for claim, entry in wanted
     ]
     made_from = dict.fromkeys(file for claim, _ in wanted for file in _inputs(run_dir, plan, claim.arm))
-    if os.access(run_dir.path, os.W_OK) and run_dir.is_sealable:
+    if os.access(run_dir.path, os.W_OK) and is_sealable(run_dir.path):
         with writing(run_dir, "audit"):
             run_dir.write_json(CLAIMS, {"claims": found}, [*made_from, declarations.input_of("claims")])
     return found

@@ -29,7 +29,9 @@ from dpaudit.stages import benchmarks
 from dpaudit.stages.benchmarks import TASKS
 from dpaudit.stages.integrity import custody, weights
 from dpaudit.stages.integrity.trained import weights_of
-from dpaudit.storage.rundir import RunDir, alone, missing
+from dpaudit.storage.exclusive import alone
+from dpaudit.storage.remedies import missing
+from dpaudit.storage.rundir import RunDir
 from dpaudit.suite import declarations
 from dpaudit.suite.grid import Arm
 from dpaudit.suite.plan import Plan

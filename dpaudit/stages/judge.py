@@ -19,7 +19,10 @@ from dpaudit.stages import evaluate
 from dpaudit.stages.evaluate import load_model
 from dpaudit.stages.integrity import custody, weights
 from dpaudit.stages.integrity.trained import weights_of
-from dpaudit.storage.rundir import RunDir, alone
+from dpaudit.storage.exclusive import alone
+from dpaudit.storage.rundir import RunDir
+from dpaudit.storage.seals import seal_key
+from dpaudit.storage.sidecars import read_sealed_lines, write_sealed_lines
 from dpaudit.suite import declarations
 from dpaudit.suite.grid import Arm
 from dpaudit.suite.plan import Plan
@@ -73,7 +76,7 @@ def run(
             prompts = prompts_of(_heldout(run_dir), settings.prompts)
             answers = _answers(run_dir, plan, names, prompts, progress)
             judgements = _judge(asker, rules, prompts, answers, pairs, progress)
-        run_dir.write_sealed_lines(JUDGEMENTS, judgements)
+        write_sealed_lines(run_dir, JUDGEMENTS, judgements)
         judgement = Judgement(
             rubric=rules.name,
             title=rules.title,
@@ -131,10 +134,10 @@ class _Asker:
     ) -> None:
         self.run_dir, self.plan, self.rules, self.judge = run_dir, plan, rules, judge
         self.allow_egress = allow_egress
-        self.secret = run_dir.seal_key()
+        self.secret = seal_key(run_dir.path)
         # a judge of the caller's own has no name to be known by; without a key, names would confirm a guess
         self.replayed = judge is None and self.secret is not None
-        rows = run_dir.read_sealed_lines(REPLAY) if self.replayed and run_dir.file(REPLAY).is_file() else []
+        rows = read_sealed_lines(run_dir, REPLAY) if self.replayed and run_dir.file(REPLAY).is_file() else []
         self.known: dict[str, Row] = {row["key"]: row for row in rows}
 
     def compare(
@@ -155,7 +158,7 @@ class _Asker:
                 for (key, _), outcome in zip(part, outcomes, strict=True):
                     self.known[key] = {"key": key, "winner": outcome.winner, "margin": outcome.margin}
                 if self.replayed:
-                    self.run_dir.write_sealed_lines(REPLAY, self.known.values())
+                    write_sealed_lines(self.run_dir, REPLAY, self.known.values())
                 advance(len(part))
         return [Outcome(self.known[key]["winner"], self.known[key]["margin"]) for key in keys]
 
@@ -242,7 +245,7 @@ def _answers(
     """Model -> prompt id -> greedy answer. Those of an unchanged model are read back, the rest generated."""
     settings = plan.suite.judging or Judging()
     sources = {name: _source(run_dir, name, plan, settings.max_new_tokens) for name in names}
-    kept = run_dir.read_sealed_lines(ANSWERS) if run_dir.file(ANSWERS).is_file() else []
+    kept = read_sealed_lines(run_dir, ANSWERS) if run_dir.file(ANSWERS).is_file() else []
     rows = {(row["arm"], row["prompt"]): row for row in kept if sources.get(row["arm"]) == row["source"]}
     pending = {name: new for name in names if (new := [one for one in prompts if (name, one) not in rows])}
     if pending:
@@ -259,7 +262,7 @@ def _answers(
                         "answer": text,
                         "source": sources[name],
                     }
-                run_dir.write_sealed_lines(ANSWERS, rows.values())
+                write_sealed_lines(run_dir, ANSWERS, rows.values())
     return {name: {prompt: rows[name, prompt]["answer"] for prompt in prompts} for name in names}
 
 

@@ -6,7 +6,9 @@ from pathlib import PurePosixPath
 
 from dpaudit.errors import Gathering, UsageError
 from dpaudit.stages.integrity import custody
-from dpaudit.storage.rundir import RunDir, sidecar
+from dpaudit.storage.custody import sidecar
+from dpaudit.storage.rundir import RunDir
+from dpaudit.storage.sidecars import require_sealed
 from dpaudit.suite.plan import Plan
 
 KINDS = (".json", ".jsonl", ".parquet", ".html")
@@ -55,11 +57,11 @@ def _require(run_dir: RunDir, file: str) -> None:
 
         scores.read_file(run_dir, file)
     elif file.endswith((".jsonl", ".html")):
-        run_dir.require_sealed(file)
+        require_sealed(run_dir, file)
     elif file.endswith(".json"):
         found = run_dir.read_json(file)
         if file.endswith(sidecar("")):
-            run_dir.require_sealed(file.removesuffix(sidecar("")))
+            require_sealed(run_dir, file.removesuffix(sidecar("")))
         if file.endswith("/membership.json"):  # of a shadow model
             custody.require_files(
                 run_dir, str(PurePosixPath(file).parent), found["files"], {PurePosixPath(file).name}

@@ -15,7 +15,10 @@ from dpaudit.stages import outputs
 from dpaudit.stages.audit import inside
 from dpaudit.stages.integrity import custody
 from dpaudit.storage import record_chain
-from dpaudit.storage.rundir import RunDir, alone, missing
+from dpaudit.storage.exclusive import alone
+from dpaudit.storage.remedies import missing
+from dpaudit.storage.rundir import RunDir
+from dpaudit.storage.sidecars import write_sealed
 from dpaudit.suite import declarations
 from dpaudit.suite.grid import Arm
 from dpaudit.suite.plan import Plan
@@ -124,7 +127,7 @@ def run(run_dir: RunDir, plan: Plan, progress: Progress) -> Path:
     reading = Reading(run_dir)
     report = assemble(reading, plan)
     run_dir.write_json(FIGURES, report, reading.files)
-    run_dir.write_sealed(PAGE, render.render(run_dir.read_json(FIGURES)), inputs=[FIGURES])
+    write_sealed(run_dir, PAGE, render.render(run_dir.read_json(FIGURES)), inputs=[FIGURES])
     lacking = _lacking(report["stages"]) + [
         f"{gone['file']}, which is gone, type `{gone['command']}`" for gone in report["gone"]
     ]

@@ -31,7 +31,7 @@ from dpaudit.signals.recipe import Recipe
 from dpaudit.signals.text import Span
 from dpaudit.stages.audit.audit import CONFIDENCE, Labelled, guess_by, performance
 from dpaudit.stats import epsilon, fdp
-from dpaudit.storage import custody, rundir
+from dpaudit.storage import custody, exclusive, whole_files
 from dpaudit.system.progress import Advance, Progress
 from dpaudit.terminal import visible
 
@@ -104,7 +104,7 @@ def run(
     noted = _noted(key, commitment)
     seen, folder = _conformance(conformance), out or OUT
     _check_folder(folder, audited, claim)
-    with rundir.making(folder / "verification.json", folder / "index.html"):
+    with exclusive.making(folder / "verification.json", folder / "index.html"):
         answers, base_name = _ask(audited, key, progress)
         with progress.task("verify: bounds and blind baseline", total=1) as advance:
             found = _findings(key, claim, answers) | {
@@ -116,12 +116,12 @@ def run(
             }
             advance(1)
         shown = render.render_verification(found)  # before anything is written
-        rundir.write_text(
+        whole_files.write_text(
             folder / "verification.json",
             json.dumps(found, ensure_ascii=False, indent=1) + "\n",
-            rundir.PRIVATE,
+            whole_files.PRIVATE,
         )
-        rundir.write_text(folder / "index.html", shown)
+        whole_files.write_text(folder / "index.html", shown)
     return found | {"page": str(folder / "index.html")}
 
 

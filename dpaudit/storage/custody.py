@@ -15,10 +15,13 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from dpaudit.errors import UsageError
+from dpaudit.errors import UsageError, unread
 
 KEY = "custody"  # of a JSON output and of a Parquet file's metadata
 KEY_BYTES = 32
+SEAL_KEY = "custody/seal.key"
+SEAL_LOST = "custody/seal.lost"  # made by hand, for a key that is gone for good: then nothing is sealed
+RELEASE = "custody/release.json"  # that coins were drawn: others would be a second release
 ANOTHER = "another: plan, recipes or coins are not those that were committed to"
 
 
@@ -89,10 +92,31 @@ def private_digest(path: Path, key: bytes) -> str:
     return _keyed_digest(path, key, at.st_ino, at.st_size, at.st_mtime_ns, at.st_ctime_ns)
 
 
+def keyed_file_digest(path: Path, key: bytes) -> str:
+    """HMAC-SHA-256 of a file's bytes, or of the names and bytes below a folder. Raises UsageError where it
+    cannot be read.
+    """
+    code = hmac.new(key, digestmod=hashlib.sha256)
+    try:
+        if not path.is_dir():
+            return private_digest(path, key)[:32]
+        for file in sorted(found for found in path.rglob("*") if found.is_file()):
+            code.update(f"{file.relative_to(path)} {file.stat().st_size}\n".encode())
+            code.update(bytes.fromhex(private_digest(file, key)))
+    except OSError as error:
+        raise unread(path, "a readable file", error) from error
+    return code.hexdigest()[:32]
+
+
 def folder_digests(folder: Path) -> dict[str, str]:
     """Every file below a folder by its path in it -> SHA-256."""
     files = sorted(file for file in folder.rglob("*") if file.is_file() or file.is_symlink())
     return {file.relative_to(folder).as_posix(): file_digest(file) for file in files}
+
+
+def sidecar(relative: str) -> str:
+    """Where the hash of a file lies that carries none itself."""
+    return f"{relative}.custody.json"
 
 
 def commitment(salt: str, parts: dict[str, Any]) -> str:

@@ -12,8 +12,10 @@ from typing import Any, Literal
 
 from dpaudit.schema import build
 from dpaudit.storage import record_chain
+from dpaudit.storage.custody import RELEASE
+from dpaudit.storage.exclusive import alone
 from dpaudit.storage.record_chain import Loss, file_of
-from dpaudit.storage.rundir import RELEASE, RunDir, alone
+from dpaudit.storage.rundir import RunDir
 from dpaudit.suite.plan import RECORDS, Plan
 from dpaudit.suite.suite import Declared
 

@@ -14,7 +14,7 @@ from typed import Call, Outcome, dialogue
 
 from dpaudit import cli
 from dpaudit.errors import UsageError
-from dpaudit.storage import rundir
+from dpaudit.storage import run_store
 
 
 @pytest.mark.parametrize(
@@ -164,7 +164,7 @@ def test_few_own_records_run_as_the_readme_types_it(call: Call) -> None:
         "1",
     )
     assert done.code == 0, done.err
-    (run_dir,) = rundir.existing(Path("runs"))
+    (run_dir,) = run_store.existing(Path("runs"))
     page = run_dir.file("report/index.html").read_text(encoding="utf-8")
     assert "<h1>builtin:tiny, fine-tuned on ward.jsonl</h1>" in page
     assert not re.search(r"\bdemo\b", page)
@@ -197,7 +197,7 @@ def test_own_data_under_the_demos_suite_are_evaluated(call: Call) -> None:
     measured = {(row["arm"], row["measure"]) for row in json.loads(done.out)["quality"]}
     assert measured == {(arm, "bits per byte") for arm in ("base", "sft-inf", "sft-eps8")}
     assert call("report", "html").code == 0
-    (run_dir,) = rundir.existing(Path("runs"))
+    (run_dir,) = run_store.existing(Path("runs"))
     page = run_dir.file("report/index.html").read_text(encoding="utf-8")
     assert "<strong>clinic_choice</strong> was skipped" in page and not re.search(r"\bdemo\b", page)
     assert "type <code>dpaudit eval</code>" not in page
@@ -210,7 +210,7 @@ def test_two_trainers_of_one_run(call: Call, tmp_path: Path) -> None:
     """
     words = ["train", "--suite", "mini.yaml", "--no-baseline", "--insecure-seed", "5", "--workers", "1"]
     assert call(*words, "--runs", "alone").code == 0
-    [alone] = rundir.existing(tmp_path / "alone")
+    [alone] = run_store.existing(tmp_path / "alone")
     (tmp_path / "theirs").mkdir()
     environment = os.environ | {
         "PYTHONPATH": str(Path(cli.__file__).parents[1]),
@@ -224,7 +224,7 @@ def test_two_trainers_of_one_run(call: Call, tmp_path: Path) -> None:
         while not first.stderr.readline().startswith("training sft-eps8"):
             assert first.poll() is None, "the command ended before an arm trained"
         first.send_signal(signal.SIGSTOP)  # while it trains
-        [run_dir] = rundir.existing(tmp_path / "runs")
+        [run_dir] = run_store.existing(tmp_path / "runs")
         before = {file: file.read_bytes() for file in run_dir.path.rglob("*") if file.is_file()}
         second = call(*words)
         assert second.code == 2 and second.out == ""
@@ -250,7 +250,7 @@ def test_four_commands_in_an_empty_folder(tmp_path: Path) -> None:
         command = [sys.executable, "-m", "dpaudit.cli", *words.split()]
         done.append(subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True))
         assert done[-1].returncode == 0, f"{words}: {done[-1].stderr}"
-    (run_dir,) = rundir.existing(tmp_path / "runs")
+    (run_dir,) = run_store.existing(tmp_path / "runs")
     assert run_dir.file("report/index.html").is_file()
     for arm in ("sft-inf", "sft-eps8", "sft-eps4", "sft-eps1"):
         assert all(arm in result.stdout for result in done[:2])

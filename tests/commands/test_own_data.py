@@ -8,7 +8,7 @@ import pytest
 import yaml
 from typed import MINI, Call, Outcome, dialogue, last, one_line
 
-from dpaudit.storage import rundir
+from dpaudit.storage import run_store
 
 
 @pytest.mark.parametrize("dry", [(), ("--dry-run",)])
@@ -188,7 +188,7 @@ def test_model_that_is_not_there(call: Call, model: str) -> None:
 
 
 def test_a_failed_plan_leaves_other_runs_alone(call: Call) -> None:
-    kept = rundir.open_or_create({"a": 1}, "other", Path("runs"))
+    kept = run_store.open_or_create({"a": 1}, "other", Path("runs"))
     done = call("train", "--suite", "mini.yaml", "--data", "none.jsonl")
     assert done.code == 2
     assert [path.name for path in Path("runs").iterdir()] == [kept.name]

@@ -16,7 +16,8 @@ from dpaudit.judging.passport import pair_summary, passport_of
 from dpaudit.judging.rubric import Comparison, Control, Controls, Outcome, Rubric, plant
 from dpaudit.stages import judge
 from dpaudit.stages.integrity import custody
-from dpaudit.storage import rundir
+from dpaudit.storage import seals
+from dpaudit.storage.custody import SEAL_KEY
 from dpaudit.storage.rundir import RunDir
 from dpaudit.suite import declarations
 from dpaudit.suite.grid import Grid
@@ -175,7 +176,7 @@ def run_dir(toy_model_dir: Path, toy_adapter_dir: Path, tmp_path: Path) -> tuple
     )
     plan, run = Plan(suite), RunDir(tmp_path / "run")
     run.path.mkdir(parents=True)
-    rundir._write_seal_key(run.file(rundir.SEAL_KEY))
+    seals.write_seal_key(run.file(SEAL_KEY))
     plan = plan.with_settings({"data.source": "file.jsonl"}, "test")
     run.file("plan.json").write_text(json.dumps(plan.to_json()))
     declarations.keep(run, plan)

@@ -15,7 +15,7 @@ from dpaudit.errors import PartialError, UsageError
 from dpaudit.page import tables
 from dpaudit.stages.prepare import prepare
 from dpaudit.stages.train import train
-from dpaudit.storage import rundir
+from dpaudit.storage import exclusive, run_store
 from dpaudit.storage.rundir import RunDir
 from dpaudit.suite import declarations
 from dpaudit.suite.grid import Grid
@@ -56,7 +56,7 @@ def make_plan(model: Path, **training: Any) -> Plan:
 
 
 def prepared(plan: Plan, runs: Path) -> RunDir:
-    run_dir = rundir.open_or_create(plan.to_json(), "toy", runs)
+    run_dir = run_store.open_or_create(plan.to_json(), "toy", runs)
     if not run_dir.file("corpus/manifest.json").is_file():
         prepare.run(run_dir, plan, QUIET)
     return run_dir
@@ -146,7 +146,7 @@ def test_a_checkpoint_holds_its_ledger_and_one_secret_state(toy_model_dir: Path,
     shown = tables.as_text(overview.details(run_dir, plan))
     assert "training: stopped before its end" in shown and "to go on type: the command that began" in shown
     assert re.search(r"^sft-eps4 +4 +9$", shown, re.M) and re.search(r"^sft-inf +0 +9$", shown, re.M)
-    with rundir.writing(run_dir, "train"):
+    with exclusive.writing(run_dir, "train"):
         assert "training: at work now" in tables.as_text(overview.details(run_dir, plan))
     assert 3.9 < ledger["epsilon_pld"] <= 4  # of all planned steps: never less than was spent
     states = list(run_dir.secret_file("states").iterdir())

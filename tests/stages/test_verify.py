@@ -28,7 +28,7 @@ from dpaudit.privacy.claim import Claim
 from dpaudit.signals import recipe
 from dpaudit.stages import declared, verify
 from dpaudit.stages.attack import scores
-from dpaudit.storage import rundir
+from dpaudit.storage import run_store, whole_files
 from dpaudit.storage.rundir import RunDir
 from dpaudit.suite import declarations
 from dpaudit.suite.suite import Declared
@@ -744,7 +744,7 @@ def declaring(tmp_path: Path, *epsilons: tuple[str, float]) -> tuple[Path, str]:
     training = plan.suite.training
     said = tuple(Declared(arm, e, 1e-5, training.unit, training.relation) for arm, e in epsilons)
     plan = replace(plan, suite=replace(plan.suite, claims=said))
-    run_dir = rundir.open_or_create(plan.to_json(), "declared", tmp_path / "runs")
+    run_dir = run_store.open_or_create(plan.to_json(), "declared", tmp_path / "runs")
     declarations.keep(run_dir, plan)
     fabricate.corpus(run_dir)
     for arm in plan.suite.grid.arms:
@@ -781,7 +781,9 @@ def test_a_stale_audit_sets_no_exit_code(tmp_path: Path) -> None:
     runs, name = declaring(tmp_path, ("sft-eps1", 1.0))
     import fabricate
 
-    rundir.write_text(runs / name / "train/sft-eps1/adapter/adapter_model.safetensors", "another adapter")
+    whole_files.write_text(
+        runs / name / "train/sft-eps1/adapter/adapter_model.safetensors", "another adapter"
+    )
     done = check("--run", name, "--runs", runs)
     assert isinstance(done.exception, UsageError) and "got an altered one" in str(done.exception)
     fabricate.bind(RunDir(runs / name), "sft-eps1")  # as if it had been trained again

@@ -14,48 +14,49 @@ import numpy as np
 import pytest
 
 from dpaudit.errors import UsageError
-from dpaudit.storage import rundir
+from dpaudit.storage import custody, exclusive, run_store, whole_files
 from dpaudit.storage.rundir import RunDir
+from dpaudit.storage.sidecars import write_sealed_lines
 
 
 @pytest.fixture
 def run_dir(tmp_path: Path) -> RunDir:
-    return rundir.open_or_create({"a": 1}, "x", tmp_path / "runs")
+    return run_store.open_or_create({"a": 1}, "x", tmp_path / "runs")
 
 
 def test_a_run_is_named_by_its_plan(tmp_path: Path) -> None:
     runs = tmp_path / "runs"
-    first = rundir.open_or_create({"a": 1, "b": 2}, "x", runs)
-    assert rundir.open_or_create({"b": 2, "a": 1}, "x", runs) == first
-    assert rundir.open_or_create({"a": 2, "b": 2}, "x", runs) != first
-    assert rundir.located({"a": 1, "b": 2}, "x", runs) == first
+    first = run_store.open_or_create({"a": 1, "b": 2}, "x", runs)
+    assert run_store.open_or_create({"b": 2, "a": 1}, "x", runs) == first
+    assert run_store.open_or_create({"a": 2, "b": 2}, "x", runs) != first
+    assert run_store.located({"a": 1, "b": 2}, "x", runs) == first
     assert first.read_json("plan.json") == {"a": 1, "b": 2}
     assert sorted(path.name for path in first.path.iterdir()) == ["custody", "plan.json"]
 
 
 def test_find_takes_the_run_used_last(tmp_path: Path) -> None:
     runs = tmp_path / "runs"
-    older, newer = (rundir.open_or_create({"a": n}, "x", runs) for n in (1, 2))
+    older, newer = (run_store.open_or_create({"a": n}, "x", runs) for n in (1, 2))
     os.utime(older.path, (1, 1))
     os.utime(newer.path, (2, 2))
-    assert rundir.find(None, runs) == newer
-    rundir.open_or_create({"a": 1}, "x", runs)
-    assert rundir.find(None, runs) == older
-    assert rundir.find(newer.name, runs) == newer
-    assert rundir.find(f"runs/{newer.name}", runs) == newer
+    assert run_store.find(None, runs) == newer
+    run_store.open_or_create({"a": 1}, "x", runs)
+    assert run_store.find(None, runs) == older
+    assert run_store.find(newer.name, runs) == newer
+    assert run_store.find(f"runs/{newer.name}", runs) == newer
     with pytest.raises(UsageError, match=f"expected one of .*{newer.name}.*, got no such run"):
-        rundir.find("y", runs)
+        run_store.find("y", runs)
 
 
 def test_a_suites_name_finds_its_one_run(tmp_path: Path) -> None:
-    only = rundir.open_or_create({"a": 1}, "small", tmp_path)
-    other = rundir.open_or_create({"a": 1}, "small-too", tmp_path)
-    assert rundir.find("small", tmp_path) == only
-    second = rundir.open_or_create({"a": 2}, "small", tmp_path)
+    only = run_store.open_or_create({"a": 1}, "small", tmp_path)
+    other = run_store.open_or_create({"a": 1}, "small-too", tmp_path)
+    assert run_store.find("small", tmp_path) == only
+    second = run_store.open_or_create({"a": 2}, "small", tmp_path)
     with pytest.raises(
         UsageError, match="got the name that 2 runs begin with; type one of these in full"
     ) as caught:
-        rundir.find("small", tmp_path)
+        run_store.find("small", tmp_path)
     assert only.name in str(caught.value) and second.name in str(caught.value)
     assert other.name not in str(caught.value)
 
@@ -63,7 +64,7 @@ def test_a_suites_name_finds_its_one_run(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", [None, "y"])
 def test_find_without_any_run(tmp_path: Path, name: str | None) -> None:
     with pytest.raises(UsageError, match="expected a run, got no run; type `dpaudit train`"):
-        rundir.find(name, tmp_path / "runs")
+        run_store.find(name, tmp_path / "runs")
 
 
 def test_a_plan_half_made_is_no_run(tmp_path: Path) -> None:
@@ -71,7 +72,7 @@ def test_a_plan_half_made_is_no_run(tmp_path: Path) -> None:
     half.mkdir()
     (half / "plan.json").write_text("{}")
     (tmp_path / "empty").mkdir()
-    assert rundir.existing(tmp_path) == []
+    assert run_store.existing(tmp_path) == []
 
 
 def test_outputs_name_their_inputs(run_dir: RunDir) -> None:
@@ -210,8 +211,8 @@ def test_rows_are_for_their_owner_alone_and_pages_for_whom_the_system_lets(run_d
     then.
     """
     run_dir.write_lines("corpus/rows.jsonl", [{"a": 1}])
-    run_dir.write_sealed_lines("judge/rows.jsonl", [{"a": 1}])
-    rundir.write_text(run_dir.file("page.html"), "<p>")
+    write_sealed_lines(run_dir, "judge/rows.jsonl", [{"a": 1}])
+    whole_files.write_text(run_dir.file("page.html"), "<p>")
     modes = [
         stat.S_IMODE(run_dir.file(name).stat().st_mode)
         for name in ("corpus/rows.jsonl", "judge/rows.jsonl", "page.html")
@@ -223,15 +224,18 @@ def test_rows_are_for_their_owner_alone_and_pages_for_whom_the_system_lets(run_d
 
 def test_a_second_command_of_a_kind_is_kept_from_the_same_run(tmp_path: Path) -> None:
     run_dir = RunDir(tmp_path / "runs" / "one")
-    with rundir.writing(run_dir, "train"):
+    with exclusive.writing(run_dir, "train"):
         with (
             pytest.raises(UsageError, match="got another dpaudit, process"),
-            rundir.writing(run_dir, "train"),
+            exclusive.writing(run_dir, "train"),
         ):
             pass
-        with rundir.writing(run_dir, "judge"), rundir.writing(RunDir(tmp_path / "runs" / "two"), "train"):
+        with (
+            exclusive.writing(run_dir, "judge"),
+            exclusive.writing(RunDir(tmp_path / "runs" / "two"), "train"),
+        ):
             pass
-    with rundir.writing(run_dir, "train"):
+    with exclusive.writing(run_dir, "train"):
         pass
     assert list(tmp_path.iterdir()) == []
 
@@ -265,7 +269,7 @@ def test_what_a_killed_command_left_is_swept_by_the_next_of_its_kind(work: str, 
         (place / "tokens").write_text("x")
     half = tmp_path / ".one.0123abcd.tmp"  # a plan that never came into place
     half.mkdir()
-    rundir.sweep(run_dir, work)
+    exclusive.sweep(run_dir, work)
     gone = {place for place in places if not place.exists()}
     theirs = (
         LEFT["attack"] + LEFT["shadows"] if work == "attack" else LEFT[work]
@@ -280,9 +284,9 @@ def test_a_folder_outside_of_a_run_goes_with_its_block_or_with_the_next_one(
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     left = tmp_path / "dpaudit-0123456789abcdef"
     left.mkdir()
-    with rundir.scratch() as first:
+    with exclusive.scratch() as first:
         assert not left.exists() and first.stat().st_mode & 0o777 == 0o700
-        with rundir.scratch() as second:
+        with exclusive.scratch() as second:
             assert first.is_dir() and second.is_dir()
     assert list(tmp_path.iterdir()) == []
 
@@ -314,7 +318,7 @@ def test_a_digest_by_pieces_is_that_of_the_whole(run_dir: RunDir) -> None:
     run_dir.file("big").write_bytes(data)
     assert run_dir.digest("big") == hashlib.sha256(data).hexdigest()[:32]
     whole = hmac.new(b"key", data, hashlib.sha256).hexdigest()[:32]
-    assert rundir.keyed_file_digest(run_dir.file("big"), b"key") == whole
+    assert custody.keyed_file_digest(run_dir.file("big"), b"key") == whole
 
 
 def test_a_folders_digest_knows_names_and_bytes(tmp_path: Path) -> None:
@@ -325,8 +329,8 @@ def test_a_folders_digest_knows_names_and_bytes(tmp_path: Path) -> None:
             for name in names:
                 (folder / name).parent.mkdir(parents=True, exist_ok=True)
                 (folder / name).write_text(text)
-            digests.add(rundir.keyed_file_digest(folder, b"key"))
-            assert rundir.keyed_file_digest(folder, b"key") in digests
+            digests.add(custody.keyed_file_digest(folder, b"key"))
+            assert custody.keyed_file_digest(folder, b"key") in digests
     assert len(digests) == 8
 
 
@@ -334,5 +338,5 @@ def test_a_work_folder_is_the_owners_alone_and_swept(run_dir: RunDir) -> None:
     folder = run_dir.new_folder("units-sft")
     assert folder.stat().st_mode & 0o777 == 0o700 and folder != run_dir.new_folder("units-sft")
     (folder / "tokens").write_text("x")
-    rundir.sweep(run_dir, "train")
+    exclusive.sweep(run_dir, "train")
     assert sorted(path.name for path in run_dir.path.iterdir()) == ["custody", "plan.json"]

@@ -21,7 +21,7 @@ from dpaudit.commands import overview, states
 from dpaudit.errors import UsageError
 from dpaudit.pipeline import sequence
 from dpaudit.signals import recipe
-from dpaudit.storage import record_chain, rundir
+from dpaudit.storage import exclusive, record_chain, run_store
 from dpaudit.storage.rundir import RunDir
 from dpaudit.suite import declarations, loading
 from dpaudit.suite.grid import Grid
@@ -168,7 +168,7 @@ def test_another_value_of_a_plans_key_is_another_run(key: str) -> None:
     plan = other(plan, "grid.chain", True) if key == "grid.share" else plan
     changed = other(plan, key, PLAN[key])
     assert changed != plan
-    assert rundir.located(changed.to_json(), "x") != rundir.located(plan.to_json(), "x")
+    assert run_store.located(changed.to_json(), "x") != run_store.located(plan.to_json(), "x")
     assert not changed.trains_as(plan.to_json()) or key == "primary"
 
 
@@ -177,7 +177,7 @@ def test_another_value_of_a_records_key_is_the_same_run_and_unseen_by_training(k
     plan = toy(Path("model"))
     changed = other(plan, key, BESIDE[key])
     assert changed != plan
-    assert rundir.located(changed.to_json(), "x") == rundir.located(plan.to_json(), "x")
+    assert run_store.located(changed.to_json(), "x") == run_store.located(plan.to_json(), "x")
     assert (changed.of_training == plan.of_training) != (key in RECORDS["placement"])
 
 
@@ -238,7 +238,7 @@ def test_no_records_key_trains_an_arm_again(run: tuple[RunDir, Plan]) -> None:
 
 def test_what_is_asked_before_the_corpus_is_declared(toy_model_dir: Path, tmp_path: Path) -> None:
     plan = toy(toy_model_dir)
-    run_dir = rundir.open_or_create(plan.to_json(), "toy", tmp_path)
+    run_dir = run_store.open_or_create(plan.to_json(), "toy", tmp_path)
     assert declarations.keep(run_dir, plan) == []
     assert declarations.keep(run_dir, other(plan, "evaluation.limit", 9)) == []
     run_dir.file("corpus").mkdir()
@@ -360,7 +360,7 @@ def test_a_slip_writes_nothing(words: tuple[str, ...], told: str, run: tuple[Run
 def test_what_is_refused_was_not_asked(words: tuple[str, ...], run: tuple[RunDir, Plan]) -> None:
     run_dir, _ = run
     work = {"eval": "evaluate", "judge": "judge"}[words[0]]
-    with rundir.writing(run_dir, work):  # as if another command were at it
+    with exclusive.writing(run_dir, work):  # as if another command were at it
         assert changes(run_dir, "records", lambda: one_of(run_dir, words, "another dpaudit")) == set()
     shutil.rmtree(run_dir.file("train"))
     assert changes(run_dir, "records", lambda: one_of(run_dir, words, "dpaudit train")) == set()

@@ -13,7 +13,7 @@ import jinja2
 import pytest
 
 from dpaudit import cli
-from dpaudit.storage import rundir
+from dpaudit.storage import custody, run_store
 from dpaudit.system import faults, parallel
 from dpaudit.system.faults import FaultError
 from dpaudit.system.parallel import Job
@@ -24,7 +24,7 @@ WORDS = "Ilse Mopana has amber tulip crane"
 
 def main(monkeypatch: pytest.MonkeyPatch, raising: Callable[[], Any]) -> int | str | None:
     """The exit code of a command in whose midst `raising` is called."""
-    monkeypatch.setattr(rundir, "existing", lambda runs: raising())
+    monkeypatch.setattr(run_store, "existing", lambda runs: raising())
     monkeypatch.setattr(sys, "argv", ["dpaudit", "ls"])
     with pytest.raises(SystemExit) as ended:
         cli.main()
@@ -113,15 +113,15 @@ def test_a_log_names_all_causes_and_places_of_our_code_and_of_libraries() -> Non
         try:
             renders()
         finally:
-            rundir.keyed_file_digest(None, b"")  # type: ignore[arg-type]
+            custody.keyed_file_digest(None, b"")  # type: ignore[arg-type]
     except Exception as error:  # noqa: BLE001
         lines = faults.report(error).splitlines()
-    assert lines[0].startswith("AttributeError at dpaudit/storage/rundir.py:")
+    assert lines[0].startswith("AttributeError at dpaudit/storage/custody.py:")
     places = [re.sub(r":\d+:", ":N:", line.strip()) for line in lines]
     assert "ZeroDivisionError (division by zero)" in places and "AttributeError" in places
     assert (
         "jinja2/environment.py:N:render" in places
-        and "dpaudit/storage/rundir.py:N:keyed_file_digest" in places
+        and "dpaudit/storage/custody.py:N:keyed_file_digest" in places
     )
     assert "(code from elsewhere)" in places and not any("Mopana" in place for place in places)
 

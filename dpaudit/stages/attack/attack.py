@@ -11,7 +11,9 @@ from dpaudit.stages.attack.scores import Job, scores_are_current
 from dpaudit.stages.integrity import custody, weights
 from dpaudit.stages.integrity.trained import TrainedArm, score_inputs
 from dpaudit.stages.prepare.prepare import load_candidates
-from dpaudit.storage.rundir import RunDir, alone, missing
+from dpaudit.storage.exclusive import alone
+from dpaudit.storage.remedies import missing
+from dpaudit.storage.rundir import RunDir
 from dpaudit.suite.grid import Arm
 from dpaudit.suite.plan import Plan
 from dpaudit.system.progress import Progress

@@ -13,7 +13,8 @@ from dpaudit.errors import UsageError
 from dpaudit.signals.recipe import REFERENCES, Recipe
 from dpaudit.stages.integrity import weights
 from dpaudit.stages.integrity.trained import TrainedArm, score_inputs, weights_of
-from dpaudit.storage.rundir import RunDir, whole_file
+from dpaudit.storage.rundir import RunDir
+from dpaudit.storage.whole_files import whole_file
 from dpaudit.suite.grid import Arm
 from dpaudit.suite.plan import Plan
 

@@ -27,7 +27,7 @@ from dpaudit.stages.train.jobs import Job, is_trls, schedule_of
 from dpaudit.stages.train.start import at_start
 from dpaudit.stages.train.train import default_workers
 from dpaudit.stages.train.training_set import encoded_units
-from dpaudit.storage import rundir
+from dpaudit.storage import exclusive
 from dpaudit.storage.custody import folder_digests
 from dpaudit.storage.rundir import RunDir
 from dpaudit.suite.grid import Arm
@@ -118,7 +118,7 @@ def ensure(
         return
     workers = default_workers(plan.suite.model.base) if workers is None else workers
     parts = [missing[first::workers] for first in range(min(workers, len(missing)))]
-    with rundir.writing(run_dir, "shadows"), _sources(run_dir, plan, arm) as sources:
+    with exclusive.writing(run_dir, "shadows"), _sources(run_dir, plan, arm) as sources:
         jobs = [
             parallel.Job(
                 f"training shadows of {arm.name}"

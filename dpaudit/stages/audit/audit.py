@@ -36,7 +36,8 @@ from dpaudit.stages.integrity import custody
 from dpaudit.stages.integrity.trained import score_inputs
 from dpaudit.stages.prepare.prepare import check_prepared, load_candidates, load_membership
 from dpaudit.stats import roc
-from dpaudit.storage.rundir import RunDir, alone
+from dpaudit.storage.exclusive import alone
+from dpaudit.storage.rundir import RunDir
 from dpaudit.suite.grid import Arm
 from dpaudit.suite.plan import Plan
 from dpaudit.system.progress import Progress

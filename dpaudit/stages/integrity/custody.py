@@ -9,7 +9,9 @@ from typing import Any
 
 from dpaudit.errors import UsageError
 from dpaudit.storage import custody
-from dpaudit.storage.rundir import PLAN, RELEASE, SEAL_KEY, SEAL_LOST, RunDir
+from dpaudit.storage.custody import RELEASE, SEAL_KEY, SEAL_LOST
+from dpaudit.storage.rundir import PLAN, RunDir
+from dpaudit.storage.seals import seal_key, sealed_under
 from dpaudit.suite.plan import Plan
 
 CORPUS = "corpus/manifest.json"
@@ -56,7 +58,7 @@ def require_run(run_dir: RunDir) -> None:
         "commitment"
     ):
         raise run_dir.refused(CORPUS, "that of other coins", f"the one that {RELEASE} tells of")
-    if (key := run_dir.seal_key()) is None:
+    if (key := seal_key(run_dir.path)) is None:
         return
     for name, digest in manifest.get("sealed", {}).items():
         if not run_dir.file(name).is_file():
@@ -76,7 +78,7 @@ def _require_mappings(run_dir: RunDir, file: str, found: dict[str, Any], *keys: 
 
 def _require_key(run_dir: RunDir) -> None:
     """Raises UsageError naming the key, and not what it sealed, where it is another one."""
-    key, told = run_dir.seal_key(), run_dir.sealed_under(CORPUS)
+    key, told = seal_key(run_dir.path), sealed_under(run_dir.path, CORPUS)
     if key is not None and told is not None and told != custody.key_id(key):
         raise UsageError(
             str(run_dir.file(SEAL_KEY)),
@@ -88,7 +90,7 @@ def _require_key(run_dir: RunDir) -> None:
 
 def seal_state(run_dir: RunDir) -> str:
     """What a check of this run can show: with its key, seals; without, that hashes agree."""
-    if run_dir.seal_key() is not None:
+    if seal_key(run_dir.path) is not None:
         return SEALED
     return GIVEN_UP if run_dir.file(SEAL_LOST).exists() else UNSEALED
 
@@ -204,8 +206,8 @@ def committed(run_dir: RunDir, recipes: dict[str, str]) -> dict[str, Any]:
     files.
     """
     coins = custody.file_digest(run_dir.file(COINS))
-    key = custody.key_id(run_dir.seal_key()) or run_dir.sealed_under(
-        CORPUS
+    key = custody.key_id(seal_key(run_dir.path)) or sealed_under(
+        run_dir.path, CORPUS
     )  # a key that is away is no other one
     return {
         "plan": custody.file_digest(run_dir.file(PLAN)),

@@ -18,8 +18,9 @@ from dpaudit.judging import rubric
 from dpaudit.stages.integrity import custody
 from dpaudit.stages.prepare import dialogues, sources
 from dpaudit.stages.prepare.lessons import METHODS, Shares, examples_of
-from dpaudit.storage.custody import commitment, key_id, private_digest
-from dpaudit.storage.rundir import RELEASE, RunDir, keyed_file_digest
+from dpaudit.storage.custody import RELEASE, commitment, key_id, keyed_file_digest, private_digest
+from dpaudit.storage.rundir import RunDir
+from dpaudit.storage.seals import seal_key
 from dpaudit.suite import suite
 from dpaudit.suite.grid import Method
 from dpaudit.suite.plan import Plan
@@ -334,7 +335,7 @@ def _sealed(run_dir: RunDir) -> dict[str, str]:
     """Digests of the prepared files but the coins under the key of the seals, for stages that may not open
     secret/.
     """
-    key = run_dir.seal_key()
+    key = seal_key(run_dir.path)
     return (
         {name: private_digest(run_dir.file(name), key) for name in FILES if name != custody.COINS}
         if key

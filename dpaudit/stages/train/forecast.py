@@ -10,7 +10,7 @@ from dpaudit.stages.prepare.dialogues import Tally
 from dpaudit.stages.prepare.lessons import examples_of
 from dpaudit.stages.train.jobs import Job, is_noised, jobs_of
 from dpaudit.stages.train.training_set import encoded_units, expected_units
-from dpaudit.storage import rundir
+from dpaudit.storage import exclusive, run_store
 from dpaudit.storage.rundir import RunDir
 from dpaudit.suite.grid import Arm, Method
 from dpaudit.suite.plan import Plan
@@ -45,8 +45,8 @@ def _memory(plan: Plan, noised: bool) -> "Memory":
 
 
 def _counted(plan: Plan, lessons: dict[str, Arm], progress: Progress) -> dict[str, int]:
-    with rundir.scratch() as folder:
-        run_dir = rundir.open_or_create(plan.to_json(), plan.suite.name, folder)
+    with exclusive.scratch() as folder:
+        run_dir = run_store.open_or_create(plan.to_json(), plan.suite.name, folder)
         prepare.run(run_dir, plan, progress)
         unit = plan.suite.training.unit
         for method in {arm.method: None for arm in lessons.values()}:

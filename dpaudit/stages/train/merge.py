@@ -11,7 +11,8 @@ from dpaudit.stages.integrity import custody as chain
 from dpaudit.stages.integrity import weights
 from dpaudit.stages.integrity.trained import TrainedArm
 from dpaudit.storage import custody
-from dpaudit.storage.rundir import RunDir, making
+from dpaudit.storage.exclusive import making
+from dpaudit.storage.rundir import RunDir
 from dpaudit.suite.plan import Plan
 from dpaudit.system.progress import Progress
 

@@ -20,7 +20,7 @@ from dpaudit.signals import recipe
 from dpaudit.stages.attack import attack, scores
 from dpaudit.stages.attack.items import items_of
 from dpaudit.stages.prepare import prepare
-from dpaudit.storage import rundir
+from dpaudit.storage import run_store
 from dpaudit.storage.rundir import RunDir
 from dpaudit.suite.grid import Arm, Grid
 from dpaudit.suite.plan import Plan
@@ -94,7 +94,7 @@ def attacked(
     """A run whose attacks ran while secret/ was out of reach."""
     place = tmp_path_factory.mktemp("attack")
     plan = plan_of(toy_model_dir)
-    run_dir = rundir.open_or_create(plan.to_json(), plan.suite.name, place / "runs")
+    run_dir = run_store.open_or_create(plan.to_json(), plan.suite.name, place / "runs")
     prepare.run(run_dir, plan, QUIET)
     for number, arm in enumerate(plan.suite.grid.arms):
         fabricate_training(
@@ -210,7 +210,7 @@ def test_faults_are_one_line_and_write_nothing(
     toy_model_dir: Path, toy_adapter_dir: Path, tmp_path: Path
 ) -> None:
     few = plan_of(toy_model_dir, candidates=replace(SIZES, canaries=99))
-    run_dir = rundir.open_or_create(few.to_json(), "few", tmp_path)
+    run_dir = run_store.open_or_create(few.to_json(), "few", tmp_path)
     prepare.run(run_dir, few, QUIET)
     with pytest.raises(UsageError, match=r"candidates\.canaries.*at least 100.*got 99"):
         attack.run(run_dir, few, QUIET, "mia")
@@ -221,7 +221,7 @@ def test_faults_are_one_line_and_write_nothing(
     with pytest.raises(UsageError, match="attacks/lira"):
         attack.run(run_dir, few, QUIET, "mia", recipes=["lira"])
     short = plan_of(toy_model_dir, model=Model(str(toy_model_dir), max_length=8))
-    cut = rundir.open_or_create(short.to_json(), "short", tmp_path)
+    cut = run_store.open_or_create(short.to_json(), "short", tmp_path)
     prepare.run(cut, short, QUIET)
     fabricate_training(cut, short, short.suite.grid.arms[0], toy_adapter_dir)
     for kind in ("mia", "extract"):
@@ -234,7 +234,7 @@ def test_an_adapter_that_diverged_is_one_line(
     toy_model_dir: Path, toy_adapter_dir: Path, tmp_path: Path
 ) -> None:
     plan = plan_of(toy_model_dir)
-    run_dir = rundir.open_or_create(plan.to_json(), "diverged", tmp_path / "runs")
+    run_dir = run_store.open_or_create(plan.to_json(), "diverged", tmp_path / "runs")
     prepare.run(run_dir, plan, QUIET)
     broken = scaled(toy_adapter_dir, tmp_path / "broken", float("nan"))
     fabricate_training(run_dir, plan, plan.suite.grid.arms[0], broken)
@@ -248,7 +248,7 @@ def test_an_arm_of_plain_text_is_scored_on_plain_text(tmp_path: Path, toy_model_
     from dpaudit.models import hf
 
     plan = plan_of(toy_model_dir, data=Data(text="builtin:clinic", patients=60, heldout=4))
-    run_dir = rundir.open_or_create(plan.to_json(), plan.suite.name, tmp_path)
+    run_dir = run_store.open_or_create(plan.to_json(), plan.suite.name, tmp_path)
     prepare.run(run_dir, plan, QUIET)
     candidates, tokenizer = prepare.load_candidates(run_dir), hf.load_tokenizer(str(toy_model_dir))
     items = items_of(plan, candidates, "cpt", tokenizer).items

@@ -28,7 +28,7 @@ from dpaudit.stages.attack import attack, complete, scores
 from dpaudit.stages.audit import audit, extracted
 from dpaudit.stages.audit.extracted import Sides
 from dpaudit.stages.prepare import prepare
-from dpaudit.storage import rundir
+from dpaudit.storage import run_store
 from dpaudit.storage.rundir import RunDir
 from dpaudit.suite.grid import Grid
 from dpaudit.suite.plan import Plan
@@ -93,7 +93,7 @@ def plan_of(base: Path, source: str, **changes: object) -> Plan:
 
 
 def started(plan: Plan, place: Path, adapter: Path) -> RunDir:
-    run_dir = rundir.open_or_create(plan.to_json(), plan.suite.name, place / "runs")
+    run_dir = run_store.open_or_create(plan.to_json(), plan.suite.name, place / "runs")
     prepare.run(run_dir, plan, QUIET)
     for arm in plan.suite.grid.arms:
         fabricate_training(run_dir, plan, arm, adapter)

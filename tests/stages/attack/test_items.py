@@ -13,7 +13,7 @@ from dpaudit.errors import UsageError
 from dpaudit.stages.attack.items import Item, changed, exchange, items_of
 from dpaudit.stages.prepare import prepare
 from dpaudit.stages.prepare.prepare import Candidates
-from dpaudit.storage import rundir
+from dpaudit.storage import run_store
 from dpaudit.suite.grid import Grid
 from dpaudit.suite.plan import Plan
 from dpaudit.suite.suite import Candidates as Sizes
@@ -103,7 +103,7 @@ def test_real_candidates_have_an_item_each(tmp_path: Path, toy_model_dir: Path, 
     made = plan(200)
     suite = replace(made.suite, data=Data(patients=30, heldout=2), candidates=sizes, grid=Grid((8.0,)))
     made = replace(made, suite=suite)
-    run_dir = rundir.open_or_create(made.to_json(), "items", tmp_path)
+    run_dir = run_store.open_or_create(made.to_json(), "items", tmp_path)
     prepare.run(run_dir, made, QUIET)
     found = prepare.load_candidates(run_dir)
     scored = items_of(made, found, "sft", tokenizer)

@@ -15,7 +15,7 @@ from dpaudit.pipeline import sequence
 from dpaudit.signals.text import PairChosen, PairMargin, PairRejected, PairSpan, Span
 from dpaudit.stages.attack import scores
 from dpaudit.stages.prepare import prepare
-from dpaudit.storage import rundir
+from dpaudit.storage import run_store
 from dpaudit.storage.rundir import RunDir
 from dpaudit.suite.grid import Grid
 from dpaudit.suite.plan import Plan
@@ -174,4 +174,4 @@ def test_a_run_without_dpo_arms_is_refused(attacked: tuple[RunDir, Plan], tmp_pa
         match="expected a DPO arm, which learns from preference pairs",
     ):
         sequence.attack(run_dir, alone, QUIET, "preference")
-    assert rundir.existing(tmp_path) and not run_dir.file("attack").exists()
+    assert run_store.existing(tmp_path) and not run_dir.file("attack").exists()

@@ -18,7 +18,7 @@ from dpaudit.stages.attack import attack, shadows
 from dpaudit.stages.integrity import custody
 from dpaudit.stages.prepare import prepare
 from dpaudit.stages.train import train
-from dpaudit.storage import rundir
+from dpaudit.storage import exclusive, run_store
 from dpaudit.storage.rundir import RunDir
 from dpaudit.suite.grid import Arm, Grid
 from dpaudit.suite.plan import Plan
@@ -60,7 +60,7 @@ def same(one: dict[str, Any], other: dict[str, Any]) -> bool:
 def trained(toy_model_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[RunDir, Plan]:
     """A run with its arms trained. Tests copy it."""
     plan = make_plan(toy_model_dir)
-    run_dir = rundir.open_or_create(plan.to_json(), "toy", tmp_path_factory.mktemp("runs"))
+    run_dir = run_store.open_or_create(plan.to_json(), "toy", tmp_path_factory.mktemp("runs"))
     prepare.run(run_dir, plan, QUIET)
     train.run(run_dir, plan, QUIET, workers=1)
     return run_dir, plan
@@ -190,7 +190,10 @@ def test_what_can_have_no_shadows_is_one_line(run: tuple[RunDir, Plan]) -> None:
     with pytest.raises(UsageError, match=r"an arm that starts at the base.*continues from sft-inf"):
         shadows.ensure(run_dir, chained, QUIET, arm_of(chained, "dpo-sigmoid-inf"), 2)
     assert shadows.refusal(plan, Arm("dpo", "kto", float("inf"))) is not None
-    with rundir.writing(run_dir, "shadows"), pytest.raises(UsageError, match="got another dpaudit, process"):
+    with (
+        exclusive.writing(run_dir, "shadows"),
+        pytest.raises(UsageError, match="got another dpaudit, process"),
+    ):
         shadows.ensure(run_dir, plan, QUIET, arm, 2)
     shutil.rmtree(run_dir.file("train/sft-inf"))
     with pytest.raises(UsageError, match="dpaudit train"):

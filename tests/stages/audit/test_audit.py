@@ -19,7 +19,7 @@ from dpaudit.stages.audit import audit, baselines
 from dpaudit.stages.audit.audit import Labelled, guess_by
 from dpaudit.stages.prepare import prepare
 from dpaudit.stats.epsilon import epsilon_lower_one_run
-from dpaudit.storage import rundir
+from dpaudit.storage import run_store
 from dpaudit.storage.rundir import RunDir
 from dpaudit.suite.grid import Arm, Grid
 from dpaudit.suite.plan import Plan
@@ -54,7 +54,7 @@ def scored_run(place: Path, plan: Plan, leak: dict[str, float]) -> RunDir:
     """A run as stage attack leaves it, its scores drawn from two Gaussians; the stage itself has its own
     tests.
     """
-    run_dir = rundir.open_or_create(plan.to_json(), plan.suite.name, place)
+    run_dir = run_store.open_or_create(plan.to_json(), plan.suite.name, place)
     prepare.run(run_dir, plan, QUIET)
     for arm in plan.suite.grid.arms:
         train(run_dir, plan, arm)
@@ -326,7 +326,7 @@ def test_two_dialogues_of_a_canary_patient_are_one_unit_of_patients_and_two_of_r
     plan = plan_with()
     twice = replace(plan.suite.candidates, canary_repetitions=2)
     plan = replace(plan, suite=replace(plan.suite, candidates=twice))
-    run_dir = rundir.open_or_create(plan.to_json(), "twice", tmp_path)
+    run_dir = run_store.open_or_create(plan.to_json(), "twice", tmp_path)
     prepare.run(run_dir, plan, QUIET)
     rows = [Score(c.id, "canary", "loss", 0.0) for c in prepare.load_candidates(run_dir).canaries]
     assert audit._labelled(run_dir, "patient", rows)["canary"].once.all()
@@ -409,7 +409,7 @@ def test_released_together_counts_what_the_start_had_spent(
 def test_coins_that_the_texts_tell_prove_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """The planted fault: a coin file that follows the names. Scores leak, and still nothing is concluded."""
     plan = plan_with(insecure_seed=1)
-    run_dir = rundir.open_or_create(plan.to_json(), "broken", tmp_path)
+    run_dir = run_store.open_or_create(plan.to_json(), "broken", tmp_path)
     prepare.run(run_dir, plan, QUIET)
     coins = prepare.load_membership(run_dir)
     for canary in prepare.load_candidates(run_dir).canaries:

@@ -18,7 +18,7 @@ from dpaudit.stages.attack import attack
 from dpaudit.stages.audit import audit, inside
 from dpaudit.stages.prepare import prepare
 from dpaudit.stages.train import jobs, train, training_set
-from dpaudit.storage import rundir
+from dpaudit.storage import run_store
 from dpaudit.storage.rundir import RunDir
 from dpaudit.suite import declarations
 from dpaudit.suite.grid import Grid
@@ -51,7 +51,7 @@ def plan() -> Plan:
 
 def audited(place: Path, fault: catalogue.Fault) -> tuple[RunDir, Plan]:
     chosen = plan()
-    run_dir = rundir.open_or_create(chosen.to_json(), "inside", place)
+    run_dir = run_store.open_or_create(chosen.to_json(), "inside", place)
     declarations.keep(run_dir, chosen)
     prepare.run(run_dir, chosen, QUIET)
     with catalogue.planted(fault, dry.Setting(2000, 30, AXES)):

@@ -23,8 +23,9 @@ from dpaudit.stages.audit import audit
 from dpaudit.stages.integrity import custody as chain
 from dpaudit.stages.integrity import weights
 from dpaudit.stages.train import merge, train
-from dpaudit.storage import custody, rundir
-from dpaudit.storage.rundir import SEAL_KEY, RunDir
+from dpaudit.storage import custody, run_store
+from dpaudit.storage.custody import SEAL_KEY
+from dpaudit.storage.rundir import RunDir
 from dpaudit.suite import declarations, suite
 from dpaudit.suite.grid import Grid
 from dpaudit.suite.plan import Plan
@@ -170,7 +171,7 @@ FILES = (
     "audit/near_duplicates.json",
     "records/claims.json",
     "custody/records/chain.json",
-    rundir.RELEASE,
+    custody.RELEASE,
 )
 
 
@@ -362,14 +363,14 @@ def test_what_would_be_refused_once_the_key_is_back_is_not_written(
     assert {path: path.stat().st_mtime_ns for path in run_dir.path.rglob("*")} == before
     assert chain.noted(run_dir, said)["noted_before"] == "the same"  # a key that is away is no other plan
 
-    run_dir.file(rundir.SEAL_LOST).touch()
+    run_dir.file(custody.SEAL_LOST).touch()
     run_dir.file(f"evaluate/{ARM}.json").unlink()
     evaluate.run(run_dir, plan, QUIET)
     report.run(run_dir, plan, QUIET)
     assert run_dir.read_json(f"evaluate/{ARM}.json")["heldout"] == measured
     assert run_dir.read_json("report/report.json")["run"]["custody"] == chain.GIVEN_UP
 
-    run_dir.file(rundir.SEAL_LOST).unlink()
+    run_dir.file(custody.SEAL_LOST).unlink()
     (tmp_path / "key").rename(run_dir.file(SEAL_KEY))
     with pytest.raises(
         UsageError, match=rf"evaluate/{ARM}\.json: .* got one without a seal; delete it and type"
@@ -528,7 +529,7 @@ def test_a_lost_plan_deletes_nothing(run_dir: RunDir, plan: Plan) -> None:
         sequence.train(plan, run_dir.path.parent, QUIET, workers=1)
     assert run_dir.file("secret/coins.json").is_file() and run_dir.file(f"train/{ARM}/adapter").is_dir()
     with pytest.raises(UsageError, match=r"plan\.json: .* got no such file"):
-        declarations.plan_of(rundir.find(None, run_dir.path.parent))
+        declarations.plan_of(run_store.find(None, run_dir.path.parent))
 
 
 def test_a_lost_manifest_throws_no_other_coins(run_dir: RunDir, plan: Plan) -> None:

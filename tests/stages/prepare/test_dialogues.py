@@ -19,7 +19,7 @@ from dpaudit.errors import UsageError
 from dpaudit.pipeline import sequence
 from dpaudit.stages.prepare import dialogues, prepare
 from dpaudit.stages.train import forecast, training_set
-from dpaudit.storage import rundir
+from dpaudit.storage import run_store
 from dpaudit.storage.rundir import RunDir
 from dpaudit.suite import loading
 from dpaudit.suite.plan import Plan
@@ -85,7 +85,7 @@ def plan_of(model: Path, data: Path, **changes: Any) -> Plan:
 
 
 def loaded(plan: Plan, runs: Path) -> tuple[RunDir, "training_set.TrainingSet", list[str]]:
-    run_dir, lines = rundir.open_or_create(plan.to_json(), "small", runs), list[str]()
+    run_dir, lines = run_store.open_or_create(plan.to_json(), "small", runs), list[str]()
     prepare.run(run_dir, plan, QUIET)
     return run_dir, training_set.load(run_dir, plan, "sft", say=lines.append), lines
 

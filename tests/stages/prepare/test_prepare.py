@@ -17,7 +17,7 @@ from dpaudit.data import lexicon
 from dpaudit.errors import UsageError
 from dpaudit.pipeline import gate
 from dpaudit.stages.prepare import prepare
-from dpaudit.storage import rundir
+from dpaudit.storage import run_store
 from dpaudit.storage.rundir import RunDir
 from dpaudit.suite import loading
 from dpaudit.suite.plan import Plan
@@ -41,7 +41,7 @@ def make_plan(insecure_seed: int | None = 0, seed: int = 0, **changes: Any) -> P
 def prepared(tmp_path: Path) -> Callable[..., tuple[RunDir, Plan]]:
     def make(**options: Any) -> tuple[RunDir, Plan]:
         plan = make_plan(**options)
-        run_dir = rundir.open_or_create(plan.to_json(), "demo", tmp_path / "runs")
+        run_dir = run_store.open_or_create(plan.to_json(), "demo", tmp_path / "runs")
         prepare.run(run_dir, plan, QUIET)
         return run_dir, plan
 
@@ -275,7 +275,7 @@ def test_a_patients_records_are_capped_and_counted(prepared: Callable[..., tuple
 
 def test_what_the_cap_left_out_is_told(tmp_path: Path) -> None:
     plan = make_plan(**{"training.records_per_patient": 2})
-    run_dir = rundir.open_or_create(plan.to_json(), "demo", tmp_path)
+    run_dir = run_store.open_or_create(plan.to_json(), "demo", tmp_path)
     stream = StringIO()
     prepare.run(run_dir, plan, Progress(console=Console(file=stream, width=80)))
     lost = run_dir.read_json("corpus/manifest.json")["counts"]["over_cap"]
@@ -310,7 +310,7 @@ def told_of(folder: Path, **changes: Any) -> str:
             **changes,
         }
     )
-    run_dir = rundir.open_or_create(plan.to_json(), "demo", folder)
+    run_dir = run_store.open_or_create(plan.to_json(), "demo", folder)
     stream = StringIO()
     prepare.run(run_dir, plan, Progress(console=Console(file=stream, width=80)))
     counts = run_dir.read_json("corpus/manifest.json")["counts"]

@@ -22,7 +22,7 @@ from dpaudit.stages.attack import attack, shadows
 from dpaudit.stages.integrity import custody
 from dpaudit.stages.prepare import prepare
 from dpaudit.stages.train import merge, train, training_set
-from dpaudit.storage import rundir
+from dpaudit.storage import run_store
 from dpaudit.storage.rundir import RunDir
 from dpaudit.suite import declarations
 from dpaudit.suite.grid import Grid, Method
@@ -56,7 +56,7 @@ def make_plan(model: Path, **training: Any) -> Plan:
 
 
 def prepared(plan: Plan, runs: Path) -> RunDir:
-    run_dir = rundir.open_or_create(plan.to_json(), "toy", runs)
+    run_dir = run_store.open_or_create(plan.to_json(), "toy", runs)
     declarations.keep(run_dir, plan)
     prepare.run(run_dir, plan, QUIET)
     return run_dir
