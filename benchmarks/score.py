@@ -47,8 +47,9 @@ import transformers
 from dpaudit.data import clinic
 from dpaudit.data.canary import draw
 from dpaudit.models.encode import Encoded, counted_mask, encode
-from dpaudit.models.hf import HFModel, load_tokenizer
+from dpaudit.models.hf_model import HFModel
 from dpaudit.models.spaces import Spaces, encoded_secret
+from dpaudit.models.tokenizers import load_tokenizer
 
 TINY, RANDOM = "builtin:tiny", "random:41M"
 BARS = {"scoring": 1.8, "nats": 1e-3, "exposure": 7.0, "arms": 0.05}

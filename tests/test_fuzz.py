@@ -12,7 +12,7 @@ read back.
 planted faults).
 - `key`: `verify` up to its model, with both hashes made again, then texts, scores and a verdict.
 - `claim`, `scores`: the typed commands `verify` and `bound scores`.
-- `model`: `hf.check` (configuration, headers, tokenizer), then loaded, a dialogue rendered, and one answer's
+- `model`: `preflight.check` (configuration, headers, tokenizer), then loaded, a dialogue rendered, and one answer's
 log-probabilities asked for.
 - `adapter`: the same on its base, with the ledger as `merge` reads it and as `train --start` does.
 
@@ -693,9 +693,9 @@ def model(draw: random.Random, place: Path, bench: Bench) -> Trial:
     )
 
     def ask() -> str:
-        from dpaudit.models import hf, secret_spans
+        from dpaudit.models import preflight, secret_spans
 
-        hf.check(str(folder))
+        preflight.check(str(folder))
         local = secret_spans.open_whole(str(folder))
         list(dialogues.checked([(1, asked)], "data.jsonl", local.tokenizer))
         local.scores([secret_spans.Text("take 500 mg of amber", "amber")])
@@ -721,11 +721,11 @@ def adapter(draw: random.Random, place: Path, bench: Bench) -> Trial:
         )
 
     def ask() -> str:
-        from dpaudit.models import hf, secret_spans
+        from dpaudit.models import preflight, secret_spans
 
         beside.find(folder)
         merge._kept(merge.of_folder(folder, str(bench.model), assume_public=True))
-        hf.check(str(bench.model), adapter=folder)
+        preflight.check(str(bench.model), adapter=folder)
         audited, _, _ = secret_spans.open_adapter(folder, str(bench.model))
         audited.scores([secret_spans.Text("take 500 mg of amber", "amber")])
         return ""

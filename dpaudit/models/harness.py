@@ -13,7 +13,7 @@ from dpaudit.data.corpus import Turn
 from dpaudit.errors import UsageError
 from dpaudit.findings.quality import Item
 from dpaudit.models.encode import render
-from dpaudit.models.hf import HFModel
+from dpaudit.models.hf_model import HFModel
 from dpaudit.storage import disk
 from dpaudit.system import egress
 

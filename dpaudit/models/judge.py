@@ -144,7 +144,7 @@ def open_judge(rubric: Rubric, max_length: int, allow_egress: Sequence[str] = ()
     """
     if rubric.kind == "endpoint":
         return EndpointJudge(rubric, allow_egress)
-    from dpaudit.models.hf import HFModel
+    from dpaudit.models.hf_model import HFModel
 
     model = HFModel.load(rubric.model)
     if rubric.kind == "model":

@@ -13,7 +13,7 @@ import numpy as np
 from dpaudit.data.corpus import Record, Turn
 from dpaudit.errors import UsageError
 from dpaudit.models.encode import Encoded, counted_mask, encode_text, render
-from dpaudit.models.hf import HFModel
+from dpaudit.models.hf_model import HFModel
 from dpaudit.models.language_model import Advance, TokenScores
 from dpaudit.models.templates import Refused
 from dpaudit.planting.audit_key import Planted
@@ -138,7 +138,7 @@ def open_adapter(adapter: Path, base: str | None) -> tuple[LocalModel, LocalMode
 
     Raises UsageError for a folder that is no adapter and for a base that is not found.
     """
-    from dpaudit.models import adapters, folder, hf, merge
+    from dpaudit.models import adapters, folder, hf, merge, tokenizers
 
     where = f"--adapter {adapter}"
     if not adapter.is_dir():
@@ -157,7 +157,7 @@ def open_adapter(adapter: Path, base: str | None) -> tuple[LocalModel, LocalMode
     adapters.check(adapter, found.empty, where, remedy)  # before the base's weights are read
     model = _load(base, "--base")
     model.add_adapter("audited", adapter, where, remedy)
-    model.tokenizer = hf.adapters_tokenizer(adapter, model.tokenizer, base, where)
+    model.tokenizer = tokenizers.adapters_tokenizer(adapter, model.tokenizer, base, where)
     return LocalModel(model, "audited"), LocalModel(model), base
 
 

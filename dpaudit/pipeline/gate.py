@@ -71,13 +71,13 @@ def _check_needs(
     is_settled: bool,
 ) -> None:
     """Adds what is wrong with models, rows and room; a check that rests on one that failed is skipped."""
-    from dpaudit.models import hf, hub
+    from dpaudit.models import hub, preflight
     from dpaudit.pipeline import needs
     from dpaudit.stages.prepare import prepare
 
     model = plan.suite.model
     is_whole = not is_forecast or not hub.is_id(model.base)
-    base = faults.value(hf.check, model.base, model.quantization) if is_whole else None
+    base = faults.value(preflight.check, model.base, model.quantization) if is_whole else None
     trained = faults.value(needs.check_adapter, plan.suite, base, _started(plan.suite)) if base else None
     if allow_egress is not None:
         faults.passes(needs.check_judge, plan.suite, allow_egress)

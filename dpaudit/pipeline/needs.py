@@ -43,11 +43,11 @@ def check_adapter(chosen: Suite, base: "Checked", start: Path | None) -> int:
     Raises UsageError for LoRA targets that no layer bears, and for a `start` that is no whole adapter or of
     another kind.
     """
-    from dpaudit.models import adapter_files, fused, hf
+    from dpaudit.models import adapter_files, fused, preflight
 
     adapted = adapter_files.new_adapter(base.empty, chosen.training.lora, 0)
     if start is not None:
-        hf.check(chosen.model.base, chosen.model.quantization, start)
+        preflight.check(chosen.model.base, chosen.model.quantization, start)
         adapter_files.fitting(adapted, start)
     return sum(p.numel() for p in fused.trainable(adapted).values())
 
@@ -56,8 +56,8 @@ def check_judge(chosen: Suite, allow_egress: Sequence[str]) -> None:
     """Raises UsageError for a judge's model that would not load whole, and for an endpoint that may not be
     asked or lacks its key.
     """
-    from dpaudit.models import hf
     from dpaudit.models import judge as judges
+    from dpaudit.models import preflight
 
     if chosen.judging is None:
         return
@@ -66,19 +66,19 @@ def check_judge(chosen: Suite, allow_egress: Sequence[str]) -> None:
         adapter = (
             judges.adapter_folder(rules.adapter) if rules.adapter and rules.kind == "likelihood" else None
         )
-        hf.check(rules.model, None, adapter)
+        preflight.check(rules.model, None, adapter)
     else:
         judges.EndpointJudge(rules, allow_egress)
 
 
 def check_recipes(chosen: Suite) -> None:
     """Raises UsageError for an attack's recipe that cannot be read, or whose reference would not load."""
-    from dpaudit.models import hf
+    from dpaudit.models import preflight
 
     faults = Gathering()
     for known in recipe.load_all():
         if known.kind in chosen.attacks and known.reference not in recipe.REFERENCES:
-            faults.passes(hf.check, known.reference)
+            faults.passes(preflight.check, known.reference)
     faults.end()
 
 

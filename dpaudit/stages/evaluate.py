@@ -39,7 +39,7 @@ from dpaudit.system.progress import Advance, Progress
 
 if TYPE_CHECKING:
     from dpaudit.models.harness import Answers
-    from dpaudit.models.hf import HFModel
+    from dpaudit.models.hf_model import HFModel
 
 SUMMARY = "evaluate/summary.json"
 SETTINGS = declarations.input_of("evaluation")
@@ -103,7 +103,7 @@ def _is_current(run_dir: RunDir, name: str, base: dict[str, str]) -> bool:
 
 def load_model(run_dir: RunDir, plan: Plan, names: Sequence[str]) -> "HFModel":
     """The base of the plan, loaded once, with the adapters of the named arms beside it."""
-    from dpaudit.models.hf import HFModel
+    from dpaudit.models.hf_model import HFModel
 
     model = HFModel.as_trained(plan.suite.model)
     for name in names:

@@ -250,11 +250,11 @@ def _templated(folder: str) -> Any:
     """The tokenizer of a folder. Raises UsageError where it has no chat template, which is all that it is
     for.
     """
-    from dpaudit.models import hf, hub
+    from dpaudit.models import hub, tokenizers
 
     hub.fetch(folder, "--tokenizer", weights=False)
     try:
-        found = hf.load_tokenizer(folder)
+        found = tokenizers.load_tokenizer(folder)
     except UsageError as error:
         raise UsageError(f"--tokenizer {folder}", error.expected, error.got, error.remedy) from None
     if found.chat_template is None:

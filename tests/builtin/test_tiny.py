@@ -11,7 +11,7 @@ import pytest
 
 from dpaudit.data import clinic, lexicon
 from dpaudit.data.corpus import Turn
-from dpaudit.models import hf
+from dpaudit.models import hf_model, tokenizers
 from dpaudit.models.encode import encode
 from dpaudit.stats import roc
 
@@ -20,7 +20,7 @@ SHIPPED = Path(clinic.__file__).parents[1] / "builtin"
 
 @pytest.fixture(scope="module")
 def model() -> Any:
-    return hf.HFModel.load("builtin:tiny")
+    return hf_model.HFModel.load("builtin:tiny")
 
 
 def answer_score(model: Any, question: str, answers: list[str]) -> list[float]:
@@ -97,6 +97,6 @@ def test_the_script_that_makes_them_runs_from_nothing(
         "sys.argv", ["pretrain", "--out", str(tmp_path), "--steps", "3", "--reference-steps", "2"]
     )
     pretrain.main()
-    made = hf.HFModel.load(str(tmp_path / "tiny"))
+    made = hf_model.HFModel.load(str(tmp_path / "tiny"))
     made.add_adapter("judge", tmp_path / "judge")
-    assert made.tokenizer.get_vocab() == hf.load_tokenizer("builtin:tiny").get_vocab()
+    assert made.tokenizer.get_vocab() == tokenizers.load_tokenizer("builtin:tiny").get_vocab()

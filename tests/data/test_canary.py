@@ -30,9 +30,9 @@ FEW = (
 
 @pytest.fixture(scope="module")
 def sources(toy_model_dir: Path) -> Sources:
-    from dpaudit.models import hf, vocabulary
+    from dpaudit.models import tokenizers, vocabulary
 
-    tokenizer = hf.load_tokenizer(str(toy_model_dir))
+    tokenizer = tokenizers.load_tokenizer(str(toy_model_dir))
     return Sources(
         lambda: vocabulary.token_words(tokenizer),
         lambda: rarity.rare_words(lambda: TEXTS),
@@ -144,9 +144,9 @@ def test_one_invented_word_can_be_listed(draw: Draw) -> None:
 
 
 def test_every_token_of_a_secret_is_one_of_the_model(toy_model_dir: Path, draw: Draw) -> None:
-    from dpaudit.models import hf
+    from dpaudit.models import tokenizers
 
-    tokenizer = hf.load_tokenizer(str(toy_model_dir))
+    tokenizer = tokenizers.load_tokenizer(str(toy_model_dir))
     special = {*tokenizer.all_special_ids, *tokenizer.added_tokens_decoder}
     for one in draw("random_token", 50, length=5):
         coded = tokenizer(f" {one.secret}", add_special_tokens=False)["input_ids"]

@@ -13,7 +13,7 @@ import transformers
 
 from dpaudit.data.corpus import Turn
 from dpaudit.errors import UsageError
-from dpaudit.models import hf, merge, secret_spans
+from dpaudit.models import hf_model, merge, secret_spans, tokenizers
 from dpaudit.models.dialogue import render
 from dpaudit.suite import suite
 
@@ -64,17 +64,17 @@ def test_a_merged_model_keeps_it(adapter: Path, toy_model_dir: Path, tmp_path: P
         without=(),
         prompts=[TURNS[:1]],
     )
-    assert render(TURNS, hf.load_tokenizer(str(tmp_path / "out"))) == OWN
+    assert render(TURNS, tokenizers.load_tokenizer(str(tmp_path / "out"))) == OWN
 
 
 def test_training_goes_on_in_it(adapter: Path, toy_model_dir: Path) -> None:
     beside(adapter, "tokenizer", toy_model_dir)
     settings = suite.Model(base=str(toy_model_dir), start=str(adapter))
-    assert render(TURNS, hf.tokenizer_of(settings)) == OWN
-    assert render(TURNS, hf.HFModel.as_trained(settings).tokenizer) == OWN
+    assert render(TURNS, tokenizers.tokenizer_of(settings)) == OWN
+    assert render(TURNS, hf_model.HFModel.as_trained(settings).tokenizer) == OWN
     arm = adapter.parent  # a run's train/ARM holds adapter/
-    assert render(TURNS, hf.tokenizer_of(suite.Model(base=str(toy_model_dir), start=str(arm)))) == OWN
-    assert "<turn>" not in render(TURNS, hf.tokenizer_of(suite.Model(base=str(toy_model_dir))))
+    assert render(TURNS, tokenizers.tokenizer_of(suite.Model(base=str(toy_model_dir), start=str(arm)))) == OWN
+    assert "<turn>" not in render(TURNS, tokenizers.tokenizer_of(suite.Model(base=str(toy_model_dir))))
 
 
 def changed_tokenizer(adapter: Path, toy_model_dir: Path, change: Any) -> None:

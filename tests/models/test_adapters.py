@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from dpaudit.errors import UsageError
-from dpaudit.models import hf
+from dpaudit.models import hf, hf_model, preflight
 
 Change = Callable[[Path], None]
 EMBEDDING = "base_model.model.model.embed_tokens.weight"
@@ -108,7 +108,7 @@ def test_an_adapter_that_would_not_load_whole_is_refused(
     before = {key: weight.clone() for key, weight in model.state_dict().items()}
     assert told in refused(lambda: hf.with_adapter(model, copied))
     if name != "another embedding":  # whose numbers are not in a header
-        assert told in refused(lambda: hf.check(str(toy_model_dir), adapter=copied))
+        assert told in refused(lambda: preflight.check(str(toy_model_dir), adapter=copied))
         return
     assert all(torch.equal(weight, before[key]) for key, weight in model.state_dict().items())
 
@@ -126,7 +126,7 @@ def test_sound_adapters_load_and_go_off_again(toy_model_dir: Path, tmp_path: Pat
         "ia3": peft.IA3Config(target_modules=["k_proj", "down_proj"], feedforward_modules=["down_proj"]),
         "patterns": peft.LoraConfig(r=2, target_modules="all-linear", rank_pattern={"q_proj": 4}),
     }
-    plain = hf.HFModel.load(str(toy_model_dir))
+    plain = hf_model.HFModel.load(str(toy_model_dir))
     ids = torch.tensor([[5, 6, 7, 8]])
     alone = plain.model(input_ids=ids).logits
     for name, config in configs.items():
@@ -136,8 +136,8 @@ def test_sound_adapters_load_and_go_off_again(toy_model_dir: Path, tmp_path: Pat
                 if parameter.requires_grad:
                     parameter.add_(0.1)
         made.eval().save_pretrained(tmp_path / name, save_embedding_layers=name == "embedding")
-        hf.check(str(toy_model_dir), adapter=tmp_path / name)
-        model = hf.HFModel.load(str(toy_model_dir))
+        preflight.check(str(toy_model_dir), adapter=tmp_path / name)
+        model = hf_model.HFModel.load(str(toy_model_dir))
         model.add_adapter("a", tmp_path / name)
         with model.active("a"), torch.no_grad():
             torch.testing.assert_close(model.model(input_ids=ids).logits, made(input_ids=ids).logits)

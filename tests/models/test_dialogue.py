@@ -44,9 +44,9 @@ DIALOGUES = {
 @pytest.fixture(scope="module")
 def toy(toy_model_dir: Any) -> Any:
     """A tokenizer of its own, whose template the tests exchange."""
-    from dpaudit.models import hf
+    from dpaudit.models import tokenizers
 
-    return hf.load_tokenizer(str(toy_model_dir))
+    return tokenizers.load_tokenizer(str(toy_model_dir))
 
 
 def squeezed(text: str) -> str:

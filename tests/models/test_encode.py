@@ -21,9 +21,9 @@ TURNS = (
 
 @pytest.fixture(scope="module")
 def tokenizer(toy_model_dir: Any) -> Any:
-    from dpaudit.models import hf
+    from dpaudit.models import tokenizers
 
-    return hf.load_tokenizer(str(toy_model_dir))
+    return tokenizers.load_tokenizer(str(toy_model_dir))
 
 
 def counted(tokenizer: Any, coded: Any) -> str:
@@ -34,9 +34,9 @@ def counted(tokenizer: Any, coded: Any) -> str:
 @pytest.fixture
 def plain(toy_model_dir: Any) -> Any:
     """A tokenizer of its own without a chat template."""
-    from dpaudit.models import hf
+    from dpaudit.models import tokenizers
 
-    found = hf.load_tokenizer(str(toy_model_dir))
+    found = tokenizers.load_tokenizer(str(toy_model_dir))
     found.chat_template = None
     return found
 

@@ -16,7 +16,7 @@ import transformers
 from safetensors.torch import load_file, save_file
 
 from dpaudit.errors import UsageError
-from dpaudit.models import folder, hf
+from dpaudit.models import folder, hf, hf_model, preflight
 
 Change = Callable[[Path], None]
 Q = "model.layers.1.self_attn.q_proj.weight"
@@ -161,22 +161,22 @@ def refused(what: Callable[[], object]) -> str:
 def test_a_model_that_would_be_random_in_part_is_refused(name: str, copied: Path) -> None:
     change, told = TENSORS[name]
     change(copied)
-    assert told in refused(lambda: hf.check(str(copied)))
-    assert told in refused(lambda: hf.HFModel.load(str(copied)))
+    assert told in refused(lambda: preflight.check(str(copied)))
+    assert told in refused(lambda: hf_model.HFModel.load(str(copied)))
 
 
 @pytest.mark.parametrize("name", FOLDERS)
 def test_a_broken_folder_is_one_line_before_a_weight_is_read(name: str, copied: Path) -> None:
     change, told = FOLDERS[name]
     change(copied)
-    assert told in refused(lambda: hf.check(str(copied)))
-    assert told in refused(lambda: hf.HFModel.load(str(copied)))
+    assert told in refused(lambda: preflight.check(str(copied)))
+    assert told in refused(lambda: hf_model.HFModel.load(str(copied)))
 
 
 def test_sound_folders_pass(copied: Path, toy_adapter_dir: Path) -> None:
-    hf.check(str(copied))
-    hf.check(str(copied), adapter=toy_adapter_dir)
-    hf.check("builtin:tiny")  # whose head is its embedding, and not in its file
+    preflight.check(str(copied))
+    preflight.check(str(copied), adapter=toy_adapter_dir)
+    preflight.check("builtin:tiny")  # whose head is its embedding, and not in its file
 
 
 MIXED = {"num_local_experts": 4, "num_experts_per_tok": 2}
@@ -211,7 +211,7 @@ def test_models_of_other_kinds_pass(kind: str, tmp_path: Path) -> None:
 
 def test_names_of_a_compiled_model_are_read(copied: Path, toy_model_dir: Path) -> None:
     with_tensors(lambda t: {f"_orig_mod.{name}": tensor for name, tensor in t.items()})(copied)
-    hf.check(str(copied))
+    preflight.check(str(copied))
     found = hf.load_model(str(copied)).state_dict()
     wanted = hf.load_model(str(toy_model_dir)).state_dict()
     assert all(torch.equal(found[name], wanted[name]) for name in wanted)
@@ -219,7 +219,7 @@ def test_names_of_a_compiled_model_are_read(copied: Path, toy_model_dir: Path) -
 
 def test_tensors_that_a_model_ignores_are_no_fault(copied: Path) -> None:
     with_tensors(lambda t: t | {"model.layers.0.self_attn.rotary_emb.inv_freq": torch.ones(8)})(copied)
-    hf.check(str(copied))
+    preflight.check(str(copied))
     hf.load_model(str(copied))
 
 
@@ -227,7 +227,7 @@ def test_shards_are_read_and_a_lost_one_is_told(toy_model_dir: Path, copied: Pat
     model = hf.load_model(str(toy_model_dir))
     (copied / "model.safetensors").unlink()
     model.save_pretrained(copied, max_shard_size="20KB")
-    hf.check(str(copied))
+    preflight.check(str(copied))
     shards = sorted(copied.glob("model-*.safetensors"))
     assert len(shards) > 2
     content = shards[1].read_bytes()

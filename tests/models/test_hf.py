@@ -13,8 +13,10 @@ from dpaudit.data.corpus import Turn
 from dpaudit.errors import UsageError
 from dpaudit.models import scoring
 from dpaudit.models.encode import Encoded, counted_mask, encode, encode_text, prompt_ids
-from dpaudit.models.hf import HFModel, load_model, load_tokenizer, resolve, with_adapter
+from dpaudit.models.hf import load_model, resolve, with_adapter
+from dpaudit.models.hf_model import HFModel
 from dpaudit.models.language_model import TokenScores
+from dpaudit.models.tokenizers import load_tokenizer
 
 DIALOGUES = [
     (Turn("user", "I have a sore throat."), Turn("assistant", "Take paracetamol.")),
@@ -60,7 +62,7 @@ def test_token_scores_are_those_of_one_sequence_at_a_time(lm: HFModel, adapter: 
 def test_small_batches_and_chunks_change_nothing(lm: HFModel, monkeypatch: pytest.MonkeyPatch) -> None:
     done: list[int] = []
     whole = lm.token_scores(encoded(lm))
-    monkeypatch.setattr("dpaudit.models.hf.BATCH_TOKENS", 1)
+    monkeypatch.setattr("dpaudit.models.batching.BATCH_TOKENS", 1)
     monkeypatch.setattr("dpaudit.models.scoring.CHUNK_ELEMENTS", 700)
     for a, b in zip(whole, lm.token_scores(encoded(lm), done.append), strict=True):
         np.testing.assert_allclose(a.logprob, b.logprob, atol=2e-5)

@@ -14,7 +14,7 @@ import pytest
 from dpaudit.data.corpus import Turn
 from dpaudit.errors import PartialError, UsageError
 from dpaudit.judging.rubric import Comparison, Labels, Rubric
-from dpaudit.models.hf import HFModel
+from dpaudit.models.hf_model import HFModel
 from dpaudit.models.judge import EndpointJudge, LikelihoodJudge, ModelJudge, is_loopback, open_judge
 
 ASK = "{question}\n<A>{first}</A>\n<B>{second}</B>"

@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from dpaudit.errors import UsageError
-from dpaudit.models import hf, merge
+from dpaudit.models import hf, hf_model, merge, preflight
 from dpaudit.stages import evaluate
 from dpaudit.stages.attack import attack
 from dpaudit.storage.rundir import RunDir
@@ -35,9 +35,9 @@ def logits(model: object) -> torch.Tensor:
 
 
 def test_a_packed_checkpoint_is_read_as_it_is(packed: Path, toy_model_dir: Path) -> None:
-    hf.check(str(packed))
-    hf.check(str(packed), quantization="nf4")
-    found = hf.HFModel.load(str(packed)).model
+    preflight.check(str(packed))
+    preflight.check(str(packed), quantization="nf4")
+    found = hf_model.HFModel.load(str(packed)).model
     assert isinstance(found.model.layers[0].mlp.up_proj, bitsandbytes.nn.Linear4bit)
     torch.testing.assert_close(logits(found), logits(hf.load_model(str(toy_model_dir), quantization="nf4")))
     assert not torch.allclose(logits(found), logits(hf.load_model(str(toy_model_dir))), atol=1e-2)
@@ -59,7 +59,7 @@ def test_a_packed_checkpoint_that_lacks_a_tensor_is_refused(lost: str, packed: P
     tensors = {name: part for name, part in load_file(packed / "model.safetensors").items() if name != lost}
     save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
     with pytest.raises(UsageError, match=f"1 missing \\({lost}\\)"):
-        hf.check(str(folder))
+        preflight.check(str(folder))
 
 
 def test_a_packed_checkpoint_without_its_configuration_is_refused(
@@ -69,7 +69,7 @@ def test_a_packed_checkpoint_without_its_configuration_is_refused(
     shutil.copytree(packed, folder)
     shutil.copy(toy_model_dir / "config.json", folder)
     with pytest.raises(UsageError, match="packed tensors"):
-        hf.check(str(folder))
+        preflight.check(str(folder))
 
 
 @pytest.mark.parametrize("load", ["evaluate", "attack"])
@@ -91,7 +91,7 @@ def test_every_stage_loads_an_arms_base_as_it_was_trained(
     assert model.model.config._attn_implementation == "eager"
 
 
-def _loaded(stage: str, run_dir: RunDir, plan: Plan, arm: Arm) -> hf.HFModel:
+def _loaded(stage: str, run_dir: RunDir, plan: Plan, arm: Arm) -> hf_model.HFModel:
     if stage == "attack":
         return attack._load(run_dir, plan, [arm])
     return evaluate.load_model(run_dir, plan, [arm.name])

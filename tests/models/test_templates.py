@@ -17,9 +17,9 @@ TURNS = (Turn("user", "My secret question"), Turn("assistant", "My secret answer
 
 @pytest.fixture(scope="module")
 def toy(toy_model_dir: Any) -> Any:
-    from dpaudit.models import hf
+    from dpaudit.models import tokenizers
 
-    return hf.load_tokenizer(str(toy_model_dir))
+    return tokenizers.load_tokenizer(str(toy_model_dir))
 
 
 ENDLESS = {

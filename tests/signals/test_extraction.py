@@ -13,7 +13,7 @@ from dpaudit.data.canary import Canary
 from dpaudit.data.corpus import Record, Turn
 from dpaudit.errors import UsageError
 from dpaudit.models.encode import counted_mask, encode, render
-from dpaudit.models.hf import HFModel
+from dpaudit.models.hf_model import HFModel
 from dpaudit.models.spaces import Spaces, encoded_secret
 from dpaudit.signals.extraction import (
     Discoverable,

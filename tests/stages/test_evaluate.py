@@ -262,7 +262,7 @@ def test_every_file_task_reads_its_own_rows_and_its_chance_is_known(
 ) -> None:
     from dpaudit import content
     from dpaudit.models import harness
-    from dpaudit.models.hf import HFModel
+    from dpaudit.models.hf_model import HFModel
 
     known = content.listing("suites/tasks")
     assert set(known) == {*FILE_ROWS, "clinic_choice"}
@@ -287,7 +287,7 @@ def test_every_file_task_reads_its_own_rows_and_its_chance_is_known(
 def test_a_tokenizer_without_chat_template_gets_the_prompt_of_training(toy_model_dir: Path) -> None:
     from dpaudit.models import harness
     from dpaudit.models.encode import render
-    from dpaudit.models.hf import HFModel
+    from dpaudit.models.hf_model import HFModel
 
     model = HFModel.load(str(toy_model_dir))
     model.tokenizer.chat_template = None

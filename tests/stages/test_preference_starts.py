@@ -14,7 +14,7 @@ import torch
 
 from dpaudit.errors import UsageError
 from dpaudit.models.encode import encode_pair
-from dpaudit.models.hf import HFModel
+from dpaudit.models.hf_model import HFModel
 from dpaudit.pipeline import sequence
 from dpaudit.signals import recipe
 from dpaudit.stages import report

@@ -353,7 +353,7 @@ def hub(toy_model_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_a_typed_model_is_fetched_once_and_read_from_its_folder(hub: list[str], toy_model_dir: Path) -> None:
-    from dpaudit.models import hf
+    from dpaudit.models import hf, hf_model, preflight
     from dpaudit.models import hub as models
     from dpaudit.stages.integrity import weights
 
@@ -367,8 +367,8 @@ def test_a_typed_model_is_fetched_once_and_read_from_its_folder(hub: list[str], 
         models.fetch(ID, "--model")
         asked = len(hub)
         models.fetch(ID, "--model")
-        hf.check(ID)
-        hf.HFModel.load(ID)
+        preflight.check(ID)
+        hf_model.HFModel.load(ID)
         assert len(hub) == asked
         assert weights.of_base(ID) == weights.of_base(str(toy_model_dir))
 

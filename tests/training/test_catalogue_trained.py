@@ -11,7 +11,7 @@ import torch
 
 from dpaudit.data import clinic
 from dpaudit.evidence import whitebox
-from dpaudit.models import adapter_files, hf
+from dpaudit.models import adapter_files, hf, tokenizers
 from dpaudit.models.encode import encode_record
 from dpaudit.models.fused import trainable
 from dpaudit.privacy.accountants import calibrate
@@ -38,7 +38,7 @@ class Caught:
 @cache
 def units() -> list[Unit]:
     """As many dialogues of the clinic as there are units that are no canaries."""
-    tokenizer, found = hf.load_tokenizer(BASE), []
+    tokenizer, found = tokenizers.load_tokenizer(BASE), []
     patient = 0
     while len(found) < PUBLIC.population - PUBLIC.canaries:
         found += clinic.told(clinic.patient(0, patient))[0]

@@ -17,7 +17,7 @@ import torch
 from worlds import VOCABULARY, sequence
 
 from dpaudit.errors import GuardError, UsageError
-from dpaudit.models import adapter_files, hf
+from dpaudit.models import adapter_files, hf, tokenizers
 from dpaudit.models.encode import Encoded
 from dpaudit.models.fused import trainable
 from dpaudit.privacy.mechanism import Mechanism
@@ -57,7 +57,7 @@ def by_trl(folder: Path, loss: str, pairs: int = 10, **options: Any) -> tuple[lo
     schedule = options.pop("schedule", SCHEDULE)
     done = with_trl.train(
         model,
-        hf.load_tokenizer(str(folder)),
+        tokenizers.load_tokenizer(str(folder)),
         some_pairs(pairs),
         schedule,
         examples.Objective(loss),

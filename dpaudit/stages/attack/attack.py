@@ -19,7 +19,7 @@ from dpaudit.suite.plan import Plan
 from dpaudit.system.progress import Progress
 
 if TYPE_CHECKING:
-    from dpaudit.models.hf import HFModel
+    from dpaudit.models.hf_model import HFModel
 
 
 SCORERS = {"mia": membership.score, "extract": extract.score, "preference": preference.score}
@@ -168,7 +168,7 @@ def _stale(
 
 
 def _load(run_dir: RunDir, plan: Plan, arms: Sequence[Arm]) -> "HFModel":
-    from dpaudit.models.hf import HFModel
+    from dpaudit.models.hf_model import HFModel
 
     model = HFModel.as_trained(plan.suite.model)
     for arm in arms:

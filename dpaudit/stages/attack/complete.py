@@ -21,7 +21,7 @@ from dpaudit.system.progress import Progress
 if TYPE_CHECKING:
     from dpaudit.models.encode import Encoded
     from dpaudit.models.field_spans import FieldTokens
-    from dpaudit.models.hf import HFModel
+    from dpaudit.models.hf_model import HFModel
 
 
 @dataclass(frozen=True, eq=False)

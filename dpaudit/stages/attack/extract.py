@@ -11,7 +11,7 @@ from dpaudit.suite.plan import Plan
 from dpaudit.system.progress import Progress
 
 if TYPE_CHECKING:
-    from dpaudit.models.hf import HFModel
+    from dpaudit.models.hf_model import HFModel
 
 SCORERS = {"exact_rank": rank.score, "discoverable": discover.score, "pii_fields": complete.score}
 

@@ -22,7 +22,7 @@ from dpaudit.suite.plan import Plan
 from dpaudit.system.progress import Advance, Progress
 
 if TYPE_CHECKING:
-    from dpaudit.models.hf import HFModel
+    from dpaudit.models.hf_model import HFModel
     from dpaudit.models.language_model import TokenScores
 
 Fields = dict[str, Any]  # of a Span, beside its log-probabilities

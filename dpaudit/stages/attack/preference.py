@@ -21,7 +21,7 @@ from dpaudit.suite.plan import Plan
 from dpaudit.system.progress import Progress
 
 if TYPE_CHECKING:
-    from dpaudit.models.hf import HFModel
+    from dpaudit.models.hf_model import HFModel
     from dpaudit.models.language_model import TokenScores
 
 

@@ -14,7 +14,7 @@ from dpaudit.suite.plan import Plan
 from dpaudit.system.progress import Advance
 
 if TYPE_CHECKING:
-    from dpaudit.models.hf import HFModel
+    from dpaudit.models.hf_model import HFModel
     from dpaudit.models.language_model import TokenScores
 
 CONTEXT = 2048  # tokens, where a model does not say
@@ -39,7 +39,7 @@ class References:
         return self._known[name, arm.method]
 
     def _asked(self, name: str, items: Sequence[Item], advance: Advance) -> "list[TokenScores]":
-        from dpaudit.models.hf import HFModel
+        from dpaudit.models.hf_model import HFModel
 
         encoded, counted = [item.encoded for item in items], [item.counted for item in items]
         if name != "base" and not (Path(name) / "adapter_config.json").is_file():

@@ -152,9 +152,9 @@ def tokenizer_of(model: suite.Model) -> Any:
     """The model's tokenizer, whose chat template every row has to pass; None for a model that only a forecast
     is made of.
     """
-    from dpaudit.models import hf
+    from dpaudit.models import tokenizers
 
-    return None if model.shape else hf.tokenizer_of(model)
+    return None if model.shape else tokenizers.tokenizer_of(model)
 
 
 def _clinic(plan: Plan, part: Part) -> Iterator[tuple[int, Record]]:

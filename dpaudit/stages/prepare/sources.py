@@ -38,17 +38,17 @@ def corpus_texts(corpus: CorpusStore) -> Iterator[str]:
 
 
 def _token_words(plan: Plan) -> tuple[str, ...]:
-    from dpaudit.models import hf, vocabulary
+    from dpaudit.models import tokenizers, vocabulary
 
-    return vocabulary.token_words(hf.tokenizer_of(plan.suite.model))
+    return vocabulary.token_words(tokenizers.tokenizer_of(plan.suite.model))
 
 
 def _samples(plan: Plan, questions: Sequence[str], tokens: int) -> list[tuple[str, str]]:
     """Two different answers of the base model to each question."""
-    from dpaudit.models import hf, vocabulary
+    from dpaudit.models import hf_model, vocabulary
 
     chosen = plan.suite
-    model = hf.HFModel.as_trained(chosen.model)
+    model = hf_model.HFModel.as_trained(chosen.model)
     special = vocabulary.special_text(model.tokenizer)
     asked = [(Turn("user", question),) for question in questions]
 

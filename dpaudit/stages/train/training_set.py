@@ -69,12 +69,12 @@ def encoded_units(
     plan: Plan, units: Iterable[tuple[str, Iterable[Record]]]
 ) -> "Iterator[tuple[str, list[Example]]]":
     """Named units of records as the plan's model reads them, one at a time."""
-    from dpaudit.models import hf
+    from dpaudit.models import tokenizers
     from dpaudit.models.encode import encode_record
     from dpaudit.training import examples
 
     chosen = plan.suite.model
-    tokenizer = hf.tokenizer_of(chosen)
+    tokenizer = tokenizers.tokenizer_of(chosen)
     lengths = (chosen.max_length, chosen.pair_prompt, chosen.pair_answer)
     for name, records in units:
         yield name, [examples.Example(encode_record(record, tokenizer, *lengths)) for record in records]

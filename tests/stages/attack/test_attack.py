@@ -15,7 +15,7 @@ from rich.console import Console
 
 from dpaudit.errors import UsageError
 from dpaudit.models.encode import encode
-from dpaudit.models.hf import HFModel
+from dpaudit.models.hf_model import HFModel
 from dpaudit.signals import recipe
 from dpaudit.stages.attack import attack, scores
 from dpaudit.stages.attack.items import items_of
@@ -245,12 +245,12 @@ def test_an_adapter_that_diverged_is_one_line(
 
 
 def test_an_arm_of_plain_text_is_scored_on_plain_text(tmp_path: Path, toy_model_dir: Path) -> None:
-    from dpaudit.models import hf
+    from dpaudit.models import tokenizers
 
     plan = plan_of(toy_model_dir, data=Data(text="builtin:clinic", patients=60, heldout=4))
     run_dir = run_store.open_or_create(plan.to_json(), plan.suite.name, tmp_path)
     prepare.run(run_dir, plan, QUIET)
-    candidates, tokenizer = prepare.load_candidates(run_dir), hf.load_tokenizer(str(toy_model_dir))
+    candidates, tokenizer = prepare.load_candidates(run_dir), tokenizers.load_tokenizer(str(toy_model_dir))
     items = items_of(plan, candidates, "cpt", tokenizer).items
     texts = {r.text for rows in candidates.texts.values() for r in rows}
     texts |= {c.text.text for c in candidates.canaries if c.purpose == "mia"}

@@ -20,7 +20,7 @@ from dpaudit.data.corpus import Record, Turn
 from dpaudit.errors import UsageError
 from dpaudit.models.encode import counted_mask, encode
 from dpaudit.models.field_spans import FieldTokens, fields_of
-from dpaudit.models.hf import HFModel
+from dpaudit.models.hf_model import HFModel
 from dpaudit.models.spaces import Spaces, encoded_secret
 from dpaudit.page import tables
 from dpaudit.signals import extraction, recipe

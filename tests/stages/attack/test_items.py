@@ -28,9 +28,9 @@ SHORT = Record("short", (Turn("user", "What?"), Turn("assistant", "Take 500 mg o
 
 @pytest.fixture(scope="module")
 def tokenizer(toy_model_dir: Path) -> Any:
-    from dpaudit.models import hf
+    from dpaudit.models import tokenizers
 
-    return hf.load_tokenizer(str(toy_model_dir))
+    return tokenizers.load_tokenizer(str(toy_model_dir))
 
 
 def plan(max_length: int = 96) -> Plan:

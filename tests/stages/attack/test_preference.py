@@ -10,7 +10,7 @@ import torch
 
 from dpaudit.errors import UsageError
 from dpaudit.models.encode import encode_pair
-from dpaudit.models.hf import HFModel
+from dpaudit.models.hf_model import HFModel
 from dpaudit.pipeline import sequence
 from dpaudit.signals.text import PairChosen, PairMargin, PairRejected, PairSpan, Span
 from dpaudit.stages.attack import scores

@@ -119,10 +119,10 @@ def test_rows_that_a_template_refuses_are_told_together_and_leave_no_run(
 def test_such_rows_are_learned_where_the_template_takes_them(
     toy_model_dir: Path, data_of: Callable[[Callable[[int], Messages]], Path], tmp_path: Path
 ) -> None:
-    from dpaudit.models import hf
+    from dpaudit.models import tokenizers
 
     _, found, lines = loaded(plan_of(toy_model_dir, data_of(opened)), tmp_path / "runs")
-    tokenizer = hf.load_tokenizer(str(toy_model_dir))
+    tokenizer = tokenizers.load_tokenizer(str(toy_model_dir))
     learned = [one for unit in found.units for example in unit for one in example.sequences]
     text = [
         tokenizer.decode(
@@ -178,9 +178,9 @@ def test_a_template_that_cannot_work_leaves_no_run(
 
 
 def test_pairs_are_checked_with_both_answers(toy_model_dir: Path) -> None:
-    from dpaudit.models import hf
+    from dpaudit.models import tokenizers
 
-    tokenizer = hf.load_tokenizer(str(toy_model_dir))
+    tokenizer = tokenizers.load_tokenizer(str(toy_model_dir))
     tokenizer.chat_template = (
         "{% for m in messages %}{% if 'No' in m.content %}{{ raise_exception('It says no') }}{% endif %}"
         "[{{ m.role }}]{{ m.content }}{% endfor %}"

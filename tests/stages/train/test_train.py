@@ -206,14 +206,14 @@ def test_an_adapter_brings_the_tokenizer_that_it_was_trained_with(
 
     import transformers
 
-    from dpaudit.models import hf
+    from dpaudit.models import tokenizers
 
     def refuse(*_: object) -> None:
         raise AssertionError("a connection")
 
     monkeypatch.setattr(socket.socket, "connect", refuse)
     run_dir, plan = finished
-    expected = hf.load_tokenizer(plan.suite.model.base)
+    expected = tokenizers.load_tokenizer(plan.suite.model.base)
     for arm in ARMS:
         folder = run_dir.file(f"train/{arm}/adapter")
         found = transformers.AutoTokenizer.from_pretrained(folder)
@@ -369,7 +369,7 @@ def test_a_declared_population_sets_the_rate(toy_model_dir: Path, tmp_path: Path
 def test_units_are_those_of_a_list(method: Method, unit: Unit, toy_model_dir: Path, tmp_path: Path) -> None:
     """The slow double: every record of every unit that is in, grouped in one mapping."""
     from dpaudit.data.corpus import unit_of
-    from dpaudit.models import hf
+    from dpaudit.models import tokenizers
     from dpaudit.models.encode import encode_record
     from dpaudit.training import examples
 
@@ -377,7 +377,7 @@ def test_units_are_those_of_a_list(method: Method, unit: Unit, toy_model_dir: Pa
     data = replace(plan.suite.data, text="builtin:clinic")
     plan = replace(plan, suite=replace(plan.suite, data=data, model=replace(plan.suite.model, max_length=40)))
     run_dir = prepared(plan, tmp_path)
-    tokenizer, groups = hf.load_tokenizer(str(toy_model_dir)), dict[str, list[examples.Example]]()
+    tokenizer, groups = tokenizers.load_tokenizer(str(toy_model_dir)), dict[str, list[examples.Example]]()
     for record in prepare.load_training(run_dir, method):
         coded = examples.Example(encode_record(record, tokenizer, 40))
         groups.setdefault(unit_of(record, unit), []).append(coded)
