@@ -12,8 +12,8 @@ read back.
 planted faults).
 - `key`: `verify` up to its model, with both hashes made again, then texts, scores and a verdict.
 - `claim`, `scores`: the typed commands `verify` and `bound scores`.
-- `model`: `preflight.check` (configuration, headers, tokenizer), then loaded, a dialogue rendered, and one answer's
-log-probabilities asked for.
+- `model`: `preflight.check` (configuration, headers, tokenizer), then loaded, a dialogue rendered, and one
+answer's log-probabilities asked for.
 - `adapter`: the same on its base, with the ledger as `merge` reads it and as `train --start` does.
 
 To run one input again: `FUZZ=data:17 pytest tests/test_fuzz.py -k alone`.

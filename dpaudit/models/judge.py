@@ -1,6 +1,5 @@
 """Judges: which of two answers to one dialogue is better, behind one small protocol."""
 
-import ipaddress
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -93,47 +92,38 @@ class EndpointJudge:
     """
 
     def __init__(self, rubric: Rubric, allow_egress: Sequence[str] = ()) -> None:
-        remedy = "name a variable with a key in api_key_env"
-        host = served.host_of(rubric.base_url, f"judges/{rubric.name}.yaml: base_url", remedy)
-        check_egress(rubric, host, allow_egress)
+        key_remedy = "name a variable with a key for it in api_key_env"
+        if rubric.api_key_env:
+            key_remedy = f"export {rubric.api_key_env}=... with a key for it"
         self.rubric = rubric
-        self.client = served.client(
-            rubric.base_url, _api_key(rubric), rubric.timeout, rubric.retries, is_loopback(host)
+        self.server = served.Server(
+            rubric.base_url,
+            f"judges/{rubric.name}.yaml: base_url",
+            sent="prompts and answers",
+            allow_egress=allow_egress,
+            key=lambda: _api_key(rubric),
+            key_remedy=key_remedy,
+            timeout=rubric.timeout,
+            retries=rubric.retries,
         )
 
     def compare_many(self, comparisons: Sequence[Comparison]) -> list[Outcome]:
         return [self._compare(comparison) for comparison in comparisons]
 
     def _compare(self, comparison: Comparison) -> Outcome:
-        import openai
-
         text = rubrics.fill(self.rubric.prompt, comparison.turns, comparison.first, comparison.second)
         try:
-            reply: Any = self.client.chat.completions.create(
-                model=self.rubric.model,
-                messages=[{"role": "user", "content": text}],
-                temperature=0.0,
-                max_tokens=self.rubric.max_new_tokens,
+            reply = self.server.ask(
+                lambda client: client.chat.completions.create(
+                    model=self.rubric.model,
+                    messages=[{"role": "user", "content": text}],
+                    temperature=0.0,
+                    max_tokens=self.rubric.max_new_tokens,
+                )
             )
-        except openai.APIError as error:
-            raise served.told(error, self.where, self._key_remedy()) from error
         except ValueError:
             return Outcome("invalid")  # a body that is no JSON
-        if isinstance(reply, str):  # of another type than JSON: a page, and no answer of a model
-            raise served.not_understood(self.where)
         return Outcome(rubrics.parse(_content(reply), self.rubric.labels))
-
-    @property
-    def where(self) -> str:
-        return f"judges/{self.rubric.name}.yaml: base_url: {self.rubric.base_url}"
-
-    def _key_remedy(self) -> str:
-        variable = self.rubric.api_key_env
-        return (
-            f"export {variable}=... with a key for it"
-            if variable
-            else "name a variable with a key for it in api_key_env"
-        )
 
 
 def open_judge(rubric: Rubric, max_length: int, allow_egress: Sequence[str] = ()) -> Judge:
@@ -155,28 +145,9 @@ def open_judge(rubric: Rubric, max_length: int, allow_egress: Sequence[str] = ()
     return LikelihoodJudge(model, model.tokenizer, adapter, rubric.tie_margin, max_length)
 
 
-def check_egress(rubric: Rubric, host: str, allowed: Sequence[str]) -> None:
-    """Raises UsageError where answers would leave this machine for a host that nobody allowed by name."""
-    if not is_loopback(host) and host not in allowed:
-        raise UsageError(
-            f"judges/{rubric.name}.yaml: base_url",
-            "an endpoint on this machine, or one that --allow-egress names",
-            host or "no host",
-            f"to send prompts and answers there, add --allow-egress {host or 'HOST'}",
-        )
-
-
-def is_loopback(host: str) -> bool:
-    """Whether a host name or address means this machine."""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
-
-
-def _api_key(rubric: Rubric) -> str:
+def _api_key(rubric: Rubric) -> str | None:
     if not rubric.api_key_env:
-        return "none"  # the client insists on a value; a local server ignores it
+        return None
     key = os.environ.get(rubric.api_key_env, "")
     if not key:
         raise UsageError(

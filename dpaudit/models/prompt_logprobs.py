@@ -3,14 +3,13 @@
 """
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
 from dpaudit.errors import PartialError, UsageError
 from dpaudit.models import served
-from dpaudit.models.judge import is_loopback
 from dpaudit.models.language_model import Advance
 from dpaudit.models.secret_spans import SecretScores, Text
 
@@ -31,23 +30,22 @@ class Endpoint:
     _ways: tuple[dict[str, Any], ...] = WAYS
 
     def __init__(self, url: str, model: str | None, allow_egress: Sequence[str] = ()) -> None:
-        host = served.host_of(url, "--endpoint", f"put a key into {KEY_VARIABLE}")
-        if not is_loopback(host) and host not in allow_egress:
-            raise UsageError(
-                "--endpoint",
-                "a server on this machine, or one that --allow-egress names",
-                host,
-                f"to send the canaries' texts there, add --allow-egress {host}",
-            )
-        self.url = url
-        key = os.environ.get(KEY_VARIABLE) or "none"  # the client insists; a local server ignores it
-        self.client = served.client(url, key, TIMEOUT, RETRIES, is_loopback(host))
+        self.server = served.Server(
+            url,
+            "--endpoint",
+            sent="the canaries' texts",
+            allow_egress=allow_egress,
+            key=lambda: os.environ.get(KEY_VARIABLE),
+            key_remedy=f"export {KEY_VARIABLE}=... with a key for it",
+            timeout=TIMEOUT,
+            retries=RETRIES,
+        )
         self.model = self._served(model)
 
     def beside(self, model: str) -> "Endpoint":
         """Another model of the same server."""
         other = object.__new__(Endpoint)
-        other.url, other.client = self.url, self.client
+        other.server = self.server
         other.model = other._served(model, "--base")
         return other
 
@@ -61,7 +59,7 @@ class Endpoint:
         return found
 
     def _served(self, model: str | None, option: str = "--model") -> str:
-        names = self._asked(lambda: [found.id for found in self.client.models.list().data])
+        names = self._asked(lambda client: [listed.id for listed in client.models.list().data])
         if model in names:
             return str(model)
         if model is None and len(names) == 1:
@@ -82,7 +80,7 @@ class Endpoint:
         if pieces is None:
             self._complete(text, {})  # raises where the server answers nothing at all
             raise UsageError(
-                f"--endpoint {self.url}",
+                self.server.where,
                 "log-probabilities of the prompt's tokens (echo or prompt_logprobs)",
                 "no log-probabilities in the reply",
                 "serve with vLLM, or audit the weights with --adapter",
@@ -90,7 +88,7 @@ class Endpoint:
         at = _overlapping(pieces, text)
         if not at or not all(_is_logprob(pieces[index][1]) for index in at):
             raise UsageError(
-                f"--endpoint {self.url}",
+                self.server.where,
                 "the prompt's own tokens with their log-probabilities",
                 "other text, or no log-probabilities",
             )
@@ -121,7 +119,7 @@ class Endpoint:
 
     def _complete(self, text: Text, asked: dict[str, Any]) -> Any:
         return self._asked(
-            lambda: self.client.completions.create(
+            lambda client: client.completions.create(
                 model=self.model,
                 prompt=text.text,
                 max_tokens=1,  # several servers refuse 0
@@ -130,24 +128,12 @@ class Endpoint:
             )
         )
 
-    def _asked(self, question: Any) -> Any:
-        """The answer to one request. Raises UsageError and PartialError as `served.told` has it."""
-        import openai
-
-        where = f"--endpoint {self.url}"
+    def _asked(self, question: Callable[[Any], Any]) -> Any:
+        """As `Server.ask`; an answer of another shape is one that is not understood."""
         try:
-            found = question()
-        except (
-            AttributeError,
-            TypeError,
-            ValueError,
-        ):  # the client takes any JSON for an answer, and any text for JSON
-            raise served.not_understood(where) from None
-        except openai.APIError as error:
-            raise served.told(error, where, f"export {KEY_VARIABLE}=... with a key for it") from error
-        if isinstance(found, str):  # of another type than JSON: a page, and no answer of a model
-            raise served.not_understood(where)
-        return found
+            return self.server.ask(question)
+        except (AttributeError, TypeError, ValueError):
+            raise served.not_understood(self.server.where) from None
 
 
 def _is_logprob(value: object) -> bool:

@@ -2,9 +2,10 @@
 themselves and which never do.
 """
 
+import ipaddress
 import socket
 import ssl
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -23,21 +24,77 @@ TOO_LONG_TOLD = "a text longer than the model's context"
 PROTOCOL = "the URL commonly ends with /v1"
 
 
-def client(url: str, api_key: str, timeout: float, retries: int, loopback: bool) -> Any:
-    """An OpenAI client that goes to `url` and nowhere else."""
-    import openai
+class Server:
+    """One server, asked at `url` and nowhere else.
 
-    return openai.OpenAI(
-        base_url=url,
-        api_key=api_key,
-        timeout=timeout,
-        max_retries=retries,
-        # a redirect could lead to a host that nobody allowed; so could a proxy in front of this machine
-        http_client=openai.DefaultHttpxClient(follow_redirects=False, trust_env=not loopback),
-    )
+    Lines of errors name the `option` that gave the URL. `key` is asked for once the address is allowed;
+    `key_remedy` says what to do about one that the server refuses. Raises UsageError for what is no address,
+    and for a host off this machine that `allow_egress` does not name; `sent` is what would go there.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        option: str,
+        *,
+        sent: str,
+        allow_egress: Sequence[str],
+        key: Callable[[], str | None],
+        key_remedy: str,
+        timeout: float,
+        retries: int,
+    ) -> None:
+        import openai
+
+        host = _host_of(url, option, key_remedy)
+        _check_egress(host, option, sent, allow_egress)
+        self.where, self.key_remedy = f"{option}{':' if ':' in option else ''} {url}", key_remedy
+        self.client = openai.OpenAI(
+            base_url=url,
+            api_key=key() or "none",  # the client insists on a value; a local server ignores it
+            timeout=timeout,
+            max_retries=retries,
+            # a redirect could lead to a host that nobody allowed; so could a proxy in front of this machine
+            http_client=openai.DefaultHttpxClient(follow_redirects=False, trust_env=not is_loopback(host)),
+        )
+
+    def ask(self, question: Callable[[Any], Any]) -> Any:
+        """The answer to one request, `question` of the client.
+
+        Raises UsageError for what the server refuses for good, PartialError for what may pass by itself, both
+        after the retries. What `question` itself raises where the client takes any JSON for an answer
+        (AttributeError, TypeError) and any text for JSON (ValueError) goes on.
+        """
+        import openai
+
+        try:
+            reply = question(self.client)
+        except openai.APIError as error:
+            raise told(error, self.where, self.key_remedy) from error
+        if isinstance(reply, str):  # of another type than JSON: a page, and no answer of a model
+            raise not_understood(self.where)
+        return reply
 
 
-def host_of(url: str, where: str, remedy: str) -> str:
+def is_loopback(host: str) -> bool:
+    """Whether a host name or address means this machine."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _check_egress(host: str, option: str, sent: str, allowed: Sequence[str]) -> None:
+    if not is_loopback(host) and host not in allowed:
+        raise UsageError(
+            option,
+            "a server on this machine, or one that --allow-egress names",
+            host,
+            f"to send {sent} there, add --allow-egress {host}",
+        )
+
+
+def _host_of(url: str, where: str, remedy: str) -> str:
     """The host of a server's address. Raises UsageError for what is no address, and for a password in it,
     which a page would show.
     """

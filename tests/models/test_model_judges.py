@@ -15,7 +15,8 @@ from dpaudit.data.corpus import Turn
 from dpaudit.errors import PartialError, UsageError
 from dpaudit.judging.rubric import Comparison, Labels, Rubric
 from dpaudit.models.hf_model import HFModel
-from dpaudit.models.judge import EndpointJudge, LikelihoodJudge, ModelJudge, is_loopback, open_judge
+from dpaudit.models.judge import EndpointJudge, LikelihoodJudge, ModelJudge, open_judge
+from dpaudit.models.served import is_loopback
 
 ASK = "{question}\n<A>{first}</A>\n<B>{second}</B>"
 TURNS = (Turn("user", "What should I take?"),)
