@@ -11,7 +11,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from dpaudit.data import rows
+from dpaudit.data import json_rows, rows
+from dpaudit.data.lines import suffix_of
 from dpaudit.errors import Gathering, UsageError, kind_of
 
 REMEDY = (
@@ -34,11 +35,11 @@ def check(file: Path, config: Mapping[str, Any]) -> None:
 
     `config` is the task's YAML. No message quotes a text.
     """
-    if rows.suffix_of(file) in OTHERS:
+    if suffix_of(file) in OTHERS:
         raise UsageError(
             str(file),
             "items in JSON lines",
-            f"a {rows.suffix_of(file)[1:]} file",
+            f"a {suffix_of(file)[1:]} file",
             "save them as .jsonl, one object a line",
         )
     told, task = _Kinds(), _Task.of(config)
@@ -46,7 +47,7 @@ def check(file: Path, config: Mapping[str, Any]) -> None:
     for number, row in rows.of_file(file):
         where = f"{file}:{number}"
         try:
-            fields = rows.parsed(row, where) if isinstance(row, str) else row
+            fields = json_rows.parsed(row, where) if isinstance(row, str) else row
         except UsageError as error:
             told.add("row", error)
             continue

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from dpaudit.data import rows
+from dpaudit.data.lines import suffix_of
 from dpaudit.errors import UsageError
 
 SPLITS = {
@@ -62,7 +63,7 @@ def _by_name(folder: Path, told: Path) -> list[Path]:
     split, train; messages name `told`.
     """
     found = [path for path in sorted(folder.rglob("*")) if path.is_file() and _is_data(path, folder)]
-    found = [path for path in found if rows.suffix_of(path) != ".txt"] or found
+    found = [path for path in found if suffix_of(path) != ".txt"] or found
     splits: dict[str, list[Path]] = {}
     for path in found:
         splits.setdefault(_split(path.relative_to(folder)), []).append(path)
@@ -74,7 +75,7 @@ def _by_name(folder: Path, told: Path) -> list[Path]:
 
 def _is_data(path: Path, folder: Path) -> bool:
     hidden = any(part.startswith((".", "__")) for part in path.relative_to(folder).parts)
-    return not hidden and path.name not in NO_DATA and rows.suffix_of(path) in rows.READERS
+    return not hidden and path.name not in NO_DATA and suffix_of(path) in rows.READERS
 
 
 def _split(path: Path) -> str:
@@ -88,7 +89,7 @@ def _one_split(splits: dict[str, list[Path]], folder: Path) -> list[Path]:
     if not splits or not chosen:
         got = f"the splits {_and(splits)}" if splits else "no file of a known format"
         raise UsageError(str(folder), EXPECTED, got, REMEDY)
-    formats = {rows.suffix_of(path) for path in chosen}
+    formats = {suffix_of(path) for path in chosen}
     if len(formats) > 1 or len({str(path).removesuffix(".gz") for path in chosen}) < len(chosen):
         raise UsageError(
             str(folder),

@@ -8,9 +8,10 @@ from itertools import chain, count, islice
 from pathlib import Path
 from typing import Any
 
-from dpaudit.data import folders, rows
+from dpaudit.data import folders, json_rows, rows
+from dpaudit.data.columns import Fields
 from dpaudit.data.corpus import Record
-from dpaudit.data.shapes import Fields, Reader
+from dpaudit.data.row_reader import Reader
 from dpaudit.errors import UsageError
 from dpaudit.system import egress
 
@@ -55,7 +56,7 @@ def read_records(
 
 
 def _record(reader: Reader, row: Fields | str, where: str, number: int) -> Record:
-    fields = rows.parsed(row, where) if isinstance(row, str) else row
+    fields = json_rows.parsed(row, where) if isinstance(row, str) else row
     return reader.record(fields, where, number)
 
 

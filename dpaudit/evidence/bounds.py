@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import beta, binomtest
 
-from dpaudit.data.shapes import PLAIN_NAME
+from dpaudit.data.columns import PLAIN_NAME
 from dpaudit.errors import UsageError, unread
 from dpaudit.evidence.guesses import guess_both
 from dpaudit.stats import bayes, epsilon, fdp

@@ -11,8 +11,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from dpaudit.data import identity, messages, shapes
+from dpaudit.data.columns import ASKED, NAMES, SYSTEM, Fields, present
 from dpaudit.data.messages import ROLES
-from dpaudit.data.shapes import ASKED, NAMES, SYSTEM, Fields, Shape
+from dpaudit.data.shapes import Shape
 from dpaudit.errors import UsageError
 
 # rows (patients, where they are named) that must hold a value before it counts as a label of the data and not
@@ -115,7 +116,7 @@ def renumbered(value: Any, number: int, width: int = 1) -> Any:
 
 def text_columns(row: Fields, shape: Shape) -> list[str]:
     """The keys of a row that its texts are read from."""
-    read = shapes.reads(shape, shapes.present(row)) - set(NAMES)
+    read = shapes.reads(shape, present(row)) - set(NAMES)
     return [key for key in row if key in read]
 
 

@@ -14,11 +14,12 @@ from itertools import takewhile
 from pathlib import Path
 from typing import Any, cast, get_args
 
-from dpaudit.data import identity, lexicon, messages, shapes
+from dpaudit.data import columns, identity, lexicon, messages, shapes
 from dpaudit.data.canary import PUBLIC_PEOPLE
+from dpaudit.data.columns import Fields
 from dpaudit.data.corpus import Record, unit_note
 from dpaudit.data.reading import read_records
-from dpaudit.data.shapes import Fields, Shape
+from dpaudit.data.shapes import Shape
 from dpaudit.errors import UsageError, unread
 from dpaudit.planting import audit_key, disguise
 from dpaudit.planting.audit_key import AuditKey, Planted, Rule, Unit
@@ -268,7 +269,7 @@ def _profile(source: Path, unit: str) -> Profile:
     for line, (number, record) in zip(lines, records, strict=True):
         where = f"{source}:{number}"
         row = json.loads(line)
-        if "\\ud" in line.lower() and not shapes.is_unicode(json.dumps(row, ensure_ascii=False)):
+        if "\\ud" in line.lower() and not columns.is_unicode(json.dumps(row, ensure_ascii=False)):
             raise UsageError(where, "text that is valid Unicode", "half of a surrogate pair")
         if profile is None:
             profile = Profile(shapes.shape_of(row, where))
@@ -318,9 +319,9 @@ def _check_row(row: Fields, record: Record, shape: Shape, where: str) -> None:
 
 def _count(profile: Profile, row: Fields, line: str, record: Record) -> None:
     profile.rows += 1
-    named = shapes.reads(profile.shape, shapes.present(row)) & set(shapes.NAMES)
+    named = shapes.reads(profile.shape, columns.present(row)) & set(columns.NAMES)
     for key in {*disguise.spare_keys(row, profile.shape), *(SHARED_TEXTS & set(row))}:
-        column = profile.columns.setdefault(key, Column(is_names=key in shapes.NAMES))
+        column = profile.columns.setdefault(key, Column(is_names=key in columns.NAMES))
         name = identity.of(row[key], key) if key in named else None
         column.add(row[key], record.patient, name)
     if record.patient is not None:

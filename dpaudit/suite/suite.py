@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from dpaudit.data import canary
-from dpaudit.data.shapes import is_unicode
+from dpaudit.data.columns import is_unicode
 from dpaudit.errors import BadValue
 from dpaudit.privacy.claim import Claim, Relation, Unit
 from dpaudit.schema import above_zero, at_least, between

@@ -14,11 +14,11 @@ from typing import Any
 
 import pytest
 
-from dpaudit.data import shapes
+from dpaudit.data.columns import plain_names
 from dpaudit.data.corpus import Record, Turn
+from dpaudit.data.lines import CHUNK
 from dpaudit.data.reading import is_hub_id, parse_rows, read_records
-from dpaudit.data.rows import CHUNK
-from dpaudit.data.shapes import Reader
+from dpaudit.data.row_reader import Reader
 from dpaudit.errors import UsageError
 
 ROOT = Path(__file__).parents[2]
@@ -358,7 +358,7 @@ def test_columns_that_nothing_is_taken_from_are_known(tmp_path: Path) -> None:
     reader = Reader()
     assert len(list(read_records(str(write(tmp_path / "d.jsonl", *rows)), reader=reader))) == 3
     assert reader.unread == {"source", SECRET, "patient", "label"}
-    assert shapes.told(sorted(reader.unread)) == "label, patient, source, 1 that are no plain names"
+    assert plain_names(sorted(reader.unread)) == "label, patient, source, 1 that are no plain names"
 
 
 # ---- formats

@@ -7,12 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dpaudit.data import canary, clinic, shapes
+from dpaudit.data import canary, clinic
 from dpaudit.data.canary import Canary
+from dpaudit.data.columns import plain_names
 from dpaudit.data.corpus import Part, Record, as_text, unit_note
 from dpaudit.data.corpus_store import PARTS, CorpusStore
 from dpaudit.data.reading import is_hub_id, read_records
-from dpaudit.data.shapes import Reader
+from dpaudit.data.row_reader import Reader
 from dpaudit.errors import UsageError
 from dpaudit.judging import rubric
 from dpaudit.stages.integrity import custody
@@ -123,7 +124,7 @@ def load_corpus(plan: Plan, folder: Path | None = None) -> CorpusStore:
         found = rows_of(plan, part, origin, reader)
         corpus.add(part, dialogues.checked(found, read_from, tokenizer), read_from)
         if reader.unread and origin != FAULTS:
-            corpus.notes.append(f"{origin}: columns that are not used: {shapes.told(sorted(reader.unread))}")
+            corpus.notes.append(f"{origin}: columns that are not used: {plain_names(sorted(reader.unread))}")
     corpus.index()
     if not is_clinic and (note := unit_note(training.unit, *corpus.people())):
         corpus.notes.append(note)
