@@ -52,7 +52,8 @@ from dpaudit.pipeline import gate, plans
 from dpaudit.planting import audit_key, plant
 from dpaudit.privacy import beside
 from dpaudit.signals import recipe
-from dpaudit.stages.prepare import dialogues, prepare
+from dpaudit.stages.prepare import dialogues
+from dpaudit.stages.prepare.corpus import load_corpus
 from dpaudit.stages.train import merge
 from dpaudit.suite.plan import Plan
 
@@ -390,8 +391,8 @@ def _read_data(draw: random.Random, place: Path, file: Path, shape: str, bench: 
     candidates = replace(plan.suite.candidates, family=draw.choice(["invented", "rare_bigram"]))
     training = replace(plan.suite.training, unit=unit, records_per_patient=draw.choice([None, None, 1, 2]))
     plan = replace(plan, suite=replace(plan.suite, data=chosen, training=training, candidates=candidates))
-    corpus = prepare.load_corpus(plan)
-    rows, _ = prepare.draw(plan, corpus)
+    corpus = load_corpus(plan)
+    rows, _ = draw(plan, corpus)
     assert all(rows) and corpus.heldout is not None
     return "\n".join(corpus.notes)
 

@@ -213,6 +213,7 @@ def test_only_prepare_train_and_the_audits_read_what_is_secret() -> None:
     allowed = {
         "storage.rundir",
         "stages.prepare.prepare",
+        "stages.prepare.candidates",
         "stages.train.training_set",
         "stages.train.arm",
         "stages.train.checkpoints",
@@ -222,4 +223,4 @@ def test_only_prepare_train_and_the_audits_read_what_is_secret() -> None:
         "stages.audit.inside",
     }
     assert users_of("secret_file", "load_membership", "load_training") == allowed
-    assert users_of("load_training") == {"stages.prepare.prepare", "stages.train.training_set"}
+    assert users_of("load_training") == {"stages.prepare.candidates", "stages.train.training_set"}

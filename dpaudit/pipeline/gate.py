@@ -73,7 +73,7 @@ def _check_needs(
     """Adds what is wrong with models, rows and room; a check that rests on one that failed is skipped."""
     from dpaudit.models import hub, preflight
     from dpaudit.pipeline import needs
-    from dpaudit.stages.prepare import prepare
+    from dpaudit.stages.prepare.corpus import tokenizer_of
 
     model = plan.suite.model
     is_whole = not is_forecast or not hub.is_id(model.base)
@@ -82,7 +82,7 @@ def _check_needs(
     if allow_egress is not None:
         faults.passes(needs.check_judge, plan.suite, allow_egress)
     if is_settled and not (is_forecast and plan.suite.training.population):
-        tokenizer = faults.value(prepare.tokenizer_of, model) if base or not is_whole else None
+        tokenizer = faults.value(tokenizer_of, model) if base or not is_whole else None
         faults.passes(needs.check_rows, plan, tokenizer, bool(faults.found))
     if runs is not None and trained is not None:
         faults.passes(needs.check_room, plan, runs, trained)

@@ -17,7 +17,8 @@ from dpaudit.data.corpus_store import CorpusStore
 from dpaudit.errors import Gathering, UsageError
 from dpaudit.signals import recipe
 from dpaudit.stages import judge
-from dpaudit.stages.prepare import dialogues, prepare
+from dpaudit.stages.prepare import dialogues
+from dpaudit.stages.prepare.corpus import FAULTS, rows_of
 from dpaudit.suite import suite
 from dpaudit.suite.plan import Plan
 from dpaudit.suite.suite import Suite
@@ -113,10 +114,10 @@ def _check_part(
     plan: Plan, part: Part, origin: str, corpus: CorpusStore, tokenizer: Any, read: int, rendered: int
 ) -> None:
     """Looks at the first `read` rows of one kind of data, and renders `rendered` of them."""
-    source = plan.suite.data.source if origin == prepare.FAULTS else origin
+    source = plan.suite.data.source if origin == FAULTS else origin
 
     def rows(most: int) -> Iterator[tuple[int, Record]]:
-        return islice(prepare.rows_of(plan, part, origin), most)
+        return islice(rows_of(plan, part, origin), most)
 
     for _ in rows(read):  # nothing further of what cannot be read
         pass

@@ -14,7 +14,7 @@ import pytest
 
 from dpaudit.errors import Gathering, Mistakes, UsageError
 from dpaudit.pipeline import gate, needs, sequence
-from dpaudit.stages.prepare import prepare
+from dpaudit.stages.prepare.corpus import load_corpus
 from dpaudit.suite import loading
 from dpaudit.suite.plan import Plan
 from dpaudit.system.progress import Progress
@@ -204,7 +204,7 @@ def outcome(plan: Plan, runs: Path) -> str:
     """
     try:
         gate.check(plan, runs)
-        prepare.load_corpus(plan)
+        load_corpus(plan)
     except UsageError as error:
         assert not runs.exists()
         return str(error)

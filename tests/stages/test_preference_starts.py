@@ -20,7 +20,7 @@ from dpaudit.signals import recipe
 from dpaudit.stages import report
 from dpaudit.stages.attack import attack, scores
 from dpaudit.stages.audit import audit
-from dpaudit.stages.prepare import prepare
+from dpaudit.stages.prepare.candidates import load_candidates
 from dpaudit.storage.rundir import RunDir
 from dpaudit.suite.grid import Grid
 from dpaudit.suite.plan import Plan
@@ -67,7 +67,7 @@ def preferred(toy_model_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> 
 def test_scores_are_those_of_the_definition(preferred: tuple[RunDir, Plan]) -> None:
     """Token by token from the logits, against what the arm started from; the pairs of a unit add up."""
     run_dir, plan = preferred
-    candidates = prepare.load_candidates(run_dir)
+    candidates = load_candidates(run_dir)
     model = HFModel.load(plan.suite.model.base)
     for name in (ARM, "sft-inf"):
         model.add_adapter(name, run_dir.file(f"train/{name}/adapter"))
@@ -147,7 +147,7 @@ def test_another_start_makes_the_scores_stale_and_a_missing_one_is_one_line(
 
 def test_nothing_written_holds_a_text_or_a_secret(preferred: tuple[RunDir, Plan]) -> None:
     run_dir, _ = preferred
-    candidates = prepare.load_candidates(run_dir)
+    candidates = load_candidates(run_dir)
     words = {p.chosen for pairs in candidates.pairs.values() for p in pairs} | {
         c.secret for c in candidates.canaries
     }

@@ -13,7 +13,7 @@ from dpaudit.judging import quality
 from dpaudit.pipeline import sequence
 from dpaudit.stages import evaluate, judge, report
 from dpaudit.stages.attack import attack
-from dpaudit.stages.prepare import prepare
+from dpaudit.stages.prepare.candidates import load_candidates, load_training
 from dpaudit.stages.train import forecast
 from dpaudit.storage.rundir import RunDir
 from dpaudit.suite import grid, loading, suite
@@ -144,5 +144,5 @@ def test_the_page_holds_what_canaries_cost(finished: tuple[RunDir, Plan]) -> Non
 
 def test_no_canary_is_among_its_records(finished: tuple[RunDir, Plan]) -> None:
     run_dir, _ = finished
-    names = {record.patient for record in prepare.load_training(run_dir, "sft", twin=True)}
-    assert names and not names & {c.id for c in prepare.load_candidates(run_dir).canaries}
+    names = {record.patient for record in load_training(run_dir, "sft", twin=True)}
+    assert names and not names & {c.id for c in load_candidates(run_dir).canaries}

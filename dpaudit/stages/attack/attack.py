@@ -10,7 +10,7 @@ from dpaudit.stages.attack import extract, membership, preference, shadows
 from dpaudit.stages.attack.scores import Job, scores_are_current
 from dpaudit.stages.integrity import custody, weights
 from dpaudit.stages.integrity.trained import TrainedArm, score_inputs
-from dpaudit.stages.prepare.prepare import load_candidates
+from dpaudit.stages.prepare.candidates import load_candidates
 from dpaudit.storage.exclusive import alone
 from dpaudit.storage.remedies import missing
 from dpaudit.storage.rundir import RunDir

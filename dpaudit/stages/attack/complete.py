@@ -12,7 +12,7 @@ import numpy as np
 from dpaudit.signals.recipe import Recipe
 from dpaudit.stages.attack.items import Source, encoded_source, learnt_units
 from dpaudit.stages.attack.scores import Job, Score, by_recipe, require_numbers, write_scores
-from dpaudit.stages.prepare.prepare import Candidates
+from dpaudit.stages.prepare.candidates import Candidates
 from dpaudit.storage.rundir import RunDir
 from dpaudit.suite.grid import Method
 from dpaudit.suite.plan import Plan

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 from dpaudit.stages.attack import complete, discover, rank
 from dpaudit.stages.attack.scores import Job
-from dpaudit.stages.prepare.prepare import Candidates
+from dpaudit.stages.prepare.candidates import Candidates
 from dpaudit.storage.rundir import RunDir
 from dpaudit.suite.plan import Plan
 from dpaudit.system.progress import Progress

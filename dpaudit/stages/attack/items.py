@@ -12,7 +12,7 @@ from dpaudit.data.canary import Canary
 from dpaudit.data.corpus import Record, Turn
 from dpaudit.errors import UsageError
 from dpaudit.models.encode import Encoded, counted_mask, encode, encode_text
-from dpaudit.stages.prepare.prepare import Candidates
+from dpaudit.stages.prepare.candidates import Candidates
 from dpaudit.suite.grid import Method
 from dpaudit.suite.plan import Plan
 

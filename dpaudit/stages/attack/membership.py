@@ -15,7 +15,7 @@ from dpaudit.signals.text import Combination, Neighbourhood, Recall, Span
 from dpaudit.stages.attack import references, shadows
 from dpaudit.stages.attack.items import Item, Items, Source, changed, encoded_source, exchange, items_of
 from dpaudit.stages.attack.scores import Job, Score, require_numbers, write_scores
-from dpaudit.stages.prepare.prepare import Candidates
+from dpaudit.stages.prepare.candidates import Candidates
 from dpaudit.storage.rundir import RunDir
 from dpaudit.suite.grid import Arm
 from dpaudit.suite.plan import Plan

@@ -14,7 +14,7 @@ from dpaudit.stages.attack.items import Item, Items, Source
 from dpaudit.stages.attack.membership import token_scores
 from dpaudit.stages.attack.references import References, start_of
 from dpaudit.stages.attack.scores import Job, Score, require_numbers, write_scores
-from dpaudit.stages.prepare.prepare import Candidates
+from dpaudit.stages.prepare.candidates import Candidates
 from dpaudit.storage.rundir import RunDir
 from dpaudit.suite.grid import Arm
 from dpaudit.suite.plan import Plan

@@ -14,7 +14,7 @@ from dpaudit.models.encode import counted_mask
 from dpaudit.signals import extraction
 from dpaudit.signals.extraction import ExactRank
 from dpaudit.stages.attack.scores import Job, Score, by_recipe, require_numbers, write_scores
-from dpaudit.stages.prepare.prepare import Candidates
+from dpaudit.stages.prepare.candidates import Candidates
 from dpaudit.storage.rundir import RunDir
 from dpaudit.suite.plan import Plan
 from dpaudit.system.progress import Progress

@@ -34,7 +34,8 @@ from dpaudit.stages.audit import baselines, extracted, inside
 from dpaudit.stages.audit.baselines import BLIND
 from dpaudit.stages.integrity import custody
 from dpaudit.stages.integrity.trained import score_inputs
-from dpaudit.stages.prepare.prepare import check_prepared, load_candidates, load_membership
+from dpaudit.stages.prepare.candidates import load_candidates, load_membership
+from dpaudit.stages.prepare.prepare import check_prepared
 from dpaudit.stats import roc
 from dpaudit.storage.exclusive import alone
 from dpaudit.storage.rundir import RunDir

@@ -12,7 +12,7 @@ from typing import Any
 
 from dpaudit.data.corpus import Record
 from dpaudit.data.near_duplicates import THRESHOLD, WIDTH, Found, Unit, across, equal_across
-from dpaudit.stages.prepare.prepare import Candidates, load_candidates, load_membership
+from dpaudit.stages.prepare.candidates import Candidates, load_candidates, load_membership
 from dpaudit.storage.rundir import RunDir
 from dpaudit.suite.grid import Arm
 from dpaudit.suite.plan import Plan

@@ -37,7 +37,7 @@ from dpaudit.signals.recipe import Recipe
 from dpaudit.stages.attack.scores import read_scores, score_file
 from dpaudit.stages.audit.baselines import BLIND, NEAR, Beside, part_of
 from dpaudit.stages.integrity.trained import score_inputs
-from dpaudit.stages.prepare.prepare import load_candidates, load_membership
+from dpaudit.stages.prepare.candidates import load_candidates, load_membership
 from dpaudit.stats import roc
 from dpaudit.storage.rundir import RunDir
 from dpaudit.suite.grid import Arm

@@ -11,7 +11,8 @@ from typing import Any
 
 from dpaudit.errors import UsageError
 from dpaudit.stages.integrity.trained import TrainedArm
-from dpaudit.stages.prepare.prepare import axis_names, load_membership
+from dpaudit.stages.prepare.candidates import load_membership
+from dpaudit.stages.prepare.draw import axis_names
 from dpaudit.storage.rundir import RunDir
 from dpaudit.suite.grid import Arm
 from dpaudit.suite.plan import Plan

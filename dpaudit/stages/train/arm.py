@@ -201,7 +201,8 @@ def _by_trl(
 def _axes(run_dir: RunDir, plan: Plan, job: Job, model: Any) -> "Axes | None":
     """The suite's canaries along axes of the weights, with their coins; none in an arm that adds no noise."""
     from dpaudit.models import fused
-    from dpaudit.stages.prepare.prepare import axis_names, load_membership
+    from dpaudit.stages.prepare.candidates import load_membership
+    from dpaudit.stages.prepare.draw import axis_names
     from dpaudit.training import axes
 
     names = axis_names(plan.suite.candidates.gradient)

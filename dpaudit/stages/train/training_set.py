@@ -39,7 +39,7 @@ def load(
 
     What of them is not learned is told by `say`.
     """
-    from dpaudit.stages.prepare.prepare import load_training
+    from dpaudit.stages.prepare.candidates import load_training
     from dpaudit.training.units import StoredUnits
 
     unit = plan.suite.training.unit

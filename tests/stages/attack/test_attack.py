@@ -20,6 +20,7 @@ from dpaudit.signals import recipe
 from dpaudit.stages.attack import attack, scores
 from dpaudit.stages.attack.items import items_of
 from dpaudit.stages.prepare import prepare
+from dpaudit.stages.prepare.candidates import load_candidates
 from dpaudit.storage import run_store
 from dpaudit.storage.rundir import RunDir
 from dpaudit.suite.grid import Arm, Grid
@@ -118,7 +119,7 @@ def test_the_attack_never_needs_the_coins(attacked: tuple[RunDir, Plan]) -> None
 @pytest.mark.parametrize("name", MIA)
 def test_every_candidate_has_one_number_a_recipe(attacked: tuple[RunDir, Plan], name: str) -> None:
     run_dir, plan = attacked
-    candidates = prepare.load_candidates(run_dir)
+    candidates = load_candidates(run_dir)
     for arm in plan.suite.grid.arms:
         rows = scores.read_scores(run_dir, arm.name, name)
         canaries = {row.example for row in rows if row.kind == "canary"}
@@ -132,7 +133,7 @@ def test_every_candidate_has_one_number_a_recipe(attacked: tuple[RunDir, Plan], 
 
 def test_arms_differ_and_scores_are_those_of_the_span(attacked: tuple[RunDir, Plan]) -> None:
     run_dir, plan = attacked
-    canary = prepare.load_candidates(run_dir).canaries[7]
+    canary = load_candidates(run_dir).canaries[7]
     model = HFModel.load(plan.suite.model.base)
     item = encode(canary.records[0].turns, model.tokenizer, 160, secret=canary.secret)
     ids, mask = torch.tensor([item.input_ids]), np.array(item.secret_mask)
@@ -156,7 +157,7 @@ def test_arms_differ_and_scores_are_those_of_the_span(attacked: tuple[RunDir, Pl
 
 def test_a_units_score_is_the_sum_over_its_records(attacked: tuple[RunDir, Plan]) -> None:
     run_dir, plan = attacked
-    unit, records = max(prepare.load_candidates(run_dir).records.items(), key=lambda pair: len(pair[1]))
+    unit, records = max(load_candidates(run_dir).records.items(), key=lambda pair: len(pair[1]))
     assert len(records) > 1
     model = HFModel.load(plan.suite.model.base)
     model.add_adapter("sft-eps1", run_dir.file("train/sft-eps1/adapter"))
@@ -198,7 +199,7 @@ def test_what_is_current_is_left_alone_and_what_is_stale_is_made_anew(
 
 def test_no_text_and_no_secret_is_in_any_score_file(attacked: tuple[RunDir, Plan]) -> None:
     run_dir, _ = attacked
-    candidates = prepare.load_candidates(run_dir)
+    candidates = load_candidates(run_dir)
     words = {canary.records[0].turns[0].text for canary in candidates.canaries}
     words |= {turn.text for records in candidates.records.values() for r in records for turn in r.turns}
     for file in run_dir.file("attack").glob("*/*.parquet"):
@@ -250,7 +251,7 @@ def test_an_arm_of_plain_text_is_scored_on_plain_text(tmp_path: Path, toy_model_
     plan = plan_of(toy_model_dir, data=Data(text="builtin:clinic", patients=60, heldout=4))
     run_dir = run_store.open_or_create(plan.to_json(), plan.suite.name, tmp_path)
     prepare.run(run_dir, plan, QUIET)
-    candidates, tokenizer = prepare.load_candidates(run_dir), tokenizers.load_tokenizer(str(toy_model_dir))
+    candidates, tokenizer = load_candidates(run_dir), tokenizers.load_tokenizer(str(toy_model_dir))
     items = items_of(plan, candidates, "cpt", tokenizer).items
     texts = {r.text for rows in candidates.texts.values() for r in rows}
     texts |= {c.text.text for c in candidates.canaries if c.purpose == "mia"}
@@ -300,7 +301,7 @@ def test_a_prefix_goes_as_far_as_each_text_has_room(
 
     run_dir, plan = attacked
     model = HFModel.load(str(toy_model_dir))
-    made = items.items_of(plan, prepare.load_candidates(run_dir), "sft", model.tokenizer).items
+    made = items.items_of(plan, load_candidates(run_dir), "sft", model.tokenizer).items
     longest = max(made, key=lambda item: len(item.encoded.input_ids))
     short = [item for item in made if len(item.encoded.input_ids) < len(longest.encoded.input_ids) - 30][:5]
     heldout = [Record.from_json(row) for row in run_dir.iterate_lines("corpus/heldout.jsonl")]

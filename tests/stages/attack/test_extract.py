@@ -28,6 +28,7 @@ from dpaudit.stages.attack import attack, complete, scores
 from dpaudit.stages.audit import audit, extracted
 from dpaudit.stages.audit.extracted import Sides
 from dpaudit.stages.prepare import prepare
+from dpaudit.stages.prepare.candidates import load_candidates, load_membership
 from dpaudit.storage import run_store
 from dpaudit.storage.rundir import RunDir
 from dpaudit.suite.grid import Grid
@@ -158,7 +159,7 @@ def test_a_sample_as_large_as_the_space_is_still_a_sample(
     """999 draws with repetitions and the secret are as many as the 1,000 secrets, and not the same."""
     from dpaudit.stages.attack import rank
 
-    canary = next(c for c in prepare.load_candidates(extracted_run[0]).canaries if c.purpose == "extraction")
+    canary = next(c for c in load_candidates(extracted_run[0]).canaries if c.purpose == "extraction")
     assert canary.space == 1000
     others = extraction.other_secrets(canary, 999, random.Random(0))
     space = Spaces(lm.tokenizer, 200).of(canary, others)
@@ -181,7 +182,7 @@ def test_the_probability_of_a_secret_is_the_product_over_its_tokens(
     found = by_signal(run_dir, "discoverable")["sequence_logprob"]
     model = HFModel.load(plan.suite.model.base)
     model.add_adapter("sft-inf", run_dir.file("train/sft-inf/adapter"))
-    for canary in prepare.load_candidates(run_dir).canaries:
+    for canary in load_candidates(run_dir).canaries:
         item = encoded_secret(canary, model.tokenizer, 200)
         with torch.no_grad(), model.active("sft-inf"):
             logits = model.model(input_ids=torch.tensor([item.input_ids])).logits[0]
@@ -201,13 +202,13 @@ def test_the_probability_of_a_secret_is_the_product_over_its_tokens(
 def test_fields_are_counted_by_unit_and_those_in_the_prompt_apart(extracted_run: tuple[RunDir, Plan]) -> None:
     run_dir, _ = extracted_run
     found = by_signal(run_dir, "pii")
-    units = set(prepare.load_candidates(run_dir).records)
+    units = set(load_candidates(run_dir).records)
     assert set(found["records"]) == units and set(found["records"].values()) == {2}
     assert found["phone.tried"] == dict.fromkeys(units, 1.0)
     assert found["email.given"] == found["email.untrained"] == dict.fromkeys(units, 1.0)
     assert "email.tried" not in found and all(value < 0 for value in found["phone.logprob"].values())
     told = run_dir.read_json("audit/sft-inf/pii.json")
-    coins = prepare.load_membership(run_dir)
+    coins = load_membership(run_dir)
     members = sum(coins[unit] for unit in units)
     assert told["trained_on"] == "answers" and told["unit"] == "patient"
     assert told["members"]["units_tried"] == told["members"]["fields"] == told["members"]["given"] == members
@@ -218,9 +219,7 @@ def test_fields_are_counted_by_unit_and_those_in_the_prompt_apart(extracted_run:
 def test_no_text_is_in_scores_audits_or_rows(extracted_run: tuple[RunDir, Plan]) -> None:
     run_dir, plan = extracted_run
     secrets = [str(p[key]) for p in PEOPLE for key in ("name", "phone", "email")]
-    secrets += [
-        canary.secret for canary in prepare.load_candidates(run_dir).canaries if len(canary.secret) > 3
-    ]
+    secrets += [canary.secret for canary in load_candidates(run_dir).canaries if len(canary.secret) > 3]
     files = [*run_dir.file("attack").rglob("*.parquet"), *run_dir.file("audit").rglob("*.json")]
     told = json.dumps(outcomes.extract_tables(run_dir, plan))
     assert len(files) >= 12

@@ -12,7 +12,7 @@ from dpaudit.data.corpus import Record, Turn
 from dpaudit.errors import UsageError
 from dpaudit.stages.attack.items import Item, changed, exchange, items_of
 from dpaudit.stages.prepare import prepare
-from dpaudit.stages.prepare.prepare import Candidates
+from dpaudit.stages.prepare.candidates import Candidates, load_candidates
 from dpaudit.storage import run_store
 from dpaudit.suite.grid import Grid
 from dpaudit.suite.plan import Plan
@@ -105,7 +105,7 @@ def test_real_candidates_have_an_item_each(tmp_path: Path, toy_model_dir: Path, 
     made = replace(made, suite=suite)
     run_dir = run_store.open_or_create(made.to_json(), "items", tmp_path)
     prepare.run(run_dir, made, QUIET)
-    found = prepare.load_candidates(run_dir)
+    found = load_candidates(run_dir)
     scored = items_of(made, found, "sft", tokenizer)
     assert {i.example for i in scored.items} == {c.id for c in found.canaries} | set(found.records)
     assert sum(i.kind == "record" for i in scored.items) == sum(map(len, found.records.values()))

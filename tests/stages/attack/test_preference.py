@@ -14,7 +14,7 @@ from dpaudit.models.hf_model import HFModel
 from dpaudit.pipeline import sequence
 from dpaudit.signals.text import PairChosen, PairMargin, PairRejected, PairSpan, Span
 from dpaudit.stages.attack import scores
-from dpaudit.stages.prepare import prepare
+from dpaudit.stages.prepare.candidates import load_candidates, load_membership, load_training
 from dpaudit.storage import run_store
 from dpaudit.storage.rundir import RunDir
 from dpaudit.suite.grid import Grid
@@ -73,7 +73,7 @@ def test_pairs_that_were_trained_on_stand_out(attacked: tuple[RunDir, Plan]) -> 
 
 def test_scores_are_those_of_a_slow_double(attacked: tuple[RunDir, Plan]) -> None:
     run_dir, plan = attacked
-    candidates = prepare.load_candidates(run_dir)
+    candidates = load_candidates(run_dir)
     canary = candidates.canaries[3]
     unit, pairs = max(candidates.pairs.items(), key=lambda item: len(item[1]))
     model = HFModel.load(plan.suite.model.base)
@@ -136,13 +136,13 @@ def test_real_pairs_have_coins_and_none_is_of_a_held_out_record(
     run_dir = sequence.train(plan, tmp_path / "runs", QUIET, workers=1)
     for kind in made.attacks:
         sequence.attack(run_dir, plan, QUIET, kind)
-    candidates, coins = prepare.load_candidates(run_dir), prepare.load_membership(run_dir)
+    candidates, coins = load_candidates(run_dir), load_membership(run_dir)
     spoken, paired = (
         {name for name, rows in part.items() if rows} for part in (candidates.records, candidates.pairs)
     )
     assert len(paired) == 20 and not (own and paired & spoken) and (own or paired == spoken)
     assert len(spoken) == (0 if own and not also_sft else 20)
-    learnt = {record.id for record in prepare.load_training(run_dir, "dpo")}
+    learnt = {record.id for record in load_training(run_dir, "dpo")}
     assert {name for name in paired if coins[name]} == paired & learnt and 0 < len(paired & learnt) < 20
     assert not learnt & {row["id"] for row in run_dir.iterate_lines("corpus/heldout.jsonl")}
     found = run_dir.read_json("audit/dpo-sigmoid-inf/pair_margin.json")

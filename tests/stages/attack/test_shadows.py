@@ -17,6 +17,7 @@ from dpaudit.errors import GuardError, PartialError, UsageError
 from dpaudit.stages.attack import attack, shadows
 from dpaudit.stages.integrity import custody
 from dpaudit.stages.prepare import prepare
+from dpaudit.stages.prepare.lessons import examples_of
 from dpaudit.stages.train import train
 from dpaudit.storage import exclusive, run_store
 from dpaudit.storage.rundir import RunDir
@@ -175,7 +176,7 @@ def test_a_shadow_copies_the_training_that_is_claimed(
         assert mechanism.sampling_rate == told["sampling_rate"]
         assert mechanism.clip == (told["clip"] or float("inf"))
     rows = run_dir.read_lines("corpus/candidates.jsonl")
-    has = [row for row in rows if prepare.examples_of(row, "sft" if name.startswith("sft") else "dpo")]
+    has = [row for row in rows if examples_of(row, "sft" if name.startswith("sft") else "dpo")]
     certain = sum(row["kind"] == "certain" for row in has)
     assert seen[0][0] + seen[1][0] == certain + len(has)
 

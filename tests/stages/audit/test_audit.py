@@ -18,12 +18,14 @@ from dpaudit.stages.attack.scores import Score
 from dpaudit.stages.audit import audit, baselines
 from dpaudit.stages.audit.audit import Labelled, guess_by
 from dpaudit.stages.prepare import prepare
+from dpaudit.stages.prepare.candidates import Candidates, load_candidates, load_membership
 from dpaudit.stats.epsilon import epsilon_lower_one_run
 from dpaudit.storage import run_store
 from dpaudit.storage.rundir import RunDir
 from dpaudit.suite.grid import Arm, Grid
 from dpaudit.suite.plan import Plan
-from dpaudit.suite.suite import Candidates, Data, Schedule, Suite, Training
+from dpaudit.suite.suite import Candidates as Sizes
+from dpaudit.suite.suite import Data, Schedule, Suite, Training
 from dpaudit.system.progress import Progress
 
 QUIET = Progress(quiet=True)
@@ -42,9 +44,7 @@ def plan_with(insecure_seed: int | None = None) -> Plan:
         "audited",
         Training(schedule, schedule),
         data=Data(patients=200, heldout=4),
-        candidates=Candidates(
-            canaries=300, canary_length=12, records=60, extraction=12, extraction_length=12
-        ),
+        candidates=Sizes(canaries=300, canary_length=12, records=60, extraction=12, extraction_length=12),
         grid=Grid((8.0, 1.0)),
     )
     return Plan(made, insecure_seed=insecure_seed)
@@ -81,7 +81,7 @@ def train(run_dir: RunDir, plan: Plan, arm: Arm) -> None:
 
 
 def score(run_dir: RunDir, plan: Plan, arm: str, leak: float) -> None:
-    coins, candidates = prepare.load_membership(run_dir), prepare.load_candidates(run_dir)
+    coins, candidates = load_membership(run_dir), load_candidates(run_dir)
     generator = np.random.default_rng(len(arm))
     units = [(c.id, "canary") for c in candidates.canaries if c.purpose == "mia"]
     units += [(unit, "record") for unit in candidates.records]
@@ -146,7 +146,7 @@ def test_the_bound_is_that_of_the_frozen_rule(audited: tuple[RunDir, Plan]) -> N
 
 def test_curves_have_intervals_and_areas(audited: tuple[RunDir, Plan]) -> None:
     run_dir, _ = audited
-    coins = prepare.load_membership(run_dir)
+    coins = load_membership(run_dir)
     for arm, leak in LEAK.items():
         found = primary(run_dir, arm)
         for kind, count in (("canaries", 300), ("records", 60)):
@@ -231,7 +231,7 @@ def test_extraction_is_counted_with_upper_bounds(audited: tuple[RunDir, Plan]) -
 
 def test_nothing_written_names_a_text_a_secret_or_a_coin(audited: tuple[RunDir, Plan]) -> None:
     run_dir, _ = audited
-    candidates = prepare.load_candidates(run_dir)
+    candidates = load_candidates(run_dir)
     named = {turn.text for c in candidates.canaries for turn in c.records[0].turns}
     named |= {c.id for c in candidates.canaries} | set(candidates.records)
     secrets = {c.secret for c in candidates.canaries}
@@ -328,7 +328,7 @@ def test_two_dialogues_of_a_canary_patient_are_one_unit_of_patients_and_two_of_r
     plan = replace(plan, suite=replace(plan.suite, candidates=twice))
     run_dir = run_store.open_or_create(plan.to_json(), "twice", tmp_path)
     prepare.run(run_dir, plan, QUIET)
-    rows = [Score(c.id, "canary", "loss", 0.0) for c in prepare.load_candidates(run_dir).canaries]
+    rows = [Score(c.id, "canary", "loss", 0.0) for c in load_candidates(run_dir).canaries]
     assert audit._labelled(run_dir, "patient", rows)["canary"].once.all()
     assert not audit._labelled(run_dir, "record", rows)["canary"].once.any()
 
@@ -411,8 +411,8 @@ def test_coins_that_the_texts_tell_prove_nothing(tmp_path: Path, capsys: pytest.
     plan = plan_with(insecure_seed=1)
     run_dir = run_store.open_or_create(plan.to_json(), "broken", tmp_path)
     prepare.run(run_dir, plan, QUIET)
-    coins = prepare.load_membership(run_dir)
-    for canary in prepare.load_candidates(run_dir).canaries:
+    coins = load_membership(run_dir)
+    for canary in load_candidates(run_dir).canaries:
         if canary.purpose == "mia":
             coins[canary.id] = canary.records[0].turns[0].text.split()[-2] < "L"  # the given name
     run_dir.write_json("secret/coins.json", {"coins": coins})
@@ -477,7 +477,7 @@ def test_too_few_coins_are_said_and_not_passed_over(audited: tuple[RunDir, Plan]
 def test_what_a_score_is_of_is_told(audited: tuple[RunDir, Plan]) -> None:
     run_dir, _ = audited
     found = primary(run_dir, "sft-eps8")
-    sizes = [len(records) for records in prepare.load_candidates(run_dir).records.values()]
+    sizes = [len(records) for records in load_candidates(run_dir).records.values()]
     said = {"unit": "patient", "score": "the sum over a patient's records"}
     assert found["canaries"]["per"] == said | {"records_least": 1, "records_most": 1}
     assert found["records"]["per"] == said | {"records_least": min(sizes), "records_most": max(sizes)}
@@ -497,7 +497,7 @@ def test_what_other_methods_learn_has_its_baseline(part: str) -> None:
 
     seasons = rng.choice(["winter", "summer"], 120)
     units = {str(i): [record(i, season)] for i, season in enumerate(seasons)}
-    candidates = prepare.Candidates([], {}, **{"pairs": {}, "texts": {}, part: units})
+    candidates = Candidates([], {}, **{"pairs": {}, "texts": {}, part: units})
     texts = baselines._texts(candidates)[part]
     fair = {name: bool(rng.random() < 0.5) for name in units}
     broken = {str(i): season == "winter" for i, season in enumerate(seasons)}

@@ -17,6 +17,9 @@ from dpaudit.data import lexicon
 from dpaudit.errors import UsageError
 from dpaudit.pipeline import gate
 from dpaudit.stages.prepare import prepare
+from dpaudit.stages.prepare.candidates import load_candidates, load_membership, load_training
+from dpaudit.stages.prepare.corpus import load_corpus
+from dpaudit.stages.prepare.draw import draw
 from dpaudit.storage import run_store
 from dpaudit.storage.rundir import RunDir
 from dpaudit.suite import loading
@@ -80,14 +83,14 @@ def test_as_many_pairs_as_dialogues_have_coins_however_many_ids_they_share(
             "grid.dpo": ["sigmoid"],
         }
     )
-    found, coins = prepare.load_candidates(run_dir), prepare.load_membership(run_dir)
+    found, coins = load_candidates(run_dir), load_membership(run_dir)
     spoken, paired = ({name for name, rows in part.items() if rows} for part in (found.records, found.pairs))
     assert len(paired) == 20 and 20 <= len(spoken) <= 20 + shared and (spoken | paired) <= coins.keys()
 
 
 def test_attackers_see_every_candidate_and_no_coin(prepared: Callable[..., tuple[RunDir, Plan]]) -> None:
     run_dir, _ = prepared()
-    seen = prepare.load_candidates(run_dir)
+    seen = load_candidates(run_dir)
     purposes = [c.purpose for c in seen.canaries]
     assert purposes.count("mia") == 40 and purposes.count("extraction") == 10 and len(seen.records) == 20
     public = (
@@ -101,18 +104,18 @@ def test_training_gets_the_certain_and_the_included_alone(
     prepared: Callable[..., tuple[RunDir, Plan]],
 ) -> None:
     run_dir, _ = prepared()
-    coins, kept = prepare.load_membership(run_dir), prepare.load_training(run_dir, "sft")
+    coins, kept = load_membership(run_dir), load_training(run_dir, "sft")
     patients = {record.patient for record in kept}
     assert all((name in patients) == included for name, included in coins.items())
     certain = sum(row["kind"] == "certain" for row in run_dir.read_lines("corpus/candidates.jsonl"))
     assert len(patients) == certain + sum(coins.values())
-    pairs = list(prepare.load_training(run_dir, "dpo"))
+    pairs = list(load_training(run_dir, "dpo"))
     assert {p.patient for p in pairs} == patients and all(p.is_pair for p in pairs)
 
 
 def test_half_of_the_extraction_canaries_is_planted(prepared: Callable[..., tuple[RunDir, Plan]]) -> None:
     run_dir, _ = prepared()
-    coins = prepare.load_membership(run_dir)
+    coins = load_membership(run_dir)
     assert sum(included for name, included in coins.items() if name.startswith("extraction")) == 5
 
 
@@ -126,7 +129,7 @@ def test_coins_are_fair_and_independent() -> None:
             insecure_seed=seed,
             **{"candidates.records": 0, "candidates.extraction": 0, "candidates.canaries": 500},
         )
-        coins = list(prepare.draw(plan, prepare.load_corpus(plan))[1].values())
+        coins = list(draw(plan, load_corpus(plan))[1].values())
         heads, total = heads + sum(coins), total + len(coins)
         agreements += sum(a == b for a, b in pairwise(coins))
     error = 4 * math.sqrt(total) / 2
@@ -134,10 +137,7 @@ def test_coins_are_fair_and_independent() -> None:
 
 
 def test_coins_come_from_the_system_unless_a_seed_is_insecure() -> None:
-    draws = [
-        prepare.draw(make_plan(insecure_seed=s), prepare.load_corpus(make_plan()))[1]
-        for s in (None, None, 7, 7)
-    ]
+    draws = [draw(make_plan(insecure_seed=s), load_corpus(make_plan()))[1] for s in (None, None, 7, 7)]
     assert draws[0] != draws[1] and draws[2] == draws[3]
 
 
@@ -184,7 +184,7 @@ def test_a_file_is_split_by_unit_and_watched(
     }
     run_dir, plan = prepared(**options)
     held = {row["id"] for row in run_dir.read_lines("corpus/heldout.jsonl")}
-    assert len(held) == 5 and not held & {r.id for r in prepare.load_training(run_dir, "sft")}
+    assert len(held) == 5 and not held & {r.id for r in load_training(run_dir, "sft")}
     dialogues(data, 101)
     with pytest.raises(UsageError, match=r"data\.jsonl"):
         prepare.run(run_dir, plan, QUIET)
@@ -194,7 +194,7 @@ def test_unit_patient_needs_patients_in_the_data(tmp_path: Path) -> None:
     data = dialogues(tmp_path / "data.jsonl", 50)
     plan = make_plan(**{"data.source": str(data), "data.preference": None, "grid.dpo": []})
     with pytest.raises(UsageError, match="patient_id"):
-        prepare.load_corpus(plan)
+        load_corpus(plan)
 
 
 # ---- files: rows, plain text, caps, chains, and nothing left over
@@ -220,7 +220,7 @@ def test_plain_text_stands_beside_the_dialogues(
     prepared: Callable[..., tuple[RunDir, Plan]], text: str | None
 ) -> None:
     run_dir, _ = prepared(**{"data.text": text})
-    kept = {method: list(prepare.load_training(run_dir, method)) for method in ("sft", "cpt")}
+    kept = {method: list(load_training(run_dir, method)) for method in ("sft", "cpt")}
     count = run_dir.read_json("corpus/manifest.json")["counts"]["texts"]
     rows = [row for row in run_dir.iterate_lines("corpus/candidates.jsonl") if row["kind"] != "canary"]
     if text is None:
@@ -230,7 +230,7 @@ def test_plain_text_stands_beside_the_dialogues(
     assert {r.patient for r in kept["cpt"]} == {r.patient for r in kept["sft"]}
     written = {(r.id, " ".join(t.text for t in r.turns)) for r in kept["sft"] if not is_canary(r.id)}
     assert {(r.id, r.text) for r in kept["cpt"] if not is_canary(r.id)} == written
-    coins = prepare.load_membership(run_dir)
+    coins = load_membership(run_dir)
     planted = sum(included for name, included in coins.items() if is_canary(name))
     assert sum(is_canary(r.id) for r in kept["cpt"]) == planted  # once each, however often it is repeated
     assert sum(is_canary(r.id) for r in kept["sft"]) > planted
@@ -246,7 +246,7 @@ def test_a_file_of_plain_text(tmp_path: Path, prepared: Callable[..., tuple[RunD
         "".join(json.dumps({"text": f"note {i}", "patient_id": f"n{i % 9}"}) + "\n" for i in range(30))
     )
     run_dir, plan = prepared(**{"data.text": str(texts)})
-    notes = [r for r in prepare.load_training(run_dir, "cpt") if not is_canary(r.id)]
+    notes = [r for r in load_training(run_dir, "cpt") if not is_canary(r.id)]
     assert [r.text for r in notes] == [
         f"note {i}" for k in range(9) for i in range(k, 30, 9)
     ]  # a patient's in a row
@@ -351,7 +351,7 @@ def test_a_person_written_as_a_whole_number_and_as_a_float_is_one_unit(tmp_path:
 def test_data_of_another_kind_is_refused(tmp_path: Path, key: str, row: dict[str, str], wanted: str) -> None:
     (tmp_path / "d.jsonl").write_text(json.dumps(row))
     with pytest.raises(UsageError, match=wanted):
-        prepare.load_corpus(make_plan(**{key: str(tmp_path / "d.jsonl")}))
+        load_corpus(make_plan(**{key: str(tmp_path / "d.jsonl")}))
 
 
 @pytest.mark.parametrize(
@@ -362,7 +362,7 @@ def test_the_clinic_beside_somebody_elses_data_is_refused(tmp_path: Path, key: s
     with pytest.raises(
         UsageError, match=f"{key}: expected a file beside a data file, got builtin:clinic; .*{remedy}"
     ):
-        prepare.load_corpus(make_plan(**(FILE | {"data.source": str(data), key: "builtin:clinic"})))
+        load_corpus(make_plan(**(FILE | {"data.source": str(data), key: "builtin:clinic"})))
 
 
 def test_a_dataset_folder_is_read_and_watched(
@@ -394,7 +394,7 @@ def test_no_work_file_stays(tmp_path: Path, prepared: Callable[..., tuple[RunDir
 
 def test_an_attacker_reads_no_certain_row(prepared: Callable[..., tuple[RunDir, Plan]]) -> None:
     run_dir, _ = prepared(**{"data.text": "builtin:clinic"})
-    seen = prepare.load_candidates(run_dir)
+    seen = load_candidates(run_dir)
     flipped = {
         row["id"] for row in run_dir.iterate_lines("corpus/candidates.jsonl") if row["kind"] == "record"
     }
@@ -431,7 +431,7 @@ def test_pairs_with_planted_faults_depend_on_their_own_record_alone(tmp_path: Pa
                 "candidates.records": 0,
             }
         )
-        corpus = prepare.load_corpus(plan)
+        corpus = load_corpus(plan)
         found.append({pair["id"]: pair for _, unit in corpus.units() for pair in unit["pairs"]})
     assert {"r0", "r1", "r2"} <= found[0].keys()
     assert found[1] == {name: pair for name, pair in found[0].items() if name != "r0"}
@@ -467,8 +467,8 @@ def test_every_family_is_prepared(
 ) -> None:
     """Members and controls come from one draw: the coins move and no canary does."""
     runs = [prepared(insecure_seed=coins, **small(toy_model_dir, family)) for coins in (0, 1)]
-    first, second = (prepare.load_candidates(run_dir).canaries for run_dir, _ in runs)
-    coins = [prepare.load_membership(run_dir) for run_dir, _ in runs]
+    first, second = (load_candidates(run_dir).canaries for run_dir, _ in runs)
+    coins = [load_membership(run_dir) for run_dir, _ in runs]
     assert first == second and coins[0] != coins[1] and len(first) == 40
     assert all(c.secret and c.secret != c.other for c in first)
     words = family in ("rare_unigram", "rare_bigram")
@@ -485,7 +485,7 @@ def test_words_of_the_corpus_are_in_it(
         if row["kind"] in ("certain", "record")
     ]
     texts = " ".join(turn["text"] for row in rows for record in row["records"] for turn in record["turns"])
-    assert all(word in texts for c in prepare.load_candidates(run_dir).canaries for word in c.secret.split())
+    assert all(word in texts for c in load_candidates(run_dir).canaries for word in c.secret.split())
 
 
 def test_samples_that_never_differ_are_refused_without_showing_one(toy_model_dir: Path) -> None:
@@ -497,7 +497,7 @@ def test_samples_that_never_differ_are_refused_without_showing_one(toy_model_dir
         )
     )
     with pytest.raises(UsageError, match=r"candidates\.temperature: expected samples .* raise it") as refused:
-        prepare.draw(plan, prepare.load_corpus(plan))
+        draw(plan, load_corpus(plan))
     assert len(str(refused.value)) < 250
 
 
@@ -506,7 +506,7 @@ def test_samples_that_never_differ_are_refused_without_showing_one(toy_model_dir
 )
 def test_half_of_every_level_is_planted(levels: Any, planted: dict[int, int]) -> None:
     plan = make_plan(**{"candidates.extraction": 36, "candidates.extraction_repetitions": levels})
-    rows, coins = prepare.draw(plan, prepare.load_corpus(plan))
+    rows, coins = draw(plan, load_corpus(plan))
     found = [row for row in rows if row["kind"] == "canary" and row["purpose"] == "extraction"]
     counted = {
         copies: sum(coins[row["id"]] for row in found if row["repetitions"] == copies) for copies in planted
@@ -550,13 +550,13 @@ def test_the_share_of_canaries_is_told_and_tells_no_coin(
 
 def test_a_twin_learns_from_everything_but_canaries(prepared: Callable[..., tuple[RunDir, Plan]]) -> None:
     run_dir, _ = prepared()
-    whole, twin = (list(prepare.load_training(run_dir, "sft", twin=flag)) for flag in (False, True))
+    whole, twin = (list(load_training(run_dir, "sft", twin=flag)) for flag in (False, True))
     assert twin == [record for record in whole if not is_canary(record.id)] != whole
 
 
 def test_chosen_and_rejected_come_from_one_generator(prepared: Callable[..., tuple[RunDir, Plan]]) -> None:
     run_dir, _ = prepared()
-    pairs = [r for r in prepare.load_training(run_dir, "dpo") if is_canary(r.id)]
+    pairs = [r for r in load_training(run_dir, "dpo") if is_canary(r.id)]
     assert pairs and all(p.rejected and p.chosen != p.rejected for p in pairs)
     words = {word for p in pairs for text in (p.chosen, p.rejected) for word in str(text).split()}
     assert words <= set(lexicon.PHRASE_WORDS)

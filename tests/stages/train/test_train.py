@@ -21,6 +21,7 @@ from dpaudit.stages import evaluate, judge
 from dpaudit.stages.attack import attack, shadows
 from dpaudit.stages.integrity import custody
 from dpaudit.stages.prepare import prepare
+from dpaudit.stages.prepare.candidates import load_membership, load_training
 from dpaudit.stages.train import merge, train, training_set
 from dpaudit.storage import run_store
 from dpaudit.storage.rundir import RunDir
@@ -169,7 +170,7 @@ def test_population_does_not_depend_on_the_coins(finished: tuple[RunDir, Plan]) 
     assert len(rows) - certain == 14
     ledger = run_dir.read_json("train/sft-eps4/privacy.json")
     assert ledger["population"] == certain + 7
-    coins = prepare.load_membership(run_dir)
+    coins = load_membership(run_dir)
     run_dir.write_json("secret/coins.json", {"coins": dict.fromkeys(coins, True)})
     try:
         assert training_set.expected_units(run_dir, "sft", "patient") == certain + 7
@@ -378,7 +379,7 @@ def test_units_are_those_of_a_list(method: Method, unit: Unit, toy_model_dir: Pa
     plan = replace(plan, suite=replace(plan.suite, data=data, model=replace(plan.suite.model, max_length=40)))
     run_dir = prepared(plan, tmp_path)
     tokenizer, groups = tokenizers.load_tokenizer(str(toy_model_dir)), dict[str, list[examples.Example]]()
-    for record in prepare.load_training(run_dir, method):
+    for record in load_training(run_dir, method):
         coded = examples.Example(encode_record(record, tokenizer, 40))
         groups.setdefault(unit_of(record, unit), []).append(coded)
     wanted = list(groups.values())
