@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from dpaudit.evidence import bounds
 from dpaudit.evidence.guesses import Guesses
+from dpaudit.evidence.score_file import Scored
 from dpaudit.evidence.verdict import conclude
 from dpaudit.privacy.claim import Claim
 from dpaudit.signals import recipe
@@ -150,7 +151,7 @@ def test_the_error_is_spent_where_the_bound_is_tight(confidence: float) -> None:
 def test_many_runs(name: str, draw: Draw, claimed: float, thresholds: tuple[float, ...]) -> None:
     scores, included = audits(draw, 13, canaries=200)
     refuted = sum(
-        bounds._of_many_runs(bounds.Scored(s, i), "clopper-pearson", DELTA, 0.95, thresholds)["epsilon_lower"]
+        bounds._of_many_runs(Scored(s, i), "clopper-pearson", DELTA, 0.95, thresholds)["epsilon_lower"]
         > claimed
         for s, i in zip(scores[:400], included[:400], strict=True)
     )

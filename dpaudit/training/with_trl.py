@@ -59,44 +59,59 @@ def train(
     a launcher; without one it is a process alone. Raises GuardError where a loss is not finite, no weight
     moved or steps are missing.
     """
-    from transformers import PrinterCallback
-
-    examples = [example for unit in units for example in unit]
-    rows = _rows(examples, objective.loss, seed)
+    pairs_of_units = [example for unit in units for example in unit]
+    rows = _rows(pairs_of_units, objective.loss, seed)
     parameters = trainable(model)
     start = {name: p.detach().clone() for name, p in parameters.items()}
     log = _log(schedule, advance)
     began = time.perf_counter()
     with tempfile.TemporaryDirectory() as folder, _process_group() if zero_1 else nullcontext():
         most = coupled_pairs if objective.loss in losses.OPEN_ONLY else micro_batch // 2
-        pairs = min(_divisor(schedule.batch, most), len(examples))
-        settings = _settings(folder, schedule, pairs, seed)
-        settings |= {
+        pairs = min(_divisor(schedule.batch, most), len(pairs_of_units))
+        settings = _settings(folder, schedule, pairs, seed) | {
             "gradient_checkpointing": gradient_checkpointing,
             "deepspeed": ZERO_1 if zero_1 else None,
         }
-        kind, arguments = _trainer(objective, settings)
-        trainer = _counting(kind, log)(
-            model=model,
-            args=arguments,
-            train_dataset=rows,
-            processing_class=tokenizer,
-            optimizers=_optimizer(parameters, schedule),
-            callbacks=[log],
-        )
-        trainer.remove_callback(PrinterCallback)  # it writes to stdout, where results go
-        trainer.train()
+        _run(model, tokenizer, rows, objective, settings, _optimizer(parameters, schedule), log)
     if "ref" in model.peft_config:  # TRL's copy of the adapter at its start
         model.delete_adapter("ref")
     model.eval()
     steps = tuple(log.steps)
-    if not all(step.loss is not None and math.isfinite(step.loss) for step in steps):
-        raise GuardError(f"loss of {objective.loss}: expected finite numbers, seen others")
-    if len(steps) != schedule.steps:
-        raise GuardError(f"steps: expected {schedule.steps} as the ledger says, seen {len(steps)}")
+    _check(steps, schedule, objective.loss)
     guards.check_moved(parameters, start, private=False)
     held = ("loss finite", "weights moved", "steps as in the ledger")
     return loop.Result(steps, log.tokens, time.perf_counter() - began, held)
+
+
+def _run(
+    model: Any,
+    tokenizer: Any,
+    rows: Any,
+    objective: examples.Objective,
+    settings: dict[str, Any],
+    optimizers: tuple[Any, Any],
+    log: Any,
+) -> None:
+    from transformers import PrinterCallback
+
+    kind, arguments = _trainer(objective, settings)
+    trainer = _counting(kind, log)(
+        model=model,
+        args=arguments,
+        train_dataset=rows,
+        processing_class=tokenizer,
+        optimizers=optimizers,
+        callbacks=[log],
+    )
+    trainer.remove_callback(PrinterCallback)  # it writes to stdout, where results go
+    trainer.train()
+
+
+def _check(steps: Sequence[Step], schedule: Schedule, loss: str) -> None:
+    if not all(step.loss is not None and math.isfinite(step.loss) for step in steps):
+        raise GuardError(f"loss of {loss}: expected finite numbers, seen others")
+    if len(steps) != schedule.steps:
+        raise GuardError(f"steps: expected {schedule.steps} as the ledger says, seen {len(steps)}")
 
 
 def check_deepspeed(names: Sequence[str]) -> None:

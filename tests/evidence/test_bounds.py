@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 from dpaudit.cli import app
 from dpaudit.errors import UsageError
-from dpaudit.evidence import bounds
+from dpaudit.evidence import bounds, score_file
 from dpaudit.stats import epsilon
 
 ONE_RUN = ["bound", "one-run", "--canaries", "1000", "--guesses", "100", "--correct", "75", "--delta", "1e-4"]
@@ -182,7 +182,7 @@ def test_options_out_of_place_are_refused(
 
 
 def test_the_threshold_chosen_is_the_one_whose_bound_is_largest() -> None:
-    found = bounds.Scored(*scored(1.5, 80, 4))
+    found = score_file.Scored(*scored(1.5, 80, 4))
     chosen = bounds._best_threshold(found, 1e-5, 0.95)
 
     def bound(threshold: float) -> float:
