@@ -1,12 +1,9 @@
-"""The run directory: whole files only, inputs named, stale outputs refused, runs found by name or by last
-use.
-"""
+"""The run directory: whole files only, inputs named, stale outputs refused."""
 
 import hashlib
 import hmac
 import os
 import stat
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -22,57 +19,6 @@ from dpaudit.storage.sidecars import write_sealed_lines
 @pytest.fixture
 def run_dir(tmp_path: Path) -> RunDir:
     return run_store.open_or_create({"a": 1}, "x", tmp_path / "runs")
-
-
-def test_a_run_is_named_by_its_plan(tmp_path: Path) -> None:
-    runs = tmp_path / "runs"
-    first = run_store.open_or_create({"a": 1, "b": 2}, "x", runs)
-    assert run_store.open_or_create({"b": 2, "a": 1}, "x", runs) == first
-    assert run_store.open_or_create({"a": 2, "b": 2}, "x", runs) != first
-    assert run_store.located({"a": 1, "b": 2}, "x", runs) == first
-    assert first.read_json("plan.json") == {"a": 1, "b": 2}
-    assert sorted(path.name for path in first.path.iterdir()) == ["custody", "plan.json"]
-
-
-def test_find_takes_the_run_used_last(tmp_path: Path) -> None:
-    runs = tmp_path / "runs"
-    older, newer = (run_store.open_or_create({"a": n}, "x", runs) for n in (1, 2))
-    os.utime(older.path, (1, 1))
-    os.utime(newer.path, (2, 2))
-    assert run_store.find(None, runs) == newer
-    run_store.open_or_create({"a": 1}, "x", runs)
-    assert run_store.find(None, runs) == older
-    assert run_store.find(newer.name, runs) == newer
-    assert run_store.find(f"runs/{newer.name}", runs) == newer
-    with pytest.raises(UsageError, match=f"expected one of .*{newer.name}.*, got no such run"):
-        run_store.find("y", runs)
-
-
-def test_a_suites_name_finds_its_one_run(tmp_path: Path) -> None:
-    only = run_store.open_or_create({"a": 1}, "small", tmp_path)
-    other = run_store.open_or_create({"a": 1}, "small-too", tmp_path)
-    assert run_store.find("small", tmp_path) == only
-    second = run_store.open_or_create({"a": 2}, "small", tmp_path)
-    with pytest.raises(
-        UsageError, match="got the name that 2 runs begin with; type one of these in full"
-    ) as caught:
-        run_store.find("small", tmp_path)
-    assert only.name in str(caught.value) and second.name in str(caught.value)
-    assert other.name not in str(caught.value)
-
-
-@pytest.mark.parametrize("name", [None, "y"])
-def test_find_without_any_run(tmp_path: Path, name: str | None) -> None:
-    with pytest.raises(UsageError, match="expected a run, got no run; type `dpaudit train`"):
-        run_store.find(name, tmp_path / "runs")
-
-
-def test_a_plan_half_made_is_no_run(tmp_path: Path) -> None:
-    half = tmp_path / ".x.abcd.tmp"
-    half.mkdir()
-    (half / "plan.json").write_text("{}")
-    (tmp_path / "empty").mkdir()
-    assert run_store.existing(tmp_path) == []
 
 
 def test_outputs_name_their_inputs(run_dir: RunDir) -> None:
@@ -220,75 +166,6 @@ def test_rows_are_for_their_owner_alone_and_pages_for_whom_the_system_lets(run_d
     umask = os.umask(0)
     os.umask(umask)
     assert modes == [0o600, 0o600, 0o666 & ~umask]
-
-
-def test_a_second_command_of_a_kind_is_kept_from_the_same_run(tmp_path: Path) -> None:
-    run_dir = RunDir(tmp_path / "runs" / "one")
-    with exclusive.writing(run_dir, "train"):
-        with (
-            pytest.raises(UsageError, match="got another dpaudit, process"),
-            exclusive.writing(run_dir, "train"),
-        ):
-            pass
-        with (
-            exclusive.writing(run_dir, "judge"),
-            exclusive.writing(RunDir(tmp_path / "runs" / "two"), "train"),
-        ):
-            pass
-    with exclusive.writing(run_dir, "train"):
-        pass
-    assert list(tmp_path.iterdir()) == []
-
-
-LEFT = {
-    "train": (
-        "train/.sft-inf.0123abcd.tmp",
-        ".units-sft.0123abcd.tmp",
-        ".corpus.0123abcd.tmp",
-        "secret/states/.a.json.0123abcd.tmp",
-    ),
-    "attack": ("attack/sft-inf/.loss.parquet.0123abcd.tmp", "attack/sft-inf/shadows/.units.0123abcd.tmp"),
-    "shadows": (
-        "attack/sft-inf/shadows/.shadow-001.0123abcd.tmp",
-        "attack/sft-inf/shadows/.units.0123abcd.tmp",
-    ),
-    "audit": ("audit/sft-inf/.loss.json.0123abcd.tmp",),
-    "evaluate": ("evaluate/.cache.0123abcd.tmp", "evaluate/.base.json.0123abcd.tmp"),
-    "judge": ("judge/.answers.jsonl.0123abcd.tmp",),
-    "report": ("report/.index.html.0123abcd.tmp",),
-}
-
-
-@pytest.mark.parametrize("work", LEFT)
-def test_what_a_killed_command_left_is_swept_by_the_next_of_its_kind(work: str, tmp_path: Path) -> None:
-    """And nothing of another kind, which may be at work."""
-    run_dir = RunDir(tmp_path / "one")
-    places = {run_dir.file(place): kind for kind, found in LEFT.items() for place in found}
-    for place in places:
-        place.mkdir(parents=True)
-        (place / "tokens").write_text("x")
-    half = tmp_path / ".one.0123abcd.tmp"  # a plan that never came into place
-    half.mkdir()
-    exclusive.sweep(run_dir, work)
-    gone = {place for place in places if not place.exists()}
-    theirs = (
-        LEFT["attack"] + LEFT["shadows"] if work == "attack" else LEFT[work]
-    )  # shadows are trained in stage attack
-    assert gone == {run_dir.file(place) for place in theirs}
-    assert half.exists() == (work != "train")
-
-
-def test_a_folder_outside_of_a_run_goes_with_its_block_or_with_the_next_one(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    left = tmp_path / "dpaudit-0123456789abcdef"
-    left.mkdir()
-    with exclusive.scratch() as first:
-        assert not left.exists() and first.stat().st_mode & 0o777 == 0o700
-        with exclusive.scratch() as second:
-            assert first.is_dir() and second.is_dir()
-    assert list(tmp_path.iterdir()) == []
 
 
 def test_lines_are_written_and_read_one_at_a_time(run_dir: RunDir) -> None:
