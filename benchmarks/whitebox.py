@@ -19,6 +19,7 @@ import numpy as np
 import torch
 
 from dpaudit.evidence import whitebox
+from dpaudit.findings.inside import OneRun
 from dpaudit.privacy.accountants import calibrate, epsilon_spent
 from dpaudit.privacy.claim import Claim
 from dpaudit.privacy.mechanism import Mechanism
@@ -79,7 +80,7 @@ def bound(epsilon: float, runs: int, further: int) -> dict[str, Any]:
     }
 
 
-def dry_bound(epsilon: float, noise: float, seed: int) -> whitebox.Bounded:
+def dry_bound(epsilon: float, noise: float, seed: int) -> OneRun:
     told = Mechanism(noise, RATE, STEPS, 0.5)
     coins, sampling = (np.random.default_rng([seed, part]) for part in range(2))
     seen = dry.train(dry.Setting(), told, coins, sampling, dpsgd.noise_generator(torch.device("cpu"), seed))

@@ -16,6 +16,7 @@ import numpy as np
 
 from dpaudit.evidence import control
 from dpaudit.evidence.guesses import guess
+from dpaudit.findings.baselines import Blind
 from dpaudit.findings.extraction import (
     Attempts,
     Counts,
@@ -35,6 +36,17 @@ from dpaudit.findings.extraction import (
     UnitTally,
 )
 from dpaudit.findings.judgement import Judgement, Passport, PassRate, WinRate
+from dpaudit.findings.membership import (
+    Answer,
+    Bound,
+    Curve,
+    Membership,
+    Per,
+    Records,
+    Scored,
+    Together,
+    TprAtFpr,
+)
 from dpaudit.findings.quality import (
     Bits,
     Comparison,
@@ -187,42 +199,52 @@ def rewrite(run_dir: RunDir, relative: str, data: dict[str, Any]) -> None:
         bind(run_dir, relative.split("/")[1])
 
 
+BLIND = Blind(0.511, 0.46, 0.562, 0.66, alarm=False, units=300, finding="silent")
+PER = Per("record")
+
+
 def audit(run_dir: RunDir, plan: Plan, arm: Arm, recipe: str, shrink: float = 1.0) -> None:
     primary, bound = recipe == plan.suite.primary, _bound(arm.name, shrink)
-    lower, ceiling = bound["epsilon_lower"], bound["ceiling"]
-    word = "refuted" if lower > arm.epsilon else "not refuted" if ceiling > arm.epsilon else "no power"
-    claim = {"epsilon": arm.epsilon, "delta": 1e-5, "unit": "patient", "relation": "add_or_remove"}
-    blind = {"auc": 0.511, "auc_lower": 0.46, "auc_upper": 0.562, "p_value": 0.66, "alarm": False}
-    found = {
-        "arm": arm.name,
-        "recipe": recipe,
-        "primary": primary,
-        "signal": recipe,
-        "claim": claim if arm.private else None,
-        "canaries": _performance(arm.name, shrink, CANARIES),
-        "records": {**_performance(arm.name, shrink / 3, 300), "blind": blind},
-        "bound": bound,
-        "blind": blind,
-        "verdict": {"verdict": word if primary and arm.private else None, "reason": "as the bound says"},
-    }
-    run_dir.write_json(f"audit/{arm.name}/{recipe}.json", found, ["plan.json"])
+    lower, ceiling = bound.epsilon_lower, bound.ceiling
+    word: Any = "refuted" if lower > arm.epsilon else "not refuted" if ceiling > arm.epsilon else "no power"
+    records = Records(**vars(_performance(arm.name, shrink / 3, 300)) | {"blind": BLIND})
+    found = Membership(
+        arm=arm.name,
+        recipe=recipe,
+        kind="mia",
+        primary=primary,
+        signal=recipe,
+        unit="patient",
+        claim=Claim(arm.epsilon, 1e-5, "patient", "add_or_remove") if arm.private else None,
+        canaries=_performance(arm.name, shrink, CANARIES),
+        records=records,
+        bound=bound,
+        blind=BLIND,
+        equal_secrets=0,
+        verdict=Answer(word if primary and arm.private else None, "as the bound says"),
+        fitted=None,
+    )
+    found.write(run_dir, f"audit/{arm.name}/{recipe}.json", ["plan.json"])
 
 
 def summary(run_dir: RunDir, plan: Plan) -> None:
     """What audit says of all arms together, the control held against every claim among it."""
-    audits = {arm: run_dir.read_json(f"audit/{arm.name}/calibrated.json") for arm in plan.suite.grid.arms}
-    claims = {arm: Claim(**found["claim"]) for arm, found in audits.items() if found["claim"]}
-    told = [control.behind(arm, claim, audits) for arm, claim in claims.items()]
-    controls = control.of_claims(audits, list(claims.values()))
-    found = {
-        "composed_epsilon": 11.8,
-        "composed_delta": 1e-5,
-        "positive_control": controls,
-        "rows": [],
-        "claims": told,
-        "family_error": 0.2,
+    audits = {
+        arm: Membership.read(run_dir, f"audit/{arm.name}/calibrated.json") for arm in plan.suite.grid.arms
     }
-    run_dir.write_json("audit/summary.json", found, ["plan.json"])
+    claims = {arm: audit.claim for arm, audit in audits.items() if audit.claim}
+    found = Together(
+        primary="calibrated",
+        family="each claim is tested once",
+        family_error=0.2,
+        rows=(),
+        claims=tuple(control.behind(arm, claim, audits) for arm, claim in claims.items()),
+        positive_control=control.of_claims(audits, list(claims.values())),
+        composed_epsilon=11.8,
+        composed_delta=1e-5,
+        caveat=None,
+    )
+    found.write(run_dir, "audit/summary.json", ["plan.json"])
 
 
 def extraction(run_dir: RunDir, arm: Arm) -> None:
@@ -419,48 +441,41 @@ def _scores(arm: str, shrink: float, count: int) -> tuple[Any, Any]:
 
 
 @cache
-def _bound(arm: str, shrink: float) -> dict[str, Any]:
+def _bound(arm: str, shrink: float) -> Bound:
     scores, members = _scores(arm, shrink, CANARIES)
     rule = (
         "the highest tenth of canaries are called members, no other is guessed; a tie counts against the "
         "bound"
     )
     made = guess(scores, members, (CANARIES // 10, 0), 0.95).bound(1e-5)
-    return {**made, "method": "one-run", "rule": rule}
+    return Bound(**made, method="one-run", rule=rule)
 
 
 @cache
-def _performance(arm: str, shrink: float, count: int) -> dict[str, Any]:
+def _performance(arm: str, shrink: float, count: int) -> Scored:
     scores, members = _scores(arm, shrink, count)
     curve, area = roc.roc_curve(scores, members), roc.auc_interval(scores, members, 0.95)
     inside = int(members.sum())
     band = [_rate(round(rate * inside), inside) for rate in curve.tpr]
-    return {
-        "n": count,
-        "members": inside,
-        "auc": area.auc,
-        "auc_lower": area.lower,
-        "auc_upper": area.upper,
-        "confidence": 0.95,
-        "roc": {
-            "fpr": curve.fpr,
-            "tpr": curve.tpr,
-            "tpr_lower": [interval.lower for interval in band],
-            "tpr_upper": [interval.upper for interval in band],
-        },
-        "tpr_at_fpr": {
-            "measurable": False,
-            "fpr_target": 0.01,
-            "controls": count - inside,
-            "members": inside,
-            "tpr": None,
-            "tpr_lower": None,
-            "tpr_upper": None,
-            "fpr_measured": None,
-            "fpr_upper": None,
-            "tpr_on_curve": float(curve.tpr[curve.fpr <= 0.01].max()),
-        },
-    }
+    low = TprAtFpr(
+        measurable=False,
+        fpr_target=0.01,
+        controls=count - inside,
+        members=inside,
+        tpr=None,
+        tpr_lower=None,
+        tpr_upper=None,
+        fpr_measured=None,
+        fpr_upper=None,
+        tpr_on_curve=float(curve.tpr[curve.fpr <= 0.01].max()),
+    )
+    drawn = Curve(
+        tuple(curve.fpr.tolist()),
+        tuple(curve.tpr.tolist()),
+        tuple(float(interval.lower) for interval in band),
+        tuple(float(interval.upper) for interval in band),
+    )
+    return Scored(count, inside, area.auc, area.lower, area.upper, 0.95, low, drawn, PER)
 
 
 @cache

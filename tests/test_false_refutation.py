@@ -22,7 +22,7 @@ from dpaudit.evidence.verdict import conclude
 from dpaudit.privacy.claim import Claim
 from dpaudit.signals import recipe
 from dpaudit.signals.recipe import Bound
-from dpaudit.stages.audit.audit import guess_by
+from dpaudit.stages.audit.performance import guess_by
 from dpaudit.stats import epsilon, fdp, weighted
 from dpaudit.stats.mechanism import SampledGaussian
 

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from dpaudit import schema
 from dpaudit.commands import options, overview, states
 from dpaudit.commands.groups import EXAMPLES
 from dpaudit.commands.output import show, show_of_run
@@ -149,11 +150,15 @@ def _verify_run(of_run: OfRun, claim: str | None, commitment: str | None, as_jso
         show_of_run(run_dir, plan, noted, as_json)
         raise typer.Exit(FAILED if is_another else 0)
     plan = later.claim(run_dir, plan, of_run.arm, claim)
-    rows = declared.verdicts(run_dir, plan)
+    claims = declared.verdicts(run_dir, plan)
     lost = overview.lost_rows(run_dir)
-    values = {"declared": rows, **({"records_lost": lost} if lost else {}), **noted}
+    values = {
+        "declared": [schema.plain(claim) for claim in claims],
+        **({"records_lost": lost} if lost else {}),
+        **noted,
+    }
     show_of_run(run_dir, plan, values, as_json)
-    verdicts = [row[key] for row in rows for key in ("verdict", "ledger") if row[key]]
+    verdicts = [word for claim in claims for word in (claim.verdict, claim.ledger) if word]
     raise typer.Exit(verify.exit_code(verdicts))
 
 

@@ -19,6 +19,7 @@ import numpy as np
 
 from dpaudit.errors import GuardError
 from dpaudit.evidence import whitebox
+from dpaudit.findings.inside import OneRun
 from dpaudit.privacy.accountants import calibrate, epsilon_spent
 from dpaudit.privacy.claim import Claim
 from dpaudit.privacy.mechanism import Mechanism
@@ -57,7 +58,7 @@ class Count:
     caught: dict[str, int]  # by check; of audits for the first two, of runs for the others
     audits: int
     runs: int
-    bounds: tuple[whitebox.Bounded, ...]  # one an audit
+    bounds: tuple[OneRun, ...]  # one an audit
     true_epsilon: float | None = None  # of the mechanism that acts, where it is of the family
     stopped: str = ""  # what a guard of the engine said, which ended the cell
 
@@ -99,7 +100,7 @@ def audits_of(cell: Cell) -> Count:
 
     torch.set_num_threads(1)
     totals: dict[str, int] = dict.fromkeys(CHECKS, 0)
-    bounds: list[whitebox.Bounded] = []
+    bounds: list[OneRun] = []
     setting = dry.Setting(canaries=CANARIES * AUDITS, sequences=cell.fault.sequences)
     told = catalogue.told_to(cell.fault, _mechanism(cell.noise_multiplier))
     for number in range(cell.runs):
@@ -123,7 +124,7 @@ def _trained(fault: Fault, setting: dry.Setting, told: Mechanism, *generators: A
         return dry.train(setting, told, *generators)
 
 
-def _judged(seen: Observation, cell: Cell) -> tuple[dict[str, int], list[whitebox.Bounded]]:
+def _judged(seen: Observation, cell: Cell) -> tuple[dict[str, int], list[OneRun]]:
     """What each check caught in one run, and the one-run bound of each audit."""
     ledger = catalogue.ledger_of(cell.fault, _mechanism(cell.noise_multiplier))
     claimed = whitebox.family(ledger)

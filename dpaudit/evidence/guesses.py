@@ -1,6 +1,5 @@
 """Guesses whether canaries were in, and what they prove: every verdict from outside rests on these counts."""
 
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
@@ -9,6 +8,7 @@ from numpy.typing import NDArray
 
 from dpaudit.evidence import detection
 from dpaudit.evidence.detection import Detection
+from dpaudit.findings.membership import Bound
 from dpaudit.privacy.claim import Claim
 from dpaudit.stats import epsilon
 
@@ -31,9 +31,9 @@ class Guesses:
     confidence: float
 
     @classmethod
-    def of_bound(cls, bound: Mapping[str, Any]) -> "Guesses":
+    def of_bound(cls, bound: Bound) -> "Guesses":
         """The counts of a bound as findings keep it."""
-        return cls(**{field.name: bound[field.name] for field in fields(cls)})
+        return cls(**{field.name: getattr(bound, field.name) for field in fields(cls)})
 
     def bound(self, delta: float) -> dict[str, Any]:
         """What the guesses prove at `delta`, JSON-ready, with the counts that it follows from."""

@@ -2,12 +2,11 @@
 
 import math
 from dataclasses import dataclass
-from typing import Literal
 
 from dpaudit.evidence.guesses import Guesses
+from dpaudit.findings.membership import Word
 from dpaudit.privacy.claim import Claim
 
-Word = Literal["refuted", "not refuted", "no power"]
 EQUAL = "every canary has the same score: this model shows no trace of any of them"
 
 

@@ -3,13 +3,14 @@ notion.
 """
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from dpaudit.evidence import verdict
-from dpaudit.evidence.verdict import Word
+from dpaudit.findings.inside import Caught, MechanismTest, OneRun
+from dpaudit.findings.membership import Word
 from dpaudit.privacy.accountants import epsilon_spent
 from dpaudit.privacy.claim import Claim
 from dpaudit.privacy.mechanism import Mechanism
@@ -19,43 +20,6 @@ from dpaudit.stats import weighted
 ONE_RUN = "(eps,delta)"
 CHANCE = 0.8  # of catching what is told to be caught
 POWER_DRAWS = 1000
-
-
-@dataclass(frozen=True)
-class Bounded:
-    """The one-run bound: holds for any mechanism whatever."""
-
-    notion: str
-    epsilon_lower: float  # nats
-    ceiling: float  # the bound had all guesses been right
-    guesses: int  # that carry a weight
-    right_share: float  # of the weight of all guesses
-    verdict: Word
-
-
-@dataclass(frozen=True)
-class Tested:
-    """The mechanism test: holds if what acted is Poisson-subsampled Gaussian noise at the claimed rate and
-    steps.
-    """
-
-    notion: str
-    epsilon_lower: float  # nats, that the largest noise that is not refuted spends
-    noise_upper: float  # that noise multiplier; infinite where the test refutes none
-    p_value: float
-    auc: float
-    verdict: Word
-
-
-@dataclass(frozen=True)
-class Caught:
-    """What the mechanism test would have found: a training with this noise, which spends this epsilon, so
-    often.
-    """
-
-    noise_multiplier: float
-    epsilon: float  # nats
-    probability: float
 
 
 def family(claimed: Mechanism) -> mechanism_test.SampledGaussian:
@@ -68,7 +32,7 @@ def bounded(
     claimed: Mechanism,
     claim: Claim,
     confidence: float,
-) -> Bounded:
+) -> OneRun:
     """The one-run bound from sums over the clip, (steps, canaries), and fair coins, (canaries,).
 
     Scores are those of the claimed mechanism, and so are the weights that guesses have by their rank: both
@@ -83,7 +47,7 @@ def bounded(
     ceiling = weighted.epsilon_ceiling_weighted(weights=weights, delta=claim.delta, confidence=confidence)
     word = verdict.compare(claim, lower, ceiling).verdict
     guesses, share = int(np.count_nonzero(weights)), right / int(np.abs(weights).sum())
-    return Bounded(ONE_RUN, lower, ceiling, guesses, share, word)
+    return OneRun(ONE_RUN, lower, ceiling, guesses, share, word)
 
 
 def tested(
@@ -92,7 +56,7 @@ def tested(
     claimed: Mechanism,
     claim: Claim,
     confidence: float,
-) -> Tested:
+) -> MechanismTest:
     """The mechanism test of the same sums. Its epsilon is of this training alone, without the claim's earlier
     stages.
     """
@@ -102,7 +66,7 @@ def tested(
     if math.isfinite(found.noise_upper):
         lower = epsilon_spent(replace(acting, noise_multiplier=found.noise_upper), claim.delta)
     word: Word = "refuted" if found.p_value <= 1 - confidence else "not refuted"
-    return Tested(mechanism_test.FAMILY, lower, found.noise_upper, found.p_value, found.auc, word)
+    return MechanismTest(mechanism_test.FAMILY, lower, found.noise_upper, found.p_value, found.auc, word)
 
 
 def caught(claimed: Mechanism, delta: float, canaries: int, confidence: float) -> Caught:

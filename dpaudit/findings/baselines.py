@@ -42,6 +42,11 @@ class Blinds(Finding):
     texts: Blind | None
     pairs: Blind | None
 
+    def of(self, part: str) -> Blind | None:
+        """The baseline of one comparison, by its name."""
+        baseline: Blind | None = vars(self)[part]
+        return baseline
+
 
 @dataclass(frozen=True)
 class NearDuplicates(Finding):
@@ -55,3 +60,8 @@ class NearDuplicates(Finding):
     records: Near | None
     texts: Near | None
     pairs: Near | None
+
+    def of(self, part: str) -> Near | None:
+        """The counts of one comparison, by its name."""
+        counts: Near | None = vars(self)[part]
+        return counts

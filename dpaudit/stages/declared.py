@@ -4,18 +4,20 @@ what was seen from inside.
 
 import os
 from collections.abc import Sequence
-from dataclasses import asdict
-from typing import Any
+from typing import Literal
 
 from dpaudit.errors import UsageError
 from dpaudit.evidence import claims, control
 from dpaudit.evidence.guesses import Guesses
 from dpaudit.evidence.verdict import conclude
+from dpaudit.findings.declared import ClaimOfRun, ClaimsOfRun
+from dpaudit.findings.inside import Inside
+from dpaudit.findings.membership import Membership, Word
 from dpaudit.privacy.claim import Claim
 from dpaudit.signals import recipe
 from dpaudit.stages import outputs
 from dpaudit.stages.audit import inside
-from dpaudit.stages.audit.audit import audit_file, audit_inputs
+from dpaudit.stages.audit.members import audit_file, audit_inputs
 from dpaudit.stages.integrity import custody
 from dpaudit.stages.integrity.trained import TrainedArm
 from dpaudit.stages.report import CLAIMS
@@ -26,8 +28,10 @@ from dpaudit.suite import declarations
 from dpaudit.suite.plan import Plan
 from dpaudit.suite.suite import Declared
 
+LedgerWord = Literal["refuted", "not refuted"]
 
-def verdicts(run_dir: RunDir, plan: Plan) -> list[dict[str, Any]]:
+
+def verdicts(run_dir: RunDir, plan: Plan) -> tuple[ClaimOfRun, ...]:
     """The verdict on each claim of the run, from the bounds that its audit found, and what was seen from
     inside.
 
@@ -46,14 +50,12 @@ def verdicts(run_dir: RunDir, plan: Plan) -> list[dict[str, Any]]:
             f"are declared",
         )
     _require(run_dir, plan, [claim for claim, _ in wanted])
-    found = [
-        _verdict(run_dir, plan, claim) | {"mark": entry.mark, "date": entry.date} for claim, entry in wanted
-    ]
+    looked_at = tuple(_verdict(run_dir, plan, claim, entry) for claim, entry in wanted)
     made_from = dict.fromkeys(file for claim, _ in wanted for file in _inputs(run_dir, plan, claim.arm))
     if os.access(run_dir.path, os.W_OK) and is_sealable(run_dir.path):
         with writing(run_dir, "audit"):
-            run_dir.write_json(CLAIMS, {"claims": found}, [*made_from, declarations.input_of("claims")])
-    return found
+            ClaimsOfRun(looked_at).write(run_dir, CLAIMS, [*made_from, declarations.input_of("claims")])
+    return looked_at
 
 
 def require_ready(run_dir: RunDir, plan: Plan) -> None:
@@ -78,38 +80,41 @@ def _inputs(run_dir: RunDir, plan: Plan, arm: str) -> list[str]:
     return [*files, *([seen] if run_dir.file(seen).is_file() else [])]
 
 
-def _verdict(run_dir: RunDir, plan: Plan, said: Declared) -> dict[str, Any]:
-    audited = run_dir.read_json(audit_file(said.arm, plan.suite.primary))
-    guesses = Guesses.of_bound(audited["bound"])
-    claim = said.claim
-    told = {
-        "arm": said.arm,
-        "claim": said.epsilon,
-        "delta": said.delta,
-        "adapter_sha256": custody.adapter_digest(run_dir, said.arm),
-        "epsilon_lower": guesses.lower(said.delta),
-        "ceiling": guesses.ceiling(said.delta),
-    }
+def _verdict(run_dir: RunDir, plan: Plan, said: Declared, entry: declarations.Entry) -> ClaimOfRun:
+    audit = Membership.read(run_dir, audit_file(said.arm, plan.suite.primary))
+    guesses = Guesses.of_bound(control.bound_of(audit))
+    answer = conclude(said.claim, guesses, control.broken(audit.blind))
     word, why = _ledger(run_dir, said)
-    verdict = asdict(conclude(claim, guesses, control.broken(audited)))
-    beside = {"control_verdict": _without_noise(run_dir, plan, said.arm, claim)}
-    return {**told, **verdict, **beside, "ledger": word, "ledger_reason": why}
+    return ClaimOfRun(
+        arm=said.arm,
+        claim=said.epsilon,
+        delta=said.delta,
+        mark=entry.mark,
+        date=entry.date,
+        adapter_sha256=custody.adapter_digest(run_dir, said.arm),
+        epsilon_lower=guesses.lower(said.delta),
+        ceiling=guesses.ceiling(said.delta),
+        verdict=answer.verdict,
+        reason=answer.reason,
+        control_verdict=_without_noise(run_dir, plan, said.arm, said.claim),
+        ledger=word,
+        ledger_reason=why,
+    )
 
 
-def _without_noise(run_dir: RunDir, plan: Plan, arm: str, claim: Claim) -> str | None:
+def _without_noise(run_dir: RunDir, plan: Plan, name: str, claim: Claim) -> Word | None:
     """What the same attack says of the same claim on the arm without noise; None where none was audited."""
-    known = {one.name: one for one in plan.suite.grid.arms if not one.twin}
-    files = {one: audit_file(one.name, plan.suite.primary) for one in known.values()}
+    known = {arm.name: arm for arm in plan.suite.grid.arms if not arm.twin}
+    files = {arm: audit_file(arm.name, plan.suite.primary) for arm in known.values()}
     audits = {
-        one: run_dir.read_json(file)
-        for one, file in files.items()
-        if run_dir.is_current(file, audit_inputs(one.name, plan.suite.primary))
+        arm: Membership.read(run_dir, file)
+        for arm, file in files.items()
+        if run_dir.is_current(file, audit_inputs(arm.name, plan.suite.primary))
     }
-    found: str | None = control.behind(known[arm], claim, audits)["control_verdict"]
-    return found
+    return control.behind(known[name], claim, audits).control_verdict
 
 
-def _ledger(run_dir: RunDir, said: Declared) -> tuple[str | None, str | None]:
+def _ledger(run_dir: RunDir, said: Declared) -> tuple[LedgerWord | None, str | None]:
     """What the arm's own ledger, and canaries along axes where there are any, say of a declared claim, and
     why.
 
@@ -121,5 +126,5 @@ def _ledger(run_dir: RunDir, said: Declared) -> tuple[str | None, str | None]:
         return "refuted", f"its ledger spends an epsilon of {spent:.4g} at delta {said.delta:g}"
     if not arm.has_axes:
         return None, None
-    word = str(run_dir.read_json(inside.file_of(said.arm))["ledger"])
+    word = Inside.read(run_dir, inside.file_of(said.arm)).ledger
     return word, "seen from inside, training did not run its ledger" if word == "refuted" else None

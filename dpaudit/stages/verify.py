@@ -16,12 +16,13 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from dpaudit import __version__
+from dpaudit import __version__, schema
 from dpaudit.errors import UsageError, unread
 from dpaudit.evidence import bounds, claims, control
 from dpaudit.evidence import verdict as verdicts
 from dpaudit.evidence.guesses import Guesses
 from dpaudit.evidence.verdict import Verdict
+from dpaudit.findings.baselines import Blind
 from dpaudit.page import render
 from dpaudit.planting import audit_key
 from dpaudit.planting.audit_key import AuditKey
@@ -29,7 +30,7 @@ from dpaudit.privacy.claim import Claim
 from dpaudit.signals import recipe
 from dpaudit.signals.recipe import Recipe
 from dpaudit.signals.text import Span
-from dpaudit.stages.audit.audit import CONFIDENCE, Labelled, guess_by, performance
+from dpaudit.stages.audit.performance import CONFIDENCE, Labelled, guess_by, performance
 from dpaudit.stats import epsilon, fdp
 from dpaudit.storage import custody, exclusive, whole_files
 from dpaudit.system.progress import Advance, Progress
@@ -305,7 +306,7 @@ def _findings(key: AuditKey, claim: Claim, answers: Sequence[Answers]) -> dict[s
     nothing else.
     """
     blind = _blind(key)
-    conclusion = judged(key, claim, answers, control.broken({"blind": blind}))
+    conclusion = judged(key, claim, answers, control.broken(blind))
     coins = np.array(key.coins, dtype=bool)
     primary, chosen, guesses = conclusion.made_by, conclusion.chosen, conclusion.guesses
     assert primary.bound is not None
@@ -326,9 +327,9 @@ def _findings(key: AuditKey, claim: Claim, answers: Sequence[Answers]) -> dict[s
             "chat_template": any(a.rendering in ("chat", "text") for a in answers),
             "renderings": {name: float(values.mean()) for name, values in conclusion.scores.items()},
         },
-        "performance": performance(examples, seed=0),
+        "performance": schema.plain(performance(examples, seed=0)),
         "recipes": _others(primary, chosen, coins, claim, conclusion.is_pair),
-        "blind": blind,
+        "blind": asdict(blind),
     }
 
 
@@ -445,7 +446,7 @@ def _others(
     return found
 
 
-def _blind(key: AuditKey) -> dict[str, Any]:
+def _blind(key: AuditKey) -> Blind:
     """What the canaries' texts alone tell of the coins: nothing, if the coins are what the key says."""
     from dpaudit.evidence import blind
 
@@ -454,7 +455,11 @@ def _blind(key: AuditKey) -> dict[str, Any]:
         record = canary.record
         said = [*(turn.text for turn in record.turns), record.text, record.chosen, record.rejected]
         texts.append("\n".join(text for text in said if text))
-    return asdict(blind.baseline(texts, list(key.coins), seed=0, confidence=CONFIDENCE))
+    seen = blind.baseline(texts, list(key.coins), seed=0, confidence=CONFIDENCE)
+    return Blind(
+        **asdict(seen),
+        finding=blind.finding(seen.auc_lower, seen.auc_upper, seen.p_value, drawn_by_coin=True),
+    )
 
 
 # ---- what is told beside it

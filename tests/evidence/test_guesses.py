@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from dpaudit.evidence import guesses
+from dpaudit.findings.membership import Bound
 from dpaudit.privacy.claim import Claim
 from dpaudit.stats import epsilon
 
@@ -77,6 +78,6 @@ def test_what_guesses_prove_is_what_the_statistics_say() -> None:
     assert made.lower(1e-5) == epsilon.epsilon_lower_one_run(correct=151, **at)  # type: ignore[arg-type]
     assert made.reachable(1e-5) == epsilon.epsilon_lower_one_run(correct=190, **at)  # type: ignore[arg-type]
     assert made.ceiling(1e-5) == epsilon.epsilon_ceiling_one_run(**at)  # type: ignore[arg-type]
-    assert guesses.Guesses.of_bound(made.bound(1e-5)) == made
+    assert guesses.Guesses.of_bound(Bound(**made.bound(1e-5), method="one-run", rule="")) == made
     power = made.power(Claim(1.0, 1e-5, "record", "add_or_remove"))
     assert power.correct is not None and power.epsilon is not None and power.epsilon > 1

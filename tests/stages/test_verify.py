@@ -738,7 +738,7 @@ def declaring(tmp_path: Path, *epsilons: tuple[str, float]) -> tuple[Path, str]:
     """The folder and name of a made-up run whose suite declares these claims of its arms, audited."""
     import fabricate
 
-    from dpaudit.stages.audit.audit import audit_file, audit_inputs
+    from dpaudit.stages.audit.members import audit_file, audit_inputs
 
     plan = fabricate.plan_named("clinic", None)
     training = plan.suite.training

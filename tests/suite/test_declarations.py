@@ -402,7 +402,7 @@ def test_verify_and_the_page_tell_a_claim_that_was_declared_from_one_added_later
 
     from dpaudit.stages import report
     from dpaudit.stages.attack import scores
-    from dpaudit.stages.audit.audit import audit_file, audit_inputs
+    from dpaudit.stages.audit.members import audit_file, audit_inputs
 
     made = fabricate.plan_named("clinic")
     said = Declared("sft-eps1", 1.0, 1e-5, made.suite.training.unit, "add_or_remove")

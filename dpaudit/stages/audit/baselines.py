@@ -8,10 +8,11 @@ unit.
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
-from typing import Any
 
 from dpaudit.data.corpus import Record
 from dpaudit.data.near_duplicates import THRESHOLD, WIDTH, Found, Unit, across, equal_across
+from dpaudit.findings.baselines import Blind, Blinds, Near, NearDuplicates
+from dpaudit.findings.membership import Per
 from dpaudit.stages.prepare.candidates import Candidates, load_candidates, load_membership
 from dpaudit.storage.rundir import RunDir
 from dpaudit.suite.grid import Arm
@@ -31,15 +32,15 @@ def part_of(arm: Arm) -> str:
     return PARTS[arm.method]
 
 
-def blind(run_dir: RunDir, plan: Plan) -> dict[str, Any]:
+def blind(run_dir: RunDir, plan: Plan) -> Blinds:
     """The blind baseline of every comparison: canaries, their extraction kin, and units by part. None where
     there are none.
     """
     if not run_dir.is_current(BLIND, INPUTS):
         candidates, coins = load_candidates(run_dir), load_membership(run_dir)
-        found = {name: _baseline(of, coins, plan.seed) for name, of in _texts(candidates).items()}
-        run_dir.write_json(BLIND, found, INPUTS)
-    return run_dir.read_json(BLIND)
+        made = {name: _baseline(of, coins, plan.seed) for name, of in _texts(candidates).items()}
+        Blinds(**made).write(run_dir, BLIND, INPUTS)
+    return Blinds.read(run_dir, BLIND)
 
 
 def _texts(candidates: Candidates) -> dict[str, dict[str, str]]:
@@ -68,18 +69,17 @@ def _parts(record: Record) -> Iterator[str]:
     yield from (part for part in (record.text, record.chosen, record.rejected) if part is not None)
 
 
-def _baseline(texts: dict[str, str], coins: dict[str, bool], seed: int) -> dict[str, Any] | None:
+def _baseline(texts: dict[str, str], coins: dict[str, bool], seed: int) -> Blind | None:
     from dpaudit.evidence import blind
 
     members = [coins[name] for name in texts]
     if not members:
         return None
     if min(sum(members), len(members) - sum(members)) < 2 * blind.FOLDS:
-        none = dict.fromkeys(("auc", "auc_lower", "auc_upper", "p_value"))
-        return {**none, "alarm": False, "units": len(members), "finding": blind.NO_BASELINE}
+        return Blind(None, None, None, None, alarm=False, units=len(members), finding=blind.NO_BASELINE)
     seen = blind.baseline(list(texts.values()), members, seed=seed, confidence=CONFIDENCE)
-    found = blind.finding(seen.auc_lower, seen.auc_upper, seen.p_value, drawn_by_coin=True)
-    return {**asdict(seen), "finding": found}
+    finding = blind.finding(seen.auc_lower, seen.auc_upper, seen.p_value, drawn_by_coin=True)
+    return Blind(**asdict(seen), finding=finding)
 
 
 @dataclass
@@ -91,11 +91,11 @@ class Beside:
     progress: Progress
 
     @cached_property
-    def blind(self) -> dict[str, Any]:
+    def blind(self) -> Blinds:
         return blind(self.run_dir, self.plan)
 
     @cached_property
-    def near(self) -> dict[str, Any]:
+    def near(self) -> NearDuplicates:
         """Counts of near-duplicates across the coin, of units by part and of canaries by purpose; None where
         there are none.
         """
@@ -110,41 +110,41 @@ class Beside:
         ones compared.
         """
         asked = [canaries, *dict.fromkeys(map(part_of, arms))]
-        tell_blind(self.progress, {name: self.blind[name] for name in asked})
-        tell_near(self.progress, {name: self.near[name] for name in asked})
+        tell_blind(self.progress, {name: self.blind.of(name) for name in asked})
+        tell_near(self.progress, {name: self.near.of(name) for name in asked})
 
-    def per(self, arm: Arm) -> dict[str, dict[str, Any]]:
+    def per(self, arm: Arm) -> "ScoreOf":
         """What one score is of, for canaries and for real units: the unit, and under unit patient how many
         records it sums.
         """
-        units = getattr(self.candidates, part_of(arm)).values()
-        sizes = {
-            "canaries": [
-                len(c.records) if arm.method == "sft" else 1
-                for c in self.candidates.canaries
-                if c.purpose == "mia"
-            ],
-            "records": [len(records) for records in units if records],
-        }
-        return {kind: _per(self.plan.suite.training.unit, counts) for kind, counts in sizes.items()}
+        unit, units = self.plan.suite.training.unit, getattr(self.candidates, part_of(arm)).values()
+        canaries = [
+            len(canary.records) if arm.method == "sft" else 1
+            for canary in self.candidates.canaries
+            if canary.purpose == "mia"
+        ]
+        return ScoreOf(_per(unit, canaries), _per(unit, [len(records) for records in units if records]))
 
     def alike(self, part: str) -> set[str]:
         """The units that have a near-duplicate in any other unit, whichever way the coins fell."""
-        return set(self.run_dir.read_json(ALIKE)[part]) if self.near[part] else set()
+        return set(self.run_dir.read_json(ALIKE)[part]) if self.near.of(part) else set()
 
 
-def _per(unit: str, counts: Sequence[int]) -> dict[str, Any]:
+@dataclass(frozen=True)
+class ScoreOf:
+    """What one score is of."""
+
+    canaries: Per
+    records: Per
+
+
+def _per(unit: str, counts: Sequence[int]) -> Per:
     if unit != "patient" or not counts:
-        return {"unit": unit}
-    return {
-        "unit": unit,
-        "score": "the sum over a patient's records",
-        "records_least": min(counts),
-        "records_most": max(counts),
-    }
+        return Per(unit)
+    return Per(unit, "the sum over a patient's records", min(counts), max(counts))
 
 
-def near(run_dir: RunDir) -> dict[str, Any]:
+def near(run_dir: RunDir) -> NearDuplicates:
     """The counts in audit/near_duplicates.json, worked out once a run; the names of the units stay in
     secret/.
     """
@@ -153,8 +153,8 @@ def near(run_dir: RunDir) -> dict[str, Any]:
         run_dir.write_json(ALIKE, {part: sorted(of.alike) for part, (_, of) in found.items()})
         run_dir.file(ALIKE).chmod(0o600)
         counts = {key: _counts(*of) if of[0] else None for key, of in found.items()}
-        run_dir.write_json(NEAR, {"width": WIDTH, "threshold": THRESHOLD, **counts}, INPUTS)
-    return run_dir.read_json(NEAR)
+        NearDuplicates(WIDTH, THRESHOLD, **counts).write(run_dir, NEAR, INPUTS)
+    return NearDuplicates.read(run_dir, NEAR)
 
 
 def _near(run_dir: RunDir) -> dict[str, tuple[dict[str, bool], Found]]:
@@ -183,29 +183,29 @@ def _unit(name: str, records: Sequence[Record], member: bool | None) -> Unit:
     return Unit(name, tuple(_text([record]) for record in records), member)
 
 
-def _counts(members: dict[str, bool], found: Found) -> dict[str, int]:
-    return {
-        "members": sum(members.values()),
-        "nonmembers": len(members) - sum(members.values()),
-        "nonmembers_in_training": len(found.nonmembers),
-        "members_among_nonmembers": len(found.members),
-        "pairs_across": found.pairs_across,
-        "alike": len(found.alike),
-    }
+def _counts(members: dict[str, bool], found: Found) -> Near:
+    return Near(
+        members=sum(members.values()),
+        nonmembers=len(members) - sum(members.values()),
+        nonmembers_in_training=len(found.nonmembers),
+        members_among_nonmembers=len(found.members),
+        pairs_across=found.pairs_across,
+        alike=len(found.alike),
+    )
 
 
-def tell_blind(progress: Progress, seen: dict[str, Any]) -> None:
+def tell_blind(progress: Progress, seen: dict[str, Blind | None]) -> None:
     """Says on stderr where texts tell the coins: a comparison of which nothing follows."""
-    for name, found in seen.items():
-        if isinstance(found, dict) and found.get("alarm"):
+    for name, baseline in seen.items():
+        if baseline is not None and baseline.alarm:
             progress.say(
-                f"blind baseline: {name} can be told apart by their texts alone, AUC {found['auc']:.3f}, p "
-                f"{found['p_value']:.1g}: "
+                f"blind baseline: {name} can be told apart by their texts alone, AUC {baseline.auc:.3f}, p "
+                f"{baseline.p_value:.1g}: "
                 "the coins are broken, so guesses of them prove nothing"
             )
 
 
-def tell_near(progress: Progress, nearly: dict[str, Any]) -> None:
+def tell_near(progress: Progress, nearly: dict[str, Near | None]) -> None:
     """Says on stderr how many non-members were learnt all the same, from a text that is nearly theirs."""
     for part, of, alike in (
         *(
@@ -215,10 +215,10 @@ def tell_near(progress: Progress, nearly: dict[str, Any]) -> None:
         ("canaries", "canaries", "the very secret of one that was"),
         ("extraction", "canaries for extraction", "the very secret of one that was"),
     ):
-        counts = nearly.get(part) or {}
-        if counts.get("nonmembers_in_training"):
+        counts = nearly.get(part)
+        if counts is not None and counts.nonmembers_in_training:
             progress.say(
-                f"near-duplicates: {counts['nonmembers_in_training']} of {counts['nonmembers']} {of} that "
+                f"near-duplicates: {counts.nonmembers_in_training} of {counts.nonmembers} {of} that "
                 f"were not trained on "
                 f"have {alike}"
             )

@@ -10,9 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from dpaudit import schema
 from dpaudit.data import pii
-from dpaudit.findings.baselines import Blind, Near
 from dpaudit.findings.extraction import (
     Attempts,
     Counts,
@@ -35,7 +33,7 @@ from dpaudit.findings.extraction import (
 from dpaudit.signals.extraction import np_extraction_probability, queries_needed
 from dpaudit.signals.recipe import Recipe
 from dpaudit.stages.attack.scores import read_scores, score_file
-from dpaudit.stages.audit.baselines import BLIND, NEAR, Beside, part_of
+from dpaudit.stages.audit.baselines import BLIND, Beside, part_of
 from dpaudit.stages.integrity.trained import score_inputs
 from dpaudit.stages.prepare.candidates import load_candidates, load_membership
 from dpaudit.stats import roc
@@ -61,7 +59,7 @@ def audit(beside: Beside, arm: Arm, made_by: Recipe) -> None:
     alone.
     """
     run_dir, plan, compared = beside.run_dir, beside.plan, _compared(arm, made_by)
-    blind = beside.blind[compared]  # worked out first: an input of the file
+    blind = beside.blind.of(compared)  # worked out first: an input of the file
     file, inputs = (
         f"audit/{arm.name}/{made_by.name}.json",
         [*score_inputs(arm.name), score_file(arm.name, made_by.name), BLIND],
@@ -77,8 +75,8 @@ def audit(beside: Beside, arm: Arm, made_by: Recipe) -> None:
         kind=made_by.kind,
         signal=made_by.signal,
         confidence=CONFIDENCE,
-        blind=schema.convert(Blind | None, blind, file=BLIND, key=compared),
-        near_duplicates=schema.convert(Near | None, beside.near[compared], file=NEAR, key=compared),
+        blind=blind,
+        near_duplicates=beside.near.of(compared),
     )
     _made(run_dir, plan, arm, made_by, Sides(*of), head).write(run_dir, file, inputs)
 

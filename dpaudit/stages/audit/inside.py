@@ -4,12 +4,12 @@ conformance.
 The arm's ledger is what is tested: a refuted ledger is a broken trainer, whatever the text canaries say.
 """
 
-import math
 from collections.abc import Sequence
-from dataclasses import asdict
 from typing import Any
 
+from dpaudit import schema
 from dpaudit.errors import UsageError
+from dpaudit.findings.inside import Check, Inside
 from dpaudit.stages.integrity.trained import TrainedArm
 from dpaudit.stages.prepare.candidates import load_membership
 from dpaudit.stages.prepare.draw import axis_names
@@ -28,9 +28,7 @@ def run(run_dir: RunDir, plan: Plan, arms: Sequence[Arm], progress: Progress) ->
         return
     with progress.task("audit: the mechanism from inside", total=len(waiting)) as advance:
         for arm in waiting:
-            run_dir.write_json(
-                file_of(arm.name), audited(run_dir, plan, arm.name), _inputs(run_dir, arm.name)
-            )
+            audited(run_dir, plan, arm.name).write(run_dir, file_of(arm.name), _inputs(run_dir, arm.name))
             advance(1)
 
 
@@ -60,8 +58,8 @@ def _inputs(run_dir: RunDir, arm: str) -> list[str]:
     return [trained.axes_file, trained.ledger_file, trained.figures_file]
 
 
-def audited(run_dir: RunDir, plan: Plan, arm: str) -> dict[str, Any]:
-    """The findings on one arm, JSON-ready. Raises UsageError where what was released and the coins do not
+def audited(run_dir: RunDir, plan: Plan, arm: str) -> Inside:
+    """The findings on one arm. Raises UsageError where what was released and the coins do not
     fit.
     """
     import numpy as np
@@ -83,23 +81,27 @@ def audited(run_dir: RunDir, plan: Plan, arm: str) -> dict[str, Any]:
     claimed, claim = ledger.acting, ledger.claim
     tested = whitebox.tested(observed, included, claimed, claim, CONFIDENCE)
     bounded = whitebox.bounded(observed, included, claimed, claim, CONFIDENCE)
-    checks = trained.figures()["conformance"]
-    failed = [check["name"] for check in checks if check["outcome"] == "fail"]
-    return {
-        "arm": arm,
-        "claim": asdict(claim),
-        "noise_multiplier": claimed.noise_multiplier,
-        "canaries": len(names),
-        "confidence": CONFIDENCE,
-        "mechanism_test": {
-            **asdict(tested),
-            "noise_upper": "inf" if math.isinf(tested.noise_upper) else tested.noise_upper,
-        },
-        "caught": asdict(whitebox.caught(claimed, claim.delta, len(names), CONFIDENCE)),
-        "one_run": asdict(bounded),
-        "conformance": checks,
-        "ledger": "refuted" if failed or tested.verdict == "refuted" else "not refuted",
-    }
+    checks = _conformance(trained)
+    failed = any(check.outcome == "fail" for check in checks)
+    return Inside(
+        arm=arm,
+        claim=claim,
+        noise_multiplier=claimed.noise_multiplier,
+        canaries=len(names),
+        confidence=CONFIDENCE,
+        mechanism_test=tested,
+        caught=whitebox.caught(claimed, claim.delta, len(names), CONFIDENCE),
+        one_run=bounded,
+        conformance=checks,
+        ledger="refuted" if failed or tested.verdict == "refuted" else "not refuted",
+    )
+
+
+def _conformance(trained: TrainedArm) -> tuple[Check, ...]:
+    """What an observer inside the training saw."""
+    written, file = trained.figures()["conformance"], str(trained.run_dir.file(trained.figures_file))
+    checks: tuple[Check, ...] = schema.convert(tuple[Check, ...], written, file=file, key="conformance")
+    return checks
 
 
 def _released(run_dir: RunDir, arm: str) -> Any:

@@ -11,12 +11,14 @@ import pytest
 
 from dpaudit.data.corpus import Record, Turn
 from dpaudit.errors import UsageError
+from dpaudit.findings.membership import Per
 from dpaudit.signals import recipe
 from dpaudit.signals.recipe import Bound, Guess
 from dpaudit.stages.attack import attack, scores
 from dpaudit.stages.attack.scores import Score
 from dpaudit.stages.audit import audit, baselines
-from dpaudit.stages.audit.audit import Labelled, guess_by
+from dpaudit.stages.audit.members import _bound, _labelled, audit_inputs
+from dpaudit.stages.audit.performance import Labelled, guess_by
 from dpaudit.stages.prepare import prepare
 from dpaudit.stages.prepare.candidates import Candidates, load_candidates, load_membership
 from dpaudit.stats.epsilon import epsilon_lower_one_run
@@ -316,8 +318,8 @@ def test_canaries_that_occur_more_than_once_support_no_bound() -> None:
     members = np.arange(200) % 2 == 0
     once = np.arange(200) < 100
     scores = np.where(once, 0.0, members * 10.0)  # only the repeated ones leak
-    found = audit._bound(Labelled(scores, members, once), BOUND, 1e-5)
-    assert (found["canaries"], found["guesses"], found["epsilon_lower"]) == (100, 10, 0.0)
+    found = _bound(Labelled(scores, members, once), BOUND, 1e-5)
+    assert (found.canaries, found.guesses, found.epsilon_lower) == (100, 10, 0.0)
 
 
 def test_two_dialogues_of_a_canary_patient_are_one_unit_of_patients_and_two_of_records(
@@ -329,8 +331,8 @@ def test_two_dialogues_of_a_canary_patient_are_one_unit_of_patients_and_two_of_r
     run_dir = run_store.open_or_create(plan.to_json(), "twice", tmp_path)
     prepare.run(run_dir, plan, QUIET)
     rows = [Score(c.id, "canary", "loss", 0.0) for c in load_candidates(run_dir).canaries]
-    assert audit._labelled(run_dir, "patient", rows)["canary"].once.all()
-    assert not audit._labelled(run_dir, "record", rows)["canary"].once.any()
+    assert _labelled(run_dir, "patient", rows)["canary"].once.all()
+    assert not _labelled(run_dir, "record", rows)["canary"].once.any()
 
 
 def test_a_recipe_changed_after_training_carries_no_verdict(
@@ -366,7 +368,7 @@ def test_another_adapter_makes_the_verdict_stale(audited: tuple[RunDir, Plan], t
     shutil.copytree(audited[0].path, run_dir.path)
     file, inputs = (
         audit.audit_file("sft-eps1", "calibrated"),
-        [*audit.audit_inputs("sft-eps1", "calibrated"), audit.BLIND],
+        [*audit_inputs("sft-eps1", "calibrated"), baselines.BLIND],
     )
     assert run_dir.is_current(file, inputs)
     run_dir.file("train/sft-eps1/adapter/adapter_model.safetensors").write_bytes(b"another")
@@ -449,7 +451,7 @@ def test_near_duplicates_across_the_coin_are_counted(audited: tuple[RunDir, Plan
     counts = found["records"]["near_duplicates"]
     assert counts["members"] + counts["nonmembers"] == 60
     assert 0 <= counts["nonmembers_in_training"] <= counts["nonmembers"] and "left_out" not in counts
-    assert ("auc_without" in counts) == (counts["nonmembers_in_training"] > 0)
+    assert (counts["auc_without"] is not None) == (counts["nonmembers_in_training"] > 0)
     known = run_dir.read_json("audit/near_duplicates.json")
     assert known["records"].items() <= counts.items() and set(known["inputs"]) == {
         "plan.json",
@@ -481,7 +483,7 @@ def test_what_a_score_is_of_is_told(audited: tuple[RunDir, Plan]) -> None:
     said = {"unit": "patient", "score": "the sum over a patient's records"}
     assert found["canaries"]["per"] == said | {"records_least": 1, "records_most": 1}
     assert found["records"]["per"] == said | {"records_least": min(sizes), "records_most": max(sizes)}
-    assert baselines._per("record", sizes) == {"unit": "record"}
+    assert baselines._per("record", sizes) == Per("record")
 
 
 @pytest.mark.parametrize("part", ["texts", "pairs"])
@@ -502,5 +504,5 @@ def test_what_other_methods_learn_has_its_baseline(part: str) -> None:
     fair = {name: bool(rng.random() < 0.5) for name in units}
     broken = {str(i): season == "winter" for i, season in enumerate(seasons)}
     words = [baselines._baseline(texts, coins, 0) for coins in (fair, broken)]
-    assert [word["finding"] for word in words if word] == ["silent", "broken coins"]
+    assert [word.finding for word in words if word] == ["silent", "broken coins"]
     assert baselines._baseline(baselines._texts(candidates)["records"], fair, 0) is None
