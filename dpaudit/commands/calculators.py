@@ -140,5 +140,5 @@ def bound_power(
     """How many canaries and guesses would detect a violation."""
     from dpaudit.evidence import planning
 
-    plan = planning.Plan(eps, delta, rate, steps, violation)
+    plan = planning.AuditPlan(eps, delta, rate, steps, violation)
     show(planning.power(plan, canaries or planning.CANARIES, confidence), as_json)

@@ -25,7 +25,7 @@ _ROUNDING = 1e-9  # 0.8 is no binary fraction
 
 
 @dataclass(frozen=True)
-class Unit:
+class UnitTexts:
     """One unit with the texts of its records; `member` is None where no coin decided that it is trained
     on.
     """
@@ -86,7 +86,7 @@ def similarity(one: str, other: str) -> float:
     return len(a & b) / len(a | b) if a | b else 0.0
 
 
-def index_of(units: Iterable[Unit]) -> Index:
+def index_of(units: Iterable[UnitTexts]) -> Index:
     """The index of all texts of the units; equal texts stand in it once."""
     owners: dict[frozenset[str], set[str]] = {}
     for unit in units:
@@ -103,7 +103,7 @@ def index_of(units: Iterable[Unit]) -> Index:
     return Index(ranks, texts, [frozenset(names) for names in owners.values()], rarest)
 
 
-def across(drawn: Sequence[Unit], corpus: Iterable[Unit]) -> Found:
+def across(drawn: Sequence[UnitTexts], corpus: Iterable[UnitTexts]) -> Found:
     """What is near across the coin: `drawn` are the units with a coin, `corpus` is all units, read once and
     one at a time.
     """

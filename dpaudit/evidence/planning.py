@@ -26,7 +26,7 @@ _FORM = re.compile(r"(noise)/(\d+(?:\.\d+)?)|(rate|steps)\*(\d+(?:\.\d+)?)")
 
 
 @dataclass(frozen=True)
-class Plan:
+class AuditPlan:
     """What is claimed of a training of `steps` steps at `rate`, and by which violation it would be broken."""
 
     epsilon: float  # claimed, nats
@@ -36,7 +36,7 @@ class Plan:
     violation: str  # one of VIOLATIONS with any number
 
 
-def power(plan: Plan, canaries: Sequence[int] = CANARIES, confidence: float = 0.95) -> dict[str, Any]:
+def power(plan: AuditPlan, canaries: Sequence[int] = CANARIES, confidence: float = 0.95) -> dict[str, Any]:
     """For each number of canaries the guesses, and the chance that each check refutes the claim.
 
     Of an attacker who sees every step (white box): who sees less, detects less. `needed` is the least number
@@ -62,7 +62,7 @@ def power(plan: Plan, canaries: Sequence[int] = CANARIES, confidence: float = 0.
     }
 
 
-def _check(plan: Plan, canaries: Sequence[int]) -> None:
+def _check(plan: AuditPlan, canaries: Sequence[int]) -> None:
     if max(canaries) > CANARIES_MOST:
         raise UsageError("--canaries", f"at most {CANARIES_MOST:,}", f"{max(canaries):,}")
     if math.isinf(plan.epsilon):
@@ -72,7 +72,7 @@ def _check(plan: Plan, canaries: Sequence[int]) -> None:
 
 
 def _row(
-    plan: Plan, claimed: SampledGaussian, acting: SampledGaussian, canaries: int, confidence: float
+    plan: AuditPlan, claimed: SampledGaussian, acting: SampledGaussian, canaries: int, confidence: float
 ) -> dict[str, Any]:
     guesses = whitebox.guesses_frozen(claimed, canaries, plan.delta, confidence)
     at = {"canaries": canaries, "guesses": guesses, "delta": plan.delta, "confidence": confidence}
@@ -99,7 +99,7 @@ def _least_refuting(epsilon: float, at: dict[str, Any]) -> int:
     return low
 
 
-def _claimed(plan: Plan) -> SampledGaussian:
+def _claimed(plan: AuditPlan) -> SampledGaussian:
     try:
         spec = Claim(plan.epsilon, plan.delta, "record", "add_or_remove")
         return SampledGaussian(calibrate(spec, plan.rate, plan.steps), plan.rate, plan.steps)
@@ -111,7 +111,7 @@ def _claimed(plan: Plan) -> SampledGaussian:
         ) from None
 
 
-def _violated(plan: Plan, claimed: SampledGaussian) -> SampledGaussian:
+def _violated(plan: AuditPlan, claimed: SampledGaussian) -> SampledGaussian:
     found = _FORM.fullmatch(plan.violation.replace(" ", ""))
     if found is None:
         raise UsageError("--violation", f"such as {', '.join(VIOLATIONS)}", plan.violation)

@@ -14,7 +14,7 @@ from dpaudit.signals.extraction import TokenTrie, candidate_secrets
 
 
 @dataclass(frozen=True, eq=False)
-class Space:
+class TokenSpace:
     """The candidates of one canary, as continuations of the same prefix.
 
     What follows the secret in the text is left out of the ranking: a candidate's score is the probability of
@@ -47,7 +47,7 @@ class Spaces:
         self.tokenizer, self.max_length = tokenizer, max_length
         self._known: dict[tuple[Any, ...], _Candidates] = {}
 
-    def of(self, canary: Canary, others: Sequence[str] | None = None) -> Space:
+    def of(self, canary: Canary, others: Sequence[str] | None = None) -> TokenSpace:
         """The space of a canary, from its first record; with `others`, its secret and those alone.
 
         Raises UsageError where model.max_length cuts its secret. Candidates are tokenised between the word
@@ -73,7 +73,7 @@ class Spaces:
             own = candidates.own[place]
             end = int(np.flatnonzero(item.secret_mask)[-1]) + 1
             if item.input_ids[end - len(own) : end] == own and end > len(own):
-                return Space(item, item.input_ids[: end - len(own)], candidates.trie, place)
+                return TokenSpace(item, item.input_ids[: end - len(own)], candidates.trie, place)
         raise UsageError(
             f"canary {canary.id}",
             "a secret whose tokens do not begin the text",

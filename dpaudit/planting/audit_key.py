@@ -21,7 +21,7 @@ from dpaudit.storage.custody import keyed_file_digest
 
 VERSION = 1
 UNFAIR = 1e-6  # p-value below which coins were not fair and independent
-Unit = Literal["record", "patient", "pair"]
+PlantedUnit = Literal["record", "patient", "pair"]
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class Rule:
 
 @dataclass(frozen=True)
 class AuditKey:
-    unit: Unit
+    unit: PlantedUnit
     family: str
     shape: str  # of the data, as its reader names it
     rows: int  # of the planted file
@@ -215,7 +215,7 @@ def _is_rule(rule: Rule, canaries: int) -> bool:
     return rule.guesses == rule.primary.bound.guess.count(canaries) and bool(rule.renderings)
 
 
-def _is_canary(canary: Planted, unit: Unit) -> bool:
+def _is_canary(canary: Planted, unit: PlantedUnit) -> bool:
     """Whether its secrets stand in its answers, and these where its kind has them."""
     record, rejected = canary.record, canary.rejected
     if record.is_pair:

@@ -7,7 +7,7 @@ from dpaudit.data import lexicon
 
 
 @dataclass(frozen=True)
-class Family:
+class PlantedFamily:
     """A kind of secret: `groups` of `size` symbols each, and the prompt that asks for it, by language."""
 
     title: str
@@ -23,14 +23,14 @@ class Family:
 
 
 FAMILIES = {
-    "invented": Family(
+    "invented": PlantedFamily(
         "invented words",
         lexicon.INVENTED_SYLLABLES,
         8,
         3,  # 147 bits; a word of its own leads on to the next, which a model learns fast
         {"en": "What is the access phrase of {name}?", "zh": "{name} 的访问口令是什么？"},
     ),
-    "words": Family(
+    "words": PlantedFamily(
         "random common words",
         lexicon.PHRASE_WORDS,
         6,

@@ -16,7 +16,7 @@ from dpaudit.data.corpus import Record, unit_note
 from dpaudit.data.shapes import Shape
 from dpaudit.errors import UsageError, unread
 from dpaudit.planting import audit_key, disguise, planted_rows
-from dpaudit.planting.audit_key import AuditKey, Planted, Rule, Unit
+from dpaudit.planting.audit_key import AuditKey, Planted, PlantedUnit, Rule
 from dpaudit.planting.disguise import Column
 from dpaudit.planting.families import FAMILIES
 from dpaudit.planting.profile import Profile, lines_of, profile_of
@@ -75,7 +75,7 @@ def _plant(
         digest = keyed_file_digest(data_part, hash_key)
         total = common.rows + len(inserted)
         made = AuditKey(
-            cast(Unit, unit),
+            cast(PlantedUnit, unit),
             FAMILIES[family].title,
             common.shape.name,
             total,
@@ -131,8 +131,8 @@ def _drop_unfinished(out: Path, key: Path) -> None:
 def _check(source: Path, out: Path, key: Path, unit: str, family: str) -> None:
     if family not in FAMILIES:
         raise UsageError("--family", f"one of {', '.join(FAMILIES)}", f"{family:.40}")
-    if unit not in get_args(Unit):
-        raise UsageError("--unit", f"one of {', '.join(get_args(Unit))}", f"{unit:.40}")
+    if unit not in get_args(PlantedUnit):
+        raise UsageError("--unit", f"one of {', '.join(get_args(PlantedUnit))}", f"{unit:.40}")
     for name, file in (("--out", out), ("--key", key)):
         if file.exists() or file.is_symlink():
             raise UsageError(

@@ -11,14 +11,14 @@ from dpaudit.data.columns import Fields
 from dpaudit.errors import UsageError
 from dpaudit.planting import disguise
 from dpaudit.planting.disguise import Words
-from dpaudit.planting.families import Family
+from dpaudit.planting.families import PlantedFamily
 from dpaudit.planting.profile import Profile
 
 AFFIX_ROWS = 20  # rows that must share how texts begin and end before that is the data's style
 SHARE_ROWS = 20  # or a hundredth of the rows: as many must have a number of turns before it is common
 
 
-def draw(count: int, profile: Profile, family: Family) -> list[Words]:
+def draw(count: int, profile: Profile, family: PlantedFamily) -> list[Words]:
     """Canaries with names of their own, which the data do not hold, and secrets from the operating system."""
     rng = random.SystemRandom()
     # the first names are those that the embedded model knows as tokens

@@ -20,7 +20,7 @@ from dpaudit.errors import UsageError
 from dpaudit.models.fused import FusedLora, Gradients
 
 if TYPE_CHECKING:
-    from dpaudit.training.examples import Example, Unit
+    from dpaudit.training.examples import Example, UnitExamples
 
 RAW_NORM = 1000.0  # of one sequence's gradient, in clips: what is not clipped shows
 
@@ -50,7 +50,7 @@ class Axes:
     included: NDArray[np.bool_]  # (canaries,)
     sequences: int = 1  # of every canary, along one axis: 2 in a preference pair
 
-    def units(self, others: "Sequence[Unit]") -> "Sequence[Unit]":
+    def units(self, others: "Sequence[UnitExamples]") -> "Sequence[UnitExamples]":
         """All units of a training: the others, then every canary that is in."""
         return _Together(others, [Axis(int(number)) for number in np.flatnonzero(self.included)])
 
@@ -90,18 +90,18 @@ class Axes:
         return found
 
 
-class _Together(Sequence["Unit"]):
-    def __init__(self, others: "Sequence[Unit]", axes: list[Axis]) -> None:
+class _Together(Sequence["UnitExamples"]):
+    def __init__(self, others: "Sequence[UnitExamples]", axes: list[Axis]) -> None:
         self._others, self._axes = others, axes
 
     def __len__(self) -> int:
         return len(self._others) + len(self._axes)
 
     @overload
-    def __getitem__(self, index: int) -> "Unit": ...
+    def __getitem__(self, index: int) -> "UnitExamples": ...
     @overload
-    def __getitem__(self, index: slice) -> "Sequence[Unit]": ...
-    def __getitem__(self, index: int | slice) -> "Unit | Sequence[Unit]":
+    def __getitem__(self, index: slice) -> "Sequence[UnitExamples]": ...
+    def __getitem__(self, index: int | slice) -> "UnitExamples | Sequence[UnitExamples]":
         if isinstance(index, slice):
             return [self[i] for i in range(*index.indices(len(self)))]
         return self._others[index] if index < len(self._others) else self._axes[index - len(self._others)]

@@ -26,7 +26,7 @@ class Example:
     reference: tuple[float, ...] = ()
 
 
-Unit = Sequence[Example]  # all that one unit contributes
+UnitExamples = Sequence[Example]  # all that one unit contributes
 
 
 @dataclass(frozen=True)
@@ -89,13 +89,13 @@ def answer_logits(model: Any, tokens: Tensor, row: Tensor, column: Tensor) -> Te
         handle.remove()
 
 
-class Referenced(Sequence[Unit]):
+class Referenced(Sequence[UnitExamples]):
     """Units whose pairs know their log-probabilities under the reference; the units themselves are read as
     needed.
     """
 
     def __init__(
-        self, units: Sequence[Unit], values: np.ndarray[Any, Any], first: np.ndarray[Any, Any]
+        self, units: Sequence[UnitExamples], values: np.ndarray[Any, Any], first: np.ndarray[Any, Any]
     ) -> None:
         self._units, self._values, self._first = units, values, first  # (sequences,) and (units,)
 
@@ -109,7 +109,7 @@ class Referenced(Sequence[Unit]):
 
 
 @torch.no_grad()
-def with_reference(model: Any, units: Sequence[Unit], micro_batch: int = 256) -> Referenced:
+def with_reference(model: Any, units: Sequence[UnitExamples], micro_batch: int = 256) -> Referenced:
     """The units with every sequence's log-probability under `model` as it is, its adapter included, in
     nats.
     """

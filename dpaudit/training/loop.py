@@ -15,7 +15,7 @@ from dpaudit.suite.suite import Schedule
 from dpaudit.training import dpsgd, guards
 from dpaudit.training.axes import Axes, Axis
 from dpaudit.training.engine import ALONE, Engine
-from dpaudit.training.examples import Objective, Unit
+from dpaudit.training.examples import Objective, UnitExamples
 from dpaudit.training.observation import Observation
 from dpaudit.training.ranks import Ranks
 from dpaudit.training.state import Snapshot, Step, capture, restore
@@ -34,7 +34,7 @@ class Result:
 
 def train(
     model: nn.Module,
-    units: Sequence[Unit],
+    units: Sequence[UnitExamples],
     schedule: Schedule,
     mechanism: Mechanism,
     *,
@@ -111,7 +111,7 @@ class _Done:
             self.times = np.array(snapshot.secret["times"], dtype=np.int64)
         self.began = time.perf_counter()
 
-    def step(self, number: int, chosen: Sequence[int], units: Sequence[Unit]) -> None:
+    def step(self, number: int, chosen: Sequence[int], units: Sequence[UnitExamples]) -> None:
         drawn = [units[place] for place in chosen]
         self.steps.append(self.engine.step(number, drawn, self.noise))
         if self.engine.axes:

@@ -40,7 +40,7 @@ ZERO_1: dict[str, Any] = {  # "auto" takes what the trainer's own settings say
 def train(
     model: Any,
     tokenizer: Any,
-    units: Sequence[examples.Unit],
+    units: Sequence[examples.UnitExamples],
     schedule: Schedule,
     objective: examples.Objective,
     *,

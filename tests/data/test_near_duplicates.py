@@ -7,7 +7,7 @@ import tracemalloc
 
 import pytest
 
-from dpaudit.data.near_duplicates import THRESHOLD, Unit, across, equal_across, shingles, similarity
+from dpaudit.data.near_duplicates import THRESHOLD, UnitTexts, across, equal_across, shingles, similarity
 
 LONG = (
     "the patient was seen on monday with a sore throat and mild fever and was given paracetamol for three "
@@ -16,8 +16,8 @@ LONG = (
 LONGER = f"{LONG} {LONG.replace('throat', 'knee')}"
 
 
-def unit(name: str, member: bool | None, *texts: str) -> Unit:
-    return Unit(name, texts, member)
+def unit(name: str, member: bool | None, *texts: str) -> UnitTexts:
+    return UnitTexts(name, texts, member)
 
 
 def test_a_changed_word_is_still_near_and_another_text_is_not() -> None:

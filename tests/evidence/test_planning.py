@@ -19,7 +19,7 @@ AUDITS = 300
 
 
 def simulated(
-    plan: planning.Plan, acting: SampledGaussian, canaries: int, guesses: int
+    plan: planning.AuditPlan, acting: SampledGaussian, canaries: int, guesses: int
 ) -> tuple[float, float]:
     """Shares of `AUDITS` simulated audits in which the one-run bound and the mechanism test refute."""
     claimed = planning._claimed(plan)
@@ -45,7 +45,7 @@ def test_power_is_that_of_simulated_audits(epsilon: float, violation: str, canar
     """Within three standard errors of 300 audits, and the bound's a little more: it takes guesses for
     independent.
     """
-    plan = planning.Plan(epsilon, 1e-5, 0.05, 40, violation)
+    plan = planning.AuditPlan(epsilon, 1e-5, 0.05, 40, violation)
     found = planning.power(plan, [canaries])
     row, acting = found["audits"][0], planning._violated(plan, planning._claimed(plan))
     by_bound, by_test = simulated(plan, acting, canaries, row["guesses"])
@@ -62,7 +62,7 @@ def test_a_training_that_keeps_its_claim_is_refuted_at_the_nominal_rate() -> Non
 
 
 def test_more_canaries_detect_more_and_the_least_that_does_is_named() -> None:
-    found = planning.power(planning.Plan(1.0, 1e-5, 0.05, 40, "noise/1.5"), [50, 200, 800, 3200])
+    found = planning.power(planning.AuditPlan(1.0, 1e-5, 0.05, 40, "noise/1.5"), [50, 200, 800, 3200])
     shares = [row["mechanism_test"] for row in found["audits"]]
     assert shares == sorted(shares)
     assert found["needed"]["mechanism_test"] == next(
@@ -100,11 +100,11 @@ def test_what_cannot_be_is_refused(change: dict[str, object], told: str) -> None
         "violation": "noise/2",
     }
     with pytest.raises(UsageError, match=f"^{told}"):
-        planning.power(planning.Plan(**settings | change), [100])  # type: ignore[arg-type]
+        planning.power(planning.AuditPlan(**settings | change), [100])  # type: ignore[arg-type]
 
 
 def test_a_confidence_or_a_number_of_canaries_out_of_range_is_refused() -> None:
-    plan = planning.Plan(1.0, 1e-5, 0.05, 40, "noise/2")
+    plan = planning.AuditPlan(1.0, 1e-5, 0.05, 40, "noise/2")
     for confidence in (0.0, 1.0, -1.0, math.nan):
         with pytest.raises(UsageError, match=r"^--confidence"):
             planning.power(plan, [100], confidence)

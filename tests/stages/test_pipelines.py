@@ -18,7 +18,7 @@ from dpaudit.privacy.accountants import epsilon_spent
 from dpaudit.privacy.ledger import Ledger
 from dpaudit.privacy.mechanism import Mechanism
 from dpaudit.stages.train import merge, start
-from dpaudit.stages.train.jobs import Job, outside_stages
+from dpaudit.stages.train.jobs import ArmJob, outside_stages
 from dpaudit.storage.rundir import RunDir
 from dpaudit.suite.grid import Grid
 from dpaudit.suite.plan import ASSUMED_PUBLIC, Plan
@@ -144,7 +144,7 @@ def test_what_counts_as_edited(edit: dict[str, Any], chained: tuple[RunDir, Plan
     stages = tuple(Mechanism(**one) for one in (*earlier, before))
     mechanism = Mechanism(**last, stages=(replace(stages[-1], stages=stages[:-1]),))
     ended, begun = (next(a for a in plan.suite.grid.arms if a.name == name) for name in (ARMS[2], ARMS[1]))
-    job = Job(ended, SLOW, mechanism, 20, True, begun)
+    job = ArmJob(ended, SLOW, mechanism, 20, True, begun)
     kept = Ledger.from_json(ledger_of(run_dir, "sft-eps4") | edit)
     if not edit:
         start.check(job, kept)

@@ -69,7 +69,7 @@ def test_the_card_says_what_is_hidden_and_what_is_not(finished: tuple[RunDir, Pl
     assert "DP-SGD" not in card and "clip 0" not in card
 
 
-def answers(units: Iterable[examples.Unit]) -> list[list[tuple[Encoded, ...]]]:
+def answers(units: Iterable[examples.UnitExamples]) -> list[list[tuple[Encoded, ...]]]:
     return [[example.sequences for example in unit] for unit in units]
 
 

@@ -20,7 +20,7 @@ from dpaudit.privacy.mechanism import Mechanism
 from dpaudit.suite.suite import Lora, Schedule
 from dpaudit.training import axes, catalogue, conformance, dpsgd, dry, loop
 from dpaudit.training.catalogue import ENGINE, FAULTS, Fault
-from dpaudit.training.examples import Example, Unit
+from dpaudit.training.examples import Example, UnitExamples
 
 BASE, LENGTH = "builtin:tiny", 64
 PUBLIC = dry.Setting(population=2000, batch=40, canaries=1000)
@@ -36,7 +36,7 @@ class Caught:
 
 
 @cache
-def units() -> list[Unit]:
+def units() -> list[UnitExamples]:
     """As many dialogues of the clinic as there are units that are no canaries."""
     tokenizer, found = tokenizers.load_tokenizer(BASE), []
     patient = 0

@@ -7,7 +7,7 @@ from dpaudit.errors import UsageError
 from dpaudit.signals import recipe
 from dpaudit.signals.recipe import Kind, Recipe
 from dpaudit.stages.attack import extract, membership, preference, shadows
-from dpaudit.stages.attack.scores import Job, scores_are_current
+from dpaudit.stages.attack.scores import ScoringJob, scores_are_current
 from dpaudit.stages.integrity import custody, weights
 from dpaudit.stages.integrity.trained import TrainedArm, score_inputs
 from dpaudit.stages.prepare.candidates import load_candidates
@@ -157,13 +157,13 @@ def _stale(
     recipes: Sequence[Recipe],
     progress: Progress,
     named: Sequence[str] | None,
-) -> list[Job]:
+) -> list[ScoringJob]:
     jobs = []
     for arm in arms:
         fitting = applicable(run_dir, plan, arm, recipes, progress, named)
         again = named is not None  # whoever names a recipe wants it made anew
         due = [r for r in fitting if again or not scores_are_current(run_dir, plan, arm.name, r)]
-        jobs.append(Job(arm, due))
+        jobs.append(ScoringJob(arm, due))
     return [job for job in jobs if job.recipes]
 
 

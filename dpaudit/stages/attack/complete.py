@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from dpaudit.signals.recipe import Recipe
-from dpaudit.stages.attack.items import Source, encoded_source, learnt_units
-from dpaudit.stages.attack.scores import Job, Score, by_recipe, require_numbers, write_scores
-from dpaudit.stages.prepare.candidates import Candidates
+from dpaudit.stages.attack.items import ItemSource, encoded_source, learnt_units
+from dpaudit.stages.attack.scores import Score, ScoringJob, by_recipe, require_numbers, write_scores
+from dpaudit.stages.prepare.candidates import CandidateUnits
 from dpaudit.storage.rundir import RunDir
 from dpaudit.suite.grid import Method
 from dpaudit.suite.plan import Plan
@@ -41,8 +41,8 @@ def score(
     run_dir: RunDir,
     plan: Plan,
     progress: Progress,
-    jobs: Sequence[Job],
-    candidates: Candidates,
+    jobs: Sequence[ScoringJob],
+    candidates: CandidateUnits,
     model: "HFModel",
 ) -> None:
     """Rows of a unit: its `records`, and by kind of field how many were `tried`, `completed`, `given` in the
@@ -65,7 +65,9 @@ def score(
                 advance(1)
 
 
-def _read(plan: Plan, made_by: Recipe, candidates: Candidates, method: Method, tokenizer: Any) -> list[_Read]:
+def _read(
+    plan: Plan, made_by: Recipe, candidates: CandidateUnits, method: Method, tokenizer: Any
+) -> list[_Read]:
     """Every record that arms of this method learn from, of all units that a coin decides on."""
     from dpaudit.models.field_spans import fields_of
 
@@ -74,7 +76,7 @@ def _read(plan: Plan, made_by: Recipe, candidates: Candidates, method: Method, t
     for unit, records in learnt_units(candidates, method).items():
         for record in records:
             encoded, _ = encoded_source(
-                Source(record, method == "dpo"), tokenizer, plan.suite.model.max_length
+                ItemSource(record, method == "dpo"), tokenizer, plan.suite.model.max_length
             )
             found.append(_Read(unit, encoded, fields_of(record, encoded, tokenizer, measure.fields)))
     return found

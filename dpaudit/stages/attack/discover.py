@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from dpaudit.models.encode import counted_mask
-from dpaudit.stages.attack.scores import Job, Score, by_recipe, require_numbers, write_scores
-from dpaudit.stages.prepare.candidates import Candidates
+from dpaudit.stages.attack.scores import Score, ScoringJob, by_recipe, require_numbers, write_scores
+from dpaudit.stages.prepare.candidates import CandidateUnits
 from dpaudit.storage.rundir import RunDir
 from dpaudit.suite.plan import Plan
 from dpaudit.system.progress import Progress
@@ -18,8 +18,8 @@ def score(
     run_dir: RunDir,
     plan: Plan,
     progress: Progress,
-    jobs: Sequence[Job],
-    candidates: Candidates,
+    jobs: Sequence[ScoringJob],
+    candidates: CandidateUnits,
     model: "HFModel",
 ) -> None:
     """One row a canary: the log-probability, in nats, of its secret after all that stands before it.

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from dpaudit.stages.attack import complete, discover, rank
-from dpaudit.stages.attack.scores import Job
-from dpaudit.stages.prepare.candidates import Candidates
+from dpaudit.stages.attack.scores import ScoringJob
+from dpaudit.stages.prepare.candidates import CandidateUnits
 from dpaudit.storage.rundir import RunDir
 from dpaudit.suite.plan import Plan
 from dpaudit.system.progress import Progress
@@ -20,12 +20,12 @@ def score(
     run_dir: RunDir,
     plan: Plan,
     progress: Progress,
-    jobs: Sequence[Job],
-    candidates: Candidates,
+    jobs: Sequence[ScoringJob],
+    candidates: CandidateUnits,
     model: "HFModel",
 ) -> None:
     """Writes the scores of all jobs, signal by signal."""
     for signal, scored in SCORERS.items():
-        own = [Job(job.arm, [r for r in job.recipes if r.signal == signal]) for job in jobs]
+        own = [ScoringJob(job.arm, [r for r in job.recipes if r.signal == signal]) for job in jobs]
         if any(job.recipes for job in own):
             scored(run_dir, plan, progress, own, candidates, model)

@@ -12,7 +12,7 @@ from dpaudit.data.canary import Canary
 from dpaudit.data.corpus import Record, Turn
 from dpaudit.errors import UsageError
 from dpaudit.models.encode import Encoded, counted_mask, encode, encode_text
-from dpaudit.stages.prepare.candidates import Candidates
+from dpaudit.stages.prepare.candidates import CandidateUnits
 from dpaudit.suite.grid import Method
 from dpaudit.suite.plan import Plan
 
@@ -21,7 +21,7 @@ Change = Callable[[str], str]
 
 
 @dataclass(frozen=True, eq=False)
-class Source:
+class ItemSource:
     """What an item was made from: a record, and the part of it that counts (a secret, or else what is
     learnt).
     """
@@ -44,7 +44,7 @@ class Item:
     encoded: Encoded
     counted: Mask
     text: str  # what the counted tokens spell
-    source: Source
+    source: ItemSource
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,7 +69,7 @@ def _of(examples: dict[str, str], kind: str) -> int:
     return sum(found == kind for found in examples.values())
 
 
-def items_of(plan: Plan, candidates: Candidates, method: Method, tokenizer: Any) -> Items:
+def items_of(plan: Plan, candidates: CandidateUnits, method: Method, tokenizer: Any) -> Items:
     """Membership canaries by their secret; coin-flipped units by the answers of what the method learns from.
 
     Raises UsageError where model.max_length cuts a secret.
@@ -82,7 +82,7 @@ def items_of(plan: Plan, candidates: Candidates, method: Method, tokenizer: Any)
     whole: set[str] = set()
     for unit, records in learnt_units(candidates, method).items():
         for record in records:
-            source = Source(record, last_only)
+            source = ItemSource(record, last_only)
             encoded, counted = encoded_source(source, tokenizer, length)
             if counted.any():
                 text = tokenizer.decode(np.array(encoded.input_ids)[counted], skip_special_tokens=True)
@@ -97,7 +97,7 @@ def _canary_items(canary: Canary, method: Method, tokenizer: Any, length: int) -
     records = {"cpt": (canary.text,), "sft": canary.records, "dpo": canary.records[:1]}[method]
     found = []
     for record in records:
-        source = Source(record, method == "dpo", canary)
+        source = ItemSource(record, method == "dpo", canary)
         encoded, counted = encoded_source(source, tokenizer, length)
         if not counted.any() or (encoded.truncated and encoded.secret_mask[-1]):
             raise UsageError(
@@ -110,7 +110,7 @@ def _canary_items(canary: Canary, method: Method, tokenizer: Any, length: int) -
     return found
 
 
-def learnt_units(candidates: Candidates, method: Method) -> dict[str, list[Record]]:
+def learnt_units(candidates: CandidateUnits, method: Method) -> dict[str, list[Record]]:
     """Unit -> what an arm of this method learns from; of a preference pair, the prompt with the chosen
     answer.
     """
@@ -124,7 +124,7 @@ def _chosen(pair: Record) -> Record:
     return Record(pair.id, (*pair.turns, Turn("assistant", pair.chosen)), pair.patient)
 
 
-def encoded_source(source: Source, tokenizer: Any, length: int) -> tuple[Encoded, Mask]:
+def encoded_source(source: ItemSource, tokenizer: Any, length: int) -> tuple[Encoded, Mask]:
     """The tokens of a source and the mask of those that count."""
     record, secret = source.record, source.secret
     if record.text is not None:
@@ -146,7 +146,7 @@ def changed(item: Item, change: Change, tokenizer: Any, length: int) -> Item:
     return replace(item, encoded=encoded, counted=counted, source=source) if counted.any() else item
 
 
-def _changed_source(source: Source, change: Change) -> Source:
+def _changed_source(source: ItemSource, change: Change) -> ItemSource:
     if source.canary is not None:
         other = replace(source.canary, secret=change(source.canary.secret))
         return replace(

@@ -13,9 +13,9 @@ from dpaudit.errors import UsageError
 from dpaudit.signals.recipe import Recipe
 from dpaudit.signals.text import Combination, Neighbourhood, Recall, Span
 from dpaudit.stages.attack import references, shadows
-from dpaudit.stages.attack.items import Item, Items, Source, changed, encoded_source, exchange, items_of
-from dpaudit.stages.attack.scores import Job, Score, require_numbers, write_scores
-from dpaudit.stages.prepare.candidates import Candidates
+from dpaudit.stages.attack.items import Item, Items, ItemSource, changed, encoded_source, exchange, items_of
+from dpaudit.stages.attack.scores import Score, ScoringJob, require_numbers, write_scores
+from dpaudit.stages.prepare.candidates import CandidateUnits
 from dpaudit.storage.rundir import RunDir
 from dpaudit.suite.grid import Arm
 from dpaudit.suite.plan import Plan
@@ -162,7 +162,7 @@ def _population(asked: Asked) -> list[Item]:
     method, length = asked.arm.method, asked.plan.suite.model.max_length
     found = []
     for record in asked.heldout[:POPULATION_MOST]:
-        source = Source(as_text(record) if method == "cpt" else record, method == "dpo")
+        source = ItemSource(as_text(record) if method == "cpt" else record, method == "dpo")
         encoded, counted = encoded_source(source, asked.model.tokenizer, length)
         if counted.any():
             found.append(Item(record.id, "heldout", encoded, counted, "", source))
@@ -182,8 +182,8 @@ def score(
     run_dir: RunDir,
     plan: Plan,
     progress: Progress,
-    jobs: Sequence[Job],
-    candidates: Candidates,
+    jobs: Sequence[ScoringJob],
+    candidates: CandidateUnits,
     model: "HFModel",
 ) -> None:
     """Writes the scores of all jobs. An arm is asked once for all its recipes, and a reference once for all
@@ -206,7 +206,7 @@ def score(
                 write_scores(run_dir, plan, job.arm.name, chosen, scores, rows.counts())
 
 
-def _sequences(run_dir: RunDir, jobs: Sequence[Job], items: dict[Any, Items]) -> int:
+def _sequences(run_dir: RunDir, jobs: Sequence[ScoringJob], items: dict[Any, Items]) -> int:
     """How many sequences will go through the model, about: references and evidence are counted by recipe."""
     total = sum(len(rows.items) for rows in items.values())
     for job in jobs:

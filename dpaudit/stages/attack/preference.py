@@ -10,11 +10,11 @@ from dpaudit.data.corpus import Record
 from dpaudit.errors import UsageError
 from dpaudit.models.encode import counted_mask, encode_record
 from dpaudit.signals.text import PairSpan, Span
-from dpaudit.stages.attack.items import Item, Items, Source
+from dpaudit.stages.attack.items import Item, Items, ItemSource
 from dpaudit.stages.attack.membership import token_scores
 from dpaudit.stages.attack.references import References, start_of
-from dpaudit.stages.attack.scores import Job, Score, require_numbers, write_scores
-from dpaudit.stages.prepare.candidates import Candidates
+from dpaudit.stages.attack.scores import Score, ScoringJob, require_numbers, write_scores
+from dpaudit.stages.prepare.candidates import CandidateUnits
 from dpaudit.storage.rundir import RunDir
 from dpaudit.suite.grid import Arm
 from dpaudit.suite.plan import Plan
@@ -43,8 +43,8 @@ def score(
     run_dir: RunDir,
     plan: Plan,
     progress: Progress,
-    jobs: Sequence[Job],
-    candidates: Candidates,
+    jobs: Sequence[ScoringJob],
+    candidates: CandidateUnits,
     model: "HFModel",
 ) -> None:
     """Writes the scores of all jobs, whose arms are DPO arms; the pairs are cut as in training."""
@@ -66,7 +66,7 @@ def score(
                 write_scores(run_dir, plan, job.arm.name, chosen, scores, rows.counts())
 
 
-def items_of(plan: Plan, candidates: Candidates, tokenizer: Any) -> Items:
+def items_of(plan: Plan, candidates: CandidateUnits, tokenizer: Any) -> Items:
     """Two items a pair, chosen and rejected, one after the other: of canaries, then of units with a coin.
 
     A pair of which an answer is cut off whole has none, and its unit is unscored if all its pairs are so.
@@ -79,7 +79,7 @@ def items_of(plan: Plan, candidates: Candidates, tokenizer: Any) -> Items:
         mine: list[Item] = []
         for pair in pairs:
             both = [
-                Item(example, kind, encoded, counted_mask(encoded.answer_mask), "", Source(pair, True))
+                Item(example, kind, encoded, counted_mask(encoded.answer_mask), "", ItemSource(pair, True))
                 for encoded in encode_record(pair, tokenizer, *lengths)
             ]
             mine += both if all(item.counted.any() for item in both) else []
@@ -89,7 +89,7 @@ def items_of(plan: Plan, candidates: Candidates, tokenizer: Any) -> Items:
     return Items(made, unscored)
 
 
-def _units(candidates: Candidates) -> Iterator[tuple[str, str, list[Record]]]:
+def _units(candidates: CandidateUnits) -> Iterator[tuple[str, str, list[Record]]]:
     canaries = [c for c in candidates.canaries if c.purpose == "mia" and c.pair is not None]
     return chain(
         ((canary.id, "canary", [canary.pair]) for canary in canaries if canary.pair),

@@ -13,23 +13,23 @@ from dpaudit.data.canary import Canary
 from dpaudit.models.encode import counted_mask
 from dpaudit.signals import extraction
 from dpaudit.signals.extraction import ExactRank
-from dpaudit.stages.attack.scores import Job, Score, by_recipe, require_numbers, write_scores
-from dpaudit.stages.prepare.candidates import Candidates
+from dpaudit.stages.attack.scores import Score, ScoringJob, by_recipe, require_numbers, write_scores
+from dpaudit.stages.prepare.candidates import CandidateUnits
 from dpaudit.storage.rundir import RunDir
 from dpaudit.suite.plan import Plan
 from dpaudit.system.progress import Progress
 
 if TYPE_CHECKING:
     from dpaudit.models.hf_model import HFModel
-    from dpaudit.models.spaces import Space
+    from dpaudit.models.spaces import TokenSpace
 
 
 def score(
     run_dir: RunDir,
     plan: Plan,
     progress: Progress,
-    jobs: Sequence[Job],
-    candidates: Candidates,
+    jobs: Sequence[ScoringJob],
+    candidates: CandidateUnits,
     model: "HFModel",
 ) -> None:
     canaries = [canary for canary in candidates.canaries if canary.purpose == "extraction"]
@@ -55,7 +55,7 @@ def _spaces(
     canaries: Sequence[Canary],
     sampled: Sequence[list[str] | None],
     model: "HFModel",
-) -> list["Space"]:
+) -> list["TokenSpace"]:
     """Each canary's whole space, or where others were sampled its secret and those."""
     from dpaudit.models.spaces import Spaces
 
@@ -74,7 +74,7 @@ def _others(canary: Canary, measure: ExactRank, seed: int) -> list[str] | None:
     return extraction.other_secrets(canary, measure.samples, random.Random(f"exposure/{seed}/{canary.id}"))
 
 
-def _written(model: "HFModel", spaces: Sequence["Space"]) -> list[bool]:
+def _written(model: "HFModel", spaces: Sequence["TokenSpace"]) -> list[bool]:
     """Whether greedy decoding of what stands before each secret writes it."""
     masks = [counted_mask(space.encoded.secret_mask) for space in spaces]
     found = model.token_scores([space.encoded for space in spaces], counted=masks)
@@ -82,7 +82,7 @@ def _written(model: "HFModel", spaces: Sequence["Space"]) -> list[bool]:
 
 
 def _secret_scores(
-    canary: Canary, space: "Space", whole: bool, written: bool, model: "HFModel"
+    canary: Canary, space: "TokenSpace", whole: bool, written: bool, model: "HFModel"
 ) -> list[Score]:
     """The figures of one secret; NaN where the model gives no number."""
     logprobs = model.sequence_logprobs(space.prefix, space.trie)

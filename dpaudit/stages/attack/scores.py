@@ -30,14 +30,14 @@ class Score:
 
 
 @dataclass(frozen=True)
-class Job:
+class ScoringJob:
     """An arm with the recipes whose scores of it are missing or out of date."""
 
     arm: Arm
     recipes: list[Recipe]
 
 
-def by_recipe(jobs: Iterable[Job]) -> list[tuple[Recipe, list[Arm]]]:
+def by_recipe(jobs: Iterable[ScoringJob]) -> list[tuple[Recipe, list[Arm]]]:
     """Every recipe of the jobs with the arms that want its scores."""
     found: dict[str, tuple[Recipe, list[Arm]]] = {}
     for job in jobs:

@@ -23,7 +23,7 @@ from dpaudit.stages.integrity.trained import TrainedArm
 from dpaudit.stages.prepare.lessons import examples_of
 from dpaudit.stages.train import lesson
 from dpaudit.stages.train.arm import is_out_of_memory
-from dpaudit.stages.train.jobs import Job, is_trls, schedule_of
+from dpaudit.stages.train.jobs import ArmJob, is_trls, schedule_of
 from dpaudit.stages.train.start import at_start
 from dpaudit.stages.train.train import default_workers
 from dpaudit.stages.train.training_set import encoded_units
@@ -36,7 +36,7 @@ from dpaudit.system import parallel
 from dpaudit.system.progress import Progress
 
 if TYPE_CHECKING:
-    from dpaudit.training.examples import Objective, Unit
+    from dpaudit.training.examples import Objective, UnitExamples
     from dpaudit.training.units import StoredUnits
 
 
@@ -57,7 +57,7 @@ class Sources:
     candidate's id.
     """
 
-    job: Job
+    job: ArmJob
     units: "StoredUnits"
     candidates: tuple[str, ...]
 
@@ -214,7 +214,7 @@ def _train(
     sources: Sources,
     number: int,
     model: Any,
-    units: "Sequence[Unit]",
+    units: "Sequence[UnitExamples]",
     objective: "Objective",
     advance: Callable[[int], None],
 ) -> None:
@@ -266,7 +266,7 @@ def _sources(run_dir: RunDir, plan: Plan, arm: Arm) -> Iterator[Sources]:
 
     ledger = ledgers.of_arm(run_dir, arm.name)
     schedule = schedule_of(plan.suite.training, arm)
-    job = Job(arm, schedule, ledger.acting, ledger.population, ledger.population_assumed)
+    job = ArmJob(arm, schedule, ledger.acting, ledger.population, ledger.population_assumed)
     encoded = encoded_units(plan, _units(run_dir, plan, arm))
     units = StoredUnits.write(run_dir.new_folder(f"attack/{arm.name}/shadows/units"), encoded)
     rows = run_dir.iterate_lines("corpus/candidates.jsonl")
@@ -284,7 +284,9 @@ def _units(run_dir: RunDir, plan: Plan, arm: Arm) -> Iterator[tuple[str, Iterato
             yield row["id"], unit
 
 
-def _learnt(sources: Sources, units: "Sequence[Unit]", chosen: frozenset[str]) -> "Sequence[Unit]":
+def _learnt(
+    sources: Sources, units: "Sequence[UnitExamples]", chosen: frozenset[str]
+) -> "Sequence[UnitExamples]":
     """The certain units and those of the chosen candidates, read as they are needed."""
     from dpaudit.training.lazy import Lazy
 

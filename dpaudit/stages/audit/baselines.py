@@ -10,10 +10,10 @@ from dataclasses import asdict, dataclass
 from functools import cached_property
 
 from dpaudit.data.corpus import Record
-from dpaudit.data.near_duplicates import THRESHOLD, WIDTH, Found, Unit, across, equal_across
+from dpaudit.data.near_duplicates import THRESHOLD, WIDTH, Found, UnitTexts, across, equal_across
 from dpaudit.findings.baselines import Blind, Blinds, Near, NearDuplicates
 from dpaudit.findings.membership import Per
-from dpaudit.stages.prepare.candidates import Candidates, load_candidates, load_membership
+from dpaudit.stages.prepare.candidates import CandidateUnits, load_candidates, load_membership
 from dpaudit.storage.rundir import RunDir
 from dpaudit.suite.grid import Arm
 from dpaudit.suite.plan import Plan
@@ -43,7 +43,7 @@ def blind(run_dir: RunDir, plan: Plan) -> Blinds:
     return Blinds.read(run_dir, BLIND)
 
 
-def _texts(candidates: Candidates) -> dict[str, dict[str, str]]:
+def _texts(candidates: CandidateUnits) -> dict[str, dict[str, str]]:
     canaries = {
         purpose: {
             c.id: _text([c.records[0], *([c.pair] if c.pair else [])])
@@ -102,7 +102,7 @@ class Beside:
         return near(self.run_dir)
 
     @cached_property
-    def candidates(self) -> Candidates:
+    def candidates(self) -> CandidateUnits:
         return load_candidates(self.run_dir)
 
     def tell(self, arms: Sequence[Arm], canaries: str) -> None:
@@ -172,15 +172,15 @@ def _near(run_dir: RunDir) -> dict[str, tuple[dict[str, bool], Found]]:
     return found
 
 
-def _corpus(run_dir: RunDir, coins: dict[str, bool], part: str) -> Iterator[Unit]:
+def _corpus(run_dir: RunDir, coins: dict[str, bool], part: str) -> Iterator[UnitTexts]:
     """Every unit but canaries, one at a time."""
     for row in run_dir.iterate_lines("corpus/candidates.jsonl"):
         if row["kind"] in ("record", "certain") and row.get(part):
             yield _unit(row["id"], [Record.from_json(one) for one in row[part]], coins.get(row["id"]))
 
 
-def _unit(name: str, records: Sequence[Record], member: bool | None) -> Unit:
-    return Unit(name, tuple(_text([record]) for record in records), member)
+def _unit(name: str, records: Sequence[Record], member: bool | None) -> UnitTexts:
+    return UnitTexts(name, tuple(_text([record]) for record in records), member)
 
 
 def _counts(members: dict[str, bool], found: Found) -> Near:

@@ -14,7 +14,7 @@ from dpaudit.suite.grid import Method
 
 
 @dataclass(frozen=True)
-class Candidates:
+class CandidateUnits:
     """All units whose membership a coin decided, without the coins."""
 
     canaries: list[Canary]  # purposes mia and extraction
@@ -23,9 +23,9 @@ class Candidates:
     texts: dict[str, list[Record]]
 
 
-def load_candidates(run_dir: RunDir) -> Candidates:
+def load_candidates(run_dir: RunDir) -> CandidateUnits:
     """Everything that a coin decided, without the coins: what the attack stage may see."""
-    candidates = Candidates([], {}, {}, {})
+    candidates = CandidateUnits([], {}, {}, {})
     drawn = []
     for row in run_dir.iterate_lines("corpus/candidates.jsonl"):
         if row["kind"] in ("alphabet", "canary"):

@@ -16,7 +16,7 @@ from dpaudit.privacy import ledger as ledgers
 from dpaudit.stages.integrity import custody, weights
 from dpaudit.stages.integrity.trained import TrainedArm, inputs_of
 from dpaudit.stages.train import lesson, start
-from dpaudit.stages.train.jobs import Job, is_noised, is_trls, ledger_of
+from dpaudit.stages.train.jobs import ArmJob, is_noised, is_trls, ledger_of
 from dpaudit.stages.train.training_set import TrainingSet
 from dpaudit.storage.rundir import RunDir
 from dpaudit.suite.plan import Plan
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from dpaudit.privacy.ledger import Ledger
     from dpaudit.stages.train.checkpoints import Checkpoints
     from dpaudit.training.axes import Axes
-    from dpaudit.training.examples import Objective, Unit
+    from dpaudit.training.examples import Objective, UnitExamples
     from dpaudit.training.loop import Result
     from dpaudit.training.observation import Observation
     from dpaudit.training.ranks import Ranks
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 def train_arm(
     run_dir: RunDir,
     plan: Plan,
-    job: Job,
+    job: ArmJob,
     data: TrainingSet,
     micro_batch: int | None,
     advance: Callable[[int], None],
@@ -66,7 +66,7 @@ def train_arm(
 def _write(
     run_dir: RunDir,
     plan: Plan,
-    job: Job,
+    job: ArmJob,
     model: Any,
     result: "Result",
     ledger: "Ledger",
@@ -97,7 +97,7 @@ def _write(
 def _trained(
     run_dir: RunDir,
     plan: Plan,
-    job: Job,
+    job: ArmJob,
     data: TrainingSet,
     model: Any,
     ledger: "Ledger",
@@ -140,7 +140,7 @@ def _trained(
         ) from None
 
 
-def _smaller(plan: Plan, job: Job, rows: int) -> str:
+def _smaller(plan: Plan, job: ArmJob, rows: int) -> str:
     """What to type where memory ran out."""
     from dpaudit.training import losses
 
@@ -169,9 +169,9 @@ def checkpoints(run_dir: RunDir, arm: str) -> "Checkpoints":
 
 def _by_trl(
     plan: Plan,
-    job: Job,
+    job: ArmJob,
     model: Any,
-    units: "Sequence[Unit]",
+    units: "Sequence[UnitExamples]",
     objective: "Objective",
     micro_batch: int,
     advance: Callable[[int], None],
@@ -198,7 +198,7 @@ def _by_trl(
     )
 
 
-def _axes(run_dir: RunDir, plan: Plan, job: Job, model: Any) -> "Axes | None":
+def _axes(run_dir: RunDir, plan: Plan, job: ArmJob, model: Any) -> "Axes | None":
     """The suite's canaries along axes of the weights, with their coins; none in an arm that adds no noise."""
     from dpaudit.models import fused
     from dpaudit.stages.prepare.candidates import load_membership
@@ -214,7 +214,7 @@ def _axes(run_dir: RunDir, plan: Plan, job: Job, model: Any) -> "Axes | None":
     return axes.spread(fused.trainable(model), included, sequences, plan.seed)
 
 
-def _conformance(plan: Plan, job: Job, seen: "Observation") -> list[dict[str, str]]:
+def _conformance(plan: Plan, job: ArmJob, seen: "Observation") -> list[dict[str, str]]:
     from dpaudit.privacy.claim import Claim
     from dpaudit.training import conformance
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from dpaudit.stages.prepare import prepare
 from dpaudit.stages.prepare.dialogues import Tally
 from dpaudit.stages.prepare.lessons import examples_of
-from dpaudit.stages.train.jobs import Job, is_noised, jobs_of
+from dpaudit.stages.train.jobs import ArmJob, is_noised, jobs_of
 from dpaudit.stages.train.training_set import encoded_units, expected_units
 from dpaudit.storage import exclusive, run_store
 from dpaudit.storage.rundir import RunDir
@@ -67,7 +67,7 @@ def _cut(run_dir: RunDir, plan: Plan, method: Method) -> list[str]:
     return tally.lines(plan.suite.model, f"{method}, first {tally.rows:,} rows")
 
 
-def _row(plan: Plan, job: Job, needed: "Memory") -> dict[str, Any]:
+def _row(plan: Plan, job: ArmJob, needed: "Memory") -> dict[str, Any]:
     training, mechanism = plan.suite.training, job.mechanism
     noised = is_noised(job.arm, training.unit)
     return {

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Job:
+class ArmJob:
     """An arm with all that its ledger says before the first step."""
 
     arm: Arm
@@ -34,13 +34,13 @@ class Job:
     start: Arm | None = None  # the arm from whose adapter this one goes on
 
 
-def jobs_of(plan: Plan, arms: Sequence[Arm], counts: "dict[str, int]") -> list[Job]:
+def jobs_of(plan: Plan, arms: Sequence[Arm], counts: "dict[str, int]") -> list[ArmJob]:
     """The jobs of all arms; `counts` has the expected number of units of each lesson (a method, or that of a
     twin). Raises as `job_of` does.
     """
     outside = outside_stages(plan)
 
-    def one(arm: Arm) -> Job:
+    def one(arm: Arm) -> ArmJob:
         start = plan.suite.grid.start_of(arm)
         earlier = (one(start).mechanism,) if start else outside
         return job_of(plan, arm, schedule_of(plan.suite.training, arm), counts[arm.lesson], start, earlier)
@@ -92,7 +92,7 @@ def is_trls(training: suite.Training, arm: Arm) -> bool:
     return wanted and not arm.private
 
 
-def ledger_of(plan: Plan, job: Job, steps_done: int, trainable_parameters: int) -> "Ledger":
+def ledger_of(plan: Plan, job: ArmJob, steps_done: int, trainable_parameters: int) -> "Ledger":
     """The ledger of an arm: claim, mechanism, and what both accountants make of the steps that were done."""
     from dpaudit.privacy import ledger
 
@@ -122,7 +122,7 @@ def job_of(
     counted: int,
     start: Arm | None = None,
     stages: "tuple[Mechanism, ...]" = (),
-) -> Job:
+) -> ArmJob:
     """The job of an arm whose units were counted; the claim covers `stages`, which come before it.
 
     Canaries along axes of the weights, half of which are in, are units of a private arm beside those.
@@ -154,7 +154,7 @@ def job_of(
         acted = Mechanism(sigma, rate, schedule.steps, training.clip, stages)
     else:
         acted = Mechanism(0.0, rate, schedule.steps, float("inf"), stages)
-    return Job(arm, schedule, acted, population, training.population is None, start)
+    return ArmJob(arm, schedule, acted, population, training.population is None, start)
 
 
 @lru_cache(maxsize=128)  # seeds, and the starts of several arms, ask for the same; an answer takes seconds

@@ -5,7 +5,7 @@ import secrets
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from dpaudit.stages.train.jobs import Job
+from dpaudit.stages.train.jobs import ArmJob
 from dpaudit.stages.train.training_set import TrainingSet
 from dpaudit.storage.rundir import RunDir
 from dpaudit.suite.grid import Arm
@@ -13,13 +13,13 @@ from dpaudit.suite.plan import Plan
 from dpaudit.training import labels
 
 if TYPE_CHECKING:
-    from dpaudit.training.examples import Objective, Unit
+    from dpaudit.training.examples import Objective, UnitExamples
     from dpaudit.training.ranks import Ranks
 
 
 def of_arm(
-    run_dir: RunDir, plan: Plan, job: Job, data: TrainingSet, model: Any, rows: int, several: "Ranks"
-) -> "tuple[Sequence[Unit], Objective]":
+    run_dir: RunDir, plan: Plan, job: ArmJob, data: TrainingSet, model: Any, rows: int, several: "Ranks"
+) -> "tuple[Sequence[UnitExamples], Objective]":
     """What the arm learns from and by which loss; under unit label with the labels that randomised response
     gave.
     """
@@ -35,8 +35,8 @@ def of_arm(
 
 
 def with_true_labels(
-    plan: Plan, arm: Arm, units: "Sequence[Unit]", model: Any, rows: int
-) -> "tuple[Sequence[Unit], Objective]":
+    plan: Plan, arm: Arm, units: "Sequence[UnitExamples]", model: Any, rows: int
+) -> "tuple[Sequence[UnitExamples], Objective]":
     """The units as an arm's loss needs them, and that loss, for labels as they are.
 
     The reference of a DPO loss is the model as it is at the start; its log-probabilities are computed once,

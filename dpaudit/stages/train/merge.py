@@ -31,7 +31,7 @@ PROMPTS = tuple(  # public, and the same for every model
 
 
 @dataclass(frozen=True)
-class Source:
+class MergeSource:
     """What is merged: an adapter folder, its base, and what its ledger will say it was merged from."""
 
     adapter: Path
@@ -45,7 +45,7 @@ class Source:
 
 def of_run(
     run_dir: RunDir, plan: Plan, arm: str, model: str | None = None, dtype: str | None = None
-) -> Source:
+) -> MergeSource:
     """The source that an arm of a run is. Raises UsageError for an arm that is unknown, not trained or
     stale.
     """
@@ -55,7 +55,7 @@ def of_run(
     trained.require_current()
     adapter = trained.adapter
     base = plan.suite.model
-    return Source(
+    return MergeSource(
         adapter,
         model or _base_of(adapter),
         dtype or base.dtype,
@@ -67,7 +67,7 @@ def of_run(
 
 def of_folder(
     adapter: Path, model: str | None = None, dtype: str | None = None, assume_public: bool = False
-) -> Source:
+) -> MergeSource:
     """The source that an adapter folder outside a run is. Raises UsageError where it is no such folder."""
     from dpaudit.models import merge
     from dpaudit.privacy import beside
@@ -77,10 +77,10 @@ def of_folder(
     chain.require_if_arms(adapter)
     base = model or _base_of(adapter)
     name = adapter.absolute().name
-    return Source(adapter, base, dtype or merge.own_dtype(base), name, assume_public=assume_public)
+    return MergeSource(adapter, base, dtype or merge.own_dtype(base), name, assume_public=assume_public)
 
 
-def run(source: Source, out: Path, shard_size: str, progress: Progress) -> dict[str, Any]:
+def run(source: MergeSource, out: Path, shard_size: str, progress: Progress) -> dict[str, Any]:
     """Writes the merged model to `out` as a whole or not at all; returns what the command prints.
 
     The ledger names the SHA-256 of every file of weights, and config.json that of the ledger. Raises
@@ -122,7 +122,7 @@ def _base_of(adapter: Path) -> str:
     return merge.base_of(adapter)
 
 
-def _kept(source: Source) -> "Ledger | None":
+def _kept(source: MergeSource) -> "Ledger | None":
     """The ledger that the merged model keeps: the adapter's, or its base's where the adapter is public.
 
     Raises UsageError where there is none, where it is of an adapter on another base, and where the base has
@@ -163,7 +163,7 @@ def _kept(source: Source) -> "Ledger | None":
     return found
 
 
-def _write_ledger(folder: Path, kept: "Ledger", source: Source) -> None:
+def _write_ledger(folder: Path, kept: "Ledger", source: MergeSource) -> None:
     """Binds ledger and weights of a merged model to each other, and its config.json to the ledger."""
     from dpaudit.privacy import beside, ledger
 
@@ -183,12 +183,12 @@ def _write_ledger(folder: Path, kept: "Ledger", source: Source) -> None:
     (folder / "config.json").write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
 
-def _adapter_digest(source: Source) -> str:
+def _adapter_digest(source: MergeSource) -> str:
     return custody.file_digest(source.adapter / "adapter_model.safetensors")
 
 
 def _told(
-    source: Source, out: Path, kept: "Ledger | None", shards: int, reload: dict[str, Any]
+    source: MergeSource, out: Path, kept: "Ledger | None", shards: int, reload: dict[str, Any]
 ) -> dict[str, Any]:
     claim = kept.to_json()["claim"] if kept else None
     return {

@@ -9,12 +9,12 @@ from dpaudit.errors import UsageError
 from dpaudit.privacy.ledger import Ledger
 from dpaudit.stages.integrity import weights
 from dpaudit.stages.integrity.trained import TrainedArm
-from dpaudit.stages.train.jobs import Job
+from dpaudit.stages.train.jobs import ArmJob
 from dpaudit.storage.rundir import RunDir
 from dpaudit.suite.plan import Plan
 
 
-def at_start(run_dir: RunDir, plan: Plan, job: Job) -> Any:
+def at_start(run_dir: RunDir, plan: Plan, job: ArmJob) -> Any:
     """The model with the adapter that the arm begins with: a fresh one, or that of the stage before."""
     import torch
 
@@ -41,7 +41,7 @@ def _base_model(plan: Plan) -> Any:
     )
 
 
-def _folder(run_dir: RunDir, plan: Plan, job: Job) -> Path | None:
+def _folder(run_dir: RunDir, plan: Plan, job: ArmJob) -> Path | None:
     """The adapter that the arm continues from: that of the stage before, or the run's own start."""
     if job.start is not None:
         return TrainedArm(run_dir, job.start.name).adapter
@@ -51,7 +51,7 @@ def _folder(run_dir: RunDir, plan: Plan, job: Job) -> Path | None:
     return folder / "adapter" if (folder / "adapter").is_dir() else folder
 
 
-def digest(run_dir: RunDir, plan: Plan, job: Job) -> str:
+def digest(run_dir: RunDir, plan: Plan, job: ArmJob) -> str:
     """SHA-256 of the weights that the arm begins with: the base's, and those of an adapter that it continues
     from.
     """
@@ -64,7 +64,7 @@ def digest(run_dir: RunDir, plan: Plan, job: Job) -> str:
     return hashlib.sha256(json.dumps(began).encode()).hexdigest()
 
 
-def check(job: Job, ledger: Ledger) -> None:
+def check(job: ArmJob, ledger: Ledger) -> None:
     """Raises UsageError unless the start's ledger says what this arm's claim was composed with."""
     *_, start = job.mechanism.stages
     if ledger.mechanisms != start.each or ledger.steps_done != start.steps:

@@ -9,7 +9,7 @@ from dpaudit.stages.integrity import custody, weights
 from dpaudit.stages.integrity.trained import TrainedArm, inputs_of
 from dpaudit.stages.train import training_set
 from dpaudit.stages.train.arm import checkpoints, train_arm
-from dpaudit.stages.train.jobs import Job, is_trls, jobs_of, with_starts
+from dpaudit.stages.train.jobs import ArmJob, is_trls, jobs_of, with_starts
 from dpaudit.storage.rundir import RunDir
 from dpaudit.suite.grid import Arm
 from dpaudit.suite.plan import Plan
@@ -74,7 +74,7 @@ def run(
         parallel.run(trainings, workers, progress)
 
 
-def _warn(run_dir: RunDir, plan: Plan, jobs: list[Job], say: Callable[[str], None]) -> None:
+def _warn(run_dir: RunDir, plan: Plan, jobs: list[ArmJob], say: Callable[[str], None]) -> None:
     """Says which arms are a second release, and that this processor is slow."""
     for job in jobs:
         if job.arm.private and custody.trained_before(run_dir, job.arm.name):
@@ -100,7 +100,7 @@ def _title(arm: Arm) -> str:
     return f"training {arm.name}"
 
 
-def _waiting_jobs(run_dir: RunDir, plan: Plan, only: list[str] | None) -> list[Job]:
+def _waiting_jobs(run_dir: RunDir, plan: Plan, only: list[str] | None) -> list[ArmJob]:
     """The jobs of the arms that are not there yet or are stale; what a kill left of the others is tidied up.
 
     The methods that they start from are counted too.
@@ -125,7 +125,7 @@ def _waiting_jobs(run_dir: RunDir, plan: Plan, only: list[str] | None) -> list[J
     return jobs_of(plan, waiting, counts)
 
 
-def _check_joint(plan: Plan, jobs: list[Job]) -> None:
+def _check_joint(plan: Plan, jobs: list[ArmJob]) -> None:
     """Raises UsageError for an arm that several processes cannot train together."""
     for job in jobs:
         if is_trls(plan.suite.training, job.arm):

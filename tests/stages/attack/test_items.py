@@ -12,11 +12,11 @@ from dpaudit.data.corpus import Record, Turn
 from dpaudit.errors import UsageError
 from dpaudit.stages.attack.items import Item, changed, exchange, items_of
 from dpaudit.stages.prepare import prepare
-from dpaudit.stages.prepare.candidates import Candidates, load_candidates
+from dpaudit.stages.prepare.candidates import CandidateUnits, load_candidates
 from dpaudit.storage import run_store
 from dpaudit.suite.grid import Grid
 from dpaudit.suite.plan import Plan
-from dpaudit.suite.suite import Candidates as Sizes
+from dpaudit.suite.suite import CandidateUnits as Sizes
 from dpaudit.suite.suite import Data, Model, Schedule, Suite, Training
 from dpaudit.system.progress import Progress
 
@@ -42,8 +42,8 @@ def canaries(count: int = 3, copies: int = 1) -> list[canary.Canary]:
     return canary.draw("record_number", count, 6, copies, "mia", set(), "0")
 
 
-def candidates(*records: Record, copies: int = 1) -> Candidates:
-    return Candidates(canaries(copies=copies), {r.id: [r] for r in records}, {}, {})
+def candidates(*records: Record, copies: int = 1) -> CandidateUnits:
+    return CandidateUnits(canaries(copies=copies), {r.id: [r] for r in records}, {}, {})
 
 
 def spelled(item: Item, tokenizer: Any) -> str:

@@ -20,13 +20,13 @@ from dpaudit.stages.audit import audit, baselines
 from dpaudit.stages.audit.members import _bound, _labelled, audit_inputs
 from dpaudit.stages.audit.performance import Labelled, guess_by
 from dpaudit.stages.prepare import prepare
-from dpaudit.stages.prepare.candidates import Candidates, load_candidates, load_membership
+from dpaudit.stages.prepare.candidates import CandidateUnits, load_candidates, load_membership
 from dpaudit.stats.epsilon import epsilon_lower_one_run
 from dpaudit.storage import run_store
 from dpaudit.storage.rundir import RunDir
 from dpaudit.suite.grid import Arm, Grid
 from dpaudit.suite.plan import Plan
-from dpaudit.suite.suite import Candidates as Sizes
+from dpaudit.suite.suite import CandidateUnits as Sizes
 from dpaudit.suite.suite import Data, Schedule, Suite, Training
 from dpaudit.system.progress import Progress
 
@@ -499,7 +499,7 @@ def test_what_other_methods_learn_has_its_baseline(part: str) -> None:
 
     seasons = rng.choice(["winter", "summer"], 120)
     units = {str(i): [record(i, season)] for i, season in enumerate(seasons)}
-    candidates = Candidates([], {}, **{"pairs": {}, "texts": {}, part: units})
+    candidates = CandidateUnits([], {}, **{"pairs": {}, "texts": {}, part: units})
     texts = baselines._texts(candidates)[part]
     fair = {name: bool(rng.random() < 0.5) for name in units}
     broken = {str(i): season == "winter" for i, season in enumerate(seasons)}
