@@ -1,7 +1,6 @@
 """The command line: its commands, and the border where every error becomes a line on stderr and a code."""
 
 import atexit
-import json
 import os
 import sys
 from collections.abc import Sequence
@@ -12,20 +11,13 @@ import typer
 from typer.core import TyperGroup
 
 from dpaudit import __version__, terminal
-from dpaudit.commands import attack, calculators, doctor, lab, outside, runs
+from dpaudit.commands import attack, calculators, doctor, lab, mistakes, outside, runs
 from dpaudit.commands.groups import EXAMPLES, SETTINGS, show_help
-from dpaudit.errors import GuardError, Mistakes, PartialError, UsageError, unread
-from dpaudit.storage import disk
+from dpaudit.errors import GuardError, Mistakes, PartialError, UsageError
 from dpaudit.system import egress, faults, interrupts, libraries
 from dpaudit.training import ranks
 
 READER_LEFT = 141  # as a shell tells SIGPIPE
-REFUSED: dict[type[OSError], str] = {
-    NotADirectoryError: "a folder",
-    IsADirectoryError: "a file",
-    FileNotFoundError: "an existing path",
-    PermissionError: "a path with permission to read and write",
-}
 COMMANDS: dict[str, Any] = {  # a function or a group, in the order in which the work goes
     "demo": lab.demo,
     "run": lab.run,
@@ -139,19 +131,8 @@ def _explained(error: BaseException) -> tuple[list[str], int] | None:
         return list(map(str, error.found)), error.exit_code
     if isinstance(error, UsageError | PartialError | GuardError):
         return [str(error)], error.exit_code
-    mistake = _mistake(error)
+    mistake = mistakes.of(error)
     return None if mistake is None else ([str(mistake)], mistake.exit_code)
-
-
-def _mistake(error: BaseException) -> PartialError | UsageError | None:
-    """What a library or the system raised, where a user can mend it."""
-    if full := disk.is_full(error):
-        return PartialError(
-            f"the disk: expected room for the files, got {full}; make room and type the same command again"
-        )
-    if isinstance(error, OSError):
-        return _refused(error)
-    return _broken(error) if isinstance(error, ValueError) else None
 
 
 def _missing(error: Any) -> str:
@@ -168,32 +149,6 @@ def _fault_of_ours(error: BaseException) -> int:
         lambda: terminal.echo(f"dpaudit: {terminal.visible(faults.told(faults.report(error)))}", error=True)
     )
     return faults.EXIT_CODE
-
-
-def _refused(error: OSError) -> UsageError | None:
-    """What the system would not do with a path; None where it is not about a path, which is a fault of
-    ours.
-    """
-    if error.filename is None or error.strerror is None:
-        return None
-    expected = next((words for kind, words in REFUSED.items() if isinstance(error, kind)), "a usable path")
-    return unread(error.filename, expected, error)
-
-
-def _broken(error: ValueError) -> UsageError | None:
-    """A file of a run that is not what a stage wrote; None for any other fault. Never quotes the file."""
-    if isinstance(error, json.JSONDecodeError):
-        expected, got = "JSON", f"a syntax error in line {error.lineno}"
-    elif type(error).__name__ == "ArrowInvalid" and type(error).__module__ == "pyarrow.lib":
-        expected, got = "Parquet", "another content"
-    else:
-        return None
-    return UsageError(
-        "a file of the run",
-        expected,
-        got,
-        "delete the file (`dpaudit show` names it) and type the command again",
-    )
 
 
 def _failed(messages: Sequence[str], code: int) -> int:

@@ -43,6 +43,7 @@ from test_beside import written
 from test_plant import planted
 
 from dpaudit import cli, content
+from dpaudit.commands import mistakes
 from dpaudit.commands.asked import Asked
 from dpaudit.data import reading
 from dpaudit.data.corpus import Record, Turn
@@ -54,6 +55,7 @@ from dpaudit.privacy import beside
 from dpaudit.signals import recipe
 from dpaudit.stages.prepare import dialogues
 from dpaudit.stages.prepare.corpus import load_corpus
+from dpaudit.stages.prepare.draw import draw as draw_corpus
 from dpaudit.stages.train import merge
 from dpaudit.suite.plan import Plan
 
@@ -130,7 +132,7 @@ def tried(trial: Trial, told: object) -> str:
     except (UsageError, PartialError, cli.typer.TyperException) as error:
         said, ended = str(error), "refused"
     except OSError as error:
-        found = cli._refused(error)
+        found = mistakes.refused(error)
         if found is None:
             raise AssertionError(told) from error
         said, ended = str(found), "refused"
@@ -392,7 +394,7 @@ def _read_data(draw: random.Random, place: Path, file: Path, shape: str, bench: 
     training = replace(plan.suite.training, unit=unit, records_per_patient=draw.choice([None, None, 1, 2]))
     plan = replace(plan, suite=replace(plan.suite, data=chosen, training=training, candidates=candidates))
     corpus = load_corpus(plan)
-    rows, _ = draw(plan, corpus)
+    rows, _ = draw_corpus(plan, corpus)
     assert all(rows) and corpus.heldout is not None
     return "\n".join(corpus.notes)
 
