@@ -16,7 +16,7 @@ from dpaudit.stages.prepare.candidates import CandidateUnits, load_candidates
 from dpaudit.storage import run_store
 from dpaudit.suite.grid import Grid
 from dpaudit.suite.plan import Plan
-from dpaudit.suite.suite import CandidateUnits as Sizes
+from dpaudit.suite.suite import Candidates as Sizes
 from dpaudit.suite.suite import Data, Model, Schedule, Suite, Training
 from dpaudit.system.progress import Progress
 

@@ -26,7 +26,7 @@ from dpaudit.storage import run_store
 from dpaudit.storage.rundir import RunDir
 from dpaudit.suite.grid import Arm, Grid
 from dpaudit.suite.plan import Plan
-from dpaudit.suite.suite import CandidateUnits as Sizes
+from dpaudit.suite.suite import Candidates as Sizes
 from dpaudit.suite.suite import Data, Schedule, Suite, Training
 from dpaudit.system.progress import Progress
 
