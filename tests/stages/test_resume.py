@@ -317,7 +317,7 @@ def test_out_of_memory_names_the_setting_and_the_run_goes_on(
         return passes(model, examples, objective)
 
     monkeypatch.setattr(engine, "example_losses", greedy)
-    with pytest.raises(PartialError, match="--micro-batch 128 to go on"):
+    with pytest.raises(PartialError, match="--micro-batch 128 to continue"):
         train.run(run_dir, plan, QUIET, only=["sft-eps4"])
     train.run(run_dir, plan, QUIET, only=["sft-eps4"], micro_batch=3)
     assert run_dir.read_json("train/sft-eps4/privacy.json")["steps_done"] == 9
