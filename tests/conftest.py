@@ -2,6 +2,7 @@
 
 import os
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -29,6 +30,21 @@ LONGEST = (  # files by the time that they take: two processes end together when
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: LONGEST.index(item.path.stem) if item.path.stem in LONGEST else len(LONGEST))
+
+
+@pytest.fixture(autouse=True, scope="session")
+def arms_train_in_this_process() -> Iterator[None]:
+    """Another process imports for seconds, and a toy arm trains in less.
+
+    Tests of several processes name `workers`.
+    """
+    from dpaudit.stages.attack import shadows
+    from dpaudit.stages.train import train
+
+    with pytest.MonkeyPatch.context() as patch:
+        for stage in (train, shadows):
+            patch.setattr(stage, "default_workers", lambda base: 1)
+        yield
 
 
 SENTENCES = [

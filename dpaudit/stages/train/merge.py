@@ -93,7 +93,8 @@ def run(source: MergeSource, out: Path, shard_size: str, progress: Progress) -> 
 
     merge.check(shard_size, source.dtype)
     if out.exists() or out.is_symlink():
-        raise UsageError(f"--out {out}", "a folder that does not exist yet", "an existing one")
+        with making(out):  # what a killed merge left beside it goes
+            raise UsageError(f"--out {out}", "a folder that does not exist yet", "an existing one")
     weights.require_trained_on(source.adapter.parent / "train.json", source.base, "train the adapter again")
     kept = _kept(source)
     with making(out), RunDir(out.parent).whole_directory(out.name) as folder:

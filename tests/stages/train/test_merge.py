@@ -4,6 +4,8 @@ all.
 
 import json
 import shutil
+import subprocess
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +22,7 @@ from dpaudit.privacy.ledger import Ledger, digest
 from dpaudit.privacy.mechanism import Mechanism
 from dpaudit.stages.integrity import weights
 from dpaudit.stages.train import merge
-from dpaudit.storage import custody
+from dpaudit.storage import custody, lock
 from dpaudit.system.progress import Progress
 
 QUIET = Progress(quiet=True)
@@ -127,10 +129,15 @@ def test_the_cards_snippet_loads_it(adapter: Path, tmp_path: Path) -> None:
 
 
 def test_an_existing_folder_is_refused_and_left_alone(adapter: Path, tmp_path: Path) -> None:
+    """A merge that was killed as it ended leaves its lock, which goes with the next one."""
     (tmp_path / "out").mkdir()
+    (tmp_path / ".out.lock").mkdir()
+    process = subprocess.Popen(["true"])
+    process.wait()
+    (tmp_path / ".out.lock" / "token").write_text(json.dumps(asdict(lock.here()) | {"pid": process.pid}))
     with pytest.raises(UsageError, match=r"--out .*: expected a folder that does not exist yet"):
         merged(adapter, tmp_path / "out")
-    assert not list((tmp_path / "out").iterdir())
+    assert not list((tmp_path / "out").iterdir()) and not list(tmp_path.glob(".*"))
 
 
 def test_no_ledger_is_refused_unless_assumed_public(adapter: Path, tmp_path: Path) -> None:
