@@ -1,11 +1,12 @@
 """Writes what the docs show of the program: docs/commands.md, the losses in docs/content.md (`make docs`)."""
 
-import os
 import re
-import subprocess
-import sys
 from functools import cache
 from pathlib import Path
+
+from typer.testing import CliRunner
+
+from dpaudit.cli import app
 
 ROOT = Path(__file__).parents[1]
 LOSS_TABLE = re.compile(r"(<!-- losses -->\n).*?(<!-- /losses -->)", re.DOTALL)
@@ -14,9 +15,9 @@ LOSS_TABLE = re.compile(r"(<!-- losses -->\n).*?(<!-- /losses -->)", re.DOTALL)
 @cache
 def help_of(command: str) -> str:
     """What `dpaudit COMMAND --help` prints in a terminal of 80 columns."""
-    words = [sys.executable, "-m", "dpaudit.cli", *command.split(), "--help"]
-    environment = os.environ | {"COLUMNS": "80", "PYTHONPATH": str(ROOT)}
-    return subprocess.run(words, env=environment, check=True, capture_output=True, text=True).stdout
+    done = CliRunner().invoke(app, [*command.split(), "--help"], prog_name="dpaudit", terminal_width=78)
+    assert done.exit_code == 0, done.output
+    return done.stdout
 
 
 def commands(group: str = "") -> list[str]:
