@@ -30,7 +30,7 @@ def told(figure: dict[str, Any], places: int = 3) -> str:
 
 
 def test_the_page_on_audits_says_what_was_measured() -> None:
-    text = (BENCHMARKS.parent / "docs" / "audit.md").read_text(encoding="utf-8")
+    text = (BENCHMARKS.parent / "docs" / "measurements.md").read_text(encoding="utf-8")
     for row in kept("whitebox"):
         bound = row["bound"]
         assert (
@@ -51,7 +51,7 @@ def test_the_page_on_audits_says_what_was_measured() -> None:
 
 
 def test_the_page_on_audits_says_what_came_of_whole_trainings() -> None:
-    text = (BENCHMARKS.parent / "docs" / "audit.md").read_text(encoding="utf-8")
+    text = (BENCHMARKS.parent / "docs" / "measurements.md").read_text(encoding="utf-8")
     strangers, own = (
         json.loads((BENCHMARKS / "results" / f"{name}.json").read_text(encoding="utf-8"))
         for name in ("stranger_audit", "own_engine")
