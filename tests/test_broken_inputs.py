@@ -13,9 +13,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from dpaudit import schema
 from dpaudit.errors import UsageError
 from dpaudit.evidence import claims
-from dpaudit.stages import verify
+from dpaudit.stages import verify_facts
 
 CLAIM = "eps=3,delta=1e-5,unit=record,relation=add_or_remove"
 METHODS = ("one-run", "f-dp", "clopper-pearson", "bayes")
@@ -85,14 +86,14 @@ def test_any_conformance_file_is_shown_or_one_line(tmp_path: Path) -> None:
         data = fuzzing.as_json(fuzzing.mutated(whole, draw))
         (tmp_path / "c.json").write_bytes(data if seed % 2 else fuzzing.mutated_bytes(data, draw))
         try:
-            found = verify._conformance(tmp_path / "c.json")
+            found = verify_facts.recorded(tmp_path / "c.json")
         except UsageError as error:
             assert str(error).isprintable()
             continue
         assert found is not None
-        for check in found["checks"]:
-            assert all(value.isprintable() and len(value) < 500 for value in check.values())
+        for check in found.checks:
+            assert all(value.isprintable() and len(value) < 500 for value in vars(check).values())
         shown += 1
     assert 10 < shown < 390
     (tmp_path / "c.json").write_text(json.dumps(whole))
-    assert verify._conformance(tmp_path / "c.json") == {"checks": checks}
+    assert schema.plain(verify_facts.recorded(tmp_path / "c.json")) == {"checks": checks}

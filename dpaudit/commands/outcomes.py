@@ -1,10 +1,29 @@
 """What the stages of a run found, read back as rows: verdicts, extraction, quality, judging."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterator, Sequence
+from typing import TypeVar
 
-from dpaudit.commands.states import Row, Rows, is_current, read_if_there
+from dpaudit import schema
+from dpaudit.commands.states import Row, Rows, is_current
+from dpaudit.findings import audits
+from dpaudit.findings.audits import Audit
+from dpaudit.findings.extraction import (
+    Counts,
+    Discoverable,
+    Exposure,
+    Extraction,
+    PersonalFields,
+    Tally,
+)
+from dpaudit.findings.finding import Finding
+from dpaudit.findings.inside import Inside
+from dpaudit.findings.judgement import Judgement, Passport
+from dpaudit.findings.membership import Membership, Records, Together, Word
+from dpaudit.findings.quality import Measured
 from dpaudit.storage.rundir import RunDir
 from dpaudit.suite.plan import Plan
+
+F = TypeVar("F", bound=Finding)
 
 
 def verdict_rows(run_dir: RunDir, plan: Plan, kind: str = "mia") -> Rows:
@@ -14,48 +33,55 @@ def verdict_rows(run_dir: RunDir, plan: Plan, kind: str = "mia") -> Rows:
     "control_verdict" is what the same attack says of the same claim on the arm without noise: where that is
     not "refuted", "not refuted" tells nothing.
     """
-    rows, controls = [], _controls(run_dir)
-    for arm, name, finding in _audits(run_dir, plan):
-        if "bound" not in finding or finding.get("kind", "mia") != kind:
-            continue
-        bound, canaries = finding["bound"] or {}, finding.get("canaries") or {}
-        rows.append(
-            {
-                "arm": arm,
-                "recipe": name,
-                "primary": bool(finding.get("primary")),
-                "claim": (finding.get("claim") or {}).get("epsilon"),
-                "epsilon_lower": bound.get("epsilon_lower"),
-                "ceiling": bound.get("ceiling"),
-                "notion": bound.get("notion"),
-                "confidence": bound.get("confidence"),
-                **{key: canaries.get(key) for key in ("auc", "auc_lower", "auc_upper")},
-                **_of_records(finding.get("records") or {}),
-                "blind_auc": (finding.get("blind") or {}).get("auc"),
-                "blind_alarm": bool((finding.get("blind") or {}).get("alarm")),
-                "verdict": (finding.get("verdict") or {}).get("verdict"),
-                "control_verdict": controls.get(arm) if finding.get("primary") else None,
-            }
-        )
-    return rows
+    controls = _controls(run_dir)
+    return [
+        _verdict_row(audit, controls.get(audit.arm))
+        for audit in _audits(run_dir, plan)
+        if isinstance(audit, Membership) and audit.kind == kind
+    ]
 
 
-def _controls(run_dir: RunDir) -> dict[str, str | None]:
+def _verdict_row(audit: Membership, control: Word | None) -> Row:
+    bound, canaries, blind = audit.bound, audit.canaries, audit.blind
+    return {
+        "arm": audit.arm,
+        "recipe": audit.recipe,
+        "primary": audit.primary,
+        "claim": audit.claim.epsilon if audit.claim else None,
+        "epsilon_lower": bound.epsilon_lower if bound else None,
+        "ceiling": bound.ceiling if bound else None,
+        "notion": bound.notion if bound else None,
+        "confidence": bound.confidence if bound else None,
+        "auc": canaries.auc,
+        "auc_lower": canaries.auc_lower,
+        "auc_upper": canaries.auc_upper,
+        **_of_records(audit.records),
+        "blind_auc": blind.auc if blind else None,
+        "blind_alarm": blind is not None and blind.alarm,
+        "verdict": audit.verdict.verdict,
+        "control_verdict": control if audit.primary else None,
+    }
+
+
+def _controls(run_dir: RunDir) -> dict[str, Word | None]:
     file = "audit/summary.json"
     if not (run_dir.file(file).is_file() and is_current(run_dir, file)):
         return {}
-    return {claim["arm"]: claim["control_verdict"] for claim in run_dir.read_json(file).get("claims", [])}
+    return {claim.arm: claim.control_verdict for claim in Together.read(run_dir, file).claims}
 
 
-def _of_records(records: Row) -> Row:
+def _of_records(records: Records | None) -> Row:
     """The AUC of real units with its limits, how many they are, and the AUC without those that have
     near-duplicates.
     """
-    near, blind = records.get("near_duplicates") or {}, records.get("blind") or {}
+    near, blind = (records.near_duplicates, records.blind) if records else (None, None)
     return {
-        **{f"records_{key}": records.get(key) for key in ("n", "auc", "auc_lower", "auc_upper")},
-        "records_auc_without_near_duplicates": near.get("auc_without"),
-        "records_blind_auc": blind.get("auc"),
+        "records_n": records.n if records else None,
+        "records_auc": records.auc if records else None,
+        "records_auc_lower": records.auc_lower if records else None,
+        "records_auc_upper": records.auc_upper if records else None,
+        "records_auc_without_near_duplicates": near.auc_without if near else None,
+        "records_blind_auc": blind.auc if blind else None,
     }
 
 
@@ -63,22 +89,23 @@ def inside_rows(run_dir: RunDir, plan: Plan) -> Rows:
     """Per arm with canaries along axes: what the mechanism test and conformance say of its ledger."""
     from dpaudit.stages.audit import inside
 
-    rows = []
-    for arm in plan.suite.grid.arms:
-        finding = read_if_there(run_dir, inside.file_of(arm.name))
-        if finding:
-            test = finding["mechanism_test"]
-            rows.append(
-                {
-                    "arm": arm.name,
-                    "claim": finding["claim"]["epsilon"],
-                    "noise_multiplier": finding["noise_multiplier"],
-                    **{key: test[key] for key in ("noise_upper", "epsilon_lower", "p_value", "notion")},
-                    "failed": sum(check["outcome"] == "fail" for check in finding["conformance"]),
-                    "ledger": finding["ledger"],
-                }
-            )
-    return rows
+    files = [inside.file_of(arm.name) for arm in plan.suite.grid.arms]
+    return [_inside_row(finding) for file in files if (finding := _if_there(run_dir, Inside, file))]
+
+
+def _inside_row(finding: Inside) -> Row:
+    test = finding.mechanism_test
+    return {
+        "arm": finding.arm,
+        "claim": finding.claim.epsilon,
+        "noise_multiplier": finding.noise_multiplier,
+        "noise_upper": schema.plain(test.noise_upper),
+        "epsilon_lower": test.epsilon_lower,
+        "p_value": test.p_value,
+        "notion": test.notion,
+        "failed": sum(check.outcome == "fail" for check in finding.conformance),
+        "ledger": finding.ledger,
+    }
 
 
 def extraction_rows(run_dir: RunDir, plan: Plan) -> Rows:
@@ -90,41 +117,49 @@ def extraction_rows(run_dir: RunDir, plan: Plan) -> Rows:
     """
     return [
         {
-            "arm": arm,
-            "recipe": name,
-            **_kept(finding),
-            **_exposures(finding),
-            "extrapolated": _extrapolated(finding),
+            "arm": audit.arm,
+            "recipe": audit.recipe,
+            **_counted(audit),
+            **_exposures(audit),
+            "extrapolated": _size(audit.exposure_extrapolated),
         }
-        for arm, name, finding in _audits(run_dir, plan)
-        if "planted_found" in finding
+        for audit in _audits(run_dir, plan)
+        if isinstance(audit, Extraction)
     ]
 
 
-def _kept(finding: Row) -> Row:
-    kept = ("planted", "planted_found", "found_upper", "controls", "controls_found", "controls_upper")
-    return {key: finding.get(key) for key in kept}
+def _counted(counts: Counts) -> Row:
+    return {
+        "planted": counts.planted,
+        "planted_found": counts.planted_found,
+        "found_upper": counts.found_upper,
+        "controls": counts.controls,
+        "controls_found": counts.controls_found,
+        "controls_upper": counts.controls_upper,
+    }
 
 
-def _exposures(finding: Row) -> Row:
-    exact = finding.get("exposure") or {}
-    is_exact = bool(exact.get("planted") or exact.get("controls"))
-    exposure = exact if is_exact else finding.get("exposure_extrapolated") or {}
-    return {key: exposure.get(key) for key in ("median_planted", "median_control", "space_bits")}
+def _exposures(audit: Extraction) -> Row:
+    exposure = audit.exposure if _size(audit.exposure) else audit.exposure_extrapolated
+    return {
+        "median_planted": exposure.median_planted if exposure else None,
+        "median_control": exposure.median_control if exposure else None,
+        "space_bits": exposure.space_bits if exposure else None,
+    }
 
 
-def _extrapolated(finding: Row) -> int:
-    exposure = finding.get("exposure_extrapolated") or {}
-    return len(exposure.get("planted", ())) + len(exposure.get("controls", ()))
+def _size(exposure: Exposure | None) -> int:
+    """How many secrets have an exposure of a kind."""
+    return len(exposure.planted) + len(exposure.controls) if exposure else 0
 
 
 def discoverable_rows(run_dir: RunDir, plan: Plan) -> Rows:
     """Per arm and number of attempts: secrets that come out with the recipe's probability or more."""
     return [
-        {"arm": arm, "recipe": name, "queries": rate["queries"], "p": finding["p"], **_kept(rate)}
-        for arm, name, finding in _audits(run_dir, plan)
-        if finding.get("signal") == "discoverable"
-        for rate in finding["rates"]
+        {"arm": audit.arm, "recipe": audit.recipe, "queries": rate.queries, "p": audit.p, **_counted(rate)}
+        for audit in _audits(run_dir, plan)
+        if isinstance(audit, Discoverable)
+        for rate in audit.rates
     ]
 
 
@@ -132,28 +167,28 @@ def pii_rows(run_dir: RunDir, plan: Plan) -> Rows:
     """Per arm: personal fields that were completed, of units trained on and of units left out; a row a kind,
     then all.
     """
-    rows = []
-    for arm, name, finding in _audits(run_dir, plan):
-        if finding.get("signal") == "pii_fields":
-            for part in (*finding["by_kind"], {"field": "all", **finding}):
-                members, others = part["members"], part["non_members"]
-                rows.append(
-                    {
-                        "arm": arm,
-                        "recipe": name,
-                        "field": part["field"],
-                        "completed": members["completed"],
-                        "fields": members["fields"],
-                        "upper": members["upper"]
-                        if members["fields"]
-                        else None,  # nothing tried, nothing known
-                        "others_completed": others["completed"],
-                        "others_fields": others["fields"],
-                        "given": members["given"] + others["given"],
-                        "units_out": members.get("units_out"),
-                    }
-                )
+    rows: Rows = []
+    for audit in _audits(run_dir, plan):
+        if isinstance(audit, PersonalFields):
+            head = {"arm": audit.arm, "recipe": audit.recipe}
+            for kind in audit.by_kind:
+                rows.append(head | _fields_row(kind.field, kind.members, kind.non_members, None))
+            out = audit.members.units_out
+            rows.append(head | _fields_row("all", audit.members, audit.non_members, out))
     return rows
+
+
+def _fields_row(field: str, members: Tally, others: Tally, units_out: int | None) -> Row:
+    return {
+        "field": field,
+        "completed": members.completed,
+        "fields": members.fields,
+        "upper": members.upper if members.fields else None,  # nothing tried, nothing known
+        "others_completed": others.completed,
+        "others_fields": others.fields,
+        "given": members.given + others.given,
+        "units_out": units_out,
+    }
 
 
 def extract_tables(
@@ -171,15 +206,13 @@ def narrowed(rows: Rows, arms: Sequence[str] | None, recipes: Sequence[str] | No
     return [row for row in rows if all(names is None or row[key] in names for key, names in asked)]
 
 
-def _audits(run_dir: RunDir, plan: Plan) -> Iterable[tuple[str, str, Row]]:
-    """Arm, recipe and findings of every audit that is current: a stale one speaks of an adapter that is
-    gone.
-    """
+def _audits(run_dir: RunDir, plan: Plan) -> Iterator[Audit]:
+    """Every audit that is current: a stale one speaks of an adapter that is gone."""
     for arm in plan.suite.grid.arms:
         for file in sorted(run_dir.file(f"audit/{arm.name}").glob("*.json")):
             relative = f"audit/{arm.name}/{file.name}"
             if is_current(run_dir, relative):
-                yield arm.name, file.stem, run_dir.read_json(relative)
+                yield audits.read(run_dir, relative)
 
 
 def quality_rows(run_dir: RunDir, plan: Plan) -> Rows:
@@ -188,36 +221,41 @@ def quality_rows(run_dir: RunDir, plan: Plan) -> Rows:
     """
     rows: Rows = []
     for arm in ("base", *(arm.name for arm in plan.suite.grid.arms)):
-        quality = read_if_there(run_dir, f"evaluate/{arm}.json").get("quality", {})
-        bits = quality.get("bits_per_byte")
+        measured = _if_there(run_dir, Measured, f"evaluate/{arm}.json")
+        if measured is None:
+            continue
+        bits = measured.quality.bits_per_byte
         if bits:
-            rows.append(
-                {"arm": arm, "measure": "bits per byte", "items": bits.get("records"), **_limits(bits, "")}
-            )
-        for figures in quality.get("tasks", ()):
-            row = {"arm": arm, "measure": figures["task"], "items": figures["items"]}
-            rows.append(row | _limits(figures, "accuracy") | {"uninformative": figures["uninformative"]})
-    return rows
-
-
-def _limits(figures: Row, stem: str) -> Row:
-    lower, upper = (f"{stem}_lower", f"{stem}_upper") if stem else ("lower", "upper")
-    return {"value": figures.get(stem or "value"), "lower": figures.get(lower), "upper": figures.get(upper)}
+            limits = {"value": bits.value, "lower": bits.lower, "upper": bits.upper}
+            rows.append({"arm": arm, "measure": "bits per byte", "items": bits.records} | limits)
+        for task in measured.quality.tasks:
+            limits = {"value": task.accuracy, "lower": task.accuracy_lower, "upper": task.accuracy_upper}
+            row = {"arm": arm, "measure": task.task, "items": task.items, **limits}
+            rows.append(row | {"uninformative": task.uninformative})
+    return [schema.plain(row) for row in rows]
 
 
 def judge_summary(run_dir: RunDir) -> Row:
     """The judge's fitness and its win rates, or why it is unfit and none; empty where nothing was judged."""
-    summary = read_if_there(run_dir, "judge/summary.json")
-    if not summary:
+    judgement = _if_there(run_dir, Judgement, "judge/summary.json")
+    if judgement is None:
         return {}
-    last = "pairs" if summary.get("fit") else "reason"
-    return {key: summary.get(key) for key in ("rubric", "fit", last)}
+    named = {"rubric": judgement.rubric, "fit": judgement.fit}
+    if not judgement.fit:
+        return named | {"reason": judgement.reason}
+    return named | {"pairs": schema.plain(judgement.pairs)}
 
 
 def control_rows(run_dir: RunDir) -> Rows:
     """The judge's passport: per kind of planted fault or twin, how many of them it got right."""
-    passport = read_if_there(run_dir, "judge/passport.json")
-    kinds = {**passport.get("faults", {}), **passport.get("twins", {})}
-    if passport.get("swap"):
-        kinds["order swap"] = passport["swap"]
-    return [{"control": kind, **figures} for kind, figures in kinds.items()]
+    passport = _if_there(run_dir, Passport, "judge/passport.json")
+    if passport is None:
+        return []
+    kinds = passport.faults | passport.twins
+    if passport.swap:
+        kinds["order swap"] = passport.swap
+    return [{"control": kind, **schema.plain(rate)} for kind, rate in kinds.items()]
+
+
+def _if_there(run_dir: RunDir, cls: type[F], relative: str) -> F | None:
+    return cls.read(run_dir, relative) if run_dir.file(relative).is_file() else None

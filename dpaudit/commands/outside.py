@@ -165,7 +165,7 @@ def _verify_run(of_run: OfRun, claim: str | None, commitment: str | None, as_jso
 def _verify_outside(
     outside: Outside, claim: str | None, of_run: OfRun, commitment: str | None, as_json: bool
 ) -> None:
-    from dpaudit.stages import verify
+    from dpaudit.stages import asking, verify
 
     if of_run.arm is not None:
         raise UsageError("--arm", "--run beside it, the run of this arm", "no --run", "--run NAME")
@@ -176,7 +176,7 @@ def _verify_outside(
             "no --key" if outside.key is None else "no --claim",
             f"for example: {EXAMPLES['dpaudit verify']}; or: dpaudit verify --run NAME",
         )
-    audited = verify.Audited(
+    audited = asking.Audited(
         outside.adapter,
         outside.model,
         outside.endpoint,
@@ -188,7 +188,9 @@ def _verify_outside(
     verification = verify.run(
         audited, outside.key, parsed, Progress(), outside.out, outside.data, outside.conformance, commitment
     )
-    show(verification if as_json else verify.summary(verification), as_json)
-    if verification.get("noted_before") == custody.ANOTHER:
+    page = (outside.out or verify.OUT) / verify.PAGE
+    whole = {**verification.to_json(), "page": str(page)}
+    show(whole if as_json else verify.summary(verification, page), as_json)
+    if verification.noted_before == custody.ANOTHER:
         raise typer.Exit(FAILED)
-    raise typer.Exit(verify.exit_code([verification["verdict"]["verdict"]]))
+    raise typer.Exit(verify.exit_code([verification.verdict.verdict or "no power"]))

@@ -1,26 +1,14 @@
 """What an audit could have found: how strong a violation must be for its guesses to refute a claim."""
 
 import math
-from dataclasses import dataclass
 
 from scipy.optimize import brentq
 from scipy.stats import binom
 
+from dpaudit.findings.verification import Detection
 from dpaudit.stats.epsilon import p_value_one_run
 
 PROBABILITY = 0.8
-
-
-@dataclass(frozen=True)
-class Detection:
-    """`epsilon` is where guesses as good as that epsilon allows refute the claim with `probability`.
-
-    None where no number of right guesses refutes it. `correct` right guesses are needed.
-    """
-
-    correct: int | None
-    epsilon: float | None
-    probability: float = PROBABILITY
 
 
 def of_one_run(*, canaries: int, guesses: int, epsilon: float, delta: float, confidence: float) -> Detection:
@@ -37,7 +25,7 @@ def of_one_run(*, canaries: int, guesses: int, epsilon: float, delta: float, con
         return p_value < 1 - confidence
 
     if not guesses or not refutes(guesses):
-        return Detection(None, None)
+        return Detection(None, None, PROBABILITY)
     low, high = -1, guesses  # refutes(high), and not refutes(low)
     while high - low > 1:
         middle = (low + high) // 2
@@ -46,4 +34,4 @@ def of_one_run(*, canaries: int, guesses: int, epsilon: float, delta: float, con
     def short(strength: float) -> float:
         return float(binom.sf(high - 1, guesses, 1 / (1 + math.exp(-strength)))) - PROBABILITY
 
-    return Detection(high, float(brentq(short, 0.0, 60.0)))
+    return Detection(high, float(brentq(short, 0.0, 60.0)), PROBABILITY)

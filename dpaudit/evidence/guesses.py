@@ -7,8 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dpaudit.evidence import detection
-from dpaudit.evidence.detection import Detection
 from dpaudit.findings.membership import Bound
+from dpaudit.findings.verification import Detection
 from dpaudit.privacy.claim import Claim
 from dpaudit.stats import epsilon
 

@@ -94,8 +94,8 @@ class Records(Scored):
 
 
 @dataclass(frozen=True)
-class Bound:
-    """What the guesses prove, with the counts that it follows from."""
+class Proven:
+    """What guesses prove, with the counts that it follows from."""
 
     epsilon_lower: float  # nats
     ceiling: float  # the bound had all guesses been right
@@ -106,9 +106,15 @@ class Bound:
     equal_scores: bool
     delta: float
     confidence: float
-    method: str
     notion: str
-    rule: str  # in words
+
+
+@dataclass(frozen=True)
+class Bound(Proven):
+    """The same, and how it was come by."""
+
+    method: str
+    rule: str  # of guessing, in words
 
 
 @dataclass(frozen=True)

@@ -136,11 +136,11 @@ def _series(arms: Sequence[Adapter], values: dict[str, Estimate], looks: Looks) 
 
 def _exposure(report: Report, looks: Looks, kind: str) -> Markup:
     """Exposures by rank, or those that were extrapolated: never both in one figure."""
-    found = [
+    exposures = [
         (finding.arm, finding.exposure if kind == "exposure" else finding.exposure_extrapolated)
         for finding in report.extraction
     ]
-    shown = [(arm, bits) for arm, bits in found if bits and (bits.planted or bits.controls)]
+    shown = [(arm, bits) for arm, bits in exposures if bits and (bits.planted or bits.controls)]
     if not shown:
         return Markup("")
     strips = [Strip(arm, looks[arm], bits.planted, bits.controls) for arm, bits in shown]

@@ -142,15 +142,15 @@ def _table(
     banner = None
     if is_alarmed(blind):
         banner = broken_coins(num, place, whose, "This table supports no claim")
-    told = say("{finding} {sides}", finding=no_baseline(blind), sides=sides)
+    baseline = say("{finding} {sides}", finding=no_baseline(blind), sides=sides)
     if blind.auc is not None:
-        told = say(
+        baseline = say(
             "a classifier that sees the texts alone separates {sides} with an AUC of {auc}; a random draw "
             "decided on each, so one half is expected",
             sides=sides,
             auc=blind_auc(num, place),
         )
-    notes = [say("Blind baseline{learnt}: {told}.", learnt=learnt, told=told)]
+    notes = [say("Blind baseline{learnt}: {told}.", learnt=learnt, told=baseline)]
     if is_crossed(finding.near_duplicates):
         notes.append(
             say(

@@ -80,13 +80,13 @@ def _noted(joins: Joins, audit: Placed[Membership], method: str) -> Iterator[Mar
     if records is None:
         return
     if records.blind is not None and not is_alarmed(records.blind):
-        told = say("{finding} members or others", finding=no_baseline(records.blind))
+        baseline = say("{finding} members or others", finding=no_baseline(records.blind))
         if records.blind.auc is not None:
-            told = say(
+            baseline = say(
                 "from the texts alone, AUC {auc}",
                 auc=blind_auc(joins.num, f"{at}/blind"),
             )
-        yield say("Blind baseline of {method} adapters: {told}.", method=method, told=told)
+        yield say("Blind baseline of {method} adapters: {told}.", method=method, told=baseline)
     if is_crossed(records.near_duplicates):
         yield _crossed(joins, audit, records, method)
     if records.per.records_most is not None:

@@ -8,6 +8,7 @@ from markupsafe import Markup
 
 from dpaudit import content
 from dpaudit.findings.report import Report
+from dpaudit.findings.verification import Verification
 from dpaudit.page import (
     charts,
     extraction,
@@ -51,20 +52,23 @@ def render(report: Report) -> str:
     )
 
 
-def render_verification(found: dict[str, Any]) -> str:
-    """The page of one claim about a model that others trained."""
-    bound, name, look = found["bound"], found["audited"]["kind"], Look(0, 0)
-    word, claimed = found["verdict"]["verdict"], found["claim"]["epsilon"]
-    row = ClaimRow(name, look, word, claimed, bound["epsilon_lower"], bound["ceiling"])
-    roc = found["performance"]["roc"]
-    curve = RocCurve(name, look, roc["fpr"], roc["tpr"], roc["tpr_lower"], roc["tpr_upper"])
+def render_verification(verification: Verification) -> str:
+    """The page of one claim about a model that was trained elsewhere."""
+    bound, name, look = verification.bound, verification.audited.kind, Look(0, 0)
+    word, claimed = verification.verdict.verdict or "", verification.claim.epsilon
+    row = ClaimRow(name, look, word, claimed, bound.epsilon_lower, bound.ceiling)
+    roc = verification.performance.roc
+    curve = RocCurve(name, look, roc.fpr, roc.tpr, roc.tpr_lower, roc.tpr_upper)
     drawn = {
         "claims": Markup(figures.claims([row], "claims")),
         "roc": Markup(figures.roc([curve], "roc")),
     }
-    num = Numbers(found)
     return _filled(
-        "verify.html.j2", num=num, r=found, charts=drawn, recipes=placed("/recipes", found["recipes"])
+        "verify.html.j2",
+        num=Numbers(verification.to_json()),
+        r=verification,
+        charts=drawn,
+        recipes=placed("/recipes", verification.recipes),
     )
 
 

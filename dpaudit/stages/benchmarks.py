@@ -24,15 +24,15 @@ def check_tasks(tasks: Sequence[Task], are_known: bool = False) -> None:
     Items of builtin:clinic pass: they are made with the corpus, and left out with a line where the data are
     others. `are_known` asks lm-eval too, which takes seconds, whether it knows the others.
     """
-    told, known = Gathering(), content.listing("suites/tasks")
+    mistakes, known = Gathering(), content.listing("suites/tasks")
     for task in tasks:
-        told.passes(_check_task, task)
+        mistakes.passes(_check_task, task)
     others = [task.name for task in tasks if task.name not in known and task.data is None]
     if are_known and others:
         from dpaudit.models import harness
 
-        told.passes(harness.check_known, others)
-    told.end()
+        mistakes.passes(harness.check_known, others)
+    mistakes.end()
 
 
 def _check_task(task: Task) -> None:

@@ -65,9 +65,9 @@ def require_ready(run_dir: RunDir, plan: Plan) -> None:
     _require(run_dir, plan, plan.suite.claims)
 
 
-def _require(run_dir: RunDir, plan: Plan, said: Sequence[Declared]) -> None:
+def _require(run_dir: RunDir, plan: Plan, claimed: Sequence[Declared]) -> None:
     outputs.require(run_dir, plan)
-    for name in dict.fromkeys(claim.arm for claim in said):
+    for name in dict.fromkeys(claim.arm for claim in claimed):
         command = f"dpaudit attack {recipe.load(plan.suite.primary).kind}"
         made_from = audit_inputs(name, plan.suite.primary)
         run_dir.require_current(audit_file(name, plan.suite.primary), made_from, command)
@@ -80,23 +80,23 @@ def _inputs(run_dir: RunDir, plan: Plan, arm: str) -> list[str]:
     return [*files, *([seen] if run_dir.file(seen).is_file() else [])]
 
 
-def _verdict(run_dir: RunDir, plan: Plan, said: Declared, entry: declarations.Entry) -> ClaimOfRun:
-    audit = Membership.read(run_dir, audit_file(said.arm, plan.suite.primary))
+def _verdict(run_dir: RunDir, plan: Plan, claim: Declared, entry: declarations.Entry) -> ClaimOfRun:
+    audit = Membership.read(run_dir, audit_file(claim.arm, plan.suite.primary))
     guesses = Guesses.of_bound(control.bound_of(audit))
-    answer = conclude(said.claim, guesses, control.broken(audit.blind))
-    word, why = _ledger(run_dir, said)
+    answer = conclude(claim.claim, guesses, control.broken(audit.blind))
+    word, why = _ledger(run_dir, claim)
     return ClaimOfRun(
-        arm=said.arm,
-        claim=said.epsilon,
-        delta=said.delta,
+        arm=claim.arm,
+        claim=claim.epsilon,
+        delta=claim.delta,
         mark=entry.mark,
         date=entry.date,
-        adapter_sha256=custody.adapter_digest(run_dir, said.arm),
-        epsilon_lower=guesses.lower(said.delta),
-        ceiling=guesses.ceiling(said.delta),
+        adapter_sha256=custody.adapter_digest(run_dir, claim.arm),
+        epsilon_lower=guesses.lower(claim.delta),
+        ceiling=guesses.ceiling(claim.delta),
         verdict=answer.verdict,
         reason=answer.reason,
-        control_verdict=_without_noise(run_dir, plan, said.arm, said.claim),
+        control_verdict=_without_noise(run_dir, plan, claim.arm, claim.claim),
         ledger=word,
         ledger_reason=why,
     )
@@ -114,17 +114,17 @@ def _without_noise(run_dir: RunDir, plan: Plan, name: str, claim: Claim) -> Word
     return control.behind(known[name], claim, audits).control_verdict
 
 
-def _ledger(run_dir: RunDir, said: Declared) -> tuple[LedgerWord | None, str | None]:
+def _ledger(run_dir: RunDir, claim: Declared) -> tuple[LedgerWord | None, str | None]:
     """What the arm's own ledger, and canaries along axes where there are any, say of a declared claim, and
     why.
 
     "refuted" where the ledger spends more than is claimed; None where nothing but the bound speaks.
     """
-    arm = TrainedArm(run_dir, said.arm)
-    spent = arm.ledger().epsilon_at(said.delta)
-    if not said.claim.covers(spent):
-        return "refuted", f"its ledger spends an epsilon of {spent:.4g} at delta {said.delta:g}"
+    arm = TrainedArm(run_dir, claim.arm)
+    spent = arm.ledger().epsilon_at(claim.delta)
+    if not claim.claim.covers(spent):
+        return "refuted", f"its ledger spends an epsilon of {spent:.4g} at delta {claim.delta:g}"
     if not arm.has_axes:
         return None, None
-    word = Inside.read(run_dir, inside.file_of(said.arm)).ledger
+    word = Inside.read(run_dir, inside.file_of(claim.arm)).ledger
     return word, "seen from inside, training did not run its ledger" if word == "refuted" else None

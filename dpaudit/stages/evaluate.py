@@ -205,10 +205,10 @@ def _evaluation(
     base: dict[str, str],
 ) -> Measured:
     """What a model answered now."""
-    tasks = [quality.accuracy_figures(task, found.items, found.chance) for task, found in answers.items()]
+    tasks = [quality.accuracy_figures(task, answer.items, answer.chance) for task, answer in answers.items()]
     bits = quality.bits_figures(rows, _clusters(records))
     figures = Quality(name, tuple(tasks), bits, len(records) - len(rows))
-    items = {task: tuple(found.items) for task, found in answers.items()}
+    items = {task: tuple(answer.items) for task, answer in answers.items()}
     return Measured(figures, items, tuple(rows), base, asked={})
 
 

@@ -180,17 +180,17 @@ class _Asker:
 
 def rules_of(chosen: Suite, settings: Judging) -> Rubric:
     """The rubric that is asked for, with its choice of model (`base`: the run's own) in it."""
-    found = rubric.load(settings.rubric)
+    rules = rubric.load(settings.rubric)
     if settings.model is None:
-        return found
-    return replace(found, model=chosen.model.base if settings.model == "base" else settings.model)
+        return rules
+    return replace(rules, model=chosen.model.base if settings.model == "base" else settings.model)
 
 
 def _write_rubric(run_dir: RunDir, plan: Plan, settings: Judging) -> Rubric:
     """The rubric that is asked for, kept beside the results."""
-    found = rules_of(plan.suite, settings)
-    run_dir.write_json(RUBRIC, {"rubric": asdict(found), "max_length": _limit(found, plan)})
-    return found
+    rules = rules_of(plan.suite, settings)
+    run_dir.write_json(RUBRIC, {"rubric": asdict(rules), "max_length": _limit(rules, plan)})
+    return rules
 
 
 def _longest(plan: Plan) -> int:
@@ -247,13 +247,15 @@ def _answers(
     sources = {name: _source(run_dir, name, plan, settings.max_new_tokens) for name in names}
     kept = read_sealed_lines(run_dir, ANSWERS) if run_dir.file(ANSWERS).is_file() else []
     rows = {(row["arm"], row["prompt"]): row for row in kept if sources.get(row["arm"]) == row["source"]}
-    pending = {name: new for name in names if (new := [one for one in prompts if (name, one) not in rows])}
+    pending = {
+        name: new for name in names if (new := [prompt for prompt in prompts if (name, prompt) not in rows])
+    }
     if pending:
         with progress.task("answering", sum(map(len, pending.values()))) as advance:
             model = load_model(run_dir, plan, list(pending))
             for name, new in pending.items():
                 with model.active(None if name == BASE else name):
-                    asked = [prompts[one] for one in new]
+                    asked = [prompts[prompt] for prompt in new]
                     texts = model.generate(asked, settings.max_new_tokens, advance)
                 for prompt, text in zip(new, texts, strict=True):
                     rows[name, prompt] = {

@@ -7,9 +7,11 @@ from typing import Any, TypeVar, cast
 
 from dpaudit import schema
 from dpaudit.data.canary import CORPUS_FAMILIES
+from dpaudit.findings import audits
+from dpaudit.findings.audits import Audit
 from dpaudit.findings.declared import ClaimOfRun, ClaimsOfRun
 from dpaudit.findings.extraction import Discoverable, Extraction, PersonalFields
-from dpaudit.findings.finding import Finding, format_of
+from dpaudit.findings.finding import Finding
 from dpaudit.findings.inside import Inside
 from dpaudit.findings.judgement import Judgement
 from dpaudit.findings.membership import Membership, Together
@@ -49,7 +51,6 @@ F = TypeVar("F", bound=Finding)
 PAGE, FIGURES = "report/index.html", "report/report.json"
 CLAIMS = "audit/claims.json"  # the file that `verify --run` leaves
 ASKED = ("evaluation", "judging")
-AUDITS = (Membership, Extraction, Discoverable, PersonalFields)  # what audit/ARM/RECIPE.json may hold
 
 
 class Reading:
@@ -127,7 +128,7 @@ def assemble(reading: Reading, plan: Plan) -> Report:
     if not arms:
         raise missing(run_dir.file("train"), "dpaudit train")
     names = [entry.arm for entry in arms]
-    audits = [audit for name in names for audit in _audits(reading, name)]
+    audited = [audit for name in names for audit in _audits(reading, name)]
     models = ["base", *names, *(arm.name for arm in grid.arms if arm.twin)]
     quality = tuple(model for name in models if (model := _quality(reading, name)) is not None)
     tasks, judge = reading.finding(TasksAsked, "evaluate/tasks.json"), _judge(reading)
@@ -135,12 +136,12 @@ def assemble(reading: Reading, plan: Plan) -> Report:
     return Report(
         run=_run(run_dir, plan, arms),
         arms=tuple(arms),
-        audits=_only(Membership, audits),
+        audits=_only(Membership, audited),
         inside=tuple(finding for finding in insides if finding is not None),
         together=reading.finding(Together, "audit/summary.json"),
-        extraction=_only(Extraction, audits),
-        discoverable=_only(Discoverable, audits),
-        pii=_only(PersonalFields, audits),
+        extraction=_only(Extraction, audited),
+        discoverable=_only(Discoverable, audited),
+        pii=_only(PersonalFields, audited),
         quality=quality,
         skipped=() if tasks is None else tasks.skipped,
         comparisons=reading.finding(Comparisons, "evaluate/summary.json"),
@@ -149,7 +150,7 @@ def assemble(reading: Reading, plan: Plan) -> Report:
         claims=_claims(reading),
         gone=tuple(Gone(file, command) for file, command in run_dir.gone().items()),
         records_lost=tuple(Lost(**vars(loss)) for loss in declarations.lost(run_dir)),
-        stages=_stages(plan, reading.stale, names, audits, quality, judge),
+        stages=_stages(plan, reading.stale, names, audited, quality, judge),
     )
 
 
@@ -234,17 +235,12 @@ def _steps(reading: Reading, file: str) -> Steps:
     return schema.build(Steps, columns, file=str(reading.run_dir.file(file)))
 
 
-def _audits(reading: Reading, arm: str) -> list[Finding]:
+def _audits(reading: Reading, arm: str) -> list[Audit]:
     """What the recipes found on an arm, the primary one first."""
-    known = {cls.FORMAT: cls for cls in AUDITS}
-    findings: list[Finding] = []
-    for path in sorted(reading.run_dir.file(f"audit/{arm}").glob("*.json")):
-        file = f"audit/{arm}/{path.name}"
-        if reading.is_there(file):
-            cls = known.get(
-                format_of(reading.run_dir, file) or "", Membership
-            )  # which refuses what is neither
-            findings.append(cls.read(reading.run_dir, file))
+    files = [
+        f"audit/{arm}/{path.name}" for path in sorted(reading.run_dir.file(f"audit/{arm}").glob("*.json"))
+    ]
+    findings = [audits.read(reading.run_dir, file) for file in files if reading.is_there(file)]
     return sorted(findings, key=lambda audit: not (isinstance(audit, Membership) and audit.primary))
 
 
@@ -286,7 +282,7 @@ def _stages(
     plan: Plan,
     stale: Sequence[str],
     names: Sequence[str],
-    audits: Sequence[Finding],
+    audited: Sequence[Finding],
     quality: Sequence[Quality],
     judge: Judgement | None,
 ) -> Stages:
@@ -295,9 +291,9 @@ def _stages(
 
     kind = recipe.load(plan.suite.primary).kind
     whole = [arm.name for arm in plan.suite.grid.arms if not arm.twin]
-    primary = [audit.arm for audit in _only(Membership, audits) if audit.primary and audit.bound]
-    secrets = [entry.arm for entry in _only(Extraction, audits)]
-    out = secrets if plan.suite.candidates.extraction else [pii.arm for pii in _only(PersonalFields, audits)]
+    primary = [audit.arm for audit in _only(Membership, audited) if audit.primary and audit.bound]
+    secrets = [entry.arm for entry in _only(Extraction, audited)]
+    out = secrets if plan.suite.candidates.extraction else [pii.arm for pii in _only(PersonalFields, audited)]
     measured = [model.arm for model in quality]
     train = _stage("dpaudit train", whole, names, _within("train/", stale))
     audit = _stage(f"dpaudit attack {kind}", names, primary, _within("audit/", stale))

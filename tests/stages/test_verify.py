@@ -23,10 +23,12 @@ from typer.testing import CliRunner, Result
 from dpaudit.cli import app
 from dpaudit.errors import PartialError, UsageError
 from dpaudit.evidence import claims, detection
+from dpaudit.findings.baselines import Blind
+from dpaudit.findings.verification import Detection
 from dpaudit.planting import audit_key, plant
 from dpaudit.privacy.claim import Claim
 from dpaudit.signals import recipe
-from dpaudit.stages import declared, verify
+from dpaudit.stages import declared, verify, verify_facts
 from dpaudit.stages.attack import scores
 from dpaudit.storage import run_store, whole_files
 from dpaudit.storage.rundir import RunDir
@@ -396,7 +398,7 @@ def test_a_claim_at_delta_0_leaves_out_the_gaussian_family(world: Path, tmp_path
 def test_a_conformance_file_nested_too_deep_is_refused(tmp_path: Path) -> None:
     (tmp_path / "c.json").write_text("[" * 100_000)
     with pytest.raises(UsageError, match="conformance"):
-        verify._conformance(tmp_path / "c.json")
+        verify_facts.recorded(tmp_path / "c.json")
 
 
 # ---- endpoints
@@ -519,7 +521,7 @@ def test_a_served_model_is_judged_as_its_weights_are(
     local = verify.judged(key, claims.parse(CLAIM), answers)
     assert found["rule"]["calibrated"] and found["rule"]["rendering"] == local.chosen.rendering
     assert list(found["rule"]["renderings"]) == ["question", "alpaca", "plain"]
-    assert abs(found["bound"]["correct"] - local.bound["correct"]) <= 1
+    assert abs(found["bound"]["correct"] - local.guesses.correct) <= 1
     assert "Asked without a chat template" in (tmp_path / "index.html").read_text(encoding="utf-8")
 
 
@@ -704,7 +706,7 @@ def test_detection_is_at_the_edge() -> None:
     assert epsilon_lower_one_run(correct=found.correct, **at) > 3  # type: ignore[arg-type]
     assert epsilon_lower_one_run(correct=found.correct - 1, **at) <= 3  # type: ignore[arg-type]
     assert binom.sf(found.correct - 1, 200, 1 / (1 + math.exp(-found.epsilon))) == pytest.approx(0.8)
-    assert detection.of_one_run(epsilon=5, **at) == detection.Detection(None, None)  # type: ignore[arg-type]
+    assert detection.of_one_run(epsilon=5, **at) == Detection(None, None, 0.8)  # type: ignore[arg-type]
 
 
 def test_one_refutation_outranks_the_rest() -> None:
@@ -850,9 +852,9 @@ def test_the_callback_records_a_stranger(toy_model_dir: Path, tmp_path: Path) ->
     assert found["every trainable tensor moved"]["result"] == "pass"
     assert found["batches as Poisson sampling gives them"]["result"] == "fail"
     assert found["noise"]["result"] == "not observable"
-    assert verify._conformance(file) is not None
+    assert verify_facts.recorded(file) is not None
     with pytest.raises(UsageError, match="conformance"):
-        verify._conformance(tmp_path / "none.json")
+        verify_facts.recorded(tmp_path / "none.json")
 
 
 # ---- what a fresh reader stumbled over
@@ -907,7 +909,7 @@ def test_a_declared_claim_with_broken_coins_is_neither_kept_nor_refuted(tmp_path
 def test_a_key_whose_coins_follow_the_texts_gives_no_verdict(
     world: Path, toy_model_dir: Path, merged: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    alarm = {"auc": 0.9, "auc_lower": 0.8, "auc_upper": 0.95, "p_value": 2e-4, "alarm": True}
+    alarm = Blind(0.9, 0.8, 0.95, 2e-4, alarm=True, units=300, finding="broken coins")
     monkeypatch.setattr(verify, "_blind", lambda key: alarm)
     done = check(
         "--model",
