@@ -1,6 +1,8 @@
-"""Chooses the files of sdist and wheel: in a git checkout exactly the tracked ones, elsewhere all that are there.
+"""Chooses the files of sdist and wheel: in a git checkout exactly the tracked ones, elsewhere all that are
+there.
 
-Content folders go to dpaudit/_content/ in the wheel. Junk beside them (an own recipe, an editor's backup) never ships.
+Content folders go to dpaudit/_content/ in the wheel. Junk beside them (an own recipe, an editor's backup)
+never ships.
 """
 
 import subprocess

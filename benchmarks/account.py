@@ -2,9 +2,10 @@
 
     python benchmarks/account.py --out benchmarks/results/account.json
 
-The alternative is a plain bisection over dp-accounting's PLD accountant at its default interval of 1e-4, down to 1e-6
-of the noise, upper end returned. It takes minutes in all, is run once a case and kept in the file with its time.
-Rounds go over the cases in turn, so that what else the machine does falls on all; medians and all rounds are kept.
+The alternative is a plain bisection over dp-accounting's PLD accountant at its default interval of 1e-4, down
+to 1e-6 of the noise, upper end returned. It takes minutes in all, is run once a case and kept in the file
+with its time. Rounds go over the cases in turn, so that what else the machine does falls on all; medians and
+all rounds are kept.
 """
 
 import argparse
@@ -88,7 +89,9 @@ def epsilon_of(rate: float, steps: int) -> Callable[[float], float]:
 
 
 def bisected(epsilon: float, rate: float, steps: int) -> dict[str, float]:
-    """The least noise that keeps the claim at the reference interval, and the seconds that plain bisection took."""
+    """The least noise that keeps the claim at the reference interval, and the seconds that plain bisection
+    took.
+    """
     began = time.monotonic()
     spent = epsilon_of(rate, steps)
     low, high = 0.1, 1.0
@@ -125,8 +128,12 @@ def row(
 
 def machine() -> dict[str, Any]:
     packages = ("dp-accounting", "numpy", "scipy", "opacus")
-    return {"processor": processor(), "cores": os.cpu_count(), "python": platform.python_version(),
-            "packages": {package: version(package) for package in packages}}  # fmt: skip
+    return {
+        "processor": processor(),
+        "cores": os.cpu_count(),
+        "python": platform.python_version(),
+        "packages": {package: version(package) for package in packages},
+    }
 
 
 def processor() -> str:

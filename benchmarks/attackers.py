@@ -1,13 +1,16 @@
-"""The attackers on the embedded model, five seeds, none chosen: the fitted combination, and shadow models on real records.
+"""The attackers on the embedded model, five seeds, none chosen: the fitted combination, and shadow models on
+real records.
 
     python benchmarks/attackers.py --seeds 0 1 2 3 4 --out benchmarks/results/attackers.json
 
-Two small worlds a seed, each one arm without privacy. `combination`: many canaries, each said once; its true positive
-rate at 1 % false positives against that of the recipe picked on the canaries that it was fitted on, both on the others.
-`shadows`: the clinic's own patients, half of them in training by a fair coin, sixteen shadow models; the AUC of each recipe
-against that of plain loss on the same patients, paired, seed by seed and over all seeds. `--seed` and `--insecure-seed`
-are the seed. The world of `combination` was settled on seeds 100 to 102; that of `shadows` was not tried before, but for one
-smaller run of the clinic at seed 0 with other coins and four shadow models, which was seen first. Seeds that the file already holds and that are not asked for are kept.
+Two small worlds a seed, each one arm without privacy. `combination`: many canaries, each said once; its true
+positive rate at 1 % false positives against that of the recipe picked on the canaries that it was fitted on,
+both on the others. `shadows`: the clinic's own patients, half of them in training by a fair coin, sixteen
+shadow models; the AUC of each recipe against that of plain loss on the same patients, paired, seed by seed
+and over all seeds. `--seed` and `--insecure-seed` are the seed. The world of `combination` was settled on
+seeds 100 to 102; that of `shadows` was not tried before, but for one smaller run of the clinic at seed 0 with
+other coins and four shadow models, which was seen first. Seeds that the file already holds and that are not
+asked for are kept.
 """
 
 import argparse
@@ -33,11 +36,20 @@ CONFIDENCE = 0.95
 SHADOWS = 16
 AGAINST_LOSS = ("calibrated", "min_k_pp", "lira_online", "lira_offline", "rmia")
 WORLDS: dict[str, list[str]] = {
-    "combination": ["data.patients=300", "candidates.canaries=1800", "candidates.canary_repetitions=1", "candidates.records=100",
-                    "training.nonprivate={batch: 16, steps: 1950, learning_rate: 0.004}"],
-    "shadows": ["data.patients=400", "candidates.canaries=100", "candidates.records=200",
-                "training.nonprivate={batch: 16, steps: 300, learning_rate: 0.004}"],
-}  # fmt: skip
+    "combination": [
+        "data.patients=300",
+        "candidates.canaries=1800",
+        "candidates.canary_repetitions=1",
+        "candidates.records=100",
+        "training.nonprivate={batch: 16, steps: 1950, learning_rate: 0.004}",
+    ],
+    "shadows": [
+        "data.patients=400",
+        "candidates.canaries=100",
+        "candidates.records=200",
+        "training.nonprivate={batch: 16, steps: 300, learning_rate: 0.004}",
+    ],
+}
 COMMON = ["data.heldout=100", "candidates.extraction=0", "attacks=[mia]", "grid.dpo=[]", "judging=null"]
 
 
@@ -68,7 +80,9 @@ def main() -> None:
 
 
 def measured(world: str, seed: int, folder: Path) -> Path:
-    """Trains and attacks one world; returns its run directory, with the seconds that it took in `seconds.json`."""
+    """Trains and attacks one world; returns its run directory, with the seconds that it took in
+    `seconds.json`.
+    """
     settings = [part for setting in WORLDS[world] + COMMON for part in ("--set", setting)]
     began = time.monotonic()
     command(
@@ -108,10 +122,16 @@ def combination(run: Path) -> dict[str, Any]:
     picked = fitted["picked_on_rest"]
     tpr, other = whole["tpr_at_fpr"]["tpr_on_curve"], picked["tpr_at_fpr"]["tpr_on_curve"]
     return {
-        "canaries": whole["n"], "fitted_on": fitted["examples"], "auc": whole["auc"], "tpr_at_1_percent_fpr": tpr,
-        "picked": fitted["picked"], "picked_auc": picked["auc"], "picked_tpr_at_1_percent_fpr": other,
-        "seconds": read(run, "seconds.json"), "above_picked_minus_0.02": tpr > other - 0.02,
-    }  # fmt: skip
+        "canaries": whole["n"],
+        "fitted_on": fitted["examples"],
+        "auc": whole["auc"],
+        "tpr_at_1_percent_fpr": tpr,
+        "picked": fitted["picked"],
+        "picked_auc": picked["auc"],
+        "picked_tpr_at_1_percent_fpr": other,
+        "seconds": read(run, "seconds.json"),
+        "above_picked_minus_0.02": tpr > other - 0.02,
+    }
 
 
 def shadows(run: Path) -> dict[str, Any]:
@@ -126,8 +146,13 @@ def shadows(run: Path) -> dict[str, Any]:
         for name in AGAINST_LOSS
     }
     areas = {name: roc.auc_interval(column, members, CONFIDENCE).auc for name, column in columns.items()}
-    return {"patients": len(order), "members": int(members.sum()), "auc": areas, "minus_loss": differences,
-            "seconds": read(run, "seconds.json")}  # fmt: skip
+    return {
+        "patients": len(order),
+        "members": int(members.sum()),
+        "auc": areas,
+        "minus_loss": differences,
+        "seconds": read(run, "seconds.json"),
+    }
 
 
 MEASURES = {"combination": combination, "shadows": shadows}
@@ -139,7 +164,9 @@ def records(run: Path, name: str) -> dict[str, float]:
 
 
 def held(rows: list[dict[str, Any]]) -> dict[str, Any]:
-    """Over all seeds: the mean difference of either comparison with its interval, and whether the bars are held."""
+    """Over all seeds: the mean difference of either comparison with its interval, and whether the bars are
+    held.
+    """
     told: dict[str, Any] = {}
     if all("combination" in row for row in rows):
         pairs = [row["combination"] for row in rows]
@@ -171,8 +198,12 @@ def read(run: Path, name: str) -> dict[str, Any]:
 
 
 def machine() -> dict[str, Any]:
-    return {"cores": os.cpu_count(), "processor": platform.machine(), "python": platform.python_version(),
-            "memory_gb": round(psutil.virtual_memory().total / 2**30)}  # fmt: skip
+    return {
+        "cores": os.cpu_count(),
+        "processor": platform.machine(),
+        "python": platform.python_version(),
+        "memory_gb": round(psutil.virtual_memory().total / 2**30),
+    }
 
 
 if __name__ == "__main__":

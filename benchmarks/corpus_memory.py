@@ -2,8 +2,8 @@
 
     python benchmarks/corpus_memory.py --out benchmarks/results/corpus_memory.json
 
-Each size runs in a process of its own, over a JSONL file of synthetic consultations made beforehand. The peak is
-`ru_maxrss`, what /usr/bin/time reports. It counts pages of mapped files too, and not the page cache.
+Each size runs in a process of its own, over a JSONL file of synthetic consultations made beforehand. The peak
+is `ru_maxrss`, what /usr/bin/time reports. It counts pages of mapped files too, and not the page cache.
 """
 
 import argparse
@@ -21,7 +21,8 @@ from typing import Any
 
 HERE = Path(__file__)
 ROOT = HERE.parents[1]
-WORDS = ("pain", "fever", "since", "monday", "tablet", "evening", "doctor", "rest", "cough", "rash", "sleep", "dose")  # fmt: skip
+WORDS = ("pain", "fever", "since", "monday", "tablet", "evening", "doctor", "rest", "cough", "rash", "sleep",
+    "dose")  # fmt: skip
 
 
 def main() -> None:
@@ -75,20 +76,25 @@ def apart(file: Path, unit: str) -> dict[str, float]:
 
 
 def measured(file: str, unit: str, runs: str) -> dict[str, float]:
-    """Peaks so far, in MB, and seconds: after prepare, after building the units, after reading 1,000 of them."""
-    from dpaudit import pipeline, rundir
-    from dpaudit.progress import Progress
-    from dpaudit.stages import prepare, train
+    """Peaks so far, in MB, and seconds: after prepare, after building the units, after reading 1,000 of
+    them.
+    """
+    from dpaudit.commands.asked import Asked
+    from dpaudit.pipeline import plans
+    from dpaudit.stages.prepare import prepare
+    from dpaudit.stages.train import training_set
+    from dpaudit.storage import run_store
+    from dpaudit.system.progress import Progress
 
-    changed = pipeline.overrides(data=file, unit=unit, settings=["data.preference=null", "grid.dpo=[]"])
-    plan = pipeline.resolve("demo", changed)
-    run_dir = rundir.open_or_create(plan.to_json(), "memory", Path(runs))
+    changed = Asked(data=file, unit=unit, settings=["data.preference=null", "grid.dpo=[]"]).overrides()
+    plan = plans.resolve("demo", changed)
+    run_dir = run_store.open_or_create(plan.to_json(), "memory", Path(runs))
     found, began = {}, time.monotonic()
     prepare.run(run_dir, plan, Progress(quiet=True))
     found |= {"prepare_mb": peak(), "prepare_seconds": round(time.monotonic() - began, 1)}
     began = time.monotonic()
-    train.expected_units(run_dir, "sft", unit)
-    data = train._load(run_dir, plan, "sft")
+    training_set.expected_units(run_dir, "sft", unit)
+    data = training_set.load(run_dir, plan, "sft")
     found |= {"units_mb": peak(), "units_seconds": round(time.monotonic() - began, 1)}
     began, rng = time.monotonic(), random.Random(0)
     for _ in range(1000):

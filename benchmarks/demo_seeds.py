@@ -1,10 +1,11 @@
-"""The demo for several seeds, all reported, none chosen: time, memory, and every figure that the issue bounds.
+"""The demo for several seeds, all reported, none chosen: time, memory, and every figure that the issue
+bounds.
 
     python benchmarks/demo_seeds.py --seeds 0 1 2 3 4 --out benchmarks/results/demo_seeds.json
 
-Seeds that the file already holds and that are not asked for are kept. Time is the whole process's wall clock; memory
-the largest sum, over samples every two seconds, of the proportional set sizes of the process and its children (reading
-them oftener slows the process that is measured).
+Seeds that the file already holds and that are not asked for are kept. Time is the whole process's wall clock;
+memory the largest sum, over samples every two seconds, of the proportional set sizes of the process and its
+children (reading them oftener slows the process that is measured).
 """
 
 import argparse
@@ -80,7 +81,7 @@ def figures(folder: Path) -> dict[str, Any]:
     }
     extracted = {arm: read(run, f"audit/sft-{arm}/extraction.json") for arm in audits}
     quality = {
-        arm: read(run, f"evaluate/{arm}.json")["bits_per_byte"]["value"]
+        arm: read(run, f"evaluate/{arm}.json")["quality"]["bits_per_byte"]["value"]
         for arm in ("base", *(f"sft-{a}" for a in audits))
     }
     pairs = read(run, "evaluate/summary.json")["pairs"]
@@ -98,21 +99,26 @@ def figures(folder: Path) -> dict[str, Any]:
     return {
         "canary_auc": {arm: [a["auc"], a["auc_lower"], a["auc_upper"]] for arm, a in audits.items()},
         "coins": audits["eps1"]["n"],
-        "extracted": {arm: [e["planted_found"], e["planted"], e["controls_found"]] for arm, e in extracted.items()},
+        "extracted": {
+            arm: [e["planted_found"], e["planted"], e["controls_found"]] for arm, e in extracted.items()
+        },
         "bits_per_byte": quality,
         "accuracy_eps8_minus_base": [gain["difference"], gain["lower"], gain["upper"]],
-        "verdicts": {row["arm"]: [row["epsilon_lower"], row["ceiling"], row["verdict"]] for row in rows["rows"]},
+        "verdicts": {
+            row["arm"]: [row["epsilon_lower"], row["ceiling"], row["verdict"]] for row in rows["rows"]
+        },
         "positive_control": [[r["epsilon_lower"], r["verdict"]] for r in rows["positive_control"]],
         "judge_fit": judge["fit"],
         "held": {
             "inf_auc_at_least_0.9": audits["inf"]["auc"] >= 0.9,
             "inf_half_extracted": 2 * extracted["inf"]["planted_found"] >= extracted["inf"]["planted"],
-            "eps1_auc_upper_at_most_0.65_with_500_coins": audits["eps1"]["auc_upper"] <= 0.65 and audits["eps1"]["n"] >= 500,
+            "eps1_auc_upper_at_most_0.65_with_500_coins": audits["eps1"]["auc_upper"] <= 0.65
+            and audits["eps1"]["n"] >= 500,
             "eps1_nothing_extracted": extracted["eps1"]["planted_found"] == 0,
             "eps8_accuracy_above_base": gain["lower"] > 0,
             "bits_per_byte_in_order": bits == sorted(bits),
         },
-    }  # fmt: skip
+    }
 
 
 def read(run: Path, name: str) -> dict[str, Any]:
@@ -121,8 +127,12 @@ def read(run: Path, name: str) -> dict[str, Any]:
 
 
 def machine() -> dict[str, Any]:
-    return {"cores": os.cpu_count(), "processor": platform.machine(), "python": platform.python_version(),
-            "memory_gb": round(psutil.virtual_memory().total / 2**30)}  # fmt: skip
+    return {
+        "cores": os.cpu_count(),
+        "processor": platform.machine(),
+        "python": platform.python_version(),
+        "memory_gb": round(psutil.virtual_memory().total / 2**30),
+    }
 
 
 if __name__ == "__main__":

@@ -2,16 +2,19 @@
 
     python benchmarks/keinan.py --out benchmarks/results/keinan.json
 
-Keinan, Shenfeld, Ligett 2025 (arXiv 2503.07199), section 6.2 and figure 2: DP-SGD on 1,000 coordinates, 100 steps at
-rate 1/10, noise for epsilon 2 at delta 1e-5 by an RDP accountant; every unit is a canary whose gradient is one coordinate,
-in or out by a fair coin; of all canaries, sorted by their coordinate's released sum, the 50 highest are called in and the
-50 lowest out; the (epsilon, delta) bound at 95 %, mean of 200 experiments: 0.49 +- 0.01 with one canary on each coordinate,
-0.62 +- 0.01 with eight. The sum over steps of what a coordinate released is all that the guesses see of it, so that the sum
-is drawn at once: a binomial number of draws, and noise of all steps.
+Keinan, Shenfeld, Ligett 2025 (arXiv 2503.07199), section 6.2 and figure 2: DP-SGD on 1,000 coordinates, 100
+steps at rate 1/10, noise for epsilon 2 at delta 1e-5 by an RDP accountant; every unit is a canary whose
+gradient is one coordinate, in or out by a fair coin; of all canaries, sorted by their coordinate's released
+sum, the 50 highest are called in and the 50 lowest out; the (epsilon, delta) bound at 95 %, mean of 200
+experiments: 0.49 +- 0.01 with one canary on each coordinate,
+0.62 +- 0.01 with eight. The sum over steps of what a coordinate released is all that the guesses see of it,
+so that the sum is drawn at once: a binomial number of draws, and noise of all steps.
 
-As described: `noise` rdp, `delta` 1e-5. Beside it what would follow from the exact noise (`pld`, smaller), and from delta
-0, with which the paper calls its results essentially identical. It leaves open the orders of its accountant, worth
-0.2 % of the noise, and how canaries of one coordinate, which tie, are sorted: here they keep their order, which knows no coin.
+As described: `noise` rdp, `delta` 1e-5. Beside it what would follow from the exact noise (`pld`, smaller),
+and from delta 0, with which the paper calls its results essentially identical. It leaves open the orders of
+its accountant, worth
+0.2 % of the noise, and how canaries of one coordinate, which tie, are sorted: here they keep their order,
+which knows no coin.
 """
 
 import argparse
@@ -25,7 +28,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import brentq
 
-from dpaudit.privacy import Mechanism, PrivacySpec, calibrate, epsilon_rdp
+from dpaudit.privacy.accountants import calibrate, epsilon_rdp
+from dpaudit.privacy.claim import Claim
+from dpaudit.privacy.mechanism import Mechanism
 from dpaudit.stats.epsilon import epsilon_lower_one_run
 
 COORDINATES, STEPS, RATE, EPSILON, DELTA, CONFIDENCE, GUESSES = 1000, 100, 0.1, 2.0, 1e-5, 0.95, 100
@@ -60,7 +65,7 @@ def noise_by_rdp() -> float:
 
 
 def noise_by_pld() -> float:
-    return calibrate(PrivacySpec(EPSILON, DELTA, "record", "add_or_remove"), RATE, STEPS)
+    return calibrate(Claim(EPSILON, DELTA, "record", "add_or_remove"), RATE, STEPS)
 
 
 def right_guesses(noise: float, each: int, runs: int, random: np.random.Generator) -> NDArray[np.int64]:
@@ -77,7 +82,9 @@ def right_guesses(noise: float, each: int, runs: int, random: np.random.Generato
 
 
 def compared(counts: NDArray[np.int64], each: int, delta: float) -> dict[str, Any]:
-    """The mean bound, its standard error, and how many errors of the published mean and of this one lie between them."""
+    """The mean bound, its standard error, and how many errors of the published mean and of this one lie
+    between them.
+    """
     bounds = np.array([bound(COORDINATES * each, int(count), delta) for count in counts])
     spread, published = float(bounds.std()), PUBLISHED.get(each)
     found = {

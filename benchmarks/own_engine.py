@@ -1,10 +1,11 @@
-"""Our own engine audited from both sides: plant, train at epsilon 3, verify, and the mechanism test from inside, by seed.
+"""Our own engine audited from both sides: plant, train at epsilon 3, verify, and the mechanism test from
+inside, by seed.
 
     python benchmarks/own_engine.py --seeds 20 --out benchmarks/results/own_engine.json
 
-Every seed is a planting, a training and a verification of its own, typed as a user types them; coins, sampling and noise
-come from the operating system. The one-run bound (eps,delta) of the planted canaries is to refute none, the
-mechanism test at 5 % at most 3 of 20.
+Every seed is a planting, a training and a verification of its own, typed as a user types them; coins,
+sampling and noise come from the operating system. The one-run bound (eps,delta) of the planted canaries is to
+refute none, the mechanism test at 5 % at most 3 of 20.
 """
 
 import argparse
@@ -16,14 +17,15 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from dpaudit.builtin import clinic
+from dpaudit.data import clinic
 
 CLAIM = "eps=3,delta=1e-5,unit=record,relation=add_or_remove"
 SUITE = """
 name: own-engine
 model: {base: builtin:tiny, max_length: 96}
 data: {source: planted.jsonl, heldout: 10}
-candidates: {family: portal_phrase, canaries: 100, canary_length: 2, records: 0, extraction: 0, gradient: 1000}
+candidates: {family: portal_phrase, canaries: 100, canary_length: 2, records: 0, extraction: 0,
+    gradient: 1000}
 training:
   unit: record
   delta: 1e-5
@@ -50,14 +52,19 @@ def main() -> None:
             rows.append({"seed": seed, **audited(Path(folder), seed, arguments.records)})
         print(json.dumps(rows[-1]), flush=True)
         found = {
-            "machine": {"processor": platform.processor() or platform.machine(), "python": platform.python_version()},
+            "machine": {
+                "processor": platform.processor() or platform.machine(),
+                "python": platform.python_version(),
+            },
             "claim": CLAIM,
             "runs": rows,
             "refuted_by_one_run": sum(row["one_run"]["verdict"] == "refuted" for row in rows),
-            "refuted_from_inside_by_one_run": sum(row["inside_one_run"]["verdict"] == "refuted" for row in rows),
+            "refuted_from_inside_by_one_run": sum(
+                row["inside_one_run"]["verdict"] == "refuted" for row in rows
+            ),
             "refuted_by_mechanism_test": sum(row["mechanism_test"]["verdict"] == "refuted" for row in rows),
             "failed_checks": sum(row["failed_checks"] for row in rows),
-        }  # fmt: skip
+        }
         arguments.out.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
 
 
@@ -70,19 +77,33 @@ def audited(folder: Path, seed: int, records: int) -> dict[str, Any]:
     typed(folder, "attack", "mia")
     run = next((folder / "runs").glob("own-engine-*"))
     code = typed(
-        folder, "verify", "--adapter", str(run / "train/sft-eps3/adapter"), "--key", "key.json", "--claim", CLAIM,
-        "--data", "planted.jsonl", expected=(0, 1, 4),
-    )  # fmt: skip
+        folder,
+        "verify",
+        "--adapter",
+        str(run / "train/sft-eps3/adapter"),
+        "--key",
+        "key.json",
+        "--claim",
+        CLAIM,
+        "--data",
+        "planted.jsonl",
+        expected=(0, 1, 4),
+    )
     verified = read(folder / "verification/verification.json")
     inside = read(run / "audit/inside/sft-eps3.json")
     return {
         "exit_code": code,
-        "one_run": {"verdict": verified["verdict"]["verdict"], "auc": verified["performance"]["auc"],
-                    **{k: verified["bound"][k] for k in ("epsilon_lower", "ceiling", "guesses", "correct")}},
+        "one_run": {
+            "verdict": verified["verdict"]["verdict"],
+            "auc": verified["performance"]["auc"],
+            **{k: verified["bound"][k] for k in ("epsilon_lower", "ceiling", "guesses", "correct")},
+        },
         "inside_one_run": {k: inside["one_run"][k] for k in ("verdict", "epsilon_lower", "ceiling")},
-        "mechanism_test": {k: inside["mechanism_test"][k] for k in ("verdict", "p_value", "epsilon_lower", "auc")},
+        "mechanism_test": {
+            k: inside["mechanism_test"][k] for k in ("verdict", "p_value", "epsilon_lower", "auc")
+        },
         "failed_checks": sum(check["outcome"] == "fail" for check in inside["conformance"]),
-    }  # fmt: skip
+    }
 
 
 def write_records(file: Path, seed: int, count: int) -> None:

@@ -3,7 +3,8 @@
     dpaudit run suites/smollm2-medquad.yaml --model DIR --data FILE
     python benchmarks/real_run.py runs/NAME --attack-seconds 700 --out benchmarks/results/smollm2_medquad.json
 
-Training times are the run's own; those of attacks are given as they were taken. Nothing that names a text is copied.
+Training times are the run's own; those of attacks are given as they were taken. Nothing that names a text is
+copied.
 """
 
 import argparse
@@ -56,12 +57,15 @@ def row(audit: dict[str, Any]) -> dict[str, Any]:
     return {
         **{key: canaries[key] for key in ("n", "members", "auc", "auc_lower", "auc_upper")},
         "tpr_at_1_percent_fpr": low["tpr_on_curve"] if low["tpr"] is None else low["tpr"],
-        **{key: bound[key] for key in ("epsilon_lower", "ceiling", "guesses", "correct", "canaries", "confidence", "delta")},
+        **{
+            key: bound[key]
+            for key in ("epsilon_lower", "ceiling", "guesses", "correct", "canaries", "confidence", "delta")
+        },
         "records_auc": [records.get(key) for key in ("auc", "auc_lower", "auc_upper")],
         "records_near_duplicates": records.get("near_duplicates"),
         "blind_auc": (audit["blind"] or {}).get("auc"),
         "verdict": audit["verdict"]["verdict"],
-    }  # fmt: skip
+    }
 
 
 def read(path: Path) -> dict[str, Any]:
@@ -70,8 +74,12 @@ def read(path: Path) -> dict[str, Any]:
 
 
 def machine() -> dict[str, Any]:
-    return {"cores": os.cpu_count(), "processor": platform.machine(), "python": platform.python_version(),
-            "memory_gb": round(psutil.virtual_memory().total / 2**30)}  # fmt: skip
+    return {
+        "cores": os.cpu_count(),
+        "processor": platform.machine(),
+        "python": platform.python_version(),
+        "memory_gb": round(psutil.virtual_memory().total / 2**30),
+    }
 
 
 if __name__ == "__main__":

@@ -2,20 +2,26 @@
 
     python benchmarks/score.py --out benchmarks/results/score.json [--model DIR]
 
-scoring    `HFModel.token_scores` against `loop` (one sequence at a time through the model's own logits, log-softmax in
-           float32, gather; log-probabilities alone, without the mean, spread and greedy flag that token_scores adds), against
-           `complete` (that loop with all that token_scores gives) and `padded` (batches of 16 in the order of the data,
-           padded, log-probabilities alone). Texts: one to ten dialogues of builtin:clinic in one text, lengths log-normal,
-           all tokens counted or the answers alone, and canaries, their secret counted. An adapter of rank 8 is on, as in
-           an audit. Bar: loop 1.8 times as slow, log-probabilities of a sequence within 1e-3.
-exposure   `HFModel.sequence_logprobs` over 10,000 record numbers against scoring each whole text, sorted and batched, its
-           secret counted. Of a model that is not small a part is recomputed, and the time scaled up. Bar: 7 times.
-arms       peak resident memory of a fresh process that scores texts under each of N adapters on one base, as growth per
+scoring    `HFModel.token_scores` against `loop` (one sequence at a time through the model's own logits,
+log-softmax in
+           float32, gather; log-probabilities alone, without the mean, spread and greedy flag that
+           token_scores adds), against `complete` (that loop with all that token_scores gives) and `padded`
+           (batches of 16 in the order of the data, padded, log-probabilities alone). Texts: one to ten
+           dialogues of builtin:clinic in one text, lengths log-normal, all tokens counted or the answers
+           alone, and canaries, their secret counted. An adapter of rank 8 is on, as in an audit. Bar: loop
+           1.8 times as slow, log-probabilities of a sequence within 1e-3.
+exposure   `HFModel.sequence_logprobs` over 10,000 record numbers against scoring each whole text, sorted and
+batched, its
+           secret counted. Of a model that is not small a part is recomputed, and the time scaled up. Bar: 7
+           times.
+arms       peak resident memory of a fresh process that scores texts under each of N adapters on one base, as
+growth per
            further adapter over the peak with one. Bar: under 5 %.
-limit      with CUDA, bfloat16: the time of the forward pass alone over the same batches, as a share of the time of scoring.
-Times are of the wall clock, medians over interleaved rounds; a ratio is the median of the rounds' own ratios. Beside
-each stands the ratio of processor time, which other work on the machine hardly moves. `random:41M` is a Llama of random
-weights (hidden 512, 8 layers, vocabulary 32,000), so that the figures need no download. Bars are fixed and may fail.
+limit      with CUDA, bfloat16: the time of the forward pass alone over the same batches, as a share of the
+time of scoring. Times are of the wall clock, medians over interleaved rounds; a ratio is the median of the
+rounds' own ratios. Beside each stands the ratio of processor time, which other work on the machine hardly
+moves. `random:41M` is a Llama of random weights (hidden 512, 8 layers, vocabulary 32,000), so that the
+figures need no download. Bars are fixed and may fail.
 """
 
 import argparse
@@ -38,11 +44,12 @@ import peft
 import torch
 import transformers
 
-from dpaudit.builtin import clinic
-from dpaudit.canary import draw
+from dpaudit.data import clinic
+from dpaudit.data.canary import draw
 from dpaudit.models.encode import Encoded, counted_mask, encode
-from dpaudit.models.hf import HFModel, load_tokenizer
+from dpaudit.models.hf_model import HFModel
 from dpaudit.models.spaces import Spaces, encoded_secret
+from dpaudit.models.tokenizers import load_tokenizer
 
 TINY, RANDOM = "builtin:tiny", "random:41M"
 BARS = {"scoring": 1.8, "nats": 1e-3, "exposure": 7.0, "arms": 0.05}
@@ -119,8 +126,13 @@ def scoring(
     loop = ratio(found, "loop")
     return {
         "counted": what,
-        "tokens": {"all": sum(lengths), "counted": int(sum(at.sum() for at in counted)),
-                   "shortest": lengths[0], "median": lengths[len(lengths) // 2], "longest": lengths[-1]},
+        "tokens": {
+            "all": sum(lengths),
+            "counted": int(sum(at.sum() for at in counted)),
+            "shortest": lengths[0],
+            "median": lengths[len(lengths) // 2],
+            "longest": lengths[-1],
+        },
         "loop": loop,
         "padded": ratio(found, "padded"),
         "complete": ratio(found, "complete"),
@@ -128,7 +140,7 @@ def scoring(
         "largest_difference_nats": difference,
         "held": loop["wall"] >= BARS["scoring"],
         "equal_held": difference <= BARS["nats"],
-    }  # fmt: skip
+    }
 
 
 @torch.inference_mode()
@@ -147,16 +159,15 @@ def by_plain_batches(
         logits = model.model(input_ids=ids, attention_mask=mask).logits
         logprob = torch.log_softmax(logits[:, :-1].float(), -1).gather(2, ids[:, 1:, None])[..., 0]
         values = logprob.cpu().numpy()
-        found += [
-            values[row, : len(ids_) - 1][counted[start + row][1:]]
-            for row, ids_ in enumerate(rows)
-        ]  # fmt: skip
+        found += [values[row, : len(ids_) - 1][counted[start + row][1:]] for row, ids_ in enumerate(rows)]
     return found
 
 
 @torch.inference_mode()
 def completely(model: HFModel, items: Sequence[Encoded], counted: Sequence[Any]) -> list[Any]:
-    """log p, mean and spread of log p, and whether greedy decoding takes the token, one sequence at a time."""
+    """log p, mean and spread of log p, and whether greedy decoding takes the token, one sequence at a
+    time.
+    """
     found = []
     for item, at in zip(items, counted, strict=True):
         ids = torch.tensor([item.input_ids], device=model.model.device)
@@ -296,26 +307,43 @@ def texts(model: HFModel, count: int) -> list[tuple[str, tuple[list[Encoded], li
         items, secrets = spread(items), spread(secrets)
     every = [counted_mask([True] * len(item.input_ids)) for item in items]
     answers = [counted_mask(item.answer_mask) for item in items]
-    return [("all", (items, every)), ("answers", (items, answers)),
-            ("secret", (secrets, [counted_mask(item.secret_mask) for item in secrets]))]  # fmt: skip
+    return [
+        ("all", (items, every)),
+        ("answers", (items, answers)),
+        ("secret", (secrets, [counted_mask(item.secret_mask) for item in secrets])),
+    ]
 
 
 def spread(items: Sequence[Encoded]) -> list[Encoded]:
     """The same lengths and masks with tokens of the random model's vocabulary."""
     generator = np.random.default_rng(0)
     return [
-        Encoded(tuple(generator.integers(0, 32000, len(i.input_ids)).tolist()), i.answer_mask, i.secret_mask, False, 0)
+        Encoded(
+            tuple(generator.integers(0, 32000, len(i.input_ids)).tolist()),
+            i.answer_mask,
+            i.secret_mask,
+            False,
+            0,
+        )
         for i in items
-    ]  # fmt: skip
+    ]
 
 
 def audited(name: str, count: int) -> HFModel:
-    """The model with `count` adapters of rank 8 on every linear layer, random and not zero; the last one is on."""
+    """The model with `count` adapters of rank 8 on every linear layer, random and not zero; the last one is
+    on.
+    """
     torch.manual_seed(0)
     if name == RANDOM:
         config = transformers.LlamaConfig(
-            vocab_size=32000, hidden_size=512, intermediate_size=1376, num_hidden_layers=8,
-            num_attention_heads=8, max_position_embeddings=2048, tie_word_embeddings=True)  # fmt: skip
+            vocab_size=32000,
+            hidden_size=512,
+            intermediate_size=1376,
+            num_hidden_layers=8,
+            num_attention_heads=8,
+            max_position_embeddings=2048,
+            tie_word_embeddings=True,
+        )
         model = HFModel(transformers.LlamaForCausalLM(config), SimpleNamespace(pad_token_id=0))
         model.model.to("cuda" if torch.cuda.is_available() else "cpu")
     else:
@@ -350,7 +378,7 @@ def machine() -> dict[str, Any]:
         "load": round(os.getloadavg()[1], 1),  # of the last five minutes: others may have been at work
         "python": platform.python_version(),
         **{name: version(name) for name in ("torch", "transformers", "peft")},
-    }  # fmt: skip
+    }
 
 
 if __name__ == "__main__":

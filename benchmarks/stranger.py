@@ -1,6 +1,8 @@
-"""Somebody else's training script: a plain PEFT loop over chat data. It imports nothing of dpaudit and knows of no audit.
+"""Somebody else's training script: a plain PEFT loop over chat data. It imports nothing of dpaudit and knows
+of no audit.
 
-`python benchmarks/stranger.py --model DIR --data planted.jsonl --out adapter` trains a LoRA adapter without any privacy.
+`python benchmarks/stranger.py --model DIR --data planted.jsonl --out adapter` trains a LoRA adapter without
+any privacy.
 """
 
 import argparse

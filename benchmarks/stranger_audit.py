@@ -1,11 +1,13 @@
-"""A stranger's training audited from end to end: plant, `stranger.py`, verify, once for every seed, none chosen.
+"""A stranger's training audited from end to end: plant, `stranger.py`, verify, once for every seed, none
+chosen.
 
-    python benchmarks/stranger_audit.py --model DIR --data dialogues.jsonl --rows 100 --seeds 0 1 2 --work DIR \\
+    python benchmarks/stranger_audit.py --model DIR --data dialogues.jsonl --rows 100 --seeds 0 1 2 --work DIR
+    \\
         --out benchmarks/results/stranger_audit.json
 
-A seed has a planting with coins of its own and a training of its own. What the work folder already holds is not made again.
-The figures in `results/` are of the 135M model and the first 100 rows of MeQSum. Family of secrets, learning rate and
-length of a row were settled on another planting, whose result is no part of these.
+A seed has a planting with coins of its own and a training of its own. What the work folder already holds is
+not made again. The figures in `results/` are of the 135M model and the first 100 rows of MeQSum. Family of
+secrets, learning rate and length of a row were settled on another planting, whose result is no part of these.
 """
 
 import argparse
@@ -34,14 +36,17 @@ def main() -> None:
     (arguments.work / "train.jsonl").write_text("".join(lines), encoding="utf-8")
     runs = [{"seed": seed, **audited(arguments.work, seed, arguments.model)} for seed in arguments.seeds]
     found = {
-        "machine": {"processor": platform.processor() or platform.machine(), "python": platform.python_version()},
+        "machine": {
+            "processor": platform.processor() or platform.machine(),
+            "python": platform.python_version(),
+        },
         "data": arguments.data.name,
         "rows": len(lines),
         "claim": CLAIM,
         "trainer": "benchmarks/stranger.py, its defaults, bfloat16",
         "runs": runs,
         "refuted": sum(run["verdict"] == "refuted" for run in runs),
-    }  # fmt: skip
+    }
     arguments.out.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
 
 
@@ -59,8 +64,24 @@ def audited(work: Path, seed: int, model: str) -> dict[str, Any]:
         )
     found = place / "verification/verification.json"
     if not found.is_file():
-        typed("-m", "dpaudit", "verify", "--adapter", adapter, "--base", model, "--key", key, "--data", data,
-              "--claim", CLAIM, "--out", found.parent, expected=EXIT_CODES)  # fmt: skip
+        typed(
+            "-m",
+            "dpaudit",
+            "verify",
+            "--adapter",
+            adapter,
+            "--base",
+            model,
+            "--key",
+            key,
+            "--data",
+            data,
+            "--claim",
+            CLAIM,
+            "--out",
+            found.parent,
+            expected=EXIT_CODES,
+        )
     told = json.loads(found.read_text(encoding="utf-8"))
     kept = ("epsilon_lower", "ceiling", "canaries", "guesses", "correct", "confidence", "notion")
     return {

@@ -2,17 +2,18 @@
 
     python benchmarks/train_step.py --out benchmarks/results/train_step.json
 
-All variants take the same batch through the same Llama with LoRA of rank 8 on every linear layer, the same loss on
-answer tokens, and AdamW:
+All variants take the same batch through the same Llama with LoRA of rank 8 on every linear layer, the same
+loss on answer tokens, and AdamW:
   dp       clip by unit and noise, one backward pass (this project's training step)
   same     the same LoRA kernel without clip and noise
   peft     PEFT's own layers and autograd, without clip and noise
   opacus   Opacus' GradSampleModule hooks on PEFT's layers, then the same clip and noise
-Time: medians over interleaved rounds in one process, on one thread, whose allocator keeps what was freed: else which
-variant pays for fresh pages hangs on what the others left behind. A ratio is the median of the rounds' own ratios.
-Memory: the growth of peak resident memory over the state before the step, each variant in a fresh process that returns
-freed blocks at once (on an accelerator: the allocator's own peak); medians over three processes. `throughput` above 1
-means that dp is faster, `memory` below 1 that it is smaller.
+Time: medians over interleaved rounds in one process, on one thread, whose allocator keeps what was freed:
+else which variant pays for fresh pages hangs on what the others left behind. A ratio is the median of the
+rounds' own ratios.
+Memory: the growth of peak resident memory over the state before the step, each variant in a fresh process
+that returns freed blocks at once (on an accelerator: the allocator's own peak); medians over three processes.
+`throughput` above 1 means that dp is faster, `memory` below 1 that it is smaller.
 """
 
 import argparse
@@ -36,17 +37,22 @@ import transformers
 from opacus.grad_sample import GradSampleModule
 
 from dpaudit.models.encode import Encoded
-from dpaudit.privacy import Mechanism
+from dpaudit.models.fused import FusedLora, trainable
+from dpaudit.privacy.mechanism import Mechanism
 from dpaudit.training import batches, dpsgd, engine, examples
-from dpaudit.training.fused import FusedLora, trainable
 
 VARIANTS = ("dp", "same", "peft", "opacus")
 VOCABULARY = 8192
 SIZES: dict[str, dict[str, Any]] = {
     "5M": {"hidden_size": 256, "intermediate_size": 688, "num_hidden_layers": 4, "num_attention_heads": 4},
     "60M": {"hidden_size": 512, "intermediate_size": 1376, "num_hidden_layers": 17, "num_attention_heads": 8},
-    "1B": {"hidden_size": 2048, "intermediate_size": 5632, "num_hidden_layers": 20, "num_attention_heads": 16},
-}  # fmt: skip
+    "1B": {
+        "hidden_size": 2048,
+        "intermediate_size": 5632,
+        "num_hidden_layers": 20,
+        "num_attention_heads": 16,
+    },
+}
 BATCH = {
     "5M": (16, 96),
     "60M": (8, 64),
@@ -164,7 +170,9 @@ def resident(key: str) -> int:
 
 
 def step_of(name: str, arguments: argparse.Namespace) -> Callable[[], None]:
-    """A function that does one whole step of the variant: forward, backward, clip and noise where it has them, AdamW."""
+    """A function that does one whole step of the variant: forward, backward, clip and noise where it has
+    them, AdamW.
+    """
     (size,), (unit,) = arguments.sizes, arguments.units
     model = lora_model(size, arguments.dtype, arguments.checkpointing)
     units, objective = batch(unit, *BATCH[size])
@@ -210,7 +218,10 @@ def opacus_sum(
     loss.backward()  # type: ignore[no-untyped-call]
     sequences = len(drawn[0].sequences)
     rows = {name: p.grad_sample.float() for name, p in parameters.items()}  # type: ignore[attr-defined]
-    by_unit = {name: g.view(len(units), sequences, *g.shape[1:]).sum(1) if sequences > 1 else g for name, g in rows.items()}  # fmt: skip
+    by_unit = {
+        name: g.view(len(units), sequences, *g.shape[1:]).sum(1) if sequences > 1 else g
+        for name, g in rows.items()
+    }
     sums, clipped = dpsgd.clipped_sum(by_unit, MECHANISM.clip)
     for name, parameter in parameters.items():
         total[name] += sums[name]
@@ -260,7 +271,14 @@ def synchronize() -> None:
 
 
 def machine() -> dict[str, Any]:
-    model = next((line.split(":")[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")), platform.processor())  # fmt: skip
+    model = next(
+        (
+            line.split(":")[1].strip()
+            for line in Path("/proc/cpuinfo").read_text().splitlines()
+            if line.startswith("model name")
+        ),
+        platform.processor(),
+    )
     return {
         "processor": torch.cuda.get_device_name() if torch.cuda.is_available() else model,
         "cores": os.cpu_count(),

@@ -1,11 +1,13 @@
-"""The white-box tier measured: one-run bound, false refutation and power of the mechanism test at claims 1, 4 and 8.
+"""The white-box tier measured: one-run bound, false refutation and power of the mechanism test at claims 1, 4
+and 8.
 
     python benchmarks/whitebox.py --out benchmarks/results/whitebox.json
 
-1,000 canaries among 10,000 units, 64 a step, 468 steps, delta 1e-5, 95 %. `bound`: dry runs of the engine, the weights of
-guesses frozen by the claim; `further` are runs of other seeds, and `expected` is the mean that the exact distribution of
-scores gives. `false_refutation` and the faults: audits simulated with NumPy, each drawn anew; `rate x4` and `steps x3` are
-what the ledger says less of, so that the noise is that of the ledger.
+1,000 canaries among 10,000 units, 64 a step, 468 steps, delta 1e-5, 95 %. `bound`: dry runs of the engine,
+the weights of guesses frozen by the claim; `further` are runs of other seeds, and `expected` is the mean that
+the exact distribution of scores gives. `false_refutation` and the faults: audits simulated with NumPy, each
+drawn anew; `rate x4` and `steps x3` are what the ledger says less of, so that the noise is that of the
+ledger.
 """
 
 import argparse
@@ -16,14 +18,16 @@ from typing import Any
 import numpy as np
 import torch
 
-from dpaudit import whitebox
-from dpaudit.privacy import Mechanism, PrivacySpec, calibrate, epsilon_spent
+from dpaudit.evidence import whitebox
+from dpaudit.findings.inside import OneRun
+from dpaudit.privacy.accountants import calibrate, epsilon_spent
+from dpaudit.privacy.claim import Claim
+from dpaudit.privacy.mechanism import Mechanism
 from dpaudit.stats import mechanism as mechanism_test
 from dpaudit.stats import weighted
 from dpaudit.stats.mechanism import SampledGaussian
 from dpaudit.stats.roc import proportion_interval
 from dpaudit.training import dpsgd, dry
-from dpaudit.verdict import Claim
 
 CLAIMS, DELTA, CONFIDENCE, CANARIES, RATE, STEPS = (1.0, 4.0, 8.0), 1e-5, 0.95, 1000, 64 / 10_000, 468
 LEDGERS = {  # what acts, of what the ledger says: noise, rate, steps
@@ -57,7 +61,7 @@ def main() -> None:
 
 def claimed(epsilon: float, rate: float = RATE, steps: int = STEPS) -> SampledGaussian:
     return SampledGaussian(
-        calibrate(PrivacySpec(epsilon, DELTA, "record", "add_or_remove"), rate, steps), rate, steps
+        calibrate(Claim(epsilon, DELTA, "record", "add_or_remove"), rate, steps), rate, steps
     )
 
 
@@ -76,7 +80,7 @@ def bound(epsilon: float, runs: int, further: int) -> dict[str, Any]:
     }
 
 
-def dry_bound(epsilon: float, noise: float, seed: int) -> whitebox.Bounded:
+def dry_bound(epsilon: float, noise: float, seed: int) -> OneRun:
     told = Mechanism(noise, RATE, STEPS, 0.5)
     coins, sampling = (np.random.default_rng([seed, part]) for part in range(2))
     seen = dry.train(dry.Setting(), told, coins, sampling, dpsgd.noise_generator(torch.device("cpu"), seed))

@@ -2,12 +2,13 @@
 
     python benchmarks/whitebox_axes.py --out benchmarks/results/whitebox_axes.json
 
-Claims 1, 4 and 8 exactly kept, 64 of 10,000 units a step, 468 steps, delta 1e-5, 95 %; sums simulated with NumPy. Canaries of
-an axis have the likelihood of their number alone. `plain`: the axes whose expected number of included canaries is highest are
-guessed "included" as a whole. `adaptive`: one canary after the other, always the most certain one, each coin being told after
-its guess (Keinan et al. 2025, arXiv 2503.07199). The number of guesses is chosen on half of the runs and measured on the other.
-`weighted` and `adaptive_weighted`: guesses both ways, with the weights of `stats.weighted` by rank or by turn; how certain a rank
-or a turn is on average is taken from half of the runs, and the bound measured on the other.
+Claims 1, 4 and 8 exactly kept, 64 of 10,000 units a step, 468 steps, delta 1e-5, 95 %; sums simulated with
+NumPy. Canaries of an axis have the likelihood of their number alone. `plain`: the axes whose expected number
+of included canaries is highest are guessed "included" as a whole. `adaptive`: one canary after the other,
+always the most certain one, each coin being told after its guess (Keinan et al. 2025, arXiv 2503.07199). The
+number of guesses is chosen on half of the runs and measured on the other. `weighted` and `adaptive_weighted`:
+guesses both ways, with the weights of `stats.weighted` by rank or by turn; how certain a rank or a turn is on
+average is taken from half of the runs, and the bound measured on the other.
 """
 
 import argparse
@@ -18,7 +19,8 @@ from typing import Any
 import numpy as np
 from scipy.special import comb, logsumexp
 
-from dpaudit.privacy import PrivacySpec, calibrate
+from dpaudit.privacy.accountants import calibrate
+from dpaudit.privacy.claim import Claim
 from dpaudit.stats.epsilon import epsilon_lower_one_run
 from dpaudit.stats.weighted import best_weights, epsilon_lower_weighted
 
@@ -36,7 +38,7 @@ def main() -> None:
     arguments = parser.parse_args()
     rows = []
     for epsilon in (1.0, 4.0, 8.0):
-        noise = calibrate(PrivacySpec(epsilon, DELTA, "record", "add_or_remove"), RATE, STEPS)
+        noise = calibrate(Claim(epsilon, DELTA, "record", "add_or_remove"), RATE, STEPS)
         for axes, each in SETTINGS:
             random = np.random.default_rng([round(epsilon), axes, each])
             runs = [one_run(noise, axes, each, random) for _ in range(2 * arguments.runs)]
@@ -49,7 +51,9 @@ def main() -> None:
 
 
 def measured(runs: list[dict[str, Any]], kind: str, canaries: int) -> dict[str, Any]:
-    """The mean bound on the second half of the runs, with the number of guesses that was best on the first."""
+    """The mean bound on the second half of the runs, with the number of guesses that was best on the
+    first.
+    """
     half = len(runs) // 2
     tried = [n for n in TRIED if n <= canaries * 0.6]
     table = np.array([[bound(canaries, n, run[kind][n - 1]) for n in tried] for run in runs])
@@ -66,7 +70,9 @@ def measured(runs: list[dict[str, Any]], kind: str, canaries: int) -> dict[str, 
 
 
 def weighed(runs: list[dict[str, Any]], kind: str, canaries: int) -> dict[str, Any]:
-    """The mean bound on the second half of the runs, with weights from what the first half makes of each turn."""
+    """The mean bound on the second half of the runs, with weights from what the first half makes of each
+    turn.
+    """
     half = len(runs) // 2
     chance = np.full(canaries, 0.5)
     turns = runs[0][kind][0].size
@@ -140,10 +146,11 @@ def adaptive(likelihood: Any, coins: Any) -> Any:
 
 
 def told_one_by_one(likelihood: Any, coins: Any, both_ways: bool) -> tuple[Any, Any]:
-    """Greedy: the axis whose next canary is most certain, then its coin is told. Chances of "included", and coins, by turn.
+    """Greedy: the axis whose next canary is most certain, then its coin is told. Chances of "included", and
+    coins, by turn.
 
-    Most certain is most certainly included or, with `both_ways`, included or excluded: the coin is then given as whether the
-    guess is right, with the chance of that.
+    Most certain is most certainly included or, with `both_ways`, included or excluded: the coin is then given
+    as whether the guess is right, with the chance of that.
     """
     axes, each = coins.shape
     told, ones = np.zeros(axes, dtype=int), np.zeros(axes, dtype=int)

@@ -1,4 +1,5 @@
-"""A Hugging Face `TrainerCallback` that records what somebody else's Trainer did, for `dpaudit verify --conformance`.
+"""A Hugging Face `TrainerCallback` that records what somebody else's Trainer did, for `dpaudit verify
+--conformance`.
 
 It sees the trainer's own program from inside: it finds slips, and no trainer who lies.
 """
@@ -10,15 +11,16 @@ from typing import Any
 
 from transformers import TrainerCallback
 
-from dpaudit import rundir
+from dpaudit.storage import whole_files
 
 
 class ConformanceCallback(TrainerCallback):  # type: ignore[misc]
-    """Writes a JSON of checks to `file` when training ends: `Trainer(..., callbacks=[ConformanceCallback("seen.json")])`.
+    """Writes a JSON of checks to `file` when training ends: `Trainer(...,
+    callbacks=[ConformanceCallback("seen.json")])`.
 
-    Steps, batches, accumulation, epochs, and whether every trainable tensor moved. Holds no text and no weights. Of
-    several processes the first one writes, and of batches it tells its own. Raises OSError before the first step where
-    `file` cannot be written.
+    Steps, batches, accumulation, epochs, and whether every trainable tensor moved. Holds no text and no
+    weights. Of several processes the first one writes, and of batches it tells its own. Raises OSError before
+    the first step where `file` cannot be written.
     """
 
     def __init__(self, file: str | Path) -> None:
@@ -32,7 +34,7 @@ class ConformanceCallback(TrainerCallback):  # type: ignore[misc]
     def on_train_begin(self, args: Any, state: Any, control: Any, model: Any = None, **_: Any) -> None:
         """Remembers the trainable weights, on the processor, and begins to count rows."""
         if state.is_world_process_zero:
-            rundir.write_text(
+            whole_files.write_text(
                 self.file, "{}\n"
             )  # an error now, and not after the training that it would cost
             self.file.unlink()
@@ -63,7 +65,7 @@ class ConformanceCallback(TrainerCallback):  # type: ignore[misc]
             _told("clipping", "not observable", "gradients of single units are not shown to a callback"),
         ]
         found = {"trainer": "Hugging Face Trainer", "checks": checks}
-        rundir.write_text(self.file, json.dumps(found, ensure_ascii=False, indent=1) + "\n")
+        whole_files.write_text(self.file, json.dumps(found, ensure_ascii=False, indent=1) + "\n")
 
     def _count(self, module: Any, given: tuple[Any, ...], named: dict[str, Any]) -> None:
         ids = named.get("input_ids", given[0] if given else None)

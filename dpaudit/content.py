@@ -1,4 +1,6 @@
-"""Where the content folders (suites, attacks, judges, reports) live: the repository root in a checkout, the package in a wheel."""
+"""Where the content folders (suites, attacks, judges, reports) live: the repository root in a checkout, the
+package in a wheel.
+"""
 
 from pathlib import Path
 from typing import Any
@@ -10,7 +12,9 @@ FOLDERS = ("suites", "attacks", "judges", "reports")
 
 
 def shipped(folder: str) -> Path:
-    """The folder of shipped content named `folder`; only this module knows which of its two homes is in use."""
+    """The folder of shipped content named `folder`; only this module knows which of its two homes is in
+    use.
+    """
     package = Path(__file__).parent
     inside = package / "_content" / folder
     return inside if inside.is_dir() else package.parent / folder
@@ -23,18 +27,24 @@ def listing(folder: str, own: Path | None = None) -> dict[str, Path]:
 
 
 def find(folder: str, name: str, own: Path | None = None) -> Path:
-    """The YAML file that `name` means: a path as typed, or the stem of a file in `listing`. Raises UsageError."""
+    """The YAML file that `name` means: a path as typed, or the stem of a file in `listing`. Raises
+    UsageError.
+    """
     if name.endswith((".yaml", ".yml")):
         typed = Path(name)
         if typed.is_file():
             return typed
         if str(typed.parent) not in (folder, "."):
-            raise UsageError(name, expected=f"a YAML file for {folder}", got="no such file")
+            raise UsageError(name, f"a YAML file for {folder}", "no such file")
         name = typed.stem
     known = listing(folder, own)
     if name not in known:
-        raise UsageError(f"{folder}/{name}", expected=f"one of {', '.join(sorted(known)) or 'none'}", got="no such file",
-                         remedy=f"name a file or put {name}.yaml into ./{folder}")  # fmt: skip
+        raise UsageError(
+            f"{folder}/{name}",
+            f"one of {', '.join(sorted(known)) or 'none'}",
+            "no such file",
+            f"name a file or put {name}.yaml into ./{folder}",
+        )
     return known[name]
 
 
@@ -42,7 +52,7 @@ def load_yaml(path: Path) -> dict[str, Any]:
     """The mapping in a YAML file. Raises UsageError, with the line of a syntax error, for anything else."""
     data = strict_yaml.parse(_text(path), str(path))
     if not isinstance(data, dict):
-        raise UsageError(str(path), expected="a mapping of keys", got=kind_of(data))
+        raise UsageError(str(path), "a mapping of keys", kind_of(data))
     return data
 
 
@@ -57,4 +67,6 @@ def _text(path: Path) -> str:
     try:
         return read.decode("utf-8-sig", errors="strict" if len(read) <= strict_yaml.MOST_BYTES else "replace")
     except UnicodeDecodeError:
-        raise UsageError(str(path), expected="text in UTF-8", got="another encoding, or no text", remedy="save it as UTF-8") from None  # fmt: skip
+        raise UsageError(
+            str(path), "text in UTF-8", "another encoding, or a file that is not text", "save it as UTF-8"
+        ) from None

@@ -38,7 +38,7 @@ KINDS: dict[type, str] = {  # what a value is, for who does not write Python
 
 def kind_of(value: object) -> str:
     """What a value is, in plain words; never the value."""
-    return "nothing" if value is None else KINDS.get(type(value), "a value of another kind")
+    return "no value" if value is None else KINDS.get(type(value), "a value of another kind")
 
 
 class UsageError(Exception):
@@ -49,9 +49,12 @@ class UsageError(Exception):
 
     exit_code = 2
 
-    def __init__(self, where: str, *, expected: str, got: str, remedy: str = "") -> None:
+    def __init__(self, where: str, expected: str, got: str, remedy: str = "") -> None:
         self.where, self.expected, self.got, self.remedy = where, expected, got, remedy
-        line = f"{visible(where, PART_MOST)}: expected {visible(expected, REMEDY_MOST)}, got {visible(got, PART_MOST)}"
+        line = (
+            f"{visible(where, PART_MOST)}: expected {visible(expected, REMEDY_MOST)}, got "
+            f"{visible(got, PART_MOST)}"
+        )
         super().__init__(f"{line}; {visible(remedy, REMEDY_MOST)}" if remedy else line)
 
     def __reduce__(self) -> tuple[object, ...]:
@@ -59,11 +62,13 @@ class UsageError(Exception):
 
 
 def unread(where: object, expected: str, error: OSError, remedy: str = "") -> UsageError:
-    """The error for a file that the system would not read, with what to do about it where the caller knows nothing better."""
+    """The error for a file that the system would not read, with what to do about it where the caller knows
+    nothing better.
+    """
     got = "a folder" if isinstance(error, IsADirectoryError) else error.strerror or "an error"
     ways = (way for kind, way in UNREAD.items() if isinstance(error, kind))
     own = "" if isinstance(error, IsADirectoryError) else remedy
-    return UsageError(str(where), expected=expected, got=got, remedy=own or next(ways, ""))
+    return UsageError(str(where), expected, got, own or next(ways, ""))
 
 
 class Mistakes(UsageError):
@@ -114,9 +119,11 @@ class Gathering:
 
 
 class BadValue(ValueError):
-    """A value that a configuration's dataclass refuses. The schema adds the file and makes a UsageError of it."""
+    """A value that a configuration's dataclass refuses. The schema adds the file and makes a UsageError of
+    it.
+    """
 
-    def __init__(self, key: str, *, expected: str, got: object, remedy: str = "") -> None:
+    def __init__(self, key: str, expected: str, got: object, remedy: str = "") -> None:
         self.key, self.expected, self.got, self.remedy = key, expected, str(got), remedy
         line = f"{key}: expected {expected}, got {got}"
         super().__init__(f"{line}; {remedy}" if remedy else line)
@@ -129,11 +136,13 @@ class PartialError(Exception):
 
 
 class GuardError(Exception):
-    """A privacy guard that fired while training: the arm stops, with what was seen and expected (exit code 3)."""
+    """A privacy guard that fired while training: the arm stops, with what was seen and expected (exit code
+    3).
+    """
 
     exit_code = 3
 
 
 def _usage_error(where: str, expected: str, got: str, remedy: str) -> UsageError:
     """Rebuilds an error that crossed from another process."""
-    return UsageError(where, expected=expected, got=got, remedy=remedy)
+    return UsageError(where, expected, got, remedy)

@@ -1,4 +1,6 @@
-"""Strict construction of frozen dataclasses from YAML: an unknown key, a wrong type, a missing key is one line."""
+"""Strict construction of frozen dataclasses from YAML and JSON: an unknown key, a wrong type, a missing key
+is one line. `plain` is the way back.
+"""
 
 import contextlib
 import difflib
@@ -6,6 +8,7 @@ import math
 import types
 import typing
 from dataclasses import MISSING, fields, is_dataclass
+from functools import cache
 from typing import Any, TypeVar, cast
 
 from dpaudit.errors import KINDS, BadValue, UsageError, kind_of
@@ -21,28 +24,68 @@ def build(cls: type[T], data: object, *, file: str, key: str = "") -> T:
     """
     where = f"{file}: {key}" if key else file
     if not isinstance(data, dict):
-        raise UsageError(where, expected="a mapping of keys", got=_kind(data))
-    hints = typing.get_type_hints(cls)
+        raise UsageError(where, "a mapping of keys", _kind(data))
+    hints = _hints(cast(Any, cls))
     known = {f.name: f for f in fields(cast(Any, cls))}
     for name in data:
         if name not in known:
             near = difflib.get_close_matches(str(name), known, n=1)
             remedy = f"did you mean {near[0]}?" if near else "remove it"
-            raise UsageError(f"{file}: {_join(key, name)}", expected=f"one of {', '.join(known)}", got="an unknown key",
-                             remedy=remedy)  # fmt: skip
+            raise UsageError(
+                f"{file}: {_join(key, name)}", f"one of {', '.join(known)}", "an unknown key", remedy
+            )
     values: dict[str, Any] = {}
     for name, field in known.items():
         if name in data:
             values[name] = convert(hints[name], data[name], file=file, key=_join(key, name))
         elif field.default is MISSING and field.default_factory is MISSING:
-            raise UsageError(
-                f"{file}: {_join(key, name)}", expected="a value", got="nothing", remedy="add the key"
-            )
+            raise UsageError(f"{file}: {_join(key, name)}", "a value", "no value", "add the key")
     try:
         return cls(**values)
     except BadValue as error:
         place = f"{file}: {_join(key, error.key)}"
-        raise UsageError(place, expected=error.expected, got=error.got, remedy=error.remedy) from error
+        raise UsageError(place, error.expected, error.got, error.remedy) from error
+
+
+def at_least(least: int, **values: int | None) -> None:
+    """Raises BadValue for the first value below `least`; None is left alone."""
+    for name, value in values.items():
+        if value is not None and value < least:
+            raise BadValue(name, f"at least {least}", value)
+
+
+def above_zero(**values: float) -> None:
+    """Raises BadValue for the first value that is no finite number above 0."""
+    for name, value in values.items():
+        if not 0 < value < math.inf:
+            raise BadValue(name, "a number above 0", value)
+
+
+def between(low: float, high: float, **values: float) -> None:
+    """Raises BadValue for the first value outside of low <= value < high; a NaN is outside."""
+    for name, value in values.items():
+        if not low <= value < high:
+            raise BadValue(name, f"at least {low} and below {high}", value)
+
+
+def plain(value: Any) -> Any:
+    """`value` as JSON holds it: a dataclass as a mapping, a tuple as a list, an infinite number as "inf"."""
+    if isinstance(value, float):
+        return str(value) if math.isinf(value) else value
+    if value is None or isinstance(value, str | int):
+        return value
+    if is_dataclass(value):
+        return {field.name: plain(getattr(value, field.name)) for field in fields(value)}
+    if isinstance(value, dict):
+        return {str(key): plain(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(inner) for inner in value]
+    raise TypeError(f"no value of a finding: {type(value).__name__}")
+
+
+@cache
+def _hints(cls: Any) -> dict[str, Any]:
+    return typing.get_type_hints(cls)
 
 
 def convert(hint: Any, value: object, *, file: str, key: str) -> Any:
@@ -53,20 +96,38 @@ def convert(hint: Any, value: object, *, file: str, key: str) -> Any:
     if is_dataclass(hint):
         return build(cast(Any, hint), value, file=file, key=key)
     if origin is tuple:
-        if not isinstance(value, list | tuple):
-            raise UsageError(f"{file}: {key}", expected="a list", got=_kind(value))
-        return tuple(convert(arguments[0], v, file=file, key=f"{key}[{i}]") for i, v in enumerate(value))
+        return tuple(_convert_list(arguments[0], value, file=file, key=key))
+    if isinstance(hint, type) and issubclass(hint, tuple):
+        return _convert_row(hint, value, file=file, key=key)
     if origin is dict:
         if not isinstance(value, dict):
-            raise UsageError(f"{file}: {key}", expected="a mapping of keys", got=_kind(value))
+            raise UsageError(f"{file}: {key}", "a mapping of keys", _kind(value))
         return {k: convert(arguments[1], v, file=file, key=_join(key, k)) for k, v in value.items()}
     if origin is typing.Literal:
         if value not in arguments:
-            raise UsageError(
-                f"{file}: {key}", expected=f"one of {', '.join(map(str, arguments))}", got=_short(value)
-            )
+            raise UsageError(f"{file}: {key}", f"one of {', '.join(map(str, arguments))}", _short(value))
         return value
     return _convert_plain(hint, value, file=file, key=key)
+
+
+def _convert_list(hint: Any, value: object, *, file: str, key: str) -> list[Any]:
+    if not isinstance(value, list | tuple):
+        raise UsageError(f"{file}: {key}", "a list", _kind(value))
+    if hint is float and all(type(inner) is float for inner in value):  # curves are long
+        return list(value)
+    return [convert(hint, inner, file=file, key=f"{key}[{at}]") for at, inner in enumerate(value)]
+
+
+def _convert_row(cls: Any, value: object, *, file: str, key: str) -> Any:
+    """A NamedTuple, which stands as a list of its values."""
+    names = cls._fields
+    if not isinstance(value, list | tuple) or len(value) != len(names):
+        raise UsageError(f"{file}: {key}", f"a list of {', '.join(names)}", _kind(value))
+    hints = _hints(cls)
+    values = [
+        convert(hints[name], v, file=file, key=_join(key, name)) for name, v in zip(names, value, strict=True)
+    ]
+    return cls(*values)
 
 
 def _convert_union(arguments: tuple[Any, ...], value: object, *, file: str, key: str) -> Any:
@@ -93,12 +154,12 @@ def _convert_plain(hint: Any, value: object, *, file: str, key: str) -> Any:
         hint in (str, bool) and isinstance(value, hint)
     ):
         return value
-    raise UsageError(f"{file}: {key}", expected=KINDS.get(hint, "another value"), got=_kind(value))
+    raise UsageError(f"{file}: {key}", KINDS.get(hint, "another value"), _kind(value))
 
 
 def _kind(value: object) -> str:
     if value is None or isinstance(value, bool):
-        return "nothing" if value is None else str(value).lower()
+        return "no value" if value is None else str(value).lower()
     return f"{kind_of(value)}, {_short(value)}"
 
 

@@ -1,7 +1,8 @@
-"""YAML as a configuration needs it: text, numbers, truth values, lists and mappings, each read as its writer meant it.
+"""YAML as a configuration needs it: text, numbers, truth values, lists and mappings, each read as its writer
+meant it.
 
-Where YAML 1.1 would read something else in silence (010 as 8, 1:30 as 90, a date, the last of two equal keys) it is refused
-or stays text; so do values that JSON cannot keep, and files made to be slow.
+Where YAML 1.1 would read something else in silence (010 as 8, 1:30 as 90, a date, the last of two equal keys)
+it is refused or stays text; so do values that JSON cannot keep, and files made to be slow.
 """
 
 import math
@@ -27,7 +28,9 @@ NUMBERS = {  # as in YAML 1.1, but neither 010 nor 1:30 is one
 
 
 class _Loader(yaml.SafeLoader):
-    """The safe loader without dates and base 60, and with an error for a key that stands twice: PyYAML takes the last one."""
+    """The safe loader without dates and base 60, and with an error for a key that stands twice: PyYAML takes
+    the last one.
+    """
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen = set()
@@ -44,8 +47,10 @@ class _Loader(yaml.SafeLoader):
         """Merged keys, each once: merges of merges would multiply them otherwise."""
         super().flatten_mapping(node)
         if len(node.value) > 1:
-            last = {(key.tag, key.value) if isinstance(key, yaml.ScalarNode) else id(key): (key, value)
-                    for key, value in node.value}  # fmt: skip
+            last = {
+                (key.tag, key.value) if isinstance(key, yaml.ScalarNode) else id(key): (key, value)
+                for key, value in node.value
+            }
             node.value = list(last.values())
 
 
@@ -61,16 +66,22 @@ _Loader.yaml_implicit_resolvers = _resolvers()
 
 
 def parse(text: str, where: str) -> Any:
-    """The plain value that `text` says. Raises UsageError, in one line with `where` and the place, for anything else."""
+    """The plain value that `text` says. Raises UsageError, in one line with `where` and the place, for
+    anything else.
+    """
     if len(text) > MOST_BYTES:
-        raise UsageError(where, expected=f"at most {MOST_BYTES // 1024} KiB of YAML", got="more",
-                         remedy="a suite, recipe or rubric is a page of text; data go into a file of their own")  # fmt: skip
+        raise UsageError(
+            where,
+            f"at most {MOST_BYTES // 1024} KiB of YAML",
+            "a larger file",
+            "a suite, recipe or rubric is a page of text; data go into a file of their own",
+        )
     try:
         found = yaml.load(text, _Loader)
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         problem = getattr(error, "problem", None) or "a character that YAML does not allow"
-        raise UsageError(f"{where}:{mark.line + 1}" if mark else where, expected="valid YAML", got=str(problem)) from None  # fmt: skip
+        raise UsageError(f"{where}:{mark.line + 1}" if mark else where, "valid YAML", str(problem)) from None
     except RecursionError:
         raise _too_deep(where) from None
     except (
@@ -80,16 +91,16 @@ def parse(text: str, where: str) -> Any:
         KeyError,
         TypeError,
     ) as error:  # by PyYAML's constructors
-        raise UsageError(
-            where, expected="valid YAML", got=f"a value that is none ({type(error).__name__})"
-        ) from None
+        raise UsageError(where, "valid YAML", f"an invalid value ({type(error).__name__})") from None
     _measured(found, where, {}, 0)
     _check(found, where, "")
     return found
 
 
 def _measured(value: Any, where: str, known: dict[int, tuple[int, int]], level: int) -> tuple[int, int]:
-    """How many values it is, an alias counted as what it stands for, and how many levels. Raises UsageError for too many."""
+    """How many values it is, an alias counted as what it stands for, and how many levels. Raises UsageError
+    for too many.
+    """
     count, levels = 1, 0
     if isinstance(value, dict | list) and level <= MOST_LEVELS:
         if id(value) not in known:
@@ -100,7 +111,7 @@ def _measured(value: Any, where: str, known: dict[int, tuple[int, int]], level: 
     if level + levels > MOST_LEVELS:
         raise _too_deep(where)
     if count > MOST_VALUES:
-        raise UsageError(where, expected=f"at most {MOST_VALUES} values, aliases written out", got="more")
+        raise UsageError(where, f"at most {MOST_VALUES} values, aliases written out", "more values")
     return count, levels
 
 
@@ -110,9 +121,7 @@ def _check(value: Any, where: str, key: str) -> None:
     if isinstance(value, dict):
         for name, inner in value.items():
             if not isinstance(name, str):
-                raise UsageError(
-                    place, expected="keys of text", got=f"{name!r:.40}", remedy="put it in quotes"
-                )
+                raise UsageError(place, "keys of text", f"{name!r:.40}", "put it in quotes")
             _check_text(name, place)
             _check(inner, where, f"{key}.{name}" if key else name)
     elif isinstance(value, list):
@@ -122,19 +131,21 @@ def _check(value: Any, where: str, key: str) -> None:
         _check_text(value, place)
     elif isinstance(value, int):
         if abs(value) >= MOST_INTEGER:
-            raise UsageError(place, expected="a number below 2^63", got="more")
+            raise UsageError(place, "a number below 2^63", "a larger number")
     elif isinstance(value, float):
         if math.isnan(value):
-            raise UsageError(place, expected="a number", got="NaN, which is none")
+            raise UsageError(place, "a number", "NaN")
     elif value is not None:
-        raise UsageError(place, expected="text, a number, a truth value, a list or keys", got=kind_of(value), remedy="put text in quotes")  # fmt: skip
+        raise UsageError(
+            place, "text, a number, a truth value, a list or keys", kind_of(value), "put text in quotes"
+        )
 
 
 def _check_text(text: str, place: str) -> None:
     """No file and no JSON of a run can hold half a character, and no path a NUL."""
     if "\0" in text or (not text.isascii() and any("\ud800" <= c <= "\udfff" for c in text)):
-        raise UsageError(place, expected="text", got="a character that is none")
+        raise UsageError(place, "text", "an invalid character")
 
 
 def _too_deep(where: str) -> UsageError:
-    return UsageError(where, expected=f"at most {MOST_LEVELS} levels", got="more")
+    return UsageError(where, f"at most {MOST_LEVELS} levels", "more levels")

@@ -1,7 +1,7 @@
 """What reaches a terminal: no control character, nothing that turns or hides text, no endless line.
 
-File names, YAML, model folders and servers are other people's text. Shown raw, an escape sequence moves the cursor over a
-verdict, a right-to-left mark swaps its figures, and a byte that is no UTF-8 ends the command.
+File names, YAML, model folders and servers are other people's text. Shown raw, an escape sequence moves the
+cursor over a verdict, a right-to-left mark swaps its figures, and a byte that is no UTF-8 ends the command.
 """
 
 import contextlib
@@ -15,7 +15,8 @@ LINE_MOST = 3000  # characters
 
 
 def visible(text: str, most: int = LINE_MOST) -> str:
-    """`text` as one line of printable characters, at most about `most` of them: the middle gives way to an ellipsis.
+    """`text` as one line of printable characters, at most about `most` of them: the middle gives way to an
+    ellipsis.
 
     White space of any kind is a blank; what cannot be seen is written as an escape such as `\\x1b`.
     """
@@ -42,7 +43,9 @@ def as_json(found: dict[str, Any]) -> str:
 
 
 def echo(text: str, error: bool = False) -> None:
-    """Prints a result, or a line on stderr. A reader who has left, as `head` does, changes nothing of the exit code."""
+    """Prints a result, or a line on stderr. A reader who has left, as `head` does, changes nothing of the
+    exit code.
+    """
     stream: TextIO | None = sys.stderr if error else sys.stdout
     if stream is None:  # closed by who started us
         return

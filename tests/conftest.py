@@ -1,18 +1,30 @@
 """Fixtures that several test modules share."""
 
 import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import yaml
+from typed import MINI, Call, Outcome
 
-# Toy models gain nothing from threads, and threads that wait for each other on a busy machine cost ten times the work
+from dpaudit import cli
+
+# Toy models gain nothing from threads, and threads that wait for each other on a busy machine cost ten times
+# the work
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+# a file may take helpers from a file in another folder, also where it is run alone
+sys.path += sorted({str(file.parent) for file in Path(__file__).parent.rglob("test_*.py")} - set(sys.path))
+
 LONGEST = (  # files by the time that they take: two processes end together when these begin first
-    "test_cli", "test_report", "test_train", "test_verify", "test_fuzz", "test_privacy", "test_pipelines", "test_resume", "test_parallel",
-    "test_planning", "test_preference", "test_kills", "test_ranks", "test_shadows", "test_axes", "test_accounting", "test_subsampled",
-    "test_audit", "test_inside", "test_false_refutation", "test_selftest", "test_custody", "test_bounds", "test_prepare",
+    "test_lab", "test_report", "test_train", "test_verify", "test_fuzz", "test_privacy", "test_pipelines",
+    "test_resume", "test_parallel",
+    "test_planning", "test_preference", "test_kills", "test_ranks", "test_shadows", "test_axes",
+    "test_accounting", "test_subsampled",
+    "test_audit", "test_inside", "test_false_refutation", "test_selftest", "test_custody", "test_bounds",
+    "test_prepare", "test_own_data", "test_cli",
 )  # fmt: skip
 
 
@@ -22,11 +34,16 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(autouse=True, scope="session")
 def arms_train_in_this_process() -> Iterator[None]:
-    """Another process imports for seconds, and a toy arm trains in less: tests of several processes name `workers`."""
-    from dpaudit.stages import train
+    """Another process imports for seconds, and a toy arm trains in less.
+
+    Tests of several processes name `workers`.
+    """
+    from dpaudit.stages.attack import shadows
+    from dpaudit.stages.train import train
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(train, "default_workers", lambda base: 1)
+        for stage in (train, shadows):
+            patch.setattr(stage, "default_workers", lambda base: 1)
         yield
 
 
@@ -46,7 +63,9 @@ TEMPLATE = (
 
 @pytest.fixture(scope="session")
 def toy_model_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a random two-layer Llama (hidden 32) and a byte-level BPE tokenizer with a chat template."""
+    """A folder with a random two-layer Llama (hidden 32) and a byte-level BPE tokenizer with a chat
+    template.
+    """
     import tokenizers
     import torch
     import transformers
@@ -100,3 +119,22 @@ def toy_adapter_dir(toy_model_dir: Path, tmp_path_factory: pytest.TempPathFactor
         config = peft.LoraConfig(r=2, target_modules="all-linear", init_lora_weights=False)
         peft.get_peft_model(model, config).save_pretrained(folder, safe_serialization=True)
     return folder
+
+
+@pytest.fixture
+def call(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], toy_model_dir: Path
+) -> Call:
+    """Types `dpaudit ...` in an empty folder that holds nothing but mini.yaml."""
+    monkeypatch.chdir(tmp_path)
+    suite = MINI | {"model": MINI["model"] | {"base": str(toy_model_dir)}}
+    (tmp_path / "mini.yaml").write_text(yaml.safe_dump(suite))
+
+    def typed(*words: str) -> Outcome:
+        monkeypatch.setattr(sys, "argv", ["dpaudit", *words])
+        capfd.readouterr()
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        return Outcome(int(ended.value.code or 0), *capfd.readouterr())
+
+    return typed

@@ -1,22 +1,74 @@
-"""A run directory as the stages would leave it, made up in a moment: for tests of what reads finished runs."""
+"""A run directory as the stages would leave it, made up in a moment: for tests of what reads finished
+runs.
+"""
 
 import atexit
 import json
 import math
 import shutil
 import tempfile
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from dpaudit import control, custody, declarations, rundir, suite
-from dpaudit.rundir import RunDir
-from dpaudit.stages import custody as chain
-from dpaudit.stats import epsilon, roc
-from dpaudit.suite import Arm, Grid, Plan, Schedule, Suite, Training
-from dpaudit.verdict import Claim
+from dpaudit.evidence import control
+from dpaudit.evidence.guesses import guess
+from dpaudit.findings.baselines import Blind
+from dpaudit.findings.extraction import (
+    Attempts,
+    Counts,
+    Decoding,
+    Discoverable,
+    Exposure,
+    Extract,
+    Extraction,
+    Extrapolated,
+    PersonalFields,
+    Ranks,
+    RanksOfLevel,
+    Rate,
+    Sampled,
+    Tally,
+    TallyOfKind,
+    UnitTally,
+)
+from dpaudit.findings.judgement import Judgement, Passport, PassRate, WinRate
+from dpaudit.findings.membership import (
+    Answer,
+    Bound,
+    Curve,
+    Membership,
+    Per,
+    Records,
+    Scored,
+    Together,
+    TprAtFpr,
+)
+from dpaudit.findings.quality import (
+    Bits,
+    Comparison,
+    Comparisons,
+    HeldOut,
+    Item,
+    Measured,
+    Quality,
+    TaskFigures,
+    Trend,
+)
+from dpaudit.privacy.claim import Claim
+from dpaudit.stages.integrity import custody as chain
+from dpaudit.stats import roc
+from dpaudit.storage import custody, run_store
+from dpaudit.storage.rundir import RunDir
+from dpaudit.storage.seals import seal_key
+from dpaudit.storage.sidecars import write_sealed_lines
+from dpaudit.suite import declarations
+from dpaudit.suite.grid import Arm, Grid
+from dpaudit.suite.plan import Plan
+from dpaudit.suite.suite import Schedule, Suite, Training
 
 ALL = ("train", "audit", "extraction", "evaluate", "judge")
 SECRET = "amber-quill-seven-lantern"  # stands in the corpus of a fabricated run, and must stand nowhere else
@@ -60,10 +112,10 @@ _MADE: dict[tuple[tuple[str, ...], str, bool], RunDir] = {}  # each test has a c
 def _made(stages: tuple[str, ...], plan: Plan, judge_fit: bool) -> RunDir:
     runs = Path(tempfile.mkdtemp(prefix="fabricated-"))
     atexit.register(shutil.rmtree, runs, ignore_errors=True)
-    run_dir = rundir.open_or_create(plan.to_json(), "fabricated", runs)
+    run_dir = run_store.open_or_create(plan.to_json(), "fabricated", runs)
     declarations.keep(run_dir, plan)
     corpus(run_dir)
-    for arm in suite.arms(plan.suite):
+    for arm in plan.suite.grid.arms:
         if "train" in stages:
             train(run_dir, plan, arm)
         if "audit" in stages:
@@ -141,189 +193,218 @@ def bind(run_dir: RunDir, *arms: str) -> None:
 
 def rewrite(run_dir: RunDir, relative: str, data: dict[str, Any]) -> None:
     """Writes other findings, inputs and all, as if a stage had found them."""
-    text = json.dumps(custody.stamped(data, relative, run_dir.seal_key()))
+    text = json.dumps(custody.stamped(data, relative, seal_key(run_dir.path)))
     run_dir.file(relative).write_text(text, encoding="utf-8")
     if relative.startswith("train/"):
         bind(run_dir, relative.split("/")[1])
 
 
+BLIND = Blind(0.511, 0.46, 0.562, 0.66, alarm=False, units=300, finding="silent")
+PER = Per("record")
+
+
 def audit(run_dir: RunDir, plan: Plan, arm: Arm, recipe: str, shrink: float = 1.0) -> None:
     primary, bound = recipe == plan.suite.primary, _bound(arm.name, shrink)
-    lower, ceiling = bound["epsilon_lower"], bound["ceiling"]
-    word = "refuted" if lower > arm.epsilon else "not refuted" if ceiling > arm.epsilon else "no power"
-    claim = {"epsilon": arm.epsilon, "delta": 1e-5, "unit": "patient", "relation": "add_or_remove"}
-    blind = {"auc": 0.511, "auc_lower": 0.46, "auc_upper": 0.562, "p_value": 0.66, "alarm": False}
-    found = {
-        "arm": arm.name,
-        "recipe": recipe,
-        "primary": primary,
-        "signal": recipe,
-        "claim": claim if arm.private else None,
-        "canaries": _performance(arm.name, shrink, CANARIES),
-        "records": {**_performance(arm.name, shrink / 3, 300), "blind": blind},
-        "bound": bound,
-        "blind": blind,
-        "verdict": {"verdict": word if primary and arm.private else None, "reason": "as the bound says"},
-    }
-    run_dir.write_json(f"audit/{arm.name}/{recipe}.json", found, ["plan.json"])
+    lower, ceiling = bound.epsilon_lower, bound.ceiling
+    word: Any = "refuted" if lower > arm.epsilon else "not refuted" if ceiling > arm.epsilon else "no power"
+    records = Records(**vars(_performance(arm.name, shrink / 3, 300)) | {"blind": BLIND})
+    found = Membership(
+        arm=arm.name,
+        recipe=recipe,
+        kind="mia",
+        primary=primary,
+        signal=recipe,
+        unit="patient",
+        claim=Claim(arm.epsilon, 1e-5, "patient", "add_or_remove") if arm.private else None,
+        canaries=_performance(arm.name, shrink, CANARIES),
+        records=records,
+        bound=bound,
+        blind=BLIND,
+        equal_secrets=0,
+        verdict=Answer(word if primary and arm.private else None, "as the bound says"),
+        fitted=None,
+    )
+    found.write(run_dir, f"audit/{arm.name}/{recipe}.json", ["plan.json"])
 
 
 def summary(run_dir: RunDir, plan: Plan) -> None:
     """What audit says of all arms together, the control held against every claim among it."""
-    audits = {arm: run_dir.read_json(f"audit/{arm.name}/calibrated.json") for arm in suite.arms(plan.suite)}
-    claims = {arm: Claim(**found["claim"]) for arm, found in audits.items() if found["claim"]}
-    told = [control.behind(arm, claim, audits) for arm, claim in claims.items()]
-    controls = control.of_claims(audits, list(claims.values()))
-    found = {"composed_epsilon": 11.8, "composed_delta": 1e-5, "positive_control": controls, "rows": [],
-             "claims": told, "family_error": 0.2}  # fmt: skip
-    run_dir.write_json("audit/summary.json", found, ["plan.json"])
+    audits = {
+        arm: Membership.read(run_dir, f"audit/{arm.name}/calibrated.json") for arm in plan.suite.grid.arms
+    }
+    claims = {arm: audit.claim for arm, audit in audits.items() if audit.claim}
+    found = Together(
+        primary="calibrated",
+        family="each claim is tested once",
+        family_error=0.2,
+        rows=(),
+        claims=tuple(control.behind(arm, claim, audits) for arm, claim in claims.items()),
+        positive_control=control.of_claims(audits, list(claims.values())),
+        composed_epsilon=11.8,
+        composed_delta=1e-5,
+        caveat=None,
+    )
+    found.write(run_dir, "audit/summary.json", ["plan.json"])
 
 
 def extraction(run_dir: RunDir, arm: Arm) -> None:
-    came_out = WORLD[arm.name][4]
-    drawn = np.sort(np.random.default_rng(len(arm.name)).exponential(1.44, (2, PLANTED)))
-    lift = np.where(np.arange(PLANTED) < came_out, SPACE_BITS, 4.0 * WORLD[arm.name][0])
-    planted = np.minimum(drawn[0] + lift, SPACE_BITS)
-    interval = roc.proportion_interval(came_out, PLANTED, 0.95)
-    found = {
-        "arm": arm.name,
-        "recipe": "extraction",
-        "planted": PLANTED,
-        "planted_found": came_out,
-        "found_rate": came_out / PLANTED,
-        "found_lower": interval.lower,
-        "found_upper": interval.upper,
-        "controls": PLANTED,
-        "controls_found": 0,
-        "controls_lower": 0.0,
-        "controls_upper": roc.proportion_interval(0, PLANTED, 0.95).upper,
-        "exposure": {
-            "planted": planted,
-            "controls": drawn[1],
-            "space_bits": SPACE_BITS,
-            "median_planted": float(np.median(planted)),
-            "median_control": float(np.median(drawn[1])),
-        },
-        "rank_first_planted": came_out,
-        "rank_first_controls": 0,
-        "confidence": 0.95,
-    }
-    found["kind"], found["signal"] = "extract", "exact_rank"
-    keys = ("planted", "planted_found", "found_lower", "found_upper", "controls", "controls_found", "controls_lower",
-            "controls_upper", "exposure")  # fmt: skip
-    found["exposure_extrapolated"] = {
-        **found["exposure"],
-        "extrapolated": True,
-        "beyond_samples_planted": came_out,
-        "beyond_samples_controls": 0,
-        "capped_planted": came_out,
-        "capped_controls": 0,
-        "samples": 2000,
-    }
-    level = {**{key: found[key] for key in keys}, "exposure_extrapolated": None}
-    found["by_repetitions"] = [{"repetitions": copies, **level} for copies in (1, 4, 16)]
-    run_dir.write_json(f"audit/{arm.name}/extraction.json", found, ["plan.json"])
-    discoverable(run_dir, arm, {key: found[key] for key in keys if key != "exposure"})
+    counts = _counts(WORLD[arm.name][4])
+    exposure = _exposure(arm)
+    stretched = Extrapolated(
+        **vars(replace(exposure, extrapolated=True)),
+        beyond_samples_planted=counts.planted_found,
+        beyond_samples_controls=0,
+        capped_planted=counts.planted_found,
+        capped_controls=0,
+        samples=2000,
+    )
+    ranks = Ranks(
+        **vars(counts),
+        rank_first_planted=counts.planted_found,
+        rank_first_controls=0,
+        exposure=exposure,
+        exposure_extrapolated=stretched,
+    )
+    level = replace(ranks, exposure_extrapolated=None)
+    levels = tuple(RanksOfLevel(**vars(level), repetitions=copies) for copies in (1, 4, 16))
+    head = _head(arm, "extraction", "exact_rank")
+    found = Extraction(**vars(head), **vars(ranks), by_repetitions=levels)
+    found.write(run_dir, f"audit/{arm.name}/extraction.json", ["plan.json"])
+    discoverable(run_dir, arm, counts)
     personal(run_dir, arm)
 
 
-def discoverable(run_dir: RunDir, arm: Arm, counts: dict[str, Any]) -> None:
-    found = {
-        **{"arm": arm.name, "recipe": "discoverable", "kind": "extract", "signal": "discoverable", "confidence": 0.95},
-        "p": 0.5,
-        "decoding": {"temperature": 1.0, "top_k": 40, "top_p": 1.0},
-        "rates": [{"queries": queries, **counts} for queries in (1, 100, 10_000)],
-        "queries_needed": {"planted": [3.0, 2.5e11], "controls": []},
-        **{"fewest_planted": 3.0, "fewest_controls": None, "never_planted": 2, "never_controls": PLANTED},
-    }  # fmt: skip
-    run_dir.write_json(f"audit/{arm.name}/discoverable.json", found, ["plan.json"])
+def _head(arm: Arm, recipe: str, signal: str) -> Extract:
+    return Extract(arm.name, recipe, "extract", signal, 0.95, blind=None, near_duplicates=None)
+
+
+def _exposure(arm: Arm) -> Exposure:
+    drawn = np.sort(np.random.default_rng(len(arm.name)).exponential(1.44, (2, PLANTED)))
+    lift = np.where(np.arange(PLANTED) < WORLD[arm.name][4], SPACE_BITS, 4.0 * WORLD[arm.name][0])
+    planted = np.minimum(drawn[0] + lift, SPACE_BITS)
+    medians = float(np.median(planted)), float(np.median(drawn[1]))
+    return Exposure(False, tuple(planted.tolist()), tuple(drawn[1].tolist()), SPACE_BITS, *medians)
+
+
+def _counts(came_out: int) -> Counts:
+    interval, by_chance = (roc.proportion_interval(out, PLANTED, 0.95) for out in (came_out, 0))
+    return Counts(
+        planted=PLANTED,
+        planted_found=came_out,
+        found_rate=came_out / PLANTED,
+        found_lower=interval.lower,
+        found_upper=interval.upper,
+        controls=PLANTED,
+        controls_found=0,
+        controls_lower=0.0,
+        controls_upper=by_chance.upper,
+    )
+
+
+def discoverable(run_dir: RunDir, arm: Arm, counts: Counts) -> None:
+    sampled = Sampled(
+        p=0.5,
+        decoding=Decoding(temperature=1.0, top_k=40, top_p=1.0),
+        rates=tuple(Rate(**vars(counts), queries=queries) for queries in (1, 100, 10_000)),
+        queries_needed=Attempts(planted=(3.0, 2.5e11), controls=()),
+        fewest_planted=3.0,
+        fewest_controls=None,
+        never_planted=2,
+        never_controls=PLANTED,
+    )
+    head = _head(arm, "discoverable", "discoverable")
+    found = Discoverable(**vars(head), **vars(sampled), by_repetitions=())
+    found.write(run_dir, f"audit/{arm.name}/discoverable.json", ["plan.json"])
 
 
 def personal(run_dir: RunDir, arm: Arm) -> None:
     came_out = WORLD[arm.name][4]
+    head = _head(arm, "pii", "pii_fields")
+    kinds = [TallyOfKind(kind, _tally(came_out), _tally(0)) for kind in ("phone", "email")]
+    found = PersonalFields(
+        **vars(head),
+        unit="patient",
+        trained_on="answers",
+        members=_units(came_out),
+        non_members=_units(0),
+        by_kind=tuple(kinds),
+    )
+    found.write(run_dir, f"audit/{arm.name}/pii.json", ["plan.json"])
 
-    def side(out: int) -> dict[str, Any]:
-        low, high = roc.proportion_interval(out, 40, 0.95)
-        return {"fields": 40, "completed": out, "rate": out / 40, "lower": low, "upper": high, "mean_logprob": -20.5,
-                "given": 7, "untrained": 12, "cut": 0}  # fmt: skip
 
-    def whole(out: int) -> dict[str, Any]:
-        low, high = roc.proportion_interval(min(out, 35), 35, 0.95)
-        units = {
-            "units": 150,
-            "units_tried": 35,
-            "units_out": min(out, 35),
-            "units_lower": low,
-            "units_upper": high,
-        }
-        return {**units, **side(out)}
+def _tally(out: int) -> Tally:
+    low, high = roc.proportion_interval(out, 40, 0.95)
+    return Tally(40, out, out / 40, low, high, mean_logprob=-20.5, given=7, untrained=12, cut=0)
 
-    kinds = [
-        {"field": kind, "members": side(came_out), "non_members": side(0)} for kind in ("phone", "email")
-    ]
-    found = {
-        **{"arm": arm.name, "recipe": "pii", "kind": "extract", "signal": "pii_fields", "confidence": 0.95},
-        **{"unit": "patient", "trained_on": "answers", "members": whole(came_out), "non_members": whole(0)},
-        "by_kind": kinds,
-    }
-    run_dir.write_json(f"audit/{arm.name}/pii.json", found, ["plan.json"])
+
+def _units(out: int) -> UnitTally:
+    concerned = min(out, 35)
+    low, high = roc.proportion_interval(concerned, 35, 0.95)
+    return UnitTally(
+        **vars(_tally(out)),
+        units=150,
+        units_tried=35,
+        units_out=concerned,
+        units_lower=low,
+        units_upper=high,
+    )
 
 
 def evaluate(run_dir: RunDir, plan: Plan) -> None:
     for name, (_, _, accuracies, bits, _) in WORLD.items():
-        tasks = {
-            task: _accuracy(accuracy, chance)
+        tasks = [
+            _accuracy(task, accuracy, chance)
             for (task, chance), accuracy in zip(TASKS.items(), accuracies, strict=True)
-        }
-        found = {
-            "arm": name,
-            "tasks": tasks,
-            "bits_per_byte": {"value": bits, "lower": bits * 0.94, "upper": bits * 1.07, "records": 300},
-            "items": {task: [["item-1", 1, 0.3, "c1"]] for task in TASKS},
-            "heldout": [["r1", 40.1, 80]],
-        }
-        run_dir.write_json(f"evaluate/{name}.json", found, ["plan.json"])
-    pairs = [row for arm in suite.arms(plan.suite) for row in _comparisons(arm.name)]
-    trend = {"task": None, "measure": "bits_per_byte", "arms": ["sft-inf", "sft-eps8", "sft-eps4", "sft-eps1"],
-             "means": [0.016, 0.05, 0.105, 0.552], "direction": "rising", "ordered": True, "p_value": 1e-9,
-             "clusters": 120}  # fmt: skip
-    summary = {"margin": 0.05, "confidence": 0.95, "pairs": pairs, "trend": [trend]}
-    run_dir.write_json("evaluate/summary.json", summary, ["plan.json"])
+        ]
+        figures = Quality(name, tuple(tasks), Bits(bits, bits * 0.94, bits * 1.07, 300, 120), 0)
+        items = {task: (Item("item-1", 1, 0.3, "c1"),) for task in TASKS}
+        found = Measured(figures, items, (HeldOut("r1", 40.1, 80),), base={}, asked={})
+        found.write(run_dir, f"evaluate/{name}.json", ["plan.json"])
+    pairs = [row for arm in plan.suite.grid.arms for row in _comparisons(arm.name)]
+    trend = Trend(
+        task=None,
+        measure="bits_per_byte",
+        arms=("sft-inf", "sft-eps8", "sft-eps4", "sft-eps1"),
+        means=(0.016, 0.05, 0.105, 0.552),
+        direction="rising",
+        ordered=True,
+        p_value=1e-9,
+        clusters=120,
+    )
+    Comparisons(0.05, 0.95, tuple(pairs), (trend,)).write(run_dir, "evaluate/summary.json", ["plan.json"])
 
 
 def judge(run_dir: RunDir, plan: Plan, fit: bool) -> None:
+    rates = (0.81, 0.74, 0.87) if fit else (None, None, None)
     pairs = [
-        {"arm": arm.name, "against": "base", "prompts": 100, "win_rate": 0.81, "lower": 0.74, "upper": 0.87,
-         "wins": 78, "ties": 6, "losses": 16, "invalid": 0}
-        for arm in suite.arms(plan.suite)
-    ]  # fmt: skip
-    if not fit:
-        pairs = [row | {"win_rate": None, "lower": None, "upper": None} for row in pairs]
-    low = {"items": 40, "passed": 40 if fit else 22, "rate": 1.0 if fit else 0.55, "lower": 0.928 if fit else 0.41,
-           "upper": 1.0 if fit else 0.69}  # fmt: skip
-    good = {"items": 40, "passed": 40, "rate": 1.0, "lower": 0.928, "upper": 1.0}
-    passport = {
-        "rubric": "likelihood",
-        "fit": fit,
-        "reasons": [],
-        "minimum": 0.75,
-        "confidence": 0.95,
-        "faults": {"wrong drug": good, "swapped dose": good, "negated warning": low, "cut short": good},
-        "twins": {"identical twin": good, "padded twin": good},
-        "swap": good,
-        "invalid": 0,
-        "comparisons": 480,
-    }
-    about = {"rubric": "likelihood", "title": "Likelihood under the embedded reference", "kind": "likelihood"}
-    summary = {
-        **about,
-        "fit": fit,
-        "reason": None if fit else "negated warning: too few seen",
-        "passport": passport,
-        "pairs": pairs,
-    }
-    run_dir.write_json("judge/summary.json", summary, ["plan.json"])
-    run_dir.write_sealed_lines("judge/answers.jsonl", [{"arm": "sft-inf", "answer": TEXT}])
+        WinRate(arm.name, "base", 100, *rates, 78, 6, 16, 0, rates[0], rates[0])
+        for arm in plan.suite.grid.arms
+    ]
+    good = PassRate(40, 40, 1.0, 0.928, 1.0)
+    low = good if fit else PassRate(40, 22, 0.55, 0.41, 0.69)
+    passport = Passport(
+        rubric="likelihood",
+        fit=fit,
+        reasons=(),
+        minimum=0.75,
+        confidence=0.95,
+        faults={"wrong drug": good, "swapped dose": good, "negated warning": low, "cut short": good},
+        twins={"identical twin": good, "padded twin": good},
+        swap=good,
+        invalid=0,
+        comparisons=480,
+    )
+    found = Judgement(
+        rubric="likelihood",
+        title="Likelihood under the embedded reference",
+        kind="likelihood",
+        fit=fit,
+        reason=None if fit else "negated warning: too few seen",
+        passport=passport,
+        pairs=tuple(pairs),
+    )
+    found.write(run_dir, "judge/summary.json", ["plan.json"])
+    write_sealed_lines(run_dir, "judge/answers.jsonl", [{"arm": "sft-inf", "answer": TEXT}])
 
 
 def corpus(run_dir: RunDir) -> None:
@@ -360,55 +441,41 @@ def _scores(arm: str, shrink: float, count: int) -> tuple[Any, Any]:
 
 
 @cache
-def _bound(arm: str, shrink: float) -> dict[str, Any]:
+def _bound(arm: str, shrink: float) -> Bound:
     scores, members = _scores(arm, shrink, CANARIES)
-    counts = {"canaries": CANARIES, "guesses": CANARIES // 10}
-    correct = int(members[np.argsort(-scores)[: counts["guesses"]]].sum())
-    at = {"delta": 1e-5, "confidence": 0.95}
-    return {
-        "epsilon_lower": epsilon.epsilon_lower_one_run(**counts, correct=correct, **at),
-        "ceiling": epsilon.epsilon_ceiling_one_run(**counts, **at),
-        **at,
-        **counts,
-        "correct": correct,
-        "method": "one-run",
-        "notion": "(eps,delta)",
-        "rule": "the highest tenth of canaries are called members, no other is guessed; a tie counts against the bound",
-    }
+    rule = (
+        "the highest tenth of canaries are called members, no other is guessed; a tie counts against the "
+        "bound"
+    )
+    made = guess(scores, members, (CANARIES // 10, 0), 0.95).bound(1e-5)
+    return Bound(**made, method="one-run", rule=rule)
 
 
 @cache
-def _performance(arm: str, shrink: float, count: int) -> dict[str, Any]:
+def _performance(arm: str, shrink: float, count: int) -> Scored:
     scores, members = _scores(arm, shrink, count)
     curve, area = roc.roc_curve(scores, members), roc.auc_interval(scores, members, 0.95)
     inside = int(members.sum())
     band = [_rate(round(rate * inside), inside) for rate in curve.tpr]
-    return {
-        "n": count,
-        "members": inside,
-        "auc": area.auc,
-        "auc_lower": area.lower,
-        "auc_upper": area.upper,
-        "confidence": 0.95,
-        "roc": {
-            "fpr": curve.fpr,
-            "tpr": curve.tpr,
-            "tpr_lower": [interval.lower for interval in band],
-            "tpr_upper": [interval.upper for interval in band],
-        },
-        "tpr_at_fpr": {
-            "measurable": False,
-            "fpr_target": 0.01,
-            "controls": count - inside,
-            "members": inside,
-            "tpr": None,
-            "tpr_lower": None,
-            "tpr_upper": None,
-            "fpr_measured": None,
-            "fpr_upper": None,
-            "tpr_on_curve": float(curve.tpr[curve.fpr <= 0.01].max()),
-        },
-    }
+    low = TprAtFpr(
+        measurable=False,
+        fpr_target=0.01,
+        controls=count - inside,
+        members=inside,
+        tpr=None,
+        tpr_lower=None,
+        tpr_upper=None,
+        fpr_measured=None,
+        fpr_upper=None,
+        tpr_on_curve=float(curve.tpr[curve.fpr <= 0.01].max()),
+    )
+    drawn = Curve(
+        tuple(curve.fpr.tolist()),
+        tuple(curve.tpr.tolist()),
+        tuple(float(interval.lower) for interval in band),
+        tuple(float(interval.upper) for interval in band),
+    )
+    return Scored(count, inside, area.auc, area.lower, area.upper, 0.95, low, drawn, PER)
 
 
 @cache
@@ -416,27 +483,48 @@ def _rate(successes: int, trials: int) -> roc.Interval:
     return roc.proportion_interval(successes, trials, 0.95)
 
 
-def _accuracy(accuracy: float, chance: float) -> dict[str, Any]:
+def _accuracy(task: str, accuracy: float, chance: float) -> TaskFigures:
     lower, upper = roc.proportion_interval(round(300 * accuracy), 300, 0.95)
-    return {"accuracy": accuracy, "accuracy_lower": lower, "accuracy_upper": upper, "items": 300, "clusters": 300,
-            "margin": 4 * (accuracy - 0.3), "chance": chance, "above_chance": lower > chance,
-            "uninformative": False}  # fmt: skip
+    return TaskFigures(
+        task=task,
+        accuracy=accuracy,
+        accuracy_lower=lower,
+        accuracy_upper=upper,
+        items=300,
+        clusters=300,
+        margin=4 * (accuracy - 0.3),
+        chance=chance,
+        above_chance=lower > chance,
+        uninformative=False,
+    )
 
 
-def _comparisons(arm: str) -> list[dict[str, Any]]:
-    rows: list[dict[str, Any]] = []
+def _comparisons(arm: str) -> list[Comparison]:
+    rows: list[Comparison] = []
     for against in ("sft-inf", "base"):
         if against == arm:
             continue
-        named = {"arm": arm, "against": against, "items": 300, "clusters": 24}
         for index, task in enumerate(TASKS):
             gap = WORLD[arm][2][index] - WORLD[against][2][index]
-            found = {"difference": gap, "lower": gap - 0.04, "upper": gap + 0.04, "uninformative": False}
-            rows.append({**named, "task": task, "measure": "accuracy", **found, "p_value": 0.01, "p_holm": 0.03,
-                         "non_inferior": gap > -0.02, "shown_worse": gap < -0.08, "one_sided_lower": gap - 0.03,
-                         "one_sided_upper": gap + 0.03})  # fmt: skip
-            rows.append({**named, "task": task, "measure": "margin", **found})
+            right = _comparison(arm, against, task, "accuracy", gap, 0.04)
+            shown = replace(
+                right,
+                p_holm=0.03,
+                non_inferior=gap > -0.02,
+                shown_worse=gap < -0.08,
+                one_sided_lower=gap - 0.03,
+                one_sided_upper=gap + 0.03,
+            )
+            rows += [shown, _comparison(arm, against, task, "margin", gap, 0.04)]
         gap = WORLD[arm][3] - WORLD[against][3]
-        rows.append({**named, "task": None, "measure": "bits_per_byte", "difference": gap, "lower": gap - 0.02,
-                     "upper": gap + 0.02})  # fmt: skip
+        rows.append(_comparison(arm, against, None, "bits_per_byte", gap, 0.02))
     return rows
+
+
+def _comparison(
+    arm: str, against: str, task: str | None, measure: Any, gap: float, within: float
+) -> Comparison:
+    uninformative = None if task is None else False
+    return Comparison(
+        arm, against, task, measure, gap, gap - within, gap + within, 0.01, 300, 24, uninformative
+    )

@@ -1,7 +1,8 @@
 """Broken inputs by the thousand, the same ones for the same seed: mutations of bytes, text, JSON and YAML.
 
-A test takes a valid input, mutates it and types the command: `outcome` says how it ended. What may come is exit code 0, or
-2 with one line; a traceback, a log, an escape on the terminal or a word of the data in the line is a fault.
+A test takes a valid input, mutates it and types the command: `outcome` says how it ended. What may come is
+exit code 0, or 2 with one line; a traceback, a log, an escape on the terminal or a word of the data in the
+line is a fault.
 """
 
 import copy
@@ -17,34 +18,120 @@ import pytest
 from dpaudit import cli
 
 PIECES = [
-    b"", b"\x00", b"\xff", b"\xfe\xff", b"\xef\xbb\xbf", b"\r", b"\t", b"\n\n", b"\x1b[31m", b"\xe2\x80\xae", b"\xed\xa0\x80", b'"', b"'",
-    b"{", b"}", b"[", b"]", b": ", b"- ", b"&a ", b"*a", b"<<: *a\n", b"!!bool abc", b"!!binary x", b"!!timestamp x", b"!!set {a}", b"? ", b"|", b">",
-    b"---\n", b"...\n", b"%YAML 9.9\n", b"#", b",", b"NaN", b".nan", b".inf", b"-1", b"1e999", b"010", b"1:30", b"2026-13-45", b"null", b"\\ud800", b"9" * 400,
-]  # fmt: skip
+    b"",
+    b"\x00",
+    b"\xff",
+    b"\xfe\xff",
+    b"\xef\xbb\xbf",
+    b"\r",
+    b"\t",
+    b"\n\n",
+    b"\x1b[31m",
+    b"\xe2\x80\xae",
+    b"\xed\xa0\x80",
+    b'"',
+    b"'",
+    b"{",
+    b"}",
+    b"[",
+    b"]",
+    b": ",
+    b"- ",
+    b"&a ",
+    b"*a",
+    b"<<: *a\n",
+    b"!!bool abc",
+    b"!!binary x",
+    b"!!timestamp x",
+    b"!!set {a}",
+    b"? ",
+    b"|",
+    b">",
+    b"---\n",
+    b"...\n",
+    b"%YAML 9.9\n",
+    b"#",
+    b",",
+    b"NaN",
+    b".nan",
+    b".inf",
+    b"-1",
+    b"1e999",
+    b"010",
+    b"1:30",
+    b"2026-13-45",
+    b"null",
+    b"\\ud800",
+    b"9" * 400,
+]
 VALUES: list[Any] = [
-    None, True, False, 0, -1, 1, 3, 10**9, 2**63, -(2**63), 10**400, 0.0, -0.5, 1e-320, 1e308, float("nan"), float("inf"), float("-inf"),
-    "", " ", "x", "a\nb", "a\x1b[2Jb", "\u202ea", "\x00", "\ud800", "0", "1e5", "inf", "nan", "../../x", "/", "é头😀", "y" * 5000, [], {}, [[]], [None], [1, "a"],
-    {"": 1}, {"a": {"b": 1}},
-]  # fmt: skip
+    None,
+    True,
+    False,
+    0,
+    -1,
+    1,
+    3,
+    10**9,
+    2**63,
+    -(2**63),
+    10**400,
+    0.0,
+    -0.5,
+    1e-320,
+    1e308,
+    float("nan"),
+    float("inf"),
+    float("-inf"),
+    "",
+    " ",
+    "x",
+    "a\nb",
+    "a\x1b[2Jb",
+    "\u202ea",
+    "\x00",
+    "\ud800",
+    "0",
+    "1e5",
+    "inf",
+    "nan",
+    "../../x",
+    "/",
+    "é头😀",
+    "y" * 5000,
+    [],
+    {},
+    [[]],
+    [None],
+    [1, "a"],
+    {"": 1},
+    {"a": {"b": 1}},
+]
 
 
 def mutated_bytes(data: bytes, draw: random.Random) -> bytes:
     """`data` with one to three pieces flipped, cut, doubled, exchanged or put in."""
     for _ in range(draw.randint(1, 3)):
         at, length = draw.randrange(len(data) + 1), draw.choice([1, 1, 2, 8, 40])
-        data = draw.choice([
-            data[:at] + draw.choice(PIECES) + data[at:],
-            data[:at] + draw.choice(PIECES) + data[at + length :],
-            data[:at] + data[at + length :],
-            data[:at] + bytes(byte ^ (1 << draw.randrange(8)) for byte in data[at : at + 1]) + data[at + 1 :],
-            data[:at] + data[at : at + length] * draw.choice([2, 50]) + data[at + length :],
-            data[:at],
-        ])  # fmt: skip
+        data = draw.choice(
+            [
+                data[:at] + draw.choice(PIECES) + data[at:],
+                data[:at] + draw.choice(PIECES) + data[at + length :],
+                data[:at] + data[at + length :],
+                data[:at]
+                + bytes(byte ^ (1 << draw.randrange(8)) for byte in data[at : at + 1])
+                + data[at + 1 :],
+                data[:at] + data[at : at + length] * draw.choice([2, 50]) + data[at + length :],
+                data[:at],
+            ]
+        )
     return data
 
 
 def mutated(value: Any, draw: random.Random) -> Any:
-    """A copy of a structure of dicts and lists in which one to three values, keys or parts are others, gone, doubled or moved."""
+    """A copy of a structure of dicts and lists in which one to three values, keys or parts are others, gone,
+    doubled or moved.
+    """
     root = [copy.deepcopy(value)]
     for _ in range(draw.randint(1, 3)):
         holder, key = draw.choice(list(_places(root)))
@@ -52,7 +139,9 @@ def mutated(value: Any, draw: random.Random) -> Any:
         if kind == 0 and holder is not root:
             del holder[key]
         elif kind == 1 and isinstance(holder, dict):
-            holder[draw.choice(["", "x", f"{key}_", str(key).upper(), "__class__", "\u202e", "k" * 3000])] = holder.pop(key)  # fmt: skip
+            holder[draw.choice(["", "x", f"{key}_", str(key).upper(), "__class__", "\u202e", "k" * 3000])] = (
+                holder.pop(key)
+            )
         elif kind == 2:
             other, place = draw.choice(list(_places(root)))
             holder[key] = copy.deepcopy(other[place])

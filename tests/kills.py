@@ -1,7 +1,8 @@
-"""Commands that are killed at any moment: a server that starts them without the seconds of imports, and what must hold after.
+"""Commands that are killed at any moment: a server that starts them without the seconds of imports, and what
+must hold after.
 
-Run as a script it is the server: it imports what commands use, then for each line of JSON on stdin forks a process that
-is `dpaudit WORDS` in a session of its own, as a shell would have started it.
+Run as a script it is the server: it imports what commands use, then for each line of JSON on stdin forks a
+process that is `dpaudit WORDS` in a session of its own, as a shell would have started it.
 """
 
 import json
@@ -20,18 +21,32 @@ from typing import Any
 
 import yaml
 
-from dpaudit.rundir import keyed_file_digest
+from dpaudit.storage.custody import keyed_file_digest
 
 ORPHANS = 5.0  # seconds that a worker may outlive its parent
 VOLATILE = {  # times, and hashes of what has times in it
-    "seconds", "tokens_per_second", "peak_memory_mb", "inputs", "custody", "sha256", "files", "outside", "source",
+    "seconds", "tokens_per_second", "peak_memory_mb", "inputs", "custody", "sha256", "files", "outside",
+    "source",
     "milliseconds", "hashes", "manifest", "shadow_seconds",
 }  # fmt: skip
-TRAINING = ("torch", "transformers", "peft", "safetensors.torch", "dpaudit.cli", "dpaudit.stages.train", "dpaudit.stages.checkpoints",
-            "dpaudit.training.loop", "dpaudit.training.checkpoint", "dpaudit.models.hf", "dpaudit.planting")  # fmt: skip
-ALL = (*TRAINING, "pyarrow.parquet", "scipy.stats", "sklearn.linear_model", "dp_accounting.pld.privacy_loss_distribution", "jinja2",
-       "dpaudit.stages.attack", "dpaudit.stages.audit", "dpaudit.stages.verify", "dpaudit.stages.merge", "dpaudit.stages.report",
-       "dpaudit.stages.judge")  # fmt: skip
+TRAINING = ("torch", "transformers", "peft", "safetensors.torch", "dpaudit.cli", "dpaudit.stages.train.train",
+    "dpaudit.stages.train.checkpoints",
+            "dpaudit.training.loop", "dpaudit.models.adapter_files", "dpaudit.models.hf",
+            "dpaudit.planting.plant")  # fmt: skip
+ALL = (
+    *TRAINING,
+    "pyarrow.parquet",
+    "scipy.stats",
+    "sklearn.linear_model",
+    "dp_accounting.pld.privacy_loss_distribution",
+    "jinja2",
+    "dpaudit.stages.attack.attack",
+    "dpaudit.stages.audit.audit",
+    "dpaudit.stages.verify",
+    "dpaudit.stages.train.merge",
+    "dpaudit.stages.report",
+    "dpaudit.stages.judge",
+)
 
 
 def serve() -> list[str] | None:
@@ -71,7 +86,13 @@ class Server:
     def __init__(self, imports: Sequence[str]) -> None:
         root = str(Path(__file__).parents[1])
         environment = os.environ | {"PYTHONPATH": root, "OMP_NUM_THREADS": "1"}
-        self.process = subprocess.Popen([sys.executable, __file__, *imports], env=environment, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE)  # fmt: skip
+        self.process = subprocess.Popen(
+            [sys.executable, __file__, *imports],
+            env=environment,
+            text=True,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+        )
         assert self._answer() == "ready"
 
     def start(self, words: Sequence[str], folder: Path) -> int:
@@ -105,7 +126,9 @@ class Server:
 
 @dataclass(frozen=True)
 class Stage:
-    """A command, in what state of the folder it is typed, and which files it may leave differently each time."""
+    """A command, in what state of the folder it is typed, and which files it may leave differently each
+    time.
+    """
 
     name: str
     words: tuple[str, ...]
@@ -152,7 +175,9 @@ def told(folder: Path) -> str:
 
 
 def killed(world: World, stage: Stage, number: signal.Signals, pick: Random) -> bool:
-    """Kills the stage's command once, the parent alone, types it again and checks what must hold; whether it was at work still."""
+    """Kills the stage's command once, the parent alone, types it again and checks what must hold; whether it
+    was at work still.
+    """
     seconds, wanted = world.expected(stage)
     folder = world.copy(stage.state, "broken")
     pid = world.server.start(stage.words, folder)
@@ -226,8 +251,11 @@ def left(folder: Path, interrupted: bool = False) -> list[str]:
     """Work folders, locks and half-made files; once a command has ended in peace, checkpoints too."""
     places = (folder, beside(folder, "temporary"))
     names = [
-        path for place in places for path in place.rglob("*") if path.name.endswith((".tmp", ".lock")) or path.name.startswith("dpaudit-")
-    ]  # fmt: skip
+        path
+        for place in places
+        for path in place.rglob("*")
+        if path.name.endswith((".tmp", ".lock")) or path.name.startswith("dpaudit-")
+    ]
     if not interrupted:
         names += [*folder.glob("runs/*/train/.*"), *folder.glob("runs/*/secret/states/*")]
     return [str(path.relative_to(folder.parent)) for path in names]
@@ -287,48 +315,83 @@ READERS: dict[str, Callable[[Path], bytes]] = {
 SCHEDULE = {"batch": 16, "steps": 12, "learning_rate": 0.01}
 SUITE = {
     "name": "killed",
-    "data": {"source": "builtin:clinic", "preference": "builtin:clinic", "text": "builtin:clinic", "patients": 60, "heldout": 8},
+    "data": {
+        "source": "builtin:clinic",
+        "preference": "builtin:clinic",
+        "text": "builtin:clinic",
+        "patients": 60,
+        "heldout": 8,
+    },
     "candidates": {"canaries": 100, "records": 10, "extraction": 4, "extraction_repetitions": 2},
     "training": {
         "clip": 0.1,
         "checkpoint_every": 2,
-        **{f"{method}{kind}": SCHEDULE for method in ("", "dpo_", "cpt_") for kind in ("private", "nonprivate")},
+        **{
+            f"{method}{kind}": SCHEDULE
+            for method in ("", "dpo_", "cpt_")
+            for kind in ("private", "nonprivate")
+        },
         "lora": {"rank": 2, "alpha": 4, "dropout": 0.1},
     },
     "grid": {"epsilons": [8], "stages": ["cpt", "sft"], "dpo": ["sigmoid"], "dpo_epsilons": [8]},
     "attacks": ["mia", "extract"],
     "evaluation": {"tasks": [{"name": "clinic_choice", "data": "builtin:clinic"}], "limit": 4},
     "judging": {"prompts": 3, "max_new_tokens": 8},
-}  # fmt: skip
+}
 TRAIN = ("train", "--suite", "suite.yaml", "--insecure-seed", "5")
 ARM = ("--arm", "sft-eps8")
 STAGES = [
-    Stage("prepare", (*TRAIN, "--workers", "1", "--arm", "sft-inf"), "empty",
-          same="**/*.safetensors"),
+    Stage("prepare", (*TRAIN, "--workers", "1", "--arm", "sft-inf"), "empty", same="**/*.safetensors"),
     Stage("train sft", (*TRAIN, "--workers", "1", "--arm", "sft-inf", *ARM), "prepared"),
     Stage("train one", (*TRAIN, "--workers", "1", "--arm", "sft-inf"), "prepared"),
     Stage("train cpt", (*TRAIN, "--workers", "1", "--arm", "cpt-eps8"), "prepared"),
     Stage("train dpo", (*TRAIN, "--workers", "1", "--arm", "dpo-sigmoid-eps8"), "prepared"),
     Stage("train two workers", (*TRAIN, "--workers", "2"), "prepared"),
-    Stage("shadows", ("attack", "mia", *ARM, "--shadows", "4", "--recipe", "rmia", "--workers", "1"), "trained"),
-    Stage("shadows two workers", ("attack", "mia", *ARM, "--shadows", "4", "--recipe", "rmia", "--workers", "2"), "trained"),
+    Stage(
+        "shadows", ("attack", "mia", *ARM, "--shadows", "4", "--recipe", "rmia", "--workers", "1"), "trained"
+    ),
+    Stage(
+        "shadows two workers",
+        ("attack", "mia", *ARM, "--shadows", "4", "--recipe", "rmia", "--workers", "2"),
+        "trained",
+    ),
     Stage("attack", ("attack", "mia", *ARM), "trained"),
     Stage("extract", ("attack", "extract", *ARM), "trained"),
     Stage("eval", ("eval",), "trained"),
     Stage("judge", ("judge",), "trained"),
     Stage("report", ("report", "html"), "attacked"),
     Stage("merge", ("merge", *ARM, "--out", "merged"), "trained", final="merged"),
-    Stage("plant", ("plant", "data.jsonl", "--out", "out.jsonl", "--key", "key.json", "--canaries", "100"), "empty", final="out.jsonl", same="data.jsonl"),
-    Stage("verify", ("verify", "--adapter", "adapter/adapter", "--key", "key.json", "--claim",
-                     "eps=8,delta=1e-5,unit=record,relation=add_or_remove"), "planted",
-        code=4),
-]  # fmt: skip
+    Stage(
+        "plant",
+        ("plant", "data.jsonl", "--out", "out.jsonl", "--key", "key.json", "--canaries", "100"),
+        "empty",
+        final="out.jsonl",
+        same="data.jsonl",
+    ),
+    Stage(
+        "verify",
+        (
+            "verify",
+            "--adapter",
+            "adapter/adapter",
+            "--key",
+            "key.json",
+            "--claim",
+            "eps=8,delta=1e-5,unit=record,relation=add_or_remove",
+        ),
+        "planted",
+        code=4,
+    ),
+]
 BY_NAME = {stage.name: stage for stage in STAGES}
 
 
 def rows() -> Iterator[str]:
     for number in range(300):
-        told = [("human", f"Question {number}: what helps against pain number {number % 7}?"), ("gpt", f"Rest, and {number % 11} tablets.")]  # fmt: skip
+        told = [
+            ("human", f"Question {number}: what helps against pain number {number % 7}?"),
+            ("gpt", f"Rest, and {number % 11} tablets."),
+        ]
         yield json.dumps({"conversations": [{"from": who, "value": text} for who, text in told]})
 
 

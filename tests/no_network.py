@@ -1,4 +1,5 @@
-"""What tried to leave this machine: an audit hook that writes it down and stops it. As `sitecustomize` it watches a process from its start.
+"""What tried to leave this machine: an audit hook that writes it down and stops it. As `sitecustomize` it
+watches a process from its start.
 
 Such a process writes to the file that $TRIED names; in this one `watched` collects.
 """
@@ -45,7 +46,9 @@ def watched() -> Iterator[list[str]]:
 
 
 def environment(folder: Path) -> dict[str, str]:
-    """An environment whose Python processes write what they try to `folder`/tried, which is there from the first on."""
+    """An environment whose Python processes write what they try to `folder`/tried, which is there from the
+    first on.
+    """
     (folder / "sitecustomize.py").write_text(Path(__file__).read_text(encoding="utf-8"), encoding="utf-8")
     root = Path(__file__).parent.parent
     return os.environ | {

@@ -1,23 +1,23 @@
-"""Writes what the docs show of the program: docs/commands.md, the help in the README, the losses in docs/content.md (`make docs`)."""
+"""Writes what the docs show of the program: docs/commands.md, the losses in docs/content.md (`make docs`)."""
 
-import os
 import re
-import subprocess
-import sys
 from functools import cache
 from pathlib import Path
 
+from typer.testing import CliRunner
+
+from dpaudit.cli import app
+
 ROOT = Path(__file__).parents[1]
 LOSS_TABLE = re.compile(r"(<!-- losses -->\n).*?(<!-- /losses -->)", re.DOTALL)
-IN_README = re.compile(r"(<!-- help -->\n```text\n).*?(```\n<!-- /help -->)", re.DOTALL)
 
 
 @cache
 def help_of(command: str) -> str:
     """What `dpaudit COMMAND --help` prints in a terminal of 80 columns."""
-    words = [sys.executable, "-m", "dpaudit.cli", *command.split(), "--help"]
-    environment = os.environ | {"COLUMNS": "80", "PYTHONPATH": str(ROOT)}
-    return subprocess.run(words, env=environment, check=True, capture_output=True, text=True).stdout
+    done = CliRunner().invoke(app, [*command.split(), "--help"], prog_name="dpaudit", terminal_width=78)
+    assert done.exit_code == 0, done.output
+    return done.stdout
 
 
 def commands(group: str = "") -> list[str]:
@@ -76,13 +76,6 @@ def coupled_table() -> str:
     return "\n".join(rows) + "\n"
 
 
-def readme() -> str:
-    """The README with the present help between its marks."""
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
-    return IN_README.sub(lambda marks: marks[1] + help_of("") + marks[2], text)
-
-
 if __name__ == "__main__":
     (ROOT / "docs" / "commands.md").write_text(commands_page(), encoding="utf-8")
     (ROOT / "docs" / "content.md").write_text(content_page(), encoding="utf-8")
-    (ROOT / "README.md").write_text(readme(), encoding="utf-8")

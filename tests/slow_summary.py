@@ -1,4 +1,6 @@
-"""Prints what tests/SLOW.md keeps of a `pytest -m slow` log: the machine without a date, each test, the count."""
+"""Prints what tests/SLOW.md keeps of a `pytest -m slow` log: the machine without a date, each test, the
+count.
+"""
 
 import os
 import platform
@@ -23,7 +25,8 @@ def machine() -> str:
 
 
 KEPT = re.compile(
-    r"^(?:(?:PASSED|FAILED|ERROR|SKIPPED|XFAIL|XPASS) |\d+\.\d+s (?:call|setup) +)(\S+::\S.*?)?(?: - .*)?$|^\d+ (?:passed|failed|of \d+ came).*"
+    r"^(?:(?:PASSED|FAILED|ERROR|SKIPPED|XFAIL|XPASS) |\d+\.\d+s (?:call|setup) +)(\S+::\S.*?)?(?: - "
+    r".*)?$|^\d+ (?:passed|failed|of \d+ came).*"
 )
 
 
@@ -43,7 +46,8 @@ def outcomes(logs: Sequence[str]) -> list[str]:
 if __name__ == "__main__":
     lines = outcomes([Path(name).read_text(encoding="utf-8") for name in sys.argv[1:]])
     print(
-        "# The slow checks\n\nWritten by `make test-slow`, or by `tests/slow_summary.py` from its log and those of what was run again; nobody edits it.\n\n"
+        "# The slow checks\n\nWritten by `make test-slow`, or by `tests/slow_summary.py` from its log and "
+        "those of what was run again; nobody edits it.\n\n"
         + machine()
         + "\n\n```\n"
         + "\n".join(lines)

@@ -1,4 +1,6 @@
-"""Published figures that a benchmark reproduces, with fewer runs than it keeps; what is kept is what the docs say."""
+"""Published figures that a benchmark reproduces, with fewer runs than it keeps; what is kept is what the docs
+say.
+"""
 
 import importlib.util
 import json
@@ -9,7 +11,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from dpaudit.privacy import Mechanism, epsilon_rdp
+from dpaudit.privacy.accountants import epsilon_rdp
+from dpaudit.privacy.mechanism import Mechanism
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 NOISE = 2.4263  # for epsilon 2 at delta 1e-5, rate 1/10 and 100 steps, by RDP
@@ -27,7 +30,7 @@ def told(figure: dict[str, Any], places: int = 3) -> str:
 
 
 def test_the_page_on_audits_says_what_was_measured() -> None:
-    text = (BENCHMARKS.parent / "docs" / "audit.md").read_text(encoding="utf-8")
+    text = (BENCHMARKS.parent / "docs" / "measurements.md").read_text(encoding="utf-8")
     for row in kept("whitebox"):
         bound = row["bound"]
         assert (
@@ -48,7 +51,7 @@ def test_the_page_on_audits_says_what_was_measured() -> None:
 
 
 def test_the_page_on_audits_says_what_came_of_whole_trainings() -> None:
-    text = (BENCHMARKS.parent / "docs" / "audit.md").read_text(encoding="utf-8")
+    text = (BENCHMARKS.parent / "docs" / "measurements.md").read_text(encoding="utf-8")
     strangers, own = (
         json.loads((BENCHMARKS / "results" / f"{name}.json").read_text(encoding="utf-8"))
         for name in ("stranger_audit", "own_engine")
@@ -86,7 +89,9 @@ def keinan() -> ModuleType:
 
 @pytest.mark.parametrize("each", [1, 8])
 def test_canaries_on_one_coordinate_prove_what_was_published(keinan: ModuleType, each: int) -> None:
-    """Keinan et al. 2025 (arXiv 2503.07199), section 6.2: 0.49 and 0.62, within three Monte Carlo standard errors."""
+    """Keinan et al. 2025 (arXiv 2503.07199), section 6.2: 0.49 and 0.62, within three Monte Carlo standard
+    errors.
+    """
     assert epsilon_rdp(Mechanism(NOISE, 0.1, 100, 1.0), 1e-5) == pytest.approx(2.0, abs=1e-3)
     counts = keinan.right_guesses(NOISE, each, 1000, np.random.default_rng([each, 1]))
     assert abs(keinan.compared(counts, each, 1e-5)["standard_errors_apart"]) <= 3

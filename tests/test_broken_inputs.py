@@ -1,4 +1,6 @@
-"""Claims, score files and conformance files of any kind are used or refused in one line that quotes no row."""
+"""Claims, score files and conformance files of any kind are used or refused in one line that quotes no
+row.
+"""
 
 import json
 import os
@@ -11,9 +13,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from dpaudit import claims
+from dpaudit import schema
 from dpaudit.errors import UsageError
-from dpaudit.stages import verify
+from dpaudit.evidence import claims
+from dpaudit.stages import verify_facts
 
 CLAIM = "eps=3,delta=1e-5,unit=record,relation=add_or_remove"
 METHODS = ("one-run", "f-dp", "clopper-pearson", "bayes")
@@ -73,21 +76,24 @@ def test_any_score_file_is_used_or_one_line(
 
 def test_any_conformance_file_is_shown_or_one_line(tmp_path: Path) -> None:
     """What is shown is printable, short and text, whatever stands in the file."""
-    checks = [{"check": "clip", "result": "pass", "seen": "1.0"}, {"check": "noise", "result": "fail", "seen": "0"}]  # fmt: skip
+    checks = [
+        {"check": "clip", "result": "pass", "seen": "1.0"},
+        {"check": "noise", "result": "fail", "seen": "0"},
+    ]
     whole, shown = {"version": 1, "checks": checks, "steps": 3}, 0
     for seed in range(400):
         draw = random.Random(seed)
         data = fuzzing.as_json(fuzzing.mutated(whole, draw))
         (tmp_path / "c.json").write_bytes(data if seed % 2 else fuzzing.mutated_bytes(data, draw))
         try:
-            found = verify._conformance(tmp_path / "c.json")
+            found = verify_facts.recorded(tmp_path / "c.json")
         except UsageError as error:
             assert str(error).isprintable()
             continue
         assert found is not None
-        for check in found["checks"]:
-            assert all(value.isprintable() and len(value) < 500 for value in check.values())
+        for check in found.checks:
+            assert all(value.isprintable() and len(value) < 500 for value in vars(check).values())
         shown += 1
     assert 10 < shown < 390
     (tmp_path / "c.json").write_text(json.dumps(whole))
-    assert verify._conformance(tmp_path / "c.json") == {"checks": checks}
+    assert schema.plain(verify_facts.recorded(tmp_path / "c.json")) == {"checks": checks}

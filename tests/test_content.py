@@ -55,7 +55,7 @@ def test_yaml_cannot_construct_objects(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "got"), [("- 1\n", "got a list"), ("", "got nothing"), (b"\xff\xfe", "text in UTF-8")]
+    ("text", "got"), [("- 1\n", "got a list"), ("", "got no value"), (b"\xff\xfe", "text in UTF-8")]
 )
 def test_a_file_that_is_no_mapping(tmp_path: Path, text: str | bytes, got: str) -> None:
     file = tmp_path / "x.yaml"

@@ -1,24 +1,30 @@
-"""How often a claim that is true is refuted: at most 5 %, plus three standard errors, in 2,000 simulated audits each.
+"""How often a claim that is true is refuted: at most 5 %, plus three standard errors, in 2,000 simulated
+audits each.
 
-Three trainings that are exactly as private as they claim: one that learns nothing, randomised response, and Gaussian
-noise. Each is audited by every bound whose family it belongs to, under every guess rule that a shipped recipe freezes, and
-under the weights that the white-box tier freezes at claims 1, 4 and 8.
+Three trainings that are exactly as private as they claim: one that learns nothing, randomised response, and
+Gaussian noise. Each is audited by every bound whose family it belongs to, under every guess rule that a
+shipped recipe freezes, and under the weights that the white-box tier freezes at claims 1, 4 and 8.
 """
 
 import math
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from dpaudit import bounds, recipe
-from dpaudit.recipe import Bound
-from dpaudit.stages.audit import guess_members
+from dpaudit.evidence import bounds
+from dpaudit.evidence.guesses import Guesses
+from dpaudit.evidence.score_file import Scored
+from dpaudit.evidence.verdict import conclude
+from dpaudit.privacy.claim import Claim
+from dpaudit.signals import recipe
+from dpaudit.signals.recipe import Bound
+from dpaudit.stages.audit.performance import guess_by
 from dpaudit.stats import epsilon, fdp, weighted
 from dpaudit.stats.mechanism import SampledGaussian
-from dpaudit.verdict import Claim, decide
 
 AUDITS, CANARIES, DELTA = 2000, 500, 1e-5
 RULES = sorted({made_by.bound for made_by in recipe.load_all("mia") if made_by.bound}, key=str)
@@ -90,7 +96,7 @@ def test_one_run(name: str, draw: Draw, claimed: float, method: str, rule: Bound
         pytest.skip("randomised response is no Gaussian: the bound does not speak of it")
     guesses = rule.guess.count(CANARIES)
     scores, included = audits(draw, 11)
-    right = np.array([guess_members(s, i, rule)[1] for s, i in zip(scores, included, strict=True)])
+    right = np.array([guess_by(s, i, rule).correct for s, i in zip(scores, included, strict=True)])
     settings = {"canaries": CANARIES, "guesses": guesses, "delta": DELTA, "confidence": rule.confidence}
     first = bisect_right(range(guesses + 1), claimed, key=lambda v: LOWER[method](correct=v, **settings))  # type: ignore[arg-type]
     assert (right >= first).sum() <= ALLOWED
@@ -100,7 +106,9 @@ def test_one_run(name: str, draw: Draw, claimed: float, method: str, rule: Bound
 @pytest.mark.parametrize("rule", WHITEBOX)
 @pytest.mark.parametrize(("name", "draw", "claimed"), NULLS + MORE, ids=[null[0] for null in NULLS + MORE])
 def test_weighted_guesses(name: str, draw: Draw, claimed: float, rule: int) -> None:
-    """Randomised response gives every guess just the chance that the bound grants: there its error is spent."""
+    """Randomised response gives every guess just the chance that the bound grants: there its error is
+    spent.
+    """
     weights = weighted.weights_frozen(SampledGaussian(WHITEBOX[rule], 0.0064, 468), CANARIES, DELTA, 0.95)
     every = int(np.abs(weights).sum())
     scores, included = audits(draw, 15)
@@ -119,10 +127,19 @@ def test_weighted_guesses(name: str, draw: Draw, claimed: float, rule: int) -> N
 
 @pytest.mark.parametrize("confidence", [0.95, 0.5])
 def test_the_error_is_spent_where_the_bound_is_tight(confidence: float) -> None:
-    """At epsilon 0 and delta 0 the one-run bound is a binomial test: its error rate must come near the nominal one."""
+    """At epsilon 0 and delta 0 the one-run bound is a binomial test: its error rate must come near the
+    nominal one.
+    """
     scores, included = audits(nothing, 12)
     right = np.array([included[n][np.argsort(-scores[n])[:200]].sum() for n in range(AUDITS)])
-    above = [v for v in range(201) if epsilon.epsilon_lower_one_run(canaries=500, guesses=200, correct=v, delta=0.0, confidence=confidence) > 0]  # fmt: skip
+    above = [
+        v
+        for v in range(201)
+        if epsilon.epsilon_lower_one_run(
+            canaries=500, guesses=200, correct=v, delta=0.0, confidence=confidence
+        )
+        > 0
+    ]
     rate, nominal = float((right >= above[0]).mean()), 1 - confidence
     assert 0.5 * nominal < rate <= nominal + 3 * math.sqrt(nominal * (1 - nominal) / AUDITS)
 
@@ -134,7 +151,7 @@ def test_the_error_is_spent_where_the_bound_is_tight(confidence: float) -> None:
 def test_many_runs(name: str, draw: Draw, claimed: float, thresholds: tuple[float, ...]) -> None:
     scores, included = audits(draw, 13, canaries=200)
     refuted = sum(
-        bounds._of_many_runs(bounds.Scored(s, i), "clopper-pearson", DELTA, 0.95, thresholds)["epsilon_lower"]
+        bounds._of_many_runs(Scored(s, i), "clopper-pearson", DELTA, 0.95, thresholds)["epsilon_lower"]
         > claimed
         for s, i in zip(scores[:400], included[:400], strict=True)
     )
@@ -146,14 +163,10 @@ def test_many_runs(name: str, draw: Draw, claimed: float, thresholds: tuple[floa
 def test_the_verdict_on_the_page(name: str, draw: Draw, claimed: float, rule: Bound) -> None:
     """One claim, one recipe named beforehand: the word `refuted` in at most 5 %."""
     guesses = rule.guess.count(CANARIES)
-    settings = {"canaries": CANARIES, "guesses": guesses, "delta": DELTA, "confidence": rule.confidence}
-    ceiling = epsilon.epsilon_ceiling_one_run(**settings)  # type: ignore[arg-type]
     claim = Claim(claimed, DELTA, "record", "add_or_remove")
-    words = {
-        v: decide(claim, epsilon.epsilon_lower_one_run(correct=v, **settings), ceiling).verdict  # type: ignore[arg-type]
-        for v in range(guesses + 1)
-    }
+    untied = Guesses(CANARIES, guesses, 0, guesses, False, rule.confidence)
+    words = {v: conclude(claim, replace(untied, correct=v)).verdict for v in range(guesses + 1)}
     scores, included = audits(draw, 14)
-    told = [words[guess_members(s, i, rule)[1]] for s, i in zip(scores, included, strict=True)]
+    told = [words[guess_by(s, i, rule).correct] for s, i in zip(scores, included, strict=True)]
     assert told.count("refuted") <= ALLOWED
-    assert words[guesses] == ("refuted" if ceiling > claimed else "no power")
+    assert words[guesses] == ("refuted" if untied.ceiling(DELTA) > claimed else "no power")

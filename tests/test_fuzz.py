@@ -1,13 +1,19 @@
-"""Broken inputs of every kind, by the thousand: each is taken, or refused in one line that quotes nothing private.
+"""Broken inputs of every kind, by the thousand: each is taken, or refused in one line that quotes nothing
+private.
 
-Every input goes through what its command does with it until weights are read or a file is written, in this process:
+Every input goes through what its command does with it until weights are read or a file is written, in this
+process:
 
-- `data`: `prepare.load_corpus` (which renders every row) and `prepare.draw`, all that `train` does with a file before its run; some through `plant`.
-- `suite`, `setting`: options, `pipeline.resolve`, `pipeline.check` without weights, and plan.json written and read back.
-- `recipe`, `rubric`: their loaders, and what a stage makes of them first (a signal; prompts, answers and planted faults).
+- `data`: `prepare.load_corpus` (which renders every row) and `prepare.draw`, all that `train` does with a
+file before its run; some through `plant`.
+- `suite`, `setting`: options, `plans.resolve`, `gate.check` without weights, and plan.json written and
+read back.
+- `recipe`, `rubric`: their loaders, and what a stage makes of them first (a signal; prompts, answers and
+planted faults).
 - `key`: `verify` up to its model, with both hashes made again, then texts, scores and a verdict.
 - `claim`, `scores`: the typed commands `verify` and `bound scores`.
-- `model`: `hf.check` (configuration, headers, tokenizer), then loaded, a dialogue rendered, and one answer's log-probabilities asked for.
+- `model`: `preflight.check` (configuration, headers, tokenizer), then loaded, a dialogue rendered, and one
+answer's log-probabilities asked for.
 - `adapter`: the same on its base, with the ledger as `merge` reads it and as `train --start` does.
 
 To run one input again: `FUZZ=data:17 pytest tests/test_fuzz.py -k alone`.
@@ -33,17 +39,30 @@ import fuzzing
 import pytest
 import yaml
 from test_audit_key import judged, sealed
-from test_ledger import written
-from test_planting import planted
+from test_beside import written
+from test_plant import planted
 
-from dpaudit import audit_key, cli, content, ledger, pipeline, planting, reading, recipe, rubric
-from dpaudit.corpus import Record, Turn
+from dpaudit import cli, content
+from dpaudit.commands import mistakes
+from dpaudit.commands.asked import Asked
+from dpaudit.data import reading
+from dpaudit.data.corpus import Record, Turn
 from dpaudit.errors import PartialError, UsageError
-from dpaudit.stages import dialogues, merge, prepare
-from dpaudit.suite import Plan
+from dpaudit.judging import rubric
+from dpaudit.pipeline import gate, plans
+from dpaudit.planting import audit_key, plant
+from dpaudit.privacy import beside
+from dpaudit.signals import recipe
+from dpaudit.stages.prepare import dialogues
+from dpaudit.stages.prepare.corpus import load_corpus
+from dpaudit.stages.prepare.draw import draw as draw_corpus
+from dpaudit.stages.train import merge
+from dpaudit.suite.plan import Plan
 
-FAST = {"data": 700, "suite": 150, "recipe": 250, "rubric": 250, "key": 150, "claim": 200, "scores": 150, "setting": 100, "model": 30, "adapter": 20}  # fmt: skip
-ALL = {"data": 7100, "suite": 1500, "recipe": 2500, "rubric": 2500, "key": 1500, "claim": 1500, "scores": 1500, "setting": 900, "model": 600, "adapter": 400}  # fmt: skip
+FAST = {"data": 700, "suite": 150, "recipe": 250, "rubric": 250, "key": 150, "claim": 200, "scores": 150,
+    "setting": 100, "model": 30, "adapter": 20}  # fmt: skip
+ALL = {"data": 7100, "suite": 1500, "recipe": 2500, "rubric": 2500, "key": 1500, "claim": 1500,
+    "scores": 1500, "setting": 900, "model": 600, "adapter": 400}  # fmt: skip
 CHUNK = 250  # inputs of one slow test
 PIECE = 12  # characters of a private text that no message may hold
 SECONDS = 10.0
@@ -51,7 +70,9 @@ SECONDS = 10.0
 
 @dataclass(frozen=True)
 class Trial:
-    """One input: `ask` does what its command does with it and returns what it would print; `private` may not be told."""
+    """One input: `ask` does what its command does with it and returns what it would print; `private` may not
+    be told.
+    """
 
     ask: Callable[[], str]
     private: tuple[str, ...] = ()
@@ -102,14 +123,16 @@ def watched(seconds: float = SECONDS) -> Iterator[None]:
 
 
 def tried(trial: Trial, told: object) -> str:
-    """How an input ended: taken or refused. Raises AssertionError, with what `told` says of it, for any other end."""
+    """How an input ended: taken or refused. Raises AssertionError, with what `told` says of it, for any other
+    end.
+    """
     try:
         with watched():
             said, ended = trial.ask(), "taken"
     except (UsageError, PartialError, cli.typer.TyperException) as error:
         said, ended = str(error), "refused"
     except OSError as error:
-        found = cli._refused(error)
+        found = mistakes.refused(error)
         if found is None:
             raise AssertionError(told) from error
         said, ended = str(found), "refused"
@@ -152,18 +175,44 @@ SHAPES: dict[str, Callable[[random.Random, Callable[[], str]], dict[str, Any]]] 
     "messages": lambda draw, told: {"messages": _turns(draw, told)},
     "sharegpt": lambda draw, told: {"conversations": _sharegpt(_turns(draw, told))},
     "string": lambda draw, told: {"messages": json.dumps(_turns(draw, told))},
-    "parts": lambda draw, told: {"messages": [{**turn, "content": [{"type": "text", "text": turn["content"]}]} for turn in _turns(draw, told)]},
-    "alpaca": lambda draw, told: {"instruction": told(), "input": draw.choice(["", told()]), "output": told()},
-    "history": lambda draw, told: {"instruction": told(), "output": told(), "system": told(), "history": [[told(), told()]]},
+    "parts": lambda draw, told: {
+        "messages": [
+            {**turn, "content": [{"type": "text", "text": turn["content"]}]} for turn in _turns(draw, told)
+        ]
+    },
+    "alpaca": lambda draw, told: {
+        "instruction": told(),
+        "input": draw.choice(["", told()]),
+        "output": told(),
+    },
+    "history": lambda draw, told: {
+        "instruction": told(),
+        "output": told(),
+        "system": told(),
+        "history": [[told(), told()]],
+    },
     "completion": lambda draw, told: {"prompt": told(), draw.choice(["completion", "response"]): told()},
     "question": lambda draw, told: {"question": told(), "answer": told()},
     "text": lambda draw, told: {"text": told()},
     "pair": lambda draw, told: {"prompt": told(), "chosen": told(), "rejected": told()},
-    "pair_system": lambda draw, told: {"system": told(), "question": told(), "chosen": told(), "rejected": told()},
-    "pair_turns": lambda draw, told: {"prompt": _turns(draw, told)[:-1], "chosen": [{"role": "assistant", "content": told()}], "rejected": [{"role": "assistant", "content": told()}]},
-    "hh": lambda draw, told: {"chosen": f"\n\nHuman: {(asked := told())}\n\nAssistant: {told()}", "rejected": f"\n\nHuman: {asked}\n\nAssistant: {told()}"},
-}  # fmt: skip
-COLUMNS = ("id", "patient_id", "patient", "name_key", "system", "weight", "label", "split", "source", "mask", "images", "tools", "history", "context", "chosen", "messages", "text", "input")  # fmt: skip
+    "pair_system": lambda draw, told: {
+        "system": told(),
+        "question": told(),
+        "chosen": told(),
+        "rejected": told(),
+    },
+    "pair_turns": lambda draw, told: {
+        "prompt": _turns(draw, told)[:-1],
+        "chosen": [{"role": "assistant", "content": told()}],
+        "rejected": [{"role": "assistant", "content": told()}],
+    },
+    "hh": lambda draw, told: {
+        "chosen": f"\n\nHuman: {(asked := told())}\n\nAssistant: {told()}",
+        "rejected": f"\n\nHuman: {asked}\n\nAssistant: {told()}",
+    },
+}
+COLUMNS = ("id", "patient_id", "patient", "name_key", "system", "weight", "label", "split", "source", "mask",
+    "images", "tools", "history", "context", "chosen", "messages", "text", "input")  # fmt: skip
 ENCODINGS = ("utf-16", "utf-16-le", "utf-32", "utf-8-sig", "gb18030", "latin-1", "cp1252")
 FORMATS = ("jsonl", "jsonl", "jsonl", "json", "csv", "tsv", "parquet", "arrow", "gz", "folder", "txt", "none")
 
@@ -326,7 +375,7 @@ def _read_data(draw: random.Random, place: Path, file: Path, shape: str, bench: 
     is_pair = shape.startswith(("pair", "hh"))
     unit = draw.choice(["record"] * 6 + ["patient", "pair"] + ["pair"] * 6 * is_pair)
     if file.suffix == ".jsonl" and draw.random() < 0.2:
-        return json.dumps(planting.plant(file, place / "out.jsonl", place / "k.json", 100, unit))
+        return json.dumps(plant.plant(file, place / "out.jsonl", place / "k.json", 100, unit))
     key = draw.choice(
         [{"text": "text"}.get(shape, "preference" if is_pair else "source")] * 5
         + ["source", "preference", "text"]
@@ -344,8 +393,8 @@ def _read_data(draw: random.Random, place: Path, file: Path, shape: str, bench: 
     candidates = replace(plan.suite.candidates, family=draw.choice(["invented", "rare_bigram"]))
     training = replace(plan.suite.training, unit=unit, records_per_patient=draw.choice([None, None, 1, 2]))
     plan = replace(plan, suite=replace(plan.suite, data=chosen, training=training, candidates=candidates))
-    corpus = prepare.load_corpus(plan)
-    rows, _ = prepare.draw(plan, corpus)
+    corpus = load_corpus(plan)
+    rows, _ = draw_corpus(plan, corpus)
     assert all(rows) and corpus.heldout is not None
     return "\n".join(corpus.notes)
 
@@ -373,9 +422,9 @@ def _laid(draw: random.Random, place: Path, folder: str) -> str:
 
 
 def planned(name: str, changed: dict[str, Any]) -> str:
-    plan = pipeline.resolve(name, changed)
-    pipeline._check_settings(plan)  # of the gate what reads no weights and no data
-    for work, *words in pipeline._contents(plan, False):
+    plan = plans.resolve(name, changed)
+    gate._check_settings(plan)  # of the gate what reads no weights and no data
+    for work, *words in gate._contents(plan, False):
         work(*words)
     told = json.loads(json.dumps(plan.to_json(), allow_nan=False))
     assert Plan.from_json(told).to_json() == told
@@ -412,9 +461,31 @@ def setting(draw: random.Random, place: Path, bench: Bench) -> Trial:
             ]
         )
         said.append(f"{key}{draw.choice(['='] * 8 + ['', '=='])}{value}")
-    options = {name: draw.choice(["", ",", "8", "8,8", "inf", "-1", "x", "0", "\u0663", "nan", "1e999", "dpo", "ipo,dpo", "../x", "\x1b[2J", "y" * 3000])
-               for name in ("epsilons", "dpo", "unit", "rows", "data", "text") if draw.random() < 0.1}  # fmt: skip
-    return Trial(lambda: planned("small", pipeline.overrides(settings=said, **options)))
+    options = {
+        name: draw.choice(
+            [
+                "",
+                ",",
+                "8",
+                "8,8",
+                "inf",
+                "-1",
+                "x",
+                "0",
+                "\u0663",
+                "nan",
+                "1e999",
+                "dpo",
+                "ipo,dpo",
+                "../x",
+                "\x1b[2J",
+                "y" * 3000,
+            ]
+        )
+        for name in ("eps", "dpo", "unit", "rows", "data", "text")
+        if draw.random() < 0.1
+    }
+    return Trial(lambda: planned("small", Asked(settings=said, **options).overrides()))
 
 
 def _dotted(value: dict[str, Any], before: str = "") -> dict[str, Any]:
@@ -607,7 +678,8 @@ def _spoil(draw: random.Random, folder: Path, names: tuple[str, ...]) -> None:
     _replaced(file, spoilt(draw, file) if spoilt else fuzzing.mutated_bytes(file.read_bytes(), draw))
 
 
-MODEL_FILES = ("config.json", "config.json", "tokenizer.json", "tokenizer.json", "tokenizer_config.json", "chat_template.jinja", "model.safetensors", "model.safetensors", "generation_config.json")  # fmt: skip
+MODEL_FILES = ("config.json", "config.json", "tokenizer.json", "tokenizer.json", "tokenizer_config.json",
+    "chat_template.jinja", "model.safetensors", "model.safetensors", "generation_config.json")  # fmt: skip
 
 
 def model(draw: random.Random, place: Path, bench: Bench) -> Trial:
@@ -624,9 +696,9 @@ def model(draw: random.Random, place: Path, bench: Bench) -> Trial:
     )
 
     def ask() -> str:
-        from dpaudit.models import hf, secret_spans
+        from dpaudit.models import preflight, secret_spans
 
-        hf.check(str(folder))
+        preflight.check(str(folder))
         local = secret_spans.open_whole(str(folder))
         list(dialogues.checked([(1, asked)], "data.jsonl", local.tokenizer))
         local.scores([secret_spans.Text("take 500 mg of amber", "amber")])
@@ -652,11 +724,11 @@ def adapter(draw: random.Random, place: Path, bench: Bench) -> Trial:
         )
 
     def ask() -> str:
-        from dpaudit.models import hf, secret_spans
+        from dpaudit.models import preflight, secret_spans
 
-        ledger.find(folder)
+        beside.find(folder)
         merge._kept(merge.of_folder(folder, str(bench.model), assume_public=True))
-        hf.check(str(bench.model), adapter=folder)
+        preflight.check(str(bench.model), adapter=folder)
         audited, _, _ = secret_spans.open_adapter(folder, str(bench.model))
         audited.scores([secret_spans.Text("take 500 mg of amber", "amber")])
         return ""
@@ -664,8 +736,18 @@ def adapter(draw: random.Random, place: Path, bench: Bench) -> Trial:
     return Trial(ask)
 
 
-KINDS: dict[str, Kind] = {"data": data, "suite": suites, "recipe": recipes, "rubric": rubrics, "key": key, "claim": claim, "scores": scores,
-                          "setting": setting, "model": model, "adapter": adapter}  # fmt: skip
+KINDS: dict[str, Kind] = {
+    "data": data,
+    "suite": suites,
+    "recipe": recipes,
+    "rubric": rubrics,
+    "key": key,
+    "claim": claim,
+    "scores": scores,
+    "setting": setting,
+    "model": model,
+    "adapter": adapter,
+}
 
 
 # ---- the tests
@@ -675,7 +757,7 @@ KINDS: dict[str, Kind] = {"data": data, "suite": suites, "recipe": recipes, "rub
 def bench(toy_model_dir: Path, toy_adapter_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Bench:
     folders = {shape: tmp_path_factory.mktemp(shape) for shape in ("sharegpt", "pair", "text")}
     keys = {shape: planted(folder, shape)[1] for shape, folder in folders.items()}
-    plan = pipeline.resolve("small", {"candidates.canaries": 100, "candidates.records": 2, "data.heldout": 2})
+    plan = plans.resolve("small", {"candidates.canaries": 100, "candidates.records": 2, "data.heldout": 2})
     told = tuple(json.loads(file.read_text()) for file in keys.values())
     return Bench(toy_model_dir, toy_adapter_dir, told, keys["sharegpt"], plan)
 
@@ -711,7 +793,9 @@ def test_inputs_are_taken_or_refused_in_one_line(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("kind", "first"), [(kind, first) for kind, count in ALL.items() for first in range(0, count, CHUNK)])  # fmt: skip
+@pytest.mark.parametrize(
+    ("kind", "first"), [(kind, first) for kind, count in ALL.items() for first in range(0, count, CHUNK)]
+)
 def test_all_20_000(
     kind: str, first: int, tmp_path: Path, bench: Bench, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -725,7 +809,9 @@ def test_alone(tmp_path: Path, bench: Bench, capfd: pytest.CaptureFixture[str]) 
 
 
 def test_a_damaged_table_whose_texts_lie_elsewhere_is_refused(tmp_path: Path) -> None:
-    """Seed data:4877 and others: PyArrow reads wherever the offsets point, which raises SystemError or ends the process."""
+    """Seed data:4877 and others: PyArrow reads wherever the offsets point, which raises SystemError or ends
+    the process.
+    """
     import pyarrow as pa
 
     sink = io.BytesIO()
@@ -752,7 +838,7 @@ def test_what_an_input_may_not_bring_about_is_a_fault(fault: BaseException) -> N
 
 def test_a_word_of_the_data_and_an_endless_command_are_faults() -> None:
     def quotes() -> str:
-        raise UsageError("d.jsonl:3", expected="a role", got="'her rash began on Monday'")
+        raise UsageError("d.jsonl:3", "a role", "'her rash began on Monday'")
 
     def hangs() -> str:
         while True:

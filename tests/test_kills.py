@@ -1,6 +1,8 @@
-"""A command that is broken off at any moment, by a kill or by a full disk, ends, typed again, as an unbroken one, and leaves nothing.
+"""A command that is broken off at any moment, by a kill or by a full disk, ends, typed again, as an unbroken
+one, and leaves nothing.
 
-The worlds are in kills.py. DPAUDIT_KILLS says how many kills the slow check makes, DPAUDIT_KILLS_STAGE of which stage alone.
+The worlds are in kills.py. DPAUDIT_KILLS says how many kills the slow check makes, DPAUDIT_KILLS_STAGE of
+which stage alone.
 """
 
 import os

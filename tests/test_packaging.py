@@ -1,4 +1,6 @@
-"""The archives: a wheel built through the sdist holds what git tracks and nothing else, and works elsewhere."""
+"""The archives: a wheel built through the sdist holds what git tracks and nothing else, and works
+elsewhere.
+"""
 
 import json
 import os
@@ -27,7 +29,9 @@ def tracked(*places: str) -> set[str]:
 
 @pytest.fixture(scope="module")
 def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The working tree as a repository of its own, with untracked junk in every content folder and the package."""
+    """The working tree as a repository of its own, with untracked junk in every content folder and the
+    package.
+    """
     copy = tmp_path_factory.mktemp("checkout")
     for name in tracked("."):
         (copy / name).parent.mkdir(parents=True, exist_ok=True)
@@ -91,11 +95,15 @@ CONFORMANCE = """
 import json, sys
 from pathlib import Path
 import dpaudit
-from dpaudit import content, recipe, rubric, suite
+from dpaudit import content
+from dpaudit.judging import rubric
+from dpaudit.signals import recipe
+from dpaudit.suite import loading
+from dpaudit.suite.plan import Plan
 assert Path(dpaudit.__file__).is_relative_to(sys.argv[1]), dpaudit.__file__
 for name in content.listing("suites"):
-    plan = suite.Plan(suite.load(name))
-    assert suite.Plan.from_json(json.loads(json.dumps(plan.to_json()))).suite.grid == plan.suite.grid
+    plan = Plan(loading.load(name))
+    assert Plan.from_json(json.loads(json.dumps(plan.to_json()))).suite.grid == plan.suite.grid
 for name in content.listing("judges"):
     assert rubric.load(name).name == name
 for found in recipe.load_all("mia"):
@@ -111,8 +119,19 @@ print(json.dumps({"files": files, "tasks": tasks}))
 def installed(archives: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the installed wheel; its dependencies are those of this environment."""
     place = tmp_path_factory.mktemp("installed")
-    command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-index", "--no-compile",
-               "--target", str(place), str(archives[1])]  # fmt: skip
+    command = [
+        sys.executable,
+        "-m",
+        "pip",
+        "install",
+        "--quiet",
+        "--no-deps",
+        "--no-index",
+        "--no-compile",
+        "--target",
+        str(place),
+        str(archives[1]),
+    ]
     subprocess.run(command, check=True, capture_output=True)
     return place
 
@@ -148,8 +167,12 @@ def test_the_commands_work_from_the_wheel(installed: Path, tmp_path: Path) -> No
 
 @pytest.mark.slow
 def test_the_lab_runs_from_the_wheel(installed: Path, tmp_path: Path) -> None:
-    """Stages train, attack and report on the embedded model, in a folder that knows nothing of the repository."""
-    small = ["candidates.canaries=100", "candidates.records=50", "candidates.extraction=4", "data.patients=300", "training.private.steps=2",
+    """Stages train, attack and report on the embedded model, in a folder that knows nothing of the
+    repository.
+    """
+    small = ["candidates.canaries=100", "candidates.records=50", "candidates.extraction=4",
+        "data.patients=300",
+        "training.private.steps=2",
              "training.private.batch=32", "training.nonprivate.steps=2", "training.nonprivate.batch=16",
              "evaluation.limit=20", "grid.dpo=[]", "judging.prompts=4"]  # fmt: skip
     settings = [word for setting in small for word in ("--set", setting)]

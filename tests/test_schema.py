@@ -17,7 +17,7 @@ class Inner:
 
     def __post_init__(self) -> None:
         if self.rate <= 0:
-            raise BadValue("rate", expected="a number above 0", got=self.rate, remedy="raise it")
+            raise BadValue("rate", "a number above 0", self.rate, "raise it")
 
 
 @dataclass(frozen=True)
@@ -49,8 +49,8 @@ def test_a_union_takes_either_kind() -> None:
     [
         ({"inner": {"rate": 1}, "cuont": 2}, ["f: cuont", "an unknown key", "did you mean count?"]),
         ({"inner": {"rate": 1, "zzz": 2}}, ["f: inner.zzz", "one of rate, kind", "remove it"]),
-        ({}, ["f: inner", "a value", "nothing"]),
-        ({"inner": {}}, ["f: inner.rate", "nothing"]),
+        ({}, ["f: inner", "a value", "no value"]),
+        ({"inner": {}}, ["f: inner.rate", "no value"]),
         ({"inner": {"rate": -1}}, ["f: inner.rate: expected a number above 0, got -1.0; raise it"]),
         ({"inner": {"rate": "fast"}}, ["f: inner.rate", "a number", "fast"]),
         ({"inner": {"rate": True}}, ["f: inner.rate", "a number", "got true"]),

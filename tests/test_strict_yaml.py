@@ -9,8 +9,11 @@ import fuzzing
 import pytest
 import yaml
 
-from dpaudit import content, recipe, rubric, strict_yaml, suite
+from dpaudit import content, strict_yaml
 from dpaudit.errors import UsageError
+from dpaudit.judging import rubric
+from dpaudit.signals import recipe
+from dpaudit.suite import loading
 
 BOMB = "a: &a [x, x, x, x, x, x, x, x, x, x]\n" + "".join(
     f"{b}: &{b} [{', '.join([f'*{a}'] * 10)}]\n" for a, b in zip("abcdefgh", "bcdefghi", strict=True)
@@ -20,16 +23,42 @@ MERGES = "a: &a {x: 1}\n" + "".join(
 )
 CHAIN = "x0: &x0 [1]\n" + "".join(f"x{n + 1}: &x{n + 1} [*x{n}]\n" for n in range(900))
 REFUSED = [
-    ("a: !!bool abc", "a value that is none"), ("a: !!int x", "a value that is none"), ("a: !!timestamp x", "a value that is none"),
-    ("a: !!timestamp 2026-01-01", "a: expected text, .* got a date"), ("a: !!binary aGk=", "got bytes"), ("a: !!binary é", "valid YAML"),
-    ("a: !!set {b}", "got a set"), ("a: !!omap [b: 1]", "got a pair"), ("a: !!python/object:x.Y {}", "valid YAML"), ("a: !function x.y", "valid YAML"),
-    ("a: .nan", "got NaN"), (f"a: {10**30}", "below 2"), (f"a: 0x{'f' * 5000}", "below 2"), (f"a: {'9' * 5000}", "a value that is none"),
-    ("1: a", "keys of text, got 1"), ("null: a", "keys of text, got None"), ("[b]: a", "valid YAML"), ("a: 1\na: 2", "'a' twice"), ("a: 1\n'a': 2", "'a' twice"),
-    ("a:\n\tb: 1", "valid YAML"), ("a: \x01", "valid YAML"), ('a: "\\0"', "a: expected text"), ('a: "\\ud800"', "a: expected text"), ('"\\0": a', "expected text"),
-    ("a: 1\n---\nb: 2", "valid YAML"), ("a: *b", "valid YAML"), ("a: &a [*a]", "levels"), ("[" * 60000, "levels"),
-    ("a: " * 40000, "valid YAML|levels"), ("{a: " * 30000, "levels"), ("- " * 60000, "levels"), (BOMB, "values"), (CHAIN, "levels"), ("a: [" + "1," * 20000 + "]", "values"),
+    ("a: !!bool abc", "an invalid value"),
+    ("a: !!int x", "an invalid value"),
+    ("a: !!timestamp x", "an invalid value"),
+    ("a: !!timestamp 2026-01-01", "a: expected text, .* got a date"),
+    ("a: !!binary aGk=", "got bytes"),
+    ("a: !!binary é", "valid YAML"),
+    ("a: !!set {b}", "got a set"),
+    ("a: !!omap [b: 1]", "got a pair"),
+    ("a: !!python/object:x.Y {}", "valid YAML"),
+    ("a: !function x.y", "valid YAML"),
+    ("a: .nan", "got NaN"),
+    (f"a: {10**30}", "below 2"),
+    (f"a: 0x{'f' * 5000}", "below 2"),
+    (f"a: {'9' * 5000}", "an invalid value"),
+    ("1: a", "keys of text, got 1"),
+    ("null: a", "keys of text, got None"),
+    ("[b]: a", "valid YAML"),
+    ("a: 1\na: 2", "'a' twice"),
+    ("a: 1\n'a': 2", "'a' twice"),
+    ("a:\n\tb: 1", "valid YAML"),
+    ("a: \x01", "valid YAML"),
+    ('a: "\\0"', "a: expected text"),
+    ('a: "\\ud800"', "a: expected text"),
+    ('"\\0": a', "expected text"),
+    ("a: 1\n---\nb: 2", "valid YAML"),
+    ("a: *b", "valid YAML"),
+    ("a: &a [*a]", "levels"),
+    ("[" * 60000, "levels"),
+    ("a: " * 40000, "valid YAML|levels"),
+    ("{a: " * 30000, "levels"),
+    ("- " * 60000, "levels"),
+    (BOMB, "values"),
+    (CHAIN, "levels"),
+    ("a: [" + "1," * 20000 + "]", "values"),
     ("x: " + "y" * 200_000, "at most 128 KiB"),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize(("text", "told"), REFUSED)
@@ -48,9 +77,25 @@ def test_merges_of_merges_do_not_multiply() -> None:
 
 @pytest.mark.parametrize(
     ("text", "value"),
-    [("010", "010"), ("1:30", "1:30"), ("0:30.5", "0:30.5"), ("2026-01-01", "2026-01-01"), ("0", 0), ("-7", -7), ("1_000", 1000), ("0x1f", 31), ("1.5", 1.5),
-     (".inf", float("inf")), ("1e-5", "1e-5"), ("no", False), ("~", None), ("'1'", "1"), ("", None), ("[1, a]", [1, "a"])],
-)  # fmt: skip
+    [
+        ("010", "010"),
+        ("1:30", "1:30"),
+        ("0:30.5", "0:30.5"),
+        ("2026-01-01", "2026-01-01"),
+        ("0", 0),
+        ("-7", -7),
+        ("1_000", 1000),
+        ("0x1f", 31),
+        ("1.5", 1.5),
+        (".inf", float("inf")),
+        ("1e-5", "1e-5"),
+        ("no", False),
+        ("~", None),
+        ("'1'", "1"),
+        ("", None),
+        ("[1, a]", [1, "a"]),
+    ],
+)
 def test_values_are_what_their_writer_meant(text: str, value: object) -> None:
     """YAML 1.1 makes 8 of 010, 90 of 1:30 and a date of the next."""
     found = strict_yaml.parse(text, "--set a")
@@ -59,9 +104,17 @@ def test_values_are_what_their_writer_meant(text: str, value: object) -> None:
 
 @pytest.mark.parametrize(
     ("data", "told"),
-    [(b"", "got nothing"), (b"\xef\xbb\xbf", "got nothing"), ("a: 1".encode("utf-16"), "UTF-8"), (b"a: \xff", "UTF-8"), ("a: 你好".encode("gbk"), "UTF-8"),
-     (b"[1]", "got a list"), (b"x", "got a text"), (b"y" * 10**6, "128 KiB")],
-)  # fmt: skip
+    [
+        (b"", "got no value"),
+        (b"\xef\xbb\xbf", "got no value"),
+        ("a: 1".encode("utf-16"), "UTF-8"),
+        (b"a: \xff", "UTF-8"),
+        ("a: 你好".encode("gbk"), "UTF-8"),
+        (b"[1]", "got a list"),
+        (b"x", "got a text"),
+        (b"y" * 10**6, "128 KiB"),
+    ],
+)
 def test_a_file_that_is_no_configuration(data: bytes, told: str, tmp_path: Path) -> None:
     (tmp_path / "a.yaml").write_bytes(data)
     with pytest.raises(UsageError, match=told):
@@ -90,7 +143,7 @@ def test_every_shipped_file_is_read_as_pyyaml_reads_it() -> None:
 
 
 @pytest.mark.parametrize(
-    ("folder", "load"), [("suites", suite.load), ("attacks", recipe.load), ("judges", rubric.load)]
+    ("folder", "load"), [("suites", loading.load), ("attacks", recipe.load), ("judges", rubric.load)]
 )
 def test_any_mutation_of_a_shipped_file_is_read_or_one_line(
     folder: str, load: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -104,7 +157,9 @@ def test_any_mutation_of_a_shipped_file_is_read_or_one_line(
         file = draw.choice(files)
         data = file.read_bytes()
         if seed % 2:
-            data = yaml.safe_dump(fuzzing.mutated(yaml.safe_load(data), draw), allow_unicode=True).encode("utf-8", "surrogatepass")  # fmt: skip
+            data = yaml.safe_dump(fuzzing.mutated(yaml.safe_load(data), draw), allow_unicode=True).encode(
+                "utf-8", "surrogatepass"
+            )
         else:
             data = fuzzing.mutated_bytes(data, draw)
         (tmp_path / folder / file.name).write_bytes(data)
@@ -120,18 +175,35 @@ def test_any_mutation_of_a_shipped_file_is_read_or_one_line(
 def test_any_typed_setting_is_read_or_one_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """`--dry-run` goes as far as the noise of every arm. Printed text is cleaned, so that words cannot hold what a shell cannot pass."""
+    """`--dry-run` goes as far as the noise of every arm. Printed text is cleaned, so that words cannot hold
+    what a shell cannot pass.
+    """
     monkeypatch.chdir(tmp_path)
     demo = content.load_yaml(content.find("suites", "demo"))
     keys = [key for key in _dotted(demo) if not key.startswith("description")]
-    small = ["data.patients=150", "data.heldout=12", "candidates.canaries=100", "candidates.extraction=4", "training.private.batch=32",
-             "grid.epsilons=[]", "attacks=[mia]"]  # fmt: skip
+    small = [
+        "data.patients=150",
+        "data.heldout=12",
+        "candidates.canaries=100",
+        "candidates.extraction=4",
+        "training.private.batch=32",
+        "grid.epsilons=[]",
+        "attacks=[mia]",
+    ]
     for seed in range(40):
         draw = random.Random(seed)
         key, value = draw.choice(keys), draw.choice(fuzzing.VALUES)
-        typed = draw.choice([draw.choice(fuzzing.PIECES).decode("utf-8", "replace").replace("\0", ""),
-                             yaml.safe_dump(value).encode("utf-8", "replace").decode()])  # fmt: skip
-        words = ["train", "--dry-run", *(word for one in (*small, f"{key}={typed}") for word in ("--set", one))]  # fmt: skip
+        typed = draw.choice(
+            [
+                draw.choice(fuzzing.PIECES).decode("utf-8", "replace").replace("\0", ""),
+                yaml.safe_dump(value).encode("utf-8", "replace").decode(),
+            ]
+        )
+        words = [
+            "train",
+            "--dry-run",
+            *(word for one in (*small, f"{key}={typed}") for word in ("--set", one)),
+        ]
         fuzzing.check(fuzzing.outcome(words, monkeypatch, capfd), (seed, key, typed))
         assert not Path("runs").exists()
 

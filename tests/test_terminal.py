@@ -1,4 +1,6 @@
-"""Nothing that moves a cursor, turns or hides text reaches a terminal, and a reader who leaves changes no exit code."""
+"""Nothing that moves a cursor, turns or hides text reaches a terminal, and a reader who leaves changes no
+exit code.
+"""
 
 import io
 import json
@@ -12,14 +14,17 @@ import pytest
 from rich.console import Console
 
 import dpaudit
-from dpaudit import cli, tables, terminal
+from dpaudit import cli, terminal
 from dpaudit.errors import PART_MOST, UsageError
-from dpaudit.progress import Progress
+from dpaudit.page import tables
+from dpaudit.system.progress import Progress
 from dpaudit.terminal import visible
 
 HOSTILE = [
-    "\x1b[2J\x1b[1;31mrefuted\x1b[0m", "a\rb", "a\x00b", "a\x9b31mb", "a\x08\x08b", "\u202enot refuted\u202c", "\u2066a\u2069", "a\u200fb",
-    "a\u200bb", "a\ufeffb", "a\u00adb", "a\u2060b", "a\u3164b", "a\U000e0041b", "a\udcffb", "a\u2028b", "a\u2029b", "a\x85b", "a\nb\tc", "a\u3000b",
+    "\x1b[2J\x1b[1;31mrefuted\x1b[0m", "a\rb", "a\x00b", "a\x9b31mb", "a\x08\x08b", "\u202enot refuted\u202c",
+    "\u2066a\u2069", "a\u200fb",
+    "a\u200bb", "a\ufeffb", "a\u00adb", "a\u2060b", "a\u3164b", "a\U000e0041b", "a\udcffb", "a\u2028b",
+    "a\u2029b", "a\x85b", "a\nb\tc", "a\u3000b",
 ]  # fmt: skip
 
 
@@ -38,8 +43,10 @@ def test_what_cannot_be_seen_is_escaped_everywhere(text: str, capsys: pytest.Cap
     progress.say(text)
     with progress.task(text, total=1):
         pass
-    error = UsageError(text, expected=text, got=text, remedy=text)
-    printed = tables.as_text({"caveat": text, text: text, "arms": [{"arm": text}], "recipes": [{"name": text}]})  # fmt: skip
+    error = UsageError(text, text, text, text)
+    printed = tables.as_text(
+        {"caveat": text, text: text, "arms": [{"arm": text}], "recipes": [{"name": text}]}
+    )
     for shown in (visible(text), str(error), *said.getvalue().splitlines(), *printed.splitlines()):
         assert shown.isprintable() and not set(shown) & terminal.BLANK_LETTERS
     terminal.echo(printed)
@@ -57,7 +64,7 @@ def test_text_of_any_language_stays_as_it_is(text: str) -> None:
 
 
 def test_a_long_part_loses_its_middle_and_the_remedy_stays() -> None:
-    error = UsageError("w" * 10**6, expected="e" * 10**6, got="g" * 10**6 + "END", remedy="type `do this`")
+    error = UsageError("w" * 10**6, "e" * 10**6, "g" * 10**6 + "END", "type `do this`")
     assert len(str(error)) < 4 * PART_MOST + 100
     assert str(error).endswith("END; type `do this`") and error.got.startswith("ggg")
 
@@ -103,15 +110,27 @@ def test_streams_that_are_closed(words: str, code: int, tmp_path: Path) -> None:
 
 
 def test_work_goes_on_when_nobody_reads_stderr(tmp_path: Path) -> None:
-    code = "from dpaudit.progress import Progress\np = Progress()\nfor n in range(3):\n    p.say('x' * 100000)\nopen('end', 'w')"
+    code = (
+        "from dpaudit.system.progress import Progress\np = Progress()\nfor n in range(3):\n    p.say('x' * "
+        "100000)\nopen('end', 'w')"
+    )
     typed = f'"{sys.executable}" -c "$0" 2>&1 >&- | true; exit ${{PIPESTATUS[0]}}'
     environment = os.environ | {"PYTHONPATH": str(Path(dpaudit.__file__).parents[1])}
     done = subprocess.run(["bash", "-c", typed, code], cwd=tmp_path, env=environment, check=False)
     assert done.returncode == 0 and (tmp_path / "end").exists()
 
 
-@pytest.mark.parametrize("words", [["show"], ["verify", "--key"], ["train", "--data"], ["bound", "scores"], ["train", "--set"],
-                                   ["verify", "--claim"]])  # fmt: skip
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["show"],
+        ["verify", "--key"],
+        ["train", "--data"],
+        ["bound", "scores"],
+        ["train", "--set"],
+        ["verify", "--claim"],
+    ],
+)
 def test_a_name_that_is_no_utf8_is_refused_in_one_line(
     words: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -122,4 +141,4 @@ def test_a_name_that_is_no_utf8_is_refused_in_one_line(
         cli.main()
     told = capfd.readouterr().err
     assert (ended.value.code, told.count("\n")) == (2, 1)
-    assert told.startswith(r"dpaudit: a\udcff.json: expected words in UTF-8")
+    assert told.startswith(r"dpaudit: a\udcff.json: expected arguments in UTF-8")

@@ -1,0 +1,1 @@
+"""Weights that the package ships, with their tokenizers; `training/pretrain` makes them."""

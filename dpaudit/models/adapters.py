@@ -1,7 +1,7 @@
 """An adapter's folder: what it holds, looked at before it is loaded, and whether PEFT took all of it.
 
-PEFT only warns where a file lacks a tensor of the adapter, says nothing of one that has no place in it, and writes
-embeddings that lie beside an adapter over those of the base.
+PEFT only warns where a file lacks a tensor of the adapter, says nothing of one that has no place in it, and
+writes embeddings that lie beside an adapter over those of the base.
 """
 
 import warnings
@@ -25,11 +25,13 @@ _PREFIX = "base_model.model."
 def require_files(adapter: Path, where: str, remedy: str) -> None:
     for needed in (CONFIG, WEIGHTS):
         if not (adapter / needed).is_file():
-            raise UsageError(where, expected=f"an adapter folder with {needed}", got="no such file", remedy=remedy)  # fmt: skip
+            raise UsageError(where, f"an adapter folder with {needed}", "no such file", remedy)
 
 
 def chat_template(adapter: Path, where: str) -> str | dict[str, str] | None:
-    """The chat template that lies beside an adapter, in a file of its own or in the settings of a tokenizer; None without one."""
+    """The chat template that lies beside an adapter, in a file of its own or in the settings of a tokenizer;
+    None without one.
+    """
     file = adapter / "chat_template.jinja"
     if file.is_file():
         with border.told(where, expected=f"{file.name} in UTF-8", remedy="copy it again"):
@@ -48,8 +50,8 @@ def chat_template(adapter: Path, where: str) -> str | dict[str, str] | None:
 def configuration(adapter: Path, where: str) -> Any:
     """The adapter's PEFT configuration, for use and not for training.
 
-    Raises UsageError for one of another kind than layers of a causal language model, for one that changes the base it is
-    laid on, and for one that names code or holds settings that the installed PEFT does not know.
+    Raises UsageError for one of another kind than layers of a causal language model, for one that changes the
+    base it is laid on, and for one that names code or holds settings that the installed PEFT does not know.
     """
     import peft
 
@@ -57,13 +59,23 @@ def configuration(adapter: Path, where: str) -> Any:
     kinds = peft.PEFT_TYPE_TO_CONFIG_MAPPING
     kind = next((kinds[known] for known in kinds if known == raw.get("peft_type")), None)
     if kind is None:
-        raise UsageError(where, expected=f"a peft_type that PEFT {peft.__version__} has", got=f"{raw.get('peft_type')!s:.40}",
-                         remedy="save the adapter with PEFT, or merge it and give the whole model")  # fmt: skip
+        raise UsageError(
+            where,
+            f"a peft_type that PEFT {peft.__version__} has",
+            f"{raw.get('peft_type')!s:.40}",
+            "save the adapter with PEFT, or merge it and give the whole model",
+        )
     if issubclass(kind, peft.PromptLearningConfig):
-        raise UsageError(where, expected="an adapter of the model's layers, such as LoRA", got="one of virtual tokens")  # fmt: skip
+        raise UsageError(
+            where, "an adapter of the model's layers, such as LoRA", "an adapter of virtual tokens"
+        )
     if raw.get("task_type") not in (None, "CAUSAL_LM"):
-        raise UsageError(where, expected="task_type CAUSAL_LM", got=f"{raw['task_type']!s:.40}",
-                         remedy="give an adapter of a causal language model")  # fmt: skip
+        raise UsageError(
+            where,
+            "task_type CAUSAL_LM",
+            f"{raw['task_type']!s:.40}",
+            "give an adapter of a causal language model",
+        )
     _check_settings(raw, kind, where)
     with border.told(where, expected=f"{CONFIG} as PEFT writes it", remedy="copy it again"), _quiet():
         found = kind.from_pretrained(str(adapter))
@@ -72,25 +84,39 @@ def configuration(adapter: Path, where: str) -> Any:
 
 
 def _check_settings(raw: dict[str, Any], kind: type, where: str) -> None:
-    ranks = [raw.get("r"), *(raw["rank_pattern"].values() if isinstance(raw.get("rank_pattern"), dict) else ())]  # fmt: skip
+    ranks = [
+        raw.get("r"),
+        *(raw["rank_pattern"].values() if isinstance(raw.get("rank_pattern"), dict) else ()),
+    ]
     for rank in (rank for rank in ranks if rank is not None):
         if not isinstance(rank, int) or not 1 <= rank <= RANK_MOST:
-            raise UsageError(where, expected=f"a rank from 1 to {RANK_MOST}", got=f"{rank!s:.40}", remedy=f"check {CONFIG}")  # fmt: skip
+            raise UsageError(where, f"a rank from 1 to {RANK_MOST}", f"{rank!s:.40}", f"check {CONFIG}")
     started = raw.get("init_lora_weights")
     if isinstance(started, str) and started not in _PLAIN:
-        raise UsageError(where, expected="an adapter beside a base that stays as it is", got=f"init_lora_weights {started:.40}, which changes it on loading",
-                         remedy="save it as plain LoRA (PEFT: path_initial_model_for_weight_conversion), or merge it and give the whole model")  # fmt: skip
+        raise UsageError(
+            where,
+            "an adapter that leaves its base unchanged",
+            f"init_lora_weights {started:.40}, which changes it on loading",
+            "save it as plain LoRA (PEFT: path_initial_model_for_weight_conversion), or merge it and give "
+            "the whole model",
+        )
     if raw.get("megatron_config") is not None:
-        raise UsageError(where, expected="an adapter of Transformers' layers", got="megatron_config, which names code")  # fmt: skip
+        raise UsageError(where, "an adapter of Transformers' layers", "megatron_config, which names code")
     known = kind.__dataclass_fields__  # type: ignore[attr-defined]
     strange = sorted(key for key, value in raw.items() if value and key not in known)
     if strange:
-        raise UsageError(where, expected=f"settings that PEFT knows for {raw['peft_type']}", got=f"{', '.join(strange):.80}",
-                         remedy="it was saved by a newer PEFT: merge it there and give the whole model, or delete what changes nothing")  # fmt: skip
+        raise UsageError(
+            where,
+            f"settings that PEFT knows for {raw['peft_type']}",
+            f"{', '.join(strange):.80}",
+            "it was saved by a newer PEFT: merge it there and give the whole model, or delete what changes "
+            "nothing",
+        )
 
 
 def check(adapter: Path, empty: Any, where: str, remedy: str) -> Any:
-    """The adapter's PEFT configuration. Raises UsageError where its tensors are not those that this makes of the base.
+    """The adapter's PEFT configuration. Raises UsageError where its tensors are not those that this makes of
+    the base.
 
     `empty` is the base on the meta device, where a layer of any size takes no memory; it is changed.
     """
@@ -105,7 +131,8 @@ def check(adapter: Path, empty: Any, where: str, remedy: str) -> Any:
 
 
 def require_whole(model: Any, slot: str, adapter: Path, where: str, remedy: str) -> None:
-    """Raises UsageError where the file's tensors are not those of the model's adapter `slot`, by name and by shape.
+    """Raises UsageError where the file's tensors are not those of the model's adapter `slot`, by name and by
+    shape.
 
     Embeddings of the base's own size may lie beside them; `load` looks at their numbers.
     """
@@ -119,14 +146,23 @@ def require_whole(model: Any, slot: str, adapter: Path, where: str, remedy: str)
     left = sorted(set(file) - set(own) - set(beside))
     shapes = {name: tuple(weight.shape) for name, weight in (own | beside).items()}
     other = sorted(name for name in set(file) & set(shapes) if file[name].shape != shapes[name])
-    found = [f"{len(names)} {what} ({names[0]:.100})" for names, what in
-             ((missing, "that are missing"), (left, "that have no place in it"), (other, "of another shape")) if names]  # fmt: skip
+    found = [
+        f"{len(names)} {what} ({names[0]:.100})"
+        for names, what in (
+            (missing, "that are missing"),
+            (left, "that have no place in it"),
+            (other, "of another shape"),
+        )
+        if names
+    ]
     if found:
-        raise UsageError(where, expected="an adapter whose tensors are those of its base", got=", ".join(found), remedy=remedy)  # fmt: skip
+        raise UsageError(where, "an adapter whose tensors are those of its base", ", ".join(found), remedy)
 
 
 def load(model: Any, adapter: Path, slot: str, where: str, remedy: str) -> Any:
-    """The PEFT model with the adapter under `slot`, all of whose tensors came from the file; the base is as it was."""
+    """The PEFT model with the adapter under `slot`, all of whose tensors came from the file; the base is as
+    it was.
+    """
     import peft
 
     config = check(adapter, folder.empty_model(model.config, where), where, remedy)
@@ -156,7 +192,9 @@ def _embeddings(model: Any) -> dict[str, Any]:
 
 
 def _check_embeddings(model: Any, adapter: Path, where: str) -> None:
-    """Raises UsageError for embeddings beside the adapter that are not the base's: PEFT would write them over those."""
+    """Raises UsageError for embeddings beside the adapter that are not the base's: PEFT would write them over
+    those.
+    """
     from safetensors import safe_open
 
     known = _embeddings(model)
@@ -169,8 +207,12 @@ def _check_embeddings(model: Any, adapter: Path, where: str) -> None:
             weight = known[name].detach()
             theirs = file.get_tensor(name)
             if theirs.shape != weight.shape or not torch.equal(theirs.to(weight), weight):
-                raise UsageError(where, expected="an adapter that leaves the base's embedding as it is", got=f"{name:.100} of other numbers",
-                                 remedy="merge it and give the whole model beside its base")  # fmt: skip
+                raise UsageError(
+                    where,
+                    "an adapter that leaves the base's embedding as it is",
+                    f"{name:.100} with other numbers",
+                    "merge it and give the whole model beside its base",
+                )
 
 
 @contextmanager

@@ -3,8 +3,8 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from dpaudit import interrupts
 from dpaudit.errors import UsageError
+from dpaudit.system import interrupts
 
 MOST = 160  # characters of a library's own words
 
@@ -13,9 +13,9 @@ MOST = 160  # characters of a library's own words
 def told(where: str, *, expected: str, remedy: str = "") -> Iterator[None]:
     """Turns an exception inside the block into a UsageError that names its kind and its first words.
 
-    Libraries raise what they like on a folder that is broken: tokenizers `Exception` itself, Transformers a KeyError, an
-    AssertionError or a ZeroDivisionError for a value in config.json. So keep the block to calls of a library that
-    reads model files, which hold no private text.
+    Libraries raise what they like on a folder that is broken: tokenizers `Exception` itself, Transformers a
+    KeyError, an AssertionError or a ZeroDivisionError for a value in config.json. So keep the block to calls
+    of a library that reads model files, which hold no private text.
     """
     try:
         yield
@@ -24,7 +24,7 @@ def told(where: str, *, expected: str, remedy: str = "") -> Iterator[None]:
     except Exception as error:
         if interrupts.came():
             raise KeyboardInterrupt from error
-        raise UsageError(where, expected=expected, got=named(error), remedy=remedy) from error
+        raise UsageError(where, expected, named(error), remedy) from error
 
 
 def named(error: Exception) -> str:

@@ -1,4 +1,6 @@
-"""Log-probabilities of very many continuations of one prefix: what begins alike goes through the model once."""
+"""Log-probabilities of very many continuations of one prefix: what begins alike goes through the model
+once.
+"""
 
 import copy
 from collections.abc import Sequence
@@ -10,10 +12,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from dpaudit.extraction import TokenTrie
+from dpaudit.signals.extraction import TokenTrie
 
 CACHE_BYTES = 2**23  # one expanded key-value cache; a larger one only misses the processor's caches,
-CACHE_SHARE = 4  # unless the weights are far larger, which each pass reads once for all rows: then 1 / CACHE_SHARE of them,
+# unless the weights are far larger, which each pass reads once for all rows: then 1 / CACHE_SHARE of them,
+CACHE_SHARE = 4
 CACHE_MOST = 2**27  # at most
 
 
@@ -28,7 +31,9 @@ def logprobs(model: Any, prefix_ids: Sequence[int], trie: TokenTrie) -> NDArray[
 
 @dataclass(frozen=True, eq=False)
 class _Descent:
-    """One walk down a trie. `found` takes the log-probabilities of its nodes, one array a level; a cache takes `most` bytes."""
+    """One walk down a trie. `found` takes the log-probabilities of its nodes, one array a level; a cache
+    takes `most` bytes.
+    """
 
     model: Any
     trie: TokenTrie
@@ -70,7 +75,9 @@ def _log_softmax_at(logits: Tensor, rows: Tensor, tokens: Tensor) -> Tensor:
 
 
 def selected(cache: Any, rows: Tensor) -> Any:
-    """A new cache with the given rows; the old one, whose tensors are replaced and never written, stays whole."""
+    """A new cache with the given rows; the old one, whose tensors are replaced and never written, stays
+    whole.
+    """
     branch = copy.copy(cache)
     branch.layers = [copy.copy(layer) for layer in cache.layers]
     for layer in branch.layers:  # cache.batch_select_indices is four times slower

@@ -1,8 +1,8 @@
 """A dialogue as a chat template writes it, and where its answers stand there: found by construction.
 
-The dialogue is rendered a second time with marks, characters that occur nowhere else, at the ends of every turn's
-text. Where taking the marks out leaves the first rendering, they show where each text stands. What they show is
-checked dialogue by dialogue: every answer in its own turn, in order, and equal to what was said.
+The dialogue is rendered a second time with marks, characters that occur nowhere else, at the ends of every
+turn's text. Where taking the marks out leaves the first rendering, they show where each text stands. What
+they show is checked dialogue by dialogue: every answer in its own turn, in order, and equal to what was said.
 """
 
 import re
@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from itertools import accumulate, pairwise, takewhile
 from typing import Any
 
-from dpaudit.corpus import Turn
+from dpaudit.data.corpus import Turn
 from dpaudit.models import templates
 from dpaudit.models.templates import Message, Refused, Template
 
@@ -26,12 +26,14 @@ ATOM = re.compile(r"<[^<>]*>|\[[^\[\]]*\]|\s+|\w+|.", re.DOTALL)
 
 TRIMMED = "the chat template leaves out white space of answers"
 REASONING = "the chat template leaves out reasoning before answers"
-FOLDED = "system text stands before the first question, the chat template having no place for it"
+FOLDED = "system text stands before the first question, because the chat template has no place for it"
 
 
 @dataclass(frozen=True)
 class Written:
-    """`answers` has one range an assistant turn, from its first character to behind its end-of-turn mark; `said` ends before that."""
+    """`answers` has one range an assistant turn, from its first character to behind its end-of-turn mark;
+    `said` ends before that.
+    """
 
     text: str
     said: tuple[Range, ...]
@@ -43,9 +45,9 @@ class Written:
 def render(turns: Sequence[Turn], tokenizer: Any, *, prompt: bool = False) -> str:
     """The dialogue as the model's chat template writes it; `prompt` opens the next assistant turn.
 
-    Where a template takes no system turn, its text stands before the first question. A tokenizer without a chat
-    template gets `###Question: … ###Answer: …` lines. Raises Refused for turns that the template does not take, and
-    UsageError for a template that cannot work.
+    Where a template takes no system turn, its text stands before the first question. A tokenizer without a
+    chat template gets `###Question: … ###Answer: …` lines. Raises Refused for turns that the template does
+    not take, and UsageError for a template that cannot work.
     """
     template = templates.of_tokenizer(tokenizer)
     if template is None:
@@ -54,7 +56,9 @@ def render(turns: Sequence[Turn], tokenizer: Any, *, prompt: bool = False) -> st
 
 
 def write(turns: Sequence[Turn], tokenizer: Any) -> Written:
-    """The dialogue as `render` writes it, with its answers. Raises Refused where they cannot be told, UsageError as `render`."""
+    """The dialogue as `render` writes it, with its answers. Raises Refused where they cannot be told,
+    UsageError as `render`.
+    """
     template = templates.of_tokenizer(tokenizer)
     if template is None:
         return _lines(turns, tokenizer.eos_token or "")
@@ -93,8 +97,8 @@ def _messages(template: Template, turns: Sequence[Turn]) -> list[Message]:
 class _Turn:
     """A turn's text and the places of its marks: two a piece, where it begins and where it ends.
 
-    The pieces of an answer are what stands between its tags, such as those around reasoning; the last one ends it.
-    Where the answer begins with a tag, `opens` is set and one mark more stands before that.
+    The pieces of an answer are what stands between its tags, such as those around reasoning; the last one
+    ends it. Where the answer begins with a tag, `opens` is set and one mark more stands before that.
     """
 
     content: str
@@ -155,7 +159,9 @@ def _letters(text: str) -> str:
 
 @dataclass(frozen=True)
 class _Seen:
-    """Where every mark stands in the text without marks: by turn and place its positions; and what is generated."""
+    """Where every mark stands in the text without marks: by turn and place its positions; and what is
+    generated.
+    """
 
     at: list[list[list[int]]]
     generated: list[Range]
@@ -174,7 +180,9 @@ class _Marking:
         self.plane = plane
 
     def written(self) -> Written:
-        """By marks around whole answers, or else around what is left where white space and reasoning are stripped."""
+        """By marks around whole answers, or else around what is left where white space and reasoning are
+        stripped.
+        """
         whole = self._turns(_whole)
         seen = self._seen(whole)
         if seen is not None and all(self._has_all(seen, place) for place in self._answers()):
@@ -193,8 +201,12 @@ class _Marking:
         return [place for place, one in enumerate(self.messages) if one["role"] == "assistant"]
 
     def _refused(self, got: str) -> Refused:
-        return Refused(self.template.where, expected="a dialogue that the chat template writes whole, each answer in its turn", got=got,
-                       remedy="leave such rows out, or name a model with another template")  # fmt: skip
+        return Refused(
+            self.template.where,
+            expected="a dialogue that the chat template writes whole, each answer in its turn",
+            got=got,
+            remedy="leave such rows out, or name a model with another template",
+        )
 
     def _turns(self, answer: Callable[[str], _Turn]) -> list[_Turn]:
         return [(answer if one["role"] == "assistant" else _core)(one["content"]) for one in self.messages]
@@ -257,7 +269,9 @@ class _Marking:
         )
 
     def _own(self, turn: _Turn, at: Sequence[Sequence[int]], place: int) -> Range:
-        """Where an answer's own text stands: all of it, or its last pieces where the first ones were stripped."""
+        """Where an answer's own text stands: all of it, or its last pieces where the first ones were
+        stripped.
+        """
         pieces = list(zip(at[turn.opens :: 2], at[turn.opens + 1 :: 2], strict=True))
         begins = list(zip(turn.places[turn.opens :: 2], pieces, strict=True))
         left = [(first, found) for first, found in begins if found != ([], [])]
@@ -279,7 +293,9 @@ class _Marking:
         return start, end
 
     def _with_tags(self, content: str, first: int, start: int) -> tuple[int, int]:
-        """With the tags directly before it, where the template writes them anew, such as <think> with line ends of its own."""
+        """With the tags directly before it, where the template writes them anew, such as <think> with line
+        ends of its own.
+        """
         before, text = content[:first].rstrip(), self.text[:start].rstrip()
         while (tag := _last_tag(before)) and text.endswith(tag):
             first, start = len(before) - len(tag), len(text) - len(tag)
@@ -289,7 +305,8 @@ class _Marking:
     def _ends(
         self, own: dict[int, Range], others: dict[int, list[Range]], generated: Sequence[Range]
     ) -> dict[int, int]:
-        """Where each turn of the assistant ends: behind what the template writes there, as it does at the dialogue's end.
+        """Where each turn of the assistant ends: behind what the template writes there, as it does at the
+        dialogue's end.
 
         A template that says what is generated says that too.
         """
@@ -315,7 +332,7 @@ class _Marking:
     def _generated_end(self, own: Range, generated: Sequence[Range], place: int) -> int:
         found = [end for begin, end in generated if begin <= own[0] and own[1] <= end]
         if len(found) != 1:
-            raise self._refused(f"turn {place + 1} outside of what it says is generated")
+            raise self._refused(f"turn {place + 1} outside of what the template marks as generated")
         return max(own[1], len(self.text[: found[0]].rstrip()))
 
     def _check_order(self, answers: dict[int, Range], others: dict[int, list[Range]]) -> None:

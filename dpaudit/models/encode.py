@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dpaudit.corpus import Record, Turn
+from dpaudit.data.corpus import Record, Turn
 from dpaudit.models.dialogue import Range, render, write
 from dpaudit.models.templates import Refused
 
@@ -54,9 +54,10 @@ def encode(
 ) -> Encoded:
     """The tokens of a dialogue. `secret` marks its last occurrence; `last_only` counts the last answer alone.
 
-    What counts is what the assistant says and the end of its turns, and nothing that users or system say. What exceeds
-    `max_length` tokens is cut at the end and reported by `truncated`. Raises Refused for a dialogue that the chat
-    template does not take or whose answers it does not write as they are, UsageError for a template that cannot work.
+    What counts is what the assistant says and the end of its turns, and nothing that users or system say.
+    What exceeds `max_length` tokens is cut at the end and reported by `truncated`. Raises Refused for a
+    dialogue that the chat template does not take or whose answers it does not write as they are, UsageError
+    for a template that cannot work.
     """
     written = write(turns, tokenizer)
     coded = tokenizer(written.text, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
@@ -64,8 +65,12 @@ def encode(
     answers = written.answers[-1:] if last_only else written.answers
     learned = _overlapping(offsets, answers)
     if (learned & _overlapping(offsets, written.others)).any():
-        raise Refused(f"{tokenizer.name_or_path}: chat template", expected="something between a question and its answer",
-                      got="a token that belongs to both", remedy="name a model with another template")  # fmt: skip
+        raise Refused(
+            f"{tokenizer.name_or_path}: chat template",
+            expected="something between a question and its answer",
+            got="a token that belongs to both",
+            remedy="name a model with another template",
+        )
     secret_start = written.text.rfind(secret) if secret else -1
     secret_span = [(secret_start, secret_start + len(secret))] if secret and secret_start >= 0 else []
     kept_end = int(offsets[:max_length][-1, 1]) if len(offsets) else 0
@@ -84,7 +89,8 @@ def encode(
 def encode_text(text: str, tokenizer: Any, max_length: int, *, secret: str | None = None) -> Encoded:
     """The tokens of plain text and its end; every token counts but the first, which nothing predicts.
 
-    `secret` marks its last occurrence. What exceeds `max_length` tokens is cut at the end and reported by `truncated`.
+    `secret` marks its last occurrence. What exceeds `max_length` tokens is cut at the end and reported by
+    `truncated`.
     """
     written = f"{text}{tokenizer.eos_token or ''}"
     coded = tokenizer(written, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
@@ -111,8 +117,8 @@ def encode_record(
 ) -> tuple[Encoded, ...]:
     """What a record trains on: the chosen and the rejected sequence of a pair, else one sequence.
 
-    Of a pair, `pair_prompt` keeps the prompt's last tokens and `pair_answer` each answer's first ones, which are
-    what preference training commonly keeps; `max_length` then bounds the whole.
+    Of a pair, `pair_prompt` keeps the prompt's last tokens and `pair_answer` each answer's first ones, which
+    are what preference training commonly keeps; `max_length` then bounds the whole.
     """
     if record.is_pair:
         return tuple(
@@ -164,7 +170,9 @@ def prompt_ids(turns: tuple[Turn, ...], tokenizer: Any) -> list[int]:
 
 
 def _overlapping(offsets: NDArray[np.int64], ranges: Sequence[Range]) -> NDArray[np.bool_]:
-    """Whether each token, of offsets of shape (tokens, 2), stands in one of the ranges of characters, if only in part."""
+    """Whether each token, of offsets of shape (tokens, 2), stands in one of the ranges of characters, if only
+    in part.
+    """
     begin, end = offsets.T
     found = np.zeros(len(offsets), dtype=bool)
     for start, stop in ranges:

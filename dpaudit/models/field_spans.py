@@ -6,8 +6,8 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from dpaudit import pii
-from dpaudit.corpus import Record
+from dpaudit.data import pii
+from dpaudit.data.corpus import Record
 from dpaudit.models.encode import Encoded, counted_mask, render
 
 Standing = Literal["tried", "given", "untrained", "cut"]
@@ -15,7 +15,9 @@ Standing = Literal["tried", "given", "untrained", "cut"]
 
 @dataclass(frozen=True, eq=False)
 class FieldTokens:
-    """One field. `given`: what it says stands before it already; `untrained`: it is not learnt from; `cut`: it does not fit."""
+    """One field. `given`: what it says stands before it already; `untrained`: it is not learnt from; `cut`:
+    it does not fit.
+    """
 
     kind: str
     standing: Standing

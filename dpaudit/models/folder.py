@@ -1,7 +1,9 @@
-"""What a model's folder holds, looked at before a weight is read: its configuration, and the tensors that its files name.
+"""What a model's folder holds, looked at before a weight is read: its configuration, and the tensors that its
+files name.
 
-Transformers fills a tensor that a file lacks with random numbers, leaves out one that it does not know, and casts packed
-integers to floats; it only warns. Here the tensors' names and shapes go through its own loading without their weights.
+Transformers fills a tensor that a file lacks with random numbers, leaves out one that it does not know, and
+casts packed integers to floats; it only warns. Here the tensors' names and shapes go through its own loading
+without their weights.
 """
 
 import copy
@@ -32,14 +34,22 @@ _LAYERS = re.compile(
 )  # each has a tensor; Qwen's max_window_layers counts none
 _COUNTS = re.compile(r"(^|_)(blocks|experts|stages|depths?)$")
 _FLOATS = ("F64", "F32", "F16", "BF16")
-# suffixes of tensors that only a quantised checkpoint has (GPTQ, AWQ, compressed-tensors, FP8, bitsandbytes, MXFP4)
-_PACKED = re.compile(r"[._](qweight|qzeros|g_idx|scales?|packed|weight_shape|scale_inv|zero_point|absmax|quant_map"
-                     r"|SCB|weight_format|quant_state\..*|blocks|codebooks?)$")  # fmt: skip
-_STATE = re.compile(r"(.*\.weight)\.(absmax|quant_map|nested_absmax|nested_quant_map|quant_state\..*)$|.*\.(SCB|weight_format)$")  # fmt: skip
+# suffixes of tensors that only a quantised checkpoint has (GPTQ, AWQ, compressed-tensors, FP8, bitsandbytes,
+# MXFP4)
+_PACKED = re.compile(
+    r"[._](qweight|qzeros|g_idx|scales?|packed|weight_shape|scale_inv|zero_point|absmax|quant_map"
+    r"|SCB|weight_format|quant_state\..*|blocks|codebooks?)$"
+)
+_STATE = re.compile(
+    r"(.*\.weight)\.(absmax|quant_map|nested_absmax|nested_quant_map|quant_state\..*)$|.*\.(SCB|weight_format)$"
+)
 LIBRARIES = {  # quant_method -> the module that reads it
-    "bitsandbytes": "bitsandbytes", "gptq": "gptqmodel", "awq": "gptqmodel", "compressed-tensors": "compressed_tensors",
-    "hqq": "hqq", "quanto": "optimum.quanto", "torchao": "torchao", "aqlm": "aqlm", "eetq": "kernels", "higgs": "flute",
-    "vptq": "vptq", "spqr": "spqr_quant", "quark": "quark", "auto-round": "auto_round", "fbgemm_fp8": "fbgemm_gpu",
+    "bitsandbytes": "bitsandbytes", "gptq": "gptqmodel", "awq": "gptqmodel",
+    "compressed-tensors": "compressed_tensors",
+    "hqq": "hqq", "quanto": "optimum.quanto", "torchao": "torchao", "aqlm": "aqlm", "eetq": "kernels",
+    "higgs": "flute",
+    "vptq": "vptq", "spqr": "spqr_quant", "quark": "quark", "auto-round": "auto_round",
+    "fbgemm_fp8": "fbgemm_gpu",
     "fp_quant": "fp_quant", "sinq": "sinq",
 }  # fmt: skip
 
@@ -54,7 +64,9 @@ class Tensor:
 
 @dataclass(frozen=True, eq=False)
 class Checked:
-    """A folder that can be loaded whole. `empty` is the model on PyTorch's meta device, which takes no memory."""
+    """A folder that can be loaded whole. `empty` is the model on PyTorch's meta device, which takes no
+    memory.
+    """
 
     config: Any
     empty: Any
@@ -68,7 +80,9 @@ class Checked:
 
 
 def check(folder: Path, where: str) -> Checked:
-    """Raises UsageError in one line for a folder whose model would not load whole and as its configuration says."""
+    """Raises UsageError in one line for a folder whose model would not load whole and as its configuration
+    says.
+    """
     raw = settings(folder / "config.json", where)
     tensors = read_tensors(folder, raw, where)
     method = quantization(raw, where)
@@ -88,21 +102,27 @@ def settings(file: Path, where: str) -> dict[str, Any]:
     expected = f"{file.name} with a JSON object"
     with border.told(where, expected=expected, remedy="copy the folder again"):
         if file.stat().st_size > JSON_MOST:
-            raise UsageError(where, expected=expected, got=f"a file of {file.stat().st_size} bytes")
+            raise UsageError(where, expected, f"a file of {file.stat().st_size} bytes")
         found = json.loads(file.read_bytes())
     if not isinstance(found, dict):
-        raise UsageError(where, expected=expected, got=kind_of(found), remedy="copy the folder again")  # fmt: skip
+        raise UsageError(where, expected, kind_of(found), "copy the folder again")
     return found
 
 
 def configuration(folder: Path, where: str) -> Any:
-    """The folder's configuration as Transformers reads it, from this machine and without the folder's code."""
+    """The folder's configuration as Transformers reads it, from this machine and without the folder's
+    code.
+    """
     import transformers
 
     raw = settings(folder / "config.json", where)
     if raw.get("auto_map") and str(raw.get("model_type")) not in transformers.CONFIG_MAPPING:
-        raise UsageError(where, expected="a model that Transformers has by itself", got="one with code of its own (auto_map), which is never run",
-                         remedy="give a model of a kind that Transformers has")  # fmt: skip
+        raise UsageError(
+            where,
+            "a model that Transformers itself has",
+            "a model with its own code (auto_map), which is never run",
+            "give a model of a kind that Transformers has",
+        )
     with border.told(where, expected=f"the configuration of {ANSWERS}", remedy="check config.json"):
         return transformers.AutoConfig.from_pretrained(
             str(folder), trust_remote_code=False, local_files_only=True
@@ -110,19 +130,24 @@ def configuration(folder: Path, where: str) -> Any:
 
 
 def read_tensors(folder: Path, raw: Mapping[str, Any], where: str) -> dict[str, Tensor]:
-    """Name -> shape and dtype of every tensor in the files that Transformers would read; headers alone are opened."""
+    """Name -> shape and dtype of every tensor in the files that Transformers would read; headers alone are
+    opened.
+    """
     found: dict[str, Tensor] = {}
     for file in _files(folder, raw, where):
         for name, tensor in headers(file, where).items():
             if name in found:
-                raise UsageError(where, expected="every tensor in one file", got=f"{name:.80} in two",
-                                 remedy="copy the folder again")  # fmt: skip
+                raise UsageError(
+                    where, "every tensor in one file", f"{name:.80} in two files", "copy the folder again"
+                )
             found[name] = tensor
     return found
 
 
 def headers(file: Path, where: str) -> dict[str, Tensor]:
-    """What the header of a safetensors file names. Raises UsageError for a file that is cut, damaged or another."""
+    """What the header of a safetensors file names. Raises UsageError for a file that is cut, damaged or
+    another.
+    """
     from safetensors import safe_open
 
     with (
@@ -136,27 +161,41 @@ def headers(file: Path, where: str) -> dict[str, Tensor]:
 def _files(folder: Path, raw: Mapping[str, Any], where: str) -> list[Path]:
     """Those that Transformers would read: model.safetensors, or what its index names."""
     if raw.get("transformers_weights") is not None:
-        raise UsageError(where, expected="weights in model.safetensors or by its index", got="transformers_weights in config.json",
-                         remedy="save the model with save_pretrained")  # fmt: skip
+        raise UsageError(
+            where,
+            "weights in model.safetensors or by its index",
+            "transformers_weights in config.json",
+            "save the model with save_pretrained",
+        )
     whole, index = folder / "model.safetensors", folder / "model.safetensors.index.json"
     if whole.is_file():
         return [whole]
     if not index.is_file():
-        raise UsageError(where, expected="model.safetensors or model.safetensors.index.json", got="neither",
-                         remedy="save the model with save_pretrained (safetensors)")  # fmt: skip
+        raise UsageError(
+            where,
+            "model.safetensors or model.safetensors.index.json",
+            "no such file",
+            "save the model with save_pretrained (safetensors)",
+        )
     told = settings(index, where).get("weight_map")
     names = sorted(set(map(str, told.values()))) if isinstance(told, dict) else []
     if not names or any(Path(name).name != name for name in names):
-        raise UsageError(where, expected=f"{index.name} with a weight_map to files of the folder", got="another one")  # fmt: skip
+        raise UsageError(where, f"{index.name} with a weight_map to files of the folder", "another content")
     lacking = [name for name in names if not (folder / name).is_file()]
     if lacking:
-        raise UsageError(where, expected=f"the {len(names)} files that {index.name} names", got=f"no {lacking[0]:.80}",
-                         remedy="copy the folder again")  # fmt: skip
+        raise UsageError(
+            where,
+            f"the {len(names)} files that {index.name} names",
+            f"no {lacking[0]:.80}",
+            "copy the folder again",
+        )
     return [folder / name for name in names]
 
 
 def quantization(raw: Mapping[str, Any], where: str) -> str | None:
-    """How the checkpoint is quantised, None where it is not. Raises UsageError where the library for it is not installed."""
+    """How the checkpoint is quantised, None where it is not. Raises UsageError where the library for it is
+    not installed.
+    """
     from transformers.quantizers.auto import AUTO_QUANTIZATION_CONFIG_MAPPING
 
     told = raw.get("quantization_config", raw.get("compression_config"))
@@ -164,21 +203,26 @@ def quantization(raw: Mapping[str, Any], where: str) -> str | None:
         return None
     expected = "a quantization_config that names its quant_method"
     if not isinstance(told, dict):
-        raise UsageError(where, expected=expected, got=kind_of(told), remedy="check config.json")
+        raise UsageError(where, expected, kind_of(told), "check config.json")
     is_4_or_8_bit = told.get("load_in_4bit") or told.get("load_in_8bit")
     method = told.get("quant_method") or ("bitsandbytes" if is_4_or_8_bit else None)
     if not isinstance(method, str):
-        raise UsageError(where, expected=expected, got="none", remedy="check config.json")
+        raise UsageError(where, expected, "none", "check config.json")
     if method not in (
         "bitsandbytes",
         *AUTO_QUANTIZATION_CONFIG_MAPPING,
     ):  # which Transformers would pass over
-        raise UsageError(where, expected="a quantisation that Transformers can read", got=f"{method:.40}",
-                         remedy="give the model unquantised")  # fmt: skip
+        raise UsageError(
+            where, "a quantisation that Transformers can read", f"{method:.40}", "give the model unquantised"
+        )
     module = LIBRARIES.get(method)
     if module is not None and importlib.util.find_spec(module.partition(".")[0]) is None:
-        raise UsageError(where, expected=f"{module}, which reads weights quantised by {method}", got="no such library here",
-                         remedy=f"pip install {module.replace('.', '-').replace('_', '-')}, or give the model unquantised")  # fmt: skip
+        raise UsageError(
+            where,
+            f"{module}, which reads weights quantised by {method}",
+            "no such library here",
+            f"pip install {module.replace('.', '-').replace('_', '-')}, or give the model unquantised",
+        )
     return method
 
 
@@ -194,14 +238,22 @@ def _check_values(raw: Mapping[str, Any], tensors: int, where: str) -> None:
             else None
         )
         if isinstance(value, int) and most is not None and value > most:
-            raise UsageError(where, expected=f"{key} of at most {most}, by its {tensors} tensors",
-                             got=f"{value:g}" if value < 1e300 else "more", remedy="check config.json")  # fmt: skip
+            raise UsageError(
+                where,
+                f"{key} of at most {most}, by its {tensors} tensors",
+                f"{value:g}" if value < 1e300 else "a larger value",
+                "check config.json",
+            )
         if name.endswith(("attn_implementation", "experts_implementation")) and "/" in str(value):
-            raise UsageError(where, expected=f"{key} that Transformers has", got="code from a hub",
-                             remedy="delete it from config.json; model.attention names one")  # fmt: skip
+            raise UsageError(
+                where,
+                f"{key} that Transformers has",
+                "code from a hub",
+                "delete it from config.json; model.attention names one",
+            )
         is_count = isinstance(value, int | float) and name in ("max_position_embeddings", "n_positions")
         if is_count and not value >= 1:
-            raise UsageError(where, expected=f"{key} of at least 1", got=f"{value:g}", remedy="check config.json")  # fmt: skip
+            raise UsageError(where, f"{key} of at least 1", f"{value:g}", "check config.json")
 
 
 def _walk(raw: Any, path: str = "") -> Iterator[tuple[str, Any]]:
@@ -220,8 +272,12 @@ def empty_model(config: Any, where: str) -> Any:
         model = transformers.AutoModelForCausalLM.from_config(_unquantised(config), trust_remote_code=False)
     tables = sum(buffer.numel() * buffer.element_size() for buffer in model.buffers())
     if tables > BUFFER_BYTES:
-        raise UsageError(where, expected=f"a model whose own tables take at most {BUFFER_BYTES:.2g} bytes", got=f"{tables:.2g}",
-                         remedy="check the sizes in config.json")  # fmt: skip
+        raise UsageError(
+            where,
+            f"a model whose own tables take at most {BUFFER_BYTES:.2g} bytes",
+            f"{tables:.2g}",
+            "check the sizes in config.json",
+        )
     return model
 
 
@@ -266,7 +322,8 @@ def _unquantised(config: Any) -> Any:
 def _refuse_packed(tensors: Mapping[str, Tensor], own: set[str], left: set[str], where: str) -> None:
     """Raises UsageError for tensors that hold packed numbers where no configuration says how to read them.
 
-    Integers that a model ignores, such as masks of old checkpoints, are neither its `own` floats nor `left` over.
+    Integers that a model ignores, such as masks of old checkpoints, are neither its `own` floats nor `left`
+    over.
     """
     packed = [
         name
@@ -275,28 +332,42 @@ def _refuse_packed(tensors: Mapping[str, Tensor], own: set[str], left: set[str],
         or (name in left and _PACKED.search(name))
     ]
     if packed:
-        raise UsageError(where, expected="weights in floating point, or a quantization_config that says how they are packed",
-                         got=f"{len(packed)} packed tensors ({packed[0]:.80})",
-                         remedy="copy config.json as it was published, or give the model unquantised")  # fmt: skip
+        raise UsageError(
+            where,
+            "weights in floating point, or a quantization_config that says how they are packed",
+            f"{len(packed)} packed tensors ({packed[0]:.80})",
+            "copy config.json as it was published, or give the model unquantised",
+        )
 
 
 def require_whole(info: Mapping[str, Any], where: str) -> None:
-    """Raises UsageError where Transformers' loading info tells of tensors that would be random, left out or of another shape."""
+    """Raises UsageError where Transformers' loading info tells of tensors that would be random, left out or
+    of another shape.
+    """
     missing, left = sorted(info["missing_keys"]), sorted(info["unexpected_keys"])
     other = sorted(str(key[0] if isinstance(key, tuple) else key) for key in info["mismatched_keys"])
-    found = [f"{len(names)} {what} ({names[0]:.80})" for names, what in
-             ((missing, "missing"), (left, "left over"), (other, "of another shape")) if names]  # fmt: skip
+    found = [
+        f"{len(names)} {what} ({names[0]:.80})"
+        for names, what in ((missing, "missing"), (left, "left over"), (other, "of another shape"))
+        if names
+    ]
     found += [" ".join(str(message).split())[: border.MOST] for message in list(info["error_msgs"])[:1]]
     if found:
-        raise UsageError(where, expected="a model whose tensors are those that config.json describes", got=", ".join(found),
-                         remedy="copy the folder again, or save the model with save_pretrained")  # fmt: skip
+        raise UsageError(
+            where,
+            "a model whose tensors are those that config.json describes",
+            ", ".join(found),
+            "copy the folder again, or save the model with save_pretrained",
+        )
 
 
 def _check_generation(folder: Path, where: str) -> None:
     import transformers
 
     if (folder / "generation_config.json").is_file():
-        with border.told(where, expected="a generation_config.json that can be read", remedy="delete it, or copy it again"):  # fmt: skip
+        with border.told(
+            where, expected="a generation_config.json that can be read", remedy="delete it, or copy it again"
+        ):
             transformers.GenerationConfig.from_pretrained(str(folder), local_files_only=True)
 
 

@@ -10,21 +10,22 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
+from dpaudit.models.fused import FusedLora
 from dpaudit.models.scoring import Batch, Split
-from dpaudit.training.fused import FusedLora
 
 GRADIENT_BYTES = 2**28  # the gradients of all sequences of one backward pass
 
 
 @contextmanager
 def of_adapter(model: Any) -> Iterator[FusedLora]:
-    """The active adapter's layers with gradients kept apart; which parameters train, and their `.grad`, come back.
+    """The active adapter's layers with gradients kept apart; which parameters train, and their `.grad`, come
+    back.
 
     Raises ValueError where no LoRA adapter is active, and UsageError as `FusedLora` does.
     """
     wanted = {id(weight) for weight in _active_weights(model)}
     if not wanted:
-        raise ValueError("gradients of a LoRA adapter: expected an active one, got none (use `active(name)`)")
+        raise ValueError("gradients of a LoRA adapter: expected an active adapter (use `active(name)`)")
     before = [(parameter, parameter.requires_grad, parameter.grad) for parameter in model.parameters()]
     try:
         for parameter, _, _ in before:
@@ -45,7 +46,9 @@ def rows_that_fit(lora: FusedLora) -> int:
 
 
 def norms(model: Any, parts: Split | None, lora: FusedLora, batch: Batch) -> NDArray[np.float64]:
-    """The norm of each row's gradient of its mean negative log-likelihood over counted tokens, shape (rows,)."""
+    """The norm of each row's gradient of its mean negative log-likelihood over counted tokens, shape
+    (rows,).
+    """
     rows = torch.arange(len(batch.ids), device=batch.ids.device)
     counts = torch.bincount(batch.row, minlength=len(rows))
     with lora.collecting(rows, len(rows)):
@@ -70,7 +73,9 @@ def _logits(model: Any, parts: Split | None, batch: Batch, counts: Tensor) -> Te
 
 
 def _active_weights(model: nn.Module) -> Iterator[Tensor]:
-    """Every A and B of the active adapter, those on embeddings included; none while adapters are switched off."""
+    """Every A and B of the active adapter, those on embeddings included; none while adapters are switched
+    off.
+    """
     from peft.tuners import lora
 
     for layer in model.modules():

@@ -9,17 +9,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dpaudit import disk, egress
-from dpaudit.corpus import Turn
+from dpaudit.data.corpus import Turn
 from dpaudit.errors import UsageError
+from dpaudit.findings.quality import Item
 from dpaudit.models.encode import render
-from dpaudit.models.hf import HFModel
-from dpaudit.quality import Item
+from dpaudit.models.hf_model import HFModel
+from dpaudit.storage import disk
+from dpaudit.system import egress
 
 
 @dataclass(frozen=True)
 class Answers:
-    """How one model answered one task. `chance` is what guessing, or always giving the commonest answer, scores."""
+    """How one model answered one task. `chance` is what guessing, or always giving the commonest answer,
+    scores.
+    """
 
     items: tuple[Item, ...]
     chance: float
@@ -48,8 +51,12 @@ def load_tasks(
                 )
     for name, task in tasks.items():
         if task.OUTPUT_TYPE != "multiple_choice":
-            raise UsageError(f"evaluation.tasks: {name}", expected="a multiple-choice task",
-                             got=f"output_type {task.OUTPUT_TYPE}", remedy="name another task")  # fmt: skip
+            raise UsageError(
+                f"evaluation.tasks: {name}",
+                "a multiple-choice task",
+                f"output_type {task.OUTPUT_TYPE}",
+                "name another task",
+            )
     return tasks
 
 
@@ -64,8 +71,12 @@ def check_known(names: Sequence[str]) -> None:
 def _check_known(manager: Any, names: Sequence[str]) -> None:
     for name in names:
         if name not in manager.all_tasks:
-            raise UsageError(f"evaluation.tasks: {name}", expected="a YAML of suites/tasks/ or a task of lm-eval",
-                             got="an unknown name", remedy="see `lm-eval ls tasks`")  # fmt: skip
+            raise UsageError(
+                f"evaluation.tasks: {name}",
+                "a YAML of suites/tasks/ or a task of lm-eval",
+                "an unknown name",
+                "see `lm-eval ls tasks`",
+            )
 
 
 def harness_model(model: HFModel, batch: int) -> Any:
@@ -80,7 +91,9 @@ def harness_model(model: HFModel, batch: int) -> Any:
 
 
 def answer(lm: Any, name: str, task: Any, limit: int | None) -> Answers:
-    """How the model answered a task's first `limit` items, prompts in the chat template that training used."""
+    """How the model answered a task's first `limit` items, prompts in the chat template that training
+    used.
+    """
     with _quiet():
         # `simple_evaluate` does this and adds 2 s of environment report to every call
         from lm_eval.evaluator import evaluate
@@ -126,9 +139,12 @@ def _load(manager: Any, spec: str | dict[str, Any], where: str, cache: Path) -> 
         TypeError,
     ) as error:
         reason = next(iter(str(error).splitlines()), "")
-        raise UsageError(where, expected="a benchmark whose rows have the fields that its task names",
-                         got=f"{type(error).__name__}: {reason:.100}",
-                         remedy="compare the file with the YAML in suites/tasks/") from error  # fmt: skip
+        raise UsageError(
+            where,
+            "a benchmark whose rows have the fields that its task names",
+            f"{type(error).__name__}: {reason:.100}",
+            "compare the file with the YAML in suites/tasks/",
+        ) from error
 
 
 def _answers(samples: Sequence[dict[str, Any]], task: Any) -> Answers:

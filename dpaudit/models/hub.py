@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
-from dpaudit import egress
 from dpaudit.errors import UsageError
 from dpaudit.models import border
+from dpaudit.system import egress
 
 # of a repository, what a causal language model in safetensors is read from: no code, no pickles
 _SMALL = ("*.json", "*.jinja", "*.txt", "*.model")
@@ -33,8 +33,8 @@ def fetched(base: str) -> Path | None:
 def fetch(base: str | None, option: str, weights: bool = True) -> None:
     """Fetches a typed hub id's configuration and tokenizer, and its weights unless they are not asked for.
 
-    What is no hub id is left alone, and what is here is not asked for again. Raises UsageError where the hub cannot be
-    reached or has no such model.
+    What is no hub id is left alone, and what is here is not asked for again. Raises UsageError where the hub
+    cannot be reached or has no such model.
     """
     if base is None or not is_id(base):
         return
@@ -44,10 +44,17 @@ def fetch(base: str | None, option: str, weights: bool = True) -> None:
     from huggingface_hub import snapshot_download
 
     egress.allow(base)
-    told = border.told(f"{option} {base}", expected="a model that the hub gives",
-                       remedy="check the id and the network, or give a folder")  # fmt: skip
+    told = border.told(
+        f"{option} {base}",
+        expected="a model that the hub gives",
+        remedy="check the id and the network, or give a folder",
+    )
     with egress.asking(base, option), told:
         place = Path(snapshot_download(base, allow_patterns=[*_SMALL, *(_WEIGHTS if weights else ())]))
     if weights and not any(place.glob("*.safetensors")):
-        raise UsageError(f"{option} {base}", expected="a model in safetensors", got="a repository without model*.safetensors",
-                         remedy="convert it (save_pretrained) and give the folder")  # fmt: skip
+        raise UsageError(
+            f"{option} {base}",
+            "a model in safetensors",
+            "a repository without model*.safetensors",
+            "convert it (save_pretrained) and give the folder",
+        )

@@ -1,6 +1,5 @@
 """Judges: which of two answers to one dialogue is better, behind one small protocol."""
 
-import ipaddress
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,12 +7,13 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from dpaudit import rubric as rubrics
-from dpaudit.corpus import Turn
+from dpaudit.data.corpus import Turn
 from dpaudit.errors import UsageError
-from dpaudit.models import LanguageModel, served
+from dpaudit.judging import rubric as rubrics
+from dpaudit.judging.rubric import Comparison, Labels, Outcome, Rubric
+from dpaudit.models import served
 from dpaudit.models.encode import counted_mask, encode
-from dpaudit.rubric import Comparison, Labels, Outcome, Rubric
+from dpaudit.models.language_model import LanguageModel
 
 Answer = tuple[tuple[Turn, ...], str]  # a dialogue and what was answered to it
 
@@ -25,7 +25,8 @@ class Judge(Protocol):
 
 
 class LikelihoodJudge:
-    """Prefers the answer with the higher mean log-probability a token, its closing token included, under `model`.
+    """Prefers the answer with the higher mean log-probability a token, its closing token included, under
+    `model`.
 
     Answers within `tie_margin` nats tie; one that does not fit into `max_length` tokens is invalid.
     """
@@ -37,7 +38,9 @@ class LikelihoodJudge:
         self.tie_margin, self.max_length = tie_margin, max_length
 
     def compare_many(self, comparisons: Sequence[Comparison]) -> list[Outcome]:
-        """Each answer is scored once, with those of this call alone: what was asked before a kill must change no last digit."""
+        """Each answer is scored once, with those of this call alone: what was asked before a kill must change
+        no last digit.
+        """
         answers = list(dict.fromkeys((c.turns, text) for c in comparisons for text in (c.first, c.second)))
         known = dict(zip(answers, self._scores(answers), strict=True))
         return [self._outcome(known[c.turns, c.first], known[c.turns, c.second]) for c in comparisons]
@@ -89,53 +92,49 @@ class EndpointJudge:
     """
 
     def __init__(self, rubric: Rubric, allow_egress: Sequence[str] = ()) -> None:
-        remedy = "name a variable with a key in api_key_env"
-        host = served.host_of(rubric.base_url, f"judges/{rubric.name}.yaml: base_url", remedy)
-        check_egress(rubric, host, allow_egress)
+        key_remedy = "name a variable with a key for it in api_key_env"
+        if rubric.api_key_env:
+            key_remedy = f"export {rubric.api_key_env}=... with a key for it"
         self.rubric = rubric
-        self.client = served.client(
-            rubric.base_url, _api_key(rubric), rubric.timeout, rubric.retries, is_loopback(host)
+        self.server = served.Server(
+            rubric.base_url,
+            f"judges/{rubric.name}.yaml: base_url",
+            sent="prompts and answers",
+            allow_egress=allow_egress,
+            key=lambda: _api_key(rubric),
+            key_remedy=key_remedy,
+            timeout=rubric.timeout,
+            retries=rubric.retries,
         )
 
     def compare_many(self, comparisons: Sequence[Comparison]) -> list[Outcome]:
         return [self._compare(comparison) for comparison in comparisons]
 
     def _compare(self, comparison: Comparison) -> Outcome:
-        import openai
-
         text = rubrics.fill(self.rubric.prompt, comparison.turns, comparison.first, comparison.second)
         try:
-            reply: Any = self.client.chat.completions.create(
-                model=self.rubric.model,
-                messages=[{"role": "user", "content": text}],
-                temperature=0.0,
-                max_tokens=self.rubric.max_new_tokens,
+            reply = self.server.ask(
+                lambda client: client.chat.completions.create(
+                    model=self.rubric.model,
+                    messages=[{"role": "user", "content": text}],
+                    temperature=0.0,
+                    max_tokens=self.rubric.max_new_tokens,
+                )
             )
-        except openai.APIError as error:
-            raise served.told(error, self.where, self._key_remedy()) from error
         except ValueError:
             return Outcome("invalid")  # a body that is no JSON
-        if isinstance(reply, str):  # of another type than JSON: a page, and no answer of a model
-            raise served.not_understood(self.where)
         return Outcome(rubrics.parse(_content(reply), self.rubric.labels))
-
-    @property
-    def where(self) -> str:
-        return f"judges/{self.rubric.name}.yaml: base_url: {self.rubric.base_url}"
-
-    def _key_remedy(self) -> str:
-        variable = self.rubric.api_key_env
-        return f"export {variable}=... with a key for it" if variable else "name a variable with a key for it in api_key_env"  # fmt: skip
 
 
 def open_judge(rubric: Rubric, max_length: int, allow_egress: Sequence[str] = ()) -> Judge:
-    """The judge of a rubric, its model loaded. `max_length` bounds the sequences that a likelihood judge scores.
+    """The judge of a rubric, its model loaded. `max_length` bounds the sequences that a likelihood judge
+    scores.
 
     Raises UsageError as the judges and the loading of models do.
     """
     if rubric.kind == "endpoint":
         return EndpointJudge(rubric, allow_egress)
-    from dpaudit.models.hf import HFModel
+    from dpaudit.models.hf_model import HFModel
 
     model = HFModel.load(rubric.model)
     if rubric.kind == "model":
@@ -146,29 +145,17 @@ def open_judge(rubric: Rubric, max_length: int, allow_egress: Sequence[str] = ()
     return LikelihoodJudge(model, model.tokenizer, adapter, rubric.tie_margin, max_length)
 
 
-def check_egress(rubric: Rubric, host: str, allowed: Sequence[str]) -> None:
-    """Raises UsageError where answers would leave this machine for a host that nobody allowed by name."""
-    if not is_loopback(host) and host not in allowed:
-        raise UsageError(f"judges/{rubric.name}.yaml: base_url",
-                         expected="an endpoint on this machine, or one that --allow-egress names", got=host or "no host",
-                         remedy=f"to send prompts and answers there, add --allow-egress {host or 'HOST'}")  # fmt: skip
-
-
-def is_loopback(host: str) -> bool:
-    """Whether a host name or address means this machine."""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
-
-
-def _api_key(rubric: Rubric) -> str:
+def _api_key(rubric: Rubric) -> str | None:
     if not rubric.api_key_env:
-        return "none"  # the client insists on a value; a local server ignores it
+        return None
     key = os.environ.get(rubric.api_key_env, "")
     if not key:
-        raise UsageError(f"judges/{rubric.name}.yaml: api_key_env", expected=f"a key in ${rubric.api_key_env}",
-                         got="nothing", remedy=f"export {rubric.api_key_env}=...")  # fmt: skip
+        raise UsageError(
+            f"judges/{rubric.name}.yaml: api_key_env",
+            f"a key in ${rubric.api_key_env}",
+            "no value",
+            f"export {rubric.api_key_env}=...",
+        )
     return key
 
 

@@ -1,4 +1,5 @@
-"""The low-rank part of a LoRA layer, base + scaling * (x A^T) B^T, without the passes over wide arrays that PEFT makes.
+"""The low-rank part of a LoRA layer, base + scaling * (x A^T) B^T, without the passes over wide arrays that
+PEFT makes.
 
 PEFT scales and adds in two passes over arrays as wide as the layer's output; one matrix product does both.
 """
@@ -34,8 +35,8 @@ def is_plain(layer: Any) -> bool:
 def to_rank(wide: Tensor, matrix: Tensor) -> Tensor:
     """wide (rows, tokens, n) times the transpose of matrix (rank, n).
 
-    Of two products that are each other's transpose, the one whose narrow factor comes first is up to four times as
-    fast on a CPU: its kernels run along the wide rows.
+    Of two products that are each other's transpose, the one whose narrow factor comes first is up to four
+    times as fast on a CPU: its kernels run along the wide rows.
     """
     return (matrix @ wide.flatten(0, -2).T).T.contiguous().view(*wide.shape[:-1], len(matrix))
 
@@ -46,7 +47,9 @@ def takes_the_sum(base: Tensor, b: Tensor) -> bool:
 
 
 def add_low_rank(base: Tensor, low: Tensor, b: Tensor, scaling: float) -> Tensor:
-    """base + scaling * low b^T, of shape (rows, tokens, m), in the dtype of `base`; overwrites it where it may."""
+    """base + scaling * low b^T, of shape (rows, tokens, m), in the dtype of `base`; overwrites it where it
+    may.
+    """
     if takes_the_sum(base, b):
         base.view(-1, base.shape[-1]).addmm_(low.flatten(0, -2), b.T, alpha=scaling)
         return base
@@ -55,7 +58,9 @@ def add_low_rank(base: Tensor, low: Tensor, b: Tensor, scaling: float) -> Tensor
 
 @contextmanager
 def attached(model: nn.Module) -> Iterator[None]:
-    """Inside the block the plain LoRA layers of `model` compute so, without gradients; all others as PEFT does."""
+    """Inside the block the plain LoRA layers of `model` compute so, without gradients; all others as PEFT
+    does.
+    """
     from peft.tuners import lora
 
     layers = [layer for layer in model.modules() if isinstance(layer, lora.LoraLayer) and _is_free(layer)]

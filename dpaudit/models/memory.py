@@ -1,10 +1,12 @@
-"""How much memory training an arm will take, estimated from the model's configuration; no weights are opened."""
+"""How much memory training an arm will take, estimated from the model's configuration; no weights are
+opened.
+"""
 
 import warnings
 from dataclasses import dataclass
 from typing import Any
 
-from dpaudit.suite import Model, Training
+from dpaudit.suite.suite import Model, Training
 
 GIB = 2**30
 BYTES = {"float32": 4, "bfloat16": 2}
@@ -31,15 +33,15 @@ class Memory:
 def estimate(model: Model, training: Training, private: bool) -> Memory:
     """The memory of an arm's training. An estimate: within about a third of what is measured on Llama models.
 
-    A layer of a Llama keeps, for every token, about 8 vectors of the hidden width (norms and their inputs, queries,
-    keys, values, attention's output, residuals) and 4 of the inner width; under gradient checkpointing one hidden
-    vector a layer, and one layer whole. Raises UsageError where the configuration is out of reach or LoRA's targets
-    match no layer.
+    A layer of a Llama keeps, for every token, about 8 vectors of the hidden width (norms and their inputs,
+    queries, keys, values, attention's output, residuals) and 4 of the inner width; under gradient
+    checkpointing one hidden vector a layer, and one layer whole. Raises UsageError where the configuration is
+    out of reach or LoRA's targets match no layer.
     """
-    from dpaudit.training import checkpoint, fused
+    from dpaudit.models import adapter_files, fused
 
     config = configuration(model)
-    adapted = checkpoint.new_adapter(_without_weights(config), training.lora, 0)
+    adapted = adapter_files.new_adapter(_without_weights(config), training.lora, 0)
     trainable = sum(p.numel() for p in fused.trainable(adapted).values())
     frozen = sum(p.numel() for p in adapted.parameters()) - trainable
     width = BYTES[model.dtype]

@@ -1,4 +1,6 @@
-"""An adapter merged into its base: a model of its own in sharded safetensors, compared with what it came from."""
+"""An adapter merged into its base: a model of its own in sharded safetensors, compared with what it came
+from.
+"""
 
 import json
 import re
@@ -10,18 +12,20 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dpaudit.corpus import Turn
+from dpaudit.data.corpus import Turn
 from dpaudit.errors import UsageError
-from dpaudit.models import folder, hf
+from dpaudit.models import folder, hf, tokenizers
 from dpaudit.models.encode import prompt_ids
 
-# Of `Reloaded.difference`: weights are rounded once more (by up to 2**-9 relative in bfloat16), and activations differ
+# Of `Reloaded.difference`: weights are rounded once more (by up to 2**-9 relative in bfloat16), and
+# activations differ
 # by as much, which adds up to 0.04 over 30 layers. What is above it is not rounding.
 TOLERANCE = {"float32": 1e-4, "bfloat16": 1e-1}
 _SIZE = re.compile(r"[1-9]\d*(KB|MB|GB)")
 
 
-# Of `Reloaded.adapter_kept`: 0 where the adapter was lost, 1 where it was kept, and about a half where its effect is
+# Of `Reloaded.adapter_kept`: 0 where the adapter was lost, 1 where it was kept, and about a half where its
+# effect is
 # no larger than rounding.
 _KEPT_LEAST = 0.25
 
@@ -47,8 +51,12 @@ def base_of(adapter: Path) -> str:
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         base = None
     if not isinstance(base, str) or not base:
-        raise UsageError(str(file), expected="an adapter's configuration that names its base", got="none",
-                         remedy="name the base with --model")  # fmt: skip
+        raise UsageError(
+            str(file),
+            "an adapter's configuration that names its base",
+            "no base",
+            "name the base with --model",
+        )
     return base
 
 
@@ -68,9 +76,9 @@ def own_dtype(base: str) -> str:
 def check(shard_size: str, dtype: str) -> None:
     """Raises UsageError for a size or dtype that could not be written."""
     if not _SIZE.fullmatch(shard_size):
-        raise UsageError("--shard-size", expected="a size such as 2GB or 500MB", got=shard_size)
+        raise UsageError("--shard-size", "a size such as 2GB or 500MB", shard_size)
     if dtype not in TOLERANCE:
-        raise UsageError("--dtype", expected=f"one of {', '.join(TOLERANCE)}", got=dtype)
+        raise UsageError("--dtype", f"one of {', '.join(TOLERANCE)}", dtype)
 
 
 def merge(
@@ -84,14 +92,15 @@ def merge(
     without: Sequence[str],
     prompts: Sequence[tuple[Turn, ...]],
 ) -> Reloaded:
-    """Writes base plus adapter into `folder` (shards, tokenizer, generation config), reads it back and compares.
+    """Writes base plus adapter into `folder` (shards, tokenizer, generation config), reads it back and
+    compares.
 
-    A base that the adapter was trained on in packed form (`quantization`, or its own) is unpacked into `dtype` first: the
-    adapter corrects what packing changed. The keys `without` of the base's config.json are left out. Raises UsageError
-    where base or adapter cannot be loaded, where the adapter has no effect, and where the merged model's logits are not
-    those of base and adapter.
+    A base that the adapter was trained on in packed form (`quantization`, or its own) is unpacked into
+    `dtype` first: the adapter corrects what packing changed. The keys `without` of the base's config.json are
+    left out. Raises UsageError where base or adapter cannot be loaded, where the adapter has no effect, and
+    where the merged model's logits are not those of base and adapter.
     """
-    tokenizer = hf.adapters_tokenizer(adapter, hf.load_tokenizer(base), base, str(adapter))
+    tokenizer = tokenizers.adapters_tokenizer(adapter, tokenizers.load_tokenizer(base), base, str(adapter))
     rows = [prompt_ids(turns, tokenizer) for turns in prompts]
     model = hf.load_model(base, dtype, quantization)
     if hf.is_quantized(model):
@@ -100,7 +109,7 @@ def merge(
     model = hf.with_adapter(model, adapter)
     expected = _logits(model, rows)
     if not expected.isfinite().all():
-        raise UsageError(str(adapter), expected=f"finite logits in {dtype}", got="others")
+        raise UsageError(str(adapter), f"finite logits in {dtype}", "others")
     _check_effect(expected, alone, adapter, dtype)
     merged = model.merge_and_unload()
     for key in without:
@@ -130,24 +139,39 @@ def _compared(found: Tensor, expected: Tensor, alone: Tensor, tolerance: float) 
 
 
 def _check_effect(expected: Tensor, alone: Tensor, adapter: Path, dtype: str) -> None:
-    """Raises UsageError for an adapter that changes no logit: a ledger would stand beside a model that is the base."""
+    """Raises UsageError for an adapter that changes no logit: a ledger would stand beside a model that is the
+    base.
+    """
     if float((expected - alone).norm()) == 0:
         remedy = (
             "or merge in float32 (--dtype float32), where weak effects show" if dtype != "float32" else ""
         )
-        raise UsageError(str(adapter), expected="an adapter that changes what its base answers", got="one without any effect",
-                         remedy=f"restore its weights and adapter_config.json (lora_alpha) from one copy{remedy and ', ' + remedy}")  # fmt: skip
+        raise UsageError(
+            str(adapter),
+            "an adapter that changes the answers of its base",
+            "an adapter without any effect",
+            f"restore its weights and adapter_config.json (lora_alpha) from one "
+            f"copy{remedy and ', ' + remedy}",
+        )
 
 
 def _check(reloaded: Reloaded, adapter: Path) -> None:
     """Raises UsageError where the merged model is not base and adapter; a NaN is not within anything."""
     remedy = "" if reloaded.tolerance == TOLERANCE["float32"] else "merge in float32 (--dtype float32)"
     if not reloaded.difference <= reloaded.tolerance:
-        raise UsageError(str(adapter), expected=f"merged logits within {reloaded.tolerance:g} of base and adapter",
-                         got=f"{reloaded.difference:.3g}", remedy=remedy)  # fmt: skip
+        raise UsageError(
+            str(adapter),
+            f"merged logits within {reloaded.tolerance:g} of base and adapter",
+            f"{reloaded.difference:.3g}",
+            remedy,
+        )
     if not reloaded.adapter_kept >= _KEPT_LEAST:
-        raise UsageError(str(adapter), expected="a merged model that keeps the adapter's effect",
-                         got=f"a share of {reloaded.adapter_kept:.2g}", remedy=remedy)  # fmt: skip
+        raise UsageError(
+            str(adapter),
+            "a merged model that keeps the adapter's effect",
+            f"a share of {reloaded.adapter_kept:.2g}",
+            remedy,
+        )
 
 
 @torch.inference_mode()

@@ -1,14 +1,16 @@
-"""Prompt log-probabilities from an OpenAI-compatible server: completions with `echo`, or vLLM's `prompt_logprobs`."""
+"""Prompt log-probabilities from an OpenAI-compatible server: completions with `echo`, or vLLM's
+`prompt_logprobs`.
+"""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
 from dpaudit.errors import PartialError, UsageError
-from dpaudit.models import Advance, served
-from dpaudit.models.judge import is_loopback
+from dpaudit.models import served
+from dpaudit.models.language_model import Advance
 from dpaudit.models.secret_spans import SecretScores, Text
 
 KEY_VARIABLE = "OPENAI_API_KEY"
@@ -20,26 +22,30 @@ WAYS: tuple[dict[str, Any], ...] = ({"echo": True, "logprobs": 1}, {"extra_body"
 class Endpoint:
     """A served model. Texts of canaries are sent to it, and nothing else.
 
-    Raises UsageError for a host off this machine that `allow_egress` does not name, and for a model it does not serve.
+    Raises UsageError for a host off this machine that `allow_egress` does not name, and for a model it does
+    not serve.
     """
 
     tokenizer: Any = None  # that of its chat template, where it is at hand
     _ways: tuple[dict[str, Any], ...] = WAYS
 
     def __init__(self, url: str, model: str | None, allow_egress: Sequence[str] = ()) -> None:
-        host = served.host_of(url, "--endpoint", f"put a key into {KEY_VARIABLE}")
-        if not is_loopback(host) and host not in allow_egress:
-            raise UsageError("--endpoint", expected="a server on this machine, or one that --allow-egress names", got=host,
-                             remedy=f"to send the canaries' texts there, add --allow-egress {host}")  # fmt: skip
-        self.url = url
-        key = os.environ.get(KEY_VARIABLE) or "none"  # the client insists; a local server ignores it
-        self.client = served.client(url, key, TIMEOUT, RETRIES, is_loopback(host))
+        self.server = served.Server(
+            url,
+            "--endpoint",
+            sent="the canaries' texts",
+            allow_egress=allow_egress,
+            key=lambda: os.environ.get(KEY_VARIABLE),
+            key_remedy=f"export {KEY_VARIABLE}=... with a key for it",
+            timeout=TIMEOUT,
+            retries=RETRIES,
+        )
         self.model = self._served(model)
 
     def beside(self, model: str) -> "Endpoint":
         """Another model of the same server."""
         other = object.__new__(Endpoint)
-        other.url, other.client = self.url, self.client
+        other.server = self.server
         other.model = other._served(model, "--base")
         return other
 
@@ -53,13 +59,17 @@ class Endpoint:
         return found
 
     def _served(self, model: str | None, option: str = "--model") -> str:
-        names = self._asked(lambda: [found.id for found in self.client.models.list().data])
+        names = self._asked(lambda client: [listed.id for listed in client.models.list().data])
         if model in names:
             return str(model)
         if model is None and len(names) == 1:
             return str(names[0])
-        raise UsageError(f"{option} {model or ''}".strip(), expected=f"one of the server's models: {', '.join(names)}",
-                         got="none named" if model is None else "another", remedy=f"{option} NAME")  # fmt: skip
+        raise UsageError(
+            f"{option} {model or ''}".strip(),
+            f"one of the server's models: {', '.join(names)}",
+            "no name" if model is None else "another name",
+            f"{option} NAME",
+        )
 
     def _score(self, text: Text) -> SecretScores:
         pieces = None
@@ -69,24 +79,35 @@ class Endpoint:
                 break
         if pieces is None:
             self._complete(text, {})  # raises where the server answers nothing at all
-            raise UsageError(f"--endpoint {self.url}", expected="log-probabilities of the prompt's tokens (echo or prompt_logprobs)",
-                             got="none in the reply", remedy="serve with vLLM, or audit the weights with --adapter")  # fmt: skip
+            raise UsageError(
+                self.server.where,
+                "log-probabilities of the prompt's tokens (echo or prompt_logprobs)",
+                "no log-probabilities in the reply",
+                "serve with vLLM, or audit the weights with --adapter",
+            )
         at = _overlapping(pieces, text)
         if not at or not all(_is_logprob(pieces[index][1]) for index in at):
-            raise UsageError(f"--endpoint {self.url}", expected="the prompt's own tokens with their log-probabilities",
-                             got="other text, or no log-probabilities")  # fmt: skip
+            raise UsageError(
+                self.server.where,
+                "the prompt's own tokens with their log-probabilities",
+                "other text, or no log-probabilities",
+            )
         logprob = np.array([pieces[index][1] for index in at], dtype=np.float32)
         unknown = np.full_like(logprob, np.nan)
         return SecretScores(logprob, unknown, unknown)
 
     def _pieces(self, text: Text, asked: dict[str, Any]) -> list[tuple[str, float | None]] | None:
-        """The prompt's tokens with their log-probabilities; None from a server that does not know this way of asking."""
+        """The prompt's tokens with their log-probabilities; None from a server that does not know this way of
+        asking.
+        """
         import openai
 
         try:
             return _echoed(self._complete(text, asked), text)
         except UsageError as error:
-            if isinstance(error.__cause__, openai.BadRequestError | openai.UnprocessableEntityError) and served.TOO_LONG_TOLD not in str(error):  # fmt: skip
+            if isinstance(
+                error.__cause__, openai.BadRequestError | openai.UnprocessableEntityError
+            ) and served.TOO_LONG_TOLD not in str(error):
                 return None
             raise
         except PartialError as error:
@@ -98,7 +119,7 @@ class Endpoint:
 
     def _complete(self, text: Text, asked: dict[str, Any]) -> Any:
         return self._asked(
-            lambda: self.client.completions.create(
+            lambda client: client.completions.create(
                 model=self.model,
                 prompt=text.text,
                 max_tokens=1,  # several servers refuse 0
@@ -107,28 +128,18 @@ class Endpoint:
             )
         )
 
-    def _asked(self, question: Any) -> Any:
-        """The answer to one request. Raises UsageError and PartialError as `served.told` has it."""
-        import openai
-
-        where = f"--endpoint {self.url}"
+    def _asked(self, question: Callable[[Any], Any]) -> Any:
+        """As `Server.ask`; an answer of another shape is one that is not understood."""
         try:
-            found = question()
-        except (
-            AttributeError,
-            TypeError,
-            ValueError,
-        ):  # the client takes any JSON for an answer, and any text for JSON
-            raise served.not_understood(where) from None
-        except openai.APIError as error:
-            raise served.told(error, where, f"export {KEY_VARIABLE}=... with a key for it") from error
-        if isinstance(found, str):  # of another type than JSON: a page, and no answer of a model
-            raise served.not_understood(where)
-        return found
+            return self.server.ask(question)
+        except (AttributeError, TypeError, ValueError):
+            raise served.not_understood(self.server.where) from None
 
 
 def _is_logprob(value: object) -> bool:
-    """Whether a server may mean it: a number, above 0 by no more than rounding. NaN is told later, with all the others."""
+    """Whether a server may mean it: a number, above 0 by no more than rounding. NaN is told later, with all
+    the others.
+    """
     return isinstance(value, int | float) and not isinstance(value, bool) and not value > ROUNDING
 
 

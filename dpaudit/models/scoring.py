@@ -1,7 +1,8 @@
-"""What a model says of the tokens that count: its backbone on whole sequences, its head only where it is asked.
+"""What a model says of the tokens that count: its backbone on whole sequences, its head only where it is
+asked.
 
-The head is by far the widest layer of a small model, and its output the largest array there is. It is applied to the
-counted positions alone, a chunk at a time that stays in the processor's caches, and reduced at once.
+The head is by far the widest layer of a small model, and its output the largest array there is. It is applied
+to the counted positions alone, a chunk at a time that stays in the processor's caches, and reduced at once.
 """
 
 import math
@@ -52,8 +53,8 @@ class Batch:
 def places(encoded: Sequence[Encoded], counted: Sequence[Mask] | None) -> list[Places]:
     """Where the counted tokens of each sequence stand; all but the first for None.
 
-    Raises ValueError for masks that are not one a sequence and one flag a token, or that count a first token, which
-    nothing predicts.
+    Raises ValueError for masks that are not one a sequence and one flag a token, or that count a first token,
+    which nothing predicts.
     """
     if counted is None:
         return [np.arange(1, len(item.input_ids)) for item in encoded]
@@ -68,12 +69,13 @@ def places(encoded: Sequence[Encoded], counted: Sequence[Mask] | None) -> list[P
 
 
 def split(model: Any) -> Split | None:
-    """The backbone and the head of a model, or None where its logits are not the head's output on hidden states.
+    """The backbone and the head of a model, or None where its logits are not the head's output on hidden
+    states.
 
-    Found out on two short rows: the head must be given what the backbone hands back when it is called alone, with
-    padding on the right and no mask, and what the head returns, made large, must come out as the logits. So logits
-    that are capped or scaled (Gemma 2, Cohere, Granite), virtual tokens, and models in which padding on the right
-    reaches what stands before it are all told apart, and take the model's own logits.
+    Found out on two short rows: the head must be given what the backbone hands back when it is called alone,
+    with padding on the right and no mask, and what the head returns, made large, must come out as the logits.
+    So logits that are capped or scaled (Gemma 2, Cohere, Granite), virtual tokens, and models in which
+    padding on the right reaches what stands before it are all told apart, and take the model's own logits.
     """
     if any(config.is_prompt_learning for config in getattr(model, "peft_config", {}).values()):
         return None
@@ -112,7 +114,8 @@ def _is_whole(model: Any, parts: Split) -> bool:
 
 
 def chunks(model: Any, parts: Split | None, batch: Batch) -> Iterator[tuple[Tensor, Tensor]]:
-    """The logits (n, vocabulary), float32, before the counted tokens and those tokens (n,), a chunk at a time.
+    """The logits (n, vocabulary), float32, before the counted tokens and those tokens (n,), a chunk at a
+    time.
 
     Without `parts` the model's own logits, which then exist for the whole batch in the model's dtype.
     """
@@ -147,8 +150,8 @@ def statistics(logits: Tensor, tokens: Tensor) -> Tensor:
 
 
 def _statistics(logits: Tensor, tokens: Tensor) -> Tensor:
-    """With d = logit - largest logit and Z = sum of e^d, log p = d - log Z; so mean and variance of log p are those
-    of d under p, shifted. A token below NEGLIGIBLE adds less than rounding does, as 0 log 0 = 0.
+    """With d = logit - largest logit and Z = sum of e^d, log p = d - log Z; so mean and variance of log p are
+    those of d under p, shifted. A token below NEGLIGIBLE adds less than rounding does, as 0 log 0 = 0.
     """
     largest = logits.amax(-1, keepdim=True)
     greedy = _is_first_largest(logits, tokens, largest)
@@ -183,9 +186,10 @@ def check_decoding(temperature: float, top_k: int, top_p: float) -> None:
 def decoding_logprob(logits: Tensor, tokens: Tensor, temperature: float, top_k: int, top_p: float) -> Tensor:
     """(n,): log p(token) in nats when sampling so, -inf where the token is cut off. Overwrites the logits.
 
-    As Transformers' warpers do it: temperature, then the k largest with all that equal the last of them, then the
-    smallest set of the most probable tokens that holds at least `top_p` of what is left. Which of several equal
-    tokens at the border of that set are kept is arbitrary there; here the first ones, as greedy decoding would.
+    As Transformers' warpers do it: temperature, then the k largest with all that equal the last of them, then
+    the smallest set of the most probable tokens that holds at least `top_p` of what is left. Which of several
+    equal tokens at the border of that set are kept is arbitrary there; here the first ones, as greedy
+    decoding would.
     """
     logits /= temperature
     if 0 < top_k < logits.shape[-1]:

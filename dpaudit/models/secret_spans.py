@@ -1,4 +1,6 @@
-"""Log-probabilities of canaries' secrets under a model whose training is unknown, in several renderings of a dialogue."""
+"""Log-probabilities of canaries' secrets under a model whose training is unknown, in several renderings of a
+dialogue.
+"""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -8,17 +10,18 @@ from typing import Any
 
 import numpy as np
 
-from dpaudit.audit_key import Planted
-from dpaudit.corpus import Record, Turn
+from dpaudit.data.corpus import Record, Turn
 from dpaudit.errors import UsageError
-from dpaudit.models import Advance, TokenScores
 from dpaudit.models.encode import Encoded, counted_mask, encode_text, render
-from dpaudit.models.hf import HFModel
+from dpaudit.models.hf_model import HFModel
+from dpaudit.models.language_model import Advance, TokenScores
 from dpaudit.models.templates import Refused
+from dpaudit.planting.audit_key import Planted
 
 LONGEST = 2048  # tokens of one rendered canary
 ALPACA = (
-    "Below is an instruction that describes a task. Write a response that appropriately completes the request."
+    "Below is an instruction that describes a task. Write a response that appropriately completes the "
+    "request."
     "\n\n### Instruction:\n{prompt}\n\n### Response:\n{answer}"
 )
 
@@ -114,7 +117,7 @@ class LocalModel:
         ids, mask = coded.input_ids[kept], (False, *coded.secret_mask[kept][1:])
         if sum(mask) < max(1, sum(coded.secret_mask[1:])):
             raise UsageError(
-                "--model", expected="a model that takes a canary's whole secret", got=f"one of {most} tokens"
+                "--model", "a model with room for a canary's whole secret", f"a model of {most} tokens"
             )
         return replace(coded, input_ids=ids, answer_mask=coded.answer_mask[kept], secret_mask=mask)
 
@@ -135,25 +138,26 @@ def open_adapter(adapter: Path, base: str | None) -> tuple[LocalModel, LocalMode
 
     Raises UsageError for a folder that is no adapter and for a base that is not found.
     """
-    from dpaudit.models import adapters, folder, hf, merge
+    from dpaudit.models import adapters, folder, hf, merge, tokenizers
 
     where = f"--adapter {adapter}"
     if not adapter.is_dir():
-        raise UsageError(where, expected="an adapter folder", got="no such folder")
+        raise UsageError(where, "an adapter folder", "no such folder")
     adapters.require_files(adapter, where, "save the adapter with save_pretrained (safetensors)")
     if base is None:
         try:
             base = merge.base_of(adapter)
         except UsageError:
-            raise UsageError(f"--adapter {adapter}", expected="adapter_config.json that names a base", got="none",
-                             remedy="--base DIR") from None  # fmt: skip
+            raise UsageError(
+                f"--adapter {adapter}", "adapter_config.json that names a base", "no base", "--base DIR"
+            ) from None
     remedy = "name its base with --base DIR, or merge it and give --model"
     with _named("--base", base):
         found = folder.check(hf.place_of(base), "")
     adapters.check(adapter, found.empty, where, remedy)  # before the base's weights are read
     model = _load(base, "--base")
     model.add_adapter("audited", adapter, where, remedy)
-    model.tokenizer = hf.adapters_tokenizer(adapter, model.tokenizer, base, where)
+    model.tokenizer = tokenizers.adapters_tokenizer(adapter, model.tokenizer, base, where)
     return LocalModel(model, "audited"), LocalModel(model), base
 
 
@@ -175,16 +179,18 @@ def _named(option: str, base: str) -> Iterator[None]:
     try:
         yield
     except UsageError as error:
-        raise UsageError(f"{option} {base}", expected=error.expected, got=error.got,
-                         remedy=error.remedy.replace("--model", option)) from None  # fmt: skip
+        raise UsageError(
+            f"{option} {base}", error.expected, error.got, error.remedy.replace("--model", option)
+        ) from None
 
 
 def open_base(folder: str, tokenizer: Any) -> LocalModel:
     """The base of a merged model. Raises UsageError where it does not have the merged model's vocabulary."""
     found = LocalModel(_load(folder, "--base"))
     if found.tokenizer.get_vocab() != tokenizer.get_vocab():
-        raise UsageError(f"--base {folder}", expected="the model that was fine-tuned, with the same tokenizer",
-                         got="another vocabulary")  # fmt: skip
+        raise UsageError(
+            f"--base {folder}", "the model that was fine-tuned, with the same tokenizer", "another vocabulary"
+        )
     return found
 
 

@@ -1,8 +1,11 @@
-"""Servers that speak OpenAI's protocol: one client for all, and what their refusals mean: which pass by themselves and which never do."""
+"""Servers that speak OpenAI's protocol: one client for all, and what their refusals mean: which pass by
+themselves and which never do.
+"""
 
+import ipaddress
 import socket
 import ssl
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -21,42 +24,108 @@ TOO_LONG_TOLD = "a text longer than the model's context"
 PROTOCOL = "the URL commonly ends with /v1"
 
 
-def client(url: str, api_key: str, timeout: float, retries: int, loopback: bool) -> Any:
-    """An OpenAI client that goes to `url` and nowhere else."""
-    import openai
+class Server:
+    """One server, asked at `url` and nowhere else.
 
-    return openai.OpenAI(
-        base_url=url,
-        api_key=api_key,
-        timeout=timeout,
-        max_retries=retries,
-        # a redirect could lead to a host that nobody allowed; so could a proxy in front of this machine
-        http_client=openai.DefaultHttpxClient(follow_redirects=False, trust_env=not loopback),
-    )
+    Lines of errors name the `option` that gave the URL. `key` is asked for once the address is allowed;
+    `key_remedy` says what to do about one that the server refuses. Raises UsageError for what is no address,
+    and for a host off this machine that `allow_egress` does not name; `sent` is what would go there.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        option: str,
+        *,
+        sent: str,
+        allow_egress: Sequence[str],
+        key: Callable[[], str | None],
+        key_remedy: str,
+        timeout: float,
+        retries: int,
+    ) -> None:
+        import openai
+
+        host = _host_of(url, option, key_remedy)
+        _check_egress(host, option, sent, allow_egress)
+        self.where, self.key_remedy = f"{option}{':' if ':' in option else ''} {url}", key_remedy
+        self.client = openai.OpenAI(
+            base_url=url,
+            api_key=key() or "none",  # the client insists on a value; a local server ignores it
+            timeout=timeout,
+            max_retries=retries,
+            # a redirect could lead to a host that nobody allowed; so could a proxy in front of this machine
+            http_client=openai.DefaultHttpxClient(follow_redirects=False, trust_env=not is_loopback(host)),
+        )
+
+    def ask(self, question: Callable[[Any], Any]) -> Any:
+        """The answer to one request, `question` of the client.
+
+        Raises UsageError for what the server refuses for good, PartialError for what may pass by itself, both
+        after the retries. What `question` itself raises where the client takes any JSON for an answer
+        (AttributeError, TypeError) and any text for JSON (ValueError) goes on.
+        """
+        import openai
+
+        try:
+            reply = question(self.client)
+        except openai.APIError as error:
+            raise told(error, self.where, self.key_remedy) from error
+        if isinstance(reply, str):  # of another type than JSON: a page, and no answer of a model
+            raise not_understood(self.where)
+        return reply
 
 
-def host_of(url: str, where: str, remedy: str) -> str:
-    """The host of a server's address. Raises UsageError for what is no address, and for a password in it, which a page would show."""
+def is_loopback(host: str) -> bool:
+    """Whether a host name or address means this machine."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _check_egress(host: str, option: str, sent: str, allowed: Sequence[str]) -> None:
+    if not is_loopback(host) and host not in allowed:
+        raise UsageError(
+            option,
+            "a server on this machine, or one that --allow-egress names",
+            host,
+            f"to send {sent} there, add --allow-egress {host}",
+        )
+
+
+def _host_of(url: str, where: str, remedy: str) -> str:
+    """The host of a server's address. Raises UsageError for what is no address, and for a password in it,
+    which a page would show.
+    """
     try:
         parts = urlsplit(url)
-        is_usable = parts.scheme in ("http", "https") and parts.port != 0 and url.isascii() and url.isprintable() and " " not in url  # fmt: skip
+        is_usable = (
+            parts.scheme in ("http", "https")
+            and parts.port != 0
+            and url.isascii()
+            and url.isprintable()
+            and " " not in url
+        )
         host = parts.hostname if is_usable else None
     except ValueError:  # brackets or a port that are none
         host = None
     if not host:
-        raise UsageError(where, expected="a URL such as http://localhost:8000/v1",
-                         got="one with a password" if "@" in url else url or "nothing")  # fmt: skip
-    if parts.username is not None or parts.password is not None:
         raise UsageError(
-            where, expected="a URL without user and password", got="one with them", remedy=remedy
+            where,
+            "a URL such as http://localhost:8000/v1",
+            "a URL with a password" if "@" in url else url or "an empty text",
         )
+    if parts.username is not None or parts.password is not None:
+        raise UsageError(where, "a URL without user and password", "a URL with them", remedy)
     return host
 
 
 def told(error: Exception, where: str, key: str) -> UsageError | PartialError:
     """What a failed request is to a user: a mistake with its remedy, or something that may pass by itself.
 
-    `where` names the option and the URL, `key` what to do about a key. Nothing of a body is quoted: it may repeat the text.
+    `where` names the option and the URL, `key` what to do about a key. Nothing of a body is quoted: it may
+    repeat the text.
     """
     import openai
 
@@ -68,9 +137,7 @@ def told(error: Exception, where: str, key: str) -> UsageError | PartialError:
 
 
 def not_understood(where: str) -> UsageError:
-    return UsageError(
-        where, expected="the answers of an OpenAI-compatible server", got="others", remedy=PROTOCOL
-    )
+    return UsageError(where, "the answers of an OpenAI-compatible server", "other answers", PROTOCOL)
 
 
 def _of_status(error: Any, where: str, key: str) -> UsageError | PartialError:
@@ -78,7 +145,7 @@ def _of_status(error: Any, where: str, key: str) -> UsageError | PartialError:
     if status == 429 and "insufficient_quota" in body:
         return _refused(where, status, "no quota left", "raise the quota, or use another key")
     if status in TEMPORARY:
-        return PartialError(f"{where} gave no answer ({status}); type the command again to go on")
+        return PartialError(f"{where} gave no answer ({status}); type the command again to continue")
     if status == 401:
         return _refused(where, status, "a key that the server does not know, or none", key)
     if status == 403:
@@ -88,10 +155,16 @@ def _of_status(error: Any, where: str, key: str) -> UsageError | PartialError:
             where, status, "a redirect, which is not followed", "name the address that it leads to"
         )
     if status in (404, 405):
-        return _refused(where, status, "no such address or model", f"check the model's name and the URL; {PROTOCOL}")  # fmt: skip
+        return _refused(
+            where, status, "no such address or model", f"check the model's name and the URL; {PROTOCOL}"
+        )
     if any(words in body for words in TOO_LONG):
-        return _refused(where, status, TOO_LONG_TOLD,
-                        "serve the model with a longer context (vLLM: --max-model-len), or use shorter texts")  # fmt: skip
+        return _refused(
+            where,
+            status,
+            TOO_LONG_TOLD,
+            "serve the model with a longer context (vLLM: --max-model-len), or use shorter texts",
+        )
     return _refused(
         where, status, "a request that it refuses", "the server's own log says what it does not take"
     )
@@ -103,20 +176,28 @@ def _of_connection(error: Exception, where: str) -> UsageError | PartialError:
 
     causes = list(_causes(error))
     if any(isinstance(cause, ssl.SSLError) and not isinstance(cause, ssl.SSLEOFError) for cause in causes):
-        return UsageError(where, expected="a server with TLS and a certificate that this machine trusts", got="none",
-                          remedy="check http:// or https:// in the URL, or trust its certificate (SSL_CERT_FILE)")  # fmt: skip
+        return UsageError(
+            where,
+            "a server with TLS and a certificate that this machine trusts",
+            "none",
+            "check http:// or https:// in the URL, or trust its certificate (SSL_CERT_FILE)",
+        )
     if any(isinstance(cause, socket.gaierror) and cause.errno != socket.EAI_AGAIN for cause in causes):
-        return UsageError(where, expected="a host that can be found", got="an unknown name", remedy="check the URL")  # fmt: skip
+        return UsageError(where, "a host that can be found", "an unknown name", "check the URL")
     if any(isinstance(cause, httpx2.UnsupportedProtocol | httpx2.InvalidURL) for cause in causes):
-        return UsageError(where, expected="a URL such as http://localhost:8000/v1", got="another")
+        return UsageError(where, "a URL such as http://localhost:8000/v1", "another address")
     if any(isinstance(c, httpx2.RemoteProtocolError) and "disconnect" not in str(c) for c in causes):
-        return UsageError(where, expected="a server that speaks HTTP", got="another", remedy="check port and http:// or https:// in the URL")  # fmt: skip
+        return UsageError(
+            where, "a server that speaks HTTP", "another protocol", "check port and scheme in the URL"
+        )
     late = "no answer in time" if isinstance(error, openai.APITimeoutError) else "no connection"
-    return PartialError(f"{where} gave {late}; see that the server runs, then type the command again to go on")  # fmt: skip
+    return PartialError(
+        f"{where} gave {late}; see that the server runs, then type the command again to continue"
+    )
 
 
 def _refused(where: str, status: int, what: str, remedy: str) -> UsageError:
-    return UsageError(where, expected="an answer", got=f"{what} (HTTP {status})", remedy=remedy)
+    return UsageError(where, "an answer", f"{what} (HTTP {status})", remedy)
 
 
 def _causes(error: BaseException | None) -> Iterator[BaseException]:

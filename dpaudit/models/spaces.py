@@ -6,25 +6,26 @@ from typing import Any
 
 import numpy as np
 
-from dpaudit.canary import Canary
-from dpaudit.corpus import Turn
+from dpaudit.data.canary import Canary
+from dpaudit.data.corpus import Turn
 from dpaudit.errors import UsageError
-from dpaudit.extraction import TokenTrie, candidate_secrets
 from dpaudit.models.encode import Encoded, encode, encode_text, render
+from dpaudit.signals.extraction import TokenTrie, candidate_secrets
 
 
 @dataclass(frozen=True, eq=False)
-class Space:
+class TokenSpace:
     """The candidates of one canary, as continuations of the same prefix.
 
-    What follows the secret in the text is left out of the ranking: a candidate's score is the probability of its
-    tokens after everything that stands before them. Whatever the score, the rank of a secret that was drawn
-    uniformly and never seen is uniform.
+    What follows the secret in the text is left out of the ranking: a candidate's score is the probability of
+    its tokens after everything that stands before them. Whatever the score, the rank of a secret that was
+    drawn uniformly and never seen is uniform.
     """
 
     encoded: Encoded  # the canary's own text, with the mask of its secret
     prefix: tuple[int, ...]
-    trie: TokenTrie  # one sequence a candidate, in the order of `candidate_secrets`; of a sample, the secret first
+    # one sequence a candidate, in the order of `candidate_secrets`; of a sample, the secret first
+    trie: TokenTrie
     secret_index: int
 
 
@@ -38,18 +39,21 @@ class _Candidates:
 
 
 class Spaces:
-    """Makes spaces for one tokenizer; canaries with the same words around secrets of one alphabet share theirs."""
+    """Makes spaces for one tokenizer; canaries with the same words around secrets of one alphabet share
+    theirs.
+    """
 
     def __init__(self, tokenizer: Any, max_length: int) -> None:
         self.tokenizer, self.max_length = tokenizer, max_length
         self._known: dict[tuple[Any, ...], _Candidates] = {}
 
-    def of(self, canary: Canary, others: Sequence[str] | None = None) -> Space:
+    def of(self, canary: Canary, others: Sequence[str] | None = None) -> TokenSpace:
         """The space of a canary, from its first record; with `others`, its secret and those alone.
 
-        Raises UsageError where model.max_length cuts its secret. Candidates are tokenised between the word before the secret, or what opens the answer if the secret comes
-        first, and what follows up to the next blank. Where that does not give the secret's tokens in the whole
-        text, the whole text is used, which takes longer.
+        Raises UsageError where model.max_length cuts its secret. Candidates are tokenised between the word
+        before the secret, or what opens the answer if the secret comes first, and what follows up to the next
+        blank. Where that does not give the secret's tokens in the whole text, the whole text is used, which
+        takes longer.
         """
         item = encoded_secret(canary, self.tokenizer, self.max_length)
         turns = canary.records[0].turns
@@ -69,9 +73,13 @@ class Spaces:
             own = candidates.own[place]
             end = int(np.flatnonzero(item.secret_mask)[-1]) + 1
             if item.input_ids[end - len(own) : end] == own and end > len(own):
-                return Space(item, item.input_ids[: end - len(own)], candidates.trie, place)
-        raise UsageError(f"canary {canary.id}", expected="a secret whose tokens do not begin the text",
-                         got="one that does", remedy="use a chat template that opens with the question")  # fmt: skip
+                return TokenSpace(item, item.input_ids[: end - len(own)], candidates.trie, place)
+        raise UsageError(
+            f"canary {canary.id}",
+            "a secret whose tokens do not begin the text",
+            "a secret at the beginning",
+            "use a chat template that opens with the question",
+        )
 
     def _opening(self, turns: tuple[Turn, ...]) -> str:
         """What the chat template writes between the last question and its answer."""
@@ -92,19 +100,27 @@ class Spaces:
 def encoded_secret(
     canary: Canary, tokenizer: Any, max_length: int, *, plain: bool = False, place: int = 0
 ) -> Encoded:
-    """The canary's record at `place`, or its plain text, with its secret marked. Raises UsageError where `max_length` cuts the secret."""
+    """The canary's record at `place`, or its plain text, with its secret marked. Raises UsageError where
+    `max_length` cuts the secret.
+    """
     if plain:
         item = encode_text(canary.text.text or "", tokenizer, max_length, secret=canary.secret)
     else:
         item = encode(canary.records[place].turns, tokenizer, max_length, secret=canary.secret)
     if not any(item.secret_mask) or (item.truncated and item.secret_mask[-1]):
-        raise UsageError("model.max_length", expected=f"room for the secret of canary {canary.id}",
-                         got=f"{max_length} tokens, which cut it", remedy="raise model.max_length")  # fmt: skip
+        raise UsageError(
+            "model.max_length",
+            f"room for the secret of canary {canary.id}",
+            f"{max_length} tokens, which cut the secret",
+            "raise model.max_length",
+        )
     return item
 
 
 def _continuations(tokenizer: Any, left: str, secrets: list[str], right: str) -> list[tuple[int, ...]]:
-    """Per secret its tokens in `left + secret + right`, from the first place where any two of them may differ."""
+    """Per secret its tokens in `left + secret + right`, from the first place where any two of them may
+    differ.
+    """
     coded = tokenizer(
         [left + secret + right for secret in secrets], add_special_tokens=False, return_offsets_mapping=True
     )

@@ -1,4 +1,6 @@
-"""Chat templates of models: other people's programs, run in a sandbox, within bounds, and always on the same day."""
+"""Chat templates of models: other people's programs, run in a sandbox, within bounds, and always on the same
+day.
+"""
 
 import json
 from collections.abc import Callable, Iterable, Sequence
@@ -39,7 +41,7 @@ RAISED = (
 )
 SHOWN = 120  # characters of a template's own complaint
 PROBE = "\U0010fffd"  # what no template says itself
-REMEDY = "mend chat_template.jinja or chat_template in tokenizer_config.json there"
+REMEDY = "correct chat_template.jinja or chat_template in tokenizer_config.json there"
 
 Message = dict[str, str]
 
@@ -60,7 +62,8 @@ class Template:
     def write(
         self, messages: Sequence[Message], *, prompt: bool = False, marks: tuple[str, str] = ("", "")
     ) -> str:
-        """The dialogue as text; `prompt` opens the next answer, `marks` go around what the template says it generates.
+        """The dialogue as text; `prompt` opens the next answer, `marks` go around what the template says it
+        generates.
 
         Raises Refused for a dialogue that it does not take and UsageError where it does not come to an end.
         """
@@ -80,16 +83,22 @@ class Template:
                 pieces.append(piece)
         except _Endless:
             raise self.fault(
-                "one that ends", f"more than {STEPS:,} steps or {CHARACTERS:,} characters"
+                "a template that ends", f"more than {STEPS:,} steps or {CHARACTERS:,} characters"
             ) from None
         except RAISED as error:
-            raise Refused(self.where, expected="turns that the chat template takes", got=f"its error {_told(error, self.source)}",
-                          remedy="leave such rows out, or reorder their turns") from None  # fmt: skip
+            raise Refused(
+                self.where,
+                expected="turns that the chat template takes",
+                got=f"its error {_told(error, self.source)}",
+                remedy="leave such rows out, or reorder their turns",
+            ) from None
         return "".join(pieces)
 
     @cached_property
     def takes_system(self) -> bool:
-        """Whether it writes what a system turn says; some raise an error there, and some leave the turn out."""
+        """Whether it writes what a system turn says; some raise an error there, and some leave the turn
+        out.
+        """
         turns = [{"role": role, "content": "?"} for role in ("user", "assistant", "user", "assistant")]
         try:
             return all(
@@ -101,7 +110,7 @@ class Template:
 
     def fault(self, expected: str, got: str) -> UsageError:
         """The complaint about a template that works for no dialogue at all."""
-        return UsageError(self.where, expected=expected, got=got, remedy=REMEDY)
+        return UsageError(self.where, expected, got, REMEDY)
 
 
 def of_tokenizer(tokenizer: Any) -> Template | None:
@@ -116,13 +125,15 @@ def of_tokenizer(tokenizer: Any) -> Template | None:
     if isinstance(given, dict):
         if "default" not in given:
             names = ", ".join(sorted(map(str, given))) or "none"
-            raise UsageError(where, expected="one named default among several", got=f"{names:.{SHOWN}}",
-                             remedy="name one of them default in tokenizer_config.json there")  # fmt: skip
+            raise UsageError(
+                where,
+                "a template named default among several",
+                f"{names:.{SHOWN}}",
+                "name one of them default in tokenizer_config.json there",
+            )
         given = given["default"]
     if not isinstance(given, str) or not given.strip():
-        raise UsageError(
-            where, expected="a template that writes the turns", got="an empty one", remedy=REMEDY
-        )
+        raise UsageError(where, "a template that writes the turns", "an empty template", REMEDY)
     return _template(given, where, json.dumps(tokenizer.special_tokens_map, default=str))
 
 
@@ -138,15 +149,13 @@ def _compiled(source: str, where: str) -> jinja2.Template:
         _Counting().visit(tree)
         return environment.from_string(tree)
     except RAISED as error:
-        raise UsageError(
-            where, expected="a Jinja template", got=_told(error, source), remedy=REMEDY
-        ) from None
+        raise UsageError(where, "a Jinja template", _told(error, source), REMEDY) from None
 
 
 def _told(error: BaseException, source: str) -> str:
     """What may be told of an error: words of the template itself, which hold nothing of the dialogue."""
     if isinstance(error, jinja2.TemplateSyntaxError):
-        return f"{error.message or 'a fault':.{SHOWN}} (line {error.lineno})"
+        return f"{error.message or 'an error':.{SHOWN}} (line {error.lineno})"
     said = str(error)
     is_own = isinstance(error, jinja2.TemplateError) and said and said in source
     return f"{said:.{SHOWN}}" if is_own else type(error).__name__
@@ -228,7 +237,9 @@ class _Bounded(ImmutableSandboxedEnvironment):
 
 @jinja2.pass_context
 def _counted(context: jinja2.runtime.Context, values: Any) -> Any:
-    """The values of a loop, paid for before it begins; with the context, so that none is worked out beforehand."""
+    """The values of a loop, paid for before it begins; with the context, so that none is worked out
+    beforehand.
+    """
     found = values if hasattr(values, "__len__") else list(islice(values, STEPS + 1))
     assert isinstance(context.environment, _Bounded)
     context.environment.spend(len(found) + 1)

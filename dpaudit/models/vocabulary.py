@@ -1,4 +1,6 @@
-"""What a tokenizer's vocabulary offers to secrets: words that are one token, and tokens that may be sampled."""
+"""What a tokenizer's vocabulary offers to secrets: words that are one token, and tokens that may be
+sampled.
+"""
 
 from typing import Any
 
@@ -19,8 +21,8 @@ def _special(tokenizer: Any) -> set[int]:
 def token_words(tokenizer: Any) -> tuple[str, ...]:
     """Words and word pieces that are one token of their own behind a blank, by rising token id.
 
-    Each survives a round trip: behind "a ", its text is coded as that token and nothing else. None is part of a
-    special token. Raises UsageError where there are fewer than LEAST.
+    Each survives a round trip: behind "a ", its text is coded as that token and nothing else. None is part of
+    a special token. Raises UsageError where there are fewer than LEAST.
     """
     special, left_out = special_text(tokenizer), _special(tokenizer)
     ids = [i for i in range(len(tokenizer)) if i not in left_out]
@@ -33,13 +35,19 @@ def token_words(tokenizer: Any) -> tuple[str, ...]:
         if text.isalpha() and row == [*before, i] and text not in special
     }
     if len(found) < LEAST:
-        raise UsageError("candidates.family random_token", expected=f"at least {LEAST} words that are one token of the model",
-                         got=str(len(found)), remedy="take family invented, which suits any tokenizer")  # fmt: skip
+        raise UsageError(
+            "candidates.family random_token",
+            f"at least {LEAST} words that are one token of the model",
+            str(len(found)),
+            "take family invented, which suits any tokenizer",
+        )
     return tuple(found)
 
 
 def unwritable(tokenizer: Any, size: int) -> list[int]:
-    """The ids below `size` that no secret may hold: special tokens, parts of characters, control characters, padding rows."""
+    """The ids below `size` that no secret may hold: special tokens, parts of characters, control characters,
+    padding rows.
+    """
     texts = tokenizer.batch_decode([[i] for i in range(len(tokenizer))])
     special = _special(tokenizer)
     broken = [

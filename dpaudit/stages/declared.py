@@ -1,127 +1,130 @@
-"""The claims of a run, declared before training or added later, against the bounds, the arms' own ledgers and what was seen from inside."""
+"""The claims of a run, declared before training or added later, against the bounds, the arms' own ledgers and
+what was seen from inside.
+"""
 
-import math
 import os
 from collections.abc import Sequence
-from dataclasses import asdict
-from typing import Any
+from typing import Literal
 
-from dpaudit import claims, control, declarations, recipe, suite
 from dpaudit.errors import UsageError
-from dpaudit.rundir import RunDir, writing
-from dpaudit.stages import custody, inside, outputs
-from dpaudit.stages.audit import audit_file, audit_inputs
+from dpaudit.evidence import claims, control
+from dpaudit.evidence.guesses import Guesses
+from dpaudit.evidence.verdict import conclude
+from dpaudit.findings.declared import ClaimOfRun, ClaimsOfRun
+from dpaudit.findings.inside import Inside
+from dpaudit.findings.membership import Membership, Word
+from dpaudit.privacy.claim import Claim
+from dpaudit.signals import recipe
+from dpaudit.stages import outputs
+from dpaudit.stages.audit import inside
+from dpaudit.stages.audit.members import audit_file, audit_inputs
+from dpaudit.stages.integrity import custody
+from dpaudit.stages.integrity.trained import TrainedArm
 from dpaudit.stages.report import CLAIMS
-from dpaudit.stats import epsilon
-from dpaudit.suite import DeclaredClaim, Plan
-from dpaudit.verdict import Claim, decide
+from dpaudit.storage.exclusive import writing
+from dpaudit.storage.rundir import RunDir
+from dpaudit.storage.seals import is_sealable
+from dpaudit.suite import declarations
+from dpaudit.suite.plan import Plan
+from dpaudit.suite.suite import Declared
 
-_EPSILON_ABOVE = 1.001  # spent over claimed, to allow for the accountant's own error
+LedgerWord = Literal["refuted", "not refuted"]
 
 
-def verdicts(run_dir: RunDir, plan: Plan) -> list[dict[str, Any]]:
-    """The verdict on each claim of the run, from the bounds that its audit found, and what was seen from inside.
+def verdicts(run_dir: RunDir, plan: Plan) -> tuple[ClaimOfRun, ...]:
+    """The verdict on each claim of the run, from the bounds that its audit found, and what was seen from
+    inside.
 
-    Each says when it was made, and whether that was before training; they are kept in audit/claims.json where the run
-    can be written and the key of its seals is there. Raises UsageError where the run has none, and where an audit is missing or out of date.
+    Each says when it was made, and whether that was before training; they are kept in audit/claims.json where
+    the run can be written and the key of its seals is there. Raises UsageError where the run has none, and
+    where an audit is missing or out of date.
     """
     custody.require(run_dir, plan)
     wanted = declarations.claims(run_dir)
     if not wanted:
-        raise UsageError(f"{run_dir.name}: claims", expected="claims of this run", got="none",
-                         remedy=f"--arm ARM {claims.EXAMPLE} adds one, marked as added later; those under `claims:` of a suite are declared")  # fmt: skip
+        raise UsageError(
+            f"{run_dir.name}: claims",
+            "claims of this run",
+            "none",
+            f"--arm ARM {claims.EXAMPLE} adds one, marked as added later; those under `claims:` of a suite "
+            f"are declared",
+        )
     _require(run_dir, plan, [claim for claim, _ in wanted])
-    found = [
-        _verdict(run_dir, plan, claim) | {"mark": entry.mark, "date": entry.date} for claim, entry in wanted
-    ]
+    looked_at = tuple(_verdict(run_dir, plan, claim, entry) for claim, entry in wanted)
     made_from = dict.fromkeys(file for claim, _ in wanted for file in _inputs(run_dir, plan, claim.arm))
-    if os.access(run_dir.path, os.W_OK) and run_dir.is_sealable:
+    if os.access(run_dir.path, os.W_OK) and is_sealable(run_dir.path):
         with writing(run_dir, "audit"):
-            run_dir.write_json(CLAIMS, {"claims": found}, [*made_from, declarations.input_of("claims")])
-    return found
+            ClaimsOfRun(looked_at).write(run_dir, CLAIMS, [*made_from, declarations.input_of("claims")])
+    return looked_at
 
 
 def require_ready(run_dir: RunDir, plan: Plan) -> None:
-    """Raises UsageError where a file of the run is another one, and where what a claim of the plan rests on is missing or out of date."""
+    """Raises UsageError where a file of the run is another one, and where what a claim of the plan rests on
+    is missing or out of date.
+    """
     _require(run_dir, plan, plan.suite.claims)
 
 
-def _require(run_dir: RunDir, plan: Plan, said: Sequence[DeclaredClaim]) -> None:
+def _require(run_dir: RunDir, plan: Plan, claimed: Sequence[Declared]) -> None:
     outputs.require(run_dir, plan)
-    for name in dict.fromkeys(claim.arm for claim in said):
+    for name in dict.fromkeys(claim.arm for claim in claimed):
         command = f"dpaudit attack {recipe.load(plan.suite.primary).kind}"
         made_from = audit_inputs(name, plan.suite.primary)
         run_dir.require_current(audit_file(name, plan.suite.primary), made_from, command)
-        if run_dir.file(f"train/{name}/axes.npy").is_file():
-            run_dir.require_current(inside.file_of(name), inside.inputs_of(name), "dpaudit attack mia")
+        inside.require_current(run_dir, name)
 
 
 def _inputs(run_dir: RunDir, plan: Plan, arm: str) -> list[str]:
     seen = inside.file_of(arm)
-    files = [audit_file(arm, plan.suite.primary), f"train/{arm}/privacy.json"]
+    files = [audit_file(arm, plan.suite.primary), TrainedArm(run_dir, arm).ledger_file]
     return [*files, *([seen] if run_dir.file(seen).is_file() else [])]
 
 
-def _verdict(run_dir: RunDir, plan: Plan, said: DeclaredClaim) -> dict[str, Any]:
-    audited = run_dir.read_json(audit_file(said.arm, plan.suite.primary))
-    bound = audited["bound"]
-    claim = Claim(said.epsilon, said.delta, said.unit, said.relation)
-    at = {key: bound[key] for key in ("canaries", "guesses", "confidence")} | {"delta": said.delta}
-    lower = epsilon.epsilon_lower_one_run(correct=bound["correct"], **at)
-    ceiling = epsilon.epsilon_ceiling_one_run(**at)
-    told = {
-        "arm": said.arm,
-        "claim": said.epsilon,
-        "delta": said.delta,
-        "adapter_sha256": custody.adapter_digest(run_dir, said.arm),
-        "epsilon_lower": lower,
-        "ceiling": ceiling,
-    }
-    ledger, why = _ledger(run_dir, said)
-    verdict = asdict(decide(claim, lower, ceiling, control.broken(audited)))
-    beside = {"control_verdict": _without_noise(run_dir, plan, said.arm, claim)}
-    return {**told, **verdict, **beside, "ledger": ledger, "ledger_reason": why}
+def _verdict(run_dir: RunDir, plan: Plan, claim: Declared, entry: declarations.Entry) -> ClaimOfRun:
+    audit = Membership.read(run_dir, audit_file(claim.arm, plan.suite.primary))
+    guesses = Guesses.of_bound(control.bound_of(audit))
+    answer = conclude(claim.claim, guesses, control.broken(audit.blind))
+    word, why = _ledger(run_dir, claim)
+    return ClaimOfRun(
+        arm=claim.arm,
+        claim=claim.epsilon,
+        delta=claim.delta,
+        mark=entry.mark,
+        date=entry.date,
+        adapter_sha256=custody.adapter_digest(run_dir, claim.arm),
+        epsilon_lower=guesses.lower(claim.delta),
+        ceiling=guesses.ceiling(claim.delta),
+        verdict=answer.verdict,
+        reason=answer.reason,
+        control_verdict=_without_noise(run_dir, plan, claim.arm, claim.claim),
+        ledger=word,
+        ledger_reason=why,
+    )
 
 
-def _without_noise(run_dir: RunDir, plan: Plan, arm: str, claim: Claim) -> str | None:
+def _without_noise(run_dir: RunDir, plan: Plan, name: str, claim: Claim) -> Word | None:
     """What the same attack says of the same claim on the arm without noise; None where none was audited."""
-    known = {one.name: one for one in suite.arms(plan.suite) if not one.twin}
-    files = {one: audit_file(one.name, plan.suite.primary) for one in known.values()}
+    known = {arm.name: arm for arm in plan.suite.grid.arms if not arm.twin}
+    files = {arm: audit_file(arm.name, plan.suite.primary) for arm in known.values()}
     audits = {
-        one: run_dir.read_json(file)
-        for one, file in files.items()
-        if run_dir.is_current(file, audit_inputs(one.name, plan.suite.primary))
+        arm: Membership.read(run_dir, file)
+        for arm, file in files.items()
+        if run_dir.is_current(file, audit_inputs(arm.name, plan.suite.primary))
     }
-    found: str | None = control.behind(known[arm], claim, audits)["control_verdict"]
-    return found
+    return control.behind(known[name], claim, audits).control_verdict
 
 
-def _ledger(run_dir: RunDir, said: DeclaredClaim) -> tuple[str | None, str | None]:
-    """What the arm's own ledger, and canaries along axes where there are any, say of a declared claim, and why.
+def _ledger(run_dir: RunDir, claim: Declared) -> tuple[LedgerWord | None, str | None]:
+    """What the arm's own ledger, and canaries along axes where there are any, say of a declared claim, and
+    why.
 
     "refuted" where the ledger spends more than is claimed; None where nothing but the bound speaks.
     """
-    ledger = run_dir.read_json(f"train/{said.arm}/privacy.json")
-    spent = _spent(ledger, said)
-    if spent > said.epsilon * _EPSILON_ABOVE:
-        return "refuted", f"its ledger spends an epsilon of {spent:.4g} at delta {said.delta:g}"
-    if not run_dir.file(f"train/{said.arm}/axes.npy").is_file():
+    arm = TrainedArm(run_dir, claim.arm)
+    spent = arm.ledger().epsilon_at(claim.delta)
+    if not claim.claim.covers(spent):
+        return "refuted", f"its ledger spends an epsilon of {spent:.4g} at delta {claim.delta:g}"
+    if not arm.has_axes:
         return None, None
-    found = str(run_dir.read_json(inside.file_of(said.arm))["ledger"])
-    return found, "seen from inside, training did not run its ledger" if found == "refuted" else None
-
-
-def _spent(ledger: dict[str, Any], said: DeclaredClaim) -> float:
-    """The epsilon, in nats, that a ledger spends at the claim's delta."""
-    from dpaudit import privacy
-
-    if float(ledger["epsilon_pld"]) == math.inf or said.delta == ledger["claim"]["delta"]:
-        return float(ledger["epsilon_pld"])
-    stages = [*ledger.get("stages", ()), ledger["mechanism"]]
-    if any("clip" not in one for one in stages):  # randomised response needs no delta
-        return float(ledger["epsilon_pld"])
-    mechanisms = [
-        privacy.Mechanism(one["noise_multiplier"], one["sampling_rate"], one["steps"], one["clip"])
-        for one in stages
-    ]
-    return privacy.compose(mechanisms, said.delta, "add_or_remove")
+    word = Inside.read(run_dir, inside.file_of(claim.arm)).ledger
+    return word, "seen from inside, training did not run its ledger" if word == "refuted" else None

@@ -1,27 +1,46 @@
-"""Stage evaluate: benchmarks and held-out bits per byte of the base and every trained arm, and arms compared in pairs."""
+"""Stage evaluate: benchmarks and held-out bits per byte of the base and every trained arm, and arms compared
+in pairs.
+"""
 
 import hashlib
 import json
 import math
 from collections.abc import Callable, Mapping, Sequence
-from importlib.metadata import version
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dpaudit import choices, content, declarations, quality
-from dpaudit.corpus import Record
-from dpaudit.errors import Gathering, UsageError
-from dpaudit.progress import Advance, Progress
-from dpaudit.quality import BASE, HeldOut, Item
-from dpaudit.rundir import RunDir, alone, missing
-from dpaudit.stages import custody, weights
-from dpaudit.suite import Arm, Plan, Task, arms, path_or_builtin
+from dpaudit.data.corpus import Record
+from dpaudit.findings.quality import (
+    Comparison,
+    Comparisons,
+    HeldOut,
+    Measured,
+    Quality,
+    TaskAsked,
+    TaskFigures,
+    TasksAsked,
+    Trend,
+)
+from dpaudit.judging import quality
+from dpaudit.judging.quality import BASE
+from dpaudit.schema import plain
+from dpaudit.stages import benchmarks
+from dpaudit.stages.benchmarks import TASKS
+from dpaudit.stages.integrity import custody, weights
+from dpaudit.stages.integrity.trained import weights_of
+from dpaudit.storage.exclusive import alone
+from dpaudit.storage.remedies import missing
+from dpaudit.storage.rundir import RunDir
+from dpaudit.suite import declarations
+from dpaudit.suite.grid import Arm
+from dpaudit.suite.plan import Plan
+from dpaudit.system.progress import Advance, Progress
 
 if TYPE_CHECKING:
     from dpaudit.models.harness import Answers
-    from dpaudit.models.hf import HFModel
+    from dpaudit.models.hf_model import HFModel
 
-TASKS = "evaluate/tasks.json"
 SUMMARY = "evaluate/summary.json"
 SETTINGS = declarations.input_of("evaluation")
 
@@ -30,11 +49,11 @@ SETTINGS = declarations.input_of("evaluation")
 def run(run_dir: RunDir, plan: Plan, progress: Progress) -> None:
     """Writes evaluate/ARM.json for the base and every trained arm, and evaluate/summary.json.
 
-    Outputs hold ids and numbers, never a text. A task whose items are not there is left out with a line. Raises
-    UsageError where no arm is trained.
+    Outputs hold ids and numbers, never a text. A task whose items are not there is left out with a line.
+    Raises UsageError where no arm is trained.
     """
     trained = require_ready(run_dir, plan)
-    files = _write_tasks(run_dir, plan, progress)
+    files = benchmarks.write_tasks(run_dir, plan, progress)
     names = [BASE, *(arm.name for arm in trained)]
     base = weights.of_base(plan.suite.model.base)
     pending = [name for name in names if not _is_current(run_dir, name, base)]
@@ -44,11 +63,13 @@ def run(run_dir: RunDir, plan: Plan, progress: Progress) -> None:
     _mark_uninformative(run_dir, trained)
     made_from = [*map(_output, names), SETTINGS]
     if not run_dir.is_current(SUMMARY, made_from):
-        run_dir.write_json(SUMMARY, _summary(run_dir, plan, trained), made_from)
+        _summary(run_dir, plan, trained).write(run_dir, SUMMARY, made_from)
 
 
 def require_ready(run_dir: RunDir, plan: Plan) -> list[Arm]:
-    """The trained arms. Raises UsageError where there is none, or where a file of the run or the base is another one."""
+    """The trained arms. Raises UsageError where there is none, or where a file of the run or the base is
+    another one.
+    """
     trained = trained_arms(run_dir, plan)
     custody.require(run_dir, plan)
     weights.require_base(run_dir, plan)
@@ -57,15 +78,11 @@ def require_ready(run_dir: RunDir, plan: Plan) -> list[Arm]:
 
 def trained_arms(run_dir: RunDir, plan: Plan) -> list[Arm]:
     """The arms of the plan whose adapters exist. Raises UsageError where there is none."""
-    planned = arms(plan.suite)
-    trained = [arm for arm in planned if run_dir.file(adapter_file(arm.name)).is_file()]
+    planned = plan.suite.grid.arms
+    trained = [arm for arm in planned if run_dir.file(weights_of(arm.name)).is_file()]
     if not trained:
-        raise missing(run_dir.file(adapter_file(planned[0].name) if planned else "train"))
+        raise missing(run_dir.file(weights_of(planned[0].name) if planned else "train"))
     return trained
-
-
-def adapter_file(arm: str) -> str:
-    return f"train/{arm}/adapter/adapter_model.safetensors"
 
 
 def inputs(name: str) -> list[str]:
@@ -74,24 +91,24 @@ def inputs(name: str) -> list[str]:
 
 
 def _weights(name: str) -> list[str]:
-    return ["plan.json", "corpus/manifest.json", *([] if name == BASE else [adapter_file(name)])]
+    return ["plan.json", "corpus/manifest.json", *([] if name == BASE else [weights_of(name)])]
 
 
 def _is_current(run_dir: RunDir, name: str, base: dict[str, str]) -> bool:
     """Whether a model's figures are there and of these weights of the base."""
     if not run_dir.is_current(_output(name), inputs(name)):
         return False
-    return bool(run_dir.read_json(_output(name)).get("base", base) == base)
+    return Measured.read(run_dir, _output(name)).base == base
 
 
 def load_model(run_dir: RunDir, plan: Plan, names: Sequence[str]) -> "HFModel":
     """The base of the plan, loaded once, with the adapters of the named arms beside it."""
-    from dpaudit.models.hf import HFModel
+    from dpaudit.models.hf_model import HFModel
 
     model = HFModel.as_trained(plan.suite.model)
     for name in names:
         if name != BASE:
-            model.add_adapter(name, run_dir.file(adapter_file(name)).parent)
+            model.add_adapter(name, run_dir.file(weights_of(name)).parent)
     return model
 
 
@@ -114,95 +131,6 @@ def heldout_bits(model: "HFModel", records: Sequence[Record], max_length: int) -
     return rows
 
 
-def check_tasks(tasks: Sequence[Task], are_known: bool = False) -> None:
-    """Raises UsageError, or Mistakes, where a task is not one of ours, names no file that is there, or has items that do not fit.
-
-    Items of builtin:clinic pass: they are made with the corpus, and left out with a line where the data are others.
-    `are_known` asks lm-eval too, which takes seconds, whether it knows the others.
-    """
-    told, known = Gathering(), content.listing("suites/tasks")
-    for task in tasks:
-        told.passes(_check_task, task)
-    others = [task.name for task in tasks if task.name not in known and task.data is None]
-    if are_known and others:
-        from dpaudit.models import harness
-
-        told.passes(harness.check_known, others)
-    told.end()
-
-
-def _check_task(task: Task) -> None:
-    """Raises UsageError, or Mistakes, for a task on a file that is not there or has items that do not fit."""
-    if _is_ours(task) and not _wants_clinic(task):
-        choices.check(_own_file(task), content.load_yaml(content.listing("suites/tasks")[task.name]))
-
-
-def _write_tasks(run_dir: RunDir, plan: Plan, progress: Progress) -> dict[str, Path]:
-    """Writes what the benchmarks are (configuration, digest of the data) and returns each task's data file.
-
-    A task whose items are not there is left out, and the reason kept: adapters that took hours wait for no file.
-    """
-    known = content.listing("suites/tasks")
-    files: dict[str, Path] = {}
-    described: dict[str, Any] = {}
-    skipped: list[dict[str, str]] = []
-    for task in plan.suite.evaluation.tasks:
-        own = _is_ours(task)
-        try:
-            if own:
-                files[task.name] = _data_file(run_dir, plan, task)
-        except UsageError as error:
-            progress.say(f"left out: {error}")
-            skipped.append({"task": task.name, "expected": error.expected, "got": error.got})
-            continue
-        described[task.name] = {
-            "config": content.load_yaml(known[task.name]) if own else None,
-            "data": hashlib.sha256(files[task.name].read_bytes()).hexdigest()[:32] if own else None,
-            "lm-eval": version("lm-eval"),
-            "limit": plan.suite.evaluation.limit,
-        }
-    run_dir.write_json(TASKS, {"tasks": described, "skipped": skipped})
-    return files
-
-
-def _is_ours(task: Task) -> bool:
-    """Whether the task is a YAML of suites/tasks/, which needs a file. Raises UsageError for data that nobody reads."""
-    known = content.listing("suites/tasks")
-    if task.name not in known and task.data is not None:
-        raise UsageError(f"evaluation.tasks: {task.name}", expected=f"one of {', '.join(sorted(known))} with data",
-                         got="a task that brings its own", remedy="remove `data` or name a YAML of suites/tasks/")  # fmt: skip
-    return task.name in known
-
-
-def _wants_clinic(task: Task) -> bool:
-    return task.data is not None and path_or_builtin(task.data) is None
-
-
-def _data_file(run_dir: RunDir, plan: Plan, task: Task) -> Path:
-    if not _wants_clinic(task):
-        _check_task(task)
-        return _own_file(task)
-    path = run_dir.file("corpus/choices.jsonl")
-    if not path.is_file() or not path.stat().st_size:
-        raise UsageError(f"evaluation.tasks: {task.name}", expected="its items, which are made with builtin:clinic",
-                         got="a run on other data", remedy="name a file of items in a new run, or leave it so")  # fmt: skip
-    return path
-
-
-def _own_file(task: Task) -> Path:
-    where = f"evaluation.tasks: {task.name}: data"
-    if task.data is None:
-        raise UsageError(where, expected="the file that holds its items", got="nothing",
-                         remedy="add `data: FILE.jsonl`, or builtin:clinic for clinic_choice")  # fmt: skip
-    path = Path(task.data)
-    if not path.is_file() or not path.stat().st_size:
-        got = "an empty file" if path.is_file() else "a folder" if path.is_dir() else "no such file"
-        way = "name the file itself" if path.is_dir() else f"put them at {path}"
-        raise UsageError(where, expected=f"a JSONL file with the items of {task.name}", got=got,
-                         remedy=f"{way}, or leave the task out: --set 'evaluation.tasks=[]'")  # fmt: skip
-    return path
-
-
 def _evaluate(
     run_dir: RunDir,
     plan: Plan,
@@ -211,19 +139,21 @@ def _evaluate(
     base: dict[str, str],
     progress: Progress,
 ) -> None:
-    """Writes the figures of the named models. What the same weights were already asked in the same way is kept."""
-    described = run_dir.read_json(TASKS)["tasks"]
-    asked = {task: _digest(row) for task, row in described.items()}
+    """Writes the figures of the named models. What the same weights were already asked in the same way is
+    kept.
+    """
+    tasks = TasksAsked.read(run_dir, TASKS).tasks
+    asked = {task: _digest(how) for task, how in tasks.items()}
     known = {name: _known(run_dir, name, base) for name in names}
-    wanted = {name: [task for task in asked if known[name].get("asked", {}).get(task) != asked[task]] for name in names}  # fmt: skip
-    open_names = [name for name in names if wanted[name] or not known[name]]
-    records = _heldout(run_dir)
+    wanted = {name: _unanswered(known[name], asked) for name in names}
+    open_names = [name for name in names if wanted[name] or known[name] is None]
     for name in names:
-        if name not in open_names:
-            _write(run_dir, name, asked, known[name], base)
+        if name not in open_names and (evaluation := known[name]) is not None:
+            _of_asked(evaluation, asked).write(run_dir, _output(name), inputs(name))
     if not open_names:
         return
-    specs = {task: described[task]["config"] for task in asked if any(task in wanted[name] for name in names)}
+    records = _heldout(run_dir)
+    specs = {task: tasks[task].config for task in asked if any(task in wanted[name] for name in names)}
     steps = sum(len(wanted[name]) + 1 for name in open_names)
     with (
         run_dir.work_folder("evaluate/cache") as cache,
@@ -236,51 +166,67 @@ def _evaluate(
                 answers = ask(wanted[name])
                 rows = _heldout_rows(known[name]) or heldout_bits(model, records, plan.suite.model.max_length)
             advance()
-            now = {
-                "tasks": {t: quality.accuracy_figures(a.items, a.chance) for t, a in answers.items()},
-                "items": {task: found.items for task, found in answers.items()},
-                "bits_per_byte": quality.bits_figures(rows, _clusters(records)),
-                "heldout_left_out": len(records) - len(rows),
-                "heldout": rows,
-            }
-            _write(run_dir, name, asked, _together(known[name], now), base)
+            now = _evaluation(name, answers, rows, records, base)
+            whole = _of_asked(_together(known[name], now), asked)
+            whole.write(run_dir, _output(name), inputs(name))
 
 
-def _digest(described: dict[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()[:32]
+def _digest(how: TaskAsked) -> str:
+    return hashlib.sha256(json.dumps(plain(how), sort_keys=True).encode()).hexdigest()[:32]
 
 
-def _known(run_dir: RunDir, name: str, base: dict[str, str]) -> dict[str, Any]:
-    """What evaluate/NAME.json tells of the very weights that are there now, whatever it was asked; empty where there is none."""
+def _known(run_dir: RunDir, name: str, base: dict[str, str]) -> Measured | None:
+    """What evaluate/NAME.json tells of the very weights that are there now, whatever it was asked; None where
+    there is none.
+    """
     if not run_dir.file(_output(name)).is_file():
-        return {}
-    found = run_dir.read_json(_output(name))
-    same = all(found["inputs"].get(file) == run_dir.digest(file) for file in _weights(name))
-    return found if same and found.get("base") == base else {}
+        return None
+    read = run_dir.recorded_inputs(_output(name))
+    same = all(file in read and read[file] == run_dir.digest(file) for file in _weights(name))
+    evaluation = Measured.read(run_dir, _output(name))
+    return evaluation if same and evaluation.base == base else None
 
 
-def _heldout_rows(known: dict[str, Any]) -> list[HeldOut]:
-    return [HeldOut(*row) for row in known.get("heldout", ())]
+def _unanswered(known: Measured | None, asked: Mapping[str, str]) -> list[str]:
+    """The tasks that a model did not answer yet, or was asked in another way."""
+    answered = {} if known is None else known.asked
+    return [task for task, digest in asked.items() if task not in answered or answered[task] != digest]
 
 
-def _together(known: dict[str, Any], now: dict[str, Any]) -> dict[str, Any]:
+def _heldout_rows(known: Measured | None) -> list[HeldOut]:
+    return [] if known is None else list(known.heldout)
+
+
+def _evaluation(
+    name: str,
+    answers: "Mapping[str, Answers]",
+    rows: Sequence[HeldOut],
+    records: Sequence[Record],
+    base: dict[str, str],
+) -> Measured:
+    """What a model answered now."""
+    tasks = [quality.accuracy_figures(task, answer.items, answer.chance) for task, answer in answers.items()]
+    bits = quality.bits_figures(rows, _clusters(records))
+    figures = Quality(name, tuple(tasks), bits, len(records) - len(rows))
+    items = {task: tuple(answer.items) for task, answer in answers.items()}
+    return Measured(figures, items, tuple(rows), base, asked={})
+
+
+def _together(known: Measured | None, now: Measured) -> Measured:
     """What is known of a model with what it answered now, which goes before."""
-    return now | {key: known.get(key, {}) | now[key] for key in ("tasks", "items")}
+    if known is None:
+        return now
+    tasks = {row.task: row for row in (*known.quality.tasks, *now.quality.tasks)}
+    figures = replace(now.quality, tasks=tuple(tasks.values()))
+    return replace(now, quality=figures, items=known.items | now.items)
 
 
-def _write(run_dir: RunDir, name: str, asked: Mapping[str, str], found: dict[str, Any], base: dict[str, str]) -> None:  # fmt: skip
-    """Writes a model's figures: of the tasks that are asked for, and of them alone."""
-    result = {
-        "arm": name,
-        "tasks": {task: found["tasks"][task] for task in asked},
-        "bits_per_byte": found["bits_per_byte"],
-        "heldout_left_out": found["heldout_left_out"],
-        "items": {task: found["items"][task] for task in asked},
-        "heldout": found["heldout"],
-        "base": base,
-        "asked": dict(asked),
-    }
-    run_dir.write_json(_output(name), result, inputs(name))
+def _of_asked(evaluation: Measured, asked: Mapping[str, str]) -> Measured:
+    """A model's figures of the tasks that are asked for, and of them alone, in that order."""
+    tasks = {row.task: row for row in evaluation.quality.tasks}
+    figures = replace(evaluation.quality, tasks=tuple(tasks[task] for task in asked))
+    items = {task: evaluation.items[task] for task in asked}
+    return replace(evaluation, quality=figures, items=items, asked=dict(asked))
 
 
 def _asker(
@@ -291,7 +237,9 @@ def _asker(
     plan: Plan,
     advance: Advance,
 ) -> "Callable[[Sequence[str]], dict[str, Answers]]":
-    """A function that has the active model answer named tasks; lm-eval is not even imported where there is none."""
+    """A function that has the active model answer named tasks; lm-eval is not even imported where there is
+    none.
+    """
     if not specs:
         return lambda _: {}
     from dpaudit.models import harness
@@ -310,41 +258,49 @@ def _asker(
 
 
 def _mark_uninformative(run_dir: RunDir, trained: Sequence[Arm]) -> None:
-    """Sets each task's "uninformative": neither the base nor a non-private arm (else any arm) is above chance.
+    """Sets each task's `uninformative`: neither the base nor a non-private arm (else any arm) is above
+    chance.
 
     A house formulary is at chance for the base and far above it for an arm that learned it, and says much.
     """
-    results = {name: run_dir.read_json(_output(name)) for name in (BASE, *(arm.name for arm in trained))}
+    evaluations = _read_all(run_dir, trained)
     learned = [arm for arm in trained if not arm.private] or trained
-    telling = [results[name]["tasks"] for name in (BASE, *(arm.name for arm in learned))]
-    for name, result in results.items():
-        decided = {
-            task: not any(tasks[task]["above_chance"] for tasks in telling) for task in result["tasks"]
-        }
-        if any(result["tasks"][task]["uninformative"] != flag for task, flag in decided.items()):
-            for task, flag in decided.items():
-                result["tasks"][task]["uninformative"] = flag
-            run_dir.write_json(_output(name), result, inputs(name))
+    telling = [evaluations[name].quality.tasks for name in (BASE, *(arm.name for arm in learned))]
+    above = {row.task for tasks in telling for row in tasks if row.above_chance}
+    for name, evaluation in evaluations.items():
+        tasks = tuple(_marked(row, row.task not in above) for row in evaluation.quality.tasks)
+        if tasks != evaluation.quality.tasks:
+            marked = replace(evaluation, quality=replace(evaluation.quality, tasks=tasks))
+            marked.write(run_dir, _output(name), inputs(name))
 
 
-def _summary(run_dir: RunDir, plan: Plan, trained: Sequence[Arm]) -> dict[str, Any]:
-    results = {name: run_dir.read_json(_output(name)) for name in (BASE, *(arm.name for arm in trained))}
-    heldout = {name: [HeldOut(*row) for row in result["heldout"]] for name, result in results.items()}
+def _marked(row: TaskFigures, uninformative: bool) -> TaskFigures:
+    return replace(row, uninformative=uninformative)
+
+
+def _read_all(run_dir: RunDir, trained: Sequence[Arm]) -> dict[str, Measured]:
+    names = (BASE, *(arm.name for arm in trained))
+    return {name: Measured.read(run_dir, _output(name)) for name in names}
+
+
+def _summary(run_dir: RunDir, plan: Plan, trained: Sequence[Arm]) -> Comparisons:
+    evaluations = _read_all(run_dir, trained)
+    heldout = {name: evaluation.heldout for name, evaluation in evaluations.items()}
     pairs, ladders = quality.references(trained), quality.ladders(trained)
     margin = plan.suite.evaluation.margin
-    compared: list[dict[str, Any]] = []
-    trends: list[dict[str, Any]] = []
-    for task, figures in results[BASE]["tasks"].items():
-        answers = {name: [Item(*row) for row in result["items"][task]] for name, result in results.items()}
-        compared += quality.task_pairs(task, answers, pairs, margin, figures["uninformative"])
+    compared: list[Comparison] = []
+    trends: list[Trend] = []
+    for row in evaluations[BASE].quality.tasks:
+        answers = {name: evaluation.items[row.task] for name, evaluation in evaluations.items()}
+        compared += quality.task_pairs(row.task, answers, pairs, margin, row.uninformative)
         for ladder in ladders:
-            trends += quality.task_trends(task, answers, ladder)
+            trends += quality.task_trends(row.task, answers, ladder)
     if heldout[BASE]:
         clusters = _clusters(_heldout(run_dir))
         compared += quality.bits_pairs(heldout, pairs, clusters)
         for ladder in ladders:
             trends += quality.bits_trends(heldout, ladder, clusters)
-    return {"margin": margin, "confidence": quality.CONFIDENCE, "pairs": compared, "trend": trends}
+    return Comparisons(margin, quality.CONFIDENCE, tuple(compared), tuple(trends))
 
 
 def _heldout(run_dir: RunDir) -> list[Record]:

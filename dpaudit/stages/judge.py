@@ -1,4 +1,6 @@
-"""Stage judge: the judge proves itself on planted faults, then compares every arm's answers in both orders."""
+"""Stage judge: the judge proves itself on planted faults, then compares every arm's answers in both
+orders.
+"""
 
 import hashlib
 import hmac
@@ -7,16 +9,25 @@ from collections.abc import Sequence
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING
 
-from dpaudit import declarations, quality, rubric
-from dpaudit.corpus import Record, Turn
-from dpaudit.judging import Row, pair_summary, passport_of
-from dpaudit.progress import Progress
-from dpaudit.quality import BASE
-from dpaudit.rubric import Comparison, Control, Outcome, Rubric
-from dpaudit.rundir import RunDir, alone
-from dpaudit.stages import custody, evaluate, weights
-from dpaudit.stages.evaluate import adapter_file, load_model
-from dpaudit.suite import Arm, Judging, Plan, Suite
+from dpaudit.data.corpus import Record, Turn
+from dpaudit.findings.judgement import Judgement, Passport
+from dpaudit.judging import quality, rubric
+from dpaudit.judging.passport import Row, pair_summary, passport_of
+from dpaudit.judging.quality import BASE
+from dpaudit.judging.rubric import Comparison, Control, Outcome, Rubric
+from dpaudit.stages import evaluate
+from dpaudit.stages.evaluate import load_model
+from dpaudit.stages.integrity import custody, weights
+from dpaudit.stages.integrity.trained import weights_of
+from dpaudit.storage.exclusive import alone
+from dpaudit.storage.rundir import RunDir
+from dpaudit.storage.seals import seal_key
+from dpaudit.storage.sidecars import read_sealed_lines, write_sealed_lines
+from dpaudit.suite import declarations
+from dpaudit.suite.grid import Arm
+from dpaudit.suite.plan import Plan
+from dpaudit.suite.suite import Judging, Suite
+from dpaudit.system.progress import Progress
 
 if TYPE_CHECKING:
     from dpaudit.models.judge import Judge
@@ -53,29 +64,29 @@ def run(
         return
     arms = require_ready(run_dir, plan)
     names = [BASE, *(arm.name for arm in arms)]
-    found = _write_rubric(run_dir, plan, settings)
+    rules = _write_rubric(run_dir, plan, settings)
     if run_dir.is_current(SUMMARY, [*_inputs(names), SETTINGS, PASSPORT]):
         return
     with run_dir.read_now(_inputs(names)):
-        asker = _Asker(run_dir, plan, found, judge, allow_egress)
+        asker = _Asker(run_dir, plan, rules, judge, allow_egress)
         passport = _passport(run_dir, plan, asker, progress)
         pairs = [(a, b) for a, b in quality.references(arms, settings.against) if b in names]
         judgements: list[Row] = []
-        if passport["fit"]:
+        if passport.fit:
             prompts = prompts_of(_heldout(run_dir), settings.prompts)
             answers = _answers(run_dir, plan, names, prompts, progress)
-            judgements = _judge(asker, found, prompts, answers, pairs, progress)
-        run_dir.write_sealed_lines(JUDGEMENTS, judgements)
-        summary = {
-            "rubric": found.name,
-            "title": found.title,
-            "kind": found.kind,
-            "fit": passport["fit"],
-            "reason": None if passport["fit"] else "; ".join(passport["reasons"]),
-            "passport": {key: value for key, value in passport.items() if key != "inputs"},
-            "pairs": [pair_summary(judgements, arm, against) for arm, against in pairs],
-        }
-        run_dir.write_json(SUMMARY, summary, [*_inputs(names), SETTINGS, PASSPORT])
+            judgements = _judge(asker, rules, prompts, answers, pairs, progress)
+        write_sealed_lines(run_dir, JUDGEMENTS, judgements)
+        judgement = Judgement(
+            rubric=rules.name,
+            title=rules.title,
+            kind=rules.kind,
+            fit=passport.fit,
+            reason=None if passport.fit else "; ".join(passport.reasons),
+            passport=passport,
+            pairs=tuple(pair_summary(judgements, arm, against) for arm, against in pairs),
+        )
+        judgement.write(run_dir, SUMMARY, [*_inputs(names), SETTINGS, PASSPORT])
 
 
 @alone("judge")
@@ -87,11 +98,13 @@ def validate(
     judge: "Judge | None" = None,
     allow_egress: Sequence[str] = (),
 ) -> bool:
-    """Whether the judge passes its planted faults; writes judge/passport.json alone. No arm need be trained."""
+    """Whether the judge passes its planted faults; writes judge/passport.json alone. No arm need be
+    trained.
+    """
     custody.require(run_dir, plan)
-    found = _write_rubric(run_dir, plan, plan.suite.judging or Judging())
-    asker = _Asker(run_dir, plan, found, judge, allow_egress)
-    return bool(_passport(run_dir, plan, asker, progress)["fit"])
+    rules = _write_rubric(run_dir, plan, plan.suite.judging or Judging())
+    asker = _Asker(run_dir, plan, rules, judge, allow_egress)
+    return _passport(run_dir, plan, asker, progress).fit
 
 
 def require_ready(run_dir: RunDir, plan: Plan) -> list[Arm]:
@@ -100,7 +113,9 @@ def require_ready(run_dir: RunDir, plan: Plan) -> list[Arm]:
 
 
 def prompts_of(records: Sequence[Record], count: int) -> Prompts:
-    """The first `count` different prompts of the held-out records: what comes before each record's last answer."""
+    """The first `count` different prompts of the held-out records: what comes before each record's last
+    answer.
+    """
     prompts: Prompts = {}
     for record in records:
         turns = record.turns if record.is_pair else record.turns[:-1]
@@ -110,23 +125,27 @@ def prompts_of(records: Sequence[Record], count: int) -> Prompts:
 
 
 class _Asker:
-    """The judge, opened when first needed, behind a replay of what it already answered in this run directory."""
+    """The judge, opened when first needed, behind a replay of what it already answered in this run
+    directory.
+    """
 
     def __init__(
         self, run_dir: RunDir, plan: Plan, rules: Rubric, judge: "Judge | None", allow_egress: Sequence[str]
     ) -> None:
         self.run_dir, self.plan, self.rules, self.judge = run_dir, plan, rules, judge
         self.allow_egress = allow_egress
-        self.secret = run_dir.seal_key()
+        self.secret = seal_key(run_dir.path)
         # a judge of the caller's own has no name to be known by; without a key, names would confirm a guess
         self.replayed = judge is None and self.secret is not None
-        rows = run_dir.read_sealed_lines(REPLAY) if self.replayed and run_dir.file(REPLAY).is_file() else []
+        rows = read_sealed_lines(run_dir, REPLAY) if self.replayed and run_dir.file(REPLAY).is_file() else []
         self.known: dict[str, Row] = {row["key"]: row for row in rows}
 
     def compare(
         self, comparisons: Sequence[Comparison], description: str, progress: Progress
     ) -> list[Outcome]:
-        """The outcomes of all comparisons; only those that were never asked are asked, and kept as they come."""
+        """The outcomes of all comparisons; only those that were never asked are asked, and kept as they
+        come.
+        """
         keys = [self._key(comparison) for comparison in comparisons]
         absent = list(
             {key: c for key, c in zip(keys, comparisons, strict=True) if key not in self.known}.items()
@@ -139,7 +158,7 @@ class _Asker:
                 for (key, _), outcome in zip(part, outcomes, strict=True):
                     self.known[key] = {"key": key, "winner": outcome.winner, "margin": outcome.margin}
                 if self.replayed:
-                    self.run_dir.write_sealed_lines(REPLAY, self.known.values())
+                    write_sealed_lines(self.run_dir, REPLAY, self.known.values())
                 advance(len(part))
         return [Outcome(self.known[key]["winner"], self.known[key]["margin"]) for key in keys]
 
@@ -151,7 +170,9 @@ class _Asker:
         return self.judge
 
     def _key(self, comparison: Comparison) -> str:
-        """A name for what was asked that nobody can compute who guesses a held-out prompt: it takes the run's key."""
+        """A name for what was asked that nobody can compute who guesses a held-out prompt: it takes the run's
+        key.
+        """
         asked = [asdict(self.rules) | {"controls": None}, asdict(comparison), _limit(self.rules, self.plan)]
         text = f"replay {json.dumps(asked, sort_keys=True)}"
         return hmac.digest(self.secret or b"", text.encode(), "sha256").hex()[:32]
@@ -159,17 +180,17 @@ class _Asker:
 
 def rules_of(chosen: Suite, settings: Judging) -> Rubric:
     """The rubric that is asked for, with its choice of model (`base`: the run's own) in it."""
-    found = rubric.load(settings.rubric)
+    rules = rubric.load(settings.rubric)
     if settings.model is None:
-        return found
-    return replace(found, model=chosen.model.base if settings.model == "base" else settings.model)
+        return rules
+    return replace(rules, model=chosen.model.base if settings.model == "base" else settings.model)
 
 
 def _write_rubric(run_dir: RunDir, plan: Plan, settings: Judging) -> Rubric:
     """The rubric that is asked for, kept beside the results."""
-    found = rules_of(plan.suite, settings)
-    run_dir.write_json(RUBRIC, {"rubric": asdict(found), "max_length": _limit(found, plan)})
-    return found
+    rules = rules_of(plan.suite, settings)
+    run_dir.write_json(RUBRIC, {"rubric": asdict(rules), "max_length": _limit(rules, plan)})
+    return rules
 
 
 def _longest(plan: Plan) -> int:
@@ -183,11 +204,11 @@ def _limit(rules: Rubric, plan: Plan) -> int | None:
 
 
 def _inputs(names: Sequence[str]) -> list[str]:
-    adapters = [adapter_file(name) for name in names if name != BASE]
+    adapters = [weights_of(name) for name in names if name != BASE]
     return ["plan.json", "corpus/manifest.json", RUBRIC, *adapters]
 
 
-def _passport(run_dir: RunDir, plan: Plan, asker: _Asker, progress: Progress) -> Row:
+def _passport(run_dir: RunDir, plan: Plan, asker: _Asker, progress: Progress) -> Passport:
     """The passport of the rubric's judge, made or found current."""
     made_from = ["plan.json", "corpus/manifest.json", RUBRIC]
     if not run_dir.is_current(PASSPORT, made_from):
@@ -198,17 +219,19 @@ def _passport(run_dir: RunDir, plan: Plan, asker: _Asker, progress: Progress) ->
             if asker.rules.swap:
                 shown.append(Comparison(control.turns, control.wrong, control.right))
         outcomes = asker.compare(shown, "judging planted faults", progress)
-        run_dir.write_json(PASSPORT, passport_of(asker.rules, controls, outcomes), made_from)
-    return run_dir.read_json(PASSPORT)
+        passport_of(asker.rules, controls, outcomes).write(run_dir, PASSPORT, made_from)
+    return Passport.read(run_dir, PASSPORT)
 
 
 def _controls(run_dir: RunDir, plan: Plan, rules: Rubric) -> list[Control]:
-    """Planted faults in wordings that no training text uses (builtin clinic), or made from held-out answers."""
+    """Planted faults in wordings that no training text uses (builtin clinic), or made from held-out
+    answers.
+    """
     wanted = rules.controls
     if plan.suite.data.source != "builtin:clinic":
         records = [r for r in _heldout(run_dir) if not r.is_pair and len(r.turns) > 1]
         return rubric.plant(records, wanted)
-    from dpaudit.builtin import clinic
+    from dpaudit.data import clinic
 
     rows = clinic.judge_controls(plan.seed, wanted.count * len(wanted.faults))
     planted = [Control(row["kind"], tuple(row["turns"]), row["right"], row["wrong"]) for row in rows]
@@ -222,15 +245,17 @@ def _answers(
     """Model -> prompt id -> greedy answer. Those of an unchanged model are read back, the rest generated."""
     settings = plan.suite.judging or Judging()
     sources = {name: _source(run_dir, name, plan, settings.max_new_tokens) for name in names}
-    kept = run_dir.read_sealed_lines(ANSWERS) if run_dir.file(ANSWERS).is_file() else []
+    kept = read_sealed_lines(run_dir, ANSWERS) if run_dir.file(ANSWERS).is_file() else []
     rows = {(row["arm"], row["prompt"]): row for row in kept if sources.get(row["arm"]) == row["source"]}
-    pending = {name: new for name in names if (new := [one for one in prompts if (name, one) not in rows])}
+    pending = {
+        name: new for name in names if (new := [prompt for prompt in prompts if (name, prompt) not in rows])
+    }
     if pending:
         with progress.task("answering", sum(map(len, pending.values()))) as advance:
             model = load_model(run_dir, plan, list(pending))
             for name, new in pending.items():
                 with model.active(None if name == BASE else name):
-                    asked = [prompts[one] for one in new]
+                    asked = [prompts[prompt] for prompt in new]
                     texts = model.generate(asked, settings.max_new_tokens, advance)
                 for prompt, text in zip(new, texts, strict=True):
                     rows[name, prompt] = {
@@ -239,13 +264,13 @@ def _answers(
                         "answer": text,
                         "source": sources[name],
                     }
-                run_dir.write_sealed_lines(ANSWERS, rows.values())
+                write_sealed_lines(run_dir, ANSWERS, rows.values())
     return {name: {prompt: rows[name, prompt]["answer"] for prompt in prompts} for name in names}
 
 
 def _source(run_dir: RunDir, name: str, plan: Plan, max_new_tokens: int) -> str:
     """What the answers of a model depend on, as one digest."""
-    files = ["plan.json", "corpus/manifest.json", *([] if name == BASE else [adapter_file(name)])]
+    files = ["plan.json", "corpus/manifest.json", *([] if name == BASE else [weights_of(name)])]
     made_from = [run_dir.digests(files), weights.of_base(plan.suite.model.base), max_new_tokens]
     return hashlib.sha256(json.dumps(made_from).encode()).hexdigest()[:32]
 

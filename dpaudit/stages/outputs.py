@@ -1,18 +1,23 @@
-"""Whether all results of a run are as its stages wrote them: for readers of many, such as the page, which take an altered one for none."""
+"""Whether all results of a run are as its stages wrote them: for readers of many, such as the page, which
+take an altered one for none.
+"""
 
 from pathlib import PurePosixPath
 
 from dpaudit.errors import Gathering, UsageError
-from dpaudit.rundir import RunDir, sidecar
-from dpaudit.stages import custody
-from dpaudit.suite import Plan
+from dpaudit.stages.integrity import custody
+from dpaudit.storage.custody import sidecar
+from dpaudit.storage.rundir import RunDir
+from dpaudit.storage.sidecars import require_sealed
+from dpaudit.suite.plan import Plan
 
 KINDS = (".json", ".jsonl", ".parquet", ".html")
 RESULTS = ("attack", "audit", "evaluate", "judge", "report")
 
 
 def require(run_dir: RunDir, plan: Plan) -> None:
-    """Raises UsageError, or Mistakes for several at once, where the run, an arm or a result is not what was written.
+    """Raises UsageError, or Mistakes for several at once, where the run, an arm or a result is not what was
+    written.
 
     What was made from an earlier state is for its reader to leave out.
     """
@@ -24,7 +29,9 @@ def require(run_dir: RunDir, plan: Plan) -> None:
 
 
 def results(run_dir: RunDir) -> list[str]:
-    """The files that stages wrote about arms, beside what of them is of libraries' or of a killed command's."""
+    """The files that stages wrote about arms, beside what of them is of libraries' or of a killed
+    command's.
+    """
     found = [file for folder in RESULTS for file in sorted(run_dir.file(folder).rglob("*"))]
     parts = {file: file.relative_to(run_dir.path).parts for file in found}
     return [
@@ -42,17 +49,19 @@ def _require(run_dir: RunDir, file: str) -> None:
         path.is_symlink() or not path.is_file()
     ):  # a folder behind a link would be read by others and not looked at here
         got = "a link" if path.is_symlink() else "a folder" if path.is_dir() else "something else"
-        raise UsageError(str(path), expected="a file that this run wrote", got=got, remedy="move it away, and put the file in its place")  # fmt: skip
+        raise UsageError(
+            str(path), "a file that this run wrote", got, "move it away, and put the file in its place"
+        )
     if file.endswith(".parquet"):
-        from dpaudit.stages import scores  # it loads NumPy
+        from dpaudit.stages.attack import scores  # it loads NumPy
 
         scores.read_file(run_dir, file)
     elif file.endswith((".jsonl", ".html")):
-        run_dir.require_sealed(file)
+        require_sealed(run_dir, file)
     elif file.endswith(".json"):
         found = run_dir.read_json(file)
         if file.endswith(sidecar("")):
-            run_dir.require_sealed(file.removesuffix(sidecar("")))
+            require_sealed(run_dir, file.removesuffix(sidecar("")))
         if file.endswith("/membership.json"):  # of a shadow model
             custody.require_files(
                 run_dir, str(PurePosixPath(file).parent), found["files"], {PurePosixPath(file).name}

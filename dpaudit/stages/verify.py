@@ -1,81 +1,59 @@
-"""Stage verify: a claim about a model that somebody else trained, tested by the canaries that were planted in its data.
+"""Stage verify: a claim about a model that somebody else trained, tested by the canaries that were planted in
+its data.
 
-It knows nothing of how the model was trained. What it writes holds no secret, no coin and no text of a canary.
+It knows nothing of how the model was trained. What it writes holds no secret, no coin and no text of a
+canary.
 """
 
-import hashlib
 import json
 import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from dpaudit import __version__, audit_key, bounds, claims, control, custody, page, recipe, rundir
-from dpaudit.audit_key import AuditKey
-from dpaudit.errors import UsageError, unread
-from dpaudit.progress import Advance, Progress
-from dpaudit.recipe import Recipe
-from dpaudit.signals import Span
-from dpaudit.stages.audit import (
-    CONFIDENCE,
-    NOTION,
-    Labelled,
-    guess_members,
-    performance,
+from dpaudit import __version__
+from dpaudit.errors import UsageError
+from dpaudit.evidence import bounds, claims, control
+from dpaudit.evidence import verdict as verdicts
+from dpaudit.evidence.guesses import Guesses
+from dpaudit.evidence.verdict import Verdict
+from dpaudit.findings.baselines import Blind
+from dpaudit.findings.membership import Answer, Proven
+from dpaudit.findings.verification import (
+    BoundOfKey,
+    FamilyBound,
+    OtherRecipe,
+    RuleUsed,
+    Verification,
 )
+from dpaudit.page import render
+from dpaudit.planting import audit_key
+from dpaudit.planting.audit_key import AuditKey
+from dpaudit.privacy.claim import Claim
+from dpaudit.signals import recipe
+from dpaudit.signals.recipe import Recipe
+from dpaudit.signals.text import Span
+from dpaudit.stages import verify_facts
+from dpaudit.stages.asking import Answers, Audited, ask
+from dpaudit.stages.audit.performance import CONFIDENCE, Labelled, guess_by, performance
 from dpaudit.stats import epsilon, fdp
-from dpaudit.terminal import visible
-from dpaudit.verdict import Claim, Verdict, decide
+from dpaudit.storage import custody, exclusive, whole_files
+from dpaudit.system.progress import Progress
 
 if TYPE_CHECKING:
-    from dpaudit.models.secret_spans import SecretScores, Text
+    from dpaudit.models.secret_spans import SecretScores
 
 EXIT_CODES = {"not refuted": 0, "refuted": 1, "no power": 4}
 NEEDS_DISTRIBUTION = ("min_k_pp",)  # signals that ask for more than the log-probability of the text
 FDP_NOTION = bounds.NOTIONS["f-dp"]
-OUT = Path("verification")
-SEEN_MOST = (
-    400  # characters of what a conformance check saw: it is somebody else's file, and goes onto the page
-)
+OUT, FILE, PAGE = Path("verification"), "verification.json", "index.html"
 POWER = "unknown, unless the same key refutes a model that was trained on the same data without noise"
 
 Floats = NDArray[np.float64]
-
-
-class Scorer(Protocol):
-    """A model that gives a text's log-probabilities."""
-
-    tokenizer: Any
-
-    def scores(self, texts: "Sequence[Text]", advance: Advance | None = None) -> "list[SecretScores]": ...
-
-
-@dataclass(frozen=True)
-class Audited:
-    """What is audited: an adapter, a whole model with its base, or a served model (`model` and `base` are its names there)."""
-
-    adapter: Path | None = None
-    model: str | None = None
-    endpoint: str | None = None
-    base: str | None = None
-    allow_egress: tuple[str, ...] = ()
-    tokenizer: str | None = (
-        None  # of an endpoint: the folder whose chat template its dialogues are written in
-    )
-
-
-@dataclass(frozen=True, eq=False)
-class Answers:
-    """What the audited model, and its base where one was asked, say of every secret in one rendering."""
-
-    rendering: str
-    texts: "list[Text]"
-    audited: "list[SecretScores]"
-    base: "list[SecretScores] | None"
 
 
 def run(
@@ -87,7 +65,7 @@ def run(
     data: Path | None = None,
     conformance: Path | None = None,
     commitment: str | None = None,
-) -> dict[str, Any]:
+) -> Verification:
     """Writes index.html and verification.json into `out` and returns what the JSON holds.
 
     Raises UsageError in one line for a key or claim that cannot be tested and a model that cannot be asked.
@@ -95,150 +73,85 @@ def run(
     key = audit_key.load(key_file)
     audit_key.check(key, key_file, data)
     claims.check_testable(claim, key.unit)
-    noted = _noted(key, key_file, commitment)
-    seen, folder = _conformance(conformance), out or OUT
+    noted = _noted(key, commitment)
+    seen, folder = verify_facts.recorded(conformance), out or OUT
     _check_folder(folder, audited, claim)
-    with rundir.making(folder / "verification.json", folder / "index.html"):
-        answers, base_name = _ask(audited, key, progress)
+    with exclusive.making(folder / FILE, folder / PAGE):
+        answers, base_name = ask(audited, key, progress)
         with progress.task("verify: bounds and blind baseline", total=1) as advance:
-            found = _judged(key, claim, answers) | {
-                "audited": _named(audited, base_name),
-                "key": _key_facts(key, data),
-                "conformance": seen,
-                **noted,
-                "version": __version__,
-            }
+            verification = Verification(
+                **_concluded(key, claim, answers),
+                audited=verify_facts.named(audited, base_name),
+                key=verify_facts.of_key(key, data),
+                conformance=seen,
+                commitment=noted["commitment"],
+                noted_before=noted["noted_before"],
+                version=__version__,
+            )
             advance(1)
-        shown = page.render_verification(found)  # before anything is written
-        rundir.write_text(
-            folder / "verification.json",
-            json.dumps(found, ensure_ascii=False, indent=1) + "\n",
-            rundir.PRIVATE,
-        )
-        rundir.write_text(folder / "index.html", shown)
-    return found | {"page": str(folder / "index.html")}
+        shown = render.render_verification(verification)  # before anything is written
+        text = json.dumps(verification.to_json(), ensure_ascii=False, indent=1) + "\n"
+        whole_files.write_text(folder / FILE, text, whole_files.PRIVATE)
+        whole_files.write_text(folder / PAGE, shown)
+    return verification
 
 
-def _noted(key: AuditKey, key_file: Path, said: str | None) -> dict[str, str]:
+def _noted(key: AuditKey, typed: str | None) -> dict[str, str]:
     """What the key committed to before the training, beside what somebody noted down of it then."""
     now = audit_key.commitment(key)
-    if said is None:
-        return {} if now is None else {"commitment": now, "noted_before": "not compared"}
-    if now is None:
-        raise UsageError(f"--key {key_file}", expected="a key that has a commitment", got="one of an earlier version",
-                         remedy="leave --commitment out")  # fmt: skip
-    return custody.noted(now, said)
+    if typed is None:
+        return {"commitment": now, "noted_before": "not compared"}
+    return custody.noted(now, typed)
 
 
 def _check_folder(folder: Path, audited: Audited, claim: Claim) -> None:
-    """Raises UsageError where nothing can be written, or only over another audit, before hours of scoring and not after them."""
+    """Raises UsageError where nothing can be written, or only over another audit, before hours of scoring and
+    not after them.
+    """
     there = next(place for place in (folder, *folder.absolute().parents) if place.exists())
     if not (there.is_dir() and os.access(there, os.W_OK | os.X_OK)):
         what = "a folder that may not be written in" if there.is_dir() else "a file"
-        raise UsageError(f"--out {folder}", expected="a folder to write in, there or to be made", got=f"{there.absolute()}, {what}",
-                         remedy="name another folder with --out DIR")  # fmt: skip
+        raise UsageError(
+            f"--out {folder}",
+            "a folder to write in, there or to be made",
+            f"{there.absolute()}, {what}",
+            "name another folder with --out DIR",
+        )
     try:
-        known = json.loads((folder / "verification.json").read_text(encoding="utf-8"))
-        same = known["claim"] == asdict(claim) and known["audited"]["name"] == _named(audited, None)["name"]
+        known = json.loads((folder / FILE).read_text(encoding="utf-8"))
+        same = (
+            known["claim"] == asdict(claim)
+            and known["audited"]["name"] == verify_facts.named(audited, None).name
+        )
     except FileNotFoundError:
         return
     except (ValueError, KeyError, TypeError, RecursionError):
         same = False
     if not same:
-        raise UsageError(f"{folder / 'verification.json'}", expected="no result of another audit, which this one would replace",
-                         got="one of another model or claim", remedy="name another folder with --out DIR")  # fmt: skip
-
-
-def summary(found: dict[str, Any]) -> dict[str, Any]:
-    """The lines of a terminal."""
-    bound = found["bound"]
-    return {
-        "verdict": found["verdict"]["verdict"],
-        "reason": found["verdict"]["reason"],
-        "claim": str(Claim(**found["claim"])),
-        "guessed_right": f"{bound['correct']} of {bound['guesses']}, of {bound['canaries']} canaries",
-        **{key: found[key] for key in ("commitment", "noted_before") if key in found},
-        "notion": f"{bound['notion']}, {bound['confidence']:.0%} confidence",
-        **({"power": POWER} if found["verdict"]["verdict"] == "not refuted" else {}),
-        "presumes": "nothing of the trainer" if found["verdict"]["verdict"] == "refuted"
-        else "a trainer who did not filter canaries out",
-        "page": found["page"],
-    }  # fmt: skip
-
-
-# ---- asking the model; nothing here knows a coin
-
-
-def _ask(audited: Audited, key: AuditKey, progress: Progress) -> tuple[list[Answers], str | None]:
-    """What the model says in every rendering that can be made, and the name of the base that calibrates."""
-    with progress.task("verify: opening the model", total=1) as advance:
-        model, base, name = _open(audited)
-        advance(1)
-    renderings = {r: texts for r in key.rule.renderings if (texts := _texts(key, r, model))}
-    same = "text" if key.canaries[0].record.text is not None else None
-    if same:  # plain text has one rendering
-        renderings = {same: next(iter(renderings.values()))}
-    is_merged = audited.model is not None and audited.endpoint is None
-    total = sum(map(len, renderings.values())) * (2 if base is not None or is_merged else 1)
-    with progress.task("verify: scoring canaries", total=total) as advance:
-        first = {r: model.scores(texts, advance) for r, texts in renderings.items()}
-        if is_merged:  # two whole models need not fit at once
-            from dpaudit.models import secret_spans
-
-            assert isinstance(model, secret_spans.LocalModel) and audited.base
-            tokenizer = model.tokenizer
-            del model
-            base, name = secret_spans.open_base(audited.base, tokenizer), audited.base
-        second = {r: base.scores(texts, advance) for r, texts in renderings.items()} if base else {}
-    return [Answers(r, texts, first[r], second.get(r)) for r, texts in renderings.items()], name
-
-
-def _texts(key: AuditKey, rendering: str, model: Scorer) -> "list[Text] | None":
-    from dpaudit.models.secret_spans import texts_of
-
-    return texts_of(key.canaries, rendering, model.tokenizer)
-
-
-def _open(audited: Audited) -> tuple[Scorer, Scorer | None, str | None]:
-    if (audited.adapter is not None) + (audited.endpoint is not None or audited.model is not None) != 1:
-        raise UsageError("dpaudit verify", expected="one of --adapter DIR, --model DIR with --base DIR, --endpoint URL",
-                         got="none" if audited.adapter is None else "two")  # fmt: skip
-    if audited.tokenizer is not None and audited.endpoint is None:
         raise UsageError(
-            "--tokenizer", expected="it beside --endpoint", got="a model on this machine, which has its own"
+            str(folder / FILE),
+            "no result of another audit, which this one would replace",
+            "one of another model or claim",
+            "name another folder with --out DIR",
         )
-    if audited.endpoint is not None:
-        from dpaudit.models.prompt_logprobs import Endpoint
-
-        served = Endpoint(audited.endpoint, audited.model, audited.allow_egress)
-        served.tokenizer = _templated(audited.tokenizer) if audited.tokenizer else None
-        return served, served.beside(audited.base) if audited.base else None, audited.base
-    from dpaudit.models import hub, secret_spans
-
-    hub.fetch(audited.base, "--base")
-    hub.fetch(audited.model, "--model")
-    if audited.adapter is not None:
-        return secret_spans.open_adapter(audited.adapter, audited.base)
-    if audited.base is None:
-        raise UsageError("--base", expected="the model that was fine-tuned, for a merged model", got="none",
-                         remedy="without it what was learned cannot be told from what was known; add --base DIR")  # fmt: skip
-    secret_spans.check_folder(audited.base, "--base")
-    return secret_spans.open_whole(str(audited.model)), None, None
 
 
-def _templated(folder: str) -> Any:
-    """The tokenizer of a folder. Raises UsageError where it has no chat template, which is all that it is for."""
-    from dpaudit.models import hf, hub
-
-    hub.fetch(folder, "--tokenizer", weights=False)
-    try:
-        found = hf.load_tokenizer(folder)
-    except UsageError as error:
-        raise UsageError(f"--tokenizer {folder}", expected=error.expected, got=error.got, remedy=error.remedy) from None  # fmt: skip
-    if found.chat_template is None:
-        raise UsageError(f"--tokenizer {folder}", expected="a tokenizer with a chat template", got="one without",
-                         remedy="leave the option out")  # fmt: skip
-    return found
+def summary(verification: Verification, page: Path) -> dict[str, Any]:
+    """The lines of a terminal."""
+    bound, word = verification.bound, verification.verdict.verdict
+    presumes = "nothing of the trainer" if word == "refuted" else "a trainer who did not filter canaries out"
+    return {
+        "verdict": word,
+        "reason": verification.verdict.reason,
+        "claim": str(verification.claim),
+        "guessed_right": f"{bound.correct} of {bound.guesses}, of {bound.canaries} canaries",
+        "commitment": verification.commitment,
+        "noted_before": verification.noted_before,
+        "notion": f"{bound.notion}, {bound.confidence:.0%} confidence",
+        **({"power": POWER} if word == "not refuted" else {}),
+        "presumes": presumes,
+        "page": str(page),
+    }
 
 
 # ---- scores, guesses, verdict
@@ -246,18 +159,21 @@ def _templated(folder: str) -> Any:
 
 @dataclass(frozen=True, eq=False)
 class Conclusion:
-    """What the rule that the key froze says: `scores` of every rendering, shape (canaries,), and what follows from the chosen one's."""
+    """What the rule that the key froze says: `scores` of every rendering, shape (canaries,), and what follows
+    from the chosen one's.
+    """
 
     made_by: Recipe
     is_pair: bool
     scores: dict[str, Floats]
     chosen: Answers
-    bound: dict[str, Any]
+    guesses: Guesses
     verdict: Verdict
 
 
-def conclude(key: AuditKey, claim: Claim, answers: Sequence[Answers]) -> Conclusion:
-    """The verdict on a claim, from scores and coins. The rendering is chosen by the scores of all canaries alone, in or out.
+def judged(key: AuditKey, claim: Claim, answers: Sequence[Answers], broken: str | None = None) -> Conclusion:
+    """The verdict on a claim, from scores and coins. The rendering is chosen by the scores of all canaries
+    alone, in or out.
 
     Raises UsageError for a base that tells coins and for a model that gives no numbers.
     """
@@ -269,32 +185,41 @@ def conclude(key: AuditKey, claim: Claim, answers: Sequence[Answers]) -> Conclus
     scores = {a.rendering: scores_of(made_by, a, is_pair) for a in answers}
     chosen = max(answers, key=lambda a: float(scores[a.rendering].mean()))
     coins = np.array(key.coins, dtype=bool)
-    bound = _bound(made_by, scores[chosen.rendering], coins, claim)
-    verdict = _verdict(claim, bound, scores[chosen.rendering], coins)
-    return Conclusion(made_by, is_pair, scores, chosen, bound, verdict)
+    guesses = _guesses(made_by, scores[chosen.rendering], coins)
+    verdict = verdicts.conclude(claim, guesses, broken)
+    return Conclusion(made_by, is_pair, scores, chosen, guesses, verdict)
 
 
-def _judged(key: AuditKey, claim: Claim, answers: Sequence[Answers]) -> dict[str, Any]:
-    """All that follows from scores and coins. The verdict comes from the rule that the key froze, and from nothing else."""
-    found, coins = conclude(key, claim, answers), np.array(key.coins, dtype=bool)
+def _concluded(key: AuditKey, claim: Claim, answers: Sequence[Answers]) -> dict[str, Any]:
+    """The fields of a verification that follow from scores and coins. The verdict comes from the rule that
+    the key froze, and from nothing else.
+    """
     blind = _blind(key)
-    broken = control.broken({"blind": blind})
-    primary, chosen, bound = found.made_by, found.chosen, found.bound
-    examples = Labelled(found.scores[chosen.rendering], coins, np.ones_like(coins))
+    conclusion = judged(key, claim, answers, control.broken(blind))
+    coins = np.array(key.coins, dtype=bool)
+    primary, chosen, guesses = conclusion.made_by, conclusion.chosen, conclusion.guesses
+    assert primary.bound is not None
+    examples = Labelled(conclusion.scores[chosen.rendering], coins, np.ones_like(coins))
     return {
-        "claim": asdict(claim),
-        "bound": bound,
-        "fdp": _fdp(bound),
-        "verdict": asdict(found.verdict if broken is None else Verdict("no power", broken)),
-        "detection": _detection(bound, claim),
-        "rule": {"recipe": primary.name, "title": primary.title, "digest": primary.digest,
-                 "calibrated": chosen.base is not None, "rendering": chosen.rendering, "pair_margin": found.is_pair,
-                 "chat_template": any(a.rendering in ("chat", "text") for a in answers),
-                 "renderings": {name: float(values.mean()) for name, values in found.scores.items()}},
+        "claim": claim,
+        "bound": BoundOfKey(**guesses.bound(claim.delta), fraction=primary.bound.guess.fraction),
+        "fdp": _fdp(guesses, claim.delta),
+        "verdict": Answer(**vars(conclusion.verdict)),
+        "detection": guesses.power(claim),
+        "rule": RuleUsed(
+            recipe=primary.name,
+            title=primary.title,
+            digest=primary.digest,
+            calibrated=chosen.base is not None,
+            rendering=chosen.rendering,
+            pair_margin=conclusion.is_pair,
+            chat_template=any(a.rendering in ("chat", "text") for a in answers),
+            renderings={name: float(values.mean()) for name, values in conclusion.scores.items()},
+        ),
         "performance": performance(examples, seed=0),
-        "recipes": _others(primary, chosen, coins, claim, found.is_pair),
+        "recipes": _others(primary, chosen, coins, claim, conclusion.is_pair),
         "blind": blind,
-    }  # fmt: skip
+    }
 
 
 def scores_of(made_by: Recipe, answers: Answers, is_pair: bool) -> Floats:
@@ -313,95 +238,79 @@ def scores_of(made_by: Recipe, answers: Answers, is_pair: bool) -> Floats:
     )
     bad = int((~np.isfinite(values)).sum())
     if bad:
-        raise UsageError("dpaudit verify", expected="a model that gives every text a probability",
-                         got=f"NaN or zero for {bad} of {len(values)} secrets",
-                         remedy="its training diverged: there is nothing to audit")  # fmt: skip
+        raise UsageError(
+            "dpaudit verify",
+            "a model that gives every text a probability",
+            f"NaN or zero for {bad} of {len(values)} secrets",
+            "its training diverged: there is nothing to audit",
+        )
     return values[0::2] - values[1::2] if is_pair else values
 
 
 def _check_base(key: AuditKey, answers: Sequence[Answers], is_pair: bool) -> None:
-    """Raises UsageError where the base alone tells coins: it learned from the planted data, or stands in the other's place.
+    """Raises UsageError where the base alone tells coins: it learned from the planted data, or stands in the
+    other's place.
 
-    Given such a base the coins are fair no more, so that what calibration leaves proves nothing, nor does its silence.
+    Given such a base the coins are fair no more, so that what calibration leaves proves nothing, nor does its
+    silence.
     """
     made_by, coins = key.rule.without_base, np.array(key.coins, dtype=bool)
-    assert made_by.bound is not None
     for given in answers:
         assert given.base is not None
         alone = scores_of(made_by, Answers(given.rendering, given.texts, given.base, None), is_pair)
         for side in (alone, -alone):
-            guesses, right = guess_members(side, coins, made_by.bound)
+            guesses = _guesses(made_by, side, coins)
             p_value = epsilon.p_value_one_run(
-                canaries=len(coins), guesses=guesses, correct=right, epsilon=0.0, delta=0.0
+                canaries=guesses.canaries,
+                guesses=guesses.guesses,
+                correct=guesses.correct,
+                epsilon=0.0,
+                delta=0.0,
             )
             if p_value < audit_key.UNFAIR:
-                raise UsageError("--base", expected="the model that training started from, which knows no canary",
-                                 got="one that tells which canaries went in",
-                                 remedy="name the model as it was before it saw the planted data")  # fmt: skip
+                raise UsageError(
+                    "--base",
+                    "the model that training started from, which knows no canary",
+                    "one that tells which canaries went in",
+                    "name the model as it was before it saw the planted data",
+                )
 
 
 def _same_tokens(audited: "SecretScores", base: "SecretScores") -> Any:
     if len(audited.logprob) != len(base.logprob):
-        raise UsageError("--base", expected="a base with the audited model's tokens", got="other tokens")
+        raise UsageError("--base", "a base with the audited model's tokens", "other tokens")
     return base.logprob
 
 
-def _bound(made_by: Recipe, scores: Floats, coins: NDArray[np.bool_], claim: Claim) -> dict[str, Any]:
+def _guesses(made_by: Recipe, scores: Floats, coins: NDArray[np.bool_]) -> Guesses:
     assert made_by.bound is not None
-    guesses, correct = guess_members(scores, coins, made_by.bound)
-    at = {
-        "canaries": len(coins),
-        "guesses": guesses,
-        "delta": claim.delta,
-        "confidence": made_by.bound.confidence,
-    }
-    return {
-        "epsilon_lower": epsilon.epsilon_lower_one_run(correct=correct, **at),  # type: ignore[arg-type]
-        "ceiling": epsilon.epsilon_ceiling_one_run(**at),  # type: ignore[arg-type]
-        **at,
-        "correct": correct,
-        "notion": NOTION,
-        "fraction": made_by.bound.guess.fraction,
-    }
+    return guess_by(scores, coins, made_by.bound)
 
 
-def _fdp(bound: dict[str, Any]) -> dict[str, Any]:
-    if bound["delta"] == 0:  # no Gaussian noise has an epsilon there
-        return {"epsilon_lower": None, "ceiling": None, "notion": FDP_NOTION}
-    at = {key: bound[key] for key in ("canaries", "guesses", "delta", "confidence")}
-    return {
-        "epsilon_lower": fdp.epsilon_lower_fdp_gaussian(correct=bound["correct"], **at),
-        "ceiling": fdp.epsilon_lower_fdp_gaussian(correct=bound["guesses"], **at),
-        "notion": FDP_NOTION,
-    }
+def _fdp(guesses: Guesses, delta: float) -> FamilyBound:
+    """The Gaussian-family bound of the same guesses, which decides nothing."""
+    if delta == 0:  # no Gaussian noise has an epsilon there
+        return FamilyBound(None, None, FDP_NOTION)
 
-
-def _verdict(claim: Claim, bound: dict[str, Any], scores: Floats, coins: NDArray[np.bool_]) -> Verdict:
-    if scores.min() == scores.max():
-        return Verdict(
-            "no power", "every canary has the same score: this model shows no trace of any of them"
+    def proven(correct: int) -> float:
+        return fdp.epsilon_lower_fdp_gaussian(
+            canaries=guesses.canaries,
+            guesses=guesses.guesses,
+            correct=correct,
+            delta=delta,
+            confidence=guesses.confidence,
         )
-    most = bounds.most_right(scores, coins, bound["guesses"])
-    at = {key: bound[key] for key in ("canaries", "guesses", "delta", "confidence")}
-    reachable = epsilon.epsilon_lower_one_run(correct=most, **at)
-    if reachable <= claim.epsilon < bound["ceiling"]:
-        return Verdict("no power", f"{bound['guesses'] - most} of {bound['guesses']} guesses are wrong by equal scores: "
-                       f"all others right would have proven {reachable:.2f}, no more than the claimed {claim.epsilon:g}")  # fmt: skip
-    return decide(claim, bound["epsilon_lower"], bound["ceiling"])
 
-
-def _detection(bound: dict[str, Any], claim: Claim) -> dict[str, Any]:
-    from dpaudit import detection
-
-    at = {key: bound[key] for key in ("canaries", "guesses", "delta", "confidence")}
-    return asdict(detection.of_one_run(epsilon=claim.epsilon, **at))
+    return FamilyBound(proven(guesses.correct), proven(guesses.guesses), FDP_NOTION)
 
 
 def _others(
     primary: Recipe, answers: Answers, coins: NDArray[np.bool_], claim: Claim, is_pair: bool
-) -> list[dict[str, Any]]:
-    """What other recipes' guesses prove. Information: they decide nothing, and no correction is made for them."""
-    found = []
+) -> tuple[OtherRecipe, ...]:
+    """What other recipes' guesses prove. Information: they decide nothing, and no correction is made for
+    them.
+    """
+    others = []
     for made_by in recipe.load_all("mia"):
         unknown = np.isnan(answers.audited[0].mean).any() and made_by.signal in NEEDS_DISTRIBUTION
         uncalibrated = made_by.reference != "none" and answers.base is None
@@ -410,65 +319,42 @@ def _others(
         signal = made_by.make_signal()
         asks_more = getattr(signal, "evidence", None) or made_by.signal == "error_zone"
         if made_by.least_shadows or not callable(signal) or asks_more:
-            continue  # nobody here trains as the other side did, fits on coins, or asks for more than log-probabilities
+            # nobody here trains as the other side did, fits on coins, or asks for more than log-probabilities
+            continue
         try:
-            bound = _bound(made_by, scores_of(made_by, answers, is_pair), coins, claim)
+            guesses = _guesses(made_by, scores_of(made_by, answers, is_pair), coins)
         except UsageError:  # no number under a signal that decides nothing: the verdict stands without it
             continue
-        kept = ("epsilon_lower", "ceiling", "guesses", "correct", "confidence", "notion")
-        found.append({"recipe": made_by.name, "title": made_by.title, **{key: bound[key] for key in kept}})
-    return found
+        bound = Proven(**guesses.bound(claim.delta))
+        others.append(
+            OtherRecipe(
+                recipe=made_by.name,
+                title=made_by.title,
+                epsilon_lower=bound.epsilon_lower,
+                ceiling=bound.ceiling,
+                guesses=bound.guesses,
+                correct=bound.correct,
+                confidence=bound.confidence,
+                notion=bound.notion,
+            )
+        )
+    return tuple(others)
 
 
-def _blind(key: AuditKey) -> dict[str, Any]:
+def _blind(key: AuditKey) -> Blind:
     """What the canaries' texts alone tell of the coins: nothing, if the coins are what the key says."""
-    from dpaudit import blind
+    from dpaudit.evidence import blind
 
     texts = []
     for canary in key.canaries:
         record = canary.record
-        said = [*(turn.text for turn in record.turns), record.text, record.chosen, record.rejected]
-        texts.append("\n".join(text for text in said if text))
-    return asdict(blind.baseline(texts, list(key.coins), seed=0, confidence=CONFIDENCE))
-
-
-# ---- what is told beside it
-
-
-def _named(audited: Audited, base: str | None) -> dict[str, Any]:
-    kind = "adapter" if audited.adapter else "endpoint" if audited.endpoint else "model"
-    name = str(audited.adapter) if audited.adapter else audited.model
-    weights = audited.adapter / "adapter_model.safetensors" if audited.adapter else None
-    digest = hashlib.sha256(weights.read_bytes()).hexdigest() if weights else None
-    return {
-        "kind": kind,
-        "name": name,
-        "sha256": digest,
-        "endpoint": audited.endpoint,
-        "base": base or audited.base,
-    }
-
-
-def _key_facts(key: AuditKey, data: Path | None) -> dict[str, Any]:
-    return {"unit": key.unit, "family": key.family, "shape": key.shape, "rows": key.rows, "canaries": len(key.coins),
-            "data_checked": data is not None}  # fmt: skip
-
-
-def _conformance(file: Path | None) -> dict[str, Any] | None:
-    """What `dpaudit.callback` recorded. Raises UsageError for another file."""
-    if file is None:
-        return None
-    try:
-        found = json.loads(file.read_text(encoding="utf-8"))
-        checks = [
-            {key: visible(str(check[key]), SEEN_MOST) for key in ("check", "result", "seen")}
-            for check in found["checks"]
-        ]
-    except OSError as error:
-        raise unread(f"--conformance {file}", "the JSON that dpaudit.callback wrote", error) from None
-    except (ValueError, KeyError, TypeError, RecursionError):
-        raise UsageError(f"--conformance {file}", expected="the JSON that dpaudit.callback wrote", got="another file") from None  # fmt: skip
-    return {"checks": checks}
+        parts = [*(turn.text for turn in record.turns), record.text, record.chosen, record.rejected]
+        texts.append("\n".join(text for text in parts if text))
+    seen = blind.baseline(texts, list(key.coins), seed=0, confidence=CONFIDENCE)
+    return Blind(
+        **asdict(seen),
+        finding=blind.finding(seen.auc_lower, seen.auc_upper, seen.p_value, drawn_by_coin=True),
+    )
 
 
 def exit_code(verdicts: Sequence[str]) -> int:

@@ -1,4 +1,6 @@
-"""A credible interval on epsilon. It is shown beside the bounds and refutes nothing: it has no stated error rate."""
+"""A credible interval on epsilon. It is shown beside the bounds and refutes nothing: it has no stated error
+rate.
+"""
 
 import math
 from collections.abc import Callable
@@ -27,8 +29,9 @@ def epsilon_credible(
 ) -> Interval:
     """Return the central credible interval of epsilon at `delta`, in nats, given one attack's errors.
 
-    Arguments as in `epsilon_lower_clopper_pearson`. Independent Jeffreys priors on both error rates; epsilon is below x
-    where both rates lie in the region that (x, delta)-privacy allows. Raises ValueError for counts out of range.
+    Arguments as in `epsilon_lower_clopper_pearson`. Independent Jeffreys priors on both error rates; epsilon
+    is below x where both rates lie in the region that (x, delta)-privacy allows. Raises ValueError for counts
+    out of range.
 
     Source: Zanella-Beguelin et al. 2023 (arXiv 2206.05199), section 3.
     """
@@ -36,7 +39,8 @@ def epsilon_credible(
     check_confidence(confidence)
     if not (0 <= true_positives <= positives and 0 <= false_positives <= negatives):
         raise ValueError(
-            f"expected counts within their totals, got {true_positives} of {positives}, {false_positives} of {negatives}"
+            f"expected counts within their totals, got {true_positives} of {positives}, {false_positives} of "
+            f"{negatives}"
         )
     missed = beta(0.5 + positives - true_positives, 0.5 + true_positives)
     alarms = beta(0.5 + false_positives, 0.5 + negatives - false_positives)
@@ -49,7 +53,9 @@ def epsilon_credible(
 
 
 def _chance_allowed(missed: Any, alarms: Any, epsilon: float, delta: float) -> float:
-    """P[both rates lie in the privacy region], by Gauss' rule over the first one's quantiles, between the kinks."""
+    """P[both rates lie in the privacy region], by Gauss' rule over the first one's quantiles, between the
+    kinks.
+    """
     odds = math.exp(epsilon)
     corner = (1 - delta) / (1 + odds)  # where two of the region's lines meet
     kinks = np.clip([0.0, corner, 1 - corner, delta, 1 - delta, 1.0], 0.0, 1.0)

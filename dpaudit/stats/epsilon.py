@@ -43,7 +43,8 @@ def p_value_one_run(*, canaries: int, guesses: int, correct: int, epsilon: float
 def _slack(guesses: int, correct: int, accuracy: float) -> float:
     """max_{i >= 1} P[correct > X >= correct - i] / i: the mean of the i probabilities below `correct`.
 
-    They rise to one peak and fall: once their mean falls it rises no more, and the rest need not be looked at.
+    They rise to one peak and fall: once their mean falls it rises no more, and the rest need not be looked
+    at.
     """
     most = 512
     while True:

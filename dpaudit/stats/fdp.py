@@ -1,10 +1,11 @@
-"""Lower bounds from one run under a hypothesis on the whole trade-off curve, not on one (epsilon, delta) of it.
+"""Lower bounds from one run under a hypothesis on the whole trade-off curve, not on one (epsilon, delta) of
+it.
 
-They hold inside the named family only: where the mechanism is of another kind they say nothing, and no figure of this
-module stands in one column with an (epsilon, delta) bound.
+They hold inside the named family only: where the mechanism is of another kind they say nothing, and no figure
+of this module stands in one column with an (epsilon, delta) bound.
 
-A curve enters as `needed`: needed(r) is the least chance of an output without a unit, given chance r with it. It is
-convex and rises from 0 to 1.
+A curve enters as `needed`: needed(r) is the least chance of an output without a unit, given chance r with it.
+It is convex and rises from 0 to 1.
 
 Source: Mahloujifar, Melis, Chaudhuri 2024 (arXiv 2410.22235), algorithm 3 and theorem 3.2.
 """
@@ -27,13 +28,14 @@ _SHIFT_MOST = 200.0  # of two unit normals: an epsilon above 20,000
 
 
 def mass_needed(needed: Needed, canaries: int, guesses: int, correct: int, error: float) -> float:
-    """The least probability that all outcomes together take, if `correct` or more right guesses have chance `error`.
+    """The least probability that all outcomes together take, if `correct` or more right guesses have chance
+    `error`.
 
-    Above 1 that is impossible: under the curve so many right guesses are rarer than `error`, and are evidence against
-    it at that level. It falls as the curve allows more.
+    Above 1 that is impossible: under the curve so many right guesses are rarer than `error`, and are evidence
+    against it at that level. It falls as the curve allows more.
 
-    With C right guesses, r_k = E[C; C >= k] / m and h_k = E[guesses - C; C >= k] / m: turning one canary's coin takes
-    the outcomes of r_{k+1} into those of h_k, so that h_k >= needed(r_{k+1}).
+    With C right guesses, r_k = E[C; C >= k] / m and h_k = E[guesses - C; C >= k] / m: turning one canary's
+    coin takes the outcomes of r_{k+1} into those of h_k, so that h_k >= needed(r_{k+1}).
     """
     check_guesses(canaries, guesses, correct)
     right = error * correct / canaries  # r_k
@@ -48,11 +50,12 @@ def mass_needed(needed: Needed, canaries: int, guesses: int, correct: int, error
 def epsilon_lower_fdp_gaussian(
     *, canaries: int, guesses: int, correct: int, delta: float, confidence: float
 ) -> float:
-    """Return the epsilon at `delta` of the least Gaussian mechanism that one run's guesses do not refute, in nats.
+    """Return the epsilon at `delta` of the least Gaussian mechanism that one run's guesses do not refute, in
+    nats.
 
-    `canaries`, `guesses`, `correct` as in `epsilon_lower_one_run`, and the same errors. Holds at `confidence` if the
-    training, as a whole, hides a unit as well as one Gaussian mechanism of some noise does; 0.0 where the guesses
-    refute none of them.
+    `canaries`, `guesses`, `correct` as in `epsilon_lower_one_run`, and the same errors. Holds at `confidence`
+    if the training, as a whole, hides a unit as well as one Gaussian mechanism of some noise does; 0.0 where
+    the guesses refute none of them.
     """
     check_guesses(canaries, guesses, correct)
     check_delta(delta)
@@ -82,9 +85,10 @@ def needed_gaussian(shift: float) -> Needed:
 def needed_of_deltas(epsilons: Sequence[float], deltas: Sequence[float]) -> Needed:
     """The curve of a mechanism that is (epsilon, delta)-private for every pair, epsilons from 0 upward.
 
-    Each pair gives two lines that the curve lies above, r = delta + e^eps * needed and its mirror image; the curve is
-    the highest of them (Wasserman and Zhou 2010; Dong, Roth, Su 2022, proposition 2.12), hence with finitely many pairs
-    it lies at or below the mechanism's own, and a refutation by it holds for the mechanism.
+    Each pair gives two lines that the curve lies above, r = delta + e^eps * needed and its mirror image; the
+    curve is the highest of them (Wasserman and Zhou 2010; Dong, Roth, Su 2022, proposition 2.12), hence with
+    finitely many pairs it lies at or below the mechanism's own, and a refutation by it holds for the
+    mechanism.
     """
     grid, delta = np.asarray(epsilons, dtype=np.float64), np.asarray(deltas, dtype=np.float64)
     slopes = np.concatenate([np.exp(-grid[::-1]), np.exp(grid)])
@@ -101,7 +105,9 @@ def needed_of_deltas(epsilons: Sequence[float], deltas: Sequence[float]) -> Need
 def _upper_envelope(
     slopes: NDArray[np.float64], heights: NDArray[np.float64]
 ) -> tuple[list[float], list[float], list[float]]:
-    """The lines that are highest somewhere, by rising slope, and where each begins to be; the first from -inf."""
+    """The lines that are highest somewhere, by rising slope, and where each begins to be; the first from
+    -inf.
+    """
     kept: list[tuple[float, float, float]] = []
     for slope, height in zip(slopes.tolist(), heights.tolist(), strict=True):
         start = -math.inf

@@ -1,9 +1,10 @@
-"""Whether released sums look like the mechanism that was claimed: Poisson-subsampled Gaussian noise on a clipped sum.
+"""Whether released sums look like the mechanism that was claimed: Poisson-subsampled Gaussian noise on a
+clipped sum.
 
-All of it holds inside that family alone: a test of the mechanism is no (epsilon, delta) bound, and no figure of it
-stands in one column with one. A canary is one unit whose whole clipped gradient lies along a coordinate of its own;
-what was released there, over the clip, is `b_t + noise_multiplier * z_t`, where b_t is 1 in the steps that drew it,
-if it was included, and else 0.
+All of it holds inside that family alone: a test of the mechanism is no (epsilon, delta) bound, and no figure
+of it stands in one column with one. A canary is one unit whose whole clipped gradient lies along a coordinate
+of its own; what was released there, over the clip, is `b_t + noise_multiplier * z_t`, where b_t is 1 in the
+steps that drew it, if it was included, and else 0.
 """
 
 import math
@@ -33,7 +34,9 @@ _NOISE_PLACES = 2048  # steps on either side of the claim, a factor of 60
 
 @dataclass(frozen=True)
 class SampledGaussian:
-    """The claimed mechanism. Raises ValueError for anything out of range; without noise there is nothing to test."""
+    """The claimed mechanism. Raises ValueError for anything out of range; without noise there is nothing to
+    test.
+    """
 
     noise_multiplier: float
     sampling_rate: float  # (0, 1]
@@ -60,10 +63,11 @@ class Found:
 
 
 def scores(observed: NDArray[np.floating], claimed: SampledGaussian) -> Floats:
-    """The log-likelihood ratio of "included" for every canary, shape (canaries,), nats; higher = more likely included.
+    """The log-likelihood ratio of "included" for every canary, shape (canaries,), nats; higher = more likely
+    included.
 
-    `observed` (steps, canaries) is what was released along each canary over the clip; the number of its steps need
-    not be the claimed one. Raises ValueError for another shape or NaN.
+    `observed` (steps, canaries) is what was released along each canary over the clip; the number of its steps
+    need not be the claimed one. Raises ValueError for another shape or NaN.
     """
     values = np.asarray(observed)
     if values.ndim != 2 or np.isnan(values).any():
@@ -83,11 +87,12 @@ def auc(member_scores: Floats, control_scores: Floats) -> float:
 def p_value(
     observed: NDArray[np.floating], included: NDArray[np.bool_], claimed: SampledGaussian, draws: int = DRAWS
 ) -> float:
-    """The p-value of "this is the claimed mechanism, or one that shows less", in (0, 1]; small = it shows more.
+    """The p-value of "this is the claimed mechanism, or one that shows less", in (0, 1]; small = it shows
+    more.
 
-    Exact over coins, sampling and noise, up to the grid on which scores are drawn: (1 + k) / (1 + draws), where k
-    draws of the claimed mechanism show an AUC at least as large. Coins are fair. Raises ValueError unless both kinds
-    of canary are there.
+    Exact over coins, sampling and noise, up to the grid on which scores are drawn: (1 + k) / (1 + draws),
+    where k draws of the claimed mechanism show an AUC at least as large. Coins are fair. Raises ValueError
+    unless both kinds of canary are there.
     """
     seen = _auc_of(observed, included, claimed)
     null = _null_aucs(claimed, included.size, draws)
@@ -103,8 +108,9 @@ def test(
 ) -> Found:
     """The test of the claim, and the largest noise that it does not reject at `confidence` (its inversion).
 
-    With probability at least `confidence` the noise multiplier that acted is at most `noise_upper`, if rate and steps
-    are the claimed ones; what exceeds the claim by another way than noise shows as noise that was missing.
+    With probability at least `confidence` the noise multiplier that acted is at most `noise_upper`, if rate
+    and steps are the claimed ones; what exceeds the claim by another way than noise shows as noise that was
+    missing.
     """
     check_confidence(confidence)
     return Found(
@@ -123,8 +129,8 @@ def noise_upper(
 ) -> float:
     """The largest noise multiplier, at the claimed rate and steps, that is not rejected at `confidence`.
 
-    Looked for within a factor of 60 around the claim: infinite where none in it is rejected, and the least of it where
-    all are.
+    Looked for within a factor of 60 around the claim: infinite where none in it is rejected, and the least of
+    it where all are.
     """
     check_confidence(confidence)
 
@@ -150,8 +156,9 @@ def noise_upper(
 def guesses_frozen(claimed: SampledGaussian, canaries: int, delta: float, confidence: float) -> int:
     """How many of the highest scores to call included: the number that proves most if the claim is just kept.
 
-    A function of the claim alone, for planning with plain guesses: an audit itself weighs them (`stats.weighted`). For
-    each number of guesses the mean one-run bound over the number of right ones, which is binomial at the accuracy of the claimed mechanism.
+    A function of the claim alone, for planning with plain guesses: an audit itself weighs them
+    (`stats.weighted`). For each number of guesses the mean one-run bound over the number of right ones, which
+    is binomial at the accuracy of the claimed mechanism.
     """
     check_delta(delta)
     check_confidence(confidence)
@@ -195,12 +202,16 @@ def power(
 
 
 def accuracy(acting: SampledGaussian, claimed: SampledGaussian, share: float) -> float:
-    """The expected share of included canaries among the `share` of highest scores, where `acting` is what trains."""
+    """The expected share of included canaries among the `share` of highest scores, where `acting` is what
+    trains.
+    """
     return _accuracies(acting, claimed)(share)
 
 
 def included_by_rank(claimed: SampledGaussian, canaries: int) -> Floats:
-    """The expected share of included canaries at each rank, the highest score first, shape (canaries,); it falls."""
+    """The expected share of included canaries at each rank, the highest score first, shape (canaries,); it
+    falls.
+    """
     shares = np.arange(1, canaries + 1) / canaries
     expected = _accuracies(claimed, claimed)
     within = np.array([share * expected(share) for share in shares])
@@ -225,7 +236,9 @@ def _aucs(acting: SampledGaussian, claimed: SampledGaussian, canaries: int, draw
 
 
 def _drawn_aucs(below: Floats, canaries: int, draws: int, generator: np.random.Generator) -> Floats:
-    """Excluded scores by their own rank are uniform; an included one is at the share of excluded ones below it."""
+    """Excluded scores by their own rank are uniform; an included one is at the share of excluded ones below
+    it.
+    """
     coins = generator.random((draws, canaries)) < 0.5
     uniform = generator.random((draws, canaries)) * (below.size - 1)
     cell = uniform.astype(np.int64)
@@ -242,7 +255,9 @@ def _drawn_aucs(below: Floats, canaries: int, draws: int, generator: np.random.G
 
 
 def _share_below(acting: SampledGaussian, claimed: SampledGaussian) -> Floats:
-    """For each quantile of included scores, on an even grid from 0 to 1, the share of excluded scores below it."""
+    """For each quantile of included scores, on an even grid from 0 to 1, the share of excluded scores below
+    it.
+    """
     _, included, excluded = _distributions(acting, claimed)
     levels = np.linspace(0, 1, _QUANTILES + 1)
     places = np.interp(levels, included, np.arange(included.size))
@@ -252,7 +267,8 @@ def _share_below(acting: SampledGaussian, claimed: SampledGaussian) -> Floats:
 
 @lru_cache(maxsize=16)
 def _distributions(acting: SampledGaussian, claimed: SampledGaussian) -> tuple[Floats, Floats, Floats]:
-    """The edges of a grid of scores under the claim, and at each the chance of a score below it: included and excluded.
+    """The edges of a grid of scores under the claim, and at each the chance of a score below it: included and
+    excluded.
 
     A score is a sum of independent steps, so that its distribution is a power in the Fourier domain.
     """
@@ -272,7 +288,8 @@ def _distributions(acting: SampledGaussian, claimed: SampledGaussian) -> tuple[F
 
 
 def _sum_of_steps(middle: Floats, chances: Floats, steps: int, low: float, width: float) -> Floats:
-    """The distribution function, at the edges of the grid, of a sum of `steps` draws from `middle` with `chances`.
+    """The distribution function, at the edges of the grid, of a sum of `steps` draws from `middle` with
+    `chances`.
 
     A value is split between the two nearest points of a grid so that its mean is kept.
     """
@@ -295,7 +312,9 @@ def _sum_of_steps(middle: Floats, chances: Floats, steps: int, low: float, width
 
 
 def _accuracies(acting: SampledGaussian, claimed: SampledGaussian) -> Callable[[float], float]:
-    """The share of included ones among the highest scores, as a function of how large a share of all those are."""
+    """The share of included ones among the highest scores, as a function of how large a share of all those
+    are.
+    """
     _, included, excluded = _distributions(acting, claimed)
     above = (2 - included - excluded)[::-1] / 2  # of all canaries, rising
     above_included = (1 - included)[::-1] / 2
@@ -307,7 +326,9 @@ def _accuracies(acting: SampledGaussian, claimed: SampledGaussian) -> Callable[[
 
 
 def _mean_bound(canaries: int, guesses: int, accuracy: float, delta: float, confidence: float) -> float:
-    """The one-run bound averaged over the number of right guesses; between eleven numbers it is drawn as a line."""
+    """The one-run bound averaged over the number of right guesses; between eleven numbers it is drawn as a
+    line.
+    """
     counts = np.arange(guesses + 1)
     chances = binom.pmf(counts, guesses, min(accuracy, 1.0))
     likely = counts[chances > 1e-4]

@@ -63,24 +63,25 @@ def paired_difference(
     seed: int = 0,
     flips: int = 9999,
 ) -> PairedDifference:
-    """Return the mean paired difference treatment - control with the interval and p-value of one sign-flip test.
+    """Return the mean paired difference treatment - control with the interval and p-value of one sign-flip
+    test.
 
-    `treatment` and `control` have shape (items,) and hold the two arms' scores of the same items. Items with one
-    label in `clusters` (a passage, a patient) turn their sign together; without labels each item is its own
-    cluster, and for right and wrong answers the test is then the exact McNemar test. Under "the difference is d"
-    the clusters' residuals are taken to be symmetric about zero; the p-value of d is the share of sign flips whose
-    sum of residuals is at least as far from zero. The interval holds every d whose p-value is above
-    1 - `confidence`, so that it excludes 0 exactly where `p_value` is at most that. All flips are counted where
-    there are at most `flips` + 1 of them; else `flips` are drawn from `seed`, and the p-value is at least
-    1 / (flips + 1). With so few clusters that no flip is rare enough (below 6 at 95 %) the interval is `bounds`,
-    between which the difference is known to lie.
+    `treatment` and `control` have shape (items,) and hold the two arms' scores of the same items. Items with
+    one label in `clusters` (a passage, a patient) turn their sign together; without labels each item is its
+    own cluster, and for right and wrong answers the test is then the exact McNemar test. Under "the
+    difference is d" the clusters' residuals are taken to be symmetric about zero; the p-value of d is the
+    share of sign flips whose sum of residuals is at least as far from zero. The interval holds every d whose
+    p-value is above 1 - `confidence`, so that it excludes 0 exactly where `p_value` is at most that. All
+    flips are counted where there are at most `flips` + 1 of them; else `flips` are drawn from `seed`, and the
+    p-value is at least 1 / (flips + 1). With so few clusters that no flip is rare enough (below 6 at 95 %)
+    the interval is `bounds`, between which the difference is known to lie.
 
     Where no cluster's mean differs from another the flips know no spread; the interval is then
     estimate +- span * u, u being the Clopper-Pearson upper bound of 0 of `clusters`, and span the range of
     the scores but at least 1. No items, NaN, or a length mismatch raise ValueError.
 
-    Source: Hartigan 1969 (the limits are order statistics of means over random subsets); Canay, Romano and Shaikh
-    2017 (few clusters).
+    Source: Hartigan 1969 (the limits are order statistics of means over random subsets); Canay, Romano and
+    Shaikh 2017 (few clusters).
     """
     first, second = _finite_vector("treatment", treatment), _finite_vector("control", control)
     if first.size != second.size:
@@ -112,10 +113,10 @@ def mean_interval(
 ) -> Mean:
     """Return the mean of `values`, of shape (items,), with its cluster bootstrap interval.
 
-    Items with one label in `clusters` are drawn together; without labels each item is its own cluster. Where no
-    cluster differs from another the bootstrap knows no spread; the interval is then estimate +- span * u, u being
-    the Clopper-Pearson upper bound of 0 of `clusters`, and span the range of the values but at least 1. No items,
-    NaN, or a length mismatch raise ValueError.
+    Items with one label in `clusters` are drawn together; without labels each item is its own cluster. Where
+    no cluster differs from another the bootstrap knows no spread; the interval is then estimate +- span * u,
+    u being the Clopper-Pearson upper bound of 0 of `clusters`, and span the range of the values but at least
+    1. No items, NaN, or a length mismatch raise ValueError.
 
     Source: percentile bootstrap over clusters, expanded for their number (Hesterberg 2015, section 4.2).
     """
@@ -182,10 +183,12 @@ def _cluster_totals(values: Floats, clusters: Labels | None) -> tuple[Floats, Fl
 
 
 def _flip_limits(sums: Floats, sizes: Floats, seed: int, flips: int) -> tuple[Floats, Floats]:
-    """Return the sorted lower and the sorted upper ends, one each a flip, of the differences that it does not refute.
+    """Return the sorted lower and the sorted upper ends, one each a flip, of the differences that it does not
+    refute.
 
-    With A the clusters that keep their sign and B those that turn it, |sum of flipped residuals| >= |their sum|
-    holds at d exactly between the mean over A and the mean over B. A flip that turns none, or all, refutes nothing.
+    With A the clusters that keep their sign and B those that turn it, |sum of flipped residuals| >= |their
+    sum| holds at d exactly between the mean over A and the mean over B. A flip that turns none, or all,
+    refutes nothing.
     """
     keep = _subsets(sums.size, seed, flips)  # (flips, clusters), 0 or 1
     keep = keep[(keep.sum(axis=1) > 0) & (keep.sum(axis=1) < sums.size)]
@@ -199,7 +202,9 @@ def _flip_limits(sums: Floats, sizes: Floats, seed: int, flips: int) -> tuple[Fl
 
 
 def _flip_count(clusters: int, flips: int) -> int:
-    """Return how many flips are looked at, the one that turns none among them; a flip and its mirror are one."""
+    """Return how many flips are looked at, the one that turns none among them; a flip and its mirror are
+    one.
+    """
     return min(1 << (clusters - 1), flips + 1)
 
 
@@ -224,7 +229,9 @@ def _share_covering(low: Floats, high: Floats, difference: float) -> float:
 def _without_spread(
     estimate: float, span: float, clusters: int, confidence: float
 ) -> tuple[float, float, float]:
-    """Return interval and p-value where all clusters agree, from the chance that another kind was never drawn."""
+    """Return interval and p-value where all clusters agree, from the chance that another kind was never
+    drawn.
+    """
     margin = span * proportion_upper(0, clusters, (1 + confidence) / 2)
     p_value = 2 * max(1 - abs(estimate) / span, 0.0) ** clusters
     least = 2.0 ** (1 - clusters)  # of any sign-flip test

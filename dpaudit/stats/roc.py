@@ -30,7 +30,9 @@ class AucInterval(NamedTuple):
 
 
 class AucDifference(NamedTuple):
-    """How much larger the first of two areas is, in [-1, 1], with its standard error and confidence interval."""
+    """How much larger the first of two areas is, in [-1, 1], with its standard error and confidence
+    interval.
+    """
 
     difference: float
     error: float
@@ -119,9 +121,9 @@ def auc_difference(
 ) -> AucDifference:
     """Return (difference, error, lower, upper) of two scores' areas on the same examples, first minus second.
 
-    Paired: placement values of either score are subtracted example by example, so what both find easy drops out.
-    The interval is DeLong's, a normal one. Raises ValueError as `roc_curve` does, and with fewer than two members
-    or controls, where there is no variance.
+    Paired: placement values of either score are subtracted example by example, so what both find easy drops
+    out. The interval is DeLong's, a normal one. Raises ValueError as `roc_curve` does, and with fewer than
+    two members or controls, where there is no variance.
 
     Source: DeLong, DeLong, Clarke-Pearson 1988, the contrast (1, -1).
     """

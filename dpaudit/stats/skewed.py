@@ -21,7 +21,9 @@ class SkewNormal:
     scale: float
 
     def log2_mass_at_most(self, x: float) -> float:
-        """log2 P[X <= x], in (-inf, 0]; relative error below 1e-4 of the mass, also where the mass is 2^-1000."""
+        """log2 P[X <= x], in (-inf, 0]; relative error below 1e-4 of the mass, also where the mass is
+        2^-1000.
+        """
         z = (x - self.location) / self.scale
         mass = float(skewnorm.cdf(z, self.shape))
         return math.log2(mass) if mass > THIN else _log2_tail(z, self.shape)

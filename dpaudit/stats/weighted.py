@@ -1,17 +1,20 @@
-"""The one-run bound from guesses that carry a weight by the rank of their score, and the weights that a claim freezes.
+"""The one-run bound from guesses that carry a weight by the rank of their score, and the weights that a claim
+freezes.
 
-Weights are whole numbers, one a rank, the highest score first and falling: above 0 the canary of that rank is guessed
-"included", below 0 "excluded", at 0 not guessed. The largest is one whole guess, the others are parts of one.
+Weights are whole numbers, one a rank, the highest score first and falling: above 0 the canary of that rank is
+guessed "included", below 0 "excluded", at 0 not guessed. The largest is one whole guess, the others are parts
+of one.
 
-Why it holds: Steinke, Nasr, Jagielski 2023 (arXiv 2305.08846) prove their bound for outputs in [-1, 1]^m. Be t the
-guesses, and let the coins be told one after the other. Under epsilon alone each of them is as guessed with chance at most
-a = e^eps / (e^eps + 1), whatever was told before and whatever t, so that the weight that is right lies stochastically
-below W = sum |t_i| Bernoulli(a); ranks fix the |t_i| up to their order, hence the law of W. Under (eps, delta), with
-p and q the chances of the output given the coin as guessed and given the other, "right" is at most
-max(Bernoulli(a), Bernoulli(f)), f = (p - e^eps q)+ / (p + q), whose mean over outputs is at most delta. Such a failure adds
-a weight of at most 1, so that the weighted failures are at most their number, and Appendix D applies as it stands.
-Failures may depend on coins told before, which that appendix leaves out; the worst case over every dependence is a linear
-programme, and lies below it for p-values up to one half wherever it was solved (tests/stats/test_weighted.py).
+Why it holds: Steinke, Nasr, Jagielski 2023 (arXiv 2305.08846) prove their bound for outputs in [-1, 1]^m. Be
+t the guesses, and let the coins be told one after the other. Under epsilon alone each of them is as guessed
+with chance at most a = e^eps / (e^eps + 1), whatever was told before and whatever t, so that the weight that
+is right lies stochastically below W = sum |t_i| Bernoulli(a); ranks fix the |t_i| up to their order, hence
+the law of W. Under (eps, delta), with p and q the chances of the output given the coin as guessed and given
+the other, "right" is at most max(Bernoulli(a), Bernoulli(f)), f = (p - e^eps q)+ / (p + q), whose mean over
+outputs is at most delta. Such a failure adds a weight of at most 1, so that the weighted failures are at most
+their number, and Appendix D applies as it stands. Failures may depend on coins told before, which that
+appendix leaves out; the worst case over every dependence is a linear programme, and lies below it for
+p-values up to one half wherever it was solved (tests/stats/test_weighted.py).
 """
 
 import math
@@ -45,8 +48,9 @@ def right_weight(found: Floats, included: NDArray[np.bool_], weights: Weights) -
 def p_value_weighted(*, weights: Weights, right: int, epsilon: float, delta: float) -> float:
     """Return the p-value of "training was (epsilon, delta)-private", in [0, 1]; small = refuted.
 
-    `right` is the weight of right guesses. With all weights 0 or 1 it is `p_value_one_run`. Raises ValueError unless
-    weights are whole and fall, 0 <= right <= the sum of their sizes, epsilon >= 0 and delta is in [0, 1).
+    `right` is the weight of right guesses. With all weights 0 or 1 it is `p_value_one_run`. Raises ValueError
+    unless weights are whole and fall, 0 <= right <= the sum of their sizes, epsilon >= 0 and delta is in [0,
+    1).
     """
     _check(weights, right, delta)
     if not 0 <= epsilon < math.inf:
@@ -56,7 +60,9 @@ def p_value_weighted(*, weights: Weights, right: int, epsilon: float, delta: flo
 
 
 def epsilon_lower_weighted(*, weights: Weights, right: int, delta: float, confidence: float) -> float:
-    """Return the largest epsilon that the weight of right guesses refutes, in nats; 0.0 where it refutes none."""
+    """Return the largest epsilon that the weight of right guesses refutes, in nats; 0.0 where it refutes
+    none.
+    """
     _check(weights, right, delta)
     check_confidence(confidence)
 
@@ -90,10 +96,11 @@ def weights_frozen(claimed: SampledGaussian, canaries: int, delta: float, confid
 
 
 def best_weights(included: Floats, delta: float, confidence: float) -> Weights:
-    """The weights that prove most in expectation, of the falling shares of included canaries by rank, (canaries,).
+    """The weights that prove most in expectation, of the falling shares of included canaries by rank,
+    (canaries,).
 
-    A weight is in proportion to what the rank's accuracy has above a cut, which is near what best tells that accuracy
-    from the cut's; the cut is the best of 25.
+    A weight is in proportion to what the rank's accuracy has above a cut, which is near what best tells that
+    accuracy from the cut's; the cut is the best of 25.
     """
     check_delta(delta)
     check_confidence(confidence)
@@ -103,7 +110,8 @@ def best_weights(included: Floats, delta: float, confidence: float) -> Weights:
 
 
 def expected_bound(weights: Weights, included: Floats, delta: float, confidence: float) -> float:
-    """The mean bound where `included` is the share of included canaries by rank: power, integrated over epsilon.
+    """The mean bound where `included` is the share of included canaries by rank: power, integrated over
+    epsilon.
 
     Guesses are taken for independent, each right with its rank's accuracy.
     """
@@ -130,7 +138,9 @@ def _above_cut(included: Floats, cut: float) -> Weights:
 
 
 def _least_refuting(at_least: Floats, whole: int, failures: float, level: float) -> int:
-    """The least weight of right guesses whose p-value is below `level`; one more than there is where none is."""
+    """The least weight of right guesses whose p-value is below `level`; one more than there is where none
+    is.
+    """
     right = int(np.argmax(at_least < level)) if at_least[-1] < level else at_least.size
     while right < at_least.size and _p_value(at_least, right, whole, failures) >= level:
         right += 1
@@ -138,7 +148,9 @@ def _least_refuting(at_least: Floats, whole: int, failures: float, level: float)
 
 
 def _p_value(at_least: Floats, right: int, whole: int, failures: float) -> float:
-    """arXiv 2305.08846, Appendix D: P[W >= v] + 2 m delta max_i P[v > W >= v - i] / i, over whole guesses i."""
+    """arXiv 2305.08846, Appendix D: P[W >= v] + 2 m delta max_i P[v > W >= v - i] / i, over whole guesses
+    i.
+    """
     chance = float(at_least[right])
     if failures == 0 or right == 0:
         return min(chance, 1.0)
@@ -154,7 +166,8 @@ def _counted(weights: Weights) -> list[tuple[int, int]]:
 
 
 def _at_least(counted: list[tuple[int, int]], accuracy: float | Floats) -> Floats:
-    """For v from 0 to all of the weight, the chance of v or more if guesses are independently right, by their size.
+    """For v from 0 to all of the weight, the chance of v or more if guesses are independently right, by their
+    size.
 
     A sum of independent weights is a product in the Fourier domain.
     """

@@ -1,7 +1,9 @@
-"""Canaries in the space of the trainable weights: units whose raw gradient is one coordinate, far longer than the clip.
+"""Canaries in the space of the trainable weights: units whose raw gradient is one coordinate, far longer than
+the clip.
 
-An axis takes part in training as any unit does: the sampler draws it, its gradient goes through `fused`, clip, sum and
-noise, and what was released along it is read where the optimizer reads. It has no text and costs no forward pass.
+An axis takes part in training as any unit does: the sampler draws it, its gradient goes through `fused`,
+clip, sum and noise, and what was released along it is read where the optimizer reads. It has no text and
+costs no forward pass.
 Source: the Dirac canaries of Nasr et al. 2023 (arXiv 2302.07956), many at once as in Steinke et al. 2023.
 """
 
@@ -15,10 +17,10 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from dpaudit.errors import UsageError
-from dpaudit.training.fused import FusedLora, Gradients
+from dpaudit.models.fused import FusedLora, Gradients
 
 if TYPE_CHECKING:
-    from dpaudit.training.examples import Example, Unit
+    from dpaudit.training.examples import Example, UnitExamples
 
 RAW_NORM = 1000.0  # of one sequence's gradient, in clips: what is not clipped shows
 
@@ -48,12 +50,14 @@ class Axes:
     included: NDArray[np.bool_]  # (canaries,)
     sequences: int = 1  # of every canary, along one axis: 2 in a preference pair
 
-    def units(self, others: "Sequence[Unit]") -> "Sequence[Unit]":
+    def units(self, others: "Sequence[UnitExamples]") -> "Sequence[UnitExamples]":
         """All units of a training: the others, then every canary that is in."""
         return _Together(others, [Axis(int(number)) for number in np.flatnonzero(self.included)])
 
     def gradients(self, axis: Axis, lora: FusedLora, clip: float) -> Gradients:
-        """The unclipped gradient of one canary, {name: (1, *shape)}, formed by the layers' own sum over sequences."""
+        """The unclipped gradient of one canary, {name: (1, *shape)}, formed by the layers' own sum over
+        sequences.
+        """
         name, place = self.places[axis.number]
         weight = lora.parameters[name]
         row, column = divmod(place, weight.shape[1])
@@ -69,7 +73,9 @@ class Axes:
         }
 
     def along(self, values: dict[str, Tensor]) -> Tensor:
-        """The coordinates of all canaries, in or not, in `values` (one tensor a weight): shape (canaries,), float32."""
+        """The coordinates of all canaries, in or not, in `values` (one tensor a weight): shape (canaries,),
+        float32.
+        """
         found = torch.empty(len(self.places))
         for name, (numbers, places) in self._of_weights().items():
             found[numbers] = values[name].detach().flatten()[places].float().cpu()
@@ -84,18 +90,18 @@ class Axes:
         return found
 
 
-class _Together(Sequence["Unit"]):
-    def __init__(self, others: "Sequence[Unit]", axes: list[Axis]) -> None:
+class _Together(Sequence["UnitExamples"]):
+    def __init__(self, others: "Sequence[UnitExamples]", axes: list[Axis]) -> None:
         self._others, self._axes = others, axes
 
     def __len__(self) -> int:
         return len(self._others) + len(self._axes)
 
     @overload
-    def __getitem__(self, index: int) -> "Unit": ...
+    def __getitem__(self, index: int) -> "UnitExamples": ...
     @overload
-    def __getitem__(self, index: slice) -> "Sequence[Unit]": ...
-    def __getitem__(self, index: int | slice) -> "Unit | Sequence[Unit]":
+    def __getitem__(self, index: slice) -> "Sequence[UnitExamples]": ...
+    def __getitem__(self, index: int | slice) -> "UnitExamples | Sequence[UnitExamples]":
         if isinstance(index, slice):
             return [self[i] for i in range(*index.indices(len(self)))]
         return self._others[index] if index < len(self._others) else self._axes[index - len(self._others)]
@@ -104,7 +110,8 @@ class _Together(Sequence["Unit"]):
 def spread(
     parameters: dict[str, nn.Parameter], included: NDArray[np.bool_], sequences: int = 1, seed: int = 0
 ) -> Axes:
-    """One coordinate of its own for every canary, as evenly over the weights as can be, drawn by the public `seed`.
+    """One coordinate of its own for every canary, as evenly over the weights as can be, drawn by the public
+    `seed`.
 
     Raises UsageError for more canaries than a weight has coordinates for.
     """
@@ -114,8 +121,12 @@ def spread(
         mine = range(position, included.size, len(names))
         size = parameters[name].numel()
         if len(mine) > size:
-            raise UsageError("candidates.gradient", expected=f"at most {size} canaries a trainable weight, so many as {name} has coordinates",
-                             got=f"{len(mine)}", remedy="lower it, or raise training.lora.rank")  # fmt: skip
+            raise UsageError(
+                "candidates.gradient",
+                f"at most {size} canaries per trainable weight, as many as {name} has coordinates",
+                f"{len(mine)}",
+                "lower it, or raise training.lora.rank",
+            )
         chosen = np.random.default_rng([seed, position]).choice(size, len(mine), replace=False)
         for number, place in zip(mine, chosen, strict=True):
             places[number] = (name, int(place))

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from dpaudit.training.examples import Example, Unit
+from dpaudit.training.examples import Example, UnitExamples
 
 
 @dataclass(frozen=True)
@@ -14,7 +14,7 @@ class Group:
     passes: tuple[tuple[tuple[Example, int], ...], ...]
 
 
-def grouped(units: Sequence[Unit], micro_batch: int) -> Iterator[Group]:
+def grouped(units: Sequence[UnitExamples], micro_batch: int) -> Iterator[Group]:
     """The units in groups of at most `micro_batch` sequences, alike in length to save padding.
 
     Units stay whole: one that alone exceeds the bound is a group of several passes, whose gradients add up
@@ -48,5 +48,5 @@ def _rows(items: Sequence[tuple[Example, int]]) -> int:
     return sum(len(example.sequences) for example, _ in items)
 
 
-def _longest(unit: Unit) -> int:
+def _longest(unit: UnitExamples) -> int:
     return max(len(s.input_ids) for example in unit for s in example.sequences)

@@ -1,7 +1,7 @@
 """Broken trainers: the real engine with one function replaced, each with the check that is meant to see it.
 
-A stranger's trainer has no guards, so that within `planted` the engine's own are silent; `conformance` calls the same
-guards afterwards, from outside.
+A stranger's trainer has no guards, so that within `planted` the engine's own are silent; `conformance` calls
+the same guards afterwards, from outside.
 """
 
 import math
@@ -14,9 +14,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from dpaudit.privacy import Mechanism
-from dpaudit.training import dpsgd, dry, engine, fused, guards
-from dpaudit.training.fused import Gradients
+from dpaudit.models import fused
+from dpaudit.models.fused import Gradients
+from dpaudit.privacy.mechanism import Mechanism
+from dpaudit.training import dpsgd, dry, engine, guards
 
 SeenBy = Literal["mechanism test", "conformance", "ledger", "not observable in one run"]
 Other = Callable[[dry.Setting, Any], Any]  # what takes a function's place, from the setting and that function
@@ -26,7 +27,9 @@ GUARDS = ("check_noised", "check_clipped", "check_noise", "check_sampling", "che
 
 @dataclass(frozen=True)
 class Fault:
-    """A broken trainer. `acting` turns the mechanism that it was told to run into the one that acts, where that is of the family."""
+    """A broken trainer. `acting` turns the mechanism that it was told to run into the one that acts, where
+    that is of the family.
+    """
 
     name: str
     seen_by: SeenBy
@@ -206,29 +209,54 @@ _STILL: tuple[Replaced, ...] = ((dry, "move", _still), (engine, "optimizer_of", 
 
 ENGINE = Fault("the engine itself", "not observable in one run", acting=lambda m: m)
 FAULTS = (
-    Fault("noise halved", "mechanism test", _scaled_noise(1 / 2), acting=_with_noise(1 / 2),
-          also="four processes that add a quarter each"),
-    Fault("noise quartered", "mechanism test", _scaled_noise(1 / 4), acting=_with_noise(1 / 4),
-          also="noise divided by the accumulation steps"),
+    Fault(
+        "noise halved",
+        "mechanism test",
+        _scaled_noise(1 / 2),
+        acting=_with_noise(1 / 2),
+        also="four processes that add a quarter each",
+    ),
+    Fault(
+        "noise quartered",
+        "mechanism test",
+        _scaled_noise(1 / 4),
+        acting=_with_noise(1 / 4),
+        also="noise divided by the accumulation steps",
+    ),
     Fault("rate understated by 4", "mechanism test", _sampler(_Fourfold), rate=1 / 4, acting=_with_rate(4)),
     Fault("shuffled, accounted as Poisson", "conformance", _sampler(_Shuffled)),
     Fault("one of three epochs counted", "ledger", counted=1 / 3, acting=lambda m: m),
-    Fault("average clipped", "mechanism test", ((dpsgd, "clipped_sum", _clipped_average),),
-          also="effective noise multiplier about sigma / 2B"),
+    Fault(
+        "average clipped",
+        "mechanism test",
+        ((dpsgd, "clipped_sum", _clipped_average),),
+        also="effective noise multiplier about sigma / 2B",
+    ),
     Fault("same noise every step", "conformance", ((dpsgd, "gaussian_noise", _noise_once),), infinite=True),
     Fault("weights without noise", "conformance", ((dpsgd, "gaussian_noise", _noise_on_one),), infinite=True),
-    Fault("engine never stepped", "mechanism test", ((engine, "private_sum", _never_stepped),), infinite=True),
-    Fault("pair clipped as two rows", "mechanism test", _ALONE, 2,
-          acting=_with_noise(1 / 2)),
-    Fault("patient's records clipped one by one", "mechanism test", _ALONE, 4,
-          acting=_with_noise(1 / 4), also="four records a patient"),
-    Fault("divisor from the data", "conformance", ((engine, "divided", _batch_of_data),),
-          also="seen where the declared number of units is not the private one"),
+    Fault(
+        "engine never stepped", "mechanism test", ((engine, "private_sum", _never_stepped),), infinite=True
+    ),
+    Fault("pair clipped as two rows", "mechanism test", _ALONE, 2, acting=_with_noise(1 / 2)),
+    Fault(
+        "patient's records clipped one by one",
+        "mechanism test",
+        _ALONE,
+        4,
+        acting=_with_noise(1 / 4),
+        also="four records a patient",
+    ),
+    Fault(
+        "divisor from the data",
+        "conformance",
+        ((engine, "divided", _batch_of_data),),
+        also="seen where the declared number of units is not the private one",
+    ),
     Fault("weighted sampler", "conformance", _sampler(_Weighted), acting=_with_rate(5)),
     Fault("accountant lost on resume", "ledger", counted=1 / 2, acting=lambda m: m),
     Fault("weights that never move", "conformance", _STILL, also="nothing is learned, and nothing leaks"),
     Fault("tuning not counted", "not observable in one run", acting=lambda m: m),
-)  # fmt: skip
+)
 
 
 def ledger_of(fault: Fault, acting: Mechanism) -> Mechanism:

@@ -1,4 +1,6 @@
-"""Whether a training kept to the mechanism in its ledger, from what an observer inside it saw: pass, fail, not observable."""
+"""Whether a training kept to the mechanism in its ledger, from what an observer inside it saw: pass, fail,
+not observable.
+"""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -8,21 +10,22 @@ from typing import Literal
 from torch import nn
 
 from dpaudit.errors import GuardError
-from dpaudit.privacy import Mechanism, PrivacySpec, Relation, epsilon_spent
+from dpaudit.privacy.accountants import epsilon_spent
+from dpaudit.privacy.claim import Claim, Relation
+from dpaudit.privacy.mechanism import Mechanism
 from dpaudit.training import guards
 from dpaudit.training.observation import Observation
 from dpaudit.training.state import Step
 
 Outcome = Literal["pass", "fail", "not observable"]
-_EPSILON_ABOVE = 1.001  # spent over claimed; the accountant's own error is a tenth of that
 
 LEDGER = (
     "steps counted",
     "epsilon of the ledger",
 )  # these compare with what was written down, the others with what acted
 UNSEEN = {
-    "tuning": "trainings that were thrown away leave no trace in the one that was kept",
-    "stages before": "what the same units went through in another training is known from its ledger alone",
+    "tuning": "discarded trainings leave no trace in the training that was kept",
+    "stages before": "what another training did with the same units is known only from its ledger",
 }
 
 
@@ -33,7 +36,7 @@ class Check:
     detail: str  # what was expected and seen where it failed; else empty, or why nothing can be seen
 
 
-def checks(seen: Observation, ledger: Mechanism, claim: PrivacySpec) -> tuple[Check, ...]:
+def checks(seen: Observation, ledger: Mechanism, claim: Claim) -> tuple[Check, ...]:
     """Every check of one run against its ledger and claim.
 
     A check fails on a correct run with probability at most `guards.FALSE_ALARM`.
@@ -62,9 +65,9 @@ def _check(name: str, guard: Callable[[], None]) -> Check:
     return Check(name, "pass", "")
 
 
-def _check_spent(ledger: Mechanism, claim: PrivacySpec) -> None:
+def _check_spent(ledger: Mechanism, claim: Claim) -> None:
     spent = _spent(ledger, claim.delta, claim.relation)
-    if not spent <= claim.epsilon * _EPSILON_ABOVE:
+    if not claim.covers(spent):
         raise GuardError(f"epsilon: expected at most {claim.epsilon:g} as claimed, seen {spent:.4g}")
 
 

@@ -1,8 +1,8 @@
 """DP-SGD by parts: Poisson sampling, clipping by unit, Gaussian noise.
 
 A *row* is one sequence of a forward pass; a *unit* is whose presence is hidden. All rows of a unit are summed
-before its norm is taken, so a patient's records, or the two answers of a pair, are clipped as one. The gradients of
-units come from `fused`.
+before its norm is taken, so a patient's records, or the two answers of a pair, are clipped as one. The
+gradients of units come from `fused`.
 """
 
 import secrets
@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from dpaudit.training.fused import Gradients
+from dpaudit.models.fused import Gradients
 
 _STATE_BEGIN, _STATE_WORDS = 24, 624  # of the Mersenne twister in a CPU generator's state: 64 bits a word
 
@@ -51,11 +51,13 @@ def noise_generator(device: torch.device, seed: int | None = None) -> torch.Gene
 
 
 def seed_dropout(seed: int | None = None) -> None:
-    """Seeds the process's generators, from which dropout draws, from the system's entropy unless `seed` fixes them.
+    """Seeds the process's generators, from which dropout draws, from the system's entropy unless `seed` fixes
+    them.
 
-    Under DP the masks must be secret. All of a step's units share one stream, so that one unit more gives every other
-    one another mask: masks that are known would let each of them move by up to two clips. Independent masks that
-    nobody knows are part of the mechanism's randomness, and one unit more changes the sum by one clip under each.
+    Under DP the masks must be secret. All of a step's units share one stream, so that one unit more gives
+    every other one another mask: masks that are known would let each of them move by up to two clips.
+    Independent masks that nobody knows are part of the mechanism's randomness, and one unit more changes the
+    sum by one clip under each.
     """
     torch.set_rng_state(noise_generator(torch.device("cpu"), seed).get_state())
     if torch.cuda.is_available():
@@ -81,7 +83,9 @@ def clipped_sum(gradients: Gradients, clip: float) -> tuple[Gradients, int]:
 
 
 def gaussian_noise(parameters: dict[str, nn.Parameter], std: float, generator: torch.Generator) -> Gradients:
-    """Independent Gaussian noise of standard deviation `std` for every coordinate of every parameter, float32."""
+    """Independent Gaussian noise of standard deviation `std` for every coordinate of every parameter,
+    float32.
+    """
     return {
         name: torch.randn(p.shape, generator=generator, device=p.device, dtype=torch.float32).mul_(std)
         for name, p in parameters.items()

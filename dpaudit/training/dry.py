@@ -1,10 +1,12 @@
-"""A training without a model: the real sampler, clip and noise on canaries whose gradients are axes of a small space.
+"""A training without a model: the real sampler, clip and noise on canaries whose gradients are axes of a
+small space.
 
-A canary is a unit, in the training by a fair coin, all of whose sequences have the same raw gradient: an axis of its own,
-far longer than the clip. Other units have gradients that are orthogonal to all of these axes, hence no coordinates here;
-they are drawn and counted. What a step puts where the optimizer takes it is kept, m floats a step. Everything
-private happens in `dpsgd.PoissonSampler` and `engine.private_sum`, as in a training with a model; only the sum of a
-unit's sequences, which `fused` forms inside the backward pass, is formed by `summed_by_unit` here.
+A canary is a unit, in the training by a fair coin, all of whose sequences have the same raw gradient: an axis
+of its own, far longer than the clip. Other units have gradients that are orthogonal to all of these axes,
+hence no coordinates here; they are drawn and counted. What a step puts where the optimizer takes it is kept,
+m floats a step. Everything private happens in `dpsgd.PoissonSampler` and `engine.private_sum`, as in a
+training with a model; only the sum of a unit's sequences, which `fused` forms inside the backward pass, is
+formed by `summed_by_unit` here.
 """
 
 from collections.abc import Callable, Sequence
@@ -14,9 +16,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from dpaudit.privacy import Mechanism
+from dpaudit.models.fused import Gradients
+from dpaudit.privacy.mechanism import Mechanism
 from dpaudit.training import axes, dpsgd, engine, guards
-from dpaudit.training.fused import Gradients
 from dpaudit.training.observation import Observation
 
 LEARNING_RATE = 0.1
@@ -26,7 +28,9 @@ PROBES = 32  # empty steps: with fewer, a twentieth too much noise would not sho
 
 @dataclass(frozen=True)
 class Setting:
-    """What is trained on. `population` and `batch` are public; excluded canaries are part of the population's count."""
+    """What is trained on. `population` and `batch` are public; excluded canaries are part of the population's
+    count.
+    """
 
     population: int = 10_000  # units, canaries included
     batch: int = 64  # the divisor
@@ -57,7 +61,9 @@ class DryEngine:
         self.parameters = {name: nn.Parameter(torch.zeros(size)) for name, size in sizes.items()}
 
     def step(self, canaries: Sequence[int]) -> Tensor:
-        """Moves the weights by a step in which these canaries are drawn; the released sum over the clip, (axes,)."""
+        """Moves the weights by a step in which these canaries are drawn; the released sum over the clip,
+        (axes,).
+        """
         gradients = self.gradients(canaries)
         move(self.parameters, gradients)
         return torch.cat(list(gradients.values())) * (self.setting.batch / self.mechanism.clip)
@@ -102,7 +108,9 @@ def train(
     noise: torch.Generator,
     advance: Callable[[int], None] = lambda n: None,
 ) -> Observation:
-    """One training of `mechanism.steps` steps, and the probes that come before it. Raises GuardError as training does."""
+    """One training of `mechanism.steps` steps, and the probes that come before it. Raises GuardError as
+    training does.
+    """
     included = coins.random(setting.canaries) < 0.5
     there = np.flatnonzero(included)
     units = setting.population - setting.canaries + there.size  # the canaries come first

@@ -10,13 +10,13 @@ from typing import TypeVar
 import torch
 from torch import Tensor, nn
 
-from dpaudit.privacy import Mechanism
-from dpaudit.suite import Schedule
+from dpaudit.models.fused import FusedLora, Gradients, refuse_coupling, trainable
+from dpaudit.privacy.mechanism import Mechanism
+from dpaudit.suite.suite import Schedule
 from dpaudit.training import dpsgd, guards
 from dpaudit.training.axes import Axes, Axis
 from dpaudit.training.batches import Group, grouped
-from dpaudit.training.examples import Objective, Unit, device_of, example_losses
-from dpaudit.training.fused import FusedLora, Gradients, refuse_coupling, trainable
+from dpaudit.training.examples import Objective, UnitExamples, device_of, example_losses
 from dpaudit.training.ranks import Ranks
 from dpaudit.training.state import Step
 
@@ -43,9 +43,9 @@ def private_sum(
 ) -> GradientSum:
     """The sum of clipped unit gradients plus Gaussian noise; of no units at all, the noise alone.
 
-    `source` gives a group's unit gradients, {name: (units, *shape)}, and its loss: of a model `model_source`, of
-    canaries `axes`, of a run without a model `dry`. `groups` are this rank's; the sum is over all ranks, and the first one's noise is added
-    to it once.
+    `source` gives a group's unit gradients, {name: (units, *shape)}, and its loss: of a model `model_source`,
+    of canaries `axes`, of a run without a model `dry`. `groups` are this rank's; the sum is over all ranks,
+    and the first one's noise is added to it once.
     """
     total = dpsgd.gaussian_noise(parameters, mechanism.noise_multiplier * mechanism.clip, generator)
     guards.check_noised(total, parameters, mechanism.noise_multiplier)
@@ -136,7 +136,7 @@ class Engine:
         self.optimizer = optimizer_of(self.parameters, schedule)
         self.observed: list[Tensor] = []  # along the axes, over the clip: (axes,) a step
 
-    def step(self, number: int, drawn: Sequence[Unit], noise: torch.Generator) -> Step:
+    def step(self, number: int, drawn: Sequence[UnitExamples], noise: torch.Generator) -> Step:
         """Moves the weights by one step on the units drawn (over all ranks) and says what it did."""
         began = time.perf_counter()
         total = self.gradients(drawn, noise)
@@ -158,7 +158,7 @@ class Engine:
             seconds=time.perf_counter() - began,
         )
 
-    def gradients(self, drawn: Sequence[Unit], noise: torch.Generator) -> GradientSum:
+    def gradients(self, drawn: Sequence[UnitExamples], noise: torch.Generator) -> GradientSum:
         """The step's gradients, put where the optimizer takes them: the sum, divided by the public batch."""
         mine = self.ranks.mine(drawn)
         groups = grouped([unit for unit in mine if not isinstance(unit, Axis)], self.micro_batch)
@@ -186,7 +186,7 @@ class Engine:
             n: p.grad.float() * self.schedule.batch for n, p in self.parameters.items() if p.grad is not None
         }
 
-    def summed(self, drawn: Sequence[Unit], noise: torch.Generator) -> Gradients:
+    def summed(self, drawn: Sequence[UnitExamples], noise: torch.Generator) -> Gradients:
         """What a step with these units would release; no weight moves."""
         self.gradients(drawn, noise)
         found = self.released()
@@ -194,7 +194,8 @@ class Engine:
         return found
 
     def probe(self, noise: torch.Generator) -> dict[str, Tensor]:
-        """Checks the noise that steps of an empty batch bring to the optimizer; leaves weights and `noise` as they are.
+        """Checks the noise that steps of an empty batch bring to the optimizer; leaves weights and `noise` as
+        they are.
 
         Returns it as `guards.probed` does; nothing where the mechanism has no noise.
         """
@@ -206,8 +207,10 @@ class Engine:
         guards.check_noise(probes, deviation)
         return probes
 
-    def one_unit(self, unit: Unit, noise: torch.Generator) -> Gradients:
-        """What one unit adds to a sum: two steps of the same noise, of which one has it. Leaves `noise` as it is."""
+    def one_unit(self, unit: UnitExamples, noise: torch.Generator) -> Gradients:
+        """What one unit adds to a sum: two steps of the same noise, of which one has it. Leaves `noise` as it
+        is.
+        """
         with_it, without = (self.summed(drawn, cloned(noise)) for drawn in ([unit], []))
         return {name: with_it[name] - without[name] for name in with_it}
 

@@ -26,7 +26,7 @@ class Example:
     reference: tuple[float, ...] = ()
 
 
-Unit = Sequence[Example]  # all that one unit contributes
+UnitExamples = Sequence[Example]  # all that one unit contributes
 
 
 @dataclass(frozen=True)
@@ -39,13 +39,17 @@ class Objective:
 
 
 def example_losses(model: nn.Module, examples: Sequence[Example], objective: Objective) -> Tensor:
-    """The loss of each example, shape (examples,), in nats. Raises ValueError where a reference is needed and absent."""
+    """The loss of each example, shape (examples,), in nats. Raises ValueError where a reference is needed and
+    absent.
+    """
     log_probs, tokens = answer_log_probs(model, [s for e in examples for s in e.sequences])
     if objective.loss == "sft":
         return losses.sft(log_probs, tokens)
     loss = losses.LOSSES[objective.loss]
     if loss.needs_reference and not all(e.reference for e in examples):
-        raise ValueError(f"{objective.loss}: expected reference log-probabilities of every pair, got none")
+        raise ValueError(
+            f"{objective.loss}: expected reference log-probabilities of every pair, got none for some"
+        )
     policy, counts = log_probs.view(-1, 2), tokens.view(-1, 2)
     reference = torch.full_like(policy, math.nan)  # a loss that said it needs none and uses it stops the arm
     if loss.needs_reference:
@@ -85,11 +89,13 @@ def answer_logits(model: Any, tokens: Tensor, row: Tensor, column: Tensor) -> Te
         handle.remove()
 
 
-class Referenced(Sequence[Unit]):
-    """Units whose pairs know their log-probabilities under the reference; the units themselves are read as needed."""
+class Referenced(Sequence[UnitExamples]):
+    """Units whose pairs know their log-probabilities under the reference; the units themselves are read as
+    needed.
+    """
 
     def __init__(
-        self, units: Sequence[Unit], values: np.ndarray[Any, Any], first: np.ndarray[Any, Any]
+        self, units: Sequence[UnitExamples], values: np.ndarray[Any, Any], first: np.ndarray[Any, Any]
     ) -> None:
         self._units, self._values, self._first = units, values, first  # (sequences,) and (units,)
 
@@ -103,8 +109,10 @@ class Referenced(Sequence[Unit]):
 
 
 @torch.no_grad()
-def with_reference(model: Any, units: Sequence[Unit], micro_batch: int = 256) -> Referenced:
-    """The units with every sequence's log-probability under `model` as it is, its adapter included, in nats."""
+def with_reference(model: Any, units: Sequence[UnitExamples], micro_batch: int = 256) -> Referenced:
+    """The units with every sequence's log-probability under `model` as it is, its adapter included, in
+    nats.
+    """
     found: list[np.ndarray[Any, Any]] = []
     first = np.zeros(len(units), dtype=np.int64)
     model.eval()

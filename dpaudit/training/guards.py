@@ -1,6 +1,7 @@
 """What is checked while an arm trains. A breach raises GuardError with what was expected and what was seen.
 
-A statistical guard fires on a correct run with probability at most FALSE_ALARM; there are at most six in a run.
+A statistical guard fires on a correct run with probability at most FALSE_ALARM; there are at most six in a
+run.
 """
 
 import math
@@ -11,8 +12,8 @@ from scipy import stats
 from torch import Tensor, nn
 
 from dpaudit.errors import GuardError
-from dpaudit.privacy import Mechanism
-from dpaudit.training.fused import Gradients
+from dpaudit.models.fused import Gradients
+from dpaudit.privacy.mechanism import Mechanism
 from dpaudit.training.state import Step
 
 FALSE_ALARM = 1e-6  # of one guard in one run
@@ -52,7 +53,9 @@ def check_noised(noise: Gradients, parameters: dict[str, nn.Parameter], noise_mu
 
 
 def check_clipped(sums: Gradients, units: int, clip: float) -> None:
-    """Raises GuardError where a sum of clipped units is longer than that many clips: then one was not clipped."""
+    """Raises GuardError where a sum of clipped units is longer than that many clips: then one was not
+    clipped.
+    """
     norm = float(torch.stack(torch._foreach_norm(list(sums.values()))).norm())
     if norm > units * clip * (1 + 1e-3):  # a NaN is for check_finite
         raise GuardError(
@@ -69,8 +72,8 @@ def probe_count(parameters: dict[str, nn.Parameter]) -> int:
 def check_noise(probes: dict[str, Tensor], std: float) -> None:
     """Raises GuardError where steps of an empty batch do not hold fresh noise of deviation `std`.
 
-    `probes` as `probed` gives them. Every weight is tested for scale (chi-square) and for correlation with the step
-    before (normal), and all weights together, Bonferroni over all of them.
+    `probes` as `probed` gives them. Every weight is tested for scale (chi-square) and for correlation with
+    the step before (normal), and all weights together, Bonferroni over all of them.
     """
     for (
         name,
@@ -92,7 +95,9 @@ def probed(empty_step: Callable[[], Gradients], count: int, std: float) -> dict[
 
 
 def check_scale(probes: dict[str, Tensor], std: float, of: int | None = None) -> None:
-    """`probes` as `probed` gives them; `of` is the number of weights that are tested in all, without it theirs."""
+    """`probes` as `probed` gives them; `of` is the number of weights that are tested in all, without it
+    theirs.
+    """
     for name, found in probes.items():
         _check_scale(name, found, std, FALSE_ALARM / (of or len(probes)))
 
@@ -111,21 +116,23 @@ def _check_scale(name: str, found: Tensor, std: float, level: float) -> None:
 
 def _check_fresh(name: str, found: Tensor, level: float) -> None:
     """Every pair of probes: reused noise may come back after several steps."""
-    # A probe's component along another, independent one is N(0, 1) whatever that other one is, and however short.
+    # A probe's component along another, independent one is N(0, 1) whatever that other one is, and however
+    # short.
     along = found @ (found / torch.linalg.vector_norm(found, dim=1, keepdim=True)).T  # (probes, probes)
     worst = float(along.triu(1).abs().max())
     pairs = len(found) * (len(found) - 1) / 2
     if 2 * stats.norm.sf(worst) < level / pairs:
         raise GuardError(
-            f"noise on {name}: expected independent steps, seen a correlation of {worst / math.sqrt(found.shape[1]):.2f}"
+            f"noise on {name}: expected independent steps, seen a correlation of "
+            f"{worst / math.sqrt(found.shape[1]):.2f}"
         )
 
 
 def check_sampling(steps: Sequence[Step], units: int, rate: float) -> None:
     """Raises GuardError where the units drawn are not those of Poisson sampling at `rate`.
 
-    Their number over all steps is binomial (exact test); its spread from step to step is tested where a step draws
-    at least 5 units on average: a shuffled or fixed-size batch varies too little.
+    Their number over all steps is binomial (exact test); its spread from step to step is tested where a step
+    draws at least 5 units on average: a shuffled or fixed-size batch varies too little.
     """
     drawn = [step.units for step in steps]
     if not drawn or not units:
@@ -143,10 +150,11 @@ def check_sampling(steps: Sequence[Step], units: int, rate: float) -> None:
 
 
 def check_even(times: Sequence[int], steps: int, rate: float) -> None:
-    """Raises GuardError where units were not drawn equally often, up to chance: `times` says how often each was.
+    """Raises GuardError where units were not drawn equally often, up to chance: `times` says how often each
+    was.
 
-    Their spread around the expected number is normal, by as many units as there are; with fewer than 1,000 of them
-    nothing is checked. Shuffled units are drawn too evenly, weighted ones too unevenly.
+    Their spread around the expected number is normal, by as many units as there are; with fewer than 1,000 of
+    them nothing is checked. Shuffled units are drawn too evenly, weighted ones too unevenly.
     """
     expected, variance = steps * rate, steps * rate * (1 - rate)
     if len(times) < EVEN_UNITS or variance == 0:
@@ -163,8 +171,9 @@ def check_even(times: Sequence[int], steps: int, rate: float) -> None:
 def _spread_is_odd(distances: Sequence[float], variance: float) -> bool:
     """Whether counts lie nearer to their mean, or farther from it, than those of Poisson sampling would.
 
-    A count stands for all within a half of it, since a few counts often are the mean itself. By convolution of the
-    exact counts, a correct run fires with a probability of at most FALSE_ALARM for any variance from 5 on.
+    A count stands for all within a half of it, since a few counts often are the mean itself. By convolution
+    of the exact counts, a correct run fires with a probability of at most FALSE_ALARM for any variance from 5
+    on.
     """
     normal = stats.chi2(len(distances))
     nearest = sum((distance + 0.5) ** 2 for distance in distances) / variance
@@ -182,8 +191,10 @@ def check_moved(parameters: dict[str, nn.Parameter], start: dict[str, Tensor], p
     """Raises GuardError where a weight is what it was; without noise only if no weight moved at all."""
     still = [name for name, p in parameters.items() if torch.equal(p.detach(), start[name])]
     if still and (private or len(still) == len(parameters)):
-        raise GuardError(f"weights at the end: expected all moved, seen {len(still)} of {len(parameters)} "
-                         f"unchanged, {still[0]} first")  # fmt: skip
+        raise GuardError(
+            f"weights at the end: expected all moved, seen {len(still)} of {len(parameters)} "
+            f"unchanged, {still[0]} first"
+        )
 
 
 def _two_sided(distribution: object, value: float) -> float:

@@ -1,7 +1,9 @@
-"""Label privacy by randomised response: what is hidden is which answer of a pair was preferred, and nothing else.
+"""Label privacy by randomised response: what is hidden is which answer of a pair was preferred, and nothing
+else.
 
-Each preference is turned around with a probability that epsilon sets, once, before training. Training sees nothing
-but the answers to that question, so that it needs neither clipping nor noise, and any number of steps costs nothing.
+Each preference is turned around with a probability that epsilon sets, once, before training. Training sees
+nothing but the answers to that question, so that it needs neither clipping nor noise, and any number of steps
+costs nothing.
 """
 
 import hashlib
@@ -9,16 +11,19 @@ import hmac
 import math
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Final
 
 from dpaudit.errors import UsageError
-from dpaudit.suite import Suite
+from dpaudit.privacy.claim import Claim
+from dpaudit.suite.suite import Suite
 from dpaudit.training.lazy import Lazy
 
 if TYPE_CHECKING:
+    from dpaudit.privacy.ledger import Ledger
     from dpaudit.training.examples import Example
 
-UNIT, LOSS = "label", "robust"
+UNIT: Final = "label"
+LOSS: Final = "robust"
 BITS = 256  # of one draw
 ROUNDING = 1e-12  # relative; above the error of the exponential, towards more flips
 
@@ -35,8 +40,9 @@ def flip_probability(epsilon: float) -> float:
 def is_flipped(name: str, epsilon: float, key: bytes) -> bool:
     """Whether the label called `name` is turned: the same at every call with the same secret `key`.
 
-    A keyed hash stands for the coin, so that a resumed arm, or one trained again, asks nobody twice. Its 256 bits
-    are compared with the probability rounded up; below 2**-256 it is that, so that the claim is kept at any epsilon.
+    A keyed hash stands for the coin, so that a resumed arm, or one trained again, asks nobody twice. Its 256
+    bits are compared with the probability rounded up; below 2**-256 it is that, so that the claim is kept at
+    any epsilon.
     """
     numerator, denominator = (flip_probability(epsilon) * (1 + ROUNDING)).as_integer_ratio()
     least = -((-numerator << BITS) // denominator)
@@ -47,7 +53,8 @@ def is_flipped(name: str, epsilon: float, key: bytes) -> bool:
 def randomised(
     units: "Sequence[Sequence[Example]]", names: Sequence[str], epsilon: float, key: bytes
 ) -> "Sequence[list[Example]]":
-    """The units with chosen and rejected answer exchanged where the label is turned; `names` are the units' own.
+    """The units with chosen and rejected answer exchanged where the label is turned; `names` are the units'
+    own.
 
     Each is made when it is asked for, and always the same.
     """
@@ -61,15 +68,13 @@ def randomised(
     return Lazy(len(units), answered)
 
 
-def entries(epsilon: float) -> dict[str, Any]:
-    """What an arm's ledger says in place of DP-SGD's claim and mechanism. The epsilon is exact: no accountant is asked."""
-    told: float | str = epsilon if math.isfinite(epsilon) else "inf"
-    return {
-        "claim": {"epsilon": told, "delta": 0.0, "unit": UNIT, "relation": "replace"},
-        "mechanism": {"name": "randomised response", "flip_probability": flip_probability(epsilon)},
-        "epsilon_pld": told,
-        "epsilon_rdp": told,
-    }
+def ledger_of(made: "Ledger") -> "Ledger":
+    """An arm's ledger with randomised response in place of DP-SGD; no accountant is asked."""
+    from dpaudit.privacy import ledger
+
+    epsilon = made.claim.epsilon
+    claim = Claim(epsilon, 0.0, UNIT, "replace")
+    return ledger.of_labels(made, claim, flip_probability(epsilon))
 
 
 def check(suite: Suite) -> None:
@@ -77,14 +82,25 @@ def check(suite: Suite) -> None:
     if suite.training.unit != UNIT:
         return
     if "sft" in suite.grid.stages or "cpt" in suite.grid.stages:
-        raise UsageError("grid.stages", expected="no stage beside the DPO arms under unit label", got=", ".join(suite.grid.stages),
-                         remedy="only preferences have a label: --set grid.stages=[]")  # fmt: skip
+        raise UsageError(
+            "grid.stages",
+            "no stage beside the DPO arms under unit label",
+            ", ".join(suite.grid.stages),
+            "only preferences have a label: --set grid.stages=[]",
+        )
     if set(suite.grid.dpo) != {LOSS}:
-        raise UsageError("grid.dpo", expected=f"{LOSS} alone under unit label, which is unbiased under flipped labels",
-                         got=", ".join(suite.grid.dpo) or "no loss", remedy=f"type --dpo {LOSS}")  # fmt: skip
+        raise UsageError(
+            "grid.dpo",
+            f"only {LOSS} under unit label, which is unbiased under flipped labels",
+            ", ".join(suite.grid.dpo) or "no loss",
+            f"type --dpo {LOSS}",
+        )
     if suite.training.dpo_label_smoothing is not None:
-        raise UsageError("training.dpo_label_smoothing", expected="nothing under unit label, where epsilon sets it",
-                         got=f"{suite.training.dpo_label_smoothing:g}")  # fmt: skip
+        raise UsageError(
+            "training.dpo_label_smoothing",
+            "no value under unit label, where epsilon sets it",
+            f"{suite.training.dpo_label_smoothing:g}",
+        )
     for kind in ("mia", "preference"):
         if kind in suite.attacks:
             refuse_membership("attacks", kind)
@@ -92,8 +108,12 @@ def check(suite: Suite) -> None:
 
 def refuse_membership(where: str, kind: str) -> None:
     """Raises UsageError: an attack that finds members refutes no claim that hides labels only."""
-    raise UsageError(where, expected="no membership inference under unit label", got=kind,
-                     remedy="the claim hides which answer was preferred, not who was trained on (a suite: attacks: [])")  # fmt: skip
+    raise UsageError(
+        where,
+        "no membership inference under unit label",
+        kind,
+        "the claim hides which answer was preferred, not who was trained on (a suite: attacks: [])",
+    )
 
 
 def _turned(example: "Example") -> "Example":

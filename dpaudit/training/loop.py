@@ -2,20 +2,20 @@
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from dpaudit.privacy import Mechanism
-from dpaudit.suite import Schedule
+from dpaudit.models.fused import Gradients
+from dpaudit.privacy.mechanism import Mechanism
+from dpaudit.suite.suite import Schedule
 from dpaudit.training import dpsgd, guards
 from dpaudit.training.axes import Axes, Axis
 from dpaudit.training.engine import ALONE, Engine
-from dpaudit.training.examples import Objective, Unit
-from dpaudit.training.fused import Gradients
+from dpaudit.training.examples import Objective, UnitExamples
 from dpaudit.training.observation import Observation
 from dpaudit.training.ranks import Ranks
 from dpaudit.training.state import Snapshot, Step, capture, restore
@@ -34,7 +34,7 @@ class Result:
 
 def train(
     model: nn.Module,
-    units: Sequence[Unit],
+    units: Sequence[UnitExamples],
     schedule: Schedule,
     mechanism: Mechanism,
     *,
@@ -53,10 +53,10 @@ def train(
 
     `mechanism` says how units are sampled, clipped and noised; with an infinite clip nothing is clipped or
     noised and the same sampler is used. The summed gradient is divided by `schedule.batch`, a public
-    constant. `micro_batch` bounds the sequences of one forward pass and never changes the step; nor does the number
-    of `ranks`, up to rounding. `keep` gets a snapshot after `keep_every` steps, or sooner where the next step would end more
-    than KEEP_SECONDS after the last one (or the start); from any of them, given as `resume` with the model as it was at the
-    very start, training goes on to the same weights.
+    constant. `micro_batch` bounds the sequences of one forward pass and never changes the step; nor does the
+    number of `ranks`, up to rounding. `keep` gets a snapshot after `keep_every` steps, or sooner where the
+    next step would end more than KEEP_SECONDS after the last one (or the start); from any of them, given as
+    `resume` with the model as it was at the very start, training continues to the same weights.
     Canaries along `axes` are units beside the others, and what was seen of them comes back.
     Raises GuardError where a guard fires (see `guards`).
     """
@@ -64,53 +64,101 @@ def train(
     units = axes.units(units) if axes else units
     start = {name: p.detach().clone() for name, p in engine.parameters.items()}
     sampler = dpsgd.PoissonSampler(len(units), mechanism.sampling_rate, sampling)
-    steps, tokens, earlier = [], 0, 0.0
     model.train()
     probes = _probed(engine, noise, keep=axes is not None)
     one_unit = engine.one_unit(Axis(0), noise) if axes else {}
-    times = np.zeros(len(units) if axes else 0, dtype=np.int64)
+    done = _Done(engine, sampling, noise, np.zeros(len(units) if axes else 0, dtype=np.int64))
     if resume is not None:
-        restore(resume, engine.parameters, engine.optimizer, sampling, noise)
+        done.restore(resume, ranks)
+        advance(len(done.steps))
+    keeping = _Keeping(keep_every, len(done.steps), done.began, done.began)
+    for number in range(len(done.steps), schedule.steps):
+        done.step(number, ranks.shared(sampler.draw() if ranks.first else None), units)
+        advance(1)
+        if keeping.is_due(number + 1) and keep is not None and number + 1 < schedule.steps:
+            keep(done.snapshot())
+            keeping.note(number + 1)
+    model.eval()
+    held = _checked(done, len(units), start)
+    seen = _seen(engine, axes, done.steps, done.times, probes, one_unit, start) if axes else None
+    return Result(tuple(done.steps), done.tokens, done.seconds, held, seen)
+
+
+@dataclass
+class _Done:
+    """What the steps did so far, and all that a snapshot of them is made of."""
+
+    engine: Engine
+    sampling: np.random.Generator
+    noise: torch.Generator
+    times: NDArray[np.int64]  # how often each unit was drawn; empty without canaries along axes
+    steps: list[Step] = field(default_factory=list)
+    tokens: int = 0
+    earlier: float = 0.0  # seconds, before the training went on here
+    began: float = field(default_factory=time.perf_counter)
+
+    @property
+    def seconds(self) -> float:
+        return self.earlier + time.perf_counter() - self.began
+
+    def restore(self, snapshot: Snapshot, ranks: Ranks) -> None:
+        restore(snapshot, self.engine.parameters, self.engine.optimizer, self.sampling, self.noise)
         if not ranks.first:
             dpsgd.seed_dropout()  # the snapshot has the first rank's, and no two may draw the same masks
-        steps, tokens, earlier = list(resume.steps), resume.tokens, resume.seconds
-        if axes:
-            engine.observed = list(resume.tensors["observed"])
-            times = np.array(resume.secret["times"], dtype=np.int64)
-        advance(len(steps))
-    began = stepped = time.perf_counter()
-    kept, kept_at = len(steps), began
-    for number in range(len(steps), schedule.steps):
-        chosen = ranks.shared(sampler.draw() if ranks.first else None)
-        drawn = [units[i] for i in chosen]
-        steps.append(engine.step(number, drawn, noise))
-        if axes:
-            times[chosen] += 1
-        tokens += sum(len(s.input_ids) for unit in drawn for example in unit for s in example.sequences)
-        advance(1)
+        self.steps, self.tokens, self.earlier = list(snapshot.steps), snapshot.tokens, snapshot.seconds
+        if self.engine.axes:
+            self.engine.observed = list(snapshot.tensors["observed"])
+            self.times = np.array(snapshot.secret["times"], dtype=np.int64)
+        self.began = time.perf_counter()
+
+    def step(self, number: int, chosen: Sequence[int], units: Sequence[UnitExamples]) -> None:
+        drawn = [units[place] for place in chosen]
+        self.steps.append(self.engine.step(number, drawn, self.noise))
+        if self.engine.axes:
+            self.times[chosen] += 1
+        self.tokens += sum(len(s.input_ids) for unit in drawn for example in unit for s in example.sequences)
+
+    def snapshot(self) -> Snapshot:
+        tensors, secret = capture(self.engine.parameters, self.engine.optimizer, self.sampling, self.noise)
+        if self.engine.axes:
+            tensors["observed"], secret["times"] = torch.stack(self.engine.observed), self.times.tolist()
+        return Snapshot(tensors, tuple(self.steps), self.tokens, self.seconds, secret)
+
+
+@dataclass
+class _Keeping:
+    """When a snapshot is due: `every` so many steps, or before the next step would end too late."""
+
+    every: int
+    steps: int  # done at the last one
+    at: float
+    stepped: float  # when the last step ended
+
+    def is_due(self, steps: int) -> bool:
         now = time.perf_counter()
-        due = number + 1 - kept >= keep_every or now - kept_at + (now - stepped) > KEEP_SECONDS
-        stepped = now
-        if keep is not None and due and number + 1 < schedule.steps:
-            tensors, secret = capture(engine.parameters, engine.optimizer, sampling, noise)
-            if axes:
-                tensors["observed"], secret["times"] = torch.stack(engine.observed), times.tolist()
-            spent = earlier + time.perf_counter() - began
-            keep(Snapshot(tensors, tuple(steps), tokens, spent, secret))
-            kept, kept_at = number + 1, time.perf_counter()
-    model.eval()
-    guards.check_sampling(steps, len(units), mechanism.sampling_rate)
-    guards.check_counted(len(steps), mechanism)
+        due = steps - self.steps >= self.every or now - self.at + (now - self.stepped) > KEEP_SECONDS
+        self.stepped = now
+        return due
+
+    def note(self, steps: int) -> None:
+        self.steps, self.at = steps, time.perf_counter()
+
+
+def _checked(done: _Done, units: int, start: Gradients) -> tuple[str, ...]:
+    """The guards that held at the end. Raises GuardError for one that did not."""
+    engine = done.engine
+    guards.check_sampling(done.steps, units, engine.mechanism.sampling_rate)
+    guards.check_counted(len(done.steps), engine.mechanism)
     guards.check_moved(engine.parameters, start, engine.private)
-    held = guards.ALWAYS + (guards.PRIVATE if engine.private else ())
-    seen = _seen(engine, axes, steps, times, probes, one_unit, start) if axes else None
-    return Result(tuple(steps), tokens, earlier + time.perf_counter() - began, held, seen)
+    return guards.ALWAYS + (guards.PRIVATE if engine.private else ())
 
 
 def _probed(engine: Engine, noise: torch.Generator, keep: bool) -> dict[str, Tensor]:
-    """Checks the noise of a private arm, and hands on what was seen where somebody wants it: it is as large as the weights."""
-    found = engine.probe(noise) if engine.private else {}
-    return found if keep else {}
+    """Checks the noise of a private arm, and hands on what was seen where somebody wants it: it is as large
+    as the weights.
+    """
+    probes = engine.probe(noise) if engine.private else {}
+    return probes if keep else {}
 
 
 def _seen(

@@ -1,4 +1,6 @@
-"""Loss functions of one example each. None couples two examples, so that a unit's gradient can be clipped alone."""
+"""Loss functions of one example each. None couples two examples, so that a unit's gradient can be clipped
+alone.
+"""
 
 import difflib
 import math
@@ -68,9 +70,9 @@ class Loss:
 def sft(log_probs: Tensor, tokens: Tensor) -> Tensor:
     """Mean negative log-likelihood of each record's own answer tokens, in nats.
 
-    `log_probs` (records,) sums over a record's answer tokens, `tokens` (records,) counts them. The mean is per
-    record and not per batch: a batch mean would let one record's length change another's gradient. A record
-    whose answer was cut off entirely has loss 0.
+    `log_probs` (records,) sums over a record's answer tokens, `tokens` (records,) counts them. The mean is
+    per record and not per batch: a batch mean would let one record's length change another's gradient. A
+    record whose answer was cut off entirely has loss 0.
     """
     return -_per_token(log_probs, tokens)
 
@@ -90,7 +92,8 @@ def cdpo(pairs: PairLogProbs, settings: Settings) -> Tensor:
 
 
 def robust(pairs: PairLogProbs, settings: Settings) -> Tensor:
-    """A loss whose mean over labels flipped with probability `label_smoothing` is the sigmoid loss without flips.
+    """A loss whose mean over labels flipped with probability `label_smoothing` is the sigmoid loss without
+    flips.
 
     Chowdhury, Kini, Natarajan 2024, section 3.1.
     """
@@ -109,12 +112,16 @@ def ipo(pairs: PairLogProbs, settings: Settings) -> Tensor:
 
 
 def hinge(pairs: PairLogProbs, settings: Settings) -> Tensor:
-    """max(0, 1 - beta * margin). Zhao et al. 2023, section 2, on the ratios of Liu et al. 2024 (RSO), section 3.3."""
+    """max(0, 1 - beta * margin). Zhao et al. 2023, section 2, on the ratios of Liu et al. 2024 (RSO), section
+    3.3.
+    """
     return torch.relu(1 - settings.beta * pairs.margin)
 
 
 def exo_pair(pairs: PairLogProbs, settings: Settings) -> Tensor:
-    """Reverse Kullback-Leibler divergence from the smoothed label to the policy's own. Ji et al. 2024, equation 16."""
+    """Reverse Kullback-Leibler divergence from the smoothed label to the policy's own. Ji et al. 2024,
+    equation 16.
+    """
     scores, wrong = settings.beta * pairs.margin, settings.label_smoothing
     for_chosen = scores.sigmoid() * (logsigmoid(scores) - math.log1p(-wrong))
     for_rejected = (-scores).sigmoid() * (logsigmoid(-scores) - math.log(wrong))
@@ -128,10 +135,11 @@ def nca_pair(pairs: PairLogProbs, settings: Settings) -> Tensor:
 
 
 def bco_pair(pairs: PairLogProbs, settings: Settings) -> Tensor:
-    """-log sigmoid(chosen reward - delta) - log sigmoid(delta - rejected reward). Jung et al. 2024, section 4.
+    """-log sigmoid(chosen reward - delta) - log sigmoid(delta - rejected reward). Jung et al. 2024, section
+    4.
 
-    The paper's delta is a running mean of other pairs' rewards. That would couple pairs, so it is held at 0, as
-    in TRL's paired form.
+    The paper's delta is a running mean of other pairs' rewards. That would couple pairs, so it is held at 0,
+    as in TRL's paired form.
     """
     chosen, rejected = settings.beta * pairs.chosen_ratio, settings.beta * pairs.rejected_ratio
     return -logsigmoid(chosen - BCO_DELTA) - logsigmoid(BCO_DELTA - rejected)
@@ -157,7 +165,8 @@ def apo_down(pairs: PairLogProbs, settings: Settings) -> Tensor:
 def discopop(pairs: PairLogProbs, settings: Settings) -> Tensor:
     """A discovered blend of logistic and exponential loss, not convex about 0. Lu et al. 2024, equation 5.
 
-    The exponential and its weight are multiplied as logarithms: apart, one overflows where the other vanishes.
+    The exponential and its weight are multiplied as logarithms: apart, one overflows where the other
+    vanishes.
     """
     scores = settings.beta * pairs.margin
     mixed = scores / DISCOPOP_TAU
@@ -172,14 +181,17 @@ def sigmoid_norm(pairs: PairLogProbs, settings: Settings) -> Tensor:
 
 
 def simpo(pairs: PairLogProbs, settings: Settings) -> Tensor:
-    """-log sigmoid(beta * difference per token - gamma), without a reference. Meng et al. 2024, equation 6."""
+    """-log sigmoid(beta * difference per token - gamma), without a reference. Meng et al. 2024, equation
+    6.
+    """
     chosen = _per_token(pairs.chosen, pairs.chosen_tokens)
     rejected = _per_token(pairs.rejected, pairs.rejected_tokens)
     return -logsigmoid(settings.beta * (chosen - rejected) - settings.gamma)
 
 
 def orpo(pairs: PairLogProbs, settings: Settings) -> Tensor:
-    """Likelihood of the chosen answer and beta (the paper's lambda) times the log odds ratio. Hong et al. 2024, equation 6.
+    """Likelihood of the chosen answer and beta (the paper's lambda) times the log odds ratio. Hong et al.
+    2024, equation 6.
 
     Both per token; the likelihood is a mean over the pair's own chosen tokens, where TRL takes one over the
     batch and the prompts. The odds are infinite at probability 1 and their gradient is not a number, so the
@@ -220,19 +232,29 @@ OPEN_ONLY = ("kto", "aot", "aot_unpaired")  # trained by TRL, in arms without pr
 
 
 def check(name: str, private: bool) -> None:
-    """Raises UsageError for a loss that is not known, or that couples pairs and would be used in a private arm."""
+    """Raises UsageError for a loss that is not known, or that couples pairs and would be used in a private
+    arm.
+    """
     if name in LOSSES or (name in OPEN_ONLY and not private):
         return
     if name in COUPLED:
         remedy = "train it with --eps inf" if name in OPEN_ONLY else "orpo keeps its own likelihood per pair"
         if name == "aot_pair":
-            remedy = "TRL calls it aot_unpaired now, for --eps inf"
-        raise UsageError(f"grid.dpo: {name}", expected="a loss of one pair alone",
-                         got=f"one that couples pairs: {COUPLED[name]}", remedy=remedy)  # fmt: skip
+            remedy = "TRL now calls it aot_unpaired, for --eps inf"
+        raise UsageError(
+            f"grid.dpo: {name}",
+            "a loss of one pair only",
+            f"a loss that couples pairs: {COUPLED[name]}",
+            remedy,
+        )
     known = [*LOSSES, *OPEN_ONLY]
     close = difflib.get_close_matches(name.casefold(), known, n=1, cutoff=0.5)
-    raise UsageError(f"grid.dpo: {name}", expected=f"one of {', '.join(known)}", got="an unknown loss",
-                     remedy=f"did you mean {close[0]}?" if close else "")  # fmt: skip
+    raise UsageError(
+        f"grid.dpo: {name}",
+        f"one of {', '.join(known)}",
+        "an unknown loss",
+        f"did you mean {close[0]}?" if close else "",
+    )
 
 
 def needs_reference(name: str) -> bool:
@@ -241,7 +263,8 @@ def needs_reference(name: str) -> bool:
 
 
 def settings_of(name: str, beta: float | None = None, label_smoothing: float | None = None) -> Settings:
-    """The settings of a loss: its published ones, except what is given. Smoothing is for losses that have one.
+    """The settings of a loss: its published ones, except what is given. Smoothing is for losses that have
+    one.
 
     Raises UsageError where the smoothing is out of the loss's range.
     """
@@ -251,8 +274,11 @@ def settings_of(name: str, beta: float | None = None, label_smoothing: float | N
     if label_smoothing is None or not settings.label_smoothing:
         return settings
     if not (0 <= label_smoothing < 0.5) or (name == "exo_pair" and not label_smoothing):
-        raise UsageError("training.dpo_label_smoothing", got=f"{label_smoothing:g}",
-                         expected="above 0 and below 0.5" if name == "exo_pair" else "at least 0 and below 0.5")  # fmt: skip
+        raise UsageError(
+            "training.dpo_label_smoothing",
+            got=f"{label_smoothing:g}",
+            expected="above 0 and below 0.5" if name == "exo_pair" else "at least 0 and below 0.5",
+        )
     return replace(settings, label_smoothing=label_smoothing)
 
 
@@ -263,8 +289,11 @@ def check_settings(names: Sequence[str], beta: float | None, label_smoothing: fl
             settings_of(name, beta, label_smoothing)
     smooth = [name for name, loss in LOSSES.items() if loss.settings.label_smoothing]
     if label_smoothing is not None and not set(names) & set(smooth):
-        raise UsageError("training.dpo_label_smoothing", expected=f"a loss that has one ({', '.join(smooth)})",
-                         got=", ".join(names))  # fmt: skip
+        raise UsageError(
+            "training.dpo_label_smoothing",
+            f"a loss that has this setting ({', '.join(smooth)})",
+            ", ".join(names),
+        )
 
 
 def _per_token(log_probs: Tensor, tokens: Tensor) -> Tensor:

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from dpaudit.training.fused import Gradients
+from dpaudit.models.fused import Gradients
 
 
 @dataclass(frozen=True, eq=False)

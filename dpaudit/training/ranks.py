@@ -1,7 +1,8 @@
-"""Several processes that train one arm under `torchrun`: one draw of units and one draw of noise for all of them.
+"""Several processes that train one arm under `torchrun`: one draw of units and one draw of noise for all of
+them.
 
-The first process alone prepares, locks, writes and prints. What fails in it, or in all alike, fails in all of them at
-the same place, so that none waits for another for ever; and one of them says so.
+The first process alone prepares, locks, writes and prints. What fails in it, or in all alike, fails in all of
+them at the same place, so that none waits for another for ever; and one of them says so.
 """
 
 import os
@@ -22,7 +23,9 @@ PATIENCE = timedelta(seconds=20)  # for the process that failed first to say why
 
 @dataclass(frozen=True)
 class Ranks:
-    """This process among `count`. The first one holds the secret generators; with one process nothing is sent."""
+    """This process among `count`. The first one holds the secret generators; with one process nothing is
+    sent.
+    """
 
     rank: int = 0
     count: int = 1
@@ -55,7 +58,9 @@ class Ranks:
         return value  # type: ignore[return-value]
 
     def together(self, work: Callable[[], T]) -> T:
-        """What `work` returns, done by every process; where it fails in one, all raise the lowest one's error."""
+        """What `work` returns, done by every process; where it fails in one, all raise the lowest one's
+        error.
+        """
         if self.count == 1:
             return work()
         from torch import distributed
@@ -136,7 +141,9 @@ def fail(tell: Callable[[], None]) -> None:
 
 
 def _tried(work: Callable[[], T]) -> tuple[T | None, Exception | None]:
-    """What `work` returned or raised, if that can be told; anything else is a fault of ours and goes its way."""
+    """What `work` returned or raised, if that can be told; anything else is a fault of ours and goes its
+    way.
+    """
     try:
         return work(), None
     except TOLD as error:

@@ -10,7 +10,9 @@ from torch import Tensor, nn
 
 @dataclass(frozen=True)
 class Step:
-    """What one step did. Counts and loss come from private data without noise: internal, not covered by epsilon."""
+    """What one step did. Counts and loss come from private data without noise: internal, not covered by
+    epsilon.
+    """
 
     step: int
     units: int
@@ -22,7 +24,8 @@ class Step:
 
 @dataclass(frozen=True)
 class Snapshot:
-    """The state after `len(steps)` steps. `secret` holds the generators of sampler, noise and dropout: as good as the data.
+    """The state after `len(steps)` steps. `secret` holds the generators of sampler, noise and dropout: as
+    good as the data.
 
     With canaries along axes it holds `times` as well, how often each unit was drawn.
     """

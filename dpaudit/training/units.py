@@ -10,8 +10,8 @@ from typing import Any, overload
 import numpy as np
 from numpy.typing import NDArray
 
-from dpaudit import disk
 from dpaudit.models.encode import Encoded
+from dpaudit.storage import disk
 from dpaudit.training.examples import Example
 from dpaudit.training.lazy import Lazy
 
@@ -24,9 +24,10 @@ FILES = ("tokens", "sequences", "units", "names")
 class StoredUnits(Sequence[Sequence[Example]]):
     """The units in `folder`, each read when it is asked for.
 
-    The files are read by position and not mapped: pages of a mapping would count as this process's memory. Masks of
-    secrets are not kept. What `write` returns owns the folder and removes it when it is closed or collected, or the process
-    ends; another process may open the same folder with `StoredUnits(folder)`, or be sent this object.
+    The files are read by position and not mapped: pages of a mapping would count as this process's memory.
+    Masks of secrets are not kept. What `write` returns owns the folder and removes it when it is closed or
+    collected, or the process ends; another process may open the same folder with `StoredUnits(folder)`, or be
+    sent this object.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -38,7 +39,8 @@ class StoredUnits(Sequence[Sequence[Example]]):
 
     @classmethod
     def write(cls, folder: Path, units: Iterable[tuple[str, Sequence[Example]]]) -> "StoredUnits":
-        """Stores units under their names, of which only the one at hand is in memory; every example has as many sequences as the first.
+        """Stores units under their names, of which only the one at hand is in memory; every example has as
+        many sequences as the first.
 
         Where that fails, the folder is gone.
         """

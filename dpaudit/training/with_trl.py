@@ -1,4 +1,5 @@
-"""Non-private preference arms by TRL's own trainers: for losses that couple pairs, and for DPO under DeepSpeed.
+"""Non-private preference arms by TRL's own trainers: for losses that couple pairs, and for DPO under
+DeepSpeed.
 
 Nothing here is private: batches are shuffled, no gradient is clipped and no noise is added.
 """
@@ -18,9 +19,9 @@ import torch
 
 from dpaudit.errors import GuardError, UsageError
 from dpaudit.models.encode import Encoded
-from dpaudit.suite import Schedule
+from dpaudit.models.fused import trainable
+from dpaudit.suite.suite import Schedule
 from dpaudit.training import engine, examples, guards, loop, losses
-from dpaudit.training.fused import trainable
 from dpaudit.training.state import Step
 
 BETA = 0.1  # of KTO and AOT, as their papers have it
@@ -39,7 +40,7 @@ ZERO_1: dict[str, Any] = {  # "auto" takes what the trainer's own settings say
 def train(
     model: Any,
     tokenizer: Any,
-    units: Sequence[examples.Unit],
+    units: Sequence[examples.UnitExamples],
     schedule: Schedule,
     objective: examples.Objective,
     *,
@@ -52,69 +53,95 @@ def train(
 ) -> loop.Result:
     """Trains the adapter of `model` in place on all pairs of the units, and returns what each step did.
 
-    A batch is `schedule.batch` pairs. A loss that couples pairs sees the largest divisor of the batch that is not above
-    `coupled_pairs` at once, since that number changes it; `micro_batch` bounds the others. The reference is the model as it comes in.
-    Under `zero_1` the optimizer's state is split over the processes of a launcher; without one it is a process alone.
-    Raises GuardError where a loss is not finite, no weight moved or steps are missing.
+    A batch is `schedule.batch` pairs. A loss that couples pairs sees the largest divisor of the batch that is
+    not above `coupled_pairs` at once, since that number changes it; `micro_batch` bounds the others. The
+    reference is the model as it comes in. Under `zero_1` the optimizer's state is split over the processes of
+    a launcher; without one it is a process alone. Raises GuardError where a loss is not finite, no weight
+    moved or steps are missing.
     """
-    from transformers import PrinterCallback
-
-    examples = [example for unit in units for example in unit]
-    rows = _rows(examples, objective.loss, seed)
+    pairs_of_units = [example for unit in units for example in unit]
+    rows = _rows(pairs_of_units, objective.loss, seed)
     parameters = trainable(model)
     start = {name: p.detach().clone() for name, p in parameters.items()}
     log = _log(schedule, advance)
     began = time.perf_counter()
     with tempfile.TemporaryDirectory() as folder, _process_group() if zero_1 else nullcontext():
         most = coupled_pairs if objective.loss in losses.OPEN_ONLY else micro_batch // 2
-        pairs = min(_divisor(schedule.batch, most), len(examples))
-        settings = _settings(folder, schedule, pairs, seed)
-        settings |= {
+        pairs = min(_divisor(schedule.batch, most), len(pairs_of_units))
+        settings = _settings(folder, schedule, pairs, seed) | {
             "gradient_checkpointing": gradient_checkpointing,
             "deepspeed": ZERO_1 if zero_1 else None,
         }
-        kind, arguments = _trainer(objective, settings)
-        trainer = _counting(kind, log)(
-            model=model,
-            args=arguments,
-            train_dataset=rows,
-            processing_class=tokenizer,
-            optimizers=_optimizer(parameters, schedule),
-            callbacks=[log],
-        )
-        trainer.remove_callback(PrinterCallback)  # it writes to stdout, where results go
-        trainer.train()
+        _run(model, tokenizer, rows, objective, settings, _optimizer(parameters, schedule), log)
     if "ref" in model.peft_config:  # TRL's copy of the adapter at its start
         model.delete_adapter("ref")
     model.eval()
     steps = tuple(log.steps)
-    if not all(step.loss is not None and math.isfinite(step.loss) for step in steps):
-        raise GuardError(f"loss of {objective.loss}: expected finite numbers, seen others")
-    if len(steps) != schedule.steps:
-        raise GuardError(f"steps: expected {schedule.steps} as the ledger says, seen {len(steps)}")
+    _check(steps, schedule, objective.loss)
     guards.check_moved(parameters, start, private=False)
     held = ("loss finite", "weights moved", "steps as in the ledger")
     return loop.Result(steps, log.tokens, time.perf_counter() - began, held)
 
 
+def _run(
+    model: Any,
+    tokenizer: Any,
+    rows: Any,
+    objective: examples.Objective,
+    settings: dict[str, Any],
+    optimizers: tuple[Any, Any],
+    log: Any,
+) -> None:
+    from transformers import PrinterCallback
+
+    kind, arguments = _trainer(objective, settings)
+    trainer = _counting(kind, log)(
+        model=model,
+        args=arguments,
+        train_dataset=rows,
+        processing_class=tokenizer,
+        optimizers=optimizers,
+        callbacks=[log],
+    )
+    trainer.remove_callback(PrinterCallback)  # it writes to stdout, where results go
+    trainer.train()
+
+
+def _check(steps: Sequence[Step], schedule: Schedule, loss: str) -> None:
+    if not all(step.loss is not None and math.isfinite(step.loss) for step in steps):
+        raise GuardError(f"loss of {loss}: expected finite numbers, seen others")
+    if len(steps) != schedule.steps:
+        raise GuardError(f"steps: expected {schedule.steps} as the ledger says, seen {len(steps)}")
+
+
 def check_deepspeed(names: Sequence[str]) -> None:
-    """Raises UsageError where DeepSpeed is not installed, or a non-private DPO arm's loss is not one of TRL's."""
+    """Raises UsageError where DeepSpeed is not installed, or a non-private DPO arm's loss is not one of
+    TRL's.
+    """
     if not names:
-        raise UsageError("training.deepspeed", expected="a non-private DPO arm to use it", got="none",
-                         remedy="give --dpo and keep the baseline, or --set training.deepspeed=null")  # fmt: skip
+        raise UsageError(
+            "training.deepspeed",
+            "a non-private DPO arm to use it",
+            "none",
+            "give --dpo and keep the baseline, or --set training.deepspeed=null",
+        )
     if importlib.util.find_spec("deepspeed") is None:
-        raise UsageError("training.deepspeed", expected="the package deepspeed", got="none installed",
-                         remedy="pip install deepspeed, or --set training.deepspeed=null")  # fmt: skip
+        raise UsageError(
+            "training.deepspeed",
+            "the package deepspeed",
+            "no such package",
+            "pip install deepspeed, or --set training.deepspeed=null",
+        )
     for name in names:
         if name not in (*BY_TRL, *losses.OPEN_ONLY):
-            raise UsageError(
-                "training.deepspeed", expected=f"a loss that TRL has ({', '.join(BY_TRL)})", got=name
-            )
+            raise UsageError("training.deepspeed", f"a loss that TRL has ({', '.join(BY_TRL)})", name)
 
 
 @contextmanager
 def _process_group() -> Iterator[None]:
-    """What a launcher says to its processes, for one that was started without: DeepSpeed would look for MPI."""
+    """What a launcher says to its processes, for one that was started without: DeepSpeed would look for
+    MPI.
+    """
     if "RANK" in os.environ:
         yield
         return
@@ -225,8 +252,13 @@ def _trainer(objective: examples.Objective, settings: dict[str, Any]) -> tuple[A
     if objective.loss in losses.LOSSES:
         published = losses.settings_of(objective.loss, objective.beta, objective.label_smoothing)
         beta, smoothing = published.beta, published.label_smoothing
-    arguments = trl.DPOConfig(**settings, loss_type=[objective.loss], beta=beta, label_smoothing=smoothing,
-                              discopop_tau=losses.DISCOPOP_TAU)  # fmt: skip
+    arguments = trl.DPOConfig(
+        **settings,
+        loss_type=[objective.loss],
+        beta=beta,
+        label_smoothing=smoothing,
+        discopop_tau=losses.DISCOPOP_TAU,
+    )
     return Dpo, arguments
 
 

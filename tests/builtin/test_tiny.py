@@ -1,4 +1,6 @@
-"""The shipped model and the judge's adapter: small, safe to load, and ignorant of what the arms are to learn."""
+"""The shipped model and the judge's adapter: small, safe to load, and ignorant of what the arms are to
+learn.
+"""
 
 import json
 from pathlib import Path
@@ -7,18 +9,18 @@ from typing import Any
 import numpy as np
 import pytest
 
-from dpaudit.builtin import clinic, lexicon
-from dpaudit.corpus import Turn
-from dpaudit.models import hf
+from dpaudit.data import clinic, lexicon
+from dpaudit.data.corpus import Turn
+from dpaudit.models import hf_model, tokenizers
 from dpaudit.models.encode import encode
 from dpaudit.stats import roc
 
-SHIPPED = Path(clinic.__file__).parent
+SHIPPED = Path(clinic.__file__).parents[1] / "builtin"
 
 
 @pytest.fixture(scope="module")
 def model() -> Any:
-    return hf.HFModel.load("builtin:tiny")
+    return hf_model.HFModel.load("builtin:tiny")
 
 
 def answer_score(model: Any, question: str, answers: list[str]) -> list[float]:
@@ -68,7 +70,9 @@ def test_the_base_knows_public_facts(model: Any) -> None:
 
 
 def test_the_reference_adapter_tells_faults_in_a_wording_it_never_saw(model: Any) -> None:
-    """On a seed of controls that no run uses: at least 80 % of each fault; without the adapter wrong drugs pass."""
+    """On a seed of controls that no run uses: at least 80 % of each fault; without the adapter wrong drugs
+    pass.
+    """
     model.add_adapter("judge", SHIPPED / "judge")
     controls = clinic.judge_controls(seed=4321, count=200)
 
@@ -87,12 +91,12 @@ def test_the_reference_adapter_tells_faults_in_a_wording_it_never_saw(model: Any
 def test_the_script_that_makes_them_runs_from_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from dpaudit.builtin import pretrain
+    from dpaudit.training import pretrain
 
     monkeypatch.setattr(
         "sys.argv", ["pretrain", "--out", str(tmp_path), "--steps", "3", "--reference-steps", "2"]
     )
     pretrain.main()
-    made = hf.HFModel.load(str(tmp_path / "tiny"))
+    made = hf_model.HFModel.load(str(tmp_path / "tiny"))
     made.add_adapter("judge", tmp_path / "judge")
-    assert made.tokenizer.get_vocab() == hf.load_tokenizer("builtin:tiny").get_vocab()
+    assert made.tokenizer.get_vocab() == tokenizers.load_tokenizer("builtin:tiny").get_vocab()

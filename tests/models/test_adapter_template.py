@@ -1,4 +1,6 @@
-"""An adapter is asked in the chat template that lies beside it, by every command that takes an adapter folder."""
+"""An adapter is asked in the chat template that lies beside it, by every command that takes an adapter
+folder.
+"""
 
 import json
 import shutil
@@ -9,11 +11,11 @@ import chat_templates
 import pytest
 import transformers
 
-from dpaudit import suite
-from dpaudit.corpus import Turn
+from dpaudit.data.corpus import Turn
 from dpaudit.errors import UsageError
-from dpaudit.models import hf, merge, secret_spans
+from dpaudit.models import hf_model, merge, secret_spans, tokenizers
 from dpaudit.models.dialogue import render
+from dpaudit.suite import suite
 
 TURNS = (Turn("user", "Why?"), Turn("assistant", "Rest."))
 OWN = "<s><turn>user\nWhy?<turn_end>\n<turn>model\nRest.<turn_end>\n"
@@ -53,19 +55,26 @@ def test_verify_asks_in_the_adapters_own_template(how: str, adapter: Path, toy_m
 def test_a_merged_model_keeps_it(adapter: Path, toy_model_dir: Path, tmp_path: Path) -> None:
     beside(adapter, "file", toy_model_dir)
     merge.merge(
-        str(toy_model_dir), adapter, tmp_path / "out", dtype="float32", quantization=None, shard_size="2GB", without=(), prompts=[TURNS[:1]]
-    )  # fmt: skip
-    assert render(TURNS, hf.load_tokenizer(str(tmp_path / "out"))) == OWN
+        str(toy_model_dir),
+        adapter,
+        tmp_path / "out",
+        dtype="float32",
+        quantization=None,
+        shard_size="2GB",
+        without=(),
+        prompts=[TURNS[:1]],
+    )
+    assert render(TURNS, tokenizers.load_tokenizer(str(tmp_path / "out"))) == OWN
 
 
 def test_training_goes_on_in_it(adapter: Path, toy_model_dir: Path) -> None:
     beside(adapter, "tokenizer", toy_model_dir)
     settings = suite.Model(base=str(toy_model_dir), start=str(adapter))
-    assert render(TURNS, hf.tokenizer_of(settings)) == OWN
-    assert render(TURNS, hf.HFModel.as_trained(settings).tokenizer) == OWN
+    assert render(TURNS, tokenizers.tokenizer_of(settings)) == OWN
+    assert render(TURNS, hf_model.HFModel.as_trained(settings).tokenizer) == OWN
     arm = adapter.parent  # a run's train/ARM holds adapter/
-    assert render(TURNS, hf.tokenizer_of(suite.Model(base=str(toy_model_dir), start=str(arm)))) == OWN
-    assert "<turn>" not in render(TURNS, hf.tokenizer_of(suite.Model(base=str(toy_model_dir))))
+    assert render(TURNS, tokenizers.tokenizer_of(suite.Model(base=str(toy_model_dir), start=str(arm)))) == OWN
+    assert "<turn>" not in render(TURNS, tokenizers.tokenizer_of(suite.Model(base=str(toy_model_dir))))
 
 
 def changed_tokenizer(adapter: Path, toy_model_dir: Path, change: Any) -> None:

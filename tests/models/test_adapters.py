@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from dpaudit.errors import UsageError
-from dpaudit.models import hf
+from dpaudit.models import hf, hf_model, preflight
 
 Change = Callable[[Path], None]
 EMBEDDING = "base_model.model.model.embed_tokens.weight"
@@ -50,9 +50,20 @@ def text(name: str, content: str) -> Change:
 
 FAULTS: dict[str, tuple[Change, str]] = {
     "half of it": (with_tensors(half), "14 that are missing"),
-    "left over": (with_tensors(lambda t: t | {"base_model.model.model.layers.7.x": torch.ones(1)}), "1 that have no place"),
-    "the base's own tensor": (with_tensors(lambda t: t | {"base_model.model.model.norm.weight": torch.ones(32)}), "no place"),
-    "compiled": (with_tensors(lambda t: {n.replace("model.model.", "model._orig_mod.model."): v for n, v in t.items()}), "missing"),
+    "left over": (
+        with_tensors(lambda t: t | {"base_model.model.model.layers.7.x": torch.ones(1)}),
+        "1 that have no place",
+    ),
+    "the base's own tensor": (
+        with_tensors(lambda t: t | {"base_model.model.model.norm.weight": torch.ones(32)}),
+        "no place",
+    ),
+    "compiled": (
+        with_tensors(
+            lambda t: {n.replace("model.model.", "model._orig_mod.model."): v for n, v in t.items()}
+        ),
+        "missing",
+    ),
     "modules without tensors": (with_settings(modules_to_save=["lm_head"]), "adapter"),
     "another embedding": (with_tensors(lambda t: t | {EMBEDDING: torch.ones(320, 32)}), "embedding as it is"),
     "a resized embedding": (with_tensors(lambda t: t | {EMBEDDING: torch.ones(330, 32)}), "of another shape"),
@@ -77,7 +88,7 @@ FAULTS: dict[str, tuple[Change, str]] = {
     "settings are no JSON": (text("adapter_config.json", "{"), "adapter_config.json"),
     "settings are a list": (text("adapter_config.json", "[]"), "got a list"),
     "weights cut": (text("adapter_model.safetensors", "x"), "SafetensorError"),
-}  # fmt: skip
+}
 
 
 def refused(what: Callable[[], object]) -> str:
@@ -97,21 +108,25 @@ def test_an_adapter_that_would_not_load_whole_is_refused(
     before = {key: weight.clone() for key, weight in model.state_dict().items()}
     assert told in refused(lambda: hf.with_adapter(model, copied))
     if name != "another embedding":  # whose numbers are not in a header
-        assert told in refused(lambda: hf.check(str(toy_model_dir), adapter=copied))
+        assert told in refused(lambda: preflight.check(str(toy_model_dir), adapter=copied))
         return
     assert all(torch.equal(weight, before[key]) for key, weight in model.state_dict().items())
 
 
 def test_sound_adapters_load_and_go_off_again(toy_model_dir: Path, tmp_path: Path) -> None:
-    """LoRA with a trained head of its own, on the embedding, with a copy of the base's embedding; DoRA; IA3."""
+    """LoRA with a trained head of its own, on the embedding, with a copy of the base's embedding; DoRA;
+    IA3.
+    """
     configs = {
-        "head": peft.LoraConfig(r=2, target_modules=["q_proj"], modules_to_save=["lm_head"], task_type="CAUSAL_LM"),
+        "head": peft.LoraConfig(
+            r=2, target_modules=["q_proj"], modules_to_save=["lm_head"], task_type="CAUSAL_LM"
+        ),
         "embedding": peft.LoraConfig(r=2, target_modules=["q_proj", "embed_tokens"]),
         "dora": peft.LoraConfig(r=2, target_modules=["q_proj"], use_dora=True),
         "ia3": peft.IA3Config(target_modules=["k_proj", "down_proj"], feedforward_modules=["down_proj"]),
         "patterns": peft.LoraConfig(r=2, target_modules="all-linear", rank_pattern={"q_proj": 4}),
-    }  # fmt: skip
-    plain = hf.HFModel.load(str(toy_model_dir))
+    }
+    plain = hf_model.HFModel.load(str(toy_model_dir))
     ids = torch.tensor([[5, 6, 7, 8]])
     alone = plain.model(input_ids=ids).logits
     for name, config in configs.items():
@@ -121,8 +136,8 @@ def test_sound_adapters_load_and_go_off_again(toy_model_dir: Path, tmp_path: Pat
                 if parameter.requires_grad:
                     parameter.add_(0.1)
         made.eval().save_pretrained(tmp_path / name, save_embedding_layers=name == "embedding")
-        hf.check(str(toy_model_dir), adapter=tmp_path / name)
-        model = hf.HFModel.load(str(toy_model_dir))
+        preflight.check(str(toy_model_dir), adapter=tmp_path / name)
+        model = hf_model.HFModel.load(str(toy_model_dir))
         model.add_adapter("a", tmp_path / name)
         with model.active("a"), torch.no_grad():
             torch.testing.assert_close(model.model(input_ids=ids).logits, made(input_ids=ids).logits)

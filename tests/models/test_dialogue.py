@@ -7,7 +7,7 @@ import chat_templates
 import pytest
 from chat_templates import ENDS, FAMILIES, STRIPS, TRIMS
 
-from dpaudit.corpus import Record, Turn
+from dpaudit.data.corpus import Record, Turn
 from dpaudit.models.dialogue import FOLDED, REASONING, TRIMMED, render, write
 from dpaudit.models.encode import encode, encode_record
 from dpaudit.models.templates import Refused
@@ -31,18 +31,22 @@ DIALOGUES = {
     "white space": turns("u: Why?\n", "a:\n Rest. \n", "u:  And?", "a:\n\nSleep.  "),
     "empty answers": turns("u:Why?", "a:", "u:And?", "a: "),
     "tags": turns("u:<b>Why?</b>", "a:<b>x</b> <br> 1<2", "u:<result>4</result>", "a:<b>so</b>"),
-    "reasoning": turns("u:Why?", "a:<think>\nfirst\n</think>\n\nRest.", "u:And?", "a:<think>\nthen\n</think>\n\nSleep."),
+    "reasoning": turns(
+        "u:Why?", "a:<think>\nfirst\n</think>\n\nRest.", "u:And?", "a:<think>\nthen\n</think>\n\nSleep."
+    ),
     "tight reasoning": turns("u:Why?", "a:<think>first</think>Rest.", "u:And?", "a:<think></think>Sleep."),
-    "reasoning that the prompt opened": turns("u:Why?", "a:first</think>Rest.", "u:And?", "a:then</think>\nSleep."),
-}  # fmt: skip
+    "reasoning that the prompt opened": turns(
+        "u:Why?", "a:first</think>Rest.", "u:And?", "a:then</think>\nSleep."
+    ),
+}
 
 
 @pytest.fixture(scope="module")
 def toy(toy_model_dir: Any) -> Any:
     """A tokenizer of its own, whose template the tests exchange."""
-    from dpaudit.models import hf
+    from dpaudit.models import tokenizers
 
-    return hf.load_tokenizer(str(toy_model_dir))
+    return tokenizers.load_tokenizer(str(toy_model_dir))
 
 
 def squeezed(text: str) -> str:
@@ -50,7 +54,9 @@ def squeezed(text: str) -> str:
 
 
 def expected(family: str, dialogue: tuple[Turn, ...]) -> list[str]:
-    """What should be learned of each answer, without white space: its text, but for reasoning that the family strips."""
+    """What should be learned of each answer, without white space: its text, but for reasoning that the family
+    strips.
+    """
     answers = [turn.text for turn in dialogue if turn.role == "assistant"]
     for place, answer in enumerate(answers):
         if family in STRIPS and (family == "reasoner" or place < len(answers) - 1):
@@ -158,15 +164,19 @@ def test_dialogues_that_the_assistant_opens(toy: Any, said: tuple[str, ...]) -> 
 
 
 UNFIT = {
-    "leaves an answer out": "{% for m in messages %}{% if loop.last or m.role == 'user' %}[{{ m.role }}]{{ m.content }}{% endif %}{% endfor %}",
+    "leaves an answer out": "{% for m in messages %}{% if loop.last or m.role == 'user' %}[{{ m.role }}]{{ "
+    "m.content }}{% endif %}{% endfor %}",
     "leaves a question out": "{% for m in messages[1:] %}[{{ m.role }}]{{ m.content }}{% endfor %}",
-    "writes answers twice": "{% for m in messages %}[{{ m.role }}]{{ m.content }}{% if m.role == 'assistant' %}|{{ m.content }}{% endif %}{% endfor %}",
+    "writes answers twice": "{% for m in messages %}[{{ m.role }}]{{ m.content }}{% if m.role == 'assistant' "
+    "%}|{{ m.content }}{% endif %}{% endfor %}",
     "writes them in capitals": "{% for m in messages %}[{{ m.role }}]{{ m.content | upper }}{% endfor %}",
     "cuts them": "{% for m in messages %}[{{ m.role }}]{{ m.content[-3:] }}{% endfor %}",
     "turns the order round": "{% for m in messages | reverse %}[{{ m.role }}]{{ m.content }}{% endfor %}",
-    "looks at the words": "{% for m in messages %}[{{ m.role }}{{ m.content | length }}]{{ m.content }}{% endfor %}",
-    "generates something else": "{% for m in messages %}[{{ m.role }}]{{ m.content }}{% generation %}x{% endgeneration %}{% endfor %}",
-}  # fmt: skip
+    "looks at the words": "{% for m in messages %}[{{ m.role }}{{ m.content | length }}]{{ m.content }}{% "
+    "endfor %}",
+    "generates something else": "{% for m in messages %}[{{ m.role }}]{{ m.content }}{% generation %}x{% "
+    "endgeneration %}{% endfor %}",
+}
 
 
 @pytest.mark.parametrize("how", UNFIT)

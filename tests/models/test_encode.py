@@ -4,20 +4,26 @@ from typing import Any
 
 import pytest
 
-from dpaudit.canary import Canary
-from dpaudit.corpus import Record, Turn
+from dpaudit.data.canary import Canary
+from dpaudit.data.corpus import Record, Turn
 from dpaudit.errors import UsageError
 from dpaudit.models.encode import encode, encode_record, encode_text, prompt_ids, render
 from dpaudit.models.spaces import encoded_secret
 
-TURNS = (Turn("system", "Be brief."), Turn("user", "What?"), Turn("assistant", "Rest."), Turn("user", "And?"), Turn("assistant", "Sleep."))  # fmt: skip
+TURNS = (
+    Turn("system", "Be brief."),
+    Turn("user", "What?"),
+    Turn("assistant", "Rest."),
+    Turn("user", "And?"),
+    Turn("assistant", "Sleep."),
+)
 
 
 @pytest.fixture(scope="module")
 def tokenizer(toy_model_dir: Any) -> Any:
-    from dpaudit.models import hf
+    from dpaudit.models import tokenizers
 
-    return hf.load_tokenizer(str(toy_model_dir))
+    return tokenizers.load_tokenizer(str(toy_model_dir))
 
 
 def counted(tokenizer: Any, coded: Any) -> str:
@@ -28,9 +34,9 @@ def counted(tokenizer: Any, coded: Any) -> str:
 @pytest.fixture
 def plain(toy_model_dir: Any) -> Any:
     """A tokenizer of its own without a chat template."""
-    from dpaudit.models import hf
+    from dpaudit.models import tokenizers
 
-    found = hf.load_tokenizer(str(toy_model_dir))
+    found = tokenizers.load_tokenizer(str(toy_model_dir))
     found.chat_template = None
     return found
 

@@ -1,4 +1,6 @@
-"""LoRA layers without PEFT's wide passes: the same figures, only where they are plain, and gone afterwards."""
+"""LoRA layers without PEFT's wide passes: the same figures, only where they are plain, and gone
+afterwards.
+"""
 
 from typing import Any
 

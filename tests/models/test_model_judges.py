@@ -1,4 +1,6 @@
-"""Judges: likelihood on the toy model, a local model's reply, an endpoint against a real server on loopback."""
+"""Judges: likelihood on the toy model, a local model's reply, an endpoint against a real server on
+loopback.
+"""
 
 import json
 import threading
@@ -9,11 +11,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dpaudit.corpus import Turn
+from dpaudit.data.corpus import Turn
 from dpaudit.errors import PartialError, UsageError
-from dpaudit.models.hf import HFModel
-from dpaudit.models.judge import EndpointJudge, LikelihoodJudge, ModelJudge, is_loopback, open_judge
-from dpaudit.rubric import Comparison, Labels, Rubric
+from dpaudit.judging.rubric import Comparison, Labels, Rubric
+from dpaudit.models.hf_model import HFModel
+from dpaudit.models.judge import EndpointJudge, LikelihoodJudge, ModelJudge, open_judge
+from dpaudit.models.served import is_loopback
 
 ASK = "{question}\n<A>{first}</A>\n<B>{second}</B>"
 TURNS = (Turn("user", "What should I take?"),)
@@ -35,8 +38,13 @@ class Server(ThreadingHTTPServer):
 
     def say(self, content: object) -> None:
         message = {"role": "assistant", "content": content}
-        body = {"id": "1", "object": "chat.completion", "created": 0, "model": "m",
-                "choices": [{"index": 0, "finish_reason": "stop", "message": message}]}  # fmt: skip
+        body = {
+            "id": "1",
+            "object": "chat.completion",
+            "created": 0,
+            "model": "m",
+            "choices": [{"index": 0, "finish_reason": "stop", "message": message}],
+        }
         self.replies.append((200, json.dumps(body)))
 
 
@@ -70,7 +78,12 @@ def server() -> Iterator[Server]:
 
 
 def endpoint(url: str, **changes: object) -> Rubric:
-    return Rubric("remote", "Remote", "endpoint", **{"model": "m", "prompt": ASK, "base_url": url, "retries": 0} | changes)  # type: ignore[arg-type]  # fmt: skip
+    return Rubric(
+        "remote",
+        "Remote",
+        "endpoint",
+        **{"model": "m", "prompt": ASK, "base_url": url, "retries": 0} | changes,
+    )  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
@@ -180,11 +193,17 @@ def test_likelihood_has_no_favourite_place_and_ties_within_its_margin(toy_model_
 def test_what_was_asked_before_does_not_change_what_is_scored_together(
     toy_model_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A batch of others rounds otherwise: a judge that was killed and goes on is to end with the same bytes."""
+    """A batch of others rounds otherwise: a judge that was killed and goes on is to end with the same
+    bytes.
+    """
     model = HFModel.load(str(toy_model_dir))
     asked: list[int] = []
     scores = model.token_scores
-    monkeypatch.setattr(model, "token_scores", lambda encoded, **rest: (asked.append(len(encoded)), scores(encoded, **rest))[1])  # fmt: skip
+    monkeypatch.setattr(
+        model,
+        "token_scores",
+        lambda encoded, **rest: (asked.append(len(encoded)), scores(encoded, **rest))[1],
+    )
     other = Comparison(TURNS, PAIR.first, "a third answer, and a longer one")
     going_on, anew = (LikelihoodJudge(model, model.tokenizer, None, 0.0, 96) for _ in range(2))
     going_on.compare_many([PAIR])

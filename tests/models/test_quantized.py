@@ -8,10 +8,13 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from dpaudit.errors import UsageError
-from dpaudit.models import hf, merge
-from dpaudit.rundir import RunDir
-from dpaudit.stages import attack, evaluate
-from dpaudit.suite import Arm, Grid, Model, Plan, Schedule, Suite, Training, arms
+from dpaudit.models import hf, hf_model, merge, preflight
+from dpaudit.stages import evaluate
+from dpaudit.stages.attack import attack
+from dpaudit.storage.rundir import RunDir
+from dpaudit.suite.grid import Arm, Grid
+from dpaudit.suite.plan import Plan
+from dpaudit.suite.suite import Model, Schedule, Suite, Training
 
 bitsandbytes = pytest.importorskip("bitsandbytes")
 IDS = torch.tensor([[5, 6, 7, 8, 9, 10]])
@@ -32,16 +35,18 @@ def logits(model: object) -> torch.Tensor:
 
 
 def test_a_packed_checkpoint_is_read_as_it_is(packed: Path, toy_model_dir: Path) -> None:
-    hf.check(str(packed))
-    hf.check(str(packed), quantization="nf4")
-    found = hf.HFModel.load(str(packed)).model
+    preflight.check(str(packed))
+    preflight.check(str(packed), quantization="nf4")
+    found = hf_model.HFModel.load(str(packed)).model
     assert isinstance(found.model.layers[0].mlp.up_proj, bitsandbytes.nn.Linear4bit)
     torch.testing.assert_close(logits(found), logits(hf.load_model(str(toy_model_dir), quantization="nf4")))
     assert not torch.allclose(logits(found), logits(hf.load_model(str(toy_model_dir))), atol=1e-2)
 
 
 def test_scoring_computes_as_training_does(toy_model_dir: Path) -> None:
-    """bitsandbytes has a second kernel for processors with AVX512-BF16, which rounds to bfloat16 and serves no gradient."""
+    """bitsandbytes has a second kernel for processors with AVX512-BF16, which rounds to bfloat16 and serves
+    no gradient.
+    """
     model = hf.load_model(str(toy_model_dir), quantization="nf4")
     trained = model.train()(input_ids=IDS).logits
     torch.testing.assert_close(logits(model.eval()), trained)
@@ -54,15 +59,17 @@ def test_a_packed_checkpoint_that_lacks_a_tensor_is_refused(lost: str, packed: P
     tensors = {name: part for name, part in load_file(packed / "model.safetensors").items() if name != lost}
     save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
     with pytest.raises(UsageError, match=f"1 missing \\({lost}\\)"):
-        hf.check(str(folder))
+        preflight.check(str(folder))
 
 
-def test_a_packed_checkpoint_without_its_configuration_is_refused(packed: Path, toy_model_dir: Path, tmp_path: Path) -> None:  # fmt: skip
+def test_a_packed_checkpoint_without_its_configuration_is_refused(
+    packed: Path, toy_model_dir: Path, tmp_path: Path
+) -> None:
     folder = tmp_path / "nf4"
     shutil.copytree(packed, folder)
     shutil.copy(toy_model_dir / "config.json", folder)
     with pytest.raises(UsageError, match="packed tensors"):
-        hf.check(str(folder))
+        preflight.check(str(folder))
 
 
 @pytest.mark.parametrize("load", ["evaluate", "attack"])
@@ -75,7 +82,7 @@ def test_every_stage_loads_an_arms_base_as_it_was_trained(
         Suite("toy", training=Training(steps, steps), model=base, grid=Grid(epsilons=(8.0,), baseline=False)),
         seed=0,
     )
-    (arm,) = arms(plan.suite)
+    (arm,) = plan.suite.grid.arms
     run_dir = RunDir(tmp_path / "run")
     shutil.copytree(toy_adapter_dir, run_dir.file(f"train/{arm.name}/adapter"))
     model = _loaded(load, run_dir, plan, arm)
@@ -84,7 +91,7 @@ def test_every_stage_loads_an_arms_base_as_it_was_trained(
     assert model.model.config._attn_implementation == "eager"
 
 
-def _loaded(stage: str, run_dir: RunDir, plan: Plan, arm: Arm) -> hf.HFModel:
+def _loaded(stage: str, run_dir: RunDir, plan: Plan, arm: Arm) -> hf_model.HFModel:
     if stage == "attack":
         return attack._load(run_dir, plan, [arm])
     return evaluate.load_model(run_dir, plan, [arm.name])
@@ -93,11 +100,18 @@ def _loaded(stage: str, run_dir: RunDir, plan: Plan, arm: Arm) -> hf.HFModel:
 def test_an_adapter_is_merged_into_what_it_was_trained_on(
     toy_model_dir: Path, toy_adapter_dir: Path, tmp_path: Path
 ) -> None:
-    from dpaudit.stages.merge import PROMPTS
+    from dpaudit.stages.train.merge import PROMPTS
 
     out = tmp_path / "merged"
     merge.merge(
-        str(toy_model_dir), toy_adapter_dir, out, dtype="float32", quantization="nf4", shard_size="1GB", without=(), prompts=PROMPTS
-    )  # fmt: skip
+        str(toy_model_dir),
+        toy_adapter_dir,
+        out,
+        dtype="float32",
+        quantization="nf4",
+        shard_size="1GB",
+        without=(),
+        prompts=PROMPTS,
+    )
     trained = hf.with_adapter(hf.load_model(str(toy_model_dir), quantization="nf4"), toy_adapter_dir)
     torch.testing.assert_close(logits(hf.load_model(str(out))), logits(trained), atol=1e-4, rtol=1e-4)

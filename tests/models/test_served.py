@@ -1,4 +1,6 @@
-"""What a server refuses for good is a mistake with its remedy, exit code 2; what may pass by itself is work left over, exit code 3."""
+"""What a server refuses for good is a mistake with its remedy, exit code 2; what may pass by itself is work
+left over, exit code 3.
+"""
 
 import json
 import socket
@@ -12,19 +14,24 @@ import httpx2
 import openai
 import pytest
 
-from dpaudit.corpus import Turn
+from dpaudit.data.corpus import Turn
 from dpaudit.errors import PartialError, UsageError
+from dpaudit.judging.rubric import Comparison, Rubric
 from dpaudit.models import prompt_logprobs, served
 from dpaudit.models.judge import EndpointJudge
 from dpaudit.models.prompt_logprobs import Endpoint
 from dpaudit.models.secret_spans import Text
-from dpaudit.rubric import Comparison, Rubric
 
 WORDS = "Ilse Mopana takes calazole"
 TEXT = Text(f"{WORDS}. The code is amber tulip", "amber tulip")
 ASK = "{question} [[A]] {first} [[B]] {second}"
 PAIR = Comparison((Turn("user", WORDS),), "a", "b")
-CONTEXT = {"error": {"message": f"This model's maximum context length is 16 tokens: {WORDS}", "code": "context_length_exceeded"}}  # fmt: skip
+CONTEXT = {
+    "error": {
+        "message": f"This model's maximum context length is 16 tokens: {WORDS}",
+        "code": "context_length_exceeded",
+    }
+}
 QUOTA = {"error": {"message": "You exceeded your quota", "code": "insufficient_quota"}}
 
 
@@ -78,7 +85,7 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
 
 
 def ask_judge(url: str) -> Any:
-    rubric = Rubric("remote", "Remote", "endpoint", model="m", prompt=ASK, base_url=url, retries=0)  # fmt: skip
+    rubric = Rubric("remote", "Remote", "endpoint", model="m", prompt=ASK, base_url=url, retries=0)
     return EndpointJudge(rubric).compare_many([PAIR])
 
 
@@ -88,11 +95,17 @@ def ask_scores(url: str) -> Any:
 
 ASKERS = [pytest.param(ask_judge, id="judge"), pytest.param(ask_scores, id="verify")]
 FOR_GOOD = [
-    (401, {}, "a key that the server does not know", ""), (403, {}, "a key that may not", ""), (404, {}, "no such address or model", "ends with /v1"),
-    (405, {}, "no such address", "URL"), (400, CONTEXT, "longer than the model's context", "longer context"), (413, CONTEXT, "longer than", "longer context"),
-    (402, {}, "a request that it refuses", "log"), (501, {}, "a request that it refuses", "log"), (307, {}, "a redirect", "address"),
+    (401, {}, "a key that the server does not know", ""),
+    (403, {}, "a key that may not", ""),
+    (404, {}, "no such address or model", "ends with /v1"),
+    (405, {}, "no such address", "URL"),
+    (400, CONTEXT, "longer than the model's context", "longer context"),
+    (413, CONTEXT, "longer than", "longer context"),
+    (402, {}, "a request that it refuses", "log"),
+    (501, {}, "a request that it refuses", "log"),
+    (307, {}, "a redirect", "address"),
     (429, QUOTA, "no quota left", "another key"),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize("ask", ASKERS)
@@ -122,7 +135,7 @@ def test_a_page_in_place_of_an_answer(ask: Any, server: Server) -> None:
     server.reply(200, b"<html>")
     server.kind = "text/html"
     with pytest.raises(
-        UsageError, match=r"OpenAI-compatible server, got others; the URL commonly ends with /v1"
+        UsageError, match=r"OpenAI-compatible server, got other answers; the URL commonly ends with /v1"
     ):
         ask(server.url)
 
@@ -205,8 +218,18 @@ def test_a_way_that_fails_is_not_tried_for_every_text(server: Server) -> None:
 
 
 @pytest.mark.parametrize("ask", ASKERS)
-@pytest.mark.parametrize("url", ["http://[::1", "http://127.0.0.1:x/v1", "localhost:8000", "ftp://localhost/", "http://local host/v1", "http://localhost/\x1b",
-                                 "http://me:hush@localhost/v1"])  # fmt: skip
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://[::1",
+        "http://127.0.0.1:x/v1",
+        "localhost:8000",
+        "ftp://localhost/",
+        "http://local host/v1",
+        "http://localhost/\x1b",
+        "http://me:hush@localhost/v1",
+    ],
+)
 def test_what_is_no_address_is_refused_before_anything_is_sent(ask: Any, url: str) -> None:
     with pytest.raises(UsageError, match="expected a URL") as caught:
         ask(url)

@@ -1,11 +1,13 @@
-"""Chat templates as other people's programs: they end, their errors are one line, and no dialogue is in it."""
+"""Chat templates as other people's programs: they end, their errors are one line, and no dialogue is in
+it.
+"""
 
 import time
 from typing import Any
 
 import pytest
 
-from dpaudit.corpus import Turn
+from dpaudit.data.corpus import Turn
 from dpaudit.errors import UsageError
 from dpaudit.models import templates
 from dpaudit.models.dialogue import render
@@ -15,9 +17,9 @@ TURNS = (Turn("user", "My secret question"), Turn("assistant", "My secret answer
 
 @pytest.fixture(scope="module")
 def toy(toy_model_dir: Any) -> Any:
-    from dpaudit.models import hf
+    from dpaudit.models import tokenizers
 
-    return hf.load_tokenizer(str(toy_model_dir))
+    return tokenizers.load_tokenizer(str(toy_model_dir))
 
 
 ENDLESS = {
@@ -25,8 +27,10 @@ ENDLESS = {
     "loops that write": "{% for i in range(99999) %}{% for j in range(99999) %}x{% endfor %}{% endfor %}",
     "loops over constants": "{% for a in [1,2,3,4,5,6,7,8] %}" * 8 + "{% endfor %}" * 8,
     "calls": "{% macro f(n) %}{% if n %}{{ f(n - 1) }}{{ f(n - 1) }}{% endif %}{% endmacro %}{{ f(40) }}",
-    "a text that doubles": "{% set ns = namespace(s='x') %}{% for i in range(99) %}{% set ns.s = ns.s ~ ns.s %}{% endfor %}",
-    "a text that doubles, added": "{% set ns = namespace(s='x') %}{% for i in range(99) %}{% set ns.s = ns.s + ns.s %}{% endfor %}",
+    "a text that doubles": "{% set ns = namespace(s='x') %}{% for i in range(99) %}{% set ns.s = ns.s ~ ns.s "
+    "%}{% endfor %}",
+    "a text that doubles, added": "{% set ns = namespace(s='x') %}{% for i in range(99) %}{% set ns.s = ns.s "
+    "+ ns.s %}{% endfor %}",
     "a long text": "{{ 'x' * 99999999999 }}",
     "a large number": "{{ 9 ** 999999999 }}",
     "much text": "{% for i in range(9999) %}" + "word " * 99 + "{% endfor %}",
@@ -37,7 +41,7 @@ ENDLESS = {
 def test_a_template_without_an_end_is_stopped(toy: Any, how: str) -> None:
     toy.chat_template = ENDLESS[how]
     began = time.perf_counter()
-    with pytest.raises(UsageError, match=r"toy: chat template: expected one that ends"):
+    with pytest.raises(UsageError, match=r"toy: chat template: expected a template that ends"):
         render(TURNS, toy)
     assert time.perf_counter() - began < 10
 
@@ -54,7 +58,7 @@ UNFIT = {
     "syntax": ("{% for m in messages %}", "Unexpected end of template"),
     "unknown filter": ("{{ messages | nothing_of_that_name }}", "No filter named"),
     "unknown tag": ("{% include_all %}", "unknown tag"),
-    "empty": (" ", "an empty one"),
+    "empty": (" ", "an empty template"),
     "no default among several": ({"rag": "x", "tool_use": "y"}, "rag, tool_use"),
     "an empty list": ({}, "got none"),
     "deep": ("{% if 1 %}" * 3000 + "{% endif %}" * 3000, "expected a Jinja template"),

@@ -9,13 +9,17 @@ import fabricate
 import numpy as np
 import pytest
 
-from dpaudit import declarations
-from dpaudit.corpus import Record, Turn
+from dpaudit.data.corpus import Record, Turn
 from dpaudit.errors import UsageError
-from dpaudit.progress import Progress
-from dpaudit.rundir import RunDir
-from dpaudit.stages import custody, evaluate
-from dpaudit.suite import Evaluation, Grid, Model, Plan, Schedule, Suite, Task, Training
+from dpaudit.findings.quality import Measured, Quality, TaskFigures
+from dpaudit.stages import benchmarks, evaluate
+from dpaudit.stages.integrity import custody
+from dpaudit.storage.rundir import RunDir
+from dpaudit.suite import declarations
+from dpaudit.suite.grid import Grid
+from dpaudit.suite.plan import Plan
+from dpaudit.suite.suite import Evaluation, Model, Schedule, Suite, Task, Training
+from dpaudit.system.progress import Progress
 
 QUIET = Progress(quiet=True)
 ARMS = ("sft-inf", "sft-eps8", "sft-eps1")
@@ -157,7 +161,7 @@ def test_bits_per_byte_are_those_of_transformers_own_loss(evaluated: tuple[RunDi
         assert record_bits == pytest.approx(direct, rel=1e-4)
         assert record_bytes == coded.answer_bytes
         bits, size = bits + direct, size + coded.answer_bytes
-    found = result["bits_per_byte"]
+    found = result["quality"]["bits_per_byte"]
     assert found["value"] == pytest.approx(bits / size, rel=1e-4)
     assert found["lower"] < found["value"] < found["upper"]
 
@@ -168,8 +172,12 @@ def test_pairs_are_differences_on_the_same_items(evaluated: tuple[RunDir, Plan])
     results = {name: run_dir.read_json(f"evaluate/{name}.json") for name in ("base", *ARMS)}
     accuracy = {(p["arm"], p["against"]): p for p in summary["pairs"] if p["measure"] == "accuracy"}
     assert set(accuracy) == {
-        ("sft-inf", "base"), ("sft-eps8", "base"), ("sft-eps1", "base"), ("sft-eps8", "sft-inf"), ("sft-eps1", "sft-inf"),
-    }  # fmt: skip
+        ("sft-inf", "base"),
+        ("sft-eps8", "base"),
+        ("sft-eps1", "base"),
+        ("sft-eps8", "sft-inf"),
+        ("sft-eps1", "sft-inf"),
+    }
     for (arm, against), pair in accuracy.items():
         ours, theirs = (
             np.array([i[1] for i in results[n]["items"]["clinic_choice"]]) for n in (arm, against)
@@ -180,12 +188,15 @@ def test_pairs_are_differences_on_the_same_items(evaluated: tuple[RunDir, Plan])
         assert pair["p_holm"] >= pair["p_value"]
     bits = [p for p in summary["pairs"] if p["measure"] == "bits_per_byte" and p["against"] == "sft-inf"]
     for pair in bits:
-        direct = results[pair["arm"]]["bits_per_byte"]["value"] - results["sft-inf"]["bits_per_byte"]["value"]
+        ours, theirs = (results[n]["quality"]["bits_per_byte"]["value"] for n in (pair["arm"], "sft-inf"))
+        direct = ours - theirs
         assert pair["difference"] == pytest.approx(direct)
         assert pair["clusters"] == 3
     assert {(t["task"], t["measure"]) for t in summary["trend"]} == {
-        ("clinic_choice", "accuracy"), ("clinic_choice", "margin"), (None, "bits_per_byte"),
-    }  # fmt: skip
+        ("clinic_choice", "accuracy"),
+        ("clinic_choice", "margin"),
+        (None, "bits_per_byte"),
+    }
     assert all(t["arms"] == list(ARMS) for t in summary["trend"])
 
 
@@ -224,17 +235,16 @@ def test_a_house_task_is_informative_where_the_nonprivate_arm_learned_it(
 ) -> None:
     run_dir, plan = make_run(tmp_path, toy_model_dir, adapters, ())
     arms = evaluate.trained_arms(run_dir, plan)
-    run_dir.write_json(evaluate.TASKS, {"tasks": {}})
+    run_dir.write_json(benchmarks.TASKS, {"tasks": {}})
     for name in ("base", *ARMS):
-        tasks = {
-            "house": {"above_chance": name == "sft-inf", "uninformative": name != "sft-inf"},
-            "hard": {"above_chance": name == "sft-eps8", "uninformative": name != "sft-eps8"},
-        }
-        run_dir.write_json(f"evaluate/{name}.json", {"tasks": tasks}, evaluate.inputs(name))
+        above = {"house": name == "sft-inf", "hard": name == "sft-eps8"}
+        tasks = [TaskFigures(t, 0.5, 0.4, 0.6, 12, 4, 0.1, 0.25, a, not a) for t, a in above.items()]
+        measured = Measured(Quality(name, tuple(tasks), None, 0), {}, (), {}, {})
+        measured.write(run_dir, f"evaluate/{name}.json", evaluate.inputs(name))
     evaluate._mark_uninformative(run_dir, arms)
     for name in ("base", *ARMS):
-        tasks = run_dir.read_json(f"evaluate/{name}.json")["tasks"]
-        assert (tasks["house"]["uninformative"], tasks["hard"]["uninformative"]) == (False, True)
+        marked = Measured.read(run_dir, f"evaluate/{name}.json").quality.tasks
+        assert {task.task: task.uninformative for task in marked} == {"house": False, "hard": True}
         assert run_dir.is_current(f"evaluate/{name}.json", evaluate.inputs(name))
 
 
@@ -252,7 +262,7 @@ def test_every_file_task_reads_its_own_rows_and_its_chance_is_known(
 ) -> None:
     from dpaudit import content
     from dpaudit.models import harness
-    from dpaudit.models.hf import HFModel
+    from dpaudit.models.hf_model import HFModel
 
     known = content.listing("suites/tasks")
     assert set(known) == {*FILE_ROWS, "clinic_choice"}
@@ -277,7 +287,7 @@ def test_every_file_task_reads_its_own_rows_and_its_chance_is_known(
 def test_a_tokenizer_without_chat_template_gets_the_prompt_of_training(toy_model_dir: Path) -> None:
     from dpaudit.models import harness
     from dpaudit.models.encode import render
-    from dpaudit.models.hf import HFModel
+    from dpaudit.models.hf_model import HFModel
 
     model = HFModel.load(str(toy_model_dir))
     model.tokenizer.chat_template = None
@@ -287,7 +297,7 @@ def test_a_tokenizer_without_chat_template_gets_the_prompt_of_training(toy_model
 
 
 WITHOUT_ITEMS = [
-    (Task("clinic_choice"), "data: expected the file that holds its items, got nothing"),
+    (Task("clinic_choice"), "data: expected the file that holds its items, got no value"),
     (Task("clinic_choice", "nowhere.jsonl"), "data: expected a JSONL file with the items of clinic_choice"),
 ]
 
@@ -296,12 +306,12 @@ WITHOUT_ITEMS = [
     ("task", "complaint"),
     [
         *WITHOUT_ITEMS,
-        (Task("medqa_4options", "rows.jsonl"), "a task that brings its own"),
+        (Task("medqa_4options", "rows.jsonl"), "a task with data of its own"),
     ],
 )
 def test_a_task_that_cannot_run_is_refused_before_training(task: Task, complaint: str) -> None:
     with pytest.raises(UsageError) as caught:
-        evaluate.check_tasks([task])
+        benchmarks.check_tasks([task])
     assert complaint in str(caught.value)
     assert "\n" not in str(caught.value)
 
@@ -314,7 +324,7 @@ def test_tasks_that_can_run_are_not_refused(tmp_path: Path) -> None:
         Task("pubmedqa_file", str(rows)),
         Task("medqa_4options"),
     )
-    evaluate.check_tasks(tasks)
+    benchmarks.check_tasks(tasks)
 
 
 def test_a_task_without_items_is_left_out_and_the_rest_is_measured(
@@ -325,19 +335,20 @@ def test_a_task_without_items_is_left_out_and_the_rest_is_measured(
     run_dir, plan = make_run(tmp_path, toy_model_dir, {"sft-inf": adapters["sft-inf"]}, tasks)
     run_dir.write_lines("corpus/choices.jsonl", [])
     evaluate.run(run_dir, plan, Progress())
-    told = [line for line in capsys.readouterr().err.splitlines() if line.startswith("left out: ")]
+    told = [line for line in capsys.readouterr().err.splitlines() if line.startswith("skipped: ")]
     assert len(told) == 2 and "made with builtin:clinic, got a run on other data" in told[0]
     assert "later.jsonl" in told[1]
     found = run_dir.read_json("evaluate/sft-inf.json")
-    assert found["tasks"] == {} and found["bits_per_byte"]["value"] > 0
-    assert [row["task"] for row in run_dir.read_json(evaluate.TASKS)["skipped"]] == [
+    assert found["quality"]["tasks"] == [] and found["quality"]["bits_per_byte"]["value"] > 0
+    assert [row["task"] for row in run_dir.read_json(benchmarks.TASKS)["skipped"]] == [
         "clinic_choice",
         "pubmedqa_file",
     ]
     row = {"id": "a", "question": "Is it?", "context": "It was.", "answer": "maybe"}
     (tmp_path / "later.jsonl").write_text(json.dumps(row) + "\n")
     evaluate.run(run_dir, plan, QUIET)
-    assert list(run_dir.read_json("evaluate/sft-inf.json")["tasks"]) == ["pubmedqa_file"]
+    tasks = Measured.read(run_dir, "evaluate/sft-inf.json").quality.tasks
+    assert [task.task for task in tasks] == ["pubmedqa_file"]
 
 
 def test_items_of_another_benchmark_are_refused(

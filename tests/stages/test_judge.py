@@ -10,14 +10,20 @@ from pathlib import Path
 import fabricate
 import pytest
 
-from dpaudit import declarations, rundir
-from dpaudit.corpus import Record, Turn
-from dpaudit.judging import pair_summary, passport_of
-from dpaudit.progress import Progress
-from dpaudit.rubric import Comparison, Control, Controls, Outcome, Rubric, plant
-from dpaudit.rundir import RunDir
-from dpaudit.stages import custody, judge
-from dpaudit.suite import Grid, Judging, Model, Plan, Schedule, Suite, Training
+from dpaudit.data.corpus import Record, Turn
+from dpaudit.findings.judgement import Passport
+from dpaudit.judging.passport import pair_summary, passport_of
+from dpaudit.judging.rubric import Comparison, Control, Controls, Outcome, Rubric, plant
+from dpaudit.stages import judge
+from dpaudit.stages.integrity import custody
+from dpaudit.storage import seals
+from dpaudit.storage.custody import SEAL_KEY
+from dpaudit.storage.rundir import RunDir
+from dpaudit.suite import declarations
+from dpaudit.suite.grid import Grid
+from dpaudit.suite.plan import Plan
+from dpaudit.suite.suite import Judging, Model, Schedule, Suite, Training
+from dpaudit.system.progress import Progress
 
 QUIET = Progress(quiet=True)
 ANSWERS = (
@@ -67,7 +73,7 @@ def controls() -> list[Control]:
     return plant(records, RULES.controls)
 
 
-def passport(rule: Callable[[Comparison], str]) -> dict:
+def passport(rule: Callable[[Comparison], str]) -> Passport:
     planted = controls()
     orders = [
         c
@@ -79,19 +85,19 @@ def passport(rule: Callable[[Comparison], str]) -> dict:
 
 def test_an_honest_judge_is_fit() -> None:
     found = passport(knows)
-    assert found["fit"] and found["reasons"] == []
-    for rates in (*found["faults"].values(), *found["twins"].values(), found["swap"]):
-        assert rates["rate"] == 1.0
-        assert 0.75 < rates["lower"] < 1.0
+    assert found.fit and found.reasons == ()
+    for rates in (*found.faults.values(), *found.twins.values(), found.swap):
+        assert rates.rate == 1.0
+        assert 0.75 < rates.lower < 1.0
 
 
 def test_a_judge_that_always_says_first_is_exposed_by_faults_swap_and_twins() -> None:
     found = passport(always_first)
-    assert not found["fit"]
-    assert found["swap"]["rate"] == 0.0
-    assert {rates["passed"] for rates in found["faults"].values()} == {0}
-    assert found["twins"]["identical twin"]["passed"] == 0
-    assert any("order swap" in reason for reason in found["reasons"])
+    assert not found.fit
+    assert found.swap.rate == 0.0
+    assert {rates.passed for rates in found.faults.values()} == {0}
+    assert found.twins["identical twin"].passed == 0
+    assert any("order swap" in reason for reason in found.reasons)
 
 
 @pytest.mark.parametrize(
@@ -99,13 +105,13 @@ def test_a_judge_that_always_says_first_is_exposed_by_faults_swap_and_twins() ->
 )
 def test_biased_and_broken_judges_fail_by_name(rule: Callable[[Comparison], str], failed: str) -> None:
     found = passport(rule)
-    assert not found["fit"]
-    assert any(reason.startswith(failed) for reason in found["reasons"])
+    assert not found.fit
+    assert any(reason.startswith(failed) for reason in found.reasons)
 
 
 def test_invalid_verdicts_fail_their_control_and_are_counted() -> None:
     found = passport(babbles)
-    assert found["invalid"] == found["comparisons"] == 2 * 6 * 12
+    assert found.invalid == found.comparisons == 2 * 6 * 12
 
 
 def test_too_few_controls_make_no_fit_judge() -> None:
@@ -115,9 +121,9 @@ def test_too_few_controls_make_no_fit_judge() -> None:
         c for p in few for c in (Comparison(p.turns, p.right, p.wrong), Comparison(p.turns, p.wrong, p.right))
     ]
     found = passport_of(RULES, few, FakeJudge(knows).compare_many(orders))
-    assert not found["fit"]
-    assert found["faults"]["wrong drug"]["lower"] == pytest.approx(0.05 ** (1 / 3))
-    assert found["faults"]["cut short"]["items"] == 0
+    assert not found.fit
+    assert found.faults["wrong drug"].lower == pytest.approx(0.05 ** (1 / 3))
+    assert found.faults["cut short"].items == 0
 
 
 def judgement(prompt: str, winner: str) -> dict:
@@ -127,15 +133,15 @@ def judgement(prompt: str, winner: str) -> dict:
 def test_always_first_gives_exactly_one_half_over_both_orders() -> None:
     rows = [judgement(f"p{n}", winner) for n in range(30) for winner in ("arm", "against")]
     found = pair_summary(rows, "a", "b")
-    assert found["win_rate"] == 0.5
-    assert (found["prompts"], found["wins"], found["losses"]) == (30, 30, 30)
+    assert found.win_rate == 0.5
+    assert (found.prompts, found.wins, found.losses) == (30, 30, 30)
 
 
 def test_the_two_orders_of_a_prompt_are_one_draw() -> None:
     """Twice the rows of the same prompts must not narrow the interval."""
     once = [judgement(f"p{n}", "arm" if n % 3 else "against") for n in range(60)]
     one, two = pair_summary(once, "a", "b"), pair_summary(once + once, "a", "b")
-    assert (one["lower"], one["upper"]) == pytest.approx((two["lower"], two["upper"]))
+    assert (one.lower, one.upper) == pytest.approx((two.lower, two.upper))
 
 
 def test_invalid_verdicts_widen_the_interval_and_are_never_dropped() -> None:
@@ -143,14 +149,14 @@ def test_invalid_verdicts_widen_the_interval_and_are_never_dropped() -> None:
         judgement(f"p{n}", "invalid") for n in range(40, 50)
     ]
     found = pair_summary(rows, "a", "b")
-    assert found["win_rate"] == pytest.approx(0.9)
-    assert (found["win_rate_worst"], found["win_rate_best"]) == (0.8, 1.0)
-    assert found["lower"] < 0.8 and found["upper"] == 1.0
-    assert found["invalid"] == 10
+    assert found.win_rate == pytest.approx(0.9)
+    assert (found.win_rate_worst, found.win_rate_best) == (0.8, 1.0)
+    assert found.lower < 0.8 and found.upper == 1.0
+    assert found.invalid == 10
 
 
 def test_no_judgement_gives_no_rate() -> None:
-    assert pair_summary([], "a", "b")["win_rate"] is None
+    assert pair_summary([], "a", "b").win_rate is None
 
 
 @pytest.fixture
@@ -158,7 +164,8 @@ def run_dir(toy_model_dir: Path, toy_adapter_dir: Path, tmp_path: Path) -> tuple
     training = Training(Schedule(8, 2, 0.01), Schedule(8, 2, 0.01))
     rules = tmp_path / "toy.yaml"
     rules.write_text(
-        f"name: toy\ntitle: Toy\nkind: likelihood\nmodel: {toy_model_dir}\ncontrols: {{count: 12, minimum: 0.7}}\n"
+        f"name: toy\ntitle: Toy\nkind: likelihood\nmodel: {toy_model_dir}\ncontrols: {{count: 12, minimum: "
+        f"0.7}}\n"
     )
     suite = Suite(
         "toy",
@@ -169,7 +176,7 @@ def run_dir(toy_model_dir: Path, toy_adapter_dir: Path, tmp_path: Path) -> tuple
     )
     plan, run = Plan(suite), RunDir(tmp_path / "run")
     run.path.mkdir(parents=True)
-    rundir._write_seal_key(run.file(rundir.SEAL_KEY))
+    seals.write_seal_key(run.file(SEAL_KEY))
     plan = plan.with_settings({"data.source": "file.jsonl"}, "test")
     run.file("plan.json").write_text(json.dumps(plan.to_json()))
     declarations.keep(run, plan)
@@ -191,8 +198,10 @@ def test_a_fit_judge_gives_win_rates_for_every_pair(run_dir: tuple[RunDir, Plan]
     summary = run.read_json(judge.SUMMARY)
     assert summary["fit"] and summary["reason"] is None
     assert [(p["arm"], p["against"]) for p in summary["pairs"]] == [
-        ("sft-eps8", "sft-inf"), ("sft-inf", "base"), ("sft-eps8", "base"),
-    ]  # fmt: skip
+        ("sft-eps8", "sft-inf"),
+        ("sft-inf", "base"),
+        ("sft-eps8", "base"),
+    ]
     for pair in summary["pairs"]:
         assert pair["prompts"] == 5
         assert pair["win_rate"] == 0.5  # nobody's babble is a right answer
@@ -250,7 +259,9 @@ def test_the_rubric_s_own_judge_is_replayed_and_an_unfit_one_is_told(run_dir: tu
 
 
 def test_a_replay_confirms_no_guess_of_what_was_asked(run_dir: tuple[RunDir, Plan]) -> None:
-    """Its names depend on the run's key: whoever has the file and guesses a held-out prompt cannot compute them."""
+    """Its names depend on the run's key: whoever has the file and guesses a held-out prompt cannot compute
+    them.
+    """
     run, plan = run_dir
     judge.validate(run, plan, QUIET)
     names = {row["key"] for row in run.read_lines(judge.REPLAY)}

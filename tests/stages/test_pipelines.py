@@ -1,4 +1,6 @@
-"""Stages that go on from one another: what they start at, what their ledgers add up to, and what is refused."""
+"""Stages that go on from one another: what they start at, what their ledgers add up to, and what is
+refused.
+"""
 
 import json
 import shutil
@@ -10,26 +12,18 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from dpaudit import pipeline
 from dpaudit.errors import UsageError
-from dpaudit.privacy import Mechanism, epsilon_spent
-from dpaudit.progress import Progress
-from dpaudit.rundir import RunDir
-from dpaudit.stages import merge, train
-from dpaudit.stages.jobs import Job, outside_stages
-from dpaudit.suite import (
-    ASSUMED_PUBLIC,
-    Candidates,
-    Data,
-    Grid,
-    Lora,
-    Model,
-    Plan,
-    Schedule,
-    Suite,
-    Training,
-    arms,
-)
+from dpaudit.pipeline import sequence
+from dpaudit.privacy.accountants import epsilon_spent
+from dpaudit.privacy.ledger import Ledger
+from dpaudit.privacy.mechanism import Mechanism
+from dpaudit.stages.train import merge, start
+from dpaudit.stages.train.jobs import ArmJob, outside_stages
+from dpaudit.storage.rundir import RunDir
+from dpaudit.suite.grid import Grid
+from dpaudit.suite.plan import ASSUMED_PUBLIC, Plan
+from dpaudit.suite.suite import Candidates, Data, Lora, Model, Schedule, Suite, Training
+from dpaudit.system.progress import Progress
 
 QUIET = Progress(quiet=True)
 STEPS = Schedule(batch=8, steps=2, learning_rate=0.01)
@@ -40,9 +34,18 @@ CHAIN = Grid(epsilons=(8.0,), baseline=False, dpo=("sigmoid",), stages=("cpt", "
 DPO = Grid(epsilons=(8.0,), baseline=False, dpo=("sigmoid",), stages=())
 
 
-def make_plan(base: Path, grid: Grid, start: Path | None = None, public: bool = False, **training: Any) -> Plan:  # fmt: skip
-    settings: dict[str, Any] = {"private": STEPS, "nonprivate": STEPS, "cpt_private": STEPS, "dpo_private": SLOW,
-                                "clip": 0.5, "lora": Lora(rank=2, alpha=8), **training}  # fmt: skip
+def make_plan(
+    base: Path, grid: Grid, start: Path | None = None, public: bool = False, **training: Any
+) -> Plan:
+    settings: dict[str, Any] = {
+        "private": STEPS,
+        "nonprivate": STEPS,
+        "cpt_private": STEPS,
+        "dpo_private": SLOW,
+        "clip": 0.5,
+        "lora": Lora(rank=2, alpha=8),
+        **training,
+    }
     chosen = Suite(
         name="toy",
         training=Training(**settings),
@@ -57,7 +60,7 @@ def make_plan(base: Path, grid: Grid, start: Path | None = None, public: bool = 
 
 
 def go(plan: Plan, runs: Path, only: list[str] | None = None) -> RunDir:
-    return pipeline.train(plan, runs, QUIET, only, workers=1)
+    return sequence.train(plan, runs, QUIET, only, workers=1)
 
 
 def ledger_of(run_dir: RunDir, arm: str) -> dict[str, Any]:
@@ -131,25 +134,32 @@ def test_a_start_whose_ledger_was_edited_is_refused(chained: tuple[RunDir, Plan]
     assert not run_dir.file("train/dpo-sigmoid-eps8").exists()
 
 
-@pytest.mark.parametrize("edit", [{}, {"stages": []}, {"steps_done": 1}, {"mechanism": {}}])
+OTHER = {"noise_multiplier": 9.0, "sampling_rate": 0.1, "steps": 1, "clip": 1.0}
+
+
+@pytest.mark.parametrize("edit", [{}, {"stages": []}, {"steps_done": 1}, {"mechanism": OTHER}])
 def test_what_counts_as_edited(edit: dict[str, Any], chained: tuple[RunDir, Plan]) -> None:
     run_dir, plan = chained
-    *earlier, start, last = (ledger_of(run_dir, arm)["mechanism"] for arm in ARMS)
-    stages = tuple(Mechanism(**one) for one in (*earlier, start))
+    *earlier, before, last = (ledger_of(run_dir, arm)["mechanism"] for arm in ARMS)
+    stages = tuple(Mechanism(**one) for one in (*earlier, before))
     mechanism = Mechanism(**last, stages=(replace(stages[-1], stages=stages[:-1]),))
-    ended, begun = (next(a for a in arms(plan.suite) if a.name == name) for name in (ARMS[2], ARMS[1]))
-    job = Job(ended, SLOW, mechanism, 20, True, begun)
-    kept = ledger_of(run_dir, "sft-eps4") | edit
+    ended, begun = (next(a for a in plan.suite.grid.arms if a.name == name) for name in (ARMS[2], ARMS[1]))
+    job = ArmJob(ended, SLOW, mechanism, 20, True, begun)
+    kept = Ledger.from_json(ledger_of(run_dir, "sft-eps4") | edit)
     if not edit:
-        train._check_start(run_dir, job, kept)
+        start.check(job, kept)
         return
     with pytest.raises(UsageError, match="expected the ledger that this arm's claim was composed with"):
-        train._check_start(run_dir, job, kept)
+        start.check(job, kept)
 
 
 def test_a_chain_under_unit_record_is_refused(toy_model_dir: Path, tmp_path: Path) -> None:
     plan = make_plan(toy_model_dir, CHAIN, unit="record")
-    refused(plan, tmp_path, "training.unit: expected patient where stages go on from one another .*same people, got record")  # fmt: skip
+    refused(
+        plan,
+        tmp_path,
+        "training.unit: expected patient where stages continue from one another .*same people, got record",
+    )
 
 
 # ---- an adapter of an earlier run as the start
@@ -172,8 +182,14 @@ def test_a_start_from_another_run_is_composed(
 
 
 def test_a_start_without_a_ledger(toy_adapter_dir: Path, toy_model_dir: Path, tmp_path: Path) -> None:
-    """Refused, unless somebody says that its data were public: then the ledger, the card and every table say who did."""
-    refused(make_plan(toy_model_dir, SFT, toy_adapter_dir), tmp_path, "--start .*: expected an adapter with its ledger")  # fmt: skip
+    """Refused, unless somebody says that its data were public: then the ledger, the card and every table say
+    who did.
+    """
+    refused(
+        make_plan(toy_model_dir, SFT, toy_adapter_dir),
+        tmp_path,
+        "--start .*: expected an adapter with its ledger",
+    )
     plan = make_plan(toy_model_dir, SFT, toy_adapter_dir, public=True)
     run_dir = go(plan, tmp_path)
     ledger = ledger_of(run_dir, "sft-eps8")
@@ -186,7 +202,9 @@ def start_with(adapter: Path, folder: Path, changes: dict[str, Any], noise: floa
     """A copy of an adapter with a ledger that adds up, of unit patient unless `changes` say otherwise."""
     shutil.copytree(adapter, folder)
     step = {"noise_multiplier": noise, "sampling_rate": 0.1, "steps": 5, "clip": 0.5}
-    claim = {"epsilon": 8.0, "delta": 1e-5, "unit": "patient", "relation": "add_or_remove"} | changes.pop("claim", {})  # fmt: skip
+    claim = {"epsilon": 8.0, "delta": 1e-5, "unit": "patient", "relation": "add_or_remove"} | changes.pop(
+        "claim", {}
+    )
     ledger = {
         "arm": {"method": "sft", "loss": "sft", "epsilon": 8.0, "seed": 0},
         "claim": claim,
@@ -202,31 +220,81 @@ def start_with(adapter: Path, folder: Path, changes: dict[str, Any], noise: floa
     return folder
 
 
-OPEN = {"claim": {"epsilon": "inf"}, "mechanism": {"noise_multiplier": 0.0, "sampling_rate": 0.1, "steps": 5, "clip": None}}  # fmt: skip
+OPEN = {
+    "claim": {"epsilon": "inf"},
+    "mechanism": {"noise_multiplier": 0.0, "sampling_rate": 0.1, "steps": 5, "clip": None},
+}
 
 
 @pytest.mark.parametrize(
     ("changes", "noise", "training", "wanted"),
     [
-        ({"claim": {"unit": "record"}}, 4.0, {}, "expected unit patient under add_or_remove, to compose with this run, got unit record under add_or_remove"),
-        ({"claim": {"relation": "replace"}}, 4.0, {}, "expected unit patient under add_or_remove, .* got unit patient under replace"),
-        (OPEN, 0.0, {}, "expected a private start for private arms, got one trained without privacy"),
-        ({}, 4.0, {"lora": Lora(rank=3)}, "expected an adapter with r = 3, as the plan has, got 2"),
-        ({}, 4.0, {"lora": Lora(rank=2, alpha=16)}, "expected an adapter with lora_alpha = 16, as the plan has, got 8"),
-        ({}, 4.0, {"lora": Lora(rank=2, alpha=8, rslora=True)}, "expected an adapter with use_rslora = True, .* got False"),
-        ({}, 4.0, {"lora": Lora(rank=2, alpha=8, targets=("q_proj",))}, "expected an adapter of the plan's layers"),
-        ({"claim": {"epsilon": 30.0}}, 0.3, {}, "arm sft-eps8: expected a claim above the epsilon of .* that the stages before it spent, got 8; raise --eps"),
-        ({"arm": {"method": "dpo"}, "claim": {"unit": "record"}}, 4.0, {"unit": "record"}, "expected a start by sft under unit record, got one by dpo; stages over different data"),
+        (
+            {"claim": {"unit": "record"}},
+            4.0,
+            {},
+            "expected unit patient under add_or_remove, to compose with this run, got unit record under "
+            "add_or_remove",
+        ),
+        (
+            {"claim": {"relation": "replace"}},
+            4.0,
+            {},
+            "expected unit patient under add_or_remove, .* got unit patient under replace",
+        ),
+        (OPEN, 0.0, {}, "expected a private start for private arms, got a start trained without privacy"),
+        ({}, 4.0, {"lora": Lora(rank=3)}, "expected an adapter with r = 3, as in the plan, got 2"),
+        (
+            {},
+            4.0,
+            {"lora": Lora(rank=2, alpha=16)},
+            "expected an adapter with lora_alpha = 16, as in the plan, got 8",
+        ),
+        (
+            {},
+            4.0,
+            {"lora": Lora(rank=2, alpha=8, rslora=True)},
+            "expected an adapter with use_rslora = True, .* got False",
+        ),
+        (
+            {},
+            4.0,
+            {"lora": Lora(rank=2, alpha=8, targets=("q_proj",))},
+            "expected an adapter of the plan's layers",
+        ),
+        (
+            {"claim": {"epsilon": 30.0}},
+            0.3,
+            {},
+            "arm sft-eps8: expected a claim above the epsilon of .* that the stages before it spent, got 8; "
+            "raise --eps",
+        ),
+        (
+            {"arm": {"method": "dpo"}, "claim": {"unit": "record"}},
+            4.0,
+            {"unit": "record"},
+            "expected a start by sft under unit record, got one by dpo; stages over different data",
+        ),
         ({"steps_done": 4}, 4.0, {}, "expected a ledger of all 5 steps, got one of 4"),
         ({"epsilon_pld": 0.01}, 4.0, {}, "expected at least the epsilon that its mechanism and stages spend"),
         ({"claim": {"epsilon": 0.01}}, 4.0, {}, "expected at most the claimed epsilon 0.01 as epsilon_pld"),
-        ({"base_files": {"model.safetensors": "0" * 32}}, 4.0, {}, "expected the base that .* with another .*; restore that model"),
+        (
+            {"base_files": {"model.safetensors": "0" * 32}},
+            4.0,
+            {},
+            "expected the base that .* with another .*; restore that model",
+        ),
     ],
-)  # fmt: skip
+)
 def test_starts_that_do_not_fit(
-    changes: dict[str, Any], noise: float, training: dict[str, Any], wanted: str,
-    toy_adapter_dir: Path, toy_model_dir: Path, tmp_path: Path,
-) -> None:  # fmt: skip
+    changes: dict[str, Any],
+    noise: float,
+    training: dict[str, Any],
+    wanted: str,
+    toy_adapter_dir: Path,
+    toy_model_dir: Path,
+    tmp_path: Path,
+) -> None:
     start = start_with(toy_adapter_dir, tmp_path / "start", dict(changes), noise)
     (tmp_path / "runs").mkdir()
     refused(make_plan(toy_model_dir, SFT, start, **training), tmp_path / "runs", wanted)
@@ -261,14 +329,19 @@ def test_training_on_a_merged_model_composes_with_its_ledger(
     assert 0.99 * 6 < ledger["epsilon_pld"] <= 6
     assert ledger["epsilon_pld"] == pytest.approx(spent(ledger), rel=1e-9)
     assert spent(ledger, alone=True) < 0.95 * 6
-    refused(make_plan(base, replace(SFT, epsilons=(2.0,)), unit="record"), tmp_path,
-            "arm sft-eps2: expected a claim above the epsilon of 3")  # fmt: skip
+    refused(
+        make_plan(base, replace(SFT, epsilons=(2.0,)), unit="record"),
+        tmp_path,
+        "arm sft-eps2: expected a claim above the epsilon of 3",
+    )
 
 
 def test_a_merged_model_of_another_unit_is_refused(
     merged: tuple[Path, dict[str, Any]], tmp_path: Path
 ) -> None:
-    refused(make_plan(merged[0], SFT), tmp_path, "expected unit patient under add_or_remove, .* got unit record")  # fmt: skip
+    refused(
+        make_plan(merged[0], SFT), tmp_path, "expected unit patient under add_or_remove, .* got unit record"
+    )
     refused(make_plan(merged[0], DPO, unit="record"), tmp_path, "expected a start by dpo under unit record")
 
 
@@ -303,8 +376,8 @@ def test_seeds_train_different_adapters_each_with_its_ledger(toy_model_dir: Path
             key: two[key] for key in ("mechanism", "stages", "epsilon_pld")
         }
     # each goes on from the start of its own seed
-    for end, start in (("dpo-sigmoid-eps8", "sft-eps4"), ("dpo-sigmoid-eps8-s1", "sft-eps4-s1")):
-        ended, began = weights_of(run_dir, end), weights_of(run_dir, start)
+    for end, begin in (("dpo-sigmoid-eps8", "sft-eps4"), ("dpo-sigmoid-eps8-s1", "sft-eps4-s1")):
+        ended, began = weights_of(run_dir, end), weights_of(run_dir, begin)
         assert all((ended[name] - began[name]).abs().max() < 1e-4 for name in began)
 
 
@@ -341,7 +414,7 @@ def test_a_broken_adapter_folder_is_told_in_one_line(
     else:
         place.write_bytes(place.read_bytes()[:200])
     told = {
-        "no weights": "no such file|got none|an adapter folder",
+        "no weights": "no such file|an adapter folder",
         "cut short": "expected adapter_model.safetensors in safetensors, whole",
         "no settings": "expected adapter_config.json with a JSON object",
     }[fault]

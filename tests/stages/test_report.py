@@ -13,12 +13,18 @@ from typing import Any
 import fabricate
 import pytest
 
-from dpaudit import formats, page
 from dpaudit.errors import UsageError
-from dpaudit.progress import Progress
-from dpaudit.rundir import RunDir
+from dpaudit.evidence.guesses import Guesses
+from dpaudit.evidence.verdict import conclude
+from dpaudit.findings.baselines import Near
+from dpaudit.findings.membership import Answer, Bound, Membership, NearRecords
+from dpaudit.findings.quality import Skipped, TasksAsked
+from dpaudit.page import formats, numbers
 from dpaudit.stages import report
-from dpaudit.suite import Arm, Plan, arms
+from dpaudit.storage.rundir import RunDir
+from dpaudit.suite.grid import Arm
+from dpaudit.suite.plan import Plan
+from dpaudit.system.progress import Progress
 
 QUIET = Progress(quiet=True)
 
@@ -88,7 +94,7 @@ def test_every_number_is_the_one_in_report_json(tmp_path: Path, stages: tuple[st
     seen = _seen(html)
     assert len(seen.data) > 40
     for attributes, text in seen.data:
-        value = page.look_up(data, attributes["data-key"] or "")
+        value = numbers.look_up(data, attributes["data-key"] or "")
         exact = "" if value is None else repr(value) if isinstance(value, float) else str(value)
         assert attributes["value"] == exact
         assert text == formats.show(value, attributes["data-style"] or "")
@@ -172,7 +178,7 @@ def test_a_missing_key_names_file_and_key(tmp_path: Path) -> None:
     broken = run_dir.read_json("train/sft-eps4/privacy.json")
     del broken["epsilon_pld"]
     fabricate.rewrite(run_dir, "train/sft-eps4/privacy.json", broken)
-    with pytest.raises(UsageError, match=r"train/sft-eps4/privacy\.json: epsilon_pld"):
+    with pytest.raises(UsageError, match=r"train/sft-eps4/privacy\.json: .*epsilon_pld"):
         report.run(run_dir, plan, QUIET)
 
 
@@ -194,7 +200,7 @@ def test_the_embedded_model_is_called_a_teaching_model(tmp_path: Path) -> None:
 def test_an_unfit_judge_shows_no_win_rate(tmp_path: Path) -> None:
     html, data = _page(tmp_path, judge_fit=False)
     assert "is not fit, so no win rate is shown" in html
-    assert "pairs" not in data["judge"] and "/judge/pairs" not in html
+    assert data["judge"]["pairs"] == [] and "/judge/pairs" not in html
     assert "✕ below the minimum" in html
 
 
@@ -213,11 +219,11 @@ def test_every_verdict_is_said_in_a_sentence(tmp_path: Path) -> None:
     fabricate.rewrite(run_dir, "audit/sft-eps1/calibrated.json", refuted)
     words = _words(_reported(run_dir, plan)[0])
     assert (
-        "The claim is false: what the attack guessed right proves an ε of at least 2.34 , with 95 % confidence"
-        in words
+        "The claim is false: the right guesses of the attack prove an ε of at least 2.34 , with 95 % "
+        "confidence" in words
     )
     assert "This audit cannot tell." in words
-    assert "This trusts nothing that the trainer says." in words
+    assert "This relies on nothing that the trainer says." in words
 
 
 def test_no_verdict_is_worded_as_a_proof(tmp_path: Path) -> None:
@@ -226,16 +232,19 @@ def test_no_verdict_is_worded_as_a_proof(tmp_path: Path) -> None:
     assert "“not refuted” presumes a trainer who did not filter the canaries out" in words
 
 
-def _with_control(tmp_path: Path, epsilon_lower: float) -> str:
-    """The words of the page where the non-private arm proves so much, and every private arm nothing, under a ceiling of 4.18."""
+def _with_control(tmp_path: Path, correct: int) -> str:
+    """The words of the page where so many of 200 guesses on the non-private arm are right, and of every
+    private arm half, under a ceiling of 4.18.
+    """
     run_dir, plan = fabricate.run(tmp_path)
-    for arm in arms(plan.suite):
-        found = run_dir.read_json(f"audit/{arm.name}/calibrated.json")
-        lower = 0.0 if arm.private else epsilon_lower
-        found["bound"] |= {"epsilon_lower": lower, "ceiling": 4.1899}
-        if arm.private:
-            found["verdict"]["verdict"] = "no power" if arm.epsilon > 4.1899 else "not refuted"
-        run_dir.write_json(f"audit/{arm.name}/calibrated.json", found, ["plan.json"])
+    for arm in plan.suite.grid.arms:
+        file = f"audit/{arm.name}/calibrated.json"
+        found = Membership.read(run_dir, file)
+        guesses = Guesses(500, 200, 100 if arm.private else correct, 200, False, 0.95)
+        found = replace(found, bound=Bound(**guesses.bound(1e-5), method="one-run", rule="a rule"))
+        if found.claim:
+            found = replace(found, verdict=Answer(**vars(conclude(found.claim, guesses))))
+        found.write(run_dir, file, ["plan.json"])
     fabricate.summary(run_dir, plan)
     return _words(_reported(run_dir, plan)[0])
 
@@ -246,11 +255,11 @@ def _card(words: str, arm: str) -> str:
 
 
 def test_a_control_that_shows_nothing_is_told(tmp_path: Path) -> None:
-    assert "It finds nothing: nothing was proven even here." in _with_control(tmp_path, 0.0)
+    assert "It finds nothing: nothing was proven even here." in _with_control(tmp_path, 100)
 
 
 def test_a_control_that_proves_little_is_called_weak_and_encourages_nobody(tmp_path: Path) -> None:
-    words = _with_control(tmp_path, 0.039)
+    words = _with_control(tmp_path, 114)
     assert (
         "It finds little, a weak control: an ε of at least 0.03 , which is not above the smallest claim"
         in words
@@ -264,10 +273,10 @@ def test_a_control_that_proves_little_is_called_weak_and_encourages_nobody(tmp_p
 
 def test_a_claim_above_what_the_control_reached_was_not_really_tested(tmp_path: Path) -> None:
     """The ceiling lies above 4, and this attack reaches 2.90 without any noise."""
-    words = _with_control(tmp_path, 2.9028)
+    words = _with_control(tmp_path, 195)
     four, one = _card(words, "sft-eps4"), _card(words, "sft-eps1")
     assert "not refuted nor would it be without noise" in four
-    assert "trained without any, it proved no more than 2.90 ." in four
+    assert "trained without noise, it proved no more than 2.90 ." in four
     assert "nor would it be" not in one
     assert "proved an ε of at least 2.90 : there this claim would be refuted." in one
     assert "could have failed" not in words and "It does:" not in words
@@ -287,18 +296,7 @@ def test_without_a_control_the_power_is_unknown(tmp_path: Path) -> None:
     )
     words = _words(_reported(run_dir, plan)[0])
     assert "not refuted power unknown" in words
-    assert (
-        "nobody knows whether this attack would have refuted the claim if there were no noise at all" in words
-    )
-
-
-def test_a_summary_of_before_the_control_was_told_still_makes_a_page(tmp_path: Path) -> None:
-    run_dir, plan = fabricate.run(tmp_path)
-    old = {"composed_epsilon": 11.8, "composed_delta": 1e-5}
-    control = {"arm": "sft-inf", "claim": {"epsilon": 1.0}, "epsilon_lower": 2.9, "verdict": "refuted"}
-    run_dir.write_json("audit/summary.json", old | {"positive_control": [control]}, ["plan.json"])
-    words = _words(_reported(run_dir, plan)[0])
-    assert "power unknown" in words and "there this claim would be refuted" not in words
+    assert "it is not known whether this attack would have refuted the claim without any noise" in words
 
 
 def test_each_claim_is_put_in_plain_words(tmp_path: Path) -> None:
@@ -313,8 +311,8 @@ def test_what_refuted_presumes_is_said(tmp_path: Path) -> None:
     assert "“Refuted” presumes nothing about the trainer." in words
     assert not re.search(r"presumes nothing[.”]", words)
     assert (
-        "No correction is made for the number of claims: the chance that at least one of them is wrongly refuted is at most 20.0 %"
-        in words
+        "No correction is made for the number of claims: the chance that at least one of them is wrongly "
+        "refuted is at most 20.0 %" in words
     )
 
 
@@ -323,7 +321,7 @@ def test_the_margin_has_three_outcomes(tmp_path: Path) -> None:
     words = _words(_reported(run_dir, plan)[0])
     assert "no: shown worse" in words and "yes: better" in words and "not shown either way" in words
     assert "does not mean worse" not in words and "(McNemar)" not in words
-    assert "turns the signs of whole clusters" in words
+    assert "flips the signs of whole clusters" in words
 
 
 def test_clusters_stand_beside_items(tmp_path: Path) -> None:
@@ -342,12 +340,11 @@ def test_what_was_checked_while_training_is_on_the_page(tmp_path: Path) -> None:
     assert rows == {"loss finite": 5, "noise scale as claimed": 4}
 
 
-def test_a_run_of_before_the_checks_were_kept_is_told(tmp_path: Path) -> None:
+def test_where_nothing_was_checked_it_is_said(tmp_path: Path) -> None:
     run_dir, plan = fabricate.run(tmp_path)
-    for arm in arms(plan.suite):
-        told = run_dir.read_json(f"train/{arm.name}/train.json")
-        del told["guards"]
-        run_dir.write_json(f"train/{arm.name}/train.json", told, ["plan.json"])
+    for arm in plan.suite.grid.arms:
+        figures = run_dir.read_json(f"train/{arm.name}/train.json") | {"guards": []}
+        run_dir.write_json(f"train/{arm.name}/train.json", figures, ["plan.json"])
         fabricate.bind(run_dir, arm.name)
     assert "No check is on record" in _reported(run_dir, plan)[0]
 
@@ -355,23 +352,23 @@ def test_a_run_of_before_the_checks_were_kept_is_told(tmp_path: Path) -> None:
 def test_the_full_page_says_that_it_is_internal(tmp_path: Path) -> None:
     words = _words(_page(tmp_path)[0])
     assert "This is the full page, for those who hold the records." in words
-    assert "sampling rate, steps and σ, which tell the number of units" in words
+    assert "sampling rate, steps and σ, which reveal the number of units" in words
     assert "the expected number of training units, 4,000 , counted from the data" in words
 
 
 def test_a_declared_population_leaves_rate_and_noise_public(tmp_path: Path) -> None:
     run_dir, plan = fabricate.run(tmp_path)
-    for arm in arms(plan.suite):
+    for arm in plan.suite.grid.arms:
         told = run_dir.read_json(f"train/{arm.name}/privacy.json") | {"population_assumed": False}
         run_dir.write_json(f"train/{arm.name}/privacy.json", told, ["plan.json"])
         fabricate.bind(run_dir, arm.name)
     words = _words(_reported(run_dir, plan)[0])
-    assert "which tell the number of units" not in words and "Assumed population" not in words
+    assert "which reveal the number of units" not in words and "Assumed population" not in words
 
 
 def test_a_control_at_chance_on_real_records_is_told(tmp_path: Path) -> None:
     run_dir, plan = fabricate.run(tmp_path)
-    told = "Here the attack tells nothing even of sft-inf , trained without noise"
+    told = "Here the attack finds nothing even on sft-inf , trained without noise"
     assert told not in _words(_reported(run_dir, plan)[0])
     found = run_dir.read_json("audit/sft-inf/calibrated.json")
     found["records"] |= {"auc": 0.519, "auc_lower": 0.452, "auc_upper": 0.585}
@@ -390,7 +387,7 @@ def test_scores_that_point_the_wrong_way_are_told(tmp_path: Path) -> None:
 
 def test_what_a_dpo_arm_starts_from_and_lacks_is_told(tmp_path: Path) -> None:
     words = _words(_page(tmp_path)[0])
-    assert "dpo-sigmoid-eps8 started from the base model and learnt from preference pairs alone" in words
+    assert "dpo-sigmoid-eps8 started from the base model and was trained on preference pairs only" in words
     assert "No adapter with this loss was trained without noise" in words
     assert "Its answers lose" not in words
     assert (
@@ -420,20 +417,20 @@ def test_a_chained_arm_names_the_arm_that_it_goes_on_from() -> None:
 
 
 def test_a_chained_arms_spending_is_explained(tmp_path: Path) -> None:
-    told = "Spent ε covers what an adapter starts from as well"
+    told = "Spent ε includes the stages that an adapter starts from"
     run_dir, plan = fabricate.run(tmp_path)
     assert told not in _words(_reported(run_dir, plan)[0])
     chained = replace(plan, suite=replace(plan.suite, grid=replace(plan.suite.grid, chain=True)))
     words = _words(_reported(run_dir, chained)[0])
-    assert told in words and "dpo-sigmoid-eps8 started from sft-eps4 and learnt" in words
+    assert told in words and "dpo-sigmoid-eps8 started from sft-eps4 and was trained" in words
 
 
 def test_a_task_that_was_left_out_is_told(tmp_path: Path) -> None:
     run_dir, plan = fabricate.run(tmp_path)
     row = {"task": "clinic_choice", "expected": "its items", "got": "a run on other data"}
-    run_dir.write_json("evaluate/tasks.json", {"tasks": {}, "skipped": [row]})
+    TasksAsked({}, (Skipped(**row),)).write(run_dir, "evaluate/tasks.json")
     words = _words(_reported(run_dir, plan)[0])
-    assert "clinic_choice was left out: expected its items, got a run on other data." in words
+    assert "clinic_choice was skipped: expected its items, got a run on other data." in words
 
 
 @pytest.mark.parametrize(
@@ -458,9 +455,10 @@ def test_the_composed_epsilon_is_shown_where_it_was_computed(tmp_path: Path) -> 
     run_dir, plan = fabricate.run(tmp_path)
     run_dir.file("audit/summary.json").unlink()
     assert "the composed ε is not among" in _reported(run_dir, plan)[0]
-    found = {"composed_epsilon": 11.803, "composed_delta": 1e-5, "positive_control": []}
+    fabricate.summary(run_dir, plan)
+    found = run_dir.read_json("audit/summary.json") | {"composed_epsilon": 11.803}
     run_dir.write_json("audit/summary.json", found, ["plan.json"])
-    assert "Whoever receives all private adapters together faces ε = 11.81 at δ = 1e−5" in _words(
+    assert "Anybody who receives all private adapters together faces ε = 11.81 at δ = 1e−5" in _words(
         _reported(run_dir, plan)[0]
     )
 
@@ -489,16 +487,18 @@ def test_broken_coins_and_near_duplicates_are_told_in_words(tmp_path: Path) -> N
     for file in run_dir.file("audit").glob("*/*.json"):
         found = json.loads(file.read_text())
         alarm = {"auc": 0.9, "auc_lower": 0.8, "auc_upper": 0.95, "p_value": 2e-4, "alarm": True}
-        counts = {"members": 150, "nonmembers": 150, "nonmembers_in_training": 9, "members_among_nonmembers": 7,
-                  "pairs_across": 11, "alike": 30, "auc_without": 0.51, "auc_without_lower": 0.4,
-                  "auc_without_upper": 0.6}  # fmt: skip
+        alarm |= {"units": 300, "finding": "broken coins"}
+        near = Near(150, 150, 9, 7, 11, 30)
+        without = NearRecords(**vars(near), auc_without=0.51, auc_without_lower=0.4, auc_without_upper=0.6)
         if found.get("kind") == "extract":
-            found |= {"blind": alarm, "near_duplicates": counts}
+            found |= {"blind": alarm, "near_duplicates": vars(near)}
         else:
             found["blind"], found["equal_secrets"] = alarm, 3
             found["verdict"] = {"verdict": "no power" if found["primary"] else None, "reason": ""}
-            found["records"] |= {"near_duplicates": counts, "per": {"unit": "patient", "score": "a sum",
-                                 "records_least": 1, "records_most": 4}}  # fmt: skip
+            found["records"] |= {
+                "near_duplicates": vars(without),
+                "per": {"unit": "patient", "score": "a sum", "records_least": 1, "records_most": 4},
+            }
             found["canaries"] |= {
                 "per": {"unit": "patient", "score": "a sum", "records_least": 1, "records_most": 1}
             }
@@ -506,14 +506,15 @@ def test_broken_coins_and_near_duplicates_are_told_in_words(tmp_path: Path) -> N
     html, _ = _reported(run_dir, plan)
     words = _words(html)
     for told in (
-        "No verdict can be given: which canaries were trained on can be told from their texts alone",
-        "This table supports no claim: which secrets were trained on",
-        "This table supports no claim: which patients were trained on",
-        "Blind baseline (answers): from the texts alone, trained on and left out are told apart with an AUC of 0.900",
-        "9 of 150 patients that were left out have a record nearly the same as one that was trained on.",
-        "9 of 150 patients that were left out have a record nearly the same as one that was trained on",
+        "No verdict can be given: the texts alone show which canaries were trained on",
+        "This table supports no claim: the texts alone show which secrets were trained on",
+        "This table supports no claim: the texts alone show which patients were trained on",
+        "Blind baseline (answers): a classifier that sees the texts alone separates trained on and left out "
+        "with an AUC of 0.900",
+        "9 of 150 patients that were left out have a record nearly the same as a record that was trained on.",
+        "9 of 150 patients that were left out have a record nearly the same as a record that was trained on",
         "Without all 30 that have a near-duplicate anywhere, the AUC of sft-inf",
-        "3 canaries that were left out have the very secret of one that was trained on",
+        "3 canaries that were left out have the same secret as a canary that was trained on",
         "A bound is per patient: the scores of a patient's records are added up",
         "With broken coins it shows nothing",
     ):
@@ -553,7 +554,8 @@ def test_what_was_cut_or_not_scored_is_told_arm_by_arm(tmp_path: Path) -> None:
     words = _words(_reported(run_dir, plan)[0])
     for arm, cut in (("sft-inf", 3), ("sft-eps4", 5)):
         told = (
-            f"{arm} : {cut} are longer than the context and scored on what fits, and 1 could not be scored."
+            f"{arm} : {cut} are longer than the context and were scored on the part that fits, and 1 could "
+            "not be scored."
         )
         assert words.replace(f"{arm}:", f"{arm} :").count(told) == 1
 
@@ -561,7 +563,7 @@ def test_what_was_cut_or_not_scored_is_told_arm_by_arm(tmp_path: Path) -> None:
 def test_a_missing_baseline_is_named(tmp_path: Path) -> None:
     run_dir, plan = fabricate.run(tmp_path)
     none = dict.fromkeys(("auc", "auc_lower", "auc_upper", "p_value"))
-    none |= {"alarm": False, "finding": "no baseline: too few"}  # type: ignore[dict-item]
+    none |= {"alarm": False, "units": 12, "finding": "no baseline: too few"}  # type: ignore[dict-item]
     for file in run_dir.file("audit").glob("*/*.json"):
         found = json.loads(file.read_text())
         if "records" in found:
@@ -587,18 +589,10 @@ def test_ids_occur_once(tmp_path: Path) -> None:
     assert len(ids) == len(set(ids))
 
 
-@pytest.mark.parametrize("pointer", ["/a/b", "/list/7", "/list/x", "/text/0/1"])
-def test_a_pointer_to_nothing_is_an_error(pointer: str) -> None:
-    with pytest.raises(KeyError, match=pointer):
-        page.look_up({"a": {}, "list": [1], "text": "t"}, pointer)
-
-
-def test_a_pointer_holds_any_key() -> None:
-    pointer = page.join("/tasks", "mmlu/anatomy~1", 0)
-    assert page.look_up({"tasks": {"mmlu/anatomy~1": [5]}}, pointer) == 5
-
-
 def test_the_stage_loads_nothing_heavy() -> None:
-    code = "import sys, dpaudit.stages.report; print([m for m in ('torch', 'jinja2', 'numpy') if m in sys.modules])"
+    code = (
+        "import sys, dpaudit.stages.report; print([m for m in ('torch', 'jinja2', 'numpy') if m in "
+        "sys.modules])"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

@@ -10,12 +10,18 @@ from typing import Any
 
 import pytest
 
-from dpaudit import declarations, overview, rundir, tables
+from dpaudit.commands import overview
 from dpaudit.errors import PartialError, UsageError
-from dpaudit.progress import Progress
-from dpaudit.rundir import RunDir
-from dpaudit.stages import prepare, train
-from dpaudit.suite import Candidates, Data, Grid, Lora, Model, Plan, Schedule, Suite, Training
+from dpaudit.page import tables
+from dpaudit.stages.prepare import prepare
+from dpaudit.stages.train import train
+from dpaudit.storage import exclusive, run_store
+from dpaudit.storage.rundir import RunDir
+from dpaudit.suite import declarations
+from dpaudit.suite.grid import Grid
+from dpaudit.suite.plan import Plan
+from dpaudit.suite.suite import Candidates, Data, Lora, Model, Schedule, Suite, Training
+from dpaudit.system.progress import Progress
 
 QUIET = Progress(quiet=True)
 STEPS = Schedule(batch=8, steps=9, learning_rate=0.01)
@@ -29,8 +35,15 @@ KILLS = 20
 
 
 def make_plan(model: Path, **training: Any) -> Plan:
-    settings: dict[str, Any] = {"private": STEPS, "nonprivate": STEPS, "dpo_private": STEPS, "clip": 0.5,
-                                "lora": Lora(rank=2, dropout=0.1), "checkpoint_every": 2, **training}  # fmt: skip
+    settings: dict[str, Any] = {
+        "private": STEPS,
+        "nonprivate": STEPS,
+        "dpo_private": STEPS,
+        "clip": 0.5,
+        "lora": Lora(rank=2, dropout=0.1),
+        "checkpoint_every": 2,
+        **training,
+    }
     chosen = Suite(
         name="toy",
         training=Training(**settings),
@@ -43,14 +56,16 @@ def make_plan(model: Path, **training: Any) -> Plan:
 
 
 def prepared(plan: Plan, runs: Path) -> RunDir:
-    run_dir = rundir.open_or_create(plan.to_json(), "toy", runs)
+    run_dir = run_store.open_or_create(plan.to_json(), "toy", runs)
     if not run_dir.file("corpus/manifest.json").is_file():
         prepare.run(run_dir, plan, QUIET)
     return run_dir
 
 
 def final_bytes(run_dir: RunDir, arm: str) -> dict[str, bytes]:
-    """What an arm leaves, without seals and the hashes of its run's corpus, whose keys are others in every run, and times."""
+    """What an arm leaves, without seals and the hashes of its run's corpus, whose keys are others in every
+    run, and times.
+    """
     found = {name: run_dir.file(f"train/{arm}/{name}").read_bytes() for name in FINAL}
     ledger = json.loads(found["privacy.json"])
     del ledger["inputs"], ledger["custody"]
@@ -96,7 +111,9 @@ class StopAfter(Progress):
 def test_an_interrupted_arm_ends_with_the_same_bytes(
     arm: str, optimizer: str, toy_model_dir: Path, tmp_path: Path
 ) -> None:
-    """Dropout, optimizer, sampler and noise go on; interrupted at a checkpoint, after it, and before the first."""
+    """Dropout, optimizer, sampler and noise go on; interrupted at a checkpoint, after it, and before the
+    first.
+    """
     steps = replace(STEPS, optimizer=optimizer, momentum=0.9)  # type: ignore[arg-type]
     plan = make_plan(toy_model_dir, private=steps, nonprivate=steps, dpo_private=steps)
     unbroken = prepared(plan, tmp_path / "unbroken")
@@ -129,7 +146,7 @@ def test_a_checkpoint_holds_its_ledger_and_one_secret_state(toy_model_dir: Path,
     shown = tables.as_text(overview.details(run_dir, plan))
     assert "training: stopped before its end" in shown and "to go on type: the command that began" in shown
     assert re.search(r"^sft-eps4 +4 +9$", shown, re.M) and re.search(r"^sft-inf +0 +9$", shown, re.M)
-    with rundir.writing(run_dir, "train"):
+    with exclusive.writing(run_dir, "train"):
         assert "training: at work now" in tables.as_text(overview.details(run_dir, plan))
     assert 3.9 < ledger["epsilon_pld"] <= 4  # of all planned steps: never less than was spent
     states = list(run_dir.secret_file("states").iterdir())
@@ -180,7 +197,9 @@ def test_a_checkpoint_of_another_plan_is_refused_and_kept(toy_model_dir: Path, t
 
 
 def test_a_checkpoint_without_its_generators_is_refused(toy_model_dir: Path, tmp_path: Path) -> None:
-    """New noise after the old steps would be safe, the old noise a second time on other data would not: nobody guesses."""
+    """New noise after the old steps would be safe, the old noise a second time on other data would not:
+    nobody guesses.
+    """
     run_dir, plan = interrupted(toy_model_dir, tmp_path)
     shutil.rmtree(run_dir.secret_file("states"))
     with pytest.raises(UsageError, match="expected the checkpoint's generators"):
@@ -200,7 +219,9 @@ def test_a_torn_checkpoint_is_told_in_one_line(file: str, toy_model_dir: Path, t
 
 
 def test_a_checkpoint_with_another_start_is_refused(toy_model_dir: Path, tmp_path: Path) -> None:
-    """Its first steps had the noise that the first start left room for; a ledger of the second would not tell it."""
+    """Its first steps had the noise that the first start left room for; a ledger of the second would not tell
+    it.
+    """
     started = tmp_path / "started"
     for epsilon in (1.0, 3.0):
         plan = make_plan(toy_model_dir)
@@ -210,8 +231,14 @@ def test_a_checkpoint_with_another_start_is_refused(toy_model_dir: Path, tmp_pat
     start = tmp_path / "start"
     shutil.copytree(arms["sft-eps1"], start)
     plan = make_plan(toy_model_dir)
-    plan = replace(plan, suite=replace(plan.suite, model=replace(plan.suite.model, start=str(start)),
-                                       grid=Grid(epsilons=(4.0,), baseline=False)))  # fmt: skip
+    plan = replace(
+        plan,
+        suite=replace(
+            plan.suite,
+            model=replace(plan.suite.model, start=str(start)),
+            grid=Grid(epsilons=(4.0,), baseline=False),
+        ),
+    )
     run_dir = prepared(plan, tmp_path / "runs")
     with pytest.raises(KeyboardInterrupt):
         train.run(run_dir, plan, StopAfter(5))
@@ -219,8 +246,12 @@ def test_a_checkpoint_with_another_start_is_refused(toy_model_dir: Path, tmp_pat
     shutil.copytree(arms["sft-eps3"], start)
     with pytest.raises(UsageError, match="expected a checkpoint with the start and the noise"):
         train.run(run_dir, plan, QUIET)
-    with pytest.raises(UsageError, match="expected a start whose noise nobody can draw again"):
-        train.run(prepared(replace(plan, insecure_seed=None), tmp_path / "runs"), replace(plan, insecure_seed=None), QUIET)  # fmt: skip
+    with pytest.raises(UsageError, match="expected a start with noise that cannot be drawn again"):
+        train.run(
+            prepared(replace(plan, insecure_seed=None), tmp_path / "runs"),
+            replace(plan, insecure_seed=None),
+            QUIET,
+        )
 
 
 def test_a_checkpoint_on_other_base_weights_is_refused(toy_model_dir: Path, tmp_path: Path) -> None:
@@ -238,7 +269,9 @@ def test_a_checkpoint_on_other_base_weights_is_refused(toy_model_dir: Path, tmp_
 
 
 def test_the_masks_of_dropout_are_secret_in_a_private_arm(toy_model_dir: Path, tmp_path: Path) -> None:
-    """A stream that follows from --seed would give every unit of a step another mask once one unit more is drawn."""
+    """A stream that follows from --seed would give every unit of a step another mask once one unit more is
+    drawn.
+    """
     import safetensors.torch
     import torch
 
@@ -284,7 +317,7 @@ def test_out_of_memory_names_the_setting_and_the_run_goes_on(
         return passes(model, examples, objective)
 
     monkeypatch.setattr(engine, "example_losses", greedy)
-    with pytest.raises(PartialError, match="--micro-batch 128 to go on"):
+    with pytest.raises(PartialError, match="--micro-batch 128 to continue"):
         train.run(run_dir, plan, QUIET, only=["sft-eps4"])
     train.run(run_dir, plan, QUIET, only=["sft-eps4"], micro_batch=3)
     assert run_dir.read_json("train/sft-eps4/privacy.json")["steps_done"] == 9

@@ -10,12 +10,15 @@ from pathlib import Path
 import pytest
 from test_train import QUIET, STEPS, make_plan, prepared
 
-from dpaudit import overview
+from dpaudit.commands import overview
 from dpaudit.errors import UsageError
 from dpaudit.models.encode import Encoded
-from dpaudit.rundir import RunDir
-from dpaudit.stages import report, train
-from dpaudit.suite import AttackKind, Grid, Plan
+from dpaudit.stages import report
+from dpaudit.stages.train import lesson, train, training_set
+from dpaudit.storage.rundir import RunDir
+from dpaudit.suite.grid import Grid
+from dpaudit.suite.plan import Plan
+from dpaudit.suite.suite import AttackKind
 from dpaudit.training import examples, labels, loop
 
 ARM = "dpo-robust-eps2"
@@ -61,12 +64,12 @@ def test_the_card_says_what_is_hidden_and_what_is_not(finished: tuple[RunDir, Pl
     run_dir, _ = finished
     card = run_dir.file(f"train/{ARM}/adapter/README.md").read_text()
     assert "(2, 0)-differentially private for the unit `label` under `replace`" in card
-    assert "turned around with probability 0.119203, once" in card
+    assert "flipped with probability 0.119203, once" in card
     assert "Prompts and both answers are not protected" in card
     assert "DP-SGD" not in card and "clip 0" not in card
 
 
-def answers(units: Iterable[examples.Unit]) -> list[list[tuple[Encoded, ...]]]:
+def answers(units: Iterable[examples.UnitExamples]) -> list[list[tuple[Encoded, ...]]]:
     return [[example.sequences for example in unit] for unit in units]
 
 
@@ -77,16 +80,20 @@ def test_the_arm_learns_from_the_turned_labels(
     run_dir, plan = finished
     file = run_dir.file(KEY)
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
-    clean = train._load(run_dir, plan, "dpo")
+    clean = training_set.load(run_dir, plan, "dpo")
     keys = (bytes([number]) * 32 for number in range(100))
-    turning = (k for k in keys if answers(labels.randomised(clean.units, clean.names, 2.0, k)) != answers(clean.units))  # fmt: skip
+    turning = (
+        k
+        for k in keys
+        if answers(labels.randomised(clean.units, clean.names, 2.0, k)) != answers(clean.units)
+    )
     key = next(turning)  # among so few pairs the key that was drawn turns none now and then
     altered = file.read_text()
     file.write_text(altered.replace('"key": "', '"key": "00', 1))
     with pytest.raises(
         UsageError, match=r"flips-.*\.json: .* got an altered one"
     ):  # other flips would spend more
-        train._flip_key(run_dir, plan, ARM)
+        lesson.flip_key(run_dir, plan, ARM)
     run_dir.write_json(KEY, {"key": key.hex()})
     seen = []
     learn = loop.train
@@ -122,14 +129,14 @@ def test_the_page_and_the_overview_say_it(finished: tuple[RunDir, Plan]) -> None
     rows = {row["arm"]: row for row in overview.arm_rows(run_dir, plan)}
     assert (rows[ARM]["delta"], rows[ARM]["noise_multiplier"], rows[ARM]["epsilon_spent"]) == (0.0, None, 2.0)
     text = report.run(run_dir, plan, QUIET).read_text()
-    assert "labels turned with probability" in text and "Randomised response" in text
+    assert "labels flipped with probability" in text and "Randomised response" in text
     assert "Gaussian noise on every" not in text and "dpaudit attack mia" not in text
 
 
 @pytest.mark.parametrize("kind", ["mia", "preference"])
 def test_membership_inference_is_refused(finished: tuple[RunDir, Plan], kind: AttackKind) -> None:
-    from dpaudit import pipeline
+    from dpaudit.pipeline import sequence
 
     run_dir, plan = finished
     with pytest.raises(UsageError, match="expected no membership inference under unit label"):
-        pipeline.attack(run_dir, plan, QUIET, kind)
+        sequence.attack(run_dir, plan, QUIET, kind)

@@ -6,10 +6,11 @@ from pathlib import Path
 import pytest
 from test_train import QUIET, STEPS, make_plan, prepared
 
-from dpaudit import pipeline
 from dpaudit.errors import UsageError
-from dpaudit.stages import train
-from dpaudit.suite import Grid, Plan
+from dpaudit.pipeline import gate
+from dpaudit.stages.train import train
+from dpaudit.suite.grid import Grid
+from dpaudit.suite.plan import Plan
 
 OPEN = Grid(epsilons=(float("inf"),), dpo=("kto",), stages=())
 
@@ -21,7 +22,7 @@ def trl_plan(model: Path, grid: Grid = OPEN, **training: object) -> Plan:
 
 def test_kto_without_privacy(toy_model_dir: Path, tmp_path: Path) -> None:
     plan = trl_plan(toy_model_dir)
-    pipeline._check_losses(plan.suite)
+    gate._check_losses(plan.suite)
     run_dir = prepared(plan, tmp_path)
     train.run(run_dir, plan, QUIET)
     folder = run_dir.file("train/dpo-kto-inf")
@@ -46,7 +47,7 @@ def test_kto_without_privacy(toy_model_dir: Path, tmp_path: Path) -> None:
         "shuffled, by TRL",
         2,
     )
-    assert "must not leave" in (folder / "adapter/README.md").read_text()
+    assert "must not be released" in (folder / "adapter/README.md").read_text()
     assert len(run_dir.read_lines("train/dpo-kto-inf/steps.jsonl")) == 2
 
 
@@ -54,9 +55,9 @@ def test_kto_without_privacy(toy_model_dir: Path, tmp_path: Path) -> None:
 def test_a_private_arm_among_others_is_refused(loss: str, toy_model_dir: Path) -> None:
     grid = replace(OPEN, epsilons=(4.0, float("inf")), dpo=("sigmoid", loss))
     with pytest.raises(UsageError, match=rf"grid\.dpo: {loss}: .*train it with --eps inf"):
-        pipeline._check_losses(trl_plan(toy_model_dir, grid).suite)
+        gate._check_losses(trl_plan(toy_model_dir, grid).suite)
 
 
 def test_deepspeed_without_a_dpo_arm_is_refused(toy_model_dir: Path) -> None:
     with pytest.raises(UsageError, match=r"training\.deepspeed: expected a non-private DPO arm"):
-        pipeline._check_losses(trl_plan(toy_model_dir, Grid(), deepspeed="zero1").suite)
+        gate._check_losses(trl_plan(toy_model_dir, Grid(), deepspeed="zero1").suite)

@@ -6,12 +6,21 @@ from pathlib import Path
 
 import pytest
 
-from dpaudit import overview, pipeline, quality, suite
+from dpaudit.commands import outcomes, states
+from dpaudit.commands.asked import Asked
 from dpaudit.errors import UsageError
-from dpaudit.progress import Progress
-from dpaudit.rundir import RunDir
-from dpaudit.stages import attack, evaluate, forecast, judge, prepare, report
-from dpaudit.suite import Arm, Candidates, Data, Grid, Lora, Model, Plan, Schedule, Suite, Training
+from dpaudit.judging import quality
+from dpaudit.pipeline import sequence
+from dpaudit.stages import evaluate, judge, report
+from dpaudit.stages.attack import attack
+from dpaudit.stages.prepare.candidates import load_candidates, load_training
+from dpaudit.stages.train import forecast
+from dpaudit.storage.rundir import RunDir
+from dpaudit.suite import grid, loading, suite
+from dpaudit.suite.grid import Arm, Grid
+from dpaudit.suite.plan import Plan
+from dpaudit.suite.suite import Candidates, Data, Lora, Model, Schedule, Suite, Training
+from dpaudit.system.progress import Progress
 
 QUIET = Progress(quiet=True)
 STEPS = Schedule(batch=8, steps=2, learning_rate=0.01)
@@ -32,7 +41,7 @@ def finished(toy_model_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> t
         judging=None,
     )
     plan = Plan(chosen, seed=3)
-    run_dir = pipeline.train(
+    run_dir = sequence.train(
         plan, tmp_path_factory.mktemp("runs"), QUIET, ["sft-inf", "sft-inf-twin"], workers=1
     )
     evaluate.run(run_dir, plan, QUIET)
@@ -40,18 +49,18 @@ def finished(toy_model_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> t
 
 
 def test_it_stands_behind_its_arm_and_plans_keep_it() -> None:
-    plan = Plan(suite.load("demo", {"grid.twin": True, "grid.seeds": 2}))
-    names = [arm.name for arm in suite.arms(plan.suite) if not arm.private and arm.method == "sft"]
+    plan = Plan(loading.load("demo", {"grid.twin": True, "grid.seeds": 2}))
+    names = [arm.name for arm in plan.suite.grid.arms if not arm.private and arm.method == "sft"]
     assert names == ["sft-inf", "sft-inf-twin", "sft-inf-s1", "sft-inf-s1-twin"]
     assert Plan.from_json(plan.to_json()).suite.grid == plan.suite.grid
-    assert suite.load("demo", pipeline.overrides(grid=pipeline.Grid(twin=True))).grid.twin
+    assert loading.load("demo", Asked(twin=True).overrides()).grid.twin
 
 
 def test_plans_of_before_have_none() -> None:
-    old = Plan(suite.load("demo")).to_json()
+    old = Plan(loading.load("demo")).to_json()
     del old["suite"]["grid"]["twin"], old["suite"]["candidates"]["temperature"]
-    assert Plan.from_json(old) == Plan.from_json(Plan(suite.load("demo")).to_json())
-    assert not any(arm.twin for arm in suite.arms(Plan.from_json(old).suite))
+    assert Plan.from_json(old) == Plan.from_json(Plan(loading.load("demo")).to_json())
+    assert not any(arm.twin for arm in Plan.from_json(old).suite.grid.arms)
 
 
 @pytest.mark.parametrize(
@@ -60,19 +69,31 @@ def test_plans_of_before_have_none() -> None:
         ({"grid.baseline": False}, "grid.twin: expected a non-private SFT arm"),
         ({"grid.stages": ["cpt"], "grid.chain": False}, "grid.twin: expected a non-private SFT arm"),
         ({"grid.stages": ["cpt", "sft"]}, "grid.twin: expected an arm that starts at the base"),
-        ({"claims": [{"arm": "sft-inf-twin", "epsilon": 8, "delta": 1e-5, "unit": "patient", "relation": "add_or_remove"}]},
-         "claims: expected one of the arms sft-inf, .*, got 'sft-inf-twin'"),
+        (
+            {
+                "claims": [
+                    {
+                        "arm": "sft-inf-twin",
+                        "epsilon": 8,
+                        "delta": 1e-5,
+                        "unit": "patient",
+                        "relation": "add_or_remove",
+                    }
+                ]
+            },
+            "claims: expected one of the arms sft-inf, .*, got 'sft-inf-twin'",
+        ),
     ],
-)  # fmt: skip
+)
 def test_where_it_means_nothing_it_is_refused(changed: dict[str, object], told: str) -> None:
     with pytest.raises(UsageError, match=told):
-        suite.load("demo", {"grid.twin": True, **changed})
+        loading.load("demo", {"grid.twin": True, **changed})
 
 
 def test_it_is_the_reference_of_its_arm_alone_and_nobodys_control() -> None:
     eight, four, one = (Arm("sft", "sft", epsilon) for epsilon in (8.0, 4.0, 1.0))
     arms = [TWIN, INF, eight, four, one]
-    assert quality.nonprivate(eight, arms) == INF and quality.nonprivate(eight, [TWIN, eight]) is None
+    assert grid.nonprivate(eight, arms) == INF and grid.nonprivate(eight, [TWIN, eight]) is None
     assert quality.references(arms) == [("sft-inf", "sft-inf-twin"), *quality.references(arms[1:])]
     assert quality.ladders(arms) == [["sft-inf", "sft-eps8", "sft-eps4", "sft-eps1"]]
 
@@ -114,14 +135,14 @@ def test_the_page_holds_what_canaries_cost(finished: tuple[RunDir, Plan]) -> Non
     assert [arm["arm"] for arm in found["arms"]] == ["sft-inf"]
     assert all("sft-inf-twin" not in stage["absent"] for stage in found["stages"].values())
     assert "Against the adapter that saw no canary" in html
-    assert {row["arm"] for row in overview.quality_rows(run_dir, plan)} == {"base", "sft-inf", "sft-inf-twin"}
+    assert {row["arm"] for row in outcomes.quality_rows(run_dir, plan)} == {"base", "sft-inf", "sft-inf-twin"}
     attacked = replace(plan, suite=replace(plan.suite, attacks=("mia",), grid=Grid((), twin=True)))
     run_dir.write_json("audit/sft-inf/calibrated.json", {})
-    assert overview.stage_states(run_dir, attacked)["attack"] == "done"
+    assert states.stage_states(run_dir, attacked)["attack"] == "done"
     run_dir.file("audit/sft-inf/calibrated.json").unlink()
 
 
 def test_no_canary_is_among_its_records(finished: tuple[RunDir, Plan]) -> None:
     run_dir, _ = finished
-    names = {record.patient for record in prepare.load_training(run_dir, "sft", twin=True)}
-    assert names and not names & {c.id for c in prepare.load_candidates(run_dir).canaries}
+    names = {record.patient for record in load_training(run_dir, "sft", twin=True)}
+    assert names and not names & {c.id for c in load_candidates(run_dir).canaries}

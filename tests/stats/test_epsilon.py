@@ -331,7 +331,9 @@ def test_gaussian_refuses_bad_arguments(noise_multiplier: float, delta: float) -
 
 
 def test_what_the_readme_says_of_the_shipped_rule() -> None:
-    """40 % of the canaries guessed at delta 1e-5: the ceiling passes 4 at about 420 canaries, and never 7.4."""
+    """40 % of the canaries guessed at delta 1e-5: the ceiling passes 4 at about 420 canaries, and never
+    7.4.
+    """
 
     def ceiling(canaries: int, delta: float = 1e-5) -> float:
         return epsilon_ceiling_one_run(

@@ -1,4 +1,6 @@
-"""f-DP in one run: against a plain transcription, against the exact curve, and its error where the null is true."""
+"""f-DP in one run: against a plain transcription, against the exact curve, and its error where the null is
+true.
+"""
 
 import itertools
 import math
@@ -64,7 +66,9 @@ def test_arguments_out_of_range_are_refused(change: dict[str, float]) -> None:
 def test_a_gaussian_exactly_at_the_claim_is_refuted_in_five_per_cent_at_most(
     noise: float, fraction: float
 ) -> None:
-    """2,000 audits of one Gaussian of the claimed noise on each of 400 canaries; at most 5 % + 3 standard errors."""
+    """2,000 audits of one Gaussian of the claimed noise on each of 400 canaries; at most 5 % + 3 standard
+    errors.
+    """
     random, canaries = np.random.default_rng(7), 400
     guesses, claimed = (
         round(fraction * canaries),

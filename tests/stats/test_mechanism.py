@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from scipy.stats import ks_2samp, norm
 
-from dpaudit.privacy import Mechanism, epsilon_spent
+from dpaudit.privacy.accountants import epsilon_spent
+from dpaudit.privacy.mechanism import Mechanism
 from dpaudit.stats import mechanism
 from dpaudit.stats.epsilon import epsilon_lower_one_run
 from dpaudit.stats.mechanism import SampledGaussian

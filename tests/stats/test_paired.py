@@ -30,7 +30,9 @@ def test_paired_difference_agrees_with_the_t_interval_on_gaussian_items() -> Non
 
 
 def slow_p_value(gains: np.ndarray, labels: list[int], difference: float) -> float:
-    """The share of all sign flips of clusters that put the sum of residuals as far from zero, one flip at a time."""
+    """The share of all sign flips of clusters that put the sum of residuals as far from zero, one flip at a
+    time.
+    """
     residuals = [
         sum(gains[i] - difference for i, at in enumerate(labels) if at == one) for one in sorted(set(labels))
     ]
@@ -108,7 +110,9 @@ def test_paired_difference_misses_no_oftener_than_stated(clusters: int, effect: 
 
 
 def answers(generator: np.random.Generator, rates: tuple[float, float]) -> list[np.ndarray]:
-    """Right or wrong on 336 items of 24 clusters that differ in difficulty, for two arms of these mean accuracies."""
+    """Right or wrong on 336 items of 24 clusters that differ in difficulty, for two arms of these mean
+    accuracies.
+    """
     shared, found = generator.normal(size=24), []
     for rate in rates:
         ease = norm.ppf(rate) * math.sqrt(2) + 0.7 * shared + 0.7 * generator.normal(size=24)
@@ -120,7 +124,9 @@ def answers(generator: np.random.Generator, rates: tuple[float, float]) -> list[
     ("rates", "missed"), [((0.7, 0.7), 0.05), ((0.3, 0.25), 0.05), ((0.98, 0.98), 0.05), ((0.95, 0.99), 0.15)]
 )
 def test_answers_to_clustered_items_are_covered(rates: tuple[float, float], missed: float) -> None:
-    """The demo's design. Near a ceiling few clusters hold all faults, and the interval misses more than it states."""
+    """The demo's design. Near a ceiling few clusters hold all faults, and the interval misses more than it
+    states.
+    """
     replications, misses, labels = 2000, 0, np.repeat(np.arange(24), 14)
     for seed in range(replications):
         first, second = answers(np.random.default_rng(seed), rates)

@@ -228,7 +228,9 @@ def test_bad_counts_are_refused(successes: float, trials: float) -> None:
 
 
 def test_the_paired_difference_of_two_areas_covers_the_truth() -> None:
-    """95 % intervals over 2,000 worlds whose areas differ by .059: at most 5 % + 3 standard errors miss it."""
+    """95 % intervals over 2,000 worlds whose areas differ by .059: at most 5 % + 3 standard errors miss
+    it.
+    """
     rng, missed, widths = np.random.default_rng(0), 0, []
     truth = norm.cdf(1 / math.sqrt(2)) - norm.cdf(0.8 / math.sqrt(2))
     for _ in range(2000):

@@ -1,4 +1,6 @@
-"""The bound of weighted guesses: the plain bound where all weights are one, slow doubles where they are not."""
+"""The bound of weighted guesses: the plain bound where all weights are one, slow doubles where they are
+not.
+"""
 
 import itertools
 import math
@@ -36,9 +38,12 @@ def test_weights_of_one_give_the_plain_bound(called_in: int, called_out: int, sh
     )
     assert double == pytest.approx(plain, abs=1e-9)
     for epsilon in (0.0, 0.5, 2.0):
-        assert weighted.p_value_weighted(weights=weights, right=right, epsilon=epsilon, delta=1e-4) == pytest.approx(
-            p_value_one_run(canaries=1000, guesses=guesses, correct=right, epsilon=epsilon, delta=1e-4), abs=1e-12
-        )  # fmt: skip
+        assert weighted.p_value_weighted(
+            weights=weights, right=right, epsilon=epsilon, delta=1e-4
+        ) == pytest.approx(
+            p_value_one_run(canaries=1000, guesses=guesses, correct=right, epsilon=epsilon, delta=1e-4),
+            abs=1e-12,
+        )
 
 
 def p_value_counted(weights: Any, right: int, epsilon: float, delta: float) -> float:
@@ -63,9 +68,10 @@ def test_p_value_agrees_with_every_outcome_counted(right: int, delta: float) -> 
 def worst_chance(tiers: Sequence[tuple[int, int]], right: int, epsilon: float, excess: float) -> float:
     """The most that the chance of `right` or more can be: a linear programme over all laws of right guesses.
 
-    `tiers` are sizes of weights with their numbers of guesses. By symmetry a law is a chance for each number of
-    right guesses in each tier. Turning one coin of n that are right into a wrong one, of which there are then k, changes a
-    chance by at most a factor of e^eps, but for failures; all failures together have the mass `excess`.
+    `tiers` are sizes of weights with their numbers of guesses. By symmetry a law is a chance for each number
+    of right guesses in each tier. Turning one coin of n that are right into a wrong one, of which there are
+    then k, changes a chance by at most a factor of e^eps, but for failures; all failures together have the
+    mass `excess`.
     """
     sizes, numbers = zip(*tiers, strict=True)
     states = list(itertools.product(*(range(number + 1) for number in numbers)))
@@ -92,9 +98,11 @@ def worst_chance(tiers: Sequence[tuple[int, int]], right: int, epsilon: float, e
 def test_no_dependence_among_failures_is_worse_than_the_bound(
     tiers: list[tuple[int, int]], epsilon: float, level: float
 ) -> None:
-    """The mass of all failures is `canaries` times delta; Appendix D grants twice that, but to independent ones.
+    """The mass of all failures is `canaries` times delta; Appendix D grants twice that, but to independent
+    ones.
 
-    Above p-values of one half, which refute nothing, the worst dependence is a little worse than the appendix.
+    Above p-values of one half, which refute nothing, the worst dependence is a little worse than the
+    appendix.
     """
     weights = np.concatenate([np.full(number, size) for size, number in tiers])
 
@@ -122,7 +130,7 @@ def test_right_weight_is_the_least_over_orders_of_ties() -> None:
             sum(w if included[i] else 0 for w, i in zip(weights, order, strict=True) if w > 0)
             + sum(0 if included[i] else -w for w, i in zip(weights, order, strict=True) if w < 0)
             for order in orders
-        )  # fmt: skip
+        )
         assert weighted.right_weight(scores, included, weights) == least
 
 
@@ -152,7 +160,9 @@ def test_the_bound_is_tight_for_randomised_response(truth: float) -> None:
 
 @pytest.mark.parametrize(("claimed", "plain"), CLAIMS)
 def test_frozen_weights_prove_more_than_plain_guesses(claimed: SampledGaussian, plain: float) -> None:
-    """In expectation, and so in simulated runs: 400 of them, within four standard errors of what is expected."""
+    """In expectation, and so in simulated runs: 400 of them, within four standard errors of what is
+    expected.
+    """
     weights = weighted.weights_frozen(claimed, 1000, 1e-5, 0.95)
     assert weights.max() == 32
     assert (np.diff(weights) <= 0).all()

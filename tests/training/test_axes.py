@@ -9,19 +9,21 @@ import torch
 import worlds
 
 from dpaudit.errors import UsageError
-from dpaudit.privacy import Mechanism, PrivacySpec, calibrate
-from dpaudit.suite import Schedule
+from dpaudit.models.fused import trainable
+from dpaudit.privacy.accountants import calibrate
+from dpaudit.privacy.claim import Claim
+from dpaudit.privacy.mechanism import Mechanism
+from dpaudit.suite.suite import Schedule
 from dpaudit.training import axes, catalogue, conformance, dpsgd, dry, loop
 from dpaudit.training.axes import Axes
 from dpaudit.training.catalogue import FAULTS
-from dpaudit.training.fused import trainable
 from dpaudit.training.state import Snapshot
 
 BATCH, STEPS, CLIP = 20, 60, 0.3
 UNITS = worlds.record_units(40)
 INCLUDED = np.random.default_rng(5).random(300) < 0.5
 SILENT = Mechanism(0.0, 0.1, STEPS, CLIP)
-SPEC = PrivacySpec(8.0, 1e-5, "record", "add_or_remove")
+SPEC = Claim(8.0, 1e-5, "record", "add_or_remove")
 
 
 def trained(
@@ -38,9 +40,16 @@ def trained(
     noise = dpsgd.noise_generator(torch.device("cpu"), 4)
     sampling = dpsgd.sampling_generator(4)
     done = loop.train(
-        model, units, schedule, mechanism, sampling=sampling, noise=noise, micro_batch=micro_batch, axes=along,
+        model,
+        units,
+        schedule,
+        mechanism,
+        sampling=sampling,
+        noise=noise,
+        micro_batch=micro_batch,
+        axes=along,
         **options,
-    )  # fmt: skip
+    )
     return along, done
 
 
@@ -55,7 +64,7 @@ def test_every_canary_has_a_coordinate_of_its_own_and_every_weight_its_part() ->
 
 def test_more_canaries_than_coordinates_are_refused_in_one_line() -> None:
     with pytest.raises(
-        UsageError, match=r"candidates\.gradient: expected at most \d+ canaries a trainable weight"
+        UsageError, match=r"candidates\.gradient: expected at most \d+ canaries per trainable weight"
     ):
         axes.spread(trainable(worlds.lora_model()), np.ones(2000, dtype=bool))
 
@@ -78,9 +87,14 @@ def test_other_units_are_trained_as_without_canaries() -> None:
     for along in (axes.spread(trainable(worlds.lora_model()), np.zeros(300, dtype=bool)), None):
         model = worlds.lora_model()
         loop.train(
-            model, UNITS, Schedule(BATCH, 10, 1e-2), replace(SILENT, noise_multiplier=0.5, steps=10),
-            sampling=dpsgd.sampling_generator(4), noise=dpsgd.noise_generator(torch.device("cpu"), 4), axes=along,
-        )  # fmt: skip
+            model,
+            UNITS,
+            Schedule(BATCH, 10, 1e-2),
+            replace(SILENT, noise_multiplier=0.5, steps=10),
+            sampling=dpsgd.sampling_generator(4),
+            noise=dpsgd.noise_generator(torch.device("cpu"), 4),
+            axes=along,
+        )
         ends.append([p.detach().clone() for p in trainable(model).values()])
     assert all(torch.equal(a, b) for a, b in zip(*ends, strict=True))
 

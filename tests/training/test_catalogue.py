@@ -8,13 +8,15 @@ import numpy as np
 import pytest
 import torch
 
-from dpaudit.privacy import Mechanism, PrivacySpec, calibrate
+from dpaudit.privacy.accountants import calibrate
+from dpaudit.privacy.claim import Claim
+from dpaudit.privacy.mechanism import Mechanism
 from dpaudit.training import catalogue, conformance, dpsgd, dry, guards
 from dpaudit.training.catalogue import ENGINE, FAULTS, Fault
 
 STEPS, RATE, CLIP = 240, 0.01, 0.5
 SETTING = {"population": 6000, "batch": 60, "canaries": 1000}
-CLAIM = PrivacySpec(4.0, 1e-5, "record", "add_or_remove")
+CLAIM = Claim(4.0, 1e-5, "record", "add_or_remove")
 FAILED = {  # by conformance and ledger
     "noise halved": {"noise of every weight"},
     "noise quartered": {"noise of every weight"},
@@ -55,7 +57,9 @@ def checked(fault: Fault, seed: int) -> dict[str, str]:
 def test_the_engine_passes_every_check_that_can_be_made() -> None:
     for seed in range(8):
         outcomes = checked(ENGINE, seed)
-        assert {name for name, outcome in outcomes.items() if outcome == "not observable"} == set(conformance.UNSEEN)  # fmt: skip
+        assert {name for name, outcome in outcomes.items() if outcome == "not observable"} == set(
+            conformance.UNSEEN
+        )
         assert set(outcomes.values()) == {"pass", "not observable"}, outcomes
 
 
@@ -73,9 +77,13 @@ def test_a_broken_trainer_fails_what_it_should(fault: Fault) -> None:
 def test_a_ledger_above_its_claim_fails() -> None:
     setting = dry.Setting(**SETTING)
     ledger = Mechanism(noise_for(RATE, STEPS), RATE, STEPS, CLIP)
-    seen = dry.train(setting, ledger, *(np.random.default_rng(part) for part in range(2)),
-                     dpsgd.noise_generator(torch.device("cpu"), 1))  # fmt: skip
-    lower = PrivacySpec(3.9, 1e-5, "record", "add_or_remove")
+    seen = dry.train(
+        setting,
+        ledger,
+        *(np.random.default_rng(part) for part in range(2)),
+        dpsgd.noise_generator(torch.device("cpu"), 1),
+    )
+    lower = Claim(3.9, 1e-5, "record", "add_or_remove")
     failed = [check for check in conformance.checks(seen, ledger, lower) if check.outcome == "fail"]
     assert [check.name for check in failed] == ["epsilon of the ledger"]
     assert failed[0].detail == "epsilon: expected at most 3.9 as claimed, seen 4"

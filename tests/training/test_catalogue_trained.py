@@ -1,4 +1,6 @@
-"""Every broken trainer of the catalogue, trained once on the embedded model, and the engine itself beside them."""
+"""Every broken trainer of the catalogue, trained once on the embedded model, and the engine itself beside
+them.
+"""
 
 from dataclasses import dataclass
 from functools import cache
@@ -7,22 +9,23 @@ import numpy as np
 import pytest
 import torch
 
-from dpaudit import whitebox
-from dpaudit.builtin import clinic
-from dpaudit.models import hf
+from dpaudit.data import clinic
+from dpaudit.evidence import whitebox
+from dpaudit.models import adapter_files, hf, tokenizers
 from dpaudit.models.encode import encode_record
-from dpaudit.privacy import Mechanism, PrivacySpec, calibrate
-from dpaudit.suite import Lora, Schedule
-from dpaudit.training import axes, catalogue, checkpoint, conformance, dpsgd, dry, loop
+from dpaudit.models.fused import trainable
+from dpaudit.privacy.accountants import calibrate
+from dpaudit.privacy.claim import Claim
+from dpaudit.privacy.mechanism import Mechanism
+from dpaudit.suite.suite import Lora, Schedule
+from dpaudit.training import axes, catalogue, conformance, dpsgd, dry, loop
 from dpaudit.training.catalogue import ENGINE, FAULTS, Fault
-from dpaudit.training.examples import Example, Unit
-from dpaudit.training.fused import trainable
-from dpaudit.verdict import Claim
+from dpaudit.training.examples import Example, UnitExamples
 
 BASE, LENGTH = "builtin:tiny", 64
 PUBLIC = dry.Setting(population=2000, batch=40, canaries=1000)
 STEPS, CLIP, DELTA, EPSILON = 150, 0.5, 1e-5, 4.0
-SPEC = PrivacySpec(EPSILON, DELTA, "record", "add_or_remove")
+SPEC = Claim(EPSILON, DELTA, "record", "add_or_remove")
 
 
 @dataclass(frozen=True)
@@ -33,9 +36,9 @@ class Caught:
 
 
 @cache
-def units() -> list[Unit]:
+def units() -> list[UnitExamples]:
     """As many dialogues of the clinic as there are units that are no canaries."""
-    tokenizer, found = hf.load_tokenizer(BASE), []
+    tokenizer, found = tokenizers.load_tokenizer(BASE), []
     patient = 0
     while len(found) < PUBLIC.population - PUBLIC.canaries:
         found += clinic.told(clinic.patient(0, patient))[0]
@@ -50,14 +53,19 @@ def trained(fault: Fault, seed: int) -> Caught:
     noise = calibrate(SPEC, blank.sampling_rate, blank.steps)
     acting = Mechanism(noise, rate, STEPS, CLIP)
     ledger = catalogue.ledger_of(fault, acting)
-    model = checkpoint.new_adapter(hf.load_model(BASE, "float32", None, None), Lora(), seed)
+    model = adapter_files.new_adapter(hf.load_model(BASE, "float32", None, None), Lora(), seed)
     included = np.random.default_rng([seed, 1]).random(PUBLIC.canaries) < 0.5
     along = axes.spread(trainable(model), included, fault.sequences)
     with catalogue.planted(fault, PUBLIC):
         done = loop.train(
-            model, units(), Schedule(PUBLIC.batch, STEPS, 1e-3), catalogue.told_to(fault, acting),
-            sampling=dpsgd.sampling_generator(seed), noise=dpsgd.noise_generator(torch.device("cpu"), seed), axes=along,
-        )  # fmt: skip
+            model,
+            units(),
+            Schedule(PUBLIC.batch, STEPS, 1e-3),
+            catalogue.told_to(fault, acting),
+            sampling=dpsgd.sampling_generator(seed),
+            noise=dpsgd.noise_generator(torch.device("cpu"), seed),
+            axes=along,
+        )
     seen = done.seen
     assert seen is not None
     claim = Claim(EPSILON, DELTA, "record", "add_or_remove")

@@ -12,9 +12,9 @@ from torch import Tensor, nn
 
 from dpaudit.errors import GuardError, UsageError
 from dpaudit.models.encode import Encoded
-from dpaudit.privacy import Mechanism
+from dpaudit.models.fused import FusedLora, Gradients, trainable
+from dpaudit.privacy.mechanism import Mechanism
 from dpaudit.training import batches, dpsgd, engine, examples
-from dpaudit.training.fused import FusedLora, Gradients, trainable
 
 SFT, DPO = examples.Objective("sft"), examples.Objective("sigmoid", beta=0.5)
 CASES = {
@@ -151,7 +151,9 @@ def test_clipped_sum_leaves_small_and_zero_gradients_alone() -> None:
 
 
 def noise_faults(sums: list[Gradients], std: float) -> list[str]:
-    """The parameters whose noise is more than 3 standard errors off `std`, or correlated from step to step."""
+    """The parameters whose noise is more than 3 standard errors off `std`, or correlated from step to
+    step.
+    """
     faults = []
     for name in sums[0]:
         steps = torch.stack([g[name].flatten() for g in sums]).double()  # (steps, coordinates)
@@ -347,7 +349,7 @@ def test_a_weight_used_outside_its_layer_is_refused() -> None:
     model = lora_on(Leaky())
     lora = FusedLora(model)
     with (
-        pytest.raises(GuardError, match=r"lora_A.*expected by its LoRA layer alone"),
+        pytest.raises(GuardError, match=r"lora_A.*expected from its LoRA layer only"),
         lora.attached(),
         lora.collecting(torch.arange(4), 4),
     ):
@@ -357,7 +359,7 @@ def test_a_weight_used_outside_its_layer_is_refused() -> None:
 def test_without_the_fused_layers_nothing_is_collected_in_silence() -> None:
     model = worlds.lora_model()
     lora = FusedLora(model)
-    with pytest.raises(GuardError, match="expected by its LoRA layer alone"):
+    with pytest.raises(GuardError, match="expected from its LoRA layer only"):
         engine.unit_gradients(model, lora, next(batches.grouped(worlds.record_units(3), 8)), SFT)
 
 

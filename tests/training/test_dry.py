@@ -1,4 +1,6 @@
-"""A dry run is the engine: its sums are exact without noise, have its noise, and go through its clip and sampler."""
+"""A dry run is the engine: its sums are exact without noise, have its noise, and go through its clip and
+sampler.
+"""
 
 import math
 from typing import Any
@@ -8,7 +10,7 @@ import pytest
 import torch
 
 from dpaudit.errors import GuardError
-from dpaudit.privacy import Mechanism
+from dpaudit.privacy.mechanism import Mechanism
 from dpaudit.training import dpsgd, dry, engine, guards
 from dpaudit.training.observation import Observation
 
@@ -82,7 +84,9 @@ def test_the_functions_of_training_themselves_are_called(
 
 
 def test_the_engines_guards_are_on(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(dpsgd, "gaussian_noise", lambda p, std, g: {n: torch.zeros_like(w) for n, w in p.items()})  # fmt: skip
+    monkeypatch.setattr(
+        dpsgd, "gaussian_noise", lambda p, std, g: {n: torch.zeros_like(w) for n, w in p.items()}
+    )
     with pytest.raises(GuardError, match="noise on lora_A"):
         trained()
 

@@ -1,4 +1,6 @@
-"""Guards: each fires on a planted fault and is silent on 200 correct runs (expected false alarms: 200 x 1e-6 each)."""
+"""Guards: each fires on a planted fault and is silent on 200 correct runs (expected false alarms: 200 x 1e-6
+each).
+"""
 
 import math
 from collections.abc import Callable
@@ -11,10 +13,10 @@ import worlds
 from torch import nn
 
 from dpaudit.errors import GuardError
-from dpaudit.privacy import Mechanism
-from dpaudit.suite import Schedule
+from dpaudit.models.fused import Gradients
+from dpaudit.privacy.mechanism import Mechanism
+from dpaudit.suite.suite import Schedule
 from dpaudit.training import dpsgd, engine, guards, loop, state
-from dpaudit.training.fused import Gradients
 
 STD = 0.4
 SHAPES = {"a": nn.Parameter(torch.zeros(8, 60)), "b": nn.Parameter(torch.zeros(60, 8))}
@@ -48,7 +50,12 @@ def test_silent_on_the_smallest_weights() -> None:
     shapes = {"a": nn.Parameter(torch.zeros(1, 8)), "b": nn.Parameter(torch.zeros(8, 1))}
     for seed in range(500):
         generator = dpsgd.noise_generator(torch.device("cpu"), seed)
-        guards.check_noise(guards.probed(lambda g=generator: dpsgd.gaussian_noise(shapes, STD, g), guards.probe_count(shapes), STD), STD)  # type: ignore[misc]  # fmt: skip
+        guards.check_noise(
+            guards.probed(
+                lambda g=generator: dpsgd.gaussian_noise(shapes, STD, g), guards.probe_count(shapes), STD
+            ),
+            STD,
+        )  # type: ignore[misc]
 
 
 @pytest.mark.parametrize("counts", [[64], [64, 64], [64, 64, 64], [10], [101]])
@@ -126,8 +133,14 @@ FAULTS: dict[str, tuple[Any, str]] = {
 
 def train(model: Any, mechanism: Mechanism, sampling: int = 1) -> loop.Result:
     schedule = Schedule(batch=5, steps=mechanism.steps, learning_rate=0.01)
-    return loop.train(model, worlds.record_units(10), schedule, mechanism, sampling=dpsgd.sampling_generator(sampling),
-                      noise=dpsgd.noise_generator(torch.device("cpu"), 2))  # fmt: skip
+    return loop.train(
+        model,
+        worlds.record_units(10),
+        schedule,
+        mechanism,
+        sampling=dpsgd.sampling_generator(sampling),
+        noise=dpsgd.noise_generator(torch.device("cpu"), 2),
+    )
 
 
 @pytest.mark.parametrize("fault", FAULTS)
@@ -170,12 +183,20 @@ def test_units_that_are_not_clipped_stop_the_arm(monkeypatch: pytest.MonkeyPatch
 
 
 def test_unclipped_units_that_cancel_out_stop_the_arm(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A clip of a fifth of the units' norms: their sum stays far below as many clips, each of them is above its own."""
+    """A clip of a fifth of the units' norms: their sum stays far below as many clips, each of them is above
+    its own.
+    """
     monkeypatch.setattr(dpsgd, "clipped_sum", lambda g, clip: ({n: v.sum(0) for n, v in g.items()}, 0))
     schedule = Schedule(batch=100, steps=1, learning_rate=0.01)
     with pytest.raises(GuardError, match="clipped sum of 1 units"):
-        loop.train(worlds.lora_model(), worlds.record_units(200), schedule, Mechanism(0.8, 0.5, 1, 5.0),
-                   sampling=dpsgd.sampling_generator(1), noise=dpsgd.noise_generator(torch.device("cpu"), 2))  # fmt: skip
+        loop.train(
+            worlds.lora_model(),
+            worlds.record_units(200),
+            schedule,
+            Mechanism(0.8, 0.5, 1, 5.0),
+            sampling=dpsgd.sampling_generator(1),
+            noise=dpsgd.noise_generator(torch.device("cpu"), 2),
+        )
 
 
 def test_a_sampler_at_four_times_the_rate_stops_the_arm(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,6 @@
-"""Label privacy: how often labels are turned, that the robust loss undoes it, and what a suite of it may ask."""
+"""Label privacy: how often labels are turned, that the robust loss undoes it, and what a suite of it may
+ask.
+"""
 
 import itertools
 import math
@@ -9,8 +11,10 @@ import pytest
 import torch
 from worlds import pair_units
 
-from dpaudit import suite
 from dpaudit.errors import UsageError
+from dpaudit.suite import loading
+from dpaudit.suite.grid import Grid
+from dpaudit.suite.suite import Suite
 from dpaudit.training import labels, losses
 from dpaudit.training.losses import LOSSES, PairLogProbs
 
@@ -70,7 +74,9 @@ def test_a_turned_pair_exchanges_answers_and_reference() -> None:
 
 @pytest.mark.parametrize("epsilon", [0.4, 2.0])
 def test_the_robust_loss_is_unbiased_over_all_flips(epsilon: float) -> None:
-    """The mean over every pattern of flips, by its probability, of loss and gradient is that without flips."""
+    """The mean over every pattern of flips, by its probability, of loss and gradient is that without
+    flips.
+    """
     generator = torch.Generator().manual_seed(1)
     values = -5 * torch.rand(4, 3, generator=generator, dtype=torch.float64)
     policy, reference, tokens = values[:2].requires_grad_(), values[2:].detach(), torch.ones(2, 3)
@@ -99,23 +105,23 @@ def test_the_robust_loss_is_unbiased_over_all_flips(epsilon: float) -> None:
     assert abs(biased - clean) > 1e-3  # on clean labels it is another loss
 
 
-def label_suite(**changed: Any) -> suite.Suite:
+def label_suite(**changed: Any) -> Suite:
     wanted = {"training.unit": "label", "grid.stages": [], "grid.dpo": ["robust"], "attacks": []}
-    return suite.load("demo", wanted | changed)
+    return loading.load("demo", wanted | changed)
 
 
 def test_a_suite_of_robust_arms_passes() -> None:
     labels.check(label_suite())
-    labels.check(suite.load("demo"))
+    labels.check(loading.load("demo"))
 
 
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
         ({"grid.stages": ["sft"]}, r"grid\.stages: expected no stage beside the DPO arms.*got sft"),
-        ({"grid.dpo": ["sigmoid", "robust"]}, r"grid\.dpo: expected robust alone.*got sigmoid, robust"),
-        ({"grid.dpo": []}, r"grid\.dpo: expected robust alone.*got no loss; type --dpo robust"),
-        ({"training.dpo_label_smoothing": 0.1}, r"dpo_label_smoothing: expected nothing.*got 0\.1"),
+        ({"grid.dpo": ["sigmoid", "robust"]}, r"grid\.dpo: expected only robust.*got sigmoid, robust"),
+        ({"grid.dpo": []}, r"grid\.dpo: expected only robust.*got no loss; type --dpo robust"),
+        ({"training.dpo_label_smoothing": 0.1}, r"dpo_label_smoothing: expected no value.*got 0\.1"),
         ({"attacks": ["mia"]}, r"attacks: expected no membership inference under unit label"),
     ],
 )
@@ -126,5 +132,5 @@ def test_what_else_a_suite_asks_is_refused_in_one_line(changed: dict[str, Any], 
 
 
 def test_arms_without_stages_are_those_of_preferences() -> None:
-    assert {arm.method for arm in suite.arms(label_suite())} == {"dpo"}
-    assert {arm.method for arm in suite.arms(replace(label_suite(), grid=suite.Grid()))} == {"sft"}
+    assert {arm.method for arm in label_suite().grid.arms} == {"dpo"}
+    assert {arm.method for arm in replace(label_suite(), grid=Grid()).grid.arms} == {"sft"}

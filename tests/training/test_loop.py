@@ -13,10 +13,10 @@ from torch import Tensor, nn
 
 from dpaudit.errors import GuardError
 from dpaudit.models.encode import Encoded
-from dpaudit.privacy import Mechanism
-from dpaudit.suite import Schedule
+from dpaudit.models.fused import Gradients, trainable
+from dpaudit.privacy.mechanism import Mechanism
+from dpaudit.suite.suite import Schedule
 from dpaudit.training import batches, dpsgd, engine, examples, guards, loop
-from dpaudit.training.fused import Gradients, trainable
 
 OPEN = Mechanism(0.0, 0.5, 4, math.inf)
 PRIVATE = Mechanism(0.8, 0.5, 4, 0.5)
@@ -214,8 +214,14 @@ def test_equal_seeds_give_equal_weights_and_the_system_does_not() -> None:
     units = worlds.record_units(8)
     for model in models[:2]:
         trained(model, units, PRIVATE)
-    loop.train(models[2], units, SCHEDULE, PRIVATE, sampling=dpsgd.sampling_generator(),
-               noise=dpsgd.noise_generator(torch.device("cpu")))  # fmt: skip
+    loop.train(
+        models[2],
+        units,
+        SCHEDULE,
+        PRIVATE,
+        sampling=dpsgd.sampling_generator(),
+        noise=dpsgd.noise_generator(torch.device("cpu")),
+    )
     assert torch.equal(weights(models[0]), weights(models[1]))
     assert not torch.equal(weights(models[0]), weights(models[2]))
 
@@ -297,8 +303,14 @@ def kept_after(seconds: float, every: int, step: float, monkeypatch: pytest.Monk
     """After which of 8 steps a state was kept, where each took at least `step` seconds."""
     units, kept = worlds.record_units(30), list[int]()
     monkeypatch.setattr(loop, "KEEP_SECONDS", seconds)
-    trained(worlds.lora_model(), units, replace(OPEN, steps=8), keep_every=every, advance=lambda n: time.sleep(step),
-            keep=lambda snapshot: kept.append(len(snapshot.steps)))  # fmt: skip
+    trained(
+        worlds.lora_model(),
+        units,
+        replace(OPEN, steps=8),
+        keep_every=every,
+        advance=lambda n: time.sleep(step),
+        keep=lambda snapshot: kept.append(len(snapshot.steps)),
+    )
     return kept
 
 

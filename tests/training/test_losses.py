@@ -1,4 +1,6 @@
-"""Losses: values by TRL's own code or by closed form, no coupling between examples, and which way they push."""
+"""Losses: values by TRL's own code or by closed form, no coupling between examples, and which way they
+push.
+"""
 
 import math
 from dataclasses import fields, replace
@@ -11,9 +13,10 @@ import worlds
 from torch import Tensor
 
 from dpaudit.errors import UsageError
-from dpaudit.privacy import Mechanism
-from dpaudit.suite import Schedule
-from dpaudit.training import dpsgd, examples, fused, loop, losses
+from dpaudit.models import fused
+from dpaudit.privacy.mechanism import Mechanism
+from dpaudit.suite.suite import Schedule
+from dpaudit.training import dpsgd, examples, loop, losses
 from dpaudit.training.losses import LOSSES, PairLogProbs, Settings
 
 NAMES = list(LOSSES)
@@ -96,12 +99,22 @@ def by_trl(name: str, pairs: PairLogProbs, settings: Settings) -> float:
         "ref_rejected_logps": pairs.reference_rejected,
     }
     trainer = SimpleNamespace(
-        model=SimpleNamespace(training=True), accelerator=Accelerator(cpu=True), aux_loss_enabled=False,
-        ld_alpha=None, precompute_ref_logps=True, f_divergence_type="reverse_kl", loss_types=[name],
-        loss_weights=[1.0], beta=settings.beta, label_smoothing=settings.label_smoothing, use_weighting=False,
-        args=SimpleNamespace(discopop_tau=losses.DISCOPOP_TAU), _total_train_tokens=0, _tp_size=1,
+        model=SimpleNamespace(training=True),
+        accelerator=Accelerator(cpu=True),
+        aux_loss_enabled=False,
+        ld_alpha=None,
+        precompute_ref_logps=True,
+        f_divergence_type="reverse_kl",
+        loss_types=[name],
+        loss_weights=[1.0],
+        beta=settings.beta,
+        label_smoothing=settings.label_smoothing,
+        use_weighting=False,
+        args=SimpleNamespace(discopop_tau=losses.DISCOPOP_TAU),
+        _total_train_tokens=0,
+        _tp_size=1,
         _metrics={"train": _Lists()},
-    )  # fmt: skip
+    )
     return float(DPOTrainer._compute_loss(trainer, lambda **_: outputs, inputs, False))
 
 
@@ -123,8 +136,14 @@ def test_simpo_is_that_of_trl() -> None:
     from trl.experimental.cpo import CPOTrainer
 
     pairs, settings = some_pairs(), LOSSES["simpo"].settings
-    trainer = SimpleNamespace(loss_type="simpo", alpha=0.0, beta=settings.beta, simpo_gamma=settings.gamma,
-                              label_smoothing=0.0, accelerator=SimpleNamespace(device="cpu"))  # fmt: skip
+    trainer = SimpleNamespace(
+        loss_type="simpo",
+        alpha=0.0,
+        beta=settings.beta,
+        simpo_gamma=settings.gamma,
+        label_smoothing=0.0,
+        accelerator=SimpleNamespace(device="cpu"),
+    )
     averages = pairs.chosen / pairs.chosen_tokens, pairs.rejected / pairs.rejected_tokens
     torch.testing.assert_close(loss_of("simpo", pairs), CPOTrainer.cpo_loss(trainer, *averages)[0])
 
@@ -141,7 +160,9 @@ def test_orpo_is_that_of_trl_with_the_likelihood_per_pair() -> None:
 
 
 def test_cdpo_by_closed_form() -> None:
-    """Mitchell 2023: the sigmoid loss of the pair and of its flip, weighted 1 - e and e. TRL has no such loss."""
+    """Mitchell 2023: the sigmoid loss of the pair and of its flip, weighted 1 - e and e. TRL has no such
+    loss.
+    """
     pairs, settings = some_pairs(), Settings(0.4, 0.2)
     expected = [
         0.8 * math.log1p(math.exp(-0.4 * margin)) + 0.2 * math.log1p(math.exp(0.4 * margin))
@@ -195,8 +216,12 @@ def test_a_planted_coupling_is_seen() -> None:
 
 
 def gradients(name: str, pairs: PairLogProbs) -> tuple[float, float]:
-    """Of one pair's loss, with respect to both log-probabilities: below 0 where raising one lowers the loss."""
-    leaves = replace(pairs, chosen=pairs.chosen.clone().requires_grad_(), rejected=pairs.rejected.clone().requires_grad_())  # fmt: skip
+    """Of one pair's loss, with respect to both log-probabilities: below 0 where raising one lowers the
+    loss.
+    """
+    leaves = replace(
+        pairs, chosen=pairs.chosen.clone().requires_grad_(), rejected=pairs.rejected.clone().requires_grad_()
+    )
     loss_of(name, leaves).sum().backward()  # type: ignore[no-untyped-call]
     found = [0.0 if leaf.grad is None else leaf.grad.item() for leaf in (leaves.chosen, leaves.rejected)]
     return found[0], found[1]
@@ -297,7 +322,8 @@ def test_a_smoothing_that_no_loss_uses_is_refused() -> None:
     losses.check_settings(["sigmoid", "robust"], None, 0.2)
     losses.check_settings(["sigmoid"], None, None)
     with pytest.raises(
-        UsageError, match=r"expected a loss that has one \(cdpo, robust, exo_pair\), got sigmoid, ipo"
+        UsageError,
+        match=r"expected a loss that has this setting \(cdpo, robust, exo_pair\), got sigmoid, ipo",
     ):
         losses.check_settings(["sigmoid", "ipo"], None, 0.2)
 

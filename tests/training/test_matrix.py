@@ -1,4 +1,6 @@
-"""The engine in every setting against a loop over single examples through PEFT's own layers and plain autograd."""
+"""The engine in every setting against a loop over single examples through PEFT's own layers and plain
+autograd.
+"""
 
 from pathlib import Path
 from typing import Any
@@ -9,10 +11,11 @@ import torch
 import worlds
 from torch import Tensor, nn
 
-from dpaudit.privacy import Mechanism
-from dpaudit.suite import Lora, Schedule
-from dpaudit.training import batches, checkpoint, dpsgd, engine, examples, loop
-from dpaudit.training.fused import FusedLora, trainable
+from dpaudit.models import adapter_files
+from dpaudit.models.fused import FusedLora, trainable
+from dpaudit.privacy.mechanism import Mechanism
+from dpaudit.suite.suite import Lora, Schedule
+from dpaudit.training import batches, dpsgd, engine, examples, loop
 
 UNITS = {
     "record": (worlds.record_units(6), examples.Objective("sft")),
@@ -35,7 +38,9 @@ RATE = 0.05
 
 
 class FixedMask(nn.Module):
-    """A dropout whose mask depends on token and feature only, so that a batch and a single example share it."""
+    """A dropout whose mask depends on token and feature only, so that a batch and a single example share
+    it.
+    """
 
     def forward(self, x: Tensor) -> Tensor:
         token, feature = torch.arange(x.shape[-2])[:, None], torch.arange(x.shape[-1])
@@ -87,7 +92,9 @@ def off(found: Tensor, expected: Tensor) -> float:
 def test_three_steps_save_and_reload_equal_a_loop_over_examples(
     unit: str, setting: str, tmp_path: Path
 ) -> None:
-    """Sums within 1e-5 in float32, at each of the weights that the engine reached (bfloat16: the test below)."""
+    """Sums within 1e-5 in float32, at each of the weights that the engine reached (bfloat16: the test
+    below).
+    """
     units, objective = UNITS[unit]
     micro_batch = int(setting[-1]) if setting.startswith("micro-batch") else 256
     ours, slow = model_in(setting), model_in(setting)
@@ -99,7 +106,9 @@ def test_three_steps_save_and_reload_equal_a_loop_over_examples(
         with lora.attached():
             groups = batches.grouped(units, micro_batch)
             source = engine.model_source(ours, lora, objective)
-            total = engine.private_sum(source, lora.parameters, groups, mechanism, dpsgd.noise_generator(torch.device("cpu"), 5))  # fmt: skip
+            total = engine.private_sum(
+                source, lora.parameters, groups, mechanism, dpsgd.noise_generator(torch.device("cpu"), 5)
+            )
         found = torch.cat([g.flatten() for g in total.gradients.values()])
         if step == 0:
             assert 0 < total.clipped < len(units)
@@ -113,7 +122,8 @@ def test_three_steps_save_and_reload_equal_a_loop_over_examples(
 
 @pytest.mark.parametrize("unit", UNITS)
 def test_bf16_is_as_near_to_float32_as_a_loop_in_bf16_is(unit: str, tmp_path: Path) -> None:
-    """A batch rounds otherwise than its examples do alone, so what bounds the distance is bfloat16's own error.
+    """A batch rounds otherwise than its examples do alone, so what bounds the distance is bfloat16's own
+    error.
 
     Three steps, each from the weights that the engine reached; a factor of 1.5 for the luck of rounding.
     """
@@ -129,8 +139,13 @@ def test_bf16_is_as_near_to_float32_as_a_loop_in_bf16_is(unit: str, tmp_path: Pa
             sums.append(torch.stack([g * min(1.0, clip / float(g.norm())) for g in gradients]).sum(0))
         with lora.attached():
             source = engine.model_source(ours, lora, objective)
-            total = engine.private_sum(source, lora.parameters, batches.grouped(units, 4), Mechanism(0.0, 1.0, 1, clip),
-                                     dpsgd.noise_generator(torch.device("cpu"), 5))  # fmt: skip
+            total = engine.private_sum(
+                source,
+                lora.parameters,
+                batches.grouped(units, 4),
+                Mechanism(0.0, 1.0, 1, clip),
+                dpsgd.noise_generator(torch.device("cpu"), 5),
+            )
         found = torch.cat([g.flatten() for g in total.gradients.values()])
         assert off(found, sums[0]) <= 1.5 * off(sums[1], sums[0])
         assert off(sums[1], sums[0]) < 0.1
@@ -150,7 +165,7 @@ def descend(model: nn.Module, gradient: Tensor) -> None:
 
 
 def check_reload(model: Any, setting: str, folder: Path) -> None:
-    checkpoint.save_adapter(model, folder / "adapter", "base", "card")
+    adapter_files.save_adapter(model, folder / "adapter", "base", "card")
     again = model_in(setting)
     assert off(flat(again), flat(model)) > 1e-3  # else the reload would show nothing
     peft.set_peft_model_state_dict(again, peft.load_peft_weights(str(folder / "adapter")))
@@ -160,21 +175,29 @@ def check_reload(model: Any, setting: str, folder: Path) -> None:
 
 
 def test_nf4_with_double_quantization_equals_a_loop_over_examples() -> None:
-    """A base in 4 bits computes in bfloat16: sums agree within its rounding, and a wrong sum would be far off."""
+    """A base in 4 bits computes in bfloat16: sums agree within its rounding, and a wrong sum would be far
+    off.
+    """
     bitsandbytes = pytest.importorskip("bitsandbytes")
     units, objective = UNITS["patient"]
     base = worlds.lora_model(tied=False).unload()
     for module in list(base.modules()):
         for name, child in list(module.named_children()):
             if isinstance(child, nn.Linear) and name != "lm_head":
-                four = bitsandbytes.nn.Linear4bit(child.in_features, child.out_features, bias=False, quant_type="nf4",
-                                                  compress_statistics=True, compute_dtype=torch.float32)  # fmt: skip
+                four = bitsandbytes.nn.Linear4bit(
+                    child.in_features,
+                    child.out_features,
+                    bias=False,
+                    quant_type="nf4",
+                    compress_statistics=True,
+                    compute_dtype=torch.float32,
+                )
                 four.weight = bitsandbytes.nn.Params4bit(
                     child.weight.data, requires_grad=False, quant_type="nf4"
                 )
                 setattr(module, name, four.to("cpu"))
     torch.manual_seed(0)
-    model = checkpoint.new_adapter(base, Lora(rank=2), 1)
+    model = adapter_files.new_adapter(base, Lora(rank=2), 1)
     with torch.no_grad():
         for parameter in trainable(model).values():
             parameter.copy_(torch.randn_like(parameter) * 0.3)
@@ -184,8 +207,13 @@ def test_nf4_with_double_quantization_equals_a_loop_over_examples() -> None:
     lora = FusedLora(model)
     with lora.attached():
         source = engine.model_source(model, lora, objective)
-        total = engine.private_sum(source, lora.parameters, batches.grouped(units, 4), Mechanism(0.0, 1.0, 1, clip),
-                                 dpsgd.noise_generator(torch.device("cpu"), 5))  # fmt: skip
+        total = engine.private_sum(
+            source,
+            lora.parameters,
+            batches.grouped(units, 4),
+            Mechanism(0.0, 1.0, 1, clip),
+            dpsgd.noise_generator(torch.device("cpu"), 5),
+        )
     assert off(torch.cat([g.flatten() for g in total.gradients.values()]), expected) <= 2e-2
     assert off(torch.stack(gradients).sum(0), expected) > 0.1
 
@@ -209,15 +237,27 @@ def test_schedule_optimizers() -> None:
         model = model_in("plain")
         start = flat(model)
         schedule = Schedule(6, 1, 0.1, warmup=0, optimizer=name)  # type: ignore[arg-type]
-        loop.train(model, units, schedule, Mechanism(0.5, 1.0, 1, 0.3), objective=objective,
-                   sampling=dpsgd.sampling_generator(0), noise=dpsgd.noise_generator(torch.device("cpu"), 5))  # fmt: skip
+        loop.train(
+            model,
+            units,
+            schedule,
+            Mechanism(0.5, 1.0, 1, 0.3),
+            objective=objective,
+            sampling=dpsgd.sampling_generator(0),
+            noise=dpsgd.noise_generator(torch.device("cpu"), 5),
+        )
         moved[name] = flat(model) - start
     model = model_in("plain")
     lora = FusedLora(model)
     with lora.attached():
         source = engine.model_source(model, lora, objective)
-        total = engine.private_sum(source, lora.parameters, batches.grouped(units, 256), Mechanism(0.5, 1.0, 1, 0.3),
-                                 dpsgd.noise_generator(torch.device("cpu"), 5))  # fmt: skip
+        total = engine.private_sum(
+            source,
+            lora.parameters,
+            batches.grouped(units, 256),
+            Mechanism(0.5, 1.0, 1, 0.3),
+            dpsgd.noise_generator(torch.device("cpu"), 5),
+        )
     step = -0.1 * torch.cat([g.flatten() for g in total.gradients.values()]) / 6
     assert off(moved["sgd"], step) <= 1e-5
     assert off(moved["adamw"], step) > 0.1

@@ -1,4 +1,6 @@
-"""Two processes under torchrun train as one does: same units, same noise once, same weights up to rounding."""
+"""Two processes under torchrun train as one does: same units, same noise once, same weights up to
+rounding.
+"""
 
 import json
 import math
@@ -13,8 +15,8 @@ import pytest
 import torch
 import worlds
 
-from dpaudit.privacy import Mechanism
-from dpaudit.suite import Schedule
+from dpaudit.privacy.mechanism import Mechanism
+from dpaudit.suite.suite import Schedule
 from dpaudit.training import dpsgd, loop
 from dpaudit.training.ranks import Ranks, of_environment
 
@@ -42,8 +44,12 @@ def trained(privately: bool, rate: float, ranks: Ranks) -> dict[str, Any]:
         ranks=ranks,
     )
     weights = torch.cat([p.detach().flatten() for p in model.parameters() if p.requires_grad])
-    return {"weights": weights, "units": [s.units for s in done.steps], "losses": [s.loss for s in done.steps],
-            "clipped": [s.clipped_share for s in done.steps]}  # fmt: skip
+    return {
+        "weights": weights,
+        "units": [s.units for s in done.steps],
+        "losses": [s.loss for s in done.steps],
+        "clipped": [s.clipped_share for s in done.steps],
+    }
 
 
 CASES = [(privately, rate) for privately in (True, False) for rate in RATES.values()]
@@ -59,8 +65,15 @@ def in_ranks(folder: Path) -> None:
 def torchrun(*words: str, cwd: Path | None = None) -> "subprocess.CompletedProcess[str]":
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", *words]
     path = os.pathsep.join([str(HERE), str(HERE.parents[1])])
-    return subprocess.run(command, env=os.environ | {"PYTHONPATH": path, "OMP_NUM_THREADS": "1"}, text=True,
-                          capture_output=True, timeout=TIMEOUT, check=False, cwd=cwd)  # fmt: skip
+    return subprocess.run(
+        command,
+        env=os.environ | {"PYTHONPATH": path, "OMP_NUM_THREADS": "1"},
+        text=True,
+        capture_output=True,
+        timeout=TIMEOUT,
+        check=False,
+        cwd=cwd,
+    )
 
 
 @pytest.fixture(scope="module")
@@ -150,8 +163,14 @@ def test_the_command_under_torchrun_ends_as_the_command_alone(toy_model_dir: Pat
     assert joint.returncode == 0, joint.stderr
     told = json.loads(joint.stdout)  # once
     assert [row["arm"] for row in told["arms"]] == ["sft-inf", "sft-eps4"]
-    alone = subprocess.run([sys.executable, *words, "--runs", "alone", "--workers", "1"], cwd=tmp_path, text=True,
-                           capture_output=True, check=False, env=os.environ | {"PYTHONPATH": str(HERE.parents[1])})  # fmt: skip
+    alone = subprocess.run(
+        [sys.executable, *words, "--runs", "alone", "--workers", "1"],
+        cwd=tmp_path,
+        text=True,
+        capture_output=True,
+        check=False,
+        env=os.environ | {"PYTHONPATH": str(HERE.parents[1])},
+    )
     assert alone.returncode == 0, alone.stderr
     assert sum(line == "training sft-eps4 ..." for line in joint.stderr.splitlines()) == 1
     assert "Traceback" not in joint.stderr
@@ -164,7 +183,10 @@ def test_the_command_under_torchrun_ends_as_the_command_alone(toy_model_dir: Pat
         ):  # keyed hashes of two corpora; of weights that two sums round otherwise
             del ledger["inputs"], ledger["custody"], ledger["adapter_sha256"]
         assert first == second
-        steps = [[json.loads(line)["units"] for line in (run / f"train/{arm}/steps.jsonl").open()] for run in (one, two)]  # fmt: skip
+        steps = [
+            [json.loads(line)["units"] for line in (run / f"train/{arm}/steps.jsonl").open()]
+            for run in (one, two)
+        ]
         assert steps[0] == steps[1]
         weights = [load_file(run / f"train/{arm}/adapter/adapter_model.safetensors") for run in (one, two)]
         for name, wanted in weights[0].items():
@@ -211,7 +233,8 @@ def broken(*rest):
         raise {error}
     return clipped(*rest)
 engine.dpsgd.clipped_sum = broken
-sys.argv = ["dpaudit", "train", "--suite", "joint.yaml", "--arm", "sft-eps4", "--insecure-seed", "5", "--json"]
+sys.argv = ["dpaudit", "train", "--suite", "joint.yaml", "--arm", "sft-eps4", "--insecure-seed", "5",
+    "--json"]
 cli.main()
 """
 
@@ -232,7 +255,8 @@ def test_a_fault_of_one_process_ends_both_with_one_word(
     done = torchrun(str(script), cwd=tmp_path)
     [line] = own_lines(done.stderr)
     assert re.match(
-        r"dpaudit: an error of ours: RuntimeError at .*; the log dpaudit-error-\S+\.log holds none of your data",
+        r"dpaudit: an error of ours: RuntimeError at .*; the log dpaudit-error-\S+\.log holds none of your "
+        r"data",
         line,
     )
     assert len(list(tmp_path.glob("dpaudit-error-*.log"))) == 1
@@ -241,7 +265,9 @@ def test_a_fault_of_one_process_ends_both_with_one_word(
 
 @pytest.mark.slow
 def test_a_joint_arm_that_was_killed_goes_on(toy_model_dir: Path, tmp_path: Path) -> None:
-    """From the first process's checkpoint after two steps, to the weights of an unbroken arm in one process."""
+    """From the first process's checkpoint after two steps, to the weights of an unbroken arm in one
+    process.
+    """
     from safetensors.torch import load_file
 
     suite_file(toy_model_dir, tmp_path)
@@ -256,8 +282,13 @@ def test_a_joint_arm_that_was_killed_goes_on(toy_model_dir: Path, tmp_path: Path
     words = (*TRAIN, "--arm", "sft-eps4", "--insecure-seed", "5")
     assert torchrun(*words, cwd=tmp_path).returncode == 0
     assert not left.exists() and not list((run / "secret" / "states").iterdir())
-    subprocess.run([sys.executable, *words, "--runs", "alone"], cwd=tmp_path, capture_output=True, check=True,
-                   env=os.environ | {"PYTHONPATH": str(HERE.parents[1])})  # fmt: skip
+    subprocess.run(
+        [sys.executable, *words, "--runs", "alone"],
+        cwd=tmp_path,
+        capture_output=True,
+        check=True,
+        env=os.environ | {"PYTHONPATH": str(HERE.parents[1])},
+    )
     [alone] = (tmp_path / "alone").glob("joint-*")
     found, wanted = (load_file(r / "train/sft-eps4/adapter/adapter_model.safetensors") for r in (run, alone))
     for name, weights in wanted.items():

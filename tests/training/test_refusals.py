@@ -11,10 +11,9 @@ import worlds
 from torch import nn
 
 from dpaudit.errors import UsageError
-from dpaudit.models import hf
-from dpaudit.privacy import Mechanism
-from dpaudit.suite import Lora, Schedule
-from dpaudit.training import checkpoint
+from dpaudit.models import adapter_files, hf
+from dpaudit.privacy.mechanism import Mechanism
+from dpaudit.suite.suite import Lora, Schedule
 from dpaudit.training.engine import Engine
 from dpaudit.training.examples import Objective
 
@@ -37,11 +36,18 @@ def crowded(model: Any) -> None:
 @pytest.mark.parametrize(
     ("coupled", "wanted"),
     [
-        (normalised, r"model: base_model\.model\.model\.norm: expected layers that see each row alone.* batch normalisation, whose statistics mix"),
-        (balanced, "output_router_logits: expected false in a private arm.* load-balancing loss is over all rows"),
+        (
+            normalised,
+            r"model: base_model\.model\.model\.norm: expected layers that see each row alone.* batch "
+            r"normalisation, whose statistics mix",
+        ),
+        (
+            balanced,
+            "output_router_logits: expected false in a private arm.* load-balancing loss is over all rows",
+        ),
         (crowded, "expert_capacity: .*crowds out another's tokens"),
     ],
-)  # fmt: skip
+)
 def test_a_model_that_couples_rows_is_refused_under_privacy_alone(coupled: Any, wanted: str) -> None:
     model = worlds.lora_model()
     Engine(model, STEPS, PRIVATE, Objective(), 8)  # silent before
@@ -64,11 +70,17 @@ def test_weighing_a_balancing_loss_alone_couples_nothing() -> None:
         with torch.random.fork_rng():
             torch.manual_seed(0)
             config = transformers.MixtralConfig(
-                vocab_size=worlds.VOCABULARY, hidden_size=16, intermediate_size=24, num_hidden_layers=1,
-                num_attention_heads=2, num_key_value_heads=1, num_local_experts=2, router_aux_loss_coef=weight,
-            )  # fmt: skip
+                vocab_size=worlds.VOCABULARY,
+                hidden_size=16,
+                intermediate_size=24,
+                num_hidden_layers=1,
+                num_attention_heads=2,
+                num_key_value_heads=1,
+                num_local_experts=2,
+                router_aux_loss_coef=weight,
+            )
             base = transformers.MixtralForCausalLM(config)
-        model = checkpoint.new_adapter(base, Lora(rank=2, targets=("q_proj", "v_proj")), 0)
+        model = adapter_files.new_adapter(base, Lora(rank=2, targets=("q_proj", "v_proj")), 0)
         lora = Engine(model, STEPS, PRIVATE, Objective(), 8).lora
         [group] = grouped(worlds.record_units(3), 8)
         with lora.attached():
@@ -91,7 +103,7 @@ def test_targets_that_match_no_layer_are_told_the_names(
     targets: tuple[str, ...], wanted: str, toy_model_dir: Path
 ) -> None:
     with pytest.raises(UsageError, match=wanted):
-        checkpoint.new_adapter(hf.load_model(str(toy_model_dir)), Lora(targets=targets), 0)
+        adapter_files.new_adapter(hf.load_model(str(toy_model_dir)), Lora(targets=targets), 0)
 
 
 def test_an_adapter_of_another_kind_is_no_start(toy_model_dir: Path, tmp_path: Path) -> None:
@@ -100,20 +112,25 @@ def test_an_adapter_of_another_kind_is_no_start(toy_model_dir: Path, tmp_path: P
     model = hf.load_model(str(toy_model_dir))
     config = peft.LoraConfig(r=2, lora_alpha=16, target_modules="all-linear", use_dora=True)
     peft.get_peft_model(model, config).save_pretrained(tmp_path)
-    fresh = checkpoint.new_adapter(hf.load_model(str(toy_model_dir)), Lora(rank=2), 0)
-    with pytest.raises(UsageError, match="expected an adapter with use_dora = False, as the plan has, got True"):  # fmt: skip
-        checkpoint.load_adapter(fresh, tmp_path)
+    fresh = adapter_files.new_adapter(hf.load_model(str(toy_model_dir)), Lora(rank=2), 0)
+    with pytest.raises(
+        UsageError, match="expected an adapter with use_dora = False, as in the plan, got True"
+    ):
+        adapter_files.load_adapter(fresh, tmp_path)
 
 
 @pytest.mark.parametrize(
     ("file", "data"),
-    [("adapter_config.json", b"[" * 100_000), ("adapter_model.safetensors", (10**5).to_bytes(8, "little") + b"[" * 10**5)],
-)  # fmt: skip
+    [
+        ("adapter_config.json", b"[" * 100_000),
+        ("adapter_model.safetensors", (10**5).to_bytes(8, "little") + b"[" * 10**5),
+    ],
+)
 def test_a_start_that_is_nested_without_end_is_one_line(
     file: str, data: bytes, toy_model_dir: Path, toy_adapter_dir: Path, tmp_path: Path
 ) -> None:
-    fresh = checkpoint.new_adapter(hf.load_model(str(toy_model_dir)), Lora(rank=2), 0)
+    fresh = adapter_files.new_adapter(hf.load_model(str(toy_model_dir)), Lora(rank=2), 0)
     start = Path(shutil.copytree(toy_adapter_dir, tmp_path / "start"))
     (start / file).write_bytes(data)
     with pytest.raises(UsageError, match=r"start: expected .*; copy"):
-        checkpoint.load_adapter(fresh, start)
+        adapter_files.load_adapter(fresh, start)

@@ -1,4 +1,6 @@
-"""TRL's trainers on a toy model: the same step as our own loop, the losses that couple pairs, and DeepSpeed."""
+"""TRL's trainers on a toy model: the same step as our own loop, the losses that couple pairs, and
+DeepSpeed.
+"""
 
 import importlib.util
 import json
@@ -15,12 +17,12 @@ import torch
 from worlds import VOCABULARY, sequence
 
 from dpaudit.errors import GuardError, UsageError
-from dpaudit.models import hf
+from dpaudit.models import adapter_files, hf, tokenizers
 from dpaudit.models.encode import Encoded
-from dpaudit.privacy import Mechanism
-from dpaudit.suite import Lora, Schedule
-from dpaudit.training import checkpoint, dpsgd, engine, examples, loop, losses, with_trl
-from dpaudit.training.fused import trainable
+from dpaudit.models.fused import trainable
+from dpaudit.privacy.mechanism import Mechanism
+from dpaudit.suite.suite import Lora, Schedule
+from dpaudit.training import dpsgd, engine, examples, loop, losses, with_trl
 
 SCHEDULE = Schedule(batch=4, steps=3, learning_rate=0.02, warmup=0.0)
 HAS_DEEPSPEED = importlib.util.find_spec("deepspeed") is not None
@@ -47,14 +49,21 @@ def _sequence(prompt: tuple[int, ...], answer: tuple[int, ...]) -> Encoded:
 
 
 def adapted(folder: Path) -> Any:
-    return checkpoint.new_adapter(hf.load_model(str(folder)), Lora(rank=2), 0)
+    return adapter_files.new_adapter(hf.load_model(str(folder)), Lora(rank=2), 0)
 
 
 def by_trl(folder: Path, loss: str, pairs: int = 10, **options: Any) -> tuple[loop.Result, Any]:
     model = options.pop("model", None) or adapted(folder)
     schedule = options.pop("schedule", SCHEDULE)
-    done = with_trl.train(model, hf.load_tokenizer(str(folder)), some_pairs(pairs), schedule,
-                          examples.Objective(loss), seed=1, **options)  # fmt: skip
+    done = with_trl.train(
+        model,
+        tokenizers.load_tokenizer(str(folder)),
+        some_pairs(pairs),
+        schedule,
+        examples.Objective(loss),
+        seed=1,
+        **options,
+    )
     return done, model
 
 
@@ -78,7 +87,9 @@ def test_a_loss_that_couples_pairs_is_trained(
 
 
 def test_what_a_coupled_loss_is_does_not_follow_from_where_it_is_computed(toy_model_dir: Path) -> None:
-    """Rows of a forward pass are no part of a plan, so that they may not move a weight; the pairs that are coupled are."""
+    """Rows of a forward pass are no part of a plan, so that they may not move a weight; the pairs that are
+    coupled are.
+    """
 
     def weights(**options: Any) -> list[torch.Tensor]:
         return [p.detach().clone() for p in trainable(by_trl(toy_model_dir, "aot", **options)[1]).values()]
@@ -167,7 +178,9 @@ def test_micro_batches_divide_the_batch(batch: int, most: int, expected: int) ->
 
 @pytest.mark.skipif(HAS_DEEPSPEED, reason="deepspeed is installed")
 def test_deepspeed_that_is_not_installed_is_refused_in_one_line() -> None:
-    with pytest.raises(UsageError, match=r"training\.deepspeed: .*none installed; pip install") as caught:
+    with pytest.raises(
+        UsageError, match=r"training\.deepspeed: .*got no such package; pip install"
+    ) as caught:
         with_trl.check_deepspeed(["sigmoid"])
     assert "\n" not in str(caught.value)
 
@@ -203,7 +216,12 @@ def test_zero_1_takes_the_same_steps(toy_model_dir: Path) -> None:
     found = {}
     path = os.pathsep.join(["tests/training", *sys.path])
     for mode in ("plain", "zero1"):
-        done = subprocess.run([sys.executable, "-c", ZERO_1, str(toy_model_dir), mode], check=True, text=True,
-                              capture_output=True, env=os.environ | {"PYTHONPATH": path})  # fmt: skip
+        done = subprocess.run(
+            [sys.executable, "-c", ZERO_1, str(toy_model_dir), mode],
+            check=True,
+            text=True,
+            capture_output=True,
+            env=os.environ | {"PYTHONPATH": path},
+        )
         found[mode] = json.loads(done.stdout.strip().splitlines()[-1])
     assert found["zero1"] == pytest.approx(found["plain"], rel=1e-4)

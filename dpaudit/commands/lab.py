@@ -1,0 +1,191 @@
+"""The lab: `demo`, `run` and `train` make a run; `eval`, `judge` and `report` work on a finished one."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import typer
+
+from dpaudit.commands import options, outcomes, overview, states
+from dpaudit.commands.asked import Asked
+from dpaudit.commands.groups import SETTINGS, has_command
+from dpaudit.commands.output import show, show_of_run
+from dpaudit.errors import UsageError
+from dpaudit.pipeline import gate, later, plans, sequence
+from dpaudit.storage import run_store
+from dpaudit.storage.rundir import RunDir
+from dpaudit.suite.plan import Plan
+from dpaudit.system.progress import Progress
+
+UNFIT = 4  # the exit code of `judge validate` for a judge that failed its controls
+judge_app = typer.Typer(help="Compare the arms' answers in pairs.", **SETTINGS)
+report_app = typer.Typer(help="Write the page of a run.", **SETTINGS)
+
+
+def demo(
+    seed: options.Seed = 0,
+    insecure_seed: options.InsecureSeed = None,
+    workers: options.Workers = None,
+    runs: options.Runs = run_store.RUNS,
+    as_json: options.Json = False,
+) -> None:
+    """Run the whole lab on the embedded teaching model and clinic."""
+    plan = plans.resolve("demo", {}, seed, insecure_seed)
+    run_dir = sequence.everything(plan, runs, Progress(), workers=workers)
+    show_of_run(run_dir, plan, overview.results(run_dir, plan), as_json)
+
+
+@options.spread
+def run(
+    suite: options.SuiteName,
+    asked: Asked,
+    seed: options.Seed = 0,
+    insecure_seed: options.InsecureSeed = None,
+    dry_run: options.DryRun = False,
+    micro_batch: options.MicroBatch = None,
+    allow_egress: options.Egress = None,
+    workers: options.Workers = None,
+    runs: options.Runs = run_store.RUNS,
+    as_json: options.Json = False,
+) -> None:
+    """Run every stage of a suite; typed again, it resumes."""
+    plan = _plan(suite, asked, seed, insecure_seed, dry_run)
+    if dry_run:
+        _forecast(plan, runs, as_json)
+        return
+    run_dir = sequence.everything(plan, runs, Progress(), allow_egress or (), workers, micro_batch)
+    show_of_run(run_dir, plan, overview.results(run_dir, plan), as_json)
+
+
+@options.spread
+def train(
+    asked: Asked,
+    suite: options.Suite = "demo",
+    seed: options.Seed = 0,
+    insecure_seed: options.InsecureSeed = None,
+    dry_run: options.DryRun = False,
+    arm: options.Arms = None,
+    micro_batch: options.MicroBatch = None,
+    workers: options.Workers = None,
+    runs: options.Runs = run_store.RUNS,
+    as_json: options.Json = False,
+) -> None:
+    """Train one adapter for each epsilon, and the non-private arm."""
+    plan = _plan(suite, asked, seed, insecure_seed, dry_run)
+    if dry_run:
+        _forecast(plan, runs, as_json)
+        return
+    run_dir = sequence.train(plan, runs, Progress(), arm, workers, micro_batch)
+    commitment = run_dir.read_json("corpus/manifest.json").get("commitment")
+    values = {"arms": overview.arm_rows(run_dir, plan), "commitment": commitment}
+    show_of_run(run_dir, plan, values, as_json)
+
+
+def _plan(suite: str, asked: Asked, seed: int, insecure_seed: int | None, is_forecast: bool) -> Plan:
+    changed = asked.overrides()
+    plan = plans.resolve(suite, changed, seed, insecure_seed)
+    plans.fetch(changed, weights=not is_forecast)
+    return plan
+
+
+def _forecast(plan: Plan, runs: Path, as_json: bool) -> None:
+    from dpaudit.stages.train import forecast
+
+    sequence.tell_earlier(plan, runs, Progress())
+    gate.check(plan, is_forecast=True)
+    show({"forecast": forecast.rows(plan, Progress()), "caveat": plan.caveat}, as_json)
+
+
+def evaluate(
+    run: options.Run = None,
+    task: options.Tasks = None,
+    settings: options.Later = None,
+    runs: options.Runs = run_store.RUNS,
+    as_json: options.Json = False,
+) -> None:
+    """Measure quality: benchmarks and held-out bits per byte."""
+    from dpaudit.stages import evaluate
+
+    run_dir, plan = states.opened(run, runs)
+    plan = later.evaluation(run_dir, plan, task or (), settings or ())
+    evaluate.run(run_dir, plan, Progress())
+    show_of_run(run_dir, plan, {"quality": outcomes.quality_rows(run_dir, plan)}, as_json)
+
+
+@dataclass(frozen=True)
+class Judged:
+    """The options of `judge` and `judge validate`."""
+
+    run: options.Run = None
+    rubric: options.Rubric = None
+    settings: options.Later = None
+    allow_egress: options.Egress = None
+    runs: options.Runs = run_store.RUNS
+    as_json: options.Json = False
+
+    def opened(self, are_arms_judged: bool) -> tuple[RunDir, Plan]:
+        """The run, and its plan with what these options add to its judging."""
+        run_dir, plan = states.opened(self.run, self.runs)
+        hosts, settings = self.allow_egress or (), self.settings or ()
+        return run_dir, later.judging(run_dir, plan, self.rubric, settings, hosts, are_arms_judged)
+
+
+@judge_app.callback()
+@options.spread
+def judge(context: typer.Context, asked: Judged) -> None:
+    """Compare the arms' answers in pairs, in both orders."""
+    from dpaudit.stages import judge
+
+    if has_command(context, asked != Judged()):
+        return
+    run_dir, plan = asked.opened(are_arms_judged=True)
+    if plan.suite.judging is None:
+        raise UsageError(
+            f"{run_dir.name}: judging", "a rubric to judge by", "no rubric", "dpaudit judge --rubric NAME"
+        )
+    judge.run(run_dir, plan, Progress(), allow_egress=asked.allow_egress or ())
+    show_of_run(run_dir, plan, outcomes.judge_summary(run_dir), asked.as_json)
+
+
+@judge_app.command("validate")
+@options.spread
+def judge_validate(asked: Judged) -> None:
+    """Check the judge on planted faults; exit code 4 if it is unfit."""
+    from dpaudit.stages import judge
+
+    run_dir, plan = asked.opened(are_arms_judged=False)
+    fit = judge.validate(run_dir, plan, Progress(), allow_egress=asked.allow_egress or ())
+    values = {"fit": fit, "controls": outcomes.control_rows(run_dir)}
+    show_of_run(run_dir, plan, values, asked.as_json)
+    raise typer.Exit(0 if fit else UNFIT)
+
+
+@dataclass(frozen=True)
+class Page:
+    """The options of `report` and `report html`."""
+
+    run: options.Run = None
+    runs: options.Runs = run_store.RUNS
+    as_json: options.Json = False
+
+
+@report_app.callback()
+@options.spread
+def report(context: typer.Context, asked: Page) -> None:
+    """Write the page: one HTML file that needs no network."""
+    if not has_command(context, asked != Page()):
+        _write_page(asked)
+
+
+@report_app.command("html")
+@options.spread
+def report_html(asked: Page) -> None:
+    """Write the page, as `dpaudit report` alone does."""
+    _write_page(asked)
+
+
+def _write_page(asked: Page) -> None:
+    from dpaudit.stages import report
+
+    run_dir, plan = states.opened(asked.run, asked.runs)
+    page = report.run(run_dir, plan, Progress())
+    show_of_run(run_dir, plan, {"page": str(page)}, asked.as_json)

@@ -1,0 +1,121 @@
+"""The options that several commands share, each with its help, and how a dataclass becomes options."""
+
+import inspect
+from collections.abc import Callable
+from dataclasses import fields, is_dataclass
+from functools import wraps
+from pathlib import Path
+from typing import Annotated, Any, get_type_hints
+
+import typer
+
+SuiteName = Annotated[str, typer.Argument(metavar="SUITE", help="A name of suites/, or a YAML file.")]
+Suite = Annotated[str, typer.Option("--suite", help="A name of suites/, or a YAML file.")]
+Model = Annotated[str | None, typer.Option("--model", metavar="DIR", help="The base: a folder or a hub id.")]
+Seed = Annotated[int, typer.Option("--seed", help="Fixes corpus, split, initialisation and decoding.")]
+InsecureSeed = Annotated[
+    int | None,
+    typer.Option("--insecure-seed", help="Fixes coins, sampling and noise too: then no epsilon is claimed."),
+]
+Later = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        metavar="KEY=VALUE",
+        help="Changes a key of this part of the suite for the finished run; marked as added later.",
+    ),
+]
+Tasks = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--task", metavar="NAME[=FILE]", help="One more benchmark, with its items; may be given again."
+    ),
+]
+Rubric = Annotated[
+    str | None, typer.Option("--rubric", metavar="NAME", help="Another rubric of judges/, or a YAML file.")
+]
+Arms = Annotated[
+    list[str] | None, typer.Option("--arm", metavar="ARM", help="Only this arm; may be given again.")
+]
+Egress = Annotated[
+    list[str] | None,
+    typer.Option("--allow-egress", metavar="HOST", help="A host that texts may be sent to."),
+]
+Recipes = Annotated[
+    list[str] | None, typer.Option("--recipe", metavar="NAME", help="Only this recipe; may be given again.")
+]
+MicroBatch = Annotated[
+    int | None,
+    typer.Option(
+        "--micro-batch", metavar="N", min=1, help="Sequences in one forward pass; the step stays the same."
+    ),
+]
+DryRun = Annotated[
+    bool, typer.Option("--dry-run", help="Show noise, steps and memory of every arm, and train nothing.")
+]
+Workers = Annotated[
+    int | None,
+    typer.Option(
+        "--workers", metavar="N", min=1, help="Arms trained at once; default: chosen by model and machine."
+    ),
+]
+Shadows = Annotated[
+    int | None,
+    typer.Option(
+        "--shadows",
+        metavar="K",
+        help="First train K shadow models of each arm (an even number), for recipes that need them.",
+    ),
+]
+Run = Annotated[str | None, typer.Option("--run", metavar="NAME", help="A run; default: the run used last.")]
+Runs = Annotated[Path, typer.Option("--runs", metavar="DIR", help="The folder that holds runs.")]
+Json = Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")]
+Claim = Annotated[
+    str | None,
+    typer.Option(
+        "--claim",
+        metavar="eps=E,delta=D,unit=U,relation=R",
+        help="The complete claim: eps=3,delta=1e-5,unit=record,relation=add_or_remove.",
+    ),
+]
+Commitment = Annotated[
+    str | None,
+    typer.Option(
+        "--commitment",
+        metavar="HEX",
+        help="The commitment that plant or train printed; exit code 1 if it differs.",
+    ),
+]
+ClaimedDelta = Annotated[float, typer.Option("--delta", metavar="D", help="The claim's delta.")]
+Confidence = Annotated[
+    float, typer.Option("--confidence", metavar="C", help="Probability that the bound holds.")
+]
+_RATE = typer.Option("--rate", metavar="Q", help="Probability that a unit is in a step.")
+_STEPS = typer.Option("--steps", metavar="T", help="Number of steps.")
+Rate = Annotated[float, _RATE]
+RateOrNone = Annotated[float | None, _RATE]
+Steps = Annotated[int, _STEPS]
+StepsOrNone = Annotated[int | None, _STEPS]
+
+
+def spread(command: Callable[..., None]) -> Callable[..., None]:
+    """The command with an option for each field of those of its parameters that are dataclasses.
+
+    Typer reads options from a signature alone: so several commands share what stands in a dataclass once.
+    """
+    hints = get_type_hints(command, include_extras=True)
+    kinds: dict[str, Any] = {name: hint for name, hint in hints.items() if is_dataclass(hint)}
+
+    @wraps(command)
+    def called(**typed: Any) -> None:
+        for name, kind in kinds.items():
+            typed[name] = kind(**{field.name: typed.pop(field.name) for field in fields(kind)})
+        command(**typed)
+
+    options: list[inspect.Parameter] = []
+    for name, parameter in inspect.signature(command).parameters.items():
+        source = kinds.get(name)
+        wanted = inspect.signature(source).parameters.values() if source else [parameter]
+        options += [option.replace(kind=inspect.Parameter.KEYWORD_ONLY) for option in wanted]
+    vars(called)["__signature__"] = inspect.Signature(options)
+    return called

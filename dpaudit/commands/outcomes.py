@@ -1,0 +1,261 @@
+"""What the stages of a run found, read back as rows: verdicts, extraction, quality, judging."""
+
+from collections.abc import Iterator, Sequence
+from typing import TypeVar
+
+from dpaudit import schema
+from dpaudit.commands.states import Row, Rows, is_current
+from dpaudit.findings import audits
+from dpaudit.findings.audits import Audit
+from dpaudit.findings.extraction import (
+    Counts,
+    Discoverable,
+    Exposure,
+    Extraction,
+    PersonalFields,
+    Tally,
+)
+from dpaudit.findings.finding import Finding
+from dpaudit.findings.inside import Inside
+from dpaudit.findings.judgement import Judgement, Passport
+from dpaudit.findings.membership import Membership, Records, Together, Word
+from dpaudit.findings.quality import Measured
+from dpaudit.storage.rundir import RunDir
+from dpaudit.suite.plan import Plan
+
+F = TypeVar("F", bound=Finding)
+
+
+def verdict_rows(run_dir: RunDir, plan: Plan, kind: str = "mia") -> Rows:
+    """Per arm and recipe of a kind: the claim, the lower bound with its ceiling, the AUC of canaries and of
+    real units, the verdict.
+
+    "control_verdict" is what the same attack says of the same claim on the arm without noise: where that is
+    not "refuted", "not refuted" tells nothing.
+    """
+    controls = _controls(run_dir)
+    return [
+        _verdict_row(audit, controls.get(audit.arm))
+        for audit in _audits(run_dir, plan)
+        if isinstance(audit, Membership) and audit.kind == kind
+    ]
+
+
+def _verdict_row(audit: Membership, control: Word | None) -> Row:
+    bound, canaries, blind = audit.bound, audit.canaries, audit.blind
+    return {
+        "arm": audit.arm,
+        "recipe": audit.recipe,
+        "primary": audit.primary,
+        "claim": audit.claim.epsilon if audit.claim else None,
+        "epsilon_lower": bound.epsilon_lower if bound else None,
+        "ceiling": bound.ceiling if bound else None,
+        "notion": bound.notion if bound else None,
+        "confidence": bound.confidence if bound else None,
+        "auc": canaries.auc,
+        "auc_lower": canaries.auc_lower,
+        "auc_upper": canaries.auc_upper,
+        **_of_records(audit.records),
+        "blind_auc": blind.auc if blind else None,
+        "blind_alarm": blind is not None and blind.alarm,
+        "verdict": audit.verdict.verdict,
+        "control_verdict": control if audit.primary else None,
+    }
+
+
+def _controls(run_dir: RunDir) -> dict[str, Word | None]:
+    file = "audit/summary.json"
+    if not (run_dir.file(file).is_file() and is_current(run_dir, file)):
+        return {}
+    return {claim.arm: claim.control_verdict for claim in Together.read(run_dir, file).claims}
+
+
+def _of_records(records: Records | None) -> Row:
+    """The AUC of real units with its limits, how many they are, and the AUC without those that have
+    near-duplicates.
+    """
+    near, blind = (records.near_duplicates, records.blind) if records else (None, None)
+    return {
+        "records_n": records.n if records else None,
+        "records_auc": records.auc if records else None,
+        "records_auc_lower": records.auc_lower if records else None,
+        "records_auc_upper": records.auc_upper if records else None,
+        "records_auc_without_near_duplicates": near.auc_without if near else None,
+        "records_blind_auc": blind.auc if blind else None,
+    }
+
+
+def inside_rows(run_dir: RunDir, plan: Plan) -> Rows:
+    """Per arm with canaries along axes: what the mechanism test and conformance say of its ledger."""
+    from dpaudit.stages.audit import inside
+
+    files = [inside.file_of(arm.name) for arm in plan.suite.grid.arms]
+    return [_inside_row(finding) for file in files if (finding := _if_there(run_dir, Inside, file))]
+
+
+def _inside_row(finding: Inside) -> Row:
+    test = finding.mechanism_test
+    return {
+        "arm": finding.arm,
+        "claim": finding.claim.epsilon,
+        "noise_multiplier": finding.noise_multiplier,
+        "noise_upper": schema.plain(test.noise_upper),
+        "epsilon_lower": test.epsilon_lower,
+        "p_value": test.p_value,
+        "notion": test.notion,
+        "failed": sum(check.outcome == "fail" for check in finding.conformance),
+        "ledger": finding.ledger,
+    }
+
+
+def extraction_rows(run_dir: RunDir, plan: Plan) -> Rows:
+    """Per arm: planted secrets that came out, never-planted ones that did, with the upper limit of each rate;
+    their exposures.
+
+    `extrapolated` counts the secrets whose exposure rests on a sample of their space. The medians, in bits,
+    are those of exact exposures, and of extrapolated ones where there is no exact one.
+    """
+    return [
+        {
+            "arm": audit.arm,
+            "recipe": audit.recipe,
+            **_counted(audit),
+            **_exposures(audit),
+            "extrapolated": _size(audit.exposure_extrapolated),
+        }
+        for audit in _audits(run_dir, plan)
+        if isinstance(audit, Extraction)
+    ]
+
+
+def _counted(counts: Counts) -> Row:
+    return {
+        "planted": counts.planted,
+        "planted_found": counts.planted_found,
+        "found_upper": counts.found_upper,
+        "controls": counts.controls,
+        "controls_found": counts.controls_found,
+        "controls_upper": counts.controls_upper,
+    }
+
+
+def _exposures(audit: Extraction) -> Row:
+    exposure = audit.exposure if _size(audit.exposure) else audit.exposure_extrapolated
+    return {
+        "median_planted": exposure.median_planted if exposure else None,
+        "median_control": exposure.median_control if exposure else None,
+        "space_bits": exposure.space_bits if exposure else None,
+    }
+
+
+def _size(exposure: Exposure | None) -> int:
+    """How many secrets have an exposure of a kind."""
+    return len(exposure.planted) + len(exposure.controls) if exposure else 0
+
+
+def discoverable_rows(run_dir: RunDir, plan: Plan) -> Rows:
+    """Per arm and number of attempts: secrets that come out with the recipe's probability or more."""
+    return [
+        {"arm": audit.arm, "recipe": audit.recipe, "queries": rate.queries, "p": audit.p, **_counted(rate)}
+        for audit in _audits(run_dir, plan)
+        if isinstance(audit, Discoverable)
+        for rate in audit.rates
+    ]
+
+
+def pii_rows(run_dir: RunDir, plan: Plan) -> Rows:
+    """Per arm: personal fields that were completed, of units trained on and of units left out; a row a kind,
+    then all.
+    """
+    rows: Rows = []
+    for audit in _audits(run_dir, plan):
+        if isinstance(audit, PersonalFields):
+            head = {"arm": audit.arm, "recipe": audit.recipe}
+            for kind in audit.by_kind:
+                rows.append(head | _fields_row(kind.field, kind.members, kind.non_members, None))
+            out = audit.members.units_out
+            rows.append(head | _fields_row("all", audit.members, audit.non_members, out))
+    return rows
+
+
+def _fields_row(field: str, members: Tally, others: Tally, units_out: int | None) -> Row:
+    return {
+        "field": field,
+        "completed": members.completed,
+        "fields": members.fields,
+        "upper": members.upper if members.fields else None,  # nothing tried, nothing known
+        "others_completed": others.completed,
+        "others_fields": others.fields,
+        "given": members.given + others.given,
+        "units_out": units_out,
+    }
+
+
+def extract_tables(
+    run_dir: RunDir, plan: Plan, arms: Sequence[str] | None = None, recipes: Sequence[str] | None = None
+) -> dict[str, Rows]:
+    """What the recipes of kind extract found, a table for each that found anything."""
+    tables = {"extraction": extraction_rows, "discoverable": discoverable_rows, "pii": pii_rows}
+    by_table = {key: narrowed(rows(run_dir, plan), arms, recipes) for key, rows in tables.items()}
+    return {key: rows for key, rows in by_table.items() if rows or key == "extraction"}
+
+
+def narrowed(rows: Rows, arms: Sequence[str] | None, recipes: Sequence[str] | None) -> Rows:
+    """The rows of the named arms and recipes; None names all."""
+    asked = (("arm", arms), ("recipe", recipes))
+    return [row for row in rows if all(names is None or row[key] in names for key, names in asked)]
+
+
+def _audits(run_dir: RunDir, plan: Plan) -> Iterator[Audit]:
+    """Every audit that is current: a stale one speaks of an adapter that is gone."""
+    for arm in plan.suite.grid.arms:
+        for file in sorted(run_dir.file(f"audit/{arm.name}").glob("*.json")):
+            relative = f"audit/{arm.name}/{file.name}"
+            if is_current(run_dir, relative):
+                yield audits.read(run_dir, relative)
+
+
+def quality_rows(run_dir: RunDir, plan: Plan) -> Rows:
+    """Per arm and measure: held-out bits per byte (lower is better) and each benchmark's accuracy, with 95 %
+    limits.
+    """
+    rows: Rows = []
+    for arm in ("base", *(arm.name for arm in plan.suite.grid.arms)):
+        measured = _if_there(run_dir, Measured, f"evaluate/{arm}.json")
+        if measured is None:
+            continue
+        bits = measured.quality.bits_per_byte
+        if bits:
+            limits = {"value": bits.value, "lower": bits.lower, "upper": bits.upper}
+            rows.append({"arm": arm, "measure": "bits per byte", "items": bits.records} | limits)
+        for task in measured.quality.tasks:
+            limits = {"value": task.accuracy, "lower": task.accuracy_lower, "upper": task.accuracy_upper}
+            row = {"arm": arm, "measure": task.task, "items": task.items, **limits}
+            rows.append(row | {"uninformative": task.uninformative})
+    return [schema.plain(row) for row in rows]
+
+
+def judge_summary(run_dir: RunDir) -> Row:
+    """The judge's fitness and its win rates, or why it is unfit and none; empty where nothing was judged."""
+    judgement = _if_there(run_dir, Judgement, "judge/summary.json")
+    if judgement is None:
+        return {}
+    named = {"rubric": judgement.rubric, "fit": judgement.fit}
+    if not judgement.fit:
+        return named | {"reason": judgement.reason}
+    return named | {"pairs": schema.plain(judgement.pairs)}
+
+
+def control_rows(run_dir: RunDir) -> Rows:
+    """The judge's passport: per kind of planted fault or twin, how many of them it got right."""
+    passport = _if_there(run_dir, Passport, "judge/passport.json")
+    if passport is None:
+        return []
+    kinds = passport.faults | passport.twins
+    if passport.swap:
+        kinds["order swap"] = passport.swap
+    return [{"control": kind, **schema.plain(rate)} for kind, rate in kinds.items()]
+
+
+def _if_there(run_dir: RunDir, cls: type[F], relative: str) -> F | None:
+    return cls.read(run_dir, relative) if run_dir.file(relative).is_file() else None

@@ -1,0 +1,21 @@
+"""What a command prints on stdout: text, or one JSON object."""
+
+from typing import Any
+
+from dpaudit import terminal
+from dpaudit.page import tables
+from dpaudit.storage.rundir import RunDir
+from dpaudit.suite.plan import Plan
+from dpaudit.training import ranks
+
+
+def show(values: dict[str, Any], as_json: bool) -> None:
+    """Prints them; under `torchrun` the first process alone does."""
+    if ranks.leads():
+        terminal.echo(terminal.as_json(values) if as_json else tables.as_text(values))
+
+
+def show_of_run(run_dir: RunDir, plan: Plan, values: dict[str, Any], as_json: bool) -> None:
+    """Prints them under the run's name, its folder and its caveat."""
+    named = {"run": run_dir.name, "path": str(run_dir.path), "caveat": plan.caveat}
+    show(named | values, as_json)

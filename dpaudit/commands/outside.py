@@ -1,0 +1,196 @@
+"""Training by others: `plant` puts canaries into their data, `verify` tests the claim on what came out."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from dpaudit import schema
+from dpaudit.commands import options, overview, states
+from dpaudit.commands.groups import EXAMPLES
+from dpaudit.commands.output import show, show_of_run
+from dpaudit.errors import UsageError
+from dpaudit.evidence import claims
+from dpaudit.pipeline import later
+from dpaudit.storage import custody, run_store
+from dpaudit.system.progress import Progress
+
+FAILED = 1  # another commitment than was noted down
+
+
+def plant(
+    data: Annotated[
+        Path,
+        typer.Argument(metavar="DATA", help="JSONL: ShareGPT, messages, Alpaca, prompts, pairs or text."),
+    ],
+    out: Annotated[
+        Path,
+        typer.Option(
+            "--out", metavar="FILE", help="The data file to write, for training; must not exist yet."
+        ),
+    ],
+    key: Annotated[
+        Path,
+        typer.Option(
+            "--key",
+            metavar="FILE",
+            help="The key file to write: coins and secrets. Keep it from the trainer.",
+        ),
+    ],
+    canaries: Annotated[
+        int,
+        typer.Option("--canaries", metavar="M", help="Number of canaries, 100 to 20,000; about half go in."),
+    ] = 500,
+    unit: Annotated[
+        str, typer.Option("--unit", help="The unit that each canary represents: record, patient or pair.")
+    ] = "record",
+    family: Annotated[
+        str, typer.Option("--family", help="What a secret is made of: invented words, or common words.")
+    ] = "invented",
+    as_json: options.Json = False,
+) -> None:
+    """Put canaries into data for training elsewhere."""
+    from dpaudit.planting import plant
+
+    show(plant.plant(data, out, key, canaries, unit, family), as_json)
+
+
+@dataclass(frozen=True)
+class Outside:
+    """The options that name a model of others, and what it is audited by."""
+
+    adapter: Annotated[Path | None, typer.Option("--adapter", metavar="DIR", help="The adapter to test.")] = (
+        None
+    )
+    model: Annotated[
+        str | None,
+        typer.Option(
+            "--model",
+            metavar="DIR",
+            help="A merged model (with --base), or the model's name at the endpoint.",
+        ),
+    ] = None
+    endpoint: Annotated[
+        str | None,
+        typer.Option("--endpoint", metavar="URL", help="An OpenAI-compatible server with prompt log-probs."),
+    ] = None
+    base: Annotated[
+        str | None,
+        typer.Option(
+            "--base", metavar="DIR", help="The model that was fine-tuned, or its name at the endpoint."
+        ),
+    ] = None
+    tokenizer: Annotated[
+        str | None,
+        typer.Option(
+            "--tokenizer", metavar="DIR", help="With --endpoint: the folder whose chat template to use."
+        ),
+    ] = None
+    key: Annotated[
+        Path | None, typer.Option("--key", metavar="FILE", help="The key that `dpaudit plant` wrote.")
+    ] = None
+    data: Annotated[
+        Path | None,
+        typer.Option("--data", metavar="FILE", help="The planted file: checks that the key fits."),
+    ] = None
+    out: Annotated[
+        Path | None, typer.Option("--out", metavar="DIR", help="Folder for the page; default verification/.")
+    ] = None
+    conformance: Annotated[
+        Path | None,
+        typer.Option(
+            "--conformance", metavar="FILE", help="The record of dpaudit.callback, to show on the page."
+        ),
+    ] = None
+    allow_egress: options.Egress = None
+
+
+@dataclass(frozen=True)
+class OfRun:
+    """The options that name a run, whose own claims are tested."""
+
+    run: Annotated[
+        str | None, typer.Option("--run", metavar="NAME", help="A run, to check its own claims.")
+    ] = None
+    arm: Annotated[
+        str | None,
+        typer.Option("--arm", metavar="ARM", help="With --run: the arm of a --claim that you add later."),
+    ] = None
+    runs: options.Runs = run_store.RUNS
+
+
+@options.spread
+def verify(
+    outside: Outside,
+    of_run: OfRun,
+    claim: options.Claim = None,
+    commitment: options.Commitment = None,
+    as_json: options.Json = False,
+) -> None:
+    """Test a claim: exit code 1 refuted, 4 no power, 0 not refuted."""
+    if of_run.run is None:
+        _verify_outside(outside, claim, of_run, commitment, as_json)
+        return
+    others = (outside.adapter, outside.model, outside.endpoint, outside.base, outside.tokenizer, outside.key)
+    if any(option is not None for option in others):
+        raise UsageError("--run", "only the claims of a run", "options of another model")
+    _verify_run(of_run, claim, commitment, as_json)
+
+
+def _verify_run(of_run: OfRun, claim: str | None, commitment: str | None, as_json: bool) -> None:
+    from dpaudit.stages import declared, verify
+    from dpaudit.stages.integrity import custody as chain
+
+    run_dir, plan = states.opened(of_run.run, of_run.runs)
+    noted = chain.noted(run_dir, commitment) if commitment else {}
+    is_another = noted.get("noted_before") == custody.ANOTHER
+    is_all = claim is None and not plan.suite.claims
+    if noted and (is_all or is_another):  # asked first: it needs no attack
+        show_of_run(run_dir, plan, noted, as_json)
+        raise typer.Exit(FAILED if is_another else 0)
+    plan = later.claim(run_dir, plan, of_run.arm, claim)
+    claims = declared.verdicts(run_dir, plan)
+    lost = overview.lost_rows(run_dir)
+    values = {
+        "declared": [schema.plain(claim) for claim in claims],
+        **({"records_lost": lost} if lost else {}),
+        **noted,
+    }
+    show_of_run(run_dir, plan, values, as_json)
+    verdicts = [word for claim in claims for word in (claim.verdict, claim.ledger) if word]
+    raise typer.Exit(verify.exit_code(verdicts))
+
+
+def _verify_outside(
+    outside: Outside, claim: str | None, of_run: OfRun, commitment: str | None, as_json: bool
+) -> None:
+    from dpaudit.stages import asking, verify
+
+    if of_run.arm is not None:
+        raise UsageError("--arm", "--run beside it, the run of this arm", "no --run", "--run NAME")
+    if outside.key is None or claim is None:
+        raise UsageError(
+            "dpaudit verify",
+            "--key FILE and --claim, or --run NAME",
+            "no --key" if outside.key is None else "no --claim",
+            f"for example: {EXAMPLES['dpaudit verify']}; or: dpaudit verify --run NAME",
+        )
+    audited = asking.Audited(
+        outside.adapter,
+        outside.model,
+        outside.endpoint,
+        outside.base,
+        tuple(outside.allow_egress or ()),
+        outside.tokenizer,
+    )
+    parsed = claims.parse(claim)
+    verification = verify.run(
+        audited, outside.key, parsed, Progress(), outside.out, outside.data, outside.conformance, commitment
+    )
+    page = (outside.out or verify.OUT) / verify.PAGE
+    whole = {**verification.to_json(), "page": str(page)}
+    show(whole if as_json else verify.summary(verification, page), as_json)
+    if verification.noted_before == custody.ANOTHER:
+        raise typer.Exit(FAILED)
+    raise typer.Exit(verify.exit_code([verification.verdict.verdict or "no power"]))

@@ -1,0 +1,84 @@
+"""What is done with runs: `ls` lists them, `show` opens one, `merge` makes a model of an arm."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from dpaudit.commands import options, output, overview, states
+from dpaudit.commands.groups import EXAMPLES
+from dpaudit.errors import UsageError
+from dpaudit.pipeline import plans
+from dpaudit.storage import run_store
+from dpaudit.system.progress import Progress
+
+
+def list_runs(runs: options.Runs = run_store.RUNS, as_json: options.Json = False) -> None:
+    """List the runs, the one used last at the end."""
+    rows = [overview.run_row(run_dir) for run_dir in run_store.existing(runs)]
+    output.show({"runs": rows, "caveat": overview.caveat_of(rows)}, as_json)
+
+
+def show(
+    run: Annotated[
+        str | None, typer.Argument(metavar="[RUN]", help="A run; default: the run used last.")
+    ] = None,
+    adapter: Annotated[
+        Path | None,
+        typer.Option("--adapter", metavar="DIR", help="An adapter folder: prints which arm of a run it is."),
+    ] = None,
+    runs: options.Runs = run_store.RUNS,
+    as_json: options.Json = False,
+) -> None:
+    """Show a run: its plan, its arms, which outputs are current, its page."""
+    if adapter is not None:
+        from dpaudit.stages.integrity import custody as chain
+
+        among = run_store.existing(runs) if run is None else [run_store.find(run, runs)]
+        origins = chain.origins(adapter, among)
+        output.show({"adapter": str(adapter), "sha256": origins[0]["sha256"], "origins": origins}, as_json)
+        return
+    run_dir, plan = states.opened(run, runs)
+    output.show_of_run(run_dir, plan, overview.details(run_dir, plan), as_json)
+
+
+def merge(
+    out: Annotated[
+        Path, typer.Option("--out", metavar="DIR", help="Folder for the model; must not exist yet.")
+    ],
+    arm: Annotated[str | None, typer.Option("--arm", metavar="ARM", help="The arm of the run.")] = None,
+    adapter: Annotated[
+        Path | None,
+        typer.Option("--adapter", metavar="DIR", help="An adapter folder outside a run, in place of --arm."),
+    ] = None,
+    model: options.Model = None,
+    dtype: Annotated[
+        str | None, typer.Option("--dtype", help="float32 or bfloat16; default: that of the base.")
+    ] = None,
+    shard_size: Annotated[
+        str, typer.Option("--shard-size", metavar="SIZE", help="Largest file of weights, such as 500MB.")
+    ] = "2GB",
+    assume_public: Annotated[
+        bool, typer.Option("--assume-public", help="Treat an adapter without a ledger as public.")
+    ] = False,
+    run: options.Run = None,
+    runs: options.Runs = run_store.RUNS,
+    as_json: options.Json = False,
+) -> None:
+    """Merge an adapter into its base, with its ledger."""
+    from dpaudit.stages.train import merge
+
+    if (arm is None) == (adapter is None):
+        raise UsageError(
+            "dpaudit merge",
+            "--arm of a run, or --adapter",
+            "both" if arm else "neither",
+            f"for example: {EXAMPLES['dpaudit merge']}",
+        )
+    plans.fetch({"model.base": model})
+    if adapter is not None:
+        source = merge.of_folder(adapter, model, dtype, assume_public)
+    else:
+        run_dir, plan = states.opened(run, runs)
+        source = merge.of_run(run_dir, plan, str(arm), model, dtype)
+    output.show(merge.run(source, out, shard_size, Progress()), as_json)

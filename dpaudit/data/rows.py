@@ -1,0 +1,54 @@
+"""The rows of one data file, as mappings with their numbers: JSON lines, JSON arrays, CSV, Parquet, Arrow,
+plain text, some of them gzipped.
+"""
+
+import zlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from dpaudit.data import json_rows, tables
+from dpaudit.data.json_rows import Row
+from dpaudit.data.lines import AGAIN, CHUNK, encoding_of, numbered, opened, suffix_of
+from dpaudit.errors import UsageError
+
+REMEDY = "give a JSONL, JSON, CSV or Parquet file, a folder or a hub id with --data"
+
+
+def of_file(path: Path) -> Iterator[Row]:
+    """The rows of a file, one at a time. Raises UsageError that names file and line, or place, and quotes
+    nothing.
+    """
+    try:
+        yield from READERS.get(suffix_of(path), json_rows.of_lines_or_array)(path)
+    except EOFError:
+        raise UsageError(str(path), "a whole gzip file", "one that was cut off", AGAIN) from None
+    except zlib.error:
+        raise UsageError(str(path), "a whole gzip file", "a damaged one", AGAIN) from None
+    except OSError as error:
+        raise UsageError(
+            str(path), "a readable data file", error.strerror or "a broken one", REMEDY
+        ) from error
+
+
+def _text_rows(path: Path) -> Iterator[Row]:
+    """A text a line, where the file is no JSON."""
+    with opened(path) as stream:
+        start = stream.read(CHUNK).decode(encoding_of(stream, path), errors="replace").lstrip("\ufeff \t\r\n")
+    if start.startswith(("{", "[")):
+        yield from json_rows.of_lines_or_array(path)
+        return
+    for number, line in numbered(path):
+        if not line.isspace():
+            yield number, {"text": line.rstrip("\r\n")}
+
+
+READERS: dict[str, Callable[[Path], Iterator[Row]]] = {
+    ".jsonl": json_rows.of_lines,
+    ".ndjson": json_rows.of_lines,
+    ".json": json_rows.of_lines_or_array,
+    ".csv": tables.of_csv,
+    ".tsv": tables.of_csv,
+    ".parquet": tables.of_parquet,
+    ".arrow": tables.of_arrow,
+    ".txt": _text_rows,
+}

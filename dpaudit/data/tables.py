@@ -1,0 +1,179 @@
+"""Rows of tables: CSV with its heading, Parquet, Arrow."""
+
+import csv
+import datetime
+import re
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from dpaudit.data.json_rows import Row
+from dpaudit.data.lines import AGAIN, LARGEST, numbered, suffix_of
+from dpaudit.data.shapes import KNOWN_COLUMNS
+from dpaudit.errors import UsageError
+
+QUOTED = 'close it; inside of a cell in quotation marks each one is written twice: ""'
+CELLS = "put a cell that holds a comma or another divider into quotation marks, and leave no cell out"
+DELIMITERS = (",", ";", "\t", "|")
+TIMES = {
+    "is_date": datetime.date.min,
+    "is_timestamp": datetime.datetime.min,
+    "is_time": datetime.time.min,
+    "is_duration": datetime.timedelta(0),
+    "is_interval": datetime.timedelta(0),
+}
+
+
+def of_csv(path: Path) -> Iterator[Row]:
+    """The rows below the heading, each with the line that it ends on; commas, semicolons or tabs, as the
+    heading tells.
+    """
+    csv.field_size_limit(LARGEST)
+    lines = (line for _, line in numbered(path))
+    head = next(lines, "")
+    if re.fullmatch(r'"?sep=[,;|\t]"?', head.strip("\r\n")):  # for Excel alone
+        head = next(lines, "")
+    reader = csv.reader(_again(head, lines), strict=True, delimiter=_delimiter(head, path))
+    begun = 1
+    try:
+        columns = [name.strip() for name in next(reader, [])]
+        if len(set(columns)) < len(columns):
+            raise UsageError(
+                str(path),
+                "columns of different names",
+                "one name twice",
+                "rename one of them",
+            )
+        begun = reader.line_num + 1
+        for cells in filter(None, reader):  # a blank line is no row
+            if len(cells) != len(columns):
+                raise UsageError(
+                    f"{path}:{reader.line_num}",
+                    f"{len(columns)} cells, as the heading has",
+                    str(len(cells)),
+                    CELLS,
+                )
+            yield reader.line_num, dict(zip(columns, cells, strict=True))
+            begun = reader.line_num + 1
+    except csv.Error as error:
+        raise _no_table(error, f"{path}:{reader.line_num}", begun) from None
+
+
+def _no_table(error: csv.Error, where: str, begun: int) -> UsageError:
+    """What the csv module would not read, in a row that begins at line `begun` or below."""
+    message = str(error)
+    if "unexpected end" in message or "field larger" in message:
+        got = f"a quotation mark that was opened in line {begun} or below and not closed"
+    elif "expected after" in message:
+        got = (
+            f"a quotation mark that was opened in line {begun} or below and not closed, or one inside of a "
+            f"cell that is not doubled"
+        )
+    else:
+        return UsageError(where, "a row of CSV", "a stray line end or byte", AGAIN)
+    return UsageError(where, "a row of CSV", got, QUOTED)
+
+
+def _again(first: str, rest: Iterable[str]) -> Iterator[str]:
+    if first:
+        yield first
+    yield from rest
+
+
+def _delimiter(head: str, path: Path) -> str:
+    """What divides the heading so that a known column is among the parts; the suffix's own where none
+    does.
+    """
+    own = "\t" if suffix_of(path) == ".tsv" else ","
+    for delimiter in (own, *DELIMITERS):
+        if KNOWN_COLUMNS & {name.strip().strip('"') for name in head.split(delimiter)}:
+            return delimiter
+    return own
+
+
+def of_parquet(path: Path) -> Iterator[Row]:
+    """The rows of a Parquet file, numbered from 1."""
+    import pyarrow.parquet
+
+    with path.open("rb"):  # a missing file is no broken one
+        pass
+    try:
+        with pyarrow.parquet.ParquetFile(path) as file:
+            batches = file.iter_batches(batch_size=256, use_threads=False)
+            yield from _rows_of_batches(batches, file.schema_arrow, path)
+    except pyarrow.ArrowException:
+        raise UsageError(str(path), "a Parquet file", "a broken one, or none", AGAIN) from None
+
+
+def of_arrow(path: Path) -> Iterator[Row]:
+    """What `save_to_disk` writes: a stream of batches."""
+    import pyarrow
+
+    with path.open("rb") as stream:
+        try:
+            with pyarrow.ipc.open_stream(stream) as batches:
+                small = (part for batch in batches for part in _parts(batch))
+                yield from _rows_of_batches(small, batches.schema, path)
+        except pyarrow.ArrowException:
+            raise UsageError(
+                str(path), "an Arrow stream, as save_to_disk writes", "a broken one, or none", AGAIN
+            ) from None
+
+
+def _parts(batch: Any) -> Iterator[Any]:
+    return (batch.slice(start, 256) for start in range(0, batch.num_rows, 256))
+
+
+def _rows_of_batches(batches: Iterable[Any], schema: Any, path: Path) -> Iterator[Row]:
+    if len(set(schema.names)) < len(schema.names):
+        raise UsageError(
+            str(path),
+            "columns of different names",
+            "one name twice",
+            "rename one of them",
+        )
+    number = 0
+    for batch in batches:
+        _check_whole(batch, number, path)
+        try:
+            columns = {
+                name: _values(column) for name, column in zip(schema.names, batch.columns, strict=True)
+            }
+        except (ValueError, OverflowError, ImportError, KeyError):  # times that Python has no value for
+            raise UsageError(
+                str(path),
+                "texts, numbers and lists of them",
+                "others inside a list or a struct",
+                "leave the times in it out, or write them as text",
+            ) from None
+        for cells in zip(*columns.values(), strict=True):
+            number += 1
+            yield number, dict(zip(columns, cells, strict=True))
+
+
+def _check_whole(batch: Any, before: int, path: Path) -> None:
+    """Raises UsageError for text that is no UTF-8, ArrowInvalid for offsets that point elsewhere: reading
+    there would end the process.
+    """
+    import pyarrow
+
+    try:
+        batch.validate(full=True)
+    except pyarrow.ArrowInvalid as error:
+        if "UTF8" not in str(error):
+            raise
+        got = f"other bytes in one of rows {before + 1} to {before + batch.num_rows}"
+        raise UsageError(str(path), "UTF-8 text", got) from None
+
+
+def _values(column: Any) -> list[Any]:
+    """A column as Python values; of times a stand-in of their kind, since no text or id is one and Python
+    lacks some.
+    """
+    import pyarrow
+
+    kind = next((found for test, found in TIMES.items() if getattr(pyarrow.types, test)(column.type)), None)
+    if kind is None:
+        found: list[Any] = column.to_pylist()
+        return found
+    return [kind if there else None for there in column.is_valid().to_pylist()]

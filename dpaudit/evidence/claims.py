@@ -1,0 +1,72 @@
+"""Claims as they are typed: `eps=3,delta=1e-5,unit=record,relation=add_or_remove`."""
+
+import math
+from typing import cast, get_args
+
+from dpaudit.errors import UsageError
+from dpaudit.privacy.claim import Claim, Relation, Unit
+
+KEYS = {"eps": "eps=3", "delta": "delta=1e-5", "unit": "unit=record", "relation": "relation=add_or_remove"}
+UNITS, RELATIONS = get_args(Unit), get_args(Relation)
+EXAMPLE = f"--claim {','.join(KEYS.values())}"
+
+
+def parse(text: str) -> Claim:
+    """The claim that `text` says. Raises UsageError in one line for a key that is missing, unknown or out of
+    range.
+    """
+    given: dict[str, str] = {}
+    for part in filter(None, (piece.strip() for piece in text.split(","))):
+        key, equals, value = (piece.strip() for piece in part.partition("="))
+        key = "eps" if key == "epsilon" else key
+        if key not in KEYS or not equals:
+            raise UsageError(
+                "--claim", f"some of {', '.join(KEYS)}, each as KEY=VALUE", f"{part:.40}", EXAMPLE
+            )
+        if key in given:
+            raise UsageError("--claim", f"{key} once", "it twice")
+        given[key] = value
+    for key, example in KEYS.items():
+        if not given.get(key):
+            raise UsageError(
+                "--claim",
+                f"{key}, such as {example}",
+                "none",
+                "a claim names epsilon, delta, unit and relation",
+            )
+    epsilon = _number(given["eps"], "eps", 0, math.inf)
+    delta = _number(given["delta"], "delta", 0, 1)
+    for key, known in (("unit", UNITS), ("relation", RELATIONS)):
+        if given[key] not in known:
+            raise UsageError(f"--claim: {key}", f"one of {', '.join(known)}", f"{given[key]:.40}")
+    return Claim(epsilon, delta, cast(Unit, given["unit"]), cast(Relation, given["relation"]))
+
+
+def check_testable(claim: Claim, unit: str) -> None:
+    """Raises UsageError where coins that put a `unit` in or leave it out say nothing of the claim."""
+    if claim.unit != unit:
+        remedy = "no canary is planted for it" if claim.unit == "label" else f"plant with --unit {claim.unit}"
+        raise UsageError(
+            "--claim: unit",
+            f"{unit}, the unit that was planted",
+            claim.unit,
+            f"claims of different units are never compared; {remedy}",
+        )
+    if claim.relation != "add_or_remove":
+        raise UsageError(
+            "--claim: relation",
+            "add_or_remove, which coins in or out test",
+            claim.relation,
+            "a `replace` claim needs twin canaries, which are not planted",
+        )
+
+
+def _number(text: str, key: str, low: float, high: float) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not low <= value < high:
+        allowed = f"a number of {low:g} or more" + (f", below {high:g}" if high < math.inf else "")
+        raise UsageError(f"--claim: {key}", allowed, f"{text:.40}")
+    return value

@@ -1,0 +1,37 @@
+"""What an audit could have found: how strong a violation must be for its guesses to refute a claim."""
+
+import math
+
+from scipy.optimize import brentq
+from scipy.stats import binom
+
+from dpaudit.findings.verification import Detection
+from dpaudit.stats.epsilon import p_value_one_run
+
+PROBABILITY = 0.8
+
+
+def of_one_run(*, canaries: int, guesses: int, epsilon: float, delta: float, confidence: float) -> Detection:
+    """What refutes the claim (epsilon, delta), for an attacker who guesses as well as pure epsilon-privacy
+    lets anybody.
+
+    Right guesses are then binomial with chance e^x / (e^x + 1) each, as under randomised response.
+    """
+
+    def refutes(correct: int) -> bool:
+        p_value = p_value_one_run(
+            canaries=canaries, guesses=guesses, correct=correct, epsilon=epsilon, delta=delta
+        )
+        return p_value < 1 - confidence
+
+    if not guesses or not refutes(guesses):
+        return Detection(None, None, PROBABILITY)
+    low, high = -1, guesses  # refutes(high), and not refutes(low)
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (low, middle) if refutes(middle) else (middle, high)
+
+    def short(strength: float) -> float:
+        return float(binom.sf(high - 1, guesses, 1 / (1 + math.exp(-strength)))) - PROBABILITY
+
+    return Detection(high, float(brentq(short, 0.0, 60.0)), PROBABILITY)

@@ -1,0 +1,67 @@
+"""What the texts tell of membership without any model: blind baselines and near-duplicates of a run."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from dpaudit.findings.finding import Finding
+
+
+@dataclass(frozen=True)
+class Blind:
+    """How well a classifier that sees texts alone tells members from others; None where too few are there."""
+
+    auc: float | None
+    auc_lower: float | None
+    auc_upper: float | None
+    p_value: float | None  # that the texts say nothing, one-sided
+    alarm: bool  # fair coins do not allow this
+    units: int
+    finding: str
+
+
+@dataclass(frozen=True)
+class Near:
+    """Near-duplicates across the coin: how many non-members were trained on in all but name."""
+
+    members: int
+    nonmembers: int
+    nonmembers_in_training: int
+    members_among_nonmembers: int
+    pairs_across: int
+    alike: int  # units with a near-duplicate anywhere
+
+
+@dataclass(frozen=True)
+class Blinds(Finding):
+    """The baseline of every comparison of a run; None where nothing is compared."""
+
+    FORMAT: ClassVar = "blind/1"
+    canaries: Blind | None
+    extraction: Blind | None
+    records: Blind | None
+    texts: Blind | None
+    pairs: Blind | None
+
+    def of(self, part: str) -> Blind | None:
+        """The baseline of one comparison, by its name."""
+        baseline: Blind | None = vars(self)[part]
+        return baseline
+
+
+@dataclass(frozen=True)
+class NearDuplicates(Finding):
+    """The near-duplicates of every comparison of a run; None where nothing is compared."""
+
+    FORMAT: ClassVar = "near-duplicates/1"
+    width: int  # words of a shingle
+    threshold: float  # share of shingles in common from which two texts are alike
+    canaries: Near | None
+    extraction: Near | None
+    records: Near | None
+    texts: Near | None
+    pairs: Near | None
+
+    def of(self, part: str) -> Near | None:
+        """The counts of one comparison, by its name."""
+        counts: Near | None = vars(self)[part]
+        return counts

@@ -1,0 +1,36 @@
+"""The claims of a run, declared before training or added later, with what was said of each."""
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+from dpaudit.findings.finding import Finding
+from dpaudit.findings.membership import Word
+
+Mark = Literal["declared", "added later"]
+
+
+@dataclass(frozen=True)
+class ClaimOfRun:
+    """A claim of the run with its mark; with its verdict where `verify --run` has looked since."""
+
+    arm: str
+    claim: float  # epsilon, nats
+    delta: float
+    mark: Mark
+    date: str
+    adapter_sha256: str | None = None
+    epsilon_lower: float | None = None
+    ceiling: float | None = None
+    verdict: Word | None = None
+    reason: str | None = None
+    control_verdict: Word | None = None  # of the same claim, on the arm without noise
+    ledger: Literal["refuted", "not refuted"] | None = None  # None where nothing but the bound speaks
+    ledger_reason: str | None = None
+
+
+@dataclass(frozen=True)
+class ClaimsOfRun(Finding):
+    """All claims of the run, as `verify --run` found them."""
+
+    FORMAT: ClassVar = "claims/1"
+    claims: tuple[ClaimOfRun, ...]

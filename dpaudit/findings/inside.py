@@ -1,0 +1,67 @@
+"""What canaries along axes of the weights show of an arm's ledger."""
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+from dpaudit.findings.finding import Finding
+from dpaudit.findings.membership import Word
+from dpaudit.privacy.claim import Claim
+
+
+@dataclass(frozen=True)
+class MechanismTest:
+    """Holds if what acted is Poisson-subsampled Gaussian noise at the claimed rate and steps."""
+
+    notion: str
+    epsilon_lower: float  # nats, that the largest noise that is not refuted spends
+    noise_upper: float  # that noise multiplier; infinite where the test refutes none
+    p_value: float
+    auc: float
+    verdict: Word
+
+
+@dataclass(frozen=True)
+class Caught:
+    """What the mechanism test would have found: a training with this noise, so often."""
+
+    noise_multiplier: float
+    epsilon: float  # nats
+    probability: float
+
+
+@dataclass(frozen=True)
+class OneRun:
+    """The one-run bound, for any mechanism whatever."""
+
+    notion: str
+    epsilon_lower: float  # nats
+    ceiling: float  # the bound had all guesses been right
+    guesses: int  # that carry a weight
+    right_share: float  # of the weight of all guesses
+    verdict: Word
+
+
+@dataclass(frozen=True)
+class Check:
+    """One thing that an observer inside the training looked at."""
+
+    name: str
+    outcome: Literal["pass", "fail", "not observable"]
+    detail: str
+
+
+@dataclass(frozen=True)
+class Inside(Finding):
+    """The findings on one arm."""
+
+    FORMAT: ClassVar = "inside/1"
+    arm: str
+    claim: Claim
+    noise_multiplier: float  # in the ledger
+    canaries: int
+    confidence: float
+    mechanism_test: MechanismTest
+    caught: Caught
+    one_run: OneRun
+    conformance: tuple[Check, ...]
+    ledger: Literal["refuted", "not refuted"]

@@ -1,0 +1,224 @@
+"""What guesses of membership prove of an arm and of its claim, and what is said of all arms together."""
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+from dpaudit.findings.baselines import Blind, Near
+from dpaudit.findings.finding import Finding
+from dpaudit.privacy.claim import Claim
+
+Word = Literal["refuted", "not refuted", "no power"]
+
+
+@dataclass(frozen=True)
+class Curve:
+    """An ROC curve from (0, 0) to (1, 1), with the pointwise interval of its true positive rate."""
+
+    fpr: tuple[float, ...]
+    tpr: tuple[float, ...]
+    tpr_lower: tuple[float, ...]
+    tpr_upper: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class TprAtFpr:
+    """The true positive rate at a low false positive rate; no interval where too few controls were drawn."""
+
+    measurable: bool
+    fpr_target: float
+    controls: int
+    members: int
+    tpr: float | None
+    tpr_lower: float | None
+    tpr_upper: float | None
+    fpr_measured: float | None
+    fpr_upper: float | None
+    tpr_on_curve: float  # its threshold is chosen on the same controls
+
+
+@dataclass(frozen=True)
+class Per:
+    """What one score is of; under unit patient, over how many records it is summed."""
+
+    unit: str
+    score: str | None = None
+    records_least: int | None = None
+    records_most: int | None = None
+
+
+@dataclass(frozen=True)
+class Area:
+    """How well scores tell members from others."""
+
+    n: int
+    members: int
+    auc: float
+    auc_lower: float
+    auc_upper: float
+    confidence: float
+    tpr_at_fpr: TprAtFpr
+
+
+@dataclass(frozen=True)
+class Performance(Area):
+    """The same with its curve."""
+
+    roc: Curve
+
+
+@dataclass(frozen=True)
+class Scored(Performance):
+    """The same with what one score is of, and how many examples were cut or not scored."""
+
+    per: Per
+    truncated: int | None = None
+    unscored: int | None = None
+
+
+@dataclass(frozen=True)
+class NearRecords(Near):
+    """Near-duplicates of real units, and the AUC without all that have one; None where none is across."""
+
+    n_without: int | None = None
+    auc_without: float | None = None
+    auc_without_lower: float | None = None
+    auc_without_upper: float | None = None
+
+
+@dataclass(frozen=True)
+class Records(Scored):
+    """The same recipe on real units."""
+
+    blind: Blind | None = None
+    near_duplicates: NearRecords | None = None
+
+
+@dataclass(frozen=True)
+class Proven:
+    """What guesses prove, with the counts that it follows from."""
+
+    epsilon_lower: float  # nats
+    ceiling: float  # the bound had all guesses been right
+    canaries: int
+    guesses: int
+    correct: int
+    correct_at_most: int  # had every guess that no tie decides been right
+    equal_scores: bool
+    delta: float
+    confidence: float
+    notion: str
+
+
+@dataclass(frozen=True)
+class Bound(Proven):
+    """The same, and how it was come by."""
+
+    method: str
+    rule: str  # of guessing, in words
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What is said of a claim and why; no word where the recipe carries no verdict or nothing is claimed."""
+
+    verdict: Word | None
+    reason: str
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """What a combination of recipes was fitted to, on examples that then left every count."""
+
+    examples: int
+    weights: dict[str, float]  # by recipe
+    picked: str  # the recipe that does best alone
+    picked_on_rest: Area | None = None
+
+
+@dataclass(frozen=True)
+class Membership(Finding):
+    """What a recipe of kind `mia` or `preference` found on an arm."""
+
+    FORMAT: ClassVar = "membership/1"
+    arm: str
+    recipe: str
+    kind: str
+    primary: bool  # carries the verdict
+    signal: str
+    unit: str
+    claim: Claim | None
+    canaries: Scored
+    records: Records | None
+    bound: Bound | None
+    blind: Blind | None
+    equal_secrets: int  # canaries left out with the secret of one trained on
+    verdict: Answer
+    fitted: dict[str, Fitted] | None  # by kind of example
+
+
+# ---- all arms together
+
+
+@dataclass(frozen=True)
+class ClaimRow:
+    """One line of the summary: an arm, its bound and its verdict."""
+
+    arm: str
+    recipe: str
+    claim: Claim | None
+    epsilon_lower: float
+    ceiling: float
+    confidence: float
+    notion: str
+    verdict: Word | None
+    reason: str
+
+
+@dataclass(frozen=True)
+class Promise:
+    """What an arm's claim promises, and what the same attack says of it on the arm without noise.
+
+    Where that is not "refuted", "not refuted" tells nothing.
+    """
+
+    arm: str
+    epsilon: float
+    guess_right_at_most: float
+    control: str | None
+    control_is_alike: bool | None  # of the same method and loss
+    control_epsilon_lower: float | None
+    control_verdict: Word | None
+
+
+@dataclass(frozen=True)
+class AsIfClaimed:
+    """What the audit would say of an arm without noise, had it made one claim of the run."""
+
+    epsilon: float
+    verdict: Word
+    reason: str
+
+
+@dataclass(frozen=True)
+class PositiveControl(ClaimRow):
+    """An arm without noise, as if it made each claim of the run; its own row is that of the smallest."""
+
+    claims: tuple[AsIfClaimed, ...]
+    weak: bool  # it proves no more than the smallest claim
+    label: str
+
+
+@dataclass(frozen=True)
+class Together(Finding):
+    """One verdict a claim, and what all private arms spend together."""
+
+    FORMAT: ClassVar = "together/1"
+    primary: str
+    family: str
+    family_error: float
+    rows: tuple[ClaimRow, ...]
+    claims: tuple[Promise, ...]
+    positive_control: tuple[PositiveControl, ...]
+    composed_epsilon: float | None
+    composed_delta: float | None
+    caveat: str | None

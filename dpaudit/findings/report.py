@@ -1,0 +1,189 @@
+"""All that the page shows. report/report.json holds it and nothing else: what is no field is not copied."""
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+from dpaudit.findings.declared import ClaimOfRun, Mark
+from dpaudit.findings.extraction import Discoverable, Extraction, PersonalFields
+from dpaudit.findings.finding import Finding
+from dpaudit.findings.inside import Inside
+from dpaudit.findings.judgement import Judgement
+from dpaudit.findings.membership import Membership, Together
+from dpaudit.findings.quality import Comparisons, Quality, Skipped
+from dpaudit.privacy.claim import Claim
+
+State = Literal["done", "partial", "out of date", "not run", "not planned", "not applicable"]
+
+
+@dataclass(frozen=True)
+class Share:
+    """What canaries are expected to make up of what one method learns from."""
+
+    units: float
+    bytes: float
+
+
+@dataclass(frozen=True)
+class Run:
+    """What was run, and how far it can be repeated."""
+
+    name: str
+    title: str
+    suite: str
+    description: str
+    model: str
+    data: str
+    max_length: int
+    unit: str
+    relation: str
+    delta: float
+    primary: str
+    margin: float
+    seed: int
+    insecure_seed: int | None
+    corpus_words: bool  # canaries' secrets are words of the records
+    canary_share: dict[str, Share]  # by method
+    assumed_public: bool  # the adapter that it began with has no ledger
+    reproducible_noise: bool
+    versions: dict[str, str]
+    custody: str
+    commitment: str | None
+
+
+@dataclass(frozen=True)
+class Acted:
+    """What acted, by the ledger: noise on clipped sums, or, with a name, labels that are turned around."""
+
+    noise_multiplier: float | None = None
+    sampling_rate: float | None = None
+    steps: int | None = None
+    clip: float | None = None
+    name: str | None = None
+    flip_probability: float | None = None
+
+
+@dataclass(frozen=True)
+class Spent:
+    """What an arm's ledger says."""
+
+    claim: Claim
+    mechanism: Acted
+    population: int
+    population_assumed: bool
+    epsilon_pld: float
+    reproducible_noise: bool
+    epsilon_rdp: float | None = None
+    expected_batch: int | None = None
+    sampler: str | None = None
+    steps_done: int | None = None
+    trainable_parameters: int | None = None
+
+
+@dataclass(frozen=True)
+class TrainingFigures:
+    """What the training of an arm took, and what was checked in it."""
+
+    seconds: float
+    peak_memory_mb: float | None = None
+    tokens: int | None = None
+    tokens_per_second: float | None = None
+    trainable_parameters: int | None = None
+    sequences_truncated: int | None = None
+    guards: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Steps:
+    """The training curves, column by column: private figures, which the page sets apart."""
+
+    step: tuple[int | None, ...] = ()
+    loss: tuple[float | None, ...] = ()
+    clipped_share: tuple[float | None, ...] = ()
+
+
+@dataclass(frozen=True)
+class Adapter:
+    """One adapter: what it is, what it spent, how it was trained."""
+
+    arm: str
+    method: str
+    loss: str
+    epsilon: float  # inf: not private
+    seed: int
+    starts_from: str  # an arm, or words
+    private: bool
+    privacy: Spent
+    training: TrainingFigures
+    steps: Steps
+    adapter_sha256: str
+    trainings: int  # on the same records
+
+
+@dataclass(frozen=True)
+class Asked:
+    """Whether the settings of a stage were declared before training, and when those in force were written."""
+
+    mark: Mark
+    date: str
+
+
+@dataclass(frozen=True)
+class Gone:
+    """A result that the run had and has not, and the command that makes it again."""
+
+    file: str
+    command: str
+
+
+@dataclass(frozen=True)
+class Lost:
+    """A record of the run that was written anew, since what was there was lost."""
+
+    record: str
+    entries: int | None
+    date: str
+
+
+@dataclass(frozen=True)
+class Stage:
+    """How far a stage is: for which arms it is not done, what is out of date, and what to type."""
+
+    state: State
+    command: str
+    absent: tuple[str, ...]
+    stale: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Stages:
+    """The stages that fill the page's sections."""
+
+    train: Stage
+    audit: Stage
+    extraction: Stage
+    quality: Stage
+    judge: Stage
+
+
+@dataclass(frozen=True)
+class Report(Finding):
+    """All that the page shows, each finding as its stage left it."""
+
+    FORMAT: ClassVar = "report/1"
+    run: Run
+    arms: tuple[Adapter, ...]
+    audits: tuple[Membership, ...]
+    inside: tuple[Inside, ...]
+    together: Together | None
+    extraction: tuple[Extraction, ...]
+    discoverable: tuple[Discoverable, ...]
+    pii: tuple[PersonalFields, ...]
+    quality: tuple[Quality, ...]
+    skipped: tuple[Skipped, ...]
+    comparisons: Comparisons | None
+    judge: Judgement | None  # without win rates where the judge is not fit
+    asked: dict[str, Asked]  # by record
+    claims: tuple[ClaimOfRun, ...]
+    gone: tuple[Gone, ...]
+    records_lost: tuple[Lost, ...]
+    stages: Stages

@@ -1,0 +1,126 @@
+"""What was found of a claim about a model that was trained elsewhere."""
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+from dpaudit.findings.baselines import Blind
+from dpaudit.findings.finding import Finding
+from dpaudit.findings.membership import Answer, Performance, Proven
+from dpaudit.privacy.claim import Claim
+
+
+@dataclass(frozen=True)
+class BoundOfKey(Proven):
+    """What the guesses prove, and the share of all canaries that the key's rule guesses."""
+
+    fraction: float
+
+
+@dataclass(frozen=True)
+class FamilyBound:
+    """The bound of the same guesses inside the Gaussian family, which decides nothing; None at delta 0."""
+
+    epsilon_lower: float | None
+    ceiling: float | None
+    notion: str
+
+
+@dataclass(frozen=True)
+class Detection:
+    """`epsilon` is where guesses as good as that epsilon allows refute the claim with `probability`.
+
+    None where no number of right guesses refutes it. `correct` right guesses are needed.
+    """
+
+    correct: int | None
+    epsilon: float | None
+    probability: float
+
+
+@dataclass(frozen=True)
+class RuleUsed:
+    """The rule that the key froze, as it was used."""
+
+    recipe: str
+    title: str
+    digest: str
+    calibrated: bool
+    rendering: str
+    pair_margin: bool
+    chat_template: bool  # of the renderings, one is written in a chat template
+    renderings: dict[str, float]  # mean score of all canaries, in or out
+
+
+@dataclass(frozen=True)
+class OtherRecipe:
+    """What another recipe's guesses prove. It decides nothing."""
+
+    recipe: str
+    title: str
+    epsilon_lower: float
+    ceiling: float
+    guesses: int
+    correct: int
+    confidence: float
+    notion: str
+
+
+@dataclass(frozen=True)
+class AuditedModel:
+    """What was audited, as it was named."""
+
+    kind: Literal["adapter", "endpoint", "model"]
+    name: str | None
+    sha256: str | None
+    endpoint: str | None
+    base: str | None
+
+
+@dataclass(frozen=True)
+class KeyFacts:
+    """What a key says of the planted file; nothing that names a canary."""
+
+    unit: str
+    family: str
+    shape: str
+    rows: int
+    canaries: int
+    data_checked: bool
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """One thing that the trainer's own program recorded."""
+
+    check: str
+    result: str
+    seen: str
+
+
+@dataclass(frozen=True)
+class Conformance:
+    """What `dpaudit.callback` recorded."""
+
+    checks: tuple[Recorded, ...]
+
+
+@dataclass(frozen=True)
+class Verification(Finding):
+    """All that verification.json holds: no secret, no coin and no text of a canary."""
+
+    FORMAT: ClassVar = "verification/1"
+    claim: Claim
+    bound: BoundOfKey
+    fdp: FamilyBound
+    verdict: Answer
+    detection: Detection
+    rule: RuleUsed
+    performance: Performance
+    recipes: tuple[OtherRecipe, ...]
+    blind: Blind
+    audited: AuditedModel
+    key: KeyFacts
+    conformance: Conformance | None
+    commitment: str
+    noted_before: str
+    version: str

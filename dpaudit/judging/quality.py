@@ -1,0 +1,290 @@
+"""What an arm is worth: accuracy on benchmark items, bits per byte of held-out answers, and arms compared on
+the same items.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dpaudit.errors import UsageError
+from dpaudit.findings.quality import Bits, Comparison, HeldOut, Item, TaskFigures, Trend
+from dpaudit.stats.paired import (
+    PairedDifference,
+    mean_interval,
+    page_trend,
+    paired_difference,
+    win_rate_interval,
+)
+from dpaudit.stats.roc import proportion_interval
+from dpaudit.suite.grid import Arm, nonprivate
+
+Floats = NDArray[np.float64]
+Measure = Literal["accuracy", "margin", "bits_per_byte"]
+ACCURACY: Measure = "accuracy"
+MARGIN: Measure = "margin"
+CONFIDENCE = 0.95
+BASE = "base"
+ACCURACIES = (-1.0, 1.0)  # between these lies any difference of two
+
+
+def accuracy_figures(task: str, items: Sequence[Item], chance: float) -> TaskFigures:
+    """Accuracy with its 95 % interval (Clopper-Pearson, or a cluster bootstrap), mean margin, and the chance
+    level.
+    """
+    correct = [float(item.correct) for item in items]
+    clusters = [item.cluster for item in items]
+    distinct = len(set(clusters))
+    if distinct == len(items):
+        lower, upper = proportion_interval(int(sum(correct)), len(items), CONFIDENCE)
+    else:
+        rate = win_rate_interval(correct, clusters, CONFIDENCE)
+        lower, upper = rate.lower, rate.upper
+    is_above = bool(lower > chance)
+    return TaskFigures(
+        task=task,
+        accuracy=float(np.mean(correct)),
+        accuracy_lower=lower,
+        accuracy_upper=upper,
+        items=len(items),
+        clusters=distinct,
+        margin=float(np.mean([item.margin for item in items])),
+        chance=chance,
+        above_chance=is_above,
+        uninformative=not is_above,
+    )
+
+
+def bits_figures(rows: Sequence[HeldOut], clusters: Mapping[str, str]) -> Bits | None:
+    """Bits per byte (all bits over all bytes; lower is better) with its 95 % interval; None where nothing was
+    held out.
+
+    `clusters` names the patient (or the record itself) of each record id.
+    """
+    if not rows:
+        return None
+    scores = _bits_scores(rows)
+    mean = mean_interval(scores, [clusters[row.id] for row in rows], CONFIDENCE)
+    return Bits(mean.estimate, mean.lower, mean.upper, mean.items, mean.clusters)
+
+
+def references(arms: Sequence[Arm], against: Sequence[str] = ("inf", BASE)) -> list[tuple[str, str]]:
+    """The (arm, reference) pairs that are compared; `against` names "inf", "base", or an arm.
+
+    A twin is the reference of the arm that differs from it by canaries alone, and in no other pair.
+    """
+    pairs = [
+        (arm.name, twin.name)
+        for twin in arms
+        if twin.twin
+        for arm in arms
+        if arm == replace(twin, twin=False)
+    ]
+    for reference in against:
+        for arm in (arm for arm in arms if not arm.twin):
+            other = nonprivate(arm, arms) if reference == "inf" else None
+            name = (other.name if other else None) if reference == "inf" else reference
+            if name is not None and name != arm.name:
+                pairs.append((arm.name, name))
+    return list(dict.fromkeys(pairs))
+
+
+def task_pairs(
+    task: str,
+    answers: Mapping[str, Sequence[Item]],
+    pairs: Sequence[tuple[str, str]],
+    margin: float,
+    uninformative: bool,
+) -> list[Comparison]:
+    """Each arm against its reference on one task: accuracy (with p, Holm, the declared margin) and log-prob
+    margin.
+
+    Interval and `p_value` come from one sign-flip test over clusters, which for items without clusters is the
+    exact McNemar test. Holm is over the arms that share a reference. `non_inferior` is whether the one-sided
+    95 % lower limit of arm - reference lies above -`margin`, `shown_worse` whether its upper limit lies below
+    -`margin`; with neither, nothing is shown. Both are None where the task is uninformative.
+    """
+    accuracies = [_accuracy_pair(task, answers, pair, margin, uninformative) for pair in pairs]
+    margins = [_margin_pair(task, answers, pair, uninformative) for pair in pairs]
+    adjusted = _adjusted(accuracies)
+    return [row for both in zip(adjusted, margins, strict=True) for row in both]
+
+
+def _adjusted(rows: Sequence[Comparison]) -> list[Comparison]:
+    """The rows with Holm's p-values, over those that share a reference."""
+    p_holm: dict[tuple[str, str], float] = {}
+    for against in {row.against for row in rows}:
+        family = [row for row in rows if row.against == against]
+        names = [(row.arm, row.against) for row in family]
+        p_holm |= zip(names, holm([row.p_value for row in family]), strict=True)
+    return [replace(row, p_holm=p_holm[row.arm, row.against]) for row in rows]
+
+
+def bits_pairs(
+    heldout: Mapping[str, Sequence[HeldOut]], pairs: Sequence[tuple[str, str]], clusters: Mapping[str, str]
+) -> list[Comparison]:
+    """Each arm's bits per byte minus its reference's on the same records (negative = the arm is better)."""
+    rows = []
+    for arm, against in pairs:
+        ours, theirs = heldout[arm], heldout[against]
+        if [(row.id, row.bytes) for row in ours] != [(row.id, row.bytes) for row in theirs]:
+            raise _unequal(f"held-out records of {arm} and {against}")
+        labels = [clusters[row.id] for row in ours]
+        gap = paired_difference(_bits_scores(ours), _bits_scores(theirs), labels, CONFIDENCE)
+        rows.append(_comparison((arm, against), None, "bits_per_byte", gap, None))
+    return rows
+
+
+def ladders(arms: Sequence[Arm]) -> list[list[str]]:
+    """The names of arms that differ in epsilon alone, largest first, where there are three or more."""
+    groups: dict[tuple[str, str, int], list[Arm]] = {}
+    for arm in (arm for arm in arms if not arm.twin):
+        groups.setdefault((arm.method, arm.loss, arm.seed), []).append(arm)
+    return [
+        [arm.name for arm in sorted(group, key=lambda arm: -arm.epsilon)]
+        for group in groups.values()
+        if len(group) > 2
+    ]
+
+
+def task_trends(task: str, answers: Mapping[str, Sequence[Item]], ladder: Sequence[str]) -> Iterator[Trend]:
+    """Page's test of "quality falls with epsilon" over one ladder, by accuracy and by margin; rows are
+    clusters.
+    """
+    clusters = [item.cluster for item in answers[ladder[0]]]
+    if len(set(clusters)) < 2:
+        return
+    right = [[float(item.correct) for item in answers[arm]] for arm in ladder]
+    margins = [[item.margin for item in answers[arm]] for arm in ladder]
+    for measure, columns in ((ACCURACY, right), (MARGIN, margins)):
+        matrix = np.column_stack([_cluster_means(column, clusters) for column in columns])
+        yield _trend(task, measure, ladder, matrix, "falling")
+
+
+def bits_trends(
+    heldout: Mapping[str, Sequence[HeldOut]], ladder: Sequence[str], clusters: Mapping[str, str]
+) -> Iterator[Trend]:
+    """Page's test of "bits per byte rise as epsilon falls" over one ladder; rows are patients, else
+    records.
+    """
+    labels = [clusters[row.id] for row in heldout[ladder[0]]]
+    if len(set(labels)) < 2:
+        return
+    per_byte = [[row.bits / row.bytes for row in heldout[arm]] for arm in ladder]
+    matrix = np.column_stack([_cluster_means(column, labels) for column in per_byte])
+    yield _trend(None, "bits_per_byte", ladder, matrix, "rising")
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Holm's step-down adjusted p-values, in the given order (Holm 1979).
+
+    >>> holm([0.01, 0.04, 0.03])
+    [0.03, 0.06, 0.06]
+    """
+    adjusted = [0.0] * len(p_values)
+    largest = 0.0
+    for rank, index in enumerate(sorted(range(len(p_values)), key=lambda i: p_values[i])):
+        largest = max(largest, min(1.0, (len(p_values) - rank) * p_values[index]))
+        adjusted[index] = largest
+    return adjusted
+
+
+def same_items(task: str, ours: Sequence[Item], theirs: Sequence[Item]) -> list[str]:
+    """The clusters of items that both answered. Raises UsageError where the two lists are not of the same
+    items.
+    """
+    if [(item.id, item.cluster) for item in ours] != [(item.id, item.cluster) for item in theirs]:
+        raise _unequal(f"items of {task}")
+    return [item.cluster for item in ours]
+
+
+def _accuracy_pair(
+    task: str,
+    answers: Mapping[str, Sequence[Item]],
+    pair: tuple[str, str],
+    margin: float,
+    uninformative: bool,
+) -> Comparison:
+    ours, theirs = answers[pair[0]], answers[pair[1]]
+    clusters = same_items(task, ours, theirs)
+    first, second = [float(item.correct) for item in ours], [float(item.correct) for item in theirs]
+    gap = paired_difference(first, second, clusters, CONFIDENCE, ACCURACIES)
+    one_sided = paired_difference(first, second, clusters, 2 * CONFIDENCE - 1, ACCURACIES)
+    return replace(
+        _comparison(pair, task, "accuracy", gap, uninformative),
+        non_inferior=None if uninformative else bool(one_sided.lower > -margin),
+        shown_worse=None if uninformative else bool(one_sided.upper < -margin),
+        one_sided_lower=one_sided.lower,
+        one_sided_upper=one_sided.upper,
+    )
+
+
+def _margin_pair(
+    task: str, answers: Mapping[str, Sequence[Item]], pair: tuple[str, str], uninformative: bool
+) -> Comparison:
+    ours, theirs = answers[pair[0]], answers[pair[1]]
+    clusters = same_items(task, ours, theirs)
+    gap = paired_difference([i.margin for i in ours], [i.margin for i in theirs], clusters, CONFIDENCE)
+    return _comparison(pair, task, "margin", gap, uninformative)
+
+
+def _comparison(
+    pair: tuple[str, str],
+    task: str | None,
+    measure: Measure,
+    gap: PairedDifference,
+    uninformative: bool | None,
+) -> Comparison:
+    return Comparison(
+        arm=pair[0],
+        against=pair[1],
+        task=task,
+        measure=measure,
+        difference=gap.estimate,
+        lower=gap.lower,
+        upper=gap.upper,
+        p_value=gap.p_value,
+        items=gap.items,
+        clusters=gap.clusters,
+        uninformative=uninformative,
+    )
+
+
+def _trend(
+    task: str | None,
+    measure: Measure,
+    ladder: Sequence[str],
+    matrix: Floats,
+    direction: Literal["rising", "falling"],
+) -> Trend:
+    means = [float(mean) for mean in matrix.mean(axis=0)]
+    steps = np.diff(means) * (1 if direction == "rising" else -1)
+    is_ordered = bool((steps >= 0).all())
+    p_value = page_trend(matrix, direction)
+    return Trend(task, measure, tuple(ladder), tuple(means), direction, is_ordered, p_value, len(matrix))
+
+
+def _bits_scores(rows: Sequence[HeldOut]) -> Floats:
+    """(records,) scores whose mean is all bits over all bytes and whose spread is that ratio's (delta
+    method).
+    """
+    bits, size = np.array([row.bits for row in rows]), np.array([float(row.bytes) for row in rows])
+    ratio = bits.sum() / size.sum()
+    return np.asarray(ratio + (bits - ratio * size) / size.mean(), dtype=np.float64)
+
+
+def _cluster_means(values: Sequence[float] | Floats, clusters: Sequence[str]) -> Floats:
+    number: dict[str, int] = {}
+    index = np.array([number.setdefault(cluster, len(number)) for cluster in clusters])
+    return np.asarray(np.bincount(index, weights=np.asarray(values, dtype=np.float64)) / np.bincount(index))
+
+
+def _unequal(what: str) -> UsageError:
+    return UsageError(
+        f"evaluate/: {what}",
+        "the same set in both arms",
+        "different sets",
+        "delete the folder evaluate/ of the run and type `dpaudit eval`",
+    )

@@ -1,0 +1,93 @@
+"""Tokenizers: a base's own, and what an adapter brings of its own."""
+
+from pathlib import Path
+from typing import Any
+
+from dpaudit.errors import UsageError
+from dpaudit.models import adapters, border, folder, hub
+from dpaudit.models.hf import place_of
+from dpaudit.suite.suite import Model
+
+
+def load_tokenizer(base: str) -> Any:
+    """The fast tokenizer of a model, with a padding token. Raises UsageError in one line where there is none.
+
+    Where the model names no padding token, its end token or else its first token pads: padding is masked and
+    enters neither attention nor a loss, so which token it is changes no figure.
+    """
+    where = f"--model {base}"
+    place = place_of(base, weights=not hub.is_id(base))
+    if not any(place.glob("tokenizer*")):
+        raise UsageError(where, "a model with a tokenizer", "a folder without tokenizer.json")
+    return _read_tokenizer(place, where)
+
+
+def tokenizer_of(settings: Model) -> Any:
+    """The tokenizer that a suite's arms learn with: its base's, or what the adapter that they continue from
+    brings of its own.
+    """
+    tokenizer = load_tokenizer(settings.base)
+    if settings.start is None:
+        return tokenizer
+    inside = Path(settings.start) / "adapter"
+    adapter = inside if inside.is_dir() else Path(settings.start)
+    return adapters_tokenizer(adapter, tokenizer, settings.base, f"model.start {settings.start}")
+
+
+def adapters_tokenizer(adapter: Path, tokenizer: Any, base: str, where: str) -> Any:
+    """What an adapter was trained with: the tokenizer and chat template in its folder, and what it lacks from
+    the base's `tokenizer`.
+
+    Asked in another template than its own an adapter hides what it knows. Raises UsageError for a tokenizer
+    that has the base's tokens under other ids, or ids without a row in the base's embedding.
+    """
+    if not (adapter / "tokenizer.json").is_file():
+        tokenizer.chat_template = adapters.chat_template(adapter, where) or tokenizer.chat_template
+        return tokenizer
+    trained_with = _read_tokenizer(adapter, where)
+    own = trained_with.get_vocab()
+    if any(own.get(token) != number for token, number in tokenizer.get_vocab().items()):
+        raise UsageError(
+            where,
+            f"a tokenizer with the tokens of its base, {base}",
+            "other tokens",
+            "name its base, or delete the tokenizer files that are not the adapter's",
+        )
+    if own != tokenizer.get_vocab():
+        check_tokens(trained_with, folder.check(place_of(base), f"--model {base}").rows, where)
+    trained_with.chat_template = trained_with.chat_template or tokenizer.chat_template
+    return trained_with
+
+
+def _read_tokenizer(place: Path, where: str) -> Any:
+    import transformers
+
+    with border.told(
+        where, expected="a model with a tokenizer that can be read", remedy="copy its tokenizer files again"
+    ):
+        tokenizer = transformers.AutoTokenizer.from_pretrained(
+            str(place), trust_remote_code=False, use_fast=True, local_files_only=True
+        )
+    if not tokenizer.is_fast:
+        raise UsageError(where, "a fast tokenizer (tokenizer.json)", "a slow tokenizer")
+    if len(tokenizer) == 0:
+        raise UsageError(where, "a tokenizer with tokens", "an empty tokenizer")
+    with border.told(
+        where, expected="a tokenizer that encodes text", remedy="copy its tokenizer files again"
+    ):
+        if tokenizer.pad_token is None:
+            tokenizer.pad_token = tokenizer.eos_token or tokenizer.convert_ids_to_tokens(0)
+        tokenizer.decode(tokenizer("a").input_ids)
+    return tokenizer
+
+
+def check_tokens(tokenizer: Any, rows: int, where: str) -> None:
+    """Raises UsageError for a tokenizer whose highest id has no row in an embedding of `rows`."""
+    highest = max(tokenizer.get_vocab().values())
+    if highest >= rows:
+        raise UsageError(
+            where,
+            f"a tokenizer whose ids have a row each in the model's embedding of {rows}",
+            f"token id {highest}",
+            "give the model its own tokenizer, or resize the embedding (resize_token_embeddings) and save it",
+        )

@@ -1,0 +1,137 @@
+"""The head of the page: what was run, what must be known before any figure is read."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from markupsafe import Markup
+
+from dpaudit.findings.report import Lost
+from dpaudit.page.joins import Joins
+from dpaudit.page.numbers import Placed, code, placed, say
+
+
+@dataclass(frozen=True)
+class Front:
+    """The facts, banners, notes and links of the page's head."""
+
+    facts: tuple[tuple[str, Markup], ...]
+    banners: tuple[Markup, ...]
+    notes: tuple[Markup, ...]
+    links: tuple[tuple[str, str], ...]  # section, word
+
+
+def front(joins: Joins) -> Front:
+    links = [
+        ("verdicts", "Verdicts"),
+        ("quality", "Quality"),
+        ("attack", "Membership"),
+        *([("inside", "Mechanism")] if joins.report.inside else []),
+        ("extraction", "Extraction"),
+        ("judge", "Judge"),
+        ("training", "Training"),
+        ("internal", "Internal"),
+        ("limits", "Not tested"),
+        ("terms", "Terms"),
+    ]
+    return Front(_facts(joins), tuple(_banners(joins)), tuple(_notes(joins)), tuple(links))
+
+
+def _facts(joins: Joins) -> tuple[tuple[str, Markup], ...]:
+    run = joins.report.run
+    words = {
+        "Base model": run.model,
+        "Training data": run.data,
+        "Whose presence is hidden": f"one {run.unit}",
+        "Neighbouring data sets": f"{run.relation.replace('_', ' ')} one {run.unit}",
+        "δ": joins.num("/run/delta", "delta"),
+        "Suite": run.suite,
+        "Run": run.name,
+    }
+    return tuple((term, say("{fact}", fact=fact)) for term, fact in words.items())
+
+
+def _banners(joins: Joins) -> Iterator[Markup]:
+    run, num = joins.report.run, joins.num
+    if joins.is_insecure:
+        seed = Markup("")
+        if run.insecure_seed is not None:
+            seed = say(" ({seed})", seed=num("/run/insecure_seed"))
+        yield say(
+            "<strong>Epsilon not claimed: the noise is reproducible.</strong> This run fixed its coins, "
+            "sampling and noise with an insecure seed{seed}, so that it can be repeated. Anybody who knows "
+            "the seed can subtract the noise. Use such a run to learn or to test, never to release a model.",
+            seed=seed,
+        )
+    if run.assumed_public:
+        yield Markup(
+            "<strong>ε covers this run only.</strong> It started from an adapter without a ledger; its "
+            "training data were assumed to be public."
+        )
+    if run.corpus_words:
+        yield Markup(
+            "<strong>ε does not cover the words of the canaries.</strong> Their secrets are made of rare "
+            "words of the records that the claims are about, and an adapter that gives away a secret gives "
+            "away those words."
+        )
+    for at, arm in joins.arms:
+        if arm.private and arm.trainings > 1:
+            yield say(
+                "<strong>{arm} was trained {trainings} times on the same records.</strong> Each of its "
+                "adapters is a release of its own. Its ε counts the present adapter only: anybody who also "
+                "had an earlier one faces more.",
+                arm=code(arm.arm),
+                trainings=num(f"{at}/trainings", "count"),
+            )
+    if joins.report.gone:
+        files = [
+            say("{file} (type {command})", file=code(gone.file), command=code(gone.command))
+            for gone in joins.report.gone
+        ]
+        yield say(
+            "<strong>Results of this run are gone</strong>, and their content is not on this page: {files}.",
+            files=Markup(", ").join(files),
+        )
+    for lost in placed("/records_lost", joins.report.records_lost):
+        yield _lost(joins, lost)
+
+
+def _lost(joins: Joins, lost: Placed[Lost]) -> Markup:
+    at, loss = lost
+    what = Markup("The list of its records")
+    if loss.record != "records":
+        what = say("Its record {record}", record=code(loss.record))
+    entries = Markup("")
+    if loss.entries is not None:
+        word = "entry" if loss.entries == 1 else "entries"
+        entries = say(" with {entries} {word}", entries=joins.num(f"{at}/entries", "count"), word=word)
+    return say(
+        "<strong>Some settings of this run are lost.</strong> {what} was written again at {date} in place "
+        "of a record{entries} that was gone: earlier claims and settings may be missing here.",
+        what=what,
+        date=joins.num(f"{at}/date"),
+        entries=entries,
+    )
+
+
+def _notes(joins: Joins) -> Iterator[Markup]:
+    counted = ""
+    if any(arm.privacy.population_assumed for arm in joins.private):
+        counted = (
+            ", and sampling rate, steps and σ, which reveal the number of units, because it was counted "
+            "from the data"
+        )
+    yield say(
+        "<strong>This is the full page, for those who hold the records.</strong> No claim on it covers its "
+        'own publication. Apart from the section <a href="#internal">Internal</a>, these figures come from '
+        "private records without noise: held-out bits per byte, win rates on held-out prompts, and tokens, "
+        "times and cut sequences of the training{counted}.",
+        counted=counted,
+    )
+    model = joins.report.run.model
+    if model.startswith("builtin:"):
+        yield say(
+            "<strong>{model} is a teaching model.</strong> It is small enough to train in seconds, and it "
+            "memorises what a large model might not. Its figures demonstrate the method. They are not the "
+            "risk of a model that you use.",
+            model=model,
+        )

@@ -1,0 +1,73 @@
+"""Whether the answers are still good, by a judge that has shown what it sees."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from markupsafe import Markup
+
+from dpaudit.findings.judgement import Passport, PassRate
+from dpaudit.page.joins import Joins
+from dpaudit.page.numbers import code, join, say
+from dpaudit.page.phrases import absence, asked
+
+SWAP = "same verdict in both orders"
+
+
+@dataclass(frozen=True)
+class ControlRow:
+    """What the judge did with one kind of control."""
+
+    at: str
+    kind: str
+    outcome: str
+
+
+@dataclass(frozen=True)
+class JudgeSection:
+    """The section as the template places it."""
+
+    absent: Markup | None
+    asked: Markup | None  # when it was; None where nothing was judged
+    compared: Markup | None  # None where the judge is not fit
+    unfit: Markup | None
+    controls: tuple[ControlRow, ...]
+
+
+def judge(joins: Joins) -> JudgeSection:
+    absent, judgement = absence(joins.report.stages.judge, "win rates"), joins.report.judge
+    if judgement is None:
+        return JudgeSection(absent, None, None, None, ())
+    when = asked(joins.num, "/asked/judging", joins.report.asked["judging"])
+    rubric = code(judgement.rubric)
+    compared = say(
+        "Answers to the same prompts, compared by the judge {rubric} ({title}) in both orders. One half "
+        "means that neither side is better. An unreadable verdict counts against the arm in the lower "
+        "limit, and for it in the upper limit.",
+        rubric=rubric,
+        title=judgement.title.lower(),
+    )
+    unfit = say(
+        "<strong>The judge {rubric} is not fit, so no win rate is shown.</strong> It found too few of the "
+        "faults that were planted for it.",
+        rubric=rubric,
+    )
+    return JudgeSection(
+        absent=absent,
+        asked=when,
+        compared=compared if judgement.fit else None,
+        unfit=None if judgement.fit else unfit,
+        controls=tuple(_controls(judgement.passport)),
+    )
+
+
+def _controls(passport: Passport) -> Iterator[ControlRow]:
+    at = "/judge/passport"
+    for group, rates in (("faults", passport.faults), ("twins", passport.twins)):
+        for kind, rate in rates.items():
+            yield ControlRow(join(f"{at}/{group}", kind), kind, _outcome(rate, passport.minimum))
+    if passport.swap:
+        yield ControlRow(f"{at}/swap", SWAP, _outcome(passport.swap, passport.minimum))
+
+
+def _outcome(rate: PassRate, minimum: float) -> str:
+    return "passed" if rate.lower >= minimum else "✕ below the minimum"

@@ -1,0 +1,217 @@
+"""Whether an attacker can tell which canaries were in: all recipes of all arms, and what weakens a figure."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from markupsafe import Markup
+
+from dpaudit.findings.membership import Membership
+from dpaudit.page.joins import Joins
+from dpaudit.page.numbers import Placed, code, join, say
+from dpaudit.page.phrases import absence, adapters, is_alarmed
+
+PREFERENCE = "preference"
+
+
+@dataclass(frozen=True)
+class RecipeRow:
+    """One recipe on one arm; all other cells are figures of its canaries."""
+
+    at: str
+    arm: str | None  # in the first row of its arm alone
+    recipe: str
+    primary: bool
+    tpr: Markup
+    proven: Markup
+    ceiling: Markup
+
+
+@dataclass(frozen=True)
+class MembershipSection:
+    """The section as the template places it."""
+
+    absent: Markup | None
+    is_filled: bool
+    has_records: bool  # real records were attacked too
+    control: str  # the sentence on arms without noise
+    groups: tuple[tuple[RecipeRow, ...], ...]  # by arm
+    share: Markup | None
+    below: Markup | None  # the note under each table
+    notes: tuple[Markup, ...]
+    preference: tuple[tuple[RecipeRow, ...], ...]  # by arm
+    reversed: Markup | None  # scores that point the wrong way
+
+
+def membership(joins: Joins) -> MembershipSection:
+    groups = [_group(joins, arm, of_pairs=False) for arm in joins.arm_names]
+    pairs = [_group(joins, arm, of_pairs=True) for arm in joins.arm_names]
+    return MembershipSection(
+        absent=absence(joins.report.stages.audit, "this section"),
+        is_filled=bool(joins.audits),
+        has_records=any(audit.part.records for audit in joins.audits),
+        control=_control(joins),
+        groups=tuple(groups),
+        share=_share(joins),
+        below=_below(joins) if joins.audits else None,
+        notes=tuple(_notes(joins)),
+        preference=tuple(group for group in pairs if group),
+        reversed=_reversed(joins),
+    )
+
+
+def _control(joins: Joins) -> str:
+    if not joins.open:
+        return ""
+    shows = f"{adapters(joins.open)} {'show' if len(joins.open) > 1 else 'shows'}"
+    return f" The non-private {shows} how far the same attack gets without protection."
+
+
+def _group(joins: Joins, arm: str, *, of_pairs: bool) -> tuple[RecipeRow, ...]:
+    """What every recipe found on an arm."""
+    audits = [
+        audit
+        for audit in joins.audits
+        if audit.part.arm == arm and (audit.part.kind == PREFERENCE) == of_pairs
+    ]
+    return tuple(_row(joins, audit, is_first=not index) for index, audit in enumerate(audits))
+
+
+def _row(joins: Joins, audit: Placed[Membership], *, is_first: bool) -> RecipeRow:
+    (at, finding), num = audit, joins.num
+    proven = num(f"{at}/bound/epsilon_lower", "two_down") if finding.bound else Markup("no bound")
+    return RecipeRow(
+        at=at,
+        arm=finding.arm if is_first else None,
+        recipe=finding.recipe,
+        primary=finding.primary,
+        tpr=_tpr(joins, audit),
+        proven=Markup("withheld") if is_alarmed(finding.blind) else proven,
+        ceiling=num(f"{at}/bound/ceiling", "two_down") if finding.bound else Markup(""),
+    )
+
+
+def _tpr(joins: Joins, audit: Placed[Membership]) -> Markup:
+    at = f"{audit.at}/canaries/tpr_at_fpr"
+    if audit.part.canaries.tpr_at_fpr.measurable:
+        rate = joins.num(f"{at}/tpr", "percent_one")
+        limits = joins.num.interval(at, "tpr_lower", "tpr_upper", "percent")
+        return say("{rate} {limits}", rate=rate, limits=limits)
+    return say("{rate} †", rate=joins.num(f"{at}/tpr_on_curve", "percent_one"))
+
+
+def _share(joins: Joins) -> Markup | None:
+    shares = [
+        say(
+            "{method} {units} of the units and {bytes} of the text",
+            method=method,
+            units=joins.num(f"{at}/units", "percent_one"),
+            bytes=joins.num(f"{at}/bytes", "percent_one"),
+        )
+        for method in joins.report.run.canary_share
+        for at in (join("/run/canary_share", method),)
+    ]
+    if not shares:
+        return None
+    return say(
+        "Share of canaries in the training data, in expectation over the coins: {shares}.",
+        shares=Markup("; ").join(shares),
+    )
+
+
+def _below(joins: Joins) -> Markup:
+    on_curve = ""
+    if not all(audit.part.canaries.tpr_at_fpr.measurable for audit in joins.audits):
+        on_curve = (
+            "† Read off the curve, with no interval: there are too few controls to set a threshold on some "
+            "and measure it on others. "
+        )
+    return say(
+        "{on_curve}AUC intervals are at {confidence}, each for one row on its own. Only the primary recipe "
+        "supports a verdict: the best of many rows may be best by chance.",
+        on_curve=on_curve,
+        confidence=joins.num("/audits/0/canaries/confidence", "percent"),
+    )
+
+
+# ---- what weakens a figure
+
+
+def _notes(joins: Joins) -> Iterator[Markup]:
+    yield from _fitted(joins)
+    yield from _cut(joins)
+    yield from _per(joins)
+    yield from _equal(joins)
+
+
+def _fitted(joins: Joins) -> Iterator[Markup]:
+    for at, finding in joins.audits:
+        if finding.fitted and "canary" in finding.fitted:
+            yield say(
+                "<em>{recipe}</em> weighs the other recipes by the coins of some canaries, which then no "
+                "longer count: {examples} of them.",
+                recipe=finding.recipe,
+                examples=joins.num(f"{at}/fitted/canary/examples", "count"),
+            )
+            return
+
+
+def _cut(joins: Joins) -> Iterator[Markup]:
+    """Once an arm and kind: how many canaries were cut, and how many have no score."""
+    seen = set()
+    for at, finding in joins.audits:
+        is_cut = bool(finding.canaries.truncated or finding.canaries.unscored)
+        if is_cut and (finding.arm, finding.kind) not in seen:
+            seen.add((finding.arm, finding.kind))
+            yield say(
+                "Of the {canaries}, {arm}: {truncated} are longer than the context and were scored on the "
+                "part that fits, and {unscored} could not be scored.",
+                canaries="pair canaries" if finding.kind == PREFERENCE else "canaries",
+                arm=code(finding.arm),
+                truncated=joins.num(f"{at}/canaries/truncated", "count"),
+                unscored=joins.num(f"{at}/canaries/unscored", "count"),
+            )
+
+
+def _per(joins: Joins) -> Iterator[Markup]:
+    for at, finding in joins.audits:
+        per = finding.canaries.per
+        if per.records_most is not None:
+            most = Markup("")
+            if per.records_most != per.records_least:
+                most = say(" to {most}", most=joins.num(f"{at}/canaries/per/records_most", "count"))
+            yield say(
+                "A bound is per {unit}: the scores of a patient's records are added up. A canary patient "
+                "of {arm} has {least}{most}.",
+                unit=per.unit,
+                arm=code(finding.arm),
+                least=joins.num(f"{at}/canaries/per/records_least", "count"),
+                most=most,
+            )
+            return
+
+
+def _equal(joins: Joins) -> Iterator[Markup]:
+    for at, finding in joins.audits:
+        if finding.equal_secrets:
+            yield say(
+                "<strong>Equal secrets on both sides:</strong> {equal} canaries that were left out have "
+                "the same secret as a canary that was trained on. They look like members and make the "
+                "attack look weaker than it is.",
+                equal=joins.num(f"{at}/equal_secrets", "count"),
+            )
+            return
+
+
+def _reversed(joins: Joins) -> Markup | None:
+    rows = [audit.part for audit in joins.audits if audit.part.canaries.auc_upper < 0.5]
+    if not rows:
+        return None
+    named = [say("{arm} by {recipe}", arm=code(row.arm), recipe=row.recipe) for row in rows]
+    return say(
+        "<strong>Below one half:</strong> {named}. There members score <em>lower</em> than the others, "
+        "with an interval that does not contain one half: by chance, as for one such interval in forty, or "
+        "because training made the text of members less likely, as preference training can. The reversed "
+        "score would then do better than guessing. The direction was fixed beforehand, so no bound follows "
+        "from it.",
+        named=Markup(", ").join(named),
+    )

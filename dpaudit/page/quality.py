@@ -1,0 +1,257 @@
+"""What privacy cost: every model's figures, and arms compared with their references on the same items."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+
+from markupsafe import Markup
+
+from dpaudit.findings.quality import Comparison
+from dpaudit.findings.report import Adapter
+from dpaudit.page.joins import Joins
+from dpaudit.page.numbers import Placed, code, codes, placed, say
+from dpaudit.page.phrases import ABSENT, absence, asked
+
+BASE = "base"
+
+
+@dataclass(frozen=True)
+class ModelRow:
+    """One model: its name and one cell a column."""
+
+    arm: str
+    cells: tuple[Markup, ...]
+
+
+@dataclass(frozen=True)
+class Against:
+    """All arms that are compared with one reference."""
+
+    reference: str
+    what: str
+    rows: tuple[ModelRow, ...]
+
+
+@dataclass(frozen=True)
+class QualitySection:
+    """The section as the template places it."""
+
+    absent: Markup | None
+    is_filled: bool
+    tasks: tuple[str, ...]
+    models: tuple[ModelRow, ...]
+    skipped: tuple[Markup, ...]
+    preference: tuple[Markup, ...]  # what a DPO arm started from and lacks
+    against: tuple[Against, ...]
+    notes: tuple[Markup, ...]  # below the comparisons
+    trends: tuple[Markup, ...]
+    uninformative: tuple[Markup, ...]
+
+
+def quality(joins: Joins) -> QualitySection:
+    tables = _Tables(joins)
+    return QualitySection(
+        absent=absence(joins.report.stages.quality, "the price of privacy"),
+        is_filled=bool(joins.report.quality),
+        tasks=tuple(tables.tasks),
+        models=tuple(tables.models()),
+        skipped=tuple(
+            say(
+                "<strong>{task}</strong> was skipped: expected {expected}, got {got}.",
+                task=skipped.task,
+                expected=skipped.expected,
+                got=skipped.got,
+            )
+            for skipped in joins.report.skipped
+        ),
+        preference=tuple(_preference(joins, arm) for arm in joins.report.arms if arm.method == "dpo"),
+        against=tuple(tables.against()),
+        notes=tuple(_notes(joins)),
+        trends=tuple(_trends(joins)),
+        uninformative=tuple(_uninformative(joins)),
+    )
+
+
+@dataclass(frozen=True)
+class _Tables:
+    """The tables of the section, with the columns that they share."""
+
+    joins: Joins
+
+    @cached_property
+    def tasks(self) -> list[str]:
+        return list(dict.fromkeys(task.task for model in self.joins.report.quality for task in model.tasks))
+
+    @cached_property
+    def pairs(self) -> dict[tuple[str, str, str | None, str], Placed[Comparison]]:
+        """Arm, reference, task and measure -> their comparison."""
+        rows = pairs_of(self.joins)
+        return {(row.part.arm, row.part.against, row.part.task, row.part.measure): row for row in rows}
+
+    def models(self) -> Iterator[ModelRow]:
+        num = self.joins.num
+        for at, model in placed("/quality", self.joins.report.quality):
+            bits = Markup("none held out")
+            if model.bits_per_byte:
+                value = num(f"{at}/bits_per_byte/value", "three")
+                limits = num.interval(f"{at}/bits_per_byte", "lower", "upper", "three")
+                bits = say("{value} {limits}", value=value, limits=limits)
+            cells = {row.part.task: self._accuracy(row.at) for row in placed(f"{at}/tasks", model.tasks)}
+            each = (cells.get(task, [ABSENT] * 4) for task in self.tasks)
+            yield ModelRow(model.arm, (bits, *(cell for four in each for cell in four)))
+
+    def _accuracy(self, at: str) -> list[Markup]:
+        num = self.joins.num
+        accuracy = say(
+            "{accuracy} {limits}",
+            accuracy=num(f"{at}/accuracy", "percent_one"),
+            limits=num.interval(at, "accuracy_lower", "accuracy_upper", "percent"),
+        )
+        counts = (num(f"{at}/items", "count"), num(f"{at}/clusters", "count"))
+        return [accuracy, num(f"{at}/margin", "two"), *counts]
+
+    def against(self) -> Iterator[Against]:
+        for reference in dict.fromkeys(row.part.against for row in self.pairs.values()):
+            arms = [arm for arm in self.joins.arm_names if self._is_compared(arm, reference)]
+            rows = tuple(ModelRow(arm, tuple(self._compared(arm, reference))) for arm in arms)
+            yield Against(reference, _what(reference), rows)
+
+    def _is_compared(self, arm: str, reference: str) -> bool:
+        by_task = [(arm, reference, task, "accuracy") for task in self.tasks[:1]]
+        return any(key in self.pairs for key in ((arm, reference, None, "bits_per_byte"), *by_task))
+
+    def _compared(self, arm: str, reference: str) -> Iterator[Markup]:
+        num = self.joins.num
+        yield self._difference((arm, reference, None, "bits_per_byte"), "three")
+        for task in self.tasks:
+            key = (arm, reference, task, "accuracy")
+            yield self._difference(key, "points")
+            pair = self.pairs.get(key)
+            if pair is None:
+                yield from (ABSENT,) * 3
+            else:
+                yield num(f"{pair.at}/p_value", "p")
+                yield num(f"{pair.at}/p_holm", "p")
+                yield Markup(_within(pair.part))
+
+    def _difference(self, key: tuple[str, str, str | None, str], style: str) -> Markup:
+        if key not in self.pairs:
+            return ABSENT
+        at = self.pairs[key].at
+        difference = self.joins.num(f"{at}/difference", f"signed_{style}")
+        limits = self.joins.num.interval(at, "lower", "upper", f"signed_{style}")
+        return say("{difference} {limits}", difference=difference, limits=limits)
+
+
+def pairs_of(joins: Joins) -> list[Placed[Comparison]]:
+    comparisons = joins.report.comparisons
+    return placed("/comparisons/pairs", comparisons.pairs) if comparisons else []
+
+
+def _what(reference: str) -> str:
+    if reference == BASE:
+        return "the base model"
+    return "the adapter that saw no canary" if reference.endswith("-twin") else "the non-private adapter"
+
+
+def _within(pair: Comparison) -> str:
+    """Whether the drop in accuracy is within the margin."""
+    if pair.non_inferior is None:
+        return "uninformative"
+    if pair.non_inferior:
+        return "yes: better" if pair.lower > 0 else "yes"
+    return "no: shown worse" if pair.shown_worse else "not shown either way"
+
+
+def _preference(joins: Joins, arm: Adapter) -> Markup:
+    """What a DPO arm started from, what cannot be told of it, and where it lost against the base model."""
+    start = code(arm.starts_from) if arm.starts_from in joins.arm_names else arm.starts_from
+    alone = ""
+    if arm.private and not any(other.loss == arm.loss for other in joins.open):
+        alone = (
+            ". No adapter with this loss was trained without noise, so the cost of privacy cannot be "
+            "separated from the effect of the pairs"
+        )
+    lost = [*_less_likely(joins, arm.arm), *_loses(joins, arm.arm)]
+    return say(
+        "{arm} started from {start} and was trained on preference pairs only{alone}. {lost}",
+        arm=code(arm.arm),
+        start=start,
+        alone=alone,
+        lost=Markup(" ").join(lost),
+    )
+
+
+def _less_likely(joins: Joins, arm: str) -> Iterator[Markup]:
+    for at, pair in pairs_of(joins):
+        if (pair.arm, pair.against, pair.measure) == (arm, BASE, "bits_per_byte") and pair.lower > 0:
+            yield say(
+                "<strong>It finds held-out text less likely than the base model does</strong>, by {gap} "
+                "bits per byte, as preference training may.",
+                gap=joins.num(f"{at}/difference", "three"),
+            )
+
+
+def _loses(joins: Joins, arm: str) -> Iterator[Markup]:
+    judge = joins.report.judge
+    for at, pair in placed("/judge/pairs", judge.pairs if judge else ()):
+        if (pair.arm, pair.against) == (arm, BASE) and pair.upper is not None and pair.upper < 0.5:
+            yield say(
+                "<strong>Its answers lose to those of the base model:</strong> it wins {rate}.",
+                rate=joins.num(f"{at}/win_rate", "percent_one"),
+            )
+
+
+def _notes(joins: Joins) -> Iterator[Markup]:
+    num = joins.num
+    if not pairs_of(joins):
+        return
+    yield say(
+        "Differences are adapter minus reference, paired item by item, with {confidence} intervals. "
+        "Interval and <em>p</em> come from one test, which flips the signs of whole clusters: the interval "
+        "holds every difference that the test does not reject, and <em>p</em> is that of no difference. "
+        "Where every item is a cluster of its own, this is McNemar's exact test.",
+        confidence=num("/comparisons/confidence", "percent"),
+    )
+    yield Markup(
+        "<em>p, Holm</em>: the same, adjusted for the number of adapters in the table; the intervals are "
+        "not adjusted."
+    )
+    yield say(
+        "<em>Drop within the margin</em>: “yes” where the one-sided lower limit is above −{margin} points, "
+        "the margin, which was {asked} with the benchmarks; “no: shown worse” where the upper limit is "
+        "below it; otherwise the data decide neither.",
+        margin=num("/comparisons/margin", "points"),
+        asked=asked(num, "/asked/evaluation", joins.report.asked["evaluation"]),
+    )
+    yield Markup(
+        "With few clusters, and an accuracy near its lowest or highest value, a few clusters hold all the "
+        "differences, and intervals miss more often than stated."
+    )
+
+
+def _trends(joins: Joins) -> Iterator[Markup]:
+    comparisons = joins.report.comparisons
+    for at, trend in placed("/comparisons/trend", comparisons.trend if comparisons else ()):
+        yield say(
+            "Does {task} ({measure}) get worse along {arms}? {order}; Page's trend test p {p}.",
+            task=trend.task or "held-out text",
+            measure=trend.measure.replace("_", " "),
+            arms=codes(trend.arms, " → "),
+            order="In this order at every rung" if trend.ordered else "Not at every rung",
+            p=joins.num(f"{at}/p_value", "p"),
+        )
+
+
+def _uninformative(joins: Joins) -> Iterator[Markup]:
+    if BASE not in joins.quality:
+        return
+    at, base = joins.quality[BASE]
+    for task_at, task in placed(f"{at}/tasks", base.tasks):
+        if task.uninformative:
+            yield say(
+                "<strong>{task} is uninformative:</strong> neither the base model nor a non-private "
+                "adapter is above chance ({chance}), so it supports no claim about quality.",
+                task=task.task,
+                chance=joins.num(f"{task_at}/chance", "percent_one"),
+            )

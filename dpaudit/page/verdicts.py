@@ -1,0 +1,181 @@
+"""The first section: whether each claim is true, in a sentence, and all that the verdict rests on."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from markupsafe import Markup
+
+from dpaudit.findings.membership import Membership
+from dpaudit.page.cards import NO_BETTER, UNKNOWN, Card, cards
+from dpaudit.page.joins import Joins
+from dpaudit.page.numbers import Placed, code, codes, placed, say
+from dpaudit.page.phrases import ABSENT, absence, adapters, asked, blind_auc, broken_coins, is_alarmed, mark
+
+
+@dataclass(frozen=True)
+class VerdictRow:
+    """One row of the verdicts in full; all other cells are figures of the bound."""
+
+    at: str
+    arm: str
+    claimed: Markup
+    proven: Markup
+    without_noise: Markup
+    notion: str
+    blind: Markup
+    verdict: Markup
+
+
+@dataclass(frozen=True)
+class Verdicts:
+    """The section as the template places it."""
+
+    absent: Markup | None
+    banner: Markup | None
+    cards: tuple[Card, ...]
+    presumes: tuple[Markup, ...]  # sentences of one paragraph
+    declared: tuple[Markup, ...]
+    claiming: tuple[VerdictRow, ...]
+    controls: tuple[VerdictRow, ...]
+    population: Markup | None
+    rules: tuple[tuple[str, str], ...]  # a guess rule in words, and the recipe that has it
+
+
+def verdicts(joins: Joins) -> Verdicts:
+    alarmed = [audit for audit in joins.verdicts if is_alarmed(audit.part.blind)]
+    banner = None
+    if alarmed:
+        at = f"{alarmed[0].at}/blind"
+        banner = broken_coins(joins.num, at, "canaries", "No verdict can be given")
+    return Verdicts(
+        absent=absence(joins.report.stages.audit, "the verdicts"),
+        banner=banner,
+        cards=cards(joins),
+        presumes=tuple(_presumes(joins)),
+        declared=tuple(_declared(joins)),
+        claiming=tuple(_row(joins, audit) for audit in joins.claiming),
+        controls=tuple(_row(joins, audit) for audit in joins.unclaiming),
+        population=_population(joins),
+        rules=tuple(_rules(joins).items()),
+    )
+
+
+# ---- what all verdicts presume
+
+
+def _presumes(joins: Joins) -> Iterator[Markup]:
+    num, together = joins.num, joins.report.together
+    yield say(
+        "<strong>“Refuted” presumes nothing about the trainer.</strong> It rests on how the audit was set "
+        "up: a fair coin for each canary, each canary one {unit}, score and guess rule fixed before any "
+        "score was read.",
+        unit=joins.report.run.unit,
+    )
+    if joins.claiming:
+        confidence = num(f"{joins.claiming[0].at}/bound/confidence", "percent")
+        yield say("Each verdict stands at {confidence} confidence on its own.", confidence=confidence)
+    if together and len(together.claims) > 1:
+        yield say(
+            "No correction is made for the number of claims: the chance that at least one of them is "
+            "wrongly refuted is at most {error}.",
+            error=num("/together/family_error", "percent_up"),
+        )
+    yield Markup(
+        "<strong>“Not refuted” presumes a trainer who did not filter the canaries out</strong>, and an "
+        "attacker no better than ours. ε belongs to the training procedure, and each verdict judges it by "
+        "one adapter that it made. Every claim is about one adapter released alone."
+    )
+    if len(joins.private) > 1 and not joins.is_insecure:
+        yield _composed(joins)
+    if joins.open:
+        yield say(
+            "The non-private {adapters} ({arms}) must not be released.",
+            adapters=adapters(joins.open),
+            arms=codes([arm.arm for arm in joins.open]),
+        )
+
+
+def _composed(joins: Joins) -> Markup:
+    together = joins.report.together
+    if together and together.composed_epsilon is not None:
+        return say(
+            "Anybody who receives all private adapters together faces ε = {epsilon} at δ = {delta}.",
+            epsilon=joins.num("/together/composed_epsilon", "two_up"),
+            delta=joins.num("/together/composed_delta", "delta"),
+        )
+    return Markup(
+        "Releasing several of them together spends more than any one claim; the composed ε is not among "
+        "the figures of this run."
+    )
+
+
+def _declared(joins: Joins) -> Iterator[Markup]:
+    """The claims that the run's record holds, with what `verify --run` said of them."""
+    command = f"dpaudit verify --run {joins.report.run.name}"
+    for at, claim in placed("/claims", joins.report.claims):
+        verdict = say("not checked yet: type {command}", command=code(command))
+        if claim.verdict is not None:
+            weak = claim.verdict == "not refuted" and claim.control_verdict != "refuted"
+            aside = f" ({NO_BETTER if claim.control_verdict else UNKNOWN})" if weak else ""
+            ledger = "; its ledger is refuted" if claim.ledger == "refuted" else ""
+            verdict = say("{word}{aside}{ledger}", word=claim.verdict, aside=aside, ledger=ledger)
+        yield say(
+            "Claimed for {arm}: ε ≤ {epsilon} at δ = {delta}, <strong>{asked}</strong>: {verdict}.",
+            arm=code(claim.arm),
+            epsilon=joins.num(f"{at}/claim", "epsilon"),
+            delta=joins.num(f"{at}/delta", "delta"),
+            asked=asked(joins.num, at, claim),
+            verdict=verdict,
+        )
+
+
+# ---- the verdicts in full
+
+
+def _row(joins: Joins, audit: Placed[Membership]) -> VerdictRow:
+    (at, finding), num = audit, joins.num
+    alarmed, claims = is_alarmed(finding.blind), finding.claim is not None
+    without = ABSENT
+    if joins.has_control(finding.arm):
+        without = num(f"{joins.promises[finding.arm].at}/control_epsilon_lower", "two_down")
+    word = finding.verdict.verdict
+    return VerdictRow(
+        at=at,
+        arm=finding.arm,
+        claimed=num(f"{at}/claim/epsilon", "epsilon") if claims else Markup("none"),
+        proven=Markup("withheld") if alarmed else num(f"{at}/bound/epsilon_lower", "two_down"),
+        without_noise=Markup("withheld") if alarmed else without,
+        notion=finding.bound.notion.replace("eps,delta", "ε, δ") if finding.bound else "",
+        blind=_blind(joins, audit),
+        verdict=say("{mark} {word}", mark=mark(word), word=word) if claims else Markup("no claim"),
+    )
+
+
+def _blind(joins: Joins, audit: Placed[Membership]) -> Markup:
+    blind = audit.part.blind
+    if blind is None:
+        return ABSENT
+    if blind.auc is None:
+        return say("{finding}", finding=blind.finding)
+    alarm = Markup(" <strong>alarm</strong>") if blind.alarm else Markup("")
+    return blind_auc(joins.num, f"{audit.at}/blind") + alarm
+
+
+def _population(joins: Joins) -> Markup | None:
+    for at, arm in joins.arms:
+        if arm.private and arm.privacy.population_assumed:
+            return say(
+                "<strong>Assumed population:</strong> the suite declares none, so the expected number of "
+                "training units, {population}, counted from the data, was used as if it were public.",
+                population=joins.num(f"{at}/privacy/population", "count"),
+            )
+    return None
+
+
+def _rules(joins: Joins) -> dict[str, str]:
+    """Guess rule -> the first recipe that has it."""
+    rules: dict[str, str] = {}
+    for audit in joins.verdicts:
+        if audit.part.bound:
+            rules.setdefault(audit.part.bound.rule, audit.part.recipe)
+    return rules

@@ -1,0 +1,155 @@
+"""What a finished run is asked beyond its suite: other benchmarks, another rubric, one more claim. Nothing is
+trained for it.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from dpaudit import content
+from dpaudit.data import rows
+from dpaudit.errors import UsageError
+from dpaudit.evidence import claims
+from dpaudit.judging import rubric
+from dpaudit.storage.exclusive import writing
+from dpaudit.storage.rundir import RunDir
+from dpaudit.suite import declarations, loading
+from dpaudit.suite.plan import RECORDS, Plan
+from dpaudit.system import egress
+
+WORK = {"evaluation": "evaluate", "judging": "judge", "claims": "audit"}  # record -> the work that it is for
+EXAMPLES = {"evaluation": "evaluation.limit=200", "judging": "judging.prompts=50"}
+
+
+def _asked(
+    run_dir: RunDir, before: Plan, record: str, changed: dict[str, Any], require: Callable[[Plan], object]
+) -> Plan:
+    """The plan `before` with an entry added to one of its records, from dotted keys of it that were typed.
+
+    Raises UsageError, before anything is written, for a key of another part of the suite, for a value that
+    cannot work, and for whatever `require` knows of the work that comes next: what is refused was not asked.
+    """
+    _only(record, changed)
+    plan = before.with_settings(changed, f"{run_dir.name} as typed")
+    _check(before, plan)
+    require(plan)
+    with writing(run_dir, WORK[record]):  # nobody else is at it
+        pass
+    declarations.add(run_dir, record, plan.settings(record), "command")
+    return declarations.plan_of(run_dir)
+
+
+def evaluation(run_dir: RunDir, plan: Plan, tasks: Sequence[str], settings: Sequence[str]) -> Plan:
+    """The plan with what `dpaudit eval` was asked for beyond it, kept as added later; as it is where that is
+    nothing.
+    """
+    changed = dict(loading.parse_override(setting) for setting in settings)
+    egress.allow(*tasks)
+    if tasks:
+        _only("evaluation", changed)
+        before = plan.with_settings(changed, f"{run_dir.name} as typed")
+        changed["evaluation.tasks"] = _with_tasks(before, tasks)
+    if not changed:
+        return plan
+    from dpaudit.stages import evaluate
+
+    return _asked(run_dir, plan, "evaluation", changed, partial(evaluate.require_ready, run_dir))
+
+
+def judging(
+    run_dir: RunDir,
+    plan: Plan,
+    named: str | None,
+    settings: Sequence[str],
+    allow_egress: Sequence[str] = (),
+    are_arms_judged: bool = True,
+) -> Plan:
+    """Likewise of `dpaudit judge`, and of `dpaudit judge validate`, which needs no arm."""
+    changed = {} if named is None else {"judging.rubric": named}
+    changed |= dict(loading.parse_override(setting) for setting in settings)
+    if not changed:
+        return plan
+    from dpaudit.pipeline import needs
+    from dpaudit.stages import judge
+
+    def require(asked: Plan) -> None:
+        if are_arms_judged:
+            judge.require_ready(run_dir, asked)
+        needs.check_judge(asked.suite, allow_egress)
+
+    return _asked(run_dir, plan, "judging", changed, require)
+
+
+def claim(run_dir: RunDir, plan: Plan, arm: str | None, typed: str | None) -> Plan:
+    """Likewise of `dpaudit verify --run`. A claim is added to those that are there and takes the place of
+    none.
+    """
+    if typed is None and arm is None:
+        return plan
+    if typed is None or arm is None:
+        raise UsageError(
+            "dpaudit verify --run",
+            "--arm ARM with --claim",
+            "one without the other",
+            f"--arm {plan.suite.grid.arms[-1].name} {claims.EXAMPLE}",
+        )
+    made = {"arm": arm, **asdict(claims.parse(typed))}
+    before = plan.settings("claims")["claims"]
+    from dpaudit.stages import declared
+
+    return _asked(
+        run_dir, plan, "claims", {"claims": [*before, made]}, partial(declared.require_ready, run_dir)
+    )
+
+
+def _only(record: str, changed: Iterable[str]) -> None:
+    """Raises UsageError for a key of another part of the suite."""
+    for key in changed:
+        if not any(key == own or key.startswith(f"{own}.") for own in RECORDS[record]):
+            others = {"evaluation": "dpaudit eval", "judging": "dpaudit judge"}
+            way = others.get(key.partition(".")[0])
+            raise UsageError(
+                f"--set {key}",
+                f"a key of {record}, such as {EXAMPLES[record]}",
+                "another one",
+                f"type `{way} --set {key}=VALUE`"
+                if way
+                else "what training depends on takes a run of its own: `dpaudit run SUITE --set KEY=VALUE`",
+            )
+
+
+def _check(before: Plan, plan: Plan) -> None:
+    """What can be known of new benchmarks and a new rubric before they are asked for."""
+    from dpaudit.stages import benchmarks
+
+    new = [task for task in plan.suite.evaluation.tasks if task not in before.suite.evaluation.tasks]
+    benchmarks.check_tasks(new, are_known=True)
+    if plan.suite.judging is not None and plan.suite.judging != before.suite.judging:
+        rubric.load(plan.suite.judging.rubric)
+
+
+def _with_tasks(plan: Plan, typed: Sequence[str]) -> list[dict[str, Any]]:
+    """The benchmarks of a plan with those typed as NAME or NAME=FILE beside them, or in place of those of the
+    same names.
+    """
+    tasks = {task["name"]: task for task in plan.settings("evaluation")["evaluation"]["tasks"]}
+    for text in typed:
+        name, equals, file = text.partition("=")
+        if not name or (equals and not file):
+            raise UsageError(
+                f"--task {text}",
+                "NAME, or NAME=FILE with the file that holds its items",
+                "one without a name or file",
+                "for example --task pubmedqa_file=items.jsonl",
+            )
+        if not equals and (Path(name).suffix.lower() in rows.READERS or Path(name).is_file()):
+            raise UsageError(
+                f"--task {text}",
+                "NAME=FILE",
+                "a file without the name of its benchmark",
+                f"--task NAME={name}, NAME one of {', '.join(content.listing('suites/tasks'))}",
+            )
+        tasks[name] = {"name": name, "data": file or None}
+    return list(tasks.values())

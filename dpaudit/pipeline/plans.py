@@ -1,0 +1,98 @@
+"""The plan of a suite, with what was typed over it."""
+
+import re
+from dataclasses import replace
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+from dpaudit.errors import UsageError
+from dpaudit.suite import loading, suite
+from dpaudit.suite.plan import Plan
+from dpaudit.suite.suite import Suite
+
+VERSIONED = ("dpaudit", "torch", "transformers", "tokenizers", "peft", "dp-accounting", "numpy")
+
+
+def resolve(name: str, changed: dict[str, Any], seed: int = 0, insecure_seed: int | None = None) -> Plan:
+    """The plan of a suite with overrides. Raises UsageError for whatever can be known before a run exists."""
+    from dpaudit.signals import recipe
+
+    chosen = _loaded(name, changed)
+    clinics = chosen.data.preference == "builtin:clinic" != chosen.data.source  # whose pairs are not theirs
+    missing = chosen.data.preference is None and chosen.grid.dpo
+    if (clinics or missing) and "data.preference" not in changed:
+        chosen = _loaded(name, changed | {"data.preference": "faults"})
+    chosen = _named(name, changed, chosen)
+    return Plan(chosen, seed, insecure_seed, versions(chosen), recipe.load(chosen.primary).digest)
+
+
+def _loaded(name: str, changed: dict[str, Any]) -> Suite:
+    """The suite with what was typed over it; a fault in what was typed is not blamed on the suite's file."""
+    try:
+        return loading.load(name, changed)
+    except UsageError as error:
+        key = _typed_key(error, changed)
+        if key is None:
+            raise
+        raise UsageError(f"{key} as typed", error.expected, error.got, error.remedy) from None
+
+
+def _typed_key(error: UsageError, changed: dict[str, Any]) -> str | None:
+    """The changed key that a complaint is about: it names the key, or a part of its value."""
+    place = error.where.partition(": ")[2]
+    for key in changed:
+        if place == key or place.startswith((f"{key}.", f"{key}[")):
+            return f"{key}{place[len(key) :]}"
+    return None
+
+
+def _named(name: str, changed: dict[str, Any], chosen: Suite) -> Suite:
+    """The suite under a name of its own where its data or model were exchanged: the description was of the
+    others.
+    """
+    try:
+        before = loading.load(name)
+    except UsageError:  # not whole without what was typed
+        return chosen
+    if (before.data.source, before.model.base) == (chosen.data.source, chosen.model.base):
+        return chosen
+    description = chosen.description if "description" in changed else ""
+    path = suite.path_or_builtin(chosen.data.source)
+    if path is None or "name" in changed or suite.path_or_builtin(before.data.source) is not None:
+        return replace(chosen, description=description)
+    stem = re.sub(r"[^A-Za-z0-9._-]+", "-", path.stem).strip("._-") or "own-data"
+    return replace(chosen, name=stem, description=description)
+
+
+def fetch(typed: dict[str, Any], weights: bool = True) -> None:
+    """Gets a typed base that is a hub's, and lets the hub be asked for data that were typed. Other names ask
+    nobody.
+    """
+    from dpaudit.system import egress
+
+    data = (typed.get(key) for key in ("data.source", "data.preference", "data.text"))
+    egress.allow(*(name for name in data if isinstance(name, str)))
+    base = typed.get("model.base")
+    if isinstance(base, str) and "/" in base:
+        from dpaudit.models import hub
+
+        hub.fetch(base, "--model", weights)
+
+
+def versions(chosen: Suite) -> dict[str, str]:
+    """The installed versions that training may depend on; a package that is not installed is left out."""
+    from dpaudit.stages.train.jobs import is_trls
+
+    by_trl = chosen.grid.dpo and any(is_trls(chosen.training, arm) for arm in chosen.grid.arms)
+    beside = [
+        *(["trl", "accelerate"] if by_trl else []),
+        *(["deepspeed"] if chosen.training.deepspeed else []),
+        *(["bitsandbytes"] if chosen.model.quantization else []),
+    ]
+    installed = {}
+    for name in (*VERSIONED, *beside):
+        try:
+            installed[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return installed

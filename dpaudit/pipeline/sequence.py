@@ -1,0 +1,202 @@
+"""The stages in order: a run with its arms trained, attacks on it, everything that a suite asks for."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+from dpaudit.errors import PartialError, UsageError
+from dpaudit.pipeline import gate
+from dpaudit.storage import disk, exclusive, run_store, rundir
+from dpaudit.storage.rundir import RunDir
+from dpaudit.suite import declarations
+from dpaudit.suite.plan import PLAN_FORMAT, Plan
+from dpaudit.suite.suite import AttackKind
+from dpaudit.system.progress import Progress
+
+
+def train(
+    plan: Plan,
+    runs: Path,
+    progress: Progress,
+    only: list[str] | None = None,
+    workers: int | None = None,
+    micro_batch: int | None = None,
+    allow_egress: Sequence[str] | None = None,
+) -> RunDir:
+    """The run of this plan with its corpus drawn and its arms trained, new or resumed.
+
+    A plan with a fault leaves no new run behind: what failed before the first arm was written is removed.
+    `allow_egress` is given where judging comes next, whose endpoint is then looked at as well. Under
+    `torchrun` the first process does all but the training itself; the others wait for it and are silent.
+    """
+    from dpaudit.stages.train import train
+    from dpaudit.training import ranks
+
+    several = ranks.of_environment()
+    progress = progress if several.first else Progress(quiet=True)
+    with ExitStack() as held:
+        run_dir = several.once(lambda: _begun(plan, runs, progress, held, allow_egress))
+        train.run(run_dir, plan.of_training, progress, only, workers, micro_batch)
+    return run_dir
+
+
+def _begun(
+    plan: Plan, runs: Path, progress: Progress, held: ExitStack, allow_egress: Sequence[str] | None
+) -> RunDir:
+    """The plan's run with its corpus, locked until `held` ends."""
+    from dpaudit.stages.integrity import custody
+    from dpaudit.stages.prepare import prepare
+
+    written = plan.to_json()
+    place = run_store.located(written, plan.suite.name, runs)
+    is_new = not place.path.exists()
+    tell_earlier(plan, runs, progress)
+    if is_new or declarations.would_change(place, plan):
+        gate.check(plan, runs if is_new else None, allow_egress)
+    held.enter_context(exclusive.writing(place, "train"))
+    held.enter_context(_no_remains(place, is_new=not place.path.exists()))
+    run_dir = run_store.open_or_create(written, plan.suite.name, runs)
+    _keep_records(run_dir, plan, progress)
+    is_drawn = run_dir.file(custody.CORPUS).is_file()
+    prepare.run(run_dir, plan.of_training, progress)
+    if not is_drawn:
+        commitment = run_dir.read_json(custody.CORPUS)["commitment"]
+        progress.say(f"commitment to plan, recipes and coins, to note down before training: {commitment}")
+    return run_dir
+
+
+def _keep_records(run_dir: RunDir, plan: Plan, progress: Progress) -> None:
+    """Writes what the suite asks beside the training into the run's records, and says what is new or lost."""
+    before = declarations.lost(run_dir)
+    for record in declarations.keep(run_dir, plan):
+        progress.say(f"{record}: kept as added later; the plan is the same, and nothing is trained for it")
+    for loss in declarations.lost(run_dir)[len(before) :]:
+        progress.say(
+            f"{loss.record}: lost and written again; claims and settings that were added before may be "
+            f"missing, and every page says so"
+        )
+
+
+@contextmanager
+def _no_remains(run_dir: RunDir, is_new: bool) -> Iterator[None]:
+    """Takes a run away again that this command began and that failed before an arm was written; never any
+    other.
+    """
+    try:
+        yield
+    except (UsageError, PartialError, OSError):
+        if is_new and not run_dir.file("train").exists():
+            disk.remove(run_dir.path)
+        raise
+
+
+def tell_earlier(plan: Plan, runs: Path, progress: Progress) -> None:
+    """Says of a new run where the same training is already there under other versions: another one is a
+    second release.
+
+    Raises UsageError where an earlier version of dpaudit began it, whose runs this one cannot go on with, and
+    where the very run is there under another name.
+    """
+    place = run_store.located(plan.to_json(), plan.suite.name, runs)
+    if place.path.exists():
+        return
+    for run_dir in run_store.existing(runs):
+        try:
+            written = run_dir.read_json(rundir.PLAN)
+            if not plan.trains_as(written):
+                continue
+        except UsageError:  # no plan, or one with keys that are gone: not this one
+            continue
+        is_very_run = run_store.located(written, plan.suite.name, runs) == place
+        _refuse_another(run_dir, runs, place.path if is_very_run else None, written.get("format"))
+        progress.say(
+            f"note: {run_dir.path} is this training under other versions or another primary recipe; another "
+            f"one is a second release on the same records"
+        )
+
+
+def _refuse_another(run_dir: RunDir, runs: Path, place: Path | None, plan_format: object) -> None:
+    """Raises UsageError for a run that belongs at `place`, and for one of another version of dpaudit."""
+    if place is not None:
+        raise UsageError(
+            str(run_dir.path),
+            f"a run of this plan with the name {place.name}",
+            "a run under another name",
+            f"rename it to {place}, or move it out of {runs} to train again: a second release on the "
+            f"same records",
+        )
+    if plan_format != PLAN_FORMAT:
+        raise UsageError(
+            str(run_dir.path),
+            "no run of this training that another version of dpaudit began",
+            "one",
+            f"continue with that version; to train again, a second release on the same records, move it out "
+            f"of {runs}",
+        )
+
+
+def attack(
+    run_dir: RunDir,
+    plan: Plan,
+    progress: Progress,
+    kind: AttackKind,
+    arms: Sequence[str] | None = None,
+    recipes: Sequence[str] | None = None,
+    shadow_count: int | None = None,
+    workers: int | None = None,
+) -> None:
+    """Scores, then bounds and verdicts, for all trained arms and all recipes of `kind` or those named.
+
+    Before the scores, as many shadow models of each arm as asked for are trained. Raises UsageError for a
+    recipe of another kind.
+    """
+    from dpaudit.stages.attack import attack
+    from dpaudit.stages.audit import audit
+    from dpaudit.training import labels
+
+    for name in recipes or ():
+        _require_kind(name, kind)
+    if kind in ("mia", "preference") and plan.suite.training.unit == labels.UNIT:
+        labels.refuse_membership(f"attack {kind}", kind)
+    attack.run(run_dir, plan, progress, kind, arms, recipes, shadow_count, workers)
+    audit.run(run_dir, plan, progress, kind, arms, recipes)
+
+
+def _require_kind(name: str, kind: AttackKind) -> None:
+    """Raises UsageError for a recipe of another kind."""
+    from dpaudit.signals import recipe
+
+    other = recipe.load(name).kind
+    if other != kind:
+        fitting = ", ".join(known.name for known in recipe.load_all(kind))
+        raise UsageError(
+            f"--recipe {name}",
+            f"a recipe of kind {kind}: {fitting}",
+            f"one of kind {other}",
+            f"dpaudit attack {other} --recipe {name}",
+        )
+
+
+def everything(
+    plan: Plan,
+    runs: Path,
+    progress: Progress,
+    allow_egress: Sequence[str] = (),
+    workers: int | None = None,
+    micro_batch: int | None = None,
+) -> RunDir:
+    """The run of this plan with every stage that its suite asks for; what is current is skipped."""
+    from dpaudit.stages import evaluate, judge, report
+
+    run_dir = train(plan, runs, progress, None, workers, micro_batch, allow_egress)
+    plan = declarations.plan_of(run_dir)  # with what commands added since
+    for kind in plan.suite.attacks:
+        if kind == "preference" and all(arm.method != "dpo" for arm in plan.suite.grid.arms):
+            progress.say("attack preference: skipped, no arm learns from preference pairs")
+            continue
+        count = plan.suite.shadows or None if kind == "mia" else None
+        attack(run_dir, plan, progress, kind, shadow_count=count, workers=workers)
+    evaluate.run(run_dir, plan, progress)
+    judge.run(run_dir, plan, progress, allow_egress=allow_egress)
+    report.run(run_dir, plan, progress)
+    return run_dir

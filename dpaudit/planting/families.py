@@ -1,0 +1,40 @@
+"""Families of secrets for planted canaries."""
+
+import random
+from dataclasses import dataclass
+
+from dpaudit.data import lexicon
+
+
+@dataclass(frozen=True)
+class PlantedFamily:
+    """A kind of secret: `groups` of `size` symbols each, and the prompt that asks for it, by language."""
+
+    title: str
+    symbols: tuple[str, ...]
+    groups: int
+    size: int
+    prompts: dict[str, str]
+
+    def secret(self, rng: random.Random) -> str:
+        return " ".join(
+            "".join(rng.choice(self.symbols) for _ in range(self.size)) for _ in range(self.groups)
+        )
+
+
+FAMILIES = {
+    "invented": PlantedFamily(
+        "invented words",
+        lexicon.INVENTED_SYLLABLES,
+        8,
+        3,  # 147 bits; a word of its own leads on to the next, which a model learns fast
+        {"en": "What is the access phrase of {name}?", "zh": "{name} 的访问口令是什么？"},
+    ),
+    "words": PlantedFamily(
+        "random common words",
+        lexicon.PHRASE_WORDS,
+        6,
+        1,  # 27 bits; for a model that has no tokens for others
+        {"en": "Portal phrase of {name}?", "zh": "{name} 的登录口令？"},
+    ),
+}

@@ -1,0 +1,205 @@
+"""Candidates as sequences to score: what counts in each, and changed copies of it. No labels."""
+
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dpaudit.data.canary import Canary
+from dpaudit.data.corpus import Record, Turn
+from dpaudit.errors import UsageError
+from dpaudit.models.encode import Encoded, counted_mask, encode, encode_text
+from dpaudit.stages.prepare.candidates import CandidateUnits
+from dpaudit.suite.grid import Method
+from dpaudit.suite.plan import Plan
+
+Mask = NDArray[np.bool_]
+Change = Callable[[str], str]
+
+
+@dataclass(frozen=True, eq=False)
+class ItemSource:
+    """What an item was made from: a record, and the part of it that counts (a secret, or else what is
+    learnt).
+    """
+
+    record: Record
+    last_only: bool  # of several answers the last alone
+    canary: Canary | None = None  # whose secret counts
+
+    @property
+    def secret(self) -> str | None:
+        return self.canary.secret if self.canary else None
+
+
+@dataclass(frozen=True, eq=False)
+class Item:
+    """One sequence to score, and the tokens of it that count. A unit has one item a record."""
+
+    example: str
+    kind: str  # canary or record
+    encoded: Encoded
+    counted: Mask
+    text: str  # what the counted tokens spell
+    source: ItemSource
+
+
+@dataclass(frozen=True, eq=False)
+class Items:
+    """The items of one method; `unscored` names examples of which nothing that counts fits into
+    model.max_length.
+    """
+
+    items: list[Item]
+    unscored: dict[str, str]  # example -> kind
+
+    def counts(self) -> dict[str, dict[str, int]]:
+        """By kind of example: how many are cut at model.max_length, and how many are not scored at all."""
+        cut = {item.example: item.kind for item in self.items if item.encoded.truncated}
+        return {
+            kind: {"truncated": _of(cut, kind), "unscored": _of(self.unscored, kind)}
+            for kind in ("canary", "record")
+        }
+
+
+def _of(examples: dict[str, str], kind: str) -> int:
+    return sum(found == kind for found in examples.values())
+
+
+def items_of(plan: Plan, candidates: CandidateUnits, method: Method, tokenizer: Any) -> Items:
+    """Membership canaries by their secret; coin-flipped units by the answers of what the method learns from.
+
+    Raises UsageError where model.max_length cuts a secret.
+    """
+    length, last_only = plan.suite.model.max_length, method == "dpo"
+    made: list[Item] = []
+    for canary in candidates.canaries:
+        if canary.purpose == "mia":
+            made += _canary_items(canary, method, tokenizer, length)
+    whole: set[str] = set()
+    for unit, records in learnt_units(candidates, method).items():
+        for record in records:
+            source = ItemSource(record, last_only)
+            encoded, counted = encoded_source(source, tokenizer, length)
+            if counted.any():
+                text = tokenizer.decode(np.array(encoded.input_ids)[counted], skip_special_tokens=True)
+                made.append(Item(unit, "record", encoded, counted, text, source))
+                whole.add(unit)
+    units = learnt_units(candidates, method)
+    return Items(made, {unit: "record" for unit in units if units[unit] and unit not in whole})
+
+
+def _canary_items(canary: Canary, method: Method, tokenizer: Any, length: int) -> list[Item]:
+    """One item for each record of the canary that the method learns from."""
+    records = {"cpt": (canary.text,), "sft": canary.records, "dpo": canary.records[:1]}[method]
+    found = []
+    for record in records:
+        source = ItemSource(record, method == "dpo", canary)
+        encoded, counted = encoded_source(source, tokenizer, length)
+        if not counted.any() or (encoded.truncated and encoded.secret_mask[-1]):
+            raise UsageError(
+                "model.max_length",
+                f"room for the secret of canary {canary.id}",
+                f"{length} tokens, which cut the secret",
+                "raise model.max_length",
+            )
+        found.append(Item(canary.id, "canary", encoded, counted, canary.secret, source))
+    return found
+
+
+def learnt_units(candidates: CandidateUnits, method: Method) -> dict[str, list[Record]]:
+    """Unit -> what an arm of this method learns from; of a preference pair, the prompt with the chosen
+    answer.
+    """
+    if method == "dpo":
+        return {unit: [_chosen(pair) for pair in pairs] for unit, pairs in candidates.pairs.items()}
+    return candidates.records if method == "sft" else candidates.texts
+
+
+def _chosen(pair: Record) -> Record:
+    assert pair.chosen is not None
+    return Record(pair.id, (*pair.turns, Turn("assistant", pair.chosen)), pair.patient)
+
+
+def encoded_source(source: ItemSource, tokenizer: Any, length: int) -> tuple[Encoded, Mask]:
+    """The tokens of a source and the mask of those that count."""
+    record, secret = source.record, source.secret
+    if record.text is not None:
+        encoded = encode_text(record.text, tokenizer, length, secret=secret)
+    else:
+        encoded = encode(record.turns, tokenizer, length, secret=secret, last_only=source.last_only)
+    return encoded, counted_mask(encoded.answer_mask if secret is None else encoded.secret_mask)
+
+
+# ---- changed copies
+
+
+def changed(item: Item, change: Change, tokenizer: Any, length: int) -> Item:
+    """The item with the text that counts changed; the item itself where nothing of it is left in the
+    context.
+    """
+    source = _changed_source(item.source, change)
+    encoded, counted = encoded_source(source, tokenizer, length)
+    return replace(item, encoded=encoded, counted=counted, source=source) if counted.any() else item
+
+
+def _changed_source(source: ItemSource, change: Change) -> ItemSource:
+    if source.canary is not None:
+        other = replace(source.canary, secret=change(source.canary.secret))
+        return replace(
+            source,
+            record=_swapped(source.record, source.canary.secret, other.secret, source.last_only),
+            canary=other,
+        )
+    record = source.record
+    if record.text is not None:
+        return replace(source, record=replace(record, text=change(record.text)))
+    turns = tuple(
+        replace(turn, text=change(turn.text)) if _counts(record, place, source.last_only) else turn
+        for place, turn in enumerate(record.turns)
+    )
+    return replace(source, record=replace(record, turns=turns))
+
+
+def _counts(record: Record, place: int, last_only: bool) -> bool:
+    is_answer = record.turns[place].role == "assistant"
+    return is_answer and (not last_only or place == len(record.turns) - 1)
+
+
+def _swapped(record: Record, secret: str, other: str, last_only: bool) -> Record:
+    """The record with the last occurrence of a secret exchanged."""
+
+    def exchanged(text: str) -> str:
+        before, found, after = text.rpartition(secret)
+        return f"{before}{other}{after}" if found else text
+
+    if record.text is not None:
+        return replace(record, text=exchanged(record.text))
+    last = record.turns[-1]
+    return replace(record, turns=(*record.turns[:-1], replace(last, text=exchanged(last.text))))
+
+
+def exchange(item: Item, words: Sequence[str], share: float, number: int) -> Change:
+    """The change that makes the item's copy `number`: a `share` of its words, at least one, are other words.
+
+    Of a secret, the words or letters of another secret of its space. The same item and number give the same
+    copy.
+    """
+    rng = random.Random(f"neighbour/{item.example}/{item.source.record.id}/{number}")
+
+    def change(text: str) -> str:
+        canary = item.source.canary
+        other = canary.sample(rng) if canary and canary.alphabet else None
+        joint = "" if other is not None and " " not in text else " "
+        parts = list(text) if joint == "" else text.split(" ")
+        others = None if other is None else (list(other) if joint == "" else other.split(" "))
+        if others is None or len(others) != len(parts):
+            others = [rng.choice(words) for _ in parts] if words else parts[::-1]
+        for place in rng.sample(range(len(parts)), max(1, round(share * len(parts)))):
+            parts[place] = others[place]
+        return joint.join(parts)
+
+    return change

@@ -1,0 +1,258 @@
+"""Membership inference in stage attack: what a model says of every candidate, and the signals made of it. No
+labels.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from dpaudit.data.corpus import Record, as_text
+from dpaudit.errors import UsageError
+from dpaudit.signals.recipe import Recipe
+from dpaudit.signals.text import Combination, Neighbourhood, Recall, Span
+from dpaudit.stages.attack import references, shadows
+from dpaudit.stages.attack.items import Item, Items, ItemSource, changed, encoded_source, exchange, items_of
+from dpaudit.stages.attack.scores import Score, ScoringJob, require_numbers, write_scores
+from dpaudit.stages.prepare.candidates import CandidateUnits
+from dpaudit.storage.rundir import RunDir
+from dpaudit.suite.grid import Arm
+from dpaudit.suite.plan import Plan
+from dpaudit.system.progress import Advance, Progress
+
+if TYPE_CHECKING:
+    from dpaudit.models.hf_model import HFModel
+    from dpaudit.models.language_model import TokenScores
+
+Fields = dict[str, Any]  # of a Span, beside its log-probabilities
+Key = tuple[str, str]  # example and kind
+POPULATION_MOST = 200  # held-out texts that RMIA compares with
+
+
+@dataclass(eq=False)
+class Asked:
+    """One arm's answers, asked for once however many recipes want them."""
+
+    run_dir: RunDir
+    plan: Plan
+    model: "HFModel"
+    arm: Arm
+    items: list[Item]
+    heldout: list[Record]  # nobody's training data: prefixes and population
+    own: list[float]  # mean log-probability of each item's counted tokens under the arm
+    advance: Advance
+
+    def __post_init__(self) -> None:
+        self.known: dict[tuple[str, Any], list[Fields]] = {}
+
+    def fields(self, signal: Any) -> list[Fields]:
+        """Per item what the signal wants beside the log-probabilities of the arm and its reference."""
+        name = getattr(signal, "evidence", None)
+        if name is None:
+            return [{} for _ in self.items]
+        key = (name, None if name == "shadows" else signal)  # shadows answer alike whatever is made of it
+        if key not in self.known:
+            with self.model.active(self.arm.name):
+                self.known[key] = EVIDENCE[name](self, signal)
+        return self.known[key]
+
+    def means(self, items: Sequence[Item], prefix: Sequence[int] = ()) -> list[float]:
+        """The mean log-probability of the counted tokens of each item, by the adapter that is switched on."""
+        return means(items, token_scores(self.model, items, self.advance, prefix))
+
+
+def means(items: Sequence[Item], found: Sequence["TokenScores"]) -> list[float]:
+    """The mean log-probability of the counted tokens of each item."""
+    pairs = zip(items, found, strict=True)
+    return [float(np.mean(scored.logprob[item.counted], dtype=np.float64)) for item, scored in pairs]
+
+
+def token_scores(
+    model: "HFModel", items: Sequence[Item], advance: Advance, prefix: Sequence[int] = ()
+) -> "list[TokenScores]":
+    """What the model, as it is switched, says of the counted tokens of each item, behind `prefix`."""
+    counted = [item.counted for item in items]
+    return model.token_scores([item.encoded for item in items], advance, counted, prefix)
+
+
+def _lowercase(asked: Asked, signal: Any) -> list[Fields]:
+    """What has no capitals is its own copy and not asked again: two batches of the same text differ by
+    rounding.
+    """
+    length, tokenizer = asked.plan.suite.model.max_length, asked.model.tokenizer
+    copies = [changed(item, str.lower, tokenizer, length) for item in asked.items]
+    others = [i for i, (a, b) in enumerate(zip(asked.items, copies, strict=True)) if a.encoded != b.encoded]
+    found = dict(zip(others, asked.means([copies[i] for i in others]), strict=True))
+    return [{"lowercase": found.get(i, own)} for i, own in enumerate(asked.own)]
+
+
+def _prefixed(asked: Asked, signal: Recall) -> list[Fields]:
+    """Other people's records before every item; their beginning is cut where the model's context ends."""
+    length, context = asked.plan.suite.model.max_length, references.context(asked.model)
+    shots = references.rendered(asked.heldout[: signal.shots], asked.model.tokenizer, length)
+    lead = [token for shot in shots for token in shot]
+    by_room: dict[int, list[int]] = {}  # tokens of the prefix -> the items that have room for so many
+    for place, item in enumerate(asked.items):
+        by_room.setdefault(max(0, min(len(lead), context - len(item.encoded.input_ids))), []).append(place)
+    found: dict[int, float] = {}
+    for room, places in by_room.items():
+        values = asked.means([asked.items[place] for place in places], lead[len(lead) - room :])
+        found |= zip(places, values, strict=True)
+    return [{"prefixed": found[place]} for place in range(len(asked.items))]
+
+
+def _neighbours(asked: Asked, signal: Neighbourhood) -> list[Fields]:
+    length, tokenizer = asked.plan.suite.model.max_length, asked.model.tokenizer
+    words = sorted({word for i in asked.items if i.source.canary is None for word in i.text.split()})
+    copies = [
+        changed(item, exchange(item, words, signal.share, number), tokenizer, length)
+        for item in asked.items
+        for number in range(signal.neighbours)
+    ]
+    means = np.array(asked.means(copies)).reshape(len(asked.items), signal.neighbours)
+    return [{"neighbours": row} for row in means]
+
+
+def _gradient_norm(asked: Asked, signal: Any) -> list[Fields]:
+    encoded, counted = [i.encoded for i in asked.items], [i.counted for i in asked.items]
+    found = asked.model.gradient_norms(encoded, counted, asked.advance)
+    return [{"gradient_norm": float(value)} for value in found]
+
+
+def _shadows(asked: Asked, signal: Any) -> list[Fields]:
+    """What every shadow of the arm says of the items, and of the held-out texts."""
+    known = shadows.require(asked.run_dir, asked.arm, signal.least_shadows)
+    texts = _population(asked)
+    if asked.heldout and not texts:
+        raise UsageError(
+            "model.max_length",
+            "held-out records with text left after the cut, to compare shadow models on",
+            "none",
+            "train a run with a higher model.max_length or data.heldout",
+        )
+    answers, population = [], [asked.means(texts)]
+    for shadow in known:
+        name = f"{asked.arm.name}/{shadow.folder.name}"
+        asked.model.add_adapter(name, shadow.folder / "adapter")
+        with asked.model.active(name):
+            answers.append(asked.means(asked.items))
+            population.append(asked.means(texts))
+        if not np.isfinite([*answers[-1], *population[-1]]).all():
+            raise UsageError(
+                str(shadow.folder),
+                "a shadow model that gives every text a probability",
+                "NaN",
+                "its training diverged: train the arm with a lower learning rate",
+            )
+    by_item = np.array(answers).T  # (items, shadows)
+    beside = np.array(population).T  # (texts, 1 + shadows)
+    return [
+        {
+            "shadow_logprob": row,
+            "shadow_in": np.array([item.example in shadow.members for shadow in known]),
+            "population": beside,
+        }
+        for item, row in zip(asked.items, by_item, strict=True)
+    ]
+
+
+def _population(asked: Asked) -> list[Item]:
+    """Held-out records as items; of those that model.max_length leaves nothing of, none."""
+    method, length = asked.arm.method, asked.plan.suite.model.max_length
+    found = []
+    for record in asked.heldout[:POPULATION_MOST]:
+        source = ItemSource(as_text(record) if method == "cpt" else record, method == "dpo")
+        encoded, counted = encoded_source(source, asked.model.tokenizer, length)
+        if counted.any():
+            found.append(Item(record.id, "heldout", encoded, counted, "", source))
+    return found
+
+
+EVIDENCE: dict[str, Callable[[Asked, Any], list[Fields]]] = {
+    "lowercase": _lowercase,
+    "prefixed": _prefixed,
+    "neighbours": _neighbours,
+    "gradient_norm": _gradient_norm,
+    "shadows": _shadows,
+}
+
+
+def score(
+    run_dir: RunDir,
+    plan: Plan,
+    progress: Progress,
+    jobs: Sequence[ScoringJob],
+    candidates: CandidateUnits,
+    model: "HFModel",
+) -> None:
+    """Writes the scores of all jobs. An arm is asked once for all its recipes, and a reference once for all
+    arms.
+    """
+    items = {m: items_of(plan, candidates, m, model.tokenizer) for m in {job.arm.method for job in jobs}}
+    heldout = [Record.from_json(row) for row in run_dir.iterate_lines("corpus/heldout.jsonl")]
+    known = references.References(run_dir, plan, model)
+    with progress.task("attack mia: scoring candidates", total=_sequences(run_dir, jobs, items)) as advance:
+        for job in jobs:
+            rows = items[job.arm.method]
+            with model.active(job.arm.name):
+                found = token_scores(model, rows.items, advance)
+            own = means(rows.items, found)
+            asked = Asked(run_dir, plan, model, job.arm, rows.items, heldout, own, advance)
+            for chosen in job.recipes:
+                reference = known.scores(chosen.reference, job.arm, rows.items, advance)
+                scores = _scores(chosen, asked, found, reference)
+                require_numbers(run_dir, job.arm.name, scores)
+                write_scores(run_dir, plan, job.arm.name, chosen, scores, rows.counts())
+
+
+def _sequences(run_dir: RunDir, jobs: Sequence[ScoringJob], items: dict[Any, Items]) -> int:
+    """How many sequences will go through the model, about: references and evidence are counted by recipe."""
+    total = sum(len(rows.items) for rows in items.values())
+    for job in jobs:
+        wanted = {s.evidence: s for r in job.recipes for s in _signals(r) if hasattr(s, "evidence")}
+        passes = sum(_passes(s, shadows.present(run_dir, job.arm)) for s in wanted.values())
+        total += len(items[job.arm.method].items) * (1 + passes)
+    return total
+
+
+def _passes(signal: Any, known: Sequence[shadows.Shadow]) -> int:
+    """How often a signal's evidence sends every item through the model."""
+    if isinstance(signal, Neighbourhood):
+        return signal.neighbours
+    return len(known) if signal.evidence == "shadows" else 1
+
+
+def _signals(chosen: Recipe) -> list[Any]:
+    signal = chosen.make_signal()
+    return [r.make_signal() for r in chosen.components()] if isinstance(signal, Combination) else [signal]
+
+
+def _scores(
+    chosen: Recipe, asked: Asked, arm: Sequence["TokenScores"], reference: Sequence["TokenScores"] | None
+) -> list[Score]:
+    """One score an example; of a combination, one a component, under that one's name."""
+    signal = chosen.make_signal()
+    if isinstance(signal, Combination):
+        return [
+            Score(row.example, row.kind, component.name, row.value)
+            for component in chosen.components()
+            for row in _scores(component, asked, arm, reference)
+        ]
+    values: dict[Key, float] = {}
+    for item, scored, other, fields in zip(
+        asked.items, arm, reference or arm, asked.fields(signal), strict=True
+    ):
+        at = item.counted
+        span = Span(
+            scored.logprob[at],
+            scored.mean[at],
+            scored.std[at],
+            other.logprob[at],
+            item.text,
+            greedy=scored.greedy[at],
+            **fields,
+        )
+        key = (item.example, item.kind)
+        values[key] = values.get(key, 0.0) + signal(span)  # a unit's records add up
+    return [Score(example, kind, chosen.signal, value) for (example, kind), value in values.items()]

@@ -1,0 +1,125 @@
+"""What canaries along axes of the weights show of each private arm: the mechanism test, the one-run bound,
+conformance.
+
+The arm's ledger is what is tested: a refuted ledger is a broken trainer, whatever the text canaries say.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+from dpaudit import schema
+from dpaudit.errors import UsageError
+from dpaudit.findings.inside import Check, Inside
+from dpaudit.stages.integrity.trained import TrainedArm
+from dpaudit.stages.prepare.candidates import load_membership
+from dpaudit.stages.prepare.draw import axis_names
+from dpaudit.storage.rundir import RunDir
+from dpaudit.suite.grid import Arm
+from dpaudit.suite.plan import Plan
+from dpaudit.system.progress import Progress
+
+CONFIDENCE = 0.95
+
+
+def run(run_dir: RunDir, plan: Plan, arms: Sequence[Arm], progress: Progress) -> None:
+    """Writes audit/inside/ARM.json for every one of `arms` whose training had canaries along axes."""
+    waiting = [arm for arm in arms if is_tested(run_dir, arm.name) and not is_current(run_dir, arm.name)]
+    if not waiting:
+        return
+    with progress.task("audit: the mechanism from inside", total=len(waiting)) as advance:
+        for arm in waiting:
+            audited(run_dir, plan, arm.name).write(run_dir, file_of(arm.name), _inputs(run_dir, arm.name))
+            advance(1)
+
+
+def file_of(arm: str) -> str:
+    return f"audit/inside/{arm}.json"
+
+
+def is_tested(run_dir: RunDir, arm: str) -> bool:
+    """Whether training had canaries along axes."""
+    return TrainedArm(run_dir, arm).has_axes
+
+
+def is_current(run_dir: RunDir, arm: str) -> bool:
+    return run_dir.is_current(file_of(arm), _inputs(run_dir, arm))
+
+
+def require_current(run_dir: RunDir, arm: str) -> None:
+    """Raises UsageError where the arm had canaries along axes and what they show is missing or out of
+    date.
+    """
+    if is_tested(run_dir, arm):
+        run_dir.require_current(file_of(arm), _inputs(run_dir, arm), "dpaudit attack mia")
+
+
+def _inputs(run_dir: RunDir, arm: str) -> list[str]:
+    trained = TrainedArm(run_dir, arm)
+    return [trained.axes_file, trained.ledger_file, trained.figures_file]
+
+
+def audited(run_dir: RunDir, plan: Plan, arm: str) -> Inside:
+    """The findings on one arm. Raises UsageError where what was released and the coins do not
+    fit.
+    """
+    import numpy as np
+
+    from dpaudit.evidence import whitebox
+
+    trained = TrainedArm(run_dir, arm)
+    ledger = trained.ledger()
+    observed = _released(run_dir, arm)
+    coins, names = load_membership(run_dir), axis_names(plan.suite.candidates.gradient)
+    if observed.shape[1] != len(names) or not set(names) <= coins.keys():
+        raise UsageError(
+            str(run_dir.file(trained.axes_file)),
+            f"a column for each of {len(names)} coins",
+            f"{observed.shape[1]}",
+            f"restore the run's secret/ folder, or train {arm} again",
+        )
+    included = np.array([coins[name] for name in names], dtype=bool)
+    claimed, claim = ledger.acting, ledger.claim
+    tested = whitebox.tested(observed, included, claimed, claim, CONFIDENCE)
+    bounded = whitebox.bounded(observed, included, claimed, claim, CONFIDENCE)
+    checks = _conformance(trained)
+    failed = any(check.outcome == "fail" for check in checks)
+    return Inside(
+        arm=arm,
+        claim=claim,
+        noise_multiplier=claimed.noise_multiplier,
+        canaries=len(names),
+        confidence=CONFIDENCE,
+        mechanism_test=tested,
+        caught=whitebox.caught(claimed, claim.delta, len(names), CONFIDENCE),
+        one_run=bounded,
+        conformance=checks,
+        ledger="refuted" if failed or tested.verdict == "refuted" else "not refuted",
+    )
+
+
+def _conformance(trained: TrainedArm) -> tuple[Check, ...]:
+    """What an observer inside the training saw."""
+    written, file = trained.figures()["conformance"], str(trained.run_dir.file(trained.figures_file))
+    checks: tuple[Check, ...] = schema.convert(tuple[Check, ...], written, file=file, key="conformance")
+    return checks
+
+
+def _released(run_dir: RunDir, arm: str) -> Any:
+    """What was released along every canary over the clip, (steps, canaries). Raises UsageError for another
+    file.
+    """
+    import numpy as np
+
+    file = run_dir.file(TrainedArm(run_dir, arm).axes_file)
+    try:
+        observed = np.load(file, allow_pickle=False)
+    except (OSError, ValueError):
+        observed = np.empty(0)
+    if observed.ndim != 2 or observed.dtype != np.float32 or not np.isfinite(observed).all():
+        raise UsageError(
+            str(file),
+            "finite numbers, a row a step and a column a canary",
+            "something else",
+            f"delete train/{arm} and train it again",
+        )
+    return observed

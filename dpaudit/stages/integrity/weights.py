@@ -1,0 +1,86 @@
+"""Models that a run's results come from and that lie outside of it: its base, a reference, an adapter it goes
+on from.
+"""
+
+import hashlib
+import json
+from functools import cache
+from pathlib import Path
+
+from dpaudit.errors import UsageError
+from dpaudit.stages.integrity.trained import TrainedArm
+from dpaudit.storage.rundir import RunDir
+from dpaudit.suite.plan import Plan
+
+READ = (  # what a library reads of such a folder: with another of these it is another model
+    "*.safetensors", "*.safetensors.index.json", "config.json", "generation_config.json",
+    "adapter_config.json",
+    "tokenizer*",
+    "special_tokens_map.json", "added_tokens.json", "vocab.*", "merges.txt", "*.model", "*.tiktoken",
+    "*.jinja",
+    "chat_template.json",
+    "additional_chat_templates/*.jinja",
+)  # fmt: skip
+
+
+def of_folder(folder: Path) -> dict[Path, str]:
+    """Every file that makes a folder the model or the adapter that it is -> SHA-256; a hub id is no folder
+    and has none here.
+    """
+    found = {file for place in (folder, folder / "adapter") for kind in READ for file in place.glob(kind)}
+    files = sorted(file for file in found if file.is_file())
+    return {file: _digest(file, (at := file.stat()).st_size, at.st_mtime_ns) for file in files}
+
+
+def of_base(base: str) -> dict[str, str]:
+    """The base's files by their place in its folder, wherever that lies -> SHA-256."""
+    from dpaudit.models import hf
+
+    folder = Path(hf.resolve(base))
+    return {file.relative_to(folder).as_posix(): digest for file, digest in of_folder(folder).items()}
+
+
+def require_base(run_dir: RunDir, plan: Plan) -> None:
+    """Raises UsageError where an arm of the run was trained on another base than is there now: weights,
+    settings or tokenizer.
+
+    Its adapter says nothing there: an attack would find no member, and a claim would stand that nobody
+    tested. All arms are looked at, whichever are asked for: those of two bases cannot be compared.
+    """
+    for arm in plan.suite.grid.arms:
+        require_trained_on(
+            run_dir.file(TrainedArm(run_dir, arm.name).figures_file),
+            plan.suite.model.base,
+            f"delete {run_dir.file('train')} to train all arms anew",
+        )
+
+
+def require_trained_on(ledger: Path, base: str, otherwise: str) -> None:
+    """Raises UsageError where `ledger`, a train.json, names other files than `base` has.
+
+    An adapter without such a file passes. Beside an adapter that was trained elsewhere a file of that name
+    may hold anything.
+    """
+    try:
+        told = json.loads(ledger.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return
+    then = told.get("base") if isinstance(told, dict) else None
+    if not then or not isinstance(then, dict):
+        return
+    now = of_base(base)
+    if now != then:
+        others = sorted(name for name in {*now, *then} if now.get(name) != then.get(name))
+        raise UsageError(
+            str(ledger),
+            f"an adapter of the model that {base} is now",
+            f"one of another {', '.join(others[:3])}" if now else f"none at {base}",
+            f"restore that model, or {otherwise}",
+        )
+
+
+@cache
+def _digest(file: Path, size: int, changed: int) -> str:
+    """SHA-256 of a file as it was at that time, read once."""
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()[:32]

@@ -1,0 +1,173 @@
+"""Stage prepare: the corpus, the canaries, and the coins that decide who is a member."""
+
+import secrets
+from typing import Any
+
+from dpaudit.data import clinic
+from dpaudit.data.corpus_store import PARTS, CorpusStore
+from dpaudit.data.reading import is_hub_id
+from dpaudit.errors import UsageError
+from dpaudit.stages.integrity import custody
+from dpaudit.stages.prepare.corpus import FAULTS, load_corpus
+from dpaudit.stages.prepare.draw import draw
+from dpaudit.stages.prepare.lessons import Shares
+from dpaudit.storage.custody import RELEASE, commitment, key_id, keyed_file_digest, private_digest
+from dpaudit.storage.rundir import RunDir
+from dpaudit.storage.seals import seal_key
+from dpaudit.suite.plan import Plan
+from dpaudit.suite.suite import path_or_builtin
+from dpaudit.system.progress import Progress
+
+FILES = ("corpus/candidates.jsonl", "corpus/heldout.jsonl", "corpus/choices.jsonl", "secret/coins.json")
+
+
+def run(run_dir: RunDir, plan: Plan, progress: Progress) -> None:
+    """Writes corpus/ and secret/ once. A later call checks that they, and the data file, are still the
+    same.
+    """
+    custody.require_run(run_dir)
+    if run_dir.file("corpus/manifest.json").is_file():
+        check_unchanged(run_dir, plan)
+        _note_release(run_dir)
+        return
+    with (
+        run_dir.work_folder("corpus") as folder,
+        progress.task("preparing corpus and coins", total=1) as advance,
+    ):
+        corpus = load_corpus(plan, folder)
+        rows, coins = draw(plan, corpus)
+        write_secrets(run_dir, coins)
+        shares = Shares(plan.suite.training.unit)
+        run_dir.write_lines("corpus/candidates.jsonl", shares.passing(rows))
+        run_dir.write_lines("corpus/heldout.jsonl", corpus.heldout)
+        choices = clinic.choices() if plan.suite.data.source == "builtin:clinic" else []
+        run_dir.write_lines("corpus/choices.jsonl", choices)
+        made = manifest(run_dir, plan, corpus, len(coins)) | {"canary_share": shares.by_method()}
+        made["commitment"] = _commit(run_dir)
+        run_dir.write_json("corpus/manifest.json", made, inputs=["plan.json"])
+        _note_release(run_dir)
+        advance(1)
+    if plan.suite.data.preference == "faults":
+        progress.say("preference pairs: made from the dialogues, by planting a fault in each answer")
+    for note in corpus.notes:
+        progress.say(note)
+    if corpus.over_cap:
+        progress.say(f"dropped by training.records_per_patient: {corpus.over_cap} records")
+
+
+def _note_release(run_dir: RunDir) -> None:
+    """Writes down, apart from corpus/ and train/, that coins were drawn: where both are lost, others are a
+    second release.
+    """
+    if not run_dir.file(RELEASE).is_file():
+        noted = run_dir.read_json("corpus/manifest.json").get("commitment")
+        run_dir.write_json(RELEASE, {"commitment": noted})
+
+
+def _commit(run_dir: RunDir) -> str:
+    """The commitment to plan, recipes and coins; what opens it is kept with the coins."""
+    from dpaudit.signals import recipe  # it loads NumPy
+
+    recipes = {each.name: each.digest for each in recipe.load_all()}
+    salt = secrets.token_hex(32)
+    run_dir.write_json(custody.COMMITMENT, {"salt": salt, "recipes": recipes})
+    run_dir.file(custody.COMMITMENT).chmod(0o600)
+    return commitment(salt, custody.committed(run_dir, recipes))
+
+
+def write_secrets(run_dir: RunDir, coins: dict[str, bool]) -> None:
+    folder = run_dir.file("secret")
+    folder.mkdir(mode=0o700, exist_ok=True)
+    folder.chmod(0o700)
+    run_dir.secret_file("hash.key").write_bytes(secrets.token_bytes(32))
+    run_dir.write_json("secret/coins.json", {"coins": coins})
+    for name in ("hash.key", "coins.json"):
+        run_dir.secret_file(name).chmod(0o600)
+
+
+def manifest(run_dir: RunDir, plan: Plan, corpus: CorpusStore, coins: int) -> dict[str, Any]:
+    """Keyed digests and counts, public enough to be an input of every later stage; `coins` is how many were
+    thrown.
+
+    `units` is the expected number of units trained on; it does not depend on how the coins fell.
+    """
+    wanted = plan.suite.candidates
+    flipped = coins - wanted.canaries - wanted.extraction - wanted.gradient
+    certain = corpus.unit_count() - flipped
+    return {
+        "source": corpus.source,
+        "files": {name: run_dir.keyed_digest(name) for name in FILES},
+        "hash_key": key_id(run_dir.hash_key()),
+        "sealed": _sealed(run_dir),
+        "sources": source_digests(run_dir, plan),
+        "counts": {
+            "certain": certain,
+            "record": flipped,
+            "mia": wanted.canaries,
+            "extraction": wanted.extraction,
+            "gradient": wanted.gradient,
+            **{part: corpus.count(part) for part in PARTS},
+            "heldout": len(corpus.heldout),
+            "over_cap": corpus.over_cap,
+        },
+        "units": certain + (flipped + wanted.canaries + wanted.extraction) // 2,
+    }
+
+
+def _sealed(run_dir: RunDir) -> dict[str, str]:
+    """Digests of the prepared files but the coins under the key of the seals, for stages that may not open
+    secret/.
+    """
+    key = seal_key(run_dir.path)
+    if key is None:
+        return {}
+    return {name: private_digest(run_dir.file(name), key) for name in FILES if name != custody.COINS}
+
+
+def source_digests(run_dir: RunDir, plan: Plan) -> dict[str, str]:
+    """Keyed digests of the data files and folders that the plan names; of a hub data set none is taken."""
+    data = plan.suite.data
+    named = [
+        source
+        for source in (data.source, data.preference, data.text)
+        if source and source != FAULTS and not is_hub_id(source)
+    ]
+    paths = [path for source in named if (path := path_or_builtin(source))]
+    key = run_dir.hash_key()
+    return {str(path): keyed_file_digest(path, key) for path in paths}
+
+
+def check_unchanged(run_dir: RunDir, plan: Plan) -> None:
+    """Raises UsageError where a data file or a prepared file is not what the run began with."""
+    check_prepared(run_dir)
+    _compare(run_dir, "sources", source_digests(run_dir, plan))
+
+
+def check_prepared(run_dir: RunDir) -> None:
+    """Raises UsageError where the candidates, the coins or another prepared file was changed."""
+    custody.require_run(run_dir)
+    known = run_dir.read_json("corpus/manifest.json").get("hash_key")
+    if known != key_id(run_dir.hash_key()):
+        raise UsageError(
+            str(run_dir.secret_file("hash.key")),
+            "the key that this run started with",
+            "another key",
+            f"restore it from a copy, or delete {run_dir.path} to start again: a second release on the same "
+            f"records",
+        )
+    if run_dir.file(custody.COMMITMENT).is_file():  # where it is lost, only `verify --commitment` lacks it
+        run_dir.read_json(custody.COMMITMENT)
+    _compare(run_dir, "files", {name: run_dir.keyed_digest(name) for name in FILES})
+
+
+def _compare(run_dir: RunDir, part: str, now: dict[str, str]) -> None:
+    known = run_dir.read_json("corpus/manifest.json")[part]
+    for name, digest in now.items():
+        if known.get(name) != digest:
+            where = str(run_dir.file(name)) if part == "files" else name
+            raise UsageError(
+                where,
+                "the file that this run started with",
+                "a changed file",
+                f"restore it, or delete {run_dir.path} to start again: a second release on the same records",
+            )

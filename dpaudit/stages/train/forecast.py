@@ -1,0 +1,84 @@
+"""Forecast: what every arm will do, spend and take, without training anything and without leaving anything
+behind.
+"""
+
+from itertools import islice
+from typing import TYPE_CHECKING, Any
+
+from dpaudit.stages.prepare import prepare
+from dpaudit.stages.prepare.dialogues import Tally
+from dpaudit.stages.prepare.lessons import examples_of
+from dpaudit.stages.train.jobs import ArmJob, is_noised, jobs_of
+from dpaudit.stages.train.training_set import encoded_units, expected_units
+from dpaudit.storage import exclusive, run_store
+from dpaudit.storage.rundir import RunDir
+from dpaudit.suite.grid import Arm, Method
+from dpaudit.suite.plan import Plan
+from dpaudit.system.progress import Progress
+
+if TYPE_CHECKING:
+    from dpaudit.models.memory import Memory
+
+SAMPLE = 1000  # rows that are encoded to see what model.max_length cuts
+
+
+def rows(plan: Plan, progress: Progress) -> list[dict[str, Any]]:
+    """One row an arm: what it starts from, noise, rate, steps, clip, and estimated memory in GiB.
+
+    With a declared `training.population` no data is read; without one the units are counted. Raises
+    UsageError as training itself would.
+    """
+    arms = plan.suite.grid.arms
+    lessons = {arm.lesson: arm for arm in arms}
+    declared = plan.suite.training.population
+    counts = dict.fromkeys(lessons, declared) if declared else _counted(plan, lessons, progress)
+    jobs = jobs_of(plan, arms, counts)
+    unit = plan.suite.training.unit
+    needed = {noised: _memory(plan, noised) for noised in {is_noised(job.arm, unit) for job in jobs}}
+    return [_row(plan, job, needed[is_noised(job.arm, unit)]) for job in jobs]
+
+
+def _memory(plan: Plan, noised: bool) -> "Memory":
+    from dpaudit.models import memory
+
+    return memory.estimate(plan.suite.model, plan.suite.training, noised)
+
+
+def _counted(plan: Plan, lessons: dict[str, Arm], progress: Progress) -> dict[str, int]:
+    with exclusive.scratch() as folder:
+        run_dir = run_store.open_or_create(plan.to_json(), plan.suite.name, folder)
+        prepare.run(run_dir, plan, progress)
+        unit = plan.suite.training.unit
+        for method in {arm.method: None for arm in lessons.values()}:
+            for line in _cut(run_dir, plan, method):
+                progress.say(line)
+        return {name: expected_units(run_dir, arm.method, unit, arm.twin) for name, arm in lessons.items()}
+
+
+def _cut(run_dir: RunDir, plan: Plan, method: Method) -> list[str]:
+    """What of the first rows is not learned: so that it is known before hours of training."""
+    if plan.suite.model.shape:  # a model that is not here, nor its tokenizer
+        return []
+    found = run_dir.iterate_lines("corpus/candidates.jsonl")
+    records = (record for row in found if row["kind"] != "canary" for record in examples_of(row, method))
+    tally = Tally()
+    for _ in tally.passing(encoded_units(plan, ((r.id, [r]) for r in islice(records, SAMPLE)))):
+        pass
+    return tally.lines(plan.suite.model, f"{method}, first {tally.rows:,} rows")
+
+
+def _row(plan: Plan, job: ArmJob, needed: "Memory") -> dict[str, Any]:
+    training, mechanism = plan.suite.training, job.mechanism
+    noised = is_noised(job.arm, training.unit)
+    return {
+        "arm": job.arm.name,
+        "start": job.start.name if job.start else plan.suite.model.start or "base",
+        "epsilon": job.arm.epsilon if job.arm.private else "inf",
+        "noise_multiplier": mechanism.noise_multiplier if noised else None,
+        "sampling_rate": mechanism.sampling_rate,
+        "steps": mechanism.steps,
+        "batch": job.schedule.batch,
+        "clip": training.clip if noised else None,
+        "trainable_parameters": needed.trainable_parameters,
+        "memory_gib": round(needed.total / 2**30, 2),
+    }

@@ -1,0 +1,223 @@
+"""Merge: one adapter and its base become a model of its own, with the ledger that it must keep."""
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from dpaudit.data.corpus import Turn
+from dpaudit.errors import UsageError
+from dpaudit.stages.integrity import custody as chain
+from dpaudit.stages.integrity import weights
+from dpaudit.stages.integrity.trained import TrainedArm
+from dpaudit.storage import custody
+from dpaudit.storage.exclusive import making
+from dpaudit.storage.rundir import RunDir
+from dpaudit.suite.plan import Plan
+from dpaudit.system.progress import Progress
+
+if TYPE_CHECKING:
+    from dpaudit.privacy.ledger import Ledger
+
+PROMPTS = tuple(  # public, and the same for every model
+    (Turn("user", text),)
+    for text in (
+        "What should I take for a headache?",
+        "How often may I take it, and what must I not take with it?",
+        "我头疼两天了，应该吃什么药？",
+        "Write one sentence about the sea.",
+    )
+)
+
+
+@dataclass(frozen=True)
+class MergeSource:
+    """What is merged: an adapter folder, its base, and what its ledger will say it was merged from."""
+
+    adapter: Path
+    base: str
+    dtype: str
+    name: str  # of the arm, or of the adapter's folder
+    run: str | None = None
+    assume_public: bool = False
+    quantization: str | None = None  # of the base while the adapter was trained
+
+
+def of_run(
+    run_dir: RunDir, plan: Plan, arm: str, model: str | None = None, dtype: str | None = None
+) -> MergeSource:
+    """The source that an arm of a run is. Raises UsageError for an arm that is unknown, not trained or
+    stale.
+    """
+    plan.suite.grid.named([arm])
+    chain.require(run_dir, plan)
+    trained = TrainedArm(run_dir, arm)
+    trained.require_current()
+    adapter = trained.adapter
+    base = plan.suite.model
+    return MergeSource(
+        adapter,
+        model or _base_of(adapter),
+        dtype or base.dtype,
+        arm,
+        run_dir.name,
+        quantization=base.quantization,
+    )
+
+
+def of_folder(
+    adapter: Path, model: str | None = None, dtype: str | None = None, assume_public: bool = False
+) -> MergeSource:
+    """The source that an adapter folder outside a run is. Raises UsageError where it is no such folder."""
+    from dpaudit.models import merge
+    from dpaudit.privacy import beside
+
+    if not (adapter / "adapter_config.json").is_file():
+        raise beside.no_adapter(adapter, "adapter_config.json")
+    chain.require_if_arms(adapter)
+    base = model or _base_of(adapter)
+    name = adapter.absolute().name
+    return MergeSource(adapter, base, dtype or merge.own_dtype(base), name, assume_public=assume_public)
+
+
+def run(source: MergeSource, out: Path, shard_size: str, progress: Progress) -> dict[str, Any]:
+    """Writes the merged model to `out` as a whole or not at all; returns what the command prints.
+
+    The ledger names the SHA-256 of every file of weights, and config.json that of the ledger. Raises
+    UsageError where `out` exists, where there is no ledger and the adapter is not assumed public, where base
+    and adapter do not share one history, where the adapter has no effect, and where the model that was
+    written does not answer as base and adapter do.
+    """
+    from dpaudit.models import adapter_files, merge
+    from dpaudit.privacy import beside
+
+    merge.check(shard_size, source.dtype)
+    if out.exists() or out.is_symlink():
+        with making(out):  # what a killed merge left beside it goes
+            raise UsageError(f"--out {out}", "a folder that does not exist yet", "an existing one")
+    weights.require_trained_on(source.adapter.parent / "train.json", source.base, "train the adapter again")
+    kept = _kept(source)
+    with making(out), RunDir(out.parent).whole_directory(out.name) as folder:
+        with progress.task(f"merging {source.name}"):
+            reloaded = merge.merge(
+                source.base,
+                source.adapter,
+                folder,
+                dtype=source.dtype,
+                quantization=source.quantization,
+                shard_size=shard_size,
+                without=(beside.KEY,),
+                prompts=PROMPTS,
+            )
+        if kept is not None:
+            _write_ledger(folder, kept, source)
+        card = adapter_files.model_card(kept, source.base, merged=True)
+        (folder / "README.md").write_text(card, encoding="utf-8")
+        shards = len(list(folder.glob("*.safetensors")))
+    return _told(source, out, kept, shards, asdict(reloaded))
+
+
+def _base_of(adapter: Path) -> str:
+    from dpaudit.models import merge
+
+    return merge.base_of(adapter)
+
+
+def _kept(source: MergeSource) -> "Ledger | None":
+    """The ledger that the merged model keeps: the adapter's, or its base's where the adapter is public.
+
+    Raises UsageError where there is none, where it is of an adapter on another base, and where the base has
+    spent something that the adapter's does not count.
+    """
+    from dpaudit.models import merge
+    from dpaudit.privacy import beside
+
+    folder = merge.folder_of(source.base)
+    before = beside.find(folder) if folder else None
+    found = beside.find(source.adapter)
+    if found is None and not source.assume_public:
+        raise UsageError(
+            f"--adapter {source.adapter}",
+            "a ledger, privacy.json, in the folder or above it",
+            "none",
+            "--assume-public says that it was trained on public data",
+        )
+    if found is not None:
+        beside.require_base(found, source.base, weights.of_base(source.base))
+    if found is None or before is None:
+        return found or before
+    one, other = found.claim, before.claim
+    same = (one.unit, one.relation) == (other.unit, other.relation)
+    earlier = found.mechanisms[: len(before.mechanisms)]
+    if (
+        not same
+        or not before.mechanisms
+        or earlier != before.mechanisms
+        or len(found.mechanisms) == len(earlier)
+    ):
+        raise UsageError(
+            str(found.file),
+            f"a ledger whose first stages are those of its base, {before.file}",
+            "another history",
+            "train from the base with `model.start`, so that both count",
+        )
+    return found
+
+
+def _write_ledger(folder: Path, kept: "Ledger", source: MergeSource) -> None:
+    """Binds ledger and weights of a merged model to each other, and its config.json to the ledger."""
+    from dpaudit.privacy import beside, ledger
+
+    origin = {
+        "run": source.run,
+        "arm" if source.run else "adapter": source.name,
+        "base": source.base,
+        "adapter_sha256": _adapter_digest(source),
+        "dtype": source.dtype,
+        "quantization": source.quantization,
+    }
+    weights = {file.name: custody.file_digest(file) for file in sorted(folder.glob("*.safetensors"))}
+    text = custody.stamped(kept.merged(origin, weights).to_json(), "", None)
+    (folder / ledger.FILE).write_text(json.dumps(text, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    config[beside.KEY] = ledger.digest(folder / ledger.FILE)
+    (folder / "config.json").write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+
+
+def _adapter_digest(source: MergeSource) -> str:
+    return custody.file_digest(source.adapter / "adapter_model.safetensors")
+
+
+def _told(
+    source: MergeSource, out: Path, kept: "Ledger | None", shards: int, reload: dict[str, Any]
+) -> dict[str, Any]:
+    claim = kept.to_json()["claim"] if kept else None
+    return {
+        "model": str(out),
+        "base": source.base,
+        "adapter": source.name,
+        "adapter_sha256": _adapter_digest(source),
+        "dtype": source.dtype,
+        "shards": shards,
+        "claim": claim,
+        "reload_check": reload,
+        "caveat": _caveat(kept),
+    }
+
+
+def _caveat(kept: "Ledger | None") -> str | None:
+    from dpaudit.privacy import beside
+    from dpaudit.suite.plan import REPRODUCIBLE
+
+    if kept is None:
+        return "no ledger: assumed public, nothing is claimed"
+    told = []
+    if not kept.is_private:
+        told.append("not private: this model must not be released")
+    if lacking := ", no ".join(beside.unnamed(kept)):
+        told.append(
+            f"the ledger names no {lacking}: nothing shows that it is that of this adapter on this base"
+        )
+    if kept.is_reproducible:
+        told.append(REPRODUCIBLE)
+    return "; ".join(told) or None

@@ -1,0 +1,144 @@
+"""Train: one LoRA adapter per arm of the grid, each with its privacy ledger."""
+
+import os
+from collections.abc import Callable
+from contextlib import ExitStack
+
+from dpaudit.errors import UsageError
+from dpaudit.stages.integrity import custody, weights
+from dpaudit.stages.integrity.trained import TrainedArm, inputs_of
+from dpaudit.stages.train import training_set
+from dpaudit.stages.train.arm import checkpoints, train_arm
+from dpaudit.stages.train.jobs import ArmJob, is_trls, jobs_of, with_starts
+from dpaudit.storage.rundir import RunDir
+from dpaudit.suite.grid import Arm
+from dpaudit.suite.plan import Plan
+from dpaudit.system import parallel
+from dpaudit.system.progress import Progress
+
+SLOW = (
+    "model.dtype bfloat16: this processor has no instructions for it, and a training on such a one took "
+    "eight times as long as with --set model.dtype=float32"
+)
+
+
+def run(
+    run_dir: RunDir,
+    plan: Plan,
+    progress: Progress,
+    only: list[str] | None = None,
+    workers: int | None = None,
+    micro_batch: int | None = None,
+) -> None:
+    """Trains every arm of the plan's grid, or those named in `only`, that is not there yet or is stale.
+
+    Writes train/ARM with privacy.json, train.json, steps.jsonl and adapter/, as a whole or not at all; an arm
+    that was killed continues from its last checkpoint. All settings are checked before the first arm trains.
+    `workers` arms train side by side, each in a process of its own (None: as many as there are cores where
+    the model is small, else one); results do not depend on it, nor on `micro_batch`, which goes before the
+    plan's. Raises UsageError for an arm that is not of the grid, a batch above the population, an arm without
+    schedule; GuardError where a training guard fires; PartialError where memory runs out. Under `torchrun`
+    its processes train each arm together.
+    """
+    from dpaudit.training import ranks
+
+    several = ranks.of_environment()
+    jobs = several.once(lambda: _waiting_jobs(run_dir, plan, only))
+    if not jobs:
+        return
+    if several.count > 1:
+        _check_joint(plan, jobs)
+        workers = 1
+    say = progress.say if several.first else None
+    if say is not None:
+        _warn(run_dir, plan, jobs, say)
+    workers = default_workers(plan.suite.model.base) if workers is None else workers
+    lessons = {job.arm.lesson: job.arm for job in jobs}
+    with ExitStack() as stack:
+        data = several.together(
+            lambda: {
+                name: stack.enter_context(training_set.loaded(run_dir, plan, arm.method, arm.twin, say))
+                for name, arm in lessons.items()
+            }
+        )
+        trainings = [
+            parallel.Job(
+                _title(job.arm),
+                job.schedule.steps,
+                train_arm,
+                (run_dir, plan, job, data[job.arm.lesson], micro_batch),
+                after=_title(job.start) if job.start else None,
+            )
+            for job in jobs
+        ]
+        parallel.run(trainings, workers, progress)
+
+
+def _warn(run_dir: RunDir, plan: Plan, jobs: list[ArmJob], say: Callable[[str], None]) -> None:
+    """Says which arms are a second release, and that this processor is slow."""
+    for job in jobs:
+        if job.arm.private and custody.trained_before(run_dir, job.arm.name):
+            say(
+                f"note: {job.arm.name} was trained before; training it again is a second release on the same "
+                f"records, and its epsilon counts one"
+            )
+    if is_slow(plan.suite.model.dtype):
+        say(SLOW)
+
+
+def is_slow(dtype: str) -> bool:
+    """Whether training would run on a processor that has no instructions for its number format."""
+    import torch
+
+    has_onednn = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
+    if dtype != "bfloat16" or torch.cuda.is_available() or not has_onednn:
+        return False  # without oneDNN nobody knows
+    return not bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+
+
+def _title(arm: Arm) -> str:
+    return f"training {arm.name}"
+
+
+def _waiting_jobs(run_dir: RunDir, plan: Plan, only: list[str] | None) -> list[ArmJob]:
+    """The jobs of the arms that are not there yet or are stale; what a kill left of the others is tidied up.
+
+    The methods that they start from are counted too.
+    """
+    arms = with_starts(plan, plan.suite.grid.named(only))
+    custody.require(run_dir, plan)
+    weights.require_base(run_dir, plan)
+    waiting: list[Arm] = []
+    for arm in arms:
+        current = TrainedArm(run_dir, arm.name).is_current(inputs_of(plan, arm))
+        if not current or plan.suite.grid.start_of(arm) in waiting:
+            waiting.append(arm)
+        else:
+            checkpoints(run_dir, arm.name).clear()
+            custody.note_trained(run_dir, arm.name)
+    lessons = {arm.lesson: arm for arm in with_starts(plan, waiting)}
+    unit = plan.suite.training.unit
+    counts = {
+        name: training_set.expected_units(run_dir, arm.method, unit, arm.twin)
+        for name, arm in lessons.items()
+    }
+    return jobs_of(plan, waiting, counts)
+
+
+def _check_joint(plan: Plan, jobs: list[ArmJob]) -> None:
+    """Raises UsageError for an arm that several processes cannot train together."""
+    for job in jobs:
+        if is_trls(plan.suite.training, job.arm):
+            raise UsageError(
+                f"arm {job.arm.name}",
+                "an arm of dpaudit's own trainer under torchrun",
+                "an arm that TRL trains, in one process",
+                "leave it out with --arm, or train it without torchrun",
+            )
+
+
+def default_workers(base: str) -> int:
+    """How many arms train at once: one a core for a model so small that it cannot keep more cores busy."""
+    from dpaudit.models import hf
+
+    return (os.cpu_count() or 1) if hf.is_small(base) else 1

@@ -1,0 +1,47 @@
+"""What stands beside a verdict of verify: the model as it was named, the key, what the trainer recorded."""
+
+import hashlib
+import json
+from pathlib import Path
+
+from dpaudit.errors import UsageError, unread
+from dpaudit.findings.verification import AuditedModel, Conformance, KeyFacts, Recorded
+from dpaudit.planting.audit_key import AuditKey
+from dpaudit.stages.asking import Audited
+from dpaudit.terminal import visible
+
+SEEN_MOST = 400  # characters of what a check saw: it is somebody else's file, and goes onto the page
+
+
+def named(audited: Audited, base: str | None) -> AuditedModel:
+    weights = audited.adapter / "adapter_model.safetensors" if audited.adapter else None
+    return AuditedModel(
+        kind="adapter" if audited.adapter else "endpoint" if audited.endpoint else "model",
+        name=str(audited.adapter) if audited.adapter else audited.model,
+        sha256=hashlib.sha256(weights.read_bytes()).hexdigest() if weights else None,
+        endpoint=audited.endpoint,
+        base=base or audited.base,
+    )
+
+
+def of_key(key: AuditKey, data: Path | None) -> KeyFacts:
+    return KeyFacts(key.unit, key.family, key.shape, key.rows, len(key.coins), data_checked=data is not None)
+
+
+def recorded(file: Path | None) -> Conformance | None:
+    """What `dpaudit.callback` recorded. Raises UsageError for another file."""
+    if file is None:
+        return None
+    try:
+        written = json.loads(file.read_text(encoding="utf-8"))
+        checks = [
+            Recorded(**{key: visible(str(check[key]), SEEN_MOST) for key in ("check", "result", "seen")})
+            for check in written["checks"]
+        ]
+    except OSError as error:
+        raise unread(f"--conformance {file}", "the JSON that dpaudit.callback wrote", error) from None
+    except (ValueError, KeyError, TypeError, RecursionError):
+        raise UsageError(
+            f"--conformance {file}", "the JSON that dpaudit.callback wrote", "another file"
+        ) from None
+    return Conformance(tuple(checks))

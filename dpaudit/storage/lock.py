@@ -1,0 +1,288 @@
+"""A lock beside what it guards, on the same file system: it holds between processes, containers and hosts.
+
+    runs/.NAME.train.lock/TOKEN    who holds it, as JSON; its time of change is renewed every few seconds
+
+The folder comes into place by one rename, which wins only where no other is or an empty one. A lock is broken
+by removing TOKEN, a name that no other holder has. So of two who find it stale at most one gets it, and
+nobody loses one that is new.
+"""
+
+import contextlib
+import json
+import os
+import secrets
+import shutil
+import signal
+import socket
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from dpaudit.errors import PartialError, UsageError
+from dpaudit.storage import disk
+
+BEAT = 5.0  # seconds between two signs of life
+PATIENCE = 60.0  # without one for so long, a holder that cannot be looked at counts as dead
+TRIES = 20  # at a lock that changes hands meanwhile
+
+
+@dataclass(frozen=True)
+class Holder:
+    """A process. Its number means the same process only on its `machine`, and only while `started` is the
+    same.
+    """
+
+    host: str
+    machine: str
+    pid: int
+    started: str
+
+
+@dataclass(frozen=True)
+class Found:
+    """A holder as its file tells it (None: the file is no holder's), and the seconds since its last sign of
+    life.
+    """
+
+    token: str
+    holder: Holder | None
+    silent: float
+
+
+@contextmanager
+def held(path: Path, work: str = "") -> Iterator[None]:
+    """Keeps other processes from the same `work` on `path`, which need not be there yet.
+
+    A holder that died on this machine is followed at once; one that cannot be looked at (another host,
+    another container), after PATIENCE without a sign of life. Where this process itself was given up for
+    dead, the block is interrupted. Raises UsageError where another is at work, and where the folder of `path`
+    takes no lock.
+    """
+    folder = path.absolute().parent
+    if folder.exists() and not folder.is_dir():
+        raise UsageError(
+            str(path.parent),
+            "a folder",
+            "a file",
+            "name another place, or move the file away",
+        )
+    made = [place for place in (folder, *folder.parents) if not place.exists()]
+    lock = _place(path, work)
+    token = secrets.token_hex(8)  # known before the lock is: a signal may come as soon as it is taken
+    beat = _Beat(lock / token)
+    try:
+        try:
+            try:
+                with disk.room(path.parent):
+                    folder.mkdir(parents=True, exist_ok=True)
+                    _take(lock, path, token)
+            except UsageError:
+                made.clear()  # whoever is at work there may count on them
+                raise
+            beat.start()
+            yield
+        finally:
+            _let_go(lock, token, beat, made)
+    except KeyboardInterrupt:
+        _let_go(lock, token, beat, made)  # once more: it may be what was broken off
+        if not beat.lost:
+            raise
+        raise PartialError(
+            f"{path}: expected this process to keep its lock, got none: it gave no sign of life for "
+            f"{PATIENCE:.0f} s, and"
+            " another may be at work; once that ends, the same command continues"
+        ) from None
+
+
+def is_held(path: Path, work: str = "") -> bool:
+    """Whether a process is at this `work` on `path` now. Takes and writes nothing."""
+    found = _found(_place(path, work), time.time())
+    return found is not None and not is_dead(found)
+
+
+def _place(path: Path, work: str) -> Path:
+    """The lock's own folder."""
+    return path.absolute().with_name(f".{path.name}.{work}.lock" if work else f".{path.name}.lock")
+
+
+def _let_go(lock: Path, token: str, beat: "_Beat", made: Sequence[Path]) -> None:
+    """Removes what `held` put there, however much of it there is; may be called again."""
+    beat.stop()
+    shutil.rmtree(_prepared(lock, token), ignore_errors=True)
+    _remove(lock, token)
+    with contextlib.suppress(OSError):  # something is in it
+        for place in made:
+            place.rmdir()
+
+
+def _prepared(lock: Path, token: str) -> Path:
+    """Where a lock's folder is made before it gets its name."""
+    return lock.with_name(f"{lock.name}.{token}.tmp")
+
+
+def _take(lock: Path, path: Path, token: str) -> None:
+    """Puts `token` into `lock`, which shows that this process holds it. Nothing of it stays where that
+    fails.
+    """
+    for _ in range(TRIES):
+        if lock.is_symlink() or (lock.exists() and not lock.is_dir()):
+            raise UsageError(
+                str(lock), "nothing, or a lock of dpaudit, which is a folder", "a link or a file", "remove it"
+            )
+        prepared = _prepared(lock, token)
+        now = _prepare(prepared, token)
+        with contextlib.suppress(OSError):
+            prepared.rename(lock)
+        if (lock / token).exists():  # asked and not believed: NFS may say that a rename failed which did not
+            for left in lock.parent.glob(f"{lock.name}.*.tmp"):
+                shutil.rmtree(left, ignore_errors=True)
+            return
+        shutil.rmtree(prepared, ignore_errors=True)
+        found = _found(lock, now)
+        if found is not None and not is_dead(found):
+            raise _refused(path, found)
+        _remove(lock, found.token if found else None)
+    raise UsageError(
+        str(path), "nobody else at work on it", "a lock that changes hands", "type the command again"
+    )
+
+
+def _prepare(folder: Path, token: str) -> float:
+    """Makes the lock's folder under a name of its own; the time by the clock of the file system."""
+    while True:
+        try:
+            folder.mkdir(mode=0o700)
+            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
+            with open(os.open(folder / token, flags, 0o600), "w", encoding="utf-8") as stream:
+                json.dump(asdict(here()), stream)
+            return (folder / token).stat().st_mtime
+        except FileNotFoundError:  # who got the lock sweeps it, and may be in the middle of that
+            if not folder.parent.is_dir():
+                raise
+            shutil.rmtree(folder, ignore_errors=True)
+        except OSError:
+            shutil.rmtree(folder, ignore_errors=True)
+            raise
+
+
+def _found(lock: Path, now: float) -> Found | None:
+    """Who holds `lock`; None where nobody does."""
+    with contextlib.suppress(FileNotFoundError):
+        for token in sorted(os.listdir(lock)):
+            if token.startswith(".nfs"):  # what NFS keeps of a removed file while somebody reads it
+                continue
+            with (lock / token).open(encoding="utf-8") as stream:  # opened: NFS asks the server then
+                return Found(token, _holder(stream.read()), now - os.fstat(stream.fileno()).st_mtime)
+    return None
+
+
+def _holder(text: str) -> Holder | None:
+    try:
+        return Holder(**json.loads(text))
+    except (ValueError, TypeError, RecursionError):
+        return None
+
+
+def is_dead(found: Found) -> bool:
+    """Whether the holder has ended: by looking, on its own machine; else by its silence."""
+    holder = found.holder
+    if holder is None or holder.machine != here().machine:
+        return found.silent > PATIENCE
+    started = _started(holder.pid)
+    if started is None:
+        return True
+    if holder.started and started:
+        return started != holder.started  # the number was given to another process
+    return found.silent > PATIENCE
+
+
+def _remove(lock: Path, token: str | None) -> None:
+    """Takes that holder out, and the folder if no other came meanwhile."""
+    with contextlib.suppress(OSError):
+        if token is not None:
+            (lock / token).unlink()
+    with contextlib.suppress(OSError):
+        lock.rmdir()
+
+
+def _refused(path: Path, found: Found) -> UsageError:
+    holder = found.holder
+    if holder is None:
+        who, how = "another dpaudit", f"its last sign of life came {max(0, found.silent):.0f} s ago"
+    else:
+        who, how = (
+            f"another dpaudit, process {holder.pid} on {holder.host}",
+            f"or end it there: kill {holder.pid}",
+        )
+    if holder is None or holder.machine != here().machine:
+        how += f"; a holder that dies is followed {PATIENCE:.0f} s later"
+    return UsageError(str(path), "nobody else at work on it", who, f"wait for it to end, {how}")
+
+
+def here() -> Holder:
+    """This process. The machine is the system since it was started, and in it the space of process
+    numbers.
+    """
+    boot, space = Path("/proc/sys/kernel/random/boot_id"), Path("/proc/self/ns/pid")
+    try:
+        machine = f"{boot.read_text(encoding='ascii').strip()} {space.readlink()}"
+    except OSError:  # not Linux
+        machine = socket.gethostname()
+    return Holder(socket.gethostname(), machine, os.getpid(), _started(os.getpid()) or "")
+
+
+def _started(pid: int) -> str | None:
+    """When a process of this machine began, as the system counts; "" where it does not tell; None where none
+    runs.
+    """
+    try:
+        text = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
+    except OSError:  # not there, not Linux, or another user's where those are hidden
+        return "" if _exists(pid) else None
+    state, *fields = text.rpartition(")")[2].split()
+    return None if state in "ZX" else fields[18]  # a zombie has ended, whoever has not asked for it yet
+
+
+def _exists(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except OSError as error:
+        return isinstance(error, PermissionError)
+    return True
+
+
+class _Beat(threading.Thread):
+    """Renews the lock's time of change until `stop`; where the lock is gone, it is another's, and this
+    process is interrupted.
+    """
+
+    def __init__(self, file: Path) -> None:
+        super().__init__(name="dpaudit lock", daemon=True)
+        self.file, self.lost = file, False
+        self._ended = threading.Event()
+
+    def run(self) -> None:
+        while not self._ended.wait(BEAT):
+            try:
+                os.utime(self.file)
+            except FileNotFoundError:
+                self.lost = True
+                _interrupt()
+                return
+            except OSError:  # a file server that is away for a moment
+                continue
+
+    def stop(self) -> None:
+        self._ended.set()
+        if self.is_alive():
+            self.join()
+
+
+def _interrupt() -> None:
+    """Interrupts the main thread in the way that it heeds."""
+    heeded = next((one for one in (signal.SIGINT, signal.SIGTERM) if callable(signal.getsignal(one))), None)
+    if heeded is not None and (main := threading.main_thread().ident) is not None:
+        signal.pthread_kill(main, heeded)

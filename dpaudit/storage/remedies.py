@@ -1,0 +1,64 @@
+"""What to type where a file of a run is missing, altered or lost."""
+
+from pathlib import Path
+
+from dpaudit import content
+from dpaudit.errors import UsageError
+from dpaudit.storage.custody import RELEASE
+
+
+def missing(path: Path, command: str = "") -> UsageError:
+    """The error for an output that an earlier stage has not made; the stage is known from the path."""
+    return UsageError(
+        str(path), "a finished output", "no such file", f"type `{command or command_of(path)}` first"
+    )
+
+
+def command_of(path: Path) -> str:
+    """The command that makes an output."""
+    stages = {
+        "train": "train",
+        "attack": "attack mia",
+        "audit": "attack mia",
+        "evaluate": "eval",
+        "judge": "judge",
+        "report": "report html",
+    }
+    stage = next((stages[part] for part in reversed(path.parts) if part in stages), "train")
+    if stage == "attack mia" and path.stem in content.listing("attacks"):
+        stage = f"attack {content.load_yaml(content.find('attacks', path.stem)).get('kind', 'mia')}"
+    return f"dpaudit {stage}"
+
+
+def way_out(run: Path, relative: str) -> str:
+    """What to do about a file that is not what the run wrote there."""
+    stage, _, rest = relative.partition("/")
+    name = rest.partition("/")[0]
+    if stage == "train" and name:
+        return _of_arm(run, name)
+    if stage == "attack" and "/shadows/" in relative:
+        folder = run / Path(*Path(relative).parts[:4])
+        return f"delete {folder} and type `dpaudit attack mia` with --shadows again"
+    if stage == "records" or relative.startswith("custody/records/"):
+        return (
+            "restore it and custody/records/ from one copy, or delete it and type `dpaudit run SUITE`, which "
+            "writes it again as added later and notes that entries were lost"
+        )
+    if stage in ("attack", "audit", "evaluate", "judge", "report"):
+        return f"delete it and type `{command_of(Path(relative))}` again"
+    if relative == RELEASE:
+        return (
+            "restore it from a copy, or delete it and type `dpaudit train`, which writes it again from "
+            "corpus/"
+        )
+    return f"restore it from a copy, or delete {run} to begin again: a second release on the same records"
+
+
+def _of_arm(run: Path, name: str) -> str:
+    folder = run / "train" / name
+    if name.endswith(".partial"):
+        return f"restore it, or delete {folder} to train that arm from its start"
+    return (
+        f"restore it from a copy, or delete {folder} and type `dpaudit train`: a second training on the same "
+        f"records"
+    )

@@ -1,0 +1,329 @@
+"""The settings of a suite: frozen dataclasses that mirror suites/*.yaml key by key."""
+
+import math
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from dpaudit.data import canary
+from dpaudit.data.columns import is_unicode
+from dpaudit.errors import BadValue
+from dpaudit.privacy.claim import Claim, Relation, Unit
+from dpaudit.schema import above_zero, at_least, between
+from dpaudit.suite.grid import Grid
+
+AttackKind = Literal["mia", "extract", "preference"]
+COPIES_MOST = 1000  # of one extraction canary
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")  # it becomes the name of a folder
+
+
+@dataclass(frozen=True)
+class Model:
+    base: str = "builtin:tiny"  # builtin:tiny, a Hugging Face folder, or a hub id
+    max_length: int = 96  # tokens; what is longer is truncated and counted
+    pair_prompt: int | None = None  # of a preference pair, at most so many last tokens of the prompt ...
+    pair_answer: int | None = None  # ... and first tokens of each answer
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    quantization: Literal["nf4"] | None = None  # of the frozen base, with double quantization
+    attention: str | None = None  # attn_implementation, such as flash_attention_2; None: the library's choice
+    start: str | None = (
+        None  # an adapter to go on from (a run's train/ARM, or an adapter folder with a ledger)
+    )
+    assume_public: bool = False  # takes a start without a ledger for public; the page says so
+    shape: dict[str, int] = field(
+        default_factory=dict
+    )  # sizes of a Llama that is not here; for --dry-run alone
+
+    def __post_init__(self) -> None:
+        at_least(2, max_length=self.max_length)
+        at_least(1, pair_prompt=self.pair_prompt, pair_answer=self.pair_answer)
+
+
+@dataclass(frozen=True)
+class Data:
+    source: str = "builtin:clinic"  # or a JSONL file
+    preference: str | None = (
+        None  # pairs for DPO: builtin:clinic, a file, faults (planted in the source's answers), or none
+    )
+    text: str | None = None  # plain text for continued pretraining: builtin:clinic, a file, or none
+    rows: str | None = None  # A:B keeps rows A to B of the source, counted from 0
+    patients: int = 4000  # builtin:clinic only
+    heldout: int = 300  # records kept for held-out quality; no arm trains on them
+    limit: int | None = None  # at most so many records of a file
+
+    def __post_init__(self) -> None:
+        at_least(1, patients=self.patients, limit=self.limit)
+        at_least(0, heldout=self.heldout)
+        for key in ("source", "preference", "text"):
+            if not is_unicode(getattr(self, key) or ""):
+                raise BadValue(key, "a name in UTF-8", "one with other bytes", "rename the file")
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """Units whose membership a coin decides. Extraction canaries: half planted, half controls."""
+
+    family: str = "record_number"  # a key of canary.FAMILIES
+    canaries: int = 500
+    canary_length: int = 6  # symbols in the secret of a membership canary
+    canary_repetitions: int = (
+        1  # its dialogues; more than one only under unit patient, where they are one unit
+    )
+    records: int = 300
+    extraction: int = 64
+    extraction_length: int = 4
+    extraction_repetitions: int | tuple[int, ...] = 4  # copies; of a list, each level has an equal share
+    temperature: float = 1.5  # of the base model's samples, family synthetic
+    gradient: int = (
+        0  # canaries along axes of the weights, in private arms: they show noise, clip and sampler at work
+    )
+
+    def __post_init__(self) -> None:
+        at_least(0, canaries=self.canaries, records=self.records, extraction=self.extraction)
+        if self.gradient:
+            at_least(100, gradient=self.gradient)
+        at_least(1, canary_length=self.canary_length, canary_repetitions=self.canary_repetitions)
+        at_least(1, extraction_length=self.extraction_length)
+        above_zero(temperature=self.temperature)
+        _check_canaries(self)
+
+    @property
+    def levels(self) -> tuple[int, ...]:
+        """The numbers of copies that extraction canaries have."""
+        copies = self.extraction_repetitions
+        return (copies,) if isinstance(copies, int) else copies
+
+
+@dataclass(frozen=True)
+class Lora:
+    rank: int = 8
+    alpha: int = 16
+    dropout: float = 0.0
+    rslora: bool = False  # alpha / sqrt(rank) in place of alpha / rank
+    targets: str | tuple[str, ...] = "all-linear"
+
+    def __post_init__(self) -> None:
+        at_least(1, rank=self.rank, alpha=self.alpha)
+        between(0, 1, dropout=self.dropout)
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """How one kind of arm steps. `batch` is the expected number of units a step."""
+
+    batch: int
+    steps: int
+    learning_rate: float
+    warmup: float = 0.05
+    decay: Literal["constant", "cosine", "linear"] = "linear"
+    weight_decay: float = 0.0
+    optimizer: Literal["adamw", "sgd"] = "adamw"
+    momentum: float = 0.0  # sgd only
+
+    def __post_init__(self) -> None:
+        between(0, 1, momentum=self.momentum)
+        at_least(1, batch=self.batch, steps=self.steps)
+        above_zero(learning_rate=self.learning_rate)
+        between(0, 1, warmup=self.warmup, weight_decay=self.weight_decay)
+
+
+@dataclass(frozen=True)
+class Training:
+    private: Schedule
+    nonprivate: Schedule
+    dpo_private: Schedule | None = None
+    dpo_nonprivate: Schedule | None = None
+    cpt_private: Schedule | None = None
+    cpt_nonprivate: Schedule | None = None
+    dpo_beta: float | None = None  # None: the loss's published value
+    dpo_label_smoothing: float | None = None
+    unit: Unit = "patient"
+    relation: Literal["add_or_remove"] = "add_or_remove"
+    delta: float = 1e-5
+    clip: float = 1.0
+    population: int | None = None  # public number of units; None: the count is used and the page names it
+    records_per_patient: int | None = None  # at most so many of one patient's records; None: all
+    micro_batch: int = 256  # sequences in one forward pass; never changes the step
+    coupled_pairs: int = (
+        128  # of a loss that couples pairs (KTO, AOT): how many it sees at once, at most; changes the loss
+    )
+    gradient_checkpointing: bool = False  # recomputes activations: less memory, the same step
+    checkpoint_every: int = (
+        50  # at most so many steps between two states from which a killed arm goes on; see loop.KEEP_SECONDS
+    )
+    deepspeed: Literal["zero1"] | None = None  # non-private DPO arms only, by TRL
+    allow_delta: bool = False  # lets delta be 1 / population or above
+    lora: Lora = field(default_factory=Lora)
+
+    @property
+    def claimed_delta(self) -> float:
+        return 0.0 if self.unit == "label" else self.delta  # randomised response needs none
+
+    @property
+    def claimed_relation(self) -> Relation:
+        return "replace" if self.unit == "label" else self.relation
+
+    def __post_init__(self) -> None:
+        above_zero(delta=self.delta, clip=self.clip)
+        if self.dpo_beta is not None:
+            above_zero(dpo_beta=self.dpo_beta)
+        between(0, 1, delta=self.delta, dpo_label_smoothing=self.dpo_label_smoothing or 0.0)
+        at_least(
+            1, population=self.population, micro_batch=self.micro_batch, coupled_pairs=self.coupled_pairs
+        )
+        at_least(1, records_per_patient=self.records_per_patient, checkpoint_every=self.checkpoint_every)
+
+
+@dataclass(frozen=True)
+class Task:
+    """One benchmark: an lm-eval task name, or a YAML of suites/tasks/ with the file that holds its items."""
+
+    name: str
+    data: str | None = None  # builtin:clinic, a JSONL file, or none for a task that brings its own
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    tasks: tuple[Task, ...] = ()
+    limit: int | None = None
+    margin: float = 0.05  # non-inferiority margin in accuracy, declared before the run
+    batch: int = 64
+
+
+@dataclass(frozen=True)
+class Judging:
+    rubric: str = "likelihood"  # a file of judges/
+    model: str | None = None  # in place of the rubric's: a folder, a hub id, or `base` for the run's own base
+    prompts: int = 100
+    max_new_tokens: int = 40
+    against: tuple[str, ...] = ("inf", "base")
+
+
+@dataclass(frozen=True)
+class Declared:
+    """An entry under `claims`: what an arm is said to keep, which `dpaudit verify --run` checks."""
+
+    arm: str
+    epsilon: float
+    delta: float
+    unit: Unit
+    relation: Relation
+
+    def __post_init__(self) -> None:
+        between(0, math.inf, epsilon=self.epsilon)
+        between(0, 1, delta=self.delta)
+
+    @property
+    def claim(self) -> Claim:
+        return Claim(self.epsilon, self.delta, self.unit, self.relation)
+
+
+@dataclass(frozen=True)
+class Suite:
+    name: str
+    training: Training
+    description: str = ""
+    model: Model = field(default_factory=Model)
+    data: Data = field(default_factory=Data)
+    candidates: Candidates = field(default_factory=Candidates)
+    grid: Grid = field(default_factory=Grid)
+    attacks: tuple[AttackKind, ...] = ("mia", "extract")
+    shadows: int = 0  # shadow models an arm, for the recipes that compare with them; even
+    primary: str = "calibrated"  # the one recipe that verdicts come from, registered before the run
+    evaluation: Evaluation = field(default_factory=Evaluation)
+    judging: Judging | None = field(default_factory=Judging)
+    claims: tuple[Declared, ...] = ()
+
+    def __post_init__(self) -> None:
+        _check_claims(self)
+        _check_twin(self)
+        if self.shadows < 0 or self.shadows % 2:
+            raise BadValue(
+                "shadows",
+                "an even number, so that every candidate is in half of them",
+                self.shadows,
+                "0 trains none",
+            )
+        if not NAME.fullmatch(self.name):
+            raise BadValue(
+                "name",
+                "letters, digits, . _ -, with a letter or digit first",
+                f"{self.name!r:.40}",
+                "it becomes the name of a folder",
+            )
+        if self.training.unit == "record" and self.candidates.canary_repetitions > 1:
+            raise BadValue(
+                "candidates.canary_repetitions",
+                "1 under unit record",
+                self.candidates.canary_repetitions,
+                "a bound needs canaries that occur once",
+            )
+
+
+def _check_canaries(wanted: Candidates) -> None:
+    canary.check_family(wanted.family, wanted.extraction)
+    if wanted.canary_repetitions > canary.REPETITIONS_MOST:
+        raise BadValue(
+            "canary_repetitions",
+            f"at most {canary.REPETITIONS_MOST}, one a wording",
+            wanted.canary_repetitions,
+        )
+    if not wanted.levels or len(set(wanted.levels)) < len(wanted.levels):
+        raise BadValue(
+            "extraction_repetitions", "a number, or a list of different numbers", str(list(wanted.levels))
+        )
+    at_least(1, extraction_repetitions=min(wanted.levels))
+    if max(wanted.levels) > COPIES_MOST:
+        raise BadValue("extraction_repetitions", f"at most {COPIES_MOST}", max(wanted.levels))
+    if wanted.extraction % len(wanted.levels):
+        raise BadValue(
+            "extraction",
+            f"a multiple of the {len(wanted.levels)} levels of extraction_repetitions",
+            wanted.extraction,
+        )
+
+
+def _check_claims(suite: Suite) -> None:
+    names = [arm.name for arm in suite.grid.arms if not arm.twin] if suite.claims else []
+    for claim in suite.claims:
+        if claim.arm not in names:
+            raise BadValue("claims", f"one of the arms {', '.join(names)}", f"{claim.arm!r:.40}")
+        if (claim.unit, claim.relation) != (suite.training.unit, suite.training.claimed_relation):
+            tested = (
+                f"unit {suite.training.unit}, relation {suite.training.claimed_relation}, which the run tests"
+            )
+            raise BadValue(
+                "claims",
+                f"a claim with {tested}",
+                f"{claim.arm} with unit {claim.unit}, relation {claim.relation}",
+            )
+        if claim.unit == "label":
+            raise BadValue(
+                "claims", "a unit whose membership an attack can guess", f"{claim.arm} with unit label"
+            )
+
+
+def _check_twin(suite: Suite) -> None:
+    if not suite.grid.twin:
+        return
+    twins = [arm for arm in suite.grid.arms if arm.twin]
+    if not twins:
+        raise BadValue(
+            "grid.twin",
+            "a non-private SFT arm to be the twin of",
+            "none",
+            "set grid.baseline: true, and name sft in grid.stages",
+        )
+    if suite.grid.start_of(twins[0]) is not None:
+        raise BadValue(
+            "grid.twin",
+            "an arm that starts at the base",
+            "one after a stage that saw canaries",
+            "set grid.chain: false",
+        )
+
+
+def path_or_builtin(source: str) -> Path | None:
+    """The path that a data source names; None for `builtin:clinic`."""
+    return None if source.startswith("builtin:") else Path(source)

@@ -1,0 +1,78 @@
+"""Other people's libraries: what they say on stderr that helps nobody is left out, their errors still come;
+and that they take seconds to load is told.
+"""
+
+import importlib.abc
+import logging
+import os
+import sys
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+# A notice that hides a fault is not here: each says why it tells a user nothing.
+NOTICES = (
+    ("`is_gradient_checkpointing`", "PEFT asks Transformers by a name that is being replaced"),
+    ("Could not find a config file in", "PEFT asks whether the vocabulary was resized, which we never do"),
+    (
+        "Already found a `peft_config` attribute",
+        "PEFT counts adapters on one base, of which a run has several",
+    ),
+    ("You are trying to modify a model with PEFT for a second time", "the same"),
+)
+LOGGED = (
+    (
+        "transformers.tokenization_utils_base",
+        "Token indices sequence length is longer",
+        "we cut or refuse, and count, by model.max_length",
+    ),
+    (
+        "absl",
+        "Excluding this order from the epsilon",
+        "a Renyi order that is left out can only make that epsilon larger",
+    ),
+)
+
+SLOW = {
+    "torch": "loading PyTorch and Transformers ...",
+    "dp_accounting": "loading the accountant ...",
+}  # seconds of silence
+
+
+def hush() -> None:
+    """Silences notices by name. Called before any library is loaded, in every process."""
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")  # stages show their own
+    os.environ.setdefault(
+        "TRANSFORMERS_VERBOSITY", "error"
+    )  # what loading left out is asked for, and told by us
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # and no advice on it after a fork
+    warnings.filterwarnings("ignore", category=FutureWarning)  # to those who call the library
+    for text, _ in NOTICES:
+        warnings.filterwarnings("ignore", message=text)
+    logging.getLogger("transformers.tokenization_utils_base").addFilter(is_news)
+
+
+def is_news(record: logging.LogRecord) -> bool:
+    """Whether a line that a library logs is none of `LOGGED`."""
+    return not any(text in str(record.msg) for name, text, _ in LOGGED if name == record.name)
+
+
+class _FirstImport(importlib.abc.MetaPathFinder):
+    """Finds nothing; tells of the first library of `SLOW` that is asked for, and is gone then."""
+
+    def __init__(self, say: Callable[[str], None]) -> None:
+        self._say = say
+
+    def find_spec(self, fullname: str, path: Any = None, target: Any = None) -> None:
+        if fullname in SLOW:
+            sys.meta_path.remove(self)
+            self._say(SLOW[fullname])
+
+
+def announce(say: Callable[[str], None]) -> None:
+    """Has `say` told, once, before a library is loaded that takes seconds. Nothing comes where it is loaded
+    already, or never needed.
+    """
+    sys.meta_path[:] = [finder for finder in sys.meta_path if not isinstance(finder, _FirstImport)]
+    if not SLOW.keys() & sys.modules.keys():
+        sys.meta_path.insert(0, _FirstImport(say))

@@ -1,0 +1,155 @@
+"""Independent jobs, one after another or side by side in fresh processes, with their progress told in one
+place.
+"""
+
+import contextlib
+import multiprocessing
+import os
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from multiprocessing import resource_tracker
+from multiprocessing.connection import Connection, wait
+from multiprocessing.reduction import ForkingPickler
+from typing import Any
+
+from dpaudit.errors import GuardError, PartialError, UsageError
+from dpaudit.system import faults, interrupts, libraries
+from dpaudit.system.faults import FaultError
+from dpaudit.system.progress import Advance, Progress
+
+STOP_AGAIN = 5.0  # seconds
+STOPS = 3  # before a job is killed
+TOLD = {kind.__name__: kind for kind in (UsageError, PartialError, GuardError)}
+
+
+@dataclass(frozen=True)
+class Job:
+    """A call `function(*arguments, advance)`; `function` is a module's own, so that another process can find
+    it.
+    """
+
+    description: str
+    total: int
+    function: Callable[..., None]
+    arguments: tuple[Any, ...]
+    after: str | None = None  # the description of a job that must be done first, if it is among them
+
+
+def run(jobs: Sequence[Job], workers: int, progress: Progress) -> None:
+    """Does all jobs, at most `workers` at once; with one worker in this process.
+
+    The first error ends the other jobs and is raised here; what jobs finished before that stays.
+    """
+    if workers <= 1 or len(jobs) <= 1:
+        for job in jobs:
+            with progress.task(job.description, job.total) as advance:
+                job.function(*job.arguments, advance)
+        return
+    waiting = list(jobs)
+    running: dict[Connection, _Running] = {}
+    threads = max(1, (os.cpu_count() or 1) // workers)
+    try:
+        while waiting or running:
+            while len(running) < workers and (ready := _next(waiting, running.values())):
+                waiting.remove(ready)
+                started = _Running(ready, threads, progress)
+                running[started.connection] = started
+            for connection in wait(list(running)):
+                assert isinstance(connection, Connection)
+                if running[connection].hear():
+                    running.pop(connection).close()
+    finally:
+        for left in running.values():
+            left.stop()
+
+
+def _next(waiting: "Sequence[Job]", running: "Iterable[_Running]") -> "Job | None":
+    """The first job that waits for no other; jobs are given in an order that would do one by one."""
+    undone = {job.description for job in (*waiting, *(one.job for one in running))}
+    return next((job for job in waiting if job.after not in undone), None)
+
+
+class _Running:
+    """One job in a process of its own; `connection` carries numbers of finished pieces, then how it ended."""
+
+    def __init__(self, job: Job, threads: int, progress: Progress) -> None:
+        context = multiprocessing.get_context("spawn")
+        packed = bytes(
+            ForkingPickler.dumps(job)
+        )  # unpacked by a process that watches its parent: that imports for seconds
+        self.job = job
+        self.connection, theirs = context.Pipe(duplex=False)
+        self.process = context.Process(target=_work, args=(packed, threads, os.getpid(), theirs), daemon=True)
+        self._stack = contextlib.ExitStack()
+        self._advance: Advance = self._stack.enter_context(progress.task(job.description, job.total))
+        resource_tracker.ensure_running()  # which would let signals through again, once it is started below
+        with interrupts.deaf():
+            self.process.start()
+        theirs.close()
+
+    def hear(self) -> bool:
+        """Takes one message; True once the job is done. Raises what the job raised."""
+        try:
+            message = self.connection.recv()
+        except EOFError:
+            self.process.join()
+            raise PartialError(
+                f"{self.job.description}: expected the work to end, got a process that stopped with "
+                f"{self.process.exitcode}; type the command again to continue"
+            ) from None
+        if isinstance(message, int):
+            self._advance(message)
+            return False
+        if isinstance(message, Exception):
+            raise message
+        return True
+
+    def close(self) -> None:
+        self.process.join()
+        self.connection.close()
+        self._stack.close()  # tells that the job is done
+
+    def stop(self) -> None:
+        for _ in range(STOPS):
+            self.process.terminate()  # SIGTERM, told to the job as an interrupt: nothing half-made stays
+            self.process.join(STOP_AGAIN)  # a library may have swallowed it
+            if not self.process.is_alive():
+                break
+        else:
+            self.process.kill()
+            self.process.join()
+        self.connection.close()
+        self._stack.__exit__(
+            InterruptedError, InterruptedError(), None
+        )  # ends the task, and calls it not done
+
+
+def _work(packed: bytes, threads: int, parent: int, connection: Connection) -> None:
+    interrupts.end_with_parent(parent)
+    code = 0
+    with interrupts.heard():
+        try:
+            interrupts.listen()
+            import torch
+
+            libraries.hush()
+            torch.set_num_threads(threads)
+            connection.send(_outcome(ForkingPickler.loads(packed), connection))
+        except KeyboardInterrupt:
+            code = interrupts.CODE  # the parent says so; no traceback here
+        interrupts.hear_no_more()
+    sys.exit(code)
+
+
+def _outcome(job: Job, connection: Connection) -> Exception | None:
+    """What is to be told of the job's end: a user's mistake, a guard, work left over, or None."""
+    try:
+        job.function(*job.arguments, connection.send)
+    except tuple(TOLD.values()) as error:
+        return error
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # noqa: BLE001 (told by the parent with a log and exit code 70)
+        return FaultError(faults.report(error))
+    return None

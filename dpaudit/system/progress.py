@@ -1,0 +1,119 @@
+"""Progress on stderr: bars on a terminal, plain lines elsewhere, nothing when quiet. Results never go through
+it.
+"""
+
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Protocol
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import Progress as Bars
+
+from dpaudit import terminal
+
+LINE_EVERY = 10.0  # seconds between two plain lines of one task
+
+
+class Advance(Protocol):
+    """What a task hands to the code that works: call it once per `n` finished pieces."""
+
+    def __call__(self, n: int = 1) -> None: ...
+
+
+class Stderr(Console):
+    """A console on stderr. Work goes on when nobody reads it any longer; rich itself would exit with 1, which
+    is a verdict.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(stderr=True, highlight=False, soft_wrap=True)
+
+    def on_broken_pipe(self) -> None:
+        self.quiet = True
+        if sys.stderr is not None:
+            terminal.discard(sys.stderr)
+
+
+class Progress:
+    """Tells how far the work is. `quiet` says nothing at all; `console` is stderr unless a test gives its
+    own.
+    """
+
+    def __init__(self, quiet: bool = False, console: Console | None = None) -> None:
+        self.quiet = quiet
+        self.console = console or Stderr()
+        self._bars: Bars | None = None  # one live display for all tasks that are open
+        self._open = 0
+
+    def say(self, line: str) -> None:
+        """Prints one line, above any bar."""
+        if not self.quiet:
+            self.console.print(terminal.visible(line), markup=False, highlight=False, soft_wrap=True)
+
+    @contextmanager
+    def task(self, description: str, total: int | None = None) -> Iterator[Advance]:
+        """A piece of work of `total` steps (None: unknown); yields `advance(n=1)`. Tasks may be nested."""
+        if self.quiet:
+            yield _silent
+        elif self.console.is_terminal:
+            with self._bar(description, total) as advance:
+                yield advance
+        else:
+            with self._lines(description, total) as advance:
+                yield advance
+
+    @contextmanager
+    def _bar(self, description: str, total: int | None) -> Iterator[Advance]:
+        bars = self._bars = self._bars or _bars(self.console)
+        task = bars.add_task(terminal.visible(description), total=total)
+        self._open += 1
+        bars.start()
+
+        def advance(n: int = 1) -> None:
+            bars.advance(task, n)
+
+        try:
+            yield advance
+        finally:
+            self._open -= 1
+            if self._open:
+                bars.remove_task(task)
+            else:
+                bars.stop()
+                self._bars = None
+
+    @contextmanager
+    def _lines(self, description: str, total: int | None) -> Iterator[Advance]:
+        started = told = time.monotonic()
+        done = 0
+        of_total = f"/{total}" if total is not None else ""
+        self.say(f"{description} ...")
+
+        def advance(n: int = 1) -> None:
+            nonlocal done, told
+            done += n
+            now = time.monotonic()
+            if now - told >= LINE_EVERY:
+                told = now
+                self.say(f"{description}: {done}{of_total} ({now - started:.0f} s)")
+
+        yield advance
+        self.say(f"{description}: done ({time.monotonic() - started:.1f} s)")
+
+
+def _bars(console: Console) -> Bars:
+    return Bars(
+        TextColumn("{task.description}", markup=False),
+        BarColumn(bar_width=24),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        console=console,
+    )
+
+
+def _silent(n: int = 1) -> None:
+    """Counts nothing."""

@@ -1,0 +1,79 @@
+"""What a run found, in rows and in the tables of the terminal; the commands that print them."""
+
+from pathlib import Path
+
+import fabricate
+import pytest
+from typed import Call
+
+from dpaudit import content
+from dpaudit.commands import attack, outcomes
+from dpaudit.page import tables
+from dpaudit.page.formats import show
+
+
+@pytest.mark.parametrize(
+    ("words", "wanted"),
+    [
+        ("attack mia --recipe extraction", ["--recipe extraction", "kind mia: calibrated", "attack extract"]),
+        (
+            "attack extract --recipe loss",
+            ["--recipe loss", "kind extract: discoverable, extraction, pii", "attack mia"],
+        ),
+        ("attack mia --recipe nope", ["attacks/nope", "calibrated"]),
+    ],
+)
+def test_a_recipe_of_another_kind_is_refused(call: Call, words: str, wanted: list[str]) -> None:
+    fabricate.run(Path("runs"))
+    done = call(*words.split())
+    assert (done.code, done.out) == (2, "") and all(part in done.err for part in wanted), done
+
+
+def test_a_faulty_recipe_of_ones_own_stops_what_would_use_it_alone(call: Call) -> None:
+    fabricate.run(Path("runs"))
+    Path("attacks").mkdir()
+    Path("attacks/mine.yaml").write_text((content.shipped("attacks") / "min_k.yaml").read_text())
+    assert "mine.yaml: name: expected mine, got min_k" in call("attack", "mia").err
+    told = call("attack", "mia", "--recipe", "nope").err
+    assert "attacks/nope" in told and "mine.yaml" not in told
+
+
+def test_an_attack_shows_the_arms_and_recipes_that_were_asked_for(tmp_path: Path) -> None:
+    run_dir, plan = fabricate.run(tmp_path)
+    every = outcomes.verdict_rows(run_dir, plan)
+    assert outcomes.narrowed(every, None, None) == every
+    one = outcomes.narrowed(every, ["sft-eps4"], ["loss"])
+    assert [(row["arm"], row["recipe"]) for row in one] == [("sft-eps4", "loss")]
+    (secrets,) = outcomes.narrowed(outcomes.extraction_rows(run_dir, plan), ["sft-inf"], ["extraction"])
+    assert secrets["arm"] == "sft-inf"
+
+
+def test_a_table_of_attacks_has_limits_exposures_and_whose_recipe_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run_dir, plan = fabricate.run(tmp_path)
+    row = outcomes.verdict_rows(run_dir, plan)[0]
+    told = tables.as_text({"verdicts": [row]})
+    assert f"[{show(row['auc_lower'], 'three_down')}, {show(row['auc_upper'], 'three_up')}]" in told
+    assert "95 %" in told and show(row["blind_auc"], "three") in told and row["records_n"] > 0
+    secrets = outcomes.extraction_rows(run_dir, plan)[0]
+    assert secrets["median_planted"] is not None and secrets["space_bits"] > 0
+    assert "median exposure" in tables.as_text({"extraction": [secrets]})
+    (tmp_path / "attacks").mkdir()
+    mine = (content.shipped("attacks") / "loss.yaml").read_text().replace("name: loss", "name: mine")
+    (tmp_path / "attacks/mine.yaml").write_text(mine)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "90")
+    rows = attack.recipe_rows()
+    assert [found["name"] for found in rows if found["own"]] == ["mine"]
+    listed = tables.as_text({"recipes": rows}).splitlines()
+    assert max(map(len, listed)) <= 90 and any(line.split()[:2] == ["mine", "yes"] for line in listed)
+
+
+def test_an_unfit_judge_is_told_with_its_reason_and_no_win_rate(tmp_path: Path) -> None:
+    fit, _ = fabricate.run(tmp_path)
+    assert outcomes.judge_summary(fit)["pairs"][0]["win_rate"] == 0.81
+    unfit, _ = fabricate.run(tmp_path / "unfit", judge_fit=False)
+    told = outcomes.judge_summary(unfit)
+    assert "pairs" not in told and told["reason"] == "negated warning: too few seen"
+    assert "reason: negated warning" in tables.as_text(told)

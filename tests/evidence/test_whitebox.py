@@ -1,0 +1,74 @@
+"""The two conclusions from released sums: refuted where they should be, each under its own notion."""
+
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+
+from dpaudit.evidence import whitebox
+from dpaudit.privacy.accountants import calibrate, epsilon_spent
+from dpaudit.privacy.claim import Claim
+from dpaudit.privacy.mechanism import Mechanism
+from dpaudit.stats.mechanism import p_value
+
+CLAIM = Claim(1.0, 1e-5, "record", "add_or_remove")
+RATE, STEPS = 0.02, 100
+CLAIMED = Mechanism(calibrate(Claim(1.0, 1e-5, "record", "add_or_remove"), RATE, STEPS), RATE, STEPS, 0.5)
+
+
+def released(noise: float, seed: int) -> tuple[Any, Any]:
+    random = np.random.default_rng(seed)
+    included = random.random(1000) < 0.5
+    drawn = (random.random((STEPS, 1000)) < RATE) & included
+    return drawn + noise * random.standard_normal((STEPS, 1000)), included
+
+
+def test_a_quarter_of_the_noise_is_refuted_by_both() -> None:
+    sums = released(CLAIMED.noise_multiplier / 4, 1)
+    bound = whitebox.bounded(*sums, CLAIMED, CLAIM, 0.95)
+    test = whitebox.tested(*sums, CLAIMED, CLAIM, 0.95)
+    assert (bound.verdict, test.verdict) == ("refuted", "refuted")
+    assert (bound.notion, test.notion) == (
+        "(eps,delta)",
+        "mechanism test: Poisson-subsampled Gaussian family",
+    )
+    truth = epsilon_spent(Mechanism(CLAIMED.noise_multiplier / 4, RATE, STEPS, 0.5), 1e-5)
+    assert 1.0 < bound.epsilon_lower <= bound.ceiling < truth
+    assert 0.6 * truth < test.epsilon_lower < truth  # what 1,000 canaries can tell
+    assert test.noise_upper == pytest.approx(CLAIMED.noise_multiplier / 4, rel=0.3)
+
+
+def test_the_claimed_mechanism_is_refuted_by_neither() -> None:
+    sums = released(CLAIMED.noise_multiplier, 2)
+    bound = whitebox.bounded(*sums, CLAIMED, CLAIM, 0.95)
+    test = whitebox.tested(*sums, CLAIMED, CLAIM, 0.95)
+    assert (bound.verdict, test.verdict) == ("not refuted", "not refuted")
+    assert bound.epsilon_lower <= 1.0
+    assert test.epsilon_lower <= 1.0
+    assert test.noise_upper >= CLAIMED.noise_multiplier
+
+
+def test_a_claim_above_the_ceiling_is_beyond_the_bound() -> None:
+    sums = released(CLAIMED.noise_multiplier / 4, 3)
+    high = Claim(8.0, 1e-5, "record", "add_or_remove")
+    assert whitebox.bounded(*sums, CLAIMED, high, 0.95).verdict == "no power"
+
+
+def test_sums_without_any_canary_prove_nothing() -> None:
+    _, included = released(1.0, 4)
+    silent = np.random.default_rng(5).standard_normal((STEPS, 1000)) * CLAIMED.noise_multiplier
+    test = whitebox.tested(silent, included, CLAIMED, CLAIM, 0.95)
+    assert test.verdict == "not refuted"
+    assert test.epsilon_lower < 1.0 or math.isinf(test.noise_upper)
+
+
+def test_what_would_be_caught_is_caught_as_often_as_told() -> None:
+    found = whitebox.caught(CLAIMED, 1e-5, 1000, 0.95)
+    assert found.noise_multiplier < CLAIMED.noise_multiplier
+    assert found.epsilon == epsilon_spent(Mechanism(found.noise_multiplier, RATE, STEPS, 0.5), 1e-5)
+    tried = 60
+    of = whitebox.family(CLAIMED)
+    seen = [p_value(*released(found.noise_multiplier, 100 + seed), of) for seed in range(tried)]
+    caught = sum(p <= 0.05 for p in seen)
+    assert abs(caught - 0.8 * tried) <= 3 * math.sqrt(tried * 0.8 * 0.2)

@@ -1,0 +1,166 @@
+"""What the sections choose to say of the findings that they are given."""
+
+from dataclasses import replace
+
+import fabricate
+import pytest
+
+from dpaudit.findings.baselines import Blind, Near
+from dpaudit.findings.membership import Per
+from dpaudit.findings.report import Acted, Lost, Report, Stage
+from dpaudit.page import phrases
+from dpaudit.page.extraction import extraction
+from dpaudit.page.front import front
+from dpaudit.page.inside import inside
+from dpaudit.page.internal import internal
+from dpaudit.page.joins import Joins
+from dpaudit.page.judge import judge
+from dpaudit.page.limits import limits
+from dpaudit.page.membership import membership
+from dpaudit.page.numbers import Numbers
+from dpaudit.page.quality import quality
+from dpaudit.page.training import training
+from dpaudit.stages import report
+
+NONE = Blind(None, None, None, None, alarm=False, units=12, finding="no baseline: too few")
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Report:
+    run_dir, plan = fabricate.run(tmp_path_factory.mktemp("runs"))
+    return report.assemble(report.Reading(run_dir), plan)
+
+
+def joined(made: Report) -> Joins:
+    return Joins(made, Numbers(made.to_json()))
+
+
+def test_a_joined_report_finds_what_belongs_to_an_arm(made: Report) -> None:
+    joins = joined(made)
+    assert [audit.part.arm for audit in joins.unclaiming] == ["sft-inf"]
+    assert joins.promises["sft-eps4"].part.control == "sft-inf" and joins.has_control("sft-eps4")
+    at, finding = joins.extraction["sft-eps8"]
+    assert made.extraction[int(at.split("/")[-1])] is finding
+    assert not joins.has_control("sft-inf") and not joins.would_be_refuted("sft-inf")
+
+
+@pytest.mark.parametrize(
+    ("state", "says"),
+    [
+        ("not run", "Not run: type <code>dpaudit eval</code> to fill in it."),
+        ("out of date", "Out of date, so it is not shown: type <code>dpaudit eval</code> again."),
+        ("partial", "Not complete: type <code>dpaudit eval</code> for <code>a</code>, <code>b</code>."),
+        ("not planned", "The suite asks for no judging."),
+        ("not applicable", "Membership says nothing of a claim that hides labels only."),
+        ("done", None),
+    ],
+)
+def test_why_a_section_is_empty(state: str, says: str | None) -> None:
+    stage = Stage(state, "dpaudit eval", ("a", "b"), ())  # type: ignore[arg-type]
+    assert phrases.absence(stage, "it") == says
+
+
+def test_the_front_warns_of_what_changes_every_figure(made: Report) -> None:
+    assert front(joined(made)).banners == ()
+    run = replace(made.run, insecure_seed=3, corpus_words=True, assumed_public=True)
+    arms = tuple(replace(arm, trainings=2) for arm in made.arms)
+    lost = (Lost("claims", 1, "2026-01-01"),)
+    warned = replace(made, run=run, arms=arms, records_lost=lost)
+    banners = front(joined(warned)).banners
+    assert len(banners) == 3 + sum(arm.private for arm in arms) + 1
+    assert "Epsilon not claimed" in banners[0] and "1</data> entry " in banners[-1]
+
+
+def test_a_preference_arm_is_told_what_it_lacks(made: Report) -> None:
+    (said,) = quality(joined(made)).preference
+    assert "No adapter with this loss was trained without noise" in said
+    alike = tuple(replace(arm, loss="sft") if arm.method == "dpo" else arm for arm in made.arms)
+    assert "No adapter with this loss" not in quality(joined(replace(made, arms=alike))).preference[0]
+
+
+def test_a_task_that_a_model_did_not_answer_has_dashes(made: Report) -> None:
+    models = tuple(replace(model, tasks=model.tasks[:1]) for model in made.quality[:1]) + made.quality[1:]
+    rows = quality(joined(replace(made, quality=models))).models
+    assert rows[0].cells[-4:] == ("–",) * 4 and len({len(row.cells) for row in rows}) == 1
+
+
+def test_pairs_stand_apart_from_canaries(made: Report) -> None:
+    audits = tuple(
+        replace(audit, kind="preference") if audit.recipe == "loss" and "dpo" in audit.arm else audit
+        for audit in made.audits
+    )
+    section = membership(joined(replace(made, audits=audits)))
+    assert [[row.recipe for row in group] for group in section.preference] == [["loss"]]
+    assert section.groups[-1][0].arm == "dpo-sigmoid-eps8" and section.groups[-1][1].arm is None
+    assert "loss" not in {row.recipe for row in section.groups[-1]}
+
+
+def test_what_weakens_a_membership_figure_is_noted_once(made: Report) -> None:
+    assert membership(joined(made)).notes == ()
+    per = Per("patient", "a sum", 1, 2)
+    audits = tuple(
+        replace(audit, equal_secrets=3, canaries=replace(audit.canaries, truncated=2, unscored=0, per=per))
+        for audit in made.audits
+    )
+    notes = membership(joined(replace(made, audits=audits))).notes
+    assert len(notes) == len(made.arms) + 2  # cut: once an arm; per patient and equal secrets: once
+    assert "a patient's records are added up" in notes[-2] and "Equal secrets on both sides" in notes[-1]
+
+
+def test_a_table_of_secrets_says_what_the_texts_tell(made: Report) -> None:
+    assert extraction(joined(made)).secrets_beside == ()
+    near = Near(150, 150, 9, 7, 11, 30)
+    told = tuple(replace(finding, blind=NONE, near_duplicates=near) for finding in made.extraction)
+    (beside,) = extraction(joined(replace(made, extraction=told))).secrets_beside
+    assert beside.banner is None and "none: too few planted and kept out" in beside.notes[0]
+    assert "On both sides of the coin" in beside.notes[1]
+
+
+def test_levels_are_shown_where_there_are_several(made: Report) -> None:
+    assert {row.rests_on for row in extraction(joined(made)).levels} == {"exact"}
+    one = tuple(replace(finding, by_repetitions=finding.by_repetitions[:1]) for finding in made.extraction)
+    assert extraction(joined(replace(made, extraction=one))).levels == ()
+
+
+def test_an_arm_without_personal_fields_has_no_cells(made: Report) -> None:
+    def without(tally: object) -> object:
+        return replace(tally, fields=0, completed=0)  # type: ignore[type-var]
+
+    pii = tuple(replace(f, members=without(f.members), non_members=without(f.non_members)) for f in made.pii)
+    assert {row.cells for row in extraction(joined(replace(made, pii=pii))).persons} == {()}
+
+
+def test_randomised_response_has_no_noise_to_show(made: Report) -> None:
+    acted = Acted(name="randomised response", flip_probability=0.1)
+    arms = tuple(replace(arm, privacy=replace(arm.privacy, mechanism=acted)) for arm in made.arms)
+    row = training(joined(replace(made, arms=arms))).private[0]
+    assert "none: labels flipped with probability" in row.cells[3] and row.cells[5:7] == ("–", "–")
+
+
+def test_an_unfit_judge_is_told_and_compares_nothing(made: Report) -> None:
+    assert judge(joined(made)).unfit is None and made.judge is not None
+    unfit = judge(joined(replace(made, judge=replace(made.judge, fit=False, pairs=()))))
+    assert unfit.compared is None and unfit.unfit is not None
+    assert judge(joined(replace(made, judge=None))).asked is None
+
+
+def test_a_method_is_barred_once_by_what_its_texts_tell(made: Report) -> None:
+    broken = replace(fabricate.BLIND, alarm=True)
+    audits = tuple(
+        replace(audit, records=replace(audit.records, blind=broken)) for audit in made.audits if audit.records
+    )
+    barred = [banner for banner, _ in internal(joined(replace(made, audits=audits))).banners]
+    assert ["sft adapters" in (banner or "") for banner in barred] == [True, False]
+    assert all(banner and "support no claim" in banner for banner in barred)
+
+
+def test_without_axes_there_is_no_section_from_inside(made: Report) -> None:
+    assert inside(joined(made)) is None
+
+
+def test_a_stage_that_did_not_run_is_among_what_was_not_tested(made: Report) -> None:
+    assert list(limits(joined(made))) == []
+    stages = replace(made.stages, judge=replace(made.stages.judge, state="not planned"))
+    stages = replace(stages, quality=replace(stages.quality, state="not run"))
+    quality_line, judge_line = limits(joined(replace(made, stages=stages)))
+    assert "type <code>dpaudit eval</code>" in quality_line and judge_line.endswith("were not judged.")

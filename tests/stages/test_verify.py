@@ -1,0 +1,972 @@
+"""`dpaudit verify` on models that a stranger's script trained: every exit code, every refusal, adapters,
+models and servers.
+"""
+
+import json
+import math
+import re
+import shutil
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from dataclasses import replace
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+from regenerate_docs import ROOT
+from test_plant import planted, resealed, sharegpt, written
+from typer.testing import CliRunner, Result
+
+from dpaudit.cli import app
+from dpaudit.errors import PartialError, UsageError
+from dpaudit.evidence import claims, detection
+from dpaudit.findings.baselines import Blind
+from dpaudit.findings.verification import Detection
+from dpaudit.planting import audit_key, plant
+from dpaudit.privacy.claim import Claim
+from dpaudit.signals import recipe
+from dpaudit.stages import declared, verify, verify_facts
+from dpaudit.stages.attack import scores
+from dpaudit.storage import run_store, whole_files
+from dpaudit.storage.rundir import RunDir
+from dpaudit.suite import declarations
+from dpaudit.suite.suite import Declared
+
+CLAIM = "eps=0.5,delta=1e-5,unit=record,relation=add_or_remove"
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory, toy_model_dir: Path) -> Path:
+    """A folder with planted data, its key, and `adapter/`, which a script that knows of no audit trained for
+    40 epochs.
+    """
+    folder = tmp_path_factory.mktemp("stranger")
+    source = written(folder / "train.jsonl", [sharegpt(i) for i in range(12)])
+    plant.plant(source, folder / "planted.jsonl", folder / "key.json", 100)
+    words = [
+        "--model",
+        str(toy_model_dir),
+        "--data",
+        str(folder / "planted.jsonl"),
+        "--out",
+        str(folder / "adapter"),
+    ]
+    more = ["--epochs", "40", "--learning-rate", "1e-2", "--batch", "8"]
+    script = ROOT / "benchmarks" / "stranger.py"
+    subprocess.run([sys.executable, str(script), *words, *more], check=True, capture_output=True)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def merged(world: Path, toy_model_dir: Path) -> Path:
+    import peft
+    import transformers
+
+    base = transformers.AutoModelForCausalLM.from_pretrained(toy_model_dir)
+    peft.PeftModel.from_pretrained(base, world / "adapter").merge_and_unload().save_pretrained(
+        world / "merged"
+    )
+    transformers.AutoTokenizer.from_pretrained(toy_model_dir).save_pretrained(world / "merged")
+    return world / "merged"
+
+
+def check(*words: object) -> Result:
+    return CliRunner().invoke(app, ["verify", *map(str, words)])
+
+
+def test_the_stranger_knows_nothing_of_us() -> None:
+    text = (ROOT / "benchmarks" / "stranger.py").read_text()
+    assert not re.search(r"^\s*(import|from)\s+dpaudit", text, re.MULTILINE)
+
+
+# ---- exit codes
+
+
+def test_a_false_claim_is_refuted(world: Path, tmp_path: Path) -> None:
+    done = check(
+        "--adapter",
+        world / "adapter",
+        "--key",
+        world / "key.json",
+        "--claim",
+        CLAIM,
+        "--data",
+        world / "planted.jsonl",
+        "--out",
+        tmp_path,
+        "--json",
+    )
+    assert done.exit_code == 1, done.output
+    found = json.loads((tmp_path / "verification.json").read_text())
+    assert found["verdict"]["verdict"] == "refuted"
+    assert 0.5 < found["bound"]["epsilon_lower"] <= found["bound"]["ceiling"]
+    assert found["rule"]["recipe"] == "calibrated" and found["bound"]["guesses"] == 40
+    assert {row["recipe"] for row in found["recipes"]} == {
+        "calibrated_both",
+        "loss",
+        "min_k",
+        "min_k_pp",
+        "window_comparison",
+        "zlib",
+    }
+    page = (tmp_path / "index.html").read_text()
+    for words in (
+        "presumes a trainer who did not filter canaries out",
+        "“refuted” presumes nothing",
+        "Ceiling",
+        "(eps,delta)",
+        "f-DP/Gaussian family",
+        "95 %",
+        "Blind baseline",
+    ):
+        assert words in page
+    assert "default-src 'none'" in page and not re.search(r"(src|href)=.https?:", page)
+
+
+def test_nothing_that_is_written_holds_a_secret(world: Path, tmp_path: Path) -> None:
+    check("--adapter", world / "adapter", "--key", world / "key.json", "--claim", CLAIM, "--out", tmp_path)
+    key = audit_key.load(world / "key.json")
+    for file in (tmp_path / "verification.json", tmp_path / "index.html"):
+        text = file.read_text()
+        assert len(text) > 2000
+        for canary in key.canaries:
+            assert canary.secret not in text and canary.record.turns[0].text not in text
+        assert key.hash_key not in text and 'coins":' not in text
+
+
+def test_a_model_that_saw_no_canary_is_not_refuted(
+    world: Path, toy_adapter_dir: Path, tmp_path: Path
+) -> None:
+    done = check(
+        "--adapter",
+        toy_adapter_dir,
+        "--key",
+        world / "key.json",
+        "--claim",
+        CLAIM.replace("0.5", "2"),
+        "--out",
+        tmp_path,
+    )
+    assert done.exit_code == 0, done.output
+    assert "who did not filter" in done.output
+
+
+def test_a_claim_above_the_ceiling_is_no_power(world: Path, tmp_path: Path) -> None:
+    done = check(
+        "--adapter",
+        world / "adapter",
+        "--key",
+        world / "key.json",
+        "--claim",
+        CLAIM.replace("0.5", "8"),
+        "--out",
+        tmp_path,
+    )
+    assert done.exit_code == 4, done.output
+    assert "No number of right guesses" in (tmp_path / "index.html").read_text()
+
+
+def test_ties_everywhere_are_no_power(world: Path, toy_model_dir: Path, tmp_path: Path) -> None:
+    done = check(
+        "--model",
+        toy_model_dir,
+        "--base",
+        toy_model_dir,
+        "--key",
+        world / "key.json",
+        "--claim",
+        CLAIM,
+        "--out",
+        tmp_path,
+    )
+    assert done.exit_code == 4, done.output
+    assert "no trace" in done.output
+
+
+def test_a_merged_model_says_what_its_adapter_says(
+    world: Path, merged: Path, toy_model_dir: Path, tmp_path: Path
+) -> None:
+    done = check(
+        "--model",
+        merged,
+        "--base",
+        toy_model_dir,
+        "--key",
+        world / "key.json",
+        "--claim",
+        CLAIM,
+        "--out",
+        tmp_path / "m",
+    )
+    assert done.exit_code == 1, done.output
+    check(
+        "--adapter", world / "adapter", "--key", world / "key.json", "--claim", CLAIM, "--out", tmp_path / "a"
+    )
+    one, other = (json.loads((tmp_path / name / "verification.json").read_text())["bound"] for name in "ma")
+    assert abs(one["correct"] - other["correct"]) <= 1
+
+
+# ---- refusals, one line each
+
+
+def refused(*words: object) -> str:
+    done = subprocess.run(
+        [sys.executable, "-m", "dpaudit", "verify", *map(str, words)], capture_output=True, text=True
+    )
+    assert done.returncode == 2, done.stderr
+    told = [line for line in done.stderr.splitlines() if line.startswith("dpaudit:")]
+    assert len(told) == 1 and "Traceback" not in done.stderr
+    return told[0]
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("delta=1e-5,unit=record,relation=add_or_remove", "eps"),
+        ("eps=3,unit=record,relation=add_or_remove", "delta"),
+        ("eps=3,delta=1e-5,relation=add_or_remove", "unit"),
+        ("eps=3,delta=1e-5,unit=record", "relation"),
+        ("eps=3,delta=1e-5,unit=record,relation=add_or_remove,sigma=1", "sigma"),
+        ("eps=3,eps=4,delta=1e-5,unit=record,relation=add_or_remove", "twice"),
+        ("eps=three,delta=1e-5,unit=record,relation=add_or_remove", "three"),
+        ("eps=3,delta=1,unit=record,relation=add_or_remove", "below 1"),
+        ("eps=-3,delta=0,unit=record,relation=add_or_remove", "0 or more"),
+        ("eps=3,delta=1e-5,unit=person,relation=add_or_remove", "person"),
+    ],
+)
+def test_claims_that_say_too_little_or_too_much(text: str, told: str) -> None:
+    with pytest.raises(UsageError, match=told):
+        claims.parse(text)
+
+
+def test_a_claim_is_read_whole() -> None:
+    assert claims.parse(" eps=3, delta=1e-5 ,unit=pair,relation=replace") == Claim(
+        3.0, 1e-5, "pair", "replace"
+    )
+
+
+def test_claims_that_the_coins_do_not_test() -> None:
+    with pytest.raises(UsageError, match="replace"):
+        claims.check_testable(Claim(3, 1e-5, "record", "replace"), "record")
+    with pytest.raises(UsageError, match="never compared"):
+        claims.check_testable(Claim(3, 1e-5, "patient", "add_or_remove"), "record")
+    with pytest.raises(UsageError, match="no canary is planted"):
+        claims.check_testable(Claim(3, 1e-5, "label", "add_or_remove"), "pair")
+    claims.check_testable(Claim(3, 1e-5, "record", "add_or_remove"), "record")
+
+
+def attempt(audited: verify.Audited, key: Path, **more: Any) -> str:
+    from dpaudit.system.progress import Progress
+
+    with pytest.raises(UsageError) as caught:
+        verify.run(audited, key, claims.parse(CLAIM), Progress(quiet=True), **more)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def test_models_that_cannot_be_opened(
+    world: Path, toy_model_dir: Path, toy_adapter_dir: Path, tmp_path: Path
+) -> None:
+    key, out = world / "key.json", tmp_path / "out"
+    assert "--base" in attempt(verify.Audited(model=str(toy_model_dir)), key, out=out)
+    assert "no such folder" in attempt(verify.Audited(adapter=tmp_path / "none"), key, out=out)
+    assert "two" in attempt(verify.Audited(adapter=toy_adapter_dir, model="m"), key, out=out)
+    assert "one of --adapter" in attempt(verify.Audited(), key, out=out)
+    bare = tmp_path / "bare"
+    bare.mkdir()
+    assert "adapter_config.json" in attempt(verify.Audited(adapter=bare), key, out=out)
+    (bare / "adapter_config.json").write_text("{}")
+    assert "adapter_model.safetensors" in attempt(verify.Audited(adapter=bare), key, out=out)
+    (bare / "adapter_model.safetensors").write_bytes(b"")
+    assert "names a base" in attempt(verify.Audited(adapter=bare), key, out=out)
+    lost = tmp_path / "lost"
+    lost.mkdir()
+    for file in toy_adapter_dir.iterdir():
+        if file.suffix in (".json", ".safetensors"):
+            (lost / file.name).write_bytes(file.read_bytes())
+    config = json.loads((lost / "adapter_config.json").read_text())
+    (lost / "adapter_config.json").write_text(
+        json.dumps(config | {"base_model_name_or_path": "/nowhere/at/all"})
+    )
+    assert "no such folder" in attempt(verify.Audited(adapter=lost), key, out=out)
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    assert "config.json" in attempt(verify.Audited(model=str(empty), base=str(toy_model_dir)), key, out=out)
+    assert "config.json" in attempt(verify.Audited(model=str(toy_model_dir), base=str(empty)), key, out=out)
+    assert not out.exists()
+
+
+def test_keys_that_do_not_fit(world: Path, toy_adapter_dir: Path, tmp_path: Path) -> None:
+    audited, key = verify.Audited(adapter=toy_adapter_dir), audit_key.load(world / "key.json")
+    assert "another file" in attempt(audited, world / "key.json", data=world / "train.jsonl")
+    assert "edited" not in attempt(audited, tmp_path / "none.json")
+    resealed(key, (True,) * 100, tmp_path / "unfair.json")
+    assert "fair coins" in attempt(audited, tmp_path / "unfair.json")
+    resealed(key, key.coins, tmp_path / "few.json", 50)
+    assert "at least 100" in attempt(audited, tmp_path / "few.json")
+
+
+def test_the_command_tells_in_one_line(world: Path, toy_model_dir: Path) -> None:
+    assert "--base" in refused("--model", toy_model_dir, "--key", world / "key.json", "--claim", CLAIM)
+    assert "--key" in refused("--model", toy_model_dir)
+
+
+def test_an_adapter_of_another_model_is_refused(
+    world: Path, toy_adapter_dir: Path, toy_model_dir: Path, tmp_path: Path
+) -> None:
+    """PEFT only warns where half of an adapter finds no place, and half an adapter tells less."""
+    from safetensors.torch import load_file, save_file
+
+    tensors = load_file(toy_adapter_dir / "adapter_model.safetensors")
+    beyond = {k.replace("layers.0", "layers.7"): v.clone() for k, v in tensors.items() if "layers.0" in k}
+    changes: dict[str, Any] = {
+        "half": dict(list(tensors.items())[:6]),
+        "more": tensors | beyond,
+        "other": {k.replace("layers", "blocks"): v for k, v in tensors.items()},
+    }
+    for name, changed in changes.items():
+        shutil.copytree(toy_adapter_dir, tmp_path / name)
+        save_file(changed, tmp_path / name / "adapter_model.safetensors", metadata={"format": "pt"})
+        told = attempt(verify.Audited(adapter=tmp_path / name), world / "key.json", out=tmp_path / "out")
+        assert ("are missing" if name == "half" else "have no place") in told
+    (tmp_path / "half" / "adapter_model.safetensors").write_bytes(b"broken")
+    assert "Safetensor" in attempt(verify.Audited(adapter=tmp_path / "half"), world / "key.json")
+    shutil.copytree(toy_model_dir, tmp_path / "model")
+    (tmp_path / "model" / "model.safetensors").write_bytes(b"x" * 99)
+    broken, sound = str(tmp_path / "model"), str(toy_model_dir)
+    for audited in (verify.Audited(model=broken, base=sound), verify.Audited(model=sound, base=broken)):
+        assert "safetensors" in attempt(audited, world / "key.json")
+
+
+def test_virtual_tokens_are_refused(world: Path, toy_model_dir: Path, tmp_path: Path) -> None:
+    import peft
+    import transformers
+
+    base = transformers.AutoModelForCausalLM.from_pretrained(toy_model_dir)
+    config = peft.PromptTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=4)
+    peft.get_peft_model(base, config).save_pretrained(tmp_path)
+    assert "virtual tokens" in attempt(verify.Audited(adapter=tmp_path), world / "key.json")
+
+
+def test_a_base_that_knows_the_canaries_is_refused(
+    world: Path, merged: Path, toy_model_dir: Path, toy_adapter_dir: Path
+) -> None:
+    """It saw the planted data, or was swapped with the model: what calibration by it leaves is no
+    evidence.
+    """
+    for audited in (
+        verify.Audited(model=str(toy_model_dir), base=str(merged)),
+        verify.Audited(adapter=toy_adapter_dir, base=str(merged)),
+    ):
+        assert "which canaries went in" in attempt(audited, world / "key.json")
+
+
+def test_a_folder_that_cannot_be_written_is_refused_before_the_model_is_opened(
+    world: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "file").write_text("")
+    absent = verify.Audited(adapter=tmp_path / "none")
+    for out in (tmp_path / "file", tmp_path / "file" / "below"):
+        assert attempt(absent, world / "key.json", out=out).startswith("--out")
+    told = attempt(absent, world / "key.json", out=tmp_path / "deep" / "below")
+    assert "no such folder" in told and not (tmp_path / "deep").exists()
+
+
+def test_a_claim_at_delta_0_leaves_out_the_gaussian_family(world: Path, tmp_path: Path) -> None:
+    done = check(
+        "--adapter",
+        world / "adapter",
+        "--key",
+        world / "key.json",
+        "--claim",
+        CLAIM.replace("1e-5", "0"),
+        "--out",
+        tmp_path,
+    )
+    assert done.exit_code == 1, done.output
+
+    def no_number(name: str) -> None:
+        raise AssertionError(f"{name} is no JSON")
+
+    found = json.loads((tmp_path / "verification.json").read_text(), parse_constant=no_number)
+    assert found["fdp"]["epsilon_lower"] is None and found["bound"]["epsilon_lower"] > 0.5
+
+
+def test_a_conformance_file_nested_too_deep_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "c.json").write_text("[" * 100_000)
+    with pytest.raises(UsageError, match="conformance"):
+        verify_facts.recorded(tmp_path / "c.json")
+
+
+# ---- endpoints
+
+
+class Server(BaseHTTPRequestHandler):
+    """An OpenAI-compatible server over the toy models: `style` is echo, vllm or none."""
+
+    style = "echo"
+    models: dict[str, Any] = {}  # noqa: RUF012
+    tokenizer: Any = None
+
+    def log_message(self, *_: Any) -> None:
+        pass
+
+    def do_GET(self) -> None:
+        self.reply(200, {"object": "list", "data": [{"id": name, "object": "model"} for name in self.models]})
+
+    def do_POST(self) -> None:
+        asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        choice: dict[str, Any] = {"index": 0, "text": "x", "finish_reason": "length", "logprobs": None}
+        if self.style == "vllm" and asked.get("echo"):
+            self.reply(400, {"error": {"message": "echo is not supported"}})
+            return
+        tokens, values = self.scored(self.models[asked["model"]], asked["prompt"])
+        if self.style == "echo":
+            choice["logprobs"] = {
+                "tokens": [*tokens, "x"],
+                "token_logprobs": [*values, -1.0],
+                "top_logprobs": None,
+                "text_offset": [0] * (len(tokens) + 1),
+            }
+        if self.style == "vllm" and asked.get("prompt_logprobs"):
+            choice["prompt_logprobs"] = [
+                None
+                if value is None
+                else {
+                    "7": {"logprob": value, "rank": 9, "decoded_token": token},
+                    "8": {"logprob": -0.1, "rank": 1, "decoded_token": "?"},
+                }
+                for token, value in zip(tokens, values, strict=True)
+            ]
+        self.reply(
+            200, {"id": "c", "object": "text_completion", "created": 0, "model": "m", "choices": [choice]}
+        )
+
+    def scored(self, model: Any, text: str) -> tuple[list[str], list[float | None]]:
+        import torch
+
+        coded = self.tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
+        ids = torch.tensor([coded["input_ids"][-256:]])
+        with torch.inference_mode():
+            logp = model(input_ids=ids).logits.log_softmax(-1)[0]
+        found = [float(logp[i, ids[0, i + 1]]) for i in range(ids.shape[1] - 1)]
+        return [text[a:b] for a, b in coded["offset_mapping"][-256:]], [None, *found]
+
+    def reply(self, status: int, body: dict[str, Any]) -> None:
+        data = json.dumps(body).encode()
+        self.send_response(status)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(data)))
+        self.end_headers()
+        self.wfile.write(data)
+
+
+@pytest.fixture
+def served(merged: Path, toy_model_dir: Path) -> Iterator[tuple[str, type[Server]]]:
+    import transformers
+
+    class Ours(Server):
+        models = {  # noqa: RUF012
+            name: transformers.AutoModelForCausalLM.from_pretrained(folder).eval()
+            for name, folder in (("tuned", merged), ("base", toy_model_dir))
+        }
+        tokenizer = transformers.AutoTokenizer.from_pretrained(toy_model_dir)
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Ours)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}/v1", Ours
+    server.shutdown()
+    server.server_close()
+
+
+@pytest.mark.parametrize("style", ["echo", "vllm"])
+def test_a_served_model_is_judged_as_its_weights_are(
+    style: str,
+    served: tuple[str, type[Server]],
+    world: Path,
+    merged: Path,
+    toy_model_dir: Path,
+    tmp_path: Path,
+) -> None:
+    """In the renderings that need no chat template, which is all that can be asked of a server."""
+    from dpaudit.models.secret_spans import open_whole, texts_of
+
+    url, server = served
+    server.style = style
+    done = check(
+        "--endpoint",
+        url,
+        "--model",
+        "tuned",
+        "--base",
+        "base",
+        "--key",
+        world / "key.json",
+        "--claim",
+        CLAIM,
+        "--out",
+        tmp_path,
+    )
+    found = json.loads((tmp_path / "verification.json").read_text())
+    assert done.exit_code == verify.EXIT_CODES[found["verdict"]["verdict"]], done.output
+    key, models = audit_key.load(world / "key.json"), [open_whole(str(d)) for d in (merged, toy_model_dir)]
+    answers = []
+    for rendering in ("question", "alpaca", "plain"):
+        texts = texts_of(key.canaries, rendering, None)
+        assert texts is not None
+        answers.append(verify.Answers(rendering, texts, *(model.scores(texts) for model in models)))
+    local = verify.judged(key, claims.parse(CLAIM), answers)
+    assert found["rule"]["calibrated"] and found["rule"]["rendering"] == local.chosen.rendering
+    assert list(found["rule"]["renderings"]) == ["question", "alpaca", "plain"]
+    assert abs(found["bound"]["correct"] - local.guesses.correct) <= 1
+    assert "Asked without a chat template" in (tmp_path / "index.html").read_text(encoding="utf-8")
+
+
+def test_a_served_model_that_is_asked_in_its_template_is_refuted(
+    served: tuple[str, type[Server]], world: Path, toy_model_dir: Path, tmp_path: Path
+) -> None:
+    at = (
+        "--endpoint",
+        served[0],
+        "--model",
+        "tuned",
+        "--base",
+        "base",
+        "--key",
+        world / "key.json",
+        "--claim",
+        CLAIM,
+    )
+    done = check(*at, "--tokenizer", toy_model_dir, "--out", tmp_path)
+    assert done.exit_code == 1, done.output
+    found = json.loads((tmp_path / "verification.json").read_text())
+    assert found["rule"]["rendering"] == "chat"
+    assert "Asked without a chat template" not in (tmp_path / "index.html").read_text(encoding="utf-8")
+
+
+def test_tokenizers_that_are_none_are_refused(
+    served: tuple[str, type[Server]], world: Path, merged: Path, tmp_path: Path
+) -> None:
+    key = world / "key.json"
+    told = attempt(
+        verify.Audited(endpoint=served[0], model="tuned", tokenizer=str(tmp_path)), key, out=tmp_path
+    )
+    assert told.startswith(f"--tokenizer {tmp_path}: expected")
+    local = verify.Audited(model=str(merged), base=str(merged), tokenizer=str(merged))
+    assert "beside --endpoint" in attempt(local, key, out=tmp_path)
+
+
+def test_a_served_model_without_a_base_is_judged_by_the_other_frozen_recipe(
+    served: tuple[str, type[Server]], world: Path, tmp_path: Path
+) -> None:
+    check(
+        "--endpoint",
+        served[0],
+        "--model",
+        "tuned",
+        "--key",
+        world / "key.json",
+        "--claim",
+        CLAIM,
+        "--out",
+        tmp_path,
+    )
+    found = json.loads((tmp_path / "verification.json").read_text())
+    assert found["rule"]["recipe"] == "loss" and not found["rule"]["calibrated"]
+    assert {row["recipe"] for row in found["recipes"]} == {"min_k", "zlib"}
+
+
+def test_a_served_model_gives_what_its_weights_give(
+    served: tuple[str, type[Server]], merged: Path, world: Path
+) -> None:
+    from dpaudit.models.prompt_logprobs import Endpoint
+    from dpaudit.models.secret_spans import open_whole, texts_of
+
+    texts = texts_of(audit_key.load(world / "key.json").canaries[:3], "question", None)
+    assert texts is not None
+    local, remote = open_whole(str(merged)).scores(texts), Endpoint(served[0], "tuned").scores(texts)
+    for here, there in zip(local, remote, strict=True):
+        assert there.logprob == pytest.approx(here.logprob, abs=1e-3)
+
+
+def test_endpoints_that_cannot_be_asked(
+    served: tuple[str, type[Server]], world: Path, tmp_path: Path
+) -> None:
+    url, server = served
+    key = world / "key.json"
+    assert "tuned, base" in attempt(verify.Audited(endpoint=url), key, out=tmp_path)
+    assert "tuned, base" in attempt(verify.Audited(endpoint=url, model="other"), key, out=tmp_path)
+    assert "--allow-egress" in attempt(verify.Audited(endpoint="http://models.example/v1"), key, out=tmp_path)
+    assert "URL" in attempt(verify.Audited(endpoint="models"), key, out=tmp_path)
+    server.style = "none"
+    assert "log-probabilities" in attempt(verify.Audited(endpoint=url, model="tuned"), key, out=tmp_path)
+    with pytest.raises(PartialError):
+        from dpaudit.models.prompt_logprobs import Endpoint
+
+        Endpoint("http://127.0.0.1:9/v1", None)
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["http://localhost:port/v1", "http://[::1", "http://127.0.0.1:99999/v1", "http://me:hush@127.0.0.1:9/v1"],
+)
+def test_addresses_that_are_none_and_passwords_in_them_are_refused(
+    url: str, world: Path, tmp_path: Path
+) -> None:
+    told = attempt(verify.Audited(endpoint=url), world / "key.json", out=tmp_path)
+    assert told.startswith("--endpoint: expected a URL") and "hush" not in told
+
+
+ODD = {
+    "words": lambda tokens: (tokens, ["low"] * len(tokens)),
+    "odds": lambda tokens: (tokens, [2.5] * len(tokens)),  # no logarithm of a probability
+    "truth": lambda tokens: (tokens, [True] * len(tokens)),
+    "short": lambda tokens: (tokens, [-1.0]),
+    "ids": lambda tokens: (list(range(len(tokens))), [-1.0] * len(tokens)),
+}
+
+
+@pytest.mark.parametrize("kind", ["html", "null", "list", "nothing listed", *ODD])
+def test_a_server_that_answers_otherwise_is_told_in_one_line(kind: str, world: Path, tmp_path: Path) -> None:
+    class Odd(Server):
+        def do_GET(self) -> None:
+            listed = {"null": None, "list": [1], "nothing listed": {"data": [1, None]}}
+            if kind == "html":
+                self.send_response(200)
+                self.send_header("Content-Type", "text/html")
+                self.end_headers()
+                self.wfile.write(b"<html>")
+            else:
+                self.reply(200, listed.get(kind, {"data": [{"id": "m"}]}))  # type: ignore[arg-type]
+
+        def do_POST(self) -> None:
+            prompt = json.loads(self.rfile.read(int(self.headers["Content-Length"])))["prompt"]
+            tokens, values = ODD[kind](re.findall(r"\s?\S+|\s", prompt))
+            logprobs = {"tokens": tokens, "token_logprobs": values, "top_logprobs": None, "text_offset": []}
+            self.reply(
+                200,
+                {
+                    "id": "c",
+                    "object": "text_completion",
+                    "created": 0,
+                    "model": "m",
+                    "choices": [{"index": 0, "text": "x", "finish_reason": "length", "logprobs": logprobs}],
+                },
+            )
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Odd)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        told = attempt(
+            verify.Audited(endpoint=f"http://127.0.0.1:{server.server_port}/v1"),
+            world / "key.json",
+            out=tmp_path,
+        )
+    finally:
+        server.shutdown()
+        server.server_close()
+    assert told.startswith("--endpoint") and not any(
+        canary.secret in told for canary in audit_key.load(world / "key.json").canaries
+    )
+
+
+def test_pairs_are_scored_by_their_margin(toy_adapter_dir: Path, tmp_path: Path) -> None:
+    out, path, _ = planted(tmp_path, "pair")
+    done = check(
+        "--adapter",
+        toy_adapter_dir,
+        "--key",
+        path,
+        "--data",
+        out,
+        "--out",
+        tmp_path / "v",
+        "--claim",
+        "eps=2,delta=1e-5,unit=pair,relation=add_or_remove",
+    )
+    assert done.exit_code == 0, done.output
+    found = json.loads((tmp_path / "v" / "verification.json").read_text())
+    assert found["rule"]["pair_margin"] and found["bound"]["canaries"] == 100
+
+
+# ---- what could have been found; declared claims; the callback
+
+
+def test_detection_is_at_the_edge() -> None:
+    from scipy.stats import binom
+
+    from dpaudit.stats.epsilon import epsilon_lower_one_run
+
+    at = {"canaries": 500, "guesses": 200, "delta": 1e-5, "confidence": 0.95}
+    found = detection.of_one_run(epsilon=3, **at)  # type: ignore[arg-type]
+    assert found.correct is not None and found.epsilon is not None
+    assert epsilon_lower_one_run(correct=found.correct, **at) > 3  # type: ignore[arg-type]
+    assert epsilon_lower_one_run(correct=found.correct - 1, **at) <= 3  # type: ignore[arg-type]
+    assert binom.sf(found.correct - 1, 200, 1 / (1 + math.exp(-found.epsilon))) == pytest.approx(0.8)
+    assert detection.of_one_run(epsilon=5, **at) == Detection(None, None, 0.8)  # type: ignore[arg-type]
+
+
+def test_one_refutation_outranks_the_rest() -> None:
+    assert verify.exit_code(["not refuted", "no power", "refuted"]) == 1
+    assert verify.exit_code(["not refuted", "no power"]) == 4
+    assert verify.exit_code(["not refuted"]) == 0
+
+
+def test_claims_of_a_suite_name_its_arms_and_its_unit() -> None:
+    import fabricate
+
+    plan = fabricate.plan_named("clinic", None)
+    unit, relation = plan.suite.training.unit, plan.suite.training.relation
+    good = Declared("sft-eps8", 8, 1e-5, unit, relation)
+    assert replace(plan.suite, claims=(good,)).claims == (good,)
+    with pytest.raises(ValueError, match="sft-eps99"):
+        replace(plan.suite, claims=(replace(good, arm="sft-eps99"),))
+    with pytest.raises(ValueError, match="tests"):
+        replace(plan.suite, claims=(replace(good, relation="replace"),))
+
+
+def test_a_run_without_declared_claims_is_refused(tmp_path: Path) -> None:
+    import fabricate
+
+    run_dir, plan = fabricate.run(tmp_path / "runs", ("train",))
+    with pytest.raises(UsageError, match="claims"):
+        declared.verdicts(run_dir, plan)
+
+
+def declaring(tmp_path: Path, *epsilons: tuple[str, float]) -> tuple[Path, str]:
+    """The folder and name of a made-up run whose suite declares these claims of its arms, audited."""
+    import fabricate
+
+    from dpaudit.stages.audit.members import audit_file, audit_inputs
+
+    plan = fabricate.plan_named("clinic", None)
+    training = plan.suite.training
+    said = tuple(Declared(arm, e, 1e-5, training.unit, training.relation) for arm, e in epsilons)
+    plan = replace(plan, suite=replace(plan.suite, claims=said))
+    run_dir = run_store.open_or_create(plan.to_json(), "declared", tmp_path / "runs")
+    declarations.keep(run_dir, plan)
+    fabricate.corpus(run_dir)
+    for arm in plan.suite.grid.arms:
+        fabricate.train(run_dir, plan, arm)
+        fabricate.audit(run_dir, plan, arm, "calibrated")
+        file, inputs = audit_file(arm.name, "calibrated"), audit_inputs(arm.name, "calibrated")
+        scores.write_scores(
+            run_dir,
+            plan,
+            arm.name,
+            recipe.load("calibrated"),
+            [scores.Score("c1", "canary", "calibrated", 0.0)],
+        )
+        run_dir.write_json(file, run_dir.read_json(file), inputs)
+    return tmp_path / "runs", run_dir.name
+
+
+@pytest.mark.parametrize(
+    ("epsilons", "code"),
+    [
+        ((("sft-eps1", 1.0),), 0),
+        ((("sft-eps1", 1.0), ("sft-eps8", 8.0)), 4),
+        ((("sft-eps8", 8.0), ("sft-inf", 1.0)), 1),
+    ],
+)
+def test_declared_claims_set_the_exit_code(epsilons: Any, code: int, tmp_path: Path) -> None:
+    runs, name = declaring(tmp_path, *epsilons)
+    done = check("--run", name, "--runs", runs)
+    assert done.exit_code == code, done.output
+    assert all(arm in done.output for arm, _ in epsilons)
+
+
+def test_a_stale_audit_sets_no_exit_code(tmp_path: Path) -> None:
+    runs, name = declaring(tmp_path, ("sft-eps1", 1.0))
+    import fabricate
+
+    whole_files.write_text(
+        runs / name / "train/sft-eps1/adapter/adapter_model.safetensors", "another adapter"
+    )
+    done = check("--run", name, "--runs", runs)
+    assert isinstance(done.exception, UsageError) and "got an altered one" in str(done.exception)
+    fabricate.bind(RunDir(runs / name), "sft-eps1")  # as if it had been trained again
+    done = check("--run", name, "--runs", runs)
+    assert isinstance(done.exception, UsageError) and "present" in str(done.exception)
+
+
+def trained_under_the_callback(
+    toy_model_dir: Path, tmp_path: Path, file: Path, rows: int = 24, **more: Any
+) -> None:
+    """Somebody's Trainer over that many rows, two a forward pass."""
+    import peft
+    import torch
+    import transformers
+
+    from dpaudit.callback import ConformanceCallback
+
+    base = transformers.AutoModelForCausalLM.from_pretrained(toy_model_dir)
+    model = peft.get_peft_model(base, peft.LoraConfig(r=2, target_modules="all-linear"))
+    data = [
+        {"input_ids": [5, 6, 7, i], "labels": [5, 6, 7, i], "attention_mask": [1] * 4} for i in range(rows)
+    ]
+    arguments = transformers.TrainingArguments(
+        str(tmp_path / "t"),
+        per_device_train_batch_size=2,
+        num_train_epochs=1,
+        report_to=[],
+        use_cpu=True,
+        save_strategy="no",
+        logging_strategy="no",
+        learning_rate=1e-2,
+        disable_tqdm=True,
+        **more,
+    )
+    with torch.random.fork_rng():
+        transformers.Trainer(
+            model, arguments, train_dataset=data, callbacks=[ConformanceCallback(file)]
+        ).train()
+
+
+def test_the_callback_counts_the_rows_of_a_step_and_not_of_a_forward_pass(
+    toy_model_dir: Path, tmp_path: Path
+) -> None:
+    """A Poisson batch in parts of one size is no batch of one size."""
+    file = tmp_path / "seen.json"
+    trained_under_the_callback(toy_model_dir, tmp_path, file, gradient_accumulation_steps=4)
+    found = {row["check"]: row for row in json.loads(file.read_text())["checks"]}
+    assert found["batches as Poisson sampling gives them"]["seen"] == "8 rows × 3"
+
+
+def test_the_callback_fails_before_training_where_it_cannot_write(
+    toy_model_dir: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OSError):
+        trained_under_the_callback(toy_model_dir, tmp_path, tmp_path / "file" / "seen.json")
+
+
+def test_the_callback_records_a_stranger(toy_model_dir: Path, tmp_path: Path) -> None:
+    file = tmp_path / "seen.json"
+    trained_under_the_callback(toy_model_dir, tmp_path, file)
+    found = {row["check"]: row for row in json.loads(file.read_text())["checks"]}
+    assert found["steps"]["result"] == "pass" and found["steps"]["seen"].startswith("12 ")
+    assert found["every trainable tensor moved"]["result"] == "pass"
+    assert found["batches as Poisson sampling gives them"]["result"] == "fail"
+    assert found["noise"]["result"] == "not observable"
+    assert verify_facts.recorded(file) is not None
+    with pytest.raises(UsageError, match="conformance"):
+        verify_facts.recorded(tmp_path / "none.json")
+
+
+# ---- what a fresh reader stumbled over
+
+
+def test_another_audits_result_is_not_replaced(
+    world: Path, toy_model_dir: Path, merged: Path, tmp_path: Path
+) -> None:
+    at = ("--model", merged, "--base", toy_model_dir, "--key", world / "key.json", "--out", tmp_path)
+    first = check(*at, "--claim", CLAIM)
+    assert check(*at, "--claim", CLAIM).exit_code == first.exit_code  # the same audit may be done again
+    before = (tmp_path / "verification.json").read_bytes()
+    done = check(*at, "--claim", CLAIM.replace("eps=0.5", "eps=2"))
+    assert isinstance(done.exception, UsageError) and "--out DIR" in str(done.exception)
+    assert (tmp_path / "verification.json").read_bytes() == before
+
+
+def test_a_lower_bound_is_rounded_down_in_words() -> None:
+    from dpaudit.evidence.verdict import compare
+    from dpaudit.privacy.claim import Claim
+
+    claim = Claim(3.0, 1e-5, "record", "add_or_remove")
+    assert "2.11 is not above" in compare(claim, 2.1173, 4.189).reason
+    assert "4.18" in compare(claim, 2.1173, 4.189).reason
+
+
+def test_a_declared_claim_below_the_arms_own_ledger_fails(tmp_path: Path) -> None:
+    runs, name = declaring(tmp_path, ("sft-eps1", 1.0), ("sft-eps8", 5.0))
+    done = check("--run", name, "--runs", runs, "--json")
+    kept, broken = json.loads(done.output)["declared"]
+    assert (kept["ledger"], kept["ledger_reason"]) == (None, None)
+    assert broken["ledger"] == "refuted" and "its ledger spends an epsilon of" in broken["ledger_reason"]
+    assert done.exit_code == 1
+
+
+def test_a_declared_claim_with_broken_coins_is_neither_kept_nor_refuted(tmp_path: Path) -> None:
+    import fabricate
+
+    runs, name = declaring(tmp_path, ("sft-eps1", 1.0))
+    assert check("--run", name, "--runs", runs).exit_code == 0
+    file = runs / name / "audit/sft-eps1/calibrated.json"
+    found = json.loads(file.read_text())
+    found["blind"] |= {"auc": 0.9, "auc_lower": 0.8, "auc_upper": 0.95, "p_value": 2e-4, "alarm": True}
+    file.write_text(json.dumps(found))
+    done = check("--run", name, "--runs", runs)
+    assert isinstance(done.exception, UsageError) and "got an altered one" in str(done.exception)
+    fabricate.rewrite(RunDir(runs / name), "audit/sft-eps1/calibrated.json", found)
+    done = check("--run", name, "--runs", runs)
+    assert done.exit_code == 4 and "not refuted" not in done.output
+
+
+def test_a_key_whose_coins_follow_the_texts_gives_no_verdict(
+    world: Path, toy_model_dir: Path, merged: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    alarm = Blind(0.9, 0.8, 0.95, 2e-4, alarm=True, units=300, finding="broken coins")
+    monkeypatch.setattr(verify, "_blind", lambda key: alarm)
+    done = check(
+        "--model",
+        merged,
+        "--base",
+        toy_model_dir,
+        "--key",
+        world / "key.json",
+        "--out",
+        tmp_path,
+        "--claim",
+        CLAIM,
+    )
+    assert done.exit_code == 4 and "coins are broken" in done.output
+    assert "no verdict can be given" in (tmp_path / "index.html").read_text()
+
+
+@pytest.mark.slow
+def test_an_adapter_that_was_trained_in_its_own_template_is_asked_in_it(
+    world: Path, toy_model_dir: Path, tmp_path: Path
+) -> None:
+    """Asked in the base's, which differs, the memorised canaries hide."""
+    template = (
+        "{% for m in messages %}{{ '\n== ' + m.role | upper + ' SAYS, AND NOBODY ELSE: ' + (m.content "
+        "| trim) }}{% endfor %}{{ '\n==' }}"
+    )
+    other = Path(shutil.copytree(toy_model_dir, tmp_path / "other"))
+    (other / "chat_template.jinja").write_text(template, encoding="utf-8")
+    script = ROOT / "benchmarks" / "stranger.py"
+    words = [
+        "--model",
+        str(other),
+        "--data",
+        str(world / "planted.jsonl"),
+        "--out",
+        str(tmp_path / "adapter"),
+    ]
+    more = ["--epochs", "40", "--learning-rate", "1e-2", "--batch", "8"]
+    subprocess.run([sys.executable, str(script), *words, *more], check=True, capture_output=True)
+
+    def right(out: str) -> Any:
+        check(
+            "--adapter",
+            tmp_path / "adapter",
+            "--base",
+            toy_model_dir,
+            "--key",
+            world / "key.json",
+            "--claim",
+            CLAIM,
+            "--out",
+            tmp_path / out,
+        )
+        found = json.loads((tmp_path / out / "verification.json").read_text())
+        return found["rule"]["rendering"], found["bound"]["correct"]
+
+    hidden = right("without")
+    shutil.copy(other / "chat_template.jinja", tmp_path / "adapter")
+    shown = right("with")
+    assert shown[0] == "chat" and shown[1] > hidden[1]

@@ -1,0 +1,78 @@
+"""Progress: plain lines where there is no terminal, bars where there is one, nothing when quiet."""
+
+from io import StringIO
+
+import pytest
+from rich.console import Console
+
+from dpaudit.system import progress as module
+from dpaudit.system.progress import Progress
+
+
+def work(progress: Progress) -> None:
+    with progress.task("training [sft]", total=3) as advance:
+        advance()
+        with progress.task("inner") as inner:
+            inner(2)
+        progress.say("a [note]")
+        advance(2)
+
+
+def test_plain_lines(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "LINE_EVERY", 0.0)
+    stream = StringIO()
+    work(Progress(console=Console(file=stream, width=80)))
+    lines = [line.split(" (")[0] for line in stream.getvalue().splitlines()]
+    assert lines == [
+        "training [sft] ...",
+        "training [sft]: 1/3",
+        "inner ...",
+        "inner: 2",
+        "inner: done",
+        "a [note]",
+        "training [sft]: 3/3",
+        "training [sft]: done",
+    ]
+    assert "\x1b" not in stream.getvalue()
+
+
+def test_lines_are_at_least_seconds_apart() -> None:
+    stream = StringIO()
+    with Progress(console=Console(file=stream)).task("t", total=1000) as advance:
+        for _ in range(1000):
+            advance()
+    assert len(stream.getvalue().splitlines()) == 2
+
+
+def test_bars_on_a_terminal() -> None:
+    stream = StringIO()
+    progress = Progress(console=Console(file=stream, width=80, force_terminal=True))
+    work(progress)
+    work(progress)
+    shown = stream.getvalue()
+    assert "training [sft]" in shown and "3/3" in shown and "a [note]" in shown
+
+
+def test_no_colour_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NO_COLOR", "1")
+    stream = StringIO()
+    work(Progress(console=Console(file=stream, width=80, force_terminal=True)))
+    assert "\x1b[3" not in stream.getvalue()
+
+
+def test_quiet_says_nothing(capfd: pytest.CaptureFixture[str]) -> None:
+    work(Progress(quiet=True))
+    assert capfd.readouterr() == ("", "")
+
+
+def test_only_stderr(capfd: pytest.CaptureFixture[str]) -> None:
+    work(Progress())
+    out, err = capfd.readouterr()
+    assert out == "" and "training [sft]" in err
+
+
+def test_a_failure_passes_and_ends_the_display() -> None:
+    progress = Progress(console=Console(file=StringIO(), force_terminal=True))
+    with pytest.raises(ZeroDivisionError), progress.task("t", 1):
+        raise ZeroDivisionError
+    work(progress)
