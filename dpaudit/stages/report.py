@@ -217,7 +217,7 @@ def _arm(reading: Reading, plan: Plan, arm: Arm) -> Adapter | None:
 
 
 def _start(plan: Plan, arm: Arm) -> str:
-    """What the arm goes on from: another arm of the run, the adapter that the run was given, or the base
+    """What the arm continues from: another arm of the run, the adapter that the run was given, or the base
     model.
     """
     earlier = plan.suite.grid.start_of(arm)

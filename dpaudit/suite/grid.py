@@ -48,7 +48,7 @@ class Grid:
     dpo: tuple[str, ...] = ()
     dpo_epsilons: tuple[float, ...] | None = None  # None: as epsilons (and inf with the baseline)
     stages: tuple[Method, ...] = ("sft",)  # what is trained beside the DPO arms of `dpo`
-    chain: bool = False  # each stage goes on from the one before; else every arm starts at the base
+    chain: bool = False  # each stage continues from the one before; else every arm starts at the base
     share: float = 0.5  # chain: of a claim, what the stages before may spend
     seeds: int = 1
     twin: bool = (

@@ -13,7 +13,9 @@ TERMS = {"epsilon": 1.0, "delta": 1e-5, "unit": "patient", "relation": "add_or_r
     "change", [{"epsilon": math.inf}, {"epsilon": 0.0}, {"delta": 0.0}, {"unit": "label"}]
 )
 def test_what_may_be_claimed(change: dict[str, object]) -> None:
-    Claim(**(TERMS | change))  # type: ignore[arg-type]
+    wanted = TERMS | change
+    claim = Claim(**wanted)  # type: ignore[arg-type]
+    assert {name: getattr(claim, name) for name in wanted} == wanted
 
 
 @pytest.mark.parametrize(

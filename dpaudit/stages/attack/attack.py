@@ -161,7 +161,7 @@ def _stale(
     jobs = []
     for arm in arms:
         fitting = applicable(run_dir, plan, arm, recipes, progress, named)
-        again = named is not None  # whoever names a recipe wants it made anew
+        again = named is not None  # whoever names a recipe wants it recomputed
         due = [r for r in fitting if again or not scores_are_current(run_dir, plan, arm.name, r)]
         jobs.append(ScoringJob(arm, due))
     return [job for job in jobs if job.recipes]

@@ -64,7 +64,7 @@ def check_tokens(name: str, theirs: Any, ours: Any) -> None:
 
 
 def start_of(run_dir: RunDir, plan: Plan, arm: Arm) -> str:
-    """The adapter folder that the arm went on from, or `base`. Raises UsageError for an arm that is not
+    """The adapter folder that the arm continued from, or `base`. Raises UsageError for an arm that is not
     trained, or anew.
     """
     earlier = plan.suite.grid.start_of(arm)
