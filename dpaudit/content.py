@@ -2,6 +2,8 @@
 package in a wheel.
 """
 
+from copy import deepcopy
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -50,10 +52,16 @@ def find(folder: str, name: str, own: Path | None = None) -> Path:
 
 def load_yaml(path: Path) -> dict[str, Any]:
     """The mapping in a YAML file. Raises UsageError, with the line of a syntax error, for anything else."""
-    data = strict_yaml.parse(_text(path), str(path))
+    data = deepcopy(_parsed(_text(path), str(path)))
     if not isinstance(data, dict):
         raise UsageError(str(path), "a mapping of keys", kind_of(data))
     return data
+
+
+@lru_cache(maxsize=256)
+def _parsed(text: str, where: str) -> Any:
+    """What a text says: a recipe is asked for many times by one command."""
+    return strict_yaml.parse(text, where)
 
 
 def _text(path: Path) -> str:

@@ -38,11 +38,12 @@ class Finding:
         """The finding in a file of a run. Raises UsageError where it is missing, altered, or of another
         format, with the command that makes it again.
         """
-        data, way_out = run_dir.read_json(relative), run_dir.refused(relative, "").remedy
+        data = run_dir.read_json(relative)
         try:
             return cls.from_json(data, str(run_dir.file(relative)))
         except UsageError as error:
-            raise UsageError(error.where, error.expected, error.got, way_out) from None
+            remedy = run_dir.refused(relative, error.got).remedy
+            raise UsageError(error.where, error.expected, error.got, remedy) from None
 
     def write(self, run_dir: RunDir, relative: str, inputs: Iterable[str] = ()) -> None:
         """Writes the file; `inputs` are the files that the finding was made from."""

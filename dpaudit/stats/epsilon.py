@@ -6,6 +6,7 @@ the caller's to count, against the bound: as a wrong guess, a missed member or a
 
 import math
 from collections.abc import Callable
+from functools import lru_cache
 
 import numpy as np
 from scipy.optimize import brentq
@@ -69,6 +70,14 @@ def epsilon_lower_one_run(
     check_guesses(canaries, guesses, correct)
     check_delta(delta)
     check_confidence(confidence)
+    return _lower_one_run(canaries, guesses, correct, delta, confidence)
+
+
+@lru_cache(maxsize=4096)
+def _lower_one_run(canaries: int, guesses: int, correct: int, delta: float, confidence: float) -> float:
+    """`epsilon_lower_one_run` of checked arguments: a search of some 40 p-values, asked for again by every
+    recipe and arm with as many guesses.
+    """
 
     def refuted(epsilon: float) -> bool:
         p_value = p_value_one_run(

@@ -65,8 +65,16 @@ class Seen(HTMLParser):
 
 
 def _page(runs: Path, *stages: str, **options: Any) -> tuple[str, dict[str, Any]]:
-    run_dir, plan = fabricate.run(runs, stages or fabricate.ALL, **options)
-    return _reported(run_dir, plan)
+    """The page and report.json of a made-up run, both made once for the tests that only read them."""
+    key = (stages, repr(options))
+    if key not in _PAGES:
+        html, data = _reported(*fabricate.run(runs, stages or fabricate.ALL, **options))
+        _PAGES[key] = html, json.dumps(data)
+    html, text = _PAGES[key]
+    return html, json.loads(text)
+
+
+_PAGES: dict[tuple[tuple[str, ...], str], tuple[str, str]] = {}
 
 
 def _reported(run_dir: RunDir, plan: Plan) -> tuple[str, dict[str, Any]]:

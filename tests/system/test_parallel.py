@@ -117,11 +117,9 @@ def test_an_interrupt_of_a_process_that_ends_prints_no_traceback(
 
 
 PARENT = """
-import sys
 from pathlib import Path
 from dpaudit.system import parallel
 from dpaudit.system.progress import Progress
-sys.path.insert(0, {tests!r})
 import test_parallel
 if __name__ == "__main__":
     parallel.run(test_parallel.jobs(test_parallel.stay, Path({folder!r}), 2), 2, Progress(quiet=True))
@@ -139,15 +137,15 @@ def stay(path: Path, advance: Callable[[int], None]) -> None:
 def test_workers_end_with_a_parent_that_is_killed(tmp_path: Path) -> None:
     """Here while they import, for which they need seconds; test_kills does it at any moment."""
     script = tmp_path / "parent.py"
-    script.write_text(PARENT.format(tests=str(Path(__file__).parent), folder=str(tmp_path)))
-    environment = os.environ | {"PYTHONPATH": str(Path(parallel.__file__).parents[2])}
+    script.write_text(PARENT.format(folder=str(tmp_path)))
+    places = (Path(parallel.__file__).parents[2], Path(kills.__file__).parent, Path(__file__).parent)
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(map(str, places))}
     parent = subprocess.Popen([sys.executable, str(script)], env=environment, start_new_session=True)
-    deadline = time.monotonic() + 60
-    while (
-        len(list(kills.of_session(parent.pid))) < 4 and time.monotonic() < deadline
-    ):  # with what tracks resources
+    while len(list(kills.of_session(parent.pid))) < 4:  # with what tracks resources
+        assert parent.poll() is None, "the parent ended before its workers were there"
         time.sleep(0.01)
     time.sleep(0.3)
+    assert parent.poll() is None
     parent.kill()
     parent.wait()
     assert kills.still_running(parent.pid) == []
