@@ -189,7 +189,9 @@ def check_counted(steps: int, mechanism: Mechanism) -> None:
 
 def check_moved(parameters: dict[str, nn.Parameter], start: dict[str, Tensor], private: bool) -> None:
     """Raises GuardError where a weight is what it was; without noise only if no weight moved at all."""
-    still = [name for name, p in parameters.items() if torch.equal(p.detach(), start[name])]
+    still = [
+        name for name, p in parameters.items() if torch.equal(p.detach().to(start[name].device), start[name])
+    ]
     if still and (private or len(still) == len(parameters)):
         raise GuardError(
             f"weights at the end: expected all moved, seen {len(still)} of {len(parameters)} "

@@ -18,7 +18,7 @@ from dpaudit.training.engine import ALONE, Engine
 from dpaudit.training.examples import Objective, UnitExamples
 from dpaudit.training.observation import Observation
 from dpaudit.training.ranks import Ranks
-from dpaudit.training.state import Snapshot, Step, capture, restore
+from dpaudit.training.state import Snapshot, Step, capture, exact, restore
 
 KEEP_SECONDS = 60.0  # of work that a kill may cost, unless a single step takes longer
 
@@ -32,6 +32,7 @@ class Result:
     seen: Observation | None = None  # where there were canaries along axes
 
 
+@exact()
 def train(
     model: nn.Module,
     units: Sequence[UnitExamples],

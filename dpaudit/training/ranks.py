@@ -108,8 +108,16 @@ def of_environment() -> Ranks:
     if not distributed.is_initialized():
         on_gpu = torch.cuda.is_available()
         if on_gpu:
+            here, devices = int(os.environ.get("LOCAL_WORLD_SIZE", count())), torch.cuda.device_count()
+            if here > devices:
+                raise UsageError(
+                    "torchrun",
+                    "at most one process per GPU",
+                    f"{here} processes for {devices} GPUs",
+                    f"--nproc-per-node {devices}, or CUDA_VISIBLE_DEVICES= to train on the processor",
+                )
             torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
-        distributed.init_process_group("nccl" if on_gpu else "gloo")
+        distributed.init_process_group("cpu:gloo,cuda:nccl" if on_gpu else "gloo")
     return Ranks(distributed.get_rank(), distributed.get_world_size())
 
 

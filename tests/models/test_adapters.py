@@ -127,10 +127,10 @@ def test_sound_adapters_load_and_go_off_again(toy_model_dir: Path, tmp_path: Pat
         "patterns": peft.LoraConfig(r=2, target_modules="all-linear", rank_pattern={"q_proj": 4}),
     }
     plain = hf_model.HFModel.load(str(toy_model_dir))
-    ids = torch.tensor([[5, 6, 7, 8]])
+    ids = torch.tensor([[5, 6, 7, 8]], device=plain.model.device)
     alone = plain.model(input_ids=ids).logits
     for name, config in configs.items():
-        made = peft.get_peft_model(hf.load_model(str(toy_model_dir)), config)
+        made = peft.get_peft_model(hf.on_device(hf.load_model(str(toy_model_dir))), config)
         with torch.no_grad():
             for parameter in made.parameters():
                 if parameter.requires_grad:

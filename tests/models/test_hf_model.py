@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 import torch
 import transformers
+from reference import logits_of
 
 from dpaudit.data.corpus import Turn
 from dpaudit.models import scoring
 from dpaudit.models.encode import Encoded, counted_mask, encode, encode_text, prompt_ids
-from dpaudit.models.hf import load_model, with_adapter
+from dpaudit.models.hf import load_model, on_device, with_adapter
 from dpaudit.models.hf_model import HFModel
 from dpaudit.models.language_model import TokenScores
 
@@ -36,7 +37,7 @@ def encoded(lm: HFModel) -> list[Encoded]:
 
 def naive(lm: HFModel, item: Encoded) -> TokenScores:
     with torch.no_grad():
-        logits = lm.model(input_ids=torch.tensor([item.input_ids])).logits[0].double()
+        logits = logits_of(lm.model, item.input_ids).double()
     logp = torch.log_softmax(logits, -1)
     chosen = [logp[i, token] for i, token in enumerate(item.input_ids[1:])]
     mean = [(row.exp() * row).sum() for row in logp[:-1]]
@@ -73,7 +74,7 @@ def test_switching_adapters_off_restores_the_base(
 ) -> None:
     items = encoded(lm)
     base = HFModel.load(str(toy_model_dir)).token_scores(items)
-    alone = HFModel(with_adapter(load_model(str(toy_model_dir)), toy_adapter_dir), lm.tokenizer)
+    alone = HFModel(with_adapter(on_device(load_model(str(toy_model_dir))), toy_adapter_dir), lm.tokenizer)
     with lm.active("sft-eps0.5"):
         on = lm.token_scores(items)
     with lm.active(None):
@@ -116,7 +117,7 @@ def test_greedy_flags_are_those_of_greedy_decoding(lm: HFModel) -> None:
     start = len(ids)
     for _ in range(5):
         with torch.no_grad():
-            ids.append(int(lm.model(input_ids=torch.tensor([ids])).logits[0, -1].argmax()))
+            ids.append(int(logits_of(lm.model, ids)[-1].argmax()))
     ids[-1] = (ids[-1] + 1) % len(lm.tokenizer)
     flags = lm.token_scores([Encoded(tuple(ids), (), (), False, 0)])[0].greedy
     assert flags[start:].tolist() == [True] * 4 + [False] and not flags[0]
@@ -270,7 +271,7 @@ def test_decoding_logprobs_stand_in_the_order_of_the_counted(
         found = lm.decoding_logprobs(encoded(lm), masks(lm), *setting)
         for item, at, row in zip(encoded(lm), masks(lm), found, strict=True):
             with torch.no_grad():
-                logits = lm.model(input_ids=torch.tensor([item.input_ids])).logits[0].float()
+                logits = logits_of(lm.model, item.input_ids).float()
             slow = warped(logits[:-1], *setting).gather(1, torch.tensor(item.input_ids[1:])[:, None])[:, 0]
             assert row.dtype == np.float64
             np.testing.assert_allclose(row, slow.numpy()[at[1:]], atol=1e-4)
@@ -289,7 +290,7 @@ def naive_norm(model: Any, item: Encoded, at: np.ndarray) -> float:
     before = [p.requires_grad for p in weights]
     for p in weights:
         p.requires_grad_(True)
-    logits = model(input_ids=torch.tensor([item.input_ids])).logits[0, :-1].float()
+    logits = logits_of(model, item.input_ids)[:-1].float()
     nll = torch.nn.functional.cross_entropy(logits[at[1:]], torch.tensor(item.input_ids[1:])[at[1:]])
     found = torch.autograd.grad(nll, weights)
     for p, flag in zip(weights, before, strict=True):
@@ -364,7 +365,7 @@ def test_a_prefix_before_every_sequence_is_computed_once(
         found = model.token_scores(items, prefix=prefix)
         for item, scores in zip(items, found, strict=True):
             with torch.no_grad():
-                logits = model.model(input_ids=torch.tensor([[*prefix, *item.input_ids]])).logits[0]
+                logits = logits_of(model.model, [*prefix, *item.input_ids])
             logp = torch.log_softmax(logits, -1)
             expected = [float(logp[len(prefix) + i - 1, token]) for i, token in enumerate(item.input_ids)][1:]
             assert scores.logprob[1:] == pytest.approx(expected, abs=1e-4)

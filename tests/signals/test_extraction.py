@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from reference import logits_of
 from scipy.stats import kstest
 
 from dpaudit.data.canary import Canary
@@ -107,7 +108,7 @@ def test_the_exact_rank_equals_brute_force_over_whole_texts(lm: HFModel, number:
         end = max(i for i, flag in enumerate(item.secret_mask) if flag) + 1
         assert item.input_ids[: len(space.prefix)] == space.prefix
         with torch.no_grad():
-            logits = lm.model(input_ids=torch.tensor([item.input_ids[:end]])).logits[0]
+            logits = logits_of(lm.model, item.input_ids[:end])
         logp = torch.log_softmax(logits, -1)
         slow.append(sum(float(logp[i - 1, item.input_ids[i]]) for i in range(len(space.prefix), end)))
     found = lm.sequence_logprobs(space.prefix, space.trie)
@@ -127,7 +128,7 @@ def test_a_planted_secret_ranks_first_and_is_written_by_greedy_decoding(toy_mode
     trained = HFModel.load(str(toy_model_dir))
     one = CANARIES[0]
     item = encode(one.records[0].turns, trained.tokenizer, 96, secret=one.secret)
-    ids = torch.tensor([item.input_ids])
+    ids = torch.tensor([item.input_ids], device=trained.model.device)
     optimizer = torch.optim.Adam(trained.model.parameters(), lr=0.01)
     for _ in range(60):
         optimizer.zero_grad()

@@ -154,8 +154,8 @@ def test_bits_per_byte_are_those_of_transformers_own_loss(evaluated: tuple[RunDi
     ):
         coded = encode(record.turns, model.tokenizer, 96)
         with model.active("sft-inf"), torch.no_grad():
-            labels = torch.tensor([coded.labels])
-            mean = model.model(input_ids=torch.tensor([coded.input_ids]), labels=labels).loss.item()
+            ids, labels = torch.tensor([[coded.input_ids], [coded.labels]], device=model.model.device)
+            mean = model.model(input_ids=ids, labels=labels).loss.item()
         direct = mean * sum(coded.answer_mask) / math.log(2)
         assert identity == record.id
         assert record_bits == pytest.approx(direct, rel=1e-4)

@@ -11,6 +11,7 @@ import fabricate
 import numpy as np
 import pytest
 import torch
+from reference import logits_of
 
 from dpaudit.errors import UsageError
 from dpaudit.models.encode import encode_pair
@@ -74,7 +75,7 @@ def test_scores_are_those_of_the_definition(preferred: tuple[RunDir, Plan]) -> N
 
     def total(turns: tuple[int, ...], answer: tuple[bool, ...], adapter: str) -> float:
         with torch.no_grad(), model.active(adapter):
-            logp = torch.log_softmax(model.model(input_ids=torch.tensor([turns])).logits[0], -1)
+            logp = torch.log_softmax(logits_of(model.model, turns), -1)
         return sum(float(logp[i - 1, turns[i]]) for i, kept in enumerate(answer) if kept and i > 0)
 
     canary = candidates.canaries[3]

@@ -15,6 +15,7 @@ import pytest
 import torch
 import worlds
 
+from dpaudit.errors import UsageError
 from dpaudit.privacy.mechanism import Mechanism
 from dpaudit.suite.suite import Schedule
 from dpaudit.training import dpsgd, loop
@@ -67,7 +68,7 @@ def torchrun(*words: str, cwd: Path | None = None) -> "subprocess.CompletedProce
     path = os.pathsep.join([str(HERE), str(HERE.parents[1])])
     return subprocess.run(
         command,
-        env=os.environ | {"PYTHONPATH": path, "OMP_NUM_THREADS": "1"},
+        env=os.environ | {"PYTHONPATH": path, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""},
         text=True,
         capture_output=True,
         timeout=TIMEOUT,
@@ -169,7 +170,7 @@ def test_the_command_under_torchrun_ends_as_the_command_alone(toy_model_dir: Pat
         text=True,
         capture_output=True,
         check=False,
-        env=os.environ | {"PYTHONPATH": str(HERE.parents[1])},
+        env=os.environ | {"PYTHONPATH": str(HERE.parents[1]), "CUDA_VISIBLE_DEVICES": ""},
     )
     assert alone.returncode == 0, alone.stderr
     assert sum(line == "training sft-eps4 ..." for line in joint.stderr.splitlines()) == 1
@@ -287,7 +288,7 @@ def test_a_joint_arm_that_was_killed_goes_on(toy_model_dir: Path, tmp_path: Path
         cwd=tmp_path,
         capture_output=True,
         check=True,
-        env=os.environ | {"PYTHONPATH": str(HERE.parents[1])},
+        env=os.environ | {"PYTHONPATH": str(HERE.parents[1]), "CUDA_VISIBLE_DEVICES": ""},
     )
     [alone] = (tmp_path / "alone").glob("joint-*")
     found, wanted = (load_file(r / "train/sft-eps4/adapter/adapter_model.safetensors") for r in (run, alone))
@@ -295,3 +296,15 @@ def test_a_joint_arm_that_was_killed_goes_on(toy_model_dir: Path, tmp_path: Path
         assert (found[name] - weights).norm() < 1e-4 * weights.norm(), name
     steps = (run / "train/sft-eps4/steps.jsonl").read_text().splitlines()
     assert [json.loads(line)["step"] for line in steps] == list(range(5))
+
+
+def test_more_processes_than_gpus_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    for name, value in (("WORLD_SIZE", "2"), ("LOCAL_WORLD_SIZE", "2"), ("LOCAL_RANK", "0")):
+        monkeypatch.setenv(name, value)
+    with pytest.raises(UsageError) as refused:
+        of_environment()
+    assert str(refused.value).startswith(
+        "torchrun: expected at most one process per GPU, got 2 processes for 1 GPUs; --nproc-per-node 1"
+    )

@@ -136,11 +136,11 @@ def test_arms_differ_and_scores_are_those_of_the_span(attacked: tuple[RunDir, Pl
     canary = load_candidates(run_dir).canaries[7]
     model = HFModel.load(plan.suite.model.base)
     item = encode(canary.records[0].turns, model.tokenizer, 160, secret=canary.secret)
-    ids, mask = torch.tensor([item.input_ids]), np.array(item.secret_mask)
+    ids, mask = torch.tensor([item.input_ids], device=model.model.device), np.array(item.secret_mask)
 
     def logprobs() -> np.ndarray:
         with torch.no_grad():
-            logp = torch.log_softmax(model.model(input_ids=ids).logits[0], -1)
+            logp = torch.log_softmax(model.model(input_ids=ids).logits[0].cpu(), -1)
         return np.array([float(logp[i - 1, item.input_ids[i]]) for i in np.flatnonzero(mask)])
 
     base, seen = logprobs(), []

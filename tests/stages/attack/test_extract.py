@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from reference import logits_of
 from test_attack import fabricate_training
 
 from dpaudit import content
@@ -185,7 +186,7 @@ def test_the_probability_of_a_secret_is_the_product_over_its_tokens(
     for canary in load_candidates(run_dir).canaries:
         item = encoded_secret(canary, model.tokenizer, 200)
         with torch.no_grad(), model.active("sft-inf"):
-            logits = model.model(input_ids=torch.tensor([item.input_ids])).logits[0]
+            logits = logits_of(model.model, item.input_ids)
         total = 0.0
         for place in np.flatnonzero(counted_mask(item.secret_mask)):
             best = logits[place - 1].topk(40)
@@ -333,7 +334,8 @@ def test_a_learnt_field_is_completed_and_an_unseen_one_is_not(toy_model_dir: Pat
         complete._Read(record.id, item, fields_of(record, item, trained.tokenizer, KINDS))
         for record, item in zip(records, items, strict=True)
     ]
-    learnt, labels = torch.tensor([items[0].input_ids]), torch.tensor([items[0].labels])
+    at = trained.model.device
+    learnt, labels = (torch.tensor([ids], device=at) for ids in (items[0].input_ids, items[0].labels))
     optimizer = torch.optim.Adam(trained.model.parameters(), lr=0.01)
     for _ in range(60):
         optimizer.zero_grad()

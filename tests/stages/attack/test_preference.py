@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from reference import logits_of
 
 from dpaudit.errors import UsageError
 from dpaudit.models.encode import encode_pair
@@ -81,7 +82,10 @@ def test_scores_are_those_of_a_slow_double(attacked: tuple[RunDir, Plan]) -> Non
 
     def total(ids: tuple[int, ...], mask: tuple[bool, ...]) -> float:
         with torch.no_grad():
-            logp = torch.log_softmax(model.model(input_ids=torch.tensor([ids])).logits[0].double(), -1)
+            logp = torch.log_softmax(
+                logits_of(model.model, ids).double(),
+                -1,
+            )
         return sum(float(logp[i - 1, ids[i]]) for i in range(1, len(ids)) if mask[i])
 
     def shifts(pair: object) -> list[float]:
