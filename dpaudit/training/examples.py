@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from dpaudit.models.encode import Encoded
 from dpaudit.training import losses
+from dpaudit.training.state import exact
 
 REFERENCE_CHUNK = 1024  # units whose sequences are sorted by length together
 
@@ -108,6 +109,7 @@ class Referenced(Sequence[UnitExamples]):
         return [replace(e, reference=tuple(next(values) for _ in e.sequences)) for e in unit]
 
 
+@exact()
 @torch.no_grad()
 def with_reference(model: Any, units: Sequence[UnitExamples], micro_batch: int = 256) -> Referenced:
     """The units with every sequence's log-probability under `model` as it is, its adapter included, in

@@ -22,7 +22,7 @@ from dpaudit.models.encode import Encoded
 from dpaudit.models.fused import trainable
 from dpaudit.suite.suite import Schedule
 from dpaudit.training import engine, examples, guards, loop, losses
-from dpaudit.training.state import Step
+from dpaudit.training.state import Step, exact
 
 BETA = 0.1  # of KTO and AOT, as their papers have it
 BY_TRL = ("sigmoid", "robust", "ipo", "hinge", "exo_pair", "nca_pair", "bco_pair", "sppo_hard", "apo_zero",
@@ -37,6 +37,7 @@ ZERO_1: dict[str, Any] = {  # "auto" takes what the trainer's own settings say
 }
 
 
+@exact()
 def train(
     model: Any,
     tokenizer: Any,

@@ -49,7 +49,7 @@ def _sequence(prompt: tuple[int, ...], answer: tuple[int, ...]) -> Encoded:
 
 
 def adapted(folder: Path) -> Any:
-    return adapter_files.new_adapter(hf.load_model(str(folder)), Lora(rank=2), 0)
+    return adapter_files.new_adapter(hf.on_device(hf.load_model(str(folder))), Lora(rank=2), 0)
 
 
 def by_trl(folder: Path, loss: str, pairs: int = 10, **options: Any) -> tuple[loop.Result, Any]:
