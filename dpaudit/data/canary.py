@@ -167,9 +167,9 @@ FAMILIES = {
         "access phrase",
         lambda length, _: Space(lexicon.INVENTED_SYLLABLES, 3 * length, " " * (length > 1), 3),
     ),
-    "random_token": Family("key phrase", lambda length, found: Space(found.token_words(), length, " ")),
-    "rare_unigram": Family("code phrase", lambda length, found: Space(found.rare_words(), length, " ")),
-    "rare_bigram": Family("pass phrase", lambda length, found: Space(found.rare_pairs(), length, " ")),
+    "random_token": Family("key phrase", lambda length, sources: Space(sources.token_words(), length, " ")),
+    "rare_unigram": Family("code phrase", lambda length, sources: Space(sources.rare_words(), length, " ")),
+    "rare_bigram": Family("pass phrase", lambda length, sources: Space(sources.rare_pairs(), length, " ")),
     "synthetic": Family("note", None, "What does the note of {name} say?"),
     # NANP: 555-0100 to 555-0199 belong to nobody in any area; the length is the format's own
     "phone": Family(
@@ -260,8 +260,8 @@ def draw(
         else _from_space(made, names, length, rng, sources)
     )
     return [
-        _canary(made, f"{purpose}{i:04d}", one, levels[i % len(levels)], purpose)
-        for i, one in enumerate(drawn)
+        _canary(made, f"{purpose}{i:04d}", secret, levels[i % len(levels)], purpose)
+        for i, secret in enumerate(drawn)
     ]
 
 
@@ -288,7 +288,7 @@ def _from_space(
     assert family.space is not None
     space = family.space(length, sources)
     drawn = [_Drawn(f"{rng.choice(lexicon.GIVEN)} {name}", space.draw(rng), "", space) for name in names]
-    return [replace(one, other=space.another(rng, one.secret)) for one in drawn]
+    return [replace(canary, other=space.another(rng, canary.secret)) for canary in drawn]
 
 
 def _from_model(
@@ -329,19 +329,21 @@ def to_rows(canaries: Sequence[Canary]) -> Iterator[dict[str, Any]]:
     large = dict.fromkeys(c.alphabet for c in canaries if len(c.alphabet) > SHARED)
     names = {alphabet: f"alphabet{number}" for number, alphabet in enumerate(large)}
     yield from ({"kind": "alphabet", "id": name, "symbols": symbols} for symbols, name in names.items())
-    for one in canaries:
-        row = {"kind": "canary", **one.to_json()}
-        yield row | ({"alphabet": names[one.alphabet]} if one.alphabet in names else {})
+    for canary in canaries:
+        row = {"kind": "canary", **canary.to_json()}
+        yield row | ({"alphabet": names[canary.alphabet]} if canary.alphabet in names else {})
 
 
 def from_rows(rows: Iterable[dict[str, Any]]) -> list[Canary]:
     """The canaries of rows that `to_rows` made; canaries of one alphabet share it."""
     alphabets: dict[str, tuple[str, ...]] = {}
-    found = []
+    canaries = []
     for row in rows:
         if row["kind"] == "alphabet":
             alphabets[row["id"]] = tuple(row["symbols"])
         elif row["kind"] == "canary":
             named = isinstance(row["alphabet"], str)
-            found.append(Canary.from_json(row | {"alphabet": alphabets[row["alphabet"]]} if named else row))
-    return found
+            canaries.append(
+                Canary.from_json(row | {"alphabet": alphabets[row["alphabet"]]} if named else row)
+            )
+    return canaries

@@ -42,20 +42,20 @@ def check(file: Path, config: Mapping[str, Any]) -> None:
             f"a {suffix_of(file)[1:]} file",
             "save them as .jsonl, one object a line",
         )
-    told, task = _Kinds(), _Task.of(config)
+    mistakes, task = _Kinds(), _Task.of(config)
     seen = _Seen()
     for number, row in rows.of_file(file):
         where = f"{file}:{number}"
         try:
             fields = json_rows.parsed(row, where) if isinstance(row, str) else row
         except UsageError as error:
-            told.add("row", error)
+            mistakes.add("row", error)
             continue
         for kind, key, expected, got in (*_wrong(task, fields), *seen.wrong(task, fields)):
-            told.add(kind, UsageError(f"{where}: {key}", expected, got, REMEDY))
-    if not seen.items and not told.first:
+            mistakes.add(kind, UsageError(f"{where}: {key}", expected, got, REMEDY))
+    if not seen.items and not mistakes.first:
         raise UsageError(str(file), "at least one item", "no item", REMEDY)
-    told.end()
+    mistakes.end()
 
 
 def keys(config: Mapping[str, Any]) -> frozenset[str]:
@@ -75,11 +75,11 @@ class _Kinds:
         self.counts[kind] = self.counts.get(kind, 0) + 1
 
     def end(self) -> None:
-        found = Gathering()
-        for kind, one in self.first.items():
-            got = f"{one.got}, in {self.counts[kind]:,} rows" if self.counts[kind] > 1 else one.got
-            found.found.append(UsageError(one.where, one.expected, got, one.remedy))
-        found.end()
+        gathering = Gathering()
+        for kind, error in self.first.items():
+            got = f"{error.got}, in {self.counts[kind]:,} rows" if self.counts[kind] > 1 else error.got
+            gathering.found.append(UsageError(error.where, error.expected, got, error.remedy))
+        gathering.end()
 
 
 Wrong = tuple[str, str, str, str]  # kind, key, expected, got
@@ -119,8 +119,8 @@ class _Task:
 
     @classmethod
     def of(cls, config: Mapping[str, Any]) -> "_Task":
-        told = [config.get(key) for key in ("doc_to_text", "doc_to_choice", "doc_to_target")]
-        named = {name for text in told if isinstance(text, str) for name in _names(text)}
+        templates = [config.get(key) for key in ("doc_to_text", "doc_to_choice", "doc_to_target")]
+        named = {name for text in templates if isinstance(text, str) for name in _names(text)}
         cluster = (config.get("metadata") or {}).get("cluster")
         target = config.get("doc_to_target")
         plain = target if isinstance(target, str) and target.isidentifier() else None
@@ -130,12 +130,12 @@ class _Task:
 
     def options(self, item: Item) -> list[Any] | None:
         """The choices that the row is asked with; None where they cannot be told."""
-        found = self.choices
-        if isinstance(found, dict):
-            found = list(found.values())
-        elif isinstance(found, str):
-            found = item.get(found) if found.isidentifier() else _rendered(found, item)
-        return found if isinstance(found, list) else None
+        choices = self.choices
+        if isinstance(choices, dict):
+            choices = list(choices.values())
+        elif isinstance(choices, str):
+            choices = item.get(choices) if choices.isidentifier() else _rendered(choices, item)
+        return choices if isinstance(choices, list) else None
 
 
 def _wrong(task: _Task, item: Item) -> Iterator[Wrong]:
@@ -181,15 +181,17 @@ def _is_empty(value: Any) -> bool:
 
 
 def _are_choices(value: Any) -> bool:
-    are_texts = isinstance(value, list) and all(isinstance(one, str) and one.strip() for one in value)
+    are_texts = isinstance(value, list) and all(
+        isinstance(choice, str) and choice.strip() for choice in value
+    )
     return are_texts and len(value) > 1
 
 
 def _is_place(answer: Any, options: list[Any]) -> bool:
     if isinstance(answer, list):
-        return bool(answer) and all(_is_place(one, options) for one in answer)
+        return bool(answer) and all(_is_place(place, options) for place in answer)
     if isinstance(answer, str):
-        return answer.strip() in [str(one).strip() for one in options]
+        return answer.strip() in [str(option).strip() for option in options]
     return isinstance(answer, int) and not isinstance(answer, bool) and 0 <= answer < len(options)
 
 

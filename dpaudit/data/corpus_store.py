@@ -56,14 +56,14 @@ class CorpusStore:
             "TEXT, body TEXT)"
         )
 
-    def add(self, part: Part, found: Iterable[tuple[int, Record]], source: str) -> None:
+    def add(self, part: Part, records: Iterable[tuple[int, Record]], source: str) -> None:
         """Stores one part's records, each given with its line.
 
         Raises UsageError naming `source` and the line of a repeated id, or of the first record without a
         patient where the unit is one.
         """
         base = PARTS.index(part) * PART
-        named = self._with_patients(found, source) if self.unit == "patient" else found
+        named = self._with_patients(records, source) if self.unit == "patient" else records
         rows = (
             (base + line, PARTS.index(part), r.id, r.patient, unit_of(r, self.unit), json.dumps(r.to_json()))
             for line, r in named
@@ -90,13 +90,13 @@ class CorpusStore:
             )
 
     def _with_patients(
-        self, found: Iterable[tuple[int, Record]], source: str
+        self, records: Iterable[tuple[int, Record]], source: str
     ) -> Iterator[tuple[int, Record]]:
         """The records, all of which must name their patient; those that do not are counted to the end of the
         data.
         """
         lines, first, without = 0, 0, 0
-        for line, record in found:
+        for line, record in records:
             lines += 1
             if record.patient is None:
                 first, without = first or line, without + 1
@@ -173,8 +173,8 @@ class CorpusStore:
 
     def people(self) -> tuple[int, int]:
         """How many patients the data name, and in how many records."""
-        (found,) = self._all("SELECT count(DISTINCT patient), count(patient) FROM entries")
-        return int(found[0]), int(found[1])
+        (counts,) = self._all("SELECT count(DISTINCT patient), count(patient) FROM entries")
+        return int(counts[0]), int(counts[1])
 
     def count(self, part: Part) -> int:
         return int(self._one("SELECT count(*) FROM entries WHERE part = ?", PARTS.index(part)))
@@ -239,7 +239,9 @@ def _room() -> Iterator[None]:
     try:
         yield
     except sqlite3.Error as error:
-        number = next((one for name, one in NO_ROOM.items() if error.sqlite_errorname.startswith(name)), None)
+        number = next(
+            (code for name, code in NO_ROOM.items() if error.sqlite_errorname.startswith(name)), None
+        )
         if number is None:
             raise
         raise OSError(number, f"SQLite: {error}") from None

@@ -58,19 +58,19 @@ def _check_names(folder: Path) -> None:
             )
 
 
-def _by_name(folder: Path, told: Path) -> list[Path]:
+def _by_name(folder: Path, dataset: Path) -> list[Path]:
     """Files by the words in their names and those of the folders between; those without such a word are one
-    split, train; messages name `told`.
+    split, train; messages name `dataset`.
     """
-    found = [path for path in sorted(folder.rglob("*")) if path.is_file() and _is_data(path, folder)]
-    found = [path for path in found if suffix_of(path) != ".txt"] or found
+    files = [path for path in sorted(folder.rglob("*")) if path.is_file() and _is_data(path, folder)]
+    files = [path for path in files if suffix_of(path) != ".txt"] or files
     splits: dict[str, list[Path]] = {}
-    for path in found:
+    for path in files:
         splits.setdefault(_split(path.relative_to(folder)), []).append(path)
     if "" in splits and len(splits) > 1:
         got = f"files of {_and(name for name in splits if name)} and others that name no split"
-        raise UsageError(str(told), EXPECTED, got, REMEDY)
-    return _one_split(splits, told)
+        raise UsageError(str(dataset), EXPECTED, got, REMEDY)
+    return _one_split(splits, dataset)
 
 
 def _is_data(path: Path, folder: Path) -> bool:
@@ -123,12 +123,14 @@ def _declared(folder: Path) -> list[Path] | None:
     """The files that the settings at the head of the README name, None where they name none."""
     where = f"{folder / 'README.md'}: data_files"
     configs = _settings(folder).get("configs")
-    if not isinstance(configs, list) or not all(isinstance(one, dict) for one in configs):
+    if not isinstance(configs, list) or not all(isinstance(config, dict) for config in configs):
         return None
-    named = [one for one in configs if one.get("data_files") or one.get("data_dir")]
+    named = [config for config in configs if config.get("data_files") or config.get("data_dir")]
     if not named:
         return None
-    default = [one for one in named if one.get("default") is True or one.get("config_name") == "default"]
+    default = [
+        config for config in named if config.get("default") is True or config.get("config_name") == "default"
+    ]
     chosen = (named if len(named) == 1 else default)[:1]
     if not chosen:
         got = f"{len(named)} configurations"
@@ -164,9 +166,9 @@ def _settings(folder: Path) -> dict[str, Any]:
             text = stream.read(HEAD).decode("utf-8-sig", errors="replace")
     except OSError:
         return {}
-    found = re.match(r"---\r?\n(.*?)\r?\n---", text, re.DOTALL)
+    header = re.match(r"---\r?\n(.*?)\r?\n---", text, re.DOTALL)
     try:
-        settings = yaml.safe_load(found[1]) if found else None
+        settings = yaml.safe_load(header[1]) if header else None
     except (yaml.YAMLError, ValueError, RecursionError):
         raise UsageError(
             str(folder / "README.md"), "YAML between the dashes", "something else", REMEDY
@@ -175,19 +177,19 @@ def _settings(folder: Path) -> dict[str, Any]:
 
 
 def _patterns(value: object, where: str) -> list[str]:
-    found = value if isinstance(value, list) else [] if value is None else [value]
-    if not all(isinstance(one, str) for one in found):
+    patterns = value if isinstance(value, list) else [] if value is None else [value]
+    if not all(isinstance(pattern, str) for pattern in patterns):
         raise UsageError(where, "names of files", "another value", REMEDY)
-    return [str(one) for one in found]
+    return [str(pattern) for pattern in patterns]
 
 
 def _matching(folder: Path, patterns: list[str], where: str) -> list[Path]:
-    found: list[Path] = []
+    files: list[Path] = []
     for pattern in patterns:
         _inside(folder, pattern, where)
         matched = folder.rglob("*") if pattern in ("**", ".", "./") else folder.glob(pattern)
-        found += sorted(path for path in matched if path.is_file() and _is_data(path, folder))
-    return list(dict.fromkeys(found))
+        files += sorted(path for path in matched if path.is_file() and _is_data(path, folder))
+    return list(dict.fromkeys(files))
 
 
 def _inside(folder: Path, name: object, where: str) -> Path:

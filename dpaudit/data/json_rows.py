@@ -28,12 +28,12 @@ class _Twice(ValueError):
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
+    fields = dict(pairs)
+    if len(fields) < len(pairs):
         names = [key for key, _ in pairs]
         name = next(key for key in names if names.count(key) > 1)
         raise _Twice(f"{name} twice" if PLAIN_NAME.fullmatch(name) else "one of them twice")
-    return found
+    return fields
 
 
 DECODER = json.JSONDecoder(object_pairs_hook=_once)

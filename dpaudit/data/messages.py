@@ -58,8 +58,8 @@ def turns_of(value: object, where: str) -> tuple[Turn, ...]:
     """The turns that a list of messages says, or one message, or the JSON text of either. Raises UsageError
     that names the place.
     """
-    found = unspelled(value, where)
-    messages = [found] if isinstance(found, dict) else found
+    decoded = unspelled(value, where)
+    messages = [decoded] if isinstance(decoded, dict) else decoded
     if not isinstance(messages, list) or not messages:
         raise UsageError(
             where, "a list of turns", kind_of(value), "ShareGPT `conversations` or `messages` are read"
@@ -185,9 +185,10 @@ def _check_extras(message: dict[str, Any], role: Role | None, where: str) -> Non
                 "a key with more text for the model",
                 NO_TOOLS if key in TOOLS else "write it into the text, or leave such rows out",
             )
-    for one, other in (("from", "role"), ("value", "content")):
-        if None not in (message.get(one), message.get(other)) and message[one] != message[other]:
-            raise UsageError(where, f"{one} or {other}", "both, with different content")
+    for sharegpt_key, openai_key in (("from", "role"), ("value", "content")):
+        values = message.get(sharegpt_key), message.get(openai_key)
+        if None not in values and values[0] != values[1]:
+            raise UsageError(where, f"{sharegpt_key} or {openai_key}", "both, with different content")
 
 
 def _check_lesson(key: str, is_learnt: bool | None, role: Role | None, where: str) -> None:

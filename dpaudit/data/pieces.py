@@ -54,7 +54,7 @@ def options_of(fields: Fields, where: str) -> list[str]:
 def _history(fields: Fields, where: str) -> tuple[Turn, ...]:
     """Earlier turns: pairs of question and answer, or messages."""
     value = _list_in(fields.get("history", []))
-    if isinstance(value, list) and value and all(isinstance(one, dict) for one in value):
+    if isinstance(value, list) and value and all(isinstance(message, dict) for message in value):
         turns = turns_of(value, f"{where}: history")
         require_last(turns, "assistant", f"{where}: history")
         return turns
@@ -67,12 +67,12 @@ def _history(fields: Fields, where: str) -> tuple[Turn, ...]:
 
 def with_system(fields: Fields, turns: tuple[Turn, ...], where: str) -> tuple[Turn, ...]:
     """The turns below the row's system text, which they may begin with already."""
-    found = [Turn("system", text_of(fields, key, where)) for key in SYSTEM if key in fields]
+    system_turns = [Turn("system", text_of(fields, key, where)) for key in SYSTEM if key in fields]
     if turns and turns[0].role == "system":
-        found.append(turns[0])
-    if len(set(found)) > 1:
+        system_turns.append(turns[0])
+    if len(set(system_turns)) > 1:
         raise UsageError(f"{where}: system", "one system text", "several that differ", "write them into one")
-    return (*found[:1], *spoken(turns)) if found else turns
+    return (*system_turns[:1], *spoken(turns)) if system_turns else turns
 
 
 def spoken(turns: tuple[Turn, ...]) -> tuple[Turn, ...]:

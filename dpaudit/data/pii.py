@@ -53,14 +53,14 @@ class Field:
 
 def find(text: str, kinds: Sequence[str] = tuple(PATTERNS)) -> list[Field]:
     """The fields of these kinds in `text`, in the order in which they stand; no two of them overlap."""
-    found: list[Field] = []
+    fields: list[Field] = []
     for kind in (kind for kind in PATTERNS if kind in kinds):
         for match in PATTERNS[kind].finditer(text):
             group = "value" if match["value"] is not None else "named"
             field = Field(kind, *match.span(group))
-            if not any(field.start < other.stop and other.start < field.stop for other in found):
-                found.append(field)
-    return sorted(found, key=lambda field: field.start)
+            if not any(field.start < other.stop and other.start < field.stop for other in fields):
+                fields.append(field)
+    return sorted(fields, key=lambda field: field.start)
 
 
 def is_given(text: str, field: Field) -> bool:

@@ -25,8 +25,8 @@ def rare_words(texts: Texts) -> tuple[str, ...]:
     below LEAST.
     """
     counts = _counts(texts)
-    found = sorted(counts, key=lambda word: (counts[word], _lot(word)))[:MOST]
-    return _enough("rare_unigram", found, "different words in lower case")
+    words = sorted(counts, key=lambda word: (counts[word], _lot(word)))[:MOST]
+    return _enough("rare_unigram", words, "different words in lower case")
 
 
 def rare_pairs(texts: Texts) -> tuple[str, ...]:
@@ -60,12 +60,12 @@ def _lot(text: str) -> bytes:
     return hashlib.sha256(text.encode()).digest()
 
 
-def _enough(family: str, found: list[str], what: str) -> tuple[str, ...]:
-    if len(found) < LEAST:
+def _enough(family: str, symbols: list[str], what: str) -> tuple[str, ...]:
+    if len(symbols) < LEAST:
         raise UsageError(
             f"candidates.family {family}",
             f"at least {LEAST} {what} in the data",
-            str(len(found)),
+            str(len(symbols)),
             "take family invented, which needs no data",
         )
-    return tuple(found)
+    return tuple(symbols)

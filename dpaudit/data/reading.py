@@ -36,13 +36,13 @@ def read_records(
     the text itself; of rows with the same mistake the first is named and all are counted.
     """
     reader = reader or Reader()
-    found = islice(_window(_rows_of(source), parse_rows(window), source), limit)
+    numbered_rows = islice(_window(_rows_of(source), parse_rows(window), source), limit)
     number = None
-    for number, row in found:
+    for number, row in numbered_rows:
         try:
             record = _record(reader, row, f"{source}:{number}", number)
         except UsageError as error:
-            raise _counted(error, reader, source, number, found) from None
+            raise _counted(error, reader, source, number, numbered_rows) from None
         yield number, record
     if number is None:
         is_blank = Path(source).is_file() and not Path(source).stat().st_size
@@ -64,16 +64,16 @@ def _counted(
     error: UsageError, reader: Reader, source: str, number: int, rest: Iterator[tuple[int, Fields | str]]
 ) -> UsageError:
     """The mistake, with the number of rows that have one of its kind: all are told at once."""
-    kind, found = _kind(error, f"{source}:{number}"), 1
+    kind, count = _kind(error, f"{source}:{number}"), 1
     try:
         for place, row in islice(rest, COUNTED):
             try:
                 _record(reader, row, f"{source}:{place}", place)
             except UsageError as other:
-                found += _kind(other, f"{source}:{place}") == kind
+                count += _kind(other, f"{source}:{place}") == kind
     except UsageError:  # a mistake of another kind ends the counting
         pass
-    got = f"{error.got}, in {found:,} rows" if found > 1 else error.got
+    got = f"{error.got}, in {count:,} rows" if count > 1 else error.got
     return UsageError(error.where, error.expected, got, error.remedy)
 
 
@@ -85,8 +85,8 @@ def parse_rows(text: str | None) -> tuple[int, int | None]:
     """`A:B` as first row and end, counted from 0, B left out; either may be missing. Raises UsageError."""
     if text is None:
         return 0, None
-    found = re.fullmatch(r"(\d{0,15}):(\d{0,15})", text.strip(), re.ASCII)
-    first, end = (int(found[1] or 0), int(found[2]) if found[2] else None) if found else (0, 0)
+    match = re.fullmatch(r"(\d{0,15}):(\d{0,15})", text.strip(), re.ASCII)
+    first, end = (int(match[1] or 0), int(match[2]) if match[2] else None) if match else (0, 0)
     if end is not None and end <= first:
         raise UsageError(
             "data.rows", "A:B with A below B, counted from 0", f"{text:.40}", "for example --rows 0:30000"
@@ -103,13 +103,13 @@ def is_hub_id(source: str) -> bool:
 
 
 def _window(
-    found: Iterable[tuple[int, Any]], window: tuple[int, int | None], source: str
+    records: Iterable[tuple[int, Any]], window: tuple[int, int | None], source: str
 ) -> Iterator[tuple[int, Any]]:
     first, end = window
     count = 0
-    for count, item in enumerate(found, 1):
+    for count, record in enumerate(records, 1):
         if count > first:
-            yield item
+            yield record
         if count == end:
             return
     if count and (end is not None or count <= first):
@@ -161,12 +161,12 @@ def _hub_rows(source: str) -> Iterator[tuple[int, Any]]:
         ) from None
 
 
-def _one_split(found: Any, source: str) -> Iterable[Any]:
+def _one_split(dataset: Any, source: str) -> Iterable[Any]:
     """The rows of the split `train`, or of the only one."""
-    if not isinstance(found, dict):
-        rows: Iterable[Any] = found
+    if not isinstance(dataset, dict):
+        rows: Iterable[Any] = dataset
         return rows
-    name = "train" if "train" in found else next(iter(found))
-    if name == "train" or len(found) == 1:
-        return _one_split(found[name], source)
-    raise UsageError(source, "a split named train, or a single split", ", ".join(map(str, found)))
+    name = "train" if "train" in dataset else next(iter(dataset))
+    if name == "train" or len(dataset) == 1:
+        return _one_split(dataset[name], source)
+    raise UsageError(source, "a split named train, or a single split", ", ".join(map(str, dataset)))

@@ -93,8 +93,8 @@ def of_fields(shape: Shape, fields: Fields, where: str, number: int) -> Record:
 def _named(fields: Fields, keys: tuple[str, ...], where: str) -> str | None:
     """The identity in the first of these keys that holds one."""
     for key in keys:
-        if key in fields and (found := identity.of(fields[key], f"{where}: {key}")) is not None:
-            return found
+        if key in fields and (name := identity.of(fields[key], f"{where}: {key}")) is not None:
+            return name
     return None
 
 
@@ -122,15 +122,15 @@ def _asked_key(shape: Shape, fields: Fields) -> str:
 
 def _listed(fields: Fields, where: str) -> Record:
     """A list of messages; where a row has two such lists, they say the same."""
-    found = [
+    lists = [
         (key, turns_of(fields[key], f"{where}: {key}"))
         for key in ("conversations", "messages")
         if key in fields
     ]
-    if not found:
+    if not lists:
         turns_of(None, f"{where}: messages")
-    key, turns = found[0]
-    if any(other != turns for _, other in found):
+    key, turns = lists[0]
+    if any(other != turns for _, other in lists):
         raise UsageError(
             where, "conversations or messages", "both, which differ", "leave one of the columns out"
         )

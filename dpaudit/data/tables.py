@@ -172,8 +172,10 @@ def _values(column: Any) -> list[Any]:
     """
     import pyarrow
 
-    kind = next((found for test, found in TIMES.items() if getattr(pyarrow.types, test)(column.type)), None)
+    kind = next(
+        (stand_in for test, stand_in in TIMES.items() if getattr(pyarrow.types, test)(column.type)), None
+    )
     if kind is None:
-        found: list[Any] = column.to_pylist()
-        return found
+        values: list[Any] = column.to_pylist()
+        return values
     return [kind if there else None for there in column.is_valid().to_pylist()]
