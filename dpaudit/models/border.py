@@ -29,5 +29,5 @@ def told(where: str, *, expected: str, remedy: str = "") -> Iterator[None]:
 
 def named(error: Exception) -> str:
     """The kind of an exception and what it says, on one line."""
-    kind, said = type(error).__name__, " ".join(str(error).split())
-    return f"{kind}: {said:.{MOST}}" if said else f"{'an' if kind[0] in 'AEIOU' else 'a'} {kind}"
+    kind, message = type(error).__name__, " ".join(str(error).split())
+    return f"{kind}: {message:.{MOST}}" if message else f"{'an' if kind[0] in 'AEIOU' else 'a'} {kind}"

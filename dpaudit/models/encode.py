@@ -122,7 +122,8 @@ def encode_record(
     """
     if record.is_pair:
         return tuple(
-            _kept(one, pair_prompt, pair_answer) for one in encode_pair(record, tokenizer, max_length)
+            _kept(sequence, pair_prompt, pair_answer)
+            for sequence in encode_pair(record, tokenizer, max_length)
         )
     if record.text is not None:
         return (encode_text(record.text, tokenizer, max_length),)
@@ -174,7 +175,7 @@ def _overlapping(offsets: NDArray[np.int64], ranges: Sequence[Range]) -> NDArray
     in part.
     """
     begin, end = offsets.T
-    found = np.zeros(len(offsets), dtype=bool)
+    overlaps = np.zeros(len(offsets), dtype=bool)
     for start, stop in ranges:
-        found |= (begin < stop) & (end > start) & (end > begin)
-    return found
+        overlaps |= (begin < stop) & (end > start) & (end > begin)
+    return overlaps

@@ -51,12 +51,12 @@ class Endpoint:
 
     def scores(self, texts: Sequence[Text], advance: Advance | None = None) -> list[SecretScores]:
         """What the model says of each secret, one text a request."""
-        found = []
+        scores = []
         for text in texts:
-            found.append(self._score(text))
+            scores.append(self._score(text))
             if advance:
                 advance(1)
-        return found
+        return scores
 
     def _served(self, model: str | None, option: str = "--model") -> str:
         names = self._asked(lambda client: [listed.id for listed in client.models.list().data])
@@ -180,9 +180,9 @@ def _overlapping(pieces: list[tuple[str, float | None]], text: Text) -> list[int
     start = spelled.rfind(text.secret)
     if start < 0:
         return []
-    end, at, found = start + len(text.secret), 0, []
+    end, at, places = start + len(text.secret), 0, []
     for index, (token, _) in enumerate(pieces):
         if at < end and at + len(token) > start:
-            found.append(index)
+            places.append(index)
         at += len(token)
-    return found
+    return places

@@ -103,10 +103,10 @@ class LocalModel:
         """What the model says of each secret; of a text that is too long for it, the last part is read."""
         encoded = [self._encoded(text) for text in texts]
         with self.model.active(self.adapter):
-            found = self.model.token_scores(
+            token_scores = self.model.token_scores(
                 encoded, advance, [counted_mask(item.secret_mask) for item in encoded]
             )
-        return [_at_secret(item, scores) for item, scores in zip(encoded, found, strict=True)]
+        return [_at_secret(item, scores) for item, scores in zip(encoded, token_scores, strict=True)]
 
     def _encoded(self, text: Text) -> Encoded:
         lead = _beginning(self.tokenizer)
@@ -153,8 +153,8 @@ def open_adapter(adapter: Path, base: str | None) -> tuple[LocalModel, LocalMode
             ) from None
     remedy = "name its base with --base DIR, or merge it and give --model"
     with _named("--base", base):
-        found = folder.check(hf.place_of(base), "")
-    adapters.check(adapter, found.empty, where, remedy)  # before the base's weights are read
+        checked = folder.check(hf.place_of(base), "")
+    adapters.check(adapter, checked.empty, where, remedy)  # before the base's weights are read
     model = _load(base, "--base")
     model.add_adapter("audited", adapter, where, remedy)
     model.tokenizer = tokenizers.adapters_tokenizer(adapter, model.tokenizer, base, where)
@@ -186,12 +186,12 @@ def _named(option: str, base: str) -> Iterator[None]:
 
 def open_base(folder: str, tokenizer: Any) -> LocalModel:
     """The base of a merged model. Raises UsageError where it does not have the merged model's vocabulary."""
-    found = LocalModel(_load(folder, "--base"))
-    if found.tokenizer.get_vocab() != tokenizer.get_vocab():
+    base = LocalModel(_load(folder, "--base"))
+    if base.tokenizer.get_vocab() != tokenizer.get_vocab():
         raise UsageError(
             f"--base {folder}", "the model that was fine-tuned, with the same tokenizer", "another vocabulary"
         )
-    return found
+    return base
 
 
 def _load(base: str, option: str) -> HFModel:

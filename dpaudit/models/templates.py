@@ -156,9 +156,9 @@ def _told(error: BaseException, source: str) -> str:
     """What may be told of an error: words of the template itself, which hold nothing of the dialogue."""
     if isinstance(error, jinja2.TemplateSyntaxError):
         return f"{error.message or 'an error':.{SHOWN}} (line {error.lineno})"
-    said = str(error)
-    is_own = isinstance(error, jinja2.TemplateError) and said and said in source
-    return f"{said:.{SHOWN}}" if is_own else type(error).__name__
+    message = str(error)
+    is_own = isinstance(error, jinja2.TemplateError) and message and message in source
+    return f"{message:.{SHOWN}}" if is_own else type(error).__name__
 
 
 # ---- the sandbox: what Transformers gives a template, and an end to it
@@ -240,10 +240,10 @@ def _counted(context: jinja2.runtime.Context, values: Any) -> Any:
     """The values of a loop, paid for before it begins; with the context, so that none is worked out
     beforehand.
     """
-    found = values if hasattr(values, "__len__") else list(islice(values, STEPS + 1))
+    listed = values if hasattr(values, "__len__") else list(islice(values, STEPS + 1))
     assert isinstance(context.environment, _Bounded)
-    context.environment.spend(len(found) + 1)
-    return found
+    context.environment.spend(len(listed) + 1)
+    return listed
 
 
 @jinja2.pass_context

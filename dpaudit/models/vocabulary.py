@@ -29,19 +29,19 @@ def token_words(tokenizer: Any) -> tuple[str, ...]:
     texts = [text.removeprefix(" ") for text in tokenizer.batch_decode([[i] for i in ids])]
     (before,) = tokenizer(["a"], add_special_tokens=False)["input_ids"]
     coded = tokenizer([f"a {text}" for text in texts], add_special_tokens=False)["input_ids"]
-    found = {
+    words = {
         text: None
         for i, text, row in zip(ids, texts, coded, strict=True)
         if text.isalpha() and row == [*before, i] and text not in special
     }
-    if len(found) < LEAST:
+    if len(words) < LEAST:
         raise UsageError(
             "candidates.family random_token",
             f"at least {LEAST} words that are one token of the model",
-            str(len(found)),
+            str(len(words)),
             "take family invented, which suits any tokenizer",
         )
-    return tuple(found)
+    return tuple(words)
 
 
 def unwritable(tokenizer: Any, size: int) -> list[int]:
