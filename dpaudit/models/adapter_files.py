@@ -256,9 +256,9 @@ def _private_lines(ledger: Ledger) -> list[str]:
             f"`{claim.unit}` under `{claim.relation}`, if released alone."
         )
     lines = _label_lines if claim.unit == "label" else _gaussian_lines
-    told = f"- unit: `{claim.unit}`; neighbouring relation: `{claim.relation}`"
+    unit = f"- unit: `{claim.unit}`; neighbouring relation: `{claim.relation}`"
     target = f"- target: epsilon {claim.epsilon:g} at delta {claim.delta:g}"
-    return [head, *start, "", *lines(ledger, [told, target])]
+    return [head, *start, "", *lines(ledger, [unit, target])]
 
 
 def _label_lines(ledger: Ledger, claim: list[str]) -> list[str]:

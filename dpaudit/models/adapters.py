@@ -38,13 +38,13 @@ def chat_template(adapter: Path, where: str) -> str | dict[str, str] | None:
             return file.read_text(encoding="utf-8")
     if not (adapter / "tokenizer_config.json").is_file():
         return None
-    found = folder.settings(adapter / "tokenizer_config.json", where).get("chat_template")
-    if isinstance(found, list):
+    template = folder.settings(adapter / "tokenizer_config.json", where).get("chat_template")
+    if isinstance(template, list):
         with border.told(
             where, expected="named chat templates in tokenizer_config.json", remedy="copy it again"
         ):
-            return {str(one["name"]): str(one["template"]) for one in found}
-    return None if found is None else str(found)
+            return {str(entry["name"]): str(entry["template"]) for entry in template}
+    return None if template is None else str(template)
 
 
 def configuration(adapter: Path, where: str) -> Any:
@@ -78,9 +78,9 @@ def configuration(adapter: Path, where: str) -> Any:
         )
     _check_settings(raw, kind, where)
     with border.told(where, expected=f"{CONFIG} as PEFT writes it", remedy="copy it again"), _quiet():
-        found = kind.from_pretrained(str(adapter))
-        found.inference_mode = True
-        return found
+        config = kind.from_pretrained(str(adapter))
+        config.inference_mode = True
+        return config
 
 
 def _check_settings(raw: dict[str, Any], kind: type, where: str) -> None:
@@ -146,7 +146,7 @@ def require_whole(model: Any, slot: str, adapter: Path, where: str, remedy: str)
     left = sorted(set(file) - set(own) - set(beside))
     shapes = {name: tuple(weight.shape) for name, weight in (own | beside).items()}
     other = sorted(name for name in set(file) & set(shapes) if file[name].shape != shapes[name])
-    found = [
+    differences = [
         f"{len(names)} {what} ({names[0]:.100})"
         for names, what in (
             (missing, "that are missing"),
@@ -155,8 +155,10 @@ def require_whole(model: Any, slot: str, adapter: Path, where: str, remedy: str)
         )
         if names
     ]
-    if found:
-        raise UsageError(where, "an adapter whose tensors are those of its base", ", ".join(found), remedy)
+    if differences:
+        raise UsageError(
+            where, "an adapter whose tensors are those of its base", ", ".join(differences), remedy
+        )
 
 
 def load(model: Any, adapter: Path, slot: str, where: str, remedy: str) -> Any:

@@ -103,10 +103,10 @@ def settings(file: Path, where: str) -> dict[str, Any]:
     with border.told(where, expected=expected, remedy="copy the folder again"):
         if file.stat().st_size > JSON_MOST:
             raise UsageError(where, expected, f"a file of {file.stat().st_size} bytes")
-        found = json.loads(file.read_bytes())
-    if not isinstance(found, dict):
-        raise UsageError(where, expected, kind_of(found), "copy the folder again")
-    return found
+        content = json.loads(file.read_bytes())
+    if not isinstance(content, dict):
+        raise UsageError(where, expected, kind_of(content), "copy the folder again")
+    return content
 
 
 def configuration(folder: Path, where: str) -> Any:
@@ -133,15 +133,15 @@ def read_tensors(folder: Path, raw: Mapping[str, Any], where: str) -> dict[str, 
     """Name -> shape and dtype of every tensor in the files that Transformers would read; headers alone are
     opened.
     """
-    found: dict[str, Tensor] = {}
+    tensors: dict[str, Tensor] = {}
     for file in _files(folder, raw, where):
         for name, tensor in headers(file, where).items():
-            if name in found:
+            if name in tensors:
                 raise UsageError(
                     where, "every tensor in one file", f"{name:.80} in two files", "copy the folder again"
                 )
-            found[name] = tensor
-    return found
+            tensors[name] = tensor
+    return tensors
 
 
 def headers(file: Path, where: str) -> dict[str, Tensor]:
@@ -177,8 +177,8 @@ def _files(folder: Path, raw: Mapping[str, Any], where: str) -> list[Path]:
             "no such file",
             "save the model with save_pretrained (safetensors)",
         )
-    told = settings(index, where).get("weight_map")
-    names = sorted(set(map(str, told.values()))) if isinstance(told, dict) else []
+    weight_map = settings(index, where).get("weight_map")
+    names = sorted(set(map(str, weight_map.values()))) if isinstance(weight_map, dict) else []
     if not names or any(Path(name).name != name for name in names):
         raise UsageError(where, f"{index.name} with a weight_map to files of the folder", "another content")
     lacking = [name for name in names if not (folder / name).is_file()]
@@ -198,14 +198,14 @@ def quantization(raw: Mapping[str, Any], where: str) -> str | None:
     """
     from transformers.quantizers.auto import AUTO_QUANTIZATION_CONFIG_MAPPING
 
-    told = raw.get("quantization_config", raw.get("compression_config"))
-    if told is None:
+    config = raw.get("quantization_config", raw.get("compression_config"))
+    if config is None:
         return None
     expected = "a quantization_config that names its quant_method"
-    if not isinstance(told, dict):
-        raise UsageError(where, expected, kind_of(told), "check config.json")
-    is_4_or_8_bit = told.get("load_in_4bit") or told.get("load_in_8bit")
-    method = told.get("quant_method") or ("bitsandbytes" if is_4_or_8_bit else None)
+    if not isinstance(config, dict):
+        raise UsageError(where, expected, kind_of(config), "check config.json")
+    is_4_or_8_bit = config.get("load_in_4bit") or config.get("load_in_8bit")
+    method = config.get("quant_method") or ("bitsandbytes" if is_4_or_8_bit else None)
     if not isinstance(method, str):
         raise UsageError(where, expected, "none", "check config.json")
     if method not in (
@@ -314,9 +314,9 @@ def _check_tensors(
 
 
 def _unquantised(config: Any) -> Any:
-    found = copy.deepcopy(config)
-    vars(found).pop("quantization_config", None)
-    return found
+    copied = copy.deepcopy(config)
+    vars(copied).pop("quantization_config", None)
+    return copied
 
 
 def _refuse_packed(tensors: Mapping[str, Tensor], own: set[str], left: set[str], where: str) -> None:
@@ -346,17 +346,17 @@ def require_whole(info: Mapping[str, Any], where: str) -> None:
     """
     missing, left = sorted(info["missing_keys"]), sorted(info["unexpected_keys"])
     other = sorted(str(key[0] if isinstance(key, tuple) else key) for key in info["mismatched_keys"])
-    found = [
+    differences = [
         f"{len(names)} {what} ({names[0]:.80})"
         for names, what in ((missing, "missing"), (left, "left over"), (other, "of another shape"))
         if names
     ]
-    found += [" ".join(str(message).split())[: border.MOST] for message in list(info["error_msgs"])[:1]]
-    if found:
+    differences += [" ".join(str(message).split())[: border.MOST] for message in list(info["error_msgs"])[:1]]
+    if differences:
         raise UsageError(
             where,
             "a model whose tensors are those that config.json describes",
-            ", ".join(found),
+            ", ".join(differences),
             "copy the folder again, or save the model with save_pretrained",
         )
 

@@ -200,14 +200,14 @@ def _lora_layers(model: nn.Module, parameters: dict[str, nn.Parameter]) -> list[
     if not parameters:
         raise UsageError("model", "a trainable LoRA weight", "no such weight")
     names = {id(parameter): name for name, parameter in parameters.items()}
-    found, covered = [], set()
+    layers, covered = [], set()
     for layer in model.modules():
         if not isinstance(layer, lora.LoraLayer) or not is_plain(layer):
             continue
         adapter = layer.active_adapters[0]
         pair = (id(layer.lora_A[adapter].weight), id(layer.lora_B[adapter].weight))
         if pair[0] in names and pair[1] in names:
-            found.append(((names[pair[0]], names[pair[1]]), layer))
+            layers.append(((names[pair[0]], names[pair[1]]), layer))
             covered |= set(pair)
     for name in (name for key, name in names.items() if key not in covered):
         raise UsageError(
@@ -216,4 +216,4 @@ def _lora_layers(model: nn.Module, parameters: dict[str, nn.Parameter]) -> list[
             "another trainable parameter",
             "freeze it (no DoRA, bias or modules_to_save): its gradient cannot be clipped by unit",
         )
-    return found
+    return layers

@@ -98,7 +98,7 @@ def answer(lm: Any, name: str, task: Any, limit: int | None) -> Answers:
         # `simple_evaluate` does this and adds 2 s of environment report to every call
         from lm_eval.evaluator import evaluate
 
-        found = evaluate(
+        results = evaluate(
             lm,
             {"tasks": {name: task}},
             limit=limit,
@@ -106,7 +106,7 @@ def answer(lm: Any, name: str, task: Any, limit: int | None) -> Answers:
             apply_chat_template=True,
             fewshot_as_multiturn=True,
         )
-    return _answers(found["samples"][name], task)
+    return _answers(results["samples"][name], task)
 
 
 def _with_data(config: dict[str, Any], file: Path, cache: Path) -> dict[str, Any]:

@@ -75,11 +75,11 @@ def place_of(base: str, weights: bool = True) -> Path:
 def _checked_folder(place: Path, base: str) -> Path:
     if not place.is_dir():
         raise UsageError(f"--model {base}", "a model folder or a hub id", "no such folder", "check the path")
-    for needed, found in (
+    for needed, exists in (
         ("config.json", (place / "config.json").is_file()),
         ("*.safetensors", any(place.glob("*.safetensors"))),
     ):
-        if not found:
+        if not exists:
             raise UsageError(
                 f"--model {base}",
                 f"a folder with {needed}",

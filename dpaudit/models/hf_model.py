@@ -61,10 +61,10 @@ class HFModel:
         """The base of a suite as its arms are trained on it: in the same dtype, quantization and
         attention.
         """
-        found = cls.load(settings.base, settings.dtype, settings.quantization, settings.attention)
+        model = cls.load(settings.base, settings.dtype, settings.quantization, settings.attention)
         if settings.start is not None:
-            found.tokenizer = tokenizer_of(settings)
-        return found
+            model.tokenizer = tokenizer_of(settings)
+        return model
 
     def add_adapter(
         self, name: str, adapter: Path, where: str | None = None, remedy: str = hf.TRAIN_AGAIN
@@ -114,9 +114,9 @@ class HFModel:
         asked = scoring.places(encoded, counted)
         scores = []
         statistics = self._at_places(encoded, asked, scoring.statistics, 4, advance, prefix)
-        for item, at, found in zip(encoded, asked, statistics, strict=True):
+        for item, at, values in zip(encoded, asked, statistics, strict=True):
             table = np.full((4, len(item.input_ids)), np.nan, np.float32)
-            table[:, at] = found.T
+            table[:, at] = values.T
             scores.append(TokenScores(table[0], table[1], table[2], table[3] == 1))
         return scores
 
@@ -141,7 +141,7 @@ class HFModel:
         def logprob(logits: Tensor, tokens: Tensor) -> Tensor:
             return scoring.decoding_logprob(logits, tokens, temperature, top_k, top_p)[:, None]
 
-        return [found[:, 0].astype(np.float64) for found in self._at_places(encoded, asked, logprob, 1)]
+        return [logprobs[:, 0].astype(np.float64) for logprobs in self._at_places(encoded, asked, logprob, 1)]
 
     def gradient_norms(
         self,
@@ -183,7 +183,7 @@ class HFModel:
         prefix: Sequence[int] = (),
     ) -> list[NDArray[np.float32]]:
         """Per sequence the statistic of its places, shape (places, fields), in their order."""
-        found = [np.empty((0, fields), np.float32)] * len(encoded)
+        statistics = [np.empty((0, fields), np.float32)] * len(encoded)
         cache = (
             self.model(input_ids=self._tensor([list(prefix)]), use_cache=True).past_key_values
             if prefix
@@ -199,12 +199,12 @@ class HFModel:
                 values = torch.cat([statistic(logits, tokens) for logits, tokens in chunks]).cpu().numpy()
             ends = np.cumsum([len(asked[index]) for index in batch])
             for index, part in zip(batch, np.split(values, ends[:-1]), strict=True):
-                found[index] = part
+                statistics[index] = part
             if advance:
                 advance(len(batch))
         if advance:
             advance(sum(not len(at) for at in asked))
-        return found
+        return statistics
 
     def _batches_at(
         self, asked: Sequence[scoring.Places], rows: int | None = None, before: int = 0

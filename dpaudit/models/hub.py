@@ -24,10 +24,10 @@ def fetched(base: str) -> Path | None:
     from huggingface_hub.errors import HFValidationError
 
     try:
-        found = try_to_load_from_cache(base, "config.json")
+        cached = try_to_load_from_cache(base, "config.json")
     except HFValidationError:
         return None
-    return Path(found).parent if isinstance(found, str) else None
+    return Path(cached).parent if isinstance(cached, str) else None
 
 
 def fetch(base: str | None, option: str, weights: bool = True) -> None:
@@ -44,12 +44,12 @@ def fetch(base: str | None, option: str, weights: bool = True) -> None:
     from huggingface_hub import snapshot_download
 
     egress.allow(base)
-    told = border.told(
+    as_usage_error = border.told(
         f"{option} {base}",
         expected="a model that the hub gives",
         remedy="check the id and the network, or give a folder",
     )
-    with egress.asking(base, option), told:
+    with egress.asking(base, option), as_usage_error:
         place = Path(snapshot_download(base, allow_patterns=[*_SMALL, *(_WEIGHTS if weights else ())]))
     if weights and not any(place.glob("*.safetensors")):
         raise UsageError(

@@ -117,8 +117,8 @@ def merge(
     merged.save_pretrained(str(folder), max_shard_size=shard_size)
     tokenizer.save_pretrained(str(folder))
     del model, merged  # two models of this size need not fit at once
-    found = _logits(hf.load_model(str(folder), dtype), rows)
-    reloaded = _compared(found, expected, alone, TOLERANCE[dtype])
+    reloaded_logits = _logits(hf.load_model(str(folder), dtype), rows)
+    reloaded = _compared(reloaded_logits, expected, alone, TOLERANCE[dtype])
     _check(reloaded, adapter)
     return reloaded
 
@@ -131,11 +131,11 @@ def unpacked(model: Any, dtype: str) -> Any:
     return model
 
 
-def _compared(found: Tensor, expected: Tensor, alone: Tensor, tolerance: float) -> Reloaded:
+def _compared(logits: Tensor, expected: Tensor, alone: Tensor, tolerance: float) -> Reloaded:
     size, effect = float(expected.norm()), expected - alone
     changed = float(effect.norm())
-    kept = float((found - alone) @ effect) / changed**2
-    return Reloaded(float((found - expected).norm()) / size, tolerance, changed / size, kept)
+    kept = float((logits - alone) @ effect) / changed**2
+    return Reloaded(float((logits - expected).norm()) / size, tolerance, changed / size, kept)
 
 
 def _check_effect(expected: Tensor, alone: Tensor, adapter: Path, dtype: str) -> None:
@@ -178,4 +178,6 @@ def _check(reloaded: Reloaded, adapter: Path) -> None:
 def _logits(model: Any, rows: Sequence[Sequence[int]]) -> Tensor:
     """Of all tokens of all rows in one vector, float32 on the CPU."""
     ids = [torch.tensor([list(row)]) for row in rows]
-    return torch.cat([model(input_ids=one.to(model.device)).logits.float().flatten().cpu() for one in ids])
+    return torch.cat(
+        [model(input_ids=tokens.to(model.device)).logits.float().flatten().cpu() for tokens in ids]
+    )

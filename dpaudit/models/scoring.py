@@ -83,8 +83,8 @@ def split(model: Any) -> Split | None:
     backbone, head = getattr(base, base.base_model_prefix, None), base.get_output_embeddings()
     if backbone is None or head is None:
         return None
-    found = Split(backbone, head)
-    return found if _is_whole(model, found) else None
+    parts = Split(backbone, head)
+    return parts if _is_whole(model, parts) else None
 
 
 @torch.no_grad()
@@ -167,10 +167,10 @@ def _statistics(logits: Tensor, tokens: Tensor) -> Tensor:
 
 def _is_first_largest(logits: Tensor, tokens: Tensor, largest: Tensor) -> Tensor:
     """Whether each token is the one that greedy decoding takes, the first among equals."""
-    found = logits.gather(1, tokens[:, None]).squeeze(1) == largest.squeeze(1)
-    rows = found.nonzero().squeeze(1)
-    found[rows] = logits[rows].argmax(-1) == tokens[rows]
-    return found
+    is_greedy = logits.gather(1, tokens[:, None]).squeeze(1) == largest.squeeze(1)
+    rows = is_greedy.nonzero().squeeze(1)
+    is_greedy[rows] = logits[rows].argmax(-1) == tokens[rows]
+    return is_greedy
 
 
 def check_decoding(temperature: float, top_k: int, top_p: float) -> None:
