@@ -78,14 +78,14 @@ def baseline(texts: Sequence[str], members: Sequence[bool], *, seed: int, confid
     ranks = _ranks(smoother @ member, fold)
     permuted = np.stack([generator.permutation(member) for _ in range(PERMUTATIONS)], axis=1)
     under_null = _auc(_ranks(smoother @ permuted, fold), permuted)  # (permutations,)
-    found = auc_interval(ranks, member, confidence)
-    p_value = float((1 + np.sum(under_null >= found.auc - 1e-12)) / (1 + PERMUTATIONS))
+    interval = auc_interval(ranks, member, confidence)
+    p_value = float((1 + np.sum(under_null >= interval.auc - 1e-12)) / (1 + PERMUTATIONS))
     margin = float(np.quantile(np.abs(under_null - under_null.mean()), confidence))
     lower, upper = (
-        max(0.0, min(found.lower, found.auc - margin)),
-        min(1.0, max(found.upper, found.auc + margin)),
+        max(0.0, min(interval.lower, interval.auc - margin)),
+        min(1.0, max(interval.upper, interval.auc + margin)),
     )
-    return Blind(found.auc, lower, upper, p_value, p_value < ALARM, len(member))
+    return Blind(interval.auc, lower, upper, p_value, p_value < ALARM, len(member))
 
 
 def _kernel(texts: Sequence[str]) -> Floats:

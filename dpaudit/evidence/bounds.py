@@ -114,15 +114,15 @@ def of_scores(
     if method not in METHODS:
         raise UsageError("--method", f"one of {', '.join(METHODS)}", method)
     _check_numbers(delta, confidence)
-    found = read(file)
-    return _of_scored(file, found, method, delta, confidence, guesses, thresholds, sampling) | {
+    scored = read(file)
+    return _of_scored(file, scored, method, delta, confidence, guesses, thresholds, sampling) | {
         "blind_baseline": NOT_BLIND
     }
 
 
 def _of_scored(
     file: Path,
-    found: Scored,
+    scored: Scored,
     method: str,
     delta: float,
     confidence: float,
@@ -138,7 +138,7 @@ def _of_scored(
                 str(len(thresholds)),
                 "--guesses N",
             )
-        return _of_one_run(file, found, method, delta, confidence, guesses, sampling)
+        return _of_one_run(file, scored, method, delta, confidence, guesses, sampling)
     if guesses is not None:
         raise UsageError("--guesses", "none with clopper-pearson and bayes", str(guesses), "--threshold T")
     if sampling is not None:
@@ -150,7 +150,7 @@ def _of_scored(
         )
     if any(map(math.isnan, thresholds)):
         raise UsageError("--threshold", "a number", "nan")
-    return _of_many_runs(found, method, delta, confidence, thresholds)
+    return _of_many_runs(scored, method, delta, confidence, thresholds)
 
 
 def _lower(method: str, sampling: Sampled | None) -> tuple[Callable[..., float], str]:
@@ -184,14 +184,14 @@ def _finite(value: float) -> float | str:
 
 def _of_one_run(
     file: Path,
-    found: Scored,
+    scored: Scored,
     method: str,
     delta: float,
     confidence: float,
     guesses: int | None,
     sampling: Sampled | None,
 ) -> dict[str, Any]:
-    canaries, members = len(found.scores), int(found.included.sum())
+    canaries, members = len(scored.scores), int(scored.included.sum())
     if binomtest(members, canaries).pvalue < UNFAIR:
         raise UsageError(
             f"{file}: included",
@@ -202,21 +202,21 @@ def _of_one_run(
     wanted = math.floor(GUESSED * canaries) if guesses is None else guesses
     if not 1 <= wanted <= canaries:
         raise UsageError("--guesses", f"1 to {canaries}, the number of scores", str(wanted))
-    right = guess_both(found.scores, found.included, (wanted, 0))
+    right = guess_both(scored.scores, scored.included, (wanted, 0))
     rule = f"the {wanted} highest scores are called included; ties count against the bound"
     return one_run(canaries, wanted, right, delta, confidence, method, sampling) | {"rule": rule}
 
 
 def _of_many_runs(
-    found: Scored, method: str, delta: float, confidence: float, thresholds: Sequence[float]
+    scored: Scored, method: str, delta: float, confidence: float, thresholds: Sequence[float]
 ) -> dict[str, Any]:
     if thresholds:
-        tried, measured = list(thresholds), found
+        tried, measured = list(thresholds), scored
         rule = f"a score above {', '.join(f'{t:g}' for t in tried)}, declared" + (
             "; the best counts, each at its share of the error" if len(tried) > 1 else ""
         )
     else:
-        choosing, measured = _halves(found)
+        choosing, measured = _halves(scored)
         tried = [_best_threshold(choosing, delta, confidence)]
         rule = f"a score above {tried[0]:g}, chosen on a random half of the rows and counted on the other"
     each = 1 - (1 - confidence) / len(tried)
@@ -234,20 +234,20 @@ def _of_many_runs(
     return {"epsilon_lower": bounds[best], "epsilon_ceiling": ceiling, **shared, **rows[best]}
 
 
-def _counts(found: Scored, threshold: float) -> dict[str, int]:
-    called = found.scores > threshold
+def _counts(scored: Scored, threshold: float) -> dict[str, int]:
+    called = scored.scores > threshold
     return {
-        "true_positives": int((called & found.included).sum()),
-        "positives": int(found.included.sum()),
-        "false_positives": int((called & ~found.included).sum()),
-        "negatives": int((~found.included).sum()),
+        "true_positives": int((called & scored.included).sum()),
+        "positives": int(scored.included.sum()),
+        "false_positives": int((called & ~scored.included).sum()),
+        "negatives": int((~scored.included).sum()),
     }
 
 
-def _best_threshold(found: Scored, delta: float, confidence: float) -> float:
+def _best_threshold(scored: Scored, delta: float, confidence: float) -> float:
     """The threshold with the largest Clopper-Pearson bound on these scores, the least such; all at once."""
-    values = np.unique(found.scores)
-    members, controls = np.sort(found.scores[found.included]), np.sort(found.scores[~found.included])
+    values = np.unique(scored.scores)
+    members, controls = np.sort(scored.scores[scored.included]), np.sort(scored.scores[~scored.included])
     caught = len(members) - np.searchsorted(members, values, "right")
     alarms = len(controls) - np.searchsorted(controls, values, "right")
     error = (1 - confidence) / 2
@@ -257,10 +257,10 @@ def _best_threshold(found: Scored, delta: float, confidence: float) -> float:
     return float(values[int(np.argmax(odds))])
 
 
-def _halves(found: Scored) -> tuple[Scored, Scored]:
-    first, second = np.array_split(np.random.default_rng(0).permutation(len(found.scores)), 2)
-    return Scored(found.scores[first], found.included[first]), Scored(
-        found.scores[second], found.included[second]
+def _halves(scored: Scored) -> tuple[Scored, Scored]:
+    first, second = np.array_split(np.random.default_rng(0).permutation(len(scored.scores)), 2)
+    return Scored(scored.scores[first], scored.included[first]), Scored(
+        scored.scores[second], scored.included[second]
     )
 
 

@@ -112,10 +112,10 @@ def _claimed(plan: AuditPlan) -> SampledGaussian:
 
 
 def _violated(plan: AuditPlan, claimed: SampledGaussian) -> SampledGaussian:
-    found = _FORM.fullmatch(plan.violation.replace(" ", ""))
-    if found is None:
+    match = _FORM.fullmatch(plan.violation.replace(" ", ""))
+    if match is None:
         raise UsageError("--violation", f"such as {', '.join(VIOLATIONS)}", plan.violation)
-    noise, divisor, kind, factor = found.groups()
+    noise, divisor, kind, factor = match.groups()
     number = float(divisor or factor)
     if not 1 < number <= VIOLATION_MOST:
         raise UsageError(

@@ -45,9 +45,9 @@ def entries(run_dir: RunDir, record: str) -> list[Entry]:
     """The entries of a record, oldest first. Raises UsageError where the record is missing, altered or an
     older copy.
     """
-    found = record_chain.read(run_dir, record).get("entries", [])
+    rows = record_chain.read(run_dir, record).get("entries", [])
     file = str(run_dir.file(file_of(record)))
-    return [build(Entry, entry, file=file, key=f"entries[{at}]") for at, entry in enumerate(found)]
+    return [build(Entry, entry, file=file, key=f"entries[{at}]") for at, entry in enumerate(rows)]
 
 
 def in_force(run_dir: RunDir, record: str) -> Settings:
@@ -55,17 +55,17 @@ def in_force(run_dir: RunDir, record: str) -> Settings:
     return _in_force(record, entries(run_dir, record))
 
 
-def _in_force(record: str, told: list[Entry]) -> Settings:
+def _in_force(record: str, history: list[Entry]) -> Settings:
     if record != CLAIMS:
-        return told[-1].settings if told else {}
-    return {CLAIMS: [claim for entry in told for claim in entry.settings[CLAIMS]]}
+        return history[-1].settings if history else {}
+    return {CLAIMS: [claim for entry in history for claim in entry.settings[CLAIMS]]}
 
 
 def claims(run_dir: RunDir) -> list[tuple[Declared, Entry]]:
     """Every claim of the run with the entry that made it, oldest first."""
     file = str(run_dir.file(file_of(CLAIMS)))
-    told = [(claim, entry) for entry in entries(run_dir, CLAIMS) for claim in entry.settings[CLAIMS]]
-    return [(build(Declared, claim, file=file, key=CLAIMS), entry) for claim, entry in told]
+    declared = [(claim, entry) for entry in entries(run_dir, CLAIMS) for claim in entry.settings[CLAIMS]]
+    return [(build(Declared, claim, file=file, key=CLAIMS), entry) for claim, entry in declared]
 
 
 def plan_of(run_dir: RunDir) -> Plan:
@@ -96,9 +96,9 @@ def _kept(run_dir: RunDir, record: str, asked: Settings) -> bool:
     if not run_dir.file(file_of(record)).is_file():
         record_chain.lose(run_dir, record, _now())
         return _write(run_dir, record, [], asked, "suite") == "added later"
-    told = _settled(run_dir, record)
-    said = [entry.settings for entry in told if entry.source == "suite"][-1:]
-    if record != CLAIMS and asked in (*said, *(entry.settings for entry in told[-1:])):
+    history = _settled(run_dir, record)
+    from_suite = [entry.settings for entry in history if entry.source == "suite"][-1:]
+    if record != CLAIMS and asked in (*from_suite, *(entry.settings for entry in history[-1:])):
         return False
     return _add(run_dir, record, asked, "suite") == "added later"
 
@@ -127,12 +127,12 @@ def add(run_dir: RunDir, record: str, asked: Settings, source: Literal["suite", 
 
 
 def _add(run_dir: RunDir, record: str, asked: Settings, source: Literal["suite", "command"]) -> Mark | None:
-    told = _settled(run_dir, record)
-    known = _in_force(record, told)
+    history = _settled(run_dir, record)
+    known = _in_force(record, history)
     if record == CLAIMS:
         asked = {CLAIMS: [claim for claim in asked[CLAIMS] if claim not in known[CLAIMS]]}
         known = {CLAIMS: []}
-    return None if asked == known else _write(run_dir, record, told, asked, source)
+    return None if asked == known else _write(run_dir, record, history, asked, source)
 
 
 def lost(run_dir: RunDir) -> tuple[Loss, ...]:
@@ -142,17 +142,17 @@ def lost(run_dir: RunDir) -> tuple[Loss, ...]:
 
 
 def _settled(run_dir: RunDir, record: str) -> list[Entry]:
-    told = entries(run_dir, record)
+    history = entries(run_dir, record)
     record_chain.settle(run_dir, record)
-    return told
+    return history
 
 
 def _write(
-    run_dir: RunDir, record: str, told: list[Entry], asked: Settings, source: Literal["suite", "command"]
+    run_dir: RunDir, record: str, history: list[Entry], asked: Settings, source: Literal["suite", "command"]
 ) -> Mark:
     mark: Mark = "added later" if _has_begun(run_dir) else "declared"
-    now = [*told, Entry(_now(), mark, source, asked)]
-    content = {"settings": _in_force(record, now), "entries": [asdict(one) for one in now]}
+    now = [*history, Entry(_now(), mark, source, asked)]
+    content = {"settings": _in_force(record, now), "entries": [asdict(entry) for entry in now]}
     record_chain.write(run_dir, record, content)
     return mark
 
