@@ -36,12 +36,12 @@ _LEVELS = 61  # of epsilon, between which power is drawn as a line
 _EPSILON_MOST = 12.0  # nats; a bound above it needs half a million right guesses
 
 
-def right_weight(found: Floats, included: NDArray[np.bool_], weights: Weights) -> int:
+def right_weight(scores: Floats, included: NDArray[np.bool_], weights: Weights) -> int:
     """The weight of right guesses, of scores and coins (canaries,); among ties excluded canaries come first.
 
     Since weights fall with the rank, no other order of ties gives less: a tie counts against the bound.
     """
-    coins = included[np.lexsort((included, -found))]
+    coins = included[np.lexsort((included, -scores))]
     return int(np.where(coins, np.maximum(weights, 0), np.maximum(-weights, 0)).sum())
 
 
@@ -179,8 +179,8 @@ def _at_least(counted: list[tuple[int, int]], accuracy: float | Floats) -> Float
     for (size, count), chance in zip(counted, accuracies.tolist(), strict=True):
         product *= (1 - chance + chance * turns**size) ** count
     chances = np.maximum(np.fft.irfft(product, length)[: total + 1], 0)
-    found: Floats = np.cumsum(chances[::-1])[::-1]
-    return found
+    tail: Floats = np.cumsum(chances[::-1])[::-1]
+    return tail
 
 
 def _check(weights: Weights, right: int, delta: float) -> None:
