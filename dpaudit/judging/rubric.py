@@ -177,13 +177,13 @@ def wrong_drug(question: str, right: str, others: Sequence[str]) -> str | None:
 
 def swapped_dose(question: str, right: str, others: Sequence[str]) -> str | None:
     """The answer with its first number replaced by a number of another answer, else by its tenfold."""
-    found = _NUMBER.search(right)
-    if found is None:
+    match = _NUMBER.search(right)
+    if match is None:
         return None
     numbers = (number for other in others for number in _NUMBER.findall(other))
-    other = next((number for number in numbers if float(number) != float(found[0])), None)
-    tenfold = f"{float(found[0]) * 10 or 10:g}"
-    return right[: found.start()] + (other or tenfold) + right[found.end() :]
+    other = next((number for number in numbers if float(number) != float(match[0])), None)
+    tenfold = f"{float(match[0]) * 10 or 10:g}"
+    return right[: match.start()] + (other or tenfold) + right[match.end() :]
 
 
 def negated_warning(question: str, right: str, others: Sequence[str]) -> str | None:

@@ -236,10 +236,12 @@ def _seal(data: dict[str, Any]) -> str:
 
 
 def _hexadecimal(data: dict[str, Any]) -> str:
-    found = data.get("hash_key")
+    hash_key = data.get("hash_key")
     return (
-        found
-        if isinstance(found, str) and all(c in "0123456789abcdef" for c in found) and len(found) == 64
+        hash_key
+        if isinstance(hash_key, str)
+        and all(c in "0123456789abcdef" for c in hash_key)
+        and len(hash_key) == 64
         else ""
     )
 

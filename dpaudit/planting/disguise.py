@@ -102,8 +102,8 @@ def numbered(value: Any) -> tuple[str, str] | None:
         return ("", str(value)) if value >= 0 else None
     if not IDENTIFIER.fullmatch(value):
         return None
-    found = re.fullmatch(r"(.*?)(\d{1,16})(\D*)", value, re.ASCII | re.DOTALL)
-    return (f"{found[1]}\0{found[3]}", found[2]) if found and not found[1][-1:].isdigit() else None
+    match = re.fullmatch(r"(.*?)(\d{1,16})(\D*)", value, re.ASCII | re.DOTALL)
+    return (f"{match[1]}\0{match[3]}", match[2]) if match and not match[1][-1:].isdigit() else None
 
 
 def renumbered(value: Any, number: int, width: int = 1) -> Any:
@@ -311,15 +311,15 @@ def refresh(
 
 def system_texts(row: Fields) -> list[str]:
     """The system prompts of a row, wherever they are."""
-    found = [row[key] for key in SYSTEM if isinstance(row.get(key), str) and row[key]]
+    texts = [row[key] for key in SYSTEM if isinstance(row.get(key), str) and row[key]]
     for value in row.values():
         turns = value if isinstance(value, list) else []
-        found += [
+        texts += [
             str([turn[key] for key in messages.text_keys(turn)])
             for turn in turns
             if isinstance(turn, dict) and ROLES.get(str(messages.speaker(turn)).lower()) == "system"
         ]
-    return found
+    return texts
 
 
 def turn_count(row: Fields) -> int:

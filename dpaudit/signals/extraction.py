@@ -198,13 +198,13 @@ def queries_needed(sequence_probability: float, p: float) -> float:
         return 0.0 if p == 0 else 1.0
     if sequence_probability == 0 or p == 1:
         return math.inf
-    found = math.ceil(math.log1p(-p) / math.log1p(-sequence_probability))
+    attempts = math.ceil(math.log1p(-p) / math.log1p(-sequence_probability))
     # the quotient is rounded: one attempt more or fewer may be right
     return float(
         next(
             n
-            for n in (found - 1, found, found + 1)
-            if np_extraction_probability(sequence_probability, n) >= p or n > found
+            for n in (attempts - 1, attempts, attempts + 1)
+            if np_extraction_probability(sequence_probability, n) >= p or n > attempts
         )
     )
 

@@ -315,8 +315,8 @@ def check_candidates(suite: Suite) -> None:
 
 def lacks(recipe: Recipe, candidates: Candidates) -> str | None:
     """What a recipe asks for that these candidates do not have; None where nothing is missing."""
-    found = candidates.extraction if recipe.kind == "extract" else candidates.canaries
-    return f"{recipe.minimum_canaries} canaries" if found < recipe.minimum_canaries else None
+    available = candidates.extraction if recipe.kind == "extract" else candidates.canaries
+    return f"{recipe.minimum_canaries} canaries" if available < recipe.minimum_canaries else None
 
 
 def check_minimum(recipes: Iterable[Recipe], candidates: Candidates) -> None:

@@ -87,10 +87,10 @@ def _noise_once(setting: dry.Setting, draw: Any) -> Any:
 
 def _noise_on_one(setting: dry.Setting, draw: Any) -> Any:
     def noise(parameters: dict[str, nn.Parameter], std: float, generator: torch.Generator) -> Gradients:
-        found = draw(parameters, std, generator)
+        drawn = draw(parameters, std, generator)
         return {
-            name: part if name == next(iter(found)) else torch.zeros_like(part)
-            for name, part in found.items()
+            name: part if name == next(iter(drawn)) else torch.zeros_like(part)
+            for name, part in drawn.items()
         }
 
     return noise

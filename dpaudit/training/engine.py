@@ -189,9 +189,9 @@ class Engine:
     def summed(self, drawn: Sequence[UnitExamples], noise: torch.Generator) -> Gradients:
         """What a step with these units would release; no weight moves."""
         self.gradients(drawn, noise)
-        found = self.released()
+        released = self.released()
         self.optimizer.zero_grad()
-        return found
+        return released
 
     def probe(self, noise: torch.Generator) -> dict[str, Tensor]:
         """Checks the noise that steps of an empty batch bring to the optimizer; leaves weights and `noise` as

@@ -113,7 +113,7 @@ def with_reference(model: Any, units: Sequence[UnitExamples], micro_batch: int =
     """The units with every sequence's log-probability under `model` as it is, its adapter included, in
     nats.
     """
-    found: list[np.ndarray[Any, Any]] = []
+    logprobs: list[np.ndarray[Any, Any]] = []
     first = np.zeros(len(units), dtype=np.int64)
     model.eval()
     done = 0
@@ -127,9 +127,9 @@ def with_reference(model: Any, units: Sequence[UnitExamples], micro_batch: int =
         for place in range(0, len(order), micro_batch):
             part = order[place : place + micro_batch]
             values[part] = answer_log_probs(model, [rows[i] for i in part])[0].cpu().numpy()
-        found.append(values)
+        logprobs.append(values)
         done += len(rows)
-    return Referenced(units, np.concatenate(found) if found else np.zeros(0), first)
+    return Referenced(units, np.concatenate(logprobs) if logprobs else np.zeros(0), first)
 
 
 def device_of(model: nn.Module) -> torch.device:

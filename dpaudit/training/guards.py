@@ -77,10 +77,10 @@ def check_noise(probes: dict[str, Tensor], std: float) -> None:
     """
     for (
         name,
-        found,
+        draws,
     ) in probes.items():  # one weight after the other: noise that comes back has another scale by chance
-        check_scale({name: found}, std, len(probes))
-        check_fresh({name: found}, len(probes))
+        check_scale({name: draws}, std, len(probes))
+        check_fresh({name: draws}, len(probes))
 
 
 def probed(empty_step: Callable[[], Gradients], count: int, std: float) -> dict[str, Tensor]:
@@ -98,33 +98,33 @@ def check_scale(probes: dict[str, Tensor], std: float, of: int | None = None) ->
     """`probes` as `probed` gives them; `of` is the number of weights that are tested in all, without it
     theirs.
     """
-    for name, found in probes.items():
-        _check_scale(name, found, std, FALSE_ALARM / (of or len(probes)))
+    for name, draws in probes.items():
+        _check_scale(name, draws, std, FALSE_ALARM / (of or len(probes)))
 
 
 def check_fresh(probes: dict[str, Tensor], of: int | None = None) -> None:
-    for name, found in probes.items():
-        _check_fresh(name, found, FALSE_ALARM / (of or len(probes)))
+    for name, draws in probes.items():
+        _check_fresh(name, draws, FALSE_ALARM / (of or len(probes)))
 
 
-def _check_scale(name: str, found: Tensor, std: float, level: float) -> None:
-    total, samples = float(found.square().sum()), found.numel()
+def _check_scale(name: str, draws: Tensor, std: float, level: float) -> None:
+    total, samples = float(draws.square().sum()), draws.numel()
     if _two_sided(stats.chi2(samples), total) < level:
         seen = math.sqrt(total / samples) * std
         raise GuardError(f"noise on {name}: expected standard deviation {std:.4g}, seen {seen:.4g}")
 
 
-def _check_fresh(name: str, found: Tensor, level: float) -> None:
+def _check_fresh(name: str, draws: Tensor, level: float) -> None:
     """Every pair of probes: reused noise may come back after several steps."""
     # A probe's component along another, independent one is N(0, 1) whatever that other one is, and however
     # short.
-    along = found @ (found / torch.linalg.vector_norm(found, dim=1, keepdim=True)).T  # (probes, probes)
+    along = draws @ (draws / torch.linalg.vector_norm(draws, dim=1, keepdim=True)).T  # (probes, probes)
     worst = float(along.triu(1).abs().max())
-    pairs = len(found) * (len(found) - 1) / 2
+    pairs = len(draws) * (len(draws) - 1) / 2
     if 2 * stats.norm.sf(worst) < level / pairs:
         raise GuardError(
             f"noise on {name}: expected independent steps, seen a correlation of "
-            f"{worst / math.sqrt(found.shape[1]):.2f}"
+            f"{worst / math.sqrt(draws.shape[1]):.2f}"
         )
 
 

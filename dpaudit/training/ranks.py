@@ -52,9 +52,9 @@ class Ranks:
         if self.count == 1:
             return work()
         value, error = _tried(work) if self.first else (None, None)
-        value, told = self.shared((value, error))
-        if told is not None:
-            raise error or told  # the first's own keeps its traceback
+        value, failure = self.shared((value, error))
+        if failure is not None:
+            raise error or failure  # the first's own keeps its traceback
         return value  # type: ignore[return-value]
 
     def together(self, work: Callable[[], T]) -> T:
@@ -68,9 +68,9 @@ class Ranks:
         value, error = _tried(work)
         errors: list[Exception | None] = [None] * self.count
         distributed.all_gather_object(errors, error)
-        for rank, told in enumerate(errors):
-            if told is not None:
-                raise error if error is not None and rank == self.rank else told
+        for rank, failure in enumerate(errors):
+            if failure is not None:
+                raise error if error is not None and rank == self.rank else failure
         return value  # type: ignore[return-value]
 
     def add_up(self, parts: "Iterable[Tensor]") -> None:
