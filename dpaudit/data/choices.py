@@ -104,7 +104,12 @@ class _Seen:
         if isinstance(answer, int | str) and not isinstance(answer, bool):
             self.answers = self.answers or type(answer)
             if type(answer) is not self.answers:
-                yield "types", str(task.target), "a number in every row, or a text in every row", "both"
+                yield (
+                    "types",
+                    str(task.target),
+                    "a number in every row, or a text in every row",
+                    "numbers and texts",
+                )
 
 
 @dataclass(frozen=True)
@@ -156,7 +161,12 @@ def _wrong(task: _Task, item: Item) -> Iterator[Wrong]:
         return
     own = item.get("choices") if "choices" in task.fields else None
     if own is not None and not _are_choices(own):
-        yield "choices", "choices", "a list of two or more texts, none of them empty", "another value"
+        yield (
+            "choices",
+            "choices",
+            "a list of two or more texts, none of them empty",
+            "a value of another shape",
+        )
         return
     options = task.options(item)
     if options is None:
@@ -166,7 +176,7 @@ def _wrong(task: _Task, item: Item) -> Iterator[Wrong]:
             "many",
             "choices",
             f"at most {len(options)} choices, which the task has letters for",
-            str(len(own)),
+            f"{len(own)} choices",
         )
     elif task.target and not _is_place(item[task.target], options):
         yield "answer", task.target, *_answer(item[task.target], options)
@@ -200,7 +210,7 @@ def _answer(answer: Any, options: list[Any]) -> tuple[str, str]:
     if isinstance(answer, str):
         return (
             f"one of the {len(options)} choices, or its index from 0 to {len(options) - 1}",
-            "a text that is not among them",
+            "a text that is not a choice",
         )
     is_number = isinstance(answer, int | float) and not isinstance(answer, bool)
     return (

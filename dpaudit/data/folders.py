@@ -50,7 +50,7 @@ def _check_names(folder: Path) -> None:
             path.name.encode()
         except UnicodeEncodeError:
             raise UsageError(
-                str(folder), "names in UTF-8", "a file or folder with another", "rename it"
+                str(folder), "names in UTF-8", "a name in another encoding", "rename the file or folder"
             ) from None
         if path.suffix == ".py" and path.stem in ("", folder.resolve().name, f".{folder.resolve().name}"):
             raise UsageError(
@@ -68,7 +68,7 @@ def _by_name(folder: Path, dataset: Path) -> list[Path]:
     for path in files:
         splits.setdefault(_split(path.relative_to(folder)), []).append(path)
     if "" in splits and len(splits) > 1:
-        got = f"files of {_and(name for name in splits if name)} and others that name no split"
+        got = f"files of {_and(name for name in splits if name)} and files that name no split"
         raise UsageError(str(dataset), EXPECTED, got, REMEDY)
     return _one_split(splits, dataset)
 
@@ -112,7 +112,9 @@ def _saved(folder: Path) -> list[Path]:
         named = json.loads((folder / "state.json").read_text(encoding="utf-8"))["_data_files"]
         names = [entry["filename"] for entry in named]
     except (OSError, ValueError, RecursionError, KeyError, TypeError):
-        raise UsageError(where, "the JSON that save_to_disk writes", "another content") from None
+        raise UsageError(
+            where, "the JSON that save_to_disk writes", "no readable list of data files"
+        ) from None
     return [_inside(folder, name, where) for name in names]
 
 
@@ -171,7 +173,7 @@ def _settings(folder: Path) -> dict[str, Any]:
         settings = yaml.safe_load(header[1]) if header else None
     except (yaml.YAMLError, ValueError, RecursionError):
         raise UsageError(
-            str(folder / "README.md"), "YAML between the dashes", "something else", REMEDY
+            str(folder / "README.md"), "YAML between the dashes", "a syntax error", REMEDY
         ) from None
     return settings if isinstance(settings, dict) else {}
 
@@ -179,7 +181,7 @@ def _settings(folder: Path) -> dict[str, Any]:
 def _patterns(value: object, where: str) -> list[str]:
     patterns = value if isinstance(value, list) else [] if value is None else [value]
     if not all(isinstance(pattern, str) for pattern in patterns):
-        raise UsageError(where, "names of files", "another value", REMEDY)
+        raise UsageError(where, "names of files", "a value that is no text", REMEDY)
     return [str(pattern) for pattern in patterns]
 
 
@@ -204,5 +206,5 @@ def _inside(folder: Path, name: object, where: str) -> Path:
             "fetch the file and name it with --data",
         )
     if not isinstance(name, str) or not name or Path(name).is_absolute() or ".." in Path(name).parts:
-        raise UsageError(where, "files in the folder", "a path out of it", REMEDY)
+        raise UsageError(where, "files in the folder", "a path outside of the folder", REMEDY)
     return folder / name

@@ -57,7 +57,7 @@ def _of_number(number: float | Decimal, where: str) -> str | None:
     if math.isinf(number):
         raise _refused(where, "infinity")
     if not -EXACT < number < EXACT:
-        raise _refused(where, "a number of 2^53 or more written as a float, which stands for several")
+        raise _refused(where, "a number of 2^53 or more written as a float, which stands for several numbers")
     if number != int(number):
         raise _refused(where, "a number with a fraction")
     return str(int(number))
@@ -66,7 +66,7 @@ def _of_number(number: float | Decimal, where: str) -> str | None:
 def _refused(where: str, got: str) -> UsageError:
     return UsageError(
         where,
-        "a text or a whole number that names exactly one",
+        "a text or a whole number that names one record or patient",
         got,
         "write it as text, the same in every row and file",
     )

@@ -77,11 +77,13 @@ def numbered(path: Path) -> Iterator[tuple[int, str]]:
             return
         for number, line in enumerate(iter(lambda: stream.readline(LARGEST), b""), 1):
             if len(line) == LARGEST:
-                raise UsageError(f"{path}:{number}", f"lines of fewer than {LARGEST:,} bytes", "a longer one")
+                raise UsageError(
+                    f"{path}:{number}", f"lines of fewer than {LARGEST:,} bytes", "a longer line"
+                )
             try:
                 text = line.decode(encoding)
             except UnicodeDecodeError as error:
-                got = f"byte {error.start + 1} of the line is not"
+                got = f"byte {error.start + 1} of the line, which is not UTF-8"
                 raise UsageError(
                     f"{path}:{number}", "UTF-8 text", got, ways_to_convert(_guessed(line))
                 ) from None
@@ -119,5 +121,7 @@ def _wide_lines(stream: IO[bytes], encoding: str, path: Path) -> Iterator[tuple[
                 yield number, line
         except UnicodeError:
             raise UsageError(
-                f"{path}:{number + 1}", f"{encoding.upper()} text, as its mark says", "other bytes"
+                f"{path}:{number + 1}",
+                f"{encoding.upper()} text, as its mark says",
+                "bytes of another encoding",
             ) from None

@@ -79,7 +79,7 @@ def unspelled(value: object, where: str) -> object:
         raise UsageError(
             where,
             "messages as a list, or as JSON text",
-            "a text that is neither",
+            "a text that is not JSON",
             "write the column with json.dumps, not with str",
         ) from None
 
@@ -153,7 +153,7 @@ def _joined(content: object, where: str) -> str:
         raise UsageError(
             where,
             "parts of type text alone",
-            "another part",
+            "a part of another type",
             "leave rows with images or other parts out: a text model learns from text",
         )
     return "".join(text for text in texts if text is not None)
@@ -188,7 +188,7 @@ def _check_extras(message: dict[str, Any], role: Role | None, where: str) -> Non
     for sharegpt_key, openai_key in (("from", "role"), ("value", "content")):
         values = message.get(sharegpt_key), message.get(openai_key)
         if None not in values and values[0] != values[1]:
-            raise UsageError(where, f"{sharegpt_key} or {openai_key}", "both, with different content")
+            raise UsageError(where, f"{sharegpt_key} or {openai_key}", "both keys with different content")
 
 
 def _check_lesson(key: str, is_learnt: bool | None, role: Role | None, where: str) -> None:

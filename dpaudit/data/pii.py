@@ -24,7 +24,8 @@ PATTERNS: dict[str, re.Pattern[str]] = {
         r"(?:MRN)?[- #]?(?P<value>[A-Z]{0,3}[0-9]{4,12})(?![0-9])"
     ),
     "email": re.compile(
-        r"(?<![A-Za-z0-9._%+-])(?P<value>[A-Za-z0-9._%+-]{1,64}@[A-Za-z0-9-]{1,63}(?:\.[A-Za-z0-9-]{1,63}){0,4}"
+        r"(?<![A-Za-z0-9._%+-])(?P<value>[A-Za-z0-9._%+-]{1,64}"
+        r"@[A-Za-z0-9-]{1,63}(?:\.[A-Za-z0-9-]{1,63}){0,4}"
         r"\.[A-Za-z]{2,24})(?![A-Za-z0-9])"
     ),
     # North American, Chinese mobile, with a country code, or anything called a phone number

@@ -69,7 +69,7 @@ class Reader:
             raise UsageError(
                 where,
                 f"the shape of the first record, {self.first.name}",
-                f"one with {shape.name}",
+                f"a record with {shape.name}",
                 "one shape a file",
             )
         read = reads(shape, fields)
@@ -93,13 +93,13 @@ def _check_row(key: str, value: Any, shape: Shape, where: str) -> None:
         key in messages.UNLEARNT and spelled == "true"
     ):
         raise UsageError(
-            place, "a row to learn from", "one that is not to be", "leave such rows out of the file"
+            place, "a row to learn from", "a row marked as not learned", "leave such rows out of the file"
         )
     if key == "split" and spelled in HELD_BACK:
         raise UsageError(
             place,
             "rows to learn from",
-            "one that is held back",
+            "a row of the split {spelled}",
             "keep the others: jq -c 'select(.split == \"train\")'",
         )
     if (
@@ -112,11 +112,11 @@ def _check_row(key: str, value: Any, shape: Shape, where: str) -> None:
             if key in messages.TOOLS
             else f"leave such rows out, or, if the text is whole without it, the column: jq -c 'del(.{key})'"
         )
-        raise UsageError(place, "text alone", "more that the model would see", remedy)
+        raise UsageError(place, "text alone", "a column that the model would see too", remedy)
     if key in BEFORE and value:
         raise UsageError(
             place,
-            f"none beside {', '.join(shape.keys)}",
-            "one",
+            f"no {key} beside {', '.join(shape.keys)}",
+            f"a column {key}",
             "write it into the turns or the text, or leave the column out",
         )

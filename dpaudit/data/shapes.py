@@ -132,7 +132,7 @@ def _listed(fields: Fields, where: str) -> Record:
     key, turns = lists[0]
     if any(other != turns for _, other in lists):
         raise UsageError(
-            where, "conversations or messages", "both, which differ", "leave one of the columns out"
+            where, "conversations or messages", "both columns, which differ", "leave one of the columns out"
         )
     require_last(turns, "assistant", f"{where}: {key}")
     return Record("", with_system(fields, turns, where))
@@ -141,7 +141,7 @@ def _listed(fields: Fields, where: str) -> Record:
 def _instruction(fields: Fields, where: str) -> Record:
     """Alpaca, with the `system` and `history` that some add, or Dolly's names for the same."""
     if "question" in fields:
-        raise UsageError(where, "instruction or question", "both", "write them into one column")
+        raise UsageError(where, "instruction or question", "both columns", "write them into one column")
     key = next((name for name in INSTRUCTED if name in fields), "output")
     answer = text_of(fields, key, where)
     return Record("", (*prompt_of(fields, "instruction", where), Turn("assistant", answer)))
@@ -153,7 +153,7 @@ def _completion(fields: Fields, where: str) -> Record:
         raise UsageError(
             where,
             "completion or response",
-            "both, which differ",
+            "both columns, which differ",
             "leave one of the columns out; answers to choose from are read as chosen and rejected",
         )
     key = keys[0] if keys else "completion"
@@ -222,8 +222,8 @@ def _shared_prompt(chosen: tuple[Turn, ...], rejected: tuple[Turn, ...], where: 
     if chosen[:-1] != rejected[:-1] or not chosen[:-1]:
         raise UsageError(
             f"{where}: prompt",
-            "one, or the same turns before both answers",
-            "neither",
+            "a prompt, or the same turns before both answers",
+            "no prompt and different turns",
             "write what both share into a column prompt",
         )
     require_last(chosen[:-1], "user", f"{where}: chosen without its answer")

@@ -41,7 +41,7 @@ def of_csv(path: Path) -> Iterator[Row]:
             raise UsageError(
                 str(path),
                 "columns of different names",
-                "one name twice",
+                "two columns of one name",
                 "rename one of them",
             )
         begun = reader.line_num + 1
@@ -102,7 +102,7 @@ def of_parquet(path: Path) -> Iterator[Row]:
             batches = file.iter_batches(batch_size=256, use_threads=False)
             yield from _rows_of_batches(batches, file.schema_arrow, path)
     except pyarrow.ArrowException:
-        raise UsageError(str(path), "a Parquet file", "a broken one, or none", AGAIN) from None
+        raise UsageError(str(path), "a Parquet file", "a damaged file, or another format", AGAIN) from None
 
 
 def of_arrow(path: Path) -> Iterator[Row]:
@@ -116,7 +116,10 @@ def of_arrow(path: Path) -> Iterator[Row]:
                 yield from _rows_of_batches(small, batches.schema, path)
         except pyarrow.ArrowException:
             raise UsageError(
-                str(path), "an Arrow stream, as save_to_disk writes", "a broken one, or none", AGAIN
+                str(path),
+                "an Arrow stream, as save_to_disk writes",
+                "a damaged file, or another format",
+                AGAIN,
             ) from None
 
 
@@ -129,7 +132,7 @@ def _rows_of_batches(batches: Iterable[Any], schema: Any, path: Path) -> Iterato
         raise UsageError(
             str(path),
             "columns of different names",
-            "one name twice",
+            "two columns of one name",
             "rename one of them",
         )
     number = 0
@@ -143,7 +146,7 @@ def _rows_of_batches(batches: Iterable[Any], schema: Any, path: Path) -> Iterato
             raise UsageError(
                 str(path),
                 "texts, numbers and lists of them",
-                "others inside a list or a struct",
+                "times inside a list or a struct",
                 "leave the times in it out, or write them as text",
             ) from None
         for cells in zip(*columns.values(), strict=True):
@@ -162,7 +165,7 @@ def _check_whole(batch: Any, before: int, path: Path) -> None:
     except pyarrow.ArrowInvalid as error:
         if "UTF8" not in str(error):
             raise
-        got = f"other bytes in one of rows {before + 1} to {before + batch.num_rows}"
+        got = f"bytes that are not UTF-8 in one of rows {before + 1} to {before + batch.num_rows}"
         raise UsageError(str(path), "UTF-8 text", got) from None
 
 
