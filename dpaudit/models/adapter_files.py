@@ -86,7 +86,7 @@ def fitting(model: Any, folder: Path) -> dict[str, Any]:
             raise UsageError(
                 str(folder),
                 f"an adapter with {name} = {wanted}, as in the plan",
-                f"{seen}",
+                f"{name} = {seen}",
                 "set training.lora as it was trained with",
             )
     own = peft.get_peft_model_state_dict(model, save_embedding_layers=False)

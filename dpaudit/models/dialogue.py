@@ -190,7 +190,7 @@ class _Marking:
         turns = self._turns(_between_tags)
         seen = self._seen(turns)
         if seen is None:
-            raise self._refused("words of it that decide how it is written")
+            raise self._refused("a template that the words of a turn change")
         for place, side in ((place, side) for place in self._answers() for side in (0, -1)):
             tried = [*turns[:place], turns[place].wider(side), *turns[place + 1 :]]
             if tried != turns and (marks := self._seen(tried)) is not None:

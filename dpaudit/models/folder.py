@@ -41,7 +41,8 @@ _PACKED = re.compile(
     r"|SCB|weight_format|quant_state\..*|blocks|codebooks?)$"
 )
 _STATE = re.compile(
-    r"(.*\.weight)\.(absmax|quant_map|nested_absmax|nested_quant_map|quant_state\..*)$|.*\.(SCB|weight_format)$"
+    r"(.*\.weight)\.(absmax|quant_map|nested_absmax|nested_quant_map|quant_state\..*)$"
+    r"|.*\.(SCB|weight_format)$"
 )
 LIBRARIES = {  # quant_method -> the module that reads it
     "bitsandbytes": "bitsandbytes", "gptq": "gptqmodel", "awq": "gptqmodel",
@@ -180,7 +181,9 @@ def _files(folder: Path, raw: Mapping[str, Any], where: str) -> list[Path]:
     weight_map = settings(index, where).get("weight_map")
     names = sorted(set(map(str, weight_map.values()))) if isinstance(weight_map, dict) else []
     if not names or any(Path(name).name != name for name in names):
-        raise UsageError(where, f"{index.name} with a weight_map to files of the folder", "another content")
+        raise UsageError(
+            where, f"{index.name} with a weight_map to files of the folder", "an index without it"
+        )
     lacking = [name for name in names if not (folder / name).is_file()]
     if lacking:
         raise UsageError(
@@ -207,7 +210,7 @@ def quantization(raw: Mapping[str, Any], where: str) -> str | None:
     is_4_or_8_bit = config.get("load_in_4bit") or config.get("load_in_8bit")
     method = config.get("quant_method") or ("bitsandbytes" if is_4_or_8_bit else None)
     if not isinstance(method, str):
-        raise UsageError(where, expected, "none", "check config.json")
+        raise UsageError(where, expected, "no quant_method", "check config.json")
     if method not in (
         "bitsandbytes",
         *AUTO_QUANTIZATION_CONFIG_MAPPING,

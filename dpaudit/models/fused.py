@@ -115,7 +115,8 @@ class FusedLora:
                 return base  # type: ignore[no-any-return]
             if self._unit_of_row is not None:
                 self._check_rows(names[0], x)
-            return _LowRank.apply(base, dropout(x), a.weight, b.weight, scaling, self, names)  # type: ignore[no-any-return, no-untyped-call]
+            operands = (base, dropout(x), a.weight, b.weight, scaling, self, names)
+            return _LowRank.apply(*operands)  # type: ignore[no-any-return, no-untyped-call]
 
         return forward
 

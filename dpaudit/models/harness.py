@@ -7,9 +7,9 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
-from dpaudit.data.corpus import Turn
+from dpaudit.data.corpus import Role, Turn
 from dpaudit.errors import UsageError
 from dpaudit.findings.quality import Item
 from dpaudit.models.encode import render
@@ -173,7 +173,7 @@ def _gold(target: Any, choices: Sequence[str]) -> int:
 
 def _render(tokenizer: Any, history: list[dict[str, str]], add_generation_prompt: bool = True) -> str:
     """What training gave the model: the same bounds and day, system text in the same place."""
-    turns: tuple[Any, ...] = tuple(Turn(message["role"], message["content"]) for message in history)  # type: ignore[arg-type]
+    turns = tuple(Turn(cast(Role, message["role"]), message["content"]) for message in history)
     if add_generation_prompt:
         return render(turns, tokenizer, prompt=True)
     return render(turns[:-1], tokenizer, prompt=True) + str(turns[-1].text)

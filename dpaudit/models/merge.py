@@ -18,15 +18,14 @@ from dpaudit.models import folder, hf, tokenizers
 from dpaudit.models.encode import prompt_ids
 
 # Of `Reloaded.difference`: weights are rounded once more (by up to 2**-9 relative in bfloat16), and
-# activations differ
-# by as much, which adds up to 0.04 over 30 layers. What is above it is not rounding.
+# activations differ by as
+# much, which adds up to 0.04 over 30 layers. What is above it is not rounding.
 TOLERANCE = {"float32": 1e-4, "bfloat16": 1e-1}
 _SIZE = re.compile(r"[1-9]\d*(KB|MB|GB)")
 
 
 # Of `Reloaded.adapter_kept`: 0 where the adapter was lost, 1 where it was kept, and about a half where its
-# effect is
-# no larger than rounding.
+# effect is no larger than rounding.
 _KEPT_LEAST = 0.25
 
 
@@ -109,7 +108,7 @@ def merge(
     model = hf.with_adapter(model, adapter)
     expected = _logits(model, rows)
     if not expected.isfinite().all():
-        raise UsageError(str(adapter), f"finite logits in {dtype}", "others")
+        raise UsageError(str(adapter), f"finite logits in {dtype}", "NaN or infinity")
     _check_effect(expected, alone, adapter, dtype)
     merged = model.merge_and_unload()
     for key in without:

@@ -67,7 +67,7 @@ class Endpoint:
         raise UsageError(
             f"{option} {model or ''}".strip(),
             f"one of the server's models: {', '.join(names)}",
-            "no name" if model is None else "another name",
+            "no name" if model is None else "a model that it does not serve",
             f"{option} NAME",
         )
 
@@ -90,7 +90,7 @@ class Endpoint:
             raise UsageError(
                 self.server.where,
                 "the prompt's own tokens with their log-probabilities",
-                "other text, or no log-probabilities",
+                "tokens of another text, or no log-probabilities",
             )
         logprob = np.array([pieces[index][1] for index in at], dtype=np.float32)
         unknown = np.full_like(logprob, np.nan)

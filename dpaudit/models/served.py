@@ -117,7 +117,7 @@ def _host_of(url: str, where: str, remedy: str) -> str:
             "a URL with a password" if "@" in url else url or "an empty text",
         )
     if parts.username is not None or parts.password is not None:
-        raise UsageError(where, "a URL without user and password", "a URL with them", remedy)
+        raise UsageError(where, "a URL without user and password", "a URL with user or password", remedy)
     return host
 
 
@@ -137,7 +137,9 @@ def told(error: Exception, where: str, key: str) -> UsageError | PartialError:
 
 
 def not_understood(where: str) -> UsageError:
-    return UsageError(where, "the answers of an OpenAI-compatible server", "other answers", PROTOCOL)
+    return UsageError(
+        where, "the answers of an OpenAI-compatible server", "answers in another format", PROTOCOL
+    )
 
 
 def _of_status(error: Any, where: str, key: str) -> UsageError | PartialError:
@@ -147,7 +149,7 @@ def _of_status(error: Any, where: str, key: str) -> UsageError | PartialError:
     if status in TEMPORARY:
         return PartialError(f"{where} gave no answer ({status}); type the command again to continue")
     if status == 401:
-        return _refused(where, status, "a key that the server does not know, or none", key)
+        return _refused(where, status, "a key that the server does not know, or no key", key)
     if status == 403:
         return _refused(where, status, "a key that may not do this", key)
     if 300 <= status < 400:
@@ -179,13 +181,13 @@ def _of_connection(error: Exception, where: str) -> UsageError | PartialError:
         return UsageError(
             where,
             "a server with TLS and a certificate that this machine trusts",
-            "none",
+            "no trusted TLS connection",
             "check http:// or https:// in the URL, or trust its certificate (SSL_CERT_FILE)",
         )
     if any(isinstance(cause, socket.gaierror) and cause.errno != socket.EAI_AGAIN for cause in causes):
-        return UsageError(where, "a host that can be found", "an unknown name", "check the URL")
+        return UsageError(where, "a host that can be found", "an unknown host name", "check the URL")
     if any(isinstance(cause, httpx2.UnsupportedProtocol | httpx2.InvalidURL) for cause in causes):
-        return UsageError(where, "a URL such as http://localhost:8000/v1", "another address")
+        return UsageError(where, "a URL such as http://localhost:8000/v1", "a URL of another form")
     if any(isinstance(c, httpx2.RemoteProtocolError) and "disconnect" not in str(c) for c in causes):
         return UsageError(
             where, "a server that speaks HTTP", "another protocol", "check port and scheme in the URL"

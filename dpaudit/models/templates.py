@@ -124,7 +124,7 @@ def of_tokenizer(tokenizer: Any) -> Template | None:
     where = f"{tokenizer.name_or_path or 'the tokenizer'}: chat template"
     if isinstance(given, dict):
         if "default" not in given:
-            names = ", ".join(sorted(map(str, given))) or "none"
+            names = ", ".join(sorted(map(str, given))) or "no template"
             raise UsageError(
                 where,
                 "a template named default among several",

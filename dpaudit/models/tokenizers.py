@@ -50,7 +50,7 @@ def adapters_tokenizer(adapter: Path, tokenizer: Any, base: str, where: str) -> 
         raise UsageError(
             where,
             f"a tokenizer with the tokens of its base, {base}",
-            "other tokens",
+            "a tokenizer with other tokens",
             "name its base, or delete the tokenizer files that are not the adapter's",
         )
     if own != tokenizer.get_vocab():

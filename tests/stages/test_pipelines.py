@@ -243,7 +243,7 @@ OPEN = {
             "expected unit patient under add_or_remove, .* got unit patient under replace",
         ),
         (OPEN, 0.0, {}, "expected a private start for private arms, got a start trained without privacy"),
-        ({}, 4.0, {"lora": Lora(rank=3)}, "expected an adapter with r = 3, as in the plan, got 2"),
+        ({}, 4.0, {"lora": Lora(rank=3)}, "expected an adapter with r = 3, as in the plan, got r = 2"),
         (
             {},
             4.0,
