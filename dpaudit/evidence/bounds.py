@@ -46,7 +46,7 @@ class Sampled:
 def sampled(rate: float | None, steps: int | None) -> Sampled | None:
     """What was typed of the sampling. Raises UsageError for one of both."""
     if (rate is None) != (steps is None):
-        raise UsageError("--rate, --steps", "both or none", "one of them")
+        raise UsageError("--rate, --steps", "both options or none", "one of the two options")
     return Sampled(rate, steps) if rate is not None and steps is not None else None
 
 
@@ -71,8 +71,8 @@ def one_run(
     if not 0 <= correct <= guesses <= canaries or canaries == 0:
         raise UsageError(
             "dpaudit bound one-run",
-            "0 <= correct <= guesses <= canaries, some of them",
-            f"{correct}, {guesses}, {canaries}",
+            "0 <= correct <= guesses <= canaries, at least one canary",
+            f"{correct} correct, {guesses} guesses, {canaries} canaries",
         )
     if canaries > CANARIES_MOST:
         raise UsageError("--canaries", f"at most {CANARIES_MOST:,}", f"{canaries:,}")
@@ -135,7 +135,7 @@ def _of_scored(
             raise UsageError(
                 "--threshold",
                 "none with one-run and f-dp: the highest scores are guessed",
-                str(len(thresholds)),
+                f"{len(thresholds)} thresholds",
                 "--guesses N",
             )
         return _of_one_run(file, scored, method, delta, confidence, guesses, sampling)
@@ -145,7 +145,7 @@ def _of_scored(
         raise UsageError(
             "--rate, --steps",
             "none with clopper-pearson and bayes",
-            "both",
+            "both options",
             "their figures hold for any training",
         )
     if any(map(math.isnan, thresholds)):
@@ -170,7 +170,7 @@ def _lower(method: str, sampling: Sampled | None) -> tuple[Callable[..., float],
         raise UsageError(
             "--rate, --steps",
             "a rate in (0, 1] and at least one step",
-            f"{sampling.rate:g}, {sampling.steps}",
+            f"rate {sampling.rate:g}, {sampling.steps} steps",
         )
     chosen = partial(
         subsampled.epsilon_lower_fdp_subsampled, sampling_rate=sampling.rate, steps=sampling.steps
@@ -195,7 +195,7 @@ def _of_one_run(
     if binomtest(members, canaries).pvalue < UNFAIR:
         raise UsageError(
             f"{file}: included",
-            "fair coins, thrown for each canary by itself",
+            "independent fair coins",
             f"{members} of {canaries} included",
             "a one-run bound holds for fair coins alone",
         )
@@ -224,7 +224,7 @@ def _of_many_runs(
     shared = {"delta": delta, "confidence": confidence, "notion": NOTIONS[method], "rule": rule}
     if method == "bayes":
         if len(tried) > 1:
-            raise UsageError("--threshold", "one with bayes", str(len(tried)))
+            raise UsageError("--threshold", "one threshold with bayes", f"{len(tried)} thresholds")
         interval = bayes.epsilon_credible(**rows[0], delta=delta, confidence=confidence)
         return {"credible_lower": interval.lower, "credible_upper": interval.upper, **shared, **rows[0]}
     bounds = [epsilon.epsilon_lower_clopper_pearson(**row, delta=delta, confidence=each) for row in rows]

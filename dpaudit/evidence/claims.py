@@ -24,14 +24,14 @@ def parse(text: str) -> Claim:
                 "--claim", f"some of {', '.join(KEYS)}, each as KEY=VALUE", f"{part:.40}", EXAMPLE
             )
         if key in given:
-            raise UsageError("--claim", f"{key} once", "it twice")
+            raise UsageError("--claim", f"{key} once", f"{key} twice")
         given[key] = value
     for key, example in KEYS.items():
         if not given.get(key):
             raise UsageError(
                 "--claim",
                 f"{key}, such as {example}",
-                "none",
+                f"no {key}",
                 "a claim names epsilon, delta, unit and relation",
             )
     epsilon = _number(given["eps"], "eps", 0, math.inf)

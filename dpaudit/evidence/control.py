@@ -94,7 +94,7 @@ def _control(audit: Membership, rising: Sequence[Claim]) -> PositiveControl:
 def bound_of(audit: Membership) -> Bound:
     """The bound of an audit. Raises ValueError where its recipe has none: the primary one always has."""
     if audit.bound is None:
-        raise ValueError(f"expected a bound, got none of {audit.recipe} on {audit.arm}")
+        raise ValueError(f"expected a bound, got no bound of {audit.recipe} on {audit.arm}")
     return audit.bound
 
 

@@ -69,7 +69,9 @@ class Grid:
                     )
         at_least(1, seeds=self.seeds)
         if self.seeds > SEEDS_MOST:
-            raise BadValue("seeds", f"at most {SEEDS_MOST}", self.seeds if self.seeds < 10**9 else "more")
+            raise BadValue(
+                "seeds", f"at most {SEEDS_MOST}", self.seeds if self.seeds < 10**9 else "a larger number"
+            )
 
     @cached_property
     def arms(self) -> tuple[Arm, ...]:

@@ -57,7 +57,7 @@ class Data:
         at_least(0, heldout=self.heldout)
         for key in ("source", "preference", "text"):
             if not is_unicode(getattr(self, key) or ""):
-                raise BadValue(key, "a name in UTF-8", "one with other bytes", "rename the file")
+                raise BadValue(key, "a name in UTF-8", "a name with other bytes", "rename the file")
 
 
 @dataclass(frozen=True)
@@ -312,14 +312,14 @@ def _check_twin(suite: Suite) -> None:
         raise BadValue(
             "grid.twin",
             "a non-private SFT arm to be the twin of",
-            "none",
+            "no such arm",
             "set grid.baseline: true, and name sft in grid.stages",
         )
     if suite.grid.start_of(twins[0]) is not None:
         raise BadValue(
             "grid.twin",
             "an arm that starts at the base",
-            "one after a stage that saw canaries",
+            "an arm after a stage that saw canaries",
             "set grid.chain: false",
         )
 
