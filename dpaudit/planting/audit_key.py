@@ -88,12 +88,12 @@ def load(path: Path) -> AuditKey:
     except (ValueError, RecursionError):
         raise UsageError(f"--key {path}", expected, "a file that is not JSON") from None
     if not isinstance(data, dict) or not {"version", "seal", "hash_key"} <= set(data):
-        raise UsageError(f"--key {path}", expected, "another file")
+        raise UsageError(f"--key {path}", expected, "a file of another kind")
     if data["version"] != VERSION:
         raise UsageError(
             f"--key {path}",
             f"a key of version {VERSION}",
-            "another version",
+            "a key of another version",
             "verify with the dpaudit that planted",
         )
     try:
@@ -135,7 +135,7 @@ def check(key: AuditKey, path: Path, data: Path | None = None) -> None:
     if unlikely:
         raise UsageError(
             f"--key {path}",
-            "fair coins, thrown independently",
+            "independent fair coins",
             unlikely,
             "a bound holds for fair coins only; plant again",
         )
@@ -158,9 +158,9 @@ def unfair(coins: tuple[bool, ...]) -> str:
     heads = sum(coins)
     changes = sum(a != b for a, b in pairwise(coins))
     if binomtest(heads, len(coins)).pvalue < UNFAIR:
-        return f"{heads} of {len(coins)} in"
+        return f"{heads} of {len(coins)} canaries planted"
     if len(coins) > 1 and binomtest(changes, len(coins) - 1).pvalue < UNFAIR:
-        return f"{changes} changes between {len(coins)} neighbours"
+        return f"{changes} changes between {len(coins)} successive coins"
     return ""
 
 

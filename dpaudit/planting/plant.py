@@ -99,7 +99,7 @@ def _rule(canaries: int) -> Rule:
             raise UsageError(
                 f"attacks/{made_by.name}",
                 "a recipe with a bound that needs a model's log-probabilities alone",
-                "another",
+                "another recipe",
                 f"rename the file in ./attacks: `plant` takes the recipe {made_by.name}",
             )
     assert primary.bound is not None
@@ -111,7 +111,7 @@ def _rule(canaries: int) -> Rule:
 def _check_places(out: Path, key: Path) -> None:
     for name, file in (("--out", out), ("--key", key)):
         if not file.parent.is_dir():
-            raise UsageError(f"{name} {file}", "a folder that exists", "none")
+            raise UsageError(f"{name} {file}", "a folder that exists", "no such folder")
 
 
 def _drop_unfinished(out: Path, key: Path) -> None:
@@ -138,11 +138,11 @@ def _check(source: Path, out: Path, key: Path, unit: str, family: str) -> None:
             raise UsageError(
                 f"{name} {file}",
                 "a file that is not there yet",
-                "an existing one",
+                "an existing file",
                 "name another: an existing file is never overwritten",
             )
     if out.resolve() == key.resolve():
-        raise UsageError("--key", "another file than --out", "the same")
+        raise UsageError("--key", "another file than --out", "the same file")
     _check_lines(source)
 
 

@@ -75,7 +75,7 @@ def _donors(profile: Profile, source: str) -> list[str]:
         raise UsageError(
             source,
             "system prompts that several rows share, or none",
-            "one of its own in each row",
+            "a different prompt in each row",
             "leave them out of the file",
         )
     return donors

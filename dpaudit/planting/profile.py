@@ -88,7 +88,9 @@ def profile_of(source: Path, unit: str) -> Profile:
             profile = Profile(shapes.shape_of(row, where))
             _check_unit(profile.shape, unit, where)
         if unit == "patient" and record.patient is None:
-            raise UsageError(where, "a patient_id in every row under --unit patient", "none", "--unit record")
+            raise UsageError(
+                where, "a patient_id in every row under --unit patient", "a row without one", "--unit record"
+            )
         _check_row(row, record, profile.shape, where)
         _count(profile, row, line, record)
         profile.prompts.add(record.text or next(t.text for t in reversed(record.turns) if t.role == "user"))
@@ -118,7 +120,10 @@ def _check_row(row: Fields, record: Record, shape: Shape, where: str) -> None:
         )
     if record.turns and all(turn.role != "user" for turn in record.turns):
         raise UsageError(
-            where, "a turn of the user in every row", "none", "leave such rows out: a canary needs a question"
+            where,
+            "a turn of the user in every row",
+            "a row without one",
+            "leave such rows out: a canary needs a question",
         )
     for key in disguise.text_columns(row, shape):
         if messages.unspelled(row[key], where) is not row[key] or (
@@ -127,7 +132,7 @@ def _check_row(row: Fields, record: Record, shape: Shape, where: str) -> None:
             raise UsageError(
                 f"{where}: {key}",
                 "a list of messages",
-                "its JSON text",
+                "JSON text of a list",
                 f"convert it, plant, and convert back: jq -c '.{key} |= fromjson'",
             )
 

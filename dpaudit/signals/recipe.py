@@ -232,7 +232,7 @@ def _check_components(recipe: Recipe, path: Path, own: Path | None) -> None:
             raise UsageError(
                 where,
                 f"recipes whose reference is none or {recipe.reference}",
-                f"{part.name}, which has {part.reference}",
+                f"{part.name}, which has reference {part.reference}",
                 "name another recipe, or the reference",
             )
     if recipe.signal == "combination":

@@ -6,6 +6,7 @@ run.
 
 import math
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from scipy import stats
@@ -37,7 +38,9 @@ def check_finite(loss: float, gradients: Gradients, step: int) -> None:
     largest = torch.stack(torch._foreach_norm(list(gradients.values()), math.inf))
     for name, finite in zip(gradients, largest.isfinite().tolist(), strict=True):
         if not finite:
-            raise GuardError(f"gradient of {name} in step {step}: expected finite numbers, seen others")
+            raise GuardError(
+                f"gradient of {name} in step {step}: expected finite numbers, seen NaN or infinity"
+            )
 
 
 def check_noised(noise: Gradients, parameters: dict[str, nn.Parameter], noise_multiplier: float) -> None:
@@ -197,6 +200,6 @@ def check_moved(parameters: dict[str, nn.Parameter], start: dict[str, Tensor], p
         )
 
 
-def _two_sided(distribution: object, value: float) -> float:
+def _two_sided(distribution: Any, value: float) -> float:
     """Twice the smaller tail probability, the value itself included in both."""
-    return 2 * min(float(distribution.cdf(value)), float(distribution.sf(value - 1e-9)))  # type: ignore[attr-defined]
+    return 2 * min(float(distribution.cdf(value)), float(distribution.sf(value - 1e-9)))

@@ -109,7 +109,7 @@ def _run(
 
 def _check(steps: Sequence[Step], schedule: Schedule, loss: str) -> None:
     if not all(step.loss is not None and math.isfinite(step.loss) for step in steps):
-        raise GuardError(f"loss of {loss}: expected finite numbers, seen others")
+        raise GuardError(f"loss of {loss}: expected finite numbers, seen NaN or infinity")
     if len(steps) != schedule.steps:
         raise GuardError(f"steps: expected {schedule.steps} as the ledger says, seen {len(steps)}")
 
@@ -122,7 +122,7 @@ def check_deepspeed(names: Sequence[str]) -> None:
         raise UsageError(
             "training.deepspeed",
             "a non-private DPO arm to use it",
-            "none",
+            "no such arm",
             "give --dpo and keep the baseline, or --set training.deepspeed=null",
         )
     if importlib.util.find_spec("deepspeed") is None:
