@@ -26,13 +26,13 @@ class Space:
         return int(len(self.alphabet) ** self.length)
 
     def draw(self, rng: random.Random) -> str:
-        """One of them, each with the same probability."""
+        """A text of the space, each with the same probability."""
         symbols = [rng.choice(self.alphabet) for _ in range(self.length)]
         groups = ("".join(symbols[at : at + self.group]) for at in range(0, self.length, self.group))
         return self.separator.join(groups)
 
     def another(self, rng: random.Random, secret: str) -> str:
-        """One of the others."""
+        """A text of the space other than `secret`, each with the same probability."""
         while (drawn := self.draw(rng)) == secret:
             pass
         return drawn
@@ -128,7 +128,7 @@ def _absent(*_: object) -> Any:
 
 @dataclass(frozen=True)
 class Sources:
-    """What a family may draw from beside the words of this package; each is made when it is asked for.
+    """What a family may draw from beside this package's own words; each source is read when it is called.
 
     `samples` has a question for each canary and a number of tokens, and gives two different answers to each.
     """
@@ -243,9 +243,9 @@ def draw(
     """`count` canaries of a family with secrets of `length` symbols, for people whose surnames are not in
     `taken`.
 
-    Each has `copies` records; of several numbers the canaries take one after the other, in turn. The surnames
-    used are added to `taken`. All first secrets are drawn before any second one. `sources` may be left out
-    where the family needs none. Raises UsageError where names run out or the family is unknown.
+    Each has `copies` records; several numbers are assigned to the canaries in turn. The surnames used are
+    added to `taken`. All first secrets are drawn before any second one. `sources` may be left out where the
+    family needs none. Raises UsageError where names run out or the family is unknown.
     """
     if family not in FAMILIES:
         raise UsageError("candidates.family", f"one of {', '.join(FAMILIES)}", family)
@@ -274,7 +274,9 @@ class _Drawn:
 
 
 def _surnames(count: int, taken: set[str], rng: random.Random) -> list[str]:
-    """Of the first names if there are enough, which the embedded model knows as tokens; else of more."""
+    """From the first 900 names if enough are free, since the embedded model knows them as tokens; else from
+    all.
+    """
     for most in (900, lexicon.SURNAMES_MOST):
         free = [name for name in lexicon.surnames(most)[PUBLIC_PEOPLE:] if name not in taken]
         if count <= len(free):

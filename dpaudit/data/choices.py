@@ -1,7 +1,7 @@
-"""The items of a benchmark's file against its task, every one of them, before anything is trained.
+"""Checks every item of a benchmark's file against its task, before anything is trained.
 
-A question whose answer is the eighth of four choices, or the last one by way of -1, would be told after hours
-of training or be measured as if it were right; two items of one id would be one.
+Otherwise an answer index beyond the choices would fail after hours of training, an index of -1 would count as
+the last choice, and two items of one id would count as one.
 """
 
 import ast
@@ -25,7 +25,7 @@ OTHERS = (
     ".parquet",
     ".arrow",
     ".txt",
-)  # which the benchmark's own reader would take for JSON
+)  # the benchmark's own reader would take these for JSON
 Item = Mapping[str, Any]
 
 
@@ -87,7 +87,7 @@ Wrong = tuple[str, str, str, str]  # kind, key, expected, got
 
 @dataclass
 class _Seen:
-    """What rows say together: ids that occur once, answers that are all of one type."""
+    """Checks across rows: ids occur once, answers are all of one type."""
 
     items: int = 0
     ids: dict[str, int] = field(default_factory=dict)  # and the item that has it first
@@ -134,7 +134,7 @@ class _Task:
         )
 
     def options(self, item: Item) -> list[Any] | None:
-        """The choices that the row is asked with; None where they cannot be told."""
+        """The choices that the row is asked with; None where they cannot be determined."""
         choices = self.choices
         if isinstance(choices, dict):
             choices = list(choices.values())
@@ -206,7 +206,7 @@ def _is_place(answer: Any, options: list[Any]) -> bool:
 
 
 def _answer(answer: Any, options: list[Any]) -> tuple[str, str]:
-    """What was expected of an answer, and what it is."""
+    """What a wrong answer should be, and what it is."""
     if isinstance(answer, str):
         return (
             f"one of the {len(options)} choices, or its index from 0 to {len(options) - 1}",
@@ -228,7 +228,7 @@ def _names(text: str) -> set[str]:
         return {text}
     try:
         return jinja2.meta.find_undeclared_variables(jinja2.Environment(autoescape=True).parse(text))
-    except jinja2.TemplateSyntaxError:  # told by who asks the task
+    except jinja2.TemplateSyntaxError:  # reported when the task itself is loaded
         return set()
 
 

@@ -31,8 +31,8 @@ HEAD = 1 << 20  # bytes of a README that may hold its settings
 
 
 def data_files(folder: Path) -> list[Path]:
-    """The data files in the order in which they are read. Raises UsageError where which ones are meant is not
-    told, or lies elsewhere.
+    """The data files in the order in which they are read. Raises UsageError where the folder does not say
+    which files are meant, or names files elsewhere.
     """
     _check_names(folder)
     if (folder / "dataset_dict.json").is_file():
@@ -59,8 +59,8 @@ def _check_names(folder: Path) -> None:
 
 
 def _by_name(folder: Path, dataset: Path) -> list[Path]:
-    """Files by the words in their names and those of the folders between; those without such a word are one
-    split, train; messages name `dataset`.
+    """The files of the split, by the words in the names of files and folders; files without such a word are
+    one split, train. Messages name `dataset`.
     """
     files = [path for path in sorted(folder.rglob("*")) if path.is_file() and _is_data(path, folder)]
     files = [path for path in files if suffix_of(path) != ".txt"] or files
@@ -79,7 +79,7 @@ def _is_data(path: Path, folder: Path) -> bool:
 
 
 def _split(path: Path) -> str:
-    """The split that a file belongs to by its name, `` where none is told."""
+    """The split that a file belongs to by its name; empty where the name has none."""
     words = re.split(r"[^a-z0-9]+", str(path).lower())
     return next((name for word in words for name, spelled in SPLITS.items() if word in spelled), "")
 
@@ -195,8 +195,8 @@ def _matching(folder: Path, patterns: list[str], where: str) -> list[Path]:
 
 
 def _inside(folder: Path, name: object, where: str) -> Path:
-    """The path below the folder. Raises UsageError for one elsewhere: nothing is fetched, and nothing of
-    others is read.
+    """The path below the folder. Raises UsageError for a path elsewhere: nothing is fetched, and no other
+    folder is read.
     """
     if isinstance(name, str) and "://" in name:
         raise UsageError(

@@ -1,6 +1,4 @@
-"""Who a row is about and what it is called: one spelling for what tables, numbers and texts write in
-several.
-"""
+"""Identities of rows and patients: one spelling for ids that tables, numbers and texts write in several ways."""
 
 import math
 import re
@@ -13,7 +11,7 @@ from dpaudit.errors import UsageError, kind_of
 EXACT = 2**53  # from here on a float stands for several whole numbers
 NOBODY = frozenset(
     ("nan", "NaN", "None", "null", "NULL", "<NA>", "NaT")
-)  # what tables write where nothing was
+)  # what tables write for an empty cell
 WHOLE = re.compile(r"(-?(?:0|[1-9][0-9]*))\.0*")  # 3.0, as a table writes 3 where another row has none
 ROUNDED = re.compile(r"[+-]?[0-9](\.[0-9]+)?[eE]\+[0-9]{2,}")  # 1.2345678e+17
 ODD = re.compile(r"[^!-~]|\.0*$|[eE]\+|^(?:nan|NaN|NaT|None|null|NULL|<NA>)$")

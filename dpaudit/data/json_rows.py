@@ -19,12 +19,12 @@ from dpaudit.data.lines import (
 )
 from dpaudit.errors import UsageError, kind_of
 
-Row = tuple[int, dict[str, Any] | str]  # a line of JSON is parsed by `parsed`, once it is known to be wanted
+Row = tuple[int, dict[str, Any] | str]  # a line of JSON is parsed later, by `parsed`, if it is wanted
 ONE = "one JSON object on the line"
 
 
 class _Twice(ValueError):
-    """A key that an object has twice: which value is meant, nobody can tell."""
+    """A key that an object has twice, so that its value is ambiguous."""
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -40,7 +40,7 @@ DECODER = json.JSONDecoder(object_pairs_hook=_once)
 
 
 def of_lines(path: Path) -> Iterator[Row]:
-    """One object a line; blank lines are none."""
+    """One object a line; blank lines are skipped."""
     for number, line in numbered(path):
         if not line.isspace():
             yield number, line
@@ -69,7 +69,7 @@ def _no_object(error: Exception, line: str, where: str) -> UsageError:
 
 
 def _repair(error: json.JSONDecodeError, line: str, where: str) -> str:
-    """What to do with a line that is no JSON; with an object over several lines, it is one step."""
+    """The remedy for a line that is no JSON; an object over several lines can be converted in one step."""
     if line.lstrip().startswith("["):
         return "a file that is one array is named .json"
     is_begun = line.strip() == "{" or suffix_of(Path(where.rpartition(":")[0])) == ".json"

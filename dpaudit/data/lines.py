@@ -30,7 +30,7 @@ AGAIN = "copy or write the file again"
 
 
 def suffix_of(path: Path) -> str:
-    """The ending that tells the format: that before `.gz`, where there is one."""
+    """The suffix that names the format: the one before `.gz`, if there is one."""
     name = path.name.lower().removesuffix(".gz")
     return Path(name).suffix
 
@@ -95,8 +95,7 @@ def _guessed(line: bytes) -> tuple[str, str]:
     """The likelier encoding first: GB18030 where bytes beyond ASCII come in pairs, as Chinese characters do
     there; else the Windows one of the West.
 
-    Nothing but a reader tells for certain: accents stand in pairs too, and the second byte of a Chinese
-    character may be ASCII.
+    This is a guess: accents stand in pairs too, and the second byte of a Chinese character may be ASCII.
     """
     runs = re.findall(rb"[\x80-\xff]+", line)
     return (

@@ -3,7 +3,7 @@
 What is left out of training and has a near-duplicate in it looks like a member to any attack, and the other
 way round. Two texts are near-duplicates where the Jaccard similarity of their shingles is at least THRESHOLD.
 It is exact: candidates come from an index of each text's rarest shingles, which two near-duplicates always
-share (Chaudhuri, Ganti, Kaushik 2006; Bayardo, Ma, Srikant 2007), and every one of them is counted out.
+share (Chaudhuri, Ganti, Kaushik 2006; Bayardo, Ma, Srikant 2007), and the similarity of each is computed.
 """
 
 import math
@@ -106,8 +106,8 @@ def index_of(units: Iterable[UnitTexts]) -> Index:
 
 
 def across(drawn: Sequence[UnitTexts], corpus: Iterable[UnitTexts]) -> Found:
-    """What is near across the coin: `drawn` are the units with a coin, `corpus` is all units, read once and
-    one at a time.
+    """The near-duplicates across the coin: `drawn` are the units with a coin, `corpus` is all units, read
+    once and one at a time.
     """
     index = index_of(drawn)
     outside = {unit.name for unit in drawn if not unit.member}
@@ -144,9 +144,7 @@ def equal_across(secrets: Mapping[str, str], members: Mapping[str, bool]) -> Fou
 
 
 def _prefix(size: int) -> int:
-    """How many of a set's rarest elements hold at least one of those that it shares with any set that is
-    similar.
-    """
+    """How many of a set's rarest elements are enough to hold one that it shares with any similar set."""
     return size - math.ceil(THRESHOLD * size - _ROUNDING) + 1 if size else 0
 
 

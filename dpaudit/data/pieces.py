@@ -68,7 +68,7 @@ def _history(fields: Fields, where: str) -> tuple[Turn, ...]:
 
 
 def with_system(fields: Fields, turns: tuple[Turn, ...], where: str) -> tuple[Turn, ...]:
-    """The turns below the row's system text, which they may begin with already."""
+    """The turns with the row's system text before them, unless they begin with it already."""
     system_turns = [Turn("system", text_of(fields, key, where)) for key in SYSTEM if key in fields]
     if turns and turns[0].role == "system":
         system_turns.append(turns[0])

@@ -14,7 +14,7 @@ _DATE = (
 # between a field's name and its value
 _NAMED = r"(?: of [^\n.?]{1,40}?)? ?(?:is|was|as|number|号码|号|是|为|:|：|#)? ?"
 
-# Kind -> pattern; the group `value` is the field. Where two kinds overlap, the first in this order has it.
+# Kind -> pattern; the group `value` is the field. Where two kinds overlap, the first in this order counts.
 PATTERNS: dict[str, re.Pattern[str]] = {
     "national_id": re.compile(  # US social security and tax numbers; Chinese ids of 18 characters
         r"(?<![0-9-])(?P<value>[0-9]{3}-[0-9]{2}-[0-9]{4}|[0-9]{17}[0-9Xx])(?![0-9A-Za-z-])"
@@ -65,7 +65,7 @@ def find(text: str, kinds: Sequence[str] = tuple(PATTERNS)) -> list[Field]:
 
 
 def is_given(text: str, field: Field) -> bool:
-    """Whether what the field says already stands before it, however it is punctuated there."""
+    """Whether the field's value stands earlier in the text too, with any punctuation."""
     return _plain(text[field.start : field.stop]) in _plain(text[: field.start])
 
 

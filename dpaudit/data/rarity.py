@@ -11,18 +11,18 @@ from itertools import pairwise
 
 from dpaudit.errors import UsageError
 
-# Whole words in lower case, or single Chinese characters: names, ids and numbers are left to their owners.
+# Whole words in lower case, or single Chinese characters: names, ids and numbers are left out.
 WORD = re.compile(r"(?<![\w'-])[a-z]{3,14}(?![\w'-])|[\u4e00-\u9fff]")
 MOST = 512  # symbols of an alphabet
-COMMON = 1000  # words that pairs are made of: what follows what is kept for these alone
+COMMON = 1000  # the most frequent words, of which pairs are made: only their successors are kept
 LEAST = 16
 
 Texts = Callable[[], Iterable[str]]  # called for each pass over the corpus
 
 
 def rare_words(texts: Texts) -> tuple[str, ...]:
-    """The MOST words that occur least, at least once; which of equals is left to a hash. Raises UsageError
-    below LEAST.
+    """The MOST words that occur least, at least once; a hash orders equal counts. Raises UsageError below
+    LEAST.
     """
     counts = _counts(texts)
     words = sorted(counts, key=lambda word: (counts[word], _lot(word)))[:MOST]
@@ -30,10 +30,10 @@ def rare_words(texts: Texts) -> tuple[str, ...]:
 
 
 def rare_pairs(texts: Texts) -> tuple[str, ...]:
-    """MOST pairs of frequent words of which the second never follows the first, not even with something that
-    is no word between.
+    """MOST pairs of frequent words where the second never follows the first, even with non-words between
+    them.
 
-    They are taken by a hash, so no word is met more often than by chance. Raises UsageError below LEAST.
+    A hash selects them, so no word occurs more often than by chance. Raises UsageError below LEAST.
     """
     counts = _counts(texts)
     common = sorted(counts, key=lambda word: (-counts[word], _lot(word)))[:COMMON]

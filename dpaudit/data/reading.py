@@ -20,9 +20,9 @@ SUFFIXES = (
     ".gz",
     ".zip",
     ".xlsx",
-)  # what has one is a file, never a hub id
+)  # a source with such a suffix is a file, never a hub id
 HUB_ID = re.compile(r"[\w-][\w.-]*/[\w.-]+")
-COUNTED = 100_000  # rows behind a mistake that are looked at for more of its kind
+COUNTED = 100_000  # rows after a mistake that are searched for the same mistake
 
 
 def read_records(
@@ -31,9 +31,9 @@ def read_records(
     """The records of a file, a dataset folder or a hub data set, one at a time, each with its number.
 
     The number is the line of a JSONL or CSV file, else the place from 1. `window` is `A:B`, counted from 0,
-    and comes first; then at most `limit` records. All must have the shape of the first. A `reader` given
-    knows afterwards which columns nothing was taken from. Raises UsageError naming source and number, never
-    the text itself; of rows with the same mistake the first is named and all are counted.
+    and comes first; then at most `limit` records. All must have the shape of the first. A given `reader`
+    knows afterwards which columns were not read. Raises UsageError naming source and number, never the text
+    itself; of rows with the same mistake the first is named and all are counted.
     """
     reader = reader or Reader()
     numbered_rows = islice(_window(_rows_of(source), parse_rows(window), source), limit)
@@ -63,7 +63,7 @@ def _record(reader: Reader, row: Fields | str, where: str, number: int) -> Recor
 def _counted(
     error: UsageError, reader: Reader, source: str, number: int, rest: Iterator[tuple[int, Fields | str]]
 ) -> UsageError:
-    """The mistake, with the number of rows that have one of its kind: all are told at once."""
+    """The mistake, with the number of rows that have one of its kind."""
     kind, count = _kind(error, f"{source}:{number}"), 1
     try:
         for place, row in islice(rest, COUNTED):

@@ -16,8 +16,8 @@ TABLE = re.compile(r"\.[ct]sv(\.gz)?:\d+$", re.IGNORECASE)  # a place in a file 
 
 @dataclass(frozen=True)
 class Shape:
-    """`name` is told to the user; a row that has one of `keys` is of this shape. Its answers are in the first
-    of `answers`.
+    """`name` is shown to the user; a row that has one of `keys` is of this shape. Its answers are in the
+    first of `answers`.
     """
 
     name: str
@@ -29,8 +29,8 @@ class Shape:
 
 
 def shape_of(row: Fields, where: str, first: Shape | None = None) -> Shape:
-    """The shape by the keys that hold something; a row without any is of the shape `first`, for its faults to
-    be named.
+    """The shape by the keys that hold something; a row without any gets the shape `first`, so that its faults
+    are named.
 
     Raises UsageError that lists the row's keys where none is known.
     """
@@ -68,7 +68,7 @@ def _remedy(fields: Fields, where: str) -> str:
 
 
 def record(shape: Shape, row: Fields, where: str, number: int) -> Record:
-    """The record that a row of this shape says. Raises UsageError that names the key at fault."""
+    """The record of a row of this shape. Raises UsageError that names the key at fault."""
     return of_fields(shape, present(row), where, number)
 
 
@@ -121,7 +121,7 @@ def _asked_key(shape: Shape, fields: Fields) -> str:
 
 
 def _listed(fields: Fields, where: str) -> Record:
-    """A list of messages; where a row has two such lists, they say the same."""
+    """A list of messages; two such lists in one row must be equal."""
     lists = [
         (key, turns_of(fields[key], f"{where}: {key}"))
         for key in ("conversations", "messages")
@@ -185,8 +185,8 @@ def _question(fields: Fields, where: str) -> Record:
 
 
 def _pair(fields: Fields, where: str) -> Record:
-    """`chosen` and `rejected` as texts or as messages, both of which may begin with the prompt or hold all
-    that there is of it.
+    """`chosen` and `rejected` as texts or as messages, both of which may begin with the prompt or hold the
+    whole of it.
     """
     chosen, rejected = (answer_of(fields.get(key), f"{where}: {key}") for key in ("chosen", "rejected"))
     asked = _asked_key(PAIR, fields)

@@ -26,7 +26,7 @@ TIMES = {
 
 def of_csv(path: Path) -> Iterator[Row]:
     """The rows below the heading, each with the line that it ends on; commas, semicolons or tabs, as the
-    heading tells.
+    heading shows.
     """
     csv.field_size_limit(LARGEST)
     lines = (line for _, line in numbered(path))
@@ -60,7 +60,7 @@ def of_csv(path: Path) -> Iterator[Row]:
 
 
 def _no_table(error: csv.Error, where: str, begun: int) -> UsageError:
-    """What the csv module would not read, in a row that begins at line `begun` or below."""
+    """The error for a row that the csv module cannot read; it begins at line `begun` or below."""
     message = str(error)
     if "unexpected end" in message or "field larger" in message:
         got = f"a quotation mark that was opened in line {begun} or below and not closed"
@@ -81,9 +81,7 @@ def _again(first: str, rest: Iterable[str]) -> Iterator[str]:
 
 
 def _delimiter(head: str, path: Path) -> str:
-    """What divides the heading so that a known column is among the parts; the suffix's own where none
-    does.
-    """
+    """The delimiter that gives the heading a known column; the suffix's own where none does."""
     own = "\t" if suffix_of(path) == ".tsv" else ","
     for delimiter in (own, *DELIMITERS):
         if KNOWN_COLUMNS & {name.strip().strip('"') for name in head.split(delimiter)}:
@@ -95,7 +93,7 @@ def of_parquet(path: Path) -> Iterator[Row]:
     """The rows of a Parquet file, numbered from 1."""
     import pyarrow.parquet
 
-    with path.open("rb"):  # a missing file is no broken one
+    with path.open("rb"):  # a missing file is not a damaged one
         pass
     try:
         with pyarrow.parquet.ParquetFile(path) as file:
@@ -155,8 +153,8 @@ def _rows_of_batches(batches: Iterable[Any], schema: Any, path: Path) -> Iterato
 
 
 def _check_whole(batch: Any, before: int, path: Path) -> None:
-    """Raises UsageError for text that is no UTF-8, ArrowInvalid for offsets that point elsewhere: reading
-    there would end the process.
+    """Raises UsageError for text that is no UTF-8, ArrowInvalid for offsets out of range: reading there would
+    crash the process.
     """
     import pyarrow
 
@@ -170,8 +168,8 @@ def _check_whole(batch: Any, before: int, path: Path) -> None:
 
 
 def _values(column: Any) -> list[Any]:
-    """A column as Python values; of times a stand-in of their kind, since no text or id is one and Python
-    lacks some.
+    """A column as Python values. Times become placeholders: no text or id is a time, and Python lacks some
+    times.
     """
     import pyarrow
 
