@@ -1,6 +1,4 @@
-"""Log-probabilities of very many continuations of one prefix: what begins alike goes through the model
-once.
-"""
+"""Log-probabilities of very many continuations of one prefix: shared beginnings go through the model once."""
 
 import copy
 from collections.abc import Sequence
@@ -75,8 +73,8 @@ def _log_softmax_at(logits: Tensor, rows: Tensor, tokens: Tensor) -> Tensor:
 
 
 def selected(cache: Any, rows: Tensor) -> Any:
-    """A new cache with the given rows; the old one, whose tensors are replaced and never written, stays
-    whole.
+    """A new cache with the given rows; the old cache stays valid, since tensors are replaced and never
+    written.
     """
     branch = copy.copy(cache)
     branch.layers = [copy.copy(layer) for layer in cache.layers]

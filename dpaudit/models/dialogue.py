@@ -2,7 +2,8 @@
 
 The dialogue is rendered a second time with marks, characters that occur nowhere else, at the ends of every
 turn's text. Where taking the marks out leaves the first rendering, they show where each text stands. What
-they show is checked dialogue by dialogue: every answer in its own turn, in order, and equal to what was said.
+they show is checked dialogue by dialogue: every answer in its own turn, in order, and equal to its text in
+the dialogue.
 """
 
 import re
@@ -19,7 +20,7 @@ Range = tuple[int, int]  # characters, the end left out
 
 NAMES = {"system": "###System: ", "user": "###Question: ", "assistant": "###Answer: "}
 MARKS = {0xF0000: re.compile("[\U000f0000-\U000ffffd]"), 0x100000: re.compile("[\U00100000-\U0010fffd]")}
-GENERATED = (0xFFFC, 0xFFFD)  # marks around what a template says that the model generates
+GENERATED = (0xFFFC, 0xFFFD)  # marks around text that the template declares as generated
 TAG = re.compile(r"<[^<>\s]{1,40}>|◁[^◁▷\s]{1,40}▷|\[/?[A-Z_]{2,20}\]")  # <think>, [/THINK]
 LAST_TAG = re.compile(rf"(?:{TAG.pattern})$")
 ATOM = re.compile(r"<[^<>]*>|\[[^\[\]]*\]|\s+|\w+|.", re.DOTALL)
@@ -56,7 +57,7 @@ def render(turns: Sequence[Turn], tokenizer: Any, *, prompt: bool = False) -> st
 
 
 def write(turns: Sequence[Turn], tokenizer: Any) -> Written:
-    """The dialogue as `render` writes it, with its answers. Raises Refused where they cannot be told,
+    """The dialogue as `render` writes it, with its answers. Raises Refused where they cannot be located,
     UsageError as `render`.
     """
     template = templates.of_tokenizer(tokenizer)
@@ -82,7 +83,7 @@ def _lines(turns: Sequence[Turn], end: str) -> Written:
 
 
 def _messages(template: Template, turns: Sequence[Turn]) -> list[Message]:
-    """What the template is given; system text that it would not write stands before the first question."""
+    """The input of the template; system text that it would not write stands before the first question."""
     messages = [{"role": turn.role, "content": turn.text} for turn in turns]
     if [turn.role for turn in turns[:2]] != ["system", "user"] or template.takes_system:
         return messages
@@ -97,8 +98,8 @@ def _messages(template: Template, turns: Sequence[Turn]) -> list[Message]:
 class _Turn:
     """A turn's text and the places of its marks: two a piece, where it begins and where it ends.
 
-    The pieces of an answer are what stands between its tags, such as those around reasoning; the last one
-    ends it. Where the answer begins with a tag, `opens` is set and one mark more stands before that.
+    The pieces of an answer are the texts between its tags, such as tags around reasoning; the last piece ends
+    it. Where the answer begins with a tag, `opens` is set and one mark more stands before that.
     """
 
     content: str
@@ -135,7 +136,7 @@ def _between_tags(content: str) -> _Turn:
 
 
 def _core(content: str) -> _Turn:
-    """What a user says, without tags and white space at its ends; no mark where nothing is left."""
+    """A user's text without tags and white space at its ends; no mark where nothing is left."""
     turn = _between_tags(content)
     places = turn.places[turn.opens :]
     pieces = [piece for piece in zip(places[::2], places[1::2], strict=True) if piece[0] < piece[1]]
@@ -180,8 +181,8 @@ class _Marking:
         self.plane = plane
 
     def written(self) -> Written:
-        """By marks around whole answers, or else around what is left where white space and reasoning are
-        stripped.
+        """Located by marks around whole answers, or else around the pieces left after white space and
+        reasoning are stripped.
         """
         whole = self._turns(_whole)
         seen = self._seen(whole)
@@ -215,7 +216,7 @@ class _Marking:
         ]
 
     def _seen(self, turns: Sequence[_Turn]) -> _Seen | None:
-        """Where the marks stand; None where the text without them is another one."""
+        """Where the marks stand; None where the text without them differs."""
         firsts = list(accumulate((len(turn.places) for turn in turns), initial=self.plane))
         if firsts[-1] >= self.plane + GENERATED[0]:
             raise self._refused("too many turns")
@@ -243,7 +244,7 @@ class _Marking:
         return texts == [self.messages[place]["content"]]
 
     def _found(self, turns: Sequence[_Turn], seen: _Seen) -> Written:
-        """The answers, checked against each other and against what users and system say."""
+        """The answers, checked against each other and against the texts of users and system."""
         others = {
             place: list(zip(*seen.at[place], strict=True))
             for place, turn in enumerate(turns)
@@ -296,8 +297,8 @@ class _Marking:
         return start, end
 
     def _with_tags(self, content: str, first: int, start: int) -> tuple[int, int]:
-        """With the tags directly before it, where the template writes them anew, such as <think> with line
-        ends of its own.
+        """With the tags directly before it, where the template rewrites them, such as <think> with line ends
+        of its own.
         """
         before, text = content[:first].rstrip(), self.text[:start].rstrip()
         while (tag := _last_tag(before)) and text.endswith(tag):
@@ -308,10 +309,10 @@ class _Marking:
     def _ends(
         self, own: dict[int, Range], others: dict[int, list[Range]], generated: Sequence[Range]
     ) -> dict[int, int]:
-        """Where each turn of the assistant ends: behind what the template writes there, as it does at the
+        """Where each turn of the assistant ends: after the same closing text that the template writes at the
         dialogue's end.
 
-        A template that says what is generated says that too.
+        A template that marks generated text marks these ends too.
         """
         if generated:
             return {place: self._generated_end(own[place], generated, place) for place in own}
@@ -354,7 +355,7 @@ def _last_tag(text: str) -> str:
 
 
 def _common(closing: str, following: str) -> str:
-    """What two texts begin with alike, in whole tags and words, without white space at its end."""
+    """The common beginning of two texts, in whole tags and words, without white space at its end."""
     alike = takewhile(
         lambda pair: pair[0] == pair[1], zip(ATOM.findall(closing), ATOM.findall(following), strict=False)
     )

@@ -54,10 +54,10 @@ def encode(
 ) -> Encoded:
     """The tokens of a dialogue. `secret` marks its last occurrence; `last_only` counts the last answer alone.
 
-    What counts is what the assistant says and the end of its turns, and nothing that users or system say.
-    What exceeds `max_length` tokens is cut at the end and reported by `truncated`. Raises Refused for a
-    dialogue that the chat template does not take or whose answers it does not write as they are, UsageError
-    for a template that cannot work.
+    The assistant's texts and the ends of its turns count; texts of users and system do not. What exceeds
+    `max_length` tokens is cut at the end and reported by `truncated`. Raises Refused for a dialogue that the
+    chat template does not take or whose answers it does not write as they are, UsageError for a template that
+    cannot work.
     """
     written = write(turns, tokenizer)
     coded = tokenizer(written.text, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
@@ -115,7 +115,8 @@ def encode_record(
     pair_prompt: int | None = None,
     pair_answer: int | None = None,
 ) -> tuple[Encoded, ...]:
-    """What a record trains on: the chosen and the rejected sequence of a pair, else one sequence.
+    """The sequences that a record trains on: the chosen and the rejected sequence of a pair, else one
+    sequence.
 
     Of a pair, `pair_prompt` keeps the prompt's last tokens and `pair_answer` each answer's first ones, which
     are what preference training commonly keeps; `max_length` then bounds the whole.

@@ -1,9 +1,8 @@
-"""What a model's folder holds, looked at before a weight is read: its configuration, and the tensors that its
-files name.
+"""Checks of a model's folder before a weight is read: its configuration, and the tensors that its files name.
 
 Transformers fills a tensor that a file lacks with random numbers, leaves out one that it does not know, and
-casts packed integers to floats; it only warns. Here the tensors' names and shapes go through its own loading
-without their weights.
+casts packed integers to floats; it only warns. Here Transformers' own loading runs on the tensors' names and
+shapes, without weights.
 """
 
 import copy
@@ -25,7 +24,7 @@ JSON_MOST = 2**26  # bytes of a configuration
 LAYERS_MOST = (
     2000  # what loops over more would take minutes before it failed; the deepest model known has 1,000
 )
-BUFFER_BYTES = 2**30  # of tables that a model makes by itself, such as those of positions
+BUFFER_BYTES = 2**30  # of tables that a model computes itself, such as position tables
 COMPILED = "_orig_mod."  # what torch.compile puts before every name
 ANSWERS = "a causal language model in safetensors"
 
@@ -76,7 +75,7 @@ class Checked:
 
     @property
     def rows(self) -> int:
-        """Of the embedding: token ids are below it."""
+        """Rows of the embedding; token ids are below this number."""
         return int(self.empty.get_input_embeddings().weight.shape[0])
 
 
@@ -146,8 +145,8 @@ def read_tensors(folder: Path, raw: Mapping[str, Any], where: str) -> dict[str, 
 
 
 def headers(file: Path, where: str) -> dict[str, Tensor]:
-    """What the header of a safetensors file names. Raises UsageError for a file that is cut, damaged or
-    another.
+    """What the header of a safetensors file names. Raises UsageError for a file that is cut, damaged or of
+    another format.
     """
     from safetensors import safe_open
 
@@ -160,7 +159,7 @@ def headers(file: Path, where: str) -> dict[str, Tensor]:
 
 
 def _files(folder: Path, raw: Mapping[str, Any], where: str) -> list[Path]:
-    """Those that Transformers would read: model.safetensors, or what its index names."""
+    """The files that Transformers would read: model.safetensors, or those that its index names."""
     if raw.get("transformers_weights") is not None:
         raise UsageError(
             where,
@@ -214,7 +213,7 @@ def quantization(raw: Mapping[str, Any], where: str) -> str | None:
     if method not in (
         "bitsandbytes",
         *AUTO_QUANTIZATION_CONFIG_MAPPING,
-    ):  # which Transformers would pass over
+    ):  # Transformers would ignore it
         raise UsageError(
             where, "a quantisation that Transformers can read", f"{method:.40}", "give the model unquantised"
         )
@@ -230,7 +229,7 @@ def quantization(raw: Mapping[str, Any], where: str) -> str | None:
 
 
 def _check_values(raw: Mapping[str, Any], tensors: int, where: str) -> None:
-    """Refuses what a constructor would loop over for ever, or fetch code by, before it is called."""
+    """Refuses values that make a constructor loop without end or fetch code, before it is called."""
     for key, value in _walk(raw):
         name = key.rpartition(".")[2]
         most = (
@@ -292,7 +291,7 @@ def _check_tensors(
     renamed: dict[str, str] | None,
     where: str,
 ) -> None:
-    """What Transformers' own loading would say of these names and shapes."""
+    """Runs Transformers' own loading on these names and shapes, and raises what it reports."""
     shapes = {name: tensor.shape for name, tensor in tensors.items()}
     if (
         method is not None
@@ -303,7 +302,7 @@ def _check_tensors(
     with border.told(where, expected=ANSWERS, remedy="check config.json"):
         _, info = type(empty).from_pretrained(
             None,
-            config=_unquantised(config),  # it is changed
+            config=_unquantised(config),  # a copy, since it is changed
             state_dict=weights,
             key_mapping=renamed,
             device_map="meta",
@@ -344,8 +343,8 @@ def _refuse_packed(tensors: Mapping[str, Tensor], own: set[str], left: set[str],
 
 
 def require_whole(info: Mapping[str, Any], where: str) -> None:
-    """Raises UsageError where Transformers' loading info tells of tensors that would be random, left out or
-    of another shape.
+    """Raises UsageError where Transformers' loading info lists tensors that would be random, left out or of
+    another shape.
     """
     missing, left = sorted(info["missing_keys"]), sorted(info["unexpected_keys"])
     other = sorted(str(key[0] if isinstance(key, tuple) else key) for key in info["mismatched_keys"])
@@ -376,7 +375,7 @@ def _check_generation(folder: Path, where: str) -> None:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Inside the block Transformers prints no report of its own: what it would say is raised here."""
+    """Inside the block Transformers prints no report of its own: its findings are raised here."""
     from transformers.utils import logging
 
     before = logging.get_verbosity()

@@ -104,12 +104,12 @@ class HFModel:
         counted: Sequence[NDArray[np.bool_]] | None = None,
         prefix: Sequence[int] = (),
     ) -> list[TokenScores]:
-        """What the model says of the counted tokens of every sequence, in the order of `encoded`.
+        """The model's scores of the counted tokens of every sequence, in the order of `encoded`.
 
-        Of `prefix`, tokens that stand before every sequence, keys and values are computed once.
-        `counted` has one mask of shape (tokens,) a sequence, None for all but the first token; what is not
-        counted is NaN (False) and costs no head. Statistics are float32 whatever the model's dtype. Raises
-        ValueError for masks that do not fit.
+        Keys and values of `prefix`, tokens that stand before every sequence, are computed once. `counted` has
+        one mask of shape (tokens,) a sequence, None for all but the first token; what is not counted is NaN
+        (False) and costs no head. Statistics are float32 whatever the model's dtype. Raises ValueError for
+        masks that do not fit.
         """
         asked = scoring.places(encoded, counted)
         scores = []
@@ -222,7 +222,7 @@ class HFModel:
     def _batch(
         self, encoded: Sequence[Encoded], asked: Sequence[scoring.Places], batch: Sequence[int]
     ) -> scoring.Batch:
-        """Sequences up to what predicts their last counted token; nothing behind it can matter."""
+        """Sequences up to the token that predicts their last counted token; later tokens cannot matter."""
         sequences = [encoded[index].input_ids[: asked[index][-1]] for index in batch]
         ids, mask = padded(sequences, self.tokenizer.pad_token_id, self.model.device)
         row = np.repeat(np.arange(len(batch)), [len(asked[index]) for index in batch])
@@ -231,7 +231,7 @@ class HFModel:
         return scoring.Batch(ids, mask, self._tensor(row), self._tensor(place - 1), self._tensor(token))
 
     def _split(self) -> scoring.Split | None:
-        """Backbone and head, looked into once; see `scoring.split`."""
+        """Backbone and head, determined once; see `scoring.split`."""
         if self._known_split is None:
             self._known_split = (scoring.split(self.model),)
         return self._known_split[0]

@@ -1,4 +1,4 @@
-"""Models of a hub: what was fetched of them, and fetching. All else reads folders of this machine."""
+"""Models of a hub: fetching them, and finding fetched ones. All other modules read local folders."""
 
 from pathlib import Path
 
@@ -6,7 +6,7 @@ from dpaudit.errors import UsageError
 from dpaudit.models import border
 from dpaudit.system import egress
 
-# of a repository, what a causal language model in safetensors is read from: no code, no pickles
+# files that a causal language model in safetensors is read from: no code, no pickles
 _SMALL = ("*.json", "*.jinja", "*.txt", "*.model")
 _WEIGHTS = ("model*.safetensors",)
 
@@ -19,7 +19,7 @@ def is_id(base: str) -> bool:
 
 
 def fetched(base: str) -> Path | None:
-    """The folder of what was fetched of a hub id before; None where there is none. Nothing is asked."""
+    """The local folder of a hub id that was fetched before; None without one. The hub is not asked."""
     from huggingface_hub import try_to_load_from_cache
     from huggingface_hub.errors import HFValidationError
 
@@ -33,7 +33,7 @@ def fetched(base: str) -> Path | None:
 def fetch(base: str | None, option: str, weights: bool = True) -> None:
     """Fetches a typed hub id's configuration and tokenizer, and its weights unless they are not asked for.
 
-    What is no hub id is left alone, and what is here is not asked for again. Raises UsageError where the hub
+    Does nothing for a name that is no hub id, or that was fetched already. Raises UsageError where the hub
     cannot be reached or has no such model.
     """
     if base is None or not is_id(base):

@@ -18,8 +18,7 @@ from dpaudit.models import folder, hf, tokenizers
 from dpaudit.models.encode import prompt_ids
 
 # Of `Reloaded.difference`: weights are rounded once more (by up to 2**-9 relative in bfloat16), and
-# activations differ by as
-# much, which adds up to 0.04 over 30 layers. What is above it is not rounding.
+# activations differ by as much, which adds up to 0.04 over 30 layers. A larger difference is not rounding.
 TOLERANCE = {"float32": 1e-4, "bfloat16": 1e-1}
 _SIZE = re.compile(r"[1-9]\d*(KB|MB|GB)")
 

@@ -36,7 +36,7 @@ class Text:
 
 @dataclass(frozen=True, eq=False)
 class SecretScores:
-    """What a model says of the tokens that overlap a secret, arrays of shape (tokens,) in nats.
+    """A model's scores of the tokens that overlap a secret, arrays of shape (tokens,) in nats.
 
     `mean` and `std` as in `TokenScores`; NaN where only the log-probabilities are known.
     """
@@ -93,14 +93,14 @@ class _NoTemplate:
 
 
 class LocalModel:
-    """A folder's model, with an adapter or without, behind the questions that an audit asks."""
+    """A folder's model, with an adapter or without, that gives an audit its scores."""
 
     def __init__(self, model: HFModel, adapter: str | None = None) -> None:
         self.model, self.adapter = model, adapter
         self.tokenizer = model.tokenizer
 
     def scores(self, texts: Sequence[Text], advance: Advance | None = None) -> list[SecretScores]:
-        """What the model says of each secret; of a text that is too long for it, the last part is read."""
+        """The model's scores of each secret; a text that is too long is cut at its beginning."""
         encoded = [self._encoded(text) for text in texts]
         with self.model.active(self.adapter):
             token_scores = self.model.token_scores(
@@ -175,7 +175,7 @@ def check_folder(base: str, option: str) -> None:
 
 @contextmanager
 def _named(option: str, base: str) -> Iterator[None]:
-    """Inside the block a complaint of a model names the option that it was given by."""
+    """Inside the block an error about a model names the option that gave the model."""
     try:
         yield
     except UsageError as error:

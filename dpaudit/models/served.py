@@ -1,6 +1,4 @@
-"""Servers that speak OpenAI's protocol: one client for all, and what their refusals mean: which pass by
-themselves and which never do.
-"""
+"""Servers that speak OpenAI's protocol: one client for all, and which of their refusals are temporary."""
 
 import ipaddress
 import socket
@@ -27,8 +25,8 @@ PROTOCOL = "the URL commonly ends with /v1"
 class Server:
     """One server, asked at `url` and nowhere else.
 
-    Lines of errors name the `option` that gave the URL. `key` is asked for once the address is allowed;
-    `key_remedy` says what to do about one that the server refuses. Raises UsageError for what is no address,
+    Lines of errors name the `option` that gave the URL. `key` is read after the address is allowed;
+    `key_remedy` is the remedy for a key that the server refuses. Raises UsageError for an invalid address,
     and for a host off this machine that `allow_egress` does not name; `sent` is what would go there.
     """
 
@@ -61,9 +59,9 @@ class Server:
     def ask(self, question: Callable[[Any], Any]) -> Any:
         """The answer to one request, `question` of the client.
 
-        Raises UsageError for what the server refuses for good, PartialError for what may pass by itself, both
-        after the retries. What `question` itself raises where the client takes any JSON for an answer
-        (AttributeError, TypeError) and any text for JSON (ValueError) goes on.
+        Raises UsageError for a permanent refusal and PartialError for a temporary failure, both after the
+        retries. The client accepts any JSON as an answer and any text as JSON: what `question` then raises
+        (AttributeError, TypeError, ValueError) passes through.
         """
         import openai
 
@@ -71,7 +69,7 @@ class Server:
             reply = question(self.client)
         except openai.APIError as error:
             raise told(error, self.where, self.key_remedy) from error
-        if isinstance(reply, str):  # of another type than JSON: a page, and no answer of a model
+        if isinstance(reply, str):  # not JSON: a web page, not a model's answer
             raise not_understood(self.where)
         return reply
 
@@ -95,7 +93,7 @@ def _check_egress(host: str, option: str, sent: str, allowed: Sequence[str]) -> 
 
 
 def _host_of(url: str, where: str, remedy: str) -> str:
-    """The host of a server's address. Raises UsageError for what is no address, and for a password in it,
+    """The host of a server's address. Raises UsageError for an invalid address, and for a password in it,
     which a page would show.
     """
     try:
@@ -108,7 +106,7 @@ def _host_of(url: str, where: str, remedy: str) -> str:
             and " " not in url
         )
         host = parts.hostname if is_usable else None
-    except ValueError:  # brackets or a port that are none
+    except ValueError:  # malformed brackets or port
         host = None
     if not host:
         raise UsageError(
@@ -122,7 +120,7 @@ def _host_of(url: str, where: str, remedy: str) -> str:
 
 
 def told(error: Exception, where: str, key: str) -> UsageError | PartialError:
-    """What a failed request is to a user: a mistake with its remedy, or something that may pass by itself.
+    """The error of a failed request: a user's mistake with its remedy, or a temporary failure.
 
     `where` names the option and the URL, `key` what to do about a key. Nothing of a body is quoted: it may
     repeat the text.

@@ -1,4 +1,4 @@
-"""What a tokenizer's vocabulary offers to secrets: words that are one token, and tokens that may be
+"""The part of a tokenizer's vocabulary that secrets can use: words that are one token, and tokens that may be
 sampled.
 """
 
@@ -6,7 +6,7 @@ from typing import Any
 
 from dpaudit.errors import UsageError
 
-LEAST = 2  # words: of one alone nothing would be drawn
+LEAST = 2  # words: a draw needs at least two
 
 
 def special_text(tokenizer: Any) -> str:
