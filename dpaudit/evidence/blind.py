@@ -47,9 +47,8 @@ class Blind:
 def finding(auc_lower: float, auc_upper: float, p_value: float, *, drawn_by_coin: bool) -> Finding:
     """What a baseline means for the comparison that it stands beside (DESIGN section 7).
 
-    Of fair coins a text can say nothing, so that only a small p-value is news: the coin file is broken. Where
-    nobody threw coins, an interval of the AUC that leaves out one half is enough: members and others are
-    different texts.
+    With fair coins a text carries no information, so a small p-value means a broken coin file. Without coins,
+    an interval of the AUC that excludes one half is enough: members and others are different texts.
     """
     if drawn_by_coin:
         return "broken coins" if p_value < ALARM else "silent"
@@ -61,7 +60,7 @@ def baseline(texts: Sequence[str], members: Sequence[bool], *, seed: int, confid
     ridge.
 
     A unit's score comes from a classifier that saw no label of its fold, and only ranks inside a fold are
-    compared. The p-value is exact: coins are permuted and the classifiers fitted anew. A ridge is used and no
+    compared. The p-value is exact: coins are permuted and the classifiers refitted. A ridge is used and no
     logistic regression because it is linear in the labels, so that a new fit is one product. The interval is
     the wider of DeLong's and the permutations': folds share units, so DeLong's alone is too narrow. Raises
     ValueError with fewer than 10 members or controls.
@@ -101,8 +100,8 @@ def _kernel(texts: Sequence[str]) -> Floats:
 
 
 def _smoother(kernel: Floats, fold: NDArray[np.int64]) -> Floats:
-    """(units, units): times the labels it gives each unit's score by the ridge of the other folds' centred
-    labels.
+    """(units, units): its product with the labels is each unit's score, by the ridge of the other folds'
+    centred labels.
     """
     smoother = np.zeros_like(kernel)
     for number in range(FOLDS):

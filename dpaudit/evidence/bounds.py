@@ -25,9 +25,9 @@ NOTIONS = {
     "bayes": "credible interval, which refutes nothing; for scores that each come from a training of their "
     "own",
 }
-GUESSED = 0.4  # of the canaries, where nobody says how many: as in the shipped recipes
+GUESSED = 0.4  # of the canaries, by default: as in the shipped recipes
 SURE_LEAST = 1e-12  # least confidence, and least error
-CANARIES_MOST = 10**7  # minutes of a processor
+CANARIES_MOST = 10**7  # takes minutes on one processor
 NOT_BLIND = (
     "not possible: the scores come without texts, so it is not known whether the texts alone show who "
     "was included"
@@ -44,7 +44,7 @@ class Sampled:
 
 
 def sampled(rate: float | None, steps: int | None) -> Sampled | None:
-    """What was typed of the sampling. Raises UsageError for one of both."""
+    """The sampling that the options give. Raises UsageError for one option without the other."""
     if (rate is None) != (steps is None):
         raise UsageError("--rate, --steps", "both options or none", "one of the two options")
     return Sampled(rate, steps) if rate is not None and steps is not None else None
@@ -59,7 +59,7 @@ def one_run(
     method: str = "one-run",
     sampling: Sampled | None = None,
 ) -> dict[str, Any]:
-    """What the guesses of one run prove, and what they would have proven all right; epsilons in nats.
+    """What the guesses of one run prove, and what they would prove if all were right; epsilons in nats.
 
     `f-dp` holds inside the Gaussian family, or, given how units were sampled (`sampling`), inside that of
     sampled Gaussian steps. Raises UsageError in one line for counts, delta or confidence out of range, and
@@ -245,7 +245,7 @@ def _counts(scored: Scored, threshold: float) -> dict[str, int]:
 
 
 def _best_threshold(scored: Scored, delta: float, confidence: float) -> float:
-    """The threshold with the largest Clopper-Pearson bound on these scores, the least such; all at once."""
+    """The threshold with the largest Clopper-Pearson bound on these scores, the least of equals."""
     values = np.unique(scored.scores)
     members, controls = np.sort(scored.scores[scored.included]), np.sort(scored.scores[~scored.included])
     caught = len(members) - np.searchsorted(members, values, "right")
@@ -265,7 +265,7 @@ def _halves(scored: Scored) -> tuple[Scored, Scored]:
 
 
 def check_confidence(confidence: float) -> None:
-    """Raises UsageError for one outside (0, 1), or too near an end."""
+    """Raises UsageError for a confidence outside (0, 1), or too near an end."""
     if not SURE_LEAST <= confidence <= 1 - SURE_LEAST:  # NaN too; beyond, its complement is lost in rounding
         raise UsageError("--confidence", "a number in (0, 1), such as 0.95", f"{confidence:g}")
 

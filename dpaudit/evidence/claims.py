@@ -12,9 +12,7 @@ EXAMPLE = f"--claim {','.join(KEYS.values())}"
 
 
 def parse(text: str) -> Claim:
-    """The claim that `text` says. Raises UsageError in one line for a key that is missing, unknown or out of
-    range.
-    """
+    """The claim in `text`. Raises UsageError for a key that is missing, unknown or out of range."""
     given: dict[str, str] = {}
     for part in filter(None, (piece.strip() for piece in text.split(","))):
         key, equals, value = (piece.strip() for piece in part.partition("="))
@@ -43,7 +41,7 @@ def parse(text: str) -> Claim:
 
 
 def check_testable(claim: Claim, unit: str) -> None:
-    """Raises UsageError where coins that put a `unit` in or leave it out say nothing of the claim."""
+    """Raises UsageError where fair coins on the membership of a `unit` cannot test the claim."""
     if claim.unit != unit:
         remedy = "no canary is planted for it" if claim.unit == "label" else f"plant with --unit {claim.unit}"
         raise UsageError(

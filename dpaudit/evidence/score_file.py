@@ -56,7 +56,7 @@ def read(file: Path) -> Scored:
 
 def _csv(file: Path) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
     with file.open(encoding="utf-8-sig", newline="") as lines:
-        csv.field_size_limit(CELL_LARGEST)  # of the whole process: whoever reads texts has raised it
+        csv.field_size_limit(CELL_LARGEST)  # holds for the whole process: readers of texts have raised it
         rows = csv.DictReader(lines)
         if not {"score", "included"} <= set(rows.fieldnames or ()):
             raise UsageError(str(file), "columns score and included", _named(rows.fieldnames or ()))
@@ -101,7 +101,7 @@ def _parquet(file: Path) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
 
     try:
         table = pyarrow.parquet.read_table(file, columns=["score", "included"])
-        table.validate(full=True)  # numbers whose buffers are too short would be read from elsewhere
+        table.validate(full=True)  # buffers that are too short would be read beyond their end
         if pyarrow.types.is_temporal(table["score"].type):
             raise ValueError("a time is no score")
         scores = table["score"].to_numpy().astype(np.float64)

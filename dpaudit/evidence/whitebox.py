@@ -18,7 +18,7 @@ from dpaudit.stats import mechanism as mechanism_test
 from dpaudit.stats import weighted
 
 ONE_RUN = "(eps,delta)"
-CHANCE = 0.8  # of catching what is told to be caught
+CHANCE = 0.8  # with which the breach that `caught` returns is detected
 POWER_DRAWS = 1000
 
 

@@ -221,7 +221,7 @@ def included_by_rank(claimed: SampledGaussian, canaries: int) -> Floats:
 
 @lru_cache(maxsize=256)
 def _null_aucs(claimed: SampledGaussian, canaries: int, draws: int) -> Floats:
-    """AUCs of `draws` runs of the claimed mechanism, coins thrown anew in each, shape (draws,)."""
+    """AUCs of `draws` runs of the claimed mechanism, with new coins in each, shape (draws,)."""
     return _aucs(claimed, claimed, canaries, draws, seed=0)
 
 

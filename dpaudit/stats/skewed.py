@@ -1,4 +1,6 @@
-"""The skew-normal distribution: fitted to a sample, and the mass of its lower tail however thin that is."""
+"""The skew-normal distribution: fitted to a sample, and the mass of its lower tail, even where it is very
+thin.
+"""
 
 import math
 from dataclasses import dataclass

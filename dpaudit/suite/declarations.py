@@ -1,7 +1,7 @@
-"""What a run is asked beside its training: evaluation, judging, claims, attacks, placement. Records with
-dates, added to and never edited.
+"""The settings of a run beside its training: evaluation, judging, claims, attacks, placement. Each is a
+record with dates; entries are added and never edited.
 
-None of it bears on what an arm learns, so that one more benchmark, rubric or claim is no other run and no
+None of them changes what an arm learns, so that one more benchmark, rubric or claim needs no other run and no
 second training on the same people. Each entry says whether it was *declared* before training began, or *added
 later*.
 """
@@ -26,7 +26,7 @@ CLAIMS = "claims"
 
 @dataclass(frozen=True)
 class Entry:
-    """What was asked at one time. Of claims, an entry holds those that are new with it."""
+    """The settings asked for at one time. An entry of claims holds only the new ones."""
 
     date: str  # UTC, to the second
     mark: Mark
@@ -35,9 +35,7 @@ class Entry:
 
 
 def input_of(record: str) -> str:
-    """The name under which an output tells which settings it was made with: those in force, whatever came
-    before them.
-    """
+    """The name under which an output lists the settings in force that it was made with."""
     return f"{file_of(record)}#settings"
 
 
@@ -51,7 +49,7 @@ def entries(run_dir: RunDir, record: str) -> list[Entry]:
 
 
 def in_force(run_dir: RunDir, record: str) -> Settings:
-    """The settings that count: those of the last entry; of claims, all that were ever made."""
+    """The settings in force: those of the last entry; of claims, all that were ever made."""
     return _in_force(record, entries(run_dir, record))
 
 
@@ -85,8 +83,8 @@ def keep(run_dir: RunDir, plan: Plan) -> list[str]:
     """Writes what the plan's suite asks into the run's records; returns the names of those that got an entry
     *added later*.
 
-    A suite that says what it said before leaves what was added since by a command. A claim stays once it is
-    made. A record that was lost is written anew, and that it was lost stays known.
+    An unchanged suite keeps what a command has added since. A claim stays once it is made. A lost record is
+    written again, and its loss stays recorded.
     """
     record_chain.begin(run_dir, list(RECORDS), _now(), _has_begun(run_dir))
     return [record for record in RECORDS if _kept(run_dir, record, plan.settings(record))]
@@ -120,7 +118,7 @@ def would_change(run_dir: RunDir, plan: Plan) -> bool:
 
 @alone("records")
 def add(run_dir: RunDir, record: str, asked: Settings, source: Literal["suite", "command"]) -> Mark | None:
-    """Adds an entry to a record of the run; of claims, for those that are new. Returns its mark, None where
+    """Adds an entry to a record of the run; for claims, with the new ones only. Returns its mark, None where
     nothing is new.
     """
     return _add(run_dir, record, asked, source)
@@ -136,7 +134,7 @@ def _add(run_dir: RunDir, record: str, asked: Settings, source: Literal["suite",
 
 
 def lost(run_dir: RunDir) -> tuple[Loss, ...]:
-    """The records of the run that were lost at some time: what they asked is not known any more."""
+    """The records of the run that were lost at some time: their settings are not known any more."""
     chain = record_chain.load(run_dir)
     return () if chain is None else chain.lost
 
@@ -158,7 +156,7 @@ def _write(
 
 
 def _has_begun(run_dir: RunDir) -> bool:
-    """Whether training has begun, with the corpus and its coins: what is written before them was declared."""
+    """Whether training has begun, with the corpus and its coins: an entry written before them is declared."""
     return any(run_dir.file(name).exists() for name in ("corpus", "train", RELEASE))
 
 
