@@ -44,7 +44,7 @@ class Axis(Sequence["Example"]):
 
 @dataclass(frozen=True, eq=False)
 class Axes:
-    """Coordinates of the trainable weights, one a canary, and the coins: secrets of whoever audits."""
+    """Coordinates of the trainable weights, one a canary, and the coins: secrets of the auditor."""
 
     places: tuple[tuple[str, int], ...]  # weight and place in it, flattened
     included: NDArray[np.bool_]  # (canaries,)

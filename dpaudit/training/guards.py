@@ -18,7 +18,7 @@ from dpaudit.privacy.mechanism import Mechanism
 from dpaudit.training.state import Step
 
 FALSE_ALARM = 1e-6  # of one guard in one run
-PROBE_SAMPLES = 1600  # noise values of a weight: with fewer, a tenth too little would not show
+PROBE_SAMPLES = 1600  # noise values of a weight: with fewer, a deficit of a tenth would not show
 PROBES_MOST = 64
 EVEN_UNITS = 1000  # with fewer, the sum of squares is too far from normal
 TAIL_STEPS = 20  # with fewer, counts above their mean have too long a tail to tell a spread too wide
@@ -56,7 +56,7 @@ def check_noised(noise: Gradients, parameters: dict[str, nn.Parameter], noise_mu
 
 
 def check_clipped(sums: Gradients, units: int, clip: float) -> None:
-    """Raises GuardError where a sum of clipped units is longer than that many clips: then one was not
+    """Raises GuardError where a sum of clipped units is longer than that many clips: then some unit was not
     clipped.
     """
     norm = float(torch.stack(torch._foreach_norm(list(sums.values()))).norm())
@@ -78,10 +78,8 @@ def check_noise(probes: dict[str, Tensor], std: float) -> None:
     `probes` as `probed` gives them. Every weight is tested for scale (chi-square) and for correlation with
     the step before (normal), and all weights together, Bonferroni over all of them.
     """
-    for (
-        name,
-        draws,
-    ) in probes.items():  # one weight after the other: noise that comes back has another scale by chance
+    # weight by weight, since reused noise may fail the test of scale by chance
+    for name, draws in probes.items():
         check_scale({name: draws}, std, len(probes))
         check_fresh({name: draws}, len(probes))
 
@@ -98,8 +96,8 @@ def probed(empty_step: Callable[[], Gradients], count: int, std: float) -> dict[
 
 
 def check_scale(probes: dict[str, Tensor], std: float, of: int | None = None) -> None:
-    """`probes` as `probed` gives them; `of` is the number of weights that are tested in all, without it
-    theirs.
+    """`probes` as `probed` gives them; `of` is the number of weights that are tested in all, by default those
+    of `probes`.
     """
     for name, draws in probes.items():
         _check_scale(name, draws, std, FALSE_ALARM / (of or len(probes)))
@@ -119,7 +117,7 @@ def _check_scale(name: str, draws: Tensor, std: float, level: float) -> None:
 
 def _check_fresh(name: str, draws: Tensor, level: float) -> None:
     """Every pair of probes: reused noise may come back after several steps."""
-    # A probe's component along another, independent one is N(0, 1) whatever that other one is, and however
+    # A probe's component along an independent probe is N(0, 1), whatever the direction, and however
     # short.
     along = draws @ (draws / torch.linalg.vector_norm(draws, dim=1, keepdim=True)).T  # (probes, probes)
     worst = float(along.triu(1).abs().max())
@@ -163,7 +161,7 @@ def check_even(times: Sequence[int], steps: int, rate: float) -> None:
     if len(times) < EVEN_UNITS or variance == 0:
         return
     spread = sum((n - expected) ** 2 for n in times) / len(times)
-    kurtosis = 3 + (1 - 6 * rate * (1 - rate)) / variance  # of a binomial
+    kurtosis = 3 + (1 - 6 * rate * (1 - rate)) / variance  # of a binomial count
     off = (spread / variance - 1) * math.sqrt(len(times) / (kurtosis - 1))
     if 2 * stats.norm.sf(abs(off)) < FALSE_ALARM / 20:  # a sum of squares has a longer tail than a normal
         raise GuardError(
@@ -191,7 +189,7 @@ def check_counted(steps: int, mechanism: Mechanism) -> None:
 
 
 def check_moved(parameters: dict[str, nn.Parameter], start: dict[str, Tensor], private: bool) -> None:
-    """Raises GuardError where a weight is what it was; without noise only if no weight moved at all."""
+    """Raises GuardError where a weight did not move; without noise only if no weight moved at all."""
     still = [name for name, p in parameters.items() if torch.equal(p.detach(), start[name])]
     if still and (private or len(still) == len(parameters)):
         raise GuardError(

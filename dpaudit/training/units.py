@@ -39,10 +39,10 @@ class StoredUnits(Sequence[Sequence[Example]]):
 
     @classmethod
     def write(cls, folder: Path, units: Iterable[tuple[str, Sequence[Example]]]) -> "StoredUnits":
-        """Stores units under their names, of which only the one at hand is in memory; every example has as
-        many sequences as the first.
+        """Stores units under their names, one in memory at a time; every example has as many sequences as the
+        first.
 
-        Where that fails, the folder is gone.
+        Where that fails, the folder is removed.
         """
         try:
             with disk.room(folder.parent):
