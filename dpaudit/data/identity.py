@@ -1,4 +1,4 @@
-"""Identities of rows and patients: one spelling for ids that tables, numbers and texts write in several ways."""
+"""Identities of rows and patients: one spelling for ids that data write in several ways."""
 
 import math
 import re

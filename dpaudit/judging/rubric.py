@@ -1,5 +1,5 @@
-"""Rubrics: how a judge compares two answers, what its verdict looks like, and the faults that it must see
-first.
+"""Rubrics: how a judge compares two answers, what its verdict looks like, and the planted faults that it must
+detect first.
 """
 
 import re
@@ -29,8 +29,8 @@ class Labels:
 
 @dataclass(frozen=True)
 class Controls:
-    """The planted faults of the passport. A judge is fit where every kind's pass rate, at its lower limit, is
-    `minimum`.
+    """The planted faults of the passport. A judge is fit where the lower limit of every kind's pass rate
+    reaches `minimum`.
     """
 
     faults: tuple[str, ...] = ("wrong drug", "swapped dose", "negated warning", "cut short")
@@ -292,7 +292,7 @@ _NEGATIONS_ZH = [
 
 
 def _drugs(text: str) -> list[str]:
-    """Drug names, known by their endings, in their order."""
+    """Drug names, recognised by their endings, in their order."""
     return list(dict.fromkeys((_DRUG_ZH if CHINESE.search(text) else _DRUG).findall(text)))
 
 
