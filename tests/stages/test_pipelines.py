@@ -248,13 +248,13 @@ OPEN = {
             {},
             4.0,
             {"lora": Lora(rank=2, alpha=16)},
-            "expected an adapter with lora_alpha = 16, as in the plan, got 8",
+            "expected an adapter with lora_alpha = 16, as in the plan, got lora_alpha = 8",
         ),
         (
             {},
             4.0,
             {"lora": Lora(rank=2, alpha=8, rslora=True)},
-            "expected an adapter with use_rslora = True, .* got False",
+            "expected an adapter with use_rslora = True, .* got use_rslora = False",
         ),
         (
             {},
