@@ -1,4 +1,4 @@
-"""Dialogues: read, checked, told apart; canaries, personal data, near-duplicates, and the synthetic clinic.
+"""Reading and checking dialogues; canaries, personal data, near-duplicates, and the synthetic clinic.
 
 May import: the modules at the top, `system`.
 """

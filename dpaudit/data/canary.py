@@ -26,13 +26,13 @@ class Space:
         return int(len(self.alphabet) ** self.length)
 
     def draw(self, rng: random.Random) -> str:
-        """One of them, each with the same probability."""
+        """A text of the space, each with the same probability."""
         symbols = [rng.choice(self.alphabet) for _ in range(self.length)]
         groups = ("".join(symbols[at : at + self.group]) for at in range(0, self.length, self.group))
         return self.separator.join(groups)
 
     def another(self, rng: random.Random, secret: str) -> str:
-        """One of the others."""
+        """A text of the space other than `secret`, each with the same probability."""
         while (drawn := self.draw(rng)) == secret:
             pass
         return drawn
@@ -128,7 +128,7 @@ def _absent(*_: object) -> Any:
 
 @dataclass(frozen=True)
 class Sources:
-    """What a family may draw from beside the words of this package; each is made when it is asked for.
+    """What a family may draw from beside this package's own words; each source is read when it is called.
 
     `samples` has a question for each canary and a number of tokens, and gives two different answers to each.
     """
@@ -167,9 +167,9 @@ FAMILIES = {
         "access phrase",
         lambda length, _: Space(lexicon.INVENTED_SYLLABLES, 3 * length, " " * (length > 1), 3),
     ),
-    "random_token": Family("key phrase", lambda length, found: Space(found.token_words(), length, " ")),
-    "rare_unigram": Family("code phrase", lambda length, found: Space(found.rare_words(), length, " ")),
-    "rare_bigram": Family("pass phrase", lambda length, found: Space(found.rare_pairs(), length, " ")),
+    "random_token": Family("key phrase", lambda length, sources: Space(sources.token_words(), length, " ")),
+    "rare_unigram": Family("code phrase", lambda length, sources: Space(sources.rare_words(), length, " ")),
+    "rare_bigram": Family("pass phrase", lambda length, sources: Space(sources.rare_pairs(), length, " ")),
     "synthetic": Family("note", None, "What does the note of {name} say?"),
     # NANP: 555-0100 to 555-0199 belong to nobody in any area; the length is the format's own
     "phone": Family(
@@ -243,9 +243,9 @@ def draw(
     """`count` canaries of a family with secrets of `length` symbols, for people whose surnames are not in
     `taken`.
 
-    Each has `copies` records; of several numbers the canaries take one after the other, in turn. The surnames
-    used are added to `taken`. All first secrets are drawn before any second one. `sources` may be left out
-    where the family needs none. Raises UsageError where names run out or the family is unknown.
+    Each has `copies` records; several numbers are assigned to the canaries in turn. The surnames used are
+    added to `taken`. All first secrets are drawn before any second one. `sources` may be left out where the
+    family needs none. Raises UsageError where names run out or the family is unknown.
     """
     if family not in FAMILIES:
         raise UsageError("candidates.family", f"one of {', '.join(FAMILIES)}", family)
@@ -260,8 +260,8 @@ def draw(
         else _from_space(made, names, length, rng, sources)
     )
     return [
-        _canary(made, f"{purpose}{i:04d}", one, levels[i % len(levels)], purpose)
-        for i, one in enumerate(drawn)
+        _canary(made, f"{purpose}{i:04d}", secret, levels[i % len(levels)], purpose)
+        for i, secret in enumerate(drawn)
     ]
 
 
@@ -274,7 +274,9 @@ class _Drawn:
 
 
 def _surnames(count: int, taken: set[str], rng: random.Random) -> list[str]:
-    """Of the first names if there are enough, which the embedded model knows as tokens; else of more."""
+    """From the first 900 names if enough are free, since the embedded model knows them as tokens; else from
+    all.
+    """
     for most in (900, lexicon.SURNAMES_MOST):
         free = [name for name in lexicon.surnames(most)[PUBLIC_PEOPLE:] if name not in taken]
         if count <= len(free):
@@ -288,7 +290,7 @@ def _from_space(
     assert family.space is not None
     space = family.space(length, sources)
     drawn = [_Drawn(f"{rng.choice(lexicon.GIVEN)} {name}", space.draw(rng), "", space) for name in names]
-    return [replace(one, other=space.another(rng, one.secret)) for one in drawn]
+    return [replace(canary, other=space.another(rng, canary.secret)) for canary in drawn]
 
 
 def _from_model(
@@ -329,19 +331,21 @@ def to_rows(canaries: Sequence[Canary]) -> Iterator[dict[str, Any]]:
     large = dict.fromkeys(c.alphabet for c in canaries if len(c.alphabet) > SHARED)
     names = {alphabet: f"alphabet{number}" for number, alphabet in enumerate(large)}
     yield from ({"kind": "alphabet", "id": name, "symbols": symbols} for symbols, name in names.items())
-    for one in canaries:
-        row = {"kind": "canary", **one.to_json()}
-        yield row | ({"alphabet": names[one.alphabet]} if one.alphabet in names else {})
+    for canary in canaries:
+        row = {"kind": "canary", **canary.to_json()}
+        yield row | ({"alphabet": names[canary.alphabet]} if canary.alphabet in names else {})
 
 
 def from_rows(rows: Iterable[dict[str, Any]]) -> list[Canary]:
     """The canaries of rows that `to_rows` made; canaries of one alphabet share it."""
     alphabets: dict[str, tuple[str, ...]] = {}
-    found = []
+    canaries = []
     for row in rows:
         if row["kind"] == "alphabet":
             alphabets[row["id"]] = tuple(row["symbols"])
         elif row["kind"] == "canary":
             named = isinstance(row["alphabet"], str)
-            found.append(Canary.from_json(row | {"alphabet": alphabets[row["alphabet"]]} if named else row))
-    return found
+            canaries.append(
+                Canary.from_json(row | {"alphabet": alphabets[row["alphabet"]]} if named else row)
+            )
+    return canaries

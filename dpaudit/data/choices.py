@@ -1,7 +1,7 @@
-"""The items of a benchmark's file against its task, every one of them, before anything is trained.
+"""Checks every item of a benchmark's file against its task, before anything is trained.
 
-A question whose answer is the eighth of four choices, or the last one by way of -1, would be told after hours
-of training or be measured as if it were right; two items of one id would be one.
+Otherwise an answer index beyond the choices would fail after hours of training, an index of -1 would count as
+the last choice, and two items of one id would count as one.
 """
 
 import ast
@@ -25,7 +25,7 @@ OTHERS = (
     ".parquet",
     ".arrow",
     ".txt",
-)  # which the benchmark's own reader would take for JSON
+)  # the benchmark's own reader would take these for JSON
 Item = Mapping[str, Any]
 
 
@@ -42,20 +42,20 @@ def check(file: Path, config: Mapping[str, Any]) -> None:
             f"a {suffix_of(file)[1:]} file",
             "save them as .jsonl, one object a line",
         )
-    told, task = _Kinds(), _Task.of(config)
+    mistakes, task = _Kinds(), _Task.of(config)
     seen = _Seen()
     for number, row in rows.of_file(file):
         where = f"{file}:{number}"
         try:
             fields = json_rows.parsed(row, where) if isinstance(row, str) else row
         except UsageError as error:
-            told.add("row", error)
+            mistakes.add("row", error)
             continue
         for kind, key, expected, got in (*_wrong(task, fields), *seen.wrong(task, fields)):
-            told.add(kind, UsageError(f"{where}: {key}", expected, got, REMEDY))
-    if not seen.items and not told.first:
+            mistakes.add(kind, UsageError(f"{where}: {key}", expected, got, REMEDY))
+    if not seen.items and not mistakes.first:
         raise UsageError(str(file), "at least one item", "no item", REMEDY)
-    told.end()
+    mistakes.end()
 
 
 def keys(config: Mapping[str, Any]) -> frozenset[str]:
@@ -75,11 +75,11 @@ class _Kinds:
         self.counts[kind] = self.counts.get(kind, 0) + 1
 
     def end(self) -> None:
-        found = Gathering()
-        for kind, one in self.first.items():
-            got = f"{one.got}, in {self.counts[kind]:,} rows" if self.counts[kind] > 1 else one.got
-            found.found.append(UsageError(one.where, one.expected, got, one.remedy))
-        found.end()
+        gathering = Gathering()
+        for kind, error in self.first.items():
+            got = f"{error.got}, in {self.counts[kind]:,} rows" if self.counts[kind] > 1 else error.got
+            gathering.found.append(UsageError(error.where, error.expected, got, error.remedy))
+        gathering.end()
 
 
 Wrong = tuple[str, str, str, str]  # kind, key, expected, got
@@ -87,7 +87,7 @@ Wrong = tuple[str, str, str, str]  # kind, key, expected, got
 
 @dataclass
 class _Seen:
-    """What rows say together: ids that occur once, answers that are all of one type."""
+    """Checks across rows: ids occur once, answers are all of one type."""
 
     items: int = 0
     ids: dict[str, int] = field(default_factory=dict)  # and the item that has it first
@@ -104,7 +104,12 @@ class _Seen:
         if isinstance(answer, int | str) and not isinstance(answer, bool):
             self.answers = self.answers or type(answer)
             if type(answer) is not self.answers:
-                yield "types", str(task.target), "a number in every row, or a text in every row", "both"
+                yield (
+                    "types",
+                    str(task.target),
+                    "a number in every row, or a text in every row",
+                    "numbers and texts",
+                )
 
 
 @dataclass(frozen=True)
@@ -119,8 +124,8 @@ class _Task:
 
     @classmethod
     def of(cls, config: Mapping[str, Any]) -> "_Task":
-        told = [config.get(key) for key in ("doc_to_text", "doc_to_choice", "doc_to_target")]
-        named = {name for text in told if isinstance(text, str) for name in _names(text)}
+        templates = [config.get(key) for key in ("doc_to_text", "doc_to_choice", "doc_to_target")]
+        named = {name for text in templates if isinstance(text, str) for name in _names(text)}
         cluster = (config.get("metadata") or {}).get("cluster")
         target = config.get("doc_to_target")
         plain = target if isinstance(target, str) and target.isidentifier() else None
@@ -129,13 +134,13 @@ class _Task:
         )
 
     def options(self, item: Item) -> list[Any] | None:
-        """The choices that the row is asked with; None where they cannot be told."""
-        found = self.choices
-        if isinstance(found, dict):
-            found = list(found.values())
-        elif isinstance(found, str):
-            found = item.get(found) if found.isidentifier() else _rendered(found, item)
-        return found if isinstance(found, list) else None
+        """The choices that the row is asked with; None where they cannot be determined."""
+        choices = self.choices
+        if isinstance(choices, dict):
+            choices = list(choices.values())
+        elif isinstance(choices, str):
+            choices = item.get(choices) if choices.isidentifier() else _rendered(choices, item)
+        return choices if isinstance(choices, list) else None
 
 
 def _wrong(task: _Task, item: Item) -> Iterator[Wrong]:
@@ -156,7 +161,12 @@ def _wrong(task: _Task, item: Item) -> Iterator[Wrong]:
         return
     own = item.get("choices") if "choices" in task.fields else None
     if own is not None and not _are_choices(own):
-        yield "choices", "choices", "a list of two or more texts, none of them empty", "another value"
+        yield (
+            "choices",
+            "choices",
+            "a list of two or more texts, none of them empty",
+            "a value of another shape",
+        )
         return
     options = task.options(item)
     if options is None:
@@ -166,7 +176,7 @@ def _wrong(task: _Task, item: Item) -> Iterator[Wrong]:
             "many",
             "choices",
             f"at most {len(options)} choices, which the task has letters for",
-            str(len(own)),
+            f"{len(own)} choices",
         )
     elif task.target and not _is_place(item[task.target], options):
         yield "answer", task.target, *_answer(item[task.target], options)
@@ -181,24 +191,26 @@ def _is_empty(value: Any) -> bool:
 
 
 def _are_choices(value: Any) -> bool:
-    are_texts = isinstance(value, list) and all(isinstance(one, str) and one.strip() for one in value)
+    are_texts = isinstance(value, list) and all(
+        isinstance(choice, str) and choice.strip() for choice in value
+    )
     return are_texts and len(value) > 1
 
 
 def _is_place(answer: Any, options: list[Any]) -> bool:
     if isinstance(answer, list):
-        return bool(answer) and all(_is_place(one, options) for one in answer)
+        return bool(answer) and all(_is_place(place, options) for place in answer)
     if isinstance(answer, str):
-        return answer.strip() in [str(one).strip() for one in options]
+        return answer.strip() in [str(option).strip() for option in options]
     return isinstance(answer, int) and not isinstance(answer, bool) and 0 <= answer < len(options)
 
 
 def _answer(answer: Any, options: list[Any]) -> tuple[str, str]:
-    """What was expected of an answer, and what it is."""
+    """What a wrong answer should be, and what it is."""
     if isinstance(answer, str):
         return (
             f"one of the {len(options)} choices, or its index from 0 to {len(options) - 1}",
-            "a text that is not among them",
+            "a text that is not a choice",
         )
     is_number = isinstance(answer, int | float) and not isinstance(answer, bool)
     return (
@@ -216,7 +228,7 @@ def _names(text: str) -> set[str]:
         return {text}
     try:
         return jinja2.meta.find_undeclared_variables(jinja2.Environment(autoescape=True).parse(text))
-    except jinja2.TemplateSyntaxError:  # told by who asks the task
+    except jinja2.TemplateSyntaxError:  # reported when the task itself is loaded
         return set()
 
 

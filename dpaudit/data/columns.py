@@ -8,7 +8,7 @@ PLAIN_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,31}")  # any other name migh
 SYSTEM = ("system", "system_prompt")
 NAMES = ("id", "name_key", "patient_id", "patient")
 BEFORE = (*SYSTEM, "history")  # what comes before the question
-ASKED = {  # what may hold the question, the first one that is there; and what belongs to it
+ASKED = {  # keys of the question, the first present one counts -> keys that belong to it
     "prompt": (),
     "conversations": (),
     "messages": (),
@@ -18,7 +18,7 @@ ASKED = {  # what may hold the question, the first one that is there; and what b
 
 
 def plain_names(names: Any) -> str:
-    """Names of columns as a message may tell them: those that are plain, and how many others there are."""
+    """Names of columns for a message: the plain ones, and the number of others."""
     plain = [name for name in names if PLAIN_NAME.fullmatch(str(name))]
     others = [f"{len(names) - len(plain)} that are no plain names"] if len(plain) < len(names) else []
     return ", ".join(plain + others)

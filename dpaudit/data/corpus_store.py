@@ -1,6 +1,4 @@
-"""Records on disk, found again by unit: as many as a data file holds, in memory that does not grow with
-them.
-"""
+"""Records on disk, indexed by unit: memory does not grow with their number."""
 
 import errno
 import hashlib
@@ -23,7 +21,7 @@ PART = (
 )  # numbers of one part; a unit's place is that of its first record, and dialogues come before pairs
 NO_ROOM = {
     "SQLITE_FULL": errno.ENOSPC,
-    "SQLITE_IOERR": errno.ENOSPC,  # what it makes of a limit on the size of files
+    "SQLITE_IOERR": errno.ENOSPC,  # also raised at a limit on the size of files
     "SQLITE_CANTOPEN": errno.EACCES,
     "SQLITE_READONLY": errno.EROFS,
 }
@@ -56,29 +54,27 @@ class CorpusStore:
             "TEXT, body TEXT)"
         )
 
-    def add(self, part: Part, found: Iterable[tuple[int, Record]], source: str) -> None:
+    def add(self, part: Part, records: Iterable[tuple[int, Record]], source: str) -> None:
         """Stores one part's records, each given with its line.
 
         Raises UsageError naming `source` and the line of a repeated id, or of the first record without a
         patient where the unit is one.
         """
         base = PARTS.index(part) * PART
-        named = self._with_patients(found, source) if self.unit == "patient" else found
+        named = self._with_patients(records, source) if self.unit == "patient" else records
         rows = (
             (base + line, PARTS.index(part), r.id, r.patient, unit_of(r, self.unit), json.dumps(r.to_json()))
             for line, r in named
         )
         with _room():
             self._database.executemany("INSERT INTO entries VALUES (?, ?, ?, ?, ?, ?)", rows)
-        [(again, first, count)] = (
-            self._all(  # of the row with the least number `first` is told too: SQLite's own rule
-                "SELECT min(later.number), first, count(*) FROM (SELECT id, min(number) AS first FROM "
-                "entries WHERE part = ? GROUP BY id "
-                "HAVING count(*) > 1) JOIN entries AS later USING (id) WHERE later.part = ? AND later.number "
-                "> first",
-                PARTS.index(part),
-                PARTS.index(part),
-            )
+        [(again, first, count)] = self._all(  # SQLite takes `first` from the row with the least number
+            "SELECT min(later.number), first, count(*) FROM (SELECT id, min(number) AS first FROM "
+            "entries WHERE part = ? GROUP BY id "
+            "HAVING count(*) > 1) JOIN entries AS later USING (id) WHERE later.part = ? AND later.number "
+            "> first",
+            PARTS.index(part),
+            PARTS.index(part),
         )
         if again is not None:
             more = f", one of {count:,} rows that repeat an id" if count > 1 else ""
@@ -90,13 +86,13 @@ class CorpusStore:
             )
 
     def _with_patients(
-        self, found: Iterable[tuple[int, Record]], source: str
+        self, records: Iterable[tuple[int, Record]], source: str
     ) -> Iterator[tuple[int, Record]]:
-        """The records, all of which must name their patient; those that do not are counted to the end of the
+        """The records. Raises UsageError where some name no patient, after counting these to the end of the
         data.
         """
         lines, first, without = 0, 0, 0
-        for line, record in found:
+        for line, record in records:
             lines += 1
             if record.patient is None:
                 first, without = first or line, without + 1
@@ -111,7 +107,7 @@ class CorpusStore:
             )
 
     def index(self) -> None:
-        """Makes units quick to find; `units` and all else below wants it.
+        """Builds the index of units, which `units` and all methods below need.
 
         Raises UsageError where 003 and 3 would be two patients: a table that takes ids for numbers makes 3 of
         003.
@@ -126,8 +122,8 @@ class CorpusStore:
             )
 
     def cap(self, most: int, seed: int) -> None:
-        """Keeps at most `most` records of each patient in each part: the first ones of a shuffle that no
-        other patient bears on.
+        """Keeps at most `most` records of each patient in each part: the first ones of a shuffle that does
+        not depend on other patients.
         """
         self._run("CREATE INDEX by_patient ON entries(patient, part, number)")
         self._run("CREATE TABLE dropped(number INTEGER)")
@@ -146,10 +142,11 @@ class CorpusStore:
         self._run("DELETE FROM entries WHERE number IN (SELECT number FROM dropped)")
 
     def hold_out(self, count: int, seed: int) -> None:
-        """Takes whole units with dialogues out at random, until `count` dialogues are held out; nobody is in
+        """Holds out whole random units with dialogues, until `count` dialogues are held out; no unit is in
         both parts.
 
-        A unit's lot is its own: another unit in the data moves only units at the edge of the held-out part.
+        A unit's random place does not depend on other units: one more unit moves only units at the edge of
+        the held-out part.
 
         Raises UsageError where nothing is left to train on.
         """
@@ -173,8 +170,8 @@ class CorpusStore:
 
     def people(self) -> tuple[int, int]:
         """How many patients the data name, and in how many records."""
-        (found,) = self._all("SELECT count(DISTINCT patient), count(patient) FROM entries")
-        return int(found[0]), int(found[1])
+        (counts,) = self._all("SELECT count(DISTINCT patient), count(patient) FROM entries")
+        return int(counts[0]), int(counts[1])
 
     def count(self, part: Part) -> int:
         return int(self._one("SELECT count(*) FROM entries WHERE part = ?", PARTS.index(part)))
@@ -204,10 +201,10 @@ class CorpusStore:
     def sample_units(
         self, count: int, seed: str, part: Part = "records", without: Collection[str] = ()
     ) -> list[str]:
-        """`count` units that have something in `part`, but those in `without`, drawn at random, in the order
-        of the corpus.
+        """`count` random units that have something in `part` and are not in `without`, in the order of the
+        corpus.
 
-        Those of the lowest lots: one unit more in the data takes at most one other's place.
+        Those with the lowest lots are taken: one more unit in the data replaces at most one other.
         """
         names = self._all("SELECT DISTINCT unit FROM entries WHERE part = ?", PARTS.index(part))
         chosen = heapq.nsmallest(
@@ -233,18 +230,18 @@ class CorpusStore:
 
 @contextmanager
 def _room() -> Iterator[None]:
-    """Raises what the system says where the disk is full, or the work folder is gone or cannot be written:
-    see `disk`.
-    """
+    """Raises OSError where the disk is full, or the work folder is gone or cannot be written: see `disk`."""
     try:
         yield
     except sqlite3.Error as error:
-        number = next((one for name, one in NO_ROOM.items() if error.sqlite_errorname.startswith(name)), None)
+        number = next(
+            (code for name, code in NO_ROOM.items() if error.sqlite_errorname.startswith(name)), None
+        )
         if number is None:
             raise
         raise OSError(number, f"SQLite: {error}") from None
 
 
 def _lot(seed: str, unit: str) -> bytes:
-    """A unit's place in a random order that no other unit bears on."""
+    """A unit's place in a random order that does not depend on other units."""
     return hashlib.sha256(f"{seed}/{unit}".encode()).digest()

@@ -31,8 +31,8 @@ HEAD = 1 << 20  # bytes of a README that may hold its settings
 
 
 def data_files(folder: Path) -> list[Path]:
-    """The data files in the order in which they are read. Raises UsageError where which ones are meant is not
-    told, or lies elsewhere.
+    """The data files in the order in which they are read. Raises UsageError where the folder does not say
+    which files are meant, or names files elsewhere.
     """
     _check_names(folder)
     if (folder / "dataset_dict.json").is_file():
@@ -50,7 +50,7 @@ def _check_names(folder: Path) -> None:
             path.name.encode()
         except UnicodeEncodeError:
             raise UsageError(
-                str(folder), "names in UTF-8", "a file or folder with another", "rename it"
+                str(folder), "names in UTF-8", "a name in another encoding", "rename the file or folder"
             ) from None
         if path.suffix == ".py" and path.stem in ("", folder.resolve().name, f".{folder.resolve().name}"):
             raise UsageError(
@@ -58,19 +58,19 @@ def _check_names(folder: Path) -> None:
             )
 
 
-def _by_name(folder: Path, told: Path) -> list[Path]:
-    """Files by the words in their names and those of the folders between; those without such a word are one
-    split, train; messages name `told`.
+def _by_name(folder: Path, dataset: Path) -> list[Path]:
+    """The files of the split, by the words in the names of files and folders; files without such a word are
+    one split, train. Messages name `dataset`.
     """
-    found = [path for path in sorted(folder.rglob("*")) if path.is_file() and _is_data(path, folder)]
-    found = [path for path in found if suffix_of(path) != ".txt"] or found
+    files = [path for path in sorted(folder.rglob("*")) if path.is_file() and _is_data(path, folder)]
+    files = [path for path in files if suffix_of(path) != ".txt"] or files
     splits: dict[str, list[Path]] = {}
-    for path in found:
+    for path in files:
         splits.setdefault(_split(path.relative_to(folder)), []).append(path)
     if "" in splits and len(splits) > 1:
-        got = f"files of {_and(name for name in splits if name)} and others that name no split"
-        raise UsageError(str(told), EXPECTED, got, REMEDY)
-    return _one_split(splits, told)
+        got = f"files of {_and(name for name in splits if name)} and files that name no split"
+        raise UsageError(str(dataset), EXPECTED, got, REMEDY)
+    return _one_split(splits, dataset)
 
 
 def _is_data(path: Path, folder: Path) -> bool:
@@ -79,7 +79,7 @@ def _is_data(path: Path, folder: Path) -> bool:
 
 
 def _split(path: Path) -> str:
-    """The split that a file belongs to by its name, `` where none is told."""
+    """The split that a file belongs to by its name; empty where the name has none."""
     words = re.split(r"[^a-z0-9]+", str(path).lower())
     return next((name for word in words for name, spelled in SPLITS.items() if word in spelled), "")
 
@@ -112,7 +112,9 @@ def _saved(folder: Path) -> list[Path]:
         named = json.loads((folder / "state.json").read_text(encoding="utf-8"))["_data_files"]
         names = [entry["filename"] for entry in named]
     except (OSError, ValueError, RecursionError, KeyError, TypeError):
-        raise UsageError(where, "the JSON that save_to_disk writes", "another content") from None
+        raise UsageError(
+            where, "the JSON that save_to_disk writes", "no readable list of data files"
+        ) from None
     return [_inside(folder, name, where) for name in names]
 
 
@@ -123,12 +125,14 @@ def _declared(folder: Path) -> list[Path] | None:
     """The files that the settings at the head of the README name, None where they name none."""
     where = f"{folder / 'README.md'}: data_files"
     configs = _settings(folder).get("configs")
-    if not isinstance(configs, list) or not all(isinstance(one, dict) for one in configs):
+    if not isinstance(configs, list) or not all(isinstance(config, dict) for config in configs):
         return None
-    named = [one for one in configs if one.get("data_files") or one.get("data_dir")]
+    named = [config for config in configs if config.get("data_files") or config.get("data_dir")]
     if not named:
         return None
-    default = [one for one in named if one.get("default") is True or one.get("config_name") == "default"]
+    default = [
+        config for config in named if config.get("default") is True or config.get("config_name") == "default"
+    ]
     chosen = (named if len(named) == 1 else default)[:1]
     if not chosen:
         got = f"{len(named)} configurations"
@@ -164,35 +168,35 @@ def _settings(folder: Path) -> dict[str, Any]:
             text = stream.read(HEAD).decode("utf-8-sig", errors="replace")
     except OSError:
         return {}
-    found = re.match(r"---\r?\n(.*?)\r?\n---", text, re.DOTALL)
+    header = re.match(r"---\r?\n(.*?)\r?\n---", text, re.DOTALL)
     try:
-        settings = yaml.safe_load(found[1]) if found else None
+        settings = yaml.safe_load(header[1]) if header else None
     except (yaml.YAMLError, ValueError, RecursionError):
         raise UsageError(
-            str(folder / "README.md"), "YAML between the dashes", "something else", REMEDY
+            str(folder / "README.md"), "YAML between the dashes", "a syntax error", REMEDY
         ) from None
     return settings if isinstance(settings, dict) else {}
 
 
 def _patterns(value: object, where: str) -> list[str]:
-    found = value if isinstance(value, list) else [] if value is None else [value]
-    if not all(isinstance(one, str) for one in found):
-        raise UsageError(where, "names of files", "another value", REMEDY)
-    return [str(one) for one in found]
+    patterns = value if isinstance(value, list) else [] if value is None else [value]
+    if not all(isinstance(pattern, str) for pattern in patterns):
+        raise UsageError(where, "names of files", "a value that is no text", REMEDY)
+    return [str(pattern) for pattern in patterns]
 
 
 def _matching(folder: Path, patterns: list[str], where: str) -> list[Path]:
-    found: list[Path] = []
+    files: list[Path] = []
     for pattern in patterns:
         _inside(folder, pattern, where)
         matched = folder.rglob("*") if pattern in ("**", ".", "./") else folder.glob(pattern)
-        found += sorted(path for path in matched if path.is_file() and _is_data(path, folder))
-    return list(dict.fromkeys(found))
+        files += sorted(path for path in matched if path.is_file() and _is_data(path, folder))
+    return list(dict.fromkeys(files))
 
 
 def _inside(folder: Path, name: object, where: str) -> Path:
-    """The path below the folder. Raises UsageError for one elsewhere: nothing is fetched, and nothing of
-    others is read.
+    """The path below the folder. Raises UsageError for a path elsewhere: nothing is fetched, and no other
+    folder is read.
     """
     if isinstance(name, str) and "://" in name:
         raise UsageError(
@@ -202,5 +206,5 @@ def _inside(folder: Path, name: object, where: str) -> Path:
             "fetch the file and name it with --data",
         )
     if not isinstance(name, str) or not name or Path(name).is_absolute() or ".." in Path(name).parts:
-        raise UsageError(where, "files in the folder", "a path out of it", REMEDY)
+        raise UsageError(where, "files in the folder", "a path outside of the folder", REMEDY)
     return folder / name

@@ -1,6 +1,4 @@
-"""Who a row is about and what it is called: one spelling for what tables, numbers and texts write in
-several.
-"""
+"""Identities of rows and patients: one spelling for ids that data write in several ways."""
 
 import math
 import re
@@ -13,7 +11,7 @@ from dpaudit.errors import UsageError, kind_of
 EXACT = 2**53  # from here on a float stands for several whole numbers
 NOBODY = frozenset(
     ("nan", "NaN", "None", "null", "NULL", "<NA>", "NaT")
-)  # what tables write where nothing was
+)  # what tables write for an empty cell
 WHOLE = re.compile(r"(-?(?:0|[1-9][0-9]*))\.0*")  # 3.0, as a table writes 3 where another row has none
 ROUNDED = re.compile(r"[+-]?[0-9](\.[0-9]+)?[eE]\+[0-9]{2,}")  # 1.2345678e+17
 ODD = re.compile(r"[^!-~]|\.0*$|[eE]\+|^(?:nan|NaN|NaT|None|null|NULL|<NA>)$")
@@ -57,7 +55,7 @@ def _of_number(number: float | Decimal, where: str) -> str | None:
     if math.isinf(number):
         raise _refused(where, "infinity")
     if not -EXACT < number < EXACT:
-        raise _refused(where, "a number of 2^53 or more written as a float, which stands for several")
+        raise _refused(where, "a number of 2^53 or more written as a float, which stands for several numbers")
     if number != int(number):
         raise _refused(where, "a number with a fraction")
     return str(int(number))
@@ -66,7 +64,7 @@ def _of_number(number: float | Decimal, where: str) -> str | None:
 def _refused(where: str, got: str) -> UsageError:
     return UsageError(
         where,
-        "a text or a whole number that names exactly one",
+        "a text or a whole number that names one record or patient",
         got,
         "write it as text, the same in every row and file",
     )

@@ -19,28 +19,28 @@ from dpaudit.data.lines import (
 )
 from dpaudit.errors import UsageError, kind_of
 
-Row = tuple[int, dict[str, Any] | str]  # a line of JSON is parsed by `parsed`, once it is known to be wanted
+Row = tuple[int, dict[str, Any] | str]  # a line of JSON is parsed later, by `parsed`, if it is wanted
 ONE = "one JSON object on the line"
 
 
 class _Twice(ValueError):
-    """A key that an object has twice: which value is meant, nobody can tell."""
+    """A key that an object has twice, so that its value is ambiguous."""
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
+    fields = dict(pairs)
+    if len(fields) < len(pairs):
         names = [key for key, _ in pairs]
         name = next(key for key in names if names.count(key) > 1)
-        raise _Twice(f"{name} twice" if PLAIN_NAME.fullmatch(name) else "one of them twice")
-    return found
+        raise _Twice(f"{name} twice" if PLAIN_NAME.fullmatch(name) else "a key twice")
+    return fields
 
 
 DECODER = json.JSONDecoder(object_pairs_hook=_once)
 
 
 def of_lines(path: Path) -> Iterator[Row]:
-    """One object a line; blank lines are none."""
+    """One object a line; blank lines are skipped."""
     for number, line in numbered(path):
         if not line.isspace():
             yield number, line
@@ -69,7 +69,7 @@ def _no_object(error: Exception, line: str, where: str) -> UsageError:
 
 
 def _repair(error: json.JSONDecodeError, line: str, where: str) -> str:
-    """What to do with a line that is no JSON; with an object over several lines, it is one step."""
+    """The remedy for a line that is no JSON; an object over several lines can be converted in one step."""
     if line.lstrip().startswith("["):
         return "a file that is one array is named .json"
     is_begun = line.strip() == "{" or suffix_of(Path(where.rpartition(":")[0])) == ".json"
@@ -95,7 +95,7 @@ def of_lines_or_array(path: Path) -> Iterator[Row]:
         try:
             yield from _array_items(text, path)
         except UnicodeError:
-            raise UsageError(str(path), "UTF-8 text", "other bytes", ways_to_convert()) from None
+            raise UsageError(str(path), "UTF-8 text", "bytes that are not UTF-8", ways_to_convert()) from None
 
 
 def _array_items(stream: TextIO, path: Path) -> Iterator[Row]:
@@ -115,7 +115,7 @@ def _array_items(stream: TextIO, path: Path) -> Iterator[Row]:
         text = text.lstrip() or stream.read(CHUNK).lstrip()
         closing = text.startswith("]")
         if not closing and not text.startswith(","):
-            raise UsageError(where, "a comma or the array's end behind it", "neither")
+            raise UsageError(where, "a comma or the array's end after the object", "another character")
         text = text[1:]
     _require_end(text.removeprefix("]") if number == 0 else text, stream, path)
 
@@ -127,7 +127,7 @@ def _require_end(text: str, stream: TextIO, path: Path) -> None:
             raise UsageError(
                 str(path),
                 "one JSON array",
-                "more behind its end",
+                "text after its end",
                 "make one array of several: jq -s add FILE > NEW.json",
             )
         text = ""
@@ -153,7 +153,7 @@ def _next_item(stream: TextIO, text: str, where: str) -> tuple[dict[str, Any], s
                 where, "each key once in an object", str(error), "leave one of them out"
             ) from None
         except (ValueError, RecursionError):
-            raise UsageError(where, "a JSON object", "one beyond what Python reads") from None
+            raise UsageError(where, "a JSON object", "an object that Python cannot read") from None
         else:
             if not isinstance(item, dict):
                 raise UsageError(where, "a JSON object", kind_of(item))

@@ -30,7 +30,7 @@ AGAIN = "copy or write the file again"
 
 
 def suffix_of(path: Path) -> str:
-    """The ending that tells the format: that before `.gz`, where there is one."""
+    """The suffix that names the format: the one before `.gz`, if there is one."""
     name = path.name.lower().removesuffix(".gz")
     return Path(name).suffix
 
@@ -77,11 +77,13 @@ def numbered(path: Path) -> Iterator[tuple[int, str]]:
             return
         for number, line in enumerate(iter(lambda: stream.readline(LARGEST), b""), 1):
             if len(line) == LARGEST:
-                raise UsageError(f"{path}:{number}", f"lines of fewer than {LARGEST:,} bytes", "a longer one")
+                raise UsageError(
+                    f"{path}:{number}", f"lines of fewer than {LARGEST:,} bytes", "a longer line"
+                )
             try:
                 text = line.decode(encoding)
             except UnicodeDecodeError as error:
-                got = f"byte {error.start + 1} of the line is not"
+                got = f"byte {error.start + 1} of the line, which is not UTF-8"
                 raise UsageError(
                     f"{path}:{number}", "UTF-8 text", got, ways_to_convert(_guessed(line))
                 ) from None
@@ -93,8 +95,7 @@ def _guessed(line: bytes) -> tuple[str, str]:
     """The likelier encoding first: GB18030 where bytes beyond ASCII come in pairs, as Chinese characters do
     there; else the Windows one of the West.
 
-    Nothing but a reader tells for certain: accents stand in pairs too, and the second byte of a Chinese
-    character may be ASCII.
+    This is a guess: accents stand in pairs too, and the second byte of a Chinese character may be ASCII.
     """
     runs = re.findall(rb"[\x80-\xff]+", line)
     return (
@@ -119,5 +120,7 @@ def _wide_lines(stream: IO[bytes], encoding: str, path: Path) -> Iterator[tuple[
                 yield number, line
         except UnicodeError:
             raise UsageError(
-                f"{path}:{number + 1}", f"{encoding.upper()} text, as its mark says", "other bytes"
+                f"{path}:{number + 1}",
+                f"{encoding.upper()} text, as its mark says",
+                "bytes of another encoding",
             ) from None

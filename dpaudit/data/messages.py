@@ -1,5 +1,5 @@
-"""Dialogues as data sets write them: a list of messages in any of the common spellings, as turns. Nothing
-that bears on what is learned is passed over.
+"""Dialogues as data sets write them: a list of messages in any of the common spellings, as turns. Whatever
+changes what is learned is either read or refused.
 """
 
 import json
@@ -55,11 +55,11 @@ PLAIN = frozenset(("from", "value", "role", "content"))
 
 
 def turns_of(value: object, where: str) -> tuple[Turn, ...]:
-    """The turns that a list of messages says, or one message, or the JSON text of either. Raises UsageError
-    that names the place.
+    """The turns of a list of messages, of one message, or of the JSON text of either. Raises UsageError that
+    names the place.
     """
-    found = unspelled(value, where)
-    messages = [found] if isinstance(found, dict) else found
+    decoded = unspelled(value, where)
+    messages = [decoded] if isinstance(decoded, dict) else decoded
     if not isinstance(messages, list) or not messages:
         raise UsageError(
             where, "a list of turns", kind_of(value), "ShareGPT `conversations` or `messages` are read"
@@ -68,9 +68,7 @@ def turns_of(value: object, where: str) -> tuple[Turn, ...]:
 
 
 def unspelled(value: object, where: str) -> object:
-    """What a text that spells a list of messages says, since tables have no lists; any other value as it
-    is.
-    """
+    """The list of messages that a JSON text holds, since tables have no lists; any other value unchanged."""
     if not isinstance(value, str) or not SPELLED.match(value):
         return value
     try:
@@ -79,7 +77,7 @@ def unspelled(value: object, where: str) -> object:
         raise UsageError(
             where,
             "messages as a list, or as JSON text",
-            "a text that is neither",
+            "a text that is not JSON",
             "write the column with json.dumps, not with str",
         ) from None
 
@@ -133,7 +131,7 @@ def no_text(value: object, where: str) -> UsageError:
 
 
 def _bad_role(name: object, key: str, where: str, index: int) -> UsageError:
-    """Names the place alone: a speaker may be a patient, by name."""
+    """The error names only the place: a speaker's name may be a patient's."""
     expected, place = f"a role of {', '.join(ROLES)}", f"{where}[{index}]"
     if isinstance(name, str) and name.lower() in TOOL_ROLES:
         return UsageError(place, expected, f"the role {name.lower()}", NO_TOOLS)
@@ -153,7 +151,7 @@ def _joined(content: object, where: str) -> str:
         raise UsageError(
             where,
             "parts of type text alone",
-            "another part",
+            "a part of another type",
             "leave rows with images or other parts out: a text model learns from text",
         )
     return "".join(text for text in texts if text is not None)
@@ -167,8 +165,8 @@ def _text_of(part: object) -> str | None:
 
 
 def _check_extras(message: dict[str, Any], role: Role | None, where: str) -> None:
-    """Raises UsageError for what a message says beside role and text and would be lost: that it is no lesson,
-    tools, images.
+    """Raises UsageError for keys beside role and text that would be lost: marks of unlearned turns, tools,
+    images.
     """
     for key in message.keys() - PLAIN:
         value = message[key]
@@ -185,9 +183,10 @@ def _check_extras(message: dict[str, Any], role: Role | None, where: str) -> Non
                 "a key with more text for the model",
                 NO_TOOLS if key in TOOLS else "write it into the text, or leave such rows out",
             )
-    for one, other in (("from", "role"), ("value", "content")):
-        if None not in (message.get(one), message.get(other)) and message[one] != message[other]:
-            raise UsageError(where, f"{one} or {other}", "both, with different content")
+    for sharegpt_key, openai_key in (("from", "role"), ("value", "content")):
+        values = message.get(sharegpt_key), message.get(openai_key)
+        if None not in values and values[0] != values[1]:
+            raise UsageError(where, f"{sharegpt_key} or {openai_key}", "both keys with different content")
 
 
 def _check_lesson(key: str, is_learnt: bool | None, role: Role | None, where: str) -> None:
@@ -197,7 +196,7 @@ def _check_lesson(key: str, is_learnt: bool | None, role: Role | None, where: st
         raise UsageError(f"{where}: {key}", LESSON, got, CUT)
     if (
         role in ("user", "system") and is_learnt is True and key != "weight"
-    ):  # a weight says it of answers alone
+    ):  # a weight counts for answers alone
         raise UsageError(
             f"{where}: {key}",
             "loss on the assistant's turns only",
@@ -207,6 +206,6 @@ def _check_lesson(key: str, is_learnt: bool | None, role: Role | None, where: st
 
 
 def truth(value: object) -> bool | None:
-    """What a flag says as a bool, as 0 or 1, or as the text of either; None for anything else."""
+    """The truth value of a flag: a bool, 0 or 1, or the text of either; None for anything else."""
     spelled = str(value).strip().lower() if isinstance(value, bool | int | float | str) else ""
     return {"true": True, "1": True, "1.0": True, "false": False, "0": False, "0.0": False}.get(spelled)

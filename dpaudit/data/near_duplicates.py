@@ -3,7 +3,7 @@
 What is left out of training and has a near-duplicate in it looks like a member to any attack, and the other
 way round. Two texts are near-duplicates where the Jaccard similarity of their shingles is at least THRESHOLD.
 It is exact: candidates come from an index of each text's rarest shingles, which two near-duplicates always
-share (Chaudhuri, Ganti, Kaushik 2006; Bayardo, Ma, Srikant 2007), and every one of them is counted out.
+share (Chaudhuri, Ganti, Kaushik 2006; Bayardo, Ma, Srikant 2007), and the similarity of each is computed.
 """
 
 import math
@@ -62,12 +62,14 @@ class Index:
 
     def near(self, text: str) -> list[int]:
         """The numbers of the indexed texts that are near-duplicates of `text`."""
-        found = shingles(text)
-        known = sorted(self.ranks[s] for s in found if s in self.ranks)
-        unknown = len(found) - len(known)
-        probed = known[: max(0, _prefix(len(found)) - unknown)]  # unknown shingles are rarer than any
+        text_shingles = shingles(text)
+        known = sorted(self.ranks[s] for s in text_shingles if s in self.ranks)
+        unknown = len(text_shingles) - len(known)
+        probed = known[: max(0, _prefix(len(text_shingles)) - unknown)]  # unknown shingles are rarer than any
         ranks, numbers = set(known), {number for rank in probed for number in self.rarest.get(rank, ())}
-        return [n for n in numbers if _similar(len(found), len(self.texts[n]), len(ranks & self.texts[n]))]
+        return [
+            n for n in numbers if _similar(len(text_shingles), len(self.texts[n]), len(ranks & self.texts[n]))
+        ]
 
 
 def shingles(text: str) -> frozenset[str]:
@@ -80,9 +82,9 @@ def shingles(text: str) -> frozenset[str]:
     return frozenset(" ".join(words[at : at + WIDTH]) for at in range(len(words) - WIDTH + 1))
 
 
-def similarity(one: str, other: str) -> float:
+def similarity(first: str, second: str) -> float:
     """The Jaccard similarity of two texts' shingles, in [0, 1]; 0 where both have none."""
-    a, b = shingles(one), shingles(other)
+    a, b = shingles(first), shingles(second)
     return len(a & b) / len(a | b) if a | b else 0.0
 
 
@@ -91,11 +93,11 @@ def index_of(units: Iterable[UnitTexts]) -> Index:
     owners: dict[frozenset[str], set[str]] = {}
     for unit in units:
         for text in unit.texts:
-            if found := shingles(text):
-                owners.setdefault(found, set()).add(unit.name)
-    counted = Counter(shingle for found in owners for shingle in found)
+            if shingled := shingles(text):
+                owners.setdefault(shingled, set()).add(unit.name)
+    counted = Counter(shingle for shingled in owners for shingle in shingled)
     ranks = {s: rank for rank, s in enumerate(sorted(counted, key=lambda s: (counted[s], s)))}
-    texts = [frozenset(ranks[s] for s in found) for found in owners]
+    texts = [frozenset(ranks[s] for s in shingled) for shingled in owners]
     rarest: dict[int, list[int]] = {}
     for number, ranked in enumerate(texts):
         for rank in sorted(ranked)[: _prefix(len(ranked))]:
@@ -104,8 +106,8 @@ def index_of(units: Iterable[UnitTexts]) -> Index:
 
 
 def across(drawn: Sequence[UnitTexts], corpus: Iterable[UnitTexts]) -> Found:
-    """What is near across the coin: `drawn` are the units with a coin, `corpus` is all units, read once and
-    one at a time.
+    """The near-duplicates across the coin: `drawn` are the units with a coin, `corpus` is all units, read
+    once and one at a time.
     """
     index = index_of(drawn)
     outside = {unit.name for unit in drawn if not unit.member}
@@ -142,12 +144,10 @@ def equal_across(secrets: Mapping[str, str], members: Mapping[str, bool]) -> Fou
 
 
 def _prefix(size: int) -> int:
-    """How many of a set's rarest elements hold at least one of those that it shares with any set that is
-    similar.
-    """
+    """How many of a set's rarest elements are enough to hold one that it shares with any similar set."""
     return size - math.ceil(THRESHOLD * size - _ROUNDING) + 1 if size else 0
 
 
-def _similar(one: int, other: int, shared: int) -> bool:
+def _similar(first_size: int, second_size: int, shared: int) -> bool:
     """Whether sets of these sizes have a Jaccard similarity of THRESHOLD or more."""
-    return shared >= THRESHOLD * (one + other - shared) - _ROUNDING
+    return shared >= THRESHOLD * (first_size + second_size - shared) - _ROUNDING

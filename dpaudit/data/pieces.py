@@ -46,7 +46,7 @@ def options_of(fields: Fields, where: str) -> list[str]:
         raise UsageError(
             f"{where}: choices",
             f"a list of 2 to {len(LETTERS)} texts",
-            "another list" if isinstance(choices, list) else kind_of(choices),
+            "a list of other length or type" if isinstance(choices, list) else kind_of(choices),
         )
     return [f"{letter}. {choice}" for letter, choice in zip(LETTERS, choices, strict=False)]
 
@@ -54,25 +54,27 @@ def options_of(fields: Fields, where: str) -> list[str]:
 def _history(fields: Fields, where: str) -> tuple[Turn, ...]:
     """Earlier turns: pairs of question and answer, or messages."""
     value = _list_in(fields.get("history", []))
-    if isinstance(value, list) and value and all(isinstance(one, dict) for one in value):
+    if isinstance(value, list) and value and all(isinstance(message, dict) for message in value):
         turns = turns_of(value, f"{where}: history")
         require_last(turns, "assistant", f"{where}: history")
         return turns
     if not isinstance(value, list) or not all(_is_exchange(pair) for pair in value):
-        raise UsageError(f"{where}: history", "a list of [question, answer] or of messages", "something else")
+        raise UsageError(
+            f"{where}: history", "a list of [question, answer] or of messages", "a value of another shape"
+        )
     return tuple(
         turn for asked, answered in value for turn in (Turn("user", asked), Turn("assistant", answered))
     )
 
 
 def with_system(fields: Fields, turns: tuple[Turn, ...], where: str) -> tuple[Turn, ...]:
-    """The turns below the row's system text, which they may begin with already."""
-    found = [Turn("system", text_of(fields, key, where)) for key in SYSTEM if key in fields]
+    """The turns with the row's system text before them, unless they begin with it already."""
+    system_turns = [Turn("system", text_of(fields, key, where)) for key in SYSTEM if key in fields]
     if turns and turns[0].role == "system":
-        found.append(turns[0])
-    if len(set(found)) > 1:
-        raise UsageError(f"{where}: system", "one system text", "several that differ", "write them into one")
-    return (*found[:1], *spoken(turns)) if found else turns
+        system_turns.append(turns[0])
+    if len(set(system_turns)) > 1:
+        raise UsageError(f"{where}: system", "one system text", "several system texts", "write them into one")
+    return (*system_turns[:1], *spoken(turns)) if system_turns else turns
 
 
 def spoken(turns: tuple[Turn, ...]) -> tuple[Turn, ...]:
@@ -122,5 +124,6 @@ def _list_in(value: object) -> object:
 
 
 def _is_exchange(pair: object) -> bool:
-    is_two = isinstance(pair, list) and len(pair) == 2
-    return is_two and all(isinstance(text, str) and text.strip() for text in pair)  # type: ignore[attr-defined]
+    if not isinstance(pair, list) or len(pair) != 2:
+        return False
+    return all(isinstance(text, str) and text.strip() for text in pair)

@@ -14,7 +14,7 @@ _DATE = (
 # between a field's name and its value
 _NAMED = r"(?: of [^\n.?]{1,40}?)? ?(?:is|was|as|number|号码|号|是|为|:|：|#)? ?"
 
-# Kind -> pattern; the group `value` is the field. Where two kinds overlap, the first in this order has it.
+# Kind -> pattern; the group `value` is the field. Where two kinds overlap, the first in this order counts.
 PATTERNS: dict[str, re.Pattern[str]] = {
     "national_id": re.compile(  # US social security and tax numbers; Chinese ids of 18 characters
         r"(?<![0-9-])(?P<value>[0-9]{3}-[0-9]{2}-[0-9]{4}|[0-9]{17}[0-9Xx])(?![0-9A-Za-z-])"
@@ -24,7 +24,8 @@ PATTERNS: dict[str, re.Pattern[str]] = {
         r"(?:MRN)?[- #]?(?P<value>[A-Z]{0,3}[0-9]{4,12})(?![0-9])"
     ),
     "email": re.compile(
-        r"(?<![A-Za-z0-9._%+-])(?P<value>[A-Za-z0-9._%+-]{1,64}@[A-Za-z0-9-]{1,63}(?:\.[A-Za-z0-9-]{1,63}){0,4}"
+        r"(?<![A-Za-z0-9._%+-])(?P<value>[A-Za-z0-9._%+-]{1,64}"
+        r"@[A-Za-z0-9-]{1,63}(?:\.[A-Za-z0-9-]{1,63}){0,4}"
         r"\.[A-Za-z]{2,24})(?![A-Za-z0-9])"
     ),
     # North American, Chinese mobile, with a country code, or anything called a phone number
@@ -53,18 +54,18 @@ class Field:
 
 def find(text: str, kinds: Sequence[str] = tuple(PATTERNS)) -> list[Field]:
     """The fields of these kinds in `text`, in the order in which they stand; no two of them overlap."""
-    found: list[Field] = []
+    fields: list[Field] = []
     for kind in (kind for kind in PATTERNS if kind in kinds):
         for match in PATTERNS[kind].finditer(text):
             group = "value" if match["value"] is not None else "named"
             field = Field(kind, *match.span(group))
-            if not any(field.start < other.stop and other.start < field.stop for other in found):
-                found.append(field)
-    return sorted(found, key=lambda field: field.start)
+            if not any(field.start < other.stop and other.start < field.stop for other in fields):
+                fields.append(field)
+    return sorted(fields, key=lambda field: field.start)
 
 
 def is_given(text: str, field: Field) -> bool:
-    """Whether what the field says already stands before it, however it is punctuated there."""
+    """Whether the field's value stands earlier in the text too, with any punctuation."""
     return _plain(text[field.start : field.stop]) in _plain(text[: field.start])
 
 

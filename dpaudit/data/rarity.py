@@ -11,29 +11,29 @@ from itertools import pairwise
 
 from dpaudit.errors import UsageError
 
-# Whole words in lower case, or single Chinese characters: names, ids and numbers are left to their owners.
+# Whole words in lower case, or single Chinese characters: names, ids and numbers are left out.
 WORD = re.compile(r"(?<![\w'-])[a-z]{3,14}(?![\w'-])|[\u4e00-\u9fff]")
 MOST = 512  # symbols of an alphabet
-COMMON = 1000  # words that pairs are made of: what follows what is kept for these alone
+COMMON = 1000  # the most frequent words, of which pairs are made: only their successors are kept
 LEAST = 16
 
 Texts = Callable[[], Iterable[str]]  # called for each pass over the corpus
 
 
 def rare_words(texts: Texts) -> tuple[str, ...]:
-    """The MOST words that occur least, at least once; which of equals is left to a hash. Raises UsageError
-    below LEAST.
+    """The MOST words that occur least, at least once; a hash orders equal counts. Raises UsageError below
+    LEAST.
     """
     counts = _counts(texts)
-    found = sorted(counts, key=lambda word: (counts[word], _lot(word)))[:MOST]
-    return _enough("rare_unigram", found, "different words in lower case")
+    words = sorted(counts, key=lambda word: (counts[word], _lot(word)))[:MOST]
+    return _enough("rare_unigram", words, "different words in lower case")
 
 
 def rare_pairs(texts: Texts) -> tuple[str, ...]:
-    """MOST pairs of frequent words of which the second never follows the first, not even with something that
-    is no word between.
+    """MOST pairs of frequent words where the second never follows the first, even with non-words between
+    them.
 
-    They are taken by a hash, so no word is met more often than by chance. Raises UsageError below LEAST.
+    A hash selects them, so no word occurs more often than by chance. Raises UsageError below LEAST.
     """
     counts = _counts(texts)
     common = sorted(counts, key=lambda word: (-counts[word], _lot(word)))[:COMMON]
@@ -60,12 +60,12 @@ def _lot(text: str) -> bytes:
     return hashlib.sha256(text.encode()).digest()
 
 
-def _enough(family: str, found: list[str], what: str) -> tuple[str, ...]:
-    if len(found) < LEAST:
+def _enough(family: str, symbols: list[str], what: str) -> tuple[str, ...]:
+    if len(symbols) < LEAST:
         raise UsageError(
             f"candidates.family {family}",
             f"at least {LEAST} {what} in the data",
-            str(len(found)),
+            str(len(symbols)),
             "take family invented, which needs no data",
         )
-    return tuple(found)
+    return tuple(symbols)

@@ -20,9 +20,9 @@ SUFFIXES = (
     ".gz",
     ".zip",
     ".xlsx",
-)  # what has one is a file, never a hub id
+)  # a source with such a suffix is a file, never a hub id
 HUB_ID = re.compile(r"[\w-][\w.-]*/[\w.-]+")
-COUNTED = 100_000  # rows behind a mistake that are looked at for more of its kind
+COUNTED = 100_000  # rows after a mistake that are searched for the same mistake
 
 
 def read_records(
@@ -31,18 +31,18 @@ def read_records(
     """The records of a file, a dataset folder or a hub data set, one at a time, each with its number.
 
     The number is the line of a JSONL or CSV file, else the place from 1. `window` is `A:B`, counted from 0,
-    and comes first; then at most `limit` records. All must have the shape of the first. A `reader` given
-    knows afterwards which columns nothing was taken from. Raises UsageError naming source and number, never
-    the text itself; of rows with the same mistake the first is named and all are counted.
+    and comes first; then at most `limit` records. All must have the shape of the first. A given `reader`
+    knows afterwards which columns were not read. Raises UsageError naming source and number, never the text
+    itself; of rows with the same mistake the first is named and all are counted.
     """
     reader = reader or Reader()
-    found = islice(_window(_rows_of(source), parse_rows(window), source), limit)
+    numbered_rows = islice(_window(_rows_of(source), parse_rows(window), source), limit)
     number = None
-    for number, row in found:
+    for number, row in numbered_rows:
         try:
             record = _record(reader, row, f"{source}:{number}", number)
         except UsageError as error:
-            raise _counted(error, reader, source, number, found) from None
+            raise _counted(error, reader, source, number, numbered_rows) from None
         yield number, record
     if number is None:
         is_blank = Path(source).is_file() and not Path(source).stat().st_size
@@ -63,17 +63,17 @@ def _record(reader: Reader, row: Fields | str, where: str, number: int) -> Recor
 def _counted(
     error: UsageError, reader: Reader, source: str, number: int, rest: Iterator[tuple[int, Fields | str]]
 ) -> UsageError:
-    """The mistake, with the number of rows that have one of its kind: all are told at once."""
-    kind, found = _kind(error, f"{source}:{number}"), 1
+    """The mistake, with the number of rows that have one of its kind."""
+    kind, count = _kind(error, f"{source}:{number}"), 1
     try:
         for place, row in islice(rest, COUNTED):
             try:
                 _record(reader, row, f"{source}:{place}", place)
             except UsageError as other:
-                found += _kind(other, f"{source}:{place}") == kind
+                count += _kind(other, f"{source}:{place}") == kind
     except UsageError:  # a mistake of another kind ends the counting
         pass
-    got = f"{error.got}, in {found:,} rows" if found > 1 else error.got
+    got = f"{error.got}, in {count:,} rows" if count > 1 else error.got
     return UsageError(error.where, error.expected, got, error.remedy)
 
 
@@ -85,8 +85,8 @@ def parse_rows(text: str | None) -> tuple[int, int | None]:
     """`A:B` as first row and end, counted from 0, B left out; either may be missing. Raises UsageError."""
     if text is None:
         return 0, None
-    found = re.fullmatch(r"(\d{0,15}):(\d{0,15})", text.strip(), re.ASCII)
-    first, end = (int(found[1] or 0), int(found[2]) if found[2] else None) if found else (0, 0)
+    match = re.fullmatch(r"(\d{0,15}):(\d{0,15})", text.strip(), re.ASCII)
+    first, end = (int(match[1] or 0), int(match[2]) if match[2] else None) if match else (0, 0)
     if end is not None and end <= first:
         raise UsageError(
             "data.rows", "A:B with A below B, counted from 0", f"{text:.40}", "for example --rows 0:30000"
@@ -103,13 +103,13 @@ def is_hub_id(source: str) -> bool:
 
 
 def _window(
-    found: Iterable[tuple[int, Any]], window: tuple[int, int | None], source: str
+    records: Iterable[tuple[int, Any]], window: tuple[int, int | None], source: str
 ) -> Iterator[tuple[int, Any]]:
     first, end = window
     count = 0
-    for count, item in enumerate(found, 1):
+    for count, record in enumerate(records, 1):
         if count > first:
-            yield item
+            yield record
         if count == end:
             return
     if count and (end is not None or count <= first):
@@ -161,12 +161,12 @@ def _hub_rows(source: str) -> Iterator[tuple[int, Any]]:
         ) from None
 
 
-def _one_split(found: Any, source: str) -> Iterable[Any]:
+def _one_split(dataset: Any, source: str) -> Iterable[Any]:
     """The rows of the split `train`, or of the only one."""
-    if not isinstance(found, dict):
-        rows: Iterable[Any] = found
+    if not isinstance(dataset, dict):
+        rows: Iterable[Any] = dataset
         return rows
-    name = "train" if "train" in found else next(iter(found))
-    if name == "train" or len(found) == 1:
-        return _one_split(found[name], source)
-    raise UsageError(source, "a split named train, or a single split", ", ".join(map(str, found)))
+    name = "train" if "train" in dataset else next(iter(dataset))
+    if name == "train" or len(dataset) == 1:
+        return _one_split(dataset[name], source)
+    raise UsageError(source, "a split named train, or a single split", ", ".join(map(str, dataset)))

@@ -35,7 +35,7 @@ MOST_LAYOUTS = 4096
 
 @dataclass(frozen=True)
 class Layout:
-    """What rows with the same keys have in common: their shape, what may forbid them, and what is not
+    """What rows with the same keys have in common: their shape, the columns to check, and the columns not
     read.
     """
 
@@ -47,7 +47,7 @@ class Layout:
 @dataclass
 class Reader:
     """Turns the rows of one file into records. All have the shape of the first; `unread` are the columns that
-    nothing was taken from.
+    were not read.
     """
 
     first: Shape | None = None
@@ -55,7 +55,7 @@ class Reader:
     _layouts: dict[tuple[str, ...], Layout] = field(default_factory=dict)
 
     def record(self, row: Fields, where: str, number: int) -> Record:
-        """The record that a row says. Raises UsageError that names the key at fault."""
+        """The record of a row. Raises UsageError that names the key at fault."""
         fields = present(row)
         layout = self._layouts.get(tuple(fields)) or self._new_layout(fields, row, where)
         for key in layout.checked:
@@ -69,7 +69,7 @@ class Reader:
             raise UsageError(
                 where,
                 f"the shape of the first record, {self.first.name}",
-                f"one with {shape.name}",
+                f"a record with {shape.name}",
                 "one shape a file",
             )
         read = reads(shape, fields)
@@ -82,7 +82,7 @@ class Reader:
 
 
 def _check_row(key: str, value: Any, shape: Shape, where: str) -> None:
-    """Raises UsageError for a column that says something about what is to be learned, which would be lost."""
+    """Raises UsageError for a column that changes what is learned and would be lost."""
     spelled = str(value).strip().lower() if isinstance(value, bool | int | float | str) else ""
     place = f"{where}: {key}"
     if key in LABELS and truth(value) is not None and shape.letter != "t":
@@ -93,13 +93,13 @@ def _check_row(key: str, value: Any, shape: Shape, where: str) -> None:
         key in messages.UNLEARNT and spelled == "true"
     ):
         raise UsageError(
-            place, "a row to learn from", "one that is not to be", "leave such rows out of the file"
+            place, "a row to learn from", "a row marked as not learned", "leave such rows out of the file"
         )
     if key == "split" and spelled in HELD_BACK:
         raise UsageError(
             place,
             "rows to learn from",
-            "one that is held back",
+            "a row of the split {spelled}",
             "keep the others: jq -c 'select(.split == \"train\")'",
         )
     if (
@@ -112,11 +112,11 @@ def _check_row(key: str, value: Any, shape: Shape, where: str) -> None:
             if key in messages.TOOLS
             else f"leave such rows out, or, if the text is whole without it, the column: jq -c 'del(.{key})'"
         )
-        raise UsageError(place, "text alone", "more that the model would see", remedy)
+        raise UsageError(place, "text alone", "a column that the model would see too", remedy)
     if key in BEFORE and value:
         raise UsageError(
             place,
-            f"none beside {', '.join(shape.keys)}",
-            "one",
+            f"no {key} beside {', '.join(shape.keys)}",
+            f"a column {key}",
             "write it into the turns or the text, or leave the column out",
         )

@@ -21,12 +21,12 @@ def of_file(path: Path) -> Iterator[Row]:
     try:
         yield from READERS.get(suffix_of(path), json_rows.of_lines_or_array)(path)
     except EOFError:
-        raise UsageError(str(path), "a whole gzip file", "one that was cut off", AGAIN) from None
+        raise UsageError(str(path), "a whole gzip file", "a file that was cut off", AGAIN) from None
     except zlib.error:
-        raise UsageError(str(path), "a whole gzip file", "a damaged one", AGAIN) from None
+        raise UsageError(str(path), "a whole gzip file", "a damaged file", AGAIN) from None
     except OSError as error:
         raise UsageError(
-            str(path), "a readable data file", error.strerror or "a broken one", REMEDY
+            str(path), "a readable data file", error.strerror or "a damaged file", REMEDY
         ) from error
 
 

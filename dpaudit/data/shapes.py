@@ -16,8 +16,8 @@ TABLE = re.compile(r"\.[ct]sv(\.gz)?:\d+$", re.IGNORECASE)  # a place in a file 
 
 @dataclass(frozen=True)
 class Shape:
-    """`name` is told to the user; a row that has one of `keys` is of this shape. Its answers are in the first
-    of `answers`.
+    """`name` is shown to the user; a row that has one of `keys` is of this shape. Its answers are in the
+    first of `answers`.
     """
 
     name: str
@@ -29,8 +29,8 @@ class Shape:
 
 
 def shape_of(row: Fields, where: str, first: Shape | None = None) -> Shape:
-    """The shape by the keys that hold something; a row without any is of the shape `first`, for its faults to
-    be named.
+    """The shape by the keys that hold something; a row without any gets the shape `first`, so that its faults
+    are named.
 
     Raises UsageError that lists the row's keys where none is known.
     """
@@ -68,7 +68,7 @@ def _remedy(fields: Fields, where: str) -> str:
 
 
 def record(shape: Shape, row: Fields, where: str, number: int) -> Record:
-    """The record that a row of this shape says. Raises UsageError that names the key at fault."""
+    """The record of a row of this shape. Raises UsageError that names the key at fault."""
     return of_fields(shape, present(row), where, number)
 
 
@@ -93,8 +93,8 @@ def of_fields(shape: Shape, fields: Fields, where: str, number: int) -> Record:
 def _named(fields: Fields, keys: tuple[str, ...], where: str) -> str | None:
     """The identity in the first of these keys that holds one."""
     for key in keys:
-        if key in fields and (found := identity.of(fields[key], f"{where}: {key}")) is not None:
-            return found
+        if key in fields and (name := identity.of(fields[key], f"{where}: {key}")) is not None:
+            return name
     return None
 
 
@@ -121,18 +121,18 @@ def _asked_key(shape: Shape, fields: Fields) -> str:
 
 
 def _listed(fields: Fields, where: str) -> Record:
-    """A list of messages; where a row has two such lists, they say the same."""
-    found = [
+    """A list of messages; two such lists in one row must be equal."""
+    lists = [
         (key, turns_of(fields[key], f"{where}: {key}"))
         for key in ("conversations", "messages")
         if key in fields
     ]
-    if not found:
+    if not lists:
         turns_of(None, f"{where}: messages")
-    key, turns = found[0]
-    if any(other != turns for _, other in found):
+    key, turns = lists[0]
+    if any(other != turns for _, other in lists):
         raise UsageError(
-            where, "conversations or messages", "both, which differ", "leave one of the columns out"
+            where, "conversations or messages", "both columns, which differ", "leave one of the columns out"
         )
     require_last(turns, "assistant", f"{where}: {key}")
     return Record("", with_system(fields, turns, where))
@@ -141,7 +141,7 @@ def _listed(fields: Fields, where: str) -> Record:
 def _instruction(fields: Fields, where: str) -> Record:
     """Alpaca, with the `system` and `history` that some add, or Dolly's names for the same."""
     if "question" in fields:
-        raise UsageError(where, "instruction or question", "both", "write them into one column")
+        raise UsageError(where, "instruction or question", "both columns", "write them into one column")
     key = next((name for name in INSTRUCTED if name in fields), "output")
     answer = text_of(fields, key, where)
     return Record("", (*prompt_of(fields, "instruction", where), Turn("assistant", answer)))
@@ -153,7 +153,7 @@ def _completion(fields: Fields, where: str) -> Record:
         raise UsageError(
             where,
             "completion or response",
-            "both, which differ",
+            "both columns, which differ",
             "leave one of the columns out; answers to choose from are read as chosen and rejected",
         )
     key = keys[0] if keys else "completion"
@@ -185,8 +185,8 @@ def _question(fields: Fields, where: str) -> Record:
 
 
 def _pair(fields: Fields, where: str) -> Record:
-    """`chosen` and `rejected` as texts or as messages, both of which may begin with the prompt or hold all
-    that there is of it.
+    """`chosen` and `rejected` as texts or as messages, both of which may begin with the prompt or hold the
+    whole of it.
     """
     chosen, rejected = (answer_of(fields.get(key), f"{where}: {key}") for key in ("chosen", "rejected"))
     asked = _asked_key(PAIR, fields)
@@ -222,8 +222,8 @@ def _shared_prompt(chosen: tuple[Turn, ...], rejected: tuple[Turn, ...], where: 
     if chosen[:-1] != rejected[:-1] or not chosen[:-1]:
         raise UsageError(
             f"{where}: prompt",
-            "one, or the same turns before both answers",
-            "neither",
+            "a prompt, or the same turns before both answers",
+            "no prompt and different turns",
             "write what both share into a column prompt",
         )
     require_last(chosen[:-1], "user", f"{where}: chosen without its answer")

@@ -26,7 +26,7 @@ TIMES = {
 
 def of_csv(path: Path) -> Iterator[Row]:
     """The rows below the heading, each with the line that it ends on; commas, semicolons or tabs, as the
-    heading tells.
+    heading shows.
     """
     csv.field_size_limit(LARGEST)
     lines = (line for _, line in numbered(path))
@@ -41,7 +41,7 @@ def of_csv(path: Path) -> Iterator[Row]:
             raise UsageError(
                 str(path),
                 "columns of different names",
-                "one name twice",
+                "two columns of one name",
                 "rename one of them",
             )
         begun = reader.line_num + 1
@@ -60,7 +60,7 @@ def of_csv(path: Path) -> Iterator[Row]:
 
 
 def _no_table(error: csv.Error, where: str, begun: int) -> UsageError:
-    """What the csv module would not read, in a row that begins at line `begun` or below."""
+    """The error for a row that the csv module cannot read; it begins at line `begun` or below."""
     message = str(error)
     if "unexpected end" in message or "field larger" in message:
         got = f"a quotation mark that was opened in line {begun} or below and not closed"
@@ -81,9 +81,7 @@ def _again(first: str, rest: Iterable[str]) -> Iterator[str]:
 
 
 def _delimiter(head: str, path: Path) -> str:
-    """What divides the heading so that a known column is among the parts; the suffix's own where none
-    does.
-    """
+    """The delimiter that gives the heading a known column; the suffix's own where none does."""
     own = "\t" if suffix_of(path) == ".tsv" else ","
     for delimiter in (own, *DELIMITERS):
         if KNOWN_COLUMNS & {name.strip().strip('"') for name in head.split(delimiter)}:
@@ -95,14 +93,14 @@ def of_parquet(path: Path) -> Iterator[Row]:
     """The rows of a Parquet file, numbered from 1."""
     import pyarrow.parquet
 
-    with path.open("rb"):  # a missing file is no broken one
+    with path.open("rb"):  # a missing file is not a damaged one
         pass
     try:
         with pyarrow.parquet.ParquetFile(path) as file:
             batches = file.iter_batches(batch_size=256, use_threads=False)
             yield from _rows_of_batches(batches, file.schema_arrow, path)
     except pyarrow.ArrowException:
-        raise UsageError(str(path), "a Parquet file", "a broken one, or none", AGAIN) from None
+        raise UsageError(str(path), "a Parquet file", "a damaged file, or another format", AGAIN) from None
 
 
 def of_arrow(path: Path) -> Iterator[Row]:
@@ -116,7 +114,10 @@ def of_arrow(path: Path) -> Iterator[Row]:
                 yield from _rows_of_batches(small, batches.schema, path)
         except pyarrow.ArrowException:
             raise UsageError(
-                str(path), "an Arrow stream, as save_to_disk writes", "a broken one, or none", AGAIN
+                str(path),
+                "an Arrow stream, as save_to_disk writes",
+                "a damaged file, or another format",
+                AGAIN,
             ) from None
 
 
@@ -129,7 +130,7 @@ def _rows_of_batches(batches: Iterable[Any], schema: Any, path: Path) -> Iterato
         raise UsageError(
             str(path),
             "columns of different names",
-            "one name twice",
+            "two columns of one name",
             "rename one of them",
         )
     number = 0
@@ -143,7 +144,7 @@ def _rows_of_batches(batches: Iterable[Any], schema: Any, path: Path) -> Iterato
             raise UsageError(
                 str(path),
                 "texts, numbers and lists of them",
-                "others inside a list or a struct",
+                "times inside a list or a struct",
                 "leave the times in it out, or write them as text",
             ) from None
         for cells in zip(*columns.values(), strict=True):
@@ -152,8 +153,8 @@ def _rows_of_batches(batches: Iterable[Any], schema: Any, path: Path) -> Iterato
 
 
 def _check_whole(batch: Any, before: int, path: Path) -> None:
-    """Raises UsageError for text that is no UTF-8, ArrowInvalid for offsets that point elsewhere: reading
-    there would end the process.
+    """Raises UsageError for text that is no UTF-8, ArrowInvalid for offsets out of range: reading there would
+    crash the process.
     """
     import pyarrow
 
@@ -162,18 +163,20 @@ def _check_whole(batch: Any, before: int, path: Path) -> None:
     except pyarrow.ArrowInvalid as error:
         if "UTF8" not in str(error):
             raise
-        got = f"other bytes in one of rows {before + 1} to {before + batch.num_rows}"
+        got = f"bytes that are not UTF-8 in one of rows {before + 1} to {before + batch.num_rows}"
         raise UsageError(str(path), "UTF-8 text", got) from None
 
 
 def _values(column: Any) -> list[Any]:
-    """A column as Python values; of times a stand-in of their kind, since no text or id is one and Python
-    lacks some.
+    """A column as Python values. Times become placeholders: no text or id is a time, and Python lacks some
+    times.
     """
     import pyarrow
 
-    kind = next((found for test, found in TIMES.items() if getattr(pyarrow.types, test)(column.type)), None)
+    kind = next(
+        (stand_in for test, stand_in in TIMES.items() if getattr(pyarrow.types, test)(column.type)), None
+    )
     if kind is None:
-        found: list[Any] = column.to_pylist()
-        return found
+        values: list[Any] = column.to_pylist()
+        return values
     return [kind if there else None for there in column.is_valid().to_pylist()]

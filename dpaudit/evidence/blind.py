@@ -47,9 +47,8 @@ class Blind:
 def finding(auc_lower: float, auc_upper: float, p_value: float, *, drawn_by_coin: bool) -> Finding:
     """What a baseline means for the comparison that it stands beside (DESIGN section 7).
 
-    Of fair coins a text can say nothing, so that only a small p-value is news: the coin file is broken. Where
-    nobody threw coins, an interval of the AUC that leaves out one half is enough: members and others are
-    different texts.
+    With fair coins a text carries no information, so a small p-value means a broken coin file. Without coins,
+    an interval of the AUC that excludes one half is enough: members and others are different texts.
     """
     if drawn_by_coin:
         return "broken coins" if p_value < ALARM else "silent"
@@ -61,7 +60,7 @@ def baseline(texts: Sequence[str], members: Sequence[bool], *, seed: int, confid
     ridge.
 
     A unit's score comes from a classifier that saw no label of its fold, and only ranks inside a fold are
-    compared. The p-value is exact: coins are permuted and the classifiers fitted anew. A ridge is used and no
+    compared. The p-value is exact: coins are permuted and the classifiers refitted. A ridge is used and no
     logistic regression because it is linear in the labels, so that a new fit is one product. The interval is
     the wider of DeLong's and the permutations': folds share units, so DeLong's alone is too narrow. Raises
     ValueError with fewer than 10 members or controls.
@@ -78,14 +77,14 @@ def baseline(texts: Sequence[str], members: Sequence[bool], *, seed: int, confid
     ranks = _ranks(smoother @ member, fold)
     permuted = np.stack([generator.permutation(member) for _ in range(PERMUTATIONS)], axis=1)
     under_null = _auc(_ranks(smoother @ permuted, fold), permuted)  # (permutations,)
-    found = auc_interval(ranks, member, confidence)
-    p_value = float((1 + np.sum(under_null >= found.auc - 1e-12)) / (1 + PERMUTATIONS))
+    interval = auc_interval(ranks, member, confidence)
+    p_value = float((1 + np.sum(under_null >= interval.auc - 1e-12)) / (1 + PERMUTATIONS))
     margin = float(np.quantile(np.abs(under_null - under_null.mean()), confidence))
     lower, upper = (
-        max(0.0, min(found.lower, found.auc - margin)),
-        min(1.0, max(found.upper, found.auc + margin)),
+        max(0.0, min(interval.lower, interval.auc - margin)),
+        min(1.0, max(interval.upper, interval.auc + margin)),
     )
-    return Blind(found.auc, lower, upper, p_value, p_value < ALARM, len(member))
+    return Blind(interval.auc, lower, upper, p_value, p_value < ALARM, len(member))
 
 
 def _kernel(texts: Sequence[str]) -> Floats:
@@ -101,8 +100,8 @@ def _kernel(texts: Sequence[str]) -> Floats:
 
 
 def _smoother(kernel: Floats, fold: NDArray[np.int64]) -> Floats:
-    """(units, units): times the labels it gives each unit's score by the ridge of the other folds' centred
-    labels.
+    """(units, units): its product with the labels is each unit's score, by the ridge of the other folds'
+    centred labels.
     """
     smoother = np.zeros_like(kernel)
     for number in range(FOLDS):

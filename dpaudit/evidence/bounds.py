@@ -25,9 +25,9 @@ NOTIONS = {
     "bayes": "credible interval, which refutes nothing; for scores that each come from a training of their "
     "own",
 }
-GUESSED = 0.4  # of the canaries, where nobody says how many: as in the shipped recipes
+GUESSED = 0.4  # of the canaries, by default: as in the shipped recipes
 SURE_LEAST = 1e-12  # least confidence, and least error
-CANARIES_MOST = 10**7  # minutes of a processor
+CANARIES_MOST = 10**7  # takes minutes on one processor
 NOT_BLIND = (
     "not possible: the scores come without texts, so it is not known whether the texts alone show who "
     "was included"
@@ -44,9 +44,9 @@ class Sampled:
 
 
 def sampled(rate: float | None, steps: int | None) -> Sampled | None:
-    """What was typed of the sampling. Raises UsageError for one of both."""
+    """The sampling that the options give. Raises UsageError for one option without the other."""
     if (rate is None) != (steps is None):
-        raise UsageError("--rate, --steps", "both or none", "one of them")
+        raise UsageError("--rate, --steps", "both options or none", "one of the two options")
     return Sampled(rate, steps) if rate is not None and steps is not None else None
 
 
@@ -59,7 +59,7 @@ def one_run(
     method: str = "one-run",
     sampling: Sampled | None = None,
 ) -> dict[str, Any]:
-    """What the guesses of one run prove, and what they would have proven all right; epsilons in nats.
+    """What the guesses of one run prove, and what they would prove if all were right; epsilons in nats.
 
     `f-dp` holds inside the Gaussian family, or, given how units were sampled (`sampling`), inside that of
     sampled Gaussian steps. Raises UsageError in one line for counts, delta or confidence out of range, and
@@ -71,8 +71,8 @@ def one_run(
     if not 0 <= correct <= guesses <= canaries or canaries == 0:
         raise UsageError(
             "dpaudit bound one-run",
-            "0 <= correct <= guesses <= canaries, some of them",
-            f"{correct}, {guesses}, {canaries}",
+            "0 <= correct <= guesses <= canaries, at least one canary",
+            f"{correct} correct, {guesses} guesses, {canaries} canaries",
         )
     if canaries > CANARIES_MOST:
         raise UsageError("--canaries", f"at most {CANARIES_MOST:,}", f"{canaries:,}")
@@ -114,15 +114,15 @@ def of_scores(
     if method not in METHODS:
         raise UsageError("--method", f"one of {', '.join(METHODS)}", method)
     _check_numbers(delta, confidence)
-    found = read(file)
-    return _of_scored(file, found, method, delta, confidence, guesses, thresholds, sampling) | {
+    scored = read(file)
+    return _of_scored(file, scored, method, delta, confidence, guesses, thresholds, sampling) | {
         "blind_baseline": NOT_BLIND
     }
 
 
 def _of_scored(
     file: Path,
-    found: Scored,
+    scored: Scored,
     method: str,
     delta: float,
     confidence: float,
@@ -135,22 +135,22 @@ def _of_scored(
             raise UsageError(
                 "--threshold",
                 "none with one-run and f-dp: the highest scores are guessed",
-                str(len(thresholds)),
+                f"{len(thresholds)} thresholds",
                 "--guesses N",
             )
-        return _of_one_run(file, found, method, delta, confidence, guesses, sampling)
+        return _of_one_run(file, scored, method, delta, confidence, guesses, sampling)
     if guesses is not None:
         raise UsageError("--guesses", "none with clopper-pearson and bayes", str(guesses), "--threshold T")
     if sampling is not None:
         raise UsageError(
             "--rate, --steps",
             "none with clopper-pearson and bayes",
-            "both",
+            "both options",
             "their figures hold for any training",
         )
     if any(map(math.isnan, thresholds)):
         raise UsageError("--threshold", "a number", "nan")
-    return _of_many_runs(found, method, delta, confidence, thresholds)
+    return _of_many_runs(scored, method, delta, confidence, thresholds)
 
 
 def _lower(method: str, sampling: Sampled | None) -> tuple[Callable[..., float], str]:
@@ -170,7 +170,7 @@ def _lower(method: str, sampling: Sampled | None) -> tuple[Callable[..., float],
         raise UsageError(
             "--rate, --steps",
             "a rate in (0, 1] and at least one step",
-            f"{sampling.rate:g}, {sampling.steps}",
+            f"rate {sampling.rate:g}, {sampling.steps} steps",
         )
     chosen = partial(
         subsampled.epsilon_lower_fdp_subsampled, sampling_rate=sampling.rate, steps=sampling.steps
@@ -184,39 +184,39 @@ def _finite(value: float) -> float | str:
 
 def _of_one_run(
     file: Path,
-    found: Scored,
+    scored: Scored,
     method: str,
     delta: float,
     confidence: float,
     guesses: int | None,
     sampling: Sampled | None,
 ) -> dict[str, Any]:
-    canaries, members = len(found.scores), int(found.included.sum())
+    canaries, members = len(scored.scores), int(scored.included.sum())
     if binomtest(members, canaries).pvalue < UNFAIR:
         raise UsageError(
             f"{file}: included",
-            "fair coins, thrown for each canary by itself",
+            "independent fair coins",
             f"{members} of {canaries} included",
             "a one-run bound holds for fair coins alone",
         )
     wanted = math.floor(GUESSED * canaries) if guesses is None else guesses
     if not 1 <= wanted <= canaries:
         raise UsageError("--guesses", f"1 to {canaries}, the number of scores", str(wanted))
-    right = guess_both(found.scores, found.included, (wanted, 0))
+    right = guess_both(scored.scores, scored.included, (wanted, 0))
     rule = f"the {wanted} highest scores are called included; ties count against the bound"
     return one_run(canaries, wanted, right, delta, confidence, method, sampling) | {"rule": rule}
 
 
 def _of_many_runs(
-    found: Scored, method: str, delta: float, confidence: float, thresholds: Sequence[float]
+    scored: Scored, method: str, delta: float, confidence: float, thresholds: Sequence[float]
 ) -> dict[str, Any]:
     if thresholds:
-        tried, measured = list(thresholds), found
+        tried, measured = list(thresholds), scored
         rule = f"a score above {', '.join(f'{t:g}' for t in tried)}, declared" + (
             "; the best counts, each at its share of the error" if len(tried) > 1 else ""
         )
     else:
-        choosing, measured = _halves(found)
+        choosing, measured = _halves(scored)
         tried = [_best_threshold(choosing, delta, confidence)]
         rule = f"a score above {tried[0]:g}, chosen on a random half of the rows and counted on the other"
     each = 1 - (1 - confidence) / len(tried)
@@ -224,7 +224,7 @@ def _of_many_runs(
     shared = {"delta": delta, "confidence": confidence, "notion": NOTIONS[method], "rule": rule}
     if method == "bayes":
         if len(tried) > 1:
-            raise UsageError("--threshold", "one with bayes", str(len(tried)))
+            raise UsageError("--threshold", "one threshold with bayes", f"{len(tried)} thresholds")
         interval = bayes.epsilon_credible(**rows[0], delta=delta, confidence=confidence)
         return {"credible_lower": interval.lower, "credible_upper": interval.upper, **shared, **rows[0]}
     bounds = [epsilon.epsilon_lower_clopper_pearson(**row, delta=delta, confidence=each) for row in rows]
@@ -234,20 +234,20 @@ def _of_many_runs(
     return {"epsilon_lower": bounds[best], "epsilon_ceiling": ceiling, **shared, **rows[best]}
 
 
-def _counts(found: Scored, threshold: float) -> dict[str, int]:
-    called = found.scores > threshold
+def _counts(scored: Scored, threshold: float) -> dict[str, int]:
+    called = scored.scores > threshold
     return {
-        "true_positives": int((called & found.included).sum()),
-        "positives": int(found.included.sum()),
-        "false_positives": int((called & ~found.included).sum()),
-        "negatives": int((~found.included).sum()),
+        "true_positives": int((called & scored.included).sum()),
+        "positives": int(scored.included.sum()),
+        "false_positives": int((called & ~scored.included).sum()),
+        "negatives": int((~scored.included).sum()),
     }
 
 
-def _best_threshold(found: Scored, delta: float, confidence: float) -> float:
-    """The threshold with the largest Clopper-Pearson bound on these scores, the least such; all at once."""
-    values = np.unique(found.scores)
-    members, controls = np.sort(found.scores[found.included]), np.sort(found.scores[~found.included])
+def _best_threshold(scored: Scored, delta: float, confidence: float) -> float:
+    """The threshold with the largest Clopper-Pearson bound on these scores, the least of equals."""
+    values = np.unique(scored.scores)
+    members, controls = np.sort(scored.scores[scored.included]), np.sort(scored.scores[~scored.included])
     caught = len(members) - np.searchsorted(members, values, "right")
     alarms = len(controls) - np.searchsorted(controls, values, "right")
     error = (1 - confidence) / 2
@@ -257,15 +257,15 @@ def _best_threshold(found: Scored, delta: float, confidence: float) -> float:
     return float(values[int(np.argmax(odds))])
 
 
-def _halves(found: Scored) -> tuple[Scored, Scored]:
-    first, second = np.array_split(np.random.default_rng(0).permutation(len(found.scores)), 2)
-    return Scored(found.scores[first], found.included[first]), Scored(
-        found.scores[second], found.included[second]
+def _halves(scored: Scored) -> tuple[Scored, Scored]:
+    first, second = np.array_split(np.random.default_rng(0).permutation(len(scored.scores)), 2)
+    return Scored(scored.scores[first], scored.included[first]), Scored(
+        scored.scores[second], scored.included[second]
     )
 
 
 def check_confidence(confidence: float) -> None:
-    """Raises UsageError for one outside (0, 1), or too near an end."""
+    """Raises UsageError for a confidence outside (0, 1), or too near an end."""
     if not SURE_LEAST <= confidence <= 1 - SURE_LEAST:  # NaN too; beyond, its complement is lost in rounding
         raise UsageError("--confidence", "a number in (0, 1), such as 0.95", f"{confidence:g}")
 

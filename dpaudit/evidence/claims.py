@@ -12,9 +12,7 @@ EXAMPLE = f"--claim {','.join(KEYS.values())}"
 
 
 def parse(text: str) -> Claim:
-    """The claim that `text` says. Raises UsageError in one line for a key that is missing, unknown or out of
-    range.
-    """
+    """The claim in `text`. Raises UsageError for a key that is missing, unknown or out of range."""
     given: dict[str, str] = {}
     for part in filter(None, (piece.strip() for piece in text.split(","))):
         key, equals, value = (piece.strip() for piece in part.partition("="))
@@ -24,14 +22,14 @@ def parse(text: str) -> Claim:
                 "--claim", f"some of {', '.join(KEYS)}, each as KEY=VALUE", f"{part:.40}", EXAMPLE
             )
         if key in given:
-            raise UsageError("--claim", f"{key} once", "it twice")
+            raise UsageError("--claim", f"{key} once", f"{key} twice")
         given[key] = value
     for key, example in KEYS.items():
         if not given.get(key):
             raise UsageError(
                 "--claim",
                 f"{key}, such as {example}",
-                "none",
+                f"no {key}",
                 "a claim names epsilon, delta, unit and relation",
             )
     epsilon = _number(given["eps"], "eps", 0, math.inf)
@@ -43,7 +41,7 @@ def parse(text: str) -> Claim:
 
 
 def check_testable(claim: Claim, unit: str) -> None:
-    """Raises UsageError where coins that put a `unit` in or leave it out say nothing of the claim."""
+    """Raises UsageError where fair coins on the membership of a `unit` cannot test the claim."""
     if claim.unit != unit:
         remedy = "no canary is planted for it" if claim.unit == "label" else f"plant with --unit {claim.unit}"
         raise UsageError(

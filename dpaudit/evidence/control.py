@@ -1,6 +1,4 @@
-"""What the arms without noise say of an audit: whether its attack could have refuted a claim, noise or
-none.
-"""
+"""The arms without noise as an audit's positive control: whether its attack could refute a claim at all."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -41,7 +39,8 @@ def row(audit: Membership) -> ClaimRow:
 
 
 def behind(arm: Arm, claim: Claim, audits: Audits) -> Promise:
-    """What an arm's claim promises, and what this attack says of the same claim on the arm without noise.
+    """The bound that an arm's claim promises, and this attack's result for the same claim on the arm without
+    noise.
 
     That is the non-private arm of the same method and loss, else of SFT, and none where there is none.
     """
@@ -94,13 +93,13 @@ def _control(audit: Membership, rising: Sequence[Claim]) -> PositiveControl:
 def bound_of(audit: Membership) -> Bound:
     """The bound of an audit. Raises ValueError where its recipe has none: the primary one always has."""
     if audit.bound is None:
-        raise ValueError(f"expected a bound, got none of {audit.recipe} on {audit.arm}")
+        raise ValueError(f"expected a bound, got no bound of {audit.recipe} on {audit.arm}")
     return audit.bound
 
 
 def broken(baseline: Blind | None) -> str | None:
-    """Why guesses prove nothing, by the blind baseline of their canaries, which had coins; None where they
-    may, or there is none.
+    """Why guesses prove nothing, by the blind baseline of their canaries, which had coins; None where the
+    baseline is sound, or there is none.
     """
     is_broken = baseline is not None and baseline.alarm
     return blind.SUPPORTS_NOTHING["broken coins"] if is_broken else None

@@ -1,4 +1,4 @@
-"""What an audit could have found: how strong a violation must be for its guesses to refute a claim."""
+"""The power of an audit: how strong a violation must be for its guesses to refute a claim."""
 
 import math
 
@@ -13,7 +13,7 @@ PROBABILITY = 0.8
 
 def of_one_run(*, canaries: int, guesses: int, epsilon: float, delta: float, confidence: float) -> Detection:
     """What refutes the claim (epsilon, delta), for an attacker who guesses as well as pure epsilon-privacy
-    lets anybody.
+    allows.
 
     Right guesses are then binomial with chance e^x / (e^x + 1) each, as under randomised response.
     """

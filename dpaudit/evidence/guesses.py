@@ -26,7 +26,7 @@ class Guesses:
     canaries: int
     guesses: int
     correct: int
-    correct_at_most: int  # had every guess that no tie decides been right
+    correct_at_most: int  # if every guess that no tie decides were right
     equal_scores: bool  # every canary has the same score
     confidence: float
 
@@ -45,11 +45,11 @@ class Guesses:
         return self._proven(self.correct, delta)
 
     def reachable(self, delta: float) -> float:
-        """The bound had every guess that no tie decides been right."""
+        """The bound if every guess that no tie decides were right."""
         return self._proven(self.correct_at_most, delta)
 
     def ceiling(self, delta: float) -> float:
-        """The bound had all guesses been right."""
+        """The bound if all guesses were right."""
         return epsilon.epsilon_ceiling_one_run(
             canaries=self.canaries, guesses=self.guesses, delta=delta, confidence=self.confidence
         )
@@ -95,8 +95,8 @@ def guess_both(scores: NDArray[np.float64], members: NDArray[np.bool_], sides: t
     """How many are right when the highest scores are called members and the lowest are not; `sides` says how
     many.
 
-    Among ties whoever makes the guess wrong is taken first, on either side, and no canary is guessed twice.
-    Both arrays have shape (canaries,).
+    Among ties, canaries that make the guess wrong are taken first, on either side, and no canary is guessed
+    twice. Both arrays have shape (canaries,).
     """
     included, excluded = sides
     order = np.lexsort((members, -scores))  # by falling score, then controls before members

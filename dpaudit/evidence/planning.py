@@ -1,4 +1,4 @@
-"""The calculator behind `dpaudit bound power`: what an audit could detect, before anything is spent on it."""
+"""The calculator behind `dpaudit bound power`: what an audit could detect, before it is run."""
 
 import math
 import re
@@ -17,7 +17,7 @@ from dpaudit.stats import mechanism as whitebox
 from dpaudit.stats.epsilon import epsilon_ceiling_one_run, epsilon_lower_one_run
 from dpaudit.stats.mechanism import SampledGaussian
 
-CANARIES_MOST = 100_000  # minutes of a processor
+CANARIES_MOST = 100_000  # takes minutes on one processor
 VIOLATION_MOST = 1e4
 CANARIES = (100, 200, 500, 1000, 2000, 5000, 10_000)
 POWER = 0.8
@@ -27,7 +27,7 @@ _FORM = re.compile(r"(noise)/(\d+(?:\.\d+)?)|(rate|steps)\*(\d+(?:\.\d+)?)")
 
 @dataclass(frozen=True)
 class AuditPlan:
-    """What is claimed of a training of `steps` steps at `rate`, and by which violation it would be broken."""
+    """The claim of a training of `steps` steps at `rate`, and the violation to detect."""
 
     epsilon: float  # claimed, nats
     delta: float
@@ -39,9 +39,9 @@ class AuditPlan:
 def power(plan: AuditPlan, canaries: Sequence[int] = CANARIES, confidence: float = 0.95) -> dict[str, Any]:
     """For each number of canaries the guesses, and the chance that each check refutes the claim.
 
-    Of an attacker who sees every step (white box): who sees less, detects less. `needed` is the least number
-    given that detects the violation with a chance of 80 %, None where none does. Raises UsageError in one
-    line for anything out of range.
+    The attacker sees every step (white box); an attacker who sees less detects less. `needed` is the least
+    number given that detects the violation with a chance of 80 %, None where none does. Raises UsageError in
+    one line for anything out of range.
     """
     bounds.check_confidence(confidence)
     _check(plan, canaries)
@@ -88,7 +88,7 @@ def _row(
 
 
 def _least_refuting(epsilon: float, at: dict[str, Any]) -> int:
-    """How many right guesses refute the claim; one more than there are guesses where not even all do."""
+    """How many right guesses refute the claim; guesses + 1 where not even all of them do."""
     low, high = 0, at["guesses"] + 1
     while low < high:
         middle = (low + high) // 2
@@ -112,10 +112,10 @@ def _claimed(plan: AuditPlan) -> SampledGaussian:
 
 
 def _violated(plan: AuditPlan, claimed: SampledGaussian) -> SampledGaussian:
-    found = _FORM.fullmatch(plan.violation.replace(" ", ""))
-    if found is None:
+    match = _FORM.fullmatch(plan.violation.replace(" ", ""))
+    if match is None:
         raise UsageError("--violation", f"such as {', '.join(VIOLATIONS)}", plan.violation)
-    noise, divisor, kind, factor = found.groups()
+    noise, divisor, kind, factor = match.groups()
     number = float(divisor or factor)
     if not 1 < number <= VIOLATION_MOST:
         raise UsageError(

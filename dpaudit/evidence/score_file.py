@@ -43,12 +43,12 @@ def read(file: Path) -> Scored:
     scores, included = columns
     bad = np.flatnonzero(np.isnan(scores))
     if bad.size:
-        raise UsageError(f"{file}: row {bad[0] + 1}: score", "a number", f"none, in {bad.size} rows")
+        raise UsageError(f"{file}: row {bad[0] + 1}: score", "a number", f"no number in {bad.size} rows")
     members = int(included.sum())
     if len(scores) < SCORES_LEAST:
         raise UsageError(str(file), f"at least {SCORES_LEAST} scores", str(len(scores)))
     if members in (0, len(scores)):
-        raise UsageError(f"{file}: included", "both true and false", "one of them only")
+        raise UsageError(f"{file}: included", "both true and false", "one value in all rows")
     if scores.min() == scores.max():
         raise UsageError(f"{file}: score", "scores that differ", "one value in all rows")
     return Scored(scores, included)
@@ -56,12 +56,14 @@ def read(file: Path) -> Scored:
 
 def _csv(file: Path) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
     with file.open(encoding="utf-8-sig", newline="") as lines:
-        csv.field_size_limit(CELL_LARGEST)  # of the whole process: whoever reads texts has raised it
+        csv.field_size_limit(CELL_LARGEST)  # holds for the whole process: readers of texts have raised it
         rows = csv.DictReader(lines)
         if not {"score", "included"} <= set(rows.fieldnames or ()):
             raise UsageError(str(file), "columns score and included", _named(rows.fieldnames or ()))
         if twice := [name for name in ("score", "included") if list(rows.fieldnames or ()).count(name) > 1]:
-            raise UsageError(str(file), f"one column {twice[0]}", "several", "rename or remove the others")
+            raise UsageError(
+                str(file), f"one column {twice[0]}", "two such columns", "rename or remove the others"
+            )
         pairs = [
             (_number(file, rows.line_num, r["score"]), _coin(file, rows.line_num, r["included"]))
             for r in rows
@@ -72,21 +74,23 @@ def _csv(file: Path) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
 def _named(columns: Sequence[str]) -> str:
     """The columns that have plain names; any other might be somebody's text in a file without a heading."""
     plain = [name for name in columns if PLAIN_NAME.fullmatch(name)]
-    others = [f"{len(columns) - len(plain)} that are no plain names"] if len(plain) < len(columns) else []
-    return ", ".join(plain[:20] + others) or "none"
+    others = (
+        [f"{len(columns) - len(plain)} columns without a plain name"] if len(plain) < len(columns) else []
+    )
+    return ", ".join(plain[:20] + others) or "no columns"
 
 
 def _number(file: Path, line: int, text: str | None) -> float:
     try:
         return float(text or "nan")
     except ValueError:
-        raise UsageError(f"{file}: line {line}: score", "a number", "something else") from None
+        raise UsageError(f"{file}: line {line}: score", "a number", "another text") from None
 
 
 def _coin(file: Path, line: int, text: str | None) -> bool:
     word = (text or "").strip().lower()
     if word not in ("0", "1", "true", "false", "0.0", "1.0"):
-        raise UsageError(f"{file}: line {line}: included", "1, 0, true or false", "something else")
+        raise UsageError(f"{file}: line {line}: included", "1, 0, true or false", "another value")
     return word in ("1", "true", "1.0")
 
 
@@ -97,7 +101,7 @@ def _parquet(file: Path) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
 
     try:
         table = pyarrow.parquet.read_table(file, columns=["score", "included"])
-        table.validate(full=True)  # numbers whose buffers are too short would be read from elsewhere
+        table.validate(full=True)  # buffers that are too short would be read beyond their end
         if pyarrow.types.is_temporal(table["score"].type):
             raise ValueError("a time is no score")
         scores = table["score"].to_numpy().astype(np.float64)
@@ -110,5 +114,5 @@ def _parquet(file: Path) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
             "write the table again",
         ) from error
     if not np.isin(included, [0, 1]).all():
-        raise UsageError(f"{file}: included", "1, 0, true or false", "something else")
+        raise UsageError(f"{file}: included", "1, 0, true or false", "another value")
     return scores, included.astype(bool)

@@ -40,12 +40,13 @@ def conclude(claim: Claim, guesses: Guesses, broken: str | None = None) -> Verdi
 
 
 def compare(claim: Claim, epsilon_lower: float, ceiling: float) -> Verdict:
-    """The verdict from a lower bound at the claim's delta and the bound had all guesses been right.
+    """The verdict from a lower bound at the claim's delta and the ceiling, the bound if all guesses were
+    right.
 
-    `refuted` where the bound exceeds the claim; `no power` where not even all guesses right would have; else
-    `not refuted`, which presumes a trainer who did not filter canaries out, and says nothing of whether this
-    attack could have come near the ceiling: that is for the positive control. Raises ValueError unless
-    0 <= epsilon_lower <= ceiling.
+    `refuted` where the bound exceeds the claim; `no power` where even the ceiling would not; else `not
+    refuted`. This presumes a trainer who did not filter canaries out. It does not say whether this attack
+    could have come near the ceiling: the positive control does. Raises ValueError unless 0 <= epsilon_lower
+    <= ceiling.
     """
     if not 0 <= epsilon_lower <= ceiling:
         raise ValueError(f"expected 0 <= epsilon_lower <= ceiling, got {epsilon_lower} and {ceiling}")
@@ -68,12 +69,12 @@ def compare(claim: Claim, epsilon_lower: float, ceiling: float) -> Verdict:
 
 
 def _down(bound: float) -> str:
-    """Two places, never more than was found."""
+    """Rounded down to two places."""
     return f"{math.floor(bound * 100) / 100:.2f}" if math.isfinite(bound) else "inf"
 
 
 def guess_limit(epsilon: float, delta: float) -> float:
-    """How often at most anybody guesses right whether a unit was in, of fair coins, if the claim is true; in
+    """The largest chance of guessing right, with fair coins, whether a unit was in, if the claim is true; in
     [0.5, 1].
 
     The largest accuracy (tpr + 1 - fpr) / 2 under tpr <= e^eps fpr + delta and its mirror: (e^eps + delta) /

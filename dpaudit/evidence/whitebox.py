@@ -18,7 +18,7 @@ from dpaudit.stats import mechanism as mechanism_test
 from dpaudit.stats import weighted
 
 ONE_RUN = "(eps,delta)"
-CHANCE = 0.8  # of catching what is told to be caught
+CHANCE = 0.8  # with which the breach that `caught` returns is detected
 POWER_DRAWS = 1000
 
 
@@ -60,13 +60,13 @@ def tested(
     """The mechanism test of the same sums. Its epsilon is of this training alone, without the claim's earlier
     stages.
     """
-    found = mechanism_test.test(observed, included, family(claimed), confidence)
+    test = mechanism_test.test(observed, included, family(claimed), confidence)
     acting = replace(claimed, stages=())
     lower = 0.0
-    if math.isfinite(found.noise_upper):
-        lower = epsilon_spent(replace(acting, noise_multiplier=found.noise_upper), claim.delta)
-    word: Word = "refuted" if found.p_value <= 1 - confidence else "not refuted"
-    return MechanismTest(mechanism_test.FAMILY, lower, found.noise_upper, found.p_value, found.auc, word)
+    if math.isfinite(test.noise_upper):
+        lower = epsilon_spent(replace(acting, noise_multiplier=test.noise_upper), claim.delta)
+    word: Word = "refuted" if test.p_value <= 1 - confidence else "not refuted"
+    return MechanismTest(mechanism_test.FAMILY, lower, test.noise_upper, test.p_value, test.auc, word)
 
 
 def caught(claimed: Mechanism, delta: float, canaries: int, confidence: float) -> Caught:

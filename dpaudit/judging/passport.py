@@ -1,4 +1,4 @@
-"""What a judge's verdicts amount to: its passport over planted faults, and the win rate of one arm against
+"""The results of a judge's verdicts: its passport over planted faults, and the win rate of one arm against
 another.
 """
 
@@ -16,7 +16,7 @@ Row = dict[str, Any]
 
 
 def passport_of(rules: Rubric, controls: Sequence[Control], outcomes: Sequence[Outcome]) -> Passport:
-    """What a judge did with controls whose right outcome is known, and whether that makes it fit.
+    """A judge's results on controls whose right outcome is known, and whether it is fit by them.
 
     `outcomes` holds two verdicts a control, right answer first and right answer second (once each where the
     rubric does not swap). A fault passes where the right answer wins over both orders, an identical twin
@@ -96,7 +96,7 @@ def pair_summary(judgements: Sequence[Row], arm: str, against: str) -> WinRate:
 
 
 def _points(winner: str, order: int) -> float | None:
-    """What the right answer got: 1 a win, 0.5 a tie, 0 a loss, None for no valid verdict."""
+    """The right answer's score: 1 a win, 0.5 a tie, 0 a loss, None for no valid verdict."""
     if winner == "invalid":
         return None
     return 0.5 if winner == "tie" else float((winner == "first") == (order == 0))

@@ -1,4 +1,4 @@
-"""What an arm is worth: accuracy on benchmark items, bits per byte of held-out answers, and arms compared on
+"""The quality of an arm: accuracy on benchmark items, bits per byte of held-out answers, and arms compared on
 the same items.
 """
 
@@ -27,7 +27,7 @@ ACCURACY: Measure = "accuracy"
 MARGIN: Measure = "margin"
 CONFIDENCE = 0.95
 BASE = "base"
-ACCURACIES = (-1.0, 1.0)  # between these lies any difference of two
+ACCURACIES = (-1.0, 1.0)  # bounds of any difference of two accuracies
 
 
 def accuracy_figures(task: str, items: Sequence[Item], chance: float) -> TaskFigures:

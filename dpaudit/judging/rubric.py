@@ -1,5 +1,5 @@
-"""Rubrics: how a judge compares two answers, what its verdict looks like, and the faults that it must see
-first.
+"""Rubrics: how a judge compares two answers, what its verdict looks like, and the planted faults that it must
+detect first.
 """
 
 import re
@@ -29,8 +29,8 @@ class Labels:
 
 @dataclass(frozen=True)
 class Controls:
-    """The planted faults of the passport. A judge is fit where every kind's pass rate, at its lower limit, is
-    `minimum`.
+    """The planted faults of the passport. A judge is fit where the lower limit of every kind's pass rate
+    reaches `minimum`.
     """
 
     faults: tuple[str, ...] = ("wrong drug", "swapped dose", "negated warning", "cut short")
@@ -88,7 +88,7 @@ class Rubric:
         if self.kind != "likelihood":
             absent = [slot for slot in SLOTS if "{" + slot + "}" not in self.prompt]
             if absent:
-                raise BadValue("prompt", f"a text with {{{absent[0]}}} in it", "a text without it")
+                raise BadValue("prompt", f"a text with {{{absent[0]}}} in it", "a text without this slot")
         if self.tie_margin < 0:
             raise BadValue("tie_margin", "0 or above", self.tie_margin)
 
@@ -177,13 +177,13 @@ def wrong_drug(question: str, right: str, others: Sequence[str]) -> str | None:
 
 def swapped_dose(question: str, right: str, others: Sequence[str]) -> str | None:
     """The answer with its first number replaced by a number of another answer, else by its tenfold."""
-    found = _NUMBER.search(right)
-    if found is None:
+    match = _NUMBER.search(right)
+    if match is None:
         return None
     numbers = (number for other in others for number in _NUMBER.findall(other))
-    other = next((number for number in numbers if float(number) != float(found[0])), None)
-    tenfold = f"{float(found[0]) * 10 or 10:g}"
-    return right[: found.start()] + (other or tenfold) + right[found.end() :]
+    other = next((number for number in numbers if float(number) != float(match[0])), None)
+    tenfold = f"{float(match[0]) * 10 or 10:g}"
+    return right[: match.start()] + (other or tenfold) + right[match.end() :]
 
 
 def negated_warning(question: str, right: str, others: Sequence[str]) -> str | None:
@@ -255,9 +255,9 @@ def twins_of(controls: Sequence[Control], wanted: Controls) -> list[Control]:
 
 _NUMBER = re.compile(r"\d+(?:\.\d+)?")
 _DRUG = re.compile(
-    r"\b[A-Za-z]+(?:cillin|mycin|micin|oxacin|cycline|azole|statin|sartan|pril|olol|dipine|formin|gliptin|gliflozin|mab|"
-    r"nib|profen|caine|zine|tine|sone|lone|thiazide|semide|parin|xaban|triptan|ovir|phylline|cetamol|aspirin|codone|"
-    r"setron|lukast|terol|azepam|zolam)\b",
+    r"\b[A-Za-z]+(?:cillin|mycin|micin|oxacin|cycline|azole|statin|sartan|pril|olol|dipine|formin|"
+    r"gliptin|gliflozin|mab|nib|profen|caine|zine|tine|sone|lone|thiazide|semide|parin|xaban|triptan|"
+    r"ovir|phylline|cetamol|aspirin|codone|setron|lukast|terol|azepam|zolam)\b",
     re.IGNORECASE,
 )
 _DRUG_ZH = re.compile(
@@ -292,7 +292,7 @@ _NEGATIONS_ZH = [
 
 
 def _drugs(text: str) -> list[str]:
-    """Drug names, known by their endings, in their order."""
+    """Drug names, recognised by their endings, in their order."""
     return list(dict.fromkeys((_DRUG_ZH if CHINESE.search(text) else _DRUG).findall(text)))
 
 

@@ -18,7 +18,7 @@ from dpaudit.storage.custody import file_digest
 from dpaudit.suite.plan import ASSUMED_PUBLIC
 from dpaudit.suite.suite import Lora
 
-NAMES_MOST = 12  # of layers, told where none is like the one that was asked for
+NAMES_MOST = 12  # names of layers, listed where none is like the given one
 
 
 def new_adapter(base: Any, lora: Lora, seed: int) -> Any:
@@ -73,7 +73,7 @@ def load_adapter(model: Any, folder: Path) -> None:
 
 
 def fitting(model: Any, folder: Path) -> dict[str, Any]:
-    """The weights of an adapter folder that can go on in the model's own adapter.
+    """The weights of an adapter folder, for the model's own adapter.
 
     Raises UsageError where the folder's adapter is of another rank, scaling or kind, or of other layers.
     """
@@ -86,7 +86,7 @@ def fitting(model: Any, folder: Path) -> dict[str, Any]:
             raise UsageError(
                 str(folder),
                 f"an adapter with {name} = {wanted}, as in the plan",
-                f"{seen}",
+                f"{name} = {seen}",
                 "set training.lora as it was trained with",
             )
     own = peft.get_peft_model_state_dict(model, save_embedding_layers=False)
@@ -116,8 +116,8 @@ def save_adapter(model: Any, folder: Path, base: str, card: str, tokenizer: Any 
     them.
 
     With a `tokenizer`, its files and chat template too: whoever gets the folder alone then asks the model in
-    the form that it was trained in. Give one as it was loaded: what cut or padded texts keeps that setting in
-    its file.
+    the form that it was trained in. Give one as it was loaded: after truncating or padding texts, a tokenizer
+    saves that setting too.
     """
     config = model.peft_config["default"]
     config.base_model_name_or_path = base
@@ -134,7 +134,7 @@ def bound(ledger: Ledger, folder: Path, base: str, read: dict[str, str]) -> Ledg
     """The ledger with the hashes of what was saved in `folder`, weights and settings, and of the base that
     was `read`.
 
-    Its card tells that of the weights as well from now on.
+    Its card then names the hash of the weights too.
     """
     adapter = file_digest(folder / beside.ADAPTER)
     bound_ledger = ledger.bound_to(adapter, beside.settings_digest(folder), read)
@@ -146,7 +146,8 @@ def model_card(ledger: Ledger | None, base: str, merged: bool = False) -> str:
     """The card of an adapter, or of a model that one was merged into, in Markdown, with how to load it.
 
     It comes from the privacy ledger alone (None: assumed public): nothing in it comes from unprotected
-    records. A population that was counted from the data stays out, and with it all that would tell it.
+    records. A population that was counted from the data stays out, and with it every figure that would reveal
+    it.
     """
     private = ledger is not None and ledger.is_private
     tags = [*(["merged"] if merged else ["lora"]), *(["differential-privacy"] if private else [])]
@@ -171,7 +172,7 @@ def model_card(ledger: Ledger | None, base: str, merged: bool = False) -> str:
 
 
 def _hash_lines(ledger: Ledger | None, merged: bool) -> list[str]:
-    """Which weights the card is of; a merged model's are those of the adapter that went into it."""
+    """The hash of the card's weights; for a merged model, that of the adapter that went into it."""
     if ledger is None or ledger.adapter_sha256 is None:
         return []
     return ["", f"{'Adapter merged' if merged else 'Weights'}: SHA-256 `{ledger.adapter_sha256}`"]
@@ -256,9 +257,9 @@ def _private_lines(ledger: Ledger) -> list[str]:
             f"`{claim.unit}` under `{claim.relation}`, if released alone."
         )
     lines = _label_lines if claim.unit == "label" else _gaussian_lines
-    told = f"- unit: `{claim.unit}`; neighbouring relation: `{claim.relation}`"
+    unit = f"- unit: `{claim.unit}`; neighbouring relation: `{claim.relation}`"
     target = f"- target: epsilon {claim.epsilon:g} at delta {claim.delta:g}"
-    return [head, *start, "", *lines(ledger, [told, target])]
+    return [head, *start, "", *lines(ledger, [unit, target])]
 
 
 def _label_lines(ledger: Ledger, claim: list[str]) -> list[str]:
@@ -291,7 +292,7 @@ def _gaussian_lines(ledger: Ledger, claim: list[str]) -> list[str]:
 
 
 def _mechanism_lines(ledger: Ledger) -> list[str]:
-    """Rate, steps and noise, unless the population was counted from the data: any two would tell it."""
+    """Rate, steps and noise, unless the population was counted from the data: any two would reveal it."""
     if ledger.population_assumed:
         return [
             "- rate, steps and noise multiplier: in the ledger that stays with the run, since they would "

@@ -1,7 +1,7 @@
-"""An adapter's folder: what it holds, looked at before it is loaded, and whether PEFT took all of it.
+"""Checks of an adapter's folder before it is loaded, and of what PEFT loaded from it.
 
-PEFT only warns where a file lacks a tensor of the adapter, says nothing of one that has no place in it, and
-writes embeddings that lie beside an adapter over those of the base.
+PEFT only warns where a file lacks a tensor of the adapter, ignores a tensor that has no place in it, and
+overwrites the base's embeddings with those that lie beside an adapter.
 """
 
 import warnings
@@ -38,20 +38,20 @@ def chat_template(adapter: Path, where: str) -> str | dict[str, str] | None:
             return file.read_text(encoding="utf-8")
     if not (adapter / "tokenizer_config.json").is_file():
         return None
-    found = folder.settings(adapter / "tokenizer_config.json", where).get("chat_template")
-    if isinstance(found, list):
+    template = folder.settings(adapter / "tokenizer_config.json", where).get("chat_template")
+    if isinstance(template, list):
         with border.told(
             where, expected="named chat templates in tokenizer_config.json", remedy="copy it again"
         ):
-            return {str(one["name"]): str(one["template"]) for one in found}
-    return None if found is None else str(found)
+            return {str(entry["name"]): str(entry["template"]) for entry in template}
+    return None if template is None else str(template)
 
 
 def configuration(adapter: Path, where: str) -> Any:
     """The adapter's PEFT configuration, for use and not for training.
 
-    Raises UsageError for one of another kind than layers of a causal language model, for one that changes the
-    base it is laid on, and for one that names code or holds settings that the installed PEFT does not know.
+    Raises UsageError for an adapter of another kind than layers of a causal language model, for one that
+    changes its base, and for one that names code or holds settings that the installed PEFT does not know.
     """
     import peft
 
@@ -78,9 +78,9 @@ def configuration(adapter: Path, where: str) -> Any:
         )
     _check_settings(raw, kind, where)
     with border.told(where, expected=f"{CONFIG} as PEFT writes it", remedy="copy it again"), _quiet():
-        found = kind.from_pretrained(str(adapter))
-        found.inference_mode = True
-        return found
+        config = kind.from_pretrained(str(adapter))
+        config.inference_mode = True
+        return config
 
 
 def _check_settings(raw: dict[str, Any], kind: type, where: str) -> None:
@@ -115,8 +115,8 @@ def _check_settings(raw: dict[str, Any], kind: type, where: str) -> None:
 
 
 def check(adapter: Path, empty: Any, where: str, remedy: str) -> Any:
-    """The adapter's PEFT configuration. Raises UsageError where its tensors are not those that this makes of
-    the base.
+    """The adapter's PEFT configuration. Raises UsageError where the folder's tensors are not those that this
+    configuration needs on the base.
 
     `empty` is the base on the meta device, where a layer of any size takes no memory; it is changed.
     """
@@ -146,7 +146,7 @@ def require_whole(model: Any, slot: str, adapter: Path, where: str, remedy: str)
     left = sorted(set(file) - set(own) - set(beside))
     shapes = {name: tuple(weight.shape) for name, weight in (own | beside).items()}
     other = sorted(name for name in set(file) & set(shapes) if file[name].shape != shapes[name])
-    found = [
+    differences = [
         f"{len(names)} {what} ({names[0]:.100})"
         for names, what in (
             (missing, "that are missing"),
@@ -155,8 +155,10 @@ def require_whole(model: Any, slot: str, adapter: Path, where: str, remedy: str)
         )
         if names
     ]
-    if found:
-        raise UsageError(where, "an adapter whose tensors are those of its base", ", ".join(found), remedy)
+    if differences:
+        raise UsageError(
+            where, "an adapter whose tensors are those of its base", ", ".join(differences), remedy
+        )
 
 
 def load(model: Any, adapter: Path, slot: str, where: str, remedy: str) -> Any:
@@ -203,7 +205,7 @@ def _check_embeddings(model: Any, adapter: Path, where: str) -> None:
     with safe_open(adapter / WEIGHTS, "pt") as file:
         for name in names:
             if any(name.endswith(f"{module}.weight") for module in trained):
-                continue  # a copy of its own, which goes off with the adapter
+                continue  # a copy of its own, switched off with the adapter
             weight = known[name].detach()
             theirs = file.get_tensor(name)
             if theirs.shape != weight.shape or not torch.equal(theirs.to(weight), weight):
@@ -217,7 +219,7 @@ def _check_embeddings(model: Any, adapter: Path, where: str) -> None:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """PEFT warns of what is refused here, and of what no user could mend."""
+    """Silences PEFT's warnings: of faults that are refused here, and of others that no user could mend."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield

@@ -1,4 +1,4 @@
-"""Where a library reads what somebody else made: whatever it raises there becomes one line."""
+"""Libraries that read foreign files: any exception that they raise becomes one line."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -28,6 +28,6 @@ def told(where: str, *, expected: str, remedy: str = "") -> Iterator[None]:
 
 
 def named(error: Exception) -> str:
-    """The kind of an exception and what it says, on one line."""
-    kind, said = type(error).__name__, " ".join(str(error).split())
-    return f"{kind}: {said:.{MOST}}" if said else f"{'an' if kind[0] in 'AEIOU' else 'a'} {kind}"
+    """The kind of an exception and its message, on one line."""
+    kind, message = type(error).__name__, " ".join(str(error).split())
+    return f"{kind}: {message:.{MOST}}" if message else f"{'an' if kind[0] in 'AEIOU' else 'a'} {kind}"

@@ -1,6 +1,4 @@
-"""Log-probabilities of very many continuations of one prefix: what begins alike goes through the model
-once.
-"""
+"""Log-probabilities of very many continuations of one prefix: shared beginnings go through the model once."""
 
 import copy
 from collections.abc import Sequence
@@ -22,22 +20,22 @@ CACHE_MOST = 2**27  # at most
 
 def logprobs(model: Any, prefix_ids: Sequence[int], trie: TokenTrie) -> NDArray[np.float64]:
     """log p(continuation | prefix) in nats for every sequence of the trie, shape (continuations,)."""
-    found = [np.zeros(len(tokens)) for tokens in trie.token]
-    descent = _Descent(model, trie, found, _cache_bytes(model))
+    node_logprobs = [np.zeros(len(tokens)) for tokens in trie.token]
+    descent = _Descent(model, trie, node_logprobs, _cache_bytes(model))
     output = model(input_ids=descent.tensor([list(prefix_ids)]), use_cache=True)
     descent.below(0, np.zeros(1, np.int64), output.logits[:, -1], output.past_key_values)
-    return trie.totals(found)
+    return trie.totals(node_logprobs)
 
 
 @dataclass(frozen=True, eq=False)
 class _Descent:
-    """One walk down a trie. `found` takes the log-probabilities of its nodes, one array a level; a cache
+    """One walk down a trie. `node_logprobs` takes one array a level; a cache
     takes `most` bytes.
     """
 
     model: Any
     trie: TokenTrie
-    found: list[NDArray[np.float64]]
+    node_logprobs: list[NDArray[np.float64]]
     most: int
 
     def tensor(self, values: Any) -> Tensor:
@@ -52,7 +50,7 @@ class _Descent:
         rows = np.searchsorted(parents, self.trie.parent[level][children])
         tokens = self.trie.token[level][children]
         at = _log_softmax_at(logits, self.tensor(rows), self.tensor(tokens))
-        self.found[level][children] = at.cpu().numpy()
+        self.node_logprobs[level][children] = at.cpu().numpy()
         for run in self.trie.branching(level, children, _rows_that_fit(cache, self.most)):
             place = run - children[0]
             branch = selected(cache, self.tensor(rows[place]))
@@ -75,8 +73,8 @@ def _log_softmax_at(logits: Tensor, rows: Tensor, tokens: Tensor) -> Tensor:
 
 
 def selected(cache: Any, rows: Tensor) -> Any:
-    """A new cache with the given rows; the old one, whose tensors are replaced and never written, stays
-    whole.
+    """A new cache with the given rows; the old cache stays valid, since tensors are replaced and never
+    written.
     """
     branch = copy.copy(cache)
     branch.layers = [copy.copy(layer) for layer in cache.layers]

@@ -2,7 +2,8 @@
 
 The dialogue is rendered a second time with marks, characters that occur nowhere else, at the ends of every
 turn's text. Where taking the marks out leaves the first rendering, they show where each text stands. What
-they show is checked dialogue by dialogue: every answer in its own turn, in order, and equal to what was said.
+they show is checked dialogue by dialogue: every answer in its own turn, in order, and equal to its text in
+the dialogue.
 """
 
 import re
@@ -19,7 +20,7 @@ Range = tuple[int, int]  # characters, the end left out
 
 NAMES = {"system": "###System: ", "user": "###Question: ", "assistant": "###Answer: "}
 MARKS = {0xF0000: re.compile("[\U000f0000-\U000ffffd]"), 0x100000: re.compile("[\U00100000-\U0010fffd]")}
-GENERATED = (0xFFFC, 0xFFFD)  # marks around what a template says that the model generates
+GENERATED = (0xFFFC, 0xFFFD)  # marks around text that the template declares as generated
 TAG = re.compile(r"<[^<>\s]{1,40}>|◁[^◁▷\s]{1,40}▷|\[/?[A-Z_]{2,20}\]")  # <think>, [/THINK]
 LAST_TAG = re.compile(rf"(?:{TAG.pattern})$")
 ATOM = re.compile(r"<[^<>]*>|\[[^\[\]]*\]|\s+|\w+|.", re.DOTALL)
@@ -32,11 +33,11 @@ FOLDED = "system text stands before the first question, because the chat templat
 @dataclass(frozen=True)
 class Written:
     """`answers` has one range an assistant turn, from its first character to behind its end-of-turn mark;
-    `said` ends before that.
+    `contents` ends before that.
     """
 
     text: str
-    said: tuple[Range, ...]
+    contents: tuple[Range, ...]
     answers: tuple[Range, ...]
     others: tuple[Range, ...]  # what users and system say; of a turn of white space or tags alone, nothing
     notes: frozenset[str] = frozenset()  # what the template changed: TRIMMED, REASONING, FOLDED
@@ -56,33 +57,33 @@ def render(turns: Sequence[Turn], tokenizer: Any, *, prompt: bool = False) -> st
 
 
 def write(turns: Sequence[Turn], tokenizer: Any) -> Written:
-    """The dialogue as `render` writes it, with its answers. Raises Refused where they cannot be told,
+    """The dialogue as `render` writes it, with its answers. Raises Refused where they cannot be located,
     UsageError as `render`.
     """
     template = templates.of_tokenizer(tokenizer)
     if template is None:
         return _lines(turns, tokenizer.eos_token or "")
     messages = _messages(template, turns)
-    found = _Marking(template, messages).written()
-    return found if len(messages) == len(turns) else replace(found, notes=found.notes | {FOLDED})
+    written = _Marking(template, messages).written()
+    return written if len(messages) == len(turns) else replace(written, notes=written.notes | {FOLDED})
 
 
 def _lines(turns: Sequence[Turn], end: str) -> Written:
     """Lines of question and answer, the origin's own template."""
     text = ""
-    said: list[Range] = []
+    contents: list[Range] = []
     others: list[Range] = []
     for turn in turns:
         text += NAMES[turn.role]
         is_answer = turn.role == "assistant"
-        (said if is_answer else others).append((len(text), len(text) + len(turn.text)))
+        (contents if is_answer else others).append((len(text), len(text) + len(turn.text)))
         text += f"{turn.text}{end if is_answer else ''}\n"
-    answers = tuple((begin, stop + len(end)) for begin, stop in said)
-    return Written(text, tuple(said), answers, tuple(others))
+    answers = tuple((begin, stop + len(end)) for begin, stop in contents)
+    return Written(text, tuple(contents), answers, tuple(others))
 
 
 def _messages(template: Template, turns: Sequence[Turn]) -> list[Message]:
-    """What the template is given; system text that it would not write stands before the first question."""
+    """The input of the template; system text that it would not write stands before the first question."""
     messages = [{"role": turn.role, "content": turn.text} for turn in turns]
     if [turn.role for turn in turns[:2]] != ["system", "user"] or template.takes_system:
         return messages
@@ -97,8 +98,8 @@ def _messages(template: Template, turns: Sequence[Turn]) -> list[Message]:
 class _Turn:
     """A turn's text and the places of its marks: two a piece, where it begins and where it ends.
 
-    The pieces of an answer are what stands between its tags, such as those around reasoning; the last one
-    ends it. Where the answer begins with a tag, `opens` is set and one mark more stands before that.
+    The pieces of an answer are the texts between its tags, such as tags around reasoning; the last piece ends
+    it. Where the answer begins with a tag, `opens` is set and one mark more stands before that.
     """
 
     content: str
@@ -135,11 +136,11 @@ def _between_tags(content: str) -> _Turn:
 
 
 def _core(content: str) -> _Turn:
-    """What a user says, without tags and white space at its ends; no mark where nothing is left."""
-    found = _between_tags(content)
-    places = found.places[found.opens :]
-    said = [piece for piece in zip(places[::2], places[1::2], strict=True) if piece[0] < piece[1]]
-    return _Turn(content, (said[0][0], said[-1][1]) if said else ())
+    """A user's text without tags and white space at its ends; no mark where nothing is left."""
+    turn = _between_tags(content)
+    places = turn.places[turn.opens :]
+    pieces = [piece for piece in zip(places[::2], places[1::2], strict=True) if piece[0] < piece[1]]
+    return _Turn(content, (pieces[0][0], pieces[-1][1]) if pieces else ())
 
 
 def _stripped(content: str, begin: int, stop: int) -> Range:
@@ -173,15 +174,15 @@ class _Marking:
     def __init__(self, template: Template, messages: Sequence[Message]) -> None:
         self.template, self.messages = template, messages
         self.text = template.write(messages)
-        said = "".join((self.text, *(message["content"] for message in messages)))
-        plane = next((first for first, marks in MARKS.items() if not marks.search(said)), None)
+        texts = "".join((self.text, *(message["content"] for message in messages)))
+        plane = next((first for first, marks in MARKS.items() if not marks.search(texts)), None)
         if plane is None:
             raise self._refused("private-use characters of both planes")
         self.plane = plane
 
     def written(self) -> Written:
-        """By marks around whole answers, or else around what is left where white space and reasoning are
-        stripped.
+        """Located by marks around whole answers, or else around the pieces left after white space and
+        reasoning are stripped.
         """
         whole = self._turns(_whole)
         seen = self._seen(whole)
@@ -190,15 +191,15 @@ class _Marking:
         turns = self._turns(_between_tags)
         seen = self._seen(turns)
         if seen is None:
-            raise self._refused("words of it that decide how it is written")
+            raise self._refused("a template that the words of a turn change")
         for place, side in ((place, side) for place in self._answers() for side in (0, -1)):
             tried = [*turns[:place], turns[place].wider(side), *turns[place + 1 :]]
-            if tried != turns and (found := self._seen(tried)) is not None:
-                turns, seen = tried, found
+            if tried != turns and (marks := self._seen(tried)) is not None:
+                turns, seen = tried, marks
         return self._found(turns, seen)
 
     def _answers(self) -> list[int]:
-        return [place for place, one in enumerate(self.messages) if one["role"] == "assistant"]
+        return [place for place, message in enumerate(self.messages) if message["role"] == "assistant"]
 
     def _refused(self, got: str) -> Refused:
         return Refused(
@@ -209,10 +210,13 @@ class _Marking:
         )
 
     def _turns(self, answer: Callable[[str], _Turn]) -> list[_Turn]:
-        return [(answer if one["role"] == "assistant" else _core)(one["content"]) for one in self.messages]
+        return [
+            (answer if message["role"] == "assistant" else _core)(message["content"])
+            for message in self.messages
+        ]
 
     def _seen(self, turns: Sequence[_Turn]) -> _Seen | None:
-        """Where the marks stand; None where the text without them is another one."""
+        """Where the marks stand; None where the text without them differs."""
         firsts = list(accumulate((len(turn.places) for turn in turns), initial=self.plane))
         if firsts[-1] >= self.plane + GENERATED[0]:
             raise self._refused("too many turns")
@@ -236,35 +240,35 @@ class _Marking:
     def _has_all(self, seen: _Seen, place: int) -> bool:
         """Whether a whole answer stands in the text as it is."""
         begins, ends = seen.at[place]
-        found = [self.text[a:b] for a, b in zip(begins, ends, strict=False)]
-        return found == [self.messages[place]["content"]]
+        texts = [self.text[a:b] for a, b in zip(begins, ends, strict=False)]
+        return texts == [self.messages[place]["content"]]
 
     def _found(self, turns: Sequence[_Turn], seen: _Seen) -> Written:
-        """The answers, checked against each other and against what users and system say."""
+        """The answers, checked against each other and against the texts of users and system."""
         others = {
             place: list(zip(*seen.at[place], strict=True))
             for place, turn in enumerate(turns)
             if turn.places and self.messages[place]["role"] != "assistant"
         }
-        for place, found in others.items():
-            if not found:
+        for place, ranges in others.items():
+            if not ranges:
                 raise self._refused(f"turn {place + 1} left out")
         own = {place: self._own(turns[place], seen.at[place], place) for place in self._answers()}
         ends = self._ends(own, others, seen.generated)
         answers = {place: (begin, ends[place]) for place, (begin, _) in own.items()}
         self._check_order(answers, others)
         kept = [self.text[begin:end] for begin, end in own.values()]
-        said = [self.messages[place]["content"] for place in own]
+        contents = [self.messages[place]["content"] for place in own]
         notes = {
             REASONING if _letters(a) != _letters(b) else TRIMMED
-            for a, b in zip(kept, said, strict=True)
+            for a, b in zip(kept, contents, strict=True)
             if a != b
         }
         return Written(
             self.text,
             tuple(own.values()),
             tuple(answers.values()),
-            tuple(range_ for found in others.values() for range_ in found),
+            tuple(range_ for ranges in others.values() for range_ in ranges),
             frozenset(notes),
         )
 
@@ -274,7 +278,7 @@ class _Marking:
         """
         pieces = list(zip(at[turn.opens :: 2], at[turn.opens + 1 :: 2], strict=True))
         begins = list(zip(turn.places[turn.opens :: 2], pieces, strict=True))
-        left = [(first, found) for first, found in begins if found != ([], [])]
+        left = [(first, positions) for first, positions in begins if positions != ([], [])]
         if (
             any(len(a) != 1 or len(b) != 1 for _, (a, b) in left)
             or left != begins[len(begins) - len(left) :]
@@ -293,8 +297,8 @@ class _Marking:
         return start, end
 
     def _with_tags(self, content: str, first: int, start: int) -> tuple[int, int]:
-        """With the tags directly before it, where the template writes them anew, such as <think> with line
-        ends of its own.
+        """With the tags directly before it, where the template rewrites them, such as <think> with line ends
+        of its own.
         """
         before, text = content[:first].rstrip(), self.text[:start].rstrip()
         while (tag := _last_tag(before)) and text.endswith(tag):
@@ -305,15 +309,15 @@ class _Marking:
     def _ends(
         self, own: dict[int, Range], others: dict[int, list[Range]], generated: Sequence[Range]
     ) -> dict[int, int]:
-        """Where each turn of the assistant ends: behind what the template writes there, as it does at the
+        """Where each turn of the assistant ends: after the same closing text that the template writes at the
         dialogue's end.
 
-        A template that says what is generated says that too.
+        A template that marks generated text marks these ends too.
         """
         if generated:
             return {place: self._generated_end(own[place], generated, place) for place in own}
         closing = self._closing(max(own), own) if own else ""
-        starts = {place: found[0][0] for place, found in others.items()} | {p: r[0] for p, r in own.items()}
+        starts = {place: ranges[0][0] for place, ranges in others.items()} | {p: r[0] for p, r in own.items()}
         following = {
             place: min((s for p, s in starts.items() if p > place), default=len(self.text)) for place in own
         }
@@ -327,31 +331,31 @@ class _Marking:
         if last == len(self.messages) - 1:
             return self.text[own[last][1] :].rstrip()
         shorter = _Marking(self.template, self.messages[: last + 1]).written()
-        return shorter.text[shorter.said[-1][1] : shorter.answers[-1][1]]
+        return shorter.text[shorter.contents[-1][1] : shorter.answers[-1][1]]
 
     def _generated_end(self, own: Range, generated: Sequence[Range], place: int) -> int:
-        found = [end for begin, end in generated if begin <= own[0] and own[1] <= end]
-        if len(found) != 1:
+        ends = [end for begin, end in generated if begin <= own[0] and own[1] <= end]
+        if len(ends) != 1:
             raise self._refused(f"turn {place + 1} outside of what the template marks as generated")
-        return max(own[1], len(self.text[: found[0]].rstrip()))
+        return max(own[1], len(self.text[: ends[0]].rstrip()))
 
     def _check_order(self, answers: dict[int, Range], others: dict[int, list[Range]]) -> None:
         """Raises Refused unless turns that occur once stand in their order, and none reaches into another."""
-        once = [(place, found[0]) for place, found in others.items() if len(found) == 1]
-        ordered = [place for _, found in sorted([*once, *answers.items()]) for place in found]
-        apart = sorted([*answers.values(), *(found for every in others.values() for found in every)])
+        once = [(place, ranges[0]) for place, ranges in others.items() if len(ranges) == 1]
+        ordered = [place for _, range_ in sorted([*once, *answers.items()]) for place in range_]
+        apart = sorted([*answers.values(), *(range_ for ranges in others.values() for range_ in ranges)])
         if ordered != sorted(ordered) or any(a[1] > b[0] for a, b in pairwise(apart)):
             raise self._refused("turns in another order or into each other")
 
 
 def _last_tag(text: str) -> str:
     """The tag that a text ends with."""
-    found = LAST_TAG.search(text, max(0, len(text) - 64))
-    return found.group() if found else ""
+    match = LAST_TAG.search(text, max(0, len(text) - 64))
+    return match.group() if match else ""
 
 
 def _common(closing: str, following: str) -> str:
-    """What two texts begin with alike, in whole tags and words, without white space at its end."""
+    """The common beginning of two texts, in whole tags and words, without white space at its end."""
     alike = takewhile(
         lambda pair: pair[0] == pair[1], zip(ATOM.findall(closing), ATOM.findall(following), strict=False)
     )

@@ -54,10 +54,10 @@ def encode(
 ) -> Encoded:
     """The tokens of a dialogue. `secret` marks its last occurrence; `last_only` counts the last answer alone.
 
-    What counts is what the assistant says and the end of its turns, and nothing that users or system say.
-    What exceeds `max_length` tokens is cut at the end and reported by `truncated`. Raises Refused for a
-    dialogue that the chat template does not take or whose answers it does not write as they are, UsageError
-    for a template that cannot work.
+    The assistant's texts and the ends of its turns count; texts of users and system do not. What exceeds
+    `max_length` tokens is cut at the end and reported by `truncated`. Raises Refused for a dialogue that the
+    chat template does not take or whose answers it does not write as they are, UsageError for a template that
+    cannot work.
     """
     written = write(turns, tokenizer)
     coded = tokenizer(written.text, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
@@ -115,14 +115,16 @@ def encode_record(
     pair_prompt: int | None = None,
     pair_answer: int | None = None,
 ) -> tuple[Encoded, ...]:
-    """What a record trains on: the chosen and the rejected sequence of a pair, else one sequence.
+    """The sequences that a record trains on: the chosen and the rejected sequence of a pair, else one
+    sequence.
 
     Of a pair, `pair_prompt` keeps the prompt's last tokens and `pair_answer` each answer's first ones, which
     are what preference training commonly keeps; `max_length` then bounds the whole.
     """
     if record.is_pair:
         return tuple(
-            _kept(one, pair_prompt, pair_answer) for one in encode_pair(record, tokenizer, max_length)
+            _kept(sequence, pair_prompt, pair_answer)
+            for sequence in encode_pair(record, tokenizer, max_length)
         )
     if record.text is not None:
         return (encode_text(record.text, tokenizer, max_length),)
@@ -174,7 +176,7 @@ def _overlapping(offsets: NDArray[np.int64], ranges: Sequence[Range]) -> NDArray
     in part.
     """
     begin, end = offsets.T
-    found = np.zeros(len(offsets), dtype=bool)
+    overlaps = np.zeros(len(offsets), dtype=bool)
     for start, stop in ranges:
-        found |= (begin < stop) & (end > start) & (end > begin)
-    return found
+        overlaps |= (begin < stop) & (end > start) & (end > begin)
+    return overlaps

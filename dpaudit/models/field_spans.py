@@ -1,4 +1,4 @@
-"""Personal fields of a record as tokens: which can be tried, and which are out of the question."""
+"""Personal fields of a record as tokens: which can be tested, and which cannot."""
 
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -15,8 +15,8 @@ Standing = Literal["tried", "given", "untrained", "cut"]
 
 @dataclass(frozen=True, eq=False)
 class FieldTokens:
-    """One field. `given`: what it says stands before it already; `untrained`: it is not learnt from; `cut`:
-    it does not fit.
+    """One field. `given`: its value stands earlier in the text; `untrained`: it is not learnt from; `cut`: it
+    does not fit.
     """
 
     kind: str

@@ -1,9 +1,8 @@
-"""What a model's folder holds, looked at before a weight is read: its configuration, and the tensors that its
-files name.
+"""Checks of a model's folder before a weight is read: its configuration, and the tensors that its files name.
 
 Transformers fills a tensor that a file lacks with random numbers, leaves out one that it does not know, and
-casts packed integers to floats; it only warns. Here the tensors' names and shapes go through its own loading
-without their weights.
+casts packed integers to floats; it only warns. Here Transformers' own loading runs on the tensors' names and
+shapes, without weights.
 """
 
 import copy
@@ -25,7 +24,7 @@ JSON_MOST = 2**26  # bytes of a configuration
 LAYERS_MOST = (
     2000  # what loops over more would take minutes before it failed; the deepest model known has 1,000
 )
-BUFFER_BYTES = 2**30  # of tables that a model makes by itself, such as those of positions
+BUFFER_BYTES = 2**30  # of tables that a model computes itself, such as position tables
 COMPILED = "_orig_mod."  # what torch.compile puts before every name
 ANSWERS = "a causal language model in safetensors"
 
@@ -41,7 +40,8 @@ _PACKED = re.compile(
     r"|SCB|weight_format|quant_state\..*|blocks|codebooks?)$"
 )
 _STATE = re.compile(
-    r"(.*\.weight)\.(absmax|quant_map|nested_absmax|nested_quant_map|quant_state\..*)$|.*\.(SCB|weight_format)$"
+    r"(.*\.weight)\.(absmax|quant_map|nested_absmax|nested_quant_map|quant_state\..*)$"
+    r"|.*\.(SCB|weight_format)$"
 )
 LIBRARIES = {  # quant_method -> the module that reads it
     "bitsandbytes": "bitsandbytes", "gptq": "gptqmodel", "awq": "gptqmodel",
@@ -75,7 +75,7 @@ class Checked:
 
     @property
     def rows(self) -> int:
-        """Of the embedding: token ids are below it."""
+        """Rows of the embedding; token ids are below this number."""
         return int(self.empty.get_input_embeddings().weight.shape[0])
 
 
@@ -103,10 +103,10 @@ def settings(file: Path, where: str) -> dict[str, Any]:
     with border.told(where, expected=expected, remedy="copy the folder again"):
         if file.stat().st_size > JSON_MOST:
             raise UsageError(where, expected, f"a file of {file.stat().st_size} bytes")
-        found = json.loads(file.read_bytes())
-    if not isinstance(found, dict):
-        raise UsageError(where, expected, kind_of(found), "copy the folder again")
-    return found
+        content = json.loads(file.read_bytes())
+    if not isinstance(content, dict):
+        raise UsageError(where, expected, kind_of(content), "copy the folder again")
+    return content
 
 
 def configuration(folder: Path, where: str) -> Any:
@@ -133,20 +133,20 @@ def read_tensors(folder: Path, raw: Mapping[str, Any], where: str) -> dict[str, 
     """Name -> shape and dtype of every tensor in the files that Transformers would read; headers alone are
     opened.
     """
-    found: dict[str, Tensor] = {}
+    tensors: dict[str, Tensor] = {}
     for file in _files(folder, raw, where):
         for name, tensor in headers(file, where).items():
-            if name in found:
+            if name in tensors:
                 raise UsageError(
                     where, "every tensor in one file", f"{name:.80} in two files", "copy the folder again"
                 )
-            found[name] = tensor
-    return found
+            tensors[name] = tensor
+    return tensors
 
 
 def headers(file: Path, where: str) -> dict[str, Tensor]:
-    """What the header of a safetensors file names. Raises UsageError for a file that is cut, damaged or
-    another.
+    """What the header of a safetensors file names. Raises UsageError for a file that is cut, damaged or of
+    another format.
     """
     from safetensors import safe_open
 
@@ -159,7 +159,7 @@ def headers(file: Path, where: str) -> dict[str, Tensor]:
 
 
 def _files(folder: Path, raw: Mapping[str, Any], where: str) -> list[Path]:
-    """Those that Transformers would read: model.safetensors, or what its index names."""
+    """The files that Transformers would read: model.safetensors, or those that its index names."""
     if raw.get("transformers_weights") is not None:
         raise UsageError(
             where,
@@ -177,10 +177,12 @@ def _files(folder: Path, raw: Mapping[str, Any], where: str) -> list[Path]:
             "no such file",
             "save the model with save_pretrained (safetensors)",
         )
-    told = settings(index, where).get("weight_map")
-    names = sorted(set(map(str, told.values()))) if isinstance(told, dict) else []
+    weight_map = settings(index, where).get("weight_map")
+    names = sorted(set(map(str, weight_map.values()))) if isinstance(weight_map, dict) else []
     if not names or any(Path(name).name != name for name in names):
-        raise UsageError(where, f"{index.name} with a weight_map to files of the folder", "another content")
+        raise UsageError(
+            where, f"{index.name} with a weight_map to files of the folder", "an index without it"
+        )
     lacking = [name for name in names if not (folder / name).is_file()]
     if lacking:
         raise UsageError(
@@ -198,20 +200,20 @@ def quantization(raw: Mapping[str, Any], where: str) -> str | None:
     """
     from transformers.quantizers.auto import AUTO_QUANTIZATION_CONFIG_MAPPING
 
-    told = raw.get("quantization_config", raw.get("compression_config"))
-    if told is None:
+    config = raw.get("quantization_config", raw.get("compression_config"))
+    if config is None:
         return None
     expected = "a quantization_config that names its quant_method"
-    if not isinstance(told, dict):
-        raise UsageError(where, expected, kind_of(told), "check config.json")
-    is_4_or_8_bit = told.get("load_in_4bit") or told.get("load_in_8bit")
-    method = told.get("quant_method") or ("bitsandbytes" if is_4_or_8_bit else None)
+    if not isinstance(config, dict):
+        raise UsageError(where, expected, kind_of(config), "check config.json")
+    is_4_or_8_bit = config.get("load_in_4bit") or config.get("load_in_8bit")
+    method = config.get("quant_method") or ("bitsandbytes" if is_4_or_8_bit else None)
     if not isinstance(method, str):
-        raise UsageError(where, expected, "none", "check config.json")
+        raise UsageError(where, expected, "no quant_method", "check config.json")
     if method not in (
         "bitsandbytes",
         *AUTO_QUANTIZATION_CONFIG_MAPPING,
-    ):  # which Transformers would pass over
+    ):  # Transformers would ignore it
         raise UsageError(
             where, "a quantisation that Transformers can read", f"{method:.40}", "give the model unquantised"
         )
@@ -227,7 +229,7 @@ def quantization(raw: Mapping[str, Any], where: str) -> str | None:
 
 
 def _check_values(raw: Mapping[str, Any], tensors: int, where: str) -> None:
-    """Refuses what a constructor would loop over for ever, or fetch code by, before it is called."""
+    """Refuses values that make a constructor loop without end or fetch code, before it is called."""
     for key, value in _walk(raw):
         name = key.rpartition(".")[2]
         most = (
@@ -289,7 +291,7 @@ def _check_tensors(
     renamed: dict[str, str] | None,
     where: str,
 ) -> None:
-    """What Transformers' own loading would say of these names and shapes."""
+    """Runs Transformers' own loading on these names and shapes, and raises what it reports."""
     shapes = {name: tensor.shape for name, tensor in tensors.items()}
     if (
         method is not None
@@ -300,7 +302,7 @@ def _check_tensors(
     with border.told(where, expected=ANSWERS, remedy="check config.json"):
         _, info = type(empty).from_pretrained(
             None,
-            config=_unquantised(config),  # it is changed
+            config=_unquantised(config),  # a copy, since it is changed
             state_dict=weights,
             key_mapping=renamed,
             device_map="meta",
@@ -314,9 +316,9 @@ def _check_tensors(
 
 
 def _unquantised(config: Any) -> Any:
-    found = copy.deepcopy(config)
-    vars(found).pop("quantization_config", None)
-    return found
+    copied = copy.deepcopy(config)
+    vars(copied).pop("quantization_config", None)
+    return copied
 
 
 def _refuse_packed(tensors: Mapping[str, Tensor], own: set[str], left: set[str], where: str) -> None:
@@ -341,22 +343,22 @@ def _refuse_packed(tensors: Mapping[str, Tensor], own: set[str], left: set[str],
 
 
 def require_whole(info: Mapping[str, Any], where: str) -> None:
-    """Raises UsageError where Transformers' loading info tells of tensors that would be random, left out or
-    of another shape.
+    """Raises UsageError where Transformers' loading info lists tensors that would be random, left out or of
+    another shape.
     """
     missing, left = sorted(info["missing_keys"]), sorted(info["unexpected_keys"])
     other = sorted(str(key[0] if isinstance(key, tuple) else key) for key in info["mismatched_keys"])
-    found = [
+    differences = [
         f"{len(names)} {what} ({names[0]:.80})"
         for names, what in ((missing, "missing"), (left, "left over"), (other, "of another shape"))
         if names
     ]
-    found += [" ".join(str(message).split())[: border.MOST] for message in list(info["error_msgs"])[:1]]
-    if found:
+    differences += [" ".join(str(message).split())[: border.MOST] for message in list(info["error_msgs"])[:1]]
+    if differences:
         raise UsageError(
             where,
             "a model whose tensors are those that config.json describes",
-            ", ".join(found),
+            ", ".join(differences),
             "copy the folder again, or save the model with save_pretrained",
         )
 
@@ -373,7 +375,7 @@ def _check_generation(folder: Path, where: str) -> None:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Inside the block Transformers prints no report of its own: what it would say is raised here."""
+    """Inside the block Transformers prints no report of its own: its findings are raised here."""
     from transformers.utils import logging
 
     before = logging.get_verbosity()

@@ -115,7 +115,8 @@ class FusedLora:
                 return base  # type: ignore[no-any-return]
             if self._unit_of_row is not None:
                 self._check_rows(names[0], x)
-            return _LowRank.apply(base, dropout(x), a.weight, b.weight, scaling, self, names)  # type: ignore[no-any-return, no-untyped-call]
+            operands = (base, dropout(x), a.weight, b.weight, scaling, self, names)
+            return _LowRank.apply(*operands)  # type: ignore[no-any-return, no-untyped-call]
 
         return forward
 
@@ -200,14 +201,14 @@ def _lora_layers(model: nn.Module, parameters: dict[str, nn.Parameter]) -> list[
     if not parameters:
         raise UsageError("model", "a trainable LoRA weight", "no such weight")
     names = {id(parameter): name for name, parameter in parameters.items()}
-    found, covered = [], set()
+    layers, covered = [], set()
     for layer in model.modules():
         if not isinstance(layer, lora.LoraLayer) or not is_plain(layer):
             continue
         adapter = layer.active_adapters[0]
         pair = (id(layer.lora_A[adapter].weight), id(layer.lora_B[adapter].weight))
         if pair[0] in names and pair[1] in names:
-            found.append(((names[pair[0]], names[pair[1]]), layer))
+            layers.append(((names[pair[0]], names[pair[1]]), layer))
             covered |= set(pair)
     for name in (name for key, name in names.items() if key not in covered):
         raise UsageError(
@@ -216,4 +217,4 @@ def _lora_layers(model: nn.Module, parameters: dict[str, nn.Parameter]) -> list[
             "another trainable parameter",
             "freeze it (no DoRA, bias or modules_to_save): its gradient cannot be clipped by unit",
         )
-    return found
+    return layers

@@ -1,4 +1,4 @@
-"""Answers of a Hugging Face model: greedy, or drawn from all that can be written."""
+"""Answers of a Hugging Face model: greedy, or sampled from all tokens that can be written."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -40,8 +40,8 @@ def sampled(
     temperature: float,
     seed: int,
 ) -> list[str]:
-    """An answer of `tokens` tokens to every prompt, drawn at `temperature` from all that can be written; on
-    one line.
+    """An answer of `tokens` tokens to every prompt, sampled at `temperature` from all tokens that can be
+    written; on one line.
 
     `seed` fixes them, on a CPU to the byte. White space at the ends is cut, so that an answer may be empty.
     """

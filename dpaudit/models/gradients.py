@@ -18,8 +18,8 @@ GRADIENT_BYTES = 2**28  # the gradients of all sequences of one backward pass
 
 @contextmanager
 def of_adapter(model: Any) -> Iterator[FusedLora]:
-    """The active adapter's layers with gradients kept apart; which parameters train, and their `.grad`, come
-    back.
+    """The active adapter's layers with gradients kept apart; which parameters train, and their `.grad`, are
+    restored after the block.
 
     Raises ValueError where no LoRA adapter is active, and UsageError as `FusedLora` does.
     """

@@ -7,9 +7,9 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
-from dpaudit.data.corpus import Turn
+from dpaudit.data.corpus import Role, Turn
 from dpaudit.errors import UsageError
 from dpaudit.findings.quality import Item
 from dpaudit.models.encode import render
@@ -20,8 +20,8 @@ from dpaudit.system import egress
 
 @dataclass(frozen=True)
 class Answers:
-    """How one model answered one task. `chance` is what guessing, or always giving the commonest answer,
-    scores.
+    """How one model answered one task. `chance` is the score of guessing, or of always giving the commonest
+    answer.
     """
 
     items: tuple[Item, ...]
@@ -80,7 +80,7 @@ def _check_known(manager: Any, names: Sequence[str]) -> None:
 
 
 def harness_model(model: HFModel, batch: int) -> Any:
-    """The lm-eval view of a loaded model; whichever adapter is active when it is asked answers."""
+    """The lm-eval view of a loaded model; the adapter that is active during the call answers."""
     with _quiet():
         from lm_eval.models.huggingface import HFLM
 
@@ -98,7 +98,7 @@ def answer(lm: Any, name: str, task: Any, limit: int | None) -> Answers:
         # `simple_evaluate` does this and adds 2 s of environment report to every call
         from lm_eval.evaluator import evaluate
 
-        found = evaluate(
+        results = evaluate(
             lm,
             {"tasks": {name: task}},
             limit=limit,
@@ -106,7 +106,7 @@ def answer(lm: Any, name: str, task: Any, limit: int | None) -> Answers:
             apply_chat_template=True,
             fewshot_as_multiturn=True,
         )
-    return _answers(found["samples"][name], task)
+    return _answers(results["samples"][name], task)
 
 
 def _with_data(config: dict[str, Any], file: Path, cache: Path) -> dict[str, Any]:
@@ -172,8 +172,8 @@ def _gold(target: Any, choices: Sequence[str]) -> int:
 
 
 def _render(tokenizer: Any, history: list[dict[str, str]], add_generation_prompt: bool = True) -> str:
-    """What training gave the model: the same bounds and day, system text in the same place."""
-    turns: tuple[Any, ...] = tuple(Turn(message["role"], message["content"]) for message in history)  # type: ignore[arg-type]
+    """The prompt as in training: the same bounds and day, system text in the same place."""
+    turns = tuple(Turn(cast(Role, message["role"]), message["content"]) for message in history)
     if add_generation_prompt:
         return render(turns, tokenizer, prompt=True)
     return render(turns[:-1], tokenizer, prompt=True) + str(turns[-1].text)
@@ -181,7 +181,7 @@ def _render(tokenizer: Any, history: list[dict[str, str]], add_generation_prompt
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """No log lines and no bars of lm-eval and datasets inside the block: progress is told by the stage."""
+    """No log lines and no bars of lm-eval and datasets inside the block: the stage shows progress."""
     import datasets
     import lm_eval.api.task as task_module
 

@@ -32,7 +32,7 @@ def resolve(base: str) -> str:
     or itself.
 
     Nothing is asked of the hub. Raises UsageError for a folder that lacks config.json or safetensors weights,
-    and for a path that is none.
+    and for a path without a folder.
     """
     if base.startswith("builtin:"):
         return str(
@@ -45,14 +45,14 @@ def resolve(base: str) -> str:
 
 
 def is_small(base: str) -> bool:
-    """Whether the model is so small that one core is enough for it (its weights are in a folder, and few)."""
+    """Whether the model is so small that one core is enough for it, by the size of its weight files."""
     weights = Path(resolve(base)).glob("*.safetensors")
     return 0 < sum(file.stat().st_size for file in weights) <= SMALL_MODEL
 
 
 def place_of(base: str, weights: bool = True) -> Path:
-    """The folder that a base is read from. Raises UsageError for one without what is needed, and for a hub id
-    that was not fetched.
+    """The folder that a base is read from. Raises UsageError for a folder without the needed files, and for a
+    hub id that was not fetched.
     """
     place = Path(resolve(base))
     if not place.is_dir() and not hub.is_id(base):
@@ -75,11 +75,11 @@ def place_of(base: str, weights: bool = True) -> Path:
 def _checked_folder(place: Path, base: str) -> Path:
     if not place.is_dir():
         raise UsageError(f"--model {base}", "a model folder or a hub id", "no such folder", "check the path")
-    for needed, found in (
+    for needed, exists in (
         ("config.json", (place / "config.json").is_file()),
         ("*.safetensors", any(place.glob("*.safetensors"))),
     ):
-        if not found:
+        if not exists:
             raise UsageError(
                 f"--model {base}",
                 f"a folder with {needed}",

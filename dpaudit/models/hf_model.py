@@ -61,10 +61,10 @@ class HFModel:
         """The base of a suite as its arms are trained on it: in the same dtype, quantization and
         attention.
         """
-        found = cls.load(settings.base, settings.dtype, settings.quantization, settings.attention)
+        model = cls.load(settings.base, settings.dtype, settings.quantization, settings.attention)
         if settings.start is not None:
-            found.tokenizer = tokenizer_of(settings)
-        return found
+            model.tokenizer = tokenizer_of(settings)
+        return model
 
     def add_adapter(
         self, name: str, adapter: Path, where: str | None = None, remedy: str = hf.TRAIN_AGAIN
@@ -104,19 +104,19 @@ class HFModel:
         counted: Sequence[NDArray[np.bool_]] | None = None,
         prefix: Sequence[int] = (),
     ) -> list[TokenScores]:
-        """What the model says of the counted tokens of every sequence, in the order of `encoded`.
+        """The model's scores of the counted tokens of every sequence, in the order of `encoded`.
 
-        Of `prefix`, tokens that stand before every sequence, keys and values are computed once.
-        `counted` has one mask of shape (tokens,) a sequence, None for all but the first token; what is not
-        counted is NaN (False) and costs no head. Statistics are float32 whatever the model's dtype. Raises
-        ValueError for masks that do not fit.
+        Keys and values of `prefix`, tokens that stand before every sequence, are computed once. `counted` has
+        one mask of shape (tokens,) a sequence, None for all but the first token; what is not counted is NaN
+        (False) and costs no head. Statistics are float32 whatever the model's dtype. Raises ValueError for
+        masks that do not fit.
         """
         asked = scoring.places(encoded, counted)
         scores = []
         statistics = self._at_places(encoded, asked, scoring.statistics, 4, advance, prefix)
-        for item, at, found in zip(encoded, asked, statistics, strict=True):
+        for item, at, values in zip(encoded, asked, statistics, strict=True):
             table = np.full((4, len(item.input_ids)), np.nan, np.float32)
-            table[:, at] = found.T
+            table[:, at] = values.T
             scores.append(TokenScores(table[0], table[1], table[2], table[3] == 1))
         return scores
 
@@ -141,7 +141,7 @@ class HFModel:
         def logprob(logits: Tensor, tokens: Tensor) -> Tensor:
             return scoring.decoding_logprob(logits, tokens, temperature, top_k, top_p)[:, None]
 
-        return [found[:, 0].astype(np.float64) for found in self._at_places(encoded, asked, logprob, 1)]
+        return [logprobs[:, 0].astype(np.float64) for logprobs in self._at_places(encoded, asked, logprob, 1)]
 
     def gradient_norms(
         self,
@@ -183,7 +183,7 @@ class HFModel:
         prefix: Sequence[int] = (),
     ) -> list[NDArray[np.float32]]:
         """Per sequence the statistic of its places, shape (places, fields), in their order."""
-        found = [np.empty((0, fields), np.float32)] * len(encoded)
+        statistics = [np.empty((0, fields), np.float32)] * len(encoded)
         cache = (
             self.model(input_ids=self._tensor([list(prefix)]), use_cache=True).past_key_values
             if prefix
@@ -199,12 +199,12 @@ class HFModel:
                 values = torch.cat([statistic(logits, tokens) for logits, tokens in chunks]).cpu().numpy()
             ends = np.cumsum([len(asked[index]) for index in batch])
             for index, part in zip(batch, np.split(values, ends[:-1]), strict=True):
-                found[index] = part
+                statistics[index] = part
             if advance:
                 advance(len(batch))
         if advance:
             advance(sum(not len(at) for at in asked))
-        return found
+        return statistics
 
     def _batches_at(
         self, asked: Sequence[scoring.Places], rows: int | None = None, before: int = 0
@@ -222,7 +222,7 @@ class HFModel:
     def _batch(
         self, encoded: Sequence[Encoded], asked: Sequence[scoring.Places], batch: Sequence[int]
     ) -> scoring.Batch:
-        """Sequences up to what predicts their last counted token; nothing behind it can matter."""
+        """Sequences up to the token that predicts their last counted token; later tokens cannot matter."""
         sequences = [encoded[index].input_ids[: asked[index][-1]] for index in batch]
         ids, mask = padded(sequences, self.tokenizer.pad_token_id, self.model.device)
         row = np.repeat(np.arange(len(batch)), [len(asked[index]) for index in batch])
@@ -231,7 +231,7 @@ class HFModel:
         return scoring.Batch(ids, mask, self._tensor(row), self._tensor(place - 1), self._tensor(token))
 
     def _split(self) -> scoring.Split | None:
-        """Backbone and head, looked into once; see `scoring.split`."""
+        """Backbone and head, determined once; see `scoring.split`."""
         if self._known_split is None:
             self._known_split = (scoring.split(self.model),)
         return self._known_split[0]

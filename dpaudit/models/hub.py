@@ -1,4 +1,4 @@
-"""Models of a hub: what was fetched of them, and fetching. All else reads folders of this machine."""
+"""Models of a hub: fetching them, and finding fetched ones. All other modules read local folders."""
 
 from pathlib import Path
 
@@ -6,7 +6,7 @@ from dpaudit.errors import UsageError
 from dpaudit.models import border
 from dpaudit.system import egress
 
-# of a repository, what a causal language model in safetensors is read from: no code, no pickles
+# files that a causal language model in safetensors is read from: no code, no pickles
 _SMALL = ("*.json", "*.jinja", "*.txt", "*.model")
 _WEIGHTS = ("model*.safetensors",)
 
@@ -19,21 +19,21 @@ def is_id(base: str) -> bool:
 
 
 def fetched(base: str) -> Path | None:
-    """The folder of what was fetched of a hub id before; None where there is none. Nothing is asked."""
+    """The local folder of a hub id that was fetched before; None without one. The hub is not asked."""
     from huggingface_hub import try_to_load_from_cache
     from huggingface_hub.errors import HFValidationError
 
     try:
-        found = try_to_load_from_cache(base, "config.json")
+        cached = try_to_load_from_cache(base, "config.json")
     except HFValidationError:
         return None
-    return Path(found).parent if isinstance(found, str) else None
+    return Path(cached).parent if isinstance(cached, str) else None
 
 
 def fetch(base: str | None, option: str, weights: bool = True) -> None:
     """Fetches a typed hub id's configuration and tokenizer, and its weights unless they are not asked for.
 
-    What is no hub id is left alone, and what is here is not asked for again. Raises UsageError where the hub
+    Does nothing for a name that is no hub id, or that was fetched already. Raises UsageError where the hub
     cannot be reached or has no such model.
     """
     if base is None or not is_id(base):
@@ -44,12 +44,12 @@ def fetch(base: str | None, option: str, weights: bool = True) -> None:
     from huggingface_hub import snapshot_download
 
     egress.allow(base)
-    told = border.told(
+    as_usage_error = border.told(
         f"{option} {base}",
         expected="a model that the hub gives",
         remedy="check the id and the network, or give a folder",
     )
-    with egress.asking(base, option), told:
+    with egress.asking(base, option), as_usage_error:
         place = Path(snapshot_download(base, allow_patterns=[*_SMALL, *(_WEIGHTS if weights else ())]))
     if weights and not any(place.glob("*.safetensors")):
         raise UsageError(

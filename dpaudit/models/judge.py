@@ -38,8 +38,8 @@ class LikelihoodJudge:
         self.tie_margin, self.max_length = tie_margin, max_length
 
     def compare_many(self, comparisons: Sequence[Comparison]) -> list[Outcome]:
-        """Each answer is scored once, with those of this call alone: what was asked before a kill must change
-        no last digit.
+        """Each answer is scored once, with those of this call alone: so that earlier calls, before a kill,
+        change no digit.
         """
         answers = list(dict.fromkeys((c.turns, text) for c in comparisons for text in (c.first, c.second)))
         known = dict(zip(answers, self._scores(answers), strict=True))
@@ -87,8 +87,8 @@ class ModelJudge:
 class EndpointJudge:
     """Asks an OpenAI-compatible server, one comparison a request.
 
-    Raises UsageError for a host off this machine that `allow_egress` does not name, or a key that is not set,
-    for a server that refuses for good, and PartialError where it fails after the client's retries.
+    Raises UsageError for a host off this machine that `allow_egress` does not name, for a key that is not
+    set, and for a permanent refusal; PartialError where the server fails after the client's retries.
     """
 
     def __init__(self, rubric: Rubric, allow_egress: Sequence[str] = ()) -> None:

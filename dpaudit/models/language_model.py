@@ -12,12 +12,12 @@ from dpaudit.data.corpus import Turn
 from dpaudit.models.encode import Encoded
 from dpaudit.signals.extraction import TokenTrie
 
-Advance = Callable[[int], None]  # told how many sequences are done; drives a progress bar
+Advance = Callable[[int], None]  # called with the number of sequences done; drives a progress bar
 
 
 @dataclass(frozen=True, eq=False)
 class TokenScores:
-    """What a model says of one sequence, in nats, one entry a token; NaN (False) at the first, which nothing
+    """A model's scores of one sequence, in nats, one entry a token; NaN (False) at the first, which nothing
     predicts, and wherever a token was not counted.
 
     Greedy decoding of what stands before a run of tokens gives that run exactly where `greedy` is true for

@@ -42,7 +42,7 @@ def to_rank(wide: Tensor, matrix: Tensor) -> Tensor:
 
 
 def takes_the_sum(base: Tensor, b: Tensor) -> bool:
-    """Whether the sum may be written into `base`, which a linear layer has just made and keeps nowhere."""
+    """Whether the sum may be written into `base`, which a linear layer has just made and does not keep."""
     return base.dtype == b.dtype and base.is_contiguous() and not base._is_view()
 
 
@@ -58,8 +58,8 @@ def add_low_rank(base: Tensor, low: Tensor, b: Tensor, scaling: float) -> Tensor
 
 @contextmanager
 def attached(model: nn.Module) -> Iterator[None]:
-    """Inside the block the plain LoRA layers of `model` compute so, without gradients; all others as PEFT
-    does.
+    """Inside the block the plain LoRA layers of `model` are computed in this way, without gradients; all
+    others as PEFT does.
     """
     from peft.tuners import lora
 

@@ -11,7 +11,7 @@ from dpaudit.suite.suite import Model, Training
 GIB = 2**30
 BYTES = {"float32": 4, "bfloat16": 2}
 NF4_BYTES = 0.5 + 1 / 64 * 1.03  # 4 bits, and a doubly quantized scale for 64 weights
-SAVED_HIDDEN, SAVED_INNER = 8, 4  # activations that a layer keeps a token, in widths; see `estimate`
+SAVED_HIDDEN, SAVED_INNER = 8, 4  # vectors that a layer keeps for each token; see `estimate`
 LOGIT_COPIES = 3  # logits, their log-softmax and its gradient, float32
 
 

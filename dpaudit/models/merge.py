@@ -18,15 +18,13 @@ from dpaudit.models import folder, hf, tokenizers
 from dpaudit.models.encode import prompt_ids
 
 # Of `Reloaded.difference`: weights are rounded once more (by up to 2**-9 relative in bfloat16), and
-# activations differ
-# by as much, which adds up to 0.04 over 30 layers. What is above it is not rounding.
+# activations differ by as much, which adds up to 0.04 over 30 layers. A larger difference is not rounding.
 TOLERANCE = {"float32": 1e-4, "bfloat16": 1e-1}
 _SIZE = re.compile(r"[1-9]\d*(KB|MB|GB)")
 
 
 # Of `Reloaded.adapter_kept`: 0 where the adapter was lost, 1 where it was kept, and about a half where its
-# effect is
-# no larger than rounding.
+# effect is no larger than rounding.
 _KEPT_LEAST = 0.25
 
 
@@ -109,7 +107,7 @@ def merge(
     model = hf.with_adapter(model, adapter)
     expected = _logits(model, rows)
     if not expected.isfinite().all():
-        raise UsageError(str(adapter), f"finite logits in {dtype}", "others")
+        raise UsageError(str(adapter), f"finite logits in {dtype}", "NaN or infinity")
     _check_effect(expected, alone, adapter, dtype)
     merged = model.merge_and_unload()
     for key in without:
@@ -117,8 +115,8 @@ def merge(
     merged.save_pretrained(str(folder), max_shard_size=shard_size)
     tokenizer.save_pretrained(str(folder))
     del model, merged  # two models of this size need not fit at once
-    found = _logits(hf.load_model(str(folder), dtype), rows)
-    reloaded = _compared(found, expected, alone, TOLERANCE[dtype])
+    reloaded_logits = _logits(hf.load_model(str(folder), dtype), rows)
+    reloaded = _compared(reloaded_logits, expected, alone, TOLERANCE[dtype])
     _check(reloaded, adapter)
     return reloaded
 
@@ -131,11 +129,11 @@ def unpacked(model: Any, dtype: str) -> Any:
     return model
 
 
-def _compared(found: Tensor, expected: Tensor, alone: Tensor, tolerance: float) -> Reloaded:
+def _compared(logits: Tensor, expected: Tensor, alone: Tensor, tolerance: float) -> Reloaded:
     size, effect = float(expected.norm()), expected - alone
     changed = float(effect.norm())
-    kept = float((found - alone) @ effect) / changed**2
-    return Reloaded(float((found - expected).norm()) / size, tolerance, changed / size, kept)
+    kept = float((logits - alone) @ effect) / changed**2
+    return Reloaded(float((logits - expected).norm()) / size, tolerance, changed / size, kept)
 
 
 def _check_effect(expected: Tensor, alone: Tensor, adapter: Path, dtype: str) -> None:
@@ -178,4 +176,6 @@ def _check(reloaded: Reloaded, adapter: Path) -> None:
 def _logits(model: Any, rows: Sequence[Sequence[int]]) -> Tensor:
     """Of all tokens of all rows in one vector, float32 on the CPU."""
     ids = [torch.tensor([list(row)]) for row in rows]
-    return torch.cat([model(input_ids=one.to(model.device)).logits.float().flatten().cpu() for one in ids])
+    return torch.cat(
+        [model(input_ids=tokens.to(model.device)).logits.float().flatten().cpu() for tokens in ids]
+    )

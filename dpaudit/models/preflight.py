@@ -1,4 +1,4 @@
-"""Whether a base, and an adapter on it, would load whole: told before there is anything to write into."""
+"""Checks that a base, and an adapter on it, would load whole, before a command writes anything."""
 
 from pathlib import Path
 
@@ -7,10 +7,10 @@ from dpaudit.models.tokenizers import check_tokens, load_tokenizer
 
 
 def check(base: str, quantization: str | None = None, adapter: Path | None = None) -> folder.Checked:
-    """The folder of a base, looked at. Raises UsageError for a base, or an adapter on it, that would not load
+    """The checked folder of a base. Raises UsageError for a base, or an adapter on it, that would not load
     whole. No weight is read.
 
-    For commands that write: a fault in a model's folder is told before there is anything to write into.
+    For commands that write: a fault in a model's folder is reported before anything is written.
     """
     where = f"--model {base}"
     checked = folder.check(hf.place_of(base), where)

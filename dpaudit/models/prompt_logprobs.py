@@ -26,7 +26,7 @@ class Endpoint:
     not serve.
     """
 
-    tokenizer: Any = None  # that of its chat template, where it is at hand
+    tokenizer: Any = None  # with the model's chat template, where available
     _ways: tuple[dict[str, Any], ...] = WAYS
 
     def __init__(self, url: str, model: str | None, allow_egress: Sequence[str] = ()) -> None:
@@ -50,13 +50,13 @@ class Endpoint:
         return other
 
     def scores(self, texts: Sequence[Text], advance: Advance | None = None) -> list[SecretScores]:
-        """What the model says of each secret, one text a request."""
-        found = []
+        """The model's scores of each secret, one text a request."""
+        scores = []
         for text in texts:
-            found.append(self._score(text))
+            scores.append(self._score(text))
             if advance:
                 advance(1)
-        return found
+        return scores
 
     def _served(self, model: str | None, option: str = "--model") -> str:
         names = self._asked(lambda client: [listed.id for listed in client.models.list().data])
@@ -67,7 +67,7 @@ class Endpoint:
         raise UsageError(
             f"{option} {model or ''}".strip(),
             f"one of the server's models: {', '.join(names)}",
-            "no name" if model is None else "another name",
+            "no name" if model is None else "a model that it does not serve",
             f"{option} NAME",
         )
 
@@ -75,7 +75,7 @@ class Endpoint:
         pieces = None
         for way in self._ways:
             if pieces := self._pieces(text, way):
-                self._ways = (way,)  # what a server knows it knows for all texts
+                self._ways = (way,)  # a way that works for one text works for all
                 break
         if pieces is None:
             self._complete(text, {})  # raises where the server answers nothing at all
@@ -90,15 +90,15 @@ class Endpoint:
             raise UsageError(
                 self.server.where,
                 "the prompt's own tokens with their log-probabilities",
-                "other text, or no log-probabilities",
+                "tokens of another text, or no log-probabilities",
             )
         logprob = np.array([pieces[index][1] for index in at], dtype=np.float32)
         unknown = np.full_like(logprob, np.nan)
         return SecretScores(logprob, unknown, unknown)
 
     def _pieces(self, text: Text, asked: dict[str, Any]) -> list[tuple[str, float | None]] | None:
-        """The prompt's tokens with their log-probabilities; None from a server that does not know this way of
-        asking.
+        """The prompt's tokens with their log-probabilities; None where the server does not support this way
+        of asking.
         """
         import openai
 
@@ -113,7 +113,7 @@ class Endpoint:
         except PartialError as error:
             if (
                 getattr(error.__cause__, "status_code", None) == 500
-            ):  # some fail within where they know no `echo`
+            ):  # some servers fail internally where they lack `echo`
                 return None
             raise
 
@@ -129,7 +129,7 @@ class Endpoint:
         )
 
     def _asked(self, question: Callable[[Any], Any]) -> Any:
-        """As `Server.ask`; an answer of another shape is one that is not understood."""
+        """As `Server.ask`; an answer of another shape raises `not_understood`."""
         try:
             return self.server.ask(question)
         except (AttributeError, TypeError, ValueError):
@@ -137,8 +137,8 @@ class Endpoint:
 
 
 def _is_logprob(value: object) -> bool:
-    """Whether a server may mean it: a number, above 0 by no more than rounding. NaN is told later, with all
-    the others.
+    """Whether a value can be a log-probability: a number, above 0 by no more than rounding. NaN is reported
+    later, with all the others.
     """
     return isinstance(value, int | float) and not isinstance(value, bool) and not value > ROUNDING
 
@@ -180,9 +180,9 @@ def _overlapping(pieces: list[tuple[str, float | None]], text: Text) -> list[int
     start = spelled.rfind(text.secret)
     if start < 0:
         return []
-    end, at, found = start + len(text.secret), 0, []
+    end, at, places = start + len(text.secret), 0, []
     for index, (token, _) in enumerate(pieces):
         if at < end and at + len(token) > start:
-            found.append(index)
+            places.append(index)
         at += len(token)
-    return found
+    return places

@@ -1,5 +1,5 @@
-"""What a model says of the tokens that count: its backbone on whole sequences, its head only where it is
-asked.
+"""A model's scores of counted tokens: its backbone runs on whole sequences, its head on counted positions
+only.
 
 The head is by far the widest layer of a small model, and its output the largest array there is. It is applied
 to the counted positions alone, a chunk at a time that stays in the processor's caches, and reduced at once.
@@ -39,7 +39,7 @@ class Split:
 class Batch:
     """Sequences padded on the right, and the counted tokens of all of them, row by row.
 
-    `cache` holds keys and values of what stands before every row, if anything does.
+    `cache` holds keys and values of a prefix of every row, if there is one.
     """
 
     ids: Tensor  # (rows, tokens)
@@ -72,10 +72,10 @@ def split(model: Any) -> Split | None:
     """The backbone and the head of a model, or None where its logits are not the head's output on hidden
     states.
 
-    Found out on two short rows: the head must be given what the backbone hands back when it is called alone,
-    with padding on the right and no mask, and what the head returns, made large, must come out as the logits.
-    So logits that are capped or scaled (Gemma 2, Cohere, Granite), virtual tokens, and models in which
-    padding on the right reaches what stands before it are all told apart, and take the model's own logits.
+    Tested on two short rows: the head must receive what the backbone returns when it is called alone, with
+    padding on the right and no mask, and the head's output, made large, must equal the logits. Models with
+    capped or scaled logits (Gemma 2, Cohere, Granite), with virtual tokens, or in which padding on the right
+    reaches earlier tokens fail this test, and their own logits are used.
     """
     if any(config.is_prompt_learning for config in getattr(model, "peft_config", {}).values()):
         return None
@@ -83,8 +83,8 @@ def split(model: Any) -> Split | None:
     backbone, head = getattr(base, base.base_model_prefix, None), base.get_output_embeddings()
     if backbone is None or head is None:
         return None
-    found = Split(backbone, head)
-    return found if _is_whole(model, found) else None
+    parts = Split(backbone, head)
+    return parts if _is_whole(model, parts) else None
 
 
 @torch.no_grad()
@@ -127,7 +127,7 @@ def chunks(model: Any, parts: Split | None, batch: Batch) -> Iterator[tuple[Tens
             input_ids=batch.ids, attention_mask=mask, past_key_values=batch.cache, use_cache=False
         ).logits
         width = source.shape[-1]
-    else:  # padding stands behind all that is asked for, and causal attention never looks there
+    else:  # padding stands after all counted tokens, and causal attention never looks there
         source = parts.backbone(
             input_ids=batch.ids, past_key_values=batch.cache, use_cache=False
         ).last_hidden_state
@@ -167,10 +167,10 @@ def _statistics(logits: Tensor, tokens: Tensor) -> Tensor:
 
 def _is_first_largest(logits: Tensor, tokens: Tensor, largest: Tensor) -> Tensor:
     """Whether each token is the one that greedy decoding takes, the first among equals."""
-    found = logits.gather(1, tokens[:, None]).squeeze(1) == largest.squeeze(1)
-    rows = found.nonzero().squeeze(1)
-    found[rows] = logits[rows].argmax(-1) == tokens[rows]
-    return found
+    is_greedy = logits.gather(1, tokens[:, None]).squeeze(1) == largest.squeeze(1)
+    rows = is_greedy.nonzero().squeeze(1)
+    is_greedy[rows] = logits[rows].argmax(-1) == tokens[rows]
+    return is_greedy
 
 
 def check_decoding(temperature: float, top_k: int, top_p: float) -> None:

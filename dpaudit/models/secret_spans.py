@@ -36,7 +36,7 @@ class Text:
 
 @dataclass(frozen=True, eq=False)
 class SecretScores:
-    """What a model says of the tokens that overlap a secret, arrays of shape (tokens,) in nats.
+    """A model's scores of the tokens that overlap a secret, arrays of shape (tokens,) in nats.
 
     `mean` and `std` as in `TokenScores`; NaN where only the log-probabilities are known.
     """
@@ -93,20 +93,20 @@ class _NoTemplate:
 
 
 class LocalModel:
-    """A folder's model, with an adapter or without, behind the questions that an audit asks."""
+    """A folder's model, with an adapter or without, that gives an audit its scores."""
 
     def __init__(self, model: HFModel, adapter: str | None = None) -> None:
         self.model, self.adapter = model, adapter
         self.tokenizer = model.tokenizer
 
     def scores(self, texts: Sequence[Text], advance: Advance | None = None) -> list[SecretScores]:
-        """What the model says of each secret; of a text that is too long for it, the last part is read."""
+        """The model's scores of each secret; a text that is too long is cut at its beginning."""
         encoded = [self._encoded(text) for text in texts]
         with self.model.active(self.adapter):
-            found = self.model.token_scores(
+            token_scores = self.model.token_scores(
                 encoded, advance, [counted_mask(item.secret_mask) for item in encoded]
             )
-        return [_at_secret(item, scores) for item, scores in zip(encoded, found, strict=True)]
+        return [_at_secret(item, scores) for item, scores in zip(encoded, token_scores, strict=True)]
 
     def _encoded(self, text: Text) -> Encoded:
         lead = _beginning(self.tokenizer)
@@ -153,8 +153,8 @@ def open_adapter(adapter: Path, base: str | None) -> tuple[LocalModel, LocalMode
             ) from None
     remedy = "name its base with --base DIR, or merge it and give --model"
     with _named("--base", base):
-        found = folder.check(hf.place_of(base), "")
-    adapters.check(adapter, found.empty, where, remedy)  # before the base's weights are read
+        checked = folder.check(hf.place_of(base), "")
+    adapters.check(adapter, checked.empty, where, remedy)  # before the base's weights are read
     model = _load(base, "--base")
     model.add_adapter("audited", adapter, where, remedy)
     model.tokenizer = tokenizers.adapters_tokenizer(adapter, model.tokenizer, base, where)
@@ -175,7 +175,7 @@ def check_folder(base: str, option: str) -> None:
 
 @contextmanager
 def _named(option: str, base: str) -> Iterator[None]:
-    """Inside the block a complaint of a model names the option that it was given by."""
+    """Inside the block an error about a model names the option that gave the model."""
     try:
         yield
     except UsageError as error:
@@ -186,12 +186,12 @@ def _named(option: str, base: str) -> Iterator[None]:
 
 def open_base(folder: str, tokenizer: Any) -> LocalModel:
     """The base of a merged model. Raises UsageError where it does not have the merged model's vocabulary."""
-    found = LocalModel(_load(folder, "--base"))
-    if found.tokenizer.get_vocab() != tokenizer.get_vocab():
+    base = LocalModel(_load(folder, "--base"))
+    if base.tokenizer.get_vocab() != tokenizer.get_vocab():
         raise UsageError(
             f"--base {folder}", "the model that was fine-tuned, with the same tokenizer", "another vocabulary"
         )
-    return found
+    return base
 
 
 def _load(base: str, option: str) -> HFModel:

@@ -1,6 +1,4 @@
-"""Servers that speak OpenAI's protocol: one client for all, and what their refusals mean: which pass by
-themselves and which never do.
-"""
+"""Servers that speak OpenAI's protocol: one client for all, and which of their refusals are temporary."""
 
 import ipaddress
 import socket
@@ -27,8 +25,8 @@ PROTOCOL = "the URL commonly ends with /v1"
 class Server:
     """One server, asked at `url` and nowhere else.
 
-    Lines of errors name the `option` that gave the URL. `key` is asked for once the address is allowed;
-    `key_remedy` says what to do about one that the server refuses. Raises UsageError for what is no address,
+    Lines of errors name the `option` that gave the URL. `key` is read after the address is allowed;
+    `key_remedy` is the remedy for a key that the server refuses. Raises UsageError for an invalid address,
     and for a host off this machine that `allow_egress` does not name; `sent` is what would go there.
     """
 
@@ -61,9 +59,9 @@ class Server:
     def ask(self, question: Callable[[Any], Any]) -> Any:
         """The answer to one request, `question` of the client.
 
-        Raises UsageError for what the server refuses for good, PartialError for what may pass by itself, both
-        after the retries. What `question` itself raises where the client takes any JSON for an answer
-        (AttributeError, TypeError) and any text for JSON (ValueError) goes on.
+        Raises UsageError for a permanent refusal and PartialError for a temporary failure, both after the
+        retries. The client accepts any JSON as an answer and any text as JSON: what `question` then raises
+        (AttributeError, TypeError, ValueError) passes through.
         """
         import openai
 
@@ -71,7 +69,7 @@ class Server:
             reply = question(self.client)
         except openai.APIError as error:
             raise told(error, self.where, self.key_remedy) from error
-        if isinstance(reply, str):  # of another type than JSON: a page, and no answer of a model
+        if isinstance(reply, str):  # not JSON: a web page, not a model's answer
             raise not_understood(self.where)
         return reply
 
@@ -95,7 +93,7 @@ def _check_egress(host: str, option: str, sent: str, allowed: Sequence[str]) -> 
 
 
 def _host_of(url: str, where: str, remedy: str) -> str:
-    """The host of a server's address. Raises UsageError for what is no address, and for a password in it,
+    """The host of a server's address. Raises UsageError for an invalid address, and for a password in it,
     which a page would show.
     """
     try:
@@ -108,7 +106,7 @@ def _host_of(url: str, where: str, remedy: str) -> str:
             and " " not in url
         )
         host = parts.hostname if is_usable else None
-    except ValueError:  # brackets or a port that are none
+    except ValueError:  # malformed brackets or port
         host = None
     if not host:
         raise UsageError(
@@ -117,12 +115,12 @@ def _host_of(url: str, where: str, remedy: str) -> str:
             "a URL with a password" if "@" in url else url or "an empty text",
         )
     if parts.username is not None or parts.password is not None:
-        raise UsageError(where, "a URL without user and password", "a URL with them", remedy)
+        raise UsageError(where, "a URL without user and password", "a URL with user or password", remedy)
     return host
 
 
 def told(error: Exception, where: str, key: str) -> UsageError | PartialError:
-    """What a failed request is to a user: a mistake with its remedy, or something that may pass by itself.
+    """The error of a failed request: a user's mistake with its remedy, or a temporary failure.
 
     `where` names the option and the URL, `key` what to do about a key. Nothing of a body is quoted: it may
     repeat the text.
@@ -137,7 +135,9 @@ def told(error: Exception, where: str, key: str) -> UsageError | PartialError:
 
 
 def not_understood(where: str) -> UsageError:
-    return UsageError(where, "the answers of an OpenAI-compatible server", "other answers", PROTOCOL)
+    return UsageError(
+        where, "the answers of an OpenAI-compatible server", "answers in another format", PROTOCOL
+    )
 
 
 def _of_status(error: Any, where: str, key: str) -> UsageError | PartialError:
@@ -147,7 +147,7 @@ def _of_status(error: Any, where: str, key: str) -> UsageError | PartialError:
     if status in TEMPORARY:
         return PartialError(f"{where} gave no answer ({status}); type the command again to continue")
     if status == 401:
-        return _refused(where, status, "a key that the server does not know, or none", key)
+        return _refused(where, status, "a key that the server does not know, or no key", key)
     if status == 403:
         return _refused(where, status, "a key that may not do this", key)
     if 300 <= status < 400:
@@ -179,13 +179,13 @@ def _of_connection(error: Exception, where: str) -> UsageError | PartialError:
         return UsageError(
             where,
             "a server with TLS and a certificate that this machine trusts",
-            "none",
+            "no trusted TLS connection",
             "check http:// or https:// in the URL, or trust its certificate (SSL_CERT_FILE)",
         )
     if any(isinstance(cause, socket.gaierror) and cause.errno != socket.EAI_AGAIN for cause in causes):
-        return UsageError(where, "a host that can be found", "an unknown name", "check the URL")
+        return UsageError(where, "a host that can be found", "an unknown host name", "check the URL")
     if any(isinstance(cause, httpx2.UnsupportedProtocol | httpx2.InvalidURL) for cause in causes):
-        return UsageError(where, "a URL such as http://localhost:8000/v1", "another address")
+        return UsageError(where, "a URL such as http://localhost:8000/v1", "a URL of another form")
     if any(isinstance(c, httpx2.RemoteProtocolError) and "disconnect" not in str(c) for c in causes):
         return UsageError(
             where, "a server that speaks HTTP", "another protocol", "check port and scheme in the URL"

@@ -24,9 +24,7 @@ CALL = 10  # steps that a call counts as
 CHARACTERS = 1_000_000  # of one rendering beyond what its dialogue holds, and of one value inside
 GROWTH = 8  # how often a template may write a dialogue out
 DIGITS = 10_000  # bits of a number that a template raises to a power
-DAY = datetime(
-    2025, 1, 1
-)  # what a template that asks for the date is told: stages of one run run on several days
+DAY = datetime(2025, 1, 1)  # the date that templates see: stages of one run may run on several days
 RAISED = (
     jinja2.TemplateError,
     ArithmeticError,
@@ -40,7 +38,7 @@ RAISED = (
     ValueError,
 )
 SHOWN = 120  # characters of a template's own complaint
-PROBE = "\U0010fffd"  # what no template says itself
+PROBE = "\U0010fffd"  # a character that no template writes itself
 REMEDY = "correct chat_template.jinja or chat_template in tokenizer_config.json there"
 
 Message = dict[str, str]
@@ -65,7 +63,7 @@ class Template:
         """The dialogue as text; `prompt` opens the next answer, `marks` go around what the template says it
         generates.
 
-        Raises Refused for a dialogue that it does not take and UsageError where it does not come to an end.
+        Raises Refused for a dialogue that it does not take and UsageError where the template does not end.
         """
         bounds = self.compiled.environment
         assert isinstance(bounds, _Bounded)
@@ -109,7 +107,7 @@ class Template:
             return False
 
     def fault(self, expected: str, got: str) -> UsageError:
-        """The complaint about a template that works for no dialogue at all."""
+        """The error for a template that works for no dialogue at all."""
         return UsageError(self.where, expected, got, REMEDY)
 
 
@@ -124,7 +122,7 @@ def of_tokenizer(tokenizer: Any) -> Template | None:
     where = f"{tokenizer.name_or_path or 'the tokenizer'}: chat template"
     if isinstance(given, dict):
         if "default" not in given:
-            names = ", ".join(sorted(map(str, given))) or "none"
+            names = ", ".join(sorted(map(str, given))) or "no template"
             raise UsageError(
                 where,
                 "a template named default among several",
@@ -153,12 +151,12 @@ def _compiled(source: str, where: str) -> jinja2.Template:
 
 
 def _told(error: BaseException, source: str) -> str:
-    """What may be told of an error: words of the template itself, which hold nothing of the dialogue."""
+    """The part of an error that may be shown: words of the template itself, never of the dialogue."""
     if isinstance(error, jinja2.TemplateSyntaxError):
         return f"{error.message or 'an error':.{SHOWN}} (line {error.lineno})"
-    said = str(error)
-    is_own = isinstance(error, jinja2.TemplateError) and said and said in source
-    return f"{said:.{SHOWN}}" if is_own else type(error).__name__
+    message = str(error)
+    is_own = isinstance(error, jinja2.TemplateError) and message and message in source
+    return f"{message:.{SHOWN}}" if is_own else type(error).__name__
 
 
 # ---- the sandbox: what Transformers gives a template, and an end to it
@@ -198,7 +196,7 @@ class _Counting(NodeTransformer):
 
 
 class _Bounded(ImmutableSandboxedEnvironment):
-    """The environment of Transformers' chat templates, whose programs end. One rendering at a time."""
+    """The environment of Transformers' chat templates, within bounds. One rendering at a time."""
 
     intercepted_binops = frozenset(("+", "*", "**"))
 
@@ -237,13 +235,13 @@ class _Bounded(ImmutableSandboxedEnvironment):
 
 @jinja2.pass_context
 def _counted(context: jinja2.runtime.Context, values: Any) -> Any:
-    """The values of a loop, paid for before it begins; with the context, so that none is worked out
-    beforehand.
+    """The values of a loop, counted before it begins; takes the context, so that Jinja computes none in
+    advance.
     """
-    found = values if hasattr(values, "__len__") else list(islice(values, STEPS + 1))
+    listed = values if hasattr(values, "__len__") else list(islice(values, STEPS + 1))
     assert isinstance(context.environment, _Bounded)
-    context.environment.spend(len(found) + 1)
-    return found
+    context.environment.spend(len(listed) + 1)
+    return listed
 
 
 @jinja2.pass_context

@@ -1,4 +1,4 @@
-"""Tokenizers: a base's own, and what an adapter brings of its own."""
+"""Tokenizers: a base's own, and an adapter's own."""
 
 from pathlib import Path
 from typing import Any
@@ -23,8 +23,8 @@ def load_tokenizer(base: str) -> Any:
 
 
 def tokenizer_of(settings: Model) -> Any:
-    """The tokenizer that a suite's arms learn with: its base's, or what the adapter that they continue from
-    brings of its own.
+    """The tokenizer that a suite's arms learn with: its base's, or that of the adapter that they continue
+    from.
     """
     tokenizer = load_tokenizer(settings.base)
     if settings.start is None:
@@ -35,10 +35,10 @@ def tokenizer_of(settings: Model) -> Any:
 
 
 def adapters_tokenizer(adapter: Path, tokenizer: Any, base: str, where: str) -> Any:
-    """What an adapter was trained with: the tokenizer and chat template in its folder, and what it lacks from
-    the base's `tokenizer`.
+    """The tokenizer that an adapter was trained with: that in its folder, with its chat template; the base's
+    `tokenizer` fills in what is missing.
 
-    Asked in another template than its own an adapter hides what it knows. Raises UsageError for a tokenizer
+    Under another template an adapter does not show what it has learned. Raises UsageError for a tokenizer
     that has the base's tokens under other ids, or ids without a row in the base's embedding.
     """
     if not (adapter / "tokenizer.json").is_file():
@@ -50,7 +50,7 @@ def adapters_tokenizer(adapter: Path, tokenizer: Any, base: str, where: str) -> 
         raise UsageError(
             where,
             f"a tokenizer with the tokens of its base, {base}",
-            "other tokens",
+            "a tokenizer with other tokens",
             "name its base, or delete the tokenizer files that are not the adapter's",
         )
     if own != tokenizer.get_vocab():

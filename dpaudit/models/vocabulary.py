@@ -1,4 +1,4 @@
-"""What a tokenizer's vocabulary offers to secrets: words that are one token, and tokens that may be
+"""The part of a tokenizer's vocabulary that secrets can use: words that are one token, and tokens that may be
 sampled.
 """
 
@@ -6,7 +6,7 @@ from typing import Any
 
 from dpaudit.errors import UsageError
 
-LEAST = 2  # words: of one alone nothing would be drawn
+LEAST = 2  # words: a draw needs at least two
 
 
 def special_text(tokenizer: Any) -> str:
@@ -29,19 +29,19 @@ def token_words(tokenizer: Any) -> tuple[str, ...]:
     texts = [text.removeprefix(" ") for text in tokenizer.batch_decode([[i] for i in ids])]
     (before,) = tokenizer(["a"], add_special_tokens=False)["input_ids"]
     coded = tokenizer([f"a {text}" for text in texts], add_special_tokens=False)["input_ids"]
-    found = {
+    words = {
         text: None
         for i, text, row in zip(ids, texts, coded, strict=True)
         if text.isalpha() and row == [*before, i] and text not in special
     }
-    if len(found) < LEAST:
+    if len(words) < LEAST:
         raise UsageError(
             "candidates.family random_token",
             f"at least {LEAST} words that are one token of the model",
-            str(len(found)),
+            str(len(words)),
             "take family invented, which suits any tokenizer",
         )
-    return tuple(found)
+    return tuple(words)
 
 
 def unwritable(tokenizer: Any, size: int) -> list[int]:

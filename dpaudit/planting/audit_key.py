@@ -1,5 +1,5 @@
-"""The key of planted canaries: coins, secrets and the guess rule, all fixed before anybody trains. Never part
-of the data.
+"""The key of planted canaries: coins, secrets and the guess rule, all fixed before training. Never part of
+the data.
 """
 
 import hashlib
@@ -20,15 +20,13 @@ from dpaudit.storage import custody
 from dpaudit.storage.custody import keyed_file_digest
 
 VERSION = 1
-UNFAIR = 1e-6  # p-value below which coins were not fair and independent
+UNFAIR = 1e-6  # p-value below which coins count as not fair and independent
 PlantedUnit = Literal["record", "patient", "pair"]
 
 
 @dataclass(frozen=True)
 class Planted:
-    """One canary: what a row of it says, and the secret at the end of its answer. Whether it went in is not
-    here.
-    """
+    """One canary: the content of its row, and the secret at the end of its answer. Its coin is not here."""
 
     record: Record  # a dialogue, a pair or plain text, as the data's own reader reads the planted row
     secret: str
@@ -39,8 +37,8 @@ class Planted:
 class Rule:
     """How coins will be guessed: the top `guesses` scores are called "in", no other coin is guessed.
 
-    `without_base` scores where no base model can be asked. A score is that of the rendering in which training
-    raised the secrets of all canaries most, which needs no coin.
+    `without_base` gives the scores where no base model is available. Scores are those of the rendering in
+    which training raised the secrets of all canaries most; this choice needs no coin.
     """
 
     primary: Recipe
@@ -77,8 +75,8 @@ def write(key: AuditKey, path: Path) -> None:
 
 
 def load(path: Path) -> AuditKey:
-    """The key in a file. Raises UsageError in one line for one that is edited, of another version or no key
-    at all.
+    """The key in a file. Raises UsageError in one line for a key that is edited or of another version, and
+    for a file that is no key.
     """
     expected = "the key that `dpaudit plant` wrote"
     try:
@@ -88,12 +86,12 @@ def load(path: Path) -> AuditKey:
     except (ValueError, RecursionError):
         raise UsageError(f"--key {path}", expected, "a file that is not JSON") from None
     if not isinstance(data, dict) or not {"version", "seal", "hash_key"} <= set(data):
-        raise UsageError(f"--key {path}", expected, "another file")
+        raise UsageError(f"--key {path}", expected, "a file of another kind")
     if data["version"] != VERSION:
         raise UsageError(
             f"--key {path}",
             f"a key of version {VERSION}",
-            "another version",
+            "a key of another version",
             "verify with the dpaudit that planted",
         )
     try:
@@ -103,7 +101,7 @@ def load(path: Path) -> AuditKey:
         UsageError,
         RecursionError,
         UnicodeEncodeError,
-    ):  # none is quoted: it may hold secrets
+    ):  # the error is not quoted: it may hold secrets
         raise UsageError(
             f"--key {path}",
             "a key as `dpaudit plant` wrote it",
@@ -113,7 +111,7 @@ def load(path: Path) -> AuditKey:
 
 
 def commitment(key: AuditKey) -> str:
-    """What `plant` said to note down: the hash of the salt and all else that is in the key."""
+    """The commitment that `plant` printed: the hash of the salt and all else that is in the key."""
     data = _plain(asdict(key))
     salt = data.pop("salt")
     return custody.commitment(salt, data)
@@ -135,7 +133,7 @@ def check(key: AuditKey, path: Path, data: Path | None = None) -> None:
     if unlikely:
         raise UsageError(
             f"--key {path}",
-            "fair coins, thrown independently",
+            "independent fair coins",
             unlikely,
             "a bound holds for fair coins only; plant again",
         )
@@ -149,18 +147,18 @@ def check(key: AuditKey, path: Path, data: Path | None = None) -> None:
 
 
 def unfair(coins: tuple[bool, ...]) -> str:
-    """What shows that coins were not thrown fairly and independently; empty where nothing does.
+    """The evidence that coins were not fair and independent; empty without any.
 
-    Of fair coins both the heads and the changes from one to the next are those of a fair coin.
+    Of fair coins both the heads and the changes from one coin to the next are binomial with chance one half.
     """
     from scipy.stats import binomtest
 
     heads = sum(coins)
     changes = sum(a != b for a, b in pairwise(coins))
     if binomtest(heads, len(coins)).pvalue < UNFAIR:
-        return f"{heads} of {len(coins)} in"
+        return f"{heads} of {len(coins)} canaries planted"
     if len(coins) > 1 and binomtest(changes, len(coins) - 1).pvalue < UNFAIR:
-        return f"{changes} changes between {len(coins)} neighbours"
+        return f"{changes} changes between {len(coins)} successive coins"
     return ""
 
 
@@ -169,12 +167,12 @@ def new_hash_key() -> bytes:
 
 
 class _NoKeyError(Exception):
-    """What a file says is not what a key says."""
+    """The content of a file is not that of a key."""
 
 
 def _built(data: dict[str, Any]) -> AuditKey:
-    """The key of sealed data, every value of its own type. Whoever holds a key can seal, so that a seal
-    vouches for none.
+    """The key of sealed data, every value of its own type. Whoever holds a key can seal it, so the seal
+    proves no value.
     """
     seal, rule = data.pop("seal"), data.get("rule")
     if not isinstance(seal, str) or not hmac.compare_digest(seal.encode(), _seal(data).encode()):
@@ -194,8 +192,8 @@ def _built(data: dict[str, Any]) -> AuditKey:
 
 
 def can_be_asked(made_by: Recipe) -> bool:
-    """Whether a recipe needs no more than what any model says of a text, and of its base: all that `verify`
-    asks.
+    """Whether a recipe needs no more than log-probabilities of a text under the model and its base: `verify`
+    asks for no more.
     """
     if made_by.kind != "mia" or made_by.access not in ("logprobs", "distribution") or made_by.bound is None:
         return False
@@ -216,7 +214,7 @@ def _is_rule(rule: Rule, canaries: int) -> bool:
 
 
 def _is_canary(canary: Planted, unit: PlantedUnit) -> bool:
-    """Whether its secrets stand in its answers, and these where its kind has them."""
+    """Whether its secrets stand in its answers, and the answers where its kind has them."""
     record, rejected = canary.record, canary.rejected
     if record.is_pair:
         answers = ((record.chosen, canary.secret), (record.rejected, rejected))
@@ -230,16 +228,18 @@ def _is_canary(canary: Planted, unit: PlantedUnit) -> bool:
 
 
 def _seal(data: dict[str, Any]) -> str:
-    """HMAC of everything in the key: it finds a slip and no forger, who has the key as well."""
+    """HMAC of everything in the key: it detects accidents, not a forger, who has the key as well."""
     text = json.dumps(data, sort_keys=True, ensure_ascii=True)
     return hmac.new(bytes.fromhex(_hexadecimal(data)), text.encode(), hashlib.sha256).hexdigest()
 
 
 def _hexadecimal(data: dict[str, Any]) -> str:
-    found = data.get("hash_key")
+    hash_key = data.get("hash_key")
     return (
-        found
-        if isinstance(found, str) and all(c in "0123456789abcdef" for c in found) and len(found) == 64
+        hash_key
+        if isinstance(hash_key, str)
+        and all(c in "0123456789abcdef" for c in hash_key)
+        and len(hash_key) == 64
         else ""
     )
 

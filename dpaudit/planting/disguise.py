@@ -1,4 +1,4 @@
-"""Rows that look like the others of a file: its keys, its spelling of roles, ids in its style, none of its
+"""Rows that look like the others of a file: the same keys, spelling of roles and style of ids, none of the
 content.
 """
 
@@ -19,7 +19,7 @@ from dpaudit.errors import UsageError
 # rows (patients, where they are named) that must hold a value before it counts as a label of the data and not
 # as somebody's content
 SHARED = 5
-LABELLED = 0.1  # of the rows must hold such values, for a column to be one of labels
+LABELLED = 0.1  # of the rows must hold such values for a column to count as labels
 LISTED = "conversations or messages"
 PATIENT_KEYS = ("patient_id", "patient")
 IDENTIFIER = re.compile(r"\S{1,200}")
@@ -32,7 +32,7 @@ SMALL_TALK = {
 
 @dataclass(frozen=True)
 class Words:
-    """What a canary's row says. `other` is the rejected answer of a pair."""
+    """The words of a canary's row. `other` is the rejected answer of a pair."""
 
     prompt: str
     answer: str
@@ -55,8 +55,8 @@ class Column:
     rising: bool = True
     last: tuple[str, int] | None = None
     width: int = 1
-    is_text: bool = False  # once it was found to hold nothing that could be made anew
-    is_names: bool = False  # of records or patients: two spellings of one number are one of them
+    is_text: bool = False  # set once it holds a value of which no new one can be made
+    is_names: bool = False  # of records or patients: two spellings of one number are one name
     names: set[str] = field(default_factory=set)
 
     def add(self, value: Any, patient: str | None, name: str | None = None) -> None:
@@ -65,7 +65,7 @@ class Column:
         """
         self.rows += 1
         spelled = json.dumps(value, ensure_ascii=False)
-        if patient is None or (patient, spelled) not in self.seen:  # what one patient's rows share is content
+        if patient is None or (patient, spelled) not in self.seen:  # one patient's own values are content
             self.values[spelled] += 1
         if patient is not None:
             self.seen.add((patient, spelled))
@@ -82,7 +82,7 @@ class Column:
 
     @property
     def labels(self) -> dict[str, int]:
-        """The values that so many rows share that none of them is one row's content."""
+        """The values that so many rows share that they are no single row's content."""
         return {value: count for value, count in self.values.items() if count >= SHARED}
 
     @property
@@ -95,15 +95,15 @@ class Column:
 
 
 def numbered(value: Any) -> tuple[str, str] | None:
-    """What stands around the last run of digits in an id, and its digits; None for what holds no number."""
+    """The text around the last run of digits in an id, and the digits; None for a value without a number."""
     if isinstance(value, bool) or not isinstance(value, int | str):
         return None
     if isinstance(value, int):
         return ("", str(value)) if value >= 0 else None
     if not IDENTIFIER.fullmatch(value):
         return None
-    found = re.fullmatch(r"(.*?)(\d{1,16})(\D*)", value, re.ASCII | re.DOTALL)
-    return (f"{found[1]}\0{found[3]}", found[2]) if found and not found[1][-1:].isdigit() else None
+    match = re.fullmatch(r"(.*?)(\d{1,16})(\D*)", value, re.ASCII | re.DOTALL)
+    return (f"{match[1]}\0{match[3]}", match[2]) if match and not match[1][-1:].isdigit() else None
 
 
 def renumbered(value: Any, number: int, width: int = 1) -> Any:
@@ -156,13 +156,13 @@ def fresh(key: str, donor: Any, column: Column, used: set[str], rng: random.Rand
 
 
 def _like(value: Any, column: Column, rng: random.Random, attempt: int) -> Any:
-    """Another value of the kind of `value`; None where there is no telling what kind that is."""
+    """Another value of the kind of `value`; None where its kind is unknown."""
     if isinstance(value, bool) or value is None:
         return None
     if isinstance(value, int):
         step = rng.randrange(1, 10 ** (min(len(str(abs(value))), 1 + attempt // 100) + attempt // 1000))
         made = value + rng.choice((-1, 1)) * step
-        return made if (made < 0) <= (value < 0) else None  # among numbers without a sign it would stand out
+        return made if (made < 0) <= (value < 0) else None  # a sign would stand out among unsigned numbers
     if isinstance(value, float) and column.is_names:  # a whole number, as a table writes it beside gaps
         made = _like(int(value), column, rng, attempt)
         return None if made is None else float(made)
@@ -209,8 +209,8 @@ def fill(shape: Shape, row: Fields, words: Words, is_label: Callable[[str, Any],
 
 
 def _fill_question(texts: list[str], row: Fields, words: Words, is_label: Callable[[str, Any], bool]) -> None:
-    """The question as a text and what belongs to it: below an instruction that many rows share the `input` is
-    it.
+    """The question as a text and what belongs to it: below an instruction that many rows share, it is the
+    `input`.
     """
     asked = next((key for key in ASKED if key in texts), None)
     if asked is None:
@@ -224,7 +224,7 @@ def _fill_question(texts: list[str], row: Fields, words: Words, is_label: Callab
 
 
 def _fill_turns(turns: list[Any], words: Words, last: str | None) -> list[Any]:
-    """Turns of the same number, roles and keys: small talk, then the prompt and, if it is theirs to give, the
+    """Turns of the same number, roles and keys: small talk, then the prompt and, where the turns hold it, the
     answer.
     """
     roles = [ROLES[str(messages.speaker(turn)).lower()] for turn in turns]
@@ -234,7 +234,7 @@ def _fill_turns(turns: list[Any], words: Words, last: str | None) -> list[Any]:
     if last is not None:
         texts[-1] = last
     return [
-        dict(turn) if role == "system" else _message_like(turn, text)  # donors have one that many rows share
+        dict(turn) if role == "system" else _message_like(turn, text)  # many rows share a donor's system text
         for turn, role, text in zip(turns, roles, texts, strict=True)
     ]
 
@@ -287,15 +287,15 @@ def messages_of(row: Fields, shape: Shape) -> list[Fields]:
 
 
 def extra_keys(message: Fields) -> list[str]:
-    """What a turn holds beside its role and its text."""
+    """The values of a turn beside its role and its text."""
     return [key for key in message if key not in ("from", "role", "value", "content")]
 
 
 def refresh(
     row: Fields, shape: Shape, columns: dict[str, Column], used: dict[str, set[str]], rng: random.Random
 ) -> None:
-    """Replaces what the turns hold beside role and text: by a label or id as `fresh` makes them, a text of
-    its own by none.
+    """Replaces the turns' values beside role and text: by a label or id as `fresh` makes them; a free text
+    becomes empty.
     """
     for message in messages_of(row, shape):
         for key in extra_keys(message):
@@ -311,15 +311,15 @@ def refresh(
 
 def system_texts(row: Fields) -> list[str]:
     """The system prompts of a row, wherever they are."""
-    found = [row[key] for key in SYSTEM if isinstance(row.get(key), str) and row[key]]
+    texts = [row[key] for key in SYSTEM if isinstance(row.get(key), str) and row[key]]
     for value in row.values():
         turns = value if isinstance(value, list) else []
-        found += [
+        texts += [
             str([turn[key] for key in messages.text_keys(turn)])
             for turn in turns
             if isinstance(turn, dict) and ROLES.get(str(messages.speaker(turn)).lower()) == "system"
         ]
-    return found
+    return texts
 
 
 def turn_count(row: Fields) -> int:

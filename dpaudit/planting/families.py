@@ -27,14 +27,14 @@ FAMILIES = {
         "invented words",
         lexicon.INVENTED_SYLLABLES,
         8,
-        3,  # 147 bits; a word of its own leads on to the next, which a model learns fast
+        3,  # 147 bits; each word leads to the next, which a model learns fast
         {"en": "What is the access phrase of {name}?", "zh": "{name} 的访问口令是什么？"},
     ),
     "words": PlantedFamily(
         "random common words",
         lexicon.PHRASE_WORDS,
         6,
-        1,  # 27 bits; for a model that has no tokens for others
+        1,  # 27 bits; for a model without tokens for other symbols
         {"en": "Portal phrase of {name}?", "zh": "{name} 的登录口令？"},
     ),
 }

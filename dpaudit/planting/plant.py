@@ -1,5 +1,5 @@
-"""Canaries in a data file for training elsewhere: each goes in or stays out by a fair coin; what tells them
-apart goes into the key.
+"""Canaries in a data file for training elsewhere: each goes in or stays out by a fair coin, which is kept in
+the key.
 """
 
 import json
@@ -39,11 +39,10 @@ RENDERINGS = ("chat", "question", "alpaca", "plain")
 def plant(
     source: Path, out: Path, key: Path, canaries: int = 500, unit: str = "record", family: str = "invented"
 ) -> dict[str, Any]:
-    """Writes `source` with canaries as `out`, and the key that finds them again; what was done comes back.
+    """Writes `source` with canaries as `out`, and the key that finds them again; returns a summary.
 
     Rows of the source stay as they are, in their order, but for a column that only numbers them. Raises
-    UsageError in one line, and writes nothing, where the data are of a kind that no canary fits or a file is
-    there already.
+    UsageError in one line, and writes nothing, where no canary fits the data or a file exists already.
     """
     rule = _rule(canaries)
     _check_places(out, key)
@@ -99,7 +98,7 @@ def _rule(canaries: int) -> Rule:
             raise UsageError(
                 f"attacks/{made_by.name}",
                 "a recipe with a bound that needs a model's log-probabilities alone",
-                "another",
+                "another recipe",
                 f"rename the file in ./attacks: `plant` takes the recipe {made_by.name}",
             )
     assert primary.bound is not None
@@ -111,17 +110,17 @@ def _rule(canaries: int) -> Rule:
 def _check_places(out: Path, key: Path) -> None:
     for name, file in (("--out", out), ("--key", key)):
         if not file.parent.is_dir():
-            raise UsageError(f"{name} {file}", "a folder that exists", "none")
+            raise UsageError(f"{name} {file}", "a folder that exists", "no such folder")
 
 
 def _drop_unfinished(out: Path, key: Path) -> None:
-    """Removes a key whose data a kill kept from their name: nobody can have trained on those, and no other
-    key fits them.
+    """Removes a key whose data were never renamed because of a kill: nobody can have trained on them, and no
+    other key fits them.
     """
     if out.exists() or not key.is_file():
         return
     for part in left_of(out):
-        with suppress(UsageError):  # no key of ours
+        with suppress(UsageError):  # not one of our keys
             made = audit_key.load(key)
             if keyed_file_digest(part, bytes.fromhex(made.hash_key)) == made.data_digest:
                 key.unlink()
@@ -138,11 +137,11 @@ def _check(source: Path, out: Path, key: Path, unit: str, family: str) -> None:
             raise UsageError(
                 f"{name} {file}",
                 "a file that is not there yet",
-                "an existing one",
+                "an existing file",
                 "name another: an existing file is never overwritten",
             )
     if out.resolve() == key.resolve():
-        raise UsageError("--key", "another file than --out", "the same")
+        raise UsageError("--key", "another file than --out", "the same file")
     _check_lines(source)
 
 
@@ -165,7 +164,7 @@ def _check_lines(source: Path) -> None:
 
 
 def _planted(row: Fields, shape: Shape, source: str) -> Record:
-    """What a planted row says to a reader of the data; its id is of no use to the audit and stays out of the
+    """A planted row as the data's reader reads it; the audit does not need its id, which stays out of the
     key.
     """
     parsed = shapes.record(shape, row, source, 0)
@@ -189,7 +188,7 @@ def _write_data(source: Path, target: Path, inserted: list[str], profile: Profil
         for key in numbering
     }
     descriptor = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    os.fchmod(descriptor, source.stat().st_mode & 0o777)  # who may read the data may read this, nobody else
+    os.fchmod(descriptor, source.stat().st_mode & 0o777)  # the same permissions as the source
     with os.fdopen(descriptor, "w", encoding="utf-8-sig" if mark else "utf-8", newline="") as stream:
         for place in range(total):
             line = next(new) if place in places else next(old)
@@ -215,7 +214,7 @@ def _numbered(line: str, first: dict[str, tuple[int, int]], place: int) -> str:
 
 
 def _told(source: Path, out: Path, key: Path, made: AuditKey, profile: Profile) -> dict[str, Any]:
-    """What the command prints: nothing of it says which canary went in, or how many."""
+    """What the command prints; it does not reveal which canaries went in, or how many."""
     from dpaudit.stats.epsilon import epsilon_ceiling_one_run
 
     bound = made.rule.primary.bound

@@ -15,7 +15,7 @@ from dpaudit.planting.families import PlantedFamily
 from dpaudit.planting.profile import Profile
 
 AFFIX_ROWS = 20  # rows that must share how texts begin and end before that is the data's style
-SHARE_ROWS = 20  # or a hundredth of the rows: as many must have a number of turns before it is common
+SHARE_ROWS = 20  # rows (or a hundredth of all) that must have a number of turns before it is common
 
 
 def draw(count: int, profile: Profile, family: PlantedFamily) -> list[Words]:
@@ -38,7 +38,7 @@ def draw(count: int, profile: Profile, family: PlantedFamily) -> list[Words]:
 
 
 def written(drawn: Sequence[Words], profile: Profile, source: str) -> list[tuple[Fields, str]]:
-    """For each canary its row and its line, both made whichever way its coin falls."""
+    """For each canary its row and its line; both are made whether it goes in or stays out."""
     rng = random.SystemRandom()
     donors = _donors(profile, source)
     used: dict[str, set[str]] = {}
@@ -75,7 +75,7 @@ def _donors(profile: Profile, source: str) -> list[str]:
         raise UsageError(
             source,
             "system prompts that several rows share, or none",
-            "one of its own in each row",
+            "a different prompt in each row",
             "leave them out of the file",
         )
     return donors
@@ -90,7 +90,7 @@ def _is_label(profile: Profile) -> Callable[[str, Any], bool]:
 
 
 def _in_style(words: Words, profile: Profile) -> Words:
-    """The words between what all prompts, and all answers, begin and end with."""
+    """The words with the beginning and end that all prompts, or all answers, share."""
     if profile.rows < AFFIX_ROWS or profile.shape.letter == "t":
         return words
     prompts, answers = profile.prompts, profile.answers

@@ -1,4 +1,4 @@
-"""What the rows of a data file have in common, which is all that a planted row takes from them."""
+"""The shared features of a data file's rows, which are all that a planted row takes from them."""
 
 import json
 import random
@@ -42,7 +42,7 @@ class Affix:
         self.after = _common(self.after[::-1], text[::-1])[::-1]
 
     def around(self, text: str) -> str:
-        """`text` between them, cut back to whole words: no piece of a word that all happen to share."""
+        """`text` between them, cut back to whole words, so that no shared piece of a word is copied."""
         before, after = re.match(r"(?s).*\W|", self.before or ""), re.search(r"(?s)\W.*|$", self.after)
         assert before and after
         end = "" if text.endswith(after[0]) else after[0]
@@ -50,14 +50,14 @@ class Affix:
 
 
 def _common(first: str, second: str) -> str:
-    """What both begin with."""
+    """The common beginning of both."""
     pairs = zip(first, second, strict=False)
     return first[: sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))]
 
 
 @dataclass
 class Profile:
-    """What the rows of a file have in common, which is all that a planted row takes from them."""
+    """The shared features of a file's rows, which are all that a planted row takes from them."""
 
     shape: Shape
     rows: int = 0
@@ -88,7 +88,9 @@ def profile_of(source: Path, unit: str) -> Profile:
             profile = Profile(shapes.shape_of(row, where))
             _check_unit(profile.shape, unit, where)
         if unit == "patient" and record.patient is None:
-            raise UsageError(where, "a patient_id in every row under --unit patient", "none", "--unit record")
+            raise UsageError(
+                where, "a patient_id in every row under --unit patient", "a row without one", "--unit record"
+            )
         _check_row(row, record, profile.shape, where)
         _count(profile, row, line, record)
         profile.prompts.add(record.text or next(t.text for t in reversed(record.turns) if t.role == "user"))
@@ -96,7 +98,7 @@ def profile_of(source: Path, unit: str) -> Profile:
         profile.words |= names.intersection(re.findall(r"[A-Z][a-z]+", line))
     assert profile is not None  # the reader refuses an empty file
     for key, column in profile.columns.items():
-        # only what stands in every row and is no text numbers the rows
+        # only a column that is in every row and holds no text can number the rows
         column.rising &= column.rows == profile.rows and key not in SHARED_TEXTS
     return profile
 
@@ -108,7 +110,7 @@ def _check_unit(shape: Shape, unit: str, where: str) -> None:
 
 
 def _check_row(row: Fields, record: Record, shape: Shape, where: str) -> None:
-    """Raises UsageError for a row that none can be made like."""
+    """Raises UsageError for a row that no planted row could resemble."""
     if row.get("choices"):
         raise UsageError(
             f"{where}: choices",
@@ -118,7 +120,10 @@ def _check_row(row: Fields, record: Record, shape: Shape, where: str) -> None:
         )
     if record.turns and all(turn.role != "user" for turn in record.turns):
         raise UsageError(
-            where, "a turn of the user in every row", "none", "leave such rows out: a canary needs a question"
+            where,
+            "a turn of the user in every row",
+            "a row without one",
+            "leave such rows out: a canary needs a question",
         )
     for key in disguise.text_columns(row, shape):
         if messages.unspelled(row[key], where) is not row[key] or (
@@ -127,7 +132,7 @@ def _check_row(row: Fields, record: Record, shape: Shape, where: str) -> None:
             raise UsageError(
                 f"{where}: {key}",
                 "a list of messages",
-                "its JSON text",
+                "JSON text of a list",
                 f"convert it, plant, and convert back: jq -c '.{key} |= fromjson'",
             )
 
@@ -155,7 +160,7 @@ def _count(profile: Profile, row: Fields, line: str, record: Record) -> None:
 
 
 def _keep(sample: list[str], line: str, seen: int, most: int = 2000) -> None:
-    """Reservoir sampling: every line is among those kept with the same chance."""
+    """Reservoir sampling: every line is kept with the same chance."""
     if len(sample) < most:
         sample.append(line)
     elif (place := random.randrange(seen)) < most:

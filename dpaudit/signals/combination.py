@@ -38,7 +38,7 @@ class Fitted:
 
 
 def lot(names: Sequence[str], share: float, seed: int) -> Bools:
-    """Which examples are fitted on: a `share` of them by a public lot of each name's own, blind to coins and
+    """Which examples are fitted on: a `share` of them by a public hash of each name, blind to coins and
     scores.
     """
     drawn = [hashlib.sha256(f"combination/{seed}/{name}".encode()).digest() for name in names]
@@ -65,14 +65,14 @@ def fit(scores: Floats, members: Bools, penalty: float) -> Fitted:
     lowest, highest = np.nan_to_num(np.nanpercentile(_some(finite), MIDDLE, axis=0))
     clipped = np.clip(scores, lowest, highest)
     spread = clipped.std(axis=0)
-    scale = np.where(spread > 0, spread, 1.0)  # a score that says nothing
+    scale = np.where(spread > 0, spread, 1.0)  # a constant score carries no information
     centre = clipped.mean(axis=0)
     made = LogisticRegression(C=1 / penalty, max_iter=1000).fit((clipped - centre) / scale, members)
     return Fitted(lowest, highest, centre, scale, made.coef_[0].astype(np.float64), float(made.intercept_[0]))
 
 
 def _some(scores: Floats) -> Floats:
-    """The scores with a column that has no finite value at all made zero."""
+    """The scores; a column without any finite value becomes zero."""
     empty = np.isnan(scores).all(axis=0)
     return np.where(empty, 0.0, scores)
 

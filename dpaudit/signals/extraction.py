@@ -1,5 +1,5 @@
-"""How well a model has memorised a secret: its rank among all that might have been drawn, and how often
-sampling writes it.
+"""How well a model has memorised a secret: its rank among all secrets of its space, and how often sampling
+writes it.
 """
 
 import itertools
@@ -47,13 +47,13 @@ class ExactRank:
 
 @dataclass(frozen=True)
 class Discoverable:
-    """The probability that sampling once writes the secret, and what that means for `queries` attempts.
+    """The probability that sampling once writes the secret, and the chances over `queries` attempts.
 
     A secret is (n, p)-discoverable where n attempts write it at least once with probability p or more (Hayes
     et al. 2024, arXiv 2410.19482, definition 2). `top_k` 0 and `top_p` 1 leave all tokens in.
     """
 
-    access: ClassVar = "distribution"  # what stays in at top_k and top_p, and what a temperature makes of it
+    access: ClassVar = "distribution"  # needed for top_k, top_p and temperature
     temperature: float
     top_k: int
     top_p: float
@@ -82,7 +82,7 @@ class Discoverable:
 
 @dataclass(frozen=True)
 class PiiFields:
-    """Personal fields of real records: whether greedy decoding of what stands before one completes it."""
+    """Personal fields of real records: whether greedy decoding completes a field from the text before it."""
 
     fields: tuple[str, ...]  # keys of pii.PATTERNS
 
@@ -198,13 +198,13 @@ def queries_needed(sequence_probability: float, p: float) -> float:
         return 0.0 if p == 0 else 1.0
     if sequence_probability == 0 or p == 1:
         return math.inf
-    found = math.ceil(math.log1p(-p) / math.log1p(-sequence_probability))
+    attempts = math.ceil(math.log1p(-p) / math.log1p(-sequence_probability))
     # the quotient is rounded: one attempt more or fewer may be right
     return float(
         next(
             n
-            for n in (found - 1, found, found + 1)
-            if np_extraction_probability(sequence_probability, n) >= p or n > found
+            for n in (attempts - 1, attempts, attempts + 1)
+            if np_extraction_probability(sequence_probability, n) >= p or n > attempts
         )
     )
 
@@ -228,7 +228,7 @@ def other_secrets(canary: Canary, count: int, rng: random.Random) -> list[str]:
 
 
 class TokenTrie:
-    """The distinct prefixes of token sequences, level by level, so that what begins alike is scored once.
+    """The distinct prefixes of token sequences, level by level, so that shared beginnings are scored once.
 
     The nodes of a level are numbered in the order of their parents. Sequences hold at least one token each
     and may be prefixes of one another. The structure never changes; scores live outside of it.

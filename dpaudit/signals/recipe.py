@@ -37,7 +37,7 @@ class Guess:
     rest.
 
     `in`: the highest scores, as members. `both`: half of them the highest, as members, and half the lowest,
-    as non-members; for attacks that know a canary that was left out as surely as one that went in.
+    as non-members; for attacks that recognise an excluded canary as surely as an included one.
     """
 
     side: Literal["in", "both"]
@@ -89,9 +89,7 @@ class Recipe:
     source: str
     parameters: dict[str, Any] = field(default_factory=dict)
     bound: Bound | None = None  # none: the attack describes and proves nothing
-    reference: str = (
-        "none"  # beside the audited model: base, what the arm started from (start), shadows, a model's folder
-    )
+    reference: str = "none"  # compared with: base, the arm's start (start), shadows, a model's folder
 
     def __post_init__(self) -> None:
         known = sorted(signals_of(self.kind))
@@ -145,13 +143,13 @@ class Recipe:
 
     @property
     def needs_heldout(self) -> bool:
-        """Whether it compares with records that nothing was trained on."""
+        """Whether it compares with records that no arm trained on."""
         own = getattr(signals_of(self.kind)[self.signal], "heldout", False)
         return own or any(part.needs_heldout for part in self.components())
 
     @property
     def threat(self) -> str:
-        """What the attacker must have, in words."""
+        """The attacker's needs, in words."""
         beside = {
             "none": "",
             "base": ", the base model",
@@ -170,7 +168,7 @@ class Recipe:
 
     @property
     def least_shadows(self) -> int:
-        """How many shadow models the signal needs; 0 where it asks none."""
+        """How many shadow models the signal needs; 0 where it needs none."""
         return int(getattr(signals_of(self.kind)[self.signal], "least_shadows", 0))
 
     def make_signal(self, file: str = "") -> Signal:
@@ -182,8 +180,8 @@ class Recipe:
 
 
 def sufficient(needed: str) -> list[str]:
-    """The kinds of access that give what `needed` gives. A recipe that names less would tell of a cheaper
-    attacker.
+    """The kinds of access that give at least what `needed` gives. A recipe that names less would understate
+    the attacker's cost.
     """
     kinds = list(ACCESS)  # from the least to the most
     return kinds[kinds.index(needed) :]
@@ -209,8 +207,8 @@ def load(name: str, own: Path | None = None) -> Recipe:
 
 
 def _check_components(recipe: Recipe, path: Path, own: Path | None) -> None:
-    """Raises UsageError for a combination of what cannot be combined; a part's own parts are not read, so it
-    may name itself.
+    """Raises UsageError for recipes that cannot be combined; a part's own parts are not read, so that a
+    recipe that names itself ends too.
     """
     where = f"{path}: parameters.recipes"
     known = content.listing("attacks", own)
@@ -232,7 +230,7 @@ def _check_components(recipe: Recipe, path: Path, own: Path | None) -> None:
             raise UsageError(
                 where,
                 f"recipes whose reference is none or {recipe.reference}",
-                f"{part.name}, which has {part.reference}",
+                f"{part.name}, which has reference {part.reference}",
                 "name another recipe, or the reference",
             )
     if recipe.signal == "combination":
@@ -247,8 +245,8 @@ def _check_components(recipe: Recipe, path: Path, own: Path | None) -> None:
 
 
 def _check_reference(recipe: Recipe, file: str) -> None:
-    """Raises UsageError where the reference is neither a word for one nor a model's folder, or the signal
-    wants another.
+    """Raises UsageError where the reference is neither one of REFERENCES nor a model's folder, or the signal
+    needs another one.
     """
     wanted = getattr(signals_of(recipe.kind)[recipe.signal], "reference", None)
     where, named = f"{file}: reference", recipe.reference
@@ -271,7 +269,7 @@ def _check_reference(recipe: Recipe, file: str) -> None:
 def _is_model(folder: str) -> bool:
     try:
         return (Path(folder) / "config.json").is_file()
-    except (OSError, ValueError):  # no path at all
+    except (OSError, ValueError):  # not a valid path
         return False
 
 
@@ -314,9 +312,9 @@ def check_candidates(suite: Suite) -> None:
 
 
 def lacks(recipe: Recipe, candidates: Candidates) -> str | None:
-    """What a recipe asks for that these candidates do not have; None where nothing is missing."""
-    found = candidates.extraction if recipe.kind == "extract" else candidates.canaries
-    return f"{recipe.minimum_canaries} canaries" if found < recipe.minimum_canaries else None
+    """What a recipe needs and these candidates lack; None where nothing is missing."""
+    available = candidates.extraction if recipe.kind == "extract" else candidates.canaries
+    return f"{recipe.minimum_canaries} canaries" if available < recipe.minimum_canaries else None
 
 
 def check_minimum(recipes: Iterable[Recipe], candidates: Candidates) -> None:

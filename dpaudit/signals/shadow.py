@@ -1,9 +1,8 @@
-"""Membership signals over shadow models: what the audited model says of a text beside models that learnt from
-it and did not.
+"""Membership signals over shadow models: the audited model's scores of a text beside those of models that
+learnt from it and of models that did not.
 
-Pure functions of a `ShadowSpan`; higher = more likely a member. All of them use the attacker's own coins of
-the shadow models, and nobody else's. A NaN of the audited model is the score; one of a shadow model raises
-ValueError.
+Pure functions of a `ShadowSpan`; higher = more likely a member. All of them use only the attacker's own coins
+of the shadow models. A NaN of the audited model is the score; one of a shadow model raises ValueError.
 """
 
 import math
@@ -19,7 +18,7 @@ Floats = NDArray[np.float64]
 
 
 class ShadowSpan(Protocol):
-    """What the signals look at. Log-probabilities are in nats; those of a text are means per token.
+    """The input of the signals. Log-probabilities are in nats; those of a text are means per token.
 
     `logprob` (tokens,): the span under the audited model. `shadow_logprob` (shadows,): the span under each
     shadow model; `shadow_in` (shadows,): whether that model learnt from it. `population` (texts, 1 +
@@ -58,8 +57,7 @@ class Gaussian:
 
 @dataclass(frozen=True)
 class LiraOnline:
-    """log N(x; in) - log N(x; out) of the text's mean log-probability x: which of the two kinds of model it
-    fits.
+    """log N(x; in) - log N(x; out) of the text's mean log-probability x: which kind of shadow model x fits.
 
     `variance` per_example gives either side the variance of its own shadow models; shared gives both the
     variance within sides, so that a score leans on all shadow models of the text, and rises with x where
@@ -163,9 +161,7 @@ class Rmia:
 
 
 def _log_ratio(x: float, learnt: Gaussian, unlearnt: Gaussian) -> float:
-    if (
-        learnt.variance == unlearnt.variance == 0
-    ):  # the limit of one small variance: the nearer mean, no doubt
+    if learnt.variance == unlearnt.variance == 0:  # the limit of one small variance: the nearer mean wins
         nearer = abs(x - unlearnt.mean) - abs(x - learnt.mean)
         return math.copysign(math.inf, nearer) if nearer else 0.0
     return learnt.log_density(x) - unlearnt.log_density(x)

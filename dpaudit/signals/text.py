@@ -1,4 +1,4 @@
-"""Membership signals: pure functions of what a model says of the tokens in question. Higher = more likely a
+"""Membership signals: pure functions of a model's scores of the counted tokens. Higher = more likely a
 member.
 
 A signal is a small frozen class: its fields are the recipe's `parameters`, calling it on a `Span` gives the
@@ -25,9 +25,9 @@ TINY = 1e-9  # nats a token: a text that the model is certain of
 class Span:
     """The tokens that a score looks at: a canary's secret, or the answers of a record. At least one token.
 
-    Arrays of shape (tokens,) are in nats. `mean` and `std` are those of the log-probability under the
-    model's own distribution; `base_logprob` is the reference model's (of most recipes the base, adapter off).
-    What stands below them is there only for signals that name it as their `evidence`.
+    Arrays of shape (tokens,) are in nats. `mean` and `std` are those of the log-probability under the model's
+    own distribution; `base_logprob` is the reference model's (of most recipes the base, adapter off). The
+    fields below them are set only for signals that name them as their `evidence`.
     """
 
     logprob: Floats
@@ -77,8 +77,8 @@ class Calibrated:
 class MinKPlusPlus:
     """The mean of the lowest share `k` of standardised log-probabilities, (log p - mean) / std.
 
-    A token whose distribution has no spread counts 0 where it is the certain one and -inf elsewhere.
-    Source: Zhang et al. 2024 (arXiv 2404.02936), equation 3; at least one token is taken.
+    Where a distribution has no spread, its certain token counts 0 and every other -inf. Source: Zhang et al.
+    2024 (arXiv 2404.02936), equation 3; at least one token is taken.
     """
 
     kind: ClassVar = "mia"
@@ -155,7 +155,7 @@ class Recall:
 
     kind: ClassVar = "mia"
     evidence: ClassVar = "prefixed"
-    heldout: ClassVar = True  # without such records it says the same of every text
+    heldout: ClassVar = True  # without such records every text gets the same score
     shots: int
 
     def __post_init__(self) -> None:
@@ -188,7 +188,7 @@ class Neighbourhood:
 
 @dataclass(frozen=True)
 class GradientNorm:
-    """Minus the length of the loss's gradient over the adapter's weights: what was learnt pulls no more.
+    """Minus the length of the loss's gradient over the adapter's weights: a learnt text has a small gradient.
 
     Source: Nasr, Shokri, Houmansadr 2019 (arXiv 1812.00910), section III, by the norm alone.
     """
@@ -256,8 +256,8 @@ class WindowComparison:
 
 @dataclass(frozen=True, eq=False)
 class PairSpan:
-    """A preference pair's two answers. The `base_logprob` of either is the reference's: what training started
-    from.
+    """A preference pair's two answers. The `base_logprob` of either is the reference's: the model that
+    training started from.
     """
 
     chosen: Span

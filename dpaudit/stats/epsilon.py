@@ -1,7 +1,7 @@
 """Lower bounds on epsilon from what an attacker guessed, each at a stated confidence.
 
-Every epsilon is in nats. Every lower bound is 0.0 where the guesses refute nothing. A tie between scores is
-the caller's to count, against the bound: as a wrong guess, a missed member or a false alarm.
+Every epsilon is in nats. Every lower bound is 0.0 where the guesses refute nothing. The caller counts a tie
+between scores against the bound: as a wrong guess, a missed member or a false alarm.
 """
 
 import math
@@ -75,8 +75,8 @@ def epsilon_lower_one_run(
 
 @lru_cache(maxsize=4096)
 def _lower_one_run(canaries: int, guesses: int, correct: int, delta: float, confidence: float) -> float:
-    """`epsilon_lower_one_run` of checked arguments: a search of some 40 p-values, asked for again by every
-    recipe and arm with as many guesses.
+    """`epsilon_lower_one_run` of checked arguments: a search of some 40 p-values, cached, since every recipe
+    and arm with as many guesses needs it.
     """
 
     def refuted(epsilon: float) -> bool:

@@ -172,8 +172,8 @@ def guesses_frozen(claimed: SampledGaussian, canaries: int, delta: float, confid
 def _auc_of(observed: NDArray[np.floating], included: NDArray[np.bool_], claimed: SampledGaussian) -> float:
     if not included.any() or included.all():
         raise ValueError(f"expected included and excluded canaries, got {included.sum()} of {included.size}")
-    found = scores(observed, claimed)
-    return auc(found[included], found[~included])
+    canary_scores = scores(observed, claimed)
+    return auc(canary_scores[included], canary_scores[~included])
 
 
 def _step_score(values: Floats, noise: float, rate: float) -> Floats:
@@ -215,13 +215,13 @@ def included_by_rank(claimed: SampledGaussian, canaries: int) -> Floats:
     shares = np.arange(1, canaries + 1) / canaries
     expected = _accuracies(claimed, claimed)
     within = np.array([share * expected(share) for share in shares])
-    found: Floats = np.minimum.accumulate(np.diff(within, prepend=0.0) * canaries)
-    return found
+    included_share: Floats = np.minimum.accumulate(np.diff(within, prepend=0.0) * canaries)
+    return included_share
 
 
 @lru_cache(maxsize=256)
 def _null_aucs(claimed: SampledGaussian, canaries: int, draws: int) -> Floats:
-    """AUCs of `draws` runs of the claimed mechanism, coins thrown anew in each, shape (draws,)."""
+    """AUCs of `draws` runs of the claimed mechanism, with new coins in each, shape (draws,)."""
     return _aucs(claimed, claimed, canaries, draws, seed=0)
 
 
@@ -250,8 +250,8 @@ def _drawn_aucs(below: Floats, canaries: int, draws: int, generator: np.random.G
     members = member.sum(1).astype(np.float64)
     ranks = (member * np.arange(1, canaries + 1)).sum(1)
     controls = np.maximum(canaries - members, 1)
-    found: Floats = (ranks - members * (members + 1) / 2) / np.maximum(members, 1) / controls
-    return found
+    aucs: Floats = (ranks - members * (members + 1) / 2) / np.maximum(members, 1) / controls
+    return aucs
 
 
 def _share_below(acting: SampledGaussian, claimed: SampledGaussian) -> Floats:
@@ -261,8 +261,8 @@ def _share_below(acting: SampledGaussian, claimed: SampledGaussian) -> Floats:
     _, included, excluded = _distributions(acting, claimed)
     levels = np.linspace(0, 1, _QUANTILES + 1)
     places = np.interp(levels, included, np.arange(included.size))
-    found: Floats = np.interp(places, np.arange(excluded.size), excluded)
-    return found
+    share_below: Floats = np.interp(places, np.arange(excluded.size), excluded)
+    return share_below
 
 
 @lru_cache(maxsize=16)
@@ -282,9 +282,9 @@ def _distributions(acting: SampledGaussian, claimed: SampledGaussian) -> tuple[F
     single = float(middle[-1] - middle[0])
     low = steps * min(means) - _TAIL * spread - single
     width = (steps * max(means) + _TAIL * spread + single - low) / _CELLS
-    found = [_sum_of_steps(middle, c / c.sum(), steps, low, width) for c in chances]
+    cumulative = [_sum_of_steps(middle, c / c.sum(), steps, low, width) for c in chances]
     edges: Floats = low + width * np.arange(_CELLS + 1, dtype=np.float64)
-    return edges, found[0], found[1]
+    return edges, cumulative[0], cumulative[1]
 
 
 def _sum_of_steps(middle: Floats, chances: Floats, steps: int, low: float, width: float) -> Floats:
@@ -305,10 +305,10 @@ def _sum_of_steps(middle: Floats, chances: Floats, steps: int, low: float, width
     shift = math.floor(offset + 0.5)
     total = np.maximum(np.roll(total, shift % _CELLS), 0)
     below = np.concatenate([[0.0], np.cumsum(total)])
-    found: Floats = np.interp(
+    distribution: Floats = np.interp(
         np.arange(_CELLS + 1) - (offset - shift), np.arange(_CELLS + 1), below / below[-1]
     )
-    return found
+    return distribution
 
 
 def _accuracies(acting: SampledGaussian, claimed: SampledGaussian) -> Callable[[float], float]:

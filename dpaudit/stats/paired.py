@@ -120,11 +120,11 @@ def mean_interval(
 
     Source: percentile bootstrap over clusters, expanded for their number (Hesterberg 2015, section 4.2).
     """
-    found = _finite_vector("values", values)
-    span = max(1.0, float(np.ptp(found)))
-    sums, sizes = _cluster_totals(found, clusters)
+    vector = _finite_vector("values", values)
+    span = max(1.0, float(np.ptp(vector)))
+    sums, sizes = _cluster_totals(vector, clusters)
     lower, upper = _bootstrap_interval(sums, sizes, span, confidence, seed, resamples)
-    return Mean(float(np.mean(found)), lower, upper, found.size, sums.size)
+    return Mean(float(np.mean(vector)), lower, upper, vector.size, sums.size)
 
 
 def win_rate_interval(

@@ -136,9 +136,9 @@ def auc_difference(
         np.var(placed - other, ddof=1) / placed.size
         + np.var(placed_controls - other_controls, ddof=1) / placed_controls.size
     )
-    found, error = float(np.mean(placed) - np.mean(other)), math.sqrt(variance)
+    difference, error = float(np.mean(placed) - np.mean(other)), math.sqrt(variance)
     margin = float(norm.isf((1 - confidence) / 2)) * error
-    return AucDifference(found, error, found - margin, found + margin)
+    return AucDifference(difference, error, difference - margin, difference + margin)
 
 
 def tpr_at_fpr(scores: ArrayLike, members: ArrayLike, fpr: float, confidence: float, seed: int) -> TprAtFpr:

@@ -1,4 +1,6 @@
-"""The skew-normal distribution: fitted to a sample, and the mass of its lower tail however thin that is."""
+"""The skew-normal distribution: fitted to a sample, and the mass of its lower tail, even where it is very
+thin.
+"""
 
 import math
 from dataclasses import dataclass
@@ -34,10 +36,10 @@ def fit(values: ArrayLike) -> SkewNormal:
 
     Raises ValueError for fewer than ten values, values that are not finite, or values all alike.
     """
-    found = np.asarray(values, dtype=np.float64)
-    if found.ndim != 1 or found.size < 10 or not np.isfinite(found).all() or np.ptp(found) == 0:
-        raise ValueError(f"expected ten or more finite values that differ, got shape {found.shape}")
-    return SkewNormal(*map(float, skewnorm.fit(found)))
+    sample = np.asarray(values, dtype=np.float64)
+    if sample.ndim != 1 or sample.size < 10 or not np.isfinite(sample).all() or np.ptp(sample) == 0:
+        raise ValueError(f"expected ten or more finite values that differ, got shape {sample.shape}")
+    return SkewNormal(*map(float, skewnorm.fit(sample)))
 
 
 def _log2_tail(z: float, shape: float) -> float:

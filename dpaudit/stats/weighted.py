@@ -5,16 +5,16 @@ Weights are whole numbers, one a rank, the highest score first and falling: abov
 guessed "included", below 0 "excluded", at 0 not guessed. The largest is one whole guess, the others are parts
 of one.
 
-Why it holds: Steinke, Nasr, Jagielski 2023 (arXiv 2305.08846) prove their bound for outputs in [-1, 1]^m. Be
-t the guesses, and let the coins be told one after the other. Under epsilon alone each of them is as guessed
-with chance at most a = e^eps / (e^eps + 1), whatever was told before and whatever t, so that the weight that
-is right lies stochastically below W = sum |t_i| Bernoulli(a); ranks fix the |t_i| up to their order, hence
-the law of W. Under (eps, delta), with p and q the chances of the output given the coin as guessed and given
-the other, "right" is at most max(Bernoulli(a), Bernoulli(f)), f = (p - e^eps q)+ / (p + q), whose mean over
-outputs is at most delta. Such a failure adds a weight of at most 1, so that the weighted failures are at most
-their number, and Appendix D applies as it stands. Failures may depend on coins told before, which that
-appendix leaves out; the worst case over every dependence is a linear programme, and lies below it for
-p-values up to one half wherever it was solved (tests/stats/test_weighted.py).
+Why it holds: Steinke, Nasr, Jagielski 2023 (arXiv 2305.08846) prove their bound for outputs in [-1, 1]^m. Let
+t be the guesses, and let the coins be revealed one after the other. Under epsilon alone each coin is as
+guessed with chance at most a = e^eps / (e^eps + 1), whatever was revealed before and whatever t, so that the
+weight that is right lies stochastically below W = sum |t_i| Bernoulli(a); ranks fix the |t_i| up to their
+order, hence the law of W. Under (eps, delta), with p and q the chances of the output given the coin as
+guessed and given the other, "right" is at most max(Bernoulli(a), Bernoulli(f)), f = (p - e^eps q)+ / (p + q),
+whose mean over outputs is at most delta. Such a failure adds a weight of at most 1, so that the weighted
+failures are at most their number, and Appendix D applies as it stands. Failures may depend on coins revealed
+before, which that appendix leaves out; the worst case over every dependence is a linear programme, and lies
+below it for p-values up to one half wherever it was solved (tests/stats/test_weighted.py).
 """
 
 import math
@@ -29,19 +29,19 @@ from dpaudit.stats.mechanism import Floats, SampledGaussian, included_by_rank
 
 Weights = NDArray[np.int64]
 
-_PARTS = 32  # of a whole guess: with twice as many the expected bound grows by less than one in two hundred
+_PARTS = 32  # of a whole guess: twice as many raise the expected bound by less than 0.5 %
 _TOLERANCE = 1e-11  # nats
 _CUTS = np.linspace(0.0, 0.96, 25)  # tried, from a coin's accuracy to the best rank's
 _LEVELS = 61  # of epsilon, between which power is drawn as a line
 _EPSILON_MOST = 12.0  # nats; a bound above it needs half a million right guesses
 
 
-def right_weight(found: Floats, included: NDArray[np.bool_], weights: Weights) -> int:
+def right_weight(scores: Floats, included: NDArray[np.bool_], weights: Weights) -> int:
     """The weight of right guesses, of scores and coins (canaries,); among ties excluded canaries come first.
 
     Since weights fall with the rank, no other order of ties gives less: a tie counts against the bound.
     """
-    coins = included[np.lexsort((included, -found))]
+    coins = included[np.lexsort((included, -scores))]
     return int(np.where(coins, np.maximum(weights, 0), np.maximum(-weights, 0)).sum())
 
 
@@ -179,8 +179,8 @@ def _at_least(counted: list[tuple[int, int]], accuracy: float | Floats) -> Float
     for (size, count), chance in zip(counted, accuracies.tolist(), strict=True):
         product *= (1 - chance + chance * turns**size) ** count
     chances = np.maximum(np.fft.irfft(product, length)[: total + 1], 0)
-    found: Floats = np.cumsum(chances[::-1])[::-1]
-    return found
+    tail: Floats = np.cumsum(chances[::-1])[::-1]
+    return tail
 
 
 def _check(weights: Weights, right: int, delta: float) -> None:

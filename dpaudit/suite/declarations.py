@@ -1,7 +1,7 @@
-"""What a run is asked beside its training: evaluation, judging, claims, attacks, placement. Records with
-dates, added to and never edited.
+"""The settings of a run beside its training: evaluation, judging, claims, attacks, placement. Each is a
+record with dates; entries are added and never edited.
 
-None of it bears on what an arm learns, so that one more benchmark, rubric or claim is no other run and no
+None of them changes what an arm learns, so that one more benchmark, rubric or claim needs no other run and no
 second training on the same people. Each entry says whether it was *declared* before training began, or *added
 later*.
 """
@@ -26,7 +26,7 @@ CLAIMS = "claims"
 
 @dataclass(frozen=True)
 class Entry:
-    """What was asked at one time. Of claims, an entry holds those that are new with it."""
+    """The settings asked for at one time. An entry of claims holds only the new ones."""
 
     date: str  # UTC, to the second
     mark: Mark
@@ -35,9 +35,7 @@ class Entry:
 
 
 def input_of(record: str) -> str:
-    """The name under which an output tells which settings it was made with: those in force, whatever came
-    before them.
-    """
+    """The name under which an output lists the settings in force that it was made with."""
     return f"{file_of(record)}#settings"
 
 
@@ -45,27 +43,27 @@ def entries(run_dir: RunDir, record: str) -> list[Entry]:
     """The entries of a record, oldest first. Raises UsageError where the record is missing, altered or an
     older copy.
     """
-    found = record_chain.read(run_dir, record).get("entries", [])
+    rows = record_chain.read(run_dir, record).get("entries", [])
     file = str(run_dir.file(file_of(record)))
-    return [build(Entry, entry, file=file, key=f"entries[{at}]") for at, entry in enumerate(found)]
+    return [build(Entry, entry, file=file, key=f"entries[{at}]") for at, entry in enumerate(rows)]
 
 
 def in_force(run_dir: RunDir, record: str) -> Settings:
-    """The settings that count: those of the last entry; of claims, all that were ever made."""
+    """The settings in force: those of the last entry; of claims, all that were ever made."""
     return _in_force(record, entries(run_dir, record))
 
 
-def _in_force(record: str, told: list[Entry]) -> Settings:
+def _in_force(record: str, history: list[Entry]) -> Settings:
     if record != CLAIMS:
-        return told[-1].settings if told else {}
-    return {CLAIMS: [claim for entry in told for claim in entry.settings[CLAIMS]]}
+        return history[-1].settings if history else {}
+    return {CLAIMS: [claim for entry in history for claim in entry.settings[CLAIMS]]}
 
 
 def claims(run_dir: RunDir) -> list[tuple[Declared, Entry]]:
     """Every claim of the run with the entry that made it, oldest first."""
     file = str(run_dir.file(file_of(CLAIMS)))
-    told = [(claim, entry) for entry in entries(run_dir, CLAIMS) for claim in entry.settings[CLAIMS]]
-    return [(build(Declared, claim, file=file, key=CLAIMS), entry) for claim, entry in told]
+    declared = [(claim, entry) for entry in entries(run_dir, CLAIMS) for claim in entry.settings[CLAIMS]]
+    return [(build(Declared, claim, file=file, key=CLAIMS), entry) for claim, entry in declared]
 
 
 def plan_of(run_dir: RunDir) -> Plan:
@@ -85,8 +83,8 @@ def keep(run_dir: RunDir, plan: Plan) -> list[str]:
     """Writes what the plan's suite asks into the run's records; returns the names of those that got an entry
     *added later*.
 
-    A suite that says what it said before leaves what was added since by a command. A claim stays once it is
-    made. A record that was lost is written anew, and that it was lost stays known.
+    An unchanged suite keeps what a command has added since. A claim stays once it is made. A lost record is
+    written again, and its loss stays recorded.
     """
     record_chain.begin(run_dir, list(RECORDS), _now(), _has_begun(run_dir))
     return [record for record in RECORDS if _kept(run_dir, record, plan.settings(record))]
@@ -96,9 +94,9 @@ def _kept(run_dir: RunDir, record: str, asked: Settings) -> bool:
     if not run_dir.file(file_of(record)).is_file():
         record_chain.lose(run_dir, record, _now())
         return _write(run_dir, record, [], asked, "suite") == "added later"
-    told = _settled(run_dir, record)
-    said = [entry.settings for entry in told if entry.source == "suite"][-1:]
-    if record != CLAIMS and asked in (*said, *(entry.settings for entry in told[-1:])):
+    history = _settled(run_dir, record)
+    from_suite = [entry.settings for entry in history if entry.source == "suite"][-1:]
+    if record != CLAIMS and asked in (*from_suite, *(entry.settings for entry in history[-1:])):
         return False
     return _add(run_dir, record, asked, "suite") == "added later"
 
@@ -120,45 +118,45 @@ def would_change(run_dir: RunDir, plan: Plan) -> bool:
 
 @alone("records")
 def add(run_dir: RunDir, record: str, asked: Settings, source: Literal["suite", "command"]) -> Mark | None:
-    """Adds an entry to a record of the run; of claims, for those that are new. Returns its mark, None where
+    """Adds an entry to a record of the run; for claims, with the new ones only. Returns its mark, None where
     nothing is new.
     """
     return _add(run_dir, record, asked, source)
 
 
 def _add(run_dir: RunDir, record: str, asked: Settings, source: Literal["suite", "command"]) -> Mark | None:
-    told = _settled(run_dir, record)
-    known = _in_force(record, told)
+    history = _settled(run_dir, record)
+    known = _in_force(record, history)
     if record == CLAIMS:
         asked = {CLAIMS: [claim for claim in asked[CLAIMS] if claim not in known[CLAIMS]]}
         known = {CLAIMS: []}
-    return None if asked == known else _write(run_dir, record, told, asked, source)
+    return None if asked == known else _write(run_dir, record, history, asked, source)
 
 
 def lost(run_dir: RunDir) -> tuple[Loss, ...]:
-    """The records of the run that were lost at some time: what they asked is not known any more."""
+    """The records of the run that were lost at some time: their settings are not known any more."""
     chain = record_chain.load(run_dir)
     return () if chain is None else chain.lost
 
 
 def _settled(run_dir: RunDir, record: str) -> list[Entry]:
-    told = entries(run_dir, record)
+    history = entries(run_dir, record)
     record_chain.settle(run_dir, record)
-    return told
+    return history
 
 
 def _write(
-    run_dir: RunDir, record: str, told: list[Entry], asked: Settings, source: Literal["suite", "command"]
+    run_dir: RunDir, record: str, history: list[Entry], asked: Settings, source: Literal["suite", "command"]
 ) -> Mark:
     mark: Mark = "added later" if _has_begun(run_dir) else "declared"
-    now = [*told, Entry(_now(), mark, source, asked)]
-    content = {"settings": _in_force(record, now), "entries": [asdict(one) for one in now]}
+    now = [*history, Entry(_now(), mark, source, asked)]
+    content = {"settings": _in_force(record, now), "entries": [asdict(entry) for entry in now]}
     record_chain.write(run_dir, record, content)
     return mark
 
 
 def _has_begun(run_dir: RunDir) -> bool:
-    """Whether training has begun, with the corpus and its coins: what is written before them was declared."""
+    """Whether training has begun, with the corpus and its coins: an entry written before them is declared."""
     return any(run_dir.file(name).exists() for name in ("corpus", "train", RELEASE))
 
 

@@ -49,7 +49,7 @@ class Grid:
     dpo_epsilons: tuple[float, ...] | None = None  # None: as epsilons (and inf with the baseline)
     stages: tuple[Method, ...] = ("sft",)  # what is trained beside the DPO arms of `dpo`
     chain: bool = False  # each stage continues from the one before; else every arm starts at the base
-    share: float = 0.5  # chain: of a claim, what the stages before may spend
+    share: float = 0.5  # chain: the part of a claim that the stages before may spend
     seeds: int = 1
     twin: bool = (
         False  # beside each non-private SFT arm one that sees no canary: what canaries cost in quality
@@ -69,13 +69,13 @@ class Grid:
                     )
         at_least(1, seeds=self.seeds)
         if self.seeds > SEEDS_MOST:
-            raise BadValue("seeds", f"at most {SEEDS_MOST}", self.seeds if self.seeds < 10**9 else "more")
+            raise BadValue(
+                "seeds", f"at most {SEEDS_MOST}", self.seeds if self.seeds < 10**9 else "a larger number"
+            )
 
     @cached_property
     def arms(self) -> tuple[Arm, ...]:
-        """Stage by stage, seed by seed, largest epsilon first; with the arms asked for stand those that they
-        start from.
-        """
+        """Stage by stage, seed by seed, largest epsilon first; the arms that they start from are included."""
         asked = self._asked()
         arms = dict.fromkeys(asked)
         for arm in asked:
@@ -89,7 +89,7 @@ class Grid:
     def _asked(self) -> list[Arm]:
         ladder = _ladder(self.epsilons, self.baseline)
         dpo_ladder = ladder if self.dpo_epsilons is None else _ladder(self.dpo_epsilons, False)
-        stages = self.stages[-1:] if self.chain else self.stages  # of a chain, the rest come as starts
+        stages = self.stages[-1:] if self.chain else self.stages  # in a chain, the others are added as starts
         seeds = range(self.seeds)
         arms = [Arm(stage, stage, epsilon, seed) for stage in stages for seed in seeds for epsilon in ladder]
         dpo = [(seed, loss, epsilon) for seed in seeds for loss in self.dpo for epsilon in dpo_ladder]
@@ -117,7 +117,7 @@ class Grid:
 
     def named(self, names: Sequence[str] | None, *, twins: bool = True) -> list[Arm]:
         """The arms with these names, in the grid's order; all where `names` is None. Raises UsageError for a
-        name of no arm; a twin has none where `twins` is false.
+        name of no arm; twins count as unknown where `twins` is false.
         """
         known = {arm.name: arm for arm in self.arms if twins or not arm.twin}
         for name in names or ():

@@ -1,4 +1,4 @@
-"""The plan that a run keeps: a suite with its seeds, and what of it training depends on."""
+"""The plan that a run keeps: a suite with its seeds, and the part of it that training depends on."""
 
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
@@ -13,7 +13,7 @@ REPRODUCIBLE = "epsilon not claimed: the noise is reproducible"
 ASSUMED_PUBLIC = "epsilon covers this run only: what it started from has no ledger and was taken for public"
 CORPUS_WORDS = "epsilon does not cover the words that canaries take from the corpus (candidates.family)"
 PLAN_FORMAT = 2  # 1 held all of the suite
-# What a run is asked beside its training: name of the record -> keys of the suite. All other keys are the
+# The settings of a run beside its training: record -> keys of the suite. All other keys are the
 # plan, and a change of them is another run; whatever training depends on must be among those.
 RECORDS: dict[str, tuple[str, ...]] = {
     "evaluation": ("evaluation",),
@@ -44,7 +44,7 @@ class Plan:
 
     @property
     def caveat(self) -> str | None:
-        """What must be said beside every figure of such a run; None where there is nothing."""
+        """The caveat to print beside every figure of the run; None without one."""
         caveats = [REPRODUCIBLE] if self.insecure_seed is not None else []
         if self.suite.model.start and self.suite.model.assume_public:
             caveats.append(ASSUMED_PUBLIC)
@@ -86,7 +86,7 @@ class Plan:
         return bool(mine == theirs)
 
     def settings(self, record: str) -> dict[str, Any]:
-        """What the suite says for one of RECORDS: dotted key -> value."""
+        """The suite's settings for one of RECORDS: dotted key -> value."""
         values = finite(asdict(self.suite))
         return {key: get(values, key) for key in RECORDS[record]}
 
@@ -101,7 +101,7 @@ class Plan:
 
     @property
     def of_training(self) -> "Plan":
-        """What the stages that train may see: plan.json, and where and how its steps are computed; all else
-        at its default.
+        """The part that stages of training may see: plan.json, and where and how its steps are computed; all
+        else at its default.
         """
         return Plan.from_json(self.to_json()).with_settings(self.settings("placement"), "plan.json")

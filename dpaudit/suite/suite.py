@@ -28,7 +28,7 @@ class Model:
     quantization: Literal["nf4"] | None = None  # of the frozen base, with double quantization
     attention: str | None = None  # attn_implementation, such as flash_attention_2; None: the library's choice
     start: str | None = (
-        None  # an adapter to go on from (a run's train/ARM, or an adapter folder with a ledger)
+        None  # an adapter to continue from (a run's train/ARM, or an adapter folder with a ledger)
     )
     assume_public: bool = False  # takes a start without a ledger for public; the page says so
     shape: dict[str, int] = field(
@@ -57,7 +57,7 @@ class Data:
         at_least(0, heldout=self.heldout)
         for key in ("source", "preference", "text"):
             if not is_unicode(getattr(self, key) or ""):
-                raise BadValue(key, "a name in UTF-8", "one with other bytes", "rename the file")
+                raise BadValue(key, "a name in UTF-8", "a name with other bytes", "rename the file")
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ class Candidates:
     records: int = 300
     extraction: int = 64
     extraction_length: int = 4
-    extraction_repetitions: int | tuple[int, ...] = 4  # copies; of a list, each level has an equal share
+    extraction_repetitions: int | tuple[int, ...] = 4  # copies; in a list, each level has an equal share
     temperature: float = 1.5  # of the base model's samples, family synthetic
     gradient: int = (
         0  # canaries along axes of the weights, in private arms: they show noise, clip and sampler at work
@@ -149,9 +149,7 @@ class Training:
         128  # of a loss that couples pairs (KTO, AOT): how many it sees at once, at most; changes the loss
     )
     gradient_checkpointing: bool = False  # recomputes activations: less memory, the same step
-    checkpoint_every: int = (
-        50  # at most so many steps between two states from which a killed arm goes on; see loop.KEEP_SECONDS
-    )
+    checkpoint_every: int = 50  # at most so many steps between two snapshots of an arm; see loop.KEEP_SECONDS
     deepspeed: Literal["zero1"] | None = None  # non-private DPO arms only, by TRL
     allow_delta: bool = False  # lets delta be 1 / population or above
     lora: Lora = field(default_factory=Lora)
@@ -202,7 +200,9 @@ class Judging:
 
 @dataclass(frozen=True)
 class Declared:
-    """An entry under `claims`: what an arm is said to keep, which `dpaudit verify --run` checks."""
+    """An entry under `claims`: the privacy that an arm is claimed to have, which `dpaudit verify --run`
+    checks.
+    """
 
     arm: str
     epsilon: float
@@ -312,14 +312,14 @@ def _check_twin(suite: Suite) -> None:
         raise BadValue(
             "grid.twin",
             "a non-private SFT arm to be the twin of",
-            "none",
+            "no such arm",
             "set grid.baseline: true, and name sft in grid.stages",
         )
     if suite.grid.start_of(twins[0]) is not None:
         raise BadValue(
             "grid.twin",
             "an arm that starts at the base",
-            "one after a stage that saw canaries",
+            "an arm after a stage that saw canaries",
             "set grid.chain: false",
         )
 

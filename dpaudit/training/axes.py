@@ -44,7 +44,7 @@ class Axis(Sequence["Example"]):
 
 @dataclass(frozen=True, eq=False)
 class Axes:
-    """Coordinates of the trainable weights, one a canary, and the coins: secrets of whoever audits."""
+    """Coordinates of the trainable weights, one a canary, and the coins: secrets of the auditor."""
 
     places: tuple[tuple[str, int], ...]  # weight and place in it, flattened
     included: NDArray[np.bool_]  # (canaries,)
@@ -66,9 +66,9 @@ class Axes:
         left[..., row], right[..., column] = RAW_NORM * clip, 1.0
         with lora.collecting(torch.zeros(self.sequences, dtype=torch.long, device=weight.device), 1):
             lora.collect(name, left, right)
-        found = lora.units[name]
+        gradient = lora.units[name]
         return {
-            key: found if key == name else found.new_zeros(len(found), *p.shape)
+            key: gradient if key == name else gradient.new_zeros(len(gradient), *p.shape)
             for key, p in lora.parameters.items()
         }
 
@@ -76,18 +76,18 @@ class Axes:
         """The coordinates of all canaries, in or not, in `values` (one tensor a weight): shape (canaries,),
         float32.
         """
-        found = torch.empty(len(self.places))
+        coordinates = torch.empty(len(self.places))
         for name, (numbers, places) in self._of_weights().items():
-            found[numbers] = values[name].detach().flatten()[places].float().cpu()
-        return found
+            coordinates[numbers] = values[name].detach().flatten()[places].float().cpu()
+        return coordinates
 
     def _of_weights(self) -> dict[str, tuple[list[int], list[int]]]:
-        found: dict[str, tuple[list[int], list[int]]] = {}
+        by_weight: dict[str, tuple[list[int], list[int]]] = {}
         for number, (name, place) in enumerate(self.places):
-            numbers, places = found.setdefault(name, ([], []))
+            numbers, places = by_weight.setdefault(name, ([], []))
             numbers.append(number)
             places.append(place)
-        return found
+        return by_weight
 
 
 class _Together(Sequence["UnitExamples"]):

@@ -1,4 +1,4 @@
-"""Units in groups that fit into a forward pass: alike in length, units whole, examples never parted."""
+"""Units in groups that fit into a forward pass: of similar length; units and examples are never split."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -15,10 +15,10 @@ class Group:
 
 
 def grouped(units: Sequence[UnitExamples], micro_batch: int) -> Iterator[Group]:
-    """The units in groups of at most `micro_batch` sequences, alike in length to save padding.
+    """The units in groups of at most `micro_batch` sequences, of similar length to save padding.
 
     Units stay whole: one that alone exceeds the bound is a group of several passes, whose gradients add up
-    before the clip. The sequences of one example are never parted.
+    before the clip. The sequences of one example are never split.
     """
     waiting: list[tuple[Example, int]] = []
     count = 0

@@ -20,15 +20,15 @@ from dpaudit.privacy.mechanism import Mechanism
 from dpaudit.training import dpsgd, dry, engine, guards
 
 SeenBy = Literal["mechanism test", "conformance", "ledger", "not observable in one run"]
-Other = Callable[[dry.Setting, Any], Any]  # what takes a function's place, from the setting and that function
-Replaced = tuple[Any, str, Other]  # module, name of its function, what takes its place
+Other = Callable[[dry.Setting, Any], Any]  # makes the replacement, from the setting and the function replaced
+Replaced = tuple[Any, str, Other]  # module, name of its function, maker of the replacement
 GUARDS = ("check_noised", "check_clipped", "check_noise", "check_sampling", "check_counted", "check_moved")
 
 
 @dataclass(frozen=True)
 class Fault:
-    """A broken trainer. `acting` turns the mechanism that it was told to run into the one that acts, where
-    that is of the family.
+    """A broken trainer. `acting` maps the mechanism that it was asked to run to the one that acts, where that
+    is in the family.
     """
 
     name: str
@@ -39,7 +39,7 @@ class Fault:
     counted: float = 1.0  # share of the steps that the ledger counts, for which the noise is made
     infinite: bool = False  # the true epsilon is
     acting: Callable[[Mechanism], Mechanism] | None = None
-    also: str = ""  # what else to know
+    also: str = ""  # further explanation
 
 
 @contextmanager
@@ -87,10 +87,10 @@ def _noise_once(setting: dry.Setting, draw: Any) -> Any:
 
 def _noise_on_one(setting: dry.Setting, draw: Any) -> Any:
     def noise(parameters: dict[str, nn.Parameter], std: float, generator: torch.Generator) -> Gradients:
-        found = draw(parameters, std, generator)
+        drawn = draw(parameters, std, generator)
         return {
-            name: part if name == next(iter(found)) else torch.zeros_like(part)
-            for name, part in found.items()
+            name: part if name == next(iter(drawn)) else torch.zeros_like(part)
+            for name, part in drawn.items()
         }
 
     return noise

@@ -22,7 +22,7 @@ Outcome = Literal["pass", "fail", "not observable"]
 LEDGER = (
     "steps counted",
     "epsilon of the ledger",
-)  # these compare with what was written down, the others with what acted
+)  # these compare with the ledger, the others with the mechanism that acted
 UNSEEN = {
     "tuning": "discarded trainings leave no trace in the training that was kept",
     "stages before": "what another training did with the same units is known only from its ledger",
@@ -33,7 +33,7 @@ UNSEEN = {
 class Check:
     name: str
     outcome: Outcome
-    detail: str  # what was expected and seen where it failed; else empty, or why nothing can be seen
+    detail: str  # a failure's expected and observed values; else empty, or why nothing is observable
 
 
 def checks(seen: Observation, ledger: Mechanism, claim: Claim) -> tuple[Check, ...]:

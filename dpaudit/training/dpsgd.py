@@ -1,7 +1,7 @@
 """DP-SGD by parts: Poisson sampling, clipping by unit, Gaussian noise.
 
-A *row* is one sequence of a forward pass; a *unit* is whose presence is hidden. All rows of a unit are summed
-before its norm is taken, so a patient's records, or the two answers of a pair, are clipped as one. The
+A *row* is one sequence of a forward pass; a *unit* is what the privacy claim hides. All rows of a unit are
+summed before its norm is taken, so a patient's records, or the two answers of a pair, are clipped as one. The
 gradients of units come from `fused`.
 """
 
@@ -54,10 +54,9 @@ def seed_dropout(seed: int | None = None) -> None:
     """Seeds the process's generators, from which dropout draws, from the system's entropy unless `seed` fixes
     them.
 
-    Under DP the masks must be secret. All of a step's units share one stream, so that one unit more gives
-    every other one another mask: masks that are known would let each of them move by up to two clips.
-    Independent masks that nobody knows are part of the mechanism's randomness, and one unit more changes the
-    sum by one clip under each.
+    Under DP the masks must be secret. All of a step's units share one stream, so one more unit changes the
+    masks of all others: with known masks each of them could move by up to two clips. Secret independent masks
+    are part of the mechanism's randomness, and under each of them one more unit changes the sum by one clip.
     """
     torch.set_rng_state(noise_generator(torch.device("cpu"), seed).get_state())
     if torch.cuda.is_available():

@@ -3,10 +3,10 @@ small space.
 
 A canary is a unit, in the training by a fair coin, all of whose sequences have the same raw gradient: an axis
 of its own, far longer than the clip. Other units have gradients that are orthogonal to all of these axes,
-hence no coordinates here; they are drawn and counted. What a step puts where the optimizer takes it is kept,
-m floats a step. Everything private happens in `dpsgd.PoissonSampler` and `engine.private_sum`, as in a
-training with a model; only the sum of a unit's sequences, which `fused` forms inside the backward pass, is
-formed by `summed_by_unit` here.
+hence no coordinates here; they are drawn and counted. What a step hands to the optimizer is kept, m floats a
+step. Everything private happens in `dpsgd.PoissonSampler` and `engine.private_sum`, as in a training with a
+model; only the sum of a unit's sequences, which `fused` forms inside the backward pass, is formed by
+`summed_by_unit` here.
 """
 
 from collections.abc import Callable, Sequence
@@ -52,7 +52,7 @@ class Setting:
 
 
 class DryEngine:
-    """One step at a time, as `engine.Engine` does it, of axes in place of a model."""
+    """One step at a time, as `engine.Engine` does it, for axes in place of a model."""
 
     def __init__(self, setting: Setting, mechanism: Mechanism, noise: torch.Generator) -> None:
         self.setting, self.mechanism, self._noise = setting, mechanism, noise
@@ -75,7 +75,7 @@ class DryEngine:
         return engine.divided(total.gradients, self.setting.batch)
 
     def summed(self, canaries: Sequence[int]) -> Gradients:
-        """The sum as the divisor that was claimed gives it back."""
+        """The sum, recovered with the divisor that was claimed."""
         return {name: part * self.setting.batch for name, part in self.gradients(canaries).items()}
 
     def _source(self, canaries: Sequence[int]) -> tuple[Gradients, float]:

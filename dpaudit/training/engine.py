@@ -26,7 +26,7 @@ GroupType = TypeVar("GroupType")
 
 @dataclass(frozen=True)
 class GradientSum:
-    """What the units of one step add up to."""
+    """The sum over the units of one step."""
 
     gradients: Gradients  # noisy where the arm is private
     loss: float  # sum over examples, nats
@@ -43,9 +43,9 @@ def private_sum(
 ) -> GradientSum:
     """The sum of clipped unit gradients plus Gaussian noise; of no units at all, the noise alone.
 
-    `source` gives a group's unit gradients, {name: (units, *shape)}, and its loss: of a model `model_source`,
-    of canaries `axes`, of a run without a model `dry`. `groups` are this rank's; the sum is over all ranks,
-    and the first one's noise is added to it once.
+    `source` gives a group's unit gradients, {name: (units, *shape)}, and its loss: `model_source` for a
+    model, `axes` for canaries, `dry` for a run without a model. `groups` are this rank's; the sum is over all
+    ranks, and the first one's noise is added to it once.
     """
     total = dpsgd.gaussian_noise(parameters, mechanism.noise_multiplier * mechanism.clip, generator)
     guards.check_noised(total, parameters, mechanism.noise_multiplier)
@@ -60,7 +60,7 @@ def private_sum(
         guards.check_clipped(sums, units, mechanism.clip)
         first = {
             name: part[:1] for name, part in gradients.items()
-        }  # a sum of many hardly shows one that is too long
+        }  # a long sum hardly shows one unclipped unit
         guards.check_clipped(dpsgd.clipped_sum(first, mechanism.clip)[0], 1, mechanism.clip)
         torch._foreach_add_(list(total.values()), [sums[name] for name in total])
         counts += torch.tensor([loss, clipped], dtype=torch.float64, device=counts.device)
@@ -71,7 +71,7 @@ def private_sum(
 def model_source(
     model: nn.Module, lora: FusedLora, objective: Objective
 ) -> Callable[[Group], tuple[Gradients, float]]:
-    """The source of `private_sum` that asks a model, whose fused layers are attached."""
+    """The source of `private_sum` that uses a model, whose fused layers are attached."""
     return lambda group: unit_gradients(model, lora, group, objective)
 
 
@@ -137,7 +137,7 @@ class Engine:
         self.observed: list[Tensor] = []  # along the axes, over the clip: (axes,) a step
 
     def step(self, number: int, drawn: Sequence[UnitExamples], noise: torch.Generator) -> Step:
-        """Moves the weights by one step on the units drawn (over all ranks) and says what it did."""
+        """Moves the weights by one step on the units drawn (over all ranks) and returns its record."""
         began = time.perf_counter()
         total = self.gradients(drawn, noise)
         guards.check_finite(total.loss, total.gradients, number)
@@ -159,7 +159,7 @@ class Engine:
         )
 
     def gradients(self, drawn: Sequence[UnitExamples], noise: torch.Generator) -> GradientSum:
-        """The step's gradients, put where the optimizer takes them: the sum, divided by the public batch."""
+        """The step's gradients, set for the optimizer: the sum, divided by the public batch."""
         mine = self.ranks.mine(drawn)
         groups = grouped([unit for unit in mine if not isinstance(unit, Axis)], self.micro_batch)
         with self.lora.attached():
@@ -181,7 +181,7 @@ class Engine:
         return self.axes.gradients(group, self.lora, self.mechanism.clip), 0.0
 
     def released(self) -> Gradients:
-        """The sum as the optimizer has it, brought back by the public batch."""
+        """The sum that the optimizer has, multiplied back by the public batch."""
         return {
             n: p.grad.float() * self.schedule.batch for n, p in self.parameters.items() if p.grad is not None
         }
@@ -189,9 +189,9 @@ class Engine:
     def summed(self, drawn: Sequence[UnitExamples], noise: torch.Generator) -> Gradients:
         """What a step with these units would release; no weight moves."""
         self.gradients(drawn, noise)
-        found = self.released()
+        released = self.released()
         self.optimizer.zero_grad()
-        return found
+        return released
 
     def probe(self, noise: torch.Generator) -> dict[str, Tensor]:
         """Checks the noise that steps of an empty batch bring to the optimizer; leaves weights and `noise` as
@@ -216,7 +216,7 @@ class Engine:
 
 
 def optimizer_of(parameters: dict[str, nn.Parameter], schedule: Schedule) -> torch.optim.Optimizer:
-    """The schedule's optimizer over the trainable weights; its learning rate is set anew at every step."""
+    """The schedule's optimizer over the trainable weights; its learning rate is set at every step."""
     if schedule.optimizer == "sgd":
         return torch.optim.SGD(
             parameters.values(), lr=0.0, momentum=schedule.momentum, weight_decay=schedule.weight_decay

@@ -52,7 +52,7 @@ def example_losses(model: nn.Module, examples: Sequence[Example], objective: Obj
             f"{objective.loss}: expected reference log-probabilities of every pair, got none for some"
         )
     policy, counts = log_probs.view(-1, 2), tokens.view(-1, 2)
-    reference = torch.full_like(policy, math.nan)  # a loss that said it needs none and uses it stops the arm
+    reference = torch.full_like(policy, math.nan)  # a loss that uses it without declaring so stops the arm
     if loss.needs_reference:
         reference = policy.new_tensor([e.reference for e in examples])
     pairs = losses.PairLogProbs(*policy.unbind(1), *counts.unbind(1), *reference.unbind(1))
@@ -79,7 +79,7 @@ def answer_log_probs(model: nn.Module, sequences: Sequence[Encoded]) -> tuple[Te
 def answer_logits(model: Any, tokens: Tensor, row: Tensor, column: Tensor) -> Tensor:
     """Logits (positions, words) at the given rows and columns; the output layer computes no others."""
     head = model.get_output_embeddings() if hasattr(model, "get_output_embeddings") else None
-    if not isinstance(head, nn.Linear):  # adapted itself (its rows have to stay apart), or out of reach
+    if not isinstance(head, nn.Linear):  # adapted itself (its rows must stay separate), or unknown
         logits: Tensor = model(input_ids=tokens, use_cache=False).logits[row, column]
         return logits
     handle = head.register_forward_pre_hook(lambda _, inputs: (inputs[0][row, column][None],))
@@ -115,7 +115,7 @@ def with_reference(model: Any, units: Sequence[UnitExamples], micro_batch: int =
     """The units with every sequence's log-probability under `model` as it is, its adapter included, in
     nats.
     """
-    found: list[np.ndarray[Any, Any]] = []
+    logprobs: list[np.ndarray[Any, Any]] = []
     first = np.zeros(len(units), dtype=np.int64)
     model.eval()
     done = 0
@@ -129,9 +129,9 @@ def with_reference(model: Any, units: Sequence[UnitExamples], micro_batch: int =
         for place in range(0, len(order), micro_batch):
             part = order[place : place + micro_batch]
             values[part] = answer_log_probs(model, [rows[i] for i in part])[0].cpu().numpy()
-        found.append(values)
+        logprobs.append(values)
         done += len(rows)
-    return Referenced(units, np.concatenate(found) if found else np.zeros(0), first)
+    return Referenced(units, np.concatenate(logprobs) if logprobs else np.zeros(0), first)
 
 
 def device_of(model: nn.Module) -> torch.device:

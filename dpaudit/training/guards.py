@@ -6,6 +6,7 @@ run.
 
 import math
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from scipy import stats
@@ -17,7 +18,7 @@ from dpaudit.privacy.mechanism import Mechanism
 from dpaudit.training.state import Step
 
 FALSE_ALARM = 1e-6  # of one guard in one run
-PROBE_SAMPLES = 1600  # noise values of a weight: with fewer, a tenth too little would not show
+PROBE_SAMPLES = 1600  # noise values of a weight: with fewer, a deficit of a tenth would not show
 PROBES_MOST = 64
 EVEN_UNITS = 1000  # with fewer, the sum of squares is too far from normal
 TAIL_STEPS = 20  # with fewer, counts above their mean have too long a tail to tell a spread too wide
@@ -37,7 +38,9 @@ def check_finite(loss: float, gradients: Gradients, step: int) -> None:
     largest = torch.stack(torch._foreach_norm(list(gradients.values()), math.inf))
     for name, finite in zip(gradients, largest.isfinite().tolist(), strict=True):
         if not finite:
-            raise GuardError(f"gradient of {name} in step {step}: expected finite numbers, seen others")
+            raise GuardError(
+                f"gradient of {name} in step {step}: expected finite numbers, seen NaN or infinity"
+            )
 
 
 def check_noised(noise: Gradients, parameters: dict[str, nn.Parameter], noise_multiplier: float) -> None:
@@ -53,7 +56,7 @@ def check_noised(noise: Gradients, parameters: dict[str, nn.Parameter], noise_mu
 
 
 def check_clipped(sums: Gradients, units: int, clip: float) -> None:
-    """Raises GuardError where a sum of clipped units is longer than that many clips: then one was not
+    """Raises GuardError where a sum of clipped units is longer than that many clips: then some unit was not
     clipped.
     """
     norm = float(torch.stack(torch._foreach_norm(list(sums.values()))).norm())
@@ -75,12 +78,10 @@ def check_noise(probes: dict[str, Tensor], std: float) -> None:
     `probes` as `probed` gives them. Every weight is tested for scale (chi-square) and for correlation with
     the step before (normal), and all weights together, Bonferroni over all of them.
     """
-    for (
-        name,
-        found,
-    ) in probes.items():  # one weight after the other: noise that comes back has another scale by chance
-        check_scale({name: found}, std, len(probes))
-        check_fresh({name: found}, len(probes))
+    # weight by weight, since reused noise may fail the test of scale by chance
+    for name, draws in probes.items():
+        check_scale({name: draws}, std, len(probes))
+        check_fresh({name: draws}, len(probes))
 
 
 def probed(empty_step: Callable[[], Gradients], count: int, std: float) -> dict[str, Tensor]:
@@ -95,36 +96,36 @@ def probed(empty_step: Callable[[], Gradients], count: int, std: float) -> dict[
 
 
 def check_scale(probes: dict[str, Tensor], std: float, of: int | None = None) -> None:
-    """`probes` as `probed` gives them; `of` is the number of weights that are tested in all, without it
-    theirs.
+    """`probes` as `probed` gives them; `of` is the number of weights that are tested in all, by default those
+    of `probes`.
     """
-    for name, found in probes.items():
-        _check_scale(name, found, std, FALSE_ALARM / (of or len(probes)))
+    for name, draws in probes.items():
+        _check_scale(name, draws, std, FALSE_ALARM / (of or len(probes)))
 
 
 def check_fresh(probes: dict[str, Tensor], of: int | None = None) -> None:
-    for name, found in probes.items():
-        _check_fresh(name, found, FALSE_ALARM / (of or len(probes)))
+    for name, draws in probes.items():
+        _check_fresh(name, draws, FALSE_ALARM / (of or len(probes)))
 
 
-def _check_scale(name: str, found: Tensor, std: float, level: float) -> None:
-    total, samples = float(found.square().sum()), found.numel()
+def _check_scale(name: str, draws: Tensor, std: float, level: float) -> None:
+    total, samples = float(draws.square().sum()), draws.numel()
     if _two_sided(stats.chi2(samples), total) < level:
         seen = math.sqrt(total / samples) * std
         raise GuardError(f"noise on {name}: expected standard deviation {std:.4g}, seen {seen:.4g}")
 
 
-def _check_fresh(name: str, found: Tensor, level: float) -> None:
+def _check_fresh(name: str, draws: Tensor, level: float) -> None:
     """Every pair of probes: reused noise may come back after several steps."""
-    # A probe's component along another, independent one is N(0, 1) whatever that other one is, and however
+    # A probe's component along an independent probe is N(0, 1), whatever the direction, and however
     # short.
-    along = found @ (found / torch.linalg.vector_norm(found, dim=1, keepdim=True)).T  # (probes, probes)
+    along = draws @ (draws / torch.linalg.vector_norm(draws, dim=1, keepdim=True)).T  # (probes, probes)
     worst = float(along.triu(1).abs().max())
-    pairs = len(found) * (len(found) - 1) / 2
+    pairs = len(draws) * (len(draws) - 1) / 2
     if 2 * stats.norm.sf(worst) < level / pairs:
         raise GuardError(
             f"noise on {name}: expected independent steps, seen a correlation of "
-            f"{worst / math.sqrt(found.shape[1]):.2f}"
+            f"{worst / math.sqrt(draws.shape[1]):.2f}"
         )
 
 
@@ -160,7 +161,7 @@ def check_even(times: Sequence[int], steps: int, rate: float) -> None:
     if len(times) < EVEN_UNITS or variance == 0:
         return
     spread = sum((n - expected) ** 2 for n in times) / len(times)
-    kurtosis = 3 + (1 - 6 * rate * (1 - rate)) / variance  # of a binomial
+    kurtosis = 3 + (1 - 6 * rate * (1 - rate)) / variance  # of a binomial count
     off = (spread / variance - 1) * math.sqrt(len(times) / (kurtosis - 1))
     if 2 * stats.norm.sf(abs(off)) < FALSE_ALARM / 20:  # a sum of squares has a longer tail than a normal
         raise GuardError(
@@ -188,7 +189,7 @@ def check_counted(steps: int, mechanism: Mechanism) -> None:
 
 
 def check_moved(parameters: dict[str, nn.Parameter], start: dict[str, Tensor], private: bool) -> None:
-    """Raises GuardError where a weight is what it was; without noise only if no weight moved at all."""
+    """Raises GuardError where a weight did not move; without noise only if no weight moved at all."""
     still = [
         name for name, p in parameters.items() if torch.equal(p.detach().to(start[name].device), start[name])
     ]
@@ -199,6 +200,6 @@ def check_moved(parameters: dict[str, nn.Parameter], start: dict[str, Tensor], p
         )
 
 
-def _two_sided(distribution: object, value: float) -> float:
+def _two_sided(distribution: Any, value: float) -> float:
     """Twice the smaller tail probability, the value itself included in both."""
-    return 2 * min(float(distribution.cdf(value)), float(distribution.sf(value - 1e-9)))  # type: ignore[attr-defined]
+    return 2 * min(float(distribution.cdf(value)), float(distribution.sf(value - 1e-9)))

@@ -1,9 +1,8 @@
-"""Label privacy by randomised response: what is hidden is which answer of a pair was preferred, and nothing
-else.
+"""Label privacy by randomised response: it hides which answer of a pair was preferred, and nothing else.
 
-Each preference is turned around with a probability that epsilon sets, once, before training. Training sees
-nothing but the answers to that question, so that it needs neither clipping nor noise, and any number of steps
-costs nothing.
+Each preference is flipped once, before training, with a probability that epsilon sets. Training sees nothing
+but the answers to that question, so that it needs neither clipping nor noise, and any number of steps costs
+nothing.
 """
 
 import hashlib
@@ -40,9 +39,8 @@ def flip_probability(epsilon: float) -> float:
 def is_flipped(name: str, epsilon: float, key: bytes) -> bool:
     """Whether the label called `name` is turned: the same at every call with the same secret `key`.
 
-    A keyed hash stands for the coin, so that a resumed arm, or one trained again, asks nobody twice. Its 256
-    bits are compared with the probability rounded up; below 2**-256 it is that, so that the claim is kept at
-    any epsilon.
+    A keyed hash replaces the coin, so that a resumed or repeated training flips the same labels. Its 256 bits
+    are compared with the probability rounded up, at least 2**-256, so that the claim is kept at any epsilon.
     """
     numerator, denominator = (flip_probability(epsilon) * (1 + ROUNDING)).as_integer_ratio()
     least = -((-numerator << BITS) // denominator)
@@ -56,7 +54,7 @@ def randomised(
     """The units with chosen and rejected answer exchanged where the label is turned; `names` are the units'
     own.
 
-    Each is made when it is asked for, and always the same.
+    Each is made at access, and always the same.
     """
     if len(names) != len(units):
         raise ValueError(f"expected a name for each of {len(units)} units, got {len(names)}")
@@ -107,7 +105,7 @@ def check(suite: Suite) -> None:
 
 
 def refuse_membership(where: str, kind: str) -> None:
-    """Raises UsageError: an attack that finds members refutes no claim that hides labels only."""
+    """Raises UsageError: an attack that finds members cannot refute a claim that hides labels only."""
     raise UsageError(
         where,
         "no membership inference under unit label",

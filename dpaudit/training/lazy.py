@@ -1,4 +1,4 @@
-"""A sequence whose items are made when they are asked for."""
+"""A sequence whose items are made at access."""
 
 from collections.abc import Callable, Sequence
 from typing import TypeVar, overload
@@ -7,7 +7,7 @@ T = TypeVar("T")
 
 
 class Lazy(Sequence[T]):
-    """`length` items, of which `item` makes number `place` anew at every access; nothing is kept."""
+    """`length` items, of which `item` makes number `place` at every access; nothing is kept."""
 
     def __init__(self, length: int, item: Callable[[int], T]) -> None:
         self._places, self._item = range(length), item

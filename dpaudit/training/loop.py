@@ -28,7 +28,7 @@ class Result:
     steps: tuple[Step, ...]
     tokens: int  # of all sequences that went through the model, padding not counted
     seconds: float
-    guards: tuple[str, ...]  # what was checked and held
+    guards: tuple[str, ...]  # the checks that passed
     seen: Observation | None = None  # where there were canaries along axes
 
 
@@ -56,10 +56,10 @@ def train(
     noised and the same sampler is used. The summed gradient is divided by `schedule.batch`, a public
     constant. `micro_batch` bounds the sequences of one forward pass and never changes the step; nor does the
     number of `ranks`, up to rounding. `keep` gets a snapshot after `keep_every` steps, or sooner where the
-    next step would end more than KEEP_SECONDS after the last one (or the start); from any of them, given as
-    `resume` with the model as it was at the very start, training continues to the same weights.
-    Canaries along `axes` are units beside the others, and what was seen of them comes back.
-    Raises GuardError where a guard fires (see `guards`).
+    next step would end more than KEEP_SECONDS after the last one (or the start); given one of them as
+    `resume`, and the model as it was at the very start, training continues to the same weights. Canaries
+    along `axes` are units beside the others; their observation is returned. Raises GuardError where a guard
+    fires (see `guards`).
     """
     engine = Engine(model, schedule, mechanism, objective or Objective(), micro_batch, ranks, axes)
     units = axes.units(units) if axes else units
@@ -87,7 +87,7 @@ def train(
 
 @dataclass
 class _Done:
-    """What the steps did so far, and all that a snapshot of them is made of."""
+    """The record of the steps so far, and everything that a snapshot of them needs."""
 
     engine: Engine
     sampling: np.random.Generator
@@ -95,7 +95,7 @@ class _Done:
     times: NDArray[np.int64]  # how often each unit was drawn; empty without canaries along axes
     steps: list[Step] = field(default_factory=list)
     tokens: int = 0
-    earlier: float = 0.0  # seconds, before the training went on here
+    earlier: float = 0.0  # seconds of training before it was resumed here
     began: float = field(default_factory=time.perf_counter)
 
     @property
@@ -105,7 +105,7 @@ class _Done:
     def restore(self, snapshot: Snapshot, ranks: Ranks) -> None:
         restore(snapshot, self.engine.parameters, self.engine.optimizer, self.sampling, self.noise)
         if not ranks.first:
-            dpsgd.seed_dropout()  # the snapshot has the first rank's, and no two may draw the same masks
+            dpsgd.seed_dropout()  # the snapshot has the first rank's state; every rank needs its own masks
         self.steps, self.tokens, self.earlier = list(snapshot.steps), snapshot.tokens, snapshot.seconds
         if self.engine.axes:
             self.engine.observed = list(snapshot.tensors["observed"])
@@ -155,7 +155,7 @@ def _checked(done: _Done, units: int, start: Gradients) -> tuple[str, ...]:
 
 
 def _probed(engine: Engine, noise: torch.Generator, keep: bool) -> dict[str, Tensor]:
-    """Checks the noise of a private arm, and hands on what was seen where somebody wants it: it is as large
+    """Checks the noise of a private arm; returns the probes only where canaries need them: they are as large
     as the weights.
     """
     probes = engine.probe(noise) if engine.private else {}

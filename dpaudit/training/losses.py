@@ -232,9 +232,7 @@ OPEN_ONLY = ("kto", "aot", "aot_unpaired")  # trained by TRL, in arms without pr
 
 
 def check(name: str, private: bool) -> None:
-    """Raises UsageError for a loss that is not known, or that couples pairs and would be used in a private
-    arm.
-    """
+    """Raises UsageError for an unknown loss, or for a loss that couples pairs in a private arm."""
     if name in LOSSES or (name in OPEN_ONLY and not private):
         return
     if name in COUPLED:

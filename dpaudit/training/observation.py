@@ -1,4 +1,4 @@
-"""What an observer inside one training saw, of canaries that lie along axes."""
+"""What an observer inside one training saw of canaries that lie along axes."""
 
 from dataclasses import dataclass
 
@@ -16,7 +16,7 @@ class Observation:
     observed: NDArray[np.float32]  # (steps, axes), released sums over the clip
     included: NDArray[np.bool_]  # (canaries,)
     drawn: NDArray[np.int64]  # (steps,), units of each step
-    times: NDArray[np.int64]  # (units,), how often each unit that was there was drawn
+    times: NDArray[np.int64]  # (units,), how often each included unit was drawn
     probes: dict[
         str, Tensor
     ]  # noise of empty steps over its claimed deviation, (probes, coordinates) by weight

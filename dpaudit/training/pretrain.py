@@ -50,7 +50,7 @@ def public_record(rng: random.Random) -> Record:
     """A dialogue of the public text.
 
     Public conditions with their facts and public people with their phrases; house conditions and other people
-    with facts drawn anew each time, so that their names are known words about which nothing is known.
+    with facts drawn afresh each time, so that their names are known words without known facts.
     """
     if rng.random() < 0.4:
         if rng.random() < 0.6:
@@ -70,7 +70,7 @@ def public_record(rng: random.Random) -> Record:
 
 
 def _any_facts(condition: lexicon.Condition, rng: random.Random) -> lexicon.Condition:
-    """The condition with drug, dose, time and warning drawn anew."""
+    """The condition with newly drawn drug, dose, time and warning."""
     drug = rng.choice(lexicon.conditions()).drug
     time, warning = rng.choice(lexicon.TIMES), rng.choice(lexicon.WARNINGS)
     return replace(condition, drug=drug, dose=rng.choice(lexicon.DOSES), time=time, warning=warning)
@@ -149,7 +149,7 @@ def make_model(tokenizer: Any, hidden: int, layers: int) -> Any:
 
 
 def batches(tokenizer: Any, steps: int, size: int) -> Iterator[list[Encoded]]:
-    """Batches of rows of like length, drawn eight at a time."""
+    """Batches of rows of similar length, drawn eight at a time."""
     rng = random.Random("pretraining")
     pool: list[list[Encoded]] = []
     for _ in range(steps):

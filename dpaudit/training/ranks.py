@@ -1,8 +1,8 @@
 """Several processes that train one arm under `torchrun`: one draw of units and one draw of noise for all of
 them.
 
-The first process alone prepares, locks, writes and prints. What fails in it, or in all alike, fails in all of
-them at the same place, so that none waits for another for ever; and one of them says so.
+The first process alone prepares, locks, writes and prints. A failure in the first process, or in all of them,
+ends all at the same place, so that none waits without end; one of them reports it.
 """
 
 import os
@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 T = TypeVar("T")
-TOLD = (UsageError, PartialError, GuardError, OSError)  # what a process may tell the others
-PATIENCE = timedelta(seconds=20)  # for the process that failed first to say why
+TOLD = (UsageError, PartialError, GuardError, OSError)  # the errors that a process may send to the others
+PATIENCE = timedelta(seconds=20)  # for the process that failed first to report why
 
 
 @dataclass(frozen=True)
@@ -48,13 +48,13 @@ class Ranks:
         return box[0]  # type: ignore[no-any-return]
 
     def once(self, work: Callable[[], T]) -> T:
-        """What `work` returns in the first process, the only one that does it; what it raises, all raise."""
+        """What `work` returns in the first process, the only one that runs it; all raise what it raises."""
         if self.count == 1:
             return work()
         value, error = _tried(work) if self.first else (None, None)
-        value, told = self.shared((value, error))
-        if told is not None:
-            raise error or told  # the first's own keeps its traceback
+        value, failure = self.shared((value, error))
+        if failure is not None:
+            raise error or failure  # the first process raises its own, with its traceback
         return value  # type: ignore[return-value]
 
     def together(self, work: Callable[[], T]) -> T:
@@ -68,9 +68,9 @@ class Ranks:
         value, error = _tried(work)
         errors: list[Exception | None] = [None] * self.count
         distributed.all_gather_object(errors, error)
-        for rank, told in enumerate(errors):
-            if told is not None:
-                raise error if error is not None and rank == self.rank else told
+        for rank, failure in enumerate(errors):
+            if failure is not None:
+                raise error if error is not None and rank == self.rank else failure
         return value  # type: ignore[return-value]
 
     def add_up(self, parts: "Iterable[Tensor]") -> None:
@@ -122,7 +122,7 @@ def of_environment() -> Ranks:
 
 
 def leave() -> None:
-    """Ends what `of_environment` joined; nothing where nothing was."""
+    """Leaves what `of_environment` joined; does nothing without it."""
     if count() > 1:
         from torch import distributed
 
@@ -133,7 +133,7 @@ def leave() -> None:
 def fail(tell: Callable[[], None]) -> None:
     """Calls `tell` in the process that fails first; in the others, waits until it was called.
 
-    A process that ends makes `torchrun` end the others, which must not come before its word.
+    When a process ends, `torchrun` ends the others: its report must come first.
     """
     if count() == 1:
         tell()
@@ -149,8 +149,8 @@ def fail(tell: Callable[[], None]) -> None:
 
 
 def _tried(work: Callable[[], T]) -> tuple[T | None, Exception | None]:
-    """What `work` returned or raised, if that can be told; anything else is a fault of ours and goes its
-    way.
+    """What `work` returned or raised, if that error is one of TOLD; any other error is a bug and passes
+    through.
     """
     try:
         return work(), None

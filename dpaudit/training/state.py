@@ -1,4 +1,4 @@
-"""All that a killed arm needs to go on: weights, optimizer, generators, and what its steps did."""
+"""All that a killed arm needs to continue: weights, optimizer, generators, and the records of its steps."""
 
 import os
 from collections.abc import Iterator
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 @dataclass(frozen=True)
 class Step:
-    """What one step did. Counts and loss come from private data without noise: internal, not covered by
+    """The record of one step. Counts and loss come from private data without noise: internal, not covered by
     epsilon.
     """
 

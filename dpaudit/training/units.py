@@ -39,10 +39,10 @@ class StoredUnits(Sequence[Sequence[Example]]):
 
     @classmethod
     def write(cls, folder: Path, units: Iterable[tuple[str, Sequence[Example]]]) -> "StoredUnits":
-        """Stores units under their names, of which only the one at hand is in memory; every example has as
-        many sequences as the first.
+        """Stores units under their names, one in memory at a time; every example has as many sequences as the
+        first.
 
-        Where that fails, the folder is gone.
+        Where that fails, the folder is removed.
         """
         try:
             with disk.room(folder.parent):
@@ -50,9 +50,9 @@ class StoredUnits(Sequence[Sequence[Example]]):
         except BaseException:
             disk.remove(folder)
             raise
-        found = cls(folder)
-        found.close = weakref.finalize(found, _remove, folder, os.getpid())
-        return found
+        stored = cls(folder)
+        stored.close = weakref.finalize(stored, _remove, folder, os.getpid())
+        return stored
 
     @property
     def names(self) -> Sequence[str]:
@@ -87,13 +87,13 @@ class StoredUnits(Sequence[Sequence[Example]]):
         return os.pread(self._files["names"], end - first, first).decode()
 
     def _sequences(self, first: int, count: int) -> list[Encoded]:
-        found = []
+        sequences = []
         for entry in _read(self._files["sequences"], SEQUENCE, first, count):
             length, start = int(entry["tokens"]), int(entry["start"])
             data = os.pread(self._files["tokens"], length * (TOKEN.itemsize + 1), start)
             ids = np.frombuffer(data, TOKEN, length)
             answers = np.frombuffer(data, bool, length, offset=length * TOKEN.itemsize)
-            found.append(
+            sequences.append(
                 Encoded(
                     tuple(ids.tolist()),
                     tuple(answers.tolist()),
@@ -102,7 +102,7 @@ class StoredUnits(Sequence[Sequence[Example]]):
                     int(entry["answer_bytes"]),
                 )
             )
-        return found
+        return sequences
 
     def _entries(self) -> Iterator[NDArray[Any]]:
         """The table of sequences, some thousands of rows at a time."""

@@ -27,7 +27,7 @@ from dpaudit.training.state import Step, exact
 BETA = 0.1  # of KTO and AOT, as their papers have it
 BY_TRL = ("sigmoid", "robust", "ipo", "hinge", "exo_pair", "nca_pair", "bco_pair", "sppo_hard", "apo_zero",
           "apo_down", "discopop", "sigmoid_norm")  # fmt: skip
-ZERO_1: dict[str, Any] = {  # "auto" takes what the trainer's own settings say
+ZERO_1: dict[str, Any] = {  # "auto" takes the trainer's own settings
     "zero_optimization": {"stage": 1},
     "train_micro_batch_size_per_gpu": "auto",
     "gradient_accumulation_steps": "auto",
@@ -56,8 +56,8 @@ def train(
 
     A batch is `schedule.batch` pairs. A loss that couples pairs sees the largest divisor of the batch that is
     not above `coupled_pairs` at once, since that number changes it; `micro_batch` bounds the others. The
-    reference is the model as it comes in. Under `zero_1` the optimizer's state is split over the processes of
-    a launcher; without one it is a process alone. Raises GuardError where a loss is not finite, no weight
+    reference is the model as given. Under `zero_1` the optimizer's state is split over the processes of a
+    launcher; without a launcher there is one process. Raises GuardError where a loss is not finite, no weight
     moved or steps are missing.
     """
     pairs_of_units = [example for unit in units for example in unit]
@@ -110,7 +110,7 @@ def _run(
 
 def _check(steps: Sequence[Step], schedule: Schedule, loss: str) -> None:
     if not all(step.loss is not None and math.isfinite(step.loss) for step in steps):
-        raise GuardError(f"loss of {loss}: expected finite numbers, seen others")
+        raise GuardError(f"loss of {loss}: expected finite numbers, seen NaN or infinity")
     if len(steps) != schedule.steps:
         raise GuardError(f"steps: expected {schedule.steps} as the ledger says, seen {len(steps)}")
 
@@ -123,7 +123,7 @@ def check_deepspeed(names: Sequence[str]) -> None:
         raise UsageError(
             "training.deepspeed",
             "a non-private DPO arm to use it",
-            "none",
+            "no such arm",
             "give --dpo and keep the baseline, or --set training.deepspeed=null",
         )
     if importlib.util.find_spec("deepspeed") is None:
@@ -140,7 +140,7 @@ def check_deepspeed(names: Sequence[str]) -> None:
 
 @contextmanager
 def _process_group() -> Iterator[None]:
-    """What a launcher says to its processes, for one that was started without: DeepSpeed would look for
+    """The environment variables of a launcher, for a process started without one: DeepSpeed would look for
     MPI.
     """
     if "RANK" in os.environ:
@@ -214,7 +214,7 @@ def _settings(folder: str, schedule: Schedule, pairs: int, seed: int) -> dict[st
         "bf16": False,
         "use_cpu": not torch.cuda.is_available(),
         "logging_steps": 1,
-        "logging_nan_inf_filter": False,  # or a loss that is not finite would be told as the mean so far
+        "logging_nan_inf_filter": False,  # otherwise a NaN would be logged as the mean so far
         "report_to": "none",
         "save_strategy": "no",
         "disable_tqdm": True,
@@ -264,7 +264,9 @@ def _trainer(objective: examples.Objective, settings: dict[str, Any]) -> tuple[A
 
 
 def _counting(kind: Any, log: Any) -> Any:
-    """The trainer, telling `log` how many sequences it saw: at the end of an epoch a batch may be smaller."""
+    """The trainer, which gives `log` the number of sequences seen: at the end of an epoch a batch may be
+    smaller.
+    """
 
     class Counting(kind):  # type: ignore[misc]
         def training_step(self, model: Any, inputs: Any, *rest: Any, **named: Any) -> Any:

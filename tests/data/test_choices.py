@@ -43,7 +43,7 @@ def test_items_that_fit_pass(tmp_path: Path) -> None:
         ({"answer": 1.0}, "got 1.0"),
         ({"answer": True}, "got true or false"),
         ({"answer": None}, "answer: expected a value in every row"),
-        ({"answer": "four"}, "got a text that is not among them"),
+        ({"answer": "four"}, "got a text that is not a choice"),
         ({"choices": []}, "choices: expected a value"),
         ({"choices": ["one"]}, "choices: expected a list of two or more texts"),
         ({"choices": ["one", " ", "three"]}, "none of them empty"),
@@ -96,7 +96,9 @@ def test_the_docs_tell_each_tasks_keys() -> None:
 def test_answers_are_all_numbers_or_all_texts(tmp_path: Path) -> None:
     spelt = config("clinic_choice")  # whose choices are the texts themselves
     rows = [ITEM | {"condition": "c"}, ITEM | {"condition": "c", "answer": "one"}]
-    with pytest.raises(UsageError, match="a number in every row, or a text in every row, got both"):
+    with pytest.raises(
+        UsageError, match="a number in every row, or a text in every row, got numbers and texts"
+    ):
         choices.check(file_of(tmp_path, *rows), spelt)
 
 

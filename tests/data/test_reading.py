@@ -253,7 +253,7 @@ SAID = MESSAGES[1]
                 ({"reasoning_content": SECRET}, "reasoning_content: expected only role and text"),
                 (
                     {"value": SECRET},
-                    "messages[1]: expected value or content, got both, with different content",
+                    "messages[1]: expected value or content, got both keys with different content",
                 ),
                 (
                     {"content": [{"type": "image_url", "image_url": SECRET}]},
@@ -282,32 +282,38 @@ SAID = MESSAGES[1]
         ({"messages": MESSAGES, "skip": True}, "skip: expected a row to learn from"),
         (
             {"messages": MESSAGES, "split": "test"},
-            "split: expected rows to learn from, got one that is held back",
+            "split: expected rows to learn from, got a row of the split",
         ),
         ({"messages": MESSAGES, "tools": [{"name": "f"}]}, "tools: expected text alone"),
-        ({"messages": MESSAGES, "images": ["x.png"]}, "images: expected text alone, got more"),
+        (
+            {"messages": MESSAGES, "images": ["x.png"]},
+            "images: expected text alone, got a column that the model would see",
+        ),
         (
             {"messages": MESSAGES, "chat_template_kwargs": {"enable_thinking": False}},
             "chat_template_kwargs: expected text alone",
         ),
         (
             {"messages": MESSAGES, "history": [["h", "i"]]},
-            "history: expected none beside conversations, messages",
+            "history: expected no history beside conversations, messages",
         ),
-        ({"text": "x", "system": "s"}, "system: expected none beside text"),
+        ({"text": "x", "system": "s"}, "system: expected no system beside text"),
         (
             {"messages": [{"role": "system", "content": "t"}, *MESSAGES], "system": "s"},
-            "system: expected one system text, got several that differ",
+            "system: expected one system text, got several system texts",
         ),
         (
             {"conversations": MESSAGES, "messages": TOLD},
-            "expected conversations or messages, got both, which differ",
+            "expected conversations or messages, got both columns, which differ",
         ),
         (
             {"prompt": "q", "completion": "a", "response": "b"},
-            "expected completion or response, got both, which differ",
+            "expected completion or response, got both columns, which differ",
         ),
-        ({"instruction": "do", "question": "q", "answer": "a"}, "expected instruction or question, got both"),
+        (
+            {"instruction": "do", "question": "q", "answer": "a"},
+            "expected instruction or question, got both columns",
+        ),
         ({"messages": str(MESSAGES)}, "messages: expected messages as a list, or as JSON text"),
         ({"prompt": "q", "completion": str(MESSAGES)}, "completion: expected messages as a list"),
         (
@@ -633,7 +639,7 @@ def test_limit(tmp_path: Path) -> None:
         ([{"chosen": "a", "rejected": "b"}], "d.jsonl:1: prompt: expected a non-empty text, got no value"),
         (
             [{"chosen": "Human: q\n\nAssistant: a", "rejected": "Human: other\n\nAssistant: a"}],
-            "prompt: expected one, or the same turns before both answers",
+            "prompt: expected a prompt, or the same turns before both answers",
         ),
         (
             [{"prompt": MESSAGES, "chosen": "a", "rejected": "b"}],
@@ -645,7 +651,7 @@ def test_limit(tmp_path: Path) -> None:
         ),
         (
             [{"chosen": MESSAGES, "rejected": MESSAGES[1:]}],
-            "prompt: expected one, or the same turns before both",
+            "prompt: expected a prompt, or the same turns before both",
         ),
         (
             [PAIR | {"rejected": 3}],
@@ -668,7 +674,7 @@ def test_limit(tmp_path: Path) -> None:
         ([{"text": " "}], "d.jsonl:1: text: expected a non-empty text"),
         (
             [dialogue(), PAIR],
-            "d.jsonl:2: expected the shape of the first record, conversations or messages, got one with "
+            "d.jsonl:2: expected the shape of the first record, conversations or messages, got a record with "
             "prompt, chosen",
         ),
         ([dialogue(), "", {"text": SECRET}], "d.jsonl:3: expected the shape of the first record"),
@@ -757,10 +763,10 @@ HEADING = "instruction,output"
         (
             "a.json",
             "[" + '{"text":' * 30_000,
-            "a.json:1: expected a JSON object, got one beyond what Python reads",
+            "a.json:1: expected a JSON object, got an object that Python cannot read",
         ),
-        ("d.parquet", SECRET, "d.parquet: expected a Parquet file, got a broken one, or none"),
-        ("d.parquet", f"PAR1{SECRET * 50}PAR1", "expected a Parquet file, got a broken one"),
+        ("d.parquet", SECRET, "d.parquet: expected a Parquet file, got a damaged file, or another format"),
+        ("d.parquet", f"PAR1{SECRET * 50}PAR1", "expected a Parquet file, got a damaged file"),
     ],
 )
 def test_a_fault_of_another_format(tmp_path: Path, name: str, content: str, wanted: str) -> None:
@@ -790,7 +796,9 @@ def test_parquet_without_usable_columns_and_a_damaged_one(tmp_path: Path) -> Non
 def test_bytes_that_are_not_utf8_are_named_by_line(tmp_path: Path, name: str) -> None:
     head = b"text\n" if name == "d.csv" else b'{"text": "ok"}\n'
     (tmp_path / name).write_bytes(head + b'{"text": "\xff"}\n')
-    with pytest.raises(UsageError, match=rf"{name}:2: expected UTF-8 text, got byte 11 of the line is not"):
+    with pytest.raises(
+        UsageError, match=rf"{name}:2: expected UTF-8 text, got byte 11 of the line, which is not UTF-8"
+    ):
         read(tmp_path / name)
     (tmp_path / "a.json").write_bytes(b'[{"text": "\xff"}]')
     with pytest.raises(UsageError, match=r"a\.json: expected UTF-8 text"):
@@ -879,7 +887,7 @@ def test_a_damaged_gzip_file_is_one_line(tmp_path: Path, change: Callable[[bytes
 def test_what_follows_an_array_is_not_passed_over(tmp_path: Path, array: str, rest: str) -> None:
     (tmp_path / "a.json").write_text(f"{array}\n{' ' * CHUNK}\n{rest}")
     with pytest.raises(
-        UsageError, match=r"a\.json: expected one JSON array, got more behind its end; .*jq -s add"
+        UsageError, match=r"a\.json: expected one JSON array, got text after its end; .*jq -s add"
     ):
         read(tmp_path / "a.json")
 
@@ -934,9 +942,15 @@ def test_times_beside_the_texts_are_no_hindrance(tmp_path: Path) -> None:
             "configs:\n- data_files:\n  - split: train\n    path: [d.jsonl, 'hf://datasets/a/b/d.jsonl']",
             "got an address elsewhere",
         ),
-        ("configs:\n- data_files: ../other.jsonl", "expected files in the folder, got a path out of it"),
-        ("configs:\n- data_files: /etc/passwd", "expected files in the folder, got a path out of it"),
-        ("configs:\n- data_dir: ../other", "got a path out of it"),
+        (
+            "configs:\n- data_files: ../other.jsonl",
+            "expected files in the folder, got a path outside of the folder",
+        ),
+        (
+            "configs:\n- data_files: /etc/passwd",
+            "expected files in the folder, got a path outside of the folder",
+        ),
+        ("configs:\n- data_dir: ../other", "got a path outside of the folder"),
         ("configs:\n- data_files: [3]", "data_files: expected names of files"),
         (
             "configs:\n- {config_name: a, data_files: d.jsonl}\n- {config_name: b, data_files: d.jsonl}",
@@ -992,7 +1006,7 @@ def test_a_csv_file_may_tell_its_delimiter_or_divide_by_bars(tmp_path: Path) -> 
 def test_files_of_a_split_beside_others_are_ambiguous(tmp_path: Path) -> None:
     write(tmp_path / "train.jsonl", {"text": "x"})
     write(tmp_path / "key.json", {"text": "y"})
-    with pytest.raises(UsageError, match="got files of train and others that name no split; name the file"):
+    with pytest.raises(UsageError, match="got files of train and files that name no split; name the file"):
         read(tmp_path)
 
 

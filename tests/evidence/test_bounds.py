@@ -100,20 +100,20 @@ def test_a_credible_interval_is_not_called_a_bound(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "told"),
     [
-        ("", "expected columns score and included, got none"),
+        ("", "expected columns score and included, got no columns"),
         ("score,member\n1,1\n", "expected columns score and included, got score, member"),
-        ("score,score,included\n1,2,1\n", "expected one column score, got several"),
+        ("score,score,included\n1,2,1\n", "expected one column score, got two such columns"),
         ("score,included\n" + "1,1\n0,0\n" * 5, "expected at least 20 scores, got 10"),
         ("score,included\nnan,1\n" + "1,1\n0,0\n" * 15, "row 1: score: expected a number"),
         ("score,included\n1,1\n,0\n" + "1,1\n0,0\n" * 15, "row 2: score: expected a number"),
-        ("score,included\n1,1\nsecret,0\n", "line 3: score: expected a number, got something else"),
-        ("score,included\n1,perhaps\n", "line 2: included: expected 1, 0, true or false, got something else"),
+        ("score,included\n1,1\nsecret,0\n", "line 3: score: expected a number, got another text"),
+        ("score,included\n1,perhaps\n", "line 2: included: expected 1, 0, true or false, got another value"),
         ("score,included\n" + "1,1\n2,1\n" * 15, "expected both true and false"),
         ("score,included\n" + "1,1\n1,0\n" * 15, "expected scores that differ"),
-        ("score,included\n" + "1,1\n2,1\n" * 50 + "1,0\n" * 20, "expected fair coins"),
+        ("score,included\n" + "1,1\n2,1\n" * 50 + "1,0\n" * 20, "expected independent fair coins"),
         ("score,included\n" + "inf,1\ninf,0\n" * 15, "expected scores that differ"),
         ('score,included\n1,"' + "x" * 200_000 + '"\n', "expected a CSV or Parquet file"),
-        ("Her secret is out,she said\n1,1\n", "got 2 that are no plain names"),
+        ("Her secret is out,she said\n1,1\n", "got 2 columns without a plain name"),
     ],
 )
 def test_a_file_that_cannot_be_used_is_refused_in_one_line(text: str, told: str, tmp_path: Path) -> None:

@@ -86,7 +86,7 @@ def test_what_is_learned_is_the_answers_and_their_ends(toy: Any, family: str, na
         found[-1] = found[-1].removesuffix("<|endoftext|>")
     assert found == expected(family, dialogue)
     assert written.text == render(dialogue, toy)
-    own = [written.text[begin:end] for begin, end in written.said]
+    own = [written.text[begin:end] for begin, end in written.contents]
     if family not in (*STRIPS, *TRIMS):
         assert own == [turn.text for turn in dialogue if turn.role == "assistant"]
     for begin, end in written.others:

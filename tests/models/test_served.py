@@ -135,7 +135,8 @@ def test_a_page_in_place_of_an_answer(ask: Any, server: Server) -> None:
     server.reply(200, b"<html>")
     server.kind = "text/html"
     with pytest.raises(
-        UsageError, match=r"OpenAI-compatible server, got other answers; the URL commonly ends with /v1"
+        UsageError,
+        match=r"OpenAI-compatible server, got answers in another format; the URL commonly ends with /v1",
     ):
         ask(server.url)
 

@@ -60,7 +60,7 @@ UNFIT = {
     "unknown tag": ("{% include_all %}", "unknown tag"),
     "empty": (" ", "an empty template"),
     "no default among several": ({"rag": "x", "tool_use": "y"}, "rag, tool_use"),
-    "an empty list": ({}, "got none"),
+    "an empty list": ({}, "got no template"),
     "deep": ("{% if 1 %}" * 3000 + "{% endif %}" * 3000, "expected a Jinja template"),
 }
 

@@ -243,18 +243,18 @@ OPEN = {
             "expected unit patient under add_or_remove, .* got unit patient under replace",
         ),
         (OPEN, 0.0, {}, "expected a private start for private arms, got a start trained without privacy"),
-        ({}, 4.0, {"lora": Lora(rank=3)}, "expected an adapter with r = 3, as in the plan, got 2"),
+        ({}, 4.0, {"lora": Lora(rank=3)}, "expected an adapter with r = 3, as in the plan, got r = 2"),
         (
             {},
             4.0,
             {"lora": Lora(rank=2, alpha=16)},
-            "expected an adapter with lora_alpha = 16, as in the plan, got 8",
+            "expected an adapter with lora_alpha = 16, as in the plan, got lora_alpha = 8",
         ),
         (
             {},
             4.0,
             {"lora": Lora(rank=2, alpha=8, rslora=True)},
-            "expected an adapter with use_rslora = True, .* got False",
+            "expected an adapter with use_rslora = True, .* got use_rslora = False",
         ),
         (
             {},

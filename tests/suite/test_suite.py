@@ -19,7 +19,7 @@ from dpaudit.suite import loading
         ("grid.epsilons", [0], "grid.epsilons: expected numbers above 0, got 0"),
         ("grid.epsilons", [float("nan")], "grid.epsilons: .*got nan"),
         ("grid.dpo_epsilons", [-3], "grid.dpo_epsilons: expected numbers above 0, got -3"),
-        ("grid.seeds", 10**12, "grid.seeds: expected at most 1000, got more"),
+        ("grid.seeds", 10**12, "grid.seeds: expected at most 1000, got a larger number"),
         ("grid.seeds", 0, "grid.seeds: expected at least 1, got 0"),
         (
             "candidates.extraction_repetitions",
@@ -87,6 +87,6 @@ def test_preferences_without_pairs_are_taken_from_the_dialogues() -> None:
 @pytest.mark.parametrize("key", ["source", "preference", "text"])
 def test_a_data_file_whose_name_is_not_utf8_is_refused(key: str) -> None:
     with pytest.raises(
-        UsageError, match=rf"data\.{key}: expected a name in UTF-8, got one with other bytes; rename"
+        UsageError, match=rf"data\.{key}: expected a name in UTF-8, got a name with other bytes; rename"
     ):
         loading.load("demo", {f"data.{key}": os.fsdecode(b"d\xff.jsonl")})

@@ -114,7 +114,7 @@ def test_an_adapter_of_another_kind_is_no_start(toy_model_dir: Path, tmp_path: P
     peft.get_peft_model(model, config).save_pretrained(tmp_path)
     fresh = adapter_files.new_adapter(hf.load_model(str(toy_model_dir)), Lora(rank=2), 0)
     with pytest.raises(
-        UsageError, match="expected an adapter with use_dora = False, as in the plan, got True"
+        UsageError, match="expected an adapter with use_dora = False, as in the plan, got use_dora = True"
     ):
         adapter_files.load_adapter(fresh, tmp_path)
 

@@ -186,7 +186,7 @@ def test_deepspeed_that_is_not_installed_is_refused_in_one_line() -> None:
 
 
 def test_deepspeed_without_an_arm_for_it_is_refused() -> None:
-    with pytest.raises(UsageError, match="expected a non-private DPO arm to use it, got none"):
+    with pytest.raises(UsageError, match="expected a non-private DPO arm to use it, got no such arm"):
         with_trl.check_deepspeed([])
 
 
