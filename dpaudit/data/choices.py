@@ -78,7 +78,7 @@ class _Kinds:
         found = Gathering()
         for kind, one in self.first.items():
             got = f"{one.got}, in {self.counts[kind]:,} rows" if self.counts[kind] > 1 else one.got
-            found.found.append(UsageError(one.where, one.expected, got, one.remedy))
+            found.errors.append(UsageError(one.where, one.expected, got, one.remedy))
         found.end()
 
 
