@@ -94,7 +94,7 @@ def test_an_edited_ledger_of_a_merged_model(tmp_path: Path) -> None:
 
 def test_one_that_stopped_half_way(tmp_path: Path) -> None:
     written(tmp_path, steps_done=39)
-    with pytest.raises(UsageError, match="all 40 steps, got one of 39"):
+    with pytest.raises(UsageError, match="all 40 steps, got a ledger of 39 steps"):
         beside.find(tmp_path)
 
 
@@ -161,7 +161,7 @@ def test_settings_that_act_are_those_of_the_ledger(
             assert beside.find(folder) is not None
             continue
         with pytest.raises(
-            UsageError, match=r"adapter_config\.json: expected the settings that .* got others"
+            UsageError, match=r"adapter_config\.json: expected the settings that .* got other settings"
         ):
             beside.find(folder)
 

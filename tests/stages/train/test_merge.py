@@ -238,7 +238,9 @@ def test_settings_that_were_edited_are_refused(
 ) -> None:
     names_all(adapter)
     edited(adapter, **settings)
-    with pytest.raises(UsageError, match=r"adapter_config\.json: expected the settings that .* got others"):
+    with pytest.raises(
+        UsageError, match=r"adapter_config\.json: expected the settings that .* got other settings"
+    ):
         merged(adapter, tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
@@ -318,7 +320,9 @@ def test_slips(adapter: Path, tmp_path: Path, options: dict[str, Any], wanted: s
 
 
 def test_folders_that_are_no_adapters(adapter: Path, tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=r"an adapter's folder, with adapter_config\.json, got none"):
+    with pytest.raises(
+        UsageError, match=r"an adapter's folder, with adapter_config\.json, got a folder without"
+    ):
         merge.of_folder(tmp_path)
     (adapter / "adapter_config.json").write_text("{}")
     with pytest.raises(UsageError, match="names its base, got no base; name the base with --model"):
