@@ -17,8 +17,8 @@ from dpaudit.system import parallel
 from dpaudit.system.progress import Progress
 
 SLOW = (
-    "model.dtype bfloat16: this processor has no instructions for it, and a training on such a one took "
-    "eight times as long as with --set model.dtype=float32"
+    "model.dtype bfloat16: this processor has no instructions for it, and training on such a processor "
+    "took eight times as long as with --set model.dtype=float32"
 )
 
 

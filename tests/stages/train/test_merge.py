@@ -267,7 +267,7 @@ def test_what_a_ledger_does_not_name_is_told(adapter: Path, tmp_path: Path, key:
     kept = {name: value for name, value in names_all(adapter).items() if name != key}
     (adapter / "privacy.json").write_text(json.dumps(custody.stamped(kept, "", None)))
     found = merged(adapter, tmp_path / "out")["caveat"]
-    assert found == f"the ledger names no {told}: nothing shows that it is that of this adapter on this base"
+    assert found == f"the ledger names no {told}: nothing shows that it belongs to this adapter on this base"
 
 
 def on_top(adapter: Path, base: Path, folder: Path, ledger_of: dict[str, Any] | None) -> Path:
