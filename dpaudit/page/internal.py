@@ -86,7 +86,7 @@ def _noted(joins: Joins, audit: Placed[Membership], method: str) -> Iterator[Mar
                 "from the texts alone, AUC {auc}",
                 auc=blind_auc(joins.num, f"{at}/blind"),
             )
-        yield say("Blind baseline of {method} adapters: {told}.", method=method, told=baseline)
+        yield say("Blind baseline of {method} adapters: {baseline}.", method=method, baseline=baseline)
     if is_crossed(records.near_duplicates):
         yield _crossed(joins, audit, records, method)
     if records.per.records_most is not None:

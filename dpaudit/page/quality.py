@@ -97,8 +97,8 @@ class _Tables:
                 limits = num.interval(f"{at}/bits_per_byte", "lower", "upper", "three")
                 bits = say("{value} {limits}", value=value, limits=limits)
             cells = {row.part.task: self._accuracy(row.at) for row in placed(f"{at}/tasks", model.tasks)}
-            each = (cells.get(task, [ABSENT] * 4) for task in self.tasks)
-            yield ModelRow(model.arm, (bits, *(cell for four in each for cell in four)))
+            accuracies = (cells.get(task, [ABSENT] * 4) for task in self.tasks)
+            yield ModelRow(model.arm, (bits, *(cell for four in accuracies for cell in four)))
 
     def _accuracy(self, at: str) -> list[Markup]:
         num = self.joins.num

@@ -183,8 +183,8 @@ def _check_losses(chosen: Suite) -> None:
 
 
 def _started(chosen: Suite) -> Path | None:
-    """The adapter folder that `model.start` names, if it holds one; another fault of it is told by
-    `outside_stages`.
+    """The adapter folder that `model.start` names, if it holds one; `outside_stages` reports its other
+    faults.
     """
     places = (
         [] if chosen.model.start is None else [Path(chosen.model.start), Path(chosen.model.start) / "adapter"]
