@@ -178,7 +178,7 @@ class ClaimRow:
 class Promise:
     """What an arm's claim promises, and what the same attack says of it on the arm without noise.
 
-    Where that is not "refuted", "not refuted" tells nothing.
+    Where that is not "refuted", a "not refuted" means nothing.
     """
 
     arm: str

@@ -1,7 +1,7 @@
 """Charts as inline SVG: pure functions from numbers to text, no script, no external resource.
 
 Colour, dash and type live in reports/page.css, under the classes named here, so that one chart serves light,
-dark and print. An arm is told apart twice: its rung of the epsilon ladder by colour, its method by dash and
+dark and print. Two things tell arms apart: the rung of the epsilon ladder by colour, the method by dash and
 marker. Charts are 440 units wide and stay readable at 340 pixels.
 """
 

@@ -25,7 +25,7 @@ class InternalSection:
     """The table on real records, and what weakens it."""
 
     groups: tuple[tuple[RecordsRow, ...], ...]  # by arm
-    silent: tuple[Markup, ...]  # arms without noise of which the attack tells nothing
+    silent: tuple[Markup, ...]  # arms without noise on which the attack finds nothing
     banners: tuple[tuple[Markup | None, tuple[Markup, ...]], ...]  # by method: what bars it, what is noted
 
 

@@ -164,7 +164,7 @@ def _within(pair: Comparison) -> str:
 
 
 def _preference(joins: Joins, arm: Adapter) -> Markup:
-    """What a DPO arm started from, what cannot be told of it, and where it lost against the base model."""
+    """What a DPO arm started from, what is unknown of it, and where it lost against the base model."""
     start = code(arm.starts_from) if arm.starts_from in joins.arm_names else arm.starts_from
     alone = ""
     if arm.private and not any(other.loss == arm.loss for other in joins.open):

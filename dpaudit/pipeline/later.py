@@ -67,7 +67,7 @@ def judging(
     allow_egress: Sequence[str] = (),
     are_arms_judged: bool = True,
 ) -> Plan:
-    """Likewise of `dpaudit judge`, and of `dpaudit judge validate`, which needs no arm."""
+    """Like `evaluation`, for `dpaudit judge` and `dpaudit judge validate`, which needs no arm."""
     changed = {} if named is None else {"judging.rubric": named}
     changed |= dict(loading.parse_override(setting) for setting in settings)
     if not changed:
@@ -84,7 +84,7 @@ def judging(
 
 
 def claim(run_dir: RunDir, plan: Plan, arm: str | None, typed: str | None) -> Plan:
-    """Likewise of `dpaudit verify --run`. A claim is added to the others and replaces
+    """Like `evaluation`, for `dpaudit verify --run`. A claim is added to the others and replaces
     none.
     """
     if typed is None and arm is None:
@@ -132,8 +132,8 @@ def _check(before: Plan, plan: Plan) -> None:
 
 
 def _with_tasks(plan: Plan, typed: Sequence[str]) -> list[dict[str, Any]]:
-    """The benchmarks of a plan with those typed as NAME or NAME=FILE beside them, or in place of those of the
-    same names.
+    """The benchmarks of a plan with the tasks typed as NAME or NAME=FILE, which replace those of the same
+    name.
     """
     tasks = {task["name"]: task for task in plan.settings("evaluation")["evaluation"]["tasks"]}
     for text in typed:

@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     from dpaudit.models.folder import Checked
 
 FIRST = 50  # rows of each kind of data that are read, rendered and encoded
-FURTHER = 1000  # that are rendered, to count what is wrong with them
-COUNTED = 100_000  # that are read, to count likewise
+FURTHER = 1000  # rows that are rendered to count faults
+COUNTED = 100_000  # rows that are read to count faults
 # copies of an adapter's numbers in checkpoints: weights, two moments, and one checkpoint beside the last
 STATE = 4
 NUMBER_BYTES = 4

@@ -25,7 +25,7 @@ _STAGE_KEYS = ("sigma", "rate", "steps")
 class Question:
     """What was typed. `sigma` asks for an epsilon, `epsilon` for the least noise multiplier that keeps it.
 
-    Both are those of `steps` steps at `rate`, or at `batch` over `population`, after `stages` on the same
+    Both refer to `steps` steps at `rate`, or at `batch` over `population`, after `stages` on the same
     units (each "sigma=..,rate=..,steps=.."). Stages alone ask for their epsilon together.
     """
 

@@ -134,7 +134,7 @@ class Ledger:
 
     @property
     def is_reproducible(self) -> bool:
-        """Whether whoever knows the seed can draw the noise again, so that nothing is claimed after all."""
+        """Whether the seed gives the same noise again, so that nothing is claimed."""
         return bool(self.data.get("reproducible_noise"))
 
     @property
@@ -192,8 +192,8 @@ class Ledger:
         return value if isinstance(value, dict) else None
 
     def at_step(self, steps_done: int) -> "Ledger":
-        """The same ledger beside a checkpoint; epsilon stays that of all steps, so that it never says
-        less.
+        """The same ledger beside a checkpoint; epsilon stays that of all steps, which is never too
+        low.
         """
         return self._with(steps_done=steps_done)
 

@@ -63,7 +63,7 @@ def alone(
 
 @contextmanager
 def making(*paths: Path) -> Iterator[None]:
-    """Nobody else makes one of `paths` during the block, and what killed commands left of them is gone."""
+    """Locks `paths` while they are made in the block; removes what killed commands left of them."""
     with ExitStack() as stack:
         for path in paths:
             stack.enter_context(lock.held(path))

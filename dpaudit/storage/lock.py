@@ -25,8 +25,8 @@ from dpaudit.errors import PartialError, UsageError
 from dpaudit.storage import disk
 
 BEAT = 5.0  # seconds between two signs of life
-PATIENCE = 60.0  # without one for so long, a holder that cannot be looked at counts as dead
-TRIES = 20  # at a lock that changes hands meanwhile
+PATIENCE = 60.0  # seconds without a sign of life until a holder elsewhere counts as dead
+TRIES = 20  # while the lock changes hands
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,7 @@ def held(path: Path, work: str = "") -> Iterator[None]:
                     folder.mkdir(parents=True, exist_ok=True)
                     _take(lock, path, token)
             except UsageError:
-                made.clear()  # whoever is at work there may count on them
+                made.clear()  # the process at work there may need them
                 raise
             beat.start()
             yield

@@ -53,8 +53,8 @@ def load(run_dir: RunDir) -> Chain | None:
 
 
 def read(run_dir: RunDir, record: str) -> dict[str, Any]:
-    """The content of a record. Raises UsageError where it is missing, altered, or not the one that was
-    written last.
+    """The content of a record. Raises UsageError where it is missing, altered, or older than the last
+    one.
     """
     chain = load(run_dir)
     while True:

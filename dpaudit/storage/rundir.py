@@ -59,7 +59,7 @@ class RunDir:
             return data
         key, place = seal_key(self.path), final(relative)
         seen = hashlib.sha256(text.encode()).digest(), place, key
-        if seen not in _SOUND:  # the same bytes at the same place are looked at once
+        if seen not in _SOUND:  # the same bytes at the same place are checked once
             if (wrong := custody.fault(data, place, key)) is not None:
                 raise self.refused(relative, wrong)
             _SOUND.add(seen)

@@ -10,7 +10,7 @@ import warnings
 from collections.abc import Callable
 from typing import Any
 
-# A notice that hides a fault is not here: each says why it tells a user nothing.
+# A notice that may hide a fault is not here: each entry says why it is useless to a user.
 NOTICES = (
     ("`is_gradient_checkpointing`", "PEFT asks Transformers by a name that is being replaced"),
     ("Could not find a config file in", "PEFT asks whether the vocabulary was resized, which we never do"),

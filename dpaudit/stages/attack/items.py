@@ -27,7 +27,7 @@ class ItemSource:
     """
 
     record: Record
-    last_only: bool  # of several answers the last alone
+    last_only: bool  # only the last of several answers counts
     canary: Canary | None = None  # whose secret counts
 
     @property

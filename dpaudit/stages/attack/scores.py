@@ -72,7 +72,7 @@ def _start_adapter(plan: Plan, arm: str) -> list[str]:
 def _outside(plan: Plan, arm: str, made_by: Recipe) -> dict[str, str]:
     """Weights that scores come from and that are not the run's own -> SHA-256; a hub id has none here.
 
-    They are those of the base, and of a reference or a start that is a folder.
+    They belong to the base, and to a reference or a start that is a folder.
     """
     model, named = plan.suite.model, made_by.reference
     if named == "start" and not _start_adapter(plan, arm):

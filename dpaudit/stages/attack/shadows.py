@@ -96,7 +96,7 @@ def refusal(plan: Plan, arm: Arm) -> UsageError | None:
 def ensure(
     run_dir: RunDir, plan: Plan, progress: Progress, arm: Arm, count: int, workers: int | None = None
 ) -> None:
-    """Trains those of an arm's first `count` shadows that are not there or stale.
+    """Trains the missing and stale ones of an arm's first `count` shadows.
 
     Each copies the arm: all certain units and half of the candidates (extraction canaries too), under the
     arm's schedule, start and mechanism, with its noise and clip; sampling, noise and dropout have public

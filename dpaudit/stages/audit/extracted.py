@@ -238,7 +238,7 @@ def _fields(head: Extract, sides: Sides, kinds: Sequence[str], unit: str, traine
 
 
 def _units(of: Values, kinds: Sequence[str]) -> UnitTally:
-    """Units with a field that was tried, and of those the ones of which at least one was completed."""
+    """Counts the units with a tried field, and among them the units with a completed field."""
     tried = [unit for unit in of.values() if any(v for key, v in unit.items() if key.endswith(".tried"))]
     out = sum(any(v for key, v in unit.items() if key.endswith(".completed")) for unit in tried)
     interval = roc.proportion_interval(out, len(tried), CONFIDENCE)

@@ -236,7 +236,7 @@ def _present(recipes: dict[str, str]) -> dict[str, str]:
 
 
 def noted(run_dir: RunDir, commitment: str) -> dict[str, str]:
-    """Whether the commitment that somebody noted down before the training is that of the run as it is now."""
+    """Whether a commitment that was noted down before the training is the run's commitment now."""
     return custody.noted(commitment_of(run_dir), commitment)
 
 
@@ -246,8 +246,8 @@ def noted(run_dir: RunDir, commitment: str) -> dict[str, str]:
 def origins(adapter: Path, runs: list[RunDir]) -> list[dict[str, Any]]:
     """The arms, of all these runs, whose weights and settings an adapter folder holds.
 
-    Raises UsageError where it is none of them, and where its settings or a ledger beside it are not those of
-    its weights.
+    Raises UsageError where no arm has these weights, and where the settings or a ledger beside them do not
+    belong to the weights.
     """
     from dpaudit.privacy import beside
 

@@ -82,7 +82,7 @@ def _canaries(plan: Plan, origins: canary.Sources, taken: set[str]) -> tuple[lis
 
 
 def _halves(planted: list[Canary], coin: random.Random) -> dict[str, bool]:
-    """Extraction canary -> whether it is planted: half of those of each number of copies, rounded down."""
+    """Extraction canary -> whether it is planted: half of each number of copies, rounded down."""
     coins: dict[str, bool] = {}
     for copies in dict.fromkeys(drawn.repetitions for drawn in planted):
         level = [drawn.id for drawn in planted if drawn.repetitions == copies]

@@ -93,9 +93,7 @@ class Checkpoints:
         return Snapshot(tensors, steps, state["tokens"], state["seconds"], secret)
 
     def _generators(self, number: int) -> dict[str, Any]:
-        """The generators of a checkpoint, as they were written for it. The remedy is that of the
-        checkpoint.
-        """
+        """The generators of a checkpoint, as they were written; errors name the checkpoint's remedy."""
         place = self._secret(number)
         try:
             secret = self.run_dir.read_json(place)

@@ -209,7 +209,7 @@ def outside_stages(plan: Plan) -> "tuple[Mechanism, ...]":
             raise UsageError(
                 f"--start {chosen.start}",
                 "an adapter folder with adapter_config.json",
-                "a folder without that file" if Path(chosen.start).is_dir() else "no such folder",
+                "a folder without adapter_config.json" if Path(chosen.start).is_dir() else "no such folder",
             )
         for place in places:
             custody.require_if_arms(place)

@@ -83,7 +83,7 @@ def of_folder(
 def run(source: MergeSource, out: Path, shard_size: str, progress: Progress) -> dict[str, Any]:
     """Writes the merged model to `out` as a whole or not at all; returns what the command prints.
 
-    The ledger names the SHA-256 of every file of weights, and config.json that of the ledger. Raises
+    The ledger names the SHA-256 of every file of weights, and config.json names the ledger's. Raises
     UsageError where `out` exists, where there is no ledger and the adapter is not assumed public, where base
     and adapter do not share one history, where the adapter has no effect, and where the model that was
     written does not answer as base and adapter do.

@@ -101,7 +101,7 @@ def _title(arm: Arm) -> str:
 
 
 def _waiting_jobs(run_dir: RunDir, plan: Plan, only: list[str] | None) -> list[ArmJob]:
-    """The jobs of the arms that are not there yet or are stale; what a kill left of the others is tidied up.
+    """The jobs of the arms that are not there yet or are stale; leftovers of the others are removed.
 
     The methods that they start from are counted too.
     """
