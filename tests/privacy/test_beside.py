@@ -88,7 +88,7 @@ def test_an_edited_ledger_of_a_merged_model(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text(json.dumps({beside.KEY: digest(tmp_path / "privacy.json")}))
     assert beside.find(tmp_path) is not None
     written(tmp_path, reproducible_noise=True)
-    with pytest.raises(UsageError, match="an edited or exchanged one"):
+    with pytest.raises(UsageError, match="an edited or exchanged ledger"):
         beside.find(tmp_path)
 
 

@@ -647,7 +647,7 @@ def test_a_copied_adapter_is_told_by_its_run(run_dir: RunDir, tmp_path: Path) ->
     )
     config = json.loads((copy / "adapter_config.json").read_text())
     (copy / "adapter_config.json").write_text(json.dumps(config | {"lora_alpha": 80}))
-    with pytest.raises(UsageError, match=r"adapter_config\.json: expected the one of"):
+    with pytest.raises(UsageError, match=r"adapter_config\.json: expected the file of"):
         chain.origins(copy, [run_dir])
     with pytest.raises(
         UsageError, match=r"adapter_config\.json: expected the settings that .* got other settings"
