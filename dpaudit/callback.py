@@ -1,7 +1,7 @@
 """A Hugging Face `TrainerCallback` that records what somebody else's Trainer did, for `dpaudit verify
 --conformance`.
 
-It sees the trainer's own program from inside: it finds slips, and no trainer who lies.
+It runs inside the trainer's own program: it finds mistakes, but not a trainer who lies.
 """
 
 import json
@@ -19,8 +19,8 @@ class ConformanceCallback(TrainerCallback):  # type: ignore[misc]
     callbacks=[ConformanceCallback("seen.json")])`.
 
     Steps, batches, accumulation, epochs, and whether every trainable tensor moved. Holds no text and no
-    weights. Of several processes the first one writes, and of batches it tells its own. Raises OSError before
-    the first step where `file` cannot be written.
+    weights. Of several processes the first one writes, and it counts its own batches only. Raises OSError
+    before the first step where `file` cannot be written.
     """
 
     def __init__(self, file: str | Path) -> None:
@@ -34,9 +34,8 @@ class ConformanceCallback(TrainerCallback):  # type: ignore[misc]
     def on_train_begin(self, args: Any, state: Any, control: Any, model: Any = None, **_: Any) -> None:
         """Remembers the trainable weights, on the processor, and begins to count rows."""
         if state.is_world_process_zero:
-            whole_files.write_text(
-                self.file, "{}\n"
-            )  # an error now, and not after the training that it would cost
+            # a file that cannot be written fails now, and not after the training
+            whole_files.write_text(self.file, "{}\n")
             self.file.unlink()
         self._start = {n: p.detach().cpu().clone() for n, p in model.named_parameters() if p.requires_grad}
         self._hook = model.register_forward_pre_hook(self._count, with_kwargs=True)
@@ -59,13 +58,13 @@ class ConformanceCallback(TrainerCallback):  # type: ignore[misc]
             self._weights(still),
             self._steps_done(state),
             self._batches(),
-            _told("accumulation", "seen", f"{args.gradient_accumulation_steps} batches a step"),
-            _told("epochs", "seen", f"{float(state.epoch or 0):g}"),
-            _told("noise", "not observable", "what is added to a gradient is not shown to a callback"),
-            _told("clipping", "not observable", "gradients of single units are not shown to a callback"),
+            _check("accumulation", "seen", f"{args.gradient_accumulation_steps} batches a step"),
+            _check("epochs", "seen", f"{float(state.epoch or 0):g}"),
+            _check("noise", "not observable", "what is added to a gradient is not shown to a callback"),
+            _check("clipping", "not observable", "gradients of single units are not shown to a callback"),
         ]
-        found = {"trainer": "Hugging Face Trainer", "checks": checks}
-        whole_files.write_text(self.file, json.dumps(found, ensure_ascii=False, indent=1) + "\n")
+        report = {"trainer": "Hugging Face Trainer", "checks": checks}
+        whole_files.write_text(self.file, json.dumps(report, ensure_ascii=False, indent=1) + "\n")
 
     def _count(self, module: Any, given: tuple[Any, ...], named: dict[str, Any]) -> None:
         ids = named.get("input_ids", given[0] if given else None)
@@ -75,19 +74,19 @@ class ConformanceCallback(TrainerCallback):  # type: ignore[misc]
     def _weights(self, still: list[str]) -> dict[str, str]:
         total = len(self._start)
         result = "pass" if total and not still else "fail"
-        return _told("every trainable tensor moved", result, f"{total - len(still)} of {total}")
+        return _check("every trainable tensor moved", result, f"{total - len(still)} of {total}")
 
     def _steps_done(self, state: Any) -> dict[str, str]:
         result = "pass" if self.steps == state.global_step else "fail"
-        return _told("steps", result, f"{self.steps} here, {state.global_step} by the Trainer's count")
+        return _check("steps", result, f"{self.steps} here, {state.global_step} by the Trainer's count")
 
     def _batches(self) -> dict[str, str]:
-        """Poisson sampling gives batches of many sizes; shuffled epochs give one, and a rest."""
+        """Poisson sampling gives batches of many sizes; shuffled epochs give one size, and a remainder."""
         sizes = ", ".join(f"{rows} rows × {times}" for rows, times in sorted(self.rows.items())[:8])
         is_fixed = self.steps >= 10 and len(self.rows) <= 2
         result = "fail" if is_fixed else "not observable"
-        return _told("batches as Poisson sampling gives them", result, sizes or "none")
+        return _check("batches as Poisson sampling gives them", result, sizes or "none")
 
 
-def _told(check: str, result: str, seen: str) -> dict[str, str]:
+def _check(check: str, result: str, seen: str) -> dict[str, str]:
     return {"check": check, "result": result, "seen": seen}

@@ -17,8 +17,8 @@ from dpaudit.errors import GuardError, Mistakes, PartialError, UsageError
 from dpaudit.system import egress, faults, interrupts, libraries
 from dpaudit.training import ranks
 
-READER_LEFT = 141  # as a shell tells SIGPIPE
-COMMANDS: dict[str, Any] = {  # a function or a group, in the order in which the work goes
+READER_LEFT = 141  # the exit code of a shell after SIGPIPE
+COMMANDS: dict[str, Any] = {  # a function or a group, in the order of the work
     "demo": lab.demo,
     "run": lab.run,
     "train": lab.train,
@@ -86,27 +86,28 @@ def main() -> None:
     alone = ranks.count() == 1
     if not alone:
         interrupts.end_with_parent(os.getppid())
-    listening = interrupts.heard() if alone else nullcontext()  # torchrun ends its others by SIGTERM
+    listening = interrupts.heard() if alone else nullcontext()  # torchrun ends the other processes by SIGTERM
     with listening:
         code = _ended()
         if code == interrupts.CODE:
             _failed(["interrupted; type the same command to resume"], interrupts.CODE)
         if not code:
             ranks.leave()
-        atexit.register(interrupts.hear_no_more)  # what is said is said: the code is to be that of the work
+        atexit.register(interrupts.hear_no_more)  # a late signal changes no exit code
     sys.exit(code)
 
 
 def _ended() -> int:
-    """The exit code of the command; a failure is told."""
+    """Runs the command and returns its exit code; prints its failure."""
     try:
         _check_words(sys.argv[1:])
         with egress.closed():
             return int(app(prog_name="dpaudit", standalone_mode=False) or 0)
     except KeyboardInterrupt:
         return interrupts.CODE
-    except BaseException as error:  # noqa: BLE001 (the outermost border; a panic of Rust is no Exception, an exit of a library neither)
-        if interrupts.came() and not isinstance(error, PartialError):  # which says what an interrupt left
+    # the outermost border: a panic of Rust and an exit of a library are no Exception
+    except BaseException as error:  # noqa: BLE001
+        if interrupts.came() and not isinstance(error, PartialError):  # a PartialError says what is left
             return interrupts.CODE
         explained = _explained(error)
         return _failed(*explained) if explained else _fault_of_ours(error)
@@ -122,13 +123,13 @@ def _check_words(words: list[str]) -> None:
 
 
 def _explained(error: BaseException) -> tuple[list[str], int] | None:
-    """The lines and the exit code of an error that is a user's to mend; None for any other."""
+    """The lines and the exit code of an error that a user can mend; None for any other."""
     if type(error).__name__ == "MissingParameter":
         return [_missing(error)], UsageError.exit_code
     if isinstance(error, typer.TyperException):  # an unknown command or option
         return [error.format_message()], error.exit_code
     if isinstance(error, Mistakes):
-        return list(map(str, error.found)), error.exit_code
+        return list(map(str, error.errors)), error.exit_code
     if isinstance(error, UsageError | PartialError | GuardError):
         return [str(error)], error.exit_code
     mistake = mistakes.of(error)
@@ -136,17 +137,19 @@ def _explained(error: BaseException) -> tuple[list[str], int] | None:
 
 
 def _missing(error: Any) -> str:
-    """What a command lacks, with a command that lacks nothing."""
+    """The missing parameter, with a complete command as an example."""
     typed = error.ctx.command_path
     return f"{error.format_message().rstrip('.')}; for example: {EXAMPLES.get(typed, f'{typed} --help')}"
 
 
 def _fault_of_ours(error: BaseException) -> int:
-    """Leaves a log and a line that names it; of several processes, that which fails first does."""
+    """Writes a log and prints a line that names it; of several processes only the first that fails does."""
     if isinstance(error, SystemExit) and isinstance(error.__context__, BrokenPipeError):
-        return READER_LEFT  # Typer's own way, while it prints help
+        return READER_LEFT  # raised by Typer while it prints help
     ranks.fail(
-        lambda: terminal.echo(f"dpaudit: {terminal.visible(faults.told(faults.report(error)))}", error=True)
+        lambda: terminal.echo(
+            f"dpaudit: {terminal.visible(faults.message(faults.report(error)))}", error=True
+        )
     )
     return faults.EXIT_CODE
 

@@ -60,16 +60,15 @@ def load_yaml(path: Path) -> dict[str, Any]:
 
 @lru_cache(maxsize=256)
 def _parsed(text: str, where: str) -> Any:
-    """What a text says: a recipe is asked for many times by one command."""
+    """The parsed text; it is kept, because one command loads a recipe many times."""
     return strict_yaml.parse(text, where)
 
 
 def _text(path: Path) -> str:
     try:
         with path.open("rb") as stream:
-            read = stream.read(
-                strict_yaml.MOST_BYTES + 1
-            )  # what is longer is refused, and not read to its end
+            # one byte more than allowed: a longer file is refused without reading its end
+            read = stream.read(strict_yaml.MOST_BYTES + 1)
     except OSError as error:
         raise unread(path, "a readable file", error) from error
     try:

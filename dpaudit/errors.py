@@ -1,4 +1,4 @@
-"""Errors that a user can mend, each told in one line; the command line turns them into exit codes."""
+"""Errors that a user can mend, each printed in one line; the command line turns them into exit codes."""
 
 import datetime
 from collections.abc import Callable, Sequence
@@ -18,7 +18,7 @@ UNREAD: dict[type[OSError], str] = {
     FileNotFoundError: "check the name and the folder",
     PermissionError: "change its permissions, or name another",
 }
-KINDS: dict[type, str] = {  # what a value is, for who does not write Python
+KINDS: dict[type, str] = {  # a kind of value, for people who do not write Python
     str: "a text",
     bool: "true or false",
     int: "a whole number",
@@ -42,7 +42,7 @@ def kind_of(value: object) -> str:
 
 
 class UsageError(Exception):
-    """A user's mistake: exit code 2 and one line that names place, expectation, finding and remedy.
+    """A user's mistake: exit code 2 and one line with place, expectation, what came, and remedy.
 
     Never put training text, a canary's secret or a patient's field into any argument.
     """
@@ -72,31 +72,31 @@ def unread(where: object, expected: str, error: OSError, remedy: str = "") -> Us
 
 
 class Mistakes(UsageError):
-    """Several mistakes that were found in one go: exit code 2 and a line each."""
+    """Several mistakes at once: exit code 2 and one line for each."""
 
-    def __init__(self, found: Sequence[UsageError]) -> None:
-        self.found, first = tuple(found), found[0]
+    def __init__(self, errors: Sequence[UsageError]) -> None:
+        self.errors, first = tuple(errors), errors[0]
         super().__init__(first.where, expected=first.expected, got=first.got, remedy=first.remedy)
-        self.args = ("\n".join(map(str, found)),)
+        self.args = ("\n".join(map(str, errors)),)
 
     def __reduce__(self) -> tuple[object, ...]:
-        return Mistakes, (self.found,)
+        return Mistakes, (self.errors,)
 
 
 @dataclass
 class Gathering:
-    """What checks that do not rest on one another find wrong, to be told together."""
+    """Collects the errors of independent checks, to report them together."""
 
-    found: list[UsageError] = field(default_factory=list)
+    errors: list[UsageError] = field(default_factory=list)
 
     def add(self, error: UsageError) -> None:
-        """Keeps what was found, once."""
-        known = set(map(str, self.found))
-        each = error.found if isinstance(error, Mistakes) else (error,)
-        self.found += [one for one in each if str(one) not in known]
+        """Keeps an error, unless the same line is there already."""
+        known = set(map(str, self.errors))
+        new = error.errors if isinstance(error, Mistakes) else (error,)
+        self.errors += [mistake for mistake in new if str(mistake) not in known]
 
     def passes(self, check: Callable[..., object], *arguments: object) -> bool:
-        """Whether a check finds nothing wrong; what it finds is kept."""
+        """Whether a check passes; its error is kept."""
         try:
             check(*arguments)
         except UsageError as error:
@@ -105,7 +105,7 @@ class Gathering:
         return True
 
     def value(self, check: Callable[..., T], *arguments: object) -> T | None:
-        """What a check returns; None where it finds something wrong, which is kept."""
+        """What a check returns; None where it fails, and its error is kept."""
         try:
             return check(*arguments)
         except UsageError as error:
@@ -113,9 +113,9 @@ class Gathering:
             return None
 
     def end(self) -> None:
-        """Raises what was found: the one mistake, or Mistakes."""
-        if self.found:
-            raise self.found[0] if len(self.found) == 1 else Mistakes(self.found)
+        """Raises the one error, or Mistakes for several."""
+        if self.errors:
+            raise self.errors[0] if len(self.errors) == 1 else Mistakes(self.errors)
 
 
 class BadValue(ValueError):

@@ -167,7 +167,7 @@ def _short(value: object) -> str:
     try:
         return f"{value!r:.40}"
     except ValueError:  # Python writes no number of thousands of digits
-        return "of thousands of digits"
+        return "a number of thousands of digits"
 
 
 def _join(key: str, name: object) -> str:

@@ -22,14 +22,17 @@ DATE = "tag:yaml.org,2002:timestamp"
 NUMBERS = {  # as in YAML 1.1, but neither 010 nor 1:30 is one
     "tag:yaml.org,2002:int": re.compile(r"[-+]?(?:0b[01_]+|0x[0-9a-fA-F_]+|0|[1-9][0-9_]*)$"),
     "tag:yaml.org,2002:float": re.compile(
-        r"(?:[-+]?[0-9][0-9_]*\.[0-9_]*(?:[eE][-+][0-9]+)?|\.[0-9][0-9_]*(?:[eE][-+][0-9]+)?|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN))$"
+        r"(?:[-+]?[0-9][0-9_]*\.[0-9_]*(?:[eE][-+][0-9]+)?"
+        r"|\.[0-9][0-9_]*(?:[eE][-+][0-9]+)?"
+        r"|[-+]?\.(?:inf|Inf|INF)"
+        r"|\.(?:nan|NaN|NAN))$"
     ),
 }
 
 
 class _Loader(yaml.SafeLoader):
-    """The safe loader without dates and base 60, and with an error for a key that stands twice: PyYAML takes
-    the last one.
+    """The safe loader without dates and base 60, and with an error for a repeated key, of which PyYAML takes
+    the last.
     """
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
@@ -55,10 +58,10 @@ class _Loader(yaml.SafeLoader):
 
 
 def _resolvers() -> dict[str, list[tuple[str, re.Pattern[str]]]]:
-    """Those of YAML 1.1 without its dates, and with numbers as `NUMBERS` has them."""
+    """The resolvers of YAML 1.1, without its dates and with numbers as `NUMBERS` has them."""
     return {
-        first: [(tag, NUMBERS.get(tag, pattern)) for tag, pattern in found if tag != DATE]
-        for first, found in yaml.SafeLoader.yaml_implicit_resolvers.items()
+        first: [(tag, NUMBERS.get(tag, pattern)) for tag, pattern in resolvers if tag != DATE]
+        for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
     }
 
 
@@ -77,35 +80,29 @@ def parse(text: str, where: str) -> Any:
             "a suite, recipe or rubric is a page of text; data go into a file of their own",
         )
     try:
-        found = yaml.load(text, _Loader)
+        value = yaml.load(text, _Loader)
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         problem = getattr(error, "problem", None) or "a character that YAML does not allow"
         raise UsageError(f"{where}:{mark.line + 1}" if mark else where, "valid YAML", str(problem)) from None
     except RecursionError:
         raise _too_deep(where) from None
-    except (
-        ValueError,
-        ArithmeticError,
-        AttributeError,
-        KeyError,
-        TypeError,
-    ) as error:  # by PyYAML's constructors
+    except (ValueError, ArithmeticError, AttributeError, KeyError, TypeError) as error:  # of constructors
         raise UsageError(where, "valid YAML", f"an invalid value ({type(error).__name__})") from None
-    _measured(found, where, {}, 0)
-    _check(found, where, "")
-    return found
+    _measured(value, where, {}, 0)
+    _check(value, where, "")
+    return value
 
 
 def _measured(value: Any, where: str, known: dict[int, tuple[int, int]], level: int) -> tuple[int, int]:
-    """How many values it is, an alias counted as what it stands for, and how many levels. Raises UsageError
-    for too many.
+    """The number of values, where an alias counts as its content, and of levels. Raises UsageError for too
+    many.
     """
     count, levels = 1, 0
     if isinstance(value, dict | list) and level <= MOST_LEVELS:
         if id(value) not in known:
             inner = value.values() if isinstance(value, dict) else value
-            parts = [_measured(one, where, known, level + 1) for one in inner]
+            parts = [_measured(part, where, known, level + 1) for part in inner]
             known[id(value)] = 1 + sum(n for n, _ in parts), 1 + max((high for _, high in parts), default=0)
         count, levels = known[id(value)]
     if level + levels > MOST_LEVELS:
@@ -116,7 +113,7 @@ def _measured(value: Any, where: str, known: dict[int, tuple[int, int]], level: 
 
 
 def _check(value: Any, where: str, key: str) -> None:
-    """Raises UsageError for a value that no configuration means and JSON cannot keep."""
+    """Raises UsageError for a value that no configuration needs or that JSON cannot hold."""
     place = f"{where}: {key}" if key else where
     if isinstance(value, dict):
         for name, inner in value.items():
@@ -142,7 +139,7 @@ def _check(value: Any, where: str, key: str) -> None:
 
 
 def _check_text(text: str, place: str) -> None:
-    """No file and no JSON of a run can hold half a character, and no path a NUL."""
+    """No file of a run can hold half of a surrogate pair, and no path a NUL."""
     if "\0" in text or (not text.isascii() and any("\ud800" <= c <= "\udfff" for c in text)):
         raise UsageError(place, "text", "an invalid character")
 

@@ -35,19 +35,19 @@ def _visible(character: str) -> str:
     return character.encode("unicode_escape").decode("ascii")
 
 
-def as_json(found: dict[str, Any]) -> str:
-    """One JSON object of the same value, in which what cannot be seen, or printed here, is escaped."""
+def as_json(value: dict[str, Any]) -> str:
+    """The value as one JSON object; what is invisible, or cannot be printed here, is escaped."""
     is_unicode = (getattr(sys.stdout, "encoding", None) or "").lower().replace("-", "") == "utf8"
-    text = json.dumps(found, ensure_ascii=not is_unicode, indent=1)
+    text = json.dumps(value, ensure_ascii=not is_unicode, indent=1)
     return "".join(c if c.isprintable() or c == "\n" else json.dumps(c)[1:-1] for c in text)
 
 
 def echo(text: str, error: bool = False) -> None:
-    """Prints a result, or a line on stderr. A reader who has left, as `head` does, changes nothing of the
+    """Prints a result, or a line on stderr. A reader who has left, as `head` does, does not change the
     exit code.
     """
     stream: TextIO | None = sys.stderr if error else sys.stdout
-    if stream is None:  # closed by who started us
+    if stream is None:  # closed by the parent process
         return
     encoding = stream.encoding or "ascii"
     try:
@@ -55,9 +55,8 @@ def echo(text: str, error: bool = False) -> None:
     except BrokenPipeError:
         discard(stream)
     except OSError:
-        discard(
-            stream
-        )  # what is left in its buffer would fail once more as Python ends, with an exit code of its own
+        # the rest of the buffer would fail once more as Python ends, with another exit code
+        discard(stream)
         raise
 
 

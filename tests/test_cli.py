@@ -127,7 +127,7 @@ def test_a_folder_in_place_of_a_file_is_told_with_what_to_do(call: Call) -> None
         ("account --eps 1 --rate .1 --steps 0 --delta 1e-5", ["--steps", "at least 1", "got 0"]),
         ("account --eps 1 --rate .1 --steps 5 --delta 1", ["--delta", "below 1", "got 1"]),
         ("account --eps 1 --rate .1 --steps 5", ["--delta"]),
-        ("merge --out model", ["--arm", "--adapter", "got neither; for example: dpaudit merge --arm"]),
+        ("merge --out model", ["--arm", "--adapter", "got neither option; for example: dpaudit merge --arm"]),
         ("merge --out model --arm a --adapter b", ["--arm", "--adapter", "got both"]),
         ("merge --out model --adapter nowhere", ["--adapter nowhere", "adapter_config.json"]),
         ("merge --out model --arm sft-eps8", ["runs/", "expected a run"]),

@@ -90,7 +90,7 @@ def closed(world: World, stage: Stage) -> None:
     with small_disk(world, stage) as folder:
         assert mount(folder, "remount,ro")
         assert world.server.run(stage.words, folder) == 2, f"{stage.name}: {kills.told(folder)}"
-        assert "Read-only file system" in the_line(folder) or "that may not be written in" in the_line(folder)
+        assert "Read-only file system" in the_line(folder) or "without write permission" in the_line(folder)
         assert mount(folder, "remount,rw")
         assert world.server.run(stage.words, folder) == stage.code, f"{stage.name}: {kills.told(folder)}"
 

@@ -22,7 +22,7 @@ SPELLED = {ALIASES[name]: f"--{name}" for name in ("data", "model")}  # key -> t
 def command_of(plan: Plan, runs: Path = run_store.RUNS) -> str | None:
     """What begins this very plan, or continues it: `dpaudit train` on the suite that it differs least from.
 
-    None where no suite that is at hand gives it, as with another version of a package. What it returns was
+    None where no present suite gives this plan, as with another version of a package. The command was
     tried.
     """
     for name, words in sorted(_ways(plan).items(), key=lambda way: len(way[1])):

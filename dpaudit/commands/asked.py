@@ -144,7 +144,7 @@ def losses(typed: str) -> list[str]:
 
 
 def stages(typed: str) -> Sequence[str]:
-    """Of `cpt,sft` both; of `none` none."""
+    """The names in `cpt,sft`; no name in `none`."""
     names = (name.strip() for name in typed.split(","))
     return [name for name in names if name not in ("", "none")]
 

@@ -43,7 +43,7 @@ def has_command(context: typer.Context, *options: object) -> bool:
         raise UsageError(
             group,
             f"options after the word {command}",
-            "options before it",
+            "options before that word",
             f"{group} {command} OPTIONS",
         )
     return command is not None

@@ -25,9 +25,7 @@ def of(error: BaseException) -> PartialError | UsageError | None:
 
 
 def refused(error: OSError) -> UsageError | None:
-    """What the system would not do with a path; None where it is not about a path, which is a fault of
-    ours.
-    """
+    """The mistake behind a path that the system refused; None where no path is named, a fault of ours."""
     if error.filename is None or error.strerror is None:
         return None
     expected = next((words for kind, words in REFUSED.items() if isinstance(error, kind)), "a usable path")

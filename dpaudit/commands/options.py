@@ -99,7 +99,7 @@ StepsOrNone = Annotated[int | None, _STEPS]
 
 
 def spread(command: Callable[..., None]) -> Callable[..., None]:
-    """The command with an option for each field of those of its parameters that are dataclasses.
+    """The command with an option for each field of its dataclass parameters.
 
     Typer reads options from a signature alone: so several commands share what stands in a dataclass once.
     """

@@ -31,7 +31,7 @@ def verdict_rows(run_dir: RunDir, plan: Plan, kind: str = "mia") -> Rows:
     real units, the verdict.
 
     "control_verdict" is what the same attack says of the same claim on the arm without noise: where that is
-    not "refuted", "not refuted" tells nothing.
+    not "refuted", a "not refuted" means nothing.
     """
     controls = _controls(run_dir)
     return [
@@ -207,7 +207,7 @@ def narrowed(rows: Rows, arms: Sequence[str] | None, recipes: Sequence[str] | No
 
 
 def _audits(run_dir: RunDir, plan: Plan) -> Iterator[Audit]:
-    """Every audit that is current: a stale one speaks of an adapter that is gone."""
+    """Every audit that is current: a stale one belongs to an adapter that is gone."""
     for arm in plan.suite.grid.arms:
         for file in sorted(run_dir.file(f"audit/{arm.name}").glob("*.json")):
             relative = f"audit/{arm.name}/{file.name}"

@@ -123,7 +123,7 @@ def _unfinished(run_dir: RunDir, plan: Plan) -> Row:
 def record_rows(run_dir: RunDir) -> Rows:
     """What the run was asked beside its training, entry by entry: when, by what, and whether before training.
 
-    What was lost of it is told too.
+    Lost records are listed too.
     """
     asked: Rows = [
         {"record": record, "date": entry.date, "mark": entry.mark, "by": entry.source}
@@ -134,7 +134,7 @@ def record_rows(run_dir: RunDir) -> Rows:
 
 
 def lost_rows(run_dir: RunDir) -> Rows:
-    """The records of the run that were written anew because what was there was lost."""
+    """The records of the run that were lost and written again."""
     return [
         {
             "record": loss.record,

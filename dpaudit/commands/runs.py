@@ -72,7 +72,7 @@ def merge(
         raise UsageError(
             "dpaudit merge",
             "--arm of a run, or --adapter",
-            "both" if arm else "neither",
+            "both options" if arm else "neither option",
             f"for example: {EXAMPLES['dpaudit merge']}",
         )
     plans.fetch({"model.base": model})

@@ -75,10 +75,10 @@ def run(
     """
     cells = _cells(seed, faults)
     with progress.task("self-test", sum(cell.runs for cell in cells)) as advance:
-        found = dict(_done(cells, workers, advance))
+        count_of = dict(_done(cells, workers, advance))
     counts: dict[tuple[str, float], list[Count]] = {}
-    for cell in cells:  # in this order whichever ended first
-        counts.setdefault((cell.fault.name, cell.epsilon), []).append(found[cell])
+    for cell in cells:  # in this order, whichever cell ended first
+        counts.setdefault((cell.fault.name, cell.epsilon), []).append(count_of[cell])
     trainers = [(fault, claim) for fault in faults for claim in CLAIMS if _is_run(fault)]
     power = [_power_row(f, claim, _together(counts[f.name, claim])) for f, claim in trainers]
     engine = [_engine_row(claim, _together(counts[ENGINE.name, claim])) for claim in CLAIMS]
@@ -102,13 +102,13 @@ def audits_of(cell: Cell) -> Count:
     totals: dict[str, int] = dict.fromkeys(CHECKS, 0)
     bounds: list[OneRun] = []
     setting = dry.Setting(canaries=CANARIES * AUDITS, sequences=cell.fault.sequences)
-    told = catalogue.told_to(cell.fault, _mechanism(cell.noise_multiplier))
+    stated = catalogue.told_to(cell.fault, _mechanism(cell.noise_multiplier))
     for number in range(cell.runs):
         seeds = [cell.seed + number, round(cell.epsilon * 1000), *(ord(letter) for letter in cell.fault.name)]
         coins, sampling = (np.random.default_rng([*seeds, part]) for part in range(2))
         noise = dpsgd.noise_generator(torch.device("cpu"), int(np.random.default_rng(seeds).integers(2**62)))
         try:
-            seen = _trained(cell.fault, setting, told, coins, sampling, noise)
+            seen = _trained(cell.fault, setting, stated, coins, sampling, noise)
         except GuardError as error:
             return Count(totals, 0, 0, (), stopped=str(error))
         caught, proven = _judged(seen, cell)
@@ -117,11 +117,11 @@ def audits_of(cell: Cell) -> Count:
     return Count(totals, cell.runs * AUDITS, cell.runs, tuple(bounds), _true_epsilon(cell))
 
 
-def _trained(fault: Fault, setting: dry.Setting, told: Mechanism, *generators: Any) -> Observation:
+def _trained(fault: Fault, setting: dry.Setting, stated: Mechanism, *generators: Any) -> Observation:
     if fault.name == ENGINE.name:  # with its guards
-        return dry.train(setting, told, *generators)
+        return dry.train(setting, stated, *generators)
     with catalogue.planted(fault, setting):
-        return dry.train(setting, told, *generators)
+        return dry.train(setting, stated, *generators)
 
 
 def _judged(seen: Observation, cell: Cell) -> tuple[dict[str, int], list[OneRun]]:

@@ -78,7 +78,7 @@ class _Kinds:
         gathering = Gathering()
         for kind, error in self.first.items():
             got = f"{error.got}, in {self.counts[kind]:,} rows" if self.counts[kind] > 1 else error.got
-            gathering.found.append(UsageError(error.where, error.expected, got, error.remedy))
+            gathering.errors.append(UsageError(error.where, error.expected, got, error.remedy))
         gathering.end()
 
 

@@ -1,4 +1,4 @@
-"""What audit/ARM/RECIPE.json may hold, told apart by its format."""
+"""What audit/ARM/RECIPE.json may hold, distinguished by its format."""
 
 from dpaudit.findings.extraction import Discoverable, Extraction, PersonalFields
 from dpaudit.findings.finding import format_of

@@ -21,7 +21,7 @@ class Blind:
 
 @dataclass(frozen=True)
 class Near:
-    """Near-duplicates across the coin: how many non-members were trained on in all but name."""
+    """Near-duplicates across the coin: how many non-members have a copy in training."""
 
     members: int
     nonmembers: int

@@ -43,7 +43,7 @@ class OneRun:
 
 @dataclass(frozen=True)
 class Check:
-    """One thing that an observer inside the training looked at."""
+    """One check by an observer inside the training."""
 
     name: str
     outcome: Literal["pass", "fail", "not observable"]

@@ -111,7 +111,7 @@ class Proven:
 
 @dataclass(frozen=True)
 class Bound(Proven):
-    """The same, and how it was come by."""
+    """The same, with the method and the guess rule."""
 
     method: str
     rule: str  # of guessing, in words
@@ -119,7 +119,7 @@ class Bound(Proven):
 
 @dataclass(frozen=True)
 class Answer:
-    """What is said of a claim and why; no word where the recipe carries no verdict or nothing is claimed."""
+    """What is said of a claim and why; none where the recipe carries no verdict or nothing is claimed."""
 
     verdict: Word | None
     reason: str
@@ -178,7 +178,7 @@ class ClaimRow:
 class Promise:
     """What an arm's claim promises, and what the same attack says of it on the arm without noise.
 
-    Where that is not "refuted", "not refuted" tells nothing.
+    Where that is not "refuted", a "not refuted" means nothing.
     """
 
     arm: str

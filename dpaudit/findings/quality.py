@@ -9,7 +9,7 @@ from dpaudit.findings.finding import Finding
 
 
 class Item(NamedTuple):
-    """One benchmark item as one model answered it. Items of one cluster (a passage, a condition) are no
+    """One benchmark item as one model answered it. Items of one cluster (a passage, a condition) are not
     independent draws.
     """
 

@@ -137,7 +137,7 @@ class Gone:
 
 @dataclass(frozen=True)
 class Lost:
-    """A record of the run that was written anew, since what was there was lost."""
+    """A record of the run that was lost and written again."""
 
     record: str
     entries: int | None

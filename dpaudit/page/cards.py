@@ -165,7 +165,7 @@ def _of_inside(joins: Joins, at: str, finding: Inside) -> Markup:
 
 
 def _beside(joins: Joins, audit: Placed[Membership]) -> Iterator[Markup]:
-    """Other figures of the arm, for whoever reads nothing but its card."""
+    """Other figures of the arm, for readers of its card alone."""
     (at, finding), num = audit, joins.num
     if finding.arm in joins.promises:
         yield say(

@@ -150,7 +150,7 @@ def _table(
             sides=sides,
             auc=blind_auc(num, place),
         )
-    notes = [say("Blind baseline{learnt}: {told}.", learnt=learnt, told=baseline)]
+    notes = [say("Blind baseline{learnt}: {baseline}.", learnt=learnt, baseline=baseline)]
     if is_crossed(finding.near_duplicates):
         notes.append(
             say(

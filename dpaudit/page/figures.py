@@ -1,7 +1,7 @@
 """Charts as inline SVG: pure functions from numbers to text, no script, no external resource.
 
 Colour, dash and type live in reports/page.css, under the classes named here, so that one chart serves light,
-dark and print. An arm is told apart twice: its rung of the epsilon ladder by colour, its method by dash and
+dark and print. Two things tell arms apart: the rung of the epsilon ladder by colour, the method by dash and
 marker. Charts are 440 units wide and stay readable at 340 pixels.
 """
 
@@ -91,9 +91,9 @@ def claims(rows: Sequence[ClaimRow], name: str) -> str:
     parts = [svg.x_axis(scale, ticks, 4.0, bottom, "epsilon")]
     parts += [_claim_row(row, scale, 6.0 + pitch * index) for index, row in enumerate(rows)]
     key, height = _claims_key(bottom + 62)
-    told = "; ".join(_claim_words(row) for row in rows)
+    description = "; ".join(_claim_words(row) for row in rows)
     return svg.drawing(
-        name, bottom + 58 + height, "What was claimed and what was proven", told, [*parts, key]
+        name, bottom + 58 + height, "What was claimed and what was proven", description, [*parts, key]
     )
 
 
@@ -118,8 +118,10 @@ def roc(curves: Sequence[RocCurve], name: str) -> str:
     ]
     parts += [_band(curve, across, up) for curve in curves] + [_curve(c, across, up) for c in curves]
     key, height = svg.legend([(c.label, f"curve {c.look.css}", "") for c in curves], left, bottom + 60)
-    told = "Both axes logarithmic. One curve per arm: " + ", ".join(curve.label for curve in curves)
-    return svg.drawing(name, bottom + 50 + height, "Membership inference: ROC curves", told, [*parts, key])
+    description = "Both axes logarithmic. One curve per arm: " + ", ".join(curve.label for curve in curves)
+    return svg.drawing(
+        name, bottom + 50 + height, "Membership inference: ROC curves", description, [*parts, key]
+    )
 
 
 def ladder(
@@ -147,9 +149,9 @@ def ladder(
     parts += _levels(up, base, chance, right)
     parts += [_rung_labels(epsilons, bottom), *_rung_marks(series, epsilons, up)]
     style = "percent_one" if percent else "three"
-    told = f"{unit}; " + "; ".join(_rung_words(rungs, style) for rungs in series)
+    description = f"{unit}; " + "; ".join(_rung_words(rungs, style) for rungs in series)
     key, height = svg.legend(_ladder_key(series, base, chance), 12.0, bottom + 60)
-    return svg.drawing(name, bottom + 50 + height, title, told, [*parts, key])
+    return svg.drawing(name, bottom + 50 + height, title, description, [*parts, key])
 
 
 def exposure(strips: Sequence[Strip], space_bits: float, name: str) -> str:
@@ -168,8 +170,8 @@ def exposure(strips: Sequence[Strip], space_bits: float, name: str) -> str:
         svg.text(scale.at(space_bits), top - 9, "ranked first of the whole space", "tick", "end"),
     ]
     parts += [_strip(strip, scale, top + pitch * index) for index, strip in enumerate(strips)]
-    told = f"At most {space_bits:.1f} bits. Arms: " + ", ".join(strip.label for strip in strips)
-    return svg.drawing(name, bottom + 44, "Exposure of planted secrets and of controls", told, parts)
+    description = f"At most {space_bits:.1f} bits. Arms: " + ", ".join(strip.label for strip in strips)
+    return svg.drawing(name, bottom + 44, "Exposure of planted secrets and of controls", description, parts)
 
 
 def traces(lines: Sequence[Trace], name: str, *, title: str, unit: str) -> str:
@@ -188,8 +190,8 @@ def traces(lines: Sequence[Trace], name: str, *, title: str, unit: str) -> str:
         places = [(across.at(s), up.at(v)) for s, v in zip(trace.steps, trace.values, strict=True)]
         parts.append(f'<path class="curve thin {trace.look.css}" d="{svg.outline(svg.thinned(places))}"/>')
     key, height = svg.legend([(t.label, f"curve {t.look.css}", "") for t in lines], LEFT, bottom + 60)
-    told = f"{unit} at each step. Arms: " + ", ".join(trace.label for trace in lines)
-    return svg.drawing(name, bottom + 50 + height, title, told, [*parts, key])
+    description = f"{unit} at each step. Arms: " + ", ".join(trace.label for trace in lines)
+    return svg.drawing(name, bottom + 50 + height, title, description, [*parts, key])
 
 
 # The parts of single charts
@@ -306,10 +308,10 @@ def _rung_marks(series: Sequence[Rungs], epsilons: Sequence[float], up: Scale) -
 
 
 def _rung_words(rungs: Rungs, style: str) -> str:
-    told = ", ".join(
+    points = ", ".join(
         f"{'inf' if math.isinf(e) else f'{e:g}'}: {show(v.value, style)}" for e, _, v in rungs.points
     )
-    return f"{rungs.label} at epsilon {told}"
+    return f"{rungs.label} at epsilon {points}"
 
 
 def _strip(strip: Strip, scale: Scale, top: float) -> str:

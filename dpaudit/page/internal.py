@@ -25,7 +25,7 @@ class InternalSection:
     """The table on real records, and what weakens it."""
 
     groups: tuple[tuple[RecordsRow, ...], ...]  # by arm
-    silent: tuple[Markup, ...]  # arms without noise of which the attack tells nothing
+    silent: tuple[Markup, ...]  # arms without noise on which the attack finds nothing
     banners: tuple[tuple[Markup | None, tuple[Markup, ...]], ...]  # by method: what bars it, what is noted
 
 
@@ -86,7 +86,7 @@ def _noted(joins: Joins, audit: Placed[Membership], method: str) -> Iterator[Mar
                 "from the texts alone, AUC {auc}",
                 auc=blind_auc(joins.num, f"{at}/blind"),
             )
-        yield say("Blind baseline of {method} adapters: {told}.", method=method, told=baseline)
+        yield say("Blind baseline of {method} adapters: {baseline}.", method=method, baseline=baseline)
     if is_crossed(records.near_duplicates):
         yield _crossed(joins, audit, records, method)
     if records.per.records_most is not None:

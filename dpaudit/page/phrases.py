@@ -40,7 +40,7 @@ def asked(num: Numbers, at: str, entry: Asked | ClaimOfRun) -> Markup:
 
 
 def is_alarmed(blind: Blind | None) -> bool:
-    """Whether fair coins can be told from texts, which nothing may rest on."""
+    """Whether texts reveal the coins: then no comparison is valid."""
     return blind is not None and blind.alarm
 
 
@@ -71,7 +71,7 @@ def no_baseline(blind: Blind) -> str:
 
 
 def is_crossed(near: Near | None) -> bool:
-    """Whether texts that were left out are all but in training."""
+    """Whether texts that were left out have near-duplicates in training."""
     return near is not None and near.nonmembers_in_training > 0
 
 

@@ -97,8 +97,8 @@ class _Tables:
                 limits = num.interval(f"{at}/bits_per_byte", "lower", "upper", "three")
                 bits = say("{value} {limits}", value=value, limits=limits)
             cells = {row.part.task: self._accuracy(row.at) for row in placed(f"{at}/tasks", model.tasks)}
-            each = (cells.get(task, [ABSENT] * 4) for task in self.tasks)
-            yield ModelRow(model.arm, (bits, *(cell for four in each for cell in four)))
+            accuracies = (cells.get(task, [ABSENT] * 4) for task in self.tasks)
+            yield ModelRow(model.arm, (bits, *(cell for four in accuracies for cell in four)))
 
     def _accuracy(self, at: str) -> list[Markup]:
         num = self.joins.num
@@ -164,7 +164,7 @@ def _within(pair: Comparison) -> str:
 
 
 def _preference(joins: Joins, arm: Adapter) -> Markup:
-    """What a DPO arm started from, what cannot be told of it, and where it lost against the base model."""
+    """What a DPO arm started from, what is unknown of it, and where it lost against the base model."""
     start = code(arm.starts_from) if arm.starts_from in joins.arm_names else arm.starts_from
     alone = ""
     if arm.private and not any(other.loss == arm.loss for other in joins.open):

@@ -117,11 +117,11 @@ def _cut(joins: Joins) -> Markup | None:
 
 
 def _hashes(joins: Joins) -> Markup:
-    each = [
+    hashes = [
         say("{arm} <code>{hash}</code>", arm=code(arm.arm), hash=joins.num(f"{at}/adapter_sha256"))
         for at, arm in joins.arms
     ]
-    return say("Weights, by their hash: {each}.", each=Markup("; ").join(each))
+    return say("Weights, by their hash: {hashes}.", hashes=Markup("; ").join(hashes))
 
 
 def _custody(joins: Joins) -> Markup:

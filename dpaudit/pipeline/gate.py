@@ -83,7 +83,7 @@ def _check_needs(
         faults.passes(needs.check_judge, plan.suite, allow_egress)
     if is_settled and not (is_forecast and plan.suite.training.population):
         tokenizer = faults.value(tokenizer_of, model) if base or not is_whole else None
-        faults.passes(needs.check_rows, plan, tokenizer, bool(faults.found))
+        faults.passes(needs.check_rows, plan, tokenizer, bool(faults.errors))
     if runs is not None and trained is not None:
         faults.passes(needs.check_room, plan, runs, trained)
 
@@ -183,8 +183,8 @@ def _check_losses(chosen: Suite) -> None:
 
 
 def _started(chosen: Suite) -> Path | None:
-    """The adapter folder that `model.start` names, if it holds one; another fault of it is told by
-    `outside_stages`.
+    """The adapter folder that `model.start` names, if it holds one; `outside_stages` reports its other
+    faults.
     """
     places = (
         [] if chosen.model.start is None else [Path(chosen.model.start), Path(chosen.model.start) / "adapter"]

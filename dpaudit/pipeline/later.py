@@ -29,20 +29,21 @@ def _asked(
     """The plan `before` with an entry added to one of its records, from dotted keys of it that were typed.
 
     Raises UsageError, before anything is written, for a key of another part of the suite, for a value that
-    cannot work, and for whatever `require` knows of the work that comes next: what is refused was not asked.
+    cannot work, and for whatever `require` checks for the work that comes next: a refused request leaves no
+    entry.
     """
     _only(record, changed)
     plan = before.with_settings(changed, f"{run_dir.name} as typed")
     _check(before, plan)
     require(plan)
-    with writing(run_dir, WORK[record]):  # nobody else is at it
+    with writing(run_dir, WORK[record]):  # refused where another command is at work
         pass
     declarations.add(run_dir, record, plan.settings(record), "command")
     return declarations.plan_of(run_dir)
 
 
 def evaluation(run_dir: RunDir, plan: Plan, tasks: Sequence[str], settings: Sequence[str]) -> Plan:
-    """The plan with what `dpaudit eval` was asked for beyond it, kept as added later; as it is where that is
+    """The plan with what `dpaudit eval` was asked for beyond it, kept as added later; unchanged where that is
     nothing.
     """
     changed = dict(loading.parse_override(setting) for setting in settings)
@@ -66,7 +67,7 @@ def judging(
     allow_egress: Sequence[str] = (),
     are_arms_judged: bool = True,
 ) -> Plan:
-    """Likewise of `dpaudit judge`, and of `dpaudit judge validate`, which needs no arm."""
+    """Like `evaluation`, for `dpaudit judge` and `dpaudit judge validate`, which needs no arm."""
     changed = {} if named is None else {"judging.rubric": named}
     changed |= dict(loading.parse_override(setting) for setting in settings)
     if not changed:
@@ -83,7 +84,7 @@ def judging(
 
 
 def claim(run_dir: RunDir, plan: Plan, arm: str | None, typed: str | None) -> Plan:
-    """Likewise of `dpaudit verify --run`. A claim is added to those that are there and takes the place of
+    """Like `evaluation`, for `dpaudit verify --run`. A claim is added to the others and replaces
     none.
     """
     if typed is None and arm is None:
@@ -92,7 +93,7 @@ def claim(run_dir: RunDir, plan: Plan, arm: str | None, typed: str | None) -> Pl
         raise UsageError(
             "dpaudit verify --run",
             "--arm ARM with --claim",
-            "one without the other",
+            "--claim alone" if arm is None else "--arm alone",
             f"--arm {plan.suite.grid.arms[-1].name} {claims.EXAMPLE}",
         )
     made = {"arm": arm, **asdict(claims.parse(typed))}
@@ -113,7 +114,7 @@ def _only(record: str, changed: Iterable[str]) -> None:
             raise UsageError(
                 f"--set {key}",
                 f"a key of {record}, such as {EXAMPLES[record]}",
-                "another one",
+                "another key",
                 f"type `{way} --set {key}=VALUE`"
                 if way
                 else "what training depends on takes a run of its own: `dpaudit run SUITE --set KEY=VALUE`",
@@ -131,8 +132,8 @@ def _check(before: Plan, plan: Plan) -> None:
 
 
 def _with_tasks(plan: Plan, typed: Sequence[str]) -> list[dict[str, Any]]:
-    """The benchmarks of a plan with those typed as NAME or NAME=FILE beside them, or in place of those of the
-    same names.
+    """The benchmarks of a plan with the tasks typed as NAME or NAME=FILE, which replace those of the same
+    name.
     """
     tasks = {task["name"]: task for task in plan.settings("evaluation")["evaluation"]["tasks"]}
     for text in typed:
@@ -141,7 +142,7 @@ def _with_tasks(plan: Plan, typed: Sequence[str]) -> list[dict[str, Any]]:
             raise UsageError(
                 f"--task {text}",
                 "NAME, or NAME=FILE with the file that holds its items",
-                "one without a name or file",
+                "a task without a name or file",
                 "for example --task pubmedqa_file=items.jsonl",
             )
         if not equals and (Path(name).suffix.lower() in rows.READERS or Path(name).is_file()):

@@ -1,7 +1,7 @@
-"""What a run will need, looked at before there is a run directory: model, first rows, judge, references, room
+"""What a run will need, checked before there is a run directory: model, first rows, judge, references, room
 on the disk.
 
-Each check raises UsageError, or Mistakes for several at once. Every row is looked at again when the corpus is
+Each check raises UsageError, or Mistakes for several at once. Every row is checked again when the corpus is
 prepared.
 """
 
@@ -27,9 +27,9 @@ if TYPE_CHECKING:
     from dpaudit.models.folder import Checked
 
 FIRST = 50  # rows of each kind of data that are read, rendered and encoded
-FURTHER = 1000  # that are rendered, to count what is wrong with them
-COUNTED = 100_000  # that are read, to count likewise
-# an adapter's numbers as a checkpoint holds them: weights, two moments, and one checkpoint beside the last
+FURTHER = 1000  # rows that are rendered to count faults
+COUNTED = 100_000  # rows that are read to count faults
+# copies of an adapter's numbers in checkpoints: weights, two moments, and one checkpoint beside the last
 STATE = 4
 NUMBER_BYTES = 4
 
@@ -38,8 +38,7 @@ NUMBER_BYTES = 4
 
 
 def check_adapter(chosen: Suite, base: "Checked", start: Path | None) -> int:
-    """How many numbers an adapter of the suite trains on a base that was looked at, which is changed. No
-    weight is read.
+    """How many numbers an adapter of the suite trains on a checked base, which it changes. No weight is read.
 
     Raises UsageError for LoRA targets that no layer bears, and for a `start` that is no whole adapter or of
     another kind.
@@ -90,9 +89,9 @@ def check_rows(plan: Plan, tokenizer: Any, is_refused: bool = False) -> None:
     """Raises what is wrong with the first rows of each kind of data: shapes, ids, patients, chat template,
     length.
 
-    Where something is, or where the plan `is_refused` already, many more rows are looked at, so that all is
-    told in one go. Without a `tokenizer` none is rendered. Data of a hub are read once, when the corpus is
-    prepared.
+    Where something is, or where the plan `is_refused` already, many more rows are checked, so that all faults
+    are reported at once. Without a `tokenizer` none is rendered. Data of a hub are read once, when the corpus
+    is prepared.
     """
     if not is_refused and Gathering().passes(_check_first, plan, tokenizer, FIRST, FIRST):
         return
@@ -113,13 +112,13 @@ def _check_first(plan: Plan, tokenizer: Any, read: int, rendered: int) -> None:
 def _check_part(
     plan: Plan, part: Part, origin: str, corpus: CorpusStore, tokenizer: Any, read: int, rendered: int
 ) -> None:
-    """Looks at the first `read` rows of one kind of data, and renders `rendered` of them."""
+    """Checks the first `read` rows of one kind of data, and renders `rendered` of them."""
     source = plan.suite.data.source if origin == FAULTS else origin
 
     def rows(most: int) -> Iterator[tuple[int, Record]]:
         return islice(rows_of(plan, part, origin), most)
 
-    for _ in rows(read):  # nothing further of what cannot be read
+    for _ in rows(read):  # unreadable rows get no further check
         pass
     faults = Gathering()
     faults.passes(corpus.add, part, rows(read), source)

@@ -18,7 +18,7 @@ def resolve(name: str, changed: dict[str, Any], seed: int = 0, insecure_seed: in
     from dpaudit.signals import recipe
 
     chosen = _loaded(name, changed)
-    clinics = chosen.data.preference == "builtin:clinic" != chosen.data.source  # whose pairs are not theirs
+    clinics = chosen.data.preference == "builtin:clinic" != chosen.data.source  # the pairs of other people
     missing = chosen.data.preference is None and chosen.grid.dpo
     if (clinics or missing) and "data.preference" not in changed:
         chosen = _loaded(name, changed | {"data.preference": "faults"})
@@ -47,8 +47,8 @@ def _typed_key(error: UsageError, changed: dict[str, Any]) -> str | None:
 
 
 def _named(name: str, changed: dict[str, Any], chosen: Suite) -> Suite:
-    """The suite under a name of its own where its data or model were exchanged: the description was of the
-    others.
+    """The suite under a name of its own where its data or model were exchanged: the description no longer
+    fits.
     """
     try:
         before = loading.load(name)
@@ -65,8 +65,8 @@ def _named(name: str, changed: dict[str, Any], chosen: Suite) -> Suite:
 
 
 def fetch(typed: dict[str, Any], weights: bool = True) -> None:
-    """Gets a typed base that is a hub's, and lets the hub be asked for data that were typed. Other names ask
-    nobody.
+    """Gets a typed base that is a hub's, and lets the hub be asked for data that were typed. Other names
+    are not looked up.
     """
     from dpaudit.system import egress
 

@@ -79,9 +79,7 @@ def _keep_records(run_dir: RunDir, plan: Plan, progress: Progress) -> None:
 
 @contextmanager
 def _no_remains(run_dir: RunDir, is_new: bool) -> Iterator[None]:
-    """Takes a run away again that this command began and that failed before an arm was written; never any
-    other.
-    """
+    """Removes a run that this command began and that failed before an arm was written; never another run."""
     try:
         yield
     except (UsageError, PartialError, OSError):
@@ -94,8 +92,8 @@ def tell_earlier(plan: Plan, runs: Path, progress: Progress) -> None:
     """Says of a new run where the same training is already there under other versions: another one is a
     second release.
 
-    Raises UsageError where an earlier version of dpaudit began it, whose runs this one cannot go on with, and
-    where the very run is there under another name.
+    Raises UsageError where an earlier version of dpaudit began it, whose runs this version cannot continue,
+    and where this very run is there under another name.
     """
     place = run_store.located(plan.to_json(), plan.suite.name, runs)
     if place.path.exists():
@@ -129,7 +127,7 @@ def _refuse_another(run_dir: RunDir, runs: Path, place: Path | None, plan_format
         raise UsageError(
             str(run_dir.path),
             "no run of this training that another version of dpaudit began",
-            "one",
+            "a run of another version",
             f"continue with that version; to train again, a second release on the same records, move it out "
             f"of {runs}",
         )
@@ -172,7 +170,7 @@ def _require_kind(name: str, kind: AttackKind) -> None:
         raise UsageError(
             f"--recipe {name}",
             f"a recipe of kind {kind}: {fitting}",
-            f"one of kind {other}",
+            f"a recipe of kind {other}",
             f"dpaudit attack {other} --recipe {name}",
         )
 

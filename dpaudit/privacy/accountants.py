@@ -28,9 +28,8 @@ _INTERVAL_SHRINK = 4.0
 _EPSILON_ACCURACY = 1e-4  # relative
 _CALIBRATION_SLACK = 2e-4  # relative
 _INTERVAL_REFERENCE = 1e-4  # nats; what a claim is commonly checked at, by dp-accounting's default
-_REFERENCE_EXCESS = (
-    1e-3  # relative; where that interval reads more above the converged value, it is too coarse
-)
+# relative; where that interval reads more above the converged value, it is too coarse
+_REFERENCE_EXCESS = 1e-3
 _NOISE_NONE = 1e-100  # the accountants' squares underflow below it
 _NOISE_LEAST, _NOISE_MOST = 1e-2, 1e6
 _EPSILON_HUGE = 1e6  # nats; above it a closed form says as much

@@ -25,7 +25,7 @@ _STAGE_KEYS = ("sigma", "rate", "steps")
 class Question:
     """What was typed. `sigma` asks for an epsilon, `epsilon` for the least noise multiplier that keeps it.
 
-    Both are those of `steps` steps at `rate`, or at `batch` over `population`, after `stages` on the same
+    Both refer to `steps` steps at `rate`, or at `batch` over `population`, after `stages` on the same
     units (each "sigma=..,rate=..,steps=.."). Stages alone ask for their epsilon together.
     """
 
@@ -54,7 +54,7 @@ def answer(question: Question, everything: bool = False) -> dict[str, Any]:
     """What the command prints: epsilon and noise multiplier with what they hold for, JSON-ready ("inf" as
     text).
 
-    `everything` adds a numerical accountant of other origin (PRV) and the Renyi accountant, each None for the
+    `everything` adds an independent numerical accountant (PRV) and the Renyi accountant, each None for the
     relation `replace`, which they do not know, and where they cannot say. Raises UsageError in one line for
     anything out of range, missing or given twice, and for an epsilon that no noise keeps.
     """
@@ -67,7 +67,7 @@ def answer(question: Question, everything: bool = False) -> dict[str, Any]:
         mechanisms = [*earlier, Mechanism(noise_multiplier, rate, steps, clip=1.0)]
     else:
         mechanisms = _mechanisms(question)
-    found = {
+    figures = {
         "epsilon": compose(mechanisms, question.delta, relation),
         **({"epsilon_target": question.epsilon} if question.epsilon is not None else {}),
         **(_others(mechanisms, question.delta, relation) if everything else {}),
@@ -76,7 +76,7 @@ def answer(question: Question, everything: bool = False) -> dict[str, Any]:
         "relation": relation,
         "accountant": "privacy loss distribution",
     }
-    return {key: "inf" if value == math.inf else value for key, value in found.items()}
+    return {key: "inf" if value == math.inf else value for key, value in figures.items()}
 
 
 def warning(delta: float, population: int | None) -> str | None:
@@ -150,7 +150,7 @@ def _checked(question: Question) -> Relation:
     if question.sigma is not None and question.epsilon is not None:
         raise _either("--sigma and --eps")
     if question.sigma is None and question.epsilon is None and not question.stages:
-        raise _either("neither")
+        raise _either("neither option")
     return cast("Relation", question.relation)
 
 
@@ -165,7 +165,7 @@ def _mechanisms(question: Question) -> list[Mechanism]:
         return [*stages, _mechanism("--sigma", question.sigma, _rate(question), _steps(question))]
     for name, value in (("--rate", question.rate), ("--batch", question.batch), ("--steps", question.steps)):
         if value is not None:
-            raise UsageError(name, "--sigma beside it", "--stage alone", "name it in a --stage")
+            raise UsageError(name, "--sigma beside this option", "--stage alone", "name it in a --stage")
     return stages
 
 
@@ -209,7 +209,7 @@ def _rate(question: Question) -> float:
     batch, population = question.batch, question.population
     if question.rate is not None:
         if batch is not None:
-            raise UsageError("--batch", "either --rate or --batch with --population", "both")
+            raise UsageError("--batch", "either --rate or --batch with --population", "both options")
         return _in_range("--rate", question.rate)
     if batch is None or population is None:
         raise UsageError("--rate", "--rate, or --batch with --population", "no rate")

@@ -47,7 +47,7 @@ def find(folder: Path) -> Ledger | None:
         raise UsageError(
             str(file),
             f"the ledger that config.json names ({KEY})",
-            "an edited or exchanged one",
+            "an edited or exchanged ledger",
             "restore the one that was written with the model",
         )
     ledger = read(file)
@@ -76,19 +76,22 @@ def _check_weights(folder: Path, ledger: Ledger) -> None:
         if not file.is_file():
             raise UsageError(str(file), expected, "no such file", _COPIES)
         if custody.file_digest(file) != known.get(file):
-            raise UsageError(str(file), expected, "others", _COPIES)
+            raise UsageError(str(file), expected, "other weights", _COPIES)
 
 
 def no_adapter(folder: Path, needed: str) -> UsageError:
-    """The error for a folder that is named as an adapter and lacks a file of one: a merged model tells where
-    it came from.
+    """The error for a folder that is named as an adapter and lacks a file of one: a merged model names its
+    origin.
     """
     where, expected = f"--adapter {folder}", f"an adapter's folder, with {needed}"
     if not folder.is_dir():
         return UsageError(where, expected, "no such folder", "check the path")
     if not (folder / "config.json").is_file() or not any(folder.glob("*.safetensors")):
         return UsageError(
-            where, expected, "none in it", "name the folder that the trainer saved the adapter in"
+            where,
+            expected,
+            f"a folder without {needed}",
+            "name the folder that the trainer saved the adapter in",
         )
     ledger = find(folder)
     origin = ledger.merged_from if ledger else None
@@ -105,7 +108,7 @@ def no_adapter(folder: Path, needed: str) -> UsageError:
 def _check_settings(adapter: Path, ledger: Ledger) -> None:
     if ledger.settings_sha256 is not None and settings_digest(adapter) != ledger.settings_sha256:
         expected = f"the settings that {ledger.file} was written for"
-        raise UsageError(str(adapter / CONFIG), expected, "others", _COPIES)
+        raise UsageError(str(adapter / CONFIG), expected, "other settings", _COPIES)
 
 
 def settings_digest(adapter: Path) -> str:
@@ -135,7 +138,7 @@ def require_base(ledger: Ledger, base: str, now: Mapping[str, str]) -> None:
 
 
 def unnamed(ledger: Ledger) -> tuple[str, ...]:
-    """What a ledger does not name of the model that it is of, so that nothing shows whose it is."""
+    """The parts of its model that a ledger does not name, so that nothing ties it to that model."""
     if ledger.weights is not None:  # of a merged model
         return ()
     named = {
@@ -167,7 +170,7 @@ def _named(folder: Path) -> str | None:
 
 
 def read(file: Path) -> Ledger:
-    """The ledger in a file that is whole and tells of all its steps; what it says is not recomputed here."""
+    """The ledger in a file that is unaltered and covers all steps; its epsilon is not recomputed here."""
     data = _json(file)
     wrong = custody.fault(data, "", None) if custody.KEY in data or "adapter_sha256" in data else None
     if wrong is not None:  # seals are the run's to check
@@ -177,7 +180,7 @@ def read(file: Path) -> Ledger:
         raise UsageError(
             str(file),
             f"a ledger of all {ledger.mechanism.steps} steps",
-            f"one of {ledger.steps_done}",
+            f"a ledger of {ledger.steps_done} steps",
             "finish the training, or keep the ledger of its end",
         )
     return ledger
@@ -223,6 +226,6 @@ def _json(file: Path) -> dict[str, Any]:
         data = None
     if not isinstance(data, dict):
         raise UsageError(
-            str(file), "a JSON object", "something else or an unreadable file", "restore it from a copy"
+            str(file), "a JSON object", "another content or an unreadable file", "restore it from a copy"
         )
     return data

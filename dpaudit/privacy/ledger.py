@@ -34,7 +34,7 @@ class Ledger:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any], file: Path | None = None) -> "Ledger":
-        """The ledger that `data` says. Raises UsageError in one line where a key is missing or makes no
+        """The ledger in `data`. Raises UsageError in one line where a key is missing or makes no
         sense.
         """
         kept = {key: value for key, value in data.items() if key != custody.KEY}
@@ -43,7 +43,9 @@ class Ledger:
         try:
             ledger._check()
         except KeyError as error:
-            raise UsageError(where, f"a privacy ledger with the key {error}", "none") from None
+            raise UsageError(
+                where, f"a privacy ledger with the key {error}", "a ledger without this key"
+            ) from None
         except (TypeError, ValueError, AttributeError) as error:
             raise UsageError(where, "a privacy ledger", f"{error!s:.120}") from None
         return ledger
@@ -62,8 +64,8 @@ class Ledger:
     @cached_property
     def claim(self) -> Claim:
         """What is claimed of the model released alone; an infinite epsilon claims nothing."""
-        said = self.data["claim"]
-        return Claim(float(said["epsilon"]), float(said["delta"]), said["unit"], said["relation"])
+        claim = self.data["claim"]
+        return Claim(float(claim["epsilon"]), float(claim["delta"]), claim["unit"], claim["relation"])
 
     @cached_property
     def mechanism(self) -> Mechanism | None:
@@ -118,8 +120,8 @@ class Ledger:
 
     def figures(self) -> dict[str, float | str | None]:
         """Mechanism and epsilon, JSON-ready under the names of FIGURES; None for what the mechanism lacks."""
-        said = _said(self.acting) if self.mechanism else {}
-        return {name: said.get(name) for name in FIGURES} | {"epsilon_spent": as_json(self.epsilon)}
+        figures = _stage_row(self.acting) if self.mechanism else {}
+        return {name: figures.get(name) for name in FIGURES} | {"epsilon_spent": as_json(self.epsilon)}
 
     @property
     def steps_done(self) -> int:
@@ -132,7 +134,7 @@ class Ledger:
 
     @property
     def is_reproducible(self) -> bool:
-        """Whether whoever knows the seed can draw the noise again, so that nothing is claimed after all."""
+        """Whether the seed gives the same noise again, so that nothing is claimed."""
         return bool(self.data.get("reproducible_noise"))
 
     @property
@@ -190,8 +192,8 @@ class Ledger:
         return value if isinstance(value, dict) else None
 
     def at_step(self, steps_done: int) -> "Ledger":
-        """The same ledger beside a checkpoint; epsilon stays that of all steps, so that it never says
-        less.
+        """The same ledger beside a checkpoint; epsilon stays that of all steps, which is never too
+        low.
         """
         return self._with(steps_done=steps_done)
 
@@ -231,8 +233,8 @@ def made(
             "epsilon_rdp": accountants.epsilon_rdp(acting, claim.delta),
         }
     *earlier, last = mechanism.each
-    stages = [_said(stage) for stage in earlier]
-    head = {"arm": dict(arm), "claim": _claimed(claim), "mechanism": _said(last), "stages": stages}
+    stages = [_stage_row(stage) for stage in earlier]
+    head = {"arm": dict(arm), "claim": _claimed(claim), "mechanism": _stage_row(last), "stages": stages}
     return Ledger({**head, **facts, **spent, "steps_done": steps_done})
 
 
@@ -256,7 +258,7 @@ def _claimed(claim: Claim) -> dict[str, Any]:
     }
 
 
-def _said(mechanism: Mechanism) -> dict[str, Any]:
+def _stage_row(mechanism: Mechanism) -> dict[str, Any]:
     """One stage alone."""
     return {
         "noise_multiplier": mechanism.noise_multiplier,
@@ -266,10 +268,10 @@ def _said(mechanism: Mechanism) -> dict[str, Any]:
     }
 
 
-def _mechanism(said: Mapping[str, Any]) -> Mechanism:
-    clip = math.inf if said["clip"] is None else said["clip"]
-    earlier = tuple(_mechanism(stage) for stage in said.get("stages", ()))
-    return Mechanism(said["noise_multiplier"], said["sampling_rate"], said["steps"], clip, earlier)
+def _mechanism(entry: Mapping[str, Any]) -> Mechanism:
+    clip = math.inf if entry["clip"] is None else entry["clip"]
+    earlier = tuple(_mechanism(stage) for stage in entry.get("stages", ()))
+    return Mechanism(entry["noise_multiplier"], entry["sampling_rate"], entry["steps"], clip, earlier)
 
 
 def as_json(epsilon: float) -> float | str:
@@ -283,7 +285,7 @@ def file_of(arm: str) -> str:
 
 
 def of_arm(run_dir: RunDir, arm: str) -> Ledger:
-    """The ledger of an arm of a run. Raises UsageError where there is none, and where it is none."""
+    """The ledger of an arm of a run. Raises UsageError where it is missing or is no ledger."""
     return Ledger.from_json(run_dir.read_json(file_of(arm)), run_dir.file(file_of(arm)))
 
 

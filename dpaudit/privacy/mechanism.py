@@ -1,4 +1,4 @@
-"""The mechanism that a training ran: enough for any accountant, and it knows none."""
+"""The mechanism that a training ran: enough for any accountant, without importing one."""
 
 import math
 from dataclasses import dataclass, replace
@@ -30,7 +30,7 @@ class Mechanism:
     @property
     def each(self) -> tuple["Mechanism", ...]:
         """The stages and this one in the order that they were spent in, each without those before it."""
-        return (*(one for stage in self.stages for one in stage.each), replace(self, stages=()))
+        return (*(earlier for stage in self.stages for earlier in stage.each), replace(self, stages=()))
 
 
 def check_sampling(sampling_rate: float, steps: int) -> None:

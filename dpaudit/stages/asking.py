@@ -32,9 +32,7 @@ class Audited:
     endpoint: str | None = None
     base: str | None = None
     allow_egress: tuple[str, ...] = ()
-    tokenizer: str | None = (
-        None  # of an endpoint: the folder whose chat template its dialogues are written in
-    )
+    tokenizer: str | None = None  # for an endpoint: the folder whose chat template its dialogues need
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,10 +80,12 @@ def _open(audited: Audited) -> tuple[Scorer, Scorer | None, str | None]:
         raise UsageError(
             "dpaudit verify",
             "one of --adapter DIR, --model DIR with --base DIR, --endpoint URL",
-            "none" if audited.adapter is None else "two",
+            "no model" if audited.adapter is None else "two models",
         )
     if audited.tokenizer is not None and audited.endpoint is None:
-        raise UsageError("--tokenizer", "it beside --endpoint", "a model on this machine, which has its own")
+        raise UsageError(
+            "--tokenizer", "this option beside --endpoint", "a model on this machine, with its own tokenizer"
+        )
     if audited.endpoint is not None:
         from dpaudit.models.prompt_logprobs import Endpoint
 
@@ -102,7 +102,7 @@ def _open(audited: Audited) -> tuple[Scorer, Scorer | None, str | None]:
         raise UsageError(
             "--base",
             "the model that was fine-tuned, for a merged model",
-            "none",
+            "no base",
             "without it what was learned cannot be told from what was known; add --base DIR",
         )
     secret_spans.check_folder(audited.base, "--base")
@@ -110,8 +110,8 @@ def _open(audited: Audited) -> tuple[Scorer, Scorer | None, str | None]:
 
 
 def _templated(folder: str) -> Any:
-    """The tokenizer of a folder. Raises UsageError where it has no chat template, which is all that it is
-    for.
+    """The tokenizer of a folder. Raises UsageError where it has no chat template, its only
+    purpose.
     """
     from dpaudit.models import hub, tokenizers
 
@@ -122,6 +122,9 @@ def _templated(folder: str) -> Any:
         raise UsageError(f"--tokenizer {folder}", error.expected, error.got, error.remedy) from None
     if tokenizer.chat_template is None:
         raise UsageError(
-            f"--tokenizer {folder}", "a tokenizer with a chat template", "one without", "leave the option out"
+            f"--tokenizer {folder}",
+            "a tokenizer with a chat template",
+            "a tokenizer without a template",
+            "leave the option out",
         )
     return tokenizer

@@ -45,7 +45,7 @@ def verdicts(run_dir: RunDir, plan: Plan) -> tuple[ClaimOfRun, ...]:
         raise UsageError(
             f"{run_dir.name}: claims",
             "claims of this run",
-            "none",
+            "no claim",
             f"--arm ARM {claims.EXAMPLE} adds one, marked as added later; those under `claims:` of a suite "
             f"are declared",
         )
@@ -59,8 +59,8 @@ def verdicts(run_dir: RunDir, plan: Plan) -> tuple[ClaimOfRun, ...]:
 
 
 def require_ready(run_dir: RunDir, plan: Plan) -> None:
-    """Raises UsageError where a file of the run is another one, and where what a claim of the plan rests on
-    is missing or out of date.
+    """Raises UsageError where a file of the run was altered, and where what a claim of the plan rests on is
+    missing or out of date.
     """
     _require(run_dir, plan, plan.suite.claims)
 

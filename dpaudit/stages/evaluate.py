@@ -67,8 +67,8 @@ def run(run_dir: RunDir, plan: Plan, progress: Progress) -> None:
 
 
 def require_ready(run_dir: RunDir, plan: Plan) -> list[Arm]:
-    """The trained arms. Raises UsageError where there is none, or where a file of the run or the base is
-    another one.
+    """The trained arms. Raises UsageError where there is none, or where a file of the run or the base
+    was exchanged.
     """
     trained = trained_arms(run_dir, plan)
     custody.require(run_dir, plan)
@@ -139,7 +139,7 @@ def _evaluate(
     base: dict[str, str],
     progress: Progress,
 ) -> None:
-    """Writes the figures of the named models. What the same weights were already asked in the same way is
+    """Writes the figures of the named models. Answers of the same weights to the same tasks are
     kept.
     """
     tasks = TasksAsked.read(run_dir, TASKS).tasks
@@ -176,9 +176,7 @@ def _digest(how: TaskAsked) -> str:
 
 
 def _known(run_dir: RunDir, name: str, base: dict[str, str]) -> Measured | None:
-    """What evaluate/NAME.json tells of the very weights that are there now, whatever it was asked; None where
-    there is none.
-    """
+    """What evaluate/NAME.json holds on the present weights, whatever was asked; None where it has nothing."""
     if not run_dir.file(_output(name)).is_file():
         return None
     read = run_dir.recorded_inputs(_output(name))
@@ -261,7 +259,7 @@ def _mark_uninformative(run_dir: RunDir, trained: Sequence[Arm]) -> None:
     """Sets each task's `uninformative`: neither the base nor a non-private arm (else any arm) is above
     chance.
 
-    A house formulary is at chance for the base and far above it for an arm that learned it, and says much.
+    A house formulary is at chance for the base and far above it for an arm that learned it, so it counts.
     """
     evaluations = _read_all(run_dir, trained)
     learned = [arm for arm in trained if not arm.private] or trained

@@ -135,7 +135,7 @@ class _Asker:
         self.run_dir, self.plan, self.rules, self.judge = run_dir, plan, rules, judge
         self.allow_egress = allow_egress
         self.secret = seal_key(run_dir.path)
-        # a judge of the caller's own has no name to be known by; without a key, names would confirm a guess
+        # the caller's own judge has no name to replay by; without a key, names would confirm a guess
         self.replayed = judge is None and self.secret is not None
         rows = read_sealed_lines(run_dir, REPLAY) if self.replayed and run_dir.file(REPLAY).is_file() else []
         self.known: dict[str, Row] = {row["key"]: row for row in rows}
@@ -170,9 +170,7 @@ class _Asker:
         return self.judge
 
     def _key(self, comparison: Comparison) -> str:
-        """A name for what was asked that nobody can compute who guesses a held-out prompt: it takes the run's
-        key.
-        """
+        """A keyed name of a comparison: nobody can confirm a guessed prompt without the run's key."""
         asked = [asdict(self.rules) | {"controls": None}, asdict(comparison), _limit(self.rules, self.plan)]
         text = f"replay {json.dumps(asked, sort_keys=True)}"
         return hmac.digest(self.secret or b"", text.encode(), "sha256").hex()[:32]

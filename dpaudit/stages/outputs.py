@@ -1,6 +1,4 @@
-"""Whether all results of a run are as its stages wrote them: for readers of many, such as the page, which
-take an altered one for none.
-"""
+"""Whether all results of a run are as its stages wrote them: for readers such as the page."""
 
 from pathlib import PurePosixPath
 
@@ -19,21 +17,19 @@ def require(run_dir: RunDir, plan: Plan) -> None:
     """Raises UsageError, or Mistakes for several at once, where the run, an arm or a result is not what was
     written.
 
-    What was made from an earlier state is for its reader to leave out.
+    Stale results pass: their readers leave them out.
     """
     custody.require(run_dir, plan)
-    told = Gathering()
+    mistakes = Gathering()
     for file in results(run_dir):
-        told.passes(_require, run_dir, file)
-    told.end()
+        mistakes.passes(_require, run_dir, file)
+    mistakes.end()
 
 
 def results(run_dir: RunDir) -> list[str]:
-    """The files that stages wrote about arms, beside what of them is of libraries' or of a killed
-    command's.
-    """
-    found = [file for folder in RESULTS for file in sorted(run_dir.file(folder).rglob("*"))]
-    parts = {file: file.relative_to(run_dir.path).parts for file in found}
+    """The files that stages wrote about arms, without files of libraries and of killed commands."""
+    paths = [file for folder in RESULTS for file in sorted(run_dir.file(folder).rglob("*"))]
+    parts = {file: file.relative_to(run_dir.path).parts for file in paths}
     return [
         "/".join(within)
         for file, within in parts.items()
@@ -45,10 +41,9 @@ def results(run_dir: RunDir) -> list[str]:
 
 def _require(run_dir: RunDir, file: str) -> None:
     path = run_dir.file(file)
-    if (
-        path.is_symlink() or not path.is_file()
-    ):  # a folder behind a link would be read by others and not looked at here
-        got = "a link" if path.is_symlink() else "a folder" if path.is_dir() else "something else"
+    # a folder behind a link would be read elsewhere without a check here
+    if path.is_symlink() or not path.is_file():
+        got = "a link" if path.is_symlink() else "a folder" if path.is_dir() else "a special file"
         raise UsageError(
             str(path), "a file that this run wrote", got, "move it away, and put the file in its place"
         )
@@ -59,10 +54,10 @@ def _require(run_dir: RunDir, file: str) -> None:
     elif file.endswith((".jsonl", ".html")):
         require_sealed(run_dir, file)
     elif file.endswith(".json"):
-        found = run_dir.read_json(file)
+        content = run_dir.read_json(file)
         if file.endswith(sidecar("")):
             require_sealed(run_dir, file.removesuffix(sidecar("")))
         if file.endswith("/membership.json"):  # of a shadow model
             custody.require_files(
-                run_dir, str(PurePosixPath(file).parent), found["files"], {PurePosixPath(file).name}
+                run_dir, str(PurePosixPath(file).parent), content["files"], {PurePosixPath(file).name}
             )

@@ -110,7 +110,7 @@ def _check_folder(folder: Path, audited: Audited, claim: Claim) -> None:
     """
     there = next(place for place in (folder, *folder.absolute().parents) if place.exists())
     if not (there.is_dir() and os.access(there, os.W_OK | os.X_OK)):
-        what = "a folder that may not be written in" if there.is_dir() else "a file"
+        what = "a folder without write permission" if there.is_dir() else "a file"
         raise UsageError(
             f"--out {folder}",
             "a folder to write in, there or to be made",
@@ -131,7 +131,7 @@ def _check_folder(folder: Path, audited: Audited, claim: Claim) -> None:
         raise UsageError(
             str(folder / FILE),
             "no result of another audit, which this one would replace",
-            "one of another model or claim",
+            "a result for another model or claim",
             "name another folder with --out DIR",
         )
 
@@ -175,7 +175,7 @@ def judged(key: AuditKey, claim: Claim, answers: Sequence[Answers], broken: str 
     """The verdict on a claim, from scores and coins. The rendering is chosen by the scores of all canaries
     alone, in or out.
 
-    Raises UsageError for a base that tells coins and for a model that gives no numbers.
+    Raises UsageError for a base that reveals coins and for a model that gives no numbers.
     """
     is_calibrated = answers[0].base is not None
     made_by = key.rule.primary if is_calibrated else key.rule.without_base
@@ -248,11 +248,11 @@ def scores_of(made_by: Recipe, answers: Answers, is_pair: bool) -> Floats:
 
 
 def _check_base(key: AuditKey, answers: Sequence[Answers], is_pair: bool) -> None:
-    """Raises UsageError where the base alone tells coins: it learned from the planted data, or stands in the
-    other's place.
+    """Raises UsageError where the base alone reveals coins: it learned from the planted data, or was
+    exchanged with the audited model.
 
-    Given such a base the coins are fair no more, so that what calibration leaves proves nothing, nor does its
-    silence.
+    Given such a base the coins are no longer fair: neither right nor wrong guesses after calibration prove
+    anything.
     """
     made_by, coins = key.rule.without_base, np.array(key.coins, dtype=bool)
     for given in answers:
@@ -271,14 +271,14 @@ def _check_base(key: AuditKey, answers: Sequence[Answers], is_pair: bool) -> Non
                 raise UsageError(
                     "--base",
                     "the model that training started from, which knows no canary",
-                    "one that tells which canaries went in",
+                    "a model that tells which canaries went in",
                     "name the model as it was before it saw the planted data",
                 )
 
 
 def _same_tokens(audited: "SecretScores", base: "SecretScores") -> Any:
     if len(audited.logprob) != len(base.logprob):
-        raise UsageError("--base", "a base with the audited model's tokens", "other tokens")
+        raise UsageError("--base", "a base with the audited model's tokens", "a base with other tokens")
     return base.logprob
 
 
@@ -319,7 +319,7 @@ def _others(
         signal = made_by.make_signal()
         asks_more = getattr(signal, "evidence", None) or made_by.signal == "error_zone"
         if made_by.least_shadows or not callable(signal) or asks_more:
-            # nobody here trains as the other side did, fits on coins, or asks for more than log-probabilities
+            # no shadow training, no fit on coins, nothing beyond log-probabilities here
             continue
         try:
             guesses = _guesses(made_by, scores_of(made_by, answers, is_pair), coins)
@@ -342,7 +342,7 @@ def _others(
 
 
 def _blind(key: AuditKey) -> Blind:
-    """What the canaries' texts alone tell of the coins: nothing, if the coins are what the key says."""
+    """What the canaries' texts alone reveal of the coins: nothing, if the coins are what the key says."""
     from dpaudit.evidence import blind
 
     texts = []

@@ -2,8 +2,8 @@
 
 Every JSON output carries the SHA-256 of its own content and a seal over that hash and its place, an HMAC
 under the run's `custody/seal.key`. The key lies apart from the coins, so that stages that may not read coins
-check seals all the same. A seal shows accidents, and edits by whoever lacks the key; who trains holds the
-key, and is bound by the commitment alone.
+check seals all the same. A seal shows accidents, and edits by people without the key. The trainer holds
+the key, and only the commitment binds the trainer.
 """
 
 import hashlib
@@ -20,8 +20,8 @@ from dpaudit.errors import UsageError, unread
 KEY = "custody"  # of a JSON output and of a Parquet file's metadata
 KEY_BYTES = 32
 SEAL_KEY = "custody/seal.key"
-SEAL_LOST = "custody/seal.lost"  # made by hand, for a key that is gone for good: then nothing is sealed
-RELEASE = "custody/release.json"  # that coins were drawn: others would be a second release
+SEAL_LOST = "custody/seal.lost"  # made by hand where the key is lost for good: then nothing is sealed
+RELEASE = "custody/release.json"  # says that coins were drawn: new coins would be a second release
 ANOTHER = "another: plan, recipes or coins are not those that were committed to"
 
 
@@ -33,7 +33,7 @@ class Stamp:
 
     sha256: str
     seal: str | None
-    key: str | None  # tells seal keys apart, and nothing of the key
+    key: str | None  # an id of the seal key, which reveals nothing of the key
 
 
 def stamp(content: Any, place: str, key: bytes | None) -> Stamp:
@@ -48,31 +48,31 @@ def stamped(content: dict[str, Any], place: str, key: bytes | None) -> dict[str,
     return {**bare, KEY: asdict(stamp(bare, place, key))}
 
 
-def fault(found: dict[str, Any], place: str, key: bytes | None) -> str | None:
-    """What is wrong with a stamped output, as a noun; None where it is as it was written, and at its place.
+def fault(content: dict[str, Any], place: str, key: bytes | None) -> str | None:
+    """What is wrong with a stamped output, as a noun phrase; None where content and place are as written.
 
-    Without a key the hash alone is checked, and a seal is believed.
+    Without a key only the hash is checked.
     """
-    told = found.get(KEY)
-    if not isinstance(told, dict) or set(told) != {"sha256", "seal", "key"}:
-        return "one without its own hash"
-    bare = {name: value for name, value in found.items() if name != KEY}
+    recorded = content.get(KEY)
+    if not isinstance(recorded, dict) or set(recorded) != {"sha256", "seal", "key"}:
+        return "a file without its own hash"
+    bare = {name: value for name, value in content.items() if name != KEY}
     expected = stamp(bare, place, key)
-    if told["sha256"] != expected.sha256:
-        return "an altered one"
-    if key is None or told == asdict(expected):
+    if recorded["sha256"] != expected.sha256:
+        return "an altered file"
+    if key is None or recorded == asdict(expected):
         return None
-    if told["key"] is None:
-        return "one without a seal"
+    if recorded["key"] is None:
+        return "a file without a seal"
     return (
-        "an altered one, or another output's"
-        if told["key"] == expected.key
-        else "one that another run sealed"
+        "an altered file, or the file of another output"
+        if recorded["key"] == expected.key
+        else "a file that another run sealed"
     )
 
 
 def canonical(content: Any) -> bytes:
-    """JSON content as bytes that do not depend on how its file is laid out."""
+    """JSON content as bytes that do not depend on the layout of its file."""
     return json.dumps(content, sort_keys=True, ensure_ascii=True, separators=(",", ":")).encode()
 
 
@@ -100,7 +100,7 @@ def keyed_file_digest(path: Path, key: bytes) -> str:
     try:
         if not path.is_dir():
             return private_digest(path, key)[:32]
-        for file in sorted(found for found in path.rglob("*") if found.is_file()):
+        for file in sorted(entry for entry in path.rglob("*") if entry.is_file()):
             code.update(f"{file.relative_to(path)} {file.stat().st_size}\n".encode())
             code.update(bytes.fromhex(private_digest(file, key)))
     except OSError as error:
@@ -115,7 +115,7 @@ def folder_digests(folder: Path) -> dict[str, str]:
 
 
 def sidecar(relative: str) -> str:
-    """Where the hash of a file lies that carries none itself."""
+    """The file with the hash of a file that carries none itself."""
     return f"{relative}.custody.json"
 
 
@@ -123,23 +123,23 @@ def commitment(salt: str, parts: dict[str, Any]) -> str:
     """Hash of a salt and all that was fixed before training: to be noted down where the trainer cannot reach
     it.
 
-    It tells nothing of the coins before the salt is shown.
+    It reveals nothing about the coins until the salt is shown.
     """
     return hashlib.sha256(bytes.fromhex(salt) + canonical(parts)).hexdigest()
 
 
-def noted(now: str, said: str) -> dict[str, str]:
+def noted(now: str, typed: str) -> dict[str, str]:
     """The commitment as it is, and whether it is the one that was noted down; case and spaces do not
     count.
     """
-    typed = "".join(said.split()).lower()
-    if re.fullmatch("[0-9a-f]{64}", typed, re.ASCII) is None:
+    digits = "".join(typed.split()).lower()
+    if re.fullmatch("[0-9a-f]{64}", digits, re.ASCII) is None:
         raise UsageError(
             "--commitment",
             "64 hexadecimal digits, as `train` or `plant` printed them",
-            f"{said!r:.80}",
+            f"{typed!r:.80}",
         )
-    same = hmac.compare_digest(typed.encode(), now.encode())
+    same = hmac.compare_digest(digits.encode(), now.encode())
     return {"commitment": now, "noted_before": "the same" if same else ANOTHER}
 
 

@@ -1,4 +1,4 @@
-"""A disk that is full or takes no writing, in one line that names the folder, whatever library met it."""
+"""A full or read-only disk as one line that names the folder, whichever library failed."""
 
 import errno
 import shutil
@@ -29,17 +29,17 @@ def room(folder: Path) -> Iterator[None]:
     """Whatever is written in the block goes into `folder`.
 
     Raises PartialError where the disk is full, since the same command goes on once there is room; UsageError
-    where nobody may write there. Other errors go their way.
+    where nobody may write there. Other errors pass through.
     """
     try:
         yield
     except (UsageError, PartialError, GuardError):
         raise
-    except Exception as error:  # every library has a kind of its own, tokenizers a bare Exception
-        told = _told(folder, error)
-        if told is None:
+    except Exception as error:  # libraries raise many kinds, tokenizers a bare Exception
+        user_error = _as_user_error(folder, error)
+        if user_error is None:
             raise
-        raise told from error
+        raise user_error from error
 
 
 def remove(path: Path) -> None:
@@ -60,30 +60,30 @@ def _remove(path: Path) -> None:
 
 @contextmanager
 def gone_after(path: Path) -> Iterator[None]:
-    """What is made at `path` within is gone when the block ends, whichever step an interrupt breaks off."""
+    """Removes `path` when the block ends, also where an interrupt comes during the removal."""
     try:
         try:
             yield
         finally:
             remove(path)
     except KeyboardInterrupt:
-        remove(path)  # it may have come before that began
+        remove(path)  # the interrupt may have come before the removal began
         raise
 
 
 def is_full(error: BaseException) -> str | None:
-    """What ran out, where an error or one that it came from says so; else None."""
-    found: BaseException | None = error
-    while found is not None:
-        number = found.errno if isinstance(found, OSError) else None
-        number = number or next((one for words, one in WORDS.items() if words in str(found)), None)
+    """What ran out, where an error or one of its causes says so; else None."""
+    cause: BaseException | None = error
+    while cause is not None:
+        number = cause.errno if isinstance(cause, OSError) else None
+        number = number or next((code for words, code in WORDS.items() if words in str(cause)), None)
         if number in FULL:
             return FULL[number]
-        found = found.__cause__ or found.__context__
+        cause = cause.__cause__ or cause.__context__
     return None
 
 
-def _told(folder: Path, error: Exception) -> UsageError | PartialError | None:
+def _as_user_error(folder: Path, error: Exception) -> UsageError | PartialError | None:
     where = folder.absolute()
     if (got := is_full(error)) is not None:
         return PartialError(
@@ -93,15 +93,15 @@ def _told(folder: Path, error: Exception) -> UsageError | PartialError | None:
     if isinstance(error, OSError) and error.errno in CLOSED and _is_within(where, error.filename):
         return UsageError(
             str(where),
-            "a folder that may be written in",
-            f"a folder that may not ({error.strerror})",
+            "a folder with write permission",
+            f"a folder without write permission ({error.strerror})",
             "change its permissions or mount, or name another folder",
         )
     return None
 
 
 def _is_within(folder: Path, name: object) -> bool:
-    """Whether a path lies in the folder, or is one that it would lie in."""
+    """Whether a path lies in the folder or contains it."""
     if not isinstance(name, str | Path):
         return name is None
     place = Path(name).absolute()

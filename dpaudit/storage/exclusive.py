@@ -1,4 +1,4 @@
-"""Who is at work: one command of a kind on a run at a time, and what killed ones left is removed."""
+"""One command of a kind on a run at a time; what killed commands left is removed."""
 
 import functools
 import os
@@ -15,7 +15,7 @@ from dpaudit.storage.rundir import RunDir
 from dpaudit.storage.seals import require_sealable
 from dpaudit.storage.whole_files import left_of
 
-WRITES = {  # the folders of a run that a kind of work writes in: what a killed one left there is swept
+WRITES = {  # kind of work -> the folders of a run that it writes in, and that it sweeps
     "train": ("", "corpus/**/", "custody/", "custody/trained/", "secret/**/", "train/**/"),
     "attack": ("attack/**/",),
     "shadows": ("attack/*/shadows/",),
@@ -32,11 +32,11 @@ R = TypeVar("R")
 
 @contextmanager
 def writing(run_dir: RunDir, work: str) -> Iterator[None]:
-    """Nobody else does the same `work`, a key of WRITES, on this run during the block, and what a killed one
-    left is gone.
+    """Holds the lock of `work`, a key of WRITES, on this run during the block; sweeps what a killed command
+    left.
 
-    Raises UsageError where another is at it, and where the key is away that its outputs are sealed under. A
-    page is no evidence and is made again in a moment: it may be written without.
+    Raises UsageError where another command holds the lock, and where the key of the run's seals is missing.
+    The page needs no key: it is no evidence, and is quickly made again.
     """
     with lock.held(run_dir.path, work):
         if work != "report":
@@ -63,7 +63,7 @@ def alone(
 
 @contextmanager
 def making(*paths: Path) -> Iterator[None]:
-    """Nobody else makes one of `paths` during the block, and what killed commands left of them is gone."""
+    """Locks `paths` while they are made in the block; removes what killed commands left of them."""
     with ExitStack() as stack:
         for path in paths:
             stack.enter_context(lock.held(path))
@@ -73,13 +73,13 @@ def making(*paths: Path) -> Iterator[None]:
 
 @contextmanager
 def scratch() -> Iterator[Path]:
-    """A folder outside of any run, mode 0700, that is gone when the block ends; where a kill left one, with
-    the next such block.
+    """A folder outside of any run, mode 0700, that is removed when the block ends; one that a kill left is
+    removed by the next such block.
     """
     place = Path(tempfile.gettempdir())
     for left in place.glob("dpaudit-*"):
         if left.is_dir() and left.stat().st_uid == os.getuid():
-            with suppress(UsageError), lock.held(left):  # who is at work in it holds its lock
+            with suppress(UsageError), lock.held(left):  # a process at work in it holds its lock
                 _remove([left])
     folder = place / f"dpaudit-{secrets.token_hex(8)}"
     with lock.held(folder):

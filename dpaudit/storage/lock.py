@@ -2,9 +2,9 @@
 
     runs/.NAME.train.lock/TOKEN    who holds it, as JSON; its time of change is renewed every few seconds
 
-The folder comes into place by one rename, which wins only where no other is or an empty one. A lock is broken
-by removing TOKEN, a name that no other holder has. So of two who find it stale at most one gets it, and
-nobody loses one that is new.
+The folder comes into place by one rename, which succeeds only where there is no lock, or an empty folder. A
+stale lock is broken by removing TOKEN, a name that no other holder has. So of two processes that find it
+stale at most one gets it, and nobody loses a new lock.
 """
 
 import contextlib
@@ -25,8 +25,8 @@ from dpaudit.errors import PartialError, UsageError
 from dpaudit.storage import disk
 
 BEAT = 5.0  # seconds between two signs of life
-PATIENCE = 60.0  # without one for so long, a holder that cannot be looked at counts as dead
-TRIES = 20  # at a lock that changes hands meanwhile
+PATIENCE = 60.0  # seconds without a sign of life until a holder elsewhere counts as dead
+TRIES = 20  # while the lock changes hands
 
 
 @dataclass(frozen=True)
@@ -42,8 +42,8 @@ class Holder:
 
 
 @dataclass(frozen=True)
-class Found:
-    """A holder as its file tells it (None: the file is no holder's), and the seconds since its last sign of
+class Lease:
+    """A holder as its file names it (None: the file names none), and the seconds since its last sign of
     life.
     """
 
@@ -56,8 +56,8 @@ class Found:
 def held(path: Path, work: str = "") -> Iterator[None]:
     """Keeps other processes from the same `work` on `path`, which need not be there yet.
 
-    A holder that died on this machine is followed at once; one that cannot be looked at (another host,
-    another container), after PATIENCE without a sign of life. Where this process itself was given up for
+    The lock of a holder that died on this machine is taken at once; that of a holder elsewhere (another host,
+    another container), after PATIENCE seconds without a sign of life. If another process takes this one for
     dead, the block is interrupted. Raises UsageError where another is at work, and where the folder of `path`
     takes no lock.
     """
@@ -80,7 +80,7 @@ def held(path: Path, work: str = "") -> Iterator[None]:
                     folder.mkdir(parents=True, exist_ok=True)
                     _take(lock, path, token)
             except UsageError:
-                made.clear()  # whoever is at work there may count on them
+                made.clear()  # the process at work there may need them
                 raise
             beat.start()
             yield
@@ -91,16 +91,16 @@ def held(path: Path, work: str = "") -> Iterator[None]:
         if not beat.lost:
             raise
         raise PartialError(
-            f"{path}: expected this process to keep its lock, got none: it gave no sign of life for "
-            f"{PATIENCE:.0f} s, and"
-            " another may be at work; once that ends, the same command continues"
+            f"{path}: expected this process to keep its lock, got a lock that was lost: it gave no sign "
+            f"of life for {PATIENCE:.0f} s, and another process may be at work; once that ends, the same "
+            f"command continues"
         ) from None
 
 
 def is_held(path: Path, work: str = "") -> bool:
     """Whether a process is at this `work` on `path` now. Takes and writes nothing."""
-    found = _found(_place(path, work), time.time())
-    return found is not None and not is_dead(found)
+    lease = _lease(_place(path, work), time.time())
+    return lease is not None and not is_dead(lease)
 
 
 def _place(path: Path, work: str) -> Path:
@@ -124,9 +124,7 @@ def _prepared(lock: Path, token: str) -> Path:
 
 
 def _take(lock: Path, path: Path, token: str) -> None:
-    """Puts `token` into `lock`, which shows that this process holds it. Nothing of it stays where that
-    fails.
-    """
+    """Puts `token` into `lock`, which shows that this process holds it. A failure leaves nothing behind."""
     for _ in range(TRIES):
         if lock.is_symlink() or (lock.exists() and not lock.is_dir()):
             raise UsageError(
@@ -136,15 +134,15 @@ def _take(lock: Path, path: Path, token: str) -> None:
         now = _prepare(prepared, token)
         with contextlib.suppress(OSError):
             prepared.rename(lock)
-        if (lock / token).exists():  # asked and not believed: NFS may say that a rename failed which did not
+        if (lock / token).exists():  # NFS may report a failure of a rename that worked
             for left in lock.parent.glob(f"{lock.name}.*.tmp"):
                 shutil.rmtree(left, ignore_errors=True)
             return
         shutil.rmtree(prepared, ignore_errors=True)
-        found = _found(lock, now)
-        if found is not None and not is_dead(found):
-            raise _refused(path, found)
-        _remove(lock, found.token if found else None)
+        lease = _lease(lock, now)
+        if lease is not None and not is_dead(lease):
+            raise _refused(path, lease)
+        _remove(lock, lease.token if lease else None)
     raise UsageError(
         str(path), "nobody else at work on it", "a lock that changes hands", "type the command again"
     )
@@ -159,7 +157,7 @@ def _prepare(folder: Path, token: str) -> float:
             with open(os.open(folder / token, flags, 0o600), "w", encoding="utf-8") as stream:
                 json.dump(asdict(here()), stream)
             return (folder / token).stat().st_mtime
-        except FileNotFoundError:  # who got the lock sweeps it, and may be in the middle of that
+        except FileNotFoundError:  # the new holder of the lock sweeps this folder
             if not folder.parent.is_dir():
                 raise
             shutil.rmtree(folder, ignore_errors=True)
@@ -168,14 +166,14 @@ def _prepare(folder: Path, token: str) -> float:
             raise
 
 
-def _found(lock: Path, now: float) -> Found | None:
+def _lease(lock: Path, now: float) -> Lease | None:
     """Who holds `lock`; None where nobody does."""
     with contextlib.suppress(FileNotFoundError):
         for token in sorted(os.listdir(lock)):
             if token.startswith(".nfs"):  # what NFS keeps of a removed file while somebody reads it
                 continue
-            with (lock / token).open(encoding="utf-8") as stream:  # opened: NFS asks the server then
-                return Found(token, _holder(stream.read()), now - os.fstat(stream.fileno()).st_mtime)
+            with (lock / token).open(encoding="utf-8") as stream:  # opening it makes NFS ask the server
+                return Lease(token, _holder(stream.read()), now - os.fstat(stream.fileno()).st_mtime)
     return None
 
 
@@ -186,21 +184,21 @@ def _holder(text: str) -> Holder | None:
         return None
 
 
-def is_dead(found: Found) -> bool:
+def is_dead(lease: Lease) -> bool:
     """Whether the holder has ended: by looking, on its own machine; else by its silence."""
-    holder = found.holder
+    holder = lease.holder
     if holder is None or holder.machine != here().machine:
-        return found.silent > PATIENCE
+        return lease.silent > PATIENCE
     started = _started(holder.pid)
     if started is None:
         return True
     if holder.started and started:
         return started != holder.started  # the number was given to another process
-    return found.silent > PATIENCE
+    return lease.silent > PATIENCE
 
 
 def _remove(lock: Path, token: str | None) -> None:
-    """Takes that holder out, and the folder if no other came meanwhile."""
+    """Removes the holder of this token, and the folder if nobody else has taken the lock."""
     with contextlib.suppress(OSError):
         if token is not None:
             (lock / token).unlink()
@@ -208,24 +206,22 @@ def _remove(lock: Path, token: str | None) -> None:
         lock.rmdir()
 
 
-def _refused(path: Path, found: Found) -> UsageError:
-    holder = found.holder
+def _refused(path: Path, lease: Lease) -> UsageError:
+    holder = lease.holder
     if holder is None:
-        who, how = "another dpaudit", f"its last sign of life came {max(0, found.silent):.0f} s ago"
+        who, how = "another dpaudit", f"its last sign of life came {max(0, lease.silent):.0f} s ago"
     else:
         who, how = (
             f"another dpaudit, process {holder.pid} on {holder.host}",
             f"or end it there: kill {holder.pid}",
         )
     if holder is None or holder.machine != here().machine:
-        how += f"; a holder that dies is followed {PATIENCE:.0f} s later"
+        how += f"; the lock of a dead holder is free after {PATIENCE:.0f} s"
     return UsageError(str(path), "nobody else at work on it", who, f"wait for it to end, {how}")
 
 
 def here() -> Holder:
-    """This process. The machine is the system since it was started, and in it the space of process
-    numbers.
-    """
+    """This process. Its machine is named by the boot of the system and the namespace of process numbers."""
     boot, space = Path("/proc/sys/kernel/random/boot_id"), Path("/proc/self/ns/pid")
     try:
         machine = f"{boot.read_text(encoding='ascii').strip()} {space.readlink()}"
@@ -235,15 +231,15 @@ def here() -> Holder:
 
 
 def _started(pid: int) -> str | None:
-    """When a process of this machine began, as the system counts; "" where it does not tell; None where none
-    runs.
+    """When a process of this machine began, as the system counts; "" where that is unknown; None where no
+    process runs.
     """
     try:
         text = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
     except OSError:  # not there, not Linux, or another user's where those are hidden
         return "" if _exists(pid) else None
     state, *fields = text.rpartition(")")[2].split()
-    return None if state in "ZX" else fields[18]  # a zombie has ended, whoever has not asked for it yet
+    return None if state in "ZX" else fields[18]  # a zombie has ended, even before its parent waits
 
 
 def _exists(pid: int) -> bool:
@@ -255,8 +251,8 @@ def _exists(pid: int) -> bool:
 
 
 class _Beat(threading.Thread):
-    """Renews the lock's time of change until `stop`; where the lock is gone, it is another's, and this
-    process is interrupted.
+    """Renews the lock's time of change until `stop`; where the lock is gone, another process took it,
+    and this one is interrupted.
     """
 
     def __init__(self, file: Path) -> None:
@@ -282,7 +278,9 @@ class _Beat(threading.Thread):
 
 
 def _interrupt() -> None:
-    """Interrupts the main thread in the way that it heeds."""
-    heeded = next((one for one in (signal.SIGINT, signal.SIGTERM) if callable(signal.getsignal(one))), None)
+    """Interrupts the main thread by a signal that it handles."""
+    heeded = next(
+        (number for number in (signal.SIGINT, signal.SIGTERM) if callable(signal.getsignal(number))), None
+    )
     if heeded is not None and (main := threading.main_thread().ident) is not None:
         signal.pthread_kill(main, heeded)

@@ -1,8 +1,7 @@
-"""Which content each record of a run has now: an older copy that was put back, and a record that was deleted,
-are told by it.
+"""Which content each record of a run has now: this shows an older copy that was put back, and a record that
+was deleted.
 
-It lies apart from the records, and is sealed as every output is. Both put back together are not told: no file
-of a run can.
+The chain lies apart from the records, and is sealed as every output is. It cannot show older copies of both.
 """
 
 import hashlib
@@ -23,8 +22,8 @@ Content = Mapping[str, Any]  # of a record: its settings and entries
 
 @dataclass(frozen=True)
 class Loss:
-    """A record that was written anew where one with so many entries was lost; None: nobody knows how many,
-    nor of which record.
+    """A record that was lost with so many entries and written again; None where the number is unknown, and
+    which record it was.
     """
 
     record: str
@@ -34,8 +33,8 @@ class Loss:
 
 @dataclass(frozen=True)
 class Chain:
-    """Of every record the digests that its content may have, each with its number of entries: two while one
-    is being written.
+    """Every record with the digests that its content may have, each with its number of entries: two while the
+    record is being written.
     """
 
     known: dict[str, dict[str, int]]
@@ -43,34 +42,34 @@ class Chain:
 
 
 def load(run_dir: RunDir) -> Chain | None:
-    """The chain of a run; None where there is none. Raises UsageError for one that is not as the run wrote
+    """The chain of a run; None where there is none. Raises UsageError where it is not as the run wrote
     it.
     """
     if not run_dir.file(FILE).is_file():
         return None
-    found = run_dir.read_json(FILE)
-    found.pop("inputs", None)
-    return build(Chain, found, file=str(run_dir.file(FILE)))
+    content = run_dir.read_json(FILE)
+    content.pop("inputs", None)
+    return build(Chain, content, file=str(run_dir.file(FILE)))
 
 
 def read(run_dir: RunDir, record: str) -> dict[str, Any]:
-    """The content of a record. Raises UsageError where it is missing, altered, or not the one that was
-    written last.
+    """The content of a record. Raises UsageError where it is missing, altered, or older than the last
+    one.
     """
     chain = load(run_dir)
     while True:
-        found = run_dir.read_json(file_of(record))
+        content = run_dir.read_json(file_of(record))
         now = load(run_dir)
         if now == chain:
             break
         chain = now  # somebody wrote in between
     if chain is None:
         raise run_dir.refused(FILE, "no such file")
-    if digest(found) not in chain.known.get(record, {}):
+    if digest(content) not in chain.known.get(record, {}):
         raise run_dir.refused(
-            file_of(record), "another one, such as an older copy", f"the record that {FILE} tells of"
+            file_of(record), "another content, such as an older copy", f"the content that {FILE} names"
         )
-    return found
+    return content
 
 
 def file_of(record: str) -> str:
@@ -78,16 +77,16 @@ def file_of(record: str) -> str:
 
 
 def digest(content: Content) -> str:
-    told = {key: content.get(key) for key in ("settings", "entries")}
-    return hashlib.sha256(custody.canonical(told)).hexdigest()
+    hashed = {key: content.get(key) for key in ("settings", "entries")}
+    return hashlib.sha256(custody.canonical(hashed)).hexdigest()
 
 
 # ---- writing: only under the lock of the records
 
 
 def write(run_dir: RunDir, record: str, content: Content) -> None:
-    """Writes a record. The chain knows it first, beside the one before: whenever a kill comes, what is there
-    fits.
+    """Writes a record. Meanwhile the chain accepts the old and the new content, so that a kill at any time
+    leaves a valid record.
     """
     before = _present(run_dir, record) or {ABSENT: 0}
     _put(run_dir, record, {**before, **_state(content)})
@@ -96,18 +95,18 @@ def write(run_dir: RunDir, record: str, content: Content) -> None:
 
 
 def begin(run_dir: RunDir, records: list[str], date: str, has_begun: bool) -> None:
-    """Makes a chain where there is none; that one was lost is written down, if anything was asked or trained
+    """Makes a chain where there is none, and notes that one was lost if anything was recorded or trained
     before.
     """
     if run_dir.file(FILE).is_file():
         return
-    known = {record: found for record in records if (found := _present(run_dir, record))}
+    known = {record: state for record in records if (state := _present(run_dir, record))}
     lost = (Loss(ALL, date),) if known or has_begun else ()
     _save(run_dir, Chain(known, lost))
 
 
 def settle(run_dir: RunDir, record: str) -> None:
-    """Forgets the one of two contents that a kill left known and that is not there."""
+    """Keeps the present content alone where a kill left two in the chain."""
     _put(run_dir, record, _present(run_dir, record))
 
 

@@ -16,7 +16,7 @@ RUNS = Path("runs")
 
 
 def existing(runs: Path = RUNS) -> list[RunDir]:
-    """All whole runs, newest use last; one whose plan was lost is among them, to be told."""
+    """All whole runs, newest use last; a run whose plan was lost is among them, to be reported."""
     folders = {p.parents[depth] for name, depth in ((PLAN, 0), (SEAL_KEY, 1)) for p in runs.glob(f"*/{name}")}
     whole = [folder for folder in folders if not folder.name.startswith(".")]
     return [RunDir(folder) for folder in sorted(whole, key=lambda p: (p.stat().st_mtime_ns, p.name))]
@@ -65,8 +65,8 @@ def open_or_create(plan: dict[str, Any], name: str, runs: Path = RUNS) -> RunDir
     run = located(plan, name, runs)
     if run.path.exists():
         if run.read_json(PLAN) != json.loads(_plan_text(plan)):
-            raise run.refused(PLAN, "an altered one", "the plan that the run began with")
-        os.utime(run.path)  # the run used last is the one that the next command finds
+            raise run.refused(PLAN, "an altered file", "the plan that the run began with")
+        os.utime(run.path)  # the next command finds the run used last
         return run
     with RunDir(runs).whole_directory(run.name) as temporary:
         (temporary / PLAN).write_text(_plan_text(plan), encoding="utf-8")

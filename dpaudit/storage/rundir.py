@@ -17,7 +17,7 @@ from dpaudit.storage.seals import seal_key
 from dpaudit.storage.whole_files import PRIVATE, final, temporary, write_pieces, write_text
 
 PLAN = "plan.json"
-NOTED = ("audit", "evaluate", "judge")  # stages whose results are missed when they are gone
+NOTED = ("audit", "evaluate", "judge")  # stages whose missing results are reported
 # hash, place and seal key of outputs that were read and are as they were written
 _SOUND: set[tuple[bytes, str, bytes | None]] = set()
 _SEEN: dict[tuple[Path, str], str] = {}  # see `RunDir.read_now`
@@ -40,7 +40,7 @@ class RunDir:
         """The JSON object in `relative`, as this run wrote it there.
 
         Raises UsageError with the way out where it is missing, broken, altered, or was written for another
-        place or run. plan.json carries no stamp of its own: what was made from it tells its hash.
+        place or run. plan.json carries no stamp of its own: the outputs made from it carry its hash.
         """
         path = self.file(relative)
         try:
@@ -51,15 +51,15 @@ class RunDir:
             raise missing(path) if is_made_again else self.refused(relative, "no such file") from None
         except json.JSONDecodeError as error:
             raise self.refused(relative, f"a syntax error in line {error.lineno}", "JSON") from None
-        except (ValueError, RecursionError):  # bytes that are no text, a number of thousands of digits
-            raise self.refused(relative, "something else", "JSON") from None
+        except (ValueError, RecursionError):  # bytes that are no text, or a huge number
+            raise self.refused(relative, "another content", "JSON") from None
         if not isinstance(data, dict):
             raise self.refused(relative, kind_of(data), "a JSON object")
         if relative == PLAN:
             return data
         key, place = seal_key(self.path), final(relative)
         seen = hashlib.sha256(text.encode()).digest(), place, key
-        if seen not in _SOUND:  # the same bytes at the same place are looked at once
+        if seen not in _SOUND:  # the same bytes at the same place are checked once
             if (wrong := custody.fault(data, place, key)) is not None:
                 raise self.refused(relative, wrong)
             _SOUND.add(seen)
@@ -81,9 +81,7 @@ class RunDir:
         write_text(self.file(relative), json.dumps(stamped, ensure_ascii=False, indent=1) + "\n")
 
     def _note(self, relative: str) -> None:
-        """Keeps a list of the results that a stage writes, apart from them, so that one that is deleted is
-        missed.
-        """
+        """Keeps a list of the results that a stage writes, apart from them, which shows a deleted one."""
         stage = relative.partition("/")[0]
         if stage in NOTED and not relative.endswith(sidecar("")):
             known = self._noted(stage)
@@ -121,7 +119,7 @@ class RunDir:
         except (ValueError, RecursionError):
             row = None
         if not isinstance(row, dict):
-            raise self.refused(relative, f"something else in line {number}", "a JSON object a line")
+            raise self.refused(relative, f"no JSON object in line {number}", "a JSON object in each line")
         return row
 
     def write_lines(self, relative: str, rows: Iterable[dict[str, Any]]) -> None:
@@ -150,9 +148,7 @@ class RunDir:
 
     @contextmanager
     def read_now(self, inputs: Iterable[str]) -> Iterator[None]:
-        """Within, these inputs count as they are at its beginning: whatever takes their place meanwhile was
-        not read.
-        """
+        """Inside the block these inputs keep the digests of its beginning: a later version was not read."""
         mine = {(self.path, name): digest for name, digest in self.digests(inputs).items()}
         _SEEN.update(mine)
         try:
@@ -188,8 +184,8 @@ class RunDir:
     def is_current(self, relative: str, inputs: Iterable[str]) -> bool:
         """Whether `relative` exists and was made from `inputs` as they are now (so the work can be skipped).
 
-        Raises UsageError for a file that is not as this run wrote it: what was altered is told, never made
-        anew in silence.
+        Raises UsageError for a file that is not as this run wrote it: an altered file is reported, and never
+        replaced in silence.
         """
         if not self.file(relative).is_file():
             return False
@@ -221,11 +217,11 @@ class RunDir:
         output = self.read_metadata(relative) if is_table else self.read_json(relative)
         inputs = output.get("inputs", {})
         if not isinstance(inputs, dict):
-            raise self.refused(relative, "one whose inputs are no mapping")
+            raise self.refused(relative, "a file whose inputs are no mapping")
         return dict(inputs)
 
     def read_metadata(self, relative: str) -> dict[str, Any]:
-        """What a Parquet output tells of itself. Raises UsageError as `read_json` does."""
+        """The stamped metadata of a Parquet output. Raises UsageError as `read_json` does."""
         import pyarrow
         import pyarrow.parquet
 
@@ -235,9 +231,9 @@ class RunDir:
             metadata = pyarrow.parquet.read_schema(self.file(relative)).metadata or {}
             stamped = json.loads(metadata.get(custody.KEY.encode(), b"null"))
         except (pyarrow.ArrowException, OSError, ValueError, RecursionError):
-            raise self.refused(relative, "a broken one") from None
+            raise self.refused(relative, "a broken file") from None
         if not isinstance(stamped, dict):
-            raise self.refused(relative, "one without its own hash")
+            raise self.refused(relative, "a file without its own hash")
         if (wrong := custody.fault(stamped, relative, seal_key(self.path))) is not None:
             raise self.refused(relative, wrong)
         return stamped
@@ -247,7 +243,7 @@ class RunDir:
         return {custody.KEY: json.dumps(custody.stamped(content, relative, seal_key(self.path)))}
 
     def new_folder(self, relative: str) -> Path:
-        """A new folder beside `relative`, mode 0700, whose name `sweep` knows: who asks for it removes it."""
+        """A new folder beside `relative`, mode 0700, that the caller removes; after a kill `sweep` does."""
         return _made(temporary(self.file(relative)))
 
     @contextmanager

@@ -10,8 +10,8 @@ from dpaudit.storage.custody import RELEASE, SEAL_KEY, SEAL_LOST
 
 
 def seal_key(run: Path) -> bytes | None:
-    """The key of a run's seals; None where it is not there, or given up: then hashes are checked and
-    seals are not.
+    """The key of a run's seals; None where it is missing or given up: then hashes are checked and seals
+    are not.
 
     Raises UsageError for a broken one.
     """
@@ -33,7 +33,7 @@ def seal_key(run: Path) -> bytes | None:
 
 
 def sealed_under(run: Path, relative: str) -> str | None:
-    """Which key sealed a JSON output, as it tells itself; None where it tells none, or cannot be read."""
+    """The id of the key that a JSON output names; None where it names none, or cannot be read."""
     try:
         key = json.loads((run / relative).read_text(encoding="utf-8"))[custody.KEY]["key"]
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
@@ -42,9 +42,7 @@ def sealed_under(run: Path, relative: str) -> str | None:
 
 
 def is_sealable(run: Path) -> bool:
-    """Whether what is written now fits what was written before: not where that is sealed and the key is
-    away.
-    """
+    """Whether new files fit the earlier ones: not where those are sealed and the key is missing."""
     if seal_key(run) is not None or (run / SEAL_LOST).exists():
         return True
     sealed = ("corpus/manifest.json", RELEASE, "custody/records/chain.json")

@@ -27,7 +27,9 @@ def require_sealed(run_dir: RunDir, relative: str) -> None:
         raise missing(path)
     known = run_dir.read_json(sidecar(relative))["sha256"] if beside.is_file() else ()
     if custody.file_digest(path) not in known:
-        raise run_dir.refused(relative, "an altered one" if known else "one whose hash is not kept beside it")
+        raise run_dir.refused(
+            relative, "an altered file" if known else "a file whose hash is not kept beside it"
+        )
 
 
 def write_sealed_lines(run_dir: RunDir, relative: str, rows: Iterable[dict[str, Any]]) -> None:
@@ -42,7 +44,7 @@ def write_sealed(
     """Writes a text as a whole or not at all, and its hash, sealed, with those of its inputs, to a file
     beside it.
 
-    The hash comes first, beside that of the text before: whenever a kill comes, one of both fits.
+    The hash is written first, beside that of the old text: after a kill at any time one of the two fits.
     """
     path, beside = run_dir.file(relative), run_dir.file(sidecar(relative))
     known = run_dir.read_json(sidecar(relative))["sha256"] if beside.is_file() else ()

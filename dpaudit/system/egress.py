@@ -1,7 +1,7 @@
 """What may leave this machine for a hub: a question about a name that somebody typed, and nothing else.
 
 A hub id inside a file (a suite, a recipe, an adapter's configuration, a data folder) asks nobody. Models that
-were fetched before are found without asking.
+were fetched before are found without a question.
 """
 
 import os
@@ -11,9 +11,7 @@ from contextlib import contextmanager
 
 from dpaudit.errors import UsageError
 
-TYPED = (
-    "DPAUDIT_HUB"  # hub ids that were typed, in the environment so that processes of a command know them too
-)
+TYPED = "DPAUDIT_HUB"  # hub ids that were typed, in the environment for the processes of a command
 _OFFLINE = "HF_HUB_OFFLINE"
 _TRUE = ("1", "ON", "YES", "TRUE")
 
@@ -41,7 +39,7 @@ def closed() -> Iterator[None]:
 
 
 def allow(*names: str | None) -> None:
-    """Takes names that were typed: those which `asking` may then ask a hub about."""
+    """Notes names that were typed: `asking` may ask a hub about them."""
     if TYPED in os.environ:
         os.environ[TYPED] = " ".join([os.environ[TYPED], *(name for name in names if name)])
 

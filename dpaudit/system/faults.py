@@ -1,4 +1,4 @@
-"""What is kept of an error of ours: types, places in code and versions. Never a value, since any may be a
+"""What is kept of an error of ours: types, places in code and versions. Never a value, which might be a
 patient's words.
 """
 
@@ -18,12 +18,8 @@ from pathlib import Path
 from dpaudit import __version__
 
 EXIT_CODE = 70  # EX_SOFTWARE of sysexits.h
-SAFE = (
-    ZeroDivisionError,
-    OverflowError,
-    RecursionError,
-    MemoryError,
-)  # Python itself words them, and quotes nothing
+# their messages come from Python itself, and quote nothing
+SAFE = (ZeroDivisionError, OverflowError, RecursionError, MemoryError)
 LIBRARIES = ("torch", "transformers", "peft", "tokenizers", "safetensors", "numpy", "scipy", "pyarrow",
     "lm_eval", "datasets", "openai")  # fmt: skip
 MOST_FRAMES = 60  # of one exception: a recursion has thousands
@@ -42,8 +38,8 @@ class FaultError(Exception):
 
 
 def report(error: BaseException) -> str:
-    """The lines of a log: what was raised where, through all causes, then versions. The first line says it in
-    short.
+    """The lines of a log: what was raised where, through all causes, then versions. The first line sums it
+    up.
     """
     if isinstance(error, FaultError):
         return error.report
@@ -73,8 +69,8 @@ def _folders() -> tuple[Path, Path]:
     return Path(), Path(tempfile.gettempdir())
 
 
-def told(text: str) -> str:
-    """The one line for stderr; leaves the log."""
+def message(text: str) -> str:
+    """The one line for stderr; writes the log."""
     kept = keep(text)
     where = f"the log {kept} holds none of your data" if kept else "no log could be written"
     return f"an error of ours: {text.splitlines()[0]}; {where}: please report it"
@@ -82,12 +78,12 @@ def told(text: str) -> str:
 
 def _chain(error: BaseException) -> Iterator[BaseException]:
     """The causes of an error, the first one first, then the error itself."""
-    found = [error]
+    errors = [error]
     while (
-        cause := found[-1].__cause__ or (None if found[-1].__suppress_context__ else found[-1].__context__)
-    ) and not any(cause is known for known in found):
-        found.append(cause)
-    return reversed(found)
+        cause := errors[-1].__cause__ or (None if errors[-1].__suppress_context__ else errors[-1].__context__)
+    ) and not any(cause is known for known in errors):
+        errors.append(cause)
+    return reversed(errors)
 
 
 def _kind(error: BaseException) -> str:
@@ -113,13 +109,13 @@ def _frames(error: BaseException) -> list[str]:
 
 def _place(error: BaseException) -> str:
     """The last place in our own code."""
-    ours = [found for found in _frames(error) if found.startswith("dpaudit/")]
+    ours = [frame for frame in _frames(error) if frame.startswith("dpaudit/")]
     return ours[-1] if ours else "a library"
 
 
 def _frame(file: str, line: int, function: str) -> str:
-    """A place in code, its file relative to where the code is installed. Of code from elsewhere, as a
-    template's, no name is kept.
+    """A place in code, its file relative to where the code is installed. Of code from elsewhere, such as
+    a template, no name is kept.
     """
     roots = {
         "dpaudit": OURS,

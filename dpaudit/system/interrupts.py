@@ -21,10 +21,10 @@ PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 @contextmanager
 def heard() -> Iterator[None]:
-    """Within, each of SIGNALS is a KeyboardInterrupt; but what a shell has ignored stays so (`nohup`, `&`).
+    """Inside the block each of SIGNALS raises KeyboardInterrupt; what a shell ignores stays so (`nohup`).
 
-    One that comes within DEAF seconds of another is not heard: Ctrl-C reaches parent and workers, the parent
-    tells its workers again, and the second would break off the tidying up after the first.
+    A signal within DEAF seconds of another is dropped: Ctrl-C reaches parent and workers, the parent signals
+    its workers again, and the second signal would stop the cleanup after the first.
     """
     global _came
     last = -DEAF
@@ -36,21 +36,21 @@ def heard() -> Iterator[None]:
             last, _came = time.monotonic(), True
             raise KeyboardInterrupt
 
-    before = {one: signal.getsignal(one) for one in SIGNALS}
-    for one, handler in before.items():
+    before = {number: signal.getsignal(number) for number in SIGNALS}
+    for number, handler in before.items():
         if handler is not signal.SIG_IGN:
-            signal.signal(one, interrupt)
+            signal.signal(number, interrupt)
     try:
         yield
     finally:
         _came = False
-        for one, handler in before.items():
-            if signal.getsignal(one) is interrupt:
-                signal.signal(one, handler)
+        for number, handler in before.items():
+            if signal.getsignal(number) is interrupt:
+                signal.signal(number, handler)
 
 
 def came() -> bool:
-    """Whether this process was told to end. What is raised then may be the interrupt under another name.
+    """Whether this process was asked to end. The error that follows may be the interrupt under another name.
 
     Python up to 3.11 makes a RuntimeError of one that comes while a class is made, and Transformers a
     ModuleNotFoundError of that; other libraries lose it on the way through compiled code.
@@ -60,7 +60,7 @@ def came() -> bool:
 
 @contextmanager
 def deaf() -> Iterator[None]:
-    """A process that is started within gets no signal before it listens: it would end with a traceback."""
+    """A process started inside the block gets no signal before it listens: it would end with a traceback."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
     try:
         yield
@@ -69,14 +69,14 @@ def deaf() -> Iterator[None]:
 
 
 def listen() -> None:
-    """For a process that was started within `deaf`: what came since is told now."""
+    """For a process that was started within `deaf`: signals that came since arrive now."""
     signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
 
 
 def hear_no_more() -> None:
-    """For a process that has nothing left to do but to tidy up, which is not to be broken off."""
-    for one in SIGNALS:
-        signal.signal(one, signal.SIG_IGN)
+    """For a process that only has to clean up, which no signal may stop."""
+    for number in SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
 
 
 def end_with_parent(parent: int) -> None:

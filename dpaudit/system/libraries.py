@@ -1,5 +1,5 @@
-"""Other people's libraries: what they say on stderr that helps nobody is left out, their errors still come;
-and that they take seconds to load is told.
+"""Other people's libraries: their useless notices are left out of stderr, their errors are not, and a slow
+import is announced.
 """
 
 import importlib.abc
@@ -10,7 +10,7 @@ import warnings
 from collections.abc import Callable
 from typing import Any
 
-# A notice that hides a fault is not here: each says why it tells a user nothing.
+# A notice that may hide a fault is not here: each entry says why it is useless to a user.
 NOTICES = (
     ("`is_gradient_checkpointing`", "PEFT asks Transformers by a name that is being replaced"),
     ("Could not find a config file in", "PEFT asks whether the vocabulary was resized, which we never do"),
@@ -42,9 +42,7 @@ SLOW = {
 def hush() -> None:
     """Silences notices by name. Called before any library is loaded, in every process."""
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")  # stages show their own
-    os.environ.setdefault(
-        "TRANSFORMERS_VERBOSITY", "error"
-    )  # what loading left out is asked for, and told by us
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")  # we report what loading left out
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # and no advice on it after a fork
     warnings.filterwarnings("ignore", category=FutureWarning)  # to those who call the library
     for text, _ in NOTICES:
@@ -58,7 +56,7 @@ def is_news(record: logging.LogRecord) -> bool:
 
 
 class _FirstImport(importlib.abc.MetaPathFinder):
-    """Finds nothing; tells of the first library of `SLOW` that is asked for, and is gone then."""
+    """Finds nothing; announces the first library of `SLOW` that is imported, then removes itself."""
 
     def __init__(self, say: Callable[[str], None]) -> None:
         self._say = say
@@ -70,9 +68,7 @@ class _FirstImport(importlib.abc.MetaPathFinder):
 
 
 def announce(say: Callable[[str], None]) -> None:
-    """Has `say` told, once, before a library is loaded that takes seconds. Nothing comes where it is loaded
-    already, or never needed.
-    """
+    """Calls `say` once, before a slow library is loaded; never where one is loaded already."""
     sys.meta_path[:] = [finder for finder in sys.meta_path if not isinstance(finder, _FirstImport)]
     if not SLOW.keys() & sys.modules.keys():
         sys.meta_path.insert(0, _FirstImport(say))

@@ -1,4 +1,4 @@
-"""Independent jobs, one after another or side by side in fresh processes, with their progress told in one
+"""Independent jobs, one after another or side by side in fresh processes, with their progress in one
 place.
 """
 
@@ -20,7 +20,7 @@ from dpaudit.system.progress import Advance, Progress
 
 STOP_AGAIN = 5.0  # seconds
 STOPS = 3  # before a job is killed
-TOLD = {kind.__name__: kind for kind in (UsageError, PartialError, GuardError)}
+EXPECTED = (UsageError, PartialError, GuardError)  # the parent raises them as they are
 
 
 @dataclass(frozen=True)
@@ -65,8 +65,8 @@ def run(jobs: Sequence[Job], workers: int, progress: Progress) -> None:
 
 
 def _next(waiting: "Sequence[Job]", running: "Iterable[_Running]") -> "Job | None":
-    """The first job that waits for no other; jobs are given in an order that would do one by one."""
-    undone = {job.description for job in (*waiting, *(one.job for one in running))}
+    """The first job that waits for no other; in the given order they could run one by one."""
+    undone = {job.description for job in (*waiting, *(process.job for process in running))}
     return next((job for job in waiting if job.after not in undone), None)
 
 
@@ -75,15 +75,14 @@ class _Running:
 
     def __init__(self, job: Job, threads: int, progress: Progress) -> None:
         context = multiprocessing.get_context("spawn")
-        packed = bytes(
-            ForkingPickler.dumps(job)
-        )  # unpacked by a process that watches its parent: that imports for seconds
+        # the process unpacks it while it watches its parent, since unpacking imports for seconds
+        packed = bytes(ForkingPickler.dumps(job))
         self.job = job
         self.connection, theirs = context.Pipe(duplex=False)
         self.process = context.Process(target=_work, args=(packed, threads, os.getpid(), theirs), daemon=True)
         self._stack = contextlib.ExitStack()
         self._advance: Advance = self._stack.enter_context(progress.task(job.description, job.total))
-        resource_tracker.ensure_running()  # which would let signals through again, once it is started below
+        resource_tracker.ensure_running()  # started below, it would let signals through
         with interrupts.deaf():
             self.process.start()
         theirs.close()
@@ -108,21 +107,19 @@ class _Running:
     def close(self) -> None:
         self.process.join()
         self.connection.close()
-        self._stack.close()  # tells that the job is done
+        self._stack.close()  # shows that the job is done
 
     def stop(self) -> None:
         for _ in range(STOPS):
-            self.process.terminate()  # SIGTERM, told to the job as an interrupt: nothing half-made stays
-            self.process.join(STOP_AGAIN)  # a library may have swallowed it
+            self.process.terminate()  # SIGTERM interrupts the job: nothing half-made stays
+            self.process.join(STOP_AGAIN)  # a library may have swallowed the signal
             if not self.process.is_alive():
                 break
         else:
             self.process.kill()
             self.process.join()
         self.connection.close()
-        self._stack.__exit__(
-            InterruptedError, InterruptedError(), None
-        )  # ends the task, and calls it not done
+        self._stack.__exit__(InterruptedError, InterruptedError(), None)  # ends the task as not done
 
 
 def _work(packed: bytes, threads: int, parent: int, connection: Connection) -> None:
@@ -143,13 +140,13 @@ def _work(packed: bytes, threads: int, parent: int, connection: Connection) -> N
 
 
 def _outcome(job: Job, connection: Connection) -> Exception | None:
-    """What is to be told of the job's end: a user's mistake, a guard, work left over, or None."""
+    """The error that ended the job (a user's mistake, a guard, work left over, a fault of ours), or None."""
     try:
         job.function(*job.arguments, connection.send)
-    except tuple(TOLD.values()) as error:
+    except EXPECTED as error:
         return error
     except KeyboardInterrupt:
         raise
-    except BaseException as error:  # noqa: BLE001 (told by the parent with a log and exit code 70)
+    except BaseException as error:  # noqa: BLE001 (the parent reports it: exit code 70)
         return FaultError(faults.report(error))
     return None

@@ -38,7 +38,7 @@ class Stderr(Console):
 
 
 class Progress:
-    """Tells how far the work is. `quiet` says nothing at all; `console` is stderr unless a test gives its
+    """Shows how far the work is. `quiet` prints nothing at all; `console` is stderr unless a test gives its
     own.
     """
 
@@ -87,17 +87,17 @@ class Progress:
 
     @contextmanager
     def _lines(self, description: str, total: int | None) -> Iterator[Advance]:
-        started = told = time.monotonic()
+        started = last_line = time.monotonic()
         done = 0
         of_total = f"/{total}" if total is not None else ""
         self.say(f"{description} ...")
 
         def advance(n: int = 1) -> None:
-            nonlocal done, told
+            nonlocal done, last_line
             done += n
             now = time.monotonic()
-            if now - told >= LINE_EVERY:
-                told = now
+            if now - last_line >= LINE_EVERY:
+                last_line = now
                 self.say(f"{description}: {done}{of_total} ({now - started:.0f} s)")
 
         yield advance

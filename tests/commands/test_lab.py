@@ -140,7 +140,7 @@ def _merges_an_arm(call: Call) -> None:
     assert unknown.code == 2 and "--arm sft-eps3: expected one of sft-inf, sft-eps8" in unknown.err
     spoilt = Path("model/privacy.json")
     spoilt.write_text(spoilt.read_text().replace('"steps": 2', '"steps": 1'))
-    with pytest.raises(UsageError, match="an edited or exchanged one"):
+    with pytest.raises(UsageError, match="an edited or exchanged ledger"):
         beside.find(Path("model"))
     assert not Path("other").exists()
 

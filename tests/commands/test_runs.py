@@ -28,7 +28,7 @@ def test_a_broken_file_of_a_run(call: Call) -> None:
     run_dir.file("attack/sft-inf/scores.parquet").write_text("a patient's words")
     shown = call("show")
     assert shown.code == 2 and shown.out == "" and shown.err.count("\n") == 1
-    assert re.search(r"attack/sft-inf/scores.parquet: .* got a broken one; .* `dpaudit attack", shown.err)
+    assert re.search(r"attack/sft-inf/scores.parquet: .* got a broken file; .* `dpaudit attack", shown.err)
 
 
 @pytest.mark.parametrize("seed", [3, None])

@@ -67,7 +67,7 @@ def test_mistakes_of_one_kind_are_counted_and_kinds_told_together(tmp_path: Path
     wrong = [ITEM | {"answer": 9}, ITEM | {"answer": -4}, ITEM, ITEM | {"choices": ["one"]}]
     with pytest.raises(Mistakes) as caught:
         choices.check(file_of(tmp_path, *wrong), config())
-    first, second = caught.value.found
+    first, second = caught.value.errors
     assert "bench.jsonl:1: answer" in str(first) and "got 9, in 2 rows" in str(first)
     assert "bench.jsonl:4: choices" in str(second)
 

@@ -62,7 +62,7 @@ def plan_of(model: Path, source: Path, **changes: Any) -> Plan:
 def told(plan: Plan, **options: Any) -> list[str]:
     with pytest.raises(UsageError) as caught:
         gate.check(plan, **options)
-    return list(map(str, caught.value.found if isinstance(caught.value, Mistakes) else [caught.value]))
+    return list(map(str, caught.value.errors if isinstance(caught.value, Mistakes) else [caught.value]))
 
 
 def test_what_can_work_passes(toy_model_dir: Path, data: Path, tmp_path: Path) -> None:

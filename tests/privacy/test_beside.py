@@ -88,13 +88,13 @@ def test_an_edited_ledger_of_a_merged_model(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text(json.dumps({beside.KEY: digest(tmp_path / "privacy.json")}))
     assert beside.find(tmp_path) is not None
     written(tmp_path, reproducible_noise=True)
-    with pytest.raises(UsageError, match="an edited or exchanged one"):
+    with pytest.raises(UsageError, match="an edited or exchanged ledger"):
         beside.find(tmp_path)
 
 
 def test_one_that_stopped_half_way(tmp_path: Path) -> None:
     written(tmp_path, steps_done=39)
-    with pytest.raises(UsageError, match="all 40 steps, got one of 39"):
+    with pytest.raises(UsageError, match="all 40 steps, got a ledger of 39 steps"):
         beside.find(tmp_path)
 
 
@@ -161,7 +161,7 @@ def test_settings_that_act_are_those_of_the_ledger(
             assert beside.find(folder) is not None
             continue
         with pytest.raises(
-            UsageError, match=r"adapter_config\.json: expected the settings that .* got others"
+            UsageError, match=r"adapter_config\.json: expected the settings that .* got other settings"
         ):
             beside.find(folder)
 

@@ -218,7 +218,7 @@ def test_what_is_current_is_kept_and_what_is_stale_is_redone(
     changed = run_dir.file("train/sft-eps1/adapter/adapter_model.safetensors")
     shutil.copy(adapters["sft-inf"] / "adapter_model.safetensors", changed)
     with pytest.raises(
-        UsageError, match=r"sft-eps1/adapter/adapter_model.safetensors: .* got an altered one"
+        UsageError, match=r"sft-eps1/adapter/adapter_model.safetensors: .* got an altered file"
     ):
         evaluate.run(run_dir, plan, QUIET)
     fabricate.bind(run_dir, "sft-eps1")

@@ -273,9 +273,9 @@ OPEN = {
             {"arm": {"method": "dpo"}, "claim": {"unit": "record"}},
             4.0,
             {"unit": "record"},
-            "expected a start by sft under unit record, got one by dpo; stages over different data",
+            "expected a start by sft under unit record, got a start by dpo; stages over different data",
         ),
-        ({"steps_done": 4}, 4.0, {}, "expected a ledger of all 5 steps, got one of 4"),
+        ({"steps_done": 4}, 4.0, {}, "expected a ledger of all 5 steps, got a ledger of 4 steps"),
         ({"epsilon_pld": 0.01}, 4.0, {}, "expected at least the epsilon that its mechanism and stages spend"),
         ({"claim": {"epsilon": 0.01}}, 4.0, {}, "expected at most the claimed epsilon 0.01 as epsilon_pld"),
         (

@@ -135,7 +135,9 @@ def test_another_start_makes_the_scores_stale_and_a_missing_one_is_one_line(
     start = run_dir.file("train/sft-inf/adapter/adapter_model.safetensors")
     start.write_bytes(run_dir.file(f"train/{ARM}/adapter/adapter_model.safetensors").read_bytes())
     assert not scores.scores_are_current(run_dir, plan, ARM, made_by)
-    with pytest.raises(UsageError, match=r"sft-inf/adapter/adapter_model.safetensors: .* got an altered one"):
+    with pytest.raises(
+        UsageError, match=r"sft-inf/adapter/adapter_model.safetensors: .* got an altered file"
+    ):
         audit.run(run_dir, plan, QUIET, "preference")
     fabricate.bind(run_dir, "sft-inf")  # as if it had been trained again
     with pytest.raises(UsageError, match=r"sft-inf/adapter.*dpaudit attack preference"):

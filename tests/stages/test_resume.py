@@ -190,7 +190,7 @@ def test_a_checkpoint_of_another_plan_is_refused_and_kept(toy_model_dir: Path, t
     shutil.copytree(run_dir.secret_file("states"), theirs.secret_file("states"))
     with pytest.raises(
         UsageError,
-        match=r"4/state.json: expected the file as this run wrote it, got one that another run sealed",
+        match=r"4/state.json: expected the file as this run wrote it, got a file that another run sealed",
     ):
         train.run(theirs, other, QUIET, only=["sft-eps4"])
     assert theirs.file("train/.sft-eps4.partial/4/state.safetensors").is_file()
@@ -213,7 +213,7 @@ def test_a_torn_checkpoint_is_told_in_one_line(file: str, toy_model_dir: Path, t
     run_dir, plan = interrupted(toy_model_dir, tmp_path)
     os.truncate(run_dir.file(file), 9)
     with pytest.raises(
-        UsageError, match=rf"{file}: expected .* got (an altered one|a syntax error in line [0-9])"
+        UsageError, match=rf"{file}: expected .* got (an altered file|a syntax error in line [0-9])"
     ):
         train.run(run_dir, plan, QUIET, only=["sft-eps4"])
 

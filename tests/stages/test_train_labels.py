@@ -91,7 +91,7 @@ def test_the_arm_learns_from_the_turned_labels(
     altered = file.read_text()
     file.write_text(altered.replace('"key": "', '"key": "00', 1))
     with pytest.raises(
-        UsageError, match=r"flips-.*\.json: .* got an altered one"
+        UsageError, match=r"flips-.*\.json: .* got an altered file"
     ):  # other flips would spend more
         lesson.flip_key(run_dir, plan, ARM)
     run_dir.write_json(KEY, {"key": key.hex()})

@@ -787,7 +787,7 @@ def test_a_stale_audit_sets_no_exit_code(tmp_path: Path) -> None:
         runs / name / "train/sft-eps1/adapter/adapter_model.safetensors", "another adapter"
     )
     done = check("--run", name, "--runs", runs)
-    assert isinstance(done.exception, UsageError) and "got an altered one" in str(done.exception)
+    assert isinstance(done.exception, UsageError) and "got an altered file" in str(done.exception)
     fabricate.bind(RunDir(runs / name), "sft-eps1")  # as if it had been trained again
     done = check("--run", name, "--runs", runs)
     assert isinstance(done.exception, UsageError) and "present" in str(done.exception)
@@ -900,7 +900,7 @@ def test_a_declared_claim_with_broken_coins_is_neither_kept_nor_refuted(tmp_path
     found["blind"] |= {"auc": 0.9, "auc_lower": 0.8, "auc_upper": 0.95, "p_value": 2e-4, "alarm": True}
     file.write_text(json.dumps(found))
     done = check("--run", name, "--runs", runs)
-    assert isinstance(done.exception, UsageError) and "got an altered one" in str(done.exception)
+    assert isinstance(done.exception, UsageError) and "got an altered file" in str(done.exception)
     fabricate.rewrite(RunDir(runs / name), "audit/sft-eps1/calibrated.json", found)
     done = check("--run", name, "--runs", runs)
     assert done.exit_code == 4 and "not refuted" not in done.output

@@ -141,8 +141,8 @@ def test_a_folder_that_takes_no_writing_is_named(tmp_path: Path) -> None:
         with pytest.raises(UsageError) as told, disk.room(place / "run"):
             (place / "run").mkdir()
         assert str(told.value) == (
-            f"{place / 'run'}: expected a folder that may be written in, got a folder that may not "
-            f"({os.strerror(30)});"
+            f"{place / 'run'}: expected a folder with write permission, got a folder without write "
+            f"permission ({os.strerror(30)});"
             " change its permissions or mount, or name another folder"
         )
     finally:

@@ -105,7 +105,7 @@ def test_who_cannot_be_looked_at_is_dead_after_some_missed_beats(is_known: bool,
     other = Holder("elsewhere", "another boot", ended(), "1") if is_known else None
     file = leave(tmp_path / "run", other, silent=lock.PATIENCE - 10)
     with (
-        pytest.raises(UsageError, match="a holder that dies is followed 60 s later"),
+        pytest.raises(UsageError, match="the lock of a dead holder is free after 60 s"),
         lock.held(tmp_path / "run"),
     ):
         pass

@@ -56,7 +56,8 @@ def test_parquet_carries_inputs_in_its_metadata(run_dir: RunDir) -> None:
     run_dir.file("s.parquet").rename(run_dir.file("t.parquet"))
     with pytest.raises(
         UsageError,
-        match=r"t\.parquet: expected the file as this run wrote it, got an altered one, or another output's",
+        match=r"t\.parquet: expected the file as this run wrote it, got an altered file, or the file of "
+        r"another output",
     ):
         run_dir.is_current("t.parquet", ["a.json"])
 
@@ -146,7 +147,7 @@ def test_a_row_of_another_kind_is_one_line_that_quotes_nothing(line: bytes, run_
         stream.write(line + b"\n")
     with pytest.raises(
         UsageError,
-        match=r"rows.jsonl: expected a JSON object a line, got something else in line 2; .*dpaudit judge",
+        match=r"rows.jsonl: expected a JSON object in each line, got no JSON object in line 2; .*judge",
     ) as caught:
         run_dir.read_lines("judge/rows.jsonl")
     assert "Mopana" not in str(caught.value)

@@ -461,7 +461,7 @@ def test_an_older_record_that_is_put_back_is_told(run: tuple[RunDir, Plan]) -> N
     for name, data in before.items():
         now = run_dir.file(name).read_bytes()
         run_dir.file(name).write_bytes(data)
-        refused(run_dir, "records/claims.json: ", "got another one, such as an older copy")
+        refused(run_dir, "records/claims.json: ", "got another content, such as an older copy")
         run_dir.file(name).write_bytes(now)
     assert [claim.epsilon for claim, _ in declarations.claims(run_dir)] == [CLAIM["epsilon"]]
 

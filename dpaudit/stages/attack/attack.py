@@ -50,13 +50,13 @@ def run(
     recipe.check_minimum(must, plan.suite.candidates)
     custody.require(run_dir, plan)
     candidates = load_candidates(run_dir)
-    found = trained_arms(run_dir, plan, progress, arms)
+    trained = trained_arms(run_dir, plan, progress, arms)
     weights.require_base(run_dir, plan)
     if kind == "preference":
-        found = preference.of_pairs(found, arms)
+        trained = preference.of_pairs(trained, arms)
     if shadow_count is not None:
-        _train_shadows(run_dir, plan, progress, found, arms, shadow_count, workers)
-    jobs = _stale(run_dir, plan, found, chosen, progress, recipes)
+        _train_shadows(run_dir, plan, progress, trained, arms, shadow_count, workers)
+    jobs = _stale(run_dir, plan, trained, chosen, progress, recipes)
     if not jobs:
         return
     with run_dir.read_now(dict.fromkeys(file for job in jobs for file in score_inputs(job.arm.name))):
@@ -72,8 +72,8 @@ def trained_arms(
     """The arms of the plan but twins, or those named, that are trained. Raises UsageError for an unknown or
     outdated arm.
 
-    An arm that is not trained is left out with a line, or refused if it was named; where none is, that is
-    refused.
+    An arm that is not trained is left out with a line, or refused if it was named. Where no arm is trained,
+    the call is refused.
     """
     trained = []
     for arm in plan.suite.grid.named(names, twins=False):
@@ -112,7 +112,7 @@ def applicable(
                 raise UsageError(
                     "data.heldout",
                     f"held-out records for attacks/{made_by.name}.yaml",
-                    "0",
+                    "no held-out records",
                     "train a run with --set data.heldout=20",
                 )
         if made_by.least_shadows and len(shadows.present(run_dir, arm)) < made_by.least_shadows:
@@ -161,7 +161,7 @@ def _stale(
     jobs = []
     for arm in arms:
         fitting = applicable(run_dir, plan, arm, recipes, progress, named)
-        again = named is not None  # whoever names a recipe wants it recomputed
+        again = named is not None  # a named recipe is recomputed
         due = [r for r in fitting if again or not scores_are_current(run_dir, plan, arm.name, r)]
         jobs.append(ScoringJob(arm, due))
     return [job for job in jobs if job.recipes]

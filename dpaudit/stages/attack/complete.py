@@ -1,5 +1,5 @@
-"""Personal fields of real records: does greedy decoding of what stands before one complete it? No labels, no
-text.
+"""Personal fields of real records: does greedy decoding complete a field from the text before it? No labels,
+no text.
 """
 
 from collections import defaultdict
@@ -72,14 +72,16 @@ def _read(
     from dpaudit.models.field_spans import fields_of
 
     measure: Any = made_by.make_signal()
-    found = []
+    encoded_records = []
     for unit, records in learnt_units(candidates, method).items():
         for record in records:
             encoded, _ = encoded_source(
                 ItemSource(record, method == "dpo"), tokenizer, plan.suite.model.max_length
             )
-            found.append(_Read(unit, encoded, fields_of(record, encoded, tokenizer, measure.fields)))
-    return found
+            encoded_records.append(
+                _Read(unit, encoded, fields_of(record, encoded, tokenizer, measure.fields))
+            )
+    return encoded_records
 
 
 def _scores(records: Sequence[_Read], model: "HFModel") -> list[Score]:
@@ -102,8 +104,8 @@ def _tried(records: Sequence[_Read], model: "HFModel") -> Iterable[tuple[str, st
     """Unit, signal and value of every field that is tried."""
     asked = [record for record in records if record.tried]
     masks = [np.logical_or.reduce([field.counted for field in record.tried]) for record in asked]
-    found = model.token_scores([record.encoded for record in asked], counted=masks)
-    for record, own in zip(asked, found, strict=True):
+    arm_scores = model.token_scores([record.encoded for record in asked], counted=masks)
+    for record, scores in zip(asked, arm_scores, strict=True):
         for field in record.tried:
-            yield record.unit, f"{field.kind}.completed", float(own.greedy[field.counted].all())
-            yield record.unit, f"{field.kind}.logprob", float(own.logprob[field.counted].sum())
+            yield record.unit, f"{field.kind}.completed", float(scores.greedy[field.counted].all())
+            yield record.unit, f"{field.kind}.logprob", float(scores.logprob[field.counted].sum())

@@ -37,10 +37,10 @@ def score(
         with progress.task("attack extract: probability of secrets", total=len(arms)) as advance:
             for arm in arms:
                 with model.active(arm.name):
-                    found = model.decoding_logprobs(items, masks, how.temperature, how.top_k, how.top_p)
+                    logprobs = model.decoding_logprobs(items, masks, how.temperature, how.top_k, how.top_p)
                 scores = [
                     Score(canary.id, "canary", "sequence_logprob", float(tokens.sum()))
-                    for canary, tokens in zip(canaries, found, strict=True)
+                    for canary, tokens in zip(canaries, logprobs, strict=True)
                 ]
                 require_numbers(run_dir, arm.name, scores)
                 write_scores(run_dir, plan, arm.name, made_by, scores)

@@ -27,7 +27,7 @@ class ItemSource:
     """
 
     record: Record
-    last_only: bool  # of several answers the last alone
+    last_only: bool  # only the last of several answers counts
     canary: Canary | None = None  # whose secret counts
 
     @property
@@ -66,7 +66,7 @@ class Items:
 
 
 def _of(examples: dict[str, str], kind: str) -> int:
-    return sum(found == kind for found in examples.values())
+    return sum(example_kind == kind for example_kind in examples.values())
 
 
 def items_of(plan: Plan, candidates: CandidateUnits, method: Method, tokenizer: Any) -> Items:
@@ -95,7 +95,7 @@ def items_of(plan: Plan, candidates: CandidateUnits, method: Method, tokenizer: 
 def _canary_items(canary: Canary, method: Method, tokenizer: Any, length: int) -> list[Item]:
     """One item for each record of the canary that the method learns from."""
     records = {"cpt": (canary.text,), "sft": canary.records, "dpo": canary.records[:1]}[method]
-    found = []
+    items = []
     for record in records:
         source = ItemSource(record, method == "dpo", canary)
         encoded, counted = encoded_source(source, tokenizer, length)
@@ -106,8 +106,8 @@ def _canary_items(canary: Canary, method: Method, tokenizer: Any, length: int) -
                 f"{length} tokens, which cut the secret",
                 "raise model.max_length",
             )
-        found.append(Item(canary.id, "canary", encoded, counted, canary.secret, source))
-    return found
+        items.append(Item(canary.id, "canary", encoded, counted, canary.secret, source))
+    return items
 
 
 def learnt_units(candidates: CandidateUnits, method: Method) -> dict[str, list[Record]]:
@@ -173,8 +173,8 @@ def _swapped(record: Record, secret: str, other: str, last_only: bool) -> Record
     """The record with the last occurrence of a secret exchanged."""
 
     def exchanged(text: str) -> str:
-        before, found, after = text.rpartition(secret)
-        return f"{before}{other}{after}" if found else text
+        before, occurrence, after = text.rpartition(secret)
+        return f"{before}{other}{after}" if occurrence else text
 
     if record.text is not None:
         return replace(record, text=exchanged(record.text))

@@ -51,7 +51,8 @@ class Asked:
         name = getattr(signal, "evidence", None)
         if name is None:
             return [{} for _ in self.items]
-        key = (name, None if name == "shadows" else signal)  # shadows answer alike whatever is made of it
+        # the answers of shadows do not depend on the signal
+        key = (name, None if name == "shadows" else signal)
         if key not in self.known:
             with self.model.active(self.arm.name):
                 self.known[key] = EVIDENCE[name](self, signal)
@@ -62,9 +63,9 @@ class Asked:
         return means(items, token_scores(self.model, items, self.advance, prefix))
 
 
-def means(items: Sequence[Item], found: Sequence["TokenScores"]) -> list[float]:
+def means(items: Sequence[Item], scores: Sequence["TokenScores"]) -> list[float]:
     """The mean log-probability of the counted tokens of each item."""
-    pairs = zip(items, found, strict=True)
+    pairs = zip(items, scores, strict=True)
     return [float(np.mean(scored.logprob[item.counted], dtype=np.float64)) for item, scored in pairs]
 
 
@@ -77,14 +78,14 @@ def token_scores(
 
 
 def _lowercase(asked: Asked, signal: Any) -> list[Fields]:
-    """What has no capitals is its own copy and not asked again: two batches of the same text differ by
-    rounding.
+    """An item without capitals is its own copy and is not scored again: two batches of the same text differ
+    by rounding.
     """
     length, tokenizer = asked.plan.suite.model.max_length, asked.model.tokenizer
     copies = [changed(item, str.lower, tokenizer, length) for item in asked.items]
     others = [i for i, (a, b) in enumerate(zip(asked.items, copies, strict=True)) if a.encoded != b.encoded]
-    found = dict(zip(others, asked.means([copies[i] for i in others]), strict=True))
-    return [{"lowercase": found.get(i, own)} for i, own in enumerate(asked.own)]
+    copy_means = dict(zip(others, asked.means([copies[i] for i in others]), strict=True))
+    return [{"lowercase": copy_means.get(i, own)} for i, own in enumerate(asked.own)]
 
 
 def _prefixed(asked: Asked, signal: Recall) -> list[Fields]:
@@ -95,11 +96,11 @@ def _prefixed(asked: Asked, signal: Recall) -> list[Fields]:
     by_room: dict[int, list[int]] = {}  # tokens of the prefix -> the items that have room for so many
     for place, item in enumerate(asked.items):
         by_room.setdefault(max(0, min(len(lead), context - len(item.encoded.input_ids))), []).append(place)
-    found: dict[int, float] = {}
+    prefixed_means: dict[int, float] = {}
     for room, places in by_room.items():
         values = asked.means([asked.items[place] for place in places], lead[len(lead) - room :])
-        found |= zip(places, values, strict=True)
-    return [{"prefixed": found[place]} for place in range(len(asked.items))]
+        prefixed_means |= zip(places, values, strict=True)
+    return [{"prefixed": prefixed_means[place]} for place in range(len(asked.items))]
 
 
 def _neighbours(asked: Asked, signal: Neighbourhood) -> list[Fields]:
@@ -116,8 +117,8 @@ def _neighbours(asked: Asked, signal: Neighbourhood) -> list[Fields]:
 
 def _gradient_norm(asked: Asked, signal: Any) -> list[Fields]:
     encoded, counted = [i.encoded for i in asked.items], [i.counted for i in asked.items]
-    found = asked.model.gradient_norms(encoded, counted, asked.advance)
-    return [{"gradient_norm": float(value)} for value in found]
+    norms = asked.model.gradient_norms(encoded, counted, asked.advance)
+    return [{"gradient_norm": float(value)} for value in norms]
 
 
 def _shadows(asked: Asked, signal: Any) -> list[Fields]:
@@ -128,7 +129,7 @@ def _shadows(asked: Asked, signal: Any) -> list[Fields]:
         raise UsageError(
             "model.max_length",
             "held-out records with text left after the cut, to compare shadow models on",
-            "none",
+            "no such record",
             "train a run with a higher model.max_length or data.heldout",
         )
     answers, population = [], [asked.means(texts)]
@@ -158,15 +159,15 @@ def _shadows(asked: Asked, signal: Any) -> list[Fields]:
 
 
 def _population(asked: Asked) -> list[Item]:
-    """Held-out records as items; of those that model.max_length leaves nothing of, none."""
+    """Held-out records as items, without those that model.max_length cuts to nothing."""
     method, length = asked.arm.method, asked.plan.suite.model.max_length
-    found = []
+    items = []
     for record in asked.heldout[:POPULATION_MOST]:
         source = ItemSource(as_text(record) if method == "cpt" else record, method == "dpo")
         encoded, counted = encoded_source(source, asked.model.tokenizer, length)
         if counted.any():
-            found.append(Item(record.id, "heldout", encoded, counted, "", source))
-    return found
+            items.append(Item(record.id, "heldout", encoded, counted, "", source))
+    return items
 
 
 EVIDENCE: dict[str, Callable[[Asked, Any], list[Fields]]] = {
@@ -196,12 +197,12 @@ def score(
         for job in jobs:
             rows = items[job.arm.method]
             with model.active(job.arm.name):
-                found = token_scores(model, rows.items, advance)
-            own = means(rows.items, found)
+                arm_scores = token_scores(model, rows.items, advance)
+            own = means(rows.items, arm_scores)
             asked = Asked(run_dir, plan, model, job.arm, rows.items, heldout, own, advance)
             for chosen in job.recipes:
                 reference = known.scores(chosen.reference, job.arm, rows.items, advance)
-                scores = _scores(chosen, asked, found, reference)
+                scores = _scores(chosen, asked, arm_scores, reference)
                 require_numbers(run_dir, job.arm.name, scores)
                 write_scores(run_dir, plan, job.arm.name, chosen, scores, rows.counts())
 
@@ -231,7 +232,7 @@ def _signals(chosen: Recipe) -> list[Any]:
 def _scores(
     chosen: Recipe, asked: Asked, arm: Sequence["TokenScores"], reference: Sequence["TokenScores"] | None
 ) -> list[Score]:
-    """One score an example; of a combination, one a component, under that one's name."""
+    """One score an example; of a combination, one score a component, under its name."""
     signal = chosen.make_signal()
     if isinstance(signal, Combination):
         return [

@@ -27,16 +27,16 @@ if TYPE_CHECKING:
 
 def of_pairs(arms: Sequence[Arm], named: Sequence[str] | None) -> list[Arm]:
     """The arms that learnt from pairs. Raises UsageError where none did, or one that is named did not."""
-    found = [arm for arm in arms if arm.method == "dpo"]
+    dpo_arms = [arm for arm in arms if arm.method == "dpo"]
     others = [arm.name for arm in arms if arm.method != "dpo"]
-    if (named is not None and others) or not found:
+    if (named is not None and others) or not dpo_arms:
         raise UsageError(
             f"arm {', '.join(others)}",
             "a DPO arm, which learns from preference pairs",
             "an arm that learns from single answers" if others else "no DPO arm",
             "train one with --dpo sigmoid, or name it with --arm",
         )
-    return found
+    return dpo_arms
 
 
 def score(
@@ -51,17 +51,17 @@ def score(
     rows = items_of(plan, candidates, model.tokenizer)
     known = References(run_dir, plan, model)
     for job in jobs:
-        start_of(run_dir, plan, job.arm)  # one that is missing is told before hours of scoring
+        start_of(run_dir, plan, job.arm)  # a missing start is reported before hours of scoring
     total = len(rows.items) * 2 * len(jobs)  # at most one reference an arm
     with progress.task("attack preference: scoring pairs", total=total) as advance:
         for job in jobs:
             with model.active(job.arm.name):
-                found = token_scores(model, rows.items, advance)
+                arm_scores = token_scores(model, rows.items, advance)
             for chosen in job.recipes:
                 reference = known.scores(chosen.reference, job.arm, rows.items, advance)
                 assert reference is not None
                 signal = chosen.make_signal()
-                scores = _scores(signal, chosen.signal, rows.items, found, reference)
+                scores = _scores(signal, chosen.signal, rows.items, arm_scores, reference)
                 require_numbers(run_dir, job.arm.name, scores)
                 write_scores(run_dir, plan, job.arm.name, chosen, scores, rows.counts())
 
@@ -105,7 +105,8 @@ def _scores(
     reference: Sequence["TokenScores"],
 ) -> list[Score]:
     """One score an example: a unit's pairs add up."""
-    spans = [_span(*one) for one in zip(items, arm, reference, strict=True)]
+    triples = zip(items, arm, reference, strict=True)
+    spans = [_span(item, scored, compared) for item, scored, compared in triples]
     values: dict[tuple[str, str], float] = {}
     for item, chosen, rejected in zip(items[::2], spans[::2], spans[1::2], strict=True):
         key = (item.example, item.kind)

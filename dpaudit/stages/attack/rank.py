@@ -77,8 +77,8 @@ def _others(canary: Canary, measure: ExactRank, seed: int) -> list[str] | None:
 def _written(model: "HFModel", spaces: Sequence["TokenSpace"]) -> list[bool]:
     """Whether greedy decoding of what stands before each secret writes it."""
     masks = [counted_mask(space.encoded.secret_mask) for space in spaces]
-    found = model.token_scores([space.encoded for space in spaces], counted=masks)
-    return [bool(own.greedy[mask].all()) for own, mask in zip(found, masks, strict=True)]
+    arm_scores = model.token_scores([space.encoded for space in spaces], counted=masks)
+    return [bool(scores.greedy[mask].all()) for scores, mask in zip(arm_scores, masks, strict=True)]
 
 
 def _secret_scores(
@@ -90,8 +90,8 @@ def _secret_scores(
         _exact(logprobs, space.secret_index) if whole else _extrapolated(canary, logprobs, space.secret_index)
     )
     size = {} if canary.space is None else {"space": canary.space}
-    found = {**made, **size, "greedy_match": written, "extrapolated": not whole}
-    return [Score(canary.id, "canary", signal, float(value)) for signal, value in found.items()]
+    figures = {**made, **size, "greedy_match": written, "extrapolated": not whole}
+    return [Score(canary.id, "canary", signal, float(value)) for signal, value in figures.items()]
 
 
 def _exact(logprobs: NDArray[np.float64], secret: int) -> dict[str, float]:
@@ -101,14 +101,14 @@ def _exact(logprobs: NDArray[np.float64], secret: int) -> dict[str, float]:
 
 
 def _extrapolated(canary: Canary, logprobs: NDArray[np.float64], secret: int) -> dict[str, float]:
-    """The exposure without a rank: no one but the samples was compared."""
+    """The exposure without a rank: only the samples were compared."""
     if not np.isfinite(logprobs).all():
         return {"exposure": np.nan}
     others = np.delete(logprobs, secret)
-    found = extraction.exposure_extrapolated(others, float(logprobs[secret]), canary.space)
+    estimate = extraction.exposure_extrapolated(others, float(logprobs[secret]), canary.space)
     return {
-        "exposure": found.exposure,
-        "beyond_samples": found.beyond_samples,
-        "capped": found.capped,
+        "exposure": estimate.exposure,
+        "beyond_samples": estimate.beyond_samples,
+        "capped": estimate.capped,
         "samples": len(others),
     }

@@ -64,8 +64,8 @@ def check_tokens(name: str, theirs: Any, ours: Any) -> None:
 
 
 def start_of(run_dir: RunDir, plan: Plan, arm: Arm) -> str:
-    """The adapter folder that the arm continued from, or `base`. Raises UsageError for an arm that is not
-    trained, or anew.
+    """The adapter folder that the arm continued from, or `base`. Raises UsageError where that arm
+    is not trained or is out of date.
     """
     earlier = plan.suite.grid.start_of(arm)
     if earlier is not None:

@@ -39,11 +39,11 @@ class ScoringJob:
 
 def by_recipe(jobs: Iterable[ScoringJob]) -> list[tuple[Recipe, list[Arm]]]:
     """Every recipe of the jobs with the arms that want its scores."""
-    found: dict[str, tuple[Recipe, list[Arm]]] = {}
+    arms_by_recipe: dict[str, tuple[Recipe, list[Arm]]] = {}
     for job in jobs:
         for made_by in job.recipes:
-            found.setdefault(made_by.name, (made_by, []))[1].append(job.arm)
-    return list(found.values())
+            arms_by_recipe.setdefault(made_by.name, (made_by, []))[1].append(job.arm)
+    return list(arms_by_recipe.values())
 
 
 def inputs_of(run_dir: RunDir, plan: Plan, arm: str, made_by: Recipe) -> list[str]:
@@ -72,7 +72,7 @@ def _start_adapter(plan: Plan, arm: str) -> list[str]:
 def _outside(plan: Plan, arm: str, made_by: Recipe) -> dict[str, str]:
     """Weights that scores come from and that are not the run's own -> SHA-256; a hub id has none here.
 
-    They are those of the base, and of a reference or a start that is a folder.
+    They belong to the base, and to a reference or a start that is a folder.
     """
     model, named = plan.suite.model, made_by.reference
     if named == "start" and not _start_adapter(plan, arm):
@@ -98,20 +98,20 @@ def write_scores(
 ) -> None:
     """Writes one recipe's scores of one arm as a whole or not at all, with what they were made from.
 
-    `counts` tells how many examples were cut short and how many could not be scored.
+    `counts` says how many examples were cut short and how many could not be scored.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     rows = list(scores)
-    told = {
+    provenance = {
         "rows": _digest(rows),
         "inputs": run_dir.digests(inputs_of(run_dir, plan, arm, made_by)),
         "outside": _outside(plan, arm, made_by),
         "recipe": made_by.digest,
         "counts": counts or {},
     }
-    metadata = run_dir.stamped_metadata(score_file(arm, made_by.name), told)
+    metadata = run_dir.stamped_metadata(score_file(arm, made_by.name), provenance)
     columns = {name: [getattr(row, name) for row in rows] for name in ("example", "kind", "signal")}
     values = pa.array([row.value for row in rows], pa.float64())
     table = pa.table({**columns, "value": values}).replace_schema_metadata(metadata)
@@ -121,37 +121,34 @@ def write_scores(
 
 
 def read_scores(run_dir: RunDir, arm: str, name: str) -> list[Score]:
-    """The rows of one recipe's scores of one arm. Raises UsageError for others than were written."""
+    """The rows of one recipe's scores of one arm. Raises UsageError where they are not as written."""
     return read_file(run_dir, score_file(arm, name))
 
 
 def read_file(run_dir: RunDir, file: str) -> list[Score]:
-    """The rows of a score file. Raises UsageError for others than were written."""
+    """The rows of a score file. Raises UsageError where they are not as written."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    told = run_dir.read_metadata(file)
+    metadata = run_dir.read_metadata(file)
     try:
         rows = [Score(**row) for row in pq.read_table(run_dir.file(file)).to_pylist()]
-        is_whole = told["rows"] == _digest(rows)
-    except (
-        pa.ArrowException,
-        OSError,
-        ValueError,
-        TypeError,
-    ):  # broken, other columns, or a cell without a value
+        is_whole = metadata["rows"] == _digest(rows)
+    except (pa.ArrowException, OSError, ValueError, TypeError):  # broken, other columns, or an empty cell
         is_whole = False
     if not is_whole:
-        raise run_dir.refused(file, "others", "the scores that the attack wrote, whole and in their order")
+        raise run_dir.refused(
+            file, "other scores", "the scores that the attack wrote, whole and in their order"
+        )
     return rows
 
 
 def _digest(rows: Iterable[Score]) -> str:
     """SHA-256 of the rows in their order: a row that is lost, moved or changed would change a bound."""
-    found = hashlib.sha256()
+    digest = hashlib.sha256()
     for row in rows:
-        found.update(f"{row.example}\0{row.kind}\0{row.signal}\0{float(row.value)!r}\n".encode())
-    return found.hexdigest()[:32]
+        digest.update(f"{row.example}\0{row.kind}\0{row.signal}\0{float(row.value)!r}\n".encode())
+    return digest.hexdigest()[:32]
 
 
 def read_counts(run_dir: RunDir, arm: str, name: str) -> Counts:
@@ -164,8 +161,8 @@ def scores_are_current(run_dir: RunDir, plan: Plan, arm: str, made_by: Recipe) -
     file = score_file(arm, made_by.name)
     if not run_dir.is_current(file, inputs_of(run_dir, plan, arm, made_by)):
         return False
-    told = run_dir.read_metadata(file)
-    return bool(told["recipe"] == made_by.digest and told["outside"] == _outside(plan, arm, made_by))
+    metadata = run_dir.read_metadata(file)
+    return bool(metadata["recipe"] == made_by.digest and metadata["outside"] == _outside(plan, arm, made_by))
 
 
 def require_numbers(run_dir: RunDir, arm: str, scores: Iterable[Score]) -> None:

@@ -96,12 +96,12 @@ def refusal(plan: Plan, arm: Arm) -> UsageError | None:
 def ensure(
     run_dir: RunDir, plan: Plan, progress: Progress, arm: Arm, count: int, workers: int | None = None
 ) -> None:
-    """Trains those of an arm's first `count` shadows that are not there or stale.
+    """Trains the missing and stale ones of an arm's first `count` shadows.
 
     Each copies the arm: all certain units and half of the candidates (extraction canaries too), under the
     arm's schedule, start and mechanism, with its noise and clip; sampling, noise and dropout have public
-    seeds of their own, and canaries along axes of the weights are left out. A killed call goes on with the
-    shadows that are missing. `workers` processes train side by side (None: as for arms); results do not
+    seeds of their own, and canaries along axes of the weights are left out. After a kill only the missing
+    shadows are trained. `workers` processes train side by side (None: as for arms); results do not
     depend on it.
 
     Raises UsageError for an odd count, an arm that is not trained or is chained, and while another command
@@ -134,33 +134,35 @@ def ensure(
 
 def present(run_dir: RunDir, arm: Arm) -> list[Shadow]:
     """The current shadows of an arm, whole pairs only: every candidate is in exactly half of them."""
-    found: list[Shadow] = []
+    shadows: list[Shadow] = []
     number = 0
     while run_dir.file(_folder(arm, number)).is_dir() or run_dir.file(_folder(arm, number + 1)).is_dir():
         pair = (number, number + 1)
-        if all(_is_current(run_dir, arm, one) for one in pair):
-            found += [_read(run_dir, arm, one) for one in pair]
+        if all(_is_current(run_dir, arm, half) for half in pair):
+            shadows += [_read(run_dir, arm, half) for half in pair]
         number += 2
-    return found
+    return shadows
 
 
 def require(run_dir: RunDir, arm: Arm, least: int) -> list[Shadow]:
     """The current shadows of an arm. Raises UsageError where there are fewer than `least`."""
-    found = present(run_dir, arm)
-    if len(found) < least:
+    shadows = present(run_dir, arm)
+    if len(shadows) < least:
         raise UsageError(
             str(run_dir.file(f"attack/{arm.name}/shadows")),
             f"at least {least} shadow adapters of {arm.name}",
-            str(len(found)),
+            str(len(shadows)),
             f"dpaudit attack mia --arm {arm.name} --shadows 16",
         )
-    return found
+    return shadows
 
 
 def inputs(run_dir: RunDir, shadows: Iterable[Shadow]) -> list[str]:
     """The files that scores made with these shadows come from, relative to the run."""
     names = ("membership.json", "adapter/adapter_model.safetensors")
-    return [(one.folder / name).relative_to(run_dir.path).as_posix() for one in shadows for name in names]
+    return [
+        (shadow.folder / name).relative_to(run_dir.path).as_posix() for shadow in shadows for name in names
+    ]
 
 
 def members(plan: Plan, arm: Arm, candidates: Iterable[str], number: int) -> frozenset[str]:
@@ -203,7 +205,7 @@ def train_shadows(
                     raise
                 raise PartialError(
                     f"training shadow {number} of {arm.name}: expected {rows} sequences to fit into memory, "
-                    f"got none left; "
+                    f"got no memory left; "
                     "free memory or name fewer --workers, then type the command again to continue"
                 ) from None
             _write(run_dir, plan, arm, number, model, chosen, time.perf_counter() - began)
@@ -247,19 +249,19 @@ def _write(
     with run_dir.whole_directory(_folder(arm, number)) as folder:
         adapter_files.save_adapter(model, folder / "adapter", plan.suite.model.base, card)
         file = (folder / "membership.json").relative_to(run_dir.path).as_posix()
-        told = {
+        membership = {
             "members": sorted(chosen),
             "seconds": seconds,
             "base": weights.of_base(plan.suite.model.base),
             "shadow": number,
             "files": folder_digests(folder),
         }
-        run_dir.write_json(file, told, _inputs(arm))
+        run_dir.write_json(file, membership, _inputs(arm))
 
 
 @contextmanager
 def _sources(run_dir: RunDir, plan: Plan, arm: Arm) -> Iterator[Sources]:
-    """The arm's job as its ledger tells it, and all units encoded into a work folder that is gone when the
+    """The arm's job as its ledger records it, and all units encoded into a work folder that is gone when the
     block ends.
     """
     from dpaudit.training.units import StoredUnits

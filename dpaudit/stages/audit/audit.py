@@ -63,7 +63,7 @@ def run(
     if kind == "mia":
         inside.run(run_dir, plan, named, progress)
     with progress.task("audit: bounds and verdicts", total=len(pairs) + 1) as advance:
-        beside.tell(named, "canaries")  # makes them where that was not done: inputs of every audit
+        beside.tell(named, "canaries")  # makes the baselines if they are missing: every audit reads them
         advance(1)
         for arm, made_by in pairs:
             members.audit(beside, arm, made_by)
@@ -78,8 +78,8 @@ def _require_frozen(plan: Plan, recipes: Sequence[Recipe]) -> None:
             raise UsageError(
                 f"attacks/{made_by.name}.yaml",
                 "the recipe as it was before training, since it carries the verdicts",
-                "a changed one",
-                "restore it, or train a new run under the changed one",
+                "a changed recipe",
+                "restore it, or train a new run under the changed recipe",
             )
 
 
@@ -92,7 +92,7 @@ def _require_scores(run_dir: RunDir, plan: Plan, arm: Arm, made_by: Recipe) -> N
         raise UsageError(
             str(run_dir.file(score_file(arm.name, made_by.name))),
             f"scores under the present attacks/{made_by.name}.yaml",
-            "an earlier recipe's",
+            "scores under an earlier recipe",
             f"type `{command}` again",
         )
 

@@ -1,4 +1,4 @@
-"""What the texts tell of membership without any model, in stage audit: the blind baseline, and
+"""What the texts alone reveal of membership, in stage audit: the blind baseline, and
 near-duplicates across the coin.
 
 Both stand beside every comparison of members with others. Nothing written outside secret/ names a text or a
@@ -38,7 +38,7 @@ def blind(run_dir: RunDir, plan: Plan) -> Blinds:
     """
     if not run_dir.is_current(BLIND, INPUTS):
         candidates, coins = load_candidates(run_dir), load_membership(run_dir)
-        made = {name: _baseline(of, coins, plan.seed) for name, of in _texts(candidates).items()}
+        made = {name: _baseline(texts, coins, plan.seed) for name, texts in _texts(candidates).items()}
         Blinds(**made).write(run_dir, BLIND, INPUTS)
     return Blinds.read(run_dir, BLIND)
 
@@ -56,7 +56,10 @@ def _texts(candidates: CandidateUnits) -> dict[str, dict[str, str]]:
     return {
         "canaries": canaries["mia"],
         "extraction": canaries["extraction"],
-        **{part: {unit: _text(of) for unit, of in found.items() if of} for part, found in units.items()},
+        **{
+            part: {unit: _text(records) for unit, records in unit_records.items() if records}
+            for part, unit_records in units.items()
+        },
     }
 
 
@@ -149,53 +152,61 @@ def near(run_dir: RunDir) -> NearDuplicates:
     secret/.
     """
     if not (run_dir.is_current(NEAR, INPUTS) and run_dir.file(ALIKE).is_file()):
-        found = _near(run_dir)
-        run_dir.write_json(ALIKE, {part: sorted(of.alike) for part, (_, of) in found.items()})
+        comparisons = _near(run_dir)
+        run_dir.write_json(
+            ALIKE, {part: sorted(duplicates.alike) for part, (_, duplicates) in comparisons.items()}
+        )
         run_dir.file(ALIKE).chmod(0o600)
-        counts = {key: _counts(*of) if of[0] else None for key, of in found.items()}
+        counts = {
+            part: _counts(members, duplicates) if members else None
+            for part, (members, duplicates) in comparisons.items()
+        }
         NearDuplicates(WIDTH, THRESHOLD, **counts).write(run_dir, NEAR, INPUTS)
     return NearDuplicates.read(run_dir, NEAR)
 
 
 def _near(run_dir: RunDir) -> dict[str, tuple[dict[str, bool], Found]]:
-    """Comparison -> the coins of those compared, and what of them is near."""
+    """Comparison -> the coins of its units, and their near-duplicates."""
     candidates, coins = load_candidates(run_dir), load_membership(run_dir)
-    found = {}
+    comparisons = {}
     for name, purpose in (("canaries", "mia"), ("extraction", "extraction")):
         secrets = {c.id: c.secret for c in candidates.canaries if c.purpose == purpose}
-        found[name] = ({one: coins[one] for one in secrets}, equal_across(secrets, coins))
+        comparisons[name] = (
+            {canary_id: coins[canary_id] for canary_id in secrets},
+            equal_across(secrets, coins),
+        )
     for part in PARTS.values():
         units = getattr(candidates, part).items()
         drawn = [_unit(name, records, coins[name]) for name, records in units if records]
         corpus = _corpus(run_dir, coins, part) if drawn else ()
-        found[part] = ({unit.name: coins[unit.name] for unit in drawn}, across(drawn, corpus))
-    return found
+        comparisons[part] = ({unit.name: coins[unit.name] for unit in drawn}, across(drawn, corpus))
+    return comparisons
 
 
 def _corpus(run_dir: RunDir, coins: dict[str, bool], part: str) -> Iterator[UnitTexts]:
     """Every unit but canaries, one at a time."""
     for row in run_dir.iterate_lines("corpus/candidates.jsonl"):
         if row["kind"] in ("record", "certain") and row.get(part):
-            yield _unit(row["id"], [Record.from_json(one) for one in row[part]], coins.get(row["id"]))
+            yield _unit(row["id"], [Record.from_json(record) for record in row[part]], coins.get(row["id"]))
 
 
 def _unit(name: str, records: Sequence[Record], member: bool | None) -> UnitTexts:
     return UnitTexts(name, tuple(_text([record]) for record in records), member)
 
 
-def _counts(members: dict[str, bool], found: Found) -> Near:
+def _counts(members: dict[str, bool], duplicates: Found) -> Near:
     return Near(
         members=sum(members.values()),
         nonmembers=len(members) - sum(members.values()),
-        nonmembers_in_training=len(found.nonmembers),
-        members_among_nonmembers=len(found.members),
-        pairs_across=found.pairs_across,
-        alike=len(found.alike),
+        nonmembers_in_training=len(duplicates.nonmembers),
+        members_among_nonmembers=len(duplicates.members),
+        pairs_across=duplicates.pairs_across,
+        alike=len(duplicates.alike),
     )
 
 
 def tell_blind(progress: Progress, seen: dict[str, Blind | None]) -> None:
-    """Says on stderr where texts tell the coins: a comparison of which nothing follows."""
+    """Says on stderr where texts reveal the coins: such a comparison proves nothing."""
     for name, baseline in seen.items():
         if baseline is not None and baseline.alarm:
             progress.say(
@@ -206,7 +217,7 @@ def tell_blind(progress: Progress, seen: dict[str, Blind | None]) -> None:
 
 
 def tell_near(progress: Progress, nearly: dict[str, Near | None]) -> None:
-    """Says on stderr how many non-members were learnt all the same, from a text that is nearly theirs."""
+    """Says on stderr how many non-members were learnt nevertheless, from a near-duplicate of their text."""
     for part, of, alike in (
         *(
             (part, f"units with {part}", "a record nearly the same as one that was")

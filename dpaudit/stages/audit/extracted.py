@@ -1,6 +1,4 @@
-"""Extraction in stage audit: what came out of the planted and of the real, beside what was never trained
-on.
-"""
+"""Extraction in stage audit: planted secrets and real fields that came out, beside those never trained on."""
 
 import math
 from collections import defaultdict
@@ -136,8 +134,8 @@ def _counts(sides: Sides, is_out: Callable[[dict[str, float]], bool]) -> Counts:
 
 
 def _extraction(head: Extract, sides: Sides, levels: Mapping[int, Sides]) -> Extraction:
-    each = (RanksOfLevel(repetitions=level, **vars(_ranks(of))) for level, of in levels.items())
-    return Extraction(**vars(head), **vars(_ranks(sides)), by_repetitions=tuple(each))
+    rows = (RanksOfLevel(repetitions=level, **vars(_ranks(of))) for level, of in levels.items())
+    return Extraction(**vars(head), **vars(_ranks(sides)), by_repetitions=tuple(rows))
 
 
 def _ranks(sides: Sides) -> Ranks:
@@ -192,8 +190,8 @@ def _extrapolated(of: list[list[dict[str, float]]]) -> Extrapolated | None:
 
 
 def _discoverable(head: Extract, sides: Sides, levels: Mapping[int, Sides], how: Any) -> Discoverable:
-    each = (SampledOfLevel(repetitions=level, **vars(_sampled(of, how))) for level, of in levels.items())
-    return Discoverable(**vars(head), **vars(_sampled(sides, how)), by_repetitions=tuple(each))
+    rows = (SampledOfLevel(repetitions=level, **vars(_sampled(of, how))) for level, of in levels.items())
+    return Discoverable(**vars(head), **vars(_sampled(sides, how)), by_repetitions=tuple(rows))
 
 
 def _sampled(sides: Sides, how: Any) -> Sampled:
@@ -240,7 +238,7 @@ def _fields(head: Extract, sides: Sides, kinds: Sequence[str], unit: str, traine
 
 
 def _units(of: Values, kinds: Sequence[str]) -> UnitTally:
-    """Units with a field that was tried, and of those the ones of which at least one was completed."""
+    """Counts the units with a tried field, and among them the units with a completed field."""
     tried = [unit for unit in of.values() if any(v for key, v in unit.items() if key.endswith(".tried"))]
     out = sum(any(v for key, v in unit.items() if key.endswith(".completed")) for unit in tried)
     interval = roc.proportion_interval(out, len(tried), CONFIDENCE)

@@ -74,7 +74,7 @@ def audited(run_dir: RunDir, plan: Plan, arm: str) -> Inside:
         raise UsageError(
             str(run_dir.file(trained.axes_file)),
             f"a column for each of {len(names)} coins",
-            f"{observed.shape[1]}",
+            f"{observed.shape[1]} columns",
             f"restore the run's secret/ folder, or train {arm} again",
         )
     included = np.array([coins[name] for name in names], dtype=bool)
@@ -119,7 +119,7 @@ def _released(run_dir: RunDir, arm: str) -> Any:
         raise UsageError(
             str(file),
             "finite numbers, a row a step and a column a canary",
-            "something else",
+            "another array or a broken file",
             f"delete train/{arm} and train it again",
         )
     return observed

@@ -63,7 +63,7 @@ def audit(beside: baselines.Beside, arm: Arm, made_by: Recipe) -> None:
         raise UsageError(
             "secret/coins.json",
             "canaries on both sides of the coin",
-            "one side only",
+            "canaries on one side only",
             "raise candidates.canaries",
         )
     cut = read_counts(run_dir, arm.name, made_by.name)
@@ -138,23 +138,23 @@ def _labelled(run_dir: RunDir, unit: str, rows: Sequence[Score]) -> dict[str, La
         raise UsageError(
             "secret/coins.json",
             "a coin for every scored example",
-            f"none for {without}",
+            f"{without} examples without a coin",
             "restore the run's secret/ folder",
         )
-    found = {}
+    labelled = {}
     for kind in sorted({row.kind for row in rows}):
         values: dict[str, list[float]] = {}
         for row in rows:
             if row.kind == kind:
                 values.setdefault(row.example, []).append(row.value)
         scores = np.array(list(values.values()), dtype=np.float64)  # (examples, signals)
-        found[kind] = Labelled(
+        labelled[kind] = Labelled(
             scores[:, 0] if scores.shape[1] == 1 else scores,
             np.array([coins[name] for name in values], dtype=bool),
             np.array([units.get(name, 1) == 1 for name in values], dtype=bool),
             tuple(values),
         )
-    return found
+    return labelled
 
 
 def _combined(

@@ -18,9 +18,7 @@ CORPUS = "corpus/manifest.json"
 ADAPTER = "adapter_model.safetensors"
 INPUTS = (PLAN, CORPUS)
 COINS = "secret/coins.json"
-COMMITMENT = (
-    "secret/commitment.json"  # the salt and what was committed to: with them anybody can check the commitment
-)
+COMMITMENT = "secret/commitment.json"  # the salt and the parts, with which anybody can check the commitment
 UNSEALED = "hashes agree, seals not checked: custody/seal.key is not there"
 GIVEN_UP = "hashes agree, seals not checked: custody/seal.lost says that their key is lost"
 SEALED = "hashes and seals agree; the coins are looked at by train and attack alone"
@@ -35,7 +33,7 @@ def require(run_dir: RunDir, plan: Plan) -> None:
             raise UsageError(
                 str(folder),
                 f"arms of this run's plan: {', '.join(sorted(known))}",
-                "another one",
+                "another arm",
                 "move it out of the run",
             )
         require_arm(run_dir, folder.name)
@@ -44,46 +42,43 @@ def require(run_dir: RunDir, plan: Plan) -> None:
 def require_run(run_dir: RunDir) -> None:
     """Raises UsageError where the plan or the corpus is not what the run began with. Reads no coin."""
     if not run_dir.file(CORPUS).is_file():
-        if run_dir.file(RELEASE).is_file() or any(
-            run_dir.file("train").glob("*")
-        ):  # the corpus drawn again has other coins
+        # a corpus that is drawn again has other coins
+        if run_dir.file(RELEASE).is_file() or any(run_dir.file("train").glob("*")):
             raise run_dir.refused(CORPUS, "no such file")
         return
     _require_key(run_dir)
     manifest = run_dir.read_json(CORPUS)
     _require_mappings(run_dir, CORPUS, manifest, "inputs", "files", "sealed")
     if manifest["inputs"].get(PLAN) != run_dir.digest(PLAN):
-        raise run_dir.refused(PLAN, "an altered one", "the plan that the run began with")
+        raise run_dir.refused(PLAN, "an altered file", "the plan that the run began with")
     if run_dir.file(RELEASE).is_file() and run_dir.read_json(RELEASE).get("commitment") != manifest.get(
         "commitment"
     ):
-        raise run_dir.refused(CORPUS, "that of other coins", f"the one that {RELEASE} tells of")
+        raise run_dir.refused(CORPUS, "a manifest of other coins", f"the manifest that {RELEASE} names")
     if (key := seal_key(run_dir.path)) is None:
         return
     for name, digest in manifest.get("sealed", {}).items():
         if not run_dir.file(name).is_file():
             raise run_dir.refused(name, "no such file")
         if custody.private_digest(run_dir.file(name), key) != digest:
-            raise run_dir.refused(name, "an altered one")
+            raise run_dir.refused(name, "an altered file")
 
 
-def _require_mappings(run_dir: RunDir, file: str, found: dict[str, Any], *keys: str) -> None:
-    """Raises UsageError where a hash is right and what it is of is not: whoever has no seal key can write
-    that.
-    """
+def _require_mappings(run_dir: RunDir, file: str, content: dict[str, Any], *keys: str) -> None:
+    """Raises UsageError for a value that is no mapping: without a seal key anybody can write a right hash."""
     for key in keys:
-        if not isinstance(found.get(key, {}), dict):
-            raise run_dir.refused(file, f"one whose {key} are no mapping")
+        if not isinstance(content.get(key, {}), dict):
+            raise run_dir.refused(file, f"a file whose {key} are no mapping")
 
 
 def _require_key(run_dir: RunDir) -> None:
-    """Raises UsageError naming the key, and not what it sealed, where it is another one."""
-    key, told = seal_key(run_dir.path), sealed_under(run_dir.path, CORPUS)
-    if key is not None and told is not None and told != custody.key_id(key):
+    """Raises UsageError where the key is not the one that sealed; the error names the key, not the files."""
+    key, sealing_key_id = seal_key(run_dir.path), sealed_under(run_dir.path, CORPUS)
+    if key is not None and sealing_key_id is not None and sealing_key_id != custody.key_id(key):
         raise UsageError(
             str(run_dir.file(SEAL_KEY)),
             f"the key that sealed {CORPUS}",
-            "another one",
+            "another key",
             f"restore the two from one copy; without {SEAL_KEY} seals are not checked",
         )
 
@@ -135,14 +130,14 @@ def require_arm(run_dir: RunDir, arm: str) -> dict[str, Any]:
         raise run_dir.refused(file, "no such file")
     manifest = run_dir.read_json(file)
     if not {"arm", "files", "inputs"} <= set(manifest):
-        raise run_dir.refused(file, "one that lacks what a manifest tells")
+        raise run_dir.refused(file, "a manifest without some of its keys")
     _require_mappings(run_dir, file, manifest, "files", "inputs")
     if manifest["arm"] != arm:
-        raise run_dir.refused(file, f"that of {manifest['arm']}")
+        raise run_dir.refused(file, f"the manifest of {manifest['arm']}")
     require_files(run_dir, f"train/{arm}", manifest["files"], {"manifest.json"})
     recorded = manifest["inputs"]
     if run_dir.file(CORPUS).is_file() and any(recorded.get(name) != run_dir.digest(name) for name in INPUTS):
-        raise run_dir.refused(file, "one of another plan or corpus")
+        raise run_dir.refused(file, "a manifest of another plan or corpus")
     assert folder.is_dir()
     return manifest
 
@@ -151,12 +146,12 @@ def require_files(run_dir: RunDir, folder: str, known: dict[str, str], beside: s
     """Raises UsageError unless a folder of the run holds exactly the files in `known` (path -> SHA-256) and
     those `beside` them.
 
-    Hidden files are nobody's: no library reads them.
+    Hidden files are ignored: no library reads them.
     """
-    found = custody.folder_digests(run_dir.file(folder))
-    for name in sorted({*known, *found} - beside):
+    digests = custody.folder_digests(run_dir.file(folder))
+    for name in sorted({*known, *digests} - beside):
         place = f"{folder}/{name}"
-        if name not in found:
+        if name not in digests:
             raise run_dir.refused(place, "no such file")
         if name not in known:
             if Path(name).name.startswith("."):
@@ -164,11 +159,11 @@ def require_files(run_dir: RunDir, folder: str, known: dict[str, str], beside: s
             raise UsageError(
                 str(run_dir.file(place)),
                 "files that this run wrote",
-                "another one",
+                "another file",
                 "move it out of the folder",
             )
-        if found[name] != known[name]:
-            raise run_dir.refused(place, "an altered one")
+        if digests[name] != known[name]:
+            raise run_dir.refused(place, "an altered file")
 
 
 def adapter_digest(run_dir: RunDir, arm: str) -> str:
@@ -180,8 +175,8 @@ def adapter_digest(run_dir: RunDir, arm: str) -> str:
 
 
 def note_trained(run_dir: RunDir, arm: str) -> None:
-    """Writes down, apart from train/, which weights an arm has: others in their place are a second
-    release.
+    """Writes down, apart from train/, which weights an arm has: new ones in their place are a
+    second release.
     """
     digest, known = adapter_digest(run_dir, arm), trained_before(run_dir, arm)
     if digest not in known:
@@ -206,9 +201,8 @@ def committed(run_dir: RunDir, recipes: dict[str, str]) -> dict[str, Any]:
     files.
     """
     coins = custody.file_digest(run_dir.file(COINS))
-    key = custody.key_id(seal_key(run_dir.path)) or sealed_under(
-        run_dir.path, CORPUS
-    )  # a key that is away is no other one
+    # a missing key is still known by its id
+    key = custody.key_id(seal_key(run_dir.path)) or sealed_under(run_dir.path, CORPUS)
     return {
         "plan": custody.file_digest(run_dir.file(PLAN)),
         "recipes": recipes,
@@ -234,16 +228,16 @@ def commitment_of(run_dir: RunDir) -> str:
 
 
 def _present(recipes: dict[str, str]) -> dict[str, str]:
-    """The digests that the recipes of these names have now; one that is gone has none."""
+    """The digests that the recipes of these names have now; empty for a recipe that is gone."""
     from dpaudit.signals import recipe
 
-    now = {one.name: one.digest for one in recipe.load_all()}
+    now = {made_by.name: made_by.digest for made_by in recipe.load_all()}
     return {name: now.get(name, "") for name in recipes}
 
 
-def noted(run_dir: RunDir, said: str) -> dict[str, str]:
-    """Whether the commitment that somebody noted down before the training is that of the run as it is now."""
-    return custody.noted(commitment_of(run_dir), said)
+def noted(run_dir: RunDir, commitment: str) -> dict[str, str]:
+    """Whether a commitment that was noted down before the training is the run's commitment now."""
+    return custody.noted(commitment_of(run_dir), commitment)
 
 
 # ---- an adapter that lies elsewhere
@@ -252,8 +246,8 @@ def noted(run_dir: RunDir, said: str) -> dict[str, str]:
 def origins(adapter: Path, runs: list[RunDir]) -> list[dict[str, Any]]:
     """The arms, of all these runs, whose weights and settings an adapter folder holds.
 
-    Raises UsageError where it is none of them, and where its settings or a ledger beside it are not those of
-    its weights.
+    Raises UsageError where no arm has these weights, and where the settings or a ledger beside them do not
+    belong to the weights.
     """
     from dpaudit.privacy import beside
 
@@ -261,19 +255,19 @@ def origins(adapter: Path, runs: list[RunDir]) -> list[dict[str, Any]]:
     if not (folder / ADAPTER).is_file():
         raise beside.no_adapter(adapter, ADAPTER)
     digest = custody.file_digest(folder / ADAPTER)
-    found = [
+    arms = [
         (run, file.parent.name) for run in runs for file in sorted(run.file("train").glob("*/manifest.json"))
     ]
     same = [
         (run, arm)
-        for run, arm in found
+        for run, arm in arms
         if run.read_json(manifest_file(arm))["files"].get(f"adapter/{ADAPTER}") == digest
     ]
     if not same:
         raise UsageError(
             str(folder / ADAPTER),
             "the weights of an arm of a run here",
-            "others",
+            "other weights",
             "name the folder of its run with --runs; an altered adapter belongs to no arm",
         )
     return [_origin(folder, digest, run, arm) for run, arm in same]
@@ -285,16 +279,15 @@ def _origin(folder: Path, digest: str, run_dir: RunDir, arm: str) -> dict[str, A
     require_run(run_dir)
     known = require_arm(run_dir, arm)["files"]
     beside_it = {file.name for file in folder.iterdir() if not file.name.startswith(".")}
-    for name in sorted(
-        {"adapter_config.json", *beside_it} - {"README.md", ledger.FILE}
-    ):  # each can make it another model
+    # each of these files can make it another model
+    for name in sorted({"adapter_config.json", *beside_it} - {"README.md", ledger.FILE}):
         if not (folder / name).is_file() or custody.file_digest(folder / name) != known.get(
             f"adapter/{name}"
         ):
             raise UsageError(
                 str(folder / name),
-                f"the one of {run_dir.name}, {arm}",
-                "another one, or none",
+                f"the file of {run_dir.name}, {arm}",
+                "an altered or missing file",
                 f"copy it from {run_dir.file(f'train/{arm}/adapter')}, or move it out",
             )
     copy, own = beside.find(folder), ledger.of_arm(run_dir, arm)
@@ -302,7 +295,7 @@ def _origin(folder: Path, digest: str, run_dir: RunDir, arm: str) -> dict[str, A
         raise UsageError(
             str(copy.file),
             f"the ledger of {run_dir.name}, {arm}",
-            "another one",
+            "another ledger",
             f"copy it from {run_dir.file(f'train/{arm}')}",
         )
     return {

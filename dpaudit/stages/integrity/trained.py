@@ -68,7 +68,7 @@ class TrainedArm:
         return self.run_dir.file(self.axes_file).is_file()
 
     def ledger(self) -> Ledger:
-        """Raises UsageError where there is none, and where it is none."""
+        """Raises UsageError where it is missing or is no ledger."""
         return ledger.of_arm(self.run_dir, self.name)
 
     def figures(self) -> dict[str, Any]:

@@ -1,5 +1,5 @@
-"""Models that a run's results come from and that lie outside of it: its base, a reference, an adapter it goes
-on from.
+"""Models outside of a run that its results come from: its base, a reference, an adapter that it continues
+from.
 """
 
 import hashlib
@@ -12,7 +12,7 @@ from dpaudit.stages.integrity.trained import TrainedArm
 from dpaudit.storage.rundir import RunDir
 from dpaudit.suite.plan import Plan
 
-READ = (  # what a library reads of such a folder: with another of these it is another model
+READ = (  # what a library reads from such a folder: a change makes another model
     "*.safetensors", "*.safetensors.index.json", "config.json", "generation_config.json",
     "adapter_config.json",
     "tokenizer*",
@@ -24,11 +24,11 @@ READ = (  # what a library reads of such a folder: with another of these it is a
 
 
 def of_folder(folder: Path) -> dict[Path, str]:
-    """Every file that makes a folder the model or the adapter that it is -> SHA-256; a hub id is no folder
-    and has none here.
+    """Every file that a model or an adapter is loaded from -> SHA-256; empty for a hub id, which is no
+    folder.
     """
-    found = {file for place in (folder, folder / "adapter") for kind in READ for file in place.glob(kind)}
-    files = sorted(file for file in found if file.is_file())
+    matches = {file for place in (folder, folder / "adapter") for kind in READ for file in place.glob(kind)}
+    files = sorted(file for file in matches if file.is_file())
     return {file: _digest(file, (at := file.stat()).st_size, at.st_mtime_ns) for file in files}
 
 
@@ -44,14 +44,14 @@ def require_base(run_dir: RunDir, plan: Plan) -> None:
     """Raises UsageError where an arm of the run was trained on another base than is there now: weights,
     settings or tokenizer.
 
-    Its adapter says nothing there: an attack would find no member, and a claim would stand that nobody
-    tested. All arms are looked at, whichever are asked for: those of two bases cannot be compared.
+    On another base its adapter means nothing: an attack would find no member, and a claim would stand
+    untested. All arms are checked, whichever are asked for: arms of two bases cannot be compared.
     """
     for arm in plan.suite.grid.arms:
         require_trained_on(
             run_dir.file(TrainedArm(run_dir, arm.name).figures_file),
             plan.suite.model.base,
-            f"delete {run_dir.file('train')} to train all arms anew",
+            f"delete {run_dir.file('train')} to train all arms again",
         )
 
 
@@ -62,10 +62,10 @@ def require_trained_on(ledger: Path, base: str, otherwise: str) -> None:
     may hold anything.
     """
     try:
-        told = json.loads(ledger.read_text(encoding="utf-8"))
+        record = json.loads(ledger.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError):
         return
-    then = told.get("base") if isinstance(told, dict) else None
+    then = record.get("base") if isinstance(record, dict) else None
     if not then or not isinstance(then, dict):
         return
     now = of_base(base)
@@ -74,7 +74,7 @@ def require_trained_on(ledger: Path, base: str, otherwise: str) -> None:
         raise UsageError(
             str(ledger),
             f"an adapter of the model that {base} is now",
-            f"one of another {', '.join(others[:3])}" if now else f"none at {base}",
+            f"a base with another {', '.join(others[:3])}" if now else f"no model at {base}",
             f"restore that model, or {otherwise}",
         )
 

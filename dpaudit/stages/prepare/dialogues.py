@@ -1,4 +1,4 @@
-"""Rows against the model's chat template: before any coin is thrown, and what encoding them left out."""
+"""Rows against the model's chat template, checked before coins are drawn; what encoding leaves out."""
 
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -13,22 +13,24 @@ if TYPE_CHECKING:
     from dpaudit.training.examples import Example
 
 
-def checked(found: Iterable[tuple[int, Record]], source: str, tokenizer: Any) -> Iterator[tuple[int, Record]]:
-    """The rows as they are, each rendered when it passes; without a tokenizer, of a model that is not here,
-    none is.
+def checked(
+    numbered_rows: Iterable[tuple[int, Record]], source: str, tokenizer: Any
+) -> Iterator[tuple[int, Record]]:
+    """The rows as they are, each rendered when it passes; without a tokenizer (of a model that is not here)
+    none is rendered.
 
-    Raises UsageError behind the last of them, with the number of the first row that the chat template does
-    not take or changes so that its answers cannot be told, and with how many there are.
+    Raises UsageError after the last row, with the number of the first row that the chat template refuses, or
+    changes so that its answers cannot be located, and with the count of such rows.
     """
     from dpaudit.models.dialogue import write
     from dpaudit.models.templates import Refused
 
     if tokenizer is None:
-        yield from found
+        yield from numbered_rows
         return
     first: tuple[int, Refused] | None = None
     rows = refused = 0
-    for number, record in found:
+    for number, record in numbered_rows:
         rows += 1
         try:
             for turns in _dialogues(record):
@@ -43,9 +45,9 @@ def checked(found: Iterable[tuple[int, Record]], source: str, tokenizer: Any) ->
         raise UsageError(f"{source}:{place}", fault.expected, f"{fault.got}{so}", fault.remedy)
 
 
-def check(found: Iterable[tuple[int, Record]], source: str, tokenizer: Any) -> None:
+def check(numbered_rows: Iterable[tuple[int, Record]], source: str, tokenizer: Any) -> None:
     """Raises as `checked` does."""
-    for _ in checked(found, source, tokenizer):
+    for _ in checked(numbered_rows, source, tokenizer):
         pass
 
 
@@ -58,7 +60,7 @@ def _dialogues(record: Record) -> list[tuple[Turn, ...]]:
 
 @dataclass
 class Tally:
-    """What encoding left out of the rows that pass: of a pair, both sequences are one row."""
+    """What encoding left out of the rows that pass: the two sequences of a pair are one row."""
 
     rows: int = 0
     cut: int = 0
@@ -75,29 +77,29 @@ class Tally:
             yield name, examples
 
     def _add(self, example: "Example") -> None:
-        learned = [sum(one.answer_mask) for one in example.sequences]
-        lost = [one.lost for one in example.sequences]
+        learned = [sum(sequence.answer_mask) for sequence in example.sequences]
+        lost = [sequence.lost for sequence in example.sequences]
         self.rows += 1
-        self.cut += any(one.truncated for one in example.sequences)
+        self.cut += any(sequence.truncated for sequence in example.sequences)
         self.without += any(not some and gone for some, gone in zip(learned, lost, strict=True))
         self.kept += sum(learned)
         self.lost += sum(lost)
-        self.notes.update({note for one in example.sequences for note in one.notes})
+        self.notes.update({note for sequence in example.sequences for note in sequence.notes})
 
     def lines(self, model: Model, which: str) -> list[str]:
-        """What is to be told of `which` rows; nothing where all is learned as it is."""
-        told = [
+        """The lines to print on `which` rows; none where all is learned as it is."""
+        lines = [
             f"{which}: {note}, in {count:,} of {self.rows:,} rows"
             for note, count in sorted(self.notes.items())
         ]
         if not self.cut:
-            return told
+            return lines
         share = self.lost / max(1, self.lost + self.kept)
         line = (
             f"{which}: {self.cut:,} of {self.rows:,} rows are {_limits(model)} and are cut: the answers' "
             f"end, {share:.1%} of their tokens, is not learned"
         )
-        return [*told, f"{line}; of {self.without:,} rows a whole answer" if self.without else line]
+        return [*lines, f"{line}; of {self.without:,} rows a whole answer" if self.without else line]
 
 
 def _limits(model: Model) -> str:

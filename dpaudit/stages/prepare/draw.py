@@ -18,7 +18,7 @@ from dpaudit.suite.plan import Plan
 def draw(plan: Plan, corpus: CorpusStore) -> tuple[Iterator[dict[str, Any]], dict[str, bool]]:
     """The rows of candidates.jsonl, to be read once, and the coin of each unit that has one.
 
-    Membership coins are fair and independent; all canaries are drawn before the first of them. Of the
+    Membership coins are fair and independent; all canaries are drawn before the first coin. Of the
     extraction canaries of one number of copies exactly half, drawn at random, are planted.
     """
     wanted = plan.suite.candidates
@@ -46,7 +46,7 @@ def draw(plan: Plan, corpus: CorpusStore) -> tuple[Iterator[dict[str, Any]], dic
 def _flipped(plan: Plan, corpus: CorpusStore) -> list[str]:
     """The units of the data that have a coin: `candidates.records` of those that arms learn from.
 
-    So many of each part that is learnt: a unit that holds a dialogue and a preference pair counts in both,
+    That many of each part that is learnt: a unit that holds a dialogue and a preference pair counts in both,
     and where they are units apart, such as under unit record, further ones are drawn.
     """
     wanted, methods = plan.suite.candidates.records, {arm.method for arm in plan.suite.grid.arms}
@@ -67,12 +67,14 @@ def _flipped(plan: Plan, corpus: CorpusStore) -> list[str]:
     return flipped
 
 
-def _canaries(plan: Plan, found: canary.Sources, taken: set[str]) -> tuple[list[Canary], list[Canary]]:
+def _canaries(plan: Plan, origins: canary.Sources, taken: set[str]) -> tuple[list[Canary], list[Canary]]:
     """Those for membership and those for extraction, of one family; their surnames are added to `taken`."""
     wanted, seed = plan.suite.candidates, str(plan.seed)
 
     def drawn(purpose: str, count: int, length: int, copies: Sequence[int]) -> list[Canary]:
-        return canary.draw(wanted.family, count, length, copies, purpose, taken, seed, found) if count else []
+        return (
+            canary.draw(wanted.family, count, length, copies, purpose, taken, seed, origins) if count else []
+        )
 
     members = drawn("mia", wanted.canaries, wanted.canary_length, (wanted.canary_repetitions,))
     planted = drawn("extraction", wanted.extraction, wanted.extraction_length, wanted.levels)
@@ -80,7 +82,7 @@ def _canaries(plan: Plan, found: canary.Sources, taken: set[str]) -> tuple[list[
 
 
 def _halves(planted: list[Canary], coin: random.Random) -> dict[str, bool]:
-    """Extraction canary -> whether it is planted: half of those of each number of copies, rounded down."""
+    """Extraction canary -> whether it is planted: half of each number of copies, rounded down."""
     coins: dict[str, bool] = {}
     for copies in dict.fromkeys(drawn.repetitions for drawn in planted):
         level = [drawn.id for drawn in planted if drawn.repetitions == copies]

@@ -7,11 +7,8 @@ from typing import Any
 from dpaudit.data.corpus import Part, Record, as_text
 from dpaudit.suite.grid import Method
 
-METHODS: dict[Part, Method] = {
-    "texts": "cpt",
-    "records": "sft",
-    "pairs": "dpo",
-}  # part of a unit -> who learns from it
+# part of a unit -> the method that learns from it
+METHODS: dict[Part, Method] = {"texts": "cpt", "records": "sft", "pairs": "dpo"}
 Row = dict[str, Any]
 
 
@@ -40,9 +37,8 @@ class Shares:
     """Adds up rows as they pass: what is expected to be trained on, and what of it is canaries, by method."""
 
     unit: str
-    totals: dict[tuple[Method, str, bool], float] = field(
-        default_factory=dict
-    )  # (method, measure, of canaries)
+    # (method, measure, whether of canaries) -> expected total
+    totals: dict[tuple[Method, str, bool], float] = field(default_factory=dict)
 
     def passing(self, rows: Iterable[Row]) -> Iterator[Row]:
         """The rows as they are, each counted when it is asked for."""
@@ -52,15 +48,19 @@ class Shares:
             yield row
 
     def by_method(self) -> dict[str, dict[str, float]]:
-        """Method -> expected share of canaries among its "units" and its "bytes" (UTF-8), from 0 to 1; no
-        coin bears on it.
+        """Method -> expected share of canaries among its "units" and its "bytes" (UTF-8), from 0 to 1,
+        independent of the coins.
         """
-        found: dict[str, dict[str, float]] = {}
+        shares_by_method: dict[str, dict[str, float]] = {}
         for method, measure in dict.fromkeys((method, measure) for method, measure, _ in self.totals):
             canaries = self.totals.get((method, measure, True), 0.0)
             whole = canaries + self.totals.get((method, measure, False), 0.0)
-            found.setdefault(method, {})[measure] = canaries / whole
-        return {method: shares for method, shares in found.items() if (method, "units", False) in self.totals}
+            shares_by_method.setdefault(method, {})[measure] = canaries / whole
+        return {
+            method: shares
+            for method, shares in shares_by_method.items()
+            if (method, "units", False) in self.totals
+        }
 
     def _add(self, row: Row, method: Method) -> None:
         examples = examples_of(row, method)

@@ -56,8 +56,8 @@ def run(run_dir: RunDir, plan: Plan, progress: Progress) -> None:
 
 
 def _note_release(run_dir: RunDir) -> None:
-    """Writes down, apart from corpus/ and train/, that coins were drawn: where both are lost, others are a
-    second release.
+    """Writes down, apart from corpus/ and train/, that coins were drawn: where both are lost, new coins are
+    a second release.
     """
     if not run_dir.file(RELEASE).is_file():
         noted = run_dir.read_json("corpus/manifest.json").get("commitment")
@@ -68,7 +68,7 @@ def _commit(run_dir: RunDir) -> str:
     """The commitment to plan, recipes and coins; what opens it is kept with the coins."""
     from dpaudit.signals import recipe  # it loads NumPy
 
-    recipes = {each.name: each.digest for each in recipe.load_all()}
+    recipes = {made_by.name: made_by.digest for made_by in recipe.load_all()}
     salt = secrets.token_hex(32)
     run_dir.write_json(custody.COMMITMENT, {"salt": salt, "recipes": recipes})
     run_dir.file(custody.COMMITMENT).chmod(0o600)
@@ -86,8 +86,8 @@ def write_secrets(run_dir: RunDir, coins: dict[str, bool]) -> None:
 
 
 def manifest(run_dir: RunDir, plan: Plan, corpus: CorpusStore, coins: int) -> dict[str, Any]:
-    """Keyed digests and counts, public enough to be an input of every later stage; `coins` is how many were
-    thrown.
+    """Keyed digests and counts, public enough to be an input of every later stage; `coins` is the
+    number of coins.
 
     `units` is the expected number of units trained on; it does not depend on how the coins fell.
     """

@@ -72,18 +72,18 @@ def _until(
     """A fitting sample for each place; those that do not fit are drawn again. Raises UsageError after TRIES
     draws.
     """
-    found, open_places = [""] * count, list(range(count))
+    samples, open_places = [""] * count, list(range(count))
     for number in range(start, start + TRIES):
         if not open_places:
-            return found
+            return samples
         for place, text in zip(open_places, draw(open_places, number), strict=True):
-            found[place] = text
-        open_places = [place for place in open_places if not fits(place, found[place])]
+            samples[place] = text
+        open_places = [place for place in open_places if not fits(place, samples[place])]
     if open_places:
         raise UsageError(
             "candidates.temperature",
             "samples of the base model that differ and hold text",
-            f"{len(open_places)} that do not after {TRIES} draws",
+            f"{len(open_places)} unfit samples after {TRIES} draws",
             "raise it, or candidates.canary_length",
         )
-    return found
+    return samples

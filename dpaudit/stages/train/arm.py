@@ -48,7 +48,7 @@ def train_arm(
     several = ranks.of_environment()
     if torch.cuda.is_available():
         torch.cuda.reset_peak_memory_stats()
-    base = weights.of_base(plan.suite.model.base)  # before they are loaded: what changes later is not these
+    base = weights.of_base(plan.suite.model.base)  # hashed first, since a later change is not loaded
     begun = start.digest(run_dir, plan, job)
     with torch.random.fork_rng():
         model = several.together(lambda: start.at_start(run_dir, plan, job))
@@ -135,7 +135,7 @@ def _trained(
         if not is_out_of_memory(error):
             raise
         raise PartialError(
-            f"training {name}: expected {rows} sequences to fit into memory, got none left; "
+            f"training {name}: expected {rows} sequences to fit into memory, got no memory left; "
             f"{_smaller(plan, job, rows)}"
         ) from None
 
@@ -147,7 +147,8 @@ def _smaller(plan: Plan, job: ArmJob, rows: int) -> str:
     if job.arm.loss in losses.OPEN_ONLY:
         pairs = max(1, plan.suite.training.coupled_pairs // 2)
         return (
-            f"a run of its own with --set training.coupled_pairs={pairs} takes less, and its loss is another"
+            f"a run of its own with --set training.coupled_pairs={pairs} takes less memory, but its loss "
+            f"differs"
         )
     return f"type the command again with --micro-batch {max(1, rows // 2)} to continue"
 
@@ -156,8 +157,9 @@ def is_out_of_memory(error: Exception) -> bool:
     """Whether an error says that memory ended, on a processor or an accelerator."""
     import torch
 
-    told = isinstance(error, MemoryError | torch.OutOfMemoryError)
-    return told or "allocate memory" in str(error)  # PyTorch's CPU allocator has no error of its own
+    is_memory_error = isinstance(error, MemoryError | torch.OutOfMemoryError)
+    # PyTorch's CPU allocator has no error of its own
+    return is_memory_error or "allocate memory" in str(error)
 
 
 def checkpoints(run_dir: RunDir, arm: str) -> "Checkpoints":

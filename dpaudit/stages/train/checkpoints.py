@@ -1,4 +1,4 @@
-"""Checkpoints of an arm that is being trained, from which it goes on after a kill, to the same bytes.
+"""Checkpoints of an arm in training: after a kill it continues from them, to the same bytes.
 
     train/.ARM.partial/privacy.json     the ledger, written before the weights that it covers
     train/.ARM.partial/STEPS/           weights and optimizer; what the steps did
@@ -46,20 +46,19 @@ class Checkpoints:
             safetensors.torch.save_file(snapshot.tensors, place / "state.safetensors")
             with (place / "state.safetensors").open("rb") as written:
                 os.fsync(written.fileno())  # the folder is renamed into place when this is on the disk
-            told: dict[str, Any] = {"tokens": snapshot.tokens, "seconds": snapshot.seconds, "state": number}
+            state: dict[str, Any] = {"tokens": snapshot.tokens, "seconds": snapshot.seconds, "state": number}
             steps = [asdict(step) for step in snapshot.steps]
-            told["begun"] = ledger.beginning | {"start": start}
-            told["files"] = custody.folder_digests(place)
+            state["begun"] = ledger.beginning | {"start": start}
+            state["files"] = custody.folder_digests(place)
             relative = str((place / "state.json").relative_to(self.run_dir.path))
-            self.run_dir.write_json(relative, told | {"steps": steps}, self.inputs)
+            self.run_dir.write_json(relative, state | {"steps": steps}, self.inputs)
         self._drop(keep=number)
 
     def latest(self, ledger: Ledger, start: str) -> Snapshot | None:
         """The newest whole snapshot; None before the first.
 
         Raises UsageError for one of another plan or corpus, for one that began with other weights or under
-        another claim or noise (its first steps would not be those that the ledger tells of), and for a broken
-        one.
+        another claim or noise (the ledger would not describe its first steps), and for a broken one.
         """
         numbers = sorted(self._numbers())
         if not numbers:
@@ -67,36 +66,34 @@ class Checkpoints:
         relative = f"{self.folder}/{numbers[-1]}/state.json"
         if not self.run_dir.file(relative).is_file():
             raise self.run_dir.refused(relative, "no such file")
-        told = self.run_dir.read_json(relative)
-        require_files(self.run_dir, f"{self.folder}/{numbers[-1]}", told["files"], {"state.json"})
-        self._require_ledger(len(told["steps"]))
-        if told["inputs"] != self.run_dir.digests(self.inputs):
+        state = self.run_dir.read_json(relative)
+        require_files(self.run_dir, f"{self.folder}/{numbers[-1]}", state["files"], {"state.json"})
+        self._require_ledger(len(state["steps"]))
+        if state["inputs"] != self.run_dir.digests(self.inputs):
             raise UsageError(
                 str(self.run_dir.file(relative)),
                 "a checkpoint of this plan and corpus",
-                "a checkpoint of another",
+                "a checkpoint of another plan or corpus",
                 f"delete {self.run_dir.file(self.folder)} to train {self.arm} from its start",
             )
-        if told["begun"] != ledger.beginning | {"start": start}:
+        if state["begun"] != ledger.beginning | {"start": start}:
             raise UsageError(
                 str(self.run_dir.file(relative)),
                 "a checkpoint with the start and the noise that the arm has now",
-                "a checkpoint with others",
+                "a checkpoint with another start or noise",
                 f"restore what it started from, or delete {self.run_dir.file(self.folder)}",
             )
-        secret = self._generators(told["state"])
+        secret = self._generators(state["state"])
         weights = self.run_dir.file(relative).with_name("state.safetensors")
         try:
             tensors = safetensors.torch.load_file(weights)
         except (OSError, safetensors.SafetensorError):
             raise self._broken(weights) from None
-        steps = tuple(Step(**step) for step in told["steps"])
-        return Snapshot(tensors, steps, told["tokens"], told["seconds"], secret)
+        steps = tuple(Step(**step) for step in state["steps"])
+        return Snapshot(tensors, steps, state["tokens"], state["seconds"], secret)
 
     def _generators(self, number: int) -> dict[str, Any]:
-        """The generators of a checkpoint, as they were written for it. The way out is that of the
-        checkpoint.
-        """
+        """The generators of a checkpoint, as they were written; errors name the checkpoint's remedy."""
         place = self._secret(number)
         try:
             secret = self.run_dir.read_json(place)
@@ -111,15 +108,17 @@ class Checkpoints:
         return secret
 
     def _require_ledger(self, steps: int) -> None:
-        """Raises UsageError where the ledger beside the checkpoints tells of fewer steps than were done, or
-        is gone.
+        """Raises UsageError where the ledger beside the checkpoints covers fewer steps than were done, or is
+        gone.
         """
         relative = f"{self.folder}/{FILE}"
         if not self.run_dir.file(relative).is_file():
             raise self.run_dir.refused(relative, "no such file", "the ledger of the steps that were done")
         done = Ledger.from_json(self.run_dir.read_json(relative)).steps_done
         if done < steps:
-            raise self.run_dir.refused(relative, str(done), f"a ledger of at least {steps} steps")
+            raise self.run_dir.refused(
+                relative, f"a ledger of {done} steps", f"a ledger of at least {steps} steps"
+            )
 
     def clear(self) -> None:
         """Deletes every checkpoint and every generator of the arm."""

@@ -56,11 +56,11 @@ def _counted(plan: Plan, lessons: dict[str, Arm], progress: Progress) -> dict[st
 
 
 def _cut(run_dir: RunDir, plan: Plan, method: Method) -> list[str]:
-    """What of the first rows is not learned: so that it is known before hours of training."""
+    """What encoding leaves out of the first rows: reported before hours of training."""
     if plan.suite.model.shape:  # a model that is not here, nor its tokenizer
         return []
-    found = run_dir.iterate_lines("corpus/candidates.jsonl")
-    records = (record for row in found if row["kind"] != "canary" for record in examples_of(row, method))
+    rows = run_dir.iterate_lines("corpus/candidates.jsonl")
+    records = (record for row in rows if row["kind"] != "canary" for record in examples_of(row, method))
     tally = Tally()
     for _ in tally.passing(encoded_units(plan, ((r.id, [r]) for r in islice(records, SAMPLE)))):
         pass

@@ -31,7 +31,7 @@ class ArmJob:
     mechanism: "Mechanism"  # with the stages before it
     population: int
     population_assumed: bool  # not declared: the expected number of units, counted from the data
-    start: Arm | None = None  # the arm from whose adapter this one goes on
+    start: Arm | None = None  # the arm from whose adapter this one continues
 
 
 def jobs_of(plan: Plan, arms: Sequence[Arm], counts: "dict[str, int]") -> list[ArmJob]:
@@ -40,12 +40,12 @@ def jobs_of(plan: Plan, arms: Sequence[Arm], counts: "dict[str, int]") -> list[A
     """
     outside = outside_stages(plan)
 
-    def one(arm: Arm) -> ArmJob:
+    def job(arm: Arm) -> ArmJob:
         start = plan.suite.grid.start_of(arm)
-        earlier = (one(start).mechanism,) if start else outside
+        earlier = (job(start).mechanism,) if start else outside
         return job_of(plan, arm, schedule_of(plan.suite.training, arm), counts[arm.lesson], start, earlier)
 
-    return [one(arm) for arm in arms]
+    return [job(arm) for arm in arms]
 
 
 def with_starts(plan: Plan, chosen: list[Arm]) -> list[Arm]:
@@ -61,14 +61,14 @@ def with_starts(plan: Plan, chosen: list[Arm]) -> list[Arm]:
 def schedule_of(training: suite.Training, arm: Arm) -> Schedule:
     """The schedule of an arm's kind. Raises UsageError where the suite has none."""
     key = schedule_key(arm, training.unit)
-    found: Schedule | None = getattr(training, key)
-    if found is None:
+    schedule: Schedule | None = getattr(training, key)
+    if schedule is None:
         raise UsageError(
             f"training.{key}",
             f"batch, steps and learning_rate for {arm.name}",
             "no value",
         )
-    return found
+    return schedule
 
 
 def schedule_key(arm: Arm, unit: str) -> str:
@@ -78,7 +78,7 @@ def schedule_key(arm: Arm, unit: str) -> str:
 
 
 def is_noised(arm: Arm, unit: str) -> bool:
-    """Whether training itself is private; under unit label what it is given already is."""
+    """Whether training itself is private; under unit label its input already is."""
     return arm.private and unit != labels.UNIT
 
 
@@ -199,34 +199,34 @@ def outside_stages(plan: Plan) -> "tuple[Mechanism, ...]":
     from dpaudit.privacy import beside
     from dpaudit.stages.integrity import custody, weights
 
-    chosen, found = plan.suite.model, []
+    chosen, ledgers = plan.suite.model, []
     base = Path(hf.resolve(chosen.base))
     if base.is_dir() and (known := beside.find(base)) is not None:
-        found.append(known)
+        ledgers.append(known)
     if chosen.start is not None:
         places = (Path(chosen.start), Path(chosen.start) / "adapter")
         if not any((place / "adapter_config.json").is_file() for place in places):
             raise UsageError(
                 f"--start {chosen.start}",
                 "an adapter folder with adapter_config.json",
-                "none" if Path(chosen.start).is_dir() else "no such folder",
+                "a folder without adapter_config.json" if Path(chosen.start).is_dir() else "no such folder",
             )
         for place in places:
             custody.require_if_arms(place)
         known = beside.find(Path(chosen.start))
         if known is not None:
             beside.require_base(known, chosen.base, weights.of_base(chosen.base))
-            found.append(known)
+            ledgers.append(known)
         elif not chosen.assume_public:
             raise UsageError(
                 f"--start {chosen.start}",
                 "an adapter with its ledger privacy.json",
-                "none",
+                "an adapter without a ledger",
                 "give the folder that training wrote, or --assume-public if its data were public",
             )
-    for one in found:
-        _check_composable(plan, one)
-    return tuple(stage for one in found for stage in one.mechanisms)
+    for ledger in ledgers:
+        _check_composable(plan, ledger)
+    return tuple(stage for ledger in ledgers for stage in ledger.mechanisms)
 
 
 def _check_composable(plan: Plan, earlier: "Ledger") -> None:
@@ -259,6 +259,6 @@ def _check_composable(plan: Plan, earlier: "Ledger") -> None:
         raise UsageError(
             where,
             f"a start by {', '.join(sorted(methods))} under unit {training.unit}",
-            f"one by {earlier.arm['method']}",
+            f"a start by {earlier.arm['method']}",
             "stages over different data compose under unit patient only",
         )

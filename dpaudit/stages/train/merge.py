@@ -83,7 +83,7 @@ def of_folder(
 def run(source: MergeSource, out: Path, shard_size: str, progress: Progress) -> dict[str, Any]:
     """Writes the merged model to `out` as a whole or not at all; returns what the command prints.
 
-    The ledger names the SHA-256 of every file of weights, and config.json that of the ledger. Raises
+    The ledger names the SHA-256 of every file of weights, and config.json names the ledger's. Raises
     UsageError where `out` exists, where there is no ledger and the adapter is not assumed public, where base
     and adapter do not share one history, where the adapter has no effect, and where the model that was
     written does not answer as base and adapter do.
@@ -93,8 +93,8 @@ def run(source: MergeSource, out: Path, shard_size: str, progress: Progress) -> 
 
     merge.check(shard_size, source.dtype)
     if out.exists() or out.is_symlink():
-        with making(out):  # what a killed merge left beside it goes
-            raise UsageError(f"--out {out}", "a folder that does not exist yet", "an existing one")
+        with making(out):  # removes what a killed merge left beside it
+            raise UsageError(f"--out {out}", "a folder that does not exist yet", "an existing path")
     weights.require_trained_on(source.adapter.parent / "train.json", source.base, "train the adapter again")
     kept = _kept(source)
     with making(out), RunDir(out.parent).whole_directory(out.name) as folder:
@@ -114,7 +114,7 @@ def run(source: MergeSource, out: Path, shard_size: str, progress: Progress) -> 
         card = adapter_files.model_card(kept, source.base, merged=True)
         (folder / "README.md").write_text(card, encoding="utf-8")
         shards = len(list(folder.glob("*.safetensors")))
-    return _told(source, out, kept, shards, asdict(reloaded))
+    return _summary(source, out, kept, shards, asdict(reloaded))
 
 
 def _base_of(adapter: Path) -> str:
@@ -134,34 +134,34 @@ def _kept(source: MergeSource) -> "Ledger | None":
 
     folder = merge.folder_of(source.base)
     before = beside.find(folder) if folder else None
-    found = beside.find(source.adapter)
-    if found is None and not source.assume_public:
+    ledger = beside.find(source.adapter)
+    if ledger is None and not source.assume_public:
         raise UsageError(
             f"--adapter {source.adapter}",
             "a ledger, privacy.json, in the folder or above it",
-            "none",
+            "no ledger",
             "--assume-public says that it was trained on public data",
         )
-    if found is not None:
-        beside.require_base(found, source.base, weights.of_base(source.base))
-    if found is None or before is None:
-        return found or before
-    one, other = found.claim, before.claim
-    same = (one.unit, one.relation) == (other.unit, other.relation)
-    earlier = found.mechanisms[: len(before.mechanisms)]
+    if ledger is not None:
+        beside.require_base(ledger, source.base, weights.of_base(source.base))
+    if ledger is None or before is None:
+        return ledger or before
+    claim, base_claim = ledger.claim, before.claim
+    same = (claim.unit, claim.relation) == (base_claim.unit, base_claim.relation)
+    earlier = ledger.mechanisms[: len(before.mechanisms)]
     if (
         not same
         or not before.mechanisms
         or earlier != before.mechanisms
-        or len(found.mechanisms) == len(earlier)
+        or len(ledger.mechanisms) == len(earlier)
     ):
         raise UsageError(
-            str(found.file),
+            str(ledger.file),
             f"a ledger whose first stages are those of its base, {before.file}",
-            "another history",
+            "a ledger with other first stages",
             "train from the base with `model.start`, so that both count",
         )
-    return found
+    return ledger
 
 
 def _write_ledger(folder: Path, kept: "Ledger", source: MergeSource) -> None:
@@ -188,7 +188,7 @@ def _adapter_digest(source: MergeSource) -> str:
     return custody.file_digest(source.adapter / "adapter_model.safetensors")
 
 
-def _told(
+def _summary(
     source: MergeSource, out: Path, kept: "Ledger | None", shards: int, reload: dict[str, Any]
 ) -> dict[str, Any]:
     claim = kept.to_json()["claim"] if kept else None
@@ -211,13 +211,13 @@ def _caveat(kept: "Ledger | None") -> str | None:
 
     if kept is None:
         return "no ledger: assumed public, nothing is claimed"
-    told = []
+    caveats = []
     if not kept.is_private:
-        told.append("not private: this model must not be released")
+        caveats.append("not private: this model must not be released")
     if lacking := ", no ".join(beside.unnamed(kept)):
-        told.append(
-            f"the ledger names no {lacking}: nothing shows that it is that of this adapter on this base"
+        caveats.append(
+            f"the ledger names no {lacking}: nothing shows that it belongs to this adapter on this base"
         )
     if kept.is_reproducible:
-        told.append(REPRODUCIBLE)
-    return "; ".join(told) or None
+        caveats.append(REPRODUCIBLE)
+    return "; ".join(caveats) or None

@@ -15,7 +15,7 @@ from dpaudit.suite.plan import Plan
 
 
 def at_start(run_dir: RunDir, plan: Plan, job: ArmJob) -> Any:
-    """The model with the adapter that the arm begins with: a fresh one, or that of the stage before."""
+    """The model with the adapter that the arm begins with: a new one, or that of the earlier stage."""
     import torch
 
     from dpaudit.models import adapter_files
@@ -42,7 +42,7 @@ def _base_model(plan: Plan) -> Any:
 
 
 def _folder(run_dir: RunDir, plan: Plan, job: ArmJob) -> Path | None:
-    """The adapter that the arm continues from: that of the stage before, or the run's own start."""
+    """The adapter that the arm continues from: that of the earlier stage, or the run's own start."""
     if job.start is not None:
         return TrainedArm(run_dir, job.start.name).adapter
     if plan.suite.model.start is None:
@@ -71,6 +71,6 @@ def check(job: ArmJob, ledger: Ledger) -> None:
         raise UsageError(
             str(ledger.file),
             "the ledger that this arm's claim was composed with",
-            "another one",
+            "another ledger",
             "delete that arm's folder and train it again",
         )

@@ -17,8 +17,8 @@ from dpaudit.system import parallel
 from dpaudit.system.progress import Progress
 
 SLOW = (
-    "model.dtype bfloat16: this processor has no instructions for it, and a training on such a one took "
-    "eight times as long as with --set model.dtype=float32"
+    "model.dtype bfloat16: this processor has no instructions for it, and training on such a processor "
+    "took eight times as long as with --set model.dtype=float32"
 )
 
 
@@ -101,7 +101,7 @@ def _title(arm: Arm) -> str:
 
 
 def _waiting_jobs(run_dir: RunDir, plan: Plan, only: list[str] | None) -> list[ArmJob]:
-    """The jobs of the arms that are not there yet or are stale; what a kill left of the others is tidied up.
+    """The jobs of the arms that are not there yet or are stale; leftovers of the others are removed.
 
     The methods that they start from are counted too.
     """

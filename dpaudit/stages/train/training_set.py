@@ -37,7 +37,7 @@ def load(
     """The units of a method (but canaries where a `twin` learns), encoded into a work folder of the run that
     goes away with them.
 
-    What of them is not learned is told by `say`.
+    `say` reports what is not learned of them.
     """
     from dpaudit.stages.prepare.candidates import load_training
     from dpaudit.training.units import StoredUnits

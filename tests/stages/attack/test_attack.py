@@ -334,6 +334,7 @@ def test_recipes_that_compare_with_held_out_records_want_some(attacked: tuple[Ru
     assert "skipped: needs held-out records (data.heldout): recall, combination" in said.getvalue()
     assert len(attack.applicable(run_dir, plan, arm, chosen, QUIET)) == 3
     with pytest.raises(
-        UsageError, match=r"data\.heldout: expected held-out records for attacks/recall\.yaml, got 0"
+        UsageError,
+        match=r"data\.heldout: expected held-out records for attacks/recall\.yaml, got no held-out records",
     ):
         attack.applicable(run_dir, without, arm, [recipe.load("recall")], QUIET, ["recall"])

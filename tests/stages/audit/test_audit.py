@@ -264,7 +264,7 @@ def test_stale_or_missing_scores_are_refused_by_name(audited: tuple[RunDir, Plan
     adapter = run_dir.file("train/sft-eps8/adapter/adapter_model.safetensors")
     adapter.write_bytes(b"other weights")
     with pytest.raises(
-        UsageError, match=r"sft-eps8/adapter/adapter_model\.safetensors: .* got an altered one"
+        UsageError, match=r"sft-eps8/adapter/adapter_model\.safetensors: .* got an altered file"
     ):
         audit.run(run_dir, audited[1], QUIET, "mia")
     fabricate.bind(run_dir, "sft-eps8")  # as if it had been trained again

@@ -131,7 +131,7 @@ def test_what_does_not_fit_is_refused_in_one_line(sound: RunDir, tmp_path: Path)
     before = file.read_bytes()
     try:
         np.save(file, np.zeros((40, AXES - 1), dtype=np.float32))
-        with pytest.raises(UsageError, match=f"a column for each of {AXES} coins, got {AXES - 1}"):
+        with pytest.raises(UsageError, match=f"a column for each of {AXES} coins, got {AXES - 1} columns"):
             inside.audited(sound, plan(), ARM)
         file.write_bytes(b"no array")
         with pytest.raises(UsageError, match="finite numbers, a row a step"):

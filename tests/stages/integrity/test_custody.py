@@ -338,7 +338,7 @@ def test_without_the_key_hashes_are_checked_and_it_is_said(run_dir: RunDir, plan
     report.run(run_dir, plan, QUIET)
     assert run_dir.read_json("report/report.json")["run"]["custody"] == chain.UNSEALED
     digit(run_dir.file(f"audit/{ARM}/calibrated.json"), run_dir.path)
-    with pytest.raises(UsageError, match=r"calibrated\.json: .* got an altered one"):
+    with pytest.raises(UsageError, match=r"calibrated\.json: .* got an altered file"):
         report.run(run_dir, plan, QUIET)
 
 
@@ -373,7 +373,7 @@ def test_what_would_be_refused_once_the_key_is_back_is_not_written(
     run_dir.file(custody.SEAL_LOST).unlink()
     (tmp_path / "key").rename(run_dir.file(SEAL_KEY))
     with pytest.raises(
-        UsageError, match=rf"evaluate/{ARM}\.json: .* got one without a seal; delete it and type"
+        UsageError, match=rf"evaluate/{ARM}\.json: .* got a file without a seal; delete it and type"
     ):
         report.run(run_dir, plan, QUIET)
 
@@ -519,7 +519,7 @@ def test_an_edit_with_its_hash_made_anew_breaks_the_seal(run_dir: RunDir, plan: 
     forged = custody.stamped(found, f"train/{ARM}/privacy.json", None)
     forged[custody.KEY] |= {"seal": seal, "key": found[custody.KEY]["key"]}
     file.write_text(json.dumps(forged))
-    with pytest.raises(UsageError, match=r"privacy\.json: .* got an altered one"):
+    with pytest.raises(UsageError, match=r"privacy\.json: .* got an altered file"):
         run_dir.read_json(f"train/{ARM}/privacy.json")
 
 
@@ -622,7 +622,7 @@ def test_fewer_steps_in_a_checkpoint_are_refused(
     told = json.loads(file.read_text())
     told["steps"] = told["steps"][:1]
     file.write_text(json.dumps(told))
-    with pytest.raises(UsageError, match=r"state\.json: .* got an altered one"):
+    with pytest.raises(UsageError, match=r"state\.json: .* got an altered file"):
         train.run(copy, plan, QUIET, only=[ARM], workers=1)
 
 
@@ -647,12 +647,14 @@ def test_a_copied_adapter_is_told_by_its_run(run_dir: RunDir, tmp_path: Path) ->
     )
     config = json.loads((copy / "adapter_config.json").read_text())
     (copy / "adapter_config.json").write_text(json.dumps(config | {"lora_alpha": 80}))
-    with pytest.raises(UsageError, match=r"adapter_config\.json: expected the one of"):
+    with pytest.raises(UsageError, match=r"adapter_config\.json: expected the file of"):
         chain.origins(copy, [run_dir])
-    with pytest.raises(UsageError, match=r"adapter_config\.json: expected the settings that .* got others"):
+    with pytest.raises(
+        UsageError, match=r"adapter_config\.json: expected the settings that .* got other settings"
+    ):
         merge.run(merge.of_folder(copy), tmp_path / "out", "1GB", QUIET)
     high_bit(copy / "adapter_model.safetensors", copy)
-    with pytest.raises(UsageError, match="expected the weights of an arm of a run here, got others"):
+    with pytest.raises(UsageError, match="expected the weights of an arm of a run here, got other weights"):
         chain.origins(copy, [run_dir])
 
 
@@ -680,7 +682,8 @@ def test_a_merged_model_is_bound_to_its_ledger(run_dir: RunDir, plan: Plan, tmp_
     assert found.data["base_files"] == weights.of_base(plan.suite.model.base)
     high_bit(tmp_path / "out/model.safetensors", tmp_path)
     with pytest.raises(
-        UsageError, match=r"model\.safetensors: expected the weights that .* was written for, got others"
+        UsageError,
+        match=r"model\.safetensors: expected the weights that .* was written for, got other weights",
     ):
         beside.find(tmp_path / "out")
 

@@ -238,7 +238,9 @@ def test_settings_that_were_edited_are_refused(
 ) -> None:
     names_all(adapter)
     edited(adapter, **settings)
-    with pytest.raises(UsageError, match=r"adapter_config\.json: expected the settings that .* got others"):
+    with pytest.raises(
+        UsageError, match=r"adapter_config\.json: expected the settings that .* got other settings"
+    ):
         merged(adapter, tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
@@ -265,7 +267,7 @@ def test_what_a_ledger_does_not_name_is_told(adapter: Path, tmp_path: Path, key:
     kept = {name: value for name, value in names_all(adapter).items() if name != key}
     (adapter / "privacy.json").write_text(json.dumps(custody.stamped(kept, "", None)))
     found = merged(adapter, tmp_path / "out")["caveat"]
-    assert found == f"the ledger names no {told}: nothing shows that it is that of this adapter on this base"
+    assert found == f"the ledger names no {told}: nothing shows that it belongs to this adapter on this base"
 
 
 def on_top(adapter: Path, base: Path, folder: Path, ledger_of: dict[str, Any] | None) -> Path:
@@ -318,7 +320,9 @@ def test_slips(adapter: Path, tmp_path: Path, options: dict[str, Any], wanted: s
 
 
 def test_folders_that_are_no_adapters(adapter: Path, tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=r"an adapter's folder, with adapter_config\.json, got none"):
+    with pytest.raises(
+        UsageError, match=r"an adapter's folder, with adapter_config\.json, got a folder without"
+    ):
         merge.of_folder(tmp_path)
     (adapter / "adapter_config.json").write_text("{}")
     with pytest.raises(UsageError, match="names its base, got no base; name the base with --model"):

@@ -268,7 +268,7 @@ def test_a_finished_run_is_skipped_and_never_trained_again_unasked(
     manifest = run_dir.read_json("corpus/manifest.json")
     run_dir.write_json("corpus/manifest.json", {**manifest, "changed": True}, ["plan.json"])
     with pytest.raises(
-        UsageError, match=r"sft-inf/manifest.json: .* got one of another plan or corpus; .* delete"
+        UsageError, match=r"sft-inf/manifest.json: .* got a manifest of another plan or corpus; .* delete"
     ):
         train.run(run_dir, plan, QUIET, only=["sft-inf"])
     assert weights.read_bytes() == before
@@ -305,8 +305,8 @@ def test_an_arm_of_another_base_than_the_present_one_is_refused(toy_model_dir: P
     for stage in stages:
         with pytest.raises(
             UsageError,
-            match=r"train\.json: expected an adapter of the model that .*base is now, got one of another "
-            r"model\.safetensors",
+            match=r"train\.json: expected an adapter of the model that .*base is now, got a base with "
+            r"another model\.safetensors",
         ):
             stage()
     assert not run_dir.file("attack").exists()
@@ -314,7 +314,7 @@ def test_an_arm_of_another_base_than_the_present_one_is_refused(toy_model_dir: P
         known = (base / name).read_text()
         (base / name).write_text(known + " ")
         others = ", ".join(sorted((name, file.name)))
-        with pytest.raises(UsageError, match=f"got one of another {others};"):
+        with pytest.raises(UsageError, match=f"got a base with another {others};"):
             evaluate.run(run_dir, plan, QUIET)
         (base / name).write_text(known)
     file.unlink()
