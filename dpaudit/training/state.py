@@ -47,16 +47,17 @@ def exact() -> Iterator[None]:
 
     Source: PyTorch's notes on reproducibility. On a processor sums have a fixed order anyway.
     """
-    before = torch.are_deterministic_algorithms_enabled(), torch.utils.deterministic.fill_uninitialized_memory  # type: ignore[attr-defined]
+    memory: Any = torch.utils.deterministic  # type: ignore[attr-defined]
+    before = torch.are_deterministic_algorithms_enabled(), memory.fill_uninitialized_memory
     if torch.cuda.is_available():
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         torch.use_deterministic_algorithms(True)
-        torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+        memory.fill_uninitialized_memory = False
     try:
         yield
     finally:
         torch.use_deterministic_algorithms(before[0])
-        torch.utils.deterministic.fill_uninitialized_memory = before[1]  # type: ignore[attr-defined]
+        memory.fill_uninitialized_memory = before[1]
 
 
 def capture(
