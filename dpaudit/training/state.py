@@ -47,7 +47,7 @@ def exact() -> Iterator[None]:
 
     Source: PyTorch's notes on reproducibility. On a processor sums have a fixed order anyway.
     """
-    memory: Any = torch.utils.deterministic  # type: ignore[attr-defined]
+    memory: Any = torch.utils.deterministic
     before = torch.are_deterministic_algorithms_enabled(), memory.fill_uninitialized_memory
     if torch.cuda.is_available():
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
