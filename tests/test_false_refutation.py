@@ -99,7 +99,7 @@ def test_one_run(name: str, draw: Draw, claimed: float, method: str, rule: Bound
     scores, included = audits(draw, 11)
     right = np.array([guess_by(s, i, rule).correct for s, i in zip(scores, included, strict=True)])
     settings = {"canaries": CANARIES, "guesses": guesses, "delta": DELTA, "confidence": rule.confidence}
-    first = bisect_right(range(guesses + 1), claimed, key=lambda v: LOWER[method](correct=v, **settings))  # type: ignore[arg-type]
+    first = bisect_right(range(guesses + 1), claimed, key=lambda v: LOWER[method](correct=v, **settings))
     assert (right >= first).sum() <= ALLOWED
     assert right.max() > 0.9 * CANARIES * rule.guess.fraction / 2  # guesses were made, and some were right
 

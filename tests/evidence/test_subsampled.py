@@ -21,7 +21,7 @@ def test_one_step_over_all_units_is_the_gaussian(correct: int) -> None:
     """A little below it, since a discretised curve allows a little more."""
     counts = COUNTS | {"correct": correct}
     plain = fdp.epsilon_lower_fdp_gaussian(**counts)  # type: ignore[arg-type]
-    found = subsampled.epsilon_lower_fdp_subsampled(**counts, sampling_rate=1.0, steps=1)  # type: ignore[arg-type]
+    found = subsampled.epsilon_lower_fdp_subsampled(**counts, sampling_rate=1.0, steps=1)
     assert plain * (1 - 2e-3) - 1e-4 <= found <= plain * (1 + 1e-4)
 
 
@@ -76,9 +76,9 @@ def test_sampled_noise_exactly_at_the_claim_is_refuted_in_five_per_cent_at_most(
 
 def test_nothing_and_everything_refuted() -> None:
     nothing = COUNTS | {"correct": 200}
-    assert subsampled.epsilon_lower_fdp_subsampled(**nothing, sampling_rate=0.1, steps=100) == 0.0  # type: ignore[arg-type]
+    assert subsampled.epsilon_lower_fdp_subsampled(**nothing, sampling_rate=0.1, steps=100) == 0.0
     rare = {"canaries": 2000, "guesses": 1000, "correct": 1000, "delta": 1e-5, "confidence": 0.95}
-    found = subsampled.epsilon_lower_fdp_subsampled(**rare, sampling_rate=1e-3, steps=1)  # type: ignore[arg-type]
+    found = subsampled.epsilon_lower_fdp_subsampled(**rare, sampling_rate=1e-3, steps=1)
     assert (
         found == math.inf
     )  # one unit in a thousand was drawn at all: no noise explains so many right guesses
@@ -89,4 +89,4 @@ def test_nothing_and_everything_refuted() -> None:
 )
 def test_arguments_out_of_range_are_refused(change: dict[str, float]) -> None:
     with pytest.raises(ValueError, match="expected"):
-        subsampled.epsilon_lower_fdp_subsampled(**COUNTS | {"sampling_rate": 0.1, "steps": 10} | change)  # type: ignore[arg-type]
+        subsampled.epsilon_lower_fdp_subsampled(**COUNTS | {"sampling_rate": 0.1, "steps": 10} | change)

@@ -37,7 +37,7 @@ def card(made: Report, arm: str) -> Card:
 def said(made: Report, arm: str, word: str | None) -> Report:
     """The report with another verdict of an arm's primary recipe."""
     audits = tuple(
-        replace(audit, verdict=Answer(word, "")) if audit.arm == arm and audit.primary else audit  # type: ignore[arg-type]
+        replace(audit, verdict=Answer(word, "")) if audit.arm == arm and audit.primary else audit
         for audit in made.audits
     )
     return replace(made, audits=audits)

@@ -135,7 +135,7 @@ def test_an_arm_that_ignored_the_texts_gives_nothing_away(signal: object) -> Non
 @pytest.mark.parametrize("signal", [ONLINE["shared"], *ALL[2:]], ids=str)
 def test_a_likelier_text_scores_higher(signal: object) -> None:
     known = np.log(np.column_stack([np.linspace(0.05, 0.9, 200), np.full((200, 6), 0.3)]))
-    low, high = (signal(span(x, [-1.0, -1.1, -0.8], [-1.6, -1.4, -1.5], known)) for x in (-1.6, -0.9))  # type: ignore[operator]
+    low, high = (signal(span(x, [-1.0, -1.1, -0.8], [-1.6, -1.4, -1.5], known)) for x in (-1.6, -0.9))
     assert high > low and isinstance(high, float)
 
 

@@ -156,7 +156,7 @@ def test_p_value_rises_with_epsilon(guesses: int, correct: int, delta: float) ->
     ],
 )
 def test_one_run_is_monotone(name: str, values: list[float], sign: int) -> None:
-    lowers = [epsilon_lower_one_run(**(ONE_RUN | {name: value})) for value in values]  # type: ignore[arg-type]
+    lowers = [epsilon_lower_one_run(**(ONE_RUN | {name: value})) for value in values]
     assert (sign * np.diff(lowers) >= 0).all()
     assert lowers[0] != lowers[-1]
 
@@ -268,14 +268,14 @@ def test_clopper_pearson_is_monotone(name: str, values: list[float], sign: int) 
 def test_clopper_pearson_by_hand() -> None:
     """No false alarm and no miss in n: both bounds are the closed form 1 - (error / 2) ** (1 / n)."""
     miss = 1 - 0.025 ** (1 / 100)
-    lower = epsilon_lower_clopper_pearson(**(CLOPPER_PEARSON | {"true_positives": 100, "false_positives": 0}))  # type: ignore[arg-type]
+    lower = epsilon_lower_clopper_pearson(**(CLOPPER_PEARSON | {"true_positives": 100, "false_positives": 0}))
     assert lower == pytest.approx(math.log((1 - miss - 1e-5) / miss), abs=1e-9)
 
 
 def test_clopper_pearson_without_trials_refutes_nothing() -> None:
     nothing = dict.fromkeys(("true_positives", "positives", "false_positives", "negatives"), 0)
     assert epsilon_lower_clopper_pearson(**nothing, delta=0.0, confidence=0.95) == 0.0
-    assert epsilon_lower_clopper_pearson(**(CLOPPER_PEARSON | {"true_positives": 0})) == 0.0  # type: ignore[arg-type]
+    assert epsilon_lower_clopper_pearson(**(CLOPPER_PEARSON | {"true_positives": 0})) == 0.0
 
 
 @pytest.mark.parametrize(

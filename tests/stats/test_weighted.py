@@ -177,7 +177,7 @@ def test_frozen_weights_prove_more_than_plain_guesses(claimed: SampledGaussian, 
         drawn.append(weighted.right_weight(scores, members, weights))
     tried = np.linspace(min(drawn), max(drawn), 25).astype(int)
     settings = {"weights": weights, "delta": 1e-5, "confidence": 0.95}
-    lowers = [weighted.epsilon_lower_weighted(right=int(right), **settings) for right in tried]  # type: ignore[arg-type]
+    lowers = [weighted.epsilon_lower_weighted(right=int(right), **settings) for right in tried]
     bounds = np.interp(drawn, tried, lowers)
     assert bounds.mean() == pytest.approx(expected, abs=4 * bounds.std() / 20 + 0.02 * expected)
 

@@ -446,7 +446,10 @@ def test_another_rubric_on_a_finished_run(run: tuple[RunDir, Plan]) -> None:
 
 def refused(run_dir: RunDir, *told: str) -> None:
     """Every reader of records says the same."""
-    show = lambda: CliRunner().invoke(app, ["show", run_dir.name, "--runs", str(run_dir.path.parent)])  # noqa: E731
+
+    def show() -> Result:
+        return CliRunner().invoke(app, ["show", run_dir.name, "--runs", str(run_dir.path.parent)])
+
     readers = [("eval",), ("report", "html"), ("attack", "mia"), ("verify",)]
     for done in (show(), *(typed(run_dir, *words) for words in readers)):
         assert isinstance(done.exception, UsageError) and done.exception.exit_code == 2

@@ -31,7 +31,7 @@ def one_by_one(model: nn.Module, units: list[Any], objective: examples.Objective
     for unit in units:
         model.zero_grad()
         for example in unit:
-            examples.example_losses(model, [example], objective).sum().backward()  # type: ignore[no-untyped-call]
+            examples.example_losses(model, [example], objective).sum().backward()
         found.append({name: p.grad.clone() for name, p in trainable(model).items() if p.grad is not None})
     model.zero_grad()
     return found

@@ -72,7 +72,7 @@ def one_by_one(model: nn.Module, units: Any, objective: examples.Objective) -> l
     for unit in units:
         model.zero_grad()
         for example in unit:
-            examples.example_losses(model, [example], objective).sum().backward()  # type: ignore[no-untyped-call]
+            examples.example_losses(model, [example], objective).sum().backward()
         found.append(torch.cat([p.grad.flatten() for p in trainable(model).values() if p.grad is not None]))
     model.zero_grad()
     return found
