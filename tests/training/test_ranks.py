@@ -204,7 +204,7 @@ def test_the_command_under_torchrun_ends_as_the_command_alone(toy_model_dir: Pat
     [
         ((*TRAIN, "--eps", "x"), "dpaudit: --eps: expected numbers above 0"),
         ((*TRAIN, "--no-such"), "dpaudit: No such option"),
-        ((*TRAIN, "--arm", "sft-eps3"), "dpaudit: arm sft-eps3: expected one of sft-inf, sft-eps4"),
+        ((*TRAIN, "--arm", "sft-eps3"), "dpaudit: --arm sft-eps3: expected one of sft-inf, sft-eps4"),
         ((*TRAIN, "--set", "training.private.batch=5000"), "dpaudit: training.private.batch: expected"),
         ((*TRAIN, "--set", "training.lora.targets=[no_such]"), "dpaudit: training.lora.targets: expected"),
         (("-m", "dpaudit", "demo"), "dpaudit: torchrun: expected dpaudit train"),
