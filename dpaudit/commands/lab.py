@@ -5,6 +5,7 @@ from pathlib import Path
 
 import typer
 
+from dpaudit import content
 from dpaudit.commands import options, outcomes, overview, states
 from dpaudit.commands.asked import Asked
 from dpaudit.commands.groups import SETTINGS, has_command
@@ -140,7 +141,10 @@ def judge(context: typer.Context, asked: Judged) -> None:
     run_dir, plan = asked.opened(are_arms_judged=True)
     if plan.suite.judging is None:
         raise UsageError(
-            f"{run_dir.name}: judging", "a rubric to judge by", "no rubric", "dpaudit judge --rubric NAME"
+            f"{run_dir.name}: judging",
+            "a rubric to judge by",
+            "a suite without judging",
+            f"dpaudit judge --rubric NAME, one of {', '.join(sorted(content.listing('judges')))}",
         )
     judge.run(run_dir, plan, Progress(), allow_egress=asked.allow_egress or ())
     show_of_run(run_dir, plan, outcomes.judge_summary(run_dir), asked.as_json)

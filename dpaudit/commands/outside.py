@@ -46,7 +46,11 @@ def plant(
         str, typer.Option("--unit", help="The unit that each canary represents: record, patient or pair.")
     ] = "record",
     family: Annotated[
-        str, typer.Option("--family", help="What a secret is made of: invented words, or common words.")
+        str,
+        typer.Option(
+            "--family",
+            help="What a secret is made of: invented (words that nobody uses) or words (common words).",
+        ),
     ] = "invented",
     as_json: options.Json = False,
 ) -> None:

@@ -61,7 +61,7 @@ def check_testable(claim: Claim, unit: str) -> None:
 
 def _number(text: str, key: str, low: float, high: float) -> float:
     try:
-        value = float(text)
+        value = float(text.replace("\N{MINUS SIGN}", "-"))  # as pages print a number
     except ValueError:
         value = math.nan
     if not low <= value < high:

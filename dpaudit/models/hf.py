@@ -67,7 +67,7 @@ def place_of(base: str, weights: bool = True) -> Path:
             f"--model {base}",
             "a model on this machine",
             "a hub id that was not fetched",
-            f"to ask the hub for it type --model {base}, or `hf download {base}` beforehand",
+            f"`hf download {base}` beforehand, or type --model {base} with train, run or verify",
         )
     return _checked_folder(place, base) if weights else place
 

@@ -239,6 +239,6 @@ def _told(source: Path, out: Path, key: Path, made: AuditKey, profile: Profile) 
         "renumbered": sorted(key for key, column in profile.columns.items() if column.is_row_number),
         **({"note": "; ".join(notes)} if notes else {}),
         "next": f"train on {out} as always, keep {key} away from the trainer, then: "
-        f"dpaudit verify --adapter DIR --key {key} --claim "
+        f"dpaudit verify --adapter DIR --key {key} --data {out} --claim "
         f"eps=E,delta=D,unit={made.unit},relation=add_or_remove",
     }

@@ -140,6 +140,8 @@ def summary(verification: Verification, page: Path) -> dict[str, Any]:
     """The lines of a terminal."""
     bound, word = verification.bound, verification.verdict.verdict
     presumes = "nothing of the trainer" if word == "refuted" else "a trainer who did not filter canaries out"
+    if word != "refuted" and not verification.key.data_checked:
+        presumes += ", and that the key is of the training data: --data FILE compares them"
     return {
         "verdict": word,
         "reason": verification.verdict.reason,

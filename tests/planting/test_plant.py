@@ -245,6 +245,15 @@ def test_the_key_is_its_owners_alone_and_the_data_hold_no_coin(tmp_path: Path) -
     assert sorted(p.name for p in tmp_path.iterdir()) == ["key.json", "planted.jsonl", "train.jsonl"]
 
 
+def test_the_next_line_has_all_that_verify_checks(tmp_path: Path) -> None:
+    """With the data a key of another planting is refused; without, it ends in "not refuted"."""
+    (tmp_path / "rows.jsonl").write_text(
+        "".join(json.dumps({"text": f"A row {n}."}) + "\n" for n in range(300))
+    )
+    told = plant.plant(tmp_path / "rows.jsonl", tmp_path / "out.jsonl", tmp_path / "key.json", 100)
+    assert f"--key {tmp_path / 'key.json'} --data {tmp_path / 'out.jsonl'} --claim" in told["next"]
+
+
 def test_nothing_is_overwritten(tmp_path: Path) -> None:
     out, key, _ = planted(tmp_path)
     before = out.read_bytes(), key.read_bytes()

@@ -151,7 +151,11 @@ def test_a_model_that_saw_no_canary_is_not_refuted(
         tmp_path,
     )
     assert done.exit_code == 0, done.output
-    assert "who did not filter" in done.output
+    words = " ".join(done.output.split())
+    assert "who did not filter" in words
+    assert (
+        "that the key is of the training data: --data FILE compares them" in words
+    )  # a wrong key looks so too
 
 
 def test_a_claim_above_the_ceiling_is_no_power(world: Path, tmp_path: Path) -> None:
@@ -246,6 +250,9 @@ def test_a_claim_is_read_whole() -> None:
     assert claims.parse(" eps=3, delta=1e-5 ,unit=pair,relation=replace") == Claim(
         3.0, 1e-5, "pair", "replace"
     )
+    assert (
+        claims.parse("eps=3,delta=1e\N{MINUS SIGN}5,unit=pair,relation=replace").delta == 1e-5
+    )  # from a page
 
 
 def test_claims_that_the_coins_do_not_test() -> None:
