@@ -14,9 +14,11 @@ from dpaudit.system.progress import Progress
 
 
 def list_runs(runs: options.Runs = run_store.RUNS, as_json: options.Json = False) -> None:
-    """List the runs, the one used last at the end."""
+    """List the runs, the one used last at the end; exit code 2 if one cannot be read or was altered."""
     rows = [overview.run_row(run_dir) for run_dir in run_store.existing(runs)]
     output.show({"runs": rows, "caveat": overview.caveat_of(rows)}, as_json)
+    if any(row["suite"] is None for row in rows):
+        raise typer.Exit(UsageError.exit_code)
 
 
 def show(

@@ -29,6 +29,8 @@ def test_a_broken_file_of_a_run(call: Call) -> None:
     shown = call("show")
     assert shown.code == 2 and shown.out == "" and shown.err.count("\n") == 1
     assert re.search(r"attack/sft-inf/scores.parquet: .* got a broken file; .* `dpaudit attack", shown.err)
+    listed = call("ls")
+    assert listed.code == 2 and run_dir.name in listed.out and "got a broken file" in listed.out
 
 
 @pytest.mark.parametrize("seed", [3, None])

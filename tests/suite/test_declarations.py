@@ -545,7 +545,7 @@ def test_a_run_of_before_is_told_and_never_trained_again_in_silence(
         sequence.train(plan, run_dir.path.parent, QUIET, workers=1)
     assert [path.name for path in run_dir.path.parent.iterdir()] == [run_dir.name]
     listed = CliRunner().invoke(app, ["ls", "--runs", str(run_dir.path.parent)])
-    assert listed.exit_code == 0 and "a plan of another version" in " ".join(listed.output.split())
+    assert listed.exit_code == 2 and "a plan of another version" in " ".join(listed.output.split())
 
 
 def test_the_same_training_under_other_versions_is_told(
