@@ -136,8 +136,8 @@ def _power(joins: Joins, arm: str) -> Markup:
         )
     return say(
         "<strong>This attack would not have refuted the claim without noise either:</strong> on {control}, "
-        "trained without noise, it proved no more than {lower}. So that it did not refute the claim says "
-        "next to nothing for it.{unlike}",
+        'trained without noise, it proved no more than {lower}. So "not refuted" says next to nothing '
+        "here.{unlike}",
         unlike="" if promise.control_is_alike else " That adapter was also trained in another way.",
         **parts,
     )

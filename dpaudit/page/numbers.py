@@ -56,7 +56,7 @@ class Numbers:
         return Markup('<span class="interval">[{}, {}]</span>').format(low, high)
 
     def counted(self, at: str, part: str, whole: str) -> Markup:
-        """So many of so many."""
+        """A count of a whole, such as `3 of 32`."""
         return Markup("{} of {}").format(self(f"{at}/{part}", "count"), self(f"{at}/{whole}", "count"))
 
 
