@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
+from dpaudit.errors import BadValue
 from dpaudit.findings.baselines import Blind, Near
 from dpaudit.findings.finding import Finding
 from dpaudit.privacy.claim import Claim
@@ -18,6 +19,11 @@ class Curve:
     tpr: tuple[float, ...]
     tpr_lower: tuple[float, ...]
     tpr_upper: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        for name, values in vars(self).items():
+            if len(values) != len(self.fpr):
+                raise BadValue(name, f"{len(self.fpr)} values, as many as fpr has", f"{len(values)} values")
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from typing import Literal, get_args
 
+from dpaudit.errors import BadValue
+
 Unit = Literal["record", "patient", "pair", "label"]
 Relation = Literal["add_or_remove", "replace"]
 
@@ -14,7 +16,7 @@ class Claim:
     """(epsilon, delta), for one `unit`, under the neighbouring `relation`.
 
     Claims with different units or relations are never compared. An infinite epsilon claims nothing. Raises
-    ValueError for anything out of range, naming what is allowed.
+    BadValue (a ValueError) for anything out of range, naming what is allowed.
     """
 
     epsilon: float  # nats
@@ -24,13 +26,13 @@ class Claim:
 
     def __post_init__(self) -> None:
         if not self.epsilon >= 0:
-            raise ValueError(f"expected epsilon >= 0, got {self.epsilon}")
+            raise BadValue("epsilon", "a number of 0 or more", self.epsilon)
         if not 0 <= self.delta < 1:
-            raise ValueError(f"expected delta in [0, 1), got {self.delta}")
+            raise BadValue("delta", "a number in [0, 1)", self.delta)
         if self.unit not in get_args(Unit):
-            raise ValueError(f"expected unit in {get_args(Unit)}, got {self.unit!r}")
+            raise BadValue("unit", f"one of {', '.join(get_args(Unit))}", self.unit)
         if self.relation not in get_args(Relation):
-            raise ValueError(f"expected relation in {get_args(Relation)}, got {self.relation!r}")
+            raise BadValue("relation", f"one of {', '.join(get_args(Relation))}", self.relation)
 
     def __str__(self) -> str:
         return f"epsilon {self.epsilon:g} at delta {self.delta:g}, unit {self.unit}, {self.relation}"

@@ -10,7 +10,9 @@ import pytest
 from dpaudit import schema
 from dpaudit.errors import UsageError
 from dpaudit.findings.finding import Finding, format_of
+from dpaudit.findings.membership import Curve
 from dpaudit.findings.quality import HeldOut, Item, Measured, Quality
+from dpaudit.privacy.claim import Claim
 from dpaudit.storage.rundir import RunDir
 
 MEASURED = Measured(
@@ -74,3 +76,13 @@ def test_only_values_that_json_has_are_written() -> None:
     with pytest.raises(TypeError, match="set"):
         schema.plain({"a": {1, 2}})
     assert schema.plain(replace(MEASURED, base={"b": "c"}))["base"] == {"b": "c"}
+
+
+def test_what_a_dataclass_refuses_is_one_line_too() -> None:
+    """A claim out of range, a curve whose lists differ in length: in a file whose stamp is right."""
+    claim = {"epsilon": -1.0, "delta": 1e-5, "unit": "patient", "relation": "add_or_remove"}
+    with pytest.raises(UsageError, match=r"^x.json: claim.epsilon: expected a number of 0 or more, got -1.0"):
+        schema.build(Claim, claim, file="x.json", key="claim")
+    curve = {"fpr": [0.0, 1.0], "tpr": [0.0, 1.0], "tpr_lower": [0.0], "tpr_upper": [0.0, 1.0]}
+    with pytest.raises(UsageError, match=r"^x.json: curve.tpr_lower: expected 2 values, .*, got 1 values"):
+        schema.build(Curve, curve, file="x.json", key="curve")

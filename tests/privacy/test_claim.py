@@ -31,7 +31,7 @@ def test_what_may_be_claimed(change: dict[str, object]) -> None:
     ],
 )
 def test_what_is_out_of_range_is_refused(wrong: dict[str, object]) -> None:
-    with pytest.raises(ValueError, match=rf"expected {next(iter(wrong))} .*, got"):
+    with pytest.raises(ValueError, match=rf"^{next(iter(wrong))}: expected .*, got"):
         Claim(**(TERMS | wrong))  # type: ignore[arg-type]
 
 
