@@ -143,10 +143,11 @@ def verify(
 
 
 def _verify_run(of_run: OfRun, claim: str | None, commitment: str | None, as_json: bool) -> None:
-    from dpaudit.stages import declared, verify
+    from dpaudit.stages import declared, outputs, verify
     from dpaudit.stages.integrity import custody as chain
 
     run_dir, plan = states.opened(of_run.run, of_run.runs)
+    outputs.require(run_dir, plan)
     noted = chain.noted(run_dir, commitment) if commitment else {}
     is_another = noted.get("noted_before") == custody.ANOTHER
     is_all = claim is None and not plan.suite.claims

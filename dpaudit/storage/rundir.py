@@ -90,7 +90,19 @@ class RunDir:
 
     def _noted(self, stage: str) -> list[str]:
         file = _notes(stage)
-        return list(self.read_json(file)["files"]) if self.file(file).is_file() else []
+        if not self.file(file).is_file():
+            return []
+        files = self.texts(file, "files")
+        if any(not name.startswith(f"{stage}/") or ".." in Path(name).parts for name in files):
+            raise self.refused(file, "a file of another folder", f"files of {stage}/")
+        return files
+
+    def texts(self, relative: str, key: str) -> list[str]:
+        """The list of texts under a key of a JSON file of the run. Raises UsageError for anything else."""
+        texts = self.read_json(relative).get(key)
+        if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
+            raise self.refused(relative, f"a file without {key}", f"a list of texts under {key}")
+        return texts
 
     def gone(self) -> dict[str, str]:
         """Results that this run had, or was about to write when it was killed, and has not -> the command

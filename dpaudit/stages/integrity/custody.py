@@ -186,7 +186,7 @@ def note_trained(run_dir: RunDir, arm: str) -> None:
 def trained_before(run_dir: RunDir, arm: str) -> list[str]:
     """SHA-256 of all weights that an arm ever had, the present ones included once they are noted."""
     file = _trained_file(arm)
-    return list(run_dir.read_json(file)["adapters"]) if run_dir.file(file).is_file() else []
+    return run_dir.texts(file, "adapters") if run_dir.file(file).is_file() else []
 
 
 def _trained_file(arm: str) -> str:

@@ -717,6 +717,36 @@ def test_a_commitment_is_compared_before_anything_else_is_asked_for(run_dir: Run
     assert cli(run_dir, said) == 0 and cli(run_dir, "0" * 64) == 1
     with pytest.raises(UsageError, match="--commitment: expected 64 hexadecimal digits"):
         chain.noted(run_dir, "abc")
+    run_dir.file(f"audit/{ARM}/calibrated.json").write_text("{}")
+    assert cli(run_dir, said) == 2  # the commitment is the same, and the result is not what was written
+
+
+def test_a_page_that_is_gone_is_written_again(run_dir: RunDir, plan: Plan) -> None:
+    """Its hash beside it stays there, and the remedy of an altered page is to delete it."""
+    page = run_dir.file("report/index.html")
+    digit(page, run_dir.path)
+    with pytest.raises(UsageError, match=r"index.html: .*delete it and type `dpaudit report html`"):
+        report.run(run_dir, plan, QUIET)
+    page.unlink()
+    assert overview.run_row(run_dir)["suite"] is not None
+    assert report.run(run_dir, plan, QUIET) == page and page.is_file()
+
+
+@pytest.mark.parametrize(
+    ("file", "content"),
+    [
+        *[("custody/results/audit/files.json", c) for c in ({}, {"files": 5}, {"files": [5]})],
+        ("custody/results/audit/files.json", {"files": ["../../../x"]}),
+        *[(f"custody/trained/{ARM}.json", c) for c in ({}, {"adapters": 5}, {"adapters": [5]})],
+    ],
+)
+def test_lists_of_a_run_are_read_strictly(
+    file: str, content: dict[str, Any], run_dir: RunDir, plan: Plan
+) -> None:
+    """Also where whoever holds the key sealed them."""
+    run_dir.write_json(file, content)
+    with pytest.raises(UsageError, match=rf"{file}: expected"):
+        report.run(run_dir, plan, QUIET)
 
 
 @pytest.fixture
@@ -728,6 +758,7 @@ def cli() -> Callable[[RunDir, str], int]:
 
     def typed(run_dir: RunDir, said: str) -> int:
         words = ["verify", "--run", run_dir.name, "--runs", str(run_dir.path.parent), "--commitment", said]
-        return CliRunner().invoke(commands.app, words).exit_code
+        done = CliRunner().invoke(commands.app, words)
+        return done.exception.exit_code if isinstance(done.exception, UsageError) else done.exit_code
 
     return typed
