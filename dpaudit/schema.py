@@ -9,11 +9,23 @@ import types
 import typing
 from dataclasses import MISSING, fields, is_dataclass
 from functools import cache
-from typing import Any, TypeVar, cast
+from typing import Annotated, Any, NamedTuple, TypeVar, cast
 
 from dpaudit.errors import KINDS, BadValue, UsageError, kind_of
 
 T = TypeVar("T")
+
+
+class Range(NamedTuple):
+    """The values that an annotated number may have, both ends among them; a NaN is none."""
+
+    low: float
+    high: float
+
+
+Proportion = Annotated[float, Range(0, 1)]
+Size = Annotated[float, Range(0, math.inf)]
+Count = Annotated[int, Range(0, math.inf)]
 
 
 def build(cls: type[T], data: object, *, file: str, key: str = "") -> T:
@@ -85,12 +97,14 @@ def plain(value: Any) -> Any:
 
 @cache
 def _hints(cls: Any) -> dict[str, Any]:
-    return typing.get_type_hints(cls)
+    return typing.get_type_hints(cls, include_extras=True)
 
 
 def convert(hint: Any, value: object, *, file: str, key: str) -> Any:
     """`value` as the annotated type `hint`; raises UsageError where it is of another kind."""
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if origin is Annotated:
+        return _convert_number(arguments, value, file=file, key=key)
     if origin in (typing.Union, types.UnionType):
         return _convert_union(arguments, value, file=file, key=key)
     if is_dataclass(hint):
@@ -108,6 +122,15 @@ def convert(hint: Any, value: object, *, file: str, key: str) -> Any:
             raise UsageError(f"{file}: {key}", f"one of {', '.join(map(str, arguments))}", _short(value))
         return value
     return _convert_plain(hint, value, file=file, key=key)
+
+
+def _convert_number(annotated: tuple[Any, ...], value: object, *, file: str, key: str) -> Any:
+    hint, within = annotated
+    number = convert(hint, value, file=file, key=key)
+    if not within.low <= number <= within.high:
+        most = "" if math.isinf(within.high) else f" and at most {within.high:g}"
+        raise UsageError(f"{file}: {key}", f"at least {within.low:g}{most}", _short(number))
+    return number
 
 
 def _convert_list(hint: Any, value: object, *, file: str, key: str) -> list[Any]:

@@ -61,7 +61,7 @@ from dpaudit.findings.quality import (
 from dpaudit.privacy.claim import Claim
 from dpaudit.stages.integrity import custody as chain
 from dpaudit.stats import roc
-from dpaudit.storage import custody, run_store
+from dpaudit.storage import custody, notes, run_store
 from dpaudit.storage.rundir import RunDir
 from dpaudit.storage.seals import seal_key
 from dpaudit.storage.sidecars import write_sealed_lines
@@ -115,6 +115,7 @@ def _made(stages: tuple[str, ...], plan: Plan, judge_fit: bool) -> RunDir:
     run_dir = run_store.open_or_create(plan.to_json(), "fabricated", runs)
     declarations.keep(run_dir, plan)
     corpus(run_dir)
+    begin(run_dir)
     for arm in plan.suite.grid.arms:
         if "train" in stages:
             train(run_dir, plan, arm)
@@ -183,12 +184,25 @@ def train(run_dir: RunDir, plan: Plan, arm: Arm) -> None:
     bind(run_dir, arm.name)
 
 
+def begin(run_dir: RunDir) -> None:
+    """The notes of a run that has its coins."""
+    planned = [
+        arm.name for arm in Plan.from_json(run_dir.read_json("plan.json"), "plan.json").suite.grid.arms
+    ]
+    notes.begin(run_dir, planned)
+    if not run_dir.file(custody.RELEASE).is_file():
+        run_dir.write_json(custody.RELEASE, {"commitment": None})
+
+
 def bind(run_dir: RunDir, *arms: str) -> None:
     """Makes the files of arms (without any: of all) those that training wrote, as they are now."""
+    begin(run_dir)
     for arm in arms or [folder.name for folder in run_dir.file("train").glob("*")]:
         folder = run_dir.file(f"train/{arm}")
         (folder / "manifest.json").unlink(missing_ok=True)
         chain.write_arm(run_dir, folder, arm, chain.INPUTS, "0" * 64)
+        weights = folder / "adapter" / chain.ADAPTER
+        notes.note_trained(run_dir, arm, custody.file_digest(weights))
 
 
 def rewrite(run_dir: RunDir, relative: str, data: dict[str, Any]) -> None:

@@ -160,6 +160,7 @@ def _verify_run(of_run: OfRun, claim: str | None, commitment: str | None, as_jso
     values = {
         "declared": [schema.plain(claim) for claim in claims],
         **({"records_lost": lost} if lost else {}),
+        **overview.gone(run_dir),
         **noted,
     }
     show_of_run(run_dir, plan, values, as_json)

@@ -1,5 +1,7 @@
 """A run in rows, for `ls`, `show` and the lines that each command ends with."""
 
+from collections.abc import Iterator
+
 from dpaudit.commands import again, outcomes, states
 from dpaudit.commands.states import PAGE, Row, Rows, read_if_there
 from dpaudit.errors import UsageError
@@ -47,8 +49,20 @@ def _run_row(run_dir: RunDir, plan: Plan) -> Row:
             for row in outcomes.verdict_rows(run_dir, plan)
             if row["primary"] and row["verdict"]
         },
-        "caveat": plan.caveat,
+        "caveat": "; ".join(_caveats(run_dir, plan)) or None,
     }
+
+
+def _caveats(run_dir: RunDir, plan: Plan) -> Iterator[str]:
+    from dpaudit.stages.integrity import custody
+
+    if plan.caveat:
+        yield plan.caveat
+    if custody.seal_state(run_dir) != custody.SEALED:
+        yield custody.seal_state(run_dir)
+    if count := len(run_dir.gone()):
+        word = "result is" if count == 1 else "results are"
+        yield f"{count} {word} gone, `dpaudit show {run_dir.name}` names them"
 
 
 def caveat_of(rows: Rows) -> str | None:
@@ -134,21 +148,23 @@ def record_rows(run_dir: RunDir) -> Rows:
 
 
 def lost_rows(run_dir: RunDir) -> Rows:
-    """The records of the run that were lost and written again."""
+    """The records and notes of the run that were lost and written again."""
     return [
         {
             "record": loss.record,
             "date": loss.date,
-            "mark": f"written again: {_lost(loss)} of the earlier record lost",
+            "mark": f"written again: {_lost(loss)}",
         }
         for loss in declarations.lost(run_dir)
     ]
 
 
 def _lost(loss: record_chain.Loss) -> str:
+    if loss.record.startswith("custody/"):
+        return "what was deleted before is not noticed"
     if loss.entries is None:
-        return "entries"
-    return f"{loss.entries} {'entry' if loss.entries == 1 else 'entries'}"
+        return "entries of the earlier record lost"
+    return f"{loss.entries} {'entry' if loss.entries == 1 else 'entries'} of the earlier record lost"
 
 
 def results(run_dir: RunDir, plan: Plan) -> Row:
@@ -163,6 +179,12 @@ def results(run_dir: RunDir, plan: Plan) -> Row:
     }
 
 
+def gone(run_dir: RunDir) -> Row:
+    """The results that a run had and has not, each with what to type; no key where there is none."""
+    rows = [{"file": file, "type": command} for file, command in run_dir.gone().items()]
+    return {"gone": rows} if rows else {}
+
+
 def details(run_dir: RunDir, plan: Plan) -> Row:
     """What `show` prints: the plan in short, its arms, every output's state, the page where there is one.
 
@@ -173,7 +195,6 @@ def details(run_dir: RunDir, plan: Plan) -> Row:
 
     outputs.require(run_dir, plan)
     chosen = plan.suite
-    gone = [{"file": file, "type": command} for file, command in run_dir.gone().items()]
     return {
         "suite": chosen.name,
         "model": chosen.model.base,
@@ -186,7 +207,7 @@ def details(run_dir: RunDir, plan: Plan) -> Row:
         "records": record_rows(run_dir),
         "arms": arm_rows(run_dir, plan),
         **_unfinished(run_dir, plan),
-        **({"gone": gone} if gone else {}),
+        **gone(run_dir),
         "outputs": states.output_rows(run_dir),
         "page": str(run_dir.file(PAGE)) if run_dir.file(PAGE).is_file() else None,
     }

@@ -4,18 +4,19 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from dpaudit.findings.finding import Finding
+from dpaudit.schema import Count, Proportion
 
 
 @dataclass(frozen=True)
 class Blind:
     """How well a classifier that sees texts alone tells members from others; None where too few are there."""
 
-    auc: float | None
-    auc_lower: float | None
-    auc_upper: float | None
-    p_value: float | None  # that the texts say nothing, one-sided
+    auc: Proportion | None
+    auc_lower: Proportion | None
+    auc_upper: Proportion | None
+    p_value: Proportion | None  # that the texts say nothing, one-sided
     alarm: bool  # fair coins do not allow this
-    units: int
+    units: Count
     finding: str
 
 
@@ -23,12 +24,12 @@ class Blind:
 class Near:
     """Near-duplicates across the coin: how many non-members have a copy in training."""
 
-    members: int
-    nonmembers: int
-    nonmembers_in_training: int
-    members_among_nonmembers: int
-    pairs_across: int
-    alike: int  # units with a near-duplicate anywhere
+    members: Count
+    nonmembers: Count
+    nonmembers_in_training: Count
+    members_among_nonmembers: Count
+    pairs_across: Count
+    alike: Count  # units with a near-duplicate anywhere
 
 
 @dataclass(frozen=True)
@@ -53,8 +54,8 @@ class NearDuplicates(Finding):
     """The near-duplicates of every comparison of a run; None where nothing is compared."""
 
     FORMAT: ClassVar = "near-duplicates/1"
-    width: int  # words of a shingle
-    threshold: float  # share of shingles in common from which two texts are alike
+    width: Count  # words of a shingle
+    threshold: Proportion  # share of shingles in common from which two texts are alike
     canaries: Near | None
     extraction: Near | None
     records: Near | None

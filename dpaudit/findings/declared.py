@@ -5,6 +5,7 @@ from typing import ClassVar, Literal
 
 from dpaudit.findings.finding import Finding
 from dpaudit.findings.membership import Word
+from dpaudit.schema import Proportion, Size
 
 Mark = Literal["declared", "added later"]
 
@@ -14,13 +15,13 @@ class ClaimOfRun:
     """A claim of the run with its mark; with its verdict where `verify --run` has looked since."""
 
     arm: str
-    claim: float  # epsilon, nats
-    delta: float
+    claim: Size  # epsilon, nats
+    delta: Proportion
     mark: Mark
     date: str
     adapter_sha256: str | None = None
-    epsilon_lower: float | None = None
-    ceiling: float | None = None
+    epsilon_lower: Size | None = None
+    ceiling: Size | None = None
     verdict: Word | None = None
     reason: str | None = None
     control_verdict: Word | None = None  # of the same claim, on the arm without noise

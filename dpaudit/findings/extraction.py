@@ -5,6 +5,7 @@ from typing import ClassVar
 
 from dpaudit.findings.baselines import Blind, Near
 from dpaudit.findings.finding import Finding
+from dpaudit.schema import Count, Proportion, Size
 
 
 @dataclass(frozen=True)
@@ -15,7 +16,7 @@ class Extract(Finding):
     recipe: str
     kind: str
     signal: str
-    confidence: float  # of each interval alone, two-sided
+    confidence: Proportion  # of each interval alone, two-sided
     blind: Blind | None
     near_duplicates: Near | None
 
@@ -24,15 +25,15 @@ class Extract(Finding):
 class Counts:
     """How many secrets of each side came out, with the interval of each rate."""
 
-    planted: int
-    planted_found: int
-    found_rate: float | None
-    found_lower: float
-    found_upper: float
-    controls: int
-    controls_found: int
-    controls_lower: float
-    controls_upper: float
+    planted: Count
+    planted_found: Count
+    found_rate: Proportion | None
+    found_lower: Proportion
+    found_upper: Proportion
+    controls: Count
+    controls_found: Count
+    controls_lower: Proportion
+    controls_upper: Proportion
 
 
 # ---- ranks
@@ -45,7 +46,7 @@ class Exposure:
     extrapolated: bool
     planted: tuple[float, ...]
     controls: tuple[float, ...]
-    space_bits: float | None  # the most there can be; None where the space has no size
+    space_bits: Size | None  # the most there can be; None where the space has no size
     median_planted: float | None
     median_control: float | None
 
@@ -54,19 +55,19 @@ class Exposure:
 class Extrapolated(Exposure):
     """Exposures that rest on a curve fitted to a sample of each secret's alternatives."""
 
-    beyond_samples_planted: int
-    beyond_samples_controls: int
-    capped_planted: int
-    capped_controls: int
-    samples: int  # of each secret, at least
+    beyond_samples_planted: Count
+    beyond_samples_controls: Count
+    capped_planted: Count
+    capped_controls: Count
+    samples: Count  # of each secret, at least
 
 
 @dataclass(frozen=True)
 class Ranks(Counts):
     """Secrets that greedy decoding wrote, and exposures: those by rank and those by extrapolation apart."""
 
-    rank_first_planted: int
-    rank_first_controls: int
+    rank_first_planted: Count
+    rank_first_controls: Count
     exposure: Exposure
     exposure_extrapolated: Extrapolated | None
 
@@ -75,7 +76,7 @@ class Ranks(Counts):
 class RanksOfLevel(Ranks):
     """The same for the secrets of one number of copies."""
 
-    repetitions: int
+    repetitions: Count
 
 
 @dataclass(frozen=True)
@@ -93,16 +94,16 @@ class Extraction(Ranks, Extract):
 class Decoding:
     """How words are drawn."""
 
-    temperature: float
-    top_k: int  # 0: all
-    top_p: float
+    temperature: Size
+    top_k: Count  # 0: all
+    top_p: Proportion
 
 
 @dataclass(frozen=True)
 class Rate(Counts):
     """The secrets that come out within so many attempts."""
 
-    queries: int
+    queries: Count
 
 
 @dataclass(frozen=True)
@@ -117,21 +118,21 @@ class Attempts:
 class Sampled:
     """(n, p)-discoverable secrets for each n, and how many attempts they take."""
 
-    p: float
+    p: Proportion
     decoding: Decoding
     rates: tuple[Rate, ...]
     queries_needed: Attempts
     fewest_planted: float | None
     fewest_controls: float | None
-    never_planted: int
-    never_controls: int
+    never_planted: Count
+    never_controls: Count
 
 
 @dataclass(frozen=True)
 class SampledOfLevel(Sampled):
     """The same for the secrets of one number of copies."""
 
-    repetitions: int
+    repetitions: Count
 
 
 @dataclass(frozen=True)
@@ -149,26 +150,26 @@ class Discoverable(Sampled, Extract):
 class Tally:
     """Fields that were tried and completed. The interval takes fields for independent."""
 
-    fields: int
-    completed: int
-    rate: float | None
-    lower: float
-    upper: float
+    fields: Count
+    completed: Count
+    rate: Proportion | None
+    lower: Proportion
+    upper: Proportion
     mean_logprob: float | None  # nats
-    given: int  # said by the prompt itself
-    untrained: int
-    cut: int
+    given: Count  # said by the prompt itself
+    untrained: Count
+    cut: Count
 
 
 @dataclass(frozen=True)
 class UnitTally(Tally):
     """The same with the units that the fields are of."""
 
-    units: int
-    units_tried: int
-    units_out: int
-    units_lower: float
-    units_upper: float
+    units: Count
+    units_tried: Count
+    units_out: Count
+    units_lower: Proportion
+    units_upper: Proportion
 
 
 @dataclass(frozen=True)

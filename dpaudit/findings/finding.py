@@ -39,11 +39,8 @@ class Finding:
         format, with the command that makes it again.
         """
         data = run_dir.read_json(relative)
-        try:
+        with run_dir.fitting(relative):
             return cls.from_json(data, str(run_dir.file(relative)))
-        except UsageError as error:
-            remedy = run_dir.refused(relative, error.got).remedy
-            raise UsageError(error.where, error.expected, error.got, remedy) from None
 
     def write(self, run_dir: RunDir, relative: str, inputs: Iterable[str] = ()) -> None:
         """Writes the file; `inputs` are the files that the finding was made from."""

@@ -6,6 +6,7 @@ from typing import ClassVar, Literal
 from dpaudit.findings.finding import Finding
 from dpaudit.findings.membership import Word
 from dpaudit.privacy.claim import Claim
+from dpaudit.schema import Count, Proportion, Size
 
 
 @dataclass(frozen=True)
@@ -13,10 +14,10 @@ class MechanismTest:
     """Holds if what acted is Poisson-subsampled Gaussian noise at the claimed rate and steps."""
 
     notion: str
-    epsilon_lower: float  # nats, that the largest noise that is not refuted spends
-    noise_upper: float  # that noise multiplier; infinite where the test refutes none
-    p_value: float
-    auc: float
+    epsilon_lower: Size  # nats, that the largest noise that is not refuted spends
+    noise_upper: Size  # that noise multiplier; infinite where the test refutes none
+    p_value: Proportion
+    auc: Proportion
     verdict: Word
 
 
@@ -24,9 +25,9 @@ class MechanismTest:
 class Caught:
     """What the mechanism test would have found: a training with this noise, so often."""
 
-    noise_multiplier: float
-    epsilon: float  # nats
-    probability: float
+    noise_multiplier: Size
+    epsilon: Size  # nats
+    probability: Proportion
 
 
 @dataclass(frozen=True)
@@ -34,10 +35,10 @@ class OneRun:
     """The one-run bound, for any mechanism whatever."""
 
     notion: str
-    epsilon_lower: float  # nats
-    ceiling: float  # the bound had all guesses been right
-    guesses: int  # that carry a weight
-    right_share: float  # of the weight of all guesses
+    epsilon_lower: Size  # nats
+    ceiling: Size  # the bound had all guesses been right
+    guesses: Count  # that carry a weight
+    right_share: Proportion  # of the weight of all guesses
     verdict: Word
 
 
@@ -57,9 +58,9 @@ class Inside(Finding):
     FORMAT: ClassVar = "inside/1"
     arm: str
     claim: Claim
-    noise_multiplier: float  # in the ledger
-    canaries: int
-    confidence: float
+    noise_multiplier: Size  # in the ledger
+    canaries: Count
+    confidence: Proportion
     mechanism_test: MechanismTest
     caught: Caught
     one_run: OneRun

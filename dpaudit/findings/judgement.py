@@ -4,17 +4,18 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from dpaudit.findings.finding import Finding
+from dpaudit.schema import Count, Proportion
 
 
 @dataclass(frozen=True)
 class PassRate:
     """How many of one kind of control the judge got right."""
 
-    items: int
-    passed: int
-    rate: float | None
-    lower: float
-    upper: float
+    items: Count
+    passed: Count
+    rate: Proportion | None
+    lower: Proportion
+    upper: Proportion
 
 
 @dataclass(frozen=True)
@@ -25,13 +26,13 @@ class Passport(Finding):
     rubric: str
     fit: bool
     reasons: tuple[str, ...]
-    minimum: float  # that every lower limit must reach
-    confidence: float
+    minimum: Proportion  # that every lower limit must reach
+    confidence: Proportion
     faults: dict[str, PassRate]
     twins: dict[str, PassRate]
     swap: PassRate | None  # the same verdict in both orders; None where the rubric asks in one
-    invalid: int
-    comparisons: int
+    invalid: Count
+    comparisons: Count
 
 
 @dataclass(frozen=True)
@@ -40,16 +41,16 @@ class WinRate:
 
     arm: str
     against: str
-    prompts: int
-    win_rate: float | None
-    lower: float | None
-    upper: float | None
-    wins: int
-    ties: int
-    losses: int
-    invalid: int
-    win_rate_worst: float | None  # every invalid verdict a loss
-    win_rate_best: float | None  # every invalid verdict a win
+    prompts: Count
+    win_rate: Proportion | None
+    lower: Proportion | None
+    upper: Proportion | None
+    wins: Count
+    ties: Count
+    losses: Count
+    invalid: Count
+    win_rate_worst: Proportion | None  # every invalid verdict a loss
+    win_rate_best: Proportion | None  # every invalid verdict a win
 
 
 @dataclass(frozen=True)

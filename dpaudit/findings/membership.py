@@ -7,6 +7,7 @@ from dpaudit.errors import BadValue
 from dpaudit.findings.baselines import Blind, Near
 from dpaudit.findings.finding import Finding
 from dpaudit.privacy.claim import Claim
+from dpaudit.schema import Count, Proportion, Size
 
 Word = Literal["refuted", "not refuted", "no power"]
 
@@ -31,15 +32,15 @@ class TprAtFpr:
     """The true positive rate at a low false positive rate; no interval where too few controls were drawn."""
 
     measurable: bool
-    fpr_target: float
-    controls: int
-    members: int
-    tpr: float | None
-    tpr_lower: float | None
-    tpr_upper: float | None
-    fpr_measured: float | None
-    fpr_upper: float | None
-    tpr_on_curve: float  # its threshold is chosen on the same controls
+    fpr_target: Proportion
+    controls: Count
+    members: Count
+    tpr: Proportion | None
+    tpr_lower: Proportion | None
+    tpr_upper: Proportion | None
+    fpr_measured: Proportion | None
+    fpr_upper: Proportion | None
+    tpr_on_curve: Proportion  # its threshold is chosen on the same controls
 
 
 @dataclass(frozen=True)
@@ -48,20 +49,20 @@ class Per:
 
     unit: str
     score: str | None = None
-    records_least: int | None = None
-    records_most: int | None = None
+    records_least: Count | None = None
+    records_most: Count | None = None
 
 
 @dataclass(frozen=True)
 class Area:
     """How well scores tell members from others."""
 
-    n: int
-    members: int
-    auc: float
-    auc_lower: float
-    auc_upper: float
-    confidence: float
+    n: Count
+    members: Count
+    auc: Proportion
+    auc_lower: Proportion
+    auc_upper: Proportion
+    confidence: Proportion
     tpr_at_fpr: TprAtFpr
 
 
@@ -77,18 +78,18 @@ class Scored(Performance):
     """The same with what one score is of, and how many examples were cut or not scored."""
 
     per: Per
-    truncated: int | None = None
-    unscored: int | None = None
+    truncated: Count | None = None
+    unscored: Count | None = None
 
 
 @dataclass(frozen=True)
 class NearRecords(Near):
     """Near-duplicates of real units, and the AUC without all that have one; None where none is across."""
 
-    n_without: int | None = None
-    auc_without: float | None = None
-    auc_without_lower: float | None = None
-    auc_without_upper: float | None = None
+    n_without: Count | None = None
+    auc_without: Proportion | None = None
+    auc_without_lower: Proportion | None = None
+    auc_without_upper: Proportion | None = None
 
 
 @dataclass(frozen=True)
@@ -103,15 +104,15 @@ class Records(Scored):
 class Proven:
     """What guesses prove, with the counts that it follows from."""
 
-    epsilon_lower: float  # nats
-    ceiling: float  # the bound had all guesses been right
-    canaries: int
-    guesses: int
-    correct: int
-    correct_at_most: int  # had every guess that no tie decides been right
+    epsilon_lower: Size  # nats
+    ceiling: Size  # the bound had all guesses been right
+    canaries: Count
+    guesses: Count
+    correct: Count
+    correct_at_most: Count  # had every guess that no tie decides been right
     equal_scores: bool
-    delta: float
-    confidence: float
+    delta: Proportion
+    confidence: Proportion
     notion: str
 
 
@@ -135,7 +136,7 @@ class Answer:
 class Fitted:
     """What a combination of recipes was fitted to, on examples that then left every count."""
 
-    examples: int
+    examples: Count
     weights: dict[str, float]  # by recipe
     picked: str  # the recipe that does best alone
     picked_on_rest: Area | None = None
@@ -157,7 +158,7 @@ class Membership(Finding):
     records: Records | None
     bound: Bound | None
     blind: Blind | None
-    equal_secrets: int  # canaries left out with the secret of one trained on
+    equal_secrets: Count  # canaries left out with the secret of one trained on
     verdict: Answer
     fitted: dict[str, Fitted] | None  # by kind of example
 
@@ -172,9 +173,9 @@ class ClaimRow:
     arm: str
     recipe: str
     claim: Claim | None
-    epsilon_lower: float
-    ceiling: float
-    confidence: float
+    epsilon_lower: Size
+    ceiling: Size
+    confidence: Proportion
     notion: str
     verdict: Word | None
     reason: str
@@ -188,11 +189,11 @@ class Promise:
     """
 
     arm: str
-    epsilon: float
-    guess_right_at_most: float
+    epsilon: Size
+    guess_right_at_most: Proportion
     control: str | None
     control_is_alike: bool | None  # of the same method and loss
-    control_epsilon_lower: float | None
+    control_epsilon_lower: Size | None
     control_verdict: Word | None
 
 
@@ -200,7 +201,7 @@ class Promise:
 class AsIfClaimed:
     """What the audit would say of an arm without noise, had it made one claim of the run."""
 
-    epsilon: float
+    epsilon: Size
     verdict: Word
     reason: str
 
@@ -221,10 +222,10 @@ class Together(Finding):
     FORMAT: ClassVar = "together/1"
     primary: str
     family: str
-    family_error: float
+    family_error: Proportion
     rows: tuple[ClaimRow, ...]
     claims: tuple[Promise, ...]
     positive_control: tuple[PositiveControl, ...]
-    composed_epsilon: float | None
+    composed_epsilon: Size | None
     composed_delta: float | None
     caveat: str | None

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, NamedTuple
 
 from dpaudit.findings.finding import Finding
+from dpaudit.schema import Count, Proportion, Size
 
 
 class Item(NamedTuple):
@@ -14,7 +15,7 @@ class Item(NamedTuple):
     """
 
     id: str
-    correct: int
+    correct: Count
     margin: float  # nats: log-probability of the right choice minus that of the best wrong one
     cluster: str
 
@@ -23,8 +24,8 @@ class HeldOut(NamedTuple):
     """The cost of one held-out record's answers: bits over their tokens, and their UTF-8 bytes."""
 
     id: str
-    bits: float
-    bytes: int
+    bits: Size
+    bytes: Count
 
 
 @dataclass(frozen=True)
@@ -32,13 +33,13 @@ class TaskFigures:
     """A model's accuracy on one benchmark, with its interval."""
 
     task: str
-    accuracy: float
-    accuracy_lower: float
-    accuracy_upper: float
-    items: int
-    clusters: int
+    accuracy: Proportion
+    accuracy_lower: Proportion
+    accuracy_upper: Proportion
+    items: Count
+    clusters: Count
     margin: float  # nats
-    chance: float
+    chance: Proportion
     above_chance: bool  # the interval lies above chance
     uninformative: bool  # neither the base nor a non-private arm is above chance
 
@@ -50,8 +51,8 @@ class Bits:
     value: float
     lower: float
     upper: float
-    records: int
-    clusters: int
+    records: Count
+    clusters: Count
 
 
 @dataclass(frozen=True)
@@ -61,7 +62,7 @@ class Quality:
     arm: str
     tasks: tuple[TaskFigures, ...]
     bits_per_byte: Bits | None  # None where nothing was held out
-    heldout_left_out: int  # records of which no answer fits
+    heldout_left_out: Count  # records of which no answer fits
 
 
 @dataclass(frozen=True)
@@ -92,7 +93,7 @@ class TaskAsked:
     config: dict[str, Any] | None  # None for a task that lm-eval brings
     data: str | None  # digest of the items
     lm_eval: str  # version
-    limit: int | None
+    limit: Count | None
 
 
 @dataclass(frozen=True)
@@ -115,15 +116,15 @@ class Comparison:
     difference: float  # arm less reference
     lower: float
     upper: float
-    p_value: float
-    items: int
-    clusters: int
+    p_value: Proportion
+    items: Count
+    clusters: Count
     uninformative: bool | None
     non_inferior: bool | None = None  # the one-sided lower limit lies above minus the margin
     shown_worse: bool | None = None  # the one-sided upper limit lies below minus the margin
     one_sided_lower: float | None = None
     one_sided_upper: float | None = None
-    p_holm: float | None = None  # over the arms that share the reference
+    p_holm: Proportion | None = None  # over the arms that share the reference
 
 
 @dataclass(frozen=True)
@@ -136,8 +137,8 @@ class Trend:
     means: tuple[float, ...]
     direction: Literal["rising", "falling"]
     ordered: bool
-    p_value: float
-    clusters: int
+    p_value: Proportion
+    clusters: Count
 
 
 @dataclass(frozen=True)
@@ -146,6 +147,6 @@ class Comparisons(Finding):
 
     FORMAT: ClassVar = "comparisons/1"
     margin: float  # of non-inferiority, as a share
-    confidence: float
+    confidence: Proportion
     pairs: tuple[Comparison, ...]
     trend: tuple[Trend, ...]

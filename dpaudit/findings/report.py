@@ -1,5 +1,6 @@
 """All that the page shows. report/report.json holds it and nothing else: what is no field is not copied."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
@@ -135,9 +136,17 @@ class Gone:
     command: str
 
 
+def by_command(gone: Iterable[Gone]) -> dict[str, list[str]]:
+    """The files that each command makes again."""
+    files: dict[str, list[str]] = {}
+    for result in gone:
+        files.setdefault(result.command, []).append(result.file)
+    return files
+
+
 @dataclass(frozen=True)
 class Lost:
-    """A record of the run that was lost and written again."""
+    """A record of the run, or a note of what it had, that was lost and written again."""
 
     record: str
     entries: int | None

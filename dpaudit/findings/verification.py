@@ -7,21 +7,22 @@ from dpaudit.findings.baselines import Blind
 from dpaudit.findings.finding import Finding
 from dpaudit.findings.membership import Answer, Performance, Proven
 from dpaudit.privacy.claim import Claim
+from dpaudit.schema import Count, Proportion, Size
 
 
 @dataclass(frozen=True)
 class BoundOfKey(Proven):
     """What the guesses prove, and the share of all canaries that the key's rule guesses."""
 
-    fraction: float
+    fraction: Proportion
 
 
 @dataclass(frozen=True)
 class FamilyBound:
     """The bound of the same guesses inside the Gaussian family, which decides nothing; None at delta 0."""
 
-    epsilon_lower: float | None
-    ceiling: float | None
+    epsilon_lower: Size | None
+    ceiling: Size | None
     notion: str
 
 
@@ -32,9 +33,9 @@ class Detection:
     None where no number of right guesses refutes it. `correct` right guesses are needed.
     """
 
-    correct: int | None
-    epsilon: float | None
-    probability: float
+    correct: Count | None
+    epsilon: Size | None
+    probability: Proportion
 
 
 @dataclass(frozen=True)
@@ -57,11 +58,11 @@ class OtherRecipe:
 
     recipe: str
     title: str
-    epsilon_lower: float
-    ceiling: float
-    guesses: int
-    correct: int
-    confidence: float
+    epsilon_lower: Size
+    ceiling: Size
+    guesses: Count
+    correct: Count
+    confidence: Proportion
     notion: str
 
 
@@ -83,8 +84,8 @@ class KeyFacts:
     unit: str
     family: str
     shape: str
-    rows: int
-    canaries: int
+    rows: Count
+    canaries: Count
     data_checked: bool
 
 

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
-from dpaudit.findings.report import Lost
+from dpaudit.findings.report import Lost, by_command
 from dpaudit.page.joins import Joins
-from dpaudit.page.numbers import Placed, code, placed, say
+from dpaudit.page.numbers import Placed, code, codes, placed, say
 
 
 @dataclass(frozen=True)
@@ -84,8 +84,8 @@ def _banners(joins: Joins) -> Iterator[Markup]:
             )
     if joins.report.gone:
         files = [
-            say("{file} (type {command})", file=code(gone.file), command=code(gone.command))
-            for gone in joins.report.gone
+            say("{files} (type {command})", files=codes(files), command=code(command))
+            for command, files in by_command(joins.report.gone).items()
         ]
         yield say(
             "<strong>Results of this run are gone</strong>, and their content is not on this page: {files}.",
@@ -97,6 +97,13 @@ def _banners(joins: Joins) -> Iterator[Markup]:
 
 def _lost(joins: Joins, lost: Placed[Lost]) -> Markup:
     at, loss = lost
+    if loss.record.startswith("custody/"):
+        return say(
+            "<strong>A list of what this run had is lost.</strong> {file} was written again at {date}: "
+            "results and trainings that were deleted before then are not noticed.",
+            file=code(loss.record),
+            date=joins.num(f"{at}/date"),
+        )
     what = Markup("The list of its records")
     if loss.record != "records":
         what = say("Its record {record}", record=code(loss.record))

@@ -57,6 +57,10 @@ def _begun(
     held.enter_context(_no_remains(place, is_new=not place.path.exists()))
     run_dir = run_store.open_or_create(written, plan.suite.name, runs)
     _keep_records(run_dir, plan, progress)
+    for note in declarations.mend_notes(run_dir, plan):
+        progress.say(
+            f"{note}: lost and written again; what was deleted before is not noticed, and every page says so"
+        )
     is_drawn = run_dir.file(custody.CORPUS).is_file()
     prepare.run(run_dir, plan.of_training, progress)
     if not is_drawn:

@@ -30,12 +30,13 @@ from dpaudit.findings.report import (
     State,
     Steps,
     TrainingFigures,
+    by_command,
 )
 from dpaudit.stages import outputs
 from dpaudit.stages.audit import inside
 from dpaudit.stages.integrity import custody
 from dpaudit.stages.integrity.trained import TrainedArm
-from dpaudit.storage import record_chain
+from dpaudit.storage import notes, record_chain
 from dpaudit.storage.exclusive import alone
 from dpaudit.storage.remedies import missing
 from dpaudit.storage.rundir import RunDir
@@ -79,7 +80,8 @@ class Reading:
         """What `cls` takes of an output that holds more; None as for a finding."""
         if not self.is_there(file):
             return None
-        return narrowed(cls, self.run_dir.read_json(file), str(self.run_dir.file(file)))
+        with self.run_dir.fitting(file):
+            return narrowed(cls, self.run_dir.read_json(file), str(self.run_dir.file(file)))
 
 
 def narrowed(cls: type[T], data: Mapping[str, Any], file: str) -> T:
@@ -118,7 +120,10 @@ def _lacking(report: Report) -> list[str]:
         if stage.state in ("partial", "out of date", "not run"):
             arms = f" of {', '.join(stage.absent)}" if stage.state == "partial" else ""
             lacking.append(f"{name}{arms}, {'out of date, ' if stage.stale else ''}type `{stage.command}`")
-    return lacking + [f"{gone.file}, which is gone, type `{gone.command}`" for gone in report.gone]
+    for command, files in by_command(report.gone).items():
+        others = f" and {len(files) - 1} more, which are" if len(files) > 1 else ", which is"
+        lacking.append(f"{files[0]}{others} gone, type `{command}`")
+    return lacking
 
 
 def assemble(reading: Reading, plan: Plan) -> Report:
@@ -212,7 +217,7 @@ def _arm(reading: Reading, plan: Plan, arm: Arm) -> Adapter | None:
         training=figures,
         steps=_steps(reading, trained.steps_file),
         adapter_sha256=digest,
-        trainings=len({digest, *custody.trained_before(reading.run_dir, arm.name)}),
+        trainings=len({digest, *notes.trained(reading.run_dir, arm.name)}),
     )
 
 

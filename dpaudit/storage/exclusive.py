@@ -17,7 +17,7 @@ from dpaudit.storage.whole_files import left_of
 
 WRITES = {  # kind of work -> the folders of a run that it writes in, and that it sweeps
     "train": ("", "corpus/**/", "custody/", "custody/trained/", "secret/**/", "train/**/"),
-    "attack": ("attack/**/",),
+    "attack": ("attack/**/", "custody/results/attack/"),
     "shadows": ("attack/*/shadows/",),
     "audit": ("audit/**/", "custody/results/audit/"),
     "evaluate": ("evaluate/**/", "custody/results/evaluate/"),

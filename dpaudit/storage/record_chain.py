@@ -49,7 +49,8 @@ def load(run_dir: RunDir) -> Chain | None:
         return None
     content = run_dir.read_json(FILE)
     content.pop("inputs", None)
-    return build(Chain, content, file=str(run_dir.file(FILE)))
+    with run_dir.fitting(FILE):
+        return build(Chain, content, file=str(run_dir.file(FILE)))
 
 
 def read(run_dir: RunDir, record: str) -> dict[str, Any]:
@@ -117,6 +118,12 @@ def lose(run_dir: RunDir, record: str, date: str) -> None:
     if ABSENT not in known:
         loss = Loss(record, date, max(known.values()))
         _save(run_dir, replace(chain, known={**chain.known, record: {ABSENT: 0}}, lost=(*chain.lost, loss)))
+
+
+def note_loss(run_dir: RunDir, loss: Loss) -> None:
+    """Writes down that a note of the run was lost, which stands beside the records."""
+    chain = _loaded(run_dir)
+    _save(run_dir, replace(chain, lost=(*chain.lost, loss)))
 
 
 def _state(content: Content) -> dict[str, int]:

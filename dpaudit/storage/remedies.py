@@ -46,10 +46,10 @@ def way_out(run: Path, relative: str) -> str:
         )
     if stage in ("attack", "audit", "evaluate", "judge", "report"):
         return f"delete it and type `{command_of(Path(relative))}` again"
-    if relative == RELEASE:
+    if relative.startswith(("custody/results/", "custody/trained/")) or relative == RELEASE:
         return (
-            "restore it from a copy, or delete it and type `dpaudit train`, which writes it again from "
-            "corpus/"
+            "restore it from a copy, or delete it and type `dpaudit run SUITE`, which writes it again and "
+            "notes that it was lost"
         )
     return f"restore it from a copy, or delete {run} to begin again: a second release on the same records"
 

@@ -17,7 +17,7 @@ from dpaudit.storage.seals import seal_key
 from dpaudit.storage.whole_files import PRIVATE, final, temporary, write_pieces, write_text
 
 PLAN = "plan.json"
-NOTED = ("audit", "evaluate", "judge")  # stages whose missing results are reported
+NOTED = ("attack", "audit", "evaluate", "judge")  # stages whose missing results are reported
 # hash, place and seal key of outputs that were read and are as they were written
 _SOUND: set[tuple[bytes, str, bytes | None]] = set()
 _SEEN: dict[tuple[Path, str], str] = {}  # see `RunDir.read_now`
@@ -47,8 +47,7 @@ class RunDir:
             text = path.read_text(encoding="utf-8")
             data = json.loads(text)
         except FileNotFoundError:
-            is_made_again = relative != PLAN and not relative.startswith("records/")
-            raise missing(path) if is_made_again else self.refused(relative, "no such file") from None
+            raise self._absent(relative) from None
         except json.JSONDecodeError as error:
             raise self.refused(relative, f"a syntax error in line {error.lineno}", "JSON") from None
         except (ValueError, RecursionError):  # bytes that are no text, or a huge number
@@ -65,6 +64,20 @@ class RunDir:
             _SOUND.add(seen)
         del data[custody.KEY]
         return data
+
+    def _absent(self, relative: str) -> UsageError:
+        is_made_again = relative != PLAN and not relative.startswith("records/")
+        return missing(self.file(relative)) if is_made_again else self.refused(relative, "no such file")
+
+    @contextmanager
+    def fitting(self, relative: str) -> Iterator[None]:
+        """What does not fit the format of a file, inside the block, is refused with the way out of that
+        file.
+        """
+        try:
+            yield
+        except UsageError as error:
+            raise UsageError(error.where, error.expected, error.got, way_out(self.path, relative)) from None
 
     def refused(self, relative: str, got: str, expected: str = "the file as this run wrote it") -> UsageError:
         """The error for a file that is not what the run wrote; the way out follows from its place."""
@@ -83,13 +96,18 @@ class RunDir:
     def _note(self, relative: str) -> None:
         """Keeps a list of the results that a stage writes, apart from them, which shows a deleted one."""
         stage = relative.partition("/")[0]
-        if stage in NOTED and not relative.endswith(sidecar("")):
+        if stage in NOTED and _is_noted(relative):
             known = self._noted(stage)
             if relative not in known:
-                self.write_json(_notes(stage), {"files": sorted([*known, relative])})
+                self.write_json(results_note(stage), {"files": sorted([*known, relative])})
+
+    def notable(self, stage: str) -> list[str]:
+        """The results of a stage that are there and that its note names."""
+        files = [p.relative_to(self.path).as_posix() for p in self.file(stage).rglob("*") if p.is_file()]
+        return sorted(file for file in files if _is_noted(file))
 
     def _noted(self, stage: str) -> list[str]:
-        file = _notes(stage)
+        file = results_note(stage)
         if not self.file(file).is_file():
             return []
         files = self.texts(file, "files")
@@ -152,7 +170,7 @@ class RunDir:
             return hashlib.sha256(value.encode()).hexdigest()[:32]
         path = self.file(relative)
         if not path.is_file():
-            raise missing(path)
+            raise self._absent(relative)
         return custody.file_digest(path)[:32]
 
     def digests(self, inputs: Iterable[str]) -> dict[str, str]:
@@ -252,6 +270,7 @@ class RunDir:
 
     def stamped_metadata(self, relative: str, content: dict[str, Any]) -> dict[str, str]:
         """What a Parquet output carries: `content` (what its rows are among it), under a seal."""
+        self._note(relative)
         return {custody.KEY: json.dumps(custody.stamped(content, relative, seal_key(self.path)))}
 
     def new_folder(self, relative: str) -> Path:
@@ -286,8 +305,17 @@ def _made(folder: Path) -> Path:
     return folder
 
 
-def _notes(stage: str) -> str:
+def results_note(stage: str) -> str:
+    """The list of the results that a stage wrote."""
     return f"custody/results/{stage}/files.json"
+
+
+def _is_noted(relative: str) -> bool:
+    """Whether a file of a stage is a result of its own: shadow models are an input of their scores."""
+    path = Path(relative)
+    is_hidden = any(part.startswith(".") for part in path.parts)
+    is_result = path.suffix in (".json", ".parquet") and not relative.endswith(sidecar(""))
+    return is_result and not is_hidden and "shadows" not in path.parts
 
 
 def plain(value: object) -> Any:

@@ -10,8 +10,8 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any, Literal
 
-from dpaudit.schema import build
-from dpaudit.storage import record_chain
+from dpaudit.schema import build, convert
+from dpaudit.storage import notes, record_chain
 from dpaudit.storage.custody import RELEASE
 from dpaudit.storage.exclusive import alone
 from dpaudit.storage.record_chain import Loss, file_of
@@ -22,6 +22,7 @@ from dpaudit.suite.suite import Declared
 Mark = Literal["declared", "added later"]
 Settings = dict[str, Any]  # the suite's keys -> their values
 CLAIMS = "claims"
+CORPUS = "corpus/manifest.json"
 
 
 @dataclass(frozen=True)
@@ -39,13 +40,15 @@ def input_of(record: str) -> str:
     return f"{file_of(record)}#settings"
 
 
-def entries(run_dir: RunDir, record: str) -> list[Entry]:
+def entries(run_dir: RunDir, record: str) -> tuple[Entry, ...]:
     """The entries of a record, oldest first. Raises UsageError where the record is missing, altered or an
     older copy.
     """
     rows = record_chain.read(run_dir, record).get("entries", [])
     file = str(run_dir.file(file_of(record)))
-    return [build(Entry, entry, file=file, key=f"entries[{at}]") for at, entry in enumerate(rows)]
+    with run_dir.fitting(file_of(record)):
+        kept: tuple[Entry, ...] = convert(tuple[Entry, ...], rows, file=file, key="entries")
+        return kept
 
 
 def in_force(run_dir: RunDir, record: str) -> Settings:
@@ -53,7 +56,7 @@ def in_force(run_dir: RunDir, record: str) -> Settings:
     return _in_force(record, entries(run_dir, record))
 
 
-def _in_force(record: str, history: list[Entry]) -> Settings:
+def _in_force(record: str, history: tuple[Entry, ...]) -> Settings:
     if record != CLAIMS:
         return history[-1].settings if history else {}
     return {CLAIMS: [claim for entry in history for claim in entry.settings[CLAIMS]]}
@@ -63,7 +66,8 @@ def claims(run_dir: RunDir) -> list[tuple[Declared, Entry]]:
     """Every claim of the run with the entry that made it, oldest first."""
     file = str(run_dir.file(file_of(CLAIMS)))
     declared = [(claim, entry) for entry in entries(run_dir, CLAIMS) for claim in entry.settings[CLAIMS]]
-    return [(build(Declared, claim, file=file, key=CLAIMS), entry) for claim, entry in declared]
+    with run_dir.fitting(file_of(CLAIMS)):
+        return [(build(Declared, claim, file=file, key=CLAIMS), entry) for claim, entry in declared]
 
 
 def plan_of(run_dir: RunDir) -> Plan:
@@ -93,7 +97,7 @@ def keep(run_dir: RunDir, plan: Plan) -> list[str]:
 def _kept(run_dir: RunDir, record: str, asked: Settings) -> bool:
     if not run_dir.file(file_of(record)).is_file():
         record_chain.lose(run_dir, record, _now())
-        return _write(run_dir, record, [], asked, "suite") == "added later"
+        return _write(run_dir, record, (), asked, "suite") == "added later"
     history = _settled(run_dir, record)
     from_suite = [entry.settings for entry in history if entry.source == "suite"][-1:]
     if record != CLAIMS and asked in (*from_suite, *(entry.settings for entry in history[-1:])):
@@ -139,17 +143,29 @@ def lost(run_dir: RunDir) -> tuple[Loss, ...]:
     return () if chain is None else chain.lost
 
 
-def _settled(run_dir: RunDir, record: str) -> list[Entry]:
+def mend_notes(run_dir: RunDir, plan: Plan) -> list[str]:
+    """Writes lost notes of what the run had again, and returns them; their loss stays recorded."""
+    if not run_dir.file(CORPUS).is_file():
+        return []
+    commitment = run_dir.read_json(CORPUS).get("commitment")
+    return notes.mend(run_dir, [arm.name for arm in plan.suite.grid.arms], commitment, _now())
+
+
+def _settled(run_dir: RunDir, record: str) -> tuple[Entry, ...]:
     history = entries(run_dir, record)
     record_chain.settle(run_dir, record)
     return history
 
 
 def _write(
-    run_dir: RunDir, record: str, history: list[Entry], asked: Settings, source: Literal["suite", "command"]
+    run_dir: RunDir,
+    record: str,
+    history: tuple[Entry, ...],
+    asked: Settings,
+    source: Literal["suite", "command"],
 ) -> Mark:
     mark: Mark = "added later" if _has_begun(run_dir) else "declared"
-    now = [*history, Entry(_now(), mark, source, asked)]
+    now = (*history, Entry(_now(), mark, source, asked))
     content = {"settings": _in_force(record, now), "entries": [asdict(entry) for entry in now]}
     record_chain.write(run_dir, record, content)
     return mark

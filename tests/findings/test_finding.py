@@ -9,6 +9,7 @@ import pytest
 
 from dpaudit import schema
 from dpaudit.errors import UsageError
+from dpaudit.findings.baselines import Blind
 from dpaudit.findings.finding import Finding, format_of
 from dpaudit.findings.membership import Curve
 from dpaudit.findings.quality import HeldOut, Item, Measured, Quality
@@ -61,6 +62,7 @@ def test_another_format_is_refused_by_name_with_the_way_out(tmp_path: Path) -> N
         ),
         ({"items": {"t": [["a", 1, 0.5]]}}, "items.t[0]: expected a list of id, correct, margin, cluster"),
         ({"items": {"t": [["a", "yes", 0.5, "c"]]}}, "items.t[0].correct: expected a whole number"),
+        ({"items": {"t": [["a", -1, 0.5, "c"]]}}, "items.t[0].correct: expected at least 0, got -1"),
     ],
 )
 def test_what_does_not_fit_names_file_key_and_command(tmp_path: Path, change: dict, told: str) -> None:
@@ -76,6 +78,15 @@ def test_only_values_that_json_has_are_written() -> None:
     with pytest.raises(TypeError, match="set"):
         schema.plain({"a": {1, 2}})
     assert schema.plain(replace(MEASURED, base={"b": "c"}))["base"] == {"b": "c"}
+
+
+@pytest.mark.parametrize("auc", [-5.0, 1.5, math.nan])
+def test_a_figure_outside_of_its_range_is_refused(auc: float) -> None:
+    blind = {"auc": auc, "auc_lower": 0.0, "auc_upper": 1.0, "p_value": 1.0, "alarm": False}
+    blind |= {"units": 3, "finding": "silent"}
+    with pytest.raises(UsageError, match=r"^x.json: auc: expected at least 0 and at most 1, got "):
+        schema.build(Blind, blind, file="x.json")
+    assert schema.build(Blind, blind | {"auc": 1.0}, file="x.json").auc == 1.0
 
 
 def test_what_a_dataclass_refuses_is_one_line_too() -> None:

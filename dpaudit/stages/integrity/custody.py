@@ -4,11 +4,12 @@ belong together.
 Every stage asks `require` first. What was altered, exchanged or left in is refused by name with the way out.
 """
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from dpaudit.errors import UsageError
-from dpaudit.storage import custody
+from dpaudit.storage import custody, notes
 from dpaudit.storage.custody import RELEASE, SEAL_KEY, SEAL_LOST
 from dpaudit.storage.rundir import PLAN, RunDir
 from dpaudit.storage.seals import seal_key, sealed_under
@@ -28,6 +29,8 @@ def require(run_dir: RunDir, plan: Plan) -> None:
     """Raises UsageError where the run, or any arm of it that is trained, is not what was written."""
     require_run(run_dir)
     known = {arm.name for arm in plan.suite.grid.arms}
+    if run_dir.file(CORPUS).is_file():
+        _require_notes(run_dir, known)
     for folder in sorted(run_dir.file("train").glob("[!.]*")):
         if folder.name not in known:
             raise UsageError(
@@ -36,17 +39,27 @@ def require(run_dir: RunDir, plan: Plan) -> None:
                 "another arm",
                 "move it out of the run",
             )
-        require_arm(run_dir, folder.name)
+        manifest = require_arm(run_dir, folder.name)
+        if manifest["files"][f"adapter/{ADAPTER}"] not in notes.trained(run_dir, folder.name):
+            raise run_dir.refused(
+                notes.trained_note(folder.name), f"a list without the present weights of {folder.name}"
+            )
+
+
+def _require_notes(run_dir: RunDir, arms: Iterable[str] = ()) -> None:
+    for lost in notes.missing(run_dir, arms):
+        raise run_dir.refused(lost, "no such file")
 
 
 def require_run(run_dir: RunDir) -> None:
     """Raises UsageError where the plan or the corpus is not what the run began with. Reads no coin."""
     if not run_dir.file(CORPUS).is_file():
         # a corpus that is drawn again has other coins
-        if run_dir.file(RELEASE).is_file() or any(run_dir.file("train").glob("*")):
+        if run_dir.file(RELEASE).is_file() or _has_trained(run_dir):
             raise run_dir.refused(CORPUS, "no such file")
         return
     _require_key(run_dir)
+    _require_notes(run_dir)
     manifest = run_dir.read_json(CORPUS)
     _require_mappings(run_dir, CORPUS, manifest, "inputs", "files", "sealed")
     if manifest["inputs"].get(PLAN) != run_dir.digest(PLAN):
@@ -62,6 +75,11 @@ def require_run(run_dir: RunDir) -> None:
             raise run_dir.refused(name, "no such file")
         if custody.private_digest(run_dir.file(name), key) != digest:
             raise run_dir.refused(name, "an altered file")
+
+
+def _has_trained(run_dir: RunDir) -> bool:
+    arms = [note.stem for note in run_dir.file("custody/trained").glob("*.json")]
+    return any(run_dir.file("train").glob("*")) or any(notes.trained(run_dir, arm) for arm in arms)
 
 
 def _require_mappings(run_dir: RunDir, file: str, content: dict[str, Any], *keys: str) -> None:
@@ -169,28 +187,6 @@ def require_files(run_dir: RunDir, folder: str, known: dict[str, str], beside: s
 def adapter_digest(run_dir: RunDir, arm: str) -> str:
     """SHA-256 of an arm's weights."""
     return str(require_arm(run_dir, arm)["files"]["adapter/adapter_model.safetensors"])
-
-
-# ---- what an arm was before
-
-
-def note_trained(run_dir: RunDir, arm: str) -> None:
-    """Writes down, apart from train/, which weights an arm has: new ones in their place are a
-    second release.
-    """
-    digest, known = adapter_digest(run_dir, arm), trained_before(run_dir, arm)
-    if digest not in known:
-        run_dir.write_json(_trained_file(arm), {"adapters": [*known, digest]})
-
-
-def trained_before(run_dir: RunDir, arm: str) -> list[str]:
-    """SHA-256 of all weights that an arm ever had, the present ones included once they are noted."""
-    file = _trained_file(arm)
-    return run_dir.texts(file, "adapters") if run_dir.file(file).is_file() else []
-
-
-def _trained_file(arm: str) -> str:
-    return f"custody/trained/{arm}.json"
 
 
 # ---- the commitment: what was fixed before training, to be noted down outside of the trainer's reach

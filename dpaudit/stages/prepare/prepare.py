@@ -11,6 +11,7 @@ from dpaudit.stages.integrity import custody
 from dpaudit.stages.prepare.corpus import FAULTS, load_corpus
 from dpaudit.stages.prepare.draw import draw
 from dpaudit.stages.prepare.lessons import Shares
+from dpaudit.storage import notes
 from dpaudit.storage.custody import RELEASE, commitment, key_id, keyed_file_digest, private_digest
 from dpaudit.storage.rundir import RunDir
 from dpaudit.storage.seals import seal_key
@@ -30,6 +31,7 @@ def run(run_dir: RunDir, plan: Plan, progress: Progress) -> None:
         check_unchanged(run_dir, plan)
         _note_release(run_dir)
         return
+    notes.begin(run_dir, (arm.name for arm in plan.suite.grid.arms))
     with (
         run_dir.work_folder("corpus") as folder,
         progress.task("preparing corpus and coins", total=1) as advance,

@@ -18,6 +18,8 @@ from dpaudit.stages.integrity.trained import TrainedArm, inputs_of
 from dpaudit.stages.train import lesson, start
 from dpaudit.stages.train.jobs import ArmJob, is_noised, is_trls, ledger_of
 from dpaudit.stages.train.training_set import TrainingSet
+from dpaudit.storage import notes
+from dpaudit.storage.custody import file_digest
 from dpaudit.storage.rundir import RunDir
 from dpaudit.suite.plan import Plan
 
@@ -58,7 +60,6 @@ def train_arm(
     if several.first:
         measured = _measured(result, data, count) | {"base": base}
         _write(run_dir, plan, job, model, result, ledger, measured, begun)
-        custody.note_trained(run_dir, job.arm.name)
         checkpoints(run_dir, job.arm.name).clear()
     several.wait()  # the next arm may continue from this one
 
@@ -92,6 +93,7 @@ def _write(
             measured = measured | {"conformance": _conformance(plan, job, result.seen)}
         run_dir.write_json(_inside(run_dir, folder, "train.json"), measured, inputs)
         custody.write_arm(run_dir, folder, job.arm.name, inputs, begun)
+        notes.note_trained(run_dir, job.arm.name, file_digest(folder / "adapter" / custody.ADAPTER))
 
 
 def _trained(

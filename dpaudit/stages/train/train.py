@@ -10,6 +10,7 @@ from dpaudit.stages.integrity.trained import TrainedArm, inputs_of
 from dpaudit.stages.train import training_set
 from dpaudit.stages.train.arm import checkpoints, train_arm
 from dpaudit.stages.train.jobs import ArmJob, is_trls, jobs_of, with_starts
+from dpaudit.storage import notes
 from dpaudit.storage.rundir import RunDir
 from dpaudit.suite.grid import Arm
 from dpaudit.suite.plan import Plan
@@ -77,7 +78,7 @@ def run(
 def _warn(run_dir: RunDir, plan: Plan, jobs: list[ArmJob], say: Callable[[str], None]) -> None:
     """Says which arms are a second release, and that this processor is slow."""
     for job in jobs:
-        if job.arm.private and custody.trained_before(run_dir, job.arm.name):
+        if job.arm.private and notes.trained(run_dir, job.arm.name):
             say(
                 f"note: {job.arm.name} was trained before; training it again is a second release on the same "
                 f"records, and its epsilon counts one"
@@ -115,7 +116,6 @@ def _waiting_jobs(run_dir: RunDir, plan: Plan, only: list[str] | None) -> list[A
             waiting.append(arm)
         else:
             checkpoints(run_dir, arm.name).clear()
-            custody.note_trained(run_dir, arm.name)
     lessons = {arm.lesson: arm for arm in with_starts(plan, waiting)}
     unit = plan.suite.training.unit
     counts = {

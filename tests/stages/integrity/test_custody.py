@@ -23,7 +23,7 @@ from dpaudit.stages.audit import audit
 from dpaudit.stages.integrity import custody as chain
 from dpaudit.stages.integrity import weights
 from dpaudit.stages.train import merge, train
-from dpaudit.storage import custody, run_store
+from dpaudit.storage import custody, notes, run_store
 from dpaudit.storage.custody import SEAL_KEY
 from dpaudit.storage.rundir import RunDir
 from dpaudit.suite import declarations, suite
@@ -134,6 +134,11 @@ def swap(file: Path, other: Path) -> None:
     shutil.copy(other, file)
 
 
+NOTES = (
+    custody.RELEASE,
+    *(f"custody/results/{stage}/files.json" for stage in ("attack", "audit", "evaluate", "judge")),
+    f"custody/trained/{ARM}.json",
+)
 FAULTS = (delete, truncate, digit, high_bit, swap)
 FILES = (
     "plan.json",
@@ -171,7 +176,7 @@ FILES = (
     "audit/near_duplicates.json",
     "records/claims.json",
     "custody/records/chain.json",
-    custody.RELEASE,
+    *NOTES,
 )
 
 
@@ -253,10 +258,10 @@ def test_a_fault_is_named_or_healed(
 def test_every_fault_of_every_file_is_named_or_healed(
     finished: Path, plan: Plan, another: Path, tmp_path: Path
 ) -> None:
-    """155 of them; of score files a byte may change that no row rests on, and a judge that is done reads no
+    """180 of them; of score files a byte may change that no row rests on, and a judge that is done reads no
     replay.
     """
-    assert len(FILES) == 31
+    assert len(FILES) == 36
     finish(RunDir(another), plan)
     for number, (file, fault) in enumerate((file, fault) for file in FILES for fault in FAULTS):
         copy = RunDir(Path(shutil.copytree(finished, tmp_path / str(number) / finished.name)))
@@ -441,6 +446,46 @@ def test_a_result_that_is_gone_is_missed(
     assert overview.details(run_dir, plan)["gone"] == [{"file": file, "type": f"dpaudit {command}"}]
 
 
+def test_a_deleted_folder_of_results_is_missed_by_every_list(
+    run_dir: RunDir, plan: Plan, capsys: Any
+) -> None:
+    shutil.rmtree(run_dir.file("attack"))
+    assert "gone, `dpaudit show" in overview.run_row(run_dir)["caveat"]
+    assert f"attack/{ARM}/calibrated.parquet" in {
+        row["file"] for row in overview.details(run_dir, plan)["gone"]
+    }
+    page = report.run(run_dir, plan, Progress()).read_text()
+    assert f"<code>attack/{ARM}/calibrated.parquet</code>" in page
+    assert "more, which are gone, type `dpaudit attack mia`" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("note", NOTES)
+def test_a_lost_note_is_missed_and_its_loss_is_told(
+    note: str, run_dir: RunDir, plan: Plan, capsys: Any
+) -> None:
+    """A note that is deleted would hide the deletion of what it names."""
+    run_dir.file(note).unlink()
+    run_dir.file(f"audit/{ARM}/calibrated.json").unlink()
+    lost = rf"{note}: expected the file as this run wrote it, got no such file; .* `dpaudit run SUITE`"
+    for reader in (overview.details, report.run):
+        with pytest.raises(UsageError, match=lost):
+            reader(run_dir, plan, *[QUIET] * (reader is report.run))
+    assert note in overview.run_row(run_dir)["caveat"]
+    sequence.train(plan, run_dir.path.parent, Progress(), workers=1)
+    assert f"{note}: lost and written again" in capsys.readouterr().err
+    assert f"A list of what this run had is lost.</strong> <code>{note}</code>" in (
+        report.run(run_dir, plan, QUIET).read_text()
+    )
+
+
+def test_the_trainings_of_a_run_whose_corpus_and_arms_are_gone_are_known(run_dir: RunDir, plan: Plan) -> None:
+    for folder in ("corpus", "train", "secret"):
+        shutil.rmtree(run_dir.file(folder))
+    run_dir.file(custody.RELEASE).unlink()
+    with pytest.raises(UsageError, match=r"corpus/manifest\.json: .* got no such file; .* a second release"):
+        sequence.train(plan, run_dir.path.parent, QUIET, workers=1)
+
+
 def test_results_behind_a_link_and_arms_of_others_are_refused(run_dir: RunDir, plan: Plan) -> None:
     folder = run_dir.file(f"audit/{ARM}")
     folder.rename(run_dir.path / "elsewhere")
@@ -492,7 +537,7 @@ def test_an_arm_that_is_trained_again_is_told(
     shutil.rmtree(run_dir.file(f"train/{ARM}"))
     sequence.train(plan, run_dir.path.parent, Progress(), workers=1)
     assert said in capsys.readouterr().err
-    assert len(chain.trained_before(run_dir, ARM)) == 2
+    assert len(notes.trained(run_dir, ARM)) == 2
     assert f"<code>{ARM}</code> was trained" in report.run(run_dir, plan, QUIET).read_text()
 
 
