@@ -14,7 +14,6 @@ from typing import Any
 
 import numpy as np
 
-from dpaudit.evidence import control
 from dpaudit.evidence.guesses import guess
 from dpaudit.findings.baselines import Blind
 from dpaudit.findings.extraction import (
@@ -37,14 +36,12 @@ from dpaudit.findings.extraction import (
 )
 from dpaudit.findings.judgement import Judgement, Passport, PassRate, WinRate
 from dpaudit.findings.membership import (
-    Answer,
     Bound,
     Curve,
     Membership,
     Per,
     Records,
     Scored,
-    Together,
     TprAtFpr,
 )
 from dpaudit.findings.quality import (
@@ -59,6 +56,7 @@ from dpaudit.findings.quality import (
     Trend,
 )
 from dpaudit.privacy.claim import Claim
+from dpaudit.stages.audit import audit as auditing
 from dpaudit.stages.integrity import custody as chain
 from dpaudit.stats import roc
 from dpaudit.storage import custody, notes, run_store
@@ -219,8 +217,6 @@ PER = Per("record")
 
 def audit(run_dir: RunDir, plan: Plan, arm: Arm, recipe: str, shrink: float = 1.0) -> None:
     primary, bound = recipe == plan.suite.primary, _bound(arm.name, shrink)
-    lower, ceiling = bound.epsilon_lower, bound.ceiling
-    word: Any = "refuted" if lower > arm.epsilon else "not refuted" if ceiling > arm.epsilon else "no power"
     records = Records(**vars(_performance(arm.name, shrink / 3, 300)) | {"blind": BLIND})
     found = Membership(
         arm=arm.name,
@@ -235,7 +231,6 @@ def audit(run_dir: RunDir, plan: Plan, arm: Arm, recipe: str, shrink: float = 1.
         bound=bound,
         blind=BLIND,
         equal_secrets=0,
-        verdict=Answer(word if primary and arm.private else None, "as the bound says"),
         fitted=None,
     )
     found.write(run_dir, f"audit/{arm.name}/{recipe}.json", ["plan.json"])
@@ -243,21 +238,8 @@ def audit(run_dir: RunDir, plan: Plan, arm: Arm, recipe: str, shrink: float = 1.
 
 def summary(run_dir: RunDir, plan: Plan) -> None:
     """What audit says of all arms together, the control held against every claim among it."""
-    audits = {
-        arm: Membership.read(run_dir, f"audit/{arm.name}/calibrated.json") for arm in plan.suite.grid.arms
-    }
-    claims = {arm: audit.claim for arm, audit in audits.items() if audit.claim}
-    found = Together(
-        primary="calibrated",
-        family="each claim is tested once",
-        family_error=0.2,
-        rows=(),
-        claims=tuple(control.behind(arm, claim, audits) for arm, claim in claims.items()),
-        positive_control=control.of_claims(audits, list(claims.values())),
-        composed_epsilon=11.8,
-        composed_delta=1e-5,
-        caveat=None,
-    )
+    found = auditing.together(run_dir, plan, plan.suite.grid.arms)
+    found = replace(found, composed_epsilon=11.8, composed_delta=1e-5)
     found.write(run_dir, "audit/summary.json", ["plan.json"])
 
 

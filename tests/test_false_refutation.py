@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 
 from dpaudit.evidence import bounds
 from dpaudit.evidence.guesses import Guesses
+from dpaudit.evidence.questions import Asked, Outside, answered
 from dpaudit.evidence.score_file import Scored
-from dpaudit.evidence.verdict import conclude
 from dpaudit.privacy.claim import Claim
 from dpaudit.signals import recipe
 from dpaudit.signals.recipe import Bound
@@ -168,6 +168,11 @@ def test_the_verdict_on_the_page(name: str, draw: Draw, claimed: float, rule: Bo
     untied = Guesses(CANARIES, guesses, 0, guesses, False, rule.confidence)
     scores, included = audits(draw, 14)
     correct = Counter(guess_by(s, i, rule).correct for s, i in zip(scores, included, strict=True))
-    words = {v: conclude(claim, replace(untied, correct=v)).verdict for v in {*correct, guesses}}
+    words = {v: said(claim, replace(untied, correct=v)) for v in {*correct, guesses}}
     assert sum(correct[v] for v in words if words[v] == "refuted") <= ALLOWED
     assert words[guesses] == ("refuted" if untied.ceiling(DELTA) > claimed else "no power")
+
+
+def said(claim: Claim, guesses: Guesses) -> str:
+    (answer,) = answered([Asked("arm", claim, Outside("arm", guesses))])
+    return answer.verdict

@@ -48,7 +48,8 @@ def mia(asked: Attacked, shadows: options.Shadows = None, workers: options.Worke
     sequence.attack(run_dir, plan, Progress(), "mia", asked.arm, asked.recipe, shadows, workers)
     verdicts = outcomes.narrowed(outcomes.verdict_rows(run_dir, plan), asked.arm, asked.recipe)
     inside = outcomes.narrowed(outcomes.inside_rows(run_dir, plan), asked.arm, None)
-    values = {"verdicts": verdicts, **({"inside": inside} if inside else {})}
+    answers = outcomes.narrowed(outcomes.answer_rows(run_dir), asked.arm, None)
+    values = {"verdicts": verdicts, **({"inside": inside} if inside else {}), "answers": answers}
     show_of_run(run_dir, plan, values, asked.as_json)
 
 

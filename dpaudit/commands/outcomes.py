@@ -6,6 +6,7 @@ from typing import TypeVar
 from dpaudit import schema
 from dpaudit.commands.states import Row, Rows, is_current
 from dpaudit.findings import audits
+from dpaudit.findings.answers import Answered, Side
 from dpaudit.findings.audits import Audit
 from dpaudit.findings.extraction import (
     Counts,
@@ -18,8 +19,9 @@ from dpaudit.findings.extraction import (
 from dpaudit.findings.finding import Finding
 from dpaudit.findings.inside import Inside
 from dpaudit.findings.judgement import Judgement, Passport
-from dpaudit.findings.membership import Membership, Records, Together, Word
+from dpaudit.findings.membership import Membership, Records, Word
 from dpaudit.findings.quality import Measured
+from dpaudit.findings.together import Together
 from dpaudit.storage.rundir import RunDir
 from dpaudit.suite.plan import Plan
 
@@ -28,26 +30,23 @@ F = TypeVar("F", bound=Finding)
 
 def verdict_rows(run_dir: RunDir, plan: Plan, kind: str = "mia") -> Rows:
     """Per arm and recipe of a kind: the claim, the lower bound with its ceiling, the AUC of canaries and of
-    real units, the verdict.
-
-    "control_verdict" is what the same attack says of the same claim on the arm without noise: where that is
-    not "refuted", a "not refuted" means nothing.
+    real units; of the primary recipe the verdict on the arm's own claim.
     """
-    controls = _controls(run_dir)
+    words = {(a.arm, a.claim.epsilon, a.claim.delta): a.verdict for a in _answers(run_dir)}
     return [
-        _verdict_row(audit, controls.get(audit.arm))
+        _verdict_row(audit, words)
         for audit in _audits(run_dir, plan)
         if isinstance(audit, Membership) and audit.kind == kind
     ]
 
 
-def _verdict_row(audit: Membership, control: Word | None) -> Row:
-    bound, canaries, blind = audit.bound, audit.canaries, audit.blind
+def _verdict_row(audit: Membership, words: dict[tuple[str, float, float], Word]) -> Row:
+    bound, canaries, blind, claim = audit.bound, audit.canaries, audit.blind, audit.claim
     return {
         "arm": audit.arm,
         "recipe": audit.recipe,
         "primary": audit.primary,
-        "claim": audit.claim.epsilon if audit.claim else None,
+        "claim": claim.epsilon if claim else None,
         "epsilon_lower": bound.epsilon_lower if bound else None,
         "ceiling": bound.ceiling if bound else None,
         "notion": bound.notion if bound else None,
@@ -58,16 +57,42 @@ def _verdict_row(audit: Membership, control: Word | None) -> Row:
         **_of_records(audit.records),
         "blind_auc": blind.auc if blind else None,
         "blind_alarm": blind is not None and blind.alarm,
-        "verdict": audit.verdict.verdict,
-        "control_verdict": control if audit.primary else None,
+        "verdict": words.get((audit.arm, claim.epsilon, claim.delta)) if claim and audit.primary else None,
     }
 
 
-def _controls(run_dir: RunDir) -> dict[str, Word | None]:
+def answer_rows(run_dir: RunDir) -> Rows:
+    """Per claim: what each of its two questions found and at which level, and the verdict with its reason."""
+    return [
+        {
+            "arm": answer.arm,
+            "claim": answer.claim.epsilon,
+            "delta": answer.claim.delta,
+            **_asked(answer, "outside"),
+            **_asked(answer, "inside"),
+            "verdict": answer.verdict,
+            "reason": answer.reason,
+        }
+        for answer in _answers(run_dir)
+    ]
+
+
+def _asked(answer: Answered, side: Side) -> Row:
+    """The question of one side that has the smallest p-value: of a chain of trainings there are several."""
+    asked = [question for question in answer.questions if question.side == side]
+    found = min(asked, key=lambda q: 1.0 if q.p_value is None else q.p_value, default=None)
+    return {
+        f"{side}_p": found.p_value if found else None,
+        f"{side}_level": found.level if found else None,
+        f"{side}_power": found.power if found else None,
+    }
+
+
+def _answers(run_dir: RunDir) -> tuple[Answered, ...]:
     file = "audit/summary.json"
     if not (run_dir.file(file).is_file() and is_current(run_dir, file)):
-        return {}
-    return {claim.arm: claim.control_verdict for claim in Together.read(run_dir, file).claims}
+        return ()
+    return Together.read(run_dir, file).answers
 
 
 def _of_records(records: Records | None) -> Row:
@@ -103,8 +128,8 @@ def _inside_row(finding: Inside) -> Row:
         "epsilon_lower": test.epsilon_lower,
         "p_value": test.p_value,
         "notion": test.notion,
-        "failed": sum(check.outcome == "fail" for check in finding.conformance),
-        "ledger": finding.ledger,
+        "failed": len(finding.failed),
+        "power": finding.power_halved,
     }
 
 

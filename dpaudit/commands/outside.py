@@ -164,7 +164,7 @@ def _verify_run(of_run: OfRun, claim: str | None, commitment: str | None, as_jso
         **noted,
     }
     show_of_run(run_dir, plan, values, as_json)
-    verdicts = [word for claim in claims for word in (claim.verdict, claim.ledger) if word]
+    verdicts = [claim.verdict for claim in claims if claim.verdict]
     raise typer.Exit(verify.exit_code(verdicts))
 
 

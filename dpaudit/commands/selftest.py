@@ -139,7 +139,7 @@ def _judged(seen: Observation, cell: Cell) -> tuple[dict[str, int], list[OneRun]
     failed = {check.name for check in conformance.checks(seen, ledger, spec) if check.outcome == "fail"}
     return {
         "mechanism test": int(refuted),
-        "one-run bound": sum(bound.verdict == "refuted" for bound in bounds),
+        "one-run bound": sum(bound.epsilon_lower > claim.epsilon for bound in bounds),
         "conformance": int(bool(failed - set(conformance.LEDGER))),
         "ledger": int(bool(failed & set(conformance.LEDGER))),
     }, bounds

@@ -18,20 +18,33 @@ def of_one_run(*, canaries: int, guesses: int, epsilon: float, delta: float, con
     Right guesses are then binomial with chance e^x / (e^x + 1) each, as under randomised response.
     """
 
+    needed = least_right(
+        canaries=canaries, guesses=guesses, epsilon=epsilon, delta=delta, error=1 - confidence
+    )
+    if needed is None:
+        return Detection(None, None, PROBABILITY)
+
+    def short(strength: float) -> float:
+        return float(binom.sf(needed - 1, guesses, 1 / (1 + math.exp(-strength)))) - PROBABILITY
+
+    return Detection(needed, float(brentq(short, 0.0, 60.0)), PROBABILITY)
+
+
+def least_right(*, canaries: int, guesses: int, epsilon: float, delta: float, error: float) -> int | None:
+    """The least number of right guesses whose p-value at the claim is at most `error`; None where all of
+    them right would not do.
+    """
+
     def refutes(correct: int) -> bool:
         p_value = p_value_one_run(
             canaries=canaries, guesses=guesses, correct=correct, epsilon=epsilon, delta=delta
         )
-        return p_value < 1 - confidence
+        return p_value <= error
 
     if not guesses or not refutes(guesses):
-        return Detection(None, None, PROBABILITY)
+        return None
     low, high = -1, guesses  # refutes(high), and not refutes(low)
     while high - low > 1:
         middle = (low + high) // 2
         low, high = (low, middle) if refutes(middle) else (middle, high)
-
-    def short(strength: float) -> float:
-        return float(binom.sf(high - 1, guesses, 1 / (1 + math.exp(-strength)))) - PROBABILITY
-
-    return Detection(high, float(brentq(short, 0.0, 60.0)), PROBABILITY)
+    return high

@@ -1,6 +1,6 @@
 """Guesses whether canaries were in, and what they prove: every verdict from outside rests on these counts."""
 
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
 import numpy as np
@@ -34,6 +34,20 @@ class Guesses:
     def of_bound(cls, bound: Bound) -> "Guesses":
         """The counts of a bound as findings keep it."""
         return cls(**{field.name: getattr(bound, field.name) for field in fields(cls)})
+
+    def at(self, confidence: float) -> "Guesses":
+        """The same guesses, whose bounds hold at another confidence."""
+        return replace(self, confidence=confidence)
+
+    def p_value(self, claim: Claim, correct: int | None = None) -> float:
+        """Of "training was as private as claimed", had `correct` guesses been right (None: as they were)."""
+        return epsilon.p_value_one_run(
+            canaries=self.canaries,
+            guesses=self.guesses,
+            correct=self.correct if correct is None else correct,
+            epsilon=claim.epsilon,
+            delta=claim.delta,
+        )
 
     def bound(self, delta: float) -> dict[str, Any]:
         """What the guesses prove at `delta`, JSON-ready, with the counts that it follows from."""

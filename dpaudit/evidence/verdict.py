@@ -1,12 +1,14 @@
 """What an audit says of a claim. "Not refuted" is never to be worded "holds"."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from dpaudit.evidence.guesses import Guesses
+from dpaudit.findings.answers import Question
 from dpaudit.findings.membership import Word
 from dpaudit.privacy.claim import Claim
 
+NOTHING_ASKED = "no question could be asked of this claim"
 EQUAL = "every canary has the same score: this model shows no trace of any of them"
 
 
@@ -18,25 +20,48 @@ class Verdict:
     reason: str
 
 
-def conclude(claim: Claim, guesses: Guesses, broken: str | None = None) -> Verdict:
-    """The verdict of guesses on a claim: the one place where ties and broken coins are handled.
+def conclude(questions: Sequence[Question], failed: Sequence[str] = ()) -> Verdict:
+    """The verdict on a claim: the one place where its word is chosen.
 
-    `no power` where the guesses prove nothing, whatever was guessed: `broken` says why, or every canary has
-    the same score, or ties leave too few guesses open; else as `compare`.
+    `refuted` where a question refutes at its level, or something `failed` that is near certain; `not refuted`
+    where none does and one was shown able to; else `no power`, also where power is unknown.
     """
-    if broken is not None:
-        return Verdict("no power", broken)
-    if guesses.equal_scores:
-        return Verdict("no power", EQUAL)
-    reachable, ceiling = guesses.reachable(claim.delta), guesses.ceiling(claim.delta)
-    if reachable <= claim.epsilon < ceiling:
-        return Verdict(
-            "no power",
-            f"{guesses.guesses - guesses.correct_at_most} of {guesses.guesses} guesses are wrong by equal "
-            f"scores: all others right would have proven {_down(reachable)}, no more than the claimed "
-            f"{claim.epsilon:g}",
+    refuting = [question for question in questions if question.refutes]
+    if failed or refuting:
+        return Verdict("refuted", "; ".join([*failed, *(_found(question) for question in refuting)]))
+    able = [question for question in questions if question.is_shown_able]
+    if able:
+        caught = "; ".join(f"{q.violation} {_seen_from(q)}, with probability {_share(q.power)}" for q in able)
+        return Verdict("not refuted", f"nothing contradicts the claim; the audit would have caught: {caught}")
+    return Verdict("no power", "; ".join(_unable(question) for question in questions) or NOTHING_ASKED)
+
+
+def _found(question: Question) -> str:
+    tested = f"p = {question.p_value:.2g}, tested at {question.level:.2g}"
+    if question.side == "inside":
+        return (
+            f"{_seen_from(question)}, training did not run the mechanism of its ledger ({tested}); it holds "
+            f"within the family of sampled Gaussian noise"
         )
-    return compare(claim, guesses.lower(claim.delta), ceiling)
+    proven = rounded_down(question.epsilon_lower or 0.0)
+    return f"from outside, the guesses prove an epsilon of {proven} ({tested})"
+
+
+def _unable(question: Question) -> str:
+    place = _seen_from(question)
+    if question.note:
+        return f"{place}: {question.note}"
+    power = _share(question.power)
+    return f"{place}: {question.violation} would have been caught with probability {power} alone"
+
+
+def _seen_from(question: Question) -> str:
+    return "from outside" if question.side == "outside" else f"seen from inside {question.arm}"
+
+
+def _share(power: float | None) -> str:
+    """Rounded down to two places."""
+    return f"{math.floor((power or 0.0) * 100) / 100:.2f}"
 
 
 def compare(claim: Claim, epsilon_lower: float, ceiling: float) -> Verdict:
@@ -53,22 +78,22 @@ def compare(claim: Claim, epsilon_lower: float, ceiling: float) -> Verdict:
     if epsilon_lower > claim.epsilon:
         return Verdict(
             "refuted",
-            f"the measured lower bound {_down(epsilon_lower)} is above the claimed {claim.epsilon:g}",
+            f"the measured lower bound {rounded_down(epsilon_lower)} is above the claimed {claim.epsilon:g}",
         )
     if ceiling <= claim.epsilon:
         return Verdict(
             "no power",
-            f"all guesses right would have proven {_down(ceiling)}, no more than the claimed "
+            f"all guesses right would have proven {rounded_down(ceiling)}, no more than the claimed "
             f"{claim.epsilon:g}",
         )
     return Verdict(
         "not refuted",
-        f"the measured lower bound {_down(epsilon_lower)} is not above the claimed {claim.epsilon:g}; "
-        f"all guesses right would have proven {_down(ceiling)}",
+        f"the measured lower bound {rounded_down(epsilon_lower)} is not above the claimed {claim.epsilon:g}; "
+        f"all guesses right would have proven {rounded_down(ceiling)}",
     )
 
 
-def _down(bound: float) -> str:
+def rounded_down(bound: float) -> str:
     """Rounded down to two places."""
     return f"{math.floor(bound * 100) / 100:.2f}" if math.isfinite(bound) else "inf"
 

@@ -8,9 +8,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from dpaudit.evidence import verdict
 from dpaudit.findings.inside import Caught, MechanismTest, OneRun
-from dpaudit.findings.membership import Word
 from dpaudit.privacy.accountants import epsilon_spent
 from dpaudit.privacy.claim import Claim
 from dpaudit.privacy.mechanism import Mechanism
@@ -45,9 +43,8 @@ def bounded(
         weights=weights, right=right, delta=claim.delta, confidence=confidence
     )
     ceiling = weighted.epsilon_ceiling_weighted(weights=weights, delta=claim.delta, confidence=confidence)
-    word = verdict.compare(claim, lower, ceiling).verdict
     guesses, share = int(np.count_nonzero(weights)), right / int(np.abs(weights).sum())
-    return OneRun(ONE_RUN, lower, ceiling, guesses, share, word)
+    return OneRun(ONE_RUN, lower, ceiling, guesses, share)
 
 
 def tested(
@@ -56,17 +53,24 @@ def tested(
     claimed: Mechanism,
     claim: Claim,
     confidence: float,
+    draws: int = mechanism_test.DRAWS,
 ) -> MechanismTest:
     """The mechanism test of the same sums. Its epsilon is of this training alone, without the claim's earlier
     stages.
     """
-    test = mechanism_test.test(observed, included, family(claimed), confidence)
+    test = mechanism_test.test(observed, included, family(claimed), confidence, draws)
     acting = replace(claimed, stages=())
     lower = 0.0
     if math.isfinite(test.noise_upper):
         lower = epsilon_spent(replace(acting, noise_multiplier=test.noise_upper), claim.delta)
-    word: Word = "refuted" if test.p_value <= 1 - confidence else "not refuted"
-    return MechanismTest(mechanism_test.FAMILY, lower, test.noise_upper, test.p_value, test.auc, word)
+    return MechanismTest(mechanism_test.FAMILY, lower, test.noise_upper, test.p_value, test.auc)
+
+
+def power(claimed: Mechanism, canaries: int, confidence: float, share: float) -> float:
+    """The chance that the mechanism test refutes a training with `share` of the claimed noise, in [0, 1]."""
+    of = family(claimed)
+    acting = replace(of, noise_multiplier=of.noise_multiplier * share)
+    return mechanism_test.power(acting, of, canaries, confidence)
 
 
 def caught(claimed: Mechanism, delta: float, canaries: int, confidence: float) -> Caught:

@@ -24,14 +24,11 @@ class ClaimOfRun:
     ceiling: Size | None = None
     verdict: Word | None = None
     reason: str | None = None
-    control_verdict: Word | None = None  # of the same claim, on the arm without noise
-    ledger: Literal["refuted", "not refuted"] | None = None  # None where nothing but the bound speaks
-    ledger_reason: str | None = None
 
 
 @dataclass(frozen=True)
 class ClaimsOfRun(Finding):
     """All claims of the run, as `verify --run` found them."""
 
-    FORMAT: ClassVar = "claims/1"
+    FORMAT: ClassVar = "claims/2"
     claims: tuple[ClaimOfRun, ...]

@@ -4,7 +4,6 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 from dpaudit.findings.finding import Finding
-from dpaudit.findings.membership import Word
 from dpaudit.privacy.claim import Claim
 from dpaudit.schema import Count, Proportion, Size
 
@@ -18,7 +17,6 @@ class MechanismTest:
     noise_upper: Size  # that noise multiplier; infinite where the test refutes none
     p_value: Proportion
     auc: Proportion
-    verdict: Word
 
 
 @dataclass(frozen=True)
@@ -39,7 +37,6 @@ class OneRun:
     ceiling: Size  # the bound had all guesses been right
     guesses: Count  # that carry a weight
     right_share: Proportion  # of the weight of all guesses
-    verdict: Word
 
 
 @dataclass(frozen=True)
@@ -55,14 +52,21 @@ class Check:
 class Inside(Finding):
     """The findings on one arm."""
 
-    FORMAT: ClassVar = "inside/1"
+    FORMAT: ClassVar = "inside/2"
     arm: str
     claim: Claim
     noise_multiplier: Size  # in the ledger
     canaries: Count
-    confidence: Proportion
+    confidence: Proportion  # at the first Holm step of the run's family
+    draws: Count  # of the null
     mechanism_test: MechanismTest
+    power_halved: Proportion  # the chance to refute a training with half of the noise at that step
+    power_third: Proportion
     caught: Caught
     one_run: OneRun
     conformance: tuple[Check, ...]
-    ledger: Literal["refuted", "not refuted"]
+
+    @property
+    def failed(self) -> tuple[Check, ...]:
+        """The checks that failed: near certain, and outside of any correction."""
+        return tuple(check for check in self.conformance if check.outcome == "fail")

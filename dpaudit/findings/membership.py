@@ -146,7 +146,7 @@ class Fitted:
 class Membership(Finding):
     """What a recipe of kind `mia` or `preference` found on an arm."""
 
-    FORMAT: ClassVar = "membership/1"
+    FORMAT: ClassVar = "membership/2"
     arm: str
     recipe: str
     kind: str
@@ -159,73 +159,4 @@ class Membership(Finding):
     bound: Bound | None
     blind: Blind | None
     equal_secrets: Count  # canaries left out with the secret of one trained on
-    verdict: Answer
     fitted: dict[str, Fitted] | None  # by kind of example
-
-
-# ---- all arms together
-
-
-@dataclass(frozen=True)
-class ClaimRow:
-    """One line of the summary: an arm, its bound and its verdict."""
-
-    arm: str
-    recipe: str
-    claim: Claim | None
-    epsilon_lower: Size
-    ceiling: Size
-    confidence: Proportion
-    notion: str
-    verdict: Word | None
-    reason: str
-
-
-@dataclass(frozen=True)
-class Promise:
-    """What an arm's claim promises, and what the same attack says of it on the arm without noise.
-
-    Where that is not "refuted", a "not refuted" means nothing.
-    """
-
-    arm: str
-    epsilon: Size
-    guess_right_at_most: Proportion
-    control: str | None
-    control_is_alike: bool | None  # of the same method and loss
-    control_epsilon_lower: Size | None
-    control_verdict: Word | None
-
-
-@dataclass(frozen=True)
-class AsIfClaimed:
-    """What the audit would say of an arm without noise, had it made one claim of the run."""
-
-    epsilon: Size
-    verdict: Word
-    reason: str
-
-
-@dataclass(frozen=True)
-class PositiveControl(ClaimRow):
-    """An arm without noise, as if it made each claim of the run; its own row is that of the smallest."""
-
-    claims: tuple[AsIfClaimed, ...]
-    weak: bool  # it proves no more than the smallest claim
-    label: str
-
-
-@dataclass(frozen=True)
-class Together(Finding):
-    """One verdict a claim, and what all private arms spend together."""
-
-    FORMAT: ClassVar = "together/1"
-    primary: str
-    family: str
-    family_error: Proportion
-    rows: tuple[ClaimRow, ...]
-    claims: tuple[Promise, ...]
-    positive_control: tuple[PositiveControl, ...]
-    composed_epsilon: Size | None
-    composed_delta: float | None
-    caveat: str | None

@@ -9,8 +9,9 @@ from dpaudit.findings.extraction import Discoverable, Extraction, PersonalFields
 from dpaudit.findings.finding import Finding
 from dpaudit.findings.inside import Inside
 from dpaudit.findings.judgement import Judgement
-from dpaudit.findings.membership import Membership, Together
+from dpaudit.findings.membership import Membership
 from dpaudit.findings.quality import Comparisons, Quality, Skipped
+from dpaudit.findings.together import Together
 from dpaudit.privacy.claim import Claim
 
 State = Literal["done", "partial", "out of date", "not run", "not planned", "not applicable"]
@@ -178,7 +179,7 @@ class Stages:
 class Report(Finding):
     """All that the page shows, each finding as its stage left it."""
 
-    FORMAT: ClassVar = "report/1"
+    FORMAT: ClassVar = "report/2"
     run: Run
     arms: tuple[Adapter, ...]
     audits: tuple[Membership, ...]

@@ -3,9 +3,10 @@
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
+from dpaudit.findings.answers import Answered
 from dpaudit.findings.baselines import Blind
 from dpaudit.findings.finding import Finding
-from dpaudit.findings.membership import Answer, Performance, Proven
+from dpaudit.findings.membership import Performance, Proven
 from dpaudit.privacy.claim import Claim
 from dpaudit.schema import Count, Proportion, Size
 
@@ -109,11 +110,11 @@ class Conformance:
 class Verification(Finding):
     """All that verification.json holds: no secret, no coin and no text of a canary."""
 
-    FORMAT: ClassVar = "verification/1"
+    FORMAT: ClassVar = "verification/2"
     claim: Claim
     bound: BoundOfKey
     fdp: FamilyBound
-    verdict: Answer
+    verdict: Answered
     detection: Detection
     rule: RuleUsed
     performance: Performance

@@ -1,7 +1,7 @@
 """The charts of the page, drawn from the findings that its tables show."""
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from markupsafe import Markup
@@ -35,7 +35,7 @@ def charts(report: Report) -> Charts:
     looks = _looks(report.arms)
     primary = [audit for audit in report.audits if audit.primary and audit.bound]
     return Charts(
-        claims=_claims(primary, looks),
+        claims=_claims(primary, _words(report), looks),
         roc=_roc(primary, looks),
         bits=_bits(report, looks),
         tasks=tuple(_tasks(report, looks)),
@@ -58,12 +58,18 @@ def _looks(arms: Sequence[Adapter]) -> Looks:
     }
 
 
-def _claims(primary: Sequence[Membership], looks: Looks) -> Markup:
+def _words(report: Report) -> dict[str, str]:
+    """The verdict on each arm's own claim."""
+    answers = report.together.answers if report.together else ()
+    return {answer.arm: answer.verdict for answer in reversed(answers)}  # its own comes first
+
+
+def _claims(primary: Sequence[Membership], words: Mapping[str, str], looks: Looks) -> Markup:
     rows = [
         ClaimRow(
             audit.arm,
             looks[audit.arm],
-            (audit.verdict.verdict or "") if audit.claim else "no claim",
+            words.get(audit.arm, "") if audit.claim else "no claim",
             audit.claim.epsilon if audit.claim else None,
             None if is_alarmed(audit.blind) else audit.bound.epsilon_lower,
             audit.bound.ceiling,

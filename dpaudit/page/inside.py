@@ -13,12 +13,10 @@ from dpaudit.page.phrases import mark
 
 @dataclass(frozen=True)
 class InsideRow:
-    """One arm; all other cells are figures of its tests."""
+    """One arm; all cells are figures of its tests."""
 
     at: str
     arm: str
-    ledger: Markup
-    claim: Markup  # what the one-run bound says of it
 
 
 @dataclass(frozen=True)
@@ -40,7 +38,7 @@ def inside(joins: Joins) -> InsideSection | None:
         return None
     first = findings[0].part.conformance
     return InsideSection(
-        refuted=tuple(_refuted(finding.part) for finding in findings if finding.part.ledger == "refuted"),
+        refuted=tuple(_refuted(finding.part) for finding in findings if finding.part.failed),
         rows=tuple(_row(finding) for finding in findings),
         caught=tuple(_caught(joins, finding) for finding in findings),
         arms=tuple(finding.part.arm for finding in findings),
@@ -50,28 +48,16 @@ def inside(joins: Joins) -> InsideSection | None:
 
 
 def _row(finding: Placed[Inside]) -> InsideRow:
-    at, part = finding
-    word = part.one_run.verdict
-    return InsideRow(
-        at=at,
-        arm=part.arm,
-        ledger=say("{mark} {ledger}", mark=mark(part.ledger), ledger=part.ledger),
-        claim=say("{mark} {word}", mark=mark(word), word=word),
-    )
+    return InsideRow(at=finding.at, arm=finding.part.arm)
 
 
 def _refuted(finding: Inside) -> Markup:
-    seen = ""
-    if finding.mechanism_test.verdict == "refuted":
-        seen = "the canaries are more visible than noise, rate and steps in its ledger allow."
-    failed = [f" {_sentence(check)}" for check in finding.conformance if check.outcome == "fail"]
     return say(
-        "<strong>{mark} The ledger of {arm} is refuted:</strong> {seen}{failed} Do not release this "
-        "adapter under its claim.",
+        "<strong>{mark} The ledger of {arm} is refuted:</strong> {failed} Do not release this adapter "
+        "under its claim.",
         mark=mark("refuted"),
         arm=code(finding.arm),
-        seen=seen,
-        failed="".join(failed),
+        failed=" ".join(map(_sentence, finding.failed)),
     )
 
 
@@ -82,9 +68,12 @@ def _sentence(check: Check) -> str:
 def _caught(joins: Joins, finding: Placed[Inside]) -> Markup:
     at, num = finding.at, joins.num
     return say(
-        "Had {arm} been trained with a σ of {noise}, which spends an ε of {epsilon}, this test would have "
-        "refuted its ledger {probability} of the time.",
+        "Had {arm} been trained with half of its noise, this test would have refuted its ledger {halved} "
+        "of the time; with a third of it, {third}; with a σ of {noise}, which spends an ε of {epsilon}, "
+        "{probability}.",
         arm=code(finding.part.arm),
+        halved=num(f"{at}/power_halved", "percent_down"),
+        third=num(f"{at}/power_third", "percent_down"),
         noise=num(f"{at}/caught/noise_multiplier", "two_down"),
         epsilon=num(f"{at}/caught/epsilon", "two_up"),
         probability=num(f"{at}/caught/probability", "percent"),

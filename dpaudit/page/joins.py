@@ -3,10 +3,12 @@
 from dataclasses import dataclass
 from functools import cached_property
 
+from dpaudit.findings.answers import Answered
 from dpaudit.findings.extraction import Extraction
-from dpaudit.findings.membership import Membership, Promise
+from dpaudit.findings.membership import Membership
 from dpaudit.findings.quality import Quality
 from dpaudit.findings.report import Adapter, Report
+from dpaudit.findings.together import Promise
 from dpaudit.page.numbers import Numbers, Placed, placed
 
 
@@ -74,9 +76,17 @@ class Joins:
     def quality(self) -> dict[str, Placed[Quality]]:
         return {row.part.arm: row for row in placed("/quality", self.report.quality)}
 
-    def would_be_refuted(self, arm: str) -> bool:
-        """Whether the same attack refutes the arm's claim where there is no noise."""
-        return arm in self.promises and self.promises[arm].part.control_verdict == "refuted"
+    @cached_property
+    def answers(self) -> dict[str, Placed[Answered]]:
+        """The answer to each arm's own claim."""
+        together = self.report.together
+        own = {audit.part.arm: audit.part.claim for audit in self.verdicts}
+        rows = placed("/together/answers", together.answers) if together else []
+        return {row.part.arm: row for row in rows if own.get(row.part.arm) == row.part.claim}
+
+    def word(self, arm: str) -> str | None:
+        """The verdict on an arm's own claim."""
+        return self.answers[arm].part.verdict if arm in self.answers else None
 
     def has_control(self, arm: str) -> bool:
         return arm in self.promises and self.promises[arm].part.control is not None

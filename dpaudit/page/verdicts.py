@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from markupsafe import Markup
 
 from dpaudit.findings.membership import Membership
-from dpaudit.page.cards import NO_BETTER, UNKNOWN, Card, cards
+from dpaudit.page.cards import Card, cards
 from dpaudit.page.joins import Joins
 from dpaudit.page.numbers import Placed, code, codes, placed, say
 from dpaudit.page.phrases import ABSENT, absence, adapters, asked, blind_auc, broken_coins, is_alarmed, mark
@@ -71,13 +71,11 @@ def _presumes(joins: Joins) -> Iterator[Markup]:
         "score was read.",
         unit=joins.report.run.unit,
     )
-    if joins.claiming:
-        confidence = num(f"{joins.claiming[0].at}/bound/confidence", "percent")
-        yield say("Each verdict stands at {confidence} confidence on its own.", confidence=confidence)
-    if together and len(together.claims) > 1:
+    if together:
         yield say(
-            "No correction is made for the number of claims: the chance that at least one of them is "
-            "wrongly refuted is at most {error}.",
+            "All {questions} questions about the claims of this page are tested together (Holm): if all "
+            "claims are true, any of them is refuted with a chance of at most {error}.",
+            questions=num("/together/questions", "count"),
             error=num("/together/family_error", "percent_up"),
         )
     yield Markup(
@@ -115,10 +113,7 @@ def _declared(joins: Joins) -> Iterator[Markup]:
     for at, claim in placed("/claims", joins.report.claims):
         verdict = say("not checked yet: type {command}", command=code(command))
         if claim.verdict is not None:
-            weak = claim.verdict == "not refuted" and claim.control_verdict != "refuted"
-            aside = f" ({NO_BETTER if claim.control_verdict else UNKNOWN})" if weak else ""
-            ledger = "; its ledger is refuted" if claim.ledger == "refuted" else ""
-            verdict = say("{word}{aside}{ledger}", word=claim.verdict, aside=aside, ledger=ledger)
+            verdict = say("{word}: {reason}", word=claim.verdict, reason=joins.num(f"{at}/reason"))
         yield say(
             "Claimed for {arm}: ε ≤ {epsilon} at δ = {delta}, <strong>{asked}</strong>: {verdict}.",
             arm=code(claim.arm),
@@ -138,7 +133,7 @@ def _row(joins: Joins, audit: Placed[Membership]) -> VerdictRow:
     without = ABSENT
     if joins.has_control(finding.arm):
         without = num(f"{joins.promises[finding.arm].at}/control_epsilon_lower", "two_down")
-    word = finding.verdict.verdict
+    word = joins.word(finding.arm) or ABSENT
     return VerdictRow(
         at=at,
         arm=finding.arm,

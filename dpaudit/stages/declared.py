@@ -4,19 +4,14 @@ what was seen from inside.
 
 import os
 from collections.abc import Sequence
-from typing import Literal
 
 from dpaudit.errors import UsageError
-from dpaudit.evidence import claims, control
-from dpaudit.evidence.guesses import Guesses
-from dpaudit.evidence.verdict import conclude
+from dpaudit.evidence import claims
 from dpaudit.findings.declared import ClaimOfRun, ClaimsOfRun
-from dpaudit.findings.inside import Inside
-from dpaudit.findings.membership import Membership, Word
-from dpaudit.privacy.claim import Claim
+from dpaudit.findings.together import Together
 from dpaudit.signals import recipe
 from dpaudit.stages import outputs
-from dpaudit.stages.audit import inside
+from dpaudit.stages.audit import audit, inside
 from dpaudit.stages.audit.members import audit_file, audit_inputs
 from dpaudit.stages.integrity import custody
 from dpaudit.stages.integrity.trained import TrainedArm
@@ -27,8 +22,6 @@ from dpaudit.storage.seals import is_sealable
 from dpaudit.suite import declarations
 from dpaudit.suite.plan import Plan
 from dpaudit.suite.suite import Declared
-
-LedgerWord = Literal["refuted", "not refuted"]
 
 
 def verdicts(run_dir: RunDir, plan: Plan) -> tuple[ClaimOfRun, ...]:
@@ -50,11 +43,14 @@ def verdicts(run_dir: RunDir, plan: Plan) -> tuple[ClaimOfRun, ...]:
             f"are declared",
         )
     _require(run_dir, plan, [claim for claim, _ in wanted])
-    looked_at = tuple(_verdict(run_dir, plan, claim, entry) for claim, entry in wanted)
-    made_from = dict.fromkeys(file for claim, _ in wanted for file in _inputs(run_dir, plan, claim.arm))
+    every = plan.suite.grid.named(None, twins=False)
+    arms = [arm for arm in every if TrainedArm(run_dir, arm.name).is_there]
+    found = audit.together(run_dir, plan, arms)
+    looked_at = tuple(_verdict(run_dir, found, claim, entry) for claim, entry in wanted)
     if os.access(run_dir.path, os.W_OK) and is_sealable(run_dir.path):
         with writing(run_dir, "audit"):
-            ClaimsOfRun(looked_at).write(run_dir, CLAIMS, [*made_from, declarations.input_of("claims")])
+            audit.summarise(run_dir, plan, arms)
+            ClaimsOfRun(looked_at).write(run_dir, CLAIMS, [audit.SUMMARY, declarations.input_of("claims")])
     return looked_at
 
 
@@ -74,17 +70,9 @@ def _require(run_dir: RunDir, plan: Plan, claimed: Sequence[Declared]) -> None:
         inside.require_current(run_dir, name)
 
 
-def _inputs(run_dir: RunDir, plan: Plan, arm: str) -> list[str]:
-    seen = inside.file_of(arm)
-    files = [audit_file(arm, plan.suite.primary), TrainedArm(run_dir, arm).ledger_file]
-    return [*files, *([seen] if run_dir.file(seen).is_file() else [])]
-
-
-def _verdict(run_dir: RunDir, plan: Plan, claim: Declared, entry: declarations.Entry) -> ClaimOfRun:
-    audit = Membership.read(run_dir, audit_file(claim.arm, plan.suite.primary))
-    guesses = Guesses.of_bound(control.bound_of(audit))
-    answer = conclude(claim.claim, guesses, control.broken(audit.blind))
-    word, why = _ledger(run_dir, claim)
+def _verdict(run_dir: RunDir, found: Together, claim: Declared, entry: declarations.Entry) -> ClaimOfRun:
+    answer = next(a for a in found.answers if (a.arm, a.claim) == (claim.arm, claim.claim))
+    outside = next((question for question in answer.questions if question.side == "outside"), None)
     return ClaimOfRun(
         arm=claim.arm,
         claim=claim.epsilon,
@@ -92,39 +80,8 @@ def _verdict(run_dir: RunDir, plan: Plan, claim: Declared, entry: declarations.E
         mark=entry.mark,
         date=entry.date,
         adapter_sha256=custody.adapter_digest(run_dir, claim.arm),
-        epsilon_lower=guesses.lower(claim.delta),
-        ceiling=guesses.ceiling(claim.delta),
+        epsilon_lower=outside.epsilon_lower if outside else None,
+        ceiling=outside.ceiling if outside else None,
         verdict=answer.verdict,
         reason=answer.reason,
-        control_verdict=_without_noise(run_dir, plan, claim.arm, claim.claim),
-        ledger=word,
-        ledger_reason=why,
     )
-
-
-def _without_noise(run_dir: RunDir, plan: Plan, name: str, claim: Claim) -> Word | None:
-    """What the same attack says of the same claim on the arm without noise; None where none was audited."""
-    known = {arm.name: arm for arm in plan.suite.grid.arms if not arm.twin}
-    files = {arm: audit_file(arm.name, plan.suite.primary) for arm in known.values()}
-    audits = {
-        arm: Membership.read(run_dir, file)
-        for arm, file in files.items()
-        if run_dir.is_current(file, audit_inputs(arm.name, plan.suite.primary))
-    }
-    return control.behind(known[name], claim, audits).control_verdict
-
-
-def _ledger(run_dir: RunDir, claim: Declared) -> tuple[LedgerWord | None, str | None]:
-    """What the arm's own ledger, and canaries along axes where there are any, say of a declared claim, and
-    why.
-
-    "refuted" where the ledger spends more than is claimed; None where nothing but the bound speaks.
-    """
-    arm = TrainedArm(run_dir, claim.arm)
-    spent = arm.ledger().epsilon_at(claim.delta)
-    if not claim.claim.covers(spent):
-        return "refuted", f"its ledger spends an epsilon of {spent:.4g} at delta {claim.delta:g}"
-    if not arm.has_axes:
-        return None, None
-    word = Inside.read(run_dir, inside.file_of(claim.arm)).ledger
-    return word, "seen from inside, training did not run its ledger" if word == "refuted" else None

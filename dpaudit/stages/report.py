@@ -14,7 +14,7 @@ from dpaudit.findings.extraction import Discoverable, Extraction, PersonalFields
 from dpaudit.findings.finding import Finding
 from dpaudit.findings.inside import Inside
 from dpaudit.findings.judgement import Judgement
-from dpaudit.findings.membership import Membership, Together
+from dpaudit.findings.membership import Membership
 from dpaudit.findings.quality import Comparisons, Measured, Quality, TasksAsked
 from dpaudit.findings.report import (
     Adapter,
@@ -32,6 +32,7 @@ from dpaudit.findings.report import (
     TrainingFigures,
     by_command,
 )
+from dpaudit.findings.together import Together
 from dpaudit.stages import outputs
 from dpaudit.stages.audit import inside
 from dpaudit.stages.integrity import custody

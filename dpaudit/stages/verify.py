@@ -17,12 +17,12 @@ from numpy.typing import NDArray
 
 from dpaudit import __version__
 from dpaudit.errors import UsageError
-from dpaudit.evidence import bounds, claims, control
-from dpaudit.evidence import verdict as verdicts
+from dpaudit.evidence import bounds, claims, control, questions
 from dpaudit.evidence.guesses import Guesses
-from dpaudit.evidence.verdict import Verdict
+from dpaudit.evidence.questions import Asked, Outside
+from dpaudit.findings.answers import Answered
 from dpaudit.findings.baselines import Blind
-from dpaudit.findings.membership import Answer, Proven
+from dpaudit.findings.membership import Proven
 from dpaudit.findings.verification import (
     BoundOfKey,
     FamilyBound,
@@ -51,7 +51,10 @@ EXIT_CODES = {"not refuted": 0, "refuted": 1, "no power": 4}
 NEEDS_DISTRIBUTION = ("min_k_pp",)  # signals that ask for more than the log-probability of the text
 FDP_NOTION = bounds.NOTIONS["f-dp"]
 OUT, FILE, PAGE = Path("verification"), "verification.json", "index.html"
-POWER = "unknown, unless the same key refutes a model that was trained on the same data without noise"
+UNKNOWN = (
+    "its power is unknown without a control, an adapter that was trained on the same planted data "
+    "without noise"
+)
 
 Floats = NDArray[np.float64]
 
@@ -150,7 +153,6 @@ def summary(verification: Verification, page: Path) -> dict[str, Any]:
         "commitment": verification.commitment,
         "noted_before": verification.noted_before,
         "notion": f"{bound.notion}, {bound.confidence:.0%} confidence",
-        **({"power": POWER} if word == "not refuted" else {}),
         "presumes": presumes,
         "page": str(page),
     }
@@ -170,7 +172,7 @@ class Conclusion:
     scores: dict[str, Floats]
     chosen: Answers
     guesses: Guesses
-    verdict: Verdict
+    verdict: Answered
 
 
 def judged(key: AuditKey, claim: Claim, answers: Sequence[Answers], broken: str | None = None) -> Conclusion:
@@ -188,8 +190,9 @@ def judged(key: AuditKey, claim: Claim, answers: Sequence[Answers], broken: str 
     chosen = max(answers, key=lambda a: float(scores[a.rendering].mean()))
     coins = np.array(key.coins, dtype=bool)
     guesses = _guesses(made_by, scores[chosen.rendering], coins)
-    verdict = verdicts.conclude(claim, guesses, broken)
-    return Conclusion(made_by, is_pair, scores, chosen, guesses, verdict)
+    asked = Asked("the adapter", claim, Outside("the adapter", guesses, unknown=UNKNOWN, broken=broken))
+    (answer,) = questions.answered([asked])
+    return Conclusion(made_by, is_pair, scores, chosen, guesses, answer)
 
 
 def _concluded(key: AuditKey, claim: Claim, answers: Sequence[Answers]) -> dict[str, Any]:
@@ -206,7 +209,7 @@ def _concluded(key: AuditKey, claim: Claim, answers: Sequence[Answers]) -> dict[
         "claim": claim,
         "bound": BoundOfKey(**guesses.bound(claim.delta), fraction=primary.bound.guess.fraction),
         "fdp": _fdp(guesses, claim.delta),
-        "verdict": Answer(**vars(conclusion.verdict)),
+        "verdict": conclusion.verdict,
         "detection": guesses.power(claim),
         "rule": RuleUsed(
             recipe=primary.name,

@@ -1,10 +1,8 @@
 import math
-from dataclasses import replace
 
 import pytest
 
-from dpaudit.evidence.guesses import Guesses
-from dpaudit.evidence.verdict import EQUAL, compare, conclude, guess_limit
+from dpaudit.evidence.verdict import compare, guess_limit
 from dpaudit.privacy.claim import Claim
 
 CLAIM = Claim(1.0, 1e-5, "patient", "add_or_remove")
@@ -38,23 +36,6 @@ def test_no_verdict_is_worded_as_if_the_claim_held(epsilon_lower: float) -> None
 def test_a_bound_outside_its_ceiling_is_an_error(epsilon_lower: float, ceiling: float) -> None:
     with pytest.raises(ValueError, match="epsilon_lower"):
         compare(CLAIM, epsilon_lower, ceiling)
-
-
-GUESSES = Guesses(500, 200, 150, 200, False, 0.95)
-
-
-def test_one_verdict_for_ties_and_broken_coins() -> None:
-    """Where guesses could not have refuted, whatever was guessed, the word is never "not refuted"."""
-    ceiling = GUESSES.ceiling(CLAIM.delta)
-    assert CLAIM.epsilon < ceiling and conclude(CLAIM, GUESSES).verdict == "not refuted"
-    assert conclude(CLAIM, replace(GUESSES, correct=200)).verdict == "refuted"
-    assert conclude(CLAIM, replace(GUESSES, correct=200), "broken").reason == "broken"
-    equal = conclude(CLAIM, replace(GUESSES, equal_scores=True))
-    assert (equal.verdict, equal.reason) == ("no power", EQUAL)
-    tied = conclude(CLAIM, replace(GUESSES, correct_at_most=150))
-    assert tied.verdict == "no power" and "50 of 200 guesses are wrong by equal scores" in tied.reason
-    beyond = replace(CLAIM, epsilon=ceiling)
-    assert "all guesses right" in conclude(beyond, replace(GUESSES, correct_at_most=150)).reason
 
 
 def test_a_claim_names_all_of_its_terms() -> None:

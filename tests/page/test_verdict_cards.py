@@ -6,9 +6,9 @@ from pathlib import Path
 import fabricate
 import pytest
 
-from dpaudit.findings.membership import Answer
+from dpaudit.findings.answers import Question
 from dpaudit.findings.report import Report
-from dpaudit.page.cards import NO_BETTER, UNKNOWN, Card, cards
+from dpaudit.page.cards import Card, cards
 from dpaudit.page.joins import Joins
 from dpaudit.page.numbers import Numbers
 from dpaudit.page.verdicts import verdicts
@@ -34,32 +34,32 @@ def card(made: Report, arm: str) -> Card:
     return next(card for card in cards(joined(made)) if card.arm == arm)
 
 
-def said(made: Report, arm: str, word: str | None) -> Report:
-    """The report with another verdict of an arm's primary recipe."""
-    audits = tuple(
-        replace(audit, verdict=Answer(word, "")) if audit.arm == arm and audit.primary else audit
-        for audit in made.audits
-    )
-    return replace(made, audits=audits)
-
-
-def controlled(made: Report, arm: str, **changes: object) -> Report:
-    """The report with another finding on the arm without noise, beside one arm's claim."""
+def said(made: Report, arm: str, word: str, *questions: Question, failed: tuple[str, ...] = ()) -> Report:
+    """The report with another answer to an arm's claim."""
     assert made.together is not None
-    claims = tuple(replace(claim, **changes) if claim.arm == arm else claim for claim in made.together.claims)
-    return replace(made, together=replace(made.together, claims=claims))
+    answers = tuple(
+        replace(answer, verdict=word, questions=questions or answer.questions, failed=failed)
+        if answer.arm == arm
+        else answer
+        for answer in made.together.answers
+    )
+    return replace(made, together=replace(made.together, answers=answers))
+
+
+OUTSIDE = Question("outside", "sft-eps1", 0.4, 0.0125, 0.3, 2.8, "no noise at all", 0.97, "sft-inf", None)
+INSIDE = Question("inside", "sft-eps1", 0.3, 0.0125, None, None, "half of the noise", 0.93, None, None)
 
 
 def test_private_arms_come_first_and_the_control_claims_nothing(made: Report) -> None:
     shown = cards(joined(made))
     assert [card.arm for card in shown][-1] == "sft-inf" and shown[-1].css == "control"
-    assert shown[-1].claimed == "claims nothing" and shown[-1].aside is None
+    assert shown[-1].claimed == "claims nothing"
 
 
 @pytest.mark.parametrize(
     ("word", "begins"),
     [
-        ("refuted", "The claim is false"),
+        ("refuted", "Do not release this adapter"),
         ("not refuted", "Nothing that was measured contradicts the claim."),
         ("no power", "This audit cannot tell."),
     ],
@@ -67,19 +67,30 @@ def test_private_arms_come_first_and_the_control_claims_nothing(made: Report) ->
 def test_each_word_has_its_sentence(made: Report, word: str, begins: str) -> None:
     answer = card(said(made, "sft-eps1", word), "sft-eps1")
     assert answer.word == word and answer.css == word.replace(" ", "-")
-    assert answer.sentences[0].startswith(begins)
+    assert any(sentence.startswith(begins) for sentence in answer.sentences)
 
 
-def test_not_refuted_is_weakened_by_what_the_control_says(made: Report) -> None:
-    kept = said(made, "sft-eps1", "not refuted")
-    assert card(controlled(kept, "sft-eps1", control_verdict="refuted"), "sft-eps1").aside is None
-    blunt = controlled(kept, "sft-eps1", control_verdict="not refuted", control_is_alike=False)
-    assert card(blunt, "sft-eps1").aside == NO_BETTER
-    assert "would not have refuted the claim without noise either" in card(blunt, "sft-eps1").sentences[1]
-    assert "was also trained in another way" in card(blunt, "sft-eps1").sentences[1]
-    alone = controlled(kept, "sft-eps1", control=None, control_verdict=None)
-    assert card(alone, "sft-eps1").aside == UNKNOWN
-    assert "No adapter trained without noise" in card(alone, "sft-eps1").sentences[1]
+def test_a_refutation_says_which_question_spoke(made: Report) -> None:
+    refuting = [replace(question, p_value=1e-4) for question in (OUTSIDE, INSIDE)]
+    outside = card(said(made, "sft-eps1", "refuted", refuting[0], INSIDE), "sft-eps1").sentences
+    assert "right guesses" in outside[0] and "relies on nothing that the trainer says" in outside[0]
+    inside = card(said(made, "sft-eps1", "refuted", OUTSIDE, refuting[1]), "sft-eps1").sentences
+    assert "did not run the mechanism of its ledger" in inside[0] and "second release" in inside[0]
+    failed = card(said(made, "sft-eps1", "refuted", failed=("rate failed",)), "sft-eps1").sentences
+    assert "rate failed" in failed[0] and len(outside) == len(inside) == len(failed) == 2
+
+
+def test_not_refuted_says_what_would_have_been_caught(made: Report) -> None:
+    both = card(said(made, "sft-eps1", "not refuted", OUTSIDE, INSIDE), "sft-eps1").sentences
+    assert "no noise at all, such as <code>sft-inf</code>" in both[1] and "half of the noise" in both[2]
+    blunt = replace(OUTSIDE, power=None, note="its power is unknown")
+    alone = card(said(made, "sft-eps1", "not refuted", blunt, INSIDE), "sft-eps1").sentences
+    assert alone[1].startswith("From outside, it cannot tell:") and "its power is unknown" in alone[1]
+
+
+def test_an_answer_that_is_not_there_is_no_word(made: Report) -> None:
+    answer = card(replace(made, together=None), "sft-eps1")
+    assert answer.word == "not concluded" and "dpaudit attack mia" in answer.sentences[0]
 
 
 def test_broken_coins_withhold_every_figure_of_a_verdict(made: Report) -> None:

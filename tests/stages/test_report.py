@@ -15,9 +15,8 @@ import pytest
 
 from dpaudit.errors import UsageError
 from dpaudit.evidence.guesses import Guesses
-from dpaudit.evidence.verdict import conclude
 from dpaudit.findings.baselines import Near
-from dpaudit.findings.membership import Answer, Bound, Membership, NearRecords
+from dpaudit.findings.membership import Bound, Membership, NearRecords
 from dpaudit.findings.quality import Skipped, TasksAsked
 from dpaudit.page import formats, numbers
 from dpaudit.stages import report
@@ -223,13 +222,12 @@ def test_a_suite_without_judging_is_not_told_to_judge(tmp_path: Path) -> None:
 def test_every_verdict_is_said_in_a_sentence(tmp_path: Path) -> None:
     run_dir, plan = fabricate.run(tmp_path)
     refuted = run_dir.read_json("audit/sft-eps1/calibrated.json")
-    refuted["bound"]["epsilon_lower"], refuted["verdict"]["verdict"] = 2.345, "refuted"
+    refuted["bound"]["correct"] = refuted["bound"]["guesses"]
     fabricate.rewrite(run_dir, "audit/sft-eps1/calibrated.json", refuted)
+    fabricate.summary(run_dir, plan)
     words = _words(_reported(run_dir, plan)[0])
-    assert (
-        "The claim is false: the right guesses of the attack prove an ε of at least 2.34 , with 95 % "
-        "confidence" in words
-    )
+    assert "The claim is false: the right guesses of the attack prove an ε of at least" in words
+    assert "tested at 0.0" in words
     assert "This audit cannot tell." in words
     assert "This relies on nothing that the trainer says." in words
 
@@ -250,8 +248,6 @@ def _with_control(tmp_path: Path, correct: int) -> str:
         found = Membership.read(run_dir, file)
         guesses = Guesses(500, 200, 100 if arm.private else correct, 200, False, 0.95)
         found = replace(found, bound=Bound(**guesses.bound(1e-5), method="one-run", rule="a rule"))
-        if found.claim:
-            found = replace(found, verdict=Answer(**vars(conclude(found.claim, guesses))))
         found.write(run_dir, file, ["plan.json"])
     fabricate.summary(run_dir, plan)
     return _words(_reported(run_dir, plan)[0])
@@ -273,38 +269,31 @@ def test_a_control_that_proves_little_is_called_weak_and_encourages_nobody(tmp_p
         in words
     )
     assert "to show what the attack can find: an ε" not in words
-    assert "there this claim would be refuted" not in words
     assert "gives training data away" not in words
     for arm in ("sft-eps4", "sft-eps1"):
-        assert "This attack would not have refuted the claim without noise either" in _card(words, arm)
+        assert "This audit cannot tell." in _card(words, arm)
+    assert "From outside, it cannot tell: no noise at all would have been refuted" in _card(words, "sft-eps1")
 
 
 def test_a_claim_above_what_the_control_reached_was_not_really_tested(tmp_path: Path) -> None:
     """The ceiling lies above 4, and this attack reaches 2.90 without any noise."""
     words = _with_control(tmp_path, 195)
     four, one = _card(words, "sft-eps4"), _card(words, "sft-eps1")
-    assert "not refuted nor would it be without noise" in four
-    assert "trained without noise, it proved no more than 2.90 ." in four
-    assert "nor would it be" not in one
-    assert "proved an ε of at least 2.90 : there this claim would be refuted." in one
-    assert "could have failed" not in words and "It does:" not in words
+    assert "no power" in four and "This audit cannot tell." in four
+    assert "an adapter with no noise at all, such as sft-inf , would have been refuted" in one
     assert "ε ≤ 1 refuted ; ε ≤ 4 not refuted ; ε ≤ 8 no power ." in words
+    assert "all guesses right would have proven 3.96, no more than the claimed 4" in four
 
 
 def test_without_a_control_the_power_is_unknown(tmp_path: Path) -> None:
     run_dir, plan = fabricate.run(tmp_path)
     for arm in ("sft-inf",):
         run_dir.file(f"audit/{arm}/calibrated.json").unlink()
-    found = run_dir.read_json("audit/summary.json")
-    claims = [
-        row | dict.fromkeys((k for k in row if k.startswith("control")), None) for row in found["claims"]
-    ]
-    run_dir.write_json(
-        "audit/summary.json", found | {"claims": claims, "positive_control": []}, ["plan.json"]
-    )
+    fabricate.summary(run_dir, plan)
     words = _words(_reported(run_dir, plan)[0])
-    assert "not refuted power unknown" in words
-    assert "it is not known whether this attack would have refuted the claim without any noise" in words
+    assert "its power is unknown: no adapter was audited" in words and " not refuted " not in words.split(
+        "How the verdict is reached"
+    )[0].split("Is each claim true?")[1].replace("“Not refuted”", "")
 
 
 def test_each_claim_is_put_in_plain_words(tmp_path: Path) -> None:
@@ -318,10 +307,7 @@ def test_what_refuted_presumes_is_said(tmp_path: Path) -> None:
     words = _words(_page(tmp_path)[0])
     assert "“Refuted” presumes nothing about the trainer." in words
     assert not re.search(r"presumes nothing[.”]", words)
-    assert (
-        "No correction is made for the number of claims: the chance that at least one of them is wrongly "
-        "refuted is at most 20.0 %" in words
-    )
+    assert "if all claims are true, any of them is refuted with a chance of at most 5.0 %" in words
 
 
 def test_the_margin_has_three_outcomes(tmp_path: Path) -> None:
@@ -502,7 +488,6 @@ def test_broken_coins_and_near_duplicates_are_told_in_words(tmp_path: Path) -> N
             found |= {"blind": alarm, "near_duplicates": vars(near)}
         else:
             found["blind"], found["equal_secrets"] = alarm, 3
-            found["verdict"] = {"verdict": "no power" if found["primary"] else None, "reason": ""}
             found["records"] |= {
                 "near_duplicates": vars(without),
                 "per": {"unit": "patient", "score": "a sum", "records_least": 1, "records_most": 4},
@@ -511,6 +496,7 @@ def test_broken_coins_and_near_duplicates_are_told_in_words(tmp_path: Path) -> N
                 "per": {"unit": "patient", "score": "a sum", "records_least": 1, "records_most": 1}
             }
         fabricate.rewrite(run_dir, file.relative_to(run_dir.path).as_posix(), found)
+    fabricate.summary(run_dir, plan)
     html, _ = _reported(run_dir, plan)
     words = _words(html)
     for told in (

@@ -137,7 +137,7 @@ def test_nothing_that_is_written_holds_a_secret(world: Path, tmp_path: Path) -> 
         assert key.hash_key not in text and 'coins":' not in text
 
 
-def test_a_model_that_saw_no_canary_is_not_refuted(
+def test_a_model_that_saw_no_canary_is_not_refuted_and_its_power_is_unknown(
     world: Path, toy_adapter_dir: Path, tmp_path: Path
 ) -> None:
     done = check(
@@ -150,9 +150,9 @@ def test_a_model_that_saw_no_canary_is_not_refuted(
         "--out",
         tmp_path,
     )
-    assert done.exit_code == 0, done.output
+    assert done.exit_code == 4, done.output
     words = " ".join(done.output.split())
-    assert "who did not filter" in words
+    assert verify.UNKNOWN in words and "who did not filter" in words
     assert (
         "that the key is of the training data: --data FILE compares them" in words
     )  # a wrong key looks so too
@@ -694,7 +694,7 @@ def test_pairs_are_scored_by_their_margin(toy_adapter_dir: Path, tmp_path: Path)
         "--claim",
         "eps=2,delta=1e-5,unit=pair,relation=add_or_remove",
     )
-    assert done.exit_code == 0, done.output
+    assert done.exit_code == 4, done.output
     found = json.loads((tmp_path / "v" / "verification.json").read_text())
     assert found["rule"]["pair_margin"] and found["bound"]["canaries"] == 100
 
@@ -892,8 +892,8 @@ def test_a_declared_claim_below_the_arms_own_ledger_fails(tmp_path: Path) -> Non
     runs, name = declaring(tmp_path, ("sft-eps1", 1.0), ("sft-eps8", 5.0))
     done = check("--run", name, "--runs", runs, "--json")
     kept, broken = json.loads(done.output)["declared"]
-    assert (kept["ledger"], kept["ledger_reason"]) == (None, None)
-    assert broken["ledger"] == "refuted" and "its ledger spends an epsilon of" in broken["ledger_reason"]
+    assert kept["verdict"] != "refuted" and "ledger" not in kept["reason"]
+    assert broken["verdict"] == "refuted" and "its ledger spends an epsilon of" in broken["reason"]
     assert done.exit_code == 1
 
 

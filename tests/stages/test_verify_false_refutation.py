@@ -119,6 +119,7 @@ def verdicts(
         claim = Claim(claimed, delta, key.unit, "add_or_remove")
         found = verify.judged(key, claim, answers_of(random, output(random, coins), is_pair, base))
         told.append(found.verdict.verdict)
+        assert found.verdict.verdict == "refuted" or verify.UNKNOWN in found.verdict.reason
         chosen[found.chosen.rendering] += 1
     return told, chosen
 
@@ -131,7 +132,7 @@ def allowed(audits: int) -> float:
 def test_a_true_claim_is_refuted_in_five_per_cent_at_most(name: str) -> None:
     told, chosen = verdicts(name, 250)
     assert told.count("refuted") <= allowed(250)
-    assert "no power" not in told and min(chosen.values()) > 0
+    assert min(chosen.values()) > 0
 
 
 @pytest.mark.slow
@@ -176,7 +177,7 @@ def test_a_model_without_numbers_is_refused(odd: float, pair: bool) -> None:
     random = np.random.default_rng(1)
     coins = random.random(CANARIES) < 0.5
     values = random.standard_normal(CANARIES * (1 + pair))
-    assert concluded(values, np.zeros_like(values), coins, pair=pair).verdict == "not refuted"
+    assert concluded(values, np.zeros_like(values), coins, pair=pair).verdict == "no power"
     values[:2] = odd  # of a pair both, whose difference would be NaN
     with pytest.raises(UsageError, match="NaN or zero for 2 of"):
         concluded(values, np.zeros_like(values), coins, pair=pair)
@@ -186,10 +187,11 @@ def test_equal_scores_among_the_guesses_are_no_power() -> None:
     random = np.random.default_rng(2)
     coins = random.random(CANARIES) < 0.5
     distinct, base = random.standard_normal(CANARIES), np.zeros(CANARIES)
-    assert concluded(distinct, base, coins).verdict == "not refuted"
+    assert verify.UNKNOWN in concluded(distinct, base, coins).reason
     few = np.where(np.arange(CANARIES) < 5, distinct, -9.0)
     found = concluded(few, base, coins)
     assert found.verdict == "no power" and "equal scores" in found.reason
+    assert "equal scores" not in concluded(distinct, base, coins).reason
     assert concluded(np.full(CANARIES, -9.0), base, coins).verdict == "no power"
     known = np.where(coins, distinct + 20, -9.0)  # ties among the rest only, which are not guessed
     assert concluded(known, base, coins).verdict == "refuted"

@@ -5,20 +5,22 @@ a coin.
 from collections.abc import Sequence
 
 from dpaudit.errors import UsageError
-from dpaudit.evidence import control
-from dpaudit.findings.membership import Membership, Together
+from dpaudit.evidence import control, family, questions
+from dpaudit.findings.membership import Membership
+from dpaudit.findings.together import Together
 from dpaudit.privacy import ledger as ledgers
 from dpaudit.signals import recipe
 from dpaudit.signals.recipe import Kind, Recipe
 from dpaudit.stages.attack import preference
 from dpaudit.stages.attack.attack import applicable, trained_arms
 from dpaudit.stages.attack.scores import inputs_of, score_file, scores_are_current
-from dpaudit.stages.audit import baselines, extracted, inside, members
+from dpaudit.stages.audit import answers, baselines, extracted, inside, members
 from dpaudit.stages.audit.members import audit_file
 from dpaudit.stages.integrity import custody
 from dpaudit.stages.prepare.prepare import check_prepared
 from dpaudit.storage.exclusive import alone
 from dpaudit.storage.rundir import RunDir
+from dpaudit.suite import declarations
 from dpaudit.suite.grid import Arm
 from dpaudit.suite.plan import Plan
 from dpaudit.system.progress import Progress
@@ -61,14 +63,15 @@ def run(
         beside.tell(named, "extraction")
         return
     if kind == "mia":
-        inside.run(run_dir, plan, named, progress)
+        has_axes = any(inside.is_tested(run_dir, arm.name) for arm in named)
+        inside.run(run_dir, plan, named, answers.members_planned(plan, has_axes), progress)
     with progress.task("audit: bounds and verdicts", total=len(pairs) + 1) as advance:
         beside.tell(named, "canaries")  # makes the baselines if they are missing: every audit reads them
         advance(1)
         for arm, made_by in pairs:
             members.audit(beside, arm, made_by)
             advance(1)
-        _summarise(run_dir, plan, trained_arms(run_dir, plan, Progress(quiet=True)))
+        summarise(run_dir, plan, trained_arms(run_dir, plan, Progress(quiet=True)))
 
 
 def _require_frozen(plan: Plan, recipes: Sequence[Recipe]) -> None:
@@ -100,32 +103,49 @@ def _require_scores(run_dir: RunDir, plan: Plan, arm: Arm, made_by: Recipe) -> N
 # ---- one verdict a claim
 
 
-def _summarise(run_dir: RunDir, plan: Plan, arms: Sequence[Arm]) -> None:
-    """Writes the summary: a row an arm, and apart from them what the audit says of the arm without noise.
+def summarise(run_dir: RunDir, plan: Plan, arms: Sequence[Arm]) -> None:
+    """Writes the summary, unless it is current: one answer a claim, and what the guesses say of arms without
+    noise.
 
     `arms` are all that are trained: whoever gets the private ones gets those that were not audited, too.
     """
-    files = {arm.name: audit_file(arm.name, plan.suite.primary) for arm in arms}
-    present = [arm for arm in arms if run_dir.file(files[arm.name]).is_file()]
-    inputs = [files[arm.name] for arm in present] + [ledgers.file_of(arm.name) for arm in arms]
-    if not present or run_dir.is_current(SUMMARY, inputs):
-        return
-    audits = {arm: Membership.read(run_dir, files[arm.name]) for arm in present}
+    inputs = [*answers.inputs_of(run_dir, plan, arms), declarations.input_of("claims")]
+    if _audited(run_dir, plan, arms) and not run_dir.is_current(SUMMARY, inputs):
+        together(run_dir, plan, arms).write(run_dir, SUMMARY, inputs)
+
+
+def together(run_dir: RunDir, plan: Plan, arms: Sequence[Arm]) -> Together:
+    """One answer a claim over all audited arms, of which there is at least one."""
+    audits = {
+        arm: Membership.read(run_dir, audit_file(arm.name, plan.suite.primary))
+        for arm in _audited(run_dir, plan, arms)
+    }
     claimed = {arm: audit.claim for arm, audit in audits.items() if audit.claim}
+    found = answers.answers(run_dir, plan, audits)
+    size = questions.size_of(found)
+    confidence = 1 - family.first_level(size)
     private = [arm for arm in arms if arm.private]
-    errors = (1 - control.bound_of(audits[arm]).confidence for arm in claimed)
-    Together(
+    return Together(
         primary=plan.suite.primary,
-        family=f"each claim is tested once, by the recipe {plan.suite.primary} that was named before "
-        f"training",
-        family_error=min(1.0, round(sum(errors), 12)),
-        rows=tuple(control.row(audit) for audit in audits.values()),
-        claims=tuple(control.behind(arm, claim, audits) for arm, claim in claimed.items()),
-        positive_control=control.of_claims(audits, list(claimed.values())),
+        questions=size,
+        family_error=family.ERROR,
+        answers=found,
+        claims=tuple(control.behind(arm, claim, audits, confidence) for arm, claim in claimed.items()),
+        positive_control=control.of_claims(audits, list(claimed.values()), confidence),
         composed_epsilon=_released_together(run_dir, plan, private),
         composed_delta=plan.suite.training.delta if private else None,
         caveat=plan.caveat,
-    ).write(run_dir, SUMMARY, inputs)
+    )
+
+
+def _audited(run_dir: RunDir, plan: Plan, arms: Sequence[Arm]) -> list[Arm]:
+    """The arms whose audit is there and of the present adapter."""
+    files = {arm: audit_file(arm.name, plan.suite.primary) for arm in arms}
+    return [
+        arm
+        for arm, file in files.items()
+        if run_dir.file(file).is_file() and run_dir.is_current(file, run_dir.recorded_inputs(file))
+    ]
 
 
 def _released_together(run_dir: RunDir, plan: Plan, arms: Sequence[Arm]) -> float | None:

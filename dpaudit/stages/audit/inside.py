@@ -18,17 +18,20 @@ from dpaudit.suite.grid import Arm
 from dpaudit.suite.plan import Plan
 from dpaudit.system.progress import Progress
 
-CONFIDENCE = 0.95
 
+def run(run_dir: RunDir, plan: Plan, arms: Sequence[Arm], members: int, progress: Progress) -> None:
+    """Writes audit/inside/ARM.json for every one of `arms` whose training had canaries along axes.
 
-def run(run_dir: RunDir, plan: Plan, arms: Sequence[Arm], progress: Progress) -> None:
-    """Writes audit/inside/ARM.json for every one of `arms` whose training had canaries along axes."""
+    `members` is how many questions the run's claims have: all are tested in one family.
+    """
     waiting = [arm for arm in arms if is_tested(run_dir, arm.name) and not is_current(run_dir, arm.name)]
     if not waiting:
         return
     with progress.task("audit: the mechanism from inside", total=len(waiting)) as advance:
         for arm in waiting:
-            audited(run_dir, plan, arm.name).write(run_dir, file_of(arm.name), _inputs(run_dir, arm.name))
+            audited(run_dir, plan, arm.name, members).write(
+                run_dir, file_of(arm.name), _inputs(run_dir, arm.name)
+            )
             advance(1)
 
 
@@ -58,13 +61,13 @@ def _inputs(run_dir: RunDir, arm: str) -> list[str]:
     return [trained.axes_file, trained.ledger_file, trained.figures_file]
 
 
-def audited(run_dir: RunDir, plan: Plan, arm: str) -> Inside:
+def audited(run_dir: RunDir, plan: Plan, arm: str, members: int) -> Inside:
     """The findings on one arm. Raises UsageError where what was released and the coins do not
     fit.
     """
     import numpy as np
 
-    from dpaudit.evidence import whitebox
+    from dpaudit.evidence import family, whitebox
 
     trained = TrainedArm(run_dir, arm)
     ledger = trained.ledger()
@@ -79,21 +82,21 @@ def audited(run_dir: RunDir, plan: Plan, arm: str) -> Inside:
         )
     included = np.array([coins[name] for name in names], dtype=bool)
     claimed, claim = ledger.acting, ledger.claim
-    tested = whitebox.tested(observed, included, claimed, claim, CONFIDENCE)
-    bounded = whitebox.bounded(observed, included, claimed, claim, CONFIDENCE)
-    checks = _conformance(trained)
-    failed = any(check.outcome == "fail" for check in checks)
+    confidence, count = 1 - family.first_level(members), len(names)
+    draws = family.draws(members)
     return Inside(
         arm=arm,
         claim=claim,
         noise_multiplier=claimed.noise_multiplier,
-        canaries=len(names),
-        confidence=CONFIDENCE,
-        mechanism_test=tested,
-        caught=whitebox.caught(claimed, claim.delta, len(names), CONFIDENCE),
-        one_run=bounded,
-        conformance=checks,
-        ledger="refuted" if failed or tested.verdict == "refuted" else "not refuted",
+        canaries=count,
+        confidence=confidence,
+        draws=draws,
+        mechanism_test=whitebox.tested(observed, included, claimed, claim, confidence, draws),
+        power_halved=whitebox.power(claimed, count, confidence, 1 / 2),
+        power_third=whitebox.power(claimed, count, confidence, 1 / 3),
+        caught=whitebox.caught(claimed, claim.delta, count, confidence),
+        one_run=whitebox.bounded(observed, included, claimed, claim, confidence),
+        conformance=_conformance(trained),
     )
 
 

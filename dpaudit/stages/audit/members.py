@@ -8,12 +8,8 @@ import numpy as np
 
 from dpaudit.data.corpus import unit_of
 from dpaudit.errors import UsageError
-from dpaudit.evidence import control
-from dpaudit.evidence.guesses import Guesses
-from dpaudit.evidence.verdict import conclude
 from dpaudit.findings.baselines import Near
 from dpaudit.findings.membership import (
-    Answer,
     Area,
     Bound,
     Fitted,
@@ -83,7 +79,6 @@ def audit(beside: baselines.Beside, arm: Arm, made_by: Recipe) -> None:
         bound=bound,
         blind=blind,
         equal_secrets=beside.near.canaries.nonmembers_in_training if beside.near.canaries else 0,
-        verdict=_answer(claim, bound, primary, control.broken(blind)),
         fitted=fitted or None,
     ).write(run_dir, file, inputs)
 
@@ -216,11 +211,3 @@ def _claim(run_dir: RunDir, arm: Arm) -> Claim | None:
     """What the arm's ledger claims; None for an arm that claims nothing."""
     ledger = ledgers.of_arm(run_dir, arm.name)
     return ledger.claim if ledger.is_private else None
-
-
-def _answer(claim: Claim | None, bound: Bound | None, primary: bool, broken: str | None) -> Answer:
-    if not primary or bound is None:
-        return Answer(None, "another recipe was named before training to carry the verdict")
-    if claim is None:
-        return Answer(None, "the arm claims nothing: see the positive control")
-    return Answer(**vars(conclude(claim, Guesses.of_bound(bound), broken)))

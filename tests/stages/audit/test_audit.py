@@ -1,4 +1,3 @@
-import json
 import math
 import shutil
 from dataclasses import replace
@@ -11,7 +10,11 @@ import pytest
 
 from dpaudit.data.corpus import Record, Turn
 from dpaudit.errors import UsageError
+from dpaudit.evidence.guesses import Guesses
+from dpaudit.findings.answers import Answered
+from dpaudit.findings.membership import Bound as Proven
 from dpaudit.findings.membership import Per
+from dpaudit.findings.together import Together
 from dpaudit.signals import recipe
 from dpaudit.signals.recipe import Bound, Guess
 from dpaudit.stages.attack import attack, scores
@@ -24,6 +27,7 @@ from dpaudit.stages.prepare.candidates import CandidateUnits, load_candidates, l
 from dpaudit.stats.epsilon import epsilon_lower_one_run
 from dpaudit.storage import run_store
 from dpaudit.storage.rundir import RunDir
+from dpaudit.suite import declarations
 from dpaudit.suite.grid import Arm, Grid
 from dpaudit.suite.plan import Plan
 from dpaudit.suite.suite import Candidates as Sizes
@@ -57,6 +61,7 @@ def scored_run(place: Path, plan: Plan, leak: dict[str, float]) -> RunDir:
     tests.
     """
     run_dir = run_store.open_or_create(plan.to_json(), plan.suite.name, place)
+    declarations.keep(run_dir, plan)
     prepare.run(run_dir, plan, QUIET)
     for arm in plan.suite.grid.arms:
         train(run_dir, plan, arm)
@@ -123,13 +128,18 @@ def primary(run_dir: RunDir, arm: str) -> dict[str, Any]:
     return run_dir.read_json(f"audit/{arm}/calibrated.json")
 
 
+def answer(run_dir: RunDir, arm: str) -> Answered:
+    (found,) = (a for a in Together.read(run_dir, audit.SUMMARY).answers if a.arm == arm)
+    return found
+
+
 def test_a_leaking_arm_is_refuted_and_a_silent_one_is_not(audited: tuple[RunDir, Plan]) -> None:
     run_dir, _ = audited
     broken, honest = primary(run_dir, "sft-eps1"), primary(run_dir, "sft-eps8")
-    assert broken["verdict"]["verdict"] == "refuted" and broken["bound"]["epsilon_lower"] > 1
+    assert answer(run_dir, "sft-eps1").verdict == "refuted" and broken["bound"]["epsilon_lower"] > 1
     assert honest["bound"]["epsilon_lower"] == 0
     # 300 canaries, 30 guesses: even a perfect attacker proves far less than 8
-    assert honest["verdict"]["verdict"] == "no power" and honest["bound"]["ceiling"] < 8
+    assert answer(run_dir, "sft-eps8").verdict == "no power" and honest["bound"]["ceiling"] < 8
 
 
 def test_the_bound_is_that_of_the_frozen_rule(audited: tuple[RunDir, Plan]) -> None:
@@ -169,41 +179,38 @@ def test_curves_have_intervals_and_areas(audited: tuple[RunDir, Plan]) -> None:
         assert (low["tpr_on_curve"] > 0.9) == (leak > 0)
 
 
-def test_only_the_primary_recipe_carries_a_verdict(audited: tuple[RunDir, Plan]) -> None:
+def test_the_guesses_of_the_primary_recipe_alone_answer_a_claim(audited: tuple[RunDir, Plan]) -> None:
     run_dir, plan = audited
-    for arm in LEAK:
-        for file in run_dir.file(f"audit/{arm}").glob("*.json"):
-            found = json.loads(file.read_text())
-            if file.stem not in ("extraction", plan.suite.primary):
-                assert not found["primary"] and found["verdict"]["verdict"] is None
+    found = Together.read(run_dir, audit.SUMMARY)
+    assert found.primary == plan.suite.primary
+    assert [a.arm for a in found.answers] == ["sft-eps8", "sft-eps1"]  # what claims nothing has no answer
     assert primary(run_dir, "sft-inf")["claim"] is None
-    assert primary(run_dir, "sft-inf")["verdict"]["verdict"] is None
+    (question,) = answer(run_dir, "sft-eps1").questions
+    bound = Guesses.of_bound(Proven(**primary(run_dir, "sft-eps1")["bound"]))
+    assert question.level is not None and question.p_value == bound.p_value(answer(run_dir, "sft-eps1").claim)
+    assert question.epsilon_lower == bound.at(1 - question.level).lower(1e-5)
+
+
+def test_a_claim_beyond_the_ceiling_leaves_the_family_to_the_others(audited: tuple[RunDir, Plan]) -> None:
+    """300 canaries reach 1 and not 8: one question is left, which is tested at the whole five per cent."""
+    run_dir, _ = audited
+    assert Together.read(run_dir, audit.SUMMARY).questions == 1
+    levels = {arm: answer(run_dir, arm).questions[0].level for arm in ("sft-eps8", "sft-eps1")}
+    assert levels == {"sft-eps8": None, "sft-eps1": 0.05}
 
 
 def test_the_summary_keeps_the_positive_control_apart(audited: tuple[RunDir, Plan]) -> None:
     run_dir, _ = audited
     found = run_dir.read_json("audit/summary.json")
-    assert {row["arm"]: row["verdict"] for row in found["rows"]} == {
-        "sft-inf": None,
-        "sft-eps8": "no power",
-        "sft-eps1": "refuted",
-    }
     (control,) = found["positive_control"]
-    assert control["arm"] == "sft-inf" and control["verdict"] == "refuted"
-    assert (
-        control["label"] == "positive control: what the audit says of an un-noised adapter that claims eps=1"
-    )
+    assert control["arm"] == "sft-inf" and control["weak"] is False
     assert found["composed_epsilon"] > 0 and found["composed_delta"] == 1e-5
     assert [(row["epsilon"], row["verdict"]) for row in control["claims"]] == [
         (1.0, "refuted"),
         (8.0, "no power"),
     ]
-    assert control["weak"] is False
-    assert {row["arm"]: row["control_verdict"] for row in found["claims"]} == {
-        "sft-eps8": "no power",
-        "sft-eps1": "refuted",
-    }
-    assert "before training" in found["family"] and found["family_error"] == pytest.approx(0.1)
+    assert {row["control"] for row in found["claims"]} == {"sft-inf"}
+    assert found["family_error"] == 0.05
 
 
 def test_the_blind_baseline_is_shown_and_silent(audited: tuple[RunDir, Plan]) -> None:
@@ -309,9 +316,8 @@ def test_scores_that_tie_have_no_power_in_a_run(tmp_path: Path) -> None:
     audit.run(run_dir, plan, QUIET, "mia")
     found = primary(run_dir, "sft-eps1")
     assert found["bound"]["ceiling"] > 1 > found["bound"]["epsilon_lower"] == 0
-    assert found["verdict"]["verdict"] == "no power" and "equal scores" in found["verdict"]["reason"]
-    (claim,) = (c for c in run_dir.read_json(audit.SUMMARY)["claims"] if c["arm"] == "sft-eps1")
-    assert claim["control_verdict"] == "no power"
+    said = answer(run_dir, "sft-eps1")
+    assert said.verdict == "no power" and "equal scores" in said.reason
 
 
 def test_canaries_that_occur_more_than_once_support_no_bound() -> None:
@@ -401,7 +407,7 @@ def test_released_together_counts_what_the_start_had_spent(
         run_dir.write_json(
             f"train/{arm}/privacy.json", told | {"stages": [start]}, ["plan.json", "corpus/manifest.json"]
         )
-    audit._summarise(run_dir, audited[1], audited[1].suite.grid.arms)
+    audit.summarise(run_dir, audited[1], audited[1].suite.grid.arms)
     own = [Mechanism(sigma, 0.1, 4, 1.0) for sigma in (2.0, 1.0, 4.0)]
     assert run_dir.read_json(audit.SUMMARY)["composed_epsilon"] == pytest.approx(
         accountants.compose(own, 1e-5)
@@ -412,6 +418,7 @@ def test_coins_that_the_texts_tell_prove_nothing(tmp_path: Path, capsys: pytest.
     """The planted fault: a coin file that follows the names. Scores leak, and still nothing is concluded."""
     plan = plan_with(insecure_seed=1)
     run_dir = run_store.open_or_create(plan.to_json(), "broken", tmp_path)
+    declarations.keep(run_dir, plan)
     prepare.run(run_dir, plan, QUIET)
     coins = load_membership(run_dir)
     for canary in load_candidates(run_dir).canaries:
@@ -427,10 +434,10 @@ def test_coins_that_the_texts_tell_prove_nothing(tmp_path: Path, capsys: pytest.
     audit.run(run_dir, plan, Progress(), "mia")
     found = primary(run_dir, "sft-eps1")
     assert found["blind"]["alarm"] and found["bound"]["epsilon_lower"] > 1
-    assert found["verdict"]["verdict"] == "no power" and "coins are broken" in found["verdict"]["reason"]
-    summary = run_dir.read_json("audit/summary.json")
-    assert {row["verdict"] for row in summary["rows"] if row["claim"]} == {"no power"}
-    assert {row["control_verdict"] for row in summary["claims"]} == {"no power"}
+    summary = Together.read(run_dir, audit.SUMMARY)
+    assert {said.verdict for said in summary.answers} == {"no power"}
+    assert "coins are broken" in answer(run_dir, "sft-eps1").reason
+    assert {claim.verdict for control in summary.positive_control for claim in control.claims} == {"no power"}
     for _ in range(2):  # typed again, it is said again
         told = capsys.readouterr().err
         assert (

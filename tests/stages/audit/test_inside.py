@@ -74,7 +74,6 @@ def broken(tmp_path_factory: pytest.TempPathFactory) -> RunDir:
 
 def test_the_engine_is_not_accused(sound: RunDir) -> None:
     found = sound.read_json(inside.file_of(ARM))
-    assert found["ledger"] == "not refuted"
     assert found["mechanism_test"]["p_value"] > 0.05
     assert {check["outcome"] for check in found["conformance"]} == {"pass", "not observable"}
     observed = np.load(sound.file(f"train/{ARM}/axes.npy"))
@@ -83,8 +82,7 @@ def test_the_engine_is_not_accused(sound: RunDir) -> None:
 
 def test_halved_noise_refutes_the_ledger(broken: RunDir) -> None:
     found = broken.read_json(inside.file_of(ARM))
-    assert found["ledger"] == "refuted"
-    assert found["mechanism_test"]["verdict"] == "refuted"
+    assert found["mechanism_test"]["p_value"] < 0.01
     assert found["mechanism_test"]["noise_upper"] < found["noise_multiplier"]
     assert found["mechanism_test"]["epsilon_lower"] > 4
     assert [c["name"] for c in found["conformance"] if c["outcome"] == "fail"] == ["noise of every weight"]
@@ -96,20 +94,21 @@ def text_of(run_dir: RunDir) -> str:
 
 
 def test_the_page_says_so(sound: RunDir, broken: RunDir) -> None:
-    assert "nothing contradicts its ledger" in text_of(sound)
-    assert "Its ledger is refuted" not in text_of(sound)
-    assert "Its ledger is refuted" in text_of(broken)
+    assert "a training of sft-eps4 with half of the noise would have been refuted" in text_of(sound)
+    assert "The claim is false" not in text_of(sound) and "not refuted" in text_of(sound)
+    assert "the training of sft-eps4 did not run the mechanism of its ledger" in text_of(broken)
+    assert "Do not release this adapter under this claim." in text_of(broken)
     assert "Noise of every weight: noise on" in text_of(broken)
 
 
 def test_a_declared_claim_fails_with_its_ledger(sound: RunDir, broken: RunDir) -> None:
-    for run_dir, ledger in ((sound, "not refuted"), (broken, "refuted")):
+    for run_dir, word, code in ((sound, "not refuted", 0), (broken, "refuted", 1)):
         done = CliRunner().invoke(
             app, ["verify", "--run", run_dir.name, "--runs", str(run_dir.path.parent), "--json"]
         )
         (row,) = json.loads(done.output)["declared"]
-        assert row["ledger"] == ledger
-        assert (done.exit_code == 1) == (ledger == "refuted")
+        assert (row["verdict"], done.exit_code) == (word, code)
+        assert f"seen from inside {ARM}" in row["reason"]
 
 
 def test_canaries_count_as_units_of_the_private_arm_alone(sound: RunDir) -> None:
@@ -132,10 +131,10 @@ def test_what_does_not_fit_is_refused_in_one_line(sound: RunDir, tmp_path: Path)
     try:
         np.save(file, np.zeros((40, AXES - 1), dtype=np.float32))
         with pytest.raises(UsageError, match=f"a column for each of {AXES} coins, got {AXES - 1} columns"):
-            inside.audited(sound, plan(), ARM)
+            inside.audited(sound, plan(), ARM, 2)
         file.write_bytes(b"no array")
         with pytest.raises(UsageError, match="finite numbers, a row a step"):
-            inside.audited(sound, plan(), ARM)
+            inside.audited(sound, plan(), ARM, 2)
     finally:
         file.write_bytes(before)
 

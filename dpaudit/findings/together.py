@@ -1,0 +1,59 @@
+"""What an audit says of all arms together: one answer a claim, and the arms without noise beside them."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from dpaudit.findings.answers import Answered
+from dpaudit.findings.finding import Finding
+from dpaudit.findings.membership import Word
+from dpaudit.schema import Count, Proportion, Size
+
+
+@dataclass(frozen=True)
+class Promise:
+    """What an arm's claim promises, and what the same attack proves on the arm without noise that is most
+    like it.
+    """
+
+    arm: str
+    epsilon: Size
+    guess_right_at_most: Proportion
+    control: str | None
+    control_is_alike: bool | None  # of the same method and loss
+    control_epsilon_lower: Size | None
+
+
+@dataclass(frozen=True)
+class AsIfClaimed:
+    """What the guesses alone say of an arm without noise, had it made one claim of the run."""
+
+    epsilon: Size
+    verdict: Word
+
+
+@dataclass(frozen=True)
+class PositiveControl:
+    """An arm without noise, as if it made each claim of the run."""
+
+    arm: str
+    epsilon_lower: Size
+    ceiling: Size
+    confidence: Proportion
+    claims: tuple[AsIfClaimed, ...]
+    weak: bool  # it proves no more than the smallest claim
+
+
+@dataclass(frozen=True)
+class Together(Finding):
+    """One answer a claim, all tested in one family, and what all private arms spend together."""
+
+    FORMAT: ClassVar = "together/2"
+    primary: str
+    questions: Count  # of the family
+    family_error: Proportion  # the chance that any true claim is refuted, if all are true
+    answers: tuple[Answered, ...]
+    claims: tuple[Promise, ...]
+    positive_control: tuple[PositiveControl, ...]
+    composed_epsilon: Size | None
+    composed_delta: Proportion | None
+    caveat: str | None

@@ -1,0 +1,125 @@
+"""The answer to every claim of a run: its two questions, tested in one family over all claims."""
+
+from collections.abc import Mapping, Sequence
+
+from dpaudit.evidence import control, family, questions
+from dpaudit.evidence.questions import Asked, Control, Outside
+from dpaudit.findings.answers import Answered
+from dpaudit.findings.inside import Inside
+from dpaudit.findings.membership import Membership
+from dpaudit.privacy import ledger as ledgers
+from dpaudit.privacy.claim import Claim
+from dpaudit.signals import recipe
+from dpaudit.stages.audit import inside
+from dpaudit.stages.audit.members import audit_file
+from dpaudit.stages.integrity.trained import TrainedArm
+from dpaudit.stats import epsilon
+from dpaudit.storage.rundir import RunDir
+from dpaudit.suite.grid import Arm, nonprivate
+from dpaudit.suite.plan import Plan
+
+Audits = Mapping[Arm, Membership]  # what the primary recipe found on each arm
+
+
+def members_planned(plan: Plan, axes: bool) -> int:
+    """How many questions the run's claims will have, by counts alone: known before anything is trained.
+
+    `axes` says whether private arms have canaries along axes of the weights.
+    """
+    made_by = recipe.load(plan.suite.primary)
+    least: dict[str, float] = {}
+    for arm, claim in _claims_planned(plan):
+        name = questions.outside_name(arm.name, claim.delta)
+        least[name] = min(least.get(name, 1.0), _least(plan, made_by, claim))
+        if axes and arm.private:
+            least[questions.inside_name(arm.name)] = 1 / (1 + family.DRAWS_LEAST)
+    return len(family.admitted(least))
+
+
+def _claims_planned(plan: Plan) -> list[tuple[Arm, Claim]]:
+    training = plan.suite.training
+    arms = {arm.name: arm for arm in plan.suite.grid.arms if not arm.twin}
+    own = [
+        (arm, Claim(arm.epsilon, training.claimed_delta, training.unit, training.claimed_relation))
+        for arm in arms.values()
+        if arm.private
+    ]
+    return [*own, *((arms[declared.arm], declared.claim) for declared in plan.suite.claims)]
+
+
+def _least(plan: Plan, made_by: recipe.Recipe, claim: Claim) -> float:
+    """The p-value at a claim had all guesses been right."""
+    canaries = plan.suite.candidates.canaries
+    if made_by.bound is None or canaries < made_by.minimum_canaries:
+        return 1.0
+    guesses = made_by.bound.guess.count(canaries)
+    return epsilon.p_value_one_run(
+        canaries=canaries, guesses=guesses, correct=guesses, epsilon=claim.epsilon, delta=claim.delta
+    )
+
+
+def answers(run_dir: RunDir, plan: Plan, audits: Audits) -> tuple[Answered, ...]:
+    """The verdict on each arm's own claim, and on every further claim of the run on an audited arm."""
+    asked = [
+        _asked(run_dir, plan, audits, arm, claim)
+        for arm in audits
+        for claim in claims_of(plan, arm.name, audits[arm].claim)
+    ]
+    return questions.answered(asked)
+
+
+def claims_of(plan: Plan, arm: str, own: Claim | None) -> list[Claim]:
+    """The claims on one arm: its own, and those that the run's record has."""
+    declared = [claim.claim for claim in plan.suite.claims if claim.arm == arm]
+    return list(dict.fromkeys([*([own] if own else []), *declared]))
+
+
+def _asked(run_dir: RunDir, plan: Plan, audits: Audits, arm: Arm, claim: Claim) -> Asked:
+    trainings = trainings_of(run_dir, plan, arm)
+    return Asked(
+        arm.name,
+        claim,
+        _outside(audits, arm),
+        trainings,
+        (*_overspent(run_dir, arm, claim), *(text for found in trainings for text in _failed(found))),
+    )
+
+
+def _outside(audits: Audits, arm: Arm) -> Outside:
+    audit, beside = audits[arm], nonprivate(arm, list(audits))
+    guesses, broken = control.guesses_of(audit), control.broken(audit.blind)
+    if beside is None or not arm.private:
+        return Outside(arm.name, guesses, broken=broken)
+    if (beside.method, beside.loss) != (arm.method, arm.loss):
+        unlike = f"its power is unknown: {beside.name}, without noise, was trained in another way"
+        return Outside(arm.name, guesses, unknown=unlike, broken=broken)
+    return Outside(arm.name, guesses, Control(beside.name, control.guesses_of(audits[beside])), broken=broken)
+
+
+def trainings_of(run_dir: RunDir, plan: Plan, arm: Arm) -> tuple[Inside, ...]:
+    """What was seen from inside of an arm's training and of those that it continues from, its own first."""
+    found = []
+    stage: Arm | None = arm
+    while stage is not None:
+        if inside.is_tested(run_dir, stage.name) and inside.is_current(run_dir, stage.name):
+            found.append(Inside.read(run_dir, inside.file_of(stage.name)))
+        stage = plan.suite.grid.start_of(stage)
+    return tuple(found)
+
+
+def _overspent(run_dir: RunDir, arm: Arm, claim: Claim) -> list[str]:
+    spent = TrainedArm(run_dir, arm.name).ledger().epsilon_at(claim.delta)
+    if claim.covers(spent):
+        return []
+    return [f"its ledger spends an epsilon of {spent:.4g} at delta {claim.delta:g}"]
+
+
+def _failed(finding: Inside) -> list[str]:
+    return [f"{finding.arm}: {check.name} failed, {check.detail}" for check in finding.failed]
+
+
+def inputs_of(run_dir: RunDir, plan: Plan, arms: Sequence[Arm]) -> list[str]:
+    """The files that the answers on these arms rest on, as far as they are there."""
+    files = [audit_file(arm.name, plan.suite.primary) for arm in arms]
+    files += [ledgers.file_of(arm.name) for arm in arms] + [inside.file_of(arm.name) for arm in arms]
+    return [file for file in files if run_dir.file(file).is_file()]
