@@ -34,12 +34,13 @@ ROOMS = {
     "judging": "errors content schema stats data suite findings",
     "planting": "errors schema storage stats data signals",
     "page": "content terminal findings",
-    "evidence": "errors stats data privacy suite findings",
+    "evidence": "errors stats data privacy suite findings signals",
     "models": "errors system storage data privacy suite findings signals planting judging",
     "training": "errors storage data privacy suite models",
     "callback": "storage",
     "stages.integrity": "errors storage privacy suite signals models",
-    "stages.prepare": "errors system storage data suite signals judging models training stages.integrity",
+    "stages.prepare": "errors system storage stats data privacy suite signals judging evidence models "
+    "training stages.integrity",
     "stages.train": "errors system storage data privacy suite models training stages.integrity "
     "stages.prepare",
     "stages.attack": "errors system storage data privacy suite signals models training stages.integrity "

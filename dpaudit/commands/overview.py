@@ -97,7 +97,7 @@ def unfinished_rows(run_dir: RunDir, plan: Plan) -> Rows:
     """Per arm that is not trained: from which step the same command continues, of how many; empty before any
     training.
     """
-    from dpaudit.stages.train import jobs
+    from dpaudit.stages.prepare import jobs
 
     if not run_dir.file("corpus/manifest.json").is_file():
         return []

@@ -33,7 +33,7 @@ def _check_settings(plan: Plan) -> None:
     """What the suite and the options say by themselves; each of these rests on those before it, so the first
     fault alone is shown.
     """
-    from dpaudit.stages.train.jobs import schedule_of
+    from dpaudit.stages.prepare.jobs import schedule_of
     from dpaudit.training import labels
 
     _check_seed(plan)
@@ -53,7 +53,7 @@ def _contents(plan: Plan, is_measured: bool) -> Iterator[tuple[Any, ...]]:
     from dpaudit.pipeline import needs
     from dpaudit.signals import recipe
     from dpaudit.stages import benchmarks
-    from dpaudit.stages.train.jobs import outside_stages
+    from dpaudit.stages.prepare.jobs import outside_stages
 
     yield recipe.check_candidates, plan.suite
     yield needs.check_recipes, plan.suite

@@ -81,7 +81,7 @@ def fetch(typed: dict[str, Any], weights: bool = True) -> None:
 
 def versions(chosen: Suite) -> dict[str, str]:
     """The installed versions that training may depend on; a package that is not installed is left out."""
-    from dpaudit.stages.train.jobs import is_trls
+    from dpaudit.stages.prepare.jobs import is_trls
 
     by_trl = chosen.grid.dpo and any(is_trls(chosen.training, arm) for arm in chosen.grid.arms)
     beside = [

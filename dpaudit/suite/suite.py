@@ -75,13 +75,12 @@ class Candidates:
     extraction_length: int = 4
     extraction_repetitions: int | tuple[int, ...] = 4  # copies; in a list, each level has an equal share
     temperature: float = 1.5  # of the base model's samples, family synthetic
-    gradient: int = (
-        0  # canaries along axes of the weights, in private arms: they show noise, clip and sampler at work
-    )
+    # canaries along axes of the weights, in private arms: they show noise, clip and sampler at work
+    gradient: int | Literal["auto"] = "auto"  # auto: as many as the claims need; 0: none
 
     def __post_init__(self) -> None:
         at_least(0, canaries=self.canaries, records=self.records, extraction=self.extraction)
-        if self.gradient:
+        if self.gradient != "auto" and self.gradient:
             at_least(100, gradient=self.gradient)
         at_least(1, canary_length=self.canary_length, canary_repetitions=self.canary_repetitions)
         at_least(1, extraction_length=self.extraction_length)

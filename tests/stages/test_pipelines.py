@@ -17,8 +17,8 @@ from dpaudit.pipeline import sequence
 from dpaudit.privacy.accountants import epsilon_spent
 from dpaudit.privacy.ledger import Ledger
 from dpaudit.privacy.mechanism import Mechanism
+from dpaudit.stages.prepare.jobs import ArmJob, outside_stages
 from dpaudit.stages.train import merge, start
-from dpaudit.stages.train.jobs import ArmJob, outside_stages
 from dpaudit.storage.rundir import RunDir
 from dpaudit.suite.grid import Grid
 from dpaudit.suite.plan import ASSUMED_PUBLIC, Plan

@@ -20,10 +20,10 @@ from dpaudit.errors import PartialError, UsageError
 from dpaudit.privacy import ledger as ledgers
 from dpaudit.stages.integrity import custody, weights
 from dpaudit.stages.integrity.trained import TrainedArm
+from dpaudit.stages.prepare.jobs import ArmJob, is_trls, schedule_of
 from dpaudit.stages.prepare.lessons import examples_of
 from dpaudit.stages.train import lesson
 from dpaudit.stages.train.arm import is_out_of_memory
-from dpaudit.stages.train.jobs import ArmJob, is_trls, schedule_of
 from dpaudit.stages.train.start import at_start
 from dpaudit.stages.train.train import default_workers
 from dpaudit.stages.train.training_set import encoded_units

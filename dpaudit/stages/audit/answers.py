@@ -2,60 +2,21 @@
 
 from collections.abc import Mapping, Sequence
 
-from dpaudit.evidence import control, family, questions
+from dpaudit.evidence import control, questions
 from dpaudit.evidence.questions import Asked, Control, Outside
 from dpaudit.findings.answers import Answered
 from dpaudit.findings.inside import Inside
 from dpaudit.findings.membership import Membership
 from dpaudit.privacy import ledger as ledgers
 from dpaudit.privacy.claim import Claim
-from dpaudit.signals import recipe
 from dpaudit.stages.audit import inside
 from dpaudit.stages.audit.members import audit_file
 from dpaudit.stages.integrity.trained import TrainedArm
-from dpaudit.stats import epsilon
 from dpaudit.storage.rundir import RunDir
 from dpaudit.suite.grid import Arm, nonprivate
 from dpaudit.suite.plan import Plan
 
 Audits = Mapping[Arm, Membership]  # what the primary recipe found on each arm
-
-
-def members_planned(plan: Plan, axes: bool) -> int:
-    """How many questions the run's claims will have, by counts alone: known before anything is trained.
-
-    `axes` says whether private arms have canaries along axes of the weights.
-    """
-    made_by = recipe.load(plan.suite.primary)
-    least: dict[str, float] = {}
-    for arm, claim in _claims_planned(plan):
-        name = questions.outside_name(arm.name, claim.delta)
-        least[name] = min(least.get(name, 1.0), _least(plan, made_by, claim))
-        if axes and arm.private:
-            least[questions.inside_name(arm.name)] = 1 / (1 + family.DRAWS_LEAST)
-    return len(family.admitted(least))
-
-
-def _claims_planned(plan: Plan) -> list[tuple[Arm, Claim]]:
-    training = plan.suite.training
-    arms = {arm.name: arm for arm in plan.suite.grid.arms if not arm.twin}
-    own = [
-        (arm, Claim(arm.epsilon, training.claimed_delta, training.unit, training.claimed_relation))
-        for arm in arms.values()
-        if arm.private
-    ]
-    return [*own, *((arms[declared.arm], declared.claim) for declared in plan.suite.claims)]
-
-
-def _least(plan: Plan, made_by: recipe.Recipe, claim: Claim) -> float:
-    """The p-value at a claim had all guesses been right."""
-    canaries = plan.suite.candidates.canaries
-    if made_by.bound is None or canaries < made_by.minimum_canaries:
-        return 1.0
-    guesses = made_by.bound.guess.count(canaries)
-    return epsilon.p_value_one_run(
-        canaries=canaries, guesses=guesses, correct=guesses, epsilon=claim.epsilon, delta=claim.delta
-    )
 
 
 def answers(run_dir: RunDir, plan: Plan, audits: Audits) -> tuple[Answered, ...]:

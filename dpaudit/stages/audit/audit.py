@@ -5,7 +5,7 @@ a coin.
 from collections.abc import Sequence
 
 from dpaudit.errors import UsageError
-from dpaudit.evidence import control, family, questions
+from dpaudit.evidence import control, family, planned, questions
 from dpaudit.findings.membership import Membership
 from dpaudit.findings.together import Together
 from dpaudit.privacy import ledger as ledgers
@@ -64,7 +64,7 @@ def run(
         return
     if kind == "mia":
         has_axes = any(inside.is_tested(run_dir, arm.name) for arm in named)
-        inside.run(run_dir, plan, named, answers.members_planned(plan, has_axes), progress)
+        inside.run(run_dir, plan, named, planned.members(plan, has_axes), progress)
     with progress.task("audit: bounds and verdicts", total=len(pairs) + 1) as advance:
         beside.tell(named, "canaries")  # makes the baselines if they are missing: every audit reads them
         advance(1)

@@ -11,8 +11,9 @@ from dpaudit import schema
 from dpaudit.errors import UsageError
 from dpaudit.findings.inside import Check, Inside
 from dpaudit.stages.integrity.trained import TrainedArm
+from dpaudit.stages.prepare import axes
+from dpaudit.stages.prepare.axes import axis_names
 from dpaudit.stages.prepare.candidates import load_membership
-from dpaudit.stages.prepare.draw import axis_names
 from dpaudit.storage.rundir import RunDir
 from dpaudit.suite.grid import Arm
 from dpaudit.suite.plan import Plan
@@ -72,7 +73,7 @@ def audited(run_dir: RunDir, plan: Plan, arm: str, members: int) -> Inside:
     trained = TrainedArm(run_dir, arm)
     ledger = trained.ledger()
     observed = _released(run_dir, arm)
-    coins, names = load_membership(run_dir), axis_names(plan.suite.candidates.gradient)
+    coins, names = load_membership(run_dir), axis_names(axes.count_of(run_dir))
     if observed.shape[1] != len(names) or not set(names) <= coins.keys():
         raise UsageError(
             str(run_dir.file(trained.axes_file)),

@@ -10,18 +10,19 @@ from dpaudit.data.canary import Canary
 from dpaudit.data.corpus_store import PARTS, CorpusStore
 from dpaudit.errors import UsageError
 from dpaudit.stages.prepare import sources
+from dpaudit.stages.prepare.axes import AXES_MOST, axis_names
 from dpaudit.stages.prepare.corpus import SEEN
 from dpaudit.stages.prepare.lessons import METHODS
 from dpaudit.suite.plan import Plan
 
 
-def draw(plan: Plan, corpus: CorpusStore) -> tuple[Iterator[dict[str, Any]], dict[str, bool]]:
-    """The rows of candidates.jsonl, to be read once, and the coin of each unit that has one.
+def draw(plan: Plan, corpus: CorpusStore) -> tuple[Iterator[dict[str, Any]], dict[str, bool], random.Random]:
+    """The rows of candidates.jsonl, to be read once, the coin of each unit that has one, and what further
+    coins come from: canaries along axes of the weights are counted once the rows are known.
 
     Membership coins are fair and independent; all canaries are drawn before the first coin. Of the
     extraction canaries of one number of copies exactly half, drawn at random, are planted.
     """
-    wanted = plan.suite.candidates
     coin = (
         secrets.SystemRandom() if plan.insecure_seed is None else random.Random(f"coins/{plan.insecure_seed}")
     )
@@ -29,7 +30,7 @@ def draw(plan: Plan, corpus: CorpusStore) -> tuple[Iterator[dict[str, Any]], dic
     members, planted = _canaries(plan, sources.of(plan, corpus), taken)
     coins = {c.id: coin.random() < 0.5 for c in members}
     coins |= _halves(planted, coin)
-    if any(corpus.has_unit(name) for name in (*coins, *axis_names(wanted.gradient))):
+    if any(corpus.has_unit(name) for name in (*coins, *axis_names(AXES_MOST))):
         raise UsageError(
             "data: ids",
             "no unit with the name of a canary",
@@ -38,9 +39,7 @@ def draw(plan: Plan, corpus: CorpusStore) -> tuple[Iterator[dict[str, Any]], dic
         )
     flipped = _flipped(plan, corpus)
     coins |= {name: coin.random() < 0.5 for name in flipped}
-    if wanted.gradient:
-        coins |= {name: coin.random() < 0.5 for name in axis_names(wanted.gradient)}
-    return _rows(plan, corpus, [*members, *planted], set(flipped)), coins
+    return _rows(plan, corpus, [*members, *planted], set(flipped)), coins, coin
 
 
 def _flipped(plan: Plan, corpus: CorpusStore) -> list[str]:
@@ -89,11 +88,6 @@ def _halves(planted: list[Canary], coin: random.Random) -> dict[str, bool]:
         chosen = set(coin.sample(range(len(level)), len(level) // 2))
         coins |= {name: i in chosen for i, name in enumerate(level)}
     return coins
-
-
-def axis_names(count: int) -> list[str]:
-    """What the coins call the canaries along axes of the weights."""
-    return [f"axis-{number:06d}" for number in range(count)]
 
 
 def _rows(

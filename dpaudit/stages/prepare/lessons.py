@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from dpaudit.data.corpus import Part, Record, as_text
+from dpaudit.storage.rundir import RunDir
 from dpaudit.suite.grid import Method
 
 # part of a unit -> the method that learns from it
@@ -74,3 +75,15 @@ class Shares:
 def _bytes(record: Record) -> int:
     texts = (*(turn.text for turn in record.turns), record.chosen, record.rejected, record.text)
     return sum(len(text.encode()) for text in texts if text)
+
+
+def expected_units(run_dir: RunDir, method: str, unit: str, twin: bool = False) -> int:
+    """The expected number of units that a method trains on: candidates count half, however their coins fell.
+
+    A `twin` has no canaries.
+    """
+    expected = 0.0
+    for row in run_dir.iterate_lines("corpus/candidates.jsonl"):
+        if not (twin and row["kind"] == "canary"):
+            expected += expected_weight(row) * units_in(len(examples_of(row, method)), unit)
+    return int(expected)

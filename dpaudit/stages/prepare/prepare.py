@@ -8,9 +8,11 @@ from dpaudit.data.corpus_store import PARTS, CorpusStore
 from dpaudit.data.reading import is_hub_id
 from dpaudit.errors import UsageError
 from dpaudit.stages.integrity import custody
+from dpaudit.stages.prepare import axes
+from dpaudit.stages.prepare.axes import Axes
 from dpaudit.stages.prepare.corpus import FAULTS, load_corpus
 from dpaudit.stages.prepare.draw import draw
-from dpaudit.stages.prepare.lessons import Shares
+from dpaudit.stages.prepare.lessons import Shares, expected_units
 from dpaudit.storage import notes
 from dpaudit.storage.custody import RELEASE, commitment, key_id, keyed_file_digest, private_digest
 from dpaudit.storage.rundir import RunDir
@@ -37,20 +39,24 @@ def run(run_dir: RunDir, plan: Plan, progress: Progress) -> None:
         progress.task("preparing corpus and coins", total=1) as advance,
     ):
         corpus = load_corpus(plan, folder)
-        rows, coins = draw(plan, corpus)
-        write_secrets(run_dir, coins)
+        rows, coins, coin = draw(plan, corpus)
         shares = Shares(plan.suite.training.unit)
         run_dir.write_lines("corpus/candidates.jsonl", shares.passing(rows))
+        inside = axes.needed(plan, _counts(run_dir, plan))
+        coins |= {name: coin.random() < 0.5 for name in axes.axis_names(inside.count)}
+        write_secrets(run_dir, coins)
         run_dir.write_lines("corpus/heldout.jsonl", corpus.heldout)
         choices = clinic.choices() if plan.suite.data.source == "builtin:clinic" else []
         run_dir.write_lines("corpus/choices.jsonl", choices)
-        made = manifest(run_dir, plan, corpus, len(coins)) | {"canary_share": shares.by_method()}
+        made = manifest(run_dir, plan, corpus, len(coins), inside) | {"canary_share": shares.by_method()}
         made["commitment"] = _commit(run_dir)
         run_dir.write_json("corpus/manifest.json", made, inputs=["plan.json"])
         _note_release(run_dir)
         advance(1)
     if plan.suite.data.preference == "faults":
         progress.say("preference pairs: made from the dialogues, by planting a fault in each answer")
+    if inside.short:
+        progress.say(f"canaries along axes of the weights: {inside.count}; {inside.short}")
     for note in corpus.notes:
         progress.say(note)
     if corpus.over_cap:
@@ -87,14 +93,21 @@ def write_secrets(run_dir: RunDir, coins: dict[str, bool]) -> None:
         run_dir.secret_file(name).chmod(0o600)
 
 
-def manifest(run_dir: RunDir, plan: Plan, corpus: CorpusStore, coins: int) -> dict[str, Any]:
+def _counts(run_dir: RunDir, plan: Plan) -> dict[str, int]:
+    """The expected number of units of each lesson of the private arms."""
+    unit = plan.suite.training.unit
+    lessons = {arm.lesson: arm for arm in plan.suite.grid.arms if arm.private}
+    return {name: expected_units(run_dir, arm.method, unit, arm.twin) for name, arm in lessons.items()}
+
+
+def manifest(run_dir: RunDir, plan: Plan, corpus: CorpusStore, coins: int, inside: Axes) -> dict[str, Any]:
     """Keyed digests and counts, public enough to be an input of every later stage; `coins` is the
     number of coins.
 
     `units` is the expected number of units trained on; it does not depend on how the coins fell.
     """
     wanted = plan.suite.candidates
-    flipped = coins - wanted.canaries - wanted.extraction - wanted.gradient
+    flipped = coins - wanted.canaries - wanted.extraction - inside.count
     certain = corpus.unit_count() - flipped
     return {
         "source": corpus.source,
@@ -107,11 +120,12 @@ def manifest(run_dir: RunDir, plan: Plan, corpus: CorpusStore, coins: int) -> di
             "record": flipped,
             "mia": wanted.canaries,
             "extraction": wanted.extraction,
-            "gradient": wanted.gradient,
+            "gradient": inside.count,
             **{part: corpus.count(part) for part in PARTS},
             "heldout": len(corpus.heldout),
             "over_cap": corpus.over_cap,
         },
+        "axes_short": inside.short,
         "units": certain + (flipped + wanted.canaries + wanted.extraction) // 2,
     }
 

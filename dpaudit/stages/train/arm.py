@@ -15,8 +15,8 @@ from dpaudit.errors import PartialError
 from dpaudit.privacy import ledger as ledgers
 from dpaudit.stages.integrity import custody, weights
 from dpaudit.stages.integrity.trained import TrainedArm, inputs_of
+from dpaudit.stages.prepare.jobs import ArmJob, is_noised, is_trls, ledger_of
 from dpaudit.stages.train import lesson, start
-from dpaudit.stages.train.jobs import ArmJob, is_noised, is_trls, ledger_of
 from dpaudit.stages.train.training_set import TrainingSet
 from dpaudit.storage import notes
 from dpaudit.storage.custody import file_digest
@@ -205,11 +205,11 @@ def _by_trl(
 def _axes(run_dir: RunDir, plan: Plan, job: ArmJob, model: Any) -> "Axes | None":
     """The suite's canaries along axes of the weights, with their coins; none in an arm that adds no noise."""
     from dpaudit.models import fused
+    from dpaudit.stages.prepare.axes import axis_names, count_of
     from dpaudit.stages.prepare.candidates import load_membership
-    from dpaudit.stages.prepare.draw import axis_names
     from dpaudit.training import axes
 
-    names = axis_names(plan.suite.candidates.gradient)
+    names = axis_names(count_of(run_dir))
     if not names or not is_noised(job.arm, plan.suite.training.unit):
         return None
     coins = load_membership(run_dir)

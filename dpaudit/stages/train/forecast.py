@@ -5,11 +5,12 @@ behind.
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-from dpaudit.stages.prepare import prepare
+from dpaudit.errors import UsageError
+from dpaudit.stages.prepare import axes, prepare
 from dpaudit.stages.prepare.dialogues import Tally
-from dpaudit.stages.prepare.lessons import examples_of
-from dpaudit.stages.train.jobs import ArmJob, is_noised, jobs_of
-from dpaudit.stages.train.training_set import encoded_units, expected_units
+from dpaudit.stages.prepare.jobs import ArmJob, is_noised, jobs_of
+from dpaudit.stages.prepare.lessons import examples_of, expected_units
+from dpaudit.stages.train.training_set import encoded_units
 from dpaudit.storage import exclusive, run_store
 from dpaudit.storage.rundir import RunDir
 from dpaudit.suite.grid import Arm, Method
@@ -32,10 +33,40 @@ def rows(plan: Plan, progress: Progress) -> list[dict[str, Any]]:
     lessons = {arm.lesson: arm for arm in arms}
     declared = plan.suite.training.population
     counts = dict.fromkeys(lessons, declared) if declared else _counted(plan, lessons, progress)
-    jobs = jobs_of(plan, arms, counts)
+    inside = axes.needed(plan, counts)
+    if inside.short:
+        progress.say(f"canaries along axes of the weights: {inside.count}; {inside.short}")
+    jobs = jobs_of(plan, arms, counts, inside.count)
+    bare = jobs_of(plan, arms, counts, 0)
     unit = plan.suite.training.unit
     needed = {noised: _memory(plan, noised) for noised in {is_noised(job.arm, unit) for job in jobs}}
-    return [_row(plan, job, needed[is_noised(job.arm, unit)]) for job in jobs]
+    return [
+        _row(plan, job, needed[is_noised(job.arm, unit)])
+        | _axes(plan, inside, job, without, needed.get(True))
+        for job, without in zip(jobs, bare, strict=True)
+    ]
+
+
+def _axes(
+    plan: Plan, inside: axes.Axes, job: ArmJob, without: ArmJob, needed: "Memory | None"
+) -> dict[str, Any]:
+    """How many canaries along axes an arm has, and noise and rate without them. Raises UsageError for more
+    than the weights hold.
+    """
+    if not is_noised(job.arm, plan.suite.training.unit) or not inside.count:
+        return {"axes": 0, "noise_multiplier_without": None, "sampling_rate_without": None}
+    if needed is not None and inside.count > needed.trainable_parameters:
+        raise UsageError(
+            "candidates.gradient",
+            f"at most {needed.trainable_parameters:,}, as many as the adapter has weights",
+            f"{inside.count:,}",
+            "lower it, or raise training.lora.rank",
+        )
+    return {
+        "axes": inside.count,
+        "noise_multiplier_without": without.mechanism.noise_multiplier,
+        "sampling_rate_without": without.mechanism.sampling_rate,
+    }
 
 
 def _memory(plan: Plan, noised: bool) -> "Memory":

@@ -5,7 +5,7 @@ import secrets
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from dpaudit.stages.train.jobs import ArmJob
+from dpaudit.stages.prepare.jobs import ArmJob
 from dpaudit.stages.train.training_set import TrainingSet
 from dpaudit.storage.rundir import RunDir
 from dpaudit.suite.grid import Arm

@@ -9,7 +9,7 @@ from dpaudit.errors import UsageError
 from dpaudit.privacy.ledger import Ledger
 from dpaudit.stages.integrity import weights
 from dpaudit.stages.integrity.trained import TrainedArm
-from dpaudit.stages.train.jobs import ArmJob
+from dpaudit.stages.prepare.jobs import ArmJob
 from dpaudit.storage.rundir import RunDir
 from dpaudit.suite.plan import Plan
 

@@ -7,9 +7,11 @@ from contextlib import ExitStack
 from dpaudit.errors import UsageError
 from dpaudit.stages.integrity import custody, weights
 from dpaudit.stages.integrity.trained import TrainedArm, inputs_of
+from dpaudit.stages.prepare import axes
+from dpaudit.stages.prepare.jobs import ArmJob, is_trls, jobs_of, with_starts
+from dpaudit.stages.prepare.lessons import expected_units
 from dpaudit.stages.train import training_set
 from dpaudit.stages.train.arm import checkpoints, train_arm
-from dpaudit.stages.train.jobs import ArmJob, is_trls, jobs_of, with_starts
 from dpaudit.storage import notes
 from dpaudit.storage.rundir import RunDir
 from dpaudit.suite.grid import Arm
@@ -118,11 +120,8 @@ def _waiting_jobs(run_dir: RunDir, plan: Plan, only: list[str] | None) -> list[A
             checkpoints(run_dir, arm.name).clear()
     lessons = {arm.lesson: arm for arm in with_starts(plan, waiting)}
     unit = plan.suite.training.unit
-    counts = {
-        name: training_set.expected_units(run_dir, arm.method, unit, arm.twin)
-        for name, arm in lessons.items()
-    }
-    return jobs_of(plan, waiting, counts)
+    counts = {name: expected_units(run_dir, arm.method, unit, arm.twin) for name, arm in lessons.items()}
+    return jobs_of(plan, waiting, counts, axes.count_of(run_dir))
 
 
 def _check_joint(plan: Plan, jobs: list[ArmJob]) -> None:

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 from dpaudit.data.corpus import Record, unit_of
 from dpaudit.stages.prepare.dialogues import Tally
-from dpaudit.stages.prepare.lessons import examples_of, expected_weight, units_in
 from dpaudit.storage.rundir import RunDir
 from dpaudit.suite.grid import Method
 from dpaudit.suite.plan import Plan
@@ -78,15 +77,3 @@ def encoded_units(
     lengths = (chosen.max_length, chosen.pair_prompt, chosen.pair_answer)
     for name, records in units:
         yield name, [examples.Example(encode_record(record, tokenizer, *lengths)) for record in records]
-
-
-def expected_units(run_dir: RunDir, method: str, unit: str, twin: bool = False) -> int:
-    """The expected number of units that a method trains on: candidates count half, however their coins fell.
-
-    A `twin` has no canaries.
-    """
-    expected = 0.0
-    for row in run_dir.iterate_lines("corpus/candidates.jsonl"):
-        if not (twin and row["kind"] == "canary"):
-            expected += expected_weight(row) * units_in(len(examples_of(row, method)), unit)
-    return int(expected)

@@ -16,8 +16,8 @@ from dpaudit.errors import UsageError
 from dpaudit.stages import report
 from dpaudit.stages.attack import attack
 from dpaudit.stages.audit import audit, inside
-from dpaudit.stages.prepare import prepare
-from dpaudit.stages.train import jobs, train, training_set
+from dpaudit.stages.prepare import jobs, lessons, prepare
+from dpaudit.stages.train import train
 from dpaudit.storage import run_store
 from dpaudit.storage.rundir import RunDir
 from dpaudit.suite import declarations
@@ -112,7 +112,7 @@ def test_a_declared_claim_fails_with_its_ledger(sound: RunDir, broken: RunDir) -
 
 
 def test_canaries_count_as_units_of_the_private_arm_alone(sound: RunDir) -> None:
-    counted = training_set.expected_units(sound, "sft", "record")
+    counted = lessons.expected_units(sound, "sft", "record")
     with_inf = replace(plan().suite, grid=Grid((4.0,)))
     private, open_ = jobs.jobs_of(replace(plan(), suite=with_inf), list(arms_of(with_inf)), {"sft": counted})
     assert sorted((private.population, open_.population)) == [counted, counted + AXES // 2]

@@ -22,6 +22,7 @@ from dpaudit.stages.attack import attack, shadows
 from dpaudit.stages.integrity import custody
 from dpaudit.stages.prepare import prepare
 from dpaudit.stages.prepare.candidates import load_membership, load_training
+from dpaudit.stages.prepare.lessons import expected_units
 from dpaudit.stages.train import merge, train, training_set
 from dpaudit.storage import run_store
 from dpaudit.storage.rundir import RunDir
@@ -173,7 +174,7 @@ def test_population_does_not_depend_on_the_coins(finished: tuple[RunDir, Plan]) 
     coins = load_membership(run_dir)
     run_dir.write_json("secret/coins.json", {"coins": dict.fromkeys(coins, True)})
     try:
-        assert training_set.expected_units(run_dir, "sft", "patient") == certain + 7
+        assert expected_units(run_dir, "sft", "patient") == certain + 7
     finally:
         run_dir.write_json("secret/coins.json", {"coins": coins})
 
@@ -182,7 +183,7 @@ def test_record_units_count_each_record(finished: tuple[RunDir, Plan]) -> None:
     run_dir, _ = finished
     rows = run_dir.read_lines("corpus/candidates.jsonl")
     expected = sum(len(row["records"]) * (1 if row["kind"] == "certain" else 0.5) for row in rows)
-    assert training_set.expected_units(run_dir, "sft", "record") == int(expected)
+    assert expected_units(run_dir, "sft", "record") == int(expected)
 
 
 def test_adapters_load_and_differ(finished: tuple[RunDir, Plan]) -> None:
@@ -397,13 +398,11 @@ def test_plain_text_counts_once_a_canary(toy_model_dir: Path, tmp_path: Path) ->
     plan = make_plan(toy_model_dir)
     plan = replace(plan, suite=replace(plan.suite, data=replace(plan.suite.data, text="builtin:clinic")))
     run_dir = prepared(plan, tmp_path)
-    patients = [training_set.expected_units(run_dir, method, "patient") for method in ("cpt", "sft")]
+    patients = [expected_units(run_dir, method, "patient") for method in ("cpt", "sft")]
     assert patients[0] == patients[1]
     rows = [row for row in run_dir.read_lines("corpus/candidates.jsonl") if row["kind"] != "canary"]
     texts = sum(len(row["texts"]) * (1 if row["kind"] == "certain" else 0.5) for row in rows)
-    assert training_set.expected_units(run_dir, "cpt", "record") == int(
-        texts + 10 / 2
-    )  # 6 + 4 canaries, one text each
+    assert expected_units(run_dir, "cpt", "record") == int(texts + 10 / 2)  # 6 + 4 canaries, one text each
 
 
 def test_a_trained_run_keeps_no_encoded_unit(finished: tuple[RunDir, Plan]) -> None:

@@ -34,16 +34,19 @@ class ArmJob:
     start: Arm | None = None  # the arm from whose adapter this one continues
 
 
-def jobs_of(plan: Plan, arms: Sequence[Arm], counts: "dict[str, int]") -> list[ArmJob]:
+def jobs_of(plan: Plan, arms: Sequence[Arm], counts: "dict[str, int]", axes: int) -> list[ArmJob]:
     """The jobs of all arms; `counts` has the expected number of units of each lesson (a method, or that of a
-    twin). Raises as `job_of` does.
+    twin), `axes` is the number of canaries along axes of the weights that private arms have beside them.
+    Raises as `job_of` does.
     """
     outside = outside_stages(plan)
 
     def job(arm: Arm) -> ArmJob:
         start = plan.suite.grid.start_of(arm)
         earlier = (job(start).mechanism,) if start else outside
-        return job_of(plan, arm, schedule_of(plan.suite.training, arm), counts[arm.lesson], start, earlier)
+        return job_of(
+            plan, arm, schedule_of(plan.suite.training, arm), counts[arm.lesson], axes, start, earlier
+        )
 
     return [job(arm) for arm in arms]
 
@@ -120,6 +123,7 @@ def job_of(
     arm: Arm,
     schedule: Schedule,
     counted: int,
+    axes: int,
     start: Arm | None = None,
     stages: "tuple[Mechanism, ...]" = (),
 ) -> ArmJob:
@@ -133,8 +137,8 @@ def job_of(
     from dpaudit.privacy.mechanism import Mechanism
 
     training = plan.suite.training
-    axes = plan.suite.candidates.gradient if is_noised(arm, training.unit) else 0
-    population = training.population or counted + axes // 2
+    inside = axes // 2 if is_noised(arm, training.unit) else 0
+    population = training.population or counted + inside
     if schedule.batch > population:
         raise UsageError(
             f"training.{schedule_key(arm, training.unit)}.batch",

@@ -1,0 +1,45 @@
+"""How many questions a run will ask, by counts alone: known before anything is trained."""
+
+from dpaudit.evidence import family, questions
+from dpaudit.privacy.claim import Claim
+from dpaudit.signals import recipe
+from dpaudit.stats import epsilon
+from dpaudit.suite.grid import Arm
+from dpaudit.suite.plan import Plan
+
+
+def members(plan: Plan, axes: bool) -> int:
+    """How many questions the run's claims will have, by counts alone: known before anything is trained.
+
+    `axes` says whether private arms have canaries along axes of the weights.
+    """
+    made_by = recipe.load(plan.suite.primary)
+    least: dict[str, float] = {}
+    for arm, claim in _claims_planned(plan):
+        name = questions.outside_name(arm.name, claim.delta)
+        least[name] = min(least.get(name, 1.0), _least(plan, made_by, claim))
+        if axes and arm.private:
+            least[questions.inside_name(arm.name)] = 1 / (1 + family.DRAWS_LEAST)
+    return len(family.admitted(least))
+
+
+def _claims_planned(plan: Plan) -> list[tuple[Arm, Claim]]:
+    training = plan.suite.training
+    arms = {arm.name: arm for arm in plan.suite.grid.arms if not arm.twin}
+    own = [
+        (arm, Claim(arm.epsilon, training.claimed_delta, training.unit, training.claimed_relation))
+        for arm in arms.values()
+        if arm.private
+    ]
+    return [*own, *((arms[declared.arm], declared.claim) for declared in plan.suite.claims)]
+
+
+def _least(plan: Plan, made_by: recipe.Recipe, claim: Claim) -> float:
+    """The p-value at a claim had all guesses been right."""
+    canaries = plan.suite.candidates.canaries
+    if made_by.bound is None or canaries < made_by.minimum_canaries:
+        return 1.0
+    guesses = made_by.bound.guess.count(canaries)
+    return epsilon.p_value_one_run(
+        canaries=canaries, guesses=guesses, correct=guesses, epsilon=claim.epsilon, delta=claim.delta
+    )
