@@ -52,7 +52,7 @@ ROOMS = {
     "pipeline": "errors content system storage data suite signals judging evidence models training "
     "stages.integrity stages.prepare stages.train stages.attack stages.audit stages",
     "commands": "terminal errors schema content system storage stats privacy suite findings signals planting "
-    "page evidence training stages.integrity stages.train stages.audit stages pipeline",
+    "page evidence training stages.integrity stages.prepare stages.train stages.audit stages pipeline",
     "cli": "terminal errors system training commands",
     "__main__": "cli",
 }

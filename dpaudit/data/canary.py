@@ -285,11 +285,29 @@ def _surnames(count: int, taken: set[str], rng: random.Random) -> list[str]:
 
 
 def _from_space(
-    family: Family, names: Iterable[str], length: int, rng: random.Random, sources: Sources
+    family: Family, names: Sequence[str], length: int, rng: random.Random, sources: Sources
 ) -> list[_Drawn]:
     assert family.space is not None
+    """Secrets are distinct: a canary that is left out with the secret of one that is trained on tells of no
+    coin.
+    """
     space = family.space(length, sources)
-    drawn = [_Drawn(f"{rng.choice(lexicon.GIVEN)} {name}", space.draw(rng), "", space) for name in names]
+    size = len(space.alphabet) ** space.length
+    if len(names) > size:
+        raise UsageError(
+            "candidates.canaries",
+            f"at most {size:,}, as many as there are different secrets of this family and length",
+            f"{len(names):,}",
+            "raise candidates.canary_length or candidates.extraction_length",
+        )
+    drawn: list[_Drawn] = []
+    used: set[str] = set()
+    for surname in names:
+        name, secret = f"{rng.choice(lexicon.GIVEN)} {surname}", space.draw(rng)
+        while secret in used:
+            secret = space.draw(rng)
+        used.add(secret)
+        drawn.append(_Drawn(name, secret, "", space))
     return [replace(canary, other=space.another(rng, canary.secret)) for canary in drawn]
 
 

@@ -59,8 +59,10 @@ def test_what_every_family_keeps(family: str, draw: Draw) -> None:
     """Secrets on the answer's side and nowhere else, in their space; people apart; the seed decides; JSON
     keeps all.
     """
-    made = draw(family, 50, copies=3, purpose="extraction")
-    assert made == draw(family, 50, copies=3, purpose="extraction") != draw(family, 50, copies=3, seed="1")
+    made = draw(family, 50, 3, copies=3, purpose="extraction")
+    assert (
+        made == draw(family, 50, 3, copies=3, purpose="extraction") != draw(family, 50, 3, copies=3, seed="1")
+    )
     assert len({one.records[0].turns[0].text for one in made}) == 50
     for one in made:
         question, answer = one.records[0].turns
@@ -102,7 +104,7 @@ def test_secrets_are_uniform_over_their_space(family: str, draw: Draw) -> None:
     """Symbols of both secrets and of samples, chi-square: a correct draw exceeds the limit with probability
     1e-5 a test.
     """
-    made = draw(family, 500)
+    made = draw(family, 500, length=6)
     rng, kept = random.Random(0), made[0]
     told = [
         [one.secret for one in made],
@@ -280,3 +282,11 @@ def test_too_few_words_are_told_without_any(find: Callable[[rarity.Texts], tuple
     with pytest.raises(UsageError, match="at least 16") as refused:
         find(lambda: ["zanzibar quixotic"])
     assert "zanzibar" not in str(refused.value)
+
+
+def test_secrets_of_a_run_are_distinct(draw: Draw) -> None:
+    """500 of the 576 phrases of two words: drawn without regard to each other, many would be there twice."""
+    secrets = [one.secret for one in draw("portal_phrase", 500)]
+    assert len(set(secrets)) == 500
+    with pytest.raises(UsageError, match=r"candidates.canaries: expected at most 576, .* got 577; raise"):
+        draw("portal_phrase", 577)

@@ -453,6 +453,7 @@ def small(toy_model_dir: Path, family: str, **changes: Any) -> dict[str, Any]:
         "attacks": ["mia"],
         "model.base": str(toy_model_dir),
         "candidates.canary_repetitions": 1,
+        "candidates.canary_length": 3,
         "grid.dpo": [],
         "data.preference": None,
         **changes,
@@ -506,7 +507,7 @@ def test_samples_that_never_differ_are_refused_without_showing_one(toy_model_dir
 )
 def test_half_of_every_level_is_planted(levels: Any, planted: dict[int, int]) -> None:
     plan = make_plan(**{"candidates.extraction": 36, "candidates.extraction_repetitions": levels})
-    rows, coins = draw(plan, load_corpus(plan))
+    rows, coins, _ = draw(plan, load_corpus(plan))
     found = [row for row in rows if row["kind"] == "canary" and row["purpose"] == "extraction"]
     counted = {
         copies: sum(coins[row["id"]] for row in found if row["repetitions"] == copies) for copies in planted
