@@ -9,7 +9,7 @@ shipped recipe freezes, and under the weights that the white-box tier freezes at
 import math
 from bisect import bisect_left, bisect_right
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -17,14 +17,15 @@ import pytest
 from numpy.typing import NDArray
 
 from dpaudit.evidence import bounds
-from dpaudit.evidence.guesses import Guesses
-from dpaudit.evidence.questions import Asked, Outside, answered
+from dpaudit.evidence.guesses import Guesses, guess
+from dpaudit.evidence.questions import Asked, Outside, Training, answered
 from dpaudit.evidence.score_file import Scored
+from dpaudit.privacy.accountants import calibrate
 from dpaudit.privacy.claim import Claim
 from dpaudit.signals import recipe
 from dpaudit.signals.recipe import Bound
 from dpaudit.stages.audit.performance import guess_by
-from dpaudit.stats import epsilon, fdp, weighted
+from dpaudit.stats import epsilon, fdp, mechanism, weighted
 from dpaudit.stats.mechanism import SampledGaussian
 
 AUDITS, CANARIES, DELTA = 2000, 500, 1e-5
@@ -176,3 +177,44 @@ def test_the_verdict_on_the_page(name: str, draw: Draw, claimed: float, rule: Bo
 def said(claim: Claim, guesses: Guesses) -> str:
     (answer,) = answered([Asked("arm", claim, Outside("arm", guesses))])
     return answer.verdict
+
+
+# ---- a whole page
+
+RATE, STEPS, AXES = 0.2, 36, 250
+TRUE = [Claim(epsilon, DELTA, "patient", "add_or_remove") for epsilon in (1.0, 4.0, 8.0)]
+
+
+def page(random: np.random.Generator, noises: Sequence[float], share: float = 1.0) -> bool:
+    """Whether any claim of a page is refuted: three trainings, each with exactly the noise of its claim (or a
+    `share` of it), seen from inside at every step, and from outside in the sum of all steps.
+    """
+    asked = []
+    for claim, noise in zip(TRUE, noises, strict=True):
+        included = random.random(AXES) < 0.5
+        drawn = (random.random((STEPS, AXES)) < RATE) & included
+        observed = drawn + share * noise * random.standard_normal((STEPS, AXES))
+        claimed = SampledGaussian(noise, RATE, STEPS)
+        p_value = mechanism.p_value(observed, included, claimed)
+        name = f"eps{claim.epsilon:g}"
+        guesses = guess(observed.sum(0), included, (63, 62), 0.95)
+        asked.append(Asked(name, claim, Outside(name, guesses), (Training(name, p_value, 4000, 1.0, 1.0),)))
+    return any(answer.verdict == "refuted" for answer in answered(asked))
+
+
+def noises() -> list[float]:
+    return [calibrate(claim, RATE, STEPS) for claim in TRUE]
+
+
+@pytest.mark.parametrize("pages", [200, pytest.param(2000, marks=pytest.mark.slow)])
+def test_a_page_whose_claims_are_all_true_is_refuted_anywhere_in_five_per_cent(pages: int) -> None:
+    """Three claims, both questions, every training just as private as it claims. Seed 16."""
+    random, exact = np.random.default_rng(16), noises()
+    refuted = sum(page(random, exact) for _ in range(pages))
+    assert refuted <= 0.05 * pages + 3 * math.sqrt(0.05 * 0.95 * pages)
+    assert refuted > 0  # the error is spent, not hidden
+
+
+def test_a_page_with_half_of_the_noise_is_refuted() -> None:
+    random, exact = np.random.default_rng(17), noises()
+    assert sum(page(random, exact, share=0.5) for _ in range(20)) == 20

@@ -19,6 +19,8 @@ import numpy as np
 
 from dpaudit.errors import GuardError
 from dpaudit.evidence import whitebox
+from dpaudit.evidence.guesses import Guesses, guess
+from dpaudit.evidence.questions import Asked, Outside, Training, answered
 from dpaudit.findings.inside import OneRun
 from dpaudit.privacy.accountants import calibrate, epsilon_spent
 from dpaudit.privacy.claim import Claim
@@ -37,6 +39,7 @@ STEPS, CLIP = 468, 0.5
 CANARIES, AUDITS = 1000, 5  # of one audit, and in one run
 FAULT_RUNS, ENGINE_RUNS, RUNS_AT_ONCE = 3, 21, 3
 POWER_LEAST = 0.9
+SIDES = (CANARIES // 4, CANARIES // 4)  # guesses from outside: the highest sums in, the lowest out
 CHECKS = ("mechanism test", "one-run bound", "conformance", "ledger")
 
 
@@ -59,8 +62,19 @@ class Count:
     audits: int
     runs: int
     bounds: tuple[OneRun, ...]  # one an audit
+    looks: tuple["Look", ...]  # one an audit
     true_epsilon: float | None = None  # of the mechanism that acts, where it is of the family
     stopped: str = ""  # what a guard of the engine said, which ended the cell
+
+
+@dataclass(frozen=True)
+class Look:
+    """What one audit sees of a training: the p-value of the mechanism test, and how often the coins are
+    guessed right from the sum of all steps, which an adapter shows.
+    """
+
+    p_value: float
+    guesses: Guesses
 
 
 def run(
@@ -70,8 +84,8 @@ def run(
     refutations.
 
     It fails where a check misses what it is meant to see (an infinite epsilon once, others in more than a
-    tenth of its tries), or where the correct engine is refuted oftener than 5 % and three standard errors, or
-    a guard stops it. A `seed` gives the same result every time.
+    tenth of its tries), or where the correct engine, or a whole page of its claims, is refuted oftener than
+    5 % and three standard errors, or a guard stops it. A `seed` gives the same result every time.
     """
     cells = _cells(seed, faults)
     with progress.task("self-test", sum(cell.runs for cell in cells)) as advance:
@@ -82,10 +96,12 @@ def run(
     trainers = [(fault, claim) for fault in faults for claim in CLAIMS if _is_run(fault)]
     power = [_power_row(f, claim, _together(counts[f.name, claim])) for f, claim in trainers]
     engine = [_engine_row(claim, _together(counts[ENGINE.name, claim])) for claim in CLAIMS]
+    page = _page_row([_together(counts[ENGINE.name, claim]).looks for claim in CLAIMS])
     return {
-        "passed": all(row["passed"] for row in power + engine),
+        "passed": all(row["passed"] for row in [*power, *engine, page]),
         "power": power,
         "correct_engine": engine,
+        "correct_page": [page],
         "not_observable": [fault.name for fault in faults if not _is_run(fault)],
         "confidence": CONFIDENCE,
         "delta": DELTA,
@@ -101,6 +117,7 @@ def audits_of(cell: Cell) -> Count:
     torch.set_num_threads(1)
     totals: dict[str, int] = dict.fromkeys(CHECKS, 0)
     bounds: list[OneRun] = []
+    looks: list[Look] = []
     setting = dry.Setting(canaries=CANARIES * AUDITS, sequences=cell.fault.sequences)
     stated = catalogue.told_to(cell.fault, _mechanism(cell.noise_multiplier))
     for number in range(cell.runs):
@@ -110,11 +127,13 @@ def audits_of(cell: Cell) -> Count:
         try:
             seen = _trained(cell.fault, setting, stated, coins, sampling, noise)
         except GuardError as error:
-            return Count(totals, 0, 0, (), stopped=str(error))
-        caught, proven = _judged(seen, cell)
+            return Count(totals, 0, 0, (), (), stopped=str(error))
+        caught, proven, seen_of = _judged(seen, cell)
         bounds += proven
+        looks += seen_of
         totals = {check: totals[check] + caught[check] for check in CHECKS}
-    return Count(totals, cell.runs * AUDITS, cell.runs, tuple(bounds), _true_epsilon(cell))
+    audits = cell.runs * AUDITS
+    return Count(totals, audits, cell.runs, tuple(bounds), tuple(looks), _true_epsilon(cell))
 
 
 def _trained(fault: Fault, setting: dry.Setting, stated: Mechanism, *generators: Any) -> Observation:
@@ -124,25 +143,30 @@ def _trained(fault: Fault, setting: dry.Setting, stated: Mechanism, *generators:
         return dry.train(setting, stated, *generators)
 
 
-def _judged(seen: Observation, cell: Cell) -> tuple[dict[str, int], list[OneRun]]:
-    """What each check caught in one run, and the one-run bound of each audit."""
+def _judged(seen: Observation, cell: Cell) -> tuple[dict[str, int], list[OneRun], list[Look]]:
+    """What each check caught in one run, and of each audit its one-run bound and what it saw."""
     ledger = catalogue.ledger_of(cell.fault, _mechanism(cell.noise_multiplier))
     claimed = whitebox.family(ledger)
     claim = Claim(cell.epsilon, DELTA, "record", "add_or_remove")
-    refuted, bounds = 0, []
+    bounds, looks = [], []
     for part in range(AUDITS):
         mine = slice(part, None, AUDITS)  # of every weight its share
         observed, included = seen.observed[:, mine], seen.included[mine]
-        refuted += mechanism_test.p_value(observed, included, claimed) <= 1 - CONFIDENCE
+        p_value = mechanism_test.p_value(observed, included, claimed)
+        looks.append(Look(p_value, guess(observed.sum(0), included, SIDES, CONFIDENCE)))
         bounds.append(whitebox.bounded(observed, included, ledger, claim, CONFIDENCE))
     spec = Claim(cell.epsilon, DELTA, "record", "add_or_remove")
     failed = {check.name for check in conformance.checks(seen, ledger, spec) if check.outcome == "fail"}
-    return {
-        "mechanism test": int(refuted),
-        "one-run bound": sum(bound.epsilon_lower > claim.epsilon for bound in bounds),
-        "conformance": int(bool(failed - set(conformance.LEDGER))),
-        "ledger": int(bool(failed & set(conformance.LEDGER))),
-    }, bounds
+    return (
+        {
+            "mechanism test": sum(look.p_value <= 1 - CONFIDENCE for look in looks),
+            "one-run bound": sum(bound.epsilon_lower > claim.epsilon for bound in bounds),
+            "conformance": int(bool(failed - set(conformance.LEDGER))),
+            "ledger": int(bool(failed & set(conformance.LEDGER))),
+        },
+        bounds,
+        looks,
+    )
 
 
 def _cells(seed: int, faults: Sequence[Fault]) -> list[Cell]:
@@ -188,6 +212,7 @@ def _together(counts: Sequence[Count]) -> Count:
         sum(count.audits for count in counts),
         sum(count.runs for count in counts),
         tuple(bound for count in counts for bound in count.bounds),
+        tuple(look for count in counts for look in count.looks),
         counts[0].true_epsilon,
         next((count.stopped for count in counts if count.stopped), ""),
     )
@@ -233,6 +258,33 @@ def _engine_row(claim: float, count: Count) -> dict[str, Any]:
         and max(wrong, count.caught["one-run bound"]) <= most * audits
         and not others,
     }
+
+
+def _page_row(looks: Sequence[Sequence[Look]]) -> dict[str, Any]:
+    """How often a page of the correct engine is refuted anywhere: one look a claim, both questions, Holm."""
+    pages = [_is_refuted(page) for page in zip(*looks, strict=False)]
+    wrong, nominal = sum(pages), 1 - CONFIDENCE
+    lower, upper = proportion_interval(wrong, len(pages), CONFIDENCE)
+    most = nominal + 3 * math.sqrt(nominal * (1 - nominal) / max(len(pages), 1))
+    return {
+        "claims": ", ".join(f"{claim:g}" for claim in CLAIMS),
+        "pages": len(pages),
+        "refuted": wrong,
+        "rate": wrong / len(pages) if pages else None,
+        "lower": lower,
+        "upper": upper,
+        "passed": bool(pages) and wrong <= most * len(pages),
+    }
+
+
+def _is_refuted(page: Sequence[Look]) -> bool:
+    asked = []
+    for epsilon, look in zip(CLAIMS, page, strict=True):
+        name = f"claim {epsilon:g}"
+        training = Training(name, look.p_value, mechanism_test.DRAWS, 1.0, 1.0)
+        claim = Claim(epsilon, DELTA, "record", "add_or_remove")
+        asked.append(Asked(name, claim, Outside(name, look.guesses), (training,)))
+    return any(answer.verdict == "refuted" for answer in answered(asked))
 
 
 def _share(count: Count, check: str) -> float:

@@ -86,13 +86,34 @@ class Outside:
 
 
 @dataclass(frozen=True)
+class Training:
+    """What the mechanism test says of one training, and the chance to refute it with less noise."""
+
+    arm: str
+    p_value: float
+    draws: int  # of the null
+    power_halved: float
+    power_third: float
+
+    @classmethod
+    def of(cls, found: Inside) -> "Training":
+        p_value = found.mechanism_test.p_value
+        return cls(found.arm, p_value, found.draws, found.power_halved, found.power_third)
+
+    @property
+    def least(self) -> float:
+        """The smallest p-value that there could be."""
+        return 1 / (1 + self.draws)
+
+
+@dataclass(frozen=True)
 class Asked:
     """A claim and what bears on it: guesses on its adapter, the trainings that it rests on, what failed."""
 
     arm: str
     claim: Claim
     outside: Outside | None
-    trainings: tuple[Inside, ...] = ()  # its own stage and those before, as far as they were looked at
+    trainings: tuple[Training, ...] = ()  # its own stage and those before, as far as they were looked at
     failed: tuple[str, ...] = ()  # near certain, and outside of the correction
 
 
@@ -148,12 +169,12 @@ class _Family:
             note=note,
         )
 
-    def _inside(self, finding: Inside) -> Question:
+    def _inside(self, finding: Training) -> Question:
         halves = finding.power_halved >= SHOWN
         return Question(
             side="inside",
             arm=finding.arm,
-            p_value=finding.mechanism_test.p_value,
+            p_value=finding.p_value,
             level=self.levels.get(inside_name(finding.arm)),
             epsilon_lower=None,
             ceiling=None,
@@ -167,7 +188,7 @@ class _Family:
     def kept(self) -> list[str]:
         """The members of the family."""
         least = {name: min(o.least(c) for c in claims) for name, (o, claims) in self._outsides.items()}
-        least |= {inside_name(finding.arm): 1 / (1 + finding.draws) for finding in self._trainings}
+        least |= {inside_name(finding.arm): finding.least for finding in self._trainings}
         return family.admitted(least, self.error)
 
     @cached_property
@@ -186,7 +207,7 @@ class _Family:
             name: [outside.p_value(claim) for claim in claims if outside.least(claim) <= self.first]
             for name, (outside, claims) in self._outsides.items()
         }
-        p_values |= {inside_name(f.arm): [f.mechanism_test.p_value] for f in self._trainings}
+        p_values |= {inside_name(f.arm): [f.p_value] for f in self._trainings}
         return family.levels({name: p_values[name] for name in self.kept}, self.error)
 
     def _level_of(self, outside: Outside, claim: Claim) -> float | None:
@@ -205,7 +226,7 @@ class _Family:
         return found
 
     @cached_property
-    def _trainings(self) -> list[Inside]:
+    def _trainings(self) -> list[Training]:
         return list({f.arm: f for claimed in self.asked for f in claimed.trainings}.values())
 
 

@@ -187,6 +187,15 @@ COLUMNS: dict[str, dict[str, tuple[str, str]]] = {
         "one_run_bound": ("one-run bound refutes", "percent_one"),
         "mechanism_test": ("mechanism test refutes", "percent_one"),
     },
+    "correct_page": {
+        "claims": ("one page of claims", "text"),
+        "pages": ("pages", "count"),
+        "refuted": ("refuted anywhere", "count"),
+        "rate": ("rate", "percent_one"),
+        "lower": ("at least", "percent_one"),
+        "upper": ("at most", "percent_one"),
+        "passed": ("passed", "yes"),
+    },
     "correct_engine": {
         "claim": ("correct engine at epsilon", "epsilon"),
         "audits": ("audits", "count"),

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from dpaudit.commands import selftest
+from dpaudit.evidence.guesses import Guesses
 from dpaudit.system.progress import Progress
 from dpaudit.training import catalogue, dpsgd, engine, guards
 
@@ -37,7 +38,17 @@ def test_the_engine_passes_and_a_broken_trainer_is_caught() -> None:
     (engine_row,) = found["correct_engine"]
     assert engine_row["audits"] == 15
     assert engine_row["lower"] <= engine_row["rate"] <= engine_row["upper"]
+    (page,) = found["correct_page"]
+    assert page["pages"] == 15 and page["passed"] and page["refuted"] <= 3
     assert found["not_observable"] == ["tuning not counted"]
+
+
+def test_a_page_of_accused_trainings_fails() -> None:
+    guesses = Guesses(1000, 500, 250, 500, False, 0.95)
+    accused = [[selftest.Look(1e-3, guesses)] * 40]
+    assert not selftest._page_row(accused)["passed"]
+    assert selftest._page_row([[selftest.Look(0.5, guesses)] * 40])["passed"]
+    assert not selftest._page_row([[]])["passed"]  # no page is no good news
 
 
 def test_the_same_seed_gives_the_same_result() -> None:

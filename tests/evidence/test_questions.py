@@ -7,9 +7,8 @@ from dataclasses import replace
 import pytest
 
 from dpaudit.evidence.guesses import Guesses
-from dpaudit.evidence.questions import NO_CONTROL, Asked, Control, Outside, answered
+from dpaudit.evidence.questions import NO_CONTROL, Asked, Control, Outside, Training, answered
 from dpaudit.findings.answers import Answered
-from dpaudit.findings.inside import Caught, Check, Inside, MechanismTest, OneRun
 from dpaudit.privacy.claim import Claim
 
 CLAIM = Claim(1.0, 1e-5, "patient", "add_or_remove")
@@ -18,27 +17,12 @@ GUESSES = Guesses(500, 200, 110, 200, False, 0.95)  # not above chance enough fo
 CONTROL = Control("sft-inf", replace(GUESSES, correct=196))
 
 
-def inside(
-    arm: str, p_value: float, halved: float = 0.97, third: float = 1.0, failed: bool = False
-) -> Inside:
-    return Inside(
-        arm=arm,
-        claim=CLAIM,
-        noise_multiplier=1.0,
-        canaries=250,
-        confidence=0.975,
-        draws=4000,
-        mechanism_test=MechanismTest("family", 0.0, 2.0, p_value, 0.5),
-        power_halved=halved,
-        power_third=third,
-        caught=Caught(0.6, 3.0, 0.8),
-        one_run=OneRun("(eps,delta)", 0.0, 2.0, 90, 0.5),
-        conformance=(Check("rate", "fail" if failed else "pass", "a rate of 0.2 was seen"),),
-    )
+def inside(arm: str, p_value: float, halved: float = 0.97, third: float = 1.0) -> Training:
+    return Training(arm, p_value, 4000, halved, third)
 
 
 def one(
-    outside: Outside | None, *trainings: Inside, claim: Claim = CLAIM, failed: tuple[str, ...] = ()
+    outside: Outside | None, *trainings: Training, claim: Claim = CLAIM, failed: tuple[str, ...] = ()
 ) -> Answered:
     (answer,) = answered([Asked("sft-eps1", claim, outside, trainings, failed)])
     return answer

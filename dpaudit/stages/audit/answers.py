@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 from dpaudit.evidence import control, questions
-from dpaudit.evidence.questions import Asked, Control, Outside
+from dpaudit.evidence.questions import Asked, Control, Outside, Training
 from dpaudit.findings.answers import Answered
 from dpaudit.findings.inside import Inside
 from dpaudit.findings.membership import Membership
@@ -41,7 +41,7 @@ def _asked(run_dir: RunDir, plan: Plan, audits: Audits, arm: Arm, claim: Claim) 
         arm.name,
         claim,
         _outside(audits, arm),
-        trainings,
+        tuple(map(Training.of, trainings)),
         (*_overspent(run_dir, arm, claim), *(text for found in trainings for text in _failed(found))),
     )
 
