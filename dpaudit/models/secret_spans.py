@@ -26,6 +26,10 @@ ALPACA = (
 )
 
 
+class Declined(UsageError):
+    """A text that a server refuses, whatever it says of others."""
+
+
 @dataclass(frozen=True)
 class Text:
     """One text to score, and the secret whose last occurrence counts."""
