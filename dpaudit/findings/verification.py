@@ -53,6 +53,14 @@ class RuleUsed:
 
 
 @dataclass(frozen=True)
+class NotAsked:
+    """A rendering of the key in which the model was not asked, and why: nothing of a canary."""
+
+    rendering: str
+    reason: str
+
+
+@dataclass(frozen=True)
 class OtherRecipe:
     """What another recipe's guesses prove. It decides nothing."""
 
@@ -109,13 +117,14 @@ class Conformance:
 class Verification(Finding):
     """All that verification.json holds: no secret, no coin and no text of a canary."""
 
-    FORMAT: ClassVar = "verification/1"
+    FORMAT: ClassVar = "verification/2"
     claim: Claim
     bound: BoundOfKey
     fdp: FamilyBound
     verdict: Answer
     detection: Detection
     rule: RuleUsed
+    not_asked: tuple[NotAsked, ...]
     performance: Performance
     recipes: tuple[OtherRecipe, ...]
     blind: Blind

@@ -19,6 +19,7 @@ from dpaudit.models.templates import Refused
 from dpaudit.planting.audit_key import Planted
 
 LONGEST = 2048  # tokens of one rendered canary
+REMEDY = "name the folder of another template with --tokenizer DIR"
 ALPACA = (
     "Below is an instruction that describes a task. Write a response that appropriately completes the "
     "request."
@@ -50,20 +51,31 @@ class SecretScores:
     std: Any
 
 
-def texts_of(canaries: Sequence[Planted], rendering: str, tokenizer: Any | None) -> list[Text] | None:
-    """The texts of a rendering, a pair's chosen before its rejected; None where it cannot be made.
+class Unwritten(UsageError):
+    """A rendering that cannot be made of a key's canaries."""
 
-    `chat` needs a tokenizer with a chat template that takes these turns; the others need none.
+
+def texts_of(canaries: Sequence[Planted], rendering: str, tokenizer: Any | None) -> list[Text]:
+    """The texts of a rendering, a pair's chosen before its rejected.
+
+    `chat` needs a tokenizer with a chat template that takes these turns; the others need none. Raises
+    Unwritten where the rendering cannot be made, and UsageError for a template that works for no dialogue.
     """
     if rendering == "chat" and (tokenizer is None or tokenizer.chat_template is None):
-        return None
+        got = "no tokenizer" if tokenizer is None else "a tokenizer without a template"
+        raise Unwritten("chat", "a chat template", got, "--tokenizer DIR names one")
     made = []
     for canary in canaries:
         for record, secret in _sequences(canary):
             try:
-                made.append(Text(_rendered(record, rendering, tokenizer), secret))
-            except Refused:  # the template does not take such turns
-                return None
+                text = _rendered(record, rendering, tokenizer)
+            except Refused as error:
+                raise Unwritten(error.where, error.expected, error.got, REMEDY) from None
+            if secret not in text:
+                where = str(getattr(tokenizer, "name_or_path", "") or rendering)
+                got = "an answer in other words, or none"
+                raise Unwritten(where, "a chat template that writes what the canaries say", got, REMEDY)
+            made.append(Text(text, secret))
     return made
 
 

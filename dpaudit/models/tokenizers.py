@@ -17,9 +17,24 @@ def load_tokenizer(base: str) -> Any:
     """
     where = f"--model {base}"
     place = place_of(base, weights=not hub.is_id(base))
+    _require_files(place, where)
+    return _read_tokenizer(place, where)
+
+
+def in_folder(folder: str) -> Any:
+    """The tokenizer of a model, or that in any folder: an adapter's, or one of a tokenizer's files alone.
+    Raises as `load_tokenizer`.
+    """
+    place, where = Path(folder).expanduser(), f"--model {folder}"
+    if not place.is_dir():
+        return load_tokenizer(folder)
+    _require_files(place, where)
+    return _read_tokenizer(place, where)
+
+
+def _require_files(place: Path, where: str) -> None:
     if not any(place.glob("tokenizer*")):
         raise UsageError(where, "a model with a tokenizer", "a folder without tokenizer.json")
-    return _read_tokenizer(place, where)
 
 
 def tokenizer_of(settings: Model) -> Any:

@@ -5,14 +5,15 @@ from collections.abc import Callable, Sequence
 from queue import SimpleQueue
 from typing import TypeVar
 
-from dpaudit.system.progress import Advance
-
 Item = TypeVar("Item")
 Answer = TypeVar("Answer")
 
 
 def ordered(
-    function: Callable[[Item], Answer], items: Sequence[Item], at_once: int, advance: Advance | None = None
+    function: Callable[[Item], Answer],
+    items: Sequence[Item],
+    at_once: int,
+    advance: Callable[[int], None] | None = None,
 ) -> list[Answer]:
     """What `function` says of every item, in the order of the items; at most `at_once` calls run at a time.
 
@@ -31,7 +32,7 @@ def ordered(
             place, item = taken
             try:
                 given.put((place, function(item)))
-            except Exception as error:  # raised below, in the thread that asked
+            except Exception as error:  # noqa: BLE001 (raised below, in the thread that asked)
                 given.put(error)
 
     answers: dict[int, Answer] = {}
