@@ -152,9 +152,10 @@ def _at_secret(item: Encoded, scores: TokenScores) -> SecretScores:
 def open_adapter(adapter: Path, base: str | None) -> tuple[LocalModel, LocalModel, str]:
     """The adapter on its base, the base alone (the adapter switched off), and the base's name.
 
-    Raises UsageError for a folder that is no adapter and for a base that is not found.
+    Of an adapter with added tokens, the base gets rows for these too (`embeddings.resize`), and both read the
+    adapter's tokens. Raises UsageError for a folder that is no adapter and for a base that is not found.
     """
-    from dpaudit.models import adapters, folder, hf, merge, tokenizers
+    from dpaudit.models import adapters, embeddings, folder, hf, merge, tokenizers
 
     where = f"--adapter {adapter}"
     if not adapter.is_dir():
@@ -169,11 +170,19 @@ def open_adapter(adapter: Path, base: str | None) -> tuple[LocalModel, LocalMode
             ) from None
     remedy = "name its base with --base DIR, or merge it and give --model"
     with _named("--base", base):
-        checked = folder.check(hf.place_of(base), "")
-    adapters.check(adapter, checked.empty, where, remedy)  # before the base's weights are read
+        empty = folder.check(hf.place_of(base), "").empty
+        base_tokenizer = tokenizers.load_tokenizer(base)
+    tokenizer = tokenizers.trained_with(adapter, base_tokenizer, base, where)
+    config, file = adapters.configuration(adapter, where), adapter / adapters.WEIGHTS
+    highest, added = max(tokenizer.get_vocab().values()), len(tokenizer) - len(base_tokenizer)
+    rows = embeddings.rows(empty, config, file, (highest, added), where)
+    tokenizers.check_tokens(tokenizer, rows, where)
+    embeddings.resize(empty, config, file, rows, where)
+    adapters.check(adapter, empty, where, remedy)  # before the base's weights are read
     model = _load(base, "--base")
+    embeddings.resize(model.model, config, file, rows, where)
     model.add_adapter("audited", adapter, where, remedy)
-    model.tokenizer = tokenizers.adapters_tokenizer(adapter, model.tokenizer, base, where)
+    model.tokenizer = tokenizer
     return LocalModel(model, "audited"), LocalModel(model), base
 
 

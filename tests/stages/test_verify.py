@@ -611,6 +611,26 @@ def test_a_tokenizer_of_other_tokens_is_refused(
         assert told.startswith(f"--tokenizer {tmp_path / 'more'}: expected") and "another vocabulary" in told
 
 
+@pytest.mark.slow
+def test_an_adapter_with_tokens_of_its_own_is_refuted(
+    world: Path, toy_model_dir: Path, tmp_path: Path
+) -> None:
+    """Trained in a template of added tokens, with the embedding resized for them."""
+    marks = ("<|im_start|>", "<|im_end|>")
+    template = "{% for m in messages %}<|im_start|>{{ m.role + '\n' + m.content }}<|im_end|>\n{% endfor %}"
+    (tmp_path / "template").write_text(template, encoding="utf-8")
+    words = ["--model", toy_model_dir, "--data", world / "planted.jsonl", "--out", tmp_path / "adapter"]
+    more = ["--epochs", "40", "--learning-rate", "1e-2", "--batch", "8", "--template", tmp_path / "template"]
+    script = ROOT / "benchmarks" / "stranger.py"
+    command = [sys.executable, script, *words, *more, "--add-tokens", *marks]
+    subprocess.run(list(map(str, command)), check=True, capture_output=True)
+    at = ("--adapter", tmp_path / "adapter", "--key", world / "key.json", "--claim", CLAIM)
+    done = check(*at, "--out", tmp_path)
+    assert done.exit_code == 1, done.output
+    found = json.loads((tmp_path / "verification.json").read_text())
+    assert found["rule"]["rendering"] == "chat" and found["not_asked"] == []
+
+
 # ---- renderings that cannot be asked
 
 
