@@ -4,7 +4,7 @@ Whoever adds tokens resizes both before training. PEFT then saves them beside th
 names, and on loading writes them over the base's own.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -43,7 +43,7 @@ class Layer:
         return [*self.frozen, f"{self.name}.weight", f"{self.name}{TRAINED}.weight"]
 
 
-def layers(model: Any, config: Any) -> list[Layer]:
+def layers(model: Any, config: Any = None) -> list[Layer]:
     """Embedding and head of a model, with or without adapters; `config` is the adapter's."""
     base = model.get_base_model() if hasattr(model, "get_base_model") else model
     found = []
@@ -84,13 +84,35 @@ def rows(model: Any, config: Any, file: Path, tokens: tuple[int, int], where: st
 def resize(model: Any, config: Any, file: Path, count: int, where: str) -> None:
     """Gives embedding and head of a base `count` rows, so that it reads the tokens of an adapter.
 
-    New rows are those that lie beside the adapter; where none do, each is the mean of the base's own rows, so
-    that they are the same each time. Old rows stay as they are.
+    New rows are those that lie beside the adapter; where none do, those of `grown`.
+    """
+    old = int(model.get_input_embeddings().weight.shape[0])
+    grown(model, count, where)
+    if model.get_input_embeddings().weight.is_meta:
+        return
+    for layer in reversed(layers(model, config)):  # where both are one, the embedding's rows stay
+        for place, row in _saved_rows(layer, config, file, old):
+            layer.module.weight[place] = row.to(layer.module.weight)
+
+
+@torch.no_grad()
+def resize_like(model: Any, weights: Sequence[Tensor], where: str) -> None:
+    """Gives embedding and head of a base the rows that it lacks beside those of a merged model, `weights`."""
+    old = int(model.get_input_embeddings().weight.shape[0])
+    grown(model, len(weights[0]), where)
+    for layer, weight in reversed(list(zip(layers(model), weights, strict=True))):  # as in `resize`
+        layer.module.weight[old:] = weight[old:].to(layer.module.weight)
+
+
+@torch.no_grad()
+def grown(model: Any, count: int, where: str) -> None:
+    """Gives embedding and head of a model `count` rows. Old rows stay as they are; a new one is the mean of
+    the old ones, so that it is the same each time.
     """
     old = int(model.get_input_embeddings().weight.shape[0])
     if count == old:
         return
-    means = [layer.module.weight.float().mean(0) for layer in layers(model, config)]
+    means = [layer.module.weight.float().mean(0) for layer in layers(model)]
     with (
         border.told(where, expected="a base whose embedding can be resized", remedy="merge the adapter"),
         torch.random.fork_rng(),
@@ -98,13 +120,10 @@ def resize(model: Any, config: Any, file: Path, count: int, where: str) -> None:
         model.resize_token_embeddings(count, mean_resizing=False)
     if count < old or model.get_input_embeddings().weight.is_meta:
         return
-    for layer, mean in zip(layers(model, config), means, strict=True):
+    for layer, mean in zip(layers(model), means, strict=True):
         layer.module.weight[old:] = mean.to(layer.module.weight)
         if getattr(layer.module, "bias", None) is not None:
             layer.module.bias[old:] = layer.module.bias[:old].mean()
-    for layer in layers(model, config):
-        for place, row in _saved_rows(layer, config, file, old):
-            layer.module.weight[place] = row.to(layer.module.weight)
 
 
 def _saved_rows(layer: Layer, config: Any, file: Path, old: int) -> Iterator[tuple[int, Tensor]]:
@@ -114,7 +133,7 @@ def _saved_rows(layer: Layer, config: Any, file: Path, old: int) -> Iterator[tup
     with safe_open(file, "pt") as opened:
         there = set(opened.keys())
         if whole := next((name for name in layer.copies if name in there), None):
-            yield from enumerate(opened.get_slice(whole)[old:], old)
+            yield from enumerate(opened.get_slice(whole)[old:], old)  # none where the base was cut
         elif layer.name + TOKENS in there:
             chosen = opened.get_tensor(layer.name + TOKENS)
             for place, row in zip(_indices(layer, config), chosen, strict=False):

@@ -209,14 +209,37 @@ def _named(option: str, base: str) -> Iterator[None]:
         ) from None
 
 
-def open_base(folder: str, tokenizer: Any) -> LocalModel:
-    """The base of a merged model. Raises UsageError where it does not have the merged model's vocabulary."""
-    base = LocalModel(_load(folder, "--base"))
-    if base.tokenizer.get_vocab() != tokenizer.get_vocab():
+@dataclass(frozen=True, eq=False)
+class Vocabulary:
+    """What a merged model reads and writes: its tokenizer, and the weights of its embedding and head."""
+
+    tokenizer: Any
+    weights: list[Any]
+
+    @classmethod
+    def of(cls, merged: LocalModel) -> "Vocabulary":
+        """Copies, which stay where the model does not."""
+        from dpaudit.models import embeddings
+
+        found = embeddings.layers(merged.model.model)
+        return cls(merged.tokenizer, [layer.module.weight.detach().cpu().clone() for layer in found])
+
+
+def open_base(folder: str, merged: Vocabulary) -> LocalModel:
+    """The base of a merged model, with the merged model's tokens and as many rows for them.
+
+    Raises UsageError where the merged model does not have the base's tokens under the same ids.
+    """
+    from dpaudit.models import embeddings
+
+    model, words = _load(folder, "--base"), merged.tokenizer.get_vocab()
+    if any(words.get(token) != number for token, number in model.tokenizer.get_vocab().items()):
         raise UsageError(
             f"--base {folder}", "the model that was fine-tuned, with the same tokenizer", "another vocabulary"
         )
-    return base
+    embeddings.resize_like(model.model, merged.weights, f"--base {folder}")
+    model.tokenizer = merged.tokenizer
+    return LocalModel(model)
 
 
 def _load(base: str, option: str) -> HFModel:

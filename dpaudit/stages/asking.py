@@ -9,9 +9,12 @@ from dpaudit.errors import UsageError
 from dpaudit.findings.verification import NotAsked
 from dpaudit.planting.audit_key import AuditKey
 from dpaudit.system.progress import Advance, Progress
+from dpaudit.terminal import visible
 
 if TYPE_CHECKING:
     from dpaudit.models.secret_spans import SecretScores, Text
+
+REASON_MOST = 400  # characters: a part of it may be a template's own words
 
 
 class Scorer(Protocol):
@@ -79,9 +82,9 @@ def ask(audited: Audited, key: AuditKey, progress: Progress) -> Asked:
             from dpaudit.models import secret_spans
 
             assert isinstance(model, secret_spans.LocalModel) and audited.base
-            tokenizer = model.tokenizer
+            vocabulary = secret_spans.Vocabulary.of(model)
             del model
-            base, name = secret_spans.open_base(audited.base, tokenizer), audited.base
+            base, name = secret_spans.open_base(audited.base, vocabulary), audited.base
         second = _scores(base, {r: texts[r] for r in first}, left_out, advance) if base else {}
     answers = [Answers(r, texts[r], first[r], second.get(r)) for r in (second or first)]
     return Asked(answers, tuple(NotAsked(r, _reason(e)) for r, e in left_out.items()), name)
@@ -126,7 +129,7 @@ def _require_one(renderings: Collection[str], left_out: dict[str, UsageError]) -
 
 
 def _reason(error: UsageError) -> str:
-    return f"expected {error.expected}, got {error.got}"
+    return visible(f"expected {error.expected}, got {error.got}", REASON_MOST)
 
 
 def _check_tokens(template: Any, own: Any, folder: str | None) -> None:

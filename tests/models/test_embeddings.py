@@ -3,6 +3,7 @@ asked with the rows that they were trained with.
 """
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -150,6 +151,29 @@ def test_trained_rows_without_the_embedding_are_the_bases_too(toy_model_dir: Pat
     with alone.model.active(None):
         base = alone.model.model.get_base_model().get_input_embeddings().original_module.weight
     assert torch.equal(base[320:].cpu(), rows)
+
+
+@pytest.mark.parametrize("kind", ["plain", "embedding and head"])
+def test_a_merged_model_and_its_base_say_what_adapter_and_base_say(
+    kind: str, base: Path, tmp_path: Path
+) -> None:
+    theirs = trained(base, tmp_path / "adapter", **KINDS[kind])
+    audited, alone, _ = secret_spans.open_adapter(tmp_path / "adapter", str(base))
+    for part in ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja"):
+        (tmp_path / "merged").mkdir(exist_ok=True)
+        shutil.copy(tmp_path / "adapter" / part, tmp_path / "merged")
+    theirs.merge_and_unload().save_pretrained(tmp_path / "merged")
+    merged = secret_spans.open_whole(str(tmp_path / "merged"))
+    beside = secret_spans.open_base(str(base), secret_spans.Vocabulary.of(merged))
+    np.testing.assert_allclose(said(merged), said(audited), atol=1e-4)
+    if kind == "plain":
+        np.testing.assert_allclose(said(beside), said(alone), atol=1e-4)
+    weight = beside.model.model.get_input_embeddings().weight
+    trained_rows = merged.model.model.get_input_embeddings().weight
+    assert torch.equal(weight[320:], trained_rows[320:])
+    assert torch.equal(
+        weight[:320], load_file(base / "model.safetensors")["model.embed_tokens.weight"].to(weight)
+    )
 
 
 def test_an_embedding_that_was_saved_rounded_leaves_the_base_as_it_is(
