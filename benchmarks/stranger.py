@@ -41,6 +41,8 @@ def main() -> None:
     parser.add_argument("--max-length", type=int, default=128)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--dtype", default="float32")
+    parser.add_argument("--add-tokens", nargs="*", default=[])
+    parser.add_argument("--template", type=Path)
     arguments = parser.parse_args()
 
     torch.manual_seed(arguments.seed)
@@ -49,6 +51,10 @@ def main() -> None:
     base = transformers.AutoModelForCausalLM.from_pretrained(
         arguments.model, dtype=getattr(torch, arguments.dtype)
     )
+    if arguments.template:
+        tokenizer.chat_template = arguments.template.read_text(encoding="utf-8")
+    if tokenizer.add_tokens(arguments.add_tokens):
+        base.resize_token_embeddings(len(tokenizer))
     config = peft.LoraConfig(r=arguments.rank, lora_alpha=2 * arguments.rank, target_modules="all-linear")
     model = peft.get_peft_model(base, config)
     lines = arguments.data.read_text(encoding="utf-8").splitlines()
@@ -75,6 +81,8 @@ def main() -> None:
             optimizer.zero_grad()
         print(f"epoch {epoch + 1} loss {loss.item():.3f}", flush=True)
     model.save_pretrained(arguments.out)
+    if arguments.template or arguments.add_tokens:
+        tokenizer.save_pretrained(arguments.out)
 
 
 if __name__ == "__main__":

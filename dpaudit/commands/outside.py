@@ -88,7 +88,9 @@ class Outside:
     tokenizer: Annotated[
         str | None,
         typer.Option(
-            "--tokenizer", metavar="DIR", help="With --endpoint: the folder whose chat template to use."
+            "--tokenizer",
+            metavar="DIR",
+            help="The folder whose chat template to use; default: the model's own, at an endpoint none.",
         ),
     ] = None
     key: Annotated[

@@ -54,6 +54,14 @@ class RuleUsed:
 
 
 @dataclass(frozen=True)
+class NotAsked:
+    """A rendering of the key in which the model was not asked, and why: nothing of a canary."""
+
+    rendering: str
+    reason: str
+
+
+@dataclass(frozen=True)
 class OtherRecipe:
     """What another recipe's guesses prove. It decides nothing."""
 
@@ -117,6 +125,7 @@ class Verification(Finding):
     verdict: Answered
     detection: Detection
     rule: RuleUsed
+    not_asked: tuple[NotAsked, ...]
     performance: Performance
     recipes: tuple[OtherRecipe, ...]
     blind: Blind

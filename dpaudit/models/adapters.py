@@ -13,13 +13,12 @@ from typing import Any
 import torch
 
 from dpaudit.errors import UsageError
-from dpaudit.models import border, folder
+from dpaudit.models import border, embeddings, folder
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 FITS = "an adapter that fits its base"
 RANK_MOST = 2**16
 _PLAIN = ("gaussian", "eva", "orthogonal")  # initialisations that leave the base's weights as they are
-_PREFIX = "base_model.model."
 
 
 def require_files(adapter: Path, where: str, remedy: str) -> None:
@@ -141,10 +140,10 @@ def require_whole(model: Any, slot: str, adapter: Path, where: str, remedy: str)
     file = folder.headers(adapter / WEIGHTS, where)
     with border.told(where, expected=FITS, remedy=remedy), _quiet():
         own = peft.get_peft_model_state_dict(model, adapter_name=slot, save_embedding_layers=False)
-        beside = {name: weight for name, weight in _embeddings(model).items() if name not in own}
+        beside = embeddings.beside(model, model.peft_config[slot], own)
     missing = sorted(set(own) - set(file))
     left = sorted(set(file) - set(own) - set(beside))
-    shapes = {name: tuple(weight.shape) for name, weight in (own | beside).items()}
+    shapes = {name: tuple(weight.shape) for name, weight in own.items()} | beside
     other = sorted(name for name in set(file) & set(shapes) if file[name].shape != shapes[name])
     differences = [
         f"{len(names)} {what} ({names[0]:.100})"
@@ -168,7 +167,7 @@ def load(model: Any, adapter: Path, slot: str, where: str, remedy: str) -> Any:
     import peft
 
     config = check(adapter, folder.empty_model(model.config, where), where, remedy)
-    _check_embeddings(model, adapter, where)
+    rounded = embeddings.kept(model, config, adapter / WEIGHTS, where)
     with border.told(where, expected=FITS, remedy=remedy), _quiet():
         if isinstance(model, peft.PeftModel):
             model.load_adapter(str(adapter), adapter_name=slot, is_trainable=False)
@@ -176,45 +175,10 @@ def load(model: Any, adapter: Path, slot: str, where: str, remedy: str) -> Any:
             model = peft.PeftModel.from_pretrained(
                 model, str(adapter), adapter_name=slot, is_trainable=False, config=config
             )
+    for layer, weight in rounded:
+        layer.weight.data.copy_(weight)
     require_whole(model, slot, adapter, where, remedy)
     return model.eval()
-
-
-def _embeddings(model: Any) -> dict[str, Any]:
-    """The base's embedding and head under the names that PEFT saves them by."""
-    base = model.get_base_model() if hasattr(model, "get_base_model") else model
-    layers = [base.get_input_embeddings(), base.get_output_embeddings()]
-    wanted = {id(getattr(layer, "base_layer", layer)) for layer in layers if layer is not None}
-    return {
-        f"{_PREFIX}{name.removesuffix('.base_layer')}{part}.weight": module.weight
-        for name, module in base.named_modules()
-        if id(module) in wanted
-        for part in (("", ".base_layer") if name.endswith(".base_layer") else ("",))
-    }
-
-
-def _check_embeddings(model: Any, adapter: Path, where: str) -> None:
-    """Raises UsageError for embeddings beside the adapter that are not the base's: PEFT would write them over
-    those.
-    """
-    from safetensors import safe_open
-
-    known = _embeddings(model)
-    names = [name for name in folder.headers(adapter / WEIGHTS, where) if name in known]
-    trained = folder.settings(adapter / CONFIG, where).get("modules_to_save") or []
-    with safe_open(adapter / WEIGHTS, "pt") as file:
-        for name in names:
-            if any(name.endswith(f"{module}.weight") for module in trained):
-                continue  # a copy of its own, switched off with the adapter
-            weight = known[name].detach()
-            theirs = file.get_tensor(name)
-            if theirs.shape != weight.shape or not torch.equal(theirs.to(weight), weight):
-                raise UsageError(
-                    where,
-                    "an adapter that leaves the base's embedding as it is",
-                    f"{name:.100} with other numbers",
-                    "merge it and give the whole model beside its base",
-                )
 
 
 @contextmanager

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from dpaudit.errors import UsageError
-from dpaudit.models import adapters, border, folder, hub
+from dpaudit.models import adapters, border, folder, hub, number_formats
 
 # PEFT 0.21 reads a name that Transformers 5 has renamed; nothing that a user could mend.
 warnings.filterwarnings("ignore", message="`is_gradient_checkpointing`", category=FutureWarning)
@@ -174,6 +174,15 @@ def with_adapter(
     tensor.
     """
     return adapters.load(model, adapter, name, where or str(adapter), remedy)
+
+
+def for_asking(model: Any, dtype: str) -> Any:
+    """A model that was loaded in `dtype`, in float32 where this processor is slow in `dtype`.
+
+    Every bfloat16 number is a float32 number, so the weights keep their values. Packed weights stay as they
+    are: what they unpack to depends on the format.
+    """
+    return model.float() if number_formats.is_slow(dtype) and not is_quantized(model) else model
 
 
 def on_device(model: Any) -> Any:

@@ -41,25 +41,23 @@ class HFModel:
         quantization: str | None = None,
         attention: str | None = None,
     ) -> "HFModel":
-        """A model with its tokenizer, on the accelerator if there is one. Raises UsageError as
-        `hf.load_model` does.
+        """A model with its tokenizer, on the accelerator if there is one, to be asked and not to be trained.
+        Raises UsageError as `hf.load_model` does.
 
-        A small model is given one thread: more would hardly help it, and on a busy machine they wait for each
-        other.
+        Where the processor is slow in `dtype`, the weights are read up (`hf.for_asking`). A small model is
+        given one thread: more would hardly help it, and on a busy machine they wait for each other.
         """
         if hf.is_small(base):
             torch.set_num_threads(1)
-        model, tokenizer = (
-            hf.on_device(hf.load_model(base, dtype, quantization, attention)),
-            load_tokenizer(base),
-        )
+        loaded, tokenizer = hf.load_model(base, dtype, quantization, attention), load_tokenizer(base)
+        model = hf.on_device(hf.for_asking(loaded, dtype))
         check_tokens(tokenizer, int(model.get_input_embeddings().weight.shape[0]), f"--model {base}")
         return cls(model, tokenizer)
 
     @classmethod
     def as_trained(cls, settings: Model) -> "HFModel":
-        """The base of a suite as its arms are trained on it: in the same dtype, quantization and
-        attention.
+        """The base of a suite with the weights that its arms are trained on: rounded to the same dtype, in
+        the same quantization and attention.
         """
         model = cls.load(settings.base, settings.dtype, settings.quantization, settings.attention)
         if settings.start is not None:

@@ -11,12 +11,16 @@ import numpy as np
 from dpaudit.errors import PartialError, UsageError
 from dpaudit.models import served
 from dpaudit.models.language_model import Advance
-from dpaudit.models.secret_spans import SecretScores, Text
+from dpaudit.models.secret_spans import Declined, SecretScores, Text
+from dpaudit.system import threads
 
 KEY_VARIABLE = "OPENAI_API_KEY"
 TIMEOUT, RETRIES = 120.0, 2
+AT_ONCE = 8  # requests: enough to fill a server's batches
 ROUNDING = 1e-3  # nats
 WAYS: tuple[dict[str, Any], ...] = ({"echo": True, "logprobs": 1}, {"extra_body": {"prompt_logprobs": 1}})
+OF_TEXT = (400, 413, 422)  # statuses that refuse a text, and not whoever asks or where
+FAULT = 500  # some servers fail internally where they lack `echo`
 
 
 class Endpoint:
@@ -26,7 +30,7 @@ class Endpoint:
     not serve.
     """
 
-    tokenizer: Any = None  # with the model's chat template, where available
+    tokenizer: Any = None  # a server shows none
     _ways: tuple[dict[str, Any], ...] = WAYS
 
     def __init__(self, url: str, model: str | None, allow_egress: Sequence[str] = ()) -> None:
@@ -50,13 +54,17 @@ class Endpoint:
         return other
 
     def scores(self, texts: Sequence[Text], advance: Advance | None = None) -> list[SecretScores]:
-        """The model's scores of each secret, one text a request."""
-        scores = []
-        for text in texts:
-            scores.append(self._score(text))
+        """The model's scores of each secret, one text a request, AT_ONCE requests at a time.
+
+        The first text is asked alone, in every way until one works; the others are asked in that way. Raises
+        Declined for a text that the server refuses.
+        """
+        known = []
+        if len(self._ways) > 1 and texts:
+            known = [self._first(texts[0])]
             if advance:
                 advance(1)
-        return scores
+        return [*known, *threads.ordered(self._score, texts[len(known) :], AT_ONCE, advance)]
 
     def _served(self, model: str | None, option: str = "--model") -> str:
         names = self._asked(lambda client: [listed.id for listed in client.models.list().data])
@@ -71,20 +79,56 @@ class Endpoint:
             f"{option} NAME",
         )
 
-    def _score(self, text: Text) -> SecretScores:
-        pieces = None
+    def _first(self, text: Text) -> SecretScores:
+        """The scores in the first way of asking that the server answers with log-probabilities, which is kept
+        for all other texts.
+
+        Whatever refuses one way, the others are tried. Where none works, the error of a request for nothing
+        more than a completion is raised; where that works, the last error that may pass by itself.
+        """
+        passing = None
         for way in self._ways:
-            if pieces := self._pieces(text, way):
-                self._ways = (way,)  # a way that works for one text works for all
-                break
-        if pieces is None:
-            self._complete(text, {})  # raises where the server answers nothing at all
+            try:
+                pieces = self._pieces(text, way)
+            except UsageError as error:
+                if not _is_status(error):
+                    raise
+                continue
+            except PartialError as error:
+                if not _is_status(error):
+                    raise
+                passing = passing if _is_status(error, FAULT) else error
+                continue
+            if pieces is not None:
+                self._ways = (way,)
+                return self._at_secret(pieces, text)
+        self._complete(text, {})
+        raise passing or UsageError(
+            self.server.where,
+            "log-probabilities of the prompt's tokens (echo or prompt_logprobs)",
+            "no log-probabilities in the reply",
+            "serve with vLLM, or audit the weights with --adapter",
+        )
+
+    def _score(self, text: Text) -> SecretScores:
+        """The scores in the way of asking that worked before."""
+        (way,) = self._ways
+        return self._at_secret(self._pieces(text, way) or [], text)
+
+    def _pieces(self, text: Text, way: dict[str, Any]) -> list[tuple[str, float | None]] | None:
+        """The prompt's tokens with their log-probabilities; None where the reply has none."""
+        reply = self._complete(text, way)
+        try:
+            return _echoed(reply, text)
+        except ValueError:
             raise UsageError(
                 self.server.where,
-                "log-probabilities of the prompt's tokens (echo or prompt_logprobs)",
-                "no log-probabilities in the reply",
-                "serve with vLLM, or audit the weights with --adapter",
-            )
+                "one answer to one text, with as many log-probabilities as tokens",
+                "another number",
+                "see that nothing between here and the server joins or reorders requests",
+            ) from None
+
+    def _at_secret(self, pieces: list[tuple[str, float | None]], text: Text) -> SecretScores:
         at = _overlapping(pieces, text)
         if not at or not all(_is_logprob(pieces[index][1]) for index in at):
             raise UsageError(
@@ -96,37 +140,22 @@ class Endpoint:
         unknown = np.full_like(logprob, np.nan)
         return SecretScores(logprob, unknown, unknown)
 
-    def _pieces(self, text: Text, asked: dict[str, Any]) -> list[tuple[str, float | None]] | None:
-        """The prompt's tokens with their log-probabilities; None where the server does not support this way
-        of asking.
-        """
-        import openai
-
-        try:
-            return _echoed(self._complete(text, asked), text)
-        except UsageError as error:
-            if isinstance(
-                error.__cause__, openai.BadRequestError | openai.UnprocessableEntityError
-            ) and served.TOO_LONG_TOLD not in str(error):
-                return None
-            raise
-        except PartialError as error:
-            if (
-                getattr(error.__cause__, "status_code", None) == 500
-            ):  # some servers fail internally where they lack `echo`
-                return None
-            raise
-
     def _complete(self, text: Text, asked: dict[str, Any]) -> Any:
-        return self._asked(
-            lambda client: client.completions.create(
-                model=self.model,
-                prompt=text.text,
-                max_tokens=1,  # several servers refuse 0
-                temperature=0.0,
-                **asked,
+        """The reply to one request. Raises Declined where the server refuses this text, and as `_asked`."""
+        try:
+            return self._asked(
+                lambda client: client.completions.create(
+                    model=self.model,
+                    prompt=text.text,
+                    max_tokens=1,  # several servers refuse 0
+                    temperature=0.0,
+                    **asked,
+                )
             )
-        )
+        except UsageError as error:
+            if _is_status(error, *OF_TEXT):
+                raise Declined(error.where, error.expected, error.got, error.remedy) from error.__cause__
+            raise
 
     def _asked(self, question: Callable[[Any], Any]) -> Any:
         """As `Server.ask`; an answer of another shape raises `not_understood`."""
@@ -134,6 +163,12 @@ class Endpoint:
             return self.server.ask(question)
         except (AttributeError, TypeError, ValueError):
             raise served.not_understood(self.server.where) from None
+
+
+def _is_status(error: Exception, *statuses: int) -> bool:
+    """Whether a server answered with an error status, or with one of `statuses`."""
+    status = getattr(error.__cause__, "status_code", None)
+    return status is not None and (not statuses or status in statuses)
 
 
 def _is_logprob(value: object) -> bool:
@@ -144,24 +179,26 @@ def _is_logprob(value: object) -> bool:
 
 
 def _echoed(reply: Any, text: Text) -> list[tuple[str, float | None]] | None:
-    """The prompt's tokens with their log-probabilities, of either kind of reply; None where it has none."""
+    """The prompt's tokens with their log-probabilities, of either kind of reply; None where it has none.
+
+    Raises ValueError for a reply to another number of texts, and for tokens and values that do not pair up.
+    """
     choices = getattr(reply, "choices", None) or []
     if not choices:
         return None
+    if len(choices) != 1 or getattr(choices[0], "index", None) not in (None, 0):
+        raise ValueError("not one answer to one text")
     listed = getattr(choices[0], "prompt_logprobs", None) or getattr(reply, "prompt_logprobs", None)
     if isinstance(listed, list):
         return [_actual(entry) for entry in listed]
     logprobs = getattr(choices[0], "logprobs", None)
     tokens = getattr(logprobs, "tokens", None)
     values = getattr(logprobs, "token_logprobs", None)
-    if (
-        not tokens
-        or not values
-        or not all(isinstance(token, str) for token in tokens)
-        or text.secret not in "".join(tokens)
-    ):
+    if not tokens or not values or not all(isinstance(token, str) for token in tokens):
         return None
-    return list(zip(map(str, tokens), values, strict=False))
+    if text.secret not in "".join(tokens):
+        return None
+    return list(zip(map(str, tokens), values, strict=True))
 
 
 def _actual(entry: Any) -> tuple[str, float | None]:

@@ -19,11 +19,16 @@ from dpaudit.models.templates import Refused
 from dpaudit.planting.audit_key import Planted
 
 LONGEST = 2048  # tokens of one rendered canary
+REMEDY = "name the folder of another template with --tokenizer DIR"
 ALPACA = (
     "Below is an instruction that describes a task. Write a response that appropriately completes the "
     "request."
     "\n\n### Instruction:\n{prompt}\n\n### Response:\n{answer}"
 )
+
+
+class Declined(UsageError):
+    """A text that a server refuses, whatever it says of others."""
 
 
 @dataclass(frozen=True)
@@ -46,20 +51,31 @@ class SecretScores:
     std: Any
 
 
-def texts_of(canaries: Sequence[Planted], rendering: str, tokenizer: Any | None) -> list[Text] | None:
-    """The texts of a rendering, a pair's chosen before its rejected; None where it cannot be made.
+class Unwritten(UsageError):
+    """A rendering that cannot be made of a key's canaries."""
 
-    `chat` needs a tokenizer with a chat template that takes these turns; the others need none.
+
+def texts_of(canaries: Sequence[Planted], rendering: str, tokenizer: Any | None) -> list[Text]:
+    """The texts of a rendering, a pair's chosen before its rejected.
+
+    `chat` needs a tokenizer with a chat template that takes these turns; the others need none. Raises
+    Unwritten where the rendering cannot be made, and UsageError for a template that works for no dialogue.
     """
     if rendering == "chat" and (tokenizer is None or tokenizer.chat_template is None):
-        return None
+        got = "no tokenizer" if tokenizer is None else "a tokenizer without a template"
+        raise Unwritten("chat", "a chat template", got, "--tokenizer DIR names one")
     made = []
     for canary in canaries:
         for record, secret in _sequences(canary):
             try:
-                made.append(Text(_rendered(record, rendering, tokenizer), secret))
-            except Refused:  # the template does not take such turns
-                return None
+                text = _rendered(record, rendering, tokenizer)
+            except Refused as error:
+                raise Unwritten(error.where, error.expected, error.got, REMEDY) from None
+            if secret not in text:
+                where = str(getattr(tokenizer, "name_or_path", "") or rendering)
+                got = "an answer in other words, or none"
+                raise Unwritten(where, "a chat template that writes what the canaries say", got, REMEDY)
+            made.append(Text(text, secret))
     return made
 
 
@@ -136,9 +152,10 @@ def _at_secret(item: Encoded, scores: TokenScores) -> SecretScores:
 def open_adapter(adapter: Path, base: str | None) -> tuple[LocalModel, LocalModel, str]:
     """The adapter on its base, the base alone (the adapter switched off), and the base's name.
 
-    Raises UsageError for a folder that is no adapter and for a base that is not found.
+    Of an adapter with added tokens, the base gets rows for these too (`embeddings.resize`), and both read the
+    adapter's tokens. Raises UsageError for a folder that is no adapter and for a base that is not found.
     """
-    from dpaudit.models import adapters, folder, hf, merge, tokenizers
+    from dpaudit.models import adapters, embeddings, folder, hf, merge, tokenizers
 
     where = f"--adapter {adapter}"
     if not adapter.is_dir():
@@ -153,11 +170,19 @@ def open_adapter(adapter: Path, base: str | None) -> tuple[LocalModel, LocalMode
             ) from None
     remedy = "name its base with --base DIR, or merge it and give --model"
     with _named("--base", base):
-        checked = folder.check(hf.place_of(base), "")
-    adapters.check(adapter, checked.empty, where, remedy)  # before the base's weights are read
+        empty = folder.check(hf.place_of(base), "").empty
+        base_tokenizer = tokenizers.load_tokenizer(base)
+    tokenizer = tokenizers.trained_with(adapter, base_tokenizer, base, where)
+    config, file = adapters.configuration(adapter, where), adapter / adapters.WEIGHTS
+    highest, added = max(tokenizer.get_vocab().values()), len(tokenizer) - len(base_tokenizer)
+    rows = embeddings.rows(empty, config, file, (highest, added), where)
+    tokenizers.check_tokens(tokenizer, rows, where)
+    embeddings.resize(empty, config, file, rows, where)
+    adapters.check(adapter, empty, where, remedy)  # before the base's weights are read
     model = _load(base, "--base")
+    embeddings.resize(model.model, config, file, rows, where)
     model.add_adapter("audited", adapter, where, remedy)
-    model.tokenizer = tokenizers.adapters_tokenizer(adapter, model.tokenizer, base, where)
+    model.tokenizer = tokenizer
     return LocalModel(model, "audited"), LocalModel(model), base
 
 
@@ -184,14 +209,37 @@ def _named(option: str, base: str) -> Iterator[None]:
         ) from None
 
 
-def open_base(folder: str, tokenizer: Any) -> LocalModel:
-    """The base of a merged model. Raises UsageError where it does not have the merged model's vocabulary."""
-    base = LocalModel(_load(folder, "--base"))
-    if base.tokenizer.get_vocab() != tokenizer.get_vocab():
+@dataclass(frozen=True, eq=False)
+class Vocabulary:
+    """What a merged model reads and writes: its tokenizer, and the weights of its embedding and head."""
+
+    tokenizer: Any
+    weights: list[Any]
+
+    @classmethod
+    def of(cls, merged: LocalModel) -> "Vocabulary":
+        """Copies, which stay where the model does not."""
+        from dpaudit.models import embeddings
+
+        found = embeddings.layers(merged.model.model)
+        return cls(merged.tokenizer, [layer.module.weight.detach().cpu().clone() for layer in found])
+
+
+def open_base(folder: str, merged: Vocabulary) -> LocalModel:
+    """The base of a merged model, with the merged model's tokens and as many rows for them.
+
+    Raises UsageError where the merged model does not have the base's tokens under the same ids.
+    """
+    from dpaudit.models import embeddings
+
+    model, words = _load(folder, "--base"), merged.tokenizer.get_vocab()
+    if any(words.get(token) != number for token, number in model.tokenizer.get_vocab().items()):
         raise UsageError(
             f"--base {folder}", "the model that was fine-tuned, with the same tokenizer", "another vocabulary"
         )
-    return base
+    embeddings.resize_like(model.model, merged.weights, f"--base {folder}")
+    model.tokenizer = merged.tokenizer
+    return LocalModel(model)
 
 
 def _load(base: str, option: str) -> HFModel:

@@ -17,9 +17,24 @@ def load_tokenizer(base: str) -> Any:
     """
     where = f"--model {base}"
     place = place_of(base, weights=not hub.is_id(base))
+    _require_files(place, where)
+    return _read_tokenizer(place, where)
+
+
+def in_folder(folder: str) -> Any:
+    """The tokenizer of a model, or that in any folder: an adapter's, or one of a tokenizer's files alone.
+    Raises as `load_tokenizer`.
+    """
+    place, where = Path(folder).expanduser(), f"--model {folder}"
+    if not place.is_dir():
+        return load_tokenizer(folder)
+    _require_files(place, where)
+    return _read_tokenizer(place, where)
+
+
+def _require_files(place: Path, where: str) -> None:
     if not any(place.glob("tokenizer*")):
         raise UsageError(where, "a model with a tokenizer", "a folder without tokenizer.json")
-    return _read_tokenizer(place, where)
 
 
 def tokenizer_of(settings: Model) -> Any:
@@ -38,25 +53,34 @@ def adapters_tokenizer(adapter: Path, tokenizer: Any, base: str, where: str) -> 
     """The tokenizer that an adapter was trained with: that in its folder, with its chat template; the base's
     `tokenizer` fills in what is missing.
 
-    Under another template an adapter does not show what it has learned. Raises UsageError for a tokenizer
-    that has the base's tokens under other ids, or ids without a row in the base's embedding.
+    Under another template an adapter does not show what it has learned. Raises UsageError as `trained_with`,
+    and for ids without a row in the base's embedding.
+    """
+    own = trained_with(adapter, tokenizer, base, where)
+    if own is not tokenizer and own.get_vocab() != tokenizer.get_vocab():
+        check_tokens(own, folder.check(place_of(base), f"--model {base}").rows, where)
+    return own
+
+
+def trained_with(adapter: Path, tokenizer: Any, base: str, where: str) -> Any:
+    """As `adapters_tokenizer`; it may have tokens that the base's embedding has no rows for.
+
+    Raises UsageError for a tokenizer that has the base's tokens under other ids.
     """
     if not (adapter / "tokenizer.json").is_file():
         tokenizer.chat_template = adapters.chat_template(adapter, where) or tokenizer.chat_template
         return tokenizer
-    trained_with = _read_tokenizer(adapter, where)
-    own = trained_with.get_vocab()
-    if any(own.get(token) != number for token, number in tokenizer.get_vocab().items()):
+    own = _read_tokenizer(adapter, where)
+    words = own.get_vocab()
+    if any(words.get(token) != number for token, number in tokenizer.get_vocab().items()):
         raise UsageError(
             where,
             f"a tokenizer with the tokens of its base, {base}",
             "a tokenizer with other tokens",
             "name its base, or delete the tokenizer files that are not the adapter's",
         )
-    if own != tokenizer.get_vocab():
-        check_tokens(trained_with, folder.check(place_of(base), f"--model {base}").rows, where)
-    trained_with.chat_template = trained_with.chat_template or tokenizer.chat_template
-    return trained_with
+    own.chat_template = own.chat_template or tokenizer.chat_template
+    return own
 
 
 def _read_tokenizer(place: Path, where: str) -> Any:

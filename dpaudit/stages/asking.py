@@ -1,16 +1,20 @@
 """Asking a model that was trained elsewhere what it says of every secret of a key; no coin is known here."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from dpaudit.errors import UsageError
+from dpaudit.findings.verification import NotAsked
 from dpaudit.planting.audit_key import AuditKey
 from dpaudit.system.progress import Advance, Progress
+from dpaudit.terminal import visible
 
 if TYPE_CHECKING:
     from dpaudit.models.secret_spans import SecretScores, Text
+
+REASON_MOST = 400  # characters: a part of it may be a template's own words
 
 
 class Scorer(Protocol):
@@ -32,7 +36,7 @@ class Audited:
     endpoint: str | None = None
     base: str | None = None
     allow_egress: tuple[str, ...] = ()
-    tokenizer: str | None = None  # for an endpoint: the folder whose chat template its dialogues need
+    tokenizer: str | None = None  # the folder whose chat template its dialogues need
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,34 +49,98 @@ class Answers:
     base: "list[SecretScores] | None"
 
 
-def ask(audited: Audited, key: AuditKey, progress: Progress) -> tuple[list[Answers], str | None]:
-    """What the model says in every rendering that can be made, and the name of the base that calibrates."""
+@dataclass(frozen=True, eq=False)
+class Asked:
+    """What was said in every rendering that could be asked, why in others nothing was, and the name of the
+    base that calibrates.
+    """
+
+    answers: list[Answers]
+    not_asked: tuple[NotAsked, ...]
+    base: str | None
+
+
+def ask(audited: Audited, key: AuditKey, progress: Progress) -> Asked:
+    """What the model says of every secret in every rendering of the key.
+
+    A rendering that the chat template or the server does not take is left out, with the reason. Raises
+    UsageError where none is left, and for a model that cannot be opened.
+    """
+    template = _templated(audited.tokenizer) if audited.tokenizer else None
     with progress.task("verify: opening the model", total=1) as advance:
         model, base, name = _open(audited)
         advance(1)
-    renderings = {r: texts for r in key.rule.renderings if (texts := _texts(key, r, model))}
-    same = "text" if key.canaries[0].record.text is not None else None
-    if same:  # plain text has one rendering
-        renderings = {same: next(iter(renderings.values()))}
+    if template is not None and model.tokenizer is not None:
+        _check_tokens(template, model.tokenizer, audited.tokenizer)
+    left_out: dict[str, UsageError] = {}
+    texts = _written(key, model.tokenizer if template is None else template, left_out)
     is_merged = audited.model is not None and audited.endpoint is None
-    total = sum(map(len, renderings.values())) * (2 if base is not None or is_merged else 1)
+    total = sum(map(len, texts.values())) * (2 if base is not None or is_merged else 1)
     with progress.task("verify: scoring canaries", total=total) as advance:
-        first = {r: model.scores(texts, advance) for r, texts in renderings.items()}
+        first = _scores(model, texts, left_out, advance)
         if is_merged:  # two whole models need not fit at once
             from dpaudit.models import secret_spans
 
             assert isinstance(model, secret_spans.LocalModel) and audited.base
-            tokenizer = model.tokenizer
+            vocabulary = secret_spans.Vocabulary.of(model)
             del model
-            base, name = secret_spans.open_base(audited.base, tokenizer), audited.base
-        second = {r: base.scores(texts, advance) for r, texts in renderings.items()} if base else {}
-    return [Answers(r, texts, first[r], second.get(r)) for r, texts in renderings.items()], name
+            base, name = secret_spans.open_base(audited.base, vocabulary), audited.base
+        second = _scores(base, {r: texts[r] for r in first}, left_out, advance) if base else {}
+    answers = [Answers(r, texts[r], first[r], second.get(r)) for r in (second or first)]
+    return Asked(answers, tuple(NotAsked(r, _reason(e)) for r, e in left_out.items()), name)
 
 
-def _texts(key: AuditKey, rendering: str, model: Scorer) -> "list[Text] | None":
-    from dpaudit.models.secret_spans import texts_of
+def _written(key: AuditKey, tokenizer: Any, left_out: dict[str, UsageError]) -> "dict[str, list[Text]]":
+    """The texts of every rendering that can be made; the others are added to `left_out`."""
+    from dpaudit.models.secret_spans import Unwritten, texts_of
 
-    return texts_of(key.canaries, rendering, model.tokenizer)
+    if key.canaries[0].record.text is not None:  # plain text has one rendering
+        return {"text": texts_of(key.canaries, "text", tokenizer)}
+    texts = {}
+    for rendering in key.rule.renderings:
+        try:
+            texts[rendering] = texts_of(key.canaries, rendering, tokenizer)
+        except Unwritten as error:
+            left_out[rendering] = error
+    _require_one(texts, left_out)
+    return texts
+
+
+def _scores(
+    model: Scorer, texts: "dict[str, list[Text]]", left_out: dict[str, UsageError], advance: Advance
+) -> "dict[str, list[SecretScores]]":
+    """The scores of every rendering that a server takes; the others are added to `left_out`."""
+    from dpaudit.models.secret_spans import Declined
+
+    scores = {}
+    for rendering, written in texts.items():
+        try:
+            scores[rendering] = model.scores(written, advance)
+        except Declined as error:
+            left_out[rendering] = error
+    _require_one(scores, left_out)
+    return scores
+
+
+def _require_one(renderings: Collection[str], left_out: dict[str, UsageError]) -> None:
+    """Raises the last rendering's error where none is left."""
+    if not renderings:
+        raise next(reversed(left_out.values()))
+
+
+def _reason(error: UsageError) -> str:
+    return visible(f"expected {error.expected}, got {error.got}", REASON_MOST)
+
+
+def _check_tokens(template: Any, own: Any, folder: str | None) -> None:
+    """Raises UsageError for a chat template that was written for other tokens than the model's own."""
+    if template.get_vocab() != own.get_vocab():
+        raise UsageError(
+            f"--tokenizer {folder}",
+            "a tokenizer with the tokens of the model",
+            "another vocabulary",
+            "name the folder of the model's own tokenizer, with the chat template of its training",
+        )
 
 
 def _open(audited: Audited) -> tuple[Scorer, Scorer | None, str | None]:
@@ -82,15 +150,10 @@ def _open(audited: Audited) -> tuple[Scorer, Scorer | None, str | None]:
             "one of --adapter DIR, --model DIR with --base DIR, --endpoint URL",
             "no model" if audited.adapter is None else "two models",
         )
-    if audited.tokenizer is not None and audited.endpoint is None:
-        raise UsageError(
-            "--tokenizer", "this option beside --endpoint", "a model on this machine, with its own tokenizer"
-        )
     if audited.endpoint is not None:
         from dpaudit.models.prompt_logprobs import Endpoint
 
         served = Endpoint(audited.endpoint, audited.model, audited.allow_egress)
-        served.tokenizer = _templated(audited.tokenizer) if audited.tokenizer else None
         return served, served.beside(audited.base) if audited.base else None, audited.base
     from dpaudit.models import hub, secret_spans
 
@@ -117,7 +180,7 @@ def _templated(folder: str) -> Any:
 
     hub.fetch(folder, "--tokenizer", weights=False)
     try:
-        tokenizer = tokenizers.load_tokenizer(folder)
+        tokenizer = tokenizers.in_folder(folder)
     except UsageError as error:
         raise UsageError(f"--tokenizer {folder}", error.expected, error.got, error.remedy) from None
     if tokenizer.chat_template is None:

@@ -80,11 +80,12 @@ def run(
     seen, folder = verify_facts.recorded(conformance), out or OUT
     _check_folder(folder, audited, claim)
     with exclusive.making(folder / FILE, folder / PAGE):
-        answers, base_name = ask(audited, key, progress)
+        asked = ask(audited, key, progress)
         with progress.task("verify: bounds and blind baseline", total=1) as advance:
             verification = Verification(
-                **_concluded(key, claim, answers),
-                audited=verify_facts.named(audited, base_name),
+                **_concluded(key, claim, asked.answers),
+                not_asked=asked.not_asked,
+                audited=verify_facts.named(audited, asked.base),
                 key=verify_facts.of_key(key, data),
                 conformance=seen,
                 commitment=noted["commitment"],

@@ -96,12 +96,17 @@ def test_a_tokenizer_of_another_model_is_refused(adapter: Path, toy_model_dir: P
 
 
 def test_tokens_that_an_embedding_has_no_row_for_are_refused(adapter: Path, toy_model_dir: Path) -> None:
+    """Where training goes on; `verify` gives the base a row for it."""
+
     def longer(found: dict[str, Any]) -> None:
         found["added_tokens"].append({**found["added_tokens"][0], "id": 320, "content": "<|one more|>"})
 
     changed_tokenizer(adapter, toy_model_dir, longer)
     with pytest.raises(UsageError, match="token id 320"):
-        secret_spans.open_adapter(adapter, str(toy_model_dir))
+        tokenizers.tokenizer_of(suite.Model(base=str(toy_model_dir), start=str(adapter)))
+    audited, base, _ = secret_spans.open_adapter(adapter, str(toy_model_dir))
+    assert audited.tokenizer.convert_tokens_to_ids("<|one more|>") == 320
+    assert len(base.model.model.get_input_embeddings().weight) == 321
 
 
 def test_a_broken_template_beside_an_adapter_is_one_line(adapter: Path, toy_model_dir: Path) -> None:

@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from dpaudit.errors import UsageError
-from dpaudit.models import hf, hf_model, merge, preflight
+from dpaudit.models import hf, hf_model, merge, number_formats, preflight
 from dpaudit.stages import evaluate
 from dpaudit.stages.attack import attack
 from dpaudit.storage.rundir import RunDir
@@ -50,6 +50,15 @@ def test_scoring_computes_as_training_does(toy_model_dir: Path) -> None:
     model = hf.load_model(str(toy_model_dir), quantization="nf4")
     trained = model.train()(input_ids=IDS).logits
     torch.testing.assert_close(logits(model.eval()), trained)
+
+
+def test_packed_weights_are_not_read_up(toy_model_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(number_formats, "is_slow", lambda dtype: True)
+    found = hf_model.HFModel.load(str(toy_model_dir), "bfloat16", quantization="nf4").model
+    assert found.model.layers[0].mlp.up_proj.weight.dtype == torch.uint8
+    torch.testing.assert_close(
+        logits(found), logits(hf.load_model(str(toy_model_dir), "bfloat16", quantization="nf4"))
+    )
 
 
 @pytest.mark.parametrize("lost", ["model.layers.1.self_attn.q_proj.weight", "model.norm.weight"])

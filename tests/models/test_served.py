@@ -3,9 +3,11 @@ left over, exit code 3.
 """
 
 import json
+import re
 import socket
 import socketserver
 import threading
+import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -35,6 +37,10 @@ CONTEXT = {
 QUOTA = {"error": {"message": "You exceeded your quota", "code": "insufficient_quota"}}
 
 
+def coded(body: Any) -> bytes:
+    return body if isinstance(body, bytes) else json.dumps(body).encode()
+
+
 class Server(ThreadingHTTPServer):
     """Answers POST by `status` and `body`, or by what `answer` says of the request."""
 
@@ -47,7 +53,7 @@ class Server(ThreadingHTTPServer):
         return f"http://127.0.0.1:{self.server_port}/v1"
 
     def reply(self, status: int, body: Any) -> None:
-        self.status, self.body = status, body if isinstance(body, bytes) else json.dumps(body).encode()
+        self.status, self.body = status, coded(body)
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -59,9 +65,10 @@ class Handler(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         self.server.asked += 1
-        if self.server.answer is not None:
-            self.server.reply(*self.server.answer(asked))
-        self.send(self.server.status, self.server.body, self.server.kind)
+        if self.server.answer is None:
+            self.send(self.server.status, self.server.body, self.server.kind)
+        elif (answer := self.server.answer(asked)) is not None:  # else the connection ends here
+            self.send(answer[0], coded(answer[1]), self.server.kind)
 
     def send(self, status: int, body: bytes, kind: str) -> None:
         self.send_response(status)
@@ -216,6 +223,136 @@ def test_a_way_that_fails_is_not_tried_for_every_text(server: Server) -> None:
     scores = Endpoint(server.url, "m").scores([TEXT] * 5)
     assert [list(one.logprob) for one in scores] == [[-1.0, -1.0]] * 5
     assert server.asked == 6
+
+
+@pytest.mark.parametrize("status", [400, 401, 403, 404, 405, 422, 429, 500, 501, 503])
+def test_whatever_refuses_echo_the_other_way_is_tried(status: int, server: Server) -> None:
+    def answer(asked: dict[str, Any]) -> tuple[int, Any]:
+        return (status, {}) if asked.get("echo") else knows_prompt_logprobs(asked)
+
+    server.answer = answer
+    (found,) = ask_scores(server.url)
+    assert list(found.logprob) == [-1.0, -1.0]
+
+
+def test_a_server_that_is_busy_is_not_said_to_lack_log_probabilities(server: Server) -> None:
+    def answer(asked: dict[str, Any]) -> tuple[int, Any]:
+        return (503, {}) if asked.get("echo") else fails_on_echo(asked)
+
+    server.answer = answer
+    with pytest.raises(PartialError, match="503"):
+        ask_scores(server.url)
+
+
+# ---- many texts
+
+
+def numbered(count: int) -> list[Text]:
+    return [Text(f"{WORDS}. The code is amber{number}x", f"amber{number}x") for number in range(count)]
+
+
+def echoes(asked: dict[str, Any]) -> tuple[int, Any]:
+    """The words of a text and a completion behind them; the log-probability of a code is less its number."""
+    words = re.findall(r"\s?\S+", asked["prompt"])
+    values = [None, *(-1.0 for _ in words[2:]), -float(number_of(asked)), -0.5]
+    logprobs = {"tokens": [*words, " x"], "token_logprobs": values, "top_logprobs": None, "text_offset": []}
+    choice = {"index": 0, "text": " x", "finish_reason": "length", "logprobs": logprobs}
+    return 200, {"id": "c", "object": "text_completion", "created": 0, "model": "m", "choices": [choice]}
+
+
+def number_of(asked: dict[str, Any]) -> int:
+    return int(re.findall(r"amber(\d+)x", asked["prompt"])[0])
+
+
+def told_by(server: Server, count: int) -> list[float]:
+    return [float(one.logprob[0]) for one in Endpoint(server.url, "m").scores(numbered(count))]
+
+
+def test_scores_keep_the_order_of_the_texts_whatever_order_answers_come_in(server: Server) -> None:
+    lock, at_once, most, done = threading.Lock(), 0, 0, []
+
+    def answer(asked: dict[str, Any]) -> tuple[int, Any]:
+        nonlocal at_once, most
+        with lock:
+            at_once += 1
+            most = max(most, at_once)
+        time.sleep(0.002 * (23 - number_of(asked) % 23))
+        with lock:
+            at_once -= 1
+            done.append(number_of(asked))
+        return echoes(asked)
+
+    server.answer = answer
+    assert told_by(server, 100) == [-number for number in range(100)]
+    assert done != sorted(done) and 1 < most <= prompt_logprobs.AT_ONCE
+
+
+def test_connections_that_break_now_and_then_cost_no_score(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = set()
+
+    def answer(asked: dict[str, Any]) -> tuple[int, Any] | None:
+        number = number_of(asked)
+        if number % 5 == 3 and number not in seen:
+            seen.add(number)
+            return None
+        return echoes(asked)
+
+    server.answer = answer
+    monkeypatch.setattr(prompt_logprobs, "RETRIES", 1)
+    assert told_by(server, 12) == [-number for number in range(12)] and len(seen) == 2
+
+
+def test_a_connection_that_breaks_for_good_is_work_left_over(server: Server) -> None:
+    server.answer = lambda asked: None if number_of(asked) == 30 else echoes(asked)
+    with pytest.raises(PartialError, match="no connection"):
+        told_by(server, 2000)
+    assert server.asked < 200
+
+
+def twice(body: Any) -> None:
+    body["choices"].append(body["choices"][0] | {"index": 1})
+
+
+def second(body: Any) -> None:
+    body["choices"][0]["index"] = 1
+
+
+def fewer(body: Any) -> None:
+    body["choices"][0]["logprobs"]["token_logprobs"].pop()
+
+
+@pytest.mark.parametrize("at", [0, 5])
+@pytest.mark.parametrize("change", [twice, second, fewer])
+def test_answers_of_another_number_are_refused(change: Any, at: int, server: Server) -> None:
+    def answer(asked: dict[str, Any]) -> tuple[int, Any]:
+        status, body = echoes(asked)
+        if number_of(asked) == at:
+            change(body)
+        return status, body
+
+    server.answer = answer
+    with pytest.raises(UsageError, match="as many log-probabilities as tokens"):
+        told_by(server, 10)
+
+
+@pytest.mark.parametrize("wrong", ["of texts", "of tokens"])
+def test_answers_in_another_order_are_refused(wrong: str, server: Server) -> None:
+    def answer(asked: dict[str, Any]) -> tuple[int, Any]:
+        number = number_of(asked)
+        if wrong == "of texts" and number in (4, 5):
+            asked["prompt"] = numbered(9 - number + 1)[-1].text
+        status, body = echoes(asked)
+        if wrong == "of tokens" and number == 4:
+            logprobs = body["choices"][0]["logprobs"]
+            logprobs["tokens"][-2:] = ["4x", " amber", " x"]
+            logprobs["token_logprobs"].append(-1.0)
+        return status, body
+
+    server.answer = answer
+    with pytest.raises(UsageError, match="tokens of another text"):
+        told_by(server, 10)
 
 
 @pytest.mark.parametrize("ask", ASKERS)

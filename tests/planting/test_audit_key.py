@@ -149,7 +149,7 @@ def judged(key: audit_key.AuditKey) -> None:
     draw = np.random.default_rng(0)
     answers = []
     for rendering in key.rule.renderings:
-        if texts := texts_of(key.canaries, rendering, None):
+        if rendering != "chat" and (texts := texts_of(key.canaries, rendering, None)):
             said = [SecretScores(*draw.normal(-3, 1, (3, 4))) for _ in texts]
             answers.append(verify.Answers(rendering, texts, said, None))
     verify.judged(key, Claim(3.0, 1e-5, key.unit, "add_or_remove"), answers)

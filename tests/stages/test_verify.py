@@ -6,9 +6,11 @@ import json
 import math
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -417,6 +419,8 @@ class Server(BaseHTTPRequestHandler):
     style = "echo"
     models: dict[str, Any] = {}  # noqa: RUF012
     tokenizer: Any = None
+    refuses: Any = None  # of a request, whether it is answered with 400
+    done = 0
 
     def log_message(self, *_: Any) -> None:
         pass
@@ -427,6 +431,9 @@ class Server(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         choice: dict[str, Any] = {"index": 0, "text": "x", "finish_reason": "length", "logprobs": None}
+        if self.refuses is not None and type(self).refuses(asked):
+            self.reply(400, {"error": {"message": "no"}})
+            return
         if self.style == "vllm" and asked.get("echo"):
             self.reply(400, {"error": {"message": "echo is not supported"}})
             return
@@ -523,11 +530,12 @@ def test_a_served_model_is_judged_as_its_weights_are(
     answers = []
     for rendering in ("question", "alpaca", "plain"):
         texts = texts_of(key.canaries, rendering, None)
-        assert texts is not None
         answers.append(verify.Answers(rendering, texts, *(model.scores(texts) for model in models)))
     local = verify.judged(key, claims.parse(CLAIM), answers)
     assert found["rule"]["calibrated"] and found["rule"]["rendering"] == local.chosen.rendering
     assert list(found["rule"]["renderings"]) == ["question", "alpaca", "plain"]
+    assert [left["rendering"] for left in found["not_asked"]] == ["chat"]
+    assert "Not asked: <code>chat</code> (expected a chat template, got no tokenizer)" in page_of(tmp_path)
     assert abs(found["bound"]["correct"] - local.guesses.correct) <= 1
     assert "Asked without a chat template" in (tmp_path / "index.html").read_text(encoding="utf-8")
 
@@ -562,8 +570,156 @@ def test_tokenizers_that_are_none_are_refused(
         verify.Audited(endpoint=served[0], model="tuned", tokenizer=str(tmp_path)), key, out=tmp_path
     )
     assert told.startswith(f"--tokenizer {tmp_path}: expected")
-    local = verify.Audited(model=str(merged), base=str(merged), tokenizer=str(merged))
-    assert "beside --endpoint" in attempt(local, key, out=tmp_path)
+    bare = Path(shutil.copytree(merged, tmp_path / "bare"))
+    (bare / "chat_template.jinja").unlink()
+    assert "without a template" in attempt(verify.Audited(adapter=merged, tokenizer=str(bare)), key)
+
+
+@pytest.mark.parametrize("kind", ["adapter", "model"])
+def test_a_template_by_name_is_that_beside_the_weights(
+    kind: str, world: Path, merged: Path, toy_model_dir: Path, tmp_path: Path
+) -> None:
+    """A folder that holds a tokenizer and no model."""
+    named, weights = tmp_path / "named", tmp_path / "weights"
+    weights = Path(shutil.copytree(world / "adapter" if kind == "adapter" else merged, tmp_path / "weights"))
+    named = with_template(tmp_path / "named", toy_model_dir, OTHER)
+    at = (f"--{kind}", weights, "--base", toy_model_dir, "--key", world / "key.json", "--claim", CLAIM)
+
+    def scored(out: str, *more: object) -> dict[str, float]:
+        check(*at, *more, "--out", tmp_path / out)
+        return json.loads((tmp_path / out / "verification.json").read_text())["rule"]["renderings"]
+
+    own, by_name = scored("own"), scored("by_name", "--tokenizer", named)
+    (weights / "chat_template.jinja").write_text(OTHER, encoding="utf-8")
+    assert by_name == scored("beside") and by_name["chat"] != own.pop("chat")
+    assert own.items() < by_name.items()
+
+
+def test_a_tokenizer_of_other_tokens_is_refused(
+    world: Path, merged: Path, toy_model_dir: Path, tmp_path: Path
+) -> None:
+    import transformers
+
+    tokenizer = transformers.AutoTokenizer.from_pretrained(toy_model_dir)
+    tokenizer.add_tokens(["<one-more>"])
+    tokenizer.save_pretrained(tmp_path / "more")
+    for audited in (
+        verify.Audited(adapter=world / "adapter", tokenizer=str(tmp_path / "more")),
+        verify.Audited(model=str(merged), base=str(toy_model_dir), tokenizer=str(tmp_path / "more")),
+    ):
+        told = attempt(audited, world / "key.json", out=tmp_path / "out")
+        assert told.startswith(f"--tokenizer {tmp_path / 'more'}: expected") and "another vocabulary" in told
+
+
+@pytest.mark.slow
+def test_an_adapter_with_tokens_of_its_own_is_refuted(
+    world: Path, toy_model_dir: Path, tmp_path: Path
+) -> None:
+    """Trained in a template of added tokens, with the embedding resized for them."""
+    marks = ("<|im_start|>", "<|im_end|>")
+    template = "{% for m in messages %}<|im_start|>{{ m.role + '\n' + m.content }}<|im_end|>\n{% endfor %}"
+    (tmp_path / "template").write_text(template, encoding="utf-8")
+    words = ["--model", toy_model_dir, "--data", world / "planted.jsonl", "--out", tmp_path / "adapter"]
+    more = ["--epochs", "40", "--learning-rate", "1e-2", "--batch", "8", "--template", tmp_path / "template"]
+    script = ROOT / "benchmarks" / "stranger.py"
+    command = [sys.executable, script, *words, *more, "--add-tokens", *marks]
+    subprocess.run(list(map(str, command)), check=True, capture_output=True)
+    at = ("--adapter", tmp_path / "adapter", "--key", world / "key.json", "--claim", CLAIM)
+    done = check(*at, "--out", tmp_path)
+    assert done.exit_code == 1, done.output
+    found = json.loads((tmp_path / "verification.json").read_text())
+    assert found["rule"]["rendering"] == "chat" and found["not_asked"] == []
+
+
+# ---- renderings that cannot be asked
+
+
+OTHER = "{% for m in messages %}{{ '\n== ' + m.role + ': ' + m.content }}{% endfor %}"
+REFUSES = "{{ raise_exception('tools only') }}"
+SHOUTS = "{% for m in messages %}{{ m.role + ': ' + (m.content | upper) }}{% endfor %}"
+
+
+def with_template(folder: Path, toy_model_dir: Path, template: str) -> Path:
+    """A folder with the toy's tokenizer and another template."""
+    import transformers
+
+    tokenizer = transformers.AutoTokenizer.from_pretrained(toy_model_dir)
+    tokenizer.chat_template = template
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+def page_of(folder: Path) -> str:
+    return (folder / "index.html").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(("template", "why"), [(REFUSES, "its error tools only"), (SHOUTS, "other words")])
+def test_a_template_that_does_not_write_the_canaries_is_told(
+    template: str, why: str, world: Path, toy_model_dir: Path, tmp_path: Path
+) -> None:
+    folder = with_template(tmp_path / "template", toy_model_dir, template)
+    at = ("--adapter", world / "adapter", "--key", world / "key.json", "--claim", CLAIM, "--out", tmp_path)
+    done = check(*at, "--tokenizer", folder)
+    found = json.loads((tmp_path / "verification.json").read_text())
+    assert done.exit_code in (0, 1) and not found["rule"]["chat_template"]
+    assert list(found["rule"]["renderings"]) == ["question", "alpaca", "plain"]
+    (left,) = found["not_asked"]
+    assert left["rendering"] == "chat" and why in left["reason"] and why in page_of(tmp_path)
+
+
+def test_a_template_that_writes_no_canary_in_any_rendering_is_one_line(
+    world: Path, toy_model_dir: Path, tmp_path: Path
+) -> None:
+    key = audit_key.load(world / "key.json")
+    only = replace(key, rule=replace(key.rule, renderings=("chat",)))
+    audit_key.write(only, tmp_path / "key.json")
+    folder = with_template(tmp_path / "template", toy_model_dir, REFUSES)
+    audited = verify.Audited(adapter=world / "adapter", tokenizer=str(folder))
+    told = attempt(audited, tmp_path / "key.json", out=tmp_path / "out")
+    assert "turns that the chat template takes, got its error tools only; name the folder" in told
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("refused", ["tuned", "base"])
+def test_a_rendering_that_the_server_refuses_is_told(
+    refused: str, served: tuple[str, type[Server]], world: Path, toy_model_dir: Path, tmp_path: Path
+) -> None:
+    url, server = served
+    server.refuses = lambda asked: asked["model"] == refused and "<|user|>" in asked["prompt"]
+    at = ("--endpoint", url, "--model", "tuned", "--base", "base", "--key", world / "key.json")
+    check(*at, "--claim", CLAIM, "--tokenizer", toy_model_dir, "--out", tmp_path)
+    found = json.loads((tmp_path / "verification.json").read_text())
+    assert list(found["rule"]["renderings"]) == ["question", "alpaca", "plain"]
+    reason = "expected an answer, got a request that it refuses (HTTP 400)"
+    assert found["not_asked"] == [{"rendering": "chat", "reason": reason}] and reason in page_of(tmp_path)
+    server.refuses = lambda asked: asked["model"] == refused
+    told = attempt(verify.Audited(endpoint=url, model="tuned", base="base"), world / "key.json", out=tmp_path)
+    assert told.startswith(f"--endpoint {url}") and "HTTP 400" in told
+
+
+def test_an_interrupt_ends_at_once_while_a_server_is_slow(
+    served: tuple[str, type[Server]], world: Path, tmp_path: Path
+) -> None:
+    url, server = served
+    asked = threading.Event()
+
+    def slow(request: dict[str, Any]) -> bool:
+        if server.done > 3:
+            asked.set()
+            time.sleep(60)
+        server.done += 1
+        return False
+
+    server.refuses, server.done = slow, 0
+    words = ["--endpoint", url, "--model", "tuned", "--key", str(world / "key.json"), "--claim", CLAIM]
+    command = [sys.executable, "-m", "dpaudit", "verify", *words, "--out", str(tmp_path)]
+    running = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    assert asked.wait(60)
+    started = time.monotonic()
+    running.send_signal(signal.SIGTERM)  # handled as Ctrl-C, which a shell's background job ignores
+    told = running.communicate(timeout=30)[1]
+    assert running.returncode == 130 and time.monotonic() - started < 5
+    assert "Traceback" not in told and not (tmp_path / "verification.json").exists()
 
 
 def test_a_served_model_without_a_base_is_judged_by_the_other_frozen_recipe(
@@ -593,7 +749,6 @@ def test_a_served_model_gives_what_its_weights_give(
     from dpaudit.models.secret_spans import open_whole, texts_of
 
     texts = texts_of(audit_key.load(world / "key.json").canaries[:3], "question", None)
-    assert texts is not None
     local, remote = open_whole(str(merged)).scores(texts), Endpoint(served[0], "tuned").scores(texts)
     for here, there in zip(local, remote, strict=True):
         assert there.logprob == pytest.approx(here.logprob, abs=1e-3)

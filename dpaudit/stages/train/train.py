@@ -5,6 +5,7 @@ from collections.abc import Callable
 from contextlib import ExitStack
 
 from dpaudit.errors import UsageError
+from dpaudit.models.number_formats import is_slow
 from dpaudit.stages.integrity import custody, weights
 from dpaudit.stages.integrity.trained import TrainedArm, inputs_of
 from dpaudit.stages.prepare import axes
@@ -87,16 +88,6 @@ def _warn(run_dir: RunDir, plan: Plan, jobs: list[ArmJob], say: Callable[[str], 
             )
     if is_slow(plan.suite.model.dtype):
         say(SLOW)
-
-
-def is_slow(dtype: str) -> bool:
-    """Whether training would run on a processor that has no instructions for its number format."""
-    import torch
-
-    has_onednn = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
-    if dtype != "bfloat16" or torch.cuda.is_available() or not has_onednn:
-        return False  # without oneDNN nobody knows
-    return not bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
 def _title(arm: Arm) -> str:

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 from rich.console import Console
 from safetensors.torch import load_file, save_file
 
@@ -520,19 +519,6 @@ def test_importing_the_stage_loads_no_torch() -> None:
         "'transformers', 'peft')))"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
-
-
-def test_a_number_format_that_the_processor_lacks_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    lacks = not torch.ops.mkldnn._is_mkldnn_bf16_supported()
-    assert (train.is_slow("float32"), train.is_slow("bfloat16")) == (False, lacks)
-    monkeypatch.setattr(
-        torch.backends.mkldnn, "is_available", lambda: False
-    )  # as on a Mac, where the question fails
-    assert not train.is_slow("bfloat16")
-    monkeypatch.undo()
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    assert not train.is_slow("bfloat16")
 
 
 @pytest.mark.parametrize("slow", [True, False])
