@@ -66,7 +66,7 @@ def edited(tmp_path: Path, **changes: object) -> Path:
         ({"signal": "lira_offline", "parameters": {}}, "reference: expected shadows for signal lira_offline"),
         ({"signal": "combination", "parameters": {"recipes": ["loss", "pair_margin"]}}, "kind mia"),
         (
-            {"signal": "combination", "parameters": {"recipes": ["loss", "calibrated"]}},
+            {"signal": "combination", "parameters": {"recipes": ["loss", "difference"]}},
             "whose reference is none",
         ),
         ({"access": "telepathy"}, "access"),
