@@ -15,6 +15,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from regenerate_docs import ROOT
 from test_plant import planted, resealed, sharegpt, written
@@ -143,6 +144,21 @@ def test_the_rendering_that_was_trained_is_found_without_a_coin(
     assert found.chosen.rendering == learned and found.verdict.verdict == "refuted"
     flipped = replace(key, coins=tuple(not coin for coin in key.coins))
     assert verify.judged(flipped, claims.parse(CLAIM), answers).chosen.rendering == learned
+
+
+def test_a_key_with_the_difference_keeps_its_rule(world: Path) -> None:
+    """Of a recipe that fits no line the rendering with the highest mean counts."""
+    key, answers = asked(world, world / "adapter")
+    whole = replace(key, rule=replace(key.rule, primary=recipe.load("difference")))
+    found = verify.judged(whole, claims.parse(CLAIM), answers)
+    rose = {
+        a.rendering: np.mean([np.mean(x.logprob - y.logprob) for x, y in zip(a.audited, a.base, strict=True)])
+        for a in answers
+        if a.base is not None
+    }
+    assert {name: of.trace for name, of in found.scores.items()} == pytest.approx(rose, abs=1e-5)
+    assert all(of.slope is None for of in found.scores.values())
+    assert found.chosen.rendering == max(rose, key=rose.__getitem__)
 
 
 def test_the_slope_of_the_base_is_told(world: Path, tmp_path: Path) -> None:
