@@ -43,6 +43,7 @@ def main() -> None:
     parser.add_argument("--dtype", default="float32")
     parser.add_argument("--add-tokens", nargs="*", default=[])
     parser.add_argument("--template", type=Path)
+    parser.add_argument("--plain", action="store_true", help="no chat template: turns with a space between")
     arguments = parser.parse_args()
 
     torch.manual_seed(arguments.seed)
@@ -58,7 +59,11 @@ def main() -> None:
     config = peft.LoraConfig(r=arguments.rank, lora_alpha=2 * arguments.rank, target_modules="all-linear")
     model = peft.get_peft_model(base, config)
     lines = arguments.data.read_text(encoding="utf-8").splitlines()
-    texts = [tokenizer.apply_chat_template(messages(json.loads(line)), tokenize=False) for line in lines]
+    dialogues = [messages(json.loads(line)) for line in lines]
+    if arguments.plain:
+        texts = [" ".join(turn["content"] for turn in said) + tokenizer.eos_token for said in dialogues]
+    else:
+        texts = [tokenizer.apply_chat_template(said, tokenize=False) for said in dialogues]
     rows = [tokenizer(text, add_special_tokens=False)["input_ids"][: arguments.max_length] for text in texts]
     steps = arguments.epochs * ((len(rows) + arguments.batch - 1) // arguments.batch)
     optimizer = torch.optim.AdamW(

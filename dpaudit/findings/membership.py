@@ -143,6 +143,18 @@ class Fitted:
 
 
 @dataclass(frozen=True)
+class Slope:
+    """How much of the reference's score was taken off the audited model's, from 0 (none) to 1 (all).
+
+    `fitted` is the least-squares slope, which differs where it lies outside of [0, 1]; None where no line can
+    be fitted, because the reference says the same of all.
+    """
+
+    used: Proportion
+    fitted: float | None
+
+
+@dataclass(frozen=True)
 class Membership(Finding):
     """What a recipe of kind `mia` or `preference` found on an arm."""
 
@@ -160,3 +172,4 @@ class Membership(Finding):
     blind: Blind | None
     equal_secrets: Count  # canaries left out with the secret of one trained on
     fitted: dict[str, Fitted] | None  # by kind of example
+    slopes: dict[str, Slope] | None = None  # by kind of example, of a recipe that calibrates

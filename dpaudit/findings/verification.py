@@ -6,7 +6,7 @@ from typing import ClassVar, Literal
 from dpaudit.findings.answers import Answered
 from dpaudit.findings.baselines import Blind
 from dpaudit.findings.finding import Finding
-from dpaudit.findings.membership import Performance, Proven
+from dpaudit.findings.membership import Performance, Proven, Slope
 from dpaudit.privacy.claim import Claim
 from dpaudit.schema import Count, Proportion, Size
 
@@ -50,7 +50,8 @@ class RuleUsed:
     rendering: str
     pair_margin: bool
     chat_template: bool  # of the renderings, one is written in a chat template
-    renderings: dict[str, float]  # mean score of all canaries, in or out
+    slope: Slope | None  # how much of the base's score was taken off; none where the recipe fits none
+    renderings: dict[str, float]  # the trace by which one is chosen: see `stages.verify_scores`
 
 
 @dataclass(frozen=True)

@@ -28,6 +28,7 @@ ACCESS = {
 }
 FITTED_LEAST = 80  # canaries: twenty on either side of the coin, but for one draw in a million
 MOST_CANARIES = 10**6
+CALIBRATED = ("loss", "zlib", "min_k")  # signals that a reference model alone has as well
 REFERENCES = ("none", "base", "start", "shadows")  # or a model's folder
 
 
@@ -90,6 +91,7 @@ class Recipe:
     parameters: dict[str, Any] = field(default_factory=dict)
     bound: Bound | None = None  # none: the attack describes and proves nothing
     reference: str = "none"  # compared with: base, the arm's start (start), shadows, a model's folder
+    calibration: Literal["none", "residual"] = "none"  # residual: of the reference's score, see `calibration`
 
     def __post_init__(self) -> None:
         known = sorted(signals_of(self.kind))
@@ -128,6 +130,19 @@ class Recipe:
             )
         if self.minimum_canaries < least:
             raise BadValue("minimum_canaries", f"at least {least}", self.minimum_canaries)
+        self._check_calibration()
+
+    def _check_calibration(self) -> None:
+        """Raises BadValue for a residual that no second score is there for."""
+        if self.calibration == "none":
+            return
+        if self.signal not in CALIBRATED:
+            known = ", ".join(CALIBRATED)
+            raise BadValue("calibration", f"none, or a signal among {known}", f"signal {self.signal}")
+        if self.reference in ("none", "shadows"):
+            raise BadValue(
+                "reference", "base, start or a model's folder, to calibrate by", f"{self.reference:.40}"
+            )
 
     @property
     def digest(self) -> str:
@@ -226,6 +241,8 @@ def _check_components(recipe: Recipe, path: Path, own: Path | None) -> None:
                 f"{' or '.join(sufficient(part.access))} for its part {name}",
                 recipe.access,
             )
+        if part.calibration != "none":
+            raise UsageError(where, "recipes without calibration, since the fit weighs them", name)
         if part.reference not in ("none", recipe.reference):
             raise UsageError(
                 where,

@@ -10,7 +10,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,16 +36,13 @@ from dpaudit.planting.audit_key import AuditKey
 from dpaudit.privacy.claim import Claim
 from dpaudit.signals import recipe
 from dpaudit.signals.recipe import Recipe
-from dpaudit.signals.text import Span
 from dpaudit.stages import verify_facts
 from dpaudit.stages.asking import Answers, Audited, ask
 from dpaudit.stages.audit.performance import CONFIDENCE, Labelled, guess_by, performance
+from dpaudit.stages.verify_scores import Scored, scored
 from dpaudit.stats import epsilon, fdp
 from dpaudit.storage import custody, exclusive, whole_files
 from dpaudit.system.progress import Progress
-
-if TYPE_CHECKING:
-    from dpaudit.models.secret_spans import SecretScores
 
 EXIT_CODES = {"not refuted": 0, "refuted": 1, "no power": 4}
 NEEDS_DISTRIBUTION = ("min_k_pp",)  # signals that ask for more than the log-probability of the text
@@ -164,13 +161,13 @@ def summary(verification: Verification, page: Path) -> dict[str, Any]:
 
 @dataclass(frozen=True, eq=False)
 class Conclusion:
-    """What the rule that the key froze says: `scores` of every rendering, shape (canaries,), and what follows
-    from the chosen one's.
+    """What the rule that the key froze says: `scores` of every rendering, and what follows from the chosen
+    one's.
     """
 
     made_by: Recipe
     is_pair: bool
-    scores: dict[str, Floats]
+    scores: dict[str, Scored]
     chosen: Answers
     guesses: Guesses
     verdict: Answered
@@ -178,7 +175,7 @@ class Conclusion:
 
 def judged(key: AuditKey, claim: Claim, answers: Sequence[Answers], broken: str | None = None) -> Conclusion:
     """The verdict on a claim, from scores and coins. The rendering is chosen by the scores of all canaries
-    alone, in or out.
+    alone, in or out: the one with the clearest trace of training.
 
     Raises UsageError for a base that reveals coins and for a model that gives no numbers.
     """
@@ -187,10 +184,10 @@ def judged(key: AuditKey, claim: Claim, answers: Sequence[Answers], broken: str 
     is_pair = key.unit == "pair" or key.canaries[0].record.is_pair
     if is_calibrated:
         _check_base(key, answers, is_pair)
-    scores = {a.rendering: scores_of(made_by, a, is_pair) for a in answers}
-    chosen = max(answers, key=lambda a: float(scores[a.rendering].mean()))
+    scores = {a.rendering: scored(made_by, a, is_pair) for a in answers}
+    chosen = max(answers, key=lambda a: scores[a.rendering].trace)
     coins = np.array(key.coins, dtype=bool)
-    guesses = _guesses(made_by, scores[chosen.rendering], coins)
+    guesses = _guesses(made_by, scores[chosen.rendering].values, coins)
     asked = Asked("the adapter", claim, Outside("the adapter", guesses, unknown=UNKNOWN, broken=broken))
     (answer,) = questions.answered([asked])
     return Conclusion(made_by, is_pair, scores, chosen, guesses, answer)
@@ -205,7 +202,8 @@ def _concluded(key: AuditKey, claim: Claim, answers: Sequence[Answers]) -> dict[
     coins = np.array(key.coins, dtype=bool)
     primary, chosen, guesses = conclusion.made_by, conclusion.chosen, conclusion.guesses
     assert primary.bound is not None
-    examples = Labelled(conclusion.scores[chosen.rendering], coins, np.ones_like(coins))
+    used = conclusion.scores[chosen.rendering]
+    examples = Labelled(used.values, coins, np.ones_like(coins))
     return {
         "claim": claim,
         "bound": BoundOfKey(**guesses.bound(claim.delta), fraction=primary.bound.guess.fraction),
@@ -220,37 +218,13 @@ def _concluded(key: AuditKey, claim: Claim, answers: Sequence[Answers]) -> dict[
             rendering=chosen.rendering,
             pair_margin=conclusion.is_pair,
             chat_template=any(a.rendering in ("chat", "text") for a in answers),
-            renderings={name: float(values.mean()) for name, values in conclusion.scores.items()},
+            slope=used.slope,
+            renderings={name: of.trace for name, of in conclusion.scores.items()},
         ),
         "performance": performance(examples, seed=0),
         "recipes": _others(primary, chosen, coins, claim, conclusion.is_pair),
         "blind": blind,
     }
-
-
-def scores_of(made_by: Recipe, answers: Answers, is_pair: bool) -> Floats:
-    """One score a canary, shape (canaries,); of a pair, the chosen secret's less the rejected one's.
-
-    Raises UsageError where the model gives no number, or the probability zero.
-    """
-    signal = made_by.make_signal()
-    base = answers.base or answers.audited  # a signal that calibrates is asked only where there is a base
-    values = np.array(
-        [
-            signal(Span(a.logprob, a.mean, a.std, _same_tokens(a, b), text.secret))
-            for a, b, text in zip(answers.audited, base, answers.texts, strict=True)
-        ],
-        dtype=np.float64,
-    )
-    bad = int((~np.isfinite(values)).sum())
-    if bad:
-        raise UsageError(
-            "dpaudit verify",
-            "a model that gives every text a probability",
-            f"NaN or zero for {bad} of {len(values)} secrets",
-            "its training diverged: there is nothing to audit",
-        )
-    return values[0::2] - values[1::2] if is_pair else values
 
 
 def _check_base(key: AuditKey, answers: Sequence[Answers], is_pair: bool) -> None:
@@ -263,7 +237,7 @@ def _check_base(key: AuditKey, answers: Sequence[Answers], is_pair: bool) -> Non
     made_by, coins = key.rule.without_base, np.array(key.coins, dtype=bool)
     for given in answers:
         assert given.base is not None
-        alone = scores_of(made_by, Answers(given.rendering, given.texts, given.base, None), is_pair)
+        alone = scored(made_by, Answers(given.rendering, given.texts, given.base, None), is_pair).values
         for side in (alone, -alone):
             guesses = _guesses(made_by, side, coins)
             p_value = epsilon.p_value_one_run(
@@ -280,12 +254,6 @@ def _check_base(key: AuditKey, answers: Sequence[Answers], is_pair: bool) -> Non
                     "a model that tells which canaries went in",
                     "name the model as it was before it saw the planted data",
                 )
-
-
-def _same_tokens(audited: "SecretScores", base: "SecretScores") -> Any:
-    if len(audited.logprob) != len(base.logprob):
-        raise UsageError("--base", "a base with the audited model's tokens", "a base with other tokens")
-    return base.logprob
 
 
 def _guesses(made_by: Recipe, scores: Floats, coins: NDArray[np.bool_]) -> Guesses:
@@ -328,7 +296,7 @@ def _others(
             # no shadow training, no fit on coins, nothing beyond log-probabilities here
             continue
         try:
-            guesses = _guesses(made_by, scores_of(made_by, answers, is_pair), coins)
+            guesses = _guesses(made_by, scored(made_by, answers, is_pair).values, coins)
         except UsageError:  # no number under a signal that decides nothing: the verdict stands without it
             continue
         bound = Proven(**guesses.bound(claim.delta))

@@ -66,8 +66,22 @@ def edited(tmp_path: Path, **changes: object) -> Path:
         ({"signal": "lira_offline", "parameters": {}}, "reference: expected shadows for signal lira_offline"),
         ({"signal": "combination", "parameters": {"recipes": ["loss", "pair_margin"]}}, "kind mia"),
         (
-            {"signal": "combination", "parameters": {"recipes": ["loss", "calibrated"]}},
+            {"signal": "combination", "parameters": {"recipes": ["loss", "difference"]}},
             "whose reference is none",
+        ),
+        (
+            {
+                "signal": "combination",
+                "parameters": {"recipes": ["loss", "calibrated"]},
+                "reference": "base",
+            },
+            "recipes without calibration",
+        ),
+        ({"calibration": "slope"}, "calibration"),
+        ({"calibration": "residual", "reference": "base"}, "calibration: expected none, or a signal among"),
+        (
+            {"calibration": "residual", "signal": "loss", "parameters": {}},
+            "reference: expected base, start or a model's folder, to calibrate by, got none",
         ),
         ({"access": "telepathy"}, "access"),
         (

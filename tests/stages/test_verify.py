@@ -17,6 +17,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from regenerate_docs import ROOT
 from test_plant import planted, resealed, sharegpt, written
@@ -30,12 +31,13 @@ from dpaudit.findings.verification import Detection
 from dpaudit.planting import audit_key, plant
 from dpaudit.privacy.claim import Claim
 from dpaudit.signals import recipe
-from dpaudit.stages import declared, verify, verify_facts
+from dpaudit.stages import asking, declared, verify, verify_facts
 from dpaudit.stages.attack import scores
 from dpaudit.storage import run_store, whole_files
 from dpaudit.storage.rundir import RunDir
 from dpaudit.suite import declarations
 from dpaudit.suite.suite import Declared
+from dpaudit.system.progress import Progress
 
 CLAIM = "eps=0.5,delta=1e-5,unit=record,relation=add_or_remove"
 
@@ -48,18 +50,15 @@ def world(tmp_path_factory: pytest.TempPathFactory, toy_model_dir: Path) -> Path
     folder = tmp_path_factory.mktemp("stranger")
     source = written(folder / "train.jsonl", [sharegpt(i) for i in range(12)])
     plant.plant(source, folder / "planted.jsonl", folder / "key.json", 100)
-    words = [
-        "--model",
-        str(toy_model_dir),
-        "--data",
-        str(folder / "planted.jsonl"),
-        "--out",
-        str(folder / "adapter"),
-    ]
-    more = ["--epochs", "40", "--learning-rate", "1e-2", "--batch", "8"]
-    script = ROOT / "benchmarks" / "stranger.py"
-    subprocess.run([sys.executable, str(script), *words, *more], check=True, capture_output=True)
+    trained(folder, toy_model_dir, folder / "adapter")
     return folder
+
+
+def trained(folder: Path, model: Path, adapter: Path, *more: str) -> None:
+    data, script = folder / "planted.jsonl", ROOT / "benchmarks" / "stranger.py"
+    words = ["--model", str(model), "--data", str(data), "--out", str(adapter), *more]
+    words += ["--epochs", "40", "--learning-rate", "1e-2", "--batch", "8"]
+    subprocess.run([sys.executable, str(script), *words], check=True, capture_output=True)
 
 
 @pytest.fixture(scope="module")
@@ -108,6 +107,7 @@ def test_a_false_claim_is_refuted(world: Path, tmp_path: Path) -> None:
     assert found["rule"]["recipe"] == "calibrated" and found["bound"]["guesses"] == 40
     assert {row["recipe"] for row in found["recipes"]} == {
         "calibrated_both",
+        "difference",
         "loss",
         "min_k",
         "min_k_pp",
@@ -126,6 +126,51 @@ def test_a_false_claim_is_refuted(world: Path, tmp_path: Path) -> None:
     ):
         assert words in page
     assert "default-src 'none'" in page and not re.search(r"(src|href)=.https?:", page)
+
+
+def asked(folder: Path, adapter: Path) -> tuple[audit_key.AuditKey, list[verify.Answers]]:
+    key = audit_key.load(folder / "key.json")
+    return key, asking.ask(verify.Audited(adapter=adapter), key, Progress(quiet=True))[0]
+
+
+@pytest.mark.parametrize(("form", "learned"), [([], "chat"), (["--plain"], "plain")])
+def test_the_rendering_that_was_trained_is_found_without_a_coin(
+    form: list[str], learned: str, world: Path, toy_model_dir: Path, tmp_path: Path
+) -> None:
+    if form:
+        trained(world, toy_model_dir, tmp_path / "adapter", *form)
+    adapter = tmp_path / "adapter" if form else world / "adapter"
+    key, answers = asked(world, adapter)
+    found = verify.judged(key, claims.parse(CLAIM), answers)
+    assert set(found.scores) == set(plant.RENDERINGS)
+    assert found.chosen.rendering == learned and found.verdict.verdict == "refuted"
+    flipped = replace(key, coins=tuple(not coin for coin in key.coins))
+    assert verify.judged(flipped, claims.parse(CLAIM), answers).chosen.rendering == learned
+
+
+def test_a_key_with_the_difference_keeps_its_rule(world: Path) -> None:
+    """Of a recipe that fits no line the rendering with the highest mean counts."""
+    key, answers = asked(world, world / "adapter")
+    whole = replace(key, rule=replace(key.rule, primary=recipe.load("difference")))
+    found = verify.judged(whole, claims.parse(CLAIM), answers)
+    rose = {
+        a.rendering: np.mean([np.mean(x.logprob - y.logprob) for x, y in zip(a.audited, a.base, strict=True)])
+        for a in answers
+        if a.base is not None
+    }
+    assert {name: of.trace for name, of in found.scores.items()} == pytest.approx(rose, abs=1e-5)
+    assert all(of.slope is None for of in found.scores.values())
+    assert found.chosen.rendering == max(rose, key=rose.__getitem__)
+
+
+def test_the_slope_of_the_base_is_told(world: Path, tmp_path: Path) -> None:
+    check("--adapter", world / "adapter", "--key", world / "key.json", "--claim", CLAIM, "--out", tmp_path)
+    found = json.loads((tmp_path / "verification.json").read_text())["rule"]
+    assert 0 <= found["slope"]["used"] <= 1
+    assert found["slope"]["used"] == min(max(found["slope"]["fitted"], 0), 1)
+    assert max(found["renderings"], key=found["renderings"].__getitem__) == found["rendering"]
+    page = (tmp_path / "index.html").read_text(encoding="utf-8")
+    assert 'data-key="/rule/slope/used"' in page and "left the clearest trace" in page
 
 
 def test_nothing_that_is_written_holds_a_secret(world: Path, tmp_path: Path) -> None:

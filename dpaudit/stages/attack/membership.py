@@ -14,7 +14,7 @@ from dpaudit.signals.recipe import Recipe
 from dpaudit.signals.text import Combination, Neighbourhood, Recall, Span
 from dpaudit.stages.attack import references, shadows
 from dpaudit.stages.attack.items import Item, Items, ItemSource, changed, encoded_source, exchange, items_of
-from dpaudit.stages.attack.scores import Score, ScoringJob, require_numbers, write_scores
+from dpaudit.stages.attack.scores import REFERENCE, Score, ScoringJob, require_numbers, write_scores
 from dpaudit.stages.prepare.candidates import CandidateUnits
 from dpaudit.storage.rundir import RunDir
 from dpaudit.suite.grid import Arm
@@ -232,7 +232,9 @@ def _signals(chosen: Recipe) -> list[Any]:
 def _scores(
     chosen: Recipe, asked: Asked, arm: Sequence["TokenScores"], reference: Sequence["TokenScores"] | None
 ) -> list[Score]:
-    """One score an example; of a combination, one score a component, under its name."""
+    """One score an example; of a combination, one score a component, under its name; of a residual, the arm's
+    score and then the reference's.
+    """
     signal = chosen.make_signal()
     if isinstance(signal, Combination):
         return [
@@ -240,10 +242,18 @@ def _scores(
             for component in chosen.components()
             for row in _scores(component, asked, arm, reference)
         ]
+    scores = _added_up(chosen.signal, signal, asked, arm, reference or arm)
+    if chosen.calibration == "residual" and reference is not None:
+        scores += _added_up(REFERENCE, signal, asked, reference, reference)
+    return scores
+
+
+def _added_up(
+    name: str, signal: Any, asked: Asked, model: Sequence["TokenScores"], reference: Sequence["TokenScores"]
+) -> list[Score]:
+    """One score an example under `name`: of what `model` says, beside what `reference` says."""
     values: dict[Key, float] = {}
-    for item, scored, other, fields in zip(
-        asked.items, arm, reference or arm, asked.fields(signal), strict=True
-    ):
+    for item, scored, other, fields in zip(asked.items, model, reference, asked.fields(signal), strict=True):
         at = item.counted
         span = Span(
             scored.logprob[at],
@@ -256,4 +266,4 @@ def _scores(
         )
         key = (item.example, item.kind)
         values[key] = values.get(key, 0.0) + signal(span)  # a unit's records add up
-    return [Score(example, kind, chosen.signal, value) for (example, kind), value in values.items()]
+    return [Score(example, kind, name, value) for (example, kind), value in values.items()]

@@ -18,6 +18,10 @@ from dpaudit.storage.whole_files import whole_file
 from dpaudit.suite.grid import Arm
 from dpaudit.suite.plan import Plan
 
+REFERENCE = (
+    "reference"  # the name of a score that is the reference model's, of a recipe that calibrates by it
+)
+
 
 @dataclass(frozen=True)
 class Score:

@@ -18,10 +18,11 @@ from dpaudit.findings.membership import (
     Per,
     Records,
     Scored,
+    Slope,
 )
 from dpaudit.privacy import ledger as ledgers
 from dpaudit.privacy.claim import Claim
-from dpaudit.signals import combination, recipe
+from dpaudit.signals import calibration, combination, recipe
 from dpaudit.signals.recipe import Guess, Recipe
 from dpaudit.signals.text import Combination
 from dpaudit.stages.attack.scores import Score, read_counts, read_scores, score_file
@@ -54,6 +55,9 @@ def audit(beside: baselines.Beside, arm: Arm, made_by: Recipe) -> None:
     fitted: dict[str, Fitted] = {}
     if made_by.signal == "combination":
         kinds, fitted = _combined(plan, made_by, kinds)
+    slopes: dict[str, Slope] = {}
+    if made_by.calibration == "residual":
+        kinds, slopes = _calibrated(str(run_dir.file(score_file(arm.name, made_by.name))), kinds)
     canaries = kinds.get("canary")
     if canaries is None or not canaries.usable:
         raise UsageError(
@@ -80,6 +84,7 @@ def audit(beside: baselines.Beside, arm: Arm, made_by: Recipe) -> None:
         blind=blind,
         equal_secrets=beside.near.canaries.nonmembers_in_training if beside.near.canaries else 0,
         fitted=fitted or None,
+        slopes=slopes or None,
     ).write(run_dir, file, inputs)
 
 
@@ -150,6 +155,29 @@ def _labelled(run_dir: RunDir, unit: str, rows: Sequence[Score]) -> dict[str, La
             tuple(values),
         )
     return labelled
+
+
+def _calibrated(file: str, kinds: dict[str, Labelled]) -> tuple[dict[str, Labelled], dict[str, Slope]]:
+    """The audited model's scores less the reference's, and by kind how much of it was taken off. No coin is
+    read.
+
+    Raises UsageError for infinite scores, which no line goes through.
+    """
+    joined, slopes = {}, {}
+    for kind, examples in kinds.items():
+        infinite = int((~np.isfinite(examples.scores).all(axis=1)).sum())
+        if infinite:
+            raise UsageError(
+                file,
+                "a model that gives every text a probability",
+                f"a score that is infinite for {infinite} examples",
+                "train the arm with a lower learning rate",
+            )
+        audited, reference = examples.scores.T
+        found = calibration.residual(audited, reference)
+        joined[kind] = replace(examples, scores=found.scores)
+        slopes[kind] = Slope(found.slope, found.fitted)
+    return joined, slopes
 
 
 def _combined(

@@ -29,9 +29,8 @@ from dpaudit.suite.suite import Candidates, Data, Model, Schedule, Suite, Traini
 from dpaudit.system.progress import Progress
 
 QUIET = Progress(quiet=True)
-MIA = ("calibrated", "error_zone", "gradient_norm", "loss", "lowercase", "min_k", "min_k_pp", "neighbourhood",
-    "recall",
-       "window_comparison", "zlib")  # fmt: skip
+MIA = ("calibrated", "difference", "error_zone", "gradient_norm", "loss", "lowercase", "min_k", "min_k_pp",
+       "neighbourhood", "recall", "window_comparison", "zlib")  # fmt: skip
 SIGNALS = {name: recipe.load(name).signal for name in MIA}
 SIZES = Candidates(
     family="record_number", canaries=100, canary_length=4, records=12, extraction=4, extraction_length=2
@@ -125,10 +124,10 @@ def test_every_candidate_has_one_number_a_recipe(attacked: tuple[RunDir, Plan], 
         canaries = {row.example for row in rows if row.kind == "canary"}
         assert canaries == {c.id for c in candidates.canaries if c.purpose == "mia"}
         assert {row.example for row in rows if row.kind == "record"} == set(candidates.records)
-        assert len(rows) == SIZES.canaries + SIZES.records
-        assert {row.signal for row in rows} == {SIGNALS[name]} and np.isfinite(
-            [row.value for row in rows]
-        ).all()
+        calibrated = recipe.load(name).calibration == "residual"
+        named = {SIGNALS[name], scores.REFERENCE} if calibrated else {SIGNALS[name]}
+        assert len(rows) == len(named) * (SIZES.canaries + SIZES.records)
+        assert {row.signal for row in rows} == named and np.isfinite([row.value for row in rows]).all()
 
 
 def test_arms_differ_and_scores_are_those_of_the_span(attacked: tuple[RunDir, Plan]) -> None:
@@ -148,9 +147,14 @@ def test_arms_differ_and_scores_are_those_of_the_span(attacked: tuple[RunDir, Pl
         model.add_adapter(arm.name, run_dir.file(f"train/{arm.name}/adapter"))
         with model.active(arm.name):
             tuned = logprobs()
-        for name, value in {"loss": tuned.mean(), "calibrated": (tuned - base).mean()}.items():
-            row = next(r for r in scores.read_scores(run_dir, arm.name, name) if r.example == canary.id)
-            assert row.value == pytest.approx(value, abs=1e-4)
+        expected = {
+            "loss": {"loss": tuned.mean()},
+            "difference": {"calibrated": (tuned - base).mean()},
+            "calibrated": {"loss": tuned.mean(), scores.REFERENCE: base.mean()},
+        }
+        for name, values in expected.items():
+            rows = [r for r in scores.read_scores(run_dir, arm.name, name) if r.example == canary.id]
+            assert {row.signal: row.value for row in rows} == pytest.approx(values, abs=1e-4)
         seen.append(tuned.mean())
     assert len(set(seen)) == len(seen)
 

@@ -99,6 +99,8 @@ def score(run_dir: RunDir, plan: Plan, arm: str, leak: float) -> None:
             for name in names
             for unit, kind in units
         ]
+        if made_by.calibration == "residual":
+            rows += [Score(unit, kind, scores.REFERENCE, generator.normal()) for unit, kind in units]
         scores.write_scores(run_dir, plan, arm, made_by, rows)
     for made_by in recipe.load_all("extract", EXTRACTION):
         rows = []
@@ -311,13 +313,38 @@ def test_scores_that_tie_have_no_power_in_a_run(tmp_path: Path) -> None:
     made_by = next(r for r in recipe.load_all("mia") if r.name == plan.suite.primary)
     for arm in ("sft-eps1", "sft-inf"):
         rows = scores.read_scores(run_dir, arm, made_by.name)
-        tied = [replace(row, value=float(row.value > 0)) for row in rows]
+        tied = [replace(r, value=float(r.value > 0 and r.signal != scores.REFERENCE)) for r in rows]
         scores.write_scores(run_dir, plan, arm, made_by, tied)
     audit.run(run_dir, plan, QUIET, "mia")
     found = primary(run_dir, "sft-eps1")
     assert found["bound"]["ceiling"] > 1 > found["bound"]["epsilon_lower"] == 0
     said = answer(run_dir, "sft-eps1")
     assert said.verdict == "no power" and "equal scores" in said.reason
+
+
+def test_a_score_that_calibrates_has_its_slope_told_and_an_infinite_one_is_refused(tmp_path: Path) -> None:
+    plan = plan_with(insecure_seed=2)
+    run_dir = scored_run(tmp_path, plan, LEAK)
+    made_by, arm = recipe.load("calibrated"), "sft-inf"
+    rows = scores.read_scores(run_dir, arm, made_by.name)
+    known = {(r.example, r.kind): r.value for r in rows if r.signal == scores.REFERENCE}
+    moved = [
+        r if r.signal == scores.REFERENCE else replace(r, value=r.value + 0.6 * known[r.example, r.kind])
+        for r in rows
+    ]
+    scores.write_scores(run_dir, plan, arm, made_by, moved)
+    audit.run(run_dir, plan, QUIET, "mia", arms=[arm], recipes=[made_by.name])
+    slopes = primary(run_dir, arm)["slopes"]
+    assert set(slopes) == {"canary", "record"}
+    for kind, slope in slopes.items():
+        audited = [r.value for r in moved if r.kind == kind and r.signal != scores.REFERENCE]
+        reference = [r.value for r in moved if r.kind == kind and r.signal == scores.REFERENCE]
+        assert slope["fitted"] == pytest.approx(np.polyfit(reference, audited, 1)[0])
+        assert slope["used"] == min(max(slope["fitted"], 0.0), 1.0)
+    assert run_dir.read_json(f"audit/{arm}/calibrated.json")["signal"] == "loss"
+    scores.write_scores(run_dir, plan, arm, made_by, [replace(moved[0], value=-math.inf), *moved[1:]])
+    with pytest.raises(UsageError, match=r"calibrated\.parquet: .* infinite for 1 examples"):
+        audit.run(run_dir, plan, QUIET, "mia", arms=[arm], recipes=[made_by.name])
 
 
 def test_canaries_that_occur_more_than_once_support_no_bound() -> None:
