@@ -13,9 +13,9 @@ from dpaudit.schema import Count, Proportion, Size
 
 @dataclass(frozen=True)
 class BoundOfKey(Proven):
-    """What the guesses prove, and the share of all canaries that the key's rule guesses."""
+    """What the guesses prove, and the key's rule of guessing in words."""
 
-    fraction: Proportion
+    rule: str
 
 
 @dataclass(frozen=True)

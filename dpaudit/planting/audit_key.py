@@ -35,7 +35,7 @@ class Planted:
 
 @dataclass(frozen=True)
 class Rule:
-    """How coins will be guessed: the top `guesses` scores are called "in", no other coin is guessed.
+    """How coins will be guessed: `guesses` of them, as the recipe says; no other coin is guessed.
 
     `without_base` gives the scores where no base model is available. Scores are those of the rendering in
     which training raised the secrets of all canaries most; this choice needs no coin.

@@ -38,7 +38,7 @@ from dpaudit.signals import recipe
 from dpaudit.signals.recipe import Recipe
 from dpaudit.stages import verify_facts
 from dpaudit.stages.asking import Answers, Audited, ask
-from dpaudit.stages.audit.performance import CONFIDENCE, Labelled, guess_by, performance
+from dpaudit.stages.audit.performance import CONFIDENCE, Labelled, guess_by, performance, rule
 from dpaudit.stages.verify_scores import Scored, scored
 from dpaudit.stats import epsilon, fdp
 from dpaudit.storage import custody, exclusive, whole_files
@@ -206,7 +206,7 @@ def _concluded(key: AuditKey, claim: Claim, answers: Sequence[Answers]) -> dict[
     examples = Labelled(used.values, coins, np.ones_like(coins))
     return {
         "claim": claim,
-        "bound": BoundOfKey(**guesses.bound(claim.delta), fraction=primary.bound.guess.fraction),
+        "bound": BoundOfKey(**guesses.bound(claim.delta), rule=rule(primary.bound.guess)),
         "fdp": _fdp(guesses, claim.delta),
         "verdict": conclusion.verdict,
         "detection": guesses.power(claim),

@@ -23,12 +23,12 @@ from dpaudit.findings.membership import (
 from dpaudit.privacy import ledger as ledgers
 from dpaudit.privacy.claim import Claim
 from dpaudit.signals import calibration, combination, recipe
-from dpaudit.signals.recipe import Guess, Recipe
+from dpaudit.signals.recipe import Recipe
 from dpaudit.signals.text import Combination
 from dpaudit.stages.attack.scores import Score, read_counts, read_scores, score_file
 from dpaudit.stages.audit import baselines
 from dpaudit.stages.audit.baselines import BLIND
-from dpaudit.stages.audit.performance import CONFIDENCE, FPR, Labelled, guess_by, performance
+from dpaudit.stages.audit.performance import CONFIDENCE, FPR, Labelled, guess_by, performance, rule
 from dpaudit.stages.integrity.trained import score_inputs
 from dpaudit.stages.prepare.candidates import load_candidates, load_membership
 from dpaudit.stats import roc
@@ -219,20 +219,6 @@ def _bound(canaries: Labelled, bound: recipe.Bound, delta: float) -> Bound:
     """The one-run lower bound with its ceiling, from canaries that occur in one unit alone."""
     guesses = guess_by(canaries.scores[canaries.once], canaries.members[canaries.once], bound)
     return Bound(**guesses.bound(delta), method=bound.method, rule=rule(bound.guess))
-
-
-def rule(guess: Guess) -> str:
-    """The guess rule in words."""
-    if guess.side == "both":
-        return (
-            f"the {guess.fraction / 2:.0%} of canaries with the highest scores are called members and the "
-            f"{guess.fraction / 2:.0%} with the lowest are not, no other is guessed; a tie counts against "
-            f"the bound"
-        )
-    return (
-        f"the {guess.fraction:.0%} of canaries with the highest scores are called members, no other "
-        "is guessed; a tie counts against the bound"
-    )
 
 
 def _claim(run_dir: RunDir, arm: Arm) -> Claim | None:

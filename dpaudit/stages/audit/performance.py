@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from dpaudit.evidence.guesses import Guesses, guess
 from dpaudit.findings.membership import Curve, Performance, TprAtFpr
-from dpaudit.signals.recipe import Bound
+from dpaudit.signals.recipe import Bound, Guess
 from dpaudit.stats import roc
 
 CONFIDENCE = 0.95  # of intervals; a bound's confidence is its recipe's
@@ -80,3 +80,17 @@ def _tpr_at_fpr(examples: Labelled, curve: roc.Roc, seed: int) -> TprAtFpr:
 @cache
 def _rate_interval(successes: int, trials: int) -> roc.Interval:
     return roc.proportion_interval(successes, trials, CONFIDENCE)
+
+
+def rule(guess: Guess) -> str:
+    """The guess rule in words."""
+    if guess.side == "both":
+        return (
+            f"the {guess.fraction / 2:.0%} of canaries with the highest scores are called members and the "
+            f"{guess.fraction / 2:.0%} with the lowest are not, no other is guessed; a tie counts against "
+            f"the bound"
+        )
+    return (
+        f"the {guess.fraction:.0%} of canaries with the highest scores are called members, no other "
+        "is guessed; a tie counts against the bound"
+    )
