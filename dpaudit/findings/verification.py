@@ -78,6 +78,20 @@ class AuditedModel:
 
 
 @dataclass(frozen=True)
+class Visible:
+    """What a text classifier, taught on other rows, tells of planted rows beside real ones.
+
+    `found` is the share of planted rows that it finds where it takes at most 1 % of the real rows for
+    planted.
+    """
+
+    auc: Proportion
+    found: Proportion
+    planted: Count
+    real: Count
+
+
+@dataclass(frozen=True)
 class KeyFacts:
     """What a key says of the planted file; nothing that names a canary."""
 
@@ -87,6 +101,7 @@ class KeyFacts:
     rows: Count
     canaries: Count
     data_checked: bool
+    visibility: Visible | None  # None where the file had too few rows to tell
 
 
 @dataclass(frozen=True)
@@ -109,7 +124,7 @@ class Conformance:
 class Verification(Finding):
     """All that verification.json holds: no secret, no coin and no text of a canary."""
 
-    FORMAT: ClassVar = "verification/1"
+    FORMAT: ClassVar = "verification/2"
     claim: Claim
     bound: BoundOfKey
     fdp: FamilyBound

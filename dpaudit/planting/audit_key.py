@@ -14,12 +14,13 @@ from typing import Any, Literal
 
 from dpaudit.data.corpus import Record
 from dpaudit.errors import UsageError, unread
+from dpaudit.planting.visibility import Visibility
 from dpaudit.schema import build
 from dpaudit.signals.recipe import Recipe
 from dpaudit.storage import custody
 from dpaudit.storage.custody import keyed_file_digest
 
-VERSION = 1
+VERSION = 2
 UNFAIR = 1e-6  # p-value below which coins count as not fair and independent
 PlantedUnit = Literal["record", "patient", "pair"]
 
@@ -59,6 +60,7 @@ class AuditKey:
     data_digest: str  # HMAC of the planted file under `hash_key`
     hash_key: str  # hexadecimal
     salt: str  # of the commitment, hexadecimal
+    visibility: Visibility | None = None  # of all canaries, in or out; None where the file has too few rows
     version: int = VERSION
 
 

@@ -6,6 +6,7 @@ import json
 import os
 import random
 import secrets
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, cast, get_args
@@ -15,11 +16,12 @@ from dpaudit.data.columns import Fields
 from dpaudit.data.corpus import Record, unit_note
 from dpaudit.data.shapes import Shape
 from dpaudit.errors import UsageError, unread
-from dpaudit.planting import audit_key, disguise, planted_rows
+from dpaudit.planting import audit_key, disguise, planted_rows, visibility
 from dpaudit.planting.audit_key import AuditKey, Planted, PlantedUnit, Rule
 from dpaudit.planting.disguise import Column
 from dpaudit.planting.families import FAMILIES
 from dpaudit.planting.profile import Profile, lines_of, profile_of
+from dpaudit.planting.visibility import Visibility
 from dpaudit.signals import recipe
 from dpaudit.storage import lock
 from dpaudit.storage.custody import keyed_file_digest
@@ -84,10 +86,21 @@ def _plant(
             digest,
             hash_key.hex(),
             salt=secrets.token_hex(32),
+            visibility=_seen(records, common),
         )
         with whole_file(key) as key_part:
             audit_key.write(made, key_part)
     return _told(source, out, key, made, common)
+
+
+def _seen(planted: Sequence[Record], common: Profile) -> Visibility | None:
+    """How visible the canaries are, in or out: as many of them as there are real rows to compare."""
+    rng = random.SystemRandom()
+    count = min(len(planted), len(common.sample), visibility.MOST)
+    chosen, real = rng.sample(range(len(planted)), count), rng.sample(range(len(common.sample)), count)
+    return visibility.visibility(
+        [planted[at].whole_text for at in chosen], [common.sample[at].record.whole_text for at in real]
+    )
 
 
 def _rule(canaries: int) -> Rule:
@@ -213,6 +226,17 @@ def _numbered(line: str, first: dict[str, tuple[int, int]], place: int) -> str:
     return write(row)
 
 
+def _shown(seen: Visibility | None) -> dict[str, Any]:
+    if seen is None:
+        return {"visibility": f"not measured: the file has fewer than {visibility.FEWEST} rows"}
+    return {
+        "visibility_auc": seen.auc,
+        "visibly_planted": seen.found,
+        "visibility": f"a text classifier, taught on other rows, of {seen.planted} canaries and {seen.real} "
+        "real rows; visibly planted: at 1 % false alarms",
+    }
+
+
 def _told(source: Path, out: Path, key: Path, made: AuditKey, profile: Profile) -> dict[str, Any]:
     """What the command prints; it does not reveal which canaries went in, or how many."""
     from dpaudit.stats.epsilon import epsilon_ceiling_one_run
@@ -235,6 +259,7 @@ def _told(source: Path, out: Path, key: Path, made: AuditKey, profile: Profile) 
         "guesses": made.rule.guesses,
         "epsilon_ceiling": ceiling,
         "ceiling_delta": 1e-5,
+        **_shown(made.visibility),
         "commitment": audit_key.commitment(made),
         "renumbered": sorted(key for key, column in profile.columns.items() if column.is_row_number),
         **({"note": "; ".join(notes)} if notes else {}),

@@ -66,11 +66,11 @@ def _donors(profile: Profile, source: str) -> list[str]:
         turns for turns, rows in profile.turns.items() if rows >= min(0.01 * profile.rows, SHARE_ROWS)
     )
     donors = []
-    for line in profile.sample:
-        row = json.loads(line)
+    for sampled in profile.sample:
+        row = json.loads(sampled.line)
         systems = disguise.system_texts(row)
         if disguise.turn_count(row) == common and all(profile.systems[s] >= disguise.SHARED for s in systems):
-            donors.append(line)
+            donors.append(sampled.line)
     if not donors:
         raise UsageError(
             source,
