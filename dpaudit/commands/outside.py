@@ -49,7 +49,8 @@ def plant(
         str,
         typer.Option(
             "--family",
-            help="What a secret is made of: invented (words that nobody uses) or words (common words).",
+            help="What a secret is made of: invented (words that nobody uses) or words (common words), which "
+            "stand out; natural (random words in rows like the file's own), which hardly does.",
         ),
     ] = "invented",
     as_json: options.Json = False,

@@ -102,6 +102,8 @@ class KeyFacts:
     canaries: Count
     data_checked: bool
     visibility: Visible | None  # None where the file had too few rows to tell
+    bits: Count  # of the secret that is easiest to guess, in binary logarithms
+    taken: str  # what the planted rows took from the data
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from typing import Any, Literal
 from dpaudit.data.corpus import Record
 from dpaudit.errors import UsageError, unread
 from dpaudit.planting.visibility import Visibility
-from dpaudit.schema import build
+from dpaudit.schema import Count, build
 from dpaudit.signals.recipe import Recipe
 from dpaudit.storage import custody
 from dpaudit.storage.custody import keyed_file_digest
@@ -61,6 +61,8 @@ class AuditKey:
     hash_key: str  # hexadecimal
     salt: str  # of the commitment, hexadecimal
     visibility: Visibility | None = None  # of all canaries, in or out; None where the file has too few rows
+    bits: Count = 0  # of the secret that is easiest to guess: of its draw, in binary logarithms
+    taken: str = ""  # what the planted rows took from the data
     version: int = VERSION
 
 

@@ -16,10 +16,11 @@ from dpaudit.data.columns import Fields
 from dpaudit.data.corpus import Record, unit_note
 from dpaudit.data.shapes import Shape
 from dpaudit.errors import UsageError, unread
-from dpaudit.planting import audit_key, disguise, planted_rows, visibility
+from dpaudit.planting import audit_key, disguise, natural, planted_rows, visibility
 from dpaudit.planting.audit_key import AuditKey, Planted, PlantedUnit, Rule
 from dpaudit.planting.disguise import Column
-from dpaudit.planting.families import FAMILIES
+from dpaudit.planting.families import FAMILIES, NAMES, NATURAL
+from dpaudit.planting.planted_rows import PlantedRow
 from dpaudit.planting.profile import Profile, lines_of, profile_of
 from dpaudit.planting.visibility import Visibility
 from dpaudit.signals import recipe
@@ -60,16 +61,12 @@ def _plant(
 ) -> dict[str, Any]:
     _check(source, out, key, unit, family)
     common = profile_of(source, unit)
-    drawn = planted_rows.draw(canaries, common, FAMILIES[family])
-    rows = planted_rows.written(drawn, common, str(source))
-    coins = tuple(secrets.randbits(1) == 1 for _ in drawn)
-    records = [_planted(row, common.shape, str(source)) for row, _ in rows]
-    kept = tuple(
-        Planted(r, d.answer, d.other if common.shape.letter == "p" else None)
-        for r, d in zip(records, drawn, strict=True)
-    )
+    rows = _rows(canaries, common, family, str(source))
+    coins = tuple(secrets.randbits(1) == 1 for _ in rows)
+    records = [_planted(made.row, common.shape, str(source)) for made in rows]
+    kept = tuple(Planted(r, made.secret, made.other) for r, made in zip(records, rows, strict=True))
     hash_key = audit_key.new_hash_key()
-    inserted = [line for (_, line), coin in zip(rows, coins, strict=True) if coin]
+    inserted = [made.line for made, coin in zip(rows, coins, strict=True) if coin]
     random.SystemRandom().shuffle(inserted)
     with whole_file(out) as data_part:  # renamed last: its presence means that both are whole
         _write_data(source, data_part, inserted, common)
@@ -77,7 +74,7 @@ def _plant(
         total = common.rows + len(inserted)
         made = AuditKey(
             cast(PlantedUnit, unit),
-            FAMILIES[family].title,
+            natural.TITLE if family == NATURAL else FAMILIES[family].title,
             common.shape.name,
             total,
             rule,
@@ -86,20 +83,31 @@ def _plant(
             digest,
             hash_key.hex(),
             salt=secrets.token_hex(32),
-            visibility=_seen(records, common),
+            visibility=_seen(records, [made.donor for made in rows], common),
+            bits=int(min(made.bits for made in rows)),
+            taken=natural.TAKEN if family == NATURAL else planted_rows.NOTHING,
         )
         with whole_file(key) as key_part:
             audit_key.write(made, key_part)
     return _told(source, out, key, made, common)
 
 
-def _seen(planted: Sequence[Record], common: Profile) -> Visibility | None:
+def _rows(canaries: int, common: Profile, family: str, source: str) -> list[PlantedRow]:
+    if family == NATURAL:
+        return natural.made(canaries, common, source)
+    return planted_rows.made(canaries, common, FAMILIES[family], source)
+
+
+def _seen(planted: Sequence[Record], donors: Sequence[int | None], common: Profile) -> Visibility | None:
     """How visible the canaries are, in or out: as many of them as there are real rows to compare."""
-    rng = random.SystemRandom()
-    count = min(len(planted), len(common.sample), visibility.MOST)
-    chosen, real = rng.sample(range(len(planted)), count), rng.sample(range(len(common.sample)), count)
+    rng, rows = random.SystemRandom(), len(common.sample)
+    count = min(len(planted), rows, visibility.MOST)
+    chosen, real = rng.sample(range(len(planted)), count), rng.sample(range(rows), count)
+    groups = [rows + at if (donor := donors[at]) is None else donor for at in chosen]
     return visibility.visibility(
-        [planted[at].whole_text for at in chosen], [common.sample[at].record.whole_text for at in real]
+        [planted[at].whole_text for at in chosen],
+        [common.sample[at].record.whole_text for at in real],
+        [*groups, *real],
     )
 
 
@@ -141,8 +149,8 @@ def _drop_unfinished(out: Path, key: Path) -> None:
 
 
 def _check(source: Path, out: Path, key: Path, unit: str, family: str) -> None:
-    if family not in FAMILIES:
-        raise UsageError("--family", f"one of {', '.join(FAMILIES)}", f"{family:.40}")
+    if family not in NAMES:
+        raise UsageError("--family", f"one of {', '.join(NAMES)}", f"{family:.40}")
     if unit not in get_args(PlantedUnit):
         raise UsageError("--unit", f"one of {', '.join(get_args(PlantedUnit))}", f"{unit:.40}")
     for name, file in (("--out", out), ("--key", key)):
@@ -259,6 +267,8 @@ def _told(source: Path, out: Path, key: Path, made: AuditKey, profile: Profile) 
         "guesses": made.rule.guesses,
         "epsilon_ceiling": ceiling,
         "ceiling_delta": 1e-5,
+        "secret_bits": made.bits,
+        "taken_from_the_data": made.taken,
         **_shown(made.visibility),
         "commitment": audit_key.commitment(made),
         "renumbered": sorted(key for key, column in profile.columns.items() if column.is_row_number),

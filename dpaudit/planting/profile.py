@@ -17,6 +17,7 @@ from dpaudit.errors import UsageError
 from dpaudit.planting import disguise
 from dpaudit.planting.disguise import Column
 
+SAMPLE = 5000  # rows that are kept, to make others like them
 SHARED_TEXTS = {"instruction", "context"}  # texts that many rows may share
 PAIRS = (
     "preference pairs (chosen and rejected in every row) for the unit pair",
@@ -167,7 +168,7 @@ def _count(profile: Profile, row: Fields, line: str, record: Record) -> None:
         profile.texts.append((record.turns[-1].text if record.turns else record.text or "")[:500])
 
 
-def _keep(sample: list[Sampled], row: Sampled, seen: int, most: int = 2000) -> None:
+def _keep(sample: list[Sampled], row: Sampled, seen: int, most: int = SAMPLE) -> None:
     """Reservoir sampling: every row is kept with the same chance."""
     if len(sample) < most:
         sample.append(row)

@@ -73,8 +73,8 @@ def _scores(texts: list[str], is_planted: NDArray[np.bool_], groups: NDArray[np.
     from sklearn.linear_model import LogisticRegression
     from sklearn.model_selection import StratifiedGroupKFold
 
-    words = TfidfVectorizer(token_pattern=r"(?u)\w+", ngram_range=(1, 2), sublinear_tf=True, min_df=2)
-    characters = TfidfVectorizer(analyzer="char_wb", ngram_range=(2, 4), sublinear_tf=True, min_df=2)
+    words = TfidfVectorizer(token_pattern=r"(?u)\w+", ngram_range=(1, 2), sublinear_tf=True)
+    characters = TfidfVectorizer(analyzer="char_wb", ngram_range=(2, 4), sublinear_tf=True)
     vectors = hstack([kind.fit_transform(texts) for kind in (words, characters)]).tocsr()
     folds = StratifiedGroupKFold(FOLDS, shuffle=True, random_state=seed)
     scores = np.empty(len(texts))

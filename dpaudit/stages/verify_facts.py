@@ -35,6 +35,8 @@ def of_key(key: AuditKey, data: Path | None) -> KeyFacts:
         len(key.coins),
         data_checked=data is not None,
         visibility=Visible(**asdict(seen)) if seen else None,
+        bits=key.bits,
+        taken=key.taken,
     )
 
 
