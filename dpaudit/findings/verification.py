@@ -100,10 +100,11 @@ class KeyFacts:
     shape: str
     rows: Count
     canaries: Count
-    data_checked: bool
+    data_checked: bool  # of units held out: that `--data` holds their rows
     visibility: Visible | None  # None where the file had too few rows to tell
     bits: Count  # of the secret that is easiest to guess, in binary logarithms
     taken: str  # what the planted rows took from the data
+    plan: Literal["planted", "held out"]
 
 
 @dataclass(frozen=True)

@@ -37,6 +37,7 @@ def of_key(key: AuditKey, data: Path | None) -> KeyFacts:
         visibility=Visible(**asdict(seen)) if seen else None,
         bits=key.bits,
         taken=key.taken,
+        plan="held out" if key.held_out else "planted",
     )
 
 
