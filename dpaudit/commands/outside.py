@@ -19,6 +19,40 @@ from dpaudit.system.progress import Progress
 FAILED = 1  # another commitment than was noted down
 
 
+@dataclass(frozen=True)
+class UnderCoins:
+    """The options that say what coins are thrown for."""
+
+    canaries: Annotated[
+        int | None,
+        typer.Option(
+            "--canaries",
+            metavar="M",
+            help="Number of canaries, 100 to 20,000, 500 unless named; about half go in.",
+        ),
+    ] = None
+    hold_out: Annotated[
+        int | None,
+        typer.Option(
+            "--hold-out",
+            metavar="N",
+            help="No canaries: leave each of N units of the data out by a coin; N from 100 to 20,000.",
+        ),
+    ] = None
+    unit: Annotated[
+        str, typer.Option("--unit", help="What a coin is thrown for: record, patient or pair.")
+    ] = "record"
+    family: Annotated[
+        str | None,
+        typer.Option(
+            "--family",
+            help="What secrets are made of: invented (words that nobody uses, unless named) or words (common "
+            "words), which stand out; natural (random words in rows like the file's own), which hardly does.",
+        ),
+    ] = None
+
+
+@options.spread
 def plant(
     data: Annotated[
         Path,
@@ -38,26 +72,27 @@ def plant(
             help="The key file to write: coins and secrets. Keep it from the trainer.",
         ),
     ],
-    canaries: Annotated[
-        int,
-        typer.Option("--canaries", metavar="M", help="Number of canaries, 100 to 20,000; about half go in."),
-    ] = 500,
-    unit: Annotated[
-        str, typer.Option("--unit", help="The unit that each canary represents: record, patient or pair.")
-    ] = "record",
-    family: Annotated[
-        str,
-        typer.Option(
-            "--family",
-            help="What a secret is made of: invented (words that nobody uses) or words (common words).",
-        ),
-    ] = "invented",
+    thrown: UnderCoins,
     as_json: options.Json = False,
 ) -> None:
     """Put canaries into data for training elsewhere."""
-    from dpaudit.planting import plant
+    from dpaudit.planting import hold_out
+    from dpaudit.planting import plant as planting
 
-    show(plant.plant(data, out, key, canaries, unit, family), as_json)
+    units, canaries, family = thrown.hold_out, thrown.canaries, thrown.family
+    if units is None:
+        count = 500 if canaries is None else canaries
+        told = planting.plant(data, out, key, count, thrown.unit, family or "invented")
+    elif canaries is not None or family is not None:
+        raise UsageError(
+            "--hold-out",
+            "canaries or units to hold out",
+            "both",
+            "leave out --hold-out, or --canaries and --family",
+        )
+    else:
+        told = hold_out.hold_out(data, out, key, units, thrown.unit)
+    show(told, as_json)
 
 
 @dataclass(frozen=True)
@@ -98,11 +133,19 @@ class Outside:
     ] = None
     data: Annotated[
         Path | None,
-        typer.Option("--data", metavar="FILE", help="The planted file: checks that the key fits."),
+        typer.Option(
+            "--data",
+            metavar="FILE",
+            help="The planted file: checks that the key fits. Of --hold-out, the original.",
+        ),
     ] = None
     out: Annotated[
         Path | None, typer.Option("--out", metavar="DIR", help="Folder for the page; default verification/.")
     ] = None
+    send_real_rows: Annotated[
+        bool,
+        typer.Option("--send-real-rows", help="With a key of --hold-out: send real rows to the --endpoint."),
+    ] = False
     conformance: Annotated[
         Path | None,
         typer.Option(
@@ -194,7 +237,15 @@ def _verify_outside(
     )
     parsed = claims.parse(claim)
     verification = verify.run(
-        audited, outside.key, parsed, Progress(), outside.out, outside.data, outside.conformance, commitment
+        audited,
+        outside.key,
+        parsed,
+        Progress(),
+        outside.out,
+        outside.data,
+        outside.conformance,
+        commitment,
+        outside.send_real_rows,
     )
     page = (outside.out or verify.OUT) / verify.PAGE
     whole = {**verification.to_json(), "page": str(page)}

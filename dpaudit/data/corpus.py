@@ -46,6 +46,12 @@ class Record:
     def to_json(self) -> dict[str, Any]:
         return {key: value for key, value in asdict(self).items() if value is not None}
 
+    @property
+    def whole_text(self) -> str:
+        """All that it says, a line for each turn or answer."""
+        parts = (*(turn.text for turn in self.turns), self.text, self.chosen, self.rejected)
+        return "\n".join(part for part in parts if part)
+
     @classmethod
     def from_json(cls, row: dict[str, Any]) -> "Record":
         turns = tuple(Turn(t["role"], t["text"]) for t in row["turns"])

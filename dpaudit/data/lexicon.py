@@ -1,5 +1,5 @@
 """Words of the synthetic clinic. Every condition, drug, rule and name is invented; none of it is medical
-advice.
+advice. Beside them, names that many people have.
 """
 
 import random
@@ -50,6 +50,25 @@ HISTORIES = (
 GIVEN = _words(
     "Ada Ben Cora Dan Ella Finn Gina Hugo Ines Jon Kira Leo Mara Nils Olga Paul Rosa Sam Tess Umar "
     "Vera Walt Yara Zeno Alma Bram Cleo Dirk Edda Fred Gwen Hans Ilse Jana Karl Lena Max Nora Otto Pia"
+)
+# common in many countries, and so nobody's in particular
+COMMON_GIVEN = _words(
+    "James Mary Robert Patricia John Jennifer Michael Linda David Elizabeth William Barbara Richard Susan "
+    "Joseph Jessica Thomas Sarah Charles Karen Christopher Lisa Daniel Nancy Matthew Betty Anthony Sandra "
+    "Mark Margaret Donald Ashley Steven Kimberly Andrew Emily Paul Donna Joshua Michelle Kenneth Carol "
+    "Kevin Amanda Brian Melissa George Deborah Timothy Stephanie Ronald Rebecca Jason Sharon Edward Laura "
+    "Jeffrey Cynthia Ryan Dorothy Jacob Amy Gary Kathleen Nicholas Angela Eric Shirley Jonathan Emma "
+    "Stephen Brenda Larry Pamela Justin Nicole Scott Anna Brandon Samantha Benjamin Katherine Samuel "
+    "Christine Gregory Debra"
+)
+COMMON_SURNAMES = _words(
+    "Smith Johnson Williams Brown Jones Garcia Miller Davis Rodriguez Martinez Hernandez Lopez Gonzalez "
+    "Wilson Anderson Thomas Taylor Moore Jackson Martin Lee Perez Thompson White Harris Sanchez Clark "
+    "Ramirez Lewis Robinson Walker Young Allen King Wright Scott Torres Nguyen Hill Flores Green Adams "
+    "Nelson Baker Hall Rivera Campbell Mitchell Carter Roberts Gomez Phillips Evans Turner Diaz Parker "
+    "Cruz Edwards Collins Reyes Stewart Morris Morales Murphy Cook Rogers Gutierrez Ortiz Morgan Cooper "
+    "Peterson Bailey Reed Kelly Howard Ramos Kim Cox Ward Richardson Watson Brooks Chavez Wood James "
+    "Bennett Gray Mendoza"
 )
 GIVEN_ZH = _words("明 芳 伟 娜 静 强 磊 军 洋 勇 艳 杰 涛 超 霞 平 刚 玲 桂 辉")
 SURNAMES_ZH = _words("王 李 张 刘 陈 杨 赵 黄 周 吴 徐 孙 胡 朱 高 林 何 郭 马 罗")

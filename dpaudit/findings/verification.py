@@ -88,6 +88,20 @@ class AuditedModel:
 
 
 @dataclass(frozen=True)
+class Visible:
+    """What a text classifier, taught on other rows, tells of planted rows beside real ones.
+
+    `found` is the share of planted rows that it finds where it takes at most 1 % of the real rows for
+    planted.
+    """
+
+    auc: Proportion
+    found: Proportion
+    planted: Count
+    real: Count
+
+
+@dataclass(frozen=True)
 class KeyFacts:
     """What a key says of the planted file; nothing that names a canary."""
 
@@ -96,7 +110,11 @@ class KeyFacts:
     shape: str
     rows: Count
     canaries: Count
-    data_checked: bool
+    data_checked: bool  # of units held out: that `--data` holds their rows
+    visibility: Visible | None  # None where the file had too few rows to tell
+    bits: Count  # of the secret that is easiest to guess, in binary logarithms
+    taken: str  # what the planted rows took from the data
+    plan: Literal["planted", "held out"]
 
 
 @dataclass(frozen=True)

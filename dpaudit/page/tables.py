@@ -249,8 +249,10 @@ VALUES = {  # key of a command's findings -> style, where a value stands alone; 
     "epsilon_lower": "three_down",
     "epsilon_ceiling": "three_down",
     "ceiling_delta": "delta",
+    "visibility_auc": "three",
+    "visibly_planted": "percent",
 }
-LABELS = {"ceiling_delta": "at delta"}
+LABELS = {"ceiling_delta": "at delta", "visibility_auc": "visibility, AUC"}
 
 
 def as_text(values: Row) -> str:

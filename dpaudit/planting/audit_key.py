@@ -14,12 +14,13 @@ from typing import Any, Literal
 
 from dpaudit.data.corpus import Record
 from dpaudit.errors import UsageError, unread
-from dpaudit.schema import build
+from dpaudit.planting.visibility import Visibility
+from dpaudit.schema import Count, build
 from dpaudit.signals.recipe import Recipe
 from dpaudit.storage import custody
 from dpaudit.storage.custody import keyed_file_digest
 
-VERSION = 1
+VERSION = 2
 UNFAIR = 1e-6  # p-value below which coins count as not fair and independent
 PlantedUnit = Literal["record", "patient", "pair"]
 
@@ -31,6 +32,18 @@ class Planted:
     record: Record  # a dialogue, a pair or plain text, as the data's own reader reads the planted row
     secret: str
     rejected: str | None = None  # the secret of the rejected answer, of a pair
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """One unit of the data whose coin decided whether its rows stay: no text, and not its coin.
+
+    `rows` are the places of all its rows in the file before planting, from 1; the answer of `scored` counts.
+    """
+
+    rows: tuple[int, ...]
+    scored: int
+    digest: str  # HMAC of its records, in this order, under the key's `hash_key`
 
 
 @dataclass(frozen=True)
@@ -59,6 +72,10 @@ class AuditKey:
     data_digest: str  # HMAC of the planted file under `hash_key`
     hash_key: str  # hexadecimal
     salt: str  # of the commitment, hexadecimal
+    visibility: Visibility | None = None  # of all canaries, in or out; None where the file has too few rows
+    bits: Count = 0  # of the secret that is easiest to guess: of its draw, in binary logarithms
+    taken: str = ""  # what the planted rows took from the data
+    held_out: tuple[HeldOut, ...] = ()  # instead of canaries: one a coin, True = its rows stayed
     version: int = VERSION
 
 
@@ -108,6 +125,11 @@ def load(path: Path) -> AuditKey:
             "an edited or broken key",
             "restore it from a copy",
         ) from None
+
+
+def units_of(key: AuditKey) -> tuple[Planted, ...] | tuple[HeldOut, ...]:
+    """What the coins of the key were thrown for."""
+    return key.held_out or key.canaries
 
 
 def commitment(key: AuditKey) -> str:
@@ -181,10 +203,12 @@ def _built(data: dict[str, Any]) -> AuditKey:
     digest = rule.pop("primary_digest", None) if isinstance(rule, dict) else None
     key = build(AuditKey, data, file="key")
     if not (
-        _is_rule(key.rule, len(key.canaries)) and digest == key.rule.primary.digest and _hexadecimal(data)
+        _is_rule(key.rule, len(units_of(key))) and digest == key.rule.primary.digest and _hexadecimal(data)
     ):
         raise _NoKeyError
-    if len(key.canaries) != len(key.coins) or len({canary.record.part for canary in key.canaries}) > 1:
+    if len(units_of(key)) != len(key.coins) or len({canary.record.part for canary in key.canaries}) > 1:
+        raise _NoKeyError
+    if key.held_out and (key.canaries or not _are_units(key.held_out, key.unit)):
         raise _NoKeyError
     if not all(_is_canary(canary, key.unit) for canary in key.canaries):
         raise _NoKeyError
@@ -213,6 +237,19 @@ def _is_rule(rule: Rule, canaries: int) -> bool:
     return rule.guesses == rule.primary.bound.guess.count(canaries) and bool(rule.renderings)
 
 
+def _are_units(units: tuple[HeldOut, ...], unit: PlantedUnit) -> bool:
+    """Whether each has rows of its own, one unless it is a patient's."""
+    rows = [row for held in units for row in held.rows]
+    if len(set(rows)) < len(rows) or min(rows, default=0) < 1:
+        return False
+    return all(
+        held.scored in held.rows
+        and is_hexadecimal(held.digest)
+        and (unit == "patient" or len(held.rows) == 1)
+        for held in units
+    )
+
+
 def _is_canary(canary: Planted, unit: PlantedUnit) -> bool:
     """Whether its secrets stand in its answers, and the answers where its kind has them."""
     record, rejected = canary.record, canary.rejected
@@ -235,13 +272,12 @@ def _seal(data: dict[str, Any]) -> str:
 
 def _hexadecimal(data: dict[str, Any]) -> str:
     hash_key = data.get("hash_key")
-    return (
-        hash_key
-        if isinstance(hash_key, str)
-        and all(c in "0123456789abcdef" for c in hash_key)
-        and len(hash_key) == 64
-        else ""
-    )
+    return hash_key if isinstance(hash_key, str) and is_hexadecimal(hash_key) else ""
+
+
+def is_hexadecimal(text: str) -> bool:
+    """Whether it is a key or digest of 256 bits."""
+    return len(text) == 64 and all(c in "0123456789abcdef" for c in text)
 
 
 def _plain(value: Any) -> Any:

@@ -1,9 +1,12 @@
 """Families of secrets for planted canaries."""
 
+import math
 import random
 from dataclasses import dataclass
 
 from dpaudit.data import lexicon
+
+NATURAL = "natural"  # the family whose rows are made of the file's own: `planting.natural`
 
 
 @dataclass(frozen=True)
@@ -15,6 +18,11 @@ class PlantedFamily:
     groups: int
     size: int
     prompts: dict[str, str]
+
+    @property
+    def bits(self) -> float:
+        """Of each secret, every symbol of which is equally probable."""
+        return self.groups * self.size * math.log2(len(self.symbols))
 
     def secret(self, rng: random.Random) -> str:
         return " ".join(
@@ -38,3 +46,4 @@ FAMILIES = {
         {"en": "Portal phrase of {name}?", "zh": "{name} 的登录口令？"},
     ),
 }
+NAMES = (*FAMILIES, NATURAL)

@@ -3,6 +3,7 @@
 import json
 import random
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from dpaudit.data import lexicon
@@ -16,6 +17,36 @@ from dpaudit.planting.profile import Profile
 
 AFFIX_ROWS = 20  # rows that must share how texts begin and end before that is the data's style
 SHARE_ROWS = 20  # rows (or a hundredth of all) that must have a number of turns before it is common
+
+
+NOTHING = "the form of its rows, and what several of them share; no row's own words"  # taken from the data
+
+
+@dataclass(frozen=True)
+class PlantedRow:
+    """A canary's row: as the file's keys have it, and as its line.
+
+    `other` is the secret of the rejected answer, of a pair. `bits` is minus the binary logarithm of the
+    probability with which its secret was drawn. `donor` is the place in the profile's sample of the row whose
+    order of words it has.
+    """
+
+    row: Fields
+    line: str
+    secret: str
+    other: str | None
+    bits: float
+    donor: int | None = None
+
+
+def made(count: int, profile: Profile, family: PlantedFamily, source: str) -> list[PlantedRow]:
+    """Canaries of a family that asks for its secret. Each is made whether it goes in or stays out."""
+    drawn = draw(count, profile, family)
+    is_pair = profile.shape.letter == "p"
+    return [
+        PlantedRow(row, line, words.answer, words.other if is_pair else None, family.bits)
+        for words, (row, line) in zip(drawn, written(drawn, profile, source), strict=True)
+    ]
 
 
 def draw(count: int, profile: Profile, family: PlantedFamily) -> list[Words]:
@@ -48,14 +79,21 @@ def written(drawn: Sequence[Words], profile: Profile, source: str) -> list[tuple
         line = rng.choice(donors)
         donor, row = json.loads(line), json.loads(line)
         write = disguise.spelled_like(line, donor)
-        for key in disguise.spare_keys(donor, profile.shape):
-            column = profile.columns[key]
-            if not column.is_row_number:
-                row[key] = disguise.fresh(key, donor[key], column, used.setdefault(key, set()), rng, source)
+        fill_spare(row, profile, used, rng, source)
         disguise.fill(profile.shape, row, _in_style(words, profile), _is_label(profile))
         disguise.refresh(row, profile.shape, profile.extras, used_in_turns, rng)
         made.append((row, write(row)))
     return made
+
+
+def fill_spare(
+    row: Fields, profile: Profile, used: dict[str, set[str]], rng: random.Random, source: str
+) -> None:
+    """Replaces what a row holds beside its texts: by labels that many rows share, or by ids of no row."""
+    for key in disguise.spare_keys(row, profile.shape):
+        column = profile.columns[key]
+        if not column.is_row_number:
+            row[key] = disguise.fresh(key, row[key], column, used.setdefault(key, set()), rng, source)
 
 
 def _donors(profile: Profile, source: str) -> list[str]:
@@ -66,11 +104,11 @@ def _donors(profile: Profile, source: str) -> list[str]:
         turns for turns, rows in profile.turns.items() if rows >= min(0.01 * profile.rows, SHARE_ROWS)
     )
     donors = []
-    for line in profile.sample:
-        row = json.loads(line)
+    for sampled in profile.sample:
+        row = json.loads(sampled.line)
         systems = disguise.system_texts(row)
         if disguise.turn_count(row) == common and all(profile.systems[s] >= disguise.SHARED for s in systems):
-            donors.append(line)
+            donors.append(sampled.line)
     if not donors:
         raise UsageError(
             source,

@@ -17,6 +17,7 @@ from dpaudit.errors import UsageError
 from dpaudit.planting import disguise
 from dpaudit.planting.disguise import Column
 
+SAMPLE = 5000  # rows that are kept, to make others like them
 SHARED_TEXTS = {"instruction", "context"}  # texts that many rows may share
 PAIRS = (
     "preference pairs (chosen and rejected in every row) for the unit pair",
@@ -55,6 +56,14 @@ def _common(first: str, second: str) -> str:
     return first[: sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))]
 
 
+@dataclass(frozen=True)
+class Sampled:
+    """A line of the file, and the record that it holds."""
+
+    line: str
+    record: Record
+
+
 @dataclass
 class Profile:
     """The shared features of a file's rows, which are all that a planted row takes from them."""
@@ -67,7 +76,7 @@ class Profile:
     turns: dict[int, int] = field(default_factory=dict)  # number of turns -> rows
     prompts: Affix = field(default_factory=Affix)
     answers: Affix = field(default_factory=Affix)
-    sample: list[str] = field(default_factory=list)  # lines to take the structure from; kept in memory only
+    sample: list[Sampled] = field(default_factory=list)  # to take the structure from; kept in memory only
     words: set[str] = field(default_factory=set)  # invented names that the data hold already
     texts: list[str] = field(default_factory=list)
     people: set[str] = field(default_factory=set)  # patients, and how many rows name one
@@ -154,17 +163,17 @@ def _count(profile: Profile, row: Fields, line: str, record: Record) -> None:
         profile.systems[system] = profile.systems.get(system, 0) + 1
     turns = disguise.turn_count(row)
     profile.turns[turns] = profile.turns.get(turns, 0) + 1
-    _keep(profile.sample, line, profile.rows)
+    _keep(profile.sample, Sampled(line, record), profile.rows)
     if len(profile.texts) < 200:
         profile.texts.append((record.turns[-1].text if record.turns else record.text or "")[:500])
 
 
-def _keep(sample: list[str], line: str, seen: int, most: int = 2000) -> None:
-    """Reservoir sampling: every line is kept with the same chance."""
+def _keep(sample: list[Sampled], row: Sampled, seen: int, most: int = SAMPLE) -> None:
+    """Reservoir sampling: every row is kept with the same chance."""
     if len(sample) < most:
-        sample.append(line)
+        sample.append(row)
     elif (place := random.randrange(seen)) < most:
-        sample[place] = line
+        sample[place] = row
 
 
 def lines_of(source: Path) -> Iterator[str]:

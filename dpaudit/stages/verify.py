@@ -36,7 +36,7 @@ from dpaudit.planting.audit_key import AuditKey
 from dpaudit.privacy.claim import Claim
 from dpaudit.signals import recipe
 from dpaudit.signals.recipe import Recipe
-from dpaudit.stages import verify_facts
+from dpaudit.stages import held_key, verify_facts
 from dpaudit.stages.asking import Answers, Audited, ask
 from dpaudit.stages.audit.performance import CONFIDENCE, Labelled, guess_by, performance, rule
 from dpaudit.stages.verify_scores import Scored, scored
@@ -65,15 +65,18 @@ def run(
     data: Path | None = None,
     conformance: Path | None = None,
     commitment: str | None = None,
+    send_real_rows: bool = False,
 ) -> Verification:
     """Writes index.html and verification.json into `out` and returns what the JSON holds.
 
     Raises UsageError in one line for a key or claim that cannot be tested and a model that cannot be asked.
     """
     key = audit_key.load(key_file)
-    audit_key.check(key, key_file, data)
+    held_key.check_sending(key, audited, send_real_rows)
+    audit_key.check(key, key_file, None if key.held_out else data)
     claims.check_testable(claim, key.unit)
     noted = _noted(key, commitment)
+    key = held_key.opened(key, key_file, data)
     seen, folder = verify_facts.recorded(conformance), out or OUT
     _check_folder(folder, audited, claim)
     with exclusive.making(folder / FILE, folder / PAGE):
@@ -140,14 +143,15 @@ def _check_folder(folder: Path, audited: Audited, claim: Claim) -> None:
 def summary(verification: Verification, page: Path) -> dict[str, Any]:
     """The lines of a terminal."""
     bound, word = verification.bound, verification.verdict.verdict
-    presumes = "nothing of the trainer" if word == "refuted" else "a trainer who did not filter canaries out"
+    others, units = held_key.PRESUMES[verification.key.plan], held_key.UNITS[verification.key.plan]
+    presumes = "nothing of the trainer" if word == "refuted" else others
     if word != "refuted" and not verification.key.data_checked:
         presumes += ", and that the key is of the training data: --data FILE compares them"
     return {
         "verdict": word,
         "reason": verification.verdict.reason,
         "claim": str(verification.claim),
-        "guessed_right": f"{bound.correct} of {bound.guesses}, of {bound.canaries} canaries",
+        "guessed_right": f"{bound.correct} of {bound.guesses}, of {bound.canaries} {units}",
         "commitment": verification.commitment,
         "noted_before": verification.noted_before,
         "notion": f"{bound.notion}, {bound.confidence:.0%} confidence",

@@ -2,10 +2,11 @@
 
 import hashlib
 import json
+from dataclasses import asdict
 from pathlib import Path
 
 from dpaudit.errors import UsageError, unread
-from dpaudit.findings.verification import AuditedModel, Conformance, KeyFacts, Recorded
+from dpaudit.findings.verification import AuditedModel, Conformance, KeyFacts, Recorded, Visible
 from dpaudit.planting.audit_key import AuditKey
 from dpaudit.stages.asking import Audited
 from dpaudit.terminal import visible
@@ -25,7 +26,19 @@ def named(audited: Audited, base: str | None) -> AuditedModel:
 
 
 def of_key(key: AuditKey, data: Path | None) -> KeyFacts:
-    return KeyFacts(key.unit, key.family, key.shape, key.rows, len(key.coins), data_checked=data is not None)
+    seen = key.visibility
+    return KeyFacts(
+        key.unit,
+        key.family,
+        key.shape,
+        key.rows,
+        len(key.coins),
+        data_checked=data is not None,
+        visibility=Visible(**asdict(seen)) if seen else None,
+        bits=key.bits,
+        taken=key.taken,
+        plan="held out" if key.held_out else "planted",
+    )
 
 
 def recorded(file: Path | None) -> Conformance | None:

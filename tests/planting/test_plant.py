@@ -347,6 +347,8 @@ def test_the_command_plants(tmp_path: Path) -> None:
     assert told["guesses"] == 200 and 4.18 < told["epsilon_ceiling"] < 4.181
     assert not {"coins", "members", "secret"} & set(told)
     assert told["rows_read"] == ROWS
+    kept = audit_key.load(tmp_path / "k.json").visibility
+    assert kept is not None and told["visibility_auc"] == kept.auc > 0.99 and kept.real == ROWS
     assert told["rows_written"] == (tmp_path / "o.jsonl").read_text().count("\n")
     shown = tables.as_text(told).splitlines()
     assert "epsilon ceiling: 4.180" in shown and "at delta: 1e−5" in shown
@@ -517,7 +519,7 @@ def test_an_edited_key_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", "[]", "{}", '{"version": 1}', "not json", '{"version":2,"seal":"","hash_key":""}']
+    "text", ["", "[]", "{}", '{"version": 2}', "not json", '{"version":1,"seal":"","hash_key":""}']
 )
 def test_what_is_no_key_is_refused(text: str, tmp_path: Path) -> None:
     (tmp_path / "k.json").write_text(text)

@@ -123,6 +123,7 @@ def test_a_false_claim_is_refuted(world: Path, tmp_path: Path) -> None:
         "f-DP/Gaussian family",
         "95 %",
         "Blind baseline",
+        "Visibility: a text classifier",
     ):
         assert words in page
     assert "default-src 'none'" in page and not re.search(r"(src|href)=.https?:", page)
