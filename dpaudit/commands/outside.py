@@ -153,6 +153,22 @@ class Outside:
         ),
     ] = None
     allow_egress: options.Egress = None
+    control: Annotated[
+        Path | None,
+        typer.Option("--control", metavar="DIR", help="An adapter trained on the same file without noise."),
+    ] = None
+    train_control: Annotated[
+        bool,
+        typer.Option("--train-control", help="Train such an adapter first, into the folder of the page."),
+    ] = False
+    control_steps: Annotated[
+        int | None,
+        typer.Option("--control-steps", metavar="N", help="Its steps of 8 rows; default three epochs."),
+    ] = None
+    control_rate: Annotated[
+        float | None,
+        typer.Option("--control-rate", metavar="RATE", help="Its learning rate; default 0.001."),
+    ] = None
 
 
 @dataclass(frozen=True)
@@ -236,6 +252,7 @@ def _verify_outside(
         outside.tokenizer,
     )
     parsed = claims.parse(claim)
+    control = _control(outside, outside.key)
     verification = verify.run(
         audited,
         outside.key,
@@ -246,6 +263,7 @@ def _verify_outside(
         outside.conformance,
         commitment,
         outside.send_real_rows,
+        control,
     )
     page = (outside.out or verify.OUT) / verify.PAGE
     whole = {**verification.to_json(), "page": str(page)}
@@ -253,3 +271,24 @@ def _verify_outside(
     if verification.noted_before == custody.ANOTHER:
         raise typer.Exit(FAILED)
     raise typer.Exit(verify.exit_code([verification.verdict.verdict or "no power"]))
+
+
+def _control(outside: Outside, key: Path) -> Path | None:
+    """The control that was named, or one that is trained now."""
+    from dpaudit.pipeline import control
+
+    if not outside.train_control:
+        if outside.control_steps is not None or outside.control_rate is not None:
+            raise UsageError(
+                "--control-steps, --control-rate",
+                "--train-control beside them",
+                "no --train-control",
+                "add --train-control, or leave them out",
+            )
+        return outside.control
+    if outside.control is not None:
+        raise UsageError("--train-control", "--control or --train-control", "both", "leave one out")
+    wanted = control.Wanted(outside.control_steps, outside.control_rate)
+    base = None if outside.endpoint else outside.base
+    out = outside.out or Path("verification")
+    return control.train(outside.adapter, base, key, outside.data, out, wanted, Progress())

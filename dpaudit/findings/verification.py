@@ -63,6 +63,23 @@ class NotAsked:
 
 
 @dataclass(frozen=True)
+class ControlSeen:
+    """The adapter without noise that power comes from, beside the audited one. It decides nothing."""
+
+    name: str
+    sha256: str
+    correct: Count
+    guesses: Count
+    gain: float | None  # nats a token over the base, on ordinary rows
+    gain_audited: float | None
+    rows: Count  # ordinary rows
+    steps: Count | None  # as the folder of the control records them
+    learning_rate: float | None
+    training_loss: float | None
+    unknown: str | None  # why it leaves power unknown
+
+
+@dataclass(frozen=True)
 class OtherRecipe:
     """What another recipe's guesses prove. It decides nothing."""
 
@@ -150,6 +167,7 @@ class Verification(Finding):
     blind: Blind
     audited: AuditedModel
     key: KeyFacts
+    control: ControlSeen | None
     conformance: Conformance | None
     commitment: str
     noted_before: str

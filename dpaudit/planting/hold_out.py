@@ -91,6 +91,13 @@ def restored(key: AuditKey, key_file: Path, data: Path | None) -> AuditKey:
     return replace(key, canaries=tuple(_scored(there[held.scored]) for held in key.held_out))
 
 
+def rebuild(key: AuditKey, source: Path, target: Path) -> None:
+    """Writes the file for training again, from the one before planting and the key's coins."""
+    pairs = zip(key.held_out, key.coins, strict=True)
+    left_out = frozenset(row - 1 for held, stays in pairs if not stays for row in held.rows)
+    data_file.write(source, target, Edit(dropped=left_out), profile_of(source, key.unit))
+
+
 def digest_of(records: Sequence[Record], hash_key: bytes) -> str:
     """HMAC-SHA-256 of what the records say; ids and patients are no part of it."""
     said = [{**record.to_json(), "id": "", "patient": None} for record in records]

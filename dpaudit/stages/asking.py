@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from dpaudit.errors import UsageError
 from dpaudit.findings.verification import NotAsked
-from dpaudit.planting.audit_key import AuditKey
+from dpaudit.planting.audit_key import AuditKey, Planted
 from dpaudit.system.progress import Advance, Progress
 from dpaudit.terminal import visible
 
@@ -47,6 +47,7 @@ class Answers:
     texts: "list[Text]"
     audited: "list[SecretScores]"
     base: "list[SecretScores] | None"
+    gain: float | None = None  # nats a token over the base, on ordinary rows that were asked as well
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,8 +61,8 @@ class Asked:
     base: str | None
 
 
-def ask(audited: Audited, key: AuditKey, progress: Progress) -> Asked:
-    """What the model says of every secret in every rendering of the key.
+def ask(audited: Audited, key: AuditKey, progress: Progress, ordinary: Sequence[Planted] = ()) -> Asked:
+    """What the model says of every secret in every rendering of the key, and of `ordinary` rows beside them.
 
     A rendering that the chat template or the server does not take is left out, with the reason. Raises
     UsageError where none is left, and for a model that cannot be opened.
@@ -73,7 +74,9 @@ def ask(audited: Audited, key: AuditKey, progress: Progress) -> Asked:
     if template is not None and model.tokenizer is not None:
         _check_tokens(template, model.tokenizer, audited.tokenizer)
     left_out: dict[str, UsageError] = {}
-    texts = _written(key, model.tokenizer if template is None else template, left_out)
+    template = model.tokenizer if template is None else template
+    canaries = _written(key, template, left_out)
+    texts = {r: [*written, *_ordinary(ordinary, r, template)] for r, written in canaries.items()}
     is_merged = audited.model is not None and audited.endpoint is None
     total = sum(map(len, texts.values())) * (2 if base is not None or is_merged else 1)
     with progress.task("verify: scoring canaries", total=total) as advance:
@@ -86,8 +89,34 @@ def ask(audited: Audited, key: AuditKey, progress: Progress) -> Asked:
             del model
             base, name = secret_spans.open_base(audited.base, vocabulary), audited.base
         second = _scores(base, {r: texts[r] for r in first}, left_out, advance) if base else {}
-    answers = [Answers(r, texts[r], first[r], second.get(r)) for r in (second or first)]
+    answers = [_answers(r, canaries[r], first[r], second.get(r)) for r in (second or first)]
     return Asked(answers, tuple(NotAsked(r, _reason(e)) for r, e in left_out.items()), name)
+
+
+def _ordinary(rows: Sequence[Planted], rendering: str, tokenizer: Any) -> "list[Text]":
+    """The texts of ordinary rows; none where the template does not take one of them."""
+    from dpaudit.models.secret_spans import Unwritten, texts_of
+
+    try:
+        return texts_of(rows, rendering, tokenizer) if rows else []
+    except Unwritten:
+        return []
+
+
+def _answers(
+    rendering: str,
+    texts: "list[Text]",
+    audited: "list[SecretScores]",
+    base: "list[SecretScores] | None",
+) -> Answers:
+    """The answers on canaries, which come first, and the gain on the ordinary rows behind them."""
+    count = len(texts)
+    if base is None:
+        return Answers(rendering, texts, audited[:count], None)
+    pairs = zip(audited[count:], base[count:], strict=True)
+    gains = [float(a.logprob.mean() - b.logprob.mean()) for a, b in pairs]
+    gain = sum(gains) / len(gains) if gains else None
+    return Answers(rendering, texts, audited[:count], base[:count], gain)
 
 
 def _written(key: AuditKey, tokenizer: Any, left_out: dict[str, UsageError]) -> "dict[str, list[Text]]":

@@ -9,6 +9,7 @@ import json
 import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from dpaudit.findings.baselines import Blind
 from dpaudit.findings.membership import Proven
 from dpaudit.findings.verification import (
     BoundOfKey,
+    ControlSeen,
     FamilyBound,
     OtherRecipe,
     RuleUsed,
@@ -32,13 +34,14 @@ from dpaudit.findings.verification import (
 )
 from dpaudit.page import render
 from dpaudit.planting import audit_key
-from dpaudit.planting.audit_key import AuditKey
+from dpaudit.planting.audit_key import AuditKey, Planted
 from dpaudit.privacy.claim import Claim
 from dpaudit.signals import recipe
 from dpaudit.signals.recipe import Recipe
-from dpaudit.stages import held_key, verify_facts
+from dpaudit.stages import held_key, verify_control, verify_facts
 from dpaudit.stages.asking import Answers, Audited, ask
 from dpaudit.stages.audit.performance import CONFIDENCE, Labelled, guess_by, performance, rule
+from dpaudit.stages.verify_control import Looker
 from dpaudit.stages.verify_scores import Scored, scored
 from dpaudit.stats import epsilon, fdp
 from dpaudit.storage import custody, exclusive, whole_files
@@ -66,11 +69,14 @@ def run(
     conformance: Path | None = None,
     commitment: str | None = None,
     send_real_rows: bool = False,
+    control: Path | None = None,
 ) -> Verification:
     """Writes index.html and verification.json into `out` and returns what the JSON holds.
 
     Raises UsageError in one line for a key or claim that cannot be tested and a model that cannot be asked.
     """
+    if control is not None:
+        verify_control.check(control, audited, data)
     key = audit_key.load(key_file)
     held_key.check_sending(key, audited, send_real_rows)
     audit_key.check(key, key_file, None if key.held_out else data)
@@ -79,11 +85,16 @@ def run(
     key = held_key.opened(key, key_file, data)
     seen, folder = verify_facts.recorded(conformance), out or OUT
     _check_folder(folder, audited, claim)
+    ordinary: list[Planted] = []
+    if control is not None and data is not None:
+        verify_control.check_key(control, key)
+        ordinary = verify_control.ordinary_rows(data)
     with exclusive.making(folder / FILE, folder / PAGE):
-        asked = ask(audited, key, progress)
+        asked = ask(audited, key, progress, ordinary)
+        look = partial(_look, control, audited, key, ordinary, progress) if control else None
         with progress.task("verify: bounds and blind baseline", total=1) as advance:
             verification = Verification(
-                **_concluded(key, claim, asked.answers),
+                **_concluded(key, claim, asked.answers, look),
                 not_asked=asked.not_asked,
                 audited=verify_facts.named(audited, asked.base),
                 key=verify_facts.of_key(key, data),
@@ -98,6 +109,19 @@ def run(
         whole_files.write_text(folder / FILE, text, whole_files.PRIVATE)
         whole_files.write_text(folder / PAGE, shown)
     return verification
+
+
+def _look(
+    control: Path,
+    audited: Audited,
+    key: AuditKey,
+    ordinary: list[Planted],
+    progress: Progress,
+    made_by: Recipe,
+    chosen: Answers,
+    is_pair: bool,
+) -> verify_control.Look:
+    return verify_control.looked_at(control, audited, key, made_by, chosen, ordinary, is_pair, progress)
 
 
 def _noted(key: AuditKey, typed: str | None) -> dict[str, str]:
@@ -175,11 +199,18 @@ class Conclusion:
     chosen: Answers
     guesses: Guesses
     verdict: Answered
+    control: ControlSeen | None = None
 
 
-def judged(key: AuditKey, claim: Claim, answers: Sequence[Answers], broken: str | None = None) -> Conclusion:
-    """The verdict on a claim, from scores and coins. The rendering is chosen by the scores of all canaries
-    alone, in or out: the one with the clearest trace of training.
+def judged(
+    key: AuditKey,
+    claim: Claim,
+    answers: Sequence[Answers],
+    broken: str | None = None,
+    look: Looker | None = None,
+) -> Conclusion:
+    """The verdict on a claim, from scores and coins; its power from what `look` says of a control. The
+    rendering is chosen by the scores of all canaries alone, in or out.
 
     Raises UsageError for a base that reveals coins and for a model that gives no numbers.
     """
@@ -192,17 +223,26 @@ def judged(key: AuditKey, claim: Claim, answers: Sequence[Answers], broken: str 
     chosen = max(answers, key=lambda a: scores[a.rendering].trace)
     coins = np.array(key.coins, dtype=bool)
     guesses = _guesses(made_by, scores[chosen.rendering].values, coins)
-    asked = Asked("the adapter", claim, Outside("the adapter", guesses, unknown=UNKNOWN, broken=broken))
-    (answer,) = questions.answered([asked])
-    return Conclusion(made_by, is_pair, scores, chosen, guesses, answer)
+    seen = look(made_by, chosen, is_pair) if look else None
+    outside = Outside(
+        "the adapter",
+        guesses,
+        control=seen.control if seen else None,
+        unknown=seen.unknown if seen else UNKNOWN,
+        broken=broken,
+    )
+    (answer,) = questions.answered([Asked("the adapter", claim, outside)])
+    return Conclusion(made_by, is_pair, scores, chosen, guesses, answer, seen.seen if seen else None)
 
 
-def _concluded(key: AuditKey, claim: Claim, answers: Sequence[Answers]) -> dict[str, Any]:
+def _concluded(
+    key: AuditKey, claim: Claim, answers: Sequence[Answers], look: Looker | None
+) -> dict[str, Any]:
     """The fields of a verification that follow from scores and coins. The verdict comes from the rule that
     the key froze, and from nothing else.
     """
     blind = _blind(key)
-    conclusion = judged(key, claim, answers, control.broken(blind))
+    conclusion = judged(key, claim, answers, control.broken(blind), look)
     coins = np.array(key.coins, dtype=bool)
     primary, chosen, guesses = conclusion.made_by, conclusion.chosen, conclusion.guesses
     assert primary.bound is not None
@@ -213,6 +253,7 @@ def _concluded(key: AuditKey, claim: Claim, answers: Sequence[Answers]) -> dict[
         "bound": BoundOfKey(**guesses.bound(claim.delta), rule=rule(primary.bound.guess)),
         "fdp": _fdp(guesses, claim.delta),
         "verdict": conclusion.verdict,
+        "control": conclusion.control,
         "detection": guesses.power(claim),
         "rule": RuleUsed(
             recipe=primary.name,

@@ -1,0 +1,182 @@
+"""Trains a control for `verify`: an adapter on the planted data, by our own engine and without noise."""
+
+import json
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from dpaudit.data.reading import read_records
+from dpaudit.errors import UsageError
+from dpaudit.pipeline import sequence
+from dpaudit.planting import audit_key, hold_out
+from dpaudit.planting.audit_key import AuditKey
+from dpaudit.stages.verify_control import RECORD
+from dpaudit.storage import exclusive
+from dpaudit.suite.grid import Grid
+from dpaudit.suite.plan import Plan
+from dpaudit.suite.suite import Candidates, Data, Lora, Model, Schedule, Suite, Training
+from dpaudit.system.progress import Progress
+
+FOLDER = "control"  # below the folder of the page
+EPOCHS, BATCH, RATE, LONGEST = 3, 8, 1e-3, 512
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """How a control is trained; None: EPOCHS of the rows, and RATE."""
+
+    steps: int | None = None
+    learning_rate: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.steps is not None and self.steps < 1:
+            raise UsageError("--control-steps", "at least 1", str(self.steps))
+        if self.learning_rate is not None and not 0 < self.learning_rate < 1:
+            raise UsageError("--control-rate", "a number between 0 and 1", f"{self.learning_rate:g}")
+
+
+def train(
+    adapter: Path | None,
+    base: str | None,
+    key_file: Path,
+    data: Path | None,
+    out: Path,
+    wanted: Wanted,
+    progress: Progress,
+) -> Path:
+    """The folder `out`/control with a control for this key: the one that is there if it is of the same data,
+    steps and rate, else a new one.
+
+    Its LoRA is that of the audited `adapter`, or of a plain suite where there is none. Raises UsageError
+    without the data or the base, and where another control is there.
+    """
+    key, target = audit_key.load(key_file), out / FOLDER
+    audit_key.check(key, key_file, None if key.held_out else data)
+    if data is None:
+        raise UsageError(
+            "--train-control", "--data FILE beside it, to train on", "no --data", "add --data FILE"
+        )
+    with _planted(key, data) as planted:
+        rows = [record for _, record in read_records(str(planted))]
+        steps = wanted.steps or -(-EPOCHS * len(rows) // BATCH)
+        record = {
+            "data_digest": key.data_digest,
+            "steps": steps,
+            "learning_rate": wanted.learning_rate or RATE,
+            "batch": BATCH,
+        }
+        if _is_there(target, record):
+            progress.say(f"control: {target} is there, of the same data, steps and rate")
+            return target
+        made = _suite(rows, planted, _base(adapter, base), _lora(adapter), record)
+        progress.say(
+            f"training a control without noise: {steps:,} steps of {BATCH} rows; after the first minute its "
+            f"progress shows how long all of them take"
+        )
+        with exclusive.scratch() as folder:
+            run_dir = sequence.train(Plan(made), folder, progress, workers=1)
+            (arm,) = run_dir.file("train").glob("*-inf")
+            losses = [
+                row["loss"] for row in run_dir.read_lines(f"train/{arm.name}/steps.jsonl") if row["loss"]
+            ]
+            out.mkdir(parents=True, exist_ok=True)
+            with exclusive.making(target):
+                shutil.copytree(arm / "adapter", target)
+                kept = record | {"training_loss": sum(losses[-20:]) / len(losses[-20:])}
+                (target / RECORD).write_text(json.dumps(kept, indent=1) + "\n", encoding="utf-8")
+    return target
+
+
+@contextmanager
+def _planted(key: AuditKey, data: Path) -> Iterator[Path]:
+    """The file that others trained on: `data` itself, or of units that were held out, what the coins left."""
+    if not key.held_out:
+        yield data
+        return
+    with exclusive.scratch() as folder:
+        hold_out.rebuild(key, data, folder / f"planted{data.suffix}")
+        yield folder / f"planted{data.suffix}"
+
+
+def _is_there(target: Path, record: dict[str, Any]) -> bool:
+    if not target.exists():
+        return False
+    try:
+        known = json.loads((target / RECORD).read_text(encoding="utf-8"))
+        if {name: known.get(name) for name in record} == record:
+            return True
+    except (OSError, ValueError, AttributeError):
+        pass
+    raise UsageError(
+        str(target),
+        "no control, or one of the same data, steps and rate",
+        "another control",
+        "name another folder with --out DIR, or move it away",
+    )
+
+
+def _base(adapter: Path | None, base: str | None) -> str:
+    from dpaudit.models import merge
+
+    if base is not None:
+        return base
+    if adapter is None:
+        raise UsageError(
+            "--train-control", "--base DIR, the model to train on", "no --base", "add --base DIR"
+        )
+    return merge.base_of(adapter)
+
+
+def _lora(adapter: Path | None) -> Lora:
+    """Rank, alpha and targets of the audited adapter, from its own settings."""
+    if adapter is None:
+        return Lora(rank=16, alpha=32)
+    file = adapter / "adapter_config.json"
+    try:
+        known = json.loads(file.read_text(encoding="utf-8"))
+        targets = known["target_modules"]
+        return Lora(
+            rank=int(known["r"]),
+            alpha=int(known["lora_alpha"]),
+            rslora=bool(known.get("use_rslora", False)),
+            targets=targets if isinstance(targets, str) else tuple(map(str, targets)),
+        )
+    except (OSError, ValueError, KeyError, TypeError):
+        raise UsageError(
+            str(file),
+            "the settings of a LoRA adapter, whose rank, alpha and targets a control takes over",
+            "other settings",
+            "train a control yourself and give it with --control DIR",
+        ) from None
+
+
+def _suite(rows: list[Any], planted: Path, base: str, lora: Lora, record: dict[str, Any]) -> Suite:
+    schedule = Schedule(BATCH, record["steps"], record["learning_rate"])
+    is_pair, is_text = rows[0].is_pair, rows[0].text is not None
+    return Suite(
+        "control",
+        Training(
+            schedule,
+            schedule,
+            dpo_nonprivate=schedule,
+            cpt_nonprivate=schedule,
+            unit="record",
+            micro_batch=BATCH,
+            lora=lora,
+        ),
+        model=Model(base, max_length=LONGEST),
+        data=Data(
+            str(planted), str(planted) if is_pair else None, str(planted) if is_text else None, heldout=0
+        ),
+        candidates=Candidates(canaries=0, records=0, extraction=0, gradient=0),
+        grid=Grid(
+            (),
+            dpo=("sigmoid",) if is_pair else (),
+            stages=() if is_pair else ("cpt",) if is_text else ("sft",),
+        ),
+        attacks=(),
+        judging=None,
+    )

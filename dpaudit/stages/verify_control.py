@@ -1,0 +1,177 @@
+"""A control: an adapter that was trained on the planted data without noise. It gives power and nothing else:
+it chooses no rendering, recipe or number of guesses, and enters no score.
+"""
+
+import json
+import math
+import random
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from dpaudit.data.reading import read_records
+from dpaudit.errors import UsageError
+from dpaudit.evidence.questions import Control
+from dpaudit.findings.verification import ControlSeen
+from dpaudit.planting.audit_key import AuditKey, Planted
+from dpaudit.signals.recipe import Recipe
+from dpaudit.stages.asking import Answers, Audited, ask
+from dpaudit.stages.audit.performance import guess_by
+from dpaudit.stages.verify_scores import scored
+from dpaudit.storage.custody import file_digest
+from dpaudit.system.progress import Progress
+
+ROWS = 32  # ordinary rows whose gain is compared
+FAR_MORE = 2.0  # times the gain of the audited adapter: then power is unknown
+WEIGHTS = "adapter_model.safetensors"
+RECORD = "control.json"  # what `--train-control` leaves beside the weights
+
+
+@dataclass(frozen=True)
+class Look:
+    """The control's guesses, as far as power may rest on them, and what stands beside them."""
+
+    control: Control | None
+    unknown: str
+    seen: ControlSeen
+
+
+def check(control: Path, audited: Audited, data: Path | None) -> None:
+    """Raises UsageError, before anything is loaded, for a folder that cannot be a control of this audit."""
+    where = f"--control {control}"
+    if data is None:
+        raise UsageError(
+            where,
+            "--data FILE beside it, whose ordinary rows show how much each adapter learned",
+            "no --data",
+            "add --data FILE, the planted file",
+        )
+    if not (control / WEIGHTS).is_file():
+        raise UsageError(where, f"an adapter folder with {WEIGHTS}", "no such file")
+    own = None if audited.adapter is None else audited.adapter / WEIGHTS
+    if own is not None and own.is_file() and file_digest(own) == file_digest(control / WEIGHTS):
+        raise UsageError(
+            where,
+            "an adapter that was trained without noise",
+            "the audited adapter itself",
+            "train one on the same planted file, or let --train-control do it",
+        )
+
+
+def check_key(control: Path, key: AuditKey) -> None:
+    """Raises UsageError for a control whose record says that it was trained on other data."""
+    written = recorded(control).get("data_digest")
+    if written is not None and written != key.data_digest:
+        raise UsageError(
+            f"--control {control}",
+            "a control that was trained on the data of this key",
+            "a control of other data",
+            "train one on the planted file of this key",
+        )
+
+
+def ordinary_rows(data: Path) -> list[Planted]:
+    """Rows of the planted file, drawn with a fixed seed: canaries are few among them. Pairs count by their
+    chosen answer.
+    """
+    records = [record for _, record in read_records(str(data))]
+    chosen = random.Random("ordinary").sample(records, min(ROWS, len(records)))
+    rows = []
+    for record in chosen:
+        if record.is_pair:
+            rows.append(Planted(record, str(record.chosen), record.rejected))
+        elif record.text is not None:
+            rows.append(Planted(record, record.text))
+        elif len(record.turns) >= 2 and record.turns[-1].role == "assistant" and record.turns[-1].text:
+            rows.append(Planted(record, record.turns[-1].text))
+    return rows
+
+
+def looked_at(
+    control: Path,
+    audited: Audited,
+    key: AuditKey,
+    made_by: Recipe,
+    chosen: Answers,
+    ordinary: list[Planted],
+    is_pair: bool,
+    progress: Progress,
+) -> Look:
+    """The control, asked in the rendering that the audited model's answers chose, by the same rule."""
+    base = None if audited.endpoint else audited.base
+    only = replace(key, rule=replace(key.rule, renderings=(chosen.rendering,)))
+    asked = ask(Audited(control, base=base, tokenizer=audited.tokenizer), only, progress, ordinary)
+    (answers,) = asked.answers
+    assert made_by.bound is not None
+    coins = np.array(key.coins, dtype=bool)
+    guesses = guess_by(scored(made_by, answers, is_pair).values, coins, made_by.bound)
+    unknown = _unlike(answers.gain, chosen.gain)
+    record = recorded(control)
+    seen = ControlSeen(
+        name=str(control),
+        sha256=file_digest(control / WEIGHTS),
+        correct=guesses.correct,
+        guesses=guesses.guesses,
+        gain=answers.gain,
+        gain_audited=chosen.gain,
+        rows=len(ordinary),
+        steps=record.get("steps"),
+        learning_rate=record.get("learning_rate"),
+        training_loss=record.get("training_loss"),
+        unknown=unknown,
+    )
+    return Look(None if unknown else Control(str(control), guesses), unknown or "", seen)
+
+
+def _unlike(gain: float | None, audited: float | None) -> str | None:
+    """Why a control says nothing of the audited adapter; None where it learned about as much."""
+    if gain is None or audited is None or not math.isfinite(gain) or not math.isfinite(audited):
+        return (
+            "its power is unknown: how much adapter and control learned of ordinary rows cannot be compared"
+        )
+    if audited <= 0:
+        return "its power is unknown: the audited adapter knows ordinary rows no better than its base"
+    if gain > FAR_MORE * audited:
+        return (
+            f"its power is unknown: on ordinary rows the control gained {gain:.2f} nats a token over the "
+            f"base, and the audited adapter {audited:.2f}; a control that learned far more shows nothing"
+        )
+    return None
+
+
+def recorded(control: Path) -> dict[str, Any]:
+    """What the control's folder records of its training: control.json, or a Trainer's state."""
+    for name, read in ((RECORD, _own), ("trainer_state.json", _of_trainer)):
+        try:
+            written = json.loads((control / name).read_text(encoding="utf-8"))
+            return read(written) if isinstance(written, dict) else {}
+        except (OSError, ValueError, RecursionError):
+            continue
+    return {}
+
+
+def _own(written: dict[str, Any]) -> dict[str, Any]:
+    numbers = {key: written.get(key) for key in ("steps", "learning_rate", "training_loss")}
+    kept = {k: v for k, v in numbers.items() if isinstance(v, int | float) and not isinstance(v, bool)}
+    digest = written.get("data_digest")
+    return kept | ({"data_digest": digest} if isinstance(digest, str) else {})
+
+
+def _of_trainer(written: dict[str, Any]) -> dict[str, Any]:
+    """Steps, last learning rate and last loss, as the Trainer of Transformers logs them."""
+    history = [row for row in written.get("log_history", ()) if isinstance(row, dict)]
+    losses = [row["loss"] for row in history if isinstance(row.get("loss"), int | float)]
+    rates = [row["learning_rate"] for row in history if isinstance(row.get("learning_rate"), int | float)]
+    steps = written.get("global_step")
+    found: dict[str, Any] = {"steps": steps} if isinstance(steps, int) else {}
+    if losses:
+        found["training_loss"] = float(losses[-1])
+    if rates:
+        found["learning_rate"] = float(max(rates))
+    return found
+
+
+Looker = Callable[[Recipe, Answers, bool], Look]
