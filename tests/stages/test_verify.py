@@ -206,6 +206,22 @@ def test_a_model_that_saw_no_canary_is_not_refuted_and_its_power_is_unknown(
     )  # a wrong key looks so too
 
 
+def test_a_control_is_trained_on_the_planted_file_and_found_again(world: Path, tmp_path: Path) -> None:
+    """After a few steps it has learned nothing: power stays away, and the same words train no second one."""
+    words = ["--adapter", world / "adapter", "--key", world / "key.json", "--data", world / "planted.jsonl"]
+    words += ["--claim", CLAIM, "--out", tmp_path, "--train-control", "--control-steps", 3]
+    done = check(*words)
+    assert done.exit_code == 1, done.output  # the audited adapter gives its canaries away all the same
+    found = json.loads((tmp_path / "verification.json").read_text())["control"]
+    assert found["steps"] == 3 and found["rows"] > 0 and found["gain_audited"] > found["gain"]
+    settings = json.loads((tmp_path / "control/adapter_config.json").read_text())
+    own = json.loads((world / "adapter/adapter_config.json").read_text())
+    assert (settings["r"], settings["lora_alpha"]) == (own["r"], own["lora_alpha"])
+    assert "training a control" not in check(*words).output
+    other = check(*words[:-1], 4)
+    assert isinstance(other.exception, UsageError) and "got another control" in str(other.exception)
+
+
 def test_a_claim_above_the_ceiling_is_no_power(world: Path, tmp_path: Path) -> None:
     done = check(
         "--adapter",
