@@ -10,7 +10,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any, Literal, TextIO
 
-from dpaudit.data import tables
+from dpaudit.data import rows, tables
 from dpaudit.data.lines import GZIP, LARGEST
 from dpaudit.errors import UsageError, unread
 
@@ -49,7 +49,7 @@ def lines_of(source: Path) -> Iterator[str]:
         table = Csv.of(source)
         yield from (table.line(cells) for _, cells in table.records())
     else:
-        for number, row in tables.of_parquet(source):
+        for number, row in rows.of_file(source):
             assert isinstance(row, dict)
             yield _json_of(row, f"{source}:{number}")
 
