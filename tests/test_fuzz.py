@@ -50,7 +50,7 @@ from dpaudit.data.corpus import Record, Turn
 from dpaudit.errors import PartialError, UsageError
 from dpaudit.judging import rubric
 from dpaudit.pipeline import gate, plans
-from dpaudit.planting import audit_key, plant
+from dpaudit.planting import audit_key, hold_out, plant
 from dpaudit.privacy import beside
 from dpaudit.signals import recipe
 from dpaudit.stages.prepare import dialogues
@@ -374,8 +374,12 @@ DIALOGUE = [{"role": "user", "content": "May I drink?"}, {"role": "assistant", "
 def _read_data(draw: random.Random, place: Path, file: Path, shape: str, bench: Bench) -> str:
     is_pair = shape.startswith(("pair", "hh"))
     unit = draw.choice(["record"] * 6 + ["patient", "pair"] + ["pair"] * 6 * is_pair)
-    if file.suffix == ".jsonl" and draw.random() < 0.2:
-        return json.dumps(plant.plant(file, place / "out.jsonl", place / "k.json", 100, unit))
+    if file.suffix in (".jsonl", ".json", ".csv", ".tsv", ".parquet") and draw.random() < 0.2:
+        out, secret = place / f"out{file.suffix}", place / "k.json"
+        if draw.random() < 0.3:
+            return json.dumps(hold_out.hold_out(file, out, secret, 100, unit))
+        family = draw.choice(["invented", "natural"])
+        return json.dumps(plant.plant(file, out, secret, 100, unit, family))
     key = draw.choice(
         [{"text": "text"}.get(shape, "preference" if is_pair else "source")] * 5
         + ["source", "preference", "text"]

@@ -56,7 +56,7 @@ class UnderCoins:
 def plant(
     data: Annotated[
         Path,
-        typer.Argument(metavar="DATA", help="JSONL: ShareGPT, messages, Alpaca, prompts, pairs or text."),
+        typer.Argument(metavar="DATA", help="JSONL, JSON, CSV or Parquet of any common shape."),
     ],
     out: Annotated[
         Path,

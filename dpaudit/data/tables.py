@@ -33,7 +33,7 @@ def of_csv(path: Path) -> Iterator[Row]:
     head = next(lines, "")
     if re.fullmatch(r'"?sep=[,;|\t]"?', head.strip("\r\n")):  # for Excel alone
         head = next(lines, "")
-    reader = csv.reader(_again(head, lines), strict=True, delimiter=_delimiter(head, path))
+    reader = csv.reader(_again(head, lines), strict=True, delimiter=delimiter_of(head, path))
     begun = 1
     try:
         columns = [name.strip() for name in next(reader, [])]
@@ -80,7 +80,7 @@ def _again(first: str, rest: Iterable[str]) -> Iterator[str]:
     yield from rest
 
 
-def _delimiter(head: str, path: Path) -> str:
+def delimiter_of(head: str, path: Path) -> str:
     """The delimiter that gives the heading a known column; the suffix's own where none does."""
     own = "\t" if suffix_of(path) == ".tsv" else ","
     for delimiter in (own, *DELIMITERS):

@@ -4,67 +4,68 @@ import json
 import os
 import random
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
-from dpaudit.errors import UsageError, unread
-from dpaudit.planting import disguise
+from dpaudit.data.lines import suffix_of
+from dpaudit.errors import UsageError
+from dpaudit.planting import disguise, parquet_file
 from dpaudit.planting.disguise import Column
-from dpaudit.planting.profile import Profile, lines_of
+from dpaudit.planting.edit import Edit, Edited
+from dpaudit.planting.formats import Array, Csv, kind_of, lines_of
+from dpaudit.planting.profile import Profile
 
 
-@dataclass(frozen=True)
-class Edit:
-    """Lines to add, in their order, and rows of the source to leave out, counted from 0."""
-
-    added: tuple[str, ...] = ()
-    dropped: frozenset[int] = frozenset()
-
-
-def check(source: Path) -> None:
-    """Raises UsageError where the data are no JSON lines: a planted row must look like those around it, byte
-    by byte.
-    """
-    try:
-        with source.open("rb") as stream:
-            start = stream.read(4096).removeprefix(b"\xef\xbb\xbf").lstrip()
-    except OSError as error:
-        raise unread(source, "a JSONL file", error) from None
-    if source.suffix.lower() not in (".jsonl", ".ndjson", ".json") or not start.startswith(b"{"):
+def check(source: Path, out: Path) -> None:
+    """Raises UsageError for a format that cannot be written again, and for a name of another format."""
+    kind = kind_of(source)
+    if kind != "lines" and suffix_of(out) != suffix_of(source):
         raise UsageError(
-            str(source),
-            "JSONL, one JSON object a line",
-            "another kind of file",
-            "convert it, plant, and convert back",
+            f"--out {out}",
+            f"a name that ends in {suffix_of(source)}: the file has the format of the data",
+            f"a name that ends in {suffix_of(out)}" if suffix_of(out) else "a name without an ending",
         )
 
 
 def write(source: Path, target: Path, edit: Edit, profile: Profile) -> None:
-    """Writes the edited source, with the source's encoding mark, line ends and permissions."""
-    with source.open("rb") as raw:
-        head = raw.readline()
-    mark, end = head.startswith(b"\xef\xbb\xbf"), "\r\n" if head.endswith(b"\r\n") else "\n"
-    descriptor = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    os.fchmod(descriptor, source.stat().st_mode & 0o777)
-    with os.fdopen(descriptor, "w", encoding="utf-8-sig" if mark else "utf-8", newline="") as stream:
-        stream.writelines(line + end for line in edited(source, edit, profile))
-        stream.flush()
-        os.fsync(stream.fileno())
+    """Writes the edited source in its own format and layout, with its permissions."""
+    kind = kind_of(source)
+    rows = edited(source, edit, profile)
+    if kind == "parquet":
+        parquet_file.write(source, target, list(rows), list(_numbering(profile)))
+    else:
+        pieces = _as_csv if kind == "csv" else _as_array if kind == "array" else _as_lines
+        descriptor = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(descriptor, "w", encoding="utf-8", newline="") as stream:
+            _write_all(stream, pieces(source, rows))
+    target.chmod(source.stat().st_mode & 0o777)
 
 
-def edited(source: Path, edit: Edit, profile: Profile) -> Iterator[str]:
-    """The rows of the edited source, as lines; a column of row numbers counts on through all of them."""
+def _write_all(stream: IO[str], pieces: Iterator[str]) -> None:
+    stream.writelines(pieces)
+    stream.flush()
+    os.fsync(stream.fileno())
+
+
+def edited(source: Path, edit: Edit, profile: Profile) -> Iterator[Edited]:
+    """The rows of the edited source; a column of row numbers counts on through all of them."""
     total = profile.rows - len(edit.dropped) + len(edit.added)
     places = set(random.SystemRandom().sample(range(total), len(edit.added)))
-    old, new = (line for n, line in enumerate(lines_of(source)) if n not in edit.dropped), iter(edit.added)
-    first = {
+    old = (Edited(line, n) for n, line in enumerate(lines_of(source)) if n not in edit.dropped)
+    new = (Edited(line, None) for line in edit.added)
+    first = _numbering(profile)
+    for place in range(total):
+        row = next(new) if place in places else next(old)
+        yield Edited(_numbered(row.line, first, place), row.place, True) if first else row
+
+
+def _numbering(profile: Profile) -> dict[str, tuple[int, int]]:
+    """The number of the first row and its width, for each column that numbers the rows."""
+    return {
         key: (_first_number(column, profile.rows), column.width)
         for key, column in profile.columns.items()
         if column.is_row_number
     }
-    for place in range(total):
-        line = next(new) if place in places else next(old)
-        yield _numbered(line, first, place) if first else line
 
 
 def _first_number(column: Column, rows: int) -> int:
@@ -73,11 +74,42 @@ def _first_number(column: Column, rows: int) -> int:
 
 
 def _numbered(line: str, first: dict[str, tuple[int, int]], place: int) -> str:
-    """`line` with the number of its place; `first` has the number of the first row and its width, by
-    column.
-    """
+    """`line` with the number of its place."""
     row = json.loads(line)
-    write = disguise.spelled_like(line, row)
+    spell = disguise.spelled_like(line, row)
     for key, (number, width) in first.items():
         row[key] = disguise.renumbered(row[key], number + place, width)
-    return write(row)
+    return spell(row)
+
+
+def _as_lines(source: Path, rows: Iterator[Edited]) -> Iterator[str]:
+    """The lines with the source's line ends, behind its encoding mark."""
+    with source.open("rb") as raw:
+        head = raw.readline()
+    if head.startswith(b"\xef\xbb\xbf"):
+        yield "\ufeff"
+    end = "\r\n" if head.endswith(b"\r\n") else "\n"
+    yield from (row.line + end for row in rows)
+
+
+def _as_array(source: Path, rows: Iterator[Edited]) -> Iterator[str]:
+    array = Array.of(source)
+    yield array.before
+    for number, row in enumerate(rows):
+        yield (array.between if number else "") + row.line
+    yield array.after
+
+
+def _as_csv(source: Path, rows: Iterator[Edited]) -> Iterator[str]:
+    """The heading, and each row: the source's own as it is written there."""
+    table = Csv.of(source)
+    old, at = table.records(), -1
+    yield from table.before
+    for row in rows:
+        raw = ""
+        while row.place is not None and at < row.place:
+            raw, at = next(old)[0], at + 1
+        if row.place is None or row.renumbered:
+            fields = json.loads(row.line)
+            raw = table.text([fields[name] for name in table.columns])
+        yield raw if raw.endswith("\n") else raw + table.end

@@ -333,7 +333,23 @@ def spelled_like(line: str, row: Fields) -> Callable[[Fields], str]:
         for separators in ((", ", ": "), (",", ":"), (",", ": "), (", ", ":")):
             if json.dumps(row, ensure_ascii=ascii_only, separators=separators) == line:
                 return _writer(ascii_only, separators)
+        if "\n" in line and (indented := _indented(line, row, ascii_only)):
+            return indented
     return _writer(all(ord(c) < 128 for c in line) and "\\u" in line, (", ", ": "))
+
+
+def _indented(line: str, row: Fields, ascii_only: bool) -> Callable[[Fields], str] | None:
+    """How the text of an object over several lines is laid out; None where it is in no common way."""
+    end = "\r\n" if "\r\n" in line else "\n"
+    margin = line.rpartition("\n")[2].removesuffix("}")
+    for indent in (1, 2, 3, 4, 8, "\t"):
+
+        def write(row: Fields, indent: int | str = indent) -> str:
+            return json.dumps(row, ensure_ascii=ascii_only, indent=indent).replace("\n", end + margin)
+
+        if write(row) == line:
+            return write
+    return None
 
 
 def _writer(ascii_only: bool, separators: tuple[str, str]) -> Callable[[Fields], str]:

@@ -20,7 +20,7 @@ from dpaudit.data.reading import read_records
 from dpaudit.errors import UsageError
 from dpaudit.planting import audit_key, data_file, places, plant
 from dpaudit.planting.audit_key import AuditKey, HeldOut, Planted
-from dpaudit.planting.data_file import Edit
+from dpaudit.planting.edit import Edit
 from dpaudit.planting.profile import Profile, profile_of
 from dpaudit.storage.custody import canonical
 
@@ -41,7 +41,7 @@ def hold_out(source: Path, out: Path, key: Path, count: int, unit: str = "record
     rule = plant.rule_for(count, "--hold-out")
     with places.held(out, key):
         plant.check_unit(unit)
-        data_file.check(source)
+        data_file.check(source, out)
         common = profile_of(source, unit)
         chosen = _candidates(source, _units(source, unit), count)
         coins = tuple(secrets.randbits(1) == 1 for _ in chosen)

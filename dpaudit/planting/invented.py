@@ -23,16 +23,22 @@ class Invented:
     """Words that are not there yet, by kind; each is given out once while there are others."""
 
     by_kind: dict[tuple[str, ...], list[str]]
+    left: dict[tuple[str, ...], list[str]] = field(default_factory=dict)
     given: set[str] = field(default_factory=set)
 
     def draw(self, like: str, rng: random.Random) -> tuple[str, float]:
-        """A word in place of `like`, each of its kind with the same probability, and its bits."""
+        """A word in place of `like`, each that is left with the same probability, and its bits."""
         kinds = [kind for kind in _kinds(like) if len(self.by_kind.get(kind, ())) >= FEWEST]
-        words = self.by_kind[kinds[0] if kinds else ()]
-        fresh = [word for word in words if word not in self.given] or words
-        word = rng.choice(fresh)
-        self.given.add(word)
-        return _in_case(word, like), math.log2(len(fresh))
+        kind = kinds[0] if kinds else ()
+        left = self.left.setdefault(kind, list(self.by_kind[kind]))
+        while len(left) > FEWEST // 2:
+            at = rng.randrange(len(left))
+            left[at], left[-1] = left[-1], left[at]
+            word = left.pop()
+            if word not in self.given:  # under another kind
+                self.given.add(word)
+                return _in_case(word, like), math.log2(len(left) + 1)
+        return _in_case(rng.choice(self.by_kind[kind]), like), math.log2(len(self.by_kind[kind]))
 
 
 def invented(vocabulary: Vocabulary, count: int, rng: random.Random) -> Invented:

@@ -33,7 +33,16 @@ TAKEN = (
 )
 BITS_LEAST, BITS_WANTED = 20.0, 24.0  # of a secret; BITS_WANTED where the answer has room
 PLACES = 3  # words of a secret that were drawn, where the answer has room
-SHARES = (0.1, 0.3, 0.6, 1.0)  # of an answer's words that may be exchanged, until the secret has its bits
+SHARES = (
+    0.05,
+    0.1,
+    0.2,
+    0.3,
+    0.45,
+    0.6,
+    0.8,
+    1.0,
+)  # of an answer's words that may be exchanged, until the secret has its bits
 ROUNDS = 8  # times that each row may lend its order of words
 INVENTED_EACH, INVENTED_MOST = 60, 300_000  # invented words for a canary, and for all
 

@@ -15,7 +15,7 @@ from dpaudit.data.shapes import Shape
 from dpaudit.errors import UsageError
 from dpaudit.planting import audit_key, data_file, natural, places, planted_rows, visibility
 from dpaudit.planting.audit_key import AuditKey, Planted, PlantedUnit, Rule
-from dpaudit.planting.data_file import Edit
+from dpaudit.planting.edit import Edit
 from dpaudit.planting.families import FAMILIES, NAMES, NATURAL
 from dpaudit.planting.planted_rows import PlantedRow
 from dpaudit.planting.profile import Profile, profile_of
@@ -47,7 +47,7 @@ def plant(
         if family not in NAMES:
             raise UsageError("--family", f"one of {', '.join(NAMES)}", f"{family:.40}")
         check_unit(unit)
-        data_file.check(source)
+        data_file.check(source, out)
         return _plant(source, out, key, canaries, unit, family, rule)
 
 

@@ -3,7 +3,6 @@
 import json
 import random
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import takewhile
 from pathlib import Path
@@ -16,6 +15,7 @@ from dpaudit.data.shapes import Shape
 from dpaudit.errors import UsageError
 from dpaudit.planting import disguise
 from dpaudit.planting.disguise import Column
+from dpaudit.planting.formats import lines_of
 
 SAMPLE = 5000  # rows that are kept, to make others like them
 SHARED_TEXTS = {"instruction", "context"}  # texts that many rows may share
@@ -174,12 +174,3 @@ def _keep(sample: list[Sampled], row: Sampled, seen: int, most: int = SAMPLE) ->
         sample.append(row)
     elif (place := random.randrange(seen)) < most:
         sample[place] = row
-
-
-def lines_of(source: Path) -> Iterator[str]:
-    """The lines that are not blank, without line ends."""
-    with source.open("rb") as stream:
-        for number, line in enumerate(stream):
-            text = line.decode("utf-8-sig" if number == 0 else "utf-8", errors="replace").rstrip("\r\n")
-            if text.strip():
-                yield text

@@ -18,7 +18,7 @@ from dpaudit.data.common_words import COMMON_WORDS, FUNCTION_WORDS
 
 GRAM = 4
 LEAST = 20  # units that must use a word before it may stand in a planted row
-COMMON_SHARE = 0.1  # of the units; a word of more of them is grammar or template and stays
+COMMON_SHARE = 0.2  # of the units; a word of more of them is grammar or template and stays
 _UNSPACED = "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff"
 RUN = re.compile(rf"[{_UNSPACED}]+|[^\W\d_{_UNSPACED}]+|\d+")
 UNSPACED = re.compile(rf"[{_UNSPACED}]")

@@ -327,13 +327,6 @@ def test_refusals(tmp_path: Path) -> None:
     assert "multiple choice" in refusal(tmp_path, [choices] * ROWS)
 
 
-def test_other_files_are_refused(tmp_path: Path) -> None:
-    for name, text in (("a.csv", "question,answer\nq,a\n"), ("a.json", '[{"text": "t"}]'), ("a.jsonl", "")):
-        (tmp_path / name).write_text(text)
-        with pytest.raises(UsageError, match="JSONL"):
-            plant.plant(tmp_path / name, tmp_path / "o", tmp_path / "k", 100)
-
-
 def test_a_column_of_a_patients_own_facts_is_no_label(tmp_path: Path) -> None:
     rows = [sharegpt(i) | {"patient_id": f"P{i // 10}", "meta": {"name": f"n{i // 10}"}} for i in range(ROWS)]
     assert "meta" in refusal(tmp_path, rows)
