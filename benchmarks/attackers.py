@@ -30,6 +30,8 @@ import psutil
 import pyarrow.parquet as pq
 from scipy.stats import norm
 
+from dpaudit.signals import calibration
+from dpaudit.stages.attack.scores import REFERENCE
 from dpaudit.stats import roc
 
 CONFIDENCE = 0.95
@@ -160,7 +162,12 @@ MEASURES = {"combination": combination, "shadows": shadows}
 
 def records(run: Path, name: str) -> dict[str, float]:
     rows = pq.read_table(run / f"attack/sft-inf/{name}.parquet").to_pylist()
-    return {row["example"]: row["value"] for row in rows if row["kind"] == "record"}
+    own = {r["example"]: r["value"] for r in rows if r["kind"] == "record" and r["signal"] != REFERENCE}
+    known = {r["example"]: r["value"] for r in rows if r["kind"] == "record" and r["signal"] == REFERENCE}
+    if not known:
+        return own
+    audited, reference = (np.array([of[unit] for unit in own]) for of in (own, known))
+    return dict(zip(own, calibration.residual(audited, reference).scores.tolist(), strict=True))
 
 
 def held(rows: list[dict[str, Any]]) -> dict[str, Any]:

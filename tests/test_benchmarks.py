@@ -4,6 +4,7 @@ say.
 
 import importlib.util
 import json
+import sys
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -77,14 +78,35 @@ def test_the_page_on_audits_says_what_came_of_whole_trainings() -> None:
     assert told.format(*counts) in " ".join(text.split())
 
 
-@pytest.fixture(scope="module")
-def keinan() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("keinan", BENCHMARKS / "keinan.py")
-    assert spec is not None
-    assert spec.loader is not None
+def script_of(name: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(f"benchmark_{name}", BENCHMARKS / f"{name}.py")
+    assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # a dataclass looks for its own module
     spec.loader.exec_module(module)
     return module
+
+
+def test_the_page_on_scores_has_the_tables_of_its_benchmark() -> None:
+    text = (BENCHMARKS.parent / "docs" / "scores.md").read_text(encoding="utf-8")
+    first, second = script_of("score_choice").table(kept("score_choice")).split("\n\n")
+    assert first in text and second in text
+
+
+def test_the_chosen_score_is_within_a_hundredth_of_the_best_of_all() -> None:
+    """In every rendering, by every score, of at least six trainings of chat and two of plain text."""
+    found = kept("score_choice")
+    assert [row["form"] for row in found].count("chat") >= 6
+    assert [row["form"] for row in found].count("plain") >= 2
+    for row in found:
+        of = row["renderings"]
+        best = max(value for one in of.values() for value in one["auc"].values())
+        assert of[row["chosen_by"]["trace"]]["auc"]["residual"] >= best - 0.01
+
+
+@pytest.fixture(scope="module")
+def keinan() -> ModuleType:
+    return script_of("keinan")
 
 
 @pytest.mark.parametrize("each", [1, 8])
@@ -113,8 +135,4 @@ def test_the_kept_figures_are_within_three_standard_errors() -> None:
 @pytest.mark.parametrize("script", sorted(BENCHMARKS.glob("*.py")), ids=lambda path: path.stem)
 def test_every_benchmark_finds_what_it_imports(script: Path) -> None:
     """Nothing else runs them, so a renamed function would break them unseen."""
-    spec = importlib.util.spec_from_file_location(f"benchmark_{script.stem}", script)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    assert callable(module.main)
+    assert callable(script_of(script.stem).main)
