@@ -51,7 +51,7 @@ class Rule:
     """How coins will be guessed: `guesses` of them, as the recipe says; no other coin is guessed.
 
     `without_base` gives the scores where no base model is available. Scores are those of the rendering in
-    which training raised the secrets of all canaries most; this choice needs no coin.
+    which training left the clearest trace on all canaries; this choice needs no coin.
     """
 
     primary: Recipe
