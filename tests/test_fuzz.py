@@ -398,7 +398,7 @@ def _read_data(draw: random.Random, place: Path, file: Path, shape: str, bench: 
     training = replace(plan.suite.training, unit=unit, records_per_patient=draw.choice([None, None, 1, 2]))
     plan = replace(plan, suite=replace(plan.suite, data=chosen, training=training, candidates=candidates))
     corpus = load_corpus(plan)
-    rows, _ = draw_corpus(plan, corpus)
+    rows, *_ = draw_corpus(plan, corpus)
     assert all(rows) and corpus.heldout is not None
     return "\n".join(corpus.notes)
 

@@ -72,7 +72,7 @@ def test_report_alone_writes_the_page(call: Call) -> None:
 
 OUR_LINES = re.compile(
     r"[\w :,.&()'-]+( \.\.\.|: done \(.+ s\)|: \d+(/\d+)? \(\d+ s\))|sft-\w+: skipped: needs "
-    r".*|near-duplicates: .*|report: .*|not on the page: .*|commitment.*|note.*|blind baseline: .*"
+    r".*|canaries along axes.*|near-duplicates: .*|report: .*|not on the page: .*|commitment.*|note.*|blind baseline: .*"
 )
 
 

@@ -138,7 +138,7 @@ def test_a_bad_recipe_is_one_line_with_file_and_key(
 
 
 def test_an_unknown_recipe_lists_the_known_ones() -> None:
-    with pytest.raises(UsageError, match=r"calibrated, calibrated_both, combination, .*lira_online, loss"):
+    with pytest.raises(UsageError, match=r"calibrated, combination, .*lira_online, loss"):
         recipe.load("lira")
 
 

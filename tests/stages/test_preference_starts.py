@@ -106,8 +106,8 @@ def test_where_all_arms_are_dpo_arms_its_recipe_may_carry_the_verdicts(
     recipe.check_candidates(plan.suite)
     run_dir = sequence.train(plan, tmp_path, QUIET, workers=1)
     sequence.attack(run_dir, plan, QUIET, "preference")
-    verdicts = {row["arm"]: row["verdict"] for row in run_dir.read_json(audit.SUMMARY)["rows"]}
-    assert verdicts == {"dpo-sigmoid-inf": None, "dpo-sigmoid-eps8": "no power"}
+    verdicts = {row["arm"]: row["verdict"] for row in run_dir.read_json(audit.SUMMARY)["answers"]}
+    assert verdicts == {"dpo-sigmoid-eps8": "no power"}
     page = report.run(run_dir, plan, QUIET).read_text()
     assert "which preference pairs were in the training data" in page and "attack mia" not in page
 

@@ -1,13 +1,14 @@
 """How many canaries along axes of the weights private arms have: as many as the run's claims need."""
 
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
-from dpaudit.evidence import family, planned
-from dpaudit.privacy.mechanism import Mechanism
-from dpaudit.stages.prepare import jobs
-from dpaudit.stats import mechanism as mechanism_test
+from dpaudit.evidence import family
 from dpaudit.storage.rundir import RunDir
 from dpaudit.suite.plan import Plan
+
+if TYPE_CHECKING:
+    from dpaudit.privacy.mechanism import Mechanism
 
 AXES_LEAST, AXES_MOST = 100, 1000
 SHARE_MOST = 5  # at most one axis for so many units
@@ -44,6 +45,9 @@ def needed(plan: Plan, counts: dict[str, int]) -> Axes:
     of its noise missing with a chance of POWER, at least AXES_LEAST, at most AXES_MOST and a fifth of the
     units.
     """
+    from dpaudit.evidence import planned  # it loads SciPy
+    from dpaudit.stages.prepare import jobs
+
     unit, asked = plan.suite.training.unit, plan.suite.candidates.gradient
     noised = [arm for arm in plan.suite.grid.arms if jobs.is_noised(arm, unit)]
     if asked != "auto" or not noised:
@@ -63,13 +67,15 @@ def needed(plan: Plan, counts: dict[str, int]) -> Axes:
     return Axes(most, f"{units} units: to find half of the noise in {POWER:.0%} of runs more are needed")
 
 
-def _least(acting: Mechanism, level: float) -> int | None:
+def _least(acting: "Mechanism", level: float) -> int | None:
     """The least number of axes on the ladder that finds half of the noise; None where none does."""
     return next((count for count in LADDER if power(acting, count, level) >= POWER), None)
 
 
-def power(claimed: Mechanism, count: int, level: float, share: float = 0.5) -> float:
+def power(claimed: "Mechanism", count: int, level: float, share: float = 0.5) -> float:
     """The chance that so many axes refute a training with `share` of the noise at `level`."""
+    from dpaudit.stats import mechanism as mechanism_test
+
     of = mechanism_test.SampledGaussian(claimed.noise_multiplier, claimed.sampling_rate, claimed.steps)
     less = replace(of, noise_multiplier=of.noise_multiplier * share)
     return mechanism_test.power(less, of, count, 1 - level, _DRAWS)

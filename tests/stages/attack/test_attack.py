@@ -112,7 +112,7 @@ def test_the_attack_never_needs_the_coins(attacked: tuple[RunDir, Plan]) -> None
     run_dir, plan = attacked
     for arm in plan.suite.grid.arms:
         found = sorted(path.stem for path in run_dir.file(f"attack/{arm.name}").glob("*.parquet"))
-        assert found == sorted((*MIA, "calibrated_both", "discoverable", "extraction", "pii"))
+        assert found == sorted((*MIA, "discoverable", "extraction", "pii"))
 
 
 @pytest.mark.parametrize("name", MIA)

@@ -66,9 +66,7 @@ def test_pairs_that_were_trained_on_stand_out(attacked: tuple[RunDir, Plan]) -> 
     assert found["pair_margin"]["canaries"]["auc_lower"] > 0.6
     assert all(one["kind"] == "preference" and one["canaries"]["n"] == 100 for one in found.values())
     assert all(one["records"]["n"] == 20 and one["blind"] is not None for one in found.values())
-    assert (
-        found["pair_margin"]["bound"]["guesses"] == 40 and found["pair_margin"]["verdict"]["verdict"] is None
-    )
+    assert found["pair_margin"]["bound"]["guesses"] == 40 and not found["pair_margin"]["primary"]
     assert not run_dir.file("audit/sft-inf").exists()
 
 

@@ -139,23 +139,23 @@ def test_a_leaking_arm_is_refuted_and_a_silent_one_is_not(audited: tuple[RunDir,
     run_dir, _ = audited
     broken, honest = primary(run_dir, "sft-eps1"), primary(run_dir, "sft-eps8")
     assert answer(run_dir, "sft-eps1").verdict == "refuted" and broken["bound"]["epsilon_lower"] > 1
-    assert honest["bound"]["epsilon_lower"] == 0
-    # 300 canaries, 30 guesses: even a perfect attacker proves far less than 8
+    assert honest["bound"]["epsilon_lower"] < 0.5
+    # 300 canaries, 150 guesses: even a perfect attacker proves far less than 8
     assert answer(run_dir, "sft-eps8").verdict == "no power" and honest["bound"]["ceiling"] < 8
 
 
 def test_the_bound_is_that_of_the_frozen_rule(audited: tuple[RunDir, Plan]) -> None:
     run_dir, plan = audited
     found = primary(run_dir, "sft-inf")["bound"]
-    assert (found["canaries"], found["guesses"], found["correct"]) == (300, 120, 120)
+    assert (found["canaries"], found["guesses"], found["correct"]) == (300, 150, 150)
     assert (
         found["epsilon_lower"]
         == found["ceiling"]
         == epsilon_lower_one_run(
-            canaries=300, guesses=120, correct=120, delta=plan.suite.training.delta, confidence=0.95
+            canaries=300, guesses=150, correct=150, delta=plan.suite.training.delta, confidence=0.95
         )
     )
-    assert found["notion"] == "(eps,delta)" and "40%" in found["rule"]
+    assert found["notion"] == "(eps,delta)" and "25%" in found["rule"]
 
 
 def test_curves_have_intervals_and_areas(audited: tuple[RunDir, Plan]) -> None:
@@ -377,7 +377,7 @@ def test_a_recipe_changed_after_training_carries_no_verdict(
     own = tmp_path / "attacks" / "calibrated.yaml"
     own.parent.mkdir()
     shipped = (Path(attack.__file__).parents[3] / "attacks" / "calibrated.yaml").read_text()
-    own.write_text(shipped.replace("fraction: 0.4", "fraction: 0.01"))
+    own.write_text(shipped.replace("fraction: 0.5", "fraction: 0.01"))
     monkeypatch.chdir(tmp_path)
     with pytest.raises(
         UsageError, match=r"attacks/calibrated\.yaml: expected the recipe as it was before training"

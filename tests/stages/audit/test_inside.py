@@ -114,7 +114,8 @@ def test_a_declared_claim_fails_with_its_ledger(sound: RunDir, broken: RunDir) -
 def test_canaries_count_as_units_of_the_private_arm_alone(sound: RunDir) -> None:
     counted = lessons.expected_units(sound, "sft", "record")
     with_inf = replace(plan().suite, grid=Grid((4.0,)))
-    private, open_ = jobs.jobs_of(replace(plan(), suite=with_inf), list(arms_of(with_inf)), {"sft": counted})
+    arms = list(arms_of(with_inf))
+    private, open_ = jobs.jobs_of(replace(plan(), suite=with_inf), arms, {"sft": counted}, AXES)
     assert sorted((private.population, open_.population)) == [counted, counted + AXES // 2]
     ledger = sound.read_json(f"train/{ARM}/privacy.json")
     assert ledger["population"] == counted + AXES // 2
