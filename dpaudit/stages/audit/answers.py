@@ -58,11 +58,15 @@ def _outside(audits: Audits, arm: Arm) -> Outside:
 
 
 def trainings_of(run_dir: RunDir, plan: Plan, arm: Arm) -> tuple[Inside, ...]:
-    """What was seen from inside of an arm's training and of those that it continues from, its own first."""
+    """What was seen from inside of an arm's training and of those that it continues from, its own first.
+
+    Raises UsageError where one of them had canaries along axes and was not looked at since.
+    """
     found = []
     stage: Arm | None = arm
     while stage is not None:
-        if inside.is_tested(run_dir, stage.name) and inside.is_current(run_dir, stage.name):
+        inside.require_current(run_dir, stage.name)
+        if inside.is_tested(run_dir, stage.name):
             found.append(Inside.read(run_dir, inside.file_of(stage.name)))
         stage = plan.suite.grid.start_of(stage)
     return tuple(found)

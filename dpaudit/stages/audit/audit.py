@@ -17,6 +17,7 @@ from dpaudit.stages.attack.scores import inputs_of, score_file, scores_are_curre
 from dpaudit.stages.audit import answers, baselines, extracted, inside, members
 from dpaudit.stages.audit.members import audit_file
 from dpaudit.stages.integrity import custody
+from dpaudit.stages.prepare.jobs import with_starts
 from dpaudit.stages.prepare.prepare import check_prepared
 from dpaudit.storage.exclusive import alone
 from dpaudit.storage.rundir import RunDir
@@ -62,9 +63,9 @@ def run(
             extracted.audit(beside, arm, made_by)
         beside.tell(named, "extraction")
         return
-    if kind == "mia":
-        has_axes = any(inside.is_tested(run_dir, arm.name) for arm in named)
-        inside.run(run_dir, plan, named, planned.members(plan, has_axes), progress)
+    stages = with_starts(plan, list(named))  # a claim on a chain rests on each of its trainings
+    has_axes = any(inside.is_tested(run_dir, arm.name) for arm in stages)
+    inside.run(run_dir, plan, stages, planned.members(plan, has_axes), progress)
     with progress.task("audit: bounds and verdicts", total=len(pairs) + 1) as advance:
         beside.tell(named, "canaries")  # makes the baselines if they are missing: every audit reads them
         advance(1)
