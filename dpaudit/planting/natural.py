@@ -18,6 +18,7 @@ from dpaudit.data import messages, shapes
 from dpaudit.data.columns import SYSTEM, Fields
 from dpaudit.data.corpus import Record
 from dpaudit.data.messages import ROLES
+from dpaudit.data.near_duplicates import THRESHOLD, similarity
 from dpaudit.errors import UsageError
 from dpaudit.planting import disguise
 from dpaudit.planting.invented import invented
@@ -138,11 +139,12 @@ class Writer:
             row = self._said(json.loads(sampled.line), sampled.record, rewriting, share)
             record = shapes.record(self.profile.shape, row, self.source, 0)
             secret = _secret(_answer(record), _before(record), rewriting)
-            found = (row, record, rewriting, secret)
-            if secret.bits >= BITS_WANTED and secret.places >= PLACES:
+            # a trainer who removes near-duplicates would remove the canary, or the row that it is like
+            is_near = similarity(record.whole_text, sampled.record.whole_text) >= THRESHOLD
+            found = None if is_near else (row, record, rewriting, secret)
+            if found and secret.bits >= BITS_WANTED and secret.places >= PLACES:
                 break
-        assert found is not None
-        return self._planted(donor, *found)
+        return self._planted(donor, *found) if found else None
 
     def _planted(
         self, donor: int, row: Fields, record: Record, rewriting: Rewriting, secret: Secret

@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 from test_plant import skeleton, written
 
-from dpaudit.data import lexicon
+from dpaudit.data import lexicon, near_duplicates
 from dpaudit.data.common_words import COMMON_WORDS, FUNCTION_WORDS
+from dpaudit.data.near_duplicates import UnitTexts
 from dpaudit.data.reading import read_records
 from dpaudit.errors import UsageError
 from dpaudit.planting import audit_key, natural, plant
@@ -177,8 +178,8 @@ def everyday_chinese(i: int) -> dict[str, Any]:
 
 @pytest.mark.parametrize("make", [everyday, everyday_chinese])
 def test_they_are_hard_to_tell_from_the_others(make: Any, tmp_path: Path) -> None:
-    """Beside the family `invented`, which everybody finds."""
-    source = written(tmp_path / "train.jsonl", [make(i) for i in range(ROWS)])
+    """Beside the family `invented`, which everybody finds. In a smaller file few words are common enough."""
+    source = written(tmp_path / "train.jsonl", [make(i) for i in range(600)])
     auc = {}
     for family in ("natural", "invented"):
         key = tmp_path / f"{family}.json"
@@ -187,6 +188,18 @@ def test_they_are_hard_to_tell_from_the_others(make: Any, tmp_path: Path) -> Non
         assert seen is not None
         auc[family] = seen.auc
     assert auc["natural"] < 0.8 < 0.99 < auc["invented"]
+
+
+@pytest.mark.parametrize("shape", ["messages", "pair", "text", "chinese"])
+def test_no_canary_is_a_near_duplicate_of_a_row(shape: str, worlds: dict[str, Made], tmp_path: Path) -> None:
+    """Else whoever removes near-duplicates removes canaries."""
+    before, _, key = worlds[shape]
+    source = tmp_path / "train.jsonl"
+    source.write_text("\n".join(before))
+    texts = [record.whole_text for _, record in read_records(str(source))]
+    drawn = [UnitTexts(f"c{n}", (record_text(c),), False) for n, c in enumerate(key.canaries)]
+    corpus = [UnitTexts(f"r{n}", (text,), False) for n, text in enumerate(texts)]
+    assert not near_duplicates.across(drawn, corpus).alike
 
 
 def test_rows_without_room_are_refused(tmp_path: Path) -> None:
