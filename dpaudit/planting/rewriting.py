@@ -59,7 +59,7 @@ class Rewriting:
             is_kept = not vocabulary.is_content(word) or rng.random() >= self.share
             return word if is_kept else self._drawn(word) or word
         if word.isdigit():
-            return self._drawn(word) or self._noted(_digits(word, rng), math.log2(10) * len(word))
+            return self._drawn(word) or self._number(word)
         if UNSPACED.match(word):
             return self._characters(len(word))
         if len(word) < 3:
@@ -74,6 +74,15 @@ class Rewriting:
             if there is not None and there.count(self.own) >= FEWEST:
                 return self._noted(*there.draw(self.source.rng, self.own))
         return None
+
+    def _number(self, word: str) -> str:
+        """Digits in place of a number; long ones are no number of the data."""
+        made = _digits(word, self.source.rng)
+        for _ in range(100):  # of short numbers all may be there
+            if made not in self.source.vocabulary.seen:
+                break
+            made = _digits(word, self.source.rng)
+        return self._noted(made, math.log2(10) * len(word))
 
     def _name(self, words: Sequence[Word], number: int) -> str:
         word = words[number].text
