@@ -105,9 +105,16 @@ def figures(folder: Path) -> dict[str, Any]:
         "bits_per_byte": quality,
         "accuracy_eps8_minus_base": [gain["difference"], gain["lower"], gain["upper"]],
         "verdicts": {
-            row["arm"]: [row["epsilon_lower"], row["ceiling"], row["verdict"]] for row in rows["rows"]
+            row["arm"]: [
+                row["verdict"],
+                *([q["side"], q["p_value"], q["level"], q["power"]] for q in row["questions"]),
+            ]
+            for row in rows["answers"]
         },
-        "positive_control": [[r["epsilon_lower"], r["verdict"]] for r in rows["positive_control"]],
+        "positive_control": [
+            [r["epsilon_lower"], *(claim["verdict"] for claim in r["claims"])]
+            for r in rows["positive_control"]
+        ],
         "judge_fit": judge["fit"],
         "held": {
             "inf_auc_at_least_0.9": audits["inf"]["auc"] >= 0.9,

@@ -19,6 +19,7 @@ from typing import Any
 
 from dpaudit.data import clinic
 
+EPSILON = 3.0
 CLAIM = "eps=3,delta=1e-5,unit=record,relation=add_or_remove"
 SUITE = """
 name: own-engine
@@ -60,9 +61,9 @@ def main() -> None:
             "runs": rows,
             "refuted_by_one_run": sum(row["one_run"]["verdict"] == "refuted" for row in rows),
             "refuted_from_inside_by_one_run": sum(
-                row["inside_one_run"]["verdict"] == "refuted" for row in rows
+                row["inside_one_run"]["epsilon_lower"] > EPSILON for row in rows
             ),
-            "refuted_by_mechanism_test": sum(row["mechanism_test"]["verdict"] == "refuted" for row in rows),
+            "refuted_by_mechanism_test": sum(row["mechanism_test"]["p_value"] <= 0.05 for row in rows),
             "failed_checks": sum(row["failed_checks"] for row in rows),
         }
         arguments.out.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
@@ -98,10 +99,8 @@ def audited(folder: Path, seed: int, records: int) -> dict[str, Any]:
             "auc": verified["performance"]["auc"],
             **{k: verified["bound"][k] for k in ("epsilon_lower", "ceiling", "guesses", "correct")},
         },
-        "inside_one_run": {k: inside["one_run"][k] for k in ("verdict", "epsilon_lower", "ceiling")},
-        "mechanism_test": {
-            k: inside["mechanism_test"][k] for k in ("verdict", "p_value", "epsilon_lower", "auc")
-        },
+        "inside_one_run": {k: inside["one_run"][k] for k in ("epsilon_lower", "ceiling")},
+        "mechanism_test": {k: inside["mechanism_test"][k] for k in ("p_value", "epsilon_lower", "auc")},
         "failed_checks": sum(check["outcome"] == "fail" for check in inside["conformance"]),
     }
 

@@ -64,7 +64,6 @@ def row(audit: dict[str, Any]) -> dict[str, Any]:
         "records_auc": [records.get(key) for key in ("auc", "auc_lower", "auc_upper")],
         "records_near_duplicates": records.get("near_duplicates"),
         "blind_auc": (audit["blind"] or {}).get("auc"),
-        "verdict": audit["verdict"]["verdict"],
     }
 
 
