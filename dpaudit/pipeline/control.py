@@ -92,7 +92,7 @@ def train(
 
 @contextmanager
 def _planted(key: AuditKey, data: Path) -> Iterator[Path]:
-    """The file that others trained on: `data` itself, or of units that were held out, what the coins left."""
+    """The file that others trained on: `data` itself, or `data` without the units that were left out."""
     if not key.held_out:
         yield data
         return

@@ -49,8 +49,8 @@ def _made(make: Callable[[], Any], source: Path) -> Any:
     except (pyarrow.ArrowException, TypeError, ValueError, OverflowError):
         raise UsageError(
             str(source),
-            "columns whose values can be made anew",
-            "a column whose type takes no value like the others",
+            "columns whose values can be written again",
+            "a column of another type",
             "convert the file to JSONL, plant, and convert back",
         ) from None
 
