@@ -1,11 +1,13 @@
-"""The demo for several seeds, all reported, none chosen: time, memory, and every figure that the issue
-bounds.
+"""The demo for several seeds, all reported, none chosen: time, memory, verdicts, and every figure that has a
+bar.
 
     python benchmarks/demo_seeds.py --seeds 0 1 2 3 4 --out benchmarks/results/demo_seeds.json
 
 Seeds that the file already holds and that are not asked for are kept. Time is the whole process's wall clock;
 memory the largest sum, over samples every two seconds, of the proportional set sizes of the process and its
-children (reading them oftener slows the process that is measured).
+children (reading them oftener slows the process that is measured). `bounds` sets the primary rule beside the
+rule before it (recipe `difference`: the base's opinion taken off whole, members alone guessed). For
+`bits_per_byte_without_axes` the private arms are trained again with `candidates.gradient=0`.
 """
 
 import argparse
@@ -21,6 +23,8 @@ from typing import Any
 
 import psutil
 
+DPAUDIT = str(Path(sys.executable).with_name("dpaudit"))
+
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
@@ -32,26 +36,44 @@ def main() -> None:
     for seed in arguments.seeds:
         with tempfile.TemporaryDirectory() as folder:
             first, again = measured(seed, Path(folder)), measured(seed, Path(folder))
-            rows.append({"seed": seed, **first, "again_seconds": again["seconds"], **figures(Path(folder))})
+            found = figures(Path(folder)) | {"bits_per_byte_without_axes": without_axes(seed, Path(folder))}
+            rows.append({"seed": seed, **first, "again_seconds": again["seconds"], **found})
         print(json.dumps(rows[-1]), flush=True)
-        found = {
+        result = {
             "machine": machine(),
+            "bits_per_byte_lost_by_axes": lost(rows),
             "runs": rows,
             "held": {name: all(r["held"][name] for r in rows) for name in rows[0]["held"]},
         }
-        arguments.out.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+        arguments.out.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+
+
+def lost(rows: list[dict[str, Any]]) -> dict[str, dict[str, float]]:
+    """Of each private arm, the mean over seeds of the relative loss in bits per byte, and the largest."""
+    found = {}
+    for arm in rows[0]["bits_per_byte_without_axes"]:
+        losses = [row["bits_per_byte"][arm] / row["bits_per_byte_without_axes"][arm] - 1 for row in rows]
+        found[arm] = {"mean": sum(losses) / len(losses), "largest": max(losses)}
+    return found
+
+
+def without_axes(seed: int, folder: Path) -> dict[str, float]:
+    """Held-out bits per byte of the private arms, trained with no canary along an axis."""
+    seeds = ["--seed", str(seed), "--insecure-seed", str(seed)]
+    no_more = ["--no-baseline", "--set", "grid.dpo=[]", "--set", "grid.dpo_epsilons=[]"]
+    train = ["train", "--eps", "8,4,1", *no_more, "--set", "candidates.gradient=0", *seeds]
+    for words in (train, ["eval"]):
+        subprocess.run(
+            [DPAUDIT, *words, "--runs", "without"], cwd=folder, check=True, stdout=subprocess.DEVNULL
+        )
+    run = next((folder / "without").glob("demo-*"))
+    arms = ("sft-eps8", "sft-eps4", "sft-eps1")
+    return {arm: read(run, f"evaluate/{arm}.json")["quality"]["bits_per_byte"]["value"] for arm in arms}
 
 
 def measured(seed: int, folder: Path) -> dict[str, float]:
     """Wall seconds and peak memory of one `dpaudit demo`."""
-    command = [
-        str(Path(sys.executable).with_name("dpaudit")),
-        "demo",
-        "--seed",
-        str(seed),
-        "--insecure-seed",
-        str(seed),
-    ]
+    command = [DPAUDIT, "demo", "--seed", str(seed), "--insecure-seed", str(seed)]
     began, peak = time.monotonic(), 0
     process = psutil.Popen(command, cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     while process.poll() is None:
@@ -99,6 +121,13 @@ def figures(folder: Path) -> dict[str, Any]:
     return {
         "canary_auc": {arm: [a["auc"], a["auc_lower"], a["auc_upper"]] for arm, a in audits.items()},
         "coins": audits["eps1"]["n"],
+        "bounds": {
+            arm: {
+                recipe: read(run, f"audit/sft-{arm}/{recipe}.json")["bound"]["epsilon_lower"]
+                for recipe in ("calibrated", "difference")
+            }
+            for arm in audits
+        },
         "extracted": {
             arm: [e["planted_found"], e["planted"], e["controls_found"]] for arm, e in extracted.items()
         },

@@ -24,15 +24,12 @@ import torch
 from scipy.stats import kstest
 
 from dpaudit.evidence import whitebox
+from dpaudit.pipeline import sequence
 from dpaudit.stages.integrity.trained import TrainedArm
-from dpaudit.stages.prepare import prepare
 from dpaudit.stages.prepare.axes import axis_names
 from dpaudit.stages.prepare.candidates import load_membership
-from dpaudit.stages.train import train
 from dpaudit.stats import mechanism
 from dpaudit.stats.roc import proportion_interval
-from dpaudit.storage import run_store
-from dpaudit.suite import declarations
 from dpaudit.suite.grid import Grid
 from dpaudit.suite.plan import Plan
 from dpaudit.suite.suite import Candidates, Data, Lora, Model, Schedule, Suite, Training
@@ -46,7 +43,7 @@ def suite(data: Path, model: str | None) -> Suite:
     return Suite(
         "calibration",
         Training(schedule, schedule, unit="record", clip=0.05, lora=Lora(rank=4), allow_delta=True),
-        model=Model(model or "builtin:tiny", max_length=48),
+        model=Model(model or "builtin:tiny", max_length=160 if model else 320),
         data=Data(str(data), limit=104, heldout=4),
         candidates=Candidates(canaries=0, records=0, extraction=0, gradient=AXES),
         grid=Grid((4.0,), baseline=False),
@@ -60,10 +57,7 @@ def p_value(made: Suite, seed: int) -> float:
     plan = Plan(replace(made, name=f"calibration-{seed}"), insecure_seed=seed)
     folder = Path(tempfile.mkdtemp())
     try:
-        run_dir = run_store.open_or_create(plan.to_json(), plan.suite.name, folder)
-        declarations.keep(run_dir, plan)
-        prepare.run(run_dir, plan, QUIET)
-        train.run(run_dir, plan, QUIET, workers=1)
+        run_dir = sequence.train(plan, folder, QUIET, workers=1)
         trained, coins = TrainedArm(run_dir, ARM), load_membership(run_dir)
         observed = np.load(run_dir.file(trained.axes_file))
         included = np.array([coins[name] for name in axis_names(AXES)], dtype=bool)

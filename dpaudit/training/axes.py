@@ -22,6 +22,7 @@ from dpaudit.models.fused import FusedLora, Gradients
 if TYPE_CHECKING:
     from dpaudit.training.examples import Example, UnitExamples
 
+SEQUENCES_MOST = 8  # of a canary: enough to tell units from rows, and small in memory
 RAW_NORM = 1000.0  # of one sequence's gradient, in clips: what is not clipped shows
 
 
@@ -48,7 +49,7 @@ class Axes:
 
     places: tuple[tuple[str, int], ...]  # weight and place in it, flattened
     included: NDArray[np.bool_]  # (canaries,)
-    sequences: int = 1  # of every canary, along one axis: 2 in a preference pair
+    sequences: int = 1  # of every canary, along one axis: 2 in a preference pair, more of a patient
 
     def units(self, others: "Sequence[UnitExamples]") -> "Sequence[UnitExamples]":
         """All units of a training: the others, then every canary that is in."""

@@ -1,13 +1,14 @@
 """Broken trainers: the real engine with one function replaced, each with the check that is meant to see it.
 
 A stranger's trainer has no guards, so that within `planted` the engine's own are silent; `conformance` calls
-the same guards afterwards, from outside.
+the same guards from outside.
 """
 
 import math
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
+from types import SimpleNamespace
 from typing import Any, Literal
 
 import numpy as np
@@ -17,7 +18,7 @@ from torch import Tensor, nn
 from dpaudit.models import fused
 from dpaudit.models.fused import Gradients
 from dpaudit.privacy.mechanism import Mechanism
-from dpaudit.training import dpsgd, dry, engine, guards
+from dpaudit.training import dpsgd, dry, engine, guards, loop
 
 SeenBy = Literal["mechanism test", "conformance", "ledger", "not observable in one run"]
 Other = Callable[[dry.Setting, Any], Any]  # makes the replacement, from the setting and the function replaced
@@ -45,9 +46,10 @@ class Fault:
 @contextmanager
 def planted(fault: Fault, setting: dry.Setting) -> Iterator[None]:
     """The fault in place of the engine's function; the function comes back when the block ends."""
+    silent = SimpleNamespace(**{**vars(guards), **dict.fromkeys(GUARDS, _silent)})
     with ExitStack() as stack:
-        for guard in GUARDS:
-            stack.enter_context(_replaced(guards, guard, _silent))
+        for caller in (engine, loop):
+            stack.enter_context(_replaced(caller, "guards", silent))
         for where, name, other in fault.replaced:
             stack.enter_context(_replaced(where, name, other(setting, getattr(where, name))))
         yield

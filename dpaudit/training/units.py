@@ -63,6 +63,15 @@ class StoredUnits(Sequence[Sequence[Example]]):
         """Sequences that were cut at the maximal length."""
         return sum(int(part["truncated"].sum()) for part in self._entries())
 
+    @property
+    def longest(self) -> int:
+        """Sequences of the unit that has most of them; 0 of no unit."""
+        step, at, most = 1 << 16, 0, 0
+        while len(part := _read(self._files["units"], UNIT, at, step + 1)) > 1:
+            most = max(most, int(np.diff(part["sequence"]).max()))
+            at += step
+        return most
+
     def __len__(self) -> int:
         return self._length
 

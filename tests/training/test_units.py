@@ -48,6 +48,7 @@ def test_what_was_written_is_read(tmp_path: Path, width: int) -> None:
     assert list(found) == [examples for _, examples in units]
     assert list(found.names) == [name for name, _ in units]
     assert found[-1] == units[-1][1] and found[np.int64(7)] == units[7][1] and found[3:5] == list(found)[3:5]
+    assert found.longest == width * max(len(examples) for _, examples in units) == 3 * width
     assert found.truncated == sum(s.truncated for _, u in units for e in u for s in e.sequences) > 0
     with pytest.raises(IndexError):
         found[50]
@@ -55,7 +56,7 @@ def test_what_was_written_is_read(tmp_path: Path, width: int) -> None:
 
 def test_no_units_at_all(tmp_path: Path) -> None:
     found = stored(tmp_path, [])
-    assert (len(found), list(found), list(found.names), found.truncated) == (0, [], [], 0)
+    assert (len(found), list(found), list(found.names), found.truncated, found.longest) == (0, [], [], 0, 0)
 
 
 def test_the_folder_goes_with_the_units(tmp_path: Path) -> None:

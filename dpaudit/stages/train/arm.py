@@ -128,7 +128,7 @@ def _trained(
             micro_batch=rows,
             advance=advance,
             ranks=several,
-            axes=_axes(run_dir, plan, job, model),
+            axes=_axes(run_dir, plan, job, model, data.units.longest),
             resume=several.together(lambda: kept.latest(ledger, begun)),
             keep=(lambda snapshot: kept.keep(snapshot, ledger, begun)) if several.first else None,
             keep_every=training.checkpoint_every,
@@ -202,8 +202,11 @@ def _by_trl(
     )
 
 
-def _axes(run_dir: RunDir, plan: Plan, job: ArmJob, model: Any) -> "Axes | None":
-    """The suite's canaries along axes of the weights, with their coins; none in an arm that adds no noise."""
+def _axes(run_dir: RunDir, plan: Plan, job: ArmJob, model: Any, longest: int) -> "Axes | None":
+    """The suite's canaries along axes of the weights, with their coins; none in an arm that adds no noise.
+
+    A canary has as many sequences as the `longest` unit, so that one that is not clipped as a whole shows.
+    """
     from dpaudit.models import fused
     from dpaudit.stages.prepare.axes import axis_names, count_of
     from dpaudit.stages.prepare.candidates import load_membership
@@ -214,7 +217,7 @@ def _axes(run_dir: RunDir, plan: Plan, job: ArmJob, model: Any) -> "Axes | None"
         return None
     coins = load_membership(run_dir)
     included = np.array([coins[name] for name in names], dtype=bool)
-    sequences = 2 if job.arm.method == "dpo" else 1
+    sequences = min(longest, axes.SEQUENCES_MOST)
     return axes.spread(fused.trainable(model), included, sequences, plan.seed)
 
 
