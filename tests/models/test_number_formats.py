@@ -1,5 +1,6 @@
 """Weights in a format that the processor is slow in are read up to be asked, with their values."""
 
+import platform
 from pathlib import Path
 
 import numpy as np
@@ -36,8 +37,12 @@ def encoded(model: HFModel) -> list[Encoded]:
 
 def test_a_number_format_that_the_processor_lacks_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    lacks = not torch.ops.mkldnn._is_mkldnn_bf16_supported()
-    assert (is_slow("float32"), is_slow("bfloat16")) == (False, lacks)
+    for machine, lacks in (
+        ("x86_64", not torch.cpu._is_amx_tile_supported()),
+        ("aarch64", not torch.ops.mkldnn._is_mkldnn_bf16_supported()),
+    ):
+        monkeypatch.setattr(platform, "machine", lambda machine=machine: machine)
+        assert (is_slow("float32"), is_slow("bfloat16")) == (False, lacks)
     monkeypatch.setattr(
         torch.backends.mkldnn, "is_available", lambda: False
     )  # as on a Mac, where the question fails

@@ -21,8 +21,8 @@ from dpaudit.system import parallel
 from dpaudit.system.progress import Progress
 
 SLOW = (
-    "model.dtype bfloat16: this processor has no instructions for it, and training on such a processor "
-    "took eight times as long as with --set model.dtype=float32"
+    "model.dtype bfloat16: this processor is slower in it than in float32; on one without instructions for "
+    "it, training took eight times as long as with --set model.dtype=float32"
 )
 
 
