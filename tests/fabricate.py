@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from dpaudit.evidence.guesses import guess
+from dpaudit.evidence.guesses import Guesses, guess
 from dpaudit.findings.baselines import Blind
 from dpaudit.findings.extraction import (
     Attempts,
@@ -42,6 +42,7 @@ from dpaudit.findings.membership import (
     Per,
     Records,
     Scored,
+    Slope,
     TprAtFpr,
 )
 from dpaudit.findings.quality import (
@@ -232,6 +233,8 @@ def audit(run_dir: RunDir, plan: Plan, arm: Arm, recipe: str, shrink: float = 1.
         blind=BLIND,
         equal_secrets=0,
         fitted=None,
+        slopes={"canary": Slope(0.46, 0.46)} if primary else None,
+        fdp=Guesses.of_bound(bound).in_family(1e-5) if primary else None,
     )
     found.write(run_dir, f"audit/{arm.name}/{recipe}.json", ["plan.json"])
 

@@ -13,14 +13,14 @@ import numpy as np
 from scipy.stats import beta, binomtest
 
 from dpaudit.errors import UsageError
-from dpaudit.evidence.guesses import guess_both
+from dpaudit.evidence.guesses import FAMILY_NOTION, NOTION, guess_both
 from dpaudit.evidence.score_file import Scored, read
 from dpaudit.stats import bayes, epsilon, fdp
 
 METHODS = ("one-run", "f-dp", "clopper-pearson", "bayes")
 NOTIONS = {
-    "one-run": "(eps,delta)",
-    "f-dp": "f-DP/Gaussian family",
+    "one-run": NOTION,
+    "f-dp": FAMILY_NOTION,
     "clopper-pearson": "(eps,delta), if every score comes from a training of its own",
     "bayes": "credible interval, which refutes nothing; for scores that each come from a training of their "
     "own",

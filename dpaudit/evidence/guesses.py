@@ -7,12 +7,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dpaudit.evidence import detection
-from dpaudit.findings.membership import Bound
+from dpaudit.findings.membership import Bound, FamilyBound
 from dpaudit.findings.verification import Detection
 from dpaudit.privacy.claim import Claim
-from dpaudit.stats import epsilon
+from dpaudit.stats import epsilon, fdp
 
 NOTION = "(eps,delta)"  # of the one-run bound: it holds for any mechanism
+FAMILY_NOTION = "f-DP/Gaussian family"
 
 
 @dataclass(frozen=True)
@@ -67,6 +68,22 @@ class Guesses:
         return epsilon.epsilon_ceiling_one_run(
             canaries=self.canaries, guesses=self.guesses, delta=delta, confidence=self.confidence
         )
+
+    def in_family(self, delta: float) -> FamilyBound:
+        """What the same guesses prove if the training hides a unit as well as one Gaussian mechanism does."""
+        if delta == 0:  # no Gaussian noise has an epsilon there
+            return FamilyBound(None, None, FAMILY_NOTION)
+
+        def proven(correct: int) -> float:
+            return fdp.epsilon_lower_fdp_gaussian(
+                canaries=self.canaries,
+                guesses=self.guesses,
+                correct=correct,
+                delta=delta,
+                confidence=self.confidence,
+            )
+
+        return FamilyBound(proven(self.correct), proven(self.guesses), FAMILY_NOTION)
 
     def power(self, claim: Claim) -> Detection:
         """How strong a violation of the claim these guesses refute."""

@@ -125,6 +125,15 @@ class Bound(Proven):
 
 
 @dataclass(frozen=True)
+class FamilyBound:
+    """The bound of the same guesses inside the Gaussian family, which decides nothing; None at delta 0."""
+
+    epsilon_lower: Size | None  # nats
+    ceiling: Size | None
+    notion: str
+
+
+@dataclass(frozen=True)
 class Answer:
     """What is said of a claim and why; none where the recipe carries no verdict or nothing is claimed."""
 
@@ -158,7 +167,7 @@ class Slope:
 class Membership(Finding):
     """What a recipe of kind `mia` or `preference` found on an arm."""
 
-    FORMAT: ClassVar = "membership/2"
+    FORMAT: ClassVar = "membership/3"
     arm: str
     recipe: str
     kind: str
@@ -173,3 +182,4 @@ class Membership(Finding):
     equal_secrets: Count  # canaries left out with the secret of one trained on
     fitted: dict[str, Fitted] | None  # by kind of example
     slopes: dict[str, Slope] | None = None  # by kind of example, of a recipe that calibrates
+    fdp: FamilyBound | None = None  # of the primary recipe

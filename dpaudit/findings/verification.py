@@ -6,7 +6,7 @@ from typing import ClassVar, Literal
 from dpaudit.findings.answers import Answered
 from dpaudit.findings.baselines import Blind
 from dpaudit.findings.finding import Finding
-from dpaudit.findings.membership import Performance, Proven, Slope
+from dpaudit.findings.membership import FamilyBound, Performance, Proven, Slope
 from dpaudit.privacy.claim import Claim
 from dpaudit.schema import Count, Proportion, Size
 
@@ -16,15 +16,6 @@ class BoundOfKey(Proven):
     """What the guesses prove, and the key's rule of guessing in words."""
 
     rule: str
-
-
-@dataclass(frozen=True)
-class FamilyBound:
-    """The bound of the same guesses inside the Gaussian family, which decides nothing; None at delta 0."""
-
-    epsilon_lower: Size | None
-    ceiling: Size | None
-    notion: str
 
 
 @dataclass(frozen=True)

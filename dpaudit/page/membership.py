@@ -5,10 +5,10 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
-from dpaudit.findings.membership import Membership
+from dpaudit.findings.membership import Membership, Slope
 from dpaudit.page.joins import Joins
 from dpaudit.page.numbers import Placed, code, join, say
-from dpaudit.page.phrases import absence, adapters, is_alarmed
+from dpaudit.page.phrases import ABSENT, absence, adapters, is_alarmed
 
 PREFERENCE = "preference"
 
@@ -27,6 +27,18 @@ class RecipeRow:
 
 
 @dataclass(frozen=True)
+class PrimaryRow:
+    """What the guesses of the primary recipe prove on one arm; the ceilings are figures of its bounds."""
+
+    at: str
+    arm: str
+    right: Markup
+    proven: Markup
+    in_family: Markup
+    taken_off: Markup | None  # of the reference's score; None where no recipe of the table calibrates
+
+
+@dataclass(frozen=True)
 class MembershipSection:
     """The section as the template places it."""
 
@@ -37,6 +49,8 @@ class MembershipSection:
     groups: tuple[tuple[RecipeRow, ...], ...]  # by arm
     share: Markup | None
     below: Markup | None  # the note under each table
+    primary: tuple[PrimaryRow, ...]
+    slopes: tuple[Markup, ...]  # how the primary recipe calibrates
     notes: tuple[Markup, ...]
     preference: tuple[tuple[RecipeRow, ...], ...]  # by arm
     reversed: Markup | None  # scores that point the wrong way
@@ -53,6 +67,8 @@ def membership(joins: Joins) -> MembershipSection:
         groups=tuple(groups),
         share=_share(joins),
         below=_below(joins) if joins.audits else None,
+        primary=tuple(_primary(joins)),
+        slopes=tuple(_slopes(joins)),
         notes=tuple(_notes(joins)),
         preference=tuple(group for group in pairs if group),
         reversed=_reversed(joins),
@@ -131,6 +147,55 @@ def _below(joins: Joins) -> Markup:
         on_curve=on_curve,
         confidence=joins.num("/audits/0/canaries/confidence", "percent"),
     )
+
+
+# ---- the primary recipe
+
+
+def _primary(joins: Joins) -> Iterator[PrimaryRow]:
+    calibrates = any(_slope(audit.part) for audit in joins.verdicts)
+    for at, finding in joins.verdicts:
+        if finding.fdp is None:
+            continue
+        proven, in_family = (joins.num(f"{at}/{of}/epsilon_lower", "two_down") for of in ("bound", "fdp"))
+        if is_alarmed(finding.blind):
+            proven = in_family = Markup("withheld")
+        taken_off = joins.num(f"{at}/slopes/canary/used", "two") if _slope(finding) else ABSENT
+        yield PrimaryRow(
+            at=at,
+            arm=finding.arm,
+            right=joins.num.counted(f"{at}/bound", "correct", "guesses"),
+            proven=proven,
+            in_family=in_family,
+            taken_off=taken_off if calibrates else None,
+        )
+
+
+def _slope(finding: Membership) -> Slope | None:
+    """Of the canaries' scores."""
+    return (finding.slopes or {}).get("canary")
+
+
+def _slopes(joins: Joins) -> Iterator[Markup]:
+    calibrated = [(audit, slope) for audit in joins.verdicts if (slope := _slope(audit.part))]
+    if calibrated:
+        yield Markup(
+            "<em>Taken off</em>: how much of the reference model’s score is taken off the adapter’s, the "
+            "slope of a line through the scores of all canaries, in or out, which no coin decides. At zero "
+            "the adapter’s score stands alone, at one the whole difference of both."
+        )
+    for (at, finding), slope in calibrated:
+        if slope.fitted is None:
+            yield say(
+                "{arm}: the reference gives all canaries the same score, so that no line can be fitted.",
+                arm=code(finding.arm),
+            )
+        elif slope.fitted != slope.used:
+            yield say(
+                "{arm}: the line’s own slope is {fitted}; what lies beyond zero and one is not followed.",
+                arm=code(finding.arm),
+                fitted=joins.num(f"{at}/slopes/canary/fitted", "two"),
+            )
 
 
 # ---- what weakens a figure

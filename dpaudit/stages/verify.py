@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from dpaudit import __version__
 from dpaudit.errors import UsageError
-from dpaudit.evidence import bounds, claims, control, questions
+from dpaudit.evidence import claims, control, questions
 from dpaudit.evidence.guesses import Guesses
 from dpaudit.evidence.questions import Asked, Outside
 from dpaudit.findings.answers import Answered
@@ -27,7 +27,6 @@ from dpaudit.findings.membership import Proven
 from dpaudit.findings.verification import (
     BoundOfKey,
     ControlSeen,
-    FamilyBound,
     OtherRecipe,
     RuleUsed,
     Verification,
@@ -43,13 +42,12 @@ from dpaudit.stages.asking import Answers, Audited, ask
 from dpaudit.stages.audit.performance import CONFIDENCE, Labelled, guess_by, performance, rule
 from dpaudit.stages.verify_control import Looker
 from dpaudit.stages.verify_scores import Scored, scored
-from dpaudit.stats import epsilon, fdp
+from dpaudit.stats import epsilon
 from dpaudit.storage import custody, exclusive, whole_files
 from dpaudit.system.progress import Progress
 
 EXIT_CODES = {"not refuted": 0, "refuted": 1, "no power": 4}
 NEEDS_DISTRIBUTION = ("min_k_pp",)  # signals that ask for more than the log-probability of the text
-FDP_NOTION = bounds.NOTIONS["f-dp"]
 OUT, FILE, PAGE = Path("verification"), "verification.json", "index.html"
 UNKNOWN = (
     "its power is unknown without a control, an adapter that was trained on the same planted data "
@@ -251,7 +249,7 @@ def _concluded(
     return {
         "claim": claim,
         "bound": BoundOfKey(**guesses.bound(claim.delta), rule=rule(primary.bound.guess)),
-        "fdp": _fdp(guesses, claim.delta),
+        "fdp": guesses.in_family(claim.delta),
         "verdict": conclusion.verdict,
         "control": conclusion.control,
         "detection": guesses.power(claim),
@@ -304,23 +302,6 @@ def _check_base(key: AuditKey, answers: Sequence[Answers], is_pair: bool) -> Non
 def _guesses(made_by: Recipe, scores: Floats, coins: NDArray[np.bool_]) -> Guesses:
     assert made_by.bound is not None
     return guess_by(scores, coins, made_by.bound)
-
-
-def _fdp(guesses: Guesses, delta: float) -> FamilyBound:
-    """The Gaussian-family bound of the same guesses, which decides nothing."""
-    if delta == 0:  # no Gaussian noise has an epsilon there
-        return FamilyBound(None, None, FDP_NOTION)
-
-    def proven(correct: int) -> float:
-        return fdp.epsilon_lower_fdp_gaussian(
-            canaries=guesses.canaries,
-            guesses=guesses.guesses,
-            correct=correct,
-            delta=delta,
-            confidence=guesses.confidence,
-        )
-
-    return FamilyBound(proven(guesses.correct), proven(guesses.guesses), FDP_NOTION)
 
 
 def _others(

@@ -6,7 +6,7 @@ import fabricate
 import pytest
 
 from dpaudit.findings.baselines import Blind, Near
-from dpaudit.findings.membership import Per
+from dpaudit.findings.membership import Per, Slope
 from dpaudit.findings.report import Acted, Lost, Report, Stage
 from dpaudit.page import phrases
 from dpaudit.page.extraction import extraction
@@ -93,6 +93,23 @@ def test_pairs_stand_apart_from_canaries(made: Report) -> None:
     assert [[row.recipe for row in group] for group in section.preference] == [["loss"]]
     assert section.groups[-1][0].arm == "dpo-sigmoid-eps8" and section.groups[-1][1].arm is None
     assert "loss" not in {row.recipe for row in section.groups[-1]}
+
+
+def test_the_primary_guesses_have_two_bounds_and_the_slope_of_their_score(made: Report) -> None:
+    section = membership(joined(made))
+    assert [row.arm for row in section.primary] == [arm.arm for arm in made.arms]
+    row, (found, *_) = section.primary[0], made.audits
+    assert found.fdp and f'data-key="{row.at}/fdp/epsilon_lower"' in row.in_family
+    assert "0.46</data>" in (row.taken_off or "") and len(section.slopes) == 1
+    for slope, said in ((Slope(1.0, 1.52), "1.52</data>"), (Slope(0.0, None), "no line can be fitted")):
+        odd = replace(found, slopes={"canary": slope})
+        noted = membership(joined(replace(made, audits=(odd, *made.audits[1:])))).slopes
+        assert said in noted[1] and len(noted) == 2
+    plain = tuple(replace(audit, slopes=None) for audit in made.audits)
+    assert membership(joined(replace(made, audits=plain))).slopes == ()
+    alarmed = tuple(replace(audit, blind=replace(fabricate.BLIND, alarm=True)) for audit in made.audits)
+    rows = membership(joined(replace(made, audits=alarmed))).primary
+    assert {(row.proven, row.in_family) for row in rows} == {("withheld", "withheld")}
 
 
 def test_what_weakens_a_membership_figure_is_noted_once(made: Report) -> None:

@@ -8,6 +8,7 @@ import numpy as np
 
 from dpaudit.data.corpus import unit_of
 from dpaudit.errors import UsageError
+from dpaudit.evidence.guesses import Guesses
 from dpaudit.findings.baselines import Near
 from dpaudit.findings.membership import (
     Area,
@@ -69,6 +70,7 @@ def audit(beside: baselines.Beside, arm: Arm, made_by: Recipe) -> None:
     cut = read_counts(run_dir, arm.name, made_by.name)
     primary, claim = made_by.name == plan.suite.primary, _claim(run_dir, arm)
     bound = _bound(canaries, made_by.bound, plan.suite.training.delta) if made_by.bound else None
+    fdp = Guesses.of_bound(bound).in_family(bound.delta) if bound and primary else None
     blind = beside.blind.canaries
     Membership(
         arm=arm.name,
@@ -85,6 +87,7 @@ def audit(beside: baselines.Beside, arm: Arm, made_by: Recipe) -> None:
         equal_secrets=beside.near.canaries.nonmembers_in_training if beside.near.canaries else 0,
         fitted=fitted or None,
         slopes=slopes or None,
+        fdp=fdp,
     ).write(run_dir, file, inputs)
 
 

@@ -25,6 +25,7 @@ from dpaudit.stages.audit.performance import Labelled, guess_by
 from dpaudit.stages.prepare import prepare
 from dpaudit.stages.prepare.candidates import CandidateUnits, load_candidates, load_membership
 from dpaudit.stats.epsilon import epsilon_lower_one_run
+from dpaudit.stats.fdp import epsilon_lower_fdp_gaussian
 from dpaudit.storage import run_store
 from dpaudit.storage.rundir import RunDir
 from dpaudit.suite import declarations
@@ -156,6 +157,11 @@ def test_the_bound_is_that_of_the_frozen_rule(audited: tuple[RunDir, Plan]) -> N
         )
     )
     assert found["notion"] == "(eps,delta)" and "25%" in found["rule"]
+    beside = primary(run_dir, "sft-inf")["fdp"]
+    all_right = {"canaries": 300, "guesses": 150, "correct": 150, "delta": 1e-5, "confidence": 0.95}
+    assert beside["epsilon_lower"] == beside["ceiling"] == epsilon_lower_fdp_gaussian(**all_right)
+    assert beside["notion"] == "f-DP/Gaussian family" and beside["ceiling"] > found["ceiling"]
+    assert run_dir.read_json("audit/sft-inf/loss.json")["fdp"] is None  # of the primary recipe alone
 
 
 def test_curves_have_intervals_and_areas(audited: tuple[RunDir, Plan]) -> None:
