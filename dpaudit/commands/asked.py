@@ -65,7 +65,13 @@ class Asked:
         ),
     ] = None
     seeds: Annotated[
-        int | None, typer.Option("--seeds", metavar="K", min=1, help="Train every arm K times.")
+        int | None,
+        typer.Option(
+            "--seeds",
+            metavar="K",
+            min=1,
+            help="Train every arm K times; from 3 on, a bound speaks of the method.",
+        ),
     ] = None
     start: Annotated[
         str | None,

@@ -50,6 +50,7 @@ def mia(asked: Attacked, shadows: options.Shadows = None, workers: options.Worke
     inside = outcomes.narrowed(outcomes.inside_rows(run_dir, plan), asked.arm, None)
     answers = outcomes.narrowed(outcomes.answer_rows(run_dir), asked.arm, None)
     values = {"verdicts": verdicts, **({"inside": inside} if inside else {}), "answers": answers}
+    values["over_seeds"] = outcomes.seeds_rows(run_dir)
     show_of_run(run_dir, plan, values, asked.as_json)
 
 

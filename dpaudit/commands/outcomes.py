@@ -77,6 +77,12 @@ def answer_rows(run_dir: RunDir) -> Rows:
     ]
 
 
+def seeds_rows(run_dir: RunDir) -> Rows:
+    """Per kind of training that was done with several seeds: what its trainings prove together."""
+    together = _together(run_dir)
+    return [schema.plain(kind) for kind in together.over_seeds] if together else []
+
+
 def _asked(answer: Answered, side: Side) -> Row:
     """The question of one side that has the smallest p-value: of a chain of trainings there are several."""
     asked = [question for question in answer.questions if question.side == side]
@@ -89,10 +95,12 @@ def _asked(answer: Answered, side: Side) -> Row:
 
 
 def _answers(run_dir: RunDir) -> tuple[Answered, ...]:
-    file = "audit/summary.json"
-    if not (run_dir.file(file).is_file() and is_current(run_dir, file)):
-        return ()
-    return Together.read(run_dir, file).answers
+    together = _together(run_dir)
+    return together.answers if together else ()
+
+
+def _together(run_dir: RunDir) -> Together | None:
+    return _if_there(run_dir, Together, "audit/summary.json")
 
 
 def _of_records(records: Records | None) -> Row:

@@ -173,6 +173,7 @@ def results(run_dir: RunDir, plan: Plan) -> Row:
         "arms": arm_rows(run_dir, plan),
         "verdicts": [row for row in outcomes.verdict_rows(run_dir, plan) if row["primary"]],
         "answers": outcomes.answer_rows(run_dir),
+        "over_seeds": outcomes.seeds_rows(run_dir),
         **outcomes.extract_tables(run_dir, plan),
         "quality": outcomes.quality_rows(run_dir, plan),
         **outcomes.judge_summary(run_dir),

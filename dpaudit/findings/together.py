@@ -44,10 +44,29 @@ class PositiveControl:
 
 
 @dataclass(frozen=True)
+class OverSeeds:
+    """What the trainings of one kind that differ by their seed prove together of that kind. It decides
+    nothing.
+    """
+
+    arms: tuple[str, ...]
+    epsilon: Size | None  # that each claims; None without noise
+    seeds: Count
+    own_least: Size  # of the bounds that each proves alone
+    own_most: Size
+    epsilon_lower: Size | None  # some training of this kind spends at least this; None where there is a note
+    ceiling: Size | None  # the same, had all guesses been right
+    delta: Proportion
+    confidence: Proportion
+    notion: str
+    note: str | None  # why nothing is said of the kind
+
+
+@dataclass(frozen=True)
 class Together(Finding):
     """One answer a claim, all tested in one family, and what all private arms spend together."""
 
-    FORMAT: ClassVar = "together/2"
+    FORMAT: ClassVar = "together/3"
     primary: str
     questions: Count  # of the family
     family_error: Proportion  # the chance that any true claim is refuted, if all are true
@@ -57,3 +76,4 @@ class Together(Finding):
     composed_epsilon: Size | None
     composed_delta: Proportion | None
     caveat: str | None
+    over_seeds: tuple[OverSeeds, ...] = ()  # a kind of training each; none where all have one seed

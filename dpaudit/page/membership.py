@@ -7,7 +7,7 @@ from markupsafe import Markup
 
 from dpaudit.findings.membership import Membership, Slope
 from dpaudit.page.joins import Joins
-from dpaudit.page.numbers import Placed, code, join, say
+from dpaudit.page.numbers import Placed, code, codes, join, placed, say
 from dpaudit.page.phrases import ABSENT, absence, adapters, is_alarmed
 
 PREFERENCE = "preference"
@@ -39,6 +39,18 @@ class PrimaryRow:
 
 
 @dataclass(frozen=True)
+class SeedsRow:
+    """What the trainings of one kind prove together; seeds and own bounds are figures of the entry."""
+
+    at: str
+    arms: Markup
+    claimed: Markup
+    own: Markup
+    proven: Markup
+    ceiling: Markup
+
+
+@dataclass(frozen=True)
 class MembershipSection:
     """The section as the template places it."""
 
@@ -51,6 +63,8 @@ class MembershipSection:
     below: Markup | None  # the note under each table
     primary: tuple[PrimaryRow, ...]
     slopes: tuple[Markup, ...]  # how the primary recipe calibrates
+    seeds: tuple[SeedsRow, ...]
+    of_method: Markup | None  # what is said of the method, or that nothing is
     notes: tuple[Markup, ...]
     preference: tuple[tuple[RecipeRow, ...], ...]  # by arm
     reversed: Markup | None  # scores that point the wrong way
@@ -69,6 +83,8 @@ def membership(joins: Joins) -> MembershipSection:
         below=_below(joins) if joins.audits else None,
         primary=tuple(_primary(joins)),
         slopes=tuple(_slopes(joins)),
+        seeds=tuple(_seeds(joins)),
+        of_method=_of_method(joins),
         notes=tuple(_notes(joins)),
         preference=tuple(group for group in pairs if group),
         reversed=_reversed(joins),
@@ -196,6 +212,44 @@ def _slopes(joins: Joins) -> Iterator[Markup]:
                 arm=code(finding.arm),
                 fitted=joins.num(f"{at}/slopes/canary/fitted", "two"),
             )
+
+
+# ---- over seeds
+
+
+def _seeds(joins: Joins) -> Iterator[SeedsRow]:
+    num, together = joins.num, joins.report.together
+    alarmed = any(is_alarmed(audit.part.blind) for audit in joins.verdicts)
+    for at, kind in placed("/together/over_seeds", together.over_seeds if together else ()):
+        least, most = (num(f"{at}/{of}", "two_down") for of in ("own_least", "own_most"))
+        proven = num(f"{at}/note") if kind.note else num(f"{at}/epsilon_lower", "two_down")
+        yield SeedsRow(
+            at=at,
+            arms=codes(kind.arms),
+            claimed=Markup("none") if kind.epsilon is None else num(f"{at}/epsilon", "epsilon"),
+            own=Markup("withheld") if alarmed else say("{least} to {most}", least=least, most=most),
+            proven=proven,
+            ceiling=num(f"{at}/ceiling", "two_down"),
+        )
+
+
+def _of_method(joins: Joins) -> Markup | None:
+    together = joins.report.together
+    if together is None:
+        return None
+    if not together.over_seeds:
+        return Markup(
+            "Every kind of training was done once: bounds and verdicts speak of these adapters, not of the "
+            "method. <code>dpaudit train --seeds</code> with three or more lets a bound speak of it."
+        )
+    return say(
+        "The pooled bound speaks of the method and not of one adapter: with {confidence} confidence, not "
+        "every training of this kind keeps a smaller ε. It holds for any mechanism. The seed is a cluster: "
+        "all seeds share the coins of their canaries, so their p-values are merged by a rule that holds "
+        "however they depend on each other (harmonic mean, Vovk and Wang). It decides nothing: each verdict "
+        "is of one adapter.",
+        confidence=joins.num("/together/over_seeds/0/confidence", "percent"),
+    )
 
 
 # ---- what weakens a figure

@@ -90,6 +90,16 @@ COLUMNS: dict[str, dict[str, tuple[str, str]]] = {
         "verdict": ("verdict", "text"),
         "reason": ("because", "text"),
     },
+    "over_seeds": {
+        "arms": ("trainings of one kind", "text"),
+        "epsilon": ("claimed epsilon", "epsilon"),
+        "seeds": ("seeds", "count"),
+        "own_least": ("bounds of single seeds from", "two_down"),
+        "own_most": ("to", "two_down"),
+        "epsilon_lower": ("pooled bound of the method", "two_down"),
+        "ceiling": ("its ceiling", "two_down"),
+        "note": ("none because", "text"),
+    },
     "inside": {
         "arm": ("arm", "text"),
         "claim": ("claimed epsilon", "epsilon"),

@@ -85,7 +85,7 @@ def _lower_one_run(canaries: int, guesses: int, correct: int, delta: float, conf
         )
         return p_value < 1 - confidence
 
-    return _largest_refuted(refuted)
+    return largest_refuted(refuted)
 
 
 def epsilon_ceiling_one_run(*, canaries: int, guesses: int, delta: float, confidence: float) -> float:
@@ -166,7 +166,7 @@ def _delta_gaussian(epsilon: float, noise_multiplier: float) -> float:
     return float(ndtr(half - shift) - lower_mass)
 
 
-def _largest_refuted(refuted: Callable[[float], bool]) -> float:
+def largest_refuted(refuted: Callable[[float], bool]) -> float:
     """Return the end of the refuted epsilons that start at 0, from below; 0.0 where 0 is not refuted."""
     if not refuted(0.0):
         return 0.0

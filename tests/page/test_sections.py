@@ -8,6 +8,7 @@ import pytest
 from dpaudit.findings.baselines import Blind, Near
 from dpaudit.findings.membership import Per, Slope
 from dpaudit.findings.report import Acted, Lost, Report, Stage
+from dpaudit.findings.together import OverSeeds
 from dpaudit.page import phrases
 from dpaudit.page.extraction import extraction
 from dpaudit.page.front import front
@@ -110,6 +111,17 @@ def test_the_primary_guesses_have_two_bounds_and_the_slope_of_their_score(made: 
     alarmed = tuple(replace(audit, blind=replace(fabricate.BLIND, alarm=True)) for audit in made.audits)
     rows = membership(joined(replace(made, audits=alarmed))).primary
     assert {(row.proven, row.in_family) for row in rows} == {("withheld", "withheld")}
+
+
+def test_a_bound_of_the_method_stands_apart_from_those_of_adapters(made: Report) -> None:
+    one = membership(joined(made))
+    assert one.seeds == () and "--seeds" in (one.of_method or "")
+    kind = OverSeeds(("a", "a-s1", "a-s2"), 8.0, 3, 0.4, 0.9, 0.6, 3.1, 1e-5, 0.95, "(eps,delta)", None)
+    few = replace(kind, seeds=2, epsilon_lower=None, ceiling=None, note="needs three")
+    assert made.together
+    section = membership(joined(replace(made, together=replace(made.together, over_seeds=(kind, few)))))
+    assert "0.60</data>" in section.seeds[0].proven and "needs three" in section.seeds[1].proven
+    assert "It decides nothing" in (section.of_method or "")
 
 
 def test_what_weakens_a_membership_figure_is_noted_once(made: Report) -> None:

@@ -5,7 +5,7 @@ a coin.
 from collections.abc import Sequence
 
 from dpaudit.errors import UsageError
-from dpaudit.evidence import control, family, planned, questions
+from dpaudit.evidence import control, family, over_seeds, planned, questions
 from dpaudit.findings.membership import Membership
 from dpaudit.findings.together import Together
 from dpaudit.privacy import ledger as ledgers
@@ -136,6 +136,7 @@ def together(run_dir: RunDir, plan: Plan, arms: Sequence[Arm]) -> Together:
         composed_epsilon=_released_together(run_dir, plan, private),
         composed_delta=plan.suite.training.delta if private else None,
         caveat=plan.caveat,
+        over_seeds=over_seeds.over_seeds(audits),
     )
 
 
