@@ -408,7 +408,9 @@ def judge(run_dir: RunDir, plan: Plan, fit: bool) -> None:
 
 def corpus(run_dir: RunDir) -> None:
     run_dir.write_json(
-        "corpus/manifest.json", {"units": 4000, "counts": {}, "files": {chain.COINS: "0" * 32}}, ["plan.json"]
+        "corpus/manifest.json",
+        {"units": 4000, "counts": {"gradient": 0}, "files": {chain.COINS: "0" * 32}},
+        ["plan.json"],
     )
     run_dir.write_lines("corpus/candidates.jsonl", [{"kind": "canary", "secret": SECRET, "text": TEXT}])
 

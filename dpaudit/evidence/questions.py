@@ -115,6 +115,7 @@ class Asked:
     outside: Outside | None
     trainings: tuple[Training, ...] = ()  # its own stage and those before, as far as they were looked at
     failed: tuple[str, ...] = ()  # near certain, and outside of the correction
+    unseen: tuple[str, ...] = ()  # trainings that it rests on and that were not looked at, each with why
 
 
 def answered(asked: Sequence[Asked], error: float = family.ERROR) -> tuple[Answered, ...]:
@@ -141,8 +142,9 @@ class _Family:
     def _answer(self, claimed: Asked) -> Answered:
         asked_outside = [] if claimed.outside is None else [self._outside(claimed.outside, claimed.claim)]
         questions = (*asked_outside, *map(self._inside, claimed.trainings))
-        found = conclude(questions, claimed.failed)
-        return Answered(claimed.arm, claimed.claim, questions, claimed.failed, found.verdict, found.reason)
+        failed, unseen = claimed.failed, claimed.unseen
+        found = conclude(questions, failed, unseen)
+        return Answered(claimed.arm, claimed.claim, questions, failed, found.verdict, found.reason, unseen)
 
     def _outside(self, outside: Outside, claim: Claim) -> Question:
         level = self._level_of(outside, claim)

@@ -20,20 +20,28 @@ class Verdict:
     reason: str
 
 
-def conclude(questions: Sequence[Question], failed: Sequence[str] = ()) -> Verdict:
+def conclude(
+    questions: Sequence[Question], failed: Sequence[str] = (), unseen: Sequence[str] = ()
+) -> Verdict:
     """The verdict on a claim: the one place where its word is chosen.
 
     `refuted` where a question refutes at its level, or something `failed` that is near certain; `not refuted`
-    where none does and one was shown able to; else `no power`, also where power is unknown.
+    where none does and one was shown able to; else `no power`, also where power is unknown. The
+    sentence names what was looked at without power, and what was `unseen`: trainings that the claim rests on
+    and that were not looked at from inside.
     """
     refuting = [question for question in questions if question.refutes]
     if failed or refuting:
         return Verdict("refuted", "; ".join([*failed, *(_found(question) for question in refuting)]))
     able = [question for question in questions if question.is_shown_able]
+    weak = [_unable(question) for question in questions if not question.is_shown_able]
+    beyond = [f"not looked at from inside: {training}" for training in unseen]
     if able:
         caught = "; ".join(f"{q.violation} {_seen_from(q)}, with probability {_share(q.power)}" for q in able)
-        return Verdict("not refuted", f"nothing contradicts the claim; the audit would have caught: {caught}")
-    return Verdict("no power", "; ".join(_unable(question) for question in questions) or NOTHING_ASKED)
+        told = [f"nothing contradicts the claim; the audit would have caught: {caught}"]
+        told += [f"it cannot tell {text}" for text in weak]
+        return Verdict("not refuted", "; ".join([*told, *beyond]))
+    return Verdict("no power", "; ".join([*(weak or [NOTHING_ASKED]), *beyond]))
 
 
 def _found(question: Question) -> str:

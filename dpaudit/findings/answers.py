@@ -46,7 +46,8 @@ class Question:
 @dataclass(frozen=True)
 class Answered:
     """A claim with its questions and its verdict. `failed` is near certain: failed checks of conformance, a
-    ledger that spends more than is claimed.
+    ledger that spends more than is claimed. `unseen` are the trainings that the claim rests on and that no
+    question looked at from inside, each with why.
     """
 
     arm: str
@@ -55,3 +56,4 @@ class Answered:
     failed: tuple[str, ...]
     verdict: Word
     reason: str
+    unseen: tuple[str, ...] = ()

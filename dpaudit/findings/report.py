@@ -179,7 +179,7 @@ class Stages:
 class Report(Finding):
     """All that the page shows, each finding as its stage left it."""
 
-    FORMAT: ClassVar = "report/2"
+    FORMAT: ClassVar = "report/3"
     run: Run
     arms: tuple[Adapter, ...]
     audits: tuple[Membership, ...]

@@ -145,7 +145,7 @@ class Conformance:
 class Verification(Finding):
     """All that verification.json holds: no secret, no coin and no text of a canary."""
 
-    FORMAT: ClassVar = "verification/2"
+    FORMAT: ClassVar = "verification/3"
     claim: Claim
     bound: BoundOfKey
     fdp: FamilyBound

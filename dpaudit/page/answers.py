@@ -29,6 +29,8 @@ def sentences(num: Numbers, answer: Placed[Answered]) -> Iterator[Markup]:
         yield Markup("This audit cannot tell. It says nothing for the claim, and nothing against it.")
     for question in asked:
         yield _able(num, question) if question.part.is_shown_able else _unable(num, question)
+    for index, _ in enumerate(found.unseen):
+        yield say("<strong>Not looked at from inside:</strong> {what}.", what=num(f"{at}/unseen/{index}"))
 
 
 def _refuted(num: Numbers, answer: Placed[Answered], asked: list[Placed[Question]]) -> Iterator[Markup]:
@@ -85,7 +87,9 @@ def _able(num: Numbers, question: Placed[Question]) -> Markup:
 def _unable(num: Numbers, question: Placed[Question]) -> Markup:
     """Why the question could not tell."""
     place, part = question
-    seen = "From outside" if part.side == "outside" else "Seen from inside"
+    seen = Markup("From outside")
+    if part.side == "inside":
+        seen = say('<a href="#inside">Seen from inside</a> {arm}', arm=code(part.arm))
     if part.note is not None:
         return say("{seen}, it cannot tell: {note}.", seen=seen, note=num(f"{place}/note"))
     return say(

@@ -104,6 +104,21 @@ def test_each_stage_of_a_chain_is_asked_and_named() -> None:
     assert "inside dpo" in calm.reason and "inside sft" in calm.reason
 
 
+def test_a_stage_that_was_not_looked_at_is_named_beside_those_that_were() -> None:
+    """Power against one stage of a chain never reads as power against all of it."""
+    earlier = "a training before this run, of which the ledger alone is known"
+    asked = Asked("dpo", CLAIM, None, (inside("dpo", 0.5), inside("sft", 0.4, 0.5, 0.6)), unseen=(earlier,))
+    (answer,) = answered([asked])
+    assert answer.verdict == "not refuted" and answer.unseen == (earlier,)
+    caught, weak, unseen = answer.reason.split("; ")[1:]
+    assert "half of the noise seen from inside dpo" in caught and "sft" not in caught
+    assert weak.startswith("it cannot tell seen from inside sft") and earlier in unseen
+    (silent,) = answered([replace(asked, trainings=())])
+    assert silent.verdict == "no power" and earlier in silent.reason
+    whole = one(None, inside("dpo", 0.5), inside("sft", 0.4))
+    assert "not looked at" not in whole.reason and "cannot tell" not in whole.reason
+
+
 def test_a_third_of_the_noise_where_half_is_beyond_the_units() -> None:
     answer = one(None, inside("a", 0.5, halved=0.6))
     assert answer.verdict == "not refuted" and "a third of the noise" in answer.reason

@@ -88,6 +88,15 @@ def test_not_refuted_says_what_would_have_been_caught(made: Report) -> None:
     assert alone[1].startswith("From outside, it cannot tell:") and "its power is unknown" in alone[1]
 
 
+def test_a_training_that_was_not_looked_at_is_told_on_the_card(made: Report) -> None:
+    assert made.together
+    answers = tuple(replace(a, verdict="not refuted", unseen=("x (why)",)) for a in made.together.answers)
+    shown = card(replace(made, together=replace(made.together, answers=answers)), "sft-eps1").sentences
+    assert shown[-1].startswith("<strong>Not looked at from inside:</strong>") and "x (why)" in shown[-1]
+    weak = card(said(made, "sft-eps1", "no power", replace(INSIDE, arm="cpt", power=0.3)), "sft-eps1")
+    assert "<code>cpt</code>, it cannot tell" in weak.sentences[1]
+
+
 def test_an_answer_that_is_not_there_is_no_word(made: Report) -> None:
     answer = card(replace(made, together=None), "sft-eps1")
     assert answer.word == "not concluded" and "dpaudit attack mia" in answer.sentences[0]

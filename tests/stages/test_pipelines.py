@@ -17,10 +17,11 @@ from dpaudit.pipeline import sequence
 from dpaudit.privacy.accountants import epsilon_spent
 from dpaudit.privacy.ledger import Ledger
 from dpaudit.privacy.mechanism import Mechanism
+from dpaudit.stages.audit import chain
 from dpaudit.stages.prepare.jobs import ArmJob, outside_stages
 from dpaudit.stages.train import merge, start
 from dpaudit.storage.rundir import RunDir
-from dpaudit.suite.grid import Grid
+from dpaudit.suite.grid import Arm, Grid
 from dpaudit.suite.plan import ASSUMED_PUBLIC, Plan
 from dpaudit.suite.suite import Candidates, Data, Lora, Model, Schedule, Suite, Training
 from dpaudit.system.progress import Progress
@@ -121,6 +122,19 @@ def test_every_arm_starts_with_the_weights_of_the_one_before(chained: tuple[RunD
         assert 0 < (dpo[name] - wanted).abs().max() < 1e-4 < (sft[name] - cpt[name]).abs().max()
 
 
+def test_what_nobody_looked_at_from_inside_is_named_stage_by_stage(
+    chained: tuple[RunDir, Plan], tmp_path: Path
+) -> None:
+    run_dir, plan = RunDir(shutil.copytree(chained[0].path, tmp_path / "copy")), chained[1]
+    dpo = Arm("dpo", "sigmoid", 8.0)
+    named = chain.unseen(run_dir, plan, dpo)
+    assert [text.split(" (")[0] for text in named] == [*reversed(ARMS)]
+    assert all("(no canaries along axes: " in text and "a fifth of them" in text for text in named)
+    run_dir.file("train/sft-eps4/axes.npy").write_bytes(b"")  # as if this stage had had them
+    assert [text.split(" (")[0] for text in chain.unseen(run_dir, plan, dpo)] == [ARMS[2], ARMS[0]]
+    assert chain.trainings(plan, dpo)[1:] == (Arm("sft", "sft", 4.0), Arm("cpt", "cpt", 2.0))
+
+
 def test_a_start_whose_ledger_was_edited_is_refused(chained: tuple[RunDir, Plan], tmp_path: Path) -> None:
     run_dir, plan = RunDir(tmp_path / chained[0].name), chained[1]
     shutil.copytree(chained[0].path, run_dir.path)
@@ -171,8 +185,11 @@ def test_a_start_from_another_run_is_composed(
     start = chained[0].file("train/sft-eps4")
     both = [outside_stages(make_plan(toy_model_dir, DPO, place)) for place in (start, start / "adapter")]
     assert len(both[0]) == 2 and both[0] == both[1]
-    run_dir = go(make_plan(toy_model_dir, DPO, start), tmp_path)
+    plan = make_plan(toy_model_dir, DPO, start)
+    run_dir = go(plan, tmp_path)
     ledger = ledger_of(run_dir, "dpo-sigmoid-eps8")
+    _, before = chain.unseen(run_dir, plan, Arm("dpo", "sigmoid", 8.0))
+    assert before == "2 trainings before this run, of which the ledger alone is known"
     earlier = [ledger_of(chained[0], arm)["mechanism"] for arm in ARMS[:2]]
     assert ledger["stages"] == earlier and ledger["start_assumed_public"] is False
     assert 0.99 * 8 < spent(ledger) == pytest.approx(ledger["epsilon_pld"], rel=1e-9)
@@ -195,6 +212,8 @@ def test_a_start_without_a_ledger(toy_adapter_dir: Path, toy_model_dir: Path, tm
     ledger = ledger_of(run_dir, "sft-eps8")
     assert ledger["stages"] == [] and ledger["start_assumed_public"] is True
     assert plan.caveat == ASSUMED_PUBLIC
+    _, before = chain.unseen(run_dir, plan, Arm("sft", "sft", 8.0))
+    assert before == "the adapter that this run began with, which has no ledger and was taken as public"
     assert "taken for public" in run_dir.file("train/sft-eps8/adapter/README.md").read_text()
 
 
@@ -323,8 +342,11 @@ def test_training_on_a_merged_model_composes_with_its_ledger(
     merged: tuple[Path, dict[str, Any]], tmp_path: Path
 ) -> None:
     base, earlier = merged
-    run_dir = go(make_plan(base, replace(SFT, epsilons=(6.0,)), unit="record"), tmp_path)
+    plan = make_plan(base, replace(SFT, epsilons=(6.0,)), unit="record")
+    run_dir = go(plan, tmp_path)
     ledger = ledger_of(run_dir, "sft-eps6")
+    _, before = chain.unseen(run_dir, plan, Arm("sft", "sft", 6.0))
+    assert before == "a training before this run, of which the ledger alone is known"
     assert ledger["stages"] == [earlier["mechanism"]]
     assert 0.99 * 6 < ledger["epsilon_pld"] <= 6
     assert ledger["epsilon_pld"] == pytest.approx(spent(ledger), rel=1e-9)

@@ -9,7 +9,7 @@ from dpaudit.findings.inside import Inside
 from dpaudit.findings.membership import Membership
 from dpaudit.privacy import ledger as ledgers
 from dpaudit.privacy.claim import Claim
-from dpaudit.stages.audit import inside
+from dpaudit.stages.audit import chain, inside
 from dpaudit.stages.audit.members import audit_file
 from dpaudit.stages.integrity.trained import TrainedArm
 from dpaudit.storage.rundir import RunDir
@@ -43,6 +43,7 @@ def _asked(run_dir: RunDir, plan: Plan, audits: Audits, arm: Arm, claim: Claim) 
         _outside(audits, arm),
         tuple(map(Training.of, trainings)),
         (*_overspent(run_dir, arm, claim), *(text for found in trainings for text in _failed(found))),
+        chain.unseen(run_dir, plan, arm),
     )
 
 
@@ -63,12 +64,10 @@ def trainings_of(run_dir: RunDir, plan: Plan, arm: Arm) -> tuple[Inside, ...]:
     Raises UsageError where one of them had canaries along axes and was not looked at since.
     """
     found = []
-    stage: Arm | None = arm
-    while stage is not None:
+    for stage in chain.trainings(plan, arm):
         inside.require_current(run_dir, stage.name)
         if inside.is_tested(run_dir, stage.name):
             found.append(Inside.read(run_dir, inside.file_of(stage.name)))
-        stage = plan.suite.grid.start_of(stage)
     return tuple(found)
 
 

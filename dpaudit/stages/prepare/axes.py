@@ -37,6 +37,12 @@ def count_of(run_dir: RunDir) -> int:
     return int(run_dir.read_json("corpus/manifest.json")["counts"]["gradient"])
 
 
+def short_of(run_dir: RunDir) -> str | None:
+    """Why it has fewer than its claims need; None where they are enough, or were asked for."""
+    short: str | None = run_dir.read_json("corpus/manifest.json").get("axes_short")
+    return short
+
+
 def needed(plan: Plan, counts: dict[str, int]) -> Axes:
     """The axes of a plan whose arms learn from so many units; `counts` has the expected number of each
     lesson.

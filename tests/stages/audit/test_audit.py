@@ -199,6 +199,13 @@ def test_the_guesses_of_the_primary_recipe_alone_answer_a_claim(audited: tuple[R
     assert question.epsilon_lower == bound.at(1 - question.level).lower(1e-5)
 
 
+def test_a_training_without_axes_is_named_with_the_reason(audited: tuple[RunDir, Plan]) -> None:
+    found = answer(audited[0], "sft-eps8")
+    (unseen,) = found.unseen
+    assert unseen.startswith("sft-eps8 (no canaries along axes: ") and "a fifth of them" in unseen
+    assert f"not looked at from inside: {unseen}" in found.reason
+
+
 def test_a_claim_beyond_the_ceiling_leaves_the_family_to_the_others(audited: tuple[RunDir, Plan]) -> None:
     """300 canaries reach 1 and not 8: one question is left, which is tested at the whole five per cent."""
     run_dir, _ = audited
