@@ -195,11 +195,16 @@ def verify(
 ) -> None:
     """Test a claim: exit code 1 refuted, 4 no power, 0 not refuted."""
     if of_run.run is None:
+        if of_run.runs != run_store.RUNS:
+            raise UsageError("--runs", "--run beside it, a run of this folder", "no --run", "--run NAME")
         _verify_outside(outside, claim, of_run, commitment, as_json)
         return
-    others = (outside.adapter, outside.model, outside.endpoint, outside.base, outside.tokenizer, outside.key)
-    if any(option is not None for option in others):
-        raise UsageError("--run", "only the claims of a run", "options of another model")
+    given = [name for name, value in vars(outside).items() if value not in (None, False, [])]
+    if given:
+        told = ", ".join(f"--{name.replace('_', '-')}" for name in given)
+        raise UsageError(
+            "--run", "only the claims of a run", told, f"leave {'it' if len(given) == 1 else 'them'} out"
+        )
     _verify_run(of_run, claim, commitment, as_json)
 
 

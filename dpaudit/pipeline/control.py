@@ -2,9 +2,10 @@
 
 import json
 import shutil
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from dpaudit.system.progress import Progress
 
 FOLDER = "control"  # below the folder of the page
 EPOCHS, BATCH, RATE, LONGEST = 3, 8, 1e-3, 512
+REHEARSED = 4  # steps that are timed before a control is trained
 
 
 @dataclass(frozen=True)
@@ -72,22 +74,51 @@ def train(
             progress.say(f"control: {target} is there, of the same data, steps and rate")
             return target
         made = _suite(rows, planted, _base(adapter, base), _lora(adapter), record)
-        progress.say(
-            f"training a control without noise: {steps:,} steps of {BATCH} rows; after the first minute its "
-            f"progress shows how long all of them take"
-        )
-        with exclusive.scratch() as folder:
-            run_dir = sequence.train(Plan(made), folder, progress, workers=1)
-            (arm,) = run_dir.file("train").glob("*-inf")
-            losses = [
-                row["loss"] for row in run_dir.read_lines(f"train/{arm.name}/steps.jsonl") if row["loss"]
-            ]
+        _tell(made, steps, progress)
+        with _trained(made, progress) as (arm, rows_of_steps):
+            losses = [row["loss"] for row in rows_of_steps if row["loss"]]
             out.mkdir(parents=True, exist_ok=True)
             with exclusive.making(target):
                 shutil.copytree(arm / "adapter", target)
                 kept = record | {"training_loss": sum(losses[-20:]) / len(losses[-20:])}
                 (target / RECORD).write_text(json.dumps(kept, indent=1) + "\n", encoding="utf-8")
     return target
+
+
+@contextmanager
+def _trained(made: Suite, progress: Progress) -> Iterator[tuple[Path, list[dict[str, Any]]]]:
+    """The folder of the arm without noise, until the block ends, and what each step did."""
+    with exclusive.scratch() as folder:
+        run_dir = sequence.train(Plan(made), folder, progress, workers=1)
+        (arm,) = run_dir.file("train").glob("*-inf")
+        yield arm, run_dir.read_lines(f"train/{arm.name}/steps.jsonl")
+
+
+def _tell(made: Suite, steps: int, progress: Progress) -> None:
+    """Says how long the training will take on this machine, unless it is as short as a rehearsal of it."""
+    about = f"training a control without noise: {steps:,} steps of {BATCH} rows"
+    if steps > REHEARSED:
+        with progress.task("control: timing its first steps", total=1) as advance:
+            seconds = _expected(made, steps)
+            advance(1)
+        minutes = round(seconds / 60)
+        about += f", about {f'{minutes:,} minutes' if minutes > 1 else f'{seconds:.0f} seconds'} for all"
+    progress.say(about)
+
+
+def _expected(made: Suite, steps: int) -> float:
+    """Seconds that a training of so many steps takes: of REHEARSED steps of the same suite on the same data.
+
+    The first step, which prepares what later ones find, is not taken as one of them. Batches vary in size, so
+    a row is timed.
+    """
+    began, short = time.perf_counter(), replace(made.training.nonprivate, steps=REHEARSED)
+    training = replace(made.training, nonprivate=short, dpo_nonprivate=short, cpt_nonprivate=short)
+    with _trained(replace(made, training=training), Progress(quiet=True)) as (_, done):
+        whole = time.perf_counter() - began
+    seconds = [float(step["seconds"]) for step in done]
+    a_row = sum(seconds[1:]) / max(1, sum(int(step["units"]) for step in done[1:]))
+    return whole - sum(seconds) + steps * BATCH * a_row
 
 
 @contextmanager

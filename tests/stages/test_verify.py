@@ -205,18 +205,32 @@ def test_a_model_that_saw_no_canary_is_not_refuted_and_its_power_is_unknown(
     )  # a wrong key looks so too
 
 
-def test_a_control_is_trained_on_the_planted_file_and_found_again(world: Path, tmp_path: Path) -> None:
-    """After a few steps it has learned nothing: power stays away, and the same words train no second one."""
+def test_a_control_is_trained_on_the_planted_file_and_found_again(
+    world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After a few steps it has learned nothing: power stays away, and the same words train no second one. How
+    long it takes is told before, within a factor of three.
+    """
+    told: list[tuple[float, str]] = []
+    monkeypatch.setattr(Progress, "say", lambda _, line: told.append((time.perf_counter(), line)))
     words = ["--adapter", world / "adapter", "--key", world / "key.json", "--data", world / "planted.jsonl"]
-    words += ["--claim", CLAIM, "--out", tmp_path, "--train-control", "--control-steps", 3]
+    words += ["--claim", CLAIM, "--out", tmp_path, "--train-control", "--control-steps", 20]
     done = check(*words)
+    (began, line), *after = told[
+        next(i for i, (_, line) in enumerate(told) if "training a control" in line) :
+    ]
+    expected = float(re.search(r"20 steps of 8 rows, about (\d+) seconds", line)[1])  # type: ignore[index]
+    took = next(at for at, line in after if line.startswith("verify")) - began
+    assert took / 3 - 1 < expected < 3 * took + 1
+    told.clear()
     assert done.exit_code == 1, done.output  # the audited adapter gives its canaries away all the same
     found = json.loads((tmp_path / "verification.json").read_text())["control"]
-    assert found["steps"] == 3 and found["rows"] > 0 and found["gain_audited"] > found["gain"]
+    assert found["steps"] == 20 and found["rows"] > 0 and found["gain_audited"] > found["gain"]
     settings = json.loads((tmp_path / "control/adapter_config.json").read_text())
     own = json.loads((world / "adapter/adapter_config.json").read_text())
     assert (settings["r"], settings["lora_alpha"]) == (own["r"], own["lora_alpha"])
-    assert "training a control" not in check(*words).output
+    check(*words)
+    assert not any("training a control" in line for _, line in told)
     other = check(*words[:-1], 4)
     assert isinstance(other.exception, UsageError) and "got another control" in str(other.exception)
 
@@ -949,6 +963,26 @@ def test_claims_of_a_suite_name_its_arms_and_its_unit() -> None:
         replace(plan.suite, claims=(replace(good, arm="sft-eps99"),))
     with pytest.raises(ValueError, match="tests"):
         replace(plan.suite, claims=(replace(good, relation="replace"),))
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["--send-real-rows"], "--send-real-rows; leave it out"),
+        (["--data", "d.jsonl", "--control-steps", 3], "--data, --control-steps; leave them out"),
+        (["--allow-egress", "host"], "--allow-egress; leave it out"),
+        (["--train-control", "--out", "o", "--conformance", "c"], "--out, --conformance, --train-control; "),
+    ],
+)
+def test_an_option_without_effect_on_a_run_is_refused(words: list[object], told: str) -> None:
+    done = check("--run", "clinic", *words)
+    assert isinstance(done.exception, UsageError)
+    assert f"--run: expected only the claims of a run, got {told}" in str(done.exception)
+
+
+def test_a_folder_of_runs_is_of_no_use_without_a_run() -> None:
+    done = check("--runs", "elsewhere", "--key", "k", "--claim", CLAIM)
+    assert isinstance(done.exception, UsageError) and "--runs: expected --run" in str(done.exception)
 
 
 def test_a_run_without_declared_claims_is_refused(tmp_path: Path) -> None:
