@@ -71,7 +71,12 @@ def _presumes(joins: Joins) -> Iterator[Markup]:
         "score was read.",
         unit=joins.report.run.unit,
     )
-    if together:
+    if together and not together.questions:
+        yield Markup(
+            "<strong>No question about the claims of this page could have refuted one of them</strong>, even "
+            "if every guess had been right: none was tested."
+        )
+    elif together:
         yield say(
             "All {questions} questions about the claims of this page are tested together (Holm): if all "
             "claims are true, any of them is refuted with a chance of at most {error}.",

@@ -21,6 +21,7 @@ from dpaudit.page.membership import membership
 from dpaudit.page.numbers import Numbers
 from dpaudit.page.quality import quality
 from dpaudit.page.training import training
+from dpaudit.page.verdicts import verdicts
 from dpaudit.stages import report
 
 NONE = Blind(None, None, None, None, alarm=False, units=12, finding="no baseline: too few")
@@ -122,6 +123,16 @@ def test_a_bound_of_the_method_stands_apart_from_those_of_adapters(made: Report)
     section = membership(joined(replace(made, together=replace(made.together, over_seeds=(kind, few)))))
     assert "0.60</data>" in section.seeds[0].proven and "needs three" in section.seeds[1].proven
     assert "It decides nothing" in (section.of_method or "")
+
+
+def test_a_page_without_a_question_does_not_speak_of_tests(made: Report) -> None:
+    def said(questions: int) -> str:
+        assert made.together
+        told = replace(made, together=replace(made.together, questions=questions))
+        return " ".join(verdicts(joined(told)).presumes)
+
+    assert "none was tested" in said(0) and "are tested together" not in said(0)
+    assert "none was tested" not in said(2) and "are tested together" in said(2)
 
 
 def test_what_weakens_a_membership_figure_is_noted_once(made: Report) -> None:
