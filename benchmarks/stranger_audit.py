@@ -83,14 +83,15 @@ def audited(work: Path, seed: int, model: str) -> dict[str, Any]:
             expected=EXIT_CODES,
         )
     told = json.loads(found.read_text(encoding="utf-8"))
+    (answer,), (asked,) = told["answers"], told["models"]
     kept = ("epsilon_lower", "ceiling", "canaries", "guesses", "correct", "confidence", "notion")
     return {
-        "verdict": told["verdict"]["verdict"],
-        "rendering": told["rule"]["rendering"],
-        "recipe": told["rule"]["recipe"],
-        "auc": told["performance"]["auc"],
+        "verdict": answer["verdict"],
+        "rendering": asked["rule"]["rendering"],
+        "recipe": asked["rule"]["recipe"],
+        "auc": asked["performance"]["auc"],
         "rows_planted": sum(1 for _ in data.open(encoding="utf-8")),
-        **{key: told["bound"][key] for key in kept},
+        **{key: answer["bound"][key] for key in kept},
     }
 
 
