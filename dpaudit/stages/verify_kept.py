@@ -19,7 +19,7 @@ from dpaudit.findings.verification import NotAsked
 from dpaudit.planting.audit_key import Planted
 from dpaudit.stages.audited import Audited
 from dpaudit.stages.integrity import weights
-from dpaudit.storage import custody, whole_files
+from dpaudit.storage import custody, exclusive, whole_files
 
 if TYPE_CHECKING:
     from dpaudit.models.secret_spans import SecretScores
@@ -91,7 +91,7 @@ class OfModel:
         return Said({name: _read(both) for name, both in content["scores"].items()}, left_out)
 
     def write(self, kind: str, rows: Sequence[Planted], said: Said) -> None:
-        """Keeps what was said, for its owner's eyes alone."""
+        """Keeps what was said, for its owner's eyes alone. Only under the lock of the page."""
         file = self._file(kind, rows)
         content = {
             "format": FORMAT,
@@ -100,6 +100,7 @@ class OfModel:
         }
         text = json.dumps(custody.stamped(content, file.name, self.kept.seal_key))
         file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        exclusive.remove_left(file)  # of a killed call
         whole_files.write_text(file, text + "\n", whole_files.PRIVATE)
 
     def _file(self, kind: str, rows: Sequence[Planted]) -> Path:
