@@ -91,13 +91,14 @@ def audited(folder: Path, seed: int, records: int) -> dict[str, Any]:
         expected=(0, 1, 4),
     )
     verified = read(folder / "verification/verification.json")
+    (answer,), (asked,) = verified["answers"], verified["models"]
     inside = read(run / "audit/inside/sft-eps3.json")
     return {
         "exit_code": code,
         "one_run": {
-            "verdict": verified["verdict"]["verdict"],
-            "auc": verified["performance"]["auc"],
-            **{k: verified["bound"][k] for k in ("epsilon_lower", "ceiling", "guesses", "correct")},
+            "verdict": answer["verdict"],
+            "auc": asked["performance"]["auc"],
+            **{k: answer["bound"][k] for k in ("epsilon_lower", "ceiling", "guesses", "correct")},
         },
         "inside_one_run": {k: inside["one_run"][k] for k in ("epsilon_lower", "ceiling")},
         "mechanism_test": {k: inside["mechanism_test"][k] for k in ("p_value", "epsilon_lower", "auc")},

@@ -126,21 +126,19 @@ def audited(work: Path, case: Case, seed: int, epochs: int, model: str) -> dict[
 
 def told(found: dict[str, Any]) -> dict[str, Any]:
     """What one verification says that a reader of the benchmark needs."""
-    (answer,), (adapter,) = found["answers"], found["adapters"]
-    (question,) = answer["questions"]
-    (bound,) = adapter["bounds"]
-    visible = found["key"]["visibility"]
+    (answer,), (asked,) = found["answers"], found["models"]
+    (question,), bound, visible = answer["questions"], answer["bound"], found["key"]["visibility"]
     return {
         "verdict": answer["verdict"],
-        **{name: question[name] for name in ("p_value", "level", "power", "epsilon_lower", "ceiling")},
-        **{name: bound[name] for name in ("canaries", "guesses", "correct")},
-        "rendering": adapter["rule"]["rendering"],
-        "recipe": adapter["rule"]["recipe"],
-        "auc": adapter["performance"]["auc"],
+        **{name: question[name] for name in ("p_value", "level", "power")},
+        **{name: bound[name] for name in ("epsilon_lower", "ceiling", "canaries", "guesses", "correct")},
+        "rendering": asked["rule"]["rendering"],
+        "recipe": asked["rule"]["recipe"],
+        "auc": asked["performance"]["auc"],
         "visible_auc": visible and visible["auc"],
-        "control_correct": adapter["control"]["correct"],
-        "gain": adapter["control"]["gain_audited"],
-        "control_gain": adapter["control"]["gain"],
+        "control_correct": asked["control"]["correct"],
+        "gain": asked["control"]["gain_audited"],
+        "control_gain": asked["control"]["gain"],
     }
 
 

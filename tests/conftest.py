@@ -19,7 +19,8 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 sys.path += sorted({str(file.parent) for file in Path(__file__).parent.rglob("test_*.py")} - set(sys.path))
 
 LONGEST = (  # files by the time that they take: the processes end together when these begin first
-    "test_verify", "test_fuzz", "test_pipelines", "test_accountants", "test_resume", "test_lab",
+    "test_verify_endpoints", "test_fuzz", "test_verify_renderings", "test_verify_kept", "test_verify",
+    "test_pipelines", "test_accountants", "test_resume", "test_lab",
     "test_planning", "test_audit", "test_parallel", "test_preference", "test_served", "test_accounting",
     "test_merge", "test_axes", "test_subsampled", "test_inside", "test_train", "test_custody",
     "test_ranks", "test_cli", "test_selftest", "test_false_refutation", "test_bounds", "test_prepare",

@@ -70,12 +70,12 @@ Shadows = Annotated[
 Run = Annotated[str | None, typer.Option("--run", metavar="NAME", help="A run; default: the run used last.")]
 Runs = Annotated[Path, typer.Option("--runs", metavar="DIR", help="The folder that holds runs.")]
 Json = Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")]
-Claim = Annotated[
-    str | None,
+Claims = Annotated[
+    list[str] | None,
     typer.Option(
         "--claim",
         metavar="eps=E,delta=D,unit=U,relation=R",
-        help="The complete claim: eps=3,delta=1e-5,unit=record,relation=add_or_remove.",
+        help="The complete claim: eps=3,delta=1e-5,unit=record,relation=add_or_remove; may be given again.",
     ),
 ]
 Commitment = Annotated[

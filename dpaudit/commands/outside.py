@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -15,6 +15,10 @@ from dpaudit.evidence import claims
 from dpaudit.pipeline import later
 from dpaudit.storage import custody, run_store
 from dpaudit.system.progress import Progress
+
+if TYPE_CHECKING:
+    from dpaudit.stages.audited import Audited
+    from dpaudit.stages.verify import Request
 
 FAILED = 1  # another commitment than was noted down
 
@@ -99,9 +103,14 @@ def plant(
 class Outside:
     """The options that name a model of others, and what it is audited by."""
 
-    adapter: Annotated[Path | None, typer.Option("--adapter", metavar="DIR", help="The adapter to test.")] = (
-        None
-    )
+    adapter: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--adapter",
+            metavar="DIR",
+            help="The adapter to test; may be given again, each with its --claim or all with one.",
+        ),
+    ] = None
     model: Annotated[
         str | None,
         typer.Option(
@@ -189,15 +198,15 @@ class OfRun:
 def verify(
     outside: Outside,
     of_run: OfRun,
-    claim: options.Claim = None,
+    claim: options.Claims = None,
     commitment: options.Commitment = None,
     as_json: options.Json = False,
 ) -> None:
-    """Test a claim: exit code 1 refuted, 4 no power, 0 not refuted."""
+    """Test claims: exit code 1 refuted, 4 no power, 0 not refuted."""
     if of_run.run is None:
         if of_run.runs != run_store.RUNS:
             raise UsageError("--runs", "--run beside it, a run of this folder", "no --run", "--run NAME")
-        _verify_outside(outside, claim, of_run, commitment, as_json)
+        _verify_outside(outside, claim or [], of_run, commitment, as_json)
         return
     given = [name for name, value in vars(outside).items() if value not in (None, False, [])]
     if given:
@@ -205,7 +214,14 @@ def verify(
         raise UsageError(
             "--run", "only the claims of a run", told, f"leave {'it' if len(given) == 1 else 'them'} out"
         )
-    _verify_run(of_run, claim, commitment, as_json)
+    if claim and len(claim) > 1:
+        raise UsageError(
+            "--claim",
+            "one claim with --run",
+            f"{len(claim)} claims",
+            "type the command once for each of them",
+        )
+    _verify_run(of_run, claim[0] if claim else None, commitment, as_json)
 
 
 def _verify_run(of_run: OfRun, claim: str | None, commitment: str | None, as_json: bool) -> None:
@@ -235,50 +251,55 @@ def _verify_run(of_run: OfRun, claim: str | None, commitment: str | None, as_jso
 
 
 def _verify_outside(
-    outside: Outside, claim: str | None, of_run: OfRun, commitment: str | None, as_json: bool
+    outside: Outside, claim: list[str], of_run: OfRun, commitment: str | None, as_json: bool
 ) -> None:
-    from dpaudit.stages import asking, verify
+    from dpaudit.stages import verify, verify_folder
 
     if of_run.arm is not None:
         raise UsageError("--arm", "--run beside it, the run of this arm", "no --run", "--run NAME")
-    if outside.key is None or claim is None:
+    if outside.key is None or not claim:
         raise UsageError(
             "dpaudit verify",
             "--key FILE and --claim, or --run NAME",
             "no --key" if outside.key is None else "no --claim",
             f"for example: {EXAMPLES['dpaudit verify']}; or: dpaudit verify --run NAME",
         )
-    audited = asking.Audited(
-        outside.adapter,
+    request = verify.Request(
+        claims.paired(_models(outside), [claims.parse(text) for text in claim]),
+        outside.key,
+        outside.out or verify_folder.OUT,
+        outside.data,
+        outside.conformance,
+        commitment,
+        outside.send_real_rows,
+    )
+    checked = verify.check(request)  # before a control is trained
+    verification = verify.run(checked, Progress(), _control(outside, request))
+    page = request.out / verify_folder.PAGE
+    whole = {**verification.to_json(), "page": str(page)}
+    show(whole if as_json else verify.summary(verification, page), as_json)
+    if verification.noted_before == custody.ANOTHER:
+        raise typer.Exit(FAILED)
+    raise typer.Exit(verify.exit_code([answer.verdict for answer in verification.answers]))
+
+
+def _models(outside: Outside) -> "list[Audited]":
+    """What is audited, in the order typed; one folder is one adapter, however it is written."""
+    from dpaudit.stages.audited import Audited
+
+    first = {adapter.absolute().resolve(): adapter for adapter in reversed(outside.adapter or [])}
+    adapters = [first[adapter.absolute().resolve()] for adapter in outside.adapter or []]
+    others = (
         outside.model,
         outside.endpoint,
         outside.base,
         tuple(outside.allow_egress or ()),
         outside.tokenizer,
     )
-    parsed = claims.parse(claim)
-    control = _control(outside, outside.key)
-    verification = verify.run(
-        audited,
-        outside.key,
-        parsed,
-        Progress(),
-        outside.out,
-        outside.data,
-        outside.conformance,
-        commitment,
-        outside.send_real_rows,
-        control,
-    )
-    page = (outside.out or verify.OUT) / verify.PAGE
-    whole = {**verification.to_json(), "page": str(page)}
-    show(whole if as_json else verify.summary(verification, page), as_json)
-    if verification.noted_before == custody.ANOTHER:
-        raise typer.Exit(FAILED)
-    raise typer.Exit(verify.exit_code([verification.verdict.verdict or "no power"]))
+    return [Audited(adapter, *others) for adapter in adapters] or [Audited(None, *others)]
 
 
-def _control(outside: Outside, key: Path) -> Path | None:
+def _control(outside: Outside, request: "Request") -> Path | None:
     """The control that was named, or one that is trained now."""
     from dpaudit.pipeline import control
 
@@ -295,5 +316,5 @@ def _control(outside: Outside, key: Path) -> Path | None:
         raise UsageError("--train-control", "--control or --train-control", "both", "leave one out")
     wanted = control.Wanted(outside.control_steps, outside.control_rate)
     base = None if outside.endpoint else outside.base
-    out = outside.out or Path("verification")
-    return control.train(outside.adapter, base, key, outside.data, out, wanted, Progress())
+    adapters, out = request.adapters, request.out
+    return control.train(adapters, base, request.key_file, outside.data, out, wanted, Progress())

@@ -1,7 +1,9 @@
 """Claims as they are typed: `eps=3,delta=1e-5,unit=record,relation=add_or_remove`."""
 
 import math
-from typing import cast, get_args
+from collections import Counter
+from collections.abc import Sequence
+from typing import TypeVar, cast, get_args
 
 from dpaudit.errors import UsageError
 from dpaudit.privacy.claim import Claim, Relation, Unit
@@ -9,6 +11,8 @@ from dpaudit.privacy.claim import Claim, Relation, Unit
 KEYS = {"eps": "eps=3", "delta": "delta=1e-5", "unit": "unit=record", "relation": "relation=add_or_remove"}
 UNITS, RELATIONS = get_args(Unit), get_args(Relation)
 EXAMPLE = f"--claim {','.join(KEYS.values())}"
+
+M = TypeVar("M")
 
 
 def parse(text: str) -> Claim:
@@ -38,6 +42,34 @@ def parse(text: str) -> Claim:
         if given[key] not in known:
             raise UsageError(f"--claim: {key}", f"one of {', '.join(known)}", f"{given[key]:.40}")
     return Claim(epsilon, delta, cast(Unit, given["unit"]), cast(Relation, given["relation"]))
+
+
+def typed(claim: Claim) -> str:
+    """The claim as it would be typed: `parse` reads it back."""
+    return f"eps={claim.epsilon!r},delta={claim.delta!r},unit={claim.unit},relation={claim.relation}"
+
+
+def paired(models: Sequence[M], said: Sequence[Claim]) -> tuple[tuple[M, Claim], ...]:
+    """Every claim with the model that it is about: all claims are of the one model, or the one claim is of
+    all models, or the first claim is of the first model, the second of the second.
+
+    Raises UsageError where none of these fits, and for a claim that one model makes twice.
+    """
+    if 1 not in (len(models), len(said)) and len(models) != len(said):
+        raise UsageError(
+            "--claim",
+            "one --adapter, one --claim, or as many of one as of the other",
+            f"{len(models)} adapters and {len(said)} claims",
+            "type a --claim after each --adapter: the first claim is of the first adapter",
+        )
+    count = max(len(models), len(said))
+    pairs = tuple(zip([*models] * (count // len(models)), [*said] * (count // len(said)), strict=True))
+    twice = next((claim for (_, claim), times in Counter(pairs).items() if times > 1), None)
+    if twice is not None:
+        raise UsageError(
+            "--claim", "each claim once of one adapter", f"{typed(twice)} twice", "leave one out"
+        )
+    return pairs
 
 
 def check_testable(claim: Claim, unit: str) -> None:

@@ -7,7 +7,6 @@ from dpaudit.findings.answers import Answered
 from dpaudit.findings.baselines import Blind
 from dpaudit.findings.finding import Finding
 from dpaudit.findings.membership import FamilyBound, Performance, Proven, Slope
-from dpaudit.privacy.claim import Claim
 from dpaudit.schema import Count, Proportion, Size
 
 
@@ -72,10 +71,11 @@ class ControlSeen:
 
 @dataclass(frozen=True)
 class OtherRecipe:
-    """What another recipe's guesses prove. It decides nothing."""
+    """What another recipe's guesses prove at a delta that is claimed. It decides nothing."""
 
     recipe: str
     title: str
+    delta: Proportion
     epsilon_lower: Size
     ceiling: Size
     guesses: Count
@@ -93,6 +93,32 @@ class AuditedModel:
     sha256: str | None
     endpoint: str | None
     base: str | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class AnsweredByKey(Answered):
+    """A claim about a model with its verdict, and what the guesses on the model prove at the claim's delta
+    and at the level at which it was tested.
+    """
+
+    bound: BoundOfKey
+    fdp: FamilyBound
+    detection: Detection
+
+
+@dataclass(frozen=True)
+class Examined:
+    """A model, how it was asked and what was seen of it, whatever is claimed. `name` is the arm of its
+    answers.
+    """
+
+    name: str
+    audited: AuditedModel
+    rule: RuleUsed
+    not_asked: tuple[NotAsked, ...]
+    performance: Performance
+    recipes: tuple[OtherRecipe, ...]
+    control: ControlSeen | None
 
 
 @dataclass(frozen=True)
@@ -143,22 +169,18 @@ class Conformance:
 
 @dataclass(frozen=True)
 class Verification(Finding):
-    """All that verification.json holds: no secret, no coin and no text of a canary."""
+    """All that verification.json holds: no secret, no coin and no text of a canary.
+
+    `answers` are the claims in the order in which they were typed, `models` what they are about, in the order
+    of their first claims. `members` questions were tested together: those that counts alone left in.
+    """
 
     FORMAT: ClassVar = "verification/3"
-    claim: Claim
-    bound: BoundOfKey
-    fdp: FamilyBound
-    verdict: Answered
-    detection: Detection
-    rule: RuleUsed
-    not_asked: tuple[NotAsked, ...]
-    performance: Performance
-    recipes: tuple[OtherRecipe, ...]
+    answers: tuple[AnsweredByKey, ...]
+    models: tuple[Examined, ...]
+    members: Count
     blind: Blind
-    audited: AuditedModel
     key: KeyFacts
-    control: ControlSeen | None
     conformance: Conformance | None
     commitment: str
     noted_before: str

@@ -17,3 +17,12 @@ def is_slow(dtype: str) -> bool:
     if platform.machine().lower() in ("x86_64", "amd64"):
         return not torch.cpu._is_amx_tile_supported()
     return not bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+
+
+def machine() -> str:
+    """What decides here how a model's weights are computed with, besides the weights."""
+    import torch
+
+    if torch.cuda.is_available():
+        return "accelerator"
+    return "processor, bfloat16 read up to float32" if is_slow("bfloat16") else "processor"

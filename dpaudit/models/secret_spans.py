@@ -155,19 +155,9 @@ def open_adapter(adapter: Path, base: str | None) -> tuple[LocalModel, LocalMode
     Of an adapter with added tokens, the base gets rows for these too (`embeddings.resize`), and both read the
     adapter's tokens. Raises UsageError for a folder that is no adapter and for a base that is not found.
     """
-    from dpaudit.models import adapters, embeddings, folder, hf, merge, tokenizers
+    from dpaudit.models import adapters, embeddings, folder, hf, tokenizers
 
-    where = f"--adapter {adapter}"
-    if not adapter.is_dir():
-        raise UsageError(where, "an adapter folder", "no such folder")
-    adapters.require_files(adapter, where, "save the adapter with save_pretrained (safetensors)")
-    if base is None:
-        try:
-            base = merge.base_of(adapter)
-        except UsageError:
-            raise UsageError(
-                f"--adapter {adapter}", "adapter_config.json that names a base", "no base", "--base DIR"
-            ) from None
+    where, base = f"--adapter {adapter}", base_of(adapter, base)
     remedy = "name its base with --base DIR, or merge it and give --model"
     with _named("--base", base):
         empty = folder.check(hf.place_of(base), "").empty
@@ -184,6 +174,22 @@ def open_adapter(adapter: Path, base: str | None) -> tuple[LocalModel, LocalMode
     model.add_adapter("audited", adapter, where, remedy)
     model.tokenizer = tokenizer
     return LocalModel(model, "audited"), LocalModel(model), base
+
+
+def base_of(adapter: Path, base: str | None) -> str:
+    """The base as it was named, or else as the adapter's folder names it. Raises UsageError for a folder that
+    is no adapter, or that names none.
+    """
+    from dpaudit.models import adapters, merge
+
+    where = f"--adapter {adapter}"
+    if not adapter.is_dir():
+        raise UsageError(where, "an adapter folder", "no such folder")
+    adapters.require_files(adapter, where, "save the adapter with save_pretrained (safetensors)")
+    try:
+        return base or merge.base_of(adapter)
+    except UsageError:
+        raise UsageError(where, "adapter_config.json that names a base", "no base", "--base DIR") from None
 
 
 def open_whole(folder: str) -> LocalModel:

@@ -46,6 +46,12 @@ def _percent(places: int, mode: str = ROUND_HALF_EVEN) -> Callable[[float], str]
     return write
 
 
+def _confidence(value: float) -> str:
+    """Rounded down, with as many places as it takes, two at most: 95 %, 97.5 %, 98.33 %."""
+    rounded = Decimal(repr(float(value))).scaleb(2).quantize(Decimal("0.01"), rounding=ROUND_FLOOR)
+    return f"{rounded.normalize():f} %"
+
+
 def _points(mode: str) -> Callable[[float], str]:
     """A difference of shares in percentage points; the column's head says so."""
 
@@ -117,6 +123,7 @@ STYLES: dict[str, Callable[[Any], str]] = {
     "percent_down": _percent(1, ROUND_FLOOR),
     "percent_up": _percent(1, ROUND_CEILING),
     "percent_two_up": _percent(2, ROUND_CEILING),
+    "confidence": _confidence,
     "points": _points(ROUND_HALF_EVEN),
     "signed_points": _signed(_points(ROUND_HALF_EVEN)),
     "signed_points_down": _signed(_points(ROUND_FLOOR)),

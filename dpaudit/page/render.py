@@ -12,7 +12,6 @@ from dpaudit.findings.verification import Verification
 from dpaudit.page import (
     charts,
     extraction,
-    figures,
     front,
     inside,
     internal,
@@ -21,12 +20,11 @@ from dpaudit.page import (
     membership,
     quality,
     training,
+    verified,
 )
 from dpaudit.page import verdicts as verdict_section
-from dpaudit.page.figures import ClaimRow, RocCurve
 from dpaudit.page.joins import Joins
-from dpaudit.page.numbers import Numbers, placed
-from dpaudit.page.svg import Look
+from dpaudit.page.numbers import Numbers
 
 
 def render(report: Report) -> str:
@@ -53,22 +51,15 @@ def render(report: Report) -> str:
 
 
 def render_verification(verification: Verification) -> str:
-    """The page of one claim about a model that was trained elsewhere."""
-    bound, name, look = verification.bound, verification.audited.kind, Look(0, 0)
-    word, claimed = verification.verdict.verdict or "", verification.claim.epsilon
-    row = ClaimRow(name, look, word, claimed, bound.epsilon_lower, bound.ceiling)
-    roc = verification.performance.roc
-    curve = RocCurve(name, look, roc.fpr, roc.tpr, roc.tpr_lower, roc.tpr_upper)
-    drawn = {
-        "claims": Markup(figures.claims([row], "claims")),
-        "roc": Markup(figures.roc([curve], "roc")),
-    }
+    """The page of claims about models that were trained elsewhere."""
+    models = verified.models(verification)
     return _filled(
         "verify.html.j2",
         num=Numbers(verification.to_json()),
         r=verification,
-        charts=drawn,
-        recipes=placed("/recipes", verification.recipes),
+        models=models,
+        claims=verified.claims(verification, models),
+        charts=verified.charts(verification, models),
     )
 
 

@@ -100,6 +100,15 @@ COLUMNS: dict[str, dict[str, tuple[str, str]]] = {
         "ceiling": ("its ceiling", "two_down"),
         "note": ("none because", "text"),
     },
+    "tested": {
+        "arm": ("model", "text"),
+        "claim": ("claimed epsilon", "epsilon"),
+        "delta": ("delta", "delta"),
+        "verdict": ("verdict", "text"),
+        "epsilon_lower": ("lower bound", "two_down"),
+        "confidence": ("holds with", "confidence"),
+        "reason": ("because", "text"),
+    },
     "inside": {
         "arm": ("arm", "text"),
         "claim": ("claimed epsilon", "epsilon"),

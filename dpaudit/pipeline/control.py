@@ -3,11 +3,11 @@
 import json
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from dpaudit.data.reading import read_records
 from dpaudit.errors import UsageError
@@ -20,6 +20,8 @@ from dpaudit.suite.grid import Grid
 from dpaudit.suite.plan import Plan
 from dpaudit.suite.suite import Candidates, Data, Lora, Model, Schedule, Suite, Training
 from dpaudit.system.progress import Progress
+
+T = TypeVar("T")
 
 FOLDER = "control"  # below the folder of the page
 EPOCHS, BATCH, RATE, LONGEST = 3, 8, 1e-3, 512
@@ -41,7 +43,7 @@ class Wanted:
 
 
 def train(
-    adapter: Path | None,
+    adapters: Sequence[Path],
     base: str | None,
     key_file: Path,
     data: Path | None,
@@ -52,8 +54,9 @@ def train(
     """The folder `out`/control with a control for this key: the one that is there if it is of the same data,
     steps and rate, else a new one.
 
-    Its LoRA is that of the audited `adapter`, or of a plain suite where there is none. Raises UsageError
-    without the data or the base, and where another control is there.
+    Its LoRA and base are those of the audited `adapters`, or its LoRA that of a plain suite where there are
+    none. Raises UsageError without the data or the base, for adapters that differ in LoRA or base, and where
+    another control is there.
     """
     key, target = audit_key.load(key_file), out / FOLDER
     audit_key.check(key, key_file, None if key.held_out else data)
@@ -61,6 +64,7 @@ def train(
         raise UsageError(
             "--train-control", "--data FILE beside it, to train on", "no --data", "add --data FILE"
         )
+    lora, named = _lora(adapters), _base(adapters, base)
     with _planted(key, data) as planted:
         rows = [record for _, record in read_records(str(planted))]
         steps = wanted.steps or -(-EPOCHS * len(rows) // BATCH)
@@ -73,16 +77,20 @@ def train(
         if _is_there(target, record):
             progress.say(f"control: {target} is there, of the same data, steps and rate")
             return target
-        made = _suite(rows, planted, _base(adapter, base), _lora(adapter), record)
+        made = _suite(rows, planted, named, lora, record)
         _tell(made, steps, progress)
-        with _trained(made, progress) as (arm, rows_of_steps):
-            losses = [row["loss"] for row in rows_of_steps if row["loss"]]
-            out.mkdir(parents=True, exist_ok=True)
-            with exclusive.making(target):
-                shutil.copytree(arm / "adapter", target)
-                kept = record | {"training_loss": sum(losses[-20:]) / len(losses[-20:])}
-                (target / RECORD).write_text(json.dumps(kept, indent=1) + "\n", encoding="utf-8")
+        _make(made, target, record, progress)
     return target
+
+
+def _make(made: Suite, target: Path, record: dict[str, Any], progress: Progress) -> None:
+    with _trained(made, progress) as (arm, rows_of_steps):
+        losses = [row["loss"] for row in rows_of_steps if row["loss"]]
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with exclusive.making(target):
+            shutil.copytree(arm / "adapter", target)
+            kept = record | {"training_loss": sum(losses[-20:]) / len(losses[-20:])}
+            (target / RECORD).write_text(json.dumps(kept, indent=1) + "\n", encoding="utf-8")
 
 
 @contextmanager
@@ -149,23 +157,40 @@ def _is_there(target: Path, record: dict[str, Any]) -> bool:
     )
 
 
-def _base(adapter: Path | None, base: str | None) -> str:
+def _base(adapters: Sequence[Path], base: str | None) -> str:
     from dpaudit.models import merge
 
     if base is not None:
         return base
-    if adapter is None:
+    if not adapters:
         raise UsageError(
             "--train-control", "--base DIR, the model to train on", "no --base", "add --base DIR"
         )
-    return merge.base_of(adapter)
+    return _common([merge.base_of(adapter) for adapter in adapters], "one base")
 
 
-def _lora(adapter: Path | None) -> Lora:
-    """Rank, alpha and targets of the audited adapter, from its own settings."""
-    if adapter is None:
+def _lora(adapters: Sequence[Path]) -> Lora:
+    """Rank, alpha and targets of the audited adapters, from their own settings."""
+    if not adapters:
         return Lora(rank=16, alpha=32)
-    file = adapter / "adapter_config.json"
+    return _common(
+        [_lora_of(adapter / "adapter_config.json") for adapter in adapters], "one rank, alpha and targets"
+    )
+
+
+def _common(found: Sequence[T], what: str) -> T:
+    """What is the same of all adapters: only then is one control like each of them."""
+    if len(set(found)) > 1:
+        raise UsageError(
+            "--train-control",
+            f"adapters of {what}, which the control takes over",
+            "adapters that differ",
+            "verify them in calls of their own, each with its --out DIR",
+        )
+    return found[0]
+
+
+def _lora_of(file: Path) -> Lora:
     try:
         known = json.loads(file.read_text(encoding="utf-8"))
         targets = known["target_modules"]
@@ -173,7 +198,7 @@ def _lora(adapter: Path | None) -> Lora:
             rank=int(known["r"]),
             alpha=int(known["lora_alpha"]),
             rslora=bool(known.get("use_rslora", False)),
-            targets=targets if isinstance(targets, str) else tuple(map(str, targets)),
+            targets=targets if isinstance(targets, str) else tuple(sorted(map(str, targets))),
         )
     except (OSError, ValueError, KeyError, TypeError):
         raise UsageError(

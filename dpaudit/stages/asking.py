@@ -1,19 +1,22 @@
 """Asking a model that was trained elsewhere what it says of every secret of a key; no coin is known here."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from dpaudit.errors import UsageError
 from dpaudit.findings.verification import NotAsked
 from dpaudit.planting.audit_key import AuditKey, Planted
+from dpaudit.stages.audited import Audited, require
+from dpaudit.stages.verify_kept import Kept, Said, Scores
 from dpaudit.system.progress import Advance, Progress
 from dpaudit.terminal import visible
 
 if TYPE_CHECKING:
     from dpaudit.models.secret_spans import SecretScores, Text
 
+CANARIES, ORDINARY = "canaries", "ordinary"  # the rows that a model is asked of
+Place = tuple[str, str]  # which of them, and the rendering
 REASON_MOST = 400  # characters: a part of it may be a template's own words
 
 
@@ -25,26 +28,14 @@ class Scorer(Protocol):
     def scores(self, texts: "Sequence[Text]", advance: Advance | None = None) -> "list[SecretScores]": ...
 
 
-@dataclass(frozen=True)
-class Audited:
-    """What is audited: an adapter, a whole model with its base, or a served model (`model` and `base` are its
-    names there).
-    """
-
-    adapter: Path | None = None
-    model: str | None = None
-    endpoint: str | None = None
-    base: str | None = None
-    allow_egress: tuple[str, ...] = ()
-    tokenizer: str | None = None  # the folder whose chat template its dialogues need
-
-
 @dataclass(frozen=True, eq=False)
 class Answers:
-    """What the audited model, and its base where one was asked, say of every secret in one rendering."""
+    """What the audited model, and its base where one was asked, say of every secret in one rendering; of a
+    pair, of the chosen secret before the rejected one.
+    """
 
     rendering: str
-    texts: "list[Text]"
+    secrets: tuple[str, ...]
     audited: "list[SecretScores]"
     base: "list[SecretScores] | None"
     gain: float | None = None  # nats a token over the base, on ordinary rows that were asked as well
@@ -61,22 +52,75 @@ class Asked:
     base: str | None
 
 
-def ask(audited: Audited, key: AuditKey, progress: Progress, ordinary: Sequence[Planted] = ()) -> Asked:
+def ask(
+    audited: Audited,
+    key: AuditKey,
+    progress: Progress,
+    ordinary: Sequence[Planted] = (),
+    kept: Kept | None = None,
+) -> Asked:
     """What the model says of every secret in every rendering of the key, and of `ordinary` rows beside them.
 
-    A rendering that the chat template or the server does not take is left out, with the reason. Raises
-    UsageError where none is left, and for a model that cannot be opened.
+    What `kept` holds is not asked again, and what is asked is kept. A rendering that the chat template or the
+    server does not take is left out, with the reason. Raises UsageError where none is left, and for a model
+    that cannot be opened.
+    """
+    require(audited)
+    rows = {CANARIES: key.canaries} | ({ORDINARY: tuple(ordinary)} if ordinary else {})
+    store = kept.of(audited, key.rule.renderings) if kept else None
+    known = {name: found for name, asked in rows.items() if store and (found := store.read(name, asked))}
+    if known:
+        progress.say(f"{audited.name}: scores of {' and '.join(known)} rows are kept, and not asked again")
+    missing = {name: asked for name, asked in rows.items() if name not in known}
+    said = known | (_said(audited, key.rule.renderings, missing, progress) if missing else {})
+    if store and missing:
+        store.require_unchanged()
+        for name, asked in missing.items():
+            store.write(name, asked, said[name])
+    answers = _answers(key, said[CANARIES], said.get(ORDINARY))
+    return Asked(answers, said[CANARIES].not_asked, audited.base_name())
+
+
+def _answers(key: AuditKey, said: Said, ordinary: Said | None) -> list[Answers]:
+    secrets = tuple(secret for canary in key.canaries for secret in _secrets(canary))
+    return [
+        Answers(
+            rendering, secrets, audited, base, _gain(ordinary.scores.get(rendering) if ordinary else None)
+        )
+        for rendering, (audited, base) in said.scores.items()
+    ]
+
+
+def _secrets(canary: Planted) -> tuple[str, ...]:
+    return (canary.secret,) if canary.rejected is None else (canary.secret, canary.rejected)
+
+
+def _gain(scores: Scores | None) -> float | None:
+    """The mean gain of rows over the base; None where they were not asked, or there is no base."""
+    if scores is None or scores[1] is None:
+        return None
+    pairs = zip(scores[0], scores[1], strict=True)
+    gains = [float(audited.logprob.mean() - base.logprob.mean()) for audited, base in pairs]
+    return sum(gains) / len(gains)
+
+
+def _said(
+    audited: Audited,
+    renderings: Sequence[str],
+    rows: Mapping[str, Sequence[Planted]],
+    progress: Progress,
+) -> dict[str, Said]:
+    """What the model says of rows, by their name: each is asked by itself, so that no number depends on what
+    else is asked.
     """
     template = _templated(audited.tokenizer) if audited.tokenizer else None
     with progress.task("verify: opening the model", total=1) as advance:
-        model, base, name = _open(audited)
+        model, base = _open(audited)
         advance(1)
     if template is not None and model.tokenizer is not None:
         _check_tokens(template, model.tokenizer, audited.tokenizer)
-    left_out: dict[str, UsageError] = {}
-    template = model.tokenizer if template is None else template
-    canaries = _written(key, template, left_out)
-    texts = {r: [*written, *_ordinary(ordinary, r, template)] for r, written in canaries.items()}
+    left_out: dict[Place, UsageError] = {}
+    texts = _written(rows, renderings, model.tokenizer if template is None else template, left_out)
     is_merged = audited.model is not None and audited.endpoint is None
     total = sum(map(len, texts.values())) * (2 if base is not None or is_merged else 1)
     with progress.task("verify: scoring canaries", total=total) as advance:
@@ -87,74 +131,64 @@ def ask(audited: Audited, key: AuditKey, progress: Progress, ordinary: Sequence[
             assert isinstance(model, secret_spans.LocalModel) and audited.base
             vocabulary = secret_spans.Vocabulary.of(model)
             del model
-            base, name = secret_spans.open_base(audited.base, vocabulary), audited.base
-        second = _scores(base, {r: texts[r] for r in first}, left_out, advance) if base else {}
-    answers = [_answers(r, canaries[r], first[r], second.get(r)) for r in (second or first)]
-    return Asked(answers, tuple(NotAsked(r, _reason(e)) for r, e in left_out.items()), name)
+            base = secret_spans.open_base(audited.base, vocabulary)
+        second = _scores(base, {at: texts[at] for at in first}, left_out, advance) if base else {}
+    return {kind: _of_rows(kind, first, second, left_out) for kind in rows}
 
 
-def _ordinary(rows: Sequence[Planted], rendering: str, tokenizer: Any) -> "list[Text]":
-    """The texts of ordinary rows; none where the template does not take one of them."""
-    from dpaudit.models.secret_spans import Unwritten, texts_of
-
-    try:
-        return texts_of(rows, rendering, tokenizer) if rows else []
-    except Unwritten:
-        return []
-
-
-def _answers(
-    rendering: str,
-    texts: "list[Text]",
-    audited: "list[SecretScores]",
-    base: "list[SecretScores] | None",
-) -> Answers:
-    """The answers on canaries, which come first, and the gain on the ordinary rows behind them."""
-    count = len(texts)
-    if base is None:
-        return Answers(rendering, texts, audited[:count], None)
-    pairs = zip(audited[count:], base[count:], strict=True)
-    gains = [float(a.logprob.mean() - b.logprob.mean()) for a, b in pairs]
-    gain = sum(gains) / len(gains) if gains else None
-    return Answers(rendering, texts, audited[:count], base[:count], gain)
+def _of_rows(
+    kind: str,
+    first: "dict[Place, list[SecretScores]]",
+    second: "dict[Place, list[SecretScores]]",
+    left_out: dict[Place, UsageError],
+) -> Said:
+    scores = {at[1]: (first[at], second.get(at)) for at in (second or first) if at[0] == kind}
+    reasons = (NotAsked(at[1], _reason(error)) for at, error in left_out.items() if at[0] == kind)
+    return Said(scores, tuple(reasons))
 
 
-def _written(key: AuditKey, tokenizer: Any, left_out: dict[str, UsageError]) -> "dict[str, list[Text]]":
+def _written(
+    rows: Mapping[str, Sequence[Planted]],
+    renderings: Sequence[str],
+    tokenizer: Any,
+    left_out: dict[Place, UsageError],
+) -> "dict[Place, list[Text]]":
     """The texts of every rendering that can be made; the others are added to `left_out`."""
     from dpaudit.models.secret_spans import Unwritten, texts_of
 
-    if key.canaries[0].record.text is not None:  # plain text has one rendering
-        return {"text": texts_of(key.canaries, "text", tokenizer)}
     texts = {}
-    for rendering in key.rule.renderings:
-        try:
-            texts[rendering] = texts_of(key.canaries, rendering, tokenizer)
-        except Unwritten as error:
-            left_out[rendering] = error
+    for kind, asked in rows.items():
+        is_text = asked[0].record.text is not None  # plain text has one rendering
+        for rendering in ("text",) if is_text else renderings:
+            try:
+                texts[kind, rendering] = texts_of(asked, rendering, tokenizer)
+            except Unwritten as error:
+                left_out[kind, rendering] = error
     _require_one(texts, left_out)
     return texts
 
 
 def _scores(
-    model: Scorer, texts: "dict[str, list[Text]]", left_out: dict[str, UsageError], advance: Advance
-) -> "dict[str, list[SecretScores]]":
+    model: Scorer, texts: "dict[Place, list[Text]]", left_out: dict[Place, UsageError], advance: Advance
+) -> "dict[Place, list[SecretScores]]":
     """The scores of every rendering that a server takes; the others are added to `left_out`."""
     from dpaudit.models.secret_spans import Declined
 
     scores = {}
-    for rendering, written in texts.items():
+    for at, written in texts.items():
         try:
-            scores[rendering] = model.scores(written, advance)
+            scores[at] = model.scores(written, advance)
         except Declined as error:
-            left_out[rendering] = error
+            left_out[at] = error
     _require_one(scores, left_out)
     return scores
 
 
-def _require_one(renderings: Collection[str], left_out: dict[str, UsageError]) -> None:
-    """Raises the last rendering's error where none is left."""
-    if not renderings:
-        raise next(reversed(left_out.values()))
+def _require_one(found: Collection[Place], left_out: dict[Place, UsageError]) -> None:
+    """Raises the last rendering's error where none of the canaries is left; of ordinary rows none need be."""
+    errors = [error for (kind, _), error in left_out.items() if kind == CANARIES]
+    if errors and all(kind != CANARIES for kind, _ in found):
+        raise errors[-1]
 
 
 def _reason(error: UsageError) -> str:
@@ -172,42 +206,25 @@ def _check_tokens(template: Any, own: Any, folder: str | None) -> None:
         )
 
 
-def _open(audited: Audited) -> tuple[Scorer, Scorer | None, str | None]:
-    if (audited.adapter is not None) + (audited.endpoint is not None or audited.model is not None) != 1:
-        raise UsageError(
-            "dpaudit verify",
-            "one of --adapter DIR, --model DIR with --base DIR, --endpoint URL",
-            "no model" if audited.adapter is None else "two models",
-        )
+def _open(audited: Audited) -> tuple[Scorer, Scorer | None]:
     if audited.endpoint is not None:
         from dpaudit.models.prompt_logprobs import Endpoint
 
         served = Endpoint(audited.endpoint, audited.model, audited.allow_egress)
-        return served, served.beside(audited.base) if audited.base else None, audited.base
-    from dpaudit.models import hub, secret_spans
+        return served, served.beside(audited.base) if audited.base else None
+    from dpaudit.models import secret_spans
 
-    hub.fetch(audited.base, "--base")
-    hub.fetch(audited.model, "--model")
     if audited.adapter is not None:
-        return secret_spans.open_adapter(audited.adapter, audited.base)
-    if audited.base is None:
-        raise UsageError(
-            "--base",
-            "the model that was fine-tuned, for a merged model",
-            "no base",
-            "without it what was learned cannot be told from what was known; add --base DIR",
-        )
-    secret_spans.check_folder(audited.base, "--base")
-    return secret_spans.open_whole(str(audited.model)), None, None
+        return secret_spans.open_adapter(audited.adapter, audited.base)[:2]
+    return secret_spans.open_whole(str(audited.model)), None
 
 
 def _templated(folder: str) -> Any:
     """The tokenizer of a folder. Raises UsageError where it has no chat template, its only
     purpose.
     """
-    from dpaudit.models import hub, tokenizers
+    from dpaudit.models import tokenizers
 
-    hub.fetch(folder, "--tokenizer", weights=False)
     try:
         tokenizer = tokenizers.in_folder(folder)
     except UsageError as error:

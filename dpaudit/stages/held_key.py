@@ -5,7 +5,7 @@ from pathlib import Path
 from dpaudit.errors import UsageError
 from dpaudit.planting import hold_out
 from dpaudit.planting.audit_key import AuditKey
-from dpaudit.stages.asking import Audited
+from dpaudit.stages.audited import Audited
 
 PRESUMES = {
     "planted": "a trainer who did not filter canaries out",

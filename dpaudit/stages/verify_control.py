@@ -5,7 +5,7 @@ it chooses no rendering, recipe or number of guesses, and enters no score.
 import json
 import math
 import random
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -18,8 +18,10 @@ from dpaudit.evidence.questions import Control
 from dpaudit.findings.verification import ControlSeen
 from dpaudit.planting.audit_key import AuditKey, Planted
 from dpaudit.signals.recipe import Recipe
-from dpaudit.stages.asking import Answers, Audited, ask
+from dpaudit.stages.asking import Answers, ask
 from dpaudit.stages.audit.performance import guess_by
+from dpaudit.stages.audited import Audited
+from dpaudit.stages.verify_kept import Kept
 from dpaudit.stages.verify_scores import scored
 from dpaudit.storage.custody import file_digest
 from dpaudit.system.progress import Progress
@@ -39,8 +41,8 @@ class Look:
     seen: ControlSeen
 
 
-def check(control: Path, audited: Audited, data: Path | None) -> None:
-    """Raises UsageError, before anything is loaded, for a folder that cannot be a control of this audit."""
+def check(control: Path, adapters: Sequence[Path], data: Path | None) -> None:
+    """Raises UsageError, before anything is loaded, for a folder that cannot be a control of `adapters`."""
     where = f"--control {control}"
     if data is None:
         raise UsageError(
@@ -51,12 +53,12 @@ def check(control: Path, audited: Audited, data: Path | None) -> None:
         )
     if not (control / WEIGHTS).is_file():
         raise UsageError(where, f"an adapter folder with {WEIGHTS}", "no such file")
-    own = None if audited.adapter is None else audited.adapter / WEIGHTS
-    if own is not None and own.is_file() and file_digest(own) == file_digest(control / WEIGHTS):
+    files = [adapter / WEIGHTS for adapter in adapters if (adapter / WEIGHTS).is_file()]
+    if any(file_digest(own) == file_digest(control / WEIGHTS) for own in files):
         raise UsageError(
             where,
             "an adapter that was trained without noise",
-            "the audited adapter itself",
+            "the audited adapter itself" if len(adapters) == 1 else "one of the audited adapters",
             "train one on the same planted file, or let --train-control do it",
         )
 
@@ -99,11 +101,12 @@ def looked_at(
     ordinary: list[Planted],
     is_pair: bool,
     progress: Progress,
+    kept: Kept,
 ) -> Look:
     """The control, asked in the rendering that the audited model's answers chose, by the same rule."""
     base = None if audited.endpoint else audited.base
     only = replace(key, rule=replace(key.rule, renderings=(chosen.rendering,)))
-    asked = ask(Audited(control, base=base, tokenizer=audited.tokenizer), only, progress, ordinary)
+    asked = ask(Audited(control, base=base, tokenizer=audited.tokenizer), only, progress, ordinary, kept)
     (answers,) = asked.answers
     assert made_by.bound is not None
     coins = np.array(key.coins, dtype=bool)
@@ -172,6 +175,3 @@ def _of_trainer(written: dict[str, Any]) -> dict[str, Any]:
     if rates:
         found["learning_rate"] = float(max(rates))
     return found
-
-
-Looker = Callable[[Recipe, Answers, bool], Look]

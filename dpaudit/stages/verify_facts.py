@@ -1,6 +1,5 @@
 """What stands beside a verdict of verify: the model as it was named, the key, what the trainer recorded."""
 
-import hashlib
 import json
 from dataclasses import asdict
 from pathlib import Path
@@ -8,7 +7,8 @@ from pathlib import Path
 from dpaudit.errors import UsageError, unread
 from dpaudit.findings.verification import AuditedModel, Conformance, KeyFacts, Recorded, Visible
 from dpaudit.planting.audit_key import AuditKey
-from dpaudit.stages.asking import Audited
+from dpaudit.stages.audited import Audited
+from dpaudit.storage.custody import file_digest
 from dpaudit.terminal import visible
 
 SEEN_MOST = 400  # characters of what a check saw: it is somebody else's file, and goes onto the page
@@ -19,7 +19,7 @@ def named(audited: Audited, base: str | None) -> AuditedModel:
     return AuditedModel(
         kind="adapter" if audited.adapter else "endpoint" if audited.endpoint else "model",
         name=str(audited.adapter) if audited.adapter else audited.model,
-        sha256=hashlib.sha256(weights.read_bytes()).hexdigest() if weights else None,
+        sha256=file_digest(weights) if weights is not None and weights.is_file() else None,
         endpoint=audited.endpoint,
         base=base or audited.base,
     )

@@ -59,8 +59,8 @@ def _values(
     signal = made_by.make_signal()
     values = np.array(
         [
-            signal(Span(a.logprob, a.mean, a.std, _same_tokens(a, b), text.secret))
-            for a, b, text in zip(model, base, answers.texts, strict=True)
+            signal(Span(a.logprob, a.mean, a.std, _same_tokens(a, b), secret))
+            for a, b, secret in zip(model, base, answers.secrets, strict=True)
         ],
         dtype=np.float64,
     )

@@ -10,13 +10,14 @@ from typing import Any
 import fuzzing
 import numpy as np
 import pytest
+import strangers
 from test_plant import planted
 
 from dpaudit.errors import UsageError
 from dpaudit.models.secret_spans import SecretScores, texts_of
 from dpaudit.planting import audit_key
 from dpaudit.privacy.claim import Claim
-from dpaudit.stages import verify
+from dpaudit.stages.asking import Answers
 
 SHAPES = ("sharegpt", "pair", "text")
 EDITS: list[tuple[list[Any], Any]] = [
@@ -159,5 +160,5 @@ def judged(key: audit_key.AuditKey) -> None:
     for rendering in key.rule.renderings:
         if rendering != "chat" and (texts := texts_of(key.canaries, rendering, None)):
             said = [SecretScores(*draw.normal(-3, 1, (3, 4))) for _ in texts]
-            answers.append(verify.Answers(rendering, texts, said, None))
-    verify.judged(key, Claim(3.0, 1e-5, key.unit, "add_or_remove"), answers)
+            answers.append(Answers(rendering, tuple(text.secret for text in texts), said, None))
+    strangers.judged(key, Claim(3.0, 1e-5, key.unit, "add_or_remove"), answers)

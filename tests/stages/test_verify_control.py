@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from strangers import judged
 from test_verify_false_refutation import CANARIES, key_of, spans
 
 from dpaudit.errors import UsageError
@@ -16,8 +17,8 @@ from dpaudit.evidence.questions import Control
 from dpaudit.findings.verification import ControlSeen
 from dpaudit.pipeline import control as training
 from dpaudit.privacy.claim import Claim
-from dpaudit.stages import verify, verify_control
-from dpaudit.stages.asking import Audited
+from dpaudit.stages import verify_control
+from dpaudit.stages.asking import Answers
 
 CLAIM = Claim(0.5, 1e-5, "record", "add_or_remove")
 
@@ -31,7 +32,7 @@ def folder(place: Path, weights: bytes = b"w", **record: Any) -> Path:
 
 
 def test_what_cannot_be_a_control_is_refused_in_one_line(tmp_path: Path) -> None:
-    audited, data = Audited(folder(tmp_path / "audited")), tmp_path / "data.jsonl"
+    audited, data = [folder(tmp_path / "audited")], tmp_path / "data.jsonl"
     copy = Path(shutil.copytree(tmp_path / "audited", tmp_path / "copy"))
     for control, file, told in (
         (copy, data, "got the audited adapter itself"),
@@ -86,30 +87,29 @@ def seen(unknown: str | None = None) -> ControlSeen:
     return ControlSeen("control", "0" * 64, 50, 50, 1.0, 0.9, 32, 20, 1e-3, 1.5, unknown)
 
 
-def judged(look: verify_control.Looker | None, leak: float = 0.0) -> Any:
+def verdict_of(look: verify_control.Look | None, leak: float = 0.0) -> Any:
     random = np.random.default_rng(5)
     coins = random.random(CANARIES) < 0.5
     values = random.standard_normal(CANARIES)
     answers = [
-        verify.Answers(
+        Answers(
             "plain",
-            [SimpleNamespace(secret="a")] * CANARIES,
+            ("a",) * CANARIES,
             spans(values + leak * coins),
             spans(np.zeros(CANARIES)),
         )
     ]
-    return verify.judged(key_of(coins, False), CLAIM, answers, look=look)
+    return judged(key_of(coins, False), CLAIM, answers, look=look)
 
 
 def test_power_comes_from_the_control_and_the_word_with_it() -> None:
-    count = judged(None).guesses
+    count = verdict_of(None).guesses
     perfect = Guesses(count.canaries, count.guesses, count.guesses, count.guesses, False, 0.95)
     shown = verify_control.Look(Control("control", perfect), "", seen())
     weak = verify_control.Look(Control("control", count), "", seen())
     far = verify_control.Look(None, "its power is unknown: far more", seen("far more"))
     words = {
-        name: judged(lambda *_, look=look: look).verdict
-        for name, look in (("shown", shown), ("weak", weak), ("far", far))
+        name: verdict_of(look).verdict for name, look in (("shown", shown), ("weak", weak), ("far", far))
     }
     assert {name: found.verdict for name, found in words.items()} == {
         "shown": "not refuted",
@@ -117,7 +117,7 @@ def test_power_comes_from_the_control_and_the_word_with_it() -> None:
         "far": "no power",
     }
     assert "far more" in words["far"].reason
-    assert judged(lambda *_: far, leak=9.0).verdict.verdict == "refuted"  # a control takes nothing away
+    assert verdict_of(far, leak=9.0).verdict.verdict == "refuted"  # a control takes nothing away
 
 
 def test_options_of_a_control_out_of_range() -> None:

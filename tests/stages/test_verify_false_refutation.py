@@ -14,14 +14,16 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from strangers import judged
 
 from dpaudit.data.corpus import Record, Turn
 from dpaudit.errors import UsageError
-from dpaudit.models.secret_spans import SecretScores, Text
+from dpaudit.models.secret_spans import SecretScores
 from dpaudit.planting import audit_key, plant
 from dpaudit.privacy.claim import Claim
 from dpaudit.signals import recipe
-from dpaudit.stages import verify
+from dpaudit.stages import verify_verdicts
+from dpaudit.stages.asking import Answers
 from dpaudit.stats import epsilon
 
 Floats = NDArray[np.float64]
@@ -63,7 +65,7 @@ def remembered(monkeypatch: pytest.MonkeyPatch) -> None:
     counts.
     """
     for name in ("epsilon_lower_one_run", "epsilon_ceiling_one_run", "p_value_one_run"):
-        monkeypatch.setattr(verify.epsilon, name, cache(getattr(epsilon, name)))
+        monkeypatch.setattr(epsilon, name, cache(getattr(epsilon, name)))
 
 
 def key_of(coins: Coins, is_pair: bool) -> audit_key.AuditKey:
@@ -76,7 +78,7 @@ def key_of(coins: Coins, is_pair: bool) -> audit_key.AuditKey:
     )
 
 
-def answers_of(random: np.random.Generator, seen: Floats, is_pair: bool, base: bool) -> list[verify.Answers]:
+def answers_of(random: np.random.Generator, seen: Floats, is_pair: bool, base: bool) -> list[Answers]:
     """What a model says whose training gave out `seen`: plainly, blurred, backwards and not at all, in any
     order.
     """
@@ -91,9 +93,9 @@ def answers_of(random: np.random.Generator, seen: Floats, is_pair: bool, base: b
         )
         margin = np.stack([values, np.zeros_like(values)], axis=1).ravel() if is_pair else values
         found.append(
-            verify.Answers(
+            Answers(
                 rendering,
-                [Text("a", "a")] * len(known),
+                ("a",) * len(known),
                 spans(margin + known),
                 spans(known) if base else None,
             )
@@ -117,9 +119,9 @@ def verdicts(
         coins = random.random(CANARIES) < 0.5
         key = key_of(coins, is_pair)
         claim = Claim(claimed, delta, key.unit, "add_or_remove")
-        found = verify.judged(key, claim, answers_of(random, output(random, coins), is_pair, base))
+        found = judged(key, claim, answers_of(random, output(random, coins), is_pair, base))
         told.append(found.verdict.verdict)
-        assert found.verdict.verdict == "refuted" or verify.UNKNOWN in found.verdict.reason
+        assert found.verdict.verdict == "refuted" or verify_verdicts.UNKNOWN in found.verdict.reason
         chosen[found.chosen.rendering] += 1
     return told, chosen
 
@@ -158,7 +160,7 @@ def test_a_rendering_chosen_by_its_right_guesses_would_refute_too_often() -> Non
         key = key_of(coins, False)
         answers = answers_of(random, nothing(random, coins), False, False)
         claim = Claim(0.0, 0.0, "record", "add_or_remove")
-        refuted += any(verify.judged(key, claim, [one]).verdict.verdict == "refuted" for one in answers)
+        refuted += any(judged(key, claim, [one]).verdict.verdict == "refuted" for one in answers)
     assert refuted > allowed(250)
 
 
@@ -166,9 +168,9 @@ def test_a_rendering_chosen_by_its_right_guesses_would_refute_too_often() -> Non
 
 
 def concluded(audited: Floats, base: Floats, coins: Coins, claimed: float = 0.5, pair: bool = False) -> Any:
-    answers = [verify.Answers("plain", [Text("a", "a")] * len(audited), spans(audited), spans(base))]
+    answers = [Answers("plain", ("a",) * len(audited), spans(audited), spans(base))]
     unit = "pair" if pair else "record"
-    return verify.judged(key_of(coins, pair), Claim(claimed, 1e-5, unit, "add_or_remove"), answers).verdict
+    return judged(key_of(coins, pair), Claim(claimed, 1e-5, unit, "add_or_remove"), answers).verdict
 
 
 @pytest.mark.parametrize("odd", [math.nan, math.inf, -math.inf])
@@ -187,7 +189,7 @@ def test_equal_scores_among_the_guesses_are_no_power() -> None:
     random = np.random.default_rng(2)
     coins = random.random(CANARIES) < 0.5
     distinct, base = random.standard_normal(CANARIES), np.zeros(CANARIES)
-    assert verify.UNKNOWN in concluded(distinct, base, coins).reason
+    assert verify_verdicts.UNKNOWN in concluded(distinct, base, coins).reason
     few = np.where(np.arange(CANARIES) < 5, distinct, -9.0)
     found = concluded(few, base, coins)
     assert found.verdict == "no power" and "equal scores" in found.reason
