@@ -44,9 +44,22 @@ class Question:
 
 
 @dataclass(frozen=True)
+class Before:
+    """The same claim in a run that this one repeats: its questions as this page's family tests them, and its
+    verdict, which stays refuted where its own page or this family refutes it.
+    """
+
+    run: str
+    questions: tuple[Question, ...]
+    verdict: Word
+    reason: str
+    own_page: Word | None  # the verdict of its own page; None where that page does not have the claim
+
+
+@dataclass(frozen=True)
 class Answered:
     """A claim with its questions and its verdict. `failed` is near certain: failed checks of conformance, a
-    ledger that spends more than is claimed.
+    ledger that spends more than is claimed. `before` has the runs that this one repeats, oldest first.
     """
 
     arm: str
@@ -55,3 +68,4 @@ class Answered:
     failed: tuple[str, ...]
     verdict: Word
     reason: str
+    before: tuple[Before, ...] = ()
