@@ -50,6 +50,9 @@ class Run:
     versions: dict[str, str]
     custody: str
     commitment: str | None
+    repeats: tuple[str, ...]  # the runs that this one repeats with fresh coins, oldest first
+    repeated_by: tuple[str, ...]
+    same_data: tuple[str, ...]  # other runs with private arms on the same data
 
 
 @dataclass(frozen=True)
@@ -179,7 +182,7 @@ class Stages:
 class Report(Finding):
     """All that the page shows, each finding as its stage left it."""
 
-    FORMAT: ClassVar = "report/2"
+    FORMAT: ClassVar = "report/3"
     run: Run
     arms: tuple[Adapter, ...]
     audits: tuple[Membership, ...]

@@ -84,4 +84,5 @@ def _verdict(run_dir: RunDir, found: Together, claim: Declared, entry: declarati
         ceiling=outside.ceiling if outside else None,
         verdict=answer.verdict,
         reason=answer.reason,
+        before=answer.before,
     )
