@@ -39,14 +39,15 @@ def plan_of(
     outputs.require(first, known)
     _require_coins(first, known, seed, insecure_seed)
     if suite is None:
-        asked = plans.renewed(known.with_settings(changed, f"--repeat-of {name} as typed"))
+        typed = {"claims": [], **changed}  # claims name arms, which a change may lack
+        asked = plans.renewed(known.with_settings(typed, f"--repeat-of {name} as typed"))
     else:
-        asked = _with_claims(plans.resolve(suite, changed, known.seed), known)
+        asked = plans.resolve(suite, changed, known.seed)
     repeats.page_of(first, known)
     _require_same(first.name, known, asked)
     prepare.check_unchanged(first, known)
     return replace(
-        asked,
+        _with_claims(asked, known),
         seed=known.seed,
         insecure_seed=insecure_seed,
         repeats=(*known.repeats, repeats.repeated(first)),
