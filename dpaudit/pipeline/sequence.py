@@ -66,11 +66,11 @@ def _begun(
     if not is_drawn:
         commitment = run_dir.read_json(custody.CORPUS)["commitment"]
         progress.say(f"commitment to plan, recipes and coins, to note down before training: {commitment}")
-    _tell_beside(run_dir, plan, progress)
+    tell_beside(run_dir, plan, progress)
     return run_dir
 
 
-def _tell_beside(run_dir: RunDir, plan: Plan, progress: Progress) -> None:
+def tell_beside(run_dir: RunDir, plan: Plan, progress: Progress) -> None:
     """Says which other runs here have trained on the same data, and what they have spent together."""
     from dpaudit.stages.audit import releases
     from dpaudit.stages.integrity import siblings

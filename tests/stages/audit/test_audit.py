@@ -1,5 +1,6 @@
 import json
 import math
+import re
 import shlex
 import shutil
 from dataclasses import replace
@@ -20,7 +21,7 @@ from dpaudit.findings.answers import Answered
 from dpaudit.findings.membership import Bound as Proven
 from dpaudit.findings.membership import Per
 from dpaudit.findings.together import Together
-from dpaudit.pipeline import plans, repeat
+from dpaudit.pipeline import plans, repeat, sequence
 from dpaudit.privacy.claim import Unit
 from dpaudit.signals import recipe
 from dpaudit.signals.recipe import Bound, Guess
@@ -615,7 +616,9 @@ def test_the_refuted_run_stays_refuted_and_verify_says_so(repeated: tuple[RunDir
     assert CliRunner().invoke(app, ["verify", "--run", first.name, *at]).exit_code == 1
 
 
-def test_runs_on_the_same_data_know_each_other(repeated: tuple[RunDir, RunDir, RunDir]) -> None:
+def test_runs_on_the_same_data_know_each_other(
+    repeated: tuple[RunDir, RunDir, RunDir], capsys: pytest.CaptureFixture[str]
+) -> None:
     """The earlier ones stand in the manifest of the later; data of another seed or file are others."""
     first, second, other = repeated
     known = {run.name: [o.name for o in siblings.on_same_data(run)] for run in repeated}
@@ -623,6 +626,10 @@ def test_runs_on_the_same_data_know_each_other(repeated: tuple[RunDir, RunDir, R
     assert first.read_json("corpus/manifest.json")["same_data"] == []
     assert other.read_json("corpus/manifest.json")["same_data"] == sorted([first.name, second.name])
     plan = declarations.plan_of(other)
+    sequence.tell_beside(other, plan, Progress())
+    told = f"note: 2 other runs here have trained on the same data: {', '.join(known[other.name])}. Each is a"
+    line = capsys.readouterr().err
+    assert line.startswith(told) and re.search(r"have spent an epsilon of \d+\.\d+ at delta 1e-05", line)
     assert same_data.names(other, replace(plan, seed=1)) == []
 
 

@@ -89,7 +89,7 @@ def test_what_the_first_page_refuted_stays_refuted_in_the_larger_family(tmp_path
     said = page(repeat, chosen)
     assert "That stays: a repeat stands beside it and clears nothing." in said
     assert "This training by itself does not refute it:" in said and "Do not release" in said
-    assert "refuted anywhere with a chance of at most 10 %" in said
+    assert "refuted anywhere with a chance of at most 10.0 %" in said
 
 
 def test_a_first_run_without_fault_does_not_clear_its_repeat(tmp_path: Path) -> None:
