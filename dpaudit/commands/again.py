@@ -11,7 +11,7 @@ from typing import Any
 from dpaudit import content
 from dpaudit.commands.asked import ALIASES
 from dpaudit.errors import UsageError
-from dpaudit.pipeline import plans
+from dpaudit.pipeline import plans, repeat
 from dpaudit.storage import run_store
 from dpaudit.suite import loading
 from dpaudit.suite.plan import Plan
@@ -25,6 +25,8 @@ def command_of(plan: Plan, runs: Path = run_store.RUNS) -> str | None:
     None where no present suite gives this plan, as with another version of a package. The command was
     tried.
     """
+    if plan.repeats:
+        return _spelled_repeat(plan, runs)
     for name, words in sorted(_ways(plan).items(), key=lambda way: len(way[1])):
         for typed in (_nameless(words), words):
             changed = dict(loading.parse_override(word) for word in typed)
@@ -66,5 +68,19 @@ def _spelled(name: str, settings: Sequence[str], plan: Plan, runs: Path) -> str:
         key, _, value = setting.partition("=")
         words += [SPELLED[key], value] if key in SPELLED else ["--set", setting]
     words += ["--seed", str(plan.seed)] if plan.seed else []
-    words += [] if plan.insecure_seed is None else ["--insecure-seed", str(plan.insecure_seed)]
-    return shlex.join([*words, *([] if runs == run_store.RUNS else ["--runs", str(runs)])])
+    return _ended(words, plan, runs)
+
+
+def _spelled_repeat(plan: Plan, runs: Path) -> str | None:
+    name = plan.repeats[-1].run
+    try:
+        if repeat.plan_of(name, runs, None, {}, None, plan.insecure_seed) != plan:
+            return None
+    except UsageError:  # what it repeats is gone, or has changed
+        return None
+    return _ended(["dpaudit", "train", "--repeat-of", name], plan, runs)
+
+
+def _ended(words: Sequence[str], plan: Plan, runs: Path) -> str:
+    insecure = [] if plan.insecure_seed is None else ["--insecure-seed", str(plan.insecure_seed)]
+    return shlex.join([*words, *insecure, *([] if runs == run_store.RUNS else ["--runs", str(runs)])])

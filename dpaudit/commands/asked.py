@@ -91,6 +91,15 @@ class Asked:
         ),
     ] = False
 
+    repeat_of: Annotated[
+        str | None,
+        typer.Option(
+            "--repeat-of",
+            metavar="NAME",
+            help="Train a run again with fresh coins: a second release, in one family with it.",
+        ),
+    ] = None
+
     def overrides(self) -> dict[str, Any]:
         """The suite's dotted keys that are changed; those of `--set` come last, so they win."""
         aliased = {

@@ -49,8 +49,10 @@ def mia(asked: Attacked, shadows: options.Shadows = None, workers: options.Worke
     verdicts = outcomes.narrowed(outcomes.verdict_rows(run_dir, plan), asked.arm, asked.recipe)
     inside = outcomes.narrowed(outcomes.inside_rows(run_dir, plan), asked.arm, None)
     answers = outcomes.narrowed(outcomes.answer_rows(run_dir), asked.arm, None)
+    before = outcomes.narrowed(outcomes.before_rows(run_dir), asked.arm, None)
     values = {"verdicts": verdicts, **({"inside": inside} if inside else {}), "answers": answers}
     values["over_seeds"] = outcomes.seeds_rows(run_dir)
+    values |= {"before": before} if before else {}
     show_of_run(run_dir, plan, values, asked.as_json)
 
 

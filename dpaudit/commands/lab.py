@@ -11,12 +11,13 @@ from dpaudit.commands.asked import Asked
 from dpaudit.commands.groups import SETTINGS, has_command
 from dpaudit.commands.output import show, show_of_run
 from dpaudit.errors import UsageError
-from dpaudit.pipeline import gate, later, plans, sequence
+from dpaudit.pipeline import gate, later, plans, repeat, sequence
 from dpaudit.storage import run_store
 from dpaudit.storage.rundir import RunDir
 from dpaudit.suite.plan import Plan
 from dpaudit.system.progress import Progress
 
+DEFAULT = "demo"  # the suite of `train`
 UNFIT = 4  # the exit code of `judge validate` for a judge that failed its controls
 judge_app = typer.Typer(help="Compare the arms' answers in pairs.", **SETTINGS)
 report_app = typer.Typer(help="Write the page of a run.", **SETTINGS)
@@ -39,7 +40,7 @@ def demo(
 def run(
     suite: options.SuiteName,
     asked: Asked,
-    seed: options.Seed = 0,
+    seed: options.SeedOrNone = None,
     insecure_seed: options.InsecureSeed = None,
     dry_run: options.DryRun = False,
     micro_batch: options.MicroBatch = None,
@@ -49,7 +50,7 @@ def run(
     as_json: options.Json = False,
 ) -> None:
     """Run every stage of a suite; typed again, it resumes."""
-    plan = _plan(suite, asked, seed, insecure_seed, dry_run)
+    plan = _plan(suite, asked, seed, insecure_seed, dry_run, runs)
     if dry_run:
         _forecast(plan, runs, as_json)
         return
@@ -60,8 +61,8 @@ def run(
 @options.spread
 def train(
     asked: Asked,
-    suite: options.Suite = "demo",
-    seed: options.Seed = 0,
+    suite: options.Suite = None,
+    seed: options.SeedOrNone = None,
     insecure_seed: options.InsecureSeed = None,
     dry_run: options.DryRun = False,
     arm: options.Arms = None,
@@ -71,7 +72,7 @@ def train(
     as_json: options.Json = False,
 ) -> None:
     """Train one adapter for each epsilon, and the non-private arm."""
-    plan = _plan(suite, asked, seed, insecure_seed, dry_run)
+    plan = _plan(suite, asked, seed, insecure_seed, dry_run, runs)
     if dry_run:
         _forecast(plan, runs, as_json)
         return
@@ -81,9 +82,19 @@ def train(
     show_of_run(run_dir, plan, values, as_json)
 
 
-def _plan(suite: str, asked: Asked, seed: int, insecure_seed: int | None, is_forecast: bool) -> Plan:
+def _plan(
+    suite: str | None,
+    asked: Asked,
+    seed: int | None,
+    insecure_seed: int | None,
+    is_forecast: bool,
+    runs: Path,
+) -> Plan:
     changed = asked.overrides()
-    plan = plans.resolve(suite, changed, seed, insecure_seed)
+    if asked.repeat_of is None:
+        plan = plans.resolve(suite or DEFAULT, changed, seed or 0, insecure_seed)
+    else:
+        plan = repeat.plan_of(asked.repeat_of, runs, suite, changed, seed, insecure_seed)
     plans.fetch(changed, weights=not is_forecast)
     return plan
 

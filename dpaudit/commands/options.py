@@ -10,9 +10,21 @@ from typing import Annotated, Any, get_type_hints
 import typer
 
 SuiteName = Annotated[str, typer.Argument(metavar="SUITE", help="A name of suites/, or a YAML file.")]
-Suite = Annotated[str, typer.Option("--suite", help="A name of suites/, or a YAML file.")]
+Suite = Annotated[
+    str | None,
+    typer.Option(
+        "--suite", help="A name of suites/, or a YAML file; default demo, of a repeat that of its run."
+    ),
+]
 Model = Annotated[str | None, typer.Option("--model", metavar="DIR", help="The base: a folder or a hub id.")]
 Seed = Annotated[int, typer.Option("--seed", help="Fixes corpus, split, initialisation and decoding.")]
+SeedOrNone = Annotated[
+    int | None,
+    typer.Option(
+        "--seed",
+        help="Fixes corpus, split, initialisation and decoding; default 0, of a repeat that of its run.",
+    ),
+]
 InsecureSeed = Annotated[
     int | None,
     typer.Option("--insecure-seed", help="Fixes coins, sampling and noise too: then no epsilon is claimed."),

@@ -6,7 +6,7 @@ from typing import TypeVar
 from dpaudit import schema
 from dpaudit.commands.states import Row, Rows, is_current
 from dpaudit.findings import audits
-from dpaudit.findings.answers import Answered, Side
+from dpaudit.findings.answers import Answered, Before, Side
 from dpaudit.findings.audits import Audit
 from dpaudit.findings.extraction import (
     Counts,
@@ -81,6 +81,19 @@ def seeds_rows(run_dir: RunDir) -> Rows:
     """Per kind of training that was done with several seeds: what its trainings prove together."""
     together = _together(run_dir)
     return [schema.plain(kind) for kind in together.over_seeds] if together else []
+
+
+def before_rows(run_dir: RunDir) -> Rows:
+    """Per claim and run that this one repeats: the verdict there, beside the verdict of its own page."""
+    return [row for a in _answers(run_dir) for row in before_of(a.arm, a.claim.epsilon, a.before)]
+
+
+def before_of(arm: str, epsilon: float, before: Sequence[Before]) -> Rows:
+    head = {"arm": arm, "claim": epsilon}
+    return [
+        {**head, "run": b.run, "verdict": b.verdict, "own_page": b.own_page, "reason": b.reason}
+        for b in before
+    ]
 
 
 def _asked(answer: Answered, side: Side) -> Row:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from dpaudit import schema
-from dpaudit.commands import options, overview, states
+from dpaudit.commands import options, outcomes, overview, states
 from dpaudit.commands.groups import EXAMPLES
 from dpaudit.commands.output import show, show_of_run
 from dpaudit.errors import UsageError
@@ -239,8 +239,10 @@ def _verify_run(of_run: OfRun, claim: str | None, commitment: str | None, as_jso
     plan = later.claim(run_dir, plan, of_run.arm, claim)
     claims = declared.verdicts(run_dir, plan)
     lost = overview.lost_rows(run_dir)
+    before = [row for c in claims for row in outcomes.before_of(c.arm, c.claim, c.before)]
     values = {
         "declared": [schema.plain(claim) for claim in claims],
+        **({"before": before} if before else {}),
         **({"records_lost": lost} if lost else {}),
         **overview.gone(run_dir),
         **noted,

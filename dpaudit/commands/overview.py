@@ -54,10 +54,12 @@ def _run_row(run_dir: RunDir, plan: Plan) -> Row:
 
 
 def _caveats(run_dir: RunDir, plan: Plan) -> Iterator[str]:
-    from dpaudit.stages.integrity import custody
+    from dpaudit.stages.integrity import custody, siblings
 
     if plan.caveat:
         yield plan.caveat
+    if names := siblings.repeats_of(run_dir):
+        yield f"repeated with fresh coins, both in one family: {', '.join(names)}"
     if custody.seal_state(run_dir) != custody.SEALED:
         yield custody.seal_state(run_dir)
     if count := len(run_dir.gone()):
@@ -174,6 +176,7 @@ def results(run_dir: RunDir, plan: Plan) -> Row:
         "verdicts": [row for row in outcomes.verdict_rows(run_dir, plan) if row["primary"]],
         "answers": outcomes.answer_rows(run_dir),
         "over_seeds": outcomes.seeds_rows(run_dir),
+        **({"before": before} if (before := outcomes.before_rows(run_dir)) else {}),
         **outcomes.extract_tables(run_dir, plan),
         "quality": outcomes.quality_rows(run_dir, plan),
         **outcomes.judge_summary(run_dir),
@@ -185,6 +188,18 @@ def gone(run_dir: RunDir) -> Row:
     """The results that a run had and has not, each with what to type; no key where there is none."""
     rows = [{"file": file, "type": command} for file, command in run_dir.gone().items()]
     return {"gone": rows} if rows else {}
+
+
+def _other_runs(run_dir: RunDir, plan: Plan) -> Row:
+    """The runs that it repeats, those that repeat it, and all on the same data; no key without any."""
+    from dpaudit.stages.integrity import siblings
+
+    named = {
+        "repeat_of": [known.run for known in plan.repeats],
+        "repeated_by": siblings.repeats_of(run_dir),
+        "same_data": [other.name for other in siblings.on_same_data(run_dir)],
+    }
+    return {key: names for key, names in named.items() if names}
 
 
 def details(run_dir: RunDir, plan: Plan) -> Row:
@@ -206,6 +221,7 @@ def details(run_dir: RunDir, plan: Plan) -> Row:
         "stages": states.stage_states(run_dir, plan),
         "custody": custody.seal_state(run_dir),
         "commitment": read_if_there(run_dir, "corpus/manifest.json").get("commitment"),
+        **_other_runs(run_dir, plan),
         "records": record_rows(run_dir),
         "arms": arm_rows(run_dir, plan),
         **_unfinished(run_dir, plan),

@@ -11,15 +11,18 @@ from dpaudit.suite.plan import Plan
 def members(plan: Plan, axes: bool) -> int:
     """How many questions the run's claims will have, by counts alone: known before anything is trained.
 
-    `axes` says whether private arms have canaries along axes of the weights.
+    `axes` says whether private arms have canaries along axes of the weights. The questions of the runs that
+    this one repeats are in its family, and are as many for each: their plan is the same.
     """
     made_by = recipe.load(plan.suite.primary)
     least: dict[str, float] = {}
     for arm, claim in _claims_planned(plan):
-        name = questions.outside_name(arm.name, claim.delta)
-        least[name] = min(least.get(name, 1.0), _least(plan, made_by, claim))
-        if axes and arm.private:
-            least[questions.inside_name(arm.name)] = 1 / (1 + family.DRAWS_LEAST)
+        reached = _least(plan, made_by, claim)
+        for named in (arm.name, *(questions.named(known.run, arm.name) for known in plan.repeats)):
+            name = questions.outside_name(named, claim.delta)
+            least[name] = min(least.get(name, 1.0), reached)
+            if axes and arm.private:
+                least[questions.inside_name(named)] = 1 / (1 + family.DRAWS_LEAST)
     return len(family.admitted(least))
 
 

@@ -3,15 +3,15 @@ family.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 from scipy.stats import binom
 
 from dpaudit.evidence import detection, family
 from dpaudit.evidence.guesses import Guesses
-from dpaudit.evidence.verdict import EQUAL, conclude, rounded_down
-from dpaudit.findings.answers import SHOWN, Answered, Question
+from dpaudit.evidence.verdict import EQUAL, Verdict, conclude, kept, rounded_down
+from dpaudit.findings.answers import SHOWN, Answered, Before, Question
 from dpaudit.findings.inside import Inside
 from dpaudit.privacy.claim import Claim
 from dpaudit.stats.roc import proportion_lower
@@ -116,19 +116,46 @@ class Asked:
     trainings: tuple[Training, ...] = ()  # its own stage and those before, as far as they were looked at
     failed: tuple[str, ...] = ()  # near certain, and outside of the correction
     unseen: tuple[str, ...] = ()  # trainings that it rests on and that were not looked at, each with why
+    earlier: "tuple[Earlier, ...]" = ()  # the same claim in the runs that this one repeats
+
+    def of_run(self, run: str) -> "Asked":
+        """The same under names that tell it from the same arm of another run."""
+        return replace(
+            self,
+            arm=named(run, self.arm),
+            outside=self.outside and replace(self.outside, arm=named(run, self.outside.arm)),
+            trainings=tuple(replace(found, arm=named(run, found.arm)) for found in self.trainings),
+        )
+
+
+@dataclass(frozen=True)
+class Earlier:
+    """A claim in a run that is repeated, under the names of that run, and what its own page says; None where
+    that page does not have the claim.
+    """
+
+    run: str
+    asked: Asked
+    own_page: Verdict | None
 
 
 def answered(asked: Sequence[Asked], error: float = family.ERROR) -> tuple[Answered, ...]:
-    """The verdict on every claim of one page, in their order: a page whose claims are all true is refuted
-    anywhere with a chance of at most `error`.
+    """The verdict on every claim of one page, in their order: if all claims are true, the questions of the
+    page, those of runs that it repeats among them, refute any with a chance of at most `error`. What the page
+    of such a run has refuted by itself stays refuted, and had an `error` of its own.
     """
     return _Family(tuple(asked), error).answers()
 
 
 def size_of(found: Sequence[Answered]) -> int:
     """How many members the family of these answers has."""
-    tested = [(a.claim.delta, q) for a in found for q in a.questions if q.level is not None]
+    every = [(a.claim.delta, q) for a in found for q in (*a.questions, *_before(a))]
+    tested = [(delta, q) for delta, q in every if q.level is not None]
     return len({(q.side, q.arm, delta if q.side == "outside" else None) for delta, q in tested})
+
+
+def _before(answer: Answered) -> list[Question]:
+    return [question for earlier in answer.before for question in earlier.questions]
 
 
 @dataclass(frozen=True)
@@ -140,11 +167,23 @@ class _Family:
         return tuple(self._answer(claimed) for claimed in self.asked)
 
     def _answer(self, claimed: Asked) -> Answered:
-        asked_outside = [] if claimed.outside is None else [self._outside(claimed.outside, claimed.claim)]
-        questions = (*asked_outside, *map(self._inside, claimed.trainings))
+        questions = self._questions(claimed)
+        before = tuple(map(self._before, claimed.earlier))
         failed, unseen = claimed.failed, claimed.unseen
-        found = conclude(questions, failed, unseen)
-        return Answered(claimed.arm, claimed.claim, questions, failed, found.verdict, found.reason, unseen)
+        found = conclude(questions, failed, unseen, before)
+        return Answered(
+            claimed.arm, claimed.claim, questions, failed, found.verdict, found.reason, unseen, before
+        )
+
+    def _before(self, earlier: Earlier) -> Before:
+        questions = self._questions(earlier.asked)
+        found = kept(earlier.own_page, conclude(questions, earlier.asked.failed, earlier.asked.unseen))
+        own_page = earlier.own_page.verdict if earlier.own_page else None
+        return Before(earlier.run, questions, found.verdict, found.reason, own_page)
+
+    def _questions(self, claimed: Asked) -> tuple[Question, ...]:
+        asked_outside = [] if claimed.outside is None else [self._outside(claimed.outside, claimed.claim)]
+        return (*asked_outside, *map(self._inside, claimed.trainings))
 
     def _outside(self, outside: Outside, claim: Claim) -> Question:
         level = self._level_of(outside, claim)
@@ -221,7 +260,7 @@ class _Family:
     def _outsides(self) -> dict[str, tuple[Outside, list[Claim]]]:
         """Every adapter and delta with its guesses and the claims that they bear on."""
         found: dict[str, tuple[Outside, list[Claim]]] = {}
-        for claimed in self.asked:
+        for claimed in self._every:
             if claimed.outside is not None:
                 name = outside_name(claimed.arm, claimed.claim.delta)
                 found.setdefault(name, (claimed.outside, []))[1].append(claimed.claim)
@@ -229,7 +268,17 @@ class _Family:
 
     @cached_property
     def _trainings(self) -> list[Training]:
-        return list({f.arm: f for claimed in self.asked for f in claimed.trainings}.values())
+        return list({f.arm: f for claimed in self._every for f in claimed.trainings}.values())
+
+    @property
+    def _every(self) -> list[Asked]:
+        """All that is asked, of repeated runs too."""
+        return [every for a in self.asked for every in (a, *(earlier.asked for earlier in a.earlier))]
+
+
+def named(run: str, arm: str) -> str:
+    """What an arm of a repeated run is called beside the same arm of the repeat."""
+    return f"{run}: {arm}"
 
 
 def outside_name(arm: str, delta: float) -> str:

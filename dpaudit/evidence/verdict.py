@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from dpaudit.findings.answers import Question
+from dpaudit.findings.answers import Before, Question
 from dpaudit.findings.membership import Word
 from dpaudit.privacy.claim import Claim
 
@@ -21,18 +21,23 @@ class Verdict:
 
 
 def conclude(
-    questions: Sequence[Question], failed: Sequence[str] = (), unseen: Sequence[str] = ()
+    questions: Sequence[Question],
+    failed: Sequence[str] = (),
+    unseen: Sequence[str] = (),
+    before: Sequence[Before] = (),
 ) -> Verdict:
     """The verdict on a claim: the one place where its word is chosen.
 
-    `refuted` where a question refutes at its level, or something `failed` that is near certain; `not refuted`
-    where none does and one was shown able to; else `no power`, also where power is unknown. The
-    sentence names what was looked at without power, and what was `unseen`: trainings that the claim rests on
-    and that were not looked at from inside.
+    `refuted` where a question refutes at its level, something `failed` that is near certain, or one of the
+    runs `before` that this one repeats is refuted; `not refuted` where nothing of these is so and a question
+    was shown able to; else `no power`, also where power is unknown. The sentence names what was looked at
+    without power, and what was `unseen`: trainings that the claim rests on and that were not looked at from
+    inside.
     """
     refuting = [question for question in questions if question.refutes]
-    if failed or refuting:
-        return Verdict("refuted", "; ".join([*failed, *(_found(question) for question in refuting)]))
+    stays = [f"{run.run}, which this run repeats, is refuted: {run.reason}" for run in before if _stays(run)]
+    if failed or refuting or stays:
+        return Verdict("refuted", "; ".join([*failed, *(_found(question) for question in refuting), *stays]))
     able = [question for question in questions if question.is_shown_able]
     weak = [_unable(question) for question in questions if not question.is_shown_able]
     beyond = [f"not looked at from inside: {training}" for training in unseen]
@@ -42,6 +47,18 @@ def conclude(
         told += [f"it cannot tell {text}" for text in weak]
         return Verdict("not refuted", "; ".join([*told, *beyond]))
     return Verdict("no power", "; ".join([*(weak or [NOTHING_ASKED]), *beyond]))
+
+
+def kept(own_page: Verdict | None, here: Verdict) -> Verdict:
+    """The verdict on a claim of a run that is repeated: that of its own page, unless the family of the repeat
+    refutes it. What either has refuted stays refuted.
+    """
+    is_refuted_here = here.verdict == "refuted" and (own_page is None or own_page.verdict != "refuted")
+    return here if own_page is None or is_refuted_here else own_page
+
+
+def _stays(before: Before) -> bool:
+    return before.verdict == "refuted"
 
 
 def _found(question: Question) -> str:

@@ -44,10 +44,23 @@ class Question:
 
 
 @dataclass(frozen=True)
+class Before:
+    """The same claim in a run that this one repeats: its questions as this page's family tests them, and its
+    verdict, which stays refuted where its own page or this family refutes it.
+    """
+
+    run: str
+    questions: tuple[Question, ...]
+    verdict: Word
+    reason: str
+    own_page: Word | None  # the verdict of its own page; None where that page does not have the claim
+
+
+@dataclass(frozen=True)
 class Answered:
     """A claim with its questions and its verdict. `failed` is near certain: failed checks of conformance, a
     ledger that spends more than is claimed. `unseen` are the trainings that the claim rests on and that no
-    question looked at from inside, each with why.
+    question looked at from inside, each with why. `before` has the runs that this one repeats, oldest first.
     """
 
     arm: str
@@ -57,3 +70,4 @@ class Answered:
     verdict: Word
     reason: str
     unseen: tuple[str, ...] = ()
+    before: tuple[Before, ...] = ()

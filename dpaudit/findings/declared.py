@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
+from dpaudit.findings.answers import Before
 from dpaudit.findings.finding import Finding
 from dpaudit.findings.membership import Word
 from dpaudit.schema import Proportion, Size
@@ -24,11 +25,12 @@ class ClaimOfRun:
     ceiling: Size | None = None
     verdict: Word | None = None
     reason: str | None = None
+    before: tuple[Before, ...] = ()  # the same claim in the runs that this one repeats
 
 
 @dataclass(frozen=True)
 class ClaimsOfRun(Finding):
     """All claims of the run, as `verify --run` found them."""
 
-    FORMAT: ClassVar = "claims/2"
+    FORMAT: ClassVar = "claims/3"
     claims: tuple[ClaimOfRun, ...]

@@ -50,6 +50,9 @@ class Run:
     versions: dict[str, str]
     custody: str
     commitment: str | None
+    repeats: tuple[str, ...]  # the runs that this one repeats with fresh coins, oldest first
+    repeated_by: tuple[str, ...]
+    same_data: tuple[str, ...]  # other runs with private arms on the same data
 
 
 @dataclass(frozen=True)

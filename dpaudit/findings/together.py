@@ -63,17 +63,43 @@ class OverSeeds:
 
 
 @dataclass(frozen=True)
+class Beside:
+    """The other runs that learn from the same data, and what all their private arms and this run's spend
+    together; `unknown` says why that is not known.
+    """
+
+    runs: tuple[str, ...]
+    epsilon: Size | None
+    delta: Proportion | None
+    unknown: str | None
+
+
+@dataclass(frozen=True)
+class Twice:
+    """What one arm spends in all its trainings together: in this run and in those that it repeats."""
+
+    arm: str
+    trainings: Count
+    epsilon: Size
+    delta: Proportion
+
+
+@dataclass(frozen=True)
 class Together(Finding):
     """One answer a claim, all tested in one family, and what all private arms spend together."""
 
     FORMAT: ClassVar = "together/3"
     primary: str
     questions: Count  # of the family
-    family_error: Proportion  # the chance that any true claim is refuted, if all are true
+    family_error: Proportion  # the chance that the family refutes any claim, if all are true
+    pages_error: Proportion  # the same of this page and of those of the runs that it repeats, each by itself
+    repeats: tuple[str, ...]  # those runs, oldest first: their questions are in the family
     answers: tuple[Answered, ...]
     claims: tuple[Promise, ...]
     positive_control: tuple[PositiveControl, ...]
     composed_epsilon: Size | None
     composed_delta: Proportion | None
     caveat: str | None
+    beside: Beside | None  # None without another run on the same data
+    twice: tuple[Twice, ...]
     over_seeds: tuple[OverSeeds, ...] = ()  # a kind of training each; none where all have one seed

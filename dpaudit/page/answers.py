@@ -8,9 +8,10 @@ from dpaudit.findings.answers import Answered, Question
 from dpaudit.page.numbers import Numbers, Placed, code, placed, say
 
 DO_NOT_RELEASE = Markup("Do not release this adapter under this claim.")
-FAMILY = (
+FAMILY = Markup(
     "This is a test within one family, sampled Gaussian noise, and no bound for any mechanism. Whoever "
-    "doubts it trains a repeat with fresh coins: that stands beside this one and is a second release."
+    "doubts it trains a repeat with fresh coins (<code>dpaudit train --repeat-of RUN</code>): that stands "
+    "beside this one and is a second release."
 )
 
 
@@ -27,10 +28,34 @@ def sentences(num: Numbers, answer: Placed[Answered]) -> Iterator[Markup]:
         )
     else:
         yield Markup("This audit cannot tell. It says nothing for the claim, and nothing against it.")
-    for question in asked:
-        yield _able(num, question) if question.part.is_shown_able else _unable(num, question)
+    yield from _kept(num, asked)
     for index, _ in enumerate(found.unseen):
         yield say("<strong>Not looked at from inside:</strong> {what}.", what=num(f"{at}/unseen/{index}"))
+    yield from _before(num, answer)
+
+
+def _kept(num: Numbers, asked: list[Placed[Question]]) -> Iterator[Markup]:
+    """What questions that do not refute would have caught, or why they could not tell."""
+    for question in asked:
+        yield _able(num, question) if question.part.is_shown_able else _unable(num, question)
+
+
+def _before(num: Numbers, answer: Placed[Answered]) -> Iterator[Markup]:
+    """What is said of the claim in the runs that this one repeats."""
+    for place, run in placed(f"{answer.at}/before", answer.part.before):
+        ends = Markup("")
+        if run.verdict == "refuted":
+            ends = Markup(" That stays: a repeat stands beside it and clears nothing.")
+            if run.own_page not in (None, "refuted"):
+                ends = Markup(" Its own page did not say so; the family of both runs does.")
+        yield say(
+            "In {run}, which this run repeats with other coins, the same claim is "
+            "<strong>{verdict}</strong>: {reason}.{ends}",
+            run=code(run.run),
+            verdict=run.verdict,
+            reason=num(f"{place}/reason"),
+            ends=ends,
+        )
 
 
 def _refuted(num: Numbers, answer: Placed[Answered], asked: list[Placed[Question]]) -> Iterator[Markup]:
@@ -53,6 +78,10 @@ def _refuted(num: Numbers, answer: Placed[Answered], asked: list[Placed[Question
                 tested=_tested(num, place),
                 family=FAMILY,
             )
+    yield from _before(num, answer)
+    if not found.failed and not any(question.part.refutes for question in asked):
+        yield Markup("This training by itself does not refute it:")
+        yield from _kept(num, asked)
     yield DO_NOT_RELEASE
 
 

@@ -73,6 +73,7 @@ def _banners(joins: Joins) -> Iterator[Markup]:
             "words of the records that the claims are about, and an adapter that gives away a secret gives "
             "away those words."
         )
+    yield from _other_runs(joins)
     for at, arm in joins.arms:
         if arm.private and arm.trainings > 1:
             yield say(
@@ -93,6 +94,46 @@ def _banners(joins: Joins) -> Iterator[Markup]:
         )
     for lost in placed("/records_lost", joins.report.records_lost):
         yield _lost(joins, lost)
+
+
+def _other_runs(joins: Joins) -> Iterator[Markup]:
+    """The runs that this one repeats, those that repeat it, and all on the same data: each is a release."""
+    run = joins.report.run
+    if run.repeats:
+        yield say(
+            "<strong>This run repeats {runs} with fresh coins.</strong> The questions of all of them are "
+            "tested in one family, and each claim says what was found before. A repeat is a further release "
+            "on the same records.",
+            runs=codes(run.repeats),
+        )
+    if run.repeated_by:
+        yield say(
+            "<strong>This run was repeated with fresh coins: {runs}.</strong> Read that page too: it "
+            "tests both in one family.",
+            runs=codes(run.repeated_by),
+        )
+    if run.same_data:
+        yield say(
+            "<strong>Trained on the same data: {runs}.</strong> Each run is a release of its own. {spent}",
+            runs=codes(run.same_data),
+            spent=_spent_with(joins),
+        )
+
+
+def _spent_with(joins: Joins) -> Markup:
+    """What all private adapters on the same data spend together."""
+    together, num = joins.report.together, joins.num
+    beside = together.beside if together else None
+    if beside is None or beside.runs != joins.report.run.same_data:
+        return Markup("What they spend together is not composed yet: type <code>dpaudit attack mia</code>.")
+    if beside.epsilon is None:
+        return say("What they spend together is not known: {why}.", why=num("/together/beside/unknown"))
+    return say(
+        "Anybody who has all their private adapters and those of this run faces ε = {epsilon} at δ = "
+        "{delta}.",
+        epsilon=num("/together/beside/epsilon", "two_up"),
+        delta=num("/together/beside/delta", "delta"),
+    )
 
 
 def _lost(joins: Joins, lost: Placed[Lost]) -> Markup:

@@ -65,6 +65,14 @@ COLUMNS: dict[str, dict[str, tuple[str, str]]] = {
         "reason": ("because", "text"),
         "mark": ("made", "text"),
     },
+    "before": {
+        "arm": ("arm", "text"),
+        "claim": ("claimed epsilon", "epsilon"),
+        "run": ("in the run", "text"),
+        "verdict": ("verdict", "text"),
+        "own_page": ("on its own page", "text"),
+        "reason": ("because", "text"),
+    },
     "verdicts": {
         "arm": ("arm", "text"),
         "recipe": ("recipe", "text"),

@@ -7,7 +7,7 @@ from markupsafe import Markup
 
 from dpaudit.findings.report import Adapter
 from dpaudit.page.joins import Joins
-from dpaudit.page.numbers import Placed, code, say
+from dpaudit.page.numbers import Placed, code, codes, placed, say
 from dpaudit.page.phrases import (
     ABSENT,
     absence,
@@ -33,6 +33,7 @@ class TrainingSection:
     open: tuple[TrainingRow, ...]
     includes_start: bool  # an arm's spent epsilon covers another arm's
     cut: Markup | None
+    twice: Markup | None  # what an arm spends in all its trainings
     hashes: Markup
     custody: Markup
     arms: tuple[str, ...]
@@ -50,6 +51,7 @@ def training(joins: Joins) -> TrainingSection:
         open=tuple(row for is_private, row in rows if not is_private),
         includes_start=any(arm.starts_from in joins.arm_names for arm in joins.private),
         cut=_cut(joins),
+        twice=_twice(joins),
         hashes=_hashes(joins),
         custody=_custody(joins),
         arms=tuple(arm.arm for arm in shown),
@@ -114,6 +116,28 @@ def _cut(joins: Joins) -> Markup | None:
         return None
     length = joins.num("/run/max_length", "count")
     return say("Sequences cut at {length} tokens: {cut}.", length=length, cut=Markup(", ").join(cut))
+
+
+def _twice(joins: Joins) -> Markup | None:
+    together = joins.report.together
+    if together is None or not together.twice:
+        return None
+    spent = [
+        say(
+            "{arm} ε = {epsilon} at δ = {delta}",
+            arm=code(twice.arm),
+            epsilon=joins.num(f"{at}/epsilon", "two_up"),
+            delta=joins.num(f"{at}/delta", "delta"),
+        )
+        for at, twice in placed("/together/twice", together.twice)
+    ]
+    return say(
+        "Each adapter was trained {times} times on the same data, in {runs} and in this repeat. Whoever has "
+        "all of its trainings faces: {spent}.",
+        times=joins.num("/together/twice/0/trainings", "count"),
+        runs=codes(together.repeats),
+        spent=Markup("; ").join(spent),
+    )
 
 
 def _hashes(joins: Joins) -> Markup:

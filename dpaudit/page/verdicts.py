@@ -78,11 +78,18 @@ def _presumes(joins: Joins) -> Iterator[Markup]:
         )
     elif together:
         yield say(
-            "All {questions} questions about the claims of this page are tested together (Holm): if all "
-            "claims are true, any of them is refuted with a chance of at most {error}.",
+            "All {questions} questions about the claims of this page{repeats} are tested together (Holm): if "
+            "all claims are true, any of them is refuted with a chance of at most {error}.",
             questions=num("/together/questions", "count"),
+            repeats=Markup(" and of the runs that it repeats") if together.repeats else "",
             error=num("/together/family_error", "percent_up"),
         )
+        if together.repeats:
+            yield say(
+                "Each of those runs had a page that was tested by itself, and what it refuted stays refuted: "
+                "with this page, true claims are refuted anywhere with a chance of at most {error}.",
+                error=num("/together/pages_error", "percent_up"),
+            )
     yield Markup(
         "<strong>“Not refuted” presumes a trainer who did not filter the canaries out</strong>, and an "
         "attacker no better than ours. ε belongs to the training procedure, and each verdict judges it by "

@@ -26,6 +26,13 @@ def resolve(name: str, changed: dict[str, Any], seed: int = 0, insecure_seed: in
     return Plan(chosen, seed, insecure_seed, versions(chosen), recipe.load(chosen.primary).digest)
 
 
+def renewed(plan: Plan) -> Plan:
+    """A run's plan under the versions and the primary recipe that are here now."""
+    from dpaudit.signals import recipe
+
+    return replace(plan, versions=versions(plan.suite), primary_digest=recipe.load(plan.suite.primary).digest)
+
+
 def _loaded(name: str, changed: dict[str, Any]) -> Suite:
     """The suite with what was typed over it; a fault in what was typed is not blamed on the suite's file."""
     try:

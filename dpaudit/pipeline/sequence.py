@@ -66,7 +66,27 @@ def _begun(
     if not is_drawn:
         commitment = run_dir.read_json(custody.CORPUS)["commitment"]
         progress.say(f"commitment to plan, recipes and coins, to note down before training: {commitment}")
+    tell_beside(run_dir, plan, progress)
     return run_dir
+
+
+def tell_beside(run_dir: RunDir, plan: Plan, progress: Progress) -> None:
+    """Says which other runs here have trained on the same data, and what they have spent together."""
+    from dpaudit.stages.audit import releases
+    from dpaudit.stages.integrity import siblings
+
+    others = siblings.on_same_data(run_dir)
+    if not others:
+        return
+    names = tuple(other.name for other in others)
+    spent = releases.spent_by(others, plan, names)
+    so_far = f"what they spend together is not known: {spent.unknown}"
+    if spent.epsilon is not None:
+        so_far = f"together they have spent an epsilon of {spent.epsilon:.4g} at delta {spent.delta:g} so far"
+    many = "1 other run here has" if len(names) == 1 else f"{len(names)} other runs here have"
+    progress.say(
+        f"note: {many} trained on the same data: {', '.join(names)}. Each is a release of its own; {so_far}"
+    )
 
 
 def _keep_records(run_dir: RunDir, plan: Plan, progress: Progress) -> None:

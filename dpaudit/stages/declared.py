@@ -11,7 +11,7 @@ from dpaudit.findings.declared import ClaimOfRun, ClaimsOfRun
 from dpaudit.findings.together import Together
 from dpaudit.signals import recipe
 from dpaudit.stages import outputs
-from dpaudit.stages.audit import audit, inside
+from dpaudit.stages.audit import audit, inside, repeats
 from dpaudit.stages.audit.members import audit_file, audit_inputs
 from dpaudit.stages.integrity import custody
 from dpaudit.stages.integrity.trained import TrainedArm
@@ -50,7 +50,7 @@ def verdicts(run_dir: RunDir, plan: Plan) -> tuple[ClaimOfRun, ...]:
     if os.access(run_dir.path, os.W_OK) and is_sealable(run_dir.path):
         with writing(run_dir, "audit"):
             audit.summarise(run_dir, plan, arms)
-            ClaimsOfRun(looked_at).write(run_dir, CLAIMS, [audit.SUMMARY, declarations.input_of("claims")])
+            ClaimsOfRun(looked_at).write(run_dir, CLAIMS, [repeats.SUMMARY, declarations.input_of("claims")])
     return looked_at
 
 
@@ -84,4 +84,5 @@ def _verdict(run_dir: RunDir, found: Together, claim: Declared, entry: declarati
         ceiling=outside.ceiling if outside else None,
         verdict=answer.verdict,
         reason=answer.reason,
+        before=answer.before,
     )

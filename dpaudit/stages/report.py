@@ -35,7 +35,7 @@ from dpaudit.findings.report import (
 from dpaudit.findings.together import Together
 from dpaudit.stages import outputs
 from dpaudit.stages.audit import inside
-from dpaudit.stages.integrity import custody
+from dpaudit.stages.integrity import custody, siblings
 from dpaudit.stages.integrity.trained import TrainedArm
 from dpaudit.storage import notes, record_chain
 from dpaudit.storage.exclusive import alone
@@ -191,6 +191,9 @@ def _run(run_dir: RunDir, plan: Plan, arms: Sequence[Adapter]) -> Run:
         versions=plan.versions,
         custody=custody.seal_state(run_dir),
         commitment=manifest.get("commitment"),
+        repeats=tuple(known.run for known in plan.repeats),
+        repeated_by=tuple(siblings.repeats_of(run_dir)),
+        same_data=tuple(other.name for other in siblings.on_same_data(run_dir)),
     )
 
 

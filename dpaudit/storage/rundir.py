@@ -160,10 +160,14 @@ class RunDir:
         write_pieces(self.file(relative), lines, PRIVATE)
 
     def digest(self, relative: str) -> str:
-        """SHA-256 of a file, or of one key of a JSON file (FILE#KEY).
+        """SHA-256 of a file, or of one key of a JSON file (FILE#KEY); also of a run beside this one
+        (../RUN/FILE), by its own seals.
 
         Never called on private data: prepare writes keyed hashes of it to corpus/manifest.json.
         """
+        if relative.startswith("../"):
+            _, run, own = relative.split("/", 2)
+            return RunDir(self.path.parent / run).digest(own)
         name, _, key = relative.partition("#")
         if key:
             value = json.dumps(self.read_json(name).get(key), sort_keys=True)

@@ -31,6 +31,14 @@ RECORDS: dict[str, tuple[str, ...]] = {
 
 
 @dataclass(frozen=True)
+class Repeated:
+    """A run that trained the same plan before, with coins of its own."""
+
+    run: str
+    commitment: str | None  # of its plan, recipes and coins
+
+
+@dataclass(frozen=True)
 class Plan:
     """A resolved suite with the seeds. What training depends on is kept as plan.json and never edited; the
     rest is RECORDS.
@@ -41,6 +49,7 @@ class Plan:
     insecure_seed: int | None = None  # fixes coins, sampling and noise too: then no epsilon is claimed
     versions: dict[str, str] = field(default_factory=dict)
     primary_digest: str | None = None  # of the primary recipe, which may not change once scores are seen
+    repeats: tuple[Repeated, ...] = ()  # the runs that this one repeats with fresh coins, oldest first
 
     @property
     def caveat(self) -> str | None:
@@ -55,6 +64,8 @@ class Plan:
     def to_json(self) -> dict[str, Any]:
         """What training depends on, as plan.json holds it."""
         values = dict(finite(asdict(self)))
+        if not self.repeats:
+            del values["repeats"]
         drop(values["suite"], [key for keys in RECORDS.values() for key in keys])
         return {"format": PLAN_FORMAT, **values}
 

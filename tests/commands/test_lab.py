@@ -77,6 +77,27 @@ OUR_LINES = re.compile(
 )
 
 
+@pytest.mark.slow
+def test_a_run_and_its_repeat_as_they_are_typed(call: Call) -> None:
+    """Trained, audited, trained again with fresh coins: both stand in one family on one page."""
+    first = json.loads(call("train", "--suite", "mini.yaml", "--json").out)["run"]
+    early = call("train", "--repeat-of", first)
+    assert early.code == 2 and f"type `dpaudit attack mia --run {first}`" in early.err
+    assert call("attack", "mia", "--recipe", "calibrated").code == 0
+    again = call("train", "--repeat-of", first, "--json")
+    second = json.loads(again.out)["run"]
+    assert second != first and f"trained on the same data: {first}. Each is a release of its own" in again.err
+    assert json.loads(call("train", "--repeat-of", first, "--json").out)["run"] == second  # goes on with it
+    attacked = json.loads(call("attack", "mia", "--recipe", "calibrated", "--json").out)
+    assert attacked["run"] == second and [row["run"] for row in attacked["before"]] == [first]
+    page = Path(json.loads(call("report", "html", "--json").out)["page"]).read_text(encoding="utf-8")
+    assert f"This run repeats <code>{first}</code> with fresh coins." in page
+    assert "faces ε = " in page and "was trained <data" in page
+    other = call("train", "--repeat-of", first, "--eps", "4")
+    assert other.code == 2 and "grid.epsilons: expected" in other.err and other.err.count("\n") == 1
+    assert len(list(Path("runs").glob("mini-*"))) == 2
+
+
 def test_the_lab_on_a_toy_model(call: Call) -> None:
     """Each stage in sequence with no option; what is done is skipped; `--json` is one object; stderr has our
     lines alone.

@@ -1,16 +1,19 @@
 """The answer to every claim of a run: its two questions, tested in one family over all claims."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from dpaudit.evidence import control, questions
-from dpaudit.evidence.questions import Asked, Control, Outside, Training
+from dpaudit.evidence.questions import Asked, Control, Earlier, Outside, Training
+from dpaudit.evidence.verdict import Verdict
 from dpaudit.findings.answers import Answered
 from dpaudit.findings.inside import Inside
 from dpaudit.findings.membership import Membership
 from dpaudit.privacy import ledger as ledgers
 from dpaudit.privacy.claim import Claim
-from dpaudit.stages.audit import chain, inside
+from dpaudit.stages.audit import chain, inside, repeats
 from dpaudit.stages.audit.members import audit_file
+from dpaudit.stages.audit.repeats import Page
 from dpaudit.stages.integrity.trained import TrainedArm
 from dpaudit.storage.rundir import RunDir
 from dpaudit.suite.grid import Arm, nonprivate
@@ -19,14 +22,27 @@ from dpaudit.suite.plan import Plan
 Audits = Mapping[Arm, Membership]  # what the primary recipe found on each arm
 
 
-def answers(run_dir: RunDir, plan: Plan, audits: Audits) -> tuple[Answered, ...]:
-    """The verdict on each arm's own claim, and on every further claim of the run on an audited arm."""
+def answers(run_dir: RunDir, plan: Plan, audits: Audits, pages: Sequence[Page] = ()) -> tuple[Answered, ...]:
+    """The verdict on each arm's own claim, and on every further claim of the run on an audited arm, in one
+    family with the same claims of the runs that this one repeats.
+    """
     asked = [
-        _asked(run_dir, plan, audits, arm, claim)
+        replace(
+            _asked(run_dir, plan, audits, arm, claim),
+            earlier=tuple(_earlier(page, arm, claim) for page in pages),
+        )
         for arm in audits
         for claim in claims_of(plan, arm.name, audits[arm].claim)
     ]
     return questions.answered(asked)
+
+
+def _earlier(page: Page, arm: Arm, claim: Claim) -> Earlier:
+    """The same claim in a run that is repeated, and what its own page says."""
+    run = page.run_dir.name
+    asked = _asked(page.run_dir, page.plan, page.audits, arm, claim).of_run(run)
+    said = [a for a in page.found.answers if (a.arm, a.claim) == (arm.name, claim)]
+    return Earlier(run, asked, Verdict(said[0].verdict, said[0].reason) if said else None)
 
 
 def claims_of(plan: Plan, arm: str, own: Claim | None) -> list[Claim]:
@@ -86,4 +102,4 @@ def inputs_of(run_dir: RunDir, plan: Plan, arms: Sequence[Arm]) -> list[str]:
     """The files that the answers on these arms rest on, as far as they are there."""
     files = [audit_file(arm.name, plan.suite.primary) for arm in arms]
     files += [ledgers.file_of(arm.name) for arm in arms] + [inside.file_of(arm.name) for arm in arms]
-    return [file for file in files if run_dir.file(file).is_file()]
+    return [*(file for file in files if run_dir.file(file).is_file()), *repeats.inputs_of(plan)]

@@ -6,17 +6,18 @@ from collections.abc import Sequence
 
 from dpaudit.errors import UsageError
 from dpaudit.evidence import control, family, over_seeds, planned, questions
+from dpaudit.findings.finding import format_of
 from dpaudit.findings.membership import Membership
 from dpaudit.findings.together import Together
-from dpaudit.privacy import ledger as ledgers
 from dpaudit.signals import recipe
 from dpaudit.signals.recipe import Kind, Recipe
 from dpaudit.stages.attack import preference
 from dpaudit.stages.attack.attack import applicable, trained_arms
 from dpaudit.stages.attack.scores import inputs_of, score_file, scores_are_current
-from dpaudit.stages.audit import answers, baselines, extracted, inside, members
+from dpaudit.stages.audit import answers, baselines, extracted, inside, members, releases, repeats
 from dpaudit.stages.audit.members import audit_file
-from dpaudit.stages.integrity import custody
+from dpaudit.stages.audit.repeats import SUMMARY
+from dpaudit.stages.integrity import custody, siblings
 from dpaudit.stages.prepare.jobs import with_starts
 from dpaudit.stages.prepare.prepare import check_prepared
 from dpaudit.storage.exclusive import alone
@@ -25,8 +26,6 @@ from dpaudit.suite import declarations
 from dpaudit.suite.grid import Arm
 from dpaudit.suite.plan import Plan
 from dpaudit.system.progress import Progress
-
-SUMMARY = "audit/summary.json"
 
 
 @alone("audit")
@@ -111,8 +110,16 @@ def summarise(run_dir: RunDir, plan: Plan, arms: Sequence[Arm]) -> None:
     `arms` are all that are trained: whoever gets the private ones gets those that were not audited, too.
     """
     inputs = [*answers.inputs_of(run_dir, plan, arms), declarations.input_of("claims")]
-    if _audited(run_dir, plan, arms) and not run_dir.is_current(SUMMARY, inputs):
+    if _audited(run_dir, plan, arms) and not _is_current(run_dir, inputs):
         together(run_dir, plan, arms).write(run_dir, SUMMARY, inputs)
+
+
+def _is_current(run_dir: RunDir, inputs: Sequence[str]) -> bool:
+    """Whether the summary is, and knows the runs on the same data that are here now."""
+    if not run_dir.is_current(SUMMARY, inputs) or format_of(run_dir, SUMMARY) != Together.FORMAT:
+        return False
+    known = Together.read(run_dir, SUMMARY).beside
+    return list(known.runs if known else ()) == [other.name for other in siblings.on_same_data(run_dir)]
 
 
 def together(run_dir: RunDir, plan: Plan, arms: Sequence[Arm]) -> Together:
@@ -122,7 +129,8 @@ def together(run_dir: RunDir, plan: Plan, arms: Sequence[Arm]) -> Together:
         for arm in _audited(run_dir, plan, arms)
     }
     claimed = {arm: audit.claim for arm, audit in audits.items() if audit.claim}
-    found = answers.answers(run_dir, plan, audits)
+    pages = repeats.pages(run_dir, plan)
+    found = answers.answers(run_dir, plan, audits, pages)
     size = questions.size_of(found)
     confidence = 1 - family.first_level(size)
     private = [arm for arm in arms if arm.private]
@@ -130,12 +138,16 @@ def together(run_dir: RunDir, plan: Plan, arms: Sequence[Arm]) -> Together:
         primary=plan.suite.primary,
         questions=size,
         family_error=family.ERROR,
+        pages_error=min(1.0, (1 + len(pages)) * family.ERROR),
+        repeats=tuple(page.run_dir.name for page in pages),
         answers=found,
         claims=tuple(control.behind(arm, claim, audits, confidence) for arm, claim in claimed.items()),
         positive_control=control.of_claims(audits, list(claimed.values()), confidence),
-        composed_epsilon=_released_together(run_dir, plan, private),
+        composed_epsilon=releases.of_run(run_dir, plan, private),
         composed_delta=plan.suite.training.delta if private else None,
         caveat=plan.caveat,
+        beside=releases.beside(run_dir, plan),
+        twice=releases.twice(run_dir, plan, pages, private),
         over_seeds=over_seeds.over_seeds(audits),
     )
 
@@ -148,21 +160,3 @@ def _audited(run_dir: RunDir, plan: Plan, arms: Sequence[Arm]) -> list[Arm]:
         for arm, file in files.items()
         if run_dir.file(file).is_file() and run_dir.is_current(file, run_dir.recorded_inputs(file))
     ]
-
-
-def _released_together(run_dir: RunDir, plan: Plan, arms: Sequence[Arm]) -> float | None:
-    """The epsilon of releasing all private arms, which learnt from the same units, at the run's delta.
-
-    Each arm's own steps count once, and so does what the run's start had spent, which the ledgers of the arms
-    that start from no other arm name.
-    """
-    if not arms:
-        return None
-    from dpaudit.privacy import accountants
-
-    training = plan.suite.training
-    kept = {arm: ledgers.of_arm(run_dir, arm.name) for arm in arms}
-    first = [ledger for arm, ledger in kept.items() if plan.suite.grid.start_of(arm) is None]
-    outside = first[0].mechanisms[:-1] if first else ()
-    own = [ledger.acting for ledger in kept.values() if ledger.mechanism]
-    return accountants.compose([*outside, *own], training.delta, training.relation)

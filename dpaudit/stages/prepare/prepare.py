@@ -7,8 +7,8 @@ from dpaudit.data import clinic
 from dpaudit.data.corpus_store import PARTS, CorpusStore
 from dpaudit.data.reading import is_hub_id
 from dpaudit.errors import UsageError
-from dpaudit.stages.integrity import custody
-from dpaudit.stages.prepare import axes
+from dpaudit.stages.integrity import custody, siblings
+from dpaudit.stages.prepare import axes, same_data
 from dpaudit.stages.prepare.axes import Axes
 from dpaudit.stages.prepare.corpus import FAULTS, load_corpus
 from dpaudit.stages.prepare.draw import draw
@@ -126,6 +126,7 @@ def manifest(run_dir: RunDir, plan: Plan, corpus: CorpusStore, coins: int, insid
             "over_cap": corpus.over_cap,
         },
         "axes_short": inside.short,
+        siblings.SAME_DATA: same_data.names(run_dir, plan),
         "units": certain + (flipped + wanted.canaries + wanted.extraction) // 2,
     }
 

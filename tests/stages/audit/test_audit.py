@@ -1,4 +1,7 @@
+import json
 import math
+import re
+import shlex
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -7,7 +10,10 @@ from typing import Any
 import fabricate
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
+from dpaudit.cli import app
+from dpaudit.commands import again
 from dpaudit.data.corpus import Record, Turn
 from dpaudit.errors import UsageError
 from dpaudit.evidence.guesses import Guesses
@@ -15,14 +21,17 @@ from dpaudit.findings.answers import Answered
 from dpaudit.findings.membership import Bound as Proven
 from dpaudit.findings.membership import Per
 from dpaudit.findings.together import Together
+from dpaudit.pipeline import plans, repeat, sequence
+from dpaudit.privacy.claim import Unit
 from dpaudit.signals import recipe
 from dpaudit.signals.recipe import Bound, Guess
 from dpaudit.stages.attack import attack, scores
 from dpaudit.stages.attack.scores import Score
-from dpaudit.stages.audit import audit, baselines
+from dpaudit.stages.audit import audit, baselines, repeats
 from dpaudit.stages.audit.members import _bound, _labelled, audit_inputs
 from dpaudit.stages.audit.performance import Labelled, guess_by
-from dpaudit.stages.prepare import prepare
+from dpaudit.stages.integrity import siblings
+from dpaudit.stages.prepare import prepare, same_data
 from dpaudit.stages.prepare.candidates import CandidateUnits, load_candidates, load_membership
 from dpaudit.stats.epsilon import epsilon_lower_one_run
 from dpaudit.stats.fdp import epsilon_lower_fdp_gaussian
@@ -32,7 +41,7 @@ from dpaudit.suite import declarations
 from dpaudit.suite.grid import Arm, Grid
 from dpaudit.suite.plan import Plan
 from dpaudit.suite.suite import Candidates as Sizes
-from dpaudit.suite.suite import Data, Schedule, Suite, Training
+from dpaudit.suite.suite import Data, Declared, Schedule, Suite, Training
 from dpaudit.system.progress import Progress
 
 QUIET = Progress(quiet=True)
@@ -553,3 +562,146 @@ def test_what_other_methods_learn_has_its_baseline(part: str) -> None:
     words = [baselines._baseline(texts, coins, 0) for coins in (fair, broken)]
     assert [word.finding for word in words if word] == ["silent", "broken coins"]
     assert baselines._baseline(baselines._texts(candidates)["records"], fair, 0) is None
+
+
+# ---- a run that is repeated with fresh coins
+
+
+def audited_with(place: Path, plan: Plan, leak: dict[str, float]) -> RunDir:
+    run_dir = scored_run(place, plan, leak)
+    audit.run(run_dir, plan, QUIET, "mia", recipes=[plan.suite.primary])
+    return run_dir
+
+
+@pytest.fixture(scope="module")
+def repeated(tmp_path_factory: pytest.TempPathFactory) -> tuple[RunDir, RunDir, RunDir]:
+    """A first run whose arm of claim 1 is broken, a repeat that shows nothing, and another run on the same
+    clinic.
+    """
+    place = tmp_path_factory.mktemp("repeated")
+    plan = plans.renewed(plan_with(insecure_seed=0))
+    claims = tuple(Declared(arm, e, 1e-5, "patient", "add_or_remove") for arm, e in CLAIMED.items())
+    small = Sizes(canaries=100, canary_length=12, records=20, extraction=0)
+    suite = replace(plan.suite, data=Data(patients=60, heldout=4), candidates=small, claims=claims)
+    plan = replace(plan, suite=suite)
+    first = audited_with(place, plan, LEAK)
+    chosen = repeat.plan_of(first.name, place, None, {}, None, 1)
+    second = audited_with(place, chosen, {**LEAK, "sft-eps1": 0.0})
+    other = replace(plan, suite=replace(suite, name="other", grid=Grid((1.0,)), claims=()))
+    third = run_store.open_or_create(other.to_json(), "other", place)
+    declarations.keep(third, other)
+    prepare.run(third, other, QUIET)
+    for arm in other.suite.grid.arms:
+        train(third, other, arm)
+    return first, second, third
+
+
+CLAIMED = {"sft-eps8": 8.0, "sft-eps1": 1.0}
+
+
+def test_a_repeat_has_the_plan_of_the_first_run_and_coins_of_its_own(
+    repeated: tuple[RunDir, RunDir, RunDir],
+) -> None:
+    first, second, _ = repeated
+    plan, known = declarations.plan_of(second), declarations.plan_of(first)
+    assert [k.run for k in plan.repeats] == [first.name] and plan.suite == known.suite
+    assert plan.repeats[0].commitment == first.read_json("corpus/manifest.json")["commitment"]
+    coins, before = load_membership(second), load_membership(first)
+    assert coins.keys() == before.keys() and coins != before  # the same canaries and records
+    typed = ["dpaudit", "train", "--repeat-of", first.name, "--insecure-seed", "1"]
+    assert again.command_of(plan, first.path.parent) == shlex.join([*typed, "--runs", str(first.path.parent)])
+    assert repeat.plan_of(second.name, first.path.parent, None, {}, 0, None).repeats == (
+        *plan.repeats,
+        repeats.repeated(second),
+    )
+
+
+def test_the_refuted_run_stays_refuted_and_verify_says_so(repeated: tuple[RunDir, RunDir, RunDir]) -> None:
+    first, second, _ = repeated
+    at = ["--runs", str(first.path.parent), "--json"]
+    told = CliRunner().invoke(app, ["verify", "--run", second.name, *at])
+    found = json.loads(told.stdout)
+    (claim,) = [row for row in found["declared"] if row["arm"] == "sft-eps1"]
+    assert told.exit_code == 1 and claim["verdict"] == "refuted"
+    assert claim["reason"].startswith(f"{first.name}, which this run repeats, is refuted: from outside")
+    words = {row["arm"]: (row["run"], row["verdict"], row["own_page"]) for row in found["before"]}
+    assert words["sft-eps1"] == (first.name, "refuted", "refuted")
+    assert CliRunner().invoke(app, ["verify", "--run", first.name, *at]).exit_code == 1
+
+
+def test_runs_on_the_same_data_know_each_other(
+    repeated: tuple[RunDir, RunDir, RunDir], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The earlier ones stand in the manifest of the later; data of another seed or file are others."""
+    first, second, other = repeated
+    known = {run.name: [o.name for o in siblings.on_same_data(run)] for run in repeated}
+    assert all(known[run.name] == sorted({r.name for r in repeated} - {run.name}) for run in repeated)
+    assert first.read_json("corpus/manifest.json")["same_data"] == []
+    assert other.read_json("corpus/manifest.json")["same_data"] == sorted([first.name, second.name])
+    plan = declarations.plan_of(other)
+    sequence.tell_beside(other, plan, Progress())
+    told = f"note: 2 other runs here have trained on the same data: {', '.join(known[other.name])}. Each is a"
+    line = capsys.readouterr().err
+    assert line.startswith(told) and re.search(r"have spent an epsilon of \d+\.\d+ at delta 1e-05", line)
+    assert same_data.names(other, replace(plan, seed=1)) == []
+
+
+def test_the_same_file_under_another_name_is_the_same_data(tmp_path: Path) -> None:
+    for name, text in (("a.jsonl", "one"), ("b.jsonl", "one"), ("c.jsonl", "two")):
+        (tmp_path / name).write_text(text)
+    plan = plan_with()
+
+    def of(file: str, rows: str | None = None, unit: Unit = "record") -> Plan:
+        data = Data(source=str(tmp_path / file), rows=rows, heldout=4)
+        training = replace(plan.suite.training, unit=unit)
+        return replace(plan, suite=replace(plan.suite, data=data, training=training))
+
+    first = of("a.jsonl", "0:10")
+    run_dir = run_store.open_or_create(first.to_json(), "a", tmp_path / "runs")
+    prepare.write_secrets(run_dir, {})
+    run_dir.write_json("corpus/manifest.json", {"sources": prepare.source_digests(run_dir, first)})
+    later = RunDir(tmp_path / "runs" / "later")
+    assert same_data.names(later, of("b.jsonl")) == [run_dir.name]
+    assert same_data.names(later, of("c.jsonl")) == []
+    assert same_data.names(later, of("b.jsonl", "10:")) == []  # other rows, each its own unit
+    assert same_data.names(later, of("b.jsonl", "9:")) == [run_dir.name]
+    assert same_data.names(later, of("b.jsonl", "10:", "patient")) == [run_dir.name]
+
+
+@pytest.mark.parametrize(
+    ("asked", "says"),
+    [
+        ({"name": "nowhere"}, "nowhere: expected one of .*, got no such run"),
+        ({"changed": {"training.clip": 0.5}}, r"training\.clip: expected 1\.0, as there.*, got 0\.5"),
+        ({"changed": {"grid.epsilons": [8]}}, r"grid\.epsilons: expected"),
+        ({"suite": "demo"}, "--repeat-of .*: expected .*, as there"),
+        ({"seed": 3}, "--seed: expected 0, the seed of .*, got 3; leave --seed out"),
+        (
+            {"insecure_seed": 0},
+            "--insecure-seed: expected another number .*, got 0, which gives the same coins",
+        ),
+        ({"of": 1, "insecure_seed": 0}, "--insecure-seed: expected another number"),  # a link of the chain
+        ({"of": 2}, "expected an audited arm.*, got no verdict; type `dpaudit attack mia --run other"),
+    ],
+)
+def test_what_is_no_repeat_is_refused_and_leaves_nothing(
+    repeated: tuple[RunDir, RunDir, RunDir], asked: dict[str, Any], says: str
+) -> None:
+    place, defaults = (
+        repeated[0].path.parent,
+        {"suite": None, "changed": {}, "seed": None, "insecure_seed": None},
+    )
+    options = {key: value for key, value in asked.items() if key not in ("name", "of")}
+    name = asked.get("name", repeated[asked.get("of", 0)].name)
+    before = sorted(path.name for path in place.iterdir())
+    with pytest.raises(UsageError, match=says):
+        repeat.plan_of(name, place, **(defaults | options))
+    assert sorted(path.name for path in place.iterdir()) == before
+
+
+def test_an_altered_run_is_not_repeated(repeated: tuple[RunDir, RunDir, RunDir], tmp_path: Path) -> None:
+    shutil.copytree(repeated[0].path, tmp_path / repeated[0].name)
+    file = tmp_path / repeated[0].name / "audit/sft-eps1/calibrated.json"
+    file.write_text(file.read_text().replace('"correct": ', '"correct": 1'))
+    with pytest.raises(UsageError, match="an altered file"):
+        repeat.plan_of(repeated[0].name, tmp_path, None, {}, None, None)
