@@ -77,7 +77,7 @@ def _unable(question: Question) -> str:
     if question.note:
         return f"{place}: {question.note}"
     power = _share(question.power)
-    return f"{place}: {question.violation} would have been caught with probability {power} alone"
+    return f"{place}: {question.violation} would have been caught with probability {power} only"
 
 
 def _seen_from(question: Question) -> str:
