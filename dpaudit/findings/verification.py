@@ -86,13 +86,17 @@ class OtherRecipe:
 
 @dataclass(frozen=True)
 class AuditedModel:
-    """What was audited, as it was named."""
+    """What was audited, as it was named. `files` is a digest of all files that decide what the model says:
+    its own, its base's and its template's; None behind a URL.
+    """
 
     kind: Literal["adapter", "endpoint", "model"]
     name: str | None
-    sha256: str | None
+    sha256: str | None  # of an adapter's weights
     endpoint: str | None
     base: str | None
+    tokenizer: str | None  # the folder whose chat template was used, where one was named
+    files: str | None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,6 +7,7 @@ from pathlib import Path
 from dpaudit.errors import UsageError, unread
 from dpaudit.findings.verification import AuditedModel, Conformance, KeyFacts, Recorded, Visible
 from dpaudit.planting.audit_key import AuditKey
+from dpaudit.stages import verify_kept
 from dpaudit.stages.audited import Audited
 from dpaudit.storage.custody import file_digest
 from dpaudit.terminal import visible
@@ -22,6 +23,8 @@ def named(audited: Audited, base: str | None) -> AuditedModel:
         sha256=file_digest(weights) if weights is not None and weights.is_file() else None,
         endpoint=audited.endpoint,
         base=base or audited.base,
+        tokenizer=audited.tokenizer,
+        files=verify_kept.digest_of(audited),
     )
 
 

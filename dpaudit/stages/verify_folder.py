@@ -45,11 +45,12 @@ def check(folder: Path, asked: Sequence[tuple[Audited, Claim]], commitment: str)
     _require_writable(folder)
     try:
         known = json.loads((folder / FILE).read_text(encoding="utf-8"))
-        lost = sorted(_standing(known, commitment) - _of_request(asked), key=str)
+        standing = _standing(known, commitment)
     except FileNotFoundError:
         return
     except (ValueError, KeyError, TypeError, RecursionError, UsageError):
         raise _refused(folder, "a result of another key, format or program", ANOTHER) from None
+    lost = sorted(standing - _of_request(asked), key=str)
     if lost:
         again = " ".join(claim.typed for claim in lost)
         remedy = f"repeat its claims beside the new ones ({again}), or {ANOTHER}"

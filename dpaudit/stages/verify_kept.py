@@ -115,11 +115,30 @@ class OfModel:
         return self.kept.folder / f"{hashlib.sha256(custody.canonical(named)).hexdigest()[:32]}.json"
 
 
+def digest_of(audited: Audited) -> str | None:
+    """Of all files that decide what a model says: its own, its base's and its template's. None of a model
+    behind a URL, and where a folder has none of them.
+    """
+    files = None if audited.endpoint else _files(audited)
+    return hashlib.sha256(custody.canonical(files)).hexdigest() if files else None
+
+
 def _decides(audited: Audited) -> dict[str, Any] | None:
     """The files that a model, its base and its template are read from, and what reads them; None where a
     folder has none, so that opening says what is wrong.
     """
-    from dpaudit.models import hf, number_formats
+    from dpaudit.models import number_formats
+
+    files = _files(audited)
+    if files is None:
+        return None
+    libraries = {name: version(name) for name in LIBRARIES}
+    return {**files, "machine": number_formats.machine(), "dpaudit": __version__, "libraries": libraries}
+
+
+def _files(audited: Audited) -> dict[str, dict[str, str]] | None:
+    """The digests of the files of a model, its base and its template; None where a folder has none."""
+    from dpaudit.models import hf
 
     template = Path(audited.tokenizer).expanduser() if audited.tokenizer else None
     if template is not None and not template.is_dir():
@@ -129,10 +148,7 @@ def _decides(audited: Audited) -> dict[str, Any] | None:
         "base": weights.of_base(str(audited.base_name())),
         **({"template": _digests(template)} if template else {}),
     }
-    if not all(files.values()):
-        return None
-    libraries = {name: version(name) for name in LIBRARIES}
-    return {**files, "machine": number_formats.machine(), "dpaudit": __version__, "libraries": libraries}
+    return files if all(files.values()) else None
 
 
 def _digests(folder: Path) -> dict[str, str]:

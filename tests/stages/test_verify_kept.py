@@ -103,6 +103,24 @@ def test_an_altered_file_is_refused_by_name_and_numbers_are_read_from_a_whole_on
     assert done.exit_code == 4 and OPENED not in done.output and "no trace" in done.output
 
 
+@pytest.mark.parametrize("changed", ["settings", "base", "template"])
+def test_no_result_is_written_over_by_one_of_other_files(
+    changed: str, called: Path, world: Path, toy_model_dir: Path, tmp_path: Path
+) -> None:
+    again, settings = [*words(called, world), "--claim", CLAIM], called / "adapter/adapter_config.json"
+    before = (called / "page/verification.json").read_bytes()
+    if changed == "settings":
+        known = json.loads(settings.read_text())
+        settings.write_text(json.dumps(known | {"lora_alpha": 1}))
+    else:
+        copy = Path(shutil.copytree(toy_model_dir, tmp_path / "copy"))
+        template = copy / "tokenizer_config.json"
+        template.write_text(json.dumps(json.loads(template.read_text()) | {"chat_template": "{{ 'x' }}"}))
+        again += ["--base" if changed == "base" else "--tokenizer", copy]
+    assert "got a result for another model or claim" in str(check(*again).exception)
+    assert (called / "page/verification.json").read_bytes() == before
+
+
 def test_other_weights_are_asked_and_their_earlier_result_is_not_lost(called: Path, world: Path) -> None:
     from safetensors.torch import load_file, save_file
 
