@@ -112,7 +112,7 @@ def test_a_rendering_that_the_server_refuses_is_told(
     reason = "expected an answer, got a request that it refuses (HTTP 400)"
     assert found["not_asked"] == [{"rendering": "chat", "reason": reason}] and reason in page_of(tmp_path)
     server.refuses = lambda asked: asked["model"] == refused
-    told = attempt(Audited(endpoint=url, model="tuned", base="base"), world / "key.json", out=tmp_path)
+    told = attempt(Audited(endpoint=url, model="tuned", base="base"), world / "key.json", out=tmp_path / "2")
     assert told.startswith(f"--endpoint {url}") and "HTTP 400" in told
 
 
