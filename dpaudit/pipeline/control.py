@@ -131,7 +131,7 @@ def _expected(made: Suite, steps: int) -> float:
 
 @contextmanager
 def _planted(key: AuditKey, data: Path) -> Iterator[Path]:
-    """The file that others trained on: `data` itself, or `data` without the units that were left out."""
+    """The planted file: `data` itself, or, of a key that holds units out, `data` without those left out."""
     if not key.held_out:
         yield data
         return
