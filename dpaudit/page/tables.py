@@ -52,8 +52,6 @@ COLUMNS: dict[str, dict[str, tuple[str, str]]] = {
         "trainable_parameters": ("trains", "count"),
         "memory_gib": ("GiB, about", "number"),
         "axes": ("canaries along axes", "count"),
-        "noise_multiplier_without": ("sigma without them", "sigma"),
-        "sampling_rate_without": ("rate without them", "number"),
     },
     "declared": {
         "arm": ("arm", "text"),

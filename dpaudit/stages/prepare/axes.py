@@ -66,7 +66,7 @@ def needed(plan: Plan, counts: dict[str, int]) -> Axes:
             f"{units} units: a fifth of them, the most that such canaries may be, is below {AXES_LEAST}",
         )
     level = family.first_level(planned.members(plan, axes=True))
-    acting = {job.mechanism for job in jobs.jobs_of(plan, noised, counts, axes=0)}
+    acting = {job.mechanism for job in jobs.jobs_of(plan, noised, counts)}
     wanted = max(_least(mechanism, level) or AXES_MOST + 1 for mechanism in acting)
     if wanted <= most:
         return Axes(wanted)

@@ -34,19 +34,16 @@ class ArmJob:
     start: Arm | None = None  # the arm from whose adapter this one continues
 
 
-def jobs_of(plan: Plan, arms: Sequence[Arm], counts: "dict[str, int]", axes: int) -> list[ArmJob]:
+def jobs_of(plan: Plan, arms: Sequence[Arm], counts: "dict[str, int]") -> list[ArmJob]:
     """The jobs of all arms; `counts` has the expected number of units of each lesson (a method, or that of a
-    twin), `axes` is the number of canaries along axes of the weights that private arms have beside them.
-    Raises as `job_of` does.
+    twin). Raises as `job_of` does.
     """
     outside = outside_stages(plan)
 
     def job(arm: Arm) -> ArmJob:
         start = plan.suite.grid.start_of(arm)
         earlier = (job(start).mechanism,) if start else outside
-        return job_of(
-            plan, arm, schedule_of(plan.suite.training, arm), counts[arm.lesson], axes, start, earlier
-        )
+        return job_of(plan, arm, schedule_of(plan.suite.training, arm), counts[arm.lesson], start, earlier)
 
     return [job(arm) for arm in arms]
 
@@ -123,13 +120,13 @@ def job_of(
     arm: Arm,
     schedule: Schedule,
     counted: int,
-    axes: int,
     start: Arm | None = None,
     stages: "tuple[Mechanism, ...]" = (),
 ) -> ArmJob:
     """The job of an arm whose units were counted; the claim covers `stages`, which come before it.
 
-    Canaries along axes of the weights, half of which are in, are units of a private arm beside those.
+    Canaries along axes of the weights come on top of the counted units: they are sampled at the same rate and
+    change neither it nor the noise, so that the arm is the one that would have been trained without them.
 
     Raises UsageError for a batch above the population, a delta of 1 / population or more, and a claim out of
     reach.
@@ -137,8 +134,7 @@ def job_of(
     from dpaudit.privacy.mechanism import Mechanism
 
     training = plan.suite.training
-    inside = axes // 2 if is_noised(arm, training.unit) else 0
-    population = training.population or counted + inside
+    population = training.population or counted
     if schedule.batch > population:
         raise UsageError(
             f"training.{schedule_key(arm, training.unit)}.batch",

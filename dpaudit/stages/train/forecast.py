@@ -34,27 +34,23 @@ def rows(plan: Plan, progress: Progress) -> list[dict[str, Any]]:
     declared = plan.suite.training.population
     counts = dict.fromkeys(lessons, declared) if declared else _counted(plan, lessons, progress)
     inside = axes.needed(plan, counts)
-    if inside.short:
-        progress.say(f"canaries along axes of the weights: {inside.count}; {inside.short}")
-    jobs = jobs_of(plan, arms, counts, inside.count)
-    bare = jobs_of(plan, arms, counts, 0)
+    if inside.count or inside.short:
+        why = inside.short or "on top of the units; noise and rate are the same without them"
+        progress.say(f"canaries along axes of the weights: {inside.count}; {why}")
+    jobs = jobs_of(plan, arms, counts)
     unit = plan.suite.training.unit
     needed = {noised: _memory(plan, noised) for noised in {is_noised(job.arm, unit) for job in jobs}}
     return [
         _row(plan, job, needed[is_noised(job.arm, unit)])
-        | _axes(plan, inside, job, without, needed.get(True))
-        for job, without in zip(jobs, bare, strict=True)
+        | {"axes": _axes(plan, inside, job, needed.get(True))}
+        for job in jobs
     ]
 
 
-def _axes(
-    plan: Plan, inside: axes.Axes, job: ArmJob, without: ArmJob, needed: "Memory | None"
-) -> dict[str, Any]:
-    """How many canaries along axes an arm has, and noise and rate without them. Raises UsageError for more
-    than the weights hold.
-    """
+def _axes(plan: Plan, inside: axes.Axes, job: ArmJob, needed: "Memory | None") -> int:
+    """How many canaries along axes an arm has. Raises UsageError for more than the weights hold."""
     if not is_noised(job.arm, plan.suite.training.unit) or not inside.count:
-        return {"axes": 0, "noise_multiplier_without": None, "sampling_rate_without": None}
+        return 0
     if needed is not None and inside.count > needed.trainable_parameters:
         raise UsageError(
             "candidates.gradient",
@@ -62,11 +58,7 @@ def _axes(
             f"{inside.count:,}",
             "lower it, or raise training.lora.rank",
         )
-    return {
-        "axes": inside.count,
-        "noise_multiplier_without": without.mechanism.noise_multiplier,
-        "sampling_rate_without": without.mechanism.sampling_rate,
-    }
+    return inside.count
 
 
 def _memory(plan: Plan, noised: bool) -> "Memory":

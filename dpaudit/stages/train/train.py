@@ -8,7 +8,6 @@ from dpaudit.errors import UsageError
 from dpaudit.models.number_formats import is_slow
 from dpaudit.stages.integrity import custody, weights
 from dpaudit.stages.integrity.trained import TrainedArm, inputs_of
-from dpaudit.stages.prepare import axes
 from dpaudit.stages.prepare.jobs import ArmJob, is_trls, jobs_of, with_starts
 from dpaudit.stages.prepare.lessons import expected_units
 from dpaudit.stages.train import training_set
@@ -112,7 +111,7 @@ def _waiting_jobs(run_dir: RunDir, plan: Plan, only: list[str] | None) -> list[A
     lessons = {arm.lesson: arm for arm in with_starts(plan, waiting)}
     unit = plan.suite.training.unit
     counts = {name: expected_units(run_dir, arm.method, unit, arm.twin) for name, arm in lessons.items()}
-    return jobs_of(plan, waiting, counts, axes.count_of(run_dir))
+    return jobs_of(plan, waiting, counts)
 
 
 def _check_joint(plan: Plan, jobs: list[ArmJob]) -> None:

@@ -16,6 +16,7 @@ from dpaudit.errors import UsageError
 from dpaudit.stages import report
 from dpaudit.stages.attack import attack
 from dpaudit.stages.audit import audit, inside
+from dpaudit.stages.integrity.trained import TrainedArm
 from dpaudit.stages.prepare import jobs, lessons, prepare
 from dpaudit.stages.train import train
 from dpaudit.storage import run_store
@@ -111,19 +112,12 @@ def test_a_declared_claim_fails_with_its_ledger(sound: RunDir, broken: RunDir) -
         assert f"seen from inside {ARM}" in row["reason"]
 
 
-def test_canaries_count_as_units_of_the_private_arm_alone(sound: RunDir) -> None:
+def test_canaries_come_on_top_and_change_neither_rate_nor_noise(sound: RunDir) -> None:
     counted = lessons.expected_units(sound, "sft", "record")
-    with_inf = replace(plan().suite, grid=Grid((4.0,)))
-    arms = list(arms_of(with_inf))
-    private, open_ = jobs.jobs_of(replace(plan(), suite=with_inf), arms, {"sft": counted}, AXES)
-    assert sorted((private.population, open_.population)) == [counted, counted + AXES // 2]
-    ledger = sound.read_json(f"train/{ARM}/privacy.json")
-    assert ledger["population"] == counted + AXES // 2
-
-
-def arms_of(made: Suite) -> list:  # type: ignore[type-arg]
-
-    return made.grid.arms
+    (job,) = jobs.jobs_of(plan(), plan().suite.grid.arms, {"sft": counted})
+    ledger = TrainedArm(sound, ARM).ledger()
+    assert ledger.population == job.population == counted
+    assert ledger.acting == job.mechanism
 
 
 def test_what_does_not_fit_is_refused_in_one_line(sound: RunDir, tmp_path: Path) -> None:
