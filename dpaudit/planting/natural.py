@@ -1,8 +1,9 @@
 """Planted rows that read like the file's own: the order of words of a real row, said with other words.
 
 A row takes from the data the order of words of one row, words that at least LEAST units use, and texts that
-as many share. Other words are exchanged, but for public ones; names are public ones; numbers are drawn. The
-secret is what was drawn into the answer.
+as many share. Other words are exchanged, but for public ones; names are public ones; numbers are drawn. No
+more than COPIED words of the row follow each other unless LEAST units share them, or they are grammar alone.
+The secret is what was drawn into the answer.
 """
 
 import json
@@ -30,7 +31,8 @@ from dpaudit.planting.vocabulary import LEAST, UNSPACED, vocabulary_of
 TITLE = "random words in rows like the file's own"
 TAKEN = (
     f"the order of words of single rows, words that at least {LEAST} units use, and what several rows share; "
-    "no other word of a row but public ones, and no name"
+    "no other word of a row but public ones, and no name; the longest piece of one row that stands as it is "
+    "has {copied} words"
 )
 BITS_LEAST, BITS_WANTED = 20.0, 24.0  # of a secret; BITS_WANTED where the answer has room
 PLACES = 3  # words of a secret that were drawn, where the answer has room
@@ -156,7 +158,7 @@ class Writer:
         spelled = disguise.spelled_like(line, json.loads(line))
         fill_spare(row, self.profile, self.used[0], self.rng, self.source)
         disguise.refresh(row, self.profile.shape, self.profile.extras, self.used[1], self.rng)
-        return PlantedRow(row, spelled(row), secret.text, other, secret.bits, donor)
+        return PlantedRow(row, spelled(row), secret.text, other, secret.bits, donor, rewriting.longest)
 
     def _said(self, row: Fields, record: Record, rewriting: Rewriting, share: float) -> Fields:
         """The row with other words; in the answers `share` of what may stay is exchanged as well."""

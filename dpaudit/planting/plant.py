@@ -69,7 +69,7 @@ def _plant(
         "coins": coins,
         "visibility": _seen(records, [made.donor for made in rows], common),
         "bits": int(min(made.bits for made in rows)),
-        "taken": natural.TAKEN if family == NATURAL else planted_rows.NOTHING,
+        "taken": _taken(rows, family),
     }
     made = written(source, out, key, Edit(tuple(inserted)), common, parts, audit_key.new_hash_key())
     return _told(source, out, key, made, common)
@@ -103,6 +103,13 @@ def _rows(canaries: int, common: Profile, family: str, source: str) -> list[Plan
     if family == NATURAL:
         return natural.made(canaries, common, source)
     return planted_rows.made(canaries, common, FAMILIES[family], source)
+
+
+def _taken(rows: Sequence[PlantedRow], family: str) -> str:
+    """What the canaries have of the data."""
+    if family != NATURAL:
+        return planted_rows.NOTHING
+    return natural.TAKEN.format(copied=max(made.copied for made in rows))
 
 
 def _seen(planted: Sequence[Record], donors: Sequence[int | None], common: Profile) -> Visibility | None:

@@ -28,7 +28,7 @@ class PlantedRow:
 
     `other` is the secret of the rejected answer, of a pair. `bits` is minus the binary logarithm of the
     probability with which its secret was drawn. `donor` is the place in the profile's sample of the row whose
-    order of words it has.
+    order of words it has, `copied` the longest run of words that stands there too and that few units share.
     """
 
     row: Fields
@@ -37,6 +37,7 @@ class PlantedRow:
     other: str | None
     bits: float
     donor: int | None = None
+    copied: int = 0
 
 
 def made(count: int, profile: Profile, family: PlantedFamily, source: str) -> list[PlantedRow]:

@@ -1,4 +1,6 @@
-"""A row's texts said with other words: what too few units use is replaced, and a share of the rest too."""
+"""A row's texts said with other words: what too few units use is replaced, a share of the rest too, and a
+word wherever more than COPIED of them would follow each other as in the row.
+"""
 
 import math
 import random
@@ -8,7 +10,7 @@ from dataclasses import dataclass, field
 from dpaudit.data import lexicon
 from dpaudit.data.common_words import COMMON_WORDS, FUNCTION_WORDS
 from dpaudit.planting.invented import Invented
-from dpaudit.planting.vocabulary import GIVEN, NAMES, UNSPACED, Vocabulary, Word, kinds
+from dpaudit.planting.vocabulary import COPIED, GIVEN, NAMES, UNSPACED, Vocabulary, Word, kinds
 
 FEWEST = 8  # words to draw from, before a kind is drawn from on its own
 TITLES = frozenset(("mr", "mrs", "ms", "miss", "dr", "prof"))
@@ -26,9 +28,11 @@ class Source:
 
 @dataclass
 class Rewriting:
-    """What stands for each word of one row; the same word gets the same one everywhere in the row.
+    """What stands for each word of one row; the same word gets the same one everywhere in the row, unless too
+    much of the row would be copied there.
 
-    `bits` has, for each word that was drawn, minus the binary logarithm of its probability.
+    `bits` has, for each word that was drawn, minus the binary logarithm of its probability. `longest` is the
+    longest run of words that follow each other in the row too and that few units share.
     """
 
     source: Source
@@ -36,6 +40,7 @@ class Rewriting:
     stands: dict[str, str] = field(default_factory=dict)
     bits: dict[str, float] = field(default_factory=dict)
     share: float = 0.0
+    longest: int = 0
 
     def text(self, text: str, share: float) -> str:
         """The text with other words, the same in all else. `share` of the content words that may stay are
@@ -43,13 +48,40 @@ class Rewriting:
         """
         self.share = share
         words = list(self.source.vocabulary.words_of(text))
-        pieces, at = [], 0
+        said: list[str] = []
+        copied = 0  # words up to here that follow each other in the row too
         for number, word in enumerate(words):
             if word.text not in self.stands:
                 self.stands[word.text] = self._stand_in(words, number)
-            pieces += [text[at : word.start], self.stands[word.text]]
+            said.append(self.stands[word.text])
+            copied = self._copied(words, said, copied)
+            self.longest = max(self.longest, copied)
+        pieces, at = [], 0
+        for word, other in zip(words, said, strict=True):
+            pieces += [text[at : word.start], other]
             at = word.stop
         return "".join((*pieces, text[at:]))
+
+    def _copied(self, words: Sequence[Word], said: list[str], before: int) -> int:
+        """How many words up to the last of `said` are copied, `before` of them without it. Where that is more
+        than COPIED, one of them is exchanged, the last that can be.
+        """
+        last = len(said) - 1
+        if said[last] != words[last].text:
+            return 0
+        phrase = tuple(word.text for word in words[max(0, last - COPIED) : last + 1])
+        if phrase in self.source.vocabulary.phrases:
+            return min(before + 1, COPIED)
+        if before < COPIED:
+            return before + 1
+        there = range(last, last - COPIED - 1, -1)
+        vocabulary = self.source.vocabulary
+        rare_first = sorted(there, key=lambda at: not vocabulary.is_content(words[at].text))
+        for at in filter(lambda at: vocabulary.may_go(words[at].text), rare_first):
+            if drawn := self._drawn(words[at].text):
+                said[at] = self.stands[words[at].text] = drawn
+                return last - at
+        return before + 1
 
     def _stand_in(self, words: Sequence[Word], number: int) -> str:
         word, vocabulary, rng = words[number].text, self.source.vocabulary, self.source.rng

@@ -8,7 +8,7 @@ import math
 import random
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import accumulate, groupby
@@ -18,6 +18,9 @@ from dpaudit.data.common_words import COMMON_WORDS, FUNCTION_WORDS
 
 GRAM = 4
 LEAST = 20  # units that must use a word before it may stand in a planted row
+COPIED = (
+    12  # words of one row that may follow each other in a planted row; LEAST units may share longer texts
+)
 COMMON_SHARE = 0.2  # of the units; a word of more of them is grammar or template and stays
 _UNSPACED = "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff"
 RUN = re.compile(rf"[{_UNSPACED}]+|[^\W\d_{_UNSPACED}]+|\d+")
@@ -62,7 +65,7 @@ class Weighted:
 @dataclass(frozen=True)
 class Vocabulary:
     """`words` has the number of units of each word that LEAST or more use; `seen` is every word, in lower
-    case.
+    case. `phrases` are COPIED + 1 words one after another that LEAST units use.
 
     `grams` are pieces of words, in lower case, that LEAST units use: GRAM letters, with `^` before a word and
     `$` after it.
@@ -72,6 +75,7 @@ class Vocabulary:
     words: dict[str, int]
     grams: frozenset[str]
     seen: frozenset[str]
+    phrases: frozenset[tuple[str, ...]] = frozenset()
 
     def is_allowed(self, word: str) -> bool:
         """Whether the word may stand in a planted row, names aside."""
@@ -81,6 +85,10 @@ class Vocabulary:
         """Whether a word that is allowed may be exchanged: no grammar, no template."""
         is_rare = self.words.get(word, 0) < COMMON_SHARE * self.units
         return len(word) > 1 and is_rare and word.lower() not in FUNCTION_WORDS
+
+    def may_go(self, word: str) -> bool:
+        """Whether the word may be exchanged where too much would be copied: no grammar."""
+        return len(word) > 1 and word.lower() not in FUNCTION_WORDS
 
     @cached_property
     def by_kind(self) -> dict[tuple[str, ...], Weighted]:
@@ -104,14 +112,18 @@ class Vocabulary:
 
     def words_of(self, text: str) -> Iterator[Word]:
         """The words of a text, in order."""
-        for run in RUN.finditer(text):
-            if UNSPACED.match(run[0]):
-                yield from _segments(run[0], run.start(), self.words)
-            else:
-                yield Word(run[0], run.start(), run.end())
+        return _words_of(text, self.words)
 
 
-def vocabulary_of(units: Iterable[Sequence[str]]) -> Vocabulary:
+def _words_of(text: str, known: dict[str, int]) -> Iterator[Word]:
+    for run in RUN.finditer(text):
+        if UNSPACED.match(run[0]):
+            yield from _segments(run[0], run.start(), known)
+        else:
+            yield Word(run[0], run.start(), run.end())
+
+
+def vocabulary_of(units: Collection[Sequence[str]]) -> Vocabulary:
     """The vocabulary of units, each with the texts of its rows."""
     words, grams, count = Counter[str](), Counter[str](), 0
     for texts in units:
@@ -119,12 +131,27 @@ def vocabulary_of(units: Iterable[Sequence[str]]) -> Vocabulary:
         own = {word for text in texts for run in RUN.findall(text) for word in _counted(run)}
         words.update(own)
         grams.update({gram for word in own if is_spelled(word) for gram in grams_of(word.lower())})
+    often = {word: n for word, n in words.items() if n >= LEAST}
+    phrases = Counter(phrase for texts in units for phrase in _phrases(texts, often))
     return Vocabulary(
         count,
-        {word: n for word, n in words.items() if n >= LEAST},
+        often,
         frozenset(gram for gram, n in grams.items() if n >= LEAST),
         frozenset(word.lower() for word in words),
+        frozenset(phrase for phrase, n in phrases.items() if n >= LEAST),
     )
+
+
+def _phrases(texts: Sequence[str], often: dict[str, int]) -> set[tuple[str, ...]]:
+    """COPIED + 1 words one after another, all of them used often."""
+    found = set()
+    for text in texts:
+        words = [word.text for word in _words_of(text, often)]
+        for at in range(len(words) - COPIED):
+            phrase = tuple(words[at : at + COPIED + 1])
+            if all(word in often for word in phrase):
+                found.add(phrase)
+    return found
 
 
 def is_spelled(word: str) -> bool:

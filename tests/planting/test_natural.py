@@ -3,6 +3,7 @@
 import json
 import random
 import re
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,9 @@ from dpaudit.data.near_duplicates import UnitTexts
 from dpaudit.data.reading import read_records
 from dpaudit.errors import UsageError
 from dpaudit.planting import audit_key, natural, plant
-from dpaudit.planting.rewriting import is_name
-from dpaudit.planting.vocabulary import GIVEN, LEAST, NAMES, Vocabulary, vocabulary_of
+from dpaudit.planting.invented import invented
+from dpaudit.planting.rewriting import Rewriting, Source, is_name
+from dpaudit.planting.vocabulary import COPIED, GIVEN, LEAST, NAMES, Vocabulary, vocabulary_of
 
 ROWS = 240
 CONTENT = sorted(word for word in COMMON_WORDS - FUNCTION_WORDS if len(word) > 3)
@@ -254,3 +256,22 @@ def test_unknown_characters_between_known_pairs_are_one_word() -> None:
     known = Vocabulary(100, {"发热": 30, "咳嗽": 30, "发": 30, "热": 30}, frozenset(), frozenset())
     assert [w.text for w in known.words_of("发热王小明咳嗽x1")] == ["发热", "王小明", "咳嗽", "x", "1"]
     assert not known.is_allowed("王小明")
+
+
+# ---- copies
+
+
+def test_no_long_piece_of_one_row_stands_in_a_planted_row() -> None:
+    """Words that many units use stay, but not many of them one after another; what many units share does."""
+    words = random.Random(1).sample(CONTENT, 60)
+    heading = " ".join(words[:20])
+    lone = " ".join(words[20:])  # an order of words of one row; each word is used often
+    others = [f"{heading} {word}" for word in words[20:] for _ in range(LEAST)]
+    vocabulary = vocabulary_of([[text] for text in (*others, f"{heading} {lone}")])
+    source = Source(vocabulary, invented(vocabulary, 100, random.Random(2)), random.Random(3))
+    rewriting = Rewriting(source, frozenset(words))
+    said = rewriting.text(f"{heading} {lone}", 0.0).split()
+    assert said[:20] == words[:20]
+    changed = [at for at, word in enumerate(said) if word != words[at]]
+    assert changed and all(stop - start - 1 <= COPIED for start, stop in pairwise([19, *changed, 60]))
+    assert rewriting.longest == COPIED
