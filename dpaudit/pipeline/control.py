@@ -5,7 +5,7 @@ import shutil
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -14,6 +14,7 @@ from dpaudit.errors import UsageError
 from dpaudit.pipeline import sequence
 from dpaudit.planting import audit_key, hold_out
 from dpaudit.planting.audit_key import AuditKey
+from dpaudit.stages.integrity import weights
 from dpaudit.stages.verify_control import RECORD
 from dpaudit.storage import exclusive
 from dpaudit.suite.grid import Grid
@@ -25,6 +26,7 @@ T = TypeVar("T")
 
 FOLDER = "control"  # below the folder of the page
 EPOCHS, BATCH, RATE, LONGEST = 3, 8, 1e-3, 512
+ALIKE = "of the same data, base, LoRA, steps and rate"
 REHEARSED = 4  # steps that are timed before a control is trained
 
 
@@ -52,7 +54,7 @@ def train(
     progress: Progress,
 ) -> Path:
     """The folder `out`/control with a control for this key: the one that is there if it is of the same data,
-    steps and rate, else a new one.
+    base, LoRA, steps and rate, else a new one.
 
     Its LoRA and base are those of the audited `adapters`, or its LoRA that of a plain suite where there are
     none. Raises UsageError without the data or the base, for adapters that differ in LoRA or base, and where
@@ -73,9 +75,11 @@ def train(
             "steps": steps,
             "learning_rate": wanted.learning_rate or RATE,
             "batch": BATCH,
+            "base": weights.of_base(named),
+            "lora": json.loads(json.dumps(asdict(lora))),
         }
         if _is_there(target, record):
-            progress.say(f"control: {target} is there, of the same data, steps and rate")
+            progress.say(f"control: {target} is there, {ALIKE}")
             return target
         made = _suite(rows, planted, named, lora, record)
         _tell(made, steps, progress)
@@ -97,7 +101,7 @@ def _make(made: Suite, target: Path, record: dict[str, Any], progress: Progress)
 def _trained(made: Suite, progress: Progress) -> Iterator[tuple[Path, list[dict[str, Any]]]]:
     """The folder of the arm without noise, until the block ends, and what each step did."""
     with exclusive.scratch() as folder:
-        run_dir = sequence.train(Plan(made), folder, progress, workers=1)
+        run_dir = sequence.train(Plan(made), folder, progress.tasks_alone(), workers=1)
         (arm,) = run_dir.file("train").glob("*-inf")
         yield arm, run_dir.read_lines(f"train/{arm.name}/steps.jsonl")
 
@@ -151,7 +155,7 @@ def _is_there(target: Path, record: dict[str, Any]) -> bool:
         pass
     raise UsageError(
         str(target),
-        "no control, or one of the same data, steps and rate",
+        f"no control, or one {ALIKE}",
         "another control",
         "name another folder with --out DIR, or move it away",
     )

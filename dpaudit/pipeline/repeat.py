@@ -10,7 +10,7 @@ from typing import Any
 from dpaudit.errors import UsageError
 from dpaudit.pipeline import plans
 from dpaudit.stages import outputs
-from dpaudit.stages.integrity import custody
+from dpaudit.stages.integrity import custody, siblings
 from dpaudit.storage import run_store
 from dpaudit.storage.rundir import RunDir
 from dpaudit.suite import declarations
@@ -46,12 +46,29 @@ def plan_of(
     repeats.page_of(first, known)
     _require_same(first.name, known, asked)
     prepare.check_unchanged(first, known)
-    return replace(
+    plan = replace(
         _with_claims(asked, known),
         seed=known.seed,
         insecure_seed=insecure_seed,
         repeats=(*known.repeats, repeats.repeated(first)),
     )
+    _require_last(first, plan)
+    return plan
+
+
+def _require_last(first: RunDir, plan: Plan) -> None:
+    """Raises UsageError where another repeat of this run is there: two would not know each other's verdicts,
+    and are no one family.
+    """
+    own = run_store.located(plan.to_json(), plan.suite.name, first.path.parent).name
+    for other in siblings.repeats_of(first, directly=True):
+        if other != own:
+            raise UsageError(
+                f"--repeat-of {first.name}",
+                "the last run of its chain",
+                f"a run that {other} repeats already",
+                f"type --repeat-of {other}; `dpaudit ls` says what goes on with it if it is not finished",
+            )
 
 
 def _require_coins(first: RunDir, known: Plan, seed: int | None, insecure_seed: int | None) -> None:

@@ -42,15 +42,20 @@ class Progress:
     own.
     """
 
-    def __init__(self, quiet: bool = False, console: Console | None = None) -> None:
+    def __init__(self, quiet: bool = False, console: Console | None = None, says: bool = True) -> None:
         self.quiet = quiet
         self.console = console or Stderr()
+        self._says = says
         self._bars: Bars | None = None  # one live display for all tasks that are open
         self._open = 0
 
+    def tasks_alone(self) -> "Progress":
+        """The same without lines: for work inside of other work, whose own lines would mislead."""
+        return Progress(self.quiet, self.console, says=False)
+
     def say(self, line: str) -> None:
         """Prints one line, above any bar."""
-        if not self.quiet:
+        if self._says and not self.quiet:
             self.console.print(terminal.visible(line), markup=False, highlight=False, soft_wrap=True)
 
     @contextmanager

@@ -2,8 +2,10 @@
 
 import json
 import re
+import shutil
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 from regenerate_docs import ROOT
@@ -101,7 +103,7 @@ def test_a_model_that_saw_no_canary_is_not_refuted_and_its_power_is_unknown(
 
 
 def test_a_control_is_trained_on_the_planted_file_and_found_again(
-    world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    world: Path, toy_model_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """After a few steps it has learned nothing: power stays away, and the same words train no second one. How
     long it takes is told before, within a factor of three.
@@ -126,8 +128,21 @@ def test_a_control_is_trained_on_the_planted_file_and_found_again(
     assert (settings["r"], settings["lora_alpha"]) == (own["r"], own["lora_alpha"])
     check(*words)
     assert not any("training a control" in line for _, line in told)
-    other = check(*words[:-1], 4)
-    assert isinstance(other.exception, UsageError) and "got another control" in str(other.exception)
+    base = shutil.copytree(toy_model_dir, tmp_path / "base")
+    (base / "config.json").write_text((base / "config.json").read_text() + "\n")
+    alike = copied(world / "adapter", tmp_path / "b", base_model_name_or_path=str(base))
+    stronger = copied(world / "adapter", tmp_path / "c", lora_alpha=2 * own["lora_alpha"])
+    (tmp_path / "verification.json").unlink()  # it would refuse another adapter first
+    for asked in ([*words[:-1], 4], [words[0], alike, *words[2:]], [words[0], stronger, *words[2:]]):
+        other = check(*asked)
+        assert isinstance(other.exception, UsageError) and "got another control" in str(other.exception)
+
+
+def copied(adapter: Path, to: Path, **settings: Any) -> Path:
+    """The adapter with other settings."""
+    file = shutil.copytree(adapter, to) / "adapter_config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | settings))
+    return to
 
 
 def test_a_claim_above_the_ceiling_is_no_power(world: Path, tmp_path: Path) -> None:

@@ -30,9 +30,13 @@ def on_same_data(run_dir: RunDir) -> list[RunDir]:
     ]
 
 
-def repeats_of(run_dir: RunDir) -> list[str]:
-    """The names of the runs that repeat this one."""
-    return [other.name for other in others(run_dir) if run_dir.name in repeated(other)]
+def repeats_of(run_dir: RunDir, directly: bool = False) -> list[str]:
+    """The names of the runs that repeat this one; `directly`: with no other run of their chain between."""
+    return [
+        other.name
+        for other in others(run_dir)
+        if run_dir.name in (repeated(other)[-1:] if directly else repeated(other))
+    ]
 
 
 def repeated(run_dir: RunDir) -> list[str]:

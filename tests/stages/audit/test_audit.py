@@ -681,6 +681,10 @@ def test_the_same_file_under_another_name_is_the_same_data(tmp_path: Path) -> No
             "--insecure-seed: expected another number .*, got 0, which gives the same coins",
         ),
         ({"of": 1, "insecure_seed": 0}, "--insecure-seed: expected another number"),  # a link of the chain
+        (
+            {},
+            "--repeat-of .*: expected the last run of its chain, got a run that .* repeats already; type --r",
+        ),
         ({"of": 2}, "expected an audited arm.*, got no verdict; type `dpaudit attack mia --run other"),
     ],
 )
