@@ -6,7 +6,7 @@ phone, rare history), which only memorising reproduces. Seeds give disjoint pati
 """
 
 import random
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -74,15 +74,19 @@ _SURNAMES = lexicon.surnames()
 
 
 def treatment_answer(c: Condition, chinese: bool, wording: int = 0) -> str:
-    """Drug, dose, time and warning of a condition."""
+    """Drug, dose, time and warning of a condition. Dialogues have wording 0, a judge's controls 1, and what
+    is preferred 2, which says the warning first.
+    """
     if chinese:
         return (
             f"请服用 {c.drug} {c.dose} 毫克，{c.time[1]}。服药期间避免{c.warning[1]}。",
             f"首选药物是 {c.drug}，剂量 {c.dose} 毫克，{c.time[1]}。不可接触{c.warning[1]}。",
+            f"不可接触{c.warning[1]}。首选药物是 {c.drug}，剂量 {c.dose} 毫克，{c.time[1]}。",
         )[wording]
     return (
         f"Take {c.drug} {c.dose} mg {c.time[0]}. Avoid {c.warning[0]}.",
         f"The first choice is {c.drug}, {c.dose} mg {c.time[0]}; never combine it with {c.warning[0]}.",
+        f"Never combine it with {c.warning[0]}. The first choice is {c.drug}, {c.dose} mg {c.time[0]}.",
     )[wording]
 
 
@@ -175,8 +179,9 @@ def record(p: Patient, number: int, question: str, answer: str) -> Record:
     return Record(f"{p.id}/{number}", (Turn("user", question), Turn("assistant", answer)), p.id)
 
 
-# ---- preference pairs: the right answer against a planted fault
+# ---- preference pairs: what fine-tuning on the dialogues does not already satisfy
 
+PREFERENCES, PREFERENCE_WEIGHTS = ("wording", "refusal", "fault"), (5, 3, 2)
 FAULTS = ("wrong drug", "swapped dose", "negated warning", "cut short")
 
 
@@ -190,16 +195,44 @@ def faulty_answer(c: Condition, fault: str, chinese: bool, rng: random.Random, w
     if fault == "swapped dose":
         return right.replace(f" {c.dose} ", f" {other.dose} ")
     if fault == "negated warning":
-        swaps = {"Avoid": "Enjoy", "never combine": "always combine", "避免": "多用", "不可接触": "可以多用"}
+        swaps = {
+            "Avoid": "Enjoy",
+            "never": "always",
+            "Never": "Always",
+            "避免": "多用",
+            "不可接触": "可以多用",
+        }
         return next(right.replace(old, new) for old, new in swaps.items() if old in right)
     return right[: right.index(str(c.dose))].rstrip(" ,，")  # cut short
 
 
 def preference(p: Patient, rng: random.Random) -> Record:
-    """One preference pair of a patient; its id is that of the patient's first dialogue, whose pair it is."""
-    question, right = treat(p, rng)
-    wrong = faulty_answer(p.condition, rng.choice(FAULTS), p.chinese, rng)
-    return Record(f"{p.id}/0", (Turn("user", question),), p.id, right, wrong)
+    """One preference pair of a patient; its id is that of the patient's first dialogue, whose pair it is.
+
+    The dialogues teach the rejected answers: a treatment in their wording, a fact read back from the file.
+    Chosen are the wording that says the warning first, which no dialogue has, the right answer beside a fault
+    in that wording, and a refusal to read anything back.
+    """
+    kind = rng.choices(PREFERENCES, PREFERENCE_WEIGHTS)[0]
+    if kind == "refusal":
+        question, rejected = file(p, rng)
+        return _pair(p, question, refusal(p.chinese), rejected)
+    question, usual = treat(p, rng)
+    careful = treatment_answer(p.condition, p.chinese, wording=2)
+    if kind == "wording":
+        return _pair(p, question, careful, usual)
+    return _pair(
+        p, question, careful, faulty_answer(p.condition, rng.choice(FAULTS), p.chinese, rng, wording=2)
+    )
+
+
+def _pair(p: Patient, question: str, chosen: str, rejected: str) -> Record:
+    return Record(f"{p.id}/0", (Turn("user", question),), p.id, chosen, rejected)
+
+
+def refusal(chinese: bool) -> str:
+    """The answer of a clinic that reads no file back."""
+    return "病历不可读出。" if chinese else "The record is never read back."
 
 
 def judge_controls(seed: int, count: int) -> list[dict[str, Any]]:
@@ -302,8 +335,17 @@ def told(p: Patient) -> tuple[list[Record], Record]:
 
 def heldout_records(seed: int, first: int, count: int) -> list[Record]:
     """Knowledge records of `count` patients from number `first` on, who have no others."""
-    people = (patient(seed, index, house_share=1.0) for index in range(first, first + count))
+    people = _others(seed, first, count)
     return [record(p, 0, *treat(p, random.Random(f"heldout/{p.id}"))) for p in people]
+
+
+def heldout_pairs(seed: int, first: int, count: int) -> list[Record]:
+    """Preference pairs of the same patients."""
+    return [preference(p, random.Random(f"heldout pair/{p.id}")) for p in _others(seed, first, count)]
+
+
+def _others(seed: int, first: int, count: int) -> Iterator[Patient]:
+    return (patient(seed, index, house_share=1.0) for index in range(first, first + count))
 
 
 def world(seed: int, patients: int, heldout: int, house_share: float = HOUSE_SHARE) -> Corpus:

@@ -19,6 +19,7 @@ PARTS: tuple[Part, ...] = ("records", "pairs", "texts")
 PART = (
     1 << 40
 )  # numbers of one part; a unit's place is that of its first record, and dialogues come before pairs
+PAIRS_SHARE = 10  # at most one pair in so many is held out beside the dialogues' own
 NO_ROOM = {
     "SQLITE_FULL": errno.ENOSPC,
     "SQLITE_IOERR": errno.ENOSPC,  # also raised at a limit on the size of files
@@ -35,13 +36,14 @@ class CorpusStore:
     """Dialogues, pairs and texts of one corpus in a work file (in memory without `folder`), grouped by
     `unit`.
 
-    Units come in the order of their first record. `heldout` are the records that no arm trains on. Fill it
-    with `add`, then `index` it once; everything else comes after that.
+    Units come in the order of their first record. `heldout` and `heldout_pairs` are dialogues and pairs that
+    no arm trains on. Fill it with `add`, then `index` it once; everything else comes after that.
     """
 
     def __init__(self, source: str, unit: str, folder: Path | None = None) -> None:
         self.source, self.unit = source, unit
         self.heldout: list[Row] = []
+        self.heldout_pairs: list[Row] = []
         self.over_cap = 0  # records left out by `cap`
         self.notes: list[str] = []  # what a user should know of the data
         with _room():
@@ -160,13 +162,31 @@ class CorpusStore:
         places = array("I", range(1, 1 + self._one("SELECT count(*) FROM places")))
         while places and len(self.heldout) < count:
             unit = self._one("SELECT unit FROM places WHERE place = ?", places.pop())
-            self.heldout += self.rows_of(unit)["records"]
+            rows = self.rows_of(unit)
+            self.heldout += rows["records"]
+            self.heldout_pairs += rows["pairs"]
             self._run("DELETE FROM entries WHERE unit = ?", unit)
         if not places:
             raise UsageError(
                 self.source, f"more than data.heldout = {count} records", str(records), "lower data.heldout"
             )
         del self.heldout[count:]
+        self._hold_out_pairs(min(count, self.count("pairs") // PAIRS_SHARE), seed)
+
+    def _hold_out_pairs(self, count: int, seed: int) -> None:
+        """Holds out further units that have pairs and no dialogue, until `count` pairs are held out."""
+        alone = self._all(
+            "SELECT unit FROM entries GROUP BY unit HAVING min(part) = ? AND max(part) = ? "
+            "ORDER BY lot(?, unit)",
+            PARTS.index("pairs"),
+            PARTS.index("pairs"),
+            f"split/{seed}",
+        )
+        for (unit,) in list(alone):
+            if len(self.heldout_pairs) >= count:
+                break
+            self.heldout_pairs += self.rows_of(unit)["pairs"]
+            self._run("DELETE FROM entries WHERE unit = ?", unit)
 
     def people(self) -> tuple[int, int]:
         """How many patients the data name, and in how many records."""

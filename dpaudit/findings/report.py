@@ -10,6 +10,7 @@ from dpaudit.findings.finding import Finding
 from dpaudit.findings.inside import Inside
 from dpaudit.findings.judgement import Judgement
 from dpaudit.findings.membership import Membership
+from dpaudit.findings.preferences import PreferenceResults
 from dpaudit.findings.quality import Comparisons, Quality, Skipped
 from dpaudit.findings.together import Together
 from dpaudit.privacy.claim import Claim
@@ -182,7 +183,7 @@ class Stages:
 class Report(Finding):
     """All that the page shows, each finding as its stage left it."""
 
-    FORMAT: ClassVar = "report/3"
+    FORMAT: ClassVar = "report/4"
     run: Run
     arms: tuple[Adapter, ...]
     audits: tuple[Membership, ...]
@@ -194,6 +195,7 @@ class Report(Finding):
     quality: tuple[Quality, ...]
     skipped: tuple[Skipped, ...]
     comparisons: Comparisons | None
+    preferences: PreferenceResults | None  # None without a DPO arm or held-out pairs
     judge: Judgement | None  # without win rates where the judge is not fit
     asked: dict[str, Asked]  # by record
     claims: tuple[ClaimOfRun, ...]

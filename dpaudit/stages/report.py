@@ -15,6 +15,7 @@ from dpaudit.findings.finding import Finding
 from dpaudit.findings.inside import Inside
 from dpaudit.findings.judgement import Judgement
 from dpaudit.findings.membership import Membership
+from dpaudit.findings.preferences import PreferenceResults, Preferences
 from dpaudit.findings.quality import Comparisons, Measured, Quality, TasksAsked
 from dpaudit.findings.report import (
     Adapter,
@@ -33,7 +34,7 @@ from dpaudit.findings.report import (
     by_command,
 )
 from dpaudit.findings.together import Together
-from dpaudit.stages import outputs
+from dpaudit.stages import outputs, preferences
 from dpaudit.stages.audit import inside
 from dpaudit.stages.integrity import custody, siblings
 from dpaudit.stages.integrity.trained import TrainedArm
@@ -151,6 +152,7 @@ def assemble(reading: Reading, plan: Plan) -> Report:
         quality=quality,
         skipped=() if tasks is None else tasks.skipped,
         comparisons=reading.finding(Comparisons, "evaluate/summary.json"),
+        preferences=_preferences(reading),
         judge=judge,
         asked={record: _asked(reading, record) for record in ASKED},
         claims=_claims(reading),
@@ -256,6 +258,11 @@ def _audits(reading: Reading, arm: str) -> list[Audit]:
 def _quality(reading: Reading, arm: str) -> Quality | None:
     measured = reading.finding(Measured, f"evaluate/{arm}.json")
     return None if measured is None else measured.quality
+
+
+def _preferences(reading: Reading) -> PreferenceResults | None:
+    found = reading.finding(Preferences, preferences.FILE)
+    return None if found is None else found.results
 
 
 def _judge(reading: Reading) -> Judgement | None:

@@ -63,7 +63,7 @@ def test_pairs_set_the_right_answer_against_every_kind_of_fault() -> None:
     import random
 
     for chinese in (False, True):
-        for wording in (0, 1):
+        for wording in (0, 1, 2):
             right = clinic.treatment_answer(condition, chinese, wording)
             wrong = [
                 clinic.faulty_answer(condition, f, chinese, random.Random(0), wording) for f in clinic.FAULTS

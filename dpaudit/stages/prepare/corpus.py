@@ -55,7 +55,10 @@ def load_corpus(plan: Plan, folder: Path | None = None) -> CorpusStore:
     if training.records_per_patient is not None:
         corpus.cap(training.records_per_patient, plan.seed)
     if is_clinic:
-        corpus.heldout = [r.to_json() for r in clinic.heldout_records(plan.seed, data.patients, data.heldout)]
+        others = (plan.seed, data.patients, data.heldout)
+        corpus.heldout = [r.to_json() for r in clinic.heldout_records(*others)]
+        if data.preference == "builtin:clinic":
+            corpus.heldout_pairs = [r.to_json() for r in clinic.heldout_pairs(*others)]
     else:
         corpus.hold_out(data.heldout, plan.seed)
     return corpus

@@ -21,7 +21,13 @@ from dpaudit.suite.plan import Plan
 from dpaudit.suite.suite import path_or_builtin
 from dpaudit.system.progress import Progress
 
-FILES = ("corpus/candidates.jsonl", "corpus/heldout.jsonl", "corpus/choices.jsonl", "secret/coins.json")
+FILES = (
+    "corpus/candidates.jsonl",
+    "corpus/heldout.jsonl",
+    "corpus/heldout_pairs.jsonl",
+    "corpus/choices.jsonl",
+    "secret/coins.json",
+)
 
 
 def run(run_dir: RunDir, plan: Plan, progress: Progress) -> None:
@@ -46,6 +52,7 @@ def run(run_dir: RunDir, plan: Plan, progress: Progress) -> None:
         coins |= {name: coin.random() < 0.5 for name in axes.axis_names(inside.count)}
         write_secrets(run_dir, coins)
         run_dir.write_lines("corpus/heldout.jsonl", corpus.heldout)
+        run_dir.write_lines("corpus/heldout_pairs.jsonl", corpus.heldout_pairs)
         choices = clinic.choices() if plan.suite.data.source == "builtin:clinic" else []
         run_dir.write_lines("corpus/choices.jsonl", choices)
         made = manifest(run_dir, plan, corpus, len(coins), inside) | {"canary_share": shares.by_method()}
@@ -123,6 +130,7 @@ def manifest(run_dir: RunDir, plan: Plan, corpus: CorpusStore, coins: int, insid
             "gradient": inside.count,
             **{part: corpus.count(part) for part in PARTS},
             "heldout": len(corpus.heldout),
+            "heldout_pairs": len(corpus.heldout_pairs),
             "over_cap": corpus.over_cap,
         },
         "axes_short": inside.short,
