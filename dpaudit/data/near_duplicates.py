@@ -76,10 +76,15 @@ def shingles(text: str) -> frozenset[str]:
     """WIDTH words in a row, each once; a shorter text is one shingle, an empty one none. Case and punctuation
     are dropped.
     """
-    words = _WORDS.findall(unicodedata.normalize("NFKC", text).casefold())
+    words = words_of(text)
     if len(words) < WIDTH:
         return frozenset([" ".join(words)] if words else [])
     return frozenset(" ".join(words[at : at + WIDTH]) for at in range(len(words) - WIDTH + 1))
+
+
+def words_of(text: str) -> list[str]:
+    """The words of a text, in order, without case and punctuation; letters where a script sets no blanks."""
+    return _WORDS.findall(unicodedata.normalize("NFKC", text).casefold())
 
 
 def similarity(first: str, second: str) -> float:

@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
+from dpaudit.findings.contamination import Contamination
 from dpaudit.findings.declared import ClaimOfRun, Mark
 from dpaudit.findings.extraction import Discoverable, Extraction, PersonalFields
 from dpaudit.findings.finding import Finding
@@ -195,6 +196,7 @@ class Report(Finding):
     quality: tuple[Quality, ...]
     skipped: tuple[Skipped, ...]
     comparisons: Comparisons | None
+    contamination: Contamination | None  # None before `eval`, and without a benchmark
     preferences: PreferenceResults | None  # None without a DPO arm or held-out pairs
     judge: Judgement | None  # without win rates where the judge is not fit
     asked: dict[str, Asked]  # by record

@@ -109,6 +109,25 @@ def answer(lm: Any, name: str, task: Any, limit: int | None) -> Answers:
     return _answers(results["samples"][name], task)
 
 
+def texts_of(task: Any, limit: int | None) -> dict[str, tuple[str, ...]]:
+    """The texts of a task's first `limit` items by their ids: the question alone where the item names one,
+    and the whole prompt with the right answer.
+    """
+    texts: dict[str, tuple[str, ...]] = {}
+    for number, doc in enumerate(list(task.eval_docs)[:limit]):
+        prompt, target = str(task.doc_to_text(doc)), task.doc_to_target(doc)
+        choices = task.doc_to_choice(doc) if task.OUTPUT_TYPE == "multiple_choice" else []
+        right = choices[target] if isinstance(target, int) and choices else target
+        alone = doc.get("question")
+        whole = f"{prompt} {right}"
+        texts[_id(doc, number)] = (alone, whole) if isinstance(alone, str) else (whole,)
+    return texts
+
+
+def _id(doc: Mapping[str, Any], number: int) -> str:
+    return str(doc.get("id", number))
+
+
 def _with_data(config: dict[str, Any], file: Path, cache: Path) -> dict[str, Any]:
     files = {config.get("test_split", "test"): str(file.resolve())}
     return {**config, "dataset_kwargs": {"data_files": files, "cache_dir": str(cache)}}
@@ -156,7 +175,7 @@ def _answers(samples: Sequence[dict[str, Any]], task: Any) -> Answers:
         logprobs = [float(response[0]) for response in sample["filtered_resps"]]
         gold = _gold(sample["target"], choices)
         margin = logprobs[gold] - max(score for index, score in enumerate(logprobs) if index != gold)
-        identity = str(doc.get("id", sample["doc_id"]))
+        identity = _id(doc, sample["doc_id"])
         group = str(doc[field]) if field else identity
         # a number and not the field's own text, which may be a whole passage
         cluster = f"{field}-{numbers.setdefault(group, len(numbers))}" if field else identity

@@ -11,6 +11,7 @@ from dpaudit.findings.report import Report
 from dpaudit.findings.verification import Verification
 from dpaudit.page import (
     charts,
+    contamination,
     extraction,
     front,
     inside,
@@ -40,6 +41,7 @@ def render(report: Report) -> str:
         front=front.front(joins),
         verdicts=verdict_section.verdicts(joins),
         quality=quality.quality(joins),
+        contamination=contamination.contamination(joins),
         preferences=preferences.preferences(joins),
         membership=membership.membership(joins),
         inside=inside.inside(joins),

@@ -25,7 +25,7 @@ from dpaudit.findings.quality import (
 from dpaudit.judging import quality
 from dpaudit.judging.quality import BASE
 from dpaudit.schema import plain
-from dpaudit.stages import benchmarks, preferences
+from dpaudit.stages import benchmarks, contaminated, preferences
 from dpaudit.stages.benchmarks import TASKS
 from dpaudit.stages.integrity import custody, weights
 from dpaudit.stages.integrity.trained import weights_of
@@ -64,6 +64,7 @@ def run(run_dir: RunDir, plan: Plan, progress: Progress) -> None:
     made_from = [*map(_output, names), SETTINGS]
     if not run_dir.is_current(SUMMARY, made_from):
         _summary(run_dir, plan, trained).write(run_dir, SUMMARY, made_from)
+    contaminated.run(run_dir, plan, names, files, progress)
     preferences.run(run_dir, plan, trained, base, progress)
 
 

@@ -9,6 +9,7 @@ from dpaudit import schema
 from dpaudit.data.canary import CORPUS_FAMILIES
 from dpaudit.findings import audits
 from dpaudit.findings.audits import Audit
+from dpaudit.findings.contamination import Contamination
 from dpaudit.findings.declared import ClaimOfRun, ClaimsOfRun
 from dpaudit.findings.extraction import Discoverable, Extraction, PersonalFields
 from dpaudit.findings.finding import Finding
@@ -34,7 +35,7 @@ from dpaudit.findings.report import (
     by_command,
 )
 from dpaudit.findings.together import Together
-from dpaudit.stages import outputs, preferences
+from dpaudit.stages import outputs
 from dpaudit.stages.audit import inside
 from dpaudit.stages.integrity import custody, siblings
 from dpaudit.stages.integrity.trained import TrainedArm
@@ -152,6 +153,7 @@ def assemble(reading: Reading, plan: Plan) -> Report:
         quality=quality,
         skipped=() if tasks is None else tasks.skipped,
         comparisons=reading.finding(Comparisons, "evaluate/summary.json"),
+        contamination=reading.finding(Contamination, "evaluate/contamination.json"),
         preferences=_preferences(reading),
         judge=judge,
         asked={record: _asked(reading, record) for record in ASKED},
@@ -261,7 +263,7 @@ def _quality(reading: Reading, arm: str) -> Quality | None:
 
 
 def _preferences(reading: Reading) -> PreferenceResults | None:
-    found = reading.finding(Preferences, preferences.FILE)
+    found = reading.finding(Preferences, "evaluate/preferences.json")
     return None if found is None else found.results
 
 

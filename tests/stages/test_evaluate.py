@@ -11,8 +11,9 @@ import pytest
 
 from dpaudit.data.corpus import Record, Turn
 from dpaudit.errors import UsageError
+from dpaudit.findings.contamination import Contamination
 from dpaudit.findings.quality import Measured, Quality, TaskFigures
-from dpaudit.stages import benchmarks, evaluate
+from dpaudit.stages import benchmarks, contaminated, evaluate
 from dpaudit.stages.integrity import custody
 from dpaudit.storage.rundir import RunDir
 from dpaudit.suite import declarations
@@ -87,6 +88,9 @@ def make_run(
     declarations.keep(run_dir, plan)
     run_dir.write_lines("corpus/heldout.jsonl", (r.to_json() for r in heldout_records()))
     run_dir.write_lines("corpus/choices.jsonl", choice_rows())
+    learnt = Record("r", (Turn("user", choice_rows()[3]["question"].upper()), Turn("assistant", "Hm.")))
+    row = {"kind": "certain", "id": "r", "records": [learnt.to_json()]}
+    run_dir.write_lines("corpus/candidates.jsonl", [row, {"kind": "canary", "id": "c", "records": []}])
     run_dir.write_json("corpus/manifest.json", {"files": {custody.COINS: ""}}, ["plan.json"])
     for arm, source in adapters.items():
         shutil.copytree(source, run_dir.file(f"train/{arm}/adapter"))
@@ -129,6 +133,20 @@ def test_items_are_those_of_a_direct_computation(evaluated: tuple[RunDir, Plan],
         assert margin == pytest.approx(right - max(scores), abs=1e-3)
         assert correct == int(right > max(scores))
         assert cluster == f"condition-{int(row['condition'][-1])}"
+
+
+def test_items_in_the_training_text_are_named_and_accuracy_is_given_without_them(
+    evaluated: tuple[RunDir, Plan],
+) -> None:
+    run_dir, _ = evaluated
+    (task,) = Contamination.read(run_dir, contaminated.FILE).tasks
+    assert (task.task, task.items, task.found, task.ids) == ("clinic_choice", 12, 1, ("item-03",))
+    assert [model.arm for model in task.models] == ["base", *ARMS]
+    for model in task.models:
+        items = run_dir.read_json(f"evaluate/{model.arm}.json")["items"]["clinic_choice"]
+        right = [correct for name, correct, *_ in items if name != "item-03"]
+        assert model.without == pytest.approx(sum(right) / 11)
+        assert model.lower <= model.without <= model.upper
 
 
 def test_arms_differ_and_the_base_is_asked_with_adapters_off(evaluated: tuple[RunDir, Plan]) -> None:

@@ -66,7 +66,7 @@ def test_plans_of_before_have_none() -> None:
 @pytest.mark.parametrize(
     ("changed", "told"),
     [
-        ({"grid.baseline": False}, "grid.twin: expected a non-private SFT arm"),
+        ({"grid.baseline": False, "grid.dpo": []}, "grid.twin: expected a non-private SFT arm"),
         ({"grid.stages": ["cpt"], "grid.chain": False}, "grid.twin: expected a non-private SFT arm"),
         ({"grid.stages": ["cpt", "sft"]}, "grid.twin: expected an arm that starts at the base"),
         (

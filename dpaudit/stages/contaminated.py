@@ -1,0 +1,68 @@
+"""Benchmark items beside the training text, in stage evaluate: which stand in it, and what remains without
+them.
+"""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+from dpaudit.data import contamination
+from dpaudit.findings.contamination import Contamination, TaskContamination, WithoutThem
+from dpaudit.findings.quality import Measured, TasksAsked
+from dpaudit.judging import quality
+from dpaudit.stages.benchmarks import TASKS
+from dpaudit.storage.rundir import RunDir
+from dpaudit.suite.plan import Plan
+from dpaudit.system.progress import Progress
+
+FILE = "evaluate/contamination.json"
+
+
+def run(
+    run_dir: RunDir, plan: Plan, names: Sequence[str], files: Mapping[str, Path], progress: Progress
+) -> None:
+    """Writes evaluate/contamination.json: ids and numbers, no text."""
+    made_from = ["corpus/manifest.json", TASKS, *(f"evaluate/{name}.json" for name in names)]
+    tasks = TasksAsked.read(run_dir, TASKS).tasks
+    if not tasks or run_dir.is_current(FILE, made_from):
+        return
+    with run_dir.work_folder("evaluate/cache") as cache, progress.task("comparing items with training text"):
+        from dpaudit.models import harness
+
+        loaded = harness.load_tasks({task: how.config for task, how in tasks.items()}, files, cache)
+        texts = {
+            (task, name): said
+            for task in tasks
+            for name, said in harness.texts_of(loaded[task], plan.suite.evaluation.limit).items()
+        }
+        keyed = {json.dumps(key): said for key, said in texts.items()}
+        found = {tuple(json.loads(key)) for key in contamination.contaminated(keyed, _training(run_dir))}
+    measured = {name: Measured.read(run_dir, f"evaluate/{name}.json") for name in names}
+    parts = [_task(task, {name for of, name in found if of == task}, measured) for task in tasks]
+    Contamination(contamination.WIDTH, contamination.SHARE, tuple(parts)).write(run_dir, FILE, made_from)
+
+
+def _task(task: str, found: set[str], measured: Mapping[str, Measured]) -> TaskContamination:
+    models = []
+    for name, evaluation in measured.items():
+        whole = next(row for row in evaluation.quality.tasks if row.task == task)
+        rest = [item for item in evaluation.items[task] if item.id not in found]
+        if rest:
+            clean = quality.accuracy_figures(task, rest, whole.chance)
+            models.append(
+                WithoutThem(name, whole.accuracy, clean.accuracy, clean.accuracy_lower, clean.accuracy_upper)
+            )
+    items = next(iter(measured.values())).items[task]
+    ids = tuple(item.id for item in items if item.id in found)
+    return TaskContamination(task, len(items), len(ids), ids, tuple(models))
+
+
+def _training(run_dir: RunDir) -> Iterator[str]:
+    """The texts that arms train on, whichever way coins fell: canaries aside, each text by itself."""
+    for row in run_dir.iterate_lines("corpus/candidates.jsonl"):
+        if row["kind"] == "canary":
+            continue
+        for record in (*row.get("records", ()), *row.get("pairs", ()), *row.get("texts", ())):
+            turns = [turn["text"] for turn in record.get("turns", ())]
+            yield " ".join(turns)
+            yield from filter(None, (record.get(key) for key in ("chosen", "rejected", "text")))
