@@ -356,7 +356,7 @@ def evaluate(run_dir: RunDir, plan: Plan) -> None:
             for (task, chance), accuracy in zip(TASKS.items(), accuracies, strict=True)
         ]
         figures = Quality(name, tuple(tasks), Bits(bits, bits * 0.94, bits * 1.07, 300, 120), 0)
-        items = {task: (Item("item-1", 1, 0.3, "c1"),) for task in TASKS}
+        items = {task: (Item("item-1", 1, 0.3, "c1", 0.2, (-0.1, -0.4), "p"),) for task in TASKS}
         found = Measured(figures, items, (HeldOut("r1", 40.1, 80),), base={}, asked={})
         found.write(run_dir, f"evaluate/{name}.json", ["plan.json"])
     pairs = [row for arm in plan.suite.grid.arms for row in _comparisons(arm.name)]
@@ -495,6 +495,7 @@ def _accuracy(task: str, accuracy: float, chance: float) -> TaskFigures:
         items=300,
         clusters=300,
         margin=4 * (accuracy - 0.3),
+        brier=1 - accuracy,
         chance=chance,
         above_chance=lower > chance,
         uninformative=False,

@@ -11,13 +11,16 @@ from dpaudit.schema import Count, Proportion, Size
 
 class Item(NamedTuple):
     """One benchmark item as one model answered it. Items of one cluster (a passage, a condition) are not
-    independent draws.
+    independent draws. `prompt` is a hash of what the model was asked, template and worked examples included.
     """
 
     id: str
     correct: Count
     margin: float  # nats: log-probability of the right choice minus that of the best wrong one
     cluster: str
+    brier: float  # squared distance of the choices' probabilities from the right answer, in [0, 2]
+    logprobs: tuple[float, ...]  # nats, of every choice
+    prompt: str
 
 
 class HeldOut(NamedTuple):
@@ -39,6 +42,7 @@ class TaskFigures:
     items: Count
     clusters: Count
     margin: float  # nats
+    brier: float  # mean squared distance of the choices' probabilities from the right answer; lower is better
     chance: Proportion
     above_chance: bool  # the interval lies above chance
     uninformative: bool  # neither the base nor a non-private arm is above chance
@@ -69,7 +73,7 @@ class Quality:
 class Measured(Finding):
     """The figures of one model with the items and records that they come from, by id, and what was asked."""
 
-    FORMAT: ClassVar = "quality/1"
+    FORMAT: ClassVar = "quality/2"
     quality: Quality
     items: dict[str, tuple[Item, ...]]  # by task
     heldout: tuple[HeldOut, ...]
@@ -87,20 +91,29 @@ class Skipped:
 
 
 @dataclass(frozen=True)
+class Asking:
+    """How items are asked; None for all items, and for as many worked examples as the task says."""
+
+    lm_eval: str  # version
+    limit: Count | None
+    fewshot: Count | None
+    chat_template: bool
+
+
+@dataclass(frozen=True)
 class TaskAsked:
-    """How a benchmark is asked."""
+    """A benchmark and how it is asked."""
 
     config: dict[str, Any] | None  # None for a task that lm-eval brings
     data: str | None  # digest of the items
-    lm_eval: str  # version
-    limit: Count | None
+    how: Asking
 
 
 @dataclass(frozen=True)
 class TasksAsked(Finding):
     """The benchmarks of a run, and those that were skipped."""
 
-    FORMAT: ClassVar = "tasks/1"
+    FORMAT: ClassVar = "tasks/2"
     tasks: dict[str, TaskAsked]
     skipped: tuple[Skipped, ...]
 

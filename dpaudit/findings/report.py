@@ -12,7 +12,7 @@ from dpaudit.findings.inside import Inside
 from dpaudit.findings.judgement import Judgement
 from dpaudit.findings.membership import Membership
 from dpaudit.findings.preferences import PreferenceResults
-from dpaudit.findings.quality import Comparisons, Quality, Skipped
+from dpaudit.findings.quality import Asking, Comparisons, Quality, Skipped
 from dpaudit.findings.together import Together
 from dpaudit.privacy.claim import Claim
 
@@ -196,6 +196,7 @@ class Report(Finding):
     quality: tuple[Quality, ...]
     skipped: tuple[Skipped, ...]
     comparisons: Comparisons | None
+    asked_how: Asking | None  # None without a benchmark
     contamination: Contamination | None  # None before `eval`, and without a benchmark
     preferences: PreferenceResults | None  # None without a DPO arm or held-out pairs
     judge: Judgement | None  # without win rates where the judge is not fit

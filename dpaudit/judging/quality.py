@@ -51,6 +51,7 @@ def accuracy_figures(task: str, items: Sequence[Item], chance: float) -> TaskFig
         items=len(items),
         clusters=distinct,
         margin=float(np.mean([item.margin for item in items])),
+        brier=float(np.mean([item.brier for item in items])),
         chance=chance,
         above_chance=is_above,
         uninformative=not is_above,
@@ -193,11 +194,15 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
 def same_items(task: str, ours: Sequence[Item], theirs: Sequence[Item]) -> list[str]:
     """The clusters of items that both answered. Raises UsageError where the two lists are not of the same
-    items.
+    items, asked with the same prompts.
     """
-    if [(item.id, item.cluster) for item in ours] != [(item.id, item.cluster) for item in theirs]:
+    if [_asked(item) for item in ours] != [_asked(item) for item in theirs]:
         raise _unequal(f"items of {task}")
     return [item.cluster for item in ours]
+
+
+def _asked(item: Item) -> tuple[str, str, str]:
+    return item.id, item.cluster, item.prompt
 
 
 def _accuracy_pair(

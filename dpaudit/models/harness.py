@@ -2,7 +2,9 @@
 
 import contextlib
 import functools
+import hashlib
 import logging
+import math
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,11 +13,13 @@ from typing import Any, cast
 
 from dpaudit.data.corpus import Role, Turn
 from dpaudit.errors import UsageError
-from dpaudit.findings.quality import Item
+from dpaudit.findings.quality import Asking, Item
 from dpaudit.models.encode import render
 from dpaudit.models.hf_model import HFModel
 from dpaudit.storage import disk
 from dpaudit.system import egress
+
+SEED = 1234  # of worked examples, as in lm-eval
 
 
 @dataclass(frozen=True)
@@ -90,10 +94,14 @@ def harness_model(model: HFModel, batch: int) -> Any:
     return lm
 
 
-def answer(lm: Any, name: str, task: Any, limit: int | None) -> Answers:
-    """How the model answered a task's first `limit` items, prompts in the chat template that training
-    used.
+def answer(lm: Any, name: str, task: Any, how: Asking) -> Answers:
+    """How the model answered a task's items: prompts in the chat template that training used, or as lm-eval
+    asks a plain model. Worked examples are drawn with a fixed seed, the same for all models.
     """
+    if how.fewshot is not None:
+        _check_fewshot(name, task, how.fewshot)
+        task.set_config("num_fewshot", how.fewshot)
+    task.set_fewshot_seed(SEED)
     with _quiet():
         # `simple_evaluate` does this and adds 2 s of environment report to every call
         from lm_eval.evaluator import evaluate
@@ -101,12 +109,24 @@ def answer(lm: Any, name: str, task: Any, limit: int | None) -> Answers:
         results = evaluate(
             lm,
             {"tasks": {name: task}},
-            limit=limit,
+            limit=how.limit,
             bootstrap_iters=0,
-            apply_chat_template=True,
-            fewshot_as_multiturn=True,
+            apply_chat_template=how.chat_template,
+            fewshot_as_multiturn=how.chat_template,
         )
     return _answers(results["samples"][name], task)
+
+
+def _check_fewshot(name: str, task: Any, fewshot: int) -> None:
+    """Raises UsageError for more worked examples than the task has, the item itself aside."""
+    there = len(list(task.fewshot_docs())) - (not task.has_training_docs() and not task.has_validation_docs())
+    if fewshot > there:
+        raise UsageError(
+            "evaluation.fewshot",
+            f"at most {there:,}, the worked examples that {name} has",
+            f"{fewshot:,}",
+            f"--set evaluation.fewshot={max(0, min(there, 5))}",
+        )
 
 
 def texts_of(task: Any, limit: int | None) -> dict[str, tuple[str, ...]]:
@@ -179,10 +199,28 @@ def _answers(samples: Sequence[dict[str, Any]], task: Any) -> Answers:
         group = str(doc[field]) if field else identity
         # a number and not the field's own text, which may be a whole passage
         cluster = f"{field}-{numbers.setdefault(group, len(numbers))}" if field else identity
-        items.append(Item(identity, int(sample.get("acc", margin > 0)), margin, cluster))
+        items.append(
+            Item(
+                identity,
+                int(sample.get("acc", margin > 0)),
+                margin,
+                cluster,
+                _brier(logprobs, gold),
+                tuple(logprobs),
+                hashlib.sha256(str(sample["arguments"][0][0]).encode()).hexdigest()[:16],
+            )
+        )
         right[choices[gold]] += 1
         guess += 1 / len(choices)
     return Answers(tuple(items), max(guess, max(right.values())) / len(items))
+
+
+def _brier(logprobs: Sequence[float], gold: int) -> float:
+    """Brier 1950: of the choices' probabilities among each other."""
+    highest = max(logprobs)
+    weights = [math.exp(logprob - highest) for logprob in logprobs]
+    shares = [weight / sum(weights) for weight in weights]
+    return sum((share - (index == gold)) ** 2 for index, share in enumerate(shares))
 
 
 def _gold(target: Any, choices: Sequence[str]) -> int:

@@ -206,6 +206,15 @@ def _notes(joins: Joins) -> Iterator[Markup]:
     num = joins.num
     if not pairs_of(joins):
         return
+    if how := joins.report.asked_how:
+        yield say(
+            "Items were asked {template}, with {shots}, by lm-eval {version}.",
+            template="in the chat template of training" if how.chat_template else "without a chat template",
+            shots="as many worked examples as the benchmark says"
+            if how.fewshot is None
+            else say("{count} worked examples", count=num("/asked_how/fewshot", "count")),
+            version=num("/asked_how/lm_eval"),
+        )
     yield say(
         "Differences are adapter minus reference, paired item by item, with {confidence} intervals. "
         "Interval and <em>p</em> come from one test, which flips the signs of whole clusters: the interval "

@@ -8,10 +8,10 @@ from pathlib import Path
 from dpaudit import content
 from dpaudit.data import choices
 from dpaudit.errors import Gathering, UsageError
-from dpaudit.findings.quality import Skipped, TaskAsked, TasksAsked
+from dpaudit.findings.quality import Asking, Skipped, TaskAsked, TasksAsked
 from dpaudit.storage.rundir import RunDir
 from dpaudit.suite.plan import Plan
-from dpaudit.suite.suite import Task, path_or_builtin
+from dpaudit.suite.suite import Evaluation, Task, path_or_builtin
 from dpaudit.system.progress import Progress
 
 TASKS = "evaluate/tasks.json"
@@ -63,11 +63,15 @@ def write_tasks(run_dir: RunDir, plan: Plan, progress: Progress) -> dict[str, Pa
         asked[task.name] = TaskAsked(
             config=content.load_yaml(known[task.name]) if own else None,
             data=hashlib.sha256(files[task.name].read_bytes()).hexdigest()[:32] if own else None,
-            lm_eval=version("lm-eval"),
-            limit=plan.suite.evaluation.limit,
+            how=asking(plan.suite.evaluation),
         )
     TasksAsked(asked, tuple(skipped)).write(run_dir, TASKS)
     return files
+
+
+def asking(evaluation: Evaluation) -> Asking:
+    """How a suite has items asked."""
+    return Asking(version("lm-eval"), evaluation.limit, evaluation.fewshot, evaluation.chat_template)
 
 
 def _is_ours(task: Task) -> bool:

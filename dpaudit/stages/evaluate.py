@@ -250,7 +250,7 @@ def _asker(
     def ask(names: Sequence[str]) -> dict[str, harness.Answers]:
         answers = {}
         for name in names:
-            answers[name] = harness.answer(lm, name, tasks[name], plan.suite.evaluation.limit)
+            answers[name] = harness.answer(lm, name, tasks[name], benchmarks.asking(plan.suite.evaluation))
             advance()
         return answers
 

@@ -17,7 +17,7 @@ from dpaudit.findings.inside import Inside
 from dpaudit.findings.judgement import Judgement
 from dpaudit.findings.membership import Membership
 from dpaudit.findings.preferences import PreferenceResults, Preferences
-from dpaudit.findings.quality import Comparisons, Measured, Quality, TasksAsked
+from dpaudit.findings.quality import Asking, Comparisons, Measured, Quality, TasksAsked
 from dpaudit.findings.report import (
     Adapter,
     Asked,
@@ -153,6 +153,7 @@ def assemble(reading: Reading, plan: Plan) -> Report:
         quality=quality,
         skipped=() if tasks is None else tasks.skipped,
         comparisons=reading.finding(Comparisons, "evaluate/summary.json"),
+        asked_how=_how(tasks),
         contamination=reading.finding(Contamination, "evaluate/contamination.json"),
         preferences=_preferences(reading),
         judge=judge,
@@ -260,6 +261,11 @@ def _audits(reading: Reading, arm: str) -> list[Audit]:
 def _quality(reading: Reading, arm: str) -> Quality | None:
     measured = reading.finding(Measured, f"evaluate/{arm}.json")
     return None if measured is None else measured.quality
+
+
+def _how(tasks: TasksAsked | None) -> Asking | None:
+    """How the benchmarks were asked, which is the same for all of them."""
+    return next((task.how for task in tasks.tasks.values()), None) if tasks else None
 
 
 def _preferences(reading: Reading) -> PreferenceResults | None:

@@ -186,6 +186,11 @@ class Evaluation:
     limit: int | None = None
     margin: float = 0.05  # non-inferiority margin in accuracy, declared before the run
     batch: int = 64
+    fewshot: int | None = None  # worked examples before each item; None: as the task says
+    chat_template: bool = True  # prompts as in training; false: as lm-eval asks a plain model
+
+    def __post_init__(self) -> None:
+        at_least(0, fewshot=self.fewshot)
 
 
 @dataclass(frozen=True)

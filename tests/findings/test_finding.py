@@ -17,8 +17,14 @@ from dpaudit.privacy.claim import Claim
 from dpaudit.storage.rundir import RunDir
 
 MEASURED = Measured(
-    Quality("sft-eps8", (), None, 0), {"t": (Item("a", 1, -0.5, "c"),)}, (HeldOut("r", 8.0, 4),), {}, {}
+    Quality("sft-eps8", (), None, 0),
+    {"t": (Item("a", 1, -0.5, "c", 0.7, (-1.0, -0.5), "p"),)},
+    (HeldOut("r", 8.0, 4),),
+    {},
+    {},
 )
+
+REST = (0.5, "c", 0.7, [], "p")  # of an item
 
 
 @dataclass(frozen=True)
@@ -48,7 +54,7 @@ def test_another_format_is_refused_by_name_with_the_way_out(tmp_path: Path) -> N
         with pytest.raises(UsageError) as error:
             Measured.read(run_dir, "evaluate/sft-eps8.json")
         line = str(error.value)
-        assert line.startswith(f"{tmp_path}/evaluate/sft-eps8.json: format: expected quality/1, got {told};")
+        assert line.startswith(f"{tmp_path}/evaluate/sft-eps8.json: format: expected quality/2, got {told};")
         assert "type `dpaudit eval` again" in line and "\n" not in line and error.value.exit_code == 2
 
 
@@ -61,8 +67,8 @@ def test_another_format_is_refused_by_name_with_the_way_out(tmp_path: Path) -> N
             "texts: expected one of quality, items, heldout, base, asked, got an unknown",
         ),
         ({"items": {"t": [["a", 1, 0.5]]}}, "items.t[0]: expected a list of id, correct, margin, cluster"),
-        ({"items": {"t": [["a", "yes", 0.5, "c"]]}}, "items.t[0].correct: expected a whole number"),
-        ({"items": {"t": [["a", -1, 0.5, "c"]]}}, "items.t[0].correct: expected at least 0, got -1"),
+        ({"items": {"t": [["a", "yes", *REST]]}}, "items.t[0].correct: expected a whole number"),
+        ({"items": {"t": [["a", -1, *REST]]}}, "items.t[0].correct: expected at least 0, got -1"),
     ],
 )
 def test_what_does_not_fit_names_file_key_and_command(tmp_path: Path, change: dict, told: str) -> None:

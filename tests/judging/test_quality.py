@@ -27,7 +27,7 @@ DPO, DPO_INF = Arm("dpo", "sigmoid", 8.0), Arm("dpo", "sigmoid", math.inf)
 def items(correct: list[int], clusters: list[str] | None = None) -> list[Item]:
     names = clusters or [str(n) for n in range(len(correct))]
     return [
-        Item(str(n), c, 2.0 * c - 1.0, cluster)
+        Item(str(n), c, 2.0 * c - 1.0, cluster, 1.0 - c, (-1.0, -2.0), "p")
         for n, (c, cluster) in enumerate(zip(correct, names, strict=True))
     ]
 

@@ -3,6 +3,7 @@
 import json
 import math
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import fabricate
@@ -12,7 +13,9 @@ import pytest
 from dpaudit.data.corpus import Record, Turn
 from dpaudit.errors import UsageError
 from dpaudit.findings.contamination import Contamination
-from dpaudit.findings.quality import Measured, Quality, TaskFigures
+from dpaudit.findings.quality import Measured, Quality, TaskFigures, TasksAsked
+from dpaudit.judging import quality
+from dpaudit.models import harness
 from dpaudit.stages import benchmarks, contaminated, evaluate
 from dpaudit.stages.integrity import custody
 from dpaudit.storage.rundir import RunDir
@@ -127,7 +130,11 @@ def test_items_are_those_of_a_direct_computation(evaluated: tuple[RunDir, Plan],
     run_dir, plan = evaluated
     items = run_dir.read_json(f"evaluate/{name}.json")["items"]["clinic_choice"]
     logprobs = choice_logprobs(run_dir, plan, name)
-    for row, scores, (identity, correct, margin, cluster) in zip(choice_rows(), logprobs, items, strict=True):
+    for row, scores, item in zip(choice_rows(), logprobs, items, strict=True):
+        identity, correct, margin, cluster, brier, kept, _ = item
+        assert kept == pytest.approx(scores, abs=1e-3)
+        shares = np.exp(scores) / np.exp(scores).sum()
+        assert brier == pytest.approx(((shares - (np.arange(4) == row["answer"])) ** 2).sum(), abs=1e-3)
         right = scores.pop(row["answer"])
         assert identity == row["id"]
         assert margin == pytest.approx(right - max(scores), abs=1e-3)
@@ -256,7 +263,7 @@ def test_a_house_task_is_informative_where_the_nonprivate_arm_learned_it(
     run_dir.write_json(benchmarks.TASKS, {"tasks": {}})
     for name in ("base", *ARMS):
         above = {"house": name == "sft-inf", "hard": name == "sft-eps8"}
-        tasks = [TaskFigures(t, 0.5, 0.4, 0.6, 12, 4, 0.1, 0.25, a, not a) for t, a in above.items()]
+        tasks = [TaskFigures(t, 0.5, 0.4, 0.6, 12, 4, 0.1, 0.7, 0.25, a, not a) for t, a in above.items()]
         measured = Measured(Quality(name, tuple(tasks), None, 0), {}, (), {}, {})
         measured.write(run_dir, f"evaluate/{name}.json", evaluate.inputs(name))
     evaluate._mark_uninformative(run_dir, arms)
@@ -295,7 +302,7 @@ def test_every_file_task_reads_its_own_rows_and_its_chance_is_known(
     tasks = harness.load_tasks(specs, files, tmp_path / "cache")
     lm = harness.harness_model(HFModel.load(str(toy_model_dir)), 8)
     for name, task in tasks.items():
-        answers = harness.answer(lm, name, task, 2)
+        answers = harness.answer(lm, name, task, benchmarks.asking(Evaluation(limit=2)))
         assert [item.id for item in answers.items] == [f"{name}/0", f"{name}/1"]
         assert answers.chance == (
             0.5 if name == "cmexam_file" else 1.0
@@ -343,6 +350,28 @@ def test_tasks_that_can_run_are_not_refused(tmp_path: Path) -> None:
         Task("medqa_4options"),
     )
     benchmarks.check_tasks(tasks)
+
+
+def test_worked_examples_and_template_are_as_asked_and_other_prompts_are_not_compared(
+    toy_model_dir: Path, adapters: dict[str, Path], tmp_path: Path
+) -> None:
+    prompts = {}
+    for name, asked in {"usual": {}, "shots": {"fewshot": 2}, "bare": {"chat_template": False}}.items():
+        made = make_run(tmp_path / name, toy_model_dir, {}, (Task("clinic_choice", "builtin:clinic"),))
+        run_dir, plan = made
+        evaluation = replace(plan.suite.evaluation, **asked)
+        plan = replace(plan, suite=replace(plan.suite, evaluation=evaluation))
+        files = benchmarks.write_tasks(run_dir, plan, QUIET)
+        model = evaluate.load_model(run_dir, plan, ["base"])
+        spec = {"clinic_choice": TasksAsked.read(run_dir, benchmarks.TASKS).tasks["clinic_choice"].config}
+        task = harness.load_tasks(spec, files, tmp_path / name)["clinic_choice"]
+        lm = harness.harness_model(model, 8)
+        prompts[name] = harness.answer(lm, "clinic_choice", task, benchmarks.asking(evaluation)).items
+    assert len({items[0].prompt for items in prompts.values()}) == 3
+    with pytest.raises(UsageError, match="items of clinic_choice"):
+        quality.same_items("clinic_choice", prompts["usual"], prompts["shots"])
+    with pytest.raises(UsageError, match=r"evaluation\.fewshot: expected at most 11, .* got 12"):
+        harness.answer(lm, "clinic_choice", task, replace(benchmarks.asking(evaluation), fewshot=12))
 
 
 def test_a_task_without_items_is_left_out_and_the_rest_is_measured(

@@ -112,6 +112,8 @@ BESIDE: dict[str, Any] = {
     "evaluation.limit": 3,
     "evaluation.margin": 0.1,
     "evaluation.batch": 2,
+    "evaluation.fewshot": 2,
+    "evaluation.chat_template": False,
     "judging": {"rubric": "likelihood", "prompts": 3, "max_new_tokens": 4, "against": ["base"]},
     "claims": [CLAIM],
     "attacks": ["mia"],
