@@ -1,6 +1,7 @@
 """Benchmarks through the lm-eval package: tasks from configurations, answers as items of numbers."""
 
 import contextlib
+import difflib
 import functools
 import hashlib
 import logging
@@ -75,11 +76,13 @@ def check_known(names: Sequence[str]) -> None:
 def _check_known(manager: Any, names: Sequence[str]) -> None:
     for name in names:
         if name not in manager.all_tasks:
+            near = difflib.get_close_matches(name, manager.all_tasks, 3)
+            alike = f"; names like it: {', '.join(near)}" if near else ""
             raise UsageError(
                 f"evaluation.tasks: {name}",
                 "a YAML of suites/tasks/ or a task of lm-eval",
                 "an unknown name",
-                "see `lm-eval ls tasks`",
+                f"see `lm-eval ls tasks`{alike}",
             )
 
 

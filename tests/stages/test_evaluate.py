@@ -19,7 +19,7 @@ from dpaudit.models import harness
 from dpaudit.stages import benchmarks, contaminated, evaluate
 from dpaudit.stages.integrity import custody
 from dpaudit.storage.rundir import RunDir
-from dpaudit.suite import declarations
+from dpaudit.suite import declarations, loading
 from dpaudit.suite.grid import Grid
 from dpaudit.suite.plan import Plan
 from dpaudit.suite.suite import Evaluation, Model, Schedule, Suite, Task, Training
@@ -350,6 +350,14 @@ def test_tasks_that_can_run_are_not_refused(tmp_path: Path) -> None:
         Task("medqa_4options"),
     )
     benchmarks.check_tasks(tasks)
+
+
+@pytest.mark.slow
+def test_the_leaderboards_names_are_known_and_a_misspelled_one_is_told_its_likes() -> None:
+    tasks = loading.load("suites/medical-core.yaml").evaluation.tasks
+    benchmarks.check_tasks(tasks, are_known=True)
+    with pytest.raises(UsageError, match=r"medqa_4option: .* an unknown name; .*like it: medqa_4options"):
+        benchmarks.check_tasks([Task("medqa_4option")], are_known=True)
 
 
 def test_worked_examples_and_template_are_as_asked_and_other_prompts_are_not_compared(
