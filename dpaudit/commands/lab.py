@@ -1,7 +1,9 @@
 """The lab: `demo`, `run` and `train` make a run; `eval`, `judge` and `report` work on a finished one."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 import typer
 
@@ -107,7 +109,30 @@ def _forecast(plan: Plan, runs: Path, as_json: bool) -> None:
     show({"forecast": forecast.rows(plan, Progress()), "caveat": plan.caveat}, as_json)
 
 
+@dataclass(frozen=True)
+class Elsewhere:
+    """The options that name a model that no run trained."""
+
+    adapter: Annotated[
+        Path | None,
+        typer.Option("--adapter", metavar="DIR", help="No run: an adapter trained elsewhere."),
+    ] = None
+    model: Annotated[
+        str | None,
+        typer.Option("--model", metavar="DIR", help="No run: a merged model trained elsewhere, with --base."),
+    ] = None
+    base: Annotated[
+        str | None, typer.Option("--base", metavar="DIR", help="The model that was fine-tuned.")
+    ] = None
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", metavar="DIR", help="Folder for quality.json of that model; default quality/."),
+    ] = None
+
+
+@options.spread
 def evaluate(
+    elsewhere: Elsewhere,
     run: options.Run = None,
     task: options.Tasks = None,
     settings: options.Later = None,
@@ -117,10 +142,35 @@ def evaluate(
     """Measure quality: benchmarks and held-out bits per byte."""
     from dpaudit.stages import evaluate
 
+    if elsewhere.adapter is not None or elsewhere.model is not None:
+        _evaluate_elsewhere(elsewhere, run, task or (), settings or (), as_json)
+        return
+    for name in ("base", "out"):
+        if getattr(elsewhere, name) is not None:
+            raise UsageError(
+                f"--{name}", "--adapter or --model beside it", "neither", f"leave --{name} out, or name one"
+            )
     run_dir, plan = states.opened(run, runs)
     plan = later.evaluation(run_dir, plan, task or (), settings or ())
     evaluate.run(run_dir, plan, Progress())
     show_of_run(run_dir, plan, {"quality": outcomes.quality_rows(run_dir, plan)}, as_json)
+
+
+def _evaluate_elsewhere(
+    elsewhere: Elsewhere, run: str | None, task: Sequence[str], settings: Sequence[str], as_json: bool
+) -> None:
+    from dpaudit.stages import evaluate_outside
+    from dpaudit.stages.audited import Audited
+
+    if run is not None:
+        raise UsageError("--run", "a run, or a model trained elsewhere", "both", "leave one out")
+    asked = later.outside(task, settings)
+    model = Audited(elsewhere.adapter, elsewhere.model, base=elsewhere.base)
+    out = elsewhere.out or Path("quality")
+    found = evaluate_outside.run(evaluate_outside.Request(model, asked, out), Progress())
+    file = str(out / evaluate_outside.FILE)
+    told = {"quality": evaluate_outside.rows(found), "written": file}
+    show({**found.to_json(), "written": file} if as_json else told, as_json)
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from dpaudit import content
+from dpaudit import content, schema
 from dpaudit.data import rows
 from dpaudit.errors import UsageError
 from dpaudit.evidence import claims
@@ -17,6 +17,7 @@ from dpaudit.storage.exclusive import writing
 from dpaudit.storage.rundir import RunDir
 from dpaudit.suite import declarations, loading
 from dpaudit.suite.plan import RECORDS, Plan
+from dpaudit.suite.suite import Evaluation
 from dpaudit.system import egress
 
 WORK = {"evaluation": "evaluate", "judging": "judge", "claims": "audit"}  # record -> the work that it is for
@@ -135,7 +136,24 @@ def _with_tasks(plan: Plan, typed: Sequence[str]) -> list[dict[str, Any]]:
     """The benchmarks of a plan with the tasks typed as NAME or NAME=FILE, which replace those of the same
     name.
     """
-    tasks = {task["name"]: task for task in plan.settings("evaluation")["evaluation"]["tasks"]}
+    known = {task["name"]: task for task in plan.settings("evaluation")["evaluation"]["tasks"]}
+    return list((known | typed_tasks(typed)).values())
+
+
+def outside(tasks: Sequence[str], settings: Sequence[str]) -> Evaluation:
+    """What `dpaudit eval` asks a model of others: the benchmarks typed, and settings of `evaluation`."""
+    changed = dict(loading.parse_override(setting) for setting in settings)
+    egress.allow(*tasks)
+    _only("evaluation", changed)
+    values = {key.removeprefix("evaluation."): value for key, value in changed.items()}
+    if tasks:
+        values["tasks"] = list(typed_tasks(tasks).values())
+    return schema.build(Evaluation, values, file="--set evaluation")
+
+
+def typed_tasks(typed: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """Benchmarks typed as NAME or NAME=FILE, by name. Raises UsageError for another form."""
+    tasks: dict[str, dict[str, Any]] = {}
     for text in typed:
         name, equals, file = text.partition("=")
         if not name or (equals and not file):
@@ -153,4 +171,4 @@ def _with_tasks(plan: Plan, typed: Sequence[str]) -> list[dict[str, Any]]:
                 f"--task NAME={name}, NAME one of {', '.join(content.listing('suites/tasks'))}",
             )
         tasks[name] = {"name": name, "data": file or None}
-    return list(tasks.values())
+    return tasks

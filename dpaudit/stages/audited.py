@@ -33,11 +33,11 @@ class Audited:
         return secret_spans.base_of(self.adapter, self.base) if self.adapter else self.base
 
 
-def require(audited: Audited) -> None:
+def require(audited: Audited, command: str = "dpaudit verify") -> None:
     """Raises UsageError for a model that is not named whole, or not there. No weights are read."""
     if (audited.adapter is not None) + (audited.endpoint is not None or audited.model is not None) != 1:
         raise UsageError(
-            "dpaudit verify",
+            command,
             "one of --adapter DIR, --model DIR with --base DIR, --endpoint URL",
             "no model" if audited.adapter is None else "two models",
         )

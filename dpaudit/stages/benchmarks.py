@@ -62,11 +62,20 @@ def write_tasks(run_dir: RunDir, plan: Plan, progress: Progress) -> dict[str, Pa
             continue
         asked[task.name] = TaskAsked(
             config=content.load_yaml(known[task.name]) if own else None,
-            data=hashlib.sha256(files[task.name].read_bytes()).hexdigest()[:32] if own else None,
+            data=_digest(files[task.name]) if own else None,
             how=asking(plan.suite.evaluation),
         )
     TasksAsked(asked, tuple(skipped)).write(run_dir, TASKS)
     return files
+
+
+def digest_of_items(task: Task) -> str:
+    """The digest of a task's file. Raises UsageError where it is not there."""
+    return _digest(_own_file(task))
+
+
+def _digest(file: Path) -> str:
+    return hashlib.sha256(file.read_bytes()).hexdigest()[:32]
 
 
 def asking(evaluation: Evaluation) -> Asking:

@@ -1,0 +1,31 @@
+"""The quality of a model that was trained elsewhere."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from dpaudit.findings.finding import Finding
+from dpaudit.findings.quality import Asking, Comparison, Item, TaskFigures
+from dpaudit.schema import Proportion
+
+
+@dataclass(frozen=True)
+class OutsideModel:
+    """The model as it was named; `files` is a digest of all files that decide what it says."""
+
+    name: str
+    base: str
+    files: str | None
+
+
+@dataclass(frozen=True)
+class MeasuredOutside(Finding):
+    """Figures of the model and its base on every benchmark, and the differences on the same items."""
+
+    FORMAT: ClassVar = "quality-outside/1"
+    model: OutsideModel
+    how: Asking
+    data: dict[str, str]  # benchmark -> digest of its file
+    margin: Proportion
+    figures: dict[str, tuple[TaskFigures, ...]]  # by model
+    compared: tuple[Comparison, ...]
+    items: dict[str, dict[str, tuple[Item, ...]]]  # by model and benchmark

@@ -1,0 +1,166 @@
+"""Benchmarks of a model that was trained elsewhere: nothing is trained, and no run is needed."""
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from dpaudit.content import listing, load_yaml
+from dpaudit.errors import UsageError
+from dpaudit.findings.outside import MeasuredOutside, OutsideModel
+from dpaudit.judging import quality
+from dpaudit.judging.quality import BASE
+from dpaudit.stages import audited, benchmarks, verify_kept
+from dpaudit.stages.audited import Audited
+from dpaudit.storage import exclusive
+from dpaudit.storage.whole_files import whole_file
+from dpaudit.suite.suite import Evaluation
+from dpaudit.system.progress import Progress
+
+if TYPE_CHECKING:
+    from dpaudit.models.harness import Answers
+    from dpaudit.models.hf_model import HFModel
+
+FILE = "quality.json"
+COMMAND = "dpaudit eval"
+
+
+@dataclass(frozen=True)
+class Request:
+    """What is asked: a model with its base, and benchmarks with the files that hold their items."""
+
+    model: Audited
+    evaluation: Evaluation
+    out: Path
+
+
+def check(request: Request) -> None:
+    """Raises UsageError, before anything is loaded, for a model that is not whole, for no benchmark or one
+    that cannot be asked, and where another model's result would be lost.
+    """
+    audited.require(request.model, COMMAND)
+    if not request.evaluation.tasks:
+        raise UsageError(
+            COMMAND,
+            "a benchmark beside --adapter or --model",
+            "no --task",
+            "for example --task pubmedqa_file=items.jsonl",
+        )
+    benchmarks.check_tasks(request.evaluation.tasks, are_known=True)
+    for task in request.evaluation.tasks:
+        if task.data is not None:  # items of builtin:clinic are those of a run
+            benchmarks.digest_of_items(task)
+    file = request.out / FILE
+    if not file.is_file():
+        return
+    try:
+        known = json.loads(file.read_text(encoding="utf-8"))["model"]
+    except (ValueError, KeyError, TypeError):
+        known = None
+    if not isinstance(known, dict) or known.get("files") != verify_kept.digest_of(request.model):
+        raise UsageError(str(file), "no result of another model", "one", "name another folder with --out DIR")
+
+
+def run(request: Request, progress: Progress) -> MeasuredOutside:
+    """Writes OUT/quality.json and returns it: figures of the model and of its base, and both compared item by
+    item. Raises UsageError as `check` and loading do.
+    """
+    check(request)
+    base = request.model.base_name()
+    assert base is not None  # `check` refuses a model without one
+    names = (BASE, request.model.name)
+    with progress.task("evaluating", len(names) * len(request.evaluation.tasks)) as advance:
+        answers = _answers(request, base, advance)
+    compared = [
+        pair
+        for task in answers[BASE]
+        for pair in quality.task_pairs(
+            task,
+            {name: said[task].items for name, said in answers.items()},
+            [(request.model.name, BASE)],
+            request.evaluation.margin,
+            _is_uninformative(answers, task),
+        )
+    ]
+    found = MeasuredOutside(
+        model=OutsideModel(request.model.name, base, verify_kept.digest_of(request.model)),
+        how=benchmarks.asking(request.evaluation),
+        data={task.name: benchmarks.digest_of_items(task) for task in request.evaluation.tasks if task.data},
+        margin=request.evaluation.margin,
+        figures={
+            name: tuple(quality.accuracy_figures(task, said.items, said.chance) for task, said in of.items())
+            for name, of in answers.items()
+        },
+        compared=tuple(compared),
+        items={name: {task: said.items for task, said in of.items()} for name, of in answers.items()},
+    )
+    _write(found, request.out)
+    return found
+
+
+def _is_uninformative(answers: "Mapping[str, Mapping[str, Answers]]", task: str) -> bool:
+    figures = [quality.accuracy_figures(task, of[task].items, of[task].chance) for of in answers.values()]
+    return not any(row.above_chance for row in figures)
+
+
+def _answers(request: Request, base: str, advance: Any) -> "dict[str, dict[str, Answers]]":
+    """Model -> task -> its answers; the base is loaded once where the audited model is an adapter."""
+    from dpaudit.models import harness
+    from dpaudit.models.hf_model import HFModel
+
+    known, tasks = listing("suites/tasks"), request.evaluation.tasks
+    specs = {task.name: load_yaml(known[task.name]) if task.data else None for task in tasks}
+    files = {task.name: Path(task.data) for task in tasks if task.data}
+    adapter, name = request.model.adapter, request.model.name
+    with exclusive.scratch() as cache:
+        loaded = harness.load_tasks(specs, files, cache)
+        model = HFModel.load(base)
+        if adapter is not None:
+            model.add_adapter(name, adapter)
+        said = {BASE: _asked(model, loaded, request.evaluation, None, advance)}
+        if adapter is None:
+            model = HFModel.load(str(request.model.model))
+        said[name] = _asked(model, loaded, request.evaluation, name if adapter else None, advance)
+    return said
+
+
+def _asked(
+    model: "HFModel", tasks: Mapping[str, Any], evaluation: Evaluation, adapter: str | None, advance: Any
+) -> "dict[str, Answers]":
+    from dpaudit.models import harness
+
+    lm = harness.harness_model(model, evaluation.batch)
+    answers = {}
+    with model.active(adapter) if model.adapters else nullcontext():
+        for name, task in tasks.items():
+            answers[name] = harness.answer(lm, name, task, benchmarks.asking(evaluation))
+            advance()
+    return answers
+
+
+def _write(found: MeasuredOutside, out: Path) -> None:
+    out.mkdir(parents=True, exist_ok=True)
+    if not os.access(out, os.W_OK | os.X_OK):
+        raise UsageError(f"--out {out}", "a folder to write in", "a folder without write permission")
+    with whole_file(out / FILE) as part:
+        part.write_text(json.dumps(found.to_json(), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def rows(found: MeasuredOutside) -> Sequence[dict[str, Any]]:
+    """The lines of a terminal: each model on each benchmark."""
+    return [
+        {
+            "arm": name,
+            "measure": row.task,
+            "items": row.items,
+            "value": row.accuracy,
+            "lower": row.accuracy_lower,
+            "upper": row.accuracy_upper,
+            "uninformative": row.uninformative,
+        }
+        for name, figures in found.figures.items()
+        for row in figures
+    ]

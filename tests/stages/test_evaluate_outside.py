@@ -1,0 +1,68 @@
+"""`dpaudit eval` on an adapter or a merged model that no run trained."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from test_evaluate import choice_rows
+from typer.testing import CliRunner
+
+from dpaudit.cli import app
+from dpaudit.errors import UsageError
+
+TASK = "medqa_us_file"
+
+
+@pytest.fixture
+def items(tmp_path: Path) -> Path:
+    file, keys = tmp_path / "items.jsonl", ("id", "question", "choices", "answer")
+    file.write_text("".join(json.dumps({k: row[k] for k in keys}) + "\n" for row in choice_rows()))
+    return file
+
+
+def asked(*words: object) -> Any:
+    return CliRunner().invoke(app, ["eval", *map(str, words)])
+
+
+def test_an_adapter_is_asked_beside_its_base_and_a_merged_model_says_the_same(
+    world: Path, merged: Path, toy_model_dir: Path, items: Path, tmp_path: Path
+) -> None:
+    task = ("--task", f"{TASK}={items}", "--set", "evaluation.limit=8")
+    done = asked("--adapter", world / "adapter", *task, "--out", tmp_path / "a", "--json")
+    assert done.exit_code == 0, done.output
+    found = json.loads((tmp_path / "a/quality.json").read_text())
+    name = str(world / "adapter")
+    assert found["model"]["name"] == name and list(found["figures"]) == ["base", name]
+    assert [row["items"] for rows in found["figures"].values() for row in rows] == [8, 8]
+    assert {(row["arm"], row["against"]) for row in found["compared"]} == {(name, "base")}
+    margins = {model: [item[2] for item in of[TASK]] for model, of in found["items"].items()}
+    assert margins["base"] != margins[name]
+    done = asked("--model", merged, "--base", toy_model_dir, *task, "--out", tmp_path / "m")
+    assert done.exit_code == 0, done.output
+    whole = json.loads((tmp_path / "m/quality.json").read_text())
+    assert [item[2] for item in whole["items"][str(merged)][TASK]] == pytest.approx(margins[name], abs=1e-3)
+    other = asked("--model", merged, "--base", toy_model_dir, *task, "--out", tmp_path / "a")
+    assert isinstance(other.exception, UsageError) and "no result of another model" in str(other.exception)
+
+
+def test_a_slip_is_one_line_and_leaves_nothing(
+    world: Path, toy_model_dir: Path, items: Path, tmp_path: Path
+) -> None:
+    adapter, out = ("--adapter", world / "adapter"), ("--out", tmp_path / "q")
+    bad = tmp_path / "bad.jsonl"
+    bad.write_text(items.read_text().replace('"answer": ', '"answer": 7'))
+    for words, told in (
+        (adapter, "no --task"),
+        ((*adapter, "--task", f"{TASK}={bad}"), "bad.jsonl:1: answer"),
+        ((*adapter, "--task", f"{TASK}={tmp_path / 'none.jsonl'}"), "no such file"),
+        ((*adapter, "--task", "clinic_choice=builtin:clinic"), "no such file"),
+        ((*adapter, "--run", "x"), "a run, or a model trained elsewhere"),
+        ((*adapter, "--task", f"{TASK}={items}", "--set", "model.base=x"), "a key of evaluation"),
+        (("--model", toy_model_dir, "--task", f"{TASK}={items}"), "--base"),
+        (("--base", toy_model_dir), "--adapter or --model beside it"),
+    ):
+        done = asked(*words, *(out if words[0] != "--base" else ()))
+        assert isinstance(done.exception, UsageError) or done.exit_code == 2, (words, done.output)
+        assert told in f"{done.exception} {done.output}", (words, str(done.exception))
+        assert not (tmp_path / "q").exists()
