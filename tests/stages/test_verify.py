@@ -96,6 +96,7 @@ def test_a_model_that_saw_no_canary_is_not_refuted_and_its_power_is_unknown(
     )
     assert done.exit_code == 4, done.output
     words = " ".join(done.output.split())
+    assert "to get power: give an adapter that was trained on the same planted file" in words
     assert verify_verdicts.UNKNOWN in words and "who did not filter" in words
     assert (
         "that the key is of the training data: --data FILE compares them" in words

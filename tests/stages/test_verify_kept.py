@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from safetensors.torch import load_file, save_file
 from strangers import CLAIM, attempt, check
 
 from dpaudit.errors import UsageError
@@ -66,6 +67,24 @@ def test_another_control_or_adapter_asks_for_what_is_new_alone(
     assert OPENED not in check(*words(called, world), "--claim", CLAIM, *more).output
     done = check(*words(called, world), "--claim", CLAIM, "--adapter", toy_adapter_dir, "--claim", TWO)
     assert done.output.count(f"{OPENED} ...") == 1 and done.output.count(KEPT) == 1
+
+
+def test_a_control_that_found_nothing_says_so_and_how_to_get_power(
+    called: Path, world: Path, toy_adapter_dir: Path
+) -> None:
+    """Two adapters that saw no canary and are all but alike."""
+    control = Path(shutil.copytree(toy_adapter_dir, called / "control"))
+    weights = load_file(control / "adapter_model.safetensors")
+    save_file(
+        {name: 1.001 * tensor for name, tensor in weights.items()}, control / "adapter_model.safetensors"
+    )
+    more = ["--data", world / "planted.jsonl", "--control", control, "--adapter", toy_adapter_dir]
+    done = check(*words(called, world)[2:], "--claim", TWO, *more, "--out", called / "other")
+    assert done.exit_code == 4
+    assert f"on the control {control}, trained without noise, the attack proves nothing (" in done.output
+    assert "to get power: a control that learned the canaries: train it longer" in done.output
+    page = (called / "other/index.html").read_text()
+    assert "How to get power:" in page and "--control-steps N" in page
 
 
 def test_what_is_kept_holds_no_text_and_is_its_owners_alone(first: Path, world: Path) -> None:
