@@ -104,6 +104,7 @@ def _forecast(plan: Plan, runs: Path, as_json: bool) -> None:
 
     sequence.tell_earlier(plan, runs, Progress())
     gate.check(plan, is_forecast=True)
+    sequence.tell_ahead(plan, runs, Progress())
     show({"forecast": forecast.rows(plan, Progress()), "caveat": plan.caveat}, as_json)
 
 
@@ -151,11 +152,12 @@ def judge(context: typer.Context, asked: Judged) -> None:
         return
     run_dir, plan = asked.opened(are_arms_judged=True)
     if plan.suite.judging is None:
+        rubrics = ", ".join(sorted(content.listing("judges")))
         raise UsageError(
             f"{run_dir.name}: judging",
             "a rubric to judge by",
             "a suite without judging",
-            f"dpaudit judge --rubric NAME, one of {', '.join(sorted(content.listing('judges')))}",
+            f"dpaudit judge --run {run_dir.name} --rubric NAME, one of {rubrics}",
         )
     judge.run(run_dir, plan, Progress(), allow_egress=asked.allow_egress or ())
     show_of_run(run_dir, plan, outcomes.judge_summary(run_dir), asked.as_json)

@@ -51,6 +51,7 @@ class Run:
     custody: str
     commitment: str | None
     repeats: tuple[str, ...]  # the runs that this one repeats with fresh coins, oldest first
+    repeats_gone: tuple[str, ...]  # those of them that lie no more beside this one: nothing can be concluded
     repeated_by: tuple[str, ...]
     same_data: tuple[str, ...]  # other runs with private arms on the same data
 
@@ -182,7 +183,7 @@ class Stages:
 class Report(Finding):
     """All that the page shows, each finding as its stage left it."""
 
-    FORMAT: ClassVar = "report/3"
+    FORMAT: ClassVar = "report/4"
     run: Run
     arms: tuple[Adapter, ...]
     audits: tuple[Membership, ...]

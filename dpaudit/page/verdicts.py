@@ -108,8 +108,14 @@ def _presumes(joins: Joins) -> Iterator[Markup]:
 def _composed(joins: Joins) -> Markup:
     together = joins.report.together
     if together and together.composed_epsilon is not None:
+        others = ""
+        if joins.report.run.same_data:
+            others = " This sum holds no adapter of another run on the same data: see the top of the page."
         return say(
-            "Anybody who receives all private adapters together faces ε = {epsilon} at δ = {delta}.",
+            "Anybody who receives all private adapters of this run together ({arms}) faces ε = {epsilon} at "
+            "δ = {delta}.{others}",
+            arms=codes([arm.arm for arm in joins.private]),
+            others=others,
             epsilon=joins.num("/together/composed_epsilon", "two_up"),
             delta=joins.num("/together/composed_delta", "delta"),
         )

@@ -84,11 +84,17 @@ def test_a_run_and_its_repeat_as_they_are_typed(call: Call) -> None:
     early = call("train", "--repeat-of", first)
     assert early.code == 2 and f"type `dpaudit attack mia --run {first}`" in early.err
     assert call("attack", "mia", "--recipe", "calibrated").code == 0
+    ahead = call("train", "--repeat-of", first, "--dry-run").err
+    assert f"this run repeats {first} with fresh coins: a second release" in ahead
+    assert "they have spent an epsilon of" in ahead and "will have spent an epsilon of about" in ahead
     again = call("train", "--repeat-of", first, "--json")
+    assert f"this run repeats {first} with fresh coins: a second release" in again.err
     second = json.loads(again.out)["run"]
     assert second != first and f"trained on the same data: {first}. Each is a release of its own" in again.err
     assert json.loads(call("train", "--repeat-of", first, "--json").out)["run"] == second  # goes on with it
-    attacked = json.loads(call("attack", "mia", "--recipe", "calibrated", "--json").out)
+    told = call("attack", "mia", "--recipe", "calibrated", "--json")
+    assert f"this run repeats {first} with fresh coins" in told.err
+    attacked = json.loads(told.out)
     assert attacked["run"] == second and [row["run"] for row in attacked["before"]] == [first]
     page = Path(json.loads(call("report", "html", "--json").out)["page"]).read_text(encoding="utf-8")
     assert f"This run repeats <code>{first}</code> with fresh coins." in page

@@ -158,6 +158,20 @@ def test_a_repeat_says_nothing_without_the_run_that_it_repeats(
         audit.together(repeat, chosen, chosen.suite.grid.arms)
 
 
+def test_a_run_that_is_gone_is_named_on_the_page_of_its_repeat(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first, _ = first_run(tmp_path, SILENT)
+    repeat, chosen = repeat_of(first, SILENT)
+    assert "is gone" not in page(repeat, chosen)
+    gone(first)
+    report.run(repeat, chosen, Progress())
+    assert f"the run {first.name} that this run repeats, which is gone" in capsys.readouterr().err
+    said = page(repeat, chosen)
+    assert f"What this run repeats is gone: {first.name} ." in said
+    assert f"dpaudit attack mia --run {repeat.name}" in said  # whichever run was used last
+
+
 # ---- a second release
 
 
@@ -176,6 +190,8 @@ def test_what_both_runs_spend_on_the_same_data_is_told_on_both_pages(tmp_path: P
     (twice,) = [twice for twice in together.twice if twice.arm == ARM]
     assert (twice.trainings, twice.epsilon) == (2, spent(first, repeat, arms=(ARM,)))
     said = page(repeat, chosen)
+    assert "Whoever has all trainings of one adapter, and no other adapter of these runs, faces:" in said
+    assert "those of this run, each training once, faces ε = " in said
     assert f"Trained on the same data: {first.name} ." in said and "was trained 2 times on the same" in said
     outdated = page(first, known)  # its audit was made before the repeat
     assert f"repeated with fresh coins: {repeat.name} ." in outdated and "not composed yet" in outdated
