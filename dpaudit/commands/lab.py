@@ -16,6 +16,7 @@ from dpaudit.storage import run_store
 from dpaudit.storage.rundir import RunDir
 from dpaudit.suite.plan import Plan
 from dpaudit.system.progress import Progress
+from dpaudit.training import ranks
 
 DEFAULT = "demo"  # the suite of `train`
 UNFIT = 4  # the exit code of `judge validate` for a judge that failed its controls
@@ -95,8 +96,16 @@ def _plan(
         plan = plans.resolve(suite or DEFAULT, changed, seed or 0, insecure_seed)
     else:
         plan = repeat.plan_of(asked.repeat_of, runs, suite, changed, seed, insecure_seed)
+    if suite is not None and ranks.leads() and not changed.keys() & {"name", "data.source"}:
+        _tell_name(suite, plan)
     plans.fetch(changed, weights=not is_forecast)
     return plan
+
+
+def _tell_name(suite: str, plan: Plan) -> None:
+    """Says what a run is called whose suite bears another name than its file, as a copy of one does."""
+    if plan.suite.name != Path(suite).stem:
+        Progress().say(f"note: the run is called {plan.suite.name}, as `name:` in {suite} says")
 
 
 def _forecast(plan: Plan, runs: Path, as_json: bool) -> None:

@@ -77,10 +77,14 @@ def _presumes(joins: Joins) -> Iterator[Markup]:
             "if every guess had been right: none was tested."
         )
     elif together:
+        is_one, count = together.questions == 1, num("/together/questions", "count")
         yield say(
-            "All {questions} questions about the claims of this page{repeats} are tested together (Holm): if "
-            "all claims are true, any of them is refuted with a chance of at most {error}.",
-            questions=num("/together/questions", "count"),
+            "{questions} about the claims of this page{repeats} {tested}: if all claims are true, any of "
+            "them is refuted with a chance of at most {error}.",
+            questions=say("{many} question", many=count)
+            if is_one
+            else say("All {many} questions", many=count),
+            tested="is tested" if is_one else "are tested together (Holm)",
             repeats=Markup(" and of the runs that it repeats") if together.repeats else "",
             error=num("/together/family_error", "percent_up"),
         )

@@ -210,7 +210,8 @@ def summary(verification: Verification, page: Path) -> dict[str, Any]:
     }
     if len(answers) == 1:
         return _of_one(answers[0], held_key.UNITS[verification.key.plan]) | told
-    family = f"{verification.members} questions, tested together at {ERROR:.0%}"
+    many = verification.members
+    family = f"{many} question{'s' * (many != 1)}, tested {'together ' * (many != 1)}at {ERROR:.0%}"
     return {"tested": [_row(answer) for answer in answers], "family": family, **told}
 
 

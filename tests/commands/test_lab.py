@@ -147,6 +147,11 @@ def test_the_lab_on_a_toy_model(call: Call) -> None:
     assert "{" not in shown and "to go on type" not in shown
     named = told("show", "--adapter", str(page.parents[1] / "train" / "sft-eps8")).out
     assert re.search(r"^run +arm +claimed epsilon", named, re.M) and "{" not in named and "custody" in named
+    Path("my.yaml").write_text(Path("mini.yaml").read_text())  # a copy, whose `name:` is the original's
+    ahead = told("train", "--suite", "my.yaml", "--eps", "2", "--dry-run").err
+    assert "note: the run is called mini, as `name:` in my.yaml says" in ahead
+    assert f"1 other run here has trained on the same data: {found['run']}." in ahead
+    assert "called mini" not in again.err and "same data" not in again.err
     assert [line for line in said if not OUR_LINES.fullmatch(line)] == []
 
     _merges_an_arm(call)

@@ -10,6 +10,7 @@ from safetensors.torch import load_file, save_file
 from strangers import CLAIM, attempt, check
 
 from dpaudit.errors import UsageError
+from dpaudit.evidence import claims
 from dpaudit.planting import audit_key
 from dpaudit.stages.audited import Audited
 from dpaudit.stages.verify_kept import Kept
@@ -52,6 +53,11 @@ def words(folder: Path, world: Path) -> list[object]:
 
 def test_another_claim_does_not_open_the_model_again(called: Path, world: Path) -> None:
     before = answers(called / "page")
+    alone = str(check(*words(called, world), "--claim", TWO).exception)
+    adapter = f"--adapter {called / 'adapter'}"  # both claims can be copied from the refusal, and typed
+    both = [f"{adapter} --claim {claims.typed(claims.parse(text))}" for text in (CLAIM, TWO)]
+    assert f"type the same command with {' '.join(both)}; or name another folder" in alone
+    assert "a family of its own, and errs in up to a further 5%" in alone
     done = check(*words(called, world), "--claim", CLAIM, "--claim", TWO)
     assert done.exit_code == 1 and KEPT in done.output and OPENED not in done.output
     now = answers(called / "page")
@@ -147,7 +153,9 @@ def test_other_weights_are_asked_and_their_earlier_result_is_not_lost(called: Pa
     save_file(
         {name: tensor * 0.5 for name, tensor in load_file(file).items()}, file, metadata={"format": "pt"}
     )
-    assert "got a result for another model or claim" in str(check(*again).exception)
+    told = str(check(*again).exception)
+    assert "got a result for another model or claim" in told
+    assert f"the files of {called / 'adapter'} were others" in told
     (called / "page/verification.json").unlink()
     done = check(*again)
     assert OPENED in done.output and KEPT not in done.output and len(kept(called / "page")) == 2

@@ -76,7 +76,7 @@ def page(run_dir: RunDir, plan: Plan) -> str:
 
 def test_what_the_first_page_refuted_stays_refuted_in_the_larger_family(tmp_path: Path) -> None:
     """Refuted at .05 alone, not at .025 in the family of both: the repeat does not silence it."""
-    first, _ = first_run(tmp_path, NARROW)
+    first, known = first_run(tmp_path, NARROW)
     repeat, chosen = repeat_of(first, SILENT)
     found, (before,) = answer(repeat), answer(repeat).before
     assert (answer(first).verdict, answer(first).questions[0].level) == ("refuted", 0.05)
@@ -86,7 +86,9 @@ def test_what_the_first_page_refuted_stays_refuted_in_the_larger_family(tmp_path
     assert found.verdict == "refuted" and f"{first.name}, which this run repeats, is refuted" in found.reason
     together = Together.read(repeat, repeats.SUMMARY)
     assert (together.questions, together.pages_error, together.repeats) == (2, 0.1, (first.name,))
+    assert "1 question about the claims of this page is tested: if all" in page(first, known)
     said = page(repeat, chosen)
+    assert "All 2 questions about the claims of this page and of the runs that it repeats are" in said
     assert "That stays: a repeat stands beside it and clears nothing." in said
     assert "This training by itself does not refute it:" in said and "Do not release" in said
     assert "refuted anywhere with a chance of at most 10.0 %" in said
