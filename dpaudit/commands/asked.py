@@ -21,11 +21,14 @@ class Asked:
         typer.Option(
             "--eps",
             metavar="1,4,8",
-            help="One private arm for each epsilon; the non-private arm (inf) is added too.",
+            help="One private adapter (an arm of the run) for each epsilon; a non-private one is added.",
         ),
     ] = None
     dpo: Annotated[
-        str | None, typer.Option("--dpo", metavar="LOSSES", help="DPO arms, such as sigmoid,simpo.")
+        str | None,
+        typer.Option(
+            "--dpo", metavar="LOSSES", help="Adapters by DPO too, one for each loss, such as sigmoid,simpo."
+        ),
     ] = None
     model: options.Model = None
     data: Annotated[
@@ -51,7 +54,9 @@ class Asked:
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="Changes a key of the suite; may be given again."),
     ] = None
-    no_baseline: Annotated[bool, typer.Option("--no-baseline", help="Leave out the non-private arm.")] = False
+    no_baseline: Annotated[bool, typer.Option("--no-baseline", help="Leave out the non-private adapter.")] = (
+        False
+    )
     stage: Annotated[
         str | None,
         typer.Option(
@@ -70,16 +75,23 @@ class Asked:
             "--seeds",
             metavar="K",
             min=1,
-            help="Train every arm K times; from 3 on, a bound speaks of the method.",
+            help="Train every adapter K times; from 3 on, a bound speaks of the method.",
         ),
     ] = None
     start: Annotated[
         str | None,
-        typer.Option("--start", metavar="DIR", help="An adapter to continue from; its ledger is composed."),
+        typer.Option(
+            "--start",
+            metavar="DIR",
+            help="An adapter to continue from; what it spent (its ledger, privacy.json) is added up.",
+        ),
     ] = None
     assume_public: Annotated[
         bool,
-        typer.Option("--assume-public", help="Treat a start without a ledger as public; the page says so."),
+        typer.Option(
+            "--assume-public",
+            help="Treat a start without a ledger (privacy.json) as public; the page says so.",
+        ),
     ] = False
     allow_delta: Annotated[
         bool, typer.Option("--allow-delta", help="Allow a delta of 1 / number of units or above.")
@@ -87,7 +99,7 @@ class Asked:
     twin: Annotated[
         bool,
         typer.Option(
-            "--twin", help="Also train the non-private SFT arm without canaries, to show their cost."
+            "--twin", help="Also train the non-private adapter once without canaries, to show what they cost."
         ),
     ] = False
 
@@ -96,7 +108,7 @@ class Asked:
         typer.Option(
             "--repeat-of",
             metavar="NAME",
-            help="Train a run again with fresh coins: a second release, in one family with it.",
+            help="Train a run again, who is in drawn anew: a second release, tested together with it.",
         ),
     ] = None
 

@@ -64,8 +64,12 @@ def account(
 
 @bound_app.command("one-run")
 def bound_one_run(
-    canaries: Annotated[int, typer.Option("--canaries", metavar="M", help="Canaries with a coin each.")],
-    guesses: Annotated[int, typer.Option("--guesses", metavar="R", help="Coins that were guessed.")],
+    canaries: Annotated[
+        int, typer.Option("--canaries", metavar="M", help="Canaries, each put in or left out by a coin.")
+    ],
+    guesses: Annotated[
+        int, typer.Option("--guesses", metavar="R", help="How many of the coins (in or out) were guessed.")
+    ],
     correct: Annotated[int, typer.Option("--correct", metavar="V", help="Guesses that were right.")],
     delta: options.ClaimedDelta,
     confidence: options.Confidence = 0.95,

@@ -18,6 +18,7 @@ from dpaudit.storage import run_store
 from dpaudit.storage.rundir import RunDir
 from dpaudit.suite.plan import Plan
 from dpaudit.system.progress import Progress
+from dpaudit.training import ranks
 
 DEFAULT = "demo"  # the suite of `train`
 UNFIT = 4  # the exit code of `judge validate` for a judge that failed its controls
@@ -97,8 +98,16 @@ def _plan(
         plan = plans.resolve(suite or DEFAULT, changed, seed or 0, insecure_seed)
     else:
         plan = repeat.plan_of(asked.repeat_of, runs, suite, changed, seed, insecure_seed)
+    if suite is not None and ranks.leads() and not changed.keys() & {"name", "data.source"}:
+        _tell_name(suite, plan)
     plans.fetch(changed, weights=not is_forecast)
     return plan
+
+
+def _tell_name(suite: str, plan: Plan) -> None:
+    """Says what a run is called whose suite bears another name than its file, as a copy of one does."""
+    if plan.suite.name != Path(suite).stem:
+        Progress().say(f"note: the run is called {plan.suite.name}, as `name:` in {suite} says")
 
 
 def _forecast(plan: Plan, runs: Path, as_json: bool) -> None:
@@ -106,6 +115,7 @@ def _forecast(plan: Plan, runs: Path, as_json: bool) -> None:
 
     sequence.tell_earlier(plan, runs, Progress())
     gate.check(plan, is_forecast=True)
+    sequence.tell_ahead(plan, runs, Progress())
     show({"forecast": forecast.rows(plan, Progress()), "caveat": plan.caveat}, as_json)
 
 
@@ -201,11 +211,12 @@ def judge(context: typer.Context, asked: Judged) -> None:
         return
     run_dir, plan = asked.opened(are_arms_judged=True)
     if plan.suite.judging is None:
+        rubrics = ", ".join(sorted(content.listing("judges")))
         raise UsageError(
             f"{run_dir.name}: judging",
             "a rubric to judge by",
             "a suite without judging",
-            f"dpaudit judge --rubric NAME, one of {', '.join(sorted(content.listing('judges')))}",
+            f"dpaudit judge --run {run_dir.name} --rubric NAME, one of {rubrics}",
         )
     judge.run(run_dir, plan, Progress(), allow_egress=asked.allow_egress or ())
     show_of_run(run_dir, plan, outcomes.judge_summary(run_dir), asked.as_json)

@@ -27,7 +27,10 @@ SeedOrNone = Annotated[
 ]
 InsecureSeed = Annotated[
     int | None,
-    typer.Option("--insecure-seed", help="Fixes coins, sampling and noise too: then no epsilon is claimed."),
+    typer.Option(
+        "--insecure-seed",
+        help="Fixes what must be secret too: who is in (the coins), sampling, noise; no epsilon is claimed.",
+    ),
 ]
 Later = Annotated[
     list[str] | None,
@@ -47,7 +50,12 @@ Rubric = Annotated[
     str | None, typer.Option("--rubric", metavar="NAME", help="Another rubric of judges/, or a YAML file.")
 ]
 Arms = Annotated[
-    list[str] | None, typer.Option("--arm", metavar="ARM", help="Only this arm; may be given again.")
+    list[str] | None,
+    typer.Option(
+        "--arm",
+        metavar="ARM",
+        help="Only this arm (one trained adapter, such as sft-eps4); may be given again.",
+    ),
 ]
 Egress = Annotated[
     list[str] | None,
@@ -63,12 +71,15 @@ MicroBatch = Annotated[
     ),
 ]
 DryRun = Annotated[
-    bool, typer.Option("--dry-run", help="Show noise, steps and memory of every arm, and train nothing.")
+    bool, typer.Option("--dry-run", help="Show noise, steps and memory of every adapter, and train nothing.")
 ]
 Workers = Annotated[
     int | None,
     typer.Option(
-        "--workers", metavar="N", min=1, help="Arms trained at once; default: chosen by model and machine."
+        "--workers",
+        metavar="N",
+        min=1,
+        help="Adapters trained at once; default: chosen by model and machine.",
     ),
 ]
 Shadows = Annotated[
@@ -76,7 +87,8 @@ Shadows = Annotated[
     typer.Option(
         "--shadows",
         metavar="K",
-        help="First train K shadow models of each arm (an even number), for recipes that need them.",
+        help="First train K shadow models of each arm (an even number): trainings on random halves, for the "
+        "recipes that compare with such.",
     ),
 ]
 Run = Annotated[str | None, typer.Option("--run", metavar="NAME", help="A run; default: the run used last.")]

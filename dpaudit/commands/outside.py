@@ -32,7 +32,7 @@ class UnderCoins:
         typer.Option(
             "--canaries",
             metavar="M",
-            help="Number of canaries, 100 to 20,000, 500 unless named; about half go in.",
+            help="Number of canaries (planted rows), 100 to 20,000, 500 unless named; about half go in.",
         ),
     ] = None
     hold_out: Annotated[
@@ -73,7 +73,7 @@ def plant(
         typer.Option(
             "--key",
             metavar="FILE",
-            help="The key file to write: coins and secrets. Keep it from the trainer.",
+            help="The key file to write: which rows are in (the coins), secrets. Keep it from the trainer.",
         ),
     ],
     thrown: UnderCoins,
@@ -172,7 +172,11 @@ class Outside:
     ] = False
     control_steps: Annotated[
         int | None,
-        typer.Option("--control-steps", metavar="N", help="Its steps of 8 rows; default three epochs."),
+        typer.Option(
+            "--control-steps",
+            metavar="N",
+            help="Its training steps, 8 rows in each; default: as many as three epochs take.",
+        ),
     ] = None
     control_rate: Annotated[
         float | None,
@@ -185,11 +189,18 @@ class OfRun:
     """The options that name a run, whose own claims are tested."""
 
     run: Annotated[
-        str | None, typer.Option("--run", metavar="NAME", help="A run, to check its own claims.")
+        str | None,
+        typer.Option(
+            "--run", metavar="NAME", help="A run: checks claims under claims: of its suite or added later."
+        ),
     ] = None
     arm: Annotated[
         str | None,
-        typer.Option("--arm", metavar="ARM", help="With --run: the arm of a --claim that you add later."),
+        typer.Option(
+            "--arm",
+            metavar="ARM",
+            help="With --run: the arm (trained adapter) of a --claim that you add later.",
+        ),
     ] = None
     runs: options.Runs = run_store.RUNS
 

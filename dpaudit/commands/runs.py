@@ -29,10 +29,14 @@ def show(
         Path | None,
         typer.Option("--adapter", metavar="DIR", help="An adapter folder: prints which arm of a run it is."),
     ] = None,
+    named: options.Run = None,
     runs: options.Runs = run_store.RUNS,
     as_json: options.Json = False,
 ) -> None:
     """Show a run: its plan, its arms, which outputs are current, its page."""
+    if None not in (run, named) and run != named:
+        raise UsageError("dpaudit show", "one run", f"{run} and --run {named}", f"dpaudit show {run}")
+    run = run or named
     if adapter is not None:
         from dpaudit.stages.integrity import custody as chain
 
@@ -48,7 +52,12 @@ def merge(
     out: Annotated[
         Path, typer.Option("--out", metavar="DIR", help="Folder for the model; must not exist yet.")
     ],
-    arm: Annotated[str | None, typer.Option("--arm", metavar="ARM", help="The arm of the run.")] = None,
+    arm: Annotated[
+        str | None,
+        typer.Option(
+            "--arm", metavar="ARM", help="The arm of the run: one trained adapter, such as sft-eps4."
+        ),
+    ] = None,
     adapter: Annotated[
         Path | None,
         typer.Option("--adapter", metavar="DIR", help="An adapter folder outside a run, in place of --arm."),
@@ -61,13 +70,14 @@ def merge(
         str, typer.Option("--shard-size", metavar="SIZE", help="Largest file of weights, such as 500MB.")
     ] = "2GB",
     assume_public: Annotated[
-        bool, typer.Option("--assume-public", help="Treat an adapter without a ledger as public.")
+        bool,
+        typer.Option("--assume-public", help="Treat an adapter without a ledger (privacy.json) as public."),
     ] = False,
     run: options.Run = None,
     runs: options.Runs = run_store.RUNS,
     as_json: options.Json = False,
 ) -> None:
-    """Merge an adapter into its base, with its ledger."""
+    """Merge an adapter into its base, and keep its ledger: the record of what it spent."""
     from dpaudit.stages.train import merge
 
     if (arm is None) == (adapter is None):

@@ -6,7 +6,7 @@ from scipy.optimize import brentq
 from scipy.stats import binom
 
 from dpaudit.findings.verification import Detection
-from dpaudit.stats.epsilon import p_value_one_run
+from dpaudit.stats.epsilon import least_right
 
 PROBABILITY = 0.8
 
@@ -28,23 +28,3 @@ def of_one_run(*, canaries: int, guesses: int, epsilon: float, delta: float, con
         return float(binom.sf(needed - 1, guesses, 1 / (1 + math.exp(-strength)))) - PROBABILITY
 
     return Detection(needed, float(brentq(short, 0.0, 60.0)), PROBABILITY)
-
-
-def least_right(*, canaries: int, guesses: int, epsilon: float, delta: float, error: float) -> int | None:
-    """The least number of right guesses whose p-value at the claim is at most `error`; None where all of
-    them right would not do.
-    """
-
-    def refutes(correct: int) -> bool:
-        p_value = p_value_one_run(
-            canaries=canaries, guesses=guesses, correct=correct, epsilon=epsilon, delta=delta
-        )
-        return p_value <= error
-
-    if not guesses or not refutes(guesses):
-        return None
-    low, high = -1, guesses  # refutes(high), and not refutes(low)
-    while high - low > 1:
-        middle = (low + high) // 2
-        low, high = (low, middle) if refutes(middle) else (middle, high)
-    return high

@@ -8,12 +8,13 @@ from functools import cached_property
 
 from scipy.stats import binom
 
-from dpaudit.evidence import detection, family
+from dpaudit.evidence import family
 from dpaudit.evidence.guesses import Guesses
-from dpaudit.evidence.verdict import EQUAL, Verdict, conclude, kept, rounded_down
+from dpaudit.evidence.verdict import EQUAL, Verdict, conclude, kept, rounded_down, share
 from dpaudit.findings.answers import SHOWN, Answered, Before, Question
 from dpaudit.findings.inside import Inside
 from dpaudit.privacy.claim import Claim
+from dpaudit.stats.epsilon import least_right
 from dpaudit.stats.roc import proportion_lower
 
 CONTROL_CONFIDENCE = 0.9  # of the lower limit of the control's share of right guesses
@@ -62,15 +63,15 @@ class Outside:
         if self.control is None or self.silent(claim) is not None:
             return None
         known = self.control.guesses
-        share = proportion_lower(known.correct, known.guesses, CONTROL_CONFIDENCE)
-        needed = detection.least_right(
+        right = proportion_lower(known.correct, known.guesses, CONTROL_CONFIDENCE)
+        needed = least_right(
             canaries=self.guesses.canaries,
             guesses=self.guesses.guesses,
             epsilon=claim.epsilon,
             delta=claim.delta,
             error=level,
         )
-        return 0.0 if needed is None else float(binom.sf(needed - 1, self.guesses.guesses, share))
+        return 0.0 if needed is None else float(binom.sf(needed - 1, self.guesses.guesses, right))
 
     def silent(self, claim: Claim) -> str | None:
         """Why the guesses cannot refute the claim, whatever was guessed; None where they could."""
@@ -83,6 +84,19 @@ class Outside:
             wrong = self.guesses.guesses - self.guesses.correct_at_most
             return f"{wrong} of {self.guesses.guesses} guesses are wrong by equal scores"
         return None
+
+    def unshown(self, claim: Claim, power: float, level: float) -> str | None:
+        """Why this power is too small: how little the guesses on the control prove; None where it is not."""
+        if self.control is None or power >= SHOWN:
+            return None
+        known = self.control.guesses.at(1 - level)
+        proven = known.lower(claim.delta)
+        found = f"an epsilon of {rounded_down(proven)} only" if proven else "nothing"
+        return (
+            f"on the control {self.control.name}, trained without noise, the attack proves {found} "
+            f"({known.correct} of {known.guesses} guesses right), so that no noise at all would have been "
+            f"caught with probability {share(power)} only"
+        )
 
 
 @dataclass(frozen=True)
@@ -195,8 +209,8 @@ class _Family:
             note = (
                 f"all guesses right would have proven {ceiling}, no more than the claimed {claim.epsilon:g}"
             )
-        elif note is None and outside.control is None:
-            note = outside.unknown
+        elif note is None:
+            note = outside.unknown if power is None else outside.unshown(claim, power, self.first)
         return Question(
             side="outside",
             arm=outside.arm,

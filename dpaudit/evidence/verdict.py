@@ -42,7 +42,7 @@ def conclude(
     weak = [_unable(question) for question in questions if not question.is_shown_able]
     beyond = [f"not looked at from inside: {training}" for training in unseen]
     if able:
-        caught = "; ".join(f"{q.violation} {_seen_from(q)}, with probability {_share(q.power)}" for q in able)
+        caught = "; ".join(f"{q.violation} {_seen_from(q)}, with probability {share(q.power)}" for q in able)
         told = [f"nothing contradicts the claim; the audit would have caught: {caught}"]
         told += [f"it cannot tell {text}" for text in weak]
         return Verdict("not refuted", "; ".join([*told, *beyond]))
@@ -76,7 +76,7 @@ def _unable(question: Question) -> str:
     place = _seen_from(question)
     if question.note:
         return f"{place}: {question.note}"
-    power = _share(question.power)
+    power = share(question.power)
     return f"{place}: {question.violation} would have been caught with probability {power} only"
 
 
@@ -84,8 +84,8 @@ def _seen_from(question: Question) -> str:
     return "from outside" if question.side == "outside" else f"seen from inside {question.arm}"
 
 
-def _share(power: float | None) -> str:
-    """Rounded down to two places."""
+def share(power: float | None) -> str:
+    """A probability, rounded down to two places."""
     return f"{math.floor((power or 0.0) * 100) / 100:.2f}"
 
 

@@ -31,7 +31,7 @@ class Question:
     violation: Violation
     power: Proportion | None
     control: str | None  # outside: the arm or adapter without noise that the power is of
-    note: str | None  # why the question was left out, or says nothing, or its power is unknown
+    note: str | None  # why the question was left out, or says nothing, or its power is unknown or too small
 
     @property
     def refutes(self) -> bool:

@@ -53,6 +53,7 @@ class Run:
     custody: str
     commitment: str | None
     repeats: tuple[str, ...]  # the runs that this one repeats with fresh coins, oldest first
+    repeats_gone: tuple[str, ...]  # those of them that lie no more beside this one: nothing can be concluded
     repeated_by: tuple[str, ...]
     same_data: tuple[str, ...]  # other runs with private arms on the same data
 

@@ -80,6 +80,7 @@ class OtherRecipe:
     ceiling: Size
     guesses: Count
     correct: Count
+    tied: Count  # of the guesses: made wrong by equal scores, which count against the bound
     confidence: Proportion
     notion: str
 
@@ -179,7 +180,7 @@ class Verification(Finding):
     of their first claims. `members` questions were tested together: those that counts alone left in.
     """
 
-    FORMAT: ClassVar = "verification/3"
+    FORMAT: ClassVar = "verification/4"
     answers: tuple[AnsweredByKey, ...]
     models: tuple[Examined, ...]
     members: Count

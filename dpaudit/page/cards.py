@@ -8,10 +8,8 @@ from markupsafe import Markup
 from dpaudit.findings.membership import Membership
 from dpaudit.page.answers import sentences
 from dpaudit.page.joins import Joins
-from dpaudit.page.numbers import Placed, placed, say
+from dpaudit.page.numbers import Placed, code, placed, say
 from dpaudit.page.phrases import blind_auc, is_alarmed, mark
-
-NOT_CONCLUDED = Markup("The answer is out of date or was never given: type <code>dpaudit attack mia</code>.")
 
 
 @dataclass(frozen=True)
@@ -45,9 +43,14 @@ def _card(joins: Joins, audit: Placed[Membership]) -> Card:
         claimed=say(claims, epsilon=epsilon),
         mark=mark(word),
         word=word or "not concluded",
-        sentences=tuple(sentences(joins.num, answer)) if answer else (NOT_CONCLUDED,),
+        sentences=tuple(sentences(joins.num, answer)) if answer else (_not_concluded(joins),),
         beside=tuple(_beside(joins, audit)),
     )
+
+
+def _not_concluded(joins: Joins) -> Markup:
+    command = code(joins.report.stages.audit.command)
+    return say("The answer is out of date or was never given: type {command}.", command=command)
 
 
 def _beside(joins: Joins, audit: Placed[Membership]) -> Iterator[Markup]:

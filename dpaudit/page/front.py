@@ -106,6 +106,14 @@ def _other_runs(joins: Joins) -> Iterator[Markup]:
             "on the same records.",
             runs=codes(run.repeats),
         )
+    if run.repeats_gone:
+        yield say(
+            "<strong>What this run repeats is gone: {runs}.</strong> Without it no claim of this page can be "
+            "concluded, because all are tested in one family. Restore its folder from a copy into the folder "
+            "that holds this run, then type {command}.",
+            runs=codes(run.repeats_gone),
+            command=code(joins.report.stages.audit.command),
+        )
     if run.repeated_by:
         yield say(
             "<strong>This run was repeated with fresh coins: {runs}.</strong> Read that page too: it "
@@ -125,12 +133,13 @@ def _spent_with(joins: Joins) -> Markup:
     together, num = joins.report.together, joins.num
     beside = together.beside if together else None
     if beside is None or beside.runs != joins.report.run.same_data:
-        return Markup("What they spend together is not composed yet: type <code>dpaudit attack mia</code>.")
+        command = code(joins.report.stages.audit.command)
+        return say("What they spend together is not composed yet: type {command}.", command=command)
     if beside.epsilon is None:
         return say("What they spend together is not known: {why}.", why=num("/together/beside/unknown"))
     return say(
-        "Anybody who has all their private adapters and those of this run faces ε = {epsilon} at δ = "
-        "{delta}.",
+        "Anybody who has all their private adapters and those of this run, each training once, faces ε = "
+        "{epsilon} at δ = {delta}.",
         epsilon=num("/together/beside/epsilon", "two_up"),
         delta=num("/together/beside/delta", "delta"),
     )

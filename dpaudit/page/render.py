@@ -64,6 +64,7 @@ def render_verification(verification: Verification) -> str:
         models=models,
         claims=verified.claims(verification, models),
         charts=verified.charts(verification, models),
+        to_get_power=verified.ways_to_power(verification),
     )
 
 

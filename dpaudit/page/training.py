@@ -133,7 +133,8 @@ def _twice(joins: Joins) -> Markup | None:
     ]
     return say(
         "Each adapter was trained {times} times on the same data, in {runs} and in this repeat. Whoever has "
-        "all of its trainings faces: {spent}.",
+        "all trainings of one adapter, and no other adapter of these runs, faces: {spent}. What all private "
+        "adapters of all these runs spend together stands at the top of the page.",
         times=joins.num("/together/twice/0/trainings", "count"),
         runs=codes(together.repeats),
         spent=Markup("; ").join(spent),

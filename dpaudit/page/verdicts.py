@@ -77,10 +77,14 @@ def _presumes(joins: Joins) -> Iterator[Markup]:
             "if every guess had been right: none was tested."
         )
     elif together:
+        is_one, count = together.questions == 1, num("/together/questions", "count")
         yield say(
-            "All {questions} questions about the claims of this page{repeats} are tested together (Holm): if "
-            "all claims are true, any of them is refuted with a chance of at most {error}.",
-            questions=num("/together/questions", "count"),
+            "{questions} about the claims of this page{repeats} {tested}: if all claims are true, any of "
+            "them is refuted with a chance of at most {error}.",
+            questions=say("{many} question", many=count)
+            if is_one
+            else say("All {many} questions", many=count),
+            tested="is tested" if is_one else "are tested together (Holm)",
             repeats=Markup(" and of the runs that it repeats") if together.repeats else "",
             error=num("/together/family_error", "percent_up"),
         )
@@ -108,8 +112,14 @@ def _presumes(joins: Joins) -> Iterator[Markup]:
 def _composed(joins: Joins) -> Markup:
     together = joins.report.together
     if together and together.composed_epsilon is not None:
+        others = ""
+        if joins.report.run.same_data:
+            others = " This sum holds no adapter of another run on the same data: see the top of the page."
         return say(
-            "Anybody who receives all private adapters together faces ε = {epsilon} at δ = {delta}.",
+            "Anybody who receives all private adapters of this run together ({arms}) faces ε = {epsilon} at "
+            "δ = {delta}.{others}",
+            arms=codes([arm.arm for arm in joins.private]),
+            others=others,
             epsilon=joins.num("/together/composed_epsilon", "two_up"),
             delta=joins.num("/together/composed_delta", "delta"),
         )

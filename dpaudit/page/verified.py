@@ -12,6 +12,16 @@ from dpaudit.page.figures import ClaimRow, RocCurve
 from dpaudit.page.numbers import Placed, placed
 from dpaudit.page.svg import Look
 
+NO_CONTROL = (
+    "give an adapter that was trained on the same planted file without privacy with --control DIR, or let "
+    "--train-control train one"
+)
+WEAK_CONTROL = (
+    "a control that learned the canaries: train it longer (--control-steps N and --control-rate RATE, or "
+    "your own with --control DIR), as long as it gains less than twice as much on ordinary rows as the "
+    "audited adapter; else plant more canaries and train anew, or claim less"
+)
+
 
 @dataclass(frozen=True)
 class ModelShown:
@@ -55,6 +65,23 @@ def models(found: Verification) -> list[ModelShown]:
 def claims(found: Verification, shown: Sequence[ModelShown]) -> list[ClaimShown]:
     of_name = {model.part.name: model for model in shown}
     return [ClaimShown(at, answer, of_name[answer.arm]) for at, answer in placed("/answers", found.answers)]
+
+
+def ways_to_power(found: Verification) -> str | None:
+    """What would give an audit power that it lacked; None where all claims have a verdict, or where nothing
+    but more canaries or a smaller claim would.
+    """
+    of_name = {model.name: model for model in found.models}
+    lacking = [answer for answer in found.answers if answer.verdict == "no power"]
+    ways = [_way(answer, of_name[answer.arm]) for answer in lacking]
+    return "; ".join(dict.fromkeys(way for way in ways if way)) or None
+
+
+def _way(answer: AnsweredByKey, model: Examined) -> str | None:
+    if model.control is None:
+        return NO_CONTROL
+    tested = any(question.level is not None and question.power is not None for question in answer.questions)
+    return WEAK_CONTROL if tested else None
 
 
 def charts(found: Verification, shown: Sequence[ModelShown]) -> dict[str, Markup]:

@@ -51,6 +51,7 @@ def _begun(
     place = run_store.located(written, plan.suite.name, runs)
     is_new = not place.path.exists()
     tell_earlier(plan, runs, progress)
+    tell_repeat(plan, progress)
     if is_new or declarations.would_change(place, plan):
         gate.check(plan, runs if is_new else None, allow_egress)
     held.enter_context(exclusive.writing(place, "train"))
@@ -72,19 +73,55 @@ def _begun(
 
 def tell_beside(run_dir: RunDir, plan: Plan, progress: Progress) -> None:
     """Says which other runs here have trained on the same data, and what they have spent together."""
-    from dpaudit.stages.audit import releases
     from dpaudit.stages.integrity import siblings
 
-    others = siblings.on_same_data(run_dir)
+    if others := siblings.on_same_data(run_dir):
+        progress.say(_beside(others, plan))
+
+
+def tell_ahead(plan: Plan, runs: Path, progress: Progress) -> None:
+    """The same of a run that is only planned, and what a repeat will have spent with the runs before it."""
+    from dpaudit.stages.audit import releases
+    from dpaudit.stages.integrity import siblings
+    from dpaudit.stages.prepare import same_data
+
+    tell_repeat(plan, progress)
+    place = run_store.located(plan.to_json(), plan.suite.name, runs)
+    named = [known.run for known in plan.repeats]
+    others = siblings.on_same_data(place, [*same_data.names(place, plan), *named])
     if not others:
         return
+    progress.say(_beside(others, plan))
+    again = [other for other in others if other.name in named[-1:]]
+    if again:
+        both = releases.spent_by([*others, *again], plan, tuple(named))
+        if both.epsilon is not None:
+            progress.say(
+                f"with this repeat, which spends what {named[-1]} spent once more, they will have spent an "
+                f"epsilon of about {both.epsilon:.4g} at delta {both.delta:g} together"
+            )
+
+
+def tell_repeat(plan: Plan, progress: Progress) -> None:
+    """Says of a repeat that it is one."""
+    if plan.repeats:
+        names = ", ".join(known.run for known in plan.repeats)
+        progress.say(
+            f"note: this run repeats {names} with fresh coins: a second release on the same records, and the "
+            f"claims of all of them are tested in one family"
+        )
+
+
+def _beside(others: Sequence[RunDir], plan: Plan) -> str:
+    from dpaudit.stages.audit import releases
+
     names = tuple(other.name for other in others)
     spent = releases.spent_by(others, plan, names)
     so_far = f"what they spend together is not known: {spent.unknown}"
     if spent.epsilon is not None:
         so_far = f"together they have spent an epsilon of {spent.epsilon:.4g} at delta {spent.delta:g} so far"
     many = "1 other run here has" if len(names) == 1 else f"{len(names)} other runs here have"
-    progress.say(
+    return (
         f"note: {many} trained on the same data: {', '.join(names)}. Each is a release of its own; {so_far}"
     )
 
@@ -177,14 +214,15 @@ def attack(
     from dpaudit.training import labels
 
     for name in recipes or ():
-        _require_kind(name, kind)
+        _require_kind(run_dir, name, kind)
     if kind in ("mia", "preference") and plan.suite.training.unit == labels.UNIT:
         labels.refuse_membership(f"attack {kind}", kind)
+    tell_repeat(plan, progress)
     attack.run(run_dir, plan, progress, kind, arms, recipes, shadow_count, workers)
     audit.run(run_dir, plan, progress, kind, arms, recipes)
 
 
-def _require_kind(name: str, kind: AttackKind) -> None:
+def _require_kind(run_dir: RunDir, name: str, kind: AttackKind) -> None:
     """Raises UsageError for a recipe of another kind."""
     from dpaudit.signals import recipe
 
@@ -195,7 +233,7 @@ def _require_kind(name: str, kind: AttackKind) -> None:
             f"--recipe {name}",
             f"a recipe of kind {kind}: {fitting}",
             f"a recipe of kind {other}",
-            f"dpaudit attack {other} --recipe {name}",
+            f"dpaudit attack {other} --run {run_dir.name} --recipe {name}",
         )
 
 

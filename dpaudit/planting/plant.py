@@ -31,6 +31,7 @@ CROWDED = (
     "or fewer canaries"
 )
 PRIMARY, WITHOUT_BASE = "calibrated", "loss"
+TOLD_CLAIMS, TOLD_DELTA = (1.0, 3.0, 8.0), 1e-5  # for which `plant` says how many guesses must be right
 RENDERINGS = ("chat", "question", "alpaca", "plain")
 
 
@@ -193,12 +194,35 @@ def told_of_key(key: Path, made: AuditKey, profile: Profile) -> dict[str, Any]:
 
 
 def told_of_rule(made: AuditKey) -> dict[str, Any]:
-    """How many coins will be guessed, and what that can prove at most."""
+    """How many coins will be guessed, what that can prove at most, and how many must be right to refute."""
     from dpaudit.stats.epsilon import epsilon_ceiling_one_run
 
-    bound = made.rule.primary.bound
+    bound, guesses = made.rule.primary.bound, made.rule.guesses
     assert bound is not None
     ceiling = epsilon_ceiling_one_run(
-        canaries=len(made.coins), guesses=made.rule.guesses, delta=1e-5, confidence=bound.confidence
+        canaries=len(made.coins), guesses=guesses, delta=TOLD_DELTA, confidence=bound.confidence
     )
-    return {"guesses": made.rule.guesses, "epsilon_ceiling": ceiling, "ceiling_delta": 1e-5}
+    needed = ", ".join(f"{_needed(made, epsilon)} epsilon {epsilon:g}" for epsilon in TOLD_CLAIMS)
+    alone = f"a claim at delta {TOLD_DELTA:g}, tested alone at {1 - bound.confidence:.0%}"
+    return {
+        "guesses": guesses,
+        "right_guesses_needed": f"{needed} ({alone})",
+        "epsilon_ceiling": ceiling,
+        "ceiling_delta": TOLD_DELTA,
+    }
+
+
+def _needed(made: AuditKey, epsilon: float) -> str:
+    """How many guesses must be right to refute a claim of `epsilon`, as words that end before it."""
+    from dpaudit.stats.epsilon import least_right
+
+    bound, guesses = made.rule.primary.bound, made.rule.guesses
+    assert bound is not None
+    least = least_right(
+        canaries=len(made.coins),
+        guesses=guesses,
+        epsilon=epsilon,
+        delta=TOLD_DELTA,
+        error=1 - bound.confidence,
+    )
+    return "impossible for" if least is None else f"{least} of {guesses} to refute"

@@ -37,10 +37,10 @@ def verdicts(run_dir: RunDir, plan: Plan) -> tuple[ClaimOfRun, ...]:
     if not wanted:
         raise UsageError(
             f"{run_dir.name}: claims",
-            "claims of this run",
-            "no claim",
-            f"--arm ARM {claims.EXAMPLE} adds one, marked as added later; those under `claims:` of a suite "
-            f"are declared",
+            "claims that its suite declares under `claims:`, or that were added later",
+            "neither; the arms' own claims, one for each --eps, are not among them",
+            f"the verdicts on the arms' own claims: `dpaudit attack mia --run {run_dir.name}` and the page; "
+            f"--arm ARM {claims.EXAMPLE} adds a claim here, marked as added later",
         )
     _require(run_dir, plan, [claim for claim, _ in wanted])
     every = plan.suite.grid.named(None, twins=False)

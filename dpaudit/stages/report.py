@@ -118,7 +118,8 @@ def run(run_dir: RunDir, plan: Plan, progress: Progress) -> Path:
 
 def _lacking(report: Report) -> list[str]:
     """What is not on the page that a command would bring there, and that command."""
-    lacking = []
+    gone = report.run.repeats_gone
+    lacking = [f"the run {name} that this run repeats, which is gone: restore its folder" for name in gone]
     for name, stage in vars(report.stages).items():
         if stage.state in ("partial", "out of date", "not run"):
             arms = f" of {', '.join(stage.absent)}" if stage.state == "partial" else ""
@@ -161,7 +162,7 @@ def assemble(reading: Reading, plan: Plan) -> Report:
         claims=_claims(reading),
         gone=tuple(Gone(file, command) for file, command in run_dir.gone().items()),
         records_lost=tuple(Lost(**vars(loss)) for loss in declarations.lost(run_dir)),
-        stages=_stages(plan, reading.stale, names, audited, quality, judge),
+        stages=_stages(run_dir.name, plan, reading.stale, names, audited, quality, judge),
     )
 
 
@@ -197,6 +198,7 @@ def _run(run_dir: RunDir, plan: Plan, arms: Sequence[Adapter]) -> Run:
         custody=custody.seal_state(run_dir),
         commitment=manifest.get("commitment"),
         repeats=tuple(known.run for known in plan.repeats),
+        repeats_gone=siblings.gone(run_dir),
         repeated_by=tuple(siblings.repeats_of(run_dir)),
         same_data=tuple(other.name for other in siblings.on_same_data(run_dir)),
     )
@@ -303,6 +305,7 @@ def _claims(reading: Reading) -> tuple[ClaimOfRun, ...]:
 
 
 def _stages(
+    run: str,
     plan: Plan,
     stale: Sequence[str],
     names: Sequence[str],
@@ -320,8 +323,8 @@ def _stages(
     out = secrets if plan.suite.candidates.extraction else [pii.arm for pii in _only(PersonalFields, audited)]
     measured = [model.arm for model in quality]
     train = _stage("dpaudit train", whole, names, _within("train/", stale))
-    audit = _stage(f"dpaudit attack {kind}", names, primary, _within("audit/", stale))
-    judged = _stage("dpaudit judge", names, names if judge else (), _within("judge/", stale))
+    audit = _stage(f"dpaudit attack {kind} --run {run}", names, primary, _within("audit/", stale))
+    judged = _stage(f"dpaudit judge --run {run}", names, names if judge else (), _within("judge/", stale))
     if plan.suite.training.unit == "label":
         audit = replace(audit, state="not applicable", absent=())
     if plan.suite.judging is None:
@@ -329,8 +332,8 @@ def _stages(
     return Stages(
         train=train,
         audit=audit,
-        extraction=_stage("dpaudit attack extract", names, out, _within("audit/", stale)),
-        quality=_stage("dpaudit eval", ["base", *names], measured, _within("evaluate/", stale)),
+        extraction=_stage(f"dpaudit attack extract --run {run}", names, out, _within("audit/", stale)),
+        quality=_stage(f"dpaudit eval --run {run}", ["base", *names], measured, _within("evaluate/", stale)),
         judge=judged,
     )
 

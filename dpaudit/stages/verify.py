@@ -16,7 +16,7 @@ from dpaudit import __version__
 from dpaudit.evidence import claims, control, questions
 from dpaudit.evidence.family import ERROR
 from dpaudit.findings.verification import AnsweredByKey, Conformance, Examined, RuleUsed, Verification
-from dpaudit.page import render
+from dpaudit.page import render, verified
 from dpaudit.planting import audit_key
 from dpaudit.planting.audit_key import AuditKey, Planted
 from dpaudit.privacy.claim import Claim
@@ -200,7 +200,9 @@ def summary(verification: Verification, page: Path) -> dict[str, Any]:
     """The lines of a terminal: of one claim its verdict and what it rests on, of several a row each."""
     answers = verification.answers
     words = {answer.verdict for answer in answers}
+    way = verified.ways_to_power(verification)
     told = {
+        **({"to_get_power": way} if way else {}),
         "commitment": verification.commitment,
         "noted_before": verification.noted_before,
         "presumes": _presumes(verification, words),
@@ -208,7 +210,8 @@ def summary(verification: Verification, page: Path) -> dict[str, Any]:
     }
     if len(answers) == 1:
         return _of_one(answers[0], held_key.UNITS[verification.key.plan]) | told
-    family = f"{verification.members} questions, tested together at {ERROR:.0%}"
+    many = verification.members
+    family = f"{many} question{'s' * (many != 1)}, tested {'together ' * (many != 1)}at {ERROR:.0%}"
     return {"tested": [_row(answer) for answer in answers], "family": family, **told}
 
 

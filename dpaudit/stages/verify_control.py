@@ -140,7 +140,8 @@ def _unlike(gain: float | None, audited: float | None) -> str | None:
     if gain > FAR_MORE * audited:
         return (
             f"its power is unknown: on ordinary rows the control gained {gain:.2f} nats a token over the "
-            f"base, and the audited adapter {audited:.2f}; a control that learned far more shows nothing"
+            f"base, and the audited adapter {audited:.2f}; a control that learned far more "
+            "shows nothing: train it for fewer steps"
         )
     return None
 

@@ -184,6 +184,7 @@ def _other(made_by: Recipe, bound: Proven, delta: float) -> OtherRecipe:
         ceiling=bound.ceiling,
         guesses=bound.guesses,
         correct=bound.correct,
+        tied=bound.guesses - bound.correct_at_most,
         confidence=bound.confidence,
         notion=bound.notion,
     )

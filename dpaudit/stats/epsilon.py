@@ -57,6 +57,26 @@ def _slack(guesses: int, correct: int, accuracy: float) -> float:
         most *= 4
 
 
+def least_right(*, canaries: int, guesses: int, epsilon: float, delta: float, error: float) -> int | None:
+    """The least number of right guesses whose p-value at the claim is at most `error`; None where all of
+    them right would not do.
+    """
+
+    def refutes(correct: int) -> bool:
+        p_value = p_value_one_run(
+            canaries=canaries, guesses=guesses, correct=correct, epsilon=epsilon, delta=delta
+        )
+        return p_value <= error
+
+    if not guesses or not refutes(guesses):
+        return None
+    low, high = -1, guesses  # refutes(high), and not refutes(low)
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (low, middle) if refutes(middle) else (middle, high)
+    return high
+
+
 def epsilon_lower_one_run(
     *, canaries: int, guesses: int, correct: int, delta: float, confidence: float
 ) -> float:

@@ -14,8 +14,15 @@ def missing(path: Path, command: str = "") -> UsageError:
     )
 
 
+def of_run(command: str, run: str) -> str:
+    """The command as it works on this run, whichever was used last; `dpaudit train` finds its run by the
+    plan.
+    """
+    return command if command == "dpaudit train" or " --run " in command else f"{command} --run {run}"
+
+
 def command_of(path: Path) -> str:
-    """The command that makes an output."""
+    """The command that makes an output at this path, of its run if the path begins there."""
     stages = {
         "train": "train",
         "attack": "attack mia",
@@ -24,10 +31,11 @@ def command_of(path: Path) -> str:
         "judge": "judge",
         "report": "report html",
     }
-    stage = next((stages[part] for part in reversed(path.parts) if part in stages), "train")
+    at = next((at for at, part in reversed(list(enumerate(path.parts))) if part in stages), None)
+    stage = "train" if at is None else stages[path.parts[at]]
     if stage == "attack mia" and path.stem in content.listing("attacks"):
         stage = f"attack {content.load_yaml(content.find('attacks', path.stem)).get('kind', 'mia')}"
-    return f"dpaudit {stage}"
+    return of_run(f"dpaudit {stage}", path.parts[at - 1]) if at else f"dpaudit {stage}"
 
 
 def way_out(run: Path, relative: str) -> str:
@@ -38,14 +46,14 @@ def way_out(run: Path, relative: str) -> str:
         return _of_arm(run, name)
     if stage == "attack" and "/shadows/" in relative:
         folder = run / Path(*Path(relative).parts[:4])
-        return f"delete {folder} and type `dpaudit attack mia` with --shadows again"
+        return f"delete {folder} and type `dpaudit attack mia --run {run.name}` with --shadows again"
     if stage == "records" or relative.startswith("custody/records/"):
         return (
             "restore it and custody/records/ from one copy, or delete it and type `dpaudit run SUITE`, which "
             "writes it again as added later and notes that entries were lost"
         )
     if stage in ("attack", "audit", "evaluate", "judge", "report"):
-        return f"delete it and type `{command_of(Path(relative))}` again"
+        return f"delete it and type `{command_of(run / relative)}` again"
     if relative.startswith(("custody/results/", "custody/trained/")) or relative == RELEASE:
         return (
             "restore it from a copy, or delete it and type `dpaudit run SUITE`, which writes it again and "

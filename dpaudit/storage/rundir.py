@@ -12,7 +12,7 @@ from typing import Any
 from dpaudit.errors import UsageError, kind_of
 from dpaudit.storage import custody, disk
 from dpaudit.storage.custody import sidecar
-from dpaudit.storage.remedies import command_of, missing, way_out
+from dpaudit.storage.remedies import command_of, missing, of_run, way_out
 from dpaudit.storage.seals import seal_key
 from dpaudit.storage.whole_files import PRIVATE, final, temporary, write_pieces, write_text
 
@@ -127,7 +127,7 @@ class RunDir:
         that makes them.
         """
         files = [file for stage in NOTED for file in self._noted(stage) if not self.file(file).is_file()]
-        return {file: command_of(Path(file)) for file in files}
+        return {file: command_of(self.file(file)) for file in files}
 
     def read_lines(self, relative: str) -> list[dict[str, Any]]:
         return list(self.iterate_lines(relative))
@@ -234,7 +234,7 @@ class RunDir:
         train`).
         """
         if not self.file(relative).is_file():
-            raise missing(self.file(relative), command)
+            raise missing(self.file(relative), of_run(command, self.name))
         recorded = self.recorded_inputs(relative)
         for name, digest in self.digests(inputs).items():
             if recorded.get(name) != digest:
@@ -242,7 +242,7 @@ class RunDir:
                     str(self.file(relative)),
                     f"a file made from the present {name}",
                     "a file made from an earlier state",
-                    f"type `{command}` again",
+                    f"type `{of_run(command, self.name)}` again",
                 )
 
     def recorded_inputs(self, relative: str) -> dict[str, str]:

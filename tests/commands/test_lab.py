@@ -84,11 +84,17 @@ def test_a_run_and_its_repeat_as_they_are_typed(call: Call) -> None:
     early = call("train", "--repeat-of", first)
     assert early.code == 2 and f"type `dpaudit attack mia --run {first}`" in early.err
     assert call("attack", "mia", "--recipe", "calibrated").code == 0
+    ahead = call("train", "--repeat-of", first, "--dry-run").err
+    assert f"this run repeats {first} with fresh coins: a second release" in ahead
+    assert "they have spent an epsilon of" in ahead and "will have spent an epsilon of about" in ahead
     again = call("train", "--repeat-of", first, "--json")
+    assert f"this run repeats {first} with fresh coins: a second release" in again.err
     second = json.loads(again.out)["run"]
     assert second != first and f"trained on the same data: {first}. Each is a release of its own" in again.err
     assert json.loads(call("train", "--repeat-of", first, "--json").out)["run"] == second  # goes on with it
-    attacked = json.loads(call("attack", "mia", "--recipe", "calibrated", "--json").out)
+    told = call("attack", "mia", "--recipe", "calibrated", "--json")
+    assert f"this run repeats {first} with fresh coins" in told.err
+    attacked = json.loads(told.out)
     assert attacked["run"] == second and [row["run"] for row in attacked["before"]] == [first]
     page = Path(json.loads(call("report", "html", "--json").out)["page"]).read_text(encoding="utf-8")
     assert f"This run repeats <code>{first}</code> with fresh coins." in page
@@ -141,6 +147,11 @@ def test_the_lab_on_a_toy_model(call: Call) -> None:
     assert "{" not in shown and "to go on type" not in shown
     named = told("show", "--adapter", str(page.parents[1] / "train" / "sft-eps8")).out
     assert re.search(r"^run +arm +claimed epsilon", named, re.M) and "{" not in named and "custody" in named
+    Path("my.yaml").write_text(Path("mini.yaml").read_text())  # a copy, whose `name:` is the original's
+    ahead = told("train", "--suite", "my.yaml", "--eps", "2", "--dry-run").err
+    assert "note: the run is called mini, as `name:` in my.yaml says" in ahead
+    assert f"1 other run here has trained on the same data: {found['run']}." in ahead
+    assert "called mini" not in again.err and "same data" not in again.err
     assert [line for line in said if not OUR_LINES.fullmatch(line)] == []
 
     _merges_an_arm(call)

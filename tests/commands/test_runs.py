@@ -21,6 +21,14 @@ def test_show_a_run_that_does_not_exist(call: Call) -> None:
     one_line(call("show", "gone"), "runs/gone", "expected a run")
 
 
+def test_show_takes_the_name_as_the_other_commands_do(call: Call) -> None:
+    run_dir, _ = fabricate.run(Path("runs"), ("train",))
+    named, placed = call("show", "--run", run_dir.name), call("show", run_dir.name)
+    assert named.code == 0 and named.out == placed.out and run_dir.name in named.out
+    both = call("show", "other", "--run", run_dir.name)
+    assert both.code == 2 and "expected one run" in both.err and "dpaudit show other" in both.err
+
+
 def test_a_broken_file_of_a_run(call: Call) -> None:
     """It is named, and never quoted."""
     run_dir, _ = fabricate.run(Path("runs"), ("train",))

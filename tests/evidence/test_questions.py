@@ -51,6 +51,11 @@ def test_a_control_that_proves_too_little_gives_no_power() -> None:
     weak = Control("sft-inf", replace(GUESSES, correct=150))
     answer = one(Outside("sft-eps1", GUESSES, weak))
     assert answer.verdict == "no power" and "no noise at all would have been caught" in answer.reason
+    assert "on the control sft-inf, trained without noise, the attack proves an epsilon of" in answer.reason
+    assert "(150 of 200 guesses right)" in answer.reason
+    blind = Control("sft-inf", replace(GUESSES, correct=104))
+    assert "the attack proves nothing (104 of 200" in one(Outside("sft-eps1", GUESSES, blind)).reason
+    assert "(196 of 200" not in one(Outside("sft-eps1", GUESSES, CONTROL)).reason  # this one shows enough
 
 
 def test_the_control_s_power_is_of_its_lower_limit_and_at_the_first_step() -> None:

@@ -55,7 +55,11 @@ def test_another_format_is_refused_by_name_with_the_way_out(tmp_path: Path) -> N
             Measured.read(run_dir, "evaluate/sft-eps8.json")
         line = str(error.value)
         assert line.startswith(f"{tmp_path}/evaluate/sft-eps8.json: format: expected quality/2, got {told};")
-        assert "type `dpaudit eval` again" in line and "\n" not in line and error.value.exit_code == 2
+        assert (
+            f"type `dpaudit eval --run {tmp_path.name}` again" in line
+            and "\n" not in line
+            and error.value.exit_code == 2
+        )
 
 
 @pytest.mark.parametrize(
@@ -77,7 +81,7 @@ def test_what_does_not_fit_names_file_key_and_command(tmp_path: Path, change: di
     with pytest.raises(UsageError) as error:
         Measured.read(run_dir, "evaluate/sft-eps8.json")
     assert f"evaluate/sft-eps8.json: {told}" in str(error.value)
-    assert "type `dpaudit eval` again" in str(error.value)
+    assert f"type `dpaudit eval --run {tmp_path.name}` again" in str(error.value)
 
 
 def test_only_values_that_json_has_are_written() -> None:

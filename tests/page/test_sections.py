@@ -203,4 +203,6 @@ def test_a_stage_that_did_not_run_is_among_what_was_not_tested(made: Report) -> 
     stages = replace(made.stages, judge=replace(made.stages.judge, state="not planned"))
     stages = replace(stages, quality=replace(stages.quality, state="not run"))
     quality_line, judge_line = limits(joined(replace(made, stages=stages)))
-    assert "type <code>dpaudit eval</code>" in quality_line and judge_line.endswith("were not judged.")
+    assert f"type <code>dpaudit eval --run {made.run.name}</code>" in quality_line and judge_line.endswith(
+        "were not judged."
+    )

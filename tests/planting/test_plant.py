@@ -345,6 +345,8 @@ def test_the_command_plants(tmp_path: Path) -> None:
     assert told["rows_written"] == (tmp_path / "o.jsonl").read_text().count("\n")
     shown = tables.as_text(told).splitlines()
     assert "epsilon ceiling: 4.404" in shown and "at delta: 1e−5" in shown
+    needed = "195 of 250 to refute epsilon 1, 244 of 250 to refute epsilon 3, impossible for epsilon 8"
+    assert f"right guesses needed: {needed} (a claim at delta 1e-05, tested alone at 5%)" in shown
 
 
 def test_the_help_tells_how_many_canaries_there_may_be() -> None:

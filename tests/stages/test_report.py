@@ -150,6 +150,7 @@ def test_a_stage_that_did_not_run_is_named_with_its_command(
     tmp_path: Path, stages: tuple[str, ...], command: str
 ) -> None:
     html, data = _page(tmp_path, *stages)
+    command += f" --run {data['run']['name']}"  # another run may have been used last
     assert f"Not run: type <code>{command}</code>" in html
     assert [stage["command"] for stage in data["stages"].values() if stage["state"] != "done"] == [command]
 
@@ -177,7 +178,10 @@ def test_an_outdated_file_is_named_and_not_shown(tmp_path: Path) -> None:
     html, data = _reported(run_dir, plan)
     assert data["stages"]["audit"]["stale"] == ["audit/sft-eps8/calibrated.json"]
     assert ("sft-eps8", "calibrated") not in [(audit["arm"], audit["recipe"]) for audit in data["audits"]]
-    assert "Not complete: type <code>dpaudit attack mia</code> for <code>sft-eps8</code>" in html
+    assert (
+        f"Not complete: type <code>dpaudit attack mia --run {run_dir.name}</code> for <code>sft-eps8</code>"
+        in html
+    )
 
 
 def test_a_missing_key_names_file_and_key(tmp_path: Path) -> None:
@@ -272,7 +276,7 @@ def test_a_control_that_proves_little_is_called_weak_and_encourages_nobody(tmp_p
     assert "gives training data away" not in words
     for arm in ("sft-eps4", "sft-eps1"):
         assert "This audit cannot tell." in _card(words, arm)
-    assert "From outside, it cannot tell: no noise at all would have been refuted" in _card(words, "sft-eps1")
+    assert "trained without noise, the attack proves" in _card(words, "sft-eps1")
 
 
 def test_a_claim_above_what_the_control_reached_was_not_really_tested(tmp_path: Path) -> None:
@@ -452,9 +456,9 @@ def test_the_composed_epsilon_is_shown_where_it_was_computed(tmp_path: Path) -> 
     fabricate.summary(run_dir, plan)
     found = run_dir.read_json("audit/summary.json") | {"composed_epsilon": 11.803}
     run_dir.write_json("audit/summary.json", found, ["plan.json"])
-    assert "Anybody who receives all private adapters together faces ε = 11.81 at δ = 1e−5" in _words(
-        _reported(run_dir, plan)[0]
-    )
+    said = _words(_reported(run_dir, plan)[0])
+    assert "Anybody who receives all private adapters of this run together ( sft-eps8 , sft-eps4 ," in said
+    assert "faces ε = 11.81 at δ = 1e−5" in said
 
 
 def test_a_rate_without_a_threshold_of_its_own_is_marked(tmp_path: Path) -> None:

@@ -16,8 +16,11 @@ from strangers import (
 )
 from test_plant import planted
 
+from dpaudit import schema
 from dpaudit.errors import UsageError
 from dpaudit.findings.baselines import Blind
+from dpaudit.findings.verification import Verification
+from dpaudit.page import render
 from dpaudit.planting import audit_key
 from dpaudit.stages import verify, verify_verdicts
 from dpaudit.system.progress import Progress
@@ -57,6 +60,7 @@ def test_a_false_claim_is_refuted(world: Path, tmp_path: Path) -> None:
     }
     page = (tmp_path / "index.html").read_text()
     for words in (
+        "</code> (window-based comparison)",
         "presumes a trainer who did not filter canaries out",
         "“refuted” presumes nothing",
         "Ceiling",
@@ -68,6 +72,13 @@ def test_a_false_claim_is_refuted(world: Path, tmp_path: Path) -> None:
     ):
         assert words in page
     assert "default-src 'none'" in page and not re.search(r"(src|href)=.https?:", page)
+    assert ("lost to equal scores" in page) == any(row["tied"] for row in found["recipes"])
+    tied = {"correct": 0, "tied": 40}  # 0 right of 40 without a word would look like a fault
+    whole = json.loads((tmp_path / "verification.json").read_text())
+    whole["models"][0]["recipes"][0] |= tied
+    del whole["format"]
+    told = render.render_verification(schema.build(Verification, whole, file="verification.json"))
+    assert "lost to equal scores)" in told and "such guesses count as wrong" in told
 
 
 def test_nothing_that_is_written_holds_a_secret(world: Path, tmp_path: Path) -> None:
@@ -96,6 +107,7 @@ def test_a_model_that_saw_no_canary_is_not_refuted_and_its_power_is_unknown(
     )
     assert done.exit_code == 4, done.output
     words = " ".join(done.output.split())
+    assert "to get power: give an adapter that was trained on the same planted file" in words
     assert verify_verdicts.UNKNOWN in words and "who did not filter" in words
     assert (
         "that the key is of the training data: --data FILE compares them" in words

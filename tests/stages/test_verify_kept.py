@@ -6,9 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from safetensors.torch import load_file, save_file
 from strangers import CLAIM, attempt, check
 
 from dpaudit.errors import UsageError
+from dpaudit.evidence import claims
 from dpaudit.planting import audit_key
 from dpaudit.stages.audited import Audited
 from dpaudit.stages.verify_kept import Kept
@@ -51,6 +53,11 @@ def words(folder: Path, world: Path) -> list[object]:
 
 def test_another_claim_does_not_open_the_model_again(called: Path, world: Path) -> None:
     before = answers(called / "page")
+    alone = str(check(*words(called, world), "--claim", TWO).exception)
+    adapter = f"--adapter {called / 'adapter'}"  # both claims can be copied from the refusal, and typed
+    both = [f"{adapter} --claim {claims.typed(claims.parse(text))}" for text in (CLAIM, TWO)]
+    assert f"type the same command with {' '.join(both)}; or name another folder" in alone
+    assert "a family of its own, and errs in up to a further 5%" in alone
     done = check(*words(called, world), "--claim", CLAIM, "--claim", TWO)
     assert done.exit_code == 1 and KEPT in done.output and OPENED not in done.output
     now = answers(called / "page")
@@ -66,6 +73,24 @@ def test_another_control_or_adapter_asks_for_what_is_new_alone(
     assert OPENED not in check(*words(called, world), "--claim", CLAIM, *more).output
     done = check(*words(called, world), "--claim", CLAIM, "--adapter", toy_adapter_dir, "--claim", TWO)
     assert done.output.count(f"{OPENED} ...") == 1 and done.output.count(KEPT) == 1
+
+
+def test_a_control_that_found_nothing_says_so_and_how_to_get_power(
+    called: Path, world: Path, toy_adapter_dir: Path
+) -> None:
+    """Two adapters that saw no canary and are all but alike."""
+    control = Path(shutil.copytree(toy_adapter_dir, called / "control"))
+    weights = load_file(control / "adapter_model.safetensors")
+    save_file(
+        {name: 1.001 * tensor for name, tensor in weights.items()}, control / "adapter_model.safetensors"
+    )
+    more = ["--data", world / "planted.jsonl", "--control", control, "--adapter", toy_adapter_dir]
+    done = check(*words(called, world)[2:], "--claim", TWO, *more, "--out", called / "other")
+    assert done.exit_code == 4
+    assert f"on the control {control}, trained without noise, the attack proves nothing (" in done.output
+    assert "to get power: a control that learned the canaries: train it longer" in done.output
+    page = (called / "other/index.html").read_text()
+    assert "How to get power:" in page and "--control-steps N" in page
 
 
 def test_what_is_kept_holds_no_text_and_is_its_owners_alone(first: Path, world: Path) -> None:
@@ -128,7 +153,9 @@ def test_other_weights_are_asked_and_their_earlier_result_is_not_lost(called: Pa
     save_file(
         {name: tensor * 0.5 for name, tensor in load_file(file).items()}, file, metadata={"format": "pt"}
     )
-    assert "got a result for another model or claim" in str(check(*again).exception)
+    told = str(check(*again).exception)
+    assert "got a result for another model or claim" in told
+    assert f"the files of {called / 'adapter'} were others" in told
     (called / "page/verification.json").unlink()
     done = check(*again)
     assert OPENED in done.output and KEPT not in done.output and len(kept(called / "page")) == 2

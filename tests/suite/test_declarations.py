@@ -319,7 +319,7 @@ def test_settings_that_are_not_measured_yet_make_outputs_stale(run: tuple[RunDir
         (("eval", "--task", "items.jsonl"), "--task NAME=items.jsonl, NAME one of "),
         (("judge", "--rubric", "nobody"), "nobody"),
         (("judge", "--set", "evaluation.limit=1"), "a key of judging"),
-        (("judge",), "dpaudit judge --rubric NAME, one of endpoint, likelihood, local"),
+        (("judge",), "--rubric NAME, one of endpoint, likelihood, local"),
         (("verify", "--arm", "sft-eps4"), "--arm ARM with --claim"),
         (
             (
@@ -335,7 +335,8 @@ def test_settings_that_are_not_measured_yet_make_outputs_stale(run: tuple[RunDir
             ("verify", "--arm", "sft-eps4", "--claim", "eps=5,delta=1e-5,unit=record,relation=add_or_remove"),
             "unit patient",
         ),
-        (("verify",), "adds one, marked as added later"),
+        (("verify",), "`dpaudit attack mia --run toy-"),
+        (("verify",), "adds a claim here, marked as added later"),
         (
             (
                 "verify",

@@ -152,7 +152,7 @@ def require(run_dir: RunDir, arm: Arm, least: int) -> list[Shadow]:
             str(run_dir.file(f"attack/{arm.name}/shadows")),
             f"at least {least} shadow adapters of {arm.name}",
             str(len(shadows)),
-            f"dpaudit attack mia --arm {arm.name} --shadows 16",
+            f"dpaudit attack mia --run {run_dir.name} --arm {arm.name} --shadows 16",
         )
     return shadows
 

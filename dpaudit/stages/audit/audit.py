@@ -87,7 +87,7 @@ def _require_frozen(plan: Plan, recipes: Sequence[Recipe]) -> None:
 
 
 def _require_scores(run_dir: RunDir, plan: Plan, arm: Arm, made_by: Recipe) -> None:
-    command = f"dpaudit attack {made_by.kind}"
+    command = f"dpaudit attack {made_by.kind} --run {run_dir.name}"
     run_dir.require_current(
         score_file(arm.name, made_by.name), inputs_of(run_dir, plan, arm.name, made_by), command
     )

@@ -2,6 +2,7 @@
 that repeat it. By names alone: no data is read here.
 """
 
+from collections.abc import Collection
 from typing import Any
 
 from dpaudit.errors import UsageError
@@ -19,9 +20,11 @@ def others(run_dir: RunDir) -> list[RunDir]:
     return sorted((run for run in known if run.name != run_dir.name), key=lambda run: run.name)
 
 
-def on_same_data(run_dir: RunDir) -> list[RunDir]:
-    """The other runs on the same data that have a private arm trained, begun before this one or after it."""
-    mine = _same_data(run_dir) | set(repeated(run_dir))
+def on_same_data(run_dir: RunDir, known: Collection[str] = ()) -> list[RunDir]:
+    """The other runs on the same data that have a private arm trained, begun before this one or after it;
+    those that are `known` by name to have its data, too: a run that is not begun names none itself.
+    """
+    mine = _same_data(run_dir) | set(repeated(run_dir)) | set(known)
     return [
         other
         for other in others(run_dir)
@@ -42,6 +45,11 @@ def repeats_of(run_dir: RunDir, directly: bool = False) -> list[str]:
 def repeated(run_dir: RunDir) -> list[str]:
     """The names of the runs that this one repeats, oldest first."""
     return [str(known.get("run")) for known in _read(run_dir, PLAN).get("repeats", ())]
+
+
+def gone(run_dir: RunDir) -> tuple[str, ...]:
+    """The names of the runs that this one repeats and that do not lie beside it."""
+    return tuple(name for name in repeated(run_dir) if not (run_dir.path.parent / name).is_dir())
 
 
 def _same_data(run_dir: RunDir) -> set[str]:

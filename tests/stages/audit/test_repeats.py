@@ -76,7 +76,7 @@ def page(run_dir: RunDir, plan: Plan) -> str:
 
 def test_what_the_first_page_refuted_stays_refuted_in_the_larger_family(tmp_path: Path) -> None:
     """Refuted at .05 alone, not at .025 in the family of both: the repeat does not silence it."""
-    first, _ = first_run(tmp_path, NARROW)
+    first, known = first_run(tmp_path, NARROW)
     repeat, chosen = repeat_of(first, SILENT)
     found, (before,) = answer(repeat), answer(repeat).before
     assert (answer(first).verdict, answer(first).questions[0].level) == ("refuted", 0.05)
@@ -86,7 +86,9 @@ def test_what_the_first_page_refuted_stays_refuted_in_the_larger_family(tmp_path
     assert found.verdict == "refuted" and f"{first.name}, which this run repeats, is refuted" in found.reason
     together = Together.read(repeat, repeats.SUMMARY)
     assert (together.questions, together.pages_error, together.repeats) == (2, 0.1, (first.name,))
+    assert "1 question about the claims of this page is tested: if all" in page(first, known)
     said = page(repeat, chosen)
+    assert "All 2 questions about the claims of this page and of the runs that it repeats are" in said
     assert "That stays: a repeat stands beside it and clears nothing." in said
     assert "This training by itself does not refute it:" in said and "Do not release" in said
     assert "refuted anywhere with a chance of at most 10.0 %" in said
@@ -158,6 +160,20 @@ def test_a_repeat_says_nothing_without_the_run_that_it_repeats(
         audit.together(repeat, chosen, chosen.suite.grid.arms)
 
 
+def test_a_run_that_is_gone_is_named_on_the_page_of_its_repeat(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first, _ = first_run(tmp_path, SILENT)
+    repeat, chosen = repeat_of(first, SILENT)
+    assert "is gone" not in page(repeat, chosen)
+    gone(first)
+    report.run(repeat, chosen, Progress())
+    assert f"the run {first.name} that this run repeats, which is gone" in capsys.readouterr().err
+    said = page(repeat, chosen)
+    assert f"What this run repeats is gone: {first.name} ." in said
+    assert f"dpaudit attack mia --run {repeat.name}" in said  # whichever run was used last
+
+
 # ---- a second release
 
 
@@ -176,6 +192,8 @@ def test_what_both_runs_spend_on_the_same_data_is_told_on_both_pages(tmp_path: P
     (twice,) = [twice for twice in together.twice if twice.arm == ARM]
     assert (twice.trainings, twice.epsilon) == (2, spent(first, repeat, arms=(ARM,)))
     said = page(repeat, chosen)
+    assert "Whoever has all trainings of one adapter, and no other adapter of these runs, faces:" in said
+    assert "those of this run, each training once, faces ε = " in said
     assert f"Trained on the same data: {first.name} ." in said and "was trained 2 times on the same" in said
     outdated = page(first, known)  # its audit was made before the repeat
     assert f"repeated with fresh coins: {repeat.name} ." in outdated and "not composed yet" in outdated

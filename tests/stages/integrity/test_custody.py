@@ -440,6 +440,7 @@ def test_a_result_that_is_gone_is_missed(
 ) -> None:
     assert not run_dir.gone() and "gone" not in overview.details(run_dir, plan)
     run_dir.file(file).unlink()
+    command += f" --run {run_dir.name}"
     page = report.run(run_dir, plan, Progress()).read_text()
     assert f"<code>{file}</code> (type <code>dpaudit {command}</code>)" in page
     assert f"{file}, which is gone, type `dpaudit {command}`" in capsys.readouterr().err
@@ -456,7 +457,7 @@ def test_a_deleted_folder_of_results_is_missed_by_every_list(
     }
     page = report.run(run_dir, plan, Progress()).read_text()
     assert f"<code>attack/{ARM}/calibrated.parquet</code>" in page
-    assert "more, which are gone, type `dpaudit attack mia`" in capsys.readouterr().err
+    assert "more, which are gone, type `dpaudit attack mia --run " in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("note", NOTES)
@@ -770,7 +771,7 @@ def test_a_page_that_is_gone_is_written_again(run_dir: RunDir, plan: Plan) -> No
     """Its hash beside it stays there, and the remedy of an altered page is to delete it."""
     page = run_dir.file("report/index.html")
     digit(page, run_dir.path)
-    with pytest.raises(UsageError, match=r"index.html: .*delete it and type `dpaudit report html`"):
+    with pytest.raises(UsageError, match=r"index.html: .*delete it and type `dpaudit report html --run "):
         report.run(run_dir, plan, QUIET)
     page.unlink()
     assert overview.run_row(run_dir)["suite"] is not None
