@@ -20,38 +20,52 @@ from dpaudit.storage.exclusive import writing
 from dpaudit.storage.rundir import RunDir
 from dpaudit.storage.seals import is_sealable
 from dpaudit.suite import declarations
+from dpaudit.suite.grid import Arm
 from dpaudit.suite.plan import Plan
 from dpaudit.suite.suite import Declared
 
 
 def verdicts(run_dir: RunDir, plan: Plan) -> tuple[ClaimOfRun, ...]:
     """The verdict on each claim of the run, from the bounds that its audit found, and what was seen from
-    inside.
+    inside. Where neither the suite nor anybody later made one, the claims are those that its private arms
+    were trained for.
 
-    Each says when it was made, and whether that was before training; they are kept in audit/claims.json where
-    the run can be written and the key of its seals is there. Raises UsageError where the run has none, and
-    where an audit is missing or out of date.
+    Each says when it was made, and whether that was before training. Those under `claims` are kept in
+    audit/claims.json where the run can be written and the key of its seals is there. Raises UsageError where
+    the run has no private arm either, and where an audit is missing or out of date.
     """
     custody.require(run_dir, plan)
-    wanted = declarations.claims(run_dir)
-    if not wanted:
-        raise UsageError(
-            f"{run_dir.name}: claims",
-            "claims that its suite declares under `claims:`, or that were added later",
-            "neither; the arms' own claims, one for each --eps, are not among them",
-            f"the verdicts on the arms' own claims: `dpaudit attack mia --run {run_dir.name}` and the page; "
-            f"--arm ARM {claims.EXAMPLE} adds a claim here, marked as added later",
-        )
-    _require(run_dir, plan, [claim for claim, _ in wanted])
     every = plan.suite.grid.named(None, twins=False)
     arms = [arm for arm in every if TrainedArm(run_dir, arm.name).is_there]
+    made = declarations.claims(run_dir)
+    wanted = made or _own(run_dir, plan, arms)
+    _require(run_dir, plan, [claim for claim, _ in wanted])
     found = audit.together(run_dir, plan, arms)
     looked_at = tuple(_verdict(run_dir, found, claim, entry) for claim, entry in wanted)
-    if os.access(run_dir.path, os.W_OK) and is_sealable(run_dir.path):
+    if made and os.access(run_dir.path, os.W_OK) and is_sealable(run_dir.path):
         with writing(run_dir, "audit"):
             audit.summarise(run_dir, plan, arms)
             ClaimsOfRun(looked_at).write(run_dir, CLAIMS, [repeats.SUMMARY, declarations.input_of("claims")])
     return looked_at
+
+
+def _own(run_dir: RunDir, plan: Plan, arms: Sequence[Arm]) -> list[tuple[Declared, declarations.Entry]]:
+    """What the private arms were trained for, which the plan declares. Raises UsageError without such an
+    arm.
+    """
+    training, entry = plan.suite.training, declarations.entries(run_dir, declarations.CLAIMS)[0]
+    private = [arm for arm in arms if arm.private]
+    if not private:
+        raise UsageError(
+            f"{run_dir.name}: claims",
+            "a claim of the suite, a claim added later, or a private arm",
+            "none of them",
+            f"--arm ARM {claims.EXAMPLE} adds a claim, marked as added later",
+        )
+    return [
+        (Declared(arm.name, arm.epsilon, training.delta, training.unit, training.relation), entry)
+        for arm in private
+    ]
 
 
 def require_ready(run_dir: RunDir, plan: Plan) -> None:

@@ -180,7 +180,9 @@ def everyday_chinese(i: int) -> dict[str, Any]:
 
 @pytest.mark.parametrize("make", [everyday, everyday_chinese])
 def test_they_are_hard_to_tell_from_the_others(make: Any, tmp_path: Path) -> None:
-    """Beside the family `invented`, which everybody finds. In a smaller file few words are common enough."""
+    """Beside the family `invented`, which everybody finds. In a smaller file few words are common enough. Of
+    100 canaries the AUC has a standard error of .06 about a mean of .73: the limit lies three of them above.
+    """
     source = written(tmp_path / "train.jsonl", [make(i) for i in range(600)])
     auc = {}
     for family in ("natural", "invented"):
@@ -189,7 +191,7 @@ def test_they_are_hard_to_tell_from_the_others(make: Any, tmp_path: Path) -> Non
         seen = audit_key.load(key).visibility
         assert seen is not None
         auc[family] = seen.auc
-    assert auc["natural"] < 0.8 < 0.99 < auc["invented"]
+    assert auc["natural"] < 0.91 < 0.99 < auc["invented"]
 
 
 @pytest.mark.parametrize("shape", ["messages", "pair", "text", "chinese"])
