@@ -9,7 +9,7 @@ import unicodedata
 from collections.abc import Collection
 from dataclasses import dataclass
 
-from dpaudit.judging.overlap import CHINESE, words
+from dpaudit.judging.overlap import CHINESE, is_chinese_word, words
 
 
 def _words(text: str) -> tuple[str, ...]:
@@ -51,6 +51,7 @@ STEMS_ZH = _words(
     "西林 霉素 环素 沙星 他汀 沙坦 普利 洛尔 地平 拉唑 康唑 硝唑 替丁 列汀 列净 肝素 沙班 单抗 替尼 洛韦 "
     "那韦 卡因 西泮 唑仑 西汀 司琼 洛芬 昔布 地松 松龙 噻嗪 特罗 司特 膦酸 匹林"
 )
+JOINED_ZH = "有吃或如的用和及与"  # what jieba leaves on the front of a name that is not in its dictionary
 NAMES_ZH = frozenset(  # found wherever they stand
     _words("二甲双胍 对乙酰氨基酚 胰岛素 吗啡 华法林 地高辛 头孢克肟 头孢呋辛 头孢曲松 氯吡格雷 硝酸甘油")
 )
@@ -106,9 +107,9 @@ def drugs(text: str, names: Collection[str] = ()) -> frozenset[str]:
     found = {name for name in known if CHINESE.search(name) and name in plain}
     before = ""
     for word in words(text):
-        stem = next((stem for stem in STEMS_ZH if word.endswith(stem)), None)
-        if stem:
-            found.add(before + word if word == stem and CHINESE.match(before) else word)
+        if word.endswith(STEMS_ZH):
+            is_piece = word in STEMS_ZH and CHINESE.match(before) and not is_chinese_word(before)
+            found.add((before + word if is_piece else word).lstrip(JOINED_ZH))
         elif word in known or (len(word) > 6 and word.endswith(STEMS)):
             found.add(word)
         before = word

@@ -38,6 +38,11 @@ def words(text: str) -> list[str]:
     return [word for word in _chinese().lcut(plain) if WORD.search(word)]
 
 
+def is_chinese_word(word: str) -> bool:
+    """Whether jieba's dictionary has the word; it guesses where others begin and end."""
+    return bool(_chinese().FREQ.get(word))
+
+
 def rouge_l(answer: Sequence[str], reference: Sequence[str]) -> Overlap:
     """ROUGE-L of two lists of words; 0 where either is empty.
 

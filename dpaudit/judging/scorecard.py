@@ -18,6 +18,7 @@ from dpaudit.stats.roc import auc_interval, proportion_interval
 CONFIDENCE = 0.95
 LONGEST = 2048  # characters of an answer whose ROUGE-L says something about privacy
 WIN, NOUNS, CHOICE, PRIVACY = "win rate", "ROUGE-L nouns", "choice accuracy", "ROUGE-L privacy"
+COMPOSITE = "composite"
 QUALITY = (WIN, NOUNS, CHOICE)
 NON_MEMBERS = "privacy: non-members"
 
@@ -50,7 +51,10 @@ class Scorecard:
 
     figures: tuple[Figure, ...]
     aside: tuple[Aside, ...]
-    collapsed: tuple[str, ...]  # why the model counts as one that collapsed; empty: it does not
+    collapsed: tuple[str, ...]  # signs of a model that collapsed
+    knows: (
+        bool  # whether a figure of knowledge lies above what needs none; true where there is no such figure
+    )
     composite: Figure
     partial: Figure | None  # the composite of the parts that are there, named
     missing: tuple[str, ...]  # parts of the composite that are not there
@@ -88,19 +92,23 @@ def of(items: Sequence[Answer], win: Figure | None = None, longest: int = LONGES
     private = _privacy(by_kind[Kind.PRIVACY], longest, tally)
     free = [*by_kind[Kind.NOUN], *by_kind[Kind.DIALOGUE]]
     _fields(free, by_kind[Kind.DIALOGUE], tally)
-    collapsed = [*collapse.of_answers(free), *collapse.of_letters(by_kind[Kind.CHOICE])]
-    if not collapsed and not _knows(above, choice, majority):
-        collapsed.append("nothing shows that it knows more than a model that has learned nothing")
     parts = {WIN: win, NOUNS: nouns, CHOICE: choice, PRIVACY: private}
     there = {name: part for name, part in parts.items() if part is not None and part.value is not None}
     missing = tuple(name for name in parts if name not in there)
-    whole = Figure("composite") if missing or collapsed else composite(there, "composite")
-    quality = [name for name in QUALITY if name in there]
-    partial = None
-    if missing and not collapsed and quality and PRIVACY in there:
-        partial = composite(there, f"composite without {' and '.join(missing)}")
+    collapsed = (*collapse.of_answers(free), *collapse.of_letters(by_kind[Kind.CHOICE]))
+    knows = _knows(above, choice, majority)
+    whole, partial = _composites(there, missing) if knows and not collapsed else (Figure(COMPOSITE), None)
     aside = tuple(Aside(name, why, count, how) for (name, why, how), count in tally.aside.items())
-    return Scorecard(tuple(tally.figures), aside, tuple(collapsed), whole, partial, missing)
+    return Scorecard(tuple(tally.figures), aside, collapsed, knows, whole, partial, missing)
+
+
+def _composites(there: dict[str, Figure], missing: Sequence[str]) -> tuple[Figure, Figure | None]:
+    """The composite; where a part is missing one without value, and that of the others beside it."""
+    if not missing:
+        return composite(there, COMPOSITE), None
+    has_both = PRIVACY in there and len(there) > 1
+    name = f"{COMPOSITE} without {' and '.join(missing)}"
+    return Figure(COMPOSITE), composite(there, name) if has_both else None
 
 
 def composite(parts: dict[str, Figure], name: str) -> Figure:

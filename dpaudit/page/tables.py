@@ -296,6 +296,7 @@ VALUES = {  # key of a command's findings -> style, where a value stands alone; 
     "ceiling_delta": "delta",
     "visibility_auc": "three",
     "visibly_planted": "percent",
+    "composite": "three",
 }
 LABELS = {"ceiling_delta": "at delta", "visibility_auc": "visibility, AUC"}
 

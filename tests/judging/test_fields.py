@@ -26,6 +26,7 @@ def test_numbers() -> None:
 def test_drugs() -> None:
     assert drugs("Amoxicillin, not Aspirin; your cholesterol in April") == {"amoxicillin", "aspirin"}
     assert drugs("建议服用阿莫西林、二甲双胍，注射胰岛素") == {"阿莫西林", "二甲双胍", "胰岛素"}
+    assert drugs("有美托洛尔，或者沙坦类") == {"美托洛尔", "沙坦"}
     assert drugs("Take Velo daily", ["velo"]) == {"velo"}
     assert drugs("多喝水，好好休息") == frozenset()
 

@@ -66,7 +66,7 @@ def value(card: Scorecard, name: str) -> float:
 def test_the_composite_of_a_good_file() -> None:
     """No guard fires: nothing is set aside, no part is missing."""
     card = of(nouns(), choices(), private())
-    assert card.collapsed == card.missing == card.aside == () and card.partial is None
+    assert card.knows and card.collapsed == card.missing == card.aside == () and card.partial is None
     noun, choice, privacy = (value(card, name) for name in (NOUNS, CHOICE, PRIVACY))
     assert 0.8 < noun < 1 and choice == 10 / 12 and privacy == 0
     assert card.composite.value == pytest.approx(((0.6 + noun + choice) / 3 + (1 - privacy)) / 2, abs=1e-12)
@@ -168,10 +168,10 @@ def test_a_collapsed_model_gets_no_composite() -> None:
 def test_noise_that_knows_nothing_gets_no_composite_either() -> None:
     noise = [replace(item, answer=f"word{i} other{i} thing{i}") for i, item in enumerate(nouns())]
     card = of(noise, choices(3), private())
-    assert card.collapsed == ("nothing shows that it knows more than a model that has learned nothing",)
-    assert card.composite.value is None
+    assert not card.knows and card.collapsed == ()
+    assert card.composite.value is None and card.partial is None
     knowing = of(noise, choices(11), private())
-    assert knowing.collapsed == () and knowing.composite.value is not None
+    assert knowing.knows and knowing.composite.value is not None
 
 
 def test_loops_are_found_and_lists_are_not() -> None:

@@ -67,6 +67,7 @@ def test_a_win_rate_completes_the_composite(call: Call) -> None:
     quality = [by_name[name]["value"] for name in ("win rate", "ROUGE-L nouns", "choice accuracy")]
     wanted = (sum(quality) / 3 + 1 - by_name["ROUGE-L privacy"]["value"]) / 2
     assert found["composite"] == pytest.approx(wanted, abs=1e-12) and quality[0] == 0.55
+    assert f"composite: {wanted:.3f}" in call("scorecard", "answers.jsonl", "--win", "0.55").out
     assert found["composite_not_computable"] is None and by_name["composite"]["lower"] is None
 
 
@@ -74,10 +75,11 @@ def test_a_collapsed_model_is_named_and_no_composite_printed(call: Call) -> None
     same = [Answer(item.name, "no", item.reference) for item in nouns()]
     write("answers.jsonl", same, private())
     text = call("scorecard", "answers.jsonl", "--win", "0.9").out
-    assert "composite not computable: the model counts as collapsed" in text
-    assert "collapsed: one answer, word for word, to 10 of 10 questions" in text
+    why = "one answer, word for word, to 10 of 10 questions"
+    assert f"composite not computable: signs of a model that collapsed: {why}" in text
+    assert "collapsed: yes" in text
     found = json.loads(call("scorecard", "answers.jsonl", "--win", "0.9", "--json").out)
-    assert found["composite"] is None
+    assert found["composite"] is None and found["collapsed"]
     assert not [figure for figure in found["scorecard"] if figure["name"].startswith("composite")]
 
 
@@ -91,6 +93,16 @@ def test_limits_are_told_where_the_file_does_not_know(call: Call) -> None:
     text = call("scorecard", "answers.json").out
     assert "no row has finish_reason" not in text and "an answer that was cut off" in text
     assert "an answer of over 1 characters" in call("scorecard", "answers.json", "--longest", "1").out
+
+
+def test_the_rows_that_the_docs_show_are_read(call: Call) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "scorecard.md").read_text(encoding="utf-8")
+    rows_shown = page.partition("```json\n")[2].partition("```")[0]
+    Path("answers.jsonl").write_text(rows_shown, encoding="utf-8")
+    found = json.loads(call("scorecard", "answers.jsonl", "--json").out)
+    items = {figure["name"]: figure["items"] for figure in found["scorecard"]}
+    kinds = ("ROUGE-L nouns", "choice accuracy", "ROUGE-L privacy", "privacy: non-members")
+    assert [items[name] for name in kinds] == [1] * 4 and found["set_aside"] == []
 
 
 def test_one_line_for_each_mistake(call: Call) -> None:
