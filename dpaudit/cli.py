@@ -11,7 +11,7 @@ import typer
 from typer.core import TyperGroup
 
 from dpaudit import __version__, terminal
-from dpaudit.commands import attack, calculators, doctor, lab, mistakes, outside, runs
+from dpaudit.commands import attack, calculators, doctor, lab, mistakes, outside, runs, scorecard
 from dpaudit.commands.groups import EXAMPLES, SETTINGS, show_help
 from dpaudit.errors import GuardError, Mistakes, PartialError, UsageError
 from dpaudit.system import egress, faults, interrupts, libraries
@@ -25,6 +25,7 @@ COMMANDS: dict[str, Any] = {  # a function or a group, in the order of the work
     "attack": attack.app,
     "eval": lab.evaluate,
     "judge": lab.judge_app,
+    "scorecard": scorecard.scorecard,
     "report": lab.report_app,
     "plant": outside.plant,
     "verify": outside.verify,

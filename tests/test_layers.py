@@ -51,8 +51,9 @@ ROOMS = {
     "judging planting page evidence models stages.integrity stages.attack stages.audit",
     "pipeline": "errors schema content system storage data suite signals judging planting evidence models "
     "training stages.integrity stages.prepare stages.train stages.attack stages.audit stages",
-    "commands": "terminal errors schema content system storage stats privacy suite findings signals planting "
-    "page evidence training stages.integrity stages.prepare stages.train stages.audit stages pipeline",
+    "commands": "terminal errors schema content system storage stats privacy suite findings signals judging "
+    "planting page evidence training stages.integrity stages.prepare stages.train stages.audit stages "
+    "pipeline",
     "cli": "terminal errors system training commands",
     "__main__": "cli",
 }

@@ -18,6 +18,7 @@ SETTINGS: dict[str, Any] = {
 }
 EXAMPLES = {  # a whole command for each that cannot do without an option
     "dpaudit run": "dpaudit run demo",
+    "dpaudit scorecard": "dpaudit scorecard answers.jsonl --reference reference.jsonl",
     "dpaudit plant": "dpaudit plant data.jsonl --out planted.jsonl --key key.json",
     "dpaudit verify": f"dpaudit verify --adapter DIR --key FILE {claims.EXAMPLE}",
     "dpaudit account": "dpaudit account --delta 1e-5 --sigma 1 --rate 0.01 --steps 1000",

@@ -15,7 +15,7 @@ Row = dict[str, Any]
 PLAIN = ("pairs", "yes")  # styles of this module's own: a mapping as words, a truth value as yes or no
 MARK, INTERVAL = "mark", "interval"  # yes or nothing; a value with the limits that stand beside it in its row
 CELL_MOST = 400  # characters
-FITTED = ("recipes",)  # tables of words, which are fitted to the terminal
+FITTED = ("recipes", "faults", "notes")  # tables of words, which are fitted to the terminal
 UNBROKEN = 100_000  # characters: wider than any table
 
 # key of a command's findings -> column of a row -> (heading, style of `formats.show`)
@@ -177,6 +177,26 @@ COLUMNS: dict[str, dict[str, tuple[str, str]]] = {
         "upper": ("to", "percent_up"),
         "invalid": ("invalid", "count"),
     },
+    "scorecard": {
+        "name": ("figure", "text"),
+        "value": ("value", "three"),
+        "lower": ("from", "three_down"),
+        "upper": ("to", "three_up"),
+        "items": ("items", "count"),
+        "meaning": ("meaning", "text"),
+    },
+    "set_aside": {
+        "name": ("set aside of", "text"),
+        "reason": ("because of", "text"),
+        "items": ("items", "count"),
+        "counted": ("counted", "text"),
+    },
+    "faults": {
+        "figure": ("figure", "text"),
+        "original": ("score.py", "text"),
+        "here": ("here", "text"),
+    },
+    "notes": {"note": ("note", "text")},
     "recipes": {
         "name": ("recipe", "text"),
         "own": ("yours", "mark"),
@@ -276,6 +296,7 @@ VALUES = {  # key of a command's findings -> style, where a value stands alone; 
     "ceiling_delta": "delta",
     "visibility_auc": "three",
     "visibly_planted": "percent",
+    "composite": "three",
 }
 LABELS = {"ceiling_delta": "at delta", "visibility_auc": "visibility, AUC"}
 
