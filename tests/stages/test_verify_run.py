@@ -51,12 +51,20 @@ def test_a_folder_of_runs_is_of_no_use_without_a_run() -> None:
     assert isinstance(done.exception, UsageError) and "--runs: expected --run" in str(done.exception)
 
 
-def test_a_run_without_declared_claims_is_refused(tmp_path: Path) -> None:
+def test_a_run_without_declared_claims_answers_what_its_arms_were_trained_for(tmp_path: Path) -> None:
     import fabricate
 
     run_dir, plan = fabricate.run(tmp_path / "runs", ("train",))
-    with pytest.raises(UsageError, match="claims"):
+    with pytest.raises(UsageError, match="dpaudit attack mia"):  # nothing was looked at yet
         declared.verdicts(run_dir, plan)
+    runs, name = declaring(tmp_path)
+    done = check("--run", name, "--runs", runs, "--json")
+    rows = json.loads(done.output)["declared"]
+    assert [(row["arm"], row["claim"], row["mark"]) for row in rows] == [
+        (arm.name, arm.epsilon, "declared") for arm in plan.suite.grid.arms if arm.private
+    ]
+    assert done.exit_code == 4 and {row["verdict"] for row in rows} == {"not refuted", "no power"}
+    assert not (runs / name / "audit/claims.json").exists()
 
 
 def declaring(tmp_path: Path, *epsilons: tuple[str, float]) -> tuple[Path, str]:

@@ -336,7 +336,6 @@ def test_settings_that_are_not_measured_yet_make_outputs_stale(run: tuple[RunDir
             "unit patient",
         ),
         (("verify",), "`dpaudit attack mia --run toy-"),
-        (("verify",), "adds a claim here, marked as added later"),
         (
             (
                 "verify",
