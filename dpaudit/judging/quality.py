@@ -13,9 +13,9 @@ from dpaudit.errors import UsageError
 from dpaudit.findings.quality import Bits, Comparison, HeldOut, Item, TaskFigures, Trend
 from dpaudit.stats.paired import (
     PairedDifference,
-    mean_interval,
     page_trend,
     paired_difference,
+    ratio_interval,
     win_rate_interval,
 )
 from dpaudit.stats.roc import proportion_interval
@@ -66,8 +66,8 @@ def bits_figures(rows: Sequence[HeldOut], clusters: Mapping[str, str]) -> Bits |
     """
     if not rows:
         return None
-    scores = _bits_scores(rows)
-    mean = mean_interval(scores, [clusters[row.id] for row in rows], CONFIDENCE)
+    bits, size = [row.bits for row in rows], [row.bytes for row in rows]
+    mean = ratio_interval(bits, size, [clusters[row.id] for row in rows], CONFIDENCE)
     return Bits(mean.estimate, mean.lower, mean.upper, mean.items, mean.clusters)
 
 
