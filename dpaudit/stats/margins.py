@@ -5,15 +5,16 @@ that the treatment alone got right (gains) and items that the control alone got 
 """
 
 import math
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.stats import binom, norm
 
-from dpaudit.stats.paired import cluster_totals
+from dpaudit.stats.paired import Labels, cluster_totals
 from dpaudit.stats.roc import Interval, proportion_interval
 
 Floats = NDArray[np.float64]
@@ -52,7 +53,7 @@ def loss(
     treatment: ArrayLike,
     control: ArrayLike,
     margin: float,
-    clusters: Sequence[Hashable] | None = None,
+    clusters: Labels | None = None,
     confidence: float = 0.95,
 ) -> Loss:
     """How much worse the treatment is than the control on the same items, tested against `margin`.
@@ -62,24 +63,72 @@ def loss(
     (`margin_p_values`). Items that share a cluster: all four from `ClusterLimits`. Raises ValueError for
     other values, for lists of different length, and for a margin outside of (0, 1).
     """
-    ours, theirs = _answers(treatment), _answers(control)
-    if ours.size != theirs.size or (clusters is not None and len(clusters) != ours.size):
-        raise ValueError(f"expected the same items in both arms, got {ours.size} and {theirs.size}")
     if not 0 < margin < 1:
         raise ValueError(f"expected a margin in (0, 1), got {margin}")
-    gains, losses = int(np.sum(ours > theirs)), int(np.sum(ours < theirs))
-    sums, sizes = cluster_totals(ours - theirs, clusters)
-    if sums.size == ours.size:
-        limits = tango_interval(gains, losses, ours.size, confidence)
-        p_values = (mcnemar(gains, losses), *margin_p_values(gains, losses, ours.size, margin))
-        smallest = detectable(gains + losses, ours.size)
+    pairs = _Pairs(treatment, control, clusters)
+    found = gap(treatment, control, clusters, confidence)
+    discordant = pairs.gains + pairs.losses
+    if pairs.limits is None:
+        p_values = margin_p_values(pairs.gains, pairs.losses, pairs.items, margin)
+        smallest = detectable(discordant, pairs.items)
     else:
-        found = ClusterLimits(sums, sizes)
-        limits = found.interval(confidence)
-        p_values = (found.p_value(), found.p_above(-margin), found.p_below(-margin))
-        smallest = detectable_clustered(sums, sizes, gains + losses)
-    estimate = (gains - losses) / ours.size
-    return Loss(estimate, *limits, *p_values, smallest, gains, losses, ours.size, sums.size)
+        p_values = (pairs.limits.p_above(-margin), pairs.limits.p_below(-margin))
+        smallest = detectable_clustered(pairs.limits.sums, pairs.limits.sizes, discordant)
+    return Loss(
+        *found,
+        *p_values,
+        smallest,
+        pairs.gains,
+        pairs.losses,
+        pairs.items,
+        pairs.items if pairs.limits is None else pairs.limits.sums.size,
+    )
+
+
+class Gap(NamedTuple):
+    """A difference of treatment and control with a two-sided interval and the p-value of "no difference"."""
+
+    estimate: float
+    lower: float
+    upper: float
+    p_value: float
+
+
+def gap(
+    treatment: ArrayLike, control: ArrayLike, clusters: Labels | None = None, confidence: float = 0.95
+) -> Gap:
+    """The difference in the share of right answers: Tango's interval and McNemar's exact test, or both from
+    `ClusterLimits`.
+    """
+    pairs = _Pairs(treatment, control, clusters)
+    estimate = (pairs.gains - pairs.losses) / pairs.items
+    if pairs.limits is not None:
+        return Gap(estimate, *pairs.limits.interval(confidence), pairs.limits.p_value())
+    limits = tango_interval(pairs.gains, pairs.losses, pairs.items, confidence)
+    return Gap(estimate, *limits, mcnemar(pairs.gains, pairs.losses))
+
+
+def share_interval(right: ArrayLike, clusters: Labels, confidence: float = 0.95) -> Interval:
+    """The interval of the share of right answers to items in clusters: of `ClusterLimits`, a cluster being
+    lost or won altogether.
+    """
+    answers = _answers(right)
+    sums, sizes = cluster_totals(2 * answers - 1, clusters)  # from -1, all wrong, to 1
+    found = ClusterLimits(sums, sizes).interval(confidence)
+    return Interval((1 + found.lower) / 2, (1 + found.upper) / 2)
+
+
+class _Pairs:
+    """Two arms' answers, counted; `limits` is None where every item is a cluster of its own."""
+
+    def __init__(self, treatment: ArrayLike, control: ArrayLike, clusters: Labels | None) -> None:
+        ours, theirs = _answers(treatment), _answers(control)
+        if ours.size != theirs.size:
+            raise ValueError(f"expected the same items in both arms, got {ours.size} and {theirs.size}")
+        self.items = ours.size
+        self.gains, self.losses = int(np.sum(ours > theirs)), int(np.sum(ours < theirs))
+        sums, sizes = cluster_totals(ours - theirs, clusters)
+        self.limits = None if sums.size == ours.size else ClusterLimits(sums, sizes)
 
 
 def mcnemar(gains: int, losses: int) -> float:

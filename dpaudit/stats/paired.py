@@ -108,6 +108,29 @@ def paired_difference(
     return PairedDifference(estimate, *kept, p_value, first.size, sums.size)
 
 
+def mean_interval(
+    values: ArrayLike,
+    clusters: Labels | None = None,
+    confidence: float = 0.95,
+    seed: int = 0,
+    resamples: int = 2000,
+) -> Mean:
+    """Return the mean of `values`, of shape (items,), with its cluster bootstrap interval.
+
+    Items with one label in `clusters` are drawn together; without labels each item is its own cluster. Where
+    no cluster differs from another the bootstrap knows no spread; the interval is then estimate +- span * u,
+    u being the Clopper-Pearson upper bound of 0 of `clusters`, and span the range of the values but at least
+    1. No items, NaN, or a length mismatch raise ValueError.
+
+    Source: percentile bootstrap over clusters, expanded for their number (Hesterberg 2015, section 4.2).
+    """
+    vector = _finite_vector("values", values)
+    span = max(1.0, float(np.ptp(vector)))
+    sums, sizes = cluster_totals(vector, clusters)
+    lower, upper = _bootstrap_interval(sums, sizes, span, confidence, seed, resamples)
+    return Mean(float(np.mean(vector)), lower, upper, vector.size, sums.size)
+
+
 def ratio_interval(
     numerators: ArrayLike,
     denominators: ArrayLike,
@@ -153,8 +176,7 @@ def win_rate_interval(
 
     `outcomes` has shape (comparisons,): 1 a win, 0.5 a tie, 0 a loss. `clusters` names the prompt of each
     comparison: the two orders of one prompt carry one label, since they are one draw and not two. Any other
-    outcome, no outcomes, or a length mismatch raise ValueError. Percentile bootstrap over
-    clusters, expanded for their number (Hesterberg 2015, section 4.2).
+    outcome, no outcomes, or a length mismatch raise ValueError. Method as in `mean_interval`.
     """
     outcome = _finite_vector("outcomes", outcomes)
     if not np.isin(outcome, [0.0, 0.5, 1.0]).all():

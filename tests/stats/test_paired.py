@@ -7,6 +7,7 @@ from scipy.stats import binomtest, norm, page_trend_test, ttest_rel
 
 from dpaudit.stats.paired import (
     PairedDifference,
+    mean_interval,
     page_trend,
     paired_difference,
     ratio_interval,
@@ -133,6 +134,27 @@ def test_answers_to_clustered_items_are_covered(rates: tuple[float, float], miss
         found = paired_difference(first, second, labels, seed=seed, flips=499)
         misses += not found.lower <= rates[0] - rates[1] <= found.upper
     assert misses <= allowed_exceedances(replications, missed)
+
+
+def test_mean_interval_agrees_with_one_item_at_a_time() -> None:
+    values, labels = np.array([1, 0, 0, 1, -1, 0, 1, 0.0]), [0, 0, 1, 2, 2, 2, 3, 4]
+    found = mean_interval(values, labels, confidence=0.8, seed=4, resamples=500)
+    generator = np.random.default_rng(4)
+    means = []
+    for row in generator.integers(5, size=(500, 5)):
+        items = [i for drawn in row for i in range(8) if labels[i] == drawn]
+        means.append(sum(values[i] for i in items) / len(items))
+    assert found.estimate == pytest.approx(np.mean(values))
+    assert found.lower <= np.quantile(means, 0.1)  # the small-sample expansion only widens
+    assert found.upper >= np.quantile(means, 0.9)
+    assert min(means) <= found.lower < found.upper <= max(means)
+
+
+@pytest.mark.parametrize("wrong", [{"values": []}, {"clusters": [1]}, {"confidence": 1.0}, {"resamples": 10}])
+def test_mean_interval_refuses_bad_arguments(wrong: dict[str, object]) -> None:
+    arguments: dict[str, object] = {"values": [1.0, 0.0]}
+    with pytest.raises(ValueError, match=r"expected .*, got"):
+        mean_interval(**(arguments | wrong))  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(("patients", "records"), [(60, 1), (60, 2)])
