@@ -117,11 +117,12 @@ def notes(joins: Joins) -> Iterator[Markup]:
     )
     yield say(
         "<em>Loss</em>: the margin is {margin} points, {whence}. “No worse than the margin”: a loss of that "
-        "size is ruled out at 5 %, and the benchmark has shown that it can see one; “worse”: a loss beyond "
-        "the margin is shown; all else is “cannot tell”. Holm's correction runs over all {family} "
-        "comparisons of accuracy on this page; intervals are not corrected.",
+        "size is ruled out with {confidence} confidence, and the benchmark has shown that it can see one; "
+        "“worse”: a loss beyond the margin is shown; all else is “cannot tell”. Holm's correction runs over "
+        "all {family} comparisons of accuracy on this page; intervals are not corrected.",
         margin=num("/comparisons/margin", "points"),
         whence=whence,
+        confidence=num("/comparisons/confidence", "percent"),
         family=num("/comparisons/family", "count"),
     )
     yield Markup(

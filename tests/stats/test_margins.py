@@ -166,7 +166,10 @@ def test_a_detectable_loss_of_clusters_is_larger_than_that_of_items() -> None:
 
 
 @pytest.mark.slow
-def test_nothing_errs_more_often_than_allowed_on_the_whole_grid(size: ModuleType) -> None:
+def test_nothing_errs_more_often_than_allowed_on_the_whole_grid(
+    size: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(margins, "DRAWS", size.DRAWS)
     for row in size.measured(2000):
         shares = row["shares"]
         if row["what"] == "bits per byte":
