@@ -49,10 +49,14 @@ from dpaudit.findings.quality import (
     Bits,
     Comparison,
     Comparisons,
+    Degraded,
+    Group,
     HeldOut,
     Item,
+    Margin,
     Measured,
     Quality,
+    Rung,
     TaskFigures,
     Trend,
 )
@@ -369,8 +373,19 @@ def evaluate(run_dir: RunDir, plan: Plan) -> None:
         ordered=True,
         p_value=1e-9,
         clusters=120,
+        rungs=(
+            Rung("sft-eps8", "sft-inf", 0.034, 0.03, 0.04, 1e-4),
+            Rung("sft-eps4", "sft-eps8", 0.055, 0.05, 0.06, 1e-4),
+            Rung("sft-eps1", "sft-eps4", 0.447, 0.4, 0.5, 1e-4),
+        ),
     )
-    Comparisons(0.05, 0.95, tuple(pairs), (trend,)).write(run_dir, "evaluate/summary.json", ["plan.json"])
+    controls = [
+        Degraded(task, "sft-inf", factor, 0.5, -loss, -loss - 0.03, -loss + 0.03, 0.001, told, 300, 24)
+        for task, told in zip(TASKS, (True, False), strict=False)
+        for factor, loss in ((0.5, 0.1), (0.0, 0.2))
+    ]
+    found = Comparisons(0.05, False, 59, len(pairs), 0.95, tuple(pairs), (trend,), tuple(controls))
+    found.write(run_dir, "evaluate/summary.json", ["plan.json"])
 
 
 def judge(run_dir: RunDir, plan: Plan, fit: bool) -> None:
@@ -498,7 +513,6 @@ def _accuracy(task: str, accuracy: float, chance: float) -> TaskFigures:
         brier=1 - accuracy,
         chance=chance,
         above_chance=lower > chance,
-        uninformative=False,
     )
 
 
@@ -510,14 +524,22 @@ def _comparisons(arm: str) -> list[Comparison]:
         for index, task in enumerate(TASKS):
             gap = WORLD[arm][2][index] - WORLD[against][2][index]
             right = _comparison(arm, against, task, "accuracy", gap, 0.04)
-            shown = replace(
-                right,
-                p_holm=0.03,
-                non_inferior=gap > -0.02,
-                shown_worse=gap < -0.08,
-                one_sided_lower=gap - 0.03,
-                one_sided_upper=gap + 0.03,
+            word, reason = _said(gap)
+            margin = Margin(
+                word,
+                reason,
+                0.03,
+                0.01,
+                0.04,
+                0.2,
+                0.4,
+                0.031,
+                12,
+                9,
+                40,
+                Group("language: Chinese", 5, 90, 24, gap - 0.02, gap - 0.09, gap + 0.05),
             )
+            shown = replace(right, margin=margin)
             rows += [shown, _comparison(arm, against, task, "margin", gap, 0.04)]
         gap = WORLD[arm][3] - WORLD[against][3]
         rows.append(_comparison(arm, against, None, "bits_per_byte", gap, 0.02))
@@ -527,7 +549,11 @@ def _comparisons(arm: str) -> list[Comparison]:
 def _comparison(
     arm: str, against: str, task: str | None, measure: Any, gap: float, within: float
 ) -> Comparison:
-    uninformative = None if task is None else False
-    return Comparison(
-        arm, against, task, measure, gap, gap - within, gap + within, 0.01, 300, 24, uninformative
-    )
+    return Comparison(arm, against, task, measure, gap, gap - within, gap + within, 0.01, 300, 24)
+
+
+def _said(gap: float) -> tuple[Any, Any]:
+    """The word and the reason of a fabricated difference, so that a page has all three words."""
+    if gap < -0.08:
+        return "worse", None
+    return ("no worse than the margin", None) if gap > -0.02 else ("cannot tell", "neither is shown")

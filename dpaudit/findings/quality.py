@@ -21,6 +21,9 @@ class Item(NamedTuple):
     brier: float  # squared distance of the choices' probabilities from the right answer, in [0, 2]
     logprobs: tuple[float, ...]  # nats, of every choice
     prompt: str
+    groups: tuple[str, ...] = ()  # what kind of item it is: "language: Chinese"
+    length: Count = 0  # of the prompt, in characters
+    cut: Count = 0  # 1 where the model's window did not hold all of the prompt
 
 
 class HeldOut(NamedTuple):
@@ -29,6 +32,7 @@ class HeldOut(NamedTuple):
     id: str
     bits: Size
     bytes: Count
+    cut: Count = 0  # tokens of the answers that did not fit
 
 
 @dataclass(frozen=True)
@@ -45,7 +49,8 @@ class TaskFigures:
     brier: float  # mean squared distance of the choices' probabilities from the right answer; lower is better
     chance: Proportion
     above_chance: bool  # the interval lies above chance
-    uninformative: bool  # neither the base nor a non-private arm is above chance
+    left_out: Count = 0  # items of the benchmark that were not asked
+    cut: Count = 0  # items whose prompt was cut
 
 
 @dataclass(frozen=True)
@@ -67,13 +72,14 @@ class Quality:
     tasks: tuple[TaskFigures, ...]
     bits_per_byte: Bits | None  # None where nothing was held out
     heldout_left_out: Count  # records of which no answer fits
+    heldout_cut: Count = 0  # records of which a part of the answers does not fit
 
 
 @dataclass(frozen=True)
 class Measured(Finding):
     """The figures of one model with the items and records that they come from, by id, and what was asked."""
 
-    FORMAT: ClassVar = "quality/2"
+    FORMAT: ClassVar = "quality/3"
     quality: Quality
     items: dict[str, tuple[Item, ...]]  # by task
     heldout: tuple[HeldOut, ...]
@@ -118,9 +124,51 @@ class TasksAsked(Finding):
     skipped: tuple[Skipped, ...]
 
 
+Word = Literal["no worse than the margin", "worse", "cannot tell"]
+Reason = Literal[
+    "reference at chance",
+    "too few clusters",
+    "at the ceiling",
+    "neither is shown",
+    "no control",
+    "control not told",
+]
+
+
+@dataclass(frozen=True)
+class Group:
+    """The items of one kind on which the arm lost most, with an interval that allows for the choice."""
+
+    name: str
+    kinds: Count  # of which it is the worst
+    items: Count
+    clusters: Count
+    difference: float
+    lower: float
+    upper: float
+
+
+@dataclass(frozen=True)
+class Margin:
+    """How an arm's accuracy stands to a loss of the margin, and the word for it."""
+
+    word: Word
+    reason: Reason | None  # why one cannot tell
+    p_holm: Proportion  # of "no difference", over all accuracies that are compared
+    p_no_worse: Proportion  # of "the loss is at least the margin"
+    p_no_worse_holm: Proportion | None  # None for a pair with too few clusters, which is not in the family
+    p_worse: Proportion  # of "the loss is at most the margin"
+    p_worse_holm: Proportion
+    detectable: Proportion  # the smallest loss that the test of "no difference" tells with chance .8
+    gains: Count  # items that the arm alone got right
+    losses: Count
+    wrong: Count  # clusters in which either got an item wrong
+    worst: Group | None  # None where the items are all of one kind
+
+
 @dataclass(frozen=True)
 class Comparison:
-    """An arm against a reference on the same items. The last five are of accuracy alone."""
+    """An arm against a reference on the same items."""
 
     arm: str
     against: str
@@ -132,12 +180,36 @@ class Comparison:
     p_value: Proportion
     items: Count
     clusters: Count
-    uninformative: bool | None
-    non_inferior: bool | None = None  # the one-sided lower limit lies above minus the margin
-    shown_worse: bool | None = None  # the one-sided upper limit lies below minus the margin
-    one_sided_lower: float | None = None
-    one_sided_upper: float | None = None
-    p_holm: Proportion | None = None  # over the arms that share the reference
+    margin: Margin | None = None  # of accuracy alone
+
+
+@dataclass(frozen=True)
+class Degraded:
+    """A non-private arm with its adapter scaled down, against the same arm as it is: can a task see that?"""
+
+    task: str
+    arm: str
+    factor: Proportion  # of the adapter; 0 is the base
+    accuracy: Proportion
+    difference: float  # degraded less whole
+    lower: float
+    upper: float
+    p_holm: Proportion  # of "no difference", over the factors
+    told: bool  # the test tells that the degraded arm is worse
+    items: Count
+    clusters: Count
+
+
+@dataclass(frozen=True)
+class Rung:
+    """An arm against its neighbour on a ladder, in one measure."""
+
+    arm: str
+    against: str
+    difference: float
+    lower: float
+    upper: float
+    p_holm: Proportion  # of "no difference", over the rungs of the ladder
 
 
 @dataclass(frozen=True)
@@ -152,14 +224,19 @@ class Trend:
     ordered: bool
     p_value: Proportion
     clusters: Count
+    rungs: tuple[Rung, ...]
 
 
 @dataclass(frozen=True)
 class Comparisons(Finding):
     """All arms of a run compared in pairs and along ladders."""
 
-    FORMAT: ClassVar = "comparisons/1"
-    margin: float  # of non-inferiority, as a share
+    FORMAT: ClassVar = "comparisons/2"
+    margin: Proportion  # of non-inferiority
+    is_default: bool  # the suite names no margin
+    fewest: Count  # clusters below which nothing shows that an arm is no worse
+    family: Count  # comparisons of accuracy, over which Holm runs
     confidence: Proportion
     pairs: tuple[Comparison, ...]
     trend: tuple[Trend, ...]
+    controls: tuple[Degraded, ...]

@@ -4,19 +4,20 @@ the same items.
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from itertools import pairwise
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from dpaudit.errors import UsageError
-from dpaudit.findings.quality import Bits, Comparison, HeldOut, Item, TaskFigures, Trend
+from dpaudit.findings.quality import Bits, Comparison, HeldOut, Item, Rung, TaskFigures, Trend
+from dpaudit.stats import margins
 from dpaudit.stats.paired import (
     PairedDifference,
-    mean_interval,
     page_trend,
     paired_difference,
-    win_rate_interval,
+    ratio_interval,
 )
 from dpaudit.stats.roc import proportion_interval
 from dpaudit.suite.grid import Arm, nonprivate
@@ -27,25 +28,22 @@ ACCURACY: Measure = "accuracy"
 MARGIN: Measure = "margin"
 CONFIDENCE = 0.95
 BASE = "base"
-ACCURACIES = (-1.0, 1.0)  # bounds of any difference of two accuracies
 
 
-def accuracy_figures(task: str, items: Sequence[Item], chance: float) -> TaskFigures:
-    """Accuracy with its 95 % interval (Clopper-Pearson, or a cluster bootstrap), mean margin, and the chance
-    level.
+def accuracy_figures(task: str, items: Sequence[Item], chance: float, left_out: int = 0) -> TaskFigures:
+    """Accuracy with its 95 % interval (Clopper-Pearson, or of clusters whatever their correlation), mean
+    margin, and the chance level.
     """
-    correct = [float(item.correct) for item in items]
+    correct = np.array([float(item.correct) for item in items])
     clusters = [item.cluster for item in items]
     distinct = len(set(clusters))
     if distinct == len(items):
-        lower, upper = proportion_interval(int(sum(correct)), len(items), CONFIDENCE)
+        lower, upper = proportion_interval(int(correct.sum()), len(items), CONFIDENCE)
     else:
-        rate = win_rate_interval(correct, clusters, CONFIDENCE)
-        lower, upper = rate.lower, rate.upper
-    is_above = bool(lower > chance)
+        lower, upper = margins.share_interval(correct, clusters, CONFIDENCE)
     return TaskFigures(
         task=task,
-        accuracy=float(np.mean(correct)),
+        accuracy=float(correct.mean()),
         accuracy_lower=lower,
         accuracy_upper=upper,
         items=len(items),
@@ -53,8 +51,9 @@ def accuracy_figures(task: str, items: Sequence[Item], chance: float) -> TaskFig
         margin=float(np.mean([item.margin for item in items])),
         brier=float(np.mean([item.brier for item in items])),
         chance=chance,
-        above_chance=is_above,
-        uninformative=not is_above,
+        above_chance=bool(lower > chance),
+        left_out=left_out,
+        cut=sum(item.cut for item in items),
     )
 
 
@@ -66,8 +65,8 @@ def bits_figures(rows: Sequence[HeldOut], clusters: Mapping[str, str]) -> Bits |
     """
     if not rows:
         return None
-    scores = _bits_scores(rows)
-    mean = mean_interval(scores, [clusters[row.id] for row in rows], CONFIDENCE)
+    bits, size = [row.bits for row in rows], [row.bytes for row in rows]
+    mean = ratio_interval(bits, size, [clusters[row.id] for row in rows], CONFIDENCE)
     return Bits(mean.estimate, mean.lower, mean.upper, mean.items, mean.clusters)
 
 
@@ -92,35 +91,17 @@ def references(arms: Sequence[Arm], against: Sequence[str] = ("inf", BASE)) -> l
     return list(dict.fromkeys(pairs))
 
 
-def task_pairs(
-    task: str,
-    answers: Mapping[str, Sequence[Item]],
-    pairs: Sequence[tuple[str, str]],
-    margin: float,
-    uninformative: bool,
+def margin_pairs(
+    task: str, answers: Mapping[str, Sequence[Item]], pairs: Sequence[tuple[str, str]]
 ) -> list[Comparison]:
-    """Each arm against its reference on one task: accuracy (with p, Holm, the declared margin) and log-prob
-    margin.
-
-    Interval and `p_value` come from one sign-flip test over clusters, which for items without clusters is the
-    exact McNemar test. Holm is over the arms that share a reference. `non_inferior` is whether the one-sided
-    95 % lower limit of arm - reference lies above -`margin`, `shown_worse` whether its upper limit lies below
-    -`margin`; with neither, nothing is shown. Both are None where the task is uninformative.
-    """
-    accuracies = [_accuracy_pair(task, answers, pair, margin, uninformative) for pair in pairs]
-    margins = [_margin_pair(task, answers, pair, uninformative) for pair in pairs]
-    adjusted = _adjusted(accuracies)
-    return [row for both in zip(adjusted, margins, strict=True) for row in both]
-
-
-def _adjusted(rows: Sequence[Comparison]) -> list[Comparison]:
-    """The rows with Holm's p-values, over those that share a reference."""
-    p_holm: dict[tuple[str, str], float] = {}
-    for against in {row.against for row in rows}:
-        family = [row for row in rows if row.against == against]
-        names = [(row.arm, row.against) for row in family]
-        p_holm |= zip(names, holm([row.p_value for row in family]), strict=True)
-    return [replace(row, p_holm=p_holm[row.arm, row.against]) for row in rows]
+    """Each arm's log-probability margins less its reference's on one task; a sign-flip test over clusters."""
+    rows = []
+    for arm, against in pairs:
+        ours, theirs = answers[arm], answers[against]
+        clusters = same_items(task, ours, theirs)
+        gap = paired_difference([i.margin for i in ours], [i.margin for i in theirs], clusters, CONFIDENCE)
+        rows.append(_comparison((arm, against), task, "margin", gap))
+    return rows
 
 
 def bits_pairs(
@@ -134,7 +115,7 @@ def bits_pairs(
             raise _unequal(f"held-out records of {arm} and {against}")
         labels = [clusters[row.id] for row in ours]
         gap = paired_difference(_bits_scores(ours), _bits_scores(theirs), labels, CONFIDENCE)
-        rows.append(_comparison((arm, against), None, "bits_per_byte", gap, None))
+        rows.append(_comparison((arm, against), None, "bits_per_byte", gap))
     return rows
 
 
@@ -158,10 +139,9 @@ def task_trends(task: str, answers: Mapping[str, Sequence[Item]], ladder: Sequen
     if len(set(clusters)) < 2:
         return
     right = [[float(item.correct) for item in answers[arm]] for arm in ladder]
-    margins = [[item.margin for item in answers[arm]] for arm in ladder]
-    for measure, columns in ((ACCURACY, right), (MARGIN, margins)):
-        matrix = np.column_stack([_cluster_means(column, clusters) for column in columns])
-        yield _trend(task, measure, ladder, matrix, "falling")
+    nats = [[item.margin for item in answers[arm]] for arm in ladder]
+    for measure, columns in ((ACCURACY, right), (MARGIN, nats)):
+        yield _trend(task, measure, ladder, columns, columns, clusters, "falling")
 
 
 def bits_trends(
@@ -174,8 +154,8 @@ def bits_trends(
     if len(set(labels)) < 2:
         return
     per_byte = [[row.bits / row.bytes for row in heldout[arm]] for arm in ladder]
-    matrix = np.column_stack([_cluster_means(column, labels) for column in per_byte])
-    yield _trend(None, "bits_per_byte", ladder, matrix, "rising")
+    scores = [_bits_scores(heldout[arm]).tolist() for arm in ladder]
+    yield _trend(None, "bits_per_byte", ladder, per_byte, scores, labels, "rising")
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
@@ -205,42 +185,11 @@ def _asked(item: Item) -> tuple[str, str, str]:
     return item.id, item.cluster, item.prompt
 
 
-def _accuracy_pair(
-    task: str,
-    answers: Mapping[str, Sequence[Item]],
-    pair: tuple[str, str],
-    margin: float,
-    uninformative: bool,
-) -> Comparison:
-    ours, theirs = answers[pair[0]], answers[pair[1]]
-    clusters = same_items(task, ours, theirs)
-    first, second = [float(item.correct) for item in ours], [float(item.correct) for item in theirs]
-    gap = paired_difference(first, second, clusters, CONFIDENCE, ACCURACIES)
-    one_sided = paired_difference(first, second, clusters, 2 * CONFIDENCE - 1, ACCURACIES)
-    return replace(
-        _comparison(pair, task, "accuracy", gap, uninformative),
-        non_inferior=None if uninformative else bool(one_sided.lower > -margin),
-        shown_worse=None if uninformative else bool(one_sided.upper < -margin),
-        one_sided_lower=one_sided.lower,
-        one_sided_upper=one_sided.upper,
-    )
-
-
-def _margin_pair(
-    task: str, answers: Mapping[str, Sequence[Item]], pair: tuple[str, str], uninformative: bool
-) -> Comparison:
-    ours, theirs = answers[pair[0]], answers[pair[1]]
-    clusters = same_items(task, ours, theirs)
-    gap = paired_difference([i.margin for i in ours], [i.margin for i in theirs], clusters, CONFIDENCE)
-    return _comparison(pair, task, "margin", gap, uninformative)
-
-
 def _comparison(
     pair: tuple[str, str],
     task: str | None,
     measure: Measure,
     gap: PairedDifference,
-    uninformative: bool | None,
 ) -> Comparison:
     return Comparison(
         arm=pair[0],
@@ -253,7 +202,6 @@ def _comparison(
         p_value=gap.p_value,
         items=gap.items,
         clusters=gap.clusters,
-        uninformative=uninformative,
     )
 
 
@@ -261,14 +209,42 @@ def _trend(
     task: str | None,
     measure: Measure,
     ladder: Sequence[str],
-    matrix: Floats,
+    columns: Sequence[Sequence[float]],
+    scores: Sequence[Sequence[float]],
+    clusters: Sequence[str],
     direction: Literal["rising", "falling"],
 ) -> Trend:
+    """`columns` hold each arm's values, which are ranked; `scores` those whose means are compared."""
+    matrix = np.column_stack([_cluster_means(column, clusters) for column in columns])
     means = [float(mean) for mean in matrix.mean(axis=0)]
     steps = np.diff(means) * (1 if direction == "rising" else -1)
-    is_ordered = bool((steps >= 0).all())
-    p_value = page_trend(matrix, direction)
-    return Trend(task, measure, tuple(ladder), tuple(means), direction, is_ordered, p_value, len(matrix))
+    return Trend(
+        task=task,
+        measure=measure,
+        arms=tuple(ladder),
+        means=tuple(means),
+        direction=direction,
+        ordered=bool((steps >= 0).all()),
+        p_value=page_trend(matrix, direction),
+        clusters=len(matrix),
+        rungs=tuple(_rungs(measure, ladder, scores, clusters)),
+    )
+
+
+def _rungs(
+    measure: Measure, ladder: Sequence[str], scores: Sequence[Sequence[float]], clusters: Sequence[str]
+) -> Iterator[Rung]:
+    """Each arm of a ladder against the one before it, on the same items; Holm over the rungs."""
+    gaps = []
+    for before, after in pairwise(scores):
+        if measure == ACCURACY:
+            gaps.append(margins.gap(after, before, clusters, CONFIDENCE))
+        else:
+            found = paired_difference(after, before, clusters, CONFIDENCE)
+            gaps.append(margins.Gap(found.estimate, found.lower, found.upper, found.p_value))
+    adjusted = holm([gap.p_value for gap in gaps])
+    for (against, arm), gap, p in zip(pairwise(ladder), gaps, adjusted, strict=True):
+        yield Rung(arm, against, gap.estimate, gap.lower, gap.upper, p)
 
 
 def _bits_scores(rows: Sequence[HeldOut]) -> Floats:

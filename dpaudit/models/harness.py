@@ -7,7 +7,7 @@ import hashlib
 import logging
 import math
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -31,6 +31,7 @@ class Answers:
 
     items: tuple[Item, ...]
     chance: float
+    left_out: int  # items of the task that were not asked
 
 
 def load_tasks(
@@ -117,7 +118,7 @@ def answer(lm: Any, name: str, task: Any, how: Asking) -> Answers:
             apply_chat_template=how.chat_template,
             fewshot_as_multiturn=how.chat_template,
         )
-    return _answers(results["samples"][name], task)
+    return _answers(results["samples"][name], task, functools.partial(_is_cut, lm))
 
 
 def _check_fewshot(name: str, task: Any, fewshot: int) -> None:
@@ -189,14 +190,18 @@ def _load(manager: Any, spec: str | dict[str, Any], where: str, cache: Path) -> 
         ) from error
 
 
-def _answers(samples: Sequence[dict[str, Any]], task: Any) -> Answers:
-    field = (task.config.metadata or {}).get("cluster")
+def _answers(
+    samples: Sequence[dict[str, Any]], task: Any, is_cut: Callable[[str, Sequence[str]], bool]
+) -> Answers:
+    metadata = task.config.metadata or {}
+    field, kinds = metadata.get("cluster"), metadata.get("groups", [])
     numbers: dict[str, int] = {}
     items, right, guess = [], Counter[str](), 0.0
     for sample in sorted(samples, key=lambda sample: sample["doc_id"]):
         doc, choices = sample["doc"], [arguments[1].strip() for arguments in sample["arguments"]]
         logprobs = [float(response[0]) for response in sample["filtered_resps"]]
         gold = _gold(sample["target"], choices)
+        prompt = str(sample["arguments"][0][0])
         margin = logprobs[gold] - max(score for index, score in enumerate(logprobs) if index != gold)
         identity = _id(doc, sample["doc_id"])
         group = str(doc[field]) if field else identity
@@ -210,12 +215,30 @@ def _answers(samples: Sequence[dict[str, Any]], task: Any) -> Answers:
                 cluster,
                 _brier(logprobs, gold),
                 tuple(logprobs),
-                hashlib.sha256(str(sample["arguments"][0][0]).encode()).hexdigest()[:16],
+                hashlib.sha256(prompt.encode()).hexdigest()[:16],
+                (*_named(doc, kinds), f"language: {_language(str(task.doc_to_text(doc)))}"),
+                len(prompt),
+                int(is_cut(prompt, [arguments[1] for arguments in sample["arguments"]])),
             )
         )
         right[choices[gold]] += 1
         guess += 1 / len(choices)
-    return Answers(tuple(items), max(guess, max(right.values())) / len(items))
+    left_out = len(task.eval_docs) - len(items)
+    return Answers(tuple(items), max(guess, max(right.values())) / len(items), left_out)
+
+
+def _is_cut(lm: Any, prompt: str, choices: Sequence[str]) -> bool:
+    """Whether lm-eval drops the beginning of the prompt, since the model's window does not hold it all."""
+    longest = max(len(lm.tok_encode(choice)) for choice in choices)
+    return bool(len(lm.tok_encode(prompt)) + longest > lm.max_length)
+
+
+def _named(doc: Mapping[str, Any], kinds: Sequence[str]) -> list[str]:
+    return [f"{kind}: {doc[kind]!s:.40}" for kind in kinds if doc.get(kind)]
+
+
+def _language(text: str) -> str:
+    return "Chinese" if any("\u4e00" <= character <= "\u9fff" for character in text) else "other"
 
 
 def _brier(logprobs: Sequence[float], gold: int) -> float:

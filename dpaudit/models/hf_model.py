@@ -81,8 +81,10 @@ class HFModel:
         return list(self._slots)
 
     @contextmanager
-    def active(self, adapter: str | None) -> Iterator[None]:
-        """Inside the block the model is the base with `adapter`, or the base alone for None."""
+    def active(self, adapter: str | None, factor: float = 1.0) -> Iterator[None]:
+        """Inside the block the model is the base with `adapter`, scaled by `factor`, or the base alone for
+        None.
+        """
         if adapter is None:
             if not hasattr(self.model, "disable_adapter"):
                 yield
@@ -93,7 +95,13 @@ class HFModel:
         if adapter not in self._slots:
             raise KeyError(f"no adapter {adapter!r} was added; there are {', '.join(self._slots) or 'none'}")
         self.model.set_adapter(self._slots[adapter])
-        yield
+        if factor == 1.0:
+            yield
+            return
+        from peft.helpers import rescale_adapter_scale
+
+        with rescale_adapter_scale(self.model, factor):
+            yield
 
     def token_scores(
         self,

@@ -125,6 +125,7 @@ STYLES: dict[str, Callable[[Any], str]] = {
     "percent_two_up": _percent(2, ROUND_CEILING),
     "confidence": _confidence,
     "points": _points(ROUND_HALF_EVEN),
+    "points_up": _points(ROUND_CEILING),
     "signed_points": _signed(_points(ROUND_HALF_EVEN)),
     "signed_points_down": _signed(_points(ROUND_FLOOR)),
     "signed_points_up": _signed(_points(ROUND_CEILING)),

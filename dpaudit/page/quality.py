@@ -6,11 +6,12 @@ from functools import cached_property
 
 from markupsafe import Markup
 
-from dpaudit.findings.quality import Comparison
+from dpaudit.findings.quality import Comparison, Quality, TaskFigures
 from dpaudit.findings.report import Adapter
+from dpaudit.page import losses
 from dpaudit.page.joins import Joins
-from dpaudit.page.numbers import Placed, code, codes, placed, say
-from dpaudit.page.phrases import ABSENT, absence, asked
+from dpaudit.page.numbers import Placed, code, placed, say
+from dpaudit.page.phrases import ABSENT, absence
 
 BASE = "base"
 
@@ -45,7 +46,7 @@ class QualitySection:
     against: tuple[Against, ...]
     notes: tuple[Markup, ...]  # below the comparisons
     trends: tuple[Markup, ...]
-    uninformative: tuple[Markup, ...]
+    controls: tuple[Markup, ...]  # what each benchmark says of an arm that was degraded on purpose
 
 
 def quality(joins: Joins) -> QualitySection:
@@ -67,8 +68,8 @@ def quality(joins: Joins) -> QualitySection:
         preference=tuple(_preference(joins, arm) for arm in joins.report.arms if arm.method == "dpo"),
         against=tuple(tables.against()),
         notes=tuple(_notes(joins)),
-        trends=tuple(_trends(joins)),
-        uninformative=tuple(_uninformative(joins)),
+        trends=tuple(losses.trends(joins)),
+        controls=tuple(losses.controls(joins)),
     )
 
 
@@ -95,20 +96,41 @@ class _Tables:
             if model.bits_per_byte:
                 value = num(f"{at}/bits_per_byte/value", "three")
                 limits = num.interval(f"{at}/bits_per_byte", "lower", "upper", "three")
-                bits = say("{value} {limits}", value=value, limits=limits)
-            cells = {row.part.task: self._accuracy(row.at) for row in placed(f"{at}/tasks", model.tasks)}
+                bits = say("{value} {limits}, {of}", value=value, limits=limits, of=self._records(at, model))
+            cells = {
+                row.part.task: self._accuracy(row.at, row.part) for row in placed(f"{at}/tasks", model.tasks)
+            }
             accuracies = (cells.get(task, [ABSENT] * 4) for task in self.tasks)
             yield ModelRow(model.arm, (bits, *(cell for four in accuracies for cell in four)))
 
-    def _accuracy(self, at: str) -> list[Markup]:
+    def _accuracy(self, at: str, task: TaskFigures) -> list[Markup]:
         num = self.joins.num
         accuracy = say(
             "{accuracy} {limits}",
             accuracy=num(f"{at}/accuracy", "percent_one"),
             limits=num.interval(at, "accuracy_lower", "accuracy_upper", "percent"),
         )
-        counts = (num(f"{at}/items", "count"), num(f"{at}/clusters", "count"))
-        return [accuracy, num(f"{at}/margin", "two"), *counts]
+        return [accuracy, num(f"{at}/margin", "two"), self._items(at, task), num(f"{at}/clusters", "count")]
+
+    def _items(self, at: str, task: TaskFigures) -> Markup:
+        """How many items were asked, and of how many a part was not."""
+        num, parts = self.joins.num, [self.joins.num(f"{at}/items", "count")]
+        if task.left_out:
+            parts.append(say("{count} left out", count=num(f"{at}/left_out", "count")))
+        if task.cut:
+            parts.append(say("{count} with a cut prompt", count=num(f"{at}/cut", "count")))
+        return Markup(", ").join(parts)
+
+    def _records(self, at: str, model: Quality) -> Markup:
+        num = self.joins.num
+        parts = [say("{count} records", count=num(f"{at}/bits_per_byte/records", "count"))]
+        if model.heldout_left_out:
+            parts.append(
+                say("<strong>{count} left out</strong>", count=num(f"{at}/heldout_left_out", "count"))
+            )
+        if model.heldout_cut:
+            parts.append(say("{count} cut", count=num(f"{at}/heldout_cut", "count")))
+        return Markup(", ").join(parts)
 
     def against(self) -> Iterator[Against]:
         for reference in dict.fromkeys(row.part.against for row in self.pairs.values()):
@@ -121,18 +143,15 @@ class _Tables:
         return any(key in self.pairs for key in ((arm, reference, None, "bits_per_byte"), *by_task))
 
     def _compared(self, arm: str, reference: str) -> Iterator[Markup]:
-        num = self.joins.num
         yield self._difference((arm, reference, None, "bits_per_byte"), "three")
         for task in self.tasks:
             key = (arm, reference, task, "accuracy")
             yield self._difference(key, "points")
             pair = self.pairs.get(key)
             if pair is None:
-                yield from (ABSENT,) * 3
+                yield from (ABSENT,) * (losses.COLUMNS - 1)
             else:
-                yield num(f"{pair.at}/p_value", "p")
-                yield num(f"{pair.at}/p_holm", "p")
-                yield Markup(_within(pair.part))
+                yield from losses.columns(self.joins.num, pair)
 
     def _difference(self, key: tuple[str, str, str | None, str], style: str) -> Markup:
         if key not in self.pairs:
@@ -152,15 +171,6 @@ def _what(reference: str) -> str:
     if reference == BASE:
         return "the base model"
     return "the adapter that saw no canary" if reference.endswith("-twin") else "the non-private adapter"
-
-
-def _within(pair: Comparison) -> str:
-    """Whether the drop in accuracy is within the margin."""
-    if pair.non_inferior is None:
-        return "uninformative"
-    if pair.non_inferior:
-        return "yes: better" if pair.lower > 0 else "yes"
-    return "no: shown worse" if pair.shown_worse else "not shown either way"
 
 
 def _preference(joins: Joins, arm: Adapter) -> Markup:
@@ -215,52 +225,4 @@ def _notes(joins: Joins) -> Iterator[Markup]:
             else say("{count} worked examples", count=num("/asked_how/fewshot", "count")),
             version=num("/asked_how/lm_eval"),
         )
-    yield say(
-        "Differences are adapter minus reference, paired item by item, with {confidence} intervals. "
-        "Interval and <em>p</em> come from one test, which flips the signs of whole clusters: the interval "
-        "holds every difference that the test does not reject, and <em>p</em> is that of no difference. "
-        "Where every item is a cluster of its own, this is McNemar's exact test.",
-        confidence=num("/comparisons/confidence", "percent"),
-    )
-    yield Markup(
-        "<em>p, Holm</em>: the same, adjusted for the number of adapters in the table; the intervals are "
-        "not adjusted."
-    )
-    yield say(
-        "<em>Drop within the margin</em>: “yes” where the one-sided lower limit is above −{margin} points, "
-        "the margin, which was {asked} with the benchmarks; “no: shown worse” where the upper limit is "
-        "below it; otherwise the data decide neither.",
-        margin=num("/comparisons/margin", "points"),
-        asked=asked(num, "/asked/evaluation", joins.report.asked["evaluation"]),
-    )
-    yield Markup(
-        "With few clusters, and an accuracy near its lowest or highest value, a few clusters hold all the "
-        "differences, and intervals miss more often than stated."
-    )
-
-
-def _trends(joins: Joins) -> Iterator[Markup]:
-    comparisons = joins.report.comparisons
-    for at, trend in placed("/comparisons/trend", comparisons.trend if comparisons else ()):
-        yield say(
-            "Does {task} ({measure}) get worse along {arms}? {order}; Page's trend test p {p}.",
-            task=trend.task or "held-out text",
-            measure=trend.measure.replace("_", " "),
-            arms=codes(trend.arms, " → "),
-            order="In this order at every rung" if trend.ordered else "Not at every rung",
-            p=joins.num(f"{at}/p_value", "p"),
-        )
-
-
-def _uninformative(joins: Joins) -> Iterator[Markup]:
-    if BASE not in joins.quality:
-        return
-    at, base = joins.quality[BASE]
-    for task_at, task in placed(f"{at}/tasks", base.tasks):
-        if task.uninformative:
-            yield say(
-                "<strong>{task} is uninformative:</strong> neither the base model nor a non-private "
-                "adapter is above chance ({chance}), so it supports no claim about quality.",
-                task=task.task,
-                chance=joins.num(f"{task_at}/chance", "percent_one"),
-            )
+    yield from losses.notes(joins)

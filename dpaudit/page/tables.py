@@ -166,7 +166,7 @@ COLUMNS: dict[str, dict[str, tuple[str, str]]] = {
         "lower": ("from", "three_down"),
         "upper": ("to", "three_up"),
         "items": ("items", "count"),
-        "uninformative": ("uninformative", "yes"),
+        "above_chance": ("above chance", "yes"),
     },
     "pairs": {
         "arm": ("arm", "text"),

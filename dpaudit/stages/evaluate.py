@@ -14,21 +14,23 @@ from dpaudit.data.corpus import Record
 from dpaudit.findings.quality import (
     Comparison,
     Comparisons,
+    Degraded,
     HeldOut,
+    Item,
     Measured,
     Quality,
     TaskAsked,
-    TaskFigures,
     TasksAsked,
     Trend,
 )
-from dpaudit.judging import quality
+from dpaudit.judging import losses, quality
 from dpaudit.judging.quality import BASE
 from dpaudit.schema import plain
 from dpaudit.stages import benchmarks, contaminated, preferences
 from dpaudit.stages.benchmarks import TASKS
 from dpaudit.stages.integrity import custody, weights
 from dpaudit.stages.integrity.trained import weights_of
+from dpaudit.stats.margins import fewest_clusters
 from dpaudit.storage.exclusive import alone
 from dpaudit.storage.remedies import missing
 from dpaudit.storage.rundir import RunDir
@@ -55,13 +57,13 @@ def run(run_dir: RunDir, plan: Plan, progress: Progress) -> None:
     trained = require_ready(run_dir, plan)
     files = benchmarks.write_tasks(run_dir, plan, progress)
     names = [BASE, *(arm.name for arm in trained)]
+    models = [*names, *_degraded(run_dir, trained)]
     base = weights.of_base(plan.suite.model.base)
-    pending = [name for name in names if not _is_current(run_dir, name, base)]
+    pending = [name for name in models if not _is_current(run_dir, name, base)]
     if pending:
         with run_dir.read_now(dict.fromkeys(file for name in pending for file in _weights(name))):
             _evaluate(run_dir, plan, pending, files, base, progress)
-    _mark_uninformative(run_dir, trained)
-    made_from = [*map(_output, names), SETTINGS]
+    made_from = [*map(_output, models), TASKS, SETTINGS]
     if not run_dir.is_current(SUMMARY, made_from):
         _summary(run_dir, plan, trained).write(run_dir, SUMMARY, made_from)
     contaminated.run(run_dir, plan, names, files, progress)
@@ -93,7 +95,19 @@ def inputs(name: str) -> list[str]:
 
 
 def _weights(name: str) -> list[str]:
-    return ["plan.json", "corpus/manifest.json", *([] if name == BASE else [weights_of(name)])]
+    return ["plan.json", "corpus/manifest.json", *([] if name == BASE else [weights_of(_adapter(name))])]
+
+
+def _adapter(name: str) -> str:
+    """The arm whose adapter a model has, whole or degraded."""
+    return name.removesuffix(losses.HALF)
+
+
+def _degraded(run_dir: RunDir, trained: Sequence[Arm]) -> list[str]:
+    """The model that shows which loss a benchmark can see: a non-private arm with half of its adapter."""
+    arm = losses.degradable(trained)
+    is_asked = bool(TasksAsked.read(run_dir, TASKS).tasks)
+    return [arm.name + losses.HALF] if arm and is_asked else []
 
 
 def _is_current(run_dir: RunDir, name: str, base: dict[str, str]) -> bool:
@@ -108,9 +122,8 @@ def load_model(run_dir: RunDir, plan: Plan, names: Sequence[str]) -> "HFModel":
     from dpaudit.models.hf_model import HFModel
 
     model = HFModel.as_trained(plan.suite.model)
-    for name in names:
-        if name != BASE:
-            model.add_adapter(name, run_dir.file(weights_of(name)).parent)
+    for adapter in dict.fromkeys(_adapter(name) for name in names if name != BASE):
+        model.add_adapter(adapter, run_dir.file(weights_of(adapter)).parent)
     return model
 
 
@@ -129,7 +142,7 @@ def heldout_bits(model: "HFModel", records: Sequence[Record], max_length: int) -
     for record, item, score in zip(records, encoded, scores, strict=True):
         nats = -score.logprob[np.array(item.answer_mask)].astype(np.float64).sum()
         if item.answer_bytes:
-            rows.append(HeldOut(record.id, float(nats) / math.log(2), item.answer_bytes))
+            rows.append(HeldOut(record.id, float(nats) / math.log(2), item.answer_bytes, item.lost))
     return rows
 
 
@@ -164,11 +177,15 @@ def _evaluate(
         model = load_model(run_dir, plan, open_names)
         ask = _asker(model, specs, files, cache, plan, advance)
         for name in open_names:
-            with model.active(None if name == BASE else name):
+            is_half = name != _adapter(name)  # it answers benchmarks and nothing else
+            texts = [] if is_half else records
+            with model.active(
+                None if name == BASE else _adapter(name), losses.FACTORS[0] if is_half else 1.0
+            ):
                 answers = ask(wanted[name])
-                rows = _heldout_rows(known[name]) or heldout_bits(model, records, plan.suite.model.max_length)
+                rows = _heldout_rows(known[name]) or heldout_bits(model, texts, plan.suite.model.max_length)
             advance()
-            now = _evaluation(name, answers, rows, records, base)
+            now = _evaluation(name, answers, rows, texts, base)
             whole = _of_asked(_together(known[name], now), asked)
             whole.write(run_dir, _output(name), inputs(name))
 
@@ -205,9 +222,13 @@ def _evaluation(
     base: dict[str, str],
 ) -> Measured:
     """What a model answered now."""
-    tasks = [quality.accuracy_figures(task, answer.items, answer.chance) for task, answer in answers.items()]
+    tasks = [
+        quality.accuracy_figures(task, answer.items, answer.chance, answer.left_out)
+        for task, answer in answers.items()
+    ]
     bits = quality.bits_figures(rows, _clusters(records))
-    figures = Quality(name, tuple(tasks), bits, len(records) - len(rows))
+    cut = sum(row.cut > 0 for row in rows)
+    figures = Quality(name, tuple(tasks), bits, len(records) - len(rows), cut)
     items = {task: tuple(answer.items) for task, answer in answers.items()}
     return Measured(figures, items, tuple(rows), base, asked={})
 
@@ -257,27 +278,6 @@ def _asker(
     return ask
 
 
-def _mark_uninformative(run_dir: RunDir, trained: Sequence[Arm]) -> None:
-    """Sets each task's `uninformative`: neither the base nor a non-private arm (else any arm) is above
-    chance.
-
-    A house formulary is at chance for the base and far above it for an arm that learned it, so it counts.
-    """
-    evaluations = _read_all(run_dir, trained)
-    learned = [arm for arm in trained if not arm.private] or trained
-    telling = [evaluations[name].quality.tasks for name in (BASE, *(arm.name for arm in learned))]
-    above = {row.task for tasks in telling for row in tasks if row.above_chance}
-    for name, evaluation in evaluations.items():
-        tasks = tuple(_marked(row, row.task not in above) for row in evaluation.quality.tasks)
-        if tasks != evaluation.quality.tasks:
-            marked = replace(evaluation, quality=replace(evaluation.quality, tasks=tasks))
-            marked.write(run_dir, _output(name), inputs(name))
-
-
-def _marked(row: TaskFigures, uninformative: bool) -> TaskFigures:
-    return replace(row, uninformative=uninformative)
-
-
 def _read_all(run_dir: RunDir, trained: Sequence[Arm]) -> dict[str, Measured]:
     names = (BASE, *(arm.name for arm in trained))
     return {name: Measured.read(run_dir, _output(name)) for name in names}
@@ -285,22 +285,56 @@ def _read_all(run_dir: RunDir, trained: Sequence[Arm]) -> dict[str, Measured]:
 
 def _summary(run_dir: RunDir, plan: Plan, trained: Sequence[Arm]) -> Comparisons:
     evaluations = _read_all(run_dir, trained)
-    heldout = {name: evaluation.heldout for name, evaluation in evaluations.items()}
     pairs, ladders = quality.references(trained), quality.ladders(trained)
-    margin = plan.suite.evaluation.margin
-    compared: list[Comparison] = []
+    margin = plan.suite.evaluation.loss_tested
+    accuracies: list[Comparison] = []
+    others: list[Comparison] = []
     trends: list[Trend] = []
-    for row in evaluations[BASE].quality.tasks:
-        answers = {name: evaluation.items[row.task] for name, evaluation in evaluations.items()}
-        compared += quality.task_pairs(row.task, answers, pairs, margin, row.uninformative)
+    controls: list[Degraded] = []
+    for task in TasksAsked.read(run_dir, TASKS).tasks:
+        answers = {name: evaluation.items[task] for name, evaluation in evaluations.items()}
+        accuracies += losses.accuracy_pairs(task, answers, pairs, margin)
+        others += quality.margin_pairs(task, answers, pairs)
+        controls += _controls(run_dir, task, answers, trained, margin)
         for ladder in ladders:
-            trends += quality.task_trends(row.task, answers, ladder)
-    if heldout[BASE]:
+            trends += quality.task_trends(task, answers, ladder)
+    if evaluations[BASE].heldout:
         clusters = _clusters(_heldout(run_dir))
-        compared += quality.bits_pairs(heldout, pairs, clusters)
+        heldout = {name: evaluation.heldout for name, evaluation in evaluations.items()}
+        others += quality.bits_pairs(heldout, pairs, clusters)
         for ladder in ladders:
             trends += quality.bits_trends(heldout, ladder, clusters)
-    return Comparisons(margin, quality.CONFIDENCE, tuple(compared), tuple(trends))
+    figures = {
+        name: {row.task: row for row in evaluation.quality.tasks} for name, evaluation in evaluations.items()
+    }
+    return Comparisons(
+        margin=margin,
+        is_default=plan.suite.evaluation.margin is None,
+        fewest=fewest_clusters(margin),
+        family=len(accuracies),
+        confidence=quality.CONFIDENCE,
+        pairs=(*losses.conclude(accuracies, figures, controls, margin), *others),
+        trend=tuple(trends),
+        controls=tuple(controls),
+    )
+
+
+def _controls(
+    run_dir: RunDir,
+    task: str,
+    answers: Mapping[str, Sequence[Item]],
+    trained: Sequence[Arm],
+    margin: float,
+) -> list[Degraded]:
+    """What the degraded arm answered, against the same arm as it is; the base is the arm with nothing of its
+    adapter.
+    """
+    arm = losses.degradable(trained)
+    if arm is None:
+        return []
+    half = Measured.read(run_dir, _output(arm.name + losses.HALF)).items[task]
+    by_factor = dict(zip(losses.FACTORS, (half, answers[BASE]), strict=True))
+    return losses.controls(task, arm.name, answers[arm.name], by_factor, margin)
 
 
 def _heldout(run_dir: RunDir) -> list[Record]:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from dpaudit.content import listing, load_yaml
 from dpaudit.errors import UsageError
 from dpaudit.findings.outside import MeasuredOutside, OutsideModel
-from dpaudit.judging import quality
+from dpaudit.judging import losses, quality
 from dpaudit.judging.quality import BASE
 from dpaudit.stages import audited, benchmarks, verify_kept
 from dpaudit.stages.audited import Audited
@@ -74,36 +74,34 @@ def run(request: Request, progress: Progress) -> MeasuredOutside:
     names = (BASE, request.model.name)
     with progress.task("evaluating", len(names) * len(request.evaluation.tasks)) as advance:
         answers = _answers(request, base, advance)
-    compared = [
+    figures = {
+        name: tuple(
+            quality.accuracy_figures(task, said.items, said.chance, said.left_out)
+            for task, said in of.items()
+        )
+        for name, of in answers.items()
+    }
+    margin = request.evaluation.loss_tested
+    pairs = [(request.model.name, BASE)]
+    accuracies = [
         pair
         for task in answers[BASE]
-        for pair in quality.task_pairs(
-            task,
-            {name: said[task].items for name, said in answers.items()},
-            [(request.model.name, BASE)],
-            request.evaluation.margin,
-            _is_uninformative(answers, task),
+        for pair in losses.accuracy_pairs(
+            task, {name: said[task].items for name, said in answers.items()}, pairs, margin
         )
     ]
+    by_task = {name: {row.task: row for row in of} for name, of in figures.items()}
     found = MeasuredOutside(
         model=OutsideModel(request.model.name, base, verify_kept.digest_of(request.model)),
         how=benchmarks.asking(request.evaluation),
         data={task.name: benchmarks.digest_of_items(task) for task in request.evaluation.tasks if task.data},
-        margin=request.evaluation.margin,
-        figures={
-            name: tuple(quality.accuracy_figures(task, said.items, said.chance) for task, said in of.items())
-            for name, of in answers.items()
-        },
-        compared=tuple(compared),
+        margin=margin,
+        figures=figures,
+        compared=tuple(losses.conclude(accuracies, by_task, (), margin)),
         items={name: {task: said.items for task, said in of.items()} for name, of in answers.items()},
     )
     _write(found, request.out)
     return found
-
-
-def _is_uninformative(answers: "Mapping[str, Mapping[str, Answers]]", task: str) -> bool:
-    figures = [quality.accuracy_figures(task, of[task].items, of[task].chance) for of in answers.values()]
-    return not any(row.above_chance for row in figures)
 
 
 def _answers(request: Request, base: str, advance: Any) -> "dict[str, dict[str, Answers]]":
@@ -159,7 +157,7 @@ def rows(found: MeasuredOutside) -> Sequence[dict[str, Any]]:
             "value": row.accuracy,
             "lower": row.accuracy_lower,
             "upper": row.accuracy_upper,
-            "uninformative": row.uninformative,
+            "above_chance": row.above_chance,
         }
         for name, figures in found.figures.items()
         for row in figures

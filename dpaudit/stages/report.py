@@ -187,7 +187,7 @@ def _run(run_dir: RunDir, plan: Plan, arms: Sequence[Adapter]) -> Run:
         relation=suite.training.claimed_relation,
         delta=suite.training.claimed_delta,
         primary=suite.primary,
-        margin=suite.evaluation.margin,
+        margin=suite.evaluation.loss_tested,
         seed=plan.seed,
         insecure_seed=plan.insecure_seed,
         corpus_words=suite.candidates.family in CORPUS_FAMILIES,

@@ -3,17 +3,21 @@
 import math
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
+from functools import cache
+from itertools import permutations
 from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.stats import norm, page_trend_test, t
+from scipy.stats import norm, rankdata, t
 
 from dpaudit.stats.roc import proportion_upper
 
 Floats = NDArray[np.float64]
 Labels = Sequence[Hashable] | NDArray[np.generic]
 
+ARMS_MOST = 8  # of a ladder: every order of a row is looked at
+_ROUNDING = 1e-12  # of sums over a whole distribution
 _DRAWS_AT_ONCE = 1_000_000  # bounds the memory of the bootstrap's index matrix
 
 
@@ -34,7 +38,7 @@ class PairedDifference:
 
 @dataclass(frozen=True)
 class Mean:
-    """Mean of the items' values with a two-sided interval."""
+    """Mean of the items, or a ratio of two sums over them, with a two-sided interval."""
 
     estimate: float
     lower: float
@@ -68,7 +72,7 @@ def paired_difference(
 
     `treatment` and `control` have shape (items,) and hold the two arms' scores of the same items. Items with
     one label in `clusters` (a passage, a patient) turn their sign together; without labels each item is its
-    own cluster, and for right and wrong answers the test is then the exact McNemar test. Under "the
+    own cluster. Under "the
     difference is d" the clusters' residuals are taken to be symmetric about zero; the p-value of d is the
     share of sign flips whose sum of residuals is at least as far from zero. The interval holds every d whose
     p-value is above 1 - `confidence`, so that it excludes 0 exactly where `p_value` is at most that. All
@@ -89,7 +93,7 @@ def paired_difference(
     _check_confidence(confidence)
     if flips < 99:
         raise ValueError(f"expected at least 99 flips, got {flips}")
-    sums, sizes = _cluster_totals(first - second, clusters)
+    sums, sizes = cluster_totals(first - second, clusters)
     estimate = float(np.mean(first - second))
     low, high = _flip_limits(sums, sizes, seed, flips)
     if np.ptp(sums / sizes) == 0:
@@ -122,9 +126,43 @@ def mean_interval(
     """
     vector = _finite_vector("values", values)
     span = max(1.0, float(np.ptp(vector)))
-    sums, sizes = _cluster_totals(vector, clusters)
+    sums, sizes = cluster_totals(vector, clusters)
     lower, upper = _bootstrap_interval(sums, sizes, span, confidence, seed, resamples)
     return Mean(float(np.mean(vector)), lower, upper, vector.size, sums.size)
+
+
+def ratio_interval(
+    numerators: ArrayLike,
+    denominators: ArrayLike,
+    clusters: Labels | None = None,
+    confidence: float = 0.95,
+    seed: int = 0,
+    resamples: int = 1999,
+) -> Mean:
+    """Return the sum of `numerators` over the sum of `denominators`, with its bootstrap-t interval on the log
+    scale.
+
+    Both have shape (items,) and are above zero. Items with one label in `clusters` are drawn together;
+    without labels each item is its own cluster. The interval is never narrower than that of Student's t on
+    the same scale, which few clusters need. Where no cluster differs from another it is the estimate +- u
+    times the larger of it and 1, u being the Clopper-Pearson upper bound of 0 of `clusters`. No items, NaN,
+    numbers that are not above zero, or a length mismatch raise ValueError.
+
+    Source: Hall 1988 (bootstrap-t); the spread of a ratio by the delta method.
+    """
+    _check_confidence(confidence)
+    above, below = _finite_vector("numerators", numerators), _finite_vector("denominators", denominators)
+    if above.size != below.size or min(above.min(), below.min()) <= 0:
+        raise ValueError("expected numerators and denominators above 0, as many of the one as of the other")
+    tops, _ = cluster_totals(above, clusters)
+    bottoms, _ = cluster_totals(below, clusters)
+    estimate, error = (float(value[0]) for value in _log_ratio(tops[None], bottoms[None]))
+    if error < 1e-9:
+        margin = max(1.0, estimate) * proportion_upper(0, tops.size, (1 + confidence) / 2)
+        return Mean(estimate, max(estimate - margin, 0.0), estimate + margin, above.size, tops.size)
+    low, high = _bootstrap_t(tops, bottoms, confidence, seed, resamples)
+    limits = estimate * math.exp(-high * error), estimate * math.exp(-low * error)
+    return Mean(estimate, *limits, above.size, tops.size)
 
 
 def win_rate_interval(
@@ -143,32 +181,53 @@ def win_rate_interval(
     outcome = _finite_vector("outcomes", outcomes)
     if not np.isin(outcome, [0.0, 0.5, 1.0]).all():
         raise ValueError(f"expected outcomes 1, 0.5 or 0, got {np.setdiff1d(outcome, [0.0, 0.5, 1.0])[:5]}")
-    sums, sizes = _cluster_totals(outcome, clusters)
+    sums, sizes = cluster_totals(outcome, clusters)
     lower, upper = _bootstrap_interval(sums, sizes, 1.0, confidence, seed, resamples)
     return WinRate(float(np.mean(outcome)), max(lower, 0.0), min(upper, 1.0), outcome.size, sums.size)
 
 
 def page_trend(matrix: ArrayLike, direction: Literal["rising", "falling"] = "rising") -> float:
-    """Return the p-value of "the columns have no order"; small = they rise (or fall) from left to right.
+    """Return the exact p-value of "the columns have no order"; small = they rise (or fall) from left to
+    right.
 
     `matrix` has shape (items, arms): the score of each item under each arm, arms in their order, at least 2
-    items and 3 arms. Rows must be independent: average the items of one cluster first. Ties take mid-ranks,
-    which makes the test conservative. NaN or too few rows or columns raise ValueError.
+    items and from 3 to ARMS_MOST arms. Rows must be independent: average the items of one cluster first.
+    Ties take mid-ranks, and each row is permuted with the ties that it has, so that items on which all arms
+    agree count for nothing. NaN or too few rows or columns raise ValueError.
 
-    Source: Page 1963, the L statistic.
+    Source: Page 1963, the L statistic; its distribution given the ties by convolution over the rows.
     """
     scores = np.asarray(matrix, dtype=np.float64)
-    if scores.ndim != 2 or scores.shape[0] < 2 or scores.shape[1] < 3:
-        raise ValueError(f"expected at least 2 items by 3 arms, got shape {scores.shape}")
+    if scores.ndim != 2 or scores.shape[0] < 2 or not 3 <= scores.shape[1] <= ARMS_MOST:
+        raise ValueError(f"expected at least 2 items by 3 to {ARMS_MOST} arms, got shape {scores.shape}")
     if not np.isfinite(scores).all():
         raise ValueError("expected finite scores, got NaN or infinity")
     if direction not in ("rising", "falling"):
         raise ValueError(f"expected direction rising or falling, got {direction}")
     ordered = scores if direction == "rising" else scores[:, ::-1]
-    return float(page_trend_test(ordered).pvalue)
+    ranks = np.rint(2 * rankdata(ordered, axis=1)).astype(np.int64)  # mid-ranks, doubled: whole numbers
+    observed = int((ranks @ np.arange(1, ranks.shape[1] + 1)).sum())
+    kinds, counts = np.unique(np.sort(ranks, axis=1), axis=0, return_counts=True)
+    rows = [(*_one_row(tuple(kind.tolist())), int(count)) for kind, count in zip(kinds, counts, strict=True)]
+    size = 1 + sum((chances.size - 1) * count for _, chances, count in rows)
+    spectrum = np.ones(size // 2 + 1, dtype=np.complex128)
+    for _, chances, count in rows:
+        spectrum *= np.fft.rfft(chances, size) ** count
+    least = sum(first * count for first, _, count in rows)
+    as_large = np.fft.irfft(spectrum, size)[max(0, observed - least) :].sum()
+    return float(np.clip(as_large, _ROUNDING, 1.0))
 
 
-def _cluster_totals(values: Floats, clusters: Labels | None) -> tuple[Floats, Floats]:
+@cache
+def _one_row(ranks: tuple[int, ...]) -> tuple[int, Floats]:
+    """The least value of sum(place * rank) over the orders of one row's ranks, and the chance of each value
+    from there on.
+    """
+    values = np.array(list(permutations(ranks))) @ np.arange(1, len(ranks) + 1)
+    return int(values.min()), np.bincount(values - values.min()) / len(values)
+
+
+def cluster_totals(values: Floats, clusters: Labels | None) -> tuple[Floats, Floats]:
     """Return per cluster the sum and the number of its values."""
     if clusters is None:
         return values, np.ones_like(values)
@@ -271,6 +330,35 @@ def _expanded_tail(clusters: int, confidence: float) -> float:
     """Return the tail probability at which to cut, so that few clusters give a t-sized interval."""
     quantile = t.isf((1 - confidence) / 2, clusters - 1)
     return float(norm.sf(math.sqrt(clusters / (clusters - 1)) * quantile))
+
+
+def _log_ratio(tops: Floats, bottoms: Floats) -> tuple[Floats, Floats]:
+    """Per row of clusters the ratio of the two sums and the standard error of its logarithm."""
+    clusters = tops.shape[1]
+    ratio = tops.sum(axis=1) / bottoms.sum(axis=1)
+    residuals = tops - ratio[:, None] * bottoms
+    squares = (residuals**2).sum(axis=1) * clusters / max(clusters - 1, 1)
+    return ratio, np.sqrt(squares) / tops.sum(axis=1)
+
+
+def _bootstrap_t(
+    tops: Floats, bottoms: Floats, confidence: float, seed: int, resamples: int
+) -> tuple[float, float]:
+    """The two quantiles of the studentised logarithm of the ratio, each at least as far out as Student's."""
+    generator = np.random.default_rng(seed)
+    ratio = tops.sum() / bottoms.sum()
+    rows = max(1, _DRAWS_AT_ONCE // tops.size)
+    found = []
+    for start in range(0, resamples, rows):
+        drawn = generator.integers(tops.size, size=(min(rows, resamples - start), tops.size))
+        ratios, errors = _log_ratio(tops[drawn], bottoms[drawn])
+        spread = errors > 1e-9  # a resample of one cluster alone has none
+        found.append(np.log(ratios[spread] / ratio) / errors[spread])
+    tail = (1 - confidence) / 2
+    student = float(t.isf(tail, tops.size - 1))
+    studentised = np.append(np.concatenate(found), 0.0)
+    low, high = np.quantile(studentised, [tail, 1 - tail])
+    return min(float(low), -student), max(float(high), student)
 
 
 def _check_confidence(confidence: float) -> None:

@@ -24,7 +24,7 @@ MEASURED = Measured(
     {},
 )
 
-REST = (0.5, "c", 0.7, [], "p")  # of an item
+REST = (0.5, "c", 0.7, [], "p", [], 0, 0)  # of an item
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ def test_another_format_is_refused_by_name_with_the_way_out(tmp_path: Path) -> N
         with pytest.raises(UsageError) as error:
             Measured.read(run_dir, "evaluate/sft-eps8.json")
         line = str(error.value)
-        assert line.startswith(f"{tmp_path}/evaluate/sft-eps8.json: format: expected quality/2, got {told};")
+        assert line.startswith(f"{tmp_path}/evaluate/sft-eps8.json: format: expected quality/3, got {told};")
         assert (
             f"type `dpaudit eval --run {tmp_path.name}` again" in line
             and "\n" not in line

@@ -8,14 +8,15 @@ from scipy.stats import binomtest
 
 from dpaudit.errors import UsageError
 from dpaudit.findings.quality import HeldOut, Item
+from dpaudit.judging.losses import accuracy_pairs
 from dpaudit.judging.quality import (
     accuracy_figures,
     bits_figures,
     bits_pairs,
     holm,
     ladders,
+    margin_pairs,
     references,
-    task_pairs,
     task_trends,
 )
 from dpaudit.suite.grid import Arm, nonprivate
@@ -37,7 +38,7 @@ def test_accuracy_of_independent_items_has_the_clopper_pearson_interval() -> Non
     interval = binomtest(30, 40).proportion_ci(0.95, "exact")
     assert (found.accuracy, found.margin) == (0.75, 0.5)
     assert (found.accuracy_lower, found.accuracy_upper) == pytest.approx(tuple(interval))
-    assert found.above_chance and not found.uninformative
+    assert found.above_chance and not accuracy_figures("t", items([1] * 10 + [0] * 30), 0.25).above_chance
 
 
 def test_items_of_one_cluster_do_not_count_as_independent() -> None:
@@ -85,40 +86,12 @@ def test_references_are_the_nonprivate_arm_of_the_same_method_and_the_base() -> 
     assert ladders([ONE, INF, EIGHT, DPO]) == [["sft-inf", "sft-eps8", "sft-eps1"]]
 
 
-def test_pairs_carry_the_p_value_holm_and_what_is_shown_of_the_margin() -> None:
-    answers = {
-        "sft-inf": items([1] * 95 + [0] * 5),
-        "sft-eps8": items([1] * 94 + [0] * 6),
-        "sft-eps4": items([1] * 89 + [0] * 11),
-        "sft-eps1": items([1] * 60 + [0] * 40),
-    }
-    pairs = [(arm, "sft-inf") for arm in ("sft-eps8", "sft-eps4", "sft-eps1")]
-    rows = task_pairs("t", answers, pairs, margin=0.05, uninformative=False)
-    eight, four, one = (row for row in rows if row.measure == "accuracy")
-    shown = [(row.non_inferior, row.shown_worse) for row in (eight, four, one)]
-    assert shown == [(True, False), (False, False), (False, True)]
-    assert one.p_value == pytest.approx(1e-4)  # the least that drawn flips can give
-    assert one.p_holm == pytest.approx(3 * one.p_value)
-    assert eight.p_value == eight.p_holm == 1.0
-    for row in (eight, four, one):
-        assert (row.p_value <= 0.05) == (not row.lower <= 0 <= row.upper)
-    useless = task_pairs("t", answers, pairs, margin=0.05, uninformative=True)
-    told = [row for row in useless if row.measure == "accuracy"]
-    assert all(row.non_inferior is None and row.shown_worse is None for row in told)
-
-
-def test_clusters_count_and_not_their_items() -> None:
-    clusters = [str(n // 10) for n in range(60)]
-    answers = {"sft-eps8": items([0] * 60, clusters), "sft-inf": items([1] * 60, clusters)}
-    row = task_pairs("t", answers, [("sft-eps8", "sft-inf")], 0.05, uninformative=False)[0]
-    assert row.p_value == pytest.approx(2 * 0.5**6)
-    assert (row.items, row.clusters, row.lower) == (60, 6, -1.0)
-
-
 def test_arms_that_answered_other_items_are_refused() -> None:
     answers = {"sft-eps8": items([1, 1]), "sft-inf": items([1, 1, 0])}
     with pytest.raises(UsageError, match="items of t"):
-        task_pairs("t", answers, [("sft-eps8", "sft-inf")], 0.05, uninformative=False)
+        margin_pairs("t", answers, [("sft-eps8", "sft-inf")])
+    with pytest.raises(UsageError, match="items of t"):
+        accuracy_pairs("t", answers, [("sft-eps8", "sft-inf")], 0.05)
     rows = {"sft-eps8": [HeldOut("a", 1.0, 4)], "sft-inf": [HeldOut("a", 1.0, 5)]}
     with pytest.raises(UsageError, match="held-out"):
         bits_pairs(rows, [("sft-eps8", "sft-inf")], {"a": "a"})
@@ -137,6 +110,12 @@ def test_a_ladder_that_falls_is_found_and_a_flat_one_is_not() -> None:
     falling = next(task_trends("t", answers((0.9, 0.7, 0.5)), ladder))
     flat = next(task_trends("t", answers((0.7, 0.7, 0.7)), ladder))
     assert falling.ordered and falling.p_value < 1e-4
+    assert [(rung.arm, rung.against) for rung in falling.rungs] == [
+        ("sft-eps8", "sft-inf"),
+        ("sft-eps1", "sft-eps8"),
+    ]
+    assert all(rung.p_holm < 0.01 and rung.upper < 0 for rung in falling.rungs)
+    assert all(rung.p_holm > 0.05 for rung in flat.rungs)
     assert flat.p_value > 0.01
 
 

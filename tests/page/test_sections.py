@@ -206,3 +206,49 @@ def test_a_stage_that_did_not_run_is_among_what_was_not_tested(made: Report) -> 
     assert f"type <code>dpaudit eval --run {made.run.name}</code>" in quality_line and judge_line.endswith(
         "were not judged."
     )
+
+
+def test_the_word_for_a_loss_has_its_reason_its_margin_and_its_control(made: Report) -> None:
+    compared = made.comparisons
+    assert compared is not None
+
+    def shown(**change: object) -> str:
+        section = quality(joined(replace(made, comparisons=replace(compared, **change))))  # type: ignore[arg-type]
+        cells = (cell for against in section.against for row in against.rows for cell in row.cells)
+        return " ".join([*cells, *section.notes, *section.controls])
+
+    def because(reason: str) -> str:
+        pairs = tuple(
+            replace(row, margin=replace(row.margin, word="cannot tell", reason=reason)) if row.margin else row
+            for row in compared.pairs  # type: ignore[union-attr]
+        )
+        return shown(pairs=pairs)
+
+    good = shown()
+    assert "<strong>no worse than the margin</strong>" in good and "<strong>worse</strong>" in good
+    assert "can see a loss" in good and "has not shown that it could see a loss" in good
+    assert "declared before training" in good and "the default" not in good
+    default = shown(is_default=True)
+    assert "the default: the suite declares none" in default and "declared before training" not in default
+    for reason, said in {
+        "reference at chance": "<code>base</code> is not above chance",
+        "too few clusters": "too few clusters, ",
+        "at the ceiling": "at the ceiling, ",
+        "neither is shown": "the data show neither",
+        "no control": "no adapter without noise",
+        "control not told": "it could see a loss",
+    }.items():
+        told = because(reason)
+        assert f"cannot tell: {said}" in told or said in told
+        assert "<strong>worse</strong>" not in told
+
+
+def test_records_and_items_that_were_left_out_stand_beside_the_figure(made: Report) -> None:
+    whole = quality(joined(made)).models[0]
+    assert "left out" not in " ".join(whole.cells)
+    first = made.quality[0]
+    tasks = tuple(replace(task, left_out=7, cut=2) for task in first.tasks)
+    model = replace(first, tasks=tasks, heldout_left_out=9, heldout_cut=4)
+    cut = quality(joined(replace(made, quality=(model, *made.quality[1:])))).models[0]
+    assert "9</data> left out" in cut.cells[0] and "4</data> cut" in cut.cells[0]
+    assert "7</data> left out" in cut.cells[3] and "2</data> with a cut prompt" in cut.cells[3]

@@ -13,7 +13,7 @@ import pytest
 from dpaudit.data.corpus import Record, Turn
 from dpaudit.errors import UsageError
 from dpaudit.findings.contamination import Contamination
-from dpaudit.findings.quality import Measured, Quality, TaskFigures, TasksAsked
+from dpaudit.findings.quality import Comparisons, Measured, TasksAsked
 from dpaudit.judging import quality
 from dpaudit.models import harness
 from dpaudit.stages import benchmarks, contaminated, evaluate
@@ -131,7 +131,7 @@ def test_items_are_those_of_a_direct_computation(evaluated: tuple[RunDir, Plan],
     items = run_dir.read_json(f"evaluate/{name}.json")["items"]["clinic_choice"]
     logprobs = choice_logprobs(run_dir, plan, name)
     for row, scores, item in zip(choice_rows(), logprobs, items, strict=True):
-        identity, correct, margin, cluster, brier, kept, _ = item
+        identity, correct, margin, cluster, brier, kept, *_ = item
         assert kept == pytest.approx(scores, abs=1e-3)
         shares = np.exp(scores) / np.exp(scores).sum()
         assert brier == pytest.approx(((shares - (np.arange(4) == row["answer"])) ** 2).sum(), abs=1e-3)
@@ -174,7 +174,7 @@ def test_bits_per_byte_are_those_of_transformers_own_loss(evaluated: tuple[RunDi
     result = run_dir.read_json("evaluate/sft-inf.json")
     model = evaluate.load_model(run_dir, plan, ["sft-inf"])
     bits, size = 0.0, 0
-    for record, (identity, record_bits, record_bytes) in zip(
+    for record, (identity, record_bits, record_bytes, _) in zip(
         heldout_records(), result["heldout"], strict=True
     ):
         coded = encode(record.turns, model.tokenizer, 96)
@@ -210,7 +210,7 @@ def test_pairs_are_differences_on_the_same_items(evaluated: tuple[RunDir, Plan])
         assert pair["difference"] == pytest.approx((ours - theirs).mean())
         assert pair["lower"] <= pair["difference"] <= pair["upper"]
         assert (pair["items"], pair["clusters"]) == (12, 4)
-        assert pair["p_holm"] >= pair["p_value"]
+        assert pair["margin"]["p_holm"] >= pair["p_value"]
     bits = [p for p in summary["pairs"] if p["measure"] == "bits_per_byte" and p["against"] == "sft-inf"]
     for pair in bits:
         ours, theirs = (results[n]["quality"]["bits_per_byte"]["value"] for n in (pair["arm"], "sft-inf"))
@@ -255,22 +255,61 @@ def test_what_is_current_is_kept_and_what_is_stale_is_redone(
     assert same["difference"] == 0.0
 
 
-def test_a_house_task_is_informative_where_the_nonprivate_arm_learned_it(
-    toy_model_dir: Path, adapters: dict[str, Path], tmp_path: Path
+def test_a_degraded_arm_shows_what_a_task_can_see(evaluated: tuple[RunDir, Plan]) -> None:
+    """Half of the adapter is asked once more, and is neither the whole of it nor the base."""
+    run_dir, _ = evaluated
+    half = Measured.read(run_dir, "evaluate/sft-inf-half.json")
+    assert half.heldout == () and half.quality.bits_per_byte is None
+    margins = {
+        name: [item.margin for item in Measured.read(run_dir, f"evaluate/{name}.json").items["clinic_choice"]]
+        for name in ("base", "sft-inf", "sft-inf-half")
+    }
+    assert len({tuple(found) for found in margins.values()}) == 3
+    summary = Comparisons.read(run_dir, "evaluate/summary.json")
+    assert [(row.arm, row.factor) for row in summary.controls] == [("sft-inf", 0.5), ("sft-inf", 0.0)]
+    assert summary.controls[1].difference == pytest.approx(
+        -next(
+            pair.difference
+            for pair in summary.pairs
+            if (pair.arm, pair.against, pair.measure) == ("sft-inf", "base", "accuracy")
+        )
+    )
+    assert not summary.is_default and summary.fewest == 59 and summary.family == 5
+    said = {pair.margin.reason for pair in summary.pairs if pair.margin}
+    assert said <= {"too few clusters", "reference at chance"}  # four conditions
+
+
+def test_a_scaled_adapter_is_between_the_base_and_the_whole(
+    evaluated: tuple[RunDir, Plan],
 ) -> None:
-    run_dir, plan = make_run(tmp_path, toy_model_dir, adapters, ())
-    arms = evaluate.trained_arms(run_dir, plan)
-    run_dir.write_json(benchmarks.TASKS, {"tasks": {}})
-    for name in ("base", *ARMS):
-        above = {"house": name == "sft-inf", "hard": name == "sft-eps8"}
-        tasks = [TaskFigures(t, 0.5, 0.4, 0.6, 12, 4, 0.1, 0.7, 0.25, a, not a) for t, a in above.items()]
-        measured = Measured(Quality(name, tuple(tasks), None, 0), {}, (), {}, {})
-        measured.write(run_dir, f"evaluate/{name}.json", evaluate.inputs(name))
-    evaluate._mark_uninformative(run_dir, arms)
-    for name in ("base", *ARMS):
-        marked = Measured.read(run_dir, f"evaluate/{name}.json").quality.tasks
-        assert {task.task: task.uninformative for task in marked} == {"house": False, "hard": True}
-        assert run_dir.is_current(f"evaluate/{name}.json", evaluate.inputs(name))
+    from dpaudit.models.encode import encode
+
+    run_dir, plan = evaluated
+    model = evaluate.load_model(run_dir, plan, ["sft-inf"])
+    asked = [encode(record.turns, model.tokenizer, 96) for record in heldout_records()[:2]]
+
+    def scores(adapter: str | None, factor: float = 1.0) -> np.ndarray:
+        with model.active(adapter, factor):
+            return np.concatenate([found.logprob[1:] for found in model.token_scores(asked)])
+
+    base, whole, none, half = (
+        scores(None),
+        scores("sft-inf"),
+        scores("sft-inf", 0.0),
+        scores("sft-inf", 0.5),
+    )
+    assert none == pytest.approx(base, abs=1e-5)
+    assert np.abs(half - base).max() > 1e-3 < np.abs(half - whole).max()
+    assert scores("sft-inf") == pytest.approx(whole, abs=0)  # the scale is put back
+
+
+def test_items_carry_their_kind_and_what_was_cut(evaluated: tuple[RunDir, Plan]) -> None:
+    run_dir, _ = evaluated
+    measured = Measured.read(run_dir, "evaluate/base.json")
+    assert {item.groups for item in measured.items["clinic_choice"]} == {("form: en", "language: other")}
+    assert all(item.length > 20 and item.cut == 0 for item in measured.items["clinic_choice"])
+    (task,) = measured.quality.tasks
+    assert (task.left_out, task.cut, measured.quality.heldout_cut) == (0, 0, 0)
 
 
 FILE_ROWS = {

@@ -314,12 +314,13 @@ def test_what_refuted_presumes_is_said(tmp_path: Path) -> None:
     assert "if all claims are true, any of them is refuted with a chance of at most 5.0 %" in words
 
 
-def test_the_margin_has_three_outcomes(tmp_path: Path) -> None:
+def test_a_loss_has_three_words(tmp_path: Path) -> None:
     run_dir, plan = fabricate.run(tmp_path)
     words = _words(_reported(run_dir, plan)[0])
-    assert "no: shown worse" in words and "yes: better" in words and "not shown either way" in words
-    assert "does not mean worse" not in words and "(McNemar)" not in words
-    assert "flips the signs of whole clusters" in words
+    assert "cannot tell: the data show neither" in words and "McNemar's exact test" in words
+    html = run_dir.file("report/index.html").read_text(encoding="utf-8")
+    for word in ("no worse than the margin", "worse"):
+        assert f"<strong>{word}</strong>" in html
 
 
 def test_clusters_stand_beside_items(tmp_path: Path) -> None:

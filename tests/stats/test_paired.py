@@ -3,13 +3,14 @@ from itertools import permutations, product
 
 import numpy as np
 import pytest
-from scipy.stats import binomtest, norm, ttest_rel
+from scipy.stats import binomtest, norm, page_trend_test, ttest_rel
 
 from dpaudit.stats.paired import (
     PairedDifference,
     mean_interval,
     page_trend,
     paired_difference,
+    ratio_interval,
     win_rate_interval,
 )
 
@@ -64,7 +65,7 @@ def test_drawn_flips_agree_with_all_flips() -> None:
 
 
 @pytest.mark.parametrize(("only_a", "only_b"), [(0, 0), (3, 3), (1, 9), (0, 5), (0, 6), (30, 12)])
-def test_for_items_without_clusters_it_is_the_exact_mcnemar_test(only_a: int, only_b: int) -> None:
+def test_for_answers_without_clusters_it_is_near_the_exact_mcnemar_test(only_a: int, only_b: int) -> None:
     first = np.array([1.0] * only_a + [0.0] * only_b + [1.0, 0.0])
     second = np.array([0.0] * only_a + [1.0] * only_b + [1.0, 0.0])
     exact = binomtest(only_a, only_a + only_b).pvalue if only_a + only_b else 1.0
@@ -154,6 +155,47 @@ def test_mean_interval_refuses_bad_arguments(wrong: dict[str, object]) -> None:
     arguments: dict[str, object] = {"values": [1.0, 0.0]}
     with pytest.raises(ValueError, match=r"expected .*, got"):
         mean_interval(**(arguments | wrong))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(("patients", "records"), [(60, 1), (60, 2)])
+def test_the_interval_of_a_ratio_covers_from_60_patients_on(patients: int, records: int) -> None:
+    """Bits and bytes of records that spread as the demo's do (log spread .5, and .3 between patients)."""
+    label, covered = np.repeat(np.arange(patients), records), 0
+    for seed in range(400):
+        rng = np.random.default_rng(seed)
+        size = rng.integers(5, 60, label.size)
+        ease = 0.3 * rng.normal(size=patients)[label] + 0.5 * rng.normal(size=label.size)
+        bits = 2 * size * np.exp(ease - (0.3**2 + 0.5**2) / 2)
+        found = ratio_interval(bits, size, label, resamples=299)
+        covered += found.lower <= 2 <= found.upper
+    assert covered / 400 >= 0.93 - 3 * math.sqrt(0.93 * 0.07 / 400)
+
+
+def test_the_interval_of_a_ratio_is_no_narrower_than_students() -> None:
+    rng = np.random.default_rng(0)
+    bits, size = rng.gamma(4.0, size=(2, 200))
+    found = ratio_interval(bits, size)
+    scores = bits - bits.sum() / size.sum() * size
+    half = 1.97 * math.sqrt(200 * scores.var()) / bits.sum()
+    assert math.log(found.upper / found.estimate) >= half * 0.99
+    assert math.log(found.estimate / found.lower) == pytest.approx(half, rel=0.3)
+    twice = ratio_interval(np.tile(bits, 2), np.tile(size, 2), list(range(200)) * 2)
+    assert (twice.lower, twice.upper) == pytest.approx((found.lower, found.upper))
+
+
+@pytest.mark.parametrize("clusters", [2, 3])
+def test_few_clusters_of_a_ratio_have_a_wide_finite_interval(clusters: int) -> None:
+    found = ratio_interval([1.0, 2.0, 4.0][:clusters], [1.0] * clusters)
+    assert 0 <= found.lower < found.estimate / 1.5 and 2 * found.estimate < found.upper < math.inf
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"numerators": []}, {"clusters": [1]}, {"confidence": 1.0}, {"denominators": [1.0, 0.0]}]
+)
+def test_ratio_interval_refuses_bad_arguments(wrong: dict[str, object]) -> None:
+    arguments: dict[str, object] = {"numerators": [1.0, 2.0], "denominators": [1.0, 1.0]}
+    with pytest.raises(ValueError, match="expected"):
+        ratio_interval(**(arguments | wrong))  # type: ignore[arg-type]
 
 
 def test_repeating_each_item_in_its_cluster_changes_nothing() -> None:
@@ -283,6 +325,21 @@ def test_page_trend_of_noise_is_not_small_too_often(decimals: int) -> None:
     assert np.sum(p_values <= 0.05) <= allowed_exceedances(2000, 0.05)
 
 
+def test_page_trend_of_answers_that_mostly_agree_keeps_its_size_and_has_power() -> None:
+    """Right and wrong answers near a ceiling: few rows differ, and only these are permuted."""
+    rng = np.random.default_rng(1)
+    flat = (rng.random((2000, 60, 4)) < 0.95).astype(float)
+    assert np.sum([page_trend(matrix) <= 0.05 for matrix in flat]) <= allowed_exceedances(2000, 0.05)
+    falling = (rng.random((200, 300, 4)) < np.array([0.95, 0.93, 0.9, 0.85])).astype(float)
+    assert np.mean([page_trend(matrix, "falling") <= 0.05 for matrix in falling]) > 0.9
+
+
+def test_page_trend_is_that_of_scipy_where_nothing_ties() -> None:
+    matrix = np.random.default_rng(3).normal(size=(9, 4)) + 0.2 * np.arange(4)
+    exact = page_trend_test(matrix, method="exact").pvalue
+    assert page_trend(matrix) == pytest.approx(exact, abs=1e-9)
+
+
 def test_page_trend_without_any_order_refutes_nothing() -> None:
     assert page_trend(np.ones((20, 4))) >= 0.5
 
@@ -295,6 +352,7 @@ def test_page_trend_without_any_order_refutes_nothing() -> None:
         ([[1.0, 2.0, math.nan]] * 2, "rising"),
         ([], "rising"),
         ([[1.0, 2.0, 3.0]] * 2, "up"),
+        ([[float(n) for n in range(9)]] * 2, "rising"),
     ],
 )
 def test_page_trend_refuses_bad_arguments(matrix: list[list[float]], direction: str) -> None:
