@@ -1,0 +1,100 @@
+"""Items as `dpaudit eval` asks them against plain lm-eval: the same answers, and log-probabilities of choices
+within 1e-4?
+
+    python benchmarks/lm_eval_agreement.py --model DIR --data FOLDER \\
+        --out benchmarks/results/lm_eval_agreement.json
+
+100 items each of PubMedQA, MedQA, MMLU-medical and CMExam (the files bench_*_dev.jsonl of FOLDER), in
+float32. Plain lm-eval loads the model itself, renders with the tokenizer's own template and is given nothing
+of dpaudit but the YAML of the task. Some ten minutes with a 135M model on one core.
+"""
+
+import argparse
+import json
+import platform
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import torch
+from lm_eval import simple_evaluate
+from lm_eval.models.huggingface import HFLM
+
+from dpaudit import content
+from dpaudit.models import harness
+from dpaudit.models.hf_model import HFModel
+from dpaudit.stages import benchmarks
+from dpaudit.suite.suite import Evaluation
+
+FILES = {
+    "pubmedqa_file": "bench_pubmedqa_en_dev.jsonl",
+    "medqa_us_file": "bench_medqa_us_en_dev.jsonl",
+    "mmlu_medical_file": "bench_mmlu_med_en_dev.jsonl",
+    "cmexam_file": "bench_cmexam_zh_dev.jsonl",
+}
+ITEMS = 100
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--model", required=True)
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--out", type=Path, required=True)
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    known = content.listing("suites/tasks")
+    specs = {task: content.load_yaml(known[task]) for task in FILES}
+    files = {task: arguments.data / file for task, file in FILES.items()}
+    with tempfile.TemporaryDirectory() as cache:
+        ours = asked_by_us(arguments.model, specs, files, Path(cache))
+        theirs = asked_by_lm_eval(arguments.model, specs, files)
+    result = {
+        "machine": f"{platform.machine()}, torch {torch.__version__}, one thread",
+        "model": Path(arguments.model).name,
+        "tasks": {task: compared(ours[task], theirs[task]) for task in FILES},
+    }
+    arguments.out.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    print(json.dumps(result["tasks"], indent=1))
+
+
+def asked_by_us(
+    model: str, specs: dict[str, Any], files: dict[str, Path], cache: Path
+) -> dict[str, list[list[float]]]:
+    tasks = harness.load_tasks(specs, files, cache)
+    lm = harness.harness_model(HFModel.load(model), 8)
+    how = benchmarks.asking(Evaluation(limit=ITEMS))
+    return {
+        name: [list(item.logprobs) for item in harness.answer(lm, name, task, how).items]
+        for name, task in tasks.items()
+    }
+
+
+def asked_by_lm_eval(
+    model: str, specs: dict[str, Any], files: dict[str, Path]
+) -> dict[str, list[list[float]]]:
+    lm = HFLM(pretrained=model, dtype="float32", device="cpu", batch_size=8)
+    found = {}
+    for name, spec in specs.items():
+        task = {**spec, "dataset_kwargs": {"data_files": {"test": str(files[name].resolve())}}}
+        done = simple_evaluate(
+            lm, tasks=[task], limit=ITEMS, apply_chat_template=True, bootstrap_iters=0, log_samples=True
+        )
+        samples = sorted(done["samples"][name], key=lambda sample: sample["doc_id"])
+        found[name] = [[float(answer[0]) for answer in s["filtered_resps"]] for s in samples]
+    return found
+
+
+def compared(ours: list[list[float]], theirs: list[list[float]]) -> dict[str, Any]:
+    gaps = [
+        abs(a - b) for mine, other in zip(ours, theirs, strict=True) for a, b in zip(mine, other, strict=True)
+    ]
+    same = [
+        mine.index(max(mine)) == other.index(max(other)) for mine, other in zip(ours, theirs, strict=True)
+    ]
+    return {"items": len(same), "same_answer": sum(same), "largest_difference": max(gaps)}
+
+
+if __name__ == "__main__":
+    main()
