@@ -21,7 +21,7 @@ from dpaudit.suite import loading
         ("grid.dpo_epsilons", [-3], "grid.dpo_epsilons: expected numbers above 0, got -3"),
         ("grid.seeds", 10**12, "grid.seeds: expected at most 1000, got a larger number"),
         ("grid.seeds", 0, "grid.seeds: expected at least 1, got 0"),
-        ("evaluation.margin", 5, "evaluation.margin: .*got 5 .*0.05"),
+        ("evaluation.margin", 5, "evaluation.margin: .*got 5; .*0.05"),
         ("evaluation.margin", 0, "evaluation.margin: expected a share above 0 and below 1, got 0"),
         (
             "candidates.extraction_repetitions",
