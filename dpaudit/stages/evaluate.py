@@ -183,7 +183,9 @@ def _evaluate(
                 None if name == BASE else _adapter(name), losses.FACTORS[0] if is_half else 1.0
             ):
                 answers = ask(wanted[name])
-                rows = _heldout_rows(known[name]) or heldout_bits(model, texts, plan.suite.model.max_length)
+                rows = _heldout_rows(known[name])
+                if texts and not rows:
+                    rows = heldout_bits(model, texts, plan.suite.model.max_length)
             advance()
             now = _evaluation(name, answers, rows, texts, base)
             whole = _of_asked(_together(known[name], now), asked)

@@ -1,6 +1,7 @@
 """Losses against a margin: exact p-values, limits over clusters, and how often they err at the margin."""
 
 import importlib.util
+import json
 import math
 from itertools import product
 from pathlib import Path
@@ -34,7 +35,7 @@ def test_mcnemar_is_the_binomial_test(gains: int, losses: int) -> None:
 
 def slow_score(gains: int, losses: int, items: int, difference: float) -> float:
     """Tango's score with the share of losses found by a search over the likelihood."""
-    lost = np.linspace(max(0.0, -difference), (1 - difference) / 2, 200_001)[1:-1]
+    lost = np.linspace(max(0.0, -difference), (1 - difference) / 2, 20_001)[1:-1]
     terms = gains * np.log(lost + difference) + losses * np.log(lost)
     best = lost[np.argmax(terms + (items - gains - losses) * np.log(1 - 2 * lost - difference))]
     variance = items * (2 * best + difference - difference**2)
@@ -64,7 +65,7 @@ def test_the_margin_test_counts_the_samples_that_score_as_high() -> None:
     higher = np.array([[b, c, items - b - c] for b, c in samples if scores(b, c) >= observed - 1e-6])
     lower = np.array([[b, c, items - b - c] for b, c in samples if scores(b, c) <= observed + 1e-6])
     _, high = proportion_interval(gains + losses, items, 1 - margins.NUISANCE_ERROR)
-    worlds = [[(s - margin) / 2, (s + margin) / 2, 1 - s] for s in np.linspace(margin, high, 400)]
+    worlds = [[(s - margin) / 2, (s + margin) / 2, 1 - s] for s in np.linspace(margin, high, 100)]
     expected = [max(multinomial.pmf(part, items, w).sum() for w in worlds) for part in (higher, lower)]
     found = margins.margin_p_values(gains, losses, items, margin)
     assert found == pytest.approx(expected, abs=2e-3)
@@ -122,7 +123,7 @@ def test_no_worse_is_said_in_five_per_cent_at_most_at_the_margin(
 def test_clusters_do_not_mislead_whatever_their_correlation(
     size: ModuleType, clusters: int, correlation: float, even: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(margins, "DRAWS", 499)
+    monkeypatch.setattr(margins, "DRAWS", 299)
     shares = size.clustered_at_the_margin(clusters, even, 0.0, correlation, 2000)
     assert max(shares) <= size.allowed(2000)
     assert clusters >= fewest_clusters(0.05) or shares[0] == 0.0
@@ -149,7 +150,8 @@ def test_the_detectable_loss_is_told_four_times_in_five(
     assert found == pytest.approx(2.8 * math.sqrt(max(discordant, found) / items), rel=0.2)
 
 
-def test_a_detectable_loss_of_clusters_is_larger_than_that_of_items() -> None:
+def test_a_detectable_loss_of_clusters_is_larger_than_that_of_items(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(margins, "DRAWS", 1999)
     rng = np.random.default_rng(1)
     ours, theirs = (rng.random((2, 600)) < 0.8).astype(float)
     alone = loss(ours, theirs, 0.05).detectable
@@ -163,6 +165,27 @@ def test_a_detectable_loss_of_clusters_is_larger_than_that_of_items() -> None:
         found = ClusterLimits(*cluster_totals(gains, labels))
         told += found.p_value() <= 0.05
     assert 0.65 <= told / 200 <= 0.95
+
+
+def test_the_page_on_quality_says_what_was_measured() -> None:
+    root = Path(__file__).parents[2]
+    kept = json.loads((root / "benchmarks/results/quality_size.json").read_text(encoding="utf-8"))
+    text = (root / "docs/quality.md").read_text(encoding="utf-8")
+    for even in (True, False):
+        worst = [
+            [
+                max(
+                    row["shares"][place]
+                    for row in kept["results"]
+                    if (row.get("clusters"), row.get("even")) == (clusters, even)
+                )
+                for clusters in (8, 24, 59, 80, 150)
+            ]
+            for place in (0, 1)
+        ]
+        assert max(*worst[0], *worst[1]) <= kept["allowed"]
+        cells = [" / ".join(f"{share:.3f}".removeprefix("0") for share in row) for row in worst]
+        assert f"| {cells[0]} | {cells[1]} |" in text
 
 
 @pytest.mark.slow
