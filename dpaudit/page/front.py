@@ -180,8 +180,9 @@ def _notes(joins: Joins) -> Iterator[Markup]:
     yield say(
         "<strong>This is the full page, for those who hold the records.</strong> No claim on it covers its "
         'own publication. Apart from the section <a href="#internal">Internal</a>, these figures come from '
-        "private records without noise: held-out bits per byte, win rates on held-out prompts, and tokens, "
-        "times and cut sequences of the training{counted}.",
+        "private records without noise: held-out bits per byte, preference figures on held-out pairs, win "
+        "rates on held-out prompts, which benchmark items stand in the training text, and tokens, times and "
+        "cut sequences of the training{counted}.",
         counted=counted,
     )
     model = joins.report.run.model
