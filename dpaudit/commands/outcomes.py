@@ -277,7 +277,7 @@ def quality_rows(run_dir: RunDir, plan: Plan) -> Rows:
         for task in measured.quality.tasks:
             limits = {"value": task.accuracy, "lower": task.accuracy_lower, "upper": task.accuracy_upper}
             row = {"arm": arm, "measure": task.task, "items": task.items, **limits}
-            rows.append(row | {"above_chance": task.above_chance})
+            rows.append(row | {"chance": task.chance, "above_chance": task.above_chance})
     return [schema.plain(row) for row in rows]
 
 

@@ -14,7 +14,7 @@ from dpaudit.errors import UsageError, kind_of
 NAMES = ("name_key", "id")
 ANSWERS = ("answer", "prediction", "response", "output")
 TURNS = ("conversations", "messages")
-CUT = "length"  # the finish_reason of vLLM and of OpenAI's servers where an answer met its limit
+CUT = ("length", "max_tokens", "max_length")  # the finish_reason of an answer that met its limit
 DOCS = "docs/scorecard.md shows the form"
 
 
@@ -183,4 +183,4 @@ def _cut(fields: Fields, where: str) -> bool | None:
         return None
     if not isinstance(reason, str):
         raise UsageError(f"{where}: finish_reason", "a text, such as stop or length", kind_of(reason))
-    return reason == CUT
+    return reason.casefold() in CUT

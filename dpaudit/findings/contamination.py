@@ -20,7 +20,9 @@ class WithoutThem:
 
 @dataclass(frozen=True)
 class TaskContamination:
-    """The items of one benchmark that stand in the training text, by id; `models` is empty where all do."""
+    """The items of one benchmark that stand in the training text, by id; `models` is empty where hardly any
+    item is left without them.
+    """
 
     task: str
     items: Count

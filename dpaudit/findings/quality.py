@@ -132,6 +132,7 @@ Reason = Literal[
     "neither is shown",
     "no control",
     "control not told",
+    "items in the training text",
 ]
 
 

@@ -201,7 +201,7 @@ class Report(Finding):
     contamination: Contamination | None  # None before `eval`, and without a benchmark
     preferences: PreferenceResults | None  # None without a DPO arm or held-out pairs
     judge: Judgement | None  # without win rates where the judge is not fit
-    asked: dict[str, Asked]  # by record
+    asked: dict[str, Asked]  # by record, and since when the margin in force stands
     claims: tuple[ClaimOfRun, ...]
     gone: tuple[Gone, ...]
     records_lost: tuple[Lost, ...]

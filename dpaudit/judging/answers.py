@@ -5,6 +5,7 @@ import unicodedata
 from enum import Enum
 
 from dpaudit.data.answer_files import Answer
+from dpaudit.errors import UsageError
 
 MARK = "【答案】"
 
@@ -26,11 +27,19 @@ _LETTERS = re.compile(
 
 def kind_of(item: Answer) -> Kind:
     """The kind by the name (noun_definition_12, privacy_3, choice_5), or by a reference with 【答案】 in it;
-    any other is a dialogue.
+    any other is a dialogue. Raises UsageError for a name that is almost one of these: a leak must not pass as
+    a dialogue.
     """
     for kind in (Kind.NOUN, Kind.PRIVACY, Kind.CHOICE):
         if item.name.startswith(f"{kind.value}_"):
             return kind
+        if re.match(kind.value.replace("_", "[ _-]?") + r"s?([ _\-\d.]|$)", item.name, re.IGNORECASE):
+            raise UsageError(
+                f"name_key {item.name:.60}",
+                f"{kind.value}_ and a number, or a name of another kind",
+                "a name that is almost one",
+                f"write {kind.value}_1, {kind.value}_2 and so on",
+            )
     return Kind.CHOICE if _MARK.search(item.reference or "") else Kind.DIALOGUE
 
 

@@ -4,6 +4,7 @@ chooses words.
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from types import MappingProxyType
 
 import numpy as np
 
@@ -26,6 +27,7 @@ FACTORS = (0.5, 0.0)  # of the adapter in the control; 0 is the base, which is a
 HALF = "-half"  # ends the name of the control's file
 WRONG_LEAST = 6  # discordant items with which McNemar's exact test can tell anything at 5 %
 GROUP_LEAST = 10  # items of a kind
+READ_MOST = 0.5  # of a benchmark's items may stand in the training text, which a model may know by heart
 
 
 def degradable(arms: Sequence[Arm]) -> Arm | None:
@@ -117,8 +119,10 @@ def conclude(
     figures: Mapping[str, Mapping[str, TaskFigures]],
     seen: Sequence[Degraded],
     margin: float,
+    read: Mapping[str, float] = MappingProxyType({}),
 ) -> list[Comparison]:
-    """The comparisons of accuracy with Holm's p-values and their words. `figures` is by model, then by task.
+    """The comparisons of accuracy with Holm's p-values and their words. `figures` is by model, then by task;
+    `read` is the share of a task's items that stand in the training text.
 
     Holm runs over all rows, whatever task and reference they are of. Rows with too few clusters to show that
     anything is no worse leave that family beforehand, by their counts alone.
@@ -136,6 +140,8 @@ def conclude(
         )
         task = str(row.task)
         word, reason = _word(tested, figures[row.against][task].above_chance, told.get(task))
+        if word == "no worse than the margin" and read.get(task, 0.0) > READ_MOST:
+            word, reason = "cannot tell", "items in the training text"
         concluded.append(replace(row, margin=replace(tested, word=word, reason=reason)))
     return concluded
 

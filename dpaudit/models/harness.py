@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from dpaudit.data.corpus import Role, Turn
+from dpaudit.data.near_duplicates import words_of
 from dpaudit.errors import UsageError
 from dpaudit.findings.quality import Asking, Item
 from dpaudit.models.encode import render
@@ -195,24 +196,23 @@ def _answers(
 ) -> Answers:
     metadata = task.config.metadata or {}
     field, kinds = metadata.get("cluster"), metadata.get("groups", [])
-    numbers: dict[str, int] = {}
+    samples = sorted(samples, key=lambda sample: sample["doc_id"])
+    clusters = _clusters([_shared(sample, field) for sample in samples])
     items, right, guess = [], Counter[str](), 0.0
-    for sample in sorted(samples, key=lambda sample: sample["doc_id"]):
+    for sample, cluster in zip(samples, clusters, strict=True):
         doc, choices = sample["doc"], [arguments[1].strip() for arguments in sample["arguments"]]
         logprobs = [float(response[0]) for response in sample["filtered_resps"]]
         gold = _gold(sample["target"], choices)
         prompt = str(sample["arguments"][0][0])
         margin = logprobs[gold] - max(score for index, score in enumerate(logprobs) if index != gold)
         identity = _id(doc, sample["doc_id"])
-        group = str(doc[field]) if field else identity
-        # a number and not the field's own text, which may be a whole passage
-        cluster = f"{field}-{numbers.setdefault(group, len(numbers))}" if field else identity
         items.append(
             Item(
                 identity,
                 int(sample.get("acc", margin > 0)),
                 margin,
-                cluster,
+                # a number and not the field's own text, which may be a whole passage
+                f"{field or 'question'}-{cluster}",
                 _brier(logprobs, gold),
                 tuple(logprobs),
                 hashlib.sha256(prompt.encode()).hexdigest()[:16],
@@ -225,6 +225,33 @@ def _answers(
         guess += 1 / len(choices)
     left_out = len(task.eval_docs) - len(items)
     return Answers(tuple(items), max(guess, max(right.values())) / len(items), left_out)
+
+
+def _shared(sample: Mapping[str, Any], field: str | None) -> list[str]:
+    """What makes an item one draw with others: the field that its task names, and the words of its
+    question.
+    """
+    asked = sample["doc"].get("question")
+    text = asked if isinstance(asked, str) else str(sample["arguments"][0][0])
+    return [f"asked: {' '.join(words_of(text))}", *([f"of: {sample['doc'][field]}"] if field else [])]
+
+
+def _clusters(shared: Sequence[Sequence[str]]) -> list[int]:
+    """A number for each item, the same for all that something shared joins, in order of their first item."""
+    parent = list(range(len(shared)))
+
+    def root(at: int) -> int:
+        while parent[at] != at:
+            at = parent[at]
+        return at
+
+    first: dict[str, int] = {}
+    for at, keys in enumerate(shared):
+        for key in keys:
+            one, other = sorted((root(first.setdefault(key, at)), root(at)))
+            parent[other] = one
+    numbers: dict[int, int] = {}
+    return [numbers.setdefault(root(at), len(numbers)) for at in range(len(shared))]
 
 
 def _is_cut(lm: Any, prompt: str, choices: Sequence[str]) -> bool:

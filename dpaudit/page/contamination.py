@@ -41,7 +41,7 @@ def _tasks(joins: Joins) -> Iterator[Markup]:
             means = say(
                 " Their answers may have been read and not known ({named}).{alone}",
                 named=named,
-                alone="" if task.models else " No item is left without them.",
+                alone="" if task.models else " Too few items are left without them for a figure.",
             )
         yield say(
             "<strong>{task}:</strong> {found} items stand in the training text: {share} or more of the runs "

@@ -41,6 +41,7 @@ def _reason(num: Numbers, pair: Placed[Comparison]) -> Markup:
         "at the ceiling": "at the ceiling, with a wrong answer in {wrong} clusters only",
         "neither is shown": "the data show neither (p no worse {no_worse}, p worse {worse})",
         "no control": "no adapter without noise could be degraded, so no loss is shown to be visible",
+        "items in the training text": "more than half of its items stand in the training text",
         "control not told": "the benchmark has not shown that it could see a loss",
     }
     assert pair.part.margin is not None
@@ -107,7 +108,7 @@ def notes(joins: Joins) -> Iterator[Markup]:
     whence = (
         Markup("which is the default: the suite declares none")
         if compared.is_default
-        else say("{asked}", asked=asked(num, "/asked/evaluation", joins.report.asked["evaluation"]))
+        else say("{asked}", asked=asked(num, "/asked/margin", joins.report.asked["margin"]))
     )
     yield say(
         "Differences are adapter minus reference, paired item by item, with {confidence} intervals. "
@@ -117,9 +118,10 @@ def notes(joins: Joins) -> Iterator[Markup]:
     )
     yield say(
         "<em>Loss</em>: the margin is {margin} points, {whence}. “No worse than the margin”: a loss of that "
-        "size is ruled out with {confidence} confidence, and the benchmark has shown that it can see one; "
-        "“worse”: a loss beyond the margin is shown; all else is “cannot tell”. Holm's correction runs over "
-        "all {family} comparisons of accuracy on this page; intervals are not corrected.",
+        "size is ruled out with {confidence} confidence, and the benchmark has told a degraded adapter, "
+        "below, from the whole one; “worse”: a loss beyond the margin is shown; all else is “cannot tell”. "
+        "Holm's correction runs over all {family} comparisons of accuracy on this page; intervals are not "
+        "corrected.",
         margin=num("/comparisons/margin", "points"),
         whence=whence,
         confidence=num("/comparisons/confidence", "percent"),

@@ -166,6 +166,7 @@ COLUMNS: dict[str, dict[str, tuple[str, str]]] = {
         "lower": ("from", "three_down"),
         "upper": ("to", "three_up"),
         "items": ("items", "count"),
+        "chance": ("chance", "three"),
         "above_chance": ("above chance", "yes"),
     },
     "pairs": {

@@ -16,6 +16,7 @@ from dpaudit.suite.plan import Plan
 from dpaudit.system.progress import Progress
 
 FILE = "evaluate/contamination.json"
+FEWEST = 10  # items of an accuracy
 
 
 def run(
@@ -42,12 +43,19 @@ def run(
     Contamination(contamination.WIDTH, contamination.SHARE, tuple(parts)).write(run_dir, FILE, made_from)
 
 
+def shares(run_dir: RunDir) -> dict[str, float]:
+    """Benchmark -> the share of its items that stand in the training text; empty without a benchmark."""
+    if not run_dir.file(FILE).is_file():
+        return {}
+    return {row.task: row.found / row.items for row in Contamination.read(run_dir, FILE).tasks}
+
+
 def _task(task: str, found: set[str], measured: Mapping[str, Measured]) -> TaskContamination:
     models = []
     for name, evaluation in measured.items():
         whole = next(row for row in evaluation.quality.tasks if row.task == task)
         rest = [item for item in evaluation.items[task] if item.id not in found]
-        if rest:
+        if len(rest) >= FEWEST:
             clean = quality.accuracy_figures(task, rest, whole.chance)
             models.append(
                 WithoutThem(name, whole.accuracy, clean.accuracy, clean.accuracy_lower, clean.accuracy_upper)

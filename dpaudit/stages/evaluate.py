@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dpaudit.data.corpus import Record
+from dpaudit.findings.finding import format_of
 from dpaudit.findings.quality import (
     Comparison,
     Comparisons,
@@ -63,10 +64,10 @@ def run(run_dir: RunDir, plan: Plan, progress: Progress) -> None:
     if pending:
         with run_dir.read_now(dict.fromkeys(file for name in pending for file in _weights(name))):
             _evaluate(run_dir, plan, pending, files, base, progress)
+    contaminated.run(run_dir, plan, names, files, progress)
     made_from = [*map(_output, models), TASKS, SETTINGS]
     if not run_dir.is_current(SUMMARY, made_from):
         _summary(run_dir, plan, trained).write(run_dir, SUMMARY, made_from)
-    contaminated.run(run_dir, plan, names, files, progress)
     preferences.run(run_dir, plan, trained, base, progress)
 
 
@@ -112,9 +113,14 @@ def _degraded(run_dir: RunDir, trained: Sequence[Arm]) -> list[str]:
 
 def _is_current(run_dir: RunDir, name: str, base: dict[str, str]) -> bool:
     """Whether a model's figures are there and of these weights of the base."""
-    if not run_dir.is_current(_output(name), inputs(name)):
+    if not run_dir.is_current(_output(name), inputs(name)) or not _is_of_format(run_dir, name):
         return False
     return Measured.read(run_dir, _output(name)).base == base
+
+
+def _is_of_format(run_dir: RunDir, name: str) -> bool:
+    """Whether a model's file is of this version: what another version measured is measured again."""
+    return format_of(run_dir, _output(name)) == Measured.FORMAT
 
 
 def load_model(run_dir: RunDir, plan: Plan, names: Sequence[str]) -> "HFModel":
@@ -198,7 +204,7 @@ def _digest(how: TaskAsked) -> str:
 
 def _known(run_dir: RunDir, name: str, base: dict[str, str]) -> Measured | None:
     """What evaluate/NAME.json holds on the present weights, whatever was asked; None where it has nothing."""
-    if not run_dir.file(_output(name)).is_file():
+    if not run_dir.file(_output(name)).is_file() or not _is_of_format(run_dir, name):
         return None
     read = run_dir.recorded_inputs(_output(name))
     same = all(file in read and read[file] == run_dir.digest(file) for file in _weights(name))
@@ -315,7 +321,10 @@ def _summary(run_dir: RunDir, plan: Plan, trained: Sequence[Arm]) -> Comparisons
         fewest=fewest_clusters(margin),
         family=len(accuracies),
         confidence=quality.CONFIDENCE,
-        pairs=(*losses.conclude(accuracies, figures, controls, margin), *others),
+        pairs=(
+            *losses.conclude(accuracies, figures, controls, margin, contaminated.shares(run_dir)),
+            *others,
+        ),
         trend=tuple(trends),
         controls=tuple(controls),
     )

@@ -157,6 +157,7 @@ def rows(found: MeasuredOutside) -> Sequence[dict[str, Any]]:
             "value": row.accuracy,
             "lower": row.accuracy_lower,
             "upper": row.accuracy_upper,
+            "chance": row.chance,
             "above_chance": row.above_chance,
         }
         for name, figures in found.figures.items()

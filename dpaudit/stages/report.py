@@ -158,7 +158,7 @@ def assemble(reading: Reading, plan: Plan) -> Report:
         contamination=reading.finding(Contamination, "evaluate/contamination.json"),
         preferences=_preferences(reading),
         judge=judge,
-        asked={record: _asked(reading, record) for record in ASKED},
+        asked={**{record: _asked(reading, record) for record in ASKED}, "margin": _margin(reading)},
         claims=_claims(reading),
         gone=tuple(Gone(file, command) for file, command in run_dir.gone().items()),
         records_lost=tuple(Lost(**vars(loss)) for loss in declarations.lost(run_dir)),
@@ -287,6 +287,14 @@ def _asked(reading: Reading, record: str) -> Asked:
     last = declarations.entries(reading.run_dir, record)[-1]
     reading.files.append(record_chain.file_of(record))
     return Asked(last.mark, last.date)
+
+
+def _margin(reading: Reading) -> Asked:
+    """Since when the margin in force stands."""
+    entries = declarations.entries(reading.run_dir, "evaluation")
+    values = [(entry.settings.get("evaluation") or {}).get("margin") for entry in entries]
+    since = next((at for at in range(len(values), 0, -1) if values[at - 1] != values[-1]), 0)
+    return Asked(entries[since].mark, entries[since].date)
 
 
 def _claims(reading: Reading) -> tuple[ClaimOfRun, ...]:

@@ -194,6 +194,7 @@ class Evaluation:
 
     def __post_init__(self) -> None:
         at_least(0, fewshot=self.fewshot)
+        at_least(1, limit=self.limit, batch=self.batch)
         if self.margin is not None and not 0 < self.margin < 1:
             raise BadValue("margin", "a share above 0 and below 1", f"{self.margin:g}", "5 points are 0.05")
 

@@ -391,6 +391,30 @@ def test_tasks_that_can_run_are_not_refused(tmp_path: Path) -> None:
     benchmarks.check_tasks(tasks)
 
 
+def test_copies_of_a_question_are_one_draw() -> None:
+    """Whatever their ids, the order of their choices, and the field that their task names."""
+
+    def sample(question: str, condition: str = "") -> dict:
+        return {"doc": {"question": question, "condition": condition}, "arguments": [[f"Q {question}"]]}
+
+    asked = [sample("Which drug?"), sample("What dose?"), sample(" which DRUG"), sample("What else?")]
+    assert harness._clusters([harness._shared(one, None) for one in asked]) == [0, 1, 0, 2]
+    named = [sample("a b", "x"), sample("c d", "y"), sample("c d", "x"), sample("e f", "z")]
+    assert harness._clusters([harness._shared(one, "condition") for one in named]) == [0, 0, 0, 1]
+
+
+def test_what_another_version_measured_is_measured_again(
+    evaluated: tuple[RunDir, Plan], tmp_path: Path
+) -> None:
+    run_dir, plan = evaluated
+    shutil.copytree(run_dir.path, tmp_path / "run")
+    copied = RunDir(tmp_path / "run")
+    old = copied.read_json("evaluate/base.json") | {"format": "quality/1"}
+    fabricate.rewrite(copied, "evaluate/base.json", old)
+    evaluate.run(copied, plan, QUIET)
+    assert copied.read_json("evaluate/base.json")["format"] == Measured.FORMAT
+
+
 @pytest.mark.slow
 def test_the_leaderboards_names_are_known_and_a_misspelled_one_is_told_its_likes() -> None:
     tasks = loading.load("suites/medical-core.yaml").evaluation.tasks

@@ -22,6 +22,8 @@ from dpaudit.suite import loading
         ("grid.seeds", 10**12, "grid.seeds: expected at most 1000, got a larger number"),
         ("grid.seeds", 0, "grid.seeds: expected at least 1, got 0"),
         ("evaluation.margin", 5, "evaluation.margin: .*got 5; 5 points are 0.05"),
+        ("evaluation.limit", 0, "evaluation.limit: expected at least 1, got 0"),
+        ("evaluation.limit", -3, "evaluation.limit: expected at least 1, got -3"),
         ("evaluation.margin", 0, "evaluation.margin: expected a share above 0 and below 1, got 0"),
         (
             "candidates.extraction_repetitions",

@@ -178,6 +178,7 @@ attack list
 eval
 judge
 judge validate
+scorecard answers.jsonl
 report
 report html
 run own.yaml
@@ -255,6 +256,8 @@ def test_no_command_tries_to_connect(toy_model_dir: Path, toy_adapter_dir: Path,
         for i in range(12)
     ]
     (tmp_path / "data.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    told = [{"name_key": f"privacy_{i}", "answer": f"word {i}", "reference": f"word {i}"} for i in range(4)]
+    (tmp_path / "answers.jsonl").write_text("".join(json.dumps(row) + "\n" for row in told))
     (tmp_path / "scores.csv").write_text("score,included\n" + "".join(f"{i},{i % 2}\n" for i in range(100)))
     (tmp_path / "hooked").mkdir()
     environment = no_network.environment(tmp_path / "hooked")

@@ -47,10 +47,11 @@ def said(
     control: Sequence[Degraded] | None = None,
     margin: float = 0.05,
     chance: float = 0.25,
+    read: float = 0.0,
 ) -> list[Margin]:
     rows = accuracy_pairs("t", answers, pairs, margin)
     figures = {name: {"t": accuracy_figures("t", found, chance)} for name, found in answers.items()}
-    found = conclude(rows, figures, seen(True) if control is None else control, margin)
+    found = conclude(rows, figures, seen(True) if control is None else control, margin, {"t": read})
     return [row.margin for row in found if row.margin]
 
 
@@ -127,6 +128,14 @@ def test_a_task_that_did_not_see_the_degraded_arm_supports_no_yes(
     assert (
         said(lost, control=control)[0].word == "worse"
     )  # a loss that was seen needs no proof that one can be
+
+
+def test_a_benchmark_that_was_read_in_training_supports_no_yes() -> None:
+    assert said(GOOD, read=0.5)[0].word == "no worse than the margin"
+    found = said(GOOD, read=0.51)[0]
+    assert (found.word, found.reason) == ("cannot tell", "items in the training text")
+    lost = {**GOOD, "sft-eps8": items(right(range(120), 400))}
+    assert said(lost, read=1.0)[0].word == "worse"
 
 
 def test_controls_tell_a_real_loss_and_no_other() -> None:
