@@ -213,7 +213,8 @@ def test_the_word_for_a_loss_has_its_reason_its_margin_and_its_control(made: Rep
     assert compared is not None
 
     def shown(**change: object) -> str:
-        section = quality(joined(replace(made, comparisons=replace(compared, **change))))  # type: ignore[arg-type]
+        other = replace(compared, **change)  # type: ignore[arg-type]
+        section = quality(joined(replace(made, comparisons=other)))
         cells = (cell for against in section.against for row in against.rows for cell in row.cells)
         return " ".join([*cells, *section.notes, *section.controls])
 
