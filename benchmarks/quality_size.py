@@ -136,7 +136,7 @@ def bits_cover(patients: int, records: int, spread: float, replications: int) ->
         size = rng.integers(5, 60, label.size)
         ease = 0.3 * rng.normal(size=patients)[label] + spread * rng.normal(size=label.size)
         bits = 2 * size * np.exp(ease - (0.3**2 + spread**2) / 2)
-        found = ratio_interval(bits, size, label, resamples=499)
+        found = ratio_interval(bits, size, label)
         covered += found.lower <= 2 <= found.upper
     return covered / replications
 

@@ -148,7 +148,8 @@ def ratio_interval(
     times the larger of it and 1, u being the Clopper-Pearson upper bound of 0 of `clusters`. No items, NaN,
     numbers that are not above zero, or a length mismatch raise ValueError.
 
-    Source: Hall 1988 (bootstrap-t); the spread of a ratio by the delta method.
+    Source: Hall 1988 (bootstrap-t); the spread of a ratio by the delta method; the quantiles expanded for the
+    number of clusters as in Hesterberg 2015, section 4.2.
     """
     _check_confidence(confidence)
     above, below = _finite_vector("numerators", numerators), _finite_vector("denominators", denominators)
@@ -344,7 +345,9 @@ def _log_ratio(tops: Floats, bottoms: Floats) -> tuple[Floats, Floats]:
 def _bootstrap_t(
     tops: Floats, bottoms: Floats, confidence: float, seed: int, resamples: int
 ) -> tuple[float, float]:
-    """The two quantiles of the studentised logarithm of the ratio, each at least as far out as Student's."""
+    """The two quantiles of the studentised logarithm of the ratio, cut for the number of clusters, each at
+    least as far out as Student's.
+    """
     generator = np.random.default_rng(seed)
     ratio = tops.sum() / bottoms.sum()
     rows = max(1, _DRAWS_AT_ONCE // tops.size)
@@ -354,9 +357,9 @@ def _bootstrap_t(
         ratios, errors = _log_ratio(tops[drawn], bottoms[drawn])
         spread = errors > 1e-9  # a resample of one cluster alone has none
         found.append(np.log(ratios[spread] / ratio) / errors[spread])
-    tail = (1 - confidence) / 2
-    student = float(t.isf(tail, tops.size - 1))
+    student = float(t.isf((1 - confidence) / 2, tops.size - 1))
     studentised = np.append(np.concatenate(found), 0.0)
+    tail = _expanded_tail(tops.size, confidence)
     low, high = np.quantile(studentised, [tail, 1 - tail])
     return min(float(low), -student), max(float(high), student)
 
