@@ -47,17 +47,6 @@ class Mean:
     clusters: int
 
 
-@dataclass(frozen=True)
-class WinRate:
-    """Mean outcome over comparisons in [0, 1], with a two-sided interval; 0.5 = neither side is better."""
-
-    estimate: float
-    lower: float
-    upper: float
-    comparisons: int
-    clusters: int
-
-
 def paired_difference(
     treatment: ArrayLike,
     control: ArrayLike,
@@ -164,27 +153,6 @@ def ratio_interval(
     low, high = _bootstrap_t(tops, bottoms, confidence, seed, resamples)
     limits = estimate * math.exp(-high * error), estimate * math.exp(-low * error)
     return Mean(estimate, *limits, above.size, tops.size)
-
-
-def win_rate_interval(
-    outcomes: ArrayLike,
-    clusters: Labels | None = None,
-    confidence: float = 0.95,
-    seed: int = 0,
-    resamples: int = 2000,
-) -> WinRate:
-    """Return the win rate of one side with its bootstrap interval over prompts, inside [0, 1].
-
-    `outcomes` has shape (comparisons,): 1 a win, 0.5 a tie, 0 a loss. `clusters` names the prompt of each
-    comparison: the two orders of one prompt carry one label, since they are one draw and not two. Any other
-    outcome, no outcomes, or a length mismatch raise ValueError. Method as in `mean_interval`.
-    """
-    outcome = _finite_vector("outcomes", outcomes)
-    if not np.isin(outcome, [0.0, 0.5, 1.0]).all():
-        raise ValueError(f"expected outcomes 1, 0.5 or 0, got {np.setdiff1d(outcome, [0.0, 0.5, 1.0])[:5]}")
-    sums, sizes = cluster_totals(outcome, clusters)
-    lower, upper = _bootstrap_interval(sums, sizes, 1.0, confidence, seed, resamples)
-    return WinRate(float(np.mean(outcome)), max(lower, 0.0), min(upper, 1.0), outcome.size, sums.size)
 
 
 def page_trend(matrix: ArrayLike, direction: Literal["rising", "falling"] = "rising") -> float:
