@@ -391,7 +391,7 @@ def evaluate(run_dir: RunDir, plan: Plan) -> None:
 def judge(run_dir: RunDir, plan: Plan, fit: bool) -> None:
     rates = (0.81, 0.74, 0.87) if fit else (None, None, None)
     pairs = [
-        WinRate(arm.name, "base", 100, *rates, 78, 6, 16, 0, rates[0], rates[0])
+        WinRate(arm.name, "base", 100, *rates, 78, 6, 16, 2, 3, 0, rates[0], rates[0])
         for arm in plan.suite.grid.arms
     ]
     good = PassRate(40, 40, 1.0, 0.928, 1.0)
@@ -405,7 +405,7 @@ def judge(run_dir: RunDir, plan: Plan, fit: bool) -> None:
         faults={"wrong drug": good, "swapped dose": good, "negated warning": low, "cut short": good},
         twins={"identical twin": good, "padded twin": good},
         swap=good,
-        invalid=0,
+        unscored=0,
         comparisons=480,
     )
     found = Judgement(

@@ -48,7 +48,7 @@ from dpaudit.commands.asked import Asked
 from dpaudit.data import reading
 from dpaudit.data.corpus import Record, Turn
 from dpaudit.errors import PartialError, UsageError
-from dpaudit.judging import rubric
+from dpaudit.judging import rubric, verdicts
 from dpaudit.pipeline import gate, plans
 from dpaudit.planting import audit_key, hold_out, plant
 from dpaudit.privacy import beside
@@ -526,9 +526,9 @@ def rubrics(draw: random.Random, place: Path, bench: Bench) -> Trial:
 
     def ask() -> str:
         found = rubric.load(name)
-        rubric.parse("The winner: A", found.labels)
+        verdicts.parse("The winner: A", found.labels)
         rubric.plant(asked, found.controls)
-        return rubric.fill(found.prompt, asked[0].turns[:-1], "one", "two")
+        return verdicts.shown(found.prompt, asked[0].turns[:-1], "one", "two", "7f")
 
     return Trial(ask)
 

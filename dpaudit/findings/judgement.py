@@ -22,7 +22,7 @@ class PassRate:
 class Passport(Finding):
     """What the judge did with controls whose right outcome is known, and whether that makes it fit."""
 
-    FORMAT: ClassVar = "passport/1"
+    FORMAT: ClassVar = "passport/2"
     rubric: str
     fit: bool
     reasons: tuple[str, ...]
@@ -31,7 +31,7 @@ class Passport(Finding):
     faults: dict[str, PassRate]
     twins: dict[str, PassRate]
     swap: PassRate | None  # the same verdict in both orders; None where the rubric asks in one
-    invalid: Count
+    unscored: Count
     comparisons: Count
 
 
@@ -48,16 +48,18 @@ class WinRate:
     wins: Count
     ties: Count
     losses: Count
-    invalid: Count
-    win_rate_worst: Proportion | None  # every invalid verdict a loss
-    win_rate_best: Proportion | None  # every invalid verdict a win
+    both_right: Count  # among the ties
+    both_wrong: Count
+    unscored: Count
+    win_rate_worst: Proportion | None  # every unscored comparison a loss
+    win_rate_best: Proportion | None  # every unscored comparison a win
 
 
 @dataclass(frozen=True)
 class Judgement(Finding):
     """What the judge says of all arms, with its passport."""
 
-    FORMAT: ClassVar = "judgement/1"
+    FORMAT: ClassVar = "judgement/2"
     rubric: str
     title: str
     kind: str

@@ -9,6 +9,7 @@ from typing import Any
 
 from dpaudit.findings.judgement import Passport, PassRate, WinRate
 from dpaudit.judging.rubric import Control, Outcome, Rubric
+from dpaudit.judging.verdicts import EVEN
 from dpaudit.stats.roc import proportion_lower, proportion_upper
 from dpaudit.stats.win_rates import win_rate
 
@@ -48,7 +49,7 @@ def passport_of(rules: Rubric, controls: Sequence[Control], outcomes: Sequence[O
         faults={kind: rates[kind] for kind in wanted.faults},
         twins={kind: rates[kind] for kind in wanted.twins},
         swap=checks.get("order swap"),
-        invalid=sum(outcome.winner == "invalid" for outcome in outcomes),
+        unscored=sum(outcome.winner == "unscored" for outcome in outcomes),
         comparisons=len(outcomes),
     )
 
@@ -57,8 +58,8 @@ def pair_summary(judgements: Sequence[Row], arm: str, against: str) -> WinRate:
     """The win rate of `arm` (win 1, tie 0.5) over all comparisons with its 95 % interval, prompts as
     clusters.
 
-    An invalid verdict counts 0.5 in the rate, as a loss in the lower limit and as a win in the upper one. All
-    rates are None where nothing was judged.
+    Both right or both wrong is a tie. An unscored comparison counts 0.5 in the rate, as a loss in the lower
+    limit and as a win in the upper one. All rates are None where nothing was judged.
     """
     rows = [row for row in judgements if (row["arm"], row["against"]) == (arm, against)]
     counts = Counter(row["winner"] for row in rows)
@@ -70,18 +71,21 @@ def pair_summary(judgements: Sequence[Row], arm: str, against: str) -> WinRate:
         lower=None,
         upper=None,
         wins=counts["arm"],
-        ties=counts["tie"],
+        ties=sum(counts[even] for even in EVEN),
         losses=counts["against"],
-        invalid=counts["invalid"],
+        both_right=counts["both right"],
+        both_wrong=counts["both wrong"],
+        unscored=counts["unscored"],
         win_rate_worst=None,
         win_rate_best=None,
     )
     if not rows:
         return unjudged
     prompts = [row["prompt"] for row in rows]
+    points = {"arm": 1.0, "against": 0.0} | dict.fromkeys(EVEN, 0.5)
     rates = [
-        win_rate([{"arm": 1.0, "tie": 0.5, "against": 0.0}.get(r["winner"], invalid) for r in rows], prompts)
-        for invalid in (0.0, 0.5, 1.0)
+        win_rate([points.get(row["winner"], unscored) for row in rows], prompts)
+        for unscored in (0.0, 0.5, 1.0)
     ]
     return replace(
         unjudged,
@@ -95,9 +99,9 @@ def pair_summary(judgements: Sequence[Row], arm: str, against: str) -> WinRate:
 
 def _points(winner: str, order: int) -> float | None:
     """The right answer's score: 1 a win, 0.5 a tie, 0 a loss, None for no valid verdict."""
-    if winner == "invalid":
+    if winner == "unscored":
         return None
-    return 0.5 if winner == "tie" else float((winner == "first") == (order == 0))
+    return 0.5 if winner in EVEN else float((winner == "first") == (order == 0))
 
 
 def _passes(kind: str, points: Sequence[float | None]) -> bool:

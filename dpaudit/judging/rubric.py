@@ -11,20 +11,10 @@ from typing import Literal
 from dpaudit import content
 from dpaudit.data.corpus import Record, Turn
 from dpaudit.errors import BadValue
+from dpaudit.judging.verdicts import SLOTS, Labels, Winner, question_of
 from dpaudit.schema import build
 
-Winner = Literal["first", "second", "tie", "invalid"]
-
 CHINESE = re.compile(r"[\u4e00-\u9fff]")
-
-
-@dataclass(frozen=True)
-class Labels:
-    """The verdict tokens that a judge may end with. Any other last line is invalid."""
-
-    first: str = "[[A]]"
-    second: str = "[[B]]"
-    tie: str = "[[tie]]"
 
 
 @dataclass(frozen=True)
@@ -70,7 +60,7 @@ class Rubric:
     model: str = ""  # builtin:tiny, a folder, a hub id; for an endpoint, the name that its server knows
     adapter: str | None = None  # likelihood: builtin:judge, or a PEFT folder
     tie_margin: float = 0.0  # likelihood: nats a token within which two answers tie
-    prompt: str = ""  # holds {question}, {first} and {second}
+    prompt: str = ""  # holds {question}, {first} and {second}; {tag} makes its delimiters random
     labels: Labels = field(default_factory=Labels)
     swap: bool = True  # ask in both orders
     max_new_tokens: int = 512  # of a verdict
@@ -91,9 +81,6 @@ class Rubric:
                 raise BadValue("prompt", f"a text with {{{absent[0]}}} in it", "a text without this slot")
         if self.tie_margin < 0:
             raise BadValue("tie_margin", "0 or above", self.tie_margin)
-
-
-SLOTS = ("question", "first", "second")
 
 
 @dataclass(frozen=True)
@@ -121,8 +108,7 @@ class Comparison:
 
 @dataclass(frozen=True)
 class Outcome:
-    """A judge's verdict. A reply without a valid verdict is the outcome "invalid": it is counted, never
-    dropped.
+    """A judge's verdict. A reply without one is "unscored": it is counted, never dropped.
 
     `margin` is the score of the first answer minus that of the second; None for a judge that gives none.
     """
@@ -135,30 +121,6 @@ def load(name: str) -> Rubric:
     """The rubric called `name` (a file, or a name of judges/). Raises UsageError with file and key."""
     path: Path = content.find("judges", name)
     return build(Rubric, content.load_yaml(path), file=str(path))
-
-
-def fill(prompt: str, turns: Sequence[Turn], first: str, second: str) -> str:
-    """The prompt with its slots filled in one pass, so that a slot's name inside an answer stays text."""
-    values = {"question": question_of(turns), "first": first, "second": second}
-    return re.sub(r"\{(question|first|second)\}", lambda match: values[match[1]], prompt)
-
-
-def question_of(turns: Sequence[Turn]) -> str:
-    """The dialogue before the answer as plain text: the question alone where it has one turn."""
-    if len(turns) == 1:
-        return turns[0].text
-    return "\n".join(f"{turn.role}: {turn.text}" for turn in turns)
-
-
-def parse(response: str, labels: Labels) -> Winner:
-    """The verdict of a response: its last line that is not blank must be one of the labels and nothing else.
-
-    A verdict that is only mentioned, or stands in running text, is "invalid".
-    """
-    lines = [line.strip() for line in response.splitlines() if line.strip()]
-    last = lines[-1].casefold() if lines else ""
-    verdicts: dict[str, Winner] = {labels.first: "first", labels.second: "second", labels.tie: "tie"}
-    return next((winner for label, winner in verdicts.items() if label.casefold() == last), "invalid")
 
 
 # ---- planted faults: a right answer made wrong by rules of its text alone; None where a rule finds no hold

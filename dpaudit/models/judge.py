@@ -1,6 +1,7 @@
 """Judges: which of two answers to one dialogue is better, behind one small protocol."""
 
 import os
+import secrets
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -9,8 +10,9 @@ import numpy as np
 
 from dpaudit.data.corpus import Turn
 from dpaudit.errors import UsageError
-from dpaudit.judging import rubric as rubrics
-from dpaudit.judging.rubric import Comparison, Labels, Outcome, Rubric
+from dpaudit.judging import verdicts
+from dpaudit.judging.rubric import Comparison, Outcome, Rubric
+from dpaudit.judging.verdicts import Labels
 from dpaudit.models import served
 from dpaudit.models.encode import counted_mask, encode
 from dpaudit.models.language_model import LanguageModel
@@ -28,7 +30,7 @@ class LikelihoodJudge:
     """Prefers the answer with the higher mean log-probability a token, its closing token included, under
     `model`.
 
-    Answers within `tie_margin` nats tie; one that does not fit into `max_length` tokens is invalid.
+    Answers within `tie_margin` nats tie; one that does not fit into `max_length` tokens is unscored.
     """
 
     def __init__(
@@ -64,24 +66,22 @@ class LikelihoodJudge:
     def _outcome(self, first: float, second: float) -> Outcome:
         margin = first - second
         if np.isnan(margin):
-            return Outcome("invalid")
+            return Outcome("unscored")
         if abs(margin) <= self.tie_margin:
             return Outcome("tie", margin)
         return Outcome("first" if margin > 0 else "second", margin)
 
 
 class ModelJudge:
-    """Asks a local instruct model, greedily, and reads the verdict off the last line of its reply."""
+    """Asks a local instruct model, greedily, and reads the verdict in its reply."""
 
     def __init__(self, model: LanguageModel, prompt: str, labels: Labels, max_new_tokens: int) -> None:
         self.model, self.prompt, self.labels, self.max_new_tokens = model, prompt, labels, max_new_tokens
 
     def compare_many(self, comparisons: Sequence[Comparison]) -> list[Outcome]:
-        prompts = [
-            (Turn("user", rubrics.fill(self.prompt, c.turns, c.first, c.second)),) for c in comparisons
-        ]
+        prompts = [(Turn("user", shown(self.prompt, comparison)),) for comparison in comparisons]
         replies = self.model.generate(prompts, self.max_new_tokens)
-        return [Outcome(rubrics.parse(reply, self.labels)) for reply in replies]
+        return [Outcome(verdicts.parse(reply, self.labels)) for reply in replies]
 
 
 class EndpointJudge:
@@ -111,7 +111,7 @@ class EndpointJudge:
         return [self._compare(comparison) for comparison in comparisons]
 
     def _compare(self, comparison: Comparison) -> Outcome:
-        text = rubrics.fill(self.rubric.prompt, comparison.turns, comparison.first, comparison.second)
+        text = shown(self.rubric.prompt, comparison)
         try:
             reply = self.server.ask(
                 lambda client: client.chat.completions.create(
@@ -122,8 +122,14 @@ class EndpointJudge:
                 )
             )
         except ValueError:
-            return Outcome("invalid")  # a body that is no JSON
-        return Outcome(rubrics.parse(_content(reply), self.rubric.labels))
+            return Outcome("unscored")  # a body that is no JSON
+        return Outcome(verdicts.parse(_content(reply), self.rubric.labels))
+
+
+def shown(prompt: str, comparison: Comparison) -> str:
+    """What a judge reads of a comparison, with delimiters of this request alone."""
+    tag = secrets.token_hex(4)
+    return verdicts.shown(prompt, comparison.turns, comparison.first, comparison.second, tag)
 
 
 def open_judge(rubric: Rubric, max_length: int, allow_egress: Sequence[str] = ()) -> Judge:

@@ -41,8 +41,8 @@ def judge(joins: Joins) -> JudgeSection:
     rubric = code(judgement.rubric)
     compared = say(
         "Answers to the same prompts, compared by the judge {rubric} ({title}) in both orders. One half "
-        "means that neither side is better. An unreadable verdict counts against the arm in the lower "
-        "limit, and for it in the upper limit.",
+        "means that neither side is better. A comparison without a verdict counts against the arm in the "
+        "lower limit, and for it in the upper limit.",
         rubric=rubric,
         title=judgement.title.lower(),
     )

@@ -176,7 +176,7 @@ COLUMNS: dict[str, dict[str, tuple[str, str]]] = {
         "win_rate": ("win rate", "percent_one"),
         "lower": ("from", "percent_down"),
         "upper": ("to", "percent_up"),
-        "invalid": ("invalid", "count"),
+        "unscored": ("unscored", "count"),
     },
     "scorecard": {
         "name": ("figure", "text"),

@@ -1,6 +1,7 @@
 """Rubrics: strict reading, strict verdicts, and faults that are faults."""
 
 import re
+from dataclasses import asdict
 
 import pytest
 
@@ -8,7 +9,7 @@ from dpaudit import content
 from dpaudit.data.corpus import Record, Turn
 from dpaudit.errors import UsageError
 from dpaudit.judging import rubric
-from dpaudit.judging.rubric import FAULTS, TWINS, Control, Controls, Labels
+from dpaudit.judging.rubric import FAULTS, TWINS, Control, Controls
 
 ENGLISH = (
     "Take amoxicillin 500 mg three times a day. Avoid alcohol while you take it.",
@@ -37,47 +38,11 @@ def test_every_shipped_rubric_is_read_and_named_as_its_file(name: str) -> None:
     assert found.title and found.description
     assert set(found.controls.faults) == set(FAULTS)
     assert set(found.controls.twins) == set(TWINS)
-    for label in (found.labels.first, found.labels.second, found.labels.tie):
-        assert found.kind == "likelihood" or label in found.prompt
-
-
-@pytest.mark.parametrize(
-    ("response", "winner"),
-    [
-        ("[[A]]", "first"),
-        ("Both are fluent.\n\n[[B]]\n", "second"),
-        ("Equal.\n  [[Tie]]  ", "tie"),
-        ("[[A]] names the wrong drug.\n[[B]]", "second"),
-        ("", "invalid"),
-        ("A", "invalid"),
-        ("[[C]]", "invalid"),
-        ("[[A]] [[B]]", "invalid"),
-        ("Answer [[A]] is better.", "invalid"),
-        ("[[A]]\nBut on reflection both are good.", "invalid"),
-    ],
-)
-def test_only_a_verdict_alone_on_the_last_line_counts(response: str, winner: str) -> None:
-    assert rubric.parse(response, Labels()) == winner
-
-
-@pytest.mark.parametrize(
-    "response", ["Answer B would win, A does not win.", "B 赢了，A 没有赢。", "a winning answer: neither"]
-)
-def test_a_win_that_is_only_mentioned_is_no_win(response: str) -> None:
-    """The system that this grew from took any reply with the word in it as a win for the first answer."""
-    assert "win" in response or "赢" in response
-    assert rubric.parse(response, Labels()) == "invalid"
-
-
-def test_slots_are_filled_once_so_answers_cannot_open_new_ones() -> None:
-    turns = (Turn("user", "Is {second} safe?"),)
-    filled = rubric.fill("{question} | {first} | {second}", turns, "first says {second}", "{question}")
-    assert filled == "Is {second} safe? | first says {second} | {question}"
-
-
-def test_a_dialogue_of_several_turns_keeps_its_roles() -> None:
-    turns = (Turn("user", "Hello"), Turn("assistant", "Yes?"), Turn("user", "It hurts"))
-    assert rubric.question_of(turns) == "user: Hello\nassistant: Yes?\nuser: It hurts"
+    offered = [label for label in asdict(found.labels).values() if label]
+    if found.kind != "likelihood":
+        assert {"[[A]]", "[[B]]"} < set(offered)
+        assert all(label in found.prompt for label in offered)
+        assert found.prompt.count("{tag}") == 6
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,8 @@ import pytest
 
 from dpaudit.data.corpus import Turn
 from dpaudit.errors import PartialError, UsageError
-from dpaudit.judging.rubric import Comparison, Labels, Rubric
+from dpaudit.judging.rubric import Comparison, Rubric
+from dpaudit.judging.verdicts import Labels
 from dpaudit.models.hf_model import HFModel
 from dpaudit.models.judge import EndpointJudge, LikelihoodJudge, ModelJudge, open_judge
 from dpaudit.models.served import is_loopback
@@ -92,9 +93,9 @@ def endpoint(url: str, **changes: object) -> Rubric:
         ("Good.\n[[A]]", "first"),
         ("[[B]]", "second"),
         ("[[tie]]", "tie"),
-        ("A wins", "invalid"),
-        ("", "invalid"),
-        (None, "invalid"),
+        ("A wins", "unscored"),
+        ("", "unscored"),
+        (None, "unscored"),
     ],
 )
 def test_an_endpoint_is_asked_and_its_verdict_read(server: Server, content: object, winner: str) -> None:
@@ -114,7 +115,7 @@ def test_a_malformed_reply_is_an_invalid_outcome_and_stops_nothing(server: Serve
     server.replies.append((200, body))
     server.say("[[A]]")
     outcomes = EndpointJudge(endpoint(server.url)).compare_many([PAIR, PAIR])
-    assert [o.winner for o in outcomes] == ["invalid", "first"]
+    assert [o.winner for o in outcomes] == ["unscored", "first"]
 
 
 def test_the_client_retries_and_a_server_that_stays_down_ends_in_a_resumable_error(server: Server) -> None:
@@ -214,7 +215,7 @@ def test_what_was_asked_before_does_not_change_what_is_scored_together(
 def test_an_answer_that_does_not_fit_is_invalid_and_not_scored_by_its_head(toy_model_dir: Path) -> None:
     model = HFModel.load(str(toy_model_dir))
     long = Comparison(TURNS, "Drink water. " * 60, "Drink water.")
-    assert LikelihoodJudge(model, model.tokenizer, None, 0.0, 64).compare_many([long])[0].winner == "invalid"
+    assert LikelihoodJudge(model, model.tokenizer, None, 0.0, 64).compare_many([long])[0].winner == "unscored"
 
 
 def test_the_reference_adapter_is_on_while_scoring(toy_model_dir: Path, toy_adapter_dir: Path) -> None:
@@ -228,7 +229,7 @@ def test_the_reference_adapter_is_on_while_scoring(toy_model_dir: Path, toy_adap
 def test_a_local_model_that_babbles_is_invalid(toy_model_dir: Path) -> None:
     judge = open_judge(Rubric("m", "M", "model", model=str(toy_model_dir), prompt=ASK, max_new_tokens=8), 96)
     assert isinstance(judge, ModelJudge)
-    assert [o.winner for o in judge.compare_many([PAIR, PAIR])] == ["invalid", "invalid"]
+    assert [o.winner for o in judge.compare_many([PAIR, PAIR])] == ["unscored", "invalid"]
 
 
 def test_a_local_model_s_verdict_is_read(toy_model_dir: Path) -> None:

@@ -62,7 +62,7 @@ def longest(comparison: Comparison) -> str:
 
 
 def babbles(comparison: Comparison) -> str:
-    return "invalid"
+    return "unscored"
 
 
 def controls() -> list[Control]:
@@ -111,7 +111,7 @@ def test_biased_and_broken_judges_fail_by_name(rule: Callable[[Comparison], str]
 
 def test_invalid_verdicts_fail_their_control_and_are_counted() -> None:
     found = passport(babbles)
-    assert found.invalid == found.comparisons == 2 * 6 * 12
+    assert found.unscored == found.comparisons == 2 * 6 * 12
 
 
 def test_too_few_controls_make_no_fit_judge() -> None:
@@ -146,13 +146,13 @@ def test_the_two_orders_of_a_prompt_are_one_draw() -> None:
 
 def test_invalid_verdicts_widen_the_interval_and_are_never_dropped() -> None:
     rows = [judgement(f"p{n}", "arm") for n in range(40)] + [
-        judgement(f"p{n}", "invalid") for n in range(40, 50)
+        judgement(f"p{n}", "unscored") for n in range(40, 50)
     ]
     found = pair_summary(rows, "a", "b")
     assert found.win_rate == pytest.approx(0.9)
     assert (found.win_rate_worst, found.win_rate_best) == (0.8, 1.0)
     assert found.lower < 0.8 and found.upper == 1.0
-    assert found.invalid == 10
+    assert found.unscored == 10
 
 
 def test_no_judgement_gives_no_rate() -> None:
