@@ -384,7 +384,7 @@ def evaluate(run_dir: RunDir, plan: Plan) -> None:
         for task, told in zip(TASKS, (True, False), strict=False)
         for factor, loss in ((0.5, 0.1), (0.0, 0.2))
     ]
-    found = Comparisons(0.05, False, 59, len(pairs), 0.95, tuple(pairs), (trend,), tuple(controls))
+    found = Comparisons(0.05, False, False, 59, len(pairs), 0.95, tuple(pairs), (trend,), tuple(controls))
     found.write(run_dir, "evaluate/summary.json", ["plan.json"])
 
 
@@ -537,6 +537,7 @@ def _comparisons(arm: str) -> list[Comparison]:
                 12,
                 9,
                 40,
+                False,
                 Group("language: Chinese", 5, 90, 24, gap - 0.02, gap - 0.09, gap + 0.05),
             )
             shown = replace(right, margin=margin)

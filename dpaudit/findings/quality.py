@@ -126,7 +126,9 @@ class TasksAsked(Finding):
 
 Word = Literal["no worse than the margin", "worse", "cannot tell"]
 Reason = Literal[
+    "prompts cut",
     "reference at chance",
+    "margin reaches chance",
     "too few clusters",
     "at the ceiling",
     "neither is shown",
@@ -164,6 +166,7 @@ class Margin:
     gains: Count  # items that the arm alone got right
     losses: Count
     wrong: Count  # clusters in which either got an item wrong
+    is_wide: bool  # the margin is more than half of what the reference knows above chance
     worst: Group | None  # None where the items are all of one kind
 
 
@@ -182,6 +185,11 @@ class Comparison:
     items: Count
     clusters: Count
     margin: Margin | None = None  # of accuracy alone
+
+    @property
+    def is_loss_shown(self) -> bool:
+        """Whether a loss of accuracy is itself shown, whatever the margin: the interval lies below 0."""
+        return self.measure == "accuracy" and self.upper < 0
 
 
 @dataclass(frozen=True)
@@ -232,8 +240,9 @@ class Trend:
 class Comparisons(Finding):
     """All arms of a run compared in pairs and along ladders."""
 
-    FORMAT: ClassVar = "comparisons/2"
+    FORMAT: ClassVar = "comparisons/3"
     margin: Proportion  # of non-inferiority
+    is_wide: bool  # the margin is more than ten points, whatever the references know
     is_default: bool  # the suite names no margin
     fewest: Count  # clusters below which nothing shows that an arm is no worse
     family: Count  # comparisons of accuracy, over which Holm runs

@@ -28,14 +28,35 @@ def _word(num: Numbers, pair: Placed[Comparison]) -> Markup:
     """The word for an arm, with the reason where one cannot tell."""
     found = pair.part.margin
     assert found is not None
-    if found.reason is None:
-        return say("<strong>{word}</strong>", word=found.word)
-    return say("{word}: {reason}", word=found.word, reason=_reason(num, pair))
+    shown = ", and a loss is shown" if pair.part.is_loss_shown else ""
+    if found.word == "cannot tell":
+        said = say("{word}: {reason}", word=found.word, reason=_reason(num, pair))
+        return say("{said}{shown}", said=said, shown=shown)
+    sentence = {
+        "no worse than the margin": "<strong>no worse than {margin} points below</strong>{shown}{wide}",
+        "worse": "<strong>worse</strong>, by more than {margin} points",
+    }[found.word]
+    return say(
+        sentence,
+        margin=num("/comparisons/margin", "points"),
+        shown=Markup("<strong>{}</strong>").format(shown) if shown else "",
+        wide=_wide(num, pair) if found.is_wide else "",
+    )
+
+
+def _wide(num: Numbers, pair: Placed[Comparison]) -> Markup:
+    return say(
+        "; the margin is wide: more than half of what {against} knows above chance could be lost",
+        against=code(pair.part.against),
+    )
 
 
 def _reason(num: Numbers, pair: Placed[Comparison]) -> Markup:
     at = f"{pair.at}/margin"
     sentences = {
+        "prompts cut": "more than half of the prompts were cut, so another benchmark was asked",
+        "margin reaches chance": "with a margin of {margin} points, a model that only guesses would be no "
+        "worse than {against}",
         "reference at chance": "{against} is not above chance, so it has nothing to lose",
         "too few clusters": "too few clusters, {clusters} of the {fewest} that the margin needs",
         "at the ceiling": "at the ceiling, with a wrong answer in {wrong} clusters only",
@@ -48,6 +69,7 @@ def _reason(num: Numbers, pair: Placed[Comparison]) -> Markup:
     return say(
         sentences[str(pair.part.margin.reason)],
         against=code(pair.part.against),
+        margin=num("/comparisons/margin", "points"),
         clusters=num(f"{pair.at}/clusters", "count"),
         fewest=num("/comparisons/fewest", "count"),
         wrong=num(f"{at}/wrong", "count"),
@@ -101,6 +123,29 @@ def _degraded(num: Numbers, row: Placed[Degraded]) -> Markup:
     )
 
 
+def warnings(joins: Joins) -> Iterator[Markup]:
+    """What changes how every word of this section is to be read."""
+    num, compared = joins.num, joins.report.comparisons
+    if compared and compared.is_wide:
+        yield say(
+            "<strong>The margin, {margin} points, is wide:</strong> an adapter that loses almost as much is "
+            "still called no worse. Hardly any loss of accuracy that matters is larger than ten points.",
+            margin=num("/comparisons/margin", "points"),
+        )
+    told: set[str] = set()
+    for at, model in placed("/quality", joins.report.quality):
+        for place, task in placed(f"{at}/tasks", model.tasks):
+            if task.cut and task.task not in told:
+                told.add(task.task)
+                yield say(
+                    "<strong>{task}: the beginning of {cut} prompts was cut off</strong>, since the model's "
+                    "window does not hold them whole. Where that is most of them, no loss and no gain is "
+                    "told.",
+                    task=task.task,
+                    cut=num.counted(place, "cut", "items"),
+                )
+
+
 def notes(joins: Joins) -> Iterator[Markup]:
     num, compared = joins.num, joins.report.comparisons
     if compared is None:
@@ -117,9 +162,10 @@ def notes(joins: Joins) -> Iterator[Markup]:
         confidence=num("/comparisons/confidence", "percent"),
     )
     yield say(
-        "<em>Loss</em>: the margin is {margin} points, {whence}. “No worse than the margin”: a loss of that "
+        "<em>Loss</em>: the margin is {margin} points, {whence}. “No worse than” it: a loss of that "
         "size is ruled out with {confidence} confidence, and the benchmark has told a degraded adapter, "
         "below, from the whole one; “worse”: a loss beyond the margin is shown; all else is “cannot tell”. "
+        "“A loss is shown”: the interval lies below zero. "
         "Holm's correction runs over all {family} comparisons of accuracy on this page; intervals are not "
         "corrected.",
         margin=num("/comparisons/margin", "points"),

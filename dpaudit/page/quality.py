@@ -39,6 +39,7 @@ class QualitySection:
 
     absent: Markup | None
     is_filled: bool
+    warnings: tuple[Markup, ...]
     tasks: tuple[str, ...]
     models: tuple[ModelRow, ...]
     skipped: tuple[Markup, ...]
@@ -54,6 +55,7 @@ def quality(joins: Joins) -> QualitySection:
     return QualitySection(
         absent=absence(joins.report.stages.quality, "the price of privacy"),
         is_filled=bool(joins.report.quality),
+        warnings=tuple(losses.warnings(joins)),
         tasks=tuple(tables.tasks),
         models=tuple(tables.models()),
         skipped=tuple(

@@ -5,7 +5,7 @@ in pairs.
 import hashlib
 import json
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,7 +24,7 @@ from dpaudit.findings.quality import (
     TasksAsked,
     Trend,
 )
-from dpaudit.judging import losses, quality
+from dpaudit.judging import cautions, losses, quality
 from dpaudit.judging.quality import BASE
 from dpaudit.schema import plain
 from dpaudit.stages import benchmarks, contaminated, preferences
@@ -56,6 +56,8 @@ def run(run_dir: RunDir, plan: Plan, progress: Progress) -> None:
     Raises UsageError where no arm is trained.
     """
     trained = require_ready(run_dir, plan)
+    for line in cautions.of_margin(plan.suite.evaluation.loss_tested):
+        progress.say(line)
     files = benchmarks.write_tasks(run_dir, plan, progress)
     names = [BASE, *(arm.name for arm in trained)]
     models = [*names, *_degraded(run_dir, trained)]
@@ -69,6 +71,8 @@ def run(run_dir: RunDir, plan: Plan, progress: Progress) -> None:
     if not run_dir.is_current(SUMMARY, made_from):
         _summary(run_dir, plan, trained).write(run_dir, SUMMARY, made_from)
     preferences.run(run_dir, plan, trained, base, progress)
+    for line in _cautions(run_dir, trained):
+        progress.say(line)
 
 
 def require_ready(run_dir: RunDir, plan: Plan) -> list[Arm]:
@@ -291,6 +295,13 @@ def _read_all(run_dir: RunDir, trained: Sequence[Arm]) -> dict[str, Measured]:
     return {name: Measured.read(run_dir, _output(name)) for name in names}
 
 
+def _cautions(run_dir: RunDir, trained: Sequence[Arm]) -> Iterator[str]:
+    """What is to be said of the figures beside them."""
+    models = {name: found.quality for name, found in _read_all(run_dir, trained).items()}
+    yield from cautions.of_cut_prompts({name: found.tasks for name, found in models.items()})
+    yield from cautions.of_heldout(list(models.values()))
+
+
 def _summary(run_dir: RunDir, plan: Plan, trained: Sequence[Arm]) -> Comparisons:
     evaluations = _read_all(run_dir, trained)
     pairs, ladders = quality.references(trained), quality.ladders(trained)
@@ -317,6 +328,7 @@ def _summary(run_dir: RunDir, plan: Plan, trained: Sequence[Arm]) -> Comparisons
     }
     return Comparisons(
         margin=margin,
+        is_wide=cautions.is_wide(margin),
         is_default=plan.suite.evaluation.margin is None,
         fewest=fewest_clusters(margin),
         family=len(accuracies),

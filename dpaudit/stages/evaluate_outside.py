@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from dpaudit.content import listing, load_yaml
 from dpaudit.errors import UsageError
 from dpaudit.findings.outside import MeasuredOutside, OutsideModel
-from dpaudit.judging import losses, quality
+from dpaudit.judging import cautions, losses, quality
 from dpaudit.judging.quality import BASE
 from dpaudit.stages import audited, benchmarks, verify_kept
 from dpaudit.stages.audited import Audited
@@ -82,6 +82,8 @@ def run(request: Request, progress: Progress) -> MeasuredOutside:
         for name, of in answers.items()
     }
     margin = request.evaluation.loss_tested
+    for line in (*cautions.of_margin(margin), *cautions.of_cut_prompts(figures)):
+        progress.say(line)
     pairs = [(request.model.name, BASE)]
     accuracies = [
         pair

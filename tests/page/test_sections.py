@@ -226,12 +226,29 @@ def test_the_word_for_a_loss_has_its_reason_its_margin_and_its_control(made: Rep
         return shown(pairs=pairs)
 
     good = shown()
-    assert "<strong>no worse than the margin</strong>" in good and "<strong>worse</strong>" in good
+    points = '<data value="0.05" data-key="/comparisons/margin" data-style="points">5.0</data> points'
+    assert f"no worse than {points} below</strong>" in good
+    assert f"<strong>worse</strong>, by more than {points}" in good
+    assert "wide" not in good and "what <code>base</code> knows" not in good
+    lost = tuple(replace(row, lower=-0.04, upper=-0.01) for row in compared.pairs)
+    assert "below</strong><strong>, and a loss is shown</strong>" in shown(pairs=lost)
+    gained = tuple(replace(row, lower=0.01, upper=0.04) for row in compared.pairs)
+    assert "a loss is shown</strong>" not in shown(pairs=gained)
+    half = tuple(
+        replace(row, margin=replace(row.margin, is_wide=True)) if row.margin else row
+        for row in compared.pairs
+    )
+    assert "more than half of what <code>base</code> knows above chance" in shown(pairs=half)
+    assert quality(joined(made)).warnings == ()
+    (wide,) = quality(joined(replace(made, comparisons=replace(compared, is_wide=True)))).warnings
+    assert "5.0</data> points, is wide" in wide
     assert "can see a loss" in good and "has not shown that it could see a loss" in good
     assert "declared before training" in good and "the default" not in good
     default = shown(is_default=True)
     assert "the default: the suite declares none" in default and "declared before training" not in default
     for reason, said in {
+        "prompts cut": "half of the prompts were cut",
+        "margin reaches chance": "a model that only guesses would be no worse than <code>base</code>",
         "reference at chance": "<code>base</code> is not above chance",
         "too few clusters": "too few clusters, ",
         "at the ceiling": "at the ceiling, ",
@@ -252,4 +269,6 @@ def test_records_and_items_that_were_left_out_stand_beside_the_figure(made: Repo
     model = replace(first, tasks=tasks, heldout_left_out=9, heldout_cut=4)
     cut = quality(joined(replace(made, quality=(model, *made.quality[1:])))).models[0]
     assert "9</data> left out" in cut.cells[0] and "4</data> cut" in cut.cells[0]
+    warned = quality(joined(replace(made, quality=(model, *made.quality[1:])))).warnings
+    assert len(warned) == len(tasks) and all("2</data> of " in one for one in warned)
     assert "7</data> left out" in cut.cells[3] and "2</data> with a cut prompt" in cut.cells[3]
