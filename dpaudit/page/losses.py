@@ -155,6 +155,7 @@ def notes(joins: Joins) -> Iterator[Markup]:
         if compared.is_default
         else say("{asked}", asked=asked(num, "/asked/margin", joins.report.asked["margin"]))
     )
+    before = [num(f"/margins_before/{at}", "points") for at in range(len(joins.report.margins_before))]
     yield say(
         "Differences are adapter minus reference, paired item by item, with {confidence} intervals. "
         "<em>p, Holm</em> is that of no difference: McNemar's exact test, or one over clusters where items "
@@ -162,7 +163,7 @@ def notes(joins: Joins) -> Iterator[Markup]:
         confidence=num("/comparisons/confidence", "percent"),
     )
     yield say(
-        "<em>Loss</em>: the margin is {margin} points, {whence}. “No worse than” it: a loss of that "
+        "<em>Loss</em>: the margin is {margin} points, {whence}{before}. “No worse than” it: a loss of that "
         "size is ruled out with {confidence} confidence, and the benchmark has told a degraded adapter, "
         "below, from the whole one; “worse”: a loss beyond the margin is shown; all else is “cannot tell”. "
         "“A loss is shown”: the interval lies below zero. "
@@ -170,6 +171,7 @@ def notes(joins: Joins) -> Iterator[Markup]:
         "corrected.",
         margin=num("/comparisons/margin", "points"),
         whence=whence,
+        before=say("; before it stood at {margins}", margins=Markup(", ").join(before)) if before else "",
         confidence=num("/comparisons/confidence", "percent"),
         family=num("/comparisons/family", "count"),
     )

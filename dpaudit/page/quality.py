@@ -8,7 +8,7 @@ from markupsafe import Markup
 
 from dpaudit.findings.quality import Comparison, Quality, TaskFigures
 from dpaudit.findings.report import Adapter
-from dpaudit.page import losses
+from dpaudit.page import losses, tries
 from dpaudit.page.joins import Joins
 from dpaudit.page.numbers import Placed, code, placed, say
 from dpaudit.page.phrases import ABSENT, absence
@@ -46,6 +46,7 @@ class QualitySection:
     preference: tuple[Markup, ...]  # what a DPO arm started from and lacks
     against: tuple[Against, ...]
     notes: tuple[Markup, ...]  # below the comparisons
+    earlier: tuple[Markup, ...]  # benchmarks that were measured more than once
     trends: tuple[Markup, ...]
     controls: tuple[Markup, ...]  # what each benchmark says of an arm that was degraded on purpose
 
@@ -70,6 +71,7 @@ def quality(joins: Joins) -> QualitySection:
         preference=tuple(_preference(joins, arm) for arm in joins.report.arms if arm.method == "dpo"),
         against=tuple(tables.against()),
         notes=tuple(_notes(joins)),
+        earlier=tuple(tries.earlier(joins)),
         trends=tuple(losses.trends(joins)),
         controls=tuple(losses.controls(joins)),
     )
@@ -215,16 +217,7 @@ def _loses(joins: Joins, arm: str) -> Iterator[Markup]:
 
 
 def _notes(joins: Joins) -> Iterator[Markup]:
-    num = joins.num
     if not pairs_of(joins):
         return
-    if how := joins.report.asked_how:
-        yield say(
-            "Items were asked {template}, with {shots}, by lm-eval {version}.",
-            template="in the chat template of training" if how.chat_template else "without a chat template",
-            shots="as many worked examples as the benchmark says"
-            if how.fewshot is None
-            else say("{count} worked examples", count=num("/asked_how/fewshot", "count")),
-            version=num("/asked_how/lm_eval"),
-        )
+    yield from tries.how(joins)
     yield from losses.notes(joins)

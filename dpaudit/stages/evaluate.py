@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from dpaudit.data.corpus import Record
 from dpaudit.findings.finding import format_of
 from dpaudit.findings.quality import (
+    Asking,
     Comparison,
     Comparisons,
     Degraded,
@@ -27,7 +28,7 @@ from dpaudit.findings.quality import (
 from dpaudit.judging import cautions, losses, quality
 from dpaudit.judging.quality import BASE
 from dpaudit.schema import plain
-from dpaudit.stages import benchmarks, contaminated, preferences
+from dpaudit.stages import benchmarks, contaminated, preferences, tries
 from dpaudit.stages.benchmarks import TASKS
 from dpaudit.stages.integrity import custody, weights
 from dpaudit.stages.integrity.trained import weights_of
@@ -66,6 +67,8 @@ def run(run_dir: RunDir, plan: Plan, progress: Progress) -> None:
     if pending:
         with run_dir.read_now(dict.fromkeys(file for name in pending for file in _weights(name))):
             _evaluate(run_dir, plan, pending, files, base, progress)
+    for line in tries.keep(run_dir, TasksAsked.read(run_dir, TASKS), _read_all(run_dir, trained)):
+        progress.say(line)
     contaminated.run(run_dir, plan, names, files, progress)
     made_from = [*map(_output, models), TASKS, SETTINGS]
     if not run_dir.is_current(SUMMARY, made_from):
@@ -185,7 +188,8 @@ def _evaluate(
         progress.task("evaluating", steps) as advance,
     ):
         model = load_model(run_dir, plan, open_names)
-        ask = _asker(model, specs, files, cache, plan, advance)
+        hows = {task: how.how for task, how in tasks.items()}
+        ask = _asker(model, specs, files, cache, plan.suite.evaluation.batch, hows, advance)
         for name in open_names:
             is_half = name != _adapter(name)  # it answers benchmarks and nothing else
             texts = [] if is_half else records
@@ -251,15 +255,18 @@ def _together(known: Measured | None, now: Measured) -> Measured:
         return now
     tasks = {row.task: row for row in (*known.quality.tasks, *now.quality.tasks)}
     figures = replace(now.quality, tasks=tuple(tasks.values()))
-    return replace(now, quality=figures, items=known.items | now.items)
+    return replace(now, quality=figures, items=known.items | now.items, asked=known.asked)
 
 
 def _of_asked(evaluation: Measured, asked: Mapping[str, str]) -> Measured:
-    """A model's figures of the tasks that are asked for, and of them alone, in that order."""
+    """A model's figures of the tasks that are asked for, in that order, then of those that it answered before
+    and whose items are not there any more.
+    """
     tasks = {row.task: row for row in evaluation.quality.tasks}
-    figures = replace(evaluation.quality, tasks=tuple(tasks[task] for task in asked))
-    items = {task: evaluation.items[task] for task in asked}
-    return replace(evaluation, quality=figures, items=items, asked=dict(asked))
+    order = [*asked, *(task for task in tasks if task not in asked)]
+    figures = replace(evaluation.quality, tasks=tuple(tasks[task] for task in order))
+    items = {task: evaluation.items[task] for task in order}
+    return replace(evaluation, quality=figures, items=items, asked=evaluation.asked | dict(asked))
 
 
 def _asker(
@@ -267,7 +274,8 @@ def _asker(
     specs: Mapping[str, Any],
     files: Mapping[str, Path],
     cache: Path,
-    plan: Plan,
+    batch: int,
+    hows: Mapping[str, Asking],
     advance: Advance,
 ) -> "Callable[[Sequence[str]], dict[str, Answers]]":
     """A function that has the active model answer named tasks; lm-eval is not even imported where there is
@@ -278,12 +286,12 @@ def _asker(
     from dpaudit.models import harness
 
     tasks = harness.load_tasks(specs, files, cache)
-    lm = harness.harness_model(model, plan.suite.evaluation.batch)
+    lm = harness.harness_model(model, batch)
 
     def ask(names: Sequence[str]) -> dict[str, harness.Answers]:
         answers = {}
         for name in names:
-            answers[name] = harness.answer(lm, name, tasks[name], benchmarks.asking(plan.suite.evaluation))
+            answers[name] = harness.answer(lm, name, tasks[name], hows[name])
             advance()
         return answers
 

@@ -54,14 +54,38 @@ def check(request: Request) -> None:
         if task.data is not None:  # items of builtin:clinic are those of a run
             benchmarks.digest_of_items(task)
     file = request.out / FILE
-    if not file.is_file():
-        return
+    if file.is_file():
+        _check_earlier(request, file)
+
+
+def _check_earlier(request: Request, file: Path) -> None:
+    """Raises UsageError where a result that is there would be lost: that of another model, of a
+    benchmark that is not asked for now, or of the same items asked otherwise.
+    """
+    way = "name another folder with --out DIR"
     try:
-        known = json.loads(file.read_text(encoding="utf-8"))["model"]
-    except (ValueError, KeyError, TypeError):
-        known = None
-    if not isinstance(known, dict) or known.get("files") != verify_kept.digest_of(request.model):
-        raise UsageError(str(file), "no result of another model", "one", "name another folder with --out DIR")
+        known = MeasuredOutside.from_json(json.loads(file.read_text(encoding="utf-8")), str(file))
+    except (ValueError, AttributeError, UsageError):
+        raise UsageError(str(file), "a result of this version of dpaudit", "another file", way) from None
+    if known.model.files != verify_kept.digest_of(request.model):
+        raise UsageError(str(file), "no result of another model", "one", way)
+    asked = {task.name: task for task in request.evaluation.tasks}
+    dropped = [row.task for row in known.figures[BASE] if row.task not in asked]
+    if dropped:
+        again = " ".join(f"--task {task}" for task in dropped)
+        raise UsageError(
+            str(file),
+            "no result that this call would drop",
+            f"that of {', '.join(dropped)}",
+            f"{way}, or ask for it again beside the others: {again}",
+        )
+    data = {name: benchmarks.digest_of_items(task) for name, task in asked.items() if task.data}
+    if known.how != benchmarks.asking(request.evaluation) or any(
+        data.get(name) != digest for name, digest in known.data.items()
+    ):
+        raise UsageError(
+            str(file), "a result of the same items and settings", "one of others, which would be lost", way
+        )
 
 
 def run(request: Request, progress: Progress) -> MeasuredOutside:

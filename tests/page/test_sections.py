@@ -7,8 +7,10 @@ import pytest
 
 from dpaudit.findings.baselines import Blind, Near
 from dpaudit.findings.membership import Per, Slope
+from dpaudit.findings.quality import Asking
 from dpaudit.findings.report import Acted, Lost, Report, Stage
 from dpaudit.findings.together import OverSeeds
+from dpaudit.findings.tries import Tried, Try
 from dpaudit.page import phrases
 from dpaudit.page.extraction import extraction
 from dpaudit.page.front import front
@@ -259,6 +261,27 @@ def test_the_word_for_a_loss_has_its_reason_its_margin_and_its_control(made: Rep
         told = because(reason)
         assert f"cannot tell: {said}" in told or said in told
         assert "<strong>worse</strong>" not in told
+
+
+def test_how_often_and_with_which_settings_a_benchmark_was_measured_stands_on_the_page(made: Report) -> None:
+    whole, few = Asking("0.4", None, None, True), Asking("0.4", 20, 3, False)
+    figures = {model.arm: model.tasks[0] for model in made.quality}
+    task = made.quality[0].tasks[0].task
+    once = Tried(task, 1, ())
+    twice = Tried(task, 2, (Try(task, "2026-01-02", "d", None, few, figures),))
+    alike = replace(made, asked_how={task: whole, "other": whole}, tried=(once,))
+    section = quality(joined(alike))
+    assert section.earlier == () and "measured once" in section.notes[1]
+    assert section.notes[0].startswith("Items were asked in the chat template of training, with as many")
+    section = quality(joined(replace(alike, asked_how={task: whole, "other": few}, tried=(twice,))))
+    assert section.notes[0].startswith(f"The items of {task} were asked in the chat template")
+    assert "at most" in section.notes[1] and "without a chat template" in section.notes[1]
+    (said,) = section.earlier
+    assert "2</data> times" in said and "2026-01-02" in said and "20</data> of them" in said
+    assert all(f"<code>{name}</code>" in said for name in figures)
+    margins = " ".join(quality(joined(replace(made, margins_before=(0.02, 0.1)))).notes)
+    assert "before it stood at" in margins and "10.0</data>" in margins
+    assert "before it stood" not in " ".join(quality(joined(made)).notes)
 
 
 def test_records_and_items_that_were_left_out_stand_beside_the_figure(made: Report) -> None:

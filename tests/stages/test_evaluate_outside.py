@@ -44,6 +44,21 @@ def test_an_adapter_is_asked_beside_its_base_and_a_merged_model_says_the_same(
     assert [item[2] for item in whole["items"][str(merged)][TASK]] == pytest.approx(margins[name], abs=1e-3)
     other = asked("--model", merged, "--base", toy_model_dir, *task, "--out", tmp_path / "a")
     assert isinstance(other.exception, UsageError) and "no result of another model" in str(other.exception)
+    written = (tmp_path / "a/quality.json").read_text()
+    for words, lost in (
+        (("--task", f"pubmedqa_file={pubmed(tmp_path)}"), f"got that of {TASK}"),
+        (task[:2], "one of others, which would be lost"),
+        ((*task, "--set", "evaluation.fewshot=1"), "one of others, which would be lost"),
+    ):
+        again = asked("--adapter", world / "adapter", *words, "--out", tmp_path / "a")
+        assert isinstance(again.exception, UsageError) and lost in str(again.exception)
+        assert (tmp_path / "a/quality.json").read_text() == written
+
+
+def pubmed(folder: Path) -> Path:
+    file = folder / "pubmed.jsonl"
+    file.write_text('{"id": "a", "question": "Is it?", "context": "It was.", "answer": "maybe"}\n')
+    return file
 
 
 def test_a_slip_is_one_line_and_leaves_nothing(
