@@ -1,6 +1,7 @@
 """What is said of an arm's loss of accuracy: the word, why one cannot tell, what the benchmark could see."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 from markupsafe import Markup
 
@@ -42,6 +43,17 @@ def _word(num: Numbers, pair: Placed[Comparison]) -> Markup:
         shown=Markup("<strong>{}</strong>").format(shown) if shown else "",
         wide=_wide(num, pair) if found.is_wide else "",
     )
+
+
+def in_words(pairs: Sequence[Comparison], found: dict[str, Any]) -> list[str]:
+    """The same words for a terminal, one text a pair; empty of what is no accuracy. `found` holds the pairs
+    as their file does, with the margin and the fewest clusters for it.
+    """
+    num = Numbers({"comparisons": found})
+    return [
+        _word(num, pair).striptags() if pair.part.margin else ""
+        for pair in placed("/comparisons/pairs", pairs)
+    ]
 
 
 def _wide(num: Numbers, pair: Placed[Comparison]) -> Markup:

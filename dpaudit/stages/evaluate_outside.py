@@ -15,6 +15,7 @@ from dpaudit.judging import cautions, losses, quality
 from dpaudit.judging.quality import BASE
 from dpaudit.stages import audited, benchmarks, verify_kept
 from dpaudit.stages.audited import Audited
+from dpaudit.stats.margins import fewest_clusters
 from dpaudit.storage import exclusive
 from dpaudit.storage.whole_files import whole_file
 from dpaudit.suite.suite import Evaluation
@@ -122,6 +123,7 @@ def run(request: Request, progress: Progress) -> MeasuredOutside:
         how=benchmarks.asking(request.evaluation),
         data={task.name: benchmarks.digest_of_items(task) for task in request.evaluation.tasks if task.data},
         margin=margin,
+        fewest=fewest_clusters(margin),
         figures=figures,
         compared=tuple(losses.conclude(accuracies, by_task, (), margin)),
         items={name: {task: said.items for task, said in of.items()} for name, of in answers.items()},
