@@ -20,7 +20,8 @@ def columns(num: Numbers, pair: Placed[Comparison]) -> Iterator[Markup]:
         return
     at = f"{pair.at}/margin"
     yield num(f"{at}/p_holm", "p")
-    yield num(f"{at}/detectable", "points_up")
+    nothing = pair.part.margin.detectable is None
+    yield Markup("none") if nothing else num(f"{at}/detectable", "points_up")
     yield _word(num, pair)
     yield _worst(num, at, pair.part)
 
@@ -197,7 +198,7 @@ def notes(joins: Joins) -> Iterator[Markup]:
 def trends(joins: Joins) -> Iterator[Markup]:
     comparisons = joins.report.comparisons
     for at, trend in placed("/comparisons/trend", comparisons.trend if comparisons else ()):
-        style = {"accuracy": "points", "margin": "three", "bits_per_byte": "three"}[trend.measure]
+        style = {"accuracy": "points", "log_odds": "three", "bits_per_byte": "three"}[trend.measure]
         rungs = [
             say(
                 "{arm} {difference} (p {p})",
@@ -211,7 +212,7 @@ def trends(joins: Joins) -> Iterator[Markup]:
             "Does {task} ({measure}) get worse along {arms}? {order}; Page's trend test p {p}. Against the "
             "rung before: {rungs}.",
             task=trend.task or "held-out text",
-            measure=trend.measure.replace("_", " "),
+            measure={"log_odds": "log-odds"}.get(trend.measure, trend.measure.replace("_", " ")),
             arms=codes(trend.arms, " → "),
             order="In this order at every rung" if trend.ordered else "Not at every rung",
             p=joins.num(f"{at}/p_value", "p"),

@@ -114,7 +114,7 @@ class _Tables:
             accuracy=num(f"{at}/accuracy", "percent_one"),
             limits=num.interval(at, "accuracy_lower", "accuracy_upper", "percent"),
         )
-        return [accuracy, num(f"{at}/margin", "two"), self._items(at, task), num(f"{at}/clusters", "count")]
+        return [accuracy, num(f"{at}/log_odds", "two"), self._items(at, task), num(f"{at}/clusters", "count")]
 
     def _items(self, at: str, task: TaskFigures) -> Markup:
         """How many items were asked, and of how many a part was not."""

@@ -321,7 +321,7 @@ def _summary(run_dir: RunDir, plan: Plan, trained: Sequence[Arm]) -> Comparisons
     for task in TasksAsked.read(run_dir, TASKS).tasks:
         answers = {name: evaluation.items[task] for name, evaluation in evaluations.items()}
         accuracies += losses.accuracy_pairs(task, answers, pairs, margin)
-        others += quality.margin_pairs(task, answers, pairs)
+        others += quality.log_odds_pairs(task, answers, pairs)
         controls += _controls(run_dir, task, answers, trained, margin)
         for ladder in ladders:
             trends += quality.task_trends(task, answers, ladder)

@@ -68,7 +68,7 @@ def test_an_arm_that_lost_almost_nothing_is_no_worse() -> None:
     assert (found.word, found.reason) == ("no worse than the margin", None)
     assert (found.gains, found.losses, found.wrong) == (0, 1, 41)
     assert found.p_no_worse_holm == found.p_no_worse < 0.001
-    assert found.detectable < 0.05
+    assert found.detectable is not None and found.detectable < 0.05
 
 
 def test_an_arm_that_lost_more_than_the_margin_is_worse() -> None:

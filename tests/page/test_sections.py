@@ -241,6 +241,14 @@ def test_the_word_for_a_loss_has_its_reason_its_margin_and_its_control(made: Rep
         for row in compared.pairs
     )
     assert "more than half of what <code>base</code> knows above chance" in shown(pairs=half)
+    nothing = tuple(
+        replace(row, margin=replace(row.margin, detectable=None)) if row.margin else row
+        for row in compared.pairs
+    )
+    cells = (
+        quality(joined(replace(made, comparisons=replace(compared, pairs=nothing)))).against[0].rows[0].cells
+    )
+    assert cells[3] == "none" and "3.1</data>" in quality(joined(made)).against[0].rows[0].cells[3]
     assert quality(joined(made)).warnings == ()
     (wide,) = quality(joined(replace(made, comparisons=replace(compared, is_wide=True)))).warnings
     assert "5.0</data> points, is wide" in wide

@@ -219,7 +219,7 @@ def test_pairs_are_differences_on_the_same_items(evaluated: tuple[RunDir, Plan])
         assert pair["clusters"] == 3
     assert {(t["task"], t["measure"]) for t in summary["trend"]} == {
         ("clinic_choice", "accuracy"),
-        ("clinic_choice", "margin"),
+        ("clinic_choice", "log_odds"),
         (None, "bits_per_byte"),
     }
     assert all(t["arms"] == list(ARMS) for t in summary["trend"])
@@ -261,7 +261,9 @@ def test_a_degraded_arm_shows_what_a_task_can_see(evaluated: tuple[RunDir, Plan]
     half = Measured.read(run_dir, "evaluate/sft-inf-half.json")
     assert half.heldout == () and half.quality.bits_per_byte is None
     margins = {
-        name: [item.margin for item in Measured.read(run_dir, f"evaluate/{name}.json").items["clinic_choice"]]
+        name: [
+            item.log_odds for item in Measured.read(run_dir, f"evaluate/{name}.json").items["clinic_choice"]
+        ]
         for name in ("base", "sft-inf", "sft-inf-half")
     }
     assert len({tuple(found) for found in margins.values()}) == 3

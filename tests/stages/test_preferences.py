@@ -83,7 +83,7 @@ def test_arms_are_compared_with_their_start_and_with_dialogues_alone(measured: t
         ("dpo-sigmoid-eps8", "sft-eps4", "its start"),
         ("dpo-sigmoid-eps8", "sft-eps8", "fine-tuning at the same claim"),
     ]
-    assert {"accuracy", "margin", "chosen", "rejected", "bits_per_byte"} == {
+    assert {"accuracy", "log_ratio", "chosen", "rejected", "bits_per_byte"} == {
         change.measure for change in results.compared[0].changes
     }
     assert len({(m.chosen, m.rejected) for m in results.models}) == len(results.models) == 6

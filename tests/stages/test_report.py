@@ -322,6 +322,14 @@ def test_a_loss_has_three_words(tmp_path: Path) -> None:
     assert "<strong>no worse than <data" in html and "<strong>worse</strong>, by more than <data" in html
 
 
+def test_every_term_of_the_comparisons_is_explained_and_margin_means_one_thing(tmp_path: Path) -> None:
+    html, _ = _page(tmp_path)
+    terms = re.findall(r"<dt>(.*?)</dt>", html)
+    assert {"chance", "margin", "points", "cluster", "p, Holm", "detectable", "log-odds"} <= set(terms)
+    assert len(terms) == len(set(terms)) and "preference accuracy" not in terms
+    assert not re.findall(r"[Rr]eward margin|[Mm]argin, nats|Margin: by how much", _words(html))
+
+
 def test_clusters_stand_beside_items(tmp_path: Path) -> None:
     html, _ = _page(tmp_path)
     assert 'data-key="/quality/0/tasks/0/clusters"' in html
