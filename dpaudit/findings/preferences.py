@@ -70,12 +70,24 @@ class PreferenceChange:
 
 
 @dataclass(frozen=True)
+class Incomparable:
+    """A DPO arm without the arm that dialogues alone give for the same claim: whether its pairs were worth
+    their part of epsilon is not known.
+    """
+
+    arm: str
+    against: str  # the name of the arm that is not there
+    epsilon: float  # of both; inf: without noise
+
+
+@dataclass(frozen=True)
 class PreferenceResults:
     """What the page shows: every model that is compared, and the comparisons."""
 
     confidence: Proportion
     models: tuple[PreferenceFigures, ...]
     compared: tuple[PreferenceChange, ...]
+    incomparable: tuple[Incomparable, ...]
 
 
 @dataclass(frozen=True)

@@ -38,17 +38,19 @@ class PreferenceSection:
     models: tuple[Row, ...]
     columns: tuple[str, ...]
     compared: tuple[Row, ...]
+    incomparable: tuple[Markup, ...]
     notes: tuple[Markup, ...]
 
 
 def preferences(joins: Joins) -> PreferenceSection:
     if joins.report.preferences is None:
-        return PreferenceSection((), (), (), (), ())
+        return PreferenceSection((), (), (), (), (), ())
     return PreferenceSection(
         warnings=tuple(_warnings(joins)),
         models=tuple(_models(joins)),
         columns=tuple(title for _, title, _ in COLUMNS),
         compared=tuple(_compared(joins)),
+        incomparable=tuple(_incomparable(joins)),
         notes=tuple(_notes(joins)),
     )
 
@@ -101,6 +103,19 @@ def _compared(joins: Joins) -> Iterator[Row]:
             for measure, _, style in COLUMNS
         )
         yield Row((pair.arm, pair.against, pair.role), tuple(cells))
+
+
+def _incomparable(joins: Joins) -> Iterator[Markup]:
+    found = joins.report.preferences
+    for at, row in placed(f"{AT}/incomparable", found.incomparable if found else ()):
+        yield say(
+            "<strong>{arm} has no comparison with dialogues alone at the same claim</strong> "
+            "(ε = {epsilon}): {against} is not trained here. So whether its pairs were worth their part of "
+            "ε is not known.",
+            arm=code(row.arm),
+            against=code(row.against),
+            epsilon=joins.num(f"{at}/epsilon", "epsilon"),
+        )
 
 
 def _notes(joins: Joins) -> Iterator[Markup]:

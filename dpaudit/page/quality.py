@@ -186,6 +186,12 @@ def _preference(joins: Joins, arm: Adapter) -> Markup:
             ". No adapter with this loss was trained without noise, so the cost of privacy cannot be "
             "separated from the effect of the pairs"
         )
+    is_measured = joins.report.quality and not joins.report.stages.quality.stale
+    if is_measured and joins.report.preferences is None:
+        alone += (
+            ". No pairs were held out, so whether it prefers chosen answers more often than its start does "
+            "is not known"
+        )
     lost = [*_less_likely(joins, arm.arm), *_loses(joins, arm.arm)]
     return say(
         "{arm} started from {start} and was trained on preference pairs only{alone}. {lost}",

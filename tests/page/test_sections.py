@@ -7,6 +7,7 @@ import pytest
 
 from dpaudit.findings.baselines import Blind, Near
 from dpaudit.findings.membership import Per, Slope
+from dpaudit.findings.preferences import Incomparable, PreferenceResults
 from dpaudit.findings.quality import Asking
 from dpaudit.findings.report import Acted, Lost, Report, Stage
 from dpaudit.findings.together import OverSeeds
@@ -21,6 +22,7 @@ from dpaudit.page.judge import judge
 from dpaudit.page.limits import limits
 from dpaudit.page.membership import membership
 from dpaudit.page.numbers import Numbers
+from dpaudit.page.preferences import preferences
 from dpaudit.page.quality import quality
 from dpaudit.page.training import training
 from dpaudit.page.verdicts import verdicts
@@ -80,6 +82,20 @@ def test_a_preference_arm_is_told_what_it_lacks(made: Report) -> None:
     assert "No adapter with this loss was trained without noise" in said
     alike = tuple(replace(arm, loss="sft") if arm.method == "dpo" else arm for arm in made.arms)
     assert "No adapter with this loss" not in quality(joined(replace(made, arms=alike))).preference[0]
+
+
+def test_what_is_not_known_of_a_preference_arm_is_said(made: Report) -> None:
+    (said,) = quality(joined(made)).preference
+    assert "No pairs were held out" in said  # the made-up run has none
+    lacking = (Incomparable("dpo-sigmoid-eps8", "sft-eps8", 8.0),)
+    results = PreferenceResults(0.95, (), (), lacking)
+    shown = joined(replace(made, preferences=results))
+    assert "No pairs were held out" not in quality(shown).preference[0]
+    (said,) = preferences(shown).incomparable
+    assert "<code>sft-eps8</code> is not trained here" in said and "8</data>" in said
+    assert (
+        preferences(joined(replace(made, preferences=replace(results, incomparable=())))).incomparable == ()
+    )
 
 
 def test_a_task_that_a_model_did_not_answer_has_dashes(made: Report) -> None:
