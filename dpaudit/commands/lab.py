@@ -145,7 +145,7 @@ def evaluate(
     elsewhere: Elsewhere,
     run: options.Run = None,
     task: options.Tasks = None,
-    settings: options.Later = None,
+    settings: options.Evaluated = None,
     runs: options.Runs = run_store.RUNS,
     as_json: options.Json = False,
 ) -> None:

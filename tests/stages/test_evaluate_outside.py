@@ -66,7 +66,9 @@ def test_a_slip_is_one_line_and_leaves_nothing(
     world: Path, toy_model_dir: Path, items: Path, tmp_path: Path
 ) -> None:
     adapter, out = ("--adapter", world / "adapter"), ("--out", tmp_path / "q")
-    bad = tmp_path / "bad.jsonl"
+    wrapped, bad = tmp_path / "arm", tmp_path / "bad.jsonl"
+    wrapped.mkdir()
+    (wrapped / "adapter").symlink_to(world / "adapter")
     bad.write_text(items.read_text().replace('"answer": ', '"answer": 7'))
     for words, told in (
         (adapter, "no --task"),
@@ -76,6 +78,15 @@ def test_a_slip_is_one_line_and_leaves_nothing(
         ((*adapter, "--run", "x"), "a run, or a model trained elsewhere"),
         ((*adapter, "--task", f"{TASK}={items}", "--set", "model.base=x"), "a key of evaluation"),
         (("--model", toy_model_dir, "--task", f"{TASK}={items}"), "--base"),
+        (("--adapter", wrapped, "--task", f"{TASK}={items}"), "got the folder above it; --adapter"),
+        (
+            (*adapter, "--base", "nosuchdir", "--task", f"{TASK}={items}"),
+            "--base nosuchdir: expected a model",
+        ),
+        (
+            ("--model", "nosuchdir", "--base", toy_model_dir, "--task", f"{TASK}={items}"),
+            "--model nosuchdir: expected a model",
+        ),
         (("--base", toy_model_dir), "--adapter or --model beside it"),
     ):
         done = asked(*words, *(out if words[0] != "--base" else ()))
