@@ -35,7 +35,7 @@ def _way(num: Numbers, at: str, way: Asking) -> Markup:
         shots=ALL if way.fewshot is None else say(shots, count=num(f"{at}/fewshot", "count")),
         limit=""
         if way.limit is None
-        else say("at most {limit} of them, ", limit=num(f"{at}/limit", "count")),
+        else say("the first {limit} of each, ", limit=num(f"{at}/limit", "count")),
         version=num(f"{at}/lm_eval"),
     )
 

@@ -299,9 +299,9 @@ def test_how_often_and_with_which_settings_a_benchmark_was_measured_stands_on_th
     assert section.notes[0].startswith("Items were asked in the chat template of training, with as many")
     section = quality(joined(replace(alike, asked_how={task: whole, "other": few}, tried=(twice,))))
     assert section.notes[0].startswith(f"The items of {task} were asked in the chat template")
-    assert "at most" in section.notes[1] and "without a chat template" in section.notes[1]
+    assert "the first <data" in section.notes[1] and "without a chat template" in section.notes[1]
     (said,) = section.earlier
-    assert "2</data> times" in said and "2026-01-02" in said and "20</data> of them" in said
+    assert "2</data> times" in said and "2026-01-02" in said and "20</data> of each" in said
     assert all(f"<code>{name}</code>" in said for name in figures)
     margins = " ".join(quality(joined(replace(made, margins_before=(0.02, 0.1)))).notes)
     assert "before it stood at" in margins and "10.0</data>" in margins
