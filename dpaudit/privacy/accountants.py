@@ -7,6 +7,7 @@ Renyi accountant stands beside it. No Gaussian-DP approximation is used: it lies
 import logging
 import math
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from typing import NamedTuple, get_args
 
 import dp_accounting
@@ -82,10 +83,11 @@ def compose(mechanisms: Sequence[Mechanism], delta: float, relation: Relation = 
     Holds also where one starts from what an earlier one put out, noise and steps being fixed beforehand. No
     mechanism costs 0.0. Bounds and errors are those of `epsilon_spent`.
     """
-    return _read(mechanisms, delta, relation).epsilon
+    return _read(tuple(mechanisms), delta, relation).epsilon
 
 
-def _read(mechanisms: Sequence[Mechanism], delta: float, relation: Relation) -> _Reading:
+@lru_cache(maxsize=1024)  # an answer takes up to a second; brackets, seeds and pages ask for the same again
+def _read(mechanisms: tuple[Mechanism, ...], delta: float, relation: Relation) -> _Reading:
     _check_relation(relation)
     if not DELTA_SMALLEST <= delta < 1:
         raise ValueError(f"expected delta in [{DELTA_SMALLEST:g}, 1), got {delta}")
@@ -135,7 +137,7 @@ def calibrate(claim: Claim, sampling_rate: float, steps: int, stages: tuple[Mech
         return Mechanism(noise_multiplier, sampling_rate, steps, 1.0, stages)
 
     def read(noise_multiplier: float) -> _Reading:
-        return _read([mechanism(noise_multiplier)], claim.delta, claim.relation)
+        return _read((mechanism(noise_multiplier),), claim.delta, claim.relation)
 
     def at_reference(noise_multiplier: float) -> float:
         event = _event(mechanism(noise_multiplier))

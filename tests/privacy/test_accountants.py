@@ -7,6 +7,7 @@ import pytest
 from scipy.optimize import brentq
 from scipy.stats import norm
 
+from dpaudit.privacy import accountants
 from dpaudit.privacy.accountants import calibrate, compose, epsilon_rdp, epsilon_spent
 from dpaudit.privacy.claim import Claim, Relation
 from dpaudit.privacy.mechanism import Mechanism
@@ -140,6 +141,14 @@ def test_spending_is_monotone(relation: Relation) -> None:
     by_delta = [epsilon_spent(mechanism(1.0), d, relation) for d in (1e-10, 1e-6, 1e-3, 0.5)]
     for falling in (by_noise, by_steps[::-1], by_rate[::-1], by_delta):
         assert (np.diff(falling) < 0).all()
+
+
+def test_what_was_read_once_is_not_worked_out_again() -> None:
+    spent = compose([mechanism(1.7)], 1e-5)
+    worked_out = accountants._read.cache_info().misses
+    assert compose([mechanism(1.7)], 1e-5) == epsilon_spent(mechanism(1.7), 1e-5) == spent
+    assert accountants._read.cache_info().misses == worked_out
+    assert compose([mechanism(1.7)], 1e-6) > spent
 
 
 def test_replacing_costs_more_than_adding_and_at_most_full_batches() -> None:
