@@ -1,9 +1,11 @@
+import itertools
 import logging
 import math
 from functools import cache
 
 import numpy as np
 import pytest
+from dp_accounting import rdp
 from scipy.optimize import brentq
 from scipy.stats import norm
 
@@ -123,6 +125,21 @@ def test_second_accountant_is_above_and_near(epsilon: float) -> None:
     run = mechanism(calibrated(epsilon, 0.01, 1000), 0.01, 1000)
     spent = epsilon_spent(run, 1e-5)
     assert spent < epsilon_rdp(run, 1e-5) < 1.25 * spent
+
+
+@pytest.mark.parametrize("rate", [0.001, 0.1, 0.5, 1.0])
+def test_orders_that_cannot_be_the_best_are_left_out(rate: float) -> None:
+    """To the last bit the least over all orders, whichever group holds the best."""
+    orders = [order for group in accountants._RDP_ORDERS for order in group]
+    best = set()
+    for noise_multiplier, steps in itertools.product((0.3, 4.0, 300.0), (1, 60)):
+        event = accountants._composed((mechanism(noise_multiplier, rate, steps),))
+        for delta in (1e-10, 1e-5, 1e-2):
+            whole = rdp.RdpAccountant(orders).compose(event)
+            epsilon, order = whole.get_epsilon_and_optimal_order(delta)
+            best.add(sum(order > group[-1] for group in accountants._RDP_ORDERS))
+            assert epsilon_rdp(mechanism(noise_multiplier, rate, steps), delta) == epsilon
+    assert best == {0, 1, 2}
 
 
 def test_second_accountant_logs_no_warning(caplog: pytest.LogCaptureFixture) -> None:
