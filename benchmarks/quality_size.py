@@ -118,6 +118,7 @@ def holm_errs(arms: int, items: int, replications: int) -> float:
 def detected(items: int, discordant: float, replications: int) -> tuple[float, float]:
     """The detectable loss at a share of discordant items, and how often McNemar's test tells it."""
     loss = margins.detectable(round(items * discordant), items)
+    assert loss is not None
     share = max(discordant, loss)
     rng = np.random.default_rng(3)
     drawn = rng.multinomial(items, [(share - loss) / 2, (share + loss) / 2, 1 - share], size=replications)

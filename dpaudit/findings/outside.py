@@ -5,7 +5,7 @@ from typing import ClassVar
 
 from dpaudit.findings.finding import Finding
 from dpaudit.findings.quality import Asking, Comparison, Item, TaskFigures
-from dpaudit.schema import Proportion
+from dpaudit.schema import Count, Proportion
 
 
 @dataclass(frozen=True)
@@ -21,11 +21,12 @@ class OutsideModel:
 class MeasuredOutside(Finding):
     """Figures of the model and its base on every benchmark, and the differences on the same items."""
 
-    FORMAT: ClassVar = "quality-outside/1"
+    FORMAT: ClassVar = "quality-outside/2"
     model: OutsideModel
     how: Asking
     data: dict[str, str]  # benchmark -> digest of its file
     margin: Proportion
+    fewest: Count  # clusters below which nothing shows that the model is no worse
     figures: dict[str, tuple[TaskFigures, ...]]  # by model
     compared: tuple[Comparison, ...]
     items: dict[str, dict[str, tuple[Item, ...]]]  # by model and benchmark

@@ -16,7 +16,7 @@ class Item(NamedTuple):
 
     id: str
     correct: Count
-    margin: float  # nats: log-probability of the right choice minus that of the best wrong one
+    log_odds: float  # nats: log-probability of the right choice less that of the best wrong one
     cluster: str
     brier: float  # squared distance of the choices' probabilities from the right answer, in [0, 2]
     logprobs: tuple[float, ...]  # nats, of every choice
@@ -45,7 +45,7 @@ class TaskFigures:
     accuracy_upper: Proportion
     items: Count
     clusters: Count
-    margin: float  # nats
+    log_odds: float  # nats, of the right choice against the best wrong one; the mean
     brier: float  # mean squared distance of the choices' probabilities from the right answer; lower is better
     chance: Proportion
     above_chance: bool  # the interval lies above chance
@@ -79,7 +79,7 @@ class Quality:
 class Measured(Finding):
     """The figures of one model with the items and records that they come from, by id, and what was asked."""
 
-    FORMAT: ClassVar = "quality/3"
+    FORMAT: ClassVar = "quality/4"
     quality: Quality
     items: dict[str, tuple[Item, ...]]  # by task
     heldout: tuple[HeldOut, ...]
@@ -126,7 +126,9 @@ class TasksAsked(Finding):
 
 Word = Literal["no worse than the margin", "worse", "cannot tell"]
 Reason = Literal[
+    "prompts cut",
     "reference at chance",
+    "margin reaches chance",
     "too few clusters",
     "at the ceiling",
     "neither is shown",
@@ -160,10 +162,11 @@ class Margin:
     p_no_worse_holm: Proportion | None  # None for a pair with too few clusters, which is not in the family
     p_worse: Proportion  # of "the loss is at most the margin"
     p_worse_holm: Proportion
-    detectable: Proportion  # the smallest loss that the test of "no difference" tells with chance .8
+    detectable: Proportion | None  # the smallest loss told with chance .8; None where there is none
     gains: Count  # items that the arm alone got right
     losses: Count
     wrong: Count  # clusters in which either got an item wrong
+    is_wide: bool  # the margin is more than half of what the reference knows above chance
     worst: Group | None  # None where the items are all of one kind
 
 
@@ -174,7 +177,7 @@ class Comparison:
     arm: str
     against: str
     task: str | None  # None for held-out text
-    measure: Literal["accuracy", "margin", "bits_per_byte"]
+    measure: Literal["accuracy", "log_odds", "bits_per_byte"]
     difference: float  # arm less reference
     lower: float
     upper: float
@@ -182,6 +185,11 @@ class Comparison:
     items: Count
     clusters: Count
     margin: Margin | None = None  # of accuracy alone
+
+    @property
+    def is_loss_shown(self) -> bool:
+        """Whether a loss of accuracy is itself shown, whatever the margin: the interval lies below 0."""
+        return self.measure == "accuracy" and self.upper < 0
 
 
 @dataclass(frozen=True)
@@ -218,7 +226,7 @@ class Trend:
     """Page's test of whether a measure gets worse along a ladder of arms."""
 
     task: str | None  # None for held-out text
-    measure: Literal["accuracy", "margin", "bits_per_byte"]
+    measure: Literal["accuracy", "log_odds", "bits_per_byte"]
     arms: tuple[str, ...]
     means: tuple[float, ...]
     direction: Literal["rising", "falling"]
@@ -232,8 +240,9 @@ class Trend:
 class Comparisons(Finding):
     """All arms of a run compared in pairs and along ladders."""
 
-    FORMAT: ClassVar = "comparisons/2"
+    FORMAT: ClassVar = "comparisons/3"
     margin: Proportion  # of non-inferiority
+    is_wide: bool  # the margin is more than ten points, whatever the references know
     is_default: bool  # the suite names no margin
     fewest: Count  # clusters below which nothing shows that an arm is no worse
     family: Count  # comparisons of accuracy, over which Holm runs

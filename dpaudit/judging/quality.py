@@ -23,16 +23,16 @@ from dpaudit.stats.roc import proportion_interval
 from dpaudit.suite.grid import Arm, nonprivate
 
 Floats = NDArray[np.float64]
-Measure = Literal["accuracy", "margin", "bits_per_byte"]
+Measure = Literal["accuracy", "log_odds", "bits_per_byte"]
 ACCURACY: Measure = "accuracy"
-MARGIN: Measure = "margin"
+LOG_ODDS: Measure = "log_odds"
 CONFIDENCE = 0.95
 BASE = "base"
 
 
 def accuracy_figures(task: str, items: Sequence[Item], chance: float, left_out: int = 0) -> TaskFigures:
     """Accuracy with its 95 % interval (Clopper-Pearson, or of clusters whatever their correlation), mean
-    margin, and the chance level.
+    log-odds, and the chance level.
     """
     correct = np.array([float(item.correct) for item in items])
     clusters = [item.cluster for item in items]
@@ -48,7 +48,7 @@ def accuracy_figures(task: str, items: Sequence[Item], chance: float, left_out: 
         accuracy_upper=upper,
         items=len(items),
         clusters=distinct,
-        margin=float(np.mean([item.margin for item in items])),
+        log_odds=float(np.mean([item.log_odds for item in items])),
         brier=float(np.mean([item.brier for item in items])),
         chance=chance,
         above_chance=bool(lower > chance),
@@ -91,16 +91,18 @@ def references(arms: Sequence[Arm], against: Sequence[str] = ("inf", BASE)) -> l
     return list(dict.fromkeys(pairs))
 
 
-def margin_pairs(
+def log_odds_pairs(
     task: str, answers: Mapping[str, Sequence[Item]], pairs: Sequence[tuple[str, str]]
 ) -> list[Comparison]:
-    """Each arm's log-probability margins less its reference's on one task; a sign-flip test over clusters."""
+    """Each arm's log-odds less its reference's on one task; a sign-flip test over clusters."""
     rows = []
     for arm, against in pairs:
         ours, theirs = answers[arm], answers[against]
         clusters = same_items(task, ours, theirs)
-        gap = paired_difference([i.margin for i in ours], [i.margin for i in theirs], clusters, CONFIDENCE)
-        rows.append(_comparison((arm, against), task, "margin", gap))
+        gap = paired_difference(
+            [i.log_odds for i in ours], [i.log_odds for i in theirs], clusters, CONFIDENCE
+        )
+        rows.append(_comparison((arm, against), task, LOG_ODDS, gap))
     return rows
 
 
@@ -132,15 +134,15 @@ def ladders(arms: Sequence[Arm]) -> list[list[str]]:
 
 
 def task_trends(task: str, answers: Mapping[str, Sequence[Item]], ladder: Sequence[str]) -> Iterator[Trend]:
-    """Page's test of "quality falls with epsilon" over one ladder, by accuracy and by margin; rows are
+    """Page's test of "quality falls with epsilon" over one ladder, by accuracy and by log-odds; rows are
     clusters.
     """
     clusters = [item.cluster for item in answers[ladder[0]]]
     if len(set(clusters)) < 2:
         return
     right = [[float(item.correct) for item in answers[arm]] for arm in ladder]
-    nats = [[item.margin for item in answers[arm]] for arm in ladder]
-    for measure, columns in ((ACCURACY, right), (MARGIN, nats)):
+    nats = [[item.log_odds for item in answers[arm]] for arm in ladder]
+    for measure, columns in ((ACCURACY, right), (LOG_ODDS, nats)):
         yield _trend(task, measure, ladder, columns, columns, clusters, "falling")
 
 

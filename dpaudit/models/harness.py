@@ -204,13 +204,13 @@ def _answers(
         logprobs = [float(response[0]) for response in sample["filtered_resps"]]
         gold = _gold(sample["target"], choices)
         prompt = str(sample["arguments"][0][0])
-        margin = logprobs[gold] - max(score for index, score in enumerate(logprobs) if index != gold)
+        log_odds = logprobs[gold] - max(score for index, score in enumerate(logprobs) if index != gold)
         identity = _id(doc, sample["doc_id"])
         items.append(
             Item(
                 identity,
-                int(sample.get("acc", margin > 0)),
-                margin,
+                int(sample.get("acc", log_odds > 0)),
+                log_odds,
                 # a number and not the field's own text, which may be a whole passage
                 f"{field or 'question'}-{cluster}",
                 _brier(logprobs, gold),

@@ -34,7 +34,7 @@ def run(
         texts = {
             (task, name): said
             for task in tasks
-            for name, said in harness.texts_of(loaded[task], plan.suite.evaluation.limit).items()
+            for name, said in harness.texts_of(loaded[task], tasks[task].how.limit).items()
         }
         keyed = {json.dumps(key): said for key, said in texts.items()}
         found = {tuple(json.loads(key)) for key in contamination.contaminated(keyed, _training(run_dir))}

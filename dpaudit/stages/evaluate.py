@@ -5,7 +5,7 @@ in pairs.
 import hashlib
 import json
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from dpaudit.data.corpus import Record
 from dpaudit.findings.finding import format_of
 from dpaudit.findings.quality import (
+    Asking,
     Comparison,
     Comparisons,
     Degraded,
@@ -24,10 +25,10 @@ from dpaudit.findings.quality import (
     TasksAsked,
     Trend,
 )
-from dpaudit.judging import losses, quality
+from dpaudit.judging import cautions, losses, quality
 from dpaudit.judging.quality import BASE
 from dpaudit.schema import plain
-from dpaudit.stages import benchmarks, contaminated, preferences
+from dpaudit.stages import benchmarks, contaminated, preferences, tries
 from dpaudit.stages.benchmarks import TASKS
 from dpaudit.stages.integrity import custody, weights
 from dpaudit.stages.integrity.trained import weights_of
@@ -56,6 +57,8 @@ def run(run_dir: RunDir, plan: Plan, progress: Progress) -> None:
     Raises UsageError where no arm is trained.
     """
     trained = require_ready(run_dir, plan)
+    for line in cautions.of_margin(plan.suite.evaluation.loss_tested):
+        progress.say(line)
     files = benchmarks.write_tasks(run_dir, plan, progress)
     names = [BASE, *(arm.name for arm in trained)]
     models = [*names, *_degraded(run_dir, trained)]
@@ -64,11 +67,15 @@ def run(run_dir: RunDir, plan: Plan, progress: Progress) -> None:
     if pending:
         with run_dir.read_now(dict.fromkeys(file for name in pending for file in _weights(name))):
             _evaluate(run_dir, plan, pending, files, base, progress)
+    for line in tries.keep(run_dir, TasksAsked.read(run_dir, TASKS), _read_all(run_dir, trained)):
+        progress.say(line)
     contaminated.run(run_dir, plan, names, files, progress)
     made_from = [*map(_output, models), TASKS, SETTINGS]
     if not run_dir.is_current(SUMMARY, made_from):
         _summary(run_dir, plan, trained).write(run_dir, SUMMARY, made_from)
     preferences.run(run_dir, plan, trained, base, progress)
+    for line in _cautions(run_dir, trained):
+        progress.say(line)
 
 
 def require_ready(run_dir: RunDir, plan: Plan) -> list[Arm]:
@@ -181,7 +188,8 @@ def _evaluate(
         progress.task("evaluating", steps) as advance,
     ):
         model = load_model(run_dir, plan, open_names)
-        ask = _asker(model, specs, files, cache, plan, advance)
+        hows = {task: how.how for task, how in tasks.items()}
+        ask = _asker(model, specs, files, cache, plan.suite.evaluation.batch, hows, advance)
         for name in open_names:
             is_half = name != _adapter(name)  # it answers benchmarks and nothing else
             texts = [] if is_half else records
@@ -247,15 +255,18 @@ def _together(known: Measured | None, now: Measured) -> Measured:
         return now
     tasks = {row.task: row for row in (*known.quality.tasks, *now.quality.tasks)}
     figures = replace(now.quality, tasks=tuple(tasks.values()))
-    return replace(now, quality=figures, items=known.items | now.items)
+    return replace(now, quality=figures, items=known.items | now.items, asked=known.asked)
 
 
 def _of_asked(evaluation: Measured, asked: Mapping[str, str]) -> Measured:
-    """A model's figures of the tasks that are asked for, and of them alone, in that order."""
+    """A model's figures of the tasks that are asked for, in that order, then of those that it answered before
+    and whose items are not there any more.
+    """
     tasks = {row.task: row for row in evaluation.quality.tasks}
-    figures = replace(evaluation.quality, tasks=tuple(tasks[task] for task in asked))
-    items = {task: evaluation.items[task] for task in asked}
-    return replace(evaluation, quality=figures, items=items, asked=dict(asked))
+    order = [*asked, *(task for task in tasks if task not in asked)]
+    figures = replace(evaluation.quality, tasks=tuple(tasks[task] for task in order))
+    items = {task: evaluation.items[task] for task in order}
+    return replace(evaluation, quality=figures, items=items, asked=evaluation.asked | dict(asked))
 
 
 def _asker(
@@ -263,7 +274,8 @@ def _asker(
     specs: Mapping[str, Any],
     files: Mapping[str, Path],
     cache: Path,
-    plan: Plan,
+    batch: int,
+    hows: Mapping[str, Asking],
     advance: Advance,
 ) -> "Callable[[Sequence[str]], dict[str, Answers]]":
     """A function that has the active model answer named tasks; lm-eval is not even imported where there is
@@ -274,12 +286,12 @@ def _asker(
     from dpaudit.models import harness
 
     tasks = harness.load_tasks(specs, files, cache)
-    lm = harness.harness_model(model, plan.suite.evaluation.batch)
+    lm = harness.harness_model(model, batch)
 
     def ask(names: Sequence[str]) -> dict[str, harness.Answers]:
         answers = {}
         for name in names:
-            answers[name] = harness.answer(lm, name, tasks[name], benchmarks.asking(plan.suite.evaluation))
+            answers[name] = harness.answer(lm, name, tasks[name], hows[name])
             advance()
         return answers
 
@@ -289,6 +301,13 @@ def _asker(
 def _read_all(run_dir: RunDir, trained: Sequence[Arm]) -> dict[str, Measured]:
     names = (BASE, *(arm.name for arm in trained))
     return {name: Measured.read(run_dir, _output(name)) for name in names}
+
+
+def _cautions(run_dir: RunDir, trained: Sequence[Arm]) -> Iterator[str]:
+    """What is to be said of the figures beside them."""
+    models = {name: found.quality for name, found in _read_all(run_dir, trained).items()}
+    yield from cautions.of_cut_prompts({name: found.tasks for name, found in models.items()})
+    yield from cautions.of_heldout(list(models.values()))
 
 
 def _summary(run_dir: RunDir, plan: Plan, trained: Sequence[Arm]) -> Comparisons:
@@ -302,7 +321,7 @@ def _summary(run_dir: RunDir, plan: Plan, trained: Sequence[Arm]) -> Comparisons
     for task in TasksAsked.read(run_dir, TASKS).tasks:
         answers = {name: evaluation.items[task] for name, evaluation in evaluations.items()}
         accuracies += losses.accuracy_pairs(task, answers, pairs, margin)
-        others += quality.margin_pairs(task, answers, pairs)
+        others += quality.log_odds_pairs(task, answers, pairs)
         controls += _controls(run_dir, task, answers, trained, margin)
         for ladder in ladders:
             trends += quality.task_trends(task, answers, ladder)
@@ -317,6 +336,7 @@ def _summary(run_dir: RunDir, plan: Plan, trained: Sequence[Arm]) -> Comparisons
     }
     return Comparisons(
         margin=margin,
+        is_wide=cautions.is_wide(margin),
         is_default=plan.suite.evaluation.margin is None,
         fewest=fewest_clusters(margin),
         family=len(accuracies),
