@@ -262,8 +262,8 @@ def _audits(run_dir: RunDir, plan: Plan) -> Iterator[Audit]:
 
 
 def quality_rows(run_dir: RunDir, plan: Plan) -> Rows:
-    """Per arm and measure: held-out bits per byte (lower is better) and each benchmark's accuracy, with 95 %
-    limits.
+    """Per arm and measure: held-out bits per byte (lower is better), each benchmark's accuracy and its other
+    measures, with 95 % limits.
     """
     rows: Rows = []
     for arm in ("base", *(arm.name for arm in plan.suite.grid.arms)):
@@ -278,6 +278,7 @@ def quality_rows(run_dir: RunDir, plan: Plan) -> Rows:
             limits = {"value": task.accuracy, "lower": task.accuracy_lower, "upper": task.accuracy_upper}
             row = {"arm": arm, "measure": task.task, "items": task.items, **limits}
             rows.append(row | {"chance": task.chance, "above_chance": task.above_chance})
+        rows += [found.row(arm) for found in measured.quality.measures]
     return [schema.plain(row) for row in rows]
 
 

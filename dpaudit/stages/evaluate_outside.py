@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 from dpaudit.content import listing, load_yaml
 from dpaudit.errors import UsageError
 from dpaudit.findings.outside import MeasuredOutside, OutsideModel
-from dpaudit.judging import losses, quality
+from dpaudit.findings.quality import Comparison, TaskFigures
+from dpaudit.judging import losses, measures, quality
 from dpaudit.judging.quality import BASE
 from dpaudit.stages import audited, benchmarks, verify_kept
 from dpaudit.stages.audited import Audited
@@ -74,34 +75,62 @@ def run(request: Request, progress: Progress) -> MeasuredOutside:
     names = (BASE, request.model.name)
     with progress.task("evaluating", len(names) * len(request.evaluation.tasks)) as advance:
         answers = _answers(request, base, advance)
+    found = _found(request, base, answers)
+    _write(found, request.out)
+    return found
+
+
+def _found(request: Request, base: str, answers: "Mapping[str, Mapping[str, Answers]]") -> MeasuredOutside:
     figures = {
         name: tuple(
             quality.accuracy_figures(task, said.items, said.chance, said.left_out)
             for task, said in of.items()
+            if said.items
         )
         for name, of in answers.items()
     }
-    margin = request.evaluation.loss_tested
-    pairs = [(request.model.name, BASE)]
-    accuracies = [
-        pair
-        for task in answers[BASE]
-        for pair in losses.accuracy_pairs(
-            task, {name: said[task].items for name, said in answers.items()}, pairs, margin
+    scored = {
+        name: tuple(
+            measures.figures(task, one, said.asked, said.left_out, said.cut)
+            for task, said in of.items()
+            for one in said.scores
         )
-    ]
-    by_task = {name: {row.task: row for row in of} for name, of in figures.items()}
-    found = MeasuredOutside(
+        for name, of in answers.items()
+    }
+    scores = {
+        name: {task: {one.name: one.rows for one in said.scores if one.rows} for task, said in of.items()}
+        for name, of in answers.items()
+    }
+    return MeasuredOutside(
         model=OutsideModel(request.model.name, base, verify_kept.digest_of(request.model)),
         how=benchmarks.asking(request.evaluation),
         data={task.name: benchmarks.digest_of_items(task) for task in request.evaluation.tasks if task.data},
-        margin=margin,
+        margin=request.evaluation.loss_tested,
         figures=figures,
-        compared=tuple(losses.conclude(accuracies, by_task, (), margin)),
+        compared=tuple(_accuracies(request, answers, figures)),
         items={name: {task: said.items for task, said in of.items()} for name, of in answers.items()},
+        measures=scored,
+        changes=measures.compared(scored[BASE], scores, [(request.model.name, BASE)]),
+        scores=scores,
     )
-    _write(found, request.out)
-    return found
+
+
+def _accuracies(
+    request: Request,
+    answers: "Mapping[str, Mapping[str, Answers]]",
+    figures: Mapping[str, Sequence[TaskFigures]],
+) -> Sequence[Comparison]:
+    margin = request.evaluation.loss_tested
+    found = [
+        pair
+        for task, said in answers[BASE].items()
+        if said.items
+        for pair in losses.accuracy_pairs(
+            task, {name: of[task].items for name, of in answers.items()}, [(request.model.name, BASE)], margin
+        )
+    ]
+    by_task = {name: {row.task: row for row in of} for name, of in figures.items()}
+    return losses.conclude(found, by_task, (), margin)
 
 
 def _answers(request: Request, base: str, advance: Any) -> "dict[str, dict[str, Answers]]":
@@ -114,7 +143,7 @@ def _answers(request: Request, base: str, advance: Any) -> "dict[str, dict[str, 
     files = {task.name: Path(task.data) for task in tasks if task.data}
     adapter, name = request.model.adapter, request.model.name
     with exclusive.scratch() as cache:
-        loaded = harness.load_tasks(specs, files, cache)
+        loaded = harness.load_tasks(specs, benchmarks.prepared(specs, files, cache), cache)
         model = HFModel.load(base)
         if adapter is not None:
             model.add_adapter(name, adapter)
@@ -149,7 +178,7 @@ def _write(found: MeasuredOutside, out: Path) -> None:
 
 def rows(found: MeasuredOutside) -> Sequence[dict[str, Any]]:
     """The lines of a terminal: each model on each benchmark."""
-    return [
+    accuracies = [
         {
             "arm": name,
             "measure": row.task,
@@ -163,3 +192,5 @@ def rows(found: MeasuredOutside) -> Sequence[dict[str, Any]]:
         for name, figures in found.figures.items()
         for row in figures
     ]
+    scored = [one.row(name) for name, figures in found.measures.items() for one in figures]
+    return [*accuracies, *scored]

@@ -7,6 +7,7 @@ import pytest
 
 from dpaudit.findings.baselines import Blind, Near
 from dpaudit.findings.membership import Per, Slope
+from dpaudit.findings.quality import MeasureChange, MeasureFigures
 from dpaudit.findings.report import Acted, Lost, Report, Stage
 from dpaudit.findings.together import OverSeeds
 from dpaudit.page import phrases
@@ -17,9 +18,11 @@ from dpaudit.page.internal import internal
 from dpaudit.page.joins import Joins
 from dpaudit.page.judge import judge
 from dpaudit.page.limits import limits
+from dpaudit.page.measures import measures
 from dpaudit.page.membership import membership
 from dpaudit.page.numbers import Numbers
 from dpaudit.page.quality import quality
+from dpaudit.page.render import render
 from dpaudit.page.training import training
 from dpaudit.page.verdicts import verdicts
 from dpaudit.stages import report
@@ -253,3 +256,35 @@ def test_records_and_items_that_were_left_out_stand_beside_the_figure(made: Repo
     cut = quality(joined(replace(made, quality=(model, *made.quality[1:])))).models[0]
     assert "9</data> left out" in cut.cells[0] and "4</data> cut" in cut.cells[0]
     assert "7</data> left out" in cut.cells[3] and "2</data> with a cut prompt" in cut.cells[3]
+
+
+def test_other_measures_have_their_figures_their_direction_and_their_words(made: Report) -> None:
+    assert measures(joined(made)).heads == ()
+    refusal = MeasureFigures("harm", "refusal", 0.2, 0.1, 0.3, 60, 60, True, 4, 2)
+    unknown = replace(
+        refusal, measure="odd", higher_is_better=None, alone="it is not known whether more is better"
+    )
+    whole = MeasureFigures("gen", "bleu", 12.5, None, None, 9, 0, True, 0, 0, "no score of its own an item")
+    first, other, *rest = (replace(model, measures=(refusal, unknown, whole)) for model in made.quality)
+    other = replace(other, measures=())
+    assert made.comparisons is not None
+    lost = MeasureChange(
+        other.arm, "base", "harm", "refusal", True, -0.1, -0.2, -0.05, 0.001, 0.002, "worse", 60, 60
+    )
+    compared = replace(made.comparisons, measures=(lost,))
+    section = measures(joined(replace(made, quality=(first, other, *rest), comparisons=compared)))
+    assert [head.split(": ")[1] for head in section.heads] == [
+        "refusal (more is better)",
+        "odd (which way is better is not known)",
+        "bleu (more is better)",
+    ]
+    said = section.models[0].cells
+    assert "4</data> left out" in said[0] and "2</data> with a cut prompt" in said[0]
+    assert "not compared: it is not known" in said[1]
+    assert "12.500" in said[2] and "interval" not in said[2] and "not compared" in said[2]
+    assert set(section.models[1].cells) == {"–"}
+    ((reference, (row,)),) = ((of.reference, of.rows) for of in section.against)
+    assert (reference, row.arm) == ("base", other.arm)
+    assert "<strong>worse</strong>" in row.cells[0] and row.cells[1:] == ("–", "–")
+    assert "refuse, found by words" in section.notes[1]
+    assert "Other measures of the answers" in render(replace(made, quality=(first, other, *rest)))
