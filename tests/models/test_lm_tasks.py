@@ -221,3 +221,14 @@ def test_what_is_kept_is_not_asked_again_and_the_answers_are_the_same(
     assert len(calls) == 1
     harness.answer(lm, name, task, HOW, AnswerLog(file, b"k", ["other weights"]))
     assert len(calls) == 3  # two batches: all four are asked
+
+
+def test_a_group_and_a_task_that_runs_the_models_code_are_refused(tmp_path: Path) -> None:
+    name, task = loaded(tmp_path, GENERATED)
+    assert harness._single(name, {name: task}) is task
+    with pytest.raises(UsageError, match="expected one task, got a group of 2; name its tasks, such as a, b"):
+        harness._single("both", {"a": task, "b": task})
+    harness._check(name, task)
+    task.UNSAFE_CODE = True
+    with pytest.raises(UsageError, match="a task that runs no code of the model"):
+        harness._check(name, task)

@@ -15,6 +15,7 @@ from test_evaluate import QUIET, adapters, make_run  # noqa: F401
 from dpaudit.errors import UsageError
 from dpaudit.findings.contamination import Contamination
 from dpaudit.findings.quality import Comparisons, Measured
+from dpaudit.models import harness
 from dpaudit.stages import benchmarks, evaluate, outputs
 from dpaudit.storage.rundir import RunDir
 from dpaudit.suite.plan import Plan
@@ -73,12 +74,21 @@ def evaluated(
     folder = tmp_path_factory.mktemp("kinds")
     arms = {name: adapters[name] for name in COMPARED}
     run_dir, plan = make_run(folder, toy_model_dir, arms, own_tasks(folder))
-    before = Path.cwd()
+    before, load = Path.cwd(), harness.load_tasks
+    loads: list[set[str]] = []
+
+    def counted(specs: dict, *rest: Path) -> dict:
+        loads.append(set(specs))
+        return load(specs, *rest)
+
     os.chdir(folder)
+    harness.load_tasks = counted  # type: ignore[assignment]
     try:
         evaluate.run(run_dir, plan, QUIET)
     finally:
+        harness.load_tasks = load
         os.chdir(before)
+    assert loads == [{"free_answers_file", "refusals_file", "short_answer"}]  # once, for all that need them
     return run_dir, plan
 
 
