@@ -7,7 +7,8 @@ Seeds that the file already holds and that are not asked for are kept. Time is t
 memory the largest sum, over samples every two seconds, of the proportional set sizes of the process and its
 children (reading them oftener slows the process that is measured). `bounds` sets the primary rule beside the
 rule before it (recipe `difference`: the base's opinion taken off whole, members alone guessed). For
-`bits_per_byte_without_axes` the private arms are trained again with `candidates.gradient=0`.
+`bits_per_byte_without_axes` the private arms are trained again with `candidates.gradient=0`, or, under
+`--keep-without-axes`, the figures that the file holds are kept: only where no training changed since.
 """
 
 import argparse
@@ -24,28 +25,40 @@ from typing import Any
 import psutil
 
 DPAUDIT = str(Path(sys.executable).with_name("dpaudit"))
+ARMS = ("inf", "eps8", "eps4", "eps1")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4])
     parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--keep-without-axes", action="store_true")
     arguments = parser.parse_args()
     kept = json.loads(arguments.out.read_text(encoding="utf-8"))["runs"] if arguments.out.is_file() else []
-    rows = [row for row in kept if row["seed"] not in arguments.seeds]
+    known = {row["seed"]: row for row in kept}
     for seed in arguments.seeds:
+        bits = known[seed]["bits_per_byte_without_axes"] if arguments.keep_without_axes else None
         with tempfile.TemporaryDirectory() as folder:
-            first, again = measured(seed, Path(folder)), measured(seed, Path(folder))
-            found = figures(Path(folder)) | {"bits_per_byte_without_axes": without_axes(seed, Path(folder))}
-            rows.append({"seed": seed, **first, "again_seconds": again["seconds"], **found})
-        print(json.dumps(rows[-1]), flush=True)
+            known[seed] = {"seed": seed, **one_seed(seed, Path(folder), bits)}
+        print(json.dumps(known[seed]), flush=True)
+        rows = [known[one] for one in sorted(known)]
         result = {
             "machine": machine(),
             "bits_per_byte_lost_by_axes": lost(rows),
             "runs": rows,
-            "held": {name: all(r["held"][name] for r in rows) for name in rows[0]["held"]},
+            "held": {name: all(r["held"].get(name, False) for r in rows) for name in known[seed]["held"]},
         }
         arguments.out.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+
+
+def one_seed(seed: int, folder: Path, without: dict[str, float] | None) -> dict[str, Any]:
+    first, again = measured(seed, folder), measured(seed, folder)
+    return {
+        **first,
+        "again_seconds": again["seconds"],
+        **figures(folder),
+        "bits_per_byte_without_axes": without or without_axes(seed, folder),
+    }
 
 
 def lost(rows: list[dict[str, Any]]) -> dict[str, dict[str, float]]:
@@ -97,27 +110,13 @@ def memory(process: psutil.Process) -> int:
 def figures(folder: Path) -> dict[str, Any]:
     """The figures of one run and whether each bar of the demo was held."""
     run = next((folder / "runs").glob("demo-*"))
-    audits = {
-        arm: read(run, f"audit/sft-{arm}/calibrated.json")["canaries"]
-        for arm in ("inf", "eps8", "eps4", "eps1")
-    }
-    extracted = {arm: read(run, f"audit/sft-{arm}/extraction.json") for arm in audits}
-    quality = {
-        arm: read(run, f"evaluate/{arm}.json")["quality"]["bits_per_byte"]["value"]
-        for arm in ("base", *(f"sft-{a}" for a in audits))
-    }
-    pairs = read(run, "evaluate/summary.json")["pairs"]
-    gain = next(
-        p
-        for p in pairs
-        if p["arm"] == "sft-eps8"
-        and p["against"] == "base"
-        and p["task"] == "clinic_choice"
-        and p["measure"] == "accuracy"
-    )
-    judge = read(run, "judge/summary.json")
-    rows = read(run, "audit/summary.json")
-    bits = [quality[f"sft-{arm}"] for arm in audits]
+    found = attacked(run) | quality(run) | verdicts(run) | {"preferences": preferences(run)}
+    return found | {"held": held(found)}
+
+
+def attacked(run: Path) -> dict[str, Any]:
+    audits = {arm: read(run, f"audit/sft-{arm}/calibrated.json")["canaries"] for arm in ARMS}
+    extracted = {arm: read(run, f"audit/sft-{arm}/extraction.json") for arm in ARMS}
     return {
         "canary_auc": {arm: [a["auc"], a["auc_lower"], a["auc_upper"]] for arm, a in audits.items()},
         "coins": audits["eps1"]["n"],
@@ -126,34 +125,74 @@ def figures(folder: Path) -> dict[str, Any]:
                 recipe: read(run, f"audit/sft-{arm}/{recipe}.json")["bound"]["epsilon_lower"]
                 for recipe in ("calibrated", "difference")
             }
-            for arm in audits
+            for arm in ARMS
         },
         "extracted": {
             arm: [e["planted_found"], e["planted"], e["controls_found"]] for arm, e in extracted.items()
         },
-        "bits_per_byte": quality,
+    }
+
+
+def quality(run: Path) -> dict[str, Any]:
+    asked = {"arm": "sft-eps8", "against": "base", "task": "clinic_choice", "measure": "accuracy"}
+    pairs = read(run, "evaluate/summary.json")["pairs"]
+    gain = next(p for p in pairs if asked.items() <= p.items())
+    return {
+        "bits_per_byte": {
+            arm: read(run, f"evaluate/{arm}.json")["quality"]["bits_per_byte"]["value"]
+            for arm in ("base", *(f"sft-{a}" for a in ARMS))
+        },
         "accuracy_eps8_minus_base": [gain["difference"], gain["lower"], gain["upper"]],
+        "judge_fit": read(run, "judge/summary.json")["fit"],
+    }
+
+
+def verdicts(run: Path) -> dict[str, Any]:
+    audit = read(run, "audit/summary.json")
+    return {
         "verdicts": {
             row["arm"]: [
                 row["verdict"],
                 *([q["side"], q["p_value"], q["level"], q["power"]] for q in row["questions"]),
             ]
-            for row in rows["answers"]
+            for row in audit["answers"]
         },
         "positive_control": [
             [r["epsilon_lower"], *(claim["verdict"] for claim in r["claims"])]
-            for r in rows["positive_control"]
+            for r in audit["positive_control"]
         ],
-        "judge_fit": judge["fit"],
-        "held": {
-            "inf_auc_at_least_0.9": audits["inf"]["auc"] >= 0.9,
-            "inf_half_extracted": 2 * extracted["inf"]["planted_found"] >= extracted["inf"]["planted"],
-            "eps1_auc_upper_at_most_0.65_with_500_coins": audits["eps1"]["auc_upper"] <= 0.65
-            and audits["eps1"]["n"] >= 500,
-            "eps1_nothing_extracted": extracted["eps1"]["planted_found"] == 0,
-            "eps8_accuracy_above_base": gain["lower"] > 0,
-            "bits_per_byte_in_order": bits == sorted(bits),
+    }
+
+
+def preferences(run: Path) -> dict[str, Any]:
+    """Of each preference arm against each model it is compared with: how much its accuracy on held-out pairs
+    changed, with the interval, and the warning of the page, if there is one."""
+    found: dict[str, Any] = {}
+    for row in read(run, "evaluate/preferences.json")["results"]["compared"]:
+        accuracy = next(c for c in row["changes"] if c["measure"] == "accuracy")
+        changed = [accuracy[name] for name in ("difference", "lower", "upper")]
+        found.setdefault(row["arm"], {})[row["role"]] = {"accuracy": changed, "warning": row["worse"]}
+    return found
+
+
+def held(found: dict[str, Any]) -> dict[str, bool]:
+    auc, extracted = found["canary_auc"], found["extracted"]
+    bits = [found["bits_per_byte"][f"sft-{arm}"] for arm in ARMS]
+    preferred = found["preferences"]
+    return {
+        "inf_auc_at_least_0.9": auc["inf"][0] >= 0.9,
+        "inf_half_extracted": 2 * extracted["inf"][0] >= extracted["inf"][1],
+        "eps1_auc_upper_at_most_0.65_with_500_coins": auc["eps1"][2] <= 0.65 and found["coins"] >= 500,
+        "eps1_nothing_extracted": extracted["eps1"][0] == 0,
+        "eps8_accuracy_above_base": found["accuracy_eps8_minus_base"][1] > 0,
+        "bits_per_byte_in_order": bits == sorted(bits),
+        **{
+            f"{arm}_prefers_better_than_its_start": preferred[arm]["its start"]["accuracy"][1] > 0
+            for arm in preferred
         },
+        "no_warning_of_preference_training": not any(
+            row["warning"] for rows in preferred.values() for row in rows.values()
+        ),
     }
 
 

@@ -118,6 +118,7 @@ def holm_errs(arms: int, items: int, replications: int) -> float:
 def detected(items: int, discordant: float, replications: int) -> tuple[float, float]:
     """The detectable loss at a share of discordant items, and how often McNemar's test tells it."""
     loss = margins.detectable(round(items * discordant), items)
+    assert loss is not None
     share = max(discordant, loss)
     rng = np.random.default_rng(3)
     drawn = rng.multinomial(items, [(share - loss) / 2, (share + loss) / 2, 1 - share], size=replications)
@@ -136,7 +137,7 @@ def bits_cover(patients: int, records: int, spread: float, replications: int) ->
         size = rng.integers(5, 60, label.size)
         ease = 0.3 * rng.normal(size=patients)[label] + spread * rng.normal(size=label.size)
         bits = 2 * size * np.exp(ease - (0.3**2 + spread**2) / 2)
-        found = ratio_interval(bits, size, label, resamples=499)
+        found = ratio_interval(bits, size, label)
         covered += found.lower <= 2 <= found.upper
     return covered / replications
 

@@ -14,16 +14,19 @@ from dpaudit import cli
 # Toy models gain nothing from threads, and threads that wait for each other on a busy machine cost ten times
 # the work
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# bitsandbytes, which PEFT loads, compiles functions as it is imported: a second or two in every process that
+# imports PEFT, for models in int8 that no test has
+os.environ.setdefault("TORCHDYNAMO_DISABLE", "1")
 
 # a file may take helpers from a file in another folder, also where it is run alone
 sys.path += sorted({str(file.parent) for file in Path(__file__).parent.rglob("test_*.py")} - set(sys.path))
 
 LONGEST = (  # files by the time that they take: the processes end together when these begin first
-    "test_verify_endpoints", "test_fuzz", "test_verify_renderings", "test_verify_kept", "test_verify",
-    "test_pipelines", "test_accountants", "test_resume", "test_lab",
-    "test_planning", "test_audit", "test_parallel", "test_preference", "test_served", "test_accounting",
-    "test_merge", "test_axes", "test_subsampled", "test_inside", "test_train", "test_custody",
-    "test_ranks", "test_cli", "test_selftest", "test_false_refutation", "test_bounds", "test_prepare",
+    "test_pipelines", "test_verify_endpoints", "test_accountants", "test_lab", "test_resume", "test_fuzz",
+    "test_parallel", "test_preference", "test_ranks", "test_verify_renderings", "test_verify",
+    "test_audit", "test_subsampled", "test_train", "test_verify_kept", "test_planning", "test_served",
+    "test_accounting", "test_merge", "test_axes", "test_inside", "test_custody",
+    "test_cli", "test_selftest", "test_false_refutation", "test_bounds", "test_prepare",
     "test_kills", "test_shadows", "test_declarations", "test_mechanism", "test_report", "test_blind",
     "test_beside", "test_paired", "test_own_data",
 )  # fmt: skip

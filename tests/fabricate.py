@@ -384,7 +384,7 @@ def evaluate(run_dir: RunDir, plan: Plan) -> None:
         for task, told in zip(TASKS, (True, False), strict=False)
         for factor, loss in ((0.5, 0.1), (0.0, 0.2))
     ]
-    found = Comparisons(0.05, False, 59, len(pairs), 0.95, tuple(pairs), (trend,), tuple(controls))
+    found = Comparisons(0.05, False, False, 59, len(pairs), 0.95, tuple(pairs), (trend,), tuple(controls))
     found.write(run_dir, "evaluate/summary.json", ["plan.json"])
 
 
@@ -509,7 +509,7 @@ def _accuracy(task: str, accuracy: float, chance: float) -> TaskFigures:
         accuracy_upper=upper,
         items=300,
         clusters=300,
-        margin=4 * (accuracy - 0.3),
+        log_odds=4 * (accuracy - 0.3),
         brier=1 - accuracy,
         chance=chance,
         above_chance=lower > chance,
@@ -537,10 +537,11 @@ def _comparisons(arm: str) -> list[Comparison]:
                 12,
                 9,
                 40,
+                False,
                 Group("language: Chinese", 5, 90, 24, gap - 0.02, gap - 0.09, gap + 0.05),
             )
             shown = replace(right, margin=margin)
-            rows += [shown, _comparison(arm, against, task, "margin", gap, 0.04)]
+            rows += [shown, _comparison(arm, against, task, "log_odds", gap, 0.04)]
         gap = WORLD[arm][3] - WORLD[against][3]
         rows.append(_comparison(arm, against, None, "bits_per_byte", gap, 0.02))
     return rows

@@ -32,6 +32,7 @@ import struct
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -53,8 +54,7 @@ from dpaudit.pipeline import gate, plans
 from dpaudit.planting import audit_key, hold_out, plant
 from dpaudit.privacy import beside
 from dpaudit.signals import recipe
-from dpaudit.stages.prepare import dialogues
-from dpaudit.stages.prepare.corpus import load_corpus
+from dpaudit.stages.prepare import corpus, dialogues
 from dpaudit.stages.prepare.draw import draw as draw_corpus
 from dpaudit.stages.train import merge
 from dpaudit.suite.plan import Plan
@@ -397,10 +397,10 @@ def _read_data(draw: random.Random, place: Path, file: Path, shape: str, bench: 
     candidates = replace(plan.suite.candidates, family=draw.choice(["invented", "rare_bigram"]))
     training = replace(plan.suite.training, unit=unit, records_per_patient=draw.choice([None, None, 1, 2]))
     plan = replace(plan, suite=replace(plan.suite, data=chosen, training=training, candidates=candidates))
-    corpus = load_corpus(plan)
-    rows, *_ = draw_corpus(plan, corpus)
-    assert all(rows) and corpus.heldout is not None
-    return "\n".join(corpus.notes)
+    loaded = corpus.load_corpus(plan)
+    rows, *_ = draw_corpus(plan, loaded)
+    assert all(rows) and loaded.heldout is not None
+    return "\n".join(loaded.notes)
 
 
 # ---- suites, recipes, rubrics, settings
@@ -755,6 +755,16 @@ KINDS: dict[str, Kind] = {
 
 
 # ---- the tests
+
+
+@pytest.fixture(scope="module", autouse=True)
+def its_tokenizer_is_read_once(bench: Bench) -> Iterator[None]:
+    """No input of kind `data` changes the base, and reading its tokenizer again takes half of the time."""
+    own, tokenizer_of = bench.plan.suite.model, corpus.tokenizer_of
+    known = cache(lambda: tokenizer_of(own))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(corpus, "tokenizer_of", lambda model: known() if model == own else tokenizer_of(model))
+        yield
 
 
 @pytest.fixture(scope="module")

@@ -145,7 +145,7 @@ def evaluate(
     elsewhere: Elsewhere,
     run: options.Run = None,
     task: options.Tasks = None,
-    settings: options.Later = None,
+    settings: options.Evaluated = None,
     runs: options.Runs = run_store.RUNS,
     as_json: options.Json = False,
 ) -> None:
@@ -163,7 +163,8 @@ def evaluate(
     run_dir, plan = states.opened(run, runs)
     plan = later.evaluation(run_dir, plan, task or (), settings or ())
     evaluate.run(run_dir, plan, Progress())
-    show_of_run(run_dir, plan, {"quality": outcomes.quality_rows(run_dir, plan)}, as_json)
+    values = {"quality": outcomes.quality_rows(run_dir, plan), **outcomes.compared_tables(run_dir)}
+    show_of_run(run_dir, plan, values, as_json)
 
 
 def _evaluate_elsewhere(
@@ -179,7 +180,8 @@ def _evaluate_elsewhere(
     out = elsewhere.out or Path("quality")
     found = evaluate_outside.run(evaluate_outside.Request(model, asked, out), Progress())
     file = str(out / evaluate_outside.FILE)
-    told = {"quality": evaluate_outside.rows(found), "written": file}
+    tables = outcomes.compared(found.compared, found.changes, found.margin, found.fewest)
+    told = {"quality": evaluate_outside.rows(found), **tables, "written": file}
     show({**found.to_json(), "written": file} if as_json else told, as_json)
 
 

@@ -40,6 +40,16 @@ Later = Annotated[
         help="Changes a key of this part of the suite for the finished run; marked as added later.",
     ),
 ]
+Evaluated = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        metavar="KEY=VALUE",
+        help="Changes how benchmarks are asked, marked as added later: evaluation.fewshot=5 (worked "
+        "examples), evaluation.chat_template=false, evaluation.limit=200 (items), evaluation.margin=0.02 "
+        "(the loss that matters), evaluation.batch=16. In a suite they stand under evaluation.",
+    ),
+]
 Tasks = Annotated[
     list[str] | None,
     typer.Option(

@@ -179,6 +179,7 @@ def results(run_dir: RunDir, plan: Plan) -> Row:
         **({"before": before} if (before := outcomes.before_rows(run_dir)) else {}),
         **outcomes.extract_tables(run_dir, plan),
         "quality": outcomes.quality_rows(run_dir, plan),
+        **outcomes.compared_tables(run_dir),
         **outcomes.judge_summary(run_dir),
         "page": str(run_dir.file(PAGE)),
     }

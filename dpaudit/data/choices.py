@@ -27,6 +27,7 @@ OTHERS = (
     ".txt",
 )  # the benchmark's own reader would take these for JSON
 Item = Mapping[str, Any]
+NAMED_MOST = 20  # rows that a message names
 
 
 def check(file: Path, config: Mapping[str, Any]) -> None:
@@ -49,10 +50,10 @@ def check(file: Path, config: Mapping[str, Any]) -> None:
         try:
             fields = json_rows.parsed(row, where) if isinstance(row, str) else row
         except UsageError as error:
-            mistakes.add("row", error)
+            mistakes.add("row", number, error)
             continue
         for kind, key, expected, got in (*_wrong(task, fields), *seen.wrong(task, fields)):
-            mistakes.add(kind, UsageError(f"{where}: {key}", expected, got, REMEDY))
+            mistakes.add(kind, number, UsageError(f"{where}: {key}", expected, got, REMEDY))
     if not seen.items and not mistakes.first:
         raise UsageError(str(file), "at least one item", "no item", REMEDY)
     mistakes.end()
@@ -68,16 +69,20 @@ class _Kinds:
     """The first mistake of each kind, and how often the kind occurs."""
 
     first: dict[str, UsageError] = field(default_factory=dict)
-    counts: dict[str, int] = field(default_factory=dict)
+    rows: dict[str, list[int]] = field(default_factory=dict)
 
-    def add(self, kind: str, error: UsageError) -> None:
+    def add(self, kind: str, row: int, error: UsageError) -> None:
         self.first.setdefault(kind, error)
-        self.counts[kind] = self.counts.get(kind, 0) + 1
+        self.rows.setdefault(kind, []).append(row)
 
     def end(self) -> None:
         gathering = Gathering()
         for kind, error in self.first.items():
-            got = f"{error.got}, in {self.counts[kind]:,} rows" if self.counts[kind] > 1 else error.got
+            rows, got = self.rows[kind], error.got
+            if len(rows) > 1:
+                more = ", …" if len(rows) > NAMED_MOST else ""
+                named = ", ".join(map(str, rows[:NAMED_MOST])) + more
+                got = f"{got}, in {len(rows):,} rows ({named})"
             gathering.errors.append(UsageError(error.where, error.expected, got, error.remedy))
         gathering.end()
 
@@ -180,6 +185,8 @@ def _wrong(task: _Task, item: Item) -> Iterator[Wrong]:
         )
     elif task.target and not _is_place(item[task.target], options):
         yield "answer", task.target, *_answer(item[task.target], options)
+    elif task.target and _is_twice(item[task.target], own if isinstance(own, list) else options):
+        yield "twice", "choices", "a right choice that differs from the others", "the same choice again"
 
 
 def _listed(names: list[str]) -> str:
@@ -203,6 +210,13 @@ def _is_place(answer: Any, options: list[Any]) -> bool:
     if isinstance(answer, str):
         return answer.strip() in [str(option).strip() for option in options]
     return isinstance(answer, int) and not isinstance(answer, bool) and 0 <= answer < len(options)
+
+
+def _is_twice(answer: Any, options: list[Any]) -> bool:
+    """Whether a wrong choice is the right one once more, so that nobody can know which to give."""
+    texts = [str(option).strip() for option in options]
+    right = texts[answer] if isinstance(answer, int) else str(answer).strip()
+    return texts.count(right) > 1
 
 
 def _answer(answer: Any, options: list[Any]) -> tuple[str, str]:

@@ -9,9 +9,7 @@ from pathlib import Path
 from dpaudit.data import json_rows, tables
 from dpaudit.data.json_rows import Row
 from dpaudit.data.lines import AGAIN, CHUNK, encoding_of, numbered, opened, suffix_of
-from dpaudit.errors import UsageError
-
-REMEDY = "give a JSONL, JSON, CSV or Parquet file, a folder or a hub id with --data"
+from dpaudit.errors import UsageError, unread
 
 
 def of_file(path: Path) -> Iterator[Row]:
@@ -25,9 +23,7 @@ def of_file(path: Path) -> Iterator[Row]:
     except zlib.error:
         raise UsageError(str(path), "a whole gzip file", "a damaged file", AGAIN) from None
     except OSError as error:
-        raise UsageError(
-            str(path), "a readable data file", error.strerror or "a damaged file", REMEDY
-        ) from error
+        raise unread(path, "a readable data file", error) from error
 
 
 def _text_rows(path: Path) -> Iterator[Row]:

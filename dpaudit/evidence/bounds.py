@@ -16,6 +16,7 @@ from dpaudit.errors import UsageError
 from dpaudit.evidence.guesses import FAMILY_NOTION, NOTION, guess_both
 from dpaudit.evidence.score_file import Scored, read
 from dpaudit.stats import bayes, epsilon, fdp
+from dpaudit.stats.roc import auc_interval
 
 METHODS = ("one-run", "f-dp", "clopper-pearson", "bayes")
 NOTIONS = {
@@ -32,6 +33,7 @@ NOT_BLIND = (
     "not possible: the scores come without texts, so it is not known whether the texts alone show who "
     "was included"
 )
+SWAPPED_ERROR = 1e-3  # chance of warning of scores that say nothing
 UNFAIR = 1e-6  # p-value of coins below which they were not fair
 
 
@@ -115,8 +117,17 @@ def of_scores(
         raise UsageError("--method", f"one of {', '.join(METHODS)}", method)
     _check_numbers(delta, confidence)
     scored = read(file)
-    return _of_scored(file, scored, method, delta, confidence, guesses, thresholds, sampling) | {
-        "blind_baseline": NOT_BLIND
+    found = _of_scored(file, scored, method, delta, confidence, guesses, thresholds, sampling)
+    return found | _swapped(scored) | {"blind_baseline": NOT_BLIND}
+
+
+def _swapped(scored: Scored) -> dict[str, str]:
+    """A warning where those that are in score lower than the others beyond chance; else empty."""
+    if auc_interval(scored.scores, scored.included, 1 - 2 * SWAPPED_ERROR).upper >= 0.5:
+        return {}
+    return {
+        "warning": "what was included scores lower than what was not, beyond chance: turn the sign of the "
+        "scores, or check that the column included is not exchanged"
     }
 
 

@@ -13,7 +13,7 @@ from dpaudit.findings.quality import (
     Score,
     TaskFigures,
 )
-from dpaudit.schema import Proportion
+from dpaudit.schema import Count, Proportion
 
 
 @dataclass(frozen=True)
@@ -29,11 +29,12 @@ class OutsideModel:
 class MeasuredOutside(Finding):
     """Figures of the model and its base on every benchmark, and the differences on the same items."""
 
-    FORMAT: ClassVar = "quality-outside/2"
+    FORMAT: ClassVar = "quality-outside/3"
     model: OutsideModel
     how: Asking
     data: dict[str, str]  # benchmark -> digest of its file
     margin: Proportion
+    fewest: Count  # clusters below which nothing shows that the model is no worse
     figures: dict[str, tuple[TaskFigures, ...]]  # by model
     compared: tuple[Comparison, ...]
     items: dict[str, dict[str, tuple[Item, ...]]]  # by model and benchmark

@@ -9,7 +9,7 @@ from dpaudit.findings.finding import Finding
 from dpaudit.schema import Count, Proportion
 
 Role = Literal["its start", "fine-tuning at the same claim"]
-Measure = Literal["accuracy", "margin", "chosen", "rejected", "bits_per_byte"]
+Measure = Literal["accuracy", "log_ratio", "chosen", "rejected", "bits_per_byte"]
 
 
 class HeldPair(NamedTuple):
@@ -57,8 +57,8 @@ class Change:
 class PreferenceChange:
     """A DPO arm against its start, or against the arm that fine-tuning alone gives for the same claim.
 
-    `margin` is the change of the log-ratio of the two answers, in nats: times the loss's beta it is the
-    reward margin that training raises.
+    `log_ratio` is the change of the log-ratio of the two answers, in nats: times the loss's beta it is the
+    difference of their implicit rewards, which training raises.
     `worse` says why the page warns of the arm; None where it is better in its purpose, or cost nothing.
     """
 
@@ -70,19 +70,31 @@ class PreferenceChange:
 
 
 @dataclass(frozen=True)
+class Incomparable:
+    """A DPO arm without the arm that dialogues alone give for the same claim: whether its pairs were worth
+    their part of epsilon is not known.
+    """
+
+    arm: str
+    against: str  # the name of the arm that is not there
+    epsilon: float  # of both; inf: without noise
+
+
+@dataclass(frozen=True)
 class PreferenceResults:
     """What the page shows: every model that is compared, and the comparisons."""
 
     confidence: Proportion
     models: tuple[PreferenceFigures, ...]
     compared: tuple[PreferenceChange, ...]
+    incomparable: tuple[Incomparable, ...]
 
 
 @dataclass(frozen=True)
 class Preferences(Finding):
     """The results of a run's DPO arms with the answers that they come from."""
 
-    FORMAT: ClassVar = "preferences/1"
+    FORMAT: ClassVar = "preferences/2"
     results: PreferenceResults
     pairs: dict[str, tuple[HeldPair, ...]]  # by model
     base: dict[str, str]  # hashes of the base's files

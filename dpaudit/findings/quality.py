@@ -12,12 +12,12 @@ from dpaudit.schema import Count, Proportion, Size
 class Item(NamedTuple):
     """One benchmark item that a model got right or wrong. Items of one cluster (a passage, a condition) are
     not independent draws. `prompt` is a hash of what the model was asked, template and worked examples
-    included. An item without choices has neither margin nor Brier score.
+    included. An item without choices has neither log-odds nor Brier score.
     """
 
     id: str
     correct: Count
-    margin: float | None  # nats: log-probability of the right choice minus that of the best wrong one
+    log_odds: float | None  # nats: log-probability of the right choice less that of the best wrong one
     cluster: str
     brier: float | None  # squared distance of the choices' probabilities from the right answer, in [0, 2]
     logprobs: tuple[float, ...]  # nats, of every choice
@@ -46,10 +46,12 @@ class TaskFigures:
     accuracy_upper: Proportion
     items: Count
     clusters: Count
-    margin: float | None  # nats; None where items have no choices
+    log_odds: (
+        float | None
+    )  # nats, of the right choice against the best wrong one; the mean. None without choices
     brier: (
         float | None
-    )  # mean squared distance of the choices' probabilities from the right answer; lower is better
+    )  # mean squared distance of the choices' probabilities from the right answer; less is better
     chance: Proportion
     above_chance: bool  # the interval lies above chance
     left_out: Count = 0  # items of the benchmark that were not asked
@@ -64,6 +66,7 @@ class Score(NamedTuple):
     prompt: str  # as Item.prompt
     value: float
     weight: Size = 1.0
+    cut: Count = 0  # as Item.cut
 
 
 Alone = Literal[
@@ -89,7 +92,7 @@ class MeasureFigures:
     clusters: Count
     higher_is_better: bool | None  # None where nobody says
     left_out: Count  # items of the benchmark that were not asked, or have nothing to measure
-    cut: Count  # items whose prompt was cut
+    cut: Count  # of them, those whose prompt was cut
     alone: Alone | None = None  # why models are not compared by it
 
     def row(self, arm: str) -> dict[str, Any]:
@@ -125,7 +128,7 @@ class Quality:
 class Measured(Finding):
     """The figures of one model with the items and records that they come from, by id, and what was asked."""
 
-    FORMAT: ClassVar = "quality/4"
+    FORMAT: ClassVar = "quality/5"
     quality: Quality
     items: dict[str, tuple[Item, ...]]  # by task; empty for one without right and wrong
     scores: dict[str, dict[str, tuple[Score, ...]]]  # by task and measure; empty for what is not compared
@@ -173,7 +176,9 @@ class TasksAsked(Finding):
 
 Word = Literal["no worse than the margin", "worse", "cannot tell"]
 Reason = Literal[
+    "prompts cut",
     "reference at chance",
+    "margin reaches chance",
     "too few clusters",
     "at the ceiling",
     "neither is shown",
@@ -207,10 +212,11 @@ class Margin:
     p_no_worse_holm: Proportion | None  # None for a pair with too few clusters, which is not in the family
     p_worse: Proportion  # of "the loss is at most the margin"
     p_worse_holm: Proportion
-    detectable: Proportion  # the smallest loss that the test of "no difference" tells with chance .8
+    detectable: Proportion | None  # the smallest loss told with chance .8; None where there is none
     gains: Count  # items that the arm alone got right
     losses: Count
     wrong: Count  # clusters in which either got an item wrong
+    is_wide: bool  # the margin is more than half of what the reference knows above chance
     worst: Group | None  # None where the items are all of one kind
 
 
@@ -221,7 +227,7 @@ class Comparison:
     arm: str
     against: str
     task: str | None  # None for held-out text
-    measure: Literal["accuracy", "margin", "bits_per_byte"]
+    measure: Literal["accuracy", "log_odds", "bits_per_byte"]
     difference: float  # arm less reference
     lower: float
     upper: float
@@ -229,6 +235,11 @@ class Comparison:
     items: Count
     clusters: Count
     margin: Margin | None = None  # of accuracy alone
+
+    @property
+    def is_loss_shown(self) -> bool:
+        """Whether a loss of accuracy is itself shown, whatever the margin: the interval lies below 0."""
+        return self.measure == "accuracy" and self.upper < 0
 
 
 @dataclass(frozen=True)
@@ -246,6 +257,7 @@ class MeasureChange:
     p_value: Proportion
     p_holm: Proportion  # over all measures that are compared
     word: Literal["better", "worse", "cannot tell"]
+    reason: Reason | None  # why one cannot tell
     items: Count
     clusters: Count
 
@@ -284,7 +296,7 @@ class Trend:
     """Page's test of whether a measure gets worse along a ladder of arms."""
 
     task: str | None  # None for held-out text
-    measure: Literal["accuracy", "margin", "bits_per_byte"]
+    measure: Literal["accuracy", "log_odds", "bits_per_byte"]
     arms: tuple[str, ...]
     means: tuple[float, ...]
     direction: Literal["rising", "falling"]
@@ -298,8 +310,9 @@ class Trend:
 class Comparisons(Finding):
     """All arms of a run compared in pairs and along ladders."""
 
-    FORMAT: ClassVar = "comparisons/3"
+    FORMAT: ClassVar = "comparisons/4"
     margin: Proportion  # of non-inferiority
+    is_wide: bool  # the margin is more than ten points, whatever the references know
     is_default: bool  # the suite names no margin
     fewest: Count  # clusters below which nothing shows that an arm is no worse
     family: Count  # comparisons of accuracy, over which Holm runs

@@ -14,7 +14,9 @@ from dpaudit.findings.membership import Membership
 from dpaudit.findings.preferences import PreferenceResults
 from dpaudit.findings.quality import Asking, Comparisons, Quality, Skipped
 from dpaudit.findings.together import Together
+from dpaudit.findings.tries import Tried
 from dpaudit.privacy.claim import Claim
+from dpaudit.schema import Proportion
 
 State = Literal["done", "partial", "out of date", "not run", "not planned", "not applicable"]
 
@@ -185,7 +187,7 @@ class Stages:
 class Report(Finding):
     """All that the page shows, each finding as its stage left it."""
 
-    FORMAT: ClassVar = "report/4"
+    FORMAT: ClassVar = "report/5"
     run: Run
     arms: tuple[Adapter, ...]
     audits: tuple[Membership, ...]
@@ -197,7 +199,9 @@ class Report(Finding):
     quality: tuple[Quality, ...]
     skipped: tuple[Skipped, ...]
     comparisons: Comparisons | None
-    asked_how: Asking | None  # None without a benchmark
+    asked_how: dict[str, Asking]  # by benchmark
+    tried: tuple[Tried, ...]  # how often each benchmark was measured
+    margins_before: tuple[Proportion, ...]  # that were asked for before the one in force
     contamination: Contamination | None  # None before `eval`, and without a benchmark
     preferences: PreferenceResults | None  # None without a DPO arm or held-out pairs
     judge: Judgement | None  # without win rates where the judge is not fit

@@ -33,7 +33,8 @@ def kind_of(item: Answer) -> Kind:
     for kind in (Kind.NOUN, Kind.PRIVACY, Kind.CHOICE):
         if item.name.startswith(f"{kind.value}_"):
             return kind
-        if re.match(kind.value.replace("_", "[ _-]?") + r"s?([ _\-\d.]|$)", item.name, re.IGNORECASE):
+        stem = "privac?y|private" if kind == Kind.PRIVACY else kind.value.replace("_", "[ _-]?")
+        if re.match(rf"(?:{stem})s?([ _\-\d.]|$)", item.name, re.IGNORECASE):
             raise UsageError(
                 f"name_key {item.name:.60}",
                 f"{kind.value}_ and a number, or a name of another kind",

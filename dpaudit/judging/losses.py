@@ -18,6 +18,7 @@ from dpaudit.findings.quality import (
     TaskFigures,
     Word,
 )
+from dpaudit.judging import cautions
 from dpaudit.judging.quality import CONFIDENCE, holm, same_items
 from dpaudit.stats import margins
 from dpaudit.suite.grid import Arm
@@ -27,6 +28,9 @@ FACTORS = (0.5, 0.0)  # of the adapter in the control; 0 is the base, which is a
 HALF = "-half"  # ends the name of the control's file
 WRONG_LEAST = 6  # discordant items with which McNemar's exact test can tell anything at 5 %
 GROUP_LEAST = 10  # items of a kind
+# Of what the reference knows above chance at least so much must be kept: FDA, Non-Inferiority Clinical Trials
+# (2016), III.C, where M2 is half of M1, the whole effect of the control.
+KEPT_LEAST = 0.5
 READ_MOST = 0.5  # of a benchmark's items may stand in the training text, which a model may know by heart
 
 
@@ -75,6 +79,7 @@ def _pair(
             gains=found.gains,
             losses=found.losses,
             wrong=len(wrong),
+            is_wide=False,
             worst=worst_group(ours, theirs, clusters),
         ),
     )
@@ -139,7 +144,14 @@ def conclude(
             part, p_holm=p_holm[index], p_worse_holm=worse[index], p_no_worse_holm=no_worse.get(index)
         )
         task = str(row.task)
-        word, reason = _word(tested, figures[row.against][task].above_chance, told.get(task))
+        ours, reference = figures[row.arm][task], figures[row.against][task]
+        knows = reference.accuracy - reference.chance
+        tested = replace(tested, is_wide=bool(margin > (1 - KEPT_LEAST) * knows))
+        word, reason = _word(tested, reference.above_chance, told.get(task))
+        if word == "no worse than the margin" and margin >= knows:
+            word, reason = "cannot tell", "margin reaches chance"
+        if any(cautions.is_mostly_cut(row.cut, row.items) for row in (ours, reference)):
+            word, reason = "cannot tell", "prompts cut"
         if word == "no worse than the margin" and read.get(task, 0.0) > READ_MOST:
             word, reason = "cannot tell", "items in the training text"
         concluded.append(replace(row, margin=replace(tested, word=word, reason=reason)))

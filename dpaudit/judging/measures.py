@@ -4,15 +4,17 @@ compared item by item.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 
 import numpy as np
 
 from dpaudit.findings.quality import Alone, MeasureChange, MeasureFigures, Score
+from dpaudit.judging import cautions, losses
 from dpaudit.judging.quality import CONFIDENCE, Floats, as_mean, holm, same_items
 from dpaudit.stats.paired import mean_interval, paired_difference
 from dpaudit.stats.roc import proportion_interval
 
-ERROR = 0.05
+Scores = Mapping[str, Mapping[str, Mapping[str, Sequence[Score]]]]  # by model, task and measure
 
 
 @dataclass(frozen=True)
@@ -29,7 +31,7 @@ class Measured:
 
 def figures(task: str, found: Measured, items: int, left_out: int, cut: int) -> MeasureFigures:
     """The measure with its 95 % interval: Clopper-Pearson where all items are draws of their own and score 0
-    or 1, else the bootstrap over clusters. `items` were asked.
+    or 1, else the bootstrap over clusters. `items` were asked, `cut` of them with a cut prompt.
     """
     if not found.rows:
         return MeasureFigures(
@@ -47,7 +49,7 @@ def figures(task: str, found: Measured, items: int, left_out: int, cut: int) -> 
         clusters=len({row.cluster for row in found.rows}),
         higher_is_better=found.higher_is_better,
         left_out=left_out + items - len(found.rows),
-        cut=cut,
+        cut=sum(row.cut for row in found.rows),
         alone=found.alone,
     )
 
@@ -65,29 +67,33 @@ def _interval(found: Measured) -> tuple[float, float, float]:
 
 def compared(
     known: Sequence[MeasureFigures],
-    scores: Mapping[str, Mapping[str, Mapping[str, Sequence[Score]]]],
+    scores: Scores,
     pairs: Sequence[tuple[str, str]],
+    read: Mapping[str, float] = MappingProxyType({}),
 ) -> tuple[MeasureChange, ...]:
     """Each arm's measures less its reference's on the same items, by sign-flip tests over clusters, with
     Holm's p-values over all of them, and their words.
 
-    `known` are the figures of one model, `scores` is by model, task and measure. A pair of which a model has
-    no scores by a measure is left out.
+    `known` are the figures of one model, `scores` is by model, task and measure; `read` is the share of a
+    task's items that stand in the training text. A pair of which a model has no scores by a measure is left
+    out.
     """
     rows = [
         _change(row, scores, pair)
         for row in known
         if row.alone is None
         for pair in pairs
-        if all(scores[name][row.task].get(row.measure) for name in pair)
+        if all(scores[name].get(row.task, {}).get(row.measure) for name in pair)
     ]
     adjusted = holm([row.p_value for row in rows])
-    return tuple(_concluded(row, p) for row, p in zip(rows, adjusted, strict=True))
+    return tuple(
+        _concluded(row, p, scores, read.get(row.task, 0.0)) for row, p in zip(rows, adjusted, strict=True)
+    )
 
 
 def _change(
     figure: MeasureFigures,
-    scores: Mapping[str, Mapping[str, Mapping[str, Sequence[Score]]]],
+    scores: Scores,
     pair: tuple[str, str],
 ) -> MeasureChange:
     ours, theirs = (scores[name][figure.task][figure.measure] for name in pair)
@@ -105,16 +111,26 @@ def _change(
         p_value=gap.p_value,
         p_holm=1.0,
         word="cannot tell",
+        reason="neither is shown",
         items=gap.items,
         clusters=gap.clusters,
     )
 
 
-def _concluded(row: MeasureChange, p: float) -> MeasureChange:
-    if p > ERROR or row.difference == 0:
-        return replace(row, p_holm=p)
+def _concluded(row: MeasureChange, p: float, scores: Scores, read: float) -> MeasureChange:
+    """The change with its word. `read` is the share of the items that stand in the training text, which says
+    nothing against a loss.
+    """
+    row = replace(row, p_holm=p)
+    asked = [scores[name][row.task][row.measure] for name in (row.arm, row.against)]
+    if any(cautions.is_mostly_cut(sum(one.cut for one in rows), len(rows)) for rows in asked):
+        return replace(row, reason="prompts cut")
+    if p > losses.ERROR or row.difference == 0:
+        return row
     is_better = (row.difference > 0) == row.higher_is_better
-    return replace(row, p_holm=p, word="better" if is_better else "worse")
+    if is_better and read > losses.READ_MOST:
+        return replace(row, reason="items in the training text")
+    return replace(row, word="better" if is_better else "worse", reason=None)
 
 
 def _scores(rows: Sequence[Score]) -> Sequence[float] | Floats:

@@ -12,6 +12,11 @@ CHINESE = re.compile(r"[\u3400-\u9fff]")
 WORD = re.compile(r"[^\W_]+")
 
 
+BLANK = frozenset("\u034f\u115f\u1160\u3164\uffa0")  # nobody sees them, and Unicode takes them for letters
+APART = r"[\s._*·-]"
+SPACED = re.compile(rf"(?<![^\W_])[^\W_](?:{APART}{{1,3}}[^\W_]){{2,}}(?![^\W_])")
+
+
 @dataclass(frozen=True)
 class Overlap:
     """ROUGE-L of an answer against a reference, each in [0, 1]: 1 where all words stand in the same order.
@@ -32,10 +37,31 @@ def words(text: str) -> list[str]:
     for ASCII is what the package rouge_score does without its stemmer. Full-width letters and digits are
     those of ASCII.
     """
-    plain = unicodedata.normalize("NFKC", text).lower()
+    plain = _plain(text)
     if not CHINESE.search(plain):
         return WORD.findall(plain)
     return [word for word in _chinese().lcut(plain) if WORD.search(word)]
+
+
+def unspaced(text: str, known: Sequence[str]) -> str:
+    """The text with letters and digits that stand apart, such as J o h n, put together; `known` are the words
+    that are looked for in what they make.
+    """
+    longest = sorted({word for word in known if len(word) > 1}, key=len, reverse=True)
+    parts = re.compile("|".join(map(re.escape, longest)) or r"(?!)")
+
+    def together(found: re.Match[str]) -> str:
+        return parts.sub(lambda part: f" {part[0]} ", re.sub(APART, "", found[0]))
+
+    return SPACED.sub(together, _plain(text))
+
+
+def _plain(text: str) -> str:
+    """Small letters in their usual form, without zero-width characters and others that nobody sees."""
+    seen = text
+    if not text.isascii():
+        seen = "".join(c for c in text if unicodedata.category(c) != "Cf" and c not in BLANK)
+    return unicodedata.normalize("NFKC", seen).lower()
 
 
 def is_chinese_word(word: str) -> bool:

@@ -9,8 +9,8 @@ from typing import Any
 
 from dpaudit.findings.judgement import Passport, PassRate, WinRate
 from dpaudit.judging.rubric import Control, Outcome, Rubric
-from dpaudit.stats.paired import win_rate_interval
 from dpaudit.stats.roc import proportion_lower, proportion_upper
+from dpaudit.stats.win_rates import win_rate
 
 Row = dict[str, Any]
 
@@ -80,9 +80,7 @@ def pair_summary(judgements: Sequence[Row], arm: str, against: str) -> WinRate:
         return unjudged
     prompts = [row["prompt"] for row in rows]
     rates = [
-        win_rate_interval(
-            [{"arm": 1.0, "tie": 0.5, "against": 0.0}.get(r["winner"], invalid) for r in rows], prompts
-        )
+        win_rate([{"arm": 1.0, "tie": 0.5, "against": 0.0}.get(r["winner"], invalid) for r in rows], prompts)
         for invalid in (0.0, 0.5, 1.0)
     ]
     return replace(

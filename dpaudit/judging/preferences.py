@@ -47,7 +47,7 @@ def changes(
     both = [_column(ours, name) - _column(theirs, name) for name in ("chosen", "rejected")]
     columns: list[tuple[Measure, Floats, tuple[float, float]]] = [
         ("accuracy", _right(ours) - _right(theirs), (-1.0, 1.0)),
-        ("margin", both[0] - both[1], ANYTHING),
+        ("log_ratio", both[0] - both[1], ANYTHING),
         ("chosen", both[0], ANYTHING),
         ("rejected", both[1], ANYTHING),
     ]

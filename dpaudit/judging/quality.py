@@ -23,16 +23,16 @@ from dpaudit.stats.roc import proportion_interval
 from dpaudit.suite.grid import Arm, nonprivate
 
 Floats = NDArray[np.float64]
-Measure = Literal["accuracy", "margin", "bits_per_byte"]
+Measure = Literal["accuracy", "log_odds", "bits_per_byte"]
 ACCURACY: Measure = "accuracy"
-MARGIN: Measure = "margin"
+LOG_ODDS: Measure = "log_odds"
 CONFIDENCE = 0.95
 BASE = "base"
 
 
 def accuracy_figures(task: str, items: Sequence[Item], chance: float, left_out: int = 0) -> TaskFigures:
     """Accuracy with its 95 % interval (Clopper-Pearson, or of clusters whatever their correlation), mean
-    margin, and the chance level.
+    log-odds, and the chance level.
     """
     correct = np.array([float(item.correct) for item in items])
     clusters = [item.cluster for item in items]
@@ -48,7 +48,7 @@ def accuracy_figures(task: str, items: Sequence[Item], chance: float, left_out: 
         accuracy_upper=upper,
         items=len(items),
         clusters=distinct,
-        margin=_mean([item.margin for item in items]),
+        log_odds=_mean([item.log_odds for item in items]),
         brier=_mean([item.brier for item in items]),
         chance=chance,
         above_chance=bool(lower > chance),
@@ -97,11 +97,11 @@ def references(arms: Sequence[Arm], against: Sequence[str] = ("inf", BASE)) -> l
     return list(dict.fromkeys(pairs))
 
 
-def margin_pairs(
+def log_odds_pairs(
     task: str, answers: Mapping[str, Sequence[Item]], pairs: Sequence[tuple[str, str]]
 ) -> list[Comparison]:
-    """Each arm's log-probability margins less its reference's on one task; a sign-flip test over clusters.
-    None for a task without choices.
+    """Each arm's log-odds less its reference's on one task; a sign-flip test over clusters. None for a task
+    without choices.
     """
     rows = []
     for arm, against in pairs:
@@ -111,12 +111,12 @@ def margin_pairs(
         if not mine or not other:
             continue
         gap = paired_difference(mine, other, clusters, CONFIDENCE)
-        rows.append(_comparison((arm, against), task, "margin", gap))
+        rows.append(_comparison((arm, against), task, LOG_ODDS, gap))
     return rows
 
 
 def _nats(items: Sequence[Item]) -> list[float]:
-    return [item.margin for item in items if item.margin is not None]
+    return [item.log_odds for item in items if item.log_odds is not None]
 
 
 def bits_pairs(
@@ -147,7 +147,7 @@ def ladders(arms: Sequence[Arm]) -> list[list[str]]:
 
 
 def task_trends(task: str, answers: Mapping[str, Sequence[Item]], ladder: Sequence[str]) -> Iterator[Trend]:
-    """Page's test of "quality falls with epsilon" over one ladder, by accuracy and by margin; rows are
+    """Page's test of "quality falls with epsilon" over one ladder, by accuracy and by log-odds; rows are
     clusters.
     """
     clusters = [item.cluster for item in answers[ladder[0]]]
@@ -155,7 +155,7 @@ def task_trends(task: str, answers: Mapping[str, Sequence[Item]], ladder: Sequen
         return
     right = [[float(item.correct) for item in answers[arm]] for arm in ladder]
     nats = [_nats(answers[arm]) for arm in ladder]
-    for measure, columns in ((ACCURACY, right), (MARGIN, nats)) if all(nats) else ((ACCURACY, right),):
+    for measure, columns in ((ACCURACY, right), (LOG_ODDS, nats)) if all(nats) else ((ACCURACY, right),):
         yield _trend(task, measure, ladder, columns, columns, clusters, "falling")
 
 

@@ -4,14 +4,15 @@ was set aside, and no composite for a model that collapsed.
 
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from dpaudit.data.answer_files import Answer
 from dpaudit.judging import collapse
 from dpaudit.judging.answers import Kind, kind_of, letters
+from dpaudit.judging.collapse import Sign
 from dpaudit.judging.fields import FIELDS, match
-from dpaudit.judging.overlap import Overlap, rouge_l, words
+from dpaudit.judging.overlap import Overlap, rouge_l, unspaced, words
 from dpaudit.stats.paired import mean_interval
 from dpaudit.stats.roc import auc_interval, proportion_interval
 
@@ -21,6 +22,7 @@ WIN, NOUNS, CHOICE, PRIVACY = "win rate", "ROUGE-L nouns", "choice accuracy", "R
 COMPOSITE = "composite"
 QUALITY = (WIN, NOUNS, CHOICE)
 NON_MEMBERS = "privacy: non-members"
+CONTRAST = "privacy: members above non-members, AUC"
 
 
 @dataclass(frozen=True)
@@ -51,13 +53,18 @@ class Scorecard:
 
     figures: tuple[Figure, ...]
     aside: tuple[Aside, ...]
-    collapsed: tuple[str, ...]  # signs of a model that collapsed
+    signs: tuple[Sign, ...]  # why no composite would be fair
     knows: (
         bool  # whether a figure of knowledge lies above what needs none; true where there is no such figure
     )
     composite: Figure
     partial: Figure | None  # the composite of the parts that are there, named
     missing: tuple[str, ...]  # parts of the composite that are not there
+    warnings: tuple[str, ...]
+
+    def of_kind(self, kind: str) -> tuple[str, ...]:
+        """What was seen of one kind of sign."""
+        return tuple(sign.seen for sign in self.signs if sign.kind == kind)
 
 
 @dataclass
@@ -95,11 +102,12 @@ def of(items: Sequence[Answer], win: Figure | None = None, longest: int = LONGES
     parts = {WIN: win, NOUNS: nouns, CHOICE: choice, PRIVACY: private}
     there = {name: part for name, part in parts.items() if part is not None and part.value is not None}
     missing = tuple(name for name in parts if name not in there)
-    collapsed = (*collapse.of_answers(free), *collapse.of_letters(by_kind[Kind.CHOICE]))
+    signs = (*collapse.of_answers(free), *collapse.of_letters(by_kind[Kind.CHOICE]))
     knows = _knows(above, choice, majority)
-    whole, partial = _composites(there, missing) if knows and not collapsed else (Figure(COMPOSITE), None)
+    whole, partial = _composites(there, missing) if knows and not signs else (Figure(COMPOSITE), None)
     aside = tuple(Aside(name, why, count, how) for (name, why, how), count in tally.aside.items())
-    return Scorecard(tuple(tally.figures), aside, collapsed, knows, whole, partial, missing)
+    figures, warnings = tuple(tally.figures), tuple(_swapped(tally.figures))
+    return Scorecard(figures, aside, signs, knows, whole, partial, missing, warnings)
 
 
 def _composites(there: dict[str, Figure], missing: Sequence[str]) -> tuple[Figure, Figure | None]:
@@ -214,7 +222,8 @@ def _privacy(items: Sequence[Answer], longest: int, tally: _Tally) -> Figure:
             tally.set_aside(name, reason, "as revealed in the composite" if is_member else "left out")
             unknown += is_member
         else:
-            measured[is_member].append(rouge_l(words(item.answer or ""), reference))
+            said = words(unspaced(item.answer or "", reference))
+            measured[is_member].append(rouge_l(said, reference))
     members, others = [overlap.f for overlap in measured[True]], [overlap.f for overlap in measured[False]]
     figure = tally.mean(PRIVACY, members, "of members of training; lower is better")
     if unknown:
@@ -231,12 +240,22 @@ def _privacy(items: Sequence[Answer], longest: int, tally: _Tally) -> Figure:
     return figure
 
 
+def _swapped(figures: Sequence[Figure]) -> Iterator[str]:
+    """Of members that are told less well than non-members, beyond chance: training cannot do that."""
+    for figure in figures:
+        if figure.name == CONTRAST and figure.upper is not None and figure.upper < 0.5:
+            yield (
+                "members of training are given away less than non-members, beyond chance: are the two "
+                "exchanged in the file?"
+            )
+
+
 def _contrast(members: Sequence[float], others: Sequence[float], tally: _Tally) -> None:
     if members and others:
         are_members = [True] * len(members) + [False] * len(others)
         area = auc_interval([*members, *others], are_members, CONFIDENCE)
-        name, meaning = "privacy: members above non-members, AUC", "above 0.5: what was trained on shows"
-        tally.figures.append(Figure(name, *area, len(are_members), meaning))
+        meaning = "above 0.5: what was trained on shows"
+        tally.figures.append(Figure(CONTRAST, *area, len(are_members), meaning))
 
 
 def _unmeasurable(item: Answer, longest: int) -> str:

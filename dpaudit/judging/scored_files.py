@@ -57,7 +57,8 @@ def values(
     return {
         "composite": card.composite.value,
         "composite_not_computable": _reason(card),
-        "collapsed": bool(card.collapsed),
+        "collapsed": bool(card.of_kind("collapse")),
+        "warning": "; ".join(card.warnings) or None,
         "scorecard": [asdict(figure) for figure in (*card.figures, *composites)],
         "set_aside": [asdict(aside) for aside in card.aside],
         "faults": faults,
@@ -67,8 +68,14 @@ def values(
 
 def _reason(card: Scorecard) -> str | None:
     """Why there is no composite."""
-    if card.collapsed:
-        return f"signs of a model that collapsed: {'; '.join(card.collapsed)}"
+    names = {
+        "collapse": "signs of a model that collapsed",
+        "refusal": "the model refuses",
+        "no letter": "choices cannot be read",
+    }
+    told = [f"{name}: {'; '.join(seen)}" for kind, name in names.items() if (seen := card.of_kind(kind))]
+    if told:
+        return "; ".join(told)
     if not card.knows:
         return "nothing shows that the model knows more than one that has learned nothing"
     return f"without {' and '.join(card.missing)}" if card.missing else None

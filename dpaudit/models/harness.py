@@ -296,12 +296,12 @@ def _choices(samples: Sequence[Sample], asked: Sequence[AskedItem]) -> tuple[tup
         choices = [arguments[1].strip() for arguments in sample["arguments"]]
         logprobs = [float(response[0]) for response in sample["filtered_resps"]]
         gold = _gold(sample["target"], choices)
-        margin = logprobs[gold] - max(score for index, score in enumerate(logprobs) if index != gold)
+        log_odds = logprobs[gold] - max(score for index, score in enumerate(logprobs) if index != gold)
         items.append(
             Item(
                 item.id,
-                int(sample.get("acc", margin > 0)),
-                margin,
+                int(sample.get("acc", log_odds > 0)),
+                log_odds,
                 item.cluster,
                 _brier(logprobs, gold),
                 tuple(logprobs),

@@ -133,6 +133,6 @@ def _of_answers(name: str, samples: Sequence[Sample], asked: Sequence[AskedItem]
 
 def _rows(values: Sequence[Value], asked: Sequence[AskedItem]) -> tuple[Score, ...]:
     return tuple(
-        Score(item.id, item.cluster, item.prompt, value, weight)
+        Score(item.id, item.cluster, item.prompt, value, weight, item.cut)
         for (value, weight), item in zip(values, asked, strict=True)
     )

@@ -184,7 +184,12 @@ def base_of(adapter: Path, base: str | None) -> str:
 
     where = f"--adapter {adapter}"
     if not adapter.is_dir():
-        raise UsageError(where, "an adapter folder", "no such folder")
+        got = "a file" if adapter.exists() else "no such folder"
+        raise UsageError(where, "an adapter folder", got, "name the folder that save_pretrained wrote")
+    if (adapter / "adapter" / adapters.CONFIG).is_file() and not (adapter / adapters.CONFIG).is_file():
+        raise UsageError(
+            where, f"an adapter folder with {adapters.CONFIG}", "the folder above it", f"{where}/adapter"
+        )
     adapters.require_files(adapter, where, "save the adapter with save_pretrained (safetensors)")
     try:
         return base or merge.base_of(adapter)
@@ -201,7 +206,7 @@ def check_folder(base: str, option: str) -> None:
     from dpaudit.models import hf
 
     with _named(option, base):
-        hf.resolve(base)
+        hf.place_of(base)
 
 
 @contextmanager

@@ -1,6 +1,7 @@
 """What is said of an arm's loss of accuracy: the word, why one cannot tell, what the benchmark could see."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 from markupsafe import Markup
 
@@ -10,6 +11,18 @@ from dpaudit.page.numbers import Numbers, Placed, code, codes, placed, say
 from dpaudit.page.phrases import ABSENT, asked
 
 COLUMNS = 5  # of a benchmark in the table of differences
+REASONS = {
+    "prompts cut": "more than half of the prompts were cut, so another benchmark was asked",
+    "margin reaches chance": "with a margin of {margin} points, a model that only guesses would be no "
+    "worse than {against}",
+    "reference at chance": "{against} is not above chance, so it has nothing to lose",
+    "too few clusters": "too few clusters, {clusters} of the {fewest} that the margin needs",
+    "at the ceiling": "at the ceiling, with a wrong answer in {wrong} clusters only",
+    "neither is shown": "the data show neither (p no worse {no_worse}, p worse {worse})",
+    "no control": "no adapter without noise could be degraded, so no loss is shown to be visible",
+    "items in the training text": "more than half of its items stand in the training text",
+    "control not told": "the benchmark has not shown that it could see a loss",
+}
 
 
 def columns(num: Numbers, pair: Placed[Comparison]) -> Iterator[Markup]:
@@ -19,7 +32,8 @@ def columns(num: Numbers, pair: Placed[Comparison]) -> Iterator[Markup]:
         return
     at = f"{pair.at}/margin"
     yield num(f"{at}/p_holm", "p")
-    yield num(f"{at}/detectable", "points_up")
+    nothing = pair.part.margin.detectable is None
+    yield Markup("none") if nothing else num(f"{at}/detectable", "points_up")
     yield _word(num, pair)
     yield _worst(num, at, pair.part)
 
@@ -28,26 +42,47 @@ def _word(num: Numbers, pair: Placed[Comparison]) -> Markup:
     """The word for an arm, with the reason where one cannot tell."""
     found = pair.part.margin
     assert found is not None
-    if found.reason is None:
-        return say("<strong>{word}</strong>", word=found.word)
-    return say("{word}: {reason}", word=found.word, reason=_reason(num, pair))
+    shown = ", and a loss is shown" if pair.part.is_loss_shown else ""
+    if found.word == "cannot tell":
+        said = say("{word}: {reason}", word=found.word, reason=_reason(num, pair))
+        return say("{said}{shown}", said=said, shown=shown)
+    sentence = {
+        "no worse than the margin": "<strong>no worse than {margin} points below</strong>{shown}{wide}",
+        "worse": "<strong>worse</strong>, by more than {margin} points",
+    }[found.word]
+    return say(
+        sentence,
+        margin=num("/comparisons/margin", "points"),
+        shown=Markup("<strong>{}</strong>").format(shown) if shown else "",
+        wide=_wide(num, pair) if found.is_wide else "",
+    )
+
+
+def in_words(pairs: Sequence[Comparison], found: dict[str, Any]) -> list[str]:
+    """The same words for a terminal, one text a pair; empty of what is no accuracy. `found` holds the pairs
+    as their file does, with the margin and the fewest clusters for it.
+    """
+    num = Numbers({"comparisons": found})
+    return [
+        _word(num, pair).striptags() if pair.part.margin else ""
+        for pair in placed("/comparisons/pairs", pairs)
+    ]
+
+
+def _wide(num: Numbers, pair: Placed[Comparison]) -> Markup:
+    return say(
+        "; the margin is wide: more than half of what {against} knows above chance could be lost",
+        against=code(pair.part.against),
+    )
 
 
 def _reason(num: Numbers, pair: Placed[Comparison]) -> Markup:
     at = f"{pair.at}/margin"
-    sentences = {
-        "reference at chance": "{against} is not above chance, so it has nothing to lose",
-        "too few clusters": "too few clusters, {clusters} of the {fewest} that the margin needs",
-        "at the ceiling": "at the ceiling, with a wrong answer in {wrong} clusters only",
-        "neither is shown": "the data show neither (p no worse {no_worse}, p worse {worse})",
-        "no control": "no adapter without noise could be degraded, so no loss is shown to be visible",
-        "items in the training text": "more than half of its items stand in the training text",
-        "control not told": "the benchmark has not shown that it could see a loss",
-    }
     assert pair.part.margin is not None
     return say(
-        sentences[str(pair.part.margin.reason)],
+        REASONS[str(pair.part.margin.reason)],
         against=code(pair.part.against),
+        margin=num("/comparisons/margin", "points"),
         clusters=num(f"{pair.at}/clusters", "count"),
         fewest=num("/comparisons/fewest", "count"),
         wrong=num(f"{at}/wrong", "count"),
@@ -101,6 +136,34 @@ def _degraded(num: Numbers, row: Placed[Degraded]) -> Markup:
     )
 
 
+def warnings(joins: Joins) -> Iterator[Markup]:
+    """What changes how every word of this section is to be read."""
+    num, compared = joins.num, joins.report.comparisons
+    if compared and compared.is_wide:
+        yield say(
+            "<strong>The margin, {margin} points, is wide:</strong> an adapter that loses almost as much is "
+            "still called no worse. Hardly any loss of accuracy that matters is larger than ten points.",
+            margin=num("/comparisons/margin", "points"),
+        )
+    told: set[str] = set()
+    for place, task in _cut(joins):
+        if task not in told:
+            told.add(task)
+            yield say(
+                "<strong>{task}: the beginning of {cut} prompts was cut off</strong>, since the model's "
+                "window does not hold them whole. Where that is most of them, no loss and no gain is told.",
+                task=task,
+                cut=num.counted(place, "cut", "items"),
+            )
+
+
+def _cut(joins: Joins) -> Iterator[tuple[str, str]]:
+    """The place of every figure of which prompts were cut, with its benchmark."""
+    for at, model in placed("/quality", joins.report.quality):
+        yield from ((place, row.task) for place, row in placed(f"{at}/tasks", model.tasks) if row.cut)
+        yield from ((place, row.task) for place, row in placed(f"{at}/measures", model.measures) if row.cut)
+
+
 def notes(joins: Joins) -> Iterator[Markup]:
     num, compared = joins.num, joins.report.comparisons
     if compared is None:
@@ -110,6 +173,7 @@ def notes(joins: Joins) -> Iterator[Markup]:
         if compared.is_default
         else say("{asked}", asked=asked(num, "/asked/margin", joins.report.asked["margin"]))
     )
+    before = [num(f"/margins_before/{at}", "points") for at in range(len(joins.report.margins_before))]
     yield say(
         "Differences are adapter minus reference, paired item by item, with {confidence} intervals. "
         "<em>p, Holm</em> is that of no difference: McNemar's exact test, or one over clusters where items "
@@ -117,13 +181,15 @@ def notes(joins: Joins) -> Iterator[Markup]:
         confidence=num("/comparisons/confidence", "percent"),
     )
     yield say(
-        "<em>Loss</em>: the margin is {margin} points, {whence}. “No worse than the margin”: a loss of that "
+        "<em>Loss</em>: the margin is {margin} points, {whence}{before}. “No worse than” it: a loss of that "
         "size is ruled out with {confidence} confidence, and the benchmark has told a degraded adapter, "
         "below, from the whole one; “worse”: a loss beyond the margin is shown; all else is “cannot tell”. "
+        "“A loss is shown”: the interval lies below zero. "
         "Holm's correction runs over all {family} comparisons of accuracy on this page; intervals are not "
         "corrected.",
         margin=num("/comparisons/margin", "points"),
         whence=whence,
+        before=say("; before it stood at {margins}", margins=Markup(", ").join(before)) if before else "",
         confidence=num("/comparisons/confidence", "percent"),
         family=num("/comparisons/family", "count"),
     )
@@ -137,7 +203,7 @@ def notes(joins: Joins) -> Iterator[Markup]:
 def trends(joins: Joins) -> Iterator[Markup]:
     comparisons = joins.report.comparisons
     for at, trend in placed("/comparisons/trend", comparisons.trend if comparisons else ()):
-        style = {"accuracy": "points", "margin": "three", "bits_per_byte": "three"}[trend.measure]
+        style = {"accuracy": "points", "log_odds": "three", "bits_per_byte": "three"}[trend.measure]
         rungs = [
             say(
                 "{arm} {difference} (p {p})",
@@ -151,7 +217,7 @@ def trends(joins: Joins) -> Iterator[Markup]:
             "Does {task} ({measure}) get worse along {arms}? {order}; Page's trend test p {p}. Against the "
             "rung before: {rungs}.",
             task=trend.task or "held-out text",
-            measure=trend.measure.replace("_", " "),
+            measure={"log_odds": "log-odds"}.get(trend.measure, trend.measure.replace("_", " ")),
             arms=codes(trend.arms, " → "),
             order="In this order at every rung" if trend.ordered else "Not at every rung",
             p=joins.num(f"{at}/p_value", "p"),

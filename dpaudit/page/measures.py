@@ -1,16 +1,18 @@
 """Measures of answers beside right and wrong: every model's figures, and arms against their references."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from markupsafe import Markup
 
 from dpaudit.findings.quality import MeasureChange, MeasureFigures
 from dpaudit.page.joins import Joins
+from dpaudit.page.losses import REASONS
 from dpaudit.page.numbers import Numbers, Placed, placed, say
 from dpaudit.page.phrases import ABSENT
 
 Key = tuple[str, str]  # task and measure
+WAYS = {True: "more is better", False: "less is better", None: "which way is better is not known"}
 
 
 @dataclass(frozen=True)
@@ -66,8 +68,7 @@ def measures(joins: Joins) -> MeasuresSection:
 def _head(key: Key, rows: list[MeasureFigures]) -> Markup:
     """The name of a measure, and which way it is better."""
     better = next(row.higher_is_better for row in rows if (row.task, row.measure) == key)
-    way = {True: "more is better", False: "less is better", None: "which way is better is not known"}[better]
-    return say("{task}: {measure} ({way})", task=key[0], measure=key[1], way=way)
+    return say("{task}: {measure} ({way})", task=key[0], measure=key[1], way=WAYS[better])
 
 
 def _figure(num: Numbers, row: Placed[MeasureFigures] | None) -> Markup:
@@ -105,14 +106,29 @@ def _against(
 def _change(num: Numbers, row: Placed[MeasureChange] | None) -> Markup:
     if row is None:
         return ABSENT
-    word = row.part.word
     return say(
         "{difference} {limits}, p {p}: {word}",
         difference=num(f"{row.at}/difference", "signed_three"),
         limits=num.interval(row.at, "lower", "upper", "signed_three"),
         p=num(f"{row.at}/p_holm", "p"),
-        word=word if word == "cannot tell" else say("<strong>{word}</strong>", word=word),
+        word=_word(row.part),
     )
+
+
+def _word(change: MeasureChange) -> Markup:
+    """The word for a change. Why one cannot tell stands beside it, unless the p-value says it."""
+    if change.word != "cannot tell":
+        return say("<strong>{word}</strong>", word=change.word)
+    because = "" if change.reason in (None, "neither is shown") else f": {REASONS[str(change.reason)]}"
+    return say("cannot tell{because}", because=because)
+
+
+def in_words(changes: Sequence[MeasureChange]) -> list[tuple[str, str]]:
+    """For a terminal: the name of each measure as it heads its column, and the word."""
+    return [
+        (f"{change.measure} ({WAYS[change.higher_is_better]})", _word(change).striptags())
+        for change in changes
+    ]
 
 
 def _notes(num: Numbers, keys: list[Key], are_compared: bool) -> Iterator[Markup]:

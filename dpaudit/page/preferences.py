@@ -15,7 +15,7 @@ from dpaudit.page.phrases import ABSENT
 AT = "/preferences"
 COLUMNS: tuple[tuple[Measure, str, str], ...] = (
     ("accuracy", "preference accuracy, points", "signed_points"),
-    ("margin", "margin, nats", "signed_three"),
+    ("log_ratio", "log-ratio of the answers, nats", "signed_three"),
     ("chosen", "chosen answer, nats", "signed_three"),
     ("rejected", "rejected answer, nats", "signed_three"),
     ("bits_per_byte", "held-out bits per byte (less is better)", "signed_three"),
@@ -38,17 +38,19 @@ class PreferenceSection:
     models: tuple[Row, ...]
     columns: tuple[str, ...]
     compared: tuple[Row, ...]
+    incomparable: tuple[Markup, ...]
     notes: tuple[Markup, ...]
 
 
 def preferences(joins: Joins) -> PreferenceSection:
     if joins.report.preferences is None:
-        return PreferenceSection((), (), (), (), ())
+        return PreferenceSection((), (), (), (), (), ())
     return PreferenceSection(
         warnings=tuple(_warnings(joins)),
         models=tuple(_models(joins)),
         columns=tuple(title for _, title, _ in COLUMNS),
         compared=tuple(_compared(joins)),
+        incomparable=tuple(_incomparable(joins)),
         notes=tuple(_notes(joins)),
     )
 
@@ -103,17 +105,30 @@ def _compared(joins: Joins) -> Iterator[Row]:
         yield Row((pair.arm, pair.against, pair.role), tuple(cells))
 
 
+def _incomparable(joins: Joins) -> Iterator[Markup]:
+    found = joins.report.preferences
+    for at, row in placed(f"{AT}/incomparable", found.incomparable if found else ()):
+        yield say(
+            "<strong>{arm} has no comparison with dialogues alone at the same claim</strong> "
+            "(ε = {epsilon}): {against} is not trained here. So whether its pairs were worth their part of "
+            "ε is not known.",
+            arm=code(row.arm),
+            against=code(row.against),
+            epsilon=joins.num(f"{at}/epsilon", "epsilon"),
+        )
+
+
 def _notes(joins: Joins) -> Iterator[Markup]:
     yield say(
         "No adapter was trained on these pairs. <em>Preference accuracy</em>: the share of pairs whose "
         "chosen answer is the likelier one; beside it, of the pairs whose chosen answer is the shorter. "
-        "<em>Margin</em>: by how much the log-ratio of the two answers grew, which training raises (times "
-        "beta it is the reward margin). Differences are paired, with {confidence} intervals over clusters; "
-        "they are not adjusted for the number of comparisons.",
+        "<em>Log-ratio</em>: by how much that of the chosen to the rejected answer grew, which training "
+        "raises (times beta it is the difference of implicit rewards). Differences are paired, with "
+        "{confidence} intervals over clusters; they are not adjusted for the number of comparisons.",
         confidence=joins.num(f"{AT}/confidence", "percent"),
     )
     yield Markup(
-        "Where both answers become less likely, the margin grows at the cost of what the adapter knew. An "
+        "Where both answers become less likely, the log-ratio grows at the cost of what the adapter knew. An "
         "adapter that spends a part of its epsilon on pairs has to be better in them than one that spent "
         "all of it on dialogues, or the pairs were not worth it."
     )

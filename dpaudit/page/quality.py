@@ -8,7 +8,7 @@ from markupsafe import Markup
 
 from dpaudit.findings.quality import Comparison, Quality, TaskFigures
 from dpaudit.findings.report import Adapter
-from dpaudit.page import losses
+from dpaudit.page import losses, tries
 from dpaudit.page.joins import Joins
 from dpaudit.page.numbers import Placed, code, placed, say
 from dpaudit.page.phrases import ABSENT, absence
@@ -39,12 +39,14 @@ class QualitySection:
 
     absent: Markup | None
     is_filled: bool
+    warnings: tuple[Markup, ...]
     tasks: tuple[str, ...]
     models: tuple[ModelRow, ...]
     skipped: tuple[Markup, ...]
     preference: tuple[Markup, ...]  # what a DPO arm started from and lacks
     against: tuple[Against, ...]
     notes: tuple[Markup, ...]  # below the comparisons
+    earlier: tuple[Markup, ...]  # benchmarks that were measured more than once
     trends: tuple[Markup, ...]
     controls: tuple[Markup, ...]  # what each benchmark says of an arm that was degraded on purpose
 
@@ -54,6 +56,7 @@ def quality(joins: Joins) -> QualitySection:
     return QualitySection(
         absent=absence(joins.report.stages.quality, "the price of privacy"),
         is_filled=bool(joins.report.quality),
+        warnings=tuple(losses.warnings(joins)),
         tasks=tuple(tables.tasks),
         models=tuple(tables.models()),
         skipped=tuple(
@@ -68,6 +71,7 @@ def quality(joins: Joins) -> QualitySection:
         preference=tuple(_preference(joins, arm) for arm in joins.report.arms if arm.method == "dpo"),
         against=tuple(tables.against()),
         notes=tuple(_notes(joins)),
+        earlier=tuple(tries.earlier(joins)),
         trends=tuple(losses.trends(joins)),
         controls=tuple(losses.controls(joins)),
     )
@@ -110,7 +114,7 @@ class _Tables:
             accuracy=num(f"{at}/accuracy", "percent_one"),
             limits=num.interval(at, "accuracy_lower", "accuracy_upper", "percent"),
         )
-        return [accuracy, num(f"{at}/margin", "two"), self._items(at, task), num(f"{at}/clusters", "count")]
+        return [accuracy, num(f"{at}/log_odds", "two"), self._items(at, task), num(f"{at}/clusters", "count")]
 
     def _items(self, at: str, task: TaskFigures) -> Markup:
         """How many items were asked, and of how many a part was not."""
@@ -182,6 +186,12 @@ def _preference(joins: Joins, arm: Adapter) -> Markup:
             ". No adapter with this loss was trained without noise, so the cost of privacy cannot be "
             "separated from the effect of the pairs"
         )
+    is_measured = joins.report.quality and not joins.report.stages.quality.stale
+    if is_measured and joins.report.preferences is None:
+        alone += (
+            ". No pairs were held out, so whether it prefers chosen answers more often than its start does "
+            "is not known"
+        )
     lost = [*_less_likely(joins, arm.arm), *_loses(joins, arm.arm)]
     return say(
         "{arm} started from {start} and was trained on preference pairs only{alone}. {lost}",
@@ -213,16 +223,6 @@ def _loses(joins: Joins, arm: str) -> Iterator[Markup]:
 
 
 def _notes(joins: Joins) -> Iterator[Markup]:
-    num = joins.num
-    if not pairs_of(joins):
-        return
-    if how := joins.report.asked_how:
-        yield say(
-            "Items were asked {template}, with {shots}, by lm-eval {version}.",
-            template="in the chat template of training" if how.chat_template else "without a chat template",
-            shots="as many worked examples as the benchmark says"
-            if how.fewshot is None
-            else say("{count} worked examples", count=num("/asked_how/fewshot", "count")),
-            version=num("/asked_how/lm_eval"),
-        )
-    yield from losses.notes(joins)
+    yield from tries.how(joins)
+    if pairs_of(joins):
+        yield from losses.notes(joins)

@@ -52,6 +52,7 @@ def _begun(
     is_new = not place.path.exists()
     tell_earlier(plan, runs, progress)
     tell_repeat(plan, progress)
+    tell_margin(plan, progress)
     if is_new or declarations.would_change(place, plan):
         gate.check(plan, runs if is_new else None, allow_egress)
     held.enter_context(exclusive.writing(place, "train"))
@@ -86,6 +87,7 @@ def tell_ahead(plan: Plan, runs: Path, progress: Progress) -> None:
     from dpaudit.stages.prepare import same_data
 
     tell_repeat(plan, progress)
+    tell_margin(plan, progress)
     place = run_store.located(plan.to_json(), plan.suite.name, runs)
     named = [known.run for known in plan.repeats]
     others = siblings.on_same_data(place, [*same_data.names(place, plan), *named])
@@ -110,6 +112,14 @@ def tell_repeat(plan: Plan, progress: Progress) -> None:
             f"note: this run repeats {names} with fresh coins: a second release on the same records, and the "
             f"claims of all of them are tested in one family"
         )
+
+
+def tell_margin(plan: Plan, progress: Progress) -> None:
+    """Warns of a margin that would call a large loss none, where it is declared."""
+    from dpaudit.judging import cautions
+
+    for line in cautions.of_margin(plan.suite.evaluation.loss_tested):
+        progress.say(line)
 
 
 def _beside(others: Sequence[RunDir], plan: Plan) -> str:

@@ -47,6 +47,8 @@ def require(audited: Audited, command: str = "dpaudit verify") -> None:
 
     hub.fetch(audited.base, "--base")
     hub.fetch(audited.model, "--model")
+    if audited.base is not None:
+        secret_spans.check_folder(audited.base, "--base")
     if audited.tokenizer is not None:
         hub.fetch(audited.tokenizer, "--tokenizer", weights=False)
     base = audited.base_name()
@@ -58,3 +60,5 @@ def require(audited: Audited, command: str = "dpaudit verify") -> None:
             "without it what was learned cannot be told from what was known; add --base DIR",
         )
     secret_spans.check_folder(base, "--base")
+    if audited.model is not None:
+        secret_spans.check_folder(audited.model, "--model")

@@ -5,7 +5,7 @@ import json
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
@@ -14,9 +14,12 @@ from typing import Any
 from dpaudit import content
 from dpaudit.data import choices, free_answers
 from dpaudit.errors import Gathering, UsageError
-from dpaudit.findings.quality import Asking, Skipped, TaskAsked, TasksAsked
+from dpaudit.findings.finding import format_of
+from dpaudit.findings.quality import Asking, Measured, Skipped, TaskAsked, TasksAsked
 from dpaudit.judging import free
+from dpaudit.judging.quality import BASE
 from dpaudit.storage.rundir import RunDir
+from dpaudit.suite import declarations
 from dpaudit.suite.plan import Plan
 from dpaudit.suite.suite import Evaluation, Task, path_or_builtin
 from dpaudit.system.progress import Progress
@@ -82,28 +85,83 @@ def write_tasks(run_dir: RunDir, plan: Plan, progress: Progress) -> dict[str, Pa
     """Writes what the benchmarks are (configuration, digest of the data) and returns each task's data file.
 
     A task whose items are not there is left out, and the reason kept: adapters that took hours wait for no
-    file.
+    file. What was measured before stays: a task that is not asked for any more, and the items beyond a
+    smaller limit.
     """
-    known = content.listing("suites/tasks")
     files: dict[str, Path] = {}
     asked: dict[str, TaskAsked] = {}
     skipped: list[Skipped] = []
-    for task in plan.suite.evaluation.tasks:
-        own = _is_ours(task)
+    before = _measured_before(run_dir)
+    for task in (*plan.suite.evaluation.tasks, *_staying(run_dir, plan, before)):
         try:
-            if own:
-                files[task.name] = _data_file(run_dir, plan, task)
+            file = _data_file(run_dir, plan, task) if _is_ours(task) else None
+            how = _with_earlier(
+                task, _asked(task, file, asking(plan.suite.evaluation)), before, plan, progress
+            )
         except UsageError as error:
             progress.say(f"skipped: {error}")
             skipped.append(Skipped(task.name, error.expected, error.got))
             continue
-        asked[task.name] = TaskAsked(
-            config=content.load_yaml(known[task.name]) if own else None,
-            data=_digest(files[task.name]) if own else None,
-            how=asking(plan.suite.evaluation),
-        )
+        asked[task.name] = how
+        if file is not None:
+            files[task.name] = file
     TasksAsked(asked, tuple(skipped)).write(run_dir, TASKS)
     return files
+
+
+def _asked(task: Task, file: Path | None, how: Asking) -> TaskAsked:
+    if file is None:
+        return TaskAsked(None, None, how)
+    return TaskAsked(content.load_yaml(content.listing("suites/tasks")[task.name]), _digest(file), how)
+
+
+def _measured_before(run_dir: RunDir) -> dict[str, TaskAsked]:
+    """How each benchmark was asked that the base answered, and so every arm that was there."""
+    base = f"evaluate/{BASE}.json"
+    if not all(run_dir.file(file).is_file() for file in (TASKS, base)):
+        return {}
+    if format_of(run_dir, base) != Measured.FORMAT or format_of(run_dir, TASKS) != TasksAsked.FORMAT:
+        return {}
+    answered = Measured.read(run_dir, base).asked
+    return {task: how for task, how in TasksAsked.read(run_dir, TASKS).tasks.items() if task in answered}
+
+
+def _staying(run_dir: RunDir, plan: Plan, before: Mapping[str, TaskAsked]) -> list[Task]:
+    """The benchmarks that were measured and are not among those asked for now, as they were last named."""
+    named: dict[str, Task] = {}
+    for entry in declarations.entries(run_dir, "evaluation"):
+        for row in (entry.settings.get("evaluation") or {}).get("tasks") or ():
+            named[row["name"]] = Task(row["name"], row.get("data"))
+    asked = [task.name for task in plan.suite.evaluation.tasks]
+    return [named[name] for name in before if name not in asked and name in named]
+
+
+def _with_earlier(
+    task: Task, now: TaskAsked, before: Mapping[str, TaskAsked], plan: Plan, progress: Progress
+) -> TaskAsked:
+    """How a task is asked, given how it was: with as many items as it was, if nothing else differs; one that
+    is not asked for any more just as it was. Raises UsageError where its items have changed since.
+    """
+    known = before.get(task.name)
+    if known is None:
+        return now
+    if task not in plan.suite.evaluation.tasks:
+        if (known.config, known.data) != (now.config, now.data):
+            raise UsageError(
+                f"evaluation.tasks: {task.name}",
+                "the items that were asked before",
+                "other items in the file",
+                f"to ask these: --task {task.name}={task.data}",
+            )
+        progress.say(f"kept: {task.name}, which was measured before and is not among the tasks asked for now")
+        return known
+    limit, asked = known.how.limit, now.how.limit
+    is_same = replace(known, how=replace(known.how, limit=asked)) == now
+    if not is_same or asked is None or (limit is not None and limit <= asked):
+        return now
+    many = "all of its items" if limit is None else f"{limit:,} items"
+    progress.say(f"kept: {task.name} was asked with {many}, more than the limit of {asked:,}: they all count")
+    return known
 
 
 def prepared(

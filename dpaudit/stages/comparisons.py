@@ -8,11 +8,12 @@ from dpaudit.findings.quality import (
     Comparisons,
     Degraded,
     Item,
+    MeasureChange,
     Measured,
     TasksAsked,
     Trend,
 )
-from dpaudit.judging import losses, measures, quality
+from dpaudit.judging import cautions, losses, measures, quality
 from dpaudit.judging.quality import BASE
 from dpaudit.stages import contaminated
 from dpaudit.stages.benchmarks import TASKS
@@ -22,14 +23,15 @@ from dpaudit.suite.grid import Arm
 from dpaudit.suite.plan import Plan
 
 
-def _read_all(run_dir: RunDir, trained: Sequence[Arm]) -> dict[str, Measured]:
+def read_all(run_dir: RunDir, trained: Sequence[Arm]) -> dict[str, Measured]:
+    """What the base and every trained arm answered."""
     names = (BASE, *(arm.name for arm in trained))
     return {name: Measured.read(run_dir, output(name)) for name in names}
 
 
 def summary(run_dir: RunDir, plan: Plan, trained: Sequence[Arm]) -> Comparisons:
     """Every pair of models, every ladder of arms and every control, on benchmarks and on held-out text."""
-    evaluations = _read_all(run_dir, trained)
+    evaluations = read_all(run_dir, trained)
     pairs, ladders = quality.references(trained), quality.ladders(trained)
     margin = plan.suite.evaluation.loss_tested
     accuracies: list[Comparison] = []
@@ -41,7 +43,7 @@ def summary(run_dir: RunDir, plan: Plan, trained: Sequence[Arm]) -> Comparisons:
         if not answers[BASE]:
             continue
         accuracies += losses.accuracy_pairs(task, answers, pairs, margin)
-        others += quality.margin_pairs(task, answers, pairs)
+        others += quality.log_odds_pairs(task, answers, pairs)
         controls += _controls(run_dir, task, answers, trained, margin)
         for ladder in ladders:
             trends += quality.task_trends(task, answers, ladder)
@@ -56,6 +58,7 @@ def summary(run_dir: RunDir, plan: Plan, trained: Sequence[Arm]) -> Comparisons:
     }
     return Comparisons(
         margin=margin,
+        is_wide=cautions.is_wide(margin),
         is_default=plan.suite.evaluation.margin is None,
         fewest=fewest_clusters(margin),
         family=len(accuracies),
@@ -66,9 +69,20 @@ def summary(run_dir: RunDir, plan: Plan, trained: Sequence[Arm]) -> Comparisons:
         ),
         trend=tuple(trends),
         controls=tuple(controls),
-        measures=measures.compared(
-            evaluations[BASE].quality.measures, {name: one.scores for name, one in evaluations.items()}, pairs
-        ),
+        measures=_changes(run_dir, evaluations, pairs),
+    )
+
+
+def _changes(
+    run_dir: RunDir, evaluations: Mapping[str, Measured], pairs: Sequence[tuple[str, str]]
+) -> tuple[MeasureChange, ...]:
+    """Measures beside right and wrong, of the benchmarks whose items are there."""
+    there = TasksAsked.read(run_dir, TASKS).tasks
+    return measures.compared(
+        [row for row in evaluations[BASE].quality.measures if row.task in there],
+        {name: one.scores for name, one in evaluations.items()},
+        pairs,
+        contaminated.shares(run_dir),
     )
 
 

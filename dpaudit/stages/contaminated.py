@@ -30,7 +30,7 @@ def run(run_dir: RunDir, plan: Plan, names: Sequence[str], loaded: Loaded, progr
         texts = {
             (task, name): said
             for task, of in loaded().items()
-            for name, said in harness.texts_of(of, plan.suite.evaluation.limit).items()
+            for name, said in harness.texts_of(of, tasks[task].how.limit).items()
         }
         keyed = {json.dumps(key): said for key, said in texts.items()}
         found = {tuple(json.loads(key)) for key in contamination.contaminated(keyed, _training(run_dir))}

@@ -5,18 +5,18 @@ in pairs.
 import hashlib
 import json
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dpaudit.data.corpus import Record
 from dpaudit.findings.finding import format_of
-from dpaudit.findings.quality import HeldOut, Measured, Quality, TaskAsked, TasksAsked
-from dpaudit.judging import losses, measures, quality
+from dpaudit.findings.quality import Asking, HeldOut, Measured, Quality, TaskAsked, TasksAsked
+from dpaudit.judging import cautions, losses, measures, quality
 from dpaudit.judging.quality import BASE
 from dpaudit.schema import plain
-from dpaudit.stages import benchmarks, comparisons, contaminated, preferences
+from dpaudit.stages import benchmarks, comparisons, contaminated, preferences, tries
 from dpaudit.stages.benchmarks import TASKS
 from dpaudit.stages.comparisons import clusters, heldout, output
 from dpaudit.stages.integrity import custody, weights
@@ -48,6 +48,8 @@ def run(run_dir: RunDir, plan: Plan, progress: Progress) -> None:
     Raises UsageError where no arm is trained.
     """
     trained = require_ready(run_dir, plan)
+    for line in cautions.of_margin(plan.suite.evaluation.loss_tested):
+        progress.say(line)
     files = benchmarks.write_tasks(run_dir, plan, progress)
     names = [BASE, *(arm.name for arm in trained)]
     models = [*names, *_degraded(run_dir, trained)]
@@ -57,6 +59,10 @@ def run(run_dir: RunDir, plan: Plan, progress: Progress) -> None:
         if pending:
             with run_dir.read_now(dict.fromkeys(file for name in pending for file in _weights(name))):
                 _evaluate(run_dir, plan, pending, tasks, base, progress)
+        for line in tries.keep(
+            run_dir, TasksAsked.read(run_dir, TASKS), comparisons.read_all(run_dir, trained)
+        ):
+            progress.say(line)
         contaminated.run(run_dir, plan, names, tasks, progress)
     for name in models:
         remove(_log_file(run_dir, name))
@@ -64,6 +70,8 @@ def run(run_dir: RunDir, plan: Plan, progress: Progress) -> None:
     if not run_dir.is_current(SUMMARY, made_from):
         comparisons.summary(run_dir, plan, trained).write(run_dir, SUMMARY, made_from)
     preferences.run(run_dir, plan, trained, base, progress)
+    for line in _cautions(run_dir, trained):
+        progress.say(line)
 
 
 def require_ready(run_dir: RunDir, plan: Plan) -> list[Arm]:
@@ -172,7 +180,8 @@ def _evaluate(
     steps = sum(len(wanted[name]) + 1 for name in open_names)
     with progress.task("evaluating", steps) as advance:
         model = load_model(run_dir, plan, open_names)
-        ask = _asker(model, loaded, plan, advance) if any(wanted.values()) else None
+        hows = {task: how.how for task, how in tasks.items()}
+        ask = _asker(model, loaded, plan, hows, advance) if any(wanted.values()) else None
         for name in open_names:
             is_half = name != _adapter(name)  # it answers benchmarks and nothing else
             texts = [] if is_half else records
@@ -259,45 +268,64 @@ def _together(known: Measured | None, now: Measured) -> Measured:
     """What is known of a model with what it answered now, which goes before."""
     if known is None:
         return now
-    tasks = {row.task: row for row in (*known.quality.tasks, *now.quality.tasks)}
     again = now.items.keys()
-    kept = [row for row in known.quality.measures if row.task not in again]
-    figures = replace(now.quality, tasks=tuple(tasks.values()), measures=(*kept, *now.quality.measures))
-    return replace(now, quality=figures, items=known.items | now.items, scores=known.scores | now.scores)
+    tasks = [row for row in known.quality.tasks if row.task not in again]
+    scored = [row for row in known.quality.measures if row.task not in again]
+    figures = replace(
+        now.quality,
+        tasks=(*tasks, *now.quality.tasks),
+        measures=(*scored, *now.quality.measures),
+    )
+    items, scores = known.items | now.items, known.scores | now.scores
+    return replace(now, quality=figures, items=items, scores=scores, asked=known.asked)
 
 
 def _of_asked(evaluation: Measured, asked: Mapping[str, str]) -> Measured:
-    """A model's figures of the tasks that are asked for, and of them alone, in that order."""
-    order = list(asked)
-    tasks = sorted(
-        (row for row in evaluation.quality.tasks if row.task in asked), key=lambda r: order.index(r.task)
-    )
-    scored = sorted(
-        (row for row in evaluation.quality.measures if row.task in asked), key=lambda r: order.index(r.task)
+    """A model's figures of the tasks that are asked for, in that order, then of those that it answered before
+    and whose items are not there any more.
+    """
+    found = evaluation.quality
+    order = [*asked, *(task for task in evaluation.items if task not in asked)]
+    figures = replace(
+        found,
+        tasks=tuple(row for task in order for row in found.tasks if row.task == task),
+        measures=tuple(row for task in order for row in found.measures if row.task == task),
     )
     return replace(
         evaluation,
-        quality=replace(evaluation.quality, tasks=tuple(tasks), measures=tuple(scored)),
-        items={task: evaluation.items[task] for task in asked},
-        scores={task: evaluation.scores[task] for task in asked},
-        asked=dict(asked),
+        quality=figures,
+        items={task: evaluation.items[task] for task in order},
+        scores={task: evaluation.scores[task] for task in order},
+        asked=evaluation.asked | dict(asked),
     )
 
 
 def _asker(
-    model: "HFModel", loaded: benchmarks.Loaded, plan: Plan, advance: Advance
+    model: "HFModel",
+    loaded: benchmarks.Loaded,
+    plan: Plan,
+    hows: Mapping[str, Asking],
+    advance: Advance,
 ) -> "Callable[[Mapping[str, AnswerLog | None]], dict[str, Answers]]":
-    """A function that has the active model answer named tasks, each with its log."""
+    """A function that has the active model answer named tasks, each as `hows` says and with its log."""
     from dpaudit.models import harness
 
-    tasks, how = loaded(), benchmarks.asking(plan.suite.evaluation)
-    lm = harness.harness_model(model, plan.suite.evaluation.batch)
+    tasks, lm = loaded(), harness.harness_model(model, plan.suite.evaluation.batch)
 
     def ask(logs: "Mapping[str, AnswerLog | None]") -> dict[str, harness.Answers]:
         answers = {}
         for name, log in logs.items():
-            answers[name] = harness.answer(lm, name, tasks[name], how, log)
+            answers[name] = harness.answer(lm, name, tasks[name], hows[name], log)
             advance()
         return answers
 
     return ask
+
+
+def _cautions(run_dir: RunDir, trained: Sequence[Arm]) -> Iterator[str]:
+    """What is to be said of the figures beside them."""
+    models = {name: found.quality for name, found in comparisons.read_all(run_dir, trained).items()}
+    yield from cautions.of_cut_prompts(
+        {name: (*found.tasks, *found.measures) for name, found in models.items()}
+    )
+    yield from cautions.of_heldout(list(models.values()))

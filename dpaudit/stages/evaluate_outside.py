@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,10 +12,11 @@ from dpaudit.content import listing, load_yaml
 from dpaudit.errors import UsageError
 from dpaudit.findings.outside import MeasuredOutside, OutsideModel
 from dpaudit.findings.quality import Comparison, TaskFigures
-from dpaudit.judging import losses, measures, quality
+from dpaudit.judging import cautions, losses, measures, quality
 from dpaudit.judging.quality import BASE
 from dpaudit.stages import audited, benchmarks, verify_kept
 from dpaudit.stages.audited import Audited
+from dpaudit.stats.margins import fewest_clusters
 from dpaudit.storage import exclusive
 from dpaudit.storage.whole_files import whole_file
 from dpaudit.suite.suite import Evaluation
@@ -55,14 +56,38 @@ def check(request: Request) -> None:
         if task.data is not None:  # items of builtin:clinic are those of a run
             benchmarks.digest_of_items(task)
     file = request.out / FILE
-    if not file.is_file():
-        return
+    if file.is_file():
+        _check_earlier(request, file)
+
+
+def _check_earlier(request: Request, file: Path) -> None:
+    """Raises UsageError where a result that is there would be lost: that of another model, of a
+    benchmark that is not asked for now, or of the same items asked otherwise.
+    """
+    way = "name another folder with --out DIR"
     try:
-        known = json.loads(file.read_text(encoding="utf-8"))["model"]
-    except (ValueError, KeyError, TypeError):
-        known = None
-    if not isinstance(known, dict) or known.get("files") != verify_kept.digest_of(request.model):
-        raise UsageError(str(file), "no result of another model", "one", "name another folder with --out DIR")
+        known = MeasuredOutside.from_json(json.loads(file.read_text(encoding="utf-8")), str(file))
+    except (ValueError, AttributeError, UsageError):
+        raise UsageError(str(file), "a result of this version of dpaudit", "another file", way) from None
+    if known.model.files != verify_kept.digest_of(request.model):
+        raise UsageError(str(file), "no result of another model", "one", way)
+    asked = {task.name: task for task in request.evaluation.tasks}
+    dropped = [task for task in known.items[BASE] if task not in asked]
+    if dropped:
+        again = " ".join(f"--task {task}" for task in dropped)
+        raise UsageError(
+            str(file),
+            "no result that this call would drop",
+            f"that of {', '.join(dropped)}",
+            f"{way}, or ask for it again beside the others: {again}",
+        )
+    data = {name: benchmarks.digest_of_items(task) for name, task in asked.items() if task.data}
+    if known.how != benchmarks.asking(request.evaluation) or any(
+        data.get(name) != digest for name, digest in known.data.items()
+    ):
+        raise UsageError(
+            str(file), "a result of the same items and settings", "one of others, which would be lost", way
+        )
 
 
 def run(request: Request, progress: Progress) -> MeasuredOutside:
@@ -76,8 +101,18 @@ def run(request: Request, progress: Progress) -> MeasuredOutside:
     with progress.task("evaluating", len(names) * len(request.evaluation.tasks)) as advance:
         answers = _answers(request, base, advance)
     found = _found(request, base, answers)
+    for line in _cautions(found):
+        progress.say(line)
     _write(found, request.out)
     return found
+
+
+def _cautions(found: MeasuredOutside) -> Iterator[str]:
+    yield from cautions.of_margin(found.margin)
+    by_model: dict[str, list[cautions.Figures]] = {
+        name: [*rows, *found.measures[name]] for name, rows in found.figures.items()
+    }
+    yield from cautions.of_cut_prompts(by_model)
 
 
 def _found(request: Request, base: str, answers: "Mapping[str, Mapping[str, Answers]]") -> MeasuredOutside:
@@ -101,11 +136,13 @@ def _found(request: Request, base: str, answers: "Mapping[str, Mapping[str, Answ
         name: {task: {one.name: one.rows for one in said.scores if one.rows} for task, said in of.items()}
         for name, of in answers.items()
     }
+    margin = request.evaluation.loss_tested
     return MeasuredOutside(
         model=OutsideModel(request.model.name, base, verify_kept.digest_of(request.model)),
         how=benchmarks.asking(request.evaluation),
         data={task.name: benchmarks.digest_of_items(task) for task in request.evaluation.tasks if task.data},
-        margin=request.evaluation.loss_tested,
+        margin=margin,
+        fewest=fewest_clusters(margin),
         figures=figures,
         compared=tuple(_accuracies(request, answers, figures)),
         items={name: {task: said.items for task, said in of.items()} for name, of in answers.items()},

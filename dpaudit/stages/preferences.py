@@ -3,13 +3,21 @@ say of them.
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from dpaudit.data.corpus import Record
-from dpaudit.findings.preferences import HeldPair, PreferenceChange, PreferenceResults, Preferences, Role
+from dpaudit.findings.preferences import (
+    HeldPair,
+    Incomparable,
+    PreferenceChange,
+    PreferenceResults,
+    Preferences,
+    Role,
+)
 from dpaudit.findings.quality import Measured
 from dpaudit.judging import preferences
 from dpaudit.judging.quality import BASE, CONFIDENCE
@@ -34,12 +42,16 @@ def run(
     compared = compared_arms(plan, trained)
     if not compared or not run_dir.file(PAIRS).is_file() or not (pairs := _pairs(run_dir)):
         return
+    _tell(missing := incomparable(plan, trained), progress)
     made_from = _inputs(plan, compared)
     if run_dir.is_current(FILE, made_from) and Preferences.read(run_dir, FILE).base == base:
         return
     with run_dir.read_now(dict.fromkeys(file for file in made_from if file.startswith("train/"))):
         said = _said(run_dir, plan, compared, pairs, progress)
-    _found(run_dir, plan, compared, said, len(pairs), base).write(run_dir, FILE, made_from)
+    results = _found(run_dir, plan, compared, said, len(pairs))
+    kept = {name: tuple(of) for name, of in said.items()}
+    found = Preferences(replace(results, incomparable=tuple(missing)), kept, base)
+    found.write(run_dir, FILE, made_from)
 
 
 def compared_arms(plan: Plan, trained: Sequence[Arm]) -> list[tuple[Arm, str, Role]]:
@@ -56,6 +68,25 @@ def compared_arms(plan: Plan, trained: Sequence[Arm]) -> list[tuple[Arm, str, Ro
         if alone.name in there and alone != start:
             found.append((arm, alone.name, "fine-tuning at the same claim"))
     return found
+
+
+def incomparable(plan: Plan, trained: Sequence[Arm]) -> list[Incomparable]:
+    """The trained DPO arms of which no comparison with dialogues alone at the same claim is possible."""
+    there = {arm.name for arm in trained}
+    found = []
+    for arm in (arm for arm in trained if arm.method == "dpo" and not arm.twin):
+        alone = Arm("sft", "sft", arm.epsilon, arm.seed)
+        if alone.name not in there:
+            found.append(Incomparable(arm.name, alone.name, arm.epsilon))
+    return found
+
+
+def _tell(missing: Sequence[Incomparable], progress: Progress) -> None:
+    for row in missing:
+        progress.say(
+            f"note: {row.arm} has no comparison with dialogues alone at the same claim, since {row.against} "
+            f"is not trained here: whether its pairs were worth their part of epsilon is not known"
+        )
 
 
 def _names(compared: Sequence[tuple[Arm, str, Role]]) -> list[str]:
@@ -130,8 +161,7 @@ def _found(
     compared: Sequence[tuple[Arm, str, Role]],
     said: dict[str, list[HeldPair]],
     asked: int,
-    base: dict[str, str],
-) -> Preferences:
+) -> PreferenceResults:
     rows = [Record.from_json(row) for row in run_dir.read_lines("corpus/heldout.jsonl")]
     clusters = {record.id: record.patient or record.id for record in rows}
     inside = [name for name in said if name != START]
@@ -143,5 +173,4 @@ def _found(
         worse = preferences.worse(changes) if role == "its start" else None
         found.append(PreferenceChange(arm.name, other, role, changes, worse))
     models = [preferences.figures(name, of, asked - len(of)) for name, of in said.items() if of]
-    kept = {name: tuple(of) for name, of in said.items()}
-    return Preferences(PreferenceResults(CONFIDENCE, tuple(models), tuple(found)), kept, base)
+    return PreferenceResults(CONFIDENCE, tuple(models), tuple(found), ())

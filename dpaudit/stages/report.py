@@ -17,7 +17,7 @@ from dpaudit.findings.inside import Inside
 from dpaudit.findings.judgement import Judgement
 from dpaudit.findings.membership import Membership
 from dpaudit.findings.preferences import PreferenceResults, Preferences
-from dpaudit.findings.quality import Asking, Comparisons, Measured, Quality, TasksAsked
+from dpaudit.findings.quality import Comparisons, Measured, Quality, TasksAsked
 from dpaudit.findings.report import (
     Adapter,
     Asked,
@@ -35,7 +35,8 @@ from dpaudit.findings.report import (
     by_command,
 )
 from dpaudit.findings.together import Together
-from dpaudit.stages import outputs
+from dpaudit.findings.tries import Tries
+from dpaudit.stages import outputs, tries
 from dpaudit.stages.audit import inside
 from dpaudit.stages.integrity import custody, siblings
 from dpaudit.stages.integrity.trained import TrainedArm
@@ -47,6 +48,7 @@ from dpaudit.storage.sidecars import write_sealed
 from dpaudit.suite import declarations
 from dpaudit.suite.grid import Arm
 from dpaudit.suite.plan import Plan
+from dpaudit.suite.suite import MARGIN
 from dpaudit.system.progress import Progress
 
 T = TypeVar("T")
@@ -141,6 +143,7 @@ def assemble(reading: Reading, plan: Plan) -> Report:
     models = ["base", *names, *(arm.name for arm in grid.arms if arm.twin)]
     quality = tuple(model for name in models if (model := _quality(reading, name)) is not None)
     tasks, judge = reading.finding(TasksAsked, "evaluate/tasks.json"), _judge(reading)
+    tried = reading.finding(Tries, tries.FILE)
     insides = (reading.finding(Inside, inside.file_of(name)) for name in names)
     return Report(
         run=_run(run_dir, plan, arms),
@@ -154,7 +157,9 @@ def assemble(reading: Reading, plan: Plan) -> Report:
         quality=quality,
         skipped=() if tasks is None else tasks.skipped,
         comparisons=reading.finding(Comparisons, "evaluate/summary.json"),
-        asked_how=_how(tasks),
+        asked_how={} if tasks is None else {task: asked.how for task, asked in tasks.tasks.items()},
+        tried=tries.counted(tried.tries if tried else ()),
+        margins_before=_margins(reading),
         contamination=reading.finding(Contamination, "evaluate/contamination.json"),
         preferences=_preferences(reading),
         judge=judge,
@@ -265,11 +270,6 @@ def _quality(reading: Reading, arm: str) -> Quality | None:
     return None if measured is None else measured.quality
 
 
-def _how(tasks: TasksAsked | None) -> Asking | None:
-    """How the benchmarks were asked, which is the same for all of them."""
-    return next((task.how for task in tasks.tasks.values()), None) if tasks else None
-
-
 def _preferences(reading: Reading) -> PreferenceResults | None:
     found = reading.finding(Preferences, "evaluate/preferences.json")
     return None if found is None else found.results
@@ -291,10 +291,21 @@ def _asked(reading: Reading, record: str) -> Asked:
 
 def _margin(reading: Reading) -> Asked:
     """Since when the margin in force stands."""
-    entries = declarations.entries(reading.run_dir, "evaluation")
-    values = [(entry.settings.get("evaluation") or {}).get("margin") for entry in entries]
+    entries, values = declarations.entries(reading.run_dir, "evaluation"), _margins_asked(reading)
     since = next((at for at in range(len(values), 0, -1) if values[at - 1] != values[-1]), 0)
     return Asked(entries[since].mark, entries[since].date)
+
+
+def _margins(reading: Reading) -> tuple[float, ...]:
+    """The margins that were asked for before the one in force, each once, oldest first."""
+    values = [MARGIN if value is None else float(value) for value in _margins_asked(reading)]
+    return tuple(dict.fromkeys(value for value in values if value != values[-1]))
+
+
+def _margins_asked(reading: Reading) -> list[Any]:
+    """The margin of every entry of the record, oldest first; None for the default."""
+    entries = declarations.entries(reading.run_dir, "evaluation")
+    return [(entry.settings.get("evaluation") or {}).get("margin") for entry in entries]
 
 
 def _claims(reading: Reading) -> tuple[ClaimOfRun, ...]:

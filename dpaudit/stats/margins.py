@@ -33,7 +33,8 @@ class Loss:
 
     `p_value` is two-sided, that of "no difference". `p_no_worse` is that of "the loss is at least the
     margin": small = the treatment is no worse. `p_worse` is that of "the loss is at most the margin".
-    `detectable` is the smallest loss that the test of "no difference" would have told four times in five.
+    `detectable` is the smallest loss that the test of "no difference" would have told four times in five;
+    None where it would have told none, or none that the control can have.
     """
 
     estimate: float
@@ -42,7 +43,7 @@ class Loss:
     p_value: float
     p_no_worse: float
     p_worse: float
-    detectable: float
+    detectable: float | None
     gains: int
     losses: int
     items: int
@@ -74,10 +75,11 @@ def loss(
     else:
         p_values = (pairs.limits.p_above(-margin), pairs.limits.p_below(-margin))
         smallest = detectable_clustered(pairs.limits.sums, pairs.limits.sizes, discordant)
+    most = float(np.mean(_answers(control)))  # what is right can be lost
     return Loss(
         *found,
         *p_values,
-        smallest,
+        None if smallest is None or smallest > most else smallest,
         pairs.gains,
         pairs.losses,
         pairs.items,
@@ -278,9 +280,10 @@ def fewest_clusters(margin: float, error: float = 0.05) -> int:
     return math.ceil(math.log(error) / math.log1p(-margin))
 
 
-def detectable(discordant: int, items: int) -> float:
+def detectable(discordant: int, items: int) -> float | None:
     """The smallest loss that McNemar's exact test at 5 % tells with chance .8, given the share of discordant
-    items; where the loss alone is more than that share, all discordant items are lost. 1 where there is none.
+    items; where the loss alone is more than that share, all discordant items are lost. None
+    where no loss is told so often.
     """
 
     def power(lost: float) -> float:
@@ -293,7 +296,7 @@ def detectable(discordant: int, items: int) -> float:
     return _smallest(power)
 
 
-def detectable_clustered(sums: Floats, sizes: Floats, discordant: int) -> float:
+def detectable_clustered(sums: Floats, sizes: Floats, discordant: int) -> float | None:
     """The same for items in clusters: with the spread between the clusters at hand, at least that of
     independent items, and one cluster added that was won altogether, as `ClusterLimits` adds it.
     """
@@ -312,11 +315,11 @@ def detectable_clustered(sums: Floats, sizes: Floats, discordant: int) -> float:
     return _smallest(power)
 
 
-def _smallest(power: Callable[[float], float]) -> float:
-    """The smallest loss whose power is POWER, by bisection, to a ten-thousandth."""
+def _smallest(power: Callable[[float], float]) -> float | None:
+    """The smallest loss whose power is POWER, by bisection, to a ten-thousandth; None where none has it."""
     low, high = 0.0, 1.0
     if power(high) < POWER:
-        return high
+        return None
     while high - low > 1e-4:
         middle = (low + high) / 2
         low, high = (low, middle) if power(middle) >= POWER else (middle, high)

@@ -47,17 +47,6 @@ class Mean:
     clusters: int
 
 
-@dataclass(frozen=True)
-class WinRate:
-    """Mean outcome over comparisons in [0, 1], with a two-sided interval; 0.5 = neither side is better."""
-
-    estimate: float
-    lower: float
-    upper: float
-    comparisons: int
-    clusters: int
-
-
 def paired_difference(
     treatment: ArrayLike,
     control: ArrayLike,
@@ -148,7 +137,8 @@ def ratio_interval(
     times the larger of it and 1, u being the Clopper-Pearson upper bound of 0 of `clusters`. No items, NaN,
     numbers that are not above zero, or a length mismatch raise ValueError.
 
-    Source: Hall 1988 (bootstrap-t); the spread of a ratio by the delta method.
+    Source: Hall 1988 (bootstrap-t); the spread of a ratio by the delta method; the quantiles expanded for the
+    number of clusters as in Hesterberg 2015, section 4.2.
     """
     _check_confidence(confidence)
     above, below = _finite_vector("numerators", numerators), _finite_vector("denominators", denominators)
@@ -163,27 +153,6 @@ def ratio_interval(
     low, high = _bootstrap_t(tops, bottoms, confidence, seed, resamples)
     limits = estimate * math.exp(-high * error), estimate * math.exp(-low * error)
     return Mean(estimate, *limits, above.size, tops.size)
-
-
-def win_rate_interval(
-    outcomes: ArrayLike,
-    clusters: Labels | None = None,
-    confidence: float = 0.95,
-    seed: int = 0,
-    resamples: int = 2000,
-) -> WinRate:
-    """Return the win rate of one side with its bootstrap interval over prompts, inside [0, 1].
-
-    `outcomes` has shape (comparisons,): 1 a win, 0.5 a tie, 0 a loss. `clusters` names the prompt of each
-    comparison: the two orders of one prompt carry one label, since they are one draw and not two. Any other
-    outcome, no outcomes, or a length mismatch raise ValueError. Method as in `mean_interval`.
-    """
-    outcome = _finite_vector("outcomes", outcomes)
-    if not np.isin(outcome, [0.0, 0.5, 1.0]).all():
-        raise ValueError(f"expected outcomes 1, 0.5 or 0, got {np.setdiff1d(outcome, [0.0, 0.5, 1.0])[:5]}")
-    sums, sizes = cluster_totals(outcome, clusters)
-    lower, upper = _bootstrap_interval(sums, sizes, 1.0, confidence, seed, resamples)
-    return WinRate(float(np.mean(outcome)), max(lower, 0.0), min(upper, 1.0), outcome.size, sums.size)
 
 
 def page_trend(matrix: ArrayLike, direction: Literal["rising", "falling"] = "rising") -> float:
@@ -344,7 +313,9 @@ def _log_ratio(tops: Floats, bottoms: Floats) -> tuple[Floats, Floats]:
 def _bootstrap_t(
     tops: Floats, bottoms: Floats, confidence: float, seed: int, resamples: int
 ) -> tuple[float, float]:
-    """The two quantiles of the studentised logarithm of the ratio, each at least as far out as Student's."""
+    """The two quantiles of the studentised logarithm of the ratio, cut for the number of clusters, each at
+    least as far out as Student's.
+    """
     generator = np.random.default_rng(seed)
     ratio = tops.sum() / bottoms.sum()
     rows = max(1, _DRAWS_AT_ONCE // tops.size)
@@ -354,9 +325,9 @@ def _bootstrap_t(
         ratios, errors = _log_ratio(tops[drawn], bottoms[drawn])
         spread = errors > 1e-9  # a resample of one cluster alone has none
         found.append(np.log(ratios[spread] / ratio) / errors[spread])
-    tail = (1 - confidence) / 2
-    student = float(t.isf(tail, tops.size - 1))
+    student = float(t.isf((1 - confidence) / 2, tops.size - 1))
     studentised = np.append(np.concatenate(found), 0.0)
+    tail = _expanded_tail(tops.size, confidence)
     low, high = np.quantile(studentised, [tail, 1 - tail])
     return min(float(low), -student), max(float(high), student)
 

@@ -134,6 +134,8 @@ def test_the_lab_on_a_toy_model(call: Call) -> None:
         for arm in ("base", "sft-inf", "sft-eps8")
         for measure in ("bits per byte", "clinic_choice")
     }
+    assert {row["said"][:11] for row in measured["compared"]} <= {"cannot tell", "worse, by m", "no worse th"}
+    assert {(row["arm"], row["against"]) for row in measured["compared"]} >= {("sft-eps8", "sft-inf")}
     page = Path(json.loads(told("report", "html", "--json").out)["page"])
     assert page.read_text(encoding="utf-8").startswith("<!DOCTYPE html>")
     again = told("run", "mini.yaml", "--insecure-seed", "5")

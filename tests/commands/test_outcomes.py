@@ -77,3 +77,18 @@ def test_an_unfit_judge_is_told_with_its_reason_and_no_win_rate(tmp_path: Path) 
     told = outcomes.judge_summary(unfit)
     assert "pairs" not in told and told["reason"] == "negated warning: too few seen"
     assert "reason: negated warning" in tables.as_text(told)
+
+
+def test_a_comparison_on_the_terminal_has_the_words_and_figures_of_the_page(tmp_path: Path) -> None:
+    run_dir, _ = fabricate.run(tmp_path)
+    found = outcomes.compared_tables(run_dir)
+    told = tables.as_text(found)
+    for row in found["compared"]:
+        for key, style in (("difference", ""), ("lower", "_down"), ("upper", "_up")):
+            assert show(row[key], f"signed_points{style}") in told
+    words = {row["said"] for row in found["compared"]}
+    assert {"no worse than 5.0 points below", "worse, by more than 5.0 points"} <= words
+    assert any(word.startswith("cannot tell: the data show neither (p no worse 0.040") for word in words)
+    assert all(word in told for word in words) and "<" not in told.replace("< 0.001", "")
+    assert {row["arm"] for row in found["compared_text"]} == {row["arm"] for row in found["compared"]}
+    assert "bits per byte, less is better" in told

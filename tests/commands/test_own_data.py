@@ -38,7 +38,7 @@ def test_data_file_that_is_missing(call: Call) -> None:
         "none.jsonl",
         "a readable data file",
         "No such file",
-        "--data",
+        "check the name and the folder",
     )
 
 

@@ -47,6 +47,7 @@ def test_items_that_fit_pass(tmp_path: Path) -> None:
         ({"choices": []}, "choices: expected a value"),
         ({"choices": ["one"]}, "choices: expected a list of two or more texts"),
         ({"choices": ["one", " ", "three"]}, "none of them empty"),
+        ({"choices": ["one", "two", "one "]}, "a right choice that differs from the others, got the same"),
         ({"choices": "one or two"}, "choices: expected a list"),
         ({"choices": list("abcdefghi")}, "at most 8 choices, which the task has letters for, got 9"),
         ({"question": " "}, "question: expected a value"),
@@ -68,7 +69,7 @@ def test_mistakes_of_one_kind_are_counted_and_kinds_told_together(tmp_path: Path
     with pytest.raises(Mistakes) as caught:
         choices.check(file_of(tmp_path, *wrong), config())
     first, second = caught.value.errors
-    assert "bench.jsonl:1: answer" in str(first) and "got 9, in 2 rows" in str(first)
+    assert "bench.jsonl:1: answer" in str(first) and "got 9, in 2 rows (1, 2)" in str(first)
     assert "bench.jsonl:4: choices" in str(second)
 
 

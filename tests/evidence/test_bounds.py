@@ -55,6 +55,13 @@ def test_one_run_of_a_file_guesses_the_highest_scores(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.parametrize(("shift", "is_warned"), [(-0.5, True), (0.0, False), (0.5, False)])
+def test_scores_of_the_wrong_sign_are_warned_of(tmp_path: Path, shift: float, is_warned: bool) -> None:
+    file = csv_of(tmp_path / "s.csv", *scored(shift))
+    for method in bounds.METHODS:
+        assert ("warning" in bounds.of_scores(file, method, 1e-5, 0.95)) == is_warned
+
+
 def test_parquet_says_what_csv_says(tmp_path: Path) -> None:
     scores, included = scored(2.0)
     pq.write_table(pa.table({"score": scores, "included": included}), tmp_path / "s.parquet")

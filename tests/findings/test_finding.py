@@ -55,7 +55,7 @@ def test_another_format_is_refused_by_name_with_the_way_out(tmp_path: Path) -> N
         with pytest.raises(UsageError) as error:
             Measured.read(run_dir, "evaluate/sft-eps8.json")
         line = str(error.value)
-        assert line.startswith(f"{tmp_path}/evaluate/sft-eps8.json: format: expected quality/4, got {told};")
+        assert line.startswith(f"{tmp_path}/evaluate/sft-eps8.json: format: expected quality/5, got {told};")
         assert (
             f"type `dpaudit eval --run {tmp_path.name}` again" in line
             and "\n" not in line
@@ -71,7 +71,7 @@ def test_another_format_is_refused_by_name_with_the_way_out(tmp_path: Path) -> N
             {"texts": ["secret"]},
             "texts: expected one of quality, items, scores, heldout, base, asked, got an unknown",
         ),
-        ({"items": {"t": [["a", 1, 0.5]]}}, "items.t[0]: expected a list of id, correct, margin, cluster"),
+        ({"items": {"t": [["a", 1, 0.5]]}}, "items.t[0]: expected a list of id, correct, log_odds, cluster"),
         ({"items": {"t": [["a", "yes", *REST]]}}, "items.t[0].correct: expected a whole number"),
         ({"items": {"t": [["a", -1, *REST]]}}, "items.t[0].correct: expected at least 0, got -1"),
     ],

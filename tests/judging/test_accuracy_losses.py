@@ -2,11 +2,13 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from dpaudit.findings.quality import Comparison, Degraded, Item, Margin
+from dpaudit.findings.quality import Bits, Comparison, Degraded, Item, Margin, Quality
+from dpaudit.judging import cautions
 from dpaudit.judging.losses import accuracy_pairs, conclude, controls, degradable, worst_group
 from dpaudit.judging.quality import accuracy_figures
 from dpaudit.suite.grid import Arm
@@ -48,9 +50,12 @@ def said(
     margin: float = 0.05,
     chance: float = 0.25,
     read: float = 0.0,
+    cut: int = 0,
 ) -> list[Margin]:
     rows = accuracy_pairs("t", answers, pairs, margin)
-    figures = {name: {"t": accuracy_figures("t", found, chance)} for name, found in answers.items()}
+    figures = {
+        name: {"t": replace(accuracy_figures("t", found, chance), cut=cut)} for name, found in answers.items()
+    }
     found = conclude(rows, figures, seen(True) if control is None else control, margin, {"t": read})
     return [row.margin for row in found if row.margin]
 
@@ -63,7 +68,7 @@ def test_an_arm_that_lost_almost_nothing_is_no_worse() -> None:
     assert (found.word, found.reason) == ("no worse than the margin", None)
     assert (found.gains, found.losses, found.wrong) == (0, 1, 41)
     assert found.p_no_worse_holm == found.p_no_worse < 0.001
-    assert found.detectable < 0.05
+    assert found.detectable is not None and found.detectable < 0.05
 
 
 def test_an_arm_that_lost_more_than_the_margin_is_worse() -> None:
@@ -136,6 +141,45 @@ def test_a_benchmark_that_was_read_in_training_supports_no_yes() -> None:
     assert (found.word, found.reason) == ("cannot tell", "items in the training text")
     lost = {**GOOD, "sft-eps8": items(right(range(120), 400))}
     assert said(lost, read=1.0)[0].word == "worse"
+
+
+def test_a_margin_with_which_a_guesser_would_pass_supports_no_yes() -> None:
+    """The reference is right on .9, chance is .25: half of what it knows is .325, all of it .65."""
+    for margin, word, is_wide in (
+        (0.3, "no worse than the margin", False),
+        (0.4, "no worse than the margin", True),
+        (0.66, "cannot tell", True),
+        (0.9, "cannot tell", True),
+    ):
+        (found,) = said(GOOD, margin=margin)
+        assert (found.word, found.is_wide) == (word, is_wide)
+        assert found.reason == ("margin reaches chance" if word == "cannot tell" else None)
+    everything_lost = {**GOOD, "sft-eps8": items([0] * 400)}
+    assert said(everything_lost, margin=0.66)[0].word == "worse"
+
+
+def test_a_benchmark_whose_prompts_were_mostly_cut_has_no_word() -> None:
+    assert said(GOOD, cut=200)[0].word == "no worse than the margin"
+    lost = {**GOOD, "sft-eps8": items(right(range(120), 400))}
+    for answers in (GOOD, lost):
+        (found,) = said(answers, cut=201)
+        assert (found.word, found.reason) == ("cannot tell", "prompts cut")
+
+
+def test_the_terminal_is_warned_of_wide_margins_cut_prompts_and_left_out_records() -> None:
+    (line,) = cautions.of_margin(0.9)
+    assert "90 points is a wide margin" in line and list(cautions.of_margin(0.1)) == []
+    whole = accuracy_figures("t", items([1] * 60), 0.25)
+    assert list(cautions.of_cut_prompts({"base": [whole], "a": [whole]})) == []
+    some, most = replace(whole, cut=2), replace(whole, cut=59)
+    (line,) = cautions.of_cut_prompts({"base": [whole], "a": [some]})
+    assert "t: of 2 of 60 prompts" in line and "no loss" not in line
+    (line,) = cautions.of_cut_prompts({"base": [some], "a": [most]})
+    assert "t: of 59 of 60 prompts" in line and "no loss and no gain can be told" in line
+    few = Quality("base", (), Bits(1.0, 0.9, 1.1, 1, 1), 9)
+    (line,) = cautions.of_heldout([few, few])
+    assert "of 1 held-out records: no answer of the other 9" in line
+    assert list(cautions.of_heldout([replace(few, heldout_left_out=1)])) == []
 
 
 def test_controls_tell_a_real_loss_and_no_other() -> None:

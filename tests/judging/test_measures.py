@@ -82,7 +82,9 @@ def test_a_ratio_is_all_values_over_all_weights_and_limits_of_a_share_stay_in_it
 def test_items_without_a_reference_for_it_are_left_out_and_told() -> None:
     rows = scores([0.5, 0.7])
     found = measures.figures("t", Measured("dose", rows, True, is_share=True), 5, 10, 1)
-    assert (found.items, found.left_out, found.cut) == (2, 13, 1)
+    assert (found.items, found.left_out, found.cut) == (2, 13, 0)
+    cut = measures.figures("t", Measured("dose", (rows[0], rows[1]._replace(cut=1)), True), 5, 10, 4)
+    assert (cut.items, cut.cut) == (2, 1)  # of those that are measured
     nothing = measures.figures("t", Measured("dose", (), True, alone="no reference has it"), 5, 0, 0)
     assert nothing.value is None and nothing.alone == "no reference has it"
 

@@ -15,7 +15,7 @@ from dpaudit.judging.quality import (
     bits_pairs,
     holm,
     ladders,
-    margin_pairs,
+    log_odds_pairs,
     references,
     task_trends,
 )
@@ -36,7 +36,7 @@ def items(correct: list[int], clusters: list[str] | None = None) -> list[Item]:
 def test_accuracy_of_independent_items_has_the_clopper_pearson_interval() -> None:
     found = accuracy_figures("t", items([1] * 30 + [0] * 10), chance=0.25)
     interval = binomtest(30, 40).proportion_ci(0.95, "exact")
-    assert (found.accuracy, found.margin) == (0.75, 0.5)
+    assert (found.accuracy, found.log_odds) == (0.75, 0.5)
     assert (found.accuracy_lower, found.accuracy_upper) == pytest.approx(tuple(interval))
     assert found.above_chance and not accuracy_figures("t", items([1] * 10 + [0] * 30), 0.25).above_chance
 
@@ -89,7 +89,7 @@ def test_references_are_the_nonprivate_arm_of_the_same_method_and_the_base() -> 
 def test_arms_that_answered_other_items_are_refused() -> None:
     answers = {"sft-eps8": items([1, 1]), "sft-inf": items([1, 1, 0])}
     with pytest.raises(UsageError, match="items of t"):
-        margin_pairs("t", answers, [("sft-eps8", "sft-inf")])
+        log_odds_pairs("t", answers, [("sft-eps8", "sft-inf")])
     with pytest.raises(UsageError, match="items of t"):
         accuracy_pairs("t", answers, [("sft-eps8", "sft-inf")], 0.05)
     rows = {"sft-eps8": [HeldOut("a", 1.0, 4)], "sft-inf": [HeldOut("a", 1.0, 5)]}

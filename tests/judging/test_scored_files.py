@@ -110,6 +110,7 @@ def test_one_line_for_each_mistake(call: Call) -> None:
     one_line(call("scorecard", "answers.jsonl", "--win", "55"), "--win: expected a rate between 0 and 1")
     one_line(call("scorecard", "answers.jsonl", "--win", "nan"), "--win: expected a rate between 0 and 1")
     one_line(call("scorecard", "none.jsonl"), "none.jsonl: expected a readable data file")
+    assert "hub id" not in call("scorecard", "none.jsonl").err
     Path("talk.jsonl").write_text('{"name_key": "qa_1", "answer": "a secret"}\n')
     one_line(call("scorecard", "talk.jsonl"), "got no item that can be measured, of 1")
     one_line(call("scorecard", "answers.jsonl", "--reference", "talk.jsonl"), "got none of them")

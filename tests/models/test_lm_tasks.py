@@ -99,7 +99,7 @@ def test_generated_answers_are_scored_by_lm_eval_and_by_their_reference(lm: Any,
     name, task = loaded(tmp_path / "second", GENERATED, rows)
     found = harness.answer(lm, name, task, HOW)
     assert [item.correct for item in found.items] == [1, 0, 0, 0] and found.chance == 0.5
-    assert {item.margin for item in found.items} == {None}
+    assert {item.log_odds for item in found.items} == {None}
     assert [item.cluster for item in found.items] == [f"question-{n}" for n in range(4)]
     by_name = {one.name: one for one in found.scores}
     assert list(by_name) == ["bleu", "rouge_l", "dose"]

@@ -7,9 +7,11 @@ import pytest
 
 from dpaudit.findings.baselines import Blind, Near
 from dpaudit.findings.membership import Per, Slope
-from dpaudit.findings.quality import MeasureChange, MeasureFigures
+from dpaudit.findings.preferences import Incomparable, PreferenceResults
+from dpaudit.findings.quality import Asking, MeasureChange, MeasureFigures
 from dpaudit.findings.report import Acted, Lost, Report, Stage
 from dpaudit.findings.together import OverSeeds
+from dpaudit.findings.tries import Tried, Try
 from dpaudit.page import phrases
 from dpaudit.page.extraction import extraction
 from dpaudit.page.front import front
@@ -21,6 +23,7 @@ from dpaudit.page.limits import limits
 from dpaudit.page.measures import measures
 from dpaudit.page.membership import membership
 from dpaudit.page.numbers import Numbers
+from dpaudit.page.preferences import preferences
 from dpaudit.page.quality import quality
 from dpaudit.page.render import render
 from dpaudit.page.training import training
@@ -81,6 +84,20 @@ def test_a_preference_arm_is_told_what_it_lacks(made: Report) -> None:
     assert "No adapter with this loss was trained without noise" in said
     alike = tuple(replace(arm, loss="sft") if arm.method == "dpo" else arm for arm in made.arms)
     assert "No adapter with this loss" not in quality(joined(replace(made, arms=alike))).preference[0]
+
+
+def test_what_is_not_known_of_a_preference_arm_is_said(made: Report) -> None:
+    (said,) = quality(joined(made)).preference
+    assert "No pairs were held out" in said  # the made-up run has none
+    lacking = (Incomparable("dpo-sigmoid-eps8", "sft-eps8", 8.0),)
+    results = PreferenceResults(0.95, (), (), lacking)
+    shown = joined(replace(made, preferences=results))
+    assert "No pairs were held out" not in quality(shown).preference[0]
+    (said,) = preferences(shown).incomparable
+    assert "<code>sft-eps8</code> is not trained here" in said and "8</data>" in said
+    assert (
+        preferences(joined(replace(made, preferences=replace(results, incomparable=())))).incomparable == ()
+    )
 
 
 def test_a_task_that_a_model_did_not_answer_has_dashes(made: Report) -> None:
@@ -229,12 +246,37 @@ def test_the_word_for_a_loss_has_its_reason_its_margin_and_its_control(made: Rep
         return shown(pairs=pairs)
 
     good = shown()
-    assert "<strong>no worse than the margin</strong>" in good and "<strong>worse</strong>" in good
+    points = '<data value="0.05" data-key="/comparisons/margin" data-style="points">5.0</data> points'
+    assert f"no worse than {points} below</strong>" in good
+    assert f"<strong>worse</strong>, by more than {points}" in good
+    assert "wide" not in good and "what <code>base</code> knows" not in good
+    lost = tuple(replace(row, lower=-0.04, upper=-0.01) for row in compared.pairs)
+    assert "below</strong><strong>, and a loss is shown</strong>" in shown(pairs=lost)
+    gained = tuple(replace(row, lower=0.01, upper=0.04) for row in compared.pairs)
+    assert "a loss is shown</strong>" not in shown(pairs=gained)
+    half = tuple(
+        replace(row, margin=replace(row.margin, is_wide=True)) if row.margin else row
+        for row in compared.pairs
+    )
+    assert "more than half of what <code>base</code> knows above chance" in shown(pairs=half)
+    nothing = tuple(
+        replace(row, margin=replace(row.margin, detectable=None)) if row.margin else row
+        for row in compared.pairs
+    )
+    cells = (
+        quality(joined(replace(made, comparisons=replace(compared, pairs=nothing)))).against[0].rows[0].cells
+    )
+    assert cells[3] == "none" and "3.1</data>" in quality(joined(made)).against[0].rows[0].cells[3]
+    assert quality(joined(made)).warnings == ()
+    (wide,) = quality(joined(replace(made, comparisons=replace(compared, is_wide=True)))).warnings
+    assert "5.0</data> points, is wide" in wide
     assert "can see a loss" in good and "has not shown that it could see a loss" in good
     assert "declared before training" in good and "the default" not in good
     default = shown(is_default=True)
     assert "the default: the suite declares none" in default and "declared before training" not in default
     for reason, said in {
+        "prompts cut": "half of the prompts were cut",
+        "margin reaches chance": "a model that only guesses would be no worse than <code>base</code>",
         "reference at chance": "<code>base</code> is not above chance",
         "too few clusters": "too few clusters, ",
         "at the ceiling": "at the ceiling, ",
@@ -247,6 +289,27 @@ def test_the_word_for_a_loss_has_its_reason_its_margin_and_its_control(made: Rep
         assert "<strong>worse</strong>" not in told
 
 
+def test_how_often_and_with_which_settings_a_benchmark_was_measured_stands_on_the_page(made: Report) -> None:
+    whole, few = Asking("0.4", None, None, True), Asking("0.4", 20, 3, False)
+    figures = {model.arm: model.tasks[0] for model in made.quality}
+    task = made.quality[0].tasks[0].task
+    once = Tried(task, 1, ())
+    twice = Tried(task, 2, (Try(task, "2026-01-02", "d", None, few, figures),))
+    alike = replace(made, asked_how={task: whole, "other": whole}, tried=(once,))
+    section = quality(joined(alike))
+    assert section.earlier == () and "measured once" in section.notes[1]
+    assert section.notes[0].startswith("Items were asked in the chat template of training, with as many")
+    section = quality(joined(replace(alike, asked_how={task: whole, "other": few}, tried=(twice,))))
+    assert section.notes[0].startswith(f"The items of {task} were asked in the chat template")
+    assert "the first <data" in section.notes[1] and "without a chat template" in section.notes[1]
+    (said,) = section.earlier
+    assert "2</data> times" in said and "2026-01-02" in said and "20</data> of each" in said
+    assert all(f"<code>{name}</code>" in said for name in figures)
+    margins = " ".join(quality(joined(replace(made, margins_before=(0.02, 0.1)))).notes)
+    assert "before it stood at" in margins and "10.0</data>" in margins
+    assert "before it stood" not in " ".join(quality(joined(made)).notes)
+
+
 def test_records_and_items_that_were_left_out_stand_beside_the_figure(made: Report) -> None:
     whole = quality(joined(made)).models[0]
     assert "left out" not in " ".join(whole.cells)
@@ -255,6 +318,8 @@ def test_records_and_items_that_were_left_out_stand_beside_the_figure(made: Repo
     model = replace(first, tasks=tasks, heldout_left_out=9, heldout_cut=4)
     cut = quality(joined(replace(made, quality=(model, *made.quality[1:])))).models[0]
     assert "9</data> left out" in cut.cells[0] and "4</data> cut" in cut.cells[0]
+    warned = quality(joined(replace(made, quality=(model, *made.quality[1:])))).warnings
+    assert len(warned) == len(tasks) and all("2</data> of " in one for one in warned)
     assert "7</data> left out" in cut.cells[3] and "2</data> with a cut prompt" in cut.cells[3]
 
 
@@ -269,7 +334,7 @@ def test_other_measures_have_their_figures_their_direction_and_their_words(made:
     other = replace(other, measures=())
     assert made.comparisons is not None
     lost = MeasureChange(
-        other.arm, "base", "harm", "refusal", True, -0.1, -0.2, -0.05, 0.001, 0.002, "worse", 60, 60
+        other.arm, "base", "harm", "refusal", True, -0.1, -0.2, -0.05, 0.001, 0.002, "worse", None, 60, 60
     )
     compared = replace(made.comparisons, measures=(lost,))
     section = measures(joined(replace(made, quality=(first, other, *rest), comparisons=compared)))

@@ -1,12 +1,15 @@
+import itertools
 import logging
 import math
 from functools import cache
 
 import numpy as np
 import pytest
+from dp_accounting import rdp
 from scipy.optimize import brentq
 from scipy.stats import norm
 
+from dpaudit.privacy import accountants
 from dpaudit.privacy.accountants import calibrate, compose, epsilon_rdp, epsilon_spent
 from dpaudit.privacy.claim import Claim, Relation
 from dpaudit.privacy.mechanism import Mechanism
@@ -124,6 +127,21 @@ def test_second_accountant_is_above_and_near(epsilon: float) -> None:
     assert spent < epsilon_rdp(run, 1e-5) < 1.25 * spent
 
 
+@pytest.mark.parametrize("rate", [0.001, 0.1, 0.5, 1.0])
+def test_orders_that_cannot_be_the_best_are_left_out(rate: float) -> None:
+    """To the last bit the least over all orders, whichever group holds the best."""
+    orders = [order for group in accountants._RDP_ORDERS for order in group]
+    best = set()
+    for noise_multiplier, steps in itertools.product((0.3, 4.0, 300.0), (1, 60)):
+        event = accountants._composed((mechanism(noise_multiplier, rate, steps),))
+        for delta in (1e-10, 1e-5, 1e-2):
+            whole = rdp.RdpAccountant(orders).compose(event)
+            epsilon, order = whole.get_epsilon_and_optimal_order(delta)
+            best.add(sum(order > group[-1] for group in accountants._RDP_ORDERS))
+            assert epsilon_rdp(mechanism(noise_multiplier, rate, steps), delta) == epsilon
+    assert best == {0, 1, 2}
+
+
 def test_second_accountant_logs_no_warning(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING):
         for noise_multiplier in (0.3, 1.0, 10.0):
@@ -140,6 +158,14 @@ def test_spending_is_monotone(relation: Relation) -> None:
     by_delta = [epsilon_spent(mechanism(1.0), d, relation) for d in (1e-10, 1e-6, 1e-3, 0.5)]
     for falling in (by_noise, by_steps[::-1], by_rate[::-1], by_delta):
         assert (np.diff(falling) < 0).all()
+
+
+def test_what_was_read_once_is_not_worked_out_again() -> None:
+    spent = compose([mechanism(1.7)], 1e-5)
+    worked_out = accountants._read.cache_info().misses
+    assert compose([mechanism(1.7)], 1e-5) == epsilon_spent(mechanism(1.7), 1e-5) == spent
+    assert accountants._read.cache_info().misses == worked_out
+    assert compose([mechanism(1.7)], 1e-6) > spent
 
 
 def test_replacing_costs_more_than_adding_and_at_most_full_batches() -> None:

@@ -3,15 +3,12 @@
 import fcntl
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from http.server import ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
-from strangers import (
-    Server,
-    trained,
-)
+from strangers import Scored, Server, scorer, trained
 from test_plant import sharegpt, written
 
 from dpaudit.planting import plant
@@ -28,7 +25,7 @@ def world(tmp_path_factory: pytest.TempPathFactory, toy_model_dir: Path) -> Path
     with (folder / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not (folder / "whole").exists():
-            source = written(folder / "train.jsonl", [sharegpt(i) for i in range(12)])
+            source = written(folder / "train.jsonl", [sharegpt(3 * i) for i in range(12)])
             plant.plant(source, folder / "planted.jsonl", folder / "key.json", 100)
             trained(folder, toy_model_dir, folder / "adapter")
             (folder / "whole").touch()
@@ -47,16 +44,22 @@ def merged(world: Path, toy_model_dir: Path, tmp_path_factory: pytest.TempPathFa
     return folder
 
 
-@pytest.fixture
-def served(merged: Path, toy_model_dir: Path) -> Iterator[tuple[str, type[Server]]]:
+@pytest.fixture(scope="session")
+def answers(merged: Path, toy_model_dir: Path) -> Callable[[str, str], Scored]:
     import transformers
 
+    models = {
+        name: transformers.AutoModelForCausalLM.from_pretrained(folder).eval()
+        for name, folder in (("tuned", merged), ("base", toy_model_dir))
+    }
+    return scorer(models, transformers.AutoTokenizer.from_pretrained(toy_model_dir))
+
+
+@pytest.fixture
+def served(answers: Callable[[str, str], Scored]) -> Iterator[tuple[str, type[Server]]]:
     class Ours(Server):
-        models = {  # noqa: RUF012
-            name: transformers.AutoModelForCausalLM.from_pretrained(folder).eval()
-            for name, folder in (("tuned", merged), ("base", toy_model_dir))
-        }
-        tokenizer = transformers.AutoTokenizer.from_pretrained(toy_model_dir)
+        names = ("tuned", "base")
+        scored = answers
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Ours)
     threading.Thread(target=server.serve_forever, daemon=True).start()

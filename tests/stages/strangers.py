@@ -1,8 +1,13 @@
 """Helpers of the tests of `dpaudit verify`: a stranger's training, the typed command, a server."""
 
 import json
+import multiprocessing
+import os
+import runpy
 import subprocess
 import sys
+from collections.abc import Callable
+from functools import cache
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from types import SimpleNamespace
@@ -25,11 +30,28 @@ from dpaudit.system.progress import Progress
 CLAIM = "eps=0.5,delta=1e-5,unit=record,relation=add_or_remove"
 
 
+Scored = tuple[list[str], list[float | None]]
+
+
 def trained(folder: Path, model: Path, adapter: Path, *more: str) -> None:
+    """The stranger's script, typed; in a forked process, which has PyTorch loaded already."""
+    import peft  # noqa: F401
+
     data, script = folder / "planted.jsonl", ROOT / "benchmarks" / "stranger.py"
     words = ["--model", str(model), "--data", str(data), "--out", str(adapter), *more]
     words += ["--epochs", "40", "--learning-rate", "1e-2", "--batch", "8"]
-    subprocess.run([sys.executable, str(script), *words], check=True, capture_output=True)
+    training = multiprocessing.get_context("fork").Process(target=_typed, args=(script, words))
+    training.start()
+    training.join()
+    assert training.exitcode == 0
+
+
+def _typed(script: Path, words: list[str]) -> None:
+    nowhere = os.open(os.devnull, os.O_RDWR)
+    for stream in (0, 1, 2):
+        os.dup2(nowhere, stream)
+    sys.argv = [str(script), *words]
+    runpy.run_path(str(script), run_name="__main__")
 
 
 def check(*words: object) -> Result:
@@ -80,8 +102,8 @@ class Server(BaseHTTPRequestHandler):
     """An OpenAI-compatible server over the toy models: `style` is echo, vllm or none."""
 
     style = "echo"
-    models: dict[str, Any] = {}  # noqa: RUF012
-    tokenizer: Any = None
+    names: tuple[str, ...] = ()
+    scored: Callable[[str, str], Scored]
     refuses: Any = None  # of a request, whether it is answered with 400
     done = 0
 
@@ -89,7 +111,7 @@ class Server(BaseHTTPRequestHandler):
         pass
 
     def do_GET(self) -> None:
-        self.reply(200, {"object": "list", "data": [{"id": name, "object": "model"} for name in self.models]})
+        self.reply(200, {"object": "list", "data": [{"id": name, "object": "model"} for name in self.names]})
 
     def do_POST(self) -> None:
         asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
@@ -100,7 +122,7 @@ class Server(BaseHTTPRequestHandler):
         if self.style == "vllm" and asked.get("echo"):
             self.reply(400, {"error": {"message": "echo is not supported"}})
             return
-        tokens, values = self.scored(self.models[asked["model"]], asked["prompt"])
+        tokens, values = type(self).scored(asked["model"], asked["prompt"])
         if self.style == "echo":
             choice["logprobs"] = {
                 "tokens": [*tokens, "x"],
@@ -122,16 +144,6 @@ class Server(BaseHTTPRequestHandler):
             200, {"id": "c", "object": "text_completion", "created": 0, "model": "m", "choices": [choice]}
         )
 
-    def scored(self, model: Any, text: str) -> tuple[list[str], list[float | None]]:
-        import torch
-
-        coded = self.tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
-        ids = torch.tensor([coded["input_ids"][-256:]])
-        with torch.inference_mode():
-            logp = model(input_ids=ids).logits.log_softmax(-1)[0]
-        found = [float(logp[i, ids[0, i + 1]]) for i in range(ids.shape[1] - 1)]
-        return [text[a:b] for a, b in coded["offset_mapping"][-256:]], [None, *found]
-
     def reply(self, status: int, body: dict[str, Any]) -> None:
         data = json.dumps(body).encode()
         self.send_response(status)
@@ -139,6 +151,22 @@ class Server(BaseHTTPRequestHandler):
         self.send_header("Content-Length", str(len(data)))
         self.end_headers()
         self.wfile.write(data)
+
+
+def scorer(models: dict[str, Any], tokenizer: Any) -> Callable[[str, str], Scored]:
+    """What a server says of a text, worked out once: every test asks the same texts."""
+    import torch
+
+    @cache
+    def scored(name: str, text: str) -> Scored:
+        coded = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
+        ids = torch.tensor([coded["input_ids"][-256:]])
+        with torch.inference_mode():
+            logp = models[name](input_ids=ids).logits.log_softmax(-1)[0]
+        found = logp[:-1].gather(1, ids[0, 1:, None])[:, 0].tolist()
+        return [text[a:b] for a, b in coded["offset_mapping"][-256:]], [None, *found]
+
+    return scored
 
 
 OTHER = "{% for m in messages %}{{ '\n== ' + m.role + ': ' + m.content }}{% endfor %}"

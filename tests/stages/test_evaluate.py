@@ -16,7 +16,7 @@ from dpaudit.findings.contamination import Contamination
 from dpaudit.findings.quality import Comparisons, Measured, TasksAsked
 from dpaudit.judging import quality
 from dpaudit.models import harness, items
-from dpaudit.stages import benchmarks, contaminated, evaluate
+from dpaudit.stages import benchmarks, contaminated, evaluate, report, tries
 from dpaudit.stages.integrity import custody
 from dpaudit.storage import seals
 from dpaudit.storage.custody import SEAL_KEY
@@ -222,7 +222,7 @@ def test_pairs_are_differences_on_the_same_items(evaluated: tuple[RunDir, Plan])
         assert pair["clusters"] == 3
     assert {(t["task"], t["measure"]) for t in summary["trend"]} == {
         ("clinic_choice", "accuracy"),
-        ("clinic_choice", "margin"),
+        ("clinic_choice", "log_odds"),
         (None, "bits_per_byte"),
     }
     assert all(t["arms"] == list(ARMS) for t in summary["trend"])
@@ -264,7 +264,9 @@ def test_a_degraded_arm_shows_what_a_task_can_see(evaluated: tuple[RunDir, Plan]
     half = Measured.read(run_dir, "evaluate/sft-inf-half.json")
     assert half.heldout == () and half.quality.bits_per_byte is None
     margins = {
-        name: [item.margin for item in Measured.read(run_dir, f"evaluate/{name}.json").items["clinic_choice"]]
+        name: [
+            item.log_odds for item in Measured.read(run_dir, f"evaluate/{name}.json").items["clinic_choice"]
+        ]
         for name in ("base", "sft-inf", "sft-inf-half")
     }
     assert len({tuple(found) for found in margins.values()}) == 3
@@ -446,6 +448,57 @@ def test_worked_examples_and_template_are_as_asked_and_other_prompts_are_not_com
         quality.same_items("clinic_choice", prompts["usual"], prompts["shots"])
     with pytest.raises(UsageError, match=r"evaluation\.fewshot: expected at most 11, .* got 12"):
         harness.answer(lm, "clinic_choice", task, replace(benchmarks.asking(evaluation), fewshot=12))
+
+
+def later(run_dir: RunDir, plan: Plan, **changed: object) -> Plan:
+    """The plan with settings of `evaluation` that a command adds to the finished run."""
+    asked = plan.with_settings({f"evaluation.{key}": value for key, value in changed.items()}, "typed")
+    declarations.add(run_dir, "evaluation", asked.settings("evaluation"), "command")
+    return declarations.plan_of(run_dir)
+
+
+def test_what_was_measured_stays_whatever_is_asked_for_later(
+    toy_model_dir: Path, adapters: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Another list of tasks, a smaller limit and other prompts: nothing is dropped, and all of it is told."""
+    file = tmp_path / "rows.jsonl"
+    long = {"question": "Is it? " * 400, "context": "It was.", "answer": "maybe"}
+    file.write_text("".join(json.dumps(long | {"id": str(n), "context": f"{n}"}) + "\n" for n in range(3)))
+    clinic, pubmed = Task("clinic_choice", "builtin:clinic"), Task("pubmedqa_file", str(file))
+    run_dir, plan = make_run(tmp_path, toy_model_dir, {"sft-inf": adapters["sft-inf"]}, (clinic, pubmed))
+
+    def asked(plan: Plan) -> tuple[dict[str, int], str]:
+        evaluate.run(run_dir, plan, Progress())
+        figures = Measured.read(run_dir, "evaluate/sft-inf.json").quality.tasks
+        return {row.task: row.items for row in figures}, capsys.readouterr().err
+
+    whole = {"clinic_choice": 12, "pubmedqa_file": 3}
+    found, told = asked(plan)
+    assert found == whole and "kept" not in told and "measured 2" not in told
+    assert "pubmedqa_file: of 3 of 3 prompts the beginning was cut off" in told
+    compared = Comparisons.read(run_dir, evaluate.SUMMARY).pairs
+    assert {p.margin.reason for p in compared if p.margin and p.task == "pubmedqa_file"} == {"prompts cut"}
+    plan = later(run_dir, plan, tasks=[{"name": "clinic_choice", "data": "builtin:clinic"}], limit=5)
+    found, told = asked(plan)
+    assert found == whole and {p.task for p in Comparisons.read(run_dir, evaluate.SUMMARY).pairs} >= set(
+        whole
+    )
+    assert "kept: pubmedqa_file, which was measured before" in told
+    assert "kept: clinic_choice was asked with all of its items, more than the limit of 5" in told
+    plan = later(run_dir, plan, chat_template=False, margin=0.02)
+    found, told = asked(plan)
+    assert found == {"clinic_choice": 5, "pubmedqa_file": 3}
+    assert "clinic_choice was measured 2 times" in told and "pubmedqa_file was" not in told
+    asked(plan)
+    tried = {one.task: one for one in tries.counted(tries.of(run_dir))}
+    assert [one.times for one in tried.values()] == [2, 1]
+    (before,) = tried["clinic_choice"].earlier
+    assert before.how.chat_template and before.figures["sft-inf"].items == 12
+    file.unlink()
+    found, told = asked(plan)
+    assert "skipped: evaluation.tasks: pubmedqa_file" in told and found["pubmedqa_file"] == 3
+    fabricated = report.Reading(run_dir)
+    assert report._margins(fabricated) == (0.05,)
 
 
 def test_a_task_without_items_is_left_out_and_the_rest_is_measured(

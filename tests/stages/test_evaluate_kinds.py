@@ -106,7 +106,7 @@ def test_free_answers_are_measured_item_by_item_and_compared(evaluated: tuple[Ru
     (accuracy,) = measured["base"].quality.tasks
     assert (
         accuracy.task == "short_answer"
-        and accuracy.margin is None
+        and accuracy.log_odds is None
         and accuracy.chance == pytest.approx(1 / 6)
     )
     summary = Comparisons.read(run_dir, "evaluate/summary.json")
@@ -122,7 +122,7 @@ def test_free_answers_are_measured_item_by_item_and_compared(evaluated: tuple[Ru
         assert row.difference == pytest.approx(sum(ours) / 8 - sum(theirs) / 8)
         assert row.lower <= row.difference <= row.upper and row.p_holm >= row.p_value
     assert {row.task for row in summary.pairs if row.measure == "accuracy"} == {"short_answer"}
-    assert not [row for row in summary.pairs if row.measure == "margin"]
+    assert not [row for row in summary.pairs if row.measure == "log_odds"]
     found = Contamination.read(run_dir, "evaluate/contamination.json").tasks
     assert [(task.task, task.items) for task in found] == [
         ("free_answers_file", 8), ("refusals_file", 8), ("short_answer", 6),

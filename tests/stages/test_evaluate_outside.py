@@ -51,17 +51,35 @@ def test_an_adapter_is_asked_beside_its_base_and_a_merged_model_says_the_same(
     done = asked("--model", merged, "--base", toy_model_dir, *task, "--out", tmp_path / "m")
     assert done.exit_code == 0, done.output
     assert "refusals_file: refusal" in done.output
+    assert "benchmark" in done.output and "cannot tell: " in done.output
     whole = json.loads((tmp_path / "m/quality.json").read_text())
     assert [item[2] for item in whole["items"][str(merged)][TASK]] == pytest.approx(margins[name], abs=1e-3)
     other = asked("--model", merged, "--base", toy_model_dir, *task, "--out", tmp_path / "a")
     assert isinstance(other.exception, UsageError) and "no result of another model" in str(other.exception)
+    written = (tmp_path / "a/quality.json").read_text()
+    for words, lost in (
+        (("--task", f"pubmedqa_file={pubmed(tmp_path)}"), f"got that of {TASK}"),
+        (task[:2], "one of others, which would be lost"),
+        ((*task, "--set", "evaluation.fewshot=1"), "one of others, which would be lost"),
+    ):
+        again = asked("--adapter", world / "adapter", *words, "--out", tmp_path / "a")
+        assert isinstance(again.exception, UsageError) and lost in str(again.exception)
+        assert (tmp_path / "a/quality.json").read_text() == written
+
+
+def pubmed(folder: Path) -> Path:
+    file = folder / "pubmed.jsonl"
+    file.write_text('{"id": "a", "question": "Is it?", "context": "It was.", "answer": "maybe"}\n')
+    return file
 
 
 def test_a_slip_is_one_line_and_leaves_nothing(
     world: Path, toy_model_dir: Path, items: Path, tmp_path: Path
 ) -> None:
     adapter, out = ("--adapter", world / "adapter"), ("--out", tmp_path / "q")
-    bad = tmp_path / "bad.jsonl"
+    wrapped, bad = tmp_path / "arm", tmp_path / "bad.jsonl"
+    wrapped.mkdir()
+    (wrapped / "adapter").symlink_to(world / "adapter")
     bad.write_text(items.read_text().replace('"answer": ', '"answer": 7'))
     for words, told in (
         (adapter, "no --task"),
@@ -71,6 +89,15 @@ def test_a_slip_is_one_line_and_leaves_nothing(
         ((*adapter, "--run", "x"), "a run, or a model trained elsewhere"),
         ((*adapter, "--task", f"{TASK}={items}", "--set", "model.base=x"), "a key of evaluation"),
         (("--model", toy_model_dir, "--task", f"{TASK}={items}"), "--base"),
+        (("--adapter", wrapped, "--task", f"{TASK}={items}"), "got the folder above it; --adapter"),
+        (
+            (*adapter, "--base", "nosuchdir", "--task", f"{TASK}={items}"),
+            "--base nosuchdir: expected a model",
+        ),
+        (
+            ("--model", "nosuchdir", "--base", toy_model_dir, "--task", f"{TASK}={items}"),
+            "--model nosuchdir: expected a model",
+        ),
         (("--base", toy_model_dir), "--adapter or --model beside it"),
     ):
         done = asked(*words, *(out if words[0] != "--base" else ()))

@@ -83,14 +83,30 @@ def test_arms_are_compared_with_their_start_and_with_dialogues_alone(measured: t
         ("dpo-sigmoid-eps8", "sft-eps4", "its start"),
         ("dpo-sigmoid-eps8", "sft-eps8", "fine-tuning at the same claim"),
     ]
-    assert {"accuracy", "margin", "chosen", "rejected", "bits_per_byte"} == {
+    assert {"accuracy", "log_ratio", "chosen", "rejected", "bits_per_byte"} == {
         change.measure for change in results.compared[0].changes
     }
     assert len({(m.chosen, m.rejected) for m in results.models}) == len(results.models) == 6
     assert {(m.pairs, m.clusters, m.left_out) for m in results.models} == {(6, 3, 1)}  # one is too long
+    assert results.incomparable == ()
     before = run_dir.file(preferences.FILE).stat().st_mtime_ns
     evaluate.run(run_dir, plan, QUIET)
     assert run_dir.file(preferences.FILE).stat().st_mtime_ns == before
+
+
+def test_an_arm_without_dialogues_alone_at_its_claim_is_told(
+    measured: tuple[RunDir, Plan], capsys: pytest.CaptureFixture[str]
+) -> None:
+    _, plan = measured
+    arms = {arm.name: arm for arm in plan.suite.grid.arms}
+    assert preferences.incomparable(plan, list(arms.values())) == []
+    found = preferences.incomparable(plan, [arm for name, arm in arms.items() if name != "sft-eps8"])
+    assert [(row.arm, row.against) for row in found] == [("dpo-sigmoid-eps8", "sft-eps8")]
+    preferences._tell(found, Progress())
+    assert "dpo-sigmoid-eps8 has no comparison with dialogues alone" in capsys.readouterr().err
+    alone = replace(plan.suite.grid, stages=(), chain=False)
+    of_pairs = [arm for arm in alone.arms if arm.method == "dpo"]
+    assert len(preferences.incomparable(plan, of_pairs)) == len(of_pairs) == 2
 
 
 def rows(chosen: float, rejected: float, right: float, seed: int = 0) -> list[HeldPair]:

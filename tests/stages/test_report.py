@@ -319,8 +319,15 @@ def test_a_loss_has_three_words(tmp_path: Path) -> None:
     words = _words(_reported(run_dir, plan)[0])
     assert "cannot tell: the data show neither" in words and "McNemar's exact test" in words
     html = run_dir.file("report/index.html").read_text(encoding="utf-8")
-    for word in ("no worse than the margin", "worse"):
-        assert f"<strong>{word}</strong>" in html
+    assert "<strong>no worse than <data" in html and "<strong>worse</strong>, by more than <data" in html
+
+
+def test_every_term_of_the_comparisons_is_explained_and_margin_means_one_thing(tmp_path: Path) -> None:
+    html, _ = _page(tmp_path)
+    terms = re.findall(r"<dt>(.*?)</dt>", html)
+    assert {"chance", "margin", "points", "cluster", "p, Holm", "detectable", "log-odds"} <= set(terms)
+    assert len(terms) == len(set(terms)) and "preference accuracy" not in terms
+    assert not re.findall(r"[Rr]eward margin|[Mm]argin, nats|Margin: by how much", _words(html))
 
 
 def test_clusters_stand_beside_items(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@ from functools import cache
 
 import numpy as np
 import pytest
+from exceedances import allowed_exceedances
 from scipy.integrate import quad
 from scipy.stats import binom, norm
 
@@ -23,10 +24,6 @@ CLOPPER_PEARSON = {
     "delta": 1e-5,
     "confidence": 0.95,
 }
-
-
-def allowed_exceedances(replications: int, rate: float) -> float:
-    return replications * rate + 3 * math.sqrt(replications * rate * (1 - rate))
 
 
 def p_value_transcribed(m: int, r: int, v: int, eps: float, delta: float) -> float:

@@ -150,13 +150,24 @@ def test_the_detectable_loss_is_told_four_times_in_five(
     assert found == pytest.approx(2.8 * math.sqrt(max(discordant, found) / items), rel=0.2)
 
 
+@pytest.mark.parametrize(("items", "right", "is_any"), [(5, 1.0, False), (60, 1.0, True), (60, 0.1, False)])
+def test_nothing_is_detectable_in_a_handful_of_items_or_beyond_what_the_control_has(
+    items: int, right: float, is_any: bool
+) -> None:
+    control = [1.0] * round(items * right) + [0.0] * (items - round(items * right))
+    found = loss(control, control, 0.05).detectable
+    assert (found is not None) == is_any
+    clustered = loss(control, control, 0.05, [n // 2 for n in range(items)]).detectable
+    assert (clustered is not None) == is_any
+
+
 def test_a_detectable_loss_of_clusters_is_larger_than_that_of_items(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(margins, "DRAWS", 1999)
     rng = np.random.default_rng(1)
     ours, theirs = (rng.random((2, 600)) < 0.8).astype(float)
     alone = loss(ours, theirs, 0.05).detectable
     shared = loss(ours, theirs, 0.05, [n // 10 for n in range(600)]).detectable
-    assert alone < shared < 3 * alone
+    assert alone is not None and shared is not None and alone < shared < 3 * alone
     told, labels = 0, [n // 10 for n in range(600)]
     share = float(np.mean(ours != theirs))
     chances = [(share - shared) / 2, (share + shared) / 2, 1 - share]

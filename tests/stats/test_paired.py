@@ -3,6 +3,7 @@ from itertools import permutations, product
 
 import numpy as np
 import pytest
+from exceedances import allowed_exceedances
 from scipy.stats import binomtest, norm, page_trend_test, ttest_rel
 
 from dpaudit.stats.paired import (
@@ -11,12 +12,7 @@ from dpaudit.stats.paired import (
     page_trend,
     paired_difference,
     ratio_interval,
-    win_rate_interval,
 )
-
-
-def allowed_exceedances(replications: int, rate: float) -> float:
-    return replications * rate + 3 * math.sqrt(replications * rate * (1 - rate))
 
 
 def test_paired_difference_agrees_with_the_t_interval_on_gaussian_items() -> None:
@@ -270,41 +266,6 @@ def test_paired_difference_refuses_bad_arguments(wrong: dict[str, object]) -> No
     arguments: dict[str, object] = {"treatment": [1.0, 0.0], "control": [0.0, 0.0]}
     with pytest.raises(ValueError, match=r"expected .*, got"):
         paired_difference(**(arguments | wrong))  # type: ignore[arg-type]
-
-
-def test_both_orders_of_a_prompt_are_one_draw() -> None:
-    outcome = np.random.default_rng(0).choice([0.0, 0.5, 1.0], size=200)
-    once = win_rate_interval(outcome)
-    both = win_rate_interval(np.repeat(outcome, 2), np.repeat(np.arange(200), 2))
-    naive = win_rate_interval(np.repeat(outcome, 2))
-    assert (both.lower, both.upper) == pytest.approx((once.lower, once.upper))
-    assert naive.upper - naive.lower < 0.8 * (both.upper - both.lower)
-    assert (both.comparisons, both.clusters) == (400, 200)
-
-
-def test_win_rate_misses_no_oftener_than_stated() -> None:
-    """The null: a judge without preference, whose two orders mostly agree."""
-    replications, misses = 2500, 0
-    prompts = np.repeat(np.arange(60), 2)
-    for seed in range(replications):
-        generator = np.random.default_rng(seed)
-        outcome = generator.choice([0.0, 0.5, 1.0], size=60)[prompts]
-        swapped = generator.random(120) < 0.2
-        outcome[swapped] = generator.choice([0.0, 0.5, 1.0], size=int(swapped.sum()))
-        found = win_rate_interval(outcome, prompts, seed=seed, resamples=400)
-        misses += not found.lower <= 0.5 <= found.upper
-    assert misses <= allowed_exceedances(replications, 0.05)
-
-
-def test_all_wins_stay_inside_the_unit_interval() -> None:
-    found = win_rate_interval(np.ones(40))
-    assert (found.estimate, found.lower, found.upper) == pytest.approx((1.0, 0.025 ** (1 / 40), 1.0))
-
-
-@pytest.mark.parametrize("outcomes", [[], [2.0], [math.nan], [0.25], [[1.0]]])
-def test_win_rate_refuses_other_outcomes(outcomes: list[float]) -> None:
-    with pytest.raises(ValueError, match=r"expected .*, got"):
-        win_rate_interval(outcomes)
 
 
 def test_page_trend_agrees_with_all_permutations() -> None:

@@ -2,6 +2,7 @@ import math
 
 import numpy as np
 import pytest
+from exceedances import allowed_exceedances
 from scipy.optimize import brentq
 from scipy.stats import binom, norm
 from sklearn.metrics import roc_auc_score
@@ -16,10 +17,6 @@ from dpaudit.stats.roc import (
     roc_curve,
     tpr_at_fpr,
 )
-
-
-def allowed_exceedances(replications: int, rate: float) -> float:
-    return replications * rate + 3 * math.sqrt(replications * rate * (1 - rate))
 
 
 def auc_transcribed(scores: np.ndarray, members: np.ndarray, confidence: float) -> AucInterval:

@@ -3,12 +3,10 @@ one arm in all runs that repeat each other.
 """
 
 from collections.abc import Sequence
-from functools import lru_cache
 
 from dpaudit.errors import UsageError
 from dpaudit.findings.together import Beside, Twice
 from dpaudit.privacy import ledger as ledgers
-from dpaudit.privacy.claim import Relation
 from dpaudit.privacy.ledger import Ledger
 from dpaudit.privacy.mechanism import Mechanism
 from dpaudit.stages.audit.repeats import Page
@@ -97,11 +95,6 @@ def _mechanisms(run_dir: RunDir, plan: Plan, arms: Sequence[Arm]) -> list[Mechan
 
 
 def _composed(plan: Plan, mechanisms: Sequence[Mechanism]) -> float:
-    return _epsilon(tuple(mechanisms), plan.suite.training.delta, plan.suite.training.relation)
-
-
-@lru_cache(maxsize=64)  # an answer takes seconds, and a command may ask twice
-def _epsilon(mechanisms: tuple[Mechanism, ...], delta: float, relation: Relation) -> float:
     from dpaudit.privacy import accountants
 
-    return accountants.compose(mechanisms, delta, relation)
+    return accountants.compose(mechanisms, plan.suite.training.delta, plan.suite.training.relation)

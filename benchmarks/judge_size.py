@@ -1,0 +1,101 @@
+"""How often the intervals of a win rate miss the truth, raw and corrected for a judge that errs.
+
+    python benchmarks/judge_size.py [--replications 2000] [--out benchmarks/results/judge_size.json]
+
+Truths from .02 to .98, single prompts and prompts in clusters of one fact, ties; for the corrected rate
+judges that are right in .8 to .95, whose accuracy is measured on controls. Every share is of replications
+with seeds of their own; nominal is 95 %. Some four minutes on one core.
+"""
+
+import argparse
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dpaudit.stats.win_rates import corrected, win_rate
+
+Floats = NDArray[np.float64]
+TRUTHS = (0.02, 0.05, 0.1, 0.3, 0.5, 0.7, 0.9, 0.95, 0.98)
+
+
+def drawn(
+    rng: np.random.Generator, labels: NDArray[np.int64], truth: float, ties: float, correlation: float
+) -> Floats:
+    """Outcomes with mean `truth`: `ties` is the share of the possible ties that there are, and facts have
+    rates of their own (beta, intraclass correlation `correlation`).
+    """
+    tied = ties * 2 * min(truth, 1 - truth)
+    won: Any = (truth - tied / 2) / (1 - tied) if tied < 1 else 0.0
+    if correlation:
+        strength = 1 / correlation - 1
+        won = rng.beta(won * strength, (1 - won) * strength, labels.max() + 1)[labels]
+    outcome: Floats = (rng.random(labels.size) < won).astype(np.float64)
+    outcome[rng.random(labels.size) < tied] = 0.5
+    return outcome
+
+
+def covers(facts: int, largest: int, truth: float, ties: float, correlation: float, count: int) -> float:
+    """The share of intervals that hold the truth; a fact has 1 to `largest` prompts."""
+    held = 0
+    for seed in range(count):
+        rng = np.random.default_rng(seed)
+        labels = np.repeat(np.arange(facts), rng.integers(1, largest + 1, facts))
+        found = win_rate(drawn(rng, labels, truth, ties, correlation), labels.tolist())
+        held += found.lower <= truth <= found.upper
+    return held / count
+
+
+def corrected_covers(
+    prompts: int, controls: int, accuracy: float, truth: float, count: int
+) -> tuple[float, float]:
+    """The share of corrected intervals that hold the truth, and the mean error of the corrected rate."""
+    held, errors = 0, []
+    for seed in range(count):
+        rng = np.random.default_rng(seed)
+        is_right = rng.random(prompts) < accuracy
+        is_better = rng.random(prompts) < truth
+        judged = win_rate((is_right == is_better).astype(np.float64))
+        known = win_rate((rng.random(controls) < accuracy).astype(np.float64))
+        found = corrected(judged, known)
+        if found.estimate is None or found.lower is None or found.upper is None:
+            continue
+        held += found.lower <= truth <= found.upper
+        errors.append(found.estimate - truth)
+    return held / count, float(np.mean(errors))
+
+
+def measured(count: int) -> Iterator[dict[str, Any]]:
+    """One row a setting."""
+    for facts in (30, 60, 200):
+        for largest, ties, correlation in ((1, 0.0, 0.0), (1, 0.5, 0.0), (5, 0.0, 0.3), (5, 0.0, 0.8)):
+            for truth in TRUTHS:
+                setting = {"facts": facts, "prompts": largest, "ties": ties, "correlation": correlation}
+                share = covers(facts, largest, truth, ties, correlation, count)
+                yield {"what": "win rate", **setting, "truth": truth, "covered": share}
+    for prompts, controls in ((30, 100), (100, 240), (500, 100)):
+        for accuracy in (0.8, 0.9, 0.95):
+            for truth in (0.1, 0.3, 0.5, 0.7, 0.9):
+                share, bias = corrected_covers(prompts, controls, accuracy, truth, count)
+                setting = {"prompts": prompts, "controls": controls, "accuracy": accuracy}
+                yield {"what": "corrected", **setting, "truth": truth, "covered": share, "bias": bias}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--replications", type=int, default=2000)
+    parser.add_argument("--out", type=Path, default=Path("benchmarks/results/judge_size.json"))
+    asked = parser.parse_args()
+    results = []
+    for row in measured(asked.replications):
+        results.append(row)
+        print(json.dumps(row), flush=True)
+    found = {"replications": asked.replications, "nominal": 0.95, "results": results}
+    asked.out.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,85 @@
+"""The interval of a win rate, and what is left of it when a judge's errors are taken off."""
+
+import math
+
+import numpy as np
+import pytest
+from exceedances import allowed_exceedances
+
+from dpaudit.stats.win_rates import CorrectedRate, WinRate, corrected, win_rate
+
+
+def wilson(wins: int, n: int) -> tuple[float, float]:
+    """Wilson's interval as Newcombe 1998 (method 3) writes it."""
+    z, p = 1.959963984540054, wins / n
+    root = z * math.sqrt(z * z + 4 * n * p * (1 - p))
+    return (2 * n * p + z * z - root) / (2 * (n + z * z)), (2 * n * p + z * z + root) / (2 * (n + z * z))
+
+
+@pytest.mark.parametrize(("wins", "n"), [(0, 40), (40, 40), (1, 40)])
+def test_at_the_ends_the_interval_is_wilsons(wins: int, n: int) -> None:
+    found = win_rate([1.0] * wins + [0.0] * (n - wins))
+    assert (found.lower, found.upper) == pytest.approx(wilson(wins, n), abs=0.002)
+    assert 0 <= found.lower <= found.estimate <= found.upper <= 1
+
+
+def test_both_orders_of_a_prompt_are_one_draw() -> None:
+    outcome = np.random.default_rng(0).choice([0.0, 0.5, 1.0], size=200)
+    once = win_rate(outcome)
+    both = win_rate(np.repeat(outcome, 2), np.repeat(np.arange(200), 2))
+    naive = win_rate(np.repeat(outcome, 2))
+    assert (both.lower, both.upper) == pytest.approx((once.lower, once.upper))
+    assert naive.upper - naive.lower < 0.8 * (both.upper - both.lower)
+    assert (both.comparisons, both.clusters) == (400, 200)
+
+
+@pytest.mark.parametrize("truth", [0.02, 0.5, 0.98])
+def test_the_interval_misses_no_oftener_than_stated(truth: float) -> None:
+    """Sixty prompts in both orders, of which every fifth pair of orders disagrees; 7 % may miss."""
+    replications, misses = 1500, 0
+    prompts = np.repeat(np.arange(60), 2)
+    for seed in range(replications):
+        generator = np.random.default_rng(seed)
+        outcome = (generator.random(60) < truth)[prompts].astype(float)
+        again = generator.random(120) < 0.2
+        outcome[again] = generator.random(int(again.sum())) < truth
+        found = win_rate(outcome, prompts.tolist())
+        misses += not found.lower <= truth <= found.upper
+    assert misses <= allowed_exceedances(replications, 0.07)
+
+
+@pytest.mark.parametrize("truth", [0.1, 0.5, 0.9])
+def test_a_judge_that_errs_is_corrected_without_bias(truth: float) -> None:
+    """A judge right in .85: raw the rate is drawn to a half; corrected within 2 points, and 7 % may miss."""
+    replications, misses, found = 1500, 0, []
+    for seed in range(replications):
+        generator = np.random.default_rng(seed)
+        verdicts = (generator.random(100) < 0.85) == (generator.random(100) < truth)
+        known = win_rate((generator.random(240) < 0.85).astype(float))
+        rate = corrected(win_rate(verdicts.astype(float)), known)
+        assert rate.estimate is not None and rate.lower is not None and rate.upper is not None
+        misses += not rate.lower <= truth <= rate.upper
+        found.append(rate.estimate)
+    assert abs(np.mean(found) - truth) < 0.02
+    assert misses <= allowed_exceedances(replications, 0.07)
+
+
+def rate_of(share: float, effective: float) -> WinRate:
+    found = win_rate([1.0] * round(share * effective) + [0.0] * round((1 - share) * effective))
+    assert found.effective == pytest.approx(effective, rel=0.01)
+    return found
+
+
+def test_what_no_correction_can_say_has_no_figure() -> None:
+    coin, known = rate_of(0.5, 240), rate_of(0.8, 240)
+    assert corrected(rate_of(0.7, 100), coin) == CorrectedRate(absent="judge at chance")
+    assert corrected(rate_of(1.0, 400), known) == CorrectedRate(absent="judged beyond its errors")
+    perfect = corrected(rate_of(0.7, 100), rate_of(1.0, 240))
+    assert perfect.estimate == pytest.approx(0.7)
+    assert perfect.absent is None
+
+
+@pytest.mark.parametrize("outcomes", [[], [2.0], [math.nan], [0.25], [[1.0]]])
+def test_win_rate_refuses_other_outcomes(outcomes: list[float]) -> None:
+    with pytest.raises(ValueError, match=r"expected .*, got"):
+        win_rate(outcomes)
