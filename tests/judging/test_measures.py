@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from dpaudit.findings.quality import MeasureFigures, Score
-from dpaudit.judging import measures
+from dpaudit.judging import cautions, measures
 from dpaudit.judging.free import MEASURES
 from dpaudit.judging.measures import Measured
 from dpaudit.judging.refusal import refuses
@@ -104,6 +104,25 @@ def test_a_planted_loss_is_told_the_right_way_round_and_no_loss_is_not(higher: b
     assert less.word == lost and less.difference == pytest.approx(-0.1, abs=0.02) and less.upper < 0
     assert same.word == "cannot tell" and same.lower < 0 < same.upper
     assert less.p_holm == pytest.approx(min(1.0, 2 * less.p_value))
+
+
+def test_cut_prompts_and_items_of_the_training_text_take_the_words() -> None:
+    low = scores([0.1 + n / 1000 for n in range(20)])
+    cut = tuple(row._replace(cut=int(at < 11)) for at, row in enumerate(low))
+    high = tuple(row._replace(value=row.value + 0.5) for row in low)
+
+    def said(reference: tuple[Score, ...], read: float, pair: tuple[str, str]) -> tuple[str, str | None]:
+        by_model = {"high": {"t": {"m": high}}, "base": {"t": {"m": reference}}}
+        (row,) = measures.compared([figures(low)], by_model, [pair], {"t": read})
+        return row.word, row.reason
+
+    up, down = ("high", "base"), ("base", "high")
+    assert said(low, 0.5, up) == ("better", None) and said(low, 0.51, down) == ("worse", None)
+    assert said(low, 0.51, up) == ("cannot tell", "items in the training text")
+    assert said(cut, 0.0, up) == said(cut, 0.0, down) == ("cannot tell", "prompts cut")
+    assert said(low[:1] + cut[1:], 0.0, up) == ("better", None)  # ten of twenty
+    (line,) = cautions.of_cut_prompts({"base": [figures(cut)], "high": [figures(high)]})
+    assert "t: of 11 of 20 prompts the beginning was cut off" in line and "no loss and no gain" in line
 
 
 def test_a_measure_of_unknown_direction_is_told_and_not_compared() -> None:

@@ -303,6 +303,10 @@ def test_how_often_and_with_which_settings_a_benchmark_was_measured_stands_on_th
     assert section.notes[0].startswith(f"The items of {task} were asked in the chat template")
     assert "the first <data" in section.notes[1] and "without a chat template" in section.notes[1]
     (said,) = section.earlier
+    refused = {made.quality[0].arm: (MeasureFigures("harm", "refusal", 0.25, 0.1, 0.4, 44, 44, True, 0, 0),)}
+    free = Tried("harm", 2, (Try("harm", "2026-01-02", "d", None, few, {}, refused),))
+    (free_said,) = quality(joined(replace(alike, tried=(free,)))).earlier
+    assert "refusal <data" in free_said and "0.250</data> of <data" in free_said and "44</data>" in free_said
     assert "2</data> times" in said and "2026-01-02" in said and "20</data> of each" in said
     assert all(f"<code>{name}</code>" in said for name in figures)
     margins = " ".join(quality(joined(replace(made, margins_before=(0.02, 0.1)))).notes)
@@ -343,6 +347,17 @@ def test_other_measures_have_their_figures_their_direction_and_their_words(made:
         "odd (which way is better is not known)",
         "bleu (more is better)",
     ]
+    whole_page = quality(joined(replace(made, quality=(first, other, *rest), comparisons=compared)))
+    assert "harm: the beginning of" in whole_page.warnings[0] and "2</data> of " in whole_page.warnings[0]
+    nothing = replace(compared, pairs=(), trend=(), controls=())
+    (how, *_) = quality(
+        joined(replace(made, comparisons=nothing, asked_how={"harm": Asking("0.4", None, None, True)}))
+    ).notes
+    assert how.startswith("Items were asked ")  # where no benchmark has right and wrong, too
+    blind = replace(lost, word="cannot tell", reason="prompts cut")
+    blinded = replace(compared, measures=(blind,))
+    hidden = measures(joined(replace(made, quality=(first, other, *rest), comparisons=blinded)))
+    assert "cannot tell: more than half of the prompts were cut" in hidden.against[0].rows[0].cells[0]
     said = section.models[0].cells
     assert "4</data> left out" in said[0] and "2</data> with a cut prompt" in said[0]
     assert "not compared: it is not known" in said[1]

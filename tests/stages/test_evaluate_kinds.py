@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -10,16 +11,18 @@ from pathlib import Path
 
 import fabricate
 import pytest
-from test_evaluate import QUIET, adapters, make_run  # noqa: F401
+from test_evaluate import QUIET, adapters, later, make_run  # noqa: F401
 
 from dpaudit.errors import UsageError
 from dpaudit.findings.contamination import Contamination
 from dpaudit.findings.quality import Comparisons, Measured
 from dpaudit.models import harness
-from dpaudit.stages import benchmarks, evaluate, outputs
+from dpaudit.stages import benchmarks, evaluate, outputs, tries
 from dpaudit.storage.rundir import RunDir
+from dpaudit.suite import declarations
 from dpaudit.suite.plan import Plan
 from dpaudit.suite.suite import Task
+from dpaudit.system.progress import Progress
 
 COMPARED = ("sft-inf", "sft-eps8")
 DIALOGUES = [
@@ -134,6 +137,50 @@ def test_no_answer_is_left_in_the_run(evaluated: tuple[RunDir, Plan]) -> None:
     assert {path.suffix for path in run_dir.file("evaluate").iterdir()} == {".json"}
     written = "".join(path.read_text() for path in run_dir.file("evaluate").glob("*.json"))
     assert "paracetamol" not in written and "Which dose" not in written
+
+
+def test_what_was_measured_of_free_answers_stays_whatever_is_asked_for_later(
+    evaluated: tuple[RunDir, Plan],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Another list of tasks, a smaller limit, another prompt, and a file that is gone."""
+    first, plan = evaluated
+    monkeypatch.chdir(first.path.parent)
+    shutil.copytree(first.path, tmp_path / "run")
+    run_dir, (free, refusals, short) = RunDir(tmp_path / "run"), plan.suite.evaluation.tasks
+    before = Measured.read(run_dir, "evaluate/sft-inf.json")
+
+    def asked(**changed: object) -> tuple[Measured, str]:
+        evaluate.run(run_dir, later(run_dir, declarations.plan_of(run_dir), **changed), Progress())
+        return Measured.read(run_dir, "evaluate/sft-inf.json"), capsys.readouterr().err
+
+    alone = [{"name": short.name, "data": short.data}]
+    found, told = asked(tasks=alone, limit=3)
+    assert sorted(found.quality.measures, key=str) == sorted(before.quality.measures, key=str)
+    assert (found.items, found.scores) == (before.items, before.scores)
+    assert "kept: free_answers_file, which" in told and "kept: short_answer was asked with all" in told
+    found, told = asked(tasks=[{"name": refusals.name, "data": refusals.data}], chat_template=False, limit=3)
+    (refused,) = (row for row in found.quality.measures if row.task == "refusals_file")
+    assert (refused.items, refused.left_out) == (3, 5) and len(found.items["short_answer"]) == 6
+    assert "refusals_file was measured 2 times" in told and "short_answer was" not in told
+    tried = {one.task: one for one in tries.counted(tries.of(run_dir))}
+    assert {task: one.times for task, one in tried.items()} == {
+        "free_answers_file": 1, "refusals_file": 2, "short_answer": 1,
+    }  # fmt: skip
+    (earlier,) = tried["refusals_file"].earlier
+    assert earlier.figures == {} and earlier.measures["sft-inf"][0].items == 8
+    gone = Path(str(free.data))
+    gone.rename(tmp_path / "kept.jsonl")
+    try:
+        found, told = asked()
+    finally:
+        (tmp_path / "kept.jsonl").rename(gone)
+    assert "skipped: evaluation.tasks: free_answers_file" in told
+    assert {row.task for row in found.quality.measures} == {"free_answers_file", "refusals_file"}
+    compared = Comparisons.read(run_dir, "evaluate/summary.json").measures
+    assert {row.task for row in compared} == set()
 
 
 @pytest.mark.parametrize(

@@ -50,7 +50,7 @@ def test_an_adapter_is_asked_beside_its_base_and_a_merged_model_says_the_same(
     assert margins["base"] != margins[name]
     done = asked("--model", merged, "--base", toy_model_dir, *task, "--out", tmp_path / "m")
     assert done.exit_code == 0, done.output
-    assert "refusals_file: refusal" in done.output
+    assert "refusals_file: refusal" in done.output and "refusal (more is better)" in done.output
     assert "benchmark" in done.output and "cannot tell: " in done.output
     whole = json.loads((tmp_path / "m/quality.json").read_text())
     assert [item[2] for item in whole["items"][str(merged)][TASK]] == pytest.approx(margins[name], abs=1e-3)
@@ -58,8 +58,9 @@ def test_an_adapter_is_asked_beside_its_base_and_a_merged_model_says_the_same(
     assert isinstance(other.exception, UsageError) and "no result of another model" in str(other.exception)
     written = (tmp_path / "a/quality.json").read_text()
     for words, lost in (
-        (("--task", f"pubmedqa_file={pubmed(tmp_path)}"), f"got that of {TASK}"),
-        (task[:2], "one of others, which would be lost"),
+        (("--task", f"pubmedqa_file={pubmed(tmp_path)}"), f"got that of {TASK}, refusals_file"),
+        (task[:4], "got that of refusals_file"),
+        ((*task[:2], *task[4:]), "one of others, which would be lost"),
         ((*task, "--set", "evaluation.fewshot=1"), "one of others, which would be lost"),
     ):
         again = asked("--adapter", world / "adapter", *words, "--out", tmp_path / "a")
