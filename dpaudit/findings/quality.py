@@ -154,6 +154,7 @@ class Asking:
     limit: Count | None
     fewshot: Count | None
     chat_template: bool
+    drawn: bool = False  # a limit left whole clusters, drawn by a fixed seed; else the first items
 
 
 @dataclass(frozen=True)

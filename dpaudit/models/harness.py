@@ -18,12 +18,11 @@ from dpaudit.judging.measures import Measured
 from dpaudit.models import measured, remembered
 from dpaudit.models.encode import render
 from dpaudit.models.hf_model import HFModel
-from dpaudit.models.items import AskedItem, Sample, asked_items, identity
+from dpaudit.models.items import SEED, AskedItem, Sample, asked_items, drawn, identity
 from dpaudit.storage import disk
 from dpaudit.storage.answer_log import AnswerLog
 from dpaudit.system import egress
 
-SEED = 1234  # of worked examples and sampled answers, as in lm-eval
 OUTPUTS = ("multiple_choice", "loglikelihood", "loglikelihood_rolling", "generate_until")
 
 
@@ -160,6 +159,7 @@ def answer(lm: Any, name: str, task: Any, how: Asking, log: AnswerLog | None = N
         _check_fewshot(name, task, how.fewshot)
         task.set_config("num_fewshot", how.fewshot)
     task.set_fewshot_seed(SEED)
+    places = drawn(task, how.limit)
     _check_room(lm, name, task)
     with _quiet(), _seeded(), remembered.answers(lm, log):
         # `simple_evaluate` does this and adds 2 s of environment report to every call
@@ -168,7 +168,7 @@ def answer(lm: Any, name: str, task: Any, how: Asking, log: AnswerLog | None = N
         results = evaluate(
             lm,
             {"tasks": {name: task}},
-            limit=how.limit,
+            samples=None if places is None else {name: places},
             bootstrap_iters=0,
             apply_chat_template=how.chat_template,
             fewshot_as_multiturn=how.chat_template,
@@ -216,11 +216,13 @@ def _check_fewshot(name: str, task: Any, fewshot: int) -> None:
 
 
 def texts_of(task: Any, limit: int | None) -> dict[str, tuple[str, ...]]:
-    """The texts of a task's first `limit` items by their ids: the question alone where the item names one,
-    and the whole prompt with the right answer.
+    """The texts of the items that `limit` leaves of a task, by their ids: the question alone where the item
+    names one, and the whole prompt with the right answer.
     """
     texts: dict[str, tuple[str, ...]] = {}
-    for number, doc in enumerate(list(task.eval_docs)[:limit]):
+    docs, places = list(task.eval_docs), drawn(task, limit)
+    for number in range(len(docs)) if places is None else places:
+        doc = docs[number]
         prompt, target = str(task.doc_to_text(doc)), task.doc_to_target(doc)
         choices = task.doc_to_choice(doc) if task.OUTPUT_TYPE == "multiple_choice" else []
         right = choices[target] if isinstance(target, int) and choices else target

@@ -1,12 +1,15 @@
 """What a benchmark's items are, whatever a model says of them: ids, clusters, kinds, hashes of prompts."""
 
 import hashlib
+import random
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from dpaudit.data.near_duplicates import words_of
 
+SEED = 1234  # of worked examples, sampled answers and drawn items; lm-eval's own
 Sample = Mapping[str, Any]  # as lm-eval keeps an item with its answers
 
 
@@ -30,7 +33,9 @@ def asked_items(
     """The items of samples that are in the order of the benchmark."""
     metadata = task.config.metadata or {}
     field, kinds = metadata.get("cluster"), metadata.get("groups", [])
-    clusters = clusters_of([shared(sample, field) for sample in samples])
+    clusters = clusters_of(
+        [shared(sample["doc"], str(sample["arguments"][0][0]), field) for sample in samples]
+    )
     items = []
     for sample, cluster in zip(samples, clusters, strict=True):
         prompt = str(sample["arguments"][0][0])
@@ -53,13 +58,38 @@ def identity(doc: Any, number: int) -> str:
     return str(doc.get("id", number)) if isinstance(doc, Mapping) else str(number)
 
 
-def shared(sample: Sample, field: str | None) -> list[str]:
+def drawn(task: Any, limit: int | None) -> list[int] | None:
+    """The places of the items that a limit leaves: whole clusters, drawn by a fixed seed, until there are so
+    many items. None for all. A larger limit draws the same items and more.
+    """
+    docs = list(task.eval_docs)
+    if limit is None or limit >= len(docs):
+        return None
+    field = (task.config.metadata or {}).get("cluster")
+    clusters = clusters_of([shared(doc, _text(task, doc), field) for doc in docs])
+    order = list(dict.fromkeys(clusters))
+    random.Random(SEED).shuffle(order)
+    taken: set[int] = set()
+    sizes, items = Counter(clusters), 0
+    for cluster in order:
+        if items < limit:
+            taken.add(cluster)
+            items += sizes[cluster]
+    return [place for place, cluster in enumerate(clusters) if cluster in taken]
+
+
+def _text(task: Any, doc: Any) -> str:
+    """The item's question; where a task has none, or only the place of one, all that it holds."""
+    text = task.doc_to_text(doc)
+    return text if isinstance(text, str) and text else str(doc)
+
+
+def shared(doc: Any, prompt: str, field: str | None) -> list[str]:
     """What makes an item one draw with others: the field that its task names, and the words of its
     question.
     """
-    doc = sample["doc"]
     asked = doc.get("question") if isinstance(doc, Mapping) else None
-    text = asked if isinstance(asked, str) else str(sample["arguments"][0][0])
+    text = asked if isinstance(asked, str) else prompt
     return [f"asked: {' '.join(words_of(text))}", *([f"of: {doc[field]}"] if field else [])]
 
 

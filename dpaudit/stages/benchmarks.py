@@ -156,7 +156,7 @@ def _with_earlier(
         progress.say(f"kept: {task.name}, which was measured before and is not among the tasks asked for now")
         return known
     limit, asked = known.how.limit, now.how.limit
-    is_same = replace(known, how=replace(known.how, limit=asked)) == now
+    is_same = replace(known, how=replace(known.how, limit=asked, drawn=now.how.drawn)) == now
     if not is_same or asked is None or (limit is not None and limit <= asked):
         return now
     many = "all of its items" if limit is None else f"{limit:,} items"
@@ -211,7 +211,13 @@ def _digest(file: Path) -> str:
 
 def asking(evaluation: Evaluation) -> Asking:
     """How a suite has items asked."""
-    return Asking(version("lm-eval"), evaluation.limit, evaluation.fewshot, evaluation.chat_template)
+    return Asking(
+        version("lm-eval"),
+        evaluation.limit,
+        evaluation.fewshot,
+        evaluation.chat_template,
+        drawn=evaluation.limit is not None,
+    )
 
 
 def _is_ours(task: Task) -> bool:

@@ -11,7 +11,7 @@ import yaml
 
 from dpaudit.errors import UsageError
 from dpaudit.judging import measures
-from dpaudit.models import harness
+from dpaudit.models import harness, items
 from dpaudit.models.hf_model import HFModel
 from dpaudit.stages import benchmarks
 from dpaudit.storage.answer_log import AnswerLog
@@ -78,13 +78,15 @@ def loaded(folder: Path, config: str, rows: Sequence[dict] = ROWS, **changes: An
     return name, harness.load_tasks({name: spec}, {name: file}, folder / "cache")[name]
 
 
-def plain(lm: Any, name: str, task: Any, chat_template: bool = True) -> Any:
+def plain(
+    lm: Any, name: str, task: Any, chat_template: bool = True, samples: dict[str, list[int]] | None = None
+) -> Any:
     """What lm-eval itself says."""
     from lm_eval.evaluator import evaluate
 
     return evaluate(
         lm, {"tasks": {name: task}}, bootstrap_iters=0, apply_chat_template=chat_template,
-        fewshot_as_multiturn=chat_template,
+        fewshot_as_multiturn=chat_template, samples=samples,
     )  # fmt: skip
 
 
@@ -109,6 +111,31 @@ def test_generated_answers_are_scored_by_lm_eval_and_by_their_reference(lm: Any,
     assert bleu.value == plain(lm, name, task)["results"][name]["bleu,none"]
     figures = measures.figures(name, bleu, found.asked, 0, 0)
     assert (figures.items, figures.lower, figures.value) == (4, None, bleu.value)
+
+
+def test_a_limit_draws_whole_clusters_and_asks_them_as_plain_lm_eval_does(lm: Any, tmp_path: Path) -> None:
+    """Of a file that is sorted by patient."""
+    rows = [
+        {"id": f"p{n // 3}-{n}", "question": f"Fever {n}?", "answer": "Take water.", "patient": f"p{n // 3}"}
+        for n in range(30)
+    ]
+    name, task = loaded(tmp_path, LIKELIHOOD, rows, metadata={"version": 1.0, "cluster": "patient"})
+    few, more = items.drawn(task, 4), items.drawn(task, 10)
+    assert few is not None and more is not None and len(few) == 6 and len(more) == 12
+    assert set(few) < set(more) and more == sorted(more) and more != list(range(12))
+    assert all(len({place // 3 for place in places}) == len(places) / 3 for places in (few, more))
+    assert items.drawn(task, 30) is None and items.drawn(task, None) is None
+    assert items.drawn(task, 10) == more
+    how = benchmarks.asking(Evaluation(limit=4))
+    found = harness.answer(lm, name, task, how)
+    theirs = plain(lm, name, task, samples={name: few})["samples"][name]
+    assert how.drawn and not HOW.drawn and found.left_out == 24
+    assert [item.id for item in found.items] == [rows[place]["id"] for place in few]
+    (perplexity,) = found.scores
+    assert [row.value for row in perplexity.rows] == [
+        -sample["perplexity"] for sample in sorted(theirs, key=lambda sample: sample["doc_id"])
+    ]
+    assert list(harness.texts_of(task, 4)) == [item.id for item in found.items]
 
 
 def test_log_likelihoods_are_told_as_logarithms_of_lm_evals_perplexity(lm: Any, tmp_path: Path) -> None:

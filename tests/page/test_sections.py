@@ -301,6 +301,8 @@ def test_how_often_and_with_which_settings_a_benchmark_was_measured_stands_on_th
     assert section.notes[0].startswith("Items were asked in the chat template of training, with as many")
     section = quality(joined(replace(alike, asked_how={task: whole, "other": few}, tried=(twice,))))
     assert section.notes[0].startswith(f"The items of {task} were asked in the chat template")
+    some = quality(joined(replace(alike, asked_how={task: replace(few, drawn=True)}))).notes[0]
+    assert "whole clusters of each drawn until there were <data" in some and "20</data> items, by" in some
     assert "the first <data" in section.notes[1] and "without a chat template" in section.notes[1]
     (said,) = section.earlier
     refused = {made.quality[0].arm: (MeasureFigures("harm", "refusal", 0.25, 0.1, 0.4, 44, 44, True, 0, 0),)}
