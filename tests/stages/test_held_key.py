@@ -80,7 +80,7 @@ def test_a_false_claim_is_refuted_by_real_rows(without: Path, tmp_path: Path) ->
     for words in (
         "thrown for each of",
         "nothing that a trainer could filter",
-        "used the file as it was written",
+        "trained on the file as it was written",
     ):
         assert words in page
     for i in range(110):
