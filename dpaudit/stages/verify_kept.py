@@ -106,7 +106,6 @@ class OfModel:
 
     def begun(self) -> AnswerLog:
         """What was said so far, kept as it comes. Only under the lock of the page."""
-        self.kept.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         return AnswerLog(self._log, self.kept.seal_key, [self._name({})])
 
     def end(self) -> None:
