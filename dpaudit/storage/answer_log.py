@@ -42,6 +42,7 @@ class AnswerLog:
         row = {"asked": name, "answer": answer, "seal": self._seal(name, answer)}
         line = json.dumps(row, ensure_ascii=False).encode() + b"\n"
         with disk.room(self._file.parent):
+            self._file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             handle = os.open(self._file, os.O_WRONLY | os.O_APPEND | os.O_CREAT, PRIVATE)
             try:
                 os.write(handle, line)
