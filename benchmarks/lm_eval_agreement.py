@@ -4,9 +4,10 @@ within 1e-4?
     python benchmarks/lm_eval_agreement.py --model DIR --data FOLDER \\
         --out benchmarks/results/lm_eval_agreement.json
 
-100 items each of PubMedQA, MedQA, MMLU-medical and CMExam (the files bench_*_dev.jsonl of FOLDER), in
-float32. Plain lm-eval loads the model itself, renders with the tokenizer's own template and is given nothing
-of dpaudit but the YAML of the task. Some ten minutes with a 135M model on one core.
+100 items each of PubMedQA, MedQA, MMLU-medical and CMExam (the files bench_*_dev.jsonl of FOLDER), drawn as
+a limit draws them, in float32. Plain lm-eval loads the model itself, renders with the tokenizer's own
+template and is given nothing of dpaudit but the YAML of the task and the places of the items. Some ten
+minutes with a 135M model on one core.
 """
 
 import argparse
@@ -21,7 +22,7 @@ from lm_eval import simple_evaluate
 from lm_eval.models.huggingface import HFLM
 
 from dpaudit import content
-from dpaudit.models import harness
+from dpaudit.models import harness, items
 from dpaudit.models.hf_model import HFModel
 from dpaudit.stages import benchmarks
 from dpaudit.suite.suite import Evaluation
@@ -48,8 +49,10 @@ def main() -> None:
     specs = {task: content.load_yaml(known[task]) for task in FILES}
     files = {task: arguments.data / file for task, file in FILES.items()}
     with tempfile.TemporaryDirectory() as cache:
-        ours = asked_by_us(arguments.model, specs, files, Path(cache))
-        theirs = asked_by_lm_eval(arguments.model, specs, files)
+        tasks = harness.load_tasks(specs, files, Path(cache))
+        places = {name: items.drawn(task, ITEMS) for name, task in tasks.items()}
+        ours = asked_by_us(arguments.model, tasks)
+        theirs = asked_by_lm_eval(arguments.model, specs, files, places)
     result = {
         "machine": f"{platform.machine()}, torch {torch.__version__}, one thread",
         "model": Path(arguments.model).name,
@@ -59,10 +62,7 @@ def main() -> None:
     print(json.dumps(result["tasks"], indent=1))
 
 
-def asked_by_us(
-    model: str, specs: dict[str, Any], files: dict[str, Path], cache: Path
-) -> dict[str, list[list[float]]]:
-    tasks = harness.load_tasks(specs, files, cache)
+def asked_by_us(model: str, tasks: dict[str, Any]) -> dict[str, list[list[float]]]:
     lm = harness.harness_model(HFModel.load(model), 8)
     how = benchmarks.asking(Evaluation(limit=ITEMS))
     return {
@@ -72,14 +72,19 @@ def asked_by_us(
 
 
 def asked_by_lm_eval(
-    model: str, specs: dict[str, Any], files: dict[str, Path]
+    model: str, specs: dict[str, Any], files: dict[str, Path], places: dict[str, list[int] | None]
 ) -> dict[str, list[list[float]]]:
     lm = HFLM(pretrained=model, dtype="float32", device="cpu", batch_size=8)
     found = {}
     for name, spec in specs.items():
         task = {**spec, "dataset_kwargs": {"data_files": {"test": str(files[name].resolve())}}}
         done = simple_evaluate(
-            lm, tasks=[task], limit=ITEMS, apply_chat_template=True, bootstrap_iters=0, log_samples=True
+            lm,
+            tasks=[task],
+            samples={name: places[name]},
+            apply_chat_template=True,
+            bootstrap_iters=0,
+            log_samples=True,
         )
         samples = sorted(done["samples"][name], key=lambda sample: sample["doc_id"])
         found[name] = [[float(answer[0]) for answer in s["filtered_resps"]] for s in samples]

@@ -91,7 +91,7 @@ def main() -> None:
     with listening:
         code = _ended()
         if code == interrupts.CODE:
-            _failed(["interrupted; type the same command to resume"], interrupts.CODE)
+            _failed(["interrupted; type the same command again"], interrupts.CODE)
         if not code:
             ranks.leave()
         atexit.register(interrupts.hear_no_more)  # a late signal changes no exit code

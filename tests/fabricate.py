@@ -361,7 +361,7 @@ def evaluate(run_dir: RunDir, plan: Plan) -> None:
         ]
         figures = Quality(name, tuple(tasks), Bits(bits, bits * 0.94, bits * 1.07, 300, 120), 0)
         items = {task: (Item("item-1", 1, 0.3, "c1", 0.2, (-0.1, -0.4), "p"),) for task in TASKS}
-        found = Measured(figures, items, (HeldOut("r1", 40.1, 80),), base={}, asked={})
+        found = Measured(figures, items, {task: {} for task in TASKS}, (HeldOut("r1", 40.1, 80),), {}, {})
         found.write(run_dir, f"evaluate/{name}.json", ["plan.json"])
     pairs = [row for arm in plan.suite.grid.arms for row in _comparisons(arm.name)]
     trend = Trend(

@@ -207,7 +207,7 @@ def test_interrupt(call: Call, tmp_path: Path) -> None:
         process.send_signal(signal.SIGINT)
         out, err = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert out == "" and err.splitlines()[-1] == "dpaudit: interrupted; type the same command to resume"
+    assert out == "" and err.splitlines()[-1] == "dpaudit: interrupted; type the same command again"
     assert "Traceback" not in err
     (run_dir,) = run_store.existing(tmp_path / "runs")
     assert {path.name for path in run_dir.path.glob("train/*")} <= {
@@ -245,4 +245,4 @@ def test_a_termination_is_an_interrupt(tmp_path: Path) -> None:
         text=True,
         env=os.environ | {"PYTHONPATH": str(Path(cli.__file__).parents[1])},
     )
-    assert (done.returncode, done.stderr) == (130, "dpaudit: interrupted; type the same command to resume\n")
+    assert (done.returncode, done.stderr) == (130, "dpaudit: interrupted; type the same command again\n")

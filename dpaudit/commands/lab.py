@@ -180,7 +180,7 @@ def _evaluate_elsewhere(
     out = elsewhere.out or Path("quality")
     found = evaluate_outside.run(evaluate_outside.Request(model, asked, out), Progress())
     file = str(out / evaluate_outside.FILE)
-    tables = outcomes.compared(found.compared, found.margin, found.fewest)
+    tables = outcomes.compared(found.compared, found.changes, found.margin, found.fewest)
     told = {"quality": evaluate_outside.rows(found), **tables, "written": file}
     show({**found.to_json(), "written": file} if as_json else told, as_json)
 

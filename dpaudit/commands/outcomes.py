@@ -20,9 +20,9 @@ from dpaudit.findings.finding import Finding
 from dpaudit.findings.inside import Inside
 from dpaudit.findings.judgement import Judgement, Passport
 from dpaudit.findings.membership import Membership, Records, Word
-from dpaudit.findings.quality import Comparison, Comparisons, Measured
+from dpaudit.findings.quality import Comparison, Comparisons, MeasureChange, Measured
 from dpaudit.findings.together import Together
-from dpaudit.page import losses
+from dpaudit.page import losses, measures
 from dpaudit.storage.rundir import RunDir
 from dpaudit.suite.plan import Plan
 
@@ -263,8 +263,8 @@ def _audits(run_dir: RunDir, plan: Plan) -> Iterator[Audit]:
 
 
 def quality_rows(run_dir: RunDir, plan: Plan) -> Rows:
-    """Per arm and measure: held-out bits per byte (lower is better) and each benchmark's accuracy, with 95 %
-    limits.
+    """Per arm and measure: held-out bits per byte (lower is better), each benchmark's accuracy and its other
+    measures, with 95 % limits.
     """
     rows: Rows = []
     for arm in ("base", *(arm.name for arm in plan.suite.grid.arms)):
@@ -279,20 +279,25 @@ def quality_rows(run_dir: RunDir, plan: Plan) -> Rows:
             limits = {"value": task.accuracy, "lower": task.accuracy_lower, "upper": task.accuracy_upper}
             row = {"arm": arm, "measure": task.task, "items": task.items, **limits}
             rows.append(row | {"chance": task.chance, "above_chance": task.above_chance})
+        rows += [found.row(arm) for found in measured.quality.measures]
     return [schema.plain(row) for row in rows]
 
 
 def compared_tables(run_dir: RunDir) -> dict[str, Rows]:
     """The adapters of a run against their references on the same items, as the page has them."""
     found = _if_there(run_dir, Comparisons, "evaluate/summary.json")
-    return compared(found.pairs, found.margin, found.fewest) if found else {}
+    return compared(found.pairs, found.measures, found.margin, found.fewest) if found else {}
 
 
-def compared(pairs: Sequence[Comparison], margin: float, fewest: int) -> dict[str, Rows]:
-    """A table of accuracies with the word for each, and one of bits per byte (less is better)."""
+def compared(
+    pairs: Sequence[Comparison], changes: Sequence[MeasureChange], margin: float, fewest: int
+) -> dict[str, Rows]:
+    """Tables of accuracies and of other measures with the word for each, and one of bits per byte (less is
+    better).
+    """
     found = {"margin": margin, "fewest": fewest, "pairs": [schema.plain(pair) for pair in pairs]}
     words = losses.in_words(pairs, found)
-    tables: dict[str, Rows] = {"compared": [], "compared_text": []}
+    tables: dict[str, Rows] = {"compared": [], "compared_measures": [], "compared_text": []}
     for pair, word in zip(pairs, words, strict=True):
         row = {"arm": pair.arm, "against": pair.against, "difference": pair.difference}
         limits = {"lower": pair.lower, "upper": pair.upper}
@@ -300,6 +305,10 @@ def compared(pairs: Sequence[Comparison], margin: float, fewest: int) -> dict[st
             tables["compared"].append({**row, **limits, "task": pair.task, "items": pair.items, "said": word})
         elif pair.measure == "bits_per_byte":
             tables["compared_text"].append({**row, **limits, "records": pair.items})
+    for change, (name, word) in zip(changes, measures.in_words(changes), strict=True):
+        row = {"arm": change.arm, "against": change.against, "task": change.task, "measure": name}
+        limits = {"difference": change.difference, "lower": change.lower, "upper": change.upper}
+        tables["compared_measures"].append({**row, **limits, "items": change.items, "said": word})
     return tables
 
 

@@ -213,7 +213,10 @@ def verify(
     commitment: options.Commitment = None,
     as_json: options.Json = False,
 ) -> None:
-    """Test claims: exit code 1 refuted, 4 no power, 0 not refuted."""
+    """Test claims: exit code 1 refuted, 4 no power, 0 not refuted.
+
+    Also 1 for another key or run than --commitment names, 2 for a mistake, 3 where a server gave no answer.
+    """
     if of_run.run is None:
         if of_run.runs != run_store.RUNS:
             raise UsageError("--runs", "--run beside it, a run of this folder", "no --run", "--run NAME")
@@ -266,7 +269,7 @@ def _verify_run(of_run: OfRun, claim: str | None, commitment: str | None, as_jso
 def _verify_outside(
     outside: Outside, claim: list[str], of_run: OfRun, commitment: str | None, as_json: bool
 ) -> None:
-    from dpaudit.stages import verify, verify_folder
+    from dpaudit.stages import verify, verify_control, verify_folder
 
     if of_run.arm is not None:
         raise UsageError("--arm", "--run beside it, the run of this arm", "no --run", "--run NAME")
@@ -287,12 +290,15 @@ def _verify_outside(
         outside.send_real_rows,
     )
     checked = verify.check(request)  # before a control is trained
+    if checked.noted_before == custody.ANOTHER:  # another key than was noted down: nothing need be asked
+        show({"commitment": checked.commitment, "noted_before": checked.noted_before}, as_json)
+        raise typer.Exit(FAILED)
+    if outside.train_control:
+        verify_control.require_use(checked.key, [claim for _, claim in request.claims])
     verification = verify.run(checked, Progress(), _control(outside, request))
     page = request.out / verify_folder.PAGE
     whole = {**verification.to_json(), "page": str(page)}
     show(whole if as_json else verify.summary(verification, page), as_json)
-    if verification.noted_before == custody.ANOTHER:
-        raise typer.Exit(FAILED)
     raise typer.Exit(verify.exit_code([answer.verdict for answer in verification.answers]))
 
 

@@ -4,7 +4,15 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from dpaudit.findings.finding import Finding
-from dpaudit.findings.quality import Asking, Comparison, Item, TaskFigures
+from dpaudit.findings.quality import (
+    Asking,
+    Comparison,
+    Item,
+    MeasureChange,
+    MeasureFigures,
+    Score,
+    TaskFigures,
+)
 from dpaudit.schema import Count, Proportion
 
 
@@ -21,7 +29,7 @@ class OutsideModel:
 class MeasuredOutside(Finding):
     """Figures of the model and its base on every benchmark, and the differences on the same items."""
 
-    FORMAT: ClassVar = "quality-outside/2"
+    FORMAT: ClassVar = "quality-outside/3"
     model: OutsideModel
     how: Asking
     data: dict[str, str]  # benchmark -> digest of its file
@@ -30,3 +38,6 @@ class MeasuredOutside(Finding):
     figures: dict[str, tuple[TaskFigures, ...]]  # by model
     compared: tuple[Comparison, ...]
     items: dict[str, dict[str, tuple[Item, ...]]]  # by model and benchmark
+    measures: dict[str, tuple[MeasureFigures, ...]]  # by model
+    changes: tuple[MeasureChange, ...]
+    scores: dict[str, dict[str, dict[str, tuple[Score, ...]]]]  # by model, benchmark and measure

@@ -1,5 +1,5 @@
-"""What an arm is worth: accuracy on benchmarks, bits per byte of held-out text, and arms compared on the same
-items.
+"""What an arm is worth: accuracy and other measures on benchmarks, bits per byte of held-out text, and arms
+compared on the same items.
 """
 
 from dataclasses import dataclass
@@ -10,15 +10,16 @@ from dpaudit.schema import Count, Proportion, Size
 
 
 class Item(NamedTuple):
-    """One benchmark item as one model answered it. Items of one cluster (a passage, a condition) are not
-    independent draws. `prompt` is a hash of what the model was asked, template and worked examples included.
+    """One benchmark item that a model got right or wrong. Items of one cluster (a passage, a condition) are
+    not independent draws. `prompt` is a hash of what the model was asked, template and worked examples
+    included. An item without choices has neither log-odds nor Brier score.
     """
 
     id: str
     correct: Count
-    log_odds: float  # nats: log-probability of the right choice less that of the best wrong one
+    log_odds: float | None  # nats: log-probability of the right choice less that of the best wrong one
     cluster: str
-    brier: float  # squared distance of the choices' probabilities from the right answer, in [0, 2]
+    brier: float | None  # squared distance of the choices' probabilities from the right answer, in [0, 2]
     logprobs: tuple[float, ...]  # nats, of every choice
     prompt: str
     groups: tuple[str, ...] = ()  # what kind of item it is: "language: Chinese"
@@ -45,12 +46,59 @@ class TaskFigures:
     accuracy_upper: Proportion
     items: Count
     clusters: Count
-    log_odds: float  # nats, of the right choice against the best wrong one; the mean
-    brier: float  # mean squared distance of the choices' probabilities from the right answer; lower is better
+    log_odds: (
+        float | None
+    )  # nats, of the right choice against the best wrong one; the mean. None without choices
+    brier: (
+        float | None
+    )  # mean squared distance of the choices' probabilities from the right answer; less is better
     chance: Proportion
     above_chance: bool  # the interval lies above chance
     left_out: Count = 0  # items of the benchmark that were not asked
     cut: Count = 0  # items whose prompt was cut
+
+
+class Score(NamedTuple):
+    """One item by one measure: all values over all weights are the measure's figure."""
+
+    id: str
+    cluster: str
+    prompt: str  # as Item.prompt
+    value: float
+    weight: Size = 1.0
+    cut: Count = 0  # as Item.cut
+
+
+Alone = Literal[
+    "no score of its own an item",
+    "a score that is no finite number",
+    "it is not known whether more is better",
+    "no reference has it",
+]
+
+
+@dataclass(frozen=True)
+class MeasureFigures:
+    """One measure of a model on one benchmark, beside right and wrong. A perplexity stands as its
+    logarithm.
+    """
+
+    task: str
+    measure: str
+    value: float | None  # None where no item has it
+    lower: float | None  # None where items have no scores of their own
+    upper: float | None
+    items: Count
+    clusters: Count
+    higher_is_better: bool | None  # None where nobody says
+    left_out: Count  # items of the benchmark that were not asked, or have nothing to measure
+    cut: Count  # of them, those whose prompt was cut
+    alone: Alone | None = None  # why models are not compared by it
+
+    def row(self, arm: str) -> dict[str, Any]:
+        """The line of a terminal."""
+        limits = {"value": self.value, "lower": self.lower, "upper": self.upper}
+        return {"arm": arm, "measure": f"{self.task}: {self.measure}", "items": self.items, **limits}
 
 
 @dataclass(frozen=True)
@@ -73,15 +121,17 @@ class Quality:
     bits_per_byte: Bits | None  # None where nothing was held out
     heldout_left_out: Count  # records of which no answer fits
     heldout_cut: Count = 0  # records of which a part of the answers does not fit
+    measures: tuple[MeasureFigures, ...] = ()
 
 
 @dataclass(frozen=True)
 class Measured(Finding):
     """The figures of one model with the items and records that they come from, by id, and what was asked."""
 
-    FORMAT: ClassVar = "quality/4"
+    FORMAT: ClassVar = "quality/5"
     quality: Quality
-    items: dict[str, tuple[Item, ...]]  # by task
+    items: dict[str, tuple[Item, ...]]  # by task; empty for one without right and wrong
+    scores: dict[str, dict[str, tuple[Score, ...]]]  # by task and measure; empty for what is not compared
     heldout: tuple[HeldOut, ...]
     base: dict[str, str]  # hashes of the base's files
     asked: dict[str, str]  # task -> digest of how it was asked
@@ -104,6 +154,7 @@ class Asking:
     limit: Count | None
     fewshot: Count | None
     chat_template: bool
+    drawn: bool = False  # a limit left whole clusters, drawn by a fixed seed; else the first items
 
 
 @dataclass(frozen=True)
@@ -193,6 +244,26 @@ class Comparison:
 
 
 @dataclass(frozen=True)
+class MeasureChange:
+    """A measure of an arm against that of a reference on the same items."""
+
+    arm: str
+    against: str
+    task: str
+    measure: str
+    higher_is_better: bool
+    difference: float  # arm less reference
+    lower: float
+    upper: float
+    p_value: Proportion
+    p_holm: Proportion  # over all measures that are compared
+    word: Literal["better", "worse", "cannot tell"]
+    reason: Reason | None  # why one cannot tell
+    items: Count
+    clusters: Count
+
+
+@dataclass(frozen=True)
 class Degraded:
     """A non-private arm with its adapter scaled down, against the same arm as it is: can a task see that?"""
 
@@ -240,7 +311,7 @@ class Trend:
 class Comparisons(Finding):
     """All arms of a run compared in pairs and along ladders."""
 
-    FORMAT: ClassVar = "comparisons/3"
+    FORMAT: ClassVar = "comparisons/4"
     margin: Proportion  # of non-inferiority
     is_wide: bool  # the margin is more than ten points, whatever the references know
     is_default: bool  # the suite names no margin
@@ -250,3 +321,4 @@ class Comparisons(Finding):
     pairs: tuple[Comparison, ...]
     trend: tuple[Trend, ...]
     controls: tuple[Degraded, ...]
+    measures: tuple[MeasureChange, ...] = ()

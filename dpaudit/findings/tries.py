@@ -1,10 +1,10 @@
 """How often a benchmark was measured, and with which settings: one try among several is no evidence alone."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar
 
 from dpaudit.findings.finding import Finding
-from dpaudit.findings.quality import Asking, TaskFigures
+from dpaudit.findings.quality import Asking, MeasureFigures, TaskFigures
 from dpaudit.schema import Count
 
 
@@ -17,7 +17,8 @@ class Try:
     digest: str  # of the benchmark, its items and how they were asked
     data: str | None  # digest of the items; None for those of lm-eval
     how: Asking
-    figures: dict[str, TaskFigures]  # by model
+    figures: dict[str, TaskFigures]  # by model; empty for a benchmark without right and wrong
+    measures: dict[str, tuple[MeasureFigures, ...]] = field(default_factory=dict)  # by model
 
 
 @dataclass(frozen=True)

@@ -2,9 +2,10 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from dpaudit.findings.quality import Quality, TaskFigures
+from dpaudit.findings.quality import MeasureFigures, Quality, TaskFigures
 
 CUT_MOST = 0.5  # of a benchmark's prompts may be cut, which is another benchmark
+Figures = TaskFigures | MeasureFigures
 MARGIN_MOST = 0.1  # beyond which a margin is warned of
 
 
@@ -21,20 +22,20 @@ def is_wide(margin: float) -> bool:
     return margin > MARGIN_MOST
 
 
-def is_mostly_cut(figures: TaskFigures) -> bool:
+def is_mostly_cut(cut: int, items: int) -> bool:
     """Whether the model's window held fewer than half of the prompts whole."""
-    return figures.cut > CUT_MOST * figures.items
+    return cut > CUT_MOST * items
 
 
-def of_cut_prompts(figures: Mapping[str, Sequence[TaskFigures]]) -> Iterator[str]:
+def of_cut_prompts(figures: Mapping[str, Sequence[Figures]]) -> Iterator[str]:
     """Of prompts that the models' windows did not hold whole, by benchmark; `figures` is by model."""
-    worst: dict[str, TaskFigures] = {}
+    worst: dict[str, Figures] = {}
     for of_model in figures.values():
         for row in of_model:
             if row.cut > (worst[row.task].cut if row.task in worst else 0):
                 worst[row.task] = row
     for row in worst.values():
-        said = "; so no loss and no gain can be told from it" if is_mostly_cut(row) else ""
+        said = "; so no loss and no gain can be told from it" if is_mostly_cut(row.cut, row.items) else ""
         yield (
             f"warning: {row.task}: of {row.cut:,} of {row.items:,} prompts the beginning was cut off, since "
             f"the model's window does not hold them{said}; shorter items, or fewer worked examples, may fit"

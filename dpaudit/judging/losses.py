@@ -150,7 +150,7 @@ def conclude(
         word, reason = _word(tested, reference.above_chance, told.get(task))
         if word == "no worse than the margin" and margin >= knows:
             word, reason = "cannot tell", "margin reaches chance"
-        if cautions.is_mostly_cut(ours) or cautions.is_mostly_cut(reference):
+        if any(cautions.is_mostly_cut(row.cut, row.items) for row in (ours, reference)):
             word, reason = "cannot tell", "prompts cut"
         if word == "no worse than the margin" and read.get(task, 0.0) > READ_MOST:
             word, reason = "cannot tell", "items in the training text"

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dpaudit.errors import UsageError
-from dpaudit.findings.quality import Bits, Comparison, HeldOut, Item, Rung, TaskFigures, Trend
+from dpaudit.findings.quality import Bits, Comparison, HeldOut, Item, Rung, Score, TaskFigures, Trend
 from dpaudit.stats import margins
 from dpaudit.stats.paired import (
     PairedDifference,
@@ -48,13 +48,19 @@ def accuracy_figures(task: str, items: Sequence[Item], chance: float, left_out: 
         accuracy_upper=upper,
         items=len(items),
         clusters=distinct,
-        log_odds=float(np.mean([item.log_odds for item in items])),
-        brier=float(np.mean([item.brier for item in items])),
+        log_odds=_mean([item.log_odds for item in items]),
+        brier=_mean([item.brier for item in items]),
         chance=chance,
         above_chance=bool(lower > chance),
         left_out=left_out,
         cut=sum(item.cut for item in items),
     )
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    """The mean of what all items have; None where they have nothing."""
+    there = [value for value in values if value is not None]
+    return float(np.mean(there)) if there else None
 
 
 def bits_figures(rows: Sequence[HeldOut], clusters: Mapping[str, str]) -> Bits | None:
@@ -94,16 +100,23 @@ def references(arms: Sequence[Arm], against: Sequence[str] = ("inf", BASE)) -> l
 def log_odds_pairs(
     task: str, answers: Mapping[str, Sequence[Item]], pairs: Sequence[tuple[str, str]]
 ) -> list[Comparison]:
-    """Each arm's log-odds less its reference's on one task; a sign-flip test over clusters."""
+    """Each arm's log-odds less its reference's on one task; a sign-flip test over clusters. None for a task
+    without choices.
+    """
     rows = []
     for arm, against in pairs:
         ours, theirs = answers[arm], answers[against]
         clusters = same_items(task, ours, theirs)
-        gap = paired_difference(
-            [i.log_odds for i in ours], [i.log_odds for i in theirs], clusters, CONFIDENCE
-        )
+        mine, other = _nats(ours), _nats(theirs)
+        if not mine or not other:
+            continue
+        gap = paired_difference(mine, other, clusters, CONFIDENCE)
         rows.append(_comparison((arm, against), task, LOG_ODDS, gap))
     return rows
+
+
+def _nats(items: Sequence[Item]) -> list[float]:
+    return [item.log_odds for item in items if item.log_odds is not None]
 
 
 def bits_pairs(
@@ -141,8 +154,8 @@ def task_trends(task: str, answers: Mapping[str, Sequence[Item]], ladder: Sequen
     if len(set(clusters)) < 2:
         return
     right = [[float(item.correct) for item in answers[arm]] for arm in ladder]
-    nats = [[item.log_odds for item in answers[arm]] for arm in ladder]
-    for measure, columns in ((ACCURACY, right), (LOG_ODDS, nats)):
+    nats = [_nats(answers[arm]) for arm in ladder]
+    for measure, columns in ((ACCURACY, right), (LOG_ODDS, nats)) if all(nats) else ((ACCURACY, right),):
         yield _trend(task, measure, ladder, columns, columns, clusters, "falling")
 
 
@@ -174,7 +187,9 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return adjusted
 
 
-def same_items(task: str, ours: Sequence[Item], theirs: Sequence[Item]) -> list[str]:
+def same_items(
+    task: str, ours: Sequence[Item] | Sequence[Score], theirs: Sequence[Item] | Sequence[Score]
+) -> list[str]:
     """The clusters of items that both answered. Raises UsageError where the two lists are not of the same
     items, asked with the same prompts.
     """
@@ -183,7 +198,7 @@ def same_items(task: str, ours: Sequence[Item], theirs: Sequence[Item]) -> list[
     return [item.cluster for item in ours]
 
 
-def _asked(item: Item) -> tuple[str, str, str]:
+def _asked(item: Item | Score) -> tuple[str, str, str]:
     return item.id, item.cluster, item.prompt
 
 
@@ -253,9 +268,16 @@ def _bits_scores(rows: Sequence[HeldOut]) -> Floats:
     """(records,) scores whose mean is all bits over all bytes and whose spread is that ratio's (delta
     method).
     """
-    bits, size = np.array([row.bits for row in rows]), np.array([float(row.bytes) for row in rows])
-    ratio = bits.sum() / size.sum()
-    return np.asarray(ratio + (bits - ratio * size) / size.mean(), dtype=np.float64)
+    return as_mean([row.bits for row in rows], [float(row.bytes) for row in rows])
+
+
+def as_mean(values: Sequence[float], weights: Sequence[float]) -> Floats:
+    """(items,) scores whose mean is all values over all weights, and whose spread is that ratio's (delta
+    method).
+    """
+    tops, sizes = np.array(values), np.array(weights)
+    ratio = tops.sum() / sizes.sum()
+    return np.asarray(ratio + (tops - ratio * sizes) / sizes.mean(), dtype=np.float64)
 
 
 def _cluster_means(values: Sequence[float] | Floats, clusters: Sequence[str]) -> Floats:

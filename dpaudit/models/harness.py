@@ -3,7 +3,6 @@
 import contextlib
 import difflib
 import functools
-import hashlib
 import logging
 import math
 from collections import Counter
@@ -13,15 +12,18 @@ from pathlib import Path
 from typing import Any, cast
 
 from dpaudit.data.corpus import Role, Turn
-from dpaudit.data.near_duplicates import words_of
 from dpaudit.errors import UsageError
 from dpaudit.findings.quality import Asking, Item
+from dpaudit.judging.measures import Measured
+from dpaudit.models import measured, remembered
 from dpaudit.models.encode import render
 from dpaudit.models.hf_model import HFModel
+from dpaudit.models.items import SEED, AskedItem, Sample, asked_items, drawn, identity
 from dpaudit.storage import disk
+from dpaudit.storage.answer_log import AnswerLog
 from dpaudit.system import egress
 
-SEED = 1234  # of worked examples, as in lm-eval
+OUTPUTS = ("multiple_choice", "loglikelihood", "loglikelihood_rolling", "generate_until")
 
 
 @dataclass(frozen=True)
@@ -30,9 +32,12 @@ class Answers:
     answer.
     """
 
-    items: tuple[Item, ...]
+    items: tuple[Item, ...]  # empty for a task without right and wrong
     chance: float
     left_out: int  # items of the task that were not asked
+    asked: int
+    cut: int
+    scores: tuple[Measured, ...] = ()  # by every measure beside right and wrong
 
 
 def load_tasks(
@@ -51,20 +56,59 @@ def load_tasks(
         tasks: dict[str, Any] = {}
         for name, config in specs.items():
             if config is None:
-                tasks.update(_load_known(manager, name, cache)["tasks"])
+                loaded = _load_known(manager, name, cache)["tasks"]
             else:
-                tasks.update(
-                    _load(manager, _with_data(config, data[name], cache), str(data[name]), cache)["tasks"]
-                )
+                loaded = _load(manager, _with_data(config, data[name], cache), str(data[name]), cache)[
+                    "tasks"
+                ]
+            tasks[name] = _single(name, loaded)
     for name, task in tasks.items():
-        if task.OUTPUT_TYPE != "multiple_choice":
-            raise UsageError(
-                f"evaluation.tasks: {name}",
-                "a multiple-choice task",
-                f"output_type {task.OUTPUT_TYPE}",
-                "name another task",
-            )
+        _check(name, task)
     return tasks
+
+
+def _single(name: str, loaded: Mapping[str, Any]) -> Any:
+    """The task of that name. Raises UsageError for a group, whose tasks have names of their own."""
+    if name in loaded:
+        return loaded[name]
+    raise UsageError(
+        f"evaluation.tasks: {name}",
+        "one task",
+        f"a group of {len(loaded):,}",
+        f"name its tasks, such as {', '.join(list(loaded)[:3])}",
+    )
+
+
+def _check(name: str, task: Any) -> None:
+    """Raises UsageError for a task that cannot be asked here; keeps a perplexity beyond the largest number
+    from ending the command.
+    """
+    where, way = f"evaluation.tasks: {name}", "name another task"
+    if task.OUTPUT_TYPE not in OUTPUTS:
+        raise UsageError(where, f"an output_type of {', '.join(OUTPUTS)}", str(task.OUTPUT_TYPE), way)
+    if getattr(task, "UNSAFE_CODE", False):
+        raise UsageError(where, "a task that runs no code of the model", "one that does", way)
+    metrics = getattr(task, "_metric_fn_list", {})
+    if task.config.process_results is None and None in metrics.values():
+        lost = next(metric for metric, function in metrics.items() if function is None)
+        raise UsageError(
+            f"{where}: metric_list", "metrics that lm-eval brings", f"the metric {lost!s:.40}", way
+        )
+    aggregations = task.aggregation()
+    for metric, aggregate in aggregations.items():
+        if callable(aggregate):
+            aggregations[metric] = _or_infinite(aggregate)
+
+
+def _or_infinite(aggregate: Callable[[Any], float]) -> Callable[[Any], float]:
+    @functools.wraps(aggregate)
+    def wrapped(scores: Any) -> float:
+        try:
+            return aggregate(scores)
+        except OverflowError:
+            return math.inf
+
+    return wrapped
 
 
 def check_known(names: Sequence[str]) -> None:
@@ -94,32 +138,69 @@ def harness_model(model: HFModel, batch: int) -> Any:
         from lm_eval.models.huggingface import HFLM
 
         lm = HFLM(pretrained=model.model, tokenizer=model.tokenizer, batch_size=batch, add_bos_token=False)
-        lm.loglikelihood = functools.partial(lm.loglikelihood, disable_tqdm=True)
+        for kind in remembered.KINDS:
+            setattr(lm, kind, functools.partial(getattr(lm, kind), disable_tqdm=True))
+        lm._loglikelihood_tokens = _without_bar(lm._loglikelihood_tokens)
         lm.apply_chat_template = functools.partial(_render, model.tokenizer)
     return lm
 
 
-def answer(lm: Any, name: str, task: Any, how: Asking) -> Answers:
+def _without_bar(score: Callable[..., Any]) -> Callable[..., Any]:
+    """lm-eval's scoring of texts window by window shows a bar whatever it is told."""
+    return lambda requests, **options: score(requests, **{**options, "disable_tqdm": True})
+
+
+def answer(lm: Any, name: str, task: Any, how: Asking, log: AnswerLog | None = None) -> Answers:
     """How the model answered a task's items: prompts in the chat template that training used, or as lm-eval
-    asks a plain model. Worked examples are drawn with a fixed seed, the same for all models.
+    asks a plain model. Worked examples and sampled answers are drawn with a fixed seed, the same for all
+    models. What `log` holds already is not asked again, and what is asked is kept there as it comes.
     """
     if how.fewshot is not None:
         _check_fewshot(name, task, how.fewshot)
         task.set_config("num_fewshot", how.fewshot)
     task.set_fewshot_seed(SEED)
-    with _quiet():
+    places = drawn(task, how.limit)
+    _check_room(lm, name, task)
+    with _quiet(), _seeded(), remembered.answers(lm, log):
         # `simple_evaluate` does this and adds 2 s of environment report to every call
         from lm_eval.evaluator import evaluate
 
         results = evaluate(
             lm,
             {"tasks": {name: task}},
-            limit=how.limit,
+            samples=None if places is None else {name: places},
             bootstrap_iters=0,
             apply_chat_template=how.chat_template,
             fewshot_as_multiturn=how.chat_template,
         )
-    return _answers(results["samples"][name], task, functools.partial(_is_cut, lm))
+    by_filter: dict[str, list[Sample]] = {}
+    for sample in sorted(results["samples"][name], key=lambda sample: int(sample["doc_id"])):
+        by_filter.setdefault(str(sample["filter"]), []).append(sample)
+    return _answers(by_filter, results["results"][name], task, functools.partial(_is_cut, lm))
+
+
+@contextlib.contextmanager
+def _seeded() -> Iterator[None]:
+    """Inside the block answers that are sampled are the same in every process."""
+    import torch
+
+    with torch.random.fork_rng():
+        torch.manual_seed(SEED)
+        yield
+
+
+def _check_room(lm: Any, name: str, task: Any) -> None:
+    """Raises UsageError where an answer may be as long as the model's whole window."""
+    if task.OUTPUT_TYPE != "generate_until":
+        return
+    longest = _answer_tokens(lm, task.config.generation_kwargs)
+    if longest >= lm.max_length:
+        raise UsageError(
+            f"evaluation.tasks: {name}",
+            f"answers shorter than the model's window of {lm.max_length:,} tokens",
+            f"up to {longest:,} tokens",
+            "name a model with a larger window, or a task with another max_gen_toks",
+        )
 
 
 def _check_fewshot(name: str, task: Any, fewshot: int) -> None:
@@ -135,22 +216,20 @@ def _check_fewshot(name: str, task: Any, fewshot: int) -> None:
 
 
 def texts_of(task: Any, limit: int | None) -> dict[str, tuple[str, ...]]:
-    """The texts of a task's first `limit` items by their ids: the question alone where the item names one,
-    and the whole prompt with the right answer.
+    """The texts of the items that `limit` leaves of a task, by their ids: the question alone where the item
+    names one, and the whole prompt with the right answer.
     """
     texts: dict[str, tuple[str, ...]] = {}
-    for number, doc in enumerate(list(task.eval_docs)[:limit]):
+    docs, places = list(task.eval_docs), drawn(task, limit)
+    for number in range(len(docs)) if places is None else places:
+        doc = docs[number]
         prompt, target = str(task.doc_to_text(doc)), task.doc_to_target(doc)
         choices = task.doc_to_choice(doc) if task.OUTPUT_TYPE == "multiple_choice" else []
         right = choices[target] if isinstance(target, int) and choices else target
-        alone = doc.get("question")
+        alone = doc.get("question") if isinstance(doc, Mapping) else None
         whole = f"{prompt} {right}"
-        texts[_id(doc, number)] = (alone, whole) if isinstance(alone, str) else (whole,)
+        texts[identity(doc, number)] = (alone, whole) if isinstance(alone, str) else (whole,)
     return texts
-
-
-def _id(doc: Mapping[str, Any], number: int) -> str:
-    return str(doc.get("id", number))
 
 
 def _with_data(config: dict[str, Any], file: Path, cache: Path) -> dict[str, Any]:
@@ -192,80 +271,72 @@ def _load(manager: Any, spec: str | dict[str, Any], where: str, cache: Path) -> 
 
 
 def _answers(
-    samples: Sequence[dict[str, Any]], task: Any, is_cut: Callable[[str, Sequence[str]], bool]
+    by_filter: Mapping[str, Sequence[Sample]],
+    figures: Mapping[str, Any],
+    task: Any,
+    is_cut: Callable[[Any, Sample], bool],
 ) -> Answers:
-    metadata = task.config.metadata or {}
-    field, kinds = metadata.get("cluster"), metadata.get("groups", [])
-    samples = sorted(samples, key=lambda sample: sample["doc_id"])
-    clusters = _clusters([_shared(sample, field) for sample in samples])
+    samples = next(iter(by_filter.values()))
+    asked = asked_items(samples, task, is_cut)
+    left_out = len(task.eval_docs) - len(asked)
+    if task.OUTPUT_TYPE == "multiple_choice":
+        return Answers(*_choices(samples, asked), left_out, len(asked), _cut(asked))
+    right = measured.right_metric(task)
+    items, chance = measured.items_of(samples, asked, right) if right else ((), 0.0)
+    scores = measured.measures_of(by_filter, figures, asked, task)
+    return Answers(items, chance, left_out, len(asked), _cut(asked), scores)
+
+
+def _cut(asked: Sequence[AskedItem]) -> int:
+    return sum(item.cut for item in asked)
+
+
+def _choices(samples: Sequence[Sample], asked: Sequence[AskedItem]) -> tuple[tuple[Item, ...], float]:
+    """Items of multiple choice, and the score of guessing or of always giving the commonest answer."""
     items, right, guess = [], Counter[str](), 0.0
-    for sample, cluster in zip(samples, clusters, strict=True):
-        doc, choices = sample["doc"], [arguments[1].strip() for arguments in sample["arguments"]]
+    for sample, item in zip(samples, asked, strict=True):
+        choices = [arguments[1].strip() for arguments in sample["arguments"]]
         logprobs = [float(response[0]) for response in sample["filtered_resps"]]
         gold = _gold(sample["target"], choices)
-        prompt = str(sample["arguments"][0][0])
         log_odds = logprobs[gold] - max(score for index, score in enumerate(logprobs) if index != gold)
-        identity = _id(doc, sample["doc_id"])
         items.append(
             Item(
-                identity,
+                item.id,
                 int(sample.get("acc", log_odds > 0)),
                 log_odds,
-                # a number and not the field's own text, which may be a whole passage
-                f"{field or 'question'}-{cluster}",
+                item.cluster,
                 _brier(logprobs, gold),
                 tuple(logprobs),
-                hashlib.sha256(prompt.encode()).hexdigest()[:16],
-                (*_named(doc, kinds), f"language: {_language(str(task.doc_to_text(doc)))}"),
-                len(prompt),
-                int(is_cut(prompt, [arguments[1] for arguments in sample["arguments"]])),
+                item.prompt,
+                item.groups,
+                item.length,
+                item.cut,
             )
         )
         right[choices[gold]] += 1
         guess += 1 / len(choices)
-    left_out = len(task.eval_docs) - len(items)
-    return Answers(tuple(items), max(guess, max(right.values())) / len(items), left_out)
+    return tuple(items), max(guess, max(right.values())) / len(items)
 
 
-def _shared(sample: Mapping[str, Any], field: str | None) -> list[str]:
-    """What makes an item one draw with others: the field that its task names, and the words of its
-    question.
+def _is_cut(lm: Any, task: Any, sample: Sample) -> bool:
+    """Whether lm-eval drops the beginning of the prompt, since the model's window does not hold it all. A
+    text that is scored as a whole is read window by window.
     """
-    asked = sample["doc"].get("question")
-    text = asked if isinstance(asked, str) else str(sample["arguments"][0][0])
-    return [f"asked: {' '.join(words_of(text))}", *([f"of: {sample['doc'][field]}"] if field else [])]
-
-
-def _clusters(shared: Sequence[Sequence[str]]) -> list[int]:
-    """A number for each item, the same for all that something shared joins, in order of their first item."""
-    parent = list(range(len(shared)))
-
-    def root(at: int) -> int:
-        while parent[at] != at:
-            at = parent[at]
-        return at
-
-    first: dict[str, int] = {}
-    for at, keys in enumerate(shared):
-        for key in keys:
-            one, other = sorted((root(first.setdefault(key, at)), root(at)))
-            parent[other] = one
-    numbers: dict[int, int] = {}
-    return [numbers.setdefault(root(at), len(numbers)) for at in range(len(shared))]
-
-
-def _is_cut(lm: Any, prompt: str, choices: Sequence[str]) -> bool:
-    """Whether lm-eval drops the beginning of the prompt, since the model's window does not hold it all."""
-    longest = max(len(lm.tok_encode(choice)) for choice in choices)
+    if task.OUTPUT_TYPE == "loglikelihood_rolling":
+        return False
+    prompt, after = str(sample["arguments"][0][0]), [arguments[1] for arguments in sample["arguments"]]
+    if task.OUTPUT_TYPE == "generate_until":
+        longest = _answer_tokens(lm, after[0])
+    else:
+        longest = max(len(lm.tok_encode(choice)) for choice in after)
     return bool(len(lm.tok_encode(prompt)) + longest > lm.max_length)
 
 
-def _named(doc: Mapping[str, Any], kinds: Sequence[str]) -> list[str]:
-    return [f"{kind}: {doc[kind]!s:.40}" for kind in kinds if doc.get(kind)]
+def _answer_tokens(lm: Any, settings: Mapping[str, Any] | None) -> int:
+    """How many tokens an answer may have."""
+    from lm_eval.models.utils import normalize_gen_kwargs
 
-
-def _language(text: str) -> str:
-    return "Chinese" if any("\u4e00" <= character <= "\u9fff" for character in text) else "other"
+    return int(normalize_gen_kwargs(dict(settings or {}), lm.max_gen_toks)["max_gen_toks"])
 
 
 def _brier(logprobs: Sequence[float], gold: int) -> float:

@@ -163,6 +163,17 @@ COLUMNS: dict[str, dict[str, tuple[str, str]]] = {
         "items": ("items", "count"),
         "said": ("loss", "text"),
     },
+    "compared_measures": {
+        "arm": ("arm", "text"),
+        "against": ("less", "text"),
+        "task": ("benchmark", "text"),
+        "measure": ("measure", "text"),
+        "difference": ("difference", "signed_three"),
+        "lower": ("from", "signed_three_down"),
+        "upper": ("to", "signed_three_up"),
+        "items": ("items", "count"),
+        "said": ("change", "text"),
+    },
     "compared_text": {
         "arm": ("arm", "text"),
         "against": ("less", "text"),

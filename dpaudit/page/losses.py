@@ -11,6 +11,18 @@ from dpaudit.page.numbers import Numbers, Placed, code, codes, placed, say
 from dpaudit.page.phrases import ABSENT, asked
 
 COLUMNS = 5  # of a benchmark in the table of differences
+REASONS = {
+    "prompts cut": "more than half of the prompts were cut, so another benchmark was asked",
+    "margin reaches chance": "with a margin of {margin} points, a model that only guesses would be no "
+    "worse than {against}",
+    "reference at chance": "{against} is not above chance, so it has nothing to lose",
+    "too few clusters": "too few clusters, {clusters} of the {fewest} that the margin needs",
+    "at the ceiling": "at the ceiling, with a wrong answer in {wrong} clusters only",
+    "neither is shown": "the data show neither (p no worse {no_worse}, p worse {worse})",
+    "no control": "no adapter without noise could be degraded, so no loss is shown to be visible",
+    "items in the training text": "more than half of its items stand in the training text",
+    "control not told": "the benchmark has not shown that it could see a loss",
+}
 
 
 def columns(num: Numbers, pair: Placed[Comparison]) -> Iterator[Markup]:
@@ -66,21 +78,9 @@ def _wide(num: Numbers, pair: Placed[Comparison]) -> Markup:
 
 def _reason(num: Numbers, pair: Placed[Comparison]) -> Markup:
     at = f"{pair.at}/margin"
-    sentences = {
-        "prompts cut": "more than half of the prompts were cut, so another benchmark was asked",
-        "margin reaches chance": "with a margin of {margin} points, a model that only guesses would be no "
-        "worse than {against}",
-        "reference at chance": "{against} is not above chance, so it has nothing to lose",
-        "too few clusters": "too few clusters, {clusters} of the {fewest} that the margin needs",
-        "at the ceiling": "at the ceiling, with a wrong answer in {wrong} clusters only",
-        "neither is shown": "the data show neither (p no worse {no_worse}, p worse {worse})",
-        "no control": "no adapter without noise could be degraded, so no loss is shown to be visible",
-        "items in the training text": "more than half of its items stand in the training text",
-        "control not told": "the benchmark has not shown that it could see a loss",
-    }
     assert pair.part.margin is not None
     return say(
-        sentences[str(pair.part.margin.reason)],
+        REASONS[str(pair.part.margin.reason)],
         against=code(pair.part.against),
         margin=num("/comparisons/margin", "points"),
         clusters=num(f"{pair.at}/clusters", "count"),
@@ -146,17 +146,22 @@ def warnings(joins: Joins) -> Iterator[Markup]:
             margin=num("/comparisons/margin", "points"),
         )
     told: set[str] = set()
+    for place, task in _cut(joins):
+        if task not in told:
+            told.add(task)
+            yield say(
+                "<strong>{task}: the beginning of {cut} prompts was cut off</strong>, since the model's "
+                "window does not hold them whole. Where that is most of them, no loss and no gain is told.",
+                task=task,
+                cut=num.counted(place, "cut", "items"),
+            )
+
+
+def _cut(joins: Joins) -> Iterator[tuple[str, str]]:
+    """The place of every figure of which prompts were cut, with its benchmark."""
     for at, model in placed("/quality", joins.report.quality):
-        for place, task in placed(f"{at}/tasks", model.tasks):
-            if task.cut and task.task not in told:
-                told.add(task.task)
-                yield say(
-                    "<strong>{task}: the beginning of {cut} prompts was cut off</strong>, since the model's "
-                    "window does not hold them whole. Where that is most of them, no loss and no gain is "
-                    "told.",
-                    task=task.task,
-                    cut=num.counted(place, "cut", "items"),
-                )
+        yield from ((place, row.task) for place, row in placed(f"{at}/tasks", model.tasks) if row.cut)
+        yield from ((place, row.task) for place, row in placed(f"{at}/measures", model.measures) if row.cut)
 
 
 def notes(joins: Joins) -> Iterator[Markup]:

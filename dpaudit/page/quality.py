@@ -223,7 +223,6 @@ def _loses(joins: Joins, arm: str) -> Iterator[Markup]:
 
 
 def _notes(joins: Joins) -> Iterator[Markup]:
-    if not pairs_of(joins):
-        return
     yield from tries.how(joins)
-    yield from losses.notes(joins)
+    if pairs_of(joins):
+        yield from losses.notes(joins)

@@ -9,6 +9,10 @@ from dpaudit.findings.tries import Try
 from dpaudit.page.joins import Joins
 from dpaudit.page.numbers import Numbers, code, join, placed, say
 
+DRAWN = {
+    True: "whole clusters of each drawn until there were {limit} items, ",
+    False: "the first {limit} of each, ",
+}
 ALL = "as many worked examples as the benchmark says"
 
 
@@ -33,9 +37,7 @@ def _way(num: Numbers, at: str, way: Asking) -> Markup:
         "{template}, with {shots}, {limit}by lm-eval {version}",
         template="in the chat template of training" if way.chat_template else "without a chat template",
         shots=ALL if way.fewshot is None else say(shots, count=num(f"{at}/fewshot", "count")),
-        limit=""
-        if way.limit is None
-        else say("the first {limit} of each, ", limit=num(f"{at}/limit", "count")),
+        limit="" if way.limit is None else say(DRAWN[way.drawn], limit=num(f"{at}/limit", "count")),
         version=num(f"{at}/lm_eval"),
     )
 
@@ -59,7 +61,9 @@ def _try(num: Numbers, at: str, tried: Try) -> Markup:
         "{date}, {way}: {figures}",
         date=num(f"{at}/date"),
         way=_way(num, f"{at}/how", tried.how),
-        figures=Markup(", ").join(_accuracies(num, f"{at}/figures", tried.figures)),
+        figures=Markup(", ").join(
+            [*_accuracies(num, f"{at}/figures", tried.figures), *_measures(num, at, tried)]
+        ),
     )
 
 
@@ -72,3 +76,15 @@ def _accuracies(num: Numbers, at: str, figures: Mapping[str, object]) -> Iterato
             accuracy=num(f"{place}/accuracy", "percent_one"),
             items=num(f"{place}/items", "count"),
         )
+
+
+def _measures(num: Numbers, at: str, tried: Try) -> Iterator[Markup]:
+    for name, rows in tried.measures.items():
+        for place, row in placed(join(f"{at}/measures", name), rows):
+            yield say(
+                "{name} {measure} {value} of {items} items",
+                name=code(name),
+                measure=row.measure,
+                value=num(f"{place}/value", "three"),
+                items=num(f"{place}/items", "count"),
+            )

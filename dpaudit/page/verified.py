@@ -17,9 +17,10 @@ NO_CONTROL = (
     "--train-control train one"
 )
 WEAK_CONTROL = (
-    "a control that learned the canaries: train it longer (--control-steps N and --control-rate RATE, or "
-    "your own with --control DIR), as long as it gains less than twice as much on ordinary rows as the "
-    "audited adapter; else plant more canaries and train anew, or claim less"
+    "a control that learned this file: see that it was trained on it, and train it longer (--control-steps N "
+    "and --control-rate RATE, or your own with --control DIR), as long as it gains less than twice as much "
+    "on other rows as the audited adapter; else put more under a coin and train anew, or claim a smaller "
+    "epsilon"
 )
 
 

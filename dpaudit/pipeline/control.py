@@ -114,7 +114,8 @@ def _tell(made: Suite, steps: int, progress: Progress) -> None:
             seconds = _expected(made, steps)
             advance(1)
         minutes = round(seconds / 60)
-        about += f", about {f'{minutes:,} minutes' if minutes > 1 else f'{seconds:.0f} seconds'} for all"
+        took = f"{minutes:,} minutes" if minutes > 1 else f"{seconds:.0f} seconds"
+        about += f", about {took}; then model, base and control are asked for every canary, which is told"
     progress.say(about)
 
 

@@ -21,6 +21,7 @@ from dpaudit.errors import UsageError
 SHARED = 5
 LABELLED = 0.1  # of the rows must hold such values for a column to count as labels
 LISTED = "conversations or messages"
+LIKE_DONOR = 100  # tries of another number in the donor's own id, before those of other rows
 PATIENT_KEYS = ("patient_id", "patient")
 IDENTIFIER = re.compile(r"\S{1,200}")
 HEXADECIMAL = re.compile(r"(?=.*\d)[0-9a-f]{8,}(-[0-9a-f]{4,})*|(?=.*\d)[0-9A-F]{8,}(-[0-9A-F]{4,})*")
@@ -141,7 +142,9 @@ def fresh(key: str, donor: Any, column: Column, used: set[str], rng: random.Rand
         return donor
     values = list(column.values)
     for attempt in range(2000):
-        made = _like(json.loads(rng.choice(values)), column, rng, attempt)
+        # the donor's own style first: an id may name what another column names too
+        style = donor if attempt < LIKE_DONOR else json.loads(rng.choice(values))
+        made = _like(style, column, rng, attempt)
         spelled = identity.of(made, where) if column.is_names else json.dumps(made, ensure_ascii=False)
         known = column.names if column.is_names else () if isinstance(made, float) else column.values
         if made is not None and spelled is not None and spelled not in known and spelled not in used:
@@ -150,8 +153,8 @@ def fresh(key: str, donor: Any, column: Column, used: set[str], rng: random.Rand
     raise UsageError(
         f"{where}: {key:.40}",
         "ids, numbers, or values that several rows share",
-        "a different text in each row",
-        "leave the column out of the file",
+        "free text, which is no row's to copy",
+        f"leave the column out: jq -c 'del(.{key:.40})' FILE > NEW.jsonl",
     )
 
 

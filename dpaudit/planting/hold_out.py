@@ -22,6 +22,7 @@ from dpaudit.planting import audit_key, data_file, places, plant
 from dpaudit.planting.audit_key import AuditKey, HeldOut, Planted
 from dpaudit.planting.edit import Edit
 from dpaudit.planting.profile import Profile, profile_of
+from dpaudit.planting.reach import told_of_rule
 from dpaudit.storage.custody import canonical
 
 TITLE = "the answer of a real row"
@@ -194,7 +195,7 @@ def _told(source: Path, out: Path, key: Path, made: AuditKey, profile: Profile) 
         "written": str(out),
         **plant.told_of_key(key, made, profile),
         "held_out": f"each of {len(made.coins):,} units with probability one half",
-        **plant.told_of_rule(made),
+        **told_of_rule(made),
         "visibility": "none: no row was added",
         "commitment": audit_key.commitment(made),
         "renumbered": sorted(key for key, column in profile.columns.items() if column.is_row_number),

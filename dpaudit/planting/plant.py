@@ -19,19 +19,18 @@ from dpaudit.planting.edit import Edit
 from dpaudit.planting.families import FAMILIES, NAMES, NATURAL
 from dpaudit.planting.planted_rows import PlantedRow
 from dpaudit.planting.profile import Profile, profile_of
+from dpaudit.planting.reach import CANARIES_MOST, told_of_rule
 from dpaudit.planting.visibility import Visibility
 from dpaudit.signals import recipe
 from dpaudit.storage.custody import keyed_file_digest
 from dpaudit.storage.whole_files import whole_file
 
-CANARIES_MOST = 20_000
 CROWD = 0.2  # of the planted rows
 CROWDED = (
     "more than a fifth of the rows are canaries: the model learns to speak like them; give more rows "
     "or fewer canaries"
 )
 PRIMARY, WITHOUT_BASE = "calibrated", "loss"
-TOLD_CLAIMS, TOLD_DELTA = (1.0, 3.0, 8.0), 1e-5  # for which `plant` says how many guesses must be right
 RENDERINGS = ("chat", "question", "alpaca", "plain")
 
 
@@ -158,7 +157,7 @@ def _shown(seen: Visibility | None) -> dict[str, Any]:
         "visibility_auc": seen.auc,
         "visibly_planted": seen.found,
         "visibility": f"a text classifier, taught on other rows, of {seen.planted} canaries and {seen.real} "
-        "real rows; visibly planted: at 1 % false alarms",
+        "real rows, by their texts alone; visibly planted: at 1 % false alarms",
     }
 
 
@@ -191,38 +190,3 @@ def told_of_key(key: Path, made: AuditKey, profile: Profile) -> dict[str, Any]:
         "rows_read": profile.rows,
         "rows_written": made.rows,
     }
-
-
-def told_of_rule(made: AuditKey) -> dict[str, Any]:
-    """How many coins will be guessed, what that can prove at most, and how many must be right to refute."""
-    from dpaudit.stats.epsilon import epsilon_ceiling_one_run
-
-    bound, guesses = made.rule.primary.bound, made.rule.guesses
-    assert bound is not None
-    ceiling = epsilon_ceiling_one_run(
-        canaries=len(made.coins), guesses=guesses, delta=TOLD_DELTA, confidence=bound.confidence
-    )
-    needed = ", ".join(f"{_needed(made, epsilon)} epsilon {epsilon:g}" for epsilon in TOLD_CLAIMS)
-    alone = f"a claim at delta {TOLD_DELTA:g}, tested alone at {1 - bound.confidence:.0%}"
-    return {
-        "guesses": guesses,
-        "right_guesses_needed": f"{needed} ({alone})",
-        "epsilon_ceiling": ceiling,
-        "ceiling_delta": TOLD_DELTA,
-    }
-
-
-def _needed(made: AuditKey, epsilon: float) -> str:
-    """How many guesses must be right to refute a claim of `epsilon`, as words that end before it."""
-    from dpaudit.stats.epsilon import least_right
-
-    bound, guesses = made.rule.primary.bound, made.rule.guesses
-    assert bound is not None
-    least = least_right(
-        canaries=len(made.coins),
-        guesses=guesses,
-        epsilon=epsilon,
-        delta=TOLD_DELTA,
-        error=1 - bound.confidence,
-    )
-    return "impossible for" if least is None else f"{least} of {guesses} to refute"

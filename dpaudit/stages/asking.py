@@ -8,7 +8,8 @@ from dpaudit.errors import UsageError
 from dpaudit.findings.verification import NotAsked
 from dpaudit.planting.audit_key import AuditKey, Planted
 from dpaudit.stages.audited import Audited, require
-from dpaudit.stages.verify_kept import Kept, Said, Scores
+from dpaudit.stages.verify_kept import Kept, Said, Scores, plain_of, scores_of
+from dpaudit.storage.answer_log import NEW, AnswerLog
 from dpaudit.system.progress import Advance, Progress
 from dpaudit.terminal import visible
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
 CANARIES, ORDINARY = "canaries", "ordinary"  # the rows that a model is asked of
 Place = tuple[str, str]  # which of them, and the rendering
+PIECE = 32  # texts that are asked and kept together
 REASON_MOST = 400  # characters: a part of it may be a template's own words
 
 
@@ -72,11 +74,13 @@ def ask(
     if known:
         progress.say(f"{audited.name}: scores of {' and '.join(known)} rows are kept, and not asked again")
     missing = {name: asked for name, asked in rows.items() if name not in known}
-    said = known | (_said(audited, key.rule.renderings, missing, progress) if missing else {})
+    log = store.begun() if store and missing else None
+    said = known | (_said(audited, key.rule.renderings, missing, log, progress) if missing else {})
     if store and missing:
         store.require_unchanged()
         for name, asked in missing.items():
             store.write(name, asked, said[name])
+        store.end()
     answers = _answers(key, said[CANARIES], said.get(ORDINARY))
     return Asked(answers, said[CANARIES].not_asked, audited.base_name())
 
@@ -108,10 +112,11 @@ def _said(
     audited: Audited,
     renderings: Sequence[str],
     rows: Mapping[str, Sequence[Planted]],
+    log: AnswerLog | None,
     progress: Progress,
 ) -> dict[str, Said]:
     """What the model says of rows, by their name: each is asked by itself, so that no number depends on what
-    else is asked.
+    else is asked. What `log` holds of a call that was stopped is not asked again.
     """
     template = _templated(audited.tokenizer) if audited.tokenizer else None
     with progress.task("verify: opening the model", total=1) as advance:
@@ -124,7 +129,7 @@ def _said(
     is_merged = audited.model is not None and audited.endpoint is None
     total = sum(map(len, texts.values())) * (2 if base is not None or is_merged else 1)
     with progress.task("verify: scoring canaries", total=total) as advance:
-        first = _scores(model, texts, left_out, advance)
+        first = _scores(Logged(model, log, "model"), texts, left_out, advance)
         if is_merged:  # two whole models need not fit at once
             from dpaudit.models import secret_spans
 
@@ -132,7 +137,8 @@ def _said(
             vocabulary = secret_spans.Vocabulary.of(model)
             del model
             base = secret_spans.open_base(audited.base, vocabulary)
-        second = _scores(base, {at: texts[at] for at in first}, left_out, advance) if base else {}
+        of_first = {at: texts[at] for at in first}
+        second = _scores(Logged(base, log, "base"), of_first, left_out, advance) if base else {}
     return {kind: _of_rows(kind, first, second, left_out) for kind in rows}
 
 
@@ -168,8 +174,34 @@ def _written(
     return texts
 
 
+@dataclass(frozen=True, eq=False)
+class Logged:
+    """A model whose answers are kept as they come, in pieces that do not depend on where a call stopped."""
+
+    model: Scorer
+    log: AnswerLog | None
+    side: str
+
+    def scores(self, texts: "Sequence[Text]", advance: Advance) -> "list[SecretScores]":
+        if self.log is None:
+            return self.model.scores(texts, advance)
+        found: list[SecretScores] = []
+        for start in range(0, len(texts), PIECE):
+            piece = texts[start : start + PIECE]
+            asked = [self.side, [(text.text, text.secret) for text in piece]]
+            (kept,) = self.log.answers([asked])
+            if kept is NEW:
+                said = self.model.scores(piece, advance)
+                self.log.keep(asked, plain_of(said))
+            else:
+                said = scores_of(kept)
+                advance(len(piece))
+            found += said
+        return found
+
+
 def _scores(
-    model: Scorer, texts: "dict[Place, list[Text]]", left_out: dict[Place, UsageError], advance: Advance
+    model: Logged, texts: "dict[Place, list[Text]]", left_out: dict[Place, UsageError], advance: Advance
 ) -> "dict[Place, list[SecretScores]]":
     """The scores of every rendering that a server takes; the others are added to `left_out`."""
     from dpaudit.models.secret_spans import Declined

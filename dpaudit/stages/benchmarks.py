@@ -1,16 +1,22 @@
 """The benchmarks that a suite names: whether each can be asked, and how it is asked."""
 
 import hashlib
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+import json
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, replace
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 from dpaudit import content
-from dpaudit.data import choices
+from dpaudit.data import choices, free_answers
 from dpaudit.errors import Gathering, UsageError
 from dpaudit.findings.finding import format_of
 from dpaudit.findings.quality import Asking, Measured, Skipped, TaskAsked, TasksAsked
+from dpaudit.judging import free
 from dpaudit.judging.quality import BASE
 from dpaudit.storage.rundir import RunDir
 from dpaudit.suite import declarations
@@ -19,6 +25,7 @@ from dpaudit.suite.suite import Evaluation, Task, path_or_builtin
 from dpaudit.system.progress import Progress
 
 TASKS = "evaluate/tasks.json"
+Loaded = Callable[[], dict[str, Any]]  # as `read_once` gives it
 
 
 def check_tasks(tasks: Sequence[Task], are_known: bool = False) -> None:
@@ -41,8 +48,37 @@ def check_tasks(tasks: Sequence[Task], are_known: bool = False) -> None:
 
 def _check_task(task: Task) -> None:
     """Raises UsageError, or Mistakes, for a task on a file that is not there or has items that do not fit."""
-    if _is_ours(task) and not _wants_clinic(task):
-        choices.check(_own_file(task), content.load_yaml(content.listing("suites/tasks")[task.name]))
+    if not _is_ours(task):
+        return
+    config = content.load_yaml(content.listing("suites/tasks")[task.name])
+    _check_measures(task.name, config)
+    if _wants_clinic(task):
+        return
+    file = _own_file(task)
+    if _are_dialogues(config):
+        deque(free_answers.items(str(file)), maxlen=0)
+    else:
+        choices.check(file, config)
+
+
+def _check_measures(name: str, config: Mapping[str, Any]) -> None:
+    """Raises UsageError for a measure of free answers that is not known."""
+    for measure in _metadata(config).get("measures", ()):
+        if measure not in free.MEASURES:
+            raise UsageError(
+                f"suites/tasks/{name}.yaml: metadata.measures",
+                f"names among {', '.join(free.MEASURES)}",
+                f"{measure!s:.40}",
+            )
+
+
+def _are_dialogues(config: Mapping[str, Any]) -> bool:
+    """Whether a task's file holds dialogues, or questions and answers, in any shape."""
+    return bool(_metadata(config).get("form") == "dialogues")
+
+
+def _metadata(config: Mapping[str, Any]) -> Mapping[str, Any]:
+    return config.get("metadata") or {}
 
 
 def write_tasks(run_dir: RunDir, plan: Plan, progress: Progress) -> dict[str, Path]:
@@ -120,12 +156,48 @@ def _with_earlier(
         progress.say(f"kept: {task.name}, which was measured before and is not among the tasks asked for now")
         return known
     limit, asked = known.how.limit, now.how.limit
-    is_same = replace(known, how=replace(known.how, limit=asked)) == now
+    is_same = replace(known, how=replace(known.how, limit=asked, drawn=now.how.drawn)) == now
     if not is_same or asked is None or (limit is not None and limit <= asked):
         return now
     many = "all of its items" if limit is None else f"{limit:,} items"
     progress.say(f"kept: {task.name} was asked with {many}, more than the limit of {asked:,}: they all count")
     return known
+
+
+def prepared(
+    specs: Mapping[str, dict[str, Any] | None], files: Mapping[str, Path], folder: Path
+) -> dict[str, Path]:
+    """Task -> the file that lm-eval reads: dialogues are written to `folder` as rows of question and
+    answer.
+    """
+    return {
+        task: _as_rows(file, folder / f"{task}.jsonl") if _are_dialogues(specs[task] or {}) else file
+        for task, file in files.items()
+    }
+
+
+def _as_rows(source: Path, target: Path) -> Path:
+    rows = (json.dumps(asdict(item), ensure_ascii=False) for item in free_answers.items(str(source)))
+    target.write_text("".join(f"{row}\n" for row in rows), encoding="utf-8")
+    return target
+
+
+@contextmanager
+def read_once(run_dir: RunDir, files: Mapping[str, Path]) -> Iterator[Loaded]:
+    """Inside the block: a function that gives the benchmarks of evaluate/tasks.json as lm-eval holds them,
+    by name. They are read when it is first called, and not again.
+    """
+    with ExitStack() as stack:
+
+        @cache
+        def loaded() -> dict[str, Any]:
+            from dpaudit.models import harness
+
+            folder = stack.enter_context(run_dir.work_folder("evaluate/cache"))
+            specs = {task: how.config for task, how in TasksAsked.read(run_dir, TASKS).tasks.items()}
+            return harness.load_tasks(specs, prepared(specs, files, folder), folder)
+
+        yield loaded
 
 
 def digest_of_items(task: Task) -> str:
@@ -139,7 +211,13 @@ def _digest(file: Path) -> str:
 
 def asking(evaluation: Evaluation) -> Asking:
     """How a suite has items asked."""
-    return Asking(version("lm-eval"), evaluation.limit, evaluation.fewshot, evaluation.chat_template)
+    return Asking(
+        version("lm-eval"),
+        evaluation.limit,
+        evaluation.fewshot,
+        evaluation.chat_template,
+        drawn=evaluation.limit is not None,
+    )
 
 
 def _is_ours(task: Task) -> bool:

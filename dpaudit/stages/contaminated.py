@@ -4,13 +4,12 @@ them.
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
 
 from dpaudit.data import contamination
 from dpaudit.findings.contamination import Contamination, TaskContamination, WithoutThem
 from dpaudit.findings.quality import Measured, TasksAsked
 from dpaudit.judging import quality
-from dpaudit.stages.benchmarks import TASKS
+from dpaudit.stages.benchmarks import TASKS, Loaded
 from dpaudit.storage.rundir import RunDir
 from dpaudit.suite.plan import Plan
 from dpaudit.system.progress import Progress
@@ -19,27 +18,32 @@ FILE = "evaluate/contamination.json"
 FEWEST = 10  # items of an accuracy
 
 
-def run(
-    run_dir: RunDir, plan: Plan, names: Sequence[str], files: Mapping[str, Path], progress: Progress
-) -> None:
+def run(run_dir: RunDir, plan: Plan, names: Sequence[str], loaded: Loaded, progress: Progress) -> None:
     """Writes evaluate/contamination.json: ids and numbers, no text."""
     made_from = ["corpus/manifest.json", TASKS, *(f"evaluate/{name}.json" for name in names)]
     tasks = TasksAsked.read(run_dir, TASKS).tasks
     if not tasks or run_dir.is_current(FILE, made_from):
         return
-    with run_dir.work_folder("evaluate/cache") as cache, progress.task("comparing items with training text"):
+    with progress.task("comparing items with training text"):
         from dpaudit.models import harness
 
-        loaded = harness.load_tasks({task: how.config for task, how in tasks.items()}, files, cache)
         texts = {
             (task, name): said
-            for task in tasks
-            for name, said in harness.texts_of(loaded[task], tasks[task].how.limit).items()
+            for task, of in loaded().items()
+            for name, said in harness.texts_of(of, tasks[task].how.limit).items()
         }
         keyed = {json.dumps(key): said for key, said in texts.items()}
         found = {tuple(json.loads(key)) for key in contamination.contaminated(keyed, _training(run_dir))}
     measured = {name: Measured.read(run_dir, f"evaluate/{name}.json") for name in names}
-    parts = [_task(task, {name for of, name in found if of == task}, measured) for task in tasks]
+    parts = [
+        _task(
+            task,
+            [name for of, name in texts if of == task],
+            {name for of, name in found if of == task},
+            measured,
+        )
+        for task in tasks
+    ]
     Contamination(contamination.WIDTH, contamination.SHARE, tuple(parts)).write(run_dir, FILE, made_from)
 
 
@@ -50,18 +54,19 @@ def shares(run_dir: RunDir) -> dict[str, float]:
     return {row.task: row.found / row.items for row in Contamination.read(run_dir, FILE).tasks}
 
 
-def _task(task: str, found: set[str], measured: Mapping[str, Measured]) -> TaskContamination:
+def _task(
+    task: str, items: Sequence[str], found: set[str], measured: Mapping[str, Measured]
+) -> TaskContamination:
     models = []
     for name, evaluation in measured.items():
-        whole = next(row for row in evaluation.quality.tasks if row.task == task)
+        whole = next((row for row in evaluation.quality.tasks if row.task == task), None)
         rest = [item for item in evaluation.items[task] if item.id not in found]
-        if len(rest) >= FEWEST:
+        if whole and len(rest) >= FEWEST:
             clean = quality.accuracy_figures(task, rest, whole.chance)
             models.append(
                 WithoutThem(name, whole.accuracy, clean.accuracy, clean.accuracy_lower, clean.accuracy_upper)
             )
-    items = next(iter(measured.values())).items[task]
-    ids = tuple(item.id for item in items if item.id in found)
+    ids = tuple(item for item in items if item in found)
     return TaskContamination(task, len(items), len(ids), ids, tuple(models))
 
 

@@ -8,34 +8,25 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from dpaudit.data.corpus import Record
 from dpaudit.findings.finding import format_of
-from dpaudit.findings.quality import (
-    Asking,
-    Comparison,
-    Comparisons,
-    Degraded,
-    HeldOut,
-    Item,
-    Measured,
-    Quality,
-    TaskAsked,
-    TasksAsked,
-    Trend,
-)
-from dpaudit.judging import cautions, losses, quality
+from dpaudit.findings.quality import Asking, HeldOut, Measured, Quality, TaskAsked, TasksAsked
+from dpaudit.judging import cautions, losses, measures, quality
 from dpaudit.judging.quality import BASE
 from dpaudit.schema import plain
-from dpaudit.stages import benchmarks, contaminated, preferences, tries
+from dpaudit.stages import benchmarks, comparisons, contaminated, preferences, tries
 from dpaudit.stages.benchmarks import TASKS
+from dpaudit.stages.comparisons import clusters, heldout, output
 from dpaudit.stages.integrity import custody, weights
 from dpaudit.stages.integrity.trained import weights_of
-from dpaudit.stats.margins import fewest_clusters
+from dpaudit.storage.answer_log import AnswerLog
+from dpaudit.storage.disk import remove
 from dpaudit.storage.exclusive import alone
 from dpaudit.storage.remedies import missing
 from dpaudit.storage.rundir import RunDir
+from dpaudit.storage.seals import seal_key
 from dpaudit.suite import declarations
 from dpaudit.suite.grid import Arm
 from dpaudit.suite.plan import Plan
@@ -64,15 +55,20 @@ def run(run_dir: RunDir, plan: Plan, progress: Progress) -> None:
     models = [*names, *_degraded(run_dir, trained)]
     base = weights.of_base(plan.suite.model.base)
     pending = [name for name in models if not _is_current(run_dir, name, base)]
-    if pending:
-        with run_dir.read_now(dict.fromkeys(file for name in pending for file in _weights(name))):
-            _evaluate(run_dir, plan, pending, files, base, progress)
-    for line in tries.keep(run_dir, TasksAsked.read(run_dir, TASKS), _read_all(run_dir, trained)):
-        progress.say(line)
-    contaminated.run(run_dir, plan, names, files, progress)
-    made_from = [*map(_output, models), TASKS, SETTINGS]
+    with benchmarks.read_once(run_dir, files) as tasks:
+        if pending:
+            with run_dir.read_now(dict.fromkeys(file for name in pending for file in _weights(name))):
+                _evaluate(run_dir, plan, pending, tasks, base, progress)
+        for line in tries.keep(
+            run_dir, TasksAsked.read(run_dir, TASKS), comparisons.read_all(run_dir, trained)
+        ):
+            progress.say(line)
+        contaminated.run(run_dir, plan, names, tasks, progress)
+    for name in models:
+        remove(_log_file(run_dir, name))
+    made_from = [*map(output, models), TASKS, SETTINGS]
     if not run_dir.is_current(SUMMARY, made_from):
-        _summary(run_dir, plan, trained).write(run_dir, SUMMARY, made_from)
+        comparisons.summary(run_dir, plan, trained).write(run_dir, SUMMARY, made_from)
     preferences.run(run_dir, plan, trained, base, progress)
     for line in _cautions(run_dir, trained):
         progress.say(line)
@@ -120,14 +116,14 @@ def _degraded(run_dir: RunDir, trained: Sequence[Arm]) -> list[str]:
 
 def _is_current(run_dir: RunDir, name: str, base: dict[str, str]) -> bool:
     """Whether a model's figures are there and of these weights of the base."""
-    if not run_dir.is_current(_output(name), inputs(name)) or not _is_of_format(run_dir, name):
+    if not run_dir.is_current(output(name), inputs(name)) or not _is_of_format(run_dir, name):
         return False
-    return Measured.read(run_dir, _output(name)).base == base
+    return Measured.read(run_dir, output(name)).base == base
 
 
 def _is_of_format(run_dir: RunDir, name: str) -> bool:
     """Whether a model's file is of this version: what another version measured is measured again."""
-    return format_of(run_dir, _output(name)) == Measured.FORMAT
+    return format_of(run_dir, output(name)) == Measured.FORMAT
 
 
 def load_model(run_dir: RunDir, plan: Plan, names: Sequence[str]) -> "HFModel":
@@ -163,12 +159,12 @@ def _evaluate(
     run_dir: RunDir,
     plan: Plan,
     names: Sequence[str],
-    files: Mapping[str, Path],
+    loaded: benchmarks.Loaded,
     base: dict[str, str],
     progress: Progress,
 ) -> None:
-    """Writes the figures of the named models. Answers of the same weights to the same tasks are
-    kept.
+    """Writes the figures of the named models. Answers of the same weights to the same tasks are kept, those
+    of a command that was killed too.
     """
     tasks = TasksAsked.read(run_dir, TASKS).tasks
     asked = {task: _digest(how) for task, how in tasks.items()}
@@ -177,33 +173,42 @@ def _evaluate(
     open_names = [name for name in names if wanted[name] or known[name] is None]
     for name in names:
         if name not in open_names and (evaluation := known[name]) is not None:
-            _of_asked(evaluation, asked).write(run_dir, _output(name), inputs(name))
+            _of_asked(evaluation, asked).write(run_dir, output(name), inputs(name))
     if not open_names:
         return
-    records = _heldout(run_dir)
-    specs = {task: tasks[task].config for task in asked if any(task in wanted[name] for name in names)}
+    records = heldout(run_dir)
     steps = sum(len(wanted[name]) + 1 for name in open_names)
-    with (
-        run_dir.work_folder("evaluate/cache") as cache,
-        progress.task("evaluating", steps) as advance,
-    ):
+    with progress.task("evaluating", steps) as advance:
         model = load_model(run_dir, plan, open_names)
         hows = {task: how.how for task, how in tasks.items()}
-        ask = _asker(model, specs, files, cache, plan.suite.evaluation.batch, hows, advance)
+        ask = _asker(model, loaded, plan, hows, advance) if any(wanted.values()) else None
         for name in open_names:
             is_half = name != _adapter(name)  # it answers benchmarks and nothing else
             texts = [] if is_half else records
             with model.active(
                 None if name == BASE else _adapter(name), losses.FACTORS[0] if is_half else 1.0
             ):
-                answers = ask(wanted[name])
+                logs = {task: _log(run_dir, name, base, asked[task]) for task in wanted[name]}
+                answers = ask(logs) if ask else {}
                 rows = _heldout_rows(known[name])
                 if texts and not rows:
                     rows = heldout_bits(model, texts, plan.suite.model.max_length)
             advance()
             now = _evaluation(name, answers, rows, texts, base)
             whole = _of_asked(_together(known[name], now), asked)
-            whole.write(run_dir, _output(name), inputs(name))
+            whole.write(run_dir, output(name), inputs(name))
+
+
+def _log(run_dir: RunDir, name: str, base: dict[str, str], how: str) -> AnswerLog | None:
+    """Where a model's answers to one benchmark are kept until all are there; None without the run's key."""
+    key = seal_key(run_dir.path)
+    made_from = json.dumps([name, run_dir.digests(_weights(name)), base], sort_keys=True)
+    return AnswerLog(_log_file(run_dir, name), key, [made_from, how]) if key else None
+
+
+def _log_file(run_dir: RunDir, name: str) -> Path:
+    """Hidden, as what a killed command leaves: readers of results pass it by."""
+    return run_dir.file(f"evaluate/.{name}.answers")
 
 
 def _digest(how: TaskAsked) -> str:
@@ -212,11 +217,11 @@ def _digest(how: TaskAsked) -> str:
 
 def _known(run_dir: RunDir, name: str, base: dict[str, str]) -> Measured | None:
     """What evaluate/NAME.json holds on the present weights, whatever was asked; None where it has nothing."""
-    if not run_dir.file(_output(name)).is_file() or not _is_of_format(run_dir, name):
+    if not run_dir.file(output(name)).is_file() or not _is_of_format(run_dir, name):
         return None
-    read = run_dir.recorded_inputs(_output(name))
+    read = run_dir.recorded_inputs(output(name))
     same = all(file in read and read[file] == run_dir.digest(file) for file in _weights(name))
-    evaluation = Measured.read(run_dir, _output(name))
+    evaluation = Measured.read(run_dir, output(name))
     return evaluation if same and evaluation.base == base else None
 
 
@@ -241,140 +246,86 @@ def _evaluation(
     tasks = [
         quality.accuracy_figures(task, answer.items, answer.chance, answer.left_out)
         for task, answer in answers.items()
+        if answer.items
     ]
-    bits = quality.bits_figures(rows, _clusters(records))
+    scored = [
+        measures.figures(task, found, answer.asked, answer.left_out, answer.cut)
+        for task, answer in answers.items()
+        for found in answer.scores
+    ]
+    bits = quality.bits_figures(rows, clusters(records))
     cut = sum(row.cut > 0 for row in rows)
-    figures = Quality(name, tuple(tasks), bits, len(records) - len(rows), cut)
+    figures = Quality(name, tuple(tasks), bits, len(records) - len(rows), cut, tuple(scored))
     items = {task: tuple(answer.items) for task, answer in answers.items()}
-    return Measured(figures, items, tuple(rows), base, asked={})
+    scores = {
+        task: {found.name: found.rows for found in answer.scores if found.rows}
+        for task, answer in answers.items()
+    }
+    return Measured(figures, items, scores, tuple(rows), base, asked={})
 
 
 def _together(known: Measured | None, now: Measured) -> Measured:
     """What is known of a model with what it answered now, which goes before."""
     if known is None:
         return now
-    tasks = {row.task: row for row in (*known.quality.tasks, *now.quality.tasks)}
-    figures = replace(now.quality, tasks=tuple(tasks.values()))
-    return replace(now, quality=figures, items=known.items | now.items, asked=known.asked)
+    again = now.items.keys()
+    tasks = [row for row in known.quality.tasks if row.task not in again]
+    scored = [row for row in known.quality.measures if row.task not in again]
+    figures = replace(
+        now.quality,
+        tasks=(*tasks, *now.quality.tasks),
+        measures=(*scored, *now.quality.measures),
+    )
+    items, scores = known.items | now.items, known.scores | now.scores
+    return replace(now, quality=figures, items=items, scores=scores, asked=known.asked)
 
 
 def _of_asked(evaluation: Measured, asked: Mapping[str, str]) -> Measured:
     """A model's figures of the tasks that are asked for, in that order, then of those that it answered before
     and whose items are not there any more.
     """
-    tasks = {row.task: row for row in evaluation.quality.tasks}
-    order = [*asked, *(task for task in tasks if task not in asked)]
-    figures = replace(evaluation.quality, tasks=tuple(tasks[task] for task in order))
-    items = {task: evaluation.items[task] for task in order}
-    return replace(evaluation, quality=figures, items=items, asked=evaluation.asked | dict(asked))
+    found = evaluation.quality
+    order = [*asked, *(task for task in evaluation.items if task not in asked)]
+    figures = replace(
+        found,
+        tasks=tuple(row for task in order for row in found.tasks if row.task == task),
+        measures=tuple(row for task in order for row in found.measures if row.task == task),
+    )
+    return replace(
+        evaluation,
+        quality=figures,
+        items={task: evaluation.items[task] for task in order},
+        scores={task: evaluation.scores[task] for task in order},
+        asked=evaluation.asked | dict(asked),
+    )
 
 
 def _asker(
     model: "HFModel",
-    specs: Mapping[str, Any],
-    files: Mapping[str, Path],
-    cache: Path,
-    batch: int,
+    loaded: benchmarks.Loaded,
+    plan: Plan,
     hows: Mapping[str, Asking],
     advance: Advance,
-) -> "Callable[[Sequence[str]], dict[str, Answers]]":
-    """A function that has the active model answer named tasks; lm-eval is not even imported where there is
-    none.
-    """
-    if not specs:
-        return lambda _: {}
+) -> "Callable[[Mapping[str, AnswerLog | None]], dict[str, Answers]]":
+    """A function that has the active model answer named tasks, each as `hows` says and with its log."""
     from dpaudit.models import harness
 
-    tasks = harness.load_tasks(specs, files, cache)
-    lm = harness.harness_model(model, batch)
+    tasks, lm = loaded(), harness.harness_model(model, plan.suite.evaluation.batch)
 
-    def ask(names: Sequence[str]) -> dict[str, harness.Answers]:
+    def ask(logs: "Mapping[str, AnswerLog | None]") -> dict[str, harness.Answers]:
         answers = {}
-        for name in names:
-            answers[name] = harness.answer(lm, name, tasks[name], hows[name])
+        for name, log in logs.items():
+            answers[name] = harness.answer(lm, name, tasks[name], hows[name], log)
             advance()
         return answers
 
     return ask
 
 
-def _read_all(run_dir: RunDir, trained: Sequence[Arm]) -> dict[str, Measured]:
-    names = (BASE, *(arm.name for arm in trained))
-    return {name: Measured.read(run_dir, _output(name)) for name in names}
-
-
 def _cautions(run_dir: RunDir, trained: Sequence[Arm]) -> Iterator[str]:
     """What is to be said of the figures beside them."""
-    models = {name: found.quality for name, found in _read_all(run_dir, trained).items()}
-    yield from cautions.of_cut_prompts({name: found.tasks for name, found in models.items()})
-    yield from cautions.of_heldout(list(models.values()))
-
-
-def _summary(run_dir: RunDir, plan: Plan, trained: Sequence[Arm]) -> Comparisons:
-    evaluations = _read_all(run_dir, trained)
-    pairs, ladders = quality.references(trained), quality.ladders(trained)
-    margin = plan.suite.evaluation.loss_tested
-    accuracies: list[Comparison] = []
-    others: list[Comparison] = []
-    trends: list[Trend] = []
-    controls: list[Degraded] = []
-    for task in TasksAsked.read(run_dir, TASKS).tasks:
-        answers = {name: evaluation.items[task] for name, evaluation in evaluations.items()}
-        accuracies += losses.accuracy_pairs(task, answers, pairs, margin)
-        others += quality.log_odds_pairs(task, answers, pairs)
-        controls += _controls(run_dir, task, answers, trained, margin)
-        for ladder in ladders:
-            trends += quality.task_trends(task, answers, ladder)
-    if evaluations[BASE].heldout:
-        clusters = _clusters(_heldout(run_dir))
-        heldout = {name: evaluation.heldout for name, evaluation in evaluations.items()}
-        others += quality.bits_pairs(heldout, pairs, clusters)
-        for ladder in ladders:
-            trends += quality.bits_trends(heldout, ladder, clusters)
-    figures = {
-        name: {row.task: row for row in evaluation.quality.tasks} for name, evaluation in evaluations.items()
-    }
-    return Comparisons(
-        margin=margin,
-        is_wide=cautions.is_wide(margin),
-        is_default=plan.suite.evaluation.margin is None,
-        fewest=fewest_clusters(margin),
-        family=len(accuracies),
-        confidence=quality.CONFIDENCE,
-        pairs=(
-            *losses.conclude(accuracies, figures, controls, margin, contaminated.shares(run_dir)),
-            *others,
-        ),
-        trend=tuple(trends),
-        controls=tuple(controls),
+    models = {name: found.quality for name, found in comparisons.read_all(run_dir, trained).items()}
+    yield from cautions.of_cut_prompts(
+        {name: (*found.tasks, *found.measures) for name, found in models.items()}
     )
-
-
-def _controls(
-    run_dir: RunDir,
-    task: str,
-    answers: Mapping[str, Sequence[Item]],
-    trained: Sequence[Arm],
-    margin: float,
-) -> list[Degraded]:
-    """What the degraded arm answered, against the same arm as it is; the base is the arm with nothing of its
-    adapter.
-    """
-    arm = losses.degradable(trained)
-    if arm is None:
-        return []
-    half = Measured.read(run_dir, _output(arm.name + losses.HALF)).items[task]
-    by_factor = dict(zip(losses.FACTORS, (half, answers[BASE]), strict=True))
-    return losses.controls(task, arm.name, answers[arm.name], by_factor, margin)
-
-
-def _heldout(run_dir: RunDir) -> list[Record]:
-    return [Record.from_json(row) for row in run_dir.read_lines("corpus/heldout.jsonl")]
-
-
-def _clusters(records: Sequence[Record]) -> dict[str, str]:
-    return {record.id: record.patient or record.id for record in records}
-
-
-def _output(name: str) -> str:
-    return f"evaluate/{name}.json"
+    yield from cautions.of_heldout(list(models.values()))

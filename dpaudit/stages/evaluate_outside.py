@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 from dpaudit.content import listing, load_yaml
 from dpaudit.errors import UsageError
 from dpaudit.findings.outside import MeasuredOutside, OutsideModel
-from dpaudit.judging import cautions, losses, quality
+from dpaudit.findings.quality import Comparison, TaskFigures
+from dpaudit.judging import cautions, losses, measures, quality
 from dpaudit.judging.quality import BASE
 from dpaudit.stages import audited, benchmarks, verify_kept
 from dpaudit.stages.audited import Audited
@@ -71,7 +72,7 @@ def _check_earlier(request: Request, file: Path) -> None:
     if known.model.files != verify_kept.digest_of(request.model):
         raise UsageError(str(file), "no result of another model", "one", way)
     asked = {task.name: task for task in request.evaluation.tasks}
-    dropped = [row.task for row in known.figures[BASE] if row.task not in asked]
+    dropped = [task for task in known.items[BASE] if task not in asked]
     if dropped:
         again = " ".join(f"--task {task}" for task in dropped)
         raise UsageError(
@@ -99,37 +100,74 @@ def run(request: Request, progress: Progress) -> MeasuredOutside:
     names = (BASE, request.model.name)
     with progress.task("evaluating", len(names) * len(request.evaluation.tasks)) as advance:
         answers = _answers(request, base, advance)
+    found = _found(request, base, answers)
+    for line in _cautions(found):
+        progress.say(line)
+    _write(found, request.out)
+    return found
+
+
+def _cautions(found: MeasuredOutside) -> Iterator[str]:
+    yield from cautions.of_margin(found.margin)
+    by_model: dict[str, list[cautions.Figures]] = {
+        name: [*rows, *found.measures[name]] for name, rows in found.figures.items()
+    }
+    yield from cautions.of_cut_prompts(by_model)
+
+
+def _found(request: Request, base: str, answers: "Mapping[str, Mapping[str, Answers]]") -> MeasuredOutside:
     figures = {
         name: tuple(
             quality.accuracy_figures(task, said.items, said.chance, said.left_out)
             for task, said in of.items()
+            if said.items
         )
         for name, of in answers.items()
     }
-    margin = request.evaluation.loss_tested
-    for line in (*cautions.of_margin(margin), *cautions.of_cut_prompts(figures)):
-        progress.say(line)
-    pairs = [(request.model.name, BASE)]
-    accuracies = [
-        pair
-        for task in answers[BASE]
-        for pair in losses.accuracy_pairs(
-            task, {name: said[task].items for name, said in answers.items()}, pairs, margin
+    scored = {
+        name: tuple(
+            measures.figures(task, one, said.asked, said.left_out, said.cut)
+            for task, said in of.items()
+            for one in said.scores
         )
-    ]
-    by_task = {name: {row.task: row for row in of} for name, of in figures.items()}
-    found = MeasuredOutside(
+        for name, of in answers.items()
+    }
+    scores = {
+        name: {task: {one.name: one.rows for one in said.scores if one.rows} for task, said in of.items()}
+        for name, of in answers.items()
+    }
+    margin = request.evaluation.loss_tested
+    return MeasuredOutside(
         model=OutsideModel(request.model.name, base, verify_kept.digest_of(request.model)),
         how=benchmarks.asking(request.evaluation),
         data={task.name: benchmarks.digest_of_items(task) for task in request.evaluation.tasks if task.data},
         margin=margin,
         fewest=fewest_clusters(margin),
         figures=figures,
-        compared=tuple(losses.conclude(accuracies, by_task, (), margin)),
+        compared=tuple(_accuracies(request, answers, figures)),
         items={name: {task: said.items for task, said in of.items()} for name, of in answers.items()},
+        measures=scored,
+        changes=measures.compared(scored[BASE], scores, [(request.model.name, BASE)]),
+        scores=scores,
     )
-    _write(found, request.out)
-    return found
+
+
+def _accuracies(
+    request: Request,
+    answers: "Mapping[str, Mapping[str, Answers]]",
+    figures: Mapping[str, Sequence[TaskFigures]],
+) -> Sequence[Comparison]:
+    margin = request.evaluation.loss_tested
+    found = [
+        pair
+        for task, said in answers[BASE].items()
+        if said.items
+        for pair in losses.accuracy_pairs(
+            task, {name: of[task].items for name, of in answers.items()}, [(request.model.name, BASE)], margin
+        )
+    ]
+    by_task = {name: {row.task: row for row in of} for name, of in figures.items()}
+    return losses.conclude(found, by_task, (), margin)
 
 
 def _answers(request: Request, base: str, advance: Any) -> "dict[str, dict[str, Answers]]":
@@ -142,7 +180,7 @@ def _answers(request: Request, base: str, advance: Any) -> "dict[str, dict[str, 
     files = {task.name: Path(task.data) for task in tasks if task.data}
     adapter, name = request.model.adapter, request.model.name
     with exclusive.scratch() as cache:
-        loaded = harness.load_tasks(specs, files, cache)
+        loaded = harness.load_tasks(specs, benchmarks.prepared(specs, files, cache), cache)
         model = HFModel.load(base)
         if adapter is not None:
             model.add_adapter(name, adapter)
@@ -177,7 +215,7 @@ def _write(found: MeasuredOutside, out: Path) -> None:
 
 def rows(found: MeasuredOutside) -> Sequence[dict[str, Any]]:
     """The lines of a terminal: each model on each benchmark."""
-    return [
+    accuracies = [
         {
             "arm": name,
             "measure": row.task,
@@ -191,3 +229,5 @@ def rows(found: MeasuredOutside) -> Sequence[dict[str, Any]]:
         for name, figures in found.figures.items()
         for row in figures
     ]
+    scored = [one.row(name) for name, figures in found.measures.items() for one in figures]
+    return [*accuracies, *scored]

@@ -8,8 +8,10 @@ from dpaudit.planting.audit_key import AuditKey
 from dpaudit.stages.audited import Audited
 
 PRESUMES = {
-    "planted": "a trainer who did not filter canaries out",
-    "held out": "a trainer who used the file as it was written",
+    "planted": "that this model was trained on the planted file and nobody filtered canaries out; a model of "
+    "other data gets the same word",
+    "held out": "that this model was trained on the file as it was written; a model of other data gets the "
+    "same word",
 }
 UNITS = {"planted": "canaries", "held out": "units"}
 

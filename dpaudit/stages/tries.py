@@ -48,8 +48,13 @@ def _try(task: str, asked: TasksAsked, measured: Mapping[str, Measured]) -> Try:
     figures = {
         name: row for name, found in measured.items() for row in found.quality.tasks if row.task == task
     }
+    measures = {
+        name: rows
+        for name, found in measured.items()
+        if (rows := tuple(row for row in found.quality.measures if row.task == task))
+    }
     date = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-    return Try(task, date, digest, asked.tasks[task].data, asked.tasks[task].how, figures)
+    return Try(task, date, digest, asked.tasks[task].data, asked.tasks[task].how, figures, measures)
 
 
 def _with(tries: tuple[Try, ...], new: Try) -> tuple[Try, ...]:
@@ -57,6 +62,8 @@ def _with(tries: tuple[Try, ...], new: Try) -> tuple[Try, ...]:
     at = max((at for at, one in enumerate(tries) if one.task == new.task), default=None)
     if at is None or tries[at].digest != new.digest:
         return (*tries, new)
-    if tries[at].figures == new.figures:
+    last = tries[at]
+    if (last.figures, last.measures) == (new.figures, new.measures):
         return tries
-    return (*tries[:at], replace(new, figures=tries[at].figures | new.figures), *tries[at + 1 :])
+    whole = replace(new, figures=last.figures | new.figures, measures=last.measures | new.measures)
+    return (*tries[:at], whole, *tries[at + 1 :])

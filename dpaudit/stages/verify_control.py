@@ -17,6 +17,8 @@ from dpaudit.errors import UsageError
 from dpaudit.evidence.questions import Control
 from dpaudit.findings.verification import ControlSeen
 from dpaudit.planting.audit_key import AuditKey, Planted
+from dpaudit.planting.reach import can_refute, coins_needed
+from dpaudit.privacy.claim import Claim
 from dpaudit.signals.recipe import Recipe
 from dpaudit.stages.asking import Answers, ask
 from dpaudit.stages.audit.performance import guess_by
@@ -61,6 +63,24 @@ def check(control: Path, adapters: Sequence[Path], data: Path | None) -> None:
             "the audited adapter itself" if len(adapters) == 1 else "one of the audited adapters",
             "train one on the same planted file, or let --train-control do it",
         )
+
+
+def require_use(key: AuditKey, claimed: Sequence[Claim]) -> None:
+    """Raises UsageError, before a control is trained, where not even right guesses alone would refute any of
+    the claims.
+    """
+    wanted = [coins_needed(key, claim.epsilon, claim.delta) for claim in claimed]
+    if any(can_refute(key, claim.epsilon, claim.delta) for claim in claimed):
+        return
+    told, least = min((n for n in wanted if n), default=None), min(claim.epsilon for claim in claimed)
+    unlimited = "no number of canaries refutes it from outside"
+    way = f"plant {told:,} or more and train anew" if told else unlimited
+    raise UsageError(
+        "--train-control",
+        "a claim that the coins of this key can refute",
+        f"{len(key.coins):,} coins, which cannot refute epsilon {least:g} even if every guess is right",
+        f"{way}, or claim less; without a control the answer is no power",
+    )
 
 
 def check_key(control: Path, key: AuditKey) -> None:

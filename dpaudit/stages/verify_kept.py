@@ -20,6 +20,7 @@ from dpaudit.planting.audit_key import Planted
 from dpaudit.stages.audited import Audited
 from dpaudit.stages.integrity import weights
 from dpaudit.storage import custody, exclusive, whole_files
+from dpaudit.storage.answer_log import AnswerLog
 
 if TYPE_CHECKING:
     from dpaudit.models.secret_spans import SecretScores
@@ -103,16 +104,27 @@ class OfModel:
         exclusive.remove_left(file)  # of a killed call
         whole_files.write_text(file, text + "\n", whole_files.PRIVATE)
 
+    def begun(self) -> AnswerLog:
+        """What was said so far, kept as it comes. Only under the lock of the page."""
+        return AnswerLog(self._log, self.kept.seal_key, [self._name({})])
+
+    def end(self) -> None:
+        """Forgets what `begun` kept: it stands in whole files now."""
+        self._log.unlink(missing_ok=True)
+
+    @property
+    def _log(self) -> Path:
+        return self.kept.folder / f".{self._name({})}.answers"
+
     def _file(self, kind: str, rows: Sequence[Planted]) -> Path:
-        """Named by all that decides the numbers; of rows only by a keyed digest."""
         told = custody.canonical([asdict(row) for row in rows])
-        named = {
-            "key": self.kept.commitment,
-            "rows": [kind, hmac.new(self.kept.seal_key, told, hashlib.sha256).hexdigest()],
-            "renderings": self.renderings,
-            **self.decides,
-        }
-        return self.kept.folder / f"{hashlib.sha256(custody.canonical(named)).hexdigest()[:32]}.json"
+        digest = hmac.new(self.kept.seal_key, told, hashlib.sha256).hexdigest()
+        return self.kept.folder / f"{self._name({'rows': [kind, digest]})}.json"
+
+    def _name(self, of: dict[str, Any]) -> str:
+        """Of all that decides the numbers; of rows only a keyed digest."""
+        named = {"key": self.kept.commitment, **of, "renderings": self.renderings, **self.decides}
+        return hashlib.sha256(custody.canonical(named)).hexdigest()[:32]
 
 
 def digest_of(audited: Audited) -> str | None:
@@ -157,19 +169,21 @@ def _digests(folder: Path) -> dict[str, str]:
 
 
 def _plain(both: Scores) -> list[list[list[list[float]]] | None]:
-    return [
-        None if said is None else [[part.tolist() for part in (s.logprob, s.mean, s.std)] for s in said]
-        for said in both
-    ]
+    return [None if said is None else plain_of(said) for said in both]
 
 
-def _read(both: list[list[list[list[float]]] | None]) -> Scores:
+def plain_of(said: "Sequence[SecretScores]") -> list[list[list[float]]]:
+    return [[part.tolist() for part in (one.logprob, one.mean, one.std)] for one in said]
+
+
+def scores_of(parts: list[list[list[float]]]) -> "list[SecretScores]":
     import numpy as np
 
     from dpaudit.models.secret_spans import SecretScores
 
-    audited, base = (
-        [SecretScores(*(np.array(part, dtype=np.float32) for part in parts)) for parts in said or ()]
-        for said in both
-    )
+    return [SecretScores(*(np.array(part, dtype=np.float32) for part in one)) for one in parts]
+
+
+def _read(both: list[list[list[list[float]]] | None]) -> Scores:
+    audited, base = (scores_of(said or []) for said in both)
     return audited, base if both[1] is not None else None

@@ -103,7 +103,8 @@ class Progress:
             now = time.monotonic()
             if now - last_line >= LINE_EVERY:
                 last_line = now
-                self.say(f"{description}: {done}{of_total} ({now - started:.0f} s)")
+                left = "" if total is None else _left(now - started, done, total)
+                self.say(f"{description}: {done}{of_total} ({now - started:.0f} s{left})")
 
         yield advance
         self.say(f"{description}: done ({time.monotonic() - started:.1f} s)")
@@ -118,6 +119,13 @@ def _bars(console: Console) -> Bars:
         TimeRemainingColumn(),
         console=console,
     )
+
+
+def _left(seconds: float, done: int, total: int) -> str:
+    """How long the rest takes at the pace so far."""
+    rest = seconds / max(done, 1) * max(total - done, 0)
+    told = f"{rest / 60:.0f} min" if rest >= 90 else f"{rest:.0f} s"
+    return f", about {told} left"
 
 
 def _silent(n: int = 1) -> None:

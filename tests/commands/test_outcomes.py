@@ -1,5 +1,6 @@
 """What a run found, in rows and in the tables of the terminal; the commands that print them."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import fabricate
@@ -8,6 +9,7 @@ from typed import Call
 
 from dpaudit import content
 from dpaudit.commands import attack, outcomes
+from dpaudit.findings.quality import MeasureChange
 from dpaudit.page import tables
 from dpaudit.page.formats import show
 
@@ -77,6 +79,23 @@ def test_an_unfit_judge_is_told_with_its_reason_and_no_win_rate(tmp_path: Path) 
     told = outcomes.judge_summary(unfit)
     assert "pairs" not in told and told["reason"] == "negated warning: too few seen"
     assert "reason: negated warning" in tables.as_text(told)
+
+
+def test_measures_of_answers_are_compared_on_the_terminal_too() -> None:
+    lost = MeasureChange(
+        "sft-eps8", "base", "harm", "refusal", True, -0.1, -0.2, -0.05, 0.001, 0.002, "worse", None, 60, 58
+    )
+    cut = replace(lost, measure="log perplexity", higher_is_better=False, word="cannot tell")
+    cut = replace(cut, reason="prompts cut")
+    rows = outcomes.compared((), (lost, cut, replace(cut, reason="neither is shown")), 0.05, 59)
+    told = tables.as_text(rows)
+    assert "refusal (more is better)" in told and "log perplexity (less is better)" in told
+    assert [row["said"] for row in rows["compared_measures"]] == [
+        "worse",
+        "cannot tell: more than half of the prompts were cut, so another benchmark was asked",
+        "cannot tell",
+    ]
+    assert "\N{MINUS SIGN}0.100" in told and "harm" in told
 
 
 def test_a_comparison_on_the_terminal_has_the_words_and_figures_of_the_page(tmp_path: Path) -> None:

@@ -12,13 +12,14 @@ from dpaudit.errors import UsageError
 from dpaudit.findings.baselines import Blind
 from dpaudit.findings.finding import Finding, format_of
 from dpaudit.findings.membership import Curve
-from dpaudit.findings.quality import HeldOut, Item, Measured, Quality
+from dpaudit.findings.quality import HeldOut, Item, Measured, Quality, Score
 from dpaudit.privacy.claim import Claim
 from dpaudit.storage.rundir import RunDir
 
 MEASURED = Measured(
     Quality("sft-eps8", (), None, 0),
     {"t": (Item("a", 1, -0.5, "c", 0.7, (-1.0, -0.5), "p"),)},
+    {"t": {"rouge_l": (Score("a", "c", "p", 0.4),)}},
     (HeldOut("r", 8.0, 4),),
     {},
     {},
@@ -54,7 +55,7 @@ def test_another_format_is_refused_by_name_with_the_way_out(tmp_path: Path) -> N
         with pytest.raises(UsageError) as error:
             Measured.read(run_dir, "evaluate/sft-eps8.json")
         line = str(error.value)
-        assert line.startswith(f"{tmp_path}/evaluate/sft-eps8.json: format: expected quality/4, got {told};")
+        assert line.startswith(f"{tmp_path}/evaluate/sft-eps8.json: format: expected quality/5, got {told};")
         assert (
             f"type `dpaudit eval --run {tmp_path.name}` again" in line
             and "\n" not in line
@@ -68,7 +69,7 @@ def test_another_format_is_refused_by_name_with_the_way_out(tmp_path: Path) -> N
         ({"quality": {}}, "quality.arm: expected a value, got no value"),
         (
             {"texts": ["secret"]},
-            "texts: expected one of quality, items, heldout, base, asked, got an unknown",
+            "texts: expected one of quality, items, scores, heldout, base, asked, got an unknown",
         ),
         ({"items": {"t": [["a", 1, 0.5]]}}, "items.t[0]: expected a list of id, correct, log_odds, cluster"),
         ({"items": {"t": [["a", "yes", *REST]]}}, "items.t[0].correct: expected a whole number"),

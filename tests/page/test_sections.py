@@ -8,7 +8,7 @@ import pytest
 from dpaudit.findings.baselines import Blind, Near
 from dpaudit.findings.membership import Per, Slope
 from dpaudit.findings.preferences import Incomparable, PreferenceResults
-from dpaudit.findings.quality import Asking
+from dpaudit.findings.quality import Asking, MeasureChange, MeasureFigures
 from dpaudit.findings.report import Acted, Lost, Report, Stage
 from dpaudit.findings.together import OverSeeds
 from dpaudit.findings.tries import Tried, Try
@@ -20,10 +20,12 @@ from dpaudit.page.internal import internal
 from dpaudit.page.joins import Joins
 from dpaudit.page.judge import judge
 from dpaudit.page.limits import limits
+from dpaudit.page.measures import measures
 from dpaudit.page.membership import membership
 from dpaudit.page.numbers import Numbers
 from dpaudit.page.preferences import preferences
 from dpaudit.page.quality import quality
+from dpaudit.page.render import render
 from dpaudit.page.training import training
 from dpaudit.page.verdicts import verdicts
 from dpaudit.stages import report
@@ -299,8 +301,14 @@ def test_how_often_and_with_which_settings_a_benchmark_was_measured_stands_on_th
     assert section.notes[0].startswith("Items were asked in the chat template of training, with as many")
     section = quality(joined(replace(alike, asked_how={task: whole, "other": few}, tried=(twice,))))
     assert section.notes[0].startswith(f"The items of {task} were asked in the chat template")
+    some = quality(joined(replace(alike, asked_how={task: replace(few, drawn=True)}))).notes[0]
+    assert "whole clusters of each drawn until there were <data" in some and "20</data> items, by" in some
     assert "the first <data" in section.notes[1] and "without a chat template" in section.notes[1]
     (said,) = section.earlier
+    refused = {made.quality[0].arm: (MeasureFigures("harm", "refusal", 0.25, 0.1, 0.4, 44, 44, True, 0, 0),)}
+    free = Tried("harm", 2, (Try("harm", "2026-01-02", "d", None, few, {}, refused),))
+    (free_said,) = quality(joined(replace(alike, tried=(free,)))).earlier
+    assert "refusal <data" in free_said and "0.250</data> of <data" in free_said and "44</data>" in free_said
     assert "2</data> times" in said and "2026-01-02" in said and "20</data> of each" in said
     assert all(f"<code>{name}</code>" in said for name in figures)
     margins = " ".join(quality(joined(replace(made, margins_before=(0.02, 0.1)))).notes)
@@ -319,3 +327,46 @@ def test_records_and_items_that_were_left_out_stand_beside_the_figure(made: Repo
     warned = quality(joined(replace(made, quality=(model, *made.quality[1:])))).warnings
     assert len(warned) == len(tasks) and all("2</data> of " in one for one in warned)
     assert "7</data> left out" in cut.cells[3] and "2</data> with a cut prompt" in cut.cells[3]
+
+
+def test_other_measures_have_their_figures_their_direction_and_their_words(made: Report) -> None:
+    assert measures(joined(made)).heads == ()
+    refusal = MeasureFigures("harm", "refusal", 0.2, 0.1, 0.3, 60, 60, True, 4, 2)
+    unknown = replace(
+        refusal, measure="odd", higher_is_better=None, alone="it is not known whether more is better"
+    )
+    whole = MeasureFigures("gen", "bleu", 12.5, None, None, 9, 0, True, 0, 0, "no score of its own an item")
+    first, other, *rest = (replace(model, measures=(refusal, unknown, whole)) for model in made.quality)
+    other = replace(other, measures=())
+    assert made.comparisons is not None
+    lost = MeasureChange(
+        other.arm, "base", "harm", "refusal", True, -0.1, -0.2, -0.05, 0.001, 0.002, "worse", None, 60, 60
+    )
+    compared = replace(made.comparisons, measures=(lost,))
+    section = measures(joined(replace(made, quality=(first, other, *rest), comparisons=compared)))
+    assert [head.split(": ")[1] for head in section.heads] == [
+        "refusal (more is better)",
+        "odd (which way is better is not known)",
+        "bleu (more is better)",
+    ]
+    whole_page = quality(joined(replace(made, quality=(first, other, *rest), comparisons=compared)))
+    assert "harm: the beginning of" in whole_page.warnings[0] and "2</data> of " in whole_page.warnings[0]
+    nothing = replace(compared, pairs=(), trend=(), controls=())
+    (how, *_) = quality(
+        joined(replace(made, comparisons=nothing, asked_how={"harm": Asking("0.4", None, None, True)}))
+    ).notes
+    assert how.startswith("Items were asked ")  # where no benchmark has right and wrong, too
+    blind = replace(lost, word="cannot tell", reason="prompts cut")
+    blinded = replace(compared, measures=(blind,))
+    hidden = measures(joined(replace(made, quality=(first, other, *rest), comparisons=blinded)))
+    assert "cannot tell: more than half of the prompts were cut" in hidden.against[0].rows[0].cells[0]
+    said = section.models[0].cells
+    assert "4</data> left out" in said[0] and "2</data> with a cut prompt" in said[0]
+    assert "not compared: it is not known" in said[1]
+    assert "12.500" in said[2] and "interval" not in said[2] and "not compared" in said[2]
+    assert set(section.models[1].cells) == {"–"}
+    ((reference, (row,)),) = ((of.reference, of.rows) for of in section.against)
+    assert (reference, row.arm) == ("base", other.arm)
+    assert "<strong>worse</strong>" in row.cells[0] and row.cells[1:] == ("–", "–")
+    assert "refuse, found by words" in section.notes[1]
+    assert "Other measures of the answers" in render(replace(made, quality=(first, other, *rest)))

@@ -233,7 +233,8 @@ def test_the_command_holds_out(tmp_path: Path) -> None:
     told = json.loads(done.stdout)
     assert done.exit_code == 0 and told["held_out"] == "each of 100 units with probability one half"
     assert "sampling rate, depends on the coins" in told["note"] and f"--data {source}" in told["next"]
-    assert "43 of 50 to refute epsilon 1, impossible for epsilon 3" in told["right_guesses_needed"]
+    needed = told["right_guesses_needed"]
+    assert "43 of 50 to refute epsilon 1, impossible below 123 coins for epsilon 3" in needed
     assert not {"coins", "digest", "rows"} & set(told) and told["renumbered"] == ["id"]
 
 

@@ -57,7 +57,8 @@ def pair(i: int) -> dict[str, Any]:
 
 
 def plain(i: int) -> dict[str, Any]:
-    return {"text": dialogue(i)["messages"][2]["content"]}
+    source = ("GARD", "CDC", "NIDDK")[i % 3]
+    return {"text": dialogue(i)["messages"][2]["content"], "source": source, "id": f"qa/{source}/{i:05d}/1"}
 
 
 def instruction(i: int) -> dict[str, Any]:
@@ -162,6 +163,14 @@ def test_what_all_share_stays(worlds: dict[str, Made]) -> None:
     }
     asked = {c.record.turns[0].text.partition("\n")[0] for c in worlds["instruction"][2].canaries}
     assert asked == {"Answer as a nurse of the ward."}
+
+
+def test_an_id_names_what_the_other_columns_name(worlds: dict[str, Made]) -> None:
+    """Else one line would find planted rows by columns that no text classifier reads."""
+    before, after, _ = worlds["text"]
+    planted = [json.loads(line) for line in set(after) - set(before)]
+    assert len(planted) > 20
+    assert all(row["id"].split("/")[1] == row["source"] for row in planted)
 
 
 def everyday(i: int) -> dict[str, Any]:

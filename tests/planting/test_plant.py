@@ -20,7 +20,7 @@ from dpaudit.cli import app
 from dpaudit.data.reading import read_records
 from dpaudit.errors import PartialError, UsageError
 from dpaudit.page import tables
-from dpaudit.planting import audit_key, plant
+from dpaudit.planting import audit_key, plant, reach
 from dpaudit.signals import recipe
 
 ROWS = 60
@@ -350,7 +350,7 @@ def test_the_command_plants(tmp_path: Path) -> None:
 
 
 def test_the_help_tells_how_many_canaries_there_may_be() -> None:
-    least, most = recipe.load(plant.PRIMARY).minimum_canaries, plant.CANARIES_MOST
+    least, most = recipe.load(plant.PRIMARY).minimum_canaries, reach.CANARIES_MOST
     assert f"{least} to {most:,}" in CliRunner().invoke(app, ["plant", "--help"]).stdout
 
 

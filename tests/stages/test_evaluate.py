@@ -15,9 +15,11 @@ from dpaudit.errors import UsageError
 from dpaudit.findings.contamination import Contamination
 from dpaudit.findings.quality import Comparisons, Measured, TasksAsked
 from dpaudit.judging import quality
-from dpaudit.models import harness
+from dpaudit.models import harness, items
 from dpaudit.stages import benchmarks, contaminated, evaluate, report, tries
 from dpaudit.stages.integrity import custody
+from dpaudit.storage import seals
+from dpaudit.storage.custody import SEAL_KEY
 from dpaudit.storage.rundir import RunDir
 from dpaudit.suite import declarations, loading
 from dpaudit.suite.grid import Grid
@@ -87,6 +89,7 @@ def make_run(
     )
     plan, run_dir = Plan(suite), RunDir(folder / "run")
     run_dir.path.mkdir(parents=True)
+    seals.write_seal_key(run_dir.file(SEAL_KEY))
     run_dir.file("plan.json").write_text(json.dumps(plan.to_json()))
     declarations.keep(run_dir, plan)
     run_dir.write_lines("corpus/heldout.jsonl", (r.to_json() for r in heldout_records()))
@@ -331,7 +334,7 @@ def test_every_file_task_reads_its_own_rows_and_its_chance_is_known(
     from dpaudit.models.hf_model import HFModel
 
     known = content.listing("suites/tasks")
-    assert set(known) == {*FILE_ROWS, "clinic_choice"}
+    assert set(known) == {*FILE_ROWS, "clinic_choice", "free_answers_file", "refusals_file"}
     files = {}
     for name, row in FILE_ROWS.items():
         files[name] = tmp_path / f"{name}.jsonl"
@@ -343,10 +346,10 @@ def test_every_file_task_reads_its_own_rows_and_its_chance_is_known(
     tasks = harness.load_tasks(specs, files, tmp_path / "cache")
     lm = harness.harness_model(HFModel.load(str(toy_model_dir)), 8)
     for name, task in tasks.items():
-        answers = harness.answer(lm, name, task, benchmarks.asking(Evaluation(limit=2)))
-        assert [item.id for item in answers.items] == [f"{name}/0", f"{name}/1"]
+        answers = harness.answer(lm, name, task, benchmarks.asking(Evaluation()))
+        assert [item.id for item in answers.items] == [f"{name}/{n}" for n in range(3)]
         assert answers.chance == (
-            0.5 if name == "cmexam_file" else 1.0
+            2 / 3 if name == "cmexam_file" else 1.0
         )  # the commonest answer is always right here
 
 
@@ -397,12 +400,12 @@ def test_copies_of_a_question_are_one_draw() -> None:
     """Whatever their ids, the order of their choices, and the field that their task names."""
 
     def sample(question: str, condition: str = "") -> dict:
-        return {"doc": {"question": question, "condition": condition}, "arguments": [[f"Q {question}"]]}
+        return {"question": question, "condition": condition}
 
     asked = [sample("Which drug?"), sample("What dose?"), sample(" which DRUG"), sample("What else?")]
-    assert harness._clusters([harness._shared(one, None) for one in asked]) == [0, 1, 0, 2]
+    assert items.clusters_of([items.shared(one, "", None) for one in asked]) == [0, 1, 0, 2]
     named = [sample("a b", "x"), sample("c d", "y"), sample("c d", "x"), sample("e f", "z")]
-    assert harness._clusters([harness._shared(one, "condition") for one in named]) == [0, 0, 0, 1]
+    assert items.clusters_of([items.shared(one, "", "condition") for one in named]) == [0, 0, 0, 1]
 
 
 def test_what_another_version_measured_is_measured_again(
@@ -484,7 +487,7 @@ def test_what_was_measured_stays_whatever_is_asked_for_later(
     assert "kept: clinic_choice was asked with all of its items, more than the limit of 5" in told
     plan = later(run_dir, plan, chat_template=False, margin=0.02)
     found, told = asked(plan)
-    assert found == {"clinic_choice": 5, "pubmedqa_file": 3}
+    assert found == {"clinic_choice": 6, "pubmedqa_file": 3}  # two conditions
     assert "clinic_choice was measured 2 times" in told and "pubmedqa_file was" not in told
     asked(plan)
     tried = {one.task: one for one in tries.counted(tries.of(run_dir))}

@@ -29,6 +29,10 @@ def test_an_adapter_is_asked_beside_its_base_and_a_merged_model_says_the_same(
     world: Path, merged: Path, toy_model_dir: Path, items: Path, tmp_path: Path
 ) -> None:
     task = ("--task", f"{TASK}={items}", "--set", "evaluation.limit=8")
+    free = tmp_path / "free.jsonl"
+    rows = ({"question": f"Which dose for fever {n}?", "answer": "500 mg."} for n in range(9))
+    free.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    task = (*task, "--task", f"refusals_file={free}")
     done = asked("--adapter", world / "adapter", *task, "--out", tmp_path / "a", "--json")
     assert done.exit_code == 0, done.output
     found = json.loads((tmp_path / "a/quality.json").read_text())
@@ -36,10 +40,17 @@ def test_an_adapter_is_asked_beside_its_base_and_a_merged_model_says_the_same(
     assert found["model"]["name"] == name and list(found["figures"]) == ["base", name]
     assert [row["items"] for rows in found["figures"].values() for row in rows] == [8, 8]
     assert {(row["arm"], row["against"]) for row in found["compared"]} == {(name, "base")}
+    (refused,) = found["measures"][name]
+    assert (refused["measure"], refused["items"], refused["left_out"]) == ("refusal", 8, 1)
+    assert {(row["arm"], row["against"], row["word"]) for row in found["changes"]} == {
+        (name, "base", "cannot tell")
+    }
+    assert "fever" not in json.dumps(found)
     margins = {model: [item[2] for item in of[TASK]] for model, of in found["items"].items()}
     assert margins["base"] != margins[name]
     done = asked("--model", merged, "--base", toy_model_dir, *task, "--out", tmp_path / "m")
     assert done.exit_code == 0, done.output
+    assert "refusals_file: refusal" in done.output and "refusal (more is better)" in done.output
     assert "benchmark" in done.output and "cannot tell: " in done.output
     whole = json.loads((tmp_path / "m/quality.json").read_text())
     assert [item[2] for item in whole["items"][str(merged)][TASK]] == pytest.approx(margins[name], abs=1e-3)
@@ -47,8 +58,9 @@ def test_an_adapter_is_asked_beside_its_base_and_a_merged_model_says_the_same(
     assert isinstance(other.exception, UsageError) and "no result of another model" in str(other.exception)
     written = (tmp_path / "a/quality.json").read_text()
     for words, lost in (
-        (("--task", f"pubmedqa_file={pubmed(tmp_path)}"), f"got that of {TASK}"),
-        (task[:2], "one of others, which would be lost"),
+        (("--task", f"pubmedqa_file={pubmed(tmp_path)}"), f"got that of {TASK}, refusals_file"),
+        (task[:4], "got that of refusals_file"),
+        ((*task[:2], *task[4:]), "one of others, which would be lost"),
         ((*task, "--set", "evaluation.fewshot=1"), "one of others, which would be lost"),
     ):
         again = asked("--adapter", world / "adapter", *words, "--out", tmp_path / "a")

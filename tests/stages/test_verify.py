@@ -21,7 +21,7 @@ from dpaudit.errors import UsageError
 from dpaudit.findings.baselines import Blind
 from dpaudit.findings.verification import Verification
 from dpaudit.page import render
-from dpaudit.planting import audit_key
+from dpaudit.planting import audit_key, reach
 from dpaudit.stages import verify, verify_verdicts
 from dpaudit.system.progress import Progress
 
@@ -61,7 +61,7 @@ def test_a_false_claim_is_refuted(world: Path, tmp_path: Path) -> None:
     page = (tmp_path / "index.html").read_text()
     for words in (
         "</code> (window-based comparison)",
-        "presumes a trainer who did not filter canaries out",
+        "presumes that the model was trained on this file and that nobody filtered canaries out",
         "“refuted” presumes nothing",
         "Ceiling",
         "(eps,delta)",
@@ -108,7 +108,7 @@ def test_a_model_that_saw_no_canary_is_not_refuted_and_its_power_is_unknown(
     assert done.exit_code == 4, done.output
     words = " ".join(done.output.split())
     assert "to get power: give an adapter that was trained on the same planted file" in words
-    assert verify_verdicts.UNKNOWN in words and "who did not filter" in words
+    assert verify_verdicts.UNKNOWN in words and "nobody filtered canaries out" in words
     assert (
         "that the key is of the training data: --data FILE compares them" in words
     )  # a wrong key looks so too
@@ -170,6 +170,28 @@ def test_a_claim_above_the_ceiling_is_no_power(world: Path, tmp_path: Path) -> N
     )
     assert done.exit_code == 4, done.output
     assert "No number of right guesses" in (tmp_path / "index.html").read_text()
+
+
+def test_no_control_is_trained_for_a_claim_that_no_guess_can_refute(world: Path, tmp_path: Path) -> None:
+    words = ["--adapter", world / "adapter", "--key", world / "key.json", "--data", world / "planted.jsonl"]
+    words += ["--out", tmp_path / "page", "--train-control", "--control-steps", 20]
+    refused = check(*words, "--claim", CLAIM.replace("0.5", "4")).exception
+    assert isinstance(refused, UsageError) and "coins, which cannot refute epsilon 4" in refused.got
+    needed = int(re.search(r"plant ([\d,]+) or more", refused.remedy)[1].replace(",", ""))  # type: ignore[index]
+    key = audit_key.load(world / "key.json")
+    assert reach.can_refute(key, 4, 1e-5, needed) and not reach.can_refute(key, 4, 1e-5, needed - 1)
+    assert not (tmp_path / "page").exists()
+    hopeless = check(*words, "--claim", CLAIM.replace("0.5", "20")).exception
+    assert isinstance(hopeless, UsageError) and "no number of canaries" in hopeless.remedy
+
+
+def test_a_key_that_was_not_the_one_noted_down_is_told_before_anything_is_asked(
+    world: Path, tmp_path: Path
+) -> None:
+    words = ["--adapter", world / "adapter", "--key", world / "key.json", "--claim", CLAIM]
+    done = check(*words, "--out", tmp_path / "page", "--commitment", "0" * 64)
+    assert done.exit_code == 1 and "noted before: another" in done.output and "verdict" not in done.output
+    assert not (tmp_path / "page").exists()
 
 
 def test_ties_everywhere_are_no_power(world: Path, toy_model_dir: Path, tmp_path: Path) -> None:

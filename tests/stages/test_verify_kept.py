@@ -11,6 +11,7 @@ from strangers import CLAIM, attempt, check
 
 from dpaudit.errors import UsageError
 from dpaudit.evidence import claims
+from dpaudit.models.secret_spans import LocalModel
 from dpaudit.planting import audit_key
 from dpaudit.stages.audited import Audited
 from dpaudit.stages.verify_kept import Kept
@@ -88,9 +89,39 @@ def test_a_control_that_found_nothing_says_so_and_how_to_get_power(
     done = check(*words(called, world)[2:], "--claim", TWO, *more, "--out", called / "other")
     assert done.exit_code == 4
     assert f"on the control {control}, trained without noise, the attack proves nothing (" in done.output
-    assert "to get power: a control that learned the canaries: train it longer" in done.output
+    assert "to get power: a control that learned this file: see that it was trained on it" in done.output
     page = (called / "other/index.html").read_text()
     assert "How to get power:" in page and "--control-steps N" in page
+
+
+def test_a_call_that_was_stopped_while_it_asked_goes_on_where_it_was(
+    world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Stopped after 100 texts: the next call asks for the others alone, and ends in the same page."""
+    adapter = shutil.copytree(world / "adapter", tmp_path / "adapter")
+    again = ["--adapter", adapter, "--key", world / "key.json", "--claim", CLAIM]
+    answer, asked = LocalModel.scores, []
+
+    def counted(model: LocalModel, texts: Any, advance: Any = None) -> Any:
+        if len(asked) >= stop_after:
+            raise KeyboardInterrupt
+        asked.extend(texts)
+        return answer(model, texts, advance)
+
+    monkeypatch.setattr(LocalModel, "scores", counted)
+    stop_after = 100
+    assert check(*again, "--out", tmp_path / "page").exit_code == 130
+    stopped, stop_after = len(asked), 10**9
+    (log,) = kept(tmp_path / "page")
+    assert log.name.startswith(".") and log.stat().st_mode & 0o777 == 0o600
+    assert all(canary.secret not in log.read_text() for canary in audit_key.load(world / "key.json").canaries)
+    assert check(*again, "--out", tmp_path / "page").exit_code == 1
+    in_all, asked[:] = len(asked), []
+    assert [file.suffix for file in kept(tmp_path / "page")] == [".json"]
+    assert check(*again, "--out", tmp_path / "at-once").exit_code == 1
+    assert 0 < stopped < in_all == len(asked)
+    first, second = answers(tmp_path / "page"), answers(tmp_path / "at-once")
+    assert first == second
 
 
 def test_what_is_kept_holds_no_text_and_is_its_owners_alone(first: Path, world: Path) -> None:
