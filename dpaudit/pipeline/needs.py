@@ -58,6 +58,7 @@ def check_judge(chosen: Suite, allow_egress: Sequence[str]) -> None:
     """
     from dpaudit.models import judge as judges
     from dpaudit.models import preflight
+    from dpaudit.models.endpoint_judge import EndpointJudge
 
     if chosen.judging is None:
         return
@@ -68,7 +69,7 @@ def check_judge(chosen: Suite, allow_egress: Sequence[str]) -> None:
         )
         preflight.check(rules.model, None, adapter)
     else:
-        judges.EndpointJudge(rules, allow_egress)
+        EndpointJudge(rules, allow_egress)
 
 
 def check_recipes(chosen: Suite) -> None:

@@ -20,7 +20,7 @@ from dpaudit.data.corpus import Turn
 from dpaudit.errors import PartialError, UsageError
 from dpaudit.judging.rubric import Comparison, Rubric
 from dpaudit.models import prompt_logprobs, served
-from dpaudit.models.judge import EndpointJudge
+from dpaudit.models.endpoint_judge import EndpointJudge
 from dpaudit.models.prompt_logprobs import Endpoint
 from dpaudit.models.secret_spans import Text
 
