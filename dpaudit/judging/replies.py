@@ -1,5 +1,6 @@
 """What a judge replied, as it came: the verdict in it, what it cost, and how much more may be spent."""
 
+import math
 import secrets
 import threading
 from collections import Counter
@@ -27,6 +28,7 @@ class Reply:
     tokens_in: int | None = None  # None where nobody tells
     tokens_out: int | None = None
     own_temperature: bool = False  # the server's, which refused that of the rubric
+    is_last: bool = True  # whether no further one was asked for, had it no verdict
 
 
 Keep = Callable[[Comparison, Reply], None]  # takes every reply as it comes, from any thread
@@ -65,18 +67,6 @@ def estimate(text: str) -> int:
     return -(-len(text.encode()) // BYTES_A_TOKEN) + OVERHEAD
 
 
-def most(rules: Rubric, text: str) -> int:
-    """About how many tokens a request with this text and its reply have at most."""
-    return estimate(text) + rules.max_new_tokens
-
-
-def used(reply: Reply, most: int) -> int:
-    """The tokens that a reply took, `most` where the server does not tell."""
-    if reply.tokens_in is None or reply.tokens_out is None:
-        return most
-    return reply.tokens_in + reply.tokens_out
-
-
 def account(replies: Iterable[Sequence[Reply]], rules: Rubric) -> Asked:
     """What was asked of a judge, from its replies to each comparison."""
     of_each = [kept for kept in replies if kept]
@@ -94,35 +84,56 @@ def account(replies: Iterable[Sequence[Reply]], rules: Rubric) -> Asked:
 
 
 class Allowance:
-    """The tokens that a judge may take in all; None: as many as it needs. Threads share one."""
+    """The tokens that a judge may take in all; None: as many as it needs. Threads share one.
+
+    A text is estimated first, and by what the server says of others as soon as it says more than that.
+    """
 
     def __init__(self, most: int | None = None) -> None:
         self._most, self._used, self._reserved = most, 0, 0
+        self._ratio = 1.0  # tokens that a server counts, to those estimated: the largest seen
         self._changed = threading.Condition()
 
-    def count(self, tokens: int) -> None:
-        """Counts tokens that were taken before."""
+    def count(self, text: str, reply: Reply, tokens_out: int) -> None:
+        """Counts a reply that came before."""
         with self._changed:
-            self._used += tokens
+            self._take(text, reply, self._at_most(text, tokens_out))
 
-    def reserve(self, tokens: int) -> None:
-        """Holds tokens for a request; waits for others under way where only they might leave room.
+    def reserve(self, text: str, tokens_out: int) -> int:
+        """Holds the tokens of a request and its reply, and says how many; waits for requests under way where
+        only they might leave room.
 
         Raises PartialError where the request could pass what is allowed.
         """
         with self._changed:
-            while self._most is not None and self._used + self._reserved + tokens > self._most:
+            while self._most is not None:
+                if self._used + self._reserved + self._at_most(text, tokens_out) <= self._most:
+                    break
                 if not self._reserved:
                     raise PartialError(
                         f"the judge: the next request could pass {self._most} tokens, {self._used} are used; "
                         "all replies are kept: allow more with --max-tokens-total"
                     )
                 self._changed.wait()
-            self._reserved += tokens
+            reserved = self._at_most(text, tokens_out)
+            self._reserved += reserved
+            return reserved
 
-    def settle(self, reserved: int, tokens: int) -> None:
-        """Ends a reservation: the request took `tokens`."""
+    def settle(self, reserved: int, text: str, reply: Reply | None) -> None:
+        """Ends a reservation; a request without a reply took nothing."""
         with self._changed:
             self._reserved -= reserved
-            self._used += tokens
+            if reply is not None:
+                self._take(text, reply, reserved)
             self._changed.notify_all()
+
+    def _at_most(self, text: str, tokens_out: int) -> int:
+        return math.ceil(self._ratio * estimate(text)) + tokens_out
+
+    def _take(self, text: str, reply: Reply, at_most: int) -> None:
+        """Adds what a reply took: `at_most` where the server does not tell."""
+        if reply.tokens_in is None or reply.tokens_out is None:
+            self._used += at_most
+            return
+        self._used += reply.tokens_in + reply.tokens_out
+        self._ratio = max(self._ratio, reply.tokens_in / estimate(text))

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from dpaudit.errors import PartialError, UsageError
-from dpaudit.judging.replies import NO_VERDICT, Allowance, Keep, Reply, dropped, most, shown, used, verdict
+from dpaudit.judging.replies import NO_VERDICT, Allowance, Keep, Reply, dropped, shown, verdict
 from dpaudit.judging.rubric import Comparison, Outcome, Rubric
 from dpaudit.models import served
 from dpaudit.models.language_model import Advance
@@ -104,7 +104,7 @@ class EndpointJudge:
         for tried in range(self.rubric.retries + 1):
             reply = self._reply(text, tried)
             if reply is not None:
-                keep(comparison, reply)
+                keep(comparison, replace(reply, is_last=tried == self.rubric.retries))
                 outcome = verdict(reply, self.rubric.labels, 0.0)
             if outcome.winner != "unscored" or self._ended.is_set():
                 break
@@ -112,16 +112,14 @@ class EndpointJudge:
 
     def _reply(self, text: str, tried: int) -> Reply | None:
         """One reply within the allowance; None after a temporary failure that was waited out."""
-        reserved, taken = most(self.rubric, text), 0
-        self._allowance.reserve(reserved)
+        reply, reserved = None, self._allowance.reserve(text, self.rubric.max_new_tokens)
         try:
             reply = self._sent(text, tried)
-            taken = used(reply, reserved)
             return reply
         except PartialError as error:
             failure = error
         finally:
-            self._allowance.settle(reserved, taken)
+            self._allowance.settle(reserved, text, reply)
         wait = served.wait_of(failure, tried)
         if tried == self.rubric.retries or wait is None:
             raise failure

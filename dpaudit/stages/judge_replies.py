@@ -88,8 +88,7 @@ class Asker:
         for comparison in dict.fromkeys(comparisons):
             if comparison not in self._replies:
                 self._replies[comparison] = list(self._kept(comparison))
-                for reply in self._replies[comparison]:
-                    self._allowance.count(replies.used(reply, self._most(comparison)))
+                self._count(comparison)
 
     def account(self, comparisons: Sequence[Comparison]) -> Asked | None:
         """What was asked for these comparisons; None for a judge of the caller's own."""
@@ -104,9 +103,11 @@ class Asker:
 
     def _is_open(self, comparison: Comparison) -> bool:
         kept = self._replies[comparison]
+        if kept and replies.settled(kept, self.rules).winner != "unscored":
+            return False
         if self.rules.kind != "endpoint" or self.way.is_offline:  # another try would say the same
-            return not kept
-        return not kept or replies.settled(kept, self.rules).winner == "unscored"
+            return not any(reply.is_last for reply in kept)
+        return True
 
     def _kept(self, comparison: Comparison) -> Iterator[Reply]:
         while self._log and (answer := self._log.answers([_question(comparison)])[0]) is not NEW:
@@ -132,8 +133,10 @@ class Asker:
             )
         return self._own
 
-    def _most(self, comparison: Comparison) -> int:
-        return replies.most(self.rules, replies.shown(self.rules.prompt, comparison))
+    def _count(self, comparison: Comparison) -> None:
+        text = replies.shown(self.rules.prompt, comparison)
+        for reply in self._replies[comparison]:
+            self._allowance.count(text, reply, self.rules.max_new_tokens)
 
     def _missing(self, absent: int, wanted: int) -> UsageError:
         return UsageError(

@@ -58,7 +58,9 @@ def test_a_fault_is_asked_again_and_is_no_verdict(fault: str) -> None:
     assert [outcome.winner for outcome in outcomes] == truth(numbered(1))
     assert list(server.asked.values()) == [2]
     replies = [reply for _, reply in kept]
-    assert replies[-1] == Reply("Because.\n[[B]]", tokens_in=len("Q0\n<A>0</A>\n<B>1</B>"), tokens_out=7)
+    assert replies[-1] == Reply(
+        "Because.\n[[B]]", tokens_in=len("Q0\n<A>0</A>\n<B>1</B>"), tokens_out=7, is_last=False
+    )
     unread = replies[:-1]
     assert len(unread) == (fault not in ("429", "500", "hang"))  # those gave no reply that could be kept
     assert all(reply.fault or reply.text == "Both have merits." for reply in unread)
@@ -99,14 +101,14 @@ def test_what_outlasts_the_budget_is_work_left_over_and_what_was_answered_is_kep
     fault: str, told: str
 ) -> None:
     plan = lambda text, number: fault if text.startswith("Q10\n") else None  # noqa: E731
-    with serving(JudgeServer(longer, plan)) as server:
+    with serving(JudgeServer(longer, plan, seconds=0.01)) as server:
         kept: list[Comparison] = []
         with pytest.raises(PartialError, match=told):
             EndpointJudge(rubric(server.url, retries=1), parallel=4).compare_many(
-                numbered(400), lambda one, _: kept.append(one)
+                numbered(800), lambda one, _: kept.append(one)
             )
     assert len(kept) == sum(server.answered.values()) >= 9
-    assert sum(server.asked.values()) <= len(kept) + 2 < 400
+    assert sum(server.asked.values()) <= len(kept) + 2 < 800
 
 
 def test_a_refusal_for_good_is_sent_once() -> None:
@@ -172,15 +174,27 @@ def test_the_allowance_ends_the_work_before_it_is_passed() -> None:
 
 def test_an_allowance_waits_for_requests_that_may_leave_room() -> None:
     allowance, done = Allowance(100), threading.Event()
-    allowance.reserve(60)
-    waiting = threading.Thread(target=lambda: (allowance.reserve(60), done.set()), daemon=True)
+    text, half = "a" * 30, Reply("x", tokens_in=26, tokens_out=24)
+    reserved = allowance.reserve(text, 40)
+    assert reserved == estimate(text) + 40 == 66
+    waiting = threading.Thread(target=lambda: (allowance.reserve(text, 24), done.set()), daemon=True)
     waiting.start()
     assert not done.wait(0.05)
-    allowance.settle(60, 20)
+    allowance.settle(reserved, text, half)
     assert done.wait(5)
-    allowance.settle(60, 60)
+    allowance.settle(50, text, half)
     with pytest.raises(PartialError):
-        allowance.reserve(21)
+        allowance.reserve("", 0)
+
+
+def test_an_allowance_learns_what_a_server_counts() -> None:
+    allowance = Allowance(1000)
+    allowance.count("a" * 30, Reply("x", tokens_in=52, tokens_out=8), 40)
+    assert allowance.reserve("a" * 30, 40) == 52 + 40
+    allowance.count("a" * 30, Reply("x"), 40)  # a server that does not tell
+    with pytest.raises(PartialError, match="could pass 1000 tokens, 152 are used"):
+        allowance.settle(92, "", None)
+        allowance.reserve("a" * 30, 800)
 
 
 def test_a_reply_of_another_shape_is_read_as_what_it_is() -> None:

@@ -163,12 +163,17 @@ def test_no_judgement_gives_no_rate() -> None:
 
 @pytest.fixture
 def run_dir(toy_model_dir: Path, toy_adapter_dir: Path, tmp_path: Path) -> tuple[RunDir, Plan]:
-    training = Training(Schedule(8, 2, 0.01), Schedule(8, 2, 0.01))
     rules = tmp_path / "toy.yaml"
     rules.write_text(
         f"name: toy\ntitle: Toy\nkind: likelihood\nmodel: {toy_model_dir}\ncontrols: {{count: 12, minimum: "
         f"0.7}}\n"
     )
+    return toy_run(toy_model_dir, toy_adapter_dir, tmp_path, rules)
+
+
+def toy_run(toy_model_dir: Path, toy_adapter_dir: Path, tmp_path: Path, rules: Path) -> tuple[RunDir, Plan]:
+    """A finished run with two arms, to be judged by a rubric."""
+    training = Training(Schedule(8, 2, 0.01), Schedule(8, 2, 0.01))
     suite = Suite(
         "toy",
         training,
