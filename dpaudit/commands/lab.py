@@ -261,14 +261,18 @@ def judge_validate(asked: Judged) -> None:
 def judge_replay(
     run: options.Run = None, runs: options.Runs = run_store.RUNS, as_json: options.Json = False
 ) -> None:
-    """Make the judge's passport and win rates again from its kept replies; no model, no server."""
+    """Make the judge's passport and win rates again from its kept replies, with no model and no server; exit
+    code 4 if it is unfit.
+    """
     from dpaudit.stages import judge
     from dpaudit.stages.judge_replies import Way
 
     run_dir, plan = states.opened(run, runs)
     _judging_of(run_dir, plan)
     judge.run(run_dir, plan, Progress(), way=Way(is_offline=True))
-    show_of_run(run_dir, plan, outcomes.judge_summary(run_dir), as_json)
+    summary = outcomes.judge_summary(run_dir)
+    show_of_run(run_dir, plan, summary, as_json)
+    raise typer.Exit(0 if summary["fit"] else UNFIT)
 
 
 @dataclass(frozen=True)

@@ -59,7 +59,7 @@ class Asker:
         self._own: Replying | None = None
         self._replies: dict[Comparison, list[Reply]] = {}
         self._adding = threading.Lock()
-        self._allowance = Allowance(_allowed(rules, settings, way))
+        self._allowance = Allowance(allowed(rules, settings, way))
         key = seal_key(run_dir.path)
         self._log = AnswerLog(run_dir.file(REPLIES), key, depends_on(rules, longest)) if key else None
 
@@ -161,13 +161,16 @@ def _question(comparison: Comparison) -> dict[str, Any]:
     return asdict(comparison)
 
 
-def _allowed(rules: Rubric, settings: Judging, way: Way) -> int | None:
-    allowed = settings.max_tokens_total if way.max_tokens_total is None else way.max_tokens_total
-    if allowed is not None and rules.kind != "endpoint":
+def allowed(rules: Rubric, settings: Judging, way: Way = AS_USUAL) -> int | None:
+    """The tokens that may be taken in all; None: as many as it needs. Raises UsageError for a limit where
+    nobody counts.
+    """
+    most = settings.max_tokens_total if way.max_tokens_total is None else way.max_tokens_total
+    if most is not None and rules.kind != "endpoint":
         raise UsageError(
             "--max-tokens-total",
             "a rubric of kind endpoint, whose server counts tokens",
             f"kind {rules.kind}",
             "leave it (and judging.max_tokens_total) out",
         )
-    return allowed
+    return most

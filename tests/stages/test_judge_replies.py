@@ -13,6 +13,7 @@ import pytest
 import yaml
 from judge_server import HANG, PROMPT, JudgeServer, at_rate, serving
 from test_judge import ANSWERS, QUIET, toy_run
+from typed import Call
 
 from dpaudit.data.corpus import Turn
 from dpaudit.errors import PartialError, UsageError
@@ -152,6 +153,46 @@ def test_tokens_of_a_local_judge_are_not_limited(toy_model_dir: Path, tmp_path: 
     rules = Rubric("toy", "Toy", "likelihood", model=str(toy_model_dir))
     with pytest.raises(UsageError, match=r"--max-tokens-total: expected a rubric of kind endpoint"):
         Asker(RunDir(tmp_path), rules, Judging(max_tokens_total=5), 96)
+
+
+# ---- as it is typed
+
+
+def test_what_it_costs_is_told_before_and_after_and_what_stops_it_has_its_exit_code(
+    call: Call, run_dir: tuple[RunDir, Plan], tmp_path: Path
+) -> None:
+    run, _ = run_dir
+    where = ("--runs", str(tmp_path), "--run", run.name)
+    records = run.file("records/judging.json").read_bytes()
+    with serving(JudgeServer(knows)) as server:
+        write_rules(tmp_path, server.url, retries=0)
+        ahead = call("judge", *where, "--dry-run", "--set", "judging.prompts=3", "--json")
+        assert ahead.code == 0, ahead.err
+        told = json.loads(ahead.out)
+        assert told["calls_for_controls"] > 100 and told["calls_for_answers"] == 3 * 3 * 2
+        assert told["tokens_in"] > 0 and told["tokens_out_at_most"] > 0
+        assert not server.requests and run.file("records/judging.json").read_bytes() == records
+        stopped = call("judge", *where, "--max-tokens-total", "3000")
+        assert stopped.code == 3 and "could pass 3000 tokens" in stopped.err.splitlines()[-1]
+        kept = len(server.requests)
+        assert kept == len(run.file(REPLIES).read_text().splitlines()) > 3
+        server.fault = lambda *_: "401"
+        refused = call("judge", *where)
+        line = refused.err.splitlines()[-1]
+        assert refused.code == 2 and "a key that the server does not know" in line and "api_key_env" in line
+        server.fault = lambda *_: "503"
+        assert call("judge", *where).code == 3
+        server.fault = lambda *_: None
+        done = call("judge", *where)
+        assert done.code == 0 and "tokens_in" in done.out and "win rate" in done.out
+        assert set(server.answered.values()) == {1}
+    again = call("judge", "replay", *where)
+    assert (again.code, again.out) == (0, done.out)
+    run.file(REPLIES).unlink()
+    lost = call("judge", "replay", *where)
+    assert lost.code == 2 and lost.out == "" and "without one; type `dpaudit judge" in lost.err
+    gone = call("judge", *where, "--set", "judging.prompts=4")
+    assert gone.code == 3 and "no connection; see that the server runs" in gone.err
 
 
 # ---- killed

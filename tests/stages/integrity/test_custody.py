@@ -404,7 +404,6 @@ def rows_changed(file: Path, _: Path) -> None:
     [
         (f"attack/{ARM}/calibrated.parquet", rows_changed),
         ("audit/near_duplicates.json", digit),
-        ("judge/answers.jsonl", digit),
         ("judge/judgements.jsonl", delete),
         ("report/index.html", digit),
     ],
