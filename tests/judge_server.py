@@ -16,7 +16,8 @@ from typing import Any
 PROMPT = "{question}\n<A>{first}</A>\n<B>{second}</B>"
 FAULTS = ("429", "500", "hang", "cut", "no choices", "empty", "html", "no verdict")
 HANG = 0.6  # seconds; a test's timeout is shorter
-RETRY_AFTER = "0.7"  # seconds; longer than the first wait of the client's own
+RETRY_AFTER = "0.25"  # seconds; longer than FIRST_WAIT
+FIRST_WAIT = 0.02  # seconds that tests wait before they ask again
 Plan = Callable[[str, int], str | None]  # text, number of its request from 1 -> a fault, or None
 
 

@@ -134,7 +134,7 @@ class EndpointJudge:
             if not self._is_understood and tried == self.rubric.retries:
                 raise  # it never spoke the protocol: the address is wrong
             return Reply(fault="a reply in another format")
-        except ValueError:
+        except (ValueError, RecursionError):
             return Reply(fault="a reply that is no whole JSON")
         except UsageError as error:
             other = decoding.without(error.__cause__)
@@ -162,11 +162,11 @@ def _read(answer: Any) -> Reply:
     tokens_in, tokens_out = (_count(usage, key) for key in ("prompt_tokens", "completion_tokens"))
     choices = getattr(answer, "choices", None)
     first = choices[0] if isinstance(choices, list) and choices else None
-    text = getattr(getattr(first, "message", None), "content", None)
-    fault = "" if isinstance(text, str) and text.strip() else "an empty reply"
-    if first is None:
-        fault = "a reply without choices"
-    return Reply(text if isinstance(text, str) else "", fault, tokens_in=tokens_in, tokens_out=tokens_out)
+    said = getattr(getattr(first, "message", None), "content", None)
+    # half a surrogate, which JSON may hold, is no text
+    text = said.encode("utf-8", "replace").decode() if isinstance(said, str) else ""
+    fault = "" if text.strip() else "an empty reply" if first is not None else "a reply without choices"
+    return Reply(text, fault, tokens_in=tokens_in, tokens_out=tokens_out)
 
 
 def _count(usage: Any, key: str) -> int | None:

@@ -5,21 +5,40 @@ what ends the work.
 import json
 import threading
 from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 import pytest
-from judge_server import FAULTS, HANG, PROMPT, RETRY_AFTER, JudgeServer, at_rate, serving
+from judge_server import (
+    FAULTS,
+    FIRST_WAIT,
+    HANG,
+    PROMPT,
+    RETRY_AFTER,
+    JudgeServer,
+    at_rate,
+    completion,
+    serving,
+)
 
 from dpaudit.data.corpus import Turn
 from dpaudit.errors import PartialError, UsageError
 from dpaudit.judging.replies import Allowance, Reply, estimate
 from dpaudit.judging.rubric import Comparison, Outcome, Rubric
+from dpaudit.models import served
 from dpaudit.models.endpoint_judge import EndpointJudge
+from dpaudit.storage.answer_log import AnswerLog
 
 TIMEOUT = HANG / 2
 CONTEXT = {"error": {"message": "max_tokens is too large: the maximum context length is 16 tokens"}}
 REFUSED_LENGTH = {"error": {"message": "Use 'max_completion_tokens' instead.", "param": "max_tokens"}}
 REFUSED_TEMPERATURE = {"error": {"message": "'temperature' does not support 0 with this model."}}
+
+
+@pytest.fixture(autouse=True)
+def short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(served, "FIRST_WAIT", FIRST_WAIT)
 
 
 def longer(first: str, second: str) -> str:
@@ -197,16 +216,30 @@ def test_an_allowance_learns_what_a_server_counts() -> None:
         allowance.reserve("a" * 30, 800)
 
 
+STRANGE = (
+    '{"choices": [{"message": {"content": 3}}]}',
+    "[]",
+    "null",
+    '{"choices": [{}], "usage": {"prompt_tokens": -1}}',
+    '{"choices": [{"message": "[[A]]"}], "usage": 3}',
+    '{"choices": {"0": "[[A]]"}}',
+    "[" * 3000 + "]" * 3000,
+)
+
+
 def test_a_reply_of_another_shape_is_read_as_what_it_is() -> None:
-    strange = [
-        {"choices": [{"message": {"content": 3}}]},
-        [],
-        None,
-        {"choices": [{}], "usage": {"prompt_tokens": -1}},
-    ]
-    bodies = iter([json.dumps(body) for body in strange])
+    bodies = iter(STRANGE)
     with serving(JudgeServer(longer)) as server:
         server._said = lambda *_: (200, next(bodies).encode(), {})  # type: ignore[method-assign]
-        outcomes, kept = ask(EndpointJudge(rubric(server.url)), numbered(1))
-    assert outcomes[0].winner == "unscored" and len(kept) == 4
+        outcomes, kept = ask(EndpointJudge(rubric(server.url, retries=len(STRANGE) - 1)), numbered(1))
+    assert outcomes[0].winner == "unscored" and len(kept) == len(STRANGE)
     assert all(reply.fault and reply.tokens_in is None for _, reply in kept)
+
+
+def test_a_text_that_no_file_can_hold_is_kept_as_far_as_it_can(tmp_path: Path) -> None:
+    body = json.dumps(completion("\ud800 [[A]]", 9)).encode()
+    with serving(JudgeServer(longer)) as server:
+        server._said = lambda *_: (200, body, {})  # type: ignore[method-assign]
+        outcomes, kept = ask(EndpointJudge(rubric(server.url)), numbered(1))
+    AnswerLog(tmp_path / "log", b"key", []).keep("asked", asdict(kept[0][1]))
+    assert outcomes[0].winner == "first" and kept[0][1].text == "? [[A]]"

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 import yaml
-from judge_server import HANG, PROMPT, JudgeServer, at_rate, serving
+from judge_server import FIRST_WAIT, HANG, PROMPT, JudgeServer, at_rate, serving
 from test_judge import ANSWERS, QUIET, toy_run
 from typed import Call
 
@@ -19,6 +19,7 @@ from dpaudit.data.corpus import Turn
 from dpaudit.errors import PartialError, UsageError
 from dpaudit.findings.judgement import Judgement, Passport
 from dpaudit.judging.rubric import Comparison, Rubric
+from dpaudit.models import served
 from dpaudit.stages import judge, judge_forecast
 from dpaudit.stages.judge_replies import REPLIES, Asker, Way
 from dpaudit.storage import seals
@@ -29,6 +30,11 @@ from dpaudit.suite.suite import Judging
 
 MADE = (judge.PASSPORT, judge.JUDGEMENTS, judge.SUMMARY)
 AGAIN = Way(again=True)
+
+
+@pytest.fixture(autouse=True)
+def short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(served, "FIRST_WAIT", FIRST_WAIT)
 
 
 def knows(first: str, second: str) -> str:
