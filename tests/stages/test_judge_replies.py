@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +20,10 @@ from dpaudit.data.corpus import Turn
 from dpaudit.errors import PartialError, UsageError
 from dpaudit.findings.judgement import Judgement, Passport
 from dpaudit.judging.rubric import Comparison, Rubric
+from dpaudit.judging.verdicts import Labels
 from dpaudit.models import served
 from dpaudit.stages import judge, judge_forecast
-from dpaudit.stages.judge_replies import REPLIES, Asker, Way
+from dpaudit.stages.judge_replies import REPLIES, Asker, Way, depends_on
 from dpaudit.storage import seals
 from dpaudit.storage.custody import SEAL_KEY
 from dpaudit.storage.rundir import RunDir
@@ -159,6 +161,25 @@ def test_tokens_of_a_local_judge_are_not_limited(toy_model_dir: Path, tmp_path: 
     rules = Rubric("toy", "Toy", "likelihood", model=str(toy_model_dir))
     with pytest.raises(UsageError, match=r"--max-tokens-total: expected a rubric of kind endpoint"):
         Asker(RunDir(tmp_path), rules, Judging(max_tokens_total=5), 96)
+
+
+TRANSPORT = {"base_url": "http://127.0.0.1:8/v1", "api_key_env": "KEY", "timeout": 1.0, "retries": 9}
+WORDS = {
+    "name": "x",
+    "title": "X",
+    "description": "x",
+    "swap": False,
+    "max_tokens_as": "max_completion_tokens",
+}
+JUDGED_BY = {"model": "n", "prompt": PROMPT + ".", "max_new_tokens": 9, "temperature": 0.5}
+
+
+@pytest.mark.parametrize("key", [*TRANSPORT, *WORDS, *JUDGED_BY, "labels"])
+def test_a_reply_is_of_what_decides_it_and_of_nothing_else(key: str) -> None:
+    rules = Rubric("r", "R", "endpoint", model="m", prompt=PROMPT, base_url="http://127.0.0.1:9/v1")
+    changed = replace(rules, **{key: (TRANSPORT | WORDS | JUDGED_BY | {"labels": Labels(tie="")})[key]})
+    is_same = depends_on(changed, 96) == depends_on(rules, 96)
+    assert is_same is (key in TRANSPORT | WORDS)
 
 
 # ---- as it is typed
