@@ -34,7 +34,7 @@ from dpaudit.findings.extraction import (
     TallyOfKind,
     UnitTally,
 )
-from dpaudit.findings.judgement import Judgement, Passport, PassRate, WinRate
+from dpaudit.findings.judgement import Asked, Judgement, Passport, PassRate, WinRate
 from dpaudit.findings.membership import (
     Bound,
     Curve,
@@ -416,6 +416,7 @@ def judge(run_dir: RunDir, plan: Plan, fit: bool) -> None:
         reason=None if fit else "negated warning: too few seen",
         passport=passport,
         pairs=tuple(pairs),
+        asked=Asked(1080, 1080, 0, 0, 1080, 0, {}),
     )
     found.write(run_dir, "judge/summary.json", ["plan.json"])
     write_sealed_lines(run_dir, "judge/answers.jsonl", [{"arm": "sft-inf", "answer": TEXT}])

@@ -71,6 +71,18 @@ Egress = Annotated[
     list[str] | None,
     typer.Option("--allow-egress", metavar="HOST", help="A host that texts may be sent to."),
 ]
+MaxTokens = Annotated[
+    int | None,
+    typer.Option(
+        "--max-tokens-total",
+        metavar="N",
+        min=1,
+        help="Ask a server no more than takes this many tokens in all; exit code 3 before.",
+    ),
+]
+JudgeDryRun = Annotated[
+    bool, typer.Option("--dry-run", help="Show the number of calls and tokens, and ask nobody.")
+]
 Recipes = Annotated[
     list[str] | None, typer.Option("--recipe", metavar="NAME", help="Only this recipe; may be given again.")
 ]

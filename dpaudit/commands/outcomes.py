@@ -313,11 +313,15 @@ def compared(
 
 
 def judge_summary(run_dir: RunDir) -> Row:
-    """The judge's fitness and its win rates, or why it is unfit and none; empty where nothing was judged."""
+    """The judge's fitness and its win rates, or why it is unfit and none, and what a server's replies cost;
+    empty where nothing was judged.
+    """
     judgement = _if_there(run_dir, Judgement, "judge/summary.json")
     if judgement is None:
         return {}
     named = {"rubric": judgement.rubric, "fit": judgement.fit}
+    if judgement.kind == "endpoint" and judgement.asked is not None:
+        named["asked"] = schema.plain(judgement.asked)
     if not judgement.fit:
         return named | {"reason": judgement.reason}
     return named | {"pairs": schema.plain(judgement.pairs)}

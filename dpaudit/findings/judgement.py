@@ -56,10 +56,23 @@ class WinRate:
 
 
 @dataclass(frozen=True)
+class Asked:
+    """What was asked of a judge for its passport and its win rates, and what it cost."""
+
+    comparisons: Count
+    replies: Count  # those without a verdict, after which it was asked again, among them
+    tokens_in: Count
+    tokens_out: Count
+    untold: Count  # replies that do not say what they took
+    own_temperature: Count  # replies at the server's temperature, which refused the rubric's
+    unscored: dict[str, Count]  # reason -> comparisons that got no verdict
+
+
+@dataclass(frozen=True)
 class Judgement(Finding):
     """What the judge says of all arms, with its passport."""
 
-    FORMAT: ClassVar = "judgement/2"
+    FORMAT: ClassVar = "judgement/3"
     rubric: str
     title: str
     kind: str
@@ -67,3 +80,4 @@ class Judgement(Finding):
     reason: str | None  # why the judge is not fit
     passport: Passport
     pairs: tuple[WinRate, ...]
+    asked: Asked | None  # None for a judge of the caller's own

@@ -2,6 +2,7 @@
 detect first.
 """
 
+import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -12,7 +13,7 @@ from dpaudit import content
 from dpaudit.data.corpus import Record, Turn
 from dpaudit.errors import BadValue
 from dpaudit.judging.verdicts import SLOTS, Labels, Winner, question_of
-from dpaudit.schema import build
+from dpaudit.schema import above_zero, at_least, between, build
 
 CHINESE = re.compile(r"[\u4e00-\u9fff]")
 
@@ -64,10 +65,14 @@ class Rubric:
     labels: Labels = field(default_factory=Labels)
     swap: bool = True  # ask in both orders
     max_new_tokens: int = 512  # of a verdict
+    max_tokens_as: Literal["max_tokens", "max_completion_tokens"] = (
+        "max_tokens"  # endpoint: what it calls that
+    )
+    temperature: float | None = 0.0  # endpoint; null: the server's own
     base_url: str = ""
     api_key_env: str = ""  # the environment variable that holds the key; empty: no key is sent
     timeout: float = 60.0  # seconds
-    retries: int = 3
+    retries: int = 3  # of a comparison, whatever failed
     controls: Controls = field(default_factory=Controls)
 
     def __post_init__(self) -> None:
@@ -81,6 +86,11 @@ class Rubric:
                 raise BadValue("prompt", f"a text with {{{absent[0]}}} in it", "a text without this slot")
         if self.tie_margin < 0:
             raise BadValue("tie_margin", "0 or above", self.tie_margin)
+        at_least(0, retries=self.retries)
+        at_least(1, max_new_tokens=self.max_new_tokens)
+        above_zero(timeout=self.timeout)
+        if self.temperature is not None:
+            between(0, math.inf, temperature=self.temperature)
 
 
 @dataclass(frozen=True)
@@ -115,6 +125,7 @@ class Outcome:
 
     winner: Winner
     margin: float | None = None
+    reason: str = ""  # why it is unscored
 
 
 def load(name: str) -> Rubric:

@@ -1,8 +1,11 @@
 """Servers that speak OpenAI's protocol: one client for all, and which of their refusals are temporary."""
 
+import email.utils
 import ipaddress
+import math
 import socket
 import ssl
+import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 from urllib.parse import urlsplit
@@ -18,6 +21,9 @@ TOO_LONG = (
     "too long",
     "maximum length",
 )
+UNTAKEN = (400, 422)  # statuses that refuse a setting of a request
+FIRST_WAIT, LONGEST_OWN_WAIT = 0.5, 8.0  # seconds
+LONGEST_WAIT = 120.0  # seconds that a server may ask to wait for
 TOO_LONG_TOLD = "a text longer than the model's context"
 PROTOCOL = "the URL commonly ends with /v1"
 
@@ -72,6 +78,37 @@ class Server:
         if isinstance(reply, str):  # not JSON: a web page, not a model's answer
             raise not_understood(self.where)
         return reply
+
+
+def is_about(refusal: BaseException | None, setting: str) -> bool:
+    """Whether a server refuses a request for a setting that it names, and not for the length of its text."""
+    import openai
+
+    if not isinstance(refusal, openai.APIStatusError) or refusal.status_code not in UNTAKEN:
+        return False
+    body = str(refusal.body).lower()
+    return setting in body and not any(words in body for words in TOO_LONG)
+
+
+def wait_of(failure: PartialError, tried: int) -> float | None:
+    """Seconds to wait before the next try, after `tried` others: as long as the server asks for, else twice
+    as long each time; None where it asks for longer than LONGEST_WAIT.
+    """
+    headers = getattr(getattr(failure.__cause__, "response", None), "headers", {})
+    asked = _asked_wait(headers.get("retry-after", ""))
+    if asked is None:
+        return float(min(FIRST_WAIT * 2**tried, LONGEST_OWN_WAIT))
+    return asked if asked <= LONGEST_WAIT else None
+
+
+def _asked_wait(header: str) -> float | None:
+    """The seconds of a Retry-After header, which has them or a date; None where it has neither."""
+    try:
+        seconds = float(header)
+    except ValueError:
+        date = email.utils.parsedate_tz(header)
+        seconds = math.nan if date is None else email.utils.mktime_tz(date) - time.time()
+    return None if math.isnan(seconds) else max(0.0, seconds)
 
 
 def is_loopback(host: str) -> bool:
@@ -134,8 +171,12 @@ def told(error: Exception, where: str, key: str) -> UsageError | PartialError:
     return not_understood(where)
 
 
-def not_understood(where: str) -> UsageError:
-    return UsageError(
+class NotUnderstood(UsageError):
+    """An answer that is none of the protocol."""
+
+
+def not_understood(where: str) -> NotUnderstood:
+    return NotUnderstood(
         where, "the answers of an OpenAI-compatible server", "answers in another format", PROTOCOL
     )
 

@@ -33,14 +33,22 @@ def _asked(
     cannot work, and for whatever `require` checks for the work that comes next: a refused request leaves no
     entry.
     """
-    _only(record, changed)
-    plan = before.with_settings(changed, f"{run_dir.name} as typed")
-    _check(before, plan)
-    require(plan)
+    plan = _checked(run_dir, before, record, changed, require)
     with writing(run_dir, WORK[record]):  # refused where another command is at work
         pass
     declarations.add(run_dir, record, plan.settings(record), "command")
     return declarations.plan_of(run_dir)
+
+
+def _checked(
+    run_dir: RunDir, before: Plan, record: str, changed: dict[str, Any], require: Callable[[Plan], object]
+) -> Plan:
+    """The plan `before` with what was typed, checked and not written."""
+    _only(record, changed)
+    plan = before.with_settings(changed, f"{run_dir.name} as typed")
+    _check(before, plan)
+    require(plan)
+    return plan
 
 
 def evaluation(run_dir: RunDir, plan: Plan, tasks: Sequence[str], settings: Sequence[str]) -> Plan:
@@ -67,8 +75,11 @@ def judging(
     settings: Sequence[str],
     allow_egress: Sequence[str] = (),
     are_arms_judged: bool = True,
+    is_kept: bool = True,
 ) -> Plan:
-    """Like `evaluation`, for `dpaudit judge` and `dpaudit judge validate`, which needs no arm."""
+    """Like `evaluation`, for `dpaudit judge` and `dpaudit judge validate`, which needs no arm. A forecast
+    keeps nothing (`is_kept`).
+    """
     changed = {} if named is None else {"judging.rubric": named}
     changed |= dict(loading.parse_override(setting) for setting in settings)
     if not changed:
@@ -81,6 +92,8 @@ def judging(
             judge.require_ready(run_dir, asked)
         needs.check_judge(asked.suite, allow_egress)
 
+    if not is_kept:
+        return _checked(run_dir, plan, "judging", changed, require)
     return _asked(run_dir, plan, "judging", changed, require)
 
 

@@ -16,7 +16,7 @@ from dpaudit.data.corpus import Part, Record
 from dpaudit.data.corpus_store import CorpusStore
 from dpaudit.errors import Gathering, UsageError
 from dpaudit.signals import recipe
-from dpaudit.stages import judge
+from dpaudit.stages import judge, judge_replies
 from dpaudit.stages.prepare import dialogues
 from dpaudit.stages.prepare.corpus import FAULTS, rows_of
 from dpaudit.suite import suite
@@ -58,17 +58,19 @@ def check_judge(chosen: Suite, allow_egress: Sequence[str]) -> None:
     """
     from dpaudit.models import judge as judges
     from dpaudit.models import preflight
+    from dpaudit.models.endpoint_judge import EndpointJudge
 
     if chosen.judging is None:
         return
     rules = judge.rules_of(chosen, chosen.judging)
+    judge_replies.allowed(rules, chosen.judging)
     if rules.kind != "endpoint":
         adapter = (
             judges.adapter_folder(rules.adapter) if rules.adapter and rules.kind == "likelihood" else None
         )
         preflight.check(rules.model, None, adapter)
     else:
-        judges.EndpointJudge(rules, allow_egress)
+        EndpointJudge(rules, allow_egress)
 
 
 def check_recipes(chosen: Suite) -> None:

@@ -257,6 +257,7 @@ def everything(
 ) -> RunDir:
     """The run of this plan with every stage that its suite asks for; what is current is skipped."""
     from dpaudit.stages import evaluate, judge, report
+    from dpaudit.stages.judge_replies import Way
 
     run_dir = train(plan, runs, progress, None, workers, micro_batch, allow_egress)
     plan = declarations.plan_of(run_dir)  # with what commands added since
@@ -267,6 +268,6 @@ def everything(
         count = plan.suite.shadows or None if kind == "mia" else None
         attack(run_dir, plan, progress, kind, shadow_count=count, workers=workers)
     evaluate.run(run_dir, plan, progress)
-    judge.run(run_dir, plan, progress, allow_egress=allow_egress)
+    judge.run(run_dir, plan, progress, way=Way(allow_egress))
     report.run(run_dir, plan, progress)
     return run_dir

@@ -3,25 +3,27 @@ orders.
 """
 
 import hashlib
-import hmac
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING
 
 from dpaudit.data.corpus import Record, Turn
+from dpaudit.errors import UsageError
+from dpaudit.findings.finding import format_of
 from dpaudit.findings.judgement import Judgement, Passport
 from dpaudit.judging import quality, rubric
 from dpaudit.judging.passport import Row, pair_summary, passport_of
 from dpaudit.judging.quality import BASE
-from dpaudit.judging.rubric import Comparison, Control, Outcome, Rubric
+from dpaudit.judging.rubric import Comparison, Control, Rubric
 from dpaudit.stages import evaluate
 from dpaudit.stages.evaluate import load_model
 from dpaudit.stages.integrity import custody, weights
 from dpaudit.stages.integrity.trained import weights_of
+from dpaudit.stages.judge_replies import AS_USUAL, Asker, Way
 from dpaudit.storage.exclusive import alone
+from dpaudit.storage.remedies import of_run
 from dpaudit.storage.rundir import RunDir
-from dpaudit.storage.seals import seal_key
 from dpaudit.storage.sidecars import read_sealed_lines, write_sealed_lines
 from dpaudit.suite import declarations
 from dpaudit.suite.grid import Arm
@@ -37,11 +39,10 @@ ANSWERS = "judge/answers.jsonl"
 PASSPORT = "judge/passport.json"
 JUDGEMENTS = "judge/judgements.jsonl"
 SUMMARY = "judge/summary.json"
-REPLAY = "judge/replay.jsonl"
 SETTINGS = declarations.input_of("judging")
-CHUNK = {"likelihood": 1024, "model": 64, "endpoint": 16}  # comparisons between two writes of the replay file
 
 Prompts = dict[str, tuple[Turn, ...]]  # id of the first record that asks -> the turns before the answer
+Answers = Mapping[str, Mapping[str, str]]  # model -> prompt id -> answer
 
 
 @alone("judge")
@@ -51,13 +52,13 @@ def run(
     progress: Progress,
     *,
     judge: "Judge | None" = None,
-    allow_egress: Sequence[str] = (),
+    way: Way = AS_USUAL,
 ) -> None:
     """Writes judge/{answers.jsonl, passport.json, judgements.jsonl, summary.json}.
 
     The passport comes first; an unfit judge compares nothing and the summary's win rates are null. `judge`
-    takes the place of the rubric's own. `allow_egress` names hosts that prompts and answers may be sent to.
-    Nothing is done where the suite has no `judging`.
+    takes the place of the rubric's own. Nothing is done where the suite has no `judging`. An offline `way`
+    makes everything again from what was kept, and raises UsageError where that is not all.
     """
     settings = plan.suite.judging
     if settings is None:
@@ -65,17 +66,20 @@ def run(
     arms = require_ready(run_dir, plan)
     names = [BASE, *(arm.name for arm in arms)]
     rules = _write_rubric(run_dir, plan, settings)
-    if run_dir.is_current(SUMMARY, [*_inputs(names), SETTINGS, PASSPORT]):
+    asker = Asker(run_dir, rules, settings, longest(plan), judge, way)
+    if _is_done(run_dir, asker, names):
         return
     with run_dir.read_now(_inputs(names)):
-        asker = _Asker(run_dir, plan, rules, judge, allow_egress)
         passport = _passport(run_dir, plan, asker, progress)
         pairs = [(a, b) for a, b in quality.references(arms, settings.against) if b in names]
         judgements: list[Row] = []
+        asked = orders(rules, controls_of(run_dir, plan, rules))
         if passport.fit:
-            prompts = prompts_of(_heldout(run_dir), settings.prompts)
-            answers = _answers(run_dir, plan, names, prompts, progress)
-            judgements = _judge(asker, rules, prompts, answers, pairs, progress)
+            prompts = prompts_of(heldout(run_dir), settings.prompts)
+            answers = _answers(run_dir, plan, names, prompts, progress, way.is_offline)
+            rows, compared = shown(rules, prompts, answers, pairs)
+            judgements = _judge(asker, rows, compared, progress)
+            asked += compared
         write_sealed_lines(run_dir, JUDGEMENTS, judgements)
         judgement = Judgement(
             rubric=rules.name,
@@ -85,6 +89,7 @@ def run(
             reason=None if passport.fit else "; ".join(passport.reasons),
             passport=passport,
             pairs=tuple(pair_summary(judgements, arm, against) for arm, against in pairs),
+            asked=asker.account(asked),
         )
         judgement.write(run_dir, SUMMARY, [*_inputs(names), SETTINGS, PASSPORT])
 
@@ -96,14 +101,15 @@ def validate(
     progress: Progress,
     *,
     judge: "Judge | None" = None,
-    allow_egress: Sequence[str] = (),
+    way: Way = AS_USUAL,
 ) -> bool:
     """Whether the judge passes its planted faults; writes judge/passport.json alone. No arm need be
     trained.
     """
     custody.require(run_dir, plan)
-    rules = _write_rubric(run_dir, plan, plan.suite.judging or Judging())
-    asker = _Asker(run_dir, plan, rules, judge, allow_egress)
+    settings = plan.suite.judging or Judging()
+    rules = _write_rubric(run_dir, plan, settings)
+    asker = Asker(run_dir, rules, settings, longest(plan), judge, way)
     return _passport(run_dir, plan, asker, progress).fit
 
 
@@ -124,58 +130,6 @@ def prompts_of(records: Sequence[Record], count: int) -> Prompts:
     return prompts
 
 
-class _Asker:
-    """The judge, opened when first needed, behind a replay of what it already answered in this run
-    directory.
-    """
-
-    def __init__(
-        self, run_dir: RunDir, plan: Plan, rules: Rubric, judge: "Judge | None", allow_egress: Sequence[str]
-    ) -> None:
-        self.run_dir, self.plan, self.rules, self.judge = run_dir, plan, rules, judge
-        self.allow_egress = allow_egress
-        self.secret = seal_key(run_dir.path)
-        # the caller's own judge has no name to replay by; without a key, names would confirm a guess
-        self.replayed = judge is None and self.secret is not None
-        rows = read_sealed_lines(run_dir, REPLAY) if self.replayed and run_dir.file(REPLAY).is_file() else []
-        self.known: dict[str, Row] = {row["key"]: row for row in rows}
-
-    def compare(
-        self, comparisons: Sequence[Comparison], description: str, progress: Progress
-    ) -> list[Outcome]:
-        """The outcomes of all comparisons; only those that were never asked are asked, and kept as they
-        come.
-        """
-        keys = [self._key(comparison) for comparison in comparisons]
-        absent = list(
-            {key: c for key, c in zip(keys, comparisons, strict=True) if key not in self.known}.items()
-        )
-        with progress.task(description, len(absent)) as advance:
-            size = CHUNK[self.rules.kind]
-            for start in range(0, len(absent), size):
-                part = absent[start : start + size]
-                outcomes = self._open().compare_many([comparison for _, comparison in part])
-                for (key, _), outcome in zip(part, outcomes, strict=True):
-                    self.known[key] = {"key": key, "winner": outcome.winner, "margin": outcome.margin}
-                if self.replayed:
-                    write_sealed_lines(self.run_dir, REPLAY, self.known.values())
-                advance(len(part))
-        return [Outcome(self.known[key]["winner"], self.known[key]["margin"]) for key in keys]
-
-    def _open(self) -> "Judge":
-        if self.judge is None:
-            from dpaudit.models.judge import open_judge
-
-            self.judge = open_judge(self.rules, _longest(self.plan), self.allow_egress)
-        return self.judge
-
-    def _key(self, comparison: Comparison) -> str:
-        """A keyed name of a comparison: nobody can confirm a guessed prompt without the run's key."""
-        asked = [asdict(self.rules) | {"controls": None}, asdict(comparison), _limit(self.rules, self.plan)]
-        text = f"replay {json.dumps(asked, sort_keys=True)}"
-        return hmac.digest(self.secret or b"", text.encode(), "sha256").hex()[:32]
-
-
 def rules_of(chosen: Suite, settings: Judging) -> Rubric:
     """The rubric that is asked for, with its choice of model (`base`: the run's own) in it."""
     rules = rubric.load(settings.rubric)
@@ -191,14 +145,14 @@ def _write_rubric(run_dir: RunDir, plan: Plan, settings: Judging) -> Rubric:
     return rules
 
 
-def _longest(plan: Plan) -> int:
+def longest(plan: Plan) -> int:
     """Tokens of a prompt with its answer."""
     return plan.suite.model.max_length + (plan.suite.judging or Judging()).max_new_tokens
 
 
 def _limit(rules: Rubric, plan: Plan) -> int | None:
     """The tokens beyond which a judge calls an answer invalid; only a likelihood judge does."""
-    return _longest(plan) if rules.kind == "likelihood" else None
+    return longest(plan) if rules.kind == "likelihood" else None
 
 
 def _inputs(names: Sequence[str]) -> list[str]:
@@ -206,28 +160,52 @@ def _inputs(names: Sequence[str]) -> list[str]:
     return ["plan.json", "corpus/manifest.json", RUBRIC, *adapters]
 
 
-def _passport(run_dir: RunDir, plan: Plan, asker: _Asker, progress: Progress) -> Passport:
+def _is_done(run_dir: RunDir, asker: Asker, names: Sequence[str]) -> bool:
+    """Whether the summary is made from what is there now, and this way of asking could not add to it."""
+    if asker.way.is_offline or not run_dir.is_current(SUMMARY, [*_inputs(names), SETTINGS, PASSPORT]):
+        return False
+    if format_of(run_dir, SUMMARY) != Judgement.FORMAT:  # what another version judged is judged again
+        return False
+    asked = Judgement.read(run_dir, SUMMARY).asked
+    return asked is None or not asker.leaves_open(sum(asked.unscored.values()))
+
+
+def _passport(run_dir: RunDir, plan: Plan, asker: Asker, progress: Progress) -> Passport:
     """The passport of the rubric's judge, made or found current."""
     made_from = ["plan.json", "corpus/manifest.json", RUBRIC]
-    if not run_dir.is_current(PASSPORT, made_from):
-        controls = _controls(run_dir, plan, asker.rules)
-        shown = []
-        for control in controls:
-            shown.append(Comparison(control.turns, control.right, control.wrong))
-            if asker.rules.swap:
-                shown.append(Comparison(control.turns, control.wrong, control.right))
-        outcomes = asker.compare(shown, "judging planted faults", progress)
+    controls = controls_of(run_dir, plan, asker.rules)
+    asked = orders(asker.rules, controls)
+    asker.recall(asked)
+    is_made = (
+        not asker.way.is_offline
+        and run_dir.is_current(PASSPORT, made_from)
+        and format_of(run_dir, PASSPORT) == Passport.FORMAT
+    )
+    if not is_made or asker.leaves_open(Passport.read(run_dir, PASSPORT).unscored):
+        outcomes = asker.compare(asked, "judging planted faults", progress)
         passport_of(asker.rules, controls, outcomes).write(run_dir, PASSPORT, made_from)
     return Passport.read(run_dir, PASSPORT)
 
 
-def _controls(run_dir: RunDir, plan: Plan, rules: Rubric) -> list[Control]:
+def orders(rules: Rubric, controls: Sequence[Control]) -> list[Comparison]:
+    """The comparisons of each control: right answer first, then, where the rubric swaps, wrong answer
+    first.
+    """
+    shown = []
+    for control in controls:
+        shown.append(Comparison(control.turns, control.right, control.wrong))
+        if rules.swap:
+            shown.append(Comparison(control.turns, control.wrong, control.right))
+    return shown
+
+
+def controls_of(run_dir: RunDir, plan: Plan, rules: Rubric) -> list[Control]:
     """Planted faults in wordings that no training text uses (builtin clinic), or made from held-out
     answers.
     """
     wanted = rules.controls
     if plan.suite.data.source != "builtin:clinic":
-        records = [r for r in _heldout(run_dir) if not r.is_pair and len(r.turns) > 1]
+        records = [r for r in heldout(run_dir) if not r.is_pair and len(r.turns) > 1]
         return rubric.plant(records, wanted)
     from dpaudit.data import clinic
 
@@ -238,16 +216,22 @@ def _controls(run_dir: RunDir, plan: Plan, rules: Rubric) -> list[Control]:
 
 
 def _answers(
-    run_dir: RunDir, plan: Plan, names: Sequence[str], prompts: Prompts, progress: Progress
-) -> dict[str, dict[str, str]]:
+    run_dir: RunDir,
+    plan: Plan,
+    names: Sequence[str],
+    prompts: Prompts,
+    progress: Progress,
+    is_offline: bool = False,
+) -> Answers:
     """Model -> prompt id -> greedy answer. Those of an unchanged model are read back, the rest generated."""
     settings = plan.suite.judging or Judging()
-    sources = {name: _source(run_dir, name, plan, settings.max_new_tokens) for name in names}
-    kept = read_sealed_lines(run_dir, ANSWERS) if run_dir.file(ANSWERS).is_file() else []
-    rows = {(row["arm"], row["prompt"]): row for row in kept if sources.get(row["arm"]) == row["source"]}
+    sources = sources_of(run_dir, plan, names, settings)
+    rows = kept_answers(run_dir, sources)
     pending = {
         name: new for name in names if (new := [prompt for prompt in prompts if (name, prompt) not in rows])
     }
+    if pending and is_offline:
+        raise _no_answers(run_dir, sum(map(len, pending.values())), len(names) * len(prompts))
     if pending:
         with progress.task("answering", sum(map(len, pending.values()))) as advance:
             model = load_model(run_dir, plan, list(pending))
@@ -266,6 +250,26 @@ def _answers(
     return {name: {prompt: rows[name, prompt]["answer"] for prompt in prompts} for name in names}
 
 
+def kept_answers(run_dir: RunDir, sources: Mapping[str, str]) -> dict[tuple[str, str], Row]:
+    """(model, prompt id) -> the kept answer of a model as it is now."""
+    kept = read_sealed_lines(run_dir, ANSWERS) if run_dir.file(ANSWERS).is_file() else []
+    return {(row["arm"], row["prompt"]): row for row in kept if sources.get(row["arm"]) == row["source"]}
+
+
+def _no_answers(run_dir: RunDir, absent: int, wanted: int) -> UsageError:
+    return UsageError(
+        str(run_dir.file(ANSWERS)),
+        f"{wanted} answers of the models as they are now",
+        f"{absent} too few",
+        f"type `{of_run('dpaudit judge', run_dir.name)}`, which makes them",
+    )
+
+
+def sources_of(run_dir: RunDir, plan: Plan, names: Sequence[str], settings: Judging) -> dict[str, str]:
+    """Model -> what its answers depend on."""
+    return {name: _source(run_dir, name, plan, settings.max_new_tokens) for name in names}
+
+
 def _source(run_dir: RunDir, name: str, plan: Plan, max_new_tokens: int) -> str:
     """What the answers of a model depend on, as one digest."""
     files = ["plan.json", "corpus/manifest.json", *([] if name == BASE else [weights_of(name)])]
@@ -273,15 +277,10 @@ def _source(run_dir: RunDir, name: str, plan: Plan, max_new_tokens: int) -> str:
     return hashlib.sha256(json.dumps(made_from).encode()).hexdigest()[:32]
 
 
-def _judge(
-    asker: _Asker,
-    rules: Rubric,
-    prompts: Prompts,
-    answers: dict[str, dict[str, str]],
-    pairs: Sequence[tuple[str, str]],
-    progress: Progress,
-) -> list[Row]:
-    """One row a comparison: ids and outcome, no text."""
+def shown(
+    rules: Rubric, prompts: Prompts, answers: Answers, pairs: Sequence[tuple[str, str]]
+) -> tuple[list[Row], list[Comparison]]:
+    """The ids of every comparison of arms, and what the judge is shown of it."""
     rows: list[Row] = []
     shown: list[Comparison] = []
     for arm, against in pairs:
@@ -291,12 +290,18 @@ def _judge(
                 first, second = texts if order == "arm first" else texts[::-1]
                 rows.append({"arm": arm, "against": against, "prompt": prompt, "order": order})
                 shown.append(Comparison(turns, first, second))
+    return rows, shown
+
+
+def _judge(asker: Asker, rows: list[Row], shown: Sequence[Comparison], progress: Progress) -> list[Row]:
+    """One row a comparison: ids and outcome, no text."""
     for row, outcome in zip(rows, asker.compare(shown, "judging", progress), strict=True):
         sides = ("arm", "against") if row["order"] == "arm first" else ("against", "arm")
         row["winner"] = dict(zip(("first", "second"), sides, strict=True)).get(outcome.winner, outcome.winner)
         row["margin"] = outcome.margin
+        row["reason"] = outcome.reason or None
     return rows
 
 
-def _heldout(run_dir: RunDir) -> list[Record]:
+def heldout(run_dir: RunDir) -> list[Record]:
     return [Record.from_json(row) for row in run_dir.read_lines("corpus/heldout.jsonl")]

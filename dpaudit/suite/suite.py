@@ -211,6 +211,12 @@ class Judging:
     prompts: int = 100
     max_new_tokens: int = 40
     against: tuple[str, ...] = ("inf", "base")
+    parallel: int = 8  # requests to a server at a time
+    max_tokens_total: int | None = None  # that a server may take in all; None: as many as it needs
+
+    def __post_init__(self) -> None:
+        at_least(1, prompts=self.prompts, max_new_tokens=self.max_new_tokens, parallel=self.parallel)
+        at_least(1, max_tokens_total=self.max_tokens_total)
 
 
 @dataclass(frozen=True)

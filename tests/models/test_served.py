@@ -9,6 +9,7 @@ import socketserver
 import threading
 import time
 from collections.abc import Iterator
+from email.utils import formatdate
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
@@ -20,7 +21,7 @@ from dpaudit.data.corpus import Turn
 from dpaudit.errors import PartialError, UsageError
 from dpaudit.judging.rubric import Comparison, Rubric
 from dpaudit.models import prompt_logprobs, served
-from dpaudit.models.judge import EndpointJudge
+from dpaudit.models.endpoint_judge import EndpointJudge
 from dpaudit.models.prompt_logprobs import Endpoint
 from dpaudit.models.secret_spans import Text
 
@@ -190,6 +191,42 @@ def test_a_name_that_nobody_knows_is_a_mistake_and_a_resolver_that_is_down_is_no
     error = openai.APIConnectionError(request=httpx2.Request("POST", "http://nowhere.invalid/v1"))
     error.__cause__ = socket.gaierror(number, "x")
     assert isinstance(served.told(error, "--endpoint URL", "KEY"), kind)
+
+
+def busy(asked_wait: str | None) -> PartialError:
+    """A failure of a server that asks to wait so long."""
+    headers = {} if asked_wait is None else {"Retry-After": asked_wait}
+    response = httpx2.Response(429, headers=headers, request=httpx2.Request("POST", "http://x/v1"))
+    failure = PartialError("busy")
+    failure.__cause__ = openai.APIStatusError("busy", response=response, body=None)
+    return failure
+
+
+@pytest.mark.parametrize(
+    ("asked_wait", "tried", "wait"),
+    [
+        (None, 0, 0.5),
+        (None, 2, 2.0),
+        (None, 50, 8.0),
+        ("later", 1, 1.0),
+        ("nan", 0, 0.5),
+        ("0", 5, 0.0),
+        ("-3", 0, 0.0),
+        ("1.5", 3, 1.5),
+        ("120", 0, 120.0),
+        ("121", 0, None),
+        ("inf", 0, None),
+        ("Wed, 21 Oct 2015 07:28:00 GMT", 0, 0.0),
+        ("Wed, 21 Oct 2095 07:28:00 GMT", 0, None),
+    ],
+)
+def test_a_server_is_waited_for_as_it_asks(asked_wait: str | None, tried: int, wait: float | None) -> None:
+    assert served.wait_of(busy(asked_wait), tried) == wait
+
+
+def test_a_date_to_wait_for_is_seconds_from_now() -> None:
+    wait = served.wait_of(busy(formatdate(time.time() + 30, usegmt=True)), 0)
+    assert wait is not None and 25 < wait <= 30
 
 
 def fails_on_echo(asked: dict[str, Any]) -> tuple[int, Any]:

@@ -16,7 +16,9 @@ from dpaudit.judging.passport import pair_summary, passport_of
 from dpaudit.judging.rubric import Comparison, Control, Controls, Outcome, Rubric, plant
 from dpaudit.stages import judge
 from dpaudit.stages.integrity import custody
+from dpaudit.stages.judge_replies import REPLIES, depends_on
 from dpaudit.storage import seals
+from dpaudit.storage.answer_log import NEW, AnswerLog
 from dpaudit.storage.custody import SEAL_KEY
 from dpaudit.storage.rundir import RunDir
 from dpaudit.suite import declarations
@@ -161,12 +163,17 @@ def test_no_judgement_gives_no_rate() -> None:
 
 @pytest.fixture
 def run_dir(toy_model_dir: Path, toy_adapter_dir: Path, tmp_path: Path) -> tuple[RunDir, Plan]:
-    training = Training(Schedule(8, 2, 0.01), Schedule(8, 2, 0.01))
     rules = tmp_path / "toy.yaml"
     rules.write_text(
         f"name: toy\ntitle: Toy\nkind: likelihood\nmodel: {toy_model_dir}\ncontrols: {{count: 12, minimum: "
         f"0.7}}\n"
     )
+    return toy_run(toy_model_dir, toy_adapter_dir, tmp_path, rules)
+
+
+def toy_run(toy_model_dir: Path, toy_adapter_dir: Path, tmp_path: Path, rules: Path) -> tuple[RunDir, Plan]:
+    """A finished run with two arms, to be judged by a rubric."""
+    training = Training(Schedule(8, 2, 0.01), Schedule(8, 2, 0.01))
     suite = Suite(
         "toy",
         training,
@@ -251,10 +258,12 @@ def _scale_weights(source: Path, target: Path) -> None:
 def test_the_rubric_s_own_judge_is_replayed_and_an_unfit_one_is_told(run_dir: tuple[RunDir, Plan]) -> None:
     run, plan = run_dir
     assert judge.validate(run, plan, QUIET) is False  # a random model knows no medicine
-    replayed = run.file(judge.REPLAY).stat().st_mtime_ns
+    replies, made = run.file(REPLIES), run.file(judge.PASSPORT).read_bytes()
+    kept = replies.stat().st_mtime_ns
+    assert replies.stat().st_mode & 0o777 == 0o600
     run.file(judge.PASSPORT).unlink()
     assert judge.validate(run, plan, QUIET) is False
-    assert run.file(judge.REPLAY).stat().st_mtime_ns == replayed
+    assert replies.stat().st_mtime_ns == kept and run.file(judge.PASSPORT).read_bytes() == made
     assert not run.file(judge.SUMMARY).exists()
 
 
@@ -264,15 +273,19 @@ def test_a_replay_confirms_no_guess_of_what_was_asked(run_dir: tuple[RunDir, Pla
     """
     run, plan = run_dir
     judge.validate(run, plan, QUIET)
-    names = {row["key"] for row in run.read_lines(judge.REPLAY)}
-    asker = judge._Asker(run, plan, judge._write_rubric(run, plan, plan.suite.judging or Judging()), None, ())
-    control = judge._controls(run, plan, asker.rules)[0]
-    shown = Comparison(control.turns, control.right, control.wrong)
-    asked = [asdict(asker.rules) | {"controls": None}, asdict(shown)]
-    text = json.dumps(asked, sort_keys=True).encode()
-    assert asker._key(shown) in names and hashlib.sha256(text).hexdigest()[:32] not in names
-    asker.secret = bytes(32)
-    assert asker._key(shown) not in names
+    rules = judge.rules_of(plan.suite, plan.suite.judging or Judging())
+    shown = judge.orders(rules, judge.controls_of(run, plan, rules))
+    depends = depends_on(rules, judge.longest(plan))
+    asked = [asdict(comparison) for comparison in dict.fromkeys(shown)]
+    copy = run.file("copy")
+    for key, known in ((run.file(SEAL_KEY).read_bytes(), True), (bytes(32), False)):
+        shutil.copyfile(run.file(REPLIES), copy)
+        assert all((answer is not NEW) is known for answer in AnswerLog(copy, key, depends).answers(asked))
+    told = run.file(REPLIES).read_text()
+    names = {json.loads(line)["asked"] for line in told.splitlines()}
+    plain = json.dumps(["asked", depends, asked[0]], sort_keys=True).encode()
+    assert hashlib.sha256(plain).hexdigest()[:32] not in names
+    assert not any(answer in told for answer in ANSWERS)
 
 
 def test_equal_prompts_are_asked_once() -> None:

@@ -22,6 +22,7 @@ from dpaudit.stages.attack import attack, scores, shadows
 from dpaudit.stages.audit import audit
 from dpaudit.stages.integrity import custody as chain
 from dpaudit.stages.integrity import weights
+from dpaudit.stages.judge_replies import REPLIES
 from dpaudit.stages.train import merge, train
 from dpaudit.storage import custody, notes, run_store
 from dpaudit.storage.custody import SEAL_KEY
@@ -172,7 +173,7 @@ FILES = (
     f"evaluate/{ARM}.json",
     "evaluate/summary.json",
     "judge/summary.json",
-    "judge/replay.jsonl",
+    REPLIES,
     "audit/near_duplicates.json",
     "records/claims.json",
     "custody/records/chain.json",
@@ -258,8 +259,8 @@ def test_a_fault_is_named_or_healed(
 def test_every_fault_of_every_file_is_named_or_healed(
     finished: Path, plan: Plan, another: Path, tmp_path: Path
 ) -> None:
-    """180 of them; of score files a byte may change that no row rests on, and a judge that is done reads no
-    replay.
+    """180 of them; of score files a byte may change that no row rests on, and a reply of a judge that was
+    altered is none.
     """
     assert len(FILES) == 36
     finish(RunDir(another), plan)
@@ -267,7 +268,7 @@ def test_every_fault_of_every_file_is_named_or_healed(
         copy = RunDir(Path(shutil.copytree(finished, tmp_path / str(number) / finished.name)))
         page, again = tried(copy, plan, file, fault, another)
         same = (finished / file).read_bytes() == (another / file).read_bytes()
-        if fault is not delete and not same and not file.endswith((".parquet", "replay.jsonl")):
+        if fault is not delete and not same and not file.endswith((".parquet", REPLIES)):
             assert "named" in (page, again) or file == SEAL_KEY, (file, fault.__name__)
         shutil.rmtree(copy.path)
 
@@ -403,7 +404,6 @@ def rows_changed(file: Path, _: Path) -> None:
     [
         (f"attack/{ARM}/calibrated.parquet", rows_changed),
         ("audit/near_duplicates.json", digit),
-        ("judge/replay.jsonl", digit),
         ("judge/judgements.jsonl", delete),
         ("report/index.html", digit),
     ],

@@ -1,0 +1,188 @@
+"""A judge behind an OpenAI-compatible server, asked several comparisons at a time."""
+
+import os
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+from dpaudit.errors import PartialError, UsageError
+from dpaudit.judging.replies import NO_VERDICT, Allowance, Keep, Reply, dropped, shown, verdict
+from dpaudit.judging.rubric import Comparison, Outcome, Rubric
+from dpaudit.models import served
+from dpaudit.models.language_model import Advance
+from dpaudit.system import threads
+
+PARALLEL = 8
+
+
+@dataclass(frozen=True)
+class Decoding:
+    """The settings of a request that some models refuse."""
+
+    length_key: Literal["max_tokens", "max_completion_tokens"]
+    temperature: float | None  # None: the server's own
+
+    def without(self, refusal: BaseException | None) -> "Decoding | None":
+        """As a server that refuses one of these settings by name takes them; None for another refusal."""
+        if self.length_key == "max_tokens" and served.is_about(refusal, "max_tokens"):
+            return replace(self, length_key="max_completion_tokens")
+        if self.temperature is not None and served.is_about(refusal, "temperature"):
+            return replace(self, temperature=None)
+        return None
+
+    def settings(self, tokens: int) -> dict[str, Any]:
+        limit: dict[str, Any] = {self.length_key: tokens}
+        return limit if self.temperature is None else limit | {"temperature": self.temperature}
+
+
+class EndpointJudge:
+    """Asks a server, `parallel` requests at a time, with a budget of `retries` for each comparison.
+
+    A reply that cannot be read, or holds no verdict, is asked for again within the budget, then the
+    comparison is "unscored" with its reason. The first comparison is asked alone: what the server refuses
+    for good it refuses once, and which settings it takes is learned once.
+
+    Raises UsageError for a host off this machine that `allow_egress` does not name, for a key that is not
+    set, and for a permanent refusal; PartialError where a temporary one outlasts the budget, or where the
+    `allowance` of tokens ends. Requests under way are waited for and kept before that.
+    """
+
+    def __init__(
+        self,
+        rubric: Rubric,
+        allow_egress: Sequence[str] = (),
+        parallel: int = PARALLEL,
+        allowance: Allowance | None = None,
+    ) -> None:
+        key_remedy = "name a variable with a key for it in api_key_env"
+        if rubric.api_key_env:
+            key_remedy = f"export {rubric.api_key_env}=... with a key for it"
+        self.rubric, self.parallel = rubric, parallel
+        self._allowance = allowance or Allowance()
+        self._decoding = Decoding(rubric.max_tokens_as, rubric.temperature)
+        self._is_understood = False
+        self._ended = threading.Event()
+        self.server = served.Server(
+            rubric.base_url,
+            f"judges/{rubric.name}.yaml: base_url",
+            sent="prompts and answers",
+            allow_egress=allow_egress,
+            key=lambda: _api_key(rubric),
+            key_remedy=key_remedy,
+            timeout=rubric.timeout,
+            retries=0,  # counted here, where a reply that cannot be read counts too
+        )
+
+    def compare_many(
+        self, comparisons: Sequence[Comparison], keep: Keep = dropped, advance: Advance | None = None
+    ) -> list[Outcome]:
+        errors: list[UsageError | PartialError] = []
+        self._ended.clear()
+
+        def asked(comparison: Comparison) -> Outcome:
+            if self._ended.is_set():
+                return Outcome("unscored")
+            try:
+                outcome = self._compare(comparison, keep)
+            except (UsageError, PartialError) as error:
+                errors.append(error)
+                self._ended.set()
+                return Outcome("unscored")
+            if advance:
+                advance(1)
+            return outcome
+
+        outcomes = [asked(comparison) for comparison in comparisons[:1]]
+        outcomes += threads.ordered(asked, comparisons[1:], self.parallel)
+        if errors:
+            raise errors[0]
+        return outcomes
+
+    def _compare(self, comparison: Comparison, keep: Keep) -> Outcome:
+        text, outcome = shown(self.rubric.prompt, comparison), Outcome("unscored", reason=NO_VERDICT)
+        for tried in range(self.rubric.retries + 1):
+            reply = self._reply(text, tried)
+            if reply is not None:
+                keep(comparison, replace(reply, is_last=tried == self.rubric.retries))
+                outcome = verdict(reply, self.rubric.labels, 0.0)
+            if outcome.winner != "unscored" or self._ended.is_set():
+                break
+        return outcome
+
+    def _reply(self, text: str, tried: int) -> Reply | None:
+        """One reply within the allowance; None after a temporary failure that was waited out."""
+        reply, reserved = None, self._allowance.reserve(text, self.rubric.max_new_tokens)
+        try:
+            reply = self._sent(text, tried)
+            return reply
+        except PartialError as error:
+            failure = error
+        finally:
+            self._allowance.settle(reserved, text, reply)
+        wait = served.wait_of(failure, tried)
+        if tried == self.rubric.retries or wait is None:
+            raise failure
+        self._ended.wait(wait)
+        return None
+
+    def _sent(self, text: str, tried: int) -> Reply:
+        decoding = self._decoding
+        try:
+            answer = self._completed(text, decoding)
+        except served.NotUnderstood:
+            if not self._is_understood and tried == self.rubric.retries:
+                raise  # it never spoke the protocol: the address is wrong
+            return Reply(fault="a reply in another format")
+        except (ValueError, RecursionError):
+            return Reply(fault="a reply that is no whole JSON")
+        except UsageError as error:
+            other = decoding.without(error.__cause__)
+            if other is None:
+                raise
+            self._decoding = other
+            return self._sent(text, tried)
+        reply = _read(answer)
+        self._is_understood = self._is_understood or not reply.fault
+        return replace(reply, own_temperature=decoding.temperature != self.rubric.temperature)
+
+    def _completed(self, text: str, decoding: Decoding) -> Any:
+        return self.server.ask(
+            lambda client: client.chat.completions.create(
+                model=self.rubric.model,
+                messages=[{"role": "user", "content": text}],
+                **decoding.settings(self.rubric.max_new_tokens),
+            )
+        )
+
+
+def _read(answer: Any) -> Reply:
+    """The text of a chat completion and what it took; a fault where it has another shape."""
+    usage = getattr(answer, "usage", None)
+    tokens_in, tokens_out = (_count(usage, key) for key in ("prompt_tokens", "completion_tokens"))
+    choices = getattr(answer, "choices", None)
+    first = choices[0] if isinstance(choices, list) and choices else None
+    said = getattr(getattr(first, "message", None), "content", None)
+    # half a surrogate, which JSON may hold, is no text
+    text = said.encode("utf-8", "replace").decode() if isinstance(said, str) else ""
+    fault = "" if text.strip() else "an empty reply" if first is not None else "a reply without choices"
+    return Reply(text, fault, tokens_in=tokens_in, tokens_out=tokens_out)
+
+
+def _count(usage: Any, key: str) -> int | None:
+    value = getattr(usage, key, None)
+    return value if type(value) is int and value >= 0 else None
+
+
+def _api_key(rubric: Rubric) -> str | None:
+    if not rubric.api_key_env:
+        return None
+    key = os.environ.get(rubric.api_key_env, "")
+    if not key:
+        raise UsageError(
+            f"judges/{rubric.name}.yaml: api_key_env",
+            f"a key in ${rubric.api_key_env}",
+            "no value",
+            f"export {rubric.api_key_env}=...",
+        )
+    return key

@@ -1,0 +1,176 @@
+"""The judge behind its replies: each is kept as it comes, and what was answered is never asked again."""
+
+import threading
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+from dpaudit.errors import UsageError
+from dpaudit.findings.judgement import Asked
+from dpaudit.judging import replies
+from dpaudit.judging.replies import Allowance, Reply
+from dpaudit.judging.rubric import Comparison, Outcome, Rubric
+from dpaudit.storage.answer_log import NEW, AnswerLog
+from dpaudit.storage.remedies import of_run
+from dpaudit.storage.rundir import RunDir
+from dpaudit.storage.seals import seal_key
+from dpaudit.suite.suite import Judging
+from dpaudit.system.progress import Advance, Progress
+
+if TYPE_CHECKING:
+    from dpaudit.models.judge import Judge, Replying
+
+REPLIES = "judge/.replies"  # hidden: readers of results pass it by; each line has a seal of its own
+FORMAT = "reply/1"
+CHUNK = {"likelihood": 1024, "model": 64}  # comparisons that a judge on this machine takes at a time
+
+
+@dataclass(frozen=True)
+class Way:
+    """How a command has a judge asked."""
+
+    allow_egress: Sequence[str] = ()  # hosts that prompts and answers may be sent to
+    max_tokens_total: int | None = None  # in place of the suite's
+    is_offline: bool = False  # nobody is asked, and no model is loaded
+    again: bool = False  # for what a server left without a verdict it is asked again, also where all is done
+
+
+AS_USUAL = Way()
+
+
+class Asker:
+    """The judge, opened when first needed. `longest` tokens are a prompt with its answer.
+
+    A judge of the caller's own has no name to keep replies by; without the run's key none are kept, since
+    their names would confirm a guess.
+    """
+
+    def __init__(
+        self,
+        run_dir: RunDir,
+        rules: Rubric,
+        settings: Judging,
+        longest: int,
+        judge: "Judge | None" = None,
+        way: Way = AS_USUAL,
+    ) -> None:
+        self.run_dir, self.rules, self.settings, self.way = run_dir, rules, settings, way
+        self._longest, self._judge = longest, judge
+        self._own: Replying | None = None
+        self._replies: dict[Comparison, list[Reply]] = {}
+        self._adding = threading.Lock()
+        self._allowance = Allowance(allowed(rules, settings, way))
+        key = seal_key(run_dir.path)
+        self._log = AnswerLog(run_dir.file(REPLIES), key, depends_on(rules, longest)) if key else None
+
+    def compare(
+        self, comparisons: Sequence[Comparison], description: str, progress: Progress
+    ) -> list[Outcome]:
+        """The outcomes of all comparisons; only those that nobody answered are asked."""
+        if self._judge is not None:
+            unique = list(dict.fromkeys(comparisons))
+            told = dict(zip(unique, self._judge.compare_many(unique), strict=True))
+            return [told[comparison] for comparison in comparisons]
+        absent = self.absent(comparisons)
+        if absent and self.way.is_offline:
+            raise self._missing(len(absent), len(set(comparisons)))
+        with progress.task(description, len(absent)) as advance:
+            self._ask(absent, advance)
+        return [replies.settled(self._replies[comparison], self.rules) for comparison in comparisons]
+
+    def absent(self, comparisons: Sequence[Comparison]) -> list[Comparison]:
+        """Those, each once, that have to be asked."""
+        self.recall(comparisons)
+        return [comparison for comparison in dict.fromkeys(comparisons) if self._is_open(comparison)]
+
+    def recall(self, comparisons: Sequence[Comparison]) -> None:
+        """Reads what was kept of them, and counts what it took."""
+        for comparison in dict.fromkeys(comparisons):
+            if comparison not in self._replies:
+                self._replies[comparison] = list(self._kept(comparison))
+                self._count(comparison)
+
+    def account(self, comparisons: Sequence[Comparison]) -> Asked | None:
+        """What was asked for these comparisons; None for a judge of the caller's own."""
+        if self._judge is not None:
+            return None
+        self.recall(comparisons)
+        return replies.account((self._replies[one] for one in dict.fromkeys(comparisons)), self.rules)
+
+    def leaves_open(self, unscored: int) -> bool:
+        """Whether it is worth asking again for comparisons without a verdict."""
+        return self.way.again and self.rules.kind == "endpoint" and unscored > 0
+
+    def _is_open(self, comparison: Comparison) -> bool:
+        kept = self._replies[comparison]
+        if kept and replies.settled(kept, self.rules).winner != "unscored":
+            return False
+        if self.rules.kind != "endpoint" or self.way.is_offline:  # another try would say the same
+            return not any(reply.is_last for reply in kept)
+        return True
+
+    def _kept(self, comparison: Comparison) -> Iterator[Reply]:
+        while self._log and (answer := self._log.answers([_question(comparison)])[0]) is not NEW:
+            yield Reply(**answer)
+
+    def _keep(self, comparison: Comparison, reply: Reply) -> None:
+        if self._log:
+            self._log.keep(_question(comparison), asdict(reply))
+        with self._adding:
+            self._replies[comparison].append(reply)
+
+    def _ask(self, absent: Sequence[Comparison], advance: Advance) -> None:
+        size = CHUNK.get(self.rules.kind, len(absent) or 1)
+        for start in range(0, len(absent), size):
+            self._opened().compare_many(absent[start : start + size], self._keep, advance)
+
+    def _opened(self) -> "Replying":
+        if self._own is None:
+            from dpaudit.models.judge import open_judge
+
+            self._own = open_judge(
+                self.rules, self._longest, self.way.allow_egress, self.settings.parallel, self._allowance
+            )
+        return self._own
+
+    def _count(self, comparison: Comparison) -> None:
+        text = replies.shown(self.rules.prompt, comparison)
+        for reply in self._replies[comparison]:
+            self._allowance.count(text, reply, self.rules.max_new_tokens)
+
+    def _missing(self, absent: int, wanted: int) -> UsageError:
+        return UsageError(
+            str(self.run_dir.file(REPLIES)),
+            f"a reply to each of {wanted} comparisons",
+            f"{absent} without one",
+            f"type `{of_run('dpaudit judge', self.run_dir.name)}`, which asks for them",
+        )
+
+
+def depends_on(rules: Rubric, longest: int) -> list[Any]:
+    """What a reply depends on beside its comparison: model, rubric text and decoding; nothing of the way to a
+    server.
+    """
+    limit = longest if rules.kind == "likelihood" else None
+    decoding = [rules.max_new_tokens, rules.temperature if rules.kind == "endpoint" else None, limit]
+    text = [rules.prompt, asdict(rules.labels)]
+    return [FORMAT, rules.kind, rules.model, rules.adapter, *text, *decoding]
+
+
+def _question(comparison: Comparison) -> dict[str, Any]:
+    return asdict(comparison)
+
+
+def allowed(rules: Rubric, settings: Judging, way: Way = AS_USUAL) -> int | None:
+    """The tokens that may be taken in all; None: as many as it needs. Raises UsageError for a limit where
+    nobody counts.
+    """
+    most = settings.max_tokens_total if way.max_tokens_total is None else way.max_tokens_total
+    if most is not None and rules.kind != "endpoint":
+        raise UsageError(
+            "--max-tokens-total",
+            "a rubric of kind endpoint, whose server counts tokens",
+            f"kind {rules.kind}",
+            "leave it (and judging.max_tokens_total) out",
+        )
+    return most

@@ -1,0 +1,73 @@
+"""Replies of a judge: what they say together, what they cost, and how a server is asked for them."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from dpaudit import content
+from dpaudit.errors import UsageError
+from dpaudit.findings.judgement import Asked
+from dpaudit.judging import replies, rubric
+from dpaudit.judging.replies import Reply
+from dpaudit.judging.rubric import Outcome, Rubric
+
+RULES = Rubric("l", "L", "likelihood", model="m", tie_margin=0.1)
+CUT, MUTE = Reply(fault="cut"), Reply("Both have merits.", tokens_in=5, tokens_out=2)
+FIRST = Reply("[[A]]", tokens_in=7, tokens_out=1, own_temperature=True)
+
+
+def test_the_first_verdict_counts_and_a_text_beside_a_fault_is_none() -> None:
+    assert replies.settled([CUT, MUTE, FIRST, Reply("[[B]]")], RULES) == Outcome("first")
+    assert replies.settled([MUTE, CUT], RULES) == Outcome("unscored", reason="cut")
+    assert replies.settled([CUT, MUTE], RULES) == Outcome("unscored", reason=replies.NO_VERDICT)
+    assert replies.settled([Reply("[[A]]", fault="cut")], RULES).winner == "unscored"
+
+
+def test_a_margin_is_read_with_the_rubrics_tie() -> None:
+    margins = (0.2, -0.2, 0.1, 0.0)
+    assert [replies.settled([Reply(margin=margin)], RULES).winner for margin in margins] == [
+        "first",
+        "second",
+        "tie",
+        "tie",
+    ]
+
+
+def test_an_account_counts_comparisons_replies_tokens_and_reasons() -> None:
+    found = replies.account([[CUT, FIRST], [MUTE], [], [CUT], [MUTE, CUT]], RULES)
+    assert found == Asked(
+        comparisons=4,
+        replies=6,
+        tokens_in=7 + 5 + 5,
+        tokens_out=1 + 2 + 2,
+        untold=3,
+        own_temperature=1,
+        unscored={"cut": 2, replies.NO_VERDICT: 1},
+    )
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "expected"),
+    [
+        ("temperature", -0.1, "at least 0"),
+        ("temperature", float("nan"), "a number"),
+        ("timeout", 0.0, "above 0"),
+        ("retries", -1, "at least 0"),
+        ("max_new_tokens", 0, "at least 1"),
+        ("max_tokens_as", "max_length", "max_completion_tokens"),
+    ],
+)
+def test_how_a_server_is_asked_is_checked(key: str, value: object, expected: str, tmp_path: Path) -> None:
+    rules = yaml.safe_load((content.shipped("judges") / "endpoint.yaml").read_text(encoding="utf-8"))
+    file = tmp_path / "mine.yaml"
+    file.write_text(yaml.safe_dump(rules | {key: value}), encoding="utf-8")
+    with pytest.raises(UsageError, match=rf"mine\.yaml: {key}: expected .*{expected}"):
+        rubric.load(str(file))
+
+
+def test_a_server_s_own_temperature_is_no_number(tmp_path: Path) -> None:
+    rules = yaml.safe_load((content.shipped("judges") / "endpoint.yaml").read_text(encoding="utf-8"))
+    file = tmp_path / "mine.yaml"
+    file.write_text(yaml.safe_dump(rules | {"temperature": None}), encoding="utf-8")
+    assert rubric.load(str(file)).temperature is None
