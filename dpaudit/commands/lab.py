@@ -21,7 +21,7 @@ from dpaudit.system.progress import Progress
 from dpaudit.training import ranks
 
 DEFAULT = "demo"  # the suite of `train`
-UNFIT = 4  # the exit code of `judge validate` for a judge that failed its controls
+UNFIT = 4  # the exit code of `judge` and `judge validate` for a judge that failed its controls
 judge_app = typer.Typer(help="Compare the arms' answers in pairs.", **SETTINGS)
 report_app = typer.Typer(help="Write the page of a run.", **SETTINGS)
 
@@ -204,7 +204,7 @@ class Judged:
 @judge_app.callback()
 @options.spread
 def judge(context: typer.Context, asked: Judged) -> None:
-    """Compare the arms' answers in pairs, in both orders."""
+    """Compare the arms' answers in pairs, in both orders; exit code 4 if the judge is unfit."""
     from dpaudit.stages import judge
 
     if has_command(context, asked != Judged()):
@@ -219,7 +219,9 @@ def judge(context: typer.Context, asked: Judged) -> None:
             f"dpaudit judge --run {run_dir.name} --rubric NAME, one of {rubrics}",
         )
     judge.run(run_dir, plan, Progress(), allow_egress=asked.allow_egress or ())
-    show_of_run(run_dir, plan, outcomes.judge_summary(run_dir), asked.as_json)
+    summary = outcomes.judge_summary(run_dir)
+    show_of_run(run_dir, plan, summary, asked.as_json)
+    raise typer.Exit(0 if summary["fit"] else UNFIT)
 
 
 @judge_app.command("validate")
@@ -230,8 +232,7 @@ def judge_validate(asked: Judged) -> None:
 
     run_dir, plan = asked.opened(are_arms_judged=False)
     fit = judge.validate(run_dir, plan, Progress(), allow_egress=asked.allow_egress or ())
-    values = {"fit": fit, "controls": outcomes.control_rows(run_dir)}
-    show_of_run(run_dir, plan, values, asked.as_json)
+    show_of_run(run_dir, plan, outcomes.passport(run_dir), asked.as_json)
     raise typer.Exit(0 if fit else UNFIT)
 
 

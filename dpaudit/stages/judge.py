@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 
 from dpaudit.data.corpus import Record, Turn
 from dpaudit.findings.judgement import Judgement, Passport
-from dpaudit.judging import quality, rubric
-from dpaudit.judging.passport import Row, pair_summary, passport_of
+from dpaudit.judging import planted, quality, rubric
+from dpaudit.judging.passport import Row, comparisons_of, pair_summary, passport_of
 from dpaudit.judging.quality import BASE
-from dpaudit.judging.rubric import Comparison, Control, Outcome, Rubric
+from dpaudit.judging.rubric import Comparison, Control, Controls, Outcome, Rubric
 from dpaudit.stages import evaluate
 from dpaudit.stages.evaluate import load_model
 from dpaudit.stages.integrity import custody, weights
@@ -210,31 +210,21 @@ def _passport(run_dir: RunDir, plan: Plan, asker: _Asker, progress: Progress) ->
     """The passport of the rubric's judge, made or found current."""
     made_from = ["plan.json", "corpus/manifest.json", RUBRIC]
     if not run_dir.is_current(PASSPORT, made_from):
-        controls = _controls(run_dir, plan, asker.rules)
-        shown = []
-        for control in controls:
-            shown.append(Comparison(control.turns, control.right, control.wrong))
-            if asker.rules.swap:
-                shown.append(Comparison(control.turns, control.wrong, control.right))
-        outcomes = asker.compare(shown, "judging planted faults", progress)
+        controls = _controls(run_dir, plan, asker.rules.controls)
+        outcomes = asker.compare(comparisons_of(asker.rules, controls), "judging planted faults", progress)
         passport_of(asker.rules, controls, outcomes).write(run_dir, PASSPORT, made_from)
     return Passport.read(run_dir, PASSPORT)
 
 
-def _controls(run_dir: RunDir, plan: Plan, rules: Rubric) -> list[Control]:
-    """Planted faults in wordings that no training text uses (builtin clinic), or made from held-out
-    answers.
-    """
-    wanted = rules.controls
-    if plan.suite.data.source != "builtin:clinic":
-        records = [r for r in _heldout(run_dir) if not r.is_pair and len(r.turns) > 1]
-        return rubric.plant(records, wanted)
-    from dpaudit.data import clinic
+def _controls(run_dir: RunDir, plan: Plan, wanted: Controls) -> list[Control]:
+    """Faults of the builtin clinic, or planted in held-out answers, and what is made of them."""
+    if plan.suite.data.source == "builtin:clinic":
+        from dpaudit.data import clinic
 
-    rows = clinic.judge_controls(plan.seed, wanted.count * len(wanted.faults))
-    planted = [Control(row["kind"], tuple(row["turns"]), row["right"], row["wrong"]) for row in rows]
-    planted = [control for control in planted if control.kind in wanted.faults]
-    return [*planted, *rubric.twins_of(planted, wanted)]
+        faults = [Control(**row) for row in clinic.judge_controls(plan.seed, wanted.count)]
+    else:
+        faults = planted.plant([record for record in _heldout(run_dir) if not record.is_pair], wanted)
+    return planted.completed(faults, wanted)
 
 
 def _answers(

@@ -11,9 +11,8 @@ import fabricate
 import pytest
 
 from dpaudit.data.corpus import Record, Turn
-from dpaudit.findings.judgement import Passport
-from dpaudit.judging.passport import pair_summary, passport_of
-from dpaudit.judging.rubric import Comparison, Control, Controls, Outcome, Rubric, plant
+from dpaudit.judging.passport import comparisons_of, pair_summary
+from dpaudit.judging.rubric import Comparison, Outcome
 from dpaudit.stages import judge
 from dpaudit.stages.integrity import custody
 from dpaudit.storage import seals
@@ -32,7 +31,6 @@ ANSWERS = (
     "Start lisinopril 10 mg in the morning and never stop it on your own.",
     "Metformin 850 mg is taken with dinner, and you must not skip it.",
 )
-RULES = Rubric("toy", "Toy", "likelihood", model="m", controls=Controls(count=12))
 
 
 class FakeJudge:
@@ -48,82 +46,16 @@ class FakeJudge:
 
 def knows(comparison: Comparison) -> str:
     """An honest judge: knows the right answers, and ties where both or neither is one."""
-    right = [answer in ANSWERS for answer in (comparison.first, comparison.second)]
+    right = [any(answer.startswith(known) for known in ANSWERS) for answer in shown(comparison)]
     return "tie" if right[0] == right[1] else "first" if right[0] else "second"
+
+
+def shown(comparison: Comparison) -> tuple[str, str]:
+    return comparison.first, comparison.second
 
 
 def always_first(comparison: Comparison) -> str:
     return "first"
-
-
-def longest(comparison: Comparison) -> str:
-    lengths = len(comparison.first), len(comparison.second)
-    return "tie" if lengths[0] == lengths[1] else "first" if lengths[0] > lengths[1] else "second"
-
-
-def babbles(comparison: Comparison) -> str:
-    return "unscored"
-
-
-def controls() -> list[Control]:
-    records = [
-        Record(f"r{n}", (Turn("user", f"Question {n}?"), Turn("assistant", ANSWERS[n % 4])))
-        for n in range(12)
-    ]
-    return plant(records, RULES.controls)
-
-
-def passport(rule: Callable[[Comparison], str]) -> Passport:
-    planted = controls()
-    orders = [
-        c
-        for p in planted
-        for c in (Comparison(p.turns, p.right, p.wrong), Comparison(p.turns, p.wrong, p.right))
-    ]
-    return passport_of(RULES, planted, FakeJudge(rule).compare_many(orders))
-
-
-def test_an_honest_judge_is_fit() -> None:
-    found = passport(knows)
-    assert found.fit and found.reasons == ()
-    for rates in (*found.faults.values(), *found.twins.values(), found.swap):
-        assert rates.rate == 1.0
-        assert 0.75 < rates.lower < 1.0
-
-
-def test_a_judge_that_always_says_first_is_exposed_by_faults_swap_and_twins() -> None:
-    found = passport(always_first)
-    assert not found.fit
-    assert found.swap.rate == 0.0
-    assert {rates.passed for rates in found.faults.values()} == {0}
-    assert found.twins["identical twin"].passed == 0
-    assert any("order swap" in reason for reason in found.reasons)
-
-
-@pytest.mark.parametrize(
-    ("rule", "failed"), [(longest, "padded twin"), (longest, "swapped dose"), (babbles, "identical twin")]
-)
-def test_biased_and_broken_judges_fail_by_name(rule: Callable[[Comparison], str], failed: str) -> None:
-    found = passport(rule)
-    assert not found.fit
-    assert any(reason.startswith(failed) for reason in found.reasons)
-
-
-def test_invalid_verdicts_fail_their_control_and_are_counted() -> None:
-    found = passport(babbles)
-    assert found.unscored == found.comparisons == 2 * 6 * 12
-
-
-def test_too_few_controls_make_no_fit_judge() -> None:
-    """All right on three controls of a kind proves little: the lower limit of 3 of 3 is .37."""
-    few = [c for kind in RULES.controls.faults for c in controls() if c.kind == kind][:3]
-    orders = [
-        c for p in few for c in (Comparison(p.turns, p.right, p.wrong), Comparison(p.turns, p.wrong, p.right))
-    ]
-    found = passport_of(RULES, few, FakeJudge(knows).compare_many(orders))
-    assert not found.fit
-    assert found.faults["wrong drug"].lower == pytest.approx(0.05 ** (1 / 3))
-    assert found.faults["cut short"].items == 0
 
 
 def judgement(prompt: str, winner: str) -> dict:
@@ -164,8 +96,8 @@ def run_dir(toy_model_dir: Path, toy_adapter_dir: Path, tmp_path: Path) -> tuple
     training = Training(Schedule(8, 2, 0.01), Schedule(8, 2, 0.01))
     rules = tmp_path / "toy.yaml"
     rules.write_text(
-        f"name: toy\ntitle: Toy\nkind: likelihood\nmodel: {toy_model_dir}\ncontrols: {{count: 12, minimum: "
-        f"0.7}}\n"
+        f"name: toy\ntitle: Toy\nkind: likelihood\nmodel: {toy_model_dir}\ncontrols: {{count: 12, least: 7, "
+        f"minimum: 0.6}}\n"
     )
     suite = Suite(
         "toy",
@@ -266,8 +198,7 @@ def test_a_replay_confirms_no_guess_of_what_was_asked(run_dir: tuple[RunDir, Pla
     judge.validate(run, plan, QUIET)
     names = {row["key"] for row in run.read_lines(judge.REPLAY)}
     asker = judge._Asker(run, plan, judge._write_rubric(run, plan, plan.suite.judging or Judging()), None, ())
-    control = judge._controls(run, plan, asker.rules)[0]
-    shown = Comparison(control.turns, control.right, control.wrong)
+    shown = comparisons_of(asker.rules, judge._controls(run, plan, asker.rules.controls))[0]
     asked = [asdict(asker.rules) | {"controls": None}, asdict(shown)]
     text = json.dumps(asked, sort_keys=True).encode()
     assert asker._key(shown) in names and hashlib.sha256(text).hexdigest()[:32] not in names
