@@ -298,10 +298,8 @@ def passport(run_dir: RunDir) -> Row:
     if found is None:
         return {}
     kinds = found.faults | found.twins | ({"order swap": found.swap} if found.swap else {})
-    rows = [{"control": kind, **schema.plain(rate)} for kind, rate in kinds.items()]
-    rows += [
-        {"control": kind, "controls": count, "note": "not tested"} for kind, count in found.untested.items()
-    ]
+    rows = [{"control": kind, "tested": True, **schema.plain(rate)} for kind, rate in kinds.items()]
+    rows += [{"control": kind, "tested": False, "controls": count} for kind, count in found.untested.items()]
     told = ("reasons", "injected", "accuracy", "first", "longer", "unscored_share")
     return {"fit": found.fit, "controls": rows} | {name: schema.plain(getattr(found, name)) for name in told}
 

@@ -215,7 +215,7 @@ COLUMNS: dict[str, dict[str, tuple[str, str]]] = {
         "unscored": ("no verdict", "count"),
         "rate": ("rate", "percent_one"),
         "lower": ("lower limit", "percent_down"),
-        "note": ("", "text"),
+        "tested": ("tested", "yes"),
     },
     "power": {
         "trainer": ("broken trainer", "text"),

@@ -6,12 +6,11 @@ from dataclasses import replace
 
 import pytest
 
-from dpaudit.data import clinic
 from dpaudit.data.corpus import Record, Turn
 from dpaudit.findings.judgement import Passport
 from dpaudit.judging import planted, rubric
 from dpaudit.judging.passport import comparisons_of, passport_of
-from dpaudit.judging.rubric import TWINS, Comparison, Control, Outcome, Rubric
+from dpaudit.judging.rubric import Comparison, Control, Outcome, Rubric
 from dpaudit.stats.win_rates import WinRate, corrected
 
 LOCAL = rubric.load("local_short")  # asks as many as the other rubrics of real models
@@ -27,7 +26,7 @@ RECORDS = [
     for n in range(70)
 ]
 CONTROLS = planted.completed(planted.plant(RECORDS, LOCAL.controls), LOCAL.controls)
-RIGHT = {record.turns[-1].text for record in RECORDS}
+RIGHT = {record.turns[:-1]: record.turns[-1].text for record in RECORDS}
 Rule = Callable[[Comparison], str]
 
 
@@ -38,7 +37,8 @@ def passport(rule: Rule, controls: Sequence[Control] = CONTROLS, rules: Rubric =
 
 def oracle(asked: Comparison) -> str:
     """The right answer wins, padded or not; else neither."""
-    first, second = (any(text.startswith(own) for own in RIGHT) for text in (asked.first, asked.second))
+    own = RIGHT.get(asked.turns, "no right answer")
+    first, second = asked.first.startswith(own), asked.second.startswith(own)
     return "both right" if first and second else "first" if first else "second" if second else "both wrong"
 
 
@@ -158,6 +158,7 @@ def test_duplicates_count_once() -> None:
     wanted = replace(LOCAL, controls=replace(LOCAL.controls, count=40))
     facts = planted.plant(RECORDS[:12], wanted.controls)
     copies = [replace(c, turns=(Turn("user", f"{c.fact} Once more, {n}."),)) for c in facts for n in range(4)]
+    RIGHT.update({control.turns: control.right for control in copies})
     controls = planted.completed(copies * 2, wanted.controls)
     found = passport(oracle, controls, wanted)
     rate = found.faults["wrong drug"]
@@ -173,23 +174,10 @@ def test_a_kind_that_the_data_do_not_yield_is_not_tested_and_no_kind_at_all_is_u
     assert "swapped dose: not tested (0 distinct controls)" in told
     vague = [Record(r.id, (r.turns[0], Turn("assistant", f"Rest well on day {r.id}."))) for r in RECORDS]
     rest = planted.completed(planted.plant(vague, LOCAL.controls), LOCAL.controls)
-    found = passport(lambda asked: "tie" if asked.first == asked.second else oracle(asked), rest)
+    found = passport(oracle, rest)
     assert not found.fit and found.reasons[0].startswith("no error of content could be tested")
 
 
 def test_a_rubric_that_asks_once_still_shows_either_order() -> None:
     found = passport(lambda asked: "first", rules=replace(LOCAL, swap=False))
     assert found.swap is None and found.faults["wrong drug"].rate == 0.5
-
-
-@pytest.mark.parametrize("seed", range(5))
-def test_the_demo_s_judge_is_fit_by_distinct_controls(seed: int) -> None:
-    from dpaudit.models.judge import open_judge
-
-    rules = rubric.load("likelihood")
-    controls = planted.completed(
-        [Control(**row) for row in clinic.judge_controls(seed, rules.controls.count)], rules.controls
-    )
-    outcomes = open_judge(rules, 136).compare_many(comparisons_of(rules, controls))
-    found = passport_of(rules, controls, outcomes)
-    assert found.fit and found.untested == {} and set(found.twins) == set(TWINS)

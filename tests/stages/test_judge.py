@@ -9,7 +9,9 @@ from pathlib import Path
 
 import fabricate
 import pytest
+from typer.testing import CliRunner
 
+from dpaudit.cli import app
 from dpaudit.data.corpus import Record, Turn
 from dpaudit.judging.passport import comparisons_of, pair_summary
 from dpaudit.judging.rubric import Comparison, Outcome
@@ -210,3 +212,11 @@ def test_equal_prompts_are_asked_once() -> None:
     records = [Record(f"h{n}", (Turn("user", f"Q{n % 2}"), Turn("assistant", "A"))) for n in range(6)]
     assert judge.prompts_of(records, 10) == {"h0": (Turn("user", "Q0"),), "h1": (Turn("user", "Q1"),)}
     assert list(judge.prompts_of(records, 1)) == ["h0"]
+
+
+@pytest.mark.parametrize("command", [["judge"], ["judge", "validate"]])
+def test_an_unfit_judge_exits_with_four(run_dir: tuple[RunDir, Plan], command: list[str]) -> None:
+    run, _ = run_dir
+    asked = ["--run", run.name, "--runs", str(run.path.parent), "--json"]
+    found = CliRunner().invoke(app, [*command, *asked])
+    assert found.exit_code == 4 and json.loads(found.stdout)["fit"] is False
