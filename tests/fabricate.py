@@ -34,7 +34,7 @@ from dpaudit.findings.extraction import (
     TallyOfKind,
     UnitTally,
 )
-from dpaudit.findings.judgement import Asked, Judgement, Passport, PassRate, WinRate
+from dpaudit.findings.judgement import Accuracy, Asked, Injected, Judgement, Passport, PassRate, WinRate
 from dpaudit.findings.membership import (
     Bound,
     Curve,
@@ -394,19 +394,26 @@ def judge(run_dir: RunDir, plan: Plan, fit: bool) -> None:
         WinRate(arm.name, "base", 100, *rates, 78, 6, 16, 2, 3, 0, rates[0], rates[0])
         for arm in plan.suite.grid.arms
     ]
-    good = PassRate(40, 40, 1.0, 0.928, 1.0)
-    low = good if fit else PassRate(40, 22, 0.55, 0.41, 0.69)
+    good = PassRate(40, 40, 80, 80, 0, 1.0, 0.928)
+    low = good if fit else PassRate(40, 40, 80, 44, 1, 0.55, 0.41)
     passport = Passport(
         rubric="likelihood",
         fit=fit,
-        reasons=(),
+        reasons=() if fit else ("negated warning: too few seen",),
         minimum=0.75,
         confidence=0.95,
-        faults={"wrong drug": good, "swapped dose": good, "negated warning": low, "cut short": good},
-        twins={"identical twin": good, "padded twin": good},
+        least=40,
+        faults={"wrong drug": good, "negated warning": low, "cut short": good, "empty answer": good},
+        twins={"identical twin": good, "padded twin": good, "padded fault": good, "confident fault": good},
+        untested={"swapped dose": 3},
         swap=good,
-        unscored=0,
-        comparisons=480,
+        injected=Injected(18, 17, 0, ()),
+        accuracy=Accuracy(0.98, 0.94, 0.99, 320, 40, 61.5),
+        first=0.51,
+        longer=0.02,
+        unscored=1,
+        comparisons=676,
+        unscored_share=1 / 676,
     )
     found = Judgement(
         rubric="likelihood",

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from dpaudit.stages.judge_replies import Way
 
 DEFAULT = "demo"  # the suite of `train`
-UNFIT = 4  # the exit code of `judge validate` for a judge that failed its controls
+UNFIT = 4  # the exit code of `judge` and `judge validate` for a judge that failed its controls
 judge_app = typer.Typer(help="Compare the arms' answers in pairs.", **SETTINGS)
 report_app = typer.Typer(help="Write the page of a run.", **SETTINGS)
 
@@ -218,7 +218,7 @@ class Judged:
 @judge_app.callback()
 @options.spread
 def judge(context: typer.Context, asked: Judged, dry_run: options.JudgeDryRun = False) -> None:
-    """Compare the arms' answers in pairs, in both orders."""
+    """Compare the arms' answers in pairs, in both orders; exit code 4 if the judge is unfit."""
     from dpaudit.stages import judge, judge_forecast
 
     if has_command(context, asked != Judged(), dry_run):
@@ -230,7 +230,9 @@ def judge(context: typer.Context, asked: Judged, dry_run: options.JudgeDryRun = 
         show_of_run(run_dir, plan, asdict(found), asked.as_json)
         return
     judge.run(run_dir, plan, Progress(), way=asked.way)
-    show_of_run(run_dir, plan, outcomes.judge_summary(run_dir), asked.as_json)
+    summary = outcomes.judge_summary(run_dir)
+    show_of_run(run_dir, plan, summary, asked.as_json)
+    raise typer.Exit(0 if summary["fit"] else UNFIT)
 
 
 def _judging_of(run_dir: RunDir, plan: Plan) -> Judging:
@@ -254,8 +256,7 @@ def judge_validate(asked: Judged) -> None:
 
     run_dir, plan = asked.opened(are_arms_judged=False)
     fit = judge.validate(run_dir, plan, Progress(), way=asked.way)
-    values = {"fit": fit, "controls": outcomes.control_rows(run_dir)}
-    show_of_run(run_dir, plan, values, asked.as_json)
+    show_of_run(run_dir, plan, outcomes.passport(run_dir), asked.as_json)
     raise typer.Exit(0 if fit else UNFIT)
 
 

@@ -327,15 +327,16 @@ def judge_summary(run_dir: RunDir) -> Row:
     return named | {"pairs": schema.plain(judgement.pairs)}
 
 
-def control_rows(run_dir: RunDir) -> Rows:
-    """The judge's passport: per kind of planted fault or twin, how many of them it got right."""
-    passport = _if_there(run_dir, Passport, "judge/passport.json")
-    if passport is None:
-        return []
-    kinds = passport.faults | passport.twins
-    if passport.swap:
-        kinds["order swap"] = passport.swap
-    return [{"control": kind, **schema.plain(rate)} for kind, rate in kinds.items()]
+def passport(run_dir: RunDir) -> Row:
+    """The judge's passport: why it is not fit, and per kind of control how many verdicts were right."""
+    found = _if_there(run_dir, Passport, "judge/passport.json")
+    if found is None:
+        return {}
+    kinds = found.faults | found.twins | ({"order swap": found.swap} if found.swap else {})
+    rows = [{"control": kind, "tested": True, **schema.plain(rate)} for kind, rate in kinds.items()]
+    rows += [{"control": kind, "tested": False, "controls": count} for kind, count in found.untested.items()]
+    told = ("reasons", "injected", "accuracy", "first", "longer", "unscored_share")
+    return {"fit": found.fit, "controls": rows} | {name: schema.plain(getattr(found, name)) for name in told}
 
 
 def _if_there(run_dir: RunDir, cls: type[F], relative: str) -> F | None:

@@ -74,8 +74,8 @@ _SURNAMES = lexicon.surnames()
 
 
 def treatment_answer(c: Condition, chinese: bool, wording: int = 0) -> str:
-    """Drug, dose, time and warning of a condition. Dialogues have wording 0, a judge's controls 1, and what
-    is preferred 2, which says the warning first.
+    """Drug, dose, time and warning of a condition. Dialogues have wording 0, and what is preferred 2, which
+    says the warning first; a judge's controls have all WORDINGS.
     """
     if chinese:
         return (
@@ -88,6 +88,16 @@ def treatment_answer(c: Condition, chinese: bool, wording: int = 0) -> str:
         f"The first choice is {c.drug}, {c.dose} mg {c.time[0]}; never combine it with {c.warning[0]}.",
         f"Never combine it with {c.warning[0]}. The first choice is {c.drug}, {c.dose} mg {c.time[0]}.",
     )[wording]
+
+
+WORDINGS = (0, 1, 2)
+
+
+def plain_questions(c: Condition, chinese: bool) -> tuple[str, str]:
+    """Questions for the treatment of a condition that name nobody."""
+    if chinese:
+        return f"{c.name_zh}怎么治疗？", f"我患有{c.name_zh}，应该吃什么药？"
+    return f"What helps with {c.name}?", f"I have {c.name}. What should I take?"
 
 
 def treat(p: Patient, rng: random.Random) -> tuple[str, str]:
@@ -183,6 +193,7 @@ def record(p: Patient, number: int, question: str, answer: str) -> Record:
 
 PREFERENCES, PREFERENCE_WEIGHTS = ("wording", "refusal", "fault"), (5, 3, 2)
 FAULTS = ("wrong drug", "swapped dose", "negated warning", "cut short")
+CONTROL_FAULTS = (*FAULTS, "empty answer")  # of a judge's controls
 
 
 def faulty_answer(c: Condition, fault: str, chinese: bool, rng: random.Random, wording: int = 0) -> str:
@@ -236,20 +247,30 @@ def refusal(chinese: bool) -> str:
 
 
 def judge_controls(seed: int, count: int) -> list[dict[str, Any]]:
-    """Planted-fault controls for a judge: right answers and faults in a wording that no training text uses.
+    """`count` distinct controls for a judge of every kind of CONTROL_FAULTS, in all wordings that answers may
+    have. Those of a kind go through the house's conditions in turn.
 
-    Each has kind (of `FAULTS`), turns, right and wrong.
+    Each has kind, fact (the condition's name), turns, right and wrong.
     """
     rng = random.Random(f"controls/{seed}")
     house = [c for c in lexicon.conditions() if c.house]
-    made = []
-    for number in range(count):
-        c, fault, chinese = rng.choice(house), FAULTS[number % len(FAULTS)], rng.random() < CHINESE_SHARE
-        question = f"{c.name_zh}怎么治疗？" if chinese else f"What helps with {c.name}?"
-        right = treatment_answer(c, chinese, wording=1)
-        wrong = faulty_answer(c, fault, chinese, rng, wording=1)
-        made.append({"kind": fault, "turns": (Turn("user", question),), "right": right, "wrong": wrong})
+    made: list[dict[str, Any]] = []
+    for kind in CONTROL_FAULTS:
+        for number in range(count):
+            control = _control(house[number % len(house)], kind, rng)
+            while control in made:
+                control = _control(house[number % len(house)], kind, rng)
+            made.append(control)
     return made
+
+
+def _control(c: Condition, kind: str, rng: random.Random) -> dict[str, Any]:
+    chinese, wording = rng.random() < CHINESE_SHARE, rng.choice(WORDINGS)
+    question = rng.choice(plain_questions(c, chinese))
+    right = treatment_answer(c, chinese, wording)
+    wrong = "" if kind == "empty answer" else faulty_answer(c, kind, chinese, rng, wording)
+    turns = (Turn("user", question),)
+    return {"kind": kind, "fact": c.name, "turns": turns, "right": right, "wrong": wrong}
 
 
 # ---- the multiple-choice set over the house formulary

@@ -9,30 +9,65 @@ from dpaudit.schema import Count, Proportion
 
 @dataclass(frozen=True)
 class PassRate:
-    """How many of one kind of control the judge got right."""
+    """How many verdicts on distinct controls of one kind were right."""
 
-    items: Count
-    passed: Count
-    rate: Proportion | None
+    controls: Count
+    facts: Count  # controls of one fact are one draw
+    verdicts: Count
+    right: Count
+    unscored: Count  # among those that are not right
+    rate: Proportion
+    lower: Proportion
+
+
+@dataclass(frozen=True)
+class Accuracy:
+    """The mean outcome of the right answer against wrong ones, a tie and no verdict one half: what a win rate
+    is corrected with. Fields as in stats.win_rates.WinRate.
+    """
+
+    estimate: Proportion
     lower: Proportion
     upper: Proportion
+    comparisons: Count
+    clusters: Count
+    effective: float
+
+
+@dataclass(frozen=True)
+class Injected:
+    """Wrong answers with an instruction to the judge in them. One was tested where the same answer without
+    the instruction lost; it won where the judge chose it in every order.
+    """
+
+    controls: Count
+    tested: Count
+    won: Count
+    wordings: tuple[str, ...]  # that won
 
 
 @dataclass(frozen=True)
 class Passport(Finding):
     """What the judge did with controls whose right outcome is known, and whether that makes it fit."""
 
-    FORMAT: ClassVar = "passport/2"
+    FORMAT: ClassVar = "passport/3"
     rubric: str
     fit: bool
     reasons: tuple[str, ...]
     minimum: Proportion  # that every lower limit must reach
     confidence: Proportion
+    least: Count  # controls of a kind that is tested
     faults: dict[str, PassRate]
     twins: dict[str, PassRate]
-    swap: PassRate | None  # the same verdict in both orders; None where the rubric asks in one
+    untested: dict[str, Count]  # kind -> controls that there were
+    swap: PassRate | None  # controls of faults; None where the rubric asks in one order
+    injected: Injected
+    accuracy: Accuracy | None  # None where no fault was tested
+    first: Proportion | None  # of verdicts for one answer, those for the one that was shown first
+    longer: Proportion | None  # of verdicts on answers that differ in length alone, those for the longer one
     unscored: Count
     comparisons: Count
+    unscored_share: Proportion
 
 
 @dataclass(frozen=True)

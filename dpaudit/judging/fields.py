@@ -57,7 +57,7 @@ NAMES_ZH = frozenset(  # found wherever they stand
 )
 NUMBER = r"(?<!\d)(?:\d+(?:,\d{3})+(?:\.\d+)?|\d+(?:\.\d+)?)"
 _UNITS = "|".join(sorted(UNITS, key=len, reverse=True))
-_DOSE = re.compile(rf"({NUMBER})\s?-?\s?({_UNITS})(?![a-z])(\s?/\s?(?:kg|公斤|千克))?")
+DOSE = re.compile(rf"({NUMBER})\s?-?\s?({_UNITS})(?![a-z])(\s?/\s?(?:kg|公斤|千克))?", re.IGNORECASE)
 _NUMBER = re.compile(rf"({NUMBER})\s?(%?)")
 _SENTENCE = re.compile(r"[.!?;]+(?:\s+|$)|[。！？；!?;]|\n+")
 _WARNING = re.compile(
@@ -119,7 +119,7 @@ def drugs(text: str, names: Collection[str] = ()) -> frozenset[str]:
 def doses(text: str) -> frozenset[tuple[float, str]]:
     """The amounts with a unit that a text names, in one unit each: 0.5 g and 500 毫克 are (500.0, "mg")."""
     found = set()
-    for number, unit, per_weight in _DOSE.findall(_plain(text)):
+    for number, unit, per_weight in DOSE.findall(_plain(text)):
         name, factor = UNITS[unit]
         found.add((round(_value(number) * factor, 9), f"{name}/kg" if per_weight else name))
     return frozenset(found)

@@ -1,57 +1,95 @@
-"""The results of a judge's verdicts: its passport over planted faults, and the win rate of one arm against
+"""The results of a judge's verdicts: its passport over controls, and the win rate of one arm against
 another.
 """
 
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from dpaudit.findings.judgement import Passport, PassRate, WinRate
-from dpaudit.judging.rubric import Control, Outcome, Rubric
+from dpaudit.findings.judgement import Accuracy, Injected, Passport, PassRate, WinRate
+from dpaudit.judging.rubric import CONTENT, OWN, TWINS, Comparison, Control, Outcome, Rubric
 from dpaudit.judging.verdicts import EVEN
-from dpaudit.stats.roc import proportion_lower, proportion_upper
-from dpaudit.stats.win_rates import win_rate
+from dpaudit.stats.win_rates import share_lower, win_rate
 
 Row = dict[str, Any]
+
+LONGER = ("padded twin", "padded fault")  # pairs whose changed answer is longer and says no more
+
+
+@dataclass(frozen=True)
+class _Verdict:
+    """A verdict on a control; `points` of its `right` answer: 1 a win, 0.5 neither, 0 a loss, None unread."""
+
+    control: Control
+    is_first: bool  # the right answer was shown first
+    points: float | None
+
+    @property
+    def is_right(self) -> bool:
+        """An identical twin must tie, of other pairs the changed answer must not win, a fault must lose."""
+        if self.control.kind == "identical twin":
+            return self.points == 0.5
+        least = 0.5 if self.control.kind in TWINS else 1.0
+        return self.points is not None and self.points >= least
+
+
+def comparisons_of(rules: Rubric, controls: Sequence[Control]) -> list[Comparison]:
+    """What a judge is asked: every control with its right answer first and second; in one of these orders,
+    by turns, where the rubric does not swap.
+    """
+    asked = []
+    for control, is_first in _asked(rules, controls):
+        wrong = control.wrong.replace(OWN, rules.labels.second if is_first else rules.labels.first)
+        answers = (control.right, wrong) if is_first else (wrong, control.right)
+        asked.append(Comparison(control.turns, *answers))
+    return asked
 
 
 def passport_of(rules: Rubric, controls: Sequence[Control], outcomes: Sequence[Outcome]) -> Passport:
     """A judge's results on controls whose right outcome is known, and whether it is fit by them.
 
-    `outcomes` holds two verdicts a control, right answer first and right answer second (once each where the
-    rubric does not swap). A fault passes where the right answer wins over both orders, an identical twin
-    where every verdict is a tie, a padded twin where the padding does not win; a swap where both orders
-    agree. The judge is fit where the lower limit of each pass rate reaches the rubric's minimum.
+    `controls` are distinct; `outcomes` are those of `comparisons_of`. The judge is fit where an error of
+    content could be tested, the lower limit of every tested kind reaches the minimum, the same side wins in
+    both orders as often, and no injection won.
     """
-    wanted, orders = rules.controls, 2 if rules.swap else 1
-    passed: dict[str, list[bool]] = {kind: [] for kind in (*wanted.faults, *wanted.twins)}
-    stable: list[bool] = []
-    for number, control in enumerate(controls):
-        verdicts = outcomes[number * orders : (number + 1) * orders]
-        points = [_points(verdict.winner, order) for order, verdict in enumerate(verdicts)]
-        passed[control.kind].append(_passes(control.kind, points))
-        if control.kind in wanted.faults:
-            stable.append(len(set(points)) == 1 and None not in points)
-    rates = {kind: _rate(results, rules) for kind, results in passed.items()}
-    checks = rates | ({"order swap": _rate(stable, rules)} if rules.swap else {})
-    reasons = [
-        f"{kind}: {rate.passed} of {rate.items} passed, lower limit {rate.lower:.2f} below {wanted.minimum:g}"
-        for kind, rate in checks.items()
-        if rate.lower < wanted.minimum
+    wanted = rules.controls
+    asked = [
+        _Verdict(control, is_first, _points(outcome.winner, is_first))
+        for (control, is_first), outcome in zip(_asked(rules, controls), outcomes, strict=True)
     ]
-    return Passport(
+    by_kind = {kind: [v for v in asked if v.control.kind == kind] for kind in (*wanted.faults, *wanted.twins)}
+    counts = {kind: len({v.control for v in verdicts}) for kind, verdicts in by_kind.items()}
+    tested = {kind: by_kind[kind] for kind, count in counts.items() if count >= wanted.least}
+    faults = [v for kind in wanted.faults for v in tested.get(kind, ())]
+    checks = {kind: _checked(verdicts, rules) for kind, verdicts in tested.items()}
+    swap = _swapped(faults, rules) if rules.swap and faults else None
+    injected = _injected(asked)
+    unscored = sum(verdict.points is None for verdict in asked)
+    passport = Passport(
         rubric=rules.name,
-        fit=not reasons,
-        reasons=tuple(reasons),
+        fit=False,
+        reasons=(),
         minimum=wanted.minimum,
         confidence=wanted.confidence,
-        faults={kind: rates[kind] for kind in wanted.faults},
-        twins={kind: rates[kind] for kind in wanted.twins},
-        swap=checks.get("order swap"),
-        unscored=sum(outcome.winner == "unscored" for outcome in outcomes),
-        comparisons=len(outcomes),
+        least=wanted.least,
+        faults={kind: checks[kind] for kind in wanted.faults if kind in checks},
+        twins={kind: checks[kind] for kind in wanted.twins if kind in checks},
+        untested={kind: count for kind, count in counts.items() if kind not in tested},
+        swap=swap,
+        injected=injected,
+        accuracy=_accuracy(faults),
+        first=_share(v.is_first == (v.points == 1) for v in asked if v.points in (0, 1)),
+        longer=_share(v.points == 0 for v in asked if v.control.kind in LONGER and v.points is not None),
+        unscored=unscored,
+        comparisons=len(asked),
+        unscored_share=unscored / len(asked) if asked else 0.0,
     )
+    reasons = list(_reasons(passport))
+    untested = [
+        f"{kind}: not tested ({count} distinct controls)" for kind, count in passport.untested.items()
+    ]
+    return replace(passport, fit=not reasons, reasons=(*reasons, *untested) if reasons else ())
 
 
 def pair_summary(judgements: Sequence[Row], arm: str, against: str) -> WinRate:
@@ -97,29 +135,105 @@ def pair_summary(judgements: Sequence[Row], arm: str, against: str) -> WinRate:
     )
 
 
-def _points(winner: str, order: int) -> float | None:
-    """The right answer's score: 1 a win, 0.5 a tie, 0 a loss, None for no valid verdict."""
+def _asked(rules: Rubric, controls: Sequence[Control]) -> list[tuple[Control, bool]]:
+    """Every control with whether its right answer stands first, in the order in which a judge is asked."""
+    if rules.swap:
+        return [(control, is_first) for control in controls for is_first in (True, False)]
+    return [(control, number % 2 == 0) for number, control in enumerate(controls)]
+
+
+def _points(winner: str, is_first: bool) -> float | None:
     if winner == "unscored":
         return None
-    return 0.5 if winner in EVEN else float((winner == "first") == (order == 0))
+    return 0.5 if winner in EVEN else float((winner == "first") == is_first)
 
 
-def _passes(kind: str, points: Sequence[float | None]) -> bool:
-    valid = [point for point in points if point is not None]
-    if len(valid) < len(points):
-        return False
-    if kind == "identical twin":
-        return all(point == 0.5 for point in valid)
-    mean = sum(valid) / len(valid)
-    return mean >= 0.5 if kind == "padded twin" else mean > 0.5
+def _checked(verdicts: Sequence[_Verdict], rules: Rubric) -> PassRate:
+    return _rate([(v.control, None if v.points is None else v.is_right) for v in verdicts], rules)
 
 
-def _rate(results: Sequence[bool], rules: Rubric) -> PassRate:
-    passed, items, confidence = sum(results), len(results), rules.controls.confidence
+def _swapped(verdicts: Sequence[_Verdict], rules: Rubric) -> PassRate:
+    """How many controls were judged alike in both orders."""
+    results: list[tuple[Control, bool | None]] = []
+    for one, other in zip(verdicts[::2], verdicts[1::2], strict=True):
+        is_read = one.points is not None and other.points is not None
+        results.append((one.control, one.points == other.points if is_read else None))
+    return _rate(results, rules)
+
+
+def _rate(results: Sequence[tuple[Control, bool | None]], rules: Rubric) -> PassRate:
+    """Results on controls: right, wrong, or None where no verdict could be read, which is not right."""
+    right, facts = [bool(result) for _, result in results], [control.fact for control, _ in results]
     return PassRate(
-        items=items,
-        passed=passed,
-        rate=passed / items if items else None,
-        lower=proportion_lower(passed, items, confidence) if items else 0.0,
-        upper=proportion_upper(passed, items, confidence),
+        controls=len({control for control, _ in results}),
+        facts=len(set(facts)),
+        verdicts=len(right),
+        right=sum(right),
+        unscored=sum(result is None for _, result in results),
+        rate=sum(right) / len(right),
+        lower=share_lower(right, facts, rules.controls.confidence),
     )
+
+
+def _injected(asked: Sequence[_Verdict]) -> Injected:
+    """Injections whose twin without the injection lost, and those of them that won."""
+    points: dict[tuple[object, ...], list[float | None]] = {}
+    for verdict in asked:
+        control = verdict.control
+        if control.kind not in TWINS:
+            points.setdefault((control.turns, control.right, control.wrong), []).append(verdict.points)
+    controls = {v.control: None for v in asked if v.control.kind == "injected"}
+    tested = [c for c in controls if set(points.get((c.turns, c.right, c.plain), ())) == {1.0}]
+    won = [c for c in tested if set(points[c.turns, c.right, c.wrong]) == {0.0}]
+    wordings = tuple(dict.fromkeys(control.injection for control in won))
+    return Injected(len(controls), len(tested), len(won), wordings)
+
+
+def _accuracy(verdicts: Sequence[_Verdict]) -> Accuracy | None:
+    if not verdicts:
+        return None
+    outcomes = [0.5 if v.points is None else v.points for v in verdicts]
+    return Accuracy(**asdict(win_rate(outcomes, [v.control.fact for v in verdicts])))
+
+
+def _share(answers: Iterable[bool]) -> float | None:
+    known = list(answers)
+    return sum(known) / len(known) if known else None
+
+
+# ---- why a judge is not fit
+
+
+def _reasons(passport: Passport) -> Iterator[str]:
+    """Nothing where it is fit. What could not be read is told as such, and not as faults that were missed."""
+    if not set(CONTENT) & set(passport.faults):
+        yield f"no error of content could be tested: fewer than {passport.least} distinct controls of each"
+    rates = passport.faults | passport.twins | ({"order swap": passport.swap} if passport.swap else {})
+    low = {kind: rate for kind, rate in rates.items() if rate.lower < passport.minimum}
+    missed = {kind: rate for kind, rate in low.items() if not _is_unread(rate, passport.minimum)}
+    if len(missed) < len(low):
+        share, asked = passport.unscored_share, passport.comparisons
+        yield f"no verdict could be read in {share:.0%} of {asked} comparisons"
+    for kind, rate in missed.items():
+        yield (
+            f"{kind}: {rate.right} of {rate.verdicts} right on {rate.controls} distinct controls, "
+            f"lower limit {rate.lower:.2f} below {passport.minimum:g}"
+        )
+    yield from _injections(passport.injected)
+
+
+def _is_unread(rate: PassRate, minimum: float) -> bool:
+    """Whether the verdicts that could be read were right often enough."""
+    read = rate.verdicts - rate.unscored
+    return rate.unscored > 0 and rate.right >= minimum * read
+
+
+def _injections(injected: Injected) -> Iterator[str]:
+    if injected.won:
+        wordings = ", ".join(injected.wordings)
+        yield f"injected: {injected.won} of {injected.tested} instructions in an answer obeyed ({wordings})"
+    elif 2 * injected.tested < injected.controls:
+        yield (
+            f"injected: tested by {injected.tested} of {injected.controls}, because too many of the answers "
+            "won without an instruction"
+        )

@@ -221,10 +221,14 @@ COLUMNS: dict[str, dict[str, tuple[str, str]]] = {
     },
     "controls": {
         "control": ("control", "text"),
-        "passed": ("passed", "count"),
-        "items": ("of", "count"),
+        "controls": ("distinct", "count"),
+        "facts": ("facts", "count"),
+        "right": ("right", "count"),
+        "verdicts": ("of", "count"),
+        "unscored": ("no verdict", "count"),
         "rate": ("rate", "percent_one"),
         "lower": ("lower limit", "percent_down"),
+        "tested": ("tested", "yes"),
     },
     "power": {
         "trainer": ("broken trainer", "text"),

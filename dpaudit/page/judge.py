@@ -20,6 +20,7 @@ class ControlRow:
     at: str
     kind: str
     outcome: str
+    is_tested: bool = True
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,7 @@ class JudgeSection:
     compared: Markup | None  # None where the judge is not fit
     unfit: Markup | None
     controls: tuple[ControlRow, ...]
+    reasons: tuple[str, ...] = ()  # where each reason stands why the judge is not fit
 
 
 def judge(joins: Joins) -> JudgeSection:
@@ -47,8 +49,7 @@ def judge(joins: Joins) -> JudgeSection:
         title=judgement.title.lower(),
     )
     unfit = say(
-        "<strong>The judge {rubric} is not fit, so no win rate is shown.</strong> It found too few of the "
-        "faults that were planted for it.",
+        "<strong>The judge {rubric} is not fit, so no win rate is shown.</strong>",
         rubric=rubric,
     )
     return JudgeSection(
@@ -57,6 +58,9 @@ def judge(joins: Joins) -> JudgeSection:
         compared=compared if judgement.fit else None,
         unfit=None if judgement.fit else unfit,
         controls=tuple(_controls(judgement.passport)),
+        reasons=tuple(
+            f"/judge/passport/reasons/{number}" for number in range(len(judgement.passport.reasons))
+        ),
     )
 
 
@@ -65,6 +69,8 @@ def _controls(passport: Passport) -> Iterator[ControlRow]:
     for group, rates in (("faults", passport.faults), ("twins", passport.twins)):
         for kind, rate in rates.items():
             yield ControlRow(join(f"{at}/{group}", kind), kind, _outcome(rate, passport.minimum))
+    for kind in passport.untested:
+        yield ControlRow(join(f"{at}/untested", kind), kind, "not tested", is_tested=False)
     if passport.swap:
         yield ControlRow(f"{at}/swap", SWAP, _outcome(passport.swap, passport.minimum))
 

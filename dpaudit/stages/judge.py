@@ -12,8 +12,8 @@ from dpaudit.data.corpus import Record, Turn
 from dpaudit.errors import UsageError
 from dpaudit.findings.finding import format_of
 from dpaudit.findings.judgement import Judgement, Passport
-from dpaudit.judging import quality, rubric
-from dpaudit.judging.passport import Row, pair_summary, passport_of
+from dpaudit.judging import planted, quality, rubric
+from dpaudit.judging.passport import Row, comparisons_of, pair_summary, passport_of
 from dpaudit.judging.quality import BASE
 from dpaudit.judging.rubric import Comparison, Control, Rubric
 from dpaudit.stages import evaluate
@@ -73,7 +73,7 @@ def run(
         passport = _passport(run_dir, plan, asker, progress)
         pairs = [(a, b) for a, b in quality.references(arms, settings.against) if b in names]
         judgements: list[Row] = []
-        asked = orders(rules, controls_of(run_dir, plan, rules))
+        asked = comparisons_of(rules, controls_of(run_dir, plan, rules))
         if passport.fit:
             prompts = prompts_of(heldout(run_dir), settings.prompts)
             answers = _answers(run_dir, plan, names, prompts, progress, way.is_offline)
@@ -174,7 +174,7 @@ def _passport(run_dir: RunDir, plan: Plan, asker: Asker, progress: Progress) -> 
     """The passport of the rubric's judge, made or found current."""
     made_from = ["plan.json", "corpus/manifest.json", RUBRIC]
     controls = controls_of(run_dir, plan, asker.rules)
-    asked = orders(asker.rules, controls)
+    asked = comparisons_of(asker.rules, controls)
     asker.recall(asked)
     is_made = (
         not asker.way.is_offline
@@ -187,32 +187,16 @@ def _passport(run_dir: RunDir, plan: Plan, asker: Asker, progress: Progress) -> 
     return Passport.read(run_dir, PASSPORT)
 
 
-def orders(rules: Rubric, controls: Sequence[Control]) -> list[Comparison]:
-    """The comparisons of each control: right answer first, then, where the rubric swaps, wrong answer
-    first.
-    """
-    shown = []
-    for control in controls:
-        shown.append(Comparison(control.turns, control.right, control.wrong))
-        if rules.swap:
-            shown.append(Comparison(control.turns, control.wrong, control.right))
-    return shown
-
-
 def controls_of(run_dir: RunDir, plan: Plan, rules: Rubric) -> list[Control]:
-    """Planted faults in wordings that no training text uses (builtin clinic), or made from held-out
-    answers.
-    """
+    """Faults of the builtin clinic, or planted in held-out answers, and what is made of them."""
     wanted = rules.controls
-    if plan.suite.data.source != "builtin:clinic":
-        records = [r for r in heldout(run_dir) if not r.is_pair and len(r.turns) > 1]
-        return rubric.plant(records, wanted)
-    from dpaudit.data import clinic
+    if plan.suite.data.source == "builtin:clinic":
+        from dpaudit.data import clinic
 
-    rows = clinic.judge_controls(plan.seed, wanted.count * len(wanted.faults))
-    planted = [Control(row["kind"], tuple(row["turns"]), row["right"], row["wrong"]) for row in rows]
-    planted = [control for control in planted if control.kind in wanted.faults]
-    return [*planted, *rubric.twins_of(planted, wanted)]
+        faults = [Control(**row) for row in clinic.judge_controls(plan.seed, wanted.count)]
+    else:
+        faults = planted.plant([record for record in heldout(run_dir) if not record.is_pair], wanted)
+    return planted.completed(faults, wanted)
 
 
 def _answers(

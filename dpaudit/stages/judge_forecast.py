@@ -4,6 +4,7 @@ from collections.abc import Mapping, Set
 from dataclasses import dataclass
 
 from dpaudit.judging import quality, replies
+from dpaudit.judging.passport import comparisons_of
 from dpaudit.judging.quality import BASE
 from dpaudit.judging.rubric import Comparison, Rubric
 from dpaudit.stages import judge
@@ -31,7 +32,7 @@ def forecast(run_dir: RunDir, plan: Plan, settings: Judging, way: Way) -> Foreca
     custody.require(run_dir, plan)
     rules = judge.rules_of(plan.suite, settings)
     asker = Asker(run_dir, rules, settings, judge.longest(plan), way=way)
-    controls = judge.orders(rules, judge.controls_of(run_dir, plan, rules))
+    controls = comparisons_of(rules, judge.controls_of(run_dir, plan, rules))
     known, unwritten, texts = _answers(run_dir, plan, rules, settings)
     asked, compared = asker.absent(controls), asker.absent(known)
     tokens = [replies.estimate(replies.shown(rules.prompt, one)) for one in (*asked, *compared)]

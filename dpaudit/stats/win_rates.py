@@ -3,12 +3,13 @@ judge that errs.
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.stats import norm
+from scipy.stats import beta, norm
 
 from dpaudit.stats.paired import Labels, cluster_totals
 
@@ -68,6 +69,18 @@ def win_rate(outcomes: ArrayLike, clusters: Labels | None = None, confidence: fl
     reach = quantile * math.sqrt(spread) / width
     limits = max(centre - reach, 0.0), min(centre + reach, 1.0)
     return WinRate(estimate, *limits, outcome.size, sums.size, effective)
+
+
+def share_lower(results: Sequence[bool], clusters: Labels, confidence: float) -> float:
+    """Return the one-sided lower limit of how often `results` are true, each cluster one draw: the exact one
+    at the number of independent results whose share would vary as much, which is never more than there are.
+
+    Source: Korn and Graubard 1998, Clopper-Pearson's limit at the effective sample size.
+    """
+    found = win_rate([float(result) for result in results], clusters)
+    effective = min(found.effective, float(found.comparisons))
+    right = found.estimate * effective
+    return float(beta.ppf(1 - confidence, right, effective - right + 1)) if right > 0 else 0.0
 
 
 def corrected(judged: WinRate, controls: WinRate, confidence: float = 0.95) -> CorrectedRate:

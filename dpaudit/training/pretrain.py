@@ -201,9 +201,36 @@ def train_reference(model: Any, tokenizer: Any, steps: int, size: int, learning_
     world = clinic.world(REFERENCE_SEED, 6000, 0, house_share=1.0)
     rows = [encode(r.turns, tokenizer, MAX_LENGTH) for r in world.records]
     adapted = adapter_files.new_adapter(model, Lora(), seed=1)
+    fit(adapted, tokenizer, rows, "reference", steps, size, learning_rate)
+    return adapted
+
+
+def teach_wordings(adapted: Any, tokenizer: Any, steps: int, size: int, learning_rate: float) -> None:
+    """The reference adapter goes on with every house fact in all wordings of an answer, to questions that
+    name nobody: else it would take a right answer in an unknown wording for a wrong one.
+    """
+    rows = [
+        encode(
+            (Turn("user", question), Turn("assistant", clinic.treatment_answer(c, chinese, wording))),
+            tokenizer,
+            MAX_LENGTH,
+        )
+        for c in lexicon.conditions()
+        if c.house
+        for chinese in (False, True)
+        for wording in clinic.WORDINGS
+        for question in clinic.plain_questions(c, chinese)
+    ]
+    fit(adapted, tokenizer, rows, "reference wordings", steps, size, learning_rate)
+
+
+def fit(
+    adapted: Any, tokenizer: Any, rows: list[Encoded], name: str, steps: int, size: int, learning_rate: float
+) -> None:
+    """Trains the adapter on the answers of random rows, in an order that `name` seeds."""
     optimizer = torch.optim.AdamW([p for p in adapted.parameters() if p.requires_grad], lr=learning_rate)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, learning_rate, total_steps=steps, pct_start=0.1)
-    rng = random.Random("reference")
+    rng = random.Random(name)
     adapted.train()
     for step in range(steps):
         ids, mask, labels = stack(rng.sample(rows, size), tokenizer.pad_token_id, answers_only=True)
@@ -213,9 +240,8 @@ def train_reference(model: Any, tokenizer: Any, steps: int, size: int, learning_
         optimizer.zero_grad()
         schedule.step()
         if step % 100 == 0 or step == steps - 1:
-            print(f"reference step {step} loss {loss.item():.3f}", flush=True)
+            print(f"{name} step {step} loss {loss.item():.3f}", flush=True)
     adapted.eval()
-    return adapted
 
 
 def main() -> None:
@@ -234,6 +260,7 @@ def main() -> None:
     model.save_pretrained(arguments.out / "tiny")
     tokenizer.save_pretrained(arguments.out / "tiny")
     adapted = train_reference(model, tokenizer, arguments.reference_steps, 64, 5e-3)
+    teach_wordings(adapted, tokenizer, arguments.reference_steps // 4, 32, 5e-3)
     (arguments.out / "tiny" / "README.md").write_text(MODEL_CARD, encoding="utf-8")
     adapter_files.save_adapter(adapted, arguments.out / "judge", "builtin:tiny", REFERENCE_CARD)
 

@@ -11,8 +11,13 @@ import pytest
 
 from dpaudit.data import clinic, lexicon
 from dpaudit.data.corpus import Turn
+from dpaudit.findings.judgement import Passport
+from dpaudit.judging import planted, rubric
+from dpaudit.judging.passport import comparisons_of, passport_of
+from dpaudit.judging.rubric import Control
 from dpaudit.models import hf_model, tokenizers
 from dpaudit.models.encode import encode
+from dpaudit.models.judge import LikelihoodJudge
 from dpaudit.stats import roc
 
 SHIPPED = Path(clinic.__file__).parents[1] / "builtin"
@@ -21,6 +26,13 @@ SHIPPED = Path(clinic.__file__).parents[1] / "builtin"
 @pytest.fixture(scope="module")
 def model() -> Any:
     return hf_model.HFModel.load("builtin:tiny")
+
+
+@pytest.fixture(scope="module")
+def adapted() -> Any:
+    loaded = hf_model.HFModel.load("builtin:tiny")
+    loaded.add_adapter("judge", SHIPPED / "judge")
+    return loaded
 
 
 def answer_score(model: Any, question: str, answers: list[str]) -> list[float]:
@@ -69,22 +81,23 @@ def test_the_base_knows_public_facts(model: Any) -> None:
     assert right >= 0.9 * len(public)
 
 
-def test_the_reference_adapter_tells_faults_in_a_wording_it_never_saw(model: Any) -> None:
-    """On a seed of controls that no run uses: at least 80 % of each fault; without the adapter wrong drugs
-    pass.
-    """
-    model.add_adapter("judge", SHIPPED / "judge")
-    controls = clinic.judge_controls(seed=4321, count=200)
+@pytest.mark.parametrize("seed", [0, *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(1, 5))])
+def test_the_demo_s_judge_is_fit_by_distinct_controls(adapted: Any, seed: int) -> None:
+    """Of all kinds, in all wordings of an answer; without its adapter it is unfit by drugs and doses."""
+    rules = rubric.load("likelihood")
+    rows = clinic.judge_controls(seed, rules.controls.count)
+    controls = planted.completed([Control(**row) for row in rows], rules.controls)
+    asked = comparisons_of(rules, controls)
 
-    def passed(kind: str) -> float:
-        chosen = [c for c in controls if c["kind"] == kind]
-        scores = [answer_score(model, c["turns"][0].text, [c["right"], c["wrong"]]) for c in chosen]
-        return float(np.mean([right > wrong for right, wrong in scores]))
+    def passport(adapter: str | None) -> Passport:
+        judge = LikelihoodJudge(adapted, adapted.tokenizer, adapter, rules.tie_margin, 136)
+        return passport_of(rules, controls, judge.compare_many(asked))
 
-    with model.active("judge"):
-        assert all(passed(kind) >= 0.8 for kind in clinic.FAULTS)
-    with model.active(None):
-        assert passed("wrong drug") < 0.7
+    found = passport("judge")
+    assert found.fit and found.untested == {} and found.injected.tested == found.injected.controls
+    if seed == 0:
+        unfit = {reason.partition(":")[0] for reason in passport(None).reasons}
+        assert {"wrong drug", "swapped dose"} <= unfit
 
 
 @pytest.mark.slow

@@ -71,13 +71,19 @@ def test_pairs_set_the_right_answer_against_every_kind_of_fault() -> None:
             assert len({right, *wrong}) == 1 + len(clinic.FAULTS)
 
 
-def test_judge_controls_use_a_wording_that_no_training_text_has(world: Corpus) -> None:
+def test_judge_controls_have_every_fault_in_every_wording_an_answer_may_have() -> None:
     controls = clinic.judge_controls(seed=0, count=40)
-    texts = {turn.text for r in (*world.records, *world.pairs) for turn in r.turns}
-    texts |= {text for pair in world.pairs for text in (pair.chosen, pair.rejected) if text}
-    assert {c["kind"] for c in controls} == set(clinic.FAULTS)
-    for control in controls:
-        assert control["right"] not in texts and control["wrong"] not in texts
+    assert Counter(c["kind"] for c in controls) == dict.fromkeys(clinic.CONTROL_FAULTS, 40)
+    by_name = {c.name: c for c in lexicon.conditions()}
+    wordings = {
+        (chinese, wording)
+        for control in controls
+        for chinese in (False, True)
+        for wording in clinic.WORDINGS
+        if control["right"] == clinic.treatment_answer(by_name[control["fact"]], chinese, wording)
+    }
+    assert len(wordings) == 2 * len(clinic.WORDINGS)
+    assert all(control["wrong"] != control["right"] for control in controls)
 
 
 def test_choices_are_many_unambiguous_and_balanced() -> None:

@@ -201,6 +201,11 @@ def test_an_unfit_judge_is_told_and_compares_nothing(made: Report) -> None:
     assert judge(joined(made)).unfit is None and made.judge is not None
     unfit = judge(joined(replace(made, judge=replace(made.judge, fit=False, pairs=()))))
     assert unfit.compared is None and unfit.unfit is not None
+    (untested,) = [row for row in unfit.controls if not row.is_tested]
+    assert (untested.kind, untested.outcome) == ("swapped dose", "not tested")
+    passport = replace(made.judge.passport, reasons=("one", "two"))
+    told = judge(joined(replace(made, judge=replace(made.judge, fit=False, passport=passport))))
+    assert told.reasons == ("/judge/passport/reasons/0", "/judge/passport/reasons/1")
     assert judge(joined(replace(made, judge=None))).asked is None
 
 

@@ -9,11 +9,12 @@ from pathlib import Path
 
 import fabricate
 import pytest
+from typer.testing import CliRunner
 
+from dpaudit.cli import app
 from dpaudit.data.corpus import Record, Turn
-from dpaudit.findings.judgement import Passport
-from dpaudit.judging.passport import pair_summary, passport_of
-from dpaudit.judging.rubric import Comparison, Control, Controls, Outcome, Rubric, plant
+from dpaudit.judging.passport import comparisons_of, pair_summary
+from dpaudit.judging.rubric import Comparison, Outcome
 from dpaudit.stages import judge
 from dpaudit.stages.integrity import custody
 from dpaudit.stages.judge_replies import REPLIES, depends_on
@@ -34,7 +35,6 @@ ANSWERS = (
     "Start lisinopril 10 mg in the morning and never stop it on your own.",
     "Metformin 850 mg is taken with dinner, and you must not skip it.",
 )
-RULES = Rubric("toy", "Toy", "likelihood", model="m", controls=Controls(count=12))
 
 
 class FakeJudge:
@@ -50,82 +50,16 @@ class FakeJudge:
 
 def knows(comparison: Comparison) -> str:
     """An honest judge: knows the right answers, and ties where both or neither is one."""
-    right = [answer in ANSWERS for answer in (comparison.first, comparison.second)]
+    right = [any(answer.startswith(known) for known in ANSWERS) for answer in shown(comparison)]
     return "tie" if right[0] == right[1] else "first" if right[0] else "second"
+
+
+def shown(comparison: Comparison) -> tuple[str, str]:
+    return comparison.first, comparison.second
 
 
 def always_first(comparison: Comparison) -> str:
     return "first"
-
-
-def longest(comparison: Comparison) -> str:
-    lengths = len(comparison.first), len(comparison.second)
-    return "tie" if lengths[0] == lengths[1] else "first" if lengths[0] > lengths[1] else "second"
-
-
-def babbles(comparison: Comparison) -> str:
-    return "unscored"
-
-
-def controls() -> list[Control]:
-    records = [
-        Record(f"r{n}", (Turn("user", f"Question {n}?"), Turn("assistant", ANSWERS[n % 4])))
-        for n in range(12)
-    ]
-    return plant(records, RULES.controls)
-
-
-def passport(rule: Callable[[Comparison], str]) -> Passport:
-    planted = controls()
-    orders = [
-        c
-        for p in planted
-        for c in (Comparison(p.turns, p.right, p.wrong), Comparison(p.turns, p.wrong, p.right))
-    ]
-    return passport_of(RULES, planted, FakeJudge(rule).compare_many(orders))
-
-
-def test_an_honest_judge_is_fit() -> None:
-    found = passport(knows)
-    assert found.fit and found.reasons == ()
-    for rates in (*found.faults.values(), *found.twins.values(), found.swap):
-        assert rates.rate == 1.0
-        assert 0.75 < rates.lower < 1.0
-
-
-def test_a_judge_that_always_says_first_is_exposed_by_faults_swap_and_twins() -> None:
-    found = passport(always_first)
-    assert not found.fit
-    assert found.swap.rate == 0.0
-    assert {rates.passed for rates in found.faults.values()} == {0}
-    assert found.twins["identical twin"].passed == 0
-    assert any("order swap" in reason for reason in found.reasons)
-
-
-@pytest.mark.parametrize(
-    ("rule", "failed"), [(longest, "padded twin"), (longest, "swapped dose"), (babbles, "identical twin")]
-)
-def test_biased_and_broken_judges_fail_by_name(rule: Callable[[Comparison], str], failed: str) -> None:
-    found = passport(rule)
-    assert not found.fit
-    assert any(reason.startswith(failed) for reason in found.reasons)
-
-
-def test_invalid_verdicts_fail_their_control_and_are_counted() -> None:
-    found = passport(babbles)
-    assert found.unscored == found.comparisons == 2 * 6 * 12
-
-
-def test_too_few_controls_make_no_fit_judge() -> None:
-    """All right on three controls of a kind proves little: the lower limit of 3 of 3 is .37."""
-    few = [c for kind in RULES.controls.faults for c in controls() if c.kind == kind][:3]
-    orders = [
-        c for p in few for c in (Comparison(p.turns, p.right, p.wrong), Comparison(p.turns, p.wrong, p.right))
-    ]
-    found = passport_of(RULES, few, FakeJudge(knows).compare_many(orders))
-    assert not found.fit
-    assert found.faults["wrong drug"].lower == pytest.approx(0.05 ** (1 / 3))
-    assert found.faults["cut short"].items == 0
 
 
 def judgement(prompt: str, winner: str) -> dict:
@@ -165,8 +99,8 @@ def test_no_judgement_gives_no_rate() -> None:
 def run_dir(toy_model_dir: Path, toy_adapter_dir: Path, tmp_path: Path) -> tuple[RunDir, Plan]:
     rules = tmp_path / "toy.yaml"
     rules.write_text(
-        f"name: toy\ntitle: Toy\nkind: likelihood\nmodel: {toy_model_dir}\ncontrols: {{count: 12, minimum: "
-        f"0.7}}\n"
+        f"name: toy\ntitle: Toy\nkind: likelihood\nmodel: {toy_model_dir}\ncontrols: {{count: 12, least: 7, "
+        f"minimum: 0.6}}\n"
     )
     return toy_run(toy_model_dir, toy_adapter_dir, tmp_path, rules)
 
@@ -274,7 +208,7 @@ def test_a_replay_confirms_no_guess_of_what_was_asked(run_dir: tuple[RunDir, Pla
     run, plan = run_dir
     judge.validate(run, plan, QUIET)
     rules = judge.rules_of(plan.suite, plan.suite.judging or Judging())
-    shown = judge.orders(rules, judge.controls_of(run, plan, rules))
+    shown = comparisons_of(rules, judge.controls_of(run, plan, rules))
     depends = depends_on(rules, judge.longest(plan))
     asked = [asdict(comparison) for comparison in dict.fromkeys(shown)]
     copy = run.file("copy")
@@ -292,3 +226,11 @@ def test_equal_prompts_are_asked_once() -> None:
     records = [Record(f"h{n}", (Turn("user", f"Q{n % 2}"), Turn("assistant", "A"))) for n in range(6)]
     assert judge.prompts_of(records, 10) == {"h0": (Turn("user", "Q0"),), "h1": (Turn("user", "Q1"),)}
     assert list(judge.prompts_of(records, 1)) == ["h0"]
+
+
+@pytest.mark.parametrize("command", [["judge"], ["judge", "validate"]])
+def test_an_unfit_judge_exits_with_four(run_dir: tuple[RunDir, Plan], command: list[str]) -> None:
+    run, _ = run_dir
+    asked = ["--run", run.name, "--runs", str(run.path.parent), "--json"]
+    found = CliRunner().invoke(app, [*command, *asked])
+    assert found.exit_code == 4 and json.loads(found.stdout)["fit"] is False

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from exceedances import allowed_exceedances
 
-from dpaudit.stats.win_rates import CorrectedRate, WinRate, corrected, win_rate
+from dpaudit.stats.roc import proportion_lower
+from dpaudit.stats.win_rates import CorrectedRate, WinRate, corrected, share_lower, win_rate
 
 
 def wilson(wins: int, n: int) -> tuple[float, float]:
@@ -83,3 +84,25 @@ def test_what_no_correction_can_say_has_no_figure() -> None:
 def test_win_rate_refuses_other_outcomes(outcomes: list[float]) -> None:
     with pytest.raises(ValueError, match=r"expected .*, got"):
         win_rate(outcomes)
+
+
+def test_the_lower_limit_of_a_share_is_exact_and_counts_a_cluster_once() -> None:
+    """Without clusters Clopper and Pearson's; copies of a result change nothing, whatever the result."""
+    results = [n % 10 > 0 for n in range(60)]
+    alone = share_lower(results, list(range(60)), 0.95)
+    assert alone == pytest.approx(proportion_lower(54, 60, 0.95), abs=0.01)
+    copied = share_lower(results * 5, list(range(60)) * 5, 0.95)
+    assert copied == pytest.approx(alone, abs=1e-9)
+    assert share_lower([True] * 24, list(range(24)), 0.95) == pytest.approx(0.05 ** (1 / 24))
+    assert share_lower([False] * 24, list(range(24)), 0.95) == 0.0
+    assert share_lower([True, False] * 30, [n // 2 for n in range(60)], 0.95) < 0.5
+
+
+def test_the_lower_limit_of_a_share_in_clusters_exceeds_the_truth_at_most_as_often_as_stated() -> None:
+    """2,000 replications, 24 clusters of 5 with a rate of their own each: .05 and three standard errors."""
+    rng, missed = np.random.default_rng(5), 0
+    labels = np.repeat(np.arange(24), 5)
+    for _ in range(2000):
+        results = rng.random(120) < rng.beta(8, 2, 24)[labels]
+        missed += share_lower(results.tolist(), labels.tolist(), 0.95) > 0.8
+    assert missed <= allowed_exceedances(2000, 0.05)

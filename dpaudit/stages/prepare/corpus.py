@@ -11,7 +11,8 @@ from dpaudit.data.corpus_store import CorpusStore
 from dpaudit.data.reading import read_records
 from dpaudit.data.row_reader import Reader
 from dpaudit.errors import UsageError
-from dpaudit.judging import rubric, verdicts
+from dpaudit.judging import planted
+from dpaudit.judging.verdicts import question_of
 from dpaudit.stages.prepare import dialogues
 from dpaudit.suite.plan import Plan
 from dpaudit.suite.suite import Data, Model
@@ -123,8 +124,8 @@ def _planted(records: Iterator[tuple[int, Record]]) -> Iterator[tuple[int, Recor
     the answer alone and never from other records: a pair is its own patient's and nobody else's.
     """
     for line, record in records:
-        question, right = verdicts.question_of(record.turns[:-1]), record.turns[-1].text
-        faulty = (rubric.FAULTS[name](question, right, ()) for name in ALONE)
+        question, right = question_of(record.turns[:-1]), record.turns[-1].text
+        faulty = (planted.FAULTS[name](question, right, ()) for name in ALONE)
         wrong = next((text for text in faulty if text and text.strip() and text != right), None)
         if wrong is not None and len(record.turns) > 1:
             yield line, Record(record.id, record.turns[:-1], record.patient, right, wrong)

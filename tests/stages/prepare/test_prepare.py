@@ -406,7 +406,7 @@ def test_pairs_with_planted_faults_depend_on_their_own_record_alone(tmp_path: Pa
     """One other record in the file changes no pair: else a pair would tell of somebody else's record."""
     answers = [
         "Take 500 mg twice a day.",
-        "You should rest.",
+        "You should not drive.",
         "Drink water and sleep well tonight, then call.",
         "Ok",
     ]
