@@ -49,7 +49,8 @@ from dpaudit.commands.asked import Asked
 from dpaudit.data import reading
 from dpaudit.data.corpus import Record, Turn
 from dpaudit.errors import PartialError, UsageError
-from dpaudit.judging import planted, rubric, verdicts
+from dpaudit.judging import rubric, verdicts
+from dpaudit.judging.planted import plant as plant_faults
 from dpaudit.pipeline import gate, plans
 from dpaudit.planting import audit_key, hold_out, plant
 from dpaudit.privacy import beside
@@ -527,7 +528,7 @@ def rubrics(draw: random.Random, place: Path, bench: Bench) -> Trial:
     def ask() -> str:
         found = rubric.load(name)
         verdicts.parse("The winner: A", found.labels)
-        planted.plant(asked, found.controls)
+        plant_faults(asked, found.controls)
         return verdicts.shown(found.prompt, asked[0].turns[:-1], "one", "two", "7f")
 
     return Trial(ask)

@@ -33,14 +33,10 @@ class Controls:
     confidence: float = 0.95  # of the one-sided lower limit
 
     def __post_init__(self) -> None:
-        known = (*FAULTS, *TWINS)
-        for kind in (*self.faults, *self.twins):
-            if kind not in known:
-                raise BadValue(
-                    "faults" if kind in self.faults else "twins",
-                    f"some of {', '.join(known)}",
-                    f"{kind!r:.40}",
-                )
+        for key, named, known in (("faults", self.faults, FAULTS), ("twins", self.twins, TWINS)):
+            unknown = next((kind for kind in named if kind not in known), None)
+            if unknown is not None:
+                raise BadValue(key, f"some of {', '.join(known)}", f"{unknown!r:.40}")
         if self.least < 1:
             raise BadValue("least", "at least 1", self.least)
         if self.count < self.least:

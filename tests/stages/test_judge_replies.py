@@ -49,7 +49,7 @@ def write_rules(folder: Path, url: str, **changes: Any) -> Path:
     known = {"model": "m", "prompt": PROMPT, "base_url": url, "timeout": HANG / 2, "max_new_tokens": 20}
     rules = {"name": "remote", "title": "Remote", "kind": "endpoint", "retries": 4, **known, **changes}
     file = folder / "remote.yaml"
-    file.write_text(yaml.safe_dump(rules | {"controls": {"count": 12, "minimum": 0.7}}))
+    file.write_text(yaml.safe_dump(rules | {"controls": {"count": 12, "least": 7, "minimum": 0.6}}))
     return file
 
 
