@@ -178,6 +178,7 @@ attack list
 eval
 judge
 judge validate
+judge replay
 scorecard answers.jsonl
 report
 report html

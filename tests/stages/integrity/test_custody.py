@@ -57,7 +57,7 @@ def plan_of(base: Path, rubric: Path) -> Plan:
 def plan(toy_model_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Plan:
     rubric = tmp_path_factory.mktemp("judges") / "toy.yaml"
     rubric.write_text(
-        f"name: toy\ntitle: Toy\nkind: likelihood\nmodel: {toy_model_dir}\ncontrols: {{count: 4}}\n"
+        f"name: toy\ntitle: Toy\nkind: likelihood\nmodel: {toy_model_dir}\ncontrols: {{count: 4, least: 1}}\n"
     )
     return plan_of(toy_model_dir, rubric)
 
