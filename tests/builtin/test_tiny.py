@@ -107,7 +107,7 @@ def test_the_script_that_makes_them_runs_from_nothing(
     from dpaudit.training import pretrain
 
     monkeypatch.setattr(
-        "sys.argv", ["pretrain", "--out", str(tmp_path), "--steps", "3", "--reference-steps", "2"]
+        "sys.argv", ["pretrain", "--out", str(tmp_path), "--steps", "3", "--reference-steps", "8"]
     )
     pretrain.main()
     made = hf_model.HFModel.load(str(tmp_path / "tiny"))
