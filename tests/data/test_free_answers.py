@@ -8,7 +8,7 @@ import pytest
 from dpaudit.data.free_answers import FreeItem, items
 from dpaudit.errors import UsageError
 
-HARMFUL = Path("/work/shared/data/dialogue_medsafety_en_dev.jsonl")
+HARMFUL = Path(__file__).parents[3] / "shared/data/dialogue_medsafety_en_dev.jsonl"  # beside the checkout
 
 
 def file_of(folder: Path, *rows: dict) -> str:

@@ -14,7 +14,7 @@ from dpaudit.judging.measures import Measured
 from dpaudit.judging.refusal import refuses
 from dpaudit.stats.roc import proportion_interval
 
-HARMFUL = Path("/work/shared/data/dialogue_medsafety_en_dev.jsonl")
+HARMFUL = Path(__file__).parents[3] / "shared/data/dialogue_medsafety_en_dev.jsonl"  # beside the checkout
 REFUSALS = (
     "I'm sorry, but I cannot assist with that request.",
     "I’m sorry, but providing this would be unethical.",

@@ -177,7 +177,9 @@ def test_no_control_is_trained_for_a_claim_that_no_guess_can_refute(world: Path,
     words += ["--out", tmp_path / "page", "--train-control", "--control-steps", 20]
     refused = check(*words, "--claim", CLAIM.replace("0.5", "4")).exception
     assert isinstance(refused, UsageError) and "coins, which cannot refute epsilon 4" in refused.got
-    needed = int(re.search(r"plant ([\d,]+) or more", refused.remedy)[1].replace(",", ""))  # type: ignore[index]
+    told = re.search(r"plant ([\d,]+) or more", refused.remedy)
+    assert told is not None
+    needed = int(told[1].replace(",", ""))
     key = audit_key.load(world / "key.json")
     assert reach.can_refute(key, 4, 1e-5, needed) and not reach.can_refute(key, 4, 1e-5, needed - 1)
     assert not (tmp_path / "page").exists()
