@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
@@ -230,8 +230,13 @@ def judge(context: typer.Context, asked: Judged, dry_run: options.JudgeDryRun = 
         show_of_run(run_dir, plan, asdict(found), asked.as_json)
         return
     judge.run(run_dir, plan, Progress(), way=asked.way)
+    _show_judged(run_dir, plan, asked.as_json)
+
+
+def _show_judged(run_dir: RunDir, plan: Plan, as_json: bool) -> NoReturn:
+    """Prints what the judge said, and ends with the exit code of its fitness."""
     summary = outcomes.judge_summary(run_dir)
-    show_of_run(run_dir, plan, summary, asked.as_json)
+    show_of_run(run_dir, plan, summary, as_json)
     raise typer.Exit(0 if summary["fit"] else UNFIT)
 
 
@@ -273,9 +278,7 @@ def judge_replay(
     run_dir, plan = states.opened(run, runs)
     _judging_of(run_dir, plan)
     judge.run(run_dir, plan, Progress(), way=Way(is_offline=True))
-    summary = outcomes.judge_summary(run_dir)
-    show_of_run(run_dir, plan, summary, as_json)
-    raise typer.Exit(0 if summary["fit"] else UNFIT)
+    _show_judged(run_dir, plan, as_json)
 
 
 @dataclass(frozen=True)
