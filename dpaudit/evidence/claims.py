@@ -98,5 +98,8 @@ def _number(text: str, key: str, low: float, high: float) -> float:
         value = math.nan
     if not low <= value < high:
         allowed = f"a number of {low:g} or more" + (f", below {high:g}" if high < math.inf else "")
-        raise UsageError(f"--claim: {key}", allowed, f"{text:.40}")
+        remedy = "an infinite epsilon claims nothing that could be tested" if math.isinf(value) else ""
+        raise UsageError(
+            f"--claim: {key}", f"{allowed}, and finite" if remedy else allowed, f"{text:.40}", remedy
+        )
     return value

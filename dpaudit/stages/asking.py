@@ -1,6 +1,6 @@
 """Asking a model that was trained elsewhere what it says of every secret of a key; no coin is known here."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -72,7 +72,7 @@ def ask(
     store = kept.of(audited, key.rule.renderings) if kept else None
     known = {name: found for name, asked in rows.items() if store and (found := store.read(name, asked))}
     if known:
-        progress.say(f"{audited.name}: scores of {' and '.join(known)} rows are kept, and not asked again")
+        progress.say(f"{audited.name}: scores of {_spoken(known)} are kept, and not asked again")
     missing = {name: asked for name, asked in rows.items() if name not in known}
     log = store.begun() if store and missing else None
     said = known | (_said(audited, key.rule.renderings, missing, log, progress) if missing else {})
@@ -83,6 +83,11 @@ def ask(
         store.end()
     answers = _answers(key, said[CANARIES], said.get(ORDINARY))
     return Asked(answers, said[CANARIES].not_asked, audited.base_name())
+
+
+def _spoken(known: Iterable[str]) -> str:
+    named = {CANARIES: "the texts with a coin", ORDINARY: "ordinary rows"}
+    return " and ".join(named[name] for name in known)
 
 
 def _answers(key: AuditKey, said: Said, ordinary: Said | None) -> list[Answers]:
@@ -128,7 +133,7 @@ def _said(
     texts = _written(rows, renderings, model.tokenizer if template is None else template, left_out)
     is_merged = audited.model is not None and audited.endpoint is None
     total = sum(map(len, texts.values())) * (2 if base is not None or is_merged else 1)
-    with progress.task("verify: scoring canaries", total=total) as advance:
+    with progress.task("verify: scoring texts", total=total) as advance:
         first = _scores(Logged(model, log, "model"), texts, left_out, advance)
         if is_merged:  # two whole models need not fit at once
             from dpaudit.models import secret_spans

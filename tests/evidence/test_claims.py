@@ -22,6 +22,7 @@ from dpaudit.privacy.claim import Claim
         ("eps=three,delta=1e-5,unit=record,relation=add_or_remove", "three"),
         ("eps=3,delta=1,unit=record,relation=add_or_remove", "below 1"),
         ("eps=-3,delta=0,unit=record,relation=add_or_remove", "0 or more"),
+        ("eps=inf,delta=0,unit=record,relation=add_or_remove", "finite, got inf; an infinite epsilon claims"),
         ("eps=3,delta=1e-5,unit=person,relation=add_or_remove", "person"),
     ],
 )

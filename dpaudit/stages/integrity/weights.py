@@ -36,23 +36,29 @@ def of_base(base: str) -> dict[str, str]:
     """The base's files by their place in its folder, wherever that lies -> SHA-256."""
     from dpaudit.models import hf
 
-    folder = Path(hf.resolve(base))
-    return {file.relative_to(folder).as_posix(): digest for file, digest in of_folder(folder).items()}
+    return _by_place(Path(hf.resolve(base)))
+
+
+def of_start(start: str | None) -> dict[str, str]:
+    """The files of an adapter from outside by their place in its folder -> SHA-256; empty without one."""
+    return _by_place(Path(start)) if start else {}
 
 
 def require_base(run_dir: RunDir, plan: Plan) -> None:
-    """Raises UsageError where an arm of the run was trained on another base than is there now: weights,
-    settings or tokenizer.
+    """Raises UsageError where an arm of the run was trained on another base than is there now (weights,
+    settings or tokenizer), or began with another adapter from outside of the run.
 
     On another base its adapter means nothing: an attack would find no member, and a claim would stand
-    untested. All arms are checked, whichever are asked for: arms of two bases cannot be compared.
+    untested. What DPO changed cannot be told from another start. All arms are checked, whichever are asked
+    for: arms of two bases cannot be compared.
     """
     for arm in plan.suite.grid.arms:
-        require_trained_on(
-            run_dir.file(TrainedArm(run_dir, arm.name).figures_file),
-            plan.suite.model.base,
-            f"delete {run_dir.file('train')} to train all arms again",
-        )
+        ledger = run_dir.file(TrainedArm(run_dir, arm.name).figures_file)
+        otherwise = f"delete {run_dir.file('train')} to train all arms again"
+        require_trained_on(ledger, plan.suite.model.base, otherwise)
+        start = plan.suite.model.start
+        if start is not None and (then := _recorded(ledger, "start")):
+            _require_same(ledger, then, of_start(start), "start", start, otherwise)
 
 
 def require_trained_on(ledger: Path, base: str, otherwise: str) -> None:
@@ -61,22 +67,38 @@ def require_trained_on(ledger: Path, base: str, otherwise: str) -> None:
     An adapter without such a file passes. Beside an adapter that was trained elsewhere a file of that name
     may hold anything.
     """
+    if then := _recorded(ledger, "base"):
+        _require_same(ledger, then, of_base(base), "base", base, otherwise)
+
+
+def _by_place(folder: Path) -> dict[str, str]:
+    return {file.relative_to(folder).as_posix(): digest for file, digest in of_folder(folder).items()}
+
+
+def _recorded(ledger: Path, key: str) -> dict[str, str]:
+    """The files that a train.json names under a key; empty where it names none."""
     try:
         record = json.loads(ledger.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError):
+        return {}
+    then = record.get(key) if isinstance(record, dict) else None
+    return then if isinstance(then, dict) else {}
+
+
+def _require_same(
+    ledger: Path, then: dict[str, str], now: dict[str, str], kind: str, place: str, otherwise: str
+) -> None:
+    """`kind` is "base" or "start"."""
+    if now == then:
         return
-    then = record.get("base") if isinstance(record, dict) else None
-    if not then or not isinstance(then, dict):
-        return
-    now = of_base(base)
-    if now != then:
-        others = sorted(name for name in {*now, *then} if now.get(name) != then.get(name))
-        raise UsageError(
-            str(ledger),
-            f"an adapter of the model that {base} is now",
-            f"a base with another {', '.join(others[:3])}" if now else f"no model at {base}",
-            f"restore that model, or {otherwise}",
-        )
+    others = sorted(name for name in {*now, *then} if now.get(name) != then.get(name))
+    thing, role = ("model", "of") if kind == "base" else ("adapter", "that began with")
+    raise UsageError(
+        str(ledger),
+        f"an adapter {role} the {thing} that {place} is now",
+        f"a {kind} with another {', '.join(others[:3])}" if now else f"no {thing} at {place}",
+        f"restore that {thing}, or {otherwise}",
+    )
 
 
 @cache

@@ -50,7 +50,8 @@ def train_arm(
     several = ranks.of_environment()
     if torch.cuda.is_available():
         torch.cuda.reset_peak_memory_stats()
-    base = weights.of_base(plan.suite.model.base)  # hashed first, since a later change is not loaded
+    # hashed first, since a later change is not loaded
+    base, outside = weights.of_base(plan.suite.model.base), weights.of_start(plan.suite.model.start)
     begun = start.digest(run_dir, plan, job)
     with torch.random.fork_rng():
         model = several.together(lambda: start.at_start(run_dir, plan, job))
@@ -58,7 +59,7 @@ def train_arm(
         ledger = ledger_of(plan, job, job.schedule.steps, count)
         result = _trained(run_dir, plan, job, data, model, ledger, micro_batch, several, advance)
     if several.first:
-        measured = _measured(result, data, count) | {"base": base}
+        measured = _measured(result, data, count) | {"base": base, "start": outside}
         _write(run_dir, plan, job, model, result, ledger, measured, begun)
         checkpoints(run_dir, job.arm.name).clear()
     several.wait()  # the next arm may continue from this one

@@ -278,6 +278,40 @@ def test_a_finished_run_is_skipped_and_never_trained_again_unasked(
     assert run_dir.is_current("train/sft-inf/train.json", custody.INPUTS)
 
 
+def test_an_arm_that_began_with_another_adapter_than_the_present_start_is_refused(
+    toy_model_dir: Path, toy_adapter_dir: Path, tmp_path: Path
+) -> None:
+    """What is compared with its start would be compared with something else, and nobody would see it."""
+    start = Path(shutil.copytree(toy_adapter_dir, tmp_path / "start"))
+    plan = make_plan(toy_model_dir, lora=Lora(rank=2, alpha=8))
+    model = replace(plan.suite.model, start=str(start), assume_public=True)
+    plan = replace(plan, suite=replace(plan.suite, model=model))
+    run_dir = prepared(plan, tmp_path / "runs")
+    train.run(run_dir, plan, QUIET, only=["sft-inf"])
+    file = start / "adapter_model.safetensors"
+    before, weights = file.read_bytes(), load_file(file)
+    stages: list[Callable[[], object]] = [
+        lambda: train.run(run_dir, plan, QUIET, only=["sft-inf"]),
+        lambda: attack.run(run_dir, plan, QUIET, "extract", recipes=["extraction"]),
+        lambda: evaluate.run(run_dir, plan, QUIET),
+        lambda: judge.run(run_dir, plan, QUIET),
+    ]
+    save_file({name: 2 * weight for name, weight in weights.items()}, file, {"format": "pt"})
+    for stage in stages:
+        with pytest.raises(
+            UsageError,
+            match=r"train\.json: expected an adapter that began with the adapter that .*start is now, got a "
+            r"start with another adapter_model\.safetensors; restore that adapter, or delete .*train",
+        ):
+            stage()
+    file.unlink()
+    with pytest.raises(UsageError, match=r"another adapter_model\.safetensors|no adapter at"):
+        evaluate.run(run_dir, plan, QUIET)
+    file.write_bytes(before)
+    for stage in stages:
+        stage()
+
+
 def test_an_arm_of_another_base_than_the_present_one_is_refused(toy_model_dir: Path, tmp_path: Path) -> None:
     """Its adapter says nothing on another base: an attack would find no member, and the claim would stand."""
     base = Path(shutil.copytree(toy_model_dir, tmp_path / "base"))
