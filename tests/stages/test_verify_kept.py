@@ -70,7 +70,7 @@ def test_another_control_or_adapter_asks_for_what_is_new_alone(
 ) -> None:
     more = ["--data", world / "planted.jsonl", "--control", toy_adapter_dir]
     done = check(*words(called, world), "--claim", CLAIM, *more)
-    assert "scores of canaries rows" in done.output and done.output.count(f"{OPENED} ...") == 2
+    assert "scores of the texts with a coin" in done.output and done.output.count(f"{OPENED} ...") == 2
     assert OPENED not in check(*words(called, world), "--claim", CLAIM, *more).output
     done = check(*words(called, world), "--claim", CLAIM, "--adapter", toy_adapter_dir, "--claim", TWO)
     assert done.output.count(f"{OPENED} ...") == 1 and done.output.count(KEPT) == 1
