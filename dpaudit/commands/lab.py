@@ -50,6 +50,7 @@ def run(
     seed: options.SeedOrNone = None,
     insecure_seed: options.InsecureSeed = None,
     dry_run: options.DryRun = False,
+    check: options.Check = False,
     micro_batch: options.MicroBatch = None,
     allow_egress: options.Egress = None,
     workers: options.Workers = None,
@@ -58,11 +59,25 @@ def run(
 ) -> None:
     """Run every stage of a suite; typed again, it resumes."""
     plan = _plan(suite, asked, seed, insecure_seed, dry_run, runs)
+    if check and not (plan.suite.claims or any(arm.private for arm in plan.suite.grid.arms)):
+        raise UsageError("--check", "a private arm, or a claim of the suite", "neither", "add --eps E")
     if dry_run:
         _forecast(plan, runs, as_json)
         return
     run_dir = sequence.everything(plan, runs, Progress(), allow_egress or (), workers, micro_batch)
     show_of_run(run_dir, plan, overview.results(run_dir, plan), as_json)
+    if check:
+        raise typer.Exit(_checked(run_dir, plan))
+
+
+def _checked(run_dir: RunDir, plan: Plan) -> int:
+    """The exit code that the run's claims and its judge call for: 1 outranks 4."""
+    from dpaudit.findings.judgement import Judgement
+    from dpaudit.stages import declared, judge, verify
+
+    code = verify.exit_code([claim.verdict for claim in declared.verdicts(run_dir, plan) if claim.verdict])
+    is_unfit = plan.suite.judging is not None and not Judgement.read(run_dir, judge.SUMMARY).fit
+    return UNFIT if is_unfit and code == 0 else code
 
 
 @options.spread

@@ -95,6 +95,12 @@ MicroBatch = Annotated[
 DryRun = Annotated[
     bool, typer.Option("--dry-run", help="Show noise, steps and memory of every adapter, and train nothing.")
 ]
+Check = Annotated[
+    bool,
+    typer.Option(
+        "--check", help="Exit code 1 if a claim is refuted, else 4 if one had no power or the judge is unfit."
+    ),
+]
 Workers = Annotated[
     int | None,
     typer.Option(

@@ -15,6 +15,7 @@ from typed import Call, Outcome, dialogue
 from dpaudit import cli
 from dpaudit.errors import UsageError
 from dpaudit.storage import run_store
+from dpaudit.storage.rundir import RunDir
 
 
 @pytest.mark.parametrize(
@@ -144,6 +145,9 @@ def test_the_lab_on_a_toy_model(call: Call) -> None:
     listed = json.loads(told("ls", "--json").out)["runs"]
     assert [(row["arms"], row["verdicts"]) for row in listed] == [("2/2", {"sft-eps8": "no power"})]
     assert listed[0]["stages"] == ["prepare", "train", "attack", "eval", "report"]
+    assert told("run", "mini.yaml", "--insecure-seed", "5", "--check").code == 4  # no power
+    without = call("run", "mini.yaml", "--check", "--set", "grid.epsilons=[]", "--dry-run")
+    assert without.code == 2 and "--check: expected a private arm, or a claim of the suite" in without.err
     shown = told("show").out
     assert "sft-eps8" in shown and "stale" not in shown and str(page) in shown
     assert "{" not in shown and "to go on type" not in shown
@@ -157,6 +161,32 @@ def test_the_lab_on_a_toy_model(call: Call) -> None:
     assert [line for line in said if not OUR_LINES.fullmatch(line)] == []
 
     _merges_an_arm(call)
+
+
+@pytest.mark.parametrize(
+    ("verdicts", "is_fit", "code"),
+    [
+        (["not refuted", "not refuted"], True, 0),
+        (["not refuted", "no power"], True, 4),
+        (["refuted", "no power"], False, 1),
+        (["not refuted"], False, 4),
+        (["not refuted"], None, 0),  # the suite asks no judge
+    ],
+)
+def test_a_checked_run_ends_with_its_worst_answer(
+    verdicts: list[str], is_fit: bool | None, code: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    from types import SimpleNamespace
+
+    from dpaudit.commands import lab
+    from dpaudit.findings.judgement import Judgement
+    from dpaudit.stages import declared
+
+    claims = [SimpleNamespace(verdict=verdict) for verdict in verdicts]
+    monkeypatch.setattr(declared, "verdicts", lambda run_dir, plan: claims)
+    monkeypatch.setattr(Judgement, "read", lambda run_dir, name: SimpleNamespace(fit=is_fit))
+    plan = SimpleNamespace(suite=SimpleNamespace(judging=None if is_fit is None else object()))
+    assert lab._checked(RunDir(tmp_path), plan) == code
 
 
 def _merges_an_arm(call: Call) -> None:
