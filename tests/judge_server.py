@@ -43,6 +43,12 @@ class JudgeServer:
     fault: Plan = never
     seconds: float = 0.0  # of a reply
     refuses: Callable[[dict[str, Any]], tuple[int, Any] | None] = lambda asked: None
+    reads: Callable[[str], str] | None = None  # the whole text -> what it ends with, in place of `verdict`
+    writes: str = "Because.\n{}"  # its reply around what it ends with
+    tells: Callable[[str], Any] = lambda said: (
+        None
+    )  # its reply -> log-probabilities, where they are asked for
+    ignores: bool = False  # a schema that is asked for
     asked: Counter[str] = field(default_factory=Counter)
     answered: Counter[str] = field(default_factory=Counter)
     requests: list[dict[str, Any]] = field(default_factory=list)
@@ -67,26 +73,42 @@ class JudgeServer:
             time.sleep(self.seconds)
             if refusal is not None:
                 return refusal[0], json.dumps(refusal[1]).encode(), {}
-            return self._said(text, self.fault(text, number))
+            return self._said(text, self.fault(text, number), request)
         finally:
             with self._lock:
                 self._at_once -= 1
 
-    def _said(self, text: str, fault: str | None) -> tuple[int, bytes, dict[str, str]]:
+    def _said(
+        self, text: str, fault: str | None, request: dict[str, Any]
+    ) -> tuple[int, bytes, dict[str, str]]:
         if fault in ("429", "500", "503", "401"):
             return int(fault), b"{}", {"Retry-After": RETRY_AFTER} if fault == "429" else {}
         if fault == "hang":
             time.sleep(HANG)
         if fault == "html":
             return 200, b"<html>[[A]]</html>", {"Content-Type": "text/html"}
-        said = {None: f"Because.\n{self._verdict_on(text)}", "no verdict": "Both have merits."}.get(fault, "")
-        body = json.dumps(completion(said, len(text)) | ({"choices": []} if fault == "no choices" else {}))
+        said = {None: self._reply_to(text, request), "no verdict": "Both have merits."}.get(fault, "")
+        sent = completion(said, len(text)) | ({"choices": []} if fault == "no choices" else {})
+        if "logprobs" in request and sent["choices"]:
+            sent["choices"][0]["logprobs"] = self.tells(said)
+        body = json.dumps(sent)
         if fault == "cut":
             body = body[: body.index("Because") if "Because" in body else 30]
         if fault is None:
             with self._lock:
                 self.answered[text] += 1
         return 200, body.encode(), {}
+
+    def _reply_to(self, text: str, request: dict[str, Any]) -> str:
+        label = self.reads(text) if self.reads else self._verdict_on(text)
+        if "response_format" not in request or self.ignores:
+            return self.writes.format(label)
+        schema = request["response_format"]["json_schema"]["schema"]
+        assert (
+            label in schema["properties"]["verdict"]["enum"]
+            and request["response_format"]["type"] == "json_schema"
+        )
+        return json.dumps(dict(zip(schema["properties"], ("Because.", label), strict=True)))
 
     def _verdict_on(self, text: str) -> str:
         first = text.partition("<A>")[2].partition("</A>")[0]

@@ -49,8 +49,9 @@ from dpaudit.commands.asked import Asked
 from dpaudit.data import reading
 from dpaudit.data.corpus import Record, Turn
 from dpaudit.errors import PartialError, UsageError
-from dpaudit.judging import rubric, verdicts
+from dpaudit.judging import criteria, replies, rubric, verdicts
 from dpaudit.judging.planted import plant as plant_faults
+from dpaudit.judging.rubric import Comparison
 from dpaudit.pipeline import gate, plans
 from dpaudit.planting import audit_key, hold_out, plant
 from dpaudit.privacy import beside
@@ -529,7 +530,8 @@ def rubrics(draw: random.Random, place: Path, bench: Bench) -> Trial:
         found = rubric.load(name)
         verdicts.parse("The winner: A", found.labels)
         plant_faults(asked, found.controls)
-        return verdicts.shown(found.prompt, asked[0].turns[:-1], "one", "two", "7f")
+        pair = Comparison(asked[0].turns[:-1], "one", "two")
+        return "".join(replies.shown(found, one) for one in criteria.questions(found, [pair]))
 
     return Trial(ask)
 

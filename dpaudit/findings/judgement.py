@@ -94,12 +94,13 @@ class WinRate:
 class Asked:
     """What was asked of a judge for its passport and its win rates, and what it cost."""
 
-    comparisons: Count
+    comparisons: Count  # of a rubric of criteria: answers by criteria
     replies: Count  # those without a verdict, after which it was asked again, among them
     tokens_in: Count
     tokens_out: Count
     untold: Count  # replies that do not say what they took
     own_temperature: Count  # replies at the server's temperature, which refused the rubric's
+    forms: dict[str, Count]  # text, choice, logprobs, score -> verdicts that were read in this form
     unscored: dict[str, Count]  # reason -> comparisons that got no verdict
 
 
@@ -107,7 +108,7 @@ class Asked:
 class Judgement(Finding):
     """What the judge says of all arms, with its passport."""
 
-    FORMAT: ClassVar = "judgement/3"
+    FORMAT: ClassVar = "judgement/4"
     rubric: str
     title: str
     kind: str

@@ -40,7 +40,8 @@ def comparisons_of(rules: Rubric, controls: Sequence[Control]) -> list[Compariso
     """
     asked = []
     for control, is_first in _asked(rules, controls):
-        wrong = control.wrong.replace(OWN, rules.labels.second if is_first else rules.labels.first)
+        own = rules.labels.second if is_first and not rules.criteria else rules.labels.first
+        wrong = control.wrong.replace(OWN, own)
         answers = (control.right, wrong) if is_first else (wrong, control.right)
         asked.append(Comparison(control.turns, *answers))
     return asked

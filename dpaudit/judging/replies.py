@@ -1,26 +1,31 @@
 """What a judge replied, as it came: the verdict in it, what it cost, and how much more may be spent."""
 
+import contextlib
+import json
 import math
 import secrets
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any, cast
 
 from dpaudit.errors import PartialError
 from dpaudit.findings.judgement import Asked
 from dpaudit.judging import verdicts
-from dpaudit.judging.rubric import Comparison, Outcome, Rubric
-from dpaudit.judging.verdicts import Labels
+from dpaudit.judging.rubric import Form, Grading, Outcome, Question, Rubric
+from dpaudit.judging.verdicts import EVEN, Labels, Winner
 
 NO_VERDICT = "no verdict in the reply"
+CUT = "JSON without a whole verdict"
+REASONS, VERDICT = "reasons", "verdict"  # keys of the JSON object that `choice` asks for
 BYTES_A_TOKEN = 3  # rather few: about 4 in English, 3 in Chinese
 OVERHEAD = 16  # tokens of a chat template around one message
 
 
 @dataclass(frozen=True)
 class Reply:
-    """One reply to one comparison."""
+    """One reply to one question."""
 
     text: str = ""
     fault: str = ""  # why there is nothing to read
@@ -29,12 +34,14 @@ class Reply:
     tokens_out: int | None = None
     own_temperature: bool = False  # the server's, which refused that of the rubric
     is_last: bool = True  # whether no further one was asked for, had it no verdict
+    form: Form = "text"  # of the verdict that was asked for
+    logprobs: dict[str, float] | None = None  # verdict -> nats; None where the text alone tells
 
 
-Keep = Callable[[Comparison, Reply], None]  # takes every reply as it comes, from any thread
+Keep = Callable[[Question, Reply], None]  # takes every reply as it comes, from any thread
 
 
-def dropped(comparison: Comparison, reply: Reply) -> None:
+def dropped(question: Question, reply: Reply) -> None:
     """Keeps nothing."""
 
 
@@ -42,24 +49,77 @@ def verdict(reply: Reply, labels: Labels, tie_margin: float) -> Outcome:
     """What a reply says, or "unscored" with its reason."""
     if reply.fault:
         return Outcome("unscored", reason=reply.fault)
-    if reply.margin is None:
-        winner = verdicts.parse(reply.text, labels)
-        return Outcome(winner, reason=NO_VERDICT if winner == "unscored" else "")
-    if abs(reply.margin) <= tie_margin:
-        return Outcome("tie", reply.margin)
-    return Outcome("first" if reply.margin > 0 else "second", reply.margin)
+    if reply.margin is not None:
+        return _by_margin(reply.margin, tie_margin, "score")
+    if reply.logprobs and (weighed := _by_logprobs(reply.logprobs, tie_margin)):
+        return weighed
+    return _by_text(reply, labels)
+
+
+def _by_margin(margin: float, tie_margin: float, form: str) -> Outcome:
+    if abs(margin) <= tie_margin:
+        return Outcome("tie", margin, form=form)
+    return Outcome("first" if margin > 0 else "second", margin, form=form)
+
+
+def _by_logprobs(logprobs: Mapping[str, float], tie_margin: float) -> Outcome | None:
+    """The likeliest verdict; a tie where several that prefer neither are; None where that cannot be told."""
+    most = max(logprobs.values())
+    best = [verdict for verdict, logprob in logprobs.items() if logprob == most]
+    margin = logprobs["first"] - logprobs["second"] if {"first", "second"} <= logprobs.keys() else None
+    if set(best) <= {"first", "second"} and margin is not None:
+        return _by_margin(margin, tie_margin, "logprobs")
+    if set(best) <= set(EVEN):
+        return Outcome(cast(Winner, best[0] if len(best) == 1 else "tie"), margin, form="logprobs")
+    return None
+
+
+def _by_text(reply: Reply, labels: Labels) -> Outcome:
+    """The verdict of a JSON object as `choice` asks for it, else the last one in the text."""
+    told = (verdicts.unthought(reply.text) or "").strip().removeprefix("```json").strip("`\n ")
+    if reply.form == "choice" and told.startswith("{"):
+        with contextlib.suppress(ValueError, RecursionError):
+            said = json.loads(told)
+            winner = verdicts.parse(str(said.get(VERDICT)), labels) if isinstance(said, dict) else "unscored"
+            return Outcome(winner, reason=CUT if winner == "unscored" else "", form="choice")
+        return Outcome("unscored", reason=CUT)
+    winner = verdicts.parse(reply.text, labels)
+    return Outcome(winner, reason=NO_VERDICT if winner == "unscored" else "", form="text")
 
 
 def settled(replies: Sequence[Reply], rules: Rubric) -> Outcome:
-    """What several replies to one comparison say: the first verdict, else that there is none."""
-    outcomes = [verdict(reply, rules.labels, rules.tie_margin) for reply in replies]
+    """What several replies to one question say: the first verdict, else that there is none."""
+    tie_margin = 0.0 if rules.criteria else rules.tie_margin  # which is that of scores
+    outcomes = [verdict(reply, rules.labels, tie_margin) for reply in replies]
     return next((found for found in outcomes if found.winner != "unscored"), outcomes[-1])
 
 
-def shown(prompt: str, comparison: Comparison) -> str:
-    """What a judge reads of a comparison, with delimiters of this request alone."""
-    tag = secrets.token_hex(4)
-    return verdicts.shown(prompt, comparison.turns, comparison.first, comparison.second, tag)
+def shown(rules: Rubric, question: Question) -> str:
+    """What a judge reads of a question, with delimiters of this request alone."""
+    if isinstance(question, Grading):
+        texts = {"answer": question.answer, "criterion": question.criterion}
+    else:
+        texts = {"first": question.first, "second": question.second}
+    texts["question"] = verdicts.question_of(question.turns)
+    text = verdicts.shown(rules.prompt, texts, secrets.token_hex(4))
+    return f"{text}\n\n{_object(rules.labels)}" if rules.verdict == "choice" else text
+
+
+def schema(labels: Labels) -> dict[str, Any]:
+    """The JSON object that `choice` asks for, as a JSON schema: reasons first, then one of the labels."""
+    reasons, verdict = {"type": "string"}, {"type": "string", "enum": list(labels.offered().values())}
+    return {
+        "type": "object",
+        "properties": {REASONS: reasons, VERDICT: verdict},
+        "required": [REASONS, VERDICT],
+        "additionalProperties": False,
+    }
+
+
+def _object(labels: Labels) -> str:
+    """The same as an example, in no language."""
+    verdict = " | ".join(json.dumps(label, ensure_ascii=False) for label in labels.offered().values())
+    return f'JSON: {{"{REASONS}": "...", "{VERDICT}": {verdict}}}'
 
 
 def estimate(text: str) -> int:
@@ -68,10 +128,12 @@ def estimate(text: str) -> int:
 
 
 def account(replies: Iterable[Sequence[Reply]], rules: Rubric) -> Asked:
-    """What was asked of a judge, from its replies to each comparison."""
+    """What was asked of a judge, from its replies to each question."""
     of_each = [kept for kept in replies if kept]
     every = [reply for kept in of_each for reply in kept]
-    reasons = Counter(found.reason for kept in of_each if (found := settled(kept, rules)).reason)
+    outcomes = [settled(kept, rules) for kept in of_each]
+    reasons = Counter(found.reason for found in outcomes if found.reason)
+    forms = Counter(found.form for found in outcomes if found.winner != "unscored")
     return Asked(
         comparisons=len(of_each),
         replies=len(every),
@@ -79,6 +141,7 @@ def account(replies: Iterable[Sequence[Reply]], rules: Rubric) -> Asked:
         tokens_out=sum(reply.tokens_out or 0 for reply in every),
         untold=sum(reply.tokens_in is None or reply.tokens_out is None for reply in every),
         own_temperature=sum(reply.own_temperature for reply in every),
+        forms=dict(sorted(forms.items())),
         unscored=dict(sorted(reasons.items())),
     )
 

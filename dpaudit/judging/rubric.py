@@ -10,12 +10,13 @@ from typing import Literal
 from dpaudit import content
 from dpaudit.data.corpus import Turn
 from dpaudit.errors import BadValue
-from dpaudit.judging.verdicts import SLOTS, Labels, Winner
+from dpaudit.judging.verdicts import CRITERION_SLOTS, SLOTS, Labels, Winner
 from dpaudit.schema import above_zero, at_least, between, build
 
 CONTENT = ("wrong drug", "swapped dose", "negated warning")  # faults of what an answer says
 FAULTS = (*CONTENT, "cut short", "empty answer")
 TWINS = ("identical twin", "padded twin", "padded fault", "confident fault")
+Form = Literal["text", "choice", "logprobs"]  # of a verdict
 OWN = "{own}"  # in a wrong answer: the label that the judge knows it by
 
 
@@ -47,11 +48,26 @@ class Controls:
 
 
 @dataclass(frozen=True)
+class Criterion:
+    """What an answer may do, and what it is worth: less than nothing for a fault."""
+
+    criterion: str
+    points: float
+
+    def __post_init__(self) -> None:
+        if not self.criterion.strip():
+            raise BadValue("criterion", "a text", "an empty one")
+        if not math.isfinite(self.points) or self.points == 0:
+            raise BadValue("points", "a number above or below 0", self.points)
+
+
+@dataclass(frozen=True)
 class Rubric:
     """One file of judges/.
 
     `likelihood` compares the mean log-probability of the answers under `model` with `adapter`; `model` asks a
-    local instruct model and `endpoint` an OpenAI-compatible server, both with `prompt`.
+    local instruct model and `endpoint` an OpenAI-compatible server, both with `prompt`. With `criteria` each
+    answer is asked about alone, one criterion at a time, and the one with the higher score is better.
     """
 
     name: str
@@ -60,8 +76,12 @@ class Rubric:
     description: str = ""
     model: str = ""  # builtin:tiny, a folder, a hub id; for an endpoint, the name that its server knows
     adapter: str | None = None  # likelihood: builtin:judge, or a PEFT folder
-    tie_margin: float = 0.0  # likelihood: nats a token within which two answers tie
+    tie_margin: float = (
+        0.0  # within which two answers tie: nats a token (logprobs: nats); of criteria, a score
+    )
+    criteria: tuple[Criterion, ...] = ()
     prompt: str = ""  # holds {question}, {first} and {second}; {tag} makes its delimiters random
+    verdict: Form = "text"  # how it is asked for; read as text where a server cannot
     labels: Labels = field(default_factory=Labels)
     swap: bool = True  # ask in both orders
     max_new_tokens: int = 512  # of a verdict
@@ -81,16 +101,43 @@ class Rubric:
         if self.kind == "endpoint" and not self.base_url:
             raise BadValue("base_url", "a server's address for kind endpoint", "no address")
         if self.kind != "likelihood":
-            absent = [slot for slot in SLOTS if "{" + slot + "}" not in self.prompt]
+            slots = CRITERION_SLOTS if self.criteria else SLOTS
+            absent = [slot for slot in slots if "{" + slot + "}" not in self.prompt]
             if absent:
                 raise BadValue("prompt", f"a text with {{{absent[0]}}} in it", "a text without this slot")
+        forms = {"likelihood": ("text",), "model": ("text", "logprobs")}.get(self.kind)
+        if forms and self.verdict not in forms:
+            raise BadValue("verdict", f"{' or '.join(forms)} for kind {self.kind}", self.verdict)
+        self._check_criteria()
         if self.tie_margin < 0:
             raise BadValue("tie_margin", "0 or above", self.tie_margin)
         at_least(0, retries=self.retries)
-        at_least(1, max_new_tokens=self.max_new_tokens)
+        is_direct = self.kind == "model" and self.verdict == "logprobs"  # no reasons need be written first
+        at_least(0 if is_direct else 1, max_new_tokens=self.max_new_tokens)
         above_zero(timeout=self.timeout)
         if self.temperature is not None:
             between(0, math.inf, temperature=self.temperature)
+
+    def _check_criteria(self) -> None:
+        if not self.criteria:
+            return
+        if self.kind == "likelihood":
+            raise BadValue("criteria", "none for kind likelihood, which reads no text", "some")
+        if not any(one.points > 0 for one in self.criteria):
+            raise BadValue(
+                "criteria",
+                "one with points above 0 at least",
+                "none",
+                "scores are shares of all points above 0",
+            )
+        texts = [one.criterion for one in self.criteria]
+        if len(set(texts)) < len(texts):
+            raise BadValue("criteria", "different texts", "the same one twice", "remove one")
+        labels = self.labels
+        if not (labels.first and labels.second) or labels.tie or labels.both_right or labels.both_wrong:
+            raise BadValue(
+                "labels", '`first` (met) and `second` (not met) alone, and `tie: ""`', "other ones"
+            )
 
 
 @dataclass(frozen=True)
@@ -122,6 +169,18 @@ class Comparison:
 
 
 @dataclass(frozen=True)
+class Grading:
+    """The question whether an answer to the dialogue `turns` meets a criterion: "first" where it does."""
+
+    turns: tuple[Turn, ...]
+    answer: str
+    criterion: str
+
+
+Question = Comparison | Grading  # what a judge is asked at a time
+
+
+@dataclass(frozen=True)
 class Outcome:
     """A judge's verdict. A reply without one is "unscored": it is counted, never dropped.
 
@@ -131,6 +190,7 @@ class Outcome:
     winner: Winner
     margin: float | None = None
     reason: str = ""  # why it is unscored
+    form: str = field(default="", compare=False)  # how it was read: text, choice, logprobs, score
 
 
 def load(name: str) -> Rubric:

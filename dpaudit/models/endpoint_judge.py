@@ -1,5 +1,6 @@
-"""A judge behind an OpenAI-compatible server, asked several comparisons at a time."""
+"""A judge behind an OpenAI-compatible server, asked several questions at a time."""
 
+import math
 import os
 import threading
 from collections.abc import Sequence
@@ -7,13 +8,19 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from dpaudit.errors import PartialError, UsageError
-from dpaudit.judging.replies import NO_VERDICT, Allowance, Keep, Reply, dropped, shown, verdict
-from dpaudit.judging.rubric import Comparison, Outcome, Rubric
+from dpaudit.judging import weighed
+from dpaudit.judging.replies import NO_VERDICT, Allowance, Keep, Reply, dropped, schema, settled, shown
+from dpaudit.judging.rubric import Form, Outcome, Question, Rubric
+from dpaudit.judging.verdicts import Labels
+from dpaudit.judging.weighed import Token
 from dpaudit.models import served
 from dpaudit.models.language_model import Advance
 from dpaudit.system import threads
 
 PARALLEL = 8
+LIKELIEST = 20  # tokens at each place, the most that OpenAI and vLLM give
+FEWER = 5  # the most that others give
+OF_CHOICE = ("response_format", "json_schema", "json schema", "grammar", "guided", "structured")
 
 
 @dataclass(frozen=True)
@@ -22,6 +29,9 @@ class Decoding:
 
     length_key: Literal["max_tokens", "max_completion_tokens"]
     temperature: float | None  # None: the server's own
+    form: Form
+    labels: Labels
+    likeliest: int = LIKELIEST
 
     def without(self, refusal: BaseException | None) -> "Decoding | None":
         """As a server that refuses one of these settings by name takes them; None for another refusal."""
@@ -29,19 +39,31 @@ class Decoding:
             return replace(self, length_key="max_completion_tokens")
         if self.temperature is not None and served.is_about(refusal, "temperature"):
             return replace(self, temperature=None)
+        if self.form == "choice" and any(served.is_about(refusal, word) for word in OF_CHOICE):
+            return replace(self, form="text")
+        if self.form == "logprobs" and served.is_about(refusal, "logprobs"):
+            fewer = replace(self, likeliest=FEWER)
+            return fewer if self.likeliest > FEWER else replace(self, form="text")
         return None
 
     def settings(self, tokens: int) -> dict[str, Any]:
-        limit: dict[str, Any] = {self.length_key: tokens}
-        return limit if self.temperature is None else limit | {"temperature": self.temperature}
+        asked: dict[str, Any] = {self.length_key: tokens}
+        if self.temperature is not None:
+            asked["temperature"] = self.temperature
+        if self.form == "choice":
+            named = {"name": "verdict", "strict": True, "schema": schema(self.labels)}
+            asked["response_format"] = {"type": "json_schema", "json_schema": named}
+        if self.form == "logprobs":
+            asked |= {"logprobs": True, "top_logprobs": self.likeliest}
+        return asked
 
 
 class EndpointJudge:
-    """Asks a server, `parallel` requests at a time, with a budget of `retries` for each comparison.
+    """Asks a server, `parallel` requests at a time, with a budget of `retries` for each question.
 
-    A reply that cannot be read, or holds no verdict, is asked for again within the budget, then the
-    comparison is "unscored" with its reason. The first comparison is asked alone: what the server refuses
-    for good it refuses once, and which settings it takes is learned once.
+    A reply that cannot be read, or holds no verdict, is asked for again within the budget, then it is
+    "unscored" with its reason. The first question is asked alone: what the server refuses for good it refuses
+    once, and which settings and which form of a verdict it takes is learned once.
 
     Raises UsageError for a host off this machine that `allow_egress` does not name, for a key that is not
     set, and for a permanent refusal; PartialError where a temporary one outlasts the budget, or where the
@@ -60,7 +82,7 @@ class EndpointJudge:
             key_remedy = f"export {rubric.api_key_env}=... with a key for it"
         self.rubric, self.parallel = rubric, parallel
         self._allowance = allowance or Allowance()
-        self._decoding = Decoding(rubric.max_tokens_as, rubric.temperature)
+        self._decoding = Decoding(rubric.max_tokens_as, rubric.temperature, rubric.verdict, rubric.labels)
         self._is_understood = False
         self._ended = threading.Event()
         self.server = served.Server(
@@ -74,17 +96,17 @@ class EndpointJudge:
             retries=0,  # counted here, where a reply that cannot be read counts too
         )
 
-    def compare_many(
-        self, comparisons: Sequence[Comparison], keep: Keep = dropped, advance: Advance | None = None
+    def ask_many(
+        self, questions: Sequence[Question], keep: Keep = dropped, advance: Advance | None = None
     ) -> list[Outcome]:
         errors: list[UsageError | PartialError] = []
         self._ended.clear()
 
-        def asked(comparison: Comparison) -> Outcome:
+        def asked(question: Question) -> Outcome:
             if self._ended.is_set():
                 return Outcome("unscored")
             try:
-                outcome = self._compare(comparison, keep)
+                outcome = self._ask(question, keep)
             except (UsageError, PartialError) as error:
                 errors.append(error)
                 self._ended.set()
@@ -93,19 +115,19 @@ class EndpointJudge:
                 advance(1)
             return outcome
 
-        outcomes = [asked(comparison) for comparison in comparisons[:1]]
-        outcomes += threads.ordered(asked, comparisons[1:], self.parallel)
+        outcomes = [asked(question) for question in questions[:1]]
+        outcomes += threads.ordered(asked, questions[1:], self.parallel)
         if errors:
             raise errors[0]
         return outcomes
 
-    def _compare(self, comparison: Comparison, keep: Keep) -> Outcome:
-        text, outcome = shown(self.rubric.prompt, comparison), Outcome("unscored", reason=NO_VERDICT)
+    def _ask(self, question: Question, keep: Keep) -> Outcome:
+        text, outcome = shown(self.rubric, question), Outcome("unscored", reason=NO_VERDICT)
         for tried in range(self.rubric.retries + 1):
             reply = self._reply(text, tried)
             if reply is not None:
-                keep(comparison, replace(reply, is_last=tried == self.rubric.retries))
-                outcome = verdict(reply, self.rubric.labels, 0.0)
+                keep(question, replace(reply, is_last=tried == self.rubric.retries))
+                outcome = settled([reply], self.rubric)
             if outcome.winner != "unscored" or self._ended.is_set():
                 break
         return outcome
@@ -142,7 +164,7 @@ class EndpointJudge:
                 raise
             self._decoding = other
             return self._sent(text, tried)
-        reply = _read(answer)
+        reply = _read(answer, decoding)
         self._is_understood = self._is_understood or not reply.fault
         return replace(reply, own_temperature=decoding.temperature != self.rubric.temperature)
 
@@ -156,8 +178,10 @@ class EndpointJudge:
         )
 
 
-def _read(answer: Any) -> Reply:
-    """The text of a chat completion and what it took; a fault where it has another shape."""
+def _read(answer: Any, decoding: Decoding) -> Reply:
+    """The text of a chat completion, what it took, and how likely each verdict was where the server tells; a
+    fault where it has another shape.
+    """
     usage = getattr(answer, "usage", None)
     tokens_in, tokens_out = (_count(usage, key) for key in ("prompt_tokens", "completion_tokens"))
     choices = getattr(answer, "choices", None)
@@ -166,7 +190,29 @@ def _read(answer: Any) -> Reply:
     # half a surrogate, which JSON may hold, is no text
     text = said.encode("utf-8", "replace").decode() if isinstance(said, str) else ""
     fault = "" if text.strip() else "an empty reply" if first is not None else "a reply without choices"
-    return Reply(text, fault, tokens_in=tokens_in, tokens_out=tokens_out)
+    logprobs = weighed.weigh(_tokens(first), decoding.labels) if decoding.form == "logprobs" else None
+    return Reply(
+        text, fault, tokens_in=tokens_in, tokens_out=tokens_out, form=decoding.form, logprobs=logprobs
+    )
+
+
+def _tokens(choice: Any) -> list[Token]:
+    """The tokens of a reply with the likeliest ones at each place; none where they have another shape."""
+    content = getattr(getattr(choice, "logprobs", None), "content", None)
+    try:
+        return [
+            Token(*_token(one), tuple(_token(other) for other in one.top_logprobs or ()))
+            for one in content or ()
+        ]
+    except (AttributeError, TypeError, ValueError):
+        return []
+
+
+def _token(told: Any) -> tuple[bytes, float]:
+    raw = told.token.encode() if told.bytes is None else bytes(told.bytes)
+    if type(told.logprob) not in (int, float) or math.isnan(told.logprob):
+        raise ValueError("no log-probability")
+    return raw, float(told.logprob)
 
 
 def _count(usage: Any, key: str) -> int | None:

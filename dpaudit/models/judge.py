@@ -1,19 +1,21 @@
 """Judges: which of two answers to one dialogue is better, behind one small protocol."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 
 from dpaudit.data.corpus import Turn
-from dpaudit.judging.replies import Allowance, Keep, Reply, dropped, shown, verdict
-from dpaudit.judging.rubric import Comparison, Outcome, Rubric
-from dpaudit.judging.verdicts import Labels
-from dpaudit.models.encode import counted_mask, encode
+from dpaudit.judging import verdicts
+from dpaudit.judging.replies import Allowance, Keep, Reply, dropped, settled, shown
+from dpaudit.judging.rubric import Comparison, Outcome, Question, Rubric
+from dpaudit.models.encode import counted_mask, encode, render
 from dpaudit.models.language_model import Advance, LanguageModel
 
 Answer = tuple[tuple[Turn, ...], str]  # a dialogue and what was answered to it
+ADAPTER = "judge"
 UNFITTING = "an answer that is too long for the judge"
 
 
@@ -24,10 +26,10 @@ class Judge(Protocol):
 
 
 class Replying(Protocol):
-    """A rubric's judge, which hands on every reply besides."""
+    """A rubric's judge, which hands on every reply besides. Its outcomes are of questions."""
 
-    def compare_many(
-        self, comparisons: Sequence[Comparison], keep: Keep = ..., advance: Advance | None = None
+    def ask_many(
+        self, questions: Sequence[Question], keep: Keep = ..., advance: Advance | None = None
     ) -> list[Outcome]: ...
 
 
@@ -35,26 +37,24 @@ class LikelihoodJudge:
     """Prefers the answer with the higher mean log-probability a token, its closing token included, under
     `model`.
 
-    Answers within `tie_margin` nats tie; one that does not fit into `max_length` tokens is unscored.
+    Answers within the rubric's `tie_margin` tie; one that does not fit into `max_length` tokens is unscored.
     """
 
-    def __init__(
-        self, model: LanguageModel, tokenizer: Any, adapter: str | None, tie_margin: float, max_length: int
-    ) -> None:
-        self.model, self.tokenizer, self.adapter = model, tokenizer, adapter
-        self.tie_margin, self.max_length = tie_margin, max_length
+    def __init__(self, model: LanguageModel, tokenizer: Any, rubric: Rubric, max_length: int) -> None:
+        self.model, self.tokenizer, self.rubric, self.max_length = model, tokenizer, rubric, max_length
 
-    def compare_many(
-        self, comparisons: Sequence[Comparison], keep: Keep = dropped, advance: Advance | None = None
+    def ask_many(
+        self, questions: Sequence[Question], keep: Keep = dropped, advance: Advance | None = None
     ) -> list[Outcome]:
         """Each answer is scored once, with those of this call alone: so that earlier calls, before a kill,
         change no digit.
         """
+        comparisons = [question for question in questions if isinstance(question, Comparison)]
         answers = list(dict.fromkeys((c.turns, text) for c in comparisons for text in (c.first, c.second)))
         known = dict(zip(answers, self._scores(answers), strict=True))
         margins = [known[c.turns, c.first] - known[c.turns, c.second] for c in comparisons]
         replies = [Reply(fault=UNFITTING) if np.isnan(m) else Reply(margin=m) for m in margins]
-        return _told(comparisons, replies, Labels(), self.tie_margin, keep, advance)
+        return _told(self.rubric, comparisons, replies, keep, advance)
 
     def _scores(self, answers: Sequence[Answer]) -> list[float]:
         """Nats a token of each answer, NaN for one that was cut."""
@@ -62,7 +62,7 @@ class LikelihoodJudge:
             encode((*turns, Turn("assistant", text)), self.tokenizer, self.max_length, last_only=True)
             for turns, text in answers
         ]
-        with self.model.active(self.adapter):
+        with self.model.active(ADAPTER if self.rubric.adapter is not None else None):
             scored = self.model.token_scores(
                 encoded, counted=[counted_mask(item.answer_mask) for item in encoded]
             )
@@ -74,33 +74,60 @@ class LikelihoodJudge:
 
 
 class ModelJudge:
-    """Asks a local instruct model, greedily, and reads the verdict in its reply."""
+    """Asks a local instruct model, greedily, and reads the verdict in its reply.
 
-    def __init__(self, model: LanguageModel, prompt: str, labels: Labels, max_new_tokens: int) -> None:
-        self.model, self.prompt, self.labels, self.max_new_tokens = model, prompt, labels, max_new_tokens
+    With `logprobs` its reply is cut before the verdict, and every label is scored there: the exact
+    log-probability of the label's text behind what was written, in nats. Without `max_new_tokens` the labels
+    are scored at once, without reasons.
+    """
 
-    def compare_many(
-        self, comparisons: Sequence[Comparison], keep: Keep = dropped, advance: Advance | None = None
+    def __init__(self, model: LanguageModel, tokenizer: Any, rubric: Rubric) -> None:
+        self.model, self.tokenizer, self.rubric = model, tokenizer, rubric
+
+    def ask_many(
+        self, questions: Sequence[Question], keep: Keep = dropped, advance: Advance | None = None
     ) -> list[Outcome]:
-        prompts = [(Turn("user", shown(self.prompt, comparison)),) for comparison in comparisons]
-        replies = [Reply(text) for text in self.model.generate(prompts, self.max_new_tokens)]
-        return _told(comparisons, replies, self.labels, 0.0, keep, advance)
+        prompts = [(Turn("user", shown(self.rubric, question)),) for question in questions]
+        tokens = self.rubric.max_new_tokens
+        texts = self.model.generate(prompts, tokens) if tokens else [""] * len(prompts)
+        replies = [Reply(text, form=self.rubric.verdict) for text in texts]
+        if self.rubric.verdict == "logprobs":
+            pairs = zip(prompts, replies, strict=True)
+            replies = [replace(r, logprobs=self._logprobs(turns, r.text)) for turns, r in pairs]
+        return _told(self.rubric, questions, replies, keep, advance)
+
+    def _logprobs(self, turns: tuple[Turn, ...], text: str) -> dict[str, float] | None:
+        """The log-probability of each label at the end of the reasons; None for thoughts that were cut."""
+        if verdicts.unthought(text) is None:
+            return None
+        labels = self.rubric.labels
+        offered, found = labels.offered(), verdicts.located(text, labels)
+        before = text if found is None else text[: found.start]
+        before = f"{before}\n" if found is None and before else before
+        written = render(turns, self.tokenizer, prompt=True) + before
+        rows = [self._ids(written + label) for label in offered.values()]
+        columns = enumerate(zip(*rows, strict=False))
+        shared = next((place for place, column in columns if len(set(column)) > 1), min(map(len, rows)))
+        logprobs = self.model.sequence_logprobs(rows[0][:shared], [row[shared:] for row in rows])
+        return dict(zip(offered, map(float, logprobs), strict=True))
+
+    def _ids(self, text: str) -> list[int]:
+        return list(self.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"])
 
 
 def _told(
-    comparisons: Sequence[Comparison],
+    rubric: Rubric,
+    questions: Sequence[Question],
     replies: Sequence[Reply],
-    labels: Labels,
-    tie_margin: float,
     keep: Keep,
     advance: Advance | None,
 ) -> list[Outcome]:
     """The verdicts of replies that came together, after each was handed on."""
-    for comparison, reply in zip(comparisons, replies, strict=True):
-        keep(comparison, reply)
+    for question, reply in zip(questions, replies, strict=True):
+        keep(question, reply)
     if advance:
         advance(len(replies))
-    return [verdict(reply, labels, tie_margin) for reply in replies]
+    return [settled([reply], rubric) for reply in replies]
 
 
 def open_judge(
@@ -109,9 +136,10 @@ def open_judge(
     allow_egress: Sequence[str] = (),
     parallel: int = 1,
     allowance: Allowance | None = None,
+    dtype: str = "float32",
 ) -> Replying:
-    """The judge of a rubric, its model loaded. `max_length` bounds the sequences that a likelihood judge
-    scores; `parallel` and `allowance` are of an endpoint.
+    """The judge of a rubric, its model loaded in `dtype`. `max_length` bounds the sequences that a likelihood
+    judge scores; `parallel` and `allowance` are of an endpoint.
 
     Raises UsageError as the judges and the loading of models do.
     """
@@ -121,13 +149,12 @@ def open_judge(
         return EndpointJudge(rubric, allow_egress, parallel, allowance)
     from dpaudit.models.hf_model import HFModel
 
-    model = HFModel.load(rubric.model)
+    model = HFModel.load(rubric.model, dtype)
     if rubric.kind == "model":
-        return ModelJudge(model, rubric.prompt, rubric.labels, rubric.max_new_tokens)
+        return ModelJudge(model, model.tokenizer, rubric)
     if rubric.adapter is not None:
-        model.add_adapter("judge", adapter_folder(rubric.adapter))
-    adapter = "judge" if rubric.adapter is not None else None
-    return LikelihoodJudge(model, model.tokenizer, adapter, rubric.tie_margin, max_length)
+        model.add_adapter(ADAPTER, adapter_folder(rubric.adapter))
+    return LikelihoodJudge(model, model.tokenizer, rubric, max_length)
 
 
 def adapter_folder(adapter: str) -> Path:

@@ -21,7 +21,7 @@ TOO_LONG = (
     "too long",
     "maximum length",
 )
-UNTAKEN = (400, 422)  # statuses that refuse a setting of a request
+UNTAKEN = (400, 403, 422)  # statuses that refuse a setting of a request; 403: log-probabilities, by OpenAI
 FIRST_WAIT, LONGEST_OWN_WAIT = 0.5, 8.0  # seconds
 LONGEST_WAIT = 120.0  # seconds that a server may ask to wait for
 TOO_LONG_TOLD = "a text longer than the model's context"

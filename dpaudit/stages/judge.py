@@ -66,7 +66,7 @@ def run(
     arms = require_ready(run_dir, plan)
     names = [BASE, *(arm.name for arm in arms)]
     rules = _write_rubric(run_dir, plan, settings)
-    asker = Asker(run_dir, rules, settings, longest(plan), judge, way)
+    asker = Asker(run_dir, rules, settings, longest(plan), judge, way, plan.suite.model.dtype)
     if _is_done(run_dir, asker, names):
         return
     with run_dir.read_now(_inputs(names)):
@@ -109,7 +109,7 @@ def validate(
     custody.require(run_dir, plan)
     settings = plan.suite.judging or Judging()
     rules = _write_rubric(run_dir, plan, settings)
-    asker = Asker(run_dir, rules, settings, longest(plan), judge, way)
+    asker = Asker(run_dir, rules, settings, longest(plan), judge, way, plan.suite.model.dtype)
     return _passport(run_dir, plan, asker, progress).fit
 
 

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 from dpaudit.errors import UsageError
 from dpaudit.findings.judgement import Asked
-from dpaudit.judging import replies
+from dpaudit.judging import criteria, replies
 from dpaudit.judging.replies import Allowance, Reply
-from dpaudit.judging.rubric import Comparison, Outcome, Rubric
+from dpaudit.judging.rubric import Comparison, Outcome, Question, Rubric
 from dpaudit.storage.answer_log import NEW, AnswerLog
 from dpaudit.storage.remedies import of_run
 from dpaudit.storage.rundir import RunDir
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from dpaudit.models.judge import Judge, Replying
 
 REPLIES = "judge/.replies"  # hidden: readers of results pass it by; each line has a seal of its own
-FORMAT = "reply/1"
-CHUNK = {"likelihood": 1024, "model": 64}  # comparisons that a judge on this machine takes at a time
+FORMAT = "reply/2"
+CHUNK = {"likelihood": 1024, "model": 64}  # questions that a judge on this machine takes at a time
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,8 @@ AS_USUAL = Way()
 
 
 class Asker:
-    """The judge, opened when first needed. `longest` tokens are a prompt with its answer.
+    """The judge, opened when first needed: one on this machine in `dtype`. `longest` tokens are a prompt with
+    its answer.
 
     A judge of the caller's own has no name to keep replies by; without the run's key none are kept, since
     their names would confirm a guess.
@@ -53,15 +54,16 @@ class Asker:
         longest: int,
         judge: "Judge | None" = None,
         way: Way = AS_USUAL,
+        dtype: str = "float32",
     ) -> None:
         self.run_dir, self.rules, self.settings, self.way = run_dir, rules, settings, way
-        self._longest, self._judge = longest, judge
+        self._longest, self._judge, self._dtype = longest, judge, dtype
         self._own: Replying | None = None
-        self._replies: dict[Comparison, list[Reply]] = {}
+        self._replies: dict[Question, list[Reply]] = {}
         self._adding = threading.Lock()
         self._allowance = Allowance(allowed(rules, settings, way))
         key = seal_key(run_dir.path)
-        self._log = AnswerLog(run_dir.file(REPLIES), key, depends_on(rules, longest)) if key else None
+        self._log = AnswerLog(run_dir.file(REPLIES), key, depends_on(rules, longest, dtype)) if key else None
 
     def compare(
         self, comparisons: Sequence[Comparison], description: str, progress: Progress
@@ -73,92 +75,106 @@ class Asker:
             return [told[comparison] for comparison in comparisons]
         absent = self.absent(comparisons)
         if absent and self.way.is_offline:
-            raise self._missing(len(absent), len(set(comparisons)))
+            raise self._missing(len(absent), len(criteria.questions(self.rules, comparisons)))
         with progress.task(description, len(absent)) as advance:
             self._ask(absent, advance)
-        return [replies.settled(self._replies[comparison], self.rules) for comparison in comparisons]
+        return [criteria.outcome(self.rules, comparison, self._settled) for comparison in comparisons]
 
-    def absent(self, comparisons: Sequence[Comparison]) -> list[Comparison]:
-        """Those, each once, that have to be asked."""
+    def absent(self, comparisons: Sequence[Comparison]) -> list[Question]:
+        """What has to be asked for them, each question once."""
         self.recall(comparisons)
-        return [comparison for comparison in dict.fromkeys(comparisons) if self._is_open(comparison)]
+        return [one for one in criteria.questions(self.rules, comparisons) if self._is_open(one)]
 
     def recall(self, comparisons: Sequence[Comparison]) -> None:
         """Reads what was kept of them, and counts what it took."""
-        for comparison in dict.fromkeys(comparisons):
-            if comparison not in self._replies:
-                self._replies[comparison] = list(self._kept(comparison))
-                self._count(comparison)
+        for question in criteria.questions(self.rules, comparisons):
+            if question not in self._replies:
+                self._replies[question] = list(self._kept(question))
+                self._count(question)
 
     def account(self, comparisons: Sequence[Comparison]) -> Asked | None:
         """What was asked for these comparisons; None for a judge of the caller's own."""
         if self._judge is not None:
             return None
         self.recall(comparisons)
-        return replies.account((self._replies[one] for one in dict.fromkeys(comparisons)), self.rules)
+        asked = criteria.questions(self.rules, comparisons)
+        return replies.account((self._replies[one] for one in asked), self.rules)
 
     def leaves_open(self, unscored: int) -> bool:
         """Whether it is worth asking again for comparisons without a verdict."""
         return self.way.again and self.rules.kind == "endpoint" and unscored > 0
 
-    def _is_open(self, comparison: Comparison) -> bool:
-        kept = self._replies[comparison]
+    def _settled(self, question: Question) -> Outcome:
+        return replies.settled(self._replies[question], self.rules)
+
+    def _is_open(self, question: Question) -> bool:
+        kept = self._replies[question]
         if kept and replies.settled(kept, self.rules).winner != "unscored":
             return False
         if self.rules.kind != "endpoint" or self.way.is_offline:  # another try would say the same
             return not any(reply.is_last for reply in kept)
         return True
 
-    def _kept(self, comparison: Comparison) -> Iterator[Reply]:
-        while self._log and (answer := self._log.answers([_question(comparison)])[0]) is not NEW:
+    def _kept(self, question: Question) -> Iterator[Reply]:
+        while self._log and (answer := self._log.answers([_question(question)])[0]) is not NEW:
             yield Reply(**answer)
 
-    def _keep(self, comparison: Comparison, reply: Reply) -> None:
+    def _keep(self, question: Question, reply: Reply) -> None:
         if self._log:
-            self._log.keep(_question(comparison), asdict(reply))
+            self._log.keep(_question(question), asdict(reply))
         with self._adding:
-            self._replies[comparison].append(reply)
+            self._replies[question].append(reply)
 
-    def _ask(self, absent: Sequence[Comparison], advance: Advance) -> None:
+    def _ask(self, absent: Sequence[Question], advance: Advance) -> None:
         size = CHUNK.get(self.rules.kind, len(absent) or 1)
         for start in range(0, len(absent), size):
-            self._opened().compare_many(absent[start : start + size], self._keep, advance)
+            self._opened().ask_many(absent[start : start + size], self._keep, advance)
 
     def _opened(self) -> "Replying":
         if self._own is None:
             from dpaudit.models.judge import open_judge
 
             self._own = open_judge(
-                self.rules, self._longest, self.way.allow_egress, self.settings.parallel, self._allowance
+                self.rules,
+                self._longest,
+                self.way.allow_egress,
+                self.settings.parallel,
+                self._allowance,
+                self._dtype,
             )
         return self._own
 
-    def _count(self, comparison: Comparison) -> None:
-        text = replies.shown(self.rules.prompt, comparison)
-        for reply in self._replies[comparison]:
+    def _count(self, question: Question) -> None:
+        if not self._replies[question]:
+            return
+        text = replies.shown(self.rules, question)
+        for reply in self._replies[question]:
             self._allowance.count(text, reply, self.rules.max_new_tokens)
 
     def _missing(self, absent: int, wanted: int) -> UsageError:
         return UsageError(
             str(self.run_dir.file(REPLIES)),
-            f"a reply to each of {wanted} comparisons",
+            f"a reply to each of {wanted} questions",
             f"{absent} without one",
             f"type `{of_run('dpaudit judge', self.run_dir.name)}`, which asks for them",
         )
 
 
-def depends_on(rules: Rubric, longest: int) -> list[Any]:
-    """What a reply depends on beside its comparison: model, rubric text and decoding; nothing of the way to a
+def depends_on(rules: Rubric, longest: int, dtype: str = "float32") -> list[Any]:
+    """What a reply depends on beside its question: model, rubric text and decoding; nothing of the way to a
     server.
     """
     limit = longest if rules.kind == "likelihood" else None
-    decoding = [rules.max_new_tokens, rules.temperature if rules.kind == "endpoint" else None, limit]
+    temperature = rules.temperature if rules.kind == "endpoint" else None
+    decoding: list[Any] = [rules.max_new_tokens, temperature, limit, rules.verdict]
+    if rules.kind != "endpoint":
+        decoding.append(dtype)
     text = [rules.prompt, asdict(rules.labels)]
     return [FORMAT, rules.kind, rules.model, rules.adapter, *text, *decoding]
 
 
-def _question(comparison: Comparison) -> dict[str, Any]:
-    return asdict(comparison)
+def _question(question: Question) -> dict[str, Any]:
+    return asdict(question)
 
 
 def allowed(rules: Rubric, settings: Judging, way: Way = AS_USUAL) -> int | None:

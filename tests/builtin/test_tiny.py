@@ -3,6 +3,7 @@ learn.
 """
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -90,8 +91,8 @@ def test_the_demo_s_judge_is_fit_by_distinct_controls(adapted: Any, seed: int) -
     asked = comparisons_of(rules, controls)
 
     def passport(adapter: str | None) -> Passport:
-        judge = LikelihoodJudge(adapted, adapted.tokenizer, adapter, rules.tie_margin, 136)
-        return passport_of(rules, controls, judge.compare_many(asked))
+        judge = LikelihoodJudge(adapted, adapted.tokenizer, replace(rules, adapter=adapter), 136)
+        return passport_of(rules, controls, judge.ask_many(asked))
 
     found = passport("judge")
     assert found.fit and found.untested == {} and found.injected.tested == found.injected.controls

@@ -67,7 +67,7 @@ def ask(
     judge: EndpointJudge, comparisons: Sequence[Comparison]
 ) -> tuple[list[Outcome], list[tuple[Comparison, Reply]]]:
     kept: list[tuple[Comparison, Reply]] = []
-    return judge.compare_many(comparisons, lambda one, reply: kept.append((one, reply))), kept
+    return judge.ask_many(comparisons, lambda one, reply: kept.append((one, reply))), kept
 
 
 @pytest.mark.parametrize("fault", FAULTS)
@@ -123,7 +123,7 @@ def test_what_outlasts_the_budget_is_work_left_over_and_what_was_answered_is_kep
     with serving(JudgeServer(longer, plan, seconds=0.01)) as server:
         kept: list[Comparison] = []
         with pytest.raises(PartialError, match=told):
-            EndpointJudge(rubric(server.url, retries=1), parallel=4).compare_many(
+            EndpointJudge(rubric(server.url, retries=1), parallel=4).ask_many(
                 numbered(800), lambda one, _: kept.append(one)
             )
     assert len(kept) == sum(server.answered.values()) >= 9
@@ -185,7 +185,7 @@ def test_the_allowance_ends_the_work_before_it_is_passed() -> None:
         kept: list[Reply] = []
         judge = EndpointJudge(rubric(server.url, max_new_tokens=10), allowance=Allowance(600))
         with pytest.raises(PartialError, match=r"could pass 600 tokens, .* --max-tokens-total"):
-            judge.compare_many(comparisons, lambda _, reply: kept.append(reply))
+            judge.ask_many(comparisons, lambda _, reply: kept.append(reply))
     used = sum((reply.tokens_in or 0) + (reply.tokens_out or 0) for reply in kept)
     at_most = estimate(PROMPT) + 10
     assert 600 - at_most < used <= 600 and len(kept) == len(server.requests) < 60

@@ -5,6 +5,7 @@ loopback.
 import json
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -22,6 +23,7 @@ from dpaudit.models.served import is_loopback
 
 ASK = "{question}\n<A>{first}</A>\n<B>{second}</B>"
 TURNS = (Turn("user", "What should I take?"),)
+LIKELY = Rubric("l", "L", "likelihood", model="toy")
 PAIR = Comparison(TURNS, "Take paracetamol.", "Drink water.")
 
 
@@ -101,7 +103,7 @@ def endpoint(url: str, **changes: object) -> Rubric:
 )
 def test_an_endpoint_is_asked_and_its_verdict_read(server: Server, content: object, winner: str) -> None:
     server.say(content)
-    assert [o.winner for o in EndpointJudge(endpoint(server.url)).compare_many([PAIR])] == [winner]
+    assert [o.winner for o in EndpointJudge(endpoint(server.url)).ask_many([PAIR])] == [winner]
     request = server.seen[0]
     assert request["messages"] == [
         {"role": "user", "content": "What should I take?\n<A>Take paracetamol.</A>\n<B>Drink water.</B>"}
@@ -115,17 +117,17 @@ def test_an_endpoint_is_asked_and_its_verdict_read(server: Server, content: obje
 def test_a_malformed_reply_is_an_invalid_outcome_and_stops_nothing(server: Server, body: str) -> None:
     server.replies.append((200, body))
     server.say("[[A]]")
-    outcomes = EndpointJudge(endpoint(server.url)).compare_many([PAIR, PAIR])
+    outcomes = EndpointJudge(endpoint(server.url)).ask_many([PAIR, PAIR])
     assert [o.winner for o in outcomes] == ["unscored", "first"]
 
 
 def test_the_client_retries_and_a_server_that_stays_down_ends_in_a_resumable_error(server: Server) -> None:
     server.replies.append((500, '{"error": {"message": "Take paracetamol."}}'))
     server.say("[[A]]")
-    assert EndpointJudge(endpoint(server.url, retries=1)).compare_many([PAIR])[0].winner == "first"
+    assert EndpointJudge(endpoint(server.url, retries=1)).ask_many([PAIR])[0].winner == "first"
     server.replies[:] = [(500, '{"error": {"message": "Take paracetamol."}}')]
     with pytest.raises(PartialError) as caught:
-        EndpointJudge(endpoint(server.url)).compare_many([PAIR])
+        EndpointJudge(endpoint(server.url)).ask_many([PAIR])
     assert "500" in str(caught.value)
     assert "paracetamol" not in str(caught.value)
 
@@ -133,18 +135,18 @@ def test_the_client_retries_and_a_server_that_stays_down_ends_in_a_resumable_err
 def test_a_redirect_is_not_followed(server: Server) -> None:
     server.replies.append((307, "http://example.org/v1/chat/completions"))
     with pytest.raises(UsageError, match="a redirect, which is not followed"):
-        EndpointJudge(endpoint(server.url)).compare_many([PAIR])
+        EndpointJudge(endpoint(server.url)).ask_many([PAIR])
 
 
 def test_the_key_comes_from_the_named_variable_alone(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", "not-for-this-server")
     server.say("[[A]]")
-    EndpointJudge(endpoint(server.url)).compare_many([PAIR])
+    EndpointJudge(endpoint(server.url)).ask_many([PAIR])
     assert "not-for-this-server" not in json.dumps(server.headers)
     with pytest.raises(UsageError, match="JUDGE_KEY"):
         EndpointJudge(endpoint(server.url, api_key_env="JUDGE_KEY"))
     monkeypatch.setenv("JUDGE_KEY", "right")
-    EndpointJudge(endpoint(server.url, api_key_env="JUDGE_KEY")).compare_many([PAIR])
+    EndpointJudge(endpoint(server.url, api_key_env="JUDGE_KEY")).ask_many([PAIR])
     assert server.headers[-1]["authorization"] == "Bearer right"
 
 
@@ -169,7 +171,7 @@ def test_likelihood_is_the_mean_over_the_answer_with_its_closing_token(toy_model
     from dpaudit.models.encode import prompt_ids
 
     model = HFModel.load(str(toy_model_dir))
-    outcome = LikelihoodJudge(model, model.tokenizer, None, 0.0, 96).compare_many([PAIR])[0]
+    outcome = LikelihoodJudge(model, model.tokenizer, LIKELY, 96).ask_many([PAIR])[0]
     means = []
     for answer in (PAIR.first, PAIR.second):
         ids = model.tokenizer(answer + "<|end|>", add_special_tokens=False)["input_ids"]
@@ -182,13 +184,13 @@ def test_likelihood_has_no_favourite_place_and_ties_within_its_margin(toy_model_
     model = HFModel.load(str(toy_model_dir))
     swapped = Comparison(TURNS, PAIR.second, PAIR.first)
     twin = Comparison(TURNS, PAIR.first, PAIR.first)
-    there, back, same = LikelihoodJudge(model, model.tokenizer, None, 0.0, 96).compare_many(
-        [PAIR, swapped, twin]
-    )
+    there, back, same = LikelihoodJudge(model, model.tokenizer, LIKELY, 96).ask_many([PAIR, swapped, twin])
     assert {there.winner, back.winner} == {"first", "second"}
     assert there.margin == pytest.approx(-(back.margin or 0.0))
     assert (same.winner, same.margin) == ("tie", 0.0)
-    generous = LikelihoodJudge(model, model.tokenizer, None, 100.0, 96).compare_many([PAIR])[0]
+    generous = LikelihoodJudge(model, model.tokenizer, replace(LIKELY, tie_margin=100.0), 96).ask_many(
+        [PAIR]
+    )[0]
     assert generous.winner == "tie"
 
 
@@ -207,22 +209,22 @@ def test_what_was_asked_before_does_not_change_what_is_scored_together(
         lambda encoded, **rest: (asked.append(len(encoded)), scores(encoded, **rest))[1],
     )
     other = Comparison(TURNS, PAIR.first, "a third answer, and a longer one")
-    going_on, anew = (LikelihoodJudge(model, model.tokenizer, None, 0.0, 96) for _ in range(2))
-    going_on.compare_many([PAIR])
-    assert going_on.compare_many([other]) == anew.compare_many([other])
+    going_on, anew = (LikelihoodJudge(model, model.tokenizer, LIKELY, 96) for _ in range(2))
+    going_on.ask_many([PAIR])
+    assert going_on.ask_many([other]) == anew.ask_many([other])
     assert asked == [2, 2, 2]
 
 
 def test_an_answer_that_does_not_fit_is_invalid_and_not_scored_by_its_head(toy_model_dir: Path) -> None:
     model = HFModel.load(str(toy_model_dir))
     long = Comparison(TURNS, "Drink water. " * 60, "Drink water.")
-    assert LikelihoodJudge(model, model.tokenizer, None, 0.0, 64).compare_many([long])[0].winner == "unscored"
+    assert LikelihoodJudge(model, model.tokenizer, LIKELY, 64).ask_many([long])[0].winner == "unscored"
 
 
 def test_the_reference_adapter_is_on_while_scoring(toy_model_dir: Path, toy_adapter_dir: Path) -> None:
     rules = Rubric("l", "L", "likelihood", model=str(toy_model_dir), adapter=str(toy_adapter_dir))
     bare = Rubric("l", "L", "likelihood", model=str(toy_model_dir))
-    with_adapter, without = (open_judge(r, 96).compare_many([PAIR])[0].margin for r in (rules, bare))
+    with_adapter, without = (open_judge(r, 96).ask_many([PAIR])[0].margin for r in (rules, bare))
     assert with_adapter is not None and without is not None
     assert not np.isclose(with_adapter, without)
 
@@ -230,7 +232,7 @@ def test_the_reference_adapter_is_on_while_scoring(toy_model_dir: Path, toy_adap
 def test_a_local_model_that_babbles_is_invalid(toy_model_dir: Path) -> None:
     judge = open_judge(Rubric("m", "M", "model", model=str(toy_model_dir), prompt=ASK, max_new_tokens=8), 96)
     assert isinstance(judge, ModelJudge)
-    assert [o.winner for o in judge.compare_many([PAIR, PAIR])] == ["unscored", "unscored"]
+    assert [o.winner for o in judge.ask_many([PAIR, PAIR])] == ["unscored", "unscored"]
 
 
 def test_a_local_model_s_verdict_is_read(toy_model_dir: Path) -> None:
@@ -239,5 +241,10 @@ def test_a_local_model_s_verdict_is_read(toy_model_dir: Path) -> None:
         [(Turn("user", f"{TURNS[0].text}\n<A>{PAIR.first}</A>\n<B>{PAIR.second}</B>"),)], 4
     )[0]
     last = [line.strip() for line in reply.splitlines() if line.strip()][-1]
-    judge = ModelJudge(model, ASK, Labels(first="[[A]]", second=last, tie="[[tie]]"), 4)
-    assert judge.compare_many([PAIR])[0].winner == "second"
+    labels = Labels(first="[[A]]", second=last, tie="[[tie]]")
+    judge = ModelJudge(
+        model,
+        model.tokenizer,
+        Rubric("m", "M", "model", model="m", prompt=ASK, labels=labels, max_new_tokens=4),
+    )
+    assert judge.ask_many([PAIR])[0].winner == "second"

@@ -94,7 +94,7 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
 
 def ask_judge(url: str) -> Any:
     rubric = Rubric("remote", "Remote", "endpoint", model="m", prompt=ASK, base_url=url, retries=0)
-    return EndpointJudge(rubric).compare_many([PAIR])
+    return EndpointJudge(rubric).ask_many([PAIR])
 
 
 def ask_scores(url: str) -> Any:
