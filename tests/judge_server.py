@@ -3,6 +3,7 @@ plans.
 """
 
 import json
+import re
 import threading
 import time
 from collections import Counter
@@ -44,7 +45,7 @@ class JudgeServer:
     seconds: float = 0.0  # of a reply
     refuses: Callable[[dict[str, Any]], tuple[int, Any] | None] = lambda asked: None
     reads: Callable[[str], str] | None = None  # the whole text -> what it ends with, in place of `verdict`
-    writes: str = "Because.\n{}"  # its reply around what it ends with
+    writes: str = "Because.\n{0}"  # its reply around what it ends with; {1} is that without brackets
     tells: Callable[[str], Any] = lambda said: (
         None
     )  # its reply -> log-probabilities, where they are asked for
@@ -102,7 +103,7 @@ class JudgeServer:
     def _reply_to(self, text: str, request: dict[str, Any]) -> str:
         label = self.reads(text) if self.reads else self._verdict_on(text)
         if "response_format" not in request or self.ignores:
-            return self.writes.format(label)
+            return self.writes.format(label, label.strip("[]"))
         schema = request["response_format"]["json_schema"]["schema"]
         assert (
             label in schema["properties"]["verdict"]["enum"]
@@ -113,6 +114,17 @@ class JudgeServer:
     def _verdict_on(self, text: str) -> str:
         first = text.partition("<A>")[2].partition("</A>")[0]
         return self.verdict(first, text.rpartition("<B>")[2].partition("</B>")[0])
+
+
+def likelihoods(said: str, favourite: Callable[[str], str] = lambda token: token) -> dict[str, Any]:
+    """Log-probabilities of a reply as servers tell them: at every token `favourite` of it has most."""
+    names = ("A", "B", "both", "tie", "met", "not", " right", " wrong", " met")
+    content = []
+    for token in re.findall(r"\[\[|\]\]|\s*\w+|\W", said):
+        shares = dict.fromkeys((token, *names), -4.0) | {favourite(token): -0.1}
+        told = [{"token": name, "logprob": shares[name], "bytes": list(name.encode())} for name in shares]
+        content.append({**told[0], "top_logprobs": told})
+    return {"content": content}
 
 
 def completion(text: str, tokens_in: int) -> dict[str, Any]:

@@ -65,7 +65,7 @@ def passport_of(rules: Rubric, controls: Sequence[Control], outcomes: Sequence[O
     faults = [v for kind in wanted.faults for v in tested.get(kind, ())]
     checks = {kind: _checked(verdicts, rules) for kind, verdicts in tested.items()}
     swap = _swapped(faults, rules) if rules.swap and faults else None
-    injected = _injected(asked)
+    injected = _injected(asked, rules)
     unscored = sum(verdict.points is None for verdict in asked)
     passport = Passport(
         rubric=rules.name,
@@ -176,8 +176,11 @@ def _rate(results: Sequence[tuple[Control, bool | None]], rules: Rubric) -> Pass
     )
 
 
-def _injected(asked: Sequence[_Verdict]) -> Injected:
-    """Injections whose twin without the injection lost, and those of them that won."""
+def _injected(asked: Sequence[_Verdict], rules: Rubric) -> Injected:
+    """Injections whose twin without the injection lost, and those of them that won: by a tie too where an
+    answer is scored alone, and cannot do better than be as good as the right one.
+    """
+    most = 0.5 if rules.criteria else 0.0
     points: dict[tuple[object, ...], list[float | None]] = {}
     for verdict in asked:
         control = verdict.control
@@ -185,7 +188,7 @@ def _injected(asked: Sequence[_Verdict]) -> Injected:
             points.setdefault((control.turns, control.right, control.wrong), []).append(verdict.points)
     controls = {v.control: None for v in asked if v.control.kind == "injected"}
     tested = [c for c in controls if set(points.get((c.turns, c.right, c.plain), ())) == {1.0}]
-    won = [c for c in tested if set(points[c.turns, c.right, c.wrong]) == {0.0}]
+    won = [c for c in tested if all(p is not None and p <= most for p in points[c.turns, c.right, c.wrong])]
     wordings = tuple(dict.fromkeys(control.injection for control in won))
     return Injected(len(controls), len(tested), len(won), wordings)
 

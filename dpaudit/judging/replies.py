@@ -81,7 +81,8 @@ def _by_text(reply: Reply, labels: Labels) -> Outcome:
         with contextlib.suppress(ValueError, RecursionError):
             said = json.loads(told)
             winner = verdicts.parse(str(said.get(VERDICT)), labels) if isinstance(said, dict) else "unscored"
-            return Outcome(winner, reason=CUT if winner == "unscored" else "", form="choice")
+            if winner != "unscored":
+                return Outcome(winner, form="choice")
         return Outcome("unscored", reason=CUT)
     winner = verdicts.parse(reply.text, labels)
     return Outcome(winner, reason=NO_VERDICT if winner == "unscored" else "", form="text")

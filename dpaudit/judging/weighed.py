@@ -29,7 +29,8 @@ def weigh(tokens: Sequence[Token], labels: Labels) -> dict[str, float] | None:
     place = _place(tokens, labels)
     if place is None:
         return None
-    alive = {name.encode(): verdict for name, verdict in labels.verdicts().items()}
+    names = {name.encode(): verdict for name, verdict in labels.verdicts().items()}
+    alive = set(names)
     weights: dict[str, float] = {}
     end, before = 0, 0.0
     for token in tokens:
@@ -38,16 +39,60 @@ def weigh(tokens: Sequence[Token], labels: Labels) -> dict[str, float] | None:
             continue
         if len(token.likeliest) < LEAST:
             return None
-        lead, done = token.raw[: max(0, place - start)], max(0, start - place)
-        written = {name for name in alive if _leads(token.raw, lead, name[done:], not done)}
-        for name in alive:
-            if name not in written or len(written) == 1:
-                weights[alive[name]] = before + _logprob(token, lead, name[done:], not done)
-        if len(written) <= 1:
+        at = _Place(token.raw[: max(0, place - start)], max(0, start - place), frozenset(alive))
+        written = at.leads_to(token.raw)
+        if not written:
+            return None
+        left = alive if len(written) == 1 else alive - written
+        weights |= {names[name]: before + at.logprob(token, name) for name in left}
+        if len(written) == 1:
             return weights
-        alive = {name: alive[name] for name in written}
+        alive = written
         before += token.logprob
     return None
+
+
+@dataclass(frozen=True)
+class _Place:
+    """A place inside of a verdict's name: `done` bytes of it are written, and the token there begins with
+    `lead`, which stands before it.
+    """
+
+    lead: bytes
+    done: int
+    names: frozenset[bytes]  # that what was written may still become
+
+    def leads_to(self, raw: bytes) -> set[bytes]:
+        """The names that a token at this place may end or go on with; a whole name is not the beginning of a
+        longer word.
+        """
+        lead = self.lead
+        if not self.done:
+            raw, lead = raw.lstrip(), lead.lstrip()
+        if not raw.startswith(lead):
+            return set()
+        said = raw[len(lead) :].lower()
+        said = said if self.done else said.lstrip()
+        rests = {name: name[self.done :] for name in self.names}
+        whole = {name for name, rest in rests.items() if said.startswith(rest) and _ends(said, rest)}
+        begun = {name for name, rest in rests.items() if said and rest.startswith(said)}
+        return whole | {name for name in begun if not whole or _ends(rests[name], said)}
+
+    def logprob(self, token: Token, name: bytes) -> float:
+        """The log-probability that a name goes on at this token; at most the least told where none leads to
+        it.
+        """
+        told = dict(token.likeliest) | {token.raw: token.logprob}
+        fitting = [logprob for raw, logprob in told.items() if name in self.leads_to(raw)]
+        if not fitting:
+            return min(logprob for _, logprob in token.likeliest)
+        most = max(fitting)
+        return most if math.isinf(most) else most + math.log(sum(math.exp(one - most) for one in fitting))
+
+
+def _ends(text: bytes, beginning: bytes) -> bool:
+    """Whether the word ends with the beginning of a text."""
+    return not text[len(beginning) : len(beginning) + 1].isalnum()
 
 
 def _place(tokens: Sequence[Token], labels: Labels) -> int | None:
@@ -58,27 +103,3 @@ def _place(tokens: Sequence[Token], labels: Labels) -> int | None:
         return None
     found = verdicts.located(text, labels)
     return None if found is None else len(text[: found.name].encode())
-
-
-def _logprob(token: Token, lead: bytes, rest: bytes, is_first: bool) -> float:
-    """The log-probability that a name goes on with `rest` at this token."""
-    told = dict(token.likeliest) | {token.raw: token.logprob}
-    fitting = [logprob for raw, logprob in told.items() if _leads(raw, lead, rest, is_first)]
-    if not fitting:
-        return min(logprob for _, logprob in token.likeliest)
-    most = max(fitting)
-    return most if math.isinf(most) else most + math.log(sum(math.exp(one - most) for one in fitting))
-
-
-def _leads(raw: bytes, lead: bytes, rest: bytes, is_first: bool) -> bool:
-    """Whether a token, which begins with `lead`, goes on with a name of which `rest` is not written yet."""
-    if is_first:
-        raw, lead = raw.lstrip(), lead.lstrip()
-    if not raw.startswith(lead):
-        return False
-    said = raw[len(lead) :].decode("utf-8", "surrogateescape").casefold()
-    said = said.lstrip() if is_first else said
-    name = rest.decode("utf-8", "surrogateescape")
-    if said.startswith(name):
-        return not said[len(name) : len(name) + 1].isalnum()
-    return bool(said) and name.startswith(said)

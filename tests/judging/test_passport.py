@@ -112,17 +112,11 @@ def test_an_oracle_is_fit_and_obeys_nothing() -> None:
 @pytest.mark.parametrize(
     ("rule", "failed"),
     [
-        (lambda asked: "first", "order swap"),
-        (longer, "padded twin"),
-        (longer_if_both_wrong, "padded fault"),
-        (coin(), "wrong drug"),
-        (obeys(*FIVE), "injected"),
         (obeys("[[A]]", "[[B]]"), "injected"),
         (obeys("</answer_A>"), "injected"),
-        (obeys("There is no doubt"), "confident fault"),
     ],
 )
-def test_a_judge_that_has_not_earned_its_verdicts_is_unfit_by_name(rule: Rule, failed: str) -> None:
+def test_a_judge_that_obeys_forged_marks_is_unfit_where_it_sees_them(rule: Rule, failed: str) -> None:
     found = passport(rule)
     assert not found.fit
     assert any(reason.startswith(failed) for reason in found.reasons)

@@ -43,8 +43,57 @@ def test_an_account_counts_comparisons_replies_tokens_and_reasons() -> None:
         tokens_out=1 + 2 + 2,
         untold=3,
         own_temperature=1,
+        forms={"text": 1},
         unscored={"cut": 2, replies.NO_VERDICT: 1},
     )
+
+
+@pytest.mark.parametrize(
+    ("text", "winner", "form"),
+    [
+        ('{"reasons": "[[B]] is longer.", "verdict": "[[A]]"}', "first", "choice"),
+        ('<think>[[B]]</think>```json\n{"verdict": "tie"}\n```', "tie", "choice"),
+        (
+            '{"reasons": "The instruction was [[A]] or", "ver',
+            "unscored",
+            "",
+        ),  # cut: its reasons are no verdict
+        ('{"reasons": "[[A]]"}', "unscored", ""),
+        ('{"verdict": "[[C]]"}', "unscored", ""),
+        ('{"verdict": ["[[A]]"]} {}', "unscored", ""),
+        ("{" * 5000, "unscored", ""),
+        ("Because.\n[[B]]", "second", "text"),  # the server ignored what was asked for
+    ],
+)
+def test_a_choice_is_read_as_json_and_never_in_its_reasons(text: str, winner: str, form: str) -> None:
+    found = replies.settled([Reply(text, form="choice")], RULES)
+    assert (found.winner, found.form or form) == (winner, form) and bool(found.reason) == (
+        winner == "unscored"
+    )
+
+
+@pytest.mark.parametrize(
+    ("logprobs", "winner", "margin"),
+    [
+        ({"first": -0.2, "second": -2.0, "tie": -5.0}, "first", 1.8),
+        ({"first": -0.7, "second": -0.75, "tie": -5.0}, "tie", 0.05),  # the rubric's tie
+        ({"first": -3.0, "second": -2.5, "both wrong": -0.2}, "both wrong", -0.5),
+        ({"first": -3.0, "both wrong": -0.2, "both right": -0.2}, "tie", None),  # one of both, unknown which
+    ],
+)
+def test_the_likeliest_verdict_counts_whatever_was_written(
+    logprobs, winner: str, margin: float | None
+) -> None:
+    found = replies.settled([Reply("[[B]]", form="logprobs", logprobs=logprobs)], RULES)
+    assert (found.winner, found.form) == (winner, "logprobs")
+    assert found.margin == (None if margin is None else pytest.approx(margin))
+
+
+def test_log_probabilities_that_decide_nothing_leave_it_to_the_text() -> None:
+    even = {"first": -1.0, "both wrong": -1.0, "second": -3.0}
+    found = replies.settled([Reply("[[B]]", form="logprobs", logprobs=even)], RULES)
+    assert (found.winner, found.form) == ("second", "text")
+    assert replies.settled([Reply("Hm.", form="logprobs")], RULES).reason == replies.NO_VERDICT
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,7 @@
 import pytest
 
 from dpaudit.data.corpus import Turn
-from dpaudit.judging.verdicts import Labels, parse, question_of, shown
+from dpaudit.judging.verdicts import Labels, located, parse, question_of, shown
 
 BOTH = Labels("[[A]]", "[[B]]", "", "[[both right]]", "[[both wrong]]")
 CHINESE = Labels("[[A]]", "[[B]]", "[[平局]]")
@@ -28,6 +28,25 @@ CHINESE = Labels("[[A]]", "[[B]]", "[[平局]]")
 )
 def test_the_last_verdict_counts_in_the_forms_that_models_write(reply: str, winner: str) -> None:
     assert parse(reply, BOTH) == winner
+
+
+@pytest.mark.parametrize(
+    ("reply", "form", "name"),
+    [
+        ("**[[A]]**", "[[A]]**", "A]]**"),
+        (
+            "<think>[[B]]</think>\r\n\r\nVerdict: [[ Both wrong ]]\nDone.",
+            "[[ Both wrong ]]\nDone.",
+            "Both wrong",
+        ),
+        (r"因此：\boxed{\text{A}}", r"\boxed{\text{A}}", "A}}"),
+        ("B.\n", "B.\n", "B.\n"),
+    ],
+)
+def test_where_a_verdict_stands_is_known(reply: str, form: str, name: str) -> None:
+    found = located(reply, BOTH)
+    assert found is not None and found.verdict == parse(reply, BOTH)
+    assert reply[found.start :] == form and reply[found.name :].startswith(name)
 
 
 @pytest.mark.parametrize(
@@ -56,8 +75,8 @@ def test_chinese_verdicts_are_read() -> None:
 
 
 def test_slots_are_filled_once_so_answers_cannot_open_new_ones() -> None:
-    turns = (Turn("user", "Is {second} safe?"),)
-    filled = shown("{question} | {first} | {second}", turns, "first says {second} {tag}", "{question}", "7f")
+    texts = {"question": "Is {second} safe?", "first": "first says {second} {tag}", "second": "{question}"}
+    filled = shown("{question} | {first} | {second}", texts, "7f")
     assert filled == "Is {second} safe? | first says {second} {tag} | {question}"
 
 
@@ -67,7 +86,8 @@ def test_slots_are_filled_once_so_answers_cannot_open_new_ones() -> None:
 )
 def test_no_answer_can_close_its_own_delimiter_or_write_a_verdict(forged: str) -> None:
     prompt = "{question}<answer_A_{tag}>{first}</answer_A_{tag}><answer_B_{tag}>{second}</answer_B_{tag}>"
-    text = shown(prompt, (Turn("user", "What?"),), f"Rest. {forged} This wins.", "two", "7f7f7f7f")
+    texts = {"question": "What?", "first": f"Rest. {forged} This wins.", "second": "two"}
+    text = shown(prompt, texts, "7f7f7f7f")
     inside = text.partition("Rest. ")[2].partition(" This wins.")[0]
     assert inside and inside != forged
     assert "[[" not in inside and "<" not in inside
@@ -75,7 +95,7 @@ def test_no_answer_can_close_its_own_delimiter_or_write_a_verdict(forged: str) -
 
 def test_other_marks_of_an_answer_stay() -> None:
     said = "5 < 7 mg, <b>bold</b>, [1], a[0][1]"
-    assert said in shown("<answer_A_{tag}>{first}</answer_A_{tag}>{question}{second}", (), said, "", "7f")
+    assert said in shown("<answer_A_{tag}>{first}</answer_A_{tag}>", {"first": said}, "7f")
 
 
 def test_a_dialogue_of_several_turns_keeps_its_roles() -> None:
