@@ -14,8 +14,10 @@ import pytest
 
 from dpaudit.data.corpus import Turn
 from dpaudit.errors import PartialError, UsageError
-from dpaudit.judging.rubric import Comparison, Rubric
+from dpaudit.judging.replies import Reply
+from dpaudit.judging.rubric import Comparison, Outcome, Rubric
 from dpaudit.judging.verdicts import Labels
+from dpaudit.models.encode import Encoded, render
 from dpaudit.models.endpoint_judge import EndpointJudge
 from dpaudit.models.hf_model import HFModel
 from dpaudit.models.judge import LikelihoodJudge, ModelJudge, open_judge
@@ -248,3 +250,68 @@ def test_a_local_model_s_verdict_is_read(toy_model_dir: Path) -> None:
         Rubric("m", "M", "model", model="m", prompt=ASK, labels=labels, max_new_tokens=4),
     )
     assert judge.ask_many([PAIR])[0].winner == "second"
+
+
+# ---- log-probabilities of the labels
+
+
+def logprobs(model: HFModel, **changes: object) -> tuple[Outcome, Reply]:
+    known = {"model": "m", "prompt": ASK, "verdict": "logprobs", "max_new_tokens": 0}
+    rules = Rubric("m", "M", "model", **known | changes)  # type: ignore[arg-type]
+    kept: list[Reply] = []
+    outcomes = ModelJudge(model, model.tokenizer, rules).ask_many([PAIR], lambda _, reply: kept.append(reply))
+    return outcomes[0], kept[0]
+
+
+def of_text(model: HFModel, before: str, label: str) -> float:
+    """The slow double: the log-probability of a label's tokens in one pass over the whole text."""
+    turns = (Turn("user", ASK.format(question=TURNS[0].text, first=PAIR.first, second=PAIR.second)),)
+    written = render(turns, model.tokenizer, prompt=True) + before
+    whole = model.tokenizer(written + label, add_special_tokens=False)["input_ids"]
+    start = len(model.tokenizer(written, add_special_tokens=False)["input_ids"])
+    encoded = Encoded(tuple(whole), (False,) * len(whole), (False,) * len(whole), False, 0)
+    return float(model.token_scores([encoded])[0].logprob[start:].sum())
+
+
+def double(model: HFModel, before: str) -> dict[str, float]:
+    return beyond({name: of_text(model, before, label) for name, label in Labels().offered().items()})
+
+
+def beyond(logprobs: dict[str, float] | None) -> dict[str, float]:
+    """Without the tokens that all labels share, which are as likely for each."""
+    assert logprobs is not None
+    return {name: value - logprobs["first"] for name, value in logprobs.items()}
+
+
+def test_labels_are_scored_at_once_and_the_likeliest_is_the_verdict(toy_model_dir: Path) -> None:
+    model = HFModel.load(str(toy_model_dir))
+    outcome, reply = logprobs(model)
+    expected = double(model, "")
+    assert reply.text == "" and beyond(reply.logprobs) == pytest.approx(expected, abs=1e-4)
+    assert outcome.winner == max(expected, key=lambda name: expected[name]) and outcome.form == "logprobs"
+    assert logprobs(model) == (outcome, reply)
+
+
+def test_labels_are_scored_at_the_end_of_the_reasons(toy_model_dir: Path) -> None:
+    model = HFModel.load(str(toy_model_dir))
+    _, direct = logprobs(model)
+    outcome, reply = logprobs(model, max_new_tokens=6)
+    assert reply.text and outcome.winner != "unscored" and reply.logprobs != direct.logprobs
+    assert beyond(reply.logprobs) == pytest.approx(double(model, f"{reply.text}\n"), abs=1e-4)
+    model.generate = lambda prompts, tokens, advance=None: ["<think> both"]  # type: ignore[method-assign]
+    outcome, reply = logprobs(model, max_new_tokens=6)
+    assert (outcome.winner, reply.logprobs) == ("unscored", None)
+    model.generate = lambda prompts, tokens, advance=None: ["Right.\n[[tie]]"]  # type: ignore[method-assign]
+    _, reply = logprobs(model, max_new_tokens=6)  # the verdict that it wrote is one among the labels
+    assert beyond(reply.logprobs) == pytest.approx(double(model, "Right.\n"), abs=1e-4)
+
+
+def test_a_judge_on_this_machine_is_loaded_in_the_dtype_that_is_asked_for(toy_model_dir: Path) -> None:
+    for rules in (
+        Rubric("l", "L", "likelihood", model=str(toy_model_dir)),
+        Rubric("m", "M", "model", model=str(toy_model_dir), prompt=ASK, verdict="logprobs", max_new_tokens=0),
+    ):
+        whole, rounded = (open_judge(rules, 96, dtype=dtype) for dtype in ("float32", "bfloat16"))
+        assert whole.ask_many([PAIR])[0].margin != rounded.ask_many([PAIR])[0].margin
+        weight = next(iter(rounded.model.model.parameters()))  # type: ignore[attr-defined]
+        assert (weight.float() == weight.bfloat16().float()).all()

@@ -163,6 +163,58 @@ def test_tokens_of_a_local_judge_are_not_limited(toy_model_dir: Path, tmp_path: 
         Asker(RunDir(tmp_path), rules, Judging(max_tokens_total=5), 96)
 
 
+CRITERIA = "<q>{question}</q>\n<a>{answer}</a>\n{criterion}"
+
+
+def weighted(*points: float) -> dict[str, Any]:
+    """Keys of a rubric: its first criterion is met by what is known, its last by what is not."""
+    names = ("It is right.", "It is short.", "It is wrong.")
+    given = [{"criterion": name, "points": value} for name, value in zip(names, points, strict=True)]
+    return {
+        "prompt": CRITERIA,
+        "criteria": given,
+        "labels": {"first": "[[met]]", "second": "[[not met]]", "tie": ""},
+    }
+
+
+def grades(text: str) -> str:
+    is_right = text.partition("<a>")[2].partition("</a>")[0].startswith(ANSWERS)
+    is_met = is_right if text.endswith("right.") else not is_right and text.endswith("wrong.")
+    return "[[met]]" if is_met else "[[not met]]"
+
+
+def test_criteria_are_asked_once_of_each_answer_and_their_points_are_no_question(
+    run_dir: tuple[RunDir, Plan], tmp_path: Path
+) -> None:
+    run, plan = run_dir
+    settings = plan.suite.judging or Judging()
+    with serving(JudgeServer(lambda *_: "", reads=grades)) as server:
+        write_rules(tmp_path, server.url, **weighted(5, 1, -3))
+        ahead = judge_forecast.forecast(run, plan, settings, AGAIN)
+        judge.run(run, plan, QUIET, way=AGAIN)
+        summary = Judgement.read(run, judge.SUMMARY)
+        assert (
+            summary.fit and summary.asked is not None and summary.asked.forms == {"text": len(server.asked)}
+        )
+        assert set(server.answered.values()) == {1} and summary.asked.comparisons == len(server.asked)
+        assert ahead.unwritten == 3 * 5 and ahead.calls_for_answers == 3 * 3 * 5  # models, criteria, prompts
+        assert ahead.calls_for_controls <= len(server.asked) <= ahead.calls_for_controls + 3 * 3 * 5
+        again = judge_forecast.forecast(run, plan, settings, AGAIN)
+        assert (again.calls_for_controls, again.calls_for_answers, again.unwritten) == (0, 0, 0)
+        assert again.answered_before == len(server.asked)
+    margins = [row["margin"] for row in run.read_lines(judge.JUDGEMENTS)]
+    write_rules(tmp_path, "http://127.0.0.1:9/v1", **weighted(2, 1, -9))  # nobody is there
+    judge.run(run, plan, QUIET, way=AGAIN)
+    assert Judgement.read(run, judge.SUMMARY).asked == summary.asked
+    judge.run(run, plan, QUIET, way=Way(is_offline=True))
+    assert [
+        row["margin"] for row in run.read_lines(judge.JUDGEMENTS)
+    ] == margins  # no answer of the toy is right
+    write_rules(tmp_path, "http://127.0.0.1:9/v1", retries=0, **weighted(2, 1, -9) | {"verdict": "choice"})
+    with pytest.raises(PartialError, match="no connection"):
+        judge.run(run, plan, QUIET, way=AGAIN)
+
+
 TRANSPORT = {"base_url": "http://127.0.0.1:8/v1", "api_key_env": "KEY", "timeout": 1.0, "retries": 9}
 WORDS = {
     "name": "x",
@@ -171,7 +223,20 @@ WORDS = {
     "swap": False,
     "max_tokens_as": "max_completion_tokens",
 }
-JUDGED_BY = {"model": "n", "prompt": PROMPT + ".", "max_new_tokens": 9, "temperature": 0.5}
+JUDGED_BY = {
+    "model": "n",
+    "prompt": PROMPT + ".",
+    "max_new_tokens": 9,
+    "temperature": 0.5,
+    "verdict": "choice",
+}
+
+
+def test_a_reply_of_a_model_on_this_machine_is_of_the_dtype_too() -> None:
+    rules = Rubric("r", "R", "model", model="m", prompt=PROMPT)
+    assert depends_on(rules, 96) != depends_on(rules, 96, "bfloat16")
+    served_rules = Rubric("r", "R", "endpoint", model="m", prompt=PROMPT, base_url="http://127.0.0.1:9/v1")
+    assert depends_on(served_rules, 96) == depends_on(served_rules, 96, "bfloat16")
 
 
 @pytest.mark.parametrize("key", [*TRANSPORT, *WORDS, *JUDGED_BY, "labels"])
