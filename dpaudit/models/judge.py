@@ -77,8 +77,8 @@ class ModelJudge:
     """Asks a local instruct model, greedily, and reads the verdict in its reply.
 
     With `logprobs` its reply is cut before the verdict, and every label is scored there: the exact
-    log-probability of its text, in nats, behind the tokens that all labels begin with. Without `max_new_tokens` the labels
-    are scored at once, without reasons.
+    log-probability of its text, in nats, behind the tokens that all labels begin with. Without
+    `max_new_tokens` the labels are scored at once, without reasons.
     """
 
     def __init__(self, model: LanguageModel, tokenizer: Any, rubric: Rubric) -> None:
