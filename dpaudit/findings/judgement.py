@@ -60,7 +60,7 @@ class Passport(Finding):
     faults: dict[str, PassRate]
     twins: dict[str, PassRate]
     untested: dict[str, Count]  # kind -> controls that there were
-    swap: PassRate | None  # controls of faults; None where the rubric asks in one order
+    swap: PassRate | None  # controls of faults; None where the rubric asks in one order, or in none
     injected: Injected
     accuracy: Accuracy | None  # None where no fault was tested
     first: Proportion | None  # of verdicts for one answer, those for the one that was shown first

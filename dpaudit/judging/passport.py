@@ -64,7 +64,8 @@ def passport_of(rules: Rubric, controls: Sequence[Control], outcomes: Sequence[O
     tested = {kind: by_kind[kind] for kind, count in counts.items() if count >= wanted.least}
     faults = [v for kind in wanted.faults for v in tested.get(kind, ())]
     checks = {kind: _checked(verdicts, rules) for kind, verdicts in tested.items()}
-    swap = _swapped(faults, rules) if rules.swap and faults else None
+    has_order = not rules.criteria  # which are asked of each answer alone
+    swap = _swapped(faults, rules) if rules.swap and has_order and faults else None
     injected = _injected(asked, rules)
     unscored = sum(verdict.points is None for verdict in asked)
     passport = Passport(
@@ -80,7 +81,7 @@ def passport_of(rules: Rubric, controls: Sequence[Control], outcomes: Sequence[O
         swap=swap,
         injected=injected,
         accuracy=_accuracy(faults),
-        first=_share(v.is_first == (v.points == 1) for v in asked if v.points in (0, 1)),
+        first=_share(v.is_first == (v.points == 1) for v in asked if has_order and v.points in (0, 1)),
         longer=_share(v.points == 0 for v in asked if v.control.kind in LONGER and v.points is not None),
         unscored=unscored,
         comparisons=len(asked),

@@ -254,6 +254,7 @@ def test_a_judge_of_criteria_is_fit_and_asked_each_once(form: Any) -> None:
     with behind(grades(knows), tells=likelihoods) as server:
         found, asked = passport(server, replace(GRADED, verdict=form))
     assert found.fit and found.unscored == 0 and asked.forms == {form: asked.comparisons}
+    assert found.swap is None and found.first is None  # there is no order
     controls = planted.completed(planted.plant(RECORDS, FEW), FEW)
     answers = {
         (control.turns, text)

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 import yaml
-from judge_server import FIRST_WAIT, HANG, PROMPT, JudgeServer, at_rate, serving
+from judge_server import FIRST_WAIT, HANG, PROMPT, JudgeServer, at_rate, likelihoods, serving
 from test_judge import ANSWERS, QUIET, toy_run
 from typed import Call
 
@@ -213,6 +213,20 @@ def test_criteria_are_asked_once_of_each_answer_and_their_points_are_no_question
     write_rules(tmp_path, "http://127.0.0.1:9/v1", retries=0, **weighted(2, 1, -9) | {"verdict": "choice"})
     with pytest.raises(PartialError, match="no connection"):
         judge.run(run, plan, QUIET, way=AGAIN)
+
+
+@pytest.mark.parametrize("form", ["choice", "logprobs"])
+def test_every_form_of_a_verdict_is_read_again_from_what_was_kept(
+    run_dir: tuple[RunDir, Plan], tmp_path: Path, form: str
+) -> None:
+    run, plan = run_dir
+    with serving(JudgeServer(knows, tells=likelihoods)) as server:
+        write_rules(tmp_path, server.url, verdict=form)
+        assert judge.validate(run, plan, QUIET)
+    first = Passport.read(run, judge.PASSPORT).to_json()
+    run.file(judge.PASSPORT).unlink()
+    assert judge.validate(run, plan, QUIET, way=Way(is_offline=True))
+    assert Passport.read(run, judge.PASSPORT).to_json() == first
 
 
 TRANSPORT = {"base_url": "http://127.0.0.1:8/v1", "api_key_env": "KEY", "timeout": 1.0, "retries": 9}
