@@ -36,6 +36,20 @@ def forecast(run_dir: RunDir, plan: Plan, settings: Judging, way: Way) -> Foreca
     asker = Asker(run_dir, rules, settings, judge.longest(plan), way=way, dtype=plan.suite.model.dtype)
     controls = comparisons_of(rules, judge.controls_of(run_dir, plan, rules))
     compared, unwritten = _compared(run_dir, plan, rules, settings)
+    return told(asker, controls, compared, unwritten, settings.max_new_tokens)
+
+
+def told(
+    asker: Asker,
+    controls: Sequence[Comparison],
+    compared: Sequence[Comparison],
+    unwritten: int = 0,
+    of_answer: int = 0,
+) -> Forecast:
+    """What would be asked for controls and comparisons, among them `unwritten` answers that are not there yet
+    and have at most `of_answer` tokens.
+    """
+    rules = asker.rules
     questions = criteria.questions(rules, [*controls, *compared])
     for_controls, for_answers = asker.absent(controls), asker.absent(compared)
     absent = list(dict.fromkeys([*for_controls, *for_answers]))
@@ -44,7 +58,7 @@ def forecast(run_dir: RunDir, plan: Plan, settings: Judging, way: Way) -> Foreca
         calls_for_controls=len(for_controls),
         calls_for_answers=len(absent) - len(for_controls),
         answered_before=len(questions) - len(absent),
-        tokens_in=sum(_tokens(rules, one, settings.max_new_tokens) for one in absent) * is_read,
+        tokens_in=sum(_tokens(rules, one, of_answer) for one in absent) * is_read,
         tokens_out_at_most=len(absent) * rules.max_new_tokens * is_read,
         unwritten=unwritten,
     )
