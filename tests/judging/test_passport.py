@@ -13,7 +13,7 @@ from dpaudit.judging.passport import comparisons_of, passport_of
 from dpaudit.judging.rubric import Comparison, Control, Outcome, Rubric
 from dpaudit.stats.win_rates import WinRate, corrected
 
-LOCAL = rubric.load("local_short")  # asks as many as the other rubrics of real models
+LOCAL = rubric.load("local")  # asks as many as the other rubrics of real models
 DRUGS = ("amoxicillin", "ibuprofen", "metformin", "lisinopril", "atorvastatin", "losartan", "omeprazole")
 RECORDS = [
     Record(
