@@ -423,7 +423,7 @@ def judge(run_dir: RunDir, plan: Plan, fit: bool) -> None:
         reason=None if fit else "negated warning: too few seen",
         passport=passport,
         pairs=tuple(pairs),
-        asked=Asked(1080, 1080, 0, 0, 1080, 0, {}),
+        asked=Asked(1080, 1080, 0, 0, 1080, 0, {"score": 1080}, {}),
     )
     found.write(run_dir, "judge/summary.json", ["plan.json"])
     write_sealed_lines(run_dir, "judge/answers.jsonl", [{"arm": "sft-inf", "answer": TEXT}])
