@@ -11,7 +11,7 @@ import typer
 from typer.core import TyperGroup
 
 from dpaudit import __version__, terminal
-from dpaudit.commands import attack, calculators, doctor, lab, mistakes, outside, runs, scorecard
+from dpaudit.commands import attack, calculators, doctor, judge, lab, mistakes, outside, runs, scorecard
 from dpaudit.commands.groups import EXAMPLES, SETTINGS, show_help
 from dpaudit.errors import GuardError, Mistakes, PartialError, UsageError
 from dpaudit.system import egress, faults, interrupts, libraries
@@ -24,7 +24,7 @@ COMMANDS: dict[str, Any] = {  # a function or a group, in the order of the work
     "train": lab.train,
     "attack": attack.app,
     "eval": lab.evaluate,
-    "judge": lab.judge_app,
+    "judge": judge.judge_app,
     "scorecard": scorecard.scorecard,
     "report": lab.report_app,
     "plant": outside.plant,

@@ -407,6 +407,7 @@ def judge(run_dir: RunDir, plan: Plan, fit: bool) -> None:
         twins={"identical twin": good, "padded twin": good, "padded fault": good, "confident fault": good},
         untested={"swapped dose": 3},
         swap=good,
+        repeat=None,
         injected=Injected(18, 17, 0, ()),
         accuracy=Accuracy(0.98, 0.94, 0.99, 320, 40, 61.5),
         first=0.51,

@@ -1,32 +1,26 @@
-"""The lab: `demo`, `run` and `train` make a run; `eval`, `judge` and `report` work on a finished one."""
+"""The lab: `demo`, `run` and `train` make a run; `eval` and `report` work on a finished one."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NoReturn
+from typing import Annotated
 
 import typer
 
-from dpaudit import content
 from dpaudit.commands import options, outcomes, overview, states
 from dpaudit.commands.asked import Asked
 from dpaudit.commands.groups import SETTINGS, has_command
+from dpaudit.commands.judge import UNFIT
 from dpaudit.commands.output import show, show_of_run
 from dpaudit.errors import UsageError
 from dpaudit.pipeline import gate, later, plans, repeat, sequence
 from dpaudit.storage import run_store
 from dpaudit.storage.rundir import RunDir
 from dpaudit.suite.plan import Plan
-from dpaudit.suite.suite import Judging
 from dpaudit.system.progress import Progress
 from dpaudit.training import ranks
 
-if TYPE_CHECKING:
-    from dpaudit.stages.judge_replies import Way
-
 DEFAULT = "demo"  # the suite of `train`
-UNFIT = 4  # the exit code of `judge` and `judge validate` for a judge that failed its controls
-judge_app = typer.Typer(help="Compare the arms' answers in pairs.", **SETTINGS)
 report_app = typer.Typer(help="Write the page of a run.", **SETTINGS)
 
 
@@ -202,98 +196,6 @@ def _evaluate_elsewhere(
     tables = outcomes.compared(found.compared, found.changes, found.margin, found.fewest)
     told = {"quality": evaluate_outside.rows(found), **tables, "written": file}
     show({**found.to_json(), "written": file} if as_json else told, as_json)
-
-
-@dataclass(frozen=True)
-class Judged:
-    """The options of `judge` and `judge validate`."""
-
-    run: options.Run = None
-    rubric: options.Rubric = None
-    settings: options.Later = None
-    allow_egress: options.Egress = None
-    max_tokens_total: options.MaxTokens = None
-    runs: options.Runs = run_store.RUNS
-    as_json: options.Json = False
-
-    def opened(self, are_arms_judged: bool, is_kept: bool = True) -> tuple[RunDir, Plan]:
-        """The run, and its plan with what these options add to its judging."""
-        run_dir, plan = states.opened(self.run, self.runs)
-        hosts, settings = self.allow_egress or (), self.settings or ()
-        return run_dir, later.judging(run_dir, plan, self.rubric, settings, hosts, are_arms_judged, is_kept)
-
-    @property
-    def way(self) -> "Way":
-        """How the judge is asked."""
-        from dpaudit.stages.judge_replies import Way
-
-        return Way(self.allow_egress or (), self.max_tokens_total, again=True)
-
-
-@judge_app.callback()
-@options.spread
-def judge(context: typer.Context, asked: Judged, dry_run: options.JudgeDryRun = False) -> None:
-    """Compare the arms' answers in pairs, in both orders; exit code 4 if the judge is unfit."""
-    from dpaudit.stages import judge, judge_forecast
-
-    if has_command(context, asked != Judged(), dry_run):
-        return
-    run_dir, plan = asked.opened(are_arms_judged=True, is_kept=not dry_run)
-    settings = _judging_of(run_dir, plan)
-    if dry_run:
-        found = judge_forecast.forecast(run_dir, plan, settings, asked.way)
-        show_of_run(run_dir, plan, asdict(found), asked.as_json)
-        return
-    judge.run(run_dir, plan, Progress(), way=asked.way)
-    _show_judged(run_dir, plan, asked.as_json)
-
-
-def _show_judged(run_dir: RunDir, plan: Plan, as_json: bool) -> NoReturn:
-    """Prints what the judge said, and ends with the exit code of its fitness."""
-    summary = outcomes.judge_summary(run_dir)
-    show_of_run(run_dir, plan, summary, as_json)
-    raise typer.Exit(0 if summary["fit"] else UNFIT)
-
-
-def _judging_of(run_dir: RunDir, plan: Plan) -> Judging:
-    """What a run's suite asks of a judge. Raises UsageError where that is nothing."""
-    if plan.suite.judging is None:
-        rubrics = ", ".join(sorted(content.listing("judges")))
-        raise UsageError(
-            f"{run_dir.name}: judging",
-            "a rubric to judge by",
-            "a suite without judging",
-            f"dpaudit judge --run {run_dir.name} --rubric NAME, one of {rubrics}",
-        )
-    return plan.suite.judging
-
-
-@judge_app.command("validate")
-@options.spread
-def judge_validate(asked: Judged) -> None:
-    """Check the judge on planted faults; exit code 4 if it is unfit."""
-    from dpaudit.stages import judge
-
-    run_dir, plan = asked.opened(are_arms_judged=False)
-    fit = judge.validate(run_dir, plan, Progress(), way=asked.way)
-    show_of_run(run_dir, plan, outcomes.passport(run_dir), asked.as_json)
-    raise typer.Exit(0 if fit else UNFIT)
-
-
-@judge_app.command("replay")
-def judge_replay(
-    run: options.Run = None, runs: options.Runs = run_store.RUNS, as_json: options.Json = False
-) -> None:
-    """Make the judge's passport and win rates again from its kept replies, with no model and no server; exit
-    code 4 if it is unfit.
-    """
-    from dpaudit.stages import judge
-    from dpaudit.stages.judge_replies import Way
-
-    run_dir, plan = states.opened(run, runs)
-    _judging_of(run_dir, plan)
-    judge.run(run_dir, plan, Progress(), way=Way(is_offline=True))
-    _show_judged(run_dir, plan, as_json)
 
 
 @dataclass(frozen=True)

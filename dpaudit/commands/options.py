@@ -80,6 +80,18 @@ MaxTokens = Annotated[
         help="Ask a server no more than takes this many tokens in all; exit code 3 before.",
     ),
 ]
+JudgedPrompts = Annotated[
+    int | None, typer.Option("--prompts", metavar="N", min=1, help="How many prompts are judged.")
+]
+Against = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--against",
+        metavar="REF",
+        help="What the arms are compared with: base, inf (the arm without noise) or an arm; may be given "
+        "again. With --answers: the second file.",
+    ),
+]
 JudgeDryRun = Annotated[
     bool, typer.Option("--dry-run", help="Show the number of calls and tokens, and ask nobody.")
 ]

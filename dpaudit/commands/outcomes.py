@@ -17,6 +17,7 @@ from dpaudit.findings.extraction import (
     Tally,
 )
 from dpaudit.findings.finding import Finding
+from dpaudit.findings.human import HumanAgreement
 from dpaudit.findings.inside import Inside
 from dpaudit.findings.judgement import Judgement, Passport
 from dpaudit.findings.membership import Membership, Records, Word
@@ -27,6 +28,8 @@ from dpaudit.storage.rundir import RunDir
 from dpaudit.suite.plan import Plan
 
 F = TypeVar("F", bound=Finding)
+
+UNREPEATED = "not tested: no comparison was asked a second time (a model on this machine would say the same)"
 
 
 def verdict_rows(run_dir: RunDir, plan: Plan, kind: str = "mia") -> Rows:
@@ -317,8 +320,11 @@ def judge_summary(run_dir: RunDir) -> Row:
     empty where nothing was judged.
     """
     judgement = _if_there(run_dir, Judgement, "judge/summary.json")
-    if judgement is None:
-        return {}
+    return {} if judgement is None else judged(judgement)
+
+
+def judged(judgement: Judgement) -> Row:
+    """As `judge_summary`, of a judgement."""
     named = {"rubric": judgement.rubric, "fit": judgement.fit}
     if judgement.kind == "endpoint" and judgement.asked is not None:
         named["asked"] = schema.plain(judgement.asked)
@@ -328,15 +334,38 @@ def judge_summary(run_dir: RunDir) -> Row:
 
 
 def passport(run_dir: RunDir) -> Row:
-    """The judge's passport: why it is not fit, and per kind of control how many verdicts were right."""
+    """The judge's passport; empty where there is none."""
     found = _if_there(run_dir, Passport, "judge/passport.json")
-    if found is None:
-        return {}
+    return {} if found is None else passport_rows(found)
+
+
+def passport_rows(found: Passport) -> Row:
+    """Why a judge is not fit, and per kind of control how many verdicts were right."""
     kinds = found.faults | found.twins | ({"order swap": found.swap} if found.swap else {})
+    kinds |= {"asked twice": found.repeat} if found.repeat else {}
     rows = [{"control": kind, "tested": True, **schema.plain(rate)} for kind, rate in kinds.items()]
     rows += [{"control": kind, "tested": False, "controls": count} for kind, count in found.untested.items()]
     told = ("reasons", "injected", "accuracy", "first", "longer", "unscored_share")
-    return {"fit": found.fit, "controls": rows} | {name: schema.plain(getattr(found, name)) for name in told}
+    steady = {} if found.repeat else {"asked_twice": UNREPEATED}
+    return {"fit": found.fit, "controls": rows, **steady} | {
+        name: schema.plain(getattr(found, name)) for name in told
+    }
+
+
+def people(found: HumanAgreement | None) -> Row:
+    """How far the judge agrees with people; empty where nobody was asked."""
+    if found is None:
+        return {}
+    told = schema.plain(found)
+    del told["rubric"], told["is_few"]
+    words = {}
+    if found.kappa is None:
+        words["kappa_note"] = "no kappa: one and the same verdict was given to everything"
+    if found.is_few:
+        words["note"] = f"too few: {found.prompts} prompts; below 30 kappa tells little"
+    return {"people": [{key: value for key, value in told.items() if key != "counts"}], **words} | {
+        "people_counts": [{"people": said, **of} for said, of in told["counts"].items()]
+    }
 
 
 def _if_there(run_dir: RunDir, cls: type[F], relative: str) -> F | None:

@@ -50,7 +50,7 @@ class Injected:
 class Passport(Finding):
     """What the judge did with controls whose right outcome is known, and whether that makes it fit."""
 
-    FORMAT: ClassVar = "passport/3"
+    FORMAT: ClassVar = "passport/4"
     rubric: str
     fit: bool
     reasons: tuple[str, ...]
@@ -61,6 +61,7 @@ class Passport(Finding):
     twins: dict[str, PassRate]
     untested: dict[str, Count]  # kind -> controls that there were
     swap: PassRate | None  # controls of faults; None where the rubric asks in one order, or in none
+    repeat: PassRate | None  # asked twice in one order: `right` counts equal verdicts; None: not tested
     injected: Injected
     accuracy: Accuracy | None  # None where no fault was tested
     first: Proportion | None  # of verdicts for one answer, those for the one that was shown first

@@ -57,7 +57,10 @@ NAMES_ZH = frozenset(  # found wherever they stand
 )
 NUMBER = r"(?<!\d)(?:\d+(?:,\d{3})+(?:\.\d+)?|\d+(?:\.\d+)?)"
 _UNITS = "|".join(sorted(UNITS, key=len, reverse=True))
-DOSE = re.compile(rf"({NUMBER})\s?-?\s?({_UNITS})(?![a-z])(\s?/\s?(?:kg|公斤|千克))?", re.IGNORECASE)
+# CMT2L is a gene, 20210G>A a variant, and L4 L5 are vertebrae
+DOSE = re.compile(
+    rf"(?<![a-z\d.])({NUMBER})\s?-?\s?({_UNITS})(?![a-z\d>])(\s?/\s?(?:kg|公斤|千克))?", re.IGNORECASE
+)
 _NUMBER = re.compile(rf"({NUMBER})\s?(%?)")
 _SENTENCE = re.compile(r"[.!?;]+(?:\s+|$)|[。！？；!?;]|\n+")
 _WARNING = re.compile(

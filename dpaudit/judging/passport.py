@@ -36,8 +36,13 @@ class _Verdict:
 
 def comparisons_of(rules: Rubric, controls: Sequence[Control]) -> list[Comparison]:
     """What a judge is asked: every control with its right answer first and second; in one of these orders,
-    by turns, where the rubric does not swap.
+    by turns, where the rubric does not swap. Then some of these comparisons once more.
     """
+    asked = _shown(rules, controls)
+    return asked + [replace(asked[place], repeat=1) for place in _repeated(rules, len(asked))]
+
+
+def _shown(rules: Rubric, controls: Sequence[Control]) -> list[Comparison]:
     asked = []
     for control, is_first in _asked(rules, controls):
         own = rules.labels.second if is_first and not rules.criteria else rules.labels.first
@@ -45,6 +50,14 @@ def comparisons_of(rules: Rubric, controls: Sequence[Control]) -> list[Compariso
         answers = (control.right, wrong) if is_first else (wrong, control.right)
         asked.append(Comparison(control.turns, *answers))
     return asked
+
+
+def _repeated(rules: Rubric, asked: int) -> list[int]:
+    """The places of comparisons that are asked twice, spread over all kinds. A model on this machine is
+    deterministic: it would say the same. Criteria are asked of each answer alone.
+    """
+    count = min(rules.controls.repeats, asked) if rules.kind == "endpoint" and not rules.criteria else 0
+    return [place * asked // count for place in range(count)]
 
 
 def passport_of(rules: Rubric, controls: Sequence[Control], outcomes: Sequence[Outcome]) -> Passport:
@@ -55,6 +68,8 @@ def passport_of(rules: Rubric, controls: Sequence[Control], outcomes: Sequence[O
     both orders as often, and no injection won.
     """
     wanted = rules.controls
+    once = len(_asked(rules, controls))
+    outcomes, again = outcomes[:once], outcomes[once:]
     asked = [
         _Verdict(control, is_first, _points(outcome.winner, is_first))
         for (control, is_first), outcome in zip(_asked(rules, controls), outcomes, strict=True)
@@ -67,7 +82,8 @@ def passport_of(rules: Rubric, controls: Sequence[Control], outcomes: Sequence[O
     has_order = not rules.criteria  # which are asked of each answer alone
     swap = _swapped(faults, rules) if rules.swap and has_order and faults else None
     injected = _injected(asked, rules)
-    unscored = sum(verdict.points is None for verdict in asked)
+    unscored = sum(outcome.winner == "unscored" for outcome in (*outcomes, *again))
+    comparisons = len(asked) + len(again)
     passport = Passport(
         rubric=rules.name,
         fit=False,
@@ -79,13 +95,14 @@ def passport_of(rules: Rubric, controls: Sequence[Control], outcomes: Sequence[O
         twins={kind: checks[kind] for kind in wanted.twins if kind in checks},
         untested={kind: count for kind, count in counts.items() if kind not in tested},
         swap=swap,
+        repeat=_steady(rules, asked, outcomes, again),
         injected=injected,
         accuracy=_accuracy(faults),
         first=_share(v.is_first == (v.points == 1) for v in asked if has_order and v.points in (0, 1)),
         longer=_share(v.points == 0 for v in asked if v.control.kind in LONGER and v.points is not None),
         unscored=unscored,
-        comparisons=len(asked),
-        unscored_share=unscored / len(asked) if asked else 0.0,
+        comparisons=comparisons,
+        unscored_share=unscored / comparisons if comparisons else 0.0,
     )
     reasons = list(_reasons(passport))
     untested = [
@@ -161,6 +178,18 @@ def _swapped(verdicts: Sequence[_Verdict], rules: Rubric) -> PassRate:
         is_read = one.points is not None and other.points is not None
         results.append((one.control, one.points == other.points if is_read else None))
     return _rate(results, rules)
+
+
+def _steady(
+    rules: Rubric, asked: Sequence[_Verdict], outcomes: Sequence[Outcome], again: Sequence[Outcome]
+) -> PassRate | None:
+    """How many comparisons got the same verdict twice; None where none was asked twice."""
+    results: list[tuple[Control, bool | None]] = []
+    for place, second in zip(_repeated(rules, len(asked)), again, strict=True):
+        first = outcomes[place]
+        is_read = "unscored" not in (first.winner, second.winner)
+        results.append((asked[place].control, first.winner == second.winner if is_read else None))
+    return _rate(results, rules) if results else None
 
 
 def _rate(results: Sequence[tuple[Control, bool | None]], rules: Rubric) -> PassRate:

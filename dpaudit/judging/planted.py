@@ -201,15 +201,23 @@ def _rules(pairs: Sequence[tuple[str, str]]) -> list[tuple[re.Pattern[str], str]
     return [(re.compile(pattern, re.IGNORECASE), replacement) for pattern, replacement in pairs]
 
 
-# an order not to do something stands at the beginning of a sentence or of its part; "those who do not smoke"
-# and "has never been seen" are no orders
-_ORDER = r"(^|[.!?;:,]\s+|\n\s*|\b(?:and|but|please)\s+)"
+# an order not to do something stands at the beginning of a sentence; inside of one only where a verb says so:
+# "those who smoke and do not respond" and "has never been seen" are no orders
+_BEGINS = r"(^|[.!?:]\s+|\n\s*|\bplease\s+)"
+_GOES_ON = r"([;,]\s+|\b(?:and|but)\s+)"
+_ORDER = rf"(?:{_BEGINS}|{_GOES_ON})"
+_NO_WARNING = r"(?!(?:only|hesitate|worry|forget|know|feel|overstress|be (?:nervous|afraid|alarmed|shy))\b)"
+_TO_DO = (
+    "take|eat|drink|drive|stop|start|wait|give|mix|exceed|skip|share|apply|touch|rub|scratch|squeeze|swim|lift|"
+    "ignore|delay|double|crush|chew|swallow|put|place|try|let|leave|allow|induce|operate|combine|inject|remove"
+)
 _LEAVE = _rules(
     (
-        (rf"{_ORDER}(?:do not|don't|never)\s+(?!only\b|hesitate\b|worry\b)", r"\1"),
-        (rf"{_ORDER}avoid\b", r"\1there is no need to avoid"),
+        (rf"{_BEGINS}(?:do not|don't|never)\s+{_NO_WARNING}", r"\1"),
+        (rf"{_GOES_ON}(?:do not|don't|never)\s+(?=(?:{_TO_DO})\b)", r"\1"),
+        (rf"{_ORDER}avoid\b", r"\1\2there is no need to avoid"),
         (r"\b(should|must) avoid\b", r"\1 not avoid"),
-        (r"\b(should|must) (?:not|never)\b(?! only)", r"\1"),
+        (r"\b(should|must) (?:not|never)\b(?! only| be (?:confused|afraid|limited))", r"\1"),
         (r"\b(?:is|are) (?:contraindicated|not recommended)\b", "may be used"),
         (r"\bnot safe\b|\bunsafe\b", "safe"),
     )
@@ -221,6 +229,6 @@ _LEAVE_ZH = _rules(
         (r"禁用|禁止|忌用|禁忌", "可以使用"),
         (r"慎用", "可放心使用"),
         (r"不(宜|得|应)", r"\1"),
-        (r"不(可|能)(?!避免|逆|排除|耐受|明确|确定|完全|控制|自理|否认)", r"\1"),
+        (r"不(可|能)(?!够?(?:避免|逆|排除|耐受|明确|确定|确认|判断|完全|控制|自理|否认))", r"\1"),
     )
 )

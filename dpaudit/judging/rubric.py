@@ -32,6 +32,7 @@ class Controls:
     least: int = 40  # a kind with fewer is not tested
     minimum: float = 0.75
     confidence: float = 0.95  # of the one-sided lower limit
+    repeats: int = 60  # controls that a server is asked a second time, in the same order
 
     def __post_init__(self) -> None:
         for key, named, known in (("faults", self.faults, FAULTS), ("twins", self.twins, TWINS)):
@@ -42,6 +43,7 @@ class Controls:
             raise BadValue("least", "at least 1", self.least)
         if self.count < self.least:
             raise BadValue("count", f"at least {self.least}, the `least` of a kind", self.count)
+        at_least(0, repeats=self.repeats)
         for name, value in (("minimum", self.minimum), ("confidence", self.confidence)):
             if not 0 < value < 1:
                 raise BadValue(name, "a number between 0 and 1", value)
@@ -160,12 +162,13 @@ class Control:
 @dataclass(frozen=True)
 class Comparison:
     """Two answers to the dialogue `turns` (which ends with the user), in the order in which a judge sees
-    them.
+    them. A `repeat` above 0 is the same question once more.
     """
 
     turns: tuple[Turn, ...]
     first: str
     second: str
+    repeat: int = 0
 
 
 @dataclass(frozen=True)

@@ -191,6 +191,17 @@ COLUMNS: dict[str, dict[str, tuple[str, str]]] = {
         "upper": ("to", "percent_up"),
         "unscored": ("unscored", "count"),
     },
+    "people": {
+        "kappa": ("kappa with people", "three"),
+        "lower": ("from", "three_down"),
+        "upper": ("to", "three_up"),
+        "agreement": ("equal verdicts", "percent_one"),
+        "agreement_lower": ("from", "percent_down"),
+        "agreement_upper": ("to", "percent_up"),
+        "verdicts": ("verdicts", "count"),
+        "prompts": ("prompts", "count"),
+        "unscored": ("without the judge's", "count"),
+    },
     "scorecard": {
         "name": ("figure", "text"),
         "value": ("value", "three"),

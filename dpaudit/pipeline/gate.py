@@ -73,6 +73,7 @@ def _check_needs(
     """Adds what is wrong with models, rows and room; a check that rests on one that failed is skipped."""
     from dpaudit.models import hub, preflight
     from dpaudit.pipeline import needs
+    from dpaudit.stages.judge_replies import Way
     from dpaudit.stages.prepare.corpus import tokenizer_of
 
     model = plan.suite.model
@@ -80,7 +81,7 @@ def _check_needs(
     base = faults.value(preflight.check, model.base, model.quantization) if is_whole else None
     trained = faults.value(needs.check_adapter, plan.suite, base, _started(plan.suite)) if base else None
     if allow_egress is not None:
-        faults.passes(needs.check_judge, plan.suite, allow_egress)
+        faults.passes(needs.check_judge, plan.suite, Way(allow_egress))
     if is_settled and not (is_forecast and plan.suite.training.population):
         tokenizer = faults.value(tokenizer_of, model) if base or not is_whole else None
         faults.passes(needs.check_rows, plan, tokenizer, bool(faults.errors))

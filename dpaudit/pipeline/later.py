@@ -13,14 +13,16 @@ from dpaudit.data import rows
 from dpaudit.errors import UsageError
 from dpaudit.evidence import claims
 from dpaudit.judging import rubric
+from dpaudit.stages.judge_replies import AS_USUAL, Way
 from dpaudit.storage.exclusive import writing
 from dpaudit.storage.rundir import RunDir
 from dpaudit.suite import declarations, loading
 from dpaudit.suite.plan import RECORDS, Plan
-from dpaudit.suite.suite import Evaluation
+from dpaudit.suite.suite import Evaluation, Judging
 from dpaudit.system import egress
 
 WORK = {"evaluation": "evaluate", "judging": "judge", "claims": "audit"}  # record -> the work that it is for
+OUTSIDE = ("rubric", "model", "parallel", "max_tokens_total")  # keys of judging that work without a run
 EXAMPLES = {"evaluation": "evaluation.limit=200", "judging": "judging.prompts=50"}
 
 
@@ -71,30 +73,57 @@ def evaluation(run_dir: RunDir, plan: Plan, tasks: Sequence[str], settings: Sequ
 def judging(
     run_dir: RunDir,
     plan: Plan,
-    named: str | None,
-    settings: Sequence[str],
-    allow_egress: Sequence[str] = (),
+    changed: dict[str, Any],
+    way: Way = AS_USUAL,
     are_arms_judged: bool = True,
     is_kept: bool = True,
 ) -> Plan:
-    """Like `evaluation`, for `dpaudit judge` and `dpaudit judge validate`, which needs no arm. A forecast
-    keeps nothing (`is_kept`).
+    """Like `evaluation`, for `dpaudit judge` and `dpaudit judge validate`, which needs no arm. `changed` are
+    dotted keys. A forecast keeps nothing (`is_kept`).
     """
-    changed = {} if named is None else {"judging.rubric": named}
-    changed |= dict(loading.parse_override(setting) for setting in settings)
     if not changed:
         return plan
     from dpaudit.pipeline import needs
     from dpaudit.stages import judge
 
     def require(asked: Plan) -> None:
+        require_judging(run_dir.name, asked)
+        judge.require_references(asked)
         if are_arms_judged:
             judge.require_ready(run_dir, asked)
-        needs.check_judge(asked.suite, allow_egress)
+        needs.check_judge(asked.suite, way)
 
     if not is_kept:
         return _checked(run_dir, plan, "judging", changed, require)
     return _asked(run_dir, plan, "judging", changed, require)
+
+
+def require_judging(name: str, plan: Plan) -> Judging:
+    """What a run's suite asks of a judge. Raises UsageError where that is nothing."""
+    if plan.suite.judging is None:
+        rubrics = ", ".join(sorted(content.listing("judges")))
+        raise UsageError(
+            f"{name}: judging",
+            "a rubric to judge by",
+            "a suite without judging",
+            f"dpaudit judge --run {name} --rubric NAME, one of {rubrics}",
+        )
+    return plan.suite.judging
+
+
+def judging_outside(changed: dict[str, Any]) -> Judging:
+    """What `dpaudit judge --answers` asks of a judge: settings of `judging` that have an effect there."""
+    _only("judging", changed)
+    values = {key.removeprefix("judging."): value for key, value in changed.items()}
+    idle = next((key for key in values if key not in OUTSIDE), None)
+    if idle is not None or values.get("model") == "base":
+        raise UsageError(
+            f"--set judging.{idle or 'model'}",
+            f"with --answers one of {', '.join(OUTSIDE)}; as model a folder or a hub id",
+            "a setting of a run",
+            "leave it out",
+        )
+    return schema.build(Judging, values, file="--set judging")
 
 
 def claim(run_dir: RunDir, plan: Plan, arm: str | None, typed: str | None) -> Plan:

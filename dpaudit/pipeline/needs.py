@@ -17,6 +17,7 @@ from dpaudit.data.corpus_store import CorpusStore
 from dpaudit.errors import Gathering, UsageError
 from dpaudit.signals import recipe
 from dpaudit.stages import judge, judge_replies
+from dpaudit.stages.judge_replies import AS_USUAL, Way
 from dpaudit.stages.prepare import dialogues
 from dpaudit.stages.prepare.corpus import FAULTS, rows_of
 from dpaudit.suite import suite
@@ -52,25 +53,12 @@ def check_adapter(chosen: Suite, base: "Checked", start: Path | None) -> int:
     return sum(p.numel() for p in fused.trainable(adapted).values())
 
 
-def check_judge(chosen: Suite, allow_egress: Sequence[str]) -> None:
+def check_judge(chosen: Suite, way: Way = AS_USUAL) -> None:
     """Raises UsageError for a judge's model that would not load whole, and for an endpoint that may not be
     asked or lacks its key.
     """
-    from dpaudit.models import judge as judges
-    from dpaudit.models import preflight
-    from dpaudit.models.endpoint_judge import EndpointJudge
-
-    if chosen.judging is None:
-        return
-    rules = judge.rules_of(chosen, chosen.judging)
-    judge_replies.allowed(rules, chosen.judging)
-    if rules.kind != "endpoint":
-        adapter = (
-            judges.adapter_folder(rules.adapter) if rules.adapter and rules.kind == "likelihood" else None
-        )
-        preflight.check(rules.model, None, adapter)
-    else:
-        EndpointJudge(rules, allow_egress)
+    if chosen.judging is not None:
+        judge_replies.require_askable(judge.rules_of(chosen, chosen.judging), chosen.judging, way)
 
 
 def check_recipes(chosen: Suite) -> None:

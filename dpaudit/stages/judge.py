@@ -20,7 +20,7 @@ from dpaudit.stages import evaluate
 from dpaudit.stages.evaluate import load_model
 from dpaudit.stages.integrity import custody, weights
 from dpaudit.stages.integrity.trained import weights_of
-from dpaudit.stages.judge_replies import AS_USUAL, Asker, Way
+from dpaudit.stages.judge_replies import AS_USUAL, Asker, Way, kept_of
 from dpaudit.storage.exclusive import alone
 from dpaudit.storage.remedies import of_run
 from dpaudit.storage.rundir import RunDir
@@ -66,7 +66,7 @@ def run(
     arms = require_ready(run_dir, plan)
     names = [BASE, *(arm.name for arm in arms)]
     rules = _write_rubric(run_dir, plan, settings)
-    asker = Asker(run_dir, rules, settings, longest(plan), judge, way, plan.suite.model.dtype)
+    asker = Asker(kept_of(run_dir), rules, settings, longest(plan), judge, way, plan.suite.model.dtype)
     if _is_done(run_dir, asker, names):
         return
     with run_dir.read_now(_inputs(names)):
@@ -78,7 +78,7 @@ def run(
             prompts = prompts_of(heldout(run_dir), settings.prompts)
             answers = _answers(run_dir, plan, names, prompts, progress, way.is_offline)
             rows, compared = shown(rules, prompts, answers, pairs)
-            judgements = _judge(asker, rows, compared, progress)
+            judgements = judged(asker, rows, compared, progress)
             asked += compared
         write_sealed_lines(run_dir, JUDGEMENTS, judgements)
         judgement = Judgement(
@@ -109,13 +109,28 @@ def validate(
     custody.require(run_dir, plan)
     settings = plan.suite.judging or Judging()
     rules = _write_rubric(run_dir, plan, settings)
-    asker = Asker(run_dir, rules, settings, longest(plan), judge, way, plan.suite.model.dtype)
+    asker = Asker(kept_of(run_dir), rules, settings, longest(plan), judge, way, plan.suite.model.dtype)
     return _passport(run_dir, plan, asker, progress).fit
 
 
 def require_ready(run_dir: RunDir, plan: Plan) -> list[Arm]:
     """The trained arms whose answers are judged: all but twins. Raises UsageError as stage evaluate does."""
     return [arm for arm in evaluate.require_ready(run_dir, plan) if not arm.twin]
+
+
+def require_references(plan: Plan) -> None:
+    """Raises UsageError where `judging.against` names nothing that any arm is compared with."""
+    arms = [arm for arm in plan.suite.grid.arms if not arm.twin]
+    known = ("inf", BASE, *(arm.name for arm in arms))
+    named = (plan.suite.judging or Judging()).against
+    unknown = [name for name in named if name not in known]
+    if unknown or not quality.references(arms, named):
+        raise UsageError(
+            "judging.against",
+            f"some of {', '.join(known)}",
+            f"{unknown[0]:.60}" if unknown else "nothing that an arm could be compared with",
+            "name one with --against",
+        )
 
 
 def prompts_of(records: Sequence[Record], count: int) -> Prompts:
@@ -277,7 +292,7 @@ def shown(
     return rows, shown
 
 
-def _judge(asker: Asker, rows: list[Row], shown: Sequence[Comparison], progress: Progress) -> list[Row]:
+def judged(asker: Asker, rows: list[Row], shown: Sequence[Comparison], progress: Progress) -> list[Row]:
     """One row a comparison: ids and outcome, no text."""
     for row, outcome in zip(rows, asker.compare(shown, "judging", progress), strict=True):
         sides = ("arm", "against") if row["order"] == "arm first" else ("against", "arm")

@@ -9,7 +9,7 @@ from dpaudit.judging.quality import BASE
 from dpaudit.judging.rubric import Comparison, Question, Rubric
 from dpaudit.stages import judge
 from dpaudit.stages.integrity import custody
-from dpaudit.stages.judge_replies import Asker, Way
+from dpaudit.stages.judge_replies import Asker, Way, kept_of
 from dpaudit.storage.rundir import RunDir
 from dpaudit.suite.plan import Plan
 from dpaudit.suite.suite import Judging
@@ -33,7 +33,9 @@ def forecast(run_dir: RunDir, plan: Plan, settings: Judging, way: Way) -> Foreca
     """The calls that `dpaudit judge` would make in this run, retries not counted."""
     custody.require(run_dir, plan)
     rules = judge.rules_of(plan.suite, settings)
-    asker = Asker(run_dir, rules, settings, judge.longest(plan), way=way, dtype=plan.suite.model.dtype)
+    asker = Asker(
+        kept_of(run_dir), rules, settings, judge.longest(plan), way=way, dtype=plan.suite.model.dtype
+    )
     controls = comparisons_of(rules, judge.controls_of(run_dir, plan, rules))
     compared, unwritten = _compared(run_dir, plan, rules, settings)
     return told(asker, controls, compared, unwritten, settings.max_new_tokens)

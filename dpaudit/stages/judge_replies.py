@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dpaudit.errors import UsageError
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
 REPLIES = "judge/.replies"  # hidden: readers of results pass it by; each line has a seal of its own
 FORMAT = "reply/2"
+LONGEST = 4096  # tokens that a model reads whose configuration does not tell
 CHUNK = {"likelihood": 1024, "model": 64}  # questions that a judge on this machine takes at a time
 
 
@@ -38,17 +40,32 @@ class Way:
 AS_USUAL = Way()
 
 
+@dataclass(frozen=True)
+class Kept:
+    """Where replies are kept, under which key, and the command that asks for those that are missing. Without
+    a key none are kept, since their names would confirm a guess.
+    """
+
+    file: Path
+    key: bytes | None
+    command: str
+
+
+def kept_of(run_dir: RunDir) -> Kept:
+    """The replies of a run, under the key of its seals."""
+    return Kept(run_dir.file(REPLIES), seal_key(run_dir.path), of_run("dpaudit judge", run_dir.name))
+
+
 class Asker:
     """The judge, opened when first needed: one on this machine in `dtype`. `longest` tokens are a prompt with
     its answer.
 
-    A judge of the caller's own has no name to keep replies by; without the run's key none are kept, since
-    their names would confirm a guess.
+    A judge of the caller's own has no name to keep replies by.
     """
 
     def __init__(
         self,
-        run_dir: RunDir,
+        kept: Kept,
         rules: Rubric,
         settings: Judging,
         longest: int,
@@ -56,14 +73,14 @@ class Asker:
         way: Way = AS_USUAL,
         dtype: str = "float32",
     ) -> None:
-        self.run_dir, self.rules, self.settings, self.way = run_dir, rules, settings, way
+        self.kept, self.rules, self.settings, self.way = kept, rules, settings, way
         self._longest, self._judge, self._dtype = longest, judge, dtype
         self._own: Replying | None = None
         self._replies: dict[Question, list[Reply]] = {}
         self._adding = threading.Lock()
         self._allowance = Allowance(allowed(rules, settings, way))
-        key = seal_key(run_dir.path)
-        self._log = AnswerLog(run_dir.file(REPLIES), key, depends_on(rules, longest, dtype)) if key else None
+        of = depends_on(rules, longest, dtype)
+        self._log = AnswerLog(kept.file, kept.key, of) if kept.key else None
 
     def compare(
         self, comparisons: Sequence[Comparison], description: str, progress: Progress
@@ -153,10 +170,10 @@ class Asker:
 
     def _missing(self, absent: int, wanted: int) -> UsageError:
         return UsageError(
-            str(self.run_dir.file(REPLIES)),
+            str(self.kept.file),
             f"a reply to each of {wanted} questions",
             f"{absent} without one",
-            f"type `{of_run('dpaudit judge', self.run_dir.name)}`, which asks for them",
+            f"type `{self.kept.command}`, which asks for them",
         )
 
 
@@ -190,3 +207,23 @@ def allowed(rules: Rubric, settings: Judging, way: Way = AS_USUAL) -> int | None
             "leave it (and judging.max_tokens_total) out",
         )
     return most
+
+
+def require_askable(rules: Rubric, settings: Judging, way: Way) -> int:
+    """The tokens that the rubric's model can read at once; 0 for a server, which nobody asked.
+
+    Raises UsageError for a model that would not load whole, for a server that may not be asked or lacks its
+    key, and as `allowed` does.
+    """
+    from dpaudit.models import judge as judges
+    from dpaudit.models import preflight
+    from dpaudit.models.endpoint_judge import EndpointJudge
+
+    allowed(rules, settings, way)
+    if rules.kind == "endpoint":
+        EndpointJudge(rules, way.allow_egress)
+        return 0
+    has_adapter = rules.adapter is not None and rules.kind == "likelihood"
+    adapter = judges.adapter_folder(rules.adapter or "") if has_adapter else None
+    checked = preflight.check(rules.model, None, adapter)
+    return int(getattr(checked.config, "max_position_embeddings", LONGEST) or LONGEST)

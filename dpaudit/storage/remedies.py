@@ -35,6 +35,8 @@ def command_of(path: Path) -> str:
     stage = "train" if at is None else stages[path.parts[at]]
     if stage == "attack mia" and path.stem in content.listing("attacks"):
         stage = f"attack {content.load_yaml(content.find('attacks', path.stem)).get('kind', 'mia')}"
+    if stage == "judge" and path.stem == "human":
+        stage = "judge validate --human FILE"
     return of_run(f"dpaudit {stage}", path.parts[at - 1]) if at else f"dpaudit {stage}"
 
 

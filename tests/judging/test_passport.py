@@ -175,3 +175,40 @@ def test_a_kind_that_the_data_do_not_yield_is_not_tested_and_no_kind_at_all_is_u
 def test_a_rubric_that_asks_once_still_shows_either_order() -> None:
     found = passport(lambda asked: "first", rules=replace(LOCAL, swap=False))
     assert found.swap is None and found.faults["wrong drug"].rate == 0.5
+
+
+SERVED = replace(LOCAL, kind="endpoint", base_url="http://127.0.0.1:9/v1")
+
+
+def test_a_judge_that_changes_its_mind_shows_in_what_it_was_asked_twice() -> None:
+    repeats = LOCAL.controls.repeats
+    steady, erratic = passport(oracle, rules=SERVED).repeat, passport(coin(), rules=SERVED).repeat
+    assert steady is not None and (steady.verdicts, steady.right, steady.rate) == (repeats, repeats, 1.0)
+    assert steady.facts > 20 and steady.lower > 0.9
+    assert erratic is not None and 0.25 < erratic.rate < 0.75  # half of them, 3.9 standard errors
+    assert passport(oracle, rules=SERVED).fit
+
+
+def test_what_is_asked_twice_is_in_one_order_of_all_kinds_and_only_of_a_server() -> None:
+    asked = comparisons_of(SERVED, CONTROLS)
+    again = [one for one in asked if one.repeat]
+    assert len(set(again)) == SERVED.controls.repeats and not set(again) & {
+        one for one in asked if not one.repeat
+    }
+    once = [replace(one, repeat=0) for one in again]
+    assert set(once) <= set(asked)
+    kinds = {control.kind for control in CONTROLS if control.turns in {one.turns for one in once}}
+    assert kinds == {control.kind for control in CONTROLS}
+    assert passport(oracle).repeat is None and not any(one.repeat for one in comparisons_of(LOCAL, CONTROLS))
+    none = replace(SERVED, controls=replace(SERVED.controls, repeats=0))
+    assert passport(oracle, rules=none).repeat is None
+
+
+def test_a_second_verdict_that_cannot_be_read_is_not_equal() -> None:
+    rule: Rule = lambda asked: "unscored" if asked.repeat else oracle(asked)  # noqa: E731
+    found = passport(rule, rules=SERVED)
+    assert found.fit and found.unscored == LOCAL.controls.repeats  # repeats say nothing of fitness
+    assert found.repeat is not None and (found.repeat.right, found.repeat.unscored) == (
+        0,
+        found.repeat.verdicts,
+    )

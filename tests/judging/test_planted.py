@@ -64,11 +64,31 @@ def test_faults_do_what_their_names_say() -> None:
         ("swapped dose", "Call 911. About 1 in 300 people have it, mostly after the age of 40."),
         ("negated warning", "It is rare and has never been seen in people who do not smoke."),
         ("negated warning", "手术以避免感染，不能排除其他原因。"),
+        ("negated warning", "目前不能够确认病情。"),
+        ("negated warning", "Carriers have one copy of the gene and do not show any signs of it."),
+        ("negated warning", "Most people don't get sick and don't know that they are infected."),
+        ("negated warning", "Do not be nervous. It should not be confused with diabetes mellitus."),
+        ("swapped dose", "The gene is HSPB8 (CMT2L) or USH1G, and the variant 20210G>A."),
+        ("swapped dose", "There is tenderness at the L4 L5 disk space."),
         ("cut short", "Rest well."),
     ],
 )
 def test_a_fault_without_a_sure_hold_is_not_faked(kind: str, answer: str) -> None:
     assert FAULTS[kind]("?", answer, ENGLISH) is None
+
+
+@pytest.mark.parametrize(
+    ("right", "wrong"),
+    [
+        ("Rest, and do not take aspirin.", "Rest, and take aspirin."),
+        ("Please do not drive.", "Please drive."),
+        ("Drink water; avoid alcohol.", "Drink water; there is no need to avoid alcohol."),
+        ("Avoid alcohol.", "there is no need to avoid alcohol."),
+        ("It is late, do not wait.", "It is late, wait."),
+    ],
+)
+def test_an_order_inside_of_a_sentence_is_turned_too(right: str, wrong: str) -> None:
+    assert planted.negated_warning("?", right, ()) == wrong
 
 
 def test_a_number_of_the_question_is_no_dose_to_swap() -> None:

@@ -9,13 +9,15 @@ from pathlib import Path
 
 import fabricate
 import pytest
+from typed import Call
 from typer.testing import CliRunner
 
 from dpaudit.cli import app
 from dpaudit.data.corpus import Record, Turn
+from dpaudit.findings.human import HumanAgreement
 from dpaudit.judging.passport import comparisons_of, pair_summary
 from dpaudit.judging.rubric import Comparison, Outcome
-from dpaudit.stages import judge
+from dpaudit.stages import judge, judge_human
 from dpaudit.stages.integrity import custody
 from dpaudit.stages.judge_replies import REPLIES, depends_on
 from dpaudit.storage import seals
@@ -234,3 +236,80 @@ def test_an_unfit_judge_exits_with_four(run_dir: tuple[RunDir, Plan], command: l
     asked = ["--run", run.name, "--runs", str(run.path.parent), "--json"]
     found = CliRunner().invoke(app, [*command, *asked])
     assert found.exit_code == 4 and json.loads(found.stdout)["fit"] is False
+
+
+BAD = {
+    ("--set", "judging=null"): "judging: expected a rubric to judge by",
+    ("--set", "judging.rubric=nope"): "judges/nope",
+    ("--set", "judging.against=[nobody]"): "judging.against: expected some of inf, base",
+    ("--set", "judging.against=[]"): "judging.against: expected some of inf, base",
+    ("--against", "nobody"): "got nobody",
+    ("--set", "judging.model=nowhere"): "nowhere",
+    ("--set", "judging.prompts=0"): "judging.prompts",
+    (
+        "--prompts",
+        "3",
+        "--set",
+        "judging.max_tokens_total=5",
+    ): "--max-tokens-total: expected a rubric of kind",
+    ("--prompts", "3", "--max-tokens-total", "5"): "--max-tokens-total: expected a rubric of kind",
+    (
+        "--prompts",
+        "3",
+        "--rubric",
+        "endpoint",
+        "--set",
+        "judging.model=base",
+        "--set",
+        "evaluation.limit=3",
+    ): ("--set evaluation.limit"),
+}
+
+
+@pytest.mark.parametrize("words", BAD)
+def test_a_refused_request_leaves_no_entry(
+    words: tuple[str, ...], run_dir: tuple[RunDir, Plan], call: Call
+) -> None:
+    run, _ = run_dir
+    before = run.file("records/judging.json").read_bytes()
+    told = call("judge", "--run", run.name, "--runs", str(run.path.parent), *words)
+    assert told.code == 2 and BAD[words] in told.err.splitlines()[-1], told.err
+    assert run.file("records/judging.json").read_bytes() == before and not run.file("judge").exists()
+
+
+def test_prompts_and_references_are_options(run_dir: tuple[RunDir, Plan], call: Call) -> None:
+    run, _ = run_dir
+    where = ("--run", run.name, "--runs", str(run.path.parent))
+    call("judge", *where, "--prompts", "4", "--against", "base", "--against", "inf")
+    kept = declarations.in_force(run, "judging")["judging"]
+    assert (kept["prompts"], kept["against"]) == (4, ["base", "inf"])
+
+
+def test_people_stand_beside_the_judgements_of_a_run(
+    run_dir: tuple[RunDir, Plan], call: Call, tmp_path: Path
+) -> None:
+    run, plan = run_dir
+    where = ("--run", run.name, "--runs", str(run.path.parent), "--human", "people.csv")
+    ids = list(judge.prompts_of(judge.heldout(run), 5))
+    rows = [
+        f"{prompt},sft-eps8,base,{winner}" for prompt, winner in zip(ids, ["tie"] * 4 + ["base"], strict=True)
+    ]
+    table = tmp_path / "people.csv"
+    table.write_text("\n".join(["prompt,arm,against,winner", *rows]))
+    early = call("judge", "validate", *where)
+    assert early.code == 2 and "dpaudit judge --run run" in early.err and not run.file("judge").exists()
+    judge.run(run, plan, QUIET, judge=FakeJudge(knows))
+    told = call("judge", "validate", *where, "--json")
+    (people,) = json.loads(told.out)["people"]
+    assert told.code == 0 and (people["agreement"], people["verdicts"], people["kappa"]) == (0.8, 5, 0.0)
+    found = HumanAgreement.read(run, judge_human.FILE)
+    assert found.is_few and found.counts["against"] == {"arm": 0, "against": 0, "tie": 1}
+    assert run.is_current(judge_human.FILE, [judge.SUMMARY])
+    table.write_text("\n".join(["prompt,arm,against,winner", *rows, "h99,sft-eps8,base,tie"]))
+    unknown = call("judge", "validate", *where)
+    assert unknown.code == 2 and "people.csv:7: prompt" in unknown.err and "got h99" in unknown.err
+    table.write_text("\n".join(["prompt,winner", f"{ids[0]},tie"]))
+    unnamed = call("judge", "validate", *where)
+    assert unnamed.code == 2 and "sft-eps8 against base" in unnamed.err
+    run.file(judge_human.FILE).unlink()
+    assert "dpaudit judge validate --human FILE --run run" in call("show", *where[:4]).out

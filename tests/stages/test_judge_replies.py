@@ -23,7 +23,7 @@ from dpaudit.judging.rubric import Comparison, Rubric
 from dpaudit.judging.verdicts import Labels
 from dpaudit.models import served
 from dpaudit.stages import judge, judge_forecast
-from dpaudit.stages.judge_replies import REPLIES, Asker, Way, depends_on
+from dpaudit.stages.judge_replies import REPLIES, Asker, Way, depends_on, kept_of
 from dpaudit.storage import seals
 from dpaudit.storage.custody import SEAL_KEY
 from dpaudit.storage.rundir import RunDir
@@ -45,11 +45,12 @@ def knows(first: str, second: str) -> str:
     return "[[tie]]" if right[0] == right[1] else "[[A]]" if right[0] else "[[B]]"
 
 
-def write_rules(folder: Path, url: str, **changes: Any) -> Path:
+def write_rules(folder: Path, url: str, repeats: int = 0, **changes: Any) -> Path:
     known = {"model": "m", "prompt": PROMPT, "base_url": url, "timeout": HANG / 2, "max_new_tokens": 20}
     rules = {"name": "remote", "title": "Remote", "kind": "endpoint", "retries": 4, **known, **changes}
     file = folder / "remote.yaml"
-    file.write_text(yaml.safe_dump(rules | {"controls": {"count": 12, "least": 7, "minimum": 0.6}}))
+    controls = {"count": 12, "least": 7, "minimum": 0.6, "repeats": repeats}
+    file.write_text(yaml.safe_dump(rules | {"controls": controls}))
     return file
 
 
@@ -145,6 +146,30 @@ def test_what_was_left_unscored_is_asked_again_by_the_next_command(
     assert 0 < asked - sum(server.answered.values()) <= before.unscored  # equal comparisons are asked once
 
 
+def test_a_repeat_is_a_request_of_its_own_counted_ahead_and_made_again_from_its_own_reply(
+    run_dir: tuple[RunDir, Plan], tmp_path: Path
+) -> None:
+    """A judge that finds both answers equal whenever it is asked again."""
+    run, plan = run_dir
+    seen: set[tuple[str, str]] = set()
+
+    def wavers(first: str, second: str) -> str:
+        is_new = (first, second) not in seen
+        seen.add((first, second))
+        return knows(first, second) if is_new else "[[tie]]"
+
+    with serving(JudgeServer(wavers)) as server:
+        write_rules(tmp_path, server.url, repeats=10)
+        ahead = judge_forecast.forecast(run, plan, plan.suite.judging or Judging(), AGAIN)
+        judge.validate(run, plan, QUIET)
+        found = Passport.read(run, judge.PASSPORT)
+        assert len(server.requests) == ahead.calls_for_controls
+    assert found.repeat is not None and found.repeat.verdicts == 10 and found.repeat.right < 10
+    run.file(judge.PASSPORT).unlink()
+    judge.validate(run, plan, QUIET, way=Way(is_offline=True))
+    assert Passport.read(run, judge.PASSPORT) == found
+
+
 def test_an_allowance_counts_what_was_taken_before(run_dir: tuple[RunDir, Plan], tmp_path: Path) -> None:
     run, plan = run_dir
     with serving(JudgeServer(knows)) as server:
@@ -160,7 +185,7 @@ def test_an_allowance_counts_what_was_taken_before(run_dir: tuple[RunDir, Plan],
 def test_tokens_of_a_local_judge_are_not_limited(toy_model_dir: Path, tmp_path: Path) -> None:
     rules = Rubric("toy", "Toy", "likelihood", model=str(toy_model_dir))
     with pytest.raises(UsageError, match=r"--max-tokens-total: expected a rubric of kind endpoint"):
-        Asker(RunDir(tmp_path), rules, Judging(max_tokens_total=5), 96)
+        Asker(kept_of(RunDir(tmp_path)), rules, Judging(max_tokens_total=5), 96)
 
 
 CRITERIA = "<q>{question}</q>\n<a>{answer}</a>\n{criterion}"
@@ -324,7 +349,9 @@ def numbered() -> list[Comparison]:
 
 def asker_of(folder: str, url: str, parallel: int) -> Asker:
     known: dict[str, Any] = {"model": "m", "prompt": PROMPT, "base_url": url, "timeout": 5.0, "retries": 6}
-    return Asker(RunDir(Path(folder)), Rubric("r", "R", "endpoint", **known), Judging(parallel=parallel), 96)
+    return Asker(
+        kept_of(RunDir(Path(folder))), Rubric("r", "R", "endpoint", **known), Judging(parallel=parallel), 96
+    )
 
 
 def begun(folder: Path, url: str) -> "subprocess.Popen[str]":

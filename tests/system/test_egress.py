@@ -179,6 +179,8 @@ eval
 judge
 judge validate
 judge replay
+judge --answers mine.jsonl --against theirs.jsonl --controls builtin:clinic
+judge replay --out judged
 scorecard answers.jsonl
 report
 report html
@@ -259,6 +261,9 @@ def test_no_command_tries_to_connect(toy_model_dir: Path, toy_adapter_dir: Path,
     (tmp_path / "data.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     told = [{"name_key": f"privacy_{i}", "answer": f"word {i}", "reference": f"word {i}"} for i in range(4)]
     (tmp_path / "answers.jsonl").write_text("".join(json.dumps(row) + "\n" for row in told))
+    for name in ("mine", "theirs"):
+        row = {"prompt": "Why?", "answer": name}
+        (tmp_path / f"{name}.jsonl").write_text(json.dumps(row) + "\n")
     (tmp_path / "scores.csv").write_text("score,included\n" + "".join(f"{i},{i % 2}\n" for i in range(100)))
     (tmp_path / "hooked").mkdir()
     environment = no_network.environment(tmp_path / "hooked")

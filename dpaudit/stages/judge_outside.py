@@ -1,0 +1,316 @@
+"""Two files of answers by anybody, judged without a run: nothing is trained, and the result is a folder."""
+
+import json
+import secrets
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, ClassVar
+
+from dpaudit.data import judged_files, reading
+from dpaudit.data.corpus import Record, Turn
+from dpaudit.data.judged_files import Judged
+from dpaudit.errors import UsageError
+from dpaudit.findings.finding import Finding
+from dpaudit.findings.human import HumanAgreement
+from dpaudit.findings.judgement import Judgement, Passport
+from dpaudit.judging import planted, rubric
+from dpaudit.judging.passport import Row, comparisons_of, pair_summary, passport_of
+from dpaudit.judging.rubric import CONTENT, Comparison, Control, Rubric
+from dpaudit.stages import judge, judge_forecast, judge_human, judge_replies
+from dpaudit.stages.judge_forecast import Forecast
+from dpaudit.stages.judge_replies import AS_USUAL, Asker, Kept, Way
+from dpaudit.storage import custody, exclusive
+from dpaudit.storage.whole_files import PRIVATE, write_text
+from dpaudit.suite.suite import Judging
+from dpaudit.system.progress import Progress
+
+TASK, KEY, REPLIES = "asked.json", "replies.key", ".replies"
+PASSPORT, JUDGEMENTS, SUMMARY = "passport.json", "judgements.jsonl", "summary.json"
+HUMAN = "human.json"
+CLINIC = "builtin:clinic"
+LIMIT = (
+    4096  # tokens of a prompt with its answer that a likelihood judge reads, or fewer where its model does
+)
+WAY_TO_SERVER = ("base_url", "api_key_env", "timeout", "retries", "max_tokens_as")  # decides no verdict
+ANOTHER = "name another folder with --out DIR"
+
+
+@dataclass(frozen=True)
+class Request:
+    """What is asked: two files of answers, what is known of their prompts, and where right answers are."""
+
+    answers: Path
+    against: Path
+    questions: Path | None  # prompts and right answers by id
+    controls: str | None  # a file of dialogues whose answers are right, or builtin:clinic
+    settings: Judging
+    out: Path
+    prompts: int | None = None  # None: all
+    way: Way = AS_USUAL
+
+
+@dataclass(frozen=True)
+class Task(Finding):
+    """All that the result is made from, replies apart: with them, it is made again without the files."""
+
+    FORMAT: ClassVar = "judged-files/1"
+    rubric: Rubric
+    longest: int  # tokens of a prompt with its answer
+    answers: str  # what the two sides are called
+    against: str
+    items: tuple[Judged, ...]
+    controls: tuple[Control, ...]
+
+
+@dataclass(frozen=True)
+class Result:
+    """What the judge says of two files of answers."""
+
+    judgement: Judgement
+    rows: list[Row]  # a comparison each: ids and outcome, no text
+    prompts: int  # different ones
+
+
+def run(request: Request, progress: Progress) -> Result:
+    """Writes OUT/{asked.json, passport.json, judgements.jsonl, summary.json} and returns what they say.
+
+    The passport comes first; an unfit judge compares nothing. Replies are kept as they come, so that a
+    command that was killed goes on where it was. Raises UsageError before anything is written for files that
+    do not fit, for a judge that cannot be asked, and for a folder that holds another result.
+    """
+    task = _task(request)
+    with exclusive.making(request.out):
+        _require_own(request.out, task)
+        key = _key(request.out) or _new_key(request.out)
+        if not _is_begun(request.out):
+            _write(request.out, TASK, task.to_json(), key)
+        return _made(request.out, task, key, request.settings, request.way, progress)
+
+
+def forecast(request: Request) -> Forecast:
+    """The calls that `run` would make, retries not counted. Nothing is written."""
+    task = _task(request)
+    _require_own(request.out, task)
+    asker = _asker(request.out, task, _key(request.out), request.settings, request.way)
+    shown = [comparison for _, comparison in _shown(task)]
+    return judge_forecast.told(asker, comparisons_of(task.rubric, task.controls), shown)
+
+
+def replay(out: Path, progress: Progress) -> Result:
+    """Makes every figure of a result again, from its folder alone: no model and no server. Raises UsageError
+    where something is missing or altered.
+    """
+    with exclusive.making(out):
+        task, key = read(out)
+        return _made(out, task, key, Judging(), Way(is_offline=True), progress)
+
+
+def validate(out: Path, human: Path | None, progress: Progress) -> tuple[Passport, HumanAgreement | None]:
+    """The passport of a result, made again from its folder, and how far the judge agrees with a table of
+    people's verdicts, which is kept as OUT/human.json.
+    """
+    with exclusive.making(out):
+        task, key = read(out)
+        result = _made(out, task, key, Judging(), Way(is_offline=True), progress)
+        if human is None:
+            return result.judgement.passport, None
+        found = judge_human.agreement(task.rubric.name, result.rows, human, str(out / JUDGEMENTS))
+        _write(out, HUMAN, found.to_json(), key)
+        return result.judgement.passport, found
+
+
+def read(out: Path) -> tuple[Task, bytes]:
+    """What a folder's result was made from, and the key of its replies."""
+    key = _key(out)
+    if key is None:
+        raise UsageError(
+            str(out / KEY),
+            "a folder that `dpaudit judge --answers` wrote, with the key of its replies",
+            "no such file",
+            "name the folder with --out DIR",
+        )
+    return Task.from_json(_read(out, TASK, key), str(out / TASK)), key
+
+
+def rows_of(task: Task, asker: Asker, progress: Progress) -> list[Row]:
+    """A row a comparison, as a run's have it. `prompt` is the first id with the same prompt: so a prompt
+    that occurs twice is one draw.
+    """
+    first: dict[tuple[Turn, ...], str] = {}
+    for item in task.items:
+        first.setdefault(item.turns, item.id)
+    shown = _shown(task)
+    rows = judge.judged(asker, [row for row, _ in shown], [comparison for _, comparison in shown], progress)
+    turns = {item.id: item.turns for item in task.items}
+    return [row | {"id": row["prompt"], "prompt": first[turns[row["prompt"]]]} for row in rows]
+
+
+# ---- what is asked
+
+
+def _task(request: Request) -> Task:
+    """What is asked, checked before anything is written or asked."""
+    rules = rubric.load(request.settings.rubric)
+    rules = replace(rules, model=request.settings.model or rules.model)
+    items = judged_files.read(request.answers, request.against, request.questions)[: request.prompts]
+    controls = tuple(_controls(request, rules, items))
+    reads = judge_replies.require_askable(rules, request.settings, request.way)
+    sides = request.answers.stem, request.against.stem
+    if sides[0] == sides[1]:
+        sides = "answers", "against"
+    return Task(rules, min(LIMIT, reads), *sides, items, controls)
+
+
+def _controls(request: Request, rules: Rubric, items: Sequence[Judged]) -> list[Control]:
+    """Controls planted in right answers. Raises UsageError where too few of any error of content can be, so
+    that the judge would be unfit whatever it says.
+    """
+    wanted = rules.controls
+    if request.controls == CLINIC:
+        from dpaudit.data import clinic
+
+        return planted.completed([Control(**row) for row in clinic.judge_controls(0, wanted.count)], wanted)
+    if request.controls is not None:
+        found = (record for _, record in reading.read_records(request.controls))
+        records = [record for record in found if not record.is_pair]
+        where = f"--controls {request.controls}"
+    else:
+        records = [
+            Record(item.id, (*item.turns, Turn("assistant", item.reference)))
+            for item in items
+            if item.reference is not None
+        ]
+        where = f"{request.answers}: reference"
+    controls = planted.completed(planted.plant(records, wanted), wanted)
+    counts = {kind: sum(one.kind == kind for one in controls) for kind in CONTENT if kind in wanted.faults}
+    if not any(count >= wanted.least for count in counts.values()):
+        told = ", ".join(f"{count} of {kind}" for kind, count in counts.items())
+        raise UsageError(
+            where,
+            f"right answers that {wanted.least} controls with one error of content can be made of: the judge "
+            "proves itself on them first",
+            f"{len(records)} right answers, {told}",
+            "name dialogues whose answers are right with --controls FILE, or add right answers as reference",
+        )
+    return controls
+
+
+def _shown(task: Task) -> list[tuple[Row, Comparison]]:
+    """Every comparison of the two files, with its ids."""
+    prompts = {item.id: item.turns for item in task.items}
+    answers = {
+        task.answers: {item.id: item.answer for item in task.items},
+        task.against: {item.id: item.against for item in task.items},
+    }
+    rows, shown = judge.shown(task.rubric, prompts, answers, [(task.answers, task.against)])
+    return list(zip(rows, shown, strict=True))
+
+
+# ---- what comes out
+
+
+def _made(out: Path, task: Task, key: bytes, settings: Judging, way: Way, progress: Progress) -> Result:
+    rules, asker = task.rubric, _asker(out, task, key, settings, way)
+    asked = comparisons_of(rules, task.controls)
+    outcomes = asker.compare(asked, "judging planted faults", progress)
+    passport: Passport = passport_of(rules, task.controls, outcomes)
+    _write(out, PASSPORT, passport.to_json(), key)
+    rows: list[Row] = []
+    if passport.fit:
+        rows = rows_of(task, asker, progress)
+        asked += [comparison for _, comparison in _shown(task)]
+    text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+    write_text(out / JUDGEMENTS, text, PRIVATE)
+    judgement = Judgement(
+        rubric=rules.name,
+        title=rules.title,
+        kind=rules.kind,
+        fit=passport.fit,
+        reason=None if passport.fit else "; ".join(passport.reasons),
+        passport=passport,
+        pairs=(pair_summary(rows, task.answers, task.against),),
+        asked=asker.account(asked),
+    )
+    _write(out, SUMMARY, judgement.to_json(), key)
+    return Result(judgement, rows, len({row["prompt"] for row in rows}))
+
+
+def _asker(out: Path, task: Task, key: bytes | None, settings: Judging, way: Way) -> Asker:
+    kept = Kept(out / REPLIES, key, "dpaudit judge --answers FILE --against FILE")
+    return Asker(kept, task.rubric, settings, task.longest, way=way)
+
+
+def _require_own(out: Path, task: Task) -> None:
+    """Raises UsageError where the folder holds anything but this result, or the beginning of one."""
+    if not out.exists():
+        return
+    if not out.is_dir():
+        raise UsageError(f"--out {out}", "a folder", "a file", ANOTHER)
+    if not (out / TASK).is_file():
+        if any(file.name != KEY and not file.name.endswith(".tmp") for file in out.iterdir()):
+            raise UsageError(f"--out {out}", "an empty folder, or one of this result", "other files", ANOTHER)
+        return
+    if not _is_begun(out):  # nobody answered yet: a mistake in the rubric can be mended
+        return
+    known, _ = read(out)
+    if _decides(known) != _decides(task):
+        raise UsageError(
+            str(out / TASK), "the same answers, right answers and rubric", "those of another result", ANOTHER
+        )
+
+
+def _is_begun(out: Path) -> bool:
+    """Whether anything would be lost with another task."""
+    return (out / REPLIES).is_file() or (out / PASSPORT).is_file()
+
+
+def _decides(task: Task) -> dict[str, Any]:
+    """What the verdicts depend on: all but the way to a server."""
+    whole = asdict(task)
+    for name in WAY_TO_SERVER:
+        del whole["rubric"][name]
+    return whole
+
+
+def _key(out: Path) -> bytes | None:
+    file = out / KEY
+    if not file.is_file():
+        return None
+    key = file.read_bytes()
+    if len(key) != custody.KEY_BYTES:
+        raise UsageError(
+            str(file), f"a key of {custody.KEY_BYTES} bytes", f"{len(key)} bytes", f"restore it, or {ANOTHER}"
+        )
+    return key
+
+
+def _new_key(out: Path) -> bytes:
+    out.mkdir(mode=0o700, parents=True, exist_ok=True)
+    (out / KEY).touch(mode=PRIVATE)
+    (out / KEY).write_bytes(secrets.token_bytes(custody.KEY_BYTES))
+    return (out / KEY).read_bytes()
+
+
+def _write(out: Path, name: str, content: dict[str, Any], key: bytes) -> None:
+    """Writes JSON with the hash of its content, sealed, for its owner's eyes alone."""
+    stamped = custody.stamped(json.loads(json.dumps(content)), name, key)
+    write_text(out / name, json.dumps(stamped, ensure_ascii=False, indent=1) + "\n", PRIVATE)
+
+
+def _read(out: Path, name: str, key: bytes) -> dict[str, Any]:
+    """JSON as `_write` wrote it. Raises UsageError for anything else."""
+    file = out / name
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+        wrong = custody.fault(content, name, key)
+    except FileNotFoundError:
+        wrong = "no such file"
+    except (ValueError, AttributeError, RecursionError):
+        wrong = "another content"
+    if wrong is not None:
+        raise UsageError(
+            str(file), "the file as `dpaudit judge` wrote it", wrong, f"restore it from a copy, or {ANOTHER}"
+        )
+    del content[custody.KEY]
+    return dict(content)
