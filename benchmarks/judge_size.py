@@ -1,10 +1,11 @@
-"""How often the intervals of a win rate miss the truth, raw and corrected for a judge that errs.
+"""How often the intervals of a win rate miss the truth: raw, corrected for the judge, at equal lengths.
 
     python benchmarks/judge_size.py [--replications 2000] [--out benchmarks/results/judge_size.json]
 
 Truths from .02 to .98, single prompts and prompts in clusters of one fact, ties; for the corrected rate
 judges that are right in .8 to .95, whose accuracy is measured on controls. Every share is of replications
-with seeds of their own; nominal is 95 %. Some four minutes on one core.
+with seeds of their own; nominal is 95 %. At equal lengths `fitted` is the share of replications in which
+there is a rate; `covered` is a share of those. Some six minutes on one core.
 """
 
 import argparse
@@ -15,7 +16,9 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import expit, logit
 
+from dpaudit.stats.length_control import equal_length_rate
 from dpaudit.stats.win_rates import corrected, win_rate
 
 Floats = NDArray[np.float64]
@@ -68,6 +71,27 @@ def corrected_covers(
     return held / count, float(np.mean(errors))
 
 
+def equal_length_covers(facts: int, truth: float, slope: float, count: int) -> tuple[float, float, float]:
+    """The share of intervals at equal lengths that hold the truth, the mean error, and the share fitted. A
+    judge likes length by `slope`; both orders of a prompt agree in seven of ten at least; one side is longer
+    mostly.
+    """
+    held, errors = 0, []
+    for seed in range(count):
+        rng = np.random.default_rng(seed)
+        gap = rng.normal(40, 60, facts)
+        chance = expit(logit(truth) + slope * np.tanh(gap / gap.std()))
+        first = rng.random(facts) < chance
+        second = np.where(rng.random(facts) < 0.7, first, rng.random(facts) < chance)
+        outcomes = np.concatenate([first, second]).astype(np.float64)
+        found = equal_length_rate(outcomes, np.tile(gap, 2), [*range(facts), *range(facts)])
+        if found.estimate is None or found.lower is None or found.upper is None:
+            continue
+        held += found.lower <= truth <= found.upper
+        errors.append(found.estimate - truth)
+    return held / len(errors), float(np.mean(errors)), len(errors) / count
+
+
 def measured(count: int) -> Iterator[dict[str, Any]]:
     """One row a setting."""
     for facts in (30, 60, 200):
@@ -82,6 +106,16 @@ def measured(count: int) -> Iterator[dict[str, Any]]:
                 share, bias = corrected_covers(prompts, controls, accuracy, truth, count)
                 setting = {"prompts": prompts, "controls": controls, "accuracy": accuracy}
                 yield {"what": "corrected", **setting, "truth": truth, "covered": share, "bias": bias}
+    yield from equal_lengths(count)
+
+
+def equal_lengths(count: int) -> Iterator[dict[str, Any]]:
+    for facts in (24, 60):
+        for slope in (0.0, 1.5):
+            for truth in (0.2, 0.5, 0.8):
+                share, bias, fitted = equal_length_covers(facts, truth, slope, count)
+                setting = {"facts": facts, "slope": slope, "truth": truth, "fitted": fitted}
+                yield {"what": "equal lengths", **setting, "covered": share, "bias": bias}
 
 
 def main() -> None:

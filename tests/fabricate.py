@@ -34,7 +34,21 @@ from dpaudit.findings.extraction import (
     TallyOfKind,
     UnitTally,
 )
-from dpaudit.findings.judgement import Accuracy, Asked, Injected, Judgement, Passport, PassRate, WinRate
+from dpaudit.findings.judgement import (
+    Accuracy,
+    Adjusted,
+    Asked,
+    Correctness,
+    Example,
+    Injected,
+    Judgement,
+    NotCompared,
+    Passport,
+    PassRate,
+    ShownAnswer,
+    WinRate,
+    WinTrend,
+)
 from dpaudit.findings.membership import (
     Bound,
     Curve,
@@ -390,10 +404,41 @@ def evaluate(run_dir: RunDir, plan: Plan) -> None:
 
 def judge(run_dir: RunDir, plan: Plan, fit: bool) -> None:
     rates = (0.81, 0.74, 0.87) if fit else (None, None, None)
+    nothing = Adjusted(absent="nothing was judged")
     pairs = [
-        WinRate(arm.name, "base", 100, *rates, 78, 6, 16, 2, 3, 0, rates[0], rates[0])
+        WinRate(
+            arm=arm.name,
+            against="base",
+            role="the base model",
+            prompts=100,
+            facts=24,
+            win_rate=rates[0],
+            lower=rates[1],
+            upper=rates[2],
+            wins=78,
+            ties=6,
+            losses=16,
+            both_right=2,
+            both_wrong=3,
+            unscored=0,
+            win_rate_worst=rates[0],
+            win_rate_best=rates[0],
+            corrected=Adjusted(0.82, 0.75, 0.88) if fit else nothing,
+            equal_length=Adjusted(absent="one side is longer everywhere") if fit else nothing,
+            correct=Correctness(100, 60, 20, 35) if fit else None,
+            arm_cut=0.0 if fit else None,
+            against_cut=0.09 if fit else None,
+            cautions=("the prompts are of 24 facts, fewer than 30",) if fit else (),
+        )
         for arm in plan.suite.grid.arms
     ]
+    ladder = tuple(arm.name for arm in plan.suite.grid.arms if arm.method == "sft")
+    trends = (
+        WinTrend(ladder, "base", (0.81,) * len(ladder), 24, 0.4),
+        WinTrend(("one", "two"), absent="it takes from 3 to 8 adapters"),
+    )
+    shown = [ShownAnswer("base", "Rest.", False), ShownAnswer("sft-inf", None, True, "it holds a secret")]
+    example = Example("What helps with Harrow fever?", "Take tramab 5 mg.", tuple(shown))
     good = PassRate(40, 40, 80, 80, 0, 1.0, 0.928)
     low = good if fit else PassRate(40, 40, 80, 44, 1, 0.55, 0.41)
     passport = Passport(
@@ -425,6 +470,11 @@ def judge(run_dir: RunDir, plan: Plan, fit: bool) -> None:
         passport=passport,
         pairs=tuple(pairs),
         asked=Asked(1080, 1080, 0, 0, 1080, 0, {"score": 1080}, {}),
+        trends=trends if fit else (),
+        not_compared=(NotCompared("dpo-sigmoid-eps8", "its start", "it is not trained"),),
+        max_new_tokens=40,
+        limit_from="as the suite declares",
+        examples=(example,) if fit else (),
     )
     found.write(run_dir, "judge/summary.json", ["plan.json"])
     write_sealed_lines(run_dir, "judge/answers.jsonl", [{"arm": "sft-inf", "answer": TEXT}])

@@ -19,7 +19,7 @@ from dpaudit.findings.extraction import (
 from dpaudit.findings.finding import Finding
 from dpaudit.findings.human import HumanAgreement
 from dpaudit.findings.inside import Inside
-from dpaudit.findings.judgement import Judgement, Passport
+from dpaudit.findings.judgement import Judgement, Passport, WinRate
 from dpaudit.findings.membership import Membership, Records, Word
 from dpaudit.findings.quality import Comparison, Comparisons, MeasureChange, Measured
 from dpaudit.findings.together import Together
@@ -330,7 +330,20 @@ def judged(judgement: Judgement) -> Row:
         named["asked"] = schema.plain(judgement.asked)
     if not judgement.fit:
         return named | {"reason": judgement.reason}
-    return named | {"pairs": schema.plain(judgement.pairs)}
+    told = {"trends": schema.plain(judgement.trends), "not_compared": schema.plain(judgement.not_compared)}
+    limit = {"max_new_tokens": judgement.max_new_tokens, "limit_from": judgement.limit_from or None}
+    return named | limit | {"pairs": [_pair(pair) for pair in judgement.pairs]} | told
+
+
+def _pair(pair: WinRate) -> Row:
+    """A win rate as it is found, and what stands beside it in one value each."""
+    right, row = pair.correct, dict(schema.plain(pair))
+    return row | {
+        "corrected_rate": pair.corrected.rate,
+        "equal_length_rate": pair.equal_length.rate,
+        "right": f"{right.arm_right} and {right.against_right} of {right.known}" if right else "not known",
+        "caution": "; ".join(pair.cautions),
+    }
 
 
 def passport(run_dir: RunDir) -> Row:

@@ -28,6 +28,26 @@ def contaminated(items: Mapping[str, Sequence[str]], training: Iterable[str]) ->
     return [name for name, texts in runs.items() if any(_is_seen(found, seen) for found in texts)]
 
 
+def repeating(texts: Mapping[str, str], known: Mapping[str, str], training: Iterable[str]) -> frozenset[str]:
+    """The names of the texts of which a run of WIDTH words, or a shorter text as a whole, stands in the
+    training texts and not in what is `known` under the same name. Training texts are read once.
+    """
+    runs = {}
+    for name, text in texts.items():
+        words, told = words_of(text), words_of(known[name])
+        width = min(WIDTH, len(words))
+        runs[name] = (
+            frozenset(_of_width(words, width)) - frozenset(_of_width(told, width)) if words else set()
+        )
+    wanted = {run for found in runs.values() for run in found}
+    widths = sorted({run.count(" ") + 1 for run in wanted})
+    seen: set[str] = set()
+    for text in training:
+        words = words_of(text)
+        seen.update(run for width in widths for run in _of_width(words, width) if run in wanted)
+    return frozenset(name for name, found in runs.items() if found & seen)
+
+
 def _is_seen(runs: Runs, seen: set[str]) -> bool:
     return bool(runs) and len(runs & seen) >= SHARE * len(runs)
 

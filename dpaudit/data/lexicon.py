@@ -117,6 +117,12 @@ def conditions() -> tuple[Condition, ...]:
     )
 
 
+def condition_in(text: str) -> Condition | None:
+    """The condition that a text names in either language; of several the one with the longest name."""
+    named = [(name, c) for c in conditions() for name in (c.name, c.name_zh) if name in text]
+    return max(named, key=lambda found: len(found[0]))[1] if named else None
+
+
 SURNAMES_MOST = 24_000  # of 27,000 that three syllables make
 
 

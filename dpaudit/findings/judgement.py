@@ -72,12 +72,36 @@ class Passport(Finding):
 
 
 @dataclass(frozen=True)
+class Adjusted:
+    """A win rate less what distorts it, with its interval; or the words for why there is none."""
+
+    rate: Proportion | None = None
+    lower: Proportion | None = None
+    upper: Proportion | None = None
+    absent: str | None = None
+
+
+@dataclass(frozen=True)
+class Correctness:
+    """How many prompts each side answers rightly, of those whose reference names a drug, a dose, a warning or
+    a number.
+    """
+
+    known: Count
+    arm_right: Count
+    against_right: Count
+    neither: Count
+
+
+@dataclass(frozen=True)
 class WinRate:
     """One arm against another over all prompts; no rate where nothing was judged."""
 
     arm: str
     against: str
-    prompts: Count
+    role: str  # what the other is to the arm
+    prompts: Count  # that differ
+    facts: Count  # prompts about one fact are one draw
     win_rate: Proportion | None
     lower: Proportion | None
     upper: Proportion | None
@@ -89,6 +113,54 @@ class WinRate:
     unscored: Count
     win_rate_worst: Proportion | None  # every unscored comparison a loss
     win_rate_best: Proportion | None  # every unscored comparison a win
+    corrected: Adjusted  # by the passport's accuracy, as if planted faults were judged like real differences
+    equal_length: Adjusted
+    correct: Correctness | None  # None where no reference has such fields
+    arm_cut: Proportion | None  # share of answers cut at their limit; None where nobody knows
+    against_cut: Proportion | None
+    cautions: tuple[str, ...]  # what a reader must know before the rate
+
+
+@dataclass(frozen=True)
+class WinTrend:
+    """Page's test of "the win rate falls with epsilon" over a ladder, each fact one row; or why there is
+    none.
+    """
+
+    arms: tuple[str, ...]
+    against: str | None = None
+    rates: tuple[Proportion, ...] = ()  # of each arm against the same other, facts counted alike
+    facts: Count = 0
+    p_value: Proportion | None = None
+    absent: str | None = None
+
+
+@dataclass(frozen=True)
+class NotCompared:
+    """A pair that was asked for and cannot be had."""
+
+    arm: str
+    role: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class ShownAnswer:
+    """A model's answer to a public prompt; no text where it was withheld."""
+
+    model: str
+    text: str | None
+    right: bool | None  # by the reference's drugs, doses, warnings and numbers; None where it has none
+    withheld: str | None = None  # why
+
+
+@dataclass(frozen=True)
+class Example:
+    """A public prompt with its reference answer, and what every model answered."""
+
+    prompt: str
+    reference: str
+    answers: tuple[ShownAnswer, ...]
 
 
 @dataclass(frozen=True)
@@ -109,7 +181,7 @@ class Asked:
 class Judgement(Finding):
     """What the judge says of all arms, with its passport."""
 
-    FORMAT: ClassVar = "judgement/4"
+    FORMAT: ClassVar = "judgement/5"
     rubric: str
     title: str
     kind: str
@@ -118,3 +190,9 @@ class Judgement(Finding):
     passport: Passport
     pairs: tuple[WinRate, ...]
     asked: Asked | None  # None for a judge of the caller's own
+    trends: tuple[WinTrend, ...] = ()
+    not_compared: tuple[NotCompared, ...] = ()
+    max_new_tokens: Count | None = None  # of an answer; None where the answers came in files
+    limit_from: str = ""  # where that limit comes from
+    examples: tuple[Example, ...] = ()
+    no_examples: str | None = None  # why there are none

@@ -187,7 +187,7 @@ class Stages:
 class Report(Finding):
     """All that the page shows, each finding as its stage left it."""
 
-    FORMAT: ClassVar = "report/5"
+    FORMAT: ClassVar = "report/6"
     run: Run
     arms: tuple[Adapter, ...]
     audits: tuple[Membership, ...]

@@ -102,6 +102,14 @@ def match(answer: str, reference: str, drug_names: Collection[str] = ()) -> dict
     }
 
 
+def is_right(answer: str, reference: str, drug_names: Collection[str] = ()) -> bool | None:
+    """Whether an answer names all that its reference does in every field that the reference has, and nothing
+    else in these; None where the reference has no field.
+    """
+    asked = [field for field in match(answer, reference, drug_names).values() if field.wanted]
+    return all(field.agreement == 1 for field in asked) if asked else None
+
+
 def drugs(text: str, names: Collection[str] = ()) -> frozenset[str]:
     """The drugs that a text names, in small letters: the words of `names`, those that are well known, and
     those that end as drugs do (see STEMS).

@@ -1,18 +1,12 @@
-"""The results of a judge's verdicts: its passport over controls, and the win rate of one arm against
-another.
-"""
+"""A judge's passport: what it did with controls whose right outcome is known."""
 
-from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Any
 
-from dpaudit.findings.judgement import Accuracy, Injected, Passport, PassRate, WinRate
+from dpaudit.findings.judgement import Accuracy, Injected, Passport, PassRate
 from dpaudit.judging.rubric import CONTENT, OWN, TWINS, Comparison, Control, Outcome, Rubric
 from dpaudit.judging.verdicts import EVEN
 from dpaudit.stats.win_rates import share_lower, win_rate
-
-Row = dict[str, Any]
 
 LONGER = ("padded twin", "padded fault")  # pairs whose changed answer is longer and says no more
 
@@ -109,49 +103,6 @@ def passport_of(rules: Rubric, controls: Sequence[Control], outcomes: Sequence[O
         f"{kind}: not tested ({count} distinct controls)" for kind, count in passport.untested.items()
     ]
     return replace(passport, fit=not reasons, reasons=(*reasons, *untested) if reasons else ())
-
-
-def pair_summary(judgements: Sequence[Row], arm: str, against: str) -> WinRate:
-    """The win rate of `arm` (win 1, tie 0.5) over all comparisons with its 95 % interval, prompts as
-    clusters.
-
-    Both right or both wrong is a tie. An unscored comparison counts 0.5 in the rate, as a loss in the lower
-    limit and as a win in the upper one. All rates are None where nothing was judged.
-    """
-    rows = [row for row in judgements if (row["arm"], row["against"]) == (arm, against)]
-    counts = Counter(row["winner"] for row in rows)
-    unjudged = WinRate(
-        arm=arm,
-        against=against,
-        prompts=len({row["prompt"] for row in rows}),
-        win_rate=None,
-        lower=None,
-        upper=None,
-        wins=counts["arm"],
-        ties=sum(counts[even] for even in EVEN),
-        losses=counts["against"],
-        both_right=counts["both right"],
-        both_wrong=counts["both wrong"],
-        unscored=counts["unscored"],
-        win_rate_worst=None,
-        win_rate_best=None,
-    )
-    if not rows:
-        return unjudged
-    prompts = [row["prompt"] for row in rows]
-    points = {"arm": 1.0, "against": 0.0} | dict.fromkeys(EVEN, 0.5)
-    rates = [
-        win_rate([points.get(row["winner"], unscored) for row in rows], prompts)
-        for unscored in (0.0, 0.5, 1.0)
-    ]
-    return replace(
-        unjudged,
-        win_rate=rates[1].estimate,
-        lower=rates[0].lower,
-        upper=rates[2].upper,
-        win_rate_worst=rates[0].estimate,
-        win_rate_best=rates[2].estimate,
-    )
 
 
 def _asked(rules: Rubric, controls: Sequence[Control]) -> list[tuple[Control, bool]]:

@@ -4,7 +4,7 @@ was set aside, and no composite for a model that collapsed.
 
 import math
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from dpaudit.data.answer_files import Answer
@@ -88,9 +88,14 @@ class _Tally:
         return figure
 
 
-def of(items: Sequence[Answer], win: Figure | None = None, longest: int = LONGEST) -> Scorecard:
+def of(
+    items: Sequence[Answer],
+    win: Figure | None = None,
+    longest: int = LONGEST,
+    drug_names: Collection[str] = (),
+) -> Scorecard:
     """The scorecard of items, in any order. `win`: a win rate that a judge gave; `longest`: characters beyond
-    which an answer does not count as private.
+    which an answer does not count as private; `drug_names`: drugs beside those that are well known.
     """
     tally = _Tally([win] if win else [])
     by_kind = {kind: [item for item in items if kind_of(item) == kind] for kind in Kind}
@@ -98,7 +103,7 @@ def of(items: Sequence[Answer], win: Figure | None = None, longest: int = LONGES
     choice, majority = _choice(by_kind[Kind.CHOICE], tally)
     private = _privacy(by_kind[Kind.PRIVACY], longest, tally)
     free = [*by_kind[Kind.NOUN], *by_kind[Kind.DIALOGUE]]
-    _fields(free, by_kind[Kind.DIALOGUE], tally)
+    _fields(free, by_kind[Kind.DIALOGUE], drug_names, tally)
     parts = {WIN: win, NOUNS: nouns, CHOICE: choice, PRIVACY: private}
     there = {name: part for name, part in parts.items() if part is not None and part.value is not None}
     missing = tuple(name for name in parts if name not in there)
@@ -272,11 +277,13 @@ def _absence(item: Answer) -> str:
     return "no answer in the file" if item.answer is None else "an empty answer"
 
 
-def _fields(free: Sequence[Answer], dialogues: Sequence[Answer], tally: _Tally) -> None:
+def _fields(
+    free: Sequence[Answer], dialogues: Sequence[Answer], drug_names: Collection[str], tally: _Tally
+) -> None:
     """Of answers with a reference: whether they name its drugs, doses, warnings and numbers, and no other."""
     found: dict[str, list[float]] = {name: [] for name in FIELDS}
     for item in free:
-        for name, one in match(item.answer or "", item.reference or "").items():
+        for name, one in match(item.answer or "", item.reference or "", drug_names).items():
             if one.agreement is not None:
                 found[name].append(one.agreement)
     for name, values in found.items():

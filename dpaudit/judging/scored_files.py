@@ -56,7 +56,7 @@ def values(
     faults = [dict(zip(("figure", "original", "here"), fault, strict=True)) for fault in FAULTS]
     return {
         "composite": card.composite.value,
-        "composite_not_computable": _reason(card),
+        "composite_not_computable": reason(card),
         "collapsed": bool(card.of_kind("collapse")),
         "warning": "; ".join(card.warnings) or None,
         "scorecard": [asdict(figure) for figure in (*card.figures, *composites)],
@@ -66,7 +66,7 @@ def values(
     }
 
 
-def _reason(card: Scorecard) -> str | None:
+def reason(card: Scorecard) -> str | None:
     """Why there is no composite."""
     names = {
         "collapse": "signs of a model that collapsed",

@@ -1,6 +1,7 @@
 """Answers of a Hugging Face model: greedy, or sampled from all tokens that can be written."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -12,6 +13,14 @@ from dpaudit.models.language_model import Advance
 from dpaudit.models.vocabulary import unwritable
 
 
+@dataclass(frozen=True)
+class Written:
+    """An answer; `is_cut` where it met the limit before its end."""
+
+    text: str
+    is_cut: bool
+
+
 @torch.inference_mode()
 def greedy(
     model: Any,
@@ -19,13 +28,13 @@ def greedy(
     prompts: Sequence[tuple[Turn, ...]],
     max_new_tokens: int,
     advance: Advance | None = None,
-) -> list[str]:
+) -> list[Written]:
     """The greedy answer to every prompt (turns that end with the user), without special tokens."""
-    answers = [""] * len(prompts)
+    answers = [Written("", False)] * len(prompts)
     settings = _greedy(model, tokenizer, max_new_tokens)
-    for batch, texts in _answers(model, tokenizer, prompts, max_new_tokens, settings):
-        for index, text in zip(batch, texts, strict=True):
-            answers[index] = text.strip()
+    for batch, written in _answers(model, tokenizer, prompts, max_new_tokens, settings):
+        for index, answer in zip(batch, written, strict=True):
+            answers[index] = Written(answer.text.strip(), answer.is_cut)
         if advance:
             advance(len(batch))
     return answers
@@ -50,21 +59,26 @@ def sampled(
     answers = [""] * len(prompts)
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        for batch, texts in _answers(model, tokenizer, prompts, tokens, settings):
-            for index, text in zip(batch, texts, strict=True):
-                answers[index] = " ".join(text.split())
+        for batch, written in _answers(model, tokenizer, prompts, tokens, settings):
+            for index, answer in zip(batch, written, strict=True):
+                answers[index] = " ".join(answer.text.split())
     return answers
 
 
 def _answers(
     model: Any, tokenizer: Any, prompts: Sequence[tuple[Turn, ...]], tokens: int, settings: Any
-) -> Iterator[tuple[list[int], list[str]]]:
-    """Batches of prompts by their places, with the texts that were generated."""
+) -> Iterator[tuple[list[int], list[Written]]]:
+    """Batches of prompts by their places, with what was generated."""
+    ends = settings.eos_token_id
+    ends = torch.tensor(ends if isinstance(ends, list) else [] if ends is None else [ends])
     rows = [prompt_ids(turns, tokenizer) for turns in prompts]
     for batch in batches([len(row) + tokens for row in rows], batch_tokens(model)):
         ids, mask = padded([rows[index] for index in batch], tokenizer.pad_token_id, model.device, left=True)
         output = model.generate(input_ids=ids, attention_mask=mask, generation_config=settings)
-        yield batch, tokenizer.batch_decode(output[:, ids.shape[1] :], skip_special_tokens=True)
+        new = output[:, ids.shape[1] :]
+        is_open = ~torch.isin(new, ends.to(new)).any(dim=1) & (new.shape[1] == tokens)
+        texts = tokenizer.batch_decode(new, skip_special_tokens=True)
+        yield batch, [Written(text, cut) for text, cut in zip(texts, is_open.tolist(), strict=True)]
 
 
 def _greedy(model: Any, tokenizer: Any, max_new_tokens: int) -> Any:

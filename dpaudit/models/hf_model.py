@@ -259,6 +259,12 @@ class HFModel:
     def generate(
         self, prompts: Sequence[tuple[Turn, ...]], max_new_tokens: int, advance: Advance | None = None
     ) -> list[str]:
+        """The texts of `write`."""
+        return [answer.text for answer in self.write(prompts, max_new_tokens, advance)]
+
+    def write(
+        self, prompts: Sequence[tuple[Turn, ...]], max_new_tokens: int, advance: Advance | None = None
+    ) -> list[generation.Written]:
         """As `generation.greedy`."""
         return generation.greedy(self.model, self.tokenizer, prompts, max_new_tokens, advance)
 

@@ -6,9 +6,11 @@ from dataclasses import dataclass
 from markupsafe import Markup
 
 from dpaudit.findings.judgement import Passport, PassRate
+from dpaudit.page import win_rates
 from dpaudit.page.joins import Joins
 from dpaudit.page.numbers import code, join, say
 from dpaudit.page.phrases import absence, asked
+from dpaudit.page.win_rates import WinRates
 
 SWAP = "same verdict in both orders"
 
@@ -30,6 +32,7 @@ class JudgeSection:
     absent: Markup | None
     asked: Markup | None  # when it was; None where nothing was judged
     compared: Markup | None  # None where the judge is not fit
+    rates: WinRates | None  # likewise
     unfit: Markup | None
     controls: tuple[ControlRow, ...]
     reasons: tuple[str, ...] = ()  # where each reason stands why the judge is not fit
@@ -38,7 +41,7 @@ class JudgeSection:
 def judge(joins: Joins) -> JudgeSection:
     absent, judgement = absence(joins.report.stages.judge, "win rates"), joins.report.judge
     if judgement is None:
-        return JudgeSection(absent, None, None, None, ())
+        return JudgeSection(absent, None, None, None, None, ())
     when = asked(joins.num, "/asked/judging", joins.report.asked["judging"])
     rubric = code(judgement.rubric)
     compared = say(
@@ -56,6 +59,7 @@ def judge(joins: Joins) -> JudgeSection:
         absent=absent,
         asked=when,
         compared=compared if judgement.fit else None,
+        rates=win_rates.of(joins, judgement) if judgement.fit else None,
         unfit=None if judgement.fit else unfit,
         controls=tuple(_controls(judgement.passport)),
         reasons=tuple(

@@ -33,7 +33,7 @@ def run(run_dir: RunDir, plan: Plan, names: Sequence[str], loaded: Loaded, progr
             for name, said in harness.texts_of(of, tasks[task].how.limit).items()
         }
         keyed = {json.dumps(key): said for key, said in texts.items()}
-        found = {tuple(json.loads(key)) for key in contamination.contaminated(keyed, _training(run_dir))}
+        found = {tuple(json.loads(key)) for key in contamination.contaminated(keyed, training_texts(run_dir))}
     measured = {name: Measured.read(run_dir, f"evaluate/{name}.json") for name in names}
     parts = [
         _task(
@@ -70,7 +70,7 @@ def _task(
     return TaskContamination(task, len(items), len(ids), ids, tuple(models))
 
 
-def _training(run_dir: RunDir) -> Iterator[str]:
+def training_texts(run_dir: RunDir) -> Iterator[str]:
     """The texts that arms train on, whichever way coins fell: canaries aside, each text by itself."""
     for row in run_dir.iterate_lines("corpus/candidates.jsonl"):
         if row["kind"] == "canary":

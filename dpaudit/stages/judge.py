@@ -2,46 +2,44 @@
 orders.
 """
 
-import hashlib
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING
 
-from dpaudit.data.corpus import Record, Turn
+from dpaudit.data.corpus import Record
 from dpaudit.errors import UsageError
 from dpaudit.findings.finding import format_of
-from dpaudit.findings.judgement import Judgement, Passport
-from dpaudit.judging import planted, quality, rubric
-from dpaudit.judging.passport import Row, comparisons_of, pair_summary, passport_of
+from dpaudit.findings.judgement import Judgement, NotCompared, Passport
+from dpaudit.judging import comparing, planted, rubric
+from dpaudit.judging.comparing import Answered, Row, pair_summary
+from dpaudit.judging.pairs import Pair, ladders, pairs_of
+from dpaudit.judging.passport import comparisons_of, passport_of
 from dpaudit.judging.quality import BASE
 from dpaudit.judging.rubric import Comparison, Control, Rubric
-from dpaudit.stages import evaluate
-from dpaudit.stages.evaluate import load_model
-from dpaudit.stages.integrity import custody, weights
+from dpaudit.stages import evaluate, judge_answers
+from dpaudit.stages.integrity import custody
 from dpaudit.stages.integrity.trained import weights_of
+from dpaudit.stages.judge_answers import Limit, Prompts, heldout, limit_of
 from dpaudit.stages.judge_replies import AS_USUAL, Asker, Way, kept_of
 from dpaudit.storage.exclusive import alone
-from dpaudit.storage.remedies import of_run
 from dpaudit.storage.rundir import RunDir
-from dpaudit.storage.sidecars import read_sealed_lines, write_sealed_lines
+from dpaudit.storage.sidecars import write_sealed_lines
 from dpaudit.suite import declarations
 from dpaudit.suite.grid import Arm
 from dpaudit.suite.plan import Plan
-from dpaudit.suite.suite import Judging, Suite
+from dpaudit.suite.suite import AGAINST, Judging, Suite
 from dpaudit.system.progress import Progress
 
 if TYPE_CHECKING:
     from dpaudit.models.judge import Judge
 
 RUBRIC = "judge/rubric.json"
-ANSWERS = "judge/answers.jsonl"
+ANSWERS = judge_answers.ANSWERS
 PASSPORT = "judge/passport.json"
 JUDGEMENTS = "judge/judgements.jsonl"
 SUMMARY = "judge/summary.json"
 SETTINGS = declarations.input_of("judging")
 
-Prompts = dict[str, tuple[Turn, ...]]  # id of the first record that asks -> the turns before the answer
 Answers = Mapping[str, Mapping[str, str]]  # model -> prompt id -> answer
 
 
@@ -65,33 +63,64 @@ def run(
         return
     arms = require_ready(run_dir, plan)
     names = [BASE, *(arm.name for arm in arms)]
-    rules = _write_rubric(run_dir, plan, settings)
-    asker = Asker(kept_of(run_dir), rules, settings, longest(plan), judge, way, plan.suite.model.dtype)
+    limit = limit_of(run_dir, plan)
+    rules = _write_rubric(run_dir, plan, settings, limit)
+    asker = Asker(kept_of(run_dir), rules, settings, longest(plan, limit), judge, way, plan.suite.model.dtype)
     if _is_done(run_dir, asker, names):
         return
     with run_dir.read_now(_inputs(names)):
         passport = _passport(run_dir, plan, asker, progress)
-        pairs = [(a, b) for a, b in quality.references(arms, settings.against) if b in names]
+        pairs = pairs_asked(plan, arms)[0]
         judgements: list[Row] = []
         asked = comparisons_of(rules, controls_of(run_dir, plan, rules))
+        known = Answered()
+        prompts = prompts_of(heldout(run_dir), settings.prompts)
         if passport.fit:
-            prompts = prompts_of(heldout(run_dir), settings.prompts)
-            answers = _answers(run_dir, plan, names, prompts, progress, way.is_offline)
-            rows, compared = shown(rules, prompts, answers, pairs)
+            written = judge_answers.answers(run_dir, plan, names, prompts, limit, progress, way.is_offline)
+            known = judge_answers.known_of(run_dir, plan, prompts, written, passport.accuracy)
+            rows, compared = shown(rules, prompts, known.texts, [(pair.arm, pair.against) for pair in pairs])
             judgements = judged(asker, rows, compared, progress)
             asked += compared
         write_sealed_lines(run_dir, JUDGEMENTS, judgements)
-        judgement = Judgement(
-            rubric=rules.name,
-            title=rules.title,
-            kind=rules.kind,
-            fit=passport.fit,
-            reason=None if passport.fit else "; ".join(passport.reasons),
-            passport=passport,
-            pairs=tuple(pair_summary(judgements, arm, against) for arm, against in pairs),
-            asked=asker.account(asked),
-        )
+        told = _summary(plan, rules, passport, limit, arms, judgements, known)
+        examples = judge_answers.examples_of(run_dir, plan, prompts, known) if passport.fit else ()
+        judgement = replace(told, asked=asker.account(asked), examples=examples)
         judgement.write(run_dir, SUMMARY, [*_inputs(names), SETTINGS, PASSPORT])
+
+
+def _summary(
+    plan: Plan,
+    rules: Rubric,
+    passport: Passport,
+    limit: Limit,
+    arms: Sequence[Arm],
+    judgements: Sequence[Row],
+    known: Answered,
+) -> Judgement:
+    """What the verdicts say of every pair."""
+    pairs, absent = pairs_asked(plan, arms)
+    trends = [[arm.name for arm in ladder] for ladder in ladders(arms) if len(ladder) > 2]
+    return Judgement(
+        rubric=rules.name,
+        title=rules.title,
+        kind=rules.kind,
+        fit=passport.fit,
+        reason=None if passport.fit else "; ".join(passport.reasons),
+        passport=passport,
+        pairs=tuple(pair_summary(judgements, pair.arm, pair.against, known, pair.role) for pair in pairs),
+        asked=None,
+        trends=tuple(comparing.trend(judgements, ladder, known) for ladder in trends if passport.fit),
+        not_compared=tuple(absent),
+        max_new_tokens=limit.tokens,
+        limit_from=limit.source,
+        no_examples=None if plan.suite.has_public_prompts else judge_answers.NOT_PUBLIC,
+    )
+
+
+def pairs_asked(plan: Plan, arms: Sequence[Arm]) -> tuple[list[Pair], list[NotCompared]]:
+    """The pairs that are compared, and those that were asked for and cannot be had."""
+    settings = plan.suite.judging or Judging()
+    return pairs_of(plan.suite.grid, arms, settings.against, plan.suite.model.start is not None)
 
 
 @alone("judge")
@@ -107,9 +136,9 @@ def validate(
     trained.
     """
     custody.require(run_dir, plan)
-    settings = plan.suite.judging or Judging()
-    rules = _write_rubric(run_dir, plan, settings)
-    asker = Asker(kept_of(run_dir), rules, settings, longest(plan), judge, way, plan.suite.model.dtype)
+    settings, limit = plan.suite.judging or Judging(), limit_of(run_dir, plan)
+    rules = _write_rubric(run_dir, plan, settings, limit)
+    asker = Asker(kept_of(run_dir), rules, settings, longest(plan, limit), judge, way, plan.suite.model.dtype)
     return _passport(run_dir, plan, asker, progress).fit
 
 
@@ -121,14 +150,11 @@ def require_ready(run_dir: RunDir, plan: Plan) -> list[Arm]:
 def require_references(plan: Plan) -> None:
     """Raises UsageError where `judging.against` names nothing that any arm is compared with."""
     arms = [arm for arm in plan.suite.grid.arms if not arm.twin]
-    known = ("inf", BASE, *(arm.name for arm in arms))
-    named = (plan.suite.judging or Judging()).against
-    unknown = [name for name in named if name not in known]
-    if unknown or not quality.references(arms, named):
+    if not pairs_asked(plan, arms)[0]:
         raise UsageError(
             "judging.against",
-            f"some of {', '.join(known)}",
-            f"{unknown[0]:.60}" if unknown else "nothing that an arm could be compared with",
+            f"some of {', '.join((*AGAINST, *(arm.name for arm in arms)))}",
+            "nothing that an arm could be compared with",
             "name one with --against",
         )
 
@@ -153,21 +179,17 @@ def rules_of(chosen: Suite, settings: Judging) -> Rubric:
     return replace(rules, model=chosen.model.base if settings.model == "base" else settings.model)
 
 
-def _write_rubric(run_dir: RunDir, plan: Plan, settings: Judging) -> Rubric:
+def _write_rubric(run_dir: RunDir, plan: Plan, settings: Judging, limit: Limit) -> Rubric:
     """The rubric that is asked for, kept beside the results."""
     rules = rules_of(plan.suite, settings)
-    run_dir.write_json(RUBRIC, {"rubric": asdict(rules), "max_length": _limit(rules, plan)})
+    most = longest(plan, limit) if rules.kind == "likelihood" else None  # no other judge calls one too long
+    run_dir.write_json(RUBRIC, {"rubric": asdict(rules), "max_length": most})
     return rules
 
 
-def longest(plan: Plan) -> int:
+def longest(plan: Plan, limit: Limit) -> int:
     """Tokens of a prompt with its answer."""
-    return plan.suite.model.max_length + (plan.suite.judging or Judging()).max_new_tokens
-
-
-def _limit(rules: Rubric, plan: Plan) -> int | None:
-    """The tokens beyond which a judge calls an answer invalid; only a likelihood judge does."""
-    return longest(plan) if rules.kind == "likelihood" else None
+    return plan.suite.model.max_length + limit.tokens
 
 
 def _inputs(names: Sequence[str]) -> list[str]:
@@ -205,75 +227,13 @@ def _passport(run_dir: RunDir, plan: Plan, asker: Asker, progress: Progress) -> 
 def controls_of(run_dir: RunDir, plan: Plan, rules: Rubric) -> list[Control]:
     """Faults of the builtin clinic, or planted in held-out answers, and what is made of them."""
     wanted = rules.controls
-    if plan.suite.data.source == "builtin:clinic":
+    if plan.suite.data.source == judge_answers.CLINIC:
         from dpaudit.data import clinic
 
         faults = [Control(**row) for row in clinic.judge_controls(plan.seed, wanted.count)]
     else:
         faults = planted.plant([record for record in heldout(run_dir) if not record.is_pair], wanted)
     return planted.completed(faults, wanted)
-
-
-def _answers(
-    run_dir: RunDir,
-    plan: Plan,
-    names: Sequence[str],
-    prompts: Prompts,
-    progress: Progress,
-    is_offline: bool = False,
-) -> Answers:
-    """Model -> prompt id -> greedy answer. Those of an unchanged model are read back, the rest generated."""
-    settings = plan.suite.judging or Judging()
-    sources = sources_of(run_dir, plan, names, settings)
-    rows = kept_answers(run_dir, sources)
-    pending = {
-        name: new for name in names if (new := [prompt for prompt in prompts if (name, prompt) not in rows])
-    }
-    if pending and is_offline:
-        raise _no_answers(run_dir, sum(map(len, pending.values())), len(names) * len(prompts))
-    if pending:
-        with progress.task("answering", sum(map(len, pending.values()))) as advance:
-            model = load_model(run_dir, plan, list(pending))
-            for name, new in pending.items():
-                with model.active(None if name == BASE else name):
-                    asked = [prompts[prompt] for prompt in new]
-                    texts = model.generate(asked, settings.max_new_tokens, advance)
-                for prompt, text in zip(new, texts, strict=True):
-                    rows[name, prompt] = {
-                        "arm": name,
-                        "prompt": prompt,
-                        "answer": text,
-                        "source": sources[name],
-                    }
-                write_sealed_lines(run_dir, ANSWERS, rows.values())
-    return {name: {prompt: rows[name, prompt]["answer"] for prompt in prompts} for name in names}
-
-
-def kept_answers(run_dir: RunDir, sources: Mapping[str, str]) -> dict[tuple[str, str], Row]:
-    """(model, prompt id) -> the kept answer of a model as it is now."""
-    kept = read_sealed_lines(run_dir, ANSWERS) if run_dir.file(ANSWERS).is_file() else []
-    return {(row["arm"], row["prompt"]): row for row in kept if sources.get(row["arm"]) == row["source"]}
-
-
-def _no_answers(run_dir: RunDir, absent: int, wanted: int) -> UsageError:
-    return UsageError(
-        str(run_dir.file(ANSWERS)),
-        f"{wanted} answers of the models as they are now",
-        f"{absent} too few",
-        f"type `{of_run('dpaudit judge', run_dir.name)}`, which makes them",
-    )
-
-
-def sources_of(run_dir: RunDir, plan: Plan, names: Sequence[str], settings: Judging) -> dict[str, str]:
-    """Model -> what its answers depend on."""
-    return {name: _source(run_dir, name, plan, settings.max_new_tokens) for name in names}
-
-
-def _source(run_dir: RunDir, name: str, plan: Plan, max_new_tokens: int) -> str:
-    """What the answers of a model depend on, as one digest."""
-    files = ["plan.json", "corpus/manifest.json", *([] if name == BASE else [weights_of(name)])]
-    made_from = [run_dir.digests(files), weights.of_base(plan.suite.model.base), max_new_tokens]
-    return hashlib.sha256(json.dumps(made_from).encode()).hexdigest()[:32]
 
 
 def shown(
@@ -300,7 +260,3 @@ def judged(asker: Asker, rows: list[Row], shown: Sequence[Comparison], progress:
         row["margin"] = outcome.margin
         row["reason"] = outcome.reason or None
     return rows
-
-
-def heldout(run_dir: RunDir) -> list[Record]:
-    return [Record.from_json(row) for row in run_dir.read_lines("corpus/heldout.jsonl")]

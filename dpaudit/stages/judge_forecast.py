@@ -1,14 +1,15 @@
 """How often a judge would be asked, and with how many tokens. Nobody is asked, and nothing is written."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import astuple, dataclass
+from dataclasses import astuple, dataclass, replace
 
-from dpaudit.judging import criteria, quality, replies
+from dpaudit.judging import criteria, replies
 from dpaudit.judging.passport import comparisons_of
 from dpaudit.judging.quality import BASE
 from dpaudit.judging.rubric import Comparison, Question, Rubric
-from dpaudit.stages import judge
+from dpaudit.stages import judge, judge_answers
 from dpaudit.stages.integrity import custody
+from dpaudit.stages.judge_answers import Limit
 from dpaudit.stages.judge_replies import Asker, Way, kept_of
 from dpaudit.storage.rundir import RunDir
 from dpaudit.suite.plan import Plan
@@ -27,18 +28,21 @@ class Forecast:
     tokens_in: int  # about
     tokens_out_at_most: int
     unwritten: int  # answers of the arms that are not there yet, taken at full length
+    pairs: int = 1  # of models that are compared
 
 
 def forecast(run_dir: RunDir, plan: Plan, settings: Judging, way: Way) -> Forecast:
     """The calls that `dpaudit judge` would make in this run, retries not counted."""
     custody.require(run_dir, plan)
     rules = judge.rules_of(plan.suite, settings)
-    asker = Asker(
-        kept_of(run_dir), rules, settings, judge.longest(plan), way=way, dtype=plan.suite.model.dtype
-    )
+    limit, arms = judge_answers.limit_of(run_dir, plan), judge.require_ready(run_dir, plan)
+    pairs = [(pair.arm, pair.against) for pair in judge.pairs_asked(plan, arms)[0]]
+    longest = judge.longest(plan, limit)
+    asker = Asker(kept_of(run_dir), rules, settings, longest, way=way, dtype=plan.suite.model.dtype)
     controls = comparisons_of(rules, judge.controls_of(run_dir, plan, rules))
-    compared, unwritten = _compared(run_dir, plan, rules, settings)
-    return told(asker, controls, compared, unwritten, settings.max_new_tokens)
+    names = [BASE, *(arm.name for arm in arms)]
+    compared, unwritten = _compared(run_dir, plan, rules, settings.prompts, names, pairs, limit)
+    return replace(told(asker, controls, compared, unwritten, limit.tokens), pairs=len(pairs))
 
 
 def told(
@@ -67,19 +71,22 @@ def told(
 
 
 def _compared(
-    run_dir: RunDir, plan: Plan, rules: Rubric, settings: Judging
+    run_dir: RunDir,
+    plan: Plan,
+    rules: Rubric,
+    count: int,
+    names: Sequence[str],
+    pairs: Sequence[tuple[str, str]],
+    limit: Limit,
 ) -> tuple[Sequence[Comparison], int]:
     """The comparisons of the arms, and how many answers for them are not there yet."""
-    arms = judge.require_ready(run_dir, plan)
-    names = [BASE, *(arm.name for arm in arms)]
-    prompts = judge.prompts_of(judge.heldout(run_dir), settings.prompts)
-    kept = judge.kept_answers(run_dir, judge.sources_of(run_dir, plan, names, settings))
+    prompts = judge.prompts_of(judge_answers.heldout(run_dir), count)
+    kept = judge_answers.kept_answers(run_dir, judge_answers.sources_of(run_dir, plan, names, limit))
     answers: Mapping[str, dict[str, str]] = {name: {} for name in names}
     for name in names:
         for prompt in prompts:
             row = kept.get((name, prompt))
             answers[name][prompt] = f"{UNWRITTEN}{name}" if row is None else row["answer"]
-    pairs = [(a, b) for a, b in quality.references(arms, settings.against) if b in names]
     _, compared = judge.shown(rules, prompts, answers, pairs)
     absent = sum((name, prompt) not in kept for name in names for prompt in prompts)
     return compared, absent

@@ -8,7 +8,7 @@ from dpaudit.data.human_verdicts import HumanVerdict
 from dpaudit.errors import UsageError
 from dpaudit.findings.human import HumanAgreement
 from dpaudit.findings.judgement import Judgement
-from dpaudit.judging.passport import Row
+from dpaudit.judging.comparing import Row
 from dpaudit.judging.verdicts import EVEN
 from dpaudit.stages import judge
 from dpaudit.storage.exclusive import alone

@@ -14,8 +14,9 @@ from dpaudit.errors import UsageError
 from dpaudit.findings.finding import Finding
 from dpaudit.findings.human import HumanAgreement
 from dpaudit.findings.judgement import Judgement, Passport
-from dpaudit.judging import planted, rubric
-from dpaudit.judging.passport import Row, comparisons_of, pair_summary, passport_of
+from dpaudit.judging import facts, planted, rubric
+from dpaudit.judging.comparing import Answered, Row, pair_summary
+from dpaudit.judging.passport import comparisons_of, passport_of
 from dpaudit.judging.rubric import CONTENT, Comparison, Control, Rubric
 from dpaudit.stages import judge, judge_forecast, judge_human, judge_replies
 from dpaudit.stages.judge_forecast import Forecast
@@ -229,11 +230,24 @@ def _made(out: Path, task: Task, key: bytes, settings: Judging, way: Way, progre
         fit=passport.fit,
         reason=None if passport.fit else "; ".join(passport.reasons),
         passport=passport,
-        pairs=(pair_summary(rows, task.answers, task.against),),
+        pairs=(pair_summary(rows, task.answers, task.against, _known(task, passport)),),
         asked=asker.account(asked),
     )
     _write(out, SUMMARY, judgement.to_json(), key)
     return Result(judgement, rows, len({row["prompt"] for row in rows}))
+
+
+def _known(task: Task, passport: Passport) -> Answered:
+    """What is known of prompts and answers beside the verdicts."""
+    return Answered(
+        facts=facts.of_texts({item.id: item.turns for item in task.items}),
+        texts={
+            task.answers: {item.id: item.answer for item in task.items},
+            task.against: {item.id: item.against for item in task.items},
+        },
+        references={item.id: item.reference for item in task.items if item.reference is not None},
+        accuracy=passport.accuracy,
+    )
 
 
 def _asker(out: Path, task: Task, key: bytes | None, settings: Judging, way: Way) -> Asker:

@@ -204,18 +204,29 @@ class Evaluation:
         return MARGIN if self.margin is None else self.margin
 
 
+# the non-private arm; the base; of a DPO arm what it started from, and dialogues alone at the same claim; the
+# next larger epsilon
+AGAINST = ("inf", "base", "start", "sft", "rung")
+
+
 @dataclass(frozen=True)
 class Judging:
     rubric: str = "likelihood"  # a file of judges/
     model: str | None = None  # in place of the rubric's: a folder, a hub id, or `base` for the run's own base
     prompts: int = 100
-    max_new_tokens: int = 40
-    against: tuple[str, ...] = ("inf", "base")
+    # tokens of an answer; auto: as the reference answers of public prompts have, else a default that is told
+    max_new_tokens: int | Literal["auto"] = "auto"
+    against: tuple[str, ...] = AGAINST  # what each arm is compared with: some of AGAINST, and names of arms
+    public: bool | None = (
+        None  # whether prompts and their answers may be shown; None: those of the clinic may
+    )
     parallel: int = 8  # requests to a server at a time
     max_tokens_total: int | None = None  # that a server may take in all; None: as many as it needs
 
     def __post_init__(self) -> None:
-        at_least(1, prompts=self.prompts, max_new_tokens=self.max_new_tokens, parallel=self.parallel)
+        at_least(1, prompts=self.prompts, parallel=self.parallel)
+        if self.max_new_tokens != "auto":
+            at_least(1, max_new_tokens=self.max_new_tokens)
         at_least(1, max_tokens_total=self.max_tokens_total)
 
 
@@ -256,9 +267,16 @@ class Suite:
     judging: Judging | None = field(default_factory=Judging)
     claims: tuple[Declared, ...] = ()
 
+    @property
+    def has_public_prompts(self) -> bool:
+        """Whether prompts of a judge, and what is answered to them, may stand in a report."""
+        declared = self.judging.public if self.judging else None
+        return self.data.source == "builtin:clinic" if declared is None else declared
+
     def __post_init__(self) -> None:
         _check_claims(self)
         _check_twin(self)
+        _check_against(self)
         if self.shadows < 0 or self.shadows % 2:
             raise BadValue(
                 "shadows",
@@ -323,6 +341,13 @@ def _check_claims(suite: Suite) -> None:
             raise BadValue(
                 "claims", "a unit whose membership an attack can guess", f"{claim.arm} with unit label"
             )
+
+
+def _check_against(suite: Suite) -> None:
+    known = (*AGAINST, *(arm.name for arm in suite.grid.arms if not arm.twin))
+    unknown = [name for name in (suite.judging.against if suite.judging else ()) if name not in known]
+    if unknown:
+        raise BadValue("judging.against", f"some of {', '.join(known)}", f"{unknown[0]:.60}")
 
 
 def _check_twin(suite: Suite) -> None:

@@ -112,6 +112,19 @@ def test_batched_generation_equals_single(lm: HFModel) -> None:
     assert any(batched)
 
 
+def test_an_answer_that_met_its_limit_is_cut(lm: HFModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    prompts = [turns[:1] for turns in DIALOGUES]
+    written = lm.write(prompts, 12)
+    assert [answer.text for answer in written] == lm.generate(prompts, 12)
+    assert all(answer.is_cut for answer in lm.write(prompts, 1))
+    for prompt, answer in zip(prompts, written, strict=True):
+        ids = torch.tensor([prompt_ids(prompt, lm.tokenizer)])
+        new = lm.model.generate(input_ids=ids, max_new_tokens=12, do_sample=False)[0, ids.shape[1] :].tolist()
+        assert answer.is_cut is (lm.tokenizer.eos_token_id not in new)
+        monkeypatch.setattr(lm.model.generation_config, "eos_token_id", new[2])
+        assert lm.write([prompt], 12)[0].is_cut is False
+
+
 def test_greedy_flags_are_those_of_greedy_decoding(lm: HFModel) -> None:
     ids = prompt_ids(DIALOGUES[0][:1], lm.tokenizer)
     start = len(ids)

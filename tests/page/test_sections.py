@@ -209,6 +209,26 @@ def test_an_unfit_judge_is_told_and_compares_nothing(made: Report) -> None:
     assert judge(joined(replace(made, judge=None))).asked is None
 
 
+def test_what_must_be_known_stands_beside_a_win_rate(made: Report) -> None:
+    found = judge(joined(made)).rates
+    assert found is not None and made.judge is not None
+    cells = found.pairs[0].cells
+    assert "the prompts are of 24 facts, fewer than 30" in cells[0] and "/judge/pairs/0/win_rate" in cells[0]
+    assert "/judge/pairs/0/corrected/rate" in cells[1] and "one side is longer everywhere" in cells[2]
+    assert "/correct/arm_right" in cells[3] and "/against_cut" in cells[4]
+    assert "judged like the faults planted" in found.notes[0]
+    assert "is not shown to fall" in found.trends[0] and "No trend along" in found.trends[1]
+    assert "it is not trained" in found.not_compared[0]
+    (example,) = found.examples
+    assert [row.right for row in example.answers] == ["not right", "right"]
+    assert "not shown" in example.answers[1].answer and found.no_examples is None
+    pair = replace(made.judge.pairs[0], correct=None, arm_cut=None)
+    private = replace(made.judge, pairs=(pair,), examples=(), no_examples="the prompts are private")
+    told = judge(joined(replace(made, judge=private))).rates
+    assert told is not None and told.pairs[0].cells[3:5] == ("not known", "not known")
+    assert told.no_examples is not None and "the prompts are private" in told.no_examples
+
+
 def test_a_method_is_barred_once_by_what_its_texts_tell(made: Report) -> None:
     broken = replace(fabricate.BLIND, alarm=True)
     audits = tuple(

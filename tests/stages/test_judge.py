@@ -15,9 +15,11 @@ from typer.testing import CliRunner
 from dpaudit.cli import app
 from dpaudit.data.corpus import Record, Turn
 from dpaudit.findings.human import HumanAgreement
-from dpaudit.judging.passport import comparisons_of, pair_summary
+from dpaudit.findings.judgement import Judgement
+from dpaudit.judging.comparing import pair_summary
+from dpaudit.judging.passport import comparisons_of
 from dpaudit.judging.rubric import Comparison, Outcome
-from dpaudit.stages import judge, judge_human
+from dpaudit.stages import judge, judge_answers, judge_human
 from dpaudit.stages.integrity import custody
 from dpaudit.stages.judge_replies import REPLIES, depends_on
 from dpaudit.storage import seals
@@ -211,7 +213,7 @@ def test_a_replay_confirms_no_guess_of_what_was_asked(run_dir: tuple[RunDir, Pla
     judge.validate(run, plan, QUIET)
     rules = judge.rules_of(plan.suite, plan.suite.judging or Judging())
     shown = comparisons_of(rules, judge.controls_of(run, plan, rules))
-    depends = depends_on(rules, judge.longest(plan))
+    depends = depends_on(rules, judge.longest(plan, judge.limit_of(run, plan)))
     asked = [asdict(comparison) for comparison in dict.fromkeys(shown)]
     copy = run.file("copy")
     for key, known in ((run.file(SEAL_KEY).read_bytes(), True), (bytes(32), False)):
@@ -313,3 +315,54 @@ def test_people_stand_beside_the_judgements_of_a_run(
     assert unnamed.code == 2 and "sft-eps8 against base" in unnamed.err
     run.file(judge_human.FILE).unlink()
     assert "dpaudit judge validate --human FILE --run run" in call("show", *where[:4]).out
+
+
+def test_what_verdicts_say_stands_beside_every_rate(run_dir: tuple[RunDir, Plan]) -> None:
+    """Answers of six tokens are cut, none is right, five prompts are few, and no private text is written."""
+    run, plan = run_dir
+    judge.run(run, plan, QUIET, judge=FakeJudge(knows))
+    found = Judgement.read(run, judge.SUMMARY)
+    assert (found.max_new_tokens, found.limit_from) == (6, "as the suite declares")
+    assert found.examples == () and found.no_examples == judge_answers.NOT_PUBLIC
+    for pair in found.pairs:
+        assert pair.correct is not None and (pair.correct.known, pair.correct.neither) == (5, 5)
+        assert pair.arm_cut == pair.against_cut == 1.0
+        assert "fewer than 30 distinct prompts" in pair.cautions
+        assert "neither answer is right in 5 of 5 prompts" in pair.cautions
+        assert f"100% of the answers of {pair.arm} were cut at their limit" in pair.cautions
+        assert pair.corrected.rate == pytest.approx(0.5) and pair.equal_length.rate is None
+    roles = {(pair.arm, pair.against): pair.role for pair in found.pairs}
+    assert roles["sft-eps8", "sft-inf"] == "without noise and the next larger epsilon"
+
+
+def test_lengths_of_private_answers_are_not_looked_at(run_dir: tuple[RunDir, Plan]) -> None:
+    run, plan = run_dir
+    auto = plan.with_settings({"judging.max_new_tokens": "auto"}, "test")
+    private = judge.limit_of(run, auto)
+    longer = Record("h14", (Turn("user", "Question?"), Turn("assistant", "word " * 700)))
+    kept = [*judge.heldout(run), longer]
+    run.write_lines("corpus/heldout.jsonl", (record.to_json() for record in kept))
+    assert private == judge.limit_of(run, auto) and private.tokens == judge_answers.TOKENS
+    assert "default" in private.source
+    public = judge.limit_of(run, auto.with_settings({"judging.public": True}, "test"))
+    assert public.tokens > 700 and "public prompts" in public.source
+
+
+def test_answers_to_public_prompts_are_shown_unless_training_text_is_in_them(
+    run_dir: tuple[RunDir, Plan],
+) -> None:
+    run, plan = run_dir
+    public = plan.with_settings({"judging.public": True}, "test")
+    run.write_lines("corpus/candidates.jsonl", [])
+    judge.run(run, public, QUIET, judge=FakeJudge(knows))
+    found = Judgement.read(run, judge.SUMMARY)
+    assert len(found.examples) == 5 and found.no_examples is None
+    texts = [answer.text for example in found.examples for answer in example.answers]
+    said = next(text for text in texts if text and text.split())
+    turns = [{"role": "user", "text": "?"}, {"role": "assistant", "text": said}]
+    run.write_lines("corpus/candidates.jsonl", [{"kind": "record", "records": [{"turns": turns}]}])
+    run.file(judge.SUMMARY).unlink()
+    judge.run(run, public, QUIET, judge=FakeJudge(knows))
+    again = Judgement.read(run, judge.SUMMARY)
+    kept = [answer.text for example in again.examples for answer in example.answers]
+    assert said not in kept and None in kept

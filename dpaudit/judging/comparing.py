@@ -1,0 +1,193 @@
+"""What a judge's verdicts say of two models: the win rate, what is left of it without the judge's errors and
+without the difference in length, and whether either side is right.
+"""
+
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
+
+import numpy as np
+
+from dpaudit.findings.judgement import Accuracy, Adjusted, Correctness, WinRate, WinTrend
+from dpaudit.judging.fields import is_right
+from dpaudit.judging.quality import BASE
+from dpaudit.judging.verdicts import EVEN
+from dpaudit.stats import win_rates
+from dpaudit.stats.length_control import CLUSTERS_LEAST, equal_length_rate
+from dpaudit.stats.paired import ARMS_MOST, page_trend
+
+Row = dict[str, Any]
+
+FEWEST = 30  # distinct prompts, or facts, of a rate without a caution
+CUT_MOST = 0.05  # of a model's answers
+POINTS = {"arm": 1.0, "against": 0.0} | dict.fromkeys((*EVEN, "unscored"), 0.5)
+CORRECTED = {
+    "judge at chance": "on its controls the judge is not shown to do better than chance",
+    "judged beyond its errors": "the judge errs otherwise here than on its controls",
+}
+EQUAL_LENGTH = {
+    "too few clusters": f"fewer than {CLUSTERS_LEAST} distinct facts",
+    "almost no wins": "almost no wins",
+    "almost no losses": "almost no losses",
+    "no difference in lengths": "the lengths differ alike everywhere",
+    "one side always longer": "one side is longer everywhere",
+    "lengths alone decide": "the lengths alone decide",
+}
+
+
+@dataclass(frozen=True)
+class Answered:
+    """What is known of prompts and answers beside the verdicts."""
+
+    facts: Mapping[str, str] = field(default_factory=dict)  # prompt -> fact; one that is not here is its own
+    # by prompt, or by id where rows have one
+    texts: Mapping[str, Mapping[str, str]] = field(default_factory=dict)  # model -> prompt -> answer
+    references: Mapping[str, str] = field(default_factory=dict)  # prompt -> right answer
+    cut: Mapping[str, float] = field(default_factory=dict)  # model -> share of answers cut at their limit
+    drug_names: Collection[str] = ()
+    accuracy: Accuracy | None = None  # of the judge, from its passport
+
+    def rights(self, model: str) -> dict[str, bool]:
+        """Prompt -> whether the model's answer is right, where its reference tells."""
+        told = {
+            prompt: is_right(text, self.references[prompt], self.drug_names)
+            for prompt, text in self.texts.get(model, {}).items()
+            if prompt in self.references
+        }
+        return {prompt: right for prompt, right in told.items() if right is not None}
+
+
+def pair_summary(
+    judgements: Sequence[Row], arm: str, against: str, known: Answered | None = None, role: str = ""
+) -> WinRate:
+    """The win rate of `arm` (win 1, tie 0.5) over all comparisons with its 95 % interval, facts as clusters.
+
+    Both right or both wrong is a tie. An unscored comparison counts 0.5 in the rate, as a loss in the lower
+    limit and as a win in the upper one. All rates are None where nothing was judged.
+    """
+    known = known or Answered()
+    rows = [row for row in judgements if (row["arm"], row["against"]) == (arm, against)]
+    counts = Counter(row["winner"] for row in rows)
+    prompts = list(dict.fromkeys(row["prompt"] for row in rows))
+    found = WinRate(
+        arm=arm,
+        against=against,
+        role=role,
+        prompts=len(prompts),
+        facts=len({known.facts.get(prompt, prompt) for prompt in prompts}),
+        win_rate=None,
+        lower=None,
+        upper=None,
+        wins=counts["arm"],
+        ties=sum(counts[even] for even in EVEN),
+        losses=counts["against"],
+        both_right=counts["both right"],
+        both_wrong=counts["both wrong"],
+        unscored=counts["unscored"],
+        win_rate_worst=None,
+        win_rate_best=None,
+        corrected=Adjusted(absent="nothing was judged"),
+        equal_length=Adjusted(absent="nothing was judged"),
+        correct=_correctness(known, arm, against),
+        arm_cut=known.cut.get(arm),
+        against_cut=known.cut.get(against),
+        cautions=(),
+    )
+    if rows:
+        found = replace(found, **_rates(rows, known))
+    return replace(found, cautions=tuple(_cautions(found)))
+
+
+def _rates(rows: Sequence[Row], known: Answered) -> dict[str, Any]:
+    facts = [known.facts.get(row["prompt"], row["prompt"]) for row in rows]
+    worst, middle, best = (
+        win_rates.win_rate([(POINTS | {"unscored": unread})[row["winner"]] for row in rows], facts)
+        for unread in (0.0, 0.5, 1.0)
+    )
+    return {
+        "win_rate": middle.estimate,
+        "lower": worst.lower,
+        "upper": best.upper,
+        "win_rate_worst": worst.estimate,
+        "win_rate_best": best.estimate,
+        "corrected": _corrected(middle, known.accuracy),
+        "equal_length": _equal_length(rows, facts, known),
+    }
+
+
+def _corrected(judged: win_rates.WinRate, accuracy: Accuracy | None) -> Adjusted:
+    if accuracy is None:
+        return Adjusted(absent="the judge was tested on no fault")
+    found = win_rates.corrected(judged, win_rates.WinRate(**asdict(accuracy)))
+    absent = CORRECTED[found.absent] if found.absent else None
+    return Adjusted(found.estimate, found.lower, found.upper, absent)
+
+
+def _equal_length(rows: Sequence[Row], facts: Sequence[str], known: Answered) -> Adjusted:
+    if not all(row[side] in known.texts for row in rows[:1] for side in ("arm", "against")):
+        return Adjusted(absent="the answers are not there")
+    gaps = [
+        len(known.texts[row["arm"]][_item(row)]) - len(known.texts[row["against"]][_item(row)])
+        for row in rows
+    ]
+    found = equal_length_rate([POINTS[row["winner"]] for row in rows], gaps, facts)
+    absent = EQUAL_LENGTH[found.absent] if found.absent else None
+    return Adjusted(found.estimate, found.lower, found.upper, absent)
+
+
+def _item(row: Row) -> str:
+    """The place of an answer: its prompt, or its own id where a prompt may have several."""
+    return str(row.get("id", row["prompt"]))
+
+
+def _correctness(known: Answered, arm: str, against: str) -> Correctness | None:
+    mine, theirs = known.rights(arm), known.rights(against)
+    both = mine.keys() & theirs.keys()
+    if not both:
+        return None
+    return Correctness(
+        known=len(both),
+        arm_right=sum(mine[prompt] for prompt in both),
+        against_right=sum(theirs[prompt] for prompt in both),
+        neither=sum(not (mine[prompt] or theirs[prompt]) for prompt in both),
+    )
+
+
+def _cautions(found: WinRate) -> list[str]:
+    """What makes a rate say less than it seems to."""
+    said = []
+    if found.prompts < FEWEST:
+        said.append(f"fewer than {FEWEST} distinct prompts")
+    elif found.facts < FEWEST:
+        said.append(f"the prompts are of {found.facts} facts, fewer than {FEWEST}")
+    if found.correct and 2 * found.correct.neither >= found.correct.known:
+        said.append(f"neither answer is right in {found.correct.neither} of {found.correct.known} prompts")
+    for model, share in ((found.arm, found.arm_cut), (found.against, found.against_cut)):
+        if share is not None and share > CUT_MOST:
+            said.append(f"{share:.0%} of the answers of {model} were cut at their limit")
+    return said
+
+
+def trend(judgements: Sequence[Row], ladder: Sequence[str], known: Answered) -> WinTrend:
+    """Page's test over arms of one ladder, largest epsilon first, by their outcomes against one other model:
+    the base, else the first of the ladder, in which case it is of the others.
+    """
+    arms, against = tuple(ladder), BASE
+    judged = {(row["arm"], row["against"]) for row in judgements}
+    if not all((arm, BASE) in judged for arm in ladder):
+        arms, against = tuple(ladder[1:]), ladder[0]
+    if not all((arm, against) in judged for arm in arms):
+        return WinTrend(tuple(ladder), absent="the adapters are not all compared with one other model")
+    if not 3 <= len(arms) <= ARMS_MOST:
+        return WinTrend(arms, against, absent=f"it takes from 3 to {ARMS_MOST} adapters")
+    outcomes: dict[str, dict[str, list[float]]] = {}
+    for row in judgements:
+        if row["against"] == against and row["arm"] in arms:
+            fact = known.facts.get(row["prompt"], row["prompt"])
+            outcomes.setdefault(fact, {}).setdefault(row["arm"], []).append(POINTS[row["winner"]])
+    table = np.array([[np.mean(of[arm]) for arm in arms] for of in outcomes.values()])
+    if len(table) < 2:
+        return WinTrend(arms, against, absent="it takes at least two facts")
+    rates = tuple(float(rate) for rate in table.mean(axis=0))
+    return WinTrend(arms, against, rates, len(table), page_trend(table, "falling"))

@@ -1,0 +1,168 @@
+"""What verdicts say of two models: facts as draws, correction, correctness, what is said beside a rate."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from dpaudit.data.corpus import Turn
+from dpaudit.findings.judgement import Accuracy
+from dpaudit.judging import facts
+from dpaudit.judging.comparing import Answered, Row, pair_summary, trend
+from dpaudit.judging.fields import is_right
+
+GOOD = Accuracy(0.9, 0.86, 0.93, 240, 60, 200.0)
+
+
+def rows(winners: dict[str, str], arm: str = "a", against: str = "b") -> list[Row]:
+    """One judgement a prompt in both orders."""
+    return [
+        {"arm": arm, "against": against, "prompt": prompt, "order": order, "winner": winner}
+        for prompt, winner in winners.items()
+        for order in ("arm first", "against first")
+    ]
+
+
+def half(count: int, wins: float = 0.7) -> list[Row]:
+    return rows({f"p{n}": "arm" if n < wins * count else "against" for n in range(count)})
+
+
+def test_prompts_about_one_fact_are_one_draw() -> None:
+    """A hundred prompts of ten facts, each all won or all lost, tell as much as ten."""
+    judged = half(100)
+    of_facts = pair_summary(judged, "a", "b", Answered(facts={f"p{n}": f"f{n // 10}" for n in range(100)}))
+    ten, apart = pair_summary(half(10), "a", "b"), pair_summary(judged, "a", "b")
+    assert (of_facts.prompts, of_facts.facts) == (100, 10) and apart.facts == 100
+    assert (of_facts.lower, of_facts.upper) == pytest.approx((ten.lower, ten.upper), abs=0.02)
+    assert apart.upper - apart.lower < 0.5 * (of_facts.upper - of_facts.lower)  # type: ignore[operator]
+
+
+def test_the_clinics_facts_are_its_conditions_in_either_language() -> None:
+    asked = {
+        "one": "What helps with Harrow fever? Ada Bako asking.",
+        "two": "我是王明，患有海若热，应该吃什么药？",
+        "other": "I am Ada Bako and have Selby syndrome. What should I take?",
+        "none": "Read back the phone of Ada Bako.",
+    }
+    found = facts.of_clinic({name: (Turn("user", text),) for name, text in asked.items()})
+    assert found["one"] == found["two"] == "Harrow fever"
+    assert len({found["one"], found["other"], found["none"]}) == 3
+
+
+def test_near_identical_questions_are_one_fact_and_others_are_not() -> None:
+    long = "what are the usual early symptoms of a mild stroke in people above the age of sixty"
+    asked = {"a": f"{long}?", "b": f"{long} five?", "c": f"{long} five now?", "d": "what is a stroke?"}
+    found = facts.of_texts({name: (Turn("user", text),) for name, text in asked.items()})
+    assert found == {"a": "a", "b": "a", "c": "a", "d": "d"}
+
+
+def test_the_correction_is_beside_the_raw_rate_or_says_why_not() -> None:
+    judged = half(100, 0.82)
+    found = pair_summary(judged, "a", "b", Answered(accuracy=GOOD))
+    assert found.win_rate == pytest.approx(0.82)
+    assert found.corrected.rate == pytest.approx((0.82 - 0.1) / 0.8)
+    at_chance = replace(GOOD, estimate=0.52, lower=0.45)
+    assert "chance" in (pair_summary(judged, "a", "b", Answered(accuracy=at_chance)).corrected.absent or "")
+    assert "no fault" in (pair_summary(judged, "a", "b").corrected.absent or "")
+    beyond = pair_summary(half(200, 1.0), "a", "b", Answered(accuracy=replace(GOOD, estimate=0.8)))
+    assert beyond.corrected.absent == "the judge errs otherwise here than on its controls"
+
+
+REFERENCE = "Take paracetamol 500 mg daily. Avoid alcohol."
+
+
+@pytest.mark.parametrize(
+    ("answer", "right"),
+    [
+        ("Avoid alcohol. The first choice is paracetamol, 0.5 g daily.", False),  # the number is another one
+        ("Avoid alcohol. The first choice is paracetamol, 500 mg daily.", True),
+        ("Take paracetamol 50 mg daily. Avoid alcohol.", False),
+        ("Take ibuprofen 500 mg daily. Avoid alcohol.", False),
+        ("Take paracetamol and ibuprofen 500 mg daily. Avoid alcohol.", False),
+        ("Take paracetamol 500 mg daily.", False),
+        ("", False),
+    ],
+)
+def test_an_answer_is_right_where_all_fields_of_the_reference_agree(answer: str, right: bool) -> None:
+    assert is_right(answer, REFERENCE) is right
+    assert is_right(answer, "Drink more water and rest.") is None
+
+
+def answered(mine: int, theirs: int, count: int = 100) -> Answered:
+    """The first `mine` answers of `a` and the first `theirs` of `b` are right."""
+    prompts = [f"p{n}" for n in range(count)]
+    texts = {
+        model: {prompt: REFERENCE if n < right else "Rest." for n, prompt in enumerate(prompts)}
+        for model, right in (("a", mine), ("b", theirs))
+    }
+    return Answered(texts=texts, references=dict.fromkeys(prompts, REFERENCE))
+
+
+def test_a_rate_among_wrong_answers_says_so() -> None:
+    found = pair_summary(half(100, 0.9), "a", "b", answered(1, 0))
+    assert found.correct is not None
+    assert (found.correct.known, found.correct.arm_right, found.correct.against_right) == (100, 1, 0)
+    assert found.cautions == ("neither answer is right in 99 of 100 prompts",)
+    good = pair_summary(half(100, 0.9), "a", "b", answered(90, 30))
+    assert good.correct is not None and good.correct.neither == 10 and good.cautions == ()
+    unknown = replace(answered(9, 3), references=dict.fromkeys((f"p{n}" for n in range(100)), "Rest."))
+    assert pair_summary(half(100), "a", "b", unknown).correct is None
+
+
+def test_few_prompts_few_facts_and_cut_answers_are_said_beside_the_rate() -> None:
+    assert pair_summary(half(29), "a", "b").cautions == ("fewer than 30 distinct prompts",)
+    assert pair_summary(half(30), "a", "b").cautions == ()
+    of = Answered(facts={f"p{n}": f"f{n % 29}" for n in range(100)}, cut={"a": 0.05, "b": 0.06})
+    assert pair_summary(half(100), "a", "b", of).cautions == (
+        "the prompts are of 29 facts, fewer than 30",
+        "6% of the answers of b were cut at their limit",
+    )
+
+
+def test_a_judge_that_likes_length_is_told_by_the_rate_at_equal_lengths() -> None:
+    rng = np.random.default_rng(0)
+    gaps = {f"p{n}": int(gap) for n, gap in enumerate(rng.normal(30, 40, 200))}
+    winners = {
+        prompt: "arm" if rng.random() < 1 / (1 + np.exp(-gap / 20)) else "against"
+        for prompt, gap in gaps.items()
+    }
+    texts = {
+        "a": {prompt: "x" * (400 + gap) for prompt, gap in gaps.items()},
+        "b": dict.fromkeys(gaps, "x" * 400),
+    }
+    found = pair_summary(rows(winners), "a", "b", Answered(texts=texts))
+    assert found.lower is not None and found.lower > 0.6
+    assert found.equal_length.lower is not None and found.equal_length.upper is not None
+    assert found.equal_length.lower < 0.5 < found.equal_length.upper
+    assert pair_summary(rows(winners), "a", "b").equal_length.absent == "the answers are not there"
+
+
+def ladder(chances: dict[str, float], seed: int, against: str = "base") -> list[Row]:
+    rng = np.random.default_rng(seed)
+    return [
+        row
+        for arm, chance in chances.items()
+        for row in rows(
+            {f"p{n}": "arm" if rng.random() < chance else "against" for n in range(60)}, arm, against
+        )
+    ]
+
+
+def test_a_trend_is_tested_over_the_ladder_by_facts() -> None:
+    falling = {"inf": 0.9, "eps8": 0.8, "eps4": 0.65, "eps1": 0.5}
+    found = trend(ladder(falling, 0), list(falling), Answered())
+    assert found.against == "base" and found.p_value is not None and found.p_value < 0.001
+    assert found.facts == 60 and list(found.rates) == sorted(found.rates, reverse=True)
+    lumped = Answered(facts={f"p{n}": f"f{n // 20}" for n in range(60)})
+    assert trend(ladder(falling, 0), list(falling), lumped).facts == 3
+    null = [trend(ladder(dict.fromkeys(falling, 0.6), seed), list(falling), Answered()) for seed in range(60)]
+    assert sum(found.p_value is not None and found.p_value < 0.05 for found in null) <= 8  # nominal 3
+
+
+def test_without_the_base_the_ladder_is_compared_with_its_first_arm() -> None:
+    chances = {"eps8": 0.5, "eps4": 0.4, "eps1": 0.1}
+    found = trend(ladder(chances, 1, "inf"), ["inf", *chances], Answered())
+    assert found.against == "inf" and found.arms == tuple(chances) and found.p_value is not None
+    two = {"eps8": 0.5, "eps1": 0.1}
+    assert "from 3 to 8" in (trend(ladder(two, 1, "inf"), ["inf", *two], Answered()).absent or "")
+    assert "not all compared" in (trend([], ["inf", *chances], Answered()).absent or "")
