@@ -321,7 +321,7 @@ def test_settings_that_are_not_measured_yet_make_outputs_stale(run: tuple[RunDir
         (("eval", "--task", "items.jsonl"), "--task NAME=items.jsonl, NAME one of "),
         (("judge", "--rubric", "nobody"), "nobody"),
         (("judge", "--set", "evaluation.limit=1"), "a key of judging"),
-        (("judge",), "--rubric NAME, one of endpoint, likelihood, local"),
+        (("judge",), "--rubric NAME, one of criteria, endpoint, likelihood, local"),
         (("verify", "--arm", "sft-eps4"), "--arm ARM with --claim"),
         (
             (
