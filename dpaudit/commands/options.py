@@ -88,8 +88,8 @@ Against = Annotated[
     typer.Option(
         "--against",
         metavar="REF",
-        help="What the arms are compared with: inf (without noise), base, start, sft, rung, or an arm; may be "
-        "given again. With --answers: the second file.",
+        help="What the arms are compared with: inf (without noise), base, start, sft, rung, or an arm; may "
+        "be given again. With --answers: the second file.",
     ),
 ]
 JudgeDryRun = Annotated[
