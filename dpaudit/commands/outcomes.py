@@ -332,17 +332,19 @@ def judged(judgement: Judgement) -> Row:
         return named | {"reason": judgement.reason}
     told = {"trends": schema.plain(judgement.trends), "not_compared": schema.plain(judgement.not_compared)}
     limit = {"max_new_tokens": judgement.max_new_tokens, "limit_from": judgement.limit_from or None}
-    return named | limit | {"pairs": [_pair(pair) for pair in judgement.pairs]} | told
+    common = judgement.common_cautions()
+    pairs = [_pair(pair, common) for pair in judgement.pairs]
+    return named | limit | ({"of_every_rate": "; ".join(common)} if common else {}) | {"pairs": pairs} | told
 
 
-def _pair(pair: WinRate) -> Row:
-    """A win rate as it is found, and what stands beside it in one value each."""
+def _pair(pair: WinRate, common: Sequence[str]) -> Row:
+    """A win rate as it is found, and what stands beside it in one value each; `common` stands above all."""
     right, row = pair.correct, dict(schema.plain(pair))
     return row | {
         "corrected_rate": pair.corrected.rate,
         "equal_length_rate": pair.equal_length.rate,
         "right": f"{right.arm_right} and {right.against_right} of {right.known}" if right else "not known",
-        "caution": "; ".join(pair.cautions),
+        "caution": "; ".join(line for line in pair.cautions if line not in common),
     }
 
 

@@ -196,3 +196,8 @@ class Judgement(Finding):
     limit_from: str = ""  # where that limit comes from
     examples: tuple[Example, ...] = ()
     no_examples: str | None = None  # why there are none
+
+    def common_cautions(self) -> tuple[str, ...]:
+        """What a reader must know before every one of several rates, which need not stand beside each."""
+        first = self.pairs[0].cautions if len(self.pairs) > 1 else ()
+        return tuple(line for line in first if all(line in pair.cautions for pair in self.pairs))

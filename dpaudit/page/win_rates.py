@@ -2,7 +2,7 @@
 side.
 """
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
 from markupsafe import Markup
@@ -58,6 +58,7 @@ class WinRates:
     """What the template places where the judge is fit."""
 
     columns: tuple[str, ...]
+    common: tuple[Markup, ...]  # what must be known before every rate
     pairs: tuple[PairRow, ...]
     notes: tuple[Markup, ...]
     trends: tuple[Markup, ...]
@@ -67,11 +68,12 @@ class WinRates:
 
 
 def of(joins: Joins, judgement: Judgement) -> WinRates:
-    num = joins.num
+    num, common = joins.num, judgement.common_cautions()
     return WinRates(
         columns=COLUMNS,
+        common=tuple(_cautions(num, "/judge/pairs/0", judgement.pairs[0], common)) if common else (),
         pairs=tuple(
-            PairRow(pair.arm, pair.against, pair.role, tuple(_cells(num, at, pair)))
+            PairRow(pair.arm, pair.against, pair.role, tuple(_cells(num, at, pair, common)))
             for at, pair in placed("/judge/pairs", judgement.pairs)
         ),
         notes=tuple(_notes(num, judgement)),
@@ -90,9 +92,15 @@ def of(joins: Joins, judgement: Judgement) -> WinRates:
     )
 
 
-def _cells(num: Numbers, at: str, pair: WinRate) -> Iterator[Markup]:
+def _cautions(num: Numbers, at: str, pair: WinRate, wanted: Collection[str]) -> Iterator[Markup]:
+    for number, line in enumerate(pair.cautions):
+        if line in wanted:
+            yield num(f"{at}/cautions/{number}")
+
+
+def _cells(num: Numbers, at: str, pair: WinRate, common: Collection[str]) -> Iterator[Markup]:
     rate = _rate(num, at, "win_rate")
-    cautions = [num(f"{at}/cautions/{number}") for number in range(len(pair.cautions))]
+    cautions = _cautions(num, at, pair, set(pair.cautions) - set(common))
     yield say("{rate}{cautions}", rate=rate, cautions=Markup("").join(map(_small, cautions)))
     yield _adjusted(num, f"{at}/corrected", pair.corrected)
     yield _adjusted(num, f"{at}/equal_length", pair.equal_length)
@@ -164,8 +172,8 @@ def _trend(num: Numbers, at: str, found: WinTrend) -> Markup:
     said = "falls as ε falls" if found.p_value < SHOWN else "is not shown to fall with ε"
     rates = (num(join(f"{at}/rates", number), "percent_one") for number in range(len(found.rates)))
     return say(
-        "Along {arms} the win rate against {against} {said}: {rates} (Page's test over {facts} facts, "
-        "p {p}).",
+        "Along {arms} the win rate against {against} {said}: {rates}, each fact counted once (Page's test "
+        "over {facts} facts, p {p}).",
         arms=arms,
         against=code(found.against or ""),
         said=said,

@@ -213,7 +213,8 @@ def test_what_must_be_known_stands_beside_a_win_rate(made: Report) -> None:
     found = judge(joined(made)).rates
     assert found is not None and made.judge is not None
     cells = found.pairs[0].cells
-    assert "the prompts are of 24 facts, fewer than 30" in cells[0] and "/judge/pairs/0/win_rate" in cells[0]
+    assert "the prompts are of 24 facts, fewer than 30" in found.common[0]
+    assert "/judge/pairs/0/win_rate" in cells[0]
     assert "/judge/pairs/0/corrected/rate" in cells[1] and "one side is longer everywhere" in cells[2]
     assert "/correct/arm_right" in cells[3] and "/against_cut" in cells[4]
     assert "judged like the faults planted" in found.notes[0]
@@ -227,6 +228,17 @@ def test_what_must_be_known_stands_beside_a_win_rate(made: Report) -> None:
     told = judge(joined(replace(made, judge=private))).rates
     assert told is not None and told.pairs[0].cells[3:5] == ("not known", "not known")
     assert told.no_examples is not None and "the prompts are private" in told.no_examples
+
+
+def test_what_holds_for_every_win_rate_is_said_once(made: Report) -> None:
+    assert made.judge is not None
+    pair = made.judge.pairs[0]
+    facts, right = "the prompts are of 24 facts, fewer than 30", "neither answer is right in 9 of 10 prompts"
+    pairs = (replace(pair, cautions=(right, facts)), replace(pair, cautions=(facts,)))
+    found = judge(joined(replace(made, judge=replace(made.judge, pairs=pairs)))).rates
+    assert found is not None and len(found.common) == 1 and facts in found.common[0]
+    assert all(facts not in row.cells[0] for row in found.pairs)
+    assert right in found.pairs[0].cells[0] and right not in found.pairs[1].cells[0]
 
 
 def test_a_method_is_barred_once_by_what_its_texts_tell(made: Report) -> None:
