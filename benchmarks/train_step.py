@@ -8,6 +8,7 @@ loss on answer tokens, and AdamW:
   same     the same LoRA kernel without clip and noise
   peft     PEFT's own layers and autograd, without clip and noise
   opacus   Opacus' GradSampleModule hooks on PEFT's layers, then the same clip and noise
+AdamW is PyTorch's fused one in all of them.
 Time: medians over interleaved rounds in one process, on one thread, whose allocator keeps what was freed:
 else which variant pays for fresh pages hangs on what the others left behind. A ratio is the median of the
 rounds' own ratios.
@@ -38,6 +39,7 @@ from opacus.grad_sample import GradSampleModule
 
 from dpaudit.models.encode import Encoded
 from dpaudit.models.fused import FusedLora, trainable
+from dpaudit.models.layout import Layout
 from dpaudit.privacy.mechanism import Mechanism
 from dpaudit.training import batches, dpsgd, engine, examples
 
@@ -177,7 +179,7 @@ def step_of(name: str, arguments: argparse.Namespace) -> Callable[[], None]:
     model = lora_model(size, arguments.dtype, arguments.checkpointing)
     units, objective = batch(unit, *BATCH[size])
     parameters = trainable(model)
-    optimizer = torch.optim.AdamW(parameters.values(), lr=1e-4)
+    optimizer = torch.optim.AdamW(parameters.values(), lr=1e-4, fused=True)
     noise = dpsgd.noise_generator(device(), 1)
     wrapped = GradSampleModule(model, batch_first=True, loss_reduction="sum") if name == "opacus" else None
     lora = FusedLora(model) if name in ("dp", "same") else None
@@ -188,45 +190,44 @@ def step_of(name: str, arguments: argparse.Namespace) -> Callable[[], None]:
             source = engine.model_source(model, lora, objective)
             with lora.attached():
                 total = (
-                    engine.private_sum(source, lora.parameters, groups, MECHANISM, noise)
+                    engine.private_sum(source, lora.layout, groups, MECHANISM, noise)
                     if name == "dp"
-                    else engine.plain_sum(model, groups, objective)
+                    else engine.plain_sum(model, lora, groups, objective)
                 )
+            engine.set_gradients(lora, engine.divided(total.gradients, len(units)))
         elif wrapped is not None:
-            total = opacus_sum(wrapped, parameters, units, objective, noise)
+            opacus_step(wrapped, parameters, units, objective, noise)
         else:
-            total = engine.plain_sum(model, groups, objective)
-        for parameter_name, parameter in parameters.items():
-            parameter.grad = (total.gradients[parameter_name] / len(units)).to(parameter.dtype)
+            loss = examples.example_losses(model, [e for unit in units for e in unit], objective).sum()
+            (loss / len(units)).backward()
+            loss.item()
         optimizer.step()
         optimizer.zero_grad()
 
     return step
 
 
-def opacus_sum(
+def opacus_step(
     model: Any,
     parameters: dict[str, torch.nn.Parameter],
     units: list[Any],
     objective: Any,
     noise: torch.Generator,
-) -> engine.GradientSum:
+) -> None:
     """Rows' gradients by Opacus' hooks, summed by unit, clipped and noised as this project does."""
-    total = dpsgd.gaussian_noise(parameters, MECHANISM.noise_multiplier * MECHANISM.clip, noise)
     drawn = [example for unit in units for example in unit]
     loss = examples.example_losses(model, drawn, objective).sum()
-    loss.backward()  # type: ignore[no-untyped-call]
+    loss.backward()
     sequences = len(drawn[0].sequences)
-    rows = {name: p.grad_sample.float() for name, p in parameters.items()}  # type: ignore[attr-defined]
-    by_unit = {
-        name: g.view(len(units), sequences, *g.shape[1:]).sum(1) if sequences > 1 else g
-        for name, g in rows.items()
-    }
-    sums, clipped = dpsgd.clipped_sum(by_unit, MECHANISM.clip)
-    for name, parameter in parameters.items():
-        total[name] += sums[name]
-        parameter.grad_sample = None  # type: ignore[attr-defined]
-    return engine.GradientSum(total, loss.item(), clipped)
+    rows = [p.grad_sample.float().flatten(1) for p in parameters.values()]  # type: ignore[attr-defined]
+    by_unit = [g.view(len(units), sequences, -1).sum(1) if sequences > 1 else g for g in rows]
+    layout = Layout.of(parameters)
+    total, clipped = dpsgd.clipped_sum(by_unit, MECHANISM.clip)
+    total += dpsgd.gaussian_noise(layout, MECHANISM.noise_multiplier * MECHANISM.clip, noise)
+    for name, view in layout.views(total / len(units)).items():
+        parameters[name].grad = view.to(parameters[name].dtype)
+        parameters[name].grad_sample = None  # type: ignore[attr-defined]
+    torch.stack([loss.detach(), clipped]).tolist()
 
 
 def lora_model(size: str, dtype: str, checkpointing: bool) -> Any:

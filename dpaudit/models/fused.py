@@ -1,12 +1,13 @@
 """LoRA layers whose one backward pass gives the gradient of every unit, or the plain sum.
 
-PEFT computes x -> base(x) + scaling * B(A(dropout(x))) as a chain of autograd nodes. Here the low-rank part
-is one node. It keeps the input and the rank-r product alone, and in its backward pass makes the gradients of
-A and B by unit: they are of rank r and cheap to hold, and no second backward pass is needed to learn their
-norms.
+PEFT computes x -> base(x) + scaling * B(A(dropout(x))) as a chain of autograd nodes. Here a layer is one
+node; only its low-rank part is, where the base is no plain linear layer or dropout is on. The node keeps the
+input and the rank-r product alone, and in its backward pass makes the gradients of A and B by unit: they are
+of rank r and cheap to hold, and no second backward pass is needed to learn their norms. Matrix products do
+the scaling and the sums of wide arrays on their way.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -15,10 +16,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from dpaudit.errors import GuardError, UsageError
-from dpaudit.models.low_rank import add_low_rank, is_plain, takes_the_sum, to_rank
+from dpaudit.models.layout import Layout, UnitGradients
+from dpaudit.models.low_rank import add_low_rank, is_free, is_plain, to_rank
 
 Gradients = dict[str, Tensor]  # parameter name -> float32
-Collect = Callable[[str, Tensor], None]
 
 
 def trainable(model: nn.Module) -> dict[str, nn.Parameter]:
@@ -61,19 +62,19 @@ def refuse_coupling(model: Any) -> None:
 class FusedLora:
     """The LoRA layers of a PEFT model, computed by one autograd node each while `attached`.
 
-    Within `collecting`, a backward pass of the SUM of the rows' losses fills `units` with {name: (units,
-    *shape)} in float32, also where the model computes in bfloat16, and leaves `.grad` alone; outside it, the
-    pass fills `.grad` as plain autograd does. Works under either kind of gradient checkpointing, and on a
-    quantized base. Raises UsageError on a trainable parameter that is no A or B of a plain LoRA layer
-    (rank-stabilised scaling is plain): its units could not be told apart.
+    Within `collecting`, a backward pass of the SUM of the rows' losses fills unit gradients in float32, also
+    where the model computes in bfloat16, and leaves `.grad` alone; outside it, the layers are PEFT's own.
+    Works under either kind of gradient checkpointing, and on a quantized base. Raises UsageError on a
+    trainable parameter that is no A or B of a plain LoRA layer (rank-stabilised scaling is plain): its units
+    could not be told apart. `layout` has B transposed: so a processor writes it without a detour.
     """
 
     def __init__(self, model: nn.Module) -> None:
         self.parameters = trainable(model)
-        self.units: Gradients = {}
         self._layers = _lora_layers(model, self.parameters)
-        self._unit_of_row: Tensor | None = None
-        self._count, self._one_row_each = 0, False
+        self.layout = Layout.of(self.parameters, frozenset(b for (_, b), _ in self._layers))
+        self._kept: UnitGradients | None = None
+        self._rows: int | None = None
 
     @contextmanager
     def attached(self) -> Iterator[None]:
@@ -87,111 +88,116 @@ class FusedLora:
                 del layer.forward
 
     @contextmanager
-    def collecting(self, unit_of_row: Tensor, units: int) -> Iterator[None]:
-        """Keeps gradients apart: row i of the pass belongs to unit `unit_of_row[i]` of `units`.
+    def collecting(self, unit_of_row: Sequence[int] | None, units: int = 1) -> Iterator[UnitGradients]:
+        """The gradients of a pass, kept apart: row i belongs to unit `unit_of_row[i]` of `units`.
 
-        Raises GuardError where a weight got a gradient by another way than its layer: that could not be
-        clipped.
+        Without `unit_of_row` all of the pass belongs to one unit, whatever its layers do with rows. Raises
+        GuardError where a weight got a gradient by another way than its layer: that could not be clipped.
         """
-        self.units, self._unit_of_row, self._count = {}, unit_of_row, units
-        in_order = torch.arange(units, device=unit_of_row.device)
-        self._one_row_each = torch.equal(unit_of_row, in_order)
+        device = next(iter(self.parameters.values())).device
+        self._kept = kept = UnitGradients(self.layout, units, unit_of_row, device)
+        self._rows = None if unit_of_row is None else len(unit_of_row)
         try:
-            yield
+            yield kept
         finally:
-            self._unit_of_row = None
+            self._kept = None
         for name, parameter in self.parameters.items():
             if parameter.grad is not None:
                 raise GuardError(f"gradient of {name}: expected from its LoRA layer only, seen another use")
 
     def _forward(self, names: tuple[str, str], layer: Any) -> Callable[..., Tensor]:
         adapter = layer.active_adapters[0]
-        a, b, scaling = layer.lora_A[adapter], layer.lora_B[adapter], layer.scaling[adapter]
-        dropout = layer.lora_dropout[adapter]
+        a, b, scaling = layer.lora_A[adapter].weight, layer.lora_B[adapter].weight, layer.scaling[adapter]
+        linear, dropout = layer.base_layer, layer.lora_dropout[adapter]
+        joined, usual = _is_bare(linear), type(layer).forward
 
         def forward(x: Tensor, *arguments: Any, **options: Any) -> Tensor:
-            base = layer.base_layer(x, *arguments, **options)
-            if layer.disable_adapters:
-                return base  # type: ignore[no-any-return]
-            if self._unit_of_row is not None:
-                self._check_rows(names[0], x)
-            operands = (base, dropout(x), a.weight, b.weight, scaling, self, names)
-            return _LowRank.apply(*operands)  # type: ignore[no-any-return, no-untyped-call]
+            if self._kept is None or layer.disable_adapters:
+                return usual(layer, x, *arguments, **options)  # type: ignore[no-any-return]
+            self._check_rows(names[0], x)
+            if joined and _keeps_all(dropout):
+                operands: tuple[Any, ...] = (None, x, linear.weight, linear.bias)
+            else:
+                operands = (linear(x, *arguments, **options), dropout(x), None, None)
+            return _LowRank.apply(*operands, a, b, scaling, self, names)  # type: ignore[no-any-return, no-untyped-call]
 
         return forward
 
     def _check_rows(self, name: str, x: Tensor) -> None:
-        rows = len(self._unit_of_row) if self._unit_of_row is not None else 0
-        if x.dim() != 3 or len(x) != rows:
+        if self._rows is not None and (x.dim() != 3 or len(x) != self._rows):
             raise GuardError(
-                f"per-unit gradients: {name}: expected input of shape ({rows}, tokens, features), "
+                f"per-unit gradients: {name}: expected input of shape ({self._rows}, tokens, features), "
                 f"seen {tuple(x.shape)}"
             )
 
-    @property
-    def apart(self) -> bool:
-        return self._unit_of_row is not None
-
-    def collect(self, name: str, left: Tensor, right: Tensor) -> None:
-        """Adds sum over tokens of left x right, (rows, tokens, m) and (rows, tokens, n), to each row's
-        unit.
-        """
-        rows = _products(left.float(), right.float())  # (rows, m, n)
-        index = self._unit_of_row
-        assert index is not None
-        if name in self.units or not self._one_row_each:
-            total = self.units.setdefault(name, rows.new_zeros((self._count, *rows.shape[1:])))
-            total.index_add_(0, index, rows)
-        else:
-            self.units[name] = rows
+    def collect(self, name: str, low: Tensor, wide: Tensor, scaling: float) -> None:
+        """See `UnitGradients.add`. Raises GuardError outside of `collecting`."""
+        if self._kept is None:
+            raise GuardError(f"gradient of {name}: expected within `collecting`, seen outside of it")
+        self._kept.add(name, low, wide, scaling)
 
 
 class _LowRank(torch.autograd.Function):
-    """base + scaling * (x A^T) B^T as one node; see FusedLora."""
+    """base + scaling * (x A^T) B^T as one node, whose base is given, or made as x weight^T + bias."""
 
     @staticmethod
     def forward(
         context: Any,
-        base: Tensor,
+        base: Tensor | None,
         x: Tensor,
+        weight: Tensor | None,
+        bias: Tensor | None,
         a: Tensor,
         b: Tensor,
         scaling: float,
         owner: FusedLora,
         names: tuple[str, str],
     ) -> Tensor:
-        low = to_rank(x.to(a.dtype), a)  # (rows, tokens, rank)
-        context.save_for_backward(x, low, a, b)
-        context.scaling, context.owner, context.names = scaling, owner, names
-        if takes_the_sum(base, b):
+        wide = x.flatten(0, -2)
+        low = to_rank(a, wide)  # (rank, tokens of all rows)
+        context.save_for_backward(wide, low, weight, a, b)
+        context.scaling, context.owner, context.names, context.shape = scaling, owner, names, x.shape
+        if base is None:
+            assert weight is not None
+            flat = functional.linear(wide, weight, bias)
+            add_low_rank(flat, low, b.T, scaling)
+            # a view would forbid what follows to work in place
+            return torch.ops.aten._unsafe_view(flat, (*x.shape[:-1], len(weight)))  # type: ignore[no-any-return]
+        if is_free(base):
             context.mark_dirty(base)
-        return add_low_rank(base, low, b, scaling)
+        else:
+            base = base.clone(memory_format=torch.contiguous_format)
+        add_low_rank(base.view(-1, base.shape[-1]), low, b.T, scaling)
+        return base
 
     @staticmethod
     def backward(context: Any, gradient: Tensor) -> tuple[Any, ...]:
-        x, low, a, b = context.saved_tensors
-        owner, (name_a, name_b) = context.owner, context.names
-        wide = gradient.to(b.dtype)
-        low_gradient = to_rank(wide, b.T * context.scaling)  # (rows, tokens, rank)
-        grad_a = grad_b = None
-        if owner.apart:
-            owner.collect(name_b, wide, low * context.scaling)
-            owner.collect(name_a, low_gradient, x)
-        else:
-            grad_b = ((low.flatten(0, -2) * context.scaling).T @ wide.flatten(0, -2)).T
-            grad_a = low_gradient.flatten(0, -2).T @ x.flatten(0, -2).to(a.dtype)
-        grad_x = functional.linear(low_gradient, a.T).to(x.dtype) if context.needs_input_grad[1] else None
-        return gradient, grad_x, grad_a, grad_b, None, None, None
+        wide, low, weight, a, b = context.saved_tensors
+        scaling, owner, (name_a, name_b) = context.scaling, context.owner, context.names
+        above = gradient.flatten(0, -2)  # (tokens of all rows, m)
+        low_gradient = to_rank(b.T, above)  # (rank, tokens of all rows)
+        owner.collect(name_b, low, above, scaling)
+        owner.collect(name_a, low_gradient, wide, scaling)
+        grad_x = None
+        if context.needs_input_grad[1]:
+            if weight is None:
+                flat = (low_gradient.T @ (a * scaling).to(low_gradient.dtype)).to(wide.dtype)
+            else:
+                flat = add_low_rank(above @ weight, low_gradient, a, scaling)
+            grad_x = flat.view(context.shape)
+        return gradient if weight is None else None, grad_x, *(None,) * 7
 
 
-def _products(left: Tensor, right: Tensor) -> Tensor:
-    """left^T right of every row: (rows, tokens, m) and (rows, tokens, n) to (rows, m, n).
+def _is_bare(linear: Any) -> bool:
+    """A linear layer that nobody has changed."""
+    hooks = (linear._forward_hooks, linear._forward_pre_hooks, linear._backward_hooks)
+    return type(linear) is nn.Linear and "forward" not in vars(linear) and not any(hooks)
 
-    The narrow factor comes first, as in `to_rank`.
-    """
-    if left.shape[-1] <= right.shape[-1]:
-        return torch.bmm(left.transpose(1, 2), right)
-    return torch.bmm(right.transpose(1, 2), left).transpose(1, 2).contiguous()
+
+def _keeps_all(dropout: nn.Module) -> bool:
+    return isinstance(dropout, nn.Identity) or (
+        type(dropout) is nn.Dropout and not (dropout.training and dropout.p > 0)
+    )
 
 
 def _lora_layers(model: nn.Module, parameters: dict[str, nn.Parameter]) -> list[tuple[tuple[str, str], Any]]:

@@ -49,13 +49,13 @@ def norms(model: Any, parts: Split | None, lora: FusedLora, batch: Batch) -> NDA
     """The norm of each row's gradient of its mean negative log-likelihood over counted tokens, shape
     (rows,).
     """
-    rows = torch.arange(len(batch.ids), device=batch.ids.device)
-    counts = torch.bincount(batch.row, minlength=len(rows))
-    with lora.collecting(rows, len(rows)):
+    rows = len(batch.ids)
+    counts = torch.bincount(batch.row, minlength=rows)
+    with lora.collecting(range(rows), rows) as kept:
         logits = _logits(model, parts, batch, counts)
         nll = functional.cross_entropy(logits.float(), batch.token, reduction="none")
         (nll / counts[batch.row]).sum().backward()  # type: ignore[no-untyped-call]
-    squared = torch.stack([part.flatten(1).norm(dim=1).double().square() for part in lora.units.values()])
+    squared = torch.stack([part.norm(dim=1).double().square() for part in kept.parts()])
     return squared.sum(0).sqrt().cpu().numpy()
 
 

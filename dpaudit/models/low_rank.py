@@ -10,7 +10,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 
 def is_plain(layer: Any) -> bool:
@@ -32,28 +31,32 @@ def is_plain(layer: Any) -> bool:
     )
 
 
-def to_rank(wide: Tensor, matrix: Tensor) -> Tensor:
-    """wide (rows, tokens, n) times the transpose of matrix (rank, n).
+def to_rank(matrix: Tensor, wide: Tensor) -> Tensor:
+    """matrix (rank, n) times the transpose of wide (tokens, n): (rank, tokens).
 
     Of two products that are each other's transpose, the one whose narrow factor comes first is up to four
-    times as fast on a CPU: its kernels run along the wide rows.
+    times as fast on a CPU: its kernels run along the wide rows. A GPU reads `wide` in half precision as it
+    is and adds up in float32; a processor needs a copy in the dtype of `matrix`.
     """
-    return (matrix @ wide.flatten(0, -2).T).T.contiguous().view(*wide.shape[:-1], len(matrix))
+    if wide.is_cuda and wide.dtype != torch.float32:
+        return torch.mm(matrix.to(wide.dtype), wide.T, out_dtype=torch.float32)
+    return matrix @ wide.to(matrix.dtype).T
 
 
-def takes_the_sum(base: Tensor, b: Tensor) -> bool:
-    """Whether the sum may be written into `base`, which a linear layer has just made and does not keep."""
-    return base.dtype == b.dtype and base.is_contiguous() and not base._is_view()
-
-
-def add_low_rank(base: Tensor, low: Tensor, b: Tensor, scaling: float) -> Tensor:
-    """base + scaling * low b^T, of shape (rows, tokens, m), in the dtype of `base`; overwrites it where it
-    may.
+def add_low_rank(wide: Tensor, low: Tensor, matrix: Tensor, scaling: float) -> Tensor:
+    """wide + scaling * low^T matrix, of shapes (tokens, n), (rank, tokens) and (rank, n); written into
+    `wide`.
     """
-    if takes_the_sum(base, b):
-        base.view(-1, base.shape[-1]).addmm_(low.flatten(0, -2), b.T, alpha=scaling)
-        return base
-    return torch.add(base, functional.linear(low, b), alpha=scaling).to(base.dtype)
+    if wide.is_cuda and wide.dtype != torch.float32:
+        low, matrix = low.to(wide.dtype), matrix.to(wide.dtype)
+    if wide.dtype == low.dtype:
+        return wide.addmm_(low.T, matrix, alpha=scaling)
+    return wide.add_(low.T @ matrix, alpha=scaling)
+
+
+def is_free(made: Tensor) -> bool:
+    """Whether another may write into `made`, which a linear layer has just made and does not keep."""
+    return made.is_contiguous() and not made._is_view()
 
 
 @contextmanager
@@ -83,6 +86,9 @@ def _forward(layer: Any) -> Any:
     a, b, scaling = layer.lora_A[adapter].weight, layer.lora_B[adapter].weight, layer.scaling[adapter]
 
     def forward(x: Tensor, *arguments: Any, **options: Any) -> Tensor:
-        return add_low_rank(layer.base_layer(x, *arguments, **options), to_rank(x.to(a.dtype), a), b, scaling)
+        base: Tensor = layer.base_layer(x, *arguments, **options)
+        made = base if is_free(base) else base.clone(memory_format=torch.contiguous_format)
+        add_low_rank(made.view(-1, made.shape[-1]), to_rank(a, x.flatten(0, -2)), b.T, scaling)
+        return made
 
     return forward

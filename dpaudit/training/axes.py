@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from dpaudit.errors import UsageError
-from dpaudit.models.fused import FusedLora, Gradients
+from dpaudit.models.fused import FusedLora
+from dpaudit.models.layout import Layout
 
 if TYPE_CHECKING:
     from dpaudit.training.examples import Example, UnitExamples
@@ -55,40 +56,23 @@ class Axes:
         """All units of a training: the others, then every canary that is in."""
         return _Together(others, [Axis(int(number)) for number in np.flatnonzero(self.included)])
 
-    def gradients(self, axis: Axis, lora: FusedLora, clip: float) -> Gradients:
-        """The unclipped gradient of one canary, {name: (1, *shape)}, formed by the layers' own sum over
-        sequences.
+    def gradients(self, axis: Axis, lora: FusedLora, clip: float) -> list[Tensor]:
+        """The unclipped gradient of one canary, in parts (1, coordinates of the part), formed by the layers'
+        own sum over sequences.
         """
         name, place = self.places[axis.number]
         weight = lora.parameters[name]
         row, column = divmod(place, weight.shape[1])
-        left = torch.zeros(self.sequences, 1, weight.shape[0], device=weight.device)
-        right = torch.zeros(self.sequences, 1, weight.shape[1], device=weight.device)
-        left[..., row], right[..., column] = RAW_NORM * clip, 1.0
-        with lora.collecting(torch.zeros(self.sequences, dtype=torch.long, device=weight.device), 1):
-            lora.collect(name, left, right)
-        gradient = lora.units[name]
-        return {
-            key: gradient if key == name else gradient.new_zeros(len(gradient), *p.shape)
-            for key, p in lora.parameters.items()
-        }
+        of_row, of_column = (torch.zeros(self.sequences, n, device=weight.device) for n in weight.shape)
+        of_row[:, row], of_column[:, column] = RAW_NORM * clip, 1.0
+        low, wide = (of_column, of_row) if name in lora.layout.transposed else (of_row, of_column)
+        with lora.collecting([0] * self.sequences, 1) as kept:
+            lora.collect(name, low.T, wide, 1.0)
+        return kept.parts()
 
-    def along(self, values: dict[str, Tensor]) -> Tensor:
-        """The coordinates of all canaries, in or not, in `values` (one tensor a weight): shape (canaries,),
-        float32.
-        """
-        coordinates = torch.empty(len(self.places))
-        for name, (numbers, places) in self._of_weights().items():
-            coordinates[numbers] = values[name].detach().flatten()[places].float().cpu()
-        return coordinates
-
-    def _of_weights(self) -> dict[str, tuple[list[int], list[int]]]:
-        by_weight: dict[str, tuple[list[int], list[int]]] = {}
-        for number, (name, place) in enumerate(self.places):
-            numbers, places = by_weight.setdefault(name, ([], []))
-            numbers.append(number)
-            places.append(place)
-        return by_weight
+    def coordinates(self, layout: Layout) -> Tensor:
+        """Where all canaries, in or not, lie in a vector of all weights: shape (canaries,)."""
+        return torch.tensor([layout.place(*place) for place in self.places])
 
 
 class _Together(Sequence["UnitExamples"]):

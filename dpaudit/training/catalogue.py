@@ -5,7 +5,7 @@ the same guards from outside.
 """
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from types import SimpleNamespace
@@ -13,10 +13,10 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from dpaudit.models import fused
-from dpaudit.models.fused import Gradients
+from dpaudit.models.layout import Layout
 from dpaudit.privacy.mechanism import Mechanism
 from dpaudit.training import dpsgd, dry, engine, guards, loop
 
@@ -71,48 +71,46 @@ def _silent(*arguments: object) -> None:
 
 def _scaled_noise(factor: float) -> tuple[Replaced, ...]:
     def other(setting: dry.Setting, draw: Any) -> Any:
-        return lambda parameters, std, generator: draw(parameters, std * factor, generator)
+        return lambda layout, std, generator: draw(layout, std * factor, generator)
 
     return ((dpsgd, "gaussian_noise", other),)
 
 
 def _noise_once(setting: dry.Setting, draw: Any) -> Any:
-    kept: Gradients = {}
+    kept: list[Tensor] = []
 
-    def noise(parameters: dict[str, nn.Parameter], std: float, generator: torch.Generator) -> Gradients:
+    def noise(layout: Layout, std: float, generator: torch.Generator) -> Tensor:
         if not kept:
-            kept.update(draw(parameters, std, generator))
-        return {name: part.clone() for name, part in kept.items()}
+            kept.append(draw(layout, std, generator))
+        return kept[0].clone()
 
     return noise
 
 
 def _noise_on_one(setting: dry.Setting, draw: Any) -> Any:
-    def noise(parameters: dict[str, nn.Parameter], std: float, generator: torch.Generator) -> Gradients:
-        drawn = draw(parameters, std, generator)
-        return {
-            name: part if name == next(iter(drawn)) else torch.zeros_like(part)
-            for name, part in drawn.items()
-        }
+    def noise(layout: Layout, std: float, generator: torch.Generator) -> Tensor:
+        drawn: Tensor = draw(layout, std, generator)
+        drawn[layout.sizes[0] :] = 0
+        return drawn
 
     return noise
 
 
 def _clipped_average(setting: dry.Setting, clip_each: Any) -> Any:
-    def clipped(gradients: Gradients, clip: float) -> tuple[Gradients, int]:
-        averages = {name: g.sum(0, keepdim=True) / setting.batch for name, g in gradients.items()}
-        sums, count = clip_each(averages, clip)
-        return {name: part * setting.batch for name, part in sums.items()}, count
+    def clipped(gradients: Sequence[Tensor], clip: float) -> tuple[Tensor, Tensor]:
+        averages = [part.sum(0, keepdim=True) / setting.batch for part in gradients]
+        total, count = clip_each(averages, clip)
+        return total * setting.batch, count
 
     return clipped
 
 
 def _never_stepped(setting: dry.Setting, private_sum: Any) -> Any:
-    def plain(source: Any, parameters: Any, groups: Any, *others: Any) -> Any:
-        total = {name: torch.zeros_like(p) for name, p in parameters.items()}
+    def plain(source: Any, layout: Layout, groups: Any, *others: Any) -> Any:
+        total = torch.zeros(layout.coordinates)
         for group in groups:
-            total = {name: total[name] + part.sum(0) for name, part in source(group)[0].items()}
-        return engine.GradientSum(total, 0.0, 0)
+            total += torch.cat(source(group)[0], dim=1).sum(0)
+        return engine.GradientSum(total, 0.0, 0, float(total.abs().max()))
 
     return plain
 
@@ -125,9 +123,8 @@ def _each_sequence_alone(setting: dry.Setting, summed: Any) -> Any:
 
 
 def _each_row_alone(setting: dry.Setting, collecting: Any) -> Any:
-    def alone(lora: Any, unit_of_row: Tensor, units: int) -> Any:
-        rows = len(unit_of_row)
-        return collecting(lora, torch.arange(rows, device=unit_of_row.device), rows)
+    def alone(lora: Any, unit_of_row: Sequence[int], units: int) -> Any:
+        return collecting(lora, range(len(unit_of_row)), len(unit_of_row))
 
     return alone
 

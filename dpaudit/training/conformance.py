@@ -49,7 +49,7 @@ def checks(seen: Observation, ledger: Mechanism, claim: Claim) -> tuple[Check, .
         _check("noise fresh in every step", lambda: guards.check_fresh(seen.probes)),
         _check("units a step", lambda: guards.check_sampling(steps, len(seen.times), rate)),
         _check("draws of a unit", lambda: guards.check_even(seen.times.tolist(), len(steps), rate)),
-        _check("one unit's part of a sum", lambda: guards.check_clipped(seen.one_unit, 1, ledger.clip)),
+        _check("one unit's part of a sum", lambda: guards.check_clipped(seen.one_unit_norm, 1, ledger.clip)),
         _check("weights moved", lambda: guards.check_moved(weights, seen.start, True)),
         _check("steps counted", lambda: guards.check_counted(len(steps), ledger)),
         _check("epsilon of the ledger", lambda: _check_spent(ledger, claim)),

@@ -6,12 +6,13 @@ gradients of units come from `fused`.
 """
 
 import secrets
+from collections.abc import Sequence
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from dpaudit.models.fused import Gradients
+from dpaudit.models.layout import Layout
 
 _STATE_BEGIN, _STATE_WORDS = 24, 624  # of the Mersenne twister in a CPU generator's state: 64 bits a word
 
@@ -63,29 +64,26 @@ def seed_dropout(seed: int | None = None) -> None:
         torch.cuda.manual_seed(secrets.randbits(63) if seed is None else seed % 2**63)
 
 
-def unit_norms(gradients: Gradients) -> Tensor:
-    """The L2 norm of each unit's gradient over all parameters together, shape (units,)."""
-    norms = torch.stack([torch.linalg.vector_norm(g.flatten(1), dim=1) for g in gradients.values()])
+def unit_norms(gradients: Sequence[Tensor]) -> Tensor:
+    """The L2 norm of each unit's gradient over all its parts together, shape (units,)."""
+    norms = torch.stack([torch.linalg.vector_norm(part, dim=1) for part in gradients])
     total: Tensor = torch.linalg.vector_norm(norms, dim=0)
     return total
 
 
-def clipped_sum(gradients: Gradients, clip: float) -> tuple[Gradients, int]:
+def clipped_sum(gradients: Sequence[Tensor], clip: float) -> tuple[Tensor, Tensor]:
     """The sum over units of their gradients scaled to norm at most `clip`, and how many were scaled down.
 
-    `gradients` is {name: (units, *shape)}. Source: Abadi et al. 2016 (arXiv 1607.00133), algorithm 1.
+    `gradients` are parts (units, coordinates of the part); the sum is (coordinates,), the count a number on
+    the same device. Source: Abadi et al. 2016 (arXiv 1607.00133), algorithm 1.
     """
     norms = unit_norms(gradients)
     factors = (clip / norms.clamp(min=torch.finfo(torch.float32).tiny)).clamp(max=1.0)
-    sums = {name: (factors @ g.flatten(1)).view(g.shape[1:]) for name, g in gradients.items()}
-    return sums, int((norms > clip).sum())
+    return torch.cat([part.T.mv(factors) for part in gradients]), (norms > clip).sum()
 
 
-def gaussian_noise(parameters: dict[str, nn.Parameter], std: float, generator: torch.Generator) -> Gradients:
-    """Independent Gaussian noise of standard deviation `std` for every coordinate of every parameter,
-    float32.
+def gaussian_noise(layout: Layout, std: float, generator: torch.Generator) -> Tensor:
+    """Independent Gaussian noise of standard deviation `std` for every coordinate, (coordinates,) in float32,
+    on the generator's device.
     """
-    return {
-        name: torch.randn(p.shape, generator=generator, device=p.device, dtype=torch.float32).mul_(std)
-        for name, p in parameters.items()
-    }
+    return torch.randn(layout.coordinates, generator=generator, device=generator.device).mul_(std)

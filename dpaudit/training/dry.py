@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from dpaudit.models.fused import Gradients
+from dpaudit.models.layout import Layout
 from dpaudit.privacy.mechanism import Mechanism
 from dpaudit.training import axes, dpsgd, engine, guards
 from dpaudit.training.observation import Observation
@@ -59,33 +60,32 @@ class DryEngine:
         first = setting.axes // len(WEIGHTS)
         sizes = dict(zip(WEIGHTS, (first, setting.axes - first), strict=True))
         self.parameters = {name: nn.Parameter(torch.zeros(size)) for name, size in sizes.items()}
+        self.layout = Layout.of(self.parameters)
 
     def step(self, canaries: Sequence[int]) -> Tensor:
         """Moves the weights by a step in which these canaries are drawn; the released sum over the clip,
         (axes,).
         """
         gradients = self.gradients(canaries)
-        move(self.parameters, gradients)
-        return torch.cat(list(gradients.values())) * (self.setting.batch / self.mechanism.clip)
+        move(self.parameters, self.layout.views(gradients))
+        return gradients * (self.setting.batch / self.mechanism.clip)
 
-    def gradients(self, canaries: Sequence[int]) -> Gradients:
-        """What the optimizer gets: the noisy sum over the public batch."""
+    def gradients(self, canaries: Sequence[int]) -> Tensor:
+        """What the optimizer gets, (axes,): the noisy sum over the public batch."""
         groups = [canaries] if len(canaries) else []
-        total = engine.private_sum(self._source, self.parameters, groups, self.mechanism, self._noise)
+        total = engine.private_sum(self._source, self.layout, groups, self.mechanism, self._noise)
         return engine.divided(total.gradients, self.setting.batch)
 
-    def summed(self, canaries: Sequence[int]) -> Gradients:
+    def summed(self, canaries: Sequence[int]) -> Tensor:
         """The sum, recovered with the divisor that was claimed."""
-        return {name: part * self.setting.batch for name, part in self.gradients(canaries).items()}
+        return self.gradients(canaries) * self.setting.batch
 
-    def _source(self, canaries: Sequence[int]) -> tuple[Gradients, float]:
+    def _source(self, canaries: Sequence[int]) -> tuple[list[Tensor], Tensor]:
         """Every sequence of a canary along the canary's axis, summed by unit."""
         along = torch.tensor(canaries) // self.setting.per_axis
         rows = torch.zeros(len(canaries), self.setting.sequences, self.setting.axes)
         rows[torch.arange(len(canaries)), :, along] = axes.RAW_NORM * self.mechanism.clip
-        units = summed_by_unit(rows)
-        parts = torch.split(units, [p.numel() for p in self.parameters.values()], dim=1)
-        return dict(zip(self.parameters, parts, strict=True)), 0.0
+        return [summed_by_unit(rows)], torch.zeros((), dtype=torch.float64)
 
 
 def summed_by_unit(rows: Tensor) -> Tensor:
@@ -116,8 +116,9 @@ def train(
     units = setting.population - setting.canaries + there.size  # the canaries come first
     sampler = dpsgd.PoissonSampler(units, mechanism.sampling_rate, sampling)
     dry = DryEngine(setting, mechanism, noise)
-    probes = guards.probed(lambda: dry.summed([]), PROBES, mechanism.noise_multiplier * mechanism.clip)
-    one_unit = _one_unit(setting, mechanism, noise)
+    deviation = mechanism.noise_multiplier * mechanism.clip
+    probes = guards.probed(lambda: dry.summed([]), dry.layout, PROBES, deviation)
+    one_unit = _one_unit_norm(setting, mechanism, noise)
     start = {name: p.detach().clone() for name, p in dry.parameters.items()}
     observed = np.zeros((mechanism.steps, setting.axes), dtype=np.float32)
     drawn, times = np.zeros(mechanism.steps, dtype=np.int64), np.zeros(units, dtype=np.int64)
@@ -131,10 +132,10 @@ def train(
     return Observation(observed, included, drawn, times, probes, one_unit, start, end)
 
 
-def _one_unit(setting: Setting, mechanism: Mechanism, noise: torch.Generator) -> Gradients:
-    """What one unit adds to a sum: two steps with the same noise, of which one has the unit."""
+def _one_unit_norm(setting: Setting, mechanism: Mechanism, noise: torch.Generator) -> float:
+    """The norm of what one unit adds to a sum: two steps with the same noise, of which one has the unit."""
     sums = []
     for canaries in ([0], []):
         twin = engine.cloned(noise)
         sums.append(DryEngine(setting, mechanism, twin).summed(canaries))
-    return {name: sums[0][name] - sums[1][name] for name in sums[0]}
+    return float((sums[0] - sums[1]).norm())

@@ -67,13 +67,15 @@ def answer_log_probs(model: nn.Module, sequences: Sequence[Encoded]) -> tuple[Te
     independent.
     """
     device = device_of(model)
-    tokens = _padded([s.input_ids for s in sequences]).to(device)  # (rows, tokens)
-    answers = _padded([s.answer_mask for s in sequences]).to(device).bool()[:, 1:]  # predicted from the left
+    tokens = _padded([s.input_ids for s in sequences])  # (rows, tokens)
+    answers = _padded([s.answer_mask for s in sequences]).bool()[:, 1:]  # predicted from the left
     row, column = answers.nonzero(as_tuple=True)
-    logits = answer_logits(model, tokens, row, column)
-    negative = nn.functional.cross_entropy(logits.float(), tokens[row, column + 1], reduction="none")
-    sums = negative.new_zeros(len(sequences)).index_add(0, row, -negative)
-    return sums, answers.sum(1)
+    targets, counts = tokens[row, column + 1], answers.sum(1)
+    row, column = row.to(device), column.to(device)
+    logits = answer_logits(model, tokens.to(device), row, column)
+    negative = nn.functional.cross_entropy(logits.float(), targets.to(device), reduction="none")
+    apart = negative.new_zeros(answers.shape).index_put((row, column), -negative)
+    return apart.sum(1), counts.to(device)  # sums in a fixed order on any device
 
 
 def answer_logits(model: Any, tokens: Tensor, row: Tensor, column: Tensor) -> Tensor:

@@ -5,7 +5,7 @@ run.
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import torch
@@ -13,7 +13,7 @@ from scipy import stats
 from torch import Tensor, nn
 
 from dpaudit.errors import GuardError
-from dpaudit.models.fused import Gradients
+from dpaudit.models.layout import Layout
 from dpaudit.privacy.mechanism import Mechanism
 from dpaudit.training.state import Step
 
@@ -32,43 +32,47 @@ PRIVATE = (
 )
 
 
-def check_finite(loss: float, gradients: Gradients, step: int) -> None:
+def check_finite(loss: float, largest: float, gradients: Tensor, layout: Layout, step: int) -> None:
+    """`largest` is the largest coordinate of `gradients`, (coordinates,), which is read for the message
+    alone.
+    """
     if not math.isfinite(loss):
         raise GuardError(f"loss of step {step}: expected a finite number, seen {loss}")
-    largest = torch.stack(torch._foreach_norm(list(gradients.values()), math.inf))
-    for name, finite in zip(gradients, largest.isfinite().tolist(), strict=True):
-        if not finite:
-            raise GuardError(
-                f"gradient of {name} in step {step}: expected finite numbers, seen NaN or infinity"
-            )
+    if not math.isfinite(largest):
+        name = next(n for n, part in layout.views(gradients).items() if not part.isfinite().all())
+        raise GuardError(f"gradient of {name} in step {step}: expected finite numbers, seen NaN or infinity")
 
 
-def check_noised(noise: Gradients, parameters: dict[str, nn.Parameter], noise_multiplier: float) -> None:
-    """Raises GuardError unless every trainable weight has noise of its shape, none of it all zero."""
-    for name, parameter in parameters.items():
-        seen = tuple(noise[name].shape) if name in noise else "none"
-        if seen != tuple(parameter.shape):
-            raise GuardError(f"noise on {name}: expected shape {tuple(parameter.shape)}, seen {seen}")
-    lengths = torch.stack(torch._foreach_norm([noise[name] for name in parameters]))
-    for name, length in zip(parameters, lengths.tolist(), strict=True):
+def lengths(noise: Tensor, layout: Layout) -> Tensor:
+    """The norm of every weight's noise, (weights,). Raises GuardError for noise of another shape."""
+    if noise.shape != (layout.coordinates,):
+        raise GuardError(
+            f"noise: expected {layout.coordinates} values, one for each coordinate of the trainable weights, "
+            f"seen shape {tuple(noise.shape)}"
+        )
+    return torch.stack(torch._foreach_norm(torch.split(noise, layout.sizes)))
+
+
+def check_noised(lengths: Sequence[float], names: Iterable[str], noise_multiplier: float) -> None:
+    """Raises GuardError where the noise of a trainable weight is all zero."""
+    for name, length in zip(names, lengths, strict=True):
         if noise_multiplier > 0 and length == 0:
             raise GuardError(f"noise on {name}: expected {noise_multiplier:g} times the clip, seen 0")
 
 
-def check_clipped(sums: Gradients, units: int, clip: float) -> None:
-    """Raises GuardError where a sum of clipped units is longer than that many clips: then some unit was not
-    clipped.
+def check_clipped(norm: float, units: int, clip: float) -> None:
+    """Raises GuardError where a sum of clipped units, of this norm, is longer than that many clips: then some
+    unit was not clipped.
     """
-    norm = float(torch.stack(torch._foreach_norm(list(sums.values()))).norm())
     if norm > units * clip * (1 + 1e-3):  # a NaN is for check_finite
         raise GuardError(
             f"clipped sum of {units} units: expected norm at most {units * clip:g}, seen {norm:g}"
         )
 
 
-def probe_count(parameters: dict[str, nn.Parameter]) -> int:
+def probe_count(layout: Layout) -> int:
     """How many empty steps show the noise of the smallest weight well enough; at least two, to compare."""
-    smallest = min(parameter.numel() for parameter in parameters.values())
+    smallest = min(layout.sizes)
     return min(max(2, math.ceil(PROBE_SAMPLES / smallest)), PROBES_MOST)
 
 
@@ -84,15 +88,14 @@ def check_noise(probes: dict[str, Tensor], std: float) -> None:
         check_fresh({name: draws}, len(probes))
 
 
-def probed(empty_step: Callable[[], Gradients], count: int, std: float) -> dict[str, Tensor]:
+def probed(empty_step: Callable[[], Tensor], layout: Layout, count: int, std: float) -> dict[str, Tensor]:
     """The noise of `count` empty steps over `std`, by weight and of all together, each (probes, coordinates).
 
-    `empty_step` gives what reaches the optimizer, times the divisor.
+    `empty_step` gives what reaches the optimizer, times the divisor: (coordinates,).
     """
-    steps = [empty_step() for _ in range(count)]
-    values = {name: torch.stack([s[name].flatten() for s in steps]).double() / std for name in steps[0]}
-    values["all trainable weights"] = torch.cat(list(values.values()), dim=1)
-    return values
+    steps = torch.stack([empty_step() for _ in range(count)]).double() / std
+    values = dict(zip(layout.shapes, torch.split(steps, layout.sizes, dim=1), strict=True))
+    return {**values, "all trainable weights": steps}
 
 
 def check_scale(probes: dict[str, Tensor], std: float, of: int | None = None) -> None:

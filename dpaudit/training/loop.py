@@ -15,7 +15,7 @@ from dpaudit.suite.suite import Schedule
 from dpaudit.training import dpsgd, guards
 from dpaudit.training.axes import Axes, Axis
 from dpaudit.training.engine import ALONE, Engine
-from dpaudit.training.examples import Objective, UnitExamples
+from dpaudit.training.examples import Objective, UnitExamples, device_of
 from dpaudit.training.observation import Observation
 from dpaudit.training.ranks import Ranks
 from dpaudit.training.state import Snapshot, Step, capture, exact, restore
@@ -67,7 +67,7 @@ def train(
     sampler = dpsgd.PoissonSampler(len(units), mechanism.sampling_rate, sampling)
     model.train()
     probes = _probed(engine, noise, keep=axes is not None)
-    one_unit = engine.one_unit(Axis(0), noise) if axes else {}
+    one_unit = engine.one_unit_norm(Axis(0), noise) if axes else 0.0
     done = _Done(engine, sampling, noise, np.zeros(len(units) if axes else 0, dtype=np.int64))
     if resume is not None:
         done.restore(resume, ranks)
@@ -108,7 +108,7 @@ class _Done:
             dpsgd.seed_dropout()  # the snapshot has the first rank's state; every rank needs its own masks
         self.steps, self.tokens, self.earlier = list(snapshot.steps), snapshot.tokens, snapshot.seconds
         if self.engine.axes:
-            self.engine.observed = list(snapshot.tensors["observed"])
+            self.engine.observed = list(snapshot.tensors["observed"].to(device_of(self.engine.model)))
             self.times = np.array(snapshot.secret["times"], dtype=np.int64)
         self.began = time.perf_counter()
 
@@ -168,9 +168,9 @@ def _seen(
     steps: Sequence[Step],
     times: NDArray[np.int64],
     probes: dict[str, Tensor],
-    one_unit: Gradients,
+    one_unit_norm: float,
     start: Gradients,
 ) -> Observation:
-    observed, drawn = torch.stack(engine.observed).numpy(), np.array([step.units for step in steps])
+    observed, drawn = torch.stack(engine.observed).cpu().numpy(), np.array([step.units for step in steps])
     end = {name: p.detach() for name, p in engine.parameters.items()}
-    return Observation(observed, axes.included, drawn, times, probes, one_unit, start, end)
+    return Observation(observed, axes.included, drawn, times, probes, one_unit_norm, start, end)

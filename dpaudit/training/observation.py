@@ -20,6 +20,6 @@ class Observation:
     probes: dict[
         str, Tensor
     ]  # noise of empty steps over its claimed deviation, (probes, coordinates) by weight
-    one_unit: Gradients  # what one unit adds to a sum
+    one_unit_norm: float  # of what one unit adds to a sum
     start: Gradients  # weights before the first step
     end: Gradients  # weights after the last one

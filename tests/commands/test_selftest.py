@@ -56,20 +56,20 @@ def test_the_same_seed_gives_the_same_result() -> None:
 
 
 def without_noise(original: Any) -> Any:
-    return lambda parameters, std, generator: {n: torch.zeros_like(p) for n, p in parameters.items()}
+    return lambda layout, std, generator: torch.zeros(layout.coordinates)
 
 
 def unscaled_noise(original: Any) -> Any:
     """`.mul_(std)` deleted: the noise no longer follows what was asked for."""
-    return lambda parameters, std, generator: original(parameters, 1.0, generator)
+    return lambda layout, std, generator: original(layout, 1.0, generator)
 
 
 def half_noise(original: Any) -> Any:
-    return lambda parameters, std, generator: original(parameters, std / 2, generator)
+    return lambda layout, std, generator: original(layout, std / 2, generator)
 
 
 def unclipped(original: Any) -> Any:
-    return lambda gradients, clip: ({name: g.sum(0) for name, g in gradients.items()}, 0)
+    return lambda gradients, clip: (torch.cat([part.sum(0) for part in gradients]), torch.zeros(()))
 
 
 def everybody(original: Any) -> Any:
@@ -98,7 +98,7 @@ def test_it_fails_where_training_lost_a_part(
 
 
 def test_it_fails_where_the_sum_never_gets_the_noise(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The line of `engine.private_sum` that begins with the noise begins with zeros instead."""
+    """The line of `engine.private_sum` that draws the noise draws zeros instead."""
     original = dpsgd.gaussian_noise
 
     class Zeroed:
@@ -107,7 +107,7 @@ def test_it_fails_where_the_sum_never_gets_the_noise(monkeypatch: pytest.MonkeyP
 
         @staticmethod
         def gaussian_noise(*arguments: Any) -> Any:
-            return {name: torch.zeros_like(part) for name, part in original(*arguments).items()}
+            return torch.zeros_like(original(*arguments))
 
     monkeypatch.setattr(engine, "dpsgd", Zeroed())
     found = told()

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from dpaudit.errors import GuardError, UsageError
 from dpaudit.models.encode import Encoded
-from dpaudit.models.fused import FusedLora, Gradients, trainable
+from dpaudit.models.fused import FusedLora, trainable
 from dpaudit.privacy.mechanism import Mechanism
 from dpaudit.training import batches, dpsgd, engine, examples
 
@@ -58,11 +58,13 @@ def private_sum(
     groups = batches.grouped(units, micro_batch)
     source = engine.model_source(model, collector, objective)
     with collector.attached():
-        return engine.private_sum(source, collector.parameters, groups, mechanism, generator)
+        return engine.private_sum(source, collector.layout, groups, mechanism, generator)
 
 
-def flat(gradients: Gradients) -> Tensor:
-    return torch.cat([g.flatten() for g in gradients.values()]).double()
+def flat(model: nn.Module, total: engine.GradientSum) -> Tensor:
+    """The sum in the order of `one_by_one`."""
+    views = FusedLora(model).layout.views(total.gradients)
+    return torch.cat([g.flatten() for g in views.values()]).double()
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -76,7 +78,7 @@ def test_clipped_sum_equals_a_loop_over_units(case: str, micro_batch: int) -> No
     expected = clipped_one_by_one(slow, clip)
     total = private_sum(model, units, objective, Mechanism(0.0, 1.0, 1, clip), micro_batch)
     assert 0 < total.clipped < len(units)
-    assert float((flat(total.gradients) - expected).norm() / expected.norm()) <= 1e-5
+    assert float((flat(model, total) - expected).norm() / expected.norm()) <= 1e-5
 
 
 def test_clipping_each_record_alone_would_give_another_sum() -> None:
@@ -87,7 +89,7 @@ def test_clipping_each_record_alone_would_give_another_sum() -> None:
     clip = median_norm(slow)
     expected = clipped_one_by_one(slow, clip)
     alone = [[example] for unit in units for example in unit]
-    wrong = flat(private_sum(model, alone, objective, Mechanism(0.0, 1.0, 1, clip)).gradients)
+    wrong = flat(model, private_sum(model, alone, objective, Mechanism(0.0, 1.0, 1, clip)))
     assert float((wrong - expected).norm() / expected.norm()) > 0.05
 
 
@@ -102,9 +104,9 @@ def test_rows_agree_with_opacus_hooks() -> None:
         log_probs, tokens = examples.answer_log_probs(module, sequences)
         (-log_probs / tokens).sum().backward()  # type: ignore[no-untyped-call]
 
-    with collector.attached(), collector.collecting(torch.arange(len(sequences)), len(sequences)):
+    with collector.attached(), collector.collecting(range(len(sequences)), len(sequences)) as kept:
         backward(model)
-    ours = dict(collector.units)
+    ours = kept.named()
     model.zero_grad()
     wrapped = GradSampleModule(model, batch_first=True, loss_reduction="sum")
     backward(wrapped)
@@ -124,7 +126,7 @@ def test_rows_are_float32_under_bfloat16() -> None:
     units = worlds.record_units(3)
     with collector.attached():
         gradients, _ = engine.unit_gradients(model, collector, next(batches.grouped(units, 8)), SFT)
-    assert {g.dtype for g in gradients.values()} == {torch.float32}
+    assert {part.dtype for part in gradients} == {torch.float32}
     assert {p.dtype for p in collector.parameters.values()} == {torch.bfloat16}
 
 
@@ -133,24 +135,20 @@ def test_a_clipped_unit_has_norm_at_most_clip(clip: float) -> None:
     model = worlds.lora_model()
     for unit in worlds.patient_units([5, 1, 3]):
         total = private_sum(model, [unit], SFT, Mechanism(0.0, 1.0, 1, clip))
-        assert float(flat(total.gradients).norm()) <= clip * (1 + 1e-6)
+        assert float(total.gradients.double().norm()) <= clip * (1 + 1e-6)
 
 
 def test_clipped_sum_leaves_small_and_zero_gradients_alone() -> None:
-    gradients = {
-        "a": torch.tensor([[0.0, 0.0], [0.3, 0.0], [3.0, 0.0]]),
-        "b": torch.tensor([[0.0], [0.4], [4.0]]),
-    }
-    sums, clipped = dpsgd.clipped_sum(gradients, 1.0)
-    assert clipped == 1
-    torch.testing.assert_close(sums["a"], torch.tensor([0.3 + 0.6, 0.0]))
-    torch.testing.assert_close(sums["b"], torch.tensor([0.4 + 0.8]))
+    parts = [torch.tensor([[0.0, 0.0], [0.3, 0.0], [3.0, 0.0]]), torch.tensor([[0.0], [0.4], [4.0]])]
+    total, clipped = dpsgd.clipped_sum(parts, 1.0)
+    assert int(clipped) == 1
+    torch.testing.assert_close(total, torch.tensor([0.3 + 0.6, 0.0, 0.4 + 0.8]))
 
 
 # ---- noise
 
 
-def noise_faults(sums: list[Gradients], std: float) -> list[str]:
+def noise_faults(sums: list[dict[str, Tensor]], std: float) -> list[str]:
     """The parameters whose noise is more than 3 standard errors off `std`, or correlated from step to
     step.
     """
@@ -166,12 +164,14 @@ def noise_faults(sums: list[Gradients], std: float) -> list[str]:
     return faults
 
 
-def empty_steps(model: nn.Module, mechanism: Mechanism, count: int) -> list[Gradients]:
+def empty_steps(model: nn.Module, mechanism: Mechanism, count: int) -> list[dict[str, Tensor]]:
     """Sums of steps whose batch is empty, through the code of the real step."""
     collector, generator = FusedLora(model), dpsgd.noise_generator(torch.device("cpu"), 11)
     source = engine.model_source(model, collector, SFT)
     return [
-        engine.private_sum(source, collector.parameters, [], mechanism, generator).gradients
+        collector.layout.views(
+            engine.private_sum(source, collector.layout, [], mechanism, generator).gradients
+        )
         for _ in range(count)
     ]
 
@@ -211,8 +211,7 @@ def test_noise_and_signal_add_up() -> None:
     signal = private_sum(model, units, SFT, Mechanism(0.0, 1.0, 1, 0.5)).gradients
     noise = private_sum(model, [], SFT, mechanism).gradients
     both = private_sum(model, units, SFT, mechanism).gradients
-    for name in both:
-        torch.testing.assert_close(both[name], noise[name] + signal[name])
+    torch.testing.assert_close(both, noise + signal)
 
 
 def test_noise_generators_differ_unless_seeded() -> None:
@@ -297,9 +296,28 @@ def test_a_layer_that_mixes_rows_is_refused() -> None:
     with (
         pytest.raises(GuardError, match=r"\(4, tokens, features\), seen \(20, 3\)"),
         lora.attached(),
-        lora.collecting(torch.arange(4), 4),
+        lora.collecting(range(4), 4),
     ):
         model(torch.ones(4, 5, 3))
+
+
+def test_a_layer_that_mixes_rows_has_a_plain_sum() -> None:
+    class Flat(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = nn.Linear(3, 2, bias=False)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.layer(x.flatten(0, 1))  # type: ignore[no-any-return]
+
+    model, x = lora_on(Flat()), torch.randn(4, 5, 3, generator=torch.Generator().manual_seed(0))
+    lora = FusedLora(model)
+    with lora.attached(), lora.collecting(None) as kept:
+        model(x).square().sum().backward()
+    found = kept.named()
+    model(x).square().sum().backward()
+    for name, parameter in trainable(model).items():
+        torch.testing.assert_close(found[name][0], parameter.grad)
 
 
 def test_a_layer_used_twice_collects_both_uses() -> None:
@@ -313,12 +331,12 @@ def test_a_layer_used_twice_collects_both_uses() -> None:
 
     model, x = lora_on(Twice()), torch.randn(4, 5, 3, generator=torch.Generator().manual_seed(0))
     lora = FusedLora(model)
-    with lora.attached(), lora.collecting(torch.arange(4), 4):
+    with lora.attached(), lora.collecting(range(4), 4) as kept:
         model(x).square().sum().backward()
     model(x).square().sum().backward()
     for name, parameter in trainable(model).items():
         assert parameter.grad is not None
-        torch.testing.assert_close(lora.units[name].sum(0), parameter.grad, rtol=1e-4, atol=1e-6)
+        torch.testing.assert_close(kept.named()[name].sum(0), parameter.grad, rtol=1e-4, atol=1e-6)
 
 
 def test_rows_go_to_their_units_whatever_the_order() -> None:
@@ -328,9 +346,9 @@ def test_rows_go_to_their_units_whatever_the_order() -> None:
     rows = [example for part in group.passes for example, _ in part]
     found = []
     for units in ([0, 1, 2, 3], [2, 0, 0, 3]):
-        with lora.attached(), lora.collecting(torch.tensor(units), 4):
+        with lora.attached(), lora.collecting(units, 4) as kept:
             examples.example_losses(model, rows, SFT).sum().backward()  # type: ignore[no-untyped-call]
-        found.append(lora.units)
+        found.append(kept.named())
     for name, alone in found[0].items():
         torch.testing.assert_close(found[1][name][0], alone[1] + alone[2])
         torch.testing.assert_close(found[1][name][2], alone[0])
@@ -351,7 +369,7 @@ def test_a_weight_used_outside_its_layer_is_refused() -> None:
     with (
         pytest.raises(GuardError, match=r"lora_A.*expected from its LoRA layer only"),
         lora.attached(),
-        lora.collecting(torch.arange(4), 4),
+        lora.collecting(range(4), 4),
     ):
         model(torch.ones(4, 5, 3)).square().sum().backward()
 
@@ -368,7 +386,7 @@ def test_a_record_whose_answer_was_cut_off_has_a_zero_gradient() -> None:
     cut = Encoded((1, 2, 3), (False,) * 3, (False,) * 3, True, 0)
     total = private_sum(model, [[examples.Example((cut,))]], SFT, Mechanism(0.0, 1.0, 1, 1.0))
     assert total.loss == 0
-    assert float(flat(total.gradients).norm()) == 0
+    assert float(total.gradients.norm()) == 0
 
 
 def test_noise_from_the_system_has_more_than_the_32_bits_that_a_seed_is_cut_to() -> None:

@@ -50,7 +50,7 @@ def test_a_pair_or_a_patient_is_clipped_as_one(sequences: int) -> None:
     alone = trained(mechanism=silent(MECHANISM))
     together = trained(dry.Setting(2000, 100, 400, sequences), silent(MECHANISM))
     np.testing.assert_allclose(together.observed, alone.observed, atol=1e-6)
-    assert math.hypot(*(float(part.norm()) for part in together.one_unit.values())) == pytest.approx(0.3)
+    assert together.one_unit_norm == pytest.approx(0.3)
 
 
 def test_canaries_that_share_an_axis_add_up() -> None:
@@ -84,9 +84,7 @@ def test_the_functions_of_training_themselves_are_called(
 
 
 def test_the_engines_guards_are_on(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(
-        dpsgd, "gaussian_noise", lambda p, std, g: {n: torch.zeros_like(w) for n, w in p.items()}
-    )
+    monkeypatch.setattr(dpsgd, "gaussian_noise", lambda layout, std, g: torch.zeros(layout.coordinates))
     with pytest.raises(GuardError, match="noise on lora_A"):
         trained()
 

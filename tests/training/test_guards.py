@@ -10,19 +10,18 @@ import numpy as np
 import pytest
 import torch
 import worlds
-from torch import nn
 
 from dpaudit.errors import GuardError
-from dpaudit.models.fused import Gradients
+from dpaudit.models.layout import Layout
 from dpaudit.privacy.mechanism import Mechanism
 from dpaudit.suite.suite import Schedule
 from dpaudit.training import dpsgd, engine, guards, loop, state
 
 STD = 0.4
-SHAPES = {"a": nn.Parameter(torch.zeros(8, 60)), "b": nn.Parameter(torch.zeros(60, 8))}
+SHAPES = Layout({"a": (8, 60), "b": (60, 8)})
 
 
-def noise_of(seed: int) -> Callable[[], Gradients]:
+def noise_of(seed: int) -> Callable[[], torch.Tensor]:
     generator = dpsgd.noise_generator(torch.device("cpu"), seed)
     return lambda: dpsgd.gaussian_noise(SHAPES, STD, generator)
 
@@ -40,19 +39,22 @@ def test_silent_on_200_correct_runs() -> None:
     count = guards.probe_count(SHAPES)
     assert count == math.ceil(guards.PROBE_SAMPLES / 480)
     for seed in range(200):
-        guards.check_noise(guards.probed(noise_of(seed), count, STD), STD)
+        guards.check_noise(guards.probed(noise_of(seed), SHAPES, count, STD), STD)
         for units, rate, steps in ((300, 0.05, 40), (40, 0.02, 10), (1, 0.5, 5), (500, 1.0, 3)):
             guards.check_sampling(steps_of(poisson_counts(units, rate, steps, seed)), units, rate)
 
 
 def test_silent_on_the_smallest_weights() -> None:
     """A rank of 1 on eight features: products of so few normals have tails that no normal has."""
-    shapes = {"a": nn.Parameter(torch.zeros(1, 8)), "b": nn.Parameter(torch.zeros(8, 1))}
+    shapes = Layout({"a": (1, 8), "b": (8, 1)})
     for seed in range(500):
         generator = dpsgd.noise_generator(torch.device("cpu"), seed)
         guards.check_noise(
             guards.probed(
-                lambda g=generator: dpsgd.gaussian_noise(shapes, STD, g), guards.probe_count(shapes), STD
+                lambda g=generator: dpsgd.gaussian_noise(shapes, STD, g),
+                shapes,
+                guards.probe_count(shapes),
+                STD,
             ),
             STD,
         )  # type: ignore[misc]
@@ -69,14 +71,15 @@ def test_silent_on_a_few_steps_that_draw_what_is_expected(counts: list[int]) -> 
 def test_noise_of_another_scale_is_told(scale: float) -> None:
     draw = noise_of(3)
     with pytest.raises(GuardError, match=r"expected standard deviation 0\.4, seen"):
-        guards.check_noise(guards.probed(lambda: {n: g * scale for n, g in draw().items()}, 8, STD), STD)
+        guards.check_noise(guards.probed(lambda: draw() * scale, SHAPES, 8, STD), STD)
 
 
 def test_one_weight_with_half_the_noise_is_told_by_name() -> None:
     draw = noise_of(4)
     with pytest.raises(GuardError, match=r"noise on b: expected standard deviation 0\.4, seen 0\.2"):
         guards.check_noise(
-            guards.probed(lambda: {n: g * (0.5 if n == "b" else 1) for n, g in draw().items()}, 8, STD), STD
+            guards.probed(lambda: draw() * torch.tensor([1.0, 0.5]).repeat_interleave(480), SHAPES, 8, STD),
+            STD,
         )
 
 
@@ -85,16 +88,14 @@ def test_noise_that_comes_back_is_told(period: int) -> None:
     draws = [noise_of(seed)() for seed in range(period)]
     number = iter(range(100))
     with pytest.raises(GuardError, match=r"expected independent steps, seen a correlation of (1|0\.9)"):
-        guards.check_noise(guards.probed(lambda: draws[next(number) % period], 4, STD), STD)
+        guards.check_noise(guards.probed(lambda: draws[next(number) % period], SHAPES, 4, STD), STD)
 
 
 def test_half_correlated_noise_is_told() -> None:
     draw, shared = noise_of(5), noise_of(6)()
     mix = math.sqrt(0.5)
     with pytest.raises(GuardError, match="expected independent steps"):
-        guards.check_noise(
-            guards.probed(lambda: {n: mix * (g + shared[n]) for n, g in draw().items()}, 8, STD), STD
-        )
+        guards.check_noise(guards.probed(lambda: mix * (draw() + shared), SHAPES, 8, STD), STD)
 
 
 @pytest.mark.parametrize(("realised", "claimed"), [(0.04, 0.01), (0.012, 0.01), (0.008, 0.01)])
@@ -115,9 +116,9 @@ def test_batches_that_vary_too_much_are_told() -> None:
 
 
 def test_sums_longer_than_their_clips_are_told() -> None:
-    guards.check_clipped({"a": torch.tensor([3.0, 0.0]), "b": torch.tensor([4.0])}, 5, 1.0)
+    guards.check_clipped(5.0, 5, 1.0)
     with pytest.raises(GuardError, match="expected norm at most 4, seen 5"):
-        guards.check_clipped({"a": torch.tensor([3.0, 0.0]), "b": torch.tensor([4.0])}, 4, 1.0)
+        guards.check_clipped(5.0, 4, 1.0)
 
 
 # ---- in the loop itself
@@ -176,8 +177,12 @@ def _quartered(gradients: Any) -> Any:
     return broken
 
 
+def unclipped(gradients: list[torch.Tensor], clip: float) -> tuple[torch.Tensor, torch.Tensor]:
+    return torch.cat([part.sum(0) for part in gradients]), torch.zeros(())
+
+
 def test_units_that_are_not_clipped_stop_the_arm(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(dpsgd, "clipped_sum", lambda g, clip: ({n: v.sum(0) for n, v in g.items()}, 0))
+    monkeypatch.setattr(dpsgd, "clipped_sum", unclipped)
     with pytest.raises(GuardError, match="clipped sum of"):
         train(worlds.lora_model(), Mechanism(0.8, 0.5, 4, 1e-3))
 
@@ -186,7 +191,7 @@ def test_unclipped_units_that_cancel_out_stop_the_arm(monkeypatch: pytest.Monkey
     """A clip of a fifth of the units' norms: their sum stays far below as many clips, each of them is above
     its own.
     """
-    monkeypatch.setattr(dpsgd, "clipped_sum", lambda g, clip: ({n: v.sum(0) for n, v in g.items()}, 0))
+    monkeypatch.setattr(dpsgd, "clipped_sum", unclipped)
     schedule = Schedule(batch=100, steps=1, learning_rate=0.01)
     with pytest.raises(GuardError, match="clipped sum of 1 units"):
         loop.train(

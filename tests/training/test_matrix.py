@@ -82,6 +82,11 @@ def flat(model: nn.Module) -> Tensor:
     return torch.cat([p.detach().flatten() for p in trainable(model).values()]).clone()
 
 
+def vector(lora: FusedLora, total: engine.GradientSum) -> Tensor:
+    """The sum in the order of `one_by_one`."""
+    return torch.cat([g.flatten() for g in lora.layout.views(total.gradients).values()])
+
+
 def off(found: Tensor, expected: Tensor) -> float:
     """Relative distance."""
     return float((found.double() - expected.double()).norm() / expected.double().norm())
@@ -107,9 +112,9 @@ def test_three_steps_save_and_reload_equal_a_loop_over_examples(
             groups = batches.grouped(units, micro_batch)
             source = engine.model_source(ours, lora, objective)
             total = engine.private_sum(
-                source, lora.parameters, groups, mechanism, dpsgd.noise_generator(torch.device("cpu"), 5)
+                source, lora.layout, groups, mechanism, dpsgd.noise_generator(torch.device("cpu"), 5)
             )
-        found = torch.cat([g.flatten() for g in total.gradients.values()])
+        found = vector(lora, total)
         if step == 0:
             assert 0 < total.clipped < len(units)
         assert off(found, expected) <= 1e-5
@@ -141,12 +146,12 @@ def test_bf16_is_as_near_to_float32_as_a_loop_in_bf16_is(unit: str, tmp_path: Pa
             source = engine.model_source(ours, lora, objective)
             total = engine.private_sum(
                 source,
-                lora.parameters,
+                lora.layout,
                 batches.grouped(units, 4),
                 Mechanism(0.0, 1.0, 1, clip),
                 dpsgd.noise_generator(torch.device("cpu"), 5),
             )
-        found = torch.cat([g.flatten() for g in total.gradients.values()])
+        found = vector(lora, total)
         assert off(found, sums[0]) <= 1.5 * off(sums[1], sums[0])
         assert off(sums[1], sums[0]) < 0.1
         descend(ours, found)
@@ -209,12 +214,12 @@ def test_nf4_with_double_quantization_equals_a_loop_over_examples() -> None:
         source = engine.model_source(model, lora, objective)
         total = engine.private_sum(
             source,
-            lora.parameters,
+            lora.layout,
             batches.grouped(units, 4),
             Mechanism(0.0, 1.0, 1, clip),
             dpsgd.noise_generator(torch.device("cpu"), 5),
         )
-    assert off(torch.cat([g.flatten() for g in total.gradients.values()]), expected) <= 2e-2
+    assert off(vector(lora, total), expected) <= 2e-2
     assert off(torch.stack(gradients).sum(0), expected) > 0.1
 
 
@@ -222,11 +227,12 @@ def test_nf4_with_double_quantization_equals_a_loop_over_examples() -> None:
 def test_without_privacy_the_same_layers_give_the_plain_gradient(setting: str) -> None:
     units, objective = UNITS["record"]
     ours, slow = model_in(setting), model_in(setting)
-    with FusedLora(ours).attached():
-        found = engine.plain_sum(ours, batches.grouped(units, 4), objective).gradients
+    lora = FusedLora(ours)
+    with lora.attached():
+        found = engine.plain_sum(ours, lora, batches.grouped(units, 4), objective)
     expected = torch.stack(one_by_one(slow, units, objective)).sum(0)
     tolerance = 2e-2 if setting == "bf16" else 1e-5
-    assert off(torch.cat([g.flatten() for g in found.values()]), expected) <= tolerance
+    assert off(vector(lora, found), expected) <= tolerance
 
 
 def test_schedule_optimizers() -> None:
@@ -253,11 +259,11 @@ def test_schedule_optimizers() -> None:
         source = engine.model_source(model, lora, objective)
         total = engine.private_sum(
             source,
-            lora.parameters,
+            lora.layout,
             batches.grouped(units, 256),
             Mechanism(0.5, 1.0, 1, 0.3),
             dpsgd.noise_generator(torch.device("cpu"), 5),
         )
-    step = -0.1 * torch.cat([g.flatten() for g in total.gradients.values()]) / 6
+    step = -0.1 * vector(lora, total) / 6
     assert off(moved["sgd"], step) <= 1e-5
     assert off(moved["adamw"], step) > 0.1

@@ -85,8 +85,8 @@ def test_weighing_a_balancing_loss_alone_couples_nothing() -> None:
         [group] = grouped(worlds.record_units(3), 8)
         with lora.attached():
             found.append(engine.unit_gradients(model, lora, group, Objective())[0])
-    assert all(torch.equal(found[0][name], found[1][name]) for name in found[0])
-    assert any(part.any() for part in found[0].values())
+    assert all(torch.equal(one, other) for one, other in zip(*found, strict=True))
+    assert any(part.any() for part in found[0])
 
 
 @pytest.mark.parametrize(

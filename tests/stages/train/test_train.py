@@ -537,9 +537,13 @@ def test_the_ledger_is_written_before_the_weights(
 
 
 def test_a_guard_stops_the_arm(toy_model_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import torch
+
     from dpaudit.training import dpsgd
 
-    monkeypatch.setattr(dpsgd, "gaussian_noise", lambda parameters, std, generator: {})
+    monkeypatch.setattr(
+        dpsgd, "gaussian_noise", lambda layout, std, generator: torch.zeros(layout.coordinates)
+    )
     plan = make_plan(toy_model_dir)
     run_dir = prepared(plan, tmp_path)
     with pytest.raises(GuardError, match="noise on"):
