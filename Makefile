@@ -40,6 +40,7 @@ builtin-model: $(STAMP)
 
 # half an hour on one core; leave the machine alone meanwhile
 bench-train: $(STAMP)
+	$(BIN)/python benchmarks/operations.py --out benchmarks/results/operations.json
 	$(BIN)/python benchmarks/train_step.py --out benchmarks/results/train_step.json
 
 # 45 to 90 minutes on 2 cores; leave the machine alone meanwhile

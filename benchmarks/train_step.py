@@ -9,9 +9,9 @@ loss on answer tokens, and AdamW:
   peft     PEFT's own layers and autograd, without clip and noise
   opacus   Opacus' GradSampleModule hooks on PEFT's layers, then the same clip and noise
 AdamW is PyTorch's fused one in all of them.
-Time: medians over interleaved rounds in one process, on one thread, whose allocator keeps what was freed:
-else which variant pays for fresh pages hangs on what the others left behind. A ratio is the median of the
-rounds' own ratios.
+Time: processor time (on an accelerator: elapsed time), medians over interleaved rounds in one process, on one
+thread, whose allocator keeps what was freed: else which variant pays for fresh pages hangs on what the others
+left behind. A ratio is the median of the rounds' own ratios.
 Memory: the growth of peak resident memory over the state before the step, each variant in a fresh process
 that returns freed blocks at once (on an accelerator: the allocator's own peak); medians over three processes.
 `throughput` above 1 means that dp is faster, `memory` below 1 that it is smaller.
@@ -123,12 +123,17 @@ def times(arguments: argparse.Namespace) -> dict[str, list[float]]:
     for number in range(arguments.rounds + 2):
         for name in np.random.default_rng(number).permutation(VARIANTS):
             synchronize()
-            began = time.perf_counter()
+            began = clock()
             steps[name]()
             synchronize()
             if number >= 2:  # the first two warm up
-                found[name].append(time.perf_counter() - began)
+                found[name].append(clock() - began)
     return found
+
+
+def clock() -> float:
+    """Seconds; on a processor those that this process had it, so that others' work does not count."""
+    return time.perf_counter() if torch.cuda.is_available() else time.process_time()
 
 
 def peaks(name: str, arguments: argparse.Namespace) -> float:

@@ -82,6 +82,19 @@ def test_the_page_on_audits_says_what_came_of_whole_trainings() -> None:
     assert told.format(*counts) in " ".join(text.split())
 
 
+def test_the_page_says_how_many_operations_were_counted() -> None:
+    text = (BENCHMARKS.parent / "docs" / "measurements.md").read_text(encoding="utf-8")
+    rows = [row for row in kept("operations") if row["model"] == "60M"]
+    for name in ("dp", "same", "peft", "opacus"):
+        order = sorted(rows, key=lambda row: (row["checkpointing"], row["unit"] != "record"))
+        cells = [f"{row[name]['kernels']:,}" if name in row else "–" for row in order]
+        assert f" | {' | '.join(cells)} |" in text
+    for row in kept("operations"):
+        for kind in ("operations", "kernels"):
+            assert row["dp"][kind] <= row["peft"][kind]
+            assert row["dp"][kind] <= 1.25 * row["same"][kind]
+
+
 def down(value: float, places: int) -> str:
     """The value rounded down, as pages write what was shown at least."""
     return f"{math.floor(value * 10**places) / 10**places:.{places}f}"

@@ -35,7 +35,8 @@ def estimate(model: Model, training: Training, private: bool) -> Memory:
 
     A layer of a Llama keeps, for every token, about 8 vectors of the hidden width (norms and their inputs,
     queries, keys, values, attention's output, residuals) and 4 of the inner width; under gradient
-    checkpointing one hidden vector a layer, and one layer whole. Raises UsageError where the configuration is
+    checkpointing one hidden vector a layer, and one layer whole. Unit gradients are float32, one of all
+    trainable weights for each row (`layout.UnitGradients`). Raises UsageError where the configuration is
     out of reach or LoRA's targets match no layer.
     """
     from dpaudit.models import adapter_files, fused
