@@ -320,6 +320,45 @@ def test_a_layer_that_mixes_rows_has_a_plain_sum() -> None:
         torch.testing.assert_close(found[name][0], parameter.grad)
 
 
+@pytest.mark.parametrize("changed", ["bias", "dropout", "hook", "adapter off"])
+def test_a_base_that_is_not_bare_is_computed_as_peft_does(changed: str) -> None:
+    class One(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = nn.Linear(3, 3, bias=changed == "bias")
+
+        def forward(self, x: Tensor) -> Tensor:
+            return torch.tanh(self.layer(x))
+
+    model, x = lora_on(One()).train(), torch.randn(4, 5, 3, generator=torch.Generator().manual_seed(0))
+    x.requires_grad_()
+    if changed == "dropout":
+        model.base_model.model.layer.lora_dropout["default"] = nn.Dropout(0.4)
+    if changed == "hook":
+        model.base_model.model.layer.base_layer.register_forward_hook(lambda module, inputs, out: 2 * out)
+    if changed == "adapter off":
+        model.base_model.disable_adapter_layers()
+        model.base_model.model.layer.lora_A.requires_grad_(True)
+        model.base_model.model.layer.lora_B.requires_grad_(True)
+    lora, found = FusedLora(model), []
+    for fused in (True, False):
+        x.grad = None
+        torch.manual_seed(3)
+        if fused:
+            with lora.attached(), lora.collecting(range(4), 4) as kept:
+                out = model(x)
+                out.square().sum().backward()
+        else:
+            out = model(x)
+            out.square().sum().backward()
+        assert x.grad is not None
+        found.append((out.detach(), x.grad))
+    torch.testing.assert_close(found[0], found[1])
+    for name, parameter in trainable(model).items():
+        plain = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
+        torch.testing.assert_close(kept.named()[name].sum(0), plain)
+
+
 def test_a_layer_used_twice_collects_both_uses() -> None:
     class Twice(nn.Module):
         def __init__(self) -> None:
