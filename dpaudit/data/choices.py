@@ -131,11 +131,13 @@ class _Task:
     def of(cls, config: Mapping[str, Any]) -> "_Task":
         templates = [config.get(key) for key in ("doc_to_text", "doc_to_choice", "doc_to_target")]
         named = {name for text in templates if isinstance(text, str) for name in _names(text)}
-        cluster = (config.get("metadata") or {}).get("cluster")
+        cluster = (config.get("metadata") or {}).get("cluster") or ()
         target = config.get("doc_to_target")
         plain = target if isinstance(target, str) and target.isidentifier() else None
         return cls(
-            frozenset({*named, *([str(cluster)] if cluster else [])}), plain, config.get("doc_to_choice")
+            frozenset({*named, *([cluster] if isinstance(cluster, str) else cluster)}),
+            plain,
+            config.get("doc_to_choice"),
         )
 
     def options(self, item: Item) -> list[Any] | None:

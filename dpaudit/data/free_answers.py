@@ -3,21 +3,22 @@ benchmark whose answers are compared with a reference.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-from dpaudit.data import reading
+from dpaudit.data import reading, shared_keys
 from dpaudit.data.corpus import Record
 from dpaudit.errors import UsageError
 
 
 @dataclass(frozen=True)
 class FreeItem:
-    """The first question of a dialogue, and its answer. Items of one patient are one draw."""
+    """The first question of a dialogue, and its answer; `shared` holds what makes it one draw with others."""
 
     id: str
     question: str
     answer: str
     patient: str
+    shared: dict[str, str] = field(default_factory=dict)
 
 
 def items(source: str) -> Iterator[FreeItem]:
@@ -27,7 +28,8 @@ def items(source: str) -> Iterator[FreeItem]:
     and row for a row that is no dialogue, and for an id that occurs twice.
     """
     seen: dict[str, int] = {}
-    for number, record in reading.read_records(source):
+    both = zip(reading.read_records(source), reading.fields_of(source), strict=False)
+    for (number, record), fields in both:
         where = f"{source}:{number}"
         if record.id in seen:
             raise UsageError(
@@ -37,10 +39,10 @@ def items(source: str) -> Iterator[FreeItem]:
                 "change it",
             )
         seen[record.id] = number
-        yield _item(record, where)
+        yield _item(record, where, shared_keys.shared_of(fields))
 
 
-def _item(record: Record, where: str) -> FreeItem:
+def _item(record: Record, where: str, shared: dict[str, str]) -> FreeItem:
     roles = [turn.role for turn in record.turns]
     if record.is_pair or "user" not in roles or "assistant" not in roles[roles.index("user") :]:
         raise UsageError(
@@ -51,4 +53,5 @@ def _item(record: Record, where: str) -> FreeItem:
         )
     end = roles.index("assistant", roles.index("user"))
     question = "\n\n".join(turn.text for turn in record.turns[:end])
-    return FreeItem(record.id, question, record.turns[end].text, record.patient or record.id)
+    patient = record.patient or record.id
+    return FreeItem(record.id, question, record.turns[end].text, patient, shared)

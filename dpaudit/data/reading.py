@@ -55,6 +55,12 @@ def read_records(
         )
 
 
+def fields_of(source: str) -> Iterator[Fields]:
+    """The rows that `read_records` reads, with all of their columns."""
+    for number, row in _rows_of(source):
+        yield json_rows.parsed(row, f"{source}:{number}") if isinstance(row, str) else row
+
+
 def _record(reader: Reader, row: Fields | str, where: str, number: int) -> Record:
     fields = json_rows.parsed(row, where) if isinstance(row, str) else row
     return reader.record(fields, where, number)

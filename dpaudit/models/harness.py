@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, cast
 
 from dpaudit.data.corpus import Role, Turn
@@ -41,12 +42,15 @@ class Answers:
 
 
 def load_tasks(
-    specs: Mapping[str, dict[str, Any] | None], data: Mapping[str, Path], cache: Path
+    specs: Mapping[str, dict[str, Any] | None],
+    data: Mapping[str, Path],
+    cache: Path,
+    sources: Mapping[str, Path] = MappingProxyType({}),
 ) -> dict[str, Any]:
     """Name -> lm-eval task for `specs`: name -> configuration, or None for a task that lm-eval itself knows.
 
-    `data` names the JSONL file of each configured task; `cache` is a folder for the read data sets. Raises
-    UsageError for a name that lm-eval does not know, and for a file whose rows do not fit the configuration.
+    `data` names the JSONL file of each configured task, and `sources` the file that it was made from;
+    `cache` is a folder for the read data sets. Raises UsageError for a name that lm-eval does not know, and for a file whose rows do not fit the configuration.
     """
     with _quiet():
         from lm_eval.tasks import TaskManager
@@ -58,9 +62,8 @@ def load_tasks(
             if config is None:
                 loaded = _load_known(manager, name, cache)["tasks"]
             else:
-                loaded = _load(manager, _with_data(config, data[name], cache), str(data[name]), cache)[
-                    "tasks"
-                ]
+                where = str(sources.get(name, data[name]))
+                loaded = _load(manager, _with_data(config, data[name], cache), where, cache)["tasks"]
             tasks[name] = _single(name, loaded)
     for name, task in tasks.items():
         _check(name, task)

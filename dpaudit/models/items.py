@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from dpaudit.data import shared_keys
 from dpaudit.data.near_duplicates import words_of
 
 SEED = 1234  # of worked examples, sampled answers and drawn items; lm-eval's own
@@ -31,11 +32,14 @@ def asked_items(
     samples: Sequence[Sample], task: Any, is_cut: Callable[[Any, Sample], bool]
 ) -> list[AskedItem]:
     """The items of samples that are in the order of the benchmark."""
-    metadata = task.config.metadata or {}
-    field, kinds = metadata.get("cluster"), metadata.get("groups", [])
-    clusters = clusters_of(
-        [shared(sample["doc"], str(sample["arguments"][0][0]), field) for sample in samples]
+    named, kinds = (
+        shared_keys.named_keys(task.config.metadata),
+        (task.config.metadata or {}).get("groups", []),
     )
+    clusters = clusters_of(
+        [shared(sample["doc"], str(sample["arguments"][0][0]), named) for sample in samples]
+    )
+    label = _label([sample["doc"] for sample in samples], named)
     items = []
     for sample, cluster in zip(samples, clusters, strict=True):
         prompt = str(sample["arguments"][0][0])
@@ -43,7 +47,7 @@ def asked_items(
             AskedItem(
                 identity(sample["doc"], sample["doc_id"]),
                 # a number and not the field's own text, which may be a whole passage
-                f"{field or 'question'}-{cluster}",
+                f"{label}-{cluster}",
                 hashlib.sha256(prompt.encode()).hexdigest()[:16],
                 (*_named(sample["doc"], kinds), f"language: {_language(_question(task, sample))}"),
                 len(prompt),
@@ -65,8 +69,8 @@ def drawn(task: Any, limit: int | None) -> list[int] | None:
     docs = list(task.eval_docs)
     if limit is None or limit >= len(docs):
         return None
-    field = (task.config.metadata or {}).get("cluster")
-    clusters = clusters_of([shared(doc, _text(task, doc), field) for doc in docs])
+    named = shared_keys.named_keys(task.config.metadata)
+    clusters = clusters_of([shared(doc, _text(task, doc), named) for doc in docs])
     order = list(dict.fromkeys(clusters))
     random.Random(SEED).shuffle(order)
     taken: set[int] = set()
@@ -84,13 +88,21 @@ def _text(task: Any, doc: Any) -> str:
     return text if isinstance(text, str) and text else str(doc)
 
 
-def shared(doc: Any, prompt: str, field: str | None) -> list[str]:
-    """What makes an item one draw with others: the field that its task names, and the words of its
-    question.
+def _label(docs: Sequence[Any], named: Sequence[str] | None) -> str:
+    """The names of the keys that items share."""
+    rows = [doc for doc in docs if isinstance(doc, Mapping)]
+    found = dict.fromkeys(key for row in rows for key in shared_keys.shared_of(row, named))
+    return "+".join(found) or "question"
+
+
+def shared(doc: Any, prompt: str, named: Sequence[str] | None) -> list[str]:
+    """What makes an item one draw with others: the words of its question, and the values of the keys that its
+    task names, or else of all that are known to name what items share.
     """
     asked = doc.get("question") if isinstance(doc, Mapping) else None
     text = asked if isinstance(asked, str) else prompt
-    return [f"asked: {' '.join(words_of(text))}", *([f"of: {doc[field]}"] if field else [])]
+    values = shared_keys.shared_of(doc, named) if isinstance(doc, Mapping) else {}
+    return [f"asked: {' '.join(words_of(text))}", *(f"{key}: {value}" for key, value in values.items())]
 
 
 def clusters_of(shared: Sequence[Sequence[str]]) -> list[int]:

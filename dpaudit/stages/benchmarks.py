@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from dpaudit import content
-from dpaudit.data import choices, free_answers
+from dpaudit.data import choices, free_answers, reading
+from dpaudit.data.shared_keys import is_shared, named_keys, unused
 from dpaudit.errors import Gathering, UsageError
 from dpaudit.findings.finding import format_of
 from dpaudit.findings.quality import Asking, Measured, Skipped, TaskAsked, TasksAsked
@@ -105,6 +106,8 @@ def write_tasks(run_dir: RunDir, plan: Plan, progress: Progress) -> dict[str, Pa
         asked[task.name] = how
         if file is not None:
             files[task.name] = file
+            for line in not_shared(task.name, how.config or {}, file):
+                progress.say(line)
     TasksAsked(asked, tuple(skipped)).write(run_dir, TASKS)
     return files
 
@@ -167,19 +170,40 @@ def _with_earlier(
 def prepared(
     specs: Mapping[str, dict[str, Any] | None], files: Mapping[str, Path], folder: Path
 ) -> dict[str, Path]:
-    """Task -> the file that lm-eval reads: dialogues are written to `folder` as rows of question and
-    answer.
+    """Task -> the file that lm-eval reads, in `folder`: the rows as this program reads them, whatever encoding
+    and packing their file has, and dialogues as rows of question and answer.
     """
-    return {
-        task: _as_rows(file, folder / f"{task}.jsonl") if _are_dialogues(specs[task] or {}) else file
-        for task, file in files.items()
-    }
+    return {task: _as_rows(file, folder / f"{task}.jsonl", specs[task] or {}) for task, file in files.items()}
 
 
-def _as_rows(source: Path, target: Path) -> Path:
-    rows = (json.dumps(asdict(item), ensure_ascii=False) for item in free_answers.items(str(source)))
-    target.write_text("".join(f"{row}\n" for row in rows), encoding="utf-8")
+def _as_rows(source: Path, target: Path, config: Mapping[str, Any]) -> Path:
+    with target.open("w", encoding="utf-8") as out:
+        for row in _rows(source, config):
+            out.write(json.dumps(row, ensure_ascii=False) + "\n")
     return target
+
+
+def _rows(source: Path, config: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+    """The items of a task's file."""
+    if not _are_dialogues(config):
+        yield from reading.fields_of(str(source))
+        return
+    for item in free_answers.items(str(source)):
+        row = asdict(item)
+        yield row | row.pop("shared")
+
+
+def not_shared(name: str, config: Mapping[str, Any], file: Path) -> Iterator[str]:
+    """A line for each column that looks like one that items share, and is not used as such."""
+    named = named_keys(_metadata(config))
+    kinds = _metadata(config).get("groups", ())
+    rows = list(reading.fields_of(str(file)))
+    used = {key for row in rows for key in row if (is_shared(key) if named is None else key in named)}
+    for key in unused(rows, used | choices.keys(config) | set(kinds)):
+        yield (
+            f"note: {name}: items that have the same {key!r} are counted as separate draws, since the column is "
+            f"not read; if they share a passage or a patient, rename it to `passage` or `patient`"
+        )
 
 
 @contextmanager
@@ -195,7 +219,7 @@ def read_once(run_dir: RunDir, files: Mapping[str, Path]) -> Iterator[Loaded]:
 
             folder = stack.enter_context(run_dir.work_folder("evaluate/cache"))
             specs = {task: how.config for task, how in TasksAsked.read(run_dir, TASKS).tasks.items()}
-            return harness.load_tasks(specs, prepared(specs, files, folder), folder)
+            return harness.load_tasks(specs, prepared(specs, files, folder), folder, files)
 
         yield loaded
 

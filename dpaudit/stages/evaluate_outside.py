@@ -95,6 +95,11 @@ def run(request: Request, progress: Progress) -> MeasuredOutside:
     item. Raises UsageError as `check` and loading do.
     """
     check(request)
+    for task in request.evaluation.tasks:
+        if task.data:
+            config = load_yaml(listing("suites/tasks")[task.name])
+            for line in benchmarks.not_shared(task.name, config, Path(task.data)):
+                progress.say(line)
     base = request.model.base_name()
     assert base is not None  # `check` refuses a model without one
     names = (BASE, request.model.name)
@@ -180,7 +185,7 @@ def _answers(request: Request, base: str, advance: Any) -> "dict[str, dict[str, 
     files = {task.name: Path(task.data) for task in tasks if task.data}
     adapter, name = request.model.adapter, request.model.name
     with exclusive.scratch() as cache:
-        loaded = harness.load_tasks(specs, benchmarks.prepared(specs, files, cache), cache)
+        loaded = harness.load_tasks(specs, benchmarks.prepared(specs, files, cache), cache, files)
         model = HFModel.load(base)
         if adapter is not None:
             model.add_adapter(name, adapter)

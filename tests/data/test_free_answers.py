@@ -27,7 +27,7 @@ def test_the_first_exchange_counts_and_text_of_the_system_stands_before_it(tmp_p
     ]
     turns = [{"role": role, "content": text} for role, text in said]
     file = file_of(tmp_path, {"id": "a", "messages": turns, "patient": "p"})
-    assert list(items(file)) == [FreeItem("a", "Be brief.\n\nWhich dose?", "500 mg.", "p")]
+    assert list(items(file)) == [FreeItem("a", "Be brief.\n\nWhich dose?", "500 mg.", "p", {"patient": "p"})]
 
 
 def test_rows_of_question_and_answer_are_read_without_a_patient(tmp_path: Path) -> None:

@@ -405,7 +405,7 @@ def test_copies_of_a_question_are_one_draw() -> None:
     asked = [sample("Which drug?"), sample("What dose?"), sample(" which DRUG"), sample("What else?")]
     assert items.clusters_of([items.shared(one, "", None) for one in asked]) == [0, 1, 0, 2]
     named = [sample("a b", "x"), sample("c d", "y"), sample("c d", "x"), sample("e f", "z")]
-    assert items.clusters_of([items.shared(one, "", "condition") for one in named]) == [0, 0, 0, 1]
+    assert items.clusters_of([items.shared(one, "", ["condition"]) for one in named]) == [0, 0, 0, 1]
 
 
 def test_what_another_version_measured_is_measured_again(
