@@ -277,11 +277,11 @@ def quality_rows(run_dir: RunDir, plan: Plan) -> Rows:
         bits = measured.quality.bits_per_byte
         if bits:
             limits = {"value": bits.value, "lower": bits.lower, "upper": bits.upper}
-            rows.append({"arm": arm, "measure": "bits per byte", "items": bits.records} | limits)
+            counts = {"items": bits.records, "clusters": bits.clusters}
+            left_out = {"left_out": measured.quality.heldout_left_out}
+            rows.append({"arm": arm, "measure": "bits per byte", **counts, **left_out, **limits})
         for task in measured.quality.tasks:
-            limits = {"value": task.accuracy, "lower": task.accuracy_lower, "upper": task.accuracy_upper}
-            row = {"arm": arm, "measure": task.task, "items": task.items, **limits}
-            rows.append(row | {"chance": task.chance, "above_chance": task.above_chance})
+            rows.append(task.row(arm))
         rows += [found.row(arm) for found in measured.quality.measures]
     return [schema.plain(row) for row in rows]
 
@@ -303,15 +303,16 @@ def compared(
     tables: dict[str, Rows] = {"compared": [], "compared_measures": [], "compared_text": []}
     for pair, word in zip(pairs, words, strict=True):
         row = {"arm": pair.arm, "against": pair.against, "difference": pair.difference}
-        limits = {"lower": pair.lower, "upper": pair.upper}
+        row |= {"lower": pair.lower, "upper": pair.upper, "clusters": pair.clusters}
         if pair.measure == "accuracy":
-            tables["compared"].append({**row, **limits, "task": pair.task, "items": pair.items, "said": word})
+            tables["compared"].append({**row, "task": pair.task, "items": pair.items, "said": word})
         elif pair.measure == "bits_per_byte":
-            tables["compared_text"].append({**row, **limits, "records": pair.items})
+            tables["compared_text"].append({**row, "records": pair.items})
     for change, (name, word) in zip(changes, measures.in_words(changes), strict=True):
         row = {"arm": change.arm, "against": change.against, "task": change.task, "measure": name}
         limits = {"difference": change.difference, "lower": change.lower, "upper": change.upper}
-        tables["compared_measures"].append({**row, **limits, "items": change.items, "said": word})
+        counts = {"items": change.items, "clusters": change.clusters}
+        tables["compared_measures"].append({**row, **limits, **counts, "said": word})
     return tables
 
 

@@ -48,6 +48,11 @@ def repeating(texts: Mapping[str, str], known: Mapping[str, str], training: Iter
     return frozenset(name for name, found in runs.items() if found & seen)
 
 
+def can_be_found(texts: Sequence[str]) -> bool:
+    """Whether one of an item's texts is long enough to be looked for."""
+    return any(len(words_of(text)) >= SHORTEST for text in texts)
+
+
 def _is_seen(runs: Runs, seen: set[str]) -> bool:
     return bool(runs) and len(runs & seen) >= SHARE * len(runs)
 

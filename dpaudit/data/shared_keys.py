@@ -6,50 +6,17 @@ import re
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
-NAMES = frozenset(
-    [
-        "abstract",
-        "article",
-        "case",
-        "condition",
-        "context",
-        "document",
-        "encounter",
-        "note",
-        "paragraph",
-        "passage",
-        "patient",
-        "report",
-        "story",
-        "transcript",
-        "vignette",
-        "患者",
-        "病人",
-        "病例",
-        "病历",
-        "段落",
-        "文章",
-        "材料",
-    ]
+
+def _words(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
+NAMES = _words(
+    "abstract article case condition context document encounter note paragraph passage patient report story "
+    "transcript vignette 患者 病人 病例 病历 段落 文章 材料"
 )
-OTHERS = frozenset(
-    [
-        "admission",
-        "cluster",
-        "dialogue",
-        "group",
-        "hadm",
-        "mrn",
-        "pmid",
-        "scenario",
-        "source",
-        "stay",
-        "subject",
-    ]
-)
-ENDS = frozenset(
-    ["id", "ids", "no", "nr", "num", "number", "key", "text", "name", "uuid", "hash", "index", "编号", "号"]
-)
+OTHERS = _words("admission cluster dialogue group hadm mrn pmid scenario source stay subject")
+ENDS = _words("id ids no nr num number key text name uuid hash index 编号 号")
 _PART = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])|[\u3400-\u9fff]+")
 
 

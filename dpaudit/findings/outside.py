@@ -29,7 +29,7 @@ class OutsideModel:
 class MeasuredOutside(Finding):
     """Figures of the model and its base on every benchmark, and the differences on the same items."""
 
-    FORMAT: ClassVar = "quality-outside/3"
+    FORMAT: ClassVar = "quality-outside/4"
     model: OutsideModel
     how: Asking
     data: dict[str, str]  # benchmark -> digest of its file

@@ -57,6 +57,21 @@ class TaskFigures:
     left_out: Count = 0  # items of the benchmark that were not asked
     cut: Count = 0  # items whose prompt was cut
 
+    def row(self, arm: str) -> dict[str, Any]:
+        """The line of a terminal."""
+        return {
+            "arm": arm,
+            "measure": self.task,
+            "items": self.items,
+            "clusters": self.clusters,
+            "left_out": self.left_out,
+            "value": self.accuracy,
+            "lower": self.accuracy_lower,
+            "upper": self.accuracy_upper,
+            "chance": self.chance,
+            "above_chance": self.above_chance,
+        }
+
 
 class Score(NamedTuple):
     """One item by one measure: all values over all weights are the measure's figure."""
@@ -74,6 +89,7 @@ Alone = Literal[
     "a score that is no finite number",
     "it is not known whether more is better",
     "no reference has it",
+    "every reference has it",
 ]
 
 
@@ -94,11 +110,19 @@ class MeasureFigures:
     left_out: Count  # items of the benchmark that were not asked, or have nothing to measure
     cut: Count  # of them, those whose prompt was cut
     alone: Alone | None = None  # why models are not compared by it
+    is_share: bool = False  # of every item it lies in [0, 1]
 
     def row(self, arm: str) -> dict[str, Any]:
         """The line of a terminal."""
         limits = {"value": self.value, "lower": self.lower, "upper": self.upper}
-        return {"arm": arm, "measure": f"{self.task}: {self.measure}", "items": self.items, **limits}
+        counts = {"items": self.items, "clusters": self.clusters, "left_out": self.left_out}
+        return {
+            "arm": arm,
+            "measure": f"{self.task}: {self.measure}",
+            **counts,
+            **limits,
+            "not_compared": self.alone,
+        }
 
 
 @dataclass(frozen=True)
@@ -128,7 +152,7 @@ class Quality:
 class Measured(Finding):
     """The figures of one model with the items and records that they come from, by id, and what was asked."""
 
-    FORMAT: ClassVar = "quality/5"
+    FORMAT: ClassVar = "quality/6"
     quality: Quality
     items: dict[str, tuple[Item, ...]]  # by task; empty for one without right and wrong
     scores: dict[str, dict[str, tuple[Score, ...]]]  # by task and measure; empty for what is not compared
@@ -183,6 +207,7 @@ Reason = Literal[
     "too few clusters",
     "at the ceiling",
     "neither is shown",
+    "too few for an interval",
     "no control",
     "control not told",
     "items in the training text",
@@ -311,7 +336,7 @@ class Trend:
 class Comparisons(Finding):
     """All arms of a run compared in pairs and along ladders."""
 
-    FORMAT: ClassVar = "comparisons/4"
+    FORMAT: ClassVar = "comparisons/5"
     margin: Proportion  # of non-inferiority
     is_wide: bool  # the margin is more than ten points, whatever the references know
     is_default: bool  # the suite names no margin

@@ -25,7 +25,7 @@ class Try:
 class Tries(Finding):
     """Every try of a run, oldest first; none is ever taken away."""
 
-    FORMAT: ClassVar = "tries/1"
+    FORMAT: ClassVar = "tries/2"
     tries: tuple[Try, ...]
 
 

@@ -37,7 +37,7 @@ def of_cut_prompts(figures: Mapping[str, Sequence[Figures]]) -> Iterator[str]:
     for row in worst.values():
         said = "; so no loss and no gain can be told from it" if is_mostly_cut(row.cut, row.items) else ""
         yield (
-            f"warning: {row.task}: of {row.cut:,} of {row.items:,} prompts the beginning was cut off, since "
+            f"warning: {row.task}: the beginning of {row.cut:,} of {row.items:,} prompts was cut off, since "
             f"the model's window does not hold them{said}; shorter items, or fewer worked examples, may fit"
         )
 

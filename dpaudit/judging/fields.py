@@ -89,6 +89,13 @@ class Match:
         """
         return 2 * self.found / (self.wanted + self.found + self.other) if self.wanted else None
 
+    @property
+    def invented(self) -> float | None:
+        """1 where the reference has no value and the answer has one, 0 where neither has; None where the
+        reference has one.
+        """
+        return None if self.wanted else float(self.other > 0)
+
 
 def match(answer: str, reference: str, drug_names: Collection[str] = ()) -> dict[str, Match]:
     """Field -> how the answer's values compare with the reference's. `drug_names`: names to find beside the

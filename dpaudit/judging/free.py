@@ -1,14 +1,25 @@
-"""Measures of a free answer beside its reference, each in [0, 1], more being better: what a task's YAML may
-name under `metadata.measures`.
+"""Measures of a free answer beside its reference, each in [0, 1]: what a task's YAML may name under
+`metadata.measures`.
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
+from dpaudit.findings.quality import Alone
 from dpaudit.judging import fields
 from dpaudit.judging.overlap import rouge_l, words
 from dpaudit.judging.refusal import refuses
 
-Measure = Callable[[str, str], float | None]  # of an answer and its reference; None: nothing to measure
+
+@dataclass(frozen=True)
+class Measure:
+    """What is measured of an answer and its reference, None where there is nothing to measure; `nothing` says
+    what that means where it is so of all items. Only the reference decides whether there is something.
+    """
+
+    of: Callable[[str, str], float | None]
+    higher_is_better: bool = True
+    nothing: Alone = "no reference has it"
 
 
 def _rouge_l(answer: str, reference: str) -> float | None:
@@ -18,18 +29,25 @@ def _rouge_l(answer: str, reference: str) -> float | None:
 
 def _field(name: str) -> Measure:
     """Whether the answer names the values of the reference in one field, and no other."""
-    return lambda answer, reference: fields.match(answer, reference)[name].agreement
+    return Measure(lambda answer, reference: fields.match(answer, reference)[name].agreement)
 
 
-def _refusal(answer: str, _: str) -> float:
-    return float(refuses(answer))
+def _invented(name: str) -> Measure:
+    """Whether the answer names a value where the reference names none."""
+    return Measure(
+        lambda answer, reference: fields.match(answer, reference)[name].invented,
+        higher_is_better=False,
+        nothing="every reference has it",
+    )
 
 
 MEASURES: dict[str, Measure] = {
-    "rouge_l": _rouge_l,
+    "rouge_l": Measure(_rouge_l),
     "drug": _field("drug"),
+    "drug_invented": _invented("drug"),
     "dose": _field("dose"),
+    "dose_invented": _invented("dose"),
     "warning": _field("warning"),
     "number": _field("number"),
-    "refusal": _refusal,
+    "refusal": Measure(lambda answer, _: float(refuses(answer))),
 }

@@ -150,10 +150,10 @@ def conclude(
         word, reason = _word(tested, reference.above_chance, told.get(task))
         if word == "no worse than the margin" and margin >= knows:
             word, reason = "cannot tell", "margin reaches chance"
+        if word != "worse" and read.get(task, 0.0) > READ_MOST:
+            word, reason = "cannot tell", "items in the training text"
         if any(cautions.is_mostly_cut(row.cut, row.items) for row in (ours, reference)):
             word, reason = "cannot tell", "prompts cut"
-        if word == "no worse than the margin" and read.get(task, 0.0) > READ_MOST:
-            word, reason = "cannot tell", "items in the training text"
         concluded.append(replace(row, margin=replace(tested, word=word, reason=reason)))
     return concluded
 

@@ -2,6 +2,7 @@
 compared item by item.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import MappingProxyType
@@ -14,6 +15,8 @@ from dpaudit.judging.quality import CONFIDENCE, Floats, as_mean, holm, same_item
 from dpaudit.stats.paired import mean_interval, paired_difference
 from dpaudit.stats.roc import proportion_interval
 
+DRAWS_LEAST = 6  # with fewer no sign flip is rare enough to tell anything at 5 %
+NOTHING_MEASURED: tuple[Alone, ...] = ("no reference has it", "every reference has it")
 Scores = Mapping[str, Mapping[str, Mapping[str, Sequence[Score]]]]  # by model, task and measure
 
 
@@ -33,6 +36,8 @@ def figures(task: str, found: Measured, items: int, left_out: int, cut: int) -> 
     """The measure with its 95 % interval: Clopper-Pearson where all items are draws of their own and score 0
     or 1, else the bootstrap over clusters. `items` were asked, `cut` of them with a cut prompt.
     """
+    if found.alone in NOTHING_MEASURED:
+        items, left_out, cut = 0, left_out + items, 0
     if not found.rows:
         return MeasureFigures(
             task, found.name, found.value, None, None, items, 0, found.higher_is_better, left_out, cut,
@@ -51,6 +56,7 @@ def figures(task: str, found: Measured, items: int, left_out: int, cut: int) -> 
         left_out=left_out + items - len(found.rows),
         cut=sum(row.cut for row in found.rows),
         alone=found.alone,
+        is_share=found.is_share,
     )
 
 
@@ -98,7 +104,8 @@ def _change(
 ) -> MeasureChange:
     ours, theirs = (scores[name][figure.task][figure.measure] for name in pair)
     clusters = same_items(figure.task, ours, theirs)
-    gap = paired_difference(_scores(ours), _scores(theirs), clusters, CONFIDENCE)
+    bounds = (-1.0, 1.0) if figure.is_share else (-math.inf, math.inf)
+    gap = paired_difference(_scores(ours), _scores(theirs), clusters, CONFIDENCE, bounds)
     return MeasureChange(
         arm=pair[0],
         against=pair[1],
@@ -106,8 +113,8 @@ def _change(
         measure=figure.measure,
         higher_is_better=bool(figure.higher_is_better),
         difference=gap.estimate,
-        lower=gap.lower,
-        upper=gap.upper,
+        lower=max(gap.lower, bounds[0]),
+        upper=min(gap.upper, bounds[1]),
         p_value=gap.p_value,
         p_holm=1.0,
         word="cannot tell",
@@ -125,11 +132,12 @@ def _concluded(row: MeasureChange, p: float, scores: Scores, read: float) -> Mea
     asked = [scores[name][row.task][row.measure] for name in (row.arm, row.against)]
     if any(cautions.is_mostly_cut(sum(one.cut for one in rows), len(rows)) for rows in asked):
         return replace(row, reason="prompts cut")
-    if p > losses.ERROR or row.difference == 0:
-        return row
+    is_shown = p <= losses.ERROR and row.difference != 0
     is_better = (row.difference > 0) == row.higher_is_better
-    if is_better and read > losses.READ_MOST:
+    if read > losses.READ_MOST and (is_better or not is_shown):
         return replace(row, reason="items in the training text")
+    if not is_shown:
+        return replace(row, reason="too few for an interval") if row.clusters < DRAWS_LEAST else row
     return replace(row, word="better" if is_better else "worse", reason=None)
 
 

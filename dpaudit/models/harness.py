@@ -50,7 +50,8 @@ def load_tasks(
     """Name -> lm-eval task for `specs`: name -> configuration, or None for a task that lm-eval itself knows.
 
     `data` names the JSONL file of each configured task, and `sources` the file that it was made from;
-    `cache` is a folder for the read data sets. Raises UsageError for a name that lm-eval does not know, and for a file whose rows do not fit the configuration.
+    `cache` is a folder for the read data sets. Raises UsageError for a name that lm-eval does not know, and
+    for a file whose rows do not fit the configuration.
     """
     with _quiet():
         from lm_eval.tasks import TaskManager
@@ -218,21 +219,41 @@ def _check_fewshot(name: str, task: Any, fewshot: int) -> None:
         )
 
 
-def texts_of(task: Any, limit: int | None) -> dict[str, tuple[str, ...]]:
-    """The texts of the items that `limit` leaves of a task, by their ids: the question alone where the item
-    names one, and the whole prompt with the right answer.
+@dataclass(frozen=True)
+class ItemTexts:
+    """What of an item may stand in a text: `own` is what it says itself, `whole` the prompt that its task
+    makes of that, with the right answer.
     """
-    texts: dict[str, tuple[str, ...]] = {}
+
+    own: tuple[str, ...]
+    whole: str
+
+
+def texts_of(task: Any, limit: int | None) -> dict[str, ItemTexts]:
+    """The texts of the items that `limit` leaves of a task, by their ids."""
+    texts: dict[str, ItemTexts] = {}
     docs, places = list(task.eval_docs), drawn(task, limit)
     for number in range(len(docs)) if places is None else places:
         doc = docs[number]
         prompt, target = str(task.doc_to_text(doc)), task.doc_to_target(doc)
         choices = task.doc_to_choice(doc) if task.OUTPUT_TYPE == "multiple_choice" else []
         right = choices[target] if isinstance(target, int) and choices else target
-        alone = doc.get("question") if isinstance(doc, Mapping) else None
         whole = f"{prompt} {right}"
-        texts[identity(doc, number)] = (alone, whole) if isinstance(alone, str) else (whole,)
+        texts[identity(doc, number)] = ItemTexts(_own_texts(doc, prompt, target) or (whole,), whole)
     return texts
+
+
+def _own_texts(doc: Any, prompt: str, target: Any) -> tuple[str, ...]:
+    """The question, alone and with the right answer, and other texts of the item that its prompt quotes;
+    empty where the item names no question.
+    """
+    question = doc.get("question") if isinstance(doc, Mapping) else None
+    if not isinstance(question, str):
+        return ()
+    choices = doc.get("choices")
+    right = choices[target] if isinstance(choices, list) and isinstance(target, int) else target
+    quoted = [text for text in doc.values() if isinstance(text, str) and text and text in prompt]
+    return (question, f"{question} {right}", *(text for text in quoted if text != question))
 
 
 def _with_data(config: dict[str, Any], file: Path, cache: Path) -> dict[str, Any]:

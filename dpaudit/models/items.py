@@ -133,4 +133,4 @@ def _named(doc: Mapping[str, Any], kinds: Sequence[str]) -> list[str]:
 
 
 def _language(text: str) -> str:
-    return "Chinese" if any("\u4e00" <= character <= "\u9fff" for character in text) else "other"
+    return "Chinese" if any("\u4e00" <= character <= "\u9fff" for character in text) else "not Chinese"

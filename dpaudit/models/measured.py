@@ -14,6 +14,7 @@ from dpaudit.judging.measures import Measured
 from dpaudit.models.items import AskedItem, Sample
 
 RIGHT = ("exact_match", "acc")  # of lm-eval's own process_results an item has 0 or 1
+SHARES = (*RIGHT, "acc_norm", "acc_bytes", "quasi_exact_match")  # lm-eval's metrics between 0 and 1
 BYPASS = "bypass"  # lm-eval's name for no metric
 Value = tuple[float, float]  # what adds up to a figure, and its weight
 
@@ -90,7 +91,8 @@ def _measure(
         return Measured(told, (), better, whole, "a score that is no finite number")
     name = f"log {told}" if _name(aggregate) in ("perplexity", "weighted_perplexity") else told
     alone: Alone | None = None if better is not None else "it is not known whether more is better"
-    return Measured(name, _rows(there, asked), better, alone=alone)
+    is_share = metric in SHARES and all(0 <= value <= 1 == weight for value, weight in there)
+    return Measured(name, _rows(there, asked), better, alone=alone, is_share=is_share)
 
 
 def value_of(aggregate: Any, score: Any) -> Value | None:
@@ -120,15 +122,13 @@ def _of_answers(name: str, samples: Sequence[Sample], asked: Sequence[AskedItem]
     """A measure of free answers. Items whose reference has nothing to measure are left out, of every
     model.
     """
-    found = [
-        free.MEASURES[name](str(sample["filtered_resps"][0]), str(sample["target"])) for sample in samples
-    ]
+    measure = free.MEASURES[name]
+    found = [measure.of(str(sample["filtered_resps"][0]), str(sample["target"])) for sample in samples]
     rows = [(value, item) for value, item in zip(found, asked, strict=True) if value is not None]
     if not rows:
-        return Measured(name, (), True, alone="no reference has it")
-    return Measured(
-        name, _rows([(value, 1.0) for value, _ in rows], [i for _, i in rows]), True, is_share=True
-    )
+        return Measured(name, (), measure.higher_is_better, alone=measure.nothing)
+    scores = _rows([(value, 1.0) for value, _ in rows], [item for _, item in rows])
+    return Measured(name, scores, measure.higher_is_better, is_share=True)
 
 
 def _rows(values: Sequence[Value], asked: Sequence[AskedItem]) -> tuple[Score, ...]:

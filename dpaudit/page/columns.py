@@ -150,8 +150,11 @@ COLUMNS: dict[str, dict[str, tuple[str, str]]] = {
         "lower": ("from", "three_down"),
         "upper": ("to", "three_up"),
         "items": ("items", "count"),
+        "clusters": ("clusters", "count"),
+        "left_out": ("left out", "count"),
         "chance": ("chance", "three"),
         "above_chance": ("above chance", "yes"),
+        "not_compared": ("not compared", "text"),
     },
     "compared": {
         "arm": ("arm", "text"),
@@ -161,6 +164,7 @@ COLUMNS: dict[str, dict[str, tuple[str, str]]] = {
         "lower": ("from", "signed_points_down"),
         "upper": ("to", "signed_points_up"),
         "items": ("items", "count"),
+        "clusters": ("clusters", "count"),
         "said": ("loss", "text"),
     },
     "compared_measures": {
@@ -172,6 +176,7 @@ COLUMNS: dict[str, dict[str, tuple[str, str]]] = {
         "lower": ("from", "signed_three_down"),
         "upper": ("to", "signed_three_up"),
         "items": ("items", "count"),
+        "clusters": ("clusters", "count"),
         "said": ("change", "text"),
     },
     "compared_text": {
@@ -181,6 +186,7 @@ COLUMNS: dict[str, dict[str, tuple[str, str]]] = {
         "lower": ("from", "signed_three_down"),
         "upper": ("to", "signed_three_up"),
         "records": ("records", "count"),
+        "clusters": ("clusters", "count"),
     },
     "pairs": {
         "arm": ("arm", "text"),

@@ -43,11 +43,27 @@ def _tasks(joins: Joins) -> Iterator[Markup]:
                 named=named,
                 alone="" if task.models else " Too few items are left without them for a figure.",
             )
+        short = Markup("")
+        if task.too_short:
+            short = say(
+                " <strong>{count} of its {items} items are too short to look for</strong>: whether they "
+                "stand there is not known.",
+                count=num(f"{at}/too_short", "count"),
+                items=num(f"{at}/items", "count"),
+            )
+        if not task.looked_for:
+            yield say("<strong>{task}:</strong>{short}", task=task.task, short=short)
+            continue
+        if not task.found:
+            means = Markup(" What the base model was pretrained on was not looked at.")
         yield say(
-            "<strong>{task}:</strong> {found} items stand in the training text: {share} or more of the runs "
-            "of {width} words of an item do.{means}",
+            "<strong>{task}:</strong> {found} of {looked} items{could} stand in the training text: {share} "
+            "or more of the runs of {width} words of an item do.{short}{means}",
             task=task.task,
-            found=num.counted(at, "found", "items"),
+            found=num(f"{at}/found", "count"),
+            looked=num(f"{at}/looked_for", "count"),
+            could=" that could be looked for" if task.too_short else "",
+            short=short,
             share=num("/contamination/share", "percent"),
             width=num("/contamination/width", "count"),
             means=means,
@@ -59,7 +75,8 @@ def _rows(joins: Joins) -> Iterator[CleanRow]:
     for at, task in placed("/contamination/tasks", found.tasks if found else ()):
         for place, model in placed(f"{at}/models", task.models if task.found else ()):
             clean = say(
-                "{value} {limits}",
+                "{value} {limits}, {items} items",
+                items=num(f"{place}/items", "count"),
                 value=num(f"{place}/without", "percent_one"),
                 limits=num.interval(place, "lower", "upper", "percent"),
             )

@@ -15,7 +15,8 @@ REASONS = {
     "prompts cut": "more than half of the prompts were cut, so another benchmark was asked",
     "margin reaches chance": "with a margin of {margin} points, a model that only guesses would be no "
     "worse than {against}",
-    "reference at chance": "{against} is not above chance, so it has nothing to lose",
+    "reference at chance": "{against} is not above chance, so a loss of what it knew cannot be told",
+    "too few for an interval": "fewer than six items or clusters, too few for any difference to show",
     "too few clusters": "too few clusters, {clusters} of the {fewest} that the margin needs",
     "at the ceiling": "at the ceiling, with a wrong answer in {wrong} clusters only",
     "neither is shown": "the data show neither (p no worse {no_worse}, p worse {worse})",
@@ -45,6 +46,8 @@ def _word(num: Numbers, pair: Placed[Comparison]) -> Markup:
     shown = ", and a loss is shown" if pair.part.is_loss_shown else ""
     if found.word == "cannot tell":
         said = say("{word}: {reason}", word=found.word, reason=_reason(num, pair))
+        if shown and found.reason == "reference at chance":
+            shown = "; its accuracy fell all the same"
         return say("{said}{shown}", said=said, shown=shown)
     sentence = {
         "no worse than the margin": "<strong>no worse than {margin} points below</strong>{shown}{wide}",

@@ -170,8 +170,8 @@ def _with_earlier(
 def prepared(
     specs: Mapping[str, dict[str, Any] | None], files: Mapping[str, Path], folder: Path
 ) -> dict[str, Path]:
-    """Task -> the file that lm-eval reads, in `folder`: the rows as this program reads them, whatever encoding
-    and packing their file has, and dialogues as rows of question and answer.
+    """Task -> the file that lm-eval reads, in `folder`: the rows as this program reads them, whatever
+    encoding and packing their file has, and dialogues as rows of question and answer.
     """
     return {task: _as_rows(file, folder / f"{task}.jsonl", specs[task] or {}) for task, file in files.items()}
 
@@ -201,8 +201,8 @@ def not_shared(name: str, config: Mapping[str, Any], file: Path) -> Iterator[str
     used = {key for row in rows for key in row if (is_shared(key) if named is None else key in named)}
     for key in unused(rows, used | choices.keys(config) | set(kinds)):
         yield (
-            f"note: {name}: items that have the same {key!r} are counted as separate draws, since the column is "
-            f"not read; if they share a passage or a patient, rename it to `passage` or `patient`"
+            f"note: {name}: items that have the same {key!r} are counted as separate draws, since the column "
+            f"is not read; if they share a passage or a patient, rename it to `passage` or `patient`"
         )
 
 

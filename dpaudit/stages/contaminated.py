@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from dpaudit.data import contamination
 from dpaudit.findings.contamination import Contamination, TaskContamination, WithoutThem
+from dpaudit.findings.finding import format_of
 from dpaudit.findings.quality import Measured, TasksAsked
 from dpaudit.judging import quality
 from dpaudit.stages.benchmarks import TASKS, Loaded
@@ -22,7 +23,7 @@ def run(run_dir: RunDir, plan: Plan, names: Sequence[str], loaded: Loaded, progr
     """Writes evaluate/contamination.json: ids and numbers, no text."""
     made_from = ["corpus/manifest.json", TASKS, *(f"evaluate/{name}.json" for name in names)]
     tasks = TasksAsked.read(run_dir, TASKS).tasks
-    if not tasks or run_dir.is_current(FILE, made_from):
+    if not tasks or (run_dir.is_current(FILE, made_from) and _is_of_format(run_dir)):
         return
     with progress.task("comparing items with training text"):
         from dpaudit.models import harness
@@ -32,14 +33,16 @@ def run(run_dir: RunDir, plan: Plan, names: Sequence[str], loaded: Loaded, progr
             for task, of in loaded().items()
             for name, said in harness.texts_of(of, tasks[task].how.limit).items()
         }
-        keyed = {json.dumps(key): said for key, said in texts.items()}
+        keyed = {json.dumps(key): (*said.own, said.whole) for key, said in texts.items()}
         found = {tuple(json.loads(key)) for key in contamination.contaminated(keyed, training_texts(run_dir))}
+    short = {key for key, said in texts.items() if not contamination.can_be_found(said.own)} - found
     measured = {name: Measured.read(run_dir, f"evaluate/{name}.json") for name in names}
     parts = [
         _task(
             task,
             [name for of, name in texts if of == task],
             {name for of, name in found if of == task},
+            sum(of == task for of, _ in short),
             measured,
         )
         for task in tasks
@@ -47,15 +50,50 @@ def run(run_dir: RunDir, plan: Plan, names: Sequence[str], loaded: Loaded, progr
     Contamination(contamination.WIDTH, contamination.SHARE, tuple(parts)).write(run_dir, FILE, made_from)
 
 
+def _is_of_format(run_dir: RunDir) -> bool:
+    return format_of(run_dir, FILE) == Contamination.FORMAT
+
+
+def cautions(run_dir: RunDir) -> Iterator[str]:
+    """For a terminal: of each benchmark how many items stand in the training text, and what was not looked
+    at.
+    """
+    if not run_dir.file(FILE).is_file():
+        return
+    for row in Contamination.read(run_dir, FILE).tasks:
+        yield f"{'warning' if row.found else 'note'}: {said(row)}"
+
+
+def said(row: TaskContamination) -> str:
+    """The sentence for one benchmark."""
+    short = f"; {row.too_short:,} are too short to look for" if row.too_short else ""
+    if not row.looked_for:
+        return (
+            f"{row.task}: whether its items stand in the training text is not known: all {row.items:,} are "
+            f"too short to look for"
+        )
+    counted = f"{row.found:,} of {row.looked_for:,} items"
+    which = " that could be looked for" if row.too_short else ""
+    verb = "stand in the training text"
+    means = (
+        "their answers may have been read and not known; the page gives accuracy without them"
+        if row.found
+        else "what the base model was pretrained on was not looked at"
+    )
+    return f"{row.task}: {counted}{which} {verb}{short}; {means}"
+
+
 def shares(run_dir: RunDir) -> dict[str, float]:
-    """Benchmark -> the share of its items that stand in the training text; empty without a benchmark."""
+    """Benchmark -> of the items that could be looked for, the share that stands in the training text; empty
+    without a benchmark.
+    """
     if not run_dir.file(FILE).is_file():
         return {}
-    return {row.task: row.found / row.items for row in Contamination.read(run_dir, FILE).tasks}
+    return {row.task: row.share for row in Contamination.read(run_dir, FILE).tasks}
 
 
 def _task(
-    task: str, items: Sequence[str], found: set[str], measured: Mapping[str, Measured]
+    task: str, items: Sequence[str], found: set[str], too_short: int, measured: Mapping[str, Measured]
 ) -> TaskContamination:
     models = []
     for name, evaluation in measured.items():
@@ -64,10 +102,19 @@ def _task(
         if whole and len(rest) >= FEWEST:
             clean = quality.accuracy_figures(task, rest, whole.chance)
             models.append(
-                WithoutThem(name, whole.accuracy, clean.accuracy, clean.accuracy_lower, clean.accuracy_upper)
+                WithoutThem(
+                    name,
+                    len(rest),
+                    whole.accuracy,
+                    clean.accuracy,
+                    clean.accuracy_lower,
+                    clean.accuracy_upper,
+                )
             )
     ids = tuple(item for item in items if item in found)
-    return TaskContamination(task, len(items), len(ids), ids, tuple(models))
+    return TaskContamination(
+        task, len(items), len(items) - too_short, too_short, len(ids), ids, tuple(models)
+    )
 
 
 def training_texts(run_dir: RunDir) -> Iterator[str]:

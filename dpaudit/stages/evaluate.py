@@ -329,3 +329,4 @@ def _cautions(run_dir: RunDir, trained: Sequence[Arm]) -> Iterator[str]:
         {name: (*found.tasks, *found.measures) for name, found in models.items()}
     )
     yield from cautions.of_heldout(list(models.values()))
+    yield from contaminated.cautions(run_dir)

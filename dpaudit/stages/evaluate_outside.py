@@ -118,6 +118,10 @@ def _cautions(found: MeasuredOutside) -> Iterator[str]:
         name: [*rows, *found.measures[name]] for name, rows in found.figures.items()
     }
     yield from cautions.of_cut_prompts(by_model)
+    yield (
+        f"note: whether items stand in the text that {found.model.name} or its base was trained on was not "
+        f"looked at"
+    )
 
 
 def _found(request: Request, base: str, answers: "Mapping[str, Mapping[str, Answers]]") -> MeasuredOutside:
@@ -220,19 +224,6 @@ def _write(found: MeasuredOutside, out: Path) -> None:
 
 def rows(found: MeasuredOutside) -> Sequence[dict[str, Any]]:
     """The lines of a terminal: each model on each benchmark."""
-    accuracies = [
-        {
-            "arm": name,
-            "measure": row.task,
-            "items": row.items,
-            "value": row.accuracy,
-            "lower": row.accuracy_lower,
-            "upper": row.accuracy_upper,
-            "chance": row.chance,
-            "above_chance": row.above_chance,
-        }
-        for name, figures in found.figures.items()
-        for row in figures
-    ]
+    accuracies = [row.row(name) for name, figures in found.figures.items() for row in figures]
     scored = [one.row(name) for name, figures in found.measures.items() for one in figures]
     return [*accuracies, *scored]

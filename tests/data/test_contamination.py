@@ -1,6 +1,6 @@
 """Benchmark items that stand in the training text are found; items that share words with it are not."""
 
-from dpaudit.data.contamination import contaminated
+from dpaudit.data.contamination import can_be_found, contaminated
 
 ASKED = "A man of sixty has had a dry cough for three weeks and coughs blood at night. What comes first?"
 ITEMS = {
@@ -27,3 +27,7 @@ def test_most_of_an_item_is_enough_and_half_is_not() -> None:
     words = ITEMS["quoted"][0].split()
     assert contaminated(ITEMS, [" ".join(words[:16])]) == ["quoted"]  # 9 of 11 runs
     assert contaminated(ITEMS, [" ".join(words[:12])]) == []  # 5 of 11
+
+
+def test_an_item_of_a_few_words_cannot_be_looked_for() -> None:
+    assert [name for name, texts in ITEMS.items() if not can_be_found(texts)] == ["short"]

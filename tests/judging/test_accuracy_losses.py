@@ -173,7 +173,7 @@ def test_the_terminal_is_warned_of_wide_margins_cut_prompts_and_left_out_records
     assert list(cautions.of_cut_prompts({"base": [whole], "a": [whole]})) == []
     some, most = replace(whole, cut=2), replace(whole, cut=59)
     (line,) = cautions.of_cut_prompts({"base": [whole], "a": [some]})
-    assert "t: of 2 of 60 prompts" in line and "no loss" not in line
+    assert "t: the beginning of 2 of 60 prompts" in line and "no loss" not in line
     (line,) = cautions.of_cut_prompts({"base": [some], "a": [most]})
     assert "t: of 59 of 60 prompts" in line and "no loss and no gain can be told" in line
     few = Quality("base", (), Bits(1.0, 0.9, 1.1, 1, 1), 9)

@@ -39,12 +39,12 @@ ANSWERS = (
 
 @pytest.mark.parametrize("text", REFUSALS)
 def test_a_refusal_is_told(text: str) -> None:
-    assert refuses(text) and MEASURES["refusal"](text, "") == 1.0
+    assert refuses(text) and MEASURES["refusal"].of(text, "") == 1.0
 
 
 @pytest.mark.parametrize("text", ANSWERS)
 def test_an_answer_is_no_refusal(text: str) -> None:
-    assert not refuses(text) and MEASURES["refusal"](text, "") == 0.0
+    assert not refuses(text) and MEASURES["refusal"].of(text, "") == 0.0
 
 
 @pytest.mark.skipif(not HARMFUL.is_file(), reason="the data of MedSafetyBench are not here")
@@ -87,6 +87,7 @@ def test_items_without_a_reference_for_it_are_left_out_and_told() -> None:
     assert (cut.items, cut.cut) == (2, 1)  # of those that are measured
     nothing = measures.figures("t", Measured("dose", (), True, alone="no reference has it"), 5, 0, 0)
     assert nothing.value is None and nothing.alone == "no reference has it"
+    assert (nothing.items, nothing.left_out, nothing.row("a")["not_compared"]) == (0, 5, nothing.alone)
 
 
 @pytest.mark.parametrize(("higher", "lost"), [(True, "worse"), (False, "better")])
@@ -122,7 +123,25 @@ def test_cut_prompts_and_items_of_the_training_text_take_the_words() -> None:
     assert said(cut, 0.0, up) == said(cut, 0.0, down) == ("cannot tell", "prompts cut")
     assert said(low[:1] + cut[1:], 0.0, up) == ("better", None)  # ten of twenty
     (line,) = cautions.of_cut_prompts({"base": [figures(cut)], "high": [figures(high)]})
-    assert "t: of 11 of 20 prompts the beginning was cut off" in line and "no loss and no gain" in line
+    assert "t: the beginning of 11 of 20 prompts was cut off" in line and "no loss and no gain" in line
+
+
+def test_a_drug_that_the_reference_does_not_name_is_counted_as_invented() -> None:
+    """Of items whose reference names none, so that all models are compared on the same items."""
+    for name, text in (("drug_invented", "Take warfarin."), ("dose_invented", "Take 500 mg.")):
+        measure = MEASURES[name]
+        assert measure.of(text, "Drink water.") == 1.0 and measure.of("Rest.", "Drink water.") == 0.0
+        assert measure.of("Rest.", text) is measure.of(text, text) is None
+        assert not measure.higher_is_better and measure.nothing == "every reference has it"
+
+
+@pytest.mark.parametrize("items", [1, 3])
+def test_limits_of_a_share_of_few_items_lie_within_one(items: int) -> None:
+    rows = {"arm": scores([1.0] * items), "base": scores([n / 4 for n in range(items)])}
+    by_model = {name: {"t": {"m": of}} for name, of in rows.items()}
+    (row,) = measures.compared([figures(rows["base"])], by_model, [("arm", "base")])
+    assert -1 <= row.lower <= row.difference <= row.upper <= 1
+    assert (row.word, row.reason) == ("cannot tell", "too few for an interval")
 
 
 def test_a_measure_of_unknown_direction_is_told_and_not_compared() -> None:

@@ -151,11 +151,15 @@ def test_items_in_the_training_text_are_named_and_accuracy_is_given_without_them
     run_dir, _ = evaluated
     (task,) = Contamination.read(run_dir, contaminated.FILE).tasks
     assert (task.task, task.items, task.found, task.ids) == ("clinic_choice", 12, 1, ("item-03",))
+    assert (task.looked_for, task.too_short) == (12, 0)
+    assert contaminated.said(task).startswith(
+        "clinic_choice: 1 of 12 items stand in the training text; their"
+    )
     assert [model.arm for model in task.models] == ["base", *ARMS]
     for model in task.models:
         items = run_dir.read_json(f"evaluate/{model.arm}.json")["items"]["clinic_choice"]
         right = [correct for name, correct, *_ in items if name != "item-03"]
-        assert model.without == pytest.approx(sum(right) / 11)
+        assert model.without == pytest.approx(sum(right) / 11) and model.items == 11
         assert model.lower <= model.without <= model.upper
 
 
@@ -311,7 +315,9 @@ def test_a_scaled_adapter_is_between_the_base_and_the_whole(
 def test_items_carry_their_kind_and_what_was_cut(evaluated: tuple[RunDir, Plan]) -> None:
     run_dir, _ = evaluated
     measured = Measured.read(run_dir, "evaluate/base.json")
-    assert {item.groups for item in measured.items["clinic_choice"]} == {("form: en", "language: other")}
+    assert {item.groups for item in measured.items["clinic_choice"]} == {
+        ("form: en", "language: not Chinese")
+    }
     assert all(item.length > 20 and item.cut == 0 for item in measured.items["clinic_choice"])
     (task,) = measured.quality.tasks
     assert (task.left_out, task.cut, measured.quality.heldout_cut) == (0, 0, 0)
@@ -475,7 +481,7 @@ def test_what_was_measured_stays_whatever_is_asked_for_later(
     whole = {"clinic_choice": 12, "pubmedqa_file": 3}
     found, told = asked(plan)
     assert found == whole and "kept" not in told and "measured 2" not in told
-    assert "pubmedqa_file: of 3 of 3 prompts the beginning was cut off" in told
+    assert "pubmedqa_file: the beginning of 3 of 3 prompts was cut off" in told
     compared = Comparisons.read(run_dir, evaluate.SUMMARY).pairs
     assert {p.margin.reason for p in compared if p.margin and p.task == "pubmedqa_file"} == {"prompts cut"}
     plan = later(run_dir, plan, tasks=[{"name": "clinic_choice", "data": "builtin:clinic"}], limit=5)

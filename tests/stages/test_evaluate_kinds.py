@@ -101,6 +101,8 @@ def test_free_answers_are_measured_item_by_item_and_compared(evaluated: tuple[Ru
     figures = {
         row.measure: row for row in measured["base"].quality.measures if row.task == "free_answers_file"
     }
+    invented = [figures.pop("drug_invented"), figures.pop("dose_invented")]
+    assert {(row.items, row.left_out, row.alone) for row in invented} == {(0, 8, "every reference has it")}
     assert list(figures) == ["rouge_l", "drug", "dose", "warning", "number"]
     assert all((row.items, row.left_out, row.alone) == (8, 0, None) for row in figures.values())
     (refusal,) = (row for row in measured["base"].quality.measures if row.task == "refusals_file")
