@@ -47,7 +47,8 @@ Evaluated = Annotated[
         metavar="KEY=VALUE",
         help="Changes how benchmarks are asked, marked as added later: evaluation.fewshot=5 (worked "
         "examples), evaluation.chat_template=false, evaluation.limit=200 (items), evaluation.margin=0.02 "
-        "(the loss that matters), evaluation.batch=16. In a suite they stand under evaluation.",
+        "(the loss that matters), evaluation.batch=16. In a suite they stand under evaluation. Beside "
+        "--task, fewshot, chat_template and limit are of the tasks typed alone.",
     ),
 ]
 Tasks = Annotated[

@@ -15,10 +15,7 @@ from dpaudit.data import json_rows, rows
 from dpaudit.data.lines import suffix_of
 from dpaudit.errors import Gathering, UsageError, kind_of
 
-REMEDY = (
-    "correct the file (docs/content.md has the keys of each task), or skip the task: --set "
-    "'evaluation.tasks=[]'"
-)
+REMEDY = "correct the file (docs/content.md has the keys of each task), or leave the task out"
 OTHERS = (
     ".csv",
     ".tsv",

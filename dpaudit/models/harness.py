@@ -6,23 +6,23 @@ import functools
 import logging
 import math
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, cast
 
 from dpaudit.data.corpus import Role, Turn
-from dpaudit.errors import UsageError
+from dpaudit.errors import PartialError, UsageError
 from dpaudit.findings.quality import Asking, Item
 from dpaudit.judging.measures import Measured
-from dpaudit.models import measured, remembered
+from dpaudit.models import border, fewshot, hub, measured, remembered
 from dpaudit.models.encode import render
 from dpaudit.models.hf_model import HFModel
-from dpaudit.models.items import SEED, AskedItem, Sample, asked_items, drawn, identity
+from dpaudit.models.items import SEED, AskedItem, Sample, asked_items, drawn
 from dpaudit.storage import disk
 from dpaudit.storage.answer_log import AnswerLog
-from dpaudit.system import egress
+from dpaudit.system import egress, interrupts
 
 OUTPUTS = ("multiple_choice", "loglikelihood", "loglikelihood_rolling", "generate_until")
 
@@ -46,22 +46,21 @@ def load_tasks(
     data: Mapping[str, Path],
     cache: Path,
     sources: Mapping[str, Path] = MappingProxyType({}),
+    ours: Collection[str] = (),
 ) -> dict[str, Any]:
     """Name -> lm-eval task for `specs`: name -> configuration, or None for a task that lm-eval itself knows.
 
     `data` names the JSONL file of each configured task, and `sources` the file that it was made from;
-    `cache` is a folder for the read data sets. Raises UsageError for a name that lm-eval does not know, and
+    `cache` is a folder for the read data sets; `ours` are tasks whose items come from a file. Raises UsageError for a name that lm-eval does not know, and
     for a file whose rows do not fit the configuration.
     """
     with _quiet():
-        from lm_eval.tasks import TaskManager
-
-        manager = TaskManager(include_defaults=any(config is None for config in specs.values()))
+        manager = _manager(any(config is None for config in specs.values()))
         _check_known(manager, [name for name, config in specs.items() if config is None])
         tasks: dict[str, Any] = {}
         for name, config in specs.items():
             if config is None:
-                loaded = _load_known(manager, name, cache)["tasks"]
+                loaded = _load_known(manager, name, cache, ours)["tasks"]
             else:
                 where = str(sources.get(name, data[name]))
                 loaded = _load(manager, _with_data(config, data[name], cache), where, cache)["tasks"]
@@ -115,18 +114,33 @@ def _or_infinite(aggregate: Callable[[Any], float]) -> Callable[[Any], float]:
     return wrapped
 
 
-def check_known(names: Sequence[str]) -> None:
-    """Raises UsageError for a task that lm-eval does not know."""
+def check_known(names: Sequence[str], ours: Collection[str] = ()) -> None:
+    """Raises UsageError for a task that lm-eval does not know; `ours` are tasks that it may have been meant
+    for.
+    """
     with _quiet():
-        from lm_eval.tasks import TaskManager
-
-        _check_known(TaskManager(), names)
+        _check_known(_manager(True), names, ours)
 
 
-def _check_known(manager: Any, names: Sequence[str]) -> None:
+@functools.cache
+def _manager(with_defaults: bool) -> Any:
+    """lm-eval's list of tasks; its own take seconds to read."""
+    from lm_eval.tasks import TaskManager
+
+    return TaskManager(include_defaults=with_defaults)
+
+
+def like(name: str, ours: Collection[str]) -> list[str]:
+    """The names of tasks that a name may have been meant for, by their first part."""
+    first = name.partition("_")[0].lower()
+    return [task for task in ours if task.partition("_")[0] == first or first in task.split("_")]
+
+
+def _check_known(manager: Any, names: Sequence[str], ours: Collection[str] = ()) -> None:
     for name in names:
         if name not in manager.all_tasks:
-            near = difflib.get_close_matches(name, manager.all_tasks, 3)
+            known = [*ours, *manager.all_tasks]
+            near = dict.fromkeys([*like(name, ours), *difflib.get_close_matches(name, known, 3)])
             alike = f"; names like it: {', '.join(near)}" if near else ""
             raise UsageError(
                 f"evaluation.tasks: {name}",
@@ -159,10 +173,8 @@ def answer(lm: Any, name: str, task: Any, how: Asking, log: AnswerLog | None = N
     asks a plain model. Worked examples and sampled answers are drawn with a fixed seed, the same for all
     models. What `log` holds already is not asked again, and what is asked is kept there as it comes.
     """
-    if how.fewshot is not None:
-        _check_fewshot(name, task, how.fewshot)
-        task.set_config("num_fewshot", how.fewshot)
-    task.set_fewshot_seed(SEED)
+    with _quiet():
+        fewshot.set_examples(name, task, how.fewshot)
     places = drawn(task, how.limit)
     _check_room(lm, name, task)
     with _quiet(), _seeded(), remembered.answers(lm, log):
@@ -207,90 +219,37 @@ def _check_room(lm: Any, name: str, task: Any) -> None:
         )
 
 
-def _check_fewshot(name: str, task: Any, fewshot: int) -> None:
-    """Raises UsageError for more worked examples than the task has, the item itself aside."""
-    there = len(list(task.fewshot_docs())) - (not task.has_training_docs() and not task.has_validation_docs())
-    if fewshot > there:
-        raise UsageError(
-            "evaluation.fewshot",
-            f"at most {there:,}, the worked examples that {name} has",
-            f"{fewshot:,}",
-            f"--set evaluation.fewshot={max(0, min(there, 5))}",
-        )
-
-
-@dataclass(frozen=True)
-class ItemTexts:
-    """What of an item may stand in a text: `own` is what it says itself, `whole` the prompt that its task
-    makes of that, with the right answer.
-    """
-
-    own: tuple[str, ...]
-    whole: str
-
-
-def texts_of(task: Any, limit: int | None) -> dict[str, ItemTexts]:
-    """The texts of the items that `limit` leaves of a task, by their ids."""
-    texts: dict[str, ItemTexts] = {}
-    docs, places = list(task.eval_docs), drawn(task, limit)
-    for number in range(len(docs)) if places is None else places:
-        doc = docs[number]
-        prompt, target = str(task.doc_to_text(doc)), task.doc_to_target(doc)
-        choices = task.doc_to_choice(doc) if task.OUTPUT_TYPE == "multiple_choice" else []
-        right = choices[target] if isinstance(target, int) and choices else target
-        whole = f"{prompt} {right}"
-        texts[identity(doc, number)] = ItemTexts(_own_texts(doc, prompt, target) or (whole,), whole)
-    return texts
-
-
-def _own_texts(doc: Any, prompt: str, target: Any) -> tuple[str, ...]:
-    """The question, alone and with the right answer, and other texts of the item that its prompt quotes;
-    empty where the item names no question.
-    """
-    question = doc.get("question") if isinstance(doc, Mapping) else None
-    if not isinstance(question, str):
-        return ()
-    choices = doc.get("choices")
-    right = choices[target] if isinstance(choices, list) and isinstance(target, int) else target
-    quoted = [text for text in doc.values() if isinstance(text, str) and text and text in prompt]
-    return (question, f"{question} {right}", *(text for text in quoted if text != question))
-
-
 def _with_data(config: dict[str, Any], file: Path, cache: Path) -> dict[str, Any]:
     files = {config.get("test_split", "test"): str(file.resolve())}
     return {**config, "dataset_kwargs": {"data_files": files, "cache_dir": str(cache)}}
 
 
-def _load_known(manager: Any, name: str, cache: Path) -> Any:
+def _load_known(manager: Any, name: str, cache: Path, ours: Collection[str] = ()) -> Any:
     """A task of lm-eval's own, whose items are here, or come from the hub if `eval --task` named it."""
     try:
         return _load(manager, name, name, cache)
     except UsageError:
         with egress.asking(name, "dpaudit eval --task"):
+            mine = next(iter(like(name, ours)), "NAME")
+            hub.require_answer(f"{name}: its items come from a hub", f"--task {mine}=FILE")
             return _load(manager, name, name, cache)
 
 
 def _load(manager: Any, spec: str | dict[str, Any], where: str, cache: Path) -> Any:
-    import datasets
-    import jinja2
-
+    is_own = isinstance(spec, dict)
     try:
         with disk.room(cache):
             return manager.load([spec])
-    except (
-        datasets.exceptions.DatasetsError,
-        ConnectionError,
-        jinja2.TemplateError,
-        ValueError,
-        KeyError,
-        TypeError,
-    ) as error:
-        reason = next(iter(str(error).splitlines()), "")
+    except (UsageError, PartialError):
+        raise
+    except Exception as error:  # whatever a library of many authors raises
+        if interrupts.came():
+            raise KeyboardInterrupt from error
         raise UsageError(
             where,
-            "a benchmark whose rows have the fields that its task names",
-            f"{type(error).__name__}: {reason:.100}",
-            "compare the file with the YAML in suites/tasks/",
+            "a benchmark whose rows have the fields that its task names" if is_own else "items within reach",
+            border.named(error),
+            "compare the file with the YAML in suites/tasks/" if is_own else "name another task",
         ) from error
 
 
@@ -390,7 +349,7 @@ def _quiet() -> Iterator[None]:
     import datasets
     import lm_eval.api.task as task_module
 
-    loggers = [logging.getLogger(name) for name in ("lm_eval", "datasets")]
+    loggers = [logging.getLogger(name) for name in ("lm_eval", "datasets", "huggingface_hub")]
     levels = [logger.level for logger in loggers]
     bars, bar = datasets.utils.are_progress_bars_disabled(), task_module.tqdm
     for logger in loggers:

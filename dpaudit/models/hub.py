@@ -2,13 +2,14 @@
 
 from pathlib import Path
 
-from dpaudit.errors import UsageError
+from dpaudit.errors import PartialError, UsageError
 from dpaudit.models import border
-from dpaudit.system import egress
+from dpaudit.system import egress, interrupts
 
 # files that a causal language model in safetensors is read from: no code, no pickles
 _SMALL = ("*.json", "*.jinja", "*.txt", "*.model")
 _WEIGHTS = ("model*.safetensors",)
+WAITED = 5.0  # seconds for the hub to answer at all
 
 
 def is_id(base: str) -> bool:
@@ -28,6 +29,23 @@ def fetched(base: str) -> Path | None:
     except HFValidationError:
         return None
     return Path(cached).parent if isinstance(cached, str) else None
+
+
+def require_answer(what: str, way: str) -> None:
+    """Raises PartialError where the hub does not answer within seconds, before a library asks it at length.
+    `way` goes without a hub.
+    """
+    from huggingface_hub import constants, get_session
+
+    try:
+        get_session().head(constants.ENDPOINT, timeout=WAITED)
+    except Exception as error:
+        if interrupts.came():
+            raise KeyboardInterrupt from error
+        raise PartialError(
+            f"{what}, and {constants.ENDPOINT} does not answer; items from a file need none: {way} "
+            f"(docs/content.md)"
+        ) from None
 
 
 def fetch(base: str | None, option: str, weights: bool = True) -> None:

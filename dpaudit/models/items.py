@@ -66,11 +66,9 @@ def drawn(task: Any, limit: int | None) -> list[int] | None:
     """The places of the items that a limit leaves: whole clusters, drawn by a fixed seed, until there are so
     many items. None for all. A larger limit draws the same items and more.
     """
-    docs = list(task.eval_docs)
-    if limit is None or limit >= len(docs):
+    if limit is None or limit >= len(task.eval_docs):
         return None
-    named = shared_keys.named_keys(task.config.metadata)
-    clusters = clusters_of([shared(doc, _text(task, doc), named) for doc in docs])
+    clusters = clusters_of_docs(task)
     order = list(dict.fromkeys(clusters))
     random.Random(SEED).shuffle(order)
     taken: set[int] = set()
@@ -80,6 +78,12 @@ def drawn(task: Any, limit: int | None) -> list[int] | None:
             taken.add(cluster)
             items += sizes[cluster]
     return [place for place, cluster in enumerate(clusters) if cluster in taken]
+
+
+def clusters_of_docs(task: Any) -> list[int]:
+    """A number for each item of a task, the same for all that are one draw."""
+    named = shared_keys.named_keys(task.config.metadata)
+    return clusters_of([shared(doc, _text(task, doc), named) for doc in task.eval_docs])
 
 
 def _text(task: Any, doc: Any) -> str:

@@ -2,7 +2,7 @@
 trained for it.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -23,6 +23,7 @@ from dpaudit.system import egress
 
 WORK = {"evaluation": "evaluate", "judging": "judge", "claims": "audit"}  # record -> the work that it is for
 OUTSIDE = ("rubric", "model", "parallel", "max_tokens_total")  # keys of judging that work without a run
+OF_TASK = ("limit", "fewshot", "chat_template")  # keys of evaluation that a task may have of its own
 EXAMPLES = {"evaluation": "evaluation.limit=200", "judging": "judging.prompts=50"}
 
 
@@ -61,8 +62,10 @@ def evaluation(run_dir: RunDir, plan: Plan, tasks: Sequence[str], settings: Sequ
     egress.allow(*tasks)
     if tasks:
         _only("evaluation", changed)
+        _one_list(changed)
+        own = {key: changed.pop(f"evaluation.{key}") for key in OF_TASK if f"evaluation.{key}" in changed}
         before = plan.with_settings(changed, f"{run_dir.name} as typed")
-        changed["evaluation.tasks"] = _with_tasks(before, tasks)
+        changed["evaluation.tasks"] = _with_tasks(before, tasks, own)
     if not changed:
         return plan
     from dpaudit.stages import evaluate
@@ -170,16 +173,24 @@ def _check(before: Plan, plan: Plan) -> None:
 
     new = [task for task in plan.suite.evaluation.tasks if task not in before.suite.evaluation.tasks]
     benchmarks.check_tasks(new, are_known=True)
+    benchmarks.check_items(new)
     if plan.suite.judging is not None and plan.suite.judging != before.suite.judging:
         rubric.load(plan.suite.judging.rubric)
 
 
-def _with_tasks(plan: Plan, typed: Sequence[str]) -> list[dict[str, Any]]:
+def _with_tasks(plan: Plan, typed: Sequence[str], own: dict[str, Any]) -> list[dict[str, Any]]:
     """The benchmarks of a plan with the tasks typed as NAME or NAME=FILE, which replace those of the same
-    name.
+    name. `own` are settings that were typed beside them: they are of these tasks alone.
     """
     known = {task["name"]: task for task in plan.settings("evaluation")["evaluation"]["tasks"]}
-    return list((known | typed_tasks(typed)).values())
+    new = {name: task | own for name, task in typed_tasks(typed).items()}
+    return list((known | new).values())
+
+
+def _one_list(changed: Mapping[str, Any]) -> None:
+    """Raises UsageError for a list of tasks beside --task, of which one would be lost without a word."""
+    if "evaluation.tasks" in changed:
+        raise UsageError("--set evaluation.tasks", "--task or this list", "both", "leave one out")
 
 
 def outside(tasks: Sequence[str], settings: Sequence[str]) -> Evaluation:
@@ -189,6 +200,7 @@ def outside(tasks: Sequence[str], settings: Sequence[str]) -> Evaluation:
     _only("evaluation", changed)
     values = {key.removeprefix("evaluation."): value for key, value in changed.items()}
     if tasks:
+        _one_list(changed)
         values["tasks"] = list(typed_tasks(tasks).values())
     return schema.build(Evaluation, values, file="--set evaluation")
 

@@ -19,6 +19,7 @@ from dpaudit.findings.finding import format_of
 from dpaudit.findings.quality import Asking, Measured, Skipped, TaskAsked, TasksAsked
 from dpaudit.judging import free
 from dpaudit.judging.quality import BASE
+from dpaudit.storage import exclusive
 from dpaudit.storage.rundir import RunDir
 from dpaudit.suite import declarations
 from dpaudit.suite.plan import Plan
@@ -43,8 +44,21 @@ def check_tasks(tasks: Sequence[Task], are_known: bool = False) -> None:
     if are_known and others:
         from dpaudit.models import harness
 
-        mistakes.passes(harness.check_known, others)
+        mistakes.passes(harness.check_known, others, sorted(known))
     mistakes.end()
+
+
+def check_items(tasks: Sequence[Task]) -> None:
+    """Raises UsageError or PartialError, before a model is loaded, where the items of a task of lm-eval's own
+    cannot be had. They may be fetched for that.
+    """
+    known = content.listing("suites/tasks")
+    others: dict[str, None] = {task.name: None for task in tasks if task.name not in known}
+    if others:
+        from dpaudit.models import harness
+
+        with exclusive.scratch() as cache:
+            harness.load_tasks(others, {}, cache, ours=sorted(known))
 
 
 def _check_task(task: Task) -> None:
@@ -97,7 +111,7 @@ def write_tasks(run_dir: RunDir, plan: Plan, progress: Progress) -> dict[str, Pa
         try:
             file = _data_file(run_dir, plan, task) if _is_ours(task) else None
             how = _with_earlier(
-                task, _asked(task, file, asking(plan.suite.evaluation)), before, plan, progress
+                task, _asked(task, file, asking(plan.suite.evaluation, task)), before, plan, progress
             )
         except UsageError as error:
             progress.say(f"skipped: {error}")
@@ -134,7 +148,7 @@ def _staying(run_dir: RunDir, plan: Plan, before: Mapping[str, TaskAsked]) -> li
     named: dict[str, Task] = {}
     for entry in declarations.entries(run_dir, "evaluation"):
         for row in (entry.settings.get("evaluation") or {}).get("tasks") or ():
-            named[row["name"]] = Task(row["name"], row.get("data"))
+            named[row["name"]] = Task(**row)
     asked = [task.name for task in plan.suite.evaluation.tasks]
     return [named[name] for name in before if name not in asked and name in named]
 
@@ -233,15 +247,14 @@ def _digest(file: Path) -> str:
     return hashlib.sha256(file.read_bytes()).hexdigest()[:32]
 
 
-def asking(evaluation: Evaluation) -> Asking:
-    """How a suite has items asked."""
-    return Asking(
-        version("lm-eval"),
-        evaluation.limit,
-        evaluation.fewshot,
-        evaluation.chat_template,
-        drawn=evaluation.limit is not None,
-    )
+def asking(evaluation: Evaluation, task: Task | None = None) -> Asking:
+    """How a suite has items asked: those of one task, which may have settings of its own."""
+    limit, shots, template = evaluation.limit, evaluation.fewshot, evaluation.chat_template
+    if task is not None:
+        limit = limit if task.limit is None else task.limit
+        shots = shots if task.fewshot is None else task.fewshot
+        template = template if task.chat_template is None else task.chat_template
+    return Asking(version("lm-eval"), limit, shots, template, drawn=limit is not None)
 
 
 def _is_ours(task: Task) -> bool:
@@ -295,6 +308,6 @@ def _own_file(task: Task) -> Path:
             where,
             f"a JSONL file with the items of {task.name}",
             got,
-            f"{way}, or skip the task: --set 'evaluation.tasks=[]'",
+            f"{way}, or leave the task out",
         )
     return path

@@ -26,12 +26,12 @@ def run(run_dir: RunDir, plan: Plan, names: Sequence[str], loaded: Loaded, progr
     if not tasks or (run_dir.is_current(FILE, made_from) and _is_of_format(run_dir)):
         return
     with progress.task("comparing items with training text"):
-        from dpaudit.models import harness
+        from dpaudit.models.item_texts import texts_of
 
         texts = {
             (task, name): said
             for task, of in loaded().items()
-            for name, said in harness.texts_of(of, tasks[task].how.limit).items()
+            for name, said in texts_of(of, tasks[task].how.limit).items()
         }
         keyed = {json.dumps(key): (*said.own, said.whole) for key, said in texts.items()}
         found = {tuple(json.loads(key)) for key in contamination.contaminated(keyed, training_texts(run_dir))}

@@ -179,6 +179,8 @@ def _evaluate(
     records = heldout(run_dir)
     steps = sum(len(wanted[name]) + 1 for name in open_names)
     with progress.task("evaluating", steps) as advance:
+        if any(wanted.values()):
+            loaded()  # first: what a benchmark lacks is told before a model is loaded
         model = load_model(run_dir, plan, open_names)
         hows = {task: how.how for task, how in tasks.items()}
         ask = _asker(model, loaded, plan, hows, advance) if any(wanted.values()) else None

@@ -52,6 +52,7 @@ def check(request: Request) -> None:
             "for example --task pubmedqa_file=items.jsonl",
         )
     benchmarks.check_tasks(request.evaluation.tasks, are_known=True)
+    benchmarks.check_items(request.evaluation.tasks)
     for task in request.evaluation.tasks:
         if task.data is not None:  # items of builtin:clinic are those of a run
             benchmarks.digest_of_items(task)

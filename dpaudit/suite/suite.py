@@ -174,10 +174,19 @@ class Training:
 
 @dataclass(frozen=True)
 class Task:
-    """One benchmark: an lm-eval task name, or a YAML of suites/tasks/ with the file that holds its items."""
+    """One benchmark: an lm-eval task name, or a YAML of suites/tasks/ with the file that holds its items; and
+    how it alone is asked. None: as `evaluation` says of all.
+    """
 
     name: str
     data: str | None = None  # builtin:clinic, a JSONL file, or none for a task that brings its own
+    limit: int | None = None
+    fewshot: int | None = None
+    chat_template: bool | None = None
+
+    def __post_init__(self) -> None:
+        at_least(0, fewshot=self.fewshot)
+        at_least(1, limit=self.limit)
 
 
 MARGIN = 0.05  # of accuracy, where the suite names none

@@ -11,7 +11,7 @@ import yaml
 
 from dpaudit.errors import UsageError
 from dpaudit.judging import measures
-from dpaudit.models import harness, items
+from dpaudit.models import harness, item_texts, items
 from dpaudit.models.hf_model import HFModel
 from dpaudit.stages import benchmarks
 from dpaudit.storage.answer_log import AnswerLog
@@ -135,7 +135,7 @@ def test_a_limit_draws_whole_clusters_and_asks_them_as_plain_lm_eval_does(lm: An
     assert [row.value for row in perplexity.rows] == [
         -sample["perplexity"] for sample in sorted(theirs, key=lambda sample: sample["doc_id"])
     ]
-    assert list(harness.texts_of(task, 4)) == [item.id for item in found.items]
+    assert list(item_texts.texts_of(task, 4)) == [item.id for item in found.items]
 
 
 def test_log_likelihoods_are_told_as_logarithms_of_lm_evals_perplexity(lm: Any, tmp_path: Path) -> None:

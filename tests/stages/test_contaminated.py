@@ -6,20 +6,20 @@ from pathlib import Path
 import pytest
 
 from dpaudit.findings.contamination import TaskContamination
-from dpaudit.models import harness
+from dpaudit.models import harness, item_texts
 from dpaudit.stages import contaminated
 
 SHORT = "What is edema?"
 LONG = "Which drug comes first for a man of sixty with a dry cough?"
 
 
-def item_texts(folder: Path, name: str, rows: list[dict]) -> dict[str, harness.ItemTexts]:
+def read(folder: Path, name: str, rows: list[dict]) -> dict[str, item_texts.ItemTexts]:
     from dpaudit import content
 
     file = folder / "rows.jsonl"
     file.write_text("".join(json.dumps(row | {"id": str(n)}) + "\n" for n, row in enumerate(rows)))
     spec = {name: content.load_yaml(content.listing("suites/tasks")[name])}
-    return harness.texts_of(harness.load_tasks(spec, {name: file}, folder / "cache")[name], None)
+    return item_texts.texts_of(harness.load_tasks(spec, {name: file}, folder / "cache")[name], None)
 
 
 def test_the_template_of_a_task_makes_no_short_question_long(tmp_path: Path) -> None:
@@ -27,7 +27,7 @@ def test_the_template_of_a_task_makes_no_short_question_long(tmp_path: Path) -> 
     from dpaudit.data.contamination import can_be_found
 
     choice = {"choices": ["swelling", "a much longer and wrong choice than the other"], "answer": 0}
-    texts = item_texts(tmp_path, "medqa_us_file", [choice | {"question": q} for q in (SHORT, LONG)])
+    texts = read(tmp_path, "medqa_us_file", [choice | {"question": q} for q in (SHORT, LONG)])
     assert [can_be_found(said.own) for said in texts.values()] == [False, True]
     assert len(texts["0"].whole.split()) > 10
 

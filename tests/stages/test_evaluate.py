@@ -16,6 +16,7 @@ from dpaudit.findings.contamination import Contamination
 from dpaudit.findings.quality import Comparisons, Measured, TasksAsked
 from dpaudit.judging import quality
 from dpaudit.models import harness, items
+from dpaudit.pipeline import later as command_line
 from dpaudit.stages import benchmarks, contaminated, evaluate, report, tries
 from dpaudit.stages.integrity import custody
 from dpaudit.storage import seals
@@ -452,8 +453,32 @@ def test_worked_examples_and_template_are_as_asked_and_other_prompts_are_not_com
     assert len({items[0].prompt for items in prompts.values()}) == 3
     with pytest.raises(UsageError, match="items of clinic_choice"):
         quality.same_items("clinic_choice", prompts["usual"], prompts["shots"])
-    with pytest.raises(UsageError, match=r"evaluation\.fewshot: expected at most 11, .* got 12"):
+    with pytest.raises(UsageError, match=r"evaluation\.fewshot: expected at most 9, .* got 12"):
         harness.answer(lm, "clinic_choice", task, replace(benchmarks.asking(evaluation), fewshot=12))
+
+
+def test_settings_typed_beside_a_task_are_of_that_task_alone(
+    toy_model_dir: Path, adapters: dict[str, Path], tmp_path: Path
+) -> None:
+    """What was measured otherwise before is neither asked again nor put out of the page."""
+    file = tmp_path / "rows.jsonl"
+    rows = ({"id": str(n), "question": f"Is it {n}?", "context": f"{n}.", "answer": "no"} for n in range(4))
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    clinic = Task("clinic_choice", "builtin:clinic")
+    run_dir, plan = make_run(tmp_path, toy_model_dir, {"sft-inf": adapters["sft-inf"]}, (clinic,))
+    evaluate.run(run_dir, plan, QUIET)
+    before = Measured.read(run_dir, "evaluate/sft-inf.json")
+    typed = ["evaluation.fewshot=1", "evaluation.limit=2"]
+    plan = command_line.evaluation(run_dir, plan, [f"pubmedqa_file={file}"], typed)
+    evaluate.run(run_dir, plan, QUIET)
+    after = Measured.read(run_dir, "evaluate/sft-inf.json")
+    assert after.items["clinic_choice"] == before.items["clinic_choice"]
+    assert [len(found) for found in after.items.values()] == [12, 2]
+    hows = {name: asked.how for name, asked in TasksAsked.read(run_dir, benchmarks.TASKS).tasks.items()}
+    assert (hows["clinic_choice"].fewshot, hows["pubmedqa_file"].fewshot) == (None, 1)
+    assert [one.times for one in tries.counted(tries.of(run_dir))] == [1, 1]
+    with pytest.raises(UsageError, match=r"evaluation\.tasks: expected --task or this list, got both"):
+        command_line.evaluation(run_dir, plan, [f"pubmedqa_file={file}"], ["evaluation.tasks=[]"])
 
 
 def later(run_dir: RunDir, plan: Plan, **changed: object) -> Plan:
