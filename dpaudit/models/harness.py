@@ -51,8 +51,8 @@ def load_tasks(
     """Name -> lm-eval task for `specs`: name -> configuration, or None for a task that lm-eval itself knows.
 
     `data` names the JSONL file of each configured task, and `sources` the file that it was made from;
-    `cache` is a folder for the read data sets; `ours` are tasks whose items come from a file. Raises UsageError for a name that lm-eval does not know, and
-    for a file whose rows do not fit the configuration.
+    `cache` is a folder for the read data sets; `ours` are tasks whose items come from a file. Raises
+    UsageError for a name that lm-eval does not know, and for a file whose rows do not fit the configuration.
     """
     with _quiet():
         manager = _manager(any(config is None for config in specs.values()))
