@@ -37,9 +37,9 @@ class Sign:
 
 def of_answers(items: Sequence[Answer]) -> list[Sign]:
     """What free answers show. Items of privacy are not asked: to refuse them all in one sentence is right."""
-    asked = [item for item in items if item.reference]
+    asked = _answered(items)
     texts = [" ".join((item.answer or "").split()) for item in asked]
-    if len(texts) < ANSWERS_LEAST or _commonest(item.reference for item in asked) >= SAME * len(texts):
+    if not _can_tell(asked):
         return []
     found = []
     refused = [text for text in texts if is_refusal(text)]
@@ -57,10 +57,8 @@ def of_answers(items: Sequence[Answer]) -> list[Sign]:
 
 def of_letters(items: Sequence[Answer]) -> list[Sign]:
     """What choices show."""
-    asked = [
-        (letters(item.answer or ""), right) for item in items if (right := letters(item.reference or ""))
-    ]
-    if len(asked) < CHOICES_LEAST or _commonest(right for _, right in asked) >= VARIED * len(asked):
+    asked = _lettered(items)
+    if not _can_choose(asked):
         return []
     none = sum(not given for given, _ in asked)
     if none >= SAME_LETTER * len(asked):
@@ -69,6 +67,42 @@ def of_letters(items: Sequence[Answer]) -> list[Sign]:
     if same + none < SAME_LETTER * len(asked):
         return []
     return [Sign("collapse", f"one choice, or none, to {same + none:,} of {len(asked):,} questions")]
+
+
+def unseen(free: Sequence[Answer], choices: Sequence[Answer]) -> str | None:
+    """Why neither free answers nor choices could show a model that collapsed; None where one could."""
+    if _can_tell(_answered(free)) or _can_choose(_lettered(choices)):
+        return None
+    there = f"{len(_answered(free)):,} free answers and {len(_lettered(choices)):,} choices"
+    return (
+        f"not looked at: that takes {ANSWERS_LEAST} free answers or {CHOICES_LEAST} choices with references "
+        f"that differ; there are {there}"
+    )
+
+
+def _answered(items: Sequence[Answer]) -> list[Answer]:
+    """The items that have a reference and an answer, be it an empty one."""
+    return [item for item in items if item.reference and item.answer is not None]
+
+
+def _can_tell(asked: Sequence[Answer]) -> bool:
+    """Whether the same answer to half of these questions would be a sign."""
+    return len(asked) >= ANSWERS_LEAST and _commonest(item.reference for item in asked) < SAME * len(asked)
+
+
+Lettered = tuple[frozenset[str], frozenset[str]]  # given and right
+
+
+def _lettered(items: Sequence[Answer]) -> list[Lettered]:
+    return [
+        (letters(item.answer), right)
+        for item in items
+        if item.answer is not None and (right := letters(item.reference or ""))
+    ]
+
+
+def _can_choose(asked: Sequence[Lettered]) -> bool:
+    return len(asked) >= CHOICES_LEAST and _commonest(right for _, right in asked) < VARIED * len(asked)
 
 
 def is_refusal(text: str) -> bool:

@@ -21,6 +21,7 @@ LONGEST = 2048  # characters of an answer whose ROUGE-L says something about pri
 WIN, NOUNS, CHOICE, PRIVACY = "win rate", "ROUGE-L nouns", "choice accuracy", "ROUGE-L privacy"
 COMPOSITE = "composite"
 QUALITY = (WIN, NOUNS, CHOICE)
+INVENTED = ("drug", "dose")  # fields that an answer may not name where its reference does not
 NON_MEMBERS = "privacy: non-members"
 CONTRAST = "privacy: members above non-members, AUC"
 
@@ -54,9 +55,8 @@ class Scorecard:
     figures: tuple[Figure, ...]
     aside: tuple[Aside, ...]
     signs: tuple[Sign, ...]  # why no composite would be fair
-    knows: (
-        bool  # whether a figure of knowledge lies above what needs none; true where there is no such figure
-    )
+    unseen: str | None  # why signs of collapse could not be looked for
+    knows: bool  # whether a figure of knowledge lies above what needs none
     composite: Figure
     partial: Figure | None  # the composite of the parts that are there, named
     missing: tuple[str, ...]  # parts of the composite that are not there
@@ -65,6 +65,11 @@ class Scorecard:
     def of_kind(self, kind: str) -> tuple[str, ...]:
         """What was seen of one kind of sign."""
         return tuple(sign.seen for sign in self.signs if sign.kind == kind)
+
+    @property
+    def collapsed(self) -> str:
+        """Whether there are signs of collapse: yes, no, or why that is not known."""
+        return "yes" if self.of_kind("collapse") else self.unseen or "no"
 
 
 @dataclass
@@ -112,7 +117,8 @@ def of(
     whole, partial = _composites(there, missing) if knows and not signs else (Figure(COMPOSITE), None)
     aside = tuple(Aside(name, why, count, how) for (name, why, how), count in tally.aside.items())
     figures, warnings = tuple(tally.figures), tuple(_swapped(tally.figures))
-    return Scorecard(figures, aside, signs, knows, whole, partial, missing, warnings)
+    unseen = collapse.unseen(free, by_kind[Kind.CHOICE])
+    return Scorecard(figures, aside, signs, unseen, knows, whole, partial, missing, warnings)
 
 
 def _composites(there: dict[str, Figure], missing: Sequence[str]) -> tuple[Figure, Figure | None]:
@@ -147,10 +153,9 @@ def _distance(weight: float, figure: Figure, is_up: bool) -> float | None:
 
 
 def _knows(above: Figure, choice: Figure, majority: float) -> bool:
-    """Whether a figure of knowledge lies above what needs none; also where there is no such figure."""
-    shown = [above.lower > 0] if above.lower is not None else []
-    shown += [choice.lower > majority] if choice.lower is not None else []
-    return any(shown) or not shown
+    """Whether a figure of knowledge is there and lies above what needs none."""
+    is_about = above.lower is not None and above.lower > 0
+    return is_about or (choice.lower is not None and choice.lower > majority)
 
 
 def _nouns(items: Sequence[Answer], tally: _Tally) -> tuple[Figure, Figure]:
@@ -280,14 +285,23 @@ def _absence(item: Answer) -> str:
 def _fields(
     free: Sequence[Answer], dialogues: Sequence[Answer], drug_names: Collection[str], tally: _Tally
 ) -> None:
-    """Of answers with a reference: whether they name its drugs, doses, warnings and numbers, and no other."""
-    found: dict[str, list[float]] = {name: [] for name in FIELDS}
-    for item in free:
-        for name, one in match(item.answer or "", item.reference or "", drug_names).items():
-            if one.agreement is not None:
-                found[name].append(one.agreement)
-    for name, values in found.items():
-        tally.mean(f"{name}s as in the reference", values, "in free answers; not in the composite")
+    """Of answers with a reference: whether they name its drugs, doses, warnings and numbers, and no other;
+    and whether they name some where it has none.
+    """
+    matched = [match(item.answer or "", item.reference, drug_names) for item in free if item.reference]
+    for name in FIELDS:
+        named = f"{name}s as in the reference"
+        agreed = [one[name].agreement for one in matched]
+        invented = [said for one in matched if (said := one[name].invented) is not None]
+        tally.mean(
+            named, [said for said in agreed if said is not None], "in free answers; not in the composite"
+        )
+        if name in INVENTED:
+            meaning = "answers that name one where the reference names none; lower is better"
+            tally.mean(f"{name}s invented", invented, meaning)
+        if any(invented):
+            counted = f"left out, of which {sum(invented):,.0f} name a {name}"
+            tally.aside[named, f"no {name} in the reference", counted] = len(invented)
     for item in dialogues:
         tally.set_aside(WIN, "answers to dialogues", "compared by a judge alone")
         if not (item.answer or "").strip():

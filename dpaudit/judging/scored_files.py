@@ -57,7 +57,7 @@ def values(
     return {
         "composite": card.composite.value,
         "composite_not_computable": reason(card),
-        "collapsed": bool(card.of_kind("collapse")),
+        "collapsed": card.collapsed,
         "warning": "; ".join(card.warnings) or None,
         "scorecard": [asdict(figure) for figure in (*card.figures, *composites)],
         "set_aside": [asdict(aside) for aside in card.aside],

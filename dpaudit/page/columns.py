@@ -245,6 +245,7 @@ COLUMNS: dict[str, dict[str, tuple[str, str]]] = {
         "arm": ("model", "text"),
         "composite": ("composite", "three"),
         "reason": ("not computable", "text"),
+        "collapsed": ("collapsed", "text"),
         "win_rate": ("win rate left out since", "text"),
     },
     "set_aside_by_arm": {

@@ -35,7 +35,13 @@ def values(run_dir: RunDir, plan: Plan, arms: Sequence[str] | None = None) -> di
         figures += [{"arm": name, **asdict(figure)} for figure in card.figures]
         aside += [{"arm": name, **asdict(one)} for one in card.aside]
         composites.append(
-            {"arm": name, "composite": card.composite.value, "reason": reason(card), "win_rate": lacking}
+            {
+                "arm": name,
+                "composite": card.composite.value,
+                "reason": reason(card),
+                "collapsed": card.collapsed,
+                "win_rate": lacking,
+            }
         )
     return {"scorecards": figures, "composites": composites, "set_aside_by_arm": aside, "notes": _notes()}
 
