@@ -2,6 +2,7 @@
 
 import json
 import os
+import secrets
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -9,16 +10,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dpaudit.content import listing, load_yaml
-from dpaudit.errors import UsageError
+from dpaudit.errors import UsageError, unread
 from dpaudit.findings.outside import MeasuredOutside, OutsideModel
 from dpaudit.findings.quality import Comparison, TaskFigures
 from dpaudit.judging import cautions, losses, measures, quality
 from dpaudit.judging.quality import BASE
+from dpaudit.schema import plain
 from dpaudit.stages import audited, benchmarks, verify_kept
 from dpaudit.stages.audited import Audited
 from dpaudit.stats.margins import fewest_clusters
 from dpaudit.storage import exclusive
-from dpaudit.storage.whole_files import whole_file
+from dpaudit.storage.answer_log import AnswerLog
+from dpaudit.storage.whole_files import PRIVATE, whole_file
 from dpaudit.suite.suite import Evaluation
 from dpaudit.system.progress import Progress
 
@@ -27,6 +30,8 @@ if TYPE_CHECKING:
     from dpaudit.models.hf_model import HFModel
 
 FILE = "quality.json"
+KEY, ANSWERS = ".answers.key", ".answers"  # of what a killed command leaves
+OWN = "model"  # the role of the model that is not the base
 COMMAND = "dpaudit eval"
 
 
@@ -103,6 +108,7 @@ def run(request: Request, progress: Progress) -> MeasuredOutside:
                 progress.say(line)
     base = request.model.base_name()
     assert base is not None  # `check` refuses a model without one
+    _make_folder(request.out)
     names = (BASE, request.model.name)
     with progress.task("evaluating", len(names) * len(request.evaluation.tasks)) as advance:
         answers = _answers(request, base, advance)
@@ -110,6 +116,7 @@ def run(request: Request, progress: Progress) -> MeasuredOutside:
     for line in _cautions(found):
         progress.say(line)
     _write(found, request.out)
+    _remove_logs(request.out)
     return found
 
 
@@ -194,15 +201,60 @@ def _answers(request: Request, base: str, advance: Any) -> "dict[str, dict[str, 
         model = HFModel.load(base)
         if adapter is not None:
             model.add_adapter(name, adapter)
-        said = {BASE: _asked(model, loaded, request.evaluation, None, advance)}
+        logs = _Logs.of(request, specs)
+        said = {BASE: _asked(model, loaded, request.evaluation, None, logs.of_model(BASE), advance)}
         if adapter is None:
             model = HFModel.load(str(request.model.model))
-        said[name] = _asked(model, loaded, request.evaluation, name if adapter else None, advance)
+        active = name if adapter else None
+        said[name] = _asked(model, loaded, request.evaluation, active, logs.of_model(OWN), advance)
     return said
 
 
+@dataclass(frozen=True)
+class _Logs:
+    """Where answers are kept as they come, until all are there: a command that was killed goes on there."""
+
+    out: Path
+    key: bytes
+    made_from: dict[str, str]  # benchmark -> what its answers depend on, the role of the model aside
+
+    @classmethod
+    def of(cls, request: Request, specs: Mapping[str, Any]) -> "_Logs":
+        """The logs beside the result. Their key lies there too: it seals against lines of other weights or
+        settings, not against people.
+        """
+        file = request.out / KEY
+        if not file.is_file():
+            file.touch(mode=PRIVATE)
+            file.write_bytes(secrets.token_bytes(32))
+        files, how = verify_kept.digest_of(request.model), plain(benchmarks.asking(request.evaluation))
+        data = {task.name: benchmarks.digest_of_items(task) for task in request.evaluation.tasks if task.data}
+        return cls(
+            request.out,
+            file.read_bytes(),
+            {
+                task: json.dumps([files, how, spec, data.get(task)], sort_keys=True)
+                for task, spec in specs.items()
+            },
+        )
+
+    def of_model(self, role: str) -> "dict[str, AnswerLog]":
+        file = self.out / f".{role}{ANSWERS}"
+        return {task: AnswerLog(file, self.key, [role, of]) for task, of in self.made_from.items()}
+
+
+def _remove_logs(out: Path) -> None:
+    for file in (KEY, f".{BASE}{ANSWERS}", f".{OWN}{ANSWERS}"):
+        (out / file).unlink(missing_ok=True)
+
+
 def _asked(
-    model: "HFModel", tasks: Mapping[str, Any], evaluation: Evaluation, adapter: str | None, advance: Any
+    model: "HFModel",
+    tasks: Mapping[str, Any],
+    evaluation: Evaluation,
+    adapter: str | None,
+    logs: "Mapping[str, AnswerLog]",
+    advance: Any,
 ) -> "dict[str, Answers]":
     from dpaudit.models import harness
 
@@ -210,15 +262,22 @@ def _asked(
     answers = {}
     with model.active(adapter) if model.adapters else nullcontext():
         for name, task in tasks.items():
-            answers[name] = harness.answer(lm, name, task, benchmarks.asking(evaluation))
+            answers[name] = harness.answer(lm, name, task, benchmarks.asking(evaluation), logs[name])
             advance()
     return answers
 
 
-def _write(found: MeasuredOutside, out: Path) -> None:
-    out.mkdir(parents=True, exist_ok=True)
+def _make_folder(out: Path) -> None:
+    """Raises UsageError, before anything is loaded, for a folder that nothing can be written to."""
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise unread(f"--out {out}", "a folder to write in", error) from error
     if not os.access(out, os.W_OK | os.X_OK):
         raise UsageError(f"--out {out}", "a folder to write in", "a folder without write permission")
+
+
+def _write(found: MeasuredOutside, out: Path) -> None:
     with whole_file(out / FILE) as part:
         part.write_text(json.dumps(found.to_json(), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 

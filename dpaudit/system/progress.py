@@ -15,6 +15,7 @@ from rich.progress import Progress as Bars
 from dpaudit import terminal
 
 LINE_EVERY = 10.0  # seconds between two plain lines of one task
+PIECES_LEAST = 2  # after the first, before the rest is estimated
 
 
 class Advance(Protocol):
@@ -93,17 +94,18 @@ class Progress:
     @contextmanager
     def _lines(self, description: str, total: int | None) -> Iterator[Advance]:
         started = last_line = time.monotonic()
-        done = 0
+        done, first = 0, None  # of the first pieces: when, and how many they were
         of_total = f"/{total}" if total is not None else ""
         self.say(f"{description} ...")
 
         def advance(n: int = 1) -> None:
-            nonlocal done, last_line
+            nonlocal done, last_line, first
             done += n
             now = time.monotonic()
+            first = first or (now, done)
             if now - last_line >= LINE_EVERY:
                 last_line = now
-                left = "" if total is None else _left(now - started, done, total)
+                left = "" if total is None else _left(now - first[0], done - first[1], total - done)
                 self.say(f"{description}: {done}{of_total} ({now - started:.0f} s{left})")
 
         yield advance
@@ -121,9 +123,13 @@ def _bars(console: Console) -> Bars:
     )
 
 
-def _left(seconds: float, done: int, total: int) -> str:
-    """How long the rest takes at the pace so far."""
-    rest = seconds / max(done, 1) * max(total - done, 0)
+def _left(seconds: float, done: int, to_do: int) -> str:
+    """How long the rest takes at the pace of the pieces after the first, in which models are loaded; nothing
+    before there are enough of them.
+    """
+    if done < PIECES_LEAST or seconds < LINE_EVERY / 2:
+        return ""
+    rest = seconds / done * max(to_do, 0)
     told = f"{rest / 60:.0f} min" if rest >= 90 else f"{rest:.0f} s"
     return f", about {told} left"
 

@@ -10,6 +10,8 @@ from typer.testing import CliRunner
 
 from dpaudit.cli import app
 from dpaudit.errors import UsageError
+from dpaudit.suite.suite import Evaluation, Task
+from dpaudit.system.progress import Progress
 
 TASK = "medqa_us_file"
 
@@ -66,6 +68,44 @@ def test_an_adapter_is_asked_beside_its_base_and_a_merged_model_says_the_same(
         again = asked("--adapter", world / "adapter", *words, "--out", tmp_path / "a")
         assert isinstance(again.exception, UsageError) and lost in str(again.exception)
         assert (tmp_path / "a/quality.json").read_text() == written
+
+
+def test_a_stopped_command_goes_on_at_the_item(
+    world: Path, items: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Stopped before the second model, then before the first has all answers."""
+    from lm_eval.models.huggingface import HFLM
+
+    from dpaudit.models import harness
+    from dpaudit.stages import evaluate_outside
+    from dpaudit.stages.audited import Audited
+
+    evaluation = Evaluation((Task(TASK, str(items)),))
+    request = evaluate_outside.Request(Audited(world / "adapter"), evaluation, tmp_path / "out")
+    counts: list[int] = []
+    ask, answer = HFLM.loglikelihood, harness.answer
+
+    def counted(self: Any, requests: list, **options: Any) -> Any:
+        counts.append(len(requests))
+        return ask(self, requests, **options)
+
+    def stopped(*arguments: Any) -> Any:
+        if counts:
+            raise KeyboardInterrupt
+        return answer(*arguments)
+
+    monkeypatch.setattr(HFLM, "loglikelihood", counted)
+    monkeypatch.setattr(harness, "answer", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        evaluate_outside.run(request, Progress(quiet=True))
+    log = tmp_path / "out/.base.answers"
+    assert counts == [48] and log.stat().st_mode & 0o077 == 0 and len(log.read_bytes().splitlines()) == 48
+    log.write_bytes(b"".join(log.read_bytes().splitlines(keepends=True)[:20]))
+    monkeypatch.setattr(harness, "answer", answer)
+    counts.clear()
+    found = evaluate_outside.run(request, Progress(quiet=True))
+    assert counts == [28, 48] and len(found.items["base"][TASK]) == 12
+    assert [file.name for file in (tmp_path / "out").iterdir()] == ["quality.json"]
 
 
 def pubmed(folder: Path) -> Path:

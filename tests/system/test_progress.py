@@ -76,3 +76,17 @@ def test_a_failure_passes_and_ends_the_display() -> None:
     with pytest.raises(ZeroDivisionError), progress.task("t", 1):
         raise ZeroDivisionError
     work(progress)
+
+
+def test_the_first_slow_piece_makes_no_estimate(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A model is loaded in it: 60 seconds, then one a piece."""
+    clock = [0.0]
+    monkeypatch.setattr(module.time, "monotonic", lambda: clock[0])
+    stream = StringIO()
+    with Progress(console=Console(file=stream, width=80)).task("t", total=100) as advance:
+        for seconds in (60, *[1] * 30):
+            clock[0] += seconds
+            advance()
+    told = [line for line in stream.getvalue().splitlines() if "/100" in line]
+    assert told[0] == "t: 1/100 (60 s)"
+    assert told[1] == "t: 11/100 (70 s, about 89 s left)"
