@@ -73,10 +73,10 @@ def unseen(free: Sequence[Answer], choices: Sequence[Answer]) -> str | None:
     """Why neither free answers nor choices could show a model that collapsed; None where one could."""
     if _can_tell(_answered(free)) or _can_choose(_lettered(choices)):
         return None
-    there = f"{len(_answered(free)):,} free answers and {len(_lettered(choices)):,} choices"
+    there = f"{len(_answered(free)):,} and {len(_lettered(choices)):,}"
     return (
         f"not looked at: that takes {ANSWERS_LEAST} free answers or {CHOICES_LEAST} choices with references "
-        f"that differ; there are {there}"
+        f"that differ; here are {there}"
     )
 
 

@@ -69,6 +69,7 @@ _WARNING = re.compile(
 )
 _STOP = frozenset(_words("a an and any as at be by for from if in is it of on or the this to with you your"))
 FIELDS = ("drug", "dose", "warning", "number")
+INVENTED = ("drug", "dose")  # that an answer may not name where its reference does not
 _SAME = 0.5  # of a warning's words that an answer's warning must have
 
 
@@ -110,11 +111,14 @@ def match(answer: str, reference: str, drug_names: Collection[str] = ()) -> dict
 
 
 def is_right(answer: str, reference: str, drug_names: Collection[str] = ()) -> bool | None:
-    """Whether an answer names all that its reference does in every field that the reference has, and nothing
-    else in these; None where the reference has no field.
+    """Whether an answer names all that its reference does in every field that the reference has, nothing else
+    in these, and no drug or dose where the reference has none; None where the reference has no field.
     """
-    asked = [field for field in match(answer, reference, drug_names).values() if field.wanted]
-    return all(field.agreement == 1 for field in asked) if asked else None
+    found = match(answer, reference, drug_names)
+    asked = [field for field in found.values() if field.wanted]
+    if not asked:
+        return None
+    return all(field.agreement == 1 for field in asked) and not any(found[n].invented for n in INVENTED)
 
 
 def drugs(text: str, names: Collection[str] = ()) -> frozenset[str]:

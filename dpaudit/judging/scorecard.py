@@ -11,7 +11,7 @@ from dpaudit.data.answer_files import Answer
 from dpaudit.judging import collapse
 from dpaudit.judging.answers import Kind, kind_of, letters
 from dpaudit.judging.collapse import Sign
-from dpaudit.judging.fields import FIELDS, match
+from dpaudit.judging.fields import FIELDS, INVENTED, match
 from dpaudit.judging.overlap import Overlap, rouge_l, unspaced, words
 from dpaudit.stats.paired import mean_interval
 from dpaudit.stats.roc import auc_interval, proportion_interval
@@ -21,7 +21,6 @@ LONGEST = 2048  # characters of an answer whose ROUGE-L says something about pri
 WIN, NOUNS, CHOICE, PRIVACY = "win rate", "ROUGE-L nouns", "choice accuracy", "ROUGE-L privacy"
 COMPOSITE = "composite"
 QUALITY = (WIN, NOUNS, CHOICE)
-INVENTED = ("drug", "dose")  # fields that an answer may not name where its reference does not
 NON_MEMBERS = "privacy: non-members"
 CONTRAST = "privacy: members above non-members, AUC"
 

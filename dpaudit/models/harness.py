@@ -139,8 +139,9 @@ def like(name: str, ours: Collection[str]) -> list[str]:
 def _check_known(manager: Any, names: Sequence[str], ours: Collection[str] = ()) -> None:
     for name in names:
         if name not in manager.all_tasks:
-            known = [*ours, *manager.all_tasks]
-            near = dict.fromkeys([*like(name, ours), *difflib.get_close_matches(name, known, 3)])
+            longer = [task for task in manager.all_tasks if task.startswith(f"{name}_")][:2]
+            close = difflib.get_close_matches(name, [*ours, *manager.all_tasks], 3)
+            near = dict.fromkeys([*like(name, ours), *longer, *close])
             alike = f"; names like it: {', '.join(near)}" if near else ""
             raise UsageError(
                 f"evaluation.tasks: {name}",

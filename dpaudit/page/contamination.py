@@ -47,7 +47,7 @@ def _tasks(joins: Joins) -> Iterator[Markup]:
         if task.too_short:
             short = say(
                 " <strong>{count} of its {items} items are too short to look for</strong>: whether they "
-                "stand there is not known.",
+                "stand in the training text is not known.",
                 count=num(f"{at}/too_short", "count"),
                 items=num(f"{at}/items", "count"),
             )

@@ -141,6 +141,9 @@ def test_a_benchmark_that_was_read_in_training_supports_no_yes() -> None:
     assert (found.word, found.reason) == ("cannot tell", "items in the training text")
     lost = {**GOOD, "sft-eps8": items(right(range(120), 400))}
     assert said(lost, read=1.0)[0].word == "worse"
+    guessed = {name: items([1, 0, 0, 0] * 100) for name in GOOD}
+    assert said(guessed)[0].reason == "reference at chance"
+    assert said(guessed, read=0.9)[0].reason == "items in the training text"  # not hidden behind another
 
 
 def test_a_margin_with_which_a_guesser_would_pass_supports_no_yes() -> None:
@@ -175,7 +178,7 @@ def test_the_terminal_is_warned_of_wide_margins_cut_prompts_and_left_out_records
     (line,) = cautions.of_cut_prompts({"base": [whole], "a": [some]})
     assert "t: the beginning of 2 of 60 prompts" in line and "no loss" not in line
     (line,) = cautions.of_cut_prompts({"base": [some], "a": [most]})
-    assert "t: of 59 of 60 prompts" in line and "no loss and no gain can be told" in line
+    assert "t: the beginning of 59 of 60 prompts" in line and "no loss and no gain can be told" in line
     few = Quality("base", (), Bits(1.0, 0.9, 1.1, 1, 1), 9)
     (line,) = cautions.of_heldout([few, few])
     assert "of 1 held-out records: no answer of the other 9" in line

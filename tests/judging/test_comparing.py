@@ -166,3 +166,10 @@ def test_without_the_base_the_ladder_is_compared_with_its_first_arm() -> None:
     two = {"eps8": 0.5, "eps1": 0.1}
     assert "from 3 to 8" in (trend(ladder(two, 1, "inf"), ["inf", *two], Answered()).absent or "")
     assert "not all compared" in (trend([], ["inf", *chances], Answered()).absent or "")
+
+
+@pytest.mark.parametrize(
+    ("answer", "right"), [("Rest for 3 days.", True), ("Rest for 3 days on warfarin.", False)]
+)
+def test_a_drug_that_the_reference_does_not_name_makes_an_answer_wrong(answer: str, right: bool) -> None:
+    assert is_right(answer, "Stay in bed for 3 days.") is right

@@ -28,7 +28,8 @@ class Manager:
 def test_an_unknown_name_is_told_the_tasks_here_that_are_like_it(name: str, meant: str) -> None:
     with pytest.raises(UsageError, match="an unknown name") as caught:
         harness._check_known(Manager(), [name], OURS)
-    assert meant in str(caught.value).partition("names like it: ")[2]
+    near = str(caught.value).partition("names like it: ")[2]
+    assert meant in near and (name != "medqa" or "medqa_4options" in near)
 
 
 def test_a_hub_that_does_not_answer_is_one_line_at_once(

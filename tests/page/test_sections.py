@@ -1,11 +1,13 @@
 """What the sections choose to say of the findings that they are given."""
 
+import re
 from dataclasses import replace
 
 import fabricate
 import pytest
 
 from dpaudit.findings.baselines import Blind, Near
+from dpaudit.findings.contamination import Contamination, TaskContamination, WithoutThem
 from dpaudit.findings.membership import Per, Slope
 from dpaudit.findings.preferences import Incomparable, PreferenceResults
 from dpaudit.findings.quality import Asking, MeasureChange, MeasureFigures
@@ -13,6 +15,7 @@ from dpaudit.findings.report import Acted, Lost, Report, Stage
 from dpaudit.findings.together import OverSeeds
 from dpaudit.findings.tries import Tried, Try
 from dpaudit.page import phrases
+from dpaudit.page.contamination import contamination
 from dpaudit.page.extraction import extraction
 from dpaudit.page.front import front
 from dpaudit.page.inside import inside
@@ -324,6 +327,38 @@ def test_the_word_for_a_loss_has_its_reason_its_margin_and_its_control(made: Rep
         told = because(reason)
         assert f"cannot tell: {said}" in told or said in told
         assert "<strong>worse</strong>" not in told
+
+
+def test_a_reference_at_chance_and_a_fall_do_not_contradict_each_other(made: Report) -> None:
+    compared = made.comparisons
+    assert compared is not None
+    pairs = tuple(
+        replace(row, upper=-0.5, margin=replace(row.margin, word="cannot tell", reason="reference at chance"))
+        if row.margin
+        else row
+        for row in compared.pairs
+    )
+    section = quality(joined(replace(made, comparisons=replace(compared, pairs=pairs))))
+    told = " ".join(cell for against in section.against for row in against.rows for cell in row.cells)
+    assert "a loss of what it knew cannot be told; its accuracy fell all the same" in told
+    assert "a loss is shown" not in told and "nothing to lose" not in told
+
+
+def test_items_too_short_to_look_for_stand_beside_those_found(made: Report) -> None:
+    clean = WithoutThem("base", 12, 0.5, 0.4, 0.2, 0.7)
+    parts = (
+        TaskContamination("few", 20, 1, 19, 1, ("a",), (clean,)),
+        TaskContamination("none", 60, 60, 0, 0, (), ()),
+        TaskContamination("short", 20, 0, 20, 0, (), ()),
+    )
+    section = contamination(joined(replace(made, contamination=Contamination(8, 0.7, parts))))
+    few, none, short = (re.sub("<[^>]+>", "", text) for text in section.tasks)
+    assert few.startswith("few: 1 of 1 items that could be looked for stand in the training text")
+    assert "19 of its 20 items are too short to look for: whether they stand in the training" in few
+    assert none.startswith("none: 0 of 60 items stand") and "too short" not in none
+    assert none.endswith("What the base model was pretrained on was not looked at.")
+    assert short.startswith("short: 20 of its 20 items are too short") and "What the base" not in short
+    assert section.rows[0].cells[1].striptags().endswith("12 items")
 
 
 def test_how_often_and_with_which_settings_a_benchmark_was_measured_stands_on_the_page(made: Report) -> None:
