@@ -13,7 +13,7 @@ from typing import Any
 
 from dpaudit import content
 from dpaudit.data import choices, free_answers, reading
-from dpaudit.data.shared_keys import is_shared, named_keys, unused
+from dpaudit.data.shared_keys import is_shared, named_keys, shared_of, unused
 from dpaudit.errors import Gathering, UsageError
 from dpaudit.findings.finding import format_of
 from dpaudit.findings.quality import Asking, Measured, Skipped, TaskAsked, TasksAsked
@@ -208,11 +208,19 @@ def _rows(source: Path, config: Mapping[str, Any]) -> Iterator[Mapping[str, Any]
 
 
 def not_shared(name: str, config: Mapping[str, Any], file: Path) -> Iterator[str]:
-    """A line for each column that looks like one that items share, and is not used as such."""
+    """A line for each column that looks like one that items share and is not used as such, or is used and has
+    one value in all rows.
+    """
     named = named_keys(_metadata(config))
     kinds = _metadata(config).get("groups", ())
     rows = list(reading.fields_of(str(file)))
     used = {key for row in rows for key in row if (is_shared(key) if named is None else key in named)}
+    for key in sorted(used):
+        if len(rows) > 1 and len({shared_of(row, [key]).get(key) for row in rows}) == 1:
+            yield (
+                f"note: {name}: all items have the same {key!r}, so they count as one draw; if they share no "
+                f"passage and no patient, rename the column"
+            )
     for key in unused(rows, used | choices.keys(config) | set(kinds)):
         yield (
             f"note: {name}: items that have the same {key!r} are counted as separate draws, since the column "

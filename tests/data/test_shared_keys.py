@@ -42,7 +42,10 @@ def test_a_task_that_names_its_keys_has_no_others() -> None:
 
 def test_a_column_that_looks_like_one_and_is_not_used_is_told(tmp_path: Path) -> None:
     row = {"question": "Q", "context": "c", "answer": "yes"}
-    rows = [row | {"clinical_context": n % 2, "mrn_id": n, "use_case": n, "lowercase": 1} for n in range(6)]
+    rows = [
+        row | {"context": f"c{n}", "clinical_context": n % 2, "mrn_id": n, "use_case": n, "lowercase": 1}
+        for n in range(6)
+    ]
     assert unused(rows, ["context"]) == ["clinical_context"]
     file = tmp_path / "rows.jsonl"
     file.write_text("".join(json.dumps(one) + "\n" for one in rows))
@@ -50,6 +53,16 @@ def test_a_column_that_looks_like_one_and_is_not_used_is_told(tmp_path: Path) ->
     (line,) = benchmarks.not_shared("pubmedqa_file", config, file)
     assert "'clinical_context'" in line and "separate draws" in line
     assert list(benchmarks.not_shared("clinic_choice", {"metadata": {"cluster": []}}, file)) != []
+
+
+def test_a_column_that_makes_all_items_one_draw_is_told(tmp_path: Path) -> None:
+    file = tmp_path / "rows.jsonl"
+    config = content.load_yaml(content.listing("suites/tasks")["medqa_us_file"])
+    for last, told in (("checked", 1), ("not yet", 0)):
+        rows = [{"question": f"Q{n}?", "note": "checked" if n else last} for n in range(3)]
+        file.write_text("".join(json.dumps(one) + "\n" for one in rows))
+        lines = list(benchmarks.not_shared("medqa_us_file", config, file))
+        assert len(lines) == told and all("same 'note'" in line and "one draw" in line for line in lines)
 
 
 def test_free_answers_keep_what_their_rows_share(tmp_path: Path) -> None:
