@@ -140,8 +140,11 @@ def _check_known(manager: Any, names: Sequence[str], ours: Collection[str] = ())
     for name in names:
         if name not in manager.all_tasks:
             longer = [task for task in manager.all_tasks if task.startswith(f"{name}_")][:2]
-            close = difflib.get_close_matches(name, [*ours, *manager.all_tasks], 3)
-            near = dict.fromkeys([*like(name, ours), *longer, *close])
+            every = [*ours, *manager.all_tasks]
+            slip, close = (
+                difflib.get_close_matches(name, every, n, least) for n, least in ((1, 0.85), (3, 0.6))
+            )
+            near = dict.fromkeys([*slip, *like(name, ours), *longer, *close])
             alike = f"; names like it: {', '.join(near)}" if near else ""
             raise UsageError(
                 f"evaluation.tasks: {name}",
