@@ -20,7 +20,7 @@ from dpaudit.stages import evaluate, judge_answers
 from dpaudit.stages.integrity import custody
 from dpaudit.stages.integrity.trained import weights_of
 from dpaudit.stages.judge_answers import Limit, Prompts, heldout, limit_of
-from dpaudit.stages.judge_replies import AS_USUAL, Asker, Way, kept_of
+from dpaudit.stages.judge_replies import AS_USUAL, Asker, Files, Way, files_of, kept_of
 from dpaudit.storage.exclusive import alone
 from dpaudit.storage.rundir import RunDir
 from dpaudit.storage.sidecars import write_sealed_lines
@@ -64,8 +64,8 @@ def run(
     arms = require_ready(run_dir, plan)
     names = [BASE, *(arm.name for arm in arms)]
     limit = limit_of(run_dir, plan)
-    rules = _write_rubric(run_dir, plan, settings, limit)
-    asker = Asker(kept_of(run_dir), rules, settings, longest(plan, limit), judge, way, plan.suite.model.dtype)
+    asker = _asker(run_dir, plan, settings, limit, judge, way)
+    rules = asker.rules
     if _is_done(run_dir, asker, names):
         return
     with run_dir.read_now(_inputs(names)):
@@ -137,8 +137,7 @@ def validate(
     """
     custody.require(run_dir, plan)
     settings, limit = plan.suite.judging or Judging(), limit_of(run_dir, plan)
-    rules = _write_rubric(run_dir, plan, settings, limit)
-    asker = Asker(kept_of(run_dir), rules, settings, longest(plan, limit), judge, way, plan.suite.model.dtype)
+    asker = _asker(run_dir, plan, settings, limit, judge, way)
     return _passport(run_dir, plan, asker, progress).fit
 
 
@@ -179,12 +178,26 @@ def rules_of(chosen: Suite, settings: Judging) -> Rubric:
     return replace(rules, model=chosen.model.base if settings.model == "base" else settings.model)
 
 
-def _write_rubric(run_dir: RunDir, plan: Plan, settings: Judging, limit: Limit) -> Rubric:
-    """The rubric that is asked for, kept beside the results."""
-    rules = rules_of(plan.suite, settings)
-    most = longest(plan, limit) if rules.kind == "likelihood" else None  # no other judge calls one too long
-    run_dir.write_json(RUBRIC, {"rubric": asdict(rules), "max_length": most})
-    return rules
+def _asker(
+    run_dir: RunDir, plan: Plan, settings: Judging, limit: Limit, judge: "Judge | None", way: Way
+) -> Asker:
+    """The judge of the rubric that is asked for, which is kept beside the results with what it is loaded
+    from: other files are another judge.
+    """
+    rules, tokens = rules_of(plan.suite, settings), longest(plan, limit)
+    files = _files(run_dir, rules, way)
+    most = tokens if rules.kind == "likelihood" else None  # no other judge calls one too long
+    run_dir.write_json(RUBRIC, {"rubric": asdict(rules), "max_length": most, "files": dict(files)})
+    return Asker(kept_of(run_dir), rules, settings, tokens, judge, way, plan.suite.model.dtype, files)
+
+
+def _files(run_dir: RunDir, rules: Rubric, way: Way) -> Files:
+    """The files of the judge as they are now; offline, where none need be there, as they were judged with."""
+    if way.is_offline and run_dir.file(RUBRIC).is_file():
+        kept = run_dir.read_json(RUBRIC)
+        if all(kept["rubric"].get(key) == getattr(rules, key) for key in ("kind", "model", "adapter")):
+            return dict(kept.get("files", {}))
+    return files_of(rules)
 
 
 def longest(plan: Plan, limit: Limit) -> int:

@@ -10,7 +10,7 @@ from dpaudit.judging.rubric import Comparison, Question, Rubric
 from dpaudit.stages import judge, judge_answers
 from dpaudit.stages.integrity import custody
 from dpaudit.stages.judge_answers import Limit
-from dpaudit.stages.judge_replies import Asker, Way, kept_of
+from dpaudit.stages.judge_replies import Asker, Way, files_of, kept_of
 from dpaudit.storage.rundir import RunDir
 from dpaudit.suite.plan import Plan
 from dpaudit.suite.suite import Judging
@@ -38,7 +38,8 @@ def forecast(run_dir: RunDir, plan: Plan, settings: Judging, way: Way) -> Foreca
     limit, arms = judge_answers.limit_of(run_dir, plan), judge.require_ready(run_dir, plan)
     pairs = [(pair.arm, pair.against) for pair in judge.pairs_asked(plan, arms)[0]]
     longest = judge.longest(plan, limit)
-    asker = Asker(kept_of(run_dir), rules, settings, longest, way=way, dtype=plan.suite.model.dtype)
+    dtype, files = plan.suite.model.dtype, files_of(rules)
+    asker = Asker(kept_of(run_dir), rules, settings, longest, way=way, dtype=dtype, files=files)
     controls = comparisons_of(rules, judge.controls_of(run_dir, plan, rules))
     names = [BASE, *(arm.name for arm in arms)]
     compared, unwritten = _compared(run_dir, plan, rules, settings.prompts, names, pairs, limit)

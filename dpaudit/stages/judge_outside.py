@@ -55,13 +55,14 @@ class Request:
 class Task(Finding):
     """All that the result is made from, replies apart: with them, it is made again without the files."""
 
-    FORMAT: ClassVar = "judged-files/1"
+    FORMAT: ClassVar = "judged-files/2"
     rubric: Rubric
     longest: int  # tokens of a prompt with its answer
     answers: str  # what the two sides are called
     against: str
     items: tuple[Judged, ...]
     controls: tuple[Control, ...]
+    files: dict[str, str]  # that the judge is loaded from -> SHA-256; none of a server's
 
 
 @dataclass(frozen=True)
@@ -160,7 +161,7 @@ def _task(request: Request) -> Task:
     sides = request.answers.stem, request.against.stem
     if sides[0] == sides[1]:
         sides = "answers", "against"
-    return Task(rules, min(LIMIT, reads), *sides, items, controls)
+    return Task(rules, min(LIMIT, reads), *sides, items, controls, dict(judge_replies.files_of(rules)))
 
 
 def _controls(request: Request, rules: Rubric, items: Sequence[Judged]) -> list[Control]:
@@ -252,7 +253,7 @@ def _known(task: Task, passport: Passport) -> Answered:
 
 def _asker(out: Path, task: Task, key: bytes | None, settings: Judging, way: Way) -> Asker:
     kept = Kept(out / REPLIES, key, "dpaudit judge --answers FILE --against FILE")
-    return Asker(kept, task.rubric, settings, task.longest, way=way)
+    return Asker(kept, task.rubric, settings, task.longest, way=way, files=task.files)
 
 
 def _require_own(out: Path, task: Task) -> None:
@@ -270,7 +271,10 @@ def _require_own(out: Path, task: Task) -> None:
     known, _ = read(out)
     if _decides(known) != _decides(task):
         raise UsageError(
-            str(out / TASK), "the same answers, right answers and rubric", "those of another result", ANOTHER
+            str(out / TASK),
+            "the same answers, right answers, rubric and judge",
+            "those of another result",
+            ANOTHER,
         )
 
 

@@ -1,7 +1,7 @@
 """The judge behind its replies: each is kept as it comes, and what was answered is never asked again."""
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,6 +11,7 @@ from dpaudit.findings.judgement import Asked
 from dpaudit.judging import criteria, replies
 from dpaudit.judging.replies import Allowance, Reply
 from dpaudit.judging.rubric import Comparison, Outcome, Question, Rubric
+from dpaudit.stages.integrity import weights
 from dpaudit.storage.answer_log import NEW, AnswerLog
 from dpaudit.storage.remedies import of_run
 from dpaudit.storage.rundir import RunDir
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 REPLIES = "judge/.replies"  # hidden: readers of results pass it by; each line has a seal of its own
 FORMAT = "reply/2"
 LONGEST = 4096  # tokens that a model reads whose configuration does not tell
+Files = Mapping[str, str]
+NO_FILES: Files = {}
 CHUNK = {"likelihood": 1024, "model": 64}  # questions that a judge on this machine takes at a time
 
 
@@ -58,7 +61,7 @@ def kept_of(run_dir: RunDir) -> Kept:
 
 class Asker:
     """The judge, opened when first needed: one on this machine in `dtype`. `longest` tokens are a prompt with
-    its answer.
+    its answer; `files` are those of `files_of`.
 
     A judge of the caller's own has no name to keep replies by.
     """
@@ -72,6 +75,7 @@ class Asker:
         judge: "Judge | None" = None,
         way: Way = AS_USUAL,
         dtype: str = "float32",
+        files: Files = NO_FILES,
     ) -> None:
         self.kept, self.rules, self.settings, self.way = kept, rules, settings, way
         self._longest, self._judge, self._dtype = longest, judge, dtype
@@ -79,7 +83,7 @@ class Asker:
         self._replies: dict[Question, list[Reply]] = {}
         self._adding = threading.Lock()
         self._allowance = Allowance(allowed(rules, settings, way))
-        of = depends_on(rules, longest, dtype)
+        of = depends_on(rules, longest, dtype, files)
         self._log = AnswerLog(kept.file, kept.key, of) if kept.key else None
 
     def compare(
@@ -177,15 +181,28 @@ class Asker:
         )
 
 
-def depends_on(rules: Rubric, longest: int, dtype: str = "float32") -> list[Any]:
-    """What a reply depends on beside its question: model, rubric text and decoding; nothing of the way to a
-    server.
+def files_of(rules: Rubric) -> Files:
+    """What a judge on this machine is loaded from: place in its folder -> SHA-256; empty for a server."""
+    if rules.kind == "endpoint":
+        return NO_FILES
+    from dpaudit.models.judge import adapter_folder
+
+    adapter = rules.adapter if rules.kind == "likelihood" else None
+    model, added = weights.of_base(rules.model), adapter and weights.of_start(str(adapter_folder(adapter)))
+    return {f"model/{name}": digest for name, digest in model.items()} | {
+        f"adapter/{name}": digest for name, digest in (added or {}).items()
+    }
+
+
+def depends_on(rules: Rubric, longest: int, dtype: str = "float32", files: Files = NO_FILES) -> list[Any]:
+    """What a reply depends on beside its question: model (its files, where they are on this machine), rubric
+    text and decoding; nothing of the way to a server.
     """
     limit = longest if rules.kind == "likelihood" else None
     temperature = rules.temperature if rules.kind == "endpoint" else None
     decoding: list[Any] = [rules.max_new_tokens, temperature, limit, rules.verdict]
     if rules.kind != "endpoint":
-        decoding.append(dtype)
+        decoding += [dtype, dict(files)]
     text = [rules.prompt, asdict(rules.labels)]
     return [FORMAT, rules.kind, rules.model, rules.adapter, *text, *decoding]
 

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import fabricate
 import pytest
+import yaml
+from judge_server import PROMPT
 from typed import Call
 from typer.testing import CliRunner
 
@@ -21,7 +23,7 @@ from dpaudit.judging.passport import comparisons_of
 from dpaudit.judging.rubric import Comparison, Outcome
 from dpaudit.stages import judge, judge_answers, judge_human
 from dpaudit.stages.integrity import custody
-from dpaudit.stages.judge_replies import REPLIES, depends_on
+from dpaudit.stages.judge_replies import REPLIES, Way, depends_on, files_of
 from dpaudit.storage import seals
 from dpaudit.storage.answer_log import NEW, AnswerLog
 from dpaudit.storage.custody import SEAL_KEY
@@ -205,6 +207,34 @@ def test_the_rubric_s_own_judge_is_replayed_and_an_unfit_one_is_told(run_dir: tu
     assert not run.file(judge.SUMMARY).exists()
 
 
+@pytest.mark.parametrize("kind", ["likelihood", "model"])
+@pytest.mark.parametrize("part", ["model", "adapter"])
+def test_other_weights_under_the_same_names_are_another_judge(
+    run_dir: tuple[RunDir, Plan], toy_model_dir: Path, toy_adapter_dir: Path, kind: str, part: str
+) -> None:
+    run, plan = run_dir
+    if (kind, part) == ("model", "adapter"):
+        pytest.skip("has none")
+    rules = Path((plan.suite.judging or Judging()).rubric)
+    shutil.copytree(toy_model_dir, rules.parent / "model")
+    shutil.copytree(toy_adapter_dir, rules.parent / "adapter")
+    known = {"model": str(rules.parent / "model"), "kind": kind, "max_new_tokens": 1}
+    known |= {"adapter": str(rules.parent / "adapter")} if kind == "likelihood" else {"prompt": PROMPT}
+    rules.write_text(yaml.safe_dump(yaml.safe_load(rules.read_text()) | known))
+    assert judge.validate(run, plan, QUIET) is False
+    replies = run.file(REPLIES).read_bytes()
+    judge.validate(run, plan, QUIET)
+    assert run.file(REPLIES).read_bytes() == replies
+    (weights,) = (rules.parent / part).glob("*.safetensors")
+    _scale_weights(weights, rules.parent / "other")
+    (rules.parent / "other").replace(weights)
+    judge.validate(run, plan, QUIET, way=Way(is_offline=True))  # of what was judged, whatever lies there now
+    assert run.file(REPLIES).read_bytes() == replies
+    judge.validate(run, plan, QUIET)
+    now = run.file(REPLIES).read_bytes()
+    assert now.startswith(replies) and now.count(b"\n") == 2 * replies.count(b"\n")
+
+
 def test_a_replay_confirms_no_guess_of_what_was_asked(run_dir: tuple[RunDir, Plan]) -> None:
     """Its names depend on the run's key: whoever has the file and guesses a held-out prompt cannot compute
     them.
@@ -213,7 +243,7 @@ def test_a_replay_confirms_no_guess_of_what_was_asked(run_dir: tuple[RunDir, Pla
     judge.validate(run, plan, QUIET)
     rules = judge.rules_of(plan.suite, plan.suite.judging or Judging())
     shown = comparisons_of(rules, judge.controls_of(run, plan, rules))
-    depends = depends_on(rules, judge.longest(plan, judge.limit_of(run, plan)))
+    depends = depends_on(rules, judge.longest(plan, judge.limit_of(run, plan)), files=files_of(rules))
     asked = [asdict(comparison) for comparison in dict.fromkeys(shown)]
     copy = run.file("copy")
     for key, known in ((run.file(SEAL_KEY).read_bytes(), True), (bytes(32), False)):

@@ -2,12 +2,14 @@
 
 import csv
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 from judge_server import FIRST_WAIT, PROMPT, JudgeServer, serving
+from safetensors.torch import load_file, save_file
 from typed import Call
 
 from dpaudit.findings.judgement import Judgement
@@ -145,6 +147,20 @@ def test_a_folder_with_another_result_is_left_alone(call: Call) -> None:
         assert content() == before and len(server.requests) == asked
         Path("judged/.replies").unlink()
         assert "another result" in call(*WHOLE, "--prompts", "20").err
+
+
+def test_a_judge_with_other_weights_is_another_result(call: Call, toy_model_dir: Path) -> None:
+    write_files()
+    shutil.copytree(toy_model_dir, "model")
+    write_rules("", kind="likelihood", model="model")
+    assert call(*WHOLE).code == 4 and call(*WHOLE).code == 4
+    before = content()
+    (weights,) = Path("model").glob("*.safetensors")
+    save_file({name: 2 * one for name, one in load_file(weights).items()}, "other")
+    Path("other").replace(weights)
+    other = call(*WHOLE)
+    assert other.code == 2 and "another result" in other.err and content() == before
+    assert call("judge", "replay", "--out", "judged").code == 4 and content() == before
 
 
 def test_a_mistake_that_the_server_names_can_be_mended_in_the_same_folder(call: Call) -> None:
