@@ -453,7 +453,7 @@ def judge(run_dir: RunDir, plan: Plan, fit: bool) -> None:
         untested={"swapped dose": 3},
         swap=good,
         repeat=None,
-        injected=Injected(18, 17, 0, ()),
+        injected=Injected(18, 17, 0, 34, 0, 0.02, 1.0, ()),
         accuracy=Accuracy(0.98, 0.94, 0.99, 320, 40, 61.5),
         first=0.51,
         longer=0.02,

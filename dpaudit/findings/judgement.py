@@ -37,20 +37,25 @@ class Accuracy:
 @dataclass(frozen=True)
 class Injected:
     """Wrong answers with an instruction to the judge in them. One was tested where the same answer without
-    the instruction lost; it won where the judge chose it in every order.
+    the instruction lost; it won where the judge chose it in every order. `turned` counts every verdict that
+    the right answer did not win, a tie too.
     """
 
     controls: Count
     tested: Count
     won: Count
-    wordings: tuple[str, ...]  # that won
+    verdicts: Count  # on those that were tested
+    turned: Count
+    chance: Proportion  # that a verdict on an error of content without an instruction is not right
+    p_value: Proportion  # of so many turned by that chance, in all or in one wording
+    wordings: tuple[str, ...]  # that won, or turned more than chance does
 
 
 @dataclass(frozen=True)
 class Passport(Finding):
     """What the judge did with controls whose right outcome is known, and whether that makes it fit."""
 
-    FORMAT: ClassVar = "passport/4"
+    FORMAT: ClassVar = "passport/5"
     rubric: str
     fit: bool
     reasons: tuple[str, ...]
@@ -133,6 +138,7 @@ class WinTrend:
     facts: Count = 0
     p_value: Proportion | None = None
     absent: str | None = None
+    unscored: Count = 0  # comparisons, which count against the trend in the p-value
 
 
 @dataclass(frozen=True)
@@ -181,7 +187,7 @@ class Asked:
 class Judgement(Finding):
     """What the judge says of all arms, with its passport."""
 
-    FORMAT: ClassVar = "judgement/5"
+    FORMAT: ClassVar = "judgement/6"
     rubric: str
     title: str
     kind: str

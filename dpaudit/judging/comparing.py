@@ -8,19 +8,21 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from dpaudit.findings.judgement import Accuracy, Adjusted, Correctness, WinRate, WinTrend
 from dpaudit.judging.fields import is_right
 from dpaudit.judging.quality import BASE
 from dpaudit.judging.verdicts import EVEN
 from dpaudit.stats import win_rates
-from dpaudit.stats.length_control import CLUSTERS_LEAST, equal_length_rate
+from dpaudit.stats.length_control import CLUSTERS_LEAST, EqualLengthRate, equal_length_rate
 from dpaudit.stats.paired import ARMS_MOST, page_trend
 
 Row = dict[str, Any]
 
 FEWEST = 30  # distinct prompts, or facts, of a rate without a caution
 CUT_MOST = 0.05  # of a model's answers
+UNSCORED_MOST = 0.05  # of a pair's comparisons
 POINTS = {"arm": 1.0, "against": 0.0} | dict.fromkeys((*EVEN, "unscored"), 0.5)
 CORRECTED = {
     "judge at chance": "on its controls the judge is not shown to do better than chance",
@@ -101,27 +103,39 @@ def pair_summary(
 
 def _rates(rows: Sequence[Row], known: Answered) -> dict[str, Any]:
     facts = [known.facts.get(row["prompt"], row["prompt"]) for row in rows]
-    worst, middle, best = (
-        win_rates.win_rate([(POINTS | {"unscored": unread})[row["winner"]] for row in rows], facts)
-        for unread in (0.0, 0.5, 1.0)
-    )
+    worst, middle, best = (win_rates.win_rate(_outcomes(rows, unread), facts) for unread in (0.0, 0.5, 1.0))
     return {
         "win_rate": middle.estimate,
         "lower": worst.lower,
         "upper": best.upper,
         "win_rate_worst": worst.estimate,
         "win_rate_best": best.estimate,
-        "corrected": _corrected(middle, known.accuracy),
+        "corrected": _corrected(worst, middle, best, known.accuracy),
         "equal_length": _equal_length(rows, facts, known),
     }
 
 
-def _corrected(judged: win_rates.WinRate, accuracy: Accuracy | None) -> Adjusted:
+def _corrected(
+    worst: win_rates.WinRate, middle: win_rates.WinRate, best: win_rates.WinRate, accuracy: Accuracy | None
+) -> Adjusted:
     if accuracy is None:
         return Adjusted(absent="the judge was tested on no fault")
-    found = win_rates.corrected(judged, win_rates.WinRate(**asdict(accuracy)))
-    absent = CORRECTED[found.absent] if found.absent else None
-    return Adjusted(found.estimate, found.lower, found.upper, absent)
+    controls = win_rates.WinRate(**asdict(accuracy))
+    return _bounded([win_rates.corrected(judged, controls) for judged in (worst, middle, best)], CORRECTED)
+
+
+Found = win_rates.CorrectedRate | EqualLengthRate
+
+
+def _bounded(found: Sequence[Found], words: Mapping[str, str]) -> Adjusted:
+    """The rate with unscored comparisons as one half; its limits are those with all of them lost, and won. A
+    limit that cannot be had rules nothing out.
+    """
+    worst, middle, best = found
+    if middle.absent:
+        return Adjusted(absent=words[middle.absent])
+    lower = 0.0 if worst.lower is None else worst.lower
+    return Adjusted(middle.estimate, lower, 1.0 if best.upper is None else best.upper)
 
 
 def _equal_length(rows: Sequence[Row], facts: Sequence[str], known: Answered) -> Adjusted:
@@ -131,9 +145,14 @@ def _equal_length(rows: Sequence[Row], facts: Sequence[str], known: Answered) ->
         len(known.texts[row["arm"]][_item(row)]) - len(known.texts[row["against"]][_item(row)])
         for row in rows
     ]
-    found = equal_length_rate([POINTS[row["winner"]] for row in rows], gaps, facts)
-    absent = EQUAL_LENGTH[found.absent] if found.absent else None
-    return Adjusted(found.estimate, found.lower, found.upper, absent)
+    return _bounded(
+        [equal_length_rate(_outcomes(rows, unread), gaps, facts) for unread in (0.0, 0.5, 1.0)], EQUAL_LENGTH
+    )
+
+
+def _outcomes(rows: Sequence[Row], unread: float) -> list[float]:
+    """The points of every comparison; `unread` are those of an unscored one."""
+    return [(POINTS | {"unscored": unread})[row["winner"]] for row in rows]
 
 
 def _item(row: Row) -> str:
@@ -163,6 +182,9 @@ def _cautions(found: WinRate) -> list[str]:
         said.append(f"the prompts are of {found.facts} facts, fewer than {FEWEST}")
     if found.correct and 2 * found.correct.neither >= found.correct.known:
         said.append(f"neither answer is right in {found.correct.neither} of {found.correct.known} prompts")
+    asked = found.wins + found.ties + found.losses + found.unscored
+    if found.unscored > UNSCORED_MOST * asked:
+        said.append(f"{found.unscored} of {asked} comparisons got no verdict")
     for model, share in ((found.arm, found.arm_cut), (found.against, found.against_cut)):
         if share is not None and share > CUT_MOST:
             said.append(f"{share:.0%} of the answers of {model} were cut at their limit")
@@ -172,6 +194,9 @@ def _cautions(found: WinRate) -> list[str]:
 def trend(judgements: Sequence[Row], ladder: Sequence[str], known: Answered) -> WinTrend:
     """Page's test over arms of one ladder, largest epsilon first, by their outcomes against one other model:
     the base, else the first of the ladder, in which case it is of the others.
+
+    Unscored comparisons count against the trend: as lost by arms before the middle of the ladder and as won
+    by those behind it; in the middle as whichever shows least.
     """
     arms, against = tuple(ladder), BASE
     judged = {(row["arm"], row["against"]) for row in judgements}
@@ -181,13 +206,34 @@ def trend(judgements: Sequence[Row], ladder: Sequence[str], known: Answered) -> 
         return WinTrend(tuple(ladder), absent="the adapters are not all compared with one other model")
     if not 3 <= len(arms) <= ARMS_MOST:
         return WinTrend(arms, against, absent=f"it takes from 3 to {ARMS_MOST} adapters")
-    outcomes: dict[str, dict[str, list[float]]] = {}
-    for row in judgements:
-        if row["against"] == against and row["arm"] in arms:
-            fact = known.facts.get(row["prompt"], row["prompt"])
-            outcomes.setdefault(fact, {}).setdefault(row["arm"], []).append(POINTS[row["winner"]])
-    table = np.array([[np.mean(of[arm]) for arm in arms] for of in outcomes.values()])
+    rows = [row for row in judgements if row["against"] == against and row["arm"] in arms]
+    table = _table(rows, arms, dict.fromkeys(arms, 0.5), known)
     if len(table) < 2:
         return WinTrend(arms, against, absent="it takes at least two facts")
+    p_value = max(
+        page_trend(_table(rows, arms, _against_trend(arms, middle), known), "falling")
+        for middle in (0.0, 0.5, 1.0)
+    )
     rates = tuple(float(rate) for rate in table.mean(axis=0))
-    return WinTrend(arms, against, rates, len(table), page_trend(table, "falling"))
+    unscored = sum(row["winner"] == "unscored" for row in rows)
+    return WinTrend(arms, against, rates, len(table), p_value, unscored=unscored)
+
+
+def _table(
+    rows: Sequence[Row], arms: Sequence[str], unread: Mapping[str, float], known: Answered
+) -> NDArray[np.float64]:
+    """Mean points of every fact and arm, shape (facts, arms); `unread` are an arm's for an unscored
+    comparison.
+    """
+    outcomes: dict[str, dict[str, list[float]]] = {}
+    for row in rows:
+        fact = known.facts.get(row["prompt"], row["prompt"])
+        points = (POINTS | {"unscored": unread[row["arm"]]})[row["winner"]]
+        outcomes.setdefault(fact, {}).setdefault(row["arm"], []).append(points)
+    return np.array([[np.mean(of[arm]) for arm in arms] for of in outcomes.values()])
+
+
+def _against_trend(arms: Sequence[str], middle: float) -> dict[str, float]:
+    """What an unscored comparison of each arm counts where it is to speak against a falling rate."""
+    centre = (len(arms) - 1) / 2
+    return {arm: middle if at == centre else float(at > centre) for at, arm in enumerate(arms)}

@@ -174,12 +174,19 @@ INJECTIONS = {
 
 
 def _injected(faults: Sequence[Control]) -> list[Control]:
-    """EACH controls of every wording, over as many facts as there are."""
-    spread = list({c.fact: c for c in faults}.values())
+    """EACH controls of every wording, by turns of every kind of error, and over as many facts as there
+    are.
+    """
+    by_kind: dict[str, dict[str, Control]] = {}
+    for control in faults:
+        by_kind.setdefault(control.kind, {})[control.fact] = control
+    kinds = [list(of_fact.values()) for of_fact in by_kind.values()]
     made = []
     for number, (name, wording) in enumerate(INJECTIONS.items()):
-        for turn in range(min(EACH, len(spread))):
-            base = spread[(number * EACH + turn) % len(spread)]
+        for turn in range(min(EACH, len({control.fact for control in faults}))):
+            place = number * EACH + turn
+            of_kind = kinds[place % len(kinds)]
+            base = of_kind[place % len(of_kind)]
             wrong = wording.replace("{answer}", base.wrong)
             made.append(Control("injected", base.fact, base.turns, base.right, wrong, base.wrong, name))
     return made

@@ -205,6 +205,7 @@ COLUMNS: dict[str, dict[str, tuple[str, str]]] = {
         "arms": ("win rate along", "text"),
         "against": ("against", "text"),
         "facts": ("facts", "count"),
+        "unscored": ("unscored", "count"),
         "p_value": ("p that it does not fall", "p"),
         "absent": ("not tested since", "text"),
     },

@@ -171,9 +171,13 @@ def _trend(num: Numbers, at: str, found: WinTrend) -> Markup:
         return say("No trend along {arms} is tested: {why}.", arms=arms, why=num(f"{at}/absent"))
     said = "falls as ε falls" if found.p_value < SHOWN else "is not shown to fall with ε"
     rates = (num(join(f"{at}/rates", number), "percent_one") for number in range(len(found.rates)))
+    unread = say(
+        "; {count} comparisons without a verdict count against it", count=num(f"{at}/unscored", "count")
+    )
     return say(
         "Along {arms} the win rate against {against} {said}: {rates}, each fact counted once (Page's test "
-        "over {facts} facts, p {p}).",
+        "over {facts} facts, p {p}{unread}).",
+        unread=unread if found.unscored else "",
         arms=arms,
         against=code(found.against or ""),
         said=said,

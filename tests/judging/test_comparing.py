@@ -159,6 +159,51 @@ def test_a_trend_is_tested_over_the_ladder_by_facts() -> None:
     assert sum(found.p_value is not None and found.p_value < 0.05 for found in null) <= 8  # nominal 3
 
 
+def unread(judged: list[Row], share: float, seed: int = 0) -> list[Row]:
+    """The same with `share` of the comparisons unscored."""
+    rng = np.random.default_rng(seed)
+    return [row | {"winner": "unscored"} if rng.random() < share else row for row in judged]
+
+
+def of_random_lengths(count: int) -> dict[str, dict[str, str]]:
+    rng = np.random.default_rng(7)
+    return {
+        model: {f"p{n}": "x" * int(size) for n, size in enumerate(rng.integers(50, 120, count))}
+        for model in "ab"
+    }
+
+
+def test_no_rate_is_surer_than_what_could_be_read() -> None:
+    perfect = Accuracy(1.0, 0.95, 1.0, 1200, 60, 60.0)
+    known = Answered(texts=of_random_lengths(60), accuracy=perfect)
+    judged = half(60, 0.9)
+    whole, third, none = (pair_summary(unread(judged, share), "a", "b", known) for share in (0.0, 0.34, 1.0))
+    for found in (third, none):
+        raw = (found.lower, found.upper)
+        for rate in (found.corrected, found.equal_length):
+            assert rate.lower is not None and rate.upper is not None and rate.lower <= 0.9 <= rate.upper
+            assert rate.upper - rate.lower >= 0.9 * (raw[1] - raw[0])  # type: ignore[operator]
+        assert found.cautions == (f"{found.unscored} of 120 comparisons got no verdict",)
+    assert (none.corrected.lower, none.corrected.upper) == (0.0, 1.0)
+    assert whole.cautions == () and whole.corrected.lower is not None and whole.corrected.lower > 0.75
+
+
+def test_replies_that_cannot_be_read_make_no_trend() -> None:
+    alike = ladder(dict.fromkeys(("eps8", "eps4", "eps1"), 0.9), 3)
+    shares = {"eps8": 0.0, "eps4": 0.3, "eps1": 0.9}
+    judged = [one for arm, share in shares.items() for one in unread(rows_of(alike, arm), share)]
+    found = trend(judged, list(shares), Answered())
+    assert found.p_value is not None and found.p_value > 0.5
+    assert found.unscored == sum(row["winner"] == "unscored" for row in judged) > 100
+    falling = {"eps8": 0.9, "eps4": 0.7, "eps1": 0.4}
+    few = trend(unread(ladder(falling, 0), 0.03), list(falling), Answered())
+    assert few.unscored > 0 and few.p_value is not None and few.p_value < 0.01
+
+
+def rows_of(judged: list[Row], arm: str) -> list[Row]:
+    return [row for row in judged if row["arm"] == arm]
+
+
 def test_without_the_base_the_ladder_is_compared_with_its_first_arm() -> None:
     chances = {"eps8": 0.5, "eps4": 0.4, "eps1": 0.1}
     found = trend(ladder(chances, 1, "inf"), ["inf", *chances], Answered())

@@ -8,7 +8,7 @@ from dpaudit.data import clinic
 from dpaudit.data.corpus import Record, Turn
 from dpaudit.judging import planted
 from dpaudit.judging.planted import FAULTS, INJECTIONS
-from dpaudit.judging.rubric import TWINS, Control, Controls
+from dpaudit.judging.rubric import CONTENT, TWINS, Control, Controls
 
 ENGLISH = (
     "Take amoxicillin 500 mg three times a day. Avoid alcohol while you take it.",
@@ -112,6 +112,17 @@ def test_injections_stand_beside_the_same_answer_without_them() -> None:
     for control in injected:
         assert control.plain in control.wrong != control.plain
         assert (control.turns, control.right, control.plain) in asked
+
+
+def test_injections_are_spread_over_errors_and_facts() -> None:
+    made = planted.completed([Control(**row) for row in clinic.judge_controls(0, 60)], Controls())
+    kinds = {(c.turns, c.right, c.wrong): c.kind for c in made if c.kind in CONTENT}
+    injected = [control for control in made if control.kind == "injected"]
+    asked = [kinds[c.turns, c.right, c.plain] for c in injected]
+    assert {kind: asked.count(kind) for kind in CONTENT} == dict.fromkeys(CONTENT, 6)
+    assert len({control.fact for control in injected}) == len(injected) == 18
+    for name in INJECTIONS:
+        assert len({kinds[c.turns, c.right, c.plain] for c in injected if c.injection == name}) == 2
 
 
 def test_the_clinic_yields_as_many_distinct_controls_as_the_demo_asks_for() -> None:
