@@ -343,7 +343,11 @@ def _pair(pair: WinRate, common: Sequence[str]) -> Row:
     right, row = pair.correct, dict(schema.plain(pair))
     return row | {
         "corrected_rate": pair.corrected.rate,
+        "corrected_lower": pair.corrected.lower,
+        "corrected_upper": pair.corrected.upper,
         "equal_length_rate": pair.equal_length.rate,
+        "equal_length_lower": pair.equal_length.lower,
+        "equal_length_upper": pair.equal_length.upper,
         "right": f"{right.arm_right} and {right.against_right} of {right.known}" if right else "not known",
         "caution": "; ".join(line for line in pair.cautions if line not in common),
     }

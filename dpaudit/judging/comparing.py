@@ -15,13 +15,14 @@ from dpaudit.judging.fields import is_right
 from dpaudit.judging.quality import BASE
 from dpaudit.judging.verdicts import EVEN
 from dpaudit.stats import win_rates
-from dpaudit.stats.length_control import CLUSTERS_LEAST, EqualLengthRate, equal_length_rate
+from dpaudit.stats.length_control import CLUSTERS_LEAST, EqualLengthRate, equal_length_rate, goes_with_length
 from dpaudit.stats.paired import ARMS_MOST, page_trend
 
 Row = dict[str, Any]
 
 FEWEST = 30  # distinct prompts, or facts, of a rate without a caution
 CUT_MOST = 0.05  # of a model's answers
+GAP_LEAST, GAP_SHARE_LEAST = 10, 0.05  # characters, and share of the mean length, of a difference that tells
 UNSCORED_MOST = 0.05  # of a pair's comparisons
 POINTS = {"arm": 1.0, "against": 0.0} | dict.fromkeys((*EVEN, "unscored"), 0.5)
 CORRECTED = {
@@ -33,7 +34,7 @@ EQUAL_LENGTH = {
     "almost no wins": "almost no wins",
     "almost no losses": "almost no losses",
     "no difference in lengths": "the lengths differ alike everywhere",
-    "one side always longer": "one side is longer everywhere",
+    "one side almost always longer": "one side is longer almost everywhere",
     "lengths alone decide": "the lengths alone decide",
 }
 
@@ -141,13 +142,29 @@ def _bounded(found: Sequence[Found], words: Mapping[str, str]) -> Adjusted:
 def _equal_length(rows: Sequence[Row], facts: Sequence[str], known: Answered) -> Adjusted:
     if not all(row[side] in known.texts for row in rows[:1] for side in ("arm", "against")):
         return Adjusted(absent="the answers are not there")
-    gaps = [
-        len(known.texts[row["arm"]][_item(row)]) - len(known.texts[row["against"]][_item(row)])
-        for row in rows
-    ]
+    sizes = np.array(
+        [[len(known.texts[row[side]][_item(row)]) for side in ("arm", "against")] for row in rows]
+    )
+    gaps = sizes[:, 0] - sizes[:, 1]
+    size, gap = float(sizes.mean()), float(np.abs(gaps).mean())
+    if gap < max(GAP_LEAST, GAP_SHARE_LEAST * size):
+        return Adjusted(absent=f"too little difference in lengths: {gap:.0f} of {size:.0f} characters")
+    if _is_right_by_length(rows, gaps, facts, known):
+        return Adjusted(absent="right answers and wrong ones differ in length here")
     return _bounded(
         [equal_length_rate(_outcomes(rows, unread), gaps, facts) for unread in (0.0, 0.5, 1.0)], EQUAL_LENGTH
     )
+
+
+def _is_right_by_length(
+    rows: Sequence[Row], gaps: NDArray[np.int_], facts: Sequence[str], known: Answered
+) -> bool:
+    """Whether the side that is right is shown to be the longer one, or the shorter one."""
+    mine, theirs = known.rights(rows[0]["arm"]), known.rights(rows[0]["against"])
+    told = [place for place, row in enumerate(rows) if _item(row) in mine.keys() & theirs.keys()]
+    items = [_item(rows[place]) for place in told]
+    differences = [mine[item] - theirs[item] for item in items]
+    return goes_with_length(differences, gaps[told], [facts[place] for place in told])
 
 
 def _outcomes(rows: Sequence[Row], unread: float) -> list[float]:
@@ -188,7 +205,20 @@ def _cautions(found: WinRate) -> list[str]:
     for model, share in ((found.arm, found.arm_cut), (found.against, found.against_cut)):
         if share is not None and share > CUT_MOST:
             said.append(f"{share:.0%} of the answers of {model} were cut at their limit")
+    if _is_another(found):
+        said.append(
+            "at equal lengths the rate is another one: the judge goes by length, or better answers differ in "
+            "length"
+        )
     return said
+
+
+def _is_another(found: WinRate) -> bool:
+    """Whether the rate at equal lengths names the other side, or its interval does not hold the raw rate."""
+    raw, equal = found.win_rate, found.equal_length
+    if raw is None or equal.rate is None or equal.lower is None or equal.upper is None:
+        return False
+    return (raw - 0.5) * (equal.rate - 0.5) < 0 or not equal.lower <= raw <= equal.upper
 
 
 def trend(judgements: Sequence[Row], ladder: Sequence[str], known: Answered) -> WinTrend:

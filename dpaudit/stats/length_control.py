@@ -6,7 +6,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import expit
-from scipy.stats import t
+from scipy.stats import pearsonr, t
 
 from dpaudit.stats.paired import Labels
 
@@ -14,6 +14,8 @@ Floats = NDArray[np.float64]
 
 CLUSTERS_LEAST = 20  # coverage with few: benchmarks/judge_size.py
 ONE_SIDE_LEAST = 3.0  # clusters' worth of wins, and of losses
+LONGER_LEAST = 3  # clusters where the one answer is as long or longer, and where the other is
+SHOWN = 0.05  # p-value at which rightness is said to go with length
 _STEPS = 50  # of Newton's method; a fit that exists takes about 6
 _STEEPEST = 12.0  # of a slope on the scale of tanh: beyond it, lengths alone decide
 
@@ -22,7 +24,7 @@ Absent = Literal[
     "almost no wins",
     "almost no losses",
     "no difference in lengths",
-    "one side always longer",
+    "one side almost always longer",
     "lengths alone decide",
 ]
 
@@ -46,8 +48,9 @@ def equal_length_rate(
     `outcomes`, of shape (comparisons,), are 1 for a win, 0.5 for a tie, 0 for a loss; `gaps` are the length
     of the first answer less that of the second, in any unit: the model reads tanh(gap / its spread). The
     interval is on the scale of log-odds, from the jackknife over clusters (one step of Newton's method each)
-    with Student's quantile. Where all gaps have one sign, equal lengths lie outside of what was seen and
-    nothing is predicted. A length mismatch or confidence outside (0, 1) raises ValueError.
+    with Student's quantile. Where nearly all gaps have one sign, equal lengths lie at the edge of what was
+    seen or outside, and nothing is predicted. A length mismatch or confidence outside (0, 1) raises
+    ValueError.
 
     Source: Dubois, Galambosi, Liang and Hashimoto 2024 (arXiv 2404.04475), section 3, without the term of a
     prompt's difficulty, which takes other models' answers; Papke and Wooldridge 1996 (ties as one half).
@@ -79,7 +82,24 @@ def _absence(outcome: Floats, gap: Floats, index: NDArray[np.intp]) -> Absent | 
         return "almost no losses"
     if np.ptp(gap) == 0:
         return "no difference in lengths"
-    return "one side always longer" if gap.min() > 0 or gap.max() < 0 else None
+    sides = min(np.unique(index[gap <= 0]).size, np.unique(index[gap >= 0]).size)
+    return "one side almost always longer" if sides < LONGER_LEAST else None
+
+
+def goes_with_length(differences: ArrayLike, gaps: ArrayLike, clusters: Labels) -> bool:
+    """Whether `differences` in rightness, of shape (comparisons,), are shown to be linked with `gaps` in
+    length, in either direction (Pearson's correlation of the means of clusters). Then a rate at equal lengths
+    would take a difference in rightness for one in length. False where either never varies.
+    """
+    index = np.unique(np.array([str(label) for label in clusters]), return_inverse=True)[1]
+    size = np.bincount(index)
+    difference, gap = (
+        np.bincount(index, weights=np.asarray(values, dtype=np.float64)) / size
+        for values in (differences, gaps)
+    )
+    if size.size < 3 or np.ptp(difference) == 0 or np.ptp(gap) == 0:
+        return False
+    return bool(pearsonr(difference, gap).pvalue < SHOWN)
 
 
 def _fit(design: Floats, outcome: Floats) -> Floats | None:

@@ -137,6 +137,57 @@ def test_a_judge_that_likes_length_is_told_by_the_rate_at_equal_lengths() -> Non
     assert pair_summary(rows(winners), "a", "b").equal_length.absent == "the answers are not there"
 
 
+def by_rightness(count: int, longer: int, filler: int) -> tuple[list[Row], Answered]:
+    """A perfect judge that does not look at length: 40 and 30 of 60 are right, and a right answer is `longer`
+    characters longer than a wrong one; all are longer by a random filler of up to `filler`.
+    """
+    rng = np.random.default_rng(1)
+    mine, theirs = (rng.permutation(count) < share * count for share in (2 / 3, 1 / 2))
+    wrong = REFERENCE.replace("500", "50")
+    texts = {
+        model: {
+            f"p{n}": (REFERENCE + "." * longer if right else wrong) + "!" * int(rng.integers(filler + 1))
+            for n, right in enumerate(told)
+        }
+        for model, told in (("a", mine), ("b", theirs))
+    }
+    pairs = enumerate(zip(mine, theirs, strict=True))
+    verdicts = {f"p{n}": "tie" if a == b else "arm" if a else "against" for n, (a, b) in pairs}
+    return rows(verdicts), Answered(texts=texts, references=dict.fromkeys(verdicts, REFERENCE))
+
+
+def test_a_judge_without_a_taste_for_length_gets_no_rate_that_turns_the_winner_over() -> None:
+    judged, known = by_rightness(60, longer=6, filler=3)
+    trivial = pair_summary(judged, "a", "b", known)
+    assert trivial.win_rate == pytest.approx(0.583, abs=0.001) and trivial.equal_length.rate is None
+    assert trivial.equal_length.absent is not None
+    assert trivial.equal_length.absent.startswith("too little difference in lengths: ")
+    judged, known = by_rightness(60, longer=40, filler=20)
+    by_nature = pair_summary(judged, "a", "b", known).equal_length
+    assert by_nature.absent == "right answers and wrong ones differ in length here"
+    judged, known = by_rightness(60, longer=0, filler=60)
+    fair = pair_summary(judged, "a", "b", known)
+    assert fair.equal_length.rate == pytest.approx(0.583, abs=0.05) and fair.cautions == ()
+
+
+def test_where_the_rate_at_equal_lengths_is_another_one_that_is_said() -> None:
+    """A perfect judge, and wrong answers that are shorter; no reference tells of it."""
+    rng = np.random.default_rng(0)
+    mine, theirs = rng.random(60) < 0.67, rng.random(60) < 0.5
+    gaps = 10 * (np.where(theirs, 0, 7) + np.where(mine, 0, -rng.integers(-2, 6, 60)))
+    pairs = enumerate(zip(mine, theirs, strict=True))
+    verdicts = {f"p{n}": "tie" if a == b else "arm" if a else "against" for n, (a, b) in pairs}
+    texts = {
+        "a": {prompt: "x" * (300 + gap) for prompt, gap in zip(verdicts, gaps, strict=True)},
+        "b": dict.fromkeys(verdicts, "x" * 300),
+    }
+    found = pair_summary(rows(verdicts), "a", "b", Answered(texts=texts))
+    assert found.win_rate is not None and found.equal_length.rate is not None
+    assert found.equal_length.rate < 0.5 < found.win_rate
+    (line,) = found.cautions
+    assert line.startswith("at equal lengths the rate is another one")
+
+
 def ladder(chances: dict[str, float], seed: int, against: str = "base") -> list[Row]:
     rng = np.random.default_rng(seed)
     return [

@@ -5,7 +5,7 @@ import pytest
 from exceedances import allowed_exceedances
 from scipy.special import expit, logit
 
-from dpaudit.stats.length_control import CLUSTERS_LEAST, equal_length_rate
+from dpaudit.stats.length_control import CLUSTERS_LEAST, LONGER_LEAST, equal_length_rate, goes_with_length
 
 
 def drawn(
@@ -72,7 +72,27 @@ def test_where_nothing_can_be_fitted_it_says_why() -> None:
     assert equal_length_rate(np.ones(60), gap, prompts).absent == "almost no losses"
     assert equal_length_rate(np.zeros(60), gap, prompts).absent == "almost no wins"
     assert equal_length_rate(mixed, np.full(60, 4.0), prompts).absent == "no difference in lengths"
-    assert equal_length_rate(mixed, np.abs(gap) + 1, prompts).absent == "one side always longer"
+    longer = np.abs(gap) + 1
+    assert equal_length_rate(mixed, longer, prompts).absent == "one side almost always longer"
+    for place in range(LONGER_LEAST - 1):  # so many rows of another sign are an edge, not a range
+        longer[place] = -1
+        assert equal_length_rate(mixed, longer, prompts).absent == "one side almost always longer"
+    longer[LONGER_LEAST - 1] = -1
+    assert equal_length_rate(mixed, longer, prompts).absent is None
     assert equal_length_rate((gap > 0).astype(float), gap, prompts).absent == "lengths alone decide"
     with pytest.raises(ValueError, match="one length"):
         equal_length_rate(mixed, gap[:-1], prompts)
+
+
+def test_rightness_that_goes_with_length_is_found_and_by_chance_as_often_as_stated() -> None:
+    """400 draws of 60 facts without a link: nominal 5 %."""
+    found, linked = 0, 0
+    for seed in range(400):
+        rng = np.random.default_rng(seed)
+        difference = rng.integers(-1, 2, 60)
+        gap = rng.normal(40, 60, 60)
+        found += goes_with_length(difference, gap, list(range(60)))
+        linked += goes_with_length(difference, gap + 60 * difference, list(range(60)))
+    assert found <= allowed_exceedances(400, 0.05) and linked == 400
+    assert not goes_with_length([1] * 60, gap, list(range(60)))  # all alike: no link can be seen
+    assert not goes_with_length([], [], [])
