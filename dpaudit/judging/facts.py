@@ -1,11 +1,14 @@
 """Prompts that are one draw: those about one fact."""
 
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterable, Mapping, Sequence
 
 from dpaudit.data import lexicon
 from dpaudit.data.corpus import Turn
 from dpaudit.data.near_duplicates import UnitTexts, index_of
 from dpaudit.judging.verdicts import question_of
+
+_NUMBER = re.compile(r"\d+(?:[.,]\d+)*")
 
 
 def of_clinic(prompts: Mapping[str, Sequence[Turn]]) -> dict[str, str]:
@@ -20,15 +23,35 @@ def drugs_of_clinic() -> list[str]:
 
 
 def of_texts(prompts: Mapping[str, Sequence[Turn]]) -> dict[str, str]:
-    """Prompt id -> the first prompt that is nearly the same, or nearly the same as one that is, and so on."""
-    units = [UnitTexts(name, (question_of(turns),), None) for name, turns in prompts.items()]
+    """Prompt id -> the first prompt that is nearly the same, or nearly the same as one that is, and so on.
+    Other numbers make no other prompt.
+    """
+    texts = {name: _NUMBER.sub("0", question_of(turns)) for name, turns in prompts.items()}
+    units = [UnitTexts(name, (text,), None) for name, text in texts.items()]
     index, first = index_of(units), {name: name for name in prompts}
+    order = {name: place for place, name in enumerate(prompts)}
+    equal: dict[str, str] = {}  # short texts, of which the index knows nothing
     for unit in units:
         near = {name for number in index.near(unit.texts[0]) for name in index.owners[number]}
-        met = {_root(first, name) for name in (unit.name, *near)}
-        earliest = next(name for name in prompts if name in met)
-        first |= dict.fromkeys(met, earliest)
+        same = equal.setdefault(" ".join(unit.texts[0].lower().split()), unit.name)
+        _merge(first, order, (unit.name, same, *near))
     return {name: _root(first, name) for name in prompts}
+
+
+def of_answered(asked: Mapping[str, Sequence[Turn]], answers: Mapping[str, str]) -> dict[str, str]:
+    """As `of_texts`, where those with the same right answer are one fact too."""
+    first, equal = of_texts(asked), dict[str, str]()
+    order = {name: place for place, name in enumerate(asked)}
+    for name in asked:
+        same = equal.setdefault(" ".join(answers[name].lower().split()), name)
+        _merge(first, order, (name, same))
+    return {name: _root(first, name) for name in asked}
+
+
+def _merge(first: dict[str, str], order: Mapping[str, int], names: Iterable[str]) -> None:
+    """Makes facts one, under the name of the earliest."""
+    met = {_root(first, name) for name in names}
+    first |= dict.fromkeys(met, min(met, key=order.__getitem__))
 
 
 def _root(first: Mapping[str, str], name: str) -> str:

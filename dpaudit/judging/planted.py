@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
 
 from dpaudit.data.corpus import Record
+from dpaudit.judging import facts
 from dpaudit.judging.fields import DOSE, NAMES, NAMES_ZH, doses, drugs
 from dpaudit.judging.overlap import CHINESE
 from dpaudit.judging.rubric import CONTENT, OWN, Control, Controls
@@ -85,9 +86,13 @@ FAULTS: dict[str, Fault] = {
 
 
 def plant(records: Sequence[Record], wanted: Controls) -> list[Control]:
-    """Faults of every wanted kind in records that end with a right answer. One question is one fact."""
+    """Faults of every wanted kind in records that end with a right answer. Questions that are nearly the same
+    but for numbers, and those with the same right answer, are one fact.
+    """
     asked = [record for record in records if len(record.turns) > 1]
     answers = [record.turns[-1].text for record in asked]
+    places = {str(place): record.turns[:-1] for place, record in enumerate(asked)}
+    first = facts.of_answered(places, {place: answers[int(place)] for place in places})
     made: list[Control] = []
     for number, record in enumerate(asked):
         turns, right = record.turns[:-1], answers[number]
@@ -97,7 +102,8 @@ def plant(records: Sequence[Record], wanted: Controls) -> list[Control]:
         for kind in wanted.faults:
             wrong = FAULTS[kind](question, right, others)
             if wrong is not None and wrong != right:
-                made.append(Control(kind, question, turns, right, wrong))
+                fact = question_of(places[first[str(number)]])
+                made.append(Control(kind, fact, turns, right, wrong))
     return made
 
 

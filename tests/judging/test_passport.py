@@ -20,7 +20,7 @@ RECORDS = [
     Record(
         f"r{n}",
         (
-            Turn("user", f"What helps in case {n}?"),
+            Turn("user", f"What helps against {chr(97 + n // 7) * 3}{'aeiouyn'[n % 7]}itis?"),
             Turn("assistant", f"Take {DRUGS[n % 7]} {n + 5} mg with water in the evening. Avoid alcohol."),
         ),
     )
@@ -199,6 +199,32 @@ def test_duplicates_count_once() -> None:
     rate = found.faults["wrong drug"]
     assert (rate.controls, rate.facts, rate.verdicts) == (40, 12, 80)
     assert rate.lower == pytest.approx(0.05 ** (1 / 12), abs=0.02)
+
+
+@pytest.mark.parametrize(
+    ("question", "answer"),
+    [
+        ("Case {n}: which drug and dose helps against fever?", "Take ibuprofen 400 mg. Avoid alcohol."),
+        ("Case {n}: which drug and dose helps against fever?", "Take ibuprofen {n} mg. Avoid alcohol."),
+        ("Which drug helps against {word}?", "Take ibuprofen 400 mg.  Avoid alcohol."),
+        ("{n}?", "Take ibuprofen 400 mg. Avoid alcohol in case {n}."),
+    ],
+)
+def test_trivial_variants_of_one_fact_make_no_judge_fit(question: str, answer: str) -> None:
+    records = [
+        Record(
+            f"r{n}",
+            (
+                Turn("user", question.format(n=n + 10, word=DRUGS[n % 7] * (n // 7 + 1))),
+                Turn("assistant", answer.format(n=n + 10)),
+            ),
+        )
+        for n in range(60)
+    ]
+    RIGHT.update({record.turns[:-1]: record.turns[-1].text for record in records})
+    found = passport(oracle, planted.completed(planted.plant(records, LOCAL.controls), LOCAL.controls))
+    assert found.faults["wrong drug"].controls == 60 and found.faults["wrong drug"].facts == 1
+    assert not found.fit
 
 
 def test_a_kind_that_the_data_do_not_yield_is_not_tested_and_no_kind_at_all_is_unfit() -> None:

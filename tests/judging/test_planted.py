@@ -26,7 +26,7 @@ WANTED = Controls(count=40, least=4)
 
 def records(answers: tuple[str, ...]) -> list[Record]:
     return [
-        Record(f"r{n}", (Turn("user", f"Question number {n}?"), Turn("assistant", answer)))
+        Record(f"r{n}", (Turn("user", f"Question {chr(97 + n) * 3}?"), Turn("assistant", answer)))
         for n, answer in enumerate(answers)
     ]
 

@@ -40,6 +40,9 @@ ANSWERS = (
     "Use ibuprofen 200 mg after meals; you should not drive afterwards.",
     "Start lisinopril 10 mg in the morning and never stop it on your own.",
     "Metformin 850 mg is taken with dinner, and you must not skip it.",
+    "Take omeprazole 20 mg before breakfast. Do not take it with iron.",
+    "Amoxicillin 500 mg is taken with water; you should not stop early.",
+    "Use loratadine 10 mg once a day. Avoid grapefruit juice with it.",
 )
 
 
@@ -128,7 +131,7 @@ def toy_run(toy_model_dir: Path, toy_adapter_dir: Path, tmp_path: Path, rules: P
     run.file("plan.json").write_text(json.dumps(plan.to_json()))
     declarations.keep(run, plan)
     heldout = [
-        Record(f"h{n}", (Turn("user", f"Question {n % 7}?"), Turn("assistant", ANSWERS[n % 4])))
+        Record(f"h{n}", (Turn("user", f"Question {chr(97 + n) * 3}?"), Turn("assistant", ANSWERS[n % 7])))
         for n in range(14)
     ]
     run.write_lines("corpus/heldout.jsonl", (record.to_json() for record in heldout))
@@ -207,14 +210,13 @@ def test_the_rubric_s_own_judge_is_replayed_and_an_unfit_one_is_told(run_dir: tu
     assert not run.file(judge.SUMMARY).exists()
 
 
-@pytest.mark.parametrize("kind", ["likelihood", "model"])
-@pytest.mark.parametrize("part", ["model", "adapter"])
+@pytest.mark.parametrize(
+    ("kind", "part"), [("likelihood", "model"), ("likelihood", "adapter"), ("model", "model")]
+)
 def test_other_weights_under_the_same_names_are_another_judge(
     run_dir: tuple[RunDir, Plan], toy_model_dir: Path, toy_adapter_dir: Path, kind: str, part: str
 ) -> None:
     run, plan = run_dir
-    if (kind, part) == ("model", "adapter"):
-        pytest.skip("has none")
     rules = Path((plan.suite.judging or Judging()).rubric)
     shutil.copytree(toy_model_dir, rules.parent / "model")
     shutil.copytree(toy_adapter_dir, rules.parent / "adapter")

@@ -28,6 +28,10 @@ def right(number: int) -> str:
     return f"Take ibuprofen {number + 5} mg with water in the evening. Avoid alcohol in case {number}."
 
 
+def question(number: int) -> str:
+    return f"What helps against {chr(97 + number // 6) * 3}{'aeiouy'[number % 6]}itis?"
+
+
 RIGHT = {right(number) for number in range(COUNT)}
 
 
@@ -50,7 +54,7 @@ def write(name: str, rows: list[dict[str, Any]]) -> None:
 
 def write_files() -> None:
     """Ours is right in all but every fourth row, theirs in no row; prompts occur once."""
-    asked = [{"id": f"q{n}", "prompt": f"What helps in case {n}?"} for n in range(COUNT)]
+    asked = [{"id": f"q{n}", "prompt": question(n)} for n in range(COUNT)]
     write(
         "ours.jsonl",
         [row | {"answer": right(n) if n % 4 else f"Rest {n}."} for n, row in enumerate(asked)],
