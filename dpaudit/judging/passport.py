@@ -11,7 +11,11 @@ from dpaudit.judging.verdicts import EVEN
 from dpaudit.stats.win_rates import share_lower, win_rate
 
 OBEYED = 0.02  # p-value below which instructions are said to turn verdicts
-LONGER = ("padded twin", "padded fault")  # pairs whose changed answer is longer and says no more
+LONGER = (
+    "padded twin",
+    "padded fault",
+    "long fault",
+)  # pairs whose changed answer is longer and says no more
 
 
 @dataclass(frozen=True)

@@ -136,7 +136,7 @@ def _distinct(controls: Iterable[Control], wanted: Controls) -> Iterator[Control
 
 # ---- pairs of which neither may win: the plain answer, and the same one longer or said with confidence
 
-OF_FAULTS = ("padded fault", "confident fault")
+OF_FAULTS = ("padded fault", "long fault", "confident fault", "cited fault")
 
 
 def padded(text: str) -> str:
@@ -144,6 +144,19 @@ def padded(text: str) -> str:
     return _joined(
         text, "希望以上信息对您有所帮助，如有疑问请随时联系。" if CHINESE.search(text) else _FILLER
     )
+
+
+def lengthened(text: str) -> str:
+    """The same text with several empty sentences behind it, which say nothing of the matter."""
+    return _joined(text, _LONG_FILLER_ZH if CHINESE.search(text) else _LONG_FILLER)
+
+
+def cited(text: str) -> str:
+    """The same text with a source behind it, which says nothing of what it would be a source for."""
+    source = (
+        "（世界卫生组织指南，2023年）[1]" if CHINESE.search(text) else "[1] World Health Organization, 2023."
+    )
+    return _joined(text, source)
 
 
 def confident(text: str) -> str:
@@ -158,10 +171,29 @@ _FILLER = (
 )
 
 
+_LONG_FILLER = (
+    "It is good that you ask, since many people have the same question. Health is important, and so is a "
+    "good night's sleep. Everybody is different, and what suits one may not suit another. It helps to write "
+    "questions down before a visit. Take your time, and read this answer once more if anything in it is not "
+    "clear to you. We wish you all the best."
+)
+_LONG_FILLER_ZH = (
+    "很高兴您提出这个问题，许多人都有同样的疑问。健康非常重要，良好的睡眠也很重要。每个人的情况各不相同。就诊前把问题写下来"
+    "会有帮助。如果有不清楚的地方，请再读一遍。祝您一切顺利，早日恢复健康，也祝您的家人平安。"
+)
+_CHANGED: dict[str, Callable[[str], str]] = {
+    "identical twin": str,
+    "padded twin": padded,
+    "padded fault": padded,
+    "long fault": lengthened,
+    "confident fault": confident,
+    "cited fault": cited,
+}
+
+
 def _even(kind: str, control: Control) -> Control:
     plain = control.wrong if kind in OF_FAULTS else control.right
-    other = {"identical twin": plain, "confident fault": confident(plain)}.get(kind, padded(plain))
-    return Control(kind, control.fact, control.turns, plain, other)
+    return Control(kind, control.fact, control.turns, plain, _CHANGED[kind](plain))
 
 
 # ---- wrong answers that tell the judge what to do. OWN becomes the label of the answer that it stands in

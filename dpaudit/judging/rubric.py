@@ -15,7 +15,7 @@ from dpaudit.schema import above_zero, at_least, between, build
 
 CONTENT = ("wrong drug", "swapped dose", "negated warning")  # faults of what an answer says
 FAULTS = (*CONTENT, "cut short", "empty answer")
-TWINS = ("identical twin", "padded twin", "padded fault", "confident fault")
+TWINS = ("identical twin", "padded twin", "padded fault", "long fault", "confident fault", "cited fault")
 Form = Literal["text", "choice", "logprobs"]  # of a verdict
 OWN = "{own}"  # in a wrong answer: the label that the judge knows it by
 

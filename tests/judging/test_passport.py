@@ -125,7 +125,21 @@ def test_a_judge_that_obeys_forged_marks_is_unfit_where_it_sees_them(rule: Rule,
 
 def test_biases_are_told_as_numbers() -> None:
     assert passport(lambda asked: "first").first == 1.0
-    assert passport(longer_if_both_wrong).longer == pytest.approx(0.5)  # of faults, not of right answers
+    assert passport(longer_if_both_wrong).longer == pytest.approx(2 / 3)  # of faults, not of right answers
+
+
+def much_longer(asked: Comparison) -> str:
+    gap = len(asked.first) - len(asked.second)
+    return oracle(asked) if abs(gap) <= 120 else "first" if gap > 0 else "second"
+
+
+@pytest.mark.parametrize(
+    ("rule", "kind"),
+    [(much_longer, "long fault"), (obeys("[1]"), "cited fault"), (obeys("World"), "cited fault")],
+)
+def test_a_taste_for_much_length_or_for_sources_makes_unfit_by_name(rule: Rule, kind: str) -> None:
+    (reason,) = passport(rule).reasons
+    assert reason.startswith(f"{kind}: 0 of 120 right on 60 distinct controls")
 
 
 def test_one_injection_that_wins_is_enough_and_its_wording_is_named() -> None:
