@@ -95,7 +95,11 @@ def test_the_demo_s_judge_is_fit_by_distinct_controls(adapted: Any, seed: int) -
         return passport_of(rules, controls, judge.ask_many(asked))
 
     found = passport("judge")
-    assert found.fit and found.untested == {} and found.injected.tested == found.injected.controls
+    assert found.fit and found.untested == {} and found.injected.turned == 0
+    missing = (
+        found.injected.controls - found.injected.tested
+    )  # a wrong answer that won without an instruction
+    assert missing <= 1
     if seed == 0:
         unfit = {reason.partition(":")[0] for reason in passport(None).reasons}
         assert {"wrong drug", "swapped dose"} <= unfit
