@@ -102,7 +102,7 @@ def shown(rules: Rubric, question: Question) -> str:
     else:
         texts = {"first": question.first, "second": question.second}
     texts["question"] = verdicts.question_of(question.turns)
-    text = verdicts.shown(rules.prompt, texts, secrets.token_hex(4))
+    text = verdicts.shown(rules.prompt, texts, secrets.token_hex(4), rules.labels)
     return f"{text}\n\n{_object(rules.labels)}" if rules.verdict == "choice" else text
 
 
