@@ -17,6 +17,7 @@ from dpaudit.judging.rubric import Form, Grading, Outcome, Question, Rubric
 from dpaudit.judging.verdicts import EVEN, Labels, Winner
 
 NO_VERDICT = "no verdict in the reply"
+NO_NUMBER = "a score that is no finite number"
 CUT = "JSON without a whole verdict"
 REASONS, VERDICT = "reasons", "verdict"  # keys of the JSON object that `choice` asks for
 BYTES_A_TOKEN = 3  # rather few: about 4 in English, 3 in Chinese
@@ -57,6 +58,8 @@ def verdict(reply: Reply, labels: Labels, tie_margin: float) -> Outcome:
 
 
 def _by_margin(margin: float, tie_margin: float, form: str) -> Outcome:
+    if not math.isfinite(margin):
+        return Outcome("unscored", reason=NO_NUMBER)
     if abs(margin) <= tie_margin:
         return Outcome("tie", margin, form=form)
     return Outcome("first" if margin > 0 else "second", margin, form=form)
@@ -64,6 +67,8 @@ def _by_margin(margin: float, tie_margin: float, form: str) -> Outcome:
 
 def _by_logprobs(logprobs: Mapping[str, float], tie_margin: float) -> Outcome | None:
     """The likeliest verdict; a tie where several that prefer neither are; None where that cannot be told."""
+    if not all(map(math.isfinite, logprobs.values())):
+        return None
     most = max(logprobs.values())
     best = [verdict for verdict, logprob in logprobs.items() if logprob == most]
     margin = logprobs["first"] - logprobs["second"] if {"first", "second"} <= logprobs.keys() else None

@@ -19,6 +19,7 @@ from dpaudit.system import threads
 
 PARALLEL = 8
 LIKELIEST = 20  # tokens at each place, the most that OpenAI and vLLM give
+ROUNDING = 1e-3  # nats that a log-probability may be above 0
 FEWER = 5  # the most that others give
 OF_CHOICE = ("response_format", "json_schema", "json schema", "grammar", "guided", "structured")
 
@@ -210,14 +211,15 @@ def _tokens(choice: Any) -> list[Token]:
 
 def _token(told: Any) -> tuple[bytes, float]:
     raw = told.token.encode() if told.bytes is None else bytes(told.bytes)
-    if type(told.logprob) not in (int, float) or math.isnan(told.logprob):
+    if type(told.logprob) not in (int, float) or not -math.inf < told.logprob <= ROUNDING:
         raise ValueError("no log-probability")
-    return raw, float(told.logprob)
+    return raw, min(0.0, float(told.logprob))
 
 
 def _count(usage: Any, key: str) -> int | None:
+    """The tokens that a server tells; None where it does not, and for none: no text has none."""
     value = getattr(usage, key, None)
-    return value if type(value) is int and value >= 0 else None
+    return value if type(value) is int and value > 0 else None
 
 
 def _api_key(rubric: Rubric) -> str | None:

@@ -61,6 +61,9 @@ class Server:
             # a redirect could lead to a host that nobody allowed; so could a proxy in front of this machine
             http_client=openai.DefaultHttpxClient(follow_redirects=False, trust_env=not is_loopback(host)),
         )
+        # the client takes these from the environment, and would send them to any server
+        self.client.organization = self.client.project = None
+        self.client._custom_headers = {}
 
     def ask(self, question: Callable[[Any], Any]) -> Any:
         """The answer to one request, `question` of the client.
@@ -106,9 +109,17 @@ def _asked_wait(header: str) -> float | None:
     try:
         seconds = float(header)
     except ValueError:
-        date = email.utils.parsedate_tz(header)
-        seconds = math.nan if date is None else email.utils.mktime_tz(date) - time.time()
+        seconds = _seconds_until(header)
     return None if math.isnan(seconds) else max(0.0, seconds)
+
+
+def _seconds_until(date: str) -> float:
+    """NaN for what is no date; infinity for one that no calendar has."""
+    try:
+        parts = email.utils.parsedate_tz(date)
+        return math.nan if parts is None else email.utils.mktime_tz(parts) - time.time()
+    except (ValueError, OverflowError):
+        return math.inf
 
 
 def is_loopback(host: str) -> bool:

@@ -212,7 +212,7 @@ def test_people_agree_with_the_judge_or_not(call: Call) -> None:
     assert json.loads(other.out)["people"][0]["agreement"] == 0.25
     bad = {
         ("q0", "ours"): None,
-        ("q99", "ours"): "people.csv:3: prompt: expected an id of judged/judgements.jsonl, got q99",
+        ("q99", "ours"): "people.csv:3: prompt: expected an id of judged/judgements.jsonl, got another text",
         ("q1", "mine"): "people.csv:3: winner: expected ours, theirs or tie",
         ("", "ours"): "people.csv:3: prompt:",
     }
@@ -220,6 +220,14 @@ def test_people_agree_with_the_judge_or_not(call: Call) -> None:
         write_table([("q2", "ours"), row], "prompt", "winner")
         told = call("judge", "validate", "--out", "judged", "--human", "people.csv")
         assert (told.code == 0) if line is None else (told.code == 2 and line in told.err)
+    secret = "user: my name is Anna Schmidt"
+    for row, head in (
+        ((secret, "ours"), ("prompt", "winner")),
+        (("q1", secret, "theirs", "tie"), ("prompt", "arm", "against", "winner")),
+    ):
+        write_table([row], *head)
+        told = call("judge", "validate", "--out", "judged", "--human", "people.csv")
+        assert told.code == 2 and "people.csv:2: " in told.err and "Anna" not in told.err
     write_table([("q1", "ours"), ("q1", "tie")], "prompt", "winner")
     assert (
         "people.csv:3: expected one verdict"
