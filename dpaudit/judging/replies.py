@@ -162,10 +162,12 @@ class Allowance:
         self._most, self._used, self._reserved = most, 0, 0
         self._ratio = 1.0  # tokens that a server counts, to those estimated: the largest seen
         self._changed = threading.Condition()
+        self.before: list[Reply] = []  # those that came before this command
 
     def count(self, text: str, reply: Reply, tokens_out: int) -> None:
         """Counts a reply that came before."""
         with self._changed:
+            self.before.append(reply)
             self._take(text, reply, self._at_most(text, tokens_out))
 
     def reserve(self, text: str, tokens_out: int) -> int:
@@ -189,7 +191,7 @@ class Allowance:
             return reserved
 
     def settle(self, reserved: int, text: str, reply: Reply | None) -> None:
-        """Ends a reservation; a request without a reply took nothing."""
+        """Ends a reservation; without a reply nothing was taken."""
         with self._changed:
             self._reserved -= reserved
             if reply is not None:

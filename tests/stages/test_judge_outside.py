@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -143,8 +144,34 @@ def test_a_folder_with_another_result_is_left_alone(call: Call) -> None:
         taken = call(*WHOLE, "--out", "mine")
         assert taken.code == 2 and "other files" in taken.err and len(content("mine")) == 1
         assert content() == before and len(server.requests) == asked
+        Path("gone").symlink_to("nowhere")
+        assert "a link that leads nowhere" in call(*WHOLE, "--out", "gone", "--dry-run").err
+        assert "a link that leads nowhere" in call(*WHOLE, "--out", "gone").err
         Path("judged/.replies").unlink()
+        Path("judged/.replies").mkdir()
+        for words in (WHOLE, ("judge", "replay", "--out", "judged")):
+            folder = call(*words)
+            assert folder.code == 2 and "expected a file of replies, got a folder" in folder.err
+        Path("judged/.replies").rmdir()
         assert "another result" in call(*WHOLE, "--prompts", "20").err
+
+
+def test_a_kill_while_the_key_is_written_leaves_a_folder_that_can_be_used(
+    call: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def killed(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    write_files()
+    with serving(JudgeServer(knows)) as server:
+        write_rules(server.url)
+        with monkeypatch.context() as patch:
+            patch.setattr(Path, "write_bytes", killed)
+            patch.setattr(os, "fsync", killed)
+            assert call(*WHOLE).code != 0
+        assert not Path("judged/replies.key").exists()
+        assert call(*WHOLE).code == 0
+        assert Path("judged/replies.key").stat().st_mode & 0o777 == 0o600
 
 
 def test_a_mistake_that_the_server_names_can_be_mended_in_the_same_folder(call: Call) -> None:
