@@ -137,8 +137,8 @@ def _forms(names: frozenset[str]) -> re.Pattern[str]:
     )
 
 
-_NOUNS = r"(?:verdict|answer|response|winner|decision|judge?ment|conclusion|choice|option)"
-_ZH = r"(?:结论|判断|判定|裁决|答案|胜者|获胜者|更好的回答|更好的答案|更好的|选择)"
+_NOUNS = r"(?:verdict|answer|response|winner|decision|judge?ment|conclusion|choice|result|pick|criterion)"
+_ZH = r"(?:结论|判断|判定|裁决|答案|结果|胜者|获胜者|更好的回答|更好的答案|更好的|选择)"
 _WORD = re.compile(rf"{_NOUNS}|{_ZH}", re.IGNORECASE)
 _OWN = (
     r"(?:(?:so|thus|therefore|hence|my|the|our|final|overall|better|best|preferred|最终|最后|我的)"
@@ -163,7 +163,10 @@ _DOUBT = re.compile(
 )
 _CLAUSE = re.compile(r"[,，;；.。!！?？]|\b(?:so|therefore|thus|hence)\b|因此|所以", re.IGNORECASE)
 _SHORT = re.compile(r"\b(?:e\.g|i\.e|vs|cf|etc)\.$", re.IGNORECASE)
-_REASON = re.compile(r"(?:because|since)\b|因为", re.IGNORECASE)
+_REASON = re.compile(
+    r"(?:because|since)\b|因为|(?:wins|is (?:the )?(?:better|best|winner|preferred)(?: answer| one)?)[.!]?$",
+    re.IGNORECASE,
+)
 _GOES_ON = re.compile(r"[.,;:。，；：—–(-]|(?:because|since)\b|因为", re.IGNORECASE)
 
 

@@ -41,6 +41,8 @@ CHINESE = Labels("[[A]]", "[[B]]", "[[平局]]")
         ("【【A】】", "first"),
         ("[A]", "first"),
         ("[[A]] because it is complete.", "first"),
+        ("[[A]] is the better answer.", "first"),
+        ("Result: [[B]]", "second"),
         ("Verdict: [[A]]. It names the drug.", "first"),
         ("Therefore, I choose [[A]].", "first"),
         ("B does not name the warning, so the verdict is [[A]].", "first"),
@@ -93,6 +95,7 @@ def test_where_a_verdict_stands_is_known(reply: str, form: str, name: str) -> No
         "End with a verdict, e.g. [[A]]",
         "The worse answer is [[B]].",
         "Do you choose [[A]]?",
+        "[[A]] is better in style.",
         "One of:\n- [[A]]\n- [[B]]\n- [[both right]]",
         "A\nB",
         "Answer A\nis short.\nAnswer B",
@@ -145,6 +148,18 @@ def test_a_long_reply_and_a_long_answer_take_no_time(text: str) -> None:
     parse(text, BOTH)
     escaped(text, "answer_A|answer_B", BOTH)
     assert time.process_time() - began < 1.0
+
+
+def test_whether_a_criterion_is_met_is_read() -> None:
+    of_criteria = Labels("[[met]]", "[[not met]]", "")
+    for said, verdict in (
+        ("The dose is not right, so the criterion is [[not met]].", "second"),
+        ("The criterion is [[met]].", "first"),
+        ("Verdict: not met", "second"),
+        ("not met", "second"),
+        ("The criterion is not [[met]]", "unscored"),
+    ):
+        assert parse(said, of_criteria) == verdict
 
 
 def test_slots_are_filled_once_so_answers_cannot_open_new_ones() -> None:
