@@ -8,7 +8,7 @@ from functools import cache
 
 LONGEST = 200  # characters before a verdict that may announce it
 _WIDE = {code: code - 0xFEE0 for code in range(0xFF01, 0xFF5F)} | {ord("【"): "[", ord("】"): "]"}
-_MARKS = " \t\r\n*_\"'`#>$()[]{}“”「」《》\\"
+_MARKS = " \t\r\n*_\"'`#>$|()[]{}“”「」《》\\"
 _ENDS = ".。!！,，;；"
 
 
@@ -133,7 +133,8 @@ def _forms(names: frozenset[str]) -> re.Pattern[str]:
     name = rf"((?i:{_alternatives(names)}))"
     inner = r"(?:(?:\\(?:text|textbf|mathrm|mathbf|textrm)\s{0,9}\{|\[\[)\s{0,9}){0,2}"
     return re.compile(
-        rf"\[\[\s{{0,9}}{name}\s{{0,9}}\]\]|\\(?:boxed|fbox)\s{{0,9}}\{{\s{{0,9}}{inner}{name}\s{{0,9}}[\]}}]"
+        rf"\[\[\s{{0,9}}(?i:(?:answer|response) )?{name}\s{{0,9}}\]\]"
+        rf"|\\(?:boxed|fbox)\s{{0,9}}\{{\s{{0,9}}{inner}{name}\s{{0,9}}[\]}}]"
     )
 
 
@@ -150,7 +151,7 @@ _HEAD = re.compile(
 )
 _ANNOUNCES = re.compile(
     rf"(?:\b{_NOUNS}[*_ ]{{0,4}}(?:(?:is|would be)[:：]?|[:：])|\b(?:verdict|verdict is that)"
-    rf"|\b(?:therefore|thus|hence|so|overall|finally|conclude)\b[,:]?"
+    rf"|\b(?:therefore|thus|hence|so|overall|finally|final|conclude)\b[,:]?"
     rf"|\bI (?:would |therefore |will |must )?(?:choose|select|pick|prefer|go with|conclude)(?: that|:)?"
     rf"|{_ZH}[*_ ]{{0,4}}(?:为|是)?[:：]?|(?:因此|所以|综上|综上所述|故|我选)[，,:：]?)$",
     re.IGNORECASE,
@@ -229,7 +230,8 @@ def _words(names: frozenset[str]) -> re.Pattern[str]:
     strong = r"(?:verdict|结论|判断|判定|裁决)"
     noun = r"(?:(?:answer|response|assistant|回答|答案) ?)?"
     return re.compile(
-        rf"(?:^|[.。!！?？;；,，] ?)(?i:{_OWN}{{0,5}}(?:(?:{_NOUNS}|{_ZH}){between}|{strong} ?){noun})"
+        rf"(?:^|[.。!！?？;；,，] ?)(?i:{_OWN}{{0,5}}"
+        rf"(?:(?:{_NOUNS}|{_ZH}){between}|{strong}(?: ?[-–—])? ?){noun})"
         rf"({_cased(names)})$"
     )
 
