@@ -17,6 +17,7 @@ from dpaudit.judging.rubric import Form, Grading, Outcome, Question, Rubric
 from dpaudit.judging.verdicts import EVEN, Labels, Winner
 
 NO_VERDICT = "no verdict in the reply"
+NO_NUMBER = "a score that is no finite number"
 CUT = "JSON without a whole verdict"
 REASONS, VERDICT = "reasons", "verdict"  # keys of the JSON object that `choice` asks for
 BYTES_A_TOKEN = 3  # rather few: about 4 in English, 3 in Chinese
@@ -57,6 +58,8 @@ def verdict(reply: Reply, labels: Labels, tie_margin: float) -> Outcome:
 
 
 def _by_margin(margin: float, tie_margin: float, form: str) -> Outcome:
+    if not math.isfinite(margin):
+        return Outcome("unscored", reason=NO_NUMBER)
     if abs(margin) <= tie_margin:
         return Outcome("tie", margin, form=form)
     return Outcome("first" if margin > 0 else "second", margin, form=form)
@@ -64,6 +67,8 @@ def _by_margin(margin: float, tie_margin: float, form: str) -> Outcome:
 
 def _by_logprobs(logprobs: Mapping[str, float], tie_margin: float) -> Outcome | None:
     """The likeliest verdict; a tie where several that prefer neither are; None where that cannot be told."""
+    if not all(map(math.isfinite, logprobs.values())):
+        return None
     most = max(logprobs.values())
     best = [verdict for verdict, logprob in logprobs.items() if logprob == most]
     margin = logprobs["first"] - logprobs["second"] if {"first", "second"} <= logprobs.keys() else None
@@ -102,7 +107,7 @@ def shown(rules: Rubric, question: Question) -> str:
     else:
         texts = {"first": question.first, "second": question.second}
     texts["question"] = verdicts.question_of(question.turns)
-    text = verdicts.shown(rules.prompt, texts, secrets.token_hex(4))
+    text = verdicts.shown(rules.prompt, texts, secrets.token_hex(4), rules.labels)
     return f"{text}\n\n{_object(rules.labels)}" if rules.verdict == "choice" else text
 
 
@@ -157,10 +162,12 @@ class Allowance:
         self._most, self._used, self._reserved = most, 0, 0
         self._ratio = 1.0  # tokens that a server counts, to those estimated: the largest seen
         self._changed = threading.Condition()
+        self.before: list[Reply] = []  # those that came before this command
 
     def count(self, text: str, reply: Reply, tokens_out: int) -> None:
         """Counts a reply that came before."""
         with self._changed:
+            self.before.append(reply)
             self._take(text, reply, self._at_most(text, tokens_out))
 
     def reserve(self, text: str, tokens_out: int) -> int:
@@ -184,7 +191,7 @@ class Allowance:
             return reserved
 
     def settle(self, reserved: int, text: str, reply: Reply | None) -> None:
-        """Ends a reservation; a request without a reply took nothing."""
+        """Ends a reservation; without a reply nothing was taken."""
         with self._changed:
             self._reserved -= reserved
             if reply is not None:

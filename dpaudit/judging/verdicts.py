@@ -3,10 +3,10 @@
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
 from typing import Literal
 
 from dpaudit.data.corpus import Turn
+from dpaudit.judging import reading
 
 Verdict = Literal["first", "second", "tie", "both right", "both wrong"]
 Winner = Literal["first", "second", "tie", "both right", "both wrong", "unscored"]
@@ -34,6 +34,10 @@ class Labels:
         """What stands in the brackets of each label, in lower case -> its verdict."""
         return {_bare(label): verdict for verdict, label in self.offered().items()}
 
+    def names(self) -> frozenset[str]:
+        """What stands in the brackets of each label, as it is written."""
+        return frozenset(_written(label) for label in self.offered().values())
+
     def offered(self) -> dict[Verdict, str]:
         """Verdict -> its label, as it is written."""
         named: dict[Verdict, str] = {
@@ -46,6 +50,9 @@ class Labels:
         return {verdict: label for verdict, label in named.items() if label}
 
 
+USUAL = Labels()
+
+
 @dataclass(frozen=True)
 class Found:
     """A verdict in a reply: where its form begins, and where the name of it in that form."""
@@ -55,7 +62,7 @@ class Found:
     name: int
 
 
-def shown(prompt: str, texts: Mapping[str, str], tag: str) -> str:
+def shown(prompt: str, texts: Mapping[str, str], tag: str, labels: Labels = USUAL) -> str:
     """The prompt with its slots filled by `texts` in one pass, so that a slot's name inside an answer stays
     text.
 
@@ -65,14 +72,23 @@ def shown(prompt: str, texts: Mapping[str, str], tag: str) -> str:
     names = "|".join(
         sorted({re.escape(name) for name in re.findall(r"</?([^\s<>{}/]+?)_?(?:\{tag\})?>", prompt)})
     )
-    values = {slot: escaped(text, names) for slot, text in texts.items()} | {TAG: tag}
+    values = {slot: escaped(text, names, labels) for slot, text in texts.items()} | {TAG: tag}
     return re.sub(r"\{(" + "|".join(values) + r")\}", lambda match: values[match[1]], prompt)
 
 
-def escaped(text: str, names: str) -> str:
+def escaped(text: str, names: str, labels: Labels = USUAL) -> str:
     """The text with verdicts and the delimiters called `names` (alternatives of a pattern) broken open."""
-    text = text.replace("[[", "[ [").replace("]]", "] ]")
-    return re.sub(rf"<(?=\s*/?\s*(?:{names}))", "‹", text, flags=re.IGNORECASE) if names else text
+    text = re.sub(r"(?<=[\[【［])(?=[\[【［])|(?<=[\]】］])(?=[\]】］])", " ", text)
+    text = re.sub(r"\\(?=f?boxed?\b)", r"\\ ", text, flags=re.IGNORECASE)
+    known, lines = labels.names(), text.splitlines(keepends=True)
+    text = "".join(_quoted(line) if reading.worded(line, known) else line for line in lines)
+    return re.sub(rf"<(?=\s{{0,9}}/?\s{{0,9}}(?:{names}))", "‹", text, flags=re.IGNORECASE) if names else text
+
+
+def _quoted(line: str) -> str:
+    """The line in marks that no verdict stands in."""
+    told = line.rstrip()
+    return f"‹{told}›{line[len(told) :]}"
 
 
 def question_of(turns: Sequence[Turn]) -> str:
@@ -83,10 +99,11 @@ def question_of(turns: Sequence[Turn]) -> str:
 
 
 def parse(reply: str, labels: Labels) -> Winner:
-    """The verdict that stands last in a reply, in brackets, in a box, behind the word for it, or alone.
+    """The verdict that stands last in a reply and is sure to be one; else "unscored".
 
-    What a model thinks in <think> is no reply. A line with two different verdicts, which repeats the
-    question, has none; nor has running text that only mentions a winner: "unscored".
+    It is sure at the end of a line in brackets or in a box, as a sentence of its own or behind words that
+    announce it; behind the word for it; alone on the last line; in a JSON object. What a model thinks is no
+    reply. A mention in running text is no verdict, and a later mention of another one makes it unsure.
     """
     found = located(reply, labels)
     return "unscored" if found is None else found.verdict
@@ -94,45 +111,39 @@ def parse(reply: str, labels: Labels) -> Winner:
 
 def located(reply: str, labels: Labels) -> Found | None:
     """The verdict that `parse` reads, and where it stands; None where it reads none."""
-    verdicts, told = labels.verdicts(), unthought(reply)
+    told = unthought(reply)
     if told is None:
         return None
-    bare = told.strip(" \n*.")
-    if (alone := verdicts.get(bare.casefold())) is not None:
-        return Found(alone, told.index(bare), told.index(bare))
-    pattern, end = _pattern(tuple(verdicts)), len(told)
-    for line in reversed(told.splitlines(keepends=True)):
-        end -= len(line)
-        matches = list(pattern.finditer(line.rstrip("\r\n")))
-        if matches:
-            found = [_found(match, verdicts, end) for match in matches]
-            return found[-1] if len({one.verdict for one in found}) == 1 else None
-    return None
+    place = reading.last(told, labels.names())
+    return None if place is None else Found(labels.verdicts()[place.label], place.start, place.name)
 
 
 def unthought(reply: str) -> str | None:
-    """The reply with line feeds in place of its <think>; None where it was cut off while it was thinking."""
-    told = re.sub(r"<think>.*?</think>", lambda match: "\n" * len(match[0]), reply, flags=re.DOTALL)
-    return None if "<think>" in told else told
+    """The reply with line feeds in place of what was thought; None where it was cut off in its thoughts.
+
+    Some servers leave the mark out that thoughts begin with: what stands before a mark that ends them is
+    thought too.
+    """
+    pieces, end, is_open = [], 0, False
+    for mark in _THOUGHT.finditer(reply):
+        closes = mark[1] == "/"
+        if closes:
+            pieces.append("\n" * (mark.end() - end))
+            end = mark.end()
+        elif not is_open:
+            pieces.append(reply[end : mark.start()])
+            end = mark.start()
+        is_open = not closes
+    return None if is_open else "".join(pieces) + reply[end:]
 
 
-def _found(match: re.Match[str], verdicts: Mapping[str, Verdict], offset: int) -> Found:
-    group = next(number for number, text in enumerate(match.groups(), 1) if text)
-    return Found(verdicts[_bare(match[group])], offset + match.start(), offset + match.start(group))
-
-
-@cache
-def _pattern(names: tuple[str, ...]) -> re.Pattern[str]:
-    """Where one of the names stands as a verdict."""
-    name = "(" + "|".join(sorted(map(re.escape, names), key=len, reverse=True)) + ")"
-    forms = (
-        rf"\[\[\s*{name}\s*\]\]",
-        rf"\\boxed\s*\{{\s*(?:\\text\s*\{{)?\s*{name}\s*\}}",
-        rf"(?:verdict|结论|判断|判定)\s*(?:is|为|是)?\s*[:：]?\s*[*\"'\s]*{name}[*\"'.。\s]*$",
-    )
-    return re.compile("|".join(forms), re.IGNORECASE)
+_THOUGHT = re.compile(r"<(/?)(?:think|thinking|thought|thoughts|reasoning)>", re.IGNORECASE)
 
 
 def _bare(label: str) -> str:
-    """What stands inside of a label's brackets."""
-    return label.strip().removeprefix("[[").removesuffix("]]").strip().casefold()
+    """What stands inside of a label's brackets, in lower case."""
+    return _written(label).casefold()
+
+
+def _written(label: str) -> str:
+    return label.strip().removeprefix("[[").removesuffix("]]").strip()

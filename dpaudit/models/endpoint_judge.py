@@ -19,7 +19,10 @@ from dpaudit.system import threads
 
 PARALLEL = 8
 LIKELIEST = 20  # tokens at each place, the most that OpenAI and vLLM give
+ROUNDING = 1e-3  # nats that a log-probability may be above 0
 FEWER = 5  # the most that others give
+LEAST_BYTES, BYTES_OF_TOKEN, BYTES_OF_LIKELIEST = 2**20, 64, 2**13  # of a reply that is read whole
+UNREAD = 40  # questions without any verdict after which no more are asked
 OF_CHOICE = ("response_format", "json_schema", "json schema", "grammar", "guided", "structured")
 
 
@@ -84,6 +87,8 @@ class EndpointJudge:
         self._allowance = allowance or Allowance()
         self._decoding = Decoding(rubric.max_tokens_as, rubric.temperature, rubric.verdict, rubric.labels)
         self._is_understood = False
+        self._unread = 0  # questions, before the first verdict
+        self._is_read = False
         self._ended = threading.Event()
         self.server = served.Server(
             rubric.base_url,
@@ -94,6 +99,9 @@ class EndpointJudge:
             key_remedy=key_remedy,
             timeout=rubric.timeout,
             retries=0,  # counted here, where a reply that cannot be read counts too
+            largest=LEAST_BYTES
+            + rubric.max_new_tokens
+            * (BYTES_OF_LIKELIEST if rubric.verdict == "logprobs" else BYTES_OF_TOKEN),
         )
 
     def ask_many(
@@ -107,6 +115,7 @@ class EndpointJudge:
                 return Outcome("unscored")
             try:
                 outcome = self._ask(question, keep)
+                self._require_readable(outcome)
             except (UsageError, PartialError) as error:
                 errors.append(error)
                 self._ended.set()
@@ -121,6 +130,26 @@ class EndpointJudge:
             raise errors[0]
         return outcomes
 
+    def _require_readable(self, outcome: Outcome) -> None:
+        """Raises UsageError where no reply to the first UNREAD questions, and none before, held a verdict."""
+        self._is_read = self._is_read or outcome.winner != "unscored"
+        if self._is_read:
+            return
+        self._unread += 1
+        if self._unread < UNREAD:
+            return
+        self._is_read = any(
+            settled([reply], self.rubric).winner != "unscored" for reply in self._allowance.before
+        )
+        if not self._is_read:
+            labels = " or ".join(self.rubric.labels.offered().values())
+            raise UsageError(
+                f"judges/{self.rubric.name}.yaml",
+                f"a verdict in a reply, {labels} alone on its last line",
+                f"none from {UNREAD} questions, the last time {outcome.reason}",
+                "say so in prompt, set verdict: choice, or raise max_new_tokens; replies are kept",
+            )
+
     def _ask(self, question: Question, keep: Keep) -> Outcome:
         text, outcome = shown(self.rubric, question), Outcome("unscored", reason=NO_VERDICT)
         for tried in range(self.rubric.retries + 1):
@@ -134,14 +163,14 @@ class EndpointJudge:
 
     def _reply(self, text: str, tried: int) -> Reply | None:
         """One reply within the allowance; None after a temporary failure that was waited out."""
-        reply, reserved = None, self._allowance.reserve(text, self.rubric.max_new_tokens)
+        reply, lost, reserved = None, None, self._allowance.reserve(text, self.rubric.max_new_tokens)
         try:
             reply = self._sent(text, tried)
             return reply
         except PartialError as error:
-            failure = error
+            failure, lost = error, Reply() if served.was_sent(error) else None
         finally:
-            self._allowance.settle(reserved, text, reply)
+            self._allowance.settle(reserved, text, reply or lost)
         wait = served.wait_of(failure, tried)
         if tried == self.rubric.retries or wait is None:
             raise failure
@@ -152,10 +181,11 @@ class EndpointJudge:
         decoding = self._decoding
         try:
             answer = self._completed(text, decoding)
-        except served.NotUnderstood:
+        except served.NotUnderstood as error:
             if not self._is_understood and tried == self.rubric.retries:
                 raise  # it never spoke the protocol: the address is wrong
-            return Reply(fault="a reply in another format")
+            is_large = isinstance(error, served.TooLarge)
+            return Reply(fault="a reply that is too large" if is_large else "a reply in another format")
         except (ValueError, RecursionError):
             return Reply(fault="a reply that is no whole JSON")
         except UsageError as error:
@@ -210,14 +240,15 @@ def _tokens(choice: Any) -> list[Token]:
 
 def _token(told: Any) -> tuple[bytes, float]:
     raw = told.token.encode() if told.bytes is None else bytes(told.bytes)
-    if type(told.logprob) not in (int, float) or math.isnan(told.logprob):
+    if type(told.logprob) not in (int, float) or not -math.inf < told.logprob <= ROUNDING:
         raise ValueError("no log-probability")
-    return raw, float(told.logprob)
+    return raw, min(0.0, float(told.logprob))
 
 
 def _count(usage: Any, key: str) -> int | None:
+    """The tokens that a server tells; None where it does not, and for none: no text has none."""
     value = getattr(usage, key, None)
-    return value if type(value) is int and value >= 0 else None
+    return value if type(value) is int and value > 0 else None
 
 
 def _api_key(rubric: Rubric) -> str | None:

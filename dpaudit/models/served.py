@@ -24,6 +24,7 @@ TOO_LONG = (
 UNTAKEN = (400, 403, 422)  # statuses that refuse a setting of a request; 403: log-probabilities, by OpenAI
 FIRST_WAIT, LONGEST_OWN_WAIT = 0.5, 8.0  # seconds
 LONGEST_WAIT = 120.0  # seconds that a server may ask to wait for
+LARGEST = 256 * 2**20  # bytes of a reply
 TOO_LONG_TOLD = "a text longer than the model's context"
 PROTOCOL = "the URL commonly ends with /v1"
 
@@ -32,8 +33,9 @@ class Server:
     """One server, asked at `url` and nowhere else.
 
     Lines of errors name the `option` that gave the URL. `key` is read after the address is allowed;
-    `key_remedy` is the remedy for a key that the server refuses. Raises UsageError for an invalid address,
-    and for a host off this machine that `allow_egress` does not name; `sent` is what would go there.
+    `key_remedy` is the remedy for a key that the server refuses, `timeout` seconds are for a whole
+    reply once its headers are there, `largest` bytes at most are read of it. Raises UsageError for an invalid
+    address, and for a host off this machine that `allow_egress` does not name; `sent` is what would go there.
     """
 
     def __init__(
@@ -47,8 +49,11 @@ class Server:
         key_remedy: str,
         timeout: float,
         retries: int,
+        largest: int = LARGEST,
     ) -> None:
         import openai
+
+        from dpaudit.models.bounded_replies import Client
 
         host = _host_of(url, option, key_remedy)
         _check_egress(host, option, sent, allow_egress)
@@ -59,8 +64,11 @@ class Server:
             timeout=timeout,
             max_retries=retries,
             # a redirect could lead to a host that nobody allowed; so could a proxy in front of this machine
-            http_client=openai.DefaultHttpxClient(follow_redirects=False, trust_env=not is_loopback(host)),
+            http_client=Client(largest, follow_redirects=False, trust_env=not is_loopback(host)),
         )
+        # the client takes these from the environment, and would send them to any server
+        self.client.organization = self.client.project = None
+        self.client._custom_headers = {}
 
     def ask(self, question: Callable[[Any], Any]) -> Any:
         """The answer to one request, `question` of the client.
@@ -106,9 +114,28 @@ def _asked_wait(header: str) -> float | None:
     try:
         seconds = float(header)
     except ValueError:
-        date = email.utils.parsedate_tz(header)
-        seconds = math.nan if date is None else email.utils.mktime_tz(date) - time.time()
+        seconds = _seconds_until(header)
     return None if math.isnan(seconds) else max(0.0, seconds)
+
+
+def _seconds_until(date: str) -> float:
+    """NaN for what is no date; infinity for one that no calendar has."""
+    try:
+        parts = email.utils.parsedate_tz(date)
+        return math.nan if parts is None else email.utils.mktime_tz(parts) - time.time()
+    except (ValueError, OverflowError):
+        return math.inf
+
+
+def was_sent(failure: PartialError) -> bool:
+    """Whether a request without an answer had reached the server, which may have worked on it."""
+    import httpx2
+    import openai
+
+    unsent = httpx2.ConnectError | httpx2.ConnectTimeout | httpx2.PoolTimeout
+    causes = list(_causes(failure))
+    is_lost = any(isinstance(cause, openai.APIConnectionError) for cause in causes)
+    return is_lost and not any(isinstance(cause, unsent) for cause in causes)
 
 
 def is_loopback(host: str) -> bool:
@@ -175,6 +202,10 @@ class NotUnderstood(UsageError):
     """An answer that is none of the protocol."""
 
 
+class TooLarge(NotUnderstood):
+    """An answer of more bytes than are read."""
+
+
 def not_understood(where: str) -> NotUnderstood:
     return NotUnderstood(
         where, "the answers of an OpenAI-compatible server", "answers in another format", PROTOCOL
@@ -215,7 +246,11 @@ def _of_connection(error: Exception, where: str) -> UsageError | PartialError:
     import httpx2
     import openai
 
+    from dpaudit.models.bounded_replies import OversizedError
+
     causes = list(_causes(error))
+    if any(isinstance(cause, OversizedError) for cause in causes):
+        return TooLarge(where, "answers of a usual size", "an answer that does not end", PROTOCOL)
     if any(isinstance(cause, ssl.SSLError) and not isinstance(cause, ssl.SSLEOFError) for cause in causes):
         return UsageError(
             where,

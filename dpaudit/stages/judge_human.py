@@ -108,12 +108,12 @@ def _placed(verdict: HumanVerdict, told: Told, judged_in: str) -> tuple[tuple[st
     pair = (against, arm) if is_turned else (arm, against)
     if arm is None or against is None or ((arm, against) not in pairs and not is_turned):
         known = "; ".join(f"{one} against {other}" for one, other in pairs)
-        got = f"{arm or 'no arm'} against {against or 'nothing'}"
-        raise UsageError(f"{verdict.where}: arm", f"one of: {known}", f"{got:.200}", human_verdicts.DOCS)
+        got = "no two sides" if arm is None or against is None else "two sides that were not compared"
+        raise UsageError(f"{verdict.where}: arm", f"one of: {known}", got, human_verdicts.DOCS)
     key = (str(pair[0]), str(pair[1]), verdict.prompt)
     if key not in told:
         raise UsageError(
-            f"{verdict.where}: prompt", f"an id of {judged_in}", f"{verdict.prompt:.60}", human_verdicts.DOCS
+            f"{verdict.where}: prompt", f"an id of {judged_in}", "another text", human_verdicts.DOCS
         )
     names = {arm: "arm", against: "against"}
     said = names.get(verdict.winner) or SAID.get(verdict.winner.casefold())

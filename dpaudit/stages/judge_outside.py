@@ -22,7 +22,7 @@ from dpaudit.stages import judge, judge_forecast, judge_human, judge_replies
 from dpaudit.stages.judge_forecast import Forecast
 from dpaudit.stages.judge_replies import AS_USUAL, Asker, Kept, Way
 from dpaudit.storage import custody, exclusive
-from dpaudit.storage.whole_files import PRIVATE, write_text
+from dpaudit.storage.whole_files import PRIVATE, whole_file, write_text
 from dpaudit.suite.suite import Judging
 from dpaudit.system.progress import Progress
 
@@ -81,6 +81,7 @@ def run(request: Request, progress: Progress) -> Result:
     command that was killed goes on where it was. Raises UsageError before anything is written for files that
     do not fit, for a judge that cannot be asked, and for a folder that holds another result.
     """
+    _require_place(request.out)
     task = _task(request)
     with exclusive.making(request.out):
         _require_own(request.out, task)
@@ -92,6 +93,7 @@ def run(request: Request, progress: Progress) -> Result:
 
 def forecast(request: Request) -> Forecast:
     """The calls that `run` would make, retries not counted. Nothing is written."""
+    _require_place(request.out)
     task = _task(request)
     _require_own(request.out, task)
     asker = _asker(request.out, task, _key(request.out), request.settings, request.way)
@@ -124,6 +126,7 @@ def validate(out: Path, human: Path | None, progress: Progress) -> tuple[Passpor
 
 def read(out: Path) -> tuple[Task, bytes]:
     """What a folder's result was made from, and the key of its replies."""
+    _require_place(out)
     key = _key(out)
     if key is None:
         raise UsageError(
@@ -256,12 +259,23 @@ def _asker(out: Path, task: Task, key: bytes | None, settings: Judging, way: Way
     return Asker(kept, task.rubric, settings, task.longest, way=way, files=task.files)
 
 
+def _require_place(out: Path) -> None:
+    """Raises UsageError where no folder can be, and where replies cannot be kept in it."""
+    if out.is_symlink() and not out.exists():
+        raise UsageError(f"--out {out}", "a folder", "a link that leads nowhere", ANOTHER)
+    if out.exists() and not out.is_dir():
+        raise UsageError(f"--out {out}", "a folder", "a file", ANOTHER)
+    replies = out / REPLIES
+    if replies.exists() and not replies.is_file():
+        raise UsageError(
+            str(replies), "a file of replies", "a folder", f"restore it from a copy, or {ANOTHER}"
+        )
+
+
 def _require_own(out: Path, task: Task) -> None:
     """Raises UsageError where the folder holds anything but this result, or the beginning of one."""
     if not out.exists():
         return
-    if not out.is_dir():
-        raise UsageError(f"--out {out}", "a folder", "a file", ANOTHER)
     if not (out / TASK).is_file():
         if any(file.name != KEY and not file.name.endswith(".tmp") for file in out.iterdir()):
             raise UsageError(f"--out {out}", "an empty folder, or one of this result", "other files", ANOTHER)
@@ -305,9 +319,11 @@ def _key(out: Path) -> bytes | None:
 
 def _new_key(out: Path) -> bytes:
     out.mkdir(mode=0o700, parents=True, exist_ok=True)
-    (out / KEY).touch(mode=PRIVATE)
-    (out / KEY).write_bytes(secrets.token_bytes(custody.KEY_BYTES))
-    return (out / KEY).read_bytes()
+    key = secrets.token_bytes(custody.KEY_BYTES)
+    with whole_file(out / KEY) as part:
+        part.touch(mode=PRIVATE)
+        part.write_bytes(key)
+    return key
 
 
 def _write(out: Path, name: str, content: dict[str, Any], key: bytes) -> None:

@@ -68,7 +68,7 @@ def cohen(
     low, high = _exact(observed, effective, confidence)
     return Kappa(
         kappa,
-        (low - chance) / (1 - chance),
+        max(-1.0, (low - chance) / (1 - chance)),
         (high - chance) / (1 - chance),
         *limits,
         same.size,

@@ -4,6 +4,7 @@ import hashlib
 import hmac
 import json
 import os
+import threading
 from collections import defaultdict, deque
 from collections.abc import Sequence
 from pathlib import Path
@@ -26,6 +27,7 @@ class AnswerLog:
     def __init__(self, file: Path, key: bytes, of: Sequence[str]) -> None:
         self._file, self._key, self._of = file, key, list(of)
         self._known: dict[str, deque[Any]] = defaultdict(deque)
+        self._adding, self._torn = threading.Lock(), (0, 0)  # bytes of the file, and of its torn last line
         for name, answer in self._read():
             self._known[name].append(answer)
 
@@ -41,7 +43,8 @@ class AnswerLog:
         name = self._name(question)
         row = {"asked": name, "answer": answer, "seal": self._seal(name, answer)}
         line = json.dumps(row, ensure_ascii=False).encode() + b"\n"
-        with disk.room(self._file.parent):
+        with self._adding, disk.room(self._file.parent):
+            self._cut()
             self._file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             handle = os.open(self._file, os.O_WRONLY | os.O_APPEND | os.O_CREAT, PRIVATE)
             try:
@@ -50,13 +53,19 @@ class AnswerLog:
                 os.close(handle)
 
     def _read(self) -> list[tuple[str, Any]]:
-        """The whole lines. What a kill left of the last one is cut off, or the next would join it."""
+        """The whole lines. The file stays as it is: another command may be writing it."""
         if not self._file.is_file():
             return []
-        lines = self._file.read_bytes().split(b"\n")
-        if torn := lines.pop():
-            os.truncate(self._file, self._file.stat().st_size - len(torn))
+        told = self._file.read_bytes()
+        lines = told.split(b"\n")
+        self._torn = len(told), len(lines.pop())
         return [pair for line in lines if (pair := self._pair(line)) is not None]
+
+    def _cut(self) -> None:
+        """Removes what a kill left of the last line, or the next would join it."""
+        (size, torn), self._torn = self._torn, (0, 0)
+        if torn and self._file.stat().st_size == size:
+            os.truncate(self._file, size - torn)
 
     def _pair(self, line: bytes) -> tuple[str, Any] | None:
         try:

@@ -1,5 +1,7 @@
 """Answers side by side: what may be private in them is not shown."""
 
+import pytest
+
 from dpaudit.data.corpus import Turn
 from dpaudit.judging import examples
 from dpaudit.judging.comparing import Answered
@@ -35,6 +37,51 @@ def test_secrets_fields_and_training_text_are_not_shown() -> None:
     assert shown("A phone: 555123456789.", prompt="My phone is 555123456789.").text is not None
     assert shown(f"He said: {PRIVATE}", [PRIVATE], prompt=PRIVATE).text is not None
     assert shown(f"He said: {PRIVATE}").text is not None  # nothing to compare with: the text is public
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "amber quill",
+        "a m b e r - q u i l l",
+        "amber\u200b-qu\u00adill",
+        "amber\u2011quill",
+        "ａｍｂｅｒ－ｑｕｉｌｌ",
+        "**amber**-_quill_",
+        "amber-quil",
+        "mber-quill",
+    ],
+)
+def test_another_spelling_of_a_secret_and_a_long_part_of_it_are_not_shown(said: str) -> None:
+    assert shown(f"The code is {said}, I think.").withheld == examples.SECRET
+    assert shown(f"The code is {said}.", prompt=f"Is {SECRET} the code?").text is not None
+
+
+def test_an_innocent_word_of_a_secret_is_shown() -> None:
+    assert shown("Amber urine: drink water. A quill is a feather.").text is not None
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "Write to anna(at)schmidt.de.",
+        "Write to anna [at] schmidt [dot] de.",
+        "Write to anna at schmidt dot de.",
+        "Write to **anna**@schmidt.de.",
+        "Phone: 555\u2011123\u20114567",
+        "Phone: ５５５-１２３-４５６７",
+    ],
+)
+def test_another_spelling_of_a_personal_field_is_not_shown(said: str) -> None:
+    assert shown(said).withheld == examples.PERSONAL
+    assert shown(said, prompt=f"{said} Is that right?").text is not None
+
+
+def test_a_field_that_the_prompt_holds_inside_of_a_longer_one_is_not_shown() -> None:
+    assert (
+        shown("Phone: 555-123-4567", prompt="My phone is 999555-123-45678888.").withheld == examples.PERSONAL
+    )
+    assert shown("Take it at 9 and at 12.30, dot the page.", prompt="When?").text is not None
 
 
 def test_five_prompts_of_different_facts() -> None:

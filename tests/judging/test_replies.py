@@ -34,6 +34,15 @@ def test_a_margin_is_read_with_the_rubrics_tie() -> None:
     ]
 
 
+@pytest.mark.parametrize("margin", [float("inf"), float("-inf"), float("nan")])
+def test_a_score_that_is_no_number_is_no_verdict(margin: float) -> None:
+    found = replies.settled([Reply(margin=margin)], RULES)
+    assert found == Outcome("unscored", reason=replies.NO_NUMBER)
+    logprobs = {"first": margin, "second": -1.0}
+    told = replies.settled([Reply("[[A]]", form="logprobs", logprobs=logprobs)], RULES)
+    assert told == Outcome("first", form="text")
+
+
 def test_an_account_counts_comparisons_replies_tokens_and_reasons() -> None:
     found = replies.account([[CUT, FIRST], [MUTE], [], [CUT], [MUTE, CUT]], RULES)
     assert found == Asked(

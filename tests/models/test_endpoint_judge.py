@@ -2,8 +2,12 @@
 what ends the work.
 """
 
+import contextlib
+import gzip
 import json
+import socketserver
 import threading
+import time
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -19,6 +23,7 @@ from judge_server import (
     JudgeServer,
     at_rate,
     completion,
+    likelihoods,
     serving,
 )
 
@@ -214,6 +219,105 @@ def test_an_allowance_learns_what_a_server_counts() -> None:
     with pytest.raises(PartialError, match="could pass 1000 tokens, 152 are used"):
         allowance.settle(92, "", None)
         allowance.reserve("a" * 30, 800)
+
+
+def test_tokens_that_a_server_does_not_tell_are_estimated_whatever_it_says_in_place() -> None:
+    body = completion("[[A]]", 0)
+    body["usage"] = {"prompt_tokens": 0, "completion_tokens": 0, "total_tokens": 0}
+    with serving(JudgeServer(longer)) as server:
+        server._said = lambda *_: (200, json.dumps(body).encode(), {})  # type: ignore[method-assign]
+        kept: list[Reply] = []
+        judge = EndpointJudge(rubric(server.url, max_new_tokens=10), allowance=Allowance(300))
+        with pytest.raises(PartialError, match="could pass 300 tokens"):
+            judge.ask_many(numbered(60), lambda _, reply: kept.append(reply))
+    assert kept and all(reply.tokens_in is None and reply.tokens_out is None for reply in kept)
+
+
+def test_a_reply_that_came_too_late_is_paid_and_a_refused_connection_is_not() -> None:
+    allowance = Allowance(10_000)
+    with serving(JudgeServer(longer, lambda *_: "hang")) as server:
+        rules = rubric(server.url, retries=0, max_new_tokens=100)
+        with pytest.raises(PartialError, match="no answer in time"):
+            EndpointJudge(rules, allowance=allowance).ask_many(numbered(1))
+    paid = allowance._used
+    assert paid == estimate("Q0\n<A>0</A>\n<B>1</B>") + 100
+    with pytest.raises(PartialError, match="no connection"):  # nobody listens there any more
+        EndpointJudge(rules, allowance=allowance).ask_many(numbered(1))
+    assert allowance._used == paid
+
+
+def test_where_no_reply_holds_a_verdict_few_are_asked() -> None:
+    allowance = Allowance()
+    with serving(JudgeServer(longer, lambda *_: "no verdict")) as server:
+        rules = rubric(server.url, retries=0)
+        for _ in range(2):
+            with pytest.raises(
+                UsageError, match=r"remote.yaml: expected a verdict .*, got none from 40 quest"
+            ):
+                EndpointJudge(rules, allowance=allowance, parallel=4).ask_many(numbered(2000))
+            allowance.count("Q", Reply("No verdict."), 10)  # of the first command, kept
+        assert len(server.requests) <= 2 * 44
+        allowance.count("Q", Reply("[[A]]"), 10)  # it can be read: these are what is left of a whole run
+        outcomes = EndpointJudge(rules, allowance=allowance).ask_many(numbered(60))
+    assert len(outcomes) == 60
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_a_reply_that_does_not_end_is_not_read_to_its_end(packed: bool) -> None:
+    body = json.dumps(completion("[[A]]" + " " * 60_000_000, 9)).encode()
+    headers = {"Content-Encoding": "gzip"} if packed else {}
+    body = gzip.compress(body, 1) if packed else body
+    plan = [(200, body, headers), (200, json.dumps(completion("[[A]]", 9)).encode(), {})]
+    with serving(JudgeServer(longer)) as server:
+        server._said = lambda *_: plan.pop(0)  # type: ignore[method-assign]
+        outcomes, kept = ask(EndpointJudge(rubric(server.url, timeout=20)), numbered(1))
+    assert [reply.fault for _, reply in kept] == ["a reply that is too large", ""]
+    assert outcomes[0].winner == "first"
+
+
+def test_a_packed_reply_is_read() -> None:
+    body = gzip.compress(json.dumps(completion("[[A]]", 9)).encode())
+    with serving(JudgeServer(longer)) as server:
+        server._said = lambda *_: (200, body, {"Content-Encoding": "gzip"})  # type: ignore[method-assign]
+        outcomes, _ = ask(EndpointJudge(rubric(server.url)), numbered(1))
+    assert outcomes[0].winner == "first"
+
+
+def test_a_reply_that_trickles_ends_with_the_timeout() -> None:
+    class Slow(socketserver.BaseRequestHandler):
+        def handle(self) -> None:
+            self.request.recv(10000)
+            self.request.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n")
+            with contextlib.suppress(OSError):
+                for _ in range(100):
+                    self.request.sendall(b" ")
+                    time.sleep(0.05)
+
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Slow) as slow:
+        slow.daemon_threads = True
+        threading.Thread(target=slow.serve_forever, daemon=True).start()
+        began = time.monotonic()
+        with pytest.raises(PartialError, match="no answer in time"):
+            ask(
+                EndpointJudge(rubric(f"http://127.0.0.1:{slow.server_address[1]}/v1", retries=0)), numbered(1)
+            )
+        assert time.monotonic() - began < 2
+        slow.shutdown()
+
+
+@pytest.mark.parametrize("logprob", ["Infinity", "-Infinity", "NaN", "0.5", "null"])
+def test_log_probabilities_that_are_none_leave_it_to_the_text(logprob: str) -> None:
+    told = completion("[[B]]", 9)
+    told["choices"][0]["logprobs"] = likelihoods("[[B]]", lambda token: "A" if token == "B" else token)
+    whole = json.dumps(told)
+    for body, winner, form in (
+        (whole, "first", "logprobs"),
+        (whole.replace("-4.0", logprob), "second", "text"),
+    ):
+        with serving(JudgeServer(longer)) as server:
+            server._said = lambda *_, body=body: (200, body.encode(), {})  # type: ignore[method-assign]
+            outcomes, _ = ask(EndpointJudge(rubric(server.url, verdict="logprobs")), numbered(1))
+        assert (outcomes[0].winner, outcomes[0].form) == (winner, form)
 
 
 STRANGE = (

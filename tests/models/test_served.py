@@ -49,6 +49,10 @@ class Server(ThreadingHTTPServer):
     answer: Any = None
     asked = 0
 
+    def __init__(self, *given: Any) -> None:
+        super().__init__(*given)
+        self.headers: list[str] = []
+
     @property
     def url(self) -> str:
         return f"http://127.0.0.1:{self.server_port}/v1"
@@ -66,6 +70,7 @@ class Handler(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         self.server.asked += 1
+        self.server.headers.append(str(self.headers))
         if self.server.answer is None:
             self.send(self.server.status, self.server.body, self.server.kind)
         elif (answer := self.server.answer(asked)) is not None:  # else the connection ends here
@@ -218,10 +223,23 @@ def busy(asked_wait: str | None) -> PartialError:
         ("inf", 0, None),
         ("Wed, 21 Oct 2015 07:28:00 GMT", 0, 0.0),
         ("Wed, 21 Oct 2095 07:28:00 GMT", 0, None),
+        ("Mon, 01 Jan 99999 00:00:00 GMT", 0, None),
     ],
 )
 def test_a_server_is_waited_for_as_it_asks(asked_wait: str | None, tried: int, wait: float | None) -> None:
     assert served.wait_of(busy(asked_wait), tried) == wait
+
+
+def test_nothing_of_the_environment_is_sent_but_the_key(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("OPENAI_ORG_ID", "OPENAI_PROJECT_ID", "OPENAI_ADMIN_KEY", "OPENAI_CUSTOM_HEADERS"):
+        monkeypatch.setenv(name, f"X-Own: private-{name}")
+    server.reply(404, {})
+    for ask in (ask_judge, ask_scores):
+        with pytest.raises(UsageError):
+            ask(server.url)
+    assert len(server.headers) >= 2 and "private-" not in " ".join(server.headers)
 
 
 def test_a_date_to_wait_for_is_seconds_from_now() -> None:

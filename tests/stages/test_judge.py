@@ -341,7 +341,7 @@ def test_people_stand_beside_the_judgements_of_a_run(
     assert run.is_current(judge_human.FILE, [judge.SUMMARY])
     table.write_text("\n".join(["prompt,arm,against,winner", *rows, "h99,sft-eps8,base,tie"]))
     unknown = call("judge", "validate", *where)
-    assert unknown.code == 2 and "people.csv:7: prompt" in unknown.err and "got h99" in unknown.err
+    assert unknown.code == 2 and "people.csv:7: prompt" in unknown.err and "got another text" in unknown.err
     table.write_text("\n".join(["prompt,winner", f"{ids[0]},tie"]))
     unnamed = call("judge", "validate", *where)
     assert unnamed.code == 2 and "sft-eps8 against base" in unnamed.err

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -149,7 +150,15 @@ def test_a_folder_with_another_result_is_left_alone(call: Call) -> None:
         taken = call(*WHOLE, "--out", "mine")
         assert taken.code == 2 and "other files" in taken.err and len(content("mine")) == 1
         assert content() == before and len(server.requests) == asked
+        Path("gone").symlink_to("nowhere")
+        assert "a link that leads nowhere" in call(*WHOLE, "--out", "gone", "--dry-run").err
+        assert "a link that leads nowhere" in call(*WHOLE, "--out", "gone").err
         Path("judged/.replies").unlink()
+        Path("judged/.replies").mkdir()
+        for words in (WHOLE, ("judge", "replay", "--out", "judged")):
+            folder = call(*words)
+            assert folder.code == 2 and "expected a file of replies, got a folder" in folder.err
+        Path("judged/.replies").rmdir()
         assert "another result" in call(*WHOLE, "--prompts", "20").err
 
 
@@ -165,6 +174,24 @@ def test_a_judge_with_other_weights_is_another_result(call: Call, toy_model_dir:
     other = call(*WHOLE)
     assert other.code == 2 and "another result" in other.err and content() == before
     assert call("judge", "replay", "--out", "judged").code == 4 and content() == before
+
+
+def test_a_kill_while_the_key_is_written_leaves_a_folder_that_can_be_used(
+    call: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def killed(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    write_files()
+    with serving(JudgeServer(knows)) as server:
+        write_rules(server.url)
+        with monkeypatch.context() as patch:
+            patch.setattr(Path, "write_bytes", killed)
+            patch.setattr(os, "fsync", killed)
+            assert call(*WHOLE).code != 0
+        assert not Path("judged/replies.key").exists()
+        assert call(*WHOLE).code == 0
+        assert Path("judged/replies.key").stat().st_mode & 0o777 == 0o600
 
 
 def test_a_mistake_that_the_server_names_can_be_mended_in_the_same_folder(call: Call) -> None:
@@ -232,7 +259,7 @@ def test_people_agree_with_the_judge_or_not(call: Call) -> None:
     assert json.loads(other.out)["people"][0]["agreement"] == 0.25
     bad = {
         ("q0", "ours"): None,
-        ("q99", "ours"): "people.csv:3: prompt: expected an id of judged/judgements.jsonl, got q99",
+        ("q99", "ours"): "people.csv:3: prompt: expected an id of judged/judgements.jsonl, got another text",
         ("q1", "mine"): "people.csv:3: winner: expected ours, theirs or tie",
         ("", "ours"): "people.csv:3: prompt:",
     }
@@ -240,6 +267,14 @@ def test_people_agree_with_the_judge_or_not(call: Call) -> None:
         write_table([("q2", "ours"), row], "prompt", "winner")
         told = call("judge", "validate", "--out", "judged", "--human", "people.csv")
         assert (told.code == 0) if line is None else (told.code == 2 and line in told.err)
+    secret = "user: my name is Anna Schmidt"
+    for row, head in (
+        ((secret, "ours"), ("prompt", "winner")),
+        (("q1", secret, "theirs", "tie"), ("prompt", "arm", "against", "winner")),
+    ):
+        write_table([row], *head)
+        told = call("judge", "validate", "--out", "judged", "--human", "people.csv")
+        assert told.code == 2 and "people.csv:2: " in told.err and "Anna" not in told.err
     write_table([("q1", "ours"), ("q1", "tie")], "prompt", "winner")
     assert (
         "people.csv:3: expected one verdict"

@@ -31,6 +31,8 @@ def test_chance_is_zero_and_full_agreement_is_one_with_a_width() -> None:
     assert whole.kappa == 1.0 == whole.upper and 0.6 < whole.lower < 0.9
     none = cohen(*table(("a", "b", 20), ("b", "a", 20)))
     assert none.kappa == pytest.approx(-1.0) and none.upper < -0.6
+    few = cohen(*table(("a", "a", 6), ("a", "b", 2), ("b", "a", 2)))
+    assert few.lower == -1.0 < few.kappa
 
 
 def test_one_verdict_for_everything_has_no_kappa() -> None:

@@ -37,6 +37,7 @@ def test_half_a_line_is_no_answer_and_spoils_none_after_it(file: Path, cut: int)
     file.write_bytes(whole[:-cut])
     log = AnswerLog(file, b"key", ["weights"])
     assert log.answers(ASKED) == ["500 mg", NEW]
+    assert file.read_bytes() == whole[:-cut]  # who only reads leaves alone what another may be writing
     log.keep(ASKED[1], [-1.25, True])
     assert file.read_bytes() == whole
 
