@@ -14,13 +14,14 @@ from dpaudit.errors import UsageError
 from dpaudit.findings.finding import Finding
 from dpaudit.findings.human import HumanAgreement
 from dpaudit.findings.judgement import Judgement, Passport
-from dpaudit.judging import facts, planted, rubric
+from dpaudit.judging import facts, names, planted, rubric
 from dpaudit.judging.comparing import Answered, Row, pair_summary
 from dpaudit.judging.passport import comparisons_of, passport_of
 from dpaudit.judging.rubric import CONTENT, Comparison, Control, Rubric
 from dpaudit.stages import judge, judge_forecast, judge_human, judge_replies
 from dpaudit.stages.judge_forecast import Forecast
 from dpaudit.stages.judge_replies import AS_USUAL, Asker, Kept, Way
+from dpaudit.stages.judge_tries import WAY_TO_SERVER
 from dpaudit.storage import custody, exclusive
 from dpaudit.storage.whole_files import PRIVATE, write_text
 from dpaudit.suite.suite import Judging
@@ -33,7 +34,6 @@ CLINIC = "builtin:clinic"
 LIMIT = (
     4096  # tokens of a prompt with its answer that a likelihood judge reads, or fewer where its model does
 )
-WAY_TO_SERVER = ("base_url", "api_key_env", "timeout", "retries", "max_tokens_as")  # decides no verdict
 ANOTHER = "name another folder with --out DIR"
 
 
@@ -228,11 +228,13 @@ def _made(out: Path, task: Task, key: bytes, settings: Judging, way: Way, progre
         rubric=rules.name,
         title=rules.title,
         kind=rules.kind,
+        model=names.told(rules),
         fit=passport.fit,
         reason=None if passport.fit else "; ".join(passport.reasons),
         passport=passport,
         pairs=(pair_summary(rows, task.answers, task.against, _known(task, passport)),),
         asked=asker.account(asked),
+        notes=tuple(names.notes(rules, passport)),
     )
     _write(out, SUMMARY, judgement.to_json(), key)
     return Result(judgement, rows, len({row["prompt"] for row in rows}))

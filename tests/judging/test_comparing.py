@@ -269,3 +269,19 @@ def test_without_the_base_the_ladder_is_compared_with_its_first_arm() -> None:
 )
 def test_a_drug_that_the_reference_does_not_name_makes_an_answer_wrong(answer: str, right: bool) -> None:
     assert is_right(answer, "Stay in bed for 3 days.") is right
+
+
+def test_missing_verdicts_and_equal_answers_are_said_beside_the_rate() -> None:
+    def told(unread: int, equal: int) -> tuple[str, ...]:
+        rows = [
+            {"arm": "a", "against": "b", "prompt": f"p{n}", "winner": "tie", "reason": None}
+            | ({"winner": "unscored", "reason": "too long"} if n < unread else {})
+            for n in range(40)
+        ]
+        mine = {f"p{n}": f"Take {n}." for n in range(40)}
+        theirs = {f"p{n}": f"Take {n}." if n < equal else "Rest." for n in range(40)}
+        return pair_summary(rows, "a", "b", Answered(texts={"a": mine, "b": theirs})).cautions
+
+    assert told(2, 0) == ()
+    assert told(3, 0) == ("no verdict in 3 of 40 comparisons: too long (3)",)
+    assert told(0, 40) == ("the answers are the same in 40 of 40 prompts",)

@@ -246,7 +246,7 @@ def test_a_kind_that_the_data_do_not_yield_is_not_tested_and_no_kind_at_all_is_u
     found = passport(oracle, controls)
     assert found.fit and found.untested == {"swapped dose": 0}
     told = passport(lambda asked: "first", controls).reasons
-    assert "swapped dose: not tested (0 distinct controls)" in told
+    assert not any("not tested" in reason for reason in told)  # which counts neither way
     vague = [Record(r.id, (r.turns[0], Turn("assistant", f"Rest well on day {r.id}."))) for r in RECORDS]
     rest = planted.completed(planted.plant(vague, LOCAL.controls), LOCAL.controls)
     found = passport(oracle, rest)

@@ -84,7 +84,8 @@ def test_two_files_are_judged_and_every_figure_is_made_again_from_the_folder(cal
         assert set(server.asked.values()) == {1}  # what was answered before the stop is not asked again
         assert len(server.requests) == ahead["calls_for_controls"] + ahead["calls_for_answers"]
         asked = len(server.requests)
-        assert call(*WHOLE).code == 0 and len(server.requests) == asked
+        kept = call(*WHOLE)
+        assert kept.code == 0 and len(server.requests) == asked
     assert "ours  theirs" in done.out and f"distinct prompts: {COUNT}" in done.out and "fewer" not in done.out
     before = content()
     for name in (*MADE, "asked.json", ".replies", "replies.key"):
@@ -99,7 +100,7 @@ def test_two_files_are_judged_and_every_figure_is_made_again_from_the_folder(cal
     for name in ("ours.jsonl", "theirs.jsonl", "right.jsonl", "remote.yaml"):
         Path(name).unlink()
     again = call("judge", "replay", "--out", "judged")
-    assert (again.code, again.out) == (0, done.out)
+    assert (again.code, again.out) == (0, kept.out)
     assert content() == before
     replies = Path("judged/.replies")
     replies.write_bytes(b"".join(replies.read_bytes().splitlines(keepends=True)[:-1]))

@@ -1,0 +1,85 @@
+"""What a command says of a judge: who it is, whether it was asked now, and which ones were tried."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from judge_server import FIRST_WAIT, JudgeServer, serving
+from test_judge import QUIET, run_dir
+from test_judge_outside import COUNT, FILES, WHOLE, knows, right, write, write_files, write_rules
+from typed import Call
+
+from dpaudit.models import served
+from dpaudit.stages import judge, judge_tries
+from dpaudit.stages.judge_replies import REPLIES, Way
+from dpaudit.storage.rundir import RunDir
+from dpaudit.suite.plan import Plan
+
+__all__ = ["run_dir"]
+
+
+@pytest.fixture(autouse=True)
+def short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(served, "FIRST_WAIT", FIRST_WAIT)
+
+
+def test_kept_replies_are_told_from_new_ones_with_their_dates(call: Call) -> None:
+    write_files()
+    with serving(JudgeServer(knows)) as server:
+        write_rules(server.url, model="default")
+        first = call(*WHOLE)
+        count = len(server.requests)
+    assert first.code == 0, first.err
+    assert f"replies: {count} asked now (given 20" in first.out
+    assert "the name 'default' does not say which model judged" in first.out
+    again = call(*WHOLE)  # the server is gone
+    assert again.code == 0, again.err
+    assert f"replies: nobody was asked now, {count} of {count} from kept replies (given 20" in again.out
+    summary = json.loads(Path("judged/summary.json").read_text())
+    assert summary["asked"]["oldest"] <= summary["asked"]["newest"] and summary["model"] == "default"
+    assert any("'default'" in note for note in summary["notes"])
+    with serving(JudgeServer(knows)) as server:
+        write_rules(server.url, model="m-7b")
+        named = call(*WHOLE, "--out", "named")
+    assert named.code == 0 and "does not say which model" not in named.out
+
+
+def test_every_judge_that_was_tried_stays_listed_with_its_model(
+    run_dir: tuple[RunDir, Plan], call: Call, tmp_path: Path
+) -> None:
+    run, plan = run_dir
+    judge.validate(run, plan, QUIET)
+    judge.validate(run, plan, QUIET, way=Way(again=True))  # the same again is no other try
+    (first,) = judge_tries.of(run)
+    assert (first.rubric, first.fit, first.replies) == ("toy", False, run_replies(run))
+    assert first.reasons and first.oldest is not None and not Path(first.model).is_absolute()
+    other = tmp_path / "other.yaml"
+    rules = (tmp_path / "toy.yaml").read_text()
+    other.write_text(rules.replace("minimum: 0.6", "minimum: 0.01, confidence: 0.01"))
+    told = call(
+        "judge", "validate", "--run", run.name, "--runs", str(run.path.parent), "--rubric", str(other)
+    )
+    assert len(judge_tries.of(run)) == 2 and judge_tries.of(run)[0] == first
+    assert "nobody was asked now" in told.out and told.out.count("toy    toy") == 2
+    assert run.read_json("judge/tries.json")["tries"][0]["reasons"] == list(first.reasons)
+
+
+def run_replies(run: RunDir) -> int:
+    return len(run.file(REPLIES).read_text().splitlines())
+
+
+def test_controls_of_other_data_are_said_beside_the_rate(call: Call) -> None:
+    write_files()
+    others: list[dict[str, Any]] = [
+        {"messages": [{"role": "user", "content": f"In case {n}?"}]} for n in range(COUNT)
+    ]
+    for n, row in enumerate(others):
+        row["messages"].append({"role": "assistant", "content": right(n)})
+    write("others.jsonl", others)
+    with serving(JudgeServer(knows)) as server:
+        write_rules(server.url)
+        own, other = call(*WHOLE), call(*FILES, "--controls", "others.jsonl", "--out", "other")
+    assert own.code == other.code == 0, own.err + other.err
+    assert "controls are not from these data" in other.out and "not from these data" not in own.out
+    assert call("judge", "replay", "--out", "other").out.count("not from these data") == 1
