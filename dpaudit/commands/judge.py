@@ -148,7 +148,7 @@ def _show_judged(run_dir: RunDir, plan: Plan, as_json: bool, before: int) -> NoR
     """Prints what the judge said, and ends with the exit code of its fitness. `before` are the replies that
     were there when the command began.
     """
-    summary = judged.of_run(run_dir, _replies(run_dir) - before)
+    summary = judged.of_run(run_dir, _replies(run_dir) - before, as_json)
     show_of_run(run_dir, plan, summary, as_json)
     raise typer.Exit(0 if summary["fit"] else UNFIT)
 
@@ -222,12 +222,14 @@ def judge_validate(asked: Asked, human: Human = None, out: Folder = None) -> Non
     run_dir, plan = states.opened(asked.run, asked.runs)
     plan = later.judging(run_dir, plan, asked.changed(), asked.way, are_arms_judged=False)
     people = None if human is None else judge_human.of_run(run_dir, human)  # refused before anybody is asked
+    rules = judge.rules_of(plan.suite, plan.suite.judging or Judging())
+    judged.say_hidden(run_dir, rules, Progress())
     before = _replies(run_dir)
     fit = judge.validate(run_dir, plan, Progress(), way=asked.way)
     if people is not None:
         judge_human.write(run_dir, people)
-    rules = judge.rules_of(plan.suite, plan.suite.judging or Judging())
-    told = judged.passport_of_run(run_dir, rules, _replies(run_dir) - before) | outcomes.people(people)
+    told = judged.passport_of_run(run_dir, rules, _replies(run_dir) - before, asked.as_json)
+    told |= outcomes.people(people)
     show_of_run(run_dir, plan, told, asked.as_json)
     raise typer.Exit(0 if fit else UNFIT)
 
@@ -238,7 +240,8 @@ def _validate_files(asked: Asked, human: Path | None, out: Path) -> NoReturn:
     if replace(asked, as_json=False) != Asked():
         raise UsageError("--out", "--human and --json alone beside it", "another option", "leave it out")
     passport, people = judge_outside.validate(out, human, Progress())
-    told = outcomes.passport_rows(passport) | outcomes.people(people)
+    task, _ = judge_outside.read(out)
+    told = judged.passport(passport, task.rubric, asked.as_json) | outcomes.people(people)
     show(told | {"written": f"{out}/"}, asked.as_json)
     raise typer.Exit(0 if passport.fit else UNFIT)
 

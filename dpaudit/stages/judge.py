@@ -65,6 +65,8 @@ def run(
     arms = require_ready(run_dir, plan)
     names = [BASE, *(arm.name for arm in arms)]
     limit = limit_of(run_dir, plan)
+    if way.is_offline:
+        judge_tries.require_own_rates(run_dir, rules_of(plan.suite, settings))
     asker = _asker(run_dir, plan, settings, limit, judge, way)
     rules = asker.rules
     if _is_done(run_dir, asker, names):

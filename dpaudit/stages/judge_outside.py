@@ -34,6 +34,7 @@ CLINIC = "builtin:clinic"
 LIMIT = (
     4096  # tokens of a prompt with its answer that a likelihood judge reads, or fewer where its model does
 )
+NOT_OWN = "the judge's controls are not from these data: it is proven on others"
 ANOTHER = "name another folder with --out DIR"
 
 
@@ -63,6 +64,7 @@ class Task(Finding):
     items: tuple[Judged, ...]
     controls: tuple[Control, ...]
     files: dict[str, str]  # that the judge is loaded from -> SHA-256; none of a server's
+    are_controls_own: bool  # made of right answers to prompts of these files
 
 
 @dataclass(frozen=True)
@@ -161,7 +163,8 @@ def _task(request: Request) -> Task:
     sides = request.answers.stem, request.against.stem
     if sides[0] == sides[1]:
         sides = "answers", "against"
-    return Task(rules, min(LIMIT, reads), *sides, items, controls, dict(judge_replies.files_of(rules)))
+    made_from = dict(judge_replies.files_of(rules))
+    return Task(rules, min(LIMIT, reads), *sides, items, controls, made_from, request.controls is None)
 
 
 def _controls(request: Request, rules: Rubric, items: Sequence[Judged]) -> list[Control]:
@@ -224,6 +227,9 @@ def _made(out: Path, task: Task, key: bytes, settings: Judging, way: Way, progre
         asked += [comparison for _, comparison in _shown(task)]
     text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
     write_text(out / JUDGEMENTS, text, PRIVATE)
+    pair = pair_summary(rows, task.answers, task.against, _known(task, passport))
+    if rows and not task.are_controls_own:
+        pair = replace(pair, cautions=(NOT_OWN, *pair.cautions))
     judgement = Judgement(
         rubric=rules.name,
         title=rules.title,
@@ -232,7 +238,7 @@ def _made(out: Path, task: Task, key: bytes, settings: Judging, way: Way, progre
         fit=passport.fit,
         reason=None if passport.fit else "; ".join(passport.reasons),
         passport=passport,
-        pairs=(pair_summary(rows, task.answers, task.against, _known(task, passport)),),
+        pairs=(pair,),
         asked=asker.account(asked),
         notes=tuple(names.notes(rules, passport)),
     )

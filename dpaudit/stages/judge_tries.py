@@ -5,14 +5,16 @@ import json
 from dataclasses import asdict
 from datetime import UTC, datetime
 
+from dpaudit.errors import UsageError
 from dpaudit.findings.finding import format_of
 from dpaudit.findings.judge_tries import JudgeTries, JudgeTry
-from dpaudit.findings.judgement import Asked, Passport
+from dpaudit.findings.judgement import Asked, Judgement, Passport
 from dpaudit.judging import names
 from dpaudit.judging.rubric import Rubric
+from dpaudit.storage.remedies import of_run
 from dpaudit.storage.rundir import RunDir
 
-FILE = "judge/tries.json"
+FILE, SUMMARY = "judge/tries.json", "judge/summary.json"
 WAY_TO_SERVER = ("base_url", "api_key_env", "timeout", "retries", "max_tokens_as")  # decides no verdict
 
 
@@ -46,6 +48,28 @@ def keep(run_dir: RunDir, rules: Rubric, passport: Passport, asked: Asked | None
 def current(run_dir: RunDir, rules: Rubric) -> JudgeTry | None:
     """The last try of a rubric with its model."""
     return next((one for one in reversed(of(run_dir)) if one.digest == digest(rules)), None)
+
+
+def other_rates(run_dir: RunDir, rules: Rubric) -> Judgement | None:
+    """The win rates that are there and that another judge than this rubric's gave; None without any."""
+    if not run_dir.file(SUMMARY).is_file() or format_of(run_dir, SUMMARY) != Judgement.FORMAT:
+        return None
+    found = Judgement.read(run_dir, SUMMARY)
+    is_same = (found.rubric, found.model) == (rules.name, names.told(rules))
+    return None if is_same or not found.fit else found
+
+
+def require_own_rates(run_dir: RunDir, rules: Rubric) -> None:
+    """Raises UsageError where a replay would take the place of another judge's win rates."""
+    found = other_rates(run_dir, rules)
+    if found is not None:
+        command = of_run("dpaudit judge", run_dir.name)
+        raise UsageError(
+            f"{run_dir.name}: judge replay",
+            f"the rubric of the win rates that are there, {found.rubric} (model {found.model})",
+            f"{rules.name} (model {names.told(rules)}), which was validated since",
+            f"`{command} --rubric {found.rubric}` goes back to it, `{command}` judges by {rules.name}",
+        )
 
 
 def digest(rules: Rubric) -> str:

@@ -102,7 +102,9 @@ def test_a_rate_among_wrong_answers_says_so() -> None:
     found = pair_summary(half(100, 0.9), "a", "b", answered(1, 0))
     assert found.correct is not None
     assert (found.correct.known, found.correct.arm_right, found.correct.against_right) == (100, 1, 0)
-    assert found.cautions == ("neither answer is right in 99 of 100 prompts",)
+    same, neither = found.cautions
+    assert same == "the answers are the same in 99 of 100 prompts"
+    assert neither == "neither answer is right in 99 of 100 prompts"
     good = pair_summary(half(100, 0.9), "a", "b", answered(90, 30))
     assert good.correct is not None and good.correct.neither == 10 and good.cautions == ()
     unknown = replace(answered(9, 3), references=dict.fromkeys((f"p{n}" for n in range(100)), "Rest."))
@@ -284,4 +286,5 @@ def test_missing_verdicts_and_equal_answers_are_said_beside_the_rate() -> None:
 
     assert told(2, 0) == ()
     assert told(3, 0) == ("no verdict in 3 of 40 comparisons: too long (3)",)
+    assert told(0, 19) == ()
     assert told(0, 40) == ("the answers are the same in 40 of 40 prompts",)

@@ -2,11 +2,11 @@
 
 import json
 from pathlib import Path
-from typing import Any
 
 import pytest
 from judge_server import FIRST_WAIT, JudgeServer, serving
-from test_judge import QUIET, run_dir
+from test_judge import QUIET, FakeJudge, run_dir
+from test_judge import knows as by_text
 from test_judge_outside import COUNT, FILES, WHOLE, knows, right, write, write_files, write_rules
 from typed import Call
 
@@ -61,7 +61,7 @@ def test_every_judge_that_was_tried_stays_listed_with_its_model(
         "judge", "validate", "--run", run.name, "--runs", str(run.path.parent), "--rubric", str(other)
     )
     assert len(judge_tries.of(run)) == 2 and judge_tries.of(run)[0] == first
-    assert "nobody was asked now" in told.out and told.out.count("toy    toy") == 2
+    assert "nobody was asked now" in told.out and "judges tried" in told.out
     assert run.read_json("judge/tries.json")["tries"][0]["reasons"] == list(first.reasons)
 
 
@@ -71,15 +71,44 @@ def run_replies(run: RunDir) -> int:
 
 def test_controls_of_other_data_are_said_beside_the_rate(call: Call) -> None:
     write_files()
-    others: list[dict[str, Any]] = [
-        {"messages": [{"role": "user", "content": f"In case {n}?"}]} for n in range(COUNT)
-    ]
-    for n, row in enumerate(others):
-        row["messages"].append({"role": "assistant", "content": right(n)})
-    write("others.jsonl", others)
+    asked = [{"role": "user", "content": f"In case {n}?"} for n in range(COUNT)]
+    said = [{"role": "assistant", "content": right(n)} for n in range(COUNT)]
+    write("others.jsonl", [{"messages": list(turns)} for turns in zip(asked, said, strict=True)])
     with serving(JudgeServer(knows)) as server:
         write_rules(server.url)
         own, other = call(*WHOLE), call(*FILES, "--controls", "others.jsonl", "--out", "other")
     assert own.code == other.code == 0, own.err + other.err
     assert "controls are not from these data" in other.out and "not from these data" not in own.out
     assert call("judge", "replay", "--out", "other").out.count("not from these data") == 1
+
+
+def test_a_passport_is_told_in_words_with_passed_or_failed_for_each_kind(call: Call) -> None:
+    write_files()
+    with serving(JudgeServer(lambda *_: "[[A]]")) as server:
+        write_rules(server.url)
+        unfit = call(*WHOLE)
+    assert unfit.code == 4 and "not fit since\n" in unfit.out and "; " not in unfit.out
+    told = call("judge", "validate", "--out", "judged").out
+    rows = [line for line in told.splitlines() if line.startswith("wrong drug ")]
+    assert len(rows) == 1 and rows[0].endswith("  failed")
+    assert "first: 100.0 % of verdicts for one answer" in told and "a right answer against" in told
+    assert "wordings" not in told and told.count("lower limit 0.") > 2  # a line for each reason
+    found = json.loads(call("judge", "validate", "--out", "judged", "--json").out)
+    assert found["first"] == 1.0 and found["accuracy"]["estimate"] == 0.5
+
+
+def test_another_rubric_tells_which_win_rates_it_hides_and_a_replay_leaves_them(
+    run_dir: tuple[RunDir, Plan], call: Call, tmp_path: Path
+) -> None:
+    run, plan = run_dir
+    named = ("--run", run.name, "--runs", str(run.path.parent))
+    judge.run(run, plan, QUIET, judge=FakeJudge(by_text))
+    kept = run.file(judge.JUDGEMENTS).read_bytes()
+    assert kept and "note:" not in call("judge", "validate", *named).err  # the same rubric hides nothing
+    other = tmp_path / "other.yaml"
+    other.write_text((tmp_path / "toy.yaml").read_text().replace("name: toy", "name: other"))
+    told = call("judge", "validate", *named, "--rubric", str(other))
+    assert "the win rates of rubric toy (model" in told.err and "brings them back" in told.err
+    refused = call("judge", "replay", *named)
+    assert refused.code == 2 and "validated since" in refused.err and "--rubric toy" in refused.err
+    assert run.file(judge.JUDGEMENTS).read_bytes() == kept
