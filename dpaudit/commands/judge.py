@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
-from dpaudit.commands import judged, options, outcomes, states
+from dpaudit.commands import judged, options, states
 from dpaudit.commands.groups import SETTINGS, has_command
 from dpaudit.commands.output import show, show_of_run
 from dpaudit.errors import UsageError
@@ -149,6 +149,8 @@ def _show_judged(run_dir: RunDir, plan: Plan, as_json: bool, before: int) -> NoR
     were there when the command began.
     """
     summary = judged.of_run(run_dir, _replies(run_dir) - before, as_json)
+    if plan.suite.judging is not None:
+        summary |= judged.in_force(run_dir, plan.suite.judging)
     show_of_run(run_dir, plan, summary, as_json)
     raise typer.Exit(0 if summary["fit"] else UNFIT)
 
@@ -229,7 +231,7 @@ def judge_validate(asked: Asked, human: Human = None, out: Folder = None) -> Non
     if people is not None:
         judge_human.write(run_dir, people)
     told = judged.passport_of_run(run_dir, rules, _replies(run_dir) - before, asked.as_json)
-    told |= outcomes.people(people)
+    told |= judged.people(people)
     show_of_run(run_dir, plan, told, asked.as_json)
     raise typer.Exit(0 if fit else UNFIT)
 
@@ -241,7 +243,9 @@ def _validate_files(asked: Asked, human: Path | None, out: Path) -> NoReturn:
         raise UsageError("--out", "--human and --json alone beside it", "another option", "leave it out")
     passport, people = judge_outside.validate(out, human, Progress())
     task, _ = judge_outside.read(out)
-    told = judged.passport(passport, task.rubric, asked.as_json) | outcomes.people(people)
+    told = judged.passport(passport, task.rubric, asked.as_json) | judged.people(
+        people, (task.answers, task.against)
+    )
     show(told | {"written": f"{out}/"}, asked.as_json)
     raise typer.Exit(0 if passport.fit else UNFIT)
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from dpaudit.commands import outcomes
 from dpaudit.commands.states import Row
+from dpaudit.findings.human import HumanAgreement
 from dpaudit.findings.judge_tries import JudgeTry
 from dpaudit.findings.judgement import Judgement, Passport
 from dpaudit.judging import names
@@ -14,6 +15,8 @@ from dpaudit.page.formats import show
 from dpaudit.stages import judge_tries
 from dpaudit.storage import remedies
 from dpaudit.storage.rundir import RunDir
+from dpaudit.suite import declarations
+from dpaudit.suite.suite import Judging
 from dpaudit.system.progress import Progress
 
 SUMMARY, PASSPORT = "judge/summary.json", "judge/passport.json"
@@ -113,3 +116,36 @@ def _replies(replies: int, oldest: str | None, newest: str | None, asked_now: in
     now = f"{asked_now} asked now" if asked_now else "nobody was asked now"
     of = f", {kept} of {replies} from kept replies" if kept else ""
     return {"replies": f"{now}{of} (given {oldest} to {newest})"}
+
+
+def people(found: HumanAgreement | None, sides: tuple[str, str] | None = None) -> Row:
+    """How far the judge agrees with people; `sides` are the names of the two that were judged,
+    where there are no others.
+    """
+    told = outcomes.people(found)
+    if found is None:
+        return told
+    said = {side for row in found.counts.values() for side, count in row.items() if count}
+    if found.kappa is not None and len(said) == 1:
+        told["kappa_note"] = (
+            "the judge gave one and the same verdict to everything that people saw: kappa is then 0, "
+            "whatever they said"
+        )
+    told["people_saw"] = f"{found.prompts} of {found.judged} judged prompts"
+    named = dict(zip(("arm", "against"), sides, strict=True)) if sides else {}
+    told["people_counts"] = [
+        {"people said": named.get(one, one)}
+        | {f"judge said {named.get(other, other)}": count for other, count in row.items()}
+        for one, row in found.counts.items()
+    ]
+    return told
+
+
+def in_force(run_dir: RunDir, settings: Judging) -> Row:
+    """What later calls go on with, and since when."""
+    last = declarations.entries(run_dir, "judging")[-1]
+    against = ", ".join(settings.against)
+    return {
+        "in_force": f"rubric {settings.rubric}, at most {settings.prompts} prompts, against {against}: set "
+        f"on {last.date}, and so until others are typed"
+    }

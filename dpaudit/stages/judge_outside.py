@@ -35,6 +35,13 @@ LIMIT = (
     4096  # tokens of a prompt with its answer that a likelihood judge reads, or fewer where its model does
 )
 NOT_OWN = "the judge's controls are not from these data: it is proven on others"
+PARTS = {  # of a task, as the user knows it
+    "rubric": "rubric or model",
+    "longest": "rubric or model",
+    "files": "files of the judge's model",
+    "controls": "controls",
+    "are_controls_own": "controls",
+} | dict.fromkeys(("answers", "against", "items"), "answers, right answers or number of prompts")
 ANOTHER = "name another folder with --out DIR"
 
 
@@ -193,8 +200,8 @@ def _controls(request: Request, rules: Rubric, items: Sequence[Judged]) -> list[
         told = ", ".join(f"{count} of {kind}" for kind, count in counts.items())
         raise UsageError(
             where,
-            f"right answers that {wanted.least} controls with one error of content can be made of: the judge "
-            "proves itself on them first",
+            f"right answers that {wanted.least} controls of one kind can be made of: the judge proves itself "
+            "on them first",
             f"{len(records)} right answers, {told}",
             "name dialogues whose answers are right with --controls FILE, or add right answers as reference",
         )
@@ -277,11 +284,13 @@ def _require_own(out: Path, task: Task) -> None:
     if not _is_begun(out):  # nobody answered yet: a mistake in the rubric can be mended
         return
     known, _ = read(out)
-    if _decides(known) != _decides(task):
+    before, now = _decides(known), _decides(task)
+    other = dict.fromkeys(PARTS[key] for key in now if before[key] != now[key])
+    if other:
         raise UsageError(
             str(out / TASK),
-            "the same answers, right answers, rubric and judge",
-            "those of another result",
+            "the same answers, rubric (with its model) and controls",
+            f"another result, with other {' and '.join(other)}",
             ANOTHER,
         )
 

@@ -185,7 +185,7 @@ def test_what_cannot_be_judged_is_said_before_anybody_is_asked(call: Call) -> No
     write("few.jsonl", [{"id": "1", "question": "Why?", "answer": right(1)}])
     cases = {
         FILES: "got 0 right answers",
-        (*FILES, "--controls", "few.jsonl"): "7 controls with one error of content",
+        (*FILES, "--controls", "few.jsonl"): "7 controls of one kind",
         ("judge", "--answers", "ours.jsonl", "--rubric", "remote.yaml"): "--against: expected one file",
         (*WHOLE, "--run", "x"): "--run: expected a run, or --answers",
         (*WHOLE, "--set", "judging.against=[base]"): "--set judging.against",

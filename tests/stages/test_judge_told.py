@@ -10,6 +10,8 @@ from test_judge import knows as by_text
 from test_judge_outside import COUNT, FILES, WHOLE, knows, right, write, write_files, write_rules
 from typed import Call
 
+from dpaudit.commands import judged
+from dpaudit.findings.human import HumanAgreement
 from dpaudit.models import served
 from dpaudit.stages import judge, judge_tries
 from dpaudit.stages.judge_replies import REPLIES, Way
@@ -112,3 +114,62 @@ def test_another_rubric_tells_which_win_rates_it_hides_and_a_replay_leaves_them(
     refused = call("judge", "replay", *named)
     assert refused.code == 2 and "validated since" in refused.err and "--rubric toy" in refused.err
     assert run.file(judge.JUDGEMENTS).read_bytes() == kept
+
+
+def test_settings_that_stay_in_force_are_told_with_their_date(
+    run_dir: tuple[RunDir, Plan], call: Call
+) -> None:
+    run, _ = run_dir
+    told = call("judge", "--run", run.name, "--runs", str(run.path.parent), "--prompts", "4")
+    assert "at most 4 prompts, against inf, base" in told.out and "until others are typed" in told.out
+
+
+def test_a_forecast_of_likelihoods_counts_each_answer_once(run_dir: tuple[RunDir, Plan], call: Call) -> None:
+    run, _ = run_dir
+    named = ("--run", run.name, "--runs", str(run.path.parent))
+    told = json.loads(call("judge", *named, "--dry-run", "--json").out)
+    assert told["calls_for_answers"] == 3 * 5 and told["asked_where"].startswith("on this machine")
+
+
+def test_a_refusal_names_what_differs_and_what_is_too_few(call: Call) -> None:
+    write_files()
+    with serving(JudgeServer(knows)) as server:
+        write_rules(server.url)
+        assert call(*WHOLE).code == 0
+        write_rules(server.url, model="another")
+        assert "got another result, with other rubric or model;" in call(*WHOLE).err
+        write_rules(server.url)
+        fewer = call(*WHOLE, "--prompts", "30")
+        assert "with other answers, right answers or number of prompts;" in fewer.err
+        write("right.jsonl", [{"id": f"q{n}", "reference": right(n)} for n in range(5)])
+        few = call(*WHOLE, "--out", "few")
+    assert "7 controls of one kind" in few.err and "swapped dose" in few.err
+
+
+def test_one_verdict_of_the_judge_makes_kappa_nothing_and_sides_have_their_names() -> None:
+    counts = {"arm": {"arm": 6, "against": 0, "tie": 0}, "against": {"arm": 2, "against": 0, "tie": 0}}
+    counts["tie"] = {"arm": 0, "against": 0, "tie": 0}
+    shares = {"agreement": 0.75, "agreement_lower": 0.4, "agreement_upper": 0.9}
+    found = HumanAgreement(
+        "r",
+        0.0,
+        -0.1,
+        0.1,
+        **shares,
+        verdicts=8,
+        prompts=8,
+        judged=20,
+        unscored=0,
+        is_few=True,
+        counts=counts,
+    )
+    told = judged.people(found, ("ours", "theirs"))
+    assert "kappa is then 0" in told["kappa_note"] and told["people_saw"] == "8 of 20 judged prompts"
+    assert told["people_counts"][1] == {
+        "people said": "theirs",
+        "judge said ours": 2,
+        "judge said theirs": 0,
+        "judge said tie": 0,
+    }
+    counts["against"] = {"arm": 0, "against": 2, "tie": 0}
+    assert "kappa_note" not in judged.people(found)
