@@ -229,6 +229,8 @@ def judge_validate(asked: Asked, human: Human = None, out: Folder = None) -> Non
     before = _replies(run_dir)
     fit = judge.validate(run_dir, plan, Progress(), way=asked.way)
     if people is not None:
+        if run_dir.file(judge_human.FILE).is_file():
+            Progress().say(f"note: {judge_human.FILE} takes the place of the comparison before")
         judge_human.write(run_dir, people)
     told = judged.passport_of_run(run_dir, rules, _replies(run_dir) - before, asked.as_json)
     told |= judged.people(people)
