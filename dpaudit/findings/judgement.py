@@ -189,7 +189,7 @@ class Asked:
 class Judgement(Finding):
     """What the judge says of all arms, with its passport."""
 
-    FORMAT: ClassVar = "judgement/6"
+    FORMAT: ClassVar = "judgement/7"
     rubric: str
     title: str
     kind: str

@@ -63,7 +63,7 @@ class Request:
 class Task(Finding):
     """All that the result is made from, replies apart: with them, it is made again without the files."""
 
-    FORMAT: ClassVar = "judged-files/2"
+    FORMAT: ClassVar = "judged-files/3"
     rubric: Rubric
     longest: int  # tokens of a prompt with its answer
     answers: str  # what the two sides are called

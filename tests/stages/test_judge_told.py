@@ -73,13 +73,13 @@ def run_replies(run: RunDir) -> int:
 
 def test_controls_of_other_data_are_said_beside_the_rate(call: Call) -> None:
     write_files()
-    asked = [{"role": "user", "content": f"In case {n}?"} for n in range(COUNT)]
+    asked = [{"role": "user", "content": f"What helps in case {n}?"} for n in range(COUNT)]
     said = [{"role": "assistant", "content": right(n)} for n in range(COUNT)]
     write("others.jsonl", [{"messages": list(turns)} for turns in zip(asked, said, strict=True)])
     with serving(JudgeServer(knows)) as server:
         write_rules(server.url)
         own, other = call(*WHOLE), call(*FILES, "--controls", "others.jsonl", "--out", "other")
-    assert own.code == other.code == 0, own.err + other.err
+    assert own.code == other.code == 0, other.out[-900:]
     assert "controls are not from these data" in other.out and "not from these data" not in own.out
     assert call("judge", "replay", "--out", "other").out.count("not from these data") == 1
 
