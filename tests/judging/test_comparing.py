@@ -236,7 +236,9 @@ def test_no_rate_is_surer_than_what_could_be_read() -> None:
         for rate in (found.corrected, found.equal_length):
             assert rate.lower is not None and rate.upper is not None and rate.lower <= 0.9 <= rate.upper
             assert rate.upper - rate.lower >= 0.9 * (raw[1] - raw[0])  # type: ignore[operator]
-        assert found.cautions == (f"{found.unscored} of 120 comparisons got no verdict",)
+        assert found.cautions == (
+            f"no verdict in {found.unscored} of 120 comparisons: no reason told ({found.unscored})",
+        )
     assert (none.corrected.lower, none.corrected.upper) == (0.0, 1.0)
     assert whole.cautions == () and whole.corrected.lower is not None and whole.corrected.lower > 0.75
 

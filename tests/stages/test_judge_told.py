@@ -7,7 +7,7 @@ import pytest
 from judge_server import FIRST_WAIT, JudgeServer, serving
 from test_judge import QUIET, FakeJudge, run_dir
 from test_judge import knows as by_text
-from test_judge_outside import COUNT, FILES, WHOLE, knows, right, write, write_files, write_rules
+from test_judge_outside import WHOLE, knows, right, write, write_files, write_rules
 from typed import Call
 
 from dpaudit.commands import judged
@@ -69,19 +69,6 @@ def test_every_judge_that_was_tried_stays_listed_with_its_model(
 
 def run_replies(run: RunDir) -> int:
     return len(run.file(REPLIES).read_text().splitlines())
-
-
-def test_controls_of_other_data_are_said_beside_the_rate(call: Call) -> None:
-    write_files()
-    asked = [{"role": "user", "content": f"What helps in case {n}?"} for n in range(COUNT)]
-    said = [{"role": "assistant", "content": right(n)} for n in range(COUNT)]
-    write("others.jsonl", [{"messages": list(turns)} for turns in zip(asked, said, strict=True)])
-    with serving(JudgeServer(knows)) as server:
-        write_rules(server.url)
-        own, other = call(*WHOLE), call(*FILES, "--controls", "others.jsonl", "--out", "other")
-    assert own.code == other.code == 0, other.out[-900:]
-    assert "controls are not from these data" in other.out and "not from these data" not in own.out
-    assert call("judge", "replay", "--out", "other").out.count("not from these data") == 1
 
 
 def test_a_passport_is_told_in_words_with_passed_or_failed_for_each_kind(call: Call) -> None:
