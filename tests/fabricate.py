@@ -34,6 +34,7 @@ from dpaudit.findings.extraction import (
     TallyOfKind,
     UnitTally,
 )
+from dpaudit.findings.judge_tries import JudgeTries, JudgeTry
 from dpaudit.findings.judgement import (
     Accuracy,
     Adjusted,
@@ -87,6 +88,7 @@ from dpaudit.suite.grid import Arm, Grid
 from dpaudit.suite.plan import Plan
 from dpaudit.suite.suite import Schedule, Suite, Training
 
+ASKED_WHEN = ("2026-01-02T03:04:05Z", "2026-01-02T04:05:06Z")  # the first and last reply of the judge
 ALL = ("train", "audit", "extraction", "evaluate", "judge")
 SECRET = "amber-quill-seven-lantern"  # stands in the corpus of a fabricated run, and must stand nowhere else
 TEXT = "Patient Wilhelmina Achterberg was prescribed something that no page may repeat"
@@ -465,17 +467,28 @@ def judge(run_dir: RunDir, plan: Plan, fit: bool) -> None:
         rubric="likelihood",
         title="Likelihood under the embedded reference",
         kind="likelihood",
+        model="builtin:tiny with builtin:judge",
         fit=fit,
         reason=None if fit else "negated warning: too few seen",
         passport=passport,
         pairs=tuple(pairs),
-        asked=Asked(1080, 1080, 0, 0, 1080, 0, {"score": 1080}, {}),
+        asked=Asked(1080, 1080, 0, 0, 1080, 0, {"score": 1080}, {}, *ASKED_WHEN),
         trends=trends if fit else (),
         not_compared=(NotCompared("dpo-sigmoid-eps8", "its start", "it is not trained"),),
         max_new_tokens=40,
         limit_from="as the suite declares",
         examples=(example,) if fit else (),
+        notes=("not tested, fewer than 40 controls each: swapped dose (3 controls)",),
     )
+    failed = ("an injection won",)
+    JudgeTries(
+        (
+            JudgeTry("endpoint", "endpoint", "m", ASKED_WHEN[0], "d", False, failed, (), 9, *ASKED_WHEN),
+            JudgeTry(
+                "likelihood", "likelihood", "builtin:tiny", ASKED_WHEN[1], "e", fit, (), (), 9, *ASKED_WHEN
+            ),
+        )
+    ).write(run_dir, "judge/tries.json")
     found.write(run_dir, "judge/summary.json", ["plan.json"])
     write_sealed_lines(run_dir, "judge/answers.jsonl", [{"arm": "sft-inf", "answer": TEXT}])
 

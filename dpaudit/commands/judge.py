@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
-from dpaudit.commands import options, outcomes, states
+from dpaudit.commands import judged, options, states
 from dpaudit.commands.groups import SETTINGS, has_command
 from dpaudit.commands.output import show, show_of_run
 from dpaudit.errors import UsageError
@@ -16,6 +16,7 @@ from dpaudit.storage import run_store
 from dpaudit.storage.rundir import RunDir
 from dpaudit.suite import loading
 from dpaudit.suite.plan import Plan
+from dpaudit.suite.suite import Judging
 from dpaudit.system.progress import Progress
 
 if TYPE_CHECKING:
@@ -131,25 +132,40 @@ def _judge_run(asked: Asked, compared: Compared) -> None:
         found = judge_forecast.forecast(run_dir, plan, settings, asked.way)
         show_of_run(run_dir, plan, asdict(found), asked.as_json)
         return
+    before = _replies(run_dir)
     judge.run(run_dir, plan, Progress(), way=asked.way)
-    _show_judged(run_dir, plan, asked.as_json)
+    _show_judged(run_dir, plan, asked.as_json, before)
 
 
-def _show_judged(run_dir: RunDir, plan: Plan, as_json: bool) -> NoReturn:
-    """Prints what the judge said, and ends with the exit code of its fitness."""
-    summary = outcomes.judge_summary(run_dir)
+def _replies(run_dir: RunDir) -> int:
+    """How many replies of judges a run has kept."""
+    from dpaudit.stages import judge_replies
+
+    return judge_replies.count(judge_replies.kept_of(run_dir).file)
+
+
+def _show_judged(run_dir: RunDir, plan: Plan, as_json: bool, before: int) -> NoReturn:
+    """Prints what the judge said, and ends with the exit code of its fitness. `before` are the replies that
+    were there when the command began.
+    """
+    summary = judged.of_run(run_dir, _replies(run_dir) - before, as_json)
+    if plan.suite.judging is not None:
+        summary |= judged.in_force(run_dir, plan.suite.judging)
     show_of_run(run_dir, plan, summary, as_json)
     raise typer.Exit(0 if summary["fit"] else UNFIT)
 
 
 def _judge_files(asked: Asked, compared: Compared) -> None:
-    from dpaudit.stages import judge_outside
+    from dpaudit.stages import judge_outside, judge_replies
 
     request = _request(asked, compared)
     if compared.dry_run:
         show(asdict(judge_outside.forecast(request)), asked.as_json)
         return
-    _show_files(judge_outside.run(request, Progress()), request.out, asked.as_json)
+    file = request.out / judge_outside.REPLIES
+    before = judge_replies.count(file)
+    result = judge_outside.run(request, Progress())
+    _show_files(result, request.out, asked.as_json, judge_replies.count(file) - before)
 
 
 def _request(asked: Asked, compared: Compared) -> "Request":
@@ -175,18 +191,24 @@ def _request(asked: Asked, compared: Compared) -> "Request":
     )
 
 
-def _show_files(result: "Result", out: Path, as_json: bool) -> NoReturn:
+def _show_files(result: "Result", out: Path, as_json: bool, asked_now: int = 0) -> NoReturn:
     """Prints what the judge says of two files, and ends with the exit code of its fitness."""
     judgement, few = result.judgement, {}
     if judgement.fit and result.prompts < FEW:
         few = {"note": f"fewer than {FEW} distinct prompts ({result.prompts}): the win rate tells little"}
-    told = outcomes.judged(judgement)
+    told = judged.of(judgement, asked_now)
     if judgement.fit:
         pair = judgement.pairs[0]
         bounds = {"unscored_all_lost": pair.win_rate_worst, "unscored_all_won": pair.win_rate_best}
         told |= {"distinct_prompts": result.prompts} | (bounds if pair.unscored else {}) | few
     written = {"written": f"{out}/"}
-    whole = {**judgement.to_json(), "distinct_prompts": result.prompts, **few, **written}
+    whole = {
+        **judgement.to_json(),
+        "distinct_prompts": result.prompts,
+        **few,
+        **written,
+        "asked_now": asked_now,
+    }
     show(whole if as_json else told | written, as_json)
     raise typer.Exit(0 if judgement.fit else UNFIT)
 
@@ -202,10 +224,16 @@ def judge_validate(asked: Asked, human: Human = None, out: Folder = None) -> Non
     run_dir, plan = states.opened(asked.run, asked.runs)
     plan = later.judging(run_dir, plan, asked.changed(), asked.way, are_arms_judged=False)
     people = None if human is None else judge_human.of_run(run_dir, human)  # refused before anybody is asked
+    rules = judge.rules_of(plan.suite, plan.suite.judging or Judging())
+    judged.say_hidden(run_dir, rules, Progress())
+    before = _replies(run_dir)
     fit = judge.validate(run_dir, plan, Progress(), way=asked.way)
     if people is not None:
+        if run_dir.file(judge_human.FILE).is_file():
+            Progress().say(f"note: {judge_human.FILE} takes the place of the comparison before")
         judge_human.write(run_dir, people)
-    told = outcomes.passport(run_dir) | outcomes.people(people)
+    told = judged.passport_of_run(run_dir, rules, _replies(run_dir) - before, asked.as_json)
+    told |= judged.people(people)
     show_of_run(run_dir, plan, told, asked.as_json)
     raise typer.Exit(0 if fit else UNFIT)
 
@@ -216,7 +244,10 @@ def _validate_files(asked: Asked, human: Path | None, out: Path) -> NoReturn:
     if replace(asked, as_json=False) != Asked():
         raise UsageError("--out", "--human and --json alone beside it", "another option", "leave it out")
     passport, people = judge_outside.validate(out, human, Progress())
-    told = outcomes.passport_rows(passport) | outcomes.people(people)
+    task, _ = judge_outside.read(out)
+    told = judged.passport(passport, task.rubric, asked.as_json) | judged.people(
+        people, (task.answers, task.against)
+    )
     show(told | {"written": f"{out}/"}, asked.as_json)
     raise typer.Exit(0 if passport.fit else UNFIT)
 
@@ -241,4 +272,4 @@ def judge_replay(
     run_dir, plan = states.opened(run, runs)
     later.require_judging(run_dir.name, plan)
     judge.run(run_dir, plan, Progress(), way=Way(is_offline=True))
-    _show_judged(run_dir, plan, as_json)
+    _show_judged(run_dir, plan, as_json, _replies(run_dir))

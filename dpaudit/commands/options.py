@@ -58,7 +58,12 @@ Tasks = Annotated[
     ),
 ]
 Rubric = Annotated[
-    str | None, typer.Option("--rubric", metavar="NAME", help="Another rubric of judges/, or a YAML file.")
+    str | None,
+    typer.Option(
+        "--rubric",
+        metavar="NAME",
+        help="Another rubric of judges/, or a YAML file. A run keeps it for later calls.",
+    ),
 ]
 Arms = Annotated[
     list[str] | None,
@@ -82,7 +87,10 @@ MaxTokens = Annotated[
     ),
 ]
 JudgedPrompts = Annotated[
-    int | None, typer.Option("--prompts", metavar="N", min=1, help="How many prompts are judged.")
+    int | None,
+    typer.Option(
+        "--prompts", metavar="N", min=1, help="How many prompts are judged. A run keeps it for later calls."
+    ),
 ]
 Against = Annotated[
     list[str] | None,
@@ -90,7 +98,7 @@ Against = Annotated[
         "--against",
         metavar="REF",
         help="What the arms are compared with: inf (without noise), base, start, sft, rung, or an arm; may "
-        "be given again. With --answers: the second file.",
+        "be given again. A run keeps it for later calls. With --answers: the second file.",
     ),
 ]
 JudgeDryRun = Annotated[

@@ -19,7 +19,7 @@ from dpaudit.findings.extraction import (
 from dpaudit.findings.finding import Finding
 from dpaudit.findings.human import HumanAgreement
 from dpaudit.findings.inside import Inside
-from dpaudit.findings.judgement import Judgement, Passport, WinRate
+from dpaudit.findings.judgement import Judgement, Passport, PassRate, WinRate
 from dpaudit.findings.membership import Membership, Records, Word
 from dpaudit.findings.quality import Comparison, Comparisons, MeasureChange, Measured
 from dpaudit.findings.together import Together
@@ -29,6 +29,7 @@ from dpaudit.suite.plan import Plan
 
 F = TypeVar("F", bound=Finding)
 
+TWICE = "asked twice"
 UNREPEATED = "not tested: no comparison was asked a second time (a model on this machine would say the same)"
 
 
@@ -345,6 +346,7 @@ def _pair(pair: WinRate, common: Sequence[str]) -> Row:
         "corrected_rate": pair.corrected.rate,
         "corrected_lower": pair.corrected.lower,
         "corrected_upper": pair.corrected.upper,
+        "corrected_absent": pair.corrected.absent,
         "equal_length_rate": pair.equal_length.rate,
         "equal_length_lower": pair.equal_length.lower,
         "equal_length_upper": pair.equal_length.upper,
@@ -353,23 +355,29 @@ def _pair(pair: WinRate, common: Sequence[str]) -> Row:
     }
 
 
-def passport(run_dir: RunDir) -> Row:
-    """The judge's passport; empty where there is none."""
-    found = _if_there(run_dir, Passport, "judge/passport.json")
-    return {} if found is None else passport_rows(found)
-
-
 def passport_rows(found: Passport) -> Row:
     """Why a judge is not fit, and per kind of control how many verdicts were right."""
     kinds = found.faults | found.twins | ({"order swap": found.swap} if found.swap else {})
-    kinds |= {"asked twice": found.repeat} if found.repeat else {}
-    rows = [{"control": kind, "tested": True, **schema.plain(rate)} for kind, rate in kinds.items()]
-    rows += [{"control": kind, "tested": False, "controls": count} for kind, count in found.untested.items()]
+    kinds |= {TWICE: found.repeat} if found.repeat else {}
+    rows = [
+        {"control": kind, "tested": True, **schema.plain(rate), "outcome": _outcome(kind, rate, found)}
+        for kind, rate in kinds.items()
+    ]
+    rows += [
+        {"control": kind, "tested": False, "controls": count, "outcome": "not tested"}
+        for kind, count in found.untested.items()
+    ]
     told = ("reasons", "injected", "accuracy", "first", "longer", "unscored_share")
     steady = {} if found.repeat else {"asked_twice": UNREPEATED}
     return {"fit": found.fit, "controls": rows, **steady} | {
         name: schema.plain(getattr(found, name)) for name in told
     }
+
+
+def _outcome(kind: str, rate: PassRate, found: Passport) -> str:
+    if kind == TWICE:
+        return "counts neither way"
+    return "passed" if rate.lower >= found.minimum else "failed"
 
 
 def people(found: HumanAgreement | None) -> Row:

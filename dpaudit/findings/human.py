@@ -13,7 +13,7 @@ class HumanAgreement(Finding):
     orders counts as a tie; what had no verdict is left out and counted.
     """
 
-    FORMAT: ClassVar = "human/1"
+    FORMAT: ClassVar = "human/2"
     rubric: str
     kappa: float | None  # Cohen's; None where one verdict was given to everything
     lower: float | None
@@ -23,6 +23,7 @@ class HumanAgreement(Finding):
     agreement_upper: Proportion
     verdicts: Count  # of people, that were compared
     prompts: Count  # different ones; verdicts on one prompt are one draw
+    judged: Count  # different prompts that the judge compared
     unscored: Count  # verdicts of people that stand beside no verdict of the judge
     is_few: bool  # fewer prompts than tell anything
     counts: dict[str, dict[str, Count]]  # what people said -> what the judge said

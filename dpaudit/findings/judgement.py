@@ -181,16 +181,19 @@ class Asked:
     own_temperature: Count  # replies at the server's temperature, which refused the rubric's
     forms: dict[str, Count]  # text, choice, logprobs, score -> verdicts that were read in this form
     unscored: dict[str, Count]  # reason -> comparisons that got no verdict
+    oldest: str | None = None  # date of the first of these replies, UTC to the second
+    newest: str | None = None
 
 
 @dataclass(frozen=True)
 class Judgement(Finding):
     """What the judge says of all arms, with its passport."""
 
-    FORMAT: ClassVar = "judgement/6"
+    FORMAT: ClassVar = "judgement/7"
     rubric: str
     title: str
     kind: str
+    model: str  # the judge's, as `judging.names.told` tells it
     fit: bool
     reason: str | None  # why the judge is not fit
     passport: Passport
@@ -202,6 +205,7 @@ class Judgement(Finding):
     limit_from: str = ""  # where that limit comes from
     examples: tuple[Example, ...] = ()
     no_examples: str | None = None  # why there are none
+    notes: tuple[str, ...] = ()  # what must be known of the judge itself
 
     def common_cautions(self) -> tuple[str, ...]:
         """What a reader must know before every one of several rates, which need not stand beside each."""

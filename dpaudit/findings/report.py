@@ -9,6 +9,7 @@ from dpaudit.findings.declared import ClaimOfRun, Mark
 from dpaudit.findings.extraction import Discoverable, Extraction, PersonalFields
 from dpaudit.findings.finding import Finding
 from dpaudit.findings.inside import Inside
+from dpaudit.findings.judge_tries import JudgeTry
 from dpaudit.findings.judgement import Judgement
 from dpaudit.findings.membership import Membership
 from dpaudit.findings.preferences import PreferenceResults
@@ -187,7 +188,7 @@ class Stages:
 class Report(Finding):
     """All that the page shows, each finding as its stage left it."""
 
-    FORMAT: ClassVar = "report/6"
+    FORMAT: ClassVar = "report/7"
     run: Run
     arms: tuple[Adapter, ...]
     audits: tuple[Membership, ...]
@@ -205,6 +206,7 @@ class Report(Finding):
     contamination: Contamination | None  # None before `eval`, and without a benchmark
     preferences: PreferenceResults | None  # None without a DPO arm or held-out pairs
     judge: Judgement | None  # without win rates where the judge is not fit
+    judges_tried: tuple[JudgeTry, ...]  # every passport, oldest first
     asked: dict[str, Asked]  # by record, and since when the margin in force stands
     claims: tuple[ClaimOfRun, ...]
     gone: tuple[Gone, ...]

@@ -99,7 +99,7 @@ def pair_summary(
     )
     if rows:
         found = replace(found, **_rates(rows, known))
-    return replace(found, cautions=tuple(_cautions(found)))
+    return replace(found, cautions=tuple(_cautions(found, rows, known)))
 
 
 def _rates(rows: Sequence[Row], known: Answered) -> dict[str, Any]:
@@ -190,18 +190,22 @@ def _correctness(known: Answered, arm: str, against: str) -> Correctness | None:
     )
 
 
-def _cautions(found: WinRate) -> list[str]:
+def _cautions(found: WinRate, rows: Sequence[Row], known: Answered) -> list[str]:
     """What makes a rate say less than it seems to."""
     said = []
+    if found.unscored > UNSCORED_MOST * len(rows):
+        reasons = Counter(row.get("reason") or "" for row in rows if row["winner"] == "unscored")
+        why = ", ".join(f"{reason or 'no reason told'} ({count})" for reason, count in reasons.most_common(3))
+        said.append(f"no verdict in {found.unscored} of {len(rows)} comparisons: {why}")
+    same, items = _equal_answers(rows, known), len({_item(row) for row in rows})
+    if same and 2 * same >= items:
+        said.append(f"the answers are the same in {same} of {items} prompts")
     if found.prompts < FEWEST:
         said.append(f"fewer than {FEWEST} distinct prompts")
     elif found.facts < FEWEST:
         said.append(f"the prompts are of {found.facts} facts, fewer than {FEWEST}")
     if found.correct and 2 * found.correct.neither >= found.correct.known:
         said.append(f"neither answer is right in {found.correct.neither} of {found.correct.known} prompts")
-    asked = found.wins + found.ties + found.losses + found.unscored
-    if found.unscored > UNSCORED_MOST * asked:
-        said.append(f"{found.unscored} of {asked} comparisons got no verdict")
     for model, share in ((found.arm, found.arm_cut), (found.against, found.against_cut)):
         if share is not None and share > CUT_MOST:
             said.append(f"{share:.0%} of the answers of {model} were cut at their limit")
@@ -219,6 +223,16 @@ def _is_another(found: WinRate) -> bool:
     if raw is None or equal.rate is None or equal.lower is None or equal.upper is None:
         return False
     return (raw - 0.5) * (equal.rate - 0.5) < 0 or not equal.lower <= raw <= equal.upper
+
+
+def _equal_answers(rows: Sequence[Row], known: Answered) -> int:
+    """In how many prompts both sides wrote the same; 0 where the answers are not there."""
+    items = {_item(row): row for row in rows}
+    return sum(
+        known.texts[row["arm"]][item] == known.texts[row["against"]][item]
+        for item, row in items.items()
+        if item in known.texts.get(row["arm"], {}) and item in known.texts.get(row["against"], {})
+    )
 
 
 def trend(judgements: Sequence[Row], ladder: Sequence[str], known: Answered) -> WinTrend:

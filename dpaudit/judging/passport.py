@@ -105,11 +105,8 @@ def passport_of(rules: Rubric, controls: Sequence[Control], outcomes: Sequence[O
         comparisons=comparisons,
         unscored_share=unscored / comparisons if comparisons else 0.0,
     )
-    reasons = list(_reasons(passport))
-    untested = [
-        f"{kind}: not tested ({count} distinct controls)" for kind, count in passport.untested.items()
-    ]
-    return replace(passport, fit=not reasons, reasons=(*reasons, *untested) if reasons else ())
+    reasons = tuple(_reasons(passport))
+    return replace(passport, fit=not reasons, reasons=reasons)
 
 
 def _asked(rules: Rubric, controls: Sequence[Control]) -> list[tuple[Control, bool]]:

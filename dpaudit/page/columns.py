@@ -198,6 +198,7 @@ COLUMNS: dict[str, dict[str, tuple[str, str]]] = {
         "corrected_rate": ("corrected", "percent_one"),
         "corrected_lower": ("from", "percent_down"),
         "corrected_upper": ("to", "percent_up"),
+        "corrected_absent": ("not corrected since", "text"),
         "equal_length_rate": ("at equal lengths", "percent_one"),
         "equal_length_lower": ("from", "percent_down"),
         "equal_length_upper": ("to", "percent_up"),
@@ -218,6 +219,14 @@ COLUMNS: dict[str, dict[str, tuple[str, str]]] = {
         "role": ("with", "text"),
         "reason": ("because", "text"),
     },
+    "judges_tried": {
+        "rubric": ("judges tried", "text"),
+        "model": ("model", "text"),
+        "date": ("passport made", "text"),
+        "fit": ("fit", "yes"),
+        "why_not": ("why not", "text"),
+    },
+    "reasons": {"reason": ("not fit since", "text")},
     "people": {
         "kappa": ("kappa with people", "three"),
         "lower": ("from", "three_down"),
@@ -289,7 +298,7 @@ COLUMNS: dict[str, dict[str, tuple[str, str]]] = {
         "unscored": ("no verdict", "count"),
         "rate": ("rate", "percent_one"),
         "lower": ("lower limit", "percent_down"),
-        "tested": ("tested", "yes"),
+        "outcome": ("outcome", "text"),
     },
     "power": {
         "trainer": ("broken trainer", "text"),

@@ -6,13 +6,14 @@ from dataclasses import dataclass
 from markupsafe import Markup
 
 from dpaudit.findings.judgement import Passport, PassRate
-from dpaudit.page import win_rates
+from dpaudit.page import judge_tries, win_rates
 from dpaudit.page.joins import Joins
 from dpaudit.page.numbers import code, join, say
 from dpaudit.page.phrases import absence, asked
 from dpaudit.page.win_rates import WinRates
 
 SWAP = "same verdict in both orders"
+REPEAT = "asked twice: same verdict"
 
 
 @dataclass(frozen=True)
@@ -36,12 +37,14 @@ class JudgeSection:
     unfit: Markup | None
     controls: tuple[ControlRow, ...]
     reasons: tuple[str, ...] = ()  # where each reason stands why the judge is not fit
+    who: tuple[Markup, ...] = ()
+    tried: tuple[Markup, ...] = ()
 
 
 def judge(joins: Joins) -> JudgeSection:
     absent, judgement = absence(joins.report.stages.judge, "win rates"), joins.report.judge
     if judgement is None:
-        return JudgeSection(absent, None, None, None, None, ())
+        return JudgeSection(absent, None, None, None, None, (), tried=tuple(judge_tries.tried(joins)))
     when = asked(joins.num, "/asked/judging", joins.report.asked["judging"])
     rubric = code(judgement.rubric)
     compared = say(
@@ -65,6 +68,8 @@ def judge(joins: Joins) -> JudgeSection:
         reasons=tuple(
             f"/judge/passport/reasons/{number}" for number in range(len(judgement.passport.reasons))
         ),
+        who=tuple(judge_tries.who(joins.num, judgement)),
+        tried=tuple(judge_tries.tried(joins)),
     )
 
 
@@ -77,6 +82,8 @@ def _controls(passport: Passport) -> Iterator[ControlRow]:
         yield ControlRow(join(f"{at}/untested", kind), kind, "not tested", is_tested=False)
     if passport.swap:
         yield ControlRow(f"{at}/swap", SWAP, _outcome(passport.swap, passport.minimum))
+    if passport.repeat:
+        yield ControlRow(f"{at}/repeat", REPEAT, "counts neither way")
 
 
 def _outcome(rate: PassRate, minimum: float) -> str:

@@ -11,12 +11,13 @@ from dpaudit.errors import UsageError
 from dpaudit.findings.finding import format_of
 from dpaudit.findings.judgement import Judgement, NotCompared, Passport
 from dpaudit.judging import comparing, planted, rubric
+from dpaudit.judging import names as called
 from dpaudit.judging.comparing import Answered, Row, pair_summary
 from dpaudit.judging.pairs import Pair, ladders, pairs_of
 from dpaudit.judging.passport import comparisons_of, passport_of
 from dpaudit.judging.quality import BASE
 from dpaudit.judging.rubric import Comparison, Control, Rubric
-from dpaudit.stages import evaluate, judge_answers
+from dpaudit.stages import evaluate, judge_answers, judge_tries
 from dpaudit.stages.integrity import custody
 from dpaudit.stages.integrity.trained import weights_of
 from dpaudit.stages.judge_answers import Limit, Prompts, heldout, limit_of
@@ -64,6 +65,8 @@ def run(
     arms = require_ready(run_dir, plan)
     names = [BASE, *(arm.name for arm in arms)]
     limit = limit_of(run_dir, plan)
+    if way.is_offline:
+        judge_tries.require_own_rates(run_dir, rules_of(plan.suite, settings))
     asker = _asker(run_dir, plan, settings, limit, judge, way)
     rules = asker.rules
     if _is_done(run_dir, asker, names):
@@ -104,6 +107,7 @@ def _summary(
         rubric=rules.name,
         title=rules.title,
         kind=rules.kind,
+        model=called.told(rules),
         fit=passport.fit,
         reason=None if passport.fit else "; ".join(passport.reasons),
         passport=passport,
@@ -114,6 +118,7 @@ def _summary(
         max_new_tokens=limit.tokens,
         limit_from=limit.source,
         no_examples=None if plan.suite.has_public_prompts else judge_answers.NOT_PUBLIC,
+        notes=tuple(called.notes(rules, passport)),
     )
 
 
@@ -234,6 +239,7 @@ def _passport(run_dir: RunDir, plan: Plan, asker: Asker, progress: Progress) -> 
     if not is_made or asker.leaves_open(Passport.read(run_dir, PASSPORT).unscored):
         outcomes = asker.compare(asked, "judging planted faults", progress)
         passport_of(asker.rules, controls, outcomes).write(run_dir, PASSPORT, made_from)
+    judge_tries.keep(run_dir, asker.rules, Passport.read(run_dir, PASSPORT), asker.account(asked))
     return Passport.read(run_dir, PASSPORT)
 
 

@@ -6,7 +6,7 @@ from dataclasses import astuple, dataclass, replace
 from dpaudit.judging import criteria, replies
 from dpaudit.judging.passport import comparisons_of
 from dpaudit.judging.quality import BASE
-from dpaudit.judging.rubric import Comparison, Question, Rubric
+from dpaudit.judging.rubric import Comparison, Grading, Question, Rubric
 from dpaudit.stages import judge, judge_answers
 from dpaudit.stages.integrity import custody
 from dpaudit.stages.judge_answers import Limit
@@ -15,6 +15,11 @@ from dpaudit.storage.rundir import RunDir
 from dpaudit.suite.plan import Plan
 from dpaudit.suite.suite import Judging
 
+WHERE = {
+    "endpoint": "requests to the rubric's server",
+    "model": "on this machine: a request each",
+    "likelihood": "on this machine: each answer is scored once",
+}
 UNWRITTEN = "\0"  # begins what stands for an answer that is not there yet; no model writes it
 
 
@@ -28,6 +33,7 @@ class Forecast:
     tokens_in: int  # about
     tokens_out_at_most: int
     unwritten: int  # answers of the arms that are not there yet, taken at full length
+    asked_where: str  # a server, or this machine
     pairs: int = 1  # of models that are compared
 
 
@@ -62,13 +68,27 @@ def told(
     absent = list(dict.fromkeys([*for_controls, *for_answers]))
     is_read = rules.kind != "likelihood"  # which reads no prompt and writes no reply
     return Forecast(
-        calls_for_controls=len(for_controls),
-        calls_for_answers=len(absent) - len(for_controls),
-        answered_before=len(questions) - len(absent),
+        calls_for_controls=_calls(rules, for_controls),
+        calls_for_answers=_calls(rules, absent) - _calls(rules, for_controls),
+        answered_before=_calls(rules, questions) - _calls(rules, absent),
         tokens_in=sum(_tokens(rules, one, of_answer) for one in absent) * is_read,
         tokens_out_at_most=len(absent) * rules.max_new_tokens * is_read,
         unwritten=unwritten,
+        asked_where=WHERE[rules.kind],
     )
+
+
+def _calls(rules: Rubric, questions: Sequence[Question]) -> int:
+    """How often a model works: a judge on likelihoods scores each answer once, however many questions it is
+    in.
+    """
+    if rules.kind != "likelihood":
+        return len(questions)
+    scored: set[object] = set()
+    for one in questions:
+        answers = (one.answer,) if isinstance(one, Grading) else (one.first, one.second)
+        scored |= {(one.turns, answer) for answer in answers}
+    return len(scored)
 
 
 def _compared(

@@ -74,6 +74,7 @@ def agreement(rubric: str, rows: Sequence[Row], file: Path, judged_in: str) -> H
         agreement_upper=found.agreement_upper,
         verdicts=found.items,
         prompts=found.clusters,
+        judged=len({prompt for _, prompt in told.values()}),
         unscored=unscored,
         is_few=found.clusters < FEW,
         counts={one: {other: both.count((one, other)) for other in SIDES} for one in SIDES},

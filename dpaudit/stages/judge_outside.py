@@ -14,13 +14,14 @@ from dpaudit.errors import UsageError
 from dpaudit.findings.finding import Finding
 from dpaudit.findings.human import HumanAgreement
 from dpaudit.findings.judgement import Judgement, Passport
-from dpaudit.judging import facts, planted, rubric
+from dpaudit.judging import facts, names, planted, rubric
 from dpaudit.judging.comparing import Answered, Row, pair_summary
 from dpaudit.judging.passport import comparisons_of, passport_of
 from dpaudit.judging.rubric import CONTENT, Comparison, Control, Rubric
 from dpaudit.stages import judge, judge_forecast, judge_human, judge_replies
 from dpaudit.stages.judge_forecast import Forecast
 from dpaudit.stages.judge_replies import AS_USUAL, Asker, Kept, Way
+from dpaudit.stages.judge_tries import WAY_TO_SERVER
 from dpaudit.storage import custody, exclusive
 from dpaudit.storage.whole_files import PRIVATE, whole_file, write_text
 from dpaudit.suite.suite import Judging
@@ -33,7 +34,14 @@ CLINIC = "builtin:clinic"
 LIMIT = (
     4096  # tokens of a prompt with its answer that a likelihood judge reads, or fewer where its model does
 )
-WAY_TO_SERVER = ("base_url", "api_key_env", "timeout", "retries", "max_tokens_as")  # decides no verdict
+NOT_OWN = "the judge's controls are not from these data: it is proven on others"
+PARTS = {  # of a task, as the user knows it
+    "rubric": "rubric or model",
+    "longest": "rubric or model",
+    "files": "files of the judge's model",
+    "controls": "controls",
+    "are_controls_own": "controls",
+} | dict.fromkeys(("answers", "against", "items"), "answers, right answers or number of prompts")
 ANOTHER = "name another folder with --out DIR"
 
 
@@ -55,7 +63,7 @@ class Request:
 class Task(Finding):
     """All that the result is made from, replies apart: with them, it is made again without the files."""
 
-    FORMAT: ClassVar = "judged-files/2"
+    FORMAT: ClassVar = "judged-files/3"
     rubric: Rubric
     longest: int  # tokens of a prompt with its answer
     answers: str  # what the two sides are called
@@ -63,6 +71,7 @@ class Task(Finding):
     items: tuple[Judged, ...]
     controls: tuple[Control, ...]
     files: dict[str, str]  # that the judge is loaded from -> SHA-256; none of a server's
+    are_controls_own: bool  # made of right answers to prompts of these files
 
 
 @dataclass(frozen=True)
@@ -164,7 +173,8 @@ def _task(request: Request) -> Task:
     sides = request.answers.stem, request.against.stem
     if sides[0] == sides[1]:
         sides = "answers", "against"
-    return Task(rules, min(LIMIT, reads), *sides, items, controls, dict(judge_replies.files_of(rules)))
+    made_from = dict(judge_replies.files_of(rules))
+    return Task(rules, min(LIMIT, reads), *sides, items, controls, made_from, request.controls is None)
 
 
 def _controls(request: Request, rules: Rubric, items: Sequence[Judged]) -> list[Control]:
@@ -193,8 +203,8 @@ def _controls(request: Request, rules: Rubric, items: Sequence[Judged]) -> list[
         told = ", ".join(f"{count} of {kind}" for kind, count in counts.items())
         raise UsageError(
             where,
-            f"right answers that {wanted.least} controls with one error of content can be made of: the judge "
-            "proves itself on them first",
+            f"right answers that {wanted.least} controls of one kind can be made of: the judge proves itself "
+            "on them first",
             f"{len(records)} right answers, {told}",
             "name dialogues whose answers are right with --controls FILE, or add right answers as reference",
         )
@@ -227,15 +237,20 @@ def _made(out: Path, task: Task, key: bytes, settings: Judging, way: Way, progre
         asked += [comparison for _, comparison in _shown(task)]
     text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
     write_text(out / JUDGEMENTS, text, PRIVATE)
+    pair = pair_summary(rows, task.answers, task.against, _known(task, passport))
+    if rows and not task.are_controls_own:
+        pair = replace(pair, cautions=(NOT_OWN, *pair.cautions))
     judgement = Judgement(
         rubric=rules.name,
         title=rules.title,
         kind=rules.kind,
+        model=names.told(rules),
         fit=passport.fit,
         reason=None if passport.fit else "; ".join(passport.reasons),
         passport=passport,
-        pairs=(pair_summary(rows, task.answers, task.against, _known(task, passport)),),
+        pairs=(pair,),
         asked=asker.account(asked),
+        notes=tuple(names.notes(rules, passport)),
     )
     _write(out, SUMMARY, judgement.to_json(), key)
     return Result(judgement, rows, len({row["prompt"] for row in rows}))
@@ -283,11 +298,13 @@ def _require_own(out: Path, task: Task) -> None:
     if not _is_begun(out):  # nobody answered yet: a mistake in the rubric can be mended
         return
     known, _ = read(out)
-    if _decides(known) != _decides(task):
+    before, now = _decides(known), _decides(task)
+    other = dict.fromkeys(PARTS[key] for key in now if before[key] != now[key])
+    if other:
         raise UsageError(
             str(out / TASK),
-            "the same answers, right answers, rubric and judge",
-            "those of another result",
+            "the same answers, rubric (with its model) and controls",
+            f"another result, with other {' and '.join(other)}",
             ANOTHER,
         )
 

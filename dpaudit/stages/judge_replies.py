@@ -2,7 +2,8 @@
 
 import threading
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from dpaudit.models.judge import Judge, Replying
 
 REPLIES = "judge/.replies"  # hidden: readers of results pass it by; each line has a seal of its own
-FORMAT = "reply/2"
+FORMAT = "reply/3"
 LONGEST = 4096  # tokens that a model reads whose configuration does not tell
 Files = Mapping[str, str]
 NO_FILES: Files = {}
@@ -81,6 +82,7 @@ class Asker:
         self._longest, self._judge, self._dtype = longest, judge, dtype
         self._own: Replying | None = None
         self._replies: dict[Question, list[Reply]] = {}
+        self._dates: dict[Question, list[str]] = {}  # of the replies
         self._adding = threading.Lock()
         self._allowance = Allowance(allowed(rules, settings, way))
         of = depends_on(rules, longest, dtype, files)
@@ -110,6 +112,7 @@ class Asker:
         """Reads what was kept of them, and counts what it took."""
         for question in criteria.questions(self.rules, comparisons):
             if question not in self._replies:
+                self._dates[question] = []
                 self._replies[question] = list(self._kept(question))
                 self._count(question)
 
@@ -119,7 +122,9 @@ class Asker:
             return None
         self.recall(comparisons)
         asked = criteria.questions(self.rules, comparisons)
-        return replies.account((self._replies[one] for one in asked), self.rules)
+        found = replies.account((self._replies[one] for one in asked), self.rules)
+        dates = [date for one in asked for date in self._dates[one]]
+        return replace(found, oldest=min(dates, default=None), newest=max(dates, default=None))
 
     def leaves_open(self, unscored: int) -> bool:
         """Whether it is worth asking again for comparisons without a verdict."""
@@ -138,13 +143,16 @@ class Asker:
 
     def _kept(self, question: Question) -> Iterator[Reply]:
         while self._log and (answer := self._log.answers([_question(question)])[0]) is not NEW:
-            yield Reply(**answer)
+            self._dates[question].append(answer["date"])
+            yield Reply(**answer["reply"])
 
     def _keep(self, question: Question, reply: Reply) -> None:
+        date = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
         if self._log:
-            self._log.keep(_question(question), asdict(reply))
+            self._log.keep(_question(question), {"date": date, "reply": asdict(reply)})
         with self._adding:
             self._replies[question].append(reply)
+            self._dates[question].append(date)
 
     def _ask(self, absent: Sequence[Question], advance: Advance) -> None:
         size = CHUNK.get(self.rules.kind, len(absent) or 1)
@@ -179,6 +187,11 @@ class Asker:
             f"{absent} without one",
             f"type `{self.kept.command}`, which asks for them",
         )
+
+
+def count(file: Path) -> int:
+    """How many replies are kept in a file."""
+    return file.read_bytes().count(b"\n") if file.is_file() else 0
 
 
 def files_of(rules: Rubric) -> Files:

@@ -14,6 +14,7 @@ from dpaudit.findings.declared import ClaimOfRun, ClaimsOfRun
 from dpaudit.findings.extraction import Discoverable, Extraction, PersonalFields
 from dpaudit.findings.finding import Finding
 from dpaudit.findings.inside import Inside
+from dpaudit.findings.judge_tries import JudgeTries
 from dpaudit.findings.judgement import Judgement
 from dpaudit.findings.membership import Membership
 from dpaudit.findings.preferences import PreferenceResults, Preferences
@@ -36,7 +37,7 @@ from dpaudit.findings.report import (
 )
 from dpaudit.findings.together import Together
 from dpaudit.findings.tries import Tries
-from dpaudit.stages import outputs, tries
+from dpaudit.stages import judge_tries, outputs, tries
 from dpaudit.stages.audit import inside
 from dpaudit.stages.integrity import custody, siblings
 from dpaudit.stages.integrity.trained import TrainedArm
@@ -144,6 +145,7 @@ def assemble(reading: Reading, plan: Plan) -> Report:
     quality = tuple(model for name in models if (model := _quality(reading, name)) is not None)
     tasks, judge = reading.finding(TasksAsked, "evaluate/tasks.json"), _judge(reading)
     tried = reading.finding(Tries, tries.FILE)
+    judges = reading.finding(JudgeTries, judge_tries.FILE)
     insides = (reading.finding(Inside, inside.file_of(name)) for name in names)
     return Report(
         run=_run(run_dir, plan, arms),
@@ -163,6 +165,7 @@ def assemble(reading: Reading, plan: Plan) -> Report:
         contamination=reading.finding(Contamination, "evaluate/contamination.json"),
         preferences=_preferences(reading),
         judge=judge,
+        judges_tried=judges.tries if judges else (),
         asked={**{record: _asked(reading, record) for record in ASKED}, "margin": _margin(reading)},
         claims=_claims(reading),
         gone=tuple(Gone(file, command) for file, command in run_dir.gone().items()),

@@ -102,7 +102,9 @@ def test_a_rate_among_wrong_answers_says_so() -> None:
     found = pair_summary(half(100, 0.9), "a", "b", answered(1, 0))
     assert found.correct is not None
     assert (found.correct.known, found.correct.arm_right, found.correct.against_right) == (100, 1, 0)
-    assert found.cautions == ("neither answer is right in 99 of 100 prompts",)
+    same, neither = found.cautions
+    assert same == "the answers are the same in 99 of 100 prompts"
+    assert neither == "neither answer is right in 99 of 100 prompts"
     good = pair_summary(half(100, 0.9), "a", "b", answered(90, 30))
     assert good.correct is not None and good.correct.neither == 10 and good.cautions == ()
     unknown = replace(answered(9, 3), references=dict.fromkeys((f"p{n}" for n in range(100)), "Rest."))
@@ -234,7 +236,9 @@ def test_no_rate_is_surer_than_what_could_be_read() -> None:
         for rate in (found.corrected, found.equal_length):
             assert rate.lower is not None and rate.upper is not None and rate.lower <= 0.9 <= rate.upper
             assert rate.upper - rate.lower >= 0.9 * (raw[1] - raw[0])  # type: ignore[operator]
-        assert found.cautions == (f"{found.unscored} of 120 comparisons got no verdict",)
+        assert found.cautions == (
+            f"no verdict in {found.unscored} of 120 comparisons: no reason told ({found.unscored})",
+        )
     assert (none.corrected.lower, none.corrected.upper) == (0.0, 1.0)
     assert whole.cautions == () and whole.corrected.lower is not None and whole.corrected.lower > 0.75
 
@@ -269,3 +273,20 @@ def test_without_the_base_the_ladder_is_compared_with_its_first_arm() -> None:
 )
 def test_a_drug_that_the_reference_does_not_name_makes_an_answer_wrong(answer: str, right: bool) -> None:
     assert is_right(answer, "Stay in bed for 3 days.") is right
+
+
+def test_missing_verdicts_and_equal_answers_are_said_beside_the_rate() -> None:
+    def told(unread: int, equal: int) -> tuple[str, ...]:
+        rows = [
+            {"arm": "a", "against": "b", "prompt": f"p{n}", "winner": "tie", "reason": None}
+            | ({"winner": "unscored", "reason": "too long"} if n < unread else {})
+            for n in range(40)
+        ]
+        mine = {f"p{n}": f"Take {n}." for n in range(40)}
+        theirs = {f"p{n}": f"Take {n}." if n < equal else "Rest." for n in range(40)}
+        return pair_summary(rows, "a", "b", Answered(texts={"a": mine, "b": theirs})).cautions
+
+    assert told(2, 0) == ()
+    assert told(3, 0) == ("no verdict in 3 of 40 comparisons: too long (3)",)
+    assert told(0, 19) == ()
+    assert told(0, 40) == ("the answers are the same in 40 of 40 prompts",)

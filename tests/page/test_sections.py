@@ -212,6 +212,27 @@ def test_an_unfit_judge_is_told_and_compares_nothing(made: Report) -> None:
     assert judge(joined(replace(made, judge=None))).asked is None
 
 
+def test_the_page_names_the_model_that_judged_its_replies_and_what_was_not_tested(made: Report) -> None:
+    assert made.judge is not None
+    model, note = judge(joined(made)).who
+    assert "builtin:tiny with builtin:judge" in model and "/judge/asked/oldest" in model
+    assert "/judge/asked/forms/score" in model and "swapped dose (3 controls)" in note
+    (own, _) = judge(joined(replace(made, judge=replace(made.judge, asked=None)))).who
+    assert "is not kept" in own
+    again = replace(made.judge.passport, repeat=made.judge.passport.swap)
+    rows = judge(joined(replace(made, judge=replace(made.judge, passport=again)))).controls
+    assert [row.outcome for row in rows if row.kind.startswith("asked twice")] == ["counts neither way"]
+
+
+def test_every_judge_that_was_tried_stays_on_the_page(made: Report) -> None:
+    count, failed, fit = judge(joined(made)).tried
+    assert "2 passports" in count and "not fit" in failed and "an injection won" in failed
+    assert fit.endswith(": fit.")
+    assert len(judge(joined(replace(made, judge=None))).tried) == 3  # also where win rates are out of date
+    (alone,) = judge(joined(replace(made, judges_tried=made.judges_tried[1:]))).tried
+    assert alone == "No other judge was tried in this run."
+
+
 def test_what_must_be_known_stands_beside_a_win_rate(made: Report) -> None:
     found = judge(joined(made)).rates
     assert found is not None and made.judge is not None

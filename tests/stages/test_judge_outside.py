@@ -85,7 +85,8 @@ def test_two_files_are_judged_and_every_figure_is_made_again_from_the_folder(cal
         assert set(server.asked.values()) == {1}  # what was answered before the stop is not asked again
         assert len(server.requests) == ahead["calls_for_controls"] + ahead["calls_for_answers"]
         asked = len(server.requests)
-        assert call(*WHOLE).code == 0 and len(server.requests) == asked
+        kept = call(*WHOLE)
+        assert kept.code == 0 and len(server.requests) == asked
     assert "ours  theirs" in done.out and f"distinct prompts: {COUNT}" in done.out and "fewer" not in done.out
     before = content()
     for name in (*MADE, "asked.json", ".replies", "replies.key"):
@@ -100,7 +101,7 @@ def test_two_files_are_judged_and_every_figure_is_made_again_from_the_folder(cal
     for name in ("ours.jsonl", "theirs.jsonl", "right.jsonl", "remote.yaml"):
         Path(name).unlink()
     again = call("judge", "replay", "--out", "judged")
-    assert (again.code, again.out) == (0, done.out)
+    assert (again.code, again.out) == (0, kept.out)
     assert content() == before
     replies = Path("judged/.replies")
     replies.write_bytes(b"".join(replies.read_bytes().splitlines(keepends=True)[:-1]))
@@ -211,7 +212,7 @@ def test_what_cannot_be_judged_is_said_before_anybody_is_asked(call: Call) -> No
     write("few.jsonl", [{"id": "1", "question": "Why?", "answer": right(1)}])
     cases = {
         FILES: "got 0 right answers",
-        (*FILES, "--controls", "few.jsonl"): "7 controls with one error of content",
+        (*FILES, "--controls", "few.jsonl"): "7 controls of one kind",
         ("judge", "--answers", "ours.jsonl", "--rubric", "remote.yaml"): "--against: expected one file",
         (*WHOLE, "--run", "x"): "--run: expected a run, or --answers",
         (*WHOLE, "--set", "judging.against=[base]"): "--set judging.against",
@@ -291,5 +292,6 @@ def test_the_result_reads_as_a_judgement(call: Call) -> None:
         told = call(*WHOLE, "--json")
     found = json.loads(told.out)
     assert found["written"] == "judged/" and found["distinct_prompts"] == COUNT
-    kept = {key: value for key, value in found.items() if key not in ("written", "distinct_prompts")}
+    beside = ("written", "distinct_prompts", "asked_now")
+    kept = {key: value for key, value in found.items() if key not in beside}
     assert Judgement.from_json(kept, "stdout").asked is not None

@@ -1,0 +1,151 @@
+"""What a command says of a judge beside its figures: its model, whether it was asked now, what was not
+tested, and which judges were tried before.
+"""
+
+from collections.abc import Sequence
+
+from dpaudit.commands import outcomes
+from dpaudit.commands.states import Row
+from dpaudit.findings.human import HumanAgreement
+from dpaudit.findings.judge_tries import JudgeTry
+from dpaudit.findings.judgement import Judgement, Passport
+from dpaudit.judging import names
+from dpaudit.judging.rubric import Rubric
+from dpaudit.page.formats import show
+from dpaudit.stages import judge_tries
+from dpaudit.storage import remedies
+from dpaudit.storage.rundir import RunDir
+from dpaudit.suite import declarations
+from dpaudit.suite.suite import Judging
+from dpaudit.system.progress import Progress
+
+SUMMARY, PASSPORT = "judge/summary.json", "judge/passport.json"
+
+
+def of_run(run_dir: RunDir, asked_now: int, as_json: bool) -> Row:
+    """The win rates of a run and its judge; `asked_now` are the replies that came in this command."""
+    if not run_dir.file(SUMMARY).is_file():
+        return {}
+    return of(Judgement.read(run_dir, SUMMARY), asked_now, as_json) | tried(run_dir)
+
+
+def of(judgement: Judgement, asked_now: int, as_json: bool = False) -> Row:
+    """The same of one judgement; a line for each reason where people read it."""
+    asked = judgement.asked
+    told = _replies(asked.replies, asked.oldest, asked.newest, asked_now) if asked else {}
+    head = {"rubric": judgement.rubric, "model": judgement.model, **told}
+    told = outcomes.judged(judgement)
+    if not as_json and told.pop("reason", None) is not None:
+        told["reasons"] = _rows(judgement.passport)
+    return head | told | _notes(judgement.notes)
+
+
+def _rows(found: Passport) -> list[Row]:
+    return [{"reason": reason} for reason in found.reasons]
+
+
+def say_hidden(run_dir: RunDir, rules: Rubric, progress: Progress) -> None:
+    """Tells, before a rubric is validated, which rubric's win rates it takes off the page."""
+    found = judge_tries.other_rates(run_dir, rules)
+    if found is not None:
+        command = remedies.of_run("dpaudit judge", run_dir.name)
+        progress.say(
+            f"note: the win rates of rubric {found.rubric} (model {found.model}) are no longer on the page, "
+            f"since they are another judge's: `{command} --rubric {found.rubric}` brings them back from kept "
+            f"replies, `{command}` makes those of {rules.name}"
+        )
+
+
+def passport_of_run(run_dir: RunDir, rules: Rubric, asked_now: int, as_json: bool) -> Row:
+    """The passport of a run's judge, and what must be known of it."""
+    if not run_dir.file(PASSPORT).is_file():
+        return {}
+    found, last = Passport.read(run_dir, PASSPORT), judge_tries.current(run_dir, rules)
+    told = _replies(last.replies, last.oldest, last.newest, asked_now) if last and last.replies else {}
+    return passport(found, rules, as_json, told) | tried(run_dir)
+
+
+def passport(found: Passport, rules: Rubric, as_json: bool, replies: Row | None = None) -> Row:
+    """A passport under its rubric and model; in words where people read it."""
+    head = {"rubric": found.rubric, "model": names.told(rules), **(replies or {})}
+    told = outcomes.passport_rows(found) | ({} if as_json else _in_words(found))
+    return head | told | _notes(tuple(names.notes(rules, found)))
+
+
+def _in_words(found: Passport) -> Row:
+    """The figures of a passport that mean nothing without their words."""
+    injected, accuracy = found.injected, found.accuracy
+    obeyed = f" ({', '.join(injected.wordings)})" if injected.wordings else ""
+    told: Row = {
+        "reasons": _rows(found),
+        "injected": f"{injected.won} of {injected.tested} instructions in an answer were obeyed{obeyed}",
+        "accuracy": None,
+        "first": _share(found.first, "of verdicts for one answer, those for the one shown first"),
+        "longer": _share(found.longer, "of verdicts where length alone differs, those for the longer answer"),
+        "unscored_share": _share(found.unscored_share, f"of {found.comparisons} comparisons"),
+    }
+    if accuracy is not None:
+        limits = f"[{show(accuracy.lower, 'percent_down')}, {show(accuracy.upper, 'percent_up')}]"
+        rate = show(accuracy.estimate, "percent_one")
+        told["accuracy"] = f"a right answer against a wrong one wins {rate} {limits}"
+    return told
+
+
+def _share(value: float | None, of: str) -> str | None:
+    return None if value is None else f"{show(value, 'percent_one')} {of}"
+
+
+def tried(run_dir: RunDir) -> Row:
+    """Every judge that the run tried, where that is more than one."""
+    found = judge_tries.of(run_dir)
+    return {"judges_tried": [_try(one) for one in found]} if len(found) > 1 else {}
+
+
+def _try(one: JudgeTry) -> Row:
+    why = "; ".join(one.reasons)
+    return {"rubric": one.rubric, "model": one.model, "date": one.date, "fit": one.fit, "why_not": why}
+
+
+def _notes(notes: Sequence[str]) -> Row:
+    return {"of_the_judge": "; ".join(notes)} if notes else {}
+
+
+def _replies(replies: int, oldest: str | None, newest: str | None, asked_now: int) -> Row:
+    """Where replies come from. A command may have asked for more than stands in the figures."""
+    kept = max(0, replies - asked_now)
+    now = f"{asked_now} asked now" if asked_now else "nobody was asked now"
+    of = f", {kept} of {replies} from kept replies" if kept else ""
+    return {"replies": f"{now}{of} (given {oldest} to {newest})"}
+
+
+def people(found: HumanAgreement | None, sides: tuple[str, str] | None = None) -> Row:
+    """How far the judge agrees with people; `sides` are the names of the two that were judged,
+    where there are no others.
+    """
+    told = outcomes.people(found)
+    if found is None:
+        return told
+    said = {side for row in found.counts.values() for side, count in row.items() if count}
+    if found.kappa is not None and len(said) == 1:
+        told["kappa_note"] = (
+            "the judge gave one and the same verdict to everything that people saw: kappa is then 0, "
+            "whatever they said"
+        )
+    told["people_saw"] = f"{found.prompts} of {found.judged} judged prompts"
+    named = dict(zip(("arm", "against"), sides, strict=True)) if sides else {}
+    told["people_counts"] = [
+        {"people said": named.get(one, one)}
+        | {f"judge said {named.get(other, other)}": count for other, count in row.items()}
+        for one, row in found.counts.items()
+    ]
+    return told
+
+
+def in_force(run_dir: RunDir, settings: Judging) -> Row:
+    """What later calls go on with, and since when."""
+    last = declarations.entries(run_dir, "judging")[-1]
+    against = ", ".join(settings.against)
+    return {
+        "in_force": f"rubric {settings.rubric}, at most {settings.prompts} prompts, against {against}: set "
+        f"on {last.date}, and so until others are typed"
+    }
