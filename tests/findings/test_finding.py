@@ -55,7 +55,7 @@ def test_another_format_is_refused_by_name_with_the_way_out(tmp_path: Path) -> N
         with pytest.raises(UsageError) as error:
             Measured.read(run_dir, "evaluate/sft-eps8.json")
         line = str(error.value)
-        assert line.startswith(f"{tmp_path}/evaluate/sft-eps8.json: format: expected quality/5, got {told};")
+        assert line.startswith(f"{tmp_path}/evaluate/sft-eps8.json: format: expected quality/6, got {told};")
         assert (
             f"type `dpaudit eval --run {tmp_path.name}` again" in line
             and "\n" not in line
