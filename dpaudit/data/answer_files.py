@@ -107,7 +107,7 @@ def _first(where: str, what: str, *texts: str | None) -> str:
 def _rows(file: Path) -> dict[str, _Row]:
     """Name -> row of a file. Names occur once."""
     found: dict[str, _Row] = {}
-    for where, fields in _fields(file):
+    for where, fields in fields_of(file):
         key = next((key for key in NAMES if fields.get(key) not in (None, "")), NAMES[0])
         name = identity.of(fields.get(key), f"{where}: {key}")
         if name is None:
@@ -128,7 +128,8 @@ def _rows(file: Path) -> dict[str, _Row]:
     return found
 
 
-def _fields(file: Path) -> Iterator[tuple[str, Fields]]:
+def fields_of(file: Path) -> Iterator[tuple[str, Fields]]:
+    """Each row of a file as it is written, with its place; one that is no JSON raises UsageError."""
     for number, row in rows.of_file(file):
         where = f"{file}:{number}"
         yield where, json_rows.parsed(row, where) if isinstance(row, str) else row

@@ -1,12 +1,12 @@
 """Two files of answers to the same prompts, by anybody, and what is known of the prompts."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dpaudit.data import identity, json_rows, messages, rows
-from dpaudit.data.answer_files import ANSWERS, NAMES, TURNS
+from dpaudit.data import identity, messages
+from dpaudit.data.answer_files import ANSWERS, NAMES, TURNS, fields_of
 from dpaudit.data.columns import Fields
 from dpaudit.data.corpus import Turn
 from dpaudit.errors import UsageError, kind_of
@@ -60,16 +60,10 @@ def read(answers: Path, against: Path, questions: Path | None = None) -> tuple[J
 
 
 def _rows(file: Path, are_questions: bool = False) -> list[_Row]:
-    found = [_row(fields, where, are_questions) for where, fields in _fields(file)]
+    found = [_row(fields, where, are_questions) for where, fields in fields_of(file)]
     if not found:
         raise UsageError(str(file), "at least one row", "none", DOCS)
     return found
-
-
-def _fields(file: Path) -> Iterator[tuple[str, Fields]]:
-    for number, row in rows.of_file(file):
-        where = f"{file}:{number}"
-        yield where, json_rows.parsed(row, where) if isinstance(row, str) else row
 
 
 def _row(fields: Fields, where: str, is_question: bool) -> _Row:

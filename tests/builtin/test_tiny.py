@@ -96,10 +96,8 @@ def test_the_demo_s_judge_is_fit_by_distinct_controls(adapted: Any, seed: int) -
 
     found = passport("judge")
     assert found.fit and found.untested == {} and found.injected.turned == 0
-    missing = (
-        found.injected.controls - found.injected.tested
-    )  # a wrong answer that won without an instruction
-    assert missing <= 1
+    missing = found.injected.controls - found.injected.tested
+    assert missing == (seed == 3)  # there one wrong answer wins without an instruction
     if seed == 0:
         unfit = {reason.partition(":")[0] for reason in passport(None).reasons}
         assert {"wrong drug", "swapped dose"} <= unfit

@@ -15,6 +15,7 @@ from typed import Call
 
 from dpaudit.findings.judgement import Judgement
 from dpaudit.models import served
+from dpaudit.stages import judge_outside
 
 COUNT = 36
 MADE = ("passport.json", "judgements.jsonl", "summary.json")
@@ -175,6 +176,21 @@ def test_a_judge_with_other_weights_is_another_result(call: Call, toy_model_dir:
     other = call(*WHOLE)
     assert other.code == 2 and "another result" in other.err and content() == before
     assert call("judge", "replay", "--out", "judged").code == 4 and content() == before
+
+
+def test_a_judge_that_is_proven_on_other_data_is_cautioned_of(call: Call) -> None:
+    """And one that is proven on the files' own right answers is not."""
+    write_files()
+    turns = (("user", question), ("assistant", right))
+    dialogues = [{"messages": [{"role": r, "content": made(n)} for r, made in turns]} for n in range(COUNT)]
+    write("dialogues.jsonl", dialogues)
+    with serving(JudgeServer(knows)) as server:
+        write_rules(server.url)
+        assert call(*FILES, "--controls", "dialogues.jsonl", "--out", "other").code == 0
+        assert call(*WHOLE, "--out", "own").code == 0
+    of = {name: json.loads(Path(name, "summary.json").read_text())["pairs"][0] for name in ("other", "own")}
+    assert judge_outside.NOT_OWN in of["other"]["cautions"]
+    assert judge_outside.NOT_OWN not in of["own"]["cautions"]
 
 
 def test_a_kill_while_the_key_is_written_leaves_a_folder_that_can_be_used(
