@@ -39,7 +39,7 @@ EPOCHS = (3, 5)
 BATCH, RANK, MAX_LENGTH = 8, 16, 72
 Floats = NDArray[np.float64]
 Coins = NDArray[np.bool_]
-Said = dict[str, Floats]  # rendering -> mean log-probability of each secret, (canaries,), nats a token
+Said = dict[str, Floats]  # rendering -> log-probability and number of tokens of each secret, (2, canaries)
 
 
 @dataclass(frozen=True)
@@ -202,7 +202,9 @@ def said_by(model: secret_spans.LocalModel, key: AuditKey) -> Said:
     for rendering in key.rule.renderings:
         texts = secret_spans.texts_of(key.canaries, rendering, model.tokenizer)
         if texts is not None:
-            said[rendering] = np.array([np.mean(s.logprob, dtype=np.float64) for s in model.scores(texts)])
+            scores = list(model.scores(texts))
+            totals = [np.sum(s.logprob, dtype=np.float64) for s in scores]
+            said[rendering] = np.array([totals, [len(s.logprob) for s in scores]])
     return said
 
 
@@ -217,7 +219,7 @@ def judged(training: Training, work: Path) -> list[dict[str, Any]]:
     for epochs in EPOCHS:
         said = read(work / f"{training.name}-{epochs}" / "said.npz")
         found = {rendering: in_rendering(said[rendering], base[rendering], coins) for rendering in said}
-        residuals = np.array([calibration.residual(said[r], base[r]).scores for r in said])
+        residuals = np.array([residual_of(said[r], base[r]).scores for r in said])
         rows.append(
             {
                 "form": training.form,
@@ -238,18 +240,30 @@ def read(file: Path) -> Said:
         return {name: np.asarray(held[name]) for name in held.files}
 
 
+def residual_of(audited: Floats, base: Floats) -> calibration.Residual:
+    """Of what two models say, (2, canaries) each: totals and numbers of tokens."""
+    return calibration.residual(audited[0], audited[1], base[0])
+
+
 def in_rendering(audited: Floats, base: Floats, coins: Coins) -> dict[str, Any]:
     """AUC of each score, and what each way to choose a rendering sees of it: no coin."""
-    found = calibration.residual(audited, base)
+    found, tokens = residual_of(audited, base), audited[1]
+    total, of_base = audited[0], base[0]
+    means = calibration.residual(total / tokens, np.ones_like(tokens), of_base / tokens).scores
     return {
         "auc": {
-            "raw": auc(audited, coins),
-            "difference": auc(audited - base, coins),
+            "mean": auc(total / tokens, coins),
+            "residual of means": auc(means, coins),
+            "total": auc(total, coins),
+            "total beside length": auc(calibration.residual(total, tokens).scores, coins),
+            "difference": auc(total - of_base, coins),
             "residual": auc(found.scores, coins),
         },
         "slope": found.fitted,
-        "trace": calibration.trace(audited, base, found.scores),
-        "rise": float((audited - base).mean()),
+        "per_token": found.per_token,
+        "tokens": [int(tokens.min()), int(tokens.max())],
+        "trace": calibration.trace(total, of_base, found.scores),
+        "rise": float((total - of_base).mean()),
         "spread": float(found.scores.std()),
         "parted": parted(found.scores),
         "mixture": mixture(found.scores),
@@ -297,14 +311,15 @@ def chosen(found: dict[str, dict[str, Any]], way: str) -> str:
 def table(results: Sequence[dict[str, Any]]) -> str:
     """The rows of docs/scores.md."""
     lines = [
-        "| Form | Learning rate | Epochs | Slope | Before | Raw | Difference | Residual | Best of all |",
-        "|---|---|---|---|---|---|---|---|---|",
+        "| Form | Learning rate | Epochs | Slope | Residual of means | Total | Total beside length "
+        "| Difference | Residual | Best of all |",
+        "|---|---|---|---|---|---|---|---|---|---|",
     ]
     for row in results:
         of, used = row["renderings"], row["chosen_by"]["trace"]
-        before = of[row["chosen_by"]["rise"]]["auc"]["difference"]
         best = max(value for one in of.values() for value in one["auc"].values())
-        figures = [before, *(of[used]["auc"][name] for name in ("raw", "difference", "residual")), best]
+        names = ("residual of means", "total", "total beside length", "difference", "residual")
+        figures = [*(of[used]["auc"][name] for name in names), best]
         told = [row["form"], f"{row['learning_rate']:g}", str(row["epochs"]), f"{of[used]['slope']:.2f}"]
         lines.append("| " + " | ".join([*told, *(f"{figure:.3f}" for figure in figures)]) + " |")
     return "\n".join([*lines, "", *choice_lines(results)])

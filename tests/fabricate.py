@@ -253,7 +253,7 @@ def audit(run_dir: RunDir, plan: Plan, arm: Arm, recipe: str, shrink: float = 1.
         blind=BLIND,
         equal_secrets=0,
         fitted=None,
-        slopes={"canary": Slope(0.46, 0.46)} if primary else None,
+        slopes={"canary": Slope(0.46, 0.46, -0.2)} if primary else None,
         fdp=Guesses.of_bound(bound).in_family(1e-5) if primary else None,
     )
     found.write(run_dir, f"audit/{arm.name}/{recipe}.json", ["plan.json"])

@@ -161,13 +161,14 @@ class Slope:
 
     used: Proportion
     fitted: float | None
+    per_token: float  # taken off for each token of a text, nats
 
 
 @dataclass(frozen=True)
 class Membership(Finding):
     """What a recipe of kind `mia` or `preference` found on an arm."""
 
-    FORMAT: ClassVar = "membership/3"
+    FORMAT: ClassVar = "membership/4"
     arm: str
     recipe: str
     kind: str

@@ -180,7 +180,7 @@ class Verification(Finding):
     of their first claims. `members` questions were tested together: those that counts alone left in.
     """
 
-    FORMAT: ClassVar = "verification/4"
+    FORMAT: ClassVar = "verification/5"
     answers: tuple[AnsweredByKey, ...]
     models: tuple[Examined, ...]
     members: Count

@@ -198,7 +198,8 @@ def _slopes(joins: Joins) -> Iterator[Markup]:
         yield Markup(
             "<em>Taken off</em>: how much of the reference model’s score is taken off the adapter’s, the "
             "slope of a line through the scores of all canaries, in or out, which no coin decides. At zero "
-            "the adapter’s score stands alone, at one the whole difference of both."
+            "the adapter’s score stands alone, at one the whole difference of both. What the number of "
+            "tokens explains is taken off in the same way."
         )
     for (at, finding), slope in calibrated:
         if slope.fitted is None:

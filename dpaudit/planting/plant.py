@@ -30,7 +30,7 @@ CROWDED = (
     "more than a fifth of the rows are canaries: the model learns to speak like them; give more rows "
     "or fewer canaries"
 )
-PRIMARY, WITHOUT_BASE = "calibrated", "loss"
+PRIMARY, WITHOUT_BASE = "calibrated", "total_loss"
 RENDERINGS = ("chat", "question", "alpaca", "plain")
 
 

@@ -91,7 +91,7 @@ class Recipe:
     parameters: dict[str, Any] = field(default_factory=dict)
     bound: Bound | None = None  # none: the attack describes and proves nothing
     reference: str = "none"  # compared with: base, the arm's start (start), shadows, a model's folder
-    calibration: Literal["none", "residual"] = "none"  # residual: of the reference's score, see `calibration`
+    calibration: Literal["none", "residual"] = "none"  # of the length and the reference: see `calibration`
 
     def __post_init__(self) -> None:
         known = sorted(signals_of(self.kind))
@@ -133,16 +133,12 @@ class Recipe:
         self._check_calibration()
 
     def _check_calibration(self) -> None:
-        """Raises BadValue for a residual that no second score is there for."""
+        """Raises BadValue for a residual of a signal that a reference alone does not have."""
         if self.calibration == "none":
             return
         if self.signal not in CALIBRATED:
             known = ", ".join(CALIBRATED)
             raise BadValue("calibration", f"none, or a signal among {known}", f"signal {self.signal}")
-        if self.reference in ("none", "shadows"):
-            raise BadValue(
-                "reference", "base, start or a model's folder, to calibrate by", f"{self.reference:.40}"
-            )
 
     @property
     def digest(self) -> str:

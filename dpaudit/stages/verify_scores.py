@@ -24,12 +24,12 @@ class Scored:
     """One score a canary in one rendering, shape (canaries,), higher = more likely in.
 
     `trace` tells how much training left in this rendering, and so which rendering counts: see
-    `calibration.trace`; of a recipe that fits no line it is the mean score.
+    `calibration.trace`; of a recipe without a reference it is the mean score.
     """
 
     values: Floats
     trace: float
-    slope: Slope | None = None  # of a recipe that calibrates by a residual
+    slope: Slope | None = None  # of a recipe that calibrates by a reference
 
 
 def scored(made_by: Recipe, answers: Answers, is_pair: bool) -> Scored:
@@ -42,10 +42,13 @@ def scored(made_by: Recipe, answers: Answers, is_pair: bool) -> Scored:
     audited = _values(made_by, answers, answers.audited, base, is_pair)
     if made_by.calibration == "none":
         return Scored(audited, float(audited.mean()))
+    tokens = _beside_rejected(np.array([a.logprob.size for a in answers.audited], np.float64), is_pair)
+    if made_by.reference == "none":
+        return Scored(calibration.residual(audited, tokens).scores, float(audited.mean()))
     reference = _values(made_by, answers, base, base, is_pair)
-    found = calibration.residual(audited, reference)
+    found = calibration.residual(audited, tokens, reference)
     trace = calibration.trace(audited, reference, found.scores)
-    return Scored(found.scores, trace, Slope(found.slope, found.fitted))
+    return Scored(found.scores, trace, Slope(found.slope, found.fitted, found.per_token))
 
 
 def _values(
@@ -72,6 +75,11 @@ def _values(
             f"NaN or zero for {bad} of {len(values)} secrets",
             "its training diverged: there is nothing to audit",
         )
+    return _beside_rejected(values, is_pair)
+
+
+def _beside_rejected(values: Floats, is_pair: bool) -> Floats:
+    """Of pairs the chosen text's value less the rejected one's, which stands behind it."""
     return values[0::2] - values[1::2] if is_pair else values
 
 

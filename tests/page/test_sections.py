@@ -126,7 +126,10 @@ def test_the_primary_guesses_have_two_bounds_and_the_slope_of_their_score(made: 
     row, (found, *_) = section.primary[0], made.audits
     assert found.fdp and f'data-key="{row.at}/fdp/epsilon_lower"' in row.in_family
     assert "0.46</data>" in (row.taken_off or "") and len(section.slopes) == 1
-    for slope, said in ((Slope(1.0, 1.52), "1.52</data>"), (Slope(0.0, None), "no line can be fitted")):
+    for slope, said in (
+        (Slope(1.0, 1.52, 0.0), "1.52</data>"),
+        (Slope(0.0, None, 0.0), "no line can be fitted"),
+    ):
         odd = replace(found, slopes={"canary": slope})
         noted = membership(joined(replace(made, audits=(odd, *made.audits[1:])))).slopes
         assert said in noted[1] and len(noted) == 2

@@ -80,8 +80,8 @@ def edited(tmp_path: Path, **changes: object) -> Path:
         ({"calibration": "slope"}, "calibration"),
         ({"calibration": "residual", "reference": "base"}, "calibration: expected none, or a signal among"),
         (
-            {"calibration": "residual", "signal": "loss", "parameters": {}},
-            "reference: expected base, start or a model's folder, to calibrate by, got none",
+            {"calibration": "residual", "signal": "loss", "parameters": {}, "reference": "shadows"},
+            "reference: expected a reference other than shadows for signal loss",
         ),
         ({"access": "telepathy"}, "access"),
         (

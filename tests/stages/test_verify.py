@@ -55,6 +55,7 @@ def test_a_false_claim_is_refuted(world: Path, tmp_path: Path) -> None:
         "loss",
         "min_k",
         "min_k_pp",
+        "total_loss",
         "window_comparison",
         "zlib",
     }

@@ -157,8 +157,8 @@ def test_a_served_model_without_a_base_is_judged_by_the_other_frozen_recipe(
         tmp_path,
     )
     found = found_in(tmp_path)
-    assert found["rule"]["recipe"] == "loss" and not found["rule"]["calibrated"]
-    assert {row["recipe"] for row in found["recipes"]} == {"min_k", "zlib"}
+    assert found["rule"]["recipe"] == "total_loss" and not found["rule"]["calibrated"]
+    assert {row["recipe"] for row in found["recipes"]} == {"loss", "min_k", "zlib"}
 
 
 def test_a_served_model_gives_what_its_weights_give(

@@ -177,7 +177,7 @@ def test_one_control_is_trained_for_adapters_that_are_alike(tmp_path: Path) -> N
 
 def test_an_older_result_or_one_of_another_key_is_not_replaced(world: Path, tmp_path: Path) -> None:
     words = ["--adapter", world / "adapter", "--key", world / "key.json", "--out", tmp_path, "--claim", CLAIM]
-    for known in ({"format": "verification/3"}, {"format": "verification/4", "commitment": "0" * 64}):
+    for known in ({"format": "verification/3"}, {"format": "verification/5", "commitment": "0" * 64}):
         (tmp_path / verify_folder.FILE).write_text(json.dumps(known))
         told = one_line(*words)
         assert "got a result of another key, format or program" in told and "--out DIR" in told

@@ -14,7 +14,7 @@ from dpaudit.signals.recipe import Recipe
 from dpaudit.signals.text import Combination, Neighbourhood, Recall, Span
 from dpaudit.stages.attack import references, shadows
 from dpaudit.stages.attack.items import Item, Items, ItemSource, changed, encoded_source, exchange, items_of
-from dpaudit.stages.attack.scores import REFERENCE, Score, ScoringJob, require_numbers, write_scores
+from dpaudit.stages.attack.scores import REFERENCE, TOKENS, Score, ScoringJob, require_numbers, write_scores
 from dpaudit.stages.prepare.candidates import CandidateUnits
 from dpaudit.storage.rundir import RunDir
 from dpaudit.suite.grid import Arm
@@ -233,7 +233,7 @@ def _scores(
     chosen: Recipe, asked: Asked, arm: Sequence["TokenScores"], reference: Sequence["TokenScores"] | None
 ) -> list[Score]:
     """One score an example; of a combination, one score a component, under its name; of a residual, the arm's
-    score and then the reference's.
+    score, the number of tokens, and the reference's score where there is one.
     """
     signal = chosen.make_signal()
     if isinstance(signal, Combination):
@@ -243,9 +243,15 @@ def _scores(
             for row in _scores(component, asked, arm, reference)
         ]
     scores = _added_up(chosen.signal, signal, asked, arm, reference or arm)
-    if chosen.calibration == "residual" and reference is not None:
-        scores += _added_up(REFERENCE, signal, asked, reference, reference)
+    if chosen.calibration == "residual":
+        scores += _added_up(TOKENS, _count, asked, arm, arm)
+        if reference is not None:
+            scores += _added_up(REFERENCE, signal, asked, reference, reference)
     return scores
+
+
+def _count(span: Span) -> float:
+    return float(span.logprob.size)
 
 
 def _added_up(

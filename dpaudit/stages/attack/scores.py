@@ -18,9 +18,10 @@ from dpaudit.storage.whole_files import whole_file
 from dpaudit.suite.grid import Arm
 from dpaudit.suite.plan import Plan
 
-REFERENCE = (
-    "reference"  # the name of a score that is the reference model's, of a recipe that calibrates by it
-)
+# names of what stands beside the score of a recipe that calibrates
+REFERENCE = "reference"  # the reference model's score
+TOKENS = "tokens"  # how many tokens the score counts
+FORMAT = "scores/2"  # which numbers stand in a file for each kind of recipe
 
 
 @dataclass(frozen=True)
@@ -113,6 +114,7 @@ def write_scores(
         "inputs": run_dir.digests(inputs_of(run_dir, plan, arm, made_by)),
         "outside": _outside(plan, arm, made_by),
         "recipe": made_by.digest,
+        "format": FORMAT,
         "counts": counts or {},
     }
     metadata = run_dir.stamped_metadata(score_file(arm, made_by.name), provenance)
@@ -166,7 +168,8 @@ def scores_are_current(run_dir: RunDir, plan: Plan, arm: str, made_by: Recipe) -
     if not run_dir.is_current(file, inputs_of(run_dir, plan, arm, made_by)):
         return False
     metadata = run_dir.read_metadata(file)
-    return bool(metadata["recipe"] == made_by.digest and metadata["outside"] == _outside(plan, arm, made_by))
+    expected = {"recipe": made_by.digest, "outside": _outside(plan, arm, made_by), "format": FORMAT}
+    return {name: metadata.get(name) for name in expected} == expected
 
 
 def require_numbers(run_dir: RunDir, arm: str, scores: Iterable[Score]) -> None:

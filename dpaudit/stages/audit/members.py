@@ -161,8 +161,8 @@ def _labelled(run_dir: RunDir, unit: str, rows: Sequence[Score]) -> dict[str, La
 
 
 def _calibrated(file: str, kinds: dict[str, Labelled]) -> tuple[dict[str, Labelled], dict[str, Slope]]:
-    """The audited model's scores less the reference's, and by kind how much of it was taken off. No coin is
-    read.
+    """The audited model's scores less what length and reference say of them, and by kind how much that was.
+    No coin is read.
 
     Raises UsageError for infinite scores, which no line goes through.
     """
@@ -176,10 +176,10 @@ def _calibrated(file: str, kinds: dict[str, Labelled]) -> tuple[dict[str, Labell
                 f"a score that is infinite for {infinite} examples",
                 "train the arm with a lower learning rate",
             )
-        audited, reference = examples.scores.T
-        found = calibration.residual(audited, reference)
+        found = calibration.residual(*examples.scores.T)
         joined[kind] = replace(examples, scores=found.scores)
-        slopes[kind] = Slope(found.slope, found.fitted)
+        if examples.scores.shape[1] > 2:  # beside score and tokens, a reference's score
+            slopes[kind] = Slope(found.slope, found.fitted, found.per_token)
     return joined, slopes
 
 

@@ -30,7 +30,7 @@ from dpaudit.system.progress import Progress
 
 QUIET = Progress(quiet=True)
 MIA = ("calibrated", "difference", "error_zone", "gradient_norm", "loss", "lowercase", "min_k", "min_k_pp",
-       "neighbourhood", "recall", "window_comparison", "zlib")  # fmt: skip
+       "neighbourhood", "recall", "total_loss", "window_comparison", "zlib")  # fmt: skip
 SIGNALS = {name: recipe.load(name).signal for name in MIA}
 SIZES = Candidates(
     family="record_number", canaries=100, canary_length=4, records=12, extraction=4, extraction_length=2
@@ -124,8 +124,9 @@ def test_every_candidate_has_one_number_a_recipe(attacked: tuple[RunDir, Plan], 
         canaries = {row.example for row in rows if row.kind == "canary"}
         assert canaries == {c.id for c in candidates.canaries if c.purpose == "mia"}
         assert {row.example for row in rows if row.kind == "record"} == set(candidates.records)
-        calibrated = recipe.load(name).calibration == "residual"
-        named = {SIGNALS[name], scores.REFERENCE} if calibrated else {SIGNALS[name]}
+        made_by = recipe.load(name)
+        beside = {scores.TOKENS, *([scores.REFERENCE] if made_by.reference == "base" else [])}
+        named = {SIGNALS[name]} | (beside if made_by.calibration == "residual" else set())
         assert len(rows) == len(named) * (SIZES.canaries + SIZES.records)
         assert {row.signal for row in rows} == named and np.isfinite([row.value for row in rows]).all()
 
@@ -150,7 +151,7 @@ def test_arms_differ_and_scores_are_those_of_the_span(attacked: tuple[RunDir, Pl
         expected = {
             "loss": {"loss": tuned.mean()},
             "difference": {"calibrated": (tuned - base).mean()},
-            "calibrated": {"loss": tuned.mean(), scores.REFERENCE: base.mean()},
+            "calibrated": {"loss": tuned.sum(), scores.TOKENS: len(tuned), scores.REFERENCE: base.sum()},
         }
         for name, values in expected.items():
             rows = [r for r in scores.read_scores(run_dir, arm.name, name) if r.example == canary.id]

@@ -110,7 +110,8 @@ def score(run_dir: RunDir, plan: Plan, arm: str, leak: float) -> None:
             for unit, kind in units
         ]
         if made_by.calibration == "residual":
-            rows += [Score(unit, kind, scores.REFERENCE, generator.normal()) for unit, kind in units]
+            beside = [scores.TOKENS, *([scores.REFERENCE] if made_by.reference != "none" else [])]
+            rows += [Score(unit, kind, name, generator.normal()) for name in beside for unit, kind in units]
         scores.write_scores(run_dir, plan, arm, made_by, rows)
     for made_by in recipe.load_all("extract", EXTRACTION):
         rows = []
@@ -335,7 +336,7 @@ def test_scores_that_tie_have_no_power_in_a_run(tmp_path: Path) -> None:
     made_by = next(r for r in recipe.load_all("mia") if r.name == plan.suite.primary)
     for arm in ("sft-eps1", "sft-inf"):
         rows = scores.read_scores(run_dir, arm, made_by.name)
-        tied = [replace(r, value=float(r.value > 0 and r.signal != scores.REFERENCE)) for r in rows]
+        tied = [replace(r, value=float(r.value > 0 and r.signal == "loss")) for r in rows]
         scores.write_scores(run_dir, plan, arm, made_by, tied)
     audit.run(run_dir, plan, QUIET, "mia")
     found = primary(run_dir, "sft-eps1")
@@ -351,17 +352,20 @@ def test_a_score_that_calibrates_has_its_slope_told_and_an_infinite_one_is_refus
     rows = scores.read_scores(run_dir, arm, made_by.name)
     known = {(r.example, r.kind): r.value for r in rows if r.signal == scores.REFERENCE}
     moved = [
-        r if r.signal == scores.REFERENCE else replace(r, value=r.value + 0.6 * known[r.example, r.kind])
-        for r in rows
+        replace(r, value=r.value + 0.6 * known[r.example, r.kind]) if r.signal == "loss" else r for r in rows
     ]
     scores.write_scores(run_dir, plan, arm, made_by, moved)
     audit.run(run_dir, plan, QUIET, "mia", arms=[arm], recipes=[made_by.name])
     slopes = primary(run_dir, arm)["slopes"]
     assert set(slopes) == {"canary", "record"}
     for kind, slope in slopes.items():
-        audited = [r.value for r in moved if r.kind == kind and r.signal != scores.REFERENCE]
-        reference = [r.value for r in moved if r.kind == kind and r.signal == scores.REFERENCE]
-        assert slope["fitted"] == pytest.approx(np.polyfit(reference, audited, 1)[0])
+        audited, tokens, reference = (
+            np.array([r.value for r in moved if r.kind == kind and r.signal == name])
+            for name in ("loss", scores.TOKENS, scores.REFERENCE)
+        )
+        design = np.column_stack([np.ones(len(audited)), reference, tokens])
+        fitted = np.linalg.solve(design.T @ design, design.T @ audited)
+        assert [slope["fitted"], slope["per_token"]] == pytest.approx(fitted[1:], abs=1e-8)
         assert slope["used"] == min(max(slope["fitted"], 0.0), 1.0)
     assert run_dir.read_json(f"audit/{arm}/calibrated.json")["signal"] == "loss"
     scores.write_scores(run_dir, plan, arm, made_by, [replace(moved[0], value=-math.inf), *moved[1:]])
