@@ -86,12 +86,13 @@ def test_an_adapter_of_another_model_is_refused(
         told = attempt(Audited(adapter=tmp_path / name), world / "key.json", out=tmp_path / "out")
         assert ("are missing" if name == "half" else "have no place") in told
     (tmp_path / "half" / "adapter_model.safetensors").write_bytes(b"broken")
-    assert "Safetensor" in attempt(Audited(adapter=tmp_path / "half"), world / "key.json")
+    half = Audited(adapter=tmp_path / "half")
+    assert "Safetensor" in attempt(half, world / "key.json", out=tmp_path / "out")
     shutil.copytree(toy_model_dir, tmp_path / "model")
     (tmp_path / "model" / "model.safetensors").write_bytes(b"x" * 99)
     broken, sound = str(tmp_path / "model"), str(toy_model_dir)
     for audited in (Audited(model=broken, base=sound), Audited(model=sound, base=broken)):
-        assert "safetensors" in attempt(audited, world / "key.json")
+        assert "safetensors" in attempt(audited, world / "key.json", out=tmp_path / "out")
 
 
 def test_virtual_tokens_are_refused(world: Path, toy_model_dir: Path, tmp_path: Path) -> None:
