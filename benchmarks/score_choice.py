@@ -214,7 +214,7 @@ def said_by(model: secret_spans.LocalModel, key: AuditKey) -> Said:
 def judged(training: Training, work: Path) -> list[dict[str, Any]]:
     """For each number of epochs the AUC of every score in every rendering, and what each way chooses."""
     base = read(work / "base.npz")
-    coins = coins_of(training, len(next(iter(base.values()))))
+    coins = coins_of(training, next(iter(base.values())).shape[1])
     rows = []
     for epochs in EPOCHS:
         said = read(work / f"{training.name}-{epochs}" / "said.npz")
