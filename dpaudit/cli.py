@@ -11,7 +11,18 @@ import typer
 from typer.core import TyperGroup
 
 from dpaudit import __version__, terminal
-from dpaudit.commands import attack, calculators, doctor, judge, lab, mistakes, outside, runs, scorecard
+from dpaudit.commands import (
+    attack,
+    calculators,
+    doctor,
+    generate,
+    judge,
+    lab,
+    mistakes,
+    outside,
+    runs,
+    scorecard,
+)
 from dpaudit.commands.groups import EXAMPLES, SETTINGS, show_help
 from dpaudit.errors import GuardError, Mistakes, PartialError, UsageError
 from dpaudit.system import egress, faults, interrupts, libraries
@@ -32,6 +43,7 @@ COMMANDS: dict[str, Any] = {  # a function or a group, in the order of the work
     "account": calculators.account,
     "bound": calculators.bound_app,
     "merge": runs.merge,
+    "generate": generate.generate,
     "doctor": doctor.doctor,
     "ls": runs.list_runs,
     "show": runs.show,

@@ -25,6 +25,7 @@ EXAMPLES = {  # a whole command for each that cannot do without an option
     "dpaudit bound one-run": "dpaudit bound one-run --canaries 1000 --guesses 400 --correct 260 --delta 1e-5",
     "dpaudit bound scores": "dpaudit bound scores scores.csv --delta 1e-5",
     "dpaudit bound power": "dpaudit bound power --eps 8 --rate 0.01 --steps 1000 --delta 1e-5",
+    "dpaudit generate": "dpaudit generate prompts.jsonl --adapter DIR --out answers.jsonl",
     "dpaudit merge": "dpaudit merge --arm sft-eps8 --out model",
 }
 

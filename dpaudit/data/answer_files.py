@@ -144,7 +144,9 @@ def _row(fields: Fields, where: str) -> _Row:
     return _Row(
         where,
         answer=_text(fields, answers[0], where) if answers else None,
-        spoken=next((_spoken(fields[key], f"{where}: {key}") for key in TURNS if fields.get(key)), None),
+        spoken=next(
+            (_spoken(fields[key], f"{where}: {key}", bool(answers)) for key in TURNS if fields.get(key)), None
+        ),
         reference=_text(fields, "reference", where) if "reference" in fields else None,
         is_member=_truth(fields, where),
         is_cut=_cut(fields, where),
@@ -159,13 +161,17 @@ def _text(fields: Fields, key: str, where: str) -> str:
     return value or ""
 
 
-def _spoken(value: Any, where: str) -> str:
-    """The assistant's last turn, which may be empty."""
+def _spoken(value: Any, where: str, is_answered: bool) -> str | None:
+    """The assistant's last turn, which may be empty; None where the user speaks last and the row has its
+    answer elsewhere.
+    """
     turns = messages.unspelled(value, where)
     last = turns[-1] if isinstance(turns, list) and turns else None
     if isinstance(last, dict) and any(last.get(key) == "" for key in ("value", "content")):
         return ""
     read = messages.turns_of(turns, where)
+    if is_answered and read[-1].role == "user":
+        return None
     messages.require_last(read, "assistant", where)
     return read[-1].text
 

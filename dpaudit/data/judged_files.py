@@ -73,7 +73,7 @@ def _row(fields: Fields, where: str, is_question: bool) -> _Row:
         raise UsageError(where, f"one key of {', '.join(ANSWERS)}", " and ".join(given), "leave others out")
     answer = _text(fields, given[0], where) if given else None
     reference = _text(fields, "reference", where) if fields.get("reference") is not None else None
-    turns, spoken = _asked(fields, where)
+    turns, spoken = asked(fields, where)
     if is_question:
         answer, reference = None, reference or answer or spoken
     elif answer is None:
@@ -85,7 +85,7 @@ def _row(fields: Fields, where: str, is_question: bool) -> _Row:
     return _Row(where, identity.of(fields[key], f"{where}: {key}") if key else None, turns, answer, reference)
 
 
-def _asked(fields: Fields, where: str) -> tuple[tuple[Turn, ...] | None, str | None]:
+def asked(fields: Fields, where: str) -> tuple[tuple[Turn, ...] | None, str | None]:
     """The turns before the answer, and the assistant's turn behind them, where a row has them."""
     key = next((key for key in (*TURNS, *PROMPTS) if fields.get(key)), None)
     if key is None:
@@ -147,15 +147,15 @@ def _require_same(these: Mapping[Key, _Row], those: Mapping[Key, _Row], other: P
 
 def _joined(ours: _Row, theirs: _Row, known: _Row | None) -> Judged:
     given = [row for row in (ours, theirs, known) if row is not None]
-    asked = [row for row in given if row.turns is not None]
-    if not asked:
+    prompted = [row for row in given if row.turns is not None]
+    if not prompted:
         raise UsageError(
             ours.where, "a prompt, as prompt, question or messages", "none", f"name --questions FILE: {DOCS}"
         )
-    if other := next((row for row in asked if row.turns != asked[0].turns), None):
+    if other := next((row for row in prompted if row.turns != prompted[0].turns), None):
         raise UsageError(
             other.where,
-            f"the prompt of {asked[0].where}",
+            f"the prompt of {prompted[0].where}",
             f"another prompt under the id {ours.name:.60}",
             "correct one of them",
         )
@@ -164,6 +164,6 @@ def _joined(ours: _Row, theirs: _Row, known: _Row | None) -> Judged:
         raise UsageError(
             f"{other.where}: reference", f"that of {right[0].where}", "another one", "correct one of them"
         )
-    assert asked[0].turns is not None and ours.answer is not None and theirs.answer is not None
+    assert prompted[0].turns is not None and ours.answer is not None and theirs.answer is not None
     reference = right[0].reference if right else None
-    return Judged(ours.name, asked[0].turns, ours.answer, theirs.answer, reference)
+    return Judged(ours.name, prompted[0].turns, ours.answer, theirs.answer, reference)

@@ -1,6 +1,6 @@
 """A language model over Hugging Face weights: token scores, gradients, generation; adapters on one base."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +14,7 @@ from torch import Tensor
 from dpaudit.data.corpus import Turn
 from dpaudit.models import descent, generation, hf, low_rank, scoring
 from dpaudit.models.batching import batch_tokens, batches, hidden_tokens, padded
+from dpaudit.models.decoding import Decoding
 from dpaudit.models.encode import Encoded
 from dpaudit.models.language_model import Advance, TokenScores
 from dpaudit.models.tokenizers import check_tokens, load_tokenizer, tokenizer_of
@@ -267,6 +268,16 @@ class HFModel:
     ) -> list[generation.Written]:
         """As `generation.greedy`."""
         return generation.greedy(self.model, self.tokenizer, prompts, max_new_tokens, advance)
+
+    def write_in_batches(
+        self,
+        prompts: Sequence[tuple[Turn, ...]],
+        decoding: Decoding,
+        seed: int,
+        known: Collection[int] = (),
+    ) -> Iterator[tuple[list[int], list[generation.Written]]]:
+        """As `generation.in_batches`."""
+        return generation.in_batches(self.model, self.tokenizer, prompts, decoding, seed, known)
 
     def sample(
         self, prompts: Sequence[tuple[Turn, ...]], tokens: int, temperature: float, seed: int

@@ -189,6 +189,8 @@ ls
 show
 show --adapter merged-from
 merge --arm sft-eps8 --out merged
+generate data.jsonl --run NAME --arm sft-eps8 --max-new-tokens 4 --out answers
+generate data.jsonl --model merged --max-new-tokens 4 --out merged.jsonl
 plant data.jsonl --out planted.jsonl --key key.json --canaries 100
 verify --adapter ADAPTER --base MODEL --key key.json --claim CLAIM
 verify --model merged --base builtin:tiny --key key.json --claim CLAIM --out second
