@@ -63,6 +63,11 @@ def test_two_files(tmp_path: Path, role: str) -> None:
     )
 
 
+def test_a_dialogue_that_ends_with_the_user_is_what_was_asked_and_no_reference(tmp_path: Path) -> None:
+    answers = file(tmp_path / "a.jsonl", {"name_key": "n", "answer": "x", "messages": talk("y")[:1]})
+    assert read(answers) == (Answer("n", "x", None),)
+
+
 @pytest.mark.parametrize(
     ("row", "wanted"),
     [
@@ -78,7 +83,7 @@ def test_two_files(tmp_path: Path, role: str) -> None:
             "a.jsonl:2: finish_reason: expected a text",
         ),
         (
-            {"name_key": "n", "answer": SECRET, "messages": talk("x")[:1]},
+            {"name_key": "n", "messages": talk("x")[:1]},
             "a.jsonl:2: messages: expected a dial",
         ),
         ([SECRET], "a.jsonl:2: expected one JSON object"),
