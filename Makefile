@@ -8,7 +8,7 @@ TORCH := $(shell grep '^torch==' constraints.txt)
 PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3; do \
 	$$p -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 
-.PHONY: demo test check test-slow format docs builtin-model bench-account bench-train bench-score clean
+.PHONY: demo test check test-slow test-vllm format docs builtin-model bench-account bench-train bench-score clean
 
 demo: $(STAMP)
 	@$(BIN)/dpaudit demo
@@ -27,6 +27,18 @@ test-slow: $(STAMP)
 	@mkdir -p build
 	set -o pipefail; $(BIN)/python -m pytest -m slow -rA --durations=0 --numprocesses 2 --dist loadfile | tee build/slow.txt
 	$(BIN)/python tests/slow_summary.py build/slow.txt > build/SLOW.md && mv build/SLOW.md tests/SLOW.md
+
+# vLLM wants other versions of libraries: an environment of its own, with the build for processors
+VLLM := .venv-vllm
+test-vllm: $(VLLM)/.installed
+	$(VLLM)/bin/python -m pytest -m slow tests/models/test_vllm.py
+
+$(VLLM)/.installed: constraints-vllm.txt
+	@test -x $(VLLM)/bin/python || $(PYTHON) -m venv $(VLLM)
+	@$(VLLM)/bin/python -m pip install --quiet --disable-pip-version-check -r constraints-vllm.txt
+	@$(VLLM)/bin/python -m pip uninstall --quiet --yes torchvision torchaudio torchcodec
+	@$(VLLM)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -e .
+	@touch $@
 
 format: $(STAMP)
 	$(BIN)/ruff format .

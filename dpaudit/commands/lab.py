@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from dpaudit.commands import options, outcomes, overview, states
+from dpaudit.commands import options, outcomes, overview, release, states
 from dpaudit.commands.asked import Asked
 from dpaudit.commands.groups import SETTINGS, has_command
 from dpaudit.commands.judge import UNFIT
@@ -227,4 +227,4 @@ def _write_page(asked: Page) -> None:
 
     run_dir, plan = states.opened(asked.run, asked.runs)
     page = report.run(run_dir, plan, Progress())
-    show_of_run(run_dir, plan, {"page": str(page)}, asked.as_json)
+    show_of_run(run_dir, plan, {**release.lines(run_dir), "page": str(page)}, asked.as_json)

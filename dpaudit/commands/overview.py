@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from dpaudit.commands import again, judged, outcomes, states
+from dpaudit.commands import again, judged, outcomes, release, states
 from dpaudit.commands.states import PAGE, Row, Rows, read_if_there
 from dpaudit.errors import UsageError
 from dpaudit.privacy.ledger import FIGURES
@@ -182,6 +182,7 @@ def results(run_dir: RunDir, plan: Plan) -> Row:
         **outcomes.compared_tables(run_dir),
         **outcomes.judge_summary(run_dir),
         **judged.tried(run_dir),
+        **release.lines(run_dir),
         "page": str(run_dir.file(PAGE)),
     }
 

@@ -13,7 +13,7 @@ from dpaudit.storage.rundir import RunDir
 from dpaudit.suite import declarations
 from dpaudit.suite.plan import Plan
 
-PAGE = "report/index.html"
+PAGE, FIGURES = "report/index.html", "report/report.json"
 Row = dict[str, Any]
 Rows = list[Row]
 

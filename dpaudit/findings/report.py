@@ -14,6 +14,7 @@ from dpaudit.findings.judgement import Judgement
 from dpaudit.findings.membership import Membership
 from dpaudit.findings.preferences import PreferenceResults
 from dpaudit.findings.quality import Asking, Comparisons, Quality, Skipped
+from dpaudit.findings.release import Released, Rule
 from dpaudit.findings.together import Together
 from dpaudit.findings.tries import Tried
 from dpaudit.privacy.claim import Claim
@@ -188,8 +189,10 @@ class Stages:
 class Report(Finding):
     """All that the page shows, each finding as its stage left it."""
 
-    FORMAT: ClassVar = "report/7"
+    FORMAT: ClassVar = "report/8"
     run: Run
+    rule: Rule  # of release
+    release: tuple[Released, ...]
     arms: tuple[Adapter, ...]
     audits: tuple[Membership, ...]
     inside: tuple[Inside, ...]

@@ -3,6 +3,7 @@
 """
 
 import json
+import os
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,7 @@ RANKS = (8, 16, 32, 64, 128, 256, 320, 512)  # that vLLM makes room for
 class VllmWriter:
     """An engine over `base` with named adapters. Prompts are the tokens that the Transformers model reads."""
 
-    def __init__(self, base: str, adapters: Mapping[str, Path], dtype: str = "auto") -> None:
+    def __init__(self, base: str, adapters: Mapping[str, Path], dtype: str = "float32") -> None:
         """Raises UsageError where vLLM is missing, and for an adapter that it cannot run."""
         room = _room(adapters)  # before the engine takes its minutes
         vllm = _package()
@@ -98,6 +99,7 @@ def check(decoding: Decoding, adapters: Mapping[str, Path]) -> None:
 
 
 def _package() -> Any:
+    os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")  # else its processes tell every step on stdout
     try:
         import vllm
         import vllm.lora.request

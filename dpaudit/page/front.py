@@ -22,6 +22,7 @@ class Front:
 
 def front(joins: Joins) -> Front:
     links = [
+        ("release", "Release"),
         ("verdicts", "Verdicts"),
         ("quality", "Quality"),
         ("attack", "Membership"),

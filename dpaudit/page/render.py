@@ -22,6 +22,7 @@ from dpaudit.page import (
     membership,
     preferences,
     quality,
+    release,
     training,
     verified,
 )
@@ -40,6 +41,7 @@ def render(report: Report) -> str:
         report=report,
         charts=charts.charts(report),
         front=front.front(joins),
+        release=release.release(joins),
         verdicts=verdict_section.verdicts(joins),
         quality=quality.quality(joins),
         contamination=contamination.contamination(joins),

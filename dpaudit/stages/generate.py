@@ -160,7 +160,7 @@ def _writer(answerers: Answerers, adapters: Mapping[str, Path], backend: str) ->
     if backend == VLLM:
         from dpaudit.models.vllm_writer import VllmWriter
 
-        dtype = answerers.run[1].suite.model.dtype if answerers.run else "auto"
+        dtype = answerers.run[1].suite.model.dtype if answerers.run else "float32"  # as the other backend
         return VllmWriter(answerers.base, adapters, dtype)
     from dpaudit.models import secret_spans
     from dpaudit.models.hf_model import HFModel

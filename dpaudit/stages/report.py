@@ -7,6 +7,7 @@ from typing import Any, TypeVar, cast
 
 from dpaudit import schema
 from dpaudit.data.canary import CORPUS_FAMILIES
+from dpaudit.evidence import release
 from dpaudit.findings import audits
 from dpaudit.findings.audits import Audit
 from dpaudit.findings.contamination import Contamination
@@ -19,6 +20,7 @@ from dpaudit.findings.judgement import Judgement
 from dpaudit.findings.membership import Membership
 from dpaudit.findings.preferences import PreferenceResults, Preferences
 from dpaudit.findings.quality import Comparisons, Measured, Quality, TasksAsked
+from dpaudit.findings.release import Rule
 from dpaudit.findings.report import (
     Adapter,
     Asked,
@@ -49,7 +51,7 @@ from dpaudit.storage.sidecars import write_sealed
 from dpaudit.suite import declarations
 from dpaudit.suite.grid import Arm
 from dpaudit.suite.plan import Plan
-from dpaudit.suite.suite import MARGIN
+from dpaudit.suite.suite import MARGIN, Release
 from dpaudit.system.progress import Progress
 
 T = TypeVar("T")
@@ -147,8 +149,10 @@ def assemble(reading: Reading, plan: Plan) -> Report:
     tried = reading.finding(Tries, tries.FILE)
     judges = reading.finding(JudgeTries, judge_tries.FILE)
     insides = (reading.finding(Inside, inside.file_of(name)) for name in names)
-    return Report(
+    report = Report(
         run=_run(run_dir, plan, arms),
+        rule=_rule(reading, plan),
+        release=(),
         arms=tuple(arms),
         audits=_only(Membership, audited),
         inside=tuple(finding for finding in insides if finding is not None),
@@ -172,6 +176,7 @@ def assemble(reading: Reading, plan: Plan) -> Report:
         records_lost=tuple(Lost(**vars(loss)) for loss in declarations.lost(run_dir)),
         stages=_stages(run_dir.name, plan, reading.stale, names, audited, quality, judge),
     )
+    return replace(report, release=release.decide(report, report.rule))
 
 
 def _only(cls: type[F], findings: Sequence[Finding]) -> tuple[F, ...]:
@@ -309,6 +314,11 @@ def _margins_asked(reading: Reading) -> list[Any]:
     """The margin of every entry of the record, oldest first; None for the default."""
     entries = declarations.entries(reading.run_dir, "evaluation")
     return [(entry.settings.get("evaluation") or {}).get("margin") for entry in entries]
+
+
+def _rule(reading: Reading, plan: Plan) -> Rule:
+    asked, most = _asked(reading, "release"), plan.suite.release.epsilon
+    return Rule(most, most == Release().epsilon, asked.mark, asked.date)
 
 
 def _claims(reading: Reading) -> tuple[ClaimOfRun, ...]:

@@ -20,6 +20,7 @@ RECORDS: dict[str, tuple[str, ...]] = {
     "judging": ("judging",),
     "claims": ("claims",),
     "attacks": ("attacks", "shadows"),
+    "release": ("release",),
     "placement": (
         "training.micro_batch",
         "training.gradient_checkpointing",

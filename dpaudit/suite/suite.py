@@ -261,6 +261,16 @@ class Declared:
 
 
 @dataclass(frozen=True)
+class Release:
+    """What an adapter must show before the page says that it may be released, besides a claim that stands."""
+
+    epsilon: float = 3.0  # the largest that promises one person something by itself
+
+    def __post_init__(self) -> None:
+        between(0, math.inf, epsilon=self.epsilon)
+
+
+@dataclass(frozen=True)
 class Suite:
     name: str
     training: Training
@@ -275,6 +285,7 @@ class Suite:
     evaluation: Evaluation = field(default_factory=Evaluation)
     judging: Judging | None = field(default_factory=Judging)
     claims: tuple[Declared, ...] = ()
+    release: Release = field(default_factory=Release)
 
     @property
     def has_public_prompts(self) -> bool:

@@ -118,6 +118,7 @@ BESIDE: dict[str, Any] = {
     "claims": [CLAIM],
     "attacks": ["mia"],
     "shadows": 2,
+    "release.epsilon": 2.0,
     "description": "Other words.",
     "model.shape": {"hidden_size": 8},
     "training.micro_batch": 4,

@@ -1,0 +1,159 @@
+"""The word for a release: what forbids it, what leaves it open, and that nothing is allowed by silence."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import fabricate
+import pytest
+
+from dpaudit.evidence import release
+from dpaudit.findings.answers import Answered, Question
+from dpaudit.findings.declared import ClaimOfRun
+from dpaudit.findings.release import MAY, MUST_NOT, NOT_ESTABLISHED, Released, Rule
+from dpaudit.findings.report import Adapter, Gone, Report
+from dpaudit.findings.together import Together
+from dpaudit.stages import report
+
+RULE = Rule(3.0, True, "declared", "2026-01-01T00:00:00Z")
+ARM = "sft-eps1"
+INSIDE = Question("inside", ARM, 0.6, 0.025, None, None, "half of the noise", 0.93, None, None)
+OUTSIDE = Question("outside", ARM, 0.7, 0.05, 0.1, 4.0, "no noise at all", 0.99, "sft-inf", None)
+
+
+@pytest.fixture(scope="module")
+def found(tmp_path_factory: pytest.TempPathFactory) -> Report:
+    """A whole run; the claim of `sft-eps1` was seen from inside, and nothing came out of that arm."""
+    run_dir, plan = fabricate.run(tmp_path_factory.mktemp("runs"))
+    made = report.assemble(report.Reading(run_dir), plan)
+    extraction = tuple(
+        replace(row, planted_found=0, found_rate=0.0) if row.arm == ARM else row for row in made.extraction
+    )
+    return answering(
+        replace(made, extraction=extraction), questions=(OUTSIDE, INSIDE), verdict="not refuted", unseen=()
+    )
+
+
+def answering(of: Report, **changes: Any) -> Report:
+    assert of.together is not None
+    answers = tuple(
+        replace(answer, **changes) if answer.arm == ARM else answer for answer in of.together.answers
+    )
+    return replace(of, together=replace(of.together, answers=answers))
+
+
+def with_arm(of: Report, change: Callable[[Adapter], Adapter]) -> Report:
+    return replace(of, arms=tuple(change(arm) if arm.arm == ARM else arm for arm in of.arms))
+
+
+def word(of: Report, arm: str = ARM, rule: Rule = RULE) -> Released:
+    return next(row for row in release.decide(of, rule) if row.arm == arm)
+
+
+def test_an_adapter_of_which_all_is_known_may_be_released(found: Report) -> None:
+    row = word(found)
+    assert (row.word, row.others) == (MAY, ())
+    assert "half of the noise would have been caught with probability 0.93" in row.why
+    assert "planted secrets came out" in row.why and "ε" not in row.why
+    assert any("private adapters of this run" in caution for caution in row.cautions)
+
+
+def test_an_adapter_without_noise_must_not_be_released_whatever_else_is_known(found: Report) -> None:
+    for name in (arm.arm for arm in found.arms if not arm.private):
+        assert word(found, name).word == MUST_NOT
+
+
+def declared_refuted(of: Report) -> Report:
+    claim = ClaimOfRun(ARM, 0.5, 1e-5, "added later", "2026-01-01T00:00:00Z", verdict="refuted", reason="x")
+    return replace(of, claims=(claim,))
+
+
+def reproducible(arm: Adapter) -> Adapter:
+    return replace(arm, privacy=replace(arm.privacy, reproducible_noise=True))
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda of: answering(of, verdict="refuted"), "its claim of epsilon 1 is refuted"),
+        (declared_refuted, "its claim of epsilon 0.5 is refuted"),
+        (lambda of: with_arm(of, reproducible), "can draw its noise again"),
+        (lambda of: replace(of, run=replace(of.run, insecure_seed=3)), "can draw its noise again"),
+        (
+            lambda of: replace(of, extraction=tuple(replace(row, planted_found=1) for row in of.extraction)),
+            "1 of 32 planted secrets came out of it word for word",
+        ),
+    ],
+)
+def test_what_forbids_a_release(found: Report, change: Callable[[Report], Report], said: str) -> None:
+    row = word(change(found))
+    assert row.word == MUST_NOT and said in row.why, row
+
+
+def without_answers(of: Report) -> Report:
+    assert isinstance(of.together, Together)
+    return replace(of, together=replace(of.together, answers=()))
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (without_answers, "its claim was not tested"),
+        (lambda of: replace(of, together=None), "its claim was not tested"),
+        (lambda of: answering(of, verdict="no power", questions=()), "could not have seen a false claim"),
+        (lambda of: answering(of, questions=(OUTSIDE,)), "tested from outside alone"),
+        (
+            lambda of: answering(of, questions=(OUTSIDE, replace(INSIDE, power=0.5))),
+            "tested from outside alone",
+        ),
+        (lambda of: answering(of, unseen=("the run before",)), "not every training that it rests on"),
+        (
+            lambda of: answering(of, questions=(INSIDE, replace(INSIDE, arm="before", power=None))),
+            "of the training of before nothing could be told",
+        ),
+        (lambda of: replace(of, extraction=()), "whether planted secrets come out of it was not tried"),
+        (lambda of: replace(of, run=replace(of.run, assumed_public=True)), "does not cover what the adapter"),
+        (lambda of: replace(of, run=replace(of.run, corpus_words=True)), "words of the records"),
+        (
+            lambda of: replace(of, gone=(Gone("audit/x.json", "dpaudit attack mia"),)),
+            "results of this run are gone",
+        ),
+    ],
+)
+def test_what_was_not_looked_at_is_not_established(
+    found: Report, change: Callable[[Report], Report], said: str
+) -> None:
+    row = word(change(found))
+    assert row.word == NOT_ESTABLISHED and said in row.why and row.next_step, row
+
+
+def test_a_claim_above_the_rule_is_not_established_and_the_rule_can_be_declared(found: Report) -> None:
+    strict, wide = replace(RULE, most_epsilon=0.5), replace(RULE, most_epsilon=1.0)
+    assert word(found, rule=wide).word == MAY
+    row = word(found, rule=strict)
+    assert row.word == NOT_ESTABLISHED and "asks for at most 0.5" in row.why
+
+
+def test_the_worst_reason_is_said_first_and_the_others_stay(found: Report) -> None:
+    row = word(replace(answering(found, verdict="refuted"), extraction=()))
+    assert row.word == MUST_NOT and row.others == ("whether planted secrets come out of it was not tried",)
+
+
+def test_no_adapter_may_be_released_where_a_finding_is_missing(found: Report) -> None:
+    """Of all findings of a run, each in turn taken away."""
+    bare = replace(found, together=None, extraction=(), inside=(), audits=())
+    assert not [row for row in release.decide(bare, RULE) if row.word == MAY]
+    for gone in ("together", "extraction", "audits"):
+        left = replace(found, **{gone: None if gone == "together" else ()})
+        assert word(left).word != MAY, gone
+
+
+def test_answers_that_are_of_another_claim_do_not_count(found: Report) -> None:
+    assert found.together is not None
+
+    def other(answer: Answered) -> Answered:
+        return replace(answer, claim=replace(answer.claim, epsilon=9.0)) if answer.arm == ARM else answer
+
+    answers = tuple(other(answer) for answer in found.together.answers)
+    row = word(replace(found, together=replace(found.together, answers=answers)))
+    assert row.word == NOT_ESTABLISHED and "not tested" in row.why
