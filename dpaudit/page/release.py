@@ -2,7 +2,7 @@
 do next.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from markupsafe import Markup
@@ -12,7 +12,7 @@ from dpaudit.page.joins import Joins
 from dpaudit.page.numbers import Placed, placed, say
 from dpaudit.page.phrases import blind_auc
 
-SURE = 0.95  # a share of right guesses from which a claim promises one person hardly anything
+SURE = 0.98  # a share of right guesses from which a claim promises one person hardly anything (epsilon 3.9)
 MARKS = {MAY: "✓", MUST_NOT: "✗"}  # beside the words, for who sees no colours
 
 
@@ -32,15 +32,27 @@ class ReleaseRow:
 @dataclass(frozen=True)
 class ReleaseCard:
     rows: tuple[ReleaseRow, ...]
+    common: tuple[Markup, ...]  # cautions of every private adapter
     rule: Markup
 
 
 def release(joins: Joins) -> ReleaseCard:
-    rows = tuple(_row(joins, row) for row in placed("/release", joins.report.release))
-    return ReleaseCard(rows, _rule(joins))
+    placed_rows = placed("/release", joins.report.release)
+    private = {arm.arm for arm in joins.private}
+    of_all = [(at, row.cautions) for at, row in placed_rows if row.arm in private]
+    at, first = of_all[0] if of_all else ("", ())
+    shared = [caution for caution in first if all(caution in cautions for _, cautions in of_all)]
+    common = tuple(
+        say(
+            "Of every private adapter: {caution}.", caution=joins.num(f"{at}/cautions/{first.index(caution)}")
+        )
+        for caution in shared
+    )
+    rows = tuple(_row(joins, row, shared) for row in placed_rows)
+    return ReleaseCard(rows, common, _rule(joins))
 
 
-def _row(joins: Joins, row: Placed[Released]) -> ReleaseRow:
+def _row(joins: Joins, row: Placed[Released], shared: Sequence[str]) -> ReleaseRow:
     at, found = row
     return ReleaseRow(
         css={MAY: "may", MUST_NOT: "must-not"}.get(found.word, "open"),
@@ -49,11 +61,11 @@ def _row(joins: Joins, row: Placed[Released]) -> ReleaseRow:
         word=found.word,
         why=say("{why}", why=joins.num(f"{at}/why")),
         next_step=say("{what}", what=joins.num(f"{at}/next_step")),
-        beside=tuple(_beside(joins, row)),
+        beside=tuple(_beside(joins, row, shared)),
     )
 
 
-def _beside(joins: Joins, row: Placed[Released]) -> Iterator[Markup]:
+def _beside(joins: Joins, row: Placed[Released], shared: Sequence[str]) -> Iterator[Markup]:
     (at, found), num = row, joins.num
     for index, _ in enumerate(found.others):
         yield say("Also: {why}.", why=num(f"{at}/others/{index}"))
@@ -72,8 +84,9 @@ def _beside(joins: Joins, row: Placed[Released]) -> Iterator[Markup]:
             out=num.counted(place, "planted_found", "planted"),
             upper=num(f"{place}/found_upper", "percent_up"),
         )
-    for index, _ in enumerate(found.cautions):
-        yield say("Note: {caution}.", caution=num(f"{at}/cautions/{index}"))
+    for index, caution in enumerate(found.cautions):
+        if caution not in shared:
+            yield say("Note: {caution}.", caution=num(f"{at}/cautions/{index}"))
 
 
 def _promise(joins: Joins, arm: str) -> Iterator[Markup]:
