@@ -31,7 +31,7 @@ import pyarrow.parquet as pq
 from scipy.stats import norm
 
 from dpaudit.signals import calibration
-from dpaudit.stages.attack.scores import REFERENCE
+from dpaudit.stages.attack.scores import REFERENCE, TOKENS
 from dpaudit.stats import roc
 
 CONFIDENCE = 0.95
@@ -162,12 +162,16 @@ MEASURES = {"combination": combination, "shadows": shadows}
 
 def records(run: Path, name: str) -> dict[str, float]:
     rows = pq.read_table(run / f"attack/sft-inf/{name}.parquet").to_pylist()
-    own = {r["example"]: r["value"] for r in rows if r["kind"] == "record" and r["signal"] != REFERENCE}
-    known = {r["example"]: r["value"] for r in rows if r["kind"] == "record" and r["signal"] == REFERENCE}
-    if not known:
+    of_records = [row for row in rows if row["kind"] == "record"]
+    beside = {
+        name: {r["example"]: r["value"] for r in of_records if r["signal"] == name}
+        for name in (TOKENS, REFERENCE)
+    }
+    own = {r["example"]: r["value"] for r in of_records if r["signal"] not in beside}
+    if not beside[TOKENS]:
         return own
-    audited, reference = (np.array([of[unit] for unit in own]) for of in (own, known))
-    return dict(zip(own, calibration.residual(audited, reference).scores.tolist(), strict=True))
+    told = [np.array([of[unit] for unit in own]) for of in (own, *beside.values()) if of]
+    return dict(zip(own, calibration.residual(*told).scores.tolist(), strict=True))
 
 
 def held(rows: list[dict[str, Any]]) -> dict[str, Any]:
