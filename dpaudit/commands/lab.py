@@ -46,7 +46,7 @@ def run(
     dry_run: options.DryRun = False,
     check: options.Check = False,
     micro_batch: options.MicroBatch = None,
-    allow_egress: options.Egress = None,
+    allow_egress: options.RunEgress = None,
     workers: options.Workers = None,
     runs: options.Runs = run_store.RUNS,
     as_json: options.Json = False,
@@ -58,6 +58,7 @@ def run(
     if dry_run:
         _forecast(plan, runs, as_json)
         return
+    plans.allow_items(plan.suite, allow_egress or ())
     run_dir = sequence.everything(plan, runs, Progress(), allow_egress or (), workers, micro_batch)
     show_of_run(run_dir, plan, overview.results(run_dir, plan), as_json)
     if check:
@@ -83,6 +84,7 @@ def train(
     dry_run: options.DryRun = False,
     arm: options.Arms = None,
     micro_batch: options.MicroBatch = None,
+    allow_egress: options.Items = None,
     workers: options.Workers = None,
     runs: options.Runs = run_store.RUNS,
     as_json: options.Json = False,
@@ -92,6 +94,7 @@ def train(
     if dry_run:
         _forecast(plan, runs, as_json)
         return
+    plans.allow_items(plan.suite, allow_egress or ())
     run_dir = sequence.train(plan, runs, Progress(), arm, workers, micro_batch)
     commitment = run_dir.read_json("corpus/manifest.json").get("commitment")
     values = {"arms": overview.arm_rows(run_dir, plan), "commitment": commitment}

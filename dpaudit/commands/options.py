@@ -77,6 +77,20 @@ Egress = Annotated[
     list[str] | None,
     typer.Option("--allow-egress", metavar="HOST", help="A host that texts may be sent to."),
 ]
+Items = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--allow-egress", metavar="HOST", help="A hub that lm-eval's items may be fetched from beforehand."
+    ),
+]
+RunEgress = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--allow-egress",
+        metavar="HOST",
+        help="A host that texts may be sent to, or a hub that lm-eval's items may be fetched from.",
+    ),
+]
 MaxTokens = Annotated[
     int | None,
     typer.Option(

@@ -1,7 +1,6 @@
 """Benchmarks through the lm-eval package: tasks from configurations, answers as items of numbers."""
 
 import contextlib
-import difflib
 import functools
 import logging
 import math
@@ -12,11 +11,13 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, cast
 
+from jinja2 import UndefinedError
+
 from dpaudit.data.corpus import Role, Turn
 from dpaudit.errors import PartialError, UsageError
 from dpaudit.findings.quality import Asking, Item
 from dpaudit.judging.measures import Measured
-from dpaudit.models import border, fewshot, hub, measured, remembered
+from dpaudit.models import border, fewshot, hub, known_tasks, measured, remembered
 from dpaudit.models.encode import render
 from dpaudit.models.hf_model import HFModel
 from dpaudit.models.items import SEED, AskedItem, Sample, asked_items, drawn
@@ -24,6 +25,7 @@ from dpaudit.storage import disk
 from dpaudit.storage.answer_log import AnswerLog
 from dpaudit.system import egress, interrupts
 
+MISFITS = (LookupError, UndefinedError)  # what lm-eval raises where a row lacks a field that the task reads
 OUTPUTS = ("multiple_choice", "loglikelihood", "loglikelihood_rolling", "generate_until")
 
 
@@ -47,23 +49,25 @@ def load_tasks(
     cache: Path,
     sources: Mapping[str, Path] = MappingProxyType({}),
     ours: Collection[str] = (),
+    is_training_next: bool = False,
 ) -> dict[str, Any]:
     """Name -> lm-eval task for `specs`: name -> configuration, or None for a task that lm-eval itself knows.
 
     `data` names the JSONL file of each configured task, and `sources` the file that it was made from;
-    `cache` is a folder for the read data sets; `ours` are tasks whose items come from a file. Raises
-    UsageError for a name that lm-eval does not know, and for a file whose rows do not fit the configuration.
+    `cache` is a folder for the read data sets; `ours` are tasks whose items come from a file;
+    `is_training_next` decides which way out an error names. Raises UsageError for a name that lm-eval does
+    not know, for items that are not here and may not be fetched, and for rows that do not fit their task;
+    PartialError where the hub does not answer.
     """
+    own = {name: known_tasks.file_of(name, ours) for name, config in specs.items() if config is None}
+    tasks: dict[str, Any] = {}
     with _quiet():
-        manager = _manager(any(config is None for config in specs.values()))
-        _check_known(manager, [name for name, config in specs.items() if config is None])
-        tasks: dict[str, Any] = {}
         for name, config in specs.items():
             if config is None:
-                loaded = _load_known(manager, name, cache, ours)["tasks"]
+                loaded = _load_known(name, own[name], cache, ours, is_training_next)
             else:
                 where = str(sources.get(name, data[name]))
-                loaded = _load(manager, _with_data(config, data[name], cache), where, cache)["tasks"]
+                loaded = _load(_with_data(config, data[name], cache), where, cache)
             tasks[name] = _single(name, loaded)
     for name, task in tasks.items():
         _check(name, task)
@@ -74,12 +78,7 @@ def _single(name: str, loaded: Mapping[str, Any]) -> Any:
     """The task of that name. Raises UsageError for a group, whose tasks have names of their own."""
     if name in loaded:
         return loaded[name]
-    raise UsageError(
-        f"evaluation.tasks: {name}",
-        "one task",
-        f"a group of {len(loaded):,}",
-        f"name its tasks, such as {', '.join(list(loaded)[:3])}",
-    )
+    raise known_tasks.several(name, list(loaded))
 
 
 def _check(name: str, task: Any) -> None:
@@ -112,46 +111,6 @@ def _or_infinite(aggregate: Callable[[Any], float]) -> Callable[[Any], float]:
             return math.inf
 
     return wrapped
-
-
-def check_known(names: Sequence[str], ours: Collection[str] = ()) -> None:
-    """Raises UsageError for a task that lm-eval does not know; `ours` are tasks that it may have been meant
-    for.
-    """
-    with _quiet():
-        _check_known(_manager(True), names, ours)
-
-
-@functools.cache
-def _manager(with_defaults: bool) -> Any:
-    """lm-eval's list of tasks; its own take seconds to read."""
-    from lm_eval.tasks import TaskManager
-
-    return TaskManager(include_defaults=with_defaults)
-
-
-def like(name: str, ours: Collection[str]) -> list[str]:
-    """The names of tasks that a name may have been meant for, by their first part."""
-    first = name.partition("_")[0].lower()
-    return [task for task in ours if task.partition("_")[0] == first or first in task.split("_")]
-
-
-def _check_known(manager: Any, names: Sequence[str], ours: Collection[str] = ()) -> None:
-    for name in names:
-        if name not in manager.all_tasks:
-            longer = [task for task in manager.all_tasks if task.startswith(f"{name}_")][:2]
-            every = [*ours, *manager.all_tasks]
-            slip, close = (
-                difflib.get_close_matches(name, every, n, least) for n, least in ((1, 0.85), (3, 0.6))
-            )
-            near = dict.fromkeys([*slip, *like(name, ours), *longer, *close])
-            alike = f"; names like it: {', '.join(near)}" if near else ""
-            raise UsageError(
-                f"evaluation.tasks: {name}",
-                "a YAML of suites/tasks/ or a task of lm-eval",
-                "an unknown name",
-                f"see `lm-eval ls tasks`{alike}",
-            )
 
 
 def harness_model(model: HFModel, batch: int) -> Any:
@@ -228,33 +187,60 @@ def _with_data(config: dict[str, Any], file: Path, cache: Path) -> dict[str, Any
     return {**config, "dataset_kwargs": {"data_files": files, "cache_dir": str(cache)}}
 
 
-def _load_known(manager: Any, name: str, cache: Path, ours: Collection[str] = ()) -> Any:
-    """A task of lm-eval's own, whose items are here, or come from the hub if `eval --task` named it."""
+def _load_known(
+    name: str, file: Path, cache: Path, ours: Collection[str], is_training_next: bool
+) -> Mapping[str, Any]:
+    """A task of lm-eval's own, whose items are here, or come from the hub if that was allowed."""
     try:
-        return _load(manager, name, name, cache)
-    except UsageError:
-        with egress.asking(name, "dpaudit eval --task"):
-            mine = next(iter(like(name, ours)), "NAME")
-            hub.require_answer(f"{name}: its items come from a hub", f"--task {mine}=FILE")
-            return _load(manager, name, name, cache)
+        return _load(str(file), name, cache)
+    except UsageError as error:
+        if isinstance(error.__cause__, MISFITS):
+            raise
+        if not egress.is_allowed(name):
+            raise _not_here(name, is_training_next) from error
+    mine = next(iter(known_tasks.like(name, ours)), "NAME")
+    from_file = f"{{name: {mine}, data: FILE}} in the suite" if is_training_next else f"--task {mine}=FILE"
+    with egress.asking(name, "dpaudit eval --task"):
+        hub.require_answer(f"{name}: its items come from a hub", from_file)
+        return _load(str(file), name, cache)
 
 
-def _load(manager: Any, spec: str | dict[str, Any], where: str, cache: Path) -> Any:
-    is_own = isinstance(spec, dict)
+def _not_here(name: str, is_training_next: bool) -> UsageError:
+    later = f"dpaudit eval --task {name}"
+    way = (
+        f"to fetch them now, add --allow-egress {hub.host()}; or train without this task (--set "
+        f"evaluation.tasks=...) and measure it later: {later}"
+    )
+    return UsageError(
+        f"evaluation.tasks: {name}",
+        "its items on this machine",
+        "none, and a name in a suite asks no hub",
+        way if is_training_next else f"to fetch them, type {later}",
+    )
+
+
+def _load(spec: str | dict[str, Any], where: str, cache: Path) -> Mapping[str, Any]:
+    """The tasks of a configuration, or of a YAML file of lm-eval's."""
+    from lm_eval.tasks import TaskManager
+
     try:
         with disk.room(cache):
-            return manager.load([spec])
+            return cast(Mapping[str, Any], TaskManager(include_defaults=False).load([spec])["tasks"])
     except (UsageError, PartialError):
         raise
     except Exception as error:  # whatever a library of many authors raises
         if interrupts.came():
             raise KeyboardInterrupt from error
-        raise UsageError(
-            where,
-            "a benchmark whose rows have the fields that its task names" if is_own else "items within reach",
-            border.named(error),
-            "compare the file with the YAML in suites/tasks/" if is_own else "name another task",
-        ) from error
+        raise _unloaded(spec, where, error) from error
+
+
+def _unloaded(spec: str | dict[str, Any], where: str, error: Exception) -> UsageError:
+    rows = "a benchmark whose rows have the fields that its task names"
+    if isinstance(spec, dict):
+        return UsageError(where, rows, border.named(error), "compare the file with the YAML in suites/tasks/")
+    is_misfit = isinstance(error, MISFITS)
+    expected = rows if is_misfit else "items within reach"
+    return UsageError(f"evaluation.tasks: {where}", expected, border.named(error), "name another task")
 
 
 def _answers(

@@ -1,6 +1,7 @@
 """Models of a hub: fetching them, and finding fetched ones. All other modules read local folders."""
 
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from dpaudit.errors import PartialError, UsageError
 from dpaudit.models import border
@@ -29,6 +30,13 @@ def fetched(base: str) -> Path | None:
     except HFValidationError:
         return None
     return Path(cached).parent if isinstance(cached, str) else None
+
+
+def host() -> str:
+    """The host that `--allow-egress` names to have the hub asked."""
+    from huggingface_hub import constants
+
+    return urlsplit(constants.ENDPOINT).hostname or constants.ENDPOINT
 
 
 def require_answer(what: str, way: str) -> None:

@@ -19,14 +19,19 @@ def check(
     Raises UsageError, or Mistakes for several at once, for settings, a model, first rows of the data,
     benchmarks, a judge or attacks that cannot work, and where `runs` has too little room. A forecast needs no
     weights of a hub's model, and no data where the population is declared; `allow_egress` is given where
-    evaluation and judging come next.
+    judging comes next. Items of lm-eval's own benchmarks come last, since they may be fetched (PartialError
+    where their hub does not answer); a forecast does without.
     """
+    from dpaudit.stages import benchmarks
+
     faults = Gathering()
     is_settled = faults.passes(_check_settings, plan)
-    for content_check in _contents(plan, allow_egress is not None):
+    for content_check in _contents(plan):
         faults.passes(*content_check)
     _check_needs(plan, faults, runs, allow_egress, is_forecast, is_settled)
     faults.end()
+    if not is_forecast:
+        benchmarks.check_items(plan.suite.evaluation, plan.suite.evaluation.tasks, is_training_next=True)
 
 
 def _check_settings(plan: Plan) -> None:
@@ -43,12 +48,9 @@ def _check_settings(plan: Plan) -> None:
         schedule_of(plan.suite.training, arm)
 
 
-def _contents(plan: Plan, is_measured: bool) -> Iterator[tuple[Any, ...]]:
+def _contents(plan: Plan) -> Iterator[tuple[Any, ...]]:
     """Checks, with their arguments, of the files of content and the ledger that the plan begins with; none
     rests on another.
-
-    Where evaluation comes next, lm-eval too is asked for the benchmarks that it should know, which takes
-    seconds.
     """
     from dpaudit.pipeline import needs
     from dpaudit.signals import recipe
@@ -58,7 +60,7 @@ def _contents(plan: Plan, is_measured: bool) -> Iterator[tuple[Any, ...]]:
     yield recipe.check_candidates, plan.suite
     yield needs.check_recipes, plan.suite
     yield _check_rubric, plan.suite
-    yield benchmarks.check_tasks, plan.suite.evaluation.tasks, is_measured
+    yield benchmarks.check_tasks, plan.suite.evaluation.tasks
     yield outside_stages, plan
 
 

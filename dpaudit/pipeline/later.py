@@ -171,9 +171,12 @@ def _check(before: Plan, plan: Plan) -> None:
     """What can be known of new benchmarks and a new rubric before they are asked for."""
     from dpaudit.stages import benchmarks
 
-    new = [task for task in plan.suite.evaluation.tasks if task not in before.suite.evaluation.tasks]
-    benchmarks.check_tasks(new, are_known=True)
-    benchmarks.check_items(new)
+    asked, known = plan.suite.evaluation, before.suite.evaluation
+    new = [task for task in asked.tasks if task not in known.tasks]
+    benchmarks.check_tasks(new)
+    if asked.fewshot != known.fewshot:  # of all whose items are still there
+        new = [task for task in asked.tasks if task in new or not task.data or Path(task.data).is_file()]
+    benchmarks.check_items(asked, new)
     if plan.suite.judging is not None and plan.suite.judging != before.suite.judging:
         rubric.load(plan.suite.judging.rubric)
 

@@ -1,6 +1,7 @@
 """The plan of a suite, with what was typed over it."""
 
 import re
+from collections.abc import Sequence
 from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
@@ -84,6 +85,15 @@ def fetch(typed: dict[str, Any], weights: bool = True) -> None:
         from dpaudit.models import hub
 
         hub.fetch(base, "--model", weights)
+
+
+def allow_items(chosen: Suite, hosts: Sequence[str]) -> None:
+    """Lets the hub be asked for the items of a suite's benchmarks where its host was typed."""
+    from dpaudit.models import hub
+    from dpaudit.system import egress
+
+    if hosts and hub.host() in hosts:
+        egress.allow(*(task.name for task in chosen.evaluation.tasks))
 
 
 def versions(chosen: Suite) -> dict[str, str]:

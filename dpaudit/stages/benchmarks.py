@@ -30,35 +30,49 @@ TASKS = "evaluate/tasks.json"
 Loaded = Callable[[], dict[str, Any]]  # as `read_once` gives it
 
 
-def check_tasks(tasks: Sequence[Task], are_known: bool = False) -> None:
-    """Raises UsageError, or Mistakes, where a task is not one of ours, names no file that is there, or has
-    items that do not fit.
+def check_tasks(tasks: Sequence[Task]) -> None:
+    """Raises UsageError, or Mistakes, where a task is neither one of ours nor one of lm-eval's, names no file
+    that is there, or has items that do not fit.
 
     Items of builtin:clinic pass: they are made with the corpus, and left out with a line where the data are
-    others. `are_known` asks lm-eval too, which takes seconds, whether it knows the others.
+    others. Those of lm-eval's own tasks are for `check_items`.
     """
     mistakes, known = Gathering(), content.listing("suites/tasks")
     for task in tasks:
         mistakes.passes(_check_task, task)
     others = [task.name for task in tasks if task.name not in known and task.data is None]
-    if are_known and others:
-        from dpaudit.models import harness
+    if others:
+        from dpaudit.models import known_tasks
 
-        mistakes.passes(harness.check_known, others, sorted(known))
+        for name in others:
+            mistakes.passes(known_tasks.file_of, name, sorted(known))
     mistakes.end()
 
 
-def check_items(tasks: Sequence[Task]) -> None:
-    """Raises UsageError or PartialError, before a model is loaded, where the items of a task of lm-eval's own
-    cannot be had. They may be fetched for that.
+def check_items(evaluation: Evaluation, tasks: Sequence[Task], is_training_next: bool = False) -> None:
+    """Raises UsageError or PartialError, before a model is loaded or trained, where the items of a task of
+    lm-eval's own cannot be had or lack a field, and where a task has fewer worked examples than asked for.
+    Items may be fetched for that.
     """
     known = content.listing("suites/tasks")
-    others: dict[str, None] = {task.name: None for task in tasks if task.name not in known}
-    if others:
-        from dpaudit.models import harness
+    hows = {task.name: asking(evaluation, task) for task in tasks}
+    specs: dict[str, dict[str, Any] | None] = {task.name: None for task in tasks if task.name not in known}
+    files = {
+        task.name: _own_file(task)
+        for task in tasks
+        if task.name in known and hows[task.name].fewshot and not _wants_clinic(task)
+    }
+    specs |= {name: content.load_yaml(known[name]) for name in files}
+    if not specs:
+        return
+    from dpaudit.models import fewshot, harness
 
-        with exclusive.scratch() as cache:
-            harness.load_tasks(others, {}, cache, ours=sorted(known))
+    with exclusive.scratch() as cache:
+        loaded = harness.load_tasks(
+            specs, prepared(specs, files, cache), cache, files, sorted(known), is_training_next
+        )
+        for name, task in loaded.items():
+            fewshot.set_examples(name, task, hows[name].fewshot)
 
 
 def _check_task(task: Task) -> None:

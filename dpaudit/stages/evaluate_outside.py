@@ -56,8 +56,8 @@ def check(request: Request) -> None:
             "no --task",
             "for example --task pubmedqa_file=items.jsonl",
         )
-    benchmarks.check_tasks(request.evaluation.tasks, are_known=True)
-    benchmarks.check_items(request.evaluation.tasks)
+    benchmarks.check_tasks(request.evaluation.tasks)
+    benchmarks.check_items(request.evaluation, request.evaluation.tasks)
     for task in request.evaluation.tasks:
         if task.data is not None:  # items of builtin:clinic are those of a run
             benchmarks.digest_of_items(task)

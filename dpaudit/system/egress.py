@@ -44,6 +44,11 @@ def allow(*names: str | None) -> None:
         os.environ[TYPED] = " ".join([os.environ[TYPED], *(name for name in names if name)])
 
 
+def is_allowed(name: str) -> bool:
+    """Whether `asking` lets a hub be asked about a name: it was typed, or no command line is at work."""
+    return TYPED not in os.environ or name in os.environ[TYPED].split(" ")
+
+
 @contextmanager
 def asking(name: str, option: str) -> Iterator[None]:
     """Inside the block a hub may be asked about `name`. Raises UsageError where nobody typed it, with the
@@ -52,7 +57,7 @@ def asking(name: str, option: str) -> Iterator[None]:
     if TYPED not in os.environ:  # no command line, or a user's own HF_HUB_OFFLINE: the libraries keep to it
         yield
         return
-    if name not in os.environ[TYPED].split(" "):
+    if not is_allowed(name):
         raise UsageError(
             name,
             "a file or folder on this machine, or a typed hub id",

@@ -17,6 +17,7 @@ from dpaudit.pipeline import gate, needs, sequence
 from dpaudit.stages.prepare.corpus import load_corpus
 from dpaudit.suite import loading
 from dpaudit.suite.plan import Plan
+from dpaudit.system import egress
 from dpaudit.system.progress import Progress
 
 QUIET = Progress(quiet=True)
@@ -149,6 +150,69 @@ def test_a_judge_that_cannot_be_asked_stops_a_run_before_training(toy_model_dir:
     [line] = told(plan_of(toy_model_dir, data, **asked_of), allow_egress=())
     assert line.startswith("--model no/model: ")
     gate.check(plan_of(toy_model_dir, data, **asked_of))  # nothing is judged by `train`
+
+
+MEDQA = {"evaluation.tasks": [{"name": "medqa_4options"}]}
+ITEM = {"sent1": "Which drug?", "ending0": "a", "ending1": "b", "ending2": "c", "ending3": "d", "label": 0}
+NO_ITEMS = "medqa_4options: expected its items on this machine, got none, and a name in a suite asks no hub; "
+
+
+@pytest.mark.parametrize(
+    ("item", "changes", "told"),
+    [
+        (None, {}, f"{NO_ITEMS}to fetch them now, add --allow-egress huggingface.co; or train without"),
+        (
+            {"sent1": "Which?", "label": 0},
+            {},
+            "rows have the fields that its task names, got KeyError: 'endi",
+        ),
+        (ITEM, {"evaluation.fewshot": 5}, "expected at most 2, the worked examples that medqa_4options has"),
+        (ITEM, {}, None),
+    ],
+)
+def test_items_of_lm_evals_own_tasks_are_looked_at_before_training(
+    item: dict[str, Any] | None,
+    changes: dict[str, Any],
+    told: str | None,
+    toy_model_dir: Path,
+    data: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A folder that bears the data set's name stands for the hub: `datasets` looks here first."""
+    monkeypatch.chdir(tmp_path)
+    place = Path("GBaker/MedQA-USMLE-4-options-hf")
+    place.mkdir(parents=True)
+    for split in ("train", "validation", "test") if item else ():
+        write(place / f"{split}.jsonl", *([item or {}] * 2))
+    if not item:
+        place.rmdir()
+    plan = plan_of(toy_model_dir, data, **MEDQA, **changes)
+    with egress.closed():
+        gate.check(plan, is_forecast=True)  # which fetches nothing
+        if told is None:
+            gate.check(plan)
+            return
+        with pytest.raises(UsageError) as caught:
+            sequence.train(plan, tmp_path / "runs", QUIET)
+    assert told in str(caught.value) and "\n" not in str(caught.value)
+    assert not (tmp_path / "runs").exists()
+
+
+def test_too_many_worked_examples_of_a_file_are_told_before_training(
+    toy_model_dir: Path, data: Path, tmp_path: Path
+) -> None:
+    rows = ({"question": f"Question {n}?", "choices": ["one", "two"], "answer": 0} for n in range(4))
+    task = {"name": "medqa_us_file", "data": str(write(tmp_path / "items.jsonl", *rows))}
+    plans = [
+        plan_of(toy_model_dir, data, **{"evaluation.tasks": [task], "evaluation.fewshot": shots})
+        for shots in (3, 4)
+    ]
+    gate.check(plans[0])
+    [line] = told(plans[1])
+    assert line.startswith(
+        "evaluation.fewshot: expected at most 3, the worked examples that medqa_us_file has"
+    )
 
 
 def test_a_row_that_only_encoding_refuses_leaves_nothing_half_made(

@@ -120,6 +120,16 @@ def test_a_typed_name_is_asked_about(option: str, typed: Type) -> None:
     assert not Path("runs").exists()
 
 
+def test_items_of_a_benchmark_are_asked_for_only_where_the_hubs_host_is_typed(typed: Type) -> None:
+    name = suite_with(evaluation={"tasks": [{"name": "medqa_4options"}]}, model={"base": "builtin:tiny"})
+    for words in (("train", "--suite", name), ("run", name)):
+        code, line, tried = typed(*words)
+        assert (code, tried) == (2, []) and "add --allow-egress huggingface.co" in line
+        code, line, tried = typed(*words, "--allow-egress", "huggingface.co")
+        assert code == 3 and tried and "huggingface.co does not answer" in line
+        assert not Path("runs").exists()
+
+
 def test_training_and_merging_ask_nobody(typed: Type) -> None:
     """PEFT asks a hub whether a base's vocabulary was changed, as it saves; Transformers whether a tokenizer
     is patched.
