@@ -145,7 +145,7 @@ class Elsewhere:
     ] = None
     model: Annotated[
         str | None,
-        typer.Option("--model", metavar="DIR", help="No run: a merged model trained elsewhere, with --base."),
+        typer.Option("--model", metavar="DIR", help="No run: a whole model; with --base it is compared."),
     ] = None
     base: Annotated[
         str | None, typer.Option("--base", metavar="DIR", help="The model that was fine-tuned.")

@@ -18,18 +18,22 @@ from dpaudit.schema import Count, Proportion
 
 @dataclass(frozen=True)
 class OutsideModel:
-    """The model as it was named; `files` is a digest of all files that decide what it says."""
+    """The model as it was named, and the base it is compared with, if any; `files` is a digest of all files
+    that decide what they say.
+    """
 
     name: str
-    base: str
+    base: str | None
     files: str | None
 
 
 @dataclass(frozen=True)
 class MeasuredOutside(Finding):
-    """Figures of the model and its base on every benchmark, and the differences on the same items."""
+    """Figures of the model, and of its base if one was named, on every benchmark, and the differences on the
+    same items.
+    """
 
-    FORMAT: ClassVar = "quality-outside/4"
+    FORMAT: ClassVar = "quality-outside/5"
     model: OutsideModel
     how: Asking
     data: dict[str, str]  # benchmark -> digest of its file

@@ -33,8 +33,10 @@ class Audited:
         return secret_spans.base_of(self.adapter, self.base) if self.adapter else self.base
 
 
-def require(audited: Audited, command: str = "dpaudit verify") -> None:
-    """Raises UsageError for a model that is not named whole, or not there. No weights are read."""
+def require(audited: Audited, command: str = "dpaudit verify", may_be_alone: bool = False) -> None:
+    """Raises UsageError for a model that is not named whole, or not there. No weights are read. A whole model
+    that `may_be_alone` needs no base.
+    """
     if (audited.adapter is not None) + (audited.endpoint is not None or audited.model is not None) != 1:
         raise UsageError(
             command,
@@ -52,13 +54,14 @@ def require(audited: Audited, command: str = "dpaudit verify") -> None:
     if audited.tokenizer is not None:
         hub.fetch(audited.tokenizer, "--tokenizer", weights=False)
     base = audited.base_name()
-    if base is None:
+    if base is None and not may_be_alone:
         raise UsageError(
             "--base",
             "the model that was fine-tuned, for a merged model",
             "no base",
             "without it what was learned cannot be told from what was known; add --base DIR",
         )
-    secret_spans.check_folder(base, "--base")
+    if base is not None:
+        secret_spans.check_folder(base, "--base")
     if audited.model is not None:
         secret_spans.check_folder(audited.model, "--model")

@@ -328,7 +328,7 @@ def _own_file(task: Task) -> Path:
         way = "name the file itself" if path.is_dir() else f"put them at {path}"
         raise UsageError(
             where,
-            f"a JSONL file with the items of {task.name}",
+            f"a file with the items of {task.name}",
             got,
             f"{way}, or leave the task out",
         )

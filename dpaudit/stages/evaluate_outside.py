@@ -37,7 +37,9 @@ COMMAND = "dpaudit eval"
 
 @dataclass(frozen=True)
 class Request:
-    """What is asked: a model with its base, and benchmarks with the files that hold their items."""
+    """What is asked: a model, with the base that it is compared with, and benchmarks with the files that hold
+    their items.
+    """
 
     model: Audited
     evaluation: Evaluation
@@ -48,7 +50,8 @@ def check(request: Request) -> None:
     """Raises UsageError, before anything is loaded, for a model that is not whole, for no benchmark or one
     that cannot be asked, and where another model's result would be lost.
     """
-    audited.require(request.model, COMMAND)
+    audited.require(request.model, COMMAND, may_be_alone=True)
+    _check_base(request.model)
     if not request.evaluation.tasks:
         raise UsageError(
             COMMAND,
@@ -66,6 +69,18 @@ def check(request: Request) -> None:
         _check_earlier(request, file)
 
 
+def _check_base(model: Audited) -> None:
+    """Raises UsageError for a model that would be compared with itself."""
+    places = [Path(name).expanduser().resolve() for name in (model.model, model.base) if name is not None]
+    if len(places) == 2 and places[0] == places[1]:
+        raise UsageError(
+            f"--base {model.base}",
+            "another model than --model, to compare it with",
+            "the same",
+            "leave --base out to measure the model alone",
+        )
+
+
 def _check_earlier(request: Request, file: Path) -> None:
     """Raises UsageError where a result that is there would be lost: that of another model, of a
     benchmark that is not asked for now, or of the same items asked otherwise.
@@ -78,7 +93,7 @@ def _check_earlier(request: Request, file: Path) -> None:
     if known.model.files != verify_kept.digest_of(request.model):
         raise UsageError(str(file), "no result of another model", "one", way)
     asked = {task.name: task for task in request.evaluation.tasks}
-    dropped = [task for task in known.items[BASE] if task not in asked]
+    dropped = [task for task in known.items[known.model.name] if task not in asked]
     if dropped:
         again = " ".join(f"--task {task}" for task in dropped)
         raise UsageError(
@@ -98,7 +113,7 @@ def _check_earlier(request: Request, file: Path) -> None:
 
 def run(request: Request, progress: Progress) -> MeasuredOutside:
     """Writes OUT/quality.json and returns it: figures of the model and of its base, and both compared item by
-    item. Raises UsageError as `check` and loading do.
+    item; of a model without a base its figures alone. Raises UsageError as `check` and loading do.
     """
     check(request)
     for task in request.evaluation.tasks:
@@ -107,10 +122,9 @@ def run(request: Request, progress: Progress) -> MeasuredOutside:
             for line in benchmarks.not_shared(task.name, config, Path(task.data)):
                 progress.say(line)
     base = request.model.base_name()
-    assert base is not None  # `check` refuses a model without one
     _make_folder(request.out)
-    names = (BASE, request.model.name)
-    with progress.task("evaluating", len(names) * len(request.evaluation.tasks)) as advance:
+    models = 1 if base is None else 2
+    with progress.task("evaluating", models * len(request.evaluation.tasks)) as advance:
         answers = _answers(request, base, advance)
     found = _found(request, base, answers)
     for line in _cautions(found):
@@ -126,13 +140,18 @@ def _cautions(found: MeasuredOutside) -> Iterator[str]:
         name: [*rows, *found.measures[name]] for name, rows in found.figures.items()
     }
     yield from cautions.of_cut_prompts(by_model)
-    yield (
-        f"note: whether items stand in the text that {found.model.name} or its base was trained on was not "
-        f"looked at"
-    )
+    models = f"{found.model.name}{' or its base' if found.model.base else ''}"
+    yield f"note: whether items stand in the text that {models} was trained on was not looked at"
+    if found.model.base is None:
+        yield (
+            "note: nothing is compared, since no --base was named: these figures do not tell what "
+            "fine-tuning changed"
+        )
 
 
-def _found(request: Request, base: str, answers: "Mapping[str, Mapping[str, Answers]]") -> MeasuredOutside:
+def _found(
+    request: Request, base: str | None, answers: "Mapping[str, Mapping[str, Answers]]"
+) -> MeasuredOutside:
     figures = {
         name: tuple(
             quality.accuracy_figures(task, said.items, said.chance, said.left_out)
@@ -154,6 +173,7 @@ def _found(request: Request, base: str, answers: "Mapping[str, Mapping[str, Answ
         for name, of in answers.items()
     }
     margin = request.evaluation.loss_tested
+    pairs = [(request.model.name, BASE)] if base else []
     return MeasuredOutside(
         model=OutsideModel(request.model.name, base, verify_kept.digest_of(request.model)),
         how=benchmarks.asking(request.evaluation),
@@ -161,34 +181,36 @@ def _found(request: Request, base: str, answers: "Mapping[str, Mapping[str, Answ
         margin=margin,
         fewest=fewest_clusters(margin),
         figures=figures,
-        compared=tuple(_accuracies(request, answers, figures)),
+        compared=tuple(_accuracies(pairs, answers, figures, margin)),
         items={name: {task: said.items for task, said in of.items()} for name, of in answers.items()},
         measures=scored,
-        changes=measures.compared(scored[BASE], scores, [(request.model.name, BASE)]),
+        changes=measures.compared(scored[request.model.name], scores, pairs),
         scores=scores,
     )
 
 
 def _accuracies(
-    request: Request,
+    pairs: Sequence[tuple[str, str]],
     answers: "Mapping[str, Mapping[str, Answers]]",
     figures: Mapping[str, Sequence[TaskFigures]],
+    margin: float,
 ) -> Sequence[Comparison]:
-    margin = request.evaluation.loss_tested
     found = [
         pair
-        for task, said in answers[BASE].items()
+        for task, said in next(iter(answers.values())).items()
         if said.items
         for pair in losses.accuracy_pairs(
-            task, {name: of[task].items for name, of in answers.items()}, [(request.model.name, BASE)], margin
+            task, {name: of[task].items for name, of in answers.items()}, pairs, margin
         )
     ]
     by_task = {name: {row.task: row for row in of} for name, of in figures.items()}
     return losses.conclude(found, by_task, (), margin)
 
 
-def _answers(request: Request, base: str, advance: Any) -> "dict[str, dict[str, Answers]]":
-    """Model -> task -> its answers; the base is loaded once where the audited model is an adapter."""
+def _answers(request: Request, base: str | None, advance: Any) -> "dict[str, dict[str, Answers]]":
+    """Model -> task -> its answers; the base, if any, comes first, and is loaded once where the audited model
+    is an adapter.
+    """
     from dpaudit.models import harness
     from dpaudit.models.hf_model import HFModel
 
@@ -198,11 +220,12 @@ def _answers(request: Request, base: str, advance: Any) -> "dict[str, dict[str, 
     adapter, name = request.model.adapter, request.model.name
     with exclusive.scratch() as cache:
         loaded = harness.load_tasks(specs, benchmarks.prepared(specs, files, cache), cache, files)
-        model = HFModel.load(base)
-        if adapter is not None:
-            model.add_adapter(name, adapter)
-        logs = _Logs.of(request, specs)
-        said = {BASE: _asked(model, loaded, request.evaluation, None, logs.of_model(BASE), advance)}
+        logs, said = _Logs.of(request, specs), {}
+        if base is not None:
+            model = HFModel.load(base)
+            if adapter is not None:
+                model.add_adapter(name, adapter)
+            said[BASE] = _asked(model, loaded, request.evaluation, None, logs.of_model(BASE), advance)
         if adapter is None:
             model = HFModel.load(str(request.model.model))
         active = name if adapter else None

@@ -155,9 +155,10 @@ def _files(audited: Audited) -> dict[str, dict[str, str]] | None:
     template = Path(audited.tokenizer).expanduser() if audited.tokenizer else None
     if template is not None and not template.is_dir():
         template = Path(hf.resolve(str(audited.tokenizer)))
+    base = audited.base_name()
     files = {
         "model": _digests(audited.adapter) if audited.adapter else weights.of_base(str(audited.model)),
-        "base": weights.of_base(str(audited.base_name())),
+        **({"base": weights.of_base(base)} if base else {}),
         **({"template": _digests(template)} if template else {}),
     }
     return files if all(files.values()) else None

@@ -374,7 +374,7 @@ def test_a_tokenizer_without_chat_template_gets_the_prompt_of_training(toy_model
 
 WITHOUT_ITEMS = [
     (Task("clinic_choice"), "data: expected the file that holds its items, got no value"),
-    (Task("clinic_choice", "nowhere.jsonl"), "data: expected a JSONL file with the items of clinic_choice"),
+    (Task("clinic_choice", "nowhere.jsonl"), "data: expected a file with the items of clinic_choice"),
 ]
 
 

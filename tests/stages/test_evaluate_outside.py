@@ -70,6 +70,21 @@ def test_an_adapter_is_asked_beside_its_base_and_a_merged_model_says_the_same(
         assert (tmp_path / "a/quality.json").read_text() == written
 
 
+def test_a_model_without_a_base_is_measured_alone_and_says_so(
+    toy_model_dir: Path, items: Path, tmp_path: Path
+) -> None:
+    words = ("--model", toy_model_dir, "--task", f"{TASK}={items}", "--task", f"refusals_file={items}")
+    done = asked(*words, "--out", tmp_path / "alone")
+    assert done.exit_code == 0, done.output
+    assert "note: nothing is compared, since no --base was named" in done.output
+    assert "cannot tell" not in done.output and "or its base" not in done.output
+    found = json.loads((tmp_path / "alone/quality.json").read_text())
+    assert found["model"]["base"] is None and found["compared"] == found["changes"] == []
+    assert list(found["figures"]) == list(found["measures"]) == [str(toy_model_dir)]
+    fewer = asked(*words[:4], "--out", tmp_path / "alone")
+    assert isinstance(fewer.exception, UsageError) and "got that of refusals_file" in str(fewer.exception)
+
+
 def test_a_stopped_command_goes_on_at_the_item(
     world: Path, items: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -129,7 +144,10 @@ def test_a_slip_is_one_line_and_leaves_nothing(
         ((*adapter, "--task", "clinic_choice=builtin:clinic"), "no such file"),
         ((*adapter, "--run", "x"), "a run, or a model trained elsewhere"),
         ((*adapter, "--task", f"{TASK}={items}", "--set", "model.base=x"), "a key of evaluation"),
-        (("--model", toy_model_dir, "--task", f"{TASK}={items}"), "--base"),
+        (
+            ("--model", toy_model_dir, "--base", f"{toy_model_dir}/", "--task", f"{TASK}={items}"),
+            "expected another model than --model, to compare it with, got the same; leave --base out",
+        ),
         (("--adapter", wrapped, "--task", f"{TASK}={items}"), "got the folder above it; --adapter"),
         (
             (*adapter, "--base", "nosuchdir", "--task", f"{TASK}={items}"),
