@@ -62,18 +62,21 @@ def main() -> None:
     print(json.dumps(result["tasks"], indent=1))
 
 
-def asked_by_us(model: str, tasks: dict[str, Any]) -> dict[str, list[list[float]]]:
+Logprobs = dict[str, list[float]]  # item -> log-probability of each choice
+
+
+def asked_by_us(model: str, tasks: dict[str, Any]) -> dict[str, Logprobs]:
     lm = harness.harness_model(HFModel.load(model), 8)
     how = benchmarks.asking(Evaluation(limit=ITEMS))
     return {
-        name: [list(item.logprobs) for item in harness.answer(lm, name, task, how).items]
+        name: {item.id: list(item.logprobs) for item in harness.answer(lm, name, task, how).items}
         for name, task in tasks.items()
     }
 
 
 def asked_by_lm_eval(
     model: str, specs: dict[str, Any], files: dict[str, Path], places: dict[str, list[int] | None]
-) -> dict[str, list[list[float]]]:
+) -> dict[str, Logprobs]:
     lm = HFLM(pretrained=model, dtype="float32", device="cpu", batch_size=8)
     found = {}
     for name, spec in specs.items():
@@ -86,18 +89,20 @@ def asked_by_lm_eval(
             bootstrap_iters=0,
             log_samples=True,
         )
-        samples = sorted(done["samples"][name], key=lambda sample: sample["doc_id"])
-        found[name] = [[float(answer[0]) for answer in s["filtered_resps"]] for s in samples]
+        found[name] = {
+            str(sample["doc"]["id"]): [float(answer[0]) for answer in sample["filtered_resps"]]
+            for sample in done["samples"][name]
+        }
     return found
 
 
-def compared(ours: list[list[float]], theirs: list[list[float]]) -> dict[str, Any]:
-    gaps = [
-        abs(a - b) for mine, other in zip(ours, theirs, strict=True) for a, b in zip(mine, other, strict=True)
-    ]
-    same = [
-        mine.index(max(mine)) == other.index(max(other)) for mine, other in zip(ours, theirs, strict=True)
-    ]
+def compared(ours: Logprobs, theirs: Logprobs) -> dict[str, Any]:
+    """Raises ValueError where the two sides were not asked the same items."""
+    if ours.keys() != theirs.keys():
+        raise ValueError("the same items for both")
+    both = [(mine, theirs[item]) for item, mine in ours.items()]
+    gaps = [abs(a - b) for mine, other in both for a, b in zip(mine, other, strict=True)]
+    same = [mine.index(max(mine)) == other.index(max(other)) for mine, other in both]
     return {"items": len(same), "same_answer": sum(same), "largest_difference": max(gaps)}
 
 

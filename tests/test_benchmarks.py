@@ -126,6 +126,33 @@ def test_the_chosen_score_is_within_a_hundredth_of_the_best_of_all() -> None:
         assert of[row["chosen_by"]["trace"]]["auc"]["residual"] >= best - 0.01
 
 
+@pytest.mark.slow
+def test_the_agreement_with_lm_eval_is_over_the_items_that_a_limit_draws(
+    toy_model_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Plain lm-eval is asked the same ones; a side that was asked others is told."""
+    script = script_of("lm_eval_agreement")
+    rows = [
+        {"id": f"q{n}", "question": f"Fever {n}?", "choices": ["yes", "no"], "answer": n % 2}
+        for n in range(12)
+    ]
+    (tmp_path / "items.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    monkeypatch.setattr(script, "FILES", {"medqa_us_file": "items.jsonl"})
+    monkeypatch.setattr(script, "ITEMS", 4)
+    seen: list[dict[str, Any]] = []
+    compared = script.compared
+    monkeypatch.setattr(script, "compared", lambda *both: seen.extend(both) or compared(*both))
+    words = ["--model", str(toy_model_dir), "--data", str(tmp_path), "--out", str(tmp_path / "out.json")]
+    monkeypatch.setattr(sys, "argv", ["lm_eval_agreement", *words])
+    script.main()
+    (found,) = json.loads((tmp_path / "out.json").read_text())["tasks"].values()
+    assert found["items"] == found["same_answer"] == 4 and found["largest_difference"] < 1e-4
+    ours, theirs = seen
+    assert list(ours) != [row["id"] for row in rows[:4]]  # lm-eval's own limit takes the first
+    with pytest.raises(ValueError, match="the same items"):
+        compared(ours, {f"{name}0": values for name, values in theirs.items()})
+
+
 @pytest.fixture(scope="module")
 def keinan() -> ModuleType:
     return script_of("keinan")

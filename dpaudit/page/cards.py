@@ -9,7 +9,7 @@ from dpaudit.findings.membership import Membership
 from dpaudit.page.answers import sentences
 from dpaudit.page.joins import Joins
 from dpaudit.page.numbers import Placed, code, placed, say
-from dpaudit.page.phrases import blind_auc, is_alarmed, mark
+from dpaudit.page.phrases import is_alarmed, mark
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ def _beside(joins: Joins, audit: Placed[Membership]) -> Iterator[Markup]:
             unit=joins.report.run.unit,
             limit=num(f"{joins.promises[finding.arm].at}/guess_right_at_most", "percent_two_up"),
         )
-    yield say("Membership attack, AUC {auc}", auc=blind_auc(num, f"{at}/canaries"))
+    yield say("Membership attack, AUC {auc}", auc=num.area(f"{at}/canaries"))
     if finding.arm in joins.extraction:
         out = num.counted(joins.extraction[finding.arm].at, "planted_found", "planted")
         yield say("Planted secrets out: {out}", out=out)

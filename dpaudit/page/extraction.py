@@ -9,7 +9,7 @@ from dpaudit.findings.baselines import Blind
 from dpaudit.findings.extraction import Discoverable, Extract, Extraction, PersonalFields, RanksOfLevel
 from dpaudit.page.joins import Joins
 from dpaudit.page.numbers import Numbers, Placed, code, placed, say
-from dpaudit.page.phrases import ABSENT, absence, blind_auc, broken_coins, is_alarmed, is_crossed, no_baseline
+from dpaudit.page.phrases import ABSENT, absence, broken_coins, is_alarmed, is_crossed, no_baseline
 
 SIDES = "planted and kept out"
 EQUAL_SECRETS = "controls have the same secret as one that was planted"
@@ -148,7 +148,7 @@ def _table(
             "a classifier that sees the texts alone separates {sides} with an AUC of {auc}; a random draw "
             "decided on each, so one half is expected",
             sides=sides,
-            auc=blind_auc(num, place),
+            auc=num.area(place),
         )
     notes = [say("Blind baseline{learnt}: {baseline}.", learnt=learnt, baseline=baseline)]
     if is_crossed(finding.near_duplicates):

@@ -8,7 +8,7 @@ from markupsafe import Markup
 from dpaudit.findings.membership import Membership, Records
 from dpaudit.page.joins import Joins
 from dpaudit.page.numbers import Placed, code, say
-from dpaudit.page.phrases import blind_auc, broken_coins, is_alarmed, is_crossed, no_baseline
+from dpaudit.page.phrases import broken_coins, is_alarmed, is_crossed, no_baseline
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,7 @@ def _noted(joins: Joins, audit: Placed[Membership], method: str) -> Iterator[Mar
         if records.blind.auc is not None:
             baseline = say(
                 "from the texts alone, AUC {auc}",
-                auc=blind_auc(joins.num, f"{at}/blind"),
+                auc=joins.num.area(f"{at}/blind"),
             )
         yield say("Blind baseline of {method} adapters: {baseline}.", method=method, baseline=baseline)
     if is_crossed(records.near_duplicates):
@@ -107,12 +107,11 @@ def _crossed(joins: Joins, audit: Placed[Membership], records: Records, method: 
     if records.near_duplicates and records.near_duplicates.auc_without is not None:
         without = say(
             ". Without all {alike} that have a near-duplicate anywhere, the AUC of {arm} by {recipe} is "
-            "{auc} {limits}",
+            "{auc}",
             alike=num(f"{at}/alike", "count"),
             arm=code(audit.part.arm),
             recipe=audit.part.recipe,
-            auc=num(f"{at}/auc_without", "three"),
-            limits=num.interval(at, "auc_without_lower", "auc_without_upper", "three"),
+            auc=num.area(at, "auc_without"),
         )
     return say(
         "<strong>Near-duplicates across the coin, {method} adapters:</strong> {left_out} {unit}s that were "

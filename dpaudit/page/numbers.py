@@ -1,6 +1,7 @@
 """The only way in which a number reaches a page: looked up in the report by its place, which it carries."""
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, NamedTuple, TypeVar
 
@@ -9,6 +10,8 @@ from markupsafe import Markup
 from dpaudit.page import formats
 
 T = TypeVar("T")
+
+TOLD = 0.2  # how far from one half random scores may carry an AUC, once in twenty, for it to be read at all
 
 
 class Placed(NamedTuple, Generic[T]):
@@ -55,6 +58,16 @@ class Numbers:
         low, high = self(f"{at}/{lower}", f"{style}_down"), self(f"{at}/{upper}", f"{style}_up")
         return Markup('<span class="interval">[{}, {}]</span>').format(low, high)
 
+    def area(self, at: str, name: str = "auc") -> Markup:
+        """An AUC with its interval and, beside it, why it tells nothing where it does not."""
+        area, limits = (
+            self(f"{at}/{name}", "three"),
+            self.interval(at, f"{name}_lower", f"{name}_upper", "three"),
+        )
+        word = silence(look_up(self.report, at), name)
+        tag = Markup(' <span class="tag">{}</span>').format(word) if word else Markup("")
+        return Markup("{} {}{}").format(area, limits, tag)
+
     def counted(self, at: str, part: str, whole: str) -> Markup:
         """A count of a whole, such as `3 of 32`."""
         return Markup("{} of {}").format(self(f"{at}/{part}", "count"), self(f"{at}/{whole}", "count"))
@@ -77,3 +90,31 @@ def look_up(report: Any, pointer: str) -> Any:
 def join(pointer: str, *parts: object) -> str:
     """A pointer continued by keys, which may hold any character."""
     return pointer + "".join("/" + str(part).replace("~", "~0").replace("/", "~1") for part in parts)
+
+
+def silence(part: Mapping[str, Any], name: str = "auc") -> str | None:
+    """Why an AUC of the report tells nothing: of too few, or its interval includes one half."""
+    if part[name] is None:
+        return None
+    if is_few(*_sides(part, name)):
+        return "too few"
+    return "like chance" if part[f"{name}_lower"] <= 0.5 <= part[f"{name}_upper"] else None
+
+
+def is_few(members: int, others: int) -> bool:
+    """Whether random scores of so many give an AUC further than `TOLD` from one half more often than once in
+    twenty, by the variance of Mann and Whitney (1947).
+    """
+    if not members or not others:
+        return True
+    return 1.96 * math.sqrt((members + others + 1) / (12 * members * others)) > TOLD
+
+
+def _sides(part: Mapping[str, Any], name: str) -> tuple[int, int]:
+    """How many members and others an AUC is of; where only their sum is kept, half of it each: a fair coin
+    drew them.
+    """
+    if name == "auc" and "members" in part:
+        return part["members"], part["n"] - part["members"]
+    both = part["units"] if name == "auc" else part["n_without"]
+    return both // 2, both - both // 2

@@ -52,17 +52,8 @@ def broken_coins(num: Numbers, at: str, whose: str, barred: str) -> Markup:
         "it prove nothing.",
         barred=barred,
         whose=whose,
-        auc=num(f"{at}/auc", "three"),
+        auc=num.area(at),
         p=num(f"{at}/p_value", "p"),
-    )
-
-
-def blind_auc(num: Numbers, at: str) -> Markup:
-    """The AUC of a baseline with its interval; `at` is its place."""
-    return say(
-        "{auc} {limits}",
-        auc=num(f"{at}/auc", "three"),
-        limits=num.interval(at, "auc_lower", "auc_upper", "three"),
     )
 
 

@@ -9,7 +9,7 @@ from dpaudit.findings.membership import Membership
 from dpaudit.page.cards import Card, cards
 from dpaudit.page.joins import Joins
 from dpaudit.page.numbers import Placed, code, codes, placed, say
-from dpaudit.page.phrases import ABSENT, absence, adapters, asked, blind_auc, broken_coins, is_alarmed, mark
+from dpaudit.page.phrases import ABSENT, absence, adapters, asked, broken_coins, is_alarmed, mark
 
 
 @dataclass(frozen=True)
@@ -175,7 +175,7 @@ def _blind(joins: Joins, audit: Placed[Membership]) -> Markup:
     if blind.auc is None:
         return say("{finding}", finding=blind.finding)
     alarm = Markup(" <strong>alarm</strong>") if blind.alarm else Markup("")
-    return blind_auc(joins.num, f"{audit.at}/blind") + alarm
+    return joins.num.area(f"{audit.at}/blind") + alarm
 
 
 def _population(joins: Joins) -> Markup | None:

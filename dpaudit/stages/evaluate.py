@@ -48,6 +48,8 @@ def run(run_dir: RunDir, plan: Plan, progress: Progress) -> None:
     Raises UsageError where no arm is trained.
     """
     trained = require_ready(run_dir, plan)
+    if lacking := [arm.name for arm in plan.suite.grid.arms if arm not in trained]:
+        progress.say(f"note: not measured, since not trained yet: {', '.join(lacking)}")
     for line in cautions.of_margin(plan.suite.evaluation.loss_tested):
         progress.say(line)
     files = benchmarks.write_tasks(run_dir, plan, progress)

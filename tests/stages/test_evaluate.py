@@ -512,6 +512,7 @@ def test_what_was_measured_stays_whatever_is_asked_for_later(
     whole = {"clinic_choice": 12, "pubmedqa_file": 3}
     found, told = asked(plan)
     assert found == whole and "kept" not in told and "measured 2" not in told
+    assert "note: not measured, since not trained yet: sft-eps8, sft-eps1" in told
     assert "warning: clinic_choice: 1 of 12 items stand in the training text" in told
     assert "note: pubmedqa_file: 0 of 3 items stand in the training text; what the base model was" in told
     assert "pubmedqa_file: the beginning of 3 of 3 prompts was cut off" in told

@@ -495,7 +495,9 @@ def test_broken_coins_and_near_duplicates_are_told_in_words(tmp_path: Path) -> N
         alarm = {"auc": 0.9, "auc_lower": 0.8, "auc_upper": 0.95, "p_value": 2e-4, "alarm": True}
         alarm |= {"units": 300, "finding": "broken coins"}
         near = Near(150, 150, 9, 7, 11, 30)
-        without = NearRecords(**vars(near), auc_without=0.51, auc_without_lower=0.4, auc_without_upper=0.6)
+        without = NearRecords(
+            **vars(near), n_without=270, auc_without=0.51, auc_without_lower=0.4, auc_without_upper=0.6
+        )
         if found.get("kind") == "extract":
             found |= {"blind": alarm, "near_duplicates": vars(near)}
         else:
