@@ -12,6 +12,12 @@ T = TypeVar("T")
 
 PART_MOST, REMEDY_MOST = 400, 800  # characters of one part of a line; what is longer loses its middle
 
+CAME: dict[type[OSError], str] = {
+    IsADirectoryError: "a folder",
+    NotADirectoryError: "a path through a file",
+    FileNotFoundError: "no such file",
+    PermissionError: "no permission",
+}
 UNREAD: dict[type[OSError], str] = {
     IsADirectoryError: "name the file itself",
     NotADirectoryError: "a part of the path is a file: check it",
@@ -65,10 +71,15 @@ def unread(where: object, expected: str, error: OSError, remedy: str = "") -> Us
     """The error for a file that the system would not read, with what to do about it where the caller knows
     nothing better.
     """
-    got = "a folder" if isinstance(error, IsADirectoryError) else error.strerror or "an error"
     ways = (way for kind, way in UNREAD.items() if isinstance(error, kind))
     own = "" if isinstance(error, IsADirectoryError) else remedy
-    return UsageError(str(where), expected, got, own or next(ways, ""))
+    return UsageError(str(where), expected, _came(error), own or next(ways, ""))
+
+
+def _came(error: OSError) -> str:
+    """What came instead of a file or folder, as a noun."""
+    known = next((noun for kind, noun in CAME.items() if isinstance(error, kind)), None)
+    return known or (f"an error of the system ({error.strerror})" if error.strerror else "an error")
 
 
 class Mistakes(UsageError):

@@ -7,6 +7,7 @@ import difflib
 import math
 import types
 import typing
+from collections.abc import Iterator
 from dataclasses import MISSING, fields, is_dataclass
 from functools import cache
 from typing import Annotated, Any, NamedTuple, TypeVar, cast
@@ -41,11 +42,8 @@ def build(cls: type[T], data: object, *, file: str, key: str = "") -> T:
     known = {f.name: f for f in fields(cast(Any, cls))}
     for name in data:
         if name not in known:
-            near = difflib.get_close_matches(str(name), known, n=1)
-            remedy = f"did you mean {near[0]}?" if near else "remove it"
-            raise UsageError(
-                f"{file}: {_join(key, name)}", f"one of {', '.join(known)}", "an unknown key", remedy
-            )
+            place, expected = f"{file}: {_join(key, name)}", f"one of {', '.join(known)}"
+            raise UsageError(place, expected, "an unknown key", _meant(str(name), key, cls))
     values: dict[str, Any] = {}
     for name, field in known.items():
         if name in data:
@@ -57,6 +55,28 @@ def build(cls: type[T], data: object, *, file: str, key: str = "") -> T:
     except BadValue as error:
         place = f"{file}: {_join(key, error.key)}"
         raise UsageError(place, error.expected, error.got, error.remedy) from error
+
+
+def _meant(name: str, key: str, cls: Any) -> str:
+    """What an unknown key may have been meant for: a key beside it, or one further in."""
+    if near := difflib.get_close_matches(name, [f.name for f in fields(cls)], n=1):
+        return f"did you mean {near[0]}?"
+    inner = dict(_further_in(key, cls))
+    last = difflib.get_close_matches(name, set(inner.values()), n=1)
+    paths = [path for path, own in inner.items() if own in last]
+    return f"did you mean {' or '.join(paths[:3])}?" if paths else "remove it"
+
+
+def _further_in(key: str, cls: Any) -> Iterator[tuple[str, str]]:
+    """The keys inside of a dataclass's keys, each as it is typed and by its own name."""
+    for field in fields(cls):
+        hint = _hints(cls)[field.name]
+        is_union = typing.get_origin(hint) in (typing.Union, types.UnionType)
+        for inner in (hint, *(typing.get_args(hint) if is_union else ())):
+            if isinstance(inner, type) and is_dataclass(inner):
+                path = _join(key, field.name)
+                yield from ((_join(path, own.name), own.name) for own in fields(inner))
+                yield from _further_in(path, inner)
 
 
 def at_least(least: int, **values: int | None) -> None:

@@ -103,6 +103,18 @@ def test_a_folder_in_place_of_a_file_is_told_with_what_to_do(call: Call) -> None
         ("train --suite mini.yaml --set foo=1", ["foo as typed", "an unknown key"]),
         ("train --suite mini.yaml --set training.clipp=1", ["training.clipp as typed", "did you mean clip?"]),
         (
+            "train --suite mini.yaml --set training.sft.step=10",
+            ["dpaudit: --set training.sft.step: training.sft: expected one of private, ", "an unknown key"],
+        ),
+        ("train --suite mini.yaml --set trainin.private.steps=3", ["did you mean training?"]),
+        (
+            "train --suite mini.yaml --set training.lerning_rate=1",
+            [
+                "training.lerning_rate as typed",
+                "mean training.private.learning_rate or training.nonprivate.learn",
+            ],
+        ),
+        (
             "train --suite mini.yaml --set training.clip=-1",
             ["training.clip as typed: expected a number above 0, got -1.0"],
         ),
@@ -151,7 +163,7 @@ def test_a_path_that_the_system_refuses(call: Call, monkeypatch: pytest.MonkeyPa
         raise error
 
     monkeypatch.setattr(run_store, "existing", refused)
-    one_line(call("ls"), "p/q: expected ", f"got {error.strerror}")
+    one_line(call("ls"), "p/q: expected ", "got no permission" if error.errno == 13 else "got no such file")
 
 
 def broken_json() -> None:

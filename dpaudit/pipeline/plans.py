@@ -42,15 +42,19 @@ def _loaded(name: str, changed: dict[str, Any]) -> Suite:
         key = _typed_key(error, changed)
         if key is None:
             raise
-        raise UsageError(f"{key} as typed", error.expected, error.got, error.remedy) from None
+        raise UsageError(key, error.expected, error.got, error.remedy) from None
 
 
 def _typed_key(error: UsageError, changed: dict[str, Any]) -> str | None:
-    """The changed key that a complaint is about: it names the key, or a part of its value."""
+    """Where a complaint about what was typed is: it names a changed key, a part of its value, or a part of
+    the key.
+    """
     place = error.where.partition(": ")[2]
     for key in changed:
         if place == key or place.startswith((f"{key}.", f"{key}[")):
-            return f"{key}{place[len(key) :]}"
+            return f"{place} as typed"
+        if key.startswith(f"{place}."):
+            return f"--set {key}: {place}"
     return None
 
 

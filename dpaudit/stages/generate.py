@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from dpaudit import __version__
 from dpaudit.data import prompt_files
 from dpaudit.data.prompt_files import Prompt
-from dpaudit.errors import UsageError
+from dpaudit.errors import UsageError, unread
 from dpaudit.judging.quality import BASE
 from dpaudit.models import decoding
 from dpaudit.models.decoding import Decoding
@@ -265,6 +265,4 @@ def _make(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise UsageError(
-            str(folder), "a folder that can be written", error.strerror or "none", "--out"
-        ) from None
+        raise unread(folder, "a folder that can be written", error, "name another with --out") from None

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dpaudit.errors import UsageError, kind_of
+from dpaudit.errors import UsageError, kind_of, unread
 from dpaudit.storage import custody, disk
 from dpaudit.storage.custody import sidecar
 from dpaudit.storage.remedies import command_of, missing, of_run, way_out
@@ -204,12 +204,8 @@ class RunDir:
         try:
             return self.secret_file("hash.key").read_bytes()
         except OSError as error:
-            raise UsageError(
-                str(self.secret_file("hash.key")),
-                "the run's secret key",
-                error.strerror or "an error",
-                "restore the run's secret/ folder",
-            ) from error
+            file, way = self.secret_file("hash.key"), "restore the run's secret/ folder"
+            raise unread(file, "the run's secret key", error, way) from error
 
     def secret_file(self, name: str) -> Path:
         """A file in `secret/` (mode 0700). Only prepare, train and audit may ask for one."""

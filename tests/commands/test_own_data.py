@@ -37,7 +37,7 @@ def test_data_file_that_is_missing(call: Call) -> None:
         Outcome(done.code, done.out, last(done.err)),
         "none.jsonl",
         "a readable data file",
-        "No such file",
+        "got no such file",
         "check the name and the folder",
     )
 
@@ -69,7 +69,7 @@ def test_data_file_that_is_malformed(call: Call, text: str, wanted: list[str]) -
         ("--rows 5", ["data.rows", "A:B with A below B", "got 5", "--rows 0:30000"]),
         ("--rows 9:3", ["data.rows", "A:B with A below B", "got 9:3"]),
         ("--rows 0:3", ["data.rows", "rows that d.jsonl has", "beyond its 2 records"]),
-        ("--text none.csv", ["none.csv", "a readable data file", "No such file"]),
+        ("--text none.csv", ["none.csv", "a readable data file", "got no such file"]),
         ("--text d.jsonl", ["d.jsonl", "plain text in every row", "got dialogues", "data.text"]),
         ("--text builtin:clinic", ["data.text", "a file beside a data file", "--text FILE"]),
     ],

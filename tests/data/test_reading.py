@@ -807,7 +807,7 @@ def test_bytes_that_are_not_utf8_are_named_by_line(tmp_path: Path, name: str) ->
 
 def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:
     for name in ("none.jsonl", "none.csv", "none.json", "none.parquet", "none"):
-        with pytest.raises(UsageError, match=f"{name}: expected a readable data file, got No such file"):
+        with pytest.raises(UsageError, match=f"{name}: expected a readable data file, got no such file;"):
             read(tmp_path / name)
     with pytest.raises(UsageError, match="expected a data set: a folder with data files"):
         read(tmp_path)
