@@ -88,6 +88,7 @@ def tell_ahead(plan: Plan, runs: Path, progress: Progress) -> None:
 
     tell_repeat(plan, progress)
     tell_margin(plan, progress)
+    _tell_items(plan, progress)
     place = run_store.located(plan.to_json(), plan.suite.name, runs)
     named = [known.run for known in plan.repeats]
     others = siblings.on_same_data(place, [*same_data.names(place, plan), *named])
@@ -120,6 +121,17 @@ def tell_margin(plan: Plan, progress: Progress) -> None:
 
     for line in cautions.of_margin(plan.suite.evaluation.loss_tested):
         progress.say(line)
+
+
+def _tell_items(plan: Plan, progress: Progress) -> None:
+    """Says of which benchmarks a forecast does not know whether they can be asked."""
+    from dpaudit.stages import benchmarks
+
+    if names := benchmarks.of_lm_eval(plan.suite.evaluation.tasks):
+        progress.say(
+            f"note: whether the items of {', '.join(names)} are here or on a hub was not looked at; train "
+            "and run look before training"
+        )
 
 
 def _beside(others: Sequence[RunDir], plan: Plan) -> str:

@@ -75,6 +75,12 @@ def check_items(evaluation: Evaluation, tasks: Sequence[Task], is_training_next:
             fewshot.set_examples(name, task, hows[name].fewshot)
 
 
+def of_lm_eval(tasks: Sequence[Task]) -> list[str]:
+    """The names of the tasks whose items are lm-eval's to fetch."""
+    known = content.listing("suites/tasks")
+    return [task.name for task in tasks if task.name not in known]
+
+
 def _check_task(task: Task) -> None:
     """Raises UsageError, or Mistakes, for a task on a file that is not there or has items that do not fit."""
     if not _is_ours(task):

@@ -199,6 +199,15 @@ def test_items_of_lm_evals_own_tasks_are_looked_at_before_training(
     assert not (tmp_path / "runs").exists()
 
 
+def test_a_forecast_says_whose_items_it_does_not_look_at(
+    toy_model_dir: Path, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for changes, is_told in (({}, False), (MEDQA, True)):
+        sequence.tell_ahead(plan_of(toy_model_dir, data, **changes), tmp_path / "runs", Progress())
+        told = "the items of medqa_4options are here or on a hub was not looked at" in capsys.readouterr().err
+        assert told == is_told
+
+
 def test_too_many_worked_examples_of_a_file_are_told_before_training(
     toy_model_dir: Path, data: Path, tmp_path: Path
 ) -> None:
