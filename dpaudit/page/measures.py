@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from markupsafe import Markup
 
 from dpaudit.findings.quality import MeasureChange, MeasureFigures
+from dpaudit.page import formats
 from dpaudit.page.joins import Joins
 from dpaudit.page.losses import REASONS
 from dpaudit.page.numbers import Numbers, Placed, placed, say
@@ -124,11 +125,16 @@ def _word(change: MeasureChange) -> Markup:
 
 
 def in_words(changes: Sequence[MeasureChange]) -> list[tuple[str, str]]:
-    """For a terminal: the name of each measure as it heads its column, and the word."""
-    return [
-        (f"{change.measure} ({WAYS[change.higher_is_better]})", _word(change).striptags())
-        for change in changes
-    ]
+    """For a terminal: the name of each measure as it heads its column, and the word, with the p-value where
+    nothing else says why one cannot tell: an interval alone does not, since it is not corrected.
+    """
+    rows = []
+    for change in changes:
+        word = _word(change).striptags()
+        if word == "cannot tell":
+            word += f": p {formats.show(change.p_holm, 'p')} after Holm's correction"
+        rows.append((f"{change.measure} ({WAYS[change.higher_is_better]})", word))
+    return rows
 
 
 def _notes(num: Numbers, keys: list[Key], are_compared: bool) -> Iterator[Markup]:

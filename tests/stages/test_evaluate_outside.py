@@ -54,6 +54,7 @@ def test_an_adapter_is_asked_beside_its_base_and_a_merged_model_says_the_same(
     assert done.exit_code == 0, done.output
     assert "refusals_file: refusal" in done.output and "refusal (more is better)" in done.output
     assert "benchmark" in done.output and "cannot tell: " in done.output
+    assert "cannot tell: p 1.000 after Holm's correction" in done.output  # of refusals
     whole = json.loads((tmp_path / "m/quality.json").read_text())
     assert [item[2] for item in whole["items"][str(merged)][TASK]] == pytest.approx(margins[name], abs=1e-3)
     other = asked("--model", merged, "--base", toy_model_dir, *task, "--out", tmp_path / "a")
