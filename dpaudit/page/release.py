@@ -10,7 +10,6 @@ from markupsafe import Markup
 from dpaudit.findings.release import MAY, MUST_NOT, Released
 from dpaudit.page.joins import Joins
 from dpaudit.page.numbers import Placed, placed, say
-from dpaudit.page.phrases import blind_auc
 
 SURE = 0.98  # a share of right guesses from which a claim promises one person hardly anything (epsilon 3.9)
 MARKS = {MAY: "✓", MUST_NOT: "✗"}  # beside the words, for who sees no colours
@@ -73,9 +72,9 @@ def _beside(joins: Joins, row: Placed[Released], shared: Sequence[str]) -> Itera
     audit = next((audit for audit in joins.verdicts if audit.part.arm == found.arm), None)
     if audit:
         yield say(
-            "Measured risk: an attack that looks for planted rows tells one that was in from one that was "
-            "out {auc} of the time (half is guessing).",
-            auc=blind_auc(num, f"{audit.at}/canaries"),
+            "Measured risk: how often an attack that looks for planted rows tells one that was in from one "
+            "that was out (half is guessing): {auc}.",
+            auc=num.area(f"{audit.at}/canaries"),
         )
     if found.arm in joins.extraction:
         place = joins.extraction[found.arm].at
