@@ -215,13 +215,23 @@ def _show_files(result: "Result", out: Path, as_json: bool, asked_now: int = 0) 
 
 @judge_app.command("validate")
 @options.spread
-def judge_validate(asked: Asked, human: Human = None, out: Folder = None) -> None:
+def judge_validate(
+    asked: Asked, human: Human = None, out: Folder = None, dry_run: options.JudgeDryRun = False
+) -> None:
     """Check the judge on planted faults; exit code 4 if it is unfit."""
     from dpaudit.stages import judge, judge_human
 
+    if dry_run and (human, out) != (None, None):
+        beside = "--human" if out is None else "--out"
+        raise UsageError(
+            "--dry-run", "a judge that is asked", f"{beside}, which asks nobody", "leave one out"
+        )
     if out is not None:
         _validate_files(asked, human, out)
     run_dir, plan = states.opened(asked.run, asked.runs)
+    if dry_run:
+        _forecast_controls(run_dir, plan, asked)
+        return
     plan = later.judging(run_dir, plan, asked.changed(), asked.way, are_arms_judged=False)
     people = None if human is None else judge_human.of_run(run_dir, human)  # refused before anybody is asked
     rules = judge.rules_of(plan.suite, plan.suite.judging or Judging())
@@ -236,6 +246,14 @@ def judge_validate(asked: Asked, human: Human = None, out: Folder = None) -> Non
     told |= judged.people(people)
     show_of_run(run_dir, plan, told, asked.as_json)
     raise typer.Exit(0 if fit else UNFIT)
+
+
+def _forecast_controls(run_dir: RunDir, plan: Plan, asked: Asked) -> None:
+    from dpaudit.stages import judge_forecast
+
+    plan = later.judging(run_dir, plan, asked.changed(), asked.way, are_arms_judged=False, is_kept=False)
+    found = judge_forecast.of_controls(run_dir, plan, plan.suite.judging or Judging(), asked.way)
+    show_of_run(run_dir, plan, asdict(found), asked.as_json)
 
 
 def _validate_files(asked: Asked, human: Path | None, out: Path) -> NoReturn:

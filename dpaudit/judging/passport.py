@@ -61,6 +61,12 @@ def _repeated(rules: Rubric, asked: int) -> list[int]:
     return [place * asked // count for place in range(count)]
 
 
+def counted(rules: Rubric, controls: Sequence[Control]) -> dict[str, int]:
+    """How many of the distinct `controls` there are of every kind that the rubric asks for."""
+    kinds = (*rules.controls.faults, *rules.controls.twins)
+    return {kind: sum(control.kind == kind for control in controls) for kind in kinds}
+
+
 def passport_of(rules: Rubric, controls: Sequence[Control], outcomes: Sequence[Outcome]) -> Passport:
     """A judge's results on controls whose right outcome is known, and whether it is fit by them.
 
@@ -76,7 +82,7 @@ def passport_of(rules: Rubric, controls: Sequence[Control], outcomes: Sequence[O
         for (control, is_first), outcome in zip(_asked(rules, controls), outcomes, strict=True)
     ]
     by_kind = {kind: [v for v in asked if v.control.kind == kind] for kind in (*wanted.faults, *wanted.twins)}
-    counts = {kind: len({v.control for v in verdicts}) for kind, verdicts in by_kind.items()}
+    counts = counted(rules, controls)
     tested = {kind: by_kind[kind] for kind, count in counts.items() if count >= wanted.least}
     faults = [v for kind in wanted.faults for v in tested.get(kind, ())]
     checks = {kind: _checked(verdicts, rules) for kind, verdicts in tested.items()}

@@ -107,7 +107,7 @@ def forecast(request: Request) -> Forecast:
     _require_own(request.out, task)
     asker = _asker(request.out, task, _key(request.out), request.settings, request.way)
     shown = [comparison for _, comparison in _shown(task)]
-    return judge_forecast.told(asker, comparisons_of(task.rubric, task.controls), shown)
+    return judge_forecast.told(asker, task.controls, shown)
 
 
 def replay(out: Path, progress: Progress) -> Result:
