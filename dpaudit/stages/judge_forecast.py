@@ -10,7 +10,7 @@ from dpaudit.judging.rubric import Comparison, Control, Grading, Question, Rubri
 from dpaudit.stages import judge, judge_answers
 from dpaudit.stages.integrity import custody
 from dpaudit.stages.judge_answers import Limit
-from dpaudit.stages.judge_replies import Asker, Way, files_of, kept_of
+from dpaudit.stages.judge_replies import Asker, Way, files_of, kept_of, window
 from dpaudit.storage.rundir import RunDir
 from dpaudit.suite.plan import Plan
 from dpaudit.suite.suite import Judging
@@ -45,7 +45,7 @@ def forecast(run_dir: RunDir, plan: Plan, settings: Judging, way: Way) -> Foreca
     rules = judge.rules_of(plan.suite, settings)
     limit, arms = judge_answers.limit_of(run_dir, plan), judge.require_ready(run_dir, plan)
     pairs = [(pair.arm, pair.against) for pair in judge.pairs_asked(plan, arms)[0]]
-    asker = _asker(run_dir, plan, rules, settings, way, limit)
+    asker = _asker(run_dir, plan, rules, settings, way)
     controls = judge.controls_of(run_dir, plan, rules)
     names = [BASE, *(arm.name for arm in arms)]
     compared, unwritten = _compared(run_dir, plan, rules, settings.prompts, names, pairs, limit)
@@ -58,15 +58,13 @@ def of_controls(run_dir: RunDir, plan: Plan, settings: Judging, way: Way) -> For
     """
     custody.require(run_dir, plan)
     rules = judge.rules_of(plan.suite, settings)
-    asker = _asker(run_dir, plan, rules, settings, way, judge_answers.limit_of(run_dir, plan))
+    asker = _asker(run_dir, plan, rules, settings, way)
     return replace(told(asker, judge.controls_of(run_dir, plan, rules), ()), pairs=0)
 
 
-def _asker(run_dir: RunDir, plan: Plan, rules: Rubric, settings: Judging, way: Way, limit: Limit) -> Asker:
+def _asker(run_dir: RunDir, plan: Plan, rules: Rubric, settings: Judging, way: Way) -> Asker:
     dtype, files = plan.suite.model.dtype, files_of(rules)
-    return Asker(
-        kept_of(run_dir), rules, settings, judge.longest(plan, limit), way=way, dtype=dtype, files=files
-    )
+    return Asker(kept_of(run_dir), rules, settings, window(rules), way=way, dtype=dtype, files=files)
 
 
 def told(

@@ -31,9 +31,6 @@ TASK, KEY, REPLIES = "asked.json", "replies.key", ".replies"
 PASSPORT, JUDGEMENTS, SUMMARY = "passport.json", "judgements.jsonl", "summary.json"
 HUMAN = "human.json"
 CLINIC = "builtin:clinic"
-LIMIT = (
-    4096  # tokens of a prompt with its answer that a likelihood judge reads, or fewer where its model does
-)
 NOT_OWN = "the judge's controls are not from these data: it is proven on others"
 PARTS = {  # of a task, as the user knows it
     "rubric": "rubric or model",
@@ -63,9 +60,9 @@ class Request:
 class Task(Finding):
     """All that the result is made from, replies apart: with them, it is made again without the files."""
 
-    FORMAT: ClassVar = "judged-files/3"
+    FORMAT: ClassVar = "judged-files/4"
     rubric: Rubric
-    longest: int  # tokens of a prompt with its answer
+    longest: int  # tokens of a prompt with its answer that the judge scores; 0 without a limit
     answers: str  # what the two sides are called
     against: str
     items: tuple[Judged, ...]
@@ -169,12 +166,13 @@ def _task(request: Request) -> Task:
     rules = replace(rules, model=request.settings.model or rules.model)
     items = judged_files.read(request.answers, request.against, request.questions)[: request.prompts]
     controls = tuple(_controls(request, rules, items))
-    reads = judge_replies.require_askable(rules, request.settings, request.way)
+    judge_replies.require_askable(rules, request.settings, request.way)
     sides = request.answers.stem, request.against.stem
     if sides[0] == sides[1]:
         sides = "answers", "against"
     made_from = dict(judge_replies.files_of(rules))
-    return Task(rules, min(LIMIT, reads), *sides, items, controls, made_from, request.controls is None)
+    longest, is_own = judge_replies.window(rules), request.controls is None
+    return Task(rules, longest, *sides, items, controls, made_from, is_own)
 
 
 def _controls(request: Request, rules: Rubric, items: Sequence[Judged]) -> list[Control]:
