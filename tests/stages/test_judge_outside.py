@@ -88,6 +88,7 @@ def test_two_files_are_judged_and_every_figure_is_made_again_from_the_folder(cal
         asked = len(server.requests)
         kept = call(*WHOLE)
         assert kept.code == 0 and len(server.requests) == asked
+    assert "none: right answers and wrong ones differ in length" in " ".join(done.out.split())
     assert "ours  theirs" in done.out and f"distinct prompts: {COUNT}" in done.out and "fewer" not in done.out
     before = content()
     for name in (*MADE, "asked.json", ".replies", "replies.key"):
