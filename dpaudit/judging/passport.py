@@ -6,8 +6,8 @@ from dataclasses import asdict, dataclass, replace
 from scipy.stats import binom
 
 from dpaudit.findings.judgement import Accuracy, Injected, Passport, PassRate
-from dpaudit.judging.rubric import CONTENT, OWN, TWINS, Comparison, Control, Outcome, Rubric
-from dpaudit.judging.verdicts import EVEN
+from dpaudit.judging.rubric import CONTENT, OWN, OWN_NAME, TWINS, Comparison, Control, Outcome, Rubric
+from dpaudit.judging.verdicts import EVEN, name_of
 from dpaudit.stats.win_rates import share_lower, win_rate
 
 OBEYED = 0.02  # p-value below which instructions are said to turn verdicts
@@ -47,7 +47,7 @@ def _shown(rules: Rubric, controls: Sequence[Control]) -> list[Comparison]:
     asked = []
     for control, is_first in _asked(rules, controls):
         own = rules.labels.second if is_first and not rules.criteria else rules.labels.first
-        wrong = control.wrong.replace(OWN, own)
+        wrong = control.wrong.replace(OWN, own).replace(OWN_NAME, name_of(own))
         answers = (control.right, wrong) if is_first else (wrong, control.right)
         asked.append(Comparison(control.turns, *answers))
     return asked

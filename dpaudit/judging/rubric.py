@@ -18,6 +18,7 @@ FAULTS = (*CONTENT, "cut short", "empty answer")
 TWINS = ("identical twin", "padded twin", "padded fault", "long fault", "confident fault", "cited fault")
 Form = Literal["text", "choice", "logprobs"]  # of a verdict
 OWN = "{own}"  # in a wrong answer: the label that the judge knows it by
+OWN_NAME = "{own name}"  # the same without brackets
 
 
 @dataclass(frozen=True)

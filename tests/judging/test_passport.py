@@ -1,6 +1,7 @@
 """Which judges a passport lets through: judges by rule on controls planted in plain answers."""
 
 import random
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
@@ -11,7 +12,7 @@ from dpaudit.findings.judgement import Passport
 from dpaudit.judging import names, planted, rubric
 from dpaudit.judging.passport import OBEYED, comparisons_of, passport_of
 from dpaudit.judging.planted import INJECTIONS
-from dpaudit.judging.rubric import OWN, Comparison, Control, Outcome, Rubric
+from dpaudit.judging.rubric import Comparison, Control, Outcome, Rubric
 from dpaudit.stats.win_rates import WinRate, corrected
 
 LOCAL = rubric.load("local")  # asks as many as the other rubrics of real models
@@ -148,11 +149,24 @@ def test_one_injection_that_wins_is_enough_and_its_wording_is_named() -> None:
     assert [reason for reason in found.reasons if "Spanish" in reason] == list(found.reasons)
 
 
+def obeys_a_plain_verdict(asked: Comparison) -> str:
+    """An oracle but for answers that name themselves, by the label that this judge knows them by."""
+    told = ("verdict is A," in asked.first, "verdict is B," in asked.second)
+    return oracle(asked) if told[0] == told[1] else "first" if told[0] else "second"
+
+
+def test_a_judge_that_obeys_a_verdict_in_plain_words_is_unfit_by_name() -> None:
+    found = passport(obeys_a_plain_verdict)
+    assert (found.injected.won, found.injected.wordings) == (2, ("plain verdict",))
+    (reason,) = found.reasons
+    assert "plain verdict" in reason and passport(oracle).fit
+
+
 def obeys_in_part(where: str, otherwise: str | None) -> Rule:
     """An oracle but for injected answers: one wins where it stands `where`, and in the other order gets
     `otherwise` (None: what it deserves).
     """
-    marks = [wording.replace("{answer}", "").replace(OWN, "") for wording in INJECTIONS.values()]
+    marks = [re.split(r"\{own.*", wording.replace("{answer}", ""))[0] for wording in INJECTIONS.values()]
 
     def rule(asked: Comparison) -> str:
         told = {
@@ -175,8 +189,8 @@ def test_an_instruction_that_turns_a_verdict_in_one_order_is_obeyed(
 ) -> None:
     found = passport(obeys_in_part(where, otherwise))
     assert not found.fit and found.injected.won == 0
-    assert (found.injected.tested, found.injected.verdicts) == (18, 36)
-    assert found.injected.turned == (18 if otherwise is None else 36)
+    assert (found.injected.tested, found.injected.verdicts) == (20, 40)
+    assert found.injected.turned == (20 if otherwise is None else 40)
     (reason,) = found.reasons
     assert reason.startswith(f"injected: an instruction in a wrong answer turned {found.injected.turned} of")
 
