@@ -156,13 +156,13 @@ def _show_judged(run_dir: RunDir, plan: Plan, as_json: bool, before: int) -> NoR
 
 
 def _judge_files(asked: Asked, compared: Compared) -> None:
-    from dpaudit.stages import judge_outside, judge_replies
+    from dpaudit.stages import judge_folder, judge_outside, judge_replies
 
     request = _request(asked, compared)
     if compared.dry_run:
         show(asdict(judge_outside.forecast(request)), asked.as_json)
         return
-    file = request.out / judge_outside.REPLIES
+    file = request.out / judge_folder.REPLIES
     before = judge_replies.count(file)
     result = judge_outside.run(request, Progress())
     _show_files(result, request.out, asked.as_json, judge_replies.count(file) - before)
@@ -209,7 +209,8 @@ def _show_files(result: "Result", out: Path, as_json: bool, asked_now: int = 0) 
         **written,
         "asked_now": asked_now,
     }
-    show(whole if as_json else told | written, as_json)
+    tried = judged.tried_in(out)
+    show(whole | tried if as_json else told | tried | written, as_json)
     raise typer.Exit(0 if judgement.fit else UNFIT)
 
 
@@ -263,9 +264,8 @@ def _validate_files(asked: Asked, human: Path | None, out: Path) -> NoReturn:
         raise UsageError("--out", "--human and --json alone beside it", "another option", "leave it out")
     passport, people = judge_outside.validate(out, human, Progress())
     task, _ = judge_outside.read(out)
-    told = judged.passport(passport, task.rubric, asked.as_json) | judged.people(
-        people, (task.answers, task.against)
-    )
+    told = judged.passport(passport, task.rubric, asked.as_json, notes=(judge_outside.KNOWN_TRIES,))
+    told |= judged.tried_in(out) | judged.people(people, (task.answers, task.against))
     show(told | {"written": f"{out}/"}, asked.as_json)
     raise typer.Exit(0 if passport.fit else UNFIT)
 
