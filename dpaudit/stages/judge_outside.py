@@ -140,6 +140,8 @@ def validate(out: Path, human: Path | None, progress: Progress) -> tuple[Passpor
         if human is None:
             return result.judgement.passport, None
         found = judge_human.agreement(task.rubric.name, result.rows, human, str(out / JUDGEMENTS))
+        if (out / HUMAN).is_file():
+            progress.say(f"note: {out / HUMAN} takes the place of the comparison before")
         write(out, HUMAN, found.to_json(), key)
         return result.judgement.passport, found
 

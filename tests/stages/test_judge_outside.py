@@ -305,6 +305,7 @@ def test_people_agree_with_the_judge_or_not(call: Call) -> None:
     write_table(turned, "prompt", "arm", "against", "winner")
     few = call("judge", "validate", "--out", "judged", "--human", "people.csv")
     assert few.code == 0 and "kappa with people" in few.out and "too few: 8 prompts" in few.out
+    assert "note: " not in same.err and "judged/human.json takes the place of the comparison" in few.err
     flipped = [(prompt, {"ours": "theirs"}.get(winner, winner)) for prompt, winner in verdicts]
     write_table(flipped, "prompt", "winner")
     other = call("judge", "validate", "--out", "judged", "--human", "people.csv", "--json")
