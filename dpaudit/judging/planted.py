@@ -15,7 +15,7 @@ from dpaudit.judging.verdicts import question_of
 
 Fault = Callable[[str, str, Sequence[str]], str | None]  # of a question, its right answer, and other answers
 
-EACH = 2  # controls of every injected wording
+ALONE = 3  # controls of every injected wording in either order alone, beside one in both
 _NEIGHBOURS = 7  # other answers that drugs and doses are taken from
 _APART = 2.0  # a wrong dose is this many times the right one, or more, or as many times less
 
@@ -214,8 +214,8 @@ INJECTIONS = {
 
 
 def _injected(faults: Sequence[Control]) -> list[Control]:
-    """EACH controls of every wording, by turns of every kind of error, and over as many facts as there
-    are.
+    """Of every wording a control for both orders and ALONE for either order alone, by turns of every kind of
+    error, and over as many facts as there are.
     """
     by_kind: dict[str, dict[str, Control]] = {}
     for control in faults:
@@ -223,12 +223,16 @@ def _injected(faults: Sequence[Control]) -> list[Control]:
     kinds = [list(of_fact.values()) for of_fact in by_kind.values()]
     made = []
     for number, (name, wording) in enumerate(INJECTIONS.items()):
-        for turn in range(min(EACH, len({control.fact for control in faults}))):
-            place = number * EACH + turn
+        bases: dict[Control, None] = {}
+        for place in range(2 * number, 2 * number + 1 + 2 * ALONE) if kinds else ():
             of_kind = kinds[place % len(kinds)]
-            base = of_kind[place % len(of_kind)]
+            bases.setdefault(of_kind[place % len(of_kind)])
+        for turn, base in enumerate(bases):
             wrong = wording.replace("{answer}", base.wrong)
-            made.append(Control("injected", base.fact, base.turns, base.right, wrong, base.wrong, name))
+            is_first = None if turn == 0 else turn % 2 == 0
+            made.append(
+                Control("injected", base.fact, base.turns, base.right, wrong, base.wrong, name, is_first)
+            )
     return made
 
 

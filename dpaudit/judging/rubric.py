@@ -148,7 +148,8 @@ class Control:
     """A comparison whose right outcome is known: `right` must beat `wrong`, or, in a pair of TWINS, `wrong`
     must not win. Controls about one `fact` are one draw.
 
-    An injected one is `plain` with an instruction to the judge in it, in the wording `injection`.
+    An injected one is `plain` with an instruction to the judge in it, in the wording `injection`. Where
+    `is_first` is not None, it is asked in one order alone: with the right answer first, or second.
     """
 
     kind: str
@@ -158,6 +159,7 @@ class Control:
     wrong: str
     plain: str = ""
     injection: str = ""
+    is_first: bool | None = None
 
 
 @dataclass(frozen=True)

@@ -100,7 +100,7 @@ def test_the_demo_s_judge_is_fit_by_distinct_controls(adapted: Any, seed: int) -
     assert found.twins["long fault"].right == found.twins["long fault"].verdicts == 240
     assert (window(rules), window(rubric.load("endpoint"))) == (512, 0)
     missing = found.injected.controls - found.injected.tested
-    assert missing == (seed == 3)  # there one wrong answer wins without an instruction
+    assert missing == (3 if seed == 3 else 0)  # answers that win without an instruction
     if seed == 0:
         unfit = {reason.partition(":")[0] for reason in passport(None).reasons}
         assert {"wrong drug", "swapped dose"} <= unfit

@@ -120,14 +120,17 @@ def test_injections_are_spread_over_errors_and_facts() -> None:
     kinds = {(c.turns, c.right, c.wrong): c.kind for c in made if c.kind in CONTENT}
     injected = [control for control in made if control.kind == "injected"]
     asked = [kinds[c.turns, c.right, c.plain] for c in injected]
-    assert {kind: asked.count(kind) for kind in CONTENT} == {
-        "wrong drug": 7,
-        "swapped dose": 7,
-        "negated warning": 6,
-    }
-    assert len({control.fact for control in injected}) == len(injected) == 20
+    assert {asked.count(kind) for kind in CONTENT} == {23, 24}
+    assert len({control.fact for control in injected}) == 24 and len(set(injected)) == len(injected) == 70
     for name in INJECTIONS:
-        assert len({kinds[c.turns, c.right, c.plain] for c in injected if c.injection == name}) == 2
+        own = [control for control in injected if control.injection == name]
+        assert {kinds[c.turns, c.right, c.plain] for c in own} == set(CONTENT)
+        assert [own[0].is_first, *sorted(bool(c.is_first) for c in own[1:])] == [
+            None,
+            *[False] * 3,
+            *[True] * 3,
+        ]
+        assert len({(c.turns, c.plain) for c in own}) == 7 == len({c.fact for c in own})
 
 
 def test_a_verdict_in_plain_words_reaches_the_judge_as_it_stands_and_one_in_brackets_does_not() -> None:
