@@ -240,14 +240,6 @@ COLUMNS: dict[str, dict[str, tuple[str, str]]] = {
         "fit": ("fit", "yes"),
         "why_not": ("why not", "text"),
     },
-    "judges_tried_in": {
-        "folder": ("judges tried in", "text"),
-        "rubric": ("rubric", "text"),
-        "model": ("model", "text"),
-        "date": ("passport made", "text"),
-        "fit": ("fit", "yes"),
-        "why_not": ("why not", "text"),
-    },
     "reasons": {"reason": ("not fit since", "text")},
     "people": {
         "kappa": ("kappa with people", "three"),
@@ -400,3 +392,4 @@ COLUMNS: dict[str, dict[str, tuple[str, str]]] = {
     },
     "outputs": {"file": ("output", "text"), "state": ("state", "text")},
 }
+COLUMNS["judges_tried_in"] = {"folder": ("in folder", "text")} | COLUMNS["judges_tried"]

@@ -141,7 +141,7 @@ def test_every_judge_that_was_tried_on_the_same_answers_is_told_with_its_folder(
         assert call(*WHOLE, "--prompts", "30", "--out", "three").code == 0  # some of the same answers
         write("ours.jsonl", [{"id": f"q{n}", "prompt": question(n), "answer": "Rest."} for n in range(COUNT)])
         other = call(*WHOLE, "--out", "other", "--json")
-    assert alone.code == 4 and "judges tried in" not in alone.out
+    assert alone.code == 4 and "in folder" not in alone.out
     rows = json.loads(both.out)["judges_tried_in"]
     assert [(row["folder"], row["model"], row["fit"]) for row in rows] == [
         ("two/", "n", True),
@@ -150,7 +150,7 @@ def test_every_judge_that_was_tried_on_the_same_answers_is_told_with_its_folder(
     assert rows[1]["why_not"] and "order swap" in rows[1]["why_not"]
     assert "judges_tried_in" not in json.loads(other.out)
     told = call("judge", "validate", "--out", "one")
-    assert "judges tried in" in told.out and "two/" in told.out and "three/" in told.out
+    assert "in folder" in told.out and "two/" in told.out and "three/" in told.out
     assert "from the folder of the result and from those beside it alone" in told.out
     assert judge_outside.KNOWN_TRIES in json.loads(Path("two/summary.json").read_text())["notes"]
     tries = Path("two/tries.json")
@@ -160,7 +160,7 @@ def test_every_judge_that_was_tried_on_the_same_answers_is_told_with_its_folder(
     assert "folders beside unread: 1: what was tried in them is not known" in altered.out
     shutil.rmtree("two")
     shutil.rmtree("three")
-    assert "judges tried in" not in call("judge", "validate", "--out", "one").out
+    assert "in folder" not in call("judge", "validate", "--out", "one").out
 
 
 def test_few_prompts_and_unscored_ones_are_told_with_their_bounds(call: Call) -> None:
