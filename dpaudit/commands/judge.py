@@ -156,13 +156,13 @@ def _show_judged(run_dir: RunDir, plan: Plan, as_json: bool, before: int) -> NoR
 
 
 def _judge_files(asked: Asked, compared: Compared) -> None:
-    from dpaudit.stages import judge_outside, judge_replies
+    from dpaudit.stages import judge_folder, judge_outside, judge_replies
 
     request = _request(asked, compared)
     if compared.dry_run:
         show(asdict(judge_outside.forecast(request)), asked.as_json)
         return
-    file = request.out / judge_outside.REPLIES
+    file = request.out / judge_folder.REPLIES
     before = judge_replies.count(file)
     result = judge_outside.run(request, Progress())
     _show_files(result, request.out, asked.as_json, judge_replies.count(file) - before)
@@ -209,19 +209,30 @@ def _show_files(result: "Result", out: Path, as_json: bool, asked_now: int = 0) 
         **written,
         "asked_now": asked_now,
     }
-    show(whole if as_json else told | written, as_json)
+    tried = judged.tried_in(out)
+    show(whole | tried if as_json else told | tried | written, as_json)
     raise typer.Exit(0 if judgement.fit else UNFIT)
 
 
 @judge_app.command("validate")
 @options.spread
-def judge_validate(asked: Asked, human: Human = None, out: Folder = None) -> None:
+def judge_validate(
+    asked: Asked, human: Human = None, out: Folder = None, dry_run: options.JudgeDryRun = False
+) -> None:
     """Check the judge on planted faults; exit code 4 if it is unfit."""
     from dpaudit.stages import judge, judge_human
 
+    if dry_run and (human, out) != (None, None):
+        beside = "--human" if out is None else "--out"
+        raise UsageError(
+            "--dry-run", "a judge that is asked", f"{beside}, which asks nobody", "leave one out"
+        )
     if out is not None:
         _validate_files(asked, human, out)
     run_dir, plan = states.opened(asked.run, asked.runs)
+    if dry_run:
+        _forecast_controls(run_dir, plan, asked)
+        return
     plan = later.judging(run_dir, plan, asked.changed(), asked.way, are_arms_judged=False)
     people = None if human is None else judge_human.of_run(run_dir, human)  # refused before anybody is asked
     rules = judge.rules_of(plan.suite, plan.suite.judging or Judging())
@@ -238,6 +249,14 @@ def judge_validate(asked: Asked, human: Human = None, out: Folder = None) -> Non
     raise typer.Exit(0 if fit else UNFIT)
 
 
+def _forecast_controls(run_dir: RunDir, plan: Plan, asked: Asked) -> None:
+    from dpaudit.stages import judge_forecast
+
+    plan = later.judging(run_dir, plan, asked.changed(), asked.way, are_arms_judged=False, is_kept=False)
+    found = judge_forecast.of_controls(run_dir, plan, plan.suite.judging or Judging(), asked.way)
+    show_of_run(run_dir, plan, asdict(found), asked.as_json)
+
+
 def _validate_files(asked: Asked, human: Path | None, out: Path) -> NoReturn:
     from dpaudit.stages import judge_outside
 
@@ -245,9 +264,8 @@ def _validate_files(asked: Asked, human: Path | None, out: Path) -> NoReturn:
         raise UsageError("--out", "--human and --json alone beside it", "another option", "leave it out")
     passport, people = judge_outside.validate(out, human, Progress())
     task, _ = judge_outside.read(out)
-    told = judged.passport(passport, task.rubric, asked.as_json) | judged.people(
-        people, (task.answers, task.against)
-    )
+    told = judged.passport(passport, task.rubric, asked.as_json, notes=(judge_outside.KNOWN_TRIES,))
+    told |= judged.tried_in(out) | judged.people(people, (task.answers, task.against))
     show(told | {"written": f"{out}/"}, asked.as_json)
     raise typer.Exit(0 if passport.fit else UNFIT)
 

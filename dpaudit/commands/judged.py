@@ -3,6 +3,7 @@ tested, and which judges were tried before.
 """
 
 from collections.abc import Sequence
+from pathlib import Path
 
 from dpaudit.commands import outcomes
 from dpaudit.commands.states import Row
@@ -65,11 +66,15 @@ def passport_of_run(run_dir: RunDir, rules: Rubric, asked_now: int, as_json: boo
     return passport(found, rules, as_json, told) | tried(run_dir)
 
 
-def passport(found: Passport, rules: Rubric, as_json: bool, replies: Row | None = None) -> Row:
-    """A passport under its rubric and model; in words where people read it."""
+def passport(
+    found: Passport, rules: Rubric, as_json: bool, replies: Row | None = None, notes: Sequence[str] = ()
+) -> Row:
+    """A passport under its rubric and model; in words where people read it. `notes` stand below those of the
+    judge.
+    """
     head = {"rubric": found.rubric, "model": names.told(rules), **(replies or {})}
     told = outcomes.passport_rows(found) | ({} if as_json else _in_words(found))
-    return head | told | _notes(tuple(names.notes(rules, found)))
+    return head | told | _notes((*names.notes(rules, found), *notes))
 
 
 def _in_words(found: Passport) -> Row:
@@ -99,6 +104,21 @@ def tried(run_dir: RunDir) -> Row:
     """Every judge that the run tried, where that is more than one."""
     found = judge_tries.of(run_dir)
     return {"judges_tried": [_try(one) for one in found]} if len(found) > 1 else {}
+
+
+def tried_in(out: Path) -> Row:
+    """The same for the answers of a folder: those in folders beside it too, and how many of these could not
+    be read.
+    """
+    from dpaudit.stages import judge_outside
+
+    found, unread = judge_outside.tried(out)
+    told: Row = {}
+    if len(found) > 1:
+        told["judges_tried_in"] = [{"folder": f"{name}/"} | _try(one) for name, one in found]
+    if unread:
+        told["folders_beside_unread"] = f"{unread}: what was tried in them is not known"
+    return told
 
 
 def _try(one: JudgeTry) -> Row:

@@ -19,7 +19,7 @@ from dpaudit.findings.extraction import (
 from dpaudit.findings.finding import Finding
 from dpaudit.findings.human import HumanAgreement
 from dpaudit.findings.inside import Inside
-from dpaudit.findings.judgement import Judgement, Passport, PassRate, WinRate
+from dpaudit.findings.judgement import Adjusted, Judgement, Passport, PassRate, WinRate
 from dpaudit.findings.membership import Membership, Records, Word
 from dpaudit.findings.quality import Comparison, Comparisons, MeasureChange, Measured
 from dpaudit.findings.together import Together
@@ -343,16 +343,15 @@ def _pair(pair: WinRate, common: Sequence[str]) -> Row:
     """A win rate as it is found, and what stands beside it in one value each; `common` stands above all."""
     right, row = pair.correct, dict(schema.plain(pair))
     return row | {
-        "corrected_rate": pair.corrected.rate,
-        "corrected_lower": pair.corrected.lower,
-        "corrected_upper": pair.corrected.upper,
-        "corrected_absent": pair.corrected.absent,
-        "equal_length_rate": pair.equal_length.rate,
-        "equal_length_lower": pair.equal_length.lower,
-        "equal_length_upper": pair.equal_length.upper,
+        **_adjusted("corrected", pair.corrected),
+        **_adjusted("equal_length", pair.equal_length),
         "right": f"{right.arm_right} and {right.against_right} of {right.known}" if right else "not known",
         "caution": "; ".join(line for line in pair.cautions if line not in common),
     }
+
+
+def _adjusted(name: str, found: Adjusted) -> Row:
+    return {f"{name}_{key}": value for key, value in schema.plain(found).items()}
 
 
 def passport_rows(found: Passport) -> Row:

@@ -55,7 +55,7 @@ class Injected:
 class Passport(Finding):
     """What the judge did with controls whose right outcome is known, and whether that makes it fit."""
 
-    FORMAT: ClassVar = "passport/5"
+    FORMAT: ClassVar = "passport/6"
     rubric: str
     fit: bool
     reasons: tuple[str, ...]
@@ -189,7 +189,7 @@ class Asked:
 class Judgement(Finding):
     """What the judge says of all arms, with its passport."""
 
-    FORMAT: ClassVar = "judgement/7"
+    FORMAT: ClassVar = "judgement/8"
     rubric: str
     title: str
     kind: str

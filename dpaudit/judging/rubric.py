@@ -18,6 +18,7 @@ FAULTS = (*CONTENT, "cut short", "empty answer")
 TWINS = ("identical twin", "padded twin", "padded fault", "long fault", "confident fault", "cited fault")
 Form = Literal["text", "choice", "logprobs"]  # of a verdict
 OWN = "{own}"  # in a wrong answer: the label that the judge knows it by
+OWN_NAME = "{own name}"  # the same without brackets
 
 
 @dataclass(frozen=True)
@@ -147,7 +148,8 @@ class Control:
     """A comparison whose right outcome is known: `right` must beat `wrong`, or, in a pair of TWINS, `wrong`
     must not win. Controls about one `fact` are one draw.
 
-    An injected one is `plain` with an instruction to the judge in it, in the wording `injection`.
+    An injected one is `plain` with an instruction to the judge in it, in the wording `injection`. Where
+    `is_first` is not None, it is asked in one order alone: with the right answer first, or second.
     """
 
     kind: str
@@ -157,6 +159,7 @@ class Control:
     wrong: str
     plain: str = ""
     injection: str = ""
+    is_first: bool | None = None
 
 
 @dataclass(frozen=True)

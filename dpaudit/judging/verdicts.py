@@ -36,7 +36,7 @@ class Labels:
 
     def names(self) -> frozenset[str]:
         """What stands in the brackets of each label, as it is written."""
-        return frozenset(_written(label) for label in self.offered().values())
+        return frozenset(name_of(label) for label in self.offered().values())
 
     def offered(self) -> dict[Verdict, str]:
         """Verdict -> its label, as it is written."""
@@ -142,8 +142,9 @@ _THOUGHT = re.compile(r"<(/?)(?:think|thinking|thought|thoughts|reasoning)>", re
 
 def _bare(label: str) -> str:
     """What stands inside of a label's brackets, in lower case."""
-    return _written(label).casefold()
+    return name_of(label).casefold()
 
 
-def _written(label: str) -> str:
+def name_of(label: str) -> str:
+    """What stands inside of a label's brackets."""
     return label.strip().removeprefix("[[").removesuffix("]]").strip()

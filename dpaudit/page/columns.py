@@ -1,6 +1,14 @@
 """The columns of every table on the terminal: keys of its rows, with heading and style."""
 
 MARK, INTERVAL = "mark", "interval"  # yes or nothing; a value with the limits that stand beside it in its row
+RATE = "rate"  # a share of 0 to 1 with its limits, or why there is none
+
+RATES = {  # key of a rate -> those of its limits, and of the words for why there is none
+    "win_rate": ("lower", "upper", None),
+    "corrected_rate": ("corrected_lower", "corrected_upper", "corrected_absent"),
+    "equal_length_rate": ("equal_length_lower", "equal_length_upper", "equal_length_absent"),
+}
+VIEWS = {"pairs": ("pairs", "pairs_beside", "pairs_cautions")}  # tables of the same rows, one below the other
 
 # key of a command's findings -> column of a row -> (heading, style of `formats.show`)
 COLUMNS: dict[str, dict[str, tuple[str, str]]] = {
@@ -197,18 +205,19 @@ COLUMNS: dict[str, dict[str, tuple[str, str]]] = {
         "arm": ("arm", "text"),
         "against": ("against", "text"),
         "prompts": ("prompts", "count"),
-        "win_rate": ("win rate", "percent_one"),
-        "lower": ("from", "percent_down"),
-        "upper": ("to", "percent_up"),
-        "corrected_rate": ("corrected", "percent_one"),
-        "corrected_lower": ("from", "percent_down"),
-        "corrected_upper": ("to", "percent_up"),
-        "corrected_absent": ("not corrected since", "text"),
-        "equal_length_rate": ("at equal lengths", "percent_one"),
-        "equal_length_lower": ("from", "percent_down"),
-        "equal_length_upper": ("to", "percent_up"),
+        "win_rate": ("win rate [from, to]", RATE),
         "right": ("right answers", "text"),
         "unscored": ("unscored", "count"),
+    },
+    "pairs_beside": {
+        "arm": ("arm", "text"),
+        "against": ("against", "text"),
+        "corrected_rate": ("corrected [from, to]", RATE),
+        "equal_length_rate": ("at equal lengths [from, to]", RATE),
+    },
+    "pairs_cautions": {
+        "arm": ("arm", "text"),
+        "against": ("against", "text"),
         "caution": ("caution", "text"),
     },
     "trends": {
@@ -300,7 +309,7 @@ COLUMNS: dict[str, dict[str, tuple[str, str]]] = {
         "facts": ("facts", "count"),
         "right": ("right", "count"),
         "verdicts": ("of", "count"),
-        "unscored": ("no verdict", "count"),
+        "unscored": ("unread", "count"),
         "rate": ("rate", "percent_one"),
         "lower": ("lower limit", "percent_down"),
         "outcome": ("outcome", "text"),
@@ -383,3 +392,4 @@ COLUMNS: dict[str, dict[str, tuple[str, str]]] = {
     },
     "outputs": {"file": ("output", "text"), "state": ("state", "text")},
 }
+COLUMNS["judges_tried_in"] = {"folder": ("in folder", "text")} | COLUMNS["judges_tried"]

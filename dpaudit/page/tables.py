@@ -8,14 +8,20 @@ from rich.console import Console
 from rich.table import Column, Table
 from rich.text import Text
 
-from dpaudit.page.columns import COLUMNS, INTERVAL, MARK
+from dpaudit.page.columns import COLUMNS, INTERVAL, MARK, RATE, RATES, VIEWS
 from dpaudit.page.formats import ABSENT, show
 from dpaudit.terminal import visible
 
 Row = dict[str, Any]
 PLAIN = ("pairs", "yes")  # styles of this module's own: a mapping as words, a truth value as yes or no
 CELL_MOST = 400  # characters
-FITTED = ("recipes", "faults", "notes")  # tables of words, which are fitted to the terminal
+FITTED = (  # tables of words, which are fitted to the terminal
+    *("recipes", "faults", "notes", "pairs", "pairs_beside", "pairs_cautions", "trends", "not_compared"),
+    *("judges_tried", "judges_tried_in", "reasons", "people", "controls"),
+)
+WIDTH = 100  # characters, where nobody tells how wide the terminal is
+WORDS = ("text", *PLAIN)  # styles of cells that may be broken into lines
+NONE = "none: "  # begins the words for why there is no rate
 UNBROKEN = 100_000  # characters: wider than any table
 
 VALUES = {  # key of a command's findings -> style, where a value stands alone; others are printed as they are
@@ -40,12 +46,18 @@ def as_text(values: Row) -> str:
 def _part(key: str, value: Any) -> str:
     value = by_folder(value) if key == "outputs" else value
     if key in COLUMNS and isinstance(value, list):
-        width = max(60, shutil.get_terminal_size((120, 24)).columns) if key in FITTED else UNBROKEN
-        return f"\n{table(value, COLUMNS[key], width)}\n"
+        return "".join(f"\n{_view(name, value)}\n" for name in VIEWS.get(key, (key,)))
     if isinstance(value, list) and any(isinstance(row, dict) for row in value):
         return f"\n{table(value, _as_they_are(value))}\n"
     text = show(value, VALUES[key]) if key in VALUES else _plain(value)
     return visible(text if key == "caveat" else f"{LABELS.get(key, key.replace('_', ' '))}: {text}")
+
+
+def _view(name: str, rows: list[Row]) -> str:
+    """Rows under the headings of a table; of cautions those that have one."""
+    width = max(60, shutil.get_terminal_size((WIDTH, 24)).columns) if name in FITTED else UNBROKEN
+    told = [row for row in rows if row["caution"]] if name == "pairs_cautions" else rows
+    return table(told, COLUMNS[name], width)
 
 
 def _as_they_are(rows: list[Row]) -> dict[str, tuple[str, str]]:
@@ -87,6 +99,8 @@ def _cell(row: Row, key: str, style: str) -> str:
             "" if None in limits else f" [{show(limits[0], 'three_down')}, {show(limits[1], 'three_up')}]"
         )
         return show(value, "three") + around
+    if style == RATE:
+        return _rate(row, key)
     return (
         _plain(value)
         if style in PLAIN and value is not None
@@ -94,20 +108,41 @@ def _cell(row: Row, key: str, style: str) -> str:
     )
 
 
+def _rate(row: Row, key: str) -> str:
+    lower, upper, absent = (name and row.get(name) for name in RATES[key])
+    if row.get(key) is None:
+        return f"{NONE}{absent}" if absent else ABSENT
+    limits = [show(lower, "percent_down"), show(upper, "percent_up")]
+    return f"{show(row[key], 'percent_one')} [{', '.join(limit.removesuffix(' %') for limit in limits)}]"
+
+
 def table(rows: list[Row], columns: dict[str, tuple[str, str]], width: int = UNBROKEN) -> str:
     """Rows as aligned plain text; `columns` is key -> (heading, style of `formats.show`). Empty without rows.
 
-    Cells are broken into lines where the whole would be wider than `width` characters.
+    Cells of words are broken into lines where the whole would be wider than `width` characters; numbers are
+    not, as far as they fit.
     """
     if not rows:
         return ""
     heads, *lines = _lines(rows, columns)
-    aligned = Table(*(Column(Text(head)) for head in heads), box=None, pad_edge=False, header_style="")
+    styles = [style for _, style in columns.values()]
+    shaped = [_column(*column) for column in zip(heads, styles, *lines, strict=True)]
+    aligned = Table(*shaped, box=None, pad_edge=False, header_style="")
     for line in lines:
         aligned.add_row(*map(Text, line))
     page = StringIO()
     Console(file=page, width=width).print(aligned)
     return "\n".join(line.rstrip() for line in page.getvalue().splitlines())
+
+
+def _column(heading: str, style: str, *cells: str) -> Column:
+    """A column of words is broken where it must be, also inside of a word; in one of rates, only the words
+    for why there is none.
+    """
+    rates = [len(cell) for cell in cells if style == RATE and not cell.startswith(NONE)]
+    is_words = style in WORDS or (style == RATE and len(rates) < len(cells))
+    least = max(rates, default=None) if is_words else None
+    return Column(Text(heading), overflow="fold", no_wrap=not is_words, min_width=least)
 
 
 def _lines(rows: list[Row], columns: dict[str, tuple[str, str]]) -> list[list[str]]:

@@ -21,7 +21,7 @@ from dpaudit.stages import evaluate, judge_answers, judge_tries
 from dpaudit.stages.integrity import custody
 from dpaudit.stages.integrity.trained import weights_of
 from dpaudit.stages.judge_answers import Limit, Prompts, heldout, limit_of
-from dpaudit.stages.judge_replies import AS_USUAL, Asker, Files, Way, files_of, kept_of
+from dpaudit.stages.judge_replies import AS_USUAL, Asker, Files, Way, files_of, kept_of, window
 from dpaudit.storage.exclusive import alone
 from dpaudit.storage.rundir import RunDir
 from dpaudit.storage.sidecars import write_sealed_lines
@@ -67,7 +67,7 @@ def run(
     limit = limit_of(run_dir, plan)
     if way.is_offline:
         judge_tries.require_own_rates(run_dir, rules_of(plan.suite, settings))
-    asker = _asker(run_dir, plan, settings, limit, judge, way)
+    asker = _asker(run_dir, plan, settings, judge, way)
     rules = asker.rules
     if _is_done(run_dir, asker, names):
         return
@@ -141,8 +141,8 @@ def validate(
     trained.
     """
     custody.require(run_dir, plan)
-    settings, limit = plan.suite.judging or Judging(), limit_of(run_dir, plan)
-    asker = _asker(run_dir, plan, settings, limit, judge, way)
+    settings = plan.suite.judging or Judging()
+    asker = _asker(run_dir, plan, settings, judge, way)
     return _passport(run_dir, plan, asker, progress).fit
 
 
@@ -183,31 +183,25 @@ def rules_of(chosen: Suite, settings: Judging) -> Rubric:
     return replace(rules, model=chosen.model.base if settings.model == "base" else settings.model)
 
 
-def _asker(
-    run_dir: RunDir, plan: Plan, settings: Judging, limit: Limit, judge: "Judge | None", way: Way
-) -> Asker:
+def _asker(run_dir: RunDir, plan: Plan, settings: Judging, judge: "Judge | None", way: Way) -> Asker:
     """The judge of the rubric that is asked for, which is kept beside the results with what it is loaded
-    from: other files are another judge.
+    from and how much it reads: other files are another judge.
     """
-    rules, tokens = rules_of(plan.suite, settings), longest(plan, limit)
-    files = _files(run_dir, rules, way)
-    most = tokens if rules.kind == "likelihood" else None  # no other judge calls one too long
-    run_dir.write_json(RUBRIC, {"rubric": asdict(rules), "max_length": most, "files": dict(files)})
+    rules = rules_of(plan.suite, settings)
+    files, tokens = _loaded(run_dir, rules, way)
+    run_dir.write_json(RUBRIC, {"rubric": asdict(rules), "max_length": tokens or None, "files": dict(files)})
     return Asker(kept_of(run_dir), rules, settings, tokens, judge, way, plan.suite.model.dtype, files)
 
 
-def _files(run_dir: RunDir, rules: Rubric, way: Way) -> Files:
-    """The files of the judge as they are now; offline, where none need be there, as they were judged with."""
+def _loaded(run_dir: RunDir, rules: Rubric, way: Way) -> tuple[Files, int]:
+    """The files of the judge and its window as they are now; offline, where no model need be there, as they
+    were judged with.
+    """
     if way.is_offline and run_dir.file(RUBRIC).is_file():
         kept = run_dir.read_json(RUBRIC)
         if all(kept["rubric"].get(key) == getattr(rules, key) for key in ("kind", "model", "adapter")):
-            return dict(kept.get("files", {}))
-    return files_of(rules)
-
-
-def longest(plan: Plan, limit: Limit) -> int:
-    """Tokens of a prompt with its answer."""
-    return plan.suite.model.max_length + limit.tokens
+            return dict(kept.get("files", {})), kept["max_length"] or 0
+    return files_of(rules), window(rules)
 
 
 def _inputs(names: Sequence[str]) -> list[str]:

@@ -4,13 +4,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import astuple, dataclass, replace
 
 from dpaudit.judging import criteria, replies
-from dpaudit.judging.passport import comparisons_of
+from dpaudit.judging.passport import comparisons_of, counted
 from dpaudit.judging.quality import BASE
-from dpaudit.judging.rubric import Comparison, Grading, Question, Rubric
+from dpaudit.judging.rubric import Comparison, Control, Grading, Question, Rubric
 from dpaudit.stages import judge, judge_answers
 from dpaudit.stages.integrity import custody
 from dpaudit.stages.judge_answers import Limit
-from dpaudit.stages.judge_replies import Asker, Way, files_of, kept_of
+from dpaudit.stages.judge_replies import Asker, Way, files_of, kept_of, window
 from dpaudit.storage.rundir import RunDir
 from dpaudit.suite.plan import Plan
 from dpaudit.suite.suite import Judging
@@ -27,6 +27,8 @@ UNWRITTEN = "\0"  # begins what stands for an answer that is not there yet; no m
 class Forecast:
     """What a judge would be asked, beyond what it has answered."""
 
+    controls: int  # distinct
+    not_tested: dict[str, int]  # kind -> its controls, where those are too few
     calls_for_controls: int
     calls_for_answers: int  # where the judge is fit
     answered_before: int
@@ -43,18 +45,31 @@ def forecast(run_dir: RunDir, plan: Plan, settings: Judging, way: Way) -> Foreca
     rules = judge.rules_of(plan.suite, settings)
     limit, arms = judge_answers.limit_of(run_dir, plan), judge.require_ready(run_dir, plan)
     pairs = [(pair.arm, pair.against) for pair in judge.pairs_asked(plan, arms)[0]]
-    longest = judge.longest(plan, limit)
-    dtype, files = plan.suite.model.dtype, files_of(rules)
-    asker = Asker(kept_of(run_dir), rules, settings, longest, way=way, dtype=dtype, files=files)
-    controls = comparisons_of(rules, judge.controls_of(run_dir, plan, rules))
+    asker = _asker(run_dir, plan, rules, settings, way)
+    controls = judge.controls_of(run_dir, plan, rules)
     names = [BASE, *(arm.name for arm in arms)]
     compared, unwritten = _compared(run_dir, plan, rules, settings.prompts, names, pairs, limit)
     return replace(told(asker, controls, compared, unwritten, limit.tokens), pairs=len(pairs))
 
 
+def of_controls(run_dir: RunDir, plan: Plan, settings: Judging, way: Way) -> Forecast:
+    """The calls that `dpaudit judge validate` would make in this run, retries not counted. No arm need be
+    trained.
+    """
+    custody.require(run_dir, plan)
+    rules = judge.rules_of(plan.suite, settings)
+    asker = _asker(run_dir, plan, rules, settings, way)
+    return replace(told(asker, judge.controls_of(run_dir, plan, rules), ()), pairs=0)
+
+
+def _asker(run_dir: RunDir, plan: Plan, rules: Rubric, settings: Judging, way: Way) -> Asker:
+    dtype, files = plan.suite.model.dtype, files_of(rules)
+    return Asker(kept_of(run_dir), rules, settings, window(rules), way=way, dtype=dtype, files=files)
+
+
 def told(
     asker: Asker,
-    controls: Sequence[Comparison],
+    controls: Sequence[Control],
     compared: Sequence[Comparison],
     unwritten: int = 0,
     of_answer: int = 0,
@@ -63,11 +78,15 @@ def told(
     and have at most `of_answer` tokens.
     """
     rules = asker.rules
-    questions = criteria.questions(rules, [*controls, *compared])
-    for_controls, for_answers = asker.absent(controls), asker.absent(compared)
+    least, counts = rules.controls.least, counted(rules, controls)
+    shown = comparisons_of(rules, controls)
+    questions = criteria.questions(rules, [*shown, *compared])
+    for_controls, for_answers = asker.absent(shown), asker.absent(compared)
     absent = list(dict.fromkeys([*for_controls, *for_answers]))
     is_read = rules.kind != "likelihood"  # which reads no prompt and writes no reply
     return Forecast(
+        controls=len(controls),
+        not_tested={kind: count for kind, count in counts.items() if count < least},
         calls_for_controls=_calls(rules, for_controls),
         calls_for_answers=_calls(rules, absent) - _calls(rules, for_controls),
         answered_before=_calls(rules, questions) - _calls(rules, absent),

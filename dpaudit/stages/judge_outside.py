@@ -1,7 +1,6 @@
 """Two files of answers by anybody, judged without a run: nothing is trained, and the result is a folder."""
 
 import json
-import secrets
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -13,26 +12,39 @@ from dpaudit.data.judged_files import Judged
 from dpaudit.errors import UsageError
 from dpaudit.findings.finding import Finding
 from dpaudit.findings.human import HumanAgreement
+from dpaudit.findings.judge_tries import JudgeTry
 from dpaudit.findings.judgement import Judgement, Passport
 from dpaudit.judging import facts, names, planted, rubric
 from dpaudit.judging.comparing import Answered, Row, pair_summary
 from dpaudit.judging.passport import comparisons_of, passport_of
 from dpaudit.judging.rubric import CONTENT, Comparison, Control, Rubric
-from dpaudit.stages import judge, judge_forecast, judge_human, judge_replies
+from dpaudit.stages import judge, judge_folder, judge_forecast, judge_human, judge_replies, judge_tries
+from dpaudit.stages.judge_folder import (
+    ANOTHER,
+    HUMAN,
+    JUDGEMENTS,
+    KEY,
+    PASSPORT,
+    REPLIES,
+    SUMMARY,
+    TASK,
+    key_of,
+    new_key,
+    require_place,
+    write,
+)
 from dpaudit.stages.judge_forecast import Forecast
 from dpaudit.stages.judge_replies import AS_USUAL, Asker, Kept, Way
 from dpaudit.stages.judge_tries import WAY_TO_SERVER
-from dpaudit.storage import custody, exclusive
-from dpaudit.storage.whole_files import PRIVATE, whole_file, write_text
+from dpaudit.storage import exclusive
+from dpaudit.storage.whole_files import PRIVATE, write_text
 from dpaudit.suite.suite import Judging
 from dpaudit.system.progress import Progress
 
-TASK, KEY, REPLIES = "asked.json", "replies.key", ".replies"
-PASSPORT, JUDGEMENTS, SUMMARY = "passport.json", "judgements.jsonl", "summary.json"
-HUMAN = "human.json"
 CLINIC = "builtin:clinic"
-LIMIT = (
-    4096  # tokens of a prompt with its answer that a likelihood judge reads, or fewer where its model does
+KNOWN_TRIES = (
+    "which judges were tried on these answers is known from the folder of the result and from those beside "
+    "it alone: of several that are tried, the one that is fit shows less than it seems to"
 )
 NOT_OWN = "the judge's controls are not from these data: it is proven on others"
 PARTS = {  # of a task, as the user knows it
@@ -42,7 +54,6 @@ PARTS = {  # of a task, as the user knows it
     "controls": "controls",
     "are_controls_own": "controls",
 } | dict.fromkeys(("answers", "against", "items"), "answers, right answers or number of prompts")
-ANOTHER = "name another folder with --out DIR"
 
 
 @dataclass(frozen=True)
@@ -63,9 +74,9 @@ class Request:
 class Task(Finding):
     """All that the result is made from, replies apart: with them, it is made again without the files."""
 
-    FORMAT: ClassVar = "judged-files/3"
+    FORMAT: ClassVar = "judged-files/4"
     rubric: Rubric
-    longest: int  # tokens of a prompt with its answer
+    longest: int  # tokens of a prompt with its answer that the judge scores; 0 without a limit
     answers: str  # what the two sides are called
     against: str
     items: tuple[Judged, ...]
@@ -90,24 +101,24 @@ def run(request: Request, progress: Progress) -> Result:
     command that was killed goes on where it was. Raises UsageError before anything is written for files that
     do not fit, for a judge that cannot be asked, and for a folder that holds another result.
     """
-    _require_place(request.out)
+    require_place(request.out)
     task = _task(request)
     with exclusive.making(request.out):
         _require_own(request.out, task)
-        key = _key(request.out) or _new_key(request.out)
+        key = key_of(request.out) or new_key(request.out)
         if not _is_begun(request.out):
-            _write(request.out, TASK, task.to_json(), key)
+            write(request.out, TASK, task.to_json(), key)
         return _made(request.out, task, key, request.settings, request.way, progress)
 
 
 def forecast(request: Request) -> Forecast:
     """The calls that `run` would make, retries not counted. Nothing is written."""
-    _require_place(request.out)
+    require_place(request.out)
     task = _task(request)
     _require_own(request.out, task)
-    asker = _asker(request.out, task, _key(request.out), request.settings, request.way)
+    asker = _asker(request.out, task, key_of(request.out), request.settings, request.way)
     shown = [comparison for _, comparison in _shown(task)]
-    return judge_forecast.told(asker, comparisons_of(task.rubric, task.controls), shown)
+    return judge_forecast.told(asker, task.controls, shown)
 
 
 def replay(out: Path, progress: Progress) -> Result:
@@ -129,14 +140,16 @@ def validate(out: Path, human: Path | None, progress: Progress) -> tuple[Passpor
         if human is None:
             return result.judgement.passport, None
         found = judge_human.agreement(task.rubric.name, result.rows, human, str(out / JUDGEMENTS))
-        _write(out, HUMAN, found.to_json(), key)
+        if (out / HUMAN).is_file():
+            progress.say(f"note: {out / HUMAN} takes the place of the comparison before")
+        write(out, HUMAN, found.to_json(), key)
         return result.judgement.passport, found
 
 
 def read(out: Path) -> tuple[Task, bytes]:
     """What a folder's result was made from, and the key of its replies."""
-    _require_place(out)
-    key = _key(out)
+    require_place(out)
+    key = key_of(out)
     if key is None:
         raise UsageError(
             str(out / KEY),
@@ -144,7 +157,31 @@ def read(out: Path) -> tuple[Task, bytes]:
             "no such file",
             "name the folder with --out DIR",
         )
-    return Task.from_json(_read(out, TASK, key), str(out / TASK)), key
+    return Task.from_json(judge_folder.read(out, TASK, key), str(out / TASK)), key
+
+
+def tried(out: Path) -> tuple[list[tuple[str, JudgeTry]], int]:
+    """Every passport that was made for these answers, with the name of its folder: in this one, then in
+    those beside it; and how many folders beside it could not be read.
+    """
+    task, key = read(out)
+    found = [(out.name, one) for one in judge_folder.tries_of(out, key)]
+    own, unread = _answers_of(task), 0
+    for other in sorted(file.parent for file in out.resolve().parent.glob(f"*/{TASK}")):
+        if other == out.resolve():
+            continue
+        try:
+            task, key = read(other)
+            if own & _answers_of(task):
+                found += [(other.name, one) for one in judge_folder.tries_of(other, key)]
+        except UsageError:
+            unread += 1
+    return found, unread
+
+
+def _answers_of(task: Task) -> set[tuple[object, ...]]:
+    """The two answers to each prompt, whichever is the first."""
+    return {(item.turns, frozenset((item.answer, item.against))) for item in task.items}
 
 
 def rows_of(task: Task, asker: Asker, progress: Progress) -> list[Row]:
@@ -169,12 +206,13 @@ def _task(request: Request) -> Task:
     rules = replace(rules, model=request.settings.model or rules.model)
     items = judged_files.read(request.answers, request.against, request.questions)[: request.prompts]
     controls = tuple(_controls(request, rules, items))
-    reads = judge_replies.require_askable(rules, request.settings, request.way)
+    judge_replies.require_askable(rules, request.settings, request.way)
     sides = request.answers.stem, request.against.stem
     if sides[0] == sides[1]:
         sides = "answers", "against"
     made_from = dict(judge_replies.files_of(rules))
-    return Task(rules, min(LIMIT, reads), *sides, items, controls, made_from, request.controls is None)
+    longest, is_own = judge_replies.window(rules), request.controls is None
+    return Task(rules, longest, *sides, items, controls, made_from, is_own)
 
 
 def _controls(request: Request, rules: Rubric, items: Sequence[Judged]) -> list[Control]:
@@ -230,7 +268,11 @@ def _made(out: Path, task: Task, key: bytes, settings: Judging, way: Way, progre
     asked = comparisons_of(rules, task.controls)
     outcomes = asker.compare(asked, "judging planted faults", progress)
     passport: Passport = passport_of(rules, task.controls, outcomes)
-    _write(out, PASSPORT, passport.to_json(), key)
+    write(out, PASSPORT, passport.to_json(), key)
+    before = judge_folder.tries_of(out, key)
+    tries = judge_tries.with_passport(before, rules, passport, asker.account(asked))
+    if tries != before:
+        judge_folder.keep_tries(out, tries, key)
     rows: list[Row] = []
     if passport.fit:
         rows = rows_of(task, asker, progress)
@@ -250,9 +292,9 @@ def _made(out: Path, task: Task, key: bytes, settings: Judging, way: Way, progre
         passport=passport,
         pairs=(pair,),
         asked=asker.account(asked),
-        notes=tuple(names.notes(rules, passport)),
+        notes=(*names.notes(rules, passport), KNOWN_TRIES),
     )
-    _write(out, SUMMARY, judgement.to_json(), key)
+    write(out, SUMMARY, judgement.to_json(), key)
     return Result(judgement, rows, len({row["prompt"] for row in rows}))
 
 
@@ -272,19 +314,6 @@ def _known(task: Task, passport: Passport) -> Answered:
 def _asker(out: Path, task: Task, key: bytes | None, settings: Judging, way: Way) -> Asker:
     kept = Kept(out / REPLIES, key, "dpaudit judge --answers FILE --against FILE")
     return Asker(kept, task.rubric, settings, task.longest, way=way, files=task.files)
-
-
-def _require_place(out: Path) -> None:
-    """Raises UsageError where no folder can be, and where replies cannot be kept in it."""
-    if out.is_symlink() and not out.exists():
-        raise UsageError(f"--out {out}", "a folder", "a link that leads nowhere", ANOTHER)
-    if out.exists() and not out.is_dir():
-        raise UsageError(f"--out {out}", "a folder", "a file", ANOTHER)
-    replies = out / REPLIES
-    if replies.exists() and not replies.is_file():
-        raise UsageError(
-            str(replies), "a file of replies", "a folder", f"restore it from a copy, or {ANOTHER}"
-        )
 
 
 def _require_own(out: Path, task: Task) -> None:
@@ -320,48 +349,3 @@ def _decides(task: Task) -> dict[str, Any]:
     for name in WAY_TO_SERVER:
         del whole["rubric"][name]
     return whole
-
-
-def _key(out: Path) -> bytes | None:
-    file = out / KEY
-    if not file.is_file():
-        return None
-    key = file.read_bytes()
-    if len(key) != custody.KEY_BYTES:
-        raise UsageError(
-            str(file), f"a key of {custody.KEY_BYTES} bytes", f"{len(key)} bytes", f"restore it, or {ANOTHER}"
-        )
-    return key
-
-
-def _new_key(out: Path) -> bytes:
-    out.mkdir(mode=0o700, parents=True, exist_ok=True)
-    key = secrets.token_bytes(custody.KEY_BYTES)
-    with whole_file(out / KEY) as part:
-        part.touch(mode=PRIVATE)
-        part.write_bytes(key)
-    return key
-
-
-def _write(out: Path, name: str, content: dict[str, Any], key: bytes) -> None:
-    """Writes JSON with the hash of its content, sealed, for its owner's eyes alone."""
-    stamped = custody.stamped(json.loads(json.dumps(content)), name, key)
-    write_text(out / name, json.dumps(stamped, ensure_ascii=False, indent=1) + "\n", PRIVATE)
-
-
-def _read(out: Path, name: str, key: bytes) -> dict[str, Any]:
-    """JSON as `_write` wrote it. Raises UsageError for anything else."""
-    file = out / name
-    try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-        wrong = custody.fault(content, name, key)
-    except FileNotFoundError:
-        wrong = "no such file"
-    except (ValueError, AttributeError, RecursionError):
-        wrong = "another content"
-    if wrong is not None:
-        raise UsageError(
-            str(file), "the file as `dpaudit judge` wrote it", wrong, f"restore it from a copy, or {ANOTHER}"
-        )
-    del content[custody.KEY]
-    return dict(content)

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 REPLIES = "judge/.replies"  # hidden: readers of results pass it by; each line has a seal of its own
 FORMAT = "reply/3"
-LONGEST = 4096  # tokens that a model reads whose configuration does not tell
+LONGEST = 4096  # tokens that a likelihood judge reads, or fewer where its model does
 Files = Mapping[str, str]
 NO_FILES: Files = {}
 CHUNK = {"likelihood": 1024, "model": 64}  # questions that a judge on this machine takes at a time
@@ -61,8 +61,8 @@ def kept_of(run_dir: RunDir) -> Kept:
 
 
 class Asker:
-    """The judge, opened when first needed: one on this machine in `dtype`. `longest` tokens are a prompt with
-    its answer; `files` are those of `files_of`.
+    """The judge, opened when first needed: one on this machine in `dtype`. `longest` is its
+    `window`; `files` are those of `files_of`.
 
     A judge of the caller's own has no name to keep replies by.
     """
@@ -239,11 +239,22 @@ def allowed(rules: Rubric, settings: Judging, way: Way = AS_USUAL) -> int | None
     return most
 
 
-def require_askable(rules: Rubric, settings: Judging, way: Way) -> int:
-    """The tokens that the rubric's model can read at once; 0 for a server, which nobody asked.
+def window(rules: Rubric) -> int:
+    """Tokens of a prompt with its answer that a judge on likelihoods scores: as many as its model reads, at
+    most LONGEST; 0 for another kind, which is shown everything. Raises UsageError for a model that is not
+    there.
+    """
+    if rules.kind != "likelihood":
+        return 0
+    from dpaudit.models import folder, hf
 
-    Raises UsageError for a model that would not load whole, for a server that may not be asked or lacks its
-    key, and as `allowed` does.
+    config = folder.configuration(hf.place_of(rules.model, weights=False), f"--model {rules.model}")
+    return min(LONGEST, int(getattr(config, "max_position_embeddings", LONGEST) or LONGEST))
+
+
+def require_askable(rules: Rubric, settings: Judging, way: Way) -> None:
+    """Raises UsageError for a model that would not load whole, for a server that may not be asked or lacks
+    its key, and as `allowed` does.
     """
     from dpaudit.models import judge as judges
     from dpaudit.models import preflight
@@ -252,8 +263,7 @@ def require_askable(rules: Rubric, settings: Judging, way: Way) -> int:
     allowed(rules, settings, way)
     if rules.kind == "endpoint":
         EndpointJudge(rules, way.allow_egress)
-        return 0
+        return
     has_adapter = rules.adapter is not None and rules.kind == "likelihood"
     adapter = judges.adapter_folder(rules.adapter or "") if has_adapter else None
-    checked = preflight.check(rules.model, None, adapter)
-    return int(getattr(checked.config, "max_position_embeddings", LONGEST) or LONGEST)
+    preflight.check(rules.model, None, adapter)

@@ -1,4 +1,4 @@
-"""The history of a run's judges, in stage judge: every passport that was made stays."""
+"""The history of judges, in stage judge: every passport that was made stays."""
 
 import hashlib
 import json
@@ -28,6 +28,15 @@ def of(run_dir: RunDir) -> tuple[JudgeTry, ...]:
 def keep(run_dir: RunDir, rules: Rubric, passport: Passport, asked: Asked | None) -> None:
     """Adds a passport to judge/tries.json, once for each rubric, model and outcome."""
     before = of(run_dir)
+    tries = with_passport(before, rules, passport, asked)
+    if tries != before:
+        JudgeTries(tries).write(run_dir, FILE)
+
+
+def with_passport(
+    before: tuple[JudgeTry, ...], rules: Rubric, passport: Passport, asked: Asked | None
+) -> tuple[JudgeTry, ...]:
+    """The tries with this passport as the last one, unless it is there already."""
     made = JudgeTry(
         rubric=rules.name,
         kind=rules.kind,
@@ -41,8 +50,10 @@ def keep(run_dir: RunDir, rules: Rubric, passport: Passport, asked: Asked | None
         oldest=asked.oldest if asked else None,
         newest=asked.newest if asked else None,
     )
-    if all((one.digest, one.fit, one.reasons) != (made.digest, made.fit, made.reasons) for one in before):
-        JudgeTries((*before, made)).write(run_dir, FILE)
+    is_new = all(
+        (one.digest, one.fit, one.reasons) != (made.digest, made.fit, made.reasons) for one in before
+    )
+    return (*before, made) if is_new else before
 
 
 def current(run_dir: RunDir, rules: Rubric) -> JudgeTry | None:

@@ -19,6 +19,7 @@ from dpaudit.judging.rubric import Control
 from dpaudit.models import hf_model, tokenizers
 from dpaudit.models.encode import encode
 from dpaudit.models.judge import LikelihoodJudge
+from dpaudit.stages.judge_replies import window
 from dpaudit.stats import roc
 
 SHIPPED = Path(clinic.__file__).parents[1] / "builtin"
@@ -91,13 +92,15 @@ def test_the_demo_s_judge_is_fit_by_distinct_controls(adapted: Any, seed: int) -
     asked = comparisons_of(rules, controls)
 
     def passport(adapter: str | None) -> Passport:
-        judge = LikelihoodJudge(adapted, adapted.tokenizer, replace(rules, adapter=adapter), 136)
+        judge = LikelihoodJudge(adapted, adapted.tokenizer, replace(rules, adapter=adapter), window(rules))
         return passport_of(rules, controls, judge.ask_many(asked))
 
     found = passport("judge")
-    assert found.fit and found.untested == {} and found.injected.turned == 0
+    assert found.fit and found.untested == {} and found.unscored == found.injected.turned == 0
+    assert found.twins["long fault"].right == found.twins["long fault"].verdicts == 240
+    assert (window(rules), window(rubric.load("endpoint"))) == (512, 0)
     missing = found.injected.controls - found.injected.tested
-    assert missing == (seed == 3)  # there one wrong answer wins without an instruction
+    assert missing == (3 if seed == 3 else 0)  # answers that win without an instruction
     if seed == 0:
         unfit = {reason.partition(":")[0] for reason in passport(None).reasons}
         assert {"wrong drug", "swapped dose"} <= unfit

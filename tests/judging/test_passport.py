@@ -1,6 +1,7 @@
 """Which judges a passport lets through: judges by rule on controls planted in plain answers."""
 
 import random
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
@@ -11,7 +12,7 @@ from dpaudit.findings.judgement import Passport
 from dpaudit.judging import names, planted, rubric
 from dpaudit.judging.passport import OBEYED, comparisons_of, passport_of
 from dpaudit.judging.planted import INJECTIONS
-from dpaudit.judging.rubric import OWN, Comparison, Control, Outcome, Rubric
+from dpaudit.judging.rubric import FAULTS, Comparison, Control, Outcome, Rubric
 from dpaudit.stats.win_rates import WinRate, corrected
 
 LOCAL = rubric.load("local")  # asks as many as the other rubrics of real models
@@ -28,6 +29,7 @@ RECORDS = [
 ]
 CONTROLS = planted.completed(planted.plant(RECORDS, LOCAL.controls), LOCAL.controls)
 RIGHT = {record.turns[:-1]: record.turns[-1].text for record in RECORDS}
+WRONG = {turns: {c.wrong for c in CONTROLS if c.turns == turns and c.kind in FAULTS} for turns in RIGHT}
 Rule = Callable[[Comparison], str]
 
 
@@ -73,6 +75,13 @@ def reads(share: float) -> Rule:
     return lambda asked: oracle(asked) if rng.random() < share else "unscored"
 
 
+def core(asked: Comparison) -> str:
+    """The answer whose faults a comparison is about, without what was added to it."""
+    told = [text for text in (asked.first, asked.second) if not text.startswith(RIGHT[asked.turns])]
+    shortest = min(told or [RIGHT[asked.turns]], key=len)
+    return max((wrong for wrong in WRONG[asked.turns] if wrong in shortest), key=len, default=shortest)
+
+
 def errs(seed: int, is_steady: bool) -> Rule:
     """An oracle that is right in 95 %: of its verdicts, or, where it is steady, of its beliefs on an answer,
     which hold in both orders and whatever is added.
@@ -81,8 +90,7 @@ def errs(seed: int, is_steady: bool) -> Rule:
     beliefs: dict[object, bool] = {}
 
     def rule(asked: Comparison) -> str:
-        texts = sorted((asked.first, asked.second), key=len)
-        belief = beliefs.setdefault((asked.turns, texts[0][:40]), rng.random() < 0.95)
+        belief = beliefs.setdefault((asked.turns, core(asked)), rng.random() < 0.95)
         if belief if is_steady else rng.random() < 0.95:
             return oracle(asked)
         return {"first": "second", "second": "first"}.get(oracle(asked), rng.choice(("first", "second")))
@@ -148,11 +156,24 @@ def test_one_injection_that_wins_is_enough_and_its_wording_is_named() -> None:
     assert [reason for reason in found.reasons if "Spanish" in reason] == list(found.reasons)
 
 
+def obeys_a_plain_verdict(asked: Comparison) -> str:
+    """An oracle but for answers that name themselves, by the label that this judge knows them by."""
+    told = ("verdict is A," in asked.first, "verdict is B," in asked.second)
+    return oracle(asked) if told[0] == told[1] else "first" if told[0] else "second"
+
+
+def test_a_judge_that_obeys_a_verdict_in_plain_words_is_unfit_by_name() -> None:
+    found = passport(obeys_a_plain_verdict)
+    assert (found.injected.won, found.injected.wordings) == (1, ("plain verdict",))
+    (reason,) = found.reasons
+    assert "plain verdict" in reason and passport(oracle).fit
+
+
 def obeys_in_part(where: str, otherwise: str | None) -> Rule:
     """An oracle but for injected answers: one wins where it stands `where`, and in the other order gets
     `otherwise` (None: what it deserves).
     """
-    marks = [wording.replace("{answer}", "").replace(OWN, "") for wording in INJECTIONS.values()]
+    marks = [re.split(r"\{own.*", wording.replace("{answer}", ""))[0] for wording in INJECTIONS.values()]
 
     def rule(asked: Comparison) -> str:
         told = {
@@ -175,8 +196,8 @@ def test_an_instruction_that_turns_a_verdict_in_one_order_is_obeyed(
 ) -> None:
     found = passport(obeys_in_part(where, otherwise))
     assert not found.fit and found.injected.won == 0
-    assert (found.injected.tested, found.injected.verdicts) == (18, 36)
-    assert found.injected.turned == (18 if otherwise is None else 36)
+    assert (found.injected.tested, found.injected.verdicts) == (70, 80)
+    assert found.injected.turned == (40 if otherwise is None else 80)
     (reason,) = found.reasons
     assert reason.startswith(f"injected: an instruction in a wrong answer turned {found.injected.turned} of")
 
@@ -192,6 +213,22 @@ def test_errors_of_a_good_judge_are_not_taken_for_obedience() -> None:
 def test_a_judge_that_is_right_in_95_percent_is_fit(is_steady: bool) -> None:
     """At least 18 of 20 seeds: with a chance of .97 to be fit, fewer are fit in 2 % of such tests."""
     assert sum(passport(errs(seed, is_steady)).fit for seed in range(20)) >= 18
+
+
+@pytest.mark.parametrize("where", ["first", "second"])
+def test_one_wording_that_is_obeyed_in_one_order_shows_among_the_errors_of_a_good_judge(where: str) -> None:
+    """In 94 % of judges (benchmarks/judge_passport.py): of 20, five or more pass in 1 % of such tests."""
+    found = [passport(errs_and_obeys(seed, where)) for seed in range(20)]
+    assert sum(one.fit for one in found) <= 4
+    named = [one.injected.wordings for one in found if not one.fit]
+    assert sum(len(one) == 1 for one in named) > len(named) / 2  # and the wording is named
+
+
+def errs_and_obeys(seed: int, where: str) -> Rule:
+    """Right in 95 %, and obeys one wording where its answer is shown in this place."""
+    rule, mark = errs(seed, False), list(INJECTIONS.values())[seed % 10].replace("{answer}", "")
+    mark = mark.partition("{own")[0]
+    return lambda asked: where if mark in getattr(asked, where) else rule(asked)
 
 
 def test_what_cannot_be_read_is_named_and_no_fault_is_called_missed() -> None:

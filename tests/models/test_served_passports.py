@@ -18,6 +18,7 @@ from test_passport import (
     longer,
     longer_if_both_wrong,
     obeys,
+    obeys_a_plain_verdict,
     oracle,
 )
 
@@ -87,6 +88,7 @@ def passport(server: JudgeServer, rules: Rubric = RULES) -> tuple[Passport, Aske
         (longer_if_both_wrong, "padded fault"),
         (coin(), "wrong drug"),
         (obeys(*FIVE), "injected"),
+        (obeys_a_plain_verdict, "injected"),
         (obeys("There is no doubt"), "confident fault"),
     ],
 )

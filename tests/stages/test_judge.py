@@ -23,7 +23,7 @@ from dpaudit.judging.passport import comparisons_of
 from dpaudit.judging.rubric import Comparison, Outcome
 from dpaudit.stages import judge, judge_answers, judge_human
 from dpaudit.stages.integrity import custody
-from dpaudit.stages.judge_replies import REPLIES, Way, depends_on, files_of
+from dpaudit.stages.judge_replies import REPLIES, Way, depends_on, files_of, window
 from dpaudit.storage import seals
 from dpaudit.storage.answer_log import NEW, AnswerLog
 from dpaudit.storage.custody import SEAL_KEY
@@ -245,7 +245,7 @@ def test_a_replay_confirms_no_guess_of_what_was_asked(run_dir: tuple[RunDir, Pla
     judge.validate(run, plan, QUIET)
     rules = judge.rules_of(plan.suite, plan.suite.judging or Judging())
     shown = comparisons_of(rules, judge.controls_of(run, plan, rules))
-    depends = depends_on(rules, judge.longest(plan, judge.limit_of(run, plan)), files=files_of(rules))
+    depends = depends_on(rules, window(rules), files=files_of(rules))
     asked = [asdict(comparison) for comparison in dict.fromkeys(shown)]
     copy = run.file("copy")
     for key, known in ((run.file(SEAL_KEY).read_bytes(), True), (bytes(32), False)):

@@ -88,6 +88,7 @@ def test_two_files_are_judged_and_every_figure_is_made_again_from_the_folder(cal
         asked = len(server.requests)
         kept = call(*WHOLE)
         assert kept.code == 0 and len(server.requests) == asked
+    assert "none: right answers and wrong ones differ in length" in " ".join(done.out.split())
     assert "ours  theirs" in done.out and f"distinct prompts: {COUNT}" in done.out and "fewer" not in done.out
     before = content()
     for name in (*MADE, "asked.json", ".replies", "replies.key"):
@@ -126,6 +127,40 @@ def test_an_unfit_judge_gives_no_win_rate_and_exits_with_four(call: Call) -> Non
     refused = call("judge", "validate", "--out", "judged", "--human", "people.csv")
     assert refused.code == 2 and "judgements of a fit judge" in refused.err
     assert call("judge", "validate", "--out", "judged").code == 4
+
+
+def test_every_judge_that_was_tried_on_the_same_answers_is_told_with_its_folder(call: Call) -> None:
+    """Until its folder is gone; of other answers, and of a folder that was altered, none is."""
+    write_files()
+    biased = JudgeServer(lambda *_: "[[A]]")
+    with serving(biased) as first, serving(JudgeServer(knows)) as server:
+        write_rules(first.url)
+        alone = call(*WHOLE, "--out", "one")
+        write_rules(server.url, model="n")
+        both = call(*WHOLE, "--out", "two", "--json")
+        assert call(*WHOLE, "--prompts", "30", "--out", "three").code == 0  # some of the same answers
+        write("ours.jsonl", [{"id": f"q{n}", "prompt": question(n), "answer": "Rest."} for n in range(COUNT)])
+        other = call(*WHOLE, "--out", "other", "--json")
+    assert alone.code == 4 and "in folder" not in alone.out
+    rows = json.loads(both.out)["judges_tried_in"]
+    assert [(row["folder"], row["model"], row["fit"]) for row in rows] == [
+        ("two/", "n", True),
+        ("one/", "m", False),
+    ]
+    assert rows[1]["why_not"] and "order swap" in rows[1]["why_not"]
+    assert "judges_tried_in" not in json.loads(other.out)
+    told = call("judge", "validate", "--out", "one")
+    assert "in folder" in told.out and "two/" in told.out and "three/" in told.out
+    assert "from the folder of the result and from those beside it alone" in told.out
+    assert judge_outside.KNOWN_TRIES in json.loads(Path("two/summary.json").read_text())["notes"]
+    tries = Path("two/tries.json")
+    assert tries.stat().st_mode & 0o777 == 0o600 and not any(text in tries.read_text() for text in RIGHT)
+    tries.write_text(tries.read_text().replace('"n"', '"o"'))
+    altered = call("judge", "validate", "--out", "one")
+    assert "folders beside unread: 1: what was tried in them is not known" in altered.out
+    shutil.rmtree("two")
+    shutil.rmtree("three")
+    assert "in folder" not in call("judge", "validate", "--out", "one").out
 
 
 def test_few_prompts_and_unscored_ones_are_told_with_their_bounds(call: Call) -> None:
@@ -270,6 +305,7 @@ def test_people_agree_with_the_judge_or_not(call: Call) -> None:
     write_table(turned, "prompt", "arm", "against", "winner")
     few = call("judge", "validate", "--out", "judged", "--human", "people.csv")
     assert few.code == 0 and "kappa with people" in few.out and "too few: 8 prompts" in few.out
+    assert "note: " not in same.err and "judged/human.json takes the place of the comparison" in few.err
     flipped = [(prompt, {"ours": "theirs"}.get(winner, winner)) for prompt, winner in verdicts]
     write_table(flipped, "prompt", "winner")
     other = call("judge", "validate", "--out", "judged", "--human", "people.csv", "--json")

@@ -1,6 +1,7 @@
 """What a command says of a judge: who it is, whether it was asked now, and which ones were tried."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -116,6 +117,34 @@ def test_a_forecast_of_likelihoods_counts_each_answer_once(run_dir: tuple[RunDir
     named = ("--run", run.name, "--runs", str(run.path.parent))
     told = json.loads(call("judge", *named, "--dry-run", "--json").out)
     assert told["calls_for_answers"] == 3 * 5 and told["asked_where"].startswith("on this machine")
+
+
+def test_a_forecast_of_controls_asks_and_writes_nothing_and_needs_no_arm(
+    run_dir: tuple[RunDir, Plan], call: Call, tmp_path: Path
+) -> None:
+    run, _ = run_dir
+    named = ("judge", "validate", "--run", run.name, "--runs", str(run.path.parent))
+    for arm in ("sft-inf", "sft-eps8"):
+        shutil.rmtree(run.file(f"train/{arm}"))
+    before = files(run)
+    with serving(JudgeServer(knows)) as server:
+        write_rules(server.url)
+        told = call(*named, "--rubric", "remote.yaml", "--dry-run", "--json")
+        assert told.code == 0 and not server.requests and files(run) == before, told.err
+        ahead = json.loads(told.out)
+        assert ahead["controls"] > 50 and ahead["pairs"] == ahead["calls_for_answers"] == 0
+        assert ahead["tokens_in"] > 0 and ahead["answered_before"] == 0
+        rows = json.loads(call(*named, "--rubric", "remote.yaml", "--json").out)["controls"]
+        assert len(server.requests) == ahead["calls_for_controls"]
+    assert ahead["not_tested"] == {row["control"]: row["controls"] for row in rows if not row["tested"]}
+    after = json.loads(call(*named, "--dry-run", "--json").out)
+    assert (after["calls_for_controls"], after["answered_before"]) == (0, ahead["calls_for_controls"])
+    beside = call(*named, "--dry-run", "--human", "people.csv")
+    assert beside.code == 2 and "--human, which asks nobody" in beside.err
+
+
+def files(run: RunDir) -> dict[str, bytes]:
+    return {str(file): file.read_bytes() for file in run.path.rglob("*") if file.is_file()}
 
 
 def test_a_refusal_names_what_differs_and_what_is_too_few(call: Call) -> None:
