@@ -28,6 +28,7 @@ ROOMS = {
     "stats": "",
     "data": "errors system",
     "privacy": "errors system storage stats",
+    "machines": "errors system storage",
     "suite": "errors content schema strict_yaml storage data privacy",
     "findings": "errors schema storage privacy",
     "signals": "errors content schema stats data suite",
@@ -41,19 +42,19 @@ ROOMS = {
     "stages.integrity": "errors storage privacy suite signals models",
     "stages.prepare": "errors system storage stats data privacy suite signals judging evidence models "
     "training stages.integrity",
-    "stages.train": "errors system storage data privacy suite models training stages.integrity "
+    "stages.train": "errors system storage data privacy machines suite models training stages.integrity "
     "stages.prepare",
-    "stages.attack": "errors system storage data privacy suite signals models training stages.integrity "
-    "stages.prepare stages.train",
+    "stages.attack": "errors system storage data privacy machines suite signals models training "
+    "stages.integrity stages.prepare stages.train",
     "stages.audit": "errors schema system storage stats data privacy suite findings signals evidence "
     "stages.integrity stages.prepare stages.attack",
     "stages": "errors schema terminal content system storage stats data privacy suite findings signals "
     "judging planting page evidence models stages.integrity stages.attack stages.audit",
-    "pipeline": "errors schema content system storage data suite signals judging planting evidence models "
-    "training stages.integrity stages.prepare stages.train stages.attack stages.audit stages",
-    "commands": "terminal errors schema content system storage stats privacy suite findings signals judging "
-    "planting page evidence training stages.integrity stages.prepare stages.train stages.audit stages "
-    "pipeline",
+    "pipeline": "errors schema content system storage data machines suite signals judging planting evidence "
+    "models training stages.integrity stages.prepare stages.train stages.attack stages.audit stages",
+    "commands": "terminal errors schema content system storage stats privacy machines suite findings signals "
+    "judging planting page evidence training stages.integrity stages.prepare stages.train stages.audit "
+    "stages pipeline",
     "cli": "terminal errors system training commands",
     "__main__": "cli",
 }

@@ -9,6 +9,8 @@ from dpaudit import content
 from dpaudit.commands import attack, options, outcomes, states
 from dpaudit.commands.groups import SETTINGS, show_help
 from dpaudit.commands.output import show, show_of_run
+from dpaudit.errors import UsageError
+from dpaudit.machines import place
 from dpaudit.pipeline import sequence
 from dpaudit.storage import run_store
 from dpaudit.system.progress import Progress
@@ -42,10 +44,23 @@ class Attacked:
 
 @app.command("mia")
 @options.spread
-def mia(asked: Attacked, shadows: options.Shadows = None, workers: options.Workers = None) -> None:
+def mia(
+    asked: Attacked,
+    shadows: options.Shadows = None,
+    workers: options.Workers = None,
+    on: options.On = None,
+) -> None:
     """Membership inference on canaries and records."""
+    where = place.typed(on, workers)
+    if where is not None and shadows is None:
+        raise UsageError(
+            f"--on {where}",
+            "--shadows beside it: nothing else of an attack is trained elsewhere",
+            "no --shadows",
+            "leave --on out, or add --shadows 16",
+        )
     run_dir, plan = states.opened(asked.run, asked.runs)
-    sequence.attack(run_dir, plan, Progress(), "mia", asked.arm, asked.recipe, shadows, workers)
+    sequence.attack(run_dir, plan, Progress(), "mia", asked.arm, asked.recipe, shadows, workers, where)
     verdicts = outcomes.narrowed(outcomes.verdict_rows(run_dir, plan), asked.arm, asked.recipe)
     inside = outcomes.narrowed(outcomes.inside_rows(run_dir, plan), asked.arm, None)
     answers = outcomes.narrowed(outcomes.answer_rows(run_dir), asked.arm, None)

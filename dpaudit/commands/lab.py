@@ -13,6 +13,8 @@ from dpaudit.commands.groups import SETTINGS, has_command
 from dpaudit.commands.judge import UNFIT
 from dpaudit.commands.output import show, show_of_run
 from dpaudit.errors import UsageError
+from dpaudit.machines import place
+from dpaudit.machines.place import Place
 from dpaudit.pipeline import gate, later, plans, repeat, sequence
 from dpaudit.storage import run_store
 from dpaudit.storage.rundir import RunDir
@@ -28,12 +30,14 @@ def demo(
     seed: options.Seed = 0,
     insecure_seed: options.InsecureSeed = None,
     workers: options.Workers = None,
+    on: options.On = None,
     runs: options.Runs = run_store.RUNS,
     as_json: options.Json = False,
 ) -> None:
     """Run the whole lab on the embedded teaching model and clinic."""
+    where = place.typed(on, workers)
     plan = plans.resolve("demo", {}, seed, insecure_seed)
-    run_dir = sequence.everything(plan, runs, Progress(), workers=workers)
+    run_dir = sequence.everything(plan, runs, Progress(), workers=workers, on=where)
     show_of_run(run_dir, plan, overview.results(run_dir, plan), as_json)
 
 
@@ -48,18 +52,20 @@ def run(
     micro_batch: options.MicroBatch = None,
     allow_egress: options.RunEgress = None,
     workers: options.Workers = None,
+    on: options.On = None,
     runs: options.Runs = run_store.RUNS,
     as_json: options.Json = False,
 ) -> None:
     """Run every stage of a suite; typed again, it resumes."""
+    where = place.typed(on, workers)
     plan = _plan(suite, asked, seed, insecure_seed, dry_run, runs)
     if check and not (plan.suite.claims or any(arm.private for arm in plan.suite.grid.arms)):
         raise UsageError("--check", "a private arm, or a claim of the suite", "neither", "add --eps E")
     if dry_run:
-        _forecast(plan, runs, as_json)
+        _forecast(plan, runs, where, workers, as_json)
         return
     plans.allow_items(plan.suite, allow_egress or ())
-    run_dir = sequence.everything(plan, runs, Progress(), allow_egress or (), workers, micro_batch)
+    run_dir = sequence.everything(plan, runs, Progress(), allow_egress or (), workers, micro_batch, where)
     show_of_run(run_dir, plan, overview.results(run_dir, plan), as_json)
     if check:
         raise typer.Exit(_checked(run_dir, plan))
@@ -86,16 +92,18 @@ def train(
     micro_batch: options.MicroBatch = None,
     allow_egress: options.Items = None,
     workers: options.Workers = None,
+    on: options.On = None,
     runs: options.Runs = run_store.RUNS,
     as_json: options.Json = False,
 ) -> None:
     """Train one adapter for each epsilon, and the non-private arm."""
+    where = place.typed(on, workers)
     plan = _plan(suite, asked, seed, insecure_seed, dry_run, runs)
     if dry_run:
-        _forecast(plan, runs, as_json)
+        _forecast(plan, runs, where, workers, as_json)
         return
     plans.allow_items(plan.suite, allow_egress or ())
-    run_dir = sequence.train(plan, runs, Progress(), arm, workers, micro_batch)
+    run_dir = sequence.train(plan, runs, Progress(), arm, workers, micro_batch, on=where)
     commitment = run_dir.read_json("corpus/manifest.json").get("commitment")
     values = {"arms": overview.arm_rows(run_dir, plan), "commitment": commitment}
     show_of_run(run_dir, plan, values, as_json)
@@ -126,13 +134,15 @@ def _tell_name(suite: str, plan: Plan) -> None:
         Progress().say(f"note: the run is called {plan.suite.name}, as `name:` in {suite} says")
 
 
-def _forecast(plan: Plan, runs: Path, as_json: bool) -> None:
+def _forecast(plan: Plan, runs: Path, where: Place | None, workers: int | None, as_json: bool) -> None:
     from dpaudit.stages.train import forecast
 
     sequence.tell_earlier(plan, runs, Progress())
     gate.check(plan, is_forecast=True)
     sequence.tell_ahead(plan, runs, Progress())
-    show({"forecast": forecast.rows(plan, Progress()), "caveat": plan.caveat}, as_json)
+    rows = forecast.rows(plan, Progress())
+    trained = where.told() if where is not None else forecast.here(plan, workers)
+    show({"forecast": rows, "arms_train": trained, "caveat": plan.caveat}, as_json)
 
 
 @dataclass(frozen=True)

@@ -145,6 +145,14 @@ Workers = Annotated[
         help="Adapters trained at once; default: chosen by model and machine.",
     ),
 ]
+On = Annotated[
+    str | None,
+    typer.Option(
+        "--on",
+        metavar="ENGINE",
+        help="Where adapters are trained: local (the default), ray[=ADDRESS] or slurm[=PARTITION].",
+    ),
+]
 Shadows = Annotated[
     int | None,
     typer.Option(

@@ -5,6 +5,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from dpaudit.errors import PartialError, UsageError
+from dpaudit.machines.place import Place
 from dpaudit.pipeline import gate
 from dpaudit.storage import disk, exclusive, run_store, rundir
 from dpaudit.storage.rundir import RunDir
@@ -22,6 +23,7 @@ def train(
     workers: int | None = None,
     micro_batch: int | None = None,
     allow_egress: Sequence[str] | None = None,
+    on: Place | None = None,
 ) -> RunDir:
     """The run of this plan with its corpus drawn and its arms trained, new or resumed.
 
@@ -36,7 +38,7 @@ def train(
     progress = progress if several.first else Progress(quiet=True)
     with ExitStack() as held:
         run_dir = several.once(lambda: _begun(plan, runs, progress, held, allow_egress))
-        train.run(run_dir, plan.of_training, progress, only, workers, micro_batch)
+        train.run(run_dir, plan.of_training, progress, only, workers, micro_batch, on)
     return run_dir
 
 
@@ -225,6 +227,7 @@ def attack(
     recipes: Sequence[str] | None = None,
     shadow_count: int | None = None,
     workers: int | None = None,
+    on: Place | None = None,
 ) -> None:
     """Scores, then bounds and verdicts, for all trained arms and all recipes of `kind` or those named.
 
@@ -240,7 +243,7 @@ def attack(
     if kind in ("mia", "preference") and plan.suite.training.unit == labels.UNIT:
         labels.refuse_membership(f"attack {kind}", kind)
     tell_repeat(plan, progress)
-    attack.run(run_dir, plan, progress, kind, arms, recipes, shadow_count, workers)
+    attack.run(run_dir, plan, progress, kind, arms, recipes, shadow_count, workers, on)
     audit.run(run_dir, plan, progress, kind, arms, recipes)
 
 
@@ -266,19 +269,20 @@ def everything(
     allow_egress: Sequence[str] = (),
     workers: int | None = None,
     micro_batch: int | None = None,
+    on: Place | None = None,
 ) -> RunDir:
     """The run of this plan with every stage that its suite asks for; what is current is skipped."""
     from dpaudit.stages import evaluate, judge, report
     from dpaudit.stages.judge_replies import Way
 
-    run_dir = train(plan, runs, progress, None, workers, micro_batch, allow_egress)
+    run_dir = train(plan, runs, progress, None, workers, micro_batch, allow_egress, on)
     plan = declarations.plan_of(run_dir)  # with what commands added since
     for kind in plan.suite.attacks:
         if kind == "preference" and all(arm.method != "dpo" for arm in plan.suite.grid.arms):
             progress.say("attack preference: skipped, no arm learns from preference pairs")
             continue
         count = plan.suite.shadows or None if kind == "mia" else None
-        attack(run_dir, plan, progress, kind, shadow_count=count, workers=workers)
+        attack(run_dir, plan, progress, kind, shadow_count=count, workers=workers, on=on)
     evaluate.run(run_dir, plan, progress)
     judge.run(run_dir, plan, progress, way=Way(allow_egress))
     report.run(run_dir, plan, progress)

@@ -13,6 +13,7 @@ from dpaudit.errors import UsageError
 
 TYPED = "DPAUDIT_HUB"  # hub ids that were typed, in the environment for the processes of a command
 _OFFLINE = "HF_HUB_OFFLINE"
+NAMES = (_OFFLINE, TYPED)  # what a process on another machine must be told
 _TRUE = ("1", "ON", "YES", "TRUE")
 
 

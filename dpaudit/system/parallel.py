@@ -132,20 +132,24 @@ def _work(packed: bytes, threads: int, parent: int, connection: Connection) -> N
 
             libraries.hush()
             torch.set_num_threads(threads)
-            connection.send(_outcome(ForkingPickler.loads(packed), connection))
+            connection.send(outcome(ForkingPickler.loads(packed), connection.send))
         except KeyboardInterrupt:
             code = interrupts.CODE  # the parent says so; no traceback here
         interrupts.hear_no_more()
     sys.exit(code)
 
 
-def _outcome(job: Job, connection: Connection) -> Exception | None:
-    """The error that ended the job (a user's mistake, a guard, work left over, a fault of ours), or None."""
+def outcome(
+    job: Job, advance: Callable[[int], None], passing: tuple[type[BaseException], ...] = (KeyboardInterrupt,)
+) -> Exception | None:
+    """The error that ended the job (a user's mistake, a guard, work left over, a fault of ours), or None.
+    `passing` are raised.
+    """
     try:
-        job.function(*job.arguments, connection.send)
+        job.function(*job.arguments, advance)
     except EXPECTED as error:
         return error
-    except KeyboardInterrupt:
+    except passing:
         raise
     except BaseException as error:  # noqa: BLE001 (the parent reports it: exit code 70)
         return FaultError(faults.report(error))

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from dpaudit.errors import UsageError
+from dpaudit.machines.place import Place
 from dpaudit.signals import recipe
 from dpaudit.signals.recipe import Kind, Recipe
 from dpaudit.stages.attack import extract, membership, preference, shadows
@@ -35,11 +36,13 @@ def run(
     recipes: Sequence[str] | None = None,
     shadow_count: int | None = None,
     workers: int | None = None,
+    on: Place | None = None,
 ) -> None:
     """Writes attack/ARM/RECIPE.parquet for the recipes of `kind` and every trained arm, where it is not
     current.
 
-    Of kind `mia`, the first `shadow_count` shadow models of each arm are trained before, `workers` at once.
+    Of kind `mia`, the first `shadow_count` shadow models of each arm are trained before, `workers` at once or
+    `on` other machines.
 
     Raises UsageError before anything is written: for too few canaries, an unknown recipe or arm, an arm that
     is not trained or can have no shadow models (if named in `arms`), a secret that model.max_length cuts.
@@ -55,7 +58,7 @@ def run(
     if kind == "preference":
         trained = preference.of_pairs(trained, arms)
     if shadow_count is not None:
-        _train_shadows(run_dir, plan, progress, trained, arms, shadow_count, workers)
+        _train_shadows(run_dir, plan, progress, trained, arms, shadow_count, workers, on)
     jobs = _stale(run_dir, plan, trained, chosen, progress, recipes)
     if not jobs:
         return
@@ -134,6 +137,7 @@ def _train_shadows(
     named: Sequence[str] | None,
     count: int,
     workers: int | None,
+    on: Place | None,
 ) -> None:
     """Shadow models of every arm that can have them; of the others, those that were named are refused
     first.
@@ -145,7 +149,7 @@ def _train_shadows(
             raise error
     for arm, error in refused.items():
         if error is None:
-            shadows.ensure(run_dir, plan, progress, arm, count, workers)
+            shadows.ensure(run_dir, plan, progress, arm, count, workers, on)
         else:
             progress.say(f"{arm.name}: no shadow models, {error.got}")
 

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from dpaudit.data.corpus import Record, unit_of
 from dpaudit.errors import PartialError, UsageError
+from dpaudit.machines.place import Place
 from dpaudit.privacy import ledger as ledgers
 from dpaudit.stages.integrity import custody, weights
 from dpaudit.stages.integrity.trained import TrainedArm
@@ -25,7 +26,7 @@ from dpaudit.stages.prepare.lessons import examples_of
 from dpaudit.stages.train import lesson
 from dpaudit.stages.train.arm import is_out_of_memory
 from dpaudit.stages.train.start import at_start
-from dpaudit.stages.train.train import default_workers
+from dpaudit.stages.train.train import default_workers, spread
 from dpaudit.stages.train.training_set import encoded_units
 from dpaudit.storage import exclusive
 from dpaudit.storage.custody import folder_digests
@@ -94,15 +95,21 @@ def refusal(plan: Plan, arm: Arm) -> UsageError | None:
 
 
 def ensure(
-    run_dir: RunDir, plan: Plan, progress: Progress, arm: Arm, count: int, workers: int | None = None
+    run_dir: RunDir,
+    plan: Plan,
+    progress: Progress,
+    arm: Arm,
+    count: int,
+    workers: int | None = None,
+    on: Place | None = None,
 ) -> None:
     """Trains the missing and stale ones of an arm's first `count` shadows.
 
     Each copies the arm: all certain units and half of the candidates (extraction canaries too), under the
     arm's schedule, start and mechanism, with its noise and clip; sampling, noise and dropout have public
     seeds of their own, and canaries along axes of the weights are left out. After a kill only the missing
-    shadows are trained. `workers` processes train side by side (None: as for arms); results do not
-    depend on it.
+    shadows are trained. `workers` processes train side by side (None: as for arms), or each is
+    trained `on` other machines; results do not depend on it.
 
     Raises UsageError for an odd count, an arm that is not trained or is chained, and while another command
     trains shadows of the run; GuardError where a training guard fires; PartialError where memory ends, and
@@ -116,7 +123,10 @@ def ensure(
     weights.require_base(run_dir, plan)
     if not (missing := _missing(run_dir, arm, count)):
         return
-    workers = default_workers(plan.suite.model.base) if workers is None else workers
+    if on is not None:
+        workers = count
+    elif workers is None:
+        workers = default_workers(plan.suite.model.base)
     parts = [missing[first::workers] for first in range(min(workers, len(missing)))]
     with exclusive.writing(run_dir, "shadows"), _sources(run_dir, plan, arm) as sources:
         jobs = [
@@ -129,7 +139,7 @@ def ensure(
             )
             for place, numbers in enumerate(parts, 1)
         ]
-        parallel.run(jobs, workers, progress)
+        spread(jobs, run_dir, plan, progress, workers, on, f"attack/{arm.name}/shadows/training")
 
 
 def present(run_dir: RunDir, arm: Arm) -> list[Shadow]:

@@ -10,6 +10,7 @@ from dpaudit.stages.prepare import axes, prepare
 from dpaudit.stages.prepare.dialogues import Tally
 from dpaudit.stages.prepare.jobs import ArmJob, is_noised, jobs_of
 from dpaudit.stages.prepare.lessons import examples_of, expected_units
+from dpaudit.stages.train.train import default_workers
 from dpaudit.stages.train.training_set import encoded_units
 from dpaudit.storage import exclusive, run_store
 from dpaudit.storage.rundir import RunDir
@@ -45,6 +46,11 @@ def rows(plan: Plan, progress: Progress) -> list[dict[str, Any]]:
         | {"axes": _axes(plan, inside, job, needed.get(True))}
         for job in jobs
     ]
+
+
+def here(plan: Plan, workers: int | None) -> str:
+    """Where arms train without other machines, in words."""
+    return f"on this machine, {workers or default_workers(plan.suite.model.base)} at once"
 
 
 def _axes(plan: Plan, inside: axes.Axes, job: ArmJob, needed: "Memory | None") -> int:

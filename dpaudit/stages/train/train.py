@@ -5,6 +5,8 @@ from collections.abc import Callable
 from contextlib import ExitStack
 
 from dpaudit.errors import UsageError
+from dpaudit.machines import elsewhere
+from dpaudit.machines.place import Place
 from dpaudit.models.number_formats import is_slow
 from dpaudit.stages.integrity import custody, weights
 from dpaudit.stages.integrity.trained import TrainedArm, inputs_of
@@ -32,16 +34,17 @@ def run(
     only: list[str] | None = None,
     workers: int | None = None,
     micro_batch: int | None = None,
+    on: Place | None = None,
 ) -> None:
     """Trains every arm of the plan's grid, or those named in `only`, that is not there yet or is stale.
 
     Writes train/ARM with privacy.json, train.json, steps.jsonl and adapter/, as a whole or not at all; an arm
     that was killed continues from its last checkpoint. All settings are checked before the first arm trains.
     `workers` arms train side by side, each in a process of its own (None: as many as there are cores where
-    the model is small, else one); results do not depend on it, nor on `micro_batch`, which goes before the
-    plan's. Raises UsageError for an arm that is not of the grid, a batch above the population, an arm without
-    schedule; GuardError where a training guard fires; PartialError where memory runs out. Under `torchrun`
-    its processes train each arm together.
+    the model is small, else one), or `on` other machines; results do not depend on it, nor on `micro_batch`,
+    which goes before the plan's. Raises UsageError for an arm that is not of the grid, a batch above the
+    population, an arm without schedule; GuardError where a training guard fires; PartialError where memory
+    runs out. Under `torchrun` its processes train each arm together.
     """
     from dpaudit.training import ranks
 
@@ -50,12 +53,11 @@ def run(
     if not jobs:
         return
     if several.count > 1:
-        _check_joint(plan, jobs)
+        _check_joint(plan, jobs, on)
         workers = 1
     say = progress.say if several.first else None
     if say is not None:
         _warn(run_dir, plan, jobs, say)
-    workers = default_workers(plan.suite.model.base) if workers is None else workers
     lessons = {job.arm.lesson: job.arm for job in jobs}
     with ExitStack() as stack:
         data = several.together(
@@ -74,7 +76,28 @@ def run(
             )
             for job in jobs
         ]
-        parallel.run(trainings, workers, progress)
+        spread(trainings, run_dir, plan, progress, workers, on, "training")
+
+
+def spread(
+    jobs: list[parallel.Job],
+    run_dir: RunDir,
+    plan: Plan,
+    progress: Progress,
+    workers: int | None,
+    on: Place | None,
+    beside: str,
+) -> None:
+    """Does jobs of a run side by side, here or `on` other machines; `beside`: where the files of a call on
+    other machines lie, in a folder that the holder of the stage's lock sweeps.
+    """
+    from dpaudit.models import hf
+
+    base = plan.suite.model.base
+    if on is None:
+        parallel.run(jobs, default_workers(base) if workers is None else workers, progress)
+    else:
+        elsewhere.run(jobs, on, run_dir, beside, progress, light=hf.is_small(base))
 
 
 def _warn(run_dir: RunDir, plan: Plan, jobs: list[ArmJob], say: Callable[[str], None]) -> None:
@@ -114,8 +137,15 @@ def _waiting_jobs(run_dir: RunDir, plan: Plan, only: list[str] | None) -> list[A
     return jobs_of(plan, waiting, counts)
 
 
-def _check_joint(plan: Plan, jobs: list[ArmJob]) -> None:
+def _check_joint(plan: Plan, jobs: list[ArmJob], on: Place | None) -> None:
     """Raises UsageError for an arm that several processes cannot train together."""
+    if on is not None:
+        raise UsageError(
+            f"--on {on}",
+            "one process that hands out arms",
+            "several, under torchrun",
+            "leave one of them out",
+        )
     for job in jobs:
         if is_trls(plan.suite.training, job.arm):
             raise UsageError(
