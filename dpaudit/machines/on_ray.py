@@ -39,9 +39,9 @@ class OnRay:
             f"Ray: {len(nodes)} machine{'s' * (len(nodes) > 1)}, {sum(cores)} cores, {gpus} accelerators; "
             f"each arm takes {each}"
         )
-        self._task = ray.remote(perform).options(
-            num_cpus=self._cores, num_gpus=1 if gpus else 0, max_retries=RETRIES, max_calls=1
-        )
+        # a process of its own for each job: memory, threads and generators of another are gone
+        task = ray.remote(max_calls=1, max_retries=RETRIES)(perform)
+        self._task = task.options(num_cpus=self._cores, num_gpus=1 if gpus else 0)
 
     @property
     def threads(self) -> int:

@@ -117,6 +117,11 @@ def limit(place: Place) -> int | None:
         ).stdout
     except (OSError, subprocess.SubprocessError):
         raise _no_slurm(place, "an error of sinfo") from None
+    return longest(place, listed)
+
+
+def longest(place: Place, listed: str) -> int | None:
+    """`limit` from what sinfo lists: NAME|TIME, the default partition with a star."""
     rows = [line.strip().rpartition("|")[::2] for line in listed.splitlines() if "|" in line]
     known = {name.rstrip("*"): time for name, time in rows}
     default = next((name.rstrip("*") for name, _ in rows if name.endswith("*")), None)

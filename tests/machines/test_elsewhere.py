@@ -1,0 +1,265 @@
+"""Jobs on other machines: what a worker checks, what comes back, and what Ray and submitit do with jobs whose
+workers die.
+"""
+
+import importlib.util
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from dpaudit.errors import GuardError, PartialError, UsageError
+from dpaudit.machines import elsewhere, on_slurm, work
+from dpaudit.machines.place import Place
+from dpaudit.machines.work import Order
+from dpaudit.storage import lock
+from dpaudit.storage.rundir import RunDir
+from dpaudit.system.faults import FaultError
+from dpaudit.system.parallel import Job
+from dpaudit.system.progress import Progress
+
+QUIET = Progress(quiet=True)
+Advance = Callable[[int], None]
+
+
+def write(path: Path, advance: Advance) -> None:
+    path.write_text(str(os.getpid()))
+    advance(1)
+
+
+def refuse(_: Path, advance: Advance) -> None:
+    raise UsageError("file: key", "a", "b", "do c")
+
+
+def guard(_: Path, advance: Advance) -> None:
+    raise GuardError("noise of another size")
+
+
+def fail(path: Path, advance: Advance) -> None:
+    raise ValueError(f"a patient's words in {path}")
+
+
+def die_once(path: Path, advance: Advance) -> None:
+    """As a worker whose machine stops: the second one goes on where the first one was."""
+    if not path.exists():
+        path.write_text("half")
+        os.kill(os.getpid(), signal.SIGKILL)
+    path.write_text("whole")
+    advance(1)
+
+
+def die(path: Path, advance: Advance) -> None:
+    with path.open("a") as stream:
+        stream.write("x")
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def stay(path: Path, advance: Advance) -> None:
+    path.write_text("begun")
+    try:
+        time.sleep(600)
+    finally:
+        path.unlink()
+
+
+def await_other(path: Path, advance: Advance) -> None:
+    while not path.exists():
+        time.sleep(0.05)
+    raise UsageError("file: key", "a", "b")
+
+
+def jobs(function: Callable[..., None], folder: Path, count: int) -> list[Job]:
+    return [Job(f"job {i}", 1, function, (folder / str(i),)) for i in range(count)]
+
+
+@pytest.fixture
+def run_dir(tmp_path: Path) -> RunDir:
+    (tmp_path / "run").mkdir()
+    return RunDir(tmp_path / "run")
+
+
+@pytest.fixture
+def order(run_dir: RunDir) -> Order:
+    """An order as a call sends it, with nothing to do."""
+    (run_dir.path / "call").mkdir()
+    return elsewhere._order(run_dir, run_dir.path / "call")
+
+
+class Here:
+    """An engine that does every job at once, in this process."""
+
+    threads = None
+
+    def __init__(self) -> None:
+        self.cancelled = 0
+
+    def look(self, order: Order) -> None:
+        assert work.perform(order) is None
+
+    def submit(self, order: Order) -> Any:
+        return work.perform(order)
+
+    def ended(self, order: Order, handle: Any) -> bool:
+        if handle is not None:
+            raise handle
+        return True
+
+    def cancel(self, handles: Sequence[Any]) -> None:
+        self.cancelled = len(handles)
+
+    def close(self) -> None:
+        pass
+
+
+def done_here(wanted: list[Job], order: Order, progress: Progress = QUIET) -> Here:
+    engine = Here()
+    elsewhere._run(wanted, replace(order, threads=1), engine, progress)
+    return engine
+
+
+def test_a_job_waits_for_the_one_that_it_begins_from(order: Order, tmp_path: Path) -> None:
+    screen = StringIO()
+    first, second = jobs(write, tmp_path, 2)
+    wanted = [replace(first, after=second.description), second]
+    done_here(wanted, order, Progress(console=Console(file=screen, width=80)))
+    lines = [line.partition(" (")[0] for line in screen.getvalue().splitlines()]
+    assert lines == ["job 1 ...", "job 1: done", "job 0 ...", "job 0: done"]
+
+
+@pytest.mark.parametrize(
+    ("function", "kind", "words"),
+    [
+        (refuse, UsageError, "file: key: expected a, got b; do c"),
+        (guard, GuardError, "noise of another size"),
+        (fail, FaultError, "ValueError at "),
+    ],
+)
+def test_errors_come_back_as_from_processes_here(
+    function: Callable[..., None], kind: type[Exception], words: str, order: Order, tmp_path: Path
+) -> None:
+    with pytest.raises(kind, match=words) as raised:
+        done_here(jobs(function, tmp_path, 1), order)
+    assert "patient" not in str(raised.value)
+
+
+def test_a_worker_that_does_not_see_the_run_does_nothing(order: Order, tmp_path: Path) -> None:
+    sent = replace(order, packed=b"not read")
+    (order.folder / work.NONCE).write_text("of another run under the same name")
+    assert "another folder or none; name a folder on a shared file system" in str(work.perform(sent))
+    (order.folder / work.NONCE).unlink()
+    assert "all workers share" in str(work.perform(sent))
+    (order.folder / work.NONCE).write_text(order.nonce)
+    assert "type the command in a folder on a shared" in str(work.perform(replace(sent, here=tmp_path / "x")))
+    assert "install the same version" in str(work.perform(replace(sent, version="0.0")))
+    assert work.perform(order) is None
+
+
+def test_a_worker_waits_for_another_at_the_same_job(
+    order: Order, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Such as one that was taken for dead: two at once would write one arm's checkpoints."""
+    ended: list[float] = []
+
+    def hold() -> None:
+        with lock.held(order.lock, "job-0"):
+            held.set()
+            time.sleep(1.5)
+            ended.append(time.monotonic())
+
+    held = threading.Event()
+    other = threading.Thread(target=hold)
+    other.start()
+    held.wait()
+    done_here(jobs(write, tmp_path, 1), order)
+    assert ended and (tmp_path / "0").exists()
+    other.join()
+    monkeypatch.setattr(lock, "PATIENCE", 0.0)
+    with lock.held(order.lock, "job-0"), pytest.raises(UsageError, match="nobody else at work"):
+        done_here(jobs(write, tmp_path, 1), order)
+
+
+def test_a_job_ends_with_the_call_that_sent_it(
+    order: Order, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A killed command leaves its folder, which the next command sweeps before it sends the job again."""
+    monkeypatch.setattr(work, "LOOK", 0.1)
+
+    def sweep() -> None:
+        while not (tmp_path / "0").exists():
+            time.sleep(0.05)
+        (order.folder / work.NONCE).unlink()
+
+    sweeper = threading.Thread(target=sweep)
+    sweeper.start()
+    with pytest.raises(KeyboardInterrupt):
+        done_here(jobs(stay, tmp_path, 1), order)
+    sweeper.join()
+    assert not (tmp_path / "0").exists()
+    assert not list(order.lock.parent.glob(".elsewhere.*"))
+
+
+# ---- submitit's local executor
+
+
+@pytest.fixture
+def by_submitit(monkeypatch: pytest.MonkeyPatch) -> Place:
+    """Slurm's place, whose jobs submitit does in processes of this machine."""
+    submitit = pytest.importorskip("submitit", reason="the package submitit is not installed")
+
+    def executor_of(place: Place, folder: Path, light: bool) -> Any:
+        executor = submitit.LocalExecutor(folder)
+        executor.update_parameters(timeout_min=30)
+        return executor
+
+    monkeypatch.setattr(on_slurm, "executor_of", executor_of)
+    path = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])
+    monkeypatch.setenv("PYTHONPATH", path)
+    return Place("slurm")
+
+
+@pytest.fixture
+def by_ray(monkeypatch: pytest.MonkeyPatch) -> Place:
+    if importlib.util.find_spec("ray") is None:
+        pytest.skip("the package ray is not installed")
+    return Place("ray")
+
+
+ENGINES = ["by_submitit", "by_ray"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("engine", ENGINES)
+def test_engines(
+    engine: str, request: pytest.FixtureRequest, run_dir: RunDir, tmp_path: Path, capfd: Any
+) -> None:
+    """One start of each engine for all that it must do: dead workers, errors, cancelled jobs."""
+    place = request.getfixturevalue(engine)
+    screen = StringIO()
+    wanted = [*jobs(die_once, tmp_path, 1), Job("last", 1, write, (tmp_path / "last",), after="job 0")]
+    elsewhere.run(wanted, place, run_dir, "call", Progress(console=Console(file=screen, width=80)), True)
+    assert (tmp_path / "0").read_text() == "whole"
+    assert int((tmp_path / "last").read_text()) != os.getpid()
+    assert screen.getvalue().count("done") == 2
+    with pytest.raises(UsageError, match="file: key: expected a, got b"):
+        both = [
+            Job("stays", 1, stay, (tmp_path / "stays",)),
+            Job("fails", 1, await_other, (tmp_path / "stays",)),
+        ]
+        elsewhere.run(both, place, run_dir, "call", QUIET, True)
+    until = time.monotonic() + 30
+    while (tmp_path / "stays").exists() and time.monotonic() < until:
+        time.sleep(0.1)
+    assert not (tmp_path / "stays").exists(), "the other job was not cancelled"
+    with pytest.raises(PartialError, match=r"expected the work to end, got 4 .*type the command again"):
+        elsewhere.run([Job("dies", 1, die, (tmp_path / "dies",))], place, run_dir, "call", QUIET, True)
+    assert (tmp_path / "dies").read_text() == "xxxx"
+    assert not list(run_dir.path.glob(".call*"))
+    assert "Traceback" not in capfd.readouterr().err.replace("_local.py", "")
