@@ -18,7 +18,6 @@ from dpaudit.system.parallel import Job
 from dpaudit.system.progress import Advance, Progress
 
 POLL = 0.5  # seconds
-Say = Callable[[str], None]
 
 
 class Engine(Protocol):
@@ -89,7 +88,7 @@ def _order(run_dir: RunDir, folder: Path) -> Order:
 
 
 @contextmanager
-def _engine(place: Place, folder: Path, light: bool, say: Say) -> Iterator[Engine]:
+def _engine(place: Place, folder: Path, light: bool, say: Callable[[str], None]) -> Iterator[Engine]:
     engine: Engine
     if place.engine == "ray":
         from dpaudit.machines.on_ray import OnRay

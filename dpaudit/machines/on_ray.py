@@ -2,15 +2,12 @@
 
 import os
 import signal
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Sequence
+from typing import Any
 
 from dpaudit.errors import PartialError, UsageError
 from dpaudit.machines.place import Place, no_ray
 from dpaudit.machines.work import Order, perform
-
-if TYPE_CHECKING:
-    from dpaudit.machines.elsewhere import Say
 
 RETRIES = 3  # of a task whose worker died
 CANCEL = 10.0  # seconds for tasks to tidy up
@@ -23,7 +20,7 @@ class OnRay:
     machine.
     """
 
-    def __init__(self, place: Place, light: bool, say: "Say") -> None:
+    def __init__(self, place: Place, light: bool, say: Callable[[str], None]) -> None:
         os.environ["RAY_USAGE_STATS_ENABLED"] = "0"  # nothing is reported to anybody
         import ray
 

@@ -3,6 +3,7 @@ workers die.
 """
 
 import importlib.util
+import json
 import os
 import signal
 import threading
@@ -15,13 +16,17 @@ from typing import Any
 
 import pytest
 from rich.console import Console
+from typed import MINI
 
 from dpaudit.errors import GuardError, PartialError, UsageError
 from dpaudit.machines import elsewhere, on_slurm, work
-from dpaudit.machines.place import Place
+from dpaudit.machines.place import Place, limit
 from dpaudit.machines.work import Order
+from dpaudit.pipeline import plans, sequence
+from dpaudit.stages.attack import shadows
 from dpaudit.storage import lock
 from dpaudit.storage.rundir import RunDir
+from dpaudit.suite.plan import Plan
 from dpaudit.system.faults import FaultError
 from dpaudit.system.parallel import Job
 from dpaudit.system.progress import Progress
@@ -206,7 +211,9 @@ def test_a_job_ends_with_the_call_that_sent_it(
     assert not list(order.lock.parent.glob(".elsewhere.*"))
 
 
-# ---- submitit's local executor
+# ---- the engines
+
+PATH = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])  # of the jobs here
 
 
 @pytest.fixture
@@ -220,9 +227,20 @@ def by_submitit(monkeypatch: pytest.MonkeyPatch) -> Place:
         return executor
 
     monkeypatch.setattr(on_slurm, "executor_of", executor_of)
-    path = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])
-    monkeypatch.setenv("PYTHONPATH", path)
+    monkeypatch.setenv("PYTHONPATH", PATH)
     return Place("slurm")
+
+
+@pytest.fixture
+def by_slurm(monkeypatch: pytest.MonkeyPatch) -> Place:
+    pytest.importorskip("submitit", reason="the package submitit is not installed")
+    place = Place("slurm")
+    try:
+        limit(place)
+    except PartialError as error:
+        pytest.skip(str(error))
+    monkeypatch.setenv("PYTHONPATH", PATH)
+    return place
 
 
 @pytest.fixture
@@ -232,11 +250,11 @@ def by_ray(monkeypatch: pytest.MonkeyPatch) -> Place:
     return Place("ray")
 
 
-ENGINES = ["by_submitit", "by_ray"]
+ENGINES = ["by_submitit", "by_ray"]  # submitit: its local executor, in processes of this machine
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("engine", [*ENGINES, "by_slurm"])
 def test_engines(
     engine: str, request: pytest.FixtureRequest, run_dir: RunDir, tmp_path: Path, capfd: Any
 ) -> None:
@@ -262,5 +280,81 @@ def test_engines(
         elsewhere.run([Job("dies", 1, die, (tmp_path / "dies",))], place, run_dir, "call", QUIET, True)
     assert (tmp_path / "dies").read_text() == "xxxx"
     assert not list(run_dir.path.glob(".call*"))
-    if engine == "by_ray":  # the local executor prints one of its own where it is cancelled; Slurm's does not
+    if engine != "by_submitit":  # the local executor prints one of its own where it is cancelled
         assert "Traceback" not in capfd.readouterr().err
+
+
+# ---- trainings
+
+
+class Killing(Progress):
+    """Kills the worker of an arm once its first checkpoint is there."""
+
+    def __init__(self, runs: Path, arm: str) -> None:
+        super().__init__(quiet=True)
+        self.killed = 0
+        threading.Thread(target=self._kill, args=(runs, arm), daemon=True).start()
+
+    def _kill(self, runs: Path, arm: str) -> None:
+        while not (holders := list(runs.glob(f"*/.elsewhere.training-{arm}.lock/*"))) or not list(
+            runs.glob(f"*/train/.{arm}.partial/[0-9]*")
+        ):
+            time.sleep(0.02)
+        os.kill(json.loads(holders[0].read_text())["pid"], signal.SIGKILL)
+        self.killed += 1
+
+
+def made(runs: Path) -> dict[str, bytes]:
+    """What arms are made of: weights, units of each step, what was released along axes, spent privacy."""
+    [run] = runs.iterdir()
+    names = ("adapter_model.safetensors", "steps.jsonl", "axes.npy")
+    kept = {str(f.relative_to(run)): f.read_bytes() for name in names for f in run.glob(f"train/*/**/{name}")}
+    for file in run.glob("train/*/privacy.json"):
+        told = {k: v for k, v in json.loads(file.read_text()).items() if k not in ("inputs", "custody")}
+        kept[str(file.relative_to(run))] = json.dumps(told, sort_keys=True).encode()
+    shadows = run.glob("attack/*/shadows/*/adapter/*.safetensors")
+    return kept | {str(file.relative_to(run)): file.read_bytes() for file in shadows}
+
+
+def planned(folder: Path, model: Path) -> Plan:
+    many = {"batch": 8, "steps": 30, "learning_rate": 0.01}
+    changed: dict[str, Any] = {
+        "model": MINI["model"] | {"base": str(model)},
+        "candidates": MINI["candidates"] | {"canaries": 20, "records": 8},
+        "training": MINI["training"] | {"private": many, "nonprivate": many, "checkpoint_every": 3},
+    }
+    file = folder / "mini.yaml"
+    file.write_text(json.dumps(MINI | changed))  # JSON is YAML too
+    return plans.resolve(str(file), {}, 0, 5)
+
+
+@pytest.fixture(scope="module")
+def here(toy_model_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+    """The same arms and shadows, made in this process."""
+    folder = tmp_path_factory.mktemp("here")
+    plan = planned(folder, toy_model_dir)
+    run_dir = sequence.train(plan, folder / "runs", QUIET, workers=1)
+    shadows.ensure(run_dir, plan, QUIET, plan.suite.grid.arms[0], 2, workers=1)
+    return made(folder / "runs")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("engine", ENGINES)
+def test_a_killed_worker_changes_no_byte(
+    engine: str,
+    here: dict[str, bytes],
+    request: pytest.FixtureRequest,
+    toy_model_dir: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    place = request.getfixturevalue(engine)
+    monkeypatch.chdir(tmp_path)  # and the runs by a relative path: workers begin elsewhere
+    plan, runs = planned(tmp_path, toy_model_dir), Path("runs")
+    killing = Killing(tmp_path / runs, "sft-eps8")
+    run_dir = sequence.train(plan, runs, killing, on=place)
+    assert killing.killed == 1
+    shadows.ensure(run_dir, plan, QUIET, plan.suite.grid.arms[0], 2, on=place)
+    assert len(here) >= 8
+    assert made(runs) == here
+    assert not list(run_dir.path.glob(".elsewhere*")) and not list(run_dir.path.glob(".training*"))
