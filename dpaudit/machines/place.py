@@ -1,6 +1,7 @@
 """Where arms are trained: what `--on` names, and whether it is there. Looks before anything is written."""
 
 import importlib.util
+import os
 import shutil
 import socket
 import subprocess
@@ -38,7 +39,8 @@ class Place:
 
 
 def typed(on: str | None, workers: int | None) -> Place | None:
-    """The place that `--on` names, which answers now; None is this machine.
+    """The place that `--on` names, which answers now; None is this machine. A Ray without an address takes
+    RAY_ADDRESS, as Ray itself does.
 
     Raises UsageError for another word, a missing package, or --workers beside it; PartialError where no
     Ray or Slurm answers.
@@ -48,7 +50,10 @@ def typed(on: str | None, workers: int | None) -> Place | None:
         return None
     if engine not in ("ray", "slurm") or (has_name and not name):
         raise UsageError("--on", FORMS, on or "", "leave it out to train on this machine")
-    place = Place("ray" if engine == "ray" else "slurm", name or None)
+    place = Place("slurm", name or None)
+    if engine == "ray":
+        known = os.environ.get("RAY_ADDRESS", "")
+        place = Place("ray", name or (known if ":" in known else None))
     if workers is not None:
         raise UsageError(
             "--workers",

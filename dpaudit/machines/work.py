@@ -29,7 +29,7 @@ class Order:
 
     `folder` is the call's own, in the run directory, and holds `nonce` in NONCE while the call goes on;
     `number` names the job in it. `packed` is the pickled Job; nothing to do but to look, where it is empty.
-    `threads`: None for as many as the process may use cores.
+    `threads`: None for as many as Slurm gives cores.
     """
 
     packed: bytes
@@ -75,7 +75,8 @@ def perform(order: Order) -> Exception | None:
 def _done(order: Order) -> Exception | None:
     import torch
 
-    torch.set_num_threads(order.threads or _cores())
+    if threads := order.threads or int(os.environ.get("SLURM_CPUS_PER_TASK", 0)):
+        torch.set_num_threads(threads)
     done, told = 0, 0.0
     order.told.write_text("0")
 
@@ -88,10 +89,6 @@ def _done(order: Order) -> Exception | None:
                 order.told.write_text(str(done))
 
     return parallel.outcome(ForkingPickler.loads(order.packed), advance, PASSING)
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _check(order: Order) -> None:

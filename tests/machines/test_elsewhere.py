@@ -307,8 +307,11 @@ class Killing(Progress):
 def made(runs: Path) -> dict[str, bytes]:
     """What arms are made of: weights, units of each step, what was released along axes, spent privacy."""
     [run] = runs.iterdir()
-    names = ("adapter_model.safetensors", "steps.jsonl", "axes.npy")
+    names = ("adapter_model.safetensors", "axes.npy")
     kept = {str(f.relative_to(run)): f.read_bytes() for name in names for f in run.glob(f"train/*/**/{name}")}
+    for file in run.glob("train/*/steps.jsonl"):
+        rows = [json.loads(line) for line in file.open()]
+        kept[str(file.relative_to(run))] = json.dumps([row["units"] for row in rows]).encode()
     for file in run.glob("train/*/privacy.json"):
         told = {k: v for k, v in json.loads(file.read_text()).items() if k not in ("inputs", "custody")}
         kept[str(file.relative_to(run))] = json.dumps(told, sort_keys=True).encode()
@@ -319,6 +322,7 @@ def made(runs: Path) -> dict[str, bytes]:
 def planned(folder: Path, model: Path) -> Plan:
     many = {"batch": 8, "steps": 30, "learning_rate": 0.01}
     changed: dict[str, Any] = {
+        "attacks": [],
         "model": MINI["model"] | {"base": str(model)},
         "candidates": MINI["candidates"] | {"canaries": 20, "records": 8},
         "training": MINI["training"] | {"private": many, "nonprivate": many, "checkpoint_every": 3},

@@ -46,13 +46,16 @@ def test_a_missing_package_is_named(on: str, extra: str, monkeypatch: pytest.Mon
 
 
 @pytest.mark.usefixtures("installed")
-def test_an_address_where_nothing_listens_may_answer_later() -> None:
+def test_an_address_where_nothing_listens_may_answer_later(monkeypatch: pytest.MonkeyPatch) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         address = f"127.0.0.1:{server.getsockname()[1]}"
         assert place.typed(f"ray={address}", None) == Place("ray", address)
         assert place.typed(f"ray=ray://{address}", None) == Place("ray", f"ray://{address}")
     with pytest.raises(PartialError, match="expected a Ray that answers, got none"):
         place.typed(f"ray={address}", None)
+    monkeypatch.setenv("RAY_ADDRESS", address)
+    with pytest.raises(PartialError, match=f"--on ray={address}: expected a Ray that answers"):
+        place.typed("ray", None)
 
 
 @pytest.mark.usefixtures("installed")
