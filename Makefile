@@ -8,7 +8,7 @@ TORCH := $(shell grep '^torch==' constraints.txt)
 PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3; do \
 	$$p -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 
-.PHONY: demo test check test-slow test-vllm format docs builtin-model bench-account bench-train bench-score clean
+.PHONY: demo test check test-slow test-vllm test-machines format docs builtin-model bench-account bench-train bench-score clean
 
 demo: $(STAMP)
 	@$(BIN)/dpaudit demo
@@ -39,6 +39,11 @@ $(VLLM)/.installed: constraints-vllm.txt
 	@$(VLLM)/bin/python -m pip uninstall --quiet --yes torchvision torchaudio torchcodec
 	@$(VLLM)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -e .
 	@touch $@
+
+# with a real Ray and submitit; where a Slurm answers, with that too
+test-machines: $(STAMP)
+	@$(PIP) -e '.[dev,ray,slurm]'
+	$(BIN)/python -m pytest -m slow -rs tests/machines
 
 format: $(STAMP)
 	$(BIN)/ruff format .

@@ -9,6 +9,8 @@ from typed import Call, one_line
 from dpaudit.errors import PartialError, UsageError
 from dpaudit.machines import place
 from dpaudit.machines.place import Place
+from dpaudit.pipeline import plans
+from dpaudit.stages.train import train
 
 
 @pytest.fixture
@@ -119,3 +121,10 @@ def test_a_forecast_says_where_arms_train(call: Call) -> None:
     assert done.code == 0 and f"on the Ray at {address}" in done.out
     here = call("train", "--suite", "mini.yaml", "--dry-run", "--workers", "3")
     assert "on this machine, 3 at once" in here.out
+
+
+def test_torchrun_and_an_engine_exclude_each_other() -> None:
+    plan = plans.resolve("demo", {}, 0, None)
+    train._check_joint(plan, [], None)
+    with pytest.raises(UsageError, match="--on ray: expected one process that hands out arms"):
+        train._check_joint(plan, [], Place("ray"))
