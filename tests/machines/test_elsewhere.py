@@ -6,6 +6,7 @@ import importlib.util
 import json
 import os
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -213,8 +214,6 @@ def test_a_job_ends_with_the_call_that_sent_it(
 
 # ---- the engines
 
-PATH = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])  # of the jobs here
-
 
 @pytest.fixture
 def by_submitit(monkeypatch: pytest.MonkeyPatch) -> Place:
@@ -227,7 +226,7 @@ def by_submitit(monkeypatch: pytest.MonkeyPatch) -> Place:
         return executor
 
     monkeypatch.setattr(on_slurm, "executor_of", executor_of)
-    monkeypatch.setenv("PYTHONPATH", PATH)
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(sys.path))
     return Place("slurm")
 
 
@@ -239,7 +238,7 @@ def by_slurm(monkeypatch: pytest.MonkeyPatch) -> Place:
         limit(place)
     except PartialError as error:
         pytest.skip(str(error))
-    monkeypatch.setenv("PYTHONPATH", PATH)
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(sys.path))
     return place
 
 
