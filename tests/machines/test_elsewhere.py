@@ -246,6 +246,7 @@ def by_slurm(monkeypatch: pytest.MonkeyPatch) -> Place:
 def by_ray(monkeypatch: pytest.MonkeyPatch) -> Place:
     if importlib.util.find_spec("ray") is None:
         pytest.skip("the package ray is not installed")
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(sys.path))
     return Place("ray")
 
 
