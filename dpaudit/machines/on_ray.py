@@ -10,6 +10,7 @@ from dpaudit.machines.place import Place, no_ray
 from dpaudit.machines.work import Order, perform
 
 RETRIES = 3  # of a task whose worker died
+TOLD = 200  # characters
 CANCEL = 10.0  # seconds for tasks to tidy up
 
 
@@ -23,8 +24,13 @@ class OnRay:
     def __init__(self, place: Place, light: bool, say: Callable[[str], None]) -> None:
         os.environ["RAY_USAGE_STATS_ENABLED"] = "0"  # nothing is reported to anybody
         import ray
+        from ray._private import worker
+
+        def tell(data: dict[str, Any], **_: object) -> None:
+            say(f"Ray: {data['lines'][0].splitlines()[0].partition('. ')[0][:TOLD]}")
 
         self._ray = ray
+        worker.print_to_stdstream = tell  # of workers that die; Ray would print to stdout, among results
         _connect(place)
         nodes = [node for node in ray.nodes() if node["Alive"]]
         self._nodes = [node["NodeID"] for node in nodes]
@@ -96,8 +102,7 @@ class OnRay:
         )
 
     def cancel(self, handles: Sequence[Any]) -> None:
-        for handle in handles:
-            self._ray.cancel(handle)
+        """Ends tasks that did not end by themselves, as they do once the call is gone."""
         if handles:
             _, left = self._ray.wait(list(handles), num_returns=len(handles), timeout=CANCEL)
             for handle in left:

@@ -18,7 +18,7 @@ from dpaudit.system import libraries, parallel
 
 NONCE = "nonce"  # file in the folder of a call
 TELL = 1.0  # seconds between two notes of progress
-LOOK = 5.0  # seconds between two looks whether the call that sent the job goes on
+LOOK = 2.0  # seconds between two looks whether the call that sent the job goes on
 GRACE = 30.0  # seconds for a job to tidy up once it was interrupted
 PASSING = (KeyboardInterrupt, SystemExit)  # a cancelled job; one that submitit puts back into the queue
 
