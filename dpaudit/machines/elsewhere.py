@@ -120,7 +120,8 @@ def _run(jobs: Sequence[Job], order: Order, engine: Engine, progress: Progress) 
                     one.stack.close()  # shows that the job is done
     finally:
         try:
-            (order.folder / NONCE).unlink(missing_ok=True)  # workers that see it gone tidy up and end
+            if running:  # workers that see it gone tidy up and end
+                (order.folder / NONCE).unlink(missing_ok=True)
             engine.cancel([one.handle for one in running])
         finally:
             for one in running:
