@@ -14,7 +14,7 @@ from pathlib import Path
 from dpaudit import __version__
 from dpaudit.errors import PartialError, UsageError
 from dpaudit.storage import lock
-from dpaudit.system import libraries, parallel
+from dpaudit.system import interrupts, libraries, parallel
 
 NONCE = "nonce"  # file in the folder of a call
 TELL = 1.0  # seconds between two notes of progress
@@ -64,6 +64,7 @@ def perform(order: Order) -> Exception | None:
         return None
     os.environ.update(order.environment)
     libraries.hush()
+    interrupts.listen()  # Ray starts its workers deaf
     try:
         with _while_wanted(order), ExitStack() as stack:
             _take(order, stack)
