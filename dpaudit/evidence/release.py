@@ -87,8 +87,7 @@ def _forbidding(report: Report, arm: Adapter) -> Iterator[Reason]:
 
 def _open(report: Report, rule: Rule, arm: Adapter) -> Iterator[Reason]:
     extract = report.stages.extraction
-    if report.gone:
-        yield Reason(NOT_ESTABLISHED, "results of this run are gone", f"type {report.gone[0].command}")
+    yield from _unread(report)
     yield from _untested(report, arm)
     if arm.privacy.claim.epsilon > rule.most_epsilon:
         yield Reason(
@@ -107,6 +106,24 @@ def _open(report: Report, rule: Rule, arm: Adapter) -> Iterator[Reason]:
             else f"type {extract.command}",
         )
     yield from _uncovered(report)
+
+
+def _unread(report: Report) -> Iterator[Reason]:
+    """What this run has lost, and what another page says of it."""
+    if report.gone:
+        yield Reason(NOT_ESTABLISHED, "results of this run are gone", f"type {report.gone[0].command}")
+    if report.records_lost:
+        yield Reason(
+            NOT_ESTABLISHED,
+            "a record of this run was lost, and a claim or a rule in it with it",
+            "restore records and custody from a copy, or train again",
+        )
+    if report.run.repeated_by:
+        yield Reason(
+            NOT_ESTABLISHED,
+            "this run was repeated, and both are tested in one family on the page of the repeat",
+            f"read the page of {report.run.repeated_by[-1]}",
+        )
 
 
 def _untested(report: Report, arm: Adapter) -> Iterator[Reason]:

@@ -11,7 +11,7 @@ from dpaudit.evidence import release
 from dpaudit.findings.answers import Answered, Question
 from dpaudit.findings.declared import ClaimOfRun
 from dpaudit.findings.release import MAY, MUST_NOT, NOT_ESTABLISHED, Released, Rule
-from dpaudit.findings.report import Adapter, Gone, Report
+from dpaudit.findings.report import Adapter, Gone, Lost, Report
 from dpaudit.findings.together import Together
 from dpaudit.stages import report
 
@@ -114,6 +114,11 @@ def without_answers(of: Report) -> Report:
         (lambda of: replace(of, extraction=()), "whether planted secrets come out of it was not tried"),
         (lambda of: replace(of, run=replace(of.run, assumed_public=True)), "does not cover what the adapter"),
         (lambda of: replace(of, run=replace(of.run, corpus_words=True)), "words of the records"),
+        (
+            lambda of: replace(of, records_lost=(Lost("claims", 2, "2026-01-01T00:00:00Z"),)),
+            "a record of this run was lost",
+        ),
+        (lambda of: replace(of, run=replace(of.run, repeated_by=("again",))), "this run was repeated"),
         (
             lambda of: replace(of, gone=(Gone("audit/x.json", "dpaudit attack mia"),)),
             "results of this run are gone",
