@@ -430,7 +430,7 @@ def _laid(draw: random.Random, place: Path, folder: str) -> str:
 def planned(name: str, changed: dict[str, Any]) -> str:
     plan = plans.resolve(name, changed)
     gate._check_settings(plan)  # of the gate what reads no weights and no data
-    for work, *words in gate._contents(plan, False):
+    for work, *words in gate._contents(plan):
         work(*words)
     told = json.loads(json.dumps(plan.to_json(), allow_nan=False))
     assert Plan.from_json(told).to_json() == told

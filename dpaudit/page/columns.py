@@ -250,7 +250,7 @@ COLUMNS: dict[str, dict[str, tuple[str, str]]] = {
         "agreement_upper": ("to", "percent_up"),
         "verdicts": ("verdicts", "count"),
         "prompts": ("prompts", "count"),
-        "unscored": ("without the judge's", "count"),
+        "unscored": ("not scored", "count"),
     },
     "scorecard": {
         "name": ("figure", "text"),

@@ -93,7 +93,7 @@ def test_measures_of_answers_are_compared_on_the_terminal_too() -> None:
     assert [row["said"] for row in rows["compared_measures"]] == [
         "worse",
         "cannot tell: more than half of the prompts were cut, so another benchmark was asked",
-        "cannot tell",
+        "cannot tell: p 0.002 after Holm's correction",
     ]
     assert "\N{MINUS SIGN}0.100" in told and "harm" in told
 
