@@ -147,7 +147,7 @@ def run(prompts: Path, answerers: Answerers, out: Path, way: Way, progress: Prog
         with progress.task("answering", len(files) * len(asked)) as advance:
             for name, file in files.items():
                 log = AnswerLog(_log(file), SEALED_BY, [_made_from(answerers, name, way)])
-                rows = _answered(writer, _slot(answerers, name), asked, log, way, advance)
+                rows = _answered(writer, _slot(answerers, name, way.backend), asked, log, way, advance)
                 write_text(
                     file, "".join(_line(name, prompt, row) for prompt, row in zip(asked, rows, strict=True))
                 )
@@ -177,11 +177,11 @@ def _writer(answerers: Answerers, adapters: Mapping[str, Path], backend: str) ->
     return HFWriter(HFModel.load(answerers.base))
 
 
-def _slot(answerers: Answerers, name: str) -> str | None:
+def _slot(answerers: Answerers, name: str, backend: str) -> str | None:
     """What the writer calls the adapter of a model."""
     if answerers.adapters[name] is None:
         return None
-    return "audited" if answerers.audited else name
+    return "audited" if answerers.audited and backend == HF else name
 
 
 def _require_room(file: Path, asked: Sequence[Prompt], writer: "Writer", decoding: Decoding) -> None:
