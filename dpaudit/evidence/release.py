@@ -9,6 +9,7 @@ from dpaudit.findings.extraction import Extraction
 from dpaudit.findings.release import MAY, MUST_NOT, NOT_ESTABLISHED, Released, ReleaseWord, Rule
 from dpaudit.findings.report import Adapter, Report
 
+SECRETS = 13  # none of so many out: at most a quarter of such secrets would come out (95 %, two-sided)
 AGAIN = "train again with a mechanism that runs as claimed, and audit that adapter"
 
 
@@ -72,6 +73,7 @@ def _forbidding(report: Report, arm: Adapter) -> Iterator[Reason]:
     if told:
         claims = " and ".join(f"{epsilon:g}" for epsilon in sorted(told))
         yield Reason(MUST_NOT, f"its claim of epsilon {claims} is refuted", AGAIN)
+    yield from _refuted_before(report, arm)
     out = [found for found in _extraction(report, arm) if found.planted_found]
     if out:
         worst = max(out, key=lambda found: found.planted_found)
@@ -81,13 +83,44 @@ def _forbidding(report: Report, arm: Adapter) -> Iterator[Reason]:
             "train with a smaller epsilon, or on data in which no secret stands several times",
         )
 
+    elif sampled := _sampled(report, arm):
+        yield Reason(
+            MUST_NOT,
+            f"planted secrets come out of it within {sampled:,} sampled answers, more often than others",
+            "train with a smaller epsilon, or on data in which no secret stands several times",
+        )
+
+
+def _refuted_before(report: Report, arm: Adapter) -> Iterator[Reason]:
+    """An adapter that continues from another rests on that training too."""
+    by_name = {other.arm: other for other in report.arms}
+    start, seen = by_name.get(arm.starts_from), {arm.arm}
+    while start is not None and start.arm not in seen:
+        seen.add(start.arm)
+        if start.private and any(claim.verdict == "refuted" for claim in _answers(report, start)):
+            yield Reason(MUST_NOT, f"it continues from {start.arm}, whose claim is refuted", AGAIN)
+        start = by_name.get(start.starts_from)
+
+
+def _sampled(report: Report, arm: Adapter) -> int | None:
+    """The fewest sampled answers within which planted secrets come out more often than those that were kept
+    out, both intervals apart; None where they do not.
+    """
+    apart = [
+        rate.queries
+        for found in report.discoverable
+        if found.arm == arm.arm
+        for rate in found.rates
+        if rate.found_lower > rate.controls_upper
+    ]
+    return min(apart, default=None)
+
 
 # ---- what is not established
 
 
 def _open(report: Report, rule: Rule, arm: Adapter) -> Iterator[Reason]:
-    extract = report.stages.extraction
-    yield from _unread(report)
+    yield from _unread(report, arm)
     yield from _untested(report, arm)
     if arm.privacy.claim.epsilon > rule.most_epsilon:
         yield Reason(
@@ -96,20 +129,47 @@ def _open(report: Report, rule: Rule, arm: Adapter) -> Iterator[Reason]:
             f"at most {rule.most_epsilon:g}",
             f"train for epsilon {rule.most_epsilon:g} or less",
         )
-    found = _extraction(report, arm)
+    yield from _unsought(report, arm)
+    yield from _uncovered(report, arm)
+
+
+def _unsought(report: Report, arm: Adapter) -> Iterator[Reason]:
+    """Why nothing that came out says nothing."""
+    found, extract = _extraction(report, arm), report.stages.extraction
+    without_noise = {other.arm for other in report.arms if not other.private}
+    shown = any(row.planted_found for row in report.extraction if row.arm in without_noise)
     if not found:
+        is_done = extract.state == "done"
+        more = "plant some (candidates.extraction) in another run"
+        why = "whether planted secrets come out of it was not tried"
+        yield Reason(NOT_ESTABLISHED, why, more if is_done else f"type {extract.command}")
+    elif min(row.planted for row in found) < SECRETS:
         yield Reason(
             NOT_ESTABLISHED,
-            "whether planted secrets come out of it was not tried",
-            "plant some (candidates.extraction) in another run"
-            if extract.state == "done"
-            else f"type {extract.command}",
+            f"fewer than {SECRETS} planted secrets were looked for",
+            "raise candidates.extraction in another run",
         )
-    yield from _uncovered(report)
+    elif not shown:
+        yield Reason(
+            NOT_ESTABLISHED,
+            "the search for planted secrets found none in an adapter without noise either",
+            "keep the arm without noise, and plant secrets more often (candidates.extraction_repetitions)",
+        )
 
 
-def _unread(report: Report) -> Iterator[Reason]:
-    """What this run has lost, and what another page says of it."""
+def _unread(report: Report, arm: Adapter) -> Iterator[Reason]:
+    """What this run has lost or does not show as it is now, and what another page says of it."""
+    mine = (f"audit/{arm.arm}/", f"audit/inside/{arm.arm}.", "audit/summary.", "audit/blind.")
+    if any(file.startswith(mine) for file in report.stages.audit.stale):
+        yield Reason(NOT_ESTABLISHED, "results of it are out of date", f"type {report.stages.audit.command}")
+    blind = [found.blind for found in report.audits if found.arm == arm.arm]
+    blind += [found.blind for found in report.extraction if found.arm == arm.arm]
+    if any(told is not None and told.alarm for told in blind):
+        yield Reason(
+            NOT_ESTABLISHED,
+            "the texts alone tell which canaries went in, so that no coin can be trusted",
+            "train again from a corpus that nobody has seen",
+        )
     if report.gone:
         yield Reason(NOT_ESTABLISHED, "results of this run are gone", f"type {report.gone[0].command}")
     if report.records_lost:
@@ -148,8 +208,22 @@ def _untested(report: Report, arm: Adapter) -> Iterator[Reason]:
         yield from _seen_inside(answer)
 
 
-def _uncovered(report: Report) -> Iterator[Reason]:
-    """What epsilon does not count."""
+def _uncovered(report: Report, arm: Adapter) -> Iterator[Reason]:
+    """What the claim does not count."""
+    if arm.privacy.claim.delta * max(arm.privacy.population, 1) >= 1:
+        yield Reason(
+            NOT_ESTABLISHED,
+            "its delta is not below one over the number of units, which may give one of them away",
+            "train with a smaller training.delta",
+        )
+    together = report.together
+    for kind in together.over_seeds if together else ():
+        if arm.arm in kind.arms and (kind.epsilon_lower or 0) > arm.privacy.claim.epsilon:
+            yield Reason(
+                NOT_ESTABLISHED,
+                "the trainings of its kind prove together that one of them spends more than is claimed",
+                AGAIN,
+            )
     if report.run.assumed_public:
         yield Reason(
             NOT_ESTABLISHED,
@@ -223,6 +297,8 @@ def _cautions(report: Report, arm: Adapter) -> Iterator[str]:
         )
     if arm.private and arm.privacy.population_assumed:
         yield "its number of training units was counted from the data and used as if it were public"
+    if not report.run.custody.startswith("hashes and seals agree"):
+        yield "the seals of this run were not checked, because their key is gone"
     if report.run.model.startswith("builtin:"):
         yield "it is a teaching model on invented patients: the word shows the method"
 

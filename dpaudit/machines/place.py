@@ -45,11 +45,11 @@ def typed(on: str | None, workers: int | None) -> Place | None:
     Raises UsageError for another word, a missing package, or --workers beside it; PartialError where no
     Ray or Slurm answers.
     """
-    engine, has_name, name = (on or "local").partition("=")
+    engine, has_name, name = ("local" if on is None else on).partition("=")
     if engine == "local" and not has_name:
         return None
     if engine not in ("ray", "slurm") or (has_name and not name):
-        raise UsageError("--on", FORMS, on or "", "leave it out to train on this machine")
+        raise UsageError("--on", FORMS, on or "no word", "leave it out to train on this machine")
     place = Place("slurm", name or None)
     if engine == "ray":
         known = os.environ.get("RAY_ADDRESS", "")

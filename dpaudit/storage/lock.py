@@ -150,7 +150,7 @@ def _take(lock: Path, path: Path, token: str) -> None:
 
 def _prepare(folder: Path, token: str) -> float:
     """Makes the lock's folder under a name of its own; the time by the clock of the file system."""
-    while True:
+    for left in reversed(range(TRIES)):
         try:
             folder.mkdir(mode=0o700)
             flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
@@ -158,12 +158,13 @@ def _prepare(folder: Path, token: str) -> float:
                 json.dump(asdict(here()), stream)
             return (folder / token).stat().st_mtime
         except FileNotFoundError:  # the new holder of the lock sweeps this folder
-            if not folder.parent.is_dir():
-                raise
             shutil.rmtree(folder, ignore_errors=True)
+            if not left or not folder.parent.is_dir():  # or a file system that takes no folder, such as /proc
+                raise
         except OSError:
             shutil.rmtree(folder, ignore_errors=True)
             raise
+    raise AssertionError("the last try raises")
 
 
 def _lease(lock: Path, now: float) -> Lease | None:

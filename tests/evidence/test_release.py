@@ -132,6 +132,76 @@ def test_what_was_not_looked_at_is_not_established(
     assert row.word == NOT_ESTABLISHED and said in row.why and row.next_step, row
 
 
+def from_start(of: Report) -> Report:
+    """The arm continues from one whose claim is refuted."""
+    made = with_arm(of, lambda arm: replace(arm, starts_from="sft-eps4"))
+    assert made.together is not None
+    answers = tuple(
+        replace(answer, verdict="refuted") if answer.arm == "sft-eps4" else answer
+        for answer in made.together.answers
+    )
+    return replace(made, together=replace(made.together, answers=answers))
+
+
+def sampled(of: Report) -> Report:
+    rows = [row for row in of.discoverable if row.arm == ARM]
+    assert rows
+    rates = tuple(replace(rate, found_lower=0.5, controls_upper=0.1) for rate in rows[0].rates)
+    return replace(of, discoverable=(replace(rows[0], rates=rates),))
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [(from_start, "it continues from sft-eps4, whose claim is refuted"), (sampled, "sampled answers")],
+)
+def test_what_it_rests_on_and_what_is_sampled_from_it_forbid_a_release(
+    found: Report, change: Callable[[Report], Report], said: str
+) -> None:
+    row = word(change(found))
+    assert row.word == MUST_NOT and said in row.why, row
+
+
+def alarmed(of: Report) -> Report:
+    def told(row: Any) -> Any:
+        alarm = row.blind and replace(row.blind, alarm=True)
+        return replace(row, blind=alarm) if row.arm == ARM else row
+
+    return replace(of, audits=tuple(told(row) for row in of.audits))
+
+
+def silent_search(of: Report) -> Report:
+    return replace(of, extraction=tuple(replace(row, planted_found=0) for row in of.extraction))
+
+
+def stale(of: Report) -> Report:
+    audit = replace(of.stages.audit, stale=(f"audit/{ARM}/extraction_b.json",))
+    return replace(of, stages=replace(of.stages, audit=audit))
+
+
+def wide_delta(arm: Adapter) -> Adapter:
+    return replace(arm, privacy=replace(arm.privacy, claim=replace(arm.privacy.claim, delta=0.5)))
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (alarmed, "no coin can be trusted"),
+        (silent_search, "found none in an adapter without noise either"),
+        (
+            lambda of: replace(of, extraction=tuple(replace(row, planted=1) for row in of.extraction)),
+            "fewer than 13 planted secrets",
+        ),
+        (stale, "results of it are out of date"),
+        (lambda of: with_arm(of, wide_delta), "its delta is not below one over the number of units"),
+    ],
+)
+def test_findings_that_say_nothing_establish_nothing(
+    found: Report, change: Callable[[Report], Report], said: str
+) -> None:
+    row = word(change(found))
+    assert row.word == NOT_ESTABLISHED and said in (row.why, *row.others)[0] + " ".join(row.others), row
+
+
 def test_a_claim_above_the_rule_is_not_established_and_the_rule_can_be_declared(found: Report) -> None:
     strict, wide = replace(RULE, most_epsilon=0.5), replace(RULE, most_epsilon=1.0)
     assert word(found, rule=wide).word == MAY
