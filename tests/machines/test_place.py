@@ -24,7 +24,7 @@ def installed(monkeypatch: pytest.MonkeyPatch) -> None:
     )
 
 
-@pytest.mark.parametrize("on", [None, "local"])  # "": an empty variable of a shell
+@pytest.mark.parametrize("on", [None, "local"])
 def test_this_machine_is_the_default(on: str | None) -> None:
     assert place.typed(on, 3) is None
 
