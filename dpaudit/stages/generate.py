@@ -92,7 +92,7 @@ def of_run(run_dir: RunDir, plan: Plan, names: Sequence[str]) -> Answerers:
     known = [BASE, *trained]
     if unknown := next((name for name in names if name not in known), None):
         raise UsageError(
-            "--arm", f"one of {', '.join(known)}", f"{unknown:.40}", f"dpaudit status {run_dir.name}"
+            "--arm", f"one of {', '.join(known)}", f"{unknown:.40}", f"dpaudit show --run {run_dir.name}"
         )
     wanted = list(dict.fromkeys(names)) or known
     adapters = {name: None if name == BASE else run_dir.file(weights_of(name)).parent for name in wanted}
