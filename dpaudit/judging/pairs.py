@@ -26,7 +26,7 @@ def pairs_of(
     """The pairs that `against` asks for, each once with all its roles, and those that cannot be had.
 
     `against` holds keys of REFERENCES and names of arms; `arms` are those that are trained, twins left out.
-    `starts_outside`: whether the run goes on from an adapter of another run, whose answers are not there.
+    `starts_outside`: whether the run continues from an adapter of another run, whose answers are not there.
     """
     roles: dict[tuple[str, str], list[str]] = {}
     absent: list[NotCompared] = []
