@@ -16,6 +16,7 @@ from dpaudit import cli
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 # bitsandbytes, which PEFT loads, compiles functions as it is imported: a second or two in every process that
 # imports PEFT, for models in int8 that no test has
+os.environ["COLUMNS"] = "100"  # as where nobody tells how wide the terminal is
 os.environ.setdefault("TORCHDYNAMO_DISABLE", "1")
 
 # a file may take helpers from a file in another folder, also where it is run alone
