@@ -14,9 +14,9 @@ from dpaudit import cli
 # Toy models gain nothing from threads, and threads that wait for each other on a busy machine cost ten times
 # the work
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ["COLUMNS"] = "100"  # as where nobody tells how wide the terminal is
 # bitsandbytes, which PEFT loads, compiles functions as it is imported: a second or two in every process that
 # imports PEFT, for models in int8 that no test has
-os.environ["COLUMNS"] = "100"  # as where nobody tells how wide the terminal is
 os.environ.setdefault("TORCHDYNAMO_DISABLE", "1")
 
 # a file may take helpers from a file in another folder, also where it is run alone
