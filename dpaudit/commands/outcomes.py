@@ -24,6 +24,7 @@ from dpaudit.findings.membership import Membership, Records, Word
 from dpaudit.findings.quality import Comparison, Comparisons, MeasureChange, Measured
 from dpaudit.findings.together import Together
 from dpaudit.page import losses, measures
+from dpaudit.page.numbers import silence
 from dpaudit.storage.rundir import RunDir
 from dpaudit.suite.plan import Plan
 
@@ -56,14 +57,19 @@ def _verdict_row(audit: Membership, words: dict[tuple[str, float, float], Word])
         "ceiling": bound.ceiling if bound else None,
         "notion": bound.notion if bound else None,
         "confidence": bound.confidence if bound else None,
-        "auc": canaries.auc,
-        "auc_lower": canaries.auc_lower,
-        "auc_upper": canaries.auc_upper,
+        **_area("auc", canaries),
         **_of_records(audit.records),
-        "blind_auc": blind.auc if blind else None,
+        **_area("blind_auc", blind),
         "blind_alarm": blind is not None and blind.alarm,
         "verdict": words.get((audit.arm, claim.epsilon, claim.delta)) if claim and audit.primary else None,
     }
+
+
+def _area(name: str, part: object) -> Row:
+    """An AUC with its limits and, where it tells nothing, the word for why (`auc_says`)."""
+    found = schema.plain(part) if part else {"auc": None}
+    limits = {f"{name}_{limit}": found.get(f"auc_{limit}") for limit in ("lower", "upper")}
+    return {name: found["auc"], **limits, f"{name}_says": silence(found)}
 
 
 def answer_rows(run_dir: RunDir) -> Rows:
@@ -128,11 +134,9 @@ def _of_records(records: Records | None) -> Row:
     near, blind = (records.near_duplicates, records.blind) if records else (None, None)
     return {
         "records_n": records.n if records else None,
-        "records_auc": records.auc if records else None,
-        "records_auc_lower": records.auc_lower if records else None,
-        "records_auc_upper": records.auc_upper if records else None,
+        **_area("records_auc", records),
         "records_auc_without_near_duplicates": near.auc_without if near else None,
-        "records_blind_auc": blind.auc if blind else None,
+        **_area("records_blind_auc", blind),
     }
 
 

@@ -1,6 +1,9 @@
 """The columns of every table on the terminal: keys of its rows, with heading and style."""
 
-MARK, INTERVAL = "mark", "interval"  # yes or nothing; a value with the limits that stand beside it in its row
+MARK, INTERVAL = (
+    "mark",
+    "interval",
+)  # yes or nothing; a value with the limits and the word that stand beside it in its row
 RATE = "rate"  # a share of 0 to 1 with its limits, or why there is none
 
 RATES = {  # key of a rate -> those of its limits, and of the words for why there is none
@@ -77,7 +80,7 @@ COLUMNS: dict[str, dict[str, tuple[str, str]]] = {
         "ceiling": ("ceiling", "two_down"),
         "auc": ("AUC of canaries", "interval"),
         "records_auc": ("AUC of real units", "interval"),
-        "blind_auc": ("blind AUC", "three"),
+        "blind_auc": ("blind AUC", "interval"),
         "verdict": ("verdict", "text"),
     },
     "answers": {

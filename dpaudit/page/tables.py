@@ -98,7 +98,8 @@ def _cell(row: Row, key: str, style: str) -> str:
         around = (
             "" if None in limits else f" [{show(limits[0], 'three_down')}, {show(limits[1], 'three_up')}]"
         )
-        return show(value, "three") + around
+        said = row.get(f"{key}_says")
+        return show(value, "three") + around + (f" {said}" if said else "")
     if style == RATE:
         return _rate(row, key)
     return (

@@ -50,6 +50,19 @@ def test_an_attack_shows_the_arms_and_recipes_that_were_asked_for(tmp_path: Path
     assert secrets["arm"] == "sft-inf"
 
 
+def test_an_auc_that_tells_nothing_says_so_in_rows_and_tables(tmp_path: Path) -> None:
+    run_dir, plan = fabricate.run(tmp_path)
+    rows = outcomes.verdict_rows(run_dir, plan)
+    names = ("auc", "records_auc", "blind_auc")
+    for row in rows:
+        like_chance = row["auc_lower"] <= 0.5 <= row["auc_upper"]
+        assert row["auc_says"] in (("like chance", "too few") if like_chance else (None, "too few"))
+    silent = rows[0] | dict.fromkeys(f"{name}_says" for name in names)
+    assert "like chance" not in tables.as_text({"verdicts": [silent]})
+    for name in names:
+        assert "too few" in tables.as_text({"verdicts": [silent | {f"{name}_says": "too few"}]})
+
+
 def test_a_table_of_attacks_has_limits_exposures_and_whose_recipe_it_is(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
