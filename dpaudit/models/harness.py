@@ -27,6 +27,7 @@ from dpaudit.system import egress, interrupts
 
 MISFITS = (LookupError, UndefinedError)  # what lm-eval raises where a row lacks a field that the task reads
 OUTPUTS = ("multiple_choice", "loglikelihood", "loglikelihood_rolling", "generate_until")
+MOST_TOKENS = 256  # of an answer, where neither a task nor lm-eval's model says otherwise
 
 
 @dataclass(frozen=True)
@@ -139,7 +140,7 @@ def answer(lm: Any, name: str, task: Any, how: Asking, log: AnswerLog | None = N
     with _quiet():
         fewshot.set_examples(name, task, how.fewshot)
     places = drawn(task, how.limit)
-    _check_room(lm, name, task)
+    check_answers(name, task.OUTPUT_TYPE, task.config.generation_kwargs, lm.max_length, lm.max_gen_toks)
     with _quiet(), _seeded(), remembered.answers(lm, log):
         # `simple_evaluate` does this and adds 2 s of environment report to every call
         from lm_eval.evaluator import evaluate
@@ -168,15 +169,17 @@ def _seeded() -> Iterator[None]:
         yield
 
 
-def _check_room(lm: Any, name: str, task: Any) -> None:
-    """Raises UsageError where an answer may be as long as the model's whole window."""
-    if task.OUTPUT_TYPE != "generate_until":
-        return
-    longest = _answer_tokens(lm, task.config.generation_kwargs)
-    if longest >= lm.max_length:
+def check_answers(
+    name: str, output: str, settings: Mapping[str, Any] | None, window: int, most: int = MOST_TOKENS
+) -> None:
+    """Raises UsageError where an answer may be as long as the model's whole window; `settings` are how a task
+    has answers written, `most` tokens where they do not say.
+    """
+    longest = _answer_tokens(settings, most) if output == "generate_until" else 0
+    if longest >= window:
         raise UsageError(
             f"evaluation.tasks: {name}",
-            f"answers shorter than the model's window of {lm.max_length:,} tokens",
+            f"answers shorter than the model's window of {window:,} tokens",
             f"up to {longest:,} tokens",
             "name a model with a larger window, or a task with another max_gen_toks",
         )
@@ -299,17 +302,17 @@ def _is_cut(lm: Any, task: Any, sample: Sample) -> bool:
         return False
     prompt, after = str(sample["arguments"][0][0]), [arguments[1] for arguments in sample["arguments"]]
     if task.OUTPUT_TYPE == "generate_until":
-        longest = _answer_tokens(lm, after[0])
+        longest = _answer_tokens(after[0], lm.max_gen_toks)
     else:
         longest = max(len(lm.tok_encode(choice)) for choice in after)
     return bool(len(lm.tok_encode(prompt)) + longest > lm.max_length)
 
 
-def _answer_tokens(lm: Any, settings: Mapping[str, Any] | None) -> int:
+def _answer_tokens(settings: Mapping[str, Any] | None, most: int) -> int:
     """How many tokens an answer may have."""
     from lm_eval.models.utils import normalize_gen_kwargs
 
-    return int(normalize_gen_kwargs(dict(settings or {}), lm.max_gen_toks)["max_gen_toks"])
+    return int(normalize_gen_kwargs(dict(settings or {}), most)["max_gen_toks"])
 
 
 def _brier(logprobs: Sequence[float], gold: int) -> float:

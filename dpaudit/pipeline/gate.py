@@ -75,6 +75,7 @@ def _check_needs(
     """Adds what is wrong with models, rows and room; a check that rests on one that failed is skipped."""
     from dpaudit.models import hub, preflight
     from dpaudit.pipeline import needs
+    from dpaudit.stages import benchmarks
     from dpaudit.stages.judge_replies import Way
     from dpaudit.stages.prepare.corpus import tokenizer_of
 
@@ -82,6 +83,9 @@ def _check_needs(
     is_whole = not is_forecast or not hub.is_id(model.base)
     base = faults.value(preflight.check, model.base, model.quantization) if is_whole else None
     trained = faults.value(needs.check_adapter, plan.suite, base, _started(plan.suite)) if base else None
+    window = getattr(base.config, "max_position_embeddings", None) if base else None
+    if window:
+        faults.passes(benchmarks.check_lengths, plan.suite.evaluation.tasks, window)
     if allow_egress is not None:
         faults.passes(needs.check_judge, plan.suite, Way(allow_egress))
     if is_settled and not (is_forecast and plan.suite.training.population):

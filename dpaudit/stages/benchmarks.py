@@ -49,6 +49,17 @@ def check_tasks(tasks: Sequence[Task]) -> None:
     mistakes.end()
 
 
+def check_lengths(tasks: Sequence[Task], window: int) -> None:
+    """Raises UsageError, or Mistakes, where answers to items of a file may be as long as a model's window."""
+    from dpaudit.models import harness
+
+    mistakes, known = Gathering(), content.listing("suites/tasks")
+    for config in (content.load_yaml(known[task.name]) for task in tasks if task.name in known):
+        written = config["task"], config["output_type"], config.get("generation_kwargs"), window
+        mistakes.passes(harness.check_answers, *written)
+    mistakes.end()
+
+
 def check_items(evaluation: Evaluation, tasks: Sequence[Task], is_training_next: bool = False) -> None:
     """Raises UsageError or PartialError, before a model is loaded or trained, where the items of a task of
     lm-eval's own cannot be had or lack a field, and where a task has fewer worked examples than asked for.

@@ -72,6 +72,19 @@ def test_what_can_work_passes(toy_model_dir: Path, data: Path, tmp_path: Path) -
     assert not (tmp_path / "runs").exists()
 
 
+def test_a_task_whose_answers_do_not_fit_the_model_is_told_before_training(
+    toy_model_dir: Path, data: Path, tmp_path: Path
+) -> None:
+    file = write(tmp_path / "free.jsonl", *({"messages": asked(number)} for number in range(40)))
+    tasks = {"evaluation.tasks": [{"name": "free_answers_file", "data": str(file)}]}
+    gate.check(plan_of(toy_model_dir, data, **tasks))  # answers of 128 tokens
+    narrow = shutil.copytree(toy_model_dir, tmp_path / "narrow")
+    config = json.loads((narrow / "config.json").read_text())
+    (narrow / "config.json").write_text(json.dumps(config | {"max_position_embeddings": 128}))
+    (line,) = told(plan_of(narrow, data, **tasks))
+    assert "free_answers_file: expected answers shorter than the model's window of 128 tokens" in line, line
+
+
 def test_mistakes_of_several_kinds_are_told_in_one_go(toy_model_dir: Path, tmp_path: Path) -> None:
     rows = [
         {"messages": asked(n), **({} if n in (3, 45, 58) else {"patient_id": n // 4})} for n in range(ROWS)
