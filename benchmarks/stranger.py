@@ -37,6 +37,9 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=5)
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--learning-rate", type=float, default=2e-3)
+    parser.add_argument(
+        "--constant", action="store_true", help="a constant learning rate: no warmup, no decay"
+    )
     parser.add_argument("--rank", type=int, default=16)
     parser.add_argument("--max-length", type=int, default=128)
     parser.add_argument("--seed", type=int, default=0)
@@ -69,7 +72,11 @@ def main() -> None:
     optimizer = torch.optim.AdamW(
         [p for p in model.parameters() if p.requires_grad], lr=arguments.learning_rate
     )
-    schedule = transformers.get_linear_schedule_with_warmup(optimizer, steps // 20, steps)
+    schedule = (
+        transformers.get_constant_schedule(optimizer)
+        if arguments.constant
+        else transformers.get_linear_schedule_with_warmup(optimizer, steps // 20, steps)
+    )
     model.train()
     for epoch in range(arguments.epochs):
         random.shuffle(rows)

@@ -4,13 +4,15 @@ another seed, verify; once for every seed, none chosen.
     python benchmarks/stranger_audit.py --case strong --model DIR --data meqsum.jsonl --work DIR \\
         --out benchmarks/results/stranger_audit.json
 
-Cases (CASES below): `strong`, `weak` and `weak-questions` are chat trainings with invented canaries, `weak`
-on rows of MedQuAD, the other two on MeQSum; `apart` has another template, rank and batch, and was looked at
-once; `natural` and `held-out` are MedQuAD rows of at most 96 tokens. A seed has a planting with coins of its
-own, a training of its own and a control of its own (`weak` and `held-out` have none: a refutation stands
-without one, and where nothing is refuted the verdict is without power). What the work folder already holds is
-not made again, and what --out holds of other cases is kept. With the 135M model a case takes about half an
-hour a training on one core; `held-out` twice that.
+Cases (CASES below): `strong` and those that begin with `weak` are chat trainings with invented canaries,
+`weak` and `weak-constant` on rows of MedQuAD, the other two on MeQSum. The learning rate rises and falls
+(linear, with warmup), so that its mean is half of the one that is named, save in `weak-constant`, which is
+plain AdamW. `apart` has another template, rank and batch, and was looked at once; `natural` and `held-out`
+are MedQuAD rows of at most 96 tokens. A seed has a planting with coins of its own, a training of its own and
+a control of its own (`weak`, `weak-constant` and `held-out` have none: a refutation stands without one, and
+where nothing is refuted the verdict is without power). What the work folder already holds is not made again,
+and what --out holds of other cases is kept. With the 135M model a case takes about half an hour a training on
+one core; `held-out` twice that.
 """
 
 import argparse
@@ -45,6 +47,9 @@ class Case:
 CASES = {
     "strong": Case(),
     "weak": Case(train=("--learning-rate", "0.001"), rows=120, epochs=(3,), control=False),
+    "weak-constant": Case(
+        train=("--learning-rate", "0.001", "--constant"), rows=120, epochs=(3,), control=False
+    ),
     "weak-questions": Case(train=("--learning-rate", "0.001"), epochs=(3,)),
     "apart": Case(train=("--plain", "--rank", "8", "--batch", "4", "--learning-rate", "0.001")),
     "natural": Case(plant=("--family", "natural"), rows=150, short=True),
