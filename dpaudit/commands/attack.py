@@ -6,7 +6,7 @@ from typing import Any
 import typer
 
 from dpaudit import content
-from dpaudit.commands import attack, options, outcomes, states
+from dpaudit.commands import attack, extracted, options, outcomes, states
 from dpaudit.commands.groups import SETTINGS, show_help
 from dpaudit.commands.output import show, show_of_run
 from dpaudit.errors import UsageError
@@ -77,7 +77,7 @@ def extract(asked: Attacked) -> None:
     """Extraction: planted secrets by rank and by sampling, and personal fields of real records."""
     run_dir, plan = states.opened(asked.run, asked.runs)
     sequence.attack(run_dir, plan, Progress(), "extract", asked.arm, asked.recipe)
-    show_of_run(run_dir, plan, outcomes.extract_tables(run_dir, plan, asked.arm, asked.recipe), asked.as_json)
+    show_of_run(run_dir, plan, extracted.tables(run_dir, plan, asked.arm, asked.recipe), asked.as_json)
 
 
 @app.command("preference")

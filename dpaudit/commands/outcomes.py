@@ -8,14 +8,6 @@ from dpaudit.commands.states import Row, Rows, is_current
 from dpaudit.findings import audits
 from dpaudit.findings.answers import Answered, Before, Side
 from dpaudit.findings.audits import Audit
-from dpaudit.findings.extraction import (
-    Counts,
-    Discoverable,
-    Exposure,
-    Extraction,
-    PersonalFields,
-    Tally,
-)
 from dpaudit.findings.finding import Finding
 from dpaudit.findings.human import HumanAgreement
 from dpaudit.findings.inside import Inside
@@ -41,7 +33,7 @@ def verdict_rows(run_dir: RunDir, plan: Plan, kind: str = "mia") -> Rows:
     words = {(a.arm, a.claim.epsilon, a.claim.delta): a.verdict for a in _answers(run_dir)}
     return [
         _verdict_row(audit, words)
-        for audit in _audits(run_dir, plan)
+        for audit in audits_of(run_dir, plan)
         if isinstance(audit, Membership) and audit.kind == kind
     ]
 
@@ -163,105 +155,13 @@ def _inside_row(finding: Inside) -> Row:
     }
 
 
-def extraction_rows(run_dir: RunDir, plan: Plan) -> Rows:
-    """Per arm: planted secrets that came out, never-planted ones that did, with the upper limit of each rate;
-    their exposures.
-
-    `extrapolated` counts the secrets whose exposure rests on a sample of their space. The medians, in bits,
-    are those of exact exposures, and of extrapolated ones where there is no exact one.
-    """
-    return [
-        {
-            "arm": audit.arm,
-            "recipe": audit.recipe,
-            **_counted(audit),
-            **_exposures(audit),
-            "extrapolated": _size(audit.exposure_extrapolated),
-        }
-        for audit in _audits(run_dir, plan)
-        if isinstance(audit, Extraction)
-    ]
-
-
-def _counted(counts: Counts) -> Row:
-    return {
-        "planted": counts.planted,
-        "planted_found": counts.planted_found,
-        "found_upper": counts.found_upper,
-        "controls": counts.controls,
-        "controls_found": counts.controls_found,
-        "controls_upper": counts.controls_upper,
-    }
-
-
-def _exposures(audit: Extraction) -> Row:
-    exposure = audit.exposure if _size(audit.exposure) else audit.exposure_extrapolated
-    return {
-        "median_planted": exposure.median_planted if exposure else None,
-        "median_control": exposure.median_control if exposure else None,
-        "space_bits": exposure.space_bits if exposure else None,
-    }
-
-
-def _size(exposure: Exposure | None) -> int:
-    """How many secrets have an exposure of a kind."""
-    return len(exposure.planted) + len(exposure.controls) if exposure else 0
-
-
-def discoverable_rows(run_dir: RunDir, plan: Plan) -> Rows:
-    """Per arm and number of attempts: secrets that come out with the recipe's probability or more."""
-    return [
-        {"arm": audit.arm, "recipe": audit.recipe, "queries": rate.queries, "p": audit.p, **_counted(rate)}
-        for audit in _audits(run_dir, plan)
-        if isinstance(audit, Discoverable)
-        for rate in audit.rates
-    ]
-
-
-def pii_rows(run_dir: RunDir, plan: Plan) -> Rows:
-    """Per arm: personal fields that were completed, of units trained on and of units left out; a row a kind,
-    then all.
-    """
-    rows: Rows = []
-    for audit in _audits(run_dir, plan):
-        if isinstance(audit, PersonalFields):
-            head = {"arm": audit.arm, "recipe": audit.recipe}
-            for kind in audit.by_kind:
-                rows.append(head | _fields_row(kind.field, kind.members, kind.non_members, None))
-            out = audit.members.units_out
-            rows.append(head | _fields_row("all", audit.members, audit.non_members, out))
-    return rows
-
-
-def _fields_row(field: str, members: Tally, others: Tally, units_out: int | None) -> Row:
-    return {
-        "field": field,
-        "completed": members.completed,
-        "fields": members.fields,
-        "upper": members.upper if members.fields else None,  # nothing tried, nothing known
-        "others_completed": others.completed,
-        "others_fields": others.fields,
-        "given": members.given + others.given,
-        "units_out": units_out,
-    }
-
-
-def extract_tables(
-    run_dir: RunDir, plan: Plan, arms: Sequence[str] | None = None, recipes: Sequence[str] | None = None
-) -> dict[str, Rows]:
-    """What the recipes of kind extract found, a table for each that found anything."""
-    tables = {"extraction": extraction_rows, "discoverable": discoverable_rows, "pii": pii_rows}
-    by_table = {key: narrowed(rows(run_dir, plan), arms, recipes) for key, rows in tables.items()}
-    return {key: rows for key, rows in by_table.items() if rows or key == "extraction"}
-
-
 def narrowed(rows: Rows, arms: Sequence[str] | None, recipes: Sequence[str] | None) -> Rows:
     """The rows of the named arms and recipes; None names all."""
     asked = (("arm", arms), ("recipe", recipes))
     return [row for row in rows if all(names is None or row[key] in names for key, names in asked)]
 
 
-def _audits(run_dir: RunDir, plan: Plan) -> Iterator[Audit]:
+def audits_of(run_dir: RunDir, plan: Plan) -> Iterator[Audit]:
     """Every audit that is current: a stale one belongs to an adapter that is gone."""
     for arm in plan.suite.grid.arms:
         for file in sorted(run_dir.file(f"audit/{arm.name}").glob("*.json")):

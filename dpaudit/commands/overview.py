@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from dpaudit.commands import again, judged, outcomes, release, states
+from dpaudit.commands import again, extracted, judged, outcomes, release, states
 from dpaudit.commands.states import PAGE, Row, Rows, read_if_there
 from dpaudit.errors import UsageError
 from dpaudit.privacy.ledger import FIGURES
@@ -177,7 +177,7 @@ def results(run_dir: RunDir, plan: Plan) -> Row:
         "answers": outcomes.answer_rows(run_dir),
         "over_seeds": outcomes.seeds_rows(run_dir),
         **({"before": before} if (before := outcomes.before_rows(run_dir)) else {}),
-        **outcomes.extract_tables(run_dir, plan),
+        **extracted.tables(run_dir, plan),
         "quality": outcomes.quality_rows(run_dir, plan),
         **outcomes.compared_tables(run_dir),
         **outcomes.judge_summary(run_dir),

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from dpaudit.data.corpus import Turn
-from dpaudit.errors import UsageError
+from dpaudit.errors import PartialError, UsageError
 from dpaudit.models import hf
 from dpaudit.models.adapters import CONFIG
 from dpaudit.models.decoding import Decoding
@@ -26,19 +26,30 @@ class VllmWriter:
     """An engine over `base` with named adapters. Prompts are the tokens that the Transformers model reads."""
 
     def __init__(self, base: str, adapters: Mapping[str, Path], dtype: str = "float32") -> None:
-        """Raises UsageError where vLLM is missing, and for an adapter that it cannot run."""
+        """Raises UsageError where vLLM is missing, and for an adapter that it cannot run; PartialError where
+        the engine does not start.
+        """
         room = _room(adapters)  # before the engine takes its minutes
         vllm = _package()
         folder = hf.resolve(base)
         self._tokenizer = load_tokenizer(base)
-        self._engine = vllm.LLM(
-            model=folder,
-            dtype=dtype,
-            enable_lora=bool(adapters),
-            max_loras=max(1, len(adapters)),
-            **({"max_lora_rank": room} if adapters else {}),
-            generation_config="vllm",  # not the settings that the model's own files name
-        )
+        try:
+            self._engine = vllm.LLM(
+                model=folder,
+                dtype=dtype,
+                enable_lora=bool(adapters),
+                max_loras=max(1, len(adapters)),
+                **({"max_lora_rank": room} if adapters else {}),
+                gpu_memory_utilization=_memory_share(),
+                generation_config="vllm",  # not the settings that the model's own files name
+            )
+        except (RuntimeError, ValueError) as error:  # the engine's own processes say on stderr what it was
+            raise PartialError(
+                "backend vllm",
+                "an engine that starts",
+                "one that stopped; its own lines stand above",
+                "free memory, or take the backend hf",
+            ) from error
         lora = vllm.lora.request.LoRARequest if adapters else None
         self._adapters = {
             name: lora(name, number, str(folder.absolute()))
@@ -92,7 +103,7 @@ def check(decoding: Decoding, adapters: Mapping[str, Path]) -> None:
             "--preset conservative",
             "a preset that vLLM can draw",
             f"one that lets no {decoding.no_repeat} tokens come twice, which vLLM does not know",
-            "--backend hf, or --preset sampled",
+            "the backend hf, or --preset sampled",
         )
     _room(adapters)
     _package()
@@ -105,12 +116,26 @@ def _package() -> Any:
         import vllm.lora.request
     except ImportError:
         raise UsageError(
-            "--backend vllm",
+            "backend vllm",
             "the package vllm in this environment",
             "no vllm",
-            "docs/generate.md says how to make one, or leave --backend out",
+            "docs/generate.md says how to make one, or take the backend hf",
         ) from None
     return vllm
+
+
+def _memory_share() -> float:
+    """The share of the device's memory that the engine may take: of a GPU nine tenths of what is free, of a
+    machine's own memory one half. vLLM's default is nine tenths of all, and it stops where they are not free.
+    """
+    import psutil
+    import torch
+
+    if torch.cuda.is_available():
+        free, total = torch.cuda.mem_get_info()
+        return 0.9 * free / total
+    memory = psutil.virtual_memory()
+    return 0.5 * float(memory.available) / float(memory.total)
 
 
 def _room(adapters: Mapping[str, Path]) -> int:
@@ -123,6 +148,6 @@ def _room(adapters: Mapping[str, Path]) -> int:
         if fits is None or config.get("use_dora"):
             got = "a DoRA adapter" if config.get("use_dora") else f"rank {highest}"
             wanted = f"a LoRA adapter of rank {RANKS[-1]} or less for vLLM"
-            raise UsageError(str(folder), wanted, got, "--backend hf, or merge it")
+            raise UsageError(str(folder), wanted, got, "the backend hf, or merge it")
         most = max(most, fits)
     return most

@@ -38,7 +38,7 @@ class PreferenceSection:
     models: tuple[Row, ...]
     columns: tuple[str, ...]
     compared: tuple[Row, ...]
-    incomparable: tuple[Markup, ...]
+    cautions: tuple[Markup, ...]
     notes: tuple[Markup, ...]
 
 
@@ -50,7 +50,7 @@ def preferences(joins: Joins) -> PreferenceSection:
         models=tuple(_models(joins)),
         columns=tuple(title for _, title, _ in COLUMNS),
         compared=tuple(_compared(joins)),
-        incomparable=tuple(_incomparable(joins)),
+        cautions=(*_costs(joins), *_incomparable(joins)),
         notes=tuple(_notes(joins)),
     )
 
@@ -103,6 +103,25 @@ def _compared(joins: Joins) -> Iterator[Row]:
             for measure, _, style in COLUMNS
         )
         yield Row((pair.arm, pair.against, pair.role), tuple(cells))
+
+
+def _costs(joins: Joins) -> Iterator[Markup]:
+    """What an adapter that is no worse in its pairs lost in dialogues."""
+    found = joins.report.preferences
+    for at, pair in placed(f"{AT}/compared", found.compared if found else ()):
+        bits = next((index for index, c in enumerate(pair.changes) if c.measure == "bits_per_byte"), None)
+        if pair.worse is not None or bits is None or pair.changes[bits].lower <= 0:
+            continue
+        place = f"{at}/changes/{bits}"
+        yield say(
+            "<strong>{arm} paid for its pairs in dialogues:</strong> it finds held-out answers less likely "
+            "than {against} does, by {difference} {limits} bits per byte. Read some of its answers, and the "
+            "judge's rate against {against}, before you use it for dialogues.",
+            arm=code(pair.arm),
+            against=code(pair.against),
+            difference=joins.num(f"{place}/difference", "signed_three"),
+            limits=joins.num.interval(place, "lower", "upper", "signed_three"),
+        )
 
 
 def _incomparable(joins: Joins) -> Iterator[Markup]:

@@ -15,8 +15,9 @@ from dpaudit.data import reading
 from dpaudit.data.corpus import Part, Record
 from dpaudit.data.corpus_store import CorpusStore
 from dpaudit.errors import Gathering, UsageError
+from dpaudit.models.decoding import Decoding
 from dpaudit.signals import recipe
-from dpaudit.stages import judge, judge_replies
+from dpaudit.stages import judge, judge_replies, writing
 from dpaudit.stages.judge_replies import AS_USUAL, Way
 from dpaudit.stages.prepare import dialogues
 from dpaudit.stages.prepare.corpus import FAULTS, rows_of
@@ -54,10 +55,11 @@ def check_adapter(chosen: Suite, base: "Checked", start: Path | None) -> int:
 
 
 def check_judge(chosen: Suite, way: Way = AS_USUAL) -> None:
-    """Raises UsageError for a judge's model that would not load whole, and for an endpoint that may not be
-    asked or lacks its key.
+    """Raises UsageError for a judge's model that would not load whole, for an endpoint that may not be asked
+    or lacks its key, and for a backend of answers that is not here.
     """
     if chosen.judging is not None:
+        writing.check(chosen.judging.backend, Decoding(1), {})
         judge_replies.require_askable(judge.rules_of(chosen, chosen.judging), chosen.judging, way)
 
 

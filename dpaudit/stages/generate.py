@@ -14,6 +14,7 @@ from dpaudit.errors import UsageError, unread
 from dpaudit.judging.quality import BASE
 from dpaudit.models import decoding
 from dpaudit.models.decoding import Decoding
+from dpaudit.stages import writing
 from dpaudit.stages.audited import Audited
 from dpaudit.stages.integrity import weights
 from dpaudit.stages.integrity.trained import weights_of
@@ -22,13 +23,12 @@ from dpaudit.storage.answer_log import NEW, AnswerLog
 from dpaudit.storage.rundir import RunDir
 from dpaudit.storage.whole_files import write_text
 from dpaudit.suite.plan import Plan
+from dpaudit.suite.suite import BACKENDS, HF, VLLM
 from dpaudit.system.progress import Progress
 
 if TYPE_CHECKING:
     from dpaudit.models.writers import Writer
 
-HF, VLLM = "hf", "vllm"
-BACKENDS = (HF, VLLM)
 SEALED_BY = b"dpaudit generate"  # against lines of other weights or settings, not against people
 Row = dict[str, Any]
 
@@ -134,10 +134,7 @@ def run(prompts: Path, answerers: Answerers, out: Path, way: Way, progress: Prog
     """
     asked, files = prompt_files.read(prompts), targets(out, list(answerers.adapters))
     adapters = {name: folder for name, folder in answerers.adapters.items() if folder}
-    if way.backend == VLLM:
-        from dpaudit.models import vllm_writer
-
-        vllm_writer.check(way.decoding, adapters)
+    writing.check(way.backend, way.decoding, adapters)
     for folder in {file.parent for file in files.values()}:
         _make(folder)
     with exclusive.making(*files.values()):
@@ -157,22 +154,18 @@ def run(prompts: Path, answerers: Answerers, out: Path, way: Way, progress: Prog
 
 
 def _writer(answerers: Answerers, adapters: Mapping[str, Path], backend: str) -> "Writer":
+    if answerers.run:
+        return writing.of_run(*answerers.run, list(answerers.adapters), backend)
     if backend == VLLM:
         from dpaudit.models.vllm_writer import VllmWriter
 
-        dtype = answerers.run[1].suite.model.dtype if answerers.run else "float32"  # as the other backend
-        return VllmWriter(answerers.base, adapters, dtype)
+        return VllmWriter(answerers.base, adapters)
     from dpaudit.models import secret_spans
     from dpaudit.models.hf_model import HFModel
     from dpaudit.models.writers import HFWriter
 
-    if answerers.run:
-        from dpaudit.stages.evaluate import load_model
-
-        return HFWriter(load_model(*answerers.run, list(answerers.adapters)))
     if answerers.audited and answerers.audited.adapter:
-        audited = answerers.audited
-        opened, _, _ = secret_spans.open_adapter(answerers.audited.adapter, audited.base)
+        opened, _, _ = secret_spans.open_adapter(answerers.audited.adapter, answerers.audited.base)
         return HFWriter(opened.model)
     return HFWriter(HFModel.load(answerers.base))
 

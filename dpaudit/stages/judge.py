@@ -65,7 +65,9 @@ def run(
     arms = require_ready(run_dir, plan)
     names = [BASE, *(arm.name for arm in arms)]
     limit = limit_of(run_dir, plan)
-    if way.is_offline:
+    if not way.is_offline:
+        judge_answers.check_writer(run_dir, plan, names, limit)
+    else:
         judge_tries.require_own_rates(run_dir, rules_of(plan.suite, settings))
     asker = _asker(run_dir, plan, settings, judge, way)
     rules = asker.rules

@@ -16,8 +16,9 @@ from dpaudit.findings.judgement import Accuracy, Example
 from dpaudit.judging import examples, facts
 from dpaudit.judging.comparing import Answered
 from dpaudit.judging.quality import BASE
+from dpaudit.models.decoding import Decoding
+from dpaudit.stages import writing
 from dpaudit.stages.contaminated import training_texts
-from dpaudit.stages.evaluate import load_model
 from dpaudit.stages.integrity import weights
 from dpaudit.stages.integrity.trained import weights_of
 from dpaudit.storage.remedies import of_run
@@ -29,7 +30,7 @@ from dpaudit.system.progress import Progress
 
 ANSWERS = "judge/answers.jsonl"
 CLINIC = "builtin:clinic"
-FORMAT = "answers/2"
+FORMAT = "answers/3"
 QUANTILE = 0.99  # of the lengths of public reference answers
 TOKENS = 256  # of an answer where nobody said and no length may be looked at
 NOT_PUBLIC = "the prompts are not declared public (judging.public)"
@@ -98,18 +99,21 @@ def answers(
         raise _no_answers(run_dir, sum(map(len, pending.values())), len(names) * len(prompts))
     if pending:
         with progress.task("answering", sum(map(len, pending.values()))) as advance:
-            model = load_model(run_dir, plan, list(pending))
+            writer = writing.of_run(run_dir, plan, list(pending), backend_of(plan))
             for name, new in pending.items():
-                with model.active(None if name == BASE else name):
-                    written = model.write([prompts[prompt] for prompt in new], limit.tokens, advance)
-                for prompt, answer in zip(new, written, strict=True):
-                    rows[name, prompt] = {
-                        "arm": name,
-                        "prompt": prompt,
-                        "answer": answer.text,
-                        "cut": answer.is_cut,
-                        "source": sources[name],
-                    }
+                turns = [prompts[prompt] for prompt in new]
+                for places, written in writer.write(
+                    None if name == BASE else name, turns, Decoding(limit.tokens), 0, ()
+                ):
+                    for place, answer in zip(places, written, strict=True):
+                        rows[name, new[place]] = {
+                            "arm": name,
+                            "prompt": new[place],
+                            "answer": answer.text,
+                            "cut": answer.is_cut,
+                            "source": sources[name],
+                        }
+                    advance(len(places))
                 write_sealed_lines(run_dir, ANSWERS, rows.values())
     return {(name, prompt): rows[name, prompt] for name in names for prompt in prompts}
 
@@ -125,9 +129,20 @@ def sources_of(run_dir: RunDir, plan: Plan, names: Sequence[str], limit: Limit) 
     return {name: _source(run_dir, name, plan, limit.tokens) for name in names}
 
 
+def backend_of(plan: Plan) -> str:
+    """What writes the answers."""
+    return (plan.suite.judging or Judging()).backend
+
+
+def check_writer(run_dir: RunDir, plan: Plan, names: Sequence[str], limit: Limit) -> None:
+    """Raises UsageError, before a judge is asked, for adapters that the backend cannot run."""
+    writing.check(backend_of(plan), Decoding(limit.tokens), writing.adapters_of(run_dir, names))
+
+
 def _source(run_dir: RunDir, name: str, plan: Plan, max_new_tokens: int) -> str:
     files = ["plan.json", "corpus/manifest.json", *([] if name == BASE else [weights_of(name)])]
-    made_from = [FORMAT, run_dir.digests(files), weights.of_base(plan.suite.model.base), max_new_tokens]
+    base = weights.of_base(plan.suite.model.base)
+    made_from = [FORMAT, run_dir.digests(files), base, max_new_tokens, backend_of(plan)]
     return hashlib.sha256(json.dumps(made_from).encode()).hexdigest()[:32]
 
 

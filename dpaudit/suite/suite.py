@@ -218,6 +218,9 @@ class Evaluation:
 AGAINST = ("inf", "base", "start", "sft", "rung")
 
 
+BACKENDS = HF, VLLM = "hf", "vllm"  # Transformers; an engine for batches (docs/generate.md)
+
+
 @dataclass(frozen=True)
 class Judging:
     rubric: str = "likelihood"  # a file of judges/
@@ -225,6 +228,7 @@ class Judging:
     prompts: int = 100
     # tokens of an answer; auto: as the reference answers of public prompts have, else a default that is told
     max_new_tokens: int | Literal["auto"] = "auto"
+    backend: Literal["hf", "vllm"] = "hf"  # which of BACKENDS writes the answers
     against: tuple[str, ...] = AGAINST  # what each arm is compared with: some of AGAINST, and names of arms
     public: bool | None = (
         None  # whether prompts and their answers may be shown; None: those of the clinic may

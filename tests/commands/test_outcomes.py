@@ -8,7 +8,7 @@ import pytest
 from typed import Call
 
 from dpaudit import content
-from dpaudit.commands import attack, outcomes
+from dpaudit.commands import attack, extracted, outcomes
 from dpaudit.findings.quality import MeasureChange
 from dpaudit.page import tables
 from dpaudit.page.formats import show
@@ -46,7 +46,7 @@ def test_an_attack_shows_the_arms_and_recipes_that_were_asked_for(tmp_path: Path
     assert outcomes.narrowed(every, None, None) == every
     one = outcomes.narrowed(every, ["sft-eps4"], ["loss"])
     assert [(row["arm"], row["recipe"]) for row in one] == [("sft-eps4", "loss")]
-    (secrets,) = outcomes.narrowed(outcomes.extraction_rows(run_dir, plan), ["sft-inf"], ["extraction"])
+    (secrets,) = outcomes.narrowed(extracted.extraction_rows(run_dir, plan), ["sft-inf"], ["extraction"])
     assert secrets["arm"] == "sft-inf"
 
 
@@ -71,7 +71,7 @@ def test_a_table_of_attacks_has_limits_exposures_and_whose_recipe_it_is(
     told = tables.as_text({"verdicts": [row]})
     assert f"[{show(row['auc_lower'], 'three_down')}, {show(row['auc_upper'], 'three_up')}]" in told
     assert "95 %" in told and show(row["blind_auc"], "three") in told and row["records_n"] > 0
-    secrets = outcomes.extraction_rows(run_dir, plan)[0]
+    secrets = extracted.extraction_rows(run_dir, plan)[0]
     assert secrets["median_planted"] is not None and secrets["space_bits"] > 0
     assert "median exposure" in tables.as_text({"extraction": [secrets]})
     (tmp_path / "attacks").mkdir()

@@ -9,7 +9,7 @@ import pytest
 from dpaudit.findings.baselines import Blind, Near
 from dpaudit.findings.contamination import Contamination, TaskContamination, WithoutThem
 from dpaudit.findings.membership import Per, Slope
-from dpaudit.findings.preferences import Incomparable, PreferenceResults
+from dpaudit.findings.preferences import Change, Incomparable, PreferenceChange, PreferenceResults
 from dpaudit.findings.quality import Asking, MeasureChange, MeasureFigures
 from dpaudit.findings.report import Acted, Lost, Report, Stage
 from dpaudit.findings.together import OverSeeds
@@ -96,11 +96,26 @@ def test_what_is_not_known_of_a_preference_arm_is_said(made: Report) -> None:
     results = PreferenceResults(0.95, (), (), lacking)
     shown = joined(replace(made, preferences=results))
     assert "No pairs were held out" not in quality(shown).preference[0]
-    (said,) = preferences(shown).incomparable
+    (said,) = preferences(shown).cautions
     assert "<code>sft-eps8</code> is not trained here" in said and "8</data>" in said
-    assert (
-        preferences(joined(replace(made, preferences=replace(results, incomparable=())))).incomparable == ()
+    assert preferences(joined(replace(made, preferences=replace(results, incomparable=())))).cautions == ()
+
+
+@pytest.mark.parametrize(
+    ("lower", "worse", "is_told"), [(0.4, None, True), (-0.1, None, False), (0.4, "why", False)]
+)
+def test_what_preference_training_cost_in_dialogues_is_said(
+    made: Report, lower: float, worse: str | None, is_told: bool
+) -> None:
+    changes = (
+        Change("accuracy", 0.4, 0.3, 0.5, 0.001),
+        Change("bits_per_byte", 0.5, lower, 0.6, 0.001),
     )
+    pair = PreferenceChange("dpo-sigmoid-eps8", "sft-eps4", "its start", changes, worse)
+    shown = preferences(joined(replace(made, preferences=PreferenceResults(0.95, (), (pair,), ()))))
+    assert len(shown.cautions) == is_told and len(shown.warnings) == (worse is not None)
+    if is_told:
+        assert "paid for its pairs in dialogues" in shown.cautions[0] and "+0.500" in shown.cautions[0]
 
 
 def test_a_task_that_a_model_did_not_answer_has_dashes(made: Report) -> None:

@@ -184,7 +184,7 @@ def test_what_does_not_fit_is_refused_and_nothing_is_left(
     out = tmp_path / "new" / "out.jsonl"
     with pytest.raises(UsageError, match=r"prompts\.jsonl: expected prompts of at most .* got 3 longer ones"):
         generate.run(prompts, who, out, generate.way("greedy", 100_000, 0, "hf"), QUIET)
-    with pytest.raises(UsageError, match=r"--backend vllm: expected the package vllm"):
+    with pytest.raises(UsageError, match=r"backend vllm: expected the package vllm"):
         generate.run(prompts, who, out, generate.way("sampled", 6, 0, "vllm"), QUIET)
     with pytest.raises(UsageError, match=r"--preset conservative: expected a preset that vLLM can draw"):
         generate.run(prompts, who, out, generate.way("conservative", 6, 0, "vllm"), QUIET)

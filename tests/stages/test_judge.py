@@ -4,7 +4,7 @@ import hashlib
 import json
 import shutil
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import fabricate
@@ -16,6 +16,7 @@ from typer.testing import CliRunner
 
 from dpaudit.cli import app
 from dpaudit.data.corpus import Record, Turn
+from dpaudit.errors import UsageError
 from dpaudit.findings.human import HumanAgreement
 from dpaudit.findings.judgement import Judgement
 from dpaudit.judging.comparing import pair_summary
@@ -198,6 +199,21 @@ def _scale_weights(source: Path, target: Path) -> None:
     save_file({name: 2 * weight for name, weight in load_file(source).items()}, target)
 
 
+def test_answers_of_another_backend_are_not_taken_for_those_of_this_one(
+    run_dir: tuple[RunDir, Plan], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, plan = run_dir
+    judge.run(run, plan, QUIET, judge=FakeJudge(knows))
+    names, limit = ["base", "sft-eps8"], judge.limit_of(run, plan)
+    assert len(judge_answers.kept_answers(run, judge_answers.sources_of(run, plan, names, limit))) > 0
+    judging = replace(plan.suite.judging or Judging(), backend="vllm")
+    by_engine = replace(plan, suite=replace(plan.suite, judging=judging))
+    assert judge_answers.kept_answers(run, judge_answers.sources_of(run, by_engine, names, limit)) == {}
+    prompts = judge.prompts_of(judge.heldout(run), 4)
+    with pytest.raises(UsageError, match="backend vllm"):  # all are to be written, by what is not here
+        judge_answers.answers(run, by_engine, names, prompts, limit, QUIET)
+
+
 def test_the_rubric_s_own_judge_is_replayed_and_an_unfit_one_is_told(run_dir: tuple[RunDir, Plan]) -> None:
     run, plan = run_dir
     assert judge.validate(run, plan, QUIET) is False  # a random model knows no medicine
@@ -297,6 +313,8 @@ BAD = {
         "--set",
         "evaluation.limit=3",
     ): ("--set evaluation.limit"),
+    ("--set", "judging.backend=vllm"): "backend vllm: expected the package vllm",
+    ("--set", "judging.backend=tgi"): "judging.backend",
 }
 
 

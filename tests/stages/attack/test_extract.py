@@ -16,7 +16,8 @@ from reference import logits_of
 from test_attack import fabricate_training
 
 from dpaudit import content
-from dpaudit.commands import outcomes, states
+from dpaudit.commands import extracted as rows_of
+from dpaudit.commands import states
 from dpaudit.data.corpus import Record, Turn
 from dpaudit.errors import UsageError
 from dpaudit.models.encode import counted_mask, encode
@@ -150,7 +151,7 @@ def test_an_exposure_that_was_extrapolated_says_so_from_scores_to_table(
     assert stretched["extrapolated"] is True and stretched["samples"] == 100
     assert len(stretched["planted"]) == len(stretched["controls"]) == 4
     assert {"beyond_samples_planted", "beyond_samples_controls", "capped_planted"} <= set(stretched)
-    row = outcomes.extraction_rows(run_dir, plan)[0]
+    row = rows_of.extraction_rows(run_dir, plan)[0]
     assert row["extrapolated"] == 8 and "exposures extrapolated" in tables.as_text({"extraction": [row]})
 
 
@@ -222,7 +223,7 @@ def test_no_text_is_in_scores_audits_or_rows(extracted_run: tuple[RunDir, Plan])
     secrets = [str(p[key]) for p in PEOPLE for key in ("name", "phone", "email")]
     secrets += [canary.secret for canary in load_candidates(run_dir).canaries if len(canary.secret) > 3]
     files = [*run_dir.file("attack").rglob("*.parquet"), *run_dir.file("audit").rglob("*.json")]
-    told = json.dumps(outcomes.extract_tables(run_dir, plan))
+    told = json.dumps(rows_of.tables(run_dir, plan))
     assert len(files) >= 12
     for secret in secrets:
         assert secret not in told and not any(secret.encode() in file.read_bytes() for file in files)
@@ -236,7 +237,7 @@ def test_each_recipe_alone_and_its_table(extracted_run: tuple[RunDir, Plan], tmp
     attack.run(run_dir, plan, QUIET, "extract", ["sft-inf"], ["discoverable"])
     audit.run(run_dir, plan, QUIET, "extract", ["sft-inf"], ["discoverable"])
     assert [file.name for file in run_dir.file("audit/sft-inf").iterdir()] == ["discoverable.json"]
-    found = outcomes.extract_tables(run_dir, plan, ["sft-inf"], ["discoverable"])
+    found = rows_of.tables(run_dir, plan, ["sft-inf"], ["discoverable"])
     assert [row["queries"] for row in found["discoverable"]] == [1, 100, 10_000, 1_000_000]
     assert "1,000,000" in tables.as_text(found) and found["extraction"] == []
 
