@@ -46,6 +46,7 @@ from dpaudit.findings.judgement import (
     NotCompared,
     Passport,
     PassRate,
+    Scores,
     ShownAnswer,
     WinRate,
     WinTrend,
@@ -430,6 +431,7 @@ def judge(run_dir: RunDir, plan: Plan, fit: bool) -> None:
             correct=Correctness(100, 60, 20, 35) if fit else None,
             arm_cut=0.0 if fit else None,
             against_cut=0.09 if fit else None,
+            scores=Scores(0.4, 0.0, 0.5, 0.3, 0.7, ("base",)) if fit and arm.method == "sft" else None,
             cautions=("the prompts are of 24 facts, fewer than 30",) if fit else (),
         )
         for arm in plan.suite.grid.arms

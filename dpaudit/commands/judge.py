@@ -26,7 +26,12 @@ if TYPE_CHECKING:
 UNFIT = 4  # the exit code for a judge that failed its controls
 OUT = Path("judged")  # folder of the result of two files
 FEW = 30  # prompts below which a win rate tells little
-judge_app = typer.Typer(help="Compare the arms' answers in pairs, or two files of answers.", **SETTINGS)
+judge_app = typer.Typer(
+    help="Compare the arms' answers in pairs, or two files of answers.\n\nOf a run, each arm's answers are "
+    "compared with those of others. With --answers FILE --against FILE: two files by anybody, without a run. "
+    "Exit code 4 if the judge is unfit; then there is no win rate.",
+    **SETTINGS,
+)
 
 
 @dataclass(frozen=True)
@@ -41,9 +46,17 @@ class Asked:
     runs: options.Runs = run_store.RUNS
     as_json: options.Json = False
 
-    def changed(self, prompts: int | None = None, against: Sequence[str] = ()) -> dict[str, Any]:
+    def changed(
+        self, prompts: int | None = None, against: Sequence[str] = (), criteria: Path | None = None
+    ) -> dict[str, Any]:
         """Dotted keys of the suite's judging that these options change."""
-        named = {"rubric": self.rubric, "prompts": prompts, "against": list(against) or None}
+        file = None if criteria is None else str(criteria)
+        named = {
+            "rubric": self.rubric,
+            "prompts": prompts,
+            "against": list(against) or None,
+            "criteria": file,
+        }
         typed = {f"judging.{key}": value for key, value in named.items() if value is not None}
         return typed | dict(loading.parse_override(setting) for setting in self.settings or ())
 
@@ -60,6 +73,15 @@ class Compared:
     """The options of `judge` alone: what is compared."""
 
     prompts: options.JudgedPrompts = None
+    criteria: Annotated[
+        Path | None,
+        typer.Option(
+            "--criteria",
+            metavar="FILE",
+            help="Prompts that each have criteria of their own, as HealthBench writes them. A run's models "
+            "answer these prompts, and it keeps the file's name for later calls.",
+        ),
+    ] = None
     against: options.Against = None
     answers: Annotated[
         Path | None,
@@ -70,7 +92,7 @@ class Compared:
     questions: Annotated[
         Path | None,
         typer.Option(
-            "--questions", metavar="FILE", help="Prompts and right answers by the ids of --answers."
+            "--questions", metavar="FILE", help="With --answers: prompts and right answers by its ids."
         ),
     ] = None
     controls: Annotated[
@@ -78,7 +100,7 @@ class Compared:
         typer.Option(
             "--controls",
             metavar="FILE",
-            help="Dialogues with right answers, to check the judge on; or builtin:clinic.",
+            help="With --answers: dialogues with right answers, to check the judge on; or builtin:clinic.",
         ),
     ] = None
     out: Annotated[
@@ -98,7 +120,7 @@ Human = Annotated[
     typer.Option(
         "--human",
         metavar="FILE",
-        help="People's verdicts on what was judged: a CSV file with prompt, winner.",
+        help="People's verdicts on what was judged: a CSV file with the columns prompt and winner.",
     ),
 ]
 
@@ -106,10 +128,7 @@ Human = Annotated[
 @judge_app.callback()
 @options.spread
 def judge(context: typer.Context, asked: Asked, compared: Compared) -> None:
-    """Compare the arms' answers in pairs, in both orders; exit code 4 if the judge is unfit.
-
-    With --answers FILE --against FILE: two files of answers by anybody, without a run.
-    """
+    """Compares the arms of a run, or two files; a subcommand does its own work."""
     if has_command(context, asked != Asked(), compared != Compared()):
         return
     if compared.answers is not None:
@@ -125,7 +144,7 @@ def _judge_run(asked: Asked, compared: Compared) -> None:
     from dpaudit.stages import judge, judge_forecast
 
     run_dir, plan = states.opened(asked.run, asked.runs)
-    changed = asked.changed(compared.prompts, compared.against or ())
+    changed = asked.changed(compared.prompts, compared.against or (), compared.criteria)
     plan = later.judging(run_dir, plan, changed, asked.way, is_kept=not compared.dry_run)
     settings = later.require_judging(run_dir.name, plan)
     if compared.dry_run:
@@ -183,6 +202,7 @@ def _request(asked: Asked, compared: Compared) -> "Request":
         compared.answers,
         Path(against[0]),
         compared.questions,
+        compared.criteria,
         compared.controls,
         later.judging_outside(asked.changed()),
         compared.out or OUT,
@@ -201,6 +221,7 @@ def _show_files(result: "Result", out: Path, as_json: bool, asked_now: int = 0) 
         pair = judgement.pairs[0]
         bounds = {"unscored_all_lost": pair.win_rate_worst, "unscored_all_won": pair.win_rate_best}
         told |= {"distinct_prompts": result.prompts} | (bounds if pair.unscored else {}) | few
+        told |= judged.cut(result.cut)
     written = {"written": f"{out}/"}
     whole = {
         **judgement.to_json(),

@@ -2,7 +2,7 @@
 tested, and which judges were tried before.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from dpaudit.commands import outcomes
@@ -138,6 +138,19 @@ def _replies(replies: int, oldest: str | None, newest: str | None, asked_now: in
     return {"replies": f"{now}{of} (given {oldest} to {newest})"}
 
 
+def cut(said: Mapping[str, Sequence[bool | None]]) -> Row:
+    """How many answers of each side were cut at their limit, with both bounds where some rows do not say."""
+    return {"cut_answers": ", ".join(f"{side} {_cut(of)}" for side, of in said.items())}
+
+
+def _cut(of: Sequence[bool | None]) -> str:
+    unknown, cut = of.count(None), of.count(True)
+    if unknown == len(of):
+        return "not known (its rows have no finish_reason)"
+    most = f" to {cut + unknown}" if unknown else ""
+    return f"{cut}{most} of {len(of)}" + (f" ({unknown} rows have no finish_reason)" if unknown else "")
+
+
 def people(found: HumanAgreement | None, sides: tuple[str, str] | None = None) -> Row:
     """How far the judge agrees with people; `sides` are the names of the two that were judged,
     where there are no others.
@@ -165,7 +178,8 @@ def in_force(run_dir: RunDir, settings: Judging) -> Row:
     """What later calls go on with, and since when."""
     last = declarations.entries(run_dir, "judging")[-1]
     against = ", ".join(settings.against)
+    of = f" of {Path(settings.criteria).name}" if settings.criteria else ""
     return {
-        "in_force": f"rubric {settings.rubric}, at most {settings.prompts} prompts, against {against}: set "
-        f"on {last.date}, and so until others are typed"
+        "in_force": f"rubric {settings.rubric}, at most {settings.prompts} prompts{of}, against {against}: "
+        f"set on {last.date}, and so until others are typed"
     }

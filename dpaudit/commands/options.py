@@ -97,7 +97,7 @@ MaxTokens = Annotated[
         "--max-tokens-total",
         metavar="N",
         min=1,
-        help="Ask a server no more than takes this many tokens in all; exit code 3 before.",
+        help="Stop before a server has taken more than this many tokens in all; exit code 3 then.",
     ),
 ]
 JudgedPrompts = Annotated[

@@ -240,7 +240,16 @@ def judged(judgement: Judgement) -> Row:
     limit = {"max_new_tokens": judgement.max_new_tokens, "limit_from": judgement.limit_from or None}
     common = judgement.common_cautions()
     pairs = [_pair(pair, common) for pair in judgement.pairs]
-    return named | limit | ({"of_every_rate": "; ".join(common)} if common else {}) | {"pairs": pairs} | told
+    scores = {"mean_scores": [_scores(pair) for pair in judgement.pairs if pair.scores]}
+    above = {"of_every_rate": "; ".join(common)} if common else {}
+    return named | limit | above | {"pairs": pairs} | scores | told
+
+
+def _scores(pair: WinRate) -> Row:
+    """Mean scores by weighted criteria, a row a pair."""
+    found: Row = dict(schema.plain(pair.scores))
+    means = {"arm_score": found.pop("arm"), "against_score": found.pop("against")}
+    return {"arm": pair.arm, "against": pair.against} | means | found
 
 
 def _pair(pair: WinRate, common: Sequence[str]) -> Row:

@@ -2,16 +2,17 @@
 origin system.
 """
 
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from dpaudit.data import identity, json_rows, messages, rows
-from dpaudit.data.columns import Fields
+from dpaudit.data.columns import Fields, is_unicode
 from dpaudit.errors import UsageError, kind_of
 
-NAMES = ("name_key", "id")
+NAMES = ("name_key", "id", "prompt_id")
 ANSWERS = ("answer", "prediction", "response", "output")
 TURNS = ("conversations", "messages")
 CUT = ("length", "max_tokens", "max_length")  # the finish_reason of an answer that met its limit
@@ -129,10 +130,18 @@ def _rows(file: Path) -> dict[str, _Row]:
 
 
 def fields_of(file: Path) -> Iterator[tuple[str, Fields]]:
-    """Each row of a file as it is written, with its place; one that is no JSON raises UsageError."""
+    """Each row of a file as it is written, with its place; one that is no JSON, or no valid Unicode,
+    raises UsageError.
+    """
     for number, row in rows.of_file(file):
         where = f"{file}:{number}"
-        yield where, json_rows.parsed(row, where) if isinstance(row, str) else row
+        fields = json_rows.parsed(row, where) if isinstance(row, str) else row
+        has_none = isinstance(row, str) and "\\ud" not in row.lower()
+        if not has_none and not is_unicode(json.dumps(fields, ensure_ascii=False, default=str)):
+            raise UsageError(
+                where, "text that is valid Unicode", "half of a surrogate pair", "write it again"
+            )
+        yield where, fields
 
 
 def _row(fields: Fields, where: str) -> _Row:
@@ -149,7 +158,7 @@ def _row(fields: Fields, where: str) -> _Row:
         ),
         reference=_text(fields, "reference", where) if "reference" in fields else None,
         is_member=_truth(fields, where),
-        is_cut=_cut(fields, where),
+        is_cut=cut_of(fields, where),
     )
 
 
@@ -185,7 +194,8 @@ def _truth(fields: Fields, where: str) -> bool | None:
     return truth
 
 
-def _cut(fields: Fields, where: str) -> bool | None:
+def cut_of(fields: Fields, where: str) -> bool | None:
+    """Whether an answer met its limit, by its finish_reason; None where the row does not say."""
     if (reason := fields.get("finish_reason")) in (None, ""):
         return None
     if not isinstance(reason, str):

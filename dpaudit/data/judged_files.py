@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from dpaudit.data import identity, messages
-from dpaudit.data.answer_files import ANSWERS, NAMES, TURNS, fields_of
+from dpaudit.data.answer_files import ANSWERS, NAMES, TURNS, cut_of, fields_of
 from dpaudit.data.columns import Fields
 from dpaudit.data.corpus import Turn
 from dpaudit.errors import UsageError, kind_of
@@ -25,6 +25,8 @@ class Judged:
     answer: str
     against: str
     reference: str | None
+    answer_cut: bool | None = None  # whether it met a limit of tokens; None where its row does not say
+    against_cut: bool | None = None
 
 
 @dataclass(frozen=True)
@@ -36,6 +38,7 @@ class _Row:
     turns: tuple[Turn, ...] | None
     answer: str | None
     reference: str | None
+    is_cut: bool | None
 
     @property
     def name(self) -> str:
@@ -82,7 +85,8 @@ def _row(fields: Fields, where: str, is_question: bool) -> _Row:
         reference = reference or spoken
     if not is_question and answer is None:
         raise UsageError(where, f"an answer, as {', '.join(ANSWERS)}", "a row without one", DOCS)
-    return _Row(where, identity.of(fields[key], f"{where}: {key}") if key else None, turns, answer, reference)
+    name = identity.of(fields[key], f"{where}: {key}") if key else None
+    return _Row(where, name, turns, answer, reference, cut_of(fields, where))
 
 
 def asked(fields: Fields, where: str) -> tuple[tuple[Turn, ...] | None, str | None]:
@@ -166,4 +170,5 @@ def _joined(ours: _Row, theirs: _Row, known: _Row | None) -> Judged:
         )
     assert prompted[0].turns is not None and ours.answer is not None and theirs.answer is not None
     reference = right[0].reference if right else None
-    return Judged(ours.name, prompted[0].turns, ours.answer, theirs.answer, reference)
+    cut = ours.is_cut, theirs.is_cut
+    return Judged(ours.name, prompted[0].turns, ours.answer, theirs.answer, reference, *cut)

@@ -33,7 +33,7 @@ def read(file: Path) -> tuple[Prompt, ...]:
             raise UsageError(where, "a prompt, as prompt, question or messages", "none", DOCS)
         key = next((key for key in NAMES if fields.get(key) not in (None, "")), None)
         name = identity.of(fields[key], f"{where}: {key}") if key else None
-        prompt = Prompt(key or NAMES[-1], name or str(number), turns, spoken)
+        prompt = Prompt(key or "id", name or str(number), turns, spoken)
         if prompt.name in found:
             raise UsageError(
                 where, "names that occur once", "a name that is there already", "leave one of them out"

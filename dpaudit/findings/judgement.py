@@ -99,6 +99,20 @@ class Correctness:
 
 
 @dataclass(frozen=True)
+class Scores:
+    """Mean scores by weighted criteria. Where a criterion could not be read, the middle of what the score may
+    be stands for it; the limits of the difference rule out neither end.
+    """
+
+    arm: Proportion  # mean over prompts, put to 0 where it is below, as HealthBench does
+    against: Proportion
+    difference: float  # mean of arm minus against, each as it is
+    lower: float | None  # 95 %, facts as clusters; None with too few of them
+    upper: float | None
+    clipped: tuple[str, ...]  # the sides whose mean is below 0
+
+
+@dataclass(frozen=True)
 class WinRate:
     """One arm against another over all prompts; no rate where nothing was judged."""
 
@@ -123,6 +137,7 @@ class WinRate:
     correct: Correctness | None  # None where no reference has such fields
     arm_cut: Proportion | None  # share of answers cut at their limit; None where nobody knows
     against_cut: Proportion | None
+    scores: Scores | None  # None without weighted criteria, and where nothing was read
     cautions: tuple[str, ...]  # what a reader must know before the rate
 
 
@@ -189,7 +204,7 @@ class Asked:
 class Judgement(Finding):
     """What the judge says of all arms, with its passport."""
 
-    FORMAT: ClassVar = "judgement/8"
+    FORMAT: ClassVar = "judgement/9"
     rubric: str
     title: str
     kind: str

@@ -189,7 +189,7 @@ class Stages:
 class Report(Finding):
     """All that the page shows, each finding as its stage left it."""
 
-    FORMAT: ClassVar = "report/8"
+    FORMAT: ClassVar = "report/9"
     run: Run
     rule: Rule  # of release
     release: tuple[Released, ...]

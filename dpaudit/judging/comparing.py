@@ -2,6 +2,7 @@
 without the difference in length, and whether either side is right.
 """
 
+import math
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -10,13 +11,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dpaudit.findings.judgement import Accuracy, Adjusted, Correctness, WinRate, WinTrend
+from dpaudit.findings.judgement import Accuracy, Adjusted, Correctness, Scores, WinRate, WinTrend
 from dpaudit.judging.fields import is_right
 from dpaudit.judging.quality import BASE
 from dpaudit.judging.verdicts import EVEN
 from dpaudit.stats import win_rates
 from dpaudit.stats.length_control import CLUSTERS_LEAST, EqualLengthRate, equal_length_rate, goes_with_length
-from dpaudit.stats.paired import ARMS_MOST, page_trend
+from dpaudit.stats.paired import ARMS_MOST, page_trend, paired_difference
 
 Row = dict[str, Any]
 
@@ -95,6 +96,7 @@ def pair_summary(
         correct=_correctness(known, arm, against),
         arm_cut=known.cut.get(arm),
         against_cut=known.cut.get(against),
+        scores=None,
         cautions=(),
     )
     if rows:
@@ -113,7 +115,27 @@ def _rates(rows: Sequence[Row], known: Answered) -> dict[str, Any]:
         "win_rate_best": best.estimate,
         "corrected": _corrected(worst, middle, best, known.accuracy),
         "equal_length": _equal_length(rows, facts, known),
+        "scores": _scores(rows, facts),
     }
+
+
+def _scores(rows: Sequence[Row], facts: Sequence[str]) -> Scores | None:
+    """Of both sides, where they have scores and any comparison could be read."""
+    if not all("arm_score" in row for row in rows) or all(row["winner"] == "unscored" for row in rows):
+        return None
+    limits = {side: np.array([row[f"{side}_score"] for row in rows]) for side in ("arm", "against")}
+    middle = {side: of.mean(axis=1) for side, of in limits.items()}  # shape (comparisons,)
+    means = {side: float(of.mean()) for side, of in middle.items()}
+    worst = paired_difference(limits["arm"][:, 0], limits["against"][:, 1], facts)
+    best = paired_difference(limits["arm"][:, 1], limits["against"][:, 0], facts)
+    return Scores(
+        arm=min(1.0, max(0.0, means["arm"])),
+        against=min(1.0, max(0.0, means["against"])),
+        difference=means["arm"] - means["against"],
+        lower=worst.lower if math.isfinite(worst.lower) else None,
+        upper=best.upper if math.isfinite(best.upper) else None,
+        clipped=tuple(rows[0][side] for side, mean in means.items() if mean < 0),
+    )
 
 
 def _corrected(
@@ -209,6 +231,8 @@ def _cautions(found: WinRate, rows: Sequence[Row], known: Answered) -> list[str]
     for model, share in ((found.arm, found.arm_cut), (found.against, found.against_cut)):
         if share is not None and share > CUT_MOST:
             said.append(f"{share:.0%} of the answers of {model} were cut at their limit")
+    if found.scores:
+        said += [f"the mean score of {side} is below 0 and stands as 0" for side in found.scores.clipped]
     if _is_another(found):
         said.append(
             "at equal lengths the rate is another one: the judge goes by length, or better answers differ in "

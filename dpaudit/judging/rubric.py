@@ -136,6 +136,13 @@ class Rubric:
         texts = [one.criterion for one in self.criteria]
         if len(set(texts)) < len(texts):
             raise BadValue("criteria", "different texts", "the same one twice", "remove one")
+        if self.swap:
+            raise BadValue(
+                "swap",
+                "false beside criteria",
+                "true",
+                "each answer is asked about alone, so that a second order would count everything twice",
+            )
         labels = self.labels
         if not (labels.first and labels.second) or labels.tie or labels.both_right or labels.both_wrong:
             raise BadValue(
@@ -165,13 +172,15 @@ class Control:
 @dataclass(frozen=True)
 class Comparison:
     """Two answers to the dialogue `turns` (which ends with the user), in the order in which a judge sees
-    them. A `repeat` above 0 is the same question once more.
+    them. A `repeat` above 0 is the same question once more. `criteria` are those of this prompt, in place of
+    the rubric's.
     """
 
     turns: tuple[Turn, ...]
     first: str
     second: str
     repeat: int = 0
+    criteria: tuple[Criterion, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -184,6 +193,9 @@ class Grading:
 
 
 Question = Comparison | Grading  # what a judge is asked at a time
+Score = tuple[
+    float, float
+]  # by weighted criteria: the least and the most that it may be, equal where all is read
 
 
 @dataclass(frozen=True)
@@ -191,12 +203,14 @@ class Outcome:
     """A judge's verdict. A reply without one is "unscored": it is counted, never dropped.
 
     `margin` is the score of the first answer minus that of the second; None for a judge that gives none.
+    `scores` are those of both answers by weighted criteria, of an unscored comparison too.
     """
 
     winner: Winner
     margin: float | None = None
     reason: str = ""  # why it is unscored
     form: str = field(default="", compare=False)  # how it was read: text, choice, logprobs, score
+    scores: tuple[Score, Score] | None = field(default=None, compare=False)
 
 
 def load(name: str) -> Rubric:

@@ -48,11 +48,12 @@ def judge(joins: Joins) -> JudgeSection:
     when = asked(joins.num, "/asked/judging", joins.report.asked["judging"])
     rubric = code(judgement.rubric)
     compared = say(
-        "Answers to the same prompts, compared by the judge {rubric} ({title}) in both orders. One half "
+        "Answers to the same prompts, compared by the judge {rubric} ({title}){orders}. One half "
         "means that neither side is better. A comparison without a verdict counts against the arm in the "
         "lower limit, and for it in the upper limit.",
         rubric=rubric,
         title=judgement.title.lower(),
+        orders=" in both orders" if judgement.passport.swap else "",
     )
     unfit = say(
         "<strong>The judge {rubric} is not fit, so no win rate is shown.</strong>",

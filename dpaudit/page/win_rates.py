@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
-from dpaudit.findings.judgement import Adjusted, Judgement, WinRate, WinTrend
+from dpaudit.findings.judgement import Adjusted, Judgement, Scores, WinRate, WinTrend
 from dpaudit.page.joins import Joins
 from dpaudit.page.numbers import Numbers, code, codes, join, placed, say
 from dpaudit.page.phrases import ABSENT
@@ -19,9 +19,10 @@ COLUMNS = (
     "right answers, its own and the other's",
     "cut answers, its own and the other's",
     "prompts, and facts",
-    "won, tied, lost in both orders",
+    "won, tied, lost",
     "unscored",
 )
+SCORES = "mean score by its criteria, its own and the other's, and their difference"
 SHOWN = 0.05  # p-value at which a trend is called shown
 
 
@@ -70,10 +71,15 @@ class WinRates:
 def of(joins: Joins, judgement: Judgement) -> WinRates:
     num, common = joins.num, judgement.common_cautions()
     return WinRates(
-        columns=COLUMNS,
+        columns=(*COLUMNS, SCORES) if _has_scores(judgement) else COLUMNS,
         common=tuple(_cautions(num, "/judge/pairs/0", judgement.pairs[0], common)) if common else (),
         pairs=tuple(
-            PairRow(pair.arm, pair.against, pair.role, tuple(_cells(num, at, pair, common)))
+            PairRow(
+                pair.arm,
+                pair.against,
+                pair.role,
+                tuple(_cells(num, at, pair, common, _has_scores(judgement))),
+            )
             for at, pair in placed("/judge/pairs", judgement.pairs)
         ),
         notes=tuple(_notes(num, judgement)),
@@ -98,7 +104,13 @@ def _cautions(num: Numbers, at: str, pair: WinRate, wanted: Collection[str]) -> 
             yield num(f"{at}/cautions/{number}")
 
 
-def _cells(num: Numbers, at: str, pair: WinRate, common: Collection[str]) -> Iterator[Markup]:
+def _has_scores(judgement: Judgement) -> bool:
+    return any(pair.scores for pair in judgement.pairs)
+
+
+def _cells(
+    num: Numbers, at: str, pair: WinRate, common: Collection[str], has_scores: bool
+) -> Iterator[Markup]:
     rate = _rate(num, at, "win_rate")
     cautions = _cautions(num, at, pair, set(pair.cautions) - set(common))
     yield say("{rate}{cautions}", rate=rate, cautions=Markup("").join(map(_small, cautions)))
@@ -110,6 +122,19 @@ def _cells(num: Numbers, at: str, pair: WinRate, common: Collection[str]) -> Ite
     counts = (num(f"{at}/{name}", "count") for name in ("wins", "ties", "losses"))
     yield Markup(" / ").join(counts)
     yield num(f"{at}/unscored", "count")
+    if has_scores:
+        yield _scores(num, f"{at}/scores", pair.scores) if pair.scores else ABSENT
+
+
+def _scores(num: Numbers, at: str, found: Scores) -> Markup:
+    limits = num.interval(at, "lower", "upper", "signed_three") if found.lower is not None else ""
+    return say(
+        "{mine} and {theirs}<br>{difference} {limits}",
+        mine=num(f"{at}/arm", "three"),
+        theirs=num(f"{at}/against", "three"),
+        difference=num(f"{at}/difference", "signed_three"),
+        limits=limits,
+    )
 
 
 def _small(line: Markup) -> Markup:
@@ -157,6 +182,12 @@ def _notes(num: Numbers, judgement: Judgement) -> Iterator[Markup]:
         "reference has none does not count. Prompts about one fact are one draw. Intervals are not adjusted "
         "for the number of comparisons."
     )
+    if _has_scores(judgement):
+        yield Markup(
+            "<em>Mean score</em>: of each answer the points of the criteria that it meets over all points "
+            "above 0; the mean over prompts, put to 0 where it is below. The difference is of the scores as "
+            "they are, with its 95 % interval over facts."
+        )
     if judgement.max_new_tokens is not None:
         yield say(
             "An answer has at most {tokens} tokens: {source}.",

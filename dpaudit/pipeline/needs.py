@@ -15,6 +15,7 @@ from dpaudit.data import reading
 from dpaudit.data.corpus import Part, Record
 from dpaudit.data.corpus_store import CorpusStore
 from dpaudit.errors import Gathering, UsageError
+from dpaudit.judging import own_criteria
 from dpaudit.models.decoding import Decoding
 from dpaudit.signals import recipe
 from dpaudit.stages import judge, judge_replies, writing
@@ -56,11 +57,17 @@ def check_adapter(chosen: Suite, base: "Checked", start: Path | None) -> int:
 
 def check_judge(chosen: Suite, way: Way = AS_USUAL) -> None:
     """Raises UsageError for a judge's model that would not load whole, for an endpoint that may not be asked
-    or lacks its key, and for a backend of answers that is not here.
+    or lacks its key, for a backend of answers that is not here, and for prompts with criteria that do not
+    fit.
     """
-    if chosen.judging is not None:
-        writing.check(chosen.judging.backend, Decoding(1), {})
-        judge_replies.require_askable(judge.rules_of(chosen, chosen.judging), chosen.judging, way)
+    if chosen.judging is None:
+        return
+    rules = judge.rules_of(chosen, chosen.judging)
+    writing.check(chosen.judging.backend, Decoding(1), {})
+    if chosen.judging.criteria is not None:
+        own_criteria.require_criteria(rules, Path(chosen.judging.criteria))
+        own_criteria.read(Path(chosen.judging.criteria))
+    judge_replies.require_askable(rules, chosen.judging, way)
 
 
 def check_recipes(chosen: Suite) -> None:

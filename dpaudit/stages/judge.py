@@ -6,10 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING
 
-from dpaudit.data.corpus import Record
 from dpaudit.errors import UsageError
 from dpaudit.findings.finding import format_of
-from dpaudit.findings.judgement import Judgement, NotCompared, Passport
+from dpaudit.findings.judgement import Judgement, NotCompared, Passport, WinRate
 from dpaudit.judging import comparing, planted, rubric
 from dpaudit.judging import names as called
 from dpaudit.judging.comparing import Answered, Row, pair_summary
@@ -17,10 +16,12 @@ from dpaudit.judging.pairs import Pair, ladders, pairs_of
 from dpaudit.judging.passport import comparisons_of, passport_of
 from dpaudit.judging.quality import BASE
 from dpaudit.judging.rubric import Comparison, Control, Rubric
-from dpaudit.stages import evaluate, judge_answers, judge_tries
+from dpaudit.stages import evaluate, judge_answers, judge_prompts, judge_tries
 from dpaudit.stages.integrity import custody
 from dpaudit.stages.integrity.trained import weights_of
-from dpaudit.stages.judge_answers import Limit, Prompts, heldout, limit_of
+from dpaudit.stages.judge_answers import Limit, limit_of
+from dpaudit.stages.judge_prompts import ANSWERS as ANSWERS
+from dpaudit.stages.judge_prompts import Chosen, Criteria, Prompts, heldout
 from dpaudit.stages.judge_replies import AS_USUAL, Asker, Files, Way, files_of, kept_of, window
 from dpaudit.storage.exclusive import alone
 from dpaudit.storage.rundir import RunDir
@@ -35,7 +36,6 @@ if TYPE_CHECKING:
     from dpaudit.models.judge import Judge
 
 RUBRIC = "judge/rubric.json"
-ANSWERS = judge_answers.ANSWERS
 PASSPORT = "judge/passport.json"
 JUDGEMENTS = "judge/judgements.jsonl"
 SUMMARY = "judge/summary.json"
@@ -64,33 +64,36 @@ def run(
         return
     arms = require_ready(run_dir, plan)
     names = [BASE, *(arm.name for arm in arms)]
-    limit = limit_of(run_dir, plan)
+    rules = rules_of(plan.suite, settings)
+    asked_of = judge_prompts.chosen(run_dir, settings, rules, way.is_offline)
+    limit = limit_of(run_dir, plan, asked_of)
     if not way.is_offline:
         judge_answers.check_writer(run_dir, plan, names, limit)
+        judge_prompts.keep(run_dir, asked_of)
     else:
-        judge_tries.require_own_rates(run_dir, rules_of(plan.suite, settings))
+        judge_tries.require_own_rates(run_dir, rules)
     asker = _asker(run_dir, plan, settings, judge, way)
-    rules = asker.rules
-    if _is_done(run_dir, asker, names):
+    made_from = [*_inputs(names), *asked_of.inputs]
+    if _is_done(run_dir, asker, made_from):
         return
-    with run_dir.read_now(_inputs(names)):
+    with run_dir.read_now(made_from):
         passport = _passport(run_dir, plan, asker, progress)
         pairs = pairs_asked(plan, arms)[0]
         judgements: list[Row] = []
         asked = comparisons_of(rules, controls_of(run_dir, plan, rules))
         known = Answered()
-        prompts = prompts_of(heldout(run_dir), settings.prompts)
         if passport.fit:
-            written = judge_answers.answers(run_dir, plan, names, prompts, limit, progress, way.is_offline)
-            known = judge_answers.known_of(run_dir, plan, prompts, written, passport.accuracy)
-            rows, compared = shown(rules, prompts, known.texts, [(pair.arm, pair.against) for pair in pairs])
-            judgements = judged(asker, rows, compared, progress)
+            written = judge_answers.answers(run_dir, plan, names, asked_of, limit, progress, way.is_offline)
+            known = judge_answers.known_of(run_dir, plan, asked_of, written, passport.accuracy)
+            compared_with = [(pair.arm, pair.against) for pair in pairs]
+            rows, compared = shown(rules, asked_of.prompts, known.texts, compared_with, asked_of.criteria)
+            judgements = judge_prompts.as_draws(judged(asker, rows, compared, progress), asked_of.prompts)
             asked += compared
         write_sealed_lines(run_dir, JUDGEMENTS, judgements)
-        told = _summary(plan, rules, passport, limit, arms, judgements, known)
-        examples = judge_answers.examples_of(run_dir, plan, prompts, known) if passport.fit else ()
+        told = _summary(plan, rules, passport, limit, arms, judgements, known, asked_of)
+        examples = judge_answers.examples_of(run_dir, plan, asked_of, known) if passport.fit else ()
         judgement = replace(told, asked=asker.account(asked), examples=examples)
-        judgement.write(run_dir, SUMMARY, [*_inputs(names), SETTINGS, PASSPORT])
+        judgement.write(run_dir, SUMMARY, [*made_from, SETTINGS, PASSPORT])
 
 
 def _summary(
@@ -101,6 +104,7 @@ def _summary(
     arms: Sequence[Arm],
     judgements: Sequence[Row],
     known: Answered,
+    asked_of: Chosen,
 ) -> Judgement:
     """What the verdicts say of every pair."""
     pairs, absent = pairs_asked(plan, arms)
@@ -113,15 +117,25 @@ def _summary(
         fit=passport.fit,
         reason=None if passport.fit else "; ".join(passport.reasons),
         passport=passport,
-        pairs=tuple(pair_summary(judgements, pair.arm, pair.against, known, pair.role) for pair in pairs),
+        pairs=tuple(_rate(judgements, pair, known, asked_of) for pair in pairs),
         asked=None,
         trends=tuple(comparing.trend(judgements, ladder, known) for ladder in trends if passport.fit),
         not_compared=tuple(absent),
         max_new_tokens=limit.tokens,
         limit_from=limit.source,
-        no_examples=None if plan.suite.has_public_prompts else judge_answers.NOT_PUBLIC,
+        no_examples=judge_answers.no_examples(plan, asked_of),
         notes=tuple(called.notes(rules, passport)),
     )
+
+
+def _rate(judgements: Sequence[Row], pair: Pair, known: Answered, asked_of: Chosen) -> WinRate:
+    found = pair_summary(judgements, pair.arm, pair.against, known, pair.role)
+    return cautioned(found, *asked_of.cautions)
+
+
+def cautioned(found: WinRate, *lines: str) -> WinRate:
+    """The rate, where there is one, with these cautions before all others."""
+    return found if found.win_rate is None else replace(found, cautions=(*lines, *found.cautions))
 
 
 def pairs_asked(plan: Plan, arms: Sequence[Arm]) -> tuple[list[Pair], list[NotCompared]]:
@@ -165,18 +179,6 @@ def require_references(plan: Plan) -> None:
         )
 
 
-def prompts_of(records: Sequence[Record], count: int) -> Prompts:
-    """The first `count` different prompts of the held-out records: what comes before each record's last
-    answer.
-    """
-    prompts: Prompts = {}
-    for record in records:
-        turns = record.turns if record.is_pair else record.turns[:-1]
-        if turns and turns not in prompts.values() and len(prompts) < count:
-            prompts[record.id] = turns
-    return prompts
-
-
 def rules_of(chosen: Suite, settings: Judging) -> Rubric:
     """The rubric that is asked for, with its choice of model (`base`: the run's own) in it."""
     rules = rubric.load(settings.rubric)
@@ -211,9 +213,9 @@ def _inputs(names: Sequence[str]) -> list[str]:
     return ["plan.json", "corpus/manifest.json", RUBRIC, *adapters]
 
 
-def _is_done(run_dir: RunDir, asker: Asker, names: Sequence[str]) -> bool:
+def _is_done(run_dir: RunDir, asker: Asker, made_from: Sequence[str]) -> bool:
     """Whether the summary is made from what is there now, and this way of asking could not add to it."""
-    if asker.way.is_offline or not run_dir.is_current(SUMMARY, [*_inputs(names), SETTINGS, PASSPORT]):
+    if asker.way.is_offline or not run_dir.is_current(SUMMARY, [*made_from, SETTINGS, PASSPORT]):
         return False
     if format_of(run_dir, SUMMARY) != Judgement.FORMAT:  # what another version judged is judged again
         return False
@@ -252,9 +254,15 @@ def controls_of(run_dir: RunDir, plan: Plan, rules: Rubric) -> list[Control]:
 
 
 def shown(
-    rules: Rubric, prompts: Prompts, answers: Answers, pairs: Sequence[tuple[str, str]]
+    rules: Rubric,
+    prompts: Prompts,
+    answers: Answers,
+    pairs: Sequence[tuple[str, str]],
+    criteria: Criteria | None = None,
 ) -> tuple[list[Row], list[Comparison]]:
-    """The ids of every comparison of arms, and what the judge is shown of it."""
+    """The ids of every comparison of arms, and what the judge is shown of it. `criteria` are those that a
+    prompt has in place of the rubric's.
+    """
     rows: list[Row] = []
     shown: list[Comparison] = []
     for arm, against in pairs:
@@ -263,7 +271,7 @@ def shown(
                 texts = (answers[arm][prompt], answers[against][prompt])
                 first, second = texts if order == "arm first" else texts[::-1]
                 rows.append({"arm": arm, "against": against, "prompt": prompt, "order": order})
-                shown.append(Comparison(turns, first, second))
+                shown.append(Comparison(turns, first, second, criteria=(criteria or {}).get(prompt, ())))
     return rows, shown
 
 
@@ -274,4 +282,6 @@ def judged(asker: Asker, rows: list[Row], shown: Sequence[Comparison], progress:
         row["winner"] = dict(zip(("first", "second"), sides, strict=True)).get(outcome.winner, outcome.winner)
         row["margin"] = outcome.margin
         row["reason"] = outcome.reason or None
+        if outcome.scores is not None:
+            row |= {f"{side}_score": list(score) for side, score in zip(sides, outcome.scores, strict=True)}
     return rows

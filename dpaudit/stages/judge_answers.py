@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from dpaudit.data.corpus import Record, Turn
+from dpaudit.data.corpus import Record
 from dpaudit.errors import UsageError
 from dpaudit.findings.judgement import Accuracy, Example
 from dpaudit.judging import examples, facts
@@ -21,6 +21,7 @@ from dpaudit.stages import writing
 from dpaudit.stages.contaminated import training_texts
 from dpaudit.stages.integrity import weights
 from dpaudit.stages.integrity.trained import weights_of
+from dpaudit.stages.judge_prompts import Chosen, heldout
 from dpaudit.storage.remedies import of_run
 from dpaudit.storage.rundir import RunDir
 from dpaudit.storage.sidecars import read_sealed_lines, write_sealed_lines
@@ -28,7 +29,6 @@ from dpaudit.suite.plan import Plan
 from dpaudit.suite.suite import Judging
 from dpaudit.system.progress import Progress
 
-ANSWERS = "judge/answers.jsonl"
 CLINIC = "builtin:clinic"
 FORMAT = "answers/3"
 QUANTILE = 0.99  # of the lengths of public reference answers
@@ -36,7 +36,7 @@ TOKENS = 256  # of an answer where nobody said and no length may be looked at
 NOT_PUBLIC = "the prompts are not declared public (judging.public)"
 
 Row = dict[str, Any]
-Prompts = dict[str, tuple[Turn, ...]]  # id of the first record that asks -> the turns before the answer
+HELDOUT = Chosen({}, {})
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class Limit:
     source: str
 
 
-def limit_of(run_dir: RunDir, plan: Plan) -> Limit:
+def limit_of(run_dir: RunDir, plan: Plan, asked_of: Chosen = HELDOUT) -> Limit:
     """As declared; else so many that no answer like the references of public prompts is cut, nor one of twice
     their length. Lengths of private answers are private data, which no adapter's epsilon covers, and are not
     looked at.
@@ -55,6 +55,8 @@ def limit_of(run_dir: RunDir, plan: Plan) -> Limit:
     asked = (plan.suite.judging or Judging()).max_new_tokens
     if asked != "auto":
         return Limit(asked, "as the suite declares")
+    if asked_of.file:
+        return Limit(TOKENS, f"the default, since {asked_of.file} has no reference answers")
     references = list(references_of(heldout(run_dir)).values()) if plan.suite.has_public_prompts else []
     if not references:
         return Limit(TOKENS, "the default, since no length of a private answer is looked at")
@@ -67,10 +69,6 @@ def limit_of(run_dir: RunDir, plan: Plan) -> Limit:
     return Limit(2 * longest, source)
 
 
-def heldout(run_dir: RunDir) -> list[Record]:
-    return [Record.from_json(row) for row in run_dir.read_lines("corpus/heldout.jsonl")]
-
-
 def references_of(records: Iterable[Record]) -> dict[str, str]:
     """Record id -> its right answer: the last turn, or the chosen answer of a pair."""
     told = {record.id: record.chosen or (record.turns[-1].text if record.turns else "") for record in records}
@@ -81,7 +79,7 @@ def answers(
     run_dir: RunDir,
     plan: Plan,
     names: Sequence[str],
-    prompts: Prompts,
+    asked_of: Chosen,
     limit: Limit,
     progress: Progress,
     is_offline: bool = False,
@@ -90,13 +88,15 @@ def answers(
 
     Raises UsageError where one is missing and nothing may be generated.
     """
-    sources = sources_of(run_dir, plan, names, limit)
-    rows = kept_answers(run_dir, sources)
+    sources, prompts = sources_of(run_dir, plan, names, limit, asked_of), asked_of.prompts
+    rows = kept_answers(run_dir, sources, asked_of)
     pending = {
         name: new for name in names if (new := [prompt for prompt in prompts if (name, prompt) not in rows])
     }
     if pending and is_offline:
-        raise _no_answers(run_dir, sum(map(len, pending.values())), len(names) * len(prompts))
+        raise _no_answers(
+            run_dir, asked_of.answers, sum(map(len, pending.values())), len(names) * len(prompts)
+        )
     if pending:
         with progress.task("answering", sum(map(len, pending.values()))) as advance:
             writer = writing.of_run(run_dir, plan, list(pending), backend_of(plan))
@@ -114,19 +114,24 @@ def answers(
                             "source": sources[name],
                         }
                     advance(len(places))
-                write_sealed_lines(run_dir, ANSWERS, rows.values())
+                write_sealed_lines(run_dir, asked_of.answers, rows.values())
     return {(name, prompt): rows[name, prompt] for name in names for prompt in prompts}
 
 
-def kept_answers(run_dir: RunDir, sources: Mapping[str, str]) -> dict[tuple[str, str], Row]:
+def kept_answers(
+    run_dir: RunDir, sources: Mapping[str, str], asked_of: Chosen = HELDOUT
+) -> dict[tuple[str, str], Row]:
     """(model, prompt id) -> the kept answer of a model as it is now."""
-    kept = read_sealed_lines(run_dir, ANSWERS) if run_dir.file(ANSWERS).is_file() else []
+    there = run_dir.file(asked_of.answers).is_file()
+    kept = read_sealed_lines(run_dir, asked_of.answers) if there else []
     return {(row["arm"], row["prompt"]): row for row in kept if sources.get(row["arm"]) == row["source"]}
 
 
-def sources_of(run_dir: RunDir, plan: Plan, names: Sequence[str], limit: Limit) -> dict[str, str]:
+def sources_of(
+    run_dir: RunDir, plan: Plan, names: Sequence[str], limit: Limit, asked_of: Chosen = HELDOUT
+) -> dict[str, str]:
     """Model -> what its answers depend on, as one digest."""
-    return {name: _source(run_dir, name, plan, limit.tokens) for name in names}
+    return {name: _source(run_dir, name, plan, limit.tokens, asked_of.digest) for name in names}
 
 
 def backend_of(plan: Plan) -> str:
@@ -139,16 +144,17 @@ def check_writer(run_dir: RunDir, plan: Plan, names: Sequence[str], limit: Limit
     writing.check(backend_of(plan), Decoding(limit.tokens), writing.adapters_of(run_dir, names))
 
 
-def _source(run_dir: RunDir, name: str, plan: Plan, max_new_tokens: int) -> str:
+def _source(run_dir: RunDir, name: str, plan: Plan, max_new_tokens: int, prompts: str) -> str:
     files = ["plan.json", "corpus/manifest.json", *([] if name == BASE else [weights_of(name)])]
     base = weights.of_base(plan.suite.model.base)
     made_from = [FORMAT, run_dir.digests(files), base, max_new_tokens, backend_of(plan)]
+    made_from += [prompts] if prompts else []
     return hashlib.sha256(json.dumps(made_from).encode()).hexdigest()[:32]
 
 
-def _no_answers(run_dir: RunDir, absent: int, wanted: int) -> UsageError:
+def _no_answers(run_dir: RunDir, file: str, absent: int, wanted: int) -> UsageError:
     return UsageError(
-        str(run_dir.file(ANSWERS)),
+        str(run_dir.file(file)),
         f"{wanted} answers of the models as they are now",
         f"{absent} too few",
         f"type `{of_run('dpaudit judge', run_dir.name)}`, which makes them",
@@ -161,13 +167,13 @@ def _no_answers(run_dir: RunDir, absent: int, wanted: int) -> UsageError:
 def known_of(
     run_dir: RunDir,
     plan: Plan,
-    prompts: Prompts,
+    asked_of: Chosen,
     rows: Mapping[tuple[str, str], Row],
     accuracy: Accuracy | None,
 ) -> Answered:
-    """Facts, references, texts and cut answers of the prompts."""
-    is_clinic = plan.suite.data.source == CLINIC
-    references = references_of(heldout(run_dir))
+    """Facts, references, texts and cut answers of the prompts. Those of a file have no references."""
+    is_clinic = plan.suite.data.source == CLINIC and not asked_of.file
+    prompts, references = asked_of.prompts, {} if asked_of.file else references_of(heldout(run_dir))
     texts: dict[str, dict[str, str]] = {}
     cut: dict[str, list[bool]] = {}
     for (name, prompt), row in rows.items():
@@ -183,9 +189,16 @@ def known_of(
     )
 
 
-def examples_of(run_dir: RunDir, plan: Plan, prompts: Prompts, known: Answered) -> tuple[Example, ...]:
+def no_examples(plan: Plan, asked_of: Chosen) -> str | None:
+    """Why no answers are shown side by side; None where they are."""
+    if asked_of.file:
+        return f"the prompts are those of {asked_of.file}, which nobody declared public"
+    return None if plan.suite.has_public_prompts else NOT_PUBLIC
+
+
+def examples_of(run_dir: RunDir, plan: Plan, asked_of: Chosen, known: Answered) -> tuple[Example, ...]:
     """Answers side by side where the prompts are public, else none. The clinic's training text is public."""
-    if not plan.suite.has_public_prompts:
+    if no_examples(plan, asked_of) is not None:
         return ()
     secrets = [
         secret
@@ -195,4 +208,4 @@ def examples_of(run_dir: RunDir, plan: Plan, prompts: Prompts, known: Answered) 
         if secret
     ]
     training = () if plan.suite.data.source == CLINIC else training_texts(run_dir)
-    return examples.side_by_side(prompts, known, secrets, training)
+    return examples.side_by_side(asked_of.prompts, known, secrets, training)

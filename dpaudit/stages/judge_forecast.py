@@ -7,9 +7,10 @@ from dpaudit.judging import criteria, replies
 from dpaudit.judging.passport import comparisons_of, counted
 from dpaudit.judging.quality import BASE
 from dpaudit.judging.rubric import Comparison, Control, Grading, Question, Rubric
-from dpaudit.stages import judge, judge_answers
+from dpaudit.stages import judge, judge_answers, judge_prompts
 from dpaudit.stages.integrity import custody
 from dpaudit.stages.judge_answers import Limit
+from dpaudit.stages.judge_prompts import Chosen
 from dpaudit.stages.judge_replies import Asker, Way, files_of, kept_of, window
 from dpaudit.storage.rundir import RunDir
 from dpaudit.suite.plan import Plan
@@ -43,12 +44,13 @@ def forecast(run_dir: RunDir, plan: Plan, settings: Judging, way: Way) -> Foreca
     """The calls that `dpaudit judge` would make in this run, retries not counted."""
     custody.require(run_dir, plan)
     rules = judge.rules_of(plan.suite, settings)
-    limit, arms = judge_answers.limit_of(run_dir, plan), judge.require_ready(run_dir, plan)
+    asked_of = judge_prompts.chosen(run_dir, settings, rules)
+    limit, arms = judge_answers.limit_of(run_dir, plan, asked_of), judge.require_ready(run_dir, plan)
     pairs = [(pair.arm, pair.against) for pair in judge.pairs_asked(plan, arms)[0]]
     asker = _asker(run_dir, plan, rules, settings, way)
     controls = judge.controls_of(run_dir, plan, rules)
     names = [BASE, *(arm.name for arm in arms)]
-    compared, unwritten = _compared(run_dir, plan, rules, settings.prompts, names, pairs, limit)
+    compared, unwritten = _compared(run_dir, plan, rules, asked_of, names, pairs, limit)
     return replace(told(asker, controls, compared, unwritten, limit.tokens), pairs=len(pairs))
 
 
@@ -114,20 +116,20 @@ def _compared(
     run_dir: RunDir,
     plan: Plan,
     rules: Rubric,
-    count: int,
+    asked_of: Chosen,
     names: Sequence[str],
     pairs: Sequence[tuple[str, str]],
     limit: Limit,
 ) -> tuple[Sequence[Comparison], int]:
     """The comparisons of the arms, and how many answers for them are not there yet."""
-    prompts = judge.prompts_of(judge_answers.heldout(run_dir), count)
-    kept = judge_answers.kept_answers(run_dir, judge_answers.sources_of(run_dir, plan, names, limit))
+    prompts, sources = asked_of.prompts, judge_answers.sources_of(run_dir, plan, names, limit, asked_of)
+    kept = judge_answers.kept_answers(run_dir, sources, asked_of)
     answers: Mapping[str, dict[str, str]] = {name: {} for name in names}
     for name in names:
         for prompt in prompts:
             row = kept.get((name, prompt))
             answers[name][prompt] = f"{UNWRITTEN}{name}" if row is None else row["answer"]
-    _, compared = judge.shown(rules, prompts, answers, pairs)
+    _, compared = judge.shown(rules, prompts, answers, pairs, asked_of.criteria)
     absent = sum((name, prompt) not in kept for name in names for prompt in prompts)
     return compared, absent
 

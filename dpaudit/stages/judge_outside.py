@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -14,11 +14,20 @@ from dpaudit.findings.finding import Finding
 from dpaudit.findings.human import HumanAgreement
 from dpaudit.findings.judge_tries import JudgeTry
 from dpaudit.findings.judgement import Judgement, Passport
-from dpaudit.judging import facts, names, planted, rubric
+from dpaudit.judging import facts, names, own_criteria, planted, rubric
 from dpaudit.judging.comparing import Answered, Row, pair_summary
+from dpaudit.judging.own_criteria import Graded
 from dpaudit.judging.passport import comparisons_of, passport_of
-from dpaudit.judging.rubric import CONTENT, Comparison, Control, Rubric
-from dpaudit.stages import judge, judge_folder, judge_forecast, judge_human, judge_replies, judge_tries
+from dpaudit.judging.rubric import CONTENT, Comparison, Control, Criterion, Rubric
+from dpaudit.stages import (
+    judge,
+    judge_folder,
+    judge_forecast,
+    judge_human,
+    judge_prompts,
+    judge_replies,
+    judge_tries,
+)
 from dpaudit.stages.judge_folder import (
     ANOTHER,
     HUMAN,
@@ -53,6 +62,9 @@ PARTS = {  # of a task, as the user knows it
     "files": "files of the judge's model",
     "controls": "controls",
     "are_controls_own": "controls",
+    "criteria": "criteria of the prompts",
+    "criteria_of": "criteria of the prompts",
+    "criteria_whole": "criteria of the prompts",
 } | dict.fromkeys(("answers", "against", "items"), "answers, right answers or number of prompts")
 
 
@@ -63,6 +75,7 @@ class Request:
     answers: Path
     against: Path
     questions: Path | None  # prompts and right answers by id
+    criteria: Path | None  # prompts with criteria of their own
     controls: str | None  # a file of dialogues whose answers are right, or builtin:clinic
     settings: Judging
     out: Path
@@ -74,7 +87,7 @@ class Request:
 class Task(Finding):
     """All that the result is made from, replies apart: with them, it is made again without the files."""
 
-    FORMAT: ClassVar = "judged-files/4"
+    FORMAT: ClassVar = "judged-files/5"
     rubric: Rubric
     longest: int  # tokens of a prompt with its answer that the judge scores; 0 without a limit
     answers: str  # what the two sides are called
@@ -83,6 +96,9 @@ class Task(Finding):
     controls: tuple[Control, ...]
     files: dict[str, str]  # that the judge is loaded from -> SHA-256; none of a server's
     are_controls_own: bool  # made of right answers to prompts of these files
+    criteria_of: str = ""  # the file that the prompts' own criteria are of
+    criteria_whole: int = 0  # its prompts
+    criteria: dict[str, tuple[Criterion, ...]] = field(default_factory=dict)  # by id of an item
 
 
 @dataclass(frozen=True)
@@ -92,6 +108,7 @@ class Result:
     judgement: Judgement
     rows: list[Row]  # a comparison each: ids and outcome, no text
     prompts: int  # different ones
+    cut: dict[str, list[bool | None]]  # side -> whether each answer was cut; None where its row does not say
 
 
 def run(request: Request, progress: Progress) -> Result:
@@ -185,16 +202,10 @@ def _answers_of(task: Task) -> set[tuple[object, ...]]:
 
 
 def rows_of(task: Task, asker: Asker, progress: Progress) -> list[Row]:
-    """A row a comparison, as a run's have it. `prompt` is the first id with the same prompt: so a prompt
-    that occurs twice is one draw.
-    """
-    first: dict[tuple[Turn, ...], str] = {}
-    for item in task.items:
-        first.setdefault(item.turns, item.id)
+    """A row a comparison, as a run's have it."""
     shown = _shown(task)
     rows = judge.judged(asker, [row for row, _ in shown], [comparison for _, comparison in shown], progress)
-    turns = {item.id: item.turns for item in task.items}
-    return [row | {"id": row["prompt"], "prompt": first[turns[row["prompt"]]]} for row in rows]
+    return judge_prompts.as_draws(rows, {item.id: item.turns for item in task.items})
 
 
 # ---- what is asked
@@ -204,7 +215,8 @@ def _task(request: Request) -> Task:
     """What is asked, checked before anything is written or asked."""
     rules = rubric.load(request.settings.rubric)
     rules = replace(rules, model=request.settings.model or rules.model)
-    items = judged_files.read(request.answers, request.against, request.questions)[: request.prompts]
+    rows, known = _prompts(request, rules), request.questions or request.criteria
+    items = judged_files.read(request.answers, request.against, known)[: request.prompts]
     controls = tuple(_controls(request, rules, items))
     judge_replies.require_askable(rules, request.settings, request.way)
     sides = request.answers.stem, request.against.stem
@@ -212,7 +224,19 @@ def _task(request: Request) -> Task:
         sides = "answers", "against"
     made_from = dict(judge_replies.files_of(rules))
     longest, is_own = judge_replies.window(rules), request.controls is None
-    return Task(rules, longest, *sides, items, controls, made_from, is_own)
+    task = Task(rules, longest, *sides, items, controls, made_from, is_own)
+    if request.criteria is None:
+        return task
+    own = own_criteria.matched(request.criteria, rows, items)
+    return replace(task, criteria_of=request.criteria.name, criteria_whole=len(rows), criteria=own)
+
+
+def _prompts(request: Request, rules: Rubric) -> tuple[Graded, ...]:
+    """The prompts with criteria of their own. Raises UsageError for a rubric that asks for none."""
+    if request.criteria is None:
+        return ()
+    own_criteria.require_criteria(rules, request.criteria)
+    return own_criteria.read(request.criteria)
 
 
 def _controls(request: Request, rules: Rubric, items: Sequence[Judged]) -> list[Control]:
@@ -256,7 +280,7 @@ def _shown(task: Task) -> list[tuple[Row, Comparison]]:
         task.answers: {item.id: item.answer for item in task.items},
         task.against: {item.id: item.against for item in task.items},
     }
-    rows, shown = judge.shown(task.rubric, prompts, answers, [(task.answers, task.against)])
+    rows, shown = judge.shown(task.rubric, prompts, answers, [(task.answers, task.against)], task.criteria)
     return list(zip(rows, shown, strict=True))
 
 
@@ -280,8 +304,11 @@ def _made(out: Path, task: Task, key: bytes, settings: Judging, way: Way, progre
     text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
     write_text(out / JUDGEMENTS, text, PRIVATE)
     pair = pair_summary(rows, task.answers, task.against, _known(task, passport))
-    if rows and not task.are_controls_own:
-        pair = replace(pair, cautions=(NOT_OWN, *pair.cautions))
+    if not task.are_controls_own:
+        pair = judge.cautioned(pair, NOT_OWN)
+    if task.criteria_of:
+        told = own_criteria.cautions(task.criteria_of, len(task.items), task.criteria_whole)
+        pair = judge.cautioned(pair, *told)
     judgement = Judgement(
         rubric=rules.name,
         title=rules.title,
@@ -295,7 +322,15 @@ def _made(out: Path, task: Task, key: bytes, settings: Judging, way: Way, progre
         notes=(*names.notes(rules, passport), KNOWN_TRIES),
     )
     write(out, SUMMARY, judgement.to_json(), key)
-    return Result(judgement, rows, len({row["prompt"] for row in rows}))
+    return Result(judgement, rows, len({row["prompt"] for row in rows}), cut_of(task))
+
+
+def cut_of(task: Task) -> dict[str, list[bool | None]]:
+    """What the rows of both sides say of whether each answer was cut."""
+    return {
+        task.answers: [item.answer_cut for item in task.items],
+        task.against: [item.against_cut for item in task.items],
+    }
 
 
 def _known(task: Task, passport: Passport) -> Answered:
@@ -307,6 +342,9 @@ def _known(task: Task, passport: Passport) -> Answered:
             task.against: {item.id: item.against for item in task.items},
         },
         references={item.id: item.reference for item in task.items if item.reference is not None},
+        cut={
+            side: sum(map(bool, said)) / len(said) for side, said in cut_of(task).items() if None not in said
+        },
         accuracy=passport.accuracy,
     )
 

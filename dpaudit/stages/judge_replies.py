@@ -221,7 +221,8 @@ def depends_on(rules: Rubric, longest: int, dtype: str = "float32", files: Files
 
 
 def _question(question: Question) -> dict[str, Any]:
-    return asdict(question)
+    """What a judge is asked; criteria are asked one at a time, so that no question holds several."""
+    return {key: value for key, value in asdict(question).items() if key != "criteria"}
 
 
 def allowed(rules: Rubric, settings: Judging, way: Way = AS_USUAL) -> int | None:

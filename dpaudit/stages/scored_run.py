@@ -12,7 +12,7 @@ from dpaudit.judging import facts, scorecard
 from dpaudit.judging.quality import BASE
 from dpaudit.judging.scorecard import WIN, Figure
 from dpaudit.judging.scored_files import reason
-from dpaudit.stages import judge, judge_answers
+from dpaudit.stages import judge, judge_answers, judge_prompts
 from dpaudit.storage.remedies import of_run
 from dpaudit.storage.rundir import RunDir
 from dpaudit.suite.plan import Plan
@@ -50,18 +50,20 @@ def _answers(run_dir: RunDir, plan: Plan, names: Sequence[str]) -> dict[str, lis
     """Model -> its answers with their references."""
     limit = judge_answers.limit_of(run_dir, plan)
     kept = judge_answers.kept_answers(run_dir, judge_answers.sources_of(run_dir, plan, names, limit))
-    references = judge_answers.references_of(judge_answers.heldout(run_dir))
+    references = judge_answers.references_of(judge_prompts.heldout(run_dir))
     found: dict[str, list[Answer]] = {}
     for (name, prompt), row in kept.items():
         answer = Answer(prompt, row["answer"], references.get(prompt), is_member=False, is_cut=row["cut"])
         found.setdefault(name, []).append(answer)
+    of_file = plan.suite.judging is not None and plan.suite.judging.criteria is not None
+    command = of_run("dpaudit judge", run_dir.name) + " --set judging.criteria=null" * of_file
     for name in names:
         if name not in found:
             raise UsageError(
-                str(run_dir.file(judge_answers.ANSWERS)),
-                f"answers of {name} as it is now",
+                str(run_dir.file(judge_prompts.ANSWERS)),
+                f"answers of {name} as it is now to held-out prompts",
                 "none",
-                f"type `{of_run('dpaudit judge', run_dir.name)}`, which makes them",
+                f"type `{command}`, which makes them",
             )
     return found
 

@@ -226,6 +226,7 @@ class Judging:
     rubric: str = "likelihood"  # a file of judges/
     model: str | None = None  # in place of the rubric's: a folder, a hub id, or `base` for the run's own base
     prompts: int = 100
+    criteria: str | None = None  # a file of prompts with criteria of their own, in place of held-out prompts
     # tokens of an answer; auto: as the reference answers of public prompts have, else a default that is told
     max_new_tokens: int | Literal["auto"] = "auto"
     backend: Literal["hf", "vllm"] = "hf"  # which of BACKENDS writes the answers

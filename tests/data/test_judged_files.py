@@ -102,6 +102,7 @@ MISTAKES = {
         [B | {"reference": "y"}],
     ),
     "b.jsonl: expected at least one row": ([A], []),
+    "a.jsonl:1: expected text that is valid Unicode": ([A | {"answer": "\ud800"}], [B]),
 }
 
 

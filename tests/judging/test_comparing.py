@@ -290,3 +290,42 @@ def test_missing_verdicts_and_equal_answers_are_said_beside_the_rate() -> None:
     assert told(3, 0) == ("no verdict in 3 of 40 comparisons: too long (3)",)
     assert told(0, 19) == ()
     assert told(0, 40) == ("the answers are the same in 40 of 40 prompts",)
+
+
+def scored(*pairs: tuple[list[float], list[float]], winner: str = "arm") -> list[Row]:
+    """A judgement a prompt by criteria; the two limits of a score differ where a criterion was not read."""
+    return [
+        {
+            "arm": "a",
+            "against": "b",
+            "prompt": f"p{n}",
+            "order": "arm first",
+            "winner": winner if mine[0] == mine[1] and theirs[0] == theirs[1] else "unscored",
+            "arm_score": mine,
+            "against_score": theirs,
+        }
+        for n, (mine, theirs) in enumerate(pairs)
+    ]
+
+
+def test_mean_scores_are_clipped_and_their_difference_is_not() -> None:
+    found = pair_summary(scored(*([([0.5, 0.5], [-1.0, -1.0]), ([1.0, 1.0], [0.5, 0.5])] * 10)), "a", "b")
+    assert found.scores is not None
+    assert (found.scores.arm, found.scores.against) == (pytest.approx(0.75), 0.0)
+    assert found.scores.difference == pytest.approx(1.0) and found.scores.clipped == ("b",)
+    assert "the mean score of b is below 0 and stands as 0" in found.cautions
+    assert found.scores.lower is not None and found.scores.upper is not None
+    assert 0.5 < found.scores.lower < 1 < found.scores.upper < 1.5
+    assert pair_summary(half(20), "a", "b").scores is None
+
+
+def test_criteria_that_were_not_read_widen_the_difference_and_are_no_score_alone() -> None:
+    known = [([1.0, 1.0], [n % 2 / 2] * 2) for n in range(20)]
+    whole = pair_summary(scored(*known), "a", "b").scores
+    wider = pair_summary(scored(*known[:-4], *[([-2.0, 1.0], [0.0, 1.0])] * 4), "a", "b").scores
+    assert whole and wider and whole.lower and wider.lower and whole.upper and wider.upper
+    assert wider.lower < whole.lower - 0.3 and wider.upper > whole.upper
+    assert wider.lower < wider.difference < wider.upper
+    assert pair_summary(scored(*[([-2.0, 1.0], [0.0, 1.0])] * 9), "a", "b").scores is None
+    few = pair_summary(scored(*known[:5]), "a", "b").scores  # of fewer than six facts no interval can be had
+    assert few is not None and (few.lower, few.upper) == (None, None)

@@ -18,6 +18,7 @@ RULES = Rubric(
     labels=Labels("[[met]]", "[[not met]]", ""),
     criteria=tuple(Criterion(text, points) for text, points in POINTS.items()),
     tie_margin=0.1,
+    swap=False,
 )
 MET = {
     "good": {"Right drug.", "Short."},
@@ -80,6 +81,7 @@ def test_sums_in_another_order_are_equal() -> None:
         model="m",
         prompt=RULES.prompt,
         labels=RULES.labels,
+        swap=False,
         criteria=tuple(Criterion(str(number), value) for number, value in enumerate(points)),
     )
     met = {"a": {"0", "1"}, "b": {"2"}}

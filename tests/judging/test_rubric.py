@@ -70,6 +70,7 @@ def test_every_shipped_rubric_is_read_and_named_as_its_file(name: str) -> None:
         (f"{MET}\ncriteria: [{{criterion: ' ', points: 1}}]", "criteria[0].criterion: expected a text"),
         (f"{MET}\ncriteria: [{{criterion: Right.}}]", "criteria[0].points: expected a value"),
         (f"{MET}\ncriteria: {{Right.: 1}}", "criteria: expected a list"),
+        (f"{MET}\ncriteria: [{{criterion: Right., points: 1}}]", "swap: expected false beside criteria"),
         (
             f"{MET}\ncriteria: [{{criterion: Right., points: 1}}, {{criterion: Right., points: 2}}]",
             "criteria: expected different texts",

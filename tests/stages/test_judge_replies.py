@@ -199,6 +199,7 @@ def weighted(*points: float) -> dict[str, Any]:
         "prompt": CRITERIA,
         "criteria": given,
         "labels": {"first": "[[met]]", "second": "[[not met]]", "tie": ""},
+        "swap": False,
     }
 
 
@@ -353,7 +354,9 @@ def numbered() -> list[Comparison]:
 
 
 def asker_of(folder: str, url: str, parallel: int) -> Asker:
-    known: dict[str, Any] = {"model": "m", "prompt": PROMPT, "base_url": url, "timeout": 5.0, "retries": 6}
+    """With a server that hangs for longer than the timeout."""
+    known: dict[str, Any] = {"model": "m", "prompt": PROMPT, "base_url": url, "timeout": 0.9 * HANG}
+    known["retries"] = 6
     return Asker(
         kept_of(RunDir(Path(folder))), Rubric("r", "R", "endpoint", **known), Judging(parallel=parallel), 96
     )
