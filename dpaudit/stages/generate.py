@@ -139,7 +139,8 @@ def run(prompts: Path, answerers: Answerers, out: Path, way: Way, progress: Prog
         _make(folder)
     with exclusive.making(*files.values()):
         writer = _writer(answerers, adapters, way.backend)
-        _require_room(prompts, asked, writer, way.decoding)
+        turns = [prompt.turns for prompt in asked]
+        writing.require_room(str(prompts), turns, writer, way.decoding, "--max-new-tokens ")
         told = []
         with progress.task("answering", len(files) * len(asked)) as advance:
             for name, file in files.items():
@@ -175,26 +176,6 @@ def _slot(answerers: Answerers, name: str, backend: str) -> str | None:
     if answerers.adapters[name] is None:
         return None
     return "audited" if answerers.audited and backend == HF else name
-
-
-def _require_room(file: Path, asked: Sequence[Prompt], writer: "Writer", decoding: Decoding) -> None:
-    """Raises UsageError where a prompt and its answer do not fit into the model."""
-    if writer.window is None:
-        return
-    sizes = writer.sizes([prompt.turns for prompt in asked])
-    long = [at for at, size in enumerate(sizes) if size + decoding.tokens > writer.window]
-    if long:
-        longest = max(sizes)
-        least = writer.window - longest
-        raise UsageError(
-            str(file),
-            f"prompts of at most {max(writer.window - decoding.tokens, 0):,} tokens beside answers of "
-            f"{decoding.tokens:,}",
-            f"{len(long)} longer ones, the longest of {longest:,}",
-            f"--max-new-tokens {least}, or shorten them"
-            if least > 0
-            else "shorten or leave out such prompts",
-        )
 
 
 def _answered(

@@ -100,6 +100,9 @@ def answers(
     if pending:
         with progress.task("answering", sum(map(len, pending.values()))) as advance:
             writer = writing.of_run(run_dir, plan, list(pending), backend_of(plan))
+            if asked_of.file:
+                turns, setting = list(prompts.values()), "--set judging.max_new_tokens="
+                writing.require_room(asked_of.file, turns, writer, Decoding(limit.tokens), setting)
             for name, new in pending.items():
                 turns = [prompts[prompt] for prompt in new]
                 for places, written in writer.write(

@@ -4,6 +4,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from dpaudit.data.corpus import Turn
+from dpaudit.errors import UsageError
 from dpaudit.judging.quality import BASE
 from dpaudit.models.decoding import Decoding
 from dpaudit.stages.integrity.trained import weights_of
@@ -38,3 +40,25 @@ def of_run(run_dir: RunDir, plan: Plan, names: Sequence[str], backend: str) -> "
     from dpaudit.stages.evaluate import load_model
 
     return HFWriter(load_model(run_dir, plan, names))
+
+
+def require_room(
+    where: str, prompts: Sequence[tuple[Turn, ...]], writer: "Writer", decoding: Decoding, setting: str
+) -> None:
+    """Raises UsageError where a prompt and its answer do not fit into the model. `setting` begins what sets
+    the length of answers.
+    """
+    if writer.window is None:
+        return
+    sizes = writer.sizes(prompts)
+    long = [at for at, size in enumerate(sizes) if size + decoding.tokens > writer.window]
+    if long:
+        longest = max(sizes)
+        least = writer.window - longest
+        raise UsageError(
+            where,
+            f"prompts of at most {max(writer.window - decoding.tokens, 0):,} tokens beside answers of "
+            f"{decoding.tokens:,}",
+            f"{len(long)} longer ones, the longest of {longest:,}",
+            f"{setting}{least}, or shorten them" if least > 0 else "shorten or leave out such prompts",
+        )

@@ -12,6 +12,7 @@ from test_judge_outside import write_rules as write_rubric
 from test_judge_replies import AGAIN, weighted, write_rules
 from typed import Call
 
+from dpaudit.errors import UsageError
 from dpaudit.findings.judgement import Judgement
 from dpaudit.models import served
 from dpaudit.stages import judge, judge_forecast, judge_prompts
@@ -148,6 +149,12 @@ def test_the_models_of_a_run_answer_the_prompts_of_the_file(
         new = [one for one in server.requests[asked:] if "names no dose" in one["messages"][0]["content"]]
         assert len(new) == len(server.requests) - asked and 0 < len(new) <= 3 * 2
         write_prompts(least=1)
+        wordy = {"prompt": question(9) + " Why?" * 500, "rubrics": rubrics(1)}
+        write("wordy.jsonl", [{"prompt_id": "w"} | wordy])
+        with pytest.raises(UsageError, match=r"wordy.jsonl: expected prompts of at most .* got 1 longer"):
+            judge.run(
+                run, before.with_settings({"judging.criteria": "wordy.jsonl"}, "test"), QUIET, way=AGAIN
+            )
     found = Judgement.read(run, judge.SUMMARY)
     rows = run.read_lines(judge.JUDGEMENTS)
     assert {(row["id"], row["prompt"]) for row in rows} == {(f"q{n}", f"q{n - (n == 1)}") for n in range(5)}
