@@ -22,7 +22,7 @@ from dpaudit.findings.judgement import Judgement
 from dpaudit.judging.comparing import pair_summary
 from dpaudit.judging.passport import comparisons_of
 from dpaudit.judging.rubric import Comparison, Outcome
-from dpaudit.stages import judge, judge_answers, judge_human
+from dpaudit.stages import judge, judge_answers, judge_human, judge_prompts
 from dpaudit.stages.integrity import custody
 from dpaudit.stages.judge_replies import REPLIES, Way, depends_on, files_of, window
 from dpaudit.storage import seals
@@ -209,7 +209,7 @@ def test_answers_of_another_backend_are_not_taken_for_those_of_this_one(
     judging = replace(plan.suite.judging or Judging(), backend="vllm")
     by_engine = replace(plan, suite=replace(plan.suite, judging=judging))
     assert judge_answers.kept_answers(run, judge_answers.sources_of(run, by_engine, names, limit)) == {}
-    prompts = judge.prompts_of(judge.heldout(run), 4)
+    prompts = judge_prompts.Chosen(judge_prompts.prompts_of(judge.heldout(run), 4), {})
     with pytest.raises(UsageError, match="backend vllm"):  # all are to be written, by what is not here
         judge_answers.answers(run, by_engine, names, prompts, limit, QUIET)
 
@@ -276,8 +276,8 @@ def test_a_replay_confirms_no_guess_of_what_was_asked(run_dir: tuple[RunDir, Pla
 
 def test_equal_prompts_are_asked_once() -> None:
     records = [Record(f"h{n}", (Turn("user", f"Q{n % 2}"), Turn("assistant", "A"))) for n in range(6)]
-    assert judge.prompts_of(records, 10) == {"h0": (Turn("user", "Q0"),), "h1": (Turn("user", "Q1"),)}
-    assert list(judge.prompts_of(records, 1)) == ["h0"]
+    assert judge_prompts.prompts_of(records, 10) == {"h0": (Turn("user", "Q0"),), "h1": (Turn("user", "Q1"),)}
+    assert list(judge_prompts.prompts_of(records, 1)) == ["h0"]
 
 
 @pytest.mark.parametrize("command", [["judge"], ["judge", "validate"]])
@@ -342,7 +342,7 @@ def test_people_stand_beside_the_judgements_of_a_run(
 ) -> None:
     run, plan = run_dir
     where = ("--run", run.name, "--runs", str(run.path.parent), "--human", "people.csv")
-    ids = list(judge.prompts_of(judge.heldout(run), 5))
+    ids = list(judge_prompts.prompts_of(judge.heldout(run), 5))
     rows = [
         f"{prompt},sft-eps8,base,{winner}" for prompt, winner in zip(ids, ["tie"] * 4 + ["base"], strict=True)
     ]
