@@ -17,6 +17,7 @@ from dpaudit.findings.quality import Comparison, Comparisons, MeasureChange, Mea
 from dpaudit.findings.together import Together
 from dpaudit.page import losses, measures
 from dpaudit.page.numbers import silence
+from dpaudit.page.formats import show
 from dpaudit.storage.rundir import RunDir
 from dpaudit.suite.plan import Plan
 
@@ -246,10 +247,14 @@ def judged(judgement: Judgement) -> Row:
 
 
 def _scores(pair: WinRate) -> Row:
-    """Mean scores by weighted criteria, a row a pair."""
-    found: Row = dict(schema.plain(pair.scores))
-    means = {"arm_score": found.pop("arm"), "against_score": found.pop("against")}
-    return {"arm": pair.arm, "against": pair.against} | means | found
+    """Mean scores by weighted criteria, in words."""
+    found = pair.scores
+    assert found is not None
+    limits = [show(found.lower, "signed_three_down"), show(found.upper, "signed_three_up")]
+    around = "" if found.lower is None else f" [{', '.join(limits)}]"
+    told = f"{show(found.arm, 'three')} and {show(found.against, 'three')}, difference "
+    told += show(found.difference, "signed_three") + around
+    return {"arm": pair.arm, "against": pair.against, "told": told}
 
 
 def _pair(pair: WinRate, common: Sequence[str]) -> Row:

@@ -223,15 +223,7 @@ COLUMNS: dict[str, dict[str, tuple[str, str]]] = {
         "against": ("against", "text"),
         "caution": ("caution", "text"),
     },
-    "mean_scores": {
-        "arm": ("arm", "text"),
-        "against": ("against", "text"),
-        "arm_score": ("mean score", "three"),
-        "against_score": ("of the other", "three"),
-        "difference": ("difference", "signed_three"),
-        "lower": ("from", "signed_three_down"),
-        "upper": ("to", "signed_three_up"),
-    },
+    "mean_scores": {"arm": ("arm", "text"), "against": ("against", "text"), "told": ("mean scores", "text")},
     "trends": {
         "arms": ("win rate along", "text"),
         "against": ("against", "text"),
