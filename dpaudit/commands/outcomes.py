@@ -16,8 +16,8 @@ from dpaudit.findings.membership import Membership, Records, Word
 from dpaudit.findings.quality import Comparison, Comparisons, MeasureChange, Measured
 from dpaudit.findings.together import Together
 from dpaudit.page import losses, measures
-from dpaudit.page.numbers import silence
 from dpaudit.page.formats import show
+from dpaudit.page.numbers import silence
 from dpaudit.storage.rundir import RunDir
 from dpaudit.suite.plan import Plan
 

@@ -142,14 +142,14 @@ class Asker:
         return True
 
     def _kept(self, question: Question) -> Iterator[Reply]:
-        while self._log and (answer := self._log.answers([_question(question)])[0]) is not NEW:
+        while self._log and (answer := self._log.answers([question_key(question)])[0]) is not NEW:
             self._dates[question].append(answer["date"])
             yield Reply(**answer["reply"])
 
     def _keep(self, question: Question, reply: Reply) -> None:
         date = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
         if self._log:
-            self._log.keep(_question(question), {"date": date, "reply": asdict(reply)})
+            self._log.keep(question_key(question), {"date": date, "reply": asdict(reply)})
         with self._adding:
             self._replies[question].append(reply)
             self._dates[question].append(date)
@@ -220,7 +220,7 @@ def depends_on(rules: Rubric, longest: int, dtype: str = "float32", files: Files
     return [FORMAT, rules.kind, rules.model, rules.adapter, *text, *decoding]
 
 
-def _question(question: Question) -> dict[str, Any]:
+def question_key(question: Question) -> dict[str, Any]:
     """What a judge is asked; criteria are asked one at a time, so that no question holds several."""
     return {key: value for key, value in asdict(question).items() if key != "criteria"}
 

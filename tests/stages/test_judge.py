@@ -4,7 +4,7 @@ import hashlib
 import json
 import shutil
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 
 import fabricate
@@ -24,7 +24,7 @@ from dpaudit.judging.passport import comparisons_of
 from dpaudit.judging.rubric import Comparison, Outcome
 from dpaudit.stages import judge, judge_answers, judge_human, judge_prompts
 from dpaudit.stages.integrity import custody
-from dpaudit.stages.judge_replies import REPLIES, Way, depends_on, files_of, window
+from dpaudit.stages.judge_replies import REPLIES, Way, depends_on, files_of, question_key, window
 from dpaudit.storage import seals
 from dpaudit.storage.answer_log import NEW, AnswerLog
 from dpaudit.storage.custody import SEAL_KEY
@@ -262,7 +262,7 @@ def test_a_replay_confirms_no_guess_of_what_was_asked(run_dir: tuple[RunDir, Pla
     rules = judge.rules_of(plan.suite, plan.suite.judging or Judging())
     shown = comparisons_of(rules, judge.controls_of(run, plan, rules))
     depends = depends_on(rules, window(rules), files=files_of(rules))
-    asked = [asdict(comparison) for comparison in dict.fromkeys(shown)]
+    asked = [question_key(comparison) for comparison in dict.fromkeys(shown)]
     copy = run.file("copy")
     for key, known in ((run.file(SEAL_KEY).read_bytes(), True), (bytes(32), False)):
         shutil.copyfile(run.file(REPLIES), copy)
