@@ -3,7 +3,7 @@ them.
 """
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 
 from dpaudit.data import contamination
 from dpaudit.findings.contamination import Contamination, TaskContamination, WithoutThem
@@ -95,6 +95,22 @@ def shares(run_dir: RunDir) -> dict[str, float]:
 def _task(
     task: str, items: Sequence[str], found: set[str], too_short: int, measured: Mapping[str, Measured]
 ) -> TaskContamination:
+    ids = tuple(item for item in items if item in found)
+    return TaskContamination(
+        task,
+        len(items),
+        len(items) - too_short,
+        too_short,
+        len(ids),
+        ids,
+        without_them(task, found, measured),
+    )
+
+
+def without_them(
+    task: str, found: Collection[str], measured: Mapping[str, Measured]
+) -> tuple[WithoutThem, ...]:
+    """Every model's accuracy without the items that were found, where enough items remain."""
     models = []
     for name, evaluation in measured.items():
         whole = next((row for row in evaluation.quality.tasks if row.task == task), None)
@@ -111,10 +127,7 @@ def _task(
                     clean.accuracy_upper,
                 )
             )
-    ids = tuple(item for item in items if item in found)
-    return TaskContamination(
-        task, len(items), len(items) - too_short, too_short, len(ids), ids, tuple(models)
-    )
+    return tuple(models)
 
 
 def training_texts(run_dir: RunDir) -> Iterator[str]:

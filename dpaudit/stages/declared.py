@@ -49,6 +49,12 @@ def verdicts(run_dir: RunDir, plan: Plan) -> tuple[ClaimOfRun, ...]:
     return looked_at
 
 
+def of_summary(run_dir: RunDir, found: Together) -> ClaimsOfRun:
+    """The claims of the run's record with what the audit of all arms says of them."""
+    made = declarations.claims(run_dir)
+    return ClaimsOfRun(tuple(_verdict(run_dir, found, claim, entry) for claim, entry in made))
+
+
 def _own(run_dir: RunDir, plan: Plan, arms: Sequence[Arm]) -> list[tuple[Declared, declarations.Entry]]:
     """What the private arms were trained for, which the plan declares. Raises UsageError without such an
     arm.

@@ -21,9 +21,20 @@ def require(run_dir: RunDir, plan: Plan) -> None:
     """
     custody.require(run_dir, plan)
     mistakes = Gathering()
-    for file in results(run_dir):
-        mistakes.passes(_require, run_dir, file)
+    for error in faults(run_dir).values():
+        mistakes.add(error)
     mistakes.end()
+
+
+def faults(run_dir: RunDir) -> dict[str, UsageError]:
+    """The results that are not what was written, each with its error, in the order of `results`."""
+    found = {}
+    for file in results(run_dir):
+        try:
+            _require(run_dir, file)
+        except UsageError as error:
+            found[file] = error
+    return found
 
 
 def results(run_dir: RunDir) -> list[str]:

@@ -2,7 +2,7 @@
 say of them.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -48,7 +48,7 @@ def run(
         return
     with run_dir.read_now(dict.fromkeys(file for file in made_from if file.startswith("train/"))):
         said = _said(run_dir, plan, compared, pairs, progress)
-    results = _found(run_dir, plan, compared, said, len(pairs))
+    results = results_of(run_dir, compared, said, len(pairs))
     kept = {name: tuple(of) for name, of in said.items()}
     found = Preferences(replace(results, incomparable=tuple(missing)), kept, base)
     found.write(run_dir, FILE, made_from)
@@ -155,13 +155,13 @@ def heldout_pairs(model: "HFModel", plan: Plan, pairs: Sequence[Record]) -> list
     return rows
 
 
-def _found(
+def results_of(
     run_dir: RunDir,
-    plan: Plan,
     compared: Sequence[tuple[Arm, str, Role]],
-    said: dict[str, list[HeldPair]],
+    said: Mapping[str, Sequence[HeldPair]],
     asked: int,
 ) -> PreferenceResults:
+    """What follows from what the models said of the pairs, of which `asked` were held out."""
     rows = [Record.from_json(row) for row in run_dir.read_lines("corpus/heldout.jsonl")]
     clusters = {record.id: record.patient or record.id for record in rows}
     inside = [name for name in said if name != START]

@@ -1,0 +1,354 @@
+"""`report verify`: silent on a correct run, and the first planted edit is named, whatever was mended beside
+it.
+"""
+
+import json
+import math
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import fabricate
+import numpy as np
+import pytest
+import test_audit
+
+from dpaudit.data.corpus import Record
+from dpaudit.errors import UsageError
+from dpaudit.findings.quality import Asking, HeldOut, Item, Measured, Quality, TaskAsked, TasksAsked
+from dpaudit.judging import losses, quality
+from dpaudit.privacy import ledger as ledgers
+from dpaudit.privacy.claim import Claim
+from dpaudit.privacy.mechanism import Mechanism
+from dpaudit.stages import comparisons, contaminated, evaluate, report, verify_report
+from dpaudit.stages.audit import audit
+from dpaudit.stages.integrity import custody as chain
+from dpaudit.stages.verify_report import Checked
+from dpaudit.storage import custody, run_store
+from dpaudit.storage.rundir import RunDir
+from dpaudit.storage.seals import seal_key
+from dpaudit.suite import declarations
+from dpaudit.suite.grid import Arm
+from dpaudit.suite.plan import Plan
+from dpaudit.system.progress import Progress
+
+QUIET = Progress(quiet=True)
+TASK = "clinic_short"
+RECIPES = ("calibrated", "loss")
+PRIMARY = "audit/sft-eps8/calibrated.json"
+Made = tuple[RunDir, Plan]
+
+
+def train(run_dir: RunDir, plan: Plan, arm: Arm) -> None:
+    """An arm as training leaves it; its ledger is what accountants make of the mechanism."""
+    fabricate.train(run_dir, plan, arm)
+    training = plan.suite.training
+    sigma = {8.0: 1.0, 1.0: 4.0, math.inf: 0.0}[arm.epsilon]
+    mechanism = Mechanism(sigma, 0.1, 4, 1.0 if arm.private else math.inf)
+    claim = Claim(arm.epsilon, 1e-5, training.unit, training.claimed_relation)
+    about = {
+        "method": arm.method,
+        "loss": arm.loss,
+        "epsilon": arm.epsilon if arm.private else "inf",
+        "seed": 0,
+    }
+    facts = {"population": 200, "population_assumed": True, "reproducible_noise": False}
+    made = ledgers.made(claim, mechanism, 4, about, **facts, expected_batch=16, sampler="poisson")
+    run_dir.write_json(f"train/{arm.name}/privacy.json", made.to_json(), chain.INPUTS)
+    figures = run_dir.read_json(f"train/{arm.name}/train.json")
+    run_dir.write_json(f"train/{arm.name}/train.json", figures, chain.INPUTS)
+    fabricate.bind(run_dir, arm.name)
+
+
+def measure(run_dir: RunDir, plan: Plan) -> None:
+    """What stage evaluate leaves, its answers drawn."""
+    run_dir.write_json("evaluate/tasks.json", _tasks().to_json())
+    arms = [arm for arm in plan.suite.grid.arms if not arm.twin]
+    degraded = losses.degradable(arms)
+    names = ["base", *(arm.name for arm in arms), *([degraded.name + losses.HALF] if degraded else [])]
+    records = comparisons.heldout(run_dir)
+    for number, name in enumerate(names):
+        _answers(number, name, records).write(run_dir, comparisons.output(name), evaluate.inputs(name))
+    made_from = [*map(comparisons.output, names), "evaluate/tasks.json", evaluate.SETTINGS]
+    found = contaminated.without_them(TASK, {"item-1"}, comparisons.read_all(run_dir, arms))
+    row = contaminated.TaskContamination(TASK, 40, 40, 0, 1, ("item-1",), found)
+    inputs = [comparisons.output(name) for name in names if not name.endswith(losses.HALF)]
+    contaminated.Contamination(8, 0.5, (row,)).write(
+        run_dir, contaminated.FILE, ["corpus/manifest.json", "evaluate/tasks.json", *inputs]
+    )
+    comparisons.summary(run_dir, plan, arms).write(run_dir, evaluate.SUMMARY, made_from)
+
+
+def _tasks() -> TasksAsked:
+    return TasksAsked({TASK: TaskAsked(None, "0" * 32, Asking("0.4", None, None, False))}, ())
+
+
+def _answers(number: int, name: str, records: list[Record]) -> Measured:
+    draw = np.random.default_rng(number)
+    items = tuple(
+        Item(f"item-{i}", int(draw.random() < 0.5), float(draw.normal()), f"c{i}", 0.4, (-0.1, -2.0), "p")
+        for i in range(40)
+    )
+    is_half = name.endswith(losses.HALF)
+    rows = () if is_half else tuple(HeldOut(r.id, float(draw.uniform(20, 60)), 40) for r in records)
+    bits = quality.bits_figures(rows, comparisons.clusters(records))
+    figures = Quality(name, (quality.accuracy_figures(TASK, items, 0.5),), bits, 0)
+    return Measured(figures, {TASK: items}, {TASK: {}}, rows, {}, {TASK: "d"})
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
+    """A run with raw records of its own, audited, compared and reported. Tests take copies."""
+    plan = test_audit.plan_with()
+    run_dir = run_store.open_or_create(plan.to_json(), plan.suite.name, tmp_path_factory.mktemp("runs"))
+    declarations.keep(run_dir, plan)
+    test_audit.prepare.run(run_dir, plan, QUIET)
+    for arm in plan.suite.grid.arms:
+        train(run_dir, plan, arm)
+        test_audit.score(run_dir, plan, arm.name, test_audit.LEAK[arm.name])
+    audit.run(run_dir, plan, QUIET, "mia", recipes=RECIPES)
+    audit.run(run_dir, plan, QUIET, "extract", recipes=test_audit.EXTRACTION)
+    measure(run_dir, plan)
+    report.run(run_dir, plan, QUIET)
+    return run_dir, plan
+
+
+@pytest.fixture
+def run_dir(made: Made, tmp_path: Path) -> RunDir:
+    return RunDir(Path(shutil.copytree(made[0].path, tmp_path / made[0].name)))
+
+
+def checked(run_dir: RunDir, commitment: str | None = None) -> Checked:
+    """What is found; nothing in the run changes, and nothing is left in the folder of scratch files."""
+    before = {path: path.stat().st_mtime_ns for path in sorted(run_dir.path.rglob("*"))}
+    found = verify_report.check(run_dir, commitment, QUIET)
+    assert {path: path.stat().st_mtime_ns for path in sorted(run_dir.path.rglob("*"))} == before
+    return found
+
+
+def held(run_dir: RunDir, file: str) -> dict[str, Any]:
+    data: dict[str, Any] = json.loads(run_dir.file(file).read_text(encoding="utf-8"))
+    return data
+
+
+def put(run_dir: RunDir, file: str, data: dict[str, Any], mend: str) -> None:
+    """Writes an edited file: as it is, with its hash mended by somebody without the key, with the key, or
+    with the key of the run taken away beside it.
+    """
+    bare = {key: value for key, value in data.items() if key != custody.KEY}
+    key = {"hash": None, "seal": seal_key(run_dir.path), "no key": None}.get(mend)
+    written = data if mend == "nothing" else custody.stamped(bare, file, key)
+    run_dir.file(file).write_text(json.dumps(written), encoding="utf-8")
+    if mend == "no key":
+        run_dir.file(custody.SEAL_KEY).unlink()
+
+
+def test_a_correct_run_is_made_again_to_the_last_figure(run_dir: RunDir) -> None:
+    found = checked(run_dir)
+    assert found.difference is None
+    assert found.custody == chain.SEALED
+    assert set(found.recomputed) >= {
+        "audit/blind.json", "audit/near_duplicates.json", "audit/summary.json", PRIMARY,
+        "audit/sft-eps1/extraction.json", "evaluate/base.json", "evaluate/summary.json",
+        "evaluate/contamination.json", "train/sft-eps8/privacy.json", "report/report.json",
+        "report/index.html",
+    }  # fmt: skip
+    assert found.figures > 1000
+    assert found.not_there == ["judge/summary.json (dpaudit judge)"]
+    assert any("not asked for again" in why for why in found.hash_checked.values())
+
+
+MENDS = ("nothing", "hash", "seal", "no key")
+Edit = Callable[[dict[str, Any]], None]
+
+
+def _accuracy(data: dict[str, Any]) -> None:
+    data["quality"]["tasks"][0]["accuracy"] = 0.99
+
+
+def _bound(data: dict[str, Any]) -> None:
+    data["bound"]["epsilon_lower"] = 0.0123
+
+
+def _verdict(data: dict[str, Any]) -> None:
+    data["answers"][1]["verdict"] = "not refuted"
+
+
+def _difference(data: dict[str, Any]) -> None:
+    data["pairs"][0]["difference"] = 0.4321
+
+
+def _reported(data: dict[str, Any]) -> None:
+    data["audits"][0]["bound"]["epsilon_lower"] = 0.0123
+
+
+EDITS: dict[str, tuple[Edit, str]] = {
+    PRIMARY: (_bound, "/bound/epsilon_lower"),
+    "audit/summary.json": (_verdict, "/answers/1/verdict"),
+    "evaluate/base.json": (_accuracy, "/quality/tasks/0/accuracy"),
+    "evaluate/summary.json": (_difference, "/pairs/0/difference"),
+    "report/report.json": (_reported, "/audits/0/bound/epsilon_lower"),
+}
+
+
+@pytest.mark.parametrize(
+    ("file", "mend"),
+    [
+        *((PRIMARY, mend) for mend in MENDS),
+        *(("report/report.json", mend) for mend in MENDS),
+        *((file, "seal") for file in EDITS if file.startswith(("audit/summary", "evaluate"))),
+    ],
+)
+def test_an_edited_figure_is_named(file: str, mend: str, run_dir: RunDir) -> None:
+    edit, key = EDITS[file]
+    data = held(run_dir, file)
+    edit(data)
+    put(run_dir, file, data, mend)
+    found = checked(run_dir).difference
+    assert found is not None and (found.file, found.key) == (file, key)
+    assert found.expected != found.got
+    place, value = found.in_report, held(run_dir, "report/report.json")
+    for part in place.split("/")[1:]:
+        value = value[int(part)] if isinstance(value, list) else value[part]
+    assert place and not isinstance(value, dict | list)
+
+
+def fails(run_dir: RunDir, file: str, key: str = "") -> None:
+    found = checked(run_dir).difference
+    assert found is not None and (found.file, found.key) == (file, key), found
+
+
+def test_an_exchanged_score_is_named(run_dir: RunDir, made: Made) -> None:
+    """A score file of another arm in its place; scores that were changed under the run's own seal."""
+    file, other = "attack/sft-eps8/calibrated.parquet", "attack/sft-eps1/calibrated.parquet"
+    shutil.copyfile(run_dir.file(other), run_dir.file(file))
+    fails(run_dir, file)
+
+
+def test_scores_that_the_trainer_changed_and_sealed_are_seen_by_what_was_made_from_them(
+    run_dir: RunDir, made: Made
+) -> None:
+    from dpaudit.signals import recipe
+    from dpaudit.stages.attack import scores
+
+    kept = scores.read_scores(run_dir, "sft-eps8", "loss")
+    lower = [replace(row, value=-row.value) if row.kind == "canary" else row for row in kept]
+    scores.write_scores(run_dir, made[1], "sft-eps8", recipe.load("loss"), lower)
+    file = "audit/sft-eps8/loss.json"
+    data = held(run_dir, file)  # and its input's hash made to fit
+    data["inputs"]["attack/sft-eps8/loss.parquet"] = run_dir.digest("attack/sft-eps8/loss.parquet")
+    put(run_dir, file, data, "seal")
+    found = checked(run_dir).difference
+    assert found is not None and found.file == file and found.key.startswith("/canaries/auc")
+    assert found.in_report.startswith("/audits/") and found.in_report.endswith(found.key)
+
+
+def test_other_coins_are_named(run_dir: RunDir) -> None:
+    coins = held(run_dir, chain.COINS)
+    first = next(iter(coins))
+    coins[first] = not coins[first]
+    run_dir.file(chain.COINS).write_text(json.dumps(coins))
+    fails(run_dir, chain.COINS)
+
+
+def test_a_ledger_that_says_less_than_its_mechanism_spends(run_dir: RunDir) -> None:
+    file = "train/sft-eps8/privacy.json"
+    fabricate.rewrite(run_dir, file, run_dir.read_json(file) | {"epsilon_pld": 0.5})
+    found = checked(run_dir).difference
+    assert found is not None and (found.file, found.key, found.got) == (file, "/epsilon_pld", "0.5")
+    assert found.in_report == "/arms/1/privacy/epsilon_pld"
+
+
+@pytest.mark.parametrize("sealed", [False, True])
+def test_an_edited_page_is_named(sealed: bool, run_dir: RunDir) -> None:
+    page = run_dir.file("report/index.html")
+    html = page.read_text(encoding="utf-8")
+    at = html.index("</data>", html.index("bound/epsilon_lower"))
+    page.write_text(html[: at - 1] + "9" + html[at:], encoding="utf-8")
+    if sealed:
+        seal(run_dir)
+    found = checked(run_dir).difference
+    assert found is not None and found.file == "report/index.html" and found.got.endswith("9'")
+    assert found.key.endswith("/bound/epsilon_lower")
+
+
+def seal(run_dir: RunDir) -> None:
+    """Makes the page one that this run wrote, whatever it says."""
+    digest = custody.file_digest(run_dir.file("report/index.html"))
+    run_dir.write_json("report/index.html.custody.json", {"sha256": [digest]}, ["report/report.json"])
+
+
+def test_other_words_on_the_page_are_an_edit_without_its_seal_and_out_of_date_with_it(
+    run_dir: RunDir,
+) -> None:
+    page = run_dir.file("report/index.html")
+    page.write_text(page.read_text(encoding="utf-8").replace("must not be released", "may be released"))
+    fails(run_dir, "report/index.html")
+    seal(run_dir)
+    with pytest.raises(UsageError, match="another version of dpaudit wrote; type `dpaudit report html"):
+        checked(run_dir)
+
+
+def test_a_page_whose_key_is_elsewhere_by_now_is_as_good(run_dir: RunDir) -> None:
+    run_dir.file(custody.SEAL_KEY).unlink()
+    found = checked(run_dir)
+    assert found.difference is None and found.custody == chain.UNSEALED
+
+
+def test_results_that_are_newer_than_the_page_are_no_edit(run_dir: RunDir, made: Made) -> None:
+    run_dir.file("evaluate/summary.json").unlink()
+    with pytest.raises(UsageError, match="an earlier state of the results; type `dpaudit report html --run "):
+        checked(run_dir)
+
+
+def test_a_run_that_was_begun_later_on_the_same_data_is_no_edit(run_dir: RunDir) -> None:
+    beside = RunDir(run_dir.path.parent / "later")
+    shutil.copytree(run_dir.path, beside.path)
+    manifest = beside.read_json(chain.CORPUS) | {"same_data": [run_dir.name]}
+    beside.file(chain.CORPUS).write_text(
+        json.dumps(custody.stamped(manifest, chain.CORPUS, seal_key(beside.path)))
+    )
+    with pytest.raises(UsageError, match="one of other runs beside this one; type `dpaudit attack mia"):
+        checked(run_dir)
+
+
+def test_without_coins_nothing_is_said(run_dir: RunDir) -> None:
+    shutil.rmtree(run_dir.file("secret"))
+    with pytest.raises(UsageError, match="restore the run's secret/ folder"):
+        checked(run_dir)
+
+
+def test_no_report_and_one_of_another_version_are_one_line(run_dir: RunDir) -> None:
+    data = held(run_dir, "report/report.json") | {"format": "report/1"}
+    put(run_dir, "report/report.json", data, "seal")
+    with pytest.raises(UsageError, match="expected report/8, got report/1; type `dpaudit report html"):
+        checked(run_dir)
+    shutil.rmtree(run_dir.file("report"))
+    with pytest.raises(UsageError, match="report.json: expected a finished output, got no such file"):
+        checked(run_dir)
+
+
+def test_the_commitment_is_compared(run_dir: RunDir) -> None:
+    now = chain.commitment_of(run_dir)
+    found = checked(run_dir, now)
+    assert found.difference is None and found.commitment == "the same as noted before"
+    other = checked(run_dir, "0" * 64).difference
+    assert other is not None and (other.file, other.got) == ("the commitment", now)
+    with pytest.raises(UsageError, match="64 hexadecimal digits"):
+        checked(run_dir, "abc")
+
+
+def test_a_run_that_was_only_trained_says_what_is_missing(tmp_path: Path) -> None:
+    run_dir, plan = fabricate.run(tmp_path, ("train",))
+    for arm in plan.suite.grid.arms:
+        ledger = run_dir.read_json(f"train/{arm.name}/privacy.json")
+        del ledger["epsilon_rdp"]
+        spent = [row for row in verify_report._spent(ledgers.Ledger.from_json(ledger)) if arm.private]
+        ledger |= {"epsilon_pld": spent[0][1]} if spent else {}
+        fabricate.rewrite(run_dir, f"train/{arm.name}/privacy.json", ledger)
+    report.run(run_dir, plan, QUIET)
+    found = checked(run_dir)
+    assert found.difference is None
+    assert [line.split()[0] for line in found.not_there] == ["audit/", "evaluate/", "judge/summary.json"]
