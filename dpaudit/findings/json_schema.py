@@ -1,0 +1,90 @@
+"""The JSON Schema (draft 2020-12) of a finding's file, from its dataclasses: names, types, ranges."""
+
+import math
+import types
+import typing
+from dataclasses import fields, is_dataclass
+from typing import Annotated, Any
+
+from dpaudit.findings.finding import FORMAT, Finding
+
+DIALECT = "https://json-schema.org/draft/2020-12/schema"
+PLAIN: dict[Any, dict[str, Any]] = {
+    str: {"type": "string"},
+    int: {"type": "integer"},
+    bool: {"type": "boolean"},
+    # JSON has no infinite number: it is written as a text
+    float: {"anyOf": [{"type": "number"}, {"enum": ["inf", "-inf"]}]},
+    type(None): {"type": "null"},
+    Any: {},
+}
+
+
+def of(cls: type[Finding]) -> dict[str, Any]:
+    """The schema of `cls.to_json()`. Every key of a finding is there, and no other is."""
+    definitions: dict[str, Any] = {}
+    whole = _object(cls, definitions)
+    properties = {FORMAT: {"const": cls.FORMAT}, **whole["properties"]}
+    return {
+        "$schema": DIALECT,
+        "$id": f"urn:dpaudit:{cls.FORMAT.replace('/', ':')}",
+        "title": cls.FORMAT,
+        **whole,
+        "properties": properties,
+        "required": [FORMAT, *whole["required"]],
+        "$defs": dict(sorted(definitions.items())),
+    }
+
+
+def _object(cls: Any, definitions: dict[str, Any]) -> dict[str, Any]:
+    hints = typing.get_type_hints(cls, include_extras=True)
+    named = {field.name: _schema(hints[field.name], definitions) for field in fields(cls)}
+    about = " ".join((cls.__doc__ or "").split())
+    return {
+        "type": "object",
+        **({"description": about} if about else {}),
+        "properties": named,
+        "required": list(named),
+        "additionalProperties": False,
+    }
+
+
+def _schema(hint: Any, definitions: dict[str, Any]) -> dict[str, Any]:
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if origin is Annotated:
+        return _ranged(*arguments, definitions)
+    if origin in (typing.Union, types.UnionType):
+        return {"anyOf": [_schema(inner, definitions) for inner in arguments]}
+    if origin is typing.Literal:
+        return {"enum": list(arguments)}
+    if origin is tuple:
+        return {"type": "array", "items": _schema(arguments[0], definitions)}
+    if origin is dict:
+        return {"type": "object", "additionalProperties": _schema(arguments[1], definitions)}
+    if is_dataclass(hint) or (isinstance(hint, type) and issubclass(hint, tuple)):
+        return _defined(hint, definitions)
+    return dict(PLAIN[hint])
+
+
+def _ranged(hint: Any, within: Any, definitions: dict[str, Any]) -> dict[str, Any]:
+    low, high = within
+    limits = {"minimum": low} | ({} if math.isinf(high) else {"maximum": high})
+    if hint is not float:
+        return {**_schema(hint, definitions), **limits}
+    number: dict[str, Any] = {"type": "number", **limits}
+    return {"anyOf": [number, {"const": "inf"}]} if math.isinf(high) else number
+
+
+def _defined(cls: Any, definitions: dict[str, Any]) -> dict[str, Any]:
+    """A reference to the schema of a dataclass, or of a NamedTuple, which stands as a list."""
+    name = f"{cls.__module__.rpartition('.')[2]}.{cls.__name__}"
+    if name not in definitions:
+        definitions[name] = {}  # a class that holds itself ends here
+        definitions[name] = _object(cls, definitions) if is_dataclass(cls) else _row(cls, definitions)
+    return {"$ref": f"#/$defs/{name}"}
+
+
+def _row(cls: Any, definitions: dict[str, Any]) -> dict[str, Any]:
+    hints = typing.get_type_hints(cls, include_extras=True)
+    items = [_schema(hints[name], definitions) for name in cls._fields]
+    return {"type": "array", "prefixItems": items, "minItems": len(items), "maxItems": len(items)}
