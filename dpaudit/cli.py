@@ -20,6 +20,7 @@ from dpaudit.commands import (
     lab,
     mistakes,
     outside,
+    reports,
     runs,
     scorecard,
 )
@@ -37,7 +38,7 @@ COMMANDS: dict[str, Any] = {  # a function or a group, in the order of the work
     "eval": lab.evaluate,
     "judge": judge.judge_app,
     "scorecard": scorecard.scorecard,
-    "report": lab.report_app,
+    "report": reports.app,
     "plant": outside.plant,
     "verify": outside.verify,
     "account": calculators.account,

@@ -52,7 +52,7 @@ def _object(cls: Any, definitions: dict[str, Any]) -> dict[str, Any]:
 def _schema(hint: Any, definitions: dict[str, Any]) -> dict[str, Any]:
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if origin is Annotated:
-        return _ranged(*arguments, definitions)
+        return _ranged(arguments[0], arguments[1], definitions)
     if origin in (typing.Union, types.UnionType):
         return {"anyOf": [_schema(inner, definitions) for inner in arguments]}
     if origin is typing.Literal:

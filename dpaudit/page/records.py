@@ -2,11 +2,12 @@
 
 import csv
 import io
+import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 from xml.etree import ElementTree
 
-from dpaudit.findings.answers import Answered
+from dpaudit.findings.answers import Answered, Question
 from dpaudit.findings.release import MAY, MUST_NOT
 from dpaudit.findings.report import Adapter, Report, Stage
 from dpaudit.terminal import visible
@@ -60,14 +61,19 @@ def _rows(tree: Any, at: str, subjects: Mapping[str, str]) -> Iterator[Row]:
         if isinstance(value, dict | list):
             yield from _rows(value, place, about)
         elif name not in taken and _is_figure(name, value):
-            lower, upper = (tree[limit] for limit in limits.get(name, ())) if name in limits else (None, None)
-            count = next((tree[key] for key in COUNTS if _is_number(tree.get(key)) and key != name), None)
-            unit = next((unit for end, unit in UNITS if name.endswith(end)), None)
-            unit = unit if _is_number(value) or value in ("inf", "-inf") else None
-            yield {
-                "key": place, **about, "figure": name, "value": value, "lower": lower, "upper": upper,
-                "unit": unit, "n": count,
-            }  # fmt: skip
+            lower, upper = map(tree.get, limits.get(name, ("", "")))
+            row = {"key": place, **about, "figure": name, "value": value, "lower": lower, "upper": upper}
+            is_word = isinstance(value, bool) or name in WORDS
+            yield row if is_word else {**row, "unit": _unit(name), "n": _count(tree, name)}
+
+
+def _unit(name: str) -> str | None:
+    return next((unit for end, unit in UNITS if name.endswith(end)), None)
+
+
+def _count(tree: Mapping[str, Any], name: str) -> Any:
+    """Of how many a figure is; None where its object does not say."""
+    return next((tree[key] for key in COUNTS if _is_number(tree.get(key)) and key != name), None)
 
 
 def _limits(tree: Mapping[str, Any]) -> dict[str, tuple[str, str]]:
@@ -160,14 +166,18 @@ def _claims(report: Report) -> Iterator[Case]:
 
 def _caught(answer: Answered) -> str:
     """What would have been caught, question by question."""
-    told = []
-    for question in answer.questions:
-        chance = (
-            "it is not known how often" if question.power is None else f"{question.power:.0%} of the time"
-        )
-        able = "shown able" if question.is_shown_able else "not shown able"
-        told.append(f"from {question.side}: {question.violation} would be caught {chance} ({able})")
+    told = [
+        f"from {question.side}: {question.violation} would be caught {_often(question)}"
+        for question in answer.questions
+    ]
     return "; ".join([answer.reason, *told])
+
+
+def _often(question: Question) -> str:
+    if question.power is None:
+        return "nobody knows how often"
+    able = "shown able" if question.is_shown_able else "not shown able"
+    return f"{math.floor(question.power * 1000) / 10:g} % of the time ({able})"
 
 
 def _releases(report: Report) -> Iterator[Case]:

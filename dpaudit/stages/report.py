@@ -121,6 +121,12 @@ def run(run_dir: RunDir, plan: Plan, progress: Progress) -> Path:
     return run_dir.file(PAGE)
 
 
+def present(run_dir: RunDir, plan: Plan) -> Report:
+    """What the page would show now; nothing is written. Raises UsageError as `run` does."""
+    outputs.require(run_dir, plan)
+    return assemble(Reading(run_dir), plan)
+
+
 def _lacking(report: Report) -> list[str]:
     """What is not on the page that a command would bring there, and that command."""
     gone = report.run.repeats_gone
