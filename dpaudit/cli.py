@@ -20,7 +20,7 @@ from dpaudit.commands import (
     lab,
     mistakes,
     outside,
-    reports,
+    reporting,
     runs,
     scorecard,
 )
@@ -38,7 +38,7 @@ COMMANDS: dict[str, Any] = {  # a function or a group, in the order of the work
     "eval": lab.evaluate,
     "judge": judge.judge_app,
     "scorecard": scorecard.scorecard,
-    "report": reports.app,
+    "report": reporting.app,
     "plant": outside.plant,
     "verify": outside.verify,
     "account": calculators.account,

@@ -189,7 +189,8 @@ def _accuracies(first: Side, second: Side) -> Iterator[Row]:
 
     for (arm, task), both in _both(found(first), found(second)).items():
         asked = [one.tasks.tasks.get(task) if one.tasks else None for one in (first, second)]
-        why = None if asked[0] == asked[1] and asked[0] else _because("other items, or asked in another way")
+        why = None if asked[0] == asked[1] else _because("other items, or asked in another way")
+        why = why if all(asked) else _because("items of which a run does not say which they are")
         values = [
             _of(one, lambda row: Value(row.accuracy, row.accuracy_lower, row.accuracy_upper)) for one in both
         ]

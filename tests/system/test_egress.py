@@ -194,6 +194,12 @@ judge replay --out judged
 scorecard answers.jsonl
 report
 report html
+report md --out page.md
+report csv
+report junit
+report json
+report verify
+report diff NAME NAME
 run own.yaml
 ls
 show

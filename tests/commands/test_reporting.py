@@ -1,0 +1,103 @@
+"""`report` beside its page, as it is typed: formats, verify, diff."""
+
+import csv
+import io
+import json
+import os
+import shutil
+from pathlib import Path
+from xml.etree import ElementTree
+
+import fabricate
+import pytest
+from typed import Call
+
+FORMATS = ("md", "csv", "junit", "json")
+
+
+def made(*stages: str) -> Path:
+    """A run in the present folder, its page written."""
+    run_dir, _ = fabricate.run(Path("runs"), stages or fabricate.ALL)
+    return run_dir.path
+
+
+@pytest.mark.parametrize("form", FORMATS)
+def test_a_format_is_one_result_and_nothing_is_written(form: str, call: Call) -> None:
+    run = made()
+    done = call("report", form, run.name)
+    assert done.code == 0 and done.err == ""
+    if form == "json":
+        assert json.loads(done.out)["format"].startswith("report/")
+    elif form == "csv":
+        assert len(list(csv.DictReader(io.StringIO(done.out)))) > 1000
+    elif form == "junit":
+        assert len(ElementTree.fromstring(done.out.encode())) == 4
+    else:
+        assert done.out.startswith("dpaudit · privacy audit") and "\n## " in done.out
+    assert not (run / "report").exists()
+    assert call("report", form).out == done.out  # the run used last
+    file = call("report", form, "--out", "there/out.txt")
+    assert file.code == 0 and file.out == "" and "written: there/out.txt" in file.err
+    assert Path("there/out.txt").read_text(encoding="utf-8").strip() == done.out.strip()
+    assert [path.name for path in Path("there").iterdir()] == ["out.txt"]
+
+
+def test_the_schema_needs_no_run(call: Call) -> None:
+    done = call("report", "json", "--schema")
+    assert done.code == 0 and json.loads(done.out)["$schema"].startswith("https://json-schema.org/")
+
+
+def test_mistakes_are_one_line(call: Call) -> None:
+    run = made("train")
+    Path("folder").mkdir()
+    for words, told in {
+        ("csv", "nobody"): "expected one of",
+        ("csv", run.name, "--run", "other"): "expected one run, got",
+        ("md", "--out", "folder"): "--out folder: expected a file, got a folder",
+        ("verify", run.name): "report/report.json: expected a finished output, got no such file",
+        ("verify", run.name, "--commitment", "x"): "report.json: expected a finished output",
+        ("diff", run.name, "nobody"): "expected one of",
+    }.items():
+        done = call("report", *words)
+        assert done.code == 2 and done.out == "" and done.err.count("\n") == 1, (words, done)
+        assert told in done.err, done.err
+    assert list(Path("folder").iterdir()) == []
+
+
+@pytest.mark.skipif(os.getuid() == 0, reason="root writes everywhere")
+def test_a_folder_that_takes_no_file_is_one_line(call: Call) -> None:
+    made("train")
+    Path("closed").mkdir(mode=0o500)
+    done = call("report", "csv", "--out", "closed/out.csv")
+    assert done.code == 2 and done.err.count("\n") == 1
+
+
+def test_verify_names_what_differs_and_ends_with_1(call: Call) -> None:
+    run = made("train")
+    assert call("report", "html").code == 0
+    refused = call("report", "verify", "--json")  # made-up ledgers, which no accountant gives
+    found = json.loads(refused.out)
+    assert refused.code == 1 and found["verified"] is False
+    there = found["difference"]
+    assert (there["file"], there["key"]) == ("train/sft-eps8/privacy.json", "/epsilon_pld")
+    assert there["in_report"] == "/arms/1/privacy/epsilon_pld"
+    told = call("report", "verify", run.name)
+    assert told.code == 1 and "verified: no" in told.out and "got: 7.9968" in told.out
+    assert "in report: /arms/1/privacy/epsilon_pld" in told.out
+
+
+def test_diff_shows_settings_and_what_differs(call: Call) -> None:
+    first = made()
+    other, _ = fabricate.run(Path("other"), plan=fabricate.plan_named("second"))
+    second = Path("runs/second")
+    shutil.copytree(other.path, second)
+    same = call("report", "diff", first.name, first.name)
+    assert same.code == 0 and "settings: the same" in same.out and same.err == ""
+    done = call("report", "diff", first.name, "second")
+    assert done.code == 0, done.err
+    assert "suite.name" in done.out and "RUN2: second" in done.out
+    told = json.loads(call("report", "diff", first.name, "second", "--json").out)
+    assert told["runs"] == [first.name, "second"]
+    assert [row["setting"] for row in told["settings"]] == ["suite.name"]
+    apart = {row["what"] for row in told["figures"] if row["said"] != "the same"}
+    assert apart == {"accuracy"}  # of items that a made-up run does not name
