@@ -23,7 +23,7 @@ from dpaudit.system.progress import Progress
 from dpaudit.training import ranks
 
 DEFAULT = "demo"  # the suite of `train`
-report_app = typer.Typer(help="Write the page of a run.", **SETTINGS)
+report_app = typer.Typer(help="Write the page of a run, verify it, compare two runs.", **SETTINGS)
 
 
 def demo(

@@ -167,7 +167,8 @@ def _told(values: dict[str, Any], found: Any) -> str:
     counts = {
         "figures_made_again": f"{found.figures:,}, all as they stand in {len(found.recomputed)} files",
         "commitment": found.commitment,
-        "custody": found.custody,
+        "custody": found.custody.partition(";")[0],  # of the coins it says what the page looked at
+        "coins": found.coins,
         "not_there": found.not_there,
     }
     rows = [{"file": file, "why": why} for file, why in found.hash_checked.items()]

@@ -22,6 +22,7 @@ from dpaudit.stages.integrity import weights
 from dpaudit.stages.judge_replies import REPLIES, Way
 from dpaudit.stages.report import CLAIMS
 from dpaudit.storage.rundir import RunDir
+from dpaudit.storage.seals import seal_key
 from dpaudit.suite.grid import Arm
 from dpaudit.suite.plan import Plan
 from dpaudit.system.progress import Progress
@@ -155,6 +156,8 @@ def _no_replay(run_dir: RunDir, plan: Plan, known: Judgement) -> str | None:
     settings = plan.suite.judging
     if settings is None or known.asked is None or not run_dir.file(REPLIES).is_file():
         return "no replies of its judge are kept"
+    if seal_key(run_dir.path) is None:
+        return "the key of the run's seals is not here, and replies are read by it alone"
     try:
         rules = judge.rules_of(plan.suite, settings)
     except UsageError:

@@ -42,6 +42,7 @@ from dpaudit.suite import declarations
 from dpaudit.suite.plan import Plan
 from dpaudit.system.progress import Progress
 
+PAGES = (PAGE, sidecar(PAGE))
 ACCOUNTANTS = 1e-3  # relative: another version of an accountant rounds on another grid
 BESIDE = ("/run/same_data", "/run/repeated_by", "/run/repeats_gone", "/together/beside", "/beside")
 STATES = (custody.SEALED, custody.UNSEALED, custody.GIVEN_UP)
@@ -66,6 +67,7 @@ class Checked:
     """What was looked at. `hash_checked` has what could not be made again, and why."""
 
     custody: str
+    coins: str | None = None
     commitment: str | None = None
     figures: int = 0  # that were made again
     recomputed: list[str] = field(default_factory=list)  # files
@@ -138,8 +140,9 @@ class _Check:
         self.faults = outputs.faults(run_dir)
         derived = [file for file in outputs.results(run_dir) if _is_derived(file)]
         for file, error in self.faults.items():
-            if file not in derived and file != PAGE:
-                raise self._failed(error)
+            path = run_dir.file(file)
+            if path.is_symlink() or not path.is_file() or file not in (*derived, *PAGES):
+                raise self._failed(error)  # what cannot be read, or not be made again
         self.kept = {file: self._raw(file) for file in derived}
         if any(file.startswith("audit/") for file in derived):
             self._require_coins()
@@ -165,6 +168,7 @@ class _Check:
                 "restore the run's secret/ folder",
             )
         self._passes(lambda: again.require_raw(self.run_dir))
+        self.found.coins = "those that were drawn"
 
     def _ledgers(self, plan: Plan) -> None:
         """What each ledger says was spent, by both accountants from its mechanism and steps."""
@@ -205,7 +209,7 @@ class _Check:
             return make()
         except UsageError as error:
             raise self._failed(error) from None
-        except (KeyError, ValueError):  # a key that the file should name
+        except (LookupError, ValueError, TypeError):  # a whole file that was made up
             raise _DiffersError(file, "", "a file that can be made again", "another content") from None
 
     def _copy(self, copy: RunDir, file: str) -> None:
@@ -217,8 +221,10 @@ class _Check:
         got = self.kept[FIGURES]
         made = _as_then(self._passes(lambda: report.assemble(reading, plan)), got)
         expected = json.loads(json.dumps(made.to_json(), default=plain))
-        if FIGURES not in self.faults and got.get(INPUTS) != self.run_dir.digests(reading.files):
-            raise self._out_of_date("one made from an earlier state of the results")
+        then, now = got[INPUTS], self.run_dir.digests(reading.files)
+        if FIGURES not in self.faults and then != now:
+            other = next(name for name in (*now, *then) if now.get(name) != then.get(name))
+            raise self._out_of_date(f"one made from an earlier state of {other}")
         self._compare(FIGURES, expected, got)
         self.found.recomputed.append(FIGURES)
         if FIGURES in self.faults:
@@ -238,12 +244,15 @@ class _Check:
             if apart is not None:
                 shown, text = apart
                 raise _DiffersError(PAGE, shown.key, repr(shown.text), f"{text!r:.80}")
-            if PAGE not in self.faults and self.found.custody == custody.SEALED:
+            if not self._page_fault() and self.found.custody == custody.SEALED:
                 raise self._out_of_date("a page that another version of dpaudit wrote", PAGE)
             raise _DiffersError(PAGE, "", "the page that report.json renders to", "other words")
-        if PAGE in self.faults:
-            raise self._failed(self.faults[PAGE])
+        if fault := self._page_fault():
+            raise self._failed(fault)
         self.found.recomputed.append(PAGE)
+
+    def _page_fault(self) -> UsageError | None:
+        return next((self.faults[file] for file in PAGES if file in self.faults), None)
 
     def _say_what_was_not_made_again(self, plan: Plan) -> None:
         found, there = self.found, self.kept
@@ -300,7 +309,7 @@ class _Check:
     def _is_stale(self, raw: Raw) -> bool:
         try:
             return bool(raw[INPUTS] != self.run_dir.digests(raw[INPUTS]))
-        except UsageError:  # an input is gone
+        except (UsageError, ValueError):  # an input is gone, or is no place in a run
             return True
 
     def _raw(self, file: str) -> Raw:
@@ -330,7 +339,8 @@ class _Check:
 
 def _as_then(made: Report, held: Mapping[str, Any]) -> Report:
     """The report with what was known of seals as it was written: their key may be elsewhere by now."""
-    then = (held.get("run") or {}).get("custody")
+    run = held.get("run")
+    then = run.get("custody") if isinstance(run, dict) else None
     if then not in STATES:
         return made
     same = replace(made, run=replace(made.run, custody=then))
@@ -392,7 +402,8 @@ def _in_report(held: Mapping[str, Any], file: str, key: str) -> str:
 
 def _member(held: Mapping[str, Any], lists: tuple[str, ...], wanted: Mapping[str, str], key: str) -> str:
     for part in lists:
-        for index, row in enumerate(held.get(part) or ()):
-            if all(row.get(name) == value for name, value in wanted.items()):
+        rows = held.get(part)
+        for index, row in enumerate(rows if isinstance(rows, list) else ()):
+            if isinstance(row, dict) and all(row.get(name) == value for name, value in wanted.items()):
                 return f"/{part}/{index}{key}"
     return ""

@@ -2,9 +2,12 @@
 it.
 """
 
+import contextlib
 import json
 import math
+import os
 import shutil
+import tempfile
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +17,7 @@ import fabricate
 import numpy as np
 import pytest
 import test_audit
+import test_judge
 
 from dpaudit.data.corpus import Record
 from dpaudit.errors import UsageError
@@ -22,9 +26,10 @@ from dpaudit.judging import losses, quality
 from dpaudit.privacy import ledger as ledgers
 from dpaudit.privacy.claim import Claim
 from dpaudit.privacy.mechanism import Mechanism
-from dpaudit.stages import comparisons, contaminated, evaluate, report, verify_report
+from dpaudit.stages import comparisons, contaminated, evaluate, judge, report, verify_report
 from dpaudit.stages.audit import audit
 from dpaudit.stages.integrity import custody as chain
+from dpaudit.stages.judge_replies import REPLIES
 from dpaudit.stages.verify_report import Checked
 from dpaudit.storage import custody, run_store
 from dpaudit.storage.rundir import RunDir
@@ -121,6 +126,23 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
 @pytest.fixture
 def run_dir(made: Made, tmp_path: Path) -> RunDir:
     return RunDir(Path(shutil.copytree(made[0].path, tmp_path / made[0].name)))
+
+
+@pytest.fixture(scope="module")
+def judged(toy_model_dir: Path, toy_adapter_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Made:
+    """A run whose rubric's own judge, a random model, was asked, and found unfit; no arm answers then."""
+    place = tmp_path_factory.mktemp("judged")
+    (place / "toy.yaml").write_text(
+        f"name: toy\ntitle: Toy\nkind: likelihood\nmodel: {toy_model_dir}\n"
+        "controls: {count: 12, least: 7, minimum: 0.6}\n"
+    )
+    run_dir, plan = test_judge.toy_run(toy_model_dir, toy_adapter_dir, place, place / "toy.yaml")
+    for arm in plan.suite.grid.arms:
+        shutil.rmtree(run_dir.file(f"train/{arm.name}"))
+        train(run_dir, plan, arm)
+    judge.run(run_dir, plan, QUIET)
+    report.run(run_dir, plan, QUIET)
+    return run_dir, plan
 
 
 def checked(run_dir: RunDir, commitment: str | None = None) -> Checked:
@@ -302,7 +324,9 @@ def test_a_page_whose_key_is_elsewhere_by_now_is_as_good(run_dir: RunDir) -> Non
 
 def test_results_that_are_newer_than_the_page_are_no_edit(run_dir: RunDir, made: Made) -> None:
     run_dir.file("evaluate/summary.json").unlink()
-    with pytest.raises(UsageError, match="an earlier state of the results; type `dpaudit report html --run "):
+    with pytest.raises(
+        UsageError, match=r"an earlier state of evaluate/summary\.json; type `dpaudit report html --run "
+    ):
         checked(run_dir)
 
 
@@ -341,6 +365,86 @@ def test_the_commitment_is_compared(run_dir: RunDir) -> None:
     assert other is not None and (other.file, other.got) == ("the commitment", now)
     with pytest.raises(UsageError, match="64 hexadecimal digits"):
         checked(run_dir, "abc")
+
+
+@pytest.mark.parametrize("mend", MENDS)
+def test_an_edited_passport_is_named_from_the_judges_own_replies(
+    mend: str, judged: Made, tmp_path: Path
+) -> None:
+    run_dir = RunDir(Path(shutil.copytree(judged[0].path, tmp_path / judged[0].name)))
+    found = checked(run_dir)
+    assert found.difference is None and {"judge/summary.json", "judge/passport.json"} <= set(found.recomputed)
+    data = held(run_dir, "judge/summary.json")
+    data["passport"]["swap"]["rate"] = 0.9999
+    put(run_dir, "judge/summary.json", data, mend)
+    if mend == "no key":  # no reply can be read without it: the page was made from other results
+        with pytest.raises(UsageError, match="an earlier state of judge/summary"):
+            checked(run_dir)
+        return
+    there = checked(run_dir).difference
+    assert there is not None and (there.file, there.key) == ("judge/summary.json", "/passport/swap/rate")
+    assert there.in_report == "/judge/passport/swap/rate"
+
+
+def test_an_altered_reply_of_the_judge_is_no_reply(judged: Made, tmp_path: Path) -> None:
+    run_dir = RunDir(Path(shutil.copytree(judged[0].path, tmp_path / judged[0].name)))
+    file = run_dir.file(REPLIES)
+    first, *rest = file.read_text(encoding="utf-8").splitlines(keepends=True)
+    file.write_text(first.replace('"', "'", 1) + "".join(rest), encoding="utf-8")
+    there = checked(run_dir).difference
+    assert there is not None and there.file == REPLIES and there.got == "1 without one"
+
+
+def test_another_rubric_by_now_is_said_and_what_it_judged_rests_on_its_hash(
+    judged: Made, tmp_path: Path
+) -> None:
+    run_dir = RunDir(Path(shutil.copytree(judged[0].path, tmp_path / judged[0].name)))
+    rules = Path(str(judged[1].suite.judging and judged[1].suite.judging.rubric))
+    text = rules.read_text(encoding="utf-8")
+    rules.write_text(text.replace("title: Toy", "title: Other"), encoding="utf-8")
+    try:
+        found = checked(run_dir)
+    finally:
+        rules.write_text(text, encoding="utf-8")
+    assert (
+        found.difference is None
+        and "is not the one that was judged by" in found.hash_checked["judge/summary.json"]
+    )
+
+
+@pytest.mark.parametrize(
+    "content", ["", "[]", "{", '{"inputs": 3}', "\x00", '{"format": "report/8"}', "9" * 5000]
+)
+def test_a_report_that_is_no_report_is_told(content: str, run_dir: RunDir) -> None:
+    run_dir.file("report/report.json").write_text(content, encoding="utf-8")
+    with contextlib.suppress(UsageError):  # a file without a format is of another version
+        found = checked(run_dir).difference
+        assert found is not None and found.file == "report/report.json"
+
+
+@pytest.mark.parametrize("file", ["report/report.json", "report/index.html", PRIMARY, "judge/summary.json"])
+def test_what_is_no_file_is_told_and_not_waited_for(file: str, run_dir: RunDir) -> None:
+    path = run_dir.file(file)
+    path.unlink(missing_ok=True)
+    path.parent.mkdir(exist_ok=True)
+    os.mkfifo(path)
+    with contextlib.suppress(UsageError):  # no report.json is no report
+        found = checked(run_dir).difference
+        assert found is not None and (found.file, found.got) == (file, "a special file")
+    path.unlink()
+    path.symlink_to("/etc/hostname")
+    found = checked(run_dir).difference
+    assert found is not None and found.file == file
+
+
+def test_a_folder_of_scratch_is_left_by_nobody(run_dir: RunDir) -> None:
+    place = Path(tempfile.gettempdir())
+    before = set(place.glob("dpaudit-*"))
+    checked(run_dir)
+    run_dir.file("attack/sft-eps8/loss.parquet").unlink()
+    with pytest.raises(UsageError, match=r"an earlier state of audit/sft-eps8/loss\.json"):
+        checked(run_dir)
+    assert set(place.glob("dpaudit-*")) <= before
 
 
 def test_a_run_that_was_only_trained_says_what_is_missing(tmp_path: Path) -> None:
