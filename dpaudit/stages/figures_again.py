@@ -5,6 +5,7 @@ replies that a run keeps, in a copy of the run that `report verify` works in. No
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
+from functools import cache
 from typing import Any
 
 from dpaudit.data.corpus import Record
@@ -29,7 +30,6 @@ from dpaudit.system.progress import Progress
 
 Made = Callable[[], str | None]  # makes a file again; says in words why that is not possible
 Kept = Mapping[str, Mapping[str, Any]]  # place of a file -> what it holds now
-NO_SUMMARY = "the judge's verdicts were not made again"
 QUIET = Progress(quiet=True)
 OWN = ("evaluate/tasks.json", "evaluate/tries.json")  # what was asked, and when: raw records
 
@@ -38,13 +38,14 @@ def makers(run_dir: RunDir, plan: Plan, kept: Kept) -> dict[str, Made]:
     """For each of these files of evaluate/ and judge/, and audit/claims.json, how it is made again, in the
     order in which they rest on each other.
     """
-    order = [CLAIMS, contaminated.FILE, SUMMARY, preferences.FILE, judge.SUMMARY]
+    order = [CLAIMS, contaminated.FILE, SUMMARY, preferences.FILE, judge.PASSPORT, judge.SUMMARY]
     models = [file for file in kept if file.startswith("evaluate/") and file not in (*order, *OWN)]
-    wanted = [CLAIMS, *sorted(models), *order[1:], judge.PASSPORT]
-    return {file: _maker(run_dir, plan, file, kept[file]) for file in wanted if file in kept}
+    wanted = [CLAIMS, *sorted(models), *order[1:]]
+    replayed = cache(lambda: _judge(run_dir, plan, kept.get(judge.SUMMARY)))
+    return {file: _maker(run_dir, plan, file, kept[file], replayed) for file in wanted if file in kept}
 
 
-def _maker(run_dir: RunDir, plan: Plan, file: str, kept: Mapping[str, Any]) -> Made:
+def _maker(run_dir: RunDir, plan: Plan, file: str, kept: Mapping[str, Any], replayed: Made) -> Made:
     def make() -> str | None:
         if file == CLAIMS:
             found = Together.read(run_dir, AUDITED)
@@ -56,10 +57,8 @@ def _maker(run_dir: RunDir, plan: Plan, file: str, kept: Mapping[str, Any]) -> M
             comparisons.summary(run_dir, plan, arms).write(run_dir, SUMMARY, kept["inputs"])
         elif file == preferences.FILE:
             _preferences(run_dir, plan, kept)
-        elif file == judge.SUMMARY:
-            return _judge(run_dir, plan, kept)
-        elif file == judge.PASSPORT:  # made with the summary
-            return None if run_dir.file(file).is_file() else NO_SUMMARY
+        elif file in (judge.PASSPORT, judge.SUMMARY):
+            return replayed()
         else:
             _measured(run_dir, file, kept)
         return None
@@ -142,8 +141,10 @@ def _preferences(run_dir: RunDir, plan: Plan, kept: Mapping[str, Any]) -> None:
 # ---- judge
 
 
-def _judge(run_dir: RunDir, plan: Plan, kept: Mapping[str, Any]) -> str | None:
+def _judge(run_dir: RunDir, plan: Plan, kept: Mapping[str, Any] | None) -> str | None:
     """Passport, verdicts and win rates from the replies that were kept."""
+    if kept is None:
+        return "no verdicts of this judge are there, and the page shows no passport alone"
     known: Judgement = _finding(Judgement, kept, judge.SUMMARY)
     why = _no_replay(run_dir, plan, known)
     if why is None:

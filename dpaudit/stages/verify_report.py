@@ -225,6 +225,9 @@ class _Check:
         if FIGURES not in self.faults and then != now:
             other = next(name for name in (*now, *then) if now.get(name) != then.get(name))
             raise self._out_of_date(f"one made from an earlier state of {other}")
+        named = got["run"].get("name") if isinstance(got.get("run"), dict) else None
+        if FIGURES not in self.faults and named != made.run.name:
+            raise self._out_of_date("one of this run under another name")
         self._compare(FIGURES, expected, got)
         self.found.recomputed.append(FIGURES)
         if FIGURES in self.faults:
