@@ -139,6 +139,9 @@ def test_the_lab_on_a_toy_model(call: Call) -> None:
     assert {(row["arm"], row["against"]) for row in measured["compared"]} >= {("sft-eps8", "sft-inf")}
     page = Path(json.loads(told("report", "html", "--json").out)["page"])
     assert page.read_text(encoding="utf-8").startswith("<!DOCTYPE html>")
+    made_again = told("report", "verify", "--json")
+    assert made_again.code == 0, made_again.out[:600]
+    assert {"audit/summary.json", "evaluate/summary.json"} < set(json.loads(made_again.out)["recomputed"])
     again = told("run", "mini.yaml", "--insecure-seed", "5")
     assert again.code == 0 and str(page) in again.out and not re.search(r"^training", again.err, re.M)
     assert found["caveat"] in again.out.splitlines()

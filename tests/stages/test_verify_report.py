@@ -341,6 +341,12 @@ def test_a_run_that_was_begun_later_on_the_same_data_is_no_edit(run_dir: RunDir)
         checked(run_dir)
 
 
+def test_a_run_under_another_name_is_no_edit(run_dir: RunDir) -> None:
+    other = RunDir(run_dir.path.rename(run_dir.path.with_name('it\'s "a" <b>')))
+    with pytest.raises(UsageError, match="one of this run under another name; type `dpaudit report html"):
+        checked(other)
+
+
 def test_without_coins_nothing_is_said(run_dir: RunDir) -> None:
     shutil.rmtree(run_dir.file("secret"))
     with pytest.raises(UsageError, match="restore the run's secret/ folder"):
@@ -367,13 +373,16 @@ def test_the_commitment_is_compared(run_dir: RunDir) -> None:
         checked(run_dir, "abc")
 
 
-@pytest.mark.parametrize("mend", MENDS)
+def test_the_judge_is_replayed(judged: Made, tmp_path: Path) -> None:
+    found = checked(RunDir(Path(shutil.copytree(judged[0].path, tmp_path / judged[0].name))))
+    assert found.difference is None and {"judge/summary.json", "judge/passport.json"} <= set(found.recomputed)
+
+
+@pytest.mark.parametrize("mend", ["hash", "seal", "no key"])
 def test_an_edited_passport_is_named_from_the_judges_own_replies(
     mend: str, judged: Made, tmp_path: Path
 ) -> None:
     run_dir = RunDir(Path(shutil.copytree(judged[0].path, tmp_path / judged[0].name)))
-    found = checked(run_dir)
-    assert found.difference is None and {"judge/summary.json", "judge/passport.json"} <= set(found.recomputed)
     data = held(run_dir, "judge/summary.json")
     data["passport"]["swap"]["rate"] = 0.9999
     put(run_dir, "judge/summary.json", data, mend)
