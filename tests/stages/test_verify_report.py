@@ -22,6 +22,7 @@ import test_judge
 from dpaudit.data.corpus import Record
 from dpaudit.errors import UsageError
 from dpaudit.findings.quality import Asking, HeldOut, Item, Measured, Quality, TaskAsked, TasksAsked
+from dpaudit.findings.report import Report
 from dpaudit.judging import losses, quality
 from dpaudit.privacy import ledger as ledgers
 from dpaudit.privacy.claim import Claim
@@ -356,7 +357,7 @@ def test_without_coins_nothing_is_said(run_dir: RunDir) -> None:
 def test_no_report_and_one_of_another_version_are_one_line(run_dir: RunDir) -> None:
     data = held(run_dir, "report/report.json") | {"format": "report/1"}
     put(run_dir, "report/report.json", data, "seal")
-    with pytest.raises(UsageError, match="expected report/8, got report/1; type `dpaudit report html"):
+    with pytest.raises(UsageError, match=f"expected {Report.FORMAT}, got report/1; type `dpaudit"):
         checked(run_dir)
     shutil.rmtree(run_dir.file("report"))
     with pytest.raises(UsageError, match=r"report\.json: expected a finished output, got no such file"):
@@ -422,7 +423,7 @@ def test_another_rubric_by_now_is_said_and_what_it_judged_rests_on_its_hash(
 
 
 @pytest.mark.parametrize(
-    "content", ["", "[]", "{", '{"inputs": 3}', "\x00", '{"format": "report/8"}', "9" * 5000]
+    "content", ["", "[]", "{", '{"inputs": 3}', "\x00", json.dumps({"format": Report.FORMAT}), "9" * 5000]
 )
 def test_a_report_that_is_no_report_is_told(content: str, run_dir: RunDir) -> None:
     run_dir.file("report/report.json").write_text(content, encoding="utf-8")
