@@ -20,8 +20,8 @@ from dpaudit.stages import (
     figures_again,
     json_trees,
     outputs,
-    preferences,
     report,
+    report_places,
     run_copy,
 )
 from dpaudit.stages.audit import again
@@ -298,7 +298,7 @@ class _Check:
 
     def _place(self, differs: _DiffersError) -> _DiffersError:
         there = differs.difference
-        key = _in_report(self.kept.get(FIGURES, {}), there.file, there.key)
+        key = report_places.of(self.kept.get(FIGURES, {}), there.file, there.key)
         differs.difference = Difference(there.file, there.key, there.expected, there.got, key)
         return differs
 
@@ -374,39 +374,3 @@ def _spent(ledger: Ledger) -> Iterator[tuple[str, float, float]]:
     if ledger.epsilon_rdp is not None:
         yield "/epsilon_rdp", accountants.epsilon_rdp(ledger.mechanism, claim.delta), ledger.epsilon_rdp
     yield "/steps_done", float(ledger.mechanism.steps), float(ledger.steps_done)
-
-
-def _in_report(held: Mapping[str, Any], file: str, key: str) -> str:
-    """The place in report.json of a figure of another file; empty where the report does not show it."""
-    if file == FIGURES:
-        return key
-    whole = {
-        SUMMARY: "/together",
-        evaluate.SUMMARY: "/comparisons",
-        contaminated.FILE: "/contamination",
-        JUDGED: "/judge",
-        report.CLAIMS: "",
-    }
-    if file in whole:
-        return whole[file] + key
-    if file == preferences.FILE:
-        return f"/preferences{key.removeprefix('/results')}"
-    stage, _, rest = file.partition("/")
-    name, _, recipe = rest.removesuffix(".json").partition("/")
-    if stage == "train":
-        return _member(held, ("arms",), {"arm": name}, f"/privacy{key}")
-    if stage == "evaluate":
-        return _member(held, ("quality",), {"arm": name}, key.removeprefix("/quality"))
-    if name == "inside":
-        return _member(held, ("inside",), {"arm": recipe}, key)
-    of = {"arm": name, "recipe": recipe}
-    return _member(held, ("audits", "extraction", "discoverable", "pii"), of, key)
-
-
-def _member(held: Mapping[str, Any], lists: tuple[str, ...], wanted: Mapping[str, str], key: str) -> str:
-    for part in lists:
-        rows = held.get(part)
-        for index, row in enumerate(rows if isinstance(rows, list) else ()):
-            if isinstance(row, dict) and all(row.get(name) == value for name, value in wanted.items()):
-                return f"/{part}/{index}{key}"
-    return ""
