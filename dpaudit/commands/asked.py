@@ -78,6 +78,10 @@ class Asked:
             help="Train every adapter K times; from 3 on, a bound speaks of the method.",
         ),
     ] = None
+    steps: Annotated[
+        int | None,
+        typer.Option("--steps", metavar="N", min=1, help="Steps of every adapter, in place of the suite's."),
+    ] = None
     start: Annotated[
         str | None,
         typer.Option(
@@ -145,6 +149,7 @@ ALIASES = {  # option -> the key of the suite that it is another name of
     "stage": "grid.stages",
     "chain": "grid.chain",
     "seeds": "grid.seeds",
+    "steps": "training.steps",
     "start": "model.start",
     "assume_public": "model.assume_public",
     "allow_delta": "training.allow_delta",

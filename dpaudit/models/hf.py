@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from dpaudit.errors import UsageError
-from dpaudit.models import adapters, border, folder, hub, number_formats
+from dpaudit.models import adapters, border, folder, hub, number_formats, random_weights
 
 # PEFT 0.21 reads a name that Transformers 5 has renamed; nothing that a user could mend.
 warnings.filterwarnings("ignore", message="`is_gradient_checkpointing`", category=FutureWarning)
@@ -29,7 +29,7 @@ SMALL_MODEL = 64 * 2**20  # bytes of weights
 
 def resolve(base: str) -> str:
     """The folder that `base` means: `builtin:NAME` is inside the package, a hub id where it was fetched to,
-    or itself.
+    or itself; `random:SHAPE` has none.
 
     Nothing is asked of the hub. Raises UsageError for a folder that lacks config.json or safetensors weights,
     and for a path without a folder.
@@ -46,14 +46,23 @@ def resolve(base: str) -> str:
 
 def is_small(base: str) -> bool:
     """Whether the model is so small that one core is enough for it, by the size of its weight files."""
+    if random_weights.is_random(base):
+        return 4 * random_weights.shape(base).parameters <= SMALL_MODEL
     weights = Path(resolve(base)).glob("*.safetensors")
     return 0 < sum(file.stat().st_size for file in weights) <= SMALL_MODEL
 
 
 def place_of(base: str, weights: bool = True) -> Path:
     """The folder that a base is read from. Raises UsageError for a folder without the needed files, and for a
-    hub id that was not fetched.
+    hub id that was not fetched, or random weights, which lie nowhere.
     """
+    if random_weights.is_random(base):
+        raise UsageError(
+            f"--model {base}",
+            "a model with files",
+            "random weights, which are drawn where they are asked for",
+            "name a folder; train, run, attack and eval take random weights",
+        )
     place = Path(resolve(base))
     if not place.is_dir() and not hub.is_id(base):
         raise UsageError(
@@ -98,6 +107,24 @@ def _checked_folder(place: Path, base: str) -> Path:
     return place
 
 
+def check(base: str) -> folder.Checked:
+    """The checked folder of a base, or what one of that shape would be. Raises UsageError as `place_of` and
+    `folder.check`.
+    """
+    where = f"--model {base}"
+    if random_weights.is_random(base):
+        config = random_weights.configuration(base)
+        return folder.Checked(config, folder.empty_model(config, where), None, None)
+    return folder.check(place_of(base), where)
+
+
+def configuration(base: str) -> Any:
+    """The configuration of a base, whose weights need not be here."""
+    if random_weights.is_random(base):
+        return random_weights.configuration(base)
+    return folder.configuration(place_of(base, weights=False), f"--model {base}")
+
+
 def load_model(
     base: str, dtype: str = "float32", quantization: str | None = None, attention: str | None = None
 ) -> Any:
@@ -113,16 +140,12 @@ def load_model(
     if dtype not in _DTYPES:
         raise UsageError("model.dtype", f"one of {', '.join(_DTYPES)}", repr(dtype))
     transformers.utils.logging.disable_progress_bar()  # stages show their own
-    where, place = f"--model {base}", place_of(base)
-    checked = folder.check(place, where)
+    where, checked = f"--model {base}", check(base)
     check_quantization(checked.method, quantization, where)
     with border.told(where, expected=folder.ANSWERS, remedy="check its folder"):
-        model, info = transformers.AutoModelForCausalLM.from_pretrained(
-            str(place),
+        model, info = _kind(base, checked).from_pretrained(
+            **_source(base, checked, _DTYPES[dtype]),
             dtype=_DTYPES[dtype],
-            use_safetensors=True,
-            trust_remote_code=False,
-            local_files_only=True,
             **(_quantization(quantization, dtype) if checked.method is None else {}),
             attn_implementation=attention,
             key_mapping=checked.renamed,
@@ -135,6 +158,25 @@ def load_model(
         if hasattr(layer, "support_avx512bf16_for_cpu"):
             layer.support_avx512bf16_for_cpu = False
     return model.eval()
+
+
+def _kind(base: str, checked: folder.Checked) -> Any:
+    import transformers
+
+    return type(checked.empty) if random_weights.is_random(base) else transformers.AutoModelForCausalLM
+
+
+def _source(base: str, checked: folder.Checked, dtype: torch.dtype) -> dict[str, Any]:
+    """Where `from_pretrained` takes the weights from."""
+    if random_weights.is_random(base):
+        drawn = random_weights.weights(checked.empty, dtype)
+        return {"pretrained_model_name_or_path": None, "config": checked.config, "state_dict": drawn}
+    return {
+        "pretrained_model_name_or_path": str(place_of(base)),
+        "use_safetensors": True,
+        "trust_remote_code": False,
+        "local_files_only": True,
+    }
 
 
 def check_quantization(method: str | None, asked: str | None, where: str) -> None:

@@ -66,13 +66,20 @@ def configuration(model: Model) -> Any:
     """The configuration of the base; where it is not on this machine, the suite's `model.shape`."""
     import transformers
 
-    from dpaudit.models import folder, hf, hub
+    from dpaudit.models import hf
 
-    if hub.is_id(model.base) and hub.fetched(model.base) is None and model.shape:
+    if is_absent(model):
         sizes = dict(model.shape)
         tied = bool(sizes.pop("tie_word_embeddings", 0))
         return transformers.LlamaConfig(**sizes, tie_word_embeddings=tied)
-    return folder.configuration(hf.place_of(model.base, weights=False), f"--model {model.base}")
+    return hf.configuration(model.base)
+
+
+def is_absent(model: Model) -> bool:
+    """Whether the suite's `model.shape` stands for a hub's model that was not fetched, nor its tokenizer."""
+    from dpaudit.models import hub
+
+    return bool(model.shape) and hub.is_id(model.base) and hub.fetched(model.base) is None
 
 
 def _without_weights(config: Any) -> Any:

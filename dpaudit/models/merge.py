@@ -66,7 +66,7 @@ def folder_of(base: str) -> Path | None:
 
 def own_dtype(base: str) -> str:
     """The dtype of a base's weights as its config.json says, among those that we load; else float32."""
-    config = folder.configuration(hf.place_of(base), f"--model {base}")
+    config = hf.configuration(base)
     name = str(config.dtype).removeprefix("torch.")
     return name if name in TOLERANCE else "float32"
 

@@ -13,7 +13,7 @@ def check(base: str, quantization: str | None = None, adapter: Path | None = Non
     For commands that write: a fault in a model's folder is reported before anything is written.
     """
     where = f"--model {base}"
-    checked = folder.check(hf.place_of(base), where)
+    checked = hf.check(base)
     hf.check_quantization(checked.method, quantization, where)
     check_tokens(load_tokenizer(base), checked.rows, where)
     if adapter is not None:

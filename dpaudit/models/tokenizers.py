@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from dpaudit.errors import UsageError
-from dpaudit.models import adapters, border, folder, hub
+from dpaudit.models import adapters, border, hf, hub, random_weights
 from dpaudit.models.hf import place_of
 from dpaudit.suite.suite import Model
 
@@ -16,7 +16,9 @@ def load_tokenizer(base: str) -> Any:
     enters neither attention nor a loss, so which token it is changes no figure.
     """
     where = f"--model {base}"
-    place = place_of(base, weights=not hub.is_id(base))
+    place = place_of(
+        random_weights.TOKENIZER if random_weights.is_random(base) else base, weights=not hub.is_id(base)
+    )
     _require_files(place, where)
     return _read_tokenizer(place, where)
 
@@ -58,7 +60,7 @@ def adapters_tokenizer(adapter: Path, tokenizer: Any, base: str, where: str) -> 
     """
     own = trained_with(adapter, tokenizer, base, where)
     if own is not tokenizer and own.get_vocab() != tokenizer.get_vocab():
-        check_tokens(own, folder.check(place_of(base), f"--model {base}").rows, where)
+        check_tokens(own, hf.check(base).rows, where)
     return own
 
 

@@ -31,7 +31,7 @@ class VllmWriter:
         """
         room = _room(adapters)  # before the engine takes its minutes
         vllm = _package()
-        folder = hf.resolve(base)
+        folder = str(hf.place_of(base))
         self._tokenizer = load_tokenizer(base)
         try:
             self._engine = vllm.LLM(

@@ -247,9 +247,9 @@ def window(rules: Rubric) -> int:
     """
     if rules.kind != "likelihood":
         return 0
-    from dpaudit.models import folder, hf
+    from dpaudit.models import hf
 
-    config = folder.configuration(hf.place_of(rules.model, weights=False), f"--model {rules.model}")
+    config = hf.configuration(rules.model)
     return min(LONGEST, int(getattr(config, "max_position_embeddings", LONGEST) or LONGEST))
 
 

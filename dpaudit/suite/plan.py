@@ -11,6 +11,9 @@ from dpaudit.suite.suite import Suite
 
 REPRODUCIBLE = "epsilon not claimed: the noise is reproducible"
 ASSUMED_PUBLIC = "epsilon covers this run only: what it started from has no ledger and was taken for public"
+RANDOM_WEIGHTS = (
+    "the base's weights are random: memory and time are measured, scores and quality mean nothing"
+)
 CORPUS_WORDS = "epsilon does not cover the words that canaries take from the corpus (candidates.family)"
 PLAN_FORMAT = 2  # 1 held all of the suite
 # The settings of a run beside its training: record -> keys of the suite. All other keys are the
@@ -60,6 +63,8 @@ class Plan:
             caveats.append(ASSUMED_PUBLIC)
         if self.suite.candidates.family in canary.CORPUS_FAMILIES:
             caveats.append(CORPUS_WORDS)
+        if self.suite.model.is_random:
+            caveats.append(RANDOM_WEIGHTS)
         return "; ".join(caveats) or None
 
     def to_json(self) -> dict[str, Any]:

@@ -15,12 +15,13 @@ from dpaudit.suite.grid import Grid
 
 AttackKind = Literal["mia", "extract", "preference"]
 COPIES_MOST = 1000  # of one extraction canary
+RANDOM = "random:"  # begins a base of random weights: random:SHAPE
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")  # it becomes the name of a folder
 
 
 @dataclass(frozen=True)
 class Model:
-    base: str = "builtin:tiny"  # builtin:tiny, a Hugging Face folder, or a hub id
+    base: str = "builtin:tiny"  # builtin:tiny, a Hugging Face folder, a hub id, or random:SHAPE
     max_length: int = 96  # tokens; what is longer is truncated and counted
     pair_prompt: int | None = None  # of a preference pair, at most so many last tokens of the prompt ...
     pair_answer: int | None = None  # ... and first tokens of each answer
@@ -34,6 +35,11 @@ class Model:
     shape: dict[str, int] = field(
         default_factory=dict
     )  # sizes of a Llama that is not here; for --dry-run alone
+
+    @property
+    def is_random(self) -> bool:
+        """Whether its weights are random: memory and time can be measured, and nothing else means anything."""
+        return self.base.startswith(RANDOM)
 
     def __post_init__(self) -> None:
         at_least(2, max_length=self.max_length)
@@ -131,6 +137,7 @@ class Schedule:
 class Training:
     private: Schedule
     nonprivate: Schedule
+    steps: int | None = None  # of every arm, in place of its schedule's
     dpo_private: Schedule | None = None
     dpo_nonprivate: Schedule | None = None
     cpt_private: Schedule | None = None
@@ -170,6 +177,7 @@ class Training:
             1, population=self.population, micro_batch=self.micro_batch, coupled_pairs=self.coupled_pairs
         )
         at_least(1, records_per_patient=self.records_per_patient, checkpoint_every=self.checkpoint_every)
+        at_least(1, steps=self.steps)
 
 
 @dataclass(frozen=True)

@@ -34,8 +34,12 @@ def of_folder(folder: Path) -> dict[Path, str]:
 
 def of_base(base: str) -> dict[str, str]:
     """The base's files by their place in its folder, wherever that lies -> SHA-256."""
-    from dpaudit.models import hf
+    from dpaudit.models import hf, random_weights
 
+    if random_weights.is_random(base):
+        stand_in = of_base(random_weights.TOKENIZER)
+        words = {name: digest for name, digest in stand_in.items() if name.startswith(("tokenizer", "chat"))}
+        return random_weights.identity(base) | words
     return _by_place(Path(hf.resolve(base)))
 
 

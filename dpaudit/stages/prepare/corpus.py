@@ -81,9 +81,9 @@ def tokenizer_of(model: Model) -> Any:
     """The model's tokenizer, whose chat template every row has to pass; None for a model that only a forecast
     is made of.
     """
-    from dpaudit.models import tokenizers
+    from dpaudit.models import memory, tokenizers
 
-    return None if model.shape else tokenizers.tokenizer_of(model)
+    return None if memory.is_absent(model) else tokenizers.tokenizer_of(model)
 
 
 def _clinic(plan: Plan, part: Part) -> Iterator[tuple[int, Record]]:

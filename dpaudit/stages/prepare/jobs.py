@@ -4,7 +4,7 @@ it.
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -68,7 +68,7 @@ def schedule_of(training: suite.Training, arm: Arm) -> Schedule:
             f"batch, steps and learning_rate for {arm.name}",
             "no value",
         )
-    return schedule
+    return schedule if training.steps is None else replace(schedule, steps=training.steps)
 
 
 def schedule_key(arm: Arm, unit: str) -> str:

@@ -86,7 +86,9 @@ def _counted(plan: Plan, lessons: dict[str, Arm], progress: Progress) -> dict[st
 
 def _cut(run_dir: RunDir, plan: Plan, method: Method) -> list[str]:
     """What encoding leaves out of the first rows: reported before hours of training."""
-    if plan.suite.model.shape:  # a model that is not here, nor its tokenizer
+    from dpaudit.models import memory
+
+    if memory.is_absent(plan.suite.model):
         return []
     rows = run_dir.iterate_lines("corpus/candidates.jsonl")
     records = (record for row in rows if row["kind"] != "canary" for record in examples_of(row, method))
