@@ -10,6 +10,7 @@ import typer
 from dpaudit.commands import options
 from dpaudit.errors import UsageError
 from dpaudit.suite import loading
+from dpaudit.suite.suite import RANDOM
 
 
 @dataclass(frozen=True)
@@ -134,6 +135,10 @@ class Asked:
             changed["candidates.canary_repetitions"] = 1  # a canary that occurs twice would be two units
         if self.unit == "label":  # only preferences have a label, and no membership is claimed
             changed |= {"grid.stages": [], "attacks": []}
+        if self.model is not None and self.model.startswith(RANDOM):
+            changed |= {"evaluation.tasks": [], "judging": None, "attacks": []}  # its answers mean nothing
+            if self.data is None:
+                changed |= dict.fromkeys(("data.source", "data.preference", "data.text"), "builtin:clinic")
         return changed
 
 

@@ -1,11 +1,12 @@
-"""How much memory training an arm will take, estimated from the model's configuration; no weights are
-opened.
+"""How much memory training an arm will take, estimated from the model's configuration, and how much there
+is; no weights are opened.
 """
 
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
+from dpaudit.errors import PartialError
 from dpaudit.suite.suite import Model, Training
 
 GIB = 2**30
@@ -13,6 +14,8 @@ BYTES = {"float32": 4, "bfloat16": 2}
 NF4_BYTES = 0.5 + 1 / 64 * 1.03  # 4 bits, and a doubly quantized scale for 64 weights
 SAVED_HIDDEN, SAVED_INNER = 8, 4  # vectors that a layer keeps for each token; see `estimate`
 LOGIT_COPIES = 3  # logits, their log-softmax and its gradient, float32
+CHECKPOINTING = "--set training.gradient_checkpointing=true "
+SURE = 0.75  # of an estimate: what is really taken is seldom less
 
 
 @dataclass(frozen=True)
@@ -28,6 +31,73 @@ class Memory:
     @property
     def total(self) -> int:
         return self.weights + self.adapter + self.unit_gradients + self.activations
+
+    def rows_within(self, room: int, rows: int) -> int:
+        """How many sequences at a time surely fit into so many bytes, where this is the memory of `rows`."""
+        fixed = self.weights + self.adapter
+        return max(0, (room - fixed) * rows // (self.unit_gradients + self.activations))
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where arms train: the first accelerator if there is one, else the processor."""
+
+    name: str
+    free: int  # bytes that nobody holds now
+
+
+def place() -> Place:
+    """This process's own: under `torchrun` each has another accelerator."""
+    import torch
+
+    if torch.cuda.is_available():
+        device = torch.cuda.current_device()
+        return Place(torch.cuda.get_device_name(device), torch.cuda.mem_get_info(device)[0])
+    import psutil
+
+    return Place("processor", psutil.virtual_memory().available)
+
+
+def require_room(model: Model, training: Training, private: bool, beside: int) -> None:
+    """Raises PartialError, with a setting that is no part of the plan, where arms would surely run out of
+    memory: where three quarters of the estimate are more than there is.
+
+    `beside` arms train at once on the same device, each with a copy of the base. `training.micro_batch` is
+    the one in force. A model so small that one core is enough is not looked at.
+    """
+    from dpaudit.models import hf
+
+    if hf.is_small(model.base):
+        return
+    here, needed = place(), estimate(model, training, private)
+    each = here.free // beside
+    if needed.total * SURE <= each:
+        return
+    arms = "an arm" if beside == 1 else f"each of {beside} arms at once"
+    raise PartialError(
+        f"memory: expected about {needed.total / GIB:,.1f} GiB free on the {here.name} for {arms} with "
+        f"{training.micro_batch} sequences in one pass, got {each / GIB:,.1f} GiB; "
+        f"{_smaller(model, training, private, beside, here.free)}"
+    )
+
+
+def _smaller(model: Model, training: Training, private: bool, beside: int, free: int) -> str:
+    """What to type where memory is too small: the first that fits, of settings that change no result."""
+    ways = [(training, beside, "")]
+    if beside > 1:
+        ways.append((training, 1, "--workers 1 "))
+    if not training.gradient_checkpointing:
+        saving = replace(training, gradient_checkpointing=True)
+        ways.append((saving, 1, "--workers 1 " * (beside > 1) + CHECKPOINTING))
+    for settings, at_once, typed in ways:
+        fits = estimate(model, settings, private).rows_within(free // at_once, training.micro_batch)
+        if fits >= 1:
+            rows = min(1 << fits.bit_length() - 1, training.micro_batch)
+            return f"type the command again with {typed}--micro-batch {rows}: the results are the same"
+    return (
+        "no setting that leaves the results as they are is enough: free some memory, or take a smaller model "
+        "or --set model.quantization=nf4"
+    )
 
 
 def estimate(model: Model, training: Training, private: bool) -> Memory:

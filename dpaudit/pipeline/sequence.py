@@ -1,6 +1,6 @@
 """The stages in order: a run with its arms trained, attacks on it, everything that a suite asks for."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
@@ -36,16 +36,28 @@ def train(
 
     several = ranks.of_environment()
     progress = progress if several.first else Progress(quiet=True)
+
+    def require_room() -> None:
+        if on is None:  # other machines look for themselves
+            train.require_room(plan, plan.suite.grid.named(only), workers, micro_batch)
+
     with ExitStack() as held:
-        run_dir = several.once(lambda: _begun(plan, runs, progress, held, allow_egress))
+        run_dir = several.once(lambda: _begun(plan, runs, progress, held, allow_egress, require_room))
         train.run(run_dir, plan.of_training, progress, only, workers, micro_batch, on)
     return run_dir
 
 
 def _begun(
-    plan: Plan, runs: Path, progress: Progress, held: ExitStack, allow_egress: Sequence[str] | None
+    plan: Plan,
+    runs: Path,
+    progress: Progress,
+    held: ExitStack,
+    allow_egress: Sequence[str] | None,
+    require_room: Callable[[], None],
 ) -> RunDir:
-    """The plan's run with its corpus, locked until `held` ends."""
+    """The plan's run with its corpus, locked until `held` ends. A new one is begun only where there is memory
+    to train it.
+    """
     from dpaudit.stages.integrity import custody
     from dpaudit.stages.prepare import prepare
 
@@ -57,6 +69,8 @@ def _begun(
     tell_margin(plan, progress)
     if is_new or declarations.would_change(place, plan):
         gate.check(plan, runs if is_new else None, allow_egress)
+    if is_new:
+        require_room()
     held.enter_context(exclusive.writing(place, "train"))
     held.enter_context(_no_remains(place, is_new=not place.path.exists()))
     run_dir = run_store.open_or_create(written, plan.suite.name, runs)

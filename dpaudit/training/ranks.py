@@ -73,6 +73,15 @@ class Ranks:
                 raise error if error is not None and rank == self.rank else failure
         return value  # type: ignore[return-value]
 
+    def most(self, value: float) -> float:
+        """The largest of all processes' values."""
+        values = [value] * self.count
+        if self.count > 1:
+            from torch import distributed
+
+            distributed.all_gather_object(values, value)
+        return max(values)
+
     def add_up(self, parts: "Iterable[Tensor]") -> None:
         """Replaces every tensor by its sum over the processes."""
         if self.count > 1:
@@ -91,6 +100,13 @@ class Ranks:
 def count() -> int:
     """How many processes `torchrun` started; 1 where it did not."""
     return int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def on_one_device() -> int:
+    """How many of these processes train on one device: on accelerators each has its own."""
+    import torch
+
+    return 1 if torch.cuda.is_available() else int(os.environ.get("LOCAL_WORLD_SIZE", count()))
 
 
 def leads() -> bool:

@@ -72,6 +72,11 @@ class StoredUnits(Sequence[Sequence[Example]]):
             at += step
         return most
 
+    @property
+    def longest_sequence(self) -> int:
+        """Tokens of the longest sequence; 0 of no unit."""
+        return max((int(part["tokens"].max()) for part in self._entries()), default=0)
+
     def __len__(self) -> int:
         return self._length
 

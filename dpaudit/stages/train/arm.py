@@ -58,8 +58,8 @@ def train_arm(
         count = sum(p.numel() for p in fused.trainable(model).values())
         ledger = ledger_of(plan, job, job.schedule.steps, count)
         result = _trained(run_dir, plan, job, data, model, ledger, micro_batch, several, advance)
+    measured = _measured(result, data, count, several) | {"base": base, "start": outside}
     if several.first:
-        measured = _measured(result, data, count) | {"base": base, "start": outside}
         _write(run_dir, plan, job, model, result, ledger, measured, begun)
         checkpoints(run_dir, job.arm.name).clear()
     several.wait()  # the next arm may continue from this one
@@ -231,10 +231,17 @@ def _conformance(plan: Plan, job: ArmJob, seen: "Observation") -> list[dict[str,
     return [asdict(check) for check in conformance.checks(seen, job.mechanism, claim)]
 
 
-def _measured(result: "Result", data: TrainingSet, trainable_parameters: int) -> dict[str, Any]:
+def _measured(
+    result: "Result", data: TrainingSet, trainable_parameters: int, several: "Ranks"
+) -> dict[str, Any]:
+    from dpaudit.models import memory
+
     return {
         "seconds": result.seconds,
-        "peak_memory_mb": _peak_memory_mb(),
+        "device": memory.place().name,
+        "devices": several.count,
+        "peak_memory_mb": several.most(_peak_memory_mb()),  # of one device
+        "longest": data.units.longest_sequence,
         "tokens": result.tokens,
         "tokens_per_second": result.tokens / result.seconds,
         "trainable_parameters": trainable_parameters,

@@ -1,8 +1,9 @@
 """Train: one LoRA adapter per arm of the grid, each with its privacy ledger."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 
 from dpaudit.errors import UsageError
 from dpaudit.machines import elsewhere
@@ -10,7 +11,7 @@ from dpaudit.machines.place import Place
 from dpaudit.models.number_formats import is_slow
 from dpaudit.stages.integrity import custody, weights
 from dpaudit.stages.integrity.trained import TrainedArm, inputs_of
-from dpaudit.stages.prepare.jobs import ArmJob, is_trls, jobs_of, with_starts
+from dpaudit.stages.prepare.jobs import ArmJob, is_noised, is_trls, jobs_of, with_starts
 from dpaudit.stages.prepare.lessons import expected_units
 from dpaudit.stages.train import training_set
 from dpaudit.stages.train.arm import checkpoints, train_arm
@@ -44,7 +45,7 @@ def run(
     the model is small, else one), or `on` other machines; results do not depend on it, nor on `micro_batch`,
     which goes before the plan's. Raises UsageError for an arm that is not of the grid, a batch above the
     population, an arm without schedule; GuardError where a training guard fires; PartialError where memory
-    runs out. Under `torchrun` its processes train each arm together.
+    runs out or surely would. Under `torchrun` its processes train each arm together.
     """
     from dpaudit.training import ranks
 
@@ -55,6 +56,8 @@ def run(
     if several.count > 1:
         _check_joint(plan, jobs, on)
         workers = 1
+    if on is None:
+        several.once(lambda: require_room(plan, [job.arm for job in jobs], workers, micro_batch))
     say = progress.say if several.first else None
     if say is not None:
         _warn(run_dir, plan, jobs, say)
@@ -98,6 +101,20 @@ def spread(
         parallel.run(jobs, default_workers(base) if workers is None else workers, progress)
     else:
         elsewhere.run(jobs, on, run_dir, beside, progress, light=hf.is_small(base))
+
+
+def require_room(plan: Plan, arms: Sequence[Arm], workers: int | None, micro_batch: int | None) -> None:
+    """Raises PartialError, with what to type, where this machine has too little memory to train these arms so.
+    Nothing is loaded.
+    """
+    from dpaudit.models import memory
+    from dpaudit.training import ranks
+
+    training = plan.suite.training
+    training = replace(training, micro_batch=micro_batch or training.micro_batch)
+    at_once = min(len(arms), default_workers(plan.suite.model.base) if workers is None else workers)
+    is_noisy = any(is_noised(arm, training.unit) for arm in arms)
+    memory.require_room(plan.suite.model, training, is_noisy, ranks.on_one_device() * max(1, at_once))
 
 
 def _warn(run_dir: RunDir, plan: Plan, jobs: list[ArmJob], say: Callable[[str], None]) -> None:
