@@ -28,7 +28,7 @@ ADDED = (  # places that the new report has and the old one had not
 )
 IGNORED = (  # hashes of the files that a report was made from; what a clock or the machine says
     r"/(inputs|custody)/.*|/(asked|claims)/\w+/date|"
-    r"/arms/\d+/training/(seconds|peak_memory_mb|tokens_per_second)"
+    r"/arms/\d+/training/(seconds|device|peak_memory_mb|tokens_per_second)"
 )
 NOTHING: tuple[Any, ...] = (None, {}, [])
 

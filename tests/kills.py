@@ -25,8 +25,8 @@ from dpaudit.storage.custody import keyed_file_digest
 
 ORPHANS = 5.0  # seconds that a worker may outlive its parent
 VOLATILE = {  # times, and hashes of what has times in it
-    "seconds", "tokens_per_second", "peak_memory_mb", "inputs", "custody", "sha256", "files", "outside",
-    "source",
+    "seconds", "tokens_per_second", "peak_memory_mb", "device", "inputs", "custody", "sha256", "files",
+    "outside", "source",
     "milliseconds", "hashes", "manifest", "shadow_seconds",
 }  # fmt: skip
 TRAINING = ("torch", "transformers", "peft", "safetensors.torch", "dpaudit.cli", "dpaudit.stages.train.train",

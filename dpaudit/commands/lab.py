@@ -105,7 +105,8 @@ def train(
     plans.allow_items(plan.suite, allow_egress or ())
     run_dir = sequence.train(plan, runs, Progress(), arm, workers, micro_batch, on=where)
     commitment = run_dir.read_json("corpus/manifest.json").get("commitment")
-    values = {"arms": overview.arm_rows(run_dir, plan), "commitment": commitment}
+    arms, took = overview.arm_rows(run_dir, plan), overview.took_rows(run_dir, plan)
+    values = {"arms": arms, "took": took, "commitment": commitment}
     show_of_run(run_dir, plan, values, as_json)
 
 

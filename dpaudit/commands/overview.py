@@ -95,6 +95,14 @@ def arm_rows(run_dir: RunDir, plan: Plan) -> Rows:
     return rows
 
 
+def took_rows(run_dir: RunDir, plan: Plan) -> Rows:
+    """Per trained arm: where it was trained, with how long sequences, and what that took."""
+    keys = ("device", "devices", "longest", "peak_memory_mb", "tokens_per_second", "seconds")
+    files = {arm.name: TrainedArm(run_dir, arm.name).figures_file for arm in plan.suite.grid.arms}
+    figures = {name: read_if_there(run_dir, file) for name, file in files.items()}
+    return [{"arm": arm, **{key: at.get(key) for key in keys}} for arm, at in figures.items() if at]
+
+
 def unfinished_rows(run_dir: RunDir, plan: Plan) -> Rows:
     """Per arm that is not trained: from which step the same command continues, of how many; empty before any
     training.
@@ -227,6 +235,7 @@ def details(run_dir: RunDir, plan: Plan) -> Row:
         **_other_runs(run_dir, plan),
         "records": record_rows(run_dir),
         "arms": arm_rows(run_dir, plan),
+        "took": took_rows(run_dir, plan),
         **_unfinished(run_dir, plan),
         **gone(run_dir),
         "outputs": states.output_rows(run_dir),

@@ -224,6 +224,12 @@ def _uncovered(report: Report, arm: Adapter) -> Iterator[Reason]:
                 "the trainings of its kind prove together that one of them spends more than is claimed",
                 AGAIN,
             )
+    if report.run.random_weights:
+        yield Reason(
+            NOT_ESTABLISHED,
+            "its base has random weights, with which memory and time are measured and nothing else",
+            "name a base with --model",
+        )
     if report.run.assumed_public:
         yield Reason(
             NOT_ESTABLISHED,

@@ -51,6 +51,7 @@ class Run:
     insecure_seed: int | None
     corpus_words: bool  # canaries' secrets are words of the records
     canary_share: dict[str, Share]  # by method
+    random_weights: bool  # of the base: only memory and time mean anything
     assumed_public: bool  # the adapter that it began with has no ledger
     reproducible_noise: bool
     versions: dict[str, str]
@@ -96,7 +97,10 @@ class TrainingFigures:
     """What the training of an arm took, and what was checked in it."""
 
     seconds: float
-    peak_memory_mb: float | None = None
+    device: str | None = None
+    devices: int | None = None  # that trained it together
+    peak_memory_mb: float | None = None  # of one device
+    longest: int | None = None  # tokens of the longest sequence
     tokens: int | None = None
     tokens_per_second: float | None = None
     trainable_parameters: int | None = None

@@ -16,7 +16,7 @@ from dpaudit.privacy import beside
 from dpaudit.privacy.ledger import Ledger
 from dpaudit.storage.custody import file_digest
 from dpaudit.suite.plan import ASSUMED_PUBLIC
-from dpaudit.suite.suite import Lora
+from dpaudit.suite.suite import RANDOM, Lora
 
 NAMES_MOST = 12  # names of layers, listed where none is like the given one
 
@@ -194,7 +194,11 @@ def _claim_lines(ledger: Ledger | None) -> list[str]:
 
 
 def _adapter_loading(base: str) -> list[str]:
-    """`builtin:NAME` is known to this package alone, which says where its folder is."""
+    """`builtin:NAME` is known to this package alone, which says where its folder is; `random:SHAPE` lies
+    nowhere.
+    """
+    if base.startswith(RANDOM):
+        return ["The base's weights are random: this adapter was trained to measure memory and time."]
     inside = base.startswith("builtin:")
     place = f'resolve("{base}")' if inside else f'"{base}"'
     return [

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from dpaudit.data.corpus import Turn
 from dpaudit.errors import UsageError
-from dpaudit.models import folder, hf, tokenizers
+from dpaudit.models import hf, tokenizers
 from dpaudit.models.encode import prompt_ids
 
 # Of `Reloaded.difference`: weights are rounded once more (by up to 2**-9 relative in bfloat16), and
@@ -98,6 +98,7 @@ def merge(
     left out. Raises UsageError where base or adapter cannot be loaded, where the adapter has no effect, and
     where the merged model's logits are not those of base and adapter.
     """
+    hf.place_of(base)  # refuses random weights, which nobody could tell from a model's own afterwards
     tokenizer = tokenizers.adapters_tokenizer(adapter, tokenizers.load_tokenizer(base), base, str(adapter))
     rows = [prompt_ids(turns, tokenizer) for turns in prompts]
     model = hf.load_model(base, dtype, quantization)

@@ -96,7 +96,7 @@ class Drawn:
             return torch.ones(self.shape, dtype=self.dtype)
         found = torch.empty(self.shape, dtype=self.dtype)
         random = np.random.Generator(np.random.SFC64(zlib.crc32(self.name.encode())))
-        for part in found.view(-1).split(CHUNK):
+        for part in torch.split(found.view(-1), CHUNK):
             drawn = torch.from_numpy(random.random(len(part), dtype=np.float32))
             part.copy_((drawn - 0.5) * (SPREAD * 12**0.5))
         return found

@@ -35,6 +35,15 @@ COLUMNS: dict[str, dict[str, tuple[str, str]]] = {
         "sequences_truncated": ("cut short", "count"),
         "trained": ("trained", "yes"),
     },
+    "took": {
+        "arm": ("arm", "text"),
+        "device": ("trained on", "text"),
+        "devices": ("devices", "count"),
+        "longest": ("longest sequence", "count"),
+        "peak_memory_mb": ("peak memory of one", "megabytes"),
+        "tokens_per_second": ("tokens/s", "count"),
+        "seconds": ("time", "duration"),
+    },
     "release": {
         "arm": ("arm", "text"),
         "word": ("release", "text"),

@@ -63,6 +63,11 @@ def _banners(joins: Joins) -> Iterator[Markup]:
             "the seed can subtract the noise. Use such a run to learn or to test, never to release a model.",
             seed=seed,
         )
+    if run.random_weights:
+        yield Markup(
+            "<strong>The base's weights are random.</strong> Memory and time are those of a model of this "
+            "shape. Scores, quality and answers mean nothing."
+        )
     if run.assumed_public:
         yield Markup(
             "<strong>ε covers this run only.</strong> It started from an adapter without a ledger; its "

@@ -32,6 +32,7 @@ class TrainingSection:
     private: tuple[TrainingRow, ...]
     open: tuple[TrainingRow, ...]
     includes_start: bool  # an arm's spent epsilon covers another arm's
+    measured: Markup | None  # where memory and speed were measured, and with how long sequences
     cut: Markup | None
     twice: Markup | None  # what an arm spends in all its trainings
     hashes: Markup
@@ -50,6 +51,7 @@ def training(joins: Joins) -> TrainingSection:
         private=tuple(row for is_private, row in rows if is_private),
         open=tuple(row for is_private, row in rows if not is_private),
         includes_start=any(arm.starts_from in joins.arm_names for arm in joins.private),
+        measured=_measured_on(joins),
         cut=_cut(joins),
         twice=_twice(joins),
         hashes=_hashes(joins),
@@ -104,6 +106,27 @@ def _took(joins: Joins, arm: Placed[Adapter]) -> Iterator[Markup]:
     ):
         yield ABSENT if value is None else num(f"{at}/training/{key}", style)
     yield num(f"{at}/training/seconds", "duration")
+
+
+def _measured_on(joins: Joins) -> Markup | None:
+    places = [
+        say(
+            "{arm}: {devices} × {device}, {longest} tokens",
+            arm=code(arm.arm),
+            devices=joins.num(f"{at}/training/devices", "count"),
+            device=joins.num(f"{at}/training/device"),
+            longest=joins.num(f"{at}/training/longest", "count"),
+        )
+        for at, arm in joins.arms
+        if arm.training.device is not None
+    ]
+    if not places:
+        return None
+    return say(
+        "Peak memory is that of one device, or of the whole process on a processor; longer sequences take "
+        "more. Devices and longest sequences: {places}.",
+        places=Markup("; ").join(places),
+    )
 
 
 def _cut(joins: Joins) -> Markup | None:

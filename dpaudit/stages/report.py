@@ -211,6 +211,7 @@ def _run(run_dir: RunDir, plan: Plan, arms: Sequence[Adapter]) -> Run:
         insecure_seed=plan.insecure_seed,
         corpus_words=suite.candidates.family in CORPUS_FAMILIES,
         canary_share=share,
+        random_weights=suite.model.is_random,
         assumed_public=suite.model.start is not None and suite.model.assume_public,
         reproducible_noise=any(arm.privacy.reproducible_noise for arm in arms),
         versions=plan.versions,

@@ -28,17 +28,13 @@ class Model:
     dtype: Literal["float32", "bfloat16"] = "float32"
     quantization: Literal["nf4"] | None = None  # of the frozen base, with double quantization
     attention: str | None = None  # attn_implementation, such as flash_attention_2; None: the library's choice
-    start: str | None = (
-        None  # an adapter to continue from (a run's train/ARM, or an adapter folder with a ledger)
-    )
+    start: str | None = None  # an adapter to continue from: a run's train/ARM, or a folder with a ledger
     assume_public: bool = False  # takes a start without a ledger for public; the page says so
-    shape: dict[str, int] = field(
-        default_factory=dict
-    )  # sizes of a Llama that is not here; for --dry-run alone
+    shape: dict[str, int] = field(default_factory=dict)  # of a Llama that is not here; for --dry-run
 
     @property
     def is_random(self) -> bool:
-        """Whether its weights are random: memory and time can be measured, and nothing else means anything."""
+        """Whether its weights are random: memory and time are measured, and nothing else means anything."""
         return self.base.startswith(RANDOM)
 
     def __post_init__(self) -> None:

@@ -114,6 +114,7 @@ def without_answers(of: Report) -> Report:
         (lambda of: replace(of, extraction=()), "whether planted secrets come out of it was not tried"),
         (lambda of: replace(of, run=replace(of.run, assumed_public=True)), "does not cover what the adapter"),
         (lambda of: replace(of, run=replace(of.run, corpus_words=True)), "words of the records"),
+        (lambda of: replace(of, run=replace(of.run, random_weights=True)), "random weights"),
         (
             lambda of: replace(of, records_lost=(Lost("claims", 2, "2026-01-01T00:00:00Z"),)),
             "a record of this run was lost",

@@ -73,12 +73,12 @@ def test_why_a_section_is_empty(state: str, says: str | None) -> None:
 
 def test_the_front_warns_of_what_changes_every_figure(made: Report) -> None:
     assert front(joined(made)).banners == ()
-    run = replace(made.run, insecure_seed=3, corpus_words=True, assumed_public=True)
+    run = replace(made.run, insecure_seed=3, corpus_words=True, assumed_public=True, random_weights=True)
     arms = tuple(replace(arm, trainings=2) for arm in made.arms)
     lost = (Lost("claims", 1, "2026-01-01"),)
     warned = replace(made, run=run, arms=arms, records_lost=lost)
     banners = front(joined(warned)).banners
-    assert len(banners) == 3 + sum(arm.private for arm in arms) + 1
+    assert len(banners) == 4 + sum(arm.private for arm in arms) + 1
     assert "Epsilon not claimed" in banners[0] and "1</data> entry " in banners[-1]
 
 

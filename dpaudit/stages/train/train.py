@@ -104,7 +104,7 @@ def spread(
 
 
 def require_room(plan: Plan, arms: Sequence[Arm], workers: int | None, micro_batch: int | None) -> None:
-    """Raises PartialError, with what to type, where this machine has too little memory to train these arms so.
+    """Raises PartialError, with what to type, where this machine has too little memory to train these arms.
     Nothing is loaded.
     """
     from dpaudit.models import memory
