@@ -1,9 +1,7 @@
 """The columns of every table on the terminal: keys of its rows, with heading and style."""
 
-MARK, INTERVAL = (
-    "mark",
-    "interval",
-)  # yes or nothing; a value with the limits and the word that stand beside it in its row
+# yes or nothing; a value with the limits and the word that stand beside it in its row
+MARK, INTERVAL = "mark", "interval"
 RATE = "rate"  # a share of 0 to 1 with its limits, or why there is none
 
 RATES = {  # key of a rate -> those of its limits, and of the words for why there is none
@@ -34,15 +32,6 @@ COLUMNS: dict[str, dict[str, tuple[str, str]]] = {
         "epsilon_spent": ("epsilon spent", "three_up"),
         "sequences_truncated": ("cut short", "count"),
         "trained": ("trained", "yes"),
-    },
-    "took": {
-        "arm": ("arm", "text"),
-        "device": ("trained on", "text"),
-        "devices": ("devices", "count"),
-        "longest": ("longest sequence", "count"),
-        "peak_memory_mb": ("peak memory of one", "megabytes"),
-        "tokens_per_second": ("tokens/s", "count"),
-        "seconds": ("time", "duration"),
     },
     "release": {
         "arm": ("arm", "text"),
@@ -406,3 +395,8 @@ COLUMNS: dict[str, dict[str, tuple[str, str]]] = {
     "outputs": {"file": ("output", "text"), "state": ("state", "text")},
 }
 COLUMNS["judges_tried_in"] = {"folder": ("in folder", "text")} | COLUMNS["judges_tried"]
+COLUMNS["took"] = {
+    "arm": ("arm", "text"), "device": ("trained on", "text"), "devices": ("devices", "count"),
+    "longest": ("longest sequence", "count"), "peak_memory_mb": ("peak memory of one", "megabytes"),
+    "tokens_per_second": ("tokens/s", "count"), "seconds": ("time", "duration"),
+}  # fmt: skip

@@ -25,7 +25,7 @@ def test_memory_and_speed_are_told_and_kept(call: Call) -> None:
     assert "The base's weights are random." in page and "Devices and longest sequences:" in page
     assert "sft-eps8" in page and "may be released" not in page.partition("The rule:")[0].replace("not", "")
     merged = call("merge", "--arm", "sft-eps8", "--out", "merged")
-    assert merged.code == 2 and merged.err.count("\n") == 1 and not Path("merged").exists()
+    assert merged.code == 2 and "got random weights" in merged.err and not Path("merged").exists()
 
 
 def test_too_little_memory_is_told_before_a_run_begins(call: Call) -> None:

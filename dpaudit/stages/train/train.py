@@ -69,17 +69,16 @@ def run(
                 for name, arm in lessons.items()
             }
         )
-        trainings = [
-            parallel.Job(
-                _title(job.arm),
-                job.schedule.steps,
-                train_arm,
-                (run_dir, plan, job, data[job.arm.lesson], micro_batch),
-                after=_title(job.start) if job.start else None,
-            )
-            for job in jobs
-        ]
+        trainings = [_training(run_dir, plan, job, data[job.arm.lesson], micro_batch) for job in jobs]
         spread(trainings, run_dir, plan, progress, workers, on, "training")
+
+
+def _training(
+    run_dir: RunDir, plan: Plan, job: ArmJob, data: training_set.TrainingSet, micro_batch: int | None
+) -> parallel.Job:
+    after = _title(job.start) if job.start else None
+    arguments = (run_dir, plan, job, data, micro_batch)
+    return parallel.Job(_title(job.arm), job.schedule.steps, train_arm, arguments, after)
 
 
 def spread(
