@@ -1,7 +1,6 @@
 """The columns of every table on the terminal: keys of its rows, with heading and style."""
 
-# yes or nothing; a value with the limits and the word that stand beside it in its row
-MARK, INTERVAL = "mark", "interval"
+MARK, INTERVAL = "mark", "interval"  # yes or nothing; a value with the limits and the word beside it
 RATE = "rate"  # a share of 0 to 1 with its limits, or why there is none
 
 RATES = {  # key of a rate -> those of its limits, and of the words for why there is none
