@@ -1,6 +1,6 @@
 """`attack mia` by recipe: the processor time that scores take, beside that of the model's passes alone.
 
-    python benchmarks/score_recipes.py --out benchmarks/results/score_recipes.json [--model DIR] [--patients N]
+    python benchmarks/score_recipes.py --out benchmarks/results/score_recipes.json [--model DIR]
 
 Trains one step of a non-private and a private arm on the synthetic clinic, and scores both, once for every
 recipe that needs no shadow models and once for all of them, as `attack mia` does: copies of texts are made,
@@ -70,7 +70,9 @@ def main() -> None:
         plan = planned(arguments)
         run_dir = sequence.train(plan, Path(folder), QUIET, workers=1)
         found = measured(run_dir, plan, arguments.rounds)
-    settings = {key: getattr(arguments, key) for key in ("model", "patients", "canaries", "records", "rounds")}
+    settings = {
+        key: getattr(arguments, key) for key in ("model", "patients", "canaries", "records", "rounds")
+    }
     text = json.dumps({"machine": machine(), "settings": settings, "bar": BAR, **found}, indent=1)
     print(text)
     if arguments.out:
@@ -127,7 +129,9 @@ def row(name: str, times: Sequence[tuple[float, float]], passes: Sequence[Pass])
         "recipe": name,
         "sequences": sum(len(one.batch.ids) for one in passes),
         "batches": len(passes),
-        "padding": round(1 - sum(int(p.batch.mask.sum()) for p in passes) / sum(p.batch.ids.numel() for p in passes), 3),
+        "padding": round(
+            1 - sum(int(p.batch.mask.sum()) for p in passes) / sum(p.batch.ids.numel() for p in passes), 3
+        ),
         "seconds": round(statistics.median(whole for whole, _ in times), 3),
         "limit_seconds": round(statistics.median(limit for _, limit in times), 3),
         "share": round(share, 3),

@@ -3,7 +3,9 @@
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 BATCH_TOKENS = 8192  # tokens in one forward pass, padding included
@@ -40,14 +42,13 @@ def hidden_tokens(model: Any) -> int:
 
 
 def padded(
-    rows: Sequence[Sequence[int]], pad: int | None, device: Any, left: bool = False
+    rows: Sequence[Sequence[int] | NDArray[np.int64]], pad: int | None, device: Any, left: bool = False
 ) -> tuple[Tensor, Tensor]:
     """Token ids and attention mask of rows, padded to the longest; both (rows, tokens)."""
-    width = max(len(row) for row in rows)
-    ids = torch.full((len(rows), width), pad or 0)
-    mask = torch.zeros((len(rows), width), dtype=torch.long)
-    for index, row in enumerate(rows):
-        place = slice(width - len(row), width) if left else slice(0, len(row))
-        ids[index, place] = torch.tensor(row, dtype=torch.long)
-        mask[index, place] = 1
-    return ids.to(device), mask.to(device)
+    lengths = np.array([len(row) for row in rows])[:, None]
+    column = np.arange(lengths.max())[None, :]
+    is_token = column >= lengths.max() - lengths if left else column < lengths
+    ids = np.full(is_token.shape, pad or 0, np.int64)
+    ids[is_token] = np.concatenate([np.asarray(row, np.int64) for row in rows])
+    mask = is_token.astype(np.int64)
+    return torch.from_numpy(ids).to(device), torch.from_numpy(mask).to(device)

@@ -190,28 +190,31 @@ class HFModel:
         prefix: Sequence[int] = (),
     ) -> list[NDArray[np.float32]]:
         """Per sequence the statistic of its places, shape (places, fields), in their order."""
-        statistics = [np.empty((0, fields), np.float32)] * len(encoded)
-        cache = (
-            self.model(input_ids=self._tensor([list(prefix)]), use_cache=True).past_key_values
-            if prefix
-            else None
+        order: list[int] = []
+        found = [torch.empty((0, fields), device=self.model.device)]  # fetched when all batches are through
+        parts, cache = (
+            self._split(),
+            (
+                self.model(input_ids=self._tensor([list(prefix)]), use_cache=True).past_key_values
+                if prefix
+                else None
+            ),
         )
-        for batch in self._batches_at(asked, before=len(prefix)):
-            rows = self._batch(encoded, asked, batch)
-            if cache is not None:
-                rows = replace(rows, cache=descent.selected(cache, self._tensor([0] * len(batch))))
-            parts = self._split()
-            with low_rank.attached(self.model):
+        with low_rank.attached(self.model):
+            for batch in self._batches_at(asked, before=len(prefix)):
+                rows = self._batch(encoded, asked, batch)
+                if cache is not None:
+                    rows = replace(rows, cache=descent.selected(cache, self._tensor([0] * len(batch))))
                 chunks = scoring.chunks(self.model, parts, rows)
-                values = torch.cat([statistic(logits, tokens) for logits, tokens in chunks]).cpu().numpy()
-            ends = np.cumsum([len(asked[index]) for index in batch])
-            for index, part in zip(batch, np.split(values, ends[:-1]), strict=True):
-                statistics[index] = part
-            if advance:
-                advance(len(batch))
+                found += [statistic(logits, tokens) for logits, tokens in chunks]
+                order += batch
+                if advance:
+                    advance(len(batch))
         if advance:
             advance(sum(not len(at) for at in asked))
-        return statistics
+        ends = np.cumsum([len(asked[index]) for index in order], dtype=int)
+        by_place = dict(zip(order, np.split(torch.cat(found).cpu().numpy(), ends[:-1]), strict=False))
+        return [by_place.get(index, np.empty((0, fields), np.float32)) for index in range(len(encoded))]
 
     def _batches_at(
         self, asked: Sequence[scoring.Places], rows: int | None = None, before: int = 0
@@ -230,11 +233,13 @@ class HFModel:
         self, encoded: Sequence[Encoded], asked: Sequence[scoring.Places], batch: Sequence[int]
     ) -> scoring.Batch:
         """Sequences up to the token that predicts their last counted token; later tokens cannot matter."""
-        sequences = [encoded[index].input_ids[: asked[index][-1]] for index in batch]
+        whole = [np.array(encoded[index].input_ids) for index in batch]
+        places = [asked[index] for index in batch]
+        sequences = [ids[: at[-1]] for ids, at in zip(whole, places, strict=True)]
         ids, mask = padded(sequences, self.tokenizer.pad_token_id, self.model.device)
-        row = np.repeat(np.arange(len(batch)), [len(asked[index]) for index in batch])
-        place = np.concatenate([asked[index] for index in batch])
-        token = [encoded[index].input_ids[at] for index in batch for at in asked[index]]
+        row = np.repeat(np.arange(len(batch)), [len(at) for at in places])
+        place = np.concatenate(places)
+        token = np.concatenate([ids[at] for ids, at in zip(whole, places, strict=True)])
         return scoring.Batch(ids, mask, self._tensor(row), self._tensor(place - 1), self._tensor(token))
 
     def _split(self) -> scoring.Split | None:

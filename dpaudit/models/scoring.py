@@ -166,7 +166,12 @@ def _statistics(logits: Tensor, tokens: Tensor) -> Tensor:
 
 
 def _is_first_largest(logits: Tensor, tokens: Tensor, largest: Tensor) -> Tensor:
-    """Whether each token is the one that greedy decoding takes, the first among equals."""
+    """Whether each token is the one that greedy decoding takes, the first among equals.
+
+    A processor looks through the rows where that may be alone; an accelerator would wait for their number.
+    """
+    if logits.is_cuda:
+        return logits.argmax(-1) == tokens
     is_greedy = logits.gather(1, tokens[:, None]).squeeze(1) == largest.squeeze(1)
     rows = is_greedy.nonzero().squeeze(1)
     is_greedy[rows] = logits[rows].argmax(-1) == tokens[rows]

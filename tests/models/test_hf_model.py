@@ -12,6 +12,7 @@ from reference import logits_of
 
 from dpaudit.data.corpus import Turn
 from dpaudit.models import scoring
+from dpaudit.models.batching import padded
 from dpaudit.models.encode import Encoded, counted_mask, encode, encode_text, prompt_ids
 from dpaudit.models.hf import load_model, on_device, with_adapter
 from dpaudit.models.hf_model import HFModel
@@ -44,6 +45,27 @@ def naive(lm: HFModel, item: Encoded) -> TokenScores:
     std = [(row.exp() * row**2).sum().sub(m**2).sqrt() for row, m in zip(logp[:-1], mean, strict=True)]
     greedy = np.array([False, *(logp[:-1].argmax(-1) == torch.tensor(item.input_ids[1:])).tolist()])
     return TokenScores(*(np.array([np.nan, *map(float, v)], np.float32) for v in (chosen, mean, std)), greedy)
+
+
+@pytest.mark.parametrize("left", [False, True])
+def test_rows_are_padded_on_one_side(left: bool) -> None:
+    rows = [(5, 6, 7), (8,), (9, 4)]
+    ids, mask = padded(rows, 3, "cpu", left=left)
+    for row, found, flags in zip(rows, ids.tolist(), mask.tolist(), strict=True):
+        pad = 3 - len(row)
+        assert found == ([3] * pad + [*row] if left else [*row] + [3] * pad)
+        assert flags == ([0] * pad + [1] * len(row) if left else [1] * len(row) + [0] * pad)
+    assert ids.dtype == mask.dtype == torch.long
+
+
+def test_scores_are_fetched_once_however_many_batches(lm: HFModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    fetched, batched = [], []
+    fetch, batch = torch.Tensor.cpu, lm._batch
+    monkeypatch.setattr(torch.Tensor, "cpu", lambda tensor: fetched.append(1) or fetch(tensor))
+    monkeypatch.setattr(lm, "_batch", lambda *asked: batched.append(1) or batch(*asked))
+    monkeypatch.setattr("dpaudit.models.hf_model.hidden_tokens", lambda model: 1)
+    lm.token_scores(encoded(lm))
+    assert len(batched) == len(DIALOGUES) and len(fetched) == 1
 
 
 @pytest.mark.parametrize("adapter", [None, "sft-eps0.5"])

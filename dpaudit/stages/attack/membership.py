@@ -2,7 +2,7 @@
 labels.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +13,16 @@ from dpaudit.errors import UsageError
 from dpaudit.signals.recipe import Recipe
 from dpaudit.signals.text import Combination, Neighbourhood, Recall, Span
 from dpaudit.stages.attack import references, shadows
-from dpaudit.stages.attack.items import Item, Items, ItemSource, changed, encoded_source, exchange, items_of
+from dpaudit.stages.attack.items import (
+    Change,
+    Item,
+    Items,
+    ItemSource,
+    changed,
+    encoded_source,
+    exchange,
+    items_of,
+)
 from dpaudit.stages.attack.scores import REFERENCE, TOKENS, Score, ScoringJob, require_numbers, write_scores
 from dpaudit.stages.prepare.candidates import CandidateUnits
 from dpaudit.storage.rundir import RunDir
@@ -31,6 +40,34 @@ POPULATION_MOST = 200  # held-out texts that RMIA compares with
 
 
 @dataclass(eq=False)
+class Copies:
+    """Changed copies of items: text and tokens, made once for all arms."""
+
+    items: Sequence[Item]
+    tokenizer: Any
+    length: int
+
+    def __post_init__(self) -> None:
+        self.known: dict[Neighbourhood | None, list[Item]] = {}
+
+    def of(self, signal: Neighbourhood | None) -> list[Item]:
+        """The items in lower case for None; else of each item, one after the other, its neighbours."""
+        if signal not in self.known:
+            changes = self._lowercase() if signal is None else self._exchanges(signal)
+            self.known[signal] = [changed(i, change, self.tokenizer, self.length) for i, change in changes]
+        return self.known[signal]
+
+    def _lowercase(self) -> Iterator[tuple[Item, Change]]:
+        return ((item, str.lower) for item in self.items)
+
+    def _exchanges(self, signal: Neighbourhood) -> Iterator[tuple[Item, Change]]:
+        words = sorted({word for i in self.items if i.source.canary is None for word in i.text.split()})
+        for item in self.items:
+            for number in range(signal.neighbours):
+                yield item, exchange(item, words, signal.share, number)
+
+
+@dataclass(eq=False)
 class Asked:
     """One arm's answers, asked for once however many recipes want them."""
 
@@ -39,6 +76,7 @@ class Asked:
     model: "HFModel"
     arm: Arm
     items: list[Item]
+    copies: Copies  # of the items
     heldout: list[Record]  # nobody's training data: prefixes and population
     own: list[float]  # mean log-probability of each item's counted tokens under the arm
     advance: Advance
@@ -81,8 +119,7 @@ def _lowercase(asked: Asked, signal: Any) -> list[Fields]:
     """An item without capitals is its own copy and is not scored again: two batches of the same text differ
     by rounding.
     """
-    length, tokenizer = asked.plan.suite.model.max_length, asked.model.tokenizer
-    copies = [changed(item, str.lower, tokenizer, length) for item in asked.items]
+    copies = asked.copies.of(None)
     others = [i for i, (a, b) in enumerate(zip(asked.items, copies, strict=True)) if a.encoded != b.encoded]
     copy_means = dict(zip(others, asked.means([copies[i] for i in others]), strict=True))
     return [{"lowercase": copy_means.get(i, own)} for i, own in enumerate(asked.own)]
@@ -104,13 +141,7 @@ def _prefixed(asked: Asked, signal: Recall) -> list[Fields]:
 
 
 def _neighbours(asked: Asked, signal: Neighbourhood) -> list[Fields]:
-    length, tokenizer = asked.plan.suite.model.max_length, asked.model.tokenizer
-    words = sorted({word for i in asked.items if i.source.canary is None for word in i.text.split()})
-    copies = [
-        changed(item, exchange(item, words, signal.share, number), tokenizer, length)
-        for item in asked.items
-        for number in range(signal.neighbours)
-    ]
+    copies = asked.copies.of(signal)
     means = np.array(asked.means(copies)).reshape(len(asked.items), signal.neighbours)
     return [{"neighbours": row} for row in means]
 
@@ -191,6 +222,9 @@ def score(
     arms.
     """
     items = {m: items_of(plan, candidates, m, model.tokenizer) for m in {job.arm.method for job in jobs}}
+    copies = {
+        m: Copies(rows.items, model.tokenizer, plan.suite.model.max_length) for m, rows in items.items()
+    }
     heldout = [Record.from_json(row) for row in run_dir.iterate_lines("corpus/heldout.jsonl")]
     known = references.References(run_dir, plan, model)
     with progress.task("attack mia: scoring candidates", total=_sequences(run_dir, jobs, items)) as advance:
@@ -199,7 +233,8 @@ def score(
             with model.active(job.arm.name):
                 arm_scores = token_scores(model, rows.items, advance)
             own = means(rows.items, arm_scores)
-            asked = Asked(run_dir, plan, model, job.arm, rows.items, heldout, own, advance)
+            beside = copies[job.arm.method]
+            asked = Asked(run_dir, plan, model, job.arm, rows.items, beside, heldout, own, advance)
             for chosen in job.recipes:
                 reference = known.scores(chosen.reference, job.arm, rows.items, advance)
                 scores = _scores(chosen, asked, arm_scores, reference)

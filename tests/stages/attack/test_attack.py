@@ -297,6 +297,28 @@ def test_scores_that_were_changed_are_refused(
         scores.read_scores(run_dir, "sft-inf", name)
 
 
+def test_texts_are_made_and_encoded_once_for_all_arms(
+    attacked: tuple[RunDir, Plan], toy_model_dir: Path, toy_adapter_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from dpaudit.stages.attack import items, membership
+    from dpaudit.stages.attack.scores import ScoringJob
+
+    run_dir, plan = attacked
+    model, candidates = HFModel.load(str(toy_model_dir)), load_candidates(run_dir)
+    arms = [replace(plan.suite.grid.arms[0], seed=seed) for seed in (0, 1)]
+    for arm in arms:
+        model.add_adapter(arm.name, toy_adapter_dir)
+    encoded: list[object] = []
+    encode_one = items.encoded_source
+    monkeypatch.setattr(items, "encoded_source", lambda *asked: encoded.append(1) or encode_one(*asked))
+    monkeypatch.setattr(membership, "write_scores", lambda *_: None)
+    chosen = [recipe.load(name) for name in ("lowercase", "neighbourhood", "loss")]
+    membership.score(run_dir, plan, QUIET, [ScoringJob(arm, chosen) for arm in arms], candidates, model)
+    made = items_of(plan, candidates, "sft", model.tokenizer).items
+    copies = recipe.load("neighbourhood").make_signal().neighbours + 1
+    assert len(encoded) == (1 + copies) * len(made) + len(made)  # and those of the line above
+
+
 def test_a_prefix_goes_as_far_as_each_text_has_room(
     attacked: tuple[RunDir, Plan], toy_model_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -316,7 +338,8 @@ def test_a_prefix_goes_as_far_as_each_text_has_room(
         monkeypatch.setattr(references, "context", lambda _: context)
         own = membership.means(some, membership.token_scores(model, some, lambda n=1: None))
         arm = plan.suite.grid.arms[0]
-        asked = membership.Asked(run_dir, plan, model, arm, some, heldout, own, lambda n=1: None)
+        copies = membership.Copies(some, model.tokenizer, plan.suite.model.max_length)
+        asked = membership.Asked(run_dir, plan, model, arm, some, copies, heldout, own, lambda n=1: None)
         return [row["prefixed"] for row in membership._prefixed(asked, signal)]
 
     full = len(longest.encoded.input_ids)
