@@ -63,6 +63,7 @@ bench-train: $(STAMP)
 # 45 to 90 minutes on 2 cores; leave the machine alone meanwhile
 bench-score: $(STAMP)
 	$(BIN)/python benchmarks/score.py --out benchmarks/results/score.json
+	$(BIN)/python benchmarks/score_recipes.py --out benchmarks/results/score_recipes.json
 	$(BIN)/python benchmarks/attackers.py --out benchmarks/results/attackers.json
 
 bench-account: $(STAMP)

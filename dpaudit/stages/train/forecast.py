@@ -49,8 +49,12 @@ def rows(plan: Plan, progress: Progress) -> list[dict[str, Any]]:
 
 
 def here(plan: Plan, workers: int | None) -> str:
-    """Where arms train without other machines, in words."""
-    return f"on this machine, {workers or default_workers(plan.suite.model.base)} at once"
+    """Where arms train without other machines, in words, with the memory that is free there."""
+    from dpaudit.models import memory
+
+    place, at_once = memory.place(), workers or default_workers(plan.suite.model.base)
+    free = f"{place.free / memory.GIB:,.1f} GiB free"
+    return f"on this machine, {at_once} at once: {place.name}, {free}"
 
 
 def _axes(plan: Plan, inside: axes.Axes, job: ArmJob, needed: "Memory | None") -> int:
