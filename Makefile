@@ -60,7 +60,7 @@ bench-train: $(STAMP)
 	$(BIN)/python benchmarks/operations.py --out benchmarks/results/operations.json
 	$(BIN)/python benchmarks/train_step.py --out benchmarks/results/train_step.json
 
-# 45 to 90 minutes on 2 cores; leave the machine alone meanwhile
+# 55 to 100 minutes on 2 cores; leave the machine alone meanwhile
 bench-score: $(STAMP)
 	$(BIN)/python benchmarks/score.py --out benchmarks/results/score.json
 	$(BIN)/python benchmarks/score_recipes.py --out benchmarks/results/score_recipes.json
