@@ -17,7 +17,7 @@ batched, its
 arms       peak resident memory of a fresh process that scores texts under each of N adapters on one base, as
 growth per
            further adapter over the peak with one. Bar: under 5 %.
-limit      (by recipe: score_recipes.py) with CUDA, bfloat16: the time of the forward pass alone over the same batches, as a share of the
+limit      with CUDA, bfloat16: the time of the forward pass alone over the same batches, as a share of the
 time of scoring. Times are of the wall clock, medians over interleaved rounds; a ratio is the median of the
 rounds' own ratios. Beside each stands the ratio of processor time, which other work on the machine hardly
 moves. `random:41M` is a Llama of random weights (hidden 512, 8 layers, vocabulary 32,000), so that the
