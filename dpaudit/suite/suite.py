@@ -45,9 +45,7 @@ class Model:
 @dataclass(frozen=True)
 class Data:
     source: str = "builtin:clinic"  # or a JSONL file
-    preference: str | None = (
-        None  # pairs for DPO: builtin:clinic, a file, faults (planted in the source's answers), or none
-    )
+    preference: str | None = None  # pairs: builtin:clinic, a file, faults (planted in answers), or none
     text: str | None = None  # plain text for continued pretraining: builtin:clinic, a file, or none
     rows: str | None = None  # A:B keeps rows A to B of the source, counted from 0
     patients: int = 4000  # builtin:clinic only
@@ -69,9 +67,7 @@ class Candidates:
     family: str = "record_number"  # a key of canary.FAMILIES
     canaries: int = 500
     canary_length: int = 6  # symbols in the secret of a membership canary
-    canary_repetitions: int = (
-        1  # its dialogues; more than one only under unit patient, where they are one unit
-    )
+    canary_repetitions: int = 1  # its dialogues; more than one under unit patient alone: there one unit
     records: int = 300
     extraction: int = 64
     extraction_length: int = 4
