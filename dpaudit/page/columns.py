@@ -32,11 +32,7 @@ COLUMNS: dict[str, dict[str, tuple[str, str]]] = {
         "sequences_truncated": ("cut short", "count"),
         "trained": ("trained", "yes"),
     },
-    "release": {
-        "arm": ("arm", "text"),
-        "word": ("release", "text"),
-        "why": ("because", "text"),
-    },
+    "release": {"arm": ("arm", "text"), "word": ("release", "text"), "why": ("because", "text")},
     "forecast": {
         "arm": ("arm", "text"),
         "start": ("starts at", "text"),
