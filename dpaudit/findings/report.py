@@ -8,12 +8,14 @@ from dpaudit.findings.contamination import Contamination
 from dpaudit.findings.declared import ClaimOfRun, Mark
 from dpaudit.findings.extraction import Discoverable, Extraction, PersonalFields
 from dpaudit.findings.finding import Finding
+from dpaudit.findings.identity import Identity
 from dpaudit.findings.inside import Inside
 from dpaudit.findings.judge_tries import JudgeTry
 from dpaudit.findings.judgement import Judgement
 from dpaudit.findings.membership import Membership
 from dpaudit.findings.preferences import PreferenceResults
 from dpaudit.findings.quality import Asking, Comparisons, Quality, Skipped
+from dpaudit.findings.recipes import ArmRecipes
 from dpaudit.findings.release import Released, Rule
 from dpaudit.findings.together import Together
 from dpaudit.findings.tries import Tried
@@ -195,10 +197,12 @@ class Report(Finding):
 
     FORMAT: ClassVar = "report/9"
     run: Run
+    identity: Identity
     rule: Rule  # of release
     release: tuple[Released, ...]
     arms: tuple[Adapter, ...]
     audits: tuple[Membership, ...]
+    recipes: tuple[ArmRecipes, ...]  # the audits of each arm, corrected over its recipes
     inside: tuple[Inside, ...]
     together: Together | None
     extraction: tuple[Extraction, ...]

@@ -19,8 +19,9 @@ from dpaudit.findings.quality import (
     Word,
 )
 from dpaudit.judging import cautions
-from dpaudit.judging.quality import CONFIDENCE, holm, same_items
+from dpaudit.judging.quality import CONFIDENCE, same_items
 from dpaudit.stats import margins
+from dpaudit.stats.holm import holm
 from dpaudit.suite.grid import Arm
 
 ERROR = 0.05

@@ -11,7 +11,8 @@ import numpy as np
 
 from dpaudit.findings.quality import Alone, MeasureChange, MeasureFigures, Score
 from dpaudit.judging import cautions, losses
-from dpaudit.judging.quality import CONFIDENCE, Floats, as_mean, holm, same_items
+from dpaudit.judging.quality import CONFIDENCE, Floats, as_mean, same_items
+from dpaudit.stats.holm import holm
 from dpaudit.stats.paired import mean_interval, paired_difference
 from dpaudit.stats.roc import proportion_interval
 

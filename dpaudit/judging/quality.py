@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from dpaudit.errors import UsageError
 from dpaudit.findings.quality import Bits, Comparison, HeldOut, Item, Rung, Score, TaskFigures, Trend
 from dpaudit.stats import margins
+from dpaudit.stats.holm import holm
 from dpaudit.stats.paired import (
     PairedDifference,
     page_trend,
@@ -171,20 +172,6 @@ def bits_trends(
     per_byte = [[row.bits / row.bytes for row in heldout[arm]] for arm in ladder]
     scores = [_bits_scores(heldout[arm]).tolist() for arm in ladder]
     yield _trend(None, "bits_per_byte", ladder, per_byte, scores, labels, "rising")
-
-
-def holm(p_values: Sequence[float]) -> list[float]:
-    """Holm's step-down adjusted p-values, in the given order (Holm 1979).
-
-    >>> holm([0.01, 0.04, 0.03])
-    [0.03, 0.06, 0.06]
-    """
-    adjusted = [0.0] * len(p_values)
-    largest = 0.0
-    for rank, index in enumerate(sorted(range(len(p_values)), key=lambda i: p_values[i])):
-        largest = max(largest, min(1.0, (len(p_values) - rank) * p_values[index]))
-        adjusted[index] = largest
-    return adjusted
 
 
 def same_items(

@@ -7,7 +7,7 @@ from typing import Any, TypeVar, cast
 
 from dpaudit import schema
 from dpaudit.data.canary import CORPUS_FAMILIES
-from dpaudit.evidence import release
+from dpaudit.evidence import recipes, release
 from dpaudit.findings import audits
 from dpaudit.findings.audits import Audit
 from dpaudit.findings.contamination import Contamination
@@ -39,7 +39,7 @@ from dpaudit.findings.report import (
 )
 from dpaudit.findings.together import Together
 from dpaudit.findings.tries import Tries
-from dpaudit.stages import judge_tries, outputs, tries
+from dpaudit.stages import identity, judge_tries, outputs, tries
 from dpaudit.stages.audit import inside
 from dpaudit.stages.integrity import custody, siblings
 from dpaudit.stages.integrity.trained import TrainedArm
@@ -157,10 +157,12 @@ def assemble(reading: Reading, plan: Plan) -> Report:
     insides = (reading.finding(Inside, inside.file_of(name)) for name in names)
     report = Report(
         run=_run(run_dir, plan, arms),
+        identity=identity.of(run_dir, plan, arms),
         rule=_rule(reading, plan),
         release=(),
         arms=tuple(arms),
         audits=_only(Membership, audited),
+        recipes=recipes.corrected(_only(Membership, audited)),
         inside=tuple(finding for finding in insides if finding is not None),
         together=reading.finding(Together, "audit/summary.json"),
         extraction=_only(Extraction, audited),

@@ -13,7 +13,6 @@ from dpaudit.judging.quality import (
     accuracy_figures,
     bits_figures,
     bits_pairs,
-    holm,
     ladders,
     log_odds_pairs,
     references,
@@ -117,9 +116,3 @@ def test_a_ladder_that_falls_is_found_and_a_flat_one_is_not() -> None:
     assert all(rung.p_holm < 0.01 and rung.upper < 0 for rung in falling.rungs)
     assert all(rung.p_holm > 0.05 for rung in flat.rungs)
     assert flat.p_value > 0.01
-
-
-def test_holm_is_step_down_and_keeps_the_order() -> None:
-    assert holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
-    assert holm([0.9, 0.8]) == [1.0, 1.0]
-    assert holm([]) == []

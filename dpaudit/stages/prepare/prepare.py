@@ -132,6 +132,7 @@ def manifest(run_dir: RunDir, plan: Plan, corpus: CorpusStore, coins: int, insid
             "heldout": len(corpus.heldout),
             "heldout_pairs": len(corpus.heldout_pairs),
             "over_cap": corpus.over_cap,
+            "patients": corpus.people()[0],
         },
         "axes_short": inside.short,
         siblings.SAME_DATA: same_data.names(run_dir, plan),
