@@ -13,8 +13,8 @@ def corrected(audits: Sequence[Membership]) -> tuple[ArmRecipes, ...]:
     """For each arm what all its recipes found, corrected over them. It decides no verdict: that is the
     primary recipe's, which was named beforehand.
 
-    The p-values are corrected by Holm's method, the bounds by Bonferroni's, which is the first step of Holm's:
-    all bounds of an arm hold together.
+    The p-values are corrected by Holm's method, the bounds by Bonferroni's, the first step of Holm's: all
+    bounds of an arm hold together.
     """
     arms = dict.fromkeys(audit.arm for audit in audits)
     return tuple(_of_arm(arm, [audit for audit in audits if audit.arm == arm]) for arm in arms)
@@ -33,6 +33,8 @@ def _of_arm(arm: str, audits: Sequence[Membership]) -> ArmRecipes:
         arm=arm,
         strongest=min(each, key=lambda row: (row.p_value, -(row.epsilon_lower or 0))).recipe,
         tell=sum(row.p_holm <= ERROR for row in each),
+        recipes=len(each),
+        epsilon_lower=max((row.epsilon_lower for row in each if row.epsilon_lower is not None), default=None),
         above_claim=tuple(above),
         error=ERROR,
         confidence=confidence,

@@ -129,8 +129,21 @@ def _open(report: Report, rule: Rule, arm: Adapter) -> Iterator[Reason]:
             f"at most {rule.most_epsilon:g}",
             f"train for epsilon {rule.most_epsilon:g} or less",
         )
+    yield from _beyond(report, arm)
     yield from _unsought(report, arm)
     yield from _uncovered(report, arm)
+
+
+def _beyond(report: Report, arm: Adapter) -> Iterator[Reason]:
+    """A recipe that carries no verdict and still proves more than the claim, corrected over all recipes."""
+    for found in report.recipes:
+        if found.arm == arm.arm and found.above_claim:
+            yield Reason(
+                NOT_ESTABLISHED,
+                f"an attack that carries no verdict ({', '.join(found.above_claim)}) proves more than its "
+                f"claim, with all attacks that were tried allowed for",
+                "name that attack as the primary one (primary: NAME) in a new run, and audit that adapter",
+            )
 
 
 def _unsought(report: Report, arm: Adapter) -> Iterator[Reason]:

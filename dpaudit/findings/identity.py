@@ -43,7 +43,7 @@ class Uncovered:
     """A setting that may have been chosen by looking at the private data."""
 
     what: str
-    value: float
+    value: Count
 
 
 @dataclass(frozen=True)

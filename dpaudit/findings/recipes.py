@@ -27,6 +27,8 @@ class ArmRecipes:
     arm: str
     strongest: str  # the recipe that tells members from others most clearly
     tell: Count  # recipes that do so at `error`, by `p_holm`
+    recipes: Count
+    epsilon_lower: Size | None  # the largest of the bounds, nats; None where there is none
     above_claim: tuple[str, ...]  # recipes whose bound here is above the arm's claim
     error: Proportion
     confidence: Proportion  # of each bound

@@ -32,7 +32,7 @@ class Charts:
 
 
 def charts(report: Report) -> Charts:
-    looks = _looks(report.arms)
+    looks = looks_of(report.arms)
     primary = [audit for audit in report.audits if audit.primary and audit.bound]
     return Charts(
         claims=_claims(primary, _words(report), looks),
@@ -46,7 +46,7 @@ def charts(report: Report) -> Charts:
     )
 
 
-def _looks(arms: Sequence[Adapter]) -> Looks:
+def looks_of(arms: Sequence[Adapter]) -> Looks:
     """Colour by rung of the ladder (0 = not private, then from the largest epsilon), marker by method and
     loss.
     """

@@ -147,7 +147,7 @@ def ladder(
     write = svg.percent_label if percent else svg.plain_label(ticks)
     parts = [svg.y_axis(up, ticks, LEFT, right, unit, write)]
     parts += _levels(up, base, chance, right)
-    parts += [_rung_labels(epsilons, bottom), *_rung_marks(series, epsilons, up)]
+    parts += [rung_labels(epsilons, bottom), *_rung_marks(series, epsilons, up)]
     style = "percent_one" if percent else "three"
     description = f"{unit}; " + "; ".join(_rung_words(rungs, style) for rungs in series)
     key, height = svg.legend(_ladder_key(series, base, chance), 12.0, bottom + 60)
@@ -278,17 +278,17 @@ def _levels(up: Scale, base: Estimate | None, chance: float | None, right: float
     return parts
 
 
-def _rung_x(epsilon: float, epsilons: Sequence[float]) -> float:
+def rung_x(epsilon: float, epsilons: Sequence[float]) -> float:
     """Rungs stand at equal distances: the ladder is an order, and infinity has no place on a scale."""
     pitch = (WIDTH - RIGHT - LEFT) / max(len(epsilons), 1)
     return LEFT + pitch * (list(epsilons).index(epsilon) + 0.5)
 
 
-def _rung_labels(epsilons: Sequence[float], bottom: float) -> str:
+def rung_labels(epsilons: Sequence[float], bottom: float) -> str:
     parts = [svg.line(LEFT, bottom, WIDTH - RIGHT, bottom, "axis")]
     for epsilon in epsilons:
         word = "∞ (not private)" if math.isinf(epsilon) else f"{epsilon:g}"
-        parts.append(svg.text(_rung_x(epsilon, epsilons), bottom + 17, word, "tick", "middle"))
+        parts.append(svg.text(rung_x(epsilon, epsilons), bottom + 17, word, "tick", "middle"))
     parts.append(svg.text((LEFT + WIDTH - RIGHT) / 2, bottom + 35, "claimed epsilon", "label", "middle"))
     return "".join(parts)
 
@@ -297,7 +297,7 @@ def _rung_marks(series: Sequence[Rungs], epsilons: Sequence[float], up: Scale) -
     parts = []
     for index, rungs in enumerate(series):
         shift = (index - (len(series) - 1) / 2) * 14.0
-        places = [(_rung_x(e, epsilons) + shift, look, value) for e, look, value in rungs.points]
+        places = [(rung_x(e, epsilons) + shift, look, value) for e, look, value in rungs.points]
         joined = svg.outline([(x, up.at(value.value)) for x, _, value in places])
         parts.append(f'<path class="joint method{rungs.method % 4}" d="{joined}"/>')
         for x, look, value in places:

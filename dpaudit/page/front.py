@@ -12,9 +12,8 @@ from dpaudit.page.numbers import Placed, code, codes, placed, say
 
 @dataclass(frozen=True)
 class Front:
-    """The facts, banners, notes and links of the page's head."""
+    """The banners and links of the page's head, and the notes below the identity."""
 
-    facts: tuple[tuple[str, Markup], ...]
     banners: tuple[Markup, ...]
     notes: tuple[Markup, ...]
     links: tuple[tuple[str, str], ...]  # section, word
@@ -23,32 +22,21 @@ class Front:
 def front(joins: Joins) -> Front:
     links = [
         ("release", "Release"),
-        ("verdicts", "Verdicts"),
-        ("quality", "Quality"),
+        ("identity", "Identity"),
+        ("verdicts", "Claims"),
+        ("tradeoff", "Trade-off"),
         ("attack", "Membership"),
-        *([("inside", "Mechanism")] if joins.report.inside else []),
         ("extraction", "Extraction"),
+        *([("inside", "Mechanism")] if joins.report.inside else []),
+        ("quality", "Quality"),
         ("judge", "Judge"),
-        ("training", "Training"),
+        ("training", "Engineering"),
         ("internal", "Internal"),
         ("limits", "Not tested"),
+        ("crosswalk", "Crosswalk"),
         ("terms", "Terms"),
     ]
-    return Front(_facts(joins), tuple(_banners(joins)), tuple(_notes(joins)), tuple(links))
-
-
-def _facts(joins: Joins) -> tuple[tuple[str, Markup], ...]:
-    run = joins.report.run
-    words = {
-        "Base model": run.model,
-        "Training data": run.data,
-        "Whose presence is hidden": f"one {run.unit}",
-        "Neighbouring data sets": f"{run.relation.replace('_', ' ')} one {run.unit}",
-        "δ": joins.num("/run/delta", "delta"),
-        "Suite": run.suite,
-        "Run": run.name,
-    }
-    return tuple((term, say("{fact}", fact=fact)) for term, fact in words.items())
+    return Front(tuple(_banners(joins)), tuple(_notes(joins)), tuple(links))
 
 
 def _banners(joins: Joins) -> Iterator[Markup]:
@@ -185,17 +173,16 @@ def _notes(joins: Joins) -> Iterator[Markup]:
         )
     yield say(
         "<strong>This is the full page, for those who hold the records.</strong> No claim on it covers its "
-        'own publication. Apart from the section <a href="#internal">Internal</a>, these figures come from '
-        "private records without noise: held-out bits per byte, preference figures on held-out pairs, win "
-        "rates on held-out prompts, which benchmark items stand in the training text, and tokens, times and "
-        "cut sequences of the training{counted}.",
+        "own publication. Apart from the curves and tables below, these figures come from private records "
+        "without noise: counts of the data, held-out bits per byte, preference figures on held-out pairs, "
+        "win rates on held-out prompts, which benchmark items stand in the training text, and tokens, times "
+        "and cut sequences of the training{counted}.",
         counted=counted,
     )
     model = joins.report.run.model
     if model.startswith("builtin:"):
         yield say(
-            "<strong>{model} is a teaching model.</strong> It is small enough to train in seconds, and it "
-            "memorises what a large model might not. Its figures demonstrate the method. They are not the "
-            "risk of a model that you use.",
+            "<strong>{model} is a teaching model.</strong> It memorises what a large model might not. Its "
+            "figures demonstrate the method. They are not the risk of a model that you use.",
             model=model,
         )

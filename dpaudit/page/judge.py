@@ -35,6 +35,7 @@ class JudgeSection:
     compared: Markup | None  # None where the judge is not fit
     rates: WinRates | None  # likewise
     unfit: Markup | None
+    fit: Markup | None  # the judge passed
     controls: tuple[ControlRow, ...]
     reasons: tuple[str, ...] = ()  # where each reason stands why the judge is not fit
     who: tuple[Markup, ...] = ()
@@ -44,7 +45,7 @@ class JudgeSection:
 def judge(joins: Joins) -> JudgeSection:
     absent, judgement = absence(joins.report.stages.judge, "win rates"), joins.report.judge
     if judgement is None:
-        return JudgeSection(absent, None, None, None, None, (), tried=tuple(judge_tries.tried(joins)))
+        return JudgeSection(absent, None, None, None, None, None, (), tried=tuple(judge_tries.tried(joins)))
     when = asked(joins.num, "/asked/judging", joins.report.asked["judging"])
     rubric = code(judgement.rubric)
     compared = say(
@@ -65,6 +66,12 @@ def judge(joins: Joins) -> JudgeSection:
         compared=compared if judgement.fit else None,
         rates=win_rates.of(joins, judgement) if judgement.fit else None,
         unfit=None if judgement.fit else unfit,
+        fit=say(
+            "<strong>The judge {rubric} is fit:</strong> it passed every kind of control that was tested.",
+            rubric=rubric,
+        )
+        if judgement.fit
+        else None,
         controls=tuple(_controls(judgement.passport)),
         reasons=tuple(
             f"/judge/passport/reasons/{number}" for number in range(len(judgement.passport.reasons))

@@ -6,9 +6,11 @@ from dataclasses import dataclass
 from markupsafe import Markup
 
 from dpaudit.findings.membership import Membership, Slope
+from dpaudit.page import recipes
 from dpaudit.page.joins import Joins
 from dpaudit.page.numbers import Placed, code, codes, join, placed, say
 from dpaudit.page.phrases import ABSENT, absence, adapters, is_alarmed
+from dpaudit.page.recipes import RocRow, StrongestRow
 
 PREFERENCE = "preference"
 
@@ -24,6 +26,8 @@ class RecipeRow:
     tpr: Markup
     proven: Markup
     ceiling: Markup
+    p_holm: Markup
+    corrected: Markup
 
 
 @dataclass(frozen=True)
@@ -58,8 +62,12 @@ class MembershipSection:
     is_filled: bool
     has_records: bool  # real records were attacked too
     control: str  # the sentence on arms without noise
+    strongest: tuple[StrongestRow, ...]
+    beyond: Markup | None  # recipes without a verdict that prove more than a claim
+    roc: tuple[RocRow, ...]  # the table behind the figure
     groups: tuple[tuple[RecipeRow, ...], ...]  # by arm
     share: Markup | None
+    on_curve: str  # what the dagger means; empty without one
     below: Markup | None  # the note under each table
     primary: tuple[PrimaryRow, ...]
     slopes: tuple[Markup, ...]  # how the primary recipe calibrates
@@ -78,8 +86,12 @@ def membership(joins: Joins) -> MembershipSection:
         is_filled=bool(joins.audits),
         has_records=any(audit.part.records for audit in joins.audits),
         control=_control(joins),
+        strongest=tuple(recipes.strongest(joins)),
+        beyond=recipes.beyond(joins),
+        roc=tuple(recipes.roc(joins)),
         groups=tuple(groups),
         share=_share(joins),
+        on_curve=_on_curve(joins),
         below=_below(joins) if joins.audits else None,
         primary=tuple(_primary(joins)),
         slopes=tuple(_slopes(joins)),
@@ -111,24 +123,18 @@ def _group(joins: Joins, arm: str, *, of_pairs: bool) -> tuple[RecipeRow, ...]:
 def _row(joins: Joins, audit: Placed[Membership], *, is_first: bool) -> RecipeRow:
     (at, finding), num = audit, joins.num
     proven = num(f"{at}/bound/epsilon_lower", "two_down") if finding.bound else Markup("no bound")
+    place, row = recipes.corrected(joins, finding.arm, finding.recipe)
     return RecipeRow(
         at=at,
         arm=finding.arm if is_first else None,
         recipe=finding.recipe,
         primary=finding.primary,
-        tpr=_tpr(joins, audit),
+        tpr=recipes.tpr(joins, audit),
         proven=Markup("withheld") if is_alarmed(finding.blind) else proven,
         ceiling=num(f"{at}/bound/ceiling", "two_down") if finding.bound else Markup(""),
+        p_holm=num(f"{place}/p_holm", "p"),
+        corrected=ABSENT if row.epsilon_lower is None else num(f"{place}/epsilon_lower", "two_down"),
     )
-
-
-def _tpr(joins: Joins, audit: Placed[Membership]) -> Markup:
-    at = f"{audit.at}/canaries/tpr_at_fpr"
-    if audit.part.canaries.tpr_at_fpr.measurable:
-        rate = joins.num(f"{at}/tpr", "percent_one")
-        limits = joins.num.interval(at, "tpr_lower", "tpr_upper", "percent")
-        return say("{rate} {limits}", rate=rate, limits=limits)
-    return say("{rate} †", rate=joins.num(f"{at}/tpr_on_curve", "percent_one"))
 
 
 def _share(joins: Joins) -> Markup | None:
@@ -150,17 +156,20 @@ def _share(joins: Joins) -> Markup | None:
     )
 
 
+def _on_curve(joins: Joins) -> str:
+    if all(audit.part.canaries.tpr_at_fpr.measurable for audit in joins.audits):
+        return ""
+    return (
+        "† Read off the curve: there are too few controls to set a threshold on some and measure it on "
+        "others. Its interval counts the members alone; the rate of false positives is itself uncertain. "
+    )
+
+
 def _below(joins: Joins) -> Markup:
-    on_curve = ""
-    if not all(audit.part.canaries.tpr_at_fpr.measurable for audit in joins.audits):
-        on_curve = (
-            "† Read off the curve, with no interval: there are too few controls to set a threshold on some "
-            "and measure it on others. "
-        )
     return say(
         "{on_curve}AUC intervals are at {confidence}, each for one row on its own. Only the primary recipe "
         "supports a verdict: the best of many rows may be best by chance.",
-        on_curve=on_curve,
+        on_curve=_on_curve(joins),
         confidence=joins.num("/audits/0/canaries/confidence", "percent"),
     )
 

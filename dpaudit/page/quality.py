@@ -29,7 +29,7 @@ class Against:
     """All arms that are compared with one reference."""
 
     reference: str
-    what: str
+    title: Markup
     rows: tuple[ModelRow, ...]
 
 
@@ -140,7 +140,12 @@ class _Tables:
         for reference in dict.fromkeys(row.part.against for row in self.pairs.values()):
             arms = [arm for arm in self.joins.arm_names if self._is_compared(arm, reference)]
             rows = tuple(ModelRow(arm, tuple(self._compared(arm, reference))) for arm in arms)
-            yield Against(reference, _what(reference), rows)
+            title = say(
+                "Against {what} {reference}, on the same items",
+                what=_what(reference),
+                reference=code(reference),
+            )
+            yield Against(reference, title, rows)
 
     def _is_compared(self, arm: str, reference: str) -> bool:
         by_task = [(arm, reference, task, "accuracy") for task in self.tasks[:1]]

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from markupsafe import Markup
 
 from dpaudit.findings.release import MAY, MUST_NOT, Released
+from dpaudit.page.identifiers import identifiers
 from dpaudit.page.joins import Joins
 from dpaudit.page.numbers import Placed, placed, say
 
@@ -31,7 +32,8 @@ class ReleaseRow:
 @dataclass(frozen=True)
 class ReleaseCard:
     rows: tuple[ReleaseRow, ...]
-    common: tuple[Markup, ...]  # cautions of every private adapter
+    common: Markup  # cautions of every private adapter; empty without any
+    unexamined: Markup
     rule: Markup
 
 
@@ -41,14 +43,11 @@ def release(joins: Joins) -> ReleaseCard:
     of_all = [(at, row.cautions) for at, row in placed_rows if row.arm in private]
     at, first = of_all[0] if of_all else ("", ())
     shared = [caution for caution in first if all(caution in cautions for _, cautions in of_all)]
-    common = tuple(
-        say(
-            "Of every private adapter: {caution}.", caution=joins.num(f"{at}/cautions/{first.index(caution)}")
-        )
-        for caution in shared
+    common = Markup("; ").join(
+        say("{caution}", caution=joins.num(f"{at}/cautions/{first.index(caution)}")) for caution in shared
     )
     rows = tuple(_row(joins, row, shared) for row in placed_rows)
-    return ReleaseCard(rows, common, _rule(joins))
+    return ReleaseCard(rows, common, _unexamined(joins), _rule(joins))
 
 
 def _row(joins: Joins, row: Placed[Released], shared: Sequence[str]) -> ReleaseRow:
@@ -72,14 +71,13 @@ def _beside(joins: Joins, row: Placed[Released], shared: Sequence[str]) -> Itera
     audit = next((audit for audit in joins.verdicts if audit.part.arm == found.arm), None)
     if audit:
         yield say(
-            "Measured risk: how often an attack that looks for planted rows tells one that was in from one "
-            "that was out (half is guessing): {auc}.",
+            "<strong>Measured:</strong> an attack finds planted rows, {auc}; half is guessing.",
             auc=num.area(f"{audit.at}/canaries"),
         )
     if found.arm in joins.extraction:
         place = joins.extraction[found.arm].at
         yield say(
-            "Planted secrets that came out: {out}; at most {upper} of such secrets would.",
+            "<strong>Planted secrets out:</strong> {out}; at most {upper} of such secrets would come out.",
             out=num.counted(place, "planted_found", "planted"),
             upper=num(f"{place}/found_upper", "percent_up"),
         )
@@ -95,18 +93,49 @@ def _promise(joins: Joins, arm: str) -> Iterator[Markup]:
     limit = joins.num(f"{place}/guess_right_at_most", "percent_two_up")
     if promise.guess_right_at_most >= SURE:
         yield say(
-            "What the claim promises: practically nothing for one {unit} by itself. Somebody may guess right "
-            "whether it was in {limit} of the time.",
+            "<strong>Promise:</strong> practically nothing for one {unit}; a guess may be right {limit} of "
+            "the time.",
             unit=joins.report.run.unit,
             limit=limit,
         )
     else:
         yield say(
-            "What the claim promises: whatever somebody else knows, nobody guesses right whether one {unit} "
-            "was in more than {limit} of the time, where half is chance.",
+            "<strong>Promise:</strong> no guess whether one {unit} was in is right more than {limit} of the "
+            "time.",
             unit=joins.report.run.unit,
             limit=limit,
         )
+
+
+def _unexamined(joins: Joins) -> Markup:
+    """What nobody looked at, so that its silence is not read as good news."""
+    stages = joins.report.stages
+    lacking = [
+        what
+        for stage, what in (
+            (stages.audit, "membership of every adapter"),
+            (stages.extraction, "secrets of every adapter"),
+            (stages.quality, "quality of every model"),
+            (stages.judge, "answers, by a judge"),
+        )
+        if stage.state not in ("done", "not applicable")
+    ]
+    found = identifiers(joins)
+    if not found.examined:
+        lacking.append("personal fields of real records")
+    return say(
+        '<strong>Not examined:</strong> {what}. More stands under <a href="#limits">Not tested</a> and in '
+        'the <a href="#crosswalk">crosswalk</a>.',
+        what="; ".join(
+            [
+                *lacking,
+                "names, places and most other identifiers of real people",
+                "what untried prompts bring out",
+                "attacks with access to training",
+                "runs that were thrown away while settings were chosen",
+            ]
+        ),
+    )
 
 
 def _rule(joins: Joins) -> Markup:
@@ -115,12 +144,13 @@ def _rule(joins: Joins) -> Markup:
     if not rule.is_default:
         told = say("as the suite declares ({mark}, {date})", mark=rule.mark, date=num("/rule/date"))
     return say(
-        "The rule: the claim is not refuted and a training with less noise would have been seen from inside, "
-        "for every training that the adapter rests on; no planted secret came out; epsilon at most {most}, "
-        "{told}; epsilon covers all that it learned from. What was not looked at counts as not established. "
-        "Quality decides nothing here: a rule that reads private held-out records is a tuning step. The word "
-        "is about the claim of this adapter released alone. It does not say that the model holds no personal "
-        "data, nor that it meets a law.",
+        "<strong>Measured</strong> is how often, of a planted row that was in and one that was out, the "
+        "attack picks the right one. <strong>The rule:</strong> the claim is not refuted and a training with "
+        "less noise would have been seen from inside, for every training that the adapter rests on; no "
+        "planted secret came out; epsilon at most {most}, {told}; epsilon covers all that it learned from. "
+        "What was not looked at counts as not established. Quality decides nothing here: a rule that reads "
+        "private held-out records is a tuning step. The word is about the claim of this adapter released "
+        "alone. It does not say that the model holds no personal data, nor that it meets a law.",
         most=num("/rule/most_epsilon", "epsilon"),
         told=told,
     )

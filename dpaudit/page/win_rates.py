@@ -67,6 +67,15 @@ class WinRates:
     examples: tuple[ExampleTable, ...]
     no_examples: Markup | None
 
+    @property
+    def first(self) -> tuple[PairRow, ...]:
+        """The comparisons with an adapter without noise: what privacy cost."""
+        return tuple(pair for pair in self.pairs if pair.role.startswith("without noise"))
+
+    @property
+    def others(self) -> tuple[PairRow, ...]:
+        return tuple(pair for pair in self.pairs if pair not in self.first)
+
 
 def of(joins: Joins, judgement: Judgement) -> WinRates:
     num, common = joins.num, judgement.common_cautions()

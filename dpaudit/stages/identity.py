@@ -26,9 +26,7 @@ def of(run_dir: RunDir, plan: Plan, arms: Sequence[Adapter]) -> Identity:
     machine name is read.
     """
     named = RUN_BY.search(plan.suite.description)
-    dates = sorted(
-        entry.date for record in RECORDS for entry in declarations.entries(run_dir, record)
-    )
+    dates = sorted(entry.date for record in RECORDS for entry in declarations.entries(run_dir, record))
     counts = _counts(run_dir)
     return Identity(
         data=_data(run_dir, plan, counts, arms),
