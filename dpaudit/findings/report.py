@@ -20,7 +20,7 @@ from dpaudit.findings.release import Released, Rule
 from dpaudit.findings.together import Together
 from dpaudit.findings.tries import Tried
 from dpaudit.privacy.claim import Claim
-from dpaudit.schema import Proportion
+from dpaudit.schema import Count, Proportion
 
 State = Literal["done", "partial", "out of date", "not run", "not planned", "not applicable"]
 
@@ -111,6 +111,20 @@ class TrainingFigures:
 
 
 @dataclass(frozen=True)
+class Stepped:
+    """How the suite says that an arm steps."""
+
+    batch: Count  # units expected in a step
+    steps: Count
+    learning_rate: float
+    warmup: float
+    decay: str
+    weight_decay: float
+    optimizer: str
+    momentum: float
+
+
+@dataclass(frozen=True)
 class Steps:
     """The training curves, column by column: private figures, which the page sets apart."""
 
@@ -132,6 +146,7 @@ class Adapter:
     private: bool
     privacy: Spent
     training: TrainingFigures
+    schedule: Stepped | None  # None where the suite has none for this kind of arm
     steps: Steps
     adapter_sha256: str
     trainings: int  # on the same records

@@ -147,3 +147,15 @@ def epsilon_label(epsilon: float) -> str:
 
 def _ladder(epsilons: tuple[float, ...], baseline: bool) -> list[float]:
     return sorted({*epsilons, *((math.inf,) if baseline else ())}, reverse=True)
+
+
+def schedule_key(arm: Arm, unit: str) -> str:
+    """The key of `training` that says how an arm steps."""
+    return ("" if arm.method == "sft" else f"{arm.method}_") + (
+        "private" if is_noised(arm, unit) else "nonprivate"
+    )
+
+
+def is_noised(arm: Arm, unit: str) -> bool:
+    """Whether training itself is private; under unit label its input already is."""
+    return arm.private and unit != "label"

@@ -7,9 +7,8 @@ from collections.abc import Iterator
 from dpaudit.privacy import ledger as ledgers
 from dpaudit.stages.audit import inside
 from dpaudit.stages.prepare import axes
-from dpaudit.stages.prepare.jobs import is_noised
 from dpaudit.storage.rundir import RunDir
-from dpaudit.suite.grid import Arm
+from dpaudit.suite.grid import Arm, is_noised
 from dpaudit.suite.plan import Plan
 
 

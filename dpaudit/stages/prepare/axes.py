@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 from dpaudit.evidence import family
 from dpaudit.storage.rundir import RunDir
+from dpaudit.suite.grid import is_noised
 from dpaudit.suite.plan import Plan
 
 if TYPE_CHECKING:
@@ -55,7 +56,7 @@ def needed(plan: Plan, counts: dict[str, int]) -> Axes:
     from dpaudit.stages.prepare import jobs
 
     unit, asked = plan.suite.training.unit, plan.suite.candidates.gradient
-    noised = [arm for arm in plan.suite.grid.arms if jobs.is_noised(arm, unit)]
+    noised = [arm for arm in plan.suite.grid.arms if is_noised(arm, unit)]
     if asked != "auto" or not noised:
         return Axes(asked if asked != "auto" and noised else 0)
     units = min(plan.suite.training.population or counts[arm.lesson] for arm in noised)

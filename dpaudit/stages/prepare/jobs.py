@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from dpaudit.errors import UsageError
 from dpaudit.privacy.claim import Claim
 from dpaudit.suite import suite
-from dpaudit.suite.grid import Arm
+from dpaudit.suite.grid import Arm, is_noised, schedule_key
 from dpaudit.suite.plan import Plan
 from dpaudit.suite.suite import Schedule
 from dpaudit.training import labels
@@ -69,17 +69,6 @@ def schedule_of(training: suite.Training, arm: Arm) -> Schedule:
             "no value",
         )
     return schedule if training.steps is None else replace(schedule, steps=training.steps)
-
-
-def schedule_key(arm: Arm, unit: str) -> str:
-    return ("" if arm.method == "sft" else f"{arm.method}_") + (
-        "private" if is_noised(arm, unit) else "nonprivate"
-    )
-
-
-def is_noised(arm: Arm, unit: str) -> bool:
-    """Whether training itself is private; under unit label its input already is."""
-    return arm.private and unit != labels.UNIT
 
 
 def is_trls(training: suite.Training, arm: Arm) -> bool:

@@ -15,12 +15,13 @@ from dpaudit.errors import PartialError
 from dpaudit.privacy import ledger as ledgers
 from dpaudit.stages.integrity import custody, weights
 from dpaudit.stages.integrity.trained import TrainedArm, inputs_of
-from dpaudit.stages.prepare.jobs import ArmJob, is_noised, is_trls, ledger_of
+from dpaudit.stages.prepare.jobs import ArmJob, is_trls, ledger_of
 from dpaudit.stages.train import lesson, start
 from dpaudit.stages.train.training_set import TrainingSet
 from dpaudit.storage import notes
 from dpaudit.storage.custody import file_digest
 from dpaudit.storage.rundir import RunDir
+from dpaudit.suite.grid import is_noised
 from dpaudit.suite.plan import Plan
 
 if TYPE_CHECKING:

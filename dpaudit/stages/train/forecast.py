@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any
 from dpaudit.errors import UsageError
 from dpaudit.stages.prepare import axes, prepare
 from dpaudit.stages.prepare.dialogues import Tally
-from dpaudit.stages.prepare.jobs import ArmJob, is_noised, jobs_of
+from dpaudit.stages.prepare.jobs import ArmJob, jobs_of
 from dpaudit.stages.prepare.lessons import examples_of, expected_units
 from dpaudit.stages.train.train import default_workers
 from dpaudit.stages.train.training_set import encoded_units
 from dpaudit.storage import exclusive, run_store
 from dpaudit.storage.rundir import RunDir
-from dpaudit.suite.grid import Arm, Method
+from dpaudit.suite.grid import Arm, Method, is_noised
 from dpaudit.suite.plan import Plan
 from dpaudit.system.progress import Progress
 
