@@ -65,13 +65,14 @@ def _row(joins: Joins, row: Placed[Released], shared: Sequence[str]) -> ReleaseR
 
 def _beside(joins: Joins, row: Placed[Released], shared: Sequence[str]) -> Iterator[Markup]:
     (at, found), num = row, joins.num
-    for index, _ in enumerate(found.others):
-        yield say("Also: {why}.", why=num(f"{at}/others/{index}"))
+    if found.others:
+        others = [num(f"{at}/others/{index}") for index, _ in enumerate(found.others)]
+        yield say("<strong>Also:</strong> {why}.", why=Markup("; ").join(others))
     yield from _promise(joins, found.arm)
     audit = next((audit for audit in joins.verdicts if audit.part.arm == found.arm), None)
     if audit:
         yield say(
-            "<strong>Measured:</strong> an attack finds planted rows, {auc}; half is guessing.",
+            "<strong>Measured:</strong> attack on planted rows {auc} (half is guessing).",
             auc=num.area(f"{audit.at}/canaries"),
         )
     if found.arm in joins.extraction:
@@ -93,15 +94,14 @@ def _promise(joins: Joins, arm: str) -> Iterator[Markup]:
     limit = joins.num(f"{place}/guess_right_at_most", "percent_two_up")
     if promise.guess_right_at_most >= SURE:
         yield say(
-            "<strong>Promise:</strong> practically nothing for one {unit}; a guess may be right {limit} of "
-            "the time.",
+            "<strong>Promise:</strong> practically nothing for one {unit}; up to {limit} of guesses may be "
+            "right.",
             unit=joins.report.run.unit,
             limit=limit,
         )
     else:
         yield say(
-            "<strong>Promise:</strong> no guess whether one {unit} was in is right more than {limit} of the "
-            "time.",
+            "<strong>Promise:</strong> of guesses whether one {unit} was in, at most {limit} are right.",
             unit=joins.report.run.unit,
             limit=limit,
         )

@@ -36,7 +36,11 @@ def test_the_p_value_is_that_of_mann_and_whitney(made: Report) -> None:
         members = draw.random(300) < 0.4
         scores = draw.normal(size=300) + shift * members
         expected = mannwhitneyu(
-            scores[members], scores[~members], alternative="greater", method="asymptotic", use_continuity=False
+            scores[members],
+            scores[~members],
+            alternative="greater",
+            method="asymptotic",
+            use_continuity=False,
         ).pvalue
         found = recipes.p_value(of_scores(made.audits[0], scores, members).canaries)
         assert found == pytest.approx(expected, rel=1e-9)
