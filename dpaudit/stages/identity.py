@@ -16,7 +16,9 @@ from dpaudit.suite import declarations
 from dpaudit.suite.plan import RECORDS, Plan
 
 MOST = 65536  # characters of a card or configuration that are looked at
-RUN_BY = re.compile(r"\b(?:[Rr]un by|[Rr]esponsible:)\s+([^.;\n]{1,80})")
+RUN_BY = re.compile(  # to the end of the sentence; the dot of an initial ends none
+    r"\b(?:[Rr]un by|[Rr]esponsible:)\s+([^;\n]{1,80}?)(?=(?<!\s[A-Z])\.(?:\s|$)|[;\n]|$)"
+)
 LICENCE = re.compile(r"^licen[cs]e:[ \t]*[\"']?([A-Za-z0-9][\w .+/-]{0,60}?)[\"']?[ \t]*$", re.MULTILINE)
 FRONT = re.compile(r"\A---[ \t]*\n(.*?)\n---[ \t]*(?:\n|\Z)", re.DOTALL)
 

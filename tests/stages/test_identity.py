@@ -74,7 +74,8 @@ def test_a_limit_of_rows_is_told(tmp_path: Path) -> None:
     ("description", "name"),
     [
         ("A ward. Run by Ada Lovelace, data office; for a test.", "Ada Lovelace, data office"),
-        ("Responsible: B. Pascal", "B"),
+        ("Responsible: B. Pascal", "B. Pascal"),
+        ("Run by the data office. It is a test.", "the data office"),
         ("Nobody says who ran it.", None),
         ("", None),
     ],
