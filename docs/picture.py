@@ -15,7 +15,7 @@ from pathlib import Path
 
 OUT = Path(__file__).with_name("page.png")
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
-WIDTH, HEIGHT = 1000, 1230  # CSS pixels
+WIDTH, HEIGHT = 1240, 1330  # CSS pixels
 
 
 def newest_page() -> Path:
