@@ -257,8 +257,9 @@ def _arm(reading: Reading, plan: Plan, arm: Arm) -> Adapter | None:
 
 
 def _stepped(plan: Plan, arm: Arm) -> Stepped | None:
-    asked = getattr(plan.suite.training, schedule_key(arm, plan.suite.training.unit))
-    return None if asked is None else Stepped(**vars(asked))
+    training = plan.suite.training
+    asked = getattr(training, schedule_key(arm, training.unit))
+    return asked and Stepped(**vars(asked))
 
 
 def _start(plan: Plan, arm: Arm) -> str:
