@@ -7,12 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from dpaudit.findings.identity import BaseModel, DataUsed, Identity, Uncovered
-from dpaudit.findings.report import Adapter
+from dpaudit.findings.report import Adapter, Stepped
 from dpaudit.models import hub
 from dpaudit.stages.integrity import custody
 from dpaudit.stages.integrity.trained import TrainedArm
 from dpaudit.storage.rundir import RunDir
 from dpaudit.suite import declarations
+from dpaudit.suite.grid import Arm, schedule_key
 from dpaudit.suite.plan import RECORDS, Plan
 
 MOST = 65536  # characters of a card or configuration that are looked at
@@ -127,3 +128,9 @@ def _uncovered(plan: Plan, counts: dict[str, Any], arms: Sequence[Adapter]) -> I
     for batch in dict.fromkeys(arm.privacy.expected_batch for arm in private):
         if batch is not None:
             yield Uncovered("units expected in a batch (training.batch)", batch)
+
+
+def stepped(plan: Plan, arm: Arm) -> Stepped | None:
+    """How the suite says that an arm steps; None where it has no schedule for this kind."""
+    asked = getattr(plan.suite.training, schedule_key(arm, plan.suite.training.unit))
+    return None if asked is None else Stepped(**vars(asked))

@@ -33,7 +33,6 @@ from dpaudit.findings.report import (
     Stage,
     Stages,
     State,
-    Stepped,
     Steps,
     TrainingFigures,
     by_command,
@@ -50,7 +49,7 @@ from dpaudit.storage.remedies import missing
 from dpaudit.storage.rundir import RunDir
 from dpaudit.storage.sidecars import write_sealed
 from dpaudit.suite import declarations
-from dpaudit.suite.grid import Arm, schedule_key
+from dpaudit.suite.grid import Arm
 from dpaudit.suite.plan import Plan
 from dpaudit.suite.suite import MARGIN, Release
 from dpaudit.system.progress import Progress
@@ -249,17 +248,11 @@ def _arm(reading: Reading, plan: Plan, arm: Arm) -> Adapter | None:
         private=arm.private,
         privacy=narrowed(Spent, ledger.to_json(), str(ledger.file)),
         training=figures,
-        schedule=_stepped(plan, arm),
+        schedule=identity.stepped(plan, arm),
         steps=_steps(reading, trained.steps_file),
         adapter_sha256=digest,
         trainings=len({digest, *notes.trained(reading.run_dir, arm.name)}),
     )
-
-
-def _stepped(plan: Plan, arm: Arm) -> Stepped | None:
-    training = plan.suite.training
-    asked = getattr(training, schedule_key(arm, training.unit))
-    return asked and Stepped(**vars(asked))
 
 
 def _start(plan: Plan, arm: Arm) -> str:
