@@ -194,8 +194,8 @@ def _notes(num: Numbers, judgement: Judgement) -> Iterator[Markup]:
     if _has_scores(judgement):
         yield Markup(
             "<em>Mean score</em>: of each answer the points of the criteria that it meets over all "
-            "positive points; the mean over prompts, put to zero where it is below. The difference is of the scores "
-            "as they are, with its interval over facts."
+            "positive points; the mean over prompts, put to zero where it is below. The difference is of the "
+            "scores as they are, with its interval over facts."
         )
     if judgement.max_new_tokens is not None:
         yield say(
