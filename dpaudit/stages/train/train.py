@@ -11,13 +11,13 @@ from dpaudit.machines.place import Place
 from dpaudit.models.number_formats import is_slow
 from dpaudit.stages.integrity import custody, weights
 from dpaudit.stages.integrity.trained import TrainedArm, inputs_of
-from dpaudit.stages.prepare.jobs import ArmJob, is_noised, is_trls, jobs_of, with_starts
+from dpaudit.stages.prepare.jobs import ArmJob, is_trls, jobs_of, with_starts
 from dpaudit.stages.prepare.lessons import expected_units
 from dpaudit.stages.train import training_set
 from dpaudit.stages.train.arm import checkpoints, train_arm
 from dpaudit.storage import notes
 from dpaudit.storage.rundir import RunDir
-from dpaudit.suite.grid import Arm
+from dpaudit.suite.grid import Arm, is_noised
 from dpaudit.suite.plan import Plan
 from dpaudit.system import parallel
 from dpaudit.system.progress import Progress
