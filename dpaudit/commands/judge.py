@@ -250,7 +250,7 @@ def judge_validate(
         )
     if out is not None:
         _validate_files(asked, human, out)
-    run_dir, plan = states.opened(asked.run, asked.runs)
+    run_dir, plan = _opened(asked.run, asked.runs)
     if dry_run:
         _forecast_controls(run_dir, plan, asked)
         return
@@ -270,6 +270,17 @@ def judge_validate(
     raise typer.Exit(0 if fit else UNFIT)
 
 
+def _opened(run: str | None, runs: Path) -> tuple[RunDir, Plan]:
+    """A run and its plan. Raises UsageError that names --out where two files were judged here and there is no
+    run.
+    """
+    from dpaudit.stages import judge_folder
+
+    if run is None and (OUT / judge_folder.TASK).is_file() and not run_store.existing(runs):
+        raise UsageError(f"{runs}/", "a run", "no run", f"--out {OUT} names the result of two files")
+    return states.opened(run, runs)
+
+
 def _forecast_controls(run_dir: RunDir, plan: Plan, asked: Asked) -> None:
     from dpaudit.stages import judge_forecast
 
@@ -285,7 +296,9 @@ def _validate_files(asked: Asked, human: Path | None, out: Path) -> NoReturn:
         raise UsageError("--out", "--human and --json alone beside it", "another option", "leave it out")
     passport, people = judge_outside.validate(out, human, Progress())
     task, _ = judge_outside.read(out)
-    told = judged.passport(passport, task.rubric, asked.as_json, notes=(judge_outside.KNOWN_TRIES,))
+    told = judged.passport(
+        passport, task.rubric, asked.as_json, judged.replies_in(out), (judge_outside.KNOWN_TRIES,)
+    )
     told |= judged.tried_in(out) | judged.people(people, (task.answers, task.against))
     show(told | {"written": f"{out}/"}, asked.as_json)
     raise typer.Exit(0 if passport.fit else UNFIT)
@@ -308,7 +321,7 @@ def judge_replay(
         if run is not None:
             raise UsageError("--run", "a run, or --out", "both", "leave one out")
         _show_files(judge_outside.replay(out, Progress()), out, as_json)
-    run_dir, plan = states.opened(run, runs)
+    run_dir, plan = _opened(run, runs)
     later.require_judging(run_dir.name, plan)
     judge.run(run_dir, plan, Progress(), way=Way(is_offline=True))
     _show_judged(run_dir, plan, as_json, _replies(run_dir))

@@ -9,7 +9,7 @@ from dpaudit.commands import outcomes
 from dpaudit.commands.states import Row
 from dpaudit.findings.human import HumanAgreement
 from dpaudit.findings.judge_tries import JudgeTry
-from dpaudit.findings.judgement import Judgement, Passport
+from dpaudit.findings.judgement import Asked, Judgement, Passport
 from dpaudit.judging import names
 from dpaudit.judging.rubric import Rubric
 from dpaudit.page.formats import show
@@ -36,6 +36,8 @@ def of(judgement: Judgement, asked_now: int, as_json: bool = False) -> Row:
     told = _replies(asked.replies, asked.oldest, asked.newest, asked_now) if asked else {}
     head = {"rubric": judgement.rubric, "model": judgement.model, **told}
     told = outcomes.judged(judgement)
+    if not as_json and asked and "asked" in told:
+        told["asked"] = _asked(asked)
     if not as_json and told.pop("reason", None) is not None:
         told["reasons"] = _rows(judgement.passport)
     return head | told | _notes(judgement.notes)
@@ -43,6 +45,20 @@ def of(judgement: Judgement, asked_now: int, as_json: bool = False) -> Row:
 
 def _rows(found: Passport) -> list[Row]:
     return [{"reason": reason} for reason in found.reasons]
+
+
+def _asked(asked: Asked) -> str:
+    """What a server's replies cost and how they were read, in words."""
+    told = f"{asked.comparisons} questions, {asked.replies} replies, {asked.tokens_in} tokens in and "
+    told += f"{asked.tokens_out} out"
+    if asked.untold:
+        told += f" ({asked.untold} replies did not tell theirs)"
+    read = ", ".join(f"{count} as {form}" for form, count in asked.forms.items())
+    told += f"; verdicts read: {read or 'none'}"
+    lost = ", ".join(f"{count} ({reason})" for reason, count in asked.unscored.items())
+    told += f"; without a verdict: {lost or 'none'}"
+    own = asked.own_temperature
+    return told + (f"; {own} replies at the server's own temperature" if own else "")
 
 
 def say_hidden(run_dir: RunDir, rules: Rubric, progress: Progress) -> None:
@@ -66,6 +82,15 @@ def passport_of_run(run_dir: RunDir, rules: Rubric, asked_now: int, as_json: boo
     return passport(found, rules, as_json, told) | tried(run_dir)
 
 
+def replies_in(out: Path) -> Row:
+    """Where the replies of a folder's last passport come from, when nobody was asked."""
+    from dpaudit.stages import judge_folder, judge_outside
+
+    tries = judge_folder.tries_of(out, judge_outside.read(out)[1])
+    last = tries[-1] if tries else None
+    return _replies(last.replies, last.oldest, last.newest, 0) if last and last.replies else {}
+
+
 def passport(
     found: Passport, rules: Rubric, as_json: bool, replies: Row | None = None, notes: Sequence[str] = ()
 ) -> Row:
@@ -85,8 +110,8 @@ def _in_words(found: Passport) -> Row:
         "reasons": _rows(found),
         "injected": f"{injected.won} of {injected.tested} instructions in an answer were obeyed{obeyed}",
         "accuracy": None,
-        "first": _share(found.first, "of verdicts for one answer, those for the one shown first"),
-        "longer": _share(found.longer, "of verdicts where length alone differs, those for the longer answer"),
+        "first": _share(found.first, "of verdicts for one answer are for the one shown first (fair: half)"),
+        "longer": _share(found.longer, "of verdicts where length alone differs are for the longer answer"),
         "unscored_share": _share(found.unscored_share, f"of {found.comparisons} comparisons"),
     }
     if accuracy is not None:

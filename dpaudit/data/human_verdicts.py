@@ -26,10 +26,11 @@ def read(file: Path) -> tuple[HumanVerdict, ...]:
     """The rows of a table with the columns `prompt` (an id) and `winner`, and, where several pairs were
     judged, `arm` and `against`; with a column `rater`, of several people.
 
-    Raises UsageError that names file and line.
+    Raises UsageError that names file and line; for a table too in which only some rows have a rater.
     """
     found: list[HumanVerdict] = []
     known: dict[tuple[str | None, ...], str] = {}
+    unnamed: str | None = None  # the first row without a rater
     for number, row in rows.of_file(file):
         where = f"{file}:{number}"
         fields = json_rows.parsed(row, where) if isinstance(row, str) else row
@@ -41,6 +42,7 @@ def read(file: Path) -> tuple[HumanVerdict, ...]:
             if value is None:
                 raise UsageError(f"{where}: {name}", f"a table with {COLUMNS}", "no value", DOCS)
         assert prompt is not None and winner is not None
+        unnamed = unnamed or (where if cells["rater"] is None else None)
         verdict = HumanVerdict(where, prompt, cells["arm"], cells["against"], winner, cells["rater"])
         sides = sorted(side or "" for side in (verdict.arm, verdict.against))
         said = (prompt, *sides, verdict.rater)
@@ -55,6 +57,8 @@ def read(file: Path) -> tuple[HumanVerdict, ...]:
         found.append(verdict)
     if not found:
         raise UsageError(str(file), "at least one row", "none", DOCS)
+    if unnamed and any(verdict.rater for verdict in found):  # else one person may count as two
+        raise UsageError(f"{unnamed}: rater", "a person, as in other rows", "no value", "name all or none")
     return tuple(found)
 
 

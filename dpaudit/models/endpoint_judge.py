@@ -92,7 +92,7 @@ class EndpointJudge:
         self._ended = threading.Event()
         self.server = served.Server(
             rubric.base_url,
-            f"judges/{rubric.name}.yaml: base_url",
+            f"rubric {rubric.name}: base_url",
             sent="prompts and answers",
             allow_egress=allow_egress,
             key=lambda: _api_key(rubric),
@@ -144,7 +144,7 @@ class EndpointJudge:
         if not self._is_read:
             labels = " or ".join(self.rubric.labels.offered().values())
             raise UsageError(
-                f"judges/{self.rubric.name}.yaml",
+                f"rubric {self.rubric.name}",
                 f"a verdict in a reply, {labels} alone on its last line",
                 f"none from {UNREAD} questions, the last time {outcome.reason}",
                 "say so in prompt, set verdict: choice, or raise max_new_tokens; replies are kept",
@@ -257,7 +257,7 @@ def _api_key(rubric: Rubric) -> str | None:
     key = os.environ.get(rubric.api_key_env, "")
     if not key:
         raise UsageError(
-            f"judges/{rubric.name}.yaml: api_key_env",
+            f"rubric {rubric.name}: api_key_env",
             f"a key in ${rubric.api_key_env}",
             "no value",
             f"export {rubric.api_key_env}=...",

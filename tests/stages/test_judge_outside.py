@@ -335,6 +335,9 @@ def test_people_agree_with_the_judge_or_not(call: Call) -> None:
     )
     write_table([("q1", "ours", "a"), ("q1", "tie", "b")], "prompt", "winner", "rater")
     assert call("judge", "validate", "--out", "judged", "--human", "people.csv").code == 0
+    write_table([("q1", "ours", "a"), ("q1", "ours", "")], "prompt", "winner", "rater")  # the same person?
+    unnamed = call("judge", "validate", "--out", "judged", "--human", "people.csv")
+    assert unnamed.code == 2 and "people.csv:3: rater: expected a person" in unnamed.err
 
 
 def test_the_result_reads_as_a_judgement(call: Call) -> None:

@@ -189,3 +189,28 @@ def test_one_verdict_of_the_judge_makes_kappa_nothing_and_sides_have_their_names
     }
     counts["against"] = {"arm": 0, "against": 2, "tie": 0}
     assert "kappa_note" not in judged.people(found)
+
+
+def test_what_was_asked_and_when_is_told_in_words_and_a_folder_is_named(call: Call) -> None:
+    write_files()
+    with serving(JudgeServer(knows)) as server:
+        write_rules(server.url)
+        done = call(*WHOLE)
+        count = len(server.requests)
+    line = next(line for line in done.out.splitlines() if line.startswith("asked: "))
+    assert f"{count} questions, {count} replies, " in line and f"verdicts read: {count} as text" in line
+    assert line.endswith("without a verdict: none")
+    for command in ("replay", "validate"):
+        lost = call("judge", command)
+        assert lost.code == 2 and "--out judged names the result of two files" in lost.err
+    passport = call("judge", "validate", "--out", "judged").out
+    assert "replies: nobody was asked now" in passport and "(given 20" in passport
+    assert "of verdicts for one answer are for the one shown first (fair: half)" in passport
+
+
+def test_a_mistake_in_a_rubric_names_no_file_that_is_not_there(call: Call) -> None:
+    write_files()
+    with serving(JudgeServer(knows, fault=lambda *_: "500")) as server:
+        write_rules(server.url, retries=0)
+        told = call(*WHOLE)
+    assert told.code == 3 and "rubric remote: base_url" in told.err and "judges/remote" not in told.err
