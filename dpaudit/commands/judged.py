@@ -54,11 +54,11 @@ def _asked(asked: Asked) -> str:
     if asked.untold:
         told += f" ({asked.untold} replies did not tell theirs)"
     read = ", ".join(f"{count} as {form}" for form, count in asked.forms.items())
-    told += f"; verdicts read: {read or 'none'}"
+    told += f". Verdicts read: {read or 'none'}"
     lost = ", ".join(f"{count} ({reason})" for reason, count in asked.unscored.items())
-    told += f"; without a verdict: {lost or 'none'}"
+    told += f". Without a verdict: {lost or 'none'}"
     own = asked.own_temperature
-    return told + (f"; {own} replies at the server's own temperature" if own else "")
+    return told + (f". {own} replies came at the server's own temperature" if own else "")
 
 
 def say_hidden(run_dir: RunDir, rules: Rubric, progress: Progress) -> None:

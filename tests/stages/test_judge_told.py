@@ -198,8 +198,8 @@ def test_what_was_asked_and_when_is_told_in_words_and_a_folder_is_named(call: Ca
         done = call(*WHOLE)
         count = len(server.requests)
     line = next(line for line in done.out.splitlines() if line.startswith("asked: "))
-    assert f"{count} questions, {count} replies, " in line and f"verdicts read: {count} as text" in line
-    assert line.endswith("without a verdict: none")
+    assert f"{count} questions, {count} replies, " in line and f"Verdicts read: {count} as text" in line
+    assert line.endswith("Without a verdict: none")
     for command in ("replay", "validate"):
         lost = call("judge", command)
         assert lost.code == 2 and "--out judged names the result of two files" in lost.err
