@@ -24,6 +24,8 @@ FEWER = 5  # the most that others give
 LEAST_BYTES, BYTES_OF_TOKEN, BYTES_OF_LIKELIEST = 2**20, 64, 2**13  # of a reply that is read whole
 UNREAD = 40  # questions without any verdict after which no more are asked
 OF_CHOICE = ("response_format", "json_schema", "json schema", "grammar", "guided", "structured")
+READ_AGAIN = "say so in prompt, set verdict: choice, or raise max_new_tokens; replies are kept"
+SEND_WHOLE = "replies do not come whole: look at the server, and raise max_new_tokens; replies are kept"
 
 
 @dataclass(frozen=True)
@@ -147,7 +149,7 @@ class EndpointJudge:
                 f"rubric {self.rubric.name}",
                 f"a verdict in a reply, {labels} alone on its last line",
                 f"none from {UNREAD} questions, the last time {outcome.reason}",
-                "say so in prompt, set verdict: choice, or raise max_new_tokens; replies are kept",
+                READ_AGAIN if outcome.reason == NO_VERDICT else SEND_WHOLE,
             )
 
     def _ask(self, question: Question, keep: Keep) -> Outcome:

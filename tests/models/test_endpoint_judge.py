@@ -252,7 +252,7 @@ def test_where_no_reply_holds_a_verdict_few_are_asked() -> None:
         rules = rubric(server.url, retries=0)
         for _ in range(2):
             with pytest.raises(
-                UsageError, match=r"remote.yaml: expected a verdict .*, got none from 40 quest"
+                UsageError, match=r"rubric remote: expected a verdict .*, got none from 40 quest.*say so in"
             ):
                 EndpointJudge(rules, allowance=allowance, parallel=4).ask_many(numbered(2000))
             allowance.count("Q", Reply("No verdict."), 10)  # of the first command, kept
@@ -260,6 +260,12 @@ def test_where_no_reply_holds_a_verdict_few_are_asked() -> None:
         allowance.count("Q", Reply("[[A]]"), 10)  # it can be read: these are what is left of a whole run
         outcomes = EndpointJudge(rules, allowance=allowance).ask_many(numbered(60))
     assert len(outcomes) == 60
+
+
+def test_where_no_reply_comes_whole_the_remedy_is_the_server() -> None:
+    wanted = r"got none from 40 .*; replies do not come whole"
+    with serving(JudgeServer(longer, lambda *_: "cut")) as server, pytest.raises(UsageError, match=wanted):
+        EndpointJudge(rubric(server.url, retries=0), parallel=4).ask_many(numbered(60))
 
 
 @pytest.mark.parametrize("packed", [False, True])
