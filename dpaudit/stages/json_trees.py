@@ -34,6 +34,13 @@ def _is_same(expected: Any, got: Any) -> bool:
     return bool(expected == got)
 
 
+def at(tree: Any, *keys: str) -> Any:
+    """The value below mappings of these keys; NOTHING where there is none."""
+    for key in keys:
+        tree = tree.get(key, NOTHING) if isinstance(tree, dict) else NOTHING
+    return tree
+
+
 def leaves(tree: Any) -> int:
     """How many numbers a tree holds."""
     if isinstance(tree, dict):

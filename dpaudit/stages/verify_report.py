@@ -18,6 +18,7 @@ from dpaudit.stages import (
     contaminated,
     evaluate,
     figures_again,
+    identity,
     json_trees,
     outputs,
     report,
@@ -341,9 +342,13 @@ class _Check:
 
 
 def _as_then(made: Report, held: Mapping[str, Any]) -> Report:
-    """The report with what was known of seals as it was written: their key may be elsewhere by now."""
-    run = held.get("run")
-    then = run.get("custody") if isinstance(run, dict) else None
+    """The report with what was known of seals and of the base's licence as it was written: key and base may
+    be elsewhere by now.
+    """
+    base, stated = made.identity.base, json_trees.at(held, "identity", "base", "licence")
+    if identity.folder_of(base.name) is None and isinstance(stated, str):
+        made = replace(made, identity=replace(made.identity, base=replace(base, licence=stated)))
+    then = json_trees.at(held, "run", "custody")
     if then not in STATES:
         return made
     same = replace(made, run=replace(made.run, custody=then))

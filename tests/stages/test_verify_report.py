@@ -323,6 +323,17 @@ def test_a_page_whose_key_is_elsewhere_by_now_is_as_good(run_dir: RunDir) -> Non
     assert found.difference is None and found.custody == chain.UNSEALED
 
 
+@pytest.mark.parametrize(("base", "licence"), [("nobody/not-here", "mit"), ("builtin:tiny", None)])
+def test_the_licence_of_a_base_that_is_gone_is_as_the_report_says(
+    run_dir: RunDir, base: str, licence: str | None
+) -> None:
+    """Where the base is there, an edited licence is an edit."""
+    written = Report.read(run_dir, "report/report.json")
+    of = replace(written.identity, base=replace(written.identity.base, name=base, licence=None))
+    held = {"identity": {"base": {"licence": "mit"}}}
+    assert verify_report._as_then(replace(written, identity=of), held).identity.base.licence == licence
+
+
 def test_results_that_are_newer_than_the_page_are_no_edit(run_dir: RunDir, made: Made) -> None:
     run_dir.file("evaluate/summary.json").unlink()
     with pytest.raises(
