@@ -1,7 +1,7 @@
 """The lab: `demo`, `run` and `train` make a run; `eval` and `report` work on a finished one."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated
 
@@ -219,6 +219,7 @@ class Page:
     run: options.Run = None
     runs: options.Runs = run_store.RUNS
     as_json: options.Json = False
+    public: options.Public = False
 
 
 @report_app.callback()
@@ -237,8 +238,13 @@ def report_html(asked: Page) -> None:
 
 
 def _write_page(asked: Page) -> None:
-    from dpaudit.stages import report
+    from dpaudit.stages import report, report_public
 
     run_dir, plan = states.opened(asked.run, asked.runs)
+    if asked.public:
+        place, edition = report_public.run(run_dir, plan)
+        values = {**release.rows(map(asdict, edition.release)), "edition": edition.edition}
+        show_of_run(run_dir, plan, {**values, "page": str(place)}, asked.as_json)
+        return
     page = report.run(run_dir, plan, Progress())
     show_of_run(run_dir, plan, {**release.lines(run_dir), "page": str(page)}, asked.as_json)

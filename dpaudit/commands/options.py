@@ -17,6 +17,12 @@ Suite = Annotated[
     ),
 ]
 Model = Annotated[str | None, typer.Option("--model", metavar="DIR", help="The base: a folder or a hub id.")]
+Public = Annotated[
+    bool,
+    typer.Option(
+        "--public", help="The edition without any figure computed from private records without noise."
+    ),
+]
 Seed = Annotated[int, typer.Option("--seed", help="Fixes corpus, split, initialisation and decoding.")]
 SeedOrNone = Annotated[
     int | None,

@@ -19,6 +19,7 @@ from dpaudit.storage import run_store, whole_files
 from dpaudit.system.progress import Progress
 
 if TYPE_CHECKING:
+    from dpaudit.findings.public import PublicReport
     from dpaudit.findings.report import Report
     from dpaudit.stages.report_diff import Value
 
@@ -48,6 +49,7 @@ class Written:
         Path | None,
         typer.Option("--out", metavar="FILE", help="Write a file, whole or not at all; default: stdout."),
     ] = None
+    public: options.Public = False
 
 
 @app.command("md")
@@ -55,9 +57,12 @@ class Written:
 def report_md(asked: Written) -> None:
     """Print the page's decisions and tables as Markdown."""
 
-    def made(report: "Report") -> str:
+    def made(report: "Report | PublicReport") -> str:
+        from dpaudit.findings.public import PublicReport
         from dpaudit.page import markdown, render
 
+        if isinstance(report, PublicReport):
+            return markdown.of_page(render.render_public(report))
         return markdown.of_page(render.render(report))
 
     _write(asked, made)
@@ -68,7 +73,7 @@ def report_md(asked: Written) -> None:
 def report_csv(asked: Written) -> None:
     """Print one row for each figure, with its key in report.json and its limits; curves are left out."""
 
-    def made(report: "Report") -> str:
+    def made(report: "Report | PublicReport") -> str:
         from dpaudit.page import records
 
         return records.as_csv(report)
@@ -81,9 +86,12 @@ def report_csv(asked: Written) -> None:
 def report_junit(asked: Written) -> None:
     """Print claims, release words and checks as test cases of a build server."""
 
-    def made(report: "Report") -> str:
+    def made(report: "Report | PublicReport") -> str:
+        from dpaudit.findings.public import PublicReport
         from dpaudit.page import records
 
+        if isinstance(report, PublicReport):
+            return records.public_junit(report)
         return records.as_junit(report)
 
     _write(asked, made)
@@ -100,18 +108,21 @@ def report_json(
     """Print all that the page shows as one JSON object."""
     if schema:
         from dpaudit.findings import json_schema
+        from dpaudit.findings.public import PublicReport
         from dpaudit.findings.report import Report
 
-        _put(asked.out, json.dumps(json_schema.of(Report), ensure_ascii=False, indent=1) + "\n")
+        of = json_schema.of(PublicReport if asked.public else Report)
+        _put(asked.out, json.dumps(of, ensure_ascii=False, indent=1) + "\n")
         return
     _write(asked, lambda report: json.dumps(report.to_json(), ensure_ascii=True, indent=1) + "\n")
 
 
-def _write(asked: Written, made: "Callable[[Report], str]") -> None:
-    from dpaudit.stages import report
+def _write(asked: Written, made: "Callable[[Report | PublicReport], str]") -> None:
+    from dpaudit.stages import report, report_public
 
     run_dir, plan = states.opened(_one("dpaudit report", asked.named, asked.run), asked.runs)
-    _put(asked.out, made(report.present(run_dir, plan)))
+    present = report_public.present if asked.public else report.present
+    _put(asked.out, made(present(run_dir, plan)))
 
 
 def _one(command: str, named: str | None, run: str | None) -> str | None:

@@ -3,12 +3,14 @@
 import csv
 import io
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any
 from xml.etree import ElementTree
 
 from dpaudit.findings.answers import Answered, Question
-from dpaudit.findings.release import MAY, MUST_NOT
+from dpaudit.findings.finding import Finding
+from dpaudit.findings.public import PublicReport
+from dpaudit.findings.release import MAY, MUST_NOT, Released
 from dpaudit.findings.report import Adapter, Report, Stage
 from dpaudit.terminal import visible
 
@@ -34,7 +36,7 @@ Row = dict[str, Any]
 # ---- rows of figures
 
 
-def as_csv(report: Report) -> str:
+def as_csv(report: Finding) -> str:
     """One row for each figure and each word of a verdict. Lists of numbers (curves, exposures) are left to
     report.json.
     """
@@ -114,13 +116,42 @@ def as_junit(report: Report) -> str:
     """Claims, release words, checks of training and stages as test cases. *No power*, *not established* and
     what was not looked at are errors: a build server shows what is skipped as good news.
     """
-    suites = ElementTree.Element("testsuites", name=visible(f"dpaudit {report.run.name}"))
-    for name, cases in (
-        ("claims", _claims(report)),
-        ("release", _releases(report)),
-        ("checks while training", _checks(report)),
-        ("stages", _stages(report)),
-    ):
+    return _junit(
+        report.run.name,
+        {
+            "claims": _claims(report),
+            "release": _releases(report.release, {arm.arm for arm in report.arms if arm.private}),
+            "checks while training": _checks(report),
+            "stages": _stages(report),
+        },
+    )
+
+
+def public_junit(report: PublicReport) -> str:
+    """The public edition's claims and release words as test cases."""
+    private = {arm.arm for arm in report.adapters if arm.private}
+    about = [(report.edition, "skipped", "; ".join(report.withheld), "")]
+    cases = {
+        "claims": _public_claims(report),
+        "release": _releases(report.release, private),
+        "edition": iter(about),
+    }
+    return _junit(report.run.name, cases)
+
+
+def _public_claims(report: PublicReport) -> "Iterator[Case]":
+    for answer in report.answers:
+        title = f"{answer.arm}: ({answer.epsilon:g}, {answer.delta:g}) for one {answer.unit}"
+        yield title, _outcome(answer.verdict), f"{answer.verdict}: {answer.reason}", ""
+    there = {answer.arm for answer in report.answers}
+    for arm in report.adapters:
+        if arm.private and arm.arm not in there:
+            yield f"{arm.arm}: its claim", "error", "no attack looked at it", ""
+
+
+def _junit(run: str, suites_of: "Mapping[str, Iterator[Case]]") -> str:
+    suites = ElementTree.Element("testsuites", name=visible(f"dpaudit {run}"))
+    for name, cases in suites_of.items():
         _suite(suites, name, list(cases))
     ElementTree.indent(suites)
     return (
@@ -151,8 +182,7 @@ def _claims(report: Report) -> Iterator[Case]:
     for answer in answers:
         claim = answer.claim
         title = f"{answer.arm}: ({claim.epsilon:g}, {claim.delta:g}) for one {claim.unit}, {claim.relation}"
-        outcome = {"refuted": "failure", "not refuted": "passed"}.get(answer.verdict, "error")
-        yield title, outcome, f"{answer.verdict}: {answer.reason}", _caught(answer)
+        yield title, _outcome(answer.verdict), f"{answer.verdict}: {answer.reason}", _caught(answer)
     there = {answer.arm for answer in answers}
     for arm in report.arms:
         if arm.private and arm.arm not in there:
@@ -162,6 +192,10 @@ def _claims(report: Report) -> Iterator[Case]:
         if (made.arm, made.claim, made.delta) not in known and made.verdict is None:
             title = f"{made.arm}: ({made.claim:g}, {made.delta:g}), {made.mark}"
             yield title, "error", "no verdict: nobody looked at it since it was made", ""
+
+
+def _outcome(verdict: str) -> str:
+    return {"refuted": "failure", "not refuted": "passed"}.get(verdict, "error")
 
 
 def _caught(answer: Answered) -> str:
@@ -180,9 +214,8 @@ def _often(question: Question) -> str:
     return f"{math.floor(question.power * 1000) / 10:g} % of the time ({able})"
 
 
-def _releases(report: Report) -> Iterator[Case]:
-    private = {arm.arm for arm in report.arms if arm.private}
-    for released in report.release:
+def _releases(release: Iterable[Released], private: Collection[str]) -> Iterator[Case]:
+    for released in release:
         outcome = "passed" if released.word == MAY else "failure" if released.word == MUST_NOT else "error"
         if released.arm not in private:
             outcome = "skipped"  # it is there to be compared with

@@ -7,6 +7,8 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from dpaudit import content
+from dpaudit.findings.public import PublicReport
+from dpaudit.findings.release import MAY, MUST_NOT, NOT_ESTABLISHED
 from dpaudit.findings.report import Report
 from dpaudit.findings.verification import Verification
 from dpaudit.page import (
@@ -66,6 +68,12 @@ def render(report: Report) -> str:
         limits=list(limits.limits(joins)),
         versions=list(report.run.versions),
     )
+
+
+def render_public(report: PublicReport) -> str:
+    """The page of the public edition."""
+    css_of = {MAY: "may", MUST_NOT: "must-not", NOT_ESTABLISHED: "open"}
+    return _filled("public.html.j2", num=Numbers(report.to_json()), r=report, css_of=css_of)
 
 
 def render_verification(verification: Verification) -> str:

@@ -42,6 +42,22 @@ def test_a_format_is_one_result_and_nothing_is_written(form: str, call: Call) ->
     assert [path.name for path in Path("there").iterdir()] == ["out.txt"]
 
 
+def test_the_public_edition_of_every_format_says_what_it_is(call: Call) -> None:
+    run = made()
+    for form in FORMATS:
+        done = call("report", form, "--public")
+        assert done.code == 0 and done.err == ""
+        assert "Public edition" in done.out or form == "csv"
+        assert "bits_per_byte" not in done.out and len(done.out) < len(call("report", form).out)
+    done = call("report", "--public")
+    assert done.code == 0 and "must not be released" in done.out and "Public edition" in done.out
+    page = (run / "report/public.html").read_text(encoding="utf-8")
+    assert page == (call("report", "html", "--public"), (run / "report/public.html").read_text("utf-8"))[1]
+    assert [file.name for file in sorted((run / "report").glob("*.html"))] == ["public.html"]
+    schema = json.loads(call("report", "json", "--public", "--schema").out)
+    assert schema["title"] == "public-report/1"
+
+
 def test_the_schema_needs_no_run(call: Call) -> None:
     done = call("report", "json", "--schema")
     assert done.code == 0 and json.loads(done.out)["$schema"].startswith("https://json-schema.org/")

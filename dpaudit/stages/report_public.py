@@ -1,0 +1,50 @@
+"""The public edition of a run's report: made from what the page shows, by what is known to be public."""
+
+from pathlib import Path
+
+from dpaudit.evidence import public
+from dpaudit.findings.public import PublicReport
+from dpaudit.findings.quality import TasksAsked
+from dpaudit.signals import recipe
+from dpaudit.stages import outputs, report
+from dpaudit.stages.benchmarks import TASKS
+from dpaudit.storage.rundir import RunDir
+from dpaudit.storage.sidecars import write_sealed
+from dpaudit.suite.plan import Plan
+
+PAGE = "report/public.html"
+SIGNALS = ("loss", "min_k", "min_k_pp", "zlib", "lowercase")  # of the text that is asked about, and no other
+
+
+def present(run_dir: RunDir, plan: Plan) -> PublicReport:
+    """The public edition as it is now; nothing is written. Raises UsageError as `report.run` does."""
+    return _made(run_dir, plan)[0]
+
+
+def run(run_dir: RunDir, plan: Plan) -> tuple[Path, PublicReport]:
+    """Writes report/public.html; returns its path and what it shows. Raises UsageError as `report.run`
+    does.
+    """
+    from dpaudit.page import render
+
+    edition, files = _made(run_dir, plan)
+    write_sealed(run_dir, PAGE, render.render_public(edition), inputs=files)
+    return run_dir.file(PAGE), edition
+
+
+def _made(run_dir: RunDir, plan: Plan) -> tuple[PublicReport, list[str]]:
+    outputs.require(run_dir, plan)
+    reading = report.Reading(run_dir)
+    whole = report.assemble(reading, plan)
+    asked = reading.finding(TasksAsked, TASKS)
+    tasks = asked.tasks.items() if asked else ()
+    # a task without a configuration of ours is lm-eval's own, with its items
+    outside = public.Outside({name for name, task in tasks if task.config is None}, _recipes(plan))
+    return public.of(whole, outside), reading.files
+
+
+def _recipes(plan: Plan) -> set[str]:
+    """The primary attack, if it asks the audited model and its base about the text alone."""
+    primary = recipe.load(plan.suite.primary)
+    is_alone = primary.signal in SIGNALS and primary.reference in ("none", "base")
+    return {primary.name} if is_alone else set()
