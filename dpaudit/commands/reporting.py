@@ -117,6 +117,23 @@ def report_json(
     _write(asked, lambda report: json.dumps(report.to_json(), ensure_ascii=True, indent=1) + "\n")
 
 
+@app.command("card")
+def report_card(
+    arm: Annotated[
+        str | None, typer.Argument(metavar="[ARM]", help="A trained adapter; default: the one private one.")
+    ] = None,
+    run: options.Run = None,
+    runs: options.Runs = run_store.RUNS,
+    out: Annotated[
+        Path | None, typer.Option("--out", metavar="FILE", help="Write a file; default: stdout.")
+    ] = None,
+) -> None:
+    """Print the model card of an adapter: its claim, the audit's verdict, what it is meant for."""
+    from dpaudit.stages import report_public
+
+    _put(out, report_public.card(*states.opened(run, runs), arm))
+
+
 def _write(asked: Written, made: "Callable[[Report | PublicReport], str]") -> None:
     from dpaudit.stages import report, report_public
 

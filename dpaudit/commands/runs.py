@@ -1,7 +1,7 @@
 """What is done with runs: `ls` lists them, `show` opens one, `merge` makes a model of an arm."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -73,11 +73,18 @@ def merge(
         bool,
         typer.Option("--assume-public", help="Treat an adapter without a ledger (privacy.json) as public."),
     ] = False,
+    ledger: Annotated[
+        Literal["full", "public"],
+        typer.Option(
+            help="public: only the claim goes into the folder, the ledger beside it; full: the ledger too."
+        ),
+    ] = "public",
     run: options.Run = None,
     runs: options.Runs = run_store.RUNS,
     as_json: options.Json = False,
 ) -> None:
     """Merge an adapter into its base, and keep its ledger: the record of what it spent."""
+    from dpaudit.stages import report_public
     from dpaudit.stages.train import merge
 
     if (arm is None) == (adapter is None):
@@ -88,9 +95,13 @@ def merge(
             f"for example: {EXAMPLES['dpaudit merge']}",
         )
     plans.fetch({"model.base": model})
+    audited = None
     if adapter is not None:
         source = merge.of_folder(adapter, model, dtype, assume_public)
     else:
         run_dir, plan = states.opened(run, runs)
         source = merge.of_run(run_dir, plan, str(arm), model, dtype)
-    output.show(merge.run(source, out, shard_size, Progress()), as_json)
+        audited = report_public.audited(run_dir, plan, str(arm))
+    is_full = ledger == "full"
+    told = merge.run(source, out, shard_size, Progress(), full=is_full, audited=audited)
+    output.show(told, as_json)

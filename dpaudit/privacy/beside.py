@@ -18,6 +18,10 @@ ADAPTER = "adapter_model.safetensors"
 CONFIG = "adapter_config.json"
 # Of an adapter's settings: where the base lies, which PEFT wrote them and how it opens them. All others act.
 _PASSIVE = {"base_model_name_or_path", "revision", "inference_mode", "peft_version", "runtime_config"}
+PUBLIC_MERGE = (
+    f"; a public merge left it beside its folder, as NAME-HASH.{FILE}: copy it here as {FILE}, or ask who "
+    "merged the model for it"
+)
 _COPIES = (
     "restore weights, settings and ledger from one copy; `dpaudit show --adapter DIR` tells which arm "
     "an adapter is"
@@ -41,7 +45,7 @@ def find(folder: Path) -> Ledger | None:
             str(folder / FILE),
             "the ledger that the model was written with",
             "no such file",
-            "restore it beside the weights",
+            "restore it beside the weights" + (PUBLIC_MERGE if named is not None else ""),
         )
     if named is not None and digest(file) != named:
         raise UsageError(

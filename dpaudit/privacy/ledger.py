@@ -205,9 +205,12 @@ class Ledger:
             base_files=dict(base_files),
         )
 
-    def merged(self, origin: Mapping[str, Any], weights: Mapping[str, str]) -> "Ledger":
-        """The ledger of the model that the adapter was merged into."""
-        return self._with(merged_from=dict(origin), weights=dict(weights))
+    def merged(self, origin: Mapping[str, Any], weights: Mapping[str, str], salt: str = "") -> "Ledger":
+        """The ledger of the model that the adapter was merged into. With a random `salt` its hash alone lets
+        nobody find the numbers in it by trying them.
+        """
+        salted = {"salt": salt} if salt else {}
+        return self._with(merged_from=dict(origin), weights=dict(weights), **salted)
 
     def _with(self, **changes: Any) -> "Ledger":
         return Ledger({**self.data, **changes})

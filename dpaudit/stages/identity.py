@@ -1,14 +1,12 @@
 """What a run is of, read from its plan, its manifest of the corpus and its records."""
 
-import json
 import re
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Any
 
 from dpaudit.findings.identity import BaseModel, DataUsed, Identity, Uncovered
 from dpaudit.findings.report import Adapter, Stepped
-from dpaudit.models import hub
+from dpaudit.models.licence import folder_of, licence_of
 from dpaudit.stages.integrity import custody
 from dpaudit.stages.integrity.trained import TrainedArm
 from dpaudit.storage.rundir import RunDir
@@ -16,12 +14,9 @@ from dpaudit.suite import declarations
 from dpaudit.suite.grid import Arm, schedule_key
 from dpaudit.suite.plan import RECORDS, Plan
 
-MOST = 65536  # characters of a card or configuration that are looked at
 RUN_BY = re.compile(  # to the end of the sentence; the dot of an initial ends none
     r"\b(?:[Rr]un by|[Rr]esponsible:)\s+([^;\n]{1,80}?)(?=(?<!\s[A-Z])\.(?:\s|$)|[;\n]|$)"
 )
-LICENCE = re.compile(r"^licen[cs]e:[ \t]*[\"']?([A-Za-z0-9][\w .+/-]{0,60}?)[\"']?[ \t]*$", re.MULTILINE)
-FRONT = re.compile(r"\A---[ \t]*\n(.*?)\n---[ \t]*(?:\n|\Z)", re.DOTALL)
 
 
 def of(run_dir: RunDir, plan: Plan, arms: Sequence[Adapter]) -> Identity:
@@ -82,39 +77,6 @@ def _weights(run_dir: RunDir, arms: Sequence[Adapter]) -> dict[str, str]:
     """The base's files of weights with the hashes that training wrote down."""
     figures = run_dir.read_json(TrainedArm(run_dir, arms[0].arm).figures_file)
     return {name: digest for name, digest in figures.get("base", {}).items() if name.endswith(".safetensors")}
-
-
-def folder_of(base: str) -> Path | None:
-    """The folder that a base was read from, if it is still there; the hub is not asked."""
-    if base.startswith("builtin:"):
-        return Path(hub.__file__).parents[1] / "builtin" / base.removeprefix("builtin:")
-    place = Path(base).expanduser()
-    if place.is_dir():
-        return place
-    return hub.fetched(base) if hub.is_id(base) else None
-
-
-def licence_of(folder: Path | None) -> str | None:
-    """The licence that a model's folder states: in the head of README.md, else in config.json. None where
-    neither does.
-    """
-    if folder is None:
-        return None
-    head = FRONT.match(_beginning(folder / "README.md"))
-    if head and (found := LICENCE.search(head[1])):
-        return found[1]
-    try:
-        stated = json.loads(_beginning(folder / "config.json")).get("license")
-    except (ValueError, AttributeError):
-        return None
-    return stated[:61] if isinstance(stated, str) and stated.strip() else None
-
-
-def _beginning(file: Path) -> str:
-    if not file.is_file():
-        return ""
-    with file.open(encoding="utf-8", errors="replace") as text:
-        return text.read(MOST)
 
 
 def _uncovered(plan: Plan, counts: dict[str, Any], arms: Sequence[Adapter]) -> Iterator[Uncovered]:

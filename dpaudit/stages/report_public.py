@@ -1,13 +1,19 @@
 """The public edition of a run's report: made from what the page shows, by what is known to be public."""
 
+from datetime import UTC, datetime
 from pathlib import Path
 
+from dpaudit.errors import UsageError
 from dpaudit.evidence import public
 from dpaudit.findings.public import PublicReport
 from dpaudit.findings.quality import TasksAsked
+from dpaudit.models import model_card
+from dpaudit.models.model_card import Audited
 from dpaudit.signals import recipe
 from dpaudit.stages import outputs, report
 from dpaudit.stages.benchmarks import TASKS
+from dpaudit.stages.integrity import custody as chain
+from dpaudit.stages.integrity.trained import TrainedArm
 from dpaudit.storage.rundir import RunDir
 from dpaudit.storage.sidecars import write_sealed
 from dpaudit.suite.plan import Plan
@@ -48,3 +54,32 @@ def _recipes(plan: Plan) -> set[str]:
     primary = recipe.load(plan.suite.primary)
     is_alone = primary.signal in SIGNALS and primary.reference in ("none", "base")
     return {primary.name} if is_alone else set()
+
+
+def audited(run_dir: RunDir, plan: Plan, arm: str) -> Audited | None:
+    """What the run says of the claim that an arm was trained for; None where nobody tested it."""
+    edition = present(run_dir, plan)
+    claimed = plan.suite.grid.named([arm])[0].epsilon
+    answer = next((row for row in edition.answers if row.arm == arm and row.epsilon == claimed), None)
+    if answer is None:
+        return None
+    able = (row.side for row in answer.questions if row.shown_able or row.refutes)
+    return Audited(answer.verdict, tuple(dict.fromkeys(able)), f"{datetime.now(UTC):%Y-%m-%d}", run_dir.name)
+
+
+def card(run_dir: RunDir, plan: Plan, named: str | None) -> str:
+    """The public model card of an arm, with what the run says of its claim now. Raises UsageError for an arm
+    that is unknown or not trained, and where none is named among several that are private.
+    """
+    private = [arm.name for arm in plan.suite.grid.arms if arm.private and not arm.twin]
+    if named is None and len(private) != 1:
+        raise UsageError(
+            "dpaudit report card", "the name of an arm", f"none, of {', '.join(private) or 'no private arm'}"
+        )
+    arm = named or private[0]
+    plan.suite.grid.named([arm])
+    chain.require(run_dir, plan)
+    trained = TrainedArm(run_dir, arm)
+    trained.require_current()
+    told = audited(run_dir, plan, arm)
+    return model_card.model_card(trained.ledger(), plan.suite.model.base, audited=told)

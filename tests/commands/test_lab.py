@@ -198,7 +198,8 @@ def _merges_an_arm(call: Call) -> None:
     """
     from dpaudit.privacy import beside
 
-    told = json.loads(call("merge", "--arm", "sft-eps8", "--out", "model", "--json").out)
+    words = ("merge", "--arm", "sft-eps8", "--out", "model", "--ledger", "full", "--json")
+    told = json.loads(call(*words).out)
     assert told["model"] == "model" and told["caveat"] == "epsilon not claimed: the noise is reproducible"
     found = beside.find(Path("model"))
     assert found is not None and found.epsilon <= 8 and found.data["merged_from"]["arm"] == "sft-eps8"

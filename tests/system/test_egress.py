@@ -196,6 +196,8 @@ report
 report html
 report md --out page.md
 report csv
+report html --public
+report card sft-eps8
 report junit
 report json
 report verify

@@ -79,13 +79,13 @@ def _write(
     """Writes train/ARM. The ledger comes before the weights that it covers: no weights without one, however a
     run ends.
     """
-    from dpaudit.models import adapter_files, tokenizers
+    from dpaudit.models import adapter_files, model_card, tokenizers
 
     base, inputs = plan.suite.model.base, inputs_of(plan, job.arm)
     with run_dir.whole_directory(TrainedArm(run_dir, job.arm.name).folder) as folder:
         beside = _inside(run_dir, folder, ledgers.FILE)
         run_dir.write_json(beside, ledger.to_json(), custody.INPUTS)
-        card, tokenizer = adapter_files.model_card(ledger, base), tokenizers.tokenizer_of(plan.suite.model)
+        card, tokenizer = model_card.model_card(ledger, base), tokenizers.tokenizer_of(plan.suite.model)
         adapter_files.save_adapter(model, folder / "adapter", base, card, tokenizer)
         ledger = adapter_files.bound(ledger, folder / "adapter", base, measured["base"])
         run_dir.write_json(beside, ledger.to_json(), custody.INPUTS)

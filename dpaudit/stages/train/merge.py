@@ -1,6 +1,8 @@
 """Merge: one adapter and its base become a model of its own, with the ledger that it must keep."""
 
+import hashlib
 import json
+import secrets
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,10 +15,12 @@ from dpaudit.stages.integrity.trained import TrainedArm
 from dpaudit.storage import custody
 from dpaudit.storage.exclusive import making
 from dpaudit.storage.rundir import RunDir
+from dpaudit.storage.whole_files import write_text
 from dpaudit.suite.plan import Plan
 from dpaudit.system.progress import Progress
 
 if TYPE_CHECKING:
+    from dpaudit.models.model_card import Audited
     from dpaudit.privacy.ledger import Ledger
 
 PROMPTS = tuple(  # public, and the same for every model
@@ -80,15 +84,24 @@ def of_folder(
     return MergeSource(adapter, base, dtype or merge.own_dtype(base), name, assume_public=assume_public)
 
 
-def run(source: MergeSource, out: Path, shard_size: str, progress: Progress) -> dict[str, Any]:
+def run(
+    source: MergeSource,
+    out: Path,
+    shard_size: str,
+    progress: Progress,
+    *,
+    full: bool = True,
+    audited: "Audited | None" = None,
+) -> dict[str, Any]:
     """Writes the merged model to `out` as a whole or not at all; returns what the command prints.
 
-    The ledger names the SHA-256 of every file of weights, and config.json names the ledger's. Raises
-    UsageError where `out` exists, where there is no ledger and the adapter is not assumed public, where base
-    and adapter do not share one history, where the adapter has no effect, and where the model that was
-    written does not answer as base and adapter do.
+    A `full` model has its ledger in its folder; else the ledger lies beside the folder, under a name with its
+    hash, and the model cannot be trained on without it. The ledger names the SHA-256 of every file of
+    weights, and config.json names the ledger's. Raises UsageError where `out` exists, where there is no
+    ledger and the adapter is not assumed public, where base and adapter do not share one history, where the
+    adapter has no effect, and where the model that was written does not answer as base and adapter do.
     """
-    from dpaudit.models import adapter_files, merge
+    from dpaudit.models import merge, model_card
     from dpaudit.privacy import beside
 
     merge.check(shard_size, source.dtype)
@@ -109,12 +122,12 @@ def run(source: MergeSource, out: Path, shard_size: str, progress: Progress) -> 
                 without=(beside.KEY,),
                 prompts=PROMPTS,
             )
-        if kept is not None:
-            _write_ledger(folder, kept, source)
-        card = adapter_files.model_card(kept, source.base, merged=True)
+        apart = _write_ledger(folder, kept, source, None if full else out) if kept is not None else None
+        card = model_card.model_card(kept, source.base, merged=True, full=full, audited=audited)
         (folder / "README.md").write_text(card, encoding="utf-8")
         shards = len(list(folder.glob("*.safetensors")))
-    return _summary(source, out, kept, shards, asdict(reloaded))
+    ledger = "none" if kept is None else str(apart or out / "privacy.json")
+    return {**_summary(source, out, kept, shards, asdict(reloaded)), "ledger": ledger}
 
 
 def _base_of(adapter: Path) -> str:
@@ -164,8 +177,11 @@ def _kept(source: MergeSource) -> "Ledger | None":
     return ledger
 
 
-def _write_ledger(folder: Path, kept: "Ledger", source: MergeSource) -> None:
-    """Binds ledger and weights of a merged model to each other, and its config.json to the ledger."""
+def _write_ledger(folder: Path, kept: "Ledger", source: MergeSource, public: Path | None) -> Path | None:
+    """Binds ledger and weights of a merged model to each other, and its config.json to the ledger.
+
+    Of a `public` model, which will lie there, the ledger is written beside the folder; returns that place.
+    """
     from dpaudit.privacy import beside, ledger
 
     origin = {
@@ -177,11 +193,16 @@ def _write_ledger(folder: Path, kept: "Ledger", source: MergeSource) -> None:
         "quantization": source.quantization,
     }
     weights = {file.name: custody.file_digest(file) for file in sorted(folder.glob("*.safetensors"))}
-    text = custody.stamped(kept.merged(origin, weights).to_json(), "", None)
-    (folder / ledger.FILE).write_text(json.dumps(text, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
+    salt = "" if public is None else secrets.token_hex(16)
+    data = custody.stamped(kept.merged(origin, weights, salt).to_json(), "", None)
+    text = json.dumps(data, ensure_ascii=False, indent=1) + "\n"
+    digest = hashlib.sha256(text.encode()).hexdigest()
+    place = None if public is None else public.with_name(f"{public.name}-{digest[:12]}.{ledger.FILE}")
+    write_text(place or folder / ledger.FILE, text)
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    config[beside.KEY] = ledger.digest(folder / ledger.FILE)
+    config[beside.KEY] = digest
     (folder / "config.json").write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+    return place
 
 
 def _adapter_digest(source: MergeSource) -> str:

@@ -3,6 +3,7 @@ all.
 """
 
 import json
+import re
 import shutil
 import subprocess
 from dataclasses import asdict
@@ -11,11 +12,13 @@ from typing import Any
 
 import pytest
 import torch
+import yaml
 from safetensors.torch import load_file, save_file
 
 from dpaudit.errors import UsageError
 from dpaudit.models import adapter_files, hf
 from dpaudit.models import merge as merging
+from dpaudit.models.model_card import Audited
 from dpaudit.privacy import beside
 from dpaudit.privacy.accountants import epsilon_spent
 from dpaudit.privacy.ledger import Ledger, digest
@@ -110,6 +113,55 @@ def test_what_is_in_the_folder(adapter: Path, tmp_path: Path) -> None:
     ):
         merge.of_folder(out)
     assert "0.05" not in card  # the population was counted from the data
+
+
+AUDITED = Audited("not refuted", ("inside",), "2026-01-02", "ward-0123abcd")
+
+
+def test_a_public_merge_tells_the_claim_and_keeps_the_ledger_beside(adapter: Path, tmp_path: Path) -> None:
+    """What is released holds no figure of the ledger; what was spent is not lost, and no one trains on
+    without it.
+    """
+    step = {"noise_multiplier": 1.2345, "sampling_rate": 0.0432, "steps": 39, "clip": 0.5}
+    declared = data(mechanism=step, population=7654, population_assumed=False, steps_done=39)
+    (adapter / "privacy.json").write_text(json.dumps(declared))
+    out = tmp_path / "out"
+    told = merge.run(merge.of_folder(adapter), out, "2GB", QUIET, full=False, audited=AUDITED)
+    ledger = Path(told["ledger"])
+    assert ledger.parent == tmp_path and ledger.name.startswith("out-")
+    assert not (out / "privacy.json").exists()
+    card = (out / "README.md").read_text()
+    head = yaml.safe_load(card.split("---\n")[1])["privacy"]
+    assert (head["epsilon"], head["delta"], head["unit"]) == (8, 1e-5, "patient")
+    assert head["audit"] == {"verdict": "not refuted", "as_of": "2026-01-02"}
+    assert "**not refuted** (run `ward-0123abcd`" in card and "from inside" in card
+    assert "No medical advice" in card and "Licence of the base, as its folder states it: not stated." in card
+    for name in ("noise_multiplier", "sampling_rate", "population", "expected_batch"):
+        assert f'"{name}"' in ledger.read_text()
+    figures = re.compile(r"1\.2345|0\.0432|7654|\b39 steps")
+    assert not figures.search(card) and not figures.search((out / "config.json").read_text())
+    merge.run(merge.of_folder(adapter), tmp_path / "whole", "2GB", QUIET)
+    assert len(set(figures.findall((tmp_path / "whole" / "README.md").read_text()))) == 4
+    with pytest.raises(UsageError, match=r"no such file.*copy it here as privacy\.json, or ask who merged"):
+        beside.find(out)
+    shutil.copy(ledger, out / "privacy.json")
+    found = beside.find(out)
+    assert found is not None and found.mechanism == Mechanism(**step)
+
+
+def test_the_hash_of_a_public_ledger_cannot_be_found_by_trying(adapter: Path, tmp_path: Path) -> None:
+    """The hash in the released folder is of a salted ledger: two merges of one adapter differ in it."""
+    source = merge.of_folder(adapter)
+    places = [merge.run(source, tmp_path / name, "2GB", QUIET, full=False)["ledger"] for name in ("a", "b")]
+    texts = [json.loads(Path(place).read_text()) for place in places]
+    assert len({text["salt"] for text in texts}) == 2 and all(len(text["salt"]) == 32 for text in texts)
+    assert {place.rpartition("-")[2] for place in places} != {places[0].rpartition("-")[2]}
+
+
+def test_without_an_audit_the_card_says_so(adapter: Path, tmp_path: Path) -> None:
+    merge.run(merge.of_folder(adapter), tmp_path / "out", "2GB", QUIET, full=False)
+    card = (tmp_path / "out" / "README.md").read_text()
+    assert "Not audited when this card was written" in card and "verdict: not audited" in card
 
 
 def test_the_ledger_is_noticed_after_loading_and_saving(adapter: Path, tmp_path: Path) -> None:
