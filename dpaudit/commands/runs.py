@@ -1,7 +1,8 @@
 """What is done with runs: `ls` lists them, `show` opens one, `merge` makes a model of an arm."""
 
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -48,60 +49,72 @@ def show(
     output.show_of_run(run_dir, plan, overview.details(run_dir, plan), as_json)
 
 
-def merge(
+@dataclass(frozen=True)
+class Merged:
+    """The options of `merge`."""
+
     out: Annotated[
         Path, typer.Option("--out", metavar="DIR", help="Folder for the model; must not exist yet.")
-    ],
+    ]
     arm: Annotated[
         str | None,
         typer.Option(
             "--arm", metavar="ARM", help="The arm of the run: one trained adapter, such as sft-eps4."
         ),
-    ] = None,
+    ] = None
     adapter: Annotated[
         Path | None,
         typer.Option("--adapter", metavar="DIR", help="An adapter folder outside a run, in place of --arm."),
-    ] = None,
-    model: options.Model = None,
+    ] = None
+    model: options.Model = None
     dtype: Annotated[
         str | None, typer.Option("--dtype", help="float32 or bfloat16; default: that of the base.")
-    ] = None,
+    ] = None
     shard_size: Annotated[
         str, typer.Option("--shard-size", metavar="SIZE", help="Largest file of weights, such as 500MB.")
-    ] = "2GB",
+    ] = "2GB"
     assume_public: Annotated[
         bool,
         typer.Option("--assume-public", help="Treat an adapter without a ledger (privacy.json) as public."),
-    ] = False,
+    ] = False
     ledger: Annotated[
         Literal["full", "public"],
         typer.Option(
-            help="public: only the claim goes into the folder, the ledger beside it; full: the ledger too."
+            "--ledger",
+            help="public: the folder tells the claim, and the ledger lies beside it; full: the ledger is in it.",
         ),
-    ] = "public",
+    ] = "public"
+
+
+@options.spread
+def merge(
+    asked: Merged,
     run: options.Run = None,
     runs: options.Runs = run_store.RUNS,
     as_json: options.Json = False,
 ) -> None:
     """Merge an adapter into its base, and keep its ledger: the record of what it spent."""
-    from dpaudit.stages import report_public
-    from dpaudit.stages.train import merge
-
-    if (arm is None) == (adapter is None):
+    if (asked.arm is None) == (asked.adapter is None):
         raise UsageError(
             "dpaudit merge",
             "--arm of a run, or --adapter",
-            "both options" if arm else "neither option",
+            "both options" if asked.arm else "neither option",
             f"for example: {EXAMPLES['dpaudit merge']}",
         )
-    plans.fetch({"model.base": model})
+    plans.fetch({"model.base": asked.model})
+    output.show(_merged(asked, run, runs), as_json)
+
+
+def _merged(asked: Merged, run: str | None, runs: Path) -> dict[str, Any]:
+    from dpaudit.stages import report_public
+    from dpaudit.stages.train import merge
+
     audited = None
-    if adapter is not None:
-        source = merge.of_folder(adapter, model, dtype, assume_public)
+    if asked.adapter is not None:
+        source = merge.of_folder(asked.adapter, asked.model, asked.dtype, asked.assume_public)
     else:
         run_dir, plan = states.opened(run, runs)
-        source = merge.of_run(run_dir, plan, str(arm), model, dtype)
-        audited = report_public.audited(run_dir, plan, str(arm))
-    is_full = ledger == "full"
-    told = merge.run(source, out, shard_size, Progress(), full=is_full, audited=audited)
-    output.show(told, as_json)
+        source = merge.of_run(run_dir, plan, str(asked.arm), asked.model, asked.dtype)
+        audited = report_public.audited(run_dir, plan, str(asked.arm))
+    is_full = asked.ledger == "full"
+    return merge.run(source, asked.out, asked.shard_size, Progress(), full=is_full, audited=audited)

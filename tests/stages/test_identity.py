@@ -7,7 +7,7 @@ from pathlib import Path
 import fabricate
 import pytest
 
-from dpaudit.models import licence
+from dpaudit.models import licence as licences
 from dpaudit.page.render import render
 from dpaudit.stages import report
 from dpaudit.storage.rundir import RunDir
@@ -121,11 +121,11 @@ def test_a_licence_is_what_the_folder_states(
     for name, text in (("README.md", readme), ("config.json", config)):
         if text is not None:
             (tmp_path / name).write_text(text)
-    assert licence.licence_of(tmp_path) == licence
-    assert licence.licence_of(None) is None
+    assert licences.licence_of(tmp_path) == licence
+    assert licences.licence_of(None) is None
 
 
 def test_a_base_that_is_gone_has_no_licence(tmp_path: Path) -> None:
-    assert licence.folder_of(str(tmp_path / "gone")) is None
-    builtin = licence.folder_of("builtin:tiny")
+    assert licences.folder_of(str(tmp_path / "gone")) is None
+    builtin = licences.folder_of("builtin:tiny")
     assert builtin is not None and (builtin / "config.json").is_file()
