@@ -81,7 +81,7 @@ class Merged:
         Literal["full", "public"],
         typer.Option(
             "--ledger",
-            help="public: the folder tells the claim, and the ledger lies beside it; full: the ledger is in it.",
+            help="public: the claim goes into the folder, the ledger beside it; full: the ledger too.",
         ),
     ] = "public"
 
