@@ -360,7 +360,13 @@ STAGES = [
     Stage("eval", ("eval",), "trained"),
     Stage("judge", ("judge",), "trained"),
     Stage("report", ("report", "html"), "attacked"),
-    Stage("merge", ("merge", *ARM, "--out", "merged"), "trained", final="merged"),
+    Stage(
+        "merge",
+        ("merge", *ARM, "--out", "merged"),
+        "trained",
+        final="merged",
+        same="merged/[!c]*",  # config.json has the hash of a salted ledger
+    ),
     Stage(
         "plant",
         ("plant", "data.jsonl", "--out", "out.jsonl", "--key", "key.json", "--canaries", "100"),

@@ -3,6 +3,8 @@
 import hashlib
 import json
 import secrets
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -110,7 +112,8 @@ def run(
             raise UsageError(f"--out {out}", "a folder that does not exist yet", "an existing path")
     weights.require_trained_on(source.adapter.parent / "train.json", source.base, "train the adapter again")
     kept = _kept(source)
-    with making(out), RunDir(out.parent).whole_directory(out.name) as folder:
+    apart: list[Path] = []
+    with making(out), _of_a_model(apart, out), RunDir(out.parent).whole_directory(out.name) as folder:
         with progress.task(f"merging {source.name}"):
             reloaded = merge.merge(
                 source.base,
@@ -122,11 +125,12 @@ def run(
                 without=(beside.KEY,),
                 prompts=PROMPTS,
             )
-        apart = _write_ledger(folder, kept, source, None if full else out) if kept is not None else None
+        if kept is not None:
+            _write_ledger(folder, kept, source, None if full else out, apart)
         card = model_card.model_card(kept, source.base, merged=True, full=full, audited=audited)
         (folder / "README.md").write_text(card, encoding="utf-8")
         shards = len(list(folder.glob("*.safetensors")))
-    ledger = "none" if kept is None else str(apart or out / "privacy.json")
+    ledger = "none" if kept is None else str(apart[0] if apart else out / "privacy.json")
     return {**_summary(source, out, kept, shards, asdict(reloaded)), "ledger": ledger}
 
 
@@ -177,10 +181,24 @@ def _kept(source: MergeSource) -> "Ledger | None":
     return ledger
 
 
-def _write_ledger(folder: Path, kept: "Ledger", source: MergeSource, public: Path | None) -> Path | None:
+@contextmanager
+def _of_a_model(ledgers: Sequence[Path], out: Path) -> Iterator[None]:
+    """Takes away ledgers that were written for a model that did not come to be."""
+    try:
+        yield
+    finally:
+        if not out.exists():
+            for file in ledgers:
+                file.unlink(missing_ok=True)
+
+
+def _write_ledger(
+    folder: Path, kept: "Ledger", source: MergeSource, public: Path | None, apart: list[Path]
+) -> None:
     """Binds ledger and weights of a merged model to each other, and its config.json to the ledger.
 
-    Of a `public` model, which will lie there, the ledger is written beside the folder; returns that place.
+    Of a `public` model, which will lie there, the ledger is written beside the folder, and its place is added
+    to `apart`.
     """
     from dpaudit.privacy import beside, ledger
 
@@ -197,12 +215,14 @@ def _write_ledger(folder: Path, kept: "Ledger", source: MergeSource, public: Pat
     data = custody.stamped(kept.merged(origin, weights, salt).to_json(), "", None)
     text = json.dumps(data, ensure_ascii=False, indent=1) + "\n"
     digest = hashlib.sha256(text.encode()).hexdigest()
-    place = None if public is None else public.with_name(f"{public.name}-{digest[:12]}.{ledger.FILE}")
-    write_text(place or folder / ledger.FILE, text)
+    place = folder / ledger.FILE
+    if public is not None:
+        place = public.with_name(f"{public.name}-{digest[:12]}.{ledger.FILE}")
+        apart.append(place)
+    write_text(place, text)
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     config[beside.KEY] = digest
     (folder / "config.json").write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
-    return place
 
 
 def _adapter_digest(source: MergeSource) -> str:

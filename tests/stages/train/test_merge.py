@@ -16,7 +16,7 @@ import yaml
 from safetensors.torch import load_file, save_file
 
 from dpaudit.errors import UsageError
-from dpaudit.models import adapter_files, hf
+from dpaudit.models import adapter_files, hf, model_card
 from dpaudit.models import merge as merging
 from dpaudit.models.model_card import Audited
 from dpaudit.privacy import beside
@@ -156,6 +156,19 @@ def test_the_hash_of_a_public_ledger_cannot_be_found_by_trying(adapter: Path, tm
     texts = [json.loads(Path(place).read_text()) for place in places]
     assert len({text["salt"] for text in texts}) == 2 and all(len(text["salt"]) == 32 for text in texts)
     assert {place.rpartition("-")[2] for place in places} != {places[0].rpartition("-")[2]}
+
+
+def test_a_public_merge_that_fails_late_leaves_no_ledger(
+    adapter: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*_: object, **__: object) -> str:
+        assert list(tmp_path.glob("out-*.privacy.json"))  # written before the model is in place
+        raise OSError("no space left")
+
+    monkeypatch.setattr(model_card, "model_card", fails)
+    with pytest.raises(OSError, match="no space left"):
+        merge.run(merge.of_folder(adapter), tmp_path / "out", "2GB", QUIET, full=False)
+    assert [path.name for path in tmp_path.iterdir()] == ["adapter"]
 
 
 def test_without_an_audit_the_card_says_so(adapter: Path, tmp_path: Path) -> None:
