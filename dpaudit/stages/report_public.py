@@ -14,6 +14,7 @@ from dpaudit.stages import outputs, report
 from dpaudit.stages.benchmarks import TASKS
 from dpaudit.stages.integrity import custody as chain
 from dpaudit.stages.integrity.trained import TrainedArm
+from dpaudit.storage.remedies import missing
 from dpaudit.storage.rundir import RunDir
 from dpaudit.storage.sidecars import write_sealed
 from dpaudit.suite.plan import Plan
@@ -58,13 +59,18 @@ def _recipes(plan: Plan) -> set[str]:
 
 def audited(run_dir: RunDir, plan: Plan, arm: str) -> Audited | None:
     """What the run says of the claim that an arm was trained for; None where nobody tested it."""
-    edition = present(run_dir, plan)
+    return _verdict(present(run_dir, plan), plan, arm)
+
+
+def _verdict(edition: PublicReport, plan: Plan, arm: str) -> Audited | None:
     claimed = plan.suite.grid.named([arm])[0].epsilon
     answer = next((row for row in edition.answers if row.arm == arm and row.epsilon == claimed), None)
     if answer is None:
         return None
     able = (row.side for row in answer.questions if row.shown_able or row.refutes)
-    return Audited(answer.verdict, tuple(dict.fromkeys(able)), f"{datetime.now(UTC):%Y-%m-%d}", run_dir.name)
+    return Audited(
+        answer.verdict, tuple(dict.fromkeys(able)), f"{datetime.now(UTC):%Y-%m-%d}", edition.run.name
+    )
 
 
 def card(run_dir: RunDir, plan: Plan, named: str | None) -> str:
@@ -79,7 +85,8 @@ def card(run_dir: RunDir, plan: Plan, named: str | None) -> str:
     arm = named or private[0]
     plan.suite.grid.named([arm])
     chain.require(run_dir, plan)
-    trained = TrainedArm(run_dir, arm)
-    trained.require_current()
-    told = audited(run_dir, plan, arm)
+    edition, trained = present(run_dir, plan), TrainedArm(run_dir, arm)
+    if arm not in {adapter.arm for adapter in edition.adapters}:
+        raise missing(run_dir.file(trained.folder), "dpaudit train")
+    told = _verdict(edition, plan, arm)
     return model_card.model_card(trained.ledger(), plan.suite.model.base, audited=told)

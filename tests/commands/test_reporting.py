@@ -4,12 +4,14 @@ import csv
 import io
 import json
 import os
+import re
 import shutil
 from pathlib import Path
 from xml.etree import ElementTree
 
 import fabricate
 import pytest
+import yaml
 from typed import Call
 
 FORMATS = ("md", "csv", "junit", "json")
@@ -56,6 +58,26 @@ def test_the_public_edition_of_every_format_says_what_it_is(call: Call) -> None:
     assert [file.name for file in sorted((run / "report").glob("*.html"))] == ["public.html"]
     schema = json.loads(call("report", "json", "--public", "--schema").out)
     assert schema["title"] == "public-report/1"
+
+
+def test_a_card_tells_the_verdict_and_no_figure_of_the_ledger(call: Call) -> None:
+    run = made()
+    done = call("report", "card", "sft-eps1", "--run", run.name)
+    assert done.code == 0 and done.err == ""
+    head = yaml.safe_load(done.out.split("---\n")[1])["privacy"]
+    assert head["epsilon"] == 1 and head["audit"]["verdict"] == "not refuted"
+    assert f"The claim is **not refuted** (run `{run.name}`" in done.out and "from outside" in done.out
+    assert "No medical advice" in done.out and "in the full ledger alone" in done.out
+    ledger = json.loads((run / "train/sft-eps1/privacy.json").read_text(encoding="utf-8"))
+    acted = [ledger["mechanism"][name] for name in ("noise_multiplier", "sampling_rate", "steps")]
+    for figure in (*acted, ledger["population"]):
+        assert not re.search(rf"(?<![\d.]){re.escape(str(figure))}(?!\d)", done.out), figure
+    for words, told in {
+        ("card",): "expected the name of an arm, got none, of sft-eps8, sft-eps4",
+        ("card", "sft-eps3"): "expected one of sft-inf, sft-eps8",
+    }.items():
+        refused = call("report", *words)
+        assert refused.code == 2 and refused.err.count("\n") == 1 and told in refused.err, refused.err
 
 
 def test_the_schema_needs_no_run(call: Call) -> None:
