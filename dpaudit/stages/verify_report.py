@@ -13,12 +13,12 @@ from dpaudit.errors import UsageError
 from dpaudit.evidence import release
 from dpaudit.findings.finding import FORMAT, INPUTS
 from dpaudit.findings.report import Report
+from dpaudit.models import licence
 from dpaudit.privacy.ledger import Ledger
 from dpaudit.stages import (
     contaminated,
     evaluate,
     figures_again,
-    identity,
     json_trees,
     outputs,
     report,
@@ -346,7 +346,7 @@ def _as_then(made: Report, held: Mapping[str, Any]) -> Report:
     be elsewhere by now.
     """
     base, stated = made.identity.base, json_trees.at(held, "identity", "base", "licence")
-    if identity.folder_of(base.name) is None and isinstance(stated, str):
+    if licence.folder_of(base.name) is None and isinstance(stated, str):
         made = replace(made, identity=replace(made.identity, base=replace(base, licence=stated)))
     then = json_trees.at(held, "run", "custody")
     if then not in STATES:
