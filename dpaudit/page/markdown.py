@@ -15,6 +15,7 @@ BLOCKS = (
 )  # fmt: skip
 MARKS = {"strong": "**", "b": "**", "em": "*", "i": "*"}
 SPECIAL = re.compile(r"([\\`*_\[\]<>|#~])")
+UNQUOTED = re.compile(r"[`|<]")
 LONGEST = 4000  # characters of one text
 
 
@@ -25,7 +26,7 @@ class _Writer(HTMLParser):
         self._line = ""
         self._head = ""  # what the open block begins with
         self._skipped = 0
-        self._is_code = False
+        self._code: str | None = None  # what the open code span holds
         self._rows: list[list[str]] | None = None  # of the open table
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
@@ -67,16 +68,17 @@ class _Writer(HTMLParser):
         if self._skipped:
             return
         text = visible(data, LONGEST)
-        if not self._is_code:
-            text = SPECIAL.sub(r"\\\1", text)
-        self._line += text.replace("`", "'") if self._is_code else text
+        if self._code is not None:
+            self._code += text
+        else:
+            self._line += _escaped(text)
 
     def _mark(self, tag: str, opens: bool) -> None:
         if self._skipped:
             return
         if tag == "code":
-            self._is_code = opens
-            self._line += "`"
+            self._line += _code(self._code or "")
+            self._code = "" if opens else None
         elif tag in MARKS:
             self._line += MARKS[tag]
 
@@ -84,7 +86,7 @@ class _Writer(HTMLParser):
         """The open line with its spaces folded; empty marks fall away."""
         line = " ".join(self._line.split())
         self._line = ""
-        return re.sub(r"\*\*\*\*|``", "", line).strip()
+        return line.replace("****", "").strip()
 
     def _end_block(self) -> None:
         if self._rows is not None and self._rows:
@@ -102,6 +104,17 @@ class _Writer(HTMLParser):
         lines = ["| " + " | ".join([*row, *[""] * (width - len(row))]) + " |" for row in rows]
         if lines:
             self.blocks.append("\n".join([lines[0], "|" + "---|" * width, *lines[1:]]))
+
+
+def _code(text: str) -> str:
+    """A code span; plain text where marks in it would end the span or a cell, or be read as HTML."""
+    if not text:
+        return ""
+    return _escaped(text) if UNQUOTED.search(text) else f"`{text}`"
+
+
+def _escaped(text: str) -> str:
+    return SPECIAL.sub(r"\\\1", text)
 
 
 def of_page(html: str) -> str:
