@@ -17,8 +17,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dpaudit.judging.quality import holm
 from dpaudit.stats import margins
+from dpaudit.stats.holm import holm
 from dpaudit.stats.paired import page_trend, ratio_interval
 
 Floats = NDArray[np.float64]
