@@ -84,6 +84,7 @@ PLAN: dict[str, Any] = {
     "training.cpt_nonprivate": STEPS,
     "training.dpo_beta": 0.2,
     "training.dpo_label_smoothing": 0.1,
+    "training.steps": 3,
     "training.unit": "record",
     "training.delta": 1e-6,
     "training.clip": 0.7,
