@@ -104,7 +104,7 @@ def run(
     adapter has no effect, and where the model that was written does not answer as base and adapter do.
     """
     from dpaudit.models import merge, model_card
-    from dpaudit.privacy import beside
+    from dpaudit.privacy import beside, ledger
 
     merge.check(shard_size, source.dtype)
     if out.exists() or out.is_symlink():
@@ -130,8 +130,8 @@ def run(
         card = model_card.model_card(kept, source.base, merged=True, full=full, audited=audited)
         (folder / "README.md").write_text(card, encoding="utf-8")
         shards = len(list(folder.glob("*.safetensors")))
-    ledger = "none" if kept is None else str(apart[0] if apart else out / "privacy.json")
-    return {**_summary(source, out, kept, shards, asdict(reloaded)), "ledger": ledger}
+    spent = "none" if kept is None else str(apart[0] if apart else out / ledger.FILE)
+    return {**_summary(source, out, kept, shards, asdict(reloaded)), "ledger": spent}
 
 
 def _base_of(adapter: Path) -> str:
