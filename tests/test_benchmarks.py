@@ -70,11 +70,15 @@ def test_the_page_on_audits_says_what_came_of_whole_trainings() -> None:
             run["verdict"],
         )
         assert f"| {' | '.join(map(str, cells))} |" in text
-    for case, rows in {"weak": "120 of MedQuAD", "weak-questions": "100 of MeQSum"}.items():
+    for case, rows in {
+        "weak-constant": "120 of MedQuAD | constant",
+        "weak": "120 of MedQuAD | rises and falls",
+        "weak-questions": "100 of MeQSum | rises and falls",
+    }.items():
         for run in strangers["cases"][case]["runs"]:
-            assert f"| {rows} | {run['seed']} |" in text and run["verdict"] == "no power"
+            (line,) = [line for line in text.splitlines() if line.startswith(f"| {rows} | {run['seed']} |")]
             found = run["correct"], down(run["epsilon_lower"], 2), down(run["auc"], 4)
-            assert f"| {' | '.join(map(str, found))} |" in text
+            assert f"| {' | '.join(map(str, found))} |" in line and line.endswith(f"| {run['verdict']} |")
     counts = (
         own["refuted_by_one_run"],
         own["refuted_from_inside_by_one_run"],

@@ -321,7 +321,7 @@ def test_what_it_costs_is_told_before_and_after_and_what_stops_it_has_its_exit_c
         assert call("judge", *where).code == 3
         server.fault = lambda *_: None
         done = call("judge", *where)
-        assert done.code == 0 and "tokens_in" in done.out and "win rate" in done.out
+        assert done.code == 0 and " tokens in and " in done.out and "win rate" in done.out
         assert set(server.answered.values()) == {1}
     again = call("judge", "replay", *where)
     assert (again.code, figures(again.out)) == (0, figures(done.out))
