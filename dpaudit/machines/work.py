@@ -147,10 +147,15 @@ def _while_wanted(order: Order) -> Iterator[None]:
     def watch() -> None:
         while not ended.wait(LOOK):
             if not (order.folder / NONCE).exists() and order.lock.parent.exists():
-                signal.pthread_kill(main, signal.SIGINT)
-                if not ended.wait(GRACE):
-                    os._exit(1)
+                for _ in range(2):  # an interrupt that falls into a finalizer is ignored
+                    signal.pthread_kill(main, signal.SIGINT)
+                    if ended.wait(GRACE / 2):
+                        return
+                os._exit(1)
 
+    before = signal.getsignal(signal.SIGINT)
+    if before is signal.SIG_IGN:  # as under nohup, or where a shell started the worker in the background
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     thread = threading.Thread(target=watch, name="dpaudit call", daemon=True)
     thread.start()
     try:
@@ -158,3 +163,4 @@ def _while_wanted(order: Order) -> Iterator[None]:
     finally:
         ended.set()
         thread.join()
+        signal.signal(signal.SIGINT, before)

@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from io import StringIO
 from pathlib import Path
@@ -74,6 +75,13 @@ def stay(path: Path, advance: Advance) -> None:
         time.sleep(600)
     finally:
         path.unlink()
+
+
+def stay_deaf(path: Path, advance: Advance) -> None:
+    """As `stay`, for a first interrupt that is lost, as in a finalizer."""
+    with suppress(KeyboardInterrupt):
+        stay(path, advance)
+    stay(path, advance)
 
 
 def await_other(path: Path, advance: Advance) -> None:
@@ -192,11 +200,20 @@ def test_a_worker_waits_for_another_at_the_same_job(
         done_here(jobs(write, tmp_path, 1), order)
 
 
+@pytest.mark.parametrize(
+    ("job", "handler"),
+    [(stay, signal.default_int_handler), (stay, signal.SIG_IGN), (stay_deaf, signal.default_int_handler)],
+)
 def test_a_job_ends_with_the_call_that_sent_it(
-    order: Order, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    job: Callable[..., None], handler: Any, order: Order, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A killed command leaves its folder, which the next command sweeps before it sends the job again."""
     monkeypatch.setattr(work, "LOOK", 0.1)
+    monkeypatch.setattr(work, "GRACE", 4.0)
+    monkeypatch.setattr(work.os, "_exit", lambda _: signal.pthread_kill(main, signal.SIGALRM))
+    main = threading.get_ident()
+    before = signal.signal(signal.SIGINT, handler)
+    alarmed = signal.signal(signal.SIGALRM, lambda *_: pytest.fail("the job had to be killed"))
 
     def sweep() -> None:
         while not (tmp_path / "0").exists():
@@ -205,8 +222,13 @@ def test_a_job_ends_with_the_call_that_sent_it(
 
     sweeper = threading.Thread(target=sweep)
     sweeper.start()
-    with pytest.raises(KeyboardInterrupt):
-        done_here(jobs(stay, tmp_path, 1), order)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            done_here(jobs(job, tmp_path, 1), order)
+        assert signal.getsignal(signal.SIGINT) is handler
+    finally:
+        signal.signal(signal.SIGINT, before)
+        signal.signal(signal.SIGALRM, alarmed)
     sweeper.join()
     assert not (tmp_path / "0").exists()
     assert not list(order.lock.parent.glob(".elsewhere.*"))
