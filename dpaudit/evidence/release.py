@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from dpaudit.evidence.verdict import share
+from dpaudit.evidence.verdict import share, spent
 from dpaudit.findings.answers import Answered, Question
 from dpaudit.findings.extraction import Extraction
 from dpaudit.findings.release import MAY, MUST_NOT, NOT_ESTABLISHED, Released, ReleaseWord, Rule
@@ -303,10 +303,9 @@ def _cautions(report: Report, arm: Adapter) -> Iterator[str]:
     together = report.together
     private = [other.arm for other in report.arms if other.private]
     if arm.private and len(private) > 1:
-        epsilon = (
-            f"epsilon {together.composed_epsilon:.2f}" if together and together.composed_epsilon else "more"
-        )
-        yield f"whoever receives all {len(private)} private adapters of this run faces {epsilon}"
+        composed = together.composed_epsilon if together else None
+        faced = f"epsilon {spent(composed)}" if composed else "more"
+        yield f"whoever receives all {len(private)} private adapters of this run faces {faced}"
     if arm.private and report.run.same_data:
         yield "other runs learned from the same data, and each adapter of theirs is a further release"
     if arm.trainings > 1:

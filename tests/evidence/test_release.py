@@ -58,6 +58,12 @@ def test_an_adapter_of_which_all_is_known_may_be_released(found: Report) -> None
     assert any("private adapters of this run" in caution for caution in row.cautions)
 
 
+def test_what_all_adapters_spend_together_is_rounded_up_as_on_the_page(found: Report) -> None:
+    assert found.together is not None
+    faced = replace(found, together=replace(found.together, composed_epsilon=11.3612))
+    assert any(caution.endswith("faces epsilon 11.37") for caution in word(faced).cautions)
+
+
 def test_an_adapter_without_noise_must_not_be_released_whatever_else_is_known(found: Report) -> None:
     for name in (arm.arm for arm in found.arms if not arm.private):
         assert word(found, name).word == MUST_NOT
