@@ -27,7 +27,7 @@ Criteria = Mapping[str, tuple[Criterion, ...]]  # prompt id -> criteria in place
 @dataclass(frozen=True)
 class Chosen:
     """Prompts with what belongs to them. `file` is the name of the file that they are of, "" for held-out
-    ones; `digest` tells its prompts from others of the same ids.
+    ones; `digest` is another one for other prompts of the same ids.
     """
 
     prompts: Prompts
