@@ -2,6 +2,7 @@
 judge that errs.
 """
 
+import functools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,7 +10,7 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.stats import beta, norm
+from scipy.stats import beta, binom, norm
 
 from dpaudit.stats.paired import Labels, cluster_totals
 
@@ -17,6 +18,7 @@ Floats = NDArray[np.float64]
 
 INDEPENDENT = 0.5  # weight of "clusters are all won or all lost", in as many wins and losses
 GRID = 4000  # true rates that the corrected interval looks at
+STEPS = 1000  # rates between which an exact limit is searched, twice
 
 
 @dataclass(frozen=True)
@@ -50,8 +52,9 @@ def win_rate(outcomes: ArrayLike, clusters: Labels | None = None, confidence: fl
     """Return the mean of `outcomes`, of shape (comparisons,): 1 a win, 0.5 a tie, 0 a loss.
 
     Comparisons with one label in `clusters` (the two orders of a prompt, the prompts about one fact) are one
-    draw; without labels each is its own. The interval is Wilson's at the number of independent comparisons
-    whose mean would vary as much. Where few are won, or few are lost, the outcomes tell little of their own
+    draw; without labels each is its own. Where every cluster is of one size and won or lost as a whole, the
+    interval is exact (`exact_limits`). Else it is Wilson's at the number of independent comparisons whose
+    mean would vary as much. Where few are won, or few are lost, the outcomes tell little of their own
     spread, and clusters count as all won or all lost. Any other outcome, no outcomes, or a length mismatch
     raise ValueError.
 
@@ -61,14 +64,44 @@ def win_rate(outcomes: ArrayLike, clusters: Labels | None = None, confidence: fl
     outcome = _outcomes(outcomes)
     quantile = _quantile(confidence)
     sums, sizes = cluster_totals(outcome, clusters)
+    estimate, number = float(outcome.mean()), sums.size
+    if (sizes == sizes[0]).all() and np.isin(sums, (0, sizes[0])).all():
+        exact = exact_limits(int((sums > 0).sum()), number, confidence)
+        return WinRate(estimate, *exact, outcome.size, number, float(number))
     effective = _effective(sums, sizes)
-    estimate = float(outcome.mean())
     width = 1 + quantile**2 / effective
     centre = (estimate + quantile**2 / (2 * effective)) / width
     spread = estimate * (1 - estimate) / effective + quantile**2 / (4 * effective**2)
     reach = quantile * math.sqrt(spread) / width
     limits = max(centre - reach, 0.0), min(centre + reach, 1.0)
-    return WinRate(estimate, *limits, outcome.size, sums.size, effective)
+    return WinRate(estimate, *limits, outcome.size, number, effective)
+
+
+@functools.cache
+def exact_limits(wins: int, draws: int, confidence: float = 0.95) -> tuple[float, float]:
+    """Return the two-sided limits of the rate of which `draws` independent draws show `wins`, to a millionth:
+    every rate under which results at least as far out in either tail have more probability than
+    1 - confidence. They miss no rate oftener than stated, whatever it is and however few the draws.
+
+    Source: Blaker 2000 (doi 10.2307/3315916), which lies within Clopper and Pearson's.
+    """
+    alpha = 1 - confidence
+    return _least_rate(wins, draws, alpha), 1 - _least_rate(draws - wins, draws, alpha)
+
+
+def _least_rate(wins: int, draws: int, alpha: float) -> float:
+    """The least rate that is not refuted: from Clopper and Pearson's limit upward."""
+    if not wins:
+        return 0.0
+    begin, end = float(beta.ppf(alpha / 2, wins, draws - wins + 1)), wins / draws
+    for _ in range(2):  # the second time within one step of the first
+        rates = np.linspace(begin, end, STEPS)
+        tail = np.minimum(binom.sf(wins - 1, draws, rates) * (1 + 1e-9), 1.0)  # one as likely counts
+        other = np.asarray(binom.ppf(tail, draws, rates))
+        other = other - (binom.cdf(other, draws, rates) > tail)  # up to it no more likely than the tail
+        kept = int(np.argmax(tail + binom.cdf(other, draws, rates) > alpha))
+        begin, end = float(rates[max(kept - 1, 0)]), float(rates[kept])
+    return begin
 
 
 def share_lower(results: Sequence[bool], clusters: Labels, confidence: float) -> float:

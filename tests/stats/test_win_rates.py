@@ -5,9 +5,10 @@ import math
 import numpy as np
 import pytest
 from exceedances import allowed_exceedances
+from scipy.stats import binom
 
 from dpaudit.stats.roc import proportion_lower
-from dpaudit.stats.win_rates import CorrectedRate, WinRate, corrected, share_lower, win_rate
+from dpaudit.stats.win_rates import CorrectedRate, WinRate, corrected, exact_limits, share_lower, win_rate
 
 
 def wilson(wins: int, n: int) -> tuple[float, float]:
@@ -17,10 +18,46 @@ def wilson(wins: int, n: int) -> tuple[float, float]:
     return (2 * n * p + z * z - root) / (2 * (n + z * z)), (2 * n * p + z * z + root) / (2 * (n + z * z))
 
 
-@pytest.mark.parametrize(("wins", "n"), [(0, 40), (40, 40), (1, 40)])
-def test_at_the_ends_the_interval_is_wilsons(wins: int, n: int) -> None:
-    found = win_rate([1.0] * wins + [0.0] * (n - wins))
-    assert (found.lower, found.upper) == pytest.approx(wilson(wins, n), abs=0.002)
+@pytest.mark.parametrize("n", [1, 7, 30, 31, 39, 60, 100])
+def test_the_exact_interval_misses_no_truth_oftener_than_stated(n: int) -> None:
+    """Coverage summed over every number of wins: at least .95, and from 30 draws on at most .98 in .1 to .9.
+    Wilson's falls below .93 at 30.
+    """
+    truths = np.round(np.arange(0.02, 0.981, 0.004), 3)[:, None]
+    weight = binom.pmf(np.arange(n + 1), n, truths)
+
+    def coverage(limits: list[tuple[float, float]]) -> np.ndarray:
+        lower, upper = np.array(limits).T
+        return np.asarray((weight * ((lower <= truths) & (truths <= upper))).sum(axis=1))
+
+    exact = coverage([exact_limits(wins, n) for wins in range(n + 1)])
+    assert exact.min() >= 0.95
+    if n >= 30:
+        assert exact[(truths[:, 0] >= 0.1) & (truths[:, 0] <= 0.9)].max() <= 0.98
+    if n == 30:
+        assert coverage([wilson(wins, n) for wins in range(n + 1)]).min() < 0.93
+
+
+@pytest.mark.parametrize(("wins", "n"), [(0, 40), (1, 40), (13, 40), (29, 40), (40, 40)])
+def test_the_exact_interval_lies_within_clopper_and_pearsons(wins: int, n: int) -> None:
+    lower, upper = exact_limits(wins, n)
+    assert lower >= proportion_lower(wins, n, 0.975) - 1e-6
+    assert upper <= 1 - proportion_lower(n - wins, n, 0.975) + 1e-6
+    assert 0 <= lower <= wins / n <= upper <= 1
+    assert exact_limits(n - wins, n) == pytest.approx((1 - upper, 1 - lower), abs=1e-9)
+
+
+def test_whole_clusters_of_one_size_are_so_many_draws() -> None:
+    won, lost = [1.0, 1.0], [0.0, 0.0]
+    pairs = win_rate(won * 9 + lost * 31, np.repeat(np.arange(40), 2).tolist())
+    assert (pairs.lower, pairs.upper) == exact_limits(9, 40)
+    assert (pairs.comparisons, pairs.clusters, pairs.effective) == (80, 40, 40)
+
+
+@pytest.mark.parametrize(("wins", "n"), [(1, 40), (12, 40), (39, 40)])
+def test_where_a_prompt_is_tied_the_interval_is_near_wilsons(wins: int, n: int) -> None:
+    found = win_rate([1.0] * wins + [0.0] * (n - wins) + [0.5])
+    assert (found.lower, found.upper) == pytest.approx(wilson(wins, n), abs=0.02)
     assert 0 <= found.lower <= found.estimate <= found.upper <= 1
 
 
