@@ -44,7 +44,15 @@ def plan(unit: Unit, seed: int) -> Plan:
     )
     made = Suite(
         "catalogue",
-        Training(schedule, schedule, schedule, schedule, unit=unit, clip=0.05, lora=Lora(rank=4)),
+        Training(
+            schedule,
+            schedule,
+            dpo_private=schedule,
+            dpo_nonprivate=schedule,
+            unit=unit,
+            clip=0.05,
+            lora=Lora(rank=4),
+        ),
         model=Model(max_length=48, pair_prompt=32, pair_answer=32),
         data=Data(patients=2000, heldout=4, preference="builtin:clinic" if is_pair else None),
         candidates=Candidates("portal_phrase", canaries=100, canary_length=2, records=20, extraction=0),
