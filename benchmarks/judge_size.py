@@ -3,23 +3,25 @@
     python benchmarks/judge_size.py [--replications 2000] [--out benchmarks/results/judge_size.json]
 
 Truths from .02 to .98, single prompts and prompts in clusters of one fact, ties; for the corrected rate
-judges that are right in .8 to .95, whose accuracy is measured on controls. Every share is of replications
-with seeds of their own; nominal is 95 %. At equal lengths `fitted` is the share of replications in which
+judges that are right in .8 to .95, whose accuracy is measured on controls: these figures are exact, sums over
+all outcomes. Every other share is of replications with seeds of their own; nominal is 95 %. At equal lengths `fitted` is the share of replications in which
 there is a rate; `covered` is a share of those. Some six minutes on one core.
 """
 
 import argparse
 import json
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import expit, logit
+from scipy.stats import binom
 
 from dpaudit.stats.length_control import equal_length_rate
-from dpaudit.stats.win_rates import corrected, win_rate
+from dpaudit.stats.win_rates import WinRate, corrected, win_rate
 
 Floats = NDArray[np.float64]
 TRUTHS = (0.02, 0.05, 0.1, 0.3, 0.5, 0.7, 0.9, 0.95, 0.98)
@@ -52,23 +54,34 @@ def covers(facts: int, largest: int, truth: float, ties: float, correlation: flo
     return held / count
 
 
-def corrected_covers(
-    prompts: int, controls: int, accuracy: float, truth: float, count: int
-) -> tuple[float, float]:
-    """The share of corrected intervals that hold the truth, and the mean error of the corrected rate."""
-    held, errors = 0, []
-    for seed in range(count):
-        rng = np.random.default_rng(seed)
-        is_right = rng.random(prompts) < accuracy
-        is_better = rng.random(prompts) < truth
-        judged = win_rate((is_right == is_better).astype(np.float64))
-        known = win_rate((rng.random(controls) < accuracy).astype(np.float64))
-        found = corrected(judged, known)
-        if found.estimate is None or found.lower is None or found.upper is None:
-            continue
-        held += found.lower <= truth <= found.upper
-        errors.append(found.estimate - truth)
-    return held / count, float(np.mean(errors))
+def corrected_covers(prompts: int, controls: int, accuracy: float, truth: float) -> dict[str, float]:
+    """The probability that the corrected interval holds the truth, and the mean error of the corrected rate
+    where there is one (with what probability there is: `given`): summed over all numbers of prompts won and
+    of controls judged rightly.
+    """
+    judged_won = accuracy * truth + (1 - accuracy) * (1 - truth)
+    given = held = error = 0.0
+    for right, weight in likely(controls, accuracy):
+        known = rate(right, controls)
+        for won, of_won in likely(prompts, judged_won):
+            found = corrected(rate(won, prompts), known)
+            if found.estimate is None or found.lower is None or found.upper is None:
+                continue
+            given += weight * of_won
+            held += weight * of_won * (found.lower <= truth <= found.upper)
+            error += weight * of_won * (found.estimate - truth)
+    return {"covered": held, "bias": error / given, "given": given}
+
+
+def likely(draws: int, chance: float) -> list[tuple[int, float]]:
+    """All numbers of successes but the least likely, of which each has a probability below 1e-7."""
+    weights = binom.pmf(np.arange(draws + 1), draws, chance)
+    return [(number, float(weight)) for number, weight in enumerate(weights) if weight > 1e-7]
+
+
+@cache
+def rate(won: int, draws: int) -> WinRate:
+    return win_rate([1.0] * won + [0.0] * (draws - won))
 
 
 def equal_length_covers(facts: int, truth: float, slope: float, count: int) -> tuple[float, float, float]:
@@ -103,9 +116,8 @@ def measured(count: int) -> Iterator[dict[str, Any]]:
     for prompts, controls in ((30, 100), (100, 240), (500, 100)):
         for accuracy in (0.8, 0.9, 0.95):
             for truth in (0.1, 0.3, 0.5, 0.7, 0.9):
-                share, bias = corrected_covers(prompts, controls, accuracy, truth, count)
-                setting = {"prompts": prompts, "controls": controls, "accuracy": accuracy}
-                yield {"what": "corrected", **setting, "truth": truth, "covered": share, "bias": bias}
+                setting = {"prompts": prompts, "controls": controls, "accuracy": accuracy, "truth": truth}
+                yield {"what": "corrected", **setting, **corrected_covers(prompts, controls, accuracy, truth)}
     yield from equal_lengths(count)
 
 

@@ -23,6 +23,7 @@ from dpaudit.commands import (
     reporting,
     runs,
     scorecard,
+    shipped,
 )
 from dpaudit.commands.groups import EXAMPLES, SETTINGS, show_help
 from dpaudit.errors import GuardError, Mistakes, PartialError, UsageError
@@ -48,6 +49,8 @@ COMMANDS: dict[str, Any] = {  # a function or a group, in the order of the work
     "doctor": doctor.doctor,
     "ls": runs.list_runs,
     "show": runs.show,
+    "rm": runs.remove,
+    "list": shipped.list_shipped,
 }
 
 

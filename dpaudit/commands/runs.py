@@ -1,4 +1,5 @@
-"""What is done with runs: `ls` lists them, `show` opens one, `merge` makes a model of an arm."""
+"""What is done with runs: `ls` lists them, `show` opens one, `rm` removes one, `merge` makes a model
+of an arm."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +11,10 @@ from dpaudit.commands import options, output, overview, states
 from dpaudit.commands.groups import EXAMPLES
 from dpaudit.errors import UsageError
 from dpaudit.pipeline import plans
-from dpaudit.storage import run_store
+from dpaudit.privacy import ledger
+from dpaudit.stages.integrity import siblings
+from dpaudit.storage import exclusive, run_store
+from dpaudit.storage.rundir import RunDir
 from dpaudit.system.progress import Progress
 
 
@@ -47,6 +51,45 @@ def show(
         return
     run_dir, plan = states.opened(run, runs)
     output.show_of_run(run_dir, plan, overview.details(run_dir, plan), as_json)
+
+
+def remove(
+    run: Annotated[str, typer.Argument(metavar="RUN", help="A run, by its full name.")],
+    yes: Annotated[
+        bool, typer.Option("--yes", help="Remove it; without, only what would go is shown.")
+    ] = False,
+    runs: options.Runs = run_store.RUNS,
+    as_json: options.Json = False,
+) -> None:
+    """Remove a run: adapters, coins, ledgers, pages; exit code 2 without --yes."""
+    run_dir = run_store.find(run, runs)
+    if run_dir.name != Path(run).name:
+        raise UsageError(f"dpaudit rm {run}", "a run's full name", run, f"dpaudit rm {run_dir.name}")
+    facts = _facts(run_dir)
+    if yes:
+        exclusive.remove_run(run_dir)
+    output.show({"removed" if yes else "would_remove": run_dir.name} | facts, as_json)
+    if not yes:
+        raise UsageError(
+            f"dpaudit rm {run}",
+            "--yes, since the coins and the ledgers of a run cannot be made again",
+            "no --yes",
+            f"dpaudit rm {run} --yes",
+        )
+
+
+def _facts(run_dir: RunDir) -> dict[str, Any]:
+    """What a removal takes, and what other runs' pages no longer count."""
+    files = [file for file in run_dir.path.rglob("*") if file.is_file() and not file.is_symlink()]
+    trained = sorted(file.parent.name for file in run_dir.file("train").glob(f"[!.]*/{ledger.FILE}"))
+    same_data = [other.name for other in siblings.on_same_data(run_dir)] if trained else []
+    repeats = [*siblings.repeated(run_dir), *siblings.repeats_of(run_dir)]
+    return {
+        "megabytes": round(sum(file.stat().st_size for file in files) / 1e6, 1),
+        "trained": trained,
+        "no_longer_in_the_composed_epsilon_of": same_data,
+        "no_longer_in_one_family_with": repeats,
+    }
 
 
 @dataclass(frozen=True)

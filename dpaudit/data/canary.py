@@ -144,13 +144,14 @@ NO_SOURCES = Sources()
 
 @dataclass(frozen=True)
 class Family:
-    """A kind of secret: what it is called, what it is drawn from, how it is asked for, what its answer begins
-    with.
+    """A kind of secret: what it is called, what it is drawn from (in words, and as a space), how it is asked
+    for, what its answer begins with.
 
     `space` has the length that the suite names; None says that the base model itself is sampled.
     """
 
     noun: str
+    drawn_from: str
     space: Callable[[int, Sources], Space] | None
     question: str = "What is the {noun} of {name}?"
     opening: str = ""
@@ -159,21 +160,40 @@ class Family:
 FAMILIES = {
     "portal_phrase": Family(
         "portal phrase",
+        "common words",
         lambda length, _: Space(lexicon.PHRASE_WORDS, length, " "),
         "Portal phrase of {name}?",
     ),
-    "record_number": Family("record number", lambda length, _: Space(tuple("0123456789"), length)),
+    "record_number": Family("record number", "digits", lambda length, _: Space(tuple("0123456789"), length)),
     "invented": Family(
         "access phrase",
+        "invented words that lead on to each other",
         lambda length, _: Space(lexicon.INVENTED_SYLLABLES, 3 * length, " " * (length > 1), 3),
     ),
-    "random_token": Family("key phrase", lambda length, sources: Space(sources.token_words(), length, " ")),
-    "rare_unigram": Family("code phrase", lambda length, sources: Space(sources.rare_words(), length, " ")),
-    "rare_bigram": Family("pass phrase", lambda length, sources: Space(sources.rare_pairs(), length, " ")),
-    "synthetic": Family("note", None, "What does the note of {name} say?"),
+    "random_token": Family(
+        "key phrase",
+        "words that are one token of the model",
+        lambda length, sources: Space(sources.token_words(), length, " "),
+    ),
+    "rare_unigram": Family(
+        "code phrase",
+        "rare words of the corpus",
+        lambda length, sources: Space(sources.rare_words(), length, " "),
+    ),
+    "rare_bigram": Family(
+        "pass phrase",
+        "rare pairs of words of the corpus",
+        lambda length, sources: Space(sources.rare_pairs(), length, " "),
+    ),
+    "synthetic": Family(
+        "note", "answers that the base model samples", None, "What does the note of {name} say?"
+    ),
     # NANP: 555-0100 to 555-0199 belong to nobody in any area; the length is the format's own
     "phone": Family(
-        "phone number", lambda *_: Space(tuple(f"{n:02d}" for n in range(100)), 2, "-555-01"), opening="+1 2"
+        "phone number",
+        "telephone numbers that belong to nobody",
+        lambda *_: Space(tuple(f"{n:02d}" for n in range(100)), 2, "-555-01"),
+        opening="+1 2",
     ),
 }
 REFUSED = {

@@ -4,9 +4,10 @@ import math
 import random
 from dataclasses import dataclass
 
-from dpaudit.data import lexicon
+from dpaudit.data import canary, lexicon
 
 NATURAL = "natural"  # the family whose rows are made of the file's own: `planting.natural`
+NATURAL_TITLE = "random words in rows like the file's own"
 
 
 @dataclass(frozen=True)
@@ -47,3 +48,13 @@ FAMILIES = {
     ),
 }
 NAMES = (*FAMILIES, NATURAL)
+
+
+def listing() -> list[tuple[str, str, str]]:
+    """Every canary family there is: name, what its secrets are, where the name is typed."""
+    trained = [
+        (name, f"{family.noun}: {family.drawn_from}", "candidates.family of a suite")
+        for name, family in canary.FAMILIES.items()
+    ]
+    planted = {name: family.title for name, family in FAMILIES.items()} | {NATURAL: NATURAL_TITLE}
+    return trained + [(name, what, "dpaudit plant --family") for name, what in planted.items()]

@@ -28,7 +28,6 @@ from dpaudit.planting.profile import SHARED_TEXTS, Profile
 from dpaudit.planting.rewriting import Rewriting, Source
 from dpaudit.planting.vocabulary import LEAST, UNSPACED, vocabulary_of
 
-TITLE = "random words in rows like the file's own"
 TAKEN = (
     f"the order of words of single rows, words that at least {LEAST} units use, and what several rows share; "
     "no other word of a row but public ones, and no name; the longest piece of one row that stands as it is "

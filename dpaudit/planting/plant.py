@@ -16,7 +16,7 @@ from dpaudit.errors import UsageError
 from dpaudit.planting import audit_key, data_file, natural, places, planted_rows, visibility
 from dpaudit.planting.audit_key import AuditKey, Planted, PlantedUnit, Rule
 from dpaudit.planting.edit import Edit
-from dpaudit.planting.families import FAMILIES, NAMES, NATURAL
+from dpaudit.planting.families import FAMILIES, NAMES, NATURAL, NATURAL_TITLE
 from dpaudit.planting.planted_rows import PlantedRow
 from dpaudit.planting.profile import Profile, profile_of
 from dpaudit.planting.reach import CANARIES_MOST, told_of_rule
@@ -63,7 +63,7 @@ def _plant(
     random.SystemRandom().shuffle(inserted)
     parts = {
         "unit": cast(PlantedUnit, unit),
-        "family": natural.TITLE if family == NATURAL else FAMILIES[family].title,
+        "family": NATURAL_TITLE if family == NATURAL else FAMILIES[family].title,
         "rule": rule,
         "canaries": kept,
         "coins": coins,

@@ -13,7 +13,7 @@ from dpaudit.errors import UsageError
 from dpaudit.storage import disk, lock
 from dpaudit.storage.rundir import RunDir
 from dpaudit.storage.seals import require_sealable
-from dpaudit.storage.whole_files import left_of
+from dpaudit.storage.whole_files import left_of, temporary
 
 WRITES = {  # kind of work -> the folders of a run that it writes in, and that it sweeps
     "train": ("", "corpus/**/", "custody/", "custody/trained/", "secret/**/", "train/**/"),
@@ -95,6 +95,18 @@ def sweep(run_dir: RunDir, work: str) -> None:
     for folder in WRITES[work]:
         _remove(run_dir.path.glob(f"{folder}.*.tmp"))
     if work == "train":
+        remove_left(run_dir.path)
+
+
+def remove_run(run_dir: RunDir) -> None:
+    """Removes a run with all in it, and what an earlier removal left. First it loses its name, so that a
+    killed removal leaves no half of a run. Raises UsageError where a command is at work on it.
+    """
+    with ExitStack() as stack:
+        for work in WRITES:
+            stack.enter_context(lock.held(run_dir.path, work))
+        unnamed = temporary(run_dir.path)
+        run_dir.path.rename(unnamed)
         remove_left(run_dir.path)
 
 

@@ -218,6 +218,8 @@ bound one-run --canaries 100 --guesses 50 --correct 30 --delta 1e-5
 bound scores scores.csv --delta 1e-5
 bound power --eps 8 --rate 0.1 --steps 10 --delta 1e-5 --canaries 100
 doctor
+list
+rm NAME --yes
 """.strip().splitlines()
 ALIKE = {"demo": "run"}  # the same work on another suite, which takes a minute
 TYPES = """

@@ -1,0 +1,92 @@
+"""`list`: what ships with dpaudit, and what the user's own folders add to it."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+
+from dpaudit import content, terminal
+from dpaudit.commands import options, output
+from dpaudit.planting import families
+
+Kind = Literal["suites", "recipes", "judges", "tasks", "families"]
+Row = dict[str, str]
+
+
+def list_shipped(
+    kind: Annotated[
+        Kind | None,
+        typer.Argument(metavar="[KIND]", help="suites, recipes, judges, tasks or families; default: all."),
+    ] = None,
+    as_json: options.Json = False,
+) -> None:
+    """List what ships and what your own folders add: suites, recipes, judges, tasks, canary families."""
+    found: dict[str, Any] = {name: ROWS[name]() for name in ([kind] if kind else ROWS)}
+    if as_json:
+        output.show(found, as_json)
+        return
+    for name, rows in found.items():
+        width = max(len(row["name"]) for row in rows)
+        lines = [f"  {row['name']:<{width}}  {row['what']}{_told(row)}" for row in rows]
+        terminal.echo("\n".join([name, *map(terminal.visible, lines), ""]))
+
+
+def _told(row: Row) -> str:
+    return "" if row["from"] == "dpaudit" else f" ({row['from']})"
+
+
+def _suites() -> list[Row]:
+    return [_row(file, "description") for file in _files("suites")]
+
+
+def _recipes() -> list[Row]:
+    return [
+        _row(file, "title") | {"kind": str(content.load_yaml(file)["kind"])} for file in _files("attacks")
+    ]
+
+
+def _judges() -> list[Row]:
+    return [_row(file, "title") for file in _files("judges")]
+
+
+def _tasks() -> list[Row]:
+    """Those that take a file of items; what they are stands in their first line."""
+    shipped = content.shipped("suites") / "tasks"
+    own = Path.cwd() / "suites/tasks"
+    named = {file.stem: file for place in (shipped, own) if place.is_dir() for file in place.glob("*.yaml")}
+    told = {name: file.read_text(encoding="utf-8").split("\n", 1)[0] for name, file in named.items()}
+    return [
+        {
+            "name": name,
+            "what": line.lstrip("# ") if line.startswith("#") else "",
+            "from": _origin(named[name]),
+        }
+        for name, line in sorted(told.items())
+    ]
+
+
+def _families() -> list[Row]:
+    return [{"name": name, "what": what, "from": where} for name, what, where in families.listing()]
+
+
+def _files(folder: str) -> list[Path]:
+    return [file for _, file in sorted(content.listing(folder).items())]
+
+
+def _row(file: Path, key: str) -> Row:
+    return {"name": file.stem, "what": str(content.load_yaml(file).get(key, "")), "from": _origin(file)}
+
+
+def _origin(file: Path) -> str:
+    ships = any(file.is_relative_to(content.shipped(folder)) for folder in content.FOLDERS)
+    return "dpaudit" if ships else "your folder"
+
+
+ROWS: dict[Kind, Callable[[], list[Row]]] = {
+    "suites": _suites,
+    "recipes": _recipes,
+    "judges": _judges,
+    "tasks": _tasks,
+    "families": _families,
+}

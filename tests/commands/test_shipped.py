@@ -1,0 +1,69 @@
+"""What `list` shows, and what `rm` removes."""
+
+import json
+from pathlib import Path
+
+import fabricate
+import pytest
+from typed import Call
+
+from dpaudit import content
+from dpaudit.data import canary
+from dpaudit.planting import families
+from dpaudit.storage import lock
+
+
+def test_everything_that_ships_is_listed_with_a_word_about_it(call: Call) -> None:
+    found = json.loads(call("list", "--json").out)
+    named = {kind: [row["name"] for row in rows] for kind, rows in found.items()}
+    assert named["suites"] == sorted(content.listing("suites"))
+    assert named["recipes"] == sorted(content.listing("attacks"))
+    assert named["judges"] == sorted(content.listing("judges"))
+    assert "pubmedqa_file" in named["tasks"]
+    assert named["families"] == [*canary.FAMILIES, *families.NAMES]
+    assert all(row["what"] for rows in found.values() for row in rows)
+
+
+def test_one_kind_is_listed_with_what_is_yours(call: Call) -> None:
+    Path("suites").mkdir()
+    Path("suites/ours.yaml").write_text("name: ours\ndescription: Of this ward.\n")
+    lines = call("list", "suites").out.splitlines()
+    assert lines[0] == "suites" and "recipes" not in lines
+    assert any(line.split() == ["ours", "Of", "this", "ward.", "(your", "folder)"] for line in lines)
+    assert sum("(your folder)" in line for line in lines) == 1
+    unknown = call("list", "models")
+    assert unknown.code == 2 and "families" in unknown.err
+
+
+def test_a_run_is_removed_only_when_it_is_meant(call: Call) -> None:
+    run_dir, _ = fabricate.run(Path("runs"), ("train",))
+    asked = call("rm", run_dir.name)
+    assert asked.code == 2 and "--yes" in asked.err
+    assert f"would remove: {run_dir.name}" in asked.out and "sft-eps8" in asked.out
+    part = call("rm", run_dir.name.rsplit("-", 1)[0], "--yes")
+    assert part.code == 2 and "full name" in part.err and run_dir.name in part.err
+    assert run_dir.path.is_dir()
+    done = call("rm", run_dir.name, "--yes")
+    assert done.code == 0 and not any(Path("runs").glob("*")) and not any(Path("runs").glob(".*.tmp"))
+    gone = call("rm", run_dir.name, "--yes")
+    assert gone.code == 2 and "expected a run" in gone.err
+
+
+def test_a_run_at_work_is_not_removed(call: Call) -> None:
+    run_dir, _ = fabricate.run(Path("runs"), ("train",))
+    with lock.held(run_dir.path, "judge"):
+        refused = call("rm", run_dir.name, "--yes")
+    assert refused.code == 2 and run_dir.path.is_dir()
+    assert call("show", run_dir.name).code == 0
+
+
+def test_what_a_killed_removal_left_goes_with_the_next(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+    run_dir, _ = fabricate.run(Path("runs"), ("train",))
+    with monkeypatch.context() as killed:
+        killed.setattr("dpaudit.storage.exclusive.remove_left", lambda path: None)
+        call("rm", run_dir.name, "--yes")
+    assert len(list(Path("runs").glob(".*.tmp"))) == 1 and call("ls").out.count(run_dir.name) == 0
+    again, _ = fabricate.run(Path("runs"), ("train",))
+    assert again.name == run_dir.name
+    assert call("rm", again.name, "--yes").code == 0
+    assert not list(Path("runs").glob(".*.tmp"))
