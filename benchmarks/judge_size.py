@@ -3,9 +3,10 @@
     python benchmarks/judge_size.py [--replications 2000] [--out benchmarks/results/judge_size.json]
 
 Truths from .02 to .98, single prompts and prompts in clusters of one fact, ties; for the corrected rate
-judges that are right in .8 to .95, whose accuracy is measured on controls: these figures are exact, sums over
-all outcomes. Every other share is of replications with seeds of their own; nominal is 95 %. At equal lengths `fitted` is the share of replications in which
-there is a rate; `covered` is a share of those. Some six minutes on one core.
+judges that are right in .8 to .95, whose accuracy is measured on controls: these figures are exact, sums
+over all outcomes. Every other share is of replications with seeds of their own; nominal is 95 %. At equal
+lengths `fitted` is the share of replications in which there is a rate; `covered` is a share of those. Some
+six minutes on one core.
 """
 
 import argparse
