@@ -27,10 +27,13 @@ from dpaudit.commands import (
 )
 from dpaudit.commands.groups import EXAMPLES, SETTINGS, show_help
 from dpaudit.errors import GuardError, Mistakes, PartialError, UsageError
-from dpaudit.system import egress, faults, interrupts, libraries
+from dpaudit.system import egress, faults, interrupts, libraries, progress
 from dpaudit.training import ranks
 
 READER_LEFT = 141  # the exit code of a shell after SIGPIPE
+COMPLETION = ("--install-completion", "--show-completion")  # these words of typer end by SystemExit
+ASKED_TO_COMPLETE = "_DPAUDIT_COMPLETE"  # set by the shell where a word is to be completed
+QUIET = "--quiet"
 COMMANDS: dict[str, Any] = {  # a function or a group, in the order of the work
     "demo": lab.demo,
     "run": lab.run,
@@ -60,7 +63,9 @@ class InOrder(TyperGroup):
 
 
 app = typer.Typer(
-    cls=InOrder, help="Verifies the differential-privacy claim of a fine-tuned language model.", **SETTINGS
+    cls=InOrder,
+    help="Verifies the differential-privacy claim of a fine-tuned language model.",
+    **SETTINGS | {"add_completion": True},
 )
 for name, command in COMMANDS.items():
     if isinstance(command, typer.Typer):
@@ -80,6 +85,10 @@ def _root(
     context: typer.Context,
     version: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+    quiet: Annotated[
+        bool,
+        typer.Option(QUIET, help="Of any command: no progress on stderr. What must be known is still told."),
     ] = False,
 ) -> None:
     """Verifies the differential-privacy claim of a fine-tuned language model."""
@@ -118,16 +127,24 @@ def _ended() -> int:
     """Runs the command and returns its exit code; prints its failure."""
     try:
         _check_words(sys.argv[1:])
+        words = [word for word in sys.argv[1:] if word != QUIET]  # of any command, wherever it stands
+        progress.show_tasks(QUIET not in sys.argv)
         with egress.closed():
-            return int(app(prog_name="dpaudit", standalone_mode=False) or 0)
+            return int(app(words, prog_name="dpaudit", standalone_mode=False) or 0)
     except KeyboardInterrupt:
         return interrupts.CODE
+    except SystemExit as ended:
+        return int(ended.code or 0) if _completes() else _fault_of_ours(ended)
     # the outermost border: a panic of Rust and an exit of a library are no Exception
     except BaseException as error:  # noqa: BLE001
         if interrupts.came() and not isinstance(error, PartialError):  # a PartialError says what is left
             return interrupts.CODE
         explained = _explained(error)
         return _failed(*explained) if explained else _fault_of_ours(error)
+
+
+def _completes() -> bool:
+    return ASKED_TO_COMPLETE in os.environ or any(word in COMPLETION for word in sys.argv)
 
 
 def _check_words(words: list[str]) -> None:

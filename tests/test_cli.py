@@ -17,10 +17,11 @@ from typed import CLAIM, Call, one_line
 from dpaudit import cli
 from dpaudit.commands import groups
 from dpaudit.storage import run_store
+from dpaudit.system import progress
 
 COMMANDS = [
     "", "demo", "run", "train", "attack", "attack mia", "attack extract", "attack list", "eval", "judge",
-    "judge validate", "report", "report html", "account", "merge", "ls", "show",
+    "judge validate", "report", "report html", "account", "merge", "ls", "show", "rm", "list",
 ]  # fmt: skip
 
 
@@ -45,6 +46,27 @@ def test_every_command_is_in_the_list(call: Call) -> None:
 
 def test_version(call: Call) -> None:
     assert call("--version") == (0, f"dpaudit {cli.__version__}\n", "")
+
+
+@pytest.mark.parametrize("words", ["--quiet ls", "ls --quiet"])
+def test_quiet_may_stand_anywhere_and_ends_with_the_command(
+    call: Call, monkeypatch: pytest.MonkeyPatch, words: str
+) -> None:
+    shown = []
+    monkeypatch.setattr(progress, "show_tasks", shown.append)
+    assert call(*words.split()) == call("ls")
+    assert shown == [False, True]
+
+
+@pytest.mark.parametrize(
+    ("words", "known"),
+    [("run sma", "small"), ("attack mia --recipe rm", "rmia"), ("judge --rubric local_z", "local_zh")],
+)
+def test_a_shell_completes_names(call: Call, monkeypatch: pytest.MonkeyPatch, words: str, known: str) -> None:
+    monkeypatch.setenv("_DPAUDIT_COMPLETE", "complete_bash")
+    monkeypatch.setenv("COMP_WORDS", f"dpaudit {words}")
+    monkeypatch.setenv("COMP_CWORD", str(len(words.split())))
+    assert call() == (0, f"{known}\n", "")
 
 
 @pytest.mark.parametrize("typed", sorted(groups.EXAMPLES))

@@ -9,11 +9,36 @@ from typing import Annotated, Any, get_type_hints
 
 import typer
 
-SuiteName = Annotated[str, typer.Argument(metavar="SUITE", help="A name of suites/, or a YAML file.")]
+from dpaudit import content
+from dpaudit.storage import run_store
+
+
+def _suites() -> list[str]:
+    return sorted(content.listing("suites"))
+
+
+def _rubrics() -> list[str]:
+    return sorted(content.listing("judges"))
+
+
+def _recipes() -> list[str]:
+    return sorted(content.listing("attacks"))
+
+
+def _run_names() -> list[str]:
+    return [run.name for run in run_store.existing()]
+
+
+SuiteName = Annotated[
+    str,
+    typer.Argument(metavar="SUITE", help="A name of suites/, or a YAML file.", autocompletion=_suites),
+]
 Suite = Annotated[
     str | None,
     typer.Option(
-        "--suite", help="A name of suites/, or a YAML file; default demo, of a repeat that of its run."
+        "--suite",
+        help="A name of suites/, or a YAML file; default demo, of a repeat that of its run.",
+        autocompletion=_suites,
     ),
 ]
 Model = Annotated[str | None, typer.Option("--model", metavar="DIR", help="The base: a folder or a hub id.")]
@@ -69,6 +94,7 @@ Rubric = Annotated[
         "--rubric",
         metavar="NAME",
         help="Another rubric of judges/, or a YAML file. A run keeps it for later calls.",
+        autocompletion=_rubrics,
     ),
 ]
 Arms = Annotated[
@@ -125,7 +151,10 @@ JudgeDryRun = Annotated[
     bool, typer.Option("--dry-run", help="Show the number of calls and tokens, and ask nobody.")
 ]
 Recipes = Annotated[
-    list[str] | None, typer.Option("--recipe", metavar="NAME", help="Only this recipe; may be given again.")
+    list[str] | None,
+    typer.Option(
+        "--recipe", metavar="NAME", help="Only this recipe; may be given again.", autocompletion=_recipes
+    ),
 ]
 MicroBatch = Annotated[
     int | None,
@@ -168,7 +197,12 @@ Shadows = Annotated[
         "recipes that compare with such.",
     ),
 ]
-Run = Annotated[str | None, typer.Option("--run", metavar="NAME", help="A run; default: the run used last.")]
+Run = Annotated[
+    str | None,
+    typer.Option(
+        "--run", metavar="NAME", help="A run; default: the run used last.", autocompletion=_run_names
+    ),
+]
 Runs = Annotated[Path, typer.Option("--runs", metavar="DIR", help="The folder that holds runs.")]
 Json = Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")]
 Claims = Annotated[

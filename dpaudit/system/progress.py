@@ -18,6 +18,15 @@ LINE_EVERY = 10.0  # seconds between two plain lines of one task
 PIECES_LEAST = 2  # after the first, before the rest is estimated
 
 
+_shown = True
+
+
+def show_tasks(shown: bool) -> None:
+    """Whether this process shows how far its tasks are. Lines that are said are shown all the same."""
+    global _shown
+    _shown = shown
+
+
 class Advance(Protocol):
     """What a task hands to the code that works: call it once per `n` finished pieces."""
 
@@ -62,7 +71,7 @@ class Progress:
     @contextmanager
     def task(self, description: str, total: int | None = None) -> Iterator[Advance]:
         """A piece of work of `total` steps (None: unknown); yields `advance(n=1)`. Tasks may be nested."""
-        if self.quiet:
+        if self.quiet or not _shown:
             yield _silent
         elif self.console.is_terminal:
             with self._bar(description, total) as advance:

@@ -65,6 +65,16 @@ def test_quiet_says_nothing(capfd: pytest.CaptureFixture[str]) -> None:
     assert capfd.readouterr() == ("", "")
 
 
+def test_without_tasks_what_is_said_stays() -> None:
+    stream = StringIO()
+    try:
+        module.show_tasks(False)
+        work(Progress(console=Console(file=stream, width=80)))
+    finally:
+        module.show_tasks(True)
+    assert stream.getvalue().splitlines() == ["a [note]"]
+
+
 def test_only_stderr(capfd: pytest.CaptureFixture[str]) -> None:
     work(Progress())
     out, err = capfd.readouterr()
