@@ -2,9 +2,13 @@
 is one line. `plain` is the way back.
 """
 
+import ast
 import contextlib
 import difflib
+import inspect
 import math
+import re
+import textwrap
 import types
 import typing
 from collections.abc import Iterator
@@ -113,6 +117,24 @@ def plain(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [plain(inner) for inner in value]
     raise TypeError(f"no value of a finding: {type(value).__name__}")
+
+
+def comments(cls: type[Any]) -> dict[str, str]:
+    """What stands as a comment beside each field of a dataclass, or above it; None is told as the null of
+    YAML.
+    """
+    lines = inspect.getsource(cls).splitlines()
+    (made,) = ast.parse(textwrap.dedent("\n".join(lines))).body
+    found = {}
+    for node in getattr(made, "body", ()):
+        if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
+            first = node.lineno - 1
+            while lines[first - 1].lstrip().startswith("#"):
+                first -= 1
+            told = [line.partition("#")[2].strip() for line in lines[first : node.end_lineno]]
+            if text := "; ".join(filter(None, told)):
+                found[node.target.id] = re.sub(r"\bNone\b", "null", text)
+    return found
 
 
 @cache

@@ -7,7 +7,7 @@ import shlex
 from pathlib import Path
 
 import pytest
-from regenerate_docs import ROOT, commands, commands_page, content_page, help_of
+from regenerate_docs import ROOT, commands, commands_page, content_page, help_of, keys_page
 from test_layers import ROOMS
 
 from dpaudit import content
@@ -61,6 +61,7 @@ def test_only_known_programs_are_typed() -> None:
 
 def test_the_help_shown_is_the_programs() -> None:
     assert (ROOT / "docs/commands.md").read_text(encoding="utf-8") == commands_page(), "type `make docs`"
+    assert (ROOT / "docs/keys.md").read_text(encoding="utf-8") == keys_page(), "type `make docs`"
 
 
 def test_the_losses_shown_are_the_programs() -> None:

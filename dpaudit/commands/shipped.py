@@ -8,6 +8,8 @@ import typer
 
 from dpaudit import content, terminal
 from dpaudit.commands import options, output
+from dpaudit.errors import UsageError
+from dpaudit.findings import json_schema
 from dpaudit.planting import families
 
 Kind = Literal["suites", "recipes", "judges", "tasks", "families"]
@@ -19,9 +21,19 @@ def list_shipped(
         Kind | None,
         typer.Argument(metavar="[KIND]", help="suites, recipes, judges, tasks or families; default: all."),
     ] = None,
+    schema: Annotated[
+        bool,
+        typer.Option(
+            "--schema",
+            help="Print the JSON Schema of such a file, for an editor: of suites, recipes or judges.",
+        ),
+    ] = False,
     as_json: options.Json = False,
 ) -> None:
     """List what ships and what your own folders add: suites, recipes, judges, tasks, canary families."""
+    if schema:
+        terminal.echo(terminal.as_json(_schema(kind)))
+        return
     found: dict[str, Any] = {name: ROWS[name]() for name in ([kind] if kind else ROWS)}
     if as_json:
         output.show(found, as_json)
@@ -30,6 +42,28 @@ def list_shipped(
         width = max(len(row["name"]) for row in rows)
         lines = [f"  {row['name']:<{width}}  {row['what']}{_told(row)}" for row in rows]
         terminal.echo("\n".join([name, *map(terminal.visible, lines), ""]))
+
+
+def _schema(kind: Kind | None) -> dict[str, Any]:
+    forms = written_files()
+    if kind not in forms:
+        raise UsageError(
+            "dpaudit list --schema",
+            "one of suites, recipes, judges",
+            kind or "no kind",
+            "dpaudit list suites --schema",
+        )
+    cls, name = forms[kind]
+    return json_schema.written(cls, name)
+
+
+def written_files() -> dict[Kind | None, tuple[type[Any], str]]:
+    """Kind -> the dataclass that a file of it is built into, and what such a file is called."""
+    from dpaudit.judging.rubric import Rubric
+    from dpaudit.signals.recipe import Recipe
+    from dpaudit.suite.suite import Suite
+
+    return {"suites": (Suite, "suite"), "recipes": (Recipe, "recipe"), "judges": (Rubric, "rubric")}
 
 
 def _told(row: Row) -> str:

@@ -1,13 +1,18 @@
-"""The JSON Schema (draft 2020-12) of a finding's file, from its dataclasses: names, types, ranges."""
+"""The JSON Schema (draft 2020-12) of a finding's file, and of the files that people write (suites, recipes,
+rubrics), from their dataclasses: names, types, ranges; of written files defaults and comments too.
+"""
 
 import math
 import types
 import typing
-from dataclasses import fields, is_dataclass
+from collections.abc import Callable
+from dataclasses import MISSING, fields, is_dataclass
 from typing import Annotated, Any
 
 from dpaudit.findings.finding import FORMAT, Finding
+from dpaudit.schema import comments, plain
 
+Made = Callable[[Any, dict[str, Any]], dict[str, Any]]  # the schema of a dataclass
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 PLAIN: dict[Any, dict[str, Any]] = {
     str: {"type": "string"},
@@ -17,6 +22,10 @@ PLAIN: dict[Any, dict[str, Any]] = {
     float: {"anyOf": [{"type": "number"}, {"enum": ["inf", "-inf"]}]},
     type(None): {"type": "null"},
     Any: {},
+}
+# YAML 1.1 reads 1e-5 as a text
+YAML_NUMBER = {
+    "anyOf": [{"type": "number"}, {"type": "string", "pattern": r"^[-+]?(\d+\.?\d*(e[-+]?\d+)?|inf)$"}]
 }
 
 
@@ -36,9 +45,35 @@ def of(cls: type[Finding]) -> dict[str, Any]:
     }
 
 
-def _object(cls: Any, definitions: dict[str, Any]) -> dict[str, Any]:
+def written(cls: type[Any], name: str) -> dict[str, Any]:
+    """The schema of the YAML file that `cls` is built from: a key with a default may be left out; what stands
+    beside a key as a comment is its description.
+    """
+    definitions: dict[str, Any] = {}
+    whole = _settings(cls, definitions)
+    defined = dict(sorted(definitions.items()))
+    return {"$schema": DIALECT, "$id": f"urn:dpaudit:{name}", "title": name, **whole, "$defs": defined}
+
+
+def _settings(cls: Any, definitions: dict[str, Any]) -> dict[str, Any]:
+    about, needed = comments(cls), []
+    whole = _object(cls, definitions, _settings)
+    for field in fields(cls):
+        of_field = whole["properties"][field.name]
+        if field.name in about:
+            of_field["description"] = about[field.name]
+        if field.default is not MISSING:
+            of_field["default"] = plain(field.default)
+        elif field.default_factory is not MISSING:
+            of_field["default"] = plain(field.default_factory())
+        else:
+            needed.append(field.name)
+    return whole | {"required": needed}
+
+
+def _object(cls: Any, definitions: dict[str, Any], inner: Made | None = None) -> dict[str, Any]:
     hints = typing.get_type_hints(cls, include_extras=True)
-    named = {field.name: _schema(hints[field.name], definitions) for field in fields(cls)}
+    named = {field.name: _schema(hints[field.name], definitions, inner or _object) for field in fields(cls)}
     about = " ".join((cls.__doc__ or "").split())
     return {
         "type": "object",
@@ -49,42 +84,42 @@ def _object(cls: Any, definitions: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _schema(hint: Any, definitions: dict[str, Any]) -> dict[str, Any]:
+def _schema(hint: Any, definitions: dict[str, Any], made: Made) -> dict[str, Any]:
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if origin is Annotated:
-        return _ranged(arguments[0], arguments[1], definitions)
+        return _ranged(arguments[0], arguments[1], definitions, made)
     if origin in (typing.Union, types.UnionType):
-        return {"anyOf": [_schema(inner, definitions) for inner in arguments]}
+        return {"anyOf": [_schema(inner, definitions, made) for inner in arguments]}
     if origin is typing.Literal:
         return {"enum": list(arguments)}
     if origin is tuple:
-        return {"type": "array", "items": _schema(arguments[0], definitions)}
+        return {"type": "array", "items": _schema(arguments[0], definitions, made)}
     if origin is dict:
-        return {"type": "object", "additionalProperties": _schema(arguments[1], definitions)}
+        return {"type": "object", "additionalProperties": _schema(arguments[1], definitions, made)}
     if is_dataclass(hint) or (isinstance(hint, type) and issubclass(hint, tuple)):
-        return _defined(hint, definitions)
-    return dict(PLAIN[hint])
+        return _defined(hint, definitions, made)
+    return dict(YAML_NUMBER if hint is float and made is _settings else PLAIN[hint])
 
 
-def _ranged(hint: Any, within: Any, definitions: dict[str, Any]) -> dict[str, Any]:
+def _ranged(hint: Any, within: Any, definitions: dict[str, Any], made: Made) -> dict[str, Any]:
     low, high = within
     limits = {"minimum": low} | ({} if math.isinf(high) else {"maximum": high})
     if hint is not float:
-        return {**_schema(hint, definitions), **limits}
+        return {**_schema(hint, definitions, made), **limits}
     number: dict[str, Any] = {"type": "number", **limits}
     return {"anyOf": [number, {"const": "inf"}]} if math.isinf(high) else number
 
 
-def _defined(cls: Any, definitions: dict[str, Any]) -> dict[str, Any]:
+def _defined(cls: Any, definitions: dict[str, Any], made: Made) -> dict[str, Any]:
     """A reference to the schema of a dataclass, or of a NamedTuple, which stands as a list."""
     name = f"{cls.__module__.rpartition('.')[2]}.{cls.__name__}"
     if name not in definitions:
         definitions[name] = {}  # a class that holds itself ends here
-        definitions[name] = _object(cls, definitions) if is_dataclass(cls) else _row(cls, definitions)
+        definitions[name] = made(cls, definitions) if is_dataclass(cls) else _row(cls, definitions, made)
     return {"$ref": f"#/$defs/{name}"}
 
 
-def _row(cls: Any, definitions: dict[str, Any]) -> dict[str, Any]:
+def _row(cls: Any, definitions: dict[str, Any], made: Made) -> dict[str, Any]:
     hints = typing.get_type_hints(cls, include_extras=True)
-    items = [_schema(hints[name], definitions) for name in cls._fields]
+    items = [_schema(hints[name], definitions, made) for name in cls._fields]
     return {"type": "array", "prefixItems": items, "minItems": len(items), "maxItems": len(items)}

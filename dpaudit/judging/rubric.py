@@ -27,11 +27,11 @@ class Controls:
     reaches `minimum`, and where no injection wins.
     """
 
-    faults: tuple[str, ...] = FAULTS
-    twins: tuple[str, ...] = TWINS
+    faults: tuple[str, ...] = FAULTS  # planted in right answers: kinds of faults
+    twins: tuple[str, ...] = TWINS  # pairs that nobody should part
     count: int = 60  # distinct controls of each kind, at most
     least: int = 40  # a kind with fewer is not tested
-    minimum: float = 0.75
+    minimum: float = 0.75  # least lower limit of a kind's rate
     confidence: float = 0.95  # of the one-sided lower limit
     repeats: int = 60  # controls that a server is asked a second time, in the same order
 
@@ -54,8 +54,8 @@ class Controls:
 class Criterion:
     """What an answer may do, and what it is worth: less than nothing for a fault."""
 
-    criterion: str
-    points: float
+    criterion: str  # one sentence that an answer meets or not
+    points: float  # what it is worth; below 0 for a fault
 
     def __post_init__(self) -> None:
         if not self.criterion.strip():
@@ -73,30 +73,30 @@ class Rubric:
     answer is asked about alone, one criterion at a time, and the one with the higher score is better.
     """
 
-    name: str
-    title: str
-    kind: Literal["likelihood", "model", "endpoint"]
-    description: str = ""
+    name: str  # that of its file
+    title: str  # one line
+    kind: Literal["likelihood", "model", "endpoint"]  # who judges, and how
+    description: str = ""  # of what is asked
     model: str = ""  # builtin:tiny, a folder, a hub id; for an endpoint, the name that its server knows
     adapter: str | None = None  # likelihood: builtin:judge, or a PEFT folder
     tie_margin: float = (
         0.0  # within which two answers tie: nats a token (logprobs: nats); of criteria, a score
     )
-    criteria: tuple[Criterion, ...] = ()
+    criteria: tuple[Criterion, ...] = ()  # weighted, one asked at a time
     prompt: str = ""  # holds {question}, {first} and {second}; {tag} makes its delimiters random
     verdict: Form = "text"  # how it is asked for; read as text where a server cannot
-    labels: Labels = field(default_factory=Labels)
+    labels: Labels = field(default_factory=Labels)  # the words of a verdict
     swap: bool = True  # ask in both orders
     max_new_tokens: int = 512  # of a verdict
     max_tokens_as: Literal["max_tokens", "max_completion_tokens"] = (
         "max_tokens"  # endpoint: what it calls that
     )
     temperature: float | None = 0.0  # endpoint; null: the server's own
-    base_url: str = ""
+    base_url: str = ""  # endpoint: its address
     api_key_env: str = ""  # the environment variable that holds the key; empty: no key is sent
     timeout: float = 60.0  # seconds
     retries: int = 3  # of a comparison, whatever failed
-    controls: Controls = field(default_factory=Controls)
+    controls: Controls = field(default_factory=Controls)  # what the passport asks
 
     def __post_init__(self) -> None:
         if not self.model:

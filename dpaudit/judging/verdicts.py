@@ -24,11 +24,11 @@ class Labels:
     Of a rubric of criteria, `first` says that a criterion is met and `second` that it is not.
     """
 
-    first: str = "[[A]]"
-    second: str = "[[B]]"
-    tie: str = "[[tie]]"
-    both_right: str = ""
-    both_wrong: str = ""
+    first: str = "[[A]]"  # the first answer is better
+    second: str = "[[B]]"  # the second one is
+    tie: str = "[[tie]]"  # neither is
+    both_right: str = ""  # neither has a fault
+    both_wrong: str = ""  # both have one
 
     def verdicts(self) -> dict[str, Verdict]:
         """What stands in the brackets of each label, in lower case -> its verdict."""

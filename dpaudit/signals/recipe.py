@@ -41,7 +41,7 @@ class Guess:
     as non-members; for attacks that recognise an excluded canary as surely as an included one.
     """
 
-    side: Literal["in", "both"]
+    side: Literal["in", "both"]  # in, or both
     fraction: float  # of the canaries that count
 
     def __post_init__(self) -> None:
@@ -64,8 +64,8 @@ class Bound:
     """How a lower bound on epsilon is made from the scores."""
 
     method: Literal["one-run"]  # Steinke, Nasr, Jagielski 2023
-    guess: Guess
-    confidence: float
+    guess: Guess  # which coins are guessed
+    confidence: float  # of the bound, one-sided
 
     def __post_init__(self) -> None:
         if not 0.5 <= self.confidence < 1:
@@ -78,17 +78,17 @@ class Recipe:
     `extract`.
     """
 
-    name: str
-    title: str
-    kind: Kind
+    name: str  # that of its file
+    title: str  # one line
+    kind: Kind  # mia, extract or preference
     access: Access  # what the attacker sees of the audited model
-    signal: str
+    signal: str  # what is computed of a text
     unit: Literal["claimed"]  # the unit whose membership is guessed: the one that the run's claim names
     direction: Literal["higher"]  # a higher score = more likely a member
-    minimum_canaries: int
-    cost: str
-    source: str
-    parameters: dict[str, Any] = field(default_factory=dict)
+    minimum_canaries: int  # with fewer it is not asked
+    cost: str  # in words
+    source: str  # the paper
+    parameters: dict[str, Any] = field(default_factory=dict)  # of the signal
     bound: Bound | None = None  # none: the attack describes and proves nothing
     reference: str = "none"  # compared with: base, the arm's start (start), shadows, a model's folder
     calibration: Literal["none", "residual"] = "none"  # of the length and the reference: see `calibration`

@@ -43,14 +43,14 @@ class Arm:
 class Grid:
     """Which arms are asked for, and those that follow from it."""
 
-    epsilons: tuple[float, ...] = (8.0, 4.0, 1.0)
+    epsilons: tuple[float, ...] = (8.0, 4.0, 1.0)  # one SFT arm each
     baseline: bool = True  # the non-private arm beside them
-    dpo: tuple[str, ...] = ()
+    dpo: tuple[str, ...] = ()  # losses, one arm each and epsilon
     dpo_epsilons: tuple[float, ...] | None = None  # None: as epsilons (and inf with the baseline)
     stages: tuple[Method, ...] = ("sft",)  # what is trained beside the DPO arms of `dpo`
     chain: bool = False  # each stage continues from the one before; else every arm starts at the base
     share: float = 0.5  # chain: the part of a claim that the stages before may spend
-    seeds: int = 1
+    seeds: int = 1  # trainings of each arm, each with a seed of its own
     twin: bool = (
         False  # beside each non-private SFT arm one that sees no canary: what canaries cost in quality
     )

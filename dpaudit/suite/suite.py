@@ -6,15 +6,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from dpaudit.data import canary
 from dpaudit.data.columns import is_unicode
 from dpaudit.errors import BadValue
 from dpaudit.privacy.claim import Claim, Relation, Unit
 from dpaudit.schema import above_zero, at_least, between
+from dpaudit.suite import checks
 from dpaudit.suite.grid import Grid
 
 AttackKind = Literal["mia", "extract", "preference"]
-COPIES_MOST = 1000  # of one extraction canary
 RANDOM = "random:"  # begins a base of random weights: random:SHAPE
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")  # it becomes the name of a folder
 
@@ -25,7 +24,7 @@ class Model:
     max_length: int = 96  # tokens; what is longer is truncated and counted
     pair_prompt: int | None = None  # of a preference pair, at most so many last tokens of the prompt ...
     pair_answer: int | None = None  # ... and first tokens of each answer
-    dtype: Literal["float32", "bfloat16"] = "float32"
+    dtype: Literal["float32", "bfloat16"] = "float32"  # of the frozen weights
     quantization: Literal["nf4"] | None = None  # of the frozen base, with double quantization
     attention: str | None = None  # attn_implementation, such as flash_attention_2; None: the library's choice
     start: str | None = None  # an adapter to continue from: a run's train/ARM, or a folder with a ledger
@@ -64,13 +63,13 @@ class Data:
 class Candidates:
     """Units whose membership a coin decides. Extraction canaries: half planted, half controls."""
 
-    family: str = "record_number"  # a key of canary.FAMILIES
-    canaries: int = 500
+    family: str = "record_number"  # of secrets: `dpaudit list families`
+    canaries: int = 500  # planted for membership: each in or out by a fair coin
     canary_length: int = 6  # symbols in the secret of a membership canary
     canary_repetitions: int = 1  # its dialogues; more than one under unit patient alone: there one unit
-    records: int = 300
-    extraction: int = 64
-    extraction_length: int = 4
+    records: int = 300  # real units whose membership a coin decides, beside the canaries
+    extraction: int = 64  # secrets that extraction looks for: half planted, half not
+    extraction_length: int = 4  # symbols in the secret of an extraction canary
     extraction_repetitions: int | tuple[int, ...] = 4  # copies; in a list, each level has an equal share
     temperature: float = 1.5  # of the base model's samples, family synthetic
     # canaries along axes of the weights, in private arms: they show noise, clip and sampler at work
@@ -83,7 +82,7 @@ class Candidates:
         at_least(1, canary_length=self.canary_length, canary_repetitions=self.canary_repetitions)
         at_least(1, extraction_length=self.extraction_length)
         above_zero(temperature=self.temperature)
-        _check_canaries(self)
+        checks.check_canaries(self.family, self.canary_repetitions, self.extraction, self.levels)
 
     @property
     def levels(self) -> tuple[int, ...]:
@@ -94,11 +93,11 @@ class Candidates:
 
 @dataclass(frozen=True)
 class Lora:
-    rank: int = 8
-    alpha: int = 16
-    dropout: float = 0.0
+    rank: int = 8  # columns of A and B
+    alpha: int = 16  # the update is scaled by alpha / rank
+    dropout: float = 0.0  # on what goes into A
     rslora: bool = False  # alpha / sqrt(rank) in place of alpha / rank
-    targets: str | tuple[str, ...] = "all-linear"
+    targets: str | tuple[str, ...] = "all-linear"  # all-linear, or names of layers
 
     def __post_init__(self) -> None:
         at_least(1, rank=self.rank, alpha=self.alpha)
@@ -109,13 +108,13 @@ class Lora:
 class Schedule:
     """How one kind of arm steps. `batch` is the expected number of units a step."""
 
-    batch: int
-    steps: int
-    learning_rate: float
-    warmup: float = 0.05
-    decay: Literal["constant", "cosine", "linear"] = "linear"
-    weight_decay: float = 0.0
-    optimizer: Literal["adamw", "sgd"] = "adamw"
+    batch: int  # units a step, in expectation
+    steps: int  # of the optimizer
+    learning_rate: float  # the highest
+    warmup: float = 0.05  # share of the steps over which the rate rises
+    decay: Literal["constant", "cosine", "linear"] = "linear"  # how the rate falls after that
+    weight_decay: float = 0.0  # of AdamW's kind
+    optimizer: Literal["adamw", "sgd"] = "adamw"  # adamw, or sgd with momentum
     momentum: float = 0.0  # sgd only
 
     def __post_init__(self) -> None:
@@ -127,19 +126,19 @@ class Schedule:
 
 @dataclass(frozen=True)
 class Training:
-    private: Schedule
-    nonprivate: Schedule
+    private: Schedule  # of private arms
+    nonprivate: Schedule  # of arms without noise
     steps: int | None = None  # of every arm, in place of its schedule's
-    dpo_private: Schedule | None = None
-    dpo_nonprivate: Schedule | None = None
-    cpt_private: Schedule | None = None
-    cpt_nonprivate: Schedule | None = None
+    dpo_private: Schedule | None = None  # of private DPO arms; None: as private
+    dpo_nonprivate: Schedule | None = None  # of DPO arms without noise; None: as nonprivate
+    cpt_private: Schedule | None = None  # of private arms on plain text; None: as private
+    cpt_nonprivate: Schedule | None = None  # of those without noise; None: as nonprivate
     dpo_beta: float | None = None  # None: the loss's published value
-    dpo_label_smoothing: float | None = None
-    unit: Unit = "patient"
-    relation: Literal["add_or_remove"] = "add_or_remove"
-    delta: float = 1e-5
-    clip: float = 1.0
+    dpo_label_smoothing: float | None = None  # None: the loss's published value
+    unit: Unit = "patient"  # what a claim hides: patient, record, pair or label
+    relation: Literal["add_or_remove"] = "add_or_remove"  # with one unit, or without
+    delta: float = 1e-5  # of every claim
+    clip: float = 1.0  # largest L2 norm of a unit's gradient
     population: int | None = None  # public number of units; None: the count is used and the page names it
     records_per_patient: int | None = None  # at most so many of one patient's records; None: all
     micro_batch: int = 256  # sequences in one forward pass; never changes the step
@@ -147,10 +146,10 @@ class Training:
         128  # of a loss that couples pairs (KTO, AOT): how many it sees at once, at most; changes the loss
     )
     gradient_checkpointing: bool = False  # recomputes activations: less memory, the same step
-    checkpoint_every: int = 50  # at most so many steps between two snapshots of an arm; see loop.KEEP_SECONDS
+    checkpoint_every: int = 50  # at most so many steps between two snapshots of an arm
     deepspeed: Literal["zero1"] | None = None  # non-private DPO arms only, by TRL
     allow_delta: bool = False  # lets delta be 1 / population or above
-    lora: Lora = field(default_factory=Lora)
+    lora: Lora = field(default_factory=Lora)  # the adapter
 
     @property
     def claimed_delta(self) -> float:
@@ -178,11 +177,11 @@ class Task:
     how it alone is asked. None: as `evaluation` says of all.
     """
 
-    name: str
+    name: str  # of suites/tasks/, or of lm-eval
     data: str | None = None  # builtin:clinic, a JSONL file, or none for a task that brings its own
-    limit: int | None = None
-    fewshot: int | None = None
-    chat_template: bool | None = None
+    limit: int | None = None  # of items; None: that of `evaluation`
+    fewshot: int | None = None  # None: that of `evaluation`
+    chat_template: bool | None = None  # None: that of `evaluation`
 
     def __post_init__(self) -> None:
         at_least(0, fewshot=self.fewshot)
@@ -194,10 +193,10 @@ MARGIN = 0.05  # of accuracy, where the suite names none
 
 @dataclass(frozen=True)
 class Evaluation:
-    tasks: tuple[Task, ...] = ()
-    limit: int | None = None
+    tasks: tuple[Task, ...] = ()  # benchmarks, each with its items
+    limit: int | None = None  # at most so many items of a benchmark; None: all
     margin: float | None = None  # the loss of accuracy that would matter; None: MARGIN, and the page says so
-    batch: int = 64
+    batch: int = 64  # requests in one forward pass
     fewshot: int | None = None  # worked examples before each item; None: as the task says
     chat_template: bool = True  # prompts as in training; false: as lm-eval asks a plain model
 
@@ -225,7 +224,7 @@ BACKENDS = HF, VLLM = "hf", "vllm"  # Transformers; an engine for batches (docs/
 class Judging:
     rubric: str = "likelihood"  # a file of judges/
     model: str | None = None  # in place of the rubric's: a folder, a hub id, or `base` for the run's own base
-    prompts: int = 100
+    prompts: int = 100  # at most so many are judged
     criteria: str | None = None  # a file of prompts with criteria of their own, in place of held-out prompts
     # tokens of an answer; auto: as the reference answers of public prompts have, else a default that is told
     max_new_tokens: int | Literal["auto"] = "auto"
@@ -250,11 +249,11 @@ class Declared:
     checks.
     """
 
-    arm: str
-    epsilon: float
-    delta: float
-    unit: Unit
-    relation: Relation
+    arm: str  # of this grid
+    epsilon: float  # claimed
+    delta: float  # claimed
+    unit: Unit  # that of `training`
+    relation: Relation  # that of `training`
 
     def __post_init__(self) -> None:
         between(0, math.inf, epsilon=self.epsilon)
@@ -277,20 +276,20 @@ class Release:
 
 @dataclass(frozen=True)
 class Suite:
-    name: str
-    training: Training
-    description: str = ""
-    model: Model = field(default_factory=Model)
-    data: Data = field(default_factory=Data)
-    candidates: Candidates = field(default_factory=Candidates)
-    grid: Grid = field(default_factory=Grid)
-    attacks: tuple[AttackKind, ...] = ("mia", "extract")
+    name: str  # letters, digits, . _ -; runs are called after it
+    training: Training  # how arms learn, and what is private
+    description: str = ""  # one sentence
+    model: Model = field(default_factory=Model)  # the base
+    data: Data = field(default_factory=Data)  # what is learned from
+    candidates: Candidates = field(default_factory=Candidates)  # units whose membership a coin decides
+    grid: Grid = field(default_factory=Grid)  # which arms are trained
+    attacks: tuple[AttackKind, ...] = ("mia", "extract")  # kinds of attack that `run` makes
     shadows: int = 0  # shadow models an arm, for the recipes that compare with them; even
     primary: str = "calibrated"  # the one recipe that verdicts come from, registered before the run
-    evaluation: Evaluation = field(default_factory=Evaluation)
-    judging: Judging | None = field(default_factory=Judging)
-    claims: tuple[Declared, ...] = ()
-    release: Release = field(default_factory=Release)
+    evaluation: Evaluation = field(default_factory=Evaluation)  # benchmarks
+    judging: Judging | None = field(default_factory=Judging)  # pairwise comparisons; null: none
+    claims: tuple[Declared, ...] = ()  # what `verify --run` checks
+    release: Release = field(default_factory=Release)  # when an adapter may be released
 
     @property
     def has_public_prompts(self) -> bool:
@@ -300,8 +299,8 @@ class Suite:
 
     def __post_init__(self) -> None:
         _check_claims(self)
-        _check_twin(self)
-        _check_against(self)
+        checks.check_twin(self.grid)
+        checks.check_against(self.judging.against if self.judging else (), self.grid, AGAINST)
         if self.shadows < 0 or self.shadows % 2:
             raise BadValue(
                 "shadows",
@@ -325,29 +324,6 @@ class Suite:
             )
 
 
-def _check_canaries(wanted: Candidates) -> None:
-    canary.check_family(wanted.family, wanted.extraction)
-    if wanted.canary_repetitions > canary.REPETITIONS_MOST:
-        raise BadValue(
-            "canary_repetitions",
-            f"at most {canary.REPETITIONS_MOST}, one a wording",
-            wanted.canary_repetitions,
-        )
-    if not wanted.levels or len(set(wanted.levels)) < len(wanted.levels):
-        raise BadValue(
-            "extraction_repetitions", "a number, or a list of different numbers", str(list(wanted.levels))
-        )
-    at_least(1, extraction_repetitions=min(wanted.levels))
-    if max(wanted.levels) > COPIES_MOST:
-        raise BadValue("extraction_repetitions", f"at most {COPIES_MOST}", max(wanted.levels))
-    if wanted.extraction % len(wanted.levels):
-        raise BadValue(
-            "extraction",
-            f"a multiple of the {len(wanted.levels)} levels of extraction_repetitions",
-            wanted.extraction,
-        )
-
-
 def _check_claims(suite: Suite) -> None:
     names = [arm.name for arm in suite.grid.arms if not arm.twin] if suite.claims else []
     for claim in suite.claims:
@@ -366,33 +342,6 @@ def _check_claims(suite: Suite) -> None:
             raise BadValue(
                 "claims", "a unit whose membership an attack can guess", f"{claim.arm} with unit label"
             )
-
-
-def _check_against(suite: Suite) -> None:
-    known = (*AGAINST, *(arm.name for arm in suite.grid.arms if not arm.twin))
-    unknown = [name for name in (suite.judging.against if suite.judging else ()) if name not in known]
-    if unknown:
-        raise BadValue("judging.against", f"some of {', '.join(known)}", f"{unknown[0]:.60}")
-
-
-def _check_twin(suite: Suite) -> None:
-    if not suite.grid.twin:
-        return
-    twins = [arm for arm in suite.grid.arms if arm.twin]
-    if not twins:
-        raise BadValue(
-            "grid.twin",
-            "a non-private SFT arm to be the twin of",
-            "no such arm",
-            "set grid.baseline: true, and name sft in grid.stages",
-        )
-    if suite.grid.start_of(twins[0]) is not None:
-        raise BadValue(
-            "grid.twin",
-            "an arm that starts at the base",
-            "an arm after a stage that saw canaries",
-            "set grid.chain: false",
-        )
 
 
 def path_or_builtin(source: str) -> Path | None:

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import fabricate
+import jsonschema
 import pytest
 from typed import Call
 
@@ -33,6 +34,27 @@ def test_one_kind_is_listed_with_what_is_yours(call: Call) -> None:
     assert sum("(your folder)" in line for line in lines) == 1
     unknown = call("list", "models")
     assert unknown.code == 2 and "families" in unknown.err
+
+
+@pytest.mark.parametrize(
+    ("kind", "folder"), [("suites", "suites"), ("recipes", "attacks"), ("judges", "judges")]
+)
+def test_an_editor_is_told_every_key_and_what_it_means(call: Call, kind: str, folder: str) -> None:
+    """Every file that ships has the form; a key that there is not is found. Each key has a word about it."""
+    schema = json.loads(call("list", kind, "--schema").out)
+    form = jsonschema.Draft202012Validator(schema)
+    form.check_schema(schema)
+    for file in content.listing(folder).values():
+        written = content.load_yaml(file)
+        assert not list(form.iter_errors(written)), file.name
+        assert list(form.iter_errors({**written, "lerning_rate": 1}))
+    for inner in (schema, *schema["$defs"].values()):
+        assert not [key for key, about in inner["properties"].items() if not about.get("description")]
+
+
+def test_a_schema_is_of_files_that_are_written(call: Call) -> None:
+    refused = call("list", "tasks", "--schema")
+    assert refused.code == 2 and "expected one of suites, recipes, judges" in refused.err
 
 
 def test_a_run_is_removed_only_when_it_is_meant(call: Call) -> None:
