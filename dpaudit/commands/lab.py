@@ -238,10 +238,12 @@ def report_html(asked: Page) -> None:
 
 
 def _write_page(asked: Page) -> None:
-    from dpaudit.stages import report, report_public
+    from dpaudit.stages import report
 
     run_dir, plan = states.opened(asked.run, asked.runs)
     if asked.public:
+        from dpaudit.stages import report_public
+
         place, edition = report_public.run(run_dir, plan)
         values = {**release.rows(map(asdict, edition.release)), "edition": edition.edition}
         show_of_run(run_dir, plan, {**values, "page": str(place)}, asked.as_json)

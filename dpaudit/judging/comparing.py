@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dpaudit.findings.judgement import Accuracy, Adjusted, Correctness, Scores, WinRate, WinTrend
+from dpaudit.findings.quality import BASE
 from dpaudit.judging.fields import is_right
-from dpaudit.judging.quality import BASE
 from dpaudit.judging.verdicts import EVEN
 from dpaudit.stats import win_rates
 from dpaudit.stats.length_control import CLUSTERS_LEAST, EqualLengthRate, equal_length_rate, goes_with_length

@@ -84,6 +84,10 @@ class Reading:
         """The finding in an output; None where there is no such file, or an outdated one."""
         return cls.read(self.run_dir, file) if self.is_there(file) else None
 
+    def field(self, cls: type[Finding], file: str, key: str) -> Any:
+        """One field of the finding in an output; None as for the finding."""
+        return cls.read_field(self.run_dir, file, key) if self.is_there(file) else None
+
     def part(self, cls: type[T], file: str) -> T | None:
         """What `cls` takes of an output that holds more; None as for a finding."""
         if not self.is_there(file):
@@ -280,17 +284,23 @@ def _audits(reading: Reading, arm: str) -> list[Audit]:
         f"audit/{arm}/{path.name}" for path in sorted(reading.run_dir.file(f"audit/{arm}").glob("*.json"))
     ]
     findings = [audits.read(reading.run_dir, file) for file in files if reading.is_there(file)]
-    return sorted(findings, key=lambda audit: not (isinstance(audit, Membership) and audit.primary))
+    told = [_as_told(found) if isinstance(found, Membership) else found for found in findings]
+    return sorted(told, key=lambda audit: not (isinstance(audit, Membership) and audit.primary))
+
+
+def _as_told(found: Membership) -> Membership:
+    """Without curves that nobody draws: they stay in the file of the recipe."""
+    canaries = found.canaries if found.primary and found.bound else found.canaries.without_curve()
+    return replace(found, canaries=canaries, records=found.records and found.records.without_curve())
 
 
 def _quality(reading: Reading, arm: str) -> Quality | None:
-    measured = reading.finding(Measured, f"evaluate/{arm}.json")
-    return None if measured is None else measured.quality
+    return cast(Quality | None, reading.field(Measured, f"evaluate/{arm}.json", "quality"))
 
 
 def _preferences(reading: Reading) -> PreferenceResults | None:
-    found = reading.finding(Preferences, "evaluate/preferences.json")
-    return None if found is None else found.results
+    found = reading.field(Preferences, "evaluate/preferences.json", "results")
+    return cast(PreferenceResults | None, found)
 
 
 def _judge(reading: Reading) -> Judgement | None:
