@@ -51,6 +51,8 @@ class Data:
     patients: int = 4000  # builtin:clinic only
     heldout: int = 300  # records kept for held-out quality; no arm trains on them
     limit: int | None = None  # at most so many records of a file
+    languages: str | None = None  # of the records, and the dates that they are of: as the page tells them
+    dates: str | None = None
 
     def __post_init__(self) -> None:
         at_least(1, patients=self.patients, limit=self.limit)
@@ -370,23 +372,21 @@ def _check_claims(suite: Suite) -> None:
 
 def _check_against(suite: Suite) -> None:
     known = (*AGAINST, *(arm.name for arm in suite.grid.arms if not arm.twin))
-    unknown = [name for name in (suite.judging.against if suite.judging else ()) if name not in known]
-    if unknown:
-        raise BadValue("judging.against", f"some of {', '.join(known)}", f"{unknown[0]:.60}")
+    for name in suite.judging.against if suite.judging else ():
+        if name not in known:
+            raise BadValue("judging.against", f"some of {', '.join(known)}", f"{name:.60}")
 
 
 def _check_twin(suite: Suite) -> None:
-    if not suite.grid.twin:
-        return
     twins = [arm for arm in suite.grid.arms if arm.twin]
-    if not twins:
+    if suite.grid.twin and not twins:
         raise BadValue(
             "grid.twin",
             "a non-private SFT arm to be the twin of",
             "no such arm",
             "set grid.baseline: true, and name sft in grid.stages",
         )
-    if suite.grid.start_of(twins[0]) is not None:
+    if twins and suite.grid.start_of(twins[0]) is not None:
         raise BadValue(
             "grid.twin",
             "an arm that starts at the base",
