@@ -518,4 +518,5 @@ def test_a_run_that_was_only_trained_says_what_is_missing(tmp_path: Path) -> Non
     report.run(run_dir, plan, QUIET)
     found = checked(run_dir)
     assert found.difference is None
-    assert [line.split()[0] for line in found.not_there] == ["audit/", "evaluate/", "judge/summary.json"]
+    lacking = ["report/public.html", "audit/", "evaluate/", "judge/summary.json"]
+    assert [line.split()[0] for line in found.not_there] == lacking
