@@ -39,7 +39,8 @@ def of_cut_prompts(figures: Mapping[str, Sequence[Figures]]) -> Iterator[str]:
         said = "; so no loss and no gain can be told from it" if is_mostly_cut(row.cut, row.items) else ""
         yield (
             f"warning: {row.task}: the beginning of {row.cut:,} of {many(row.items, 'prompt')} was cut off, "
-            f"since the model's window does not hold them{said}; shorter items, or fewer worked examples, may fit"
+            f"since the model's window does not hold them{said}; shorter items, or fewer worked examples, "
+            "may fit"
         )
 
 
