@@ -246,7 +246,7 @@ def _write_page(asked: Page) -> None:
 
         place, edition = report_public.run(run_dir, plan)
         values = {**release.rows(map(asdict, edition.release)), "edition": edition.edition}
-        show_of_run(run_dir, plan, {**values, "page": str(place)}, asked.as_json)
+        show_of_run(run_dir, plan, {**values, "page": str(place)}, asked.as_json, report_public.PAGE)
         return
     page = report.run(run_dir, plan, Progress())
-    show_of_run(run_dir, plan, {**release.lines(run_dir), "page": str(page)}, asked.as_json)
+    show_of_run(run_dir, plan, {**release.lines(run_dir), "page": str(page)}, asked.as_json, report.PAGE)

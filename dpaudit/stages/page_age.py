@@ -37,30 +37,35 @@ def changed(then: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
     return [name for name in dict.fromkeys((*now, *then)) if now.get(name) != then.get(name)]
 
 
-def older(run_dir: RunDir, plan: Plan) -> Iterator[Older]:
-    """The pages of a run that do not tell its results as they are now; none where there is no page.
+def older(run_dir: RunDir, plan: Plan, written: str | None = None) -> Iterator[Older]:
+    """The pages of a run that do not tell its results as they are now; none where there is no page. Where one
+    was `written` just now, the other is compared with it.
 
     Raises UsageError where a page or a result cannot be read.
     """
     there = [page for page, made in MADE.items() if _is_there(run_dir, page, made)]
-    if not there:
+    if all(page == written for page in there):
         return
-    reading = Reading(run_dir)
-    report.assemble(reading, plan)
-    now = run_dir.digests(reading.files)
+    now = run_dir.recorded_inputs(MADE[written]) if written else _now(run_dir, plan)
     for page in there:
         if other := changed(run_dir.recorded_inputs(MADE[page]), now):
             yield Older(page, other[0], len(other) - 1, of_run(COMMANDS[page], run_dir.name))
+
+
+def _now(run_dir: RunDir, plan: Plan) -> dict[str, str]:
+    reading = Reading(run_dir)
+    report.assemble(reading, plan)
+    return run_dir.digests(reading.files)
 
 
 def _is_there(run_dir: RunDir, *files: str) -> bool:
     return all(run_dir.file(file).is_file() for file in files)
 
 
-def told(run_dir: RunDir, plan: Plan) -> list[str]:
+def told(run_dir: RunDir, plan: Plan, written: str | None = None) -> list[str]:
     """A line for each page that is older than the results, or that cannot be compared with them."""
     try:
-        return list(map(str, older(run_dir, plan)))
+        return list(map(str, older(run_dir, plan, written)))
     except UsageError as error:
         first = getattr(error, "errors", (error,))[0]
         return [f"whether the page is older than the results cannot be told: {first}"]

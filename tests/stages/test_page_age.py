@@ -55,6 +55,7 @@ def test_a_result_that_is_newer_than_the_pages_is_told(command: str, tmp_path: P
     assert public.startswith(f"report/public.html is older than {file}: type `dpaudit report html --public")
     report.run(run_dir, plan, Progress(quiet=True))
     assert page_age.told(run_dir, plan) == [public]  # the page is young again, its public edition is not
+    assert page_age.told(run_dir, plan, report.PAGE) == [public]
 
 
 def change(run_dir: RunDir, file: str) -> None:
